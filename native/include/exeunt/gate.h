@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gate: small learned exit heads, features [R,D] -> probability [R].
+ *
+ *   EXN_GATE_LINEAR      y = f                                                  CALM meta, JEI-DNN
+ *   EXN_GATE_RESIDUAL    y <- y + SiLU(H y + h), `repeats` times, one shared H  SpecDec++ (its blocks share weights)
+ *   EXN_GATE_TANH        y <- tanh(H_i y + h_i), i = 0 .. repeats-1             PALBERT (its n counts the output layer too)
+ *   then logits o = W y + c with O = 1 or 2 rows:
+ *     O = 1: prob = sigmoid(o)          O = 2: prob = softmax(o)[1]
+ *
+ * Everything after loading is f32. A NaN in a row gives NaN for that row.
+ *
+ * Bytes that must move: weights once for each block of up to 64 rows, features once, 4 * R written.
+ */
+#ifndef EXEUNT_GATE_H
+#define EXEUNT_GATE_H
+
+#include <exeunt/core.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { EXN_GATE_LINEAR = 0, EXN_GATE_RESIDUAL = 1, EXN_GATE_TANH = 2 };
+
+typedef struct exn_gate_params {
+  uint64_t struct_size;          /**< sizeof(exn_gate_params) */
+  const DLTensor* features;      /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0, 1 <= D */
+  const DLTensor* hidden_weight; /**< in, RESIDUAL: [D,D]; TANH: [repeats,D,D]; compact, f32 | f16 | bf16; LINEAR: NULL */
+  const DLTensor* hidden_bias;   /**< in, optional, RESIDUAL: [D]; TANH: [repeats,D]; compact, f32 */
+  const DLTensor* out_weight;    /**< in, [O,D], O = 1 or 2, compact, f32 | f16 | bf16 */
+  const DLTensor* out_bias;      /**< in, optional, [O], compact, f32 */
+  const DLTensor* prob;          /**< out, [R], compact, f32 */
+  int32_t kind;                  /**< EXN_GATE_LINEAR, EXN_GATE_RESIDUAL or EXN_GATE_TANH */
+  int32_t repeats;               /**< 0..64; ignored for LINEAR; 0 leaves the hidden part out */
+} exn_gate_params;
+
+EXN_API exn_status exn_gate_supported(const exn_gate_params* params);
+EXN_API exn_status exn_gate_workspace_size(const exn_gate_params* params, size_t* bytes);
+EXN_API exn_status exn_gate(const exn_gate_params* params, void* workspace, size_t workspace_bytes,
+                            exn_stream stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
