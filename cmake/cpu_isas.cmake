@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The instruction sets that the CPU kernels are compiled for, once each, and their flags.
+#
+#   EXN_ISAS             names, weakest first
+#   EXN_ISA_FLAGS_<isa>  compiler flags
+#   EXN_TEST_ISAS        those that this machine can run
+#
+# A kernel source sees -DEXN_ISA=<isa> and puts all its code into a namespace of that name, so that the
+# objects of different instruction sets share no symbol. The CPU dispatcher (native/src/cpu) picks one
+# at run time; a set needs every CPU feature in its flags.
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
+  set(avx2 -mavx2 -mfma -mbmi -mbmi2 -mf16c)
+  set(EXN_ISAS baseline avx2 avx512)
+  set(EXN_ISA_FLAGS_baseline "")
+  set(EXN_ISA_FLAGS_avx2 ${avx2})
+  set(EXN_ISA_FLAGS_avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16)
+
+  set(cpu_avx2 avx2 fma bmi1 bmi2 f16c)  # as /proc/cpuinfo spells them
+  set(cpu_avx512 ${cpu_avx2} avx512f avx512bw avx512dq avx512vl avx512_bf16)
+  set(cpu_flags "")
+  if(EXISTS /proc/cpuinfo AND NOT CMAKE_CROSSCOMPILING)
+    file(STRINGS /proc/cpuinfo cpu_flags REGEX "^flags" LIMIT_COUNT 1)
+    string(REGEX MATCHALL "[a-z0-9_]+" cpu_flags "${cpu_flags}")
+  endif()
+  set(EXN_TEST_ISAS "")
+  foreach(isa IN LISTS EXN_ISAS)
+    set(missing "")
+    foreach(feature IN LISTS cpu_${isa})
+      if(NOT feature IN_LIST cpu_flags)
+        list(APPEND missing ${feature})
+      endif()
+    endforeach()
+    if(missing)
+      message(STATUS "CPU kernels: ${isa} is built, but not tested: this CPU lacks ${missing}")
+    else()
+      list(APPEND EXN_TEST_ISAS ${isa})
+    endif()
+  endforeach()
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+  set(EXN_ISAS neon)  # NEON is part of every 64-bit ARM
+  set(EXN_ISA_FLAGS_neon "")
+  set(EXN_TEST_ISAS neon)
+else()
+  set(EXN_ISAS baseline)
+  set(EXN_ISA_FLAGS_baseline "")
+  set(EXN_TEST_ISAS baseline)
+endif()
