@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# The CUDA sources, compiled for this processor: tests/simt runs kernels and launchers without a GPU
+# and checks them while they run.
+#
+#   exn_add_simt_backend(<target> MODE plain|asan|race SOURCES <file>... [INCLUDES <folder>...])
+#     a shared library that stands in for libexeunt_cuda.so
+#   exn_add_simt_program(<target> MODE plain|asan|race SOURCES <file>... [INCLUDES <folder>...])
+#     a program with kernels in its own sources
+#
+# Modes: plain is the fastest; asan adds AddressSanitizer and UBSan; race lets the emulator see every
+# access. Needs EXN_CUDA_INCLUDE, the include folders of a CUDA toolkit: its headers serve the host too.
+
+set(EXN_SIMT_DIR ${CMAKE_CURRENT_LIST_DIR}/../tests/simt)
+get_filename_component(EXN_SIMT_DIR ${EXN_SIMT_DIR} ABSOLUTE)
+set(EXN_SIMT_MODES plain asan race)
+
+if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR CMAKE_CROSSCOMPILING)
+  message(STATUS "SIMT emulator: left out, it switches stacks on x86-64 only")
+  return()
+endif()
+if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  message(STATUS "SIMT emulator: left out, it needs g++")
+  return()
+endif()
+
+# nvcc contracts a product and a sum; so does the emulation where the processor can.
+include(CheckCXXSourceRuns)
+set(CMAKE_REQUIRED_FLAGS "-mavx2 -mfma -mf16c")
+check_cxx_source_runs("int main(int argc, char**) { return __builtin_fma(argc, 2.0, -2.0 * argc) != 0; }"
+  EXN_SIMT_HAS_FMA)
+unset(CMAKE_REQUIRED_FLAGS)
+
+set(exn_simt_kernel_flags -g1 -fno-strict-aliasing -ffp-contract=fast -Wall -Wextra
+  -Wno-unknown-pragmas -Wno-unused-parameter -Wno-attributes)
+if(EXN_SIMT_HAS_FMA)
+  list(APPEND exn_simt_kernel_flags -mavx2 -mfma -mf16c)
+endif()
+# The settings of the build type come first, these after it: -O3 -DNDEBUG of a release would hide
+# line numbers and assertions.
+set(exn_simt_kernel_flags_plain -O2)
+set(exn_simt_kernel_flags_asan -O1 -fsanitize=address,undefined -fno-sanitize=vptr
+  -fno-sanitize-recover=undefined -fsanitize-sections=simt_shared -fno-omit-frame-pointer)
+set(exn_simt_kernel_flags_race -O1 -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
+set(exn_simt_link_flags_plain "")
+set(exn_simt_link_flags_asan -fsanitize=address,undefined)
+set(exn_simt_link_flags_race "")
+
+find_package(Threads REQUIRED)
+
+# The emulator itself is never instrumented: it is what the instrumented code calls.
+foreach(mode IN LISTS EXN_SIMT_MODES)
+  file(GLOB exn_simt_runtime_sources CONFIGURE_DEPENDS ${EXN_SIMT_DIR}/src/*.cpp)
+  if(NOT mode STREQUAL "race")
+    list(REMOVE_ITEM exn_simt_runtime_sources ${EXN_SIMT_DIR}/src/tsan_callbacks.cpp)
+  endif()
+  string(TOUPPER ${mode} upper_mode)
+  add_library(exn_simt_runtime_${mode} OBJECT ${exn_simt_runtime_sources})
+  target_include_directories(exn_simt_runtime_${mode} PRIVATE ${EXN_SIMT_DIR}/include ${EXN_SIMT_DIR}/src)
+  target_include_directories(exn_simt_runtime_${mode} SYSTEM PRIVATE ${EXN_CUDA_INCLUDE})
+  target_compile_definitions(exn_simt_runtime_${mode} PRIVATE EXN_SIMT=1 SIMT_MODE_${upper_mode}=1)
+  target_compile_options(exn_simt_runtime_${mode} PRIVATE -O2 -g1 -Wall -Wextra -Wno-attributes)
+  set_target_properties(exn_simt_runtime_${mode} PROPERTIES
+    CXX_EXTENSIONS ON POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
+endforeach()
+
+function(exn_simt_configure target)
+  cmake_parse_arguments(arg "" "MODE" "SOURCES;INCLUDES" ${ARGN})
+  if(NOT arg_MODE IN_LIST EXN_SIMT_MODES)
+    message(FATAL_ERROR "${target}: unknown emulation mode '${arg_MODE}'")
+  endif()
+  set_source_files_properties(${arg_SOURCES} PROPERTIES LANGUAGE CXX)
+  target_sources(${target} PRIVATE ${arg_SOURCES} $<TARGET_OBJECTS:exn_simt_runtime_${arg_MODE}>)
+  target_include_directories(${target} PRIVATE
+    ${EXN_SIMT_DIR}/include ${EXN_SIMT_DIR}/../../cuda/include ${arg_INCLUDES})
+  target_include_directories(${target} SYSTEM PRIVATE ${EXN_CUDA_INCLUDE})
+  target_compile_definitions(${target} PRIVATE EXN_SIMT=1)
+  target_compile_options(${target} PRIVATE
+    ${exn_simt_kernel_flags} ${exn_simt_kernel_flags_${arg_MODE}})
+  target_link_options(${target} PRIVATE ${exn_simt_link_flags_${arg_MODE}} LINKER:-z,noexecstack)
+  target_link_libraries(${target} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+  set_target_properties(${target} PROPERTIES
+    CXX_STANDARD 17 CXX_EXTENSIONS ON POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
+endfunction()
+
+function(exn_add_simt_backend target)
+  add_library(${target} SHARED)
+  exn_simt_configure(${target} ${ARGN})
+  target_link_options(${target} PRIVATE LINKER:--version-script=${EXN_SIMT_DIR}/emulated_backend.map)
+  set_target_properties(${target} PROPERTIES LINK_DEPENDS ${EXN_SIMT_DIR}/emulated_backend.map)
+endfunction()
+
+function(exn_add_simt_program target)
+  add_executable(${target})
+  exn_simt_configure(${target} ${ARGN})
+endfunction()
+
+# For programs that open the asan backend without being built with AddressSanitizer themselves.
+execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libasan.so
+  OUTPUT_VARIABLE EXN_SIMT_ASAN_RUNTIME OUTPUT_STRIP_TRAILING_WHITESPACE)
+set(EXN_SIMT_ENVIRONMENT_asan
+  "ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0"
+  "UBSAN_OPTIONS=print_stacktrace=1")
+set(EXN_SIMT_ENVIRONMENT_plain "")
+set(EXN_SIMT_ENVIRONMENT_race "")
+
+# ---- the emulated backends ----------------------------------------------------------------------
+
+file(GLOB exn_simt_backend_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cuda/src/*.cu ${CMAKE_SOURCE_DIR}/cuda/src/*.cpp)
+if(exn_simt_backend_sources)
+  foreach(mode IN LISTS EXN_SIMT_MODES)
+    set(target exeunt_cuda_emu_${mode})
+    if(mode STREQUAL "plain")
+      set(target exeunt_cuda_emu)
+    endif()
+    exn_add_simt_backend(${target} MODE ${mode} SOURCES ${exn_simt_backend_sources}
+      INCLUDES ${CMAKE_SOURCE_DIR}/native/include ${CMAKE_SOURCE_DIR}/native/src
+        ${CMAKE_SOURCE_DIR}/native/src/core)
+    target_link_options(${target} PRIVATE LINKER:-z,defs)
+  endforeach()
+endif()
+
+# ---- the emulator's own tests -------------------------------------------------------------------
+
+if(EXN_TESTS)
+  add_subdirectory(${EXN_SIMT_DIR} ${CMAKE_BINARY_DIR}/tests/simt)
+endif()

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a test can ask of the emulator. Plain C, exported from every emulated backend, so that a
+ * program which opened the library can look the functions up by name.
+ */
+#ifndef SIMT_CONTROL_H
+#define SIMT_CONTROL_H
+
+#include <stdint.h>
+
+#if defined(__cplusplus)
+extern "C" {
+#endif
+
+#define SIMT_API __attribute__((visibility("default")))
+
+/* Changes one setting; the names are those of the environment without the prefix EXN_SIMT_:
+ *   "POLICY"     inorder | reverse | random | priority        (default inorder)
+ *   "SEED"       any integer: schedule and poison byte        (default 1)
+ *   "RACECHECK"  0 | 1, race builds only                      (default 1)
+ *   "REPORTS"    distinct reports printed per launch          (default 8)
+ *   "PREEMPT"    race builds: switch threads at one memory access in N; 0 never (default 0)
+ *   "RESIDENT"   blocks in flight                             (default 4; inorder 1)
+ *   "SMS"        multiprocessors the device claims to have    (default 4)
+ *   "MEMORY"     bytes the device claims to have              (default 8 GiB)
+ *   "PROTECT"    0 | 1, host access to device memory faults   (default 0)
+ * Returns 0, or -1 for an unknown name or value. */
+SIMT_API int simt_configure(const char* name, const char* value);
+
+/* "plain", "asan" or "race". */
+SIMT_API const char* simt_mode(void);
+
+/* Text of the reports since the last simt_reset, empty if there were none. Valid until the calling
+ * thread's next call. */
+SIMT_API const char* simt_last_report(void);
+
+/* Number of reports since the last simt_reset, repetitions included. */
+SIMT_API uint64_t simt_report_count(void);
+
+/* Clears reports, counters and a sticky launch failure. */
+SIMT_API void simt_reset(void);
+
+/* Global bytes that kernels read and wrote since the last simt_reset. Race builds only: 0 elsewhere.
+ * An atomic update counts once. */
+SIMT_API uint64_t simt_bytes_requested(void);
+SIMT_API uint64_t simt_bytes_read(void);
+SIMT_API uint64_t simt_bytes_written(void);
+
+/* Kernel launches executed, graph replays included, since the last simt_reset. */
+SIMT_API uint64_t simt_launch_count(void);
+
+/* Live device allocations. */
+SIMT_API uint64_t simt_live_allocations(void);
+
+/* Thread switches since the last simt_reset. */
+SIMT_API uint64_t simt_switch_count(void);
+
+#if defined(__cplusplus)
+}
+#endif
+
+#endif

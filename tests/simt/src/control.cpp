@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "simt/control.h"
+
+#include <mutex>
+#include <string>
+
+#include "device_memory.h"
+#include "runtime_state.h"
+#include "scheduler.h"
+
+using Lock = std::lock_guard<std::mutex>;
+
+int simt_configure(const char* name, const char* value) {
+  const Lock lock(simt::runtime_mutex());
+  return simt::configure(name, value) ? 0 : -1;
+}
+
+const char* simt_mode() {
+#if defined(SIMT_MODE_RACE)
+  return "race";
+#elif defined(SIMT_MODE_ASAN)
+  return "asan";
+#else
+  return "plain";
+#endif
+}
+
+const char* simt_last_report() {
+  const Lock lock(simt::runtime_mutex());
+  thread_local std::string text;
+  text = simt::report_text();
+  return text.c_str();
+}
+
+uint64_t simt_report_count() {
+  const Lock lock(simt::runtime_mutex());
+  return simt::report_count();
+}
+
+void simt_reset() {
+  const Lock lock(simt::runtime_mutex());
+  simt::clear_reports();
+  simt::clear_errors();
+  simt::counters() = simt::Counters{};
+}
+
+uint64_t simt_bytes_read() {
+  const Lock lock(simt::runtime_mutex());
+  return simt::counters().bytes_read;
+}
+
+uint64_t simt_bytes_written() {
+  const Lock lock(simt::runtime_mutex());
+  return simt::counters().bytes_written;
+}
+
+uint64_t simt_bytes_requested() { return simt_bytes_read() + simt_bytes_written(); }
+
+uint64_t simt_launch_count() {
+  const Lock lock(simt::runtime_mutex());
+  return simt::counters().launches;
+}
+
+uint64_t simt_live_allocations() {
+  const Lock lock(simt::runtime_mutex());
+  return simt::live_allocations();
+}
+
+uint64_t simt_switch_count() {
+  const Lock lock(simt::runtime_mutex());
+  return simt::counters().switches;
+}

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// CUDA runtime calls about the device, errors and kernels, and the launch itself.
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "device_memory.h"
+#include "runtime_state.h"
+#include "scheduler.h"
+
+namespace simt {
+namespace {
+
+constexpr int kMaxThreadsPerBlock = 1024;
+constexpr int kThreadsPerMultiprocessor = 2048;
+constexpr int kBlocksPerMultiprocessor = 32;
+constexpr size_t kSharedPerBlock = 48 << 10;
+constexpr size_t kSharedPerBlockOptIn = 227 << 10;
+constexpr size_t kSharedPerMultiprocessor = 228 << 10;
+constexpr int kRuntimeVersion = CUDART_VERSION;
+
+thread_local cudaError_t last_error = cudaSuccess;
+cudaError_t sticky_error = cudaSuccess;
+
+std::map<const void*, size_t>& dynamic_shared_limits() {
+  static std::map<const void*, size_t> instance;
+  return instance;
+}
+
+size_t dynamic_shared_limit(const void* kernel) {
+  const auto& limits = dynamic_shared_limits();
+  const auto found = limits.find(kernel);
+  return found == limits.end() ? kSharedPerBlock : found->second;
+}
+
+cudaError_t check_shape(const void* kernel, const LaunchShape& shape) {
+  const dim3 grid = shape.grid;
+  const dim3 block = shape.block;
+  const bool grid_fits = grid.x >= 1 && grid.x <= 0x7fffffffu && grid.y >= 1 && grid.y <= 65535 &&
+                         grid.z >= 1 && grid.z <= 65535;
+  const bool block_fits = block.x >= 1 && block.y >= 1 && block.z >= 1 && block.x <= 1024 &&
+                          block.y <= 1024 && block.z <= 64 &&
+                          size_t{block.x} * block.y * block.z <= kMaxThreadsPerBlock;
+  if (!grid_fits || !block_fits) return cudaErrorInvalidConfiguration;
+  return shape.dynamic_shared <= dynamic_shared_limit(kernel) ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+void run_and_note_failure(const char* name, const LaunchShape& shape,
+                          const Invocation& invocation) {
+  const DeviceMemoryAccess access;
+  if (!run_launch(name, shape, invocation)) set_context_error();
+}
+
+cudaDeviceProp properties() {
+  cudaDeviceProp p;
+  std::memset(&p, 0, sizeof p);
+  std::snprintf(p.name, sizeof p.name, "SIMT emulator");
+  p.totalGlobalMem = config().device_memory;
+  p.sharedMemPerBlock = kSharedPerBlock;
+  p.sharedMemPerBlockOptin = kSharedPerBlockOptIn;
+  p.sharedMemPerMultiprocessor = kSharedPerMultiprocessor;
+  p.reservedSharedMemPerBlock = 1024;
+  p.regsPerBlock = 65536;
+  p.regsPerMultiprocessor = 65536;
+  p.warpSize = 32;
+  p.maxThreadsPerBlock = kMaxThreadsPerBlock;
+  p.maxThreadsPerMultiProcessor = kThreadsPerMultiprocessor;
+  p.maxBlocksPerMultiProcessor = kBlocksPerMultiprocessor;
+  p.maxThreadsDim[0] = 1024;
+  p.maxThreadsDim[1] = 1024;
+  p.maxThreadsDim[2] = 64;
+  p.maxGridSize[0] = 0x7fffffff;
+  p.maxGridSize[1] = 65535;
+  p.maxGridSize[2] = 65535;
+  p.totalConstMem = 65536;
+  p.major = 9;
+  p.minor = 0;
+  p.textureAlignment = 512;
+  p.multiProcessorCount = config().multiprocessors;
+  p.concurrentKernels = 1;
+  p.unifiedAddressing = 1;
+  p.memoryBusWidth = 5120;
+  p.l2CacheSize = 1 << 20;
+  p.asyncEngineCount = 1;
+  return p;
+}
+
+}  // namespace
+
+cudaError_t fail(cudaError_t error) {
+  if (error != cudaSuccess) last_error = error;
+  return error;
+}
+
+cudaError_t context_error() { return sticky_error; }
+
+void set_context_error() { sticky_error = cudaErrorLaunchFailure; }
+
+void clear_errors() {
+  sticky_error = cudaSuccess;
+  last_error = cudaSuccess;
+}
+
+void submit_launch(const char* name, const void* kernel, const LaunchShape& shape,
+                   cudaStream_t stream, std::shared_ptr<const Invocation> invocation) {
+  const std::lock_guard<std::mutex> lock(runtime_mutex());
+  if (fail(check_shape(kernel, shape)) != cudaSuccess) return;
+  fail(submit(stream, [=] { run_and_note_failure(name, shape, *invocation); }));
+}
+
+}  // namespace simt
+
+using simt::fail;
+using Lock = std::lock_guard<std::mutex>;
+
+cudaError_t cudaGetLastError() {
+  const Lock lock(simt::runtime_mutex());
+  const cudaError_t error =
+      simt::context_error() != cudaSuccess ? simt::context_error() : simt::last_error;
+  simt::last_error = cudaSuccess;
+  return error;
+}
+
+cudaError_t cudaPeekAtLastError() {
+  const Lock lock(simt::runtime_mutex());
+  return simt::context_error() != cudaSuccess ? simt::context_error() : simt::last_error;
+}
+
+namespace {
+
+struct ErrorText {
+  cudaError_t error;
+  const char* name;
+  const char* text;
+};
+
+#define SIMT_ERROR(name, text) {name, #name, text}
+constexpr ErrorText kErrors[] = {
+    SIMT_ERROR(cudaSuccess, "no error"),
+    SIMT_ERROR(cudaErrorInvalidValue, "invalid argument"),
+    SIMT_ERROR(cudaErrorMemoryAllocation, "out of memory"),
+    SIMT_ERROR(cudaErrorInvalidConfiguration, "invalid configuration argument"),
+    SIMT_ERROR(cudaErrorInvalidDevice, "invalid device ordinal"),
+    SIMT_ERROR(cudaErrorInvalidResourceHandle, "invalid resource handle"),
+    SIMT_ERROR(cudaErrorNotReady, "device not ready"),
+    SIMT_ERROR(cudaErrorLaunchFailure, "unspecified launch failure"),
+    SIMT_ERROR(cudaErrorStreamCaptureUnsupported,
+               "operation not permitted when stream is capturing"),
+    SIMT_ERROR(cudaErrorStreamCaptureInvalidated,
+               "operation failed due to a previous error during capture"),
+    SIMT_ERROR(cudaErrorStreamCaptureUnjoined, "capturing stream has unjoined work"),
+    SIMT_ERROR(cudaErrorStreamCaptureImplicit,
+               "operation would make the legacy stream depend on a capturing blocking stream"),
+    SIMT_ERROR(cudaErrorStreamCaptureUnmatched, "capture was not initiated in this stream"),
+    SIMT_ERROR(cudaErrorStreamCaptureWrongThread,
+               "attempt to terminate a thread-local capture sequence from another thread"),
+    SIMT_ERROR(cudaErrorIllegalState, "the operation cannot be performed in the present state"),
+    SIMT_ERROR(cudaErrorNotSupported, "operation not supported"),
+};
+#undef SIMT_ERROR
+
+const ErrorText* find_error(cudaError_t error) {
+  for (const ErrorText& entry : kErrors) {
+    if (entry.error == error) return &entry;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+const char* cudaGetErrorName(cudaError_t error) {
+  const ErrorText* entry = find_error(error);
+  return entry != nullptr ? entry->name : "unrecognized error code";
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  const ErrorText* entry = find_error(error);
+  return entry != nullptr ? entry->text : "unrecognized error code";
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  return fail(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* result, int device) {
+  if (device != 0) return fail(cudaErrorInvalidDevice);
+  *result = simt::properties();
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  if (device != 0) return fail(cudaErrorInvalidDevice);
+  const cudaDeviceProp p = simt::properties();
+  switch (attribute) {
+    case cudaDevAttrMaxThreadsPerBlock:
+      *value = p.maxThreadsPerBlock;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      *value = static_cast<int>(p.sharedMemPerBlock);
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = static_cast<int>(p.sharedMemPerBlockOptin);
+      break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      *value = static_cast<int>(p.sharedMemPerMultiprocessor);
+      break;
+    case cudaDevAttrWarpSize:
+      *value = p.warpSize;
+      break;
+    case cudaDevAttrMultiProcessorCount:
+      *value = p.multiProcessorCount;
+      break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      *value = p.maxThreadsPerMultiProcessor;
+      break;
+    case cudaDevAttrMaxBlocksPerMultiprocessor:
+      *value = p.maxBlocksPerMultiProcessor;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = p.major;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = p.minor;
+      break;
+    case cudaDevAttrL2CacheSize:
+      *value = p.l2CacheSize;
+      break;
+    case cudaDevAttrMaxGridDimX:
+      *value = p.maxGridSize[0];
+      break;
+    case cudaDevAttrMaxGridDimY:
+      *value = p.maxGridSize[1];
+      break;
+    case cudaDevAttrMaxGridDimZ:
+      *value = p.maxGridSize[2];
+      break;
+    case cudaDevAttrUnifiedAddressing:
+      *value = p.unifiedAddressing;
+      break;
+    default:
+      return fail(cudaErrorInvalidValue);
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = simt::kRuntimeVersion;
+  return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  *version = simt::kRuntimeVersion;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  const Lock lock(simt::runtime_mutex());
+  if (const cudaError_t error = simt::check_unsafe_call()) return fail(error);
+  return fail(simt::context_error());
+}
+
+cudaError_t cudaDeviceReset() {
+  const Lock lock(simt::runtime_mutex());
+  simt::clear_errors();
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+  const Lock lock(simt::runtime_mutex());
+  if (attribute == cudaFuncAttributePreferredSharedMemoryCarveout) return cudaSuccess;
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
+      static_cast<size_t>(value) > simt::kSharedPerBlockOptIn) {
+    return fail(cudaErrorInvalidValue);
+  }
+  simt::dynamic_shared_limits()[kernel] = static_cast<size_t>(value);
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  const Lock lock(simt::runtime_mutex());
+  std::memset(attributes, 0, sizeof *attributes);
+  attributes->maxThreadsPerBlock = simt::kMaxThreadsPerBlock;
+  attributes->maxDynamicSharedSizeBytes = static_cast<int>(simt::dynamic_shared_limit(kernel));
+  attributes->numRegs = 32;
+  attributes->ptxVersion = 90;
+  attributes->binaryVersion = 90;
+  return cudaSuccess;
+}
+
+// Registers and static shared memory are unknown here, so the answer is an upper bound.
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*,
+                                                                   int block_size,
+                                                                   size_t dynamic_shared,
+                                                                   unsigned) {
+  if (block_size < 1 || block_size > simt::kMaxThreadsPerBlock) return fail(cudaErrorInvalidValue);
+  *blocks = simt::kThreadsPerMultiprocessor / ((block_size + 31) / 32 * 32);
+  if (*blocks > simt::kBlocksPerMultiprocessor) *blocks = simt::kBlocksPerMultiprocessor;
+  const auto by_shared = static_cast<int>(simt::kSharedPerMultiprocessor / (dynamic_shared + 1024));
+  if (*blocks > by_shared) *blocks = by_shared;
+  return cudaSuccess;
+}
+
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* kernel,
+                                                          int block_size, size_t dynamic_shared) {
+  return cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, kernel, block_size,
+                                                                dynamic_shared, 0);
+}
