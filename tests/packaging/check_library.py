@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What a built library shows to the world: its exports, what it needs, where it looks for it.
+
+  check_library.py LIBRARY --headers DIR      exports must be the functions that the headers declare
+  check_library.py LIBRARY --exports NAME...  exports must be exactly these
+"""
+
+import argparse
+import pathlib
+import re
+
+import elf
+
+# libc and the parts of it that older releases keep apart. Everything else must be linked in.
+ALLOWED = re.compile(r"^(libc|libm|libdl|libpthread|librt|ld-linux[-\w]*)\.so\.\d+$")
+
+
+def declared(headers):
+    """Names of all functions declared EXN_API in a folder of headers."""
+    names = set()
+    for header in sorted(pathlib.Path(headers).glob("*.h")):
+        text = re.sub(r"/\*.*?\*/", " ", header.read_text(), flags=re.S)
+        names |= set(re.findall(r"^EXN_API\b[^;(]*?\b(\w+)\s*\(", text, flags=re.M))
+    return names
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("library")
+    expected = parser.add_mutually_exclusive_group(required=True)
+    expected.add_argument("--headers")
+    expected.add_argument("--exports", nargs="+")
+    arguments = parser.parse_args()
+
+    problems = elf.Problems()
+    wanted = set(arguments.exports) if arguments.exports else declared(arguments.headers)
+    problems.expect(wanted, f"no EXN_API function found in {arguments.headers}")
+    found = elf.exports(arguments.library)
+    problems.expect(not wanted - found, f"declared but not exported: {sorted(wanted - found)}")
+    problems.expect(not found - wanted, f"exported but not declared: {sorted(found - wanted)}")
+
+    needed = elf.dynamic(arguments.library, "NEEDED")
+    for name in needed:
+        problems.expect(ALLOWED.match(name), f"needs {name}, which is not part of libc")
+    for tag in ("RUNPATH", "RPATH"):
+        problems.expect(not elf.dynamic(arguments.library, tag), f"carries a {tag}")
+
+    ceiling = elf.glibc_ceiling(arguments.library)
+    print(f"{len(found)} exports; needs {', '.join(needed) or 'nothing'} and glibc {ceiling[0]}.{ceiling[1]} or newer")
+    problems.finish()
+
+
+main()

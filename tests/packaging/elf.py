@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the packaging checks read out of ELF files, through binutils."""
+
+import os
+import re
+import subprocess
+
+NM = os.environ.get("EXEUNT_NM", "nm")
+READELF = os.environ.get("EXEUNT_READELF", "readelf")
+
+
+def run(*command):
+    """Standard output of a command that must succeed."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def exports(library):
+    """Names that the library defines for others, without symbol versions."""
+    lines = run(NM, "--dynamic", "--defined-only", "--format=posix", library).splitlines()
+    return {line.split()[0].split("@")[0] for line in lines if line.split()[1] != "A"}
+
+
+def dynamic(library, tag):
+    """Values of a tag of the dynamic section: NEEDED, RUNPATH, RPATH, SONAME."""
+    return re.findall(rf"\({tag}\).*\[(.*)\]", run(READELF, "--dynamic", "--wide", library))
+
+
+def glibc_ceiling(library):
+    """The newest GLIBC_x.y that the library asks for, as a tuple."""
+    versions = re.findall(r"GLIBC_(\d+)\.(\d+)", run(READELF, "--version-info", "--wide", library))
+    return max((tuple(map(int, version)) for version in versions), default=(0, 0))
+
+
+class Problems:
+    """Collects what is wrong; each check ends with `finish`."""
+
+    def __init__(self):
+        self.found = []
+
+    def expect(self, condition, message):
+        if not condition:
+            self.found.append(message)
+
+    def finish(self):
+        for message in self.found:
+            print("WRONG:", message)
+        raise SystemExit(1 if self.found else 0)
