@@ -20,7 +20,11 @@ namespace exn {
 
 enum class DType : int32_t { kF32, kF16, kBF16, kF64, kI32, kI64, kU8 };
 
-inline int64_t size_of(DType t) {
+// Everything with code in this header is forced inline: the CPU kernels include it in translation units that are compiled
+// for one instruction set each, and a shared out-of-line copy could carry instructions that another machine lacks.
+#define EXN_INLINE inline __attribute__((always_inline))
+
+EXN_INLINE int64_t size_of(DType t) {
   switch (t) {
     case DType::kF64:
     case DType::kI64:
@@ -40,16 +44,16 @@ inline int64_t size_of(DType t) {
 // Hands out pieces of the caller's workspace, each 64-byte aligned; counts only when it has no base.
 class Workspace {
  public:
-  Workspace(void* base, bool counting) : base_(static_cast<char*>(base)), counting_(counting) {}
+  EXN_INLINE Workspace(void* base, bool counting) : base_(static_cast<char*>(base)), counting_(counting) {}
 
   template <class T>
-  T* take(int64_t count) {
+  EXN_INLINE T* take(int64_t count) {
     const size_t at = used_;
     used_ += (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
     return counting_ || base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
   }
-  bool counting() const { return counting_; }
-  size_t used() const { return used_; }
+  EXN_INLINE bool counting() const { return counting_; }
+  EXN_INLINE size_t used() const { return used_; }
 
  private:
   char* base_;

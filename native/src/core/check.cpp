@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "check.h"
+
+#include <cmath>
+#include <cstdarg>
+#include <cstdio>
+
+namespace exn {
+namespace {
+
+bool dtype_of(const DLDataType& t, DType* out) {
+  if (t.lanes != 1) return false;
+  struct Row {
+    uint8_t code;
+    uint8_t bits;
+    DType dtype;
+  };
+  static constexpr Row kRows[] = {{kDLFloat, 32, DType::kF32}, {kDLFloat, 16, DType::kF16},
+                                  {kDLBfloat, 16, DType::kBF16}, {kDLFloat, 64, DType::kF64},
+                                  {kDLInt, 32, DType::kI32},   {kDLInt, 64, DType::kI64},
+                                  {kDLUInt, 8, DType::kU8}};
+  for (const Row& row : kRows) {
+    if (row.code == t.code && row.bits == t.bits) {
+      *out = row.dtype;
+      return true;
+    }
+  }
+  return false;
+}
+
+void list_dtypes(DTypes set, char* text, size_t size) {
+  text[0] = 0;
+  size_t used = 0;
+  for (int i = 0; i < 7; ++i) {
+    if (!(set >> i & 1)) continue;
+    const int n = std::snprintf(text + used, size - used, "%s%s", used ? " or " : "", name_of(static_cast<DType>(i)));
+    used += n > 0 ? static_cast<size_t>(n) : 0;
+  }
+}
+
+const char* device_name(int32_t type) {
+  return type == kDLCPU ? "cpu" : type == kDLCUDA ? "cuda" : "unknown device type";
+}
+
+int64_t stride_of(const DLTensor* t, int32_t axis) {
+  if (t->strides != nullptr) return t->strides[axis];
+  int64_t stride = 1;
+  for (int32_t i = t->ndim - 1; i > axis; --i) stride *= t->shape[i];
+  return stride;
+}
+
+}  // namespace
+
+const char* name_of(DType t) {
+  static constexpr const char* kNames[] = {"f32", "f16", "bf16", "f64", "i32", "i64", "u8"};
+  return kNames[static_cast<int32_t>(t)];
+}
+
+void Check::fail_argument(const char* format, ...) {
+  if (!ok()) return;
+  char text[768];
+  va_list args;
+  va_start(args, format);
+  std::vsnprintf(text, sizeof text, format, args);
+  va_end(args);
+  status_ = fail(EXN_INVALID_ARGUMENT, "%s: %s", op_, text);
+}
+
+bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need need, DType* dtype) {
+  if (!ok()) return false;
+  if (t == nullptr) {
+    if (need == Need::kRequired) fail_argument("%s is null, a tensor is required", name);
+    return false;
+  }
+  if (!dtype_of(t->dtype, dtype) || !(allowed & bit(*dtype))) {
+    char wanted[64];
+    list_dtypes(allowed, wanted, sizeof wanted);
+    if (dtype_of(t->dtype, dtype)) {
+      fail_argument("%s has dtype %s, expected %s", name, name_of(*dtype), wanted);
+    } else {
+      fail_argument("%s has dtype (code %d, bits %d, lanes %d), expected %s", name, t->dtype.code, t->dtype.bits,
+                    t->dtype.lanes, wanted);
+    }
+    return false;
+  }
+  const int32_t type = static_cast<int32_t>(t->device.device_type);
+  if (type != kDLCPU && type != kDLCUDA) {
+    fail_argument("%s has device type %d, expected 1 (cpu) or 2 (cuda)", name, type);
+    return false;
+  }
+  if (device_of_ == nullptr) {
+    device_of_ = name;
+    device_type_ = type;
+    device_id_ = t->device.device_id;
+  } else if (type != device_type_ || t->device.device_id != device_id_) {
+    fail_argument("%s is on %s:%d, but %s is on %s:%d", name, device_name(type), t->device.device_id, device_of_,
+                  device_name(device_type_), device_id_);
+    return false;
+  }
+  if (t->ndim < 0 || (t->ndim > 0 && t->shape == nullptr)) {
+    fail_argument("%s has rank %d and shape %p", name, t->ndim, static_cast<void*>(t->shape));
+    return false;
+  }
+  int64_t elements = 1;
+  for (int32_t i = 0; i < t->ndim; ++i) {
+    if (t->shape[i] < 0 || (t->shape[i] > 0 && elements > (int64_t{1} << 56) / t->shape[i])) {
+      fail_argument("%s has size %lld in axis %d", name, static_cast<long long>(t->shape[i]), i);
+      return false;
+    }
+    elements *= t->shape[i];
+  }
+  return true;
+}
+
+void* Check::data(const char* name, const DLTensor* t, DType dtype) {
+  char* p = static_cast<char*>(t->data);
+  if (p != nullptr) p += t->byte_offset;
+  const uintptr_t align = static_cast<uintptr_t>(size_of(dtype));
+  if (reinterpret_cast<uintptr_t>(p) % align != 0) {
+    fail_argument("%s is at address %p, which is not aligned to its %d-byte element", name, static_cast<void*>(p),
+                  static_cast<int>(align));
+  }
+  return p;
+}
+
+bool Check::compact(const char* name, const DLTensor* t) {
+  if (t->strides == nullptr) return true;
+  int64_t expected = 1;
+  for (int32_t i = t->ndim - 1; i >= 0; --i) {
+    if (t->shape[i] != 1 && t->shape[i] != 0 && t->strides[i] != expected) {
+      fail_argument("%s has stride %lld in axis %d, a compact tensor needs %lld", name,
+                    static_cast<long long>(t->strides[i]), i, static_cast<long long>(expected));
+      return false;
+    }
+    expected *= t->shape[i];
+  }
+  return true;
+}
+
+void Check::note(const char* name, const void* begin, int64_t bytes, Role role) {
+  if (bytes == 0 || range_count_ == kMaxRanges) return;
+  const uintptr_t at = reinterpret_cast<uintptr_t>(begin);
+  ranges_[range_count_++] = {name, at, at + static_cast<uintptr_t>(bytes), role != Role::kIn};
+}
+
+Matrix Check::matrix(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
+  Matrix m;
+  if (!tensor(name, t, allowed, need, &m.dtype)) return m;
+  if (t->ndim != 2) {
+    fail_argument("%s has rank %d, expected 2", name, t->ndim);
+    return m;
+  }
+  m.rows = t->shape[0];
+  m.cols = t->shape[1];
+  m.stride = m.rows > 1 ? stride_of(t, 0) : m.cols;
+  if (m.cols > 1 && stride_of(t, 1) != 1) {
+    fail_argument("%s has last stride %lld, expected 1", name, static_cast<long long>(stride_of(t, 1)));
+    return m;
+  }
+  const bool bad_stride = role == Role::kIn ? m.stride < 0 : m.stride < m.cols;
+  if (m.rows > 1 && bad_stride) {
+    fail_argument("%s has row stride %lld, expected at least %lld", name, static_cast<long long>(m.stride),
+                  static_cast<long long>(role == Role::kIn ? 0 : m.cols));
+    return m;
+  }
+  if (m.rows > 1 && m.stride > (int64_t{1} << 56) / m.rows) {
+    fail_argument("%s has row stride %lld, too large for %lld rows", name, static_cast<long long>(m.stride),
+                  static_cast<long long>(m.rows));
+    return m;
+  }
+  m.data = data(name, t, m.dtype);
+  const int64_t extent = m.rows == 0 || m.cols == 0 ? 0 : (m.rows - 1) * m.stride + m.cols;
+  if (ok() && m.data == nullptr && extent > 0) fail_argument("%s has data null, but %lld elements", name, static_cast<long long>(extent));
+  note(name, m.data, extent * size_of(m.dtype), role);
+  return m;
+}
+
+Vector Check::flat(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
+  Vector v;
+  if (!tensor(name, t, allowed, need, &v.dtype) || !compact(name, t)) return v;
+  v.size = 1;
+  for (int32_t i = 0; i < t->ndim; ++i) v.size *= t->shape[i];
+  v.data = data(name, t, v.dtype);
+  if (ok() && v.data == nullptr && v.size > 0) fail_argument("%s has data null, but %lld elements", name, static_cast<long long>(v.size));
+  note(name, v.data, v.size * size_of(v.dtype), role);
+  return v;
+}
+
+Vector Check::vector(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
+  if (ok() && t != nullptr && t->ndim != 1) {
+    fail_argument("%s has rank %d, expected 1", name, t->ndim);
+    return {};
+  }
+  return flat(name, t, allowed, role, need);
+}
+
+void Check::same(const char* name, const char* axis, int64_t got, const char* because, int64_t expected) {
+  if (got != expected) {
+    fail_argument("%s has %lld %s, but %s has %lld", name, static_cast<long long>(got), axis, because,
+                  static_cast<long long>(expected));
+  }
+}
+
+void Check::same_dtype(const char* name, DType got, const char* because, DType expected) {
+  if (got != expected) fail_argument("%s has dtype %s, but %s has %s", name, name_of(got), because, name_of(expected));
+}
+
+void Check::shape(const char* name, const DLTensor* t, std::initializer_list<int64_t> expected) {
+  if (!ok() || t == nullptr) return;
+  if (t->ndim != static_cast<int32_t>(expected.size())) {
+    fail_argument("%s has rank %d, expected %d", name, t->ndim, static_cast<int>(expected.size()));
+    return;
+  }
+  int32_t axis = 0;
+  for (int64_t size : expected) {
+    if (t->shape[axis] != size) {
+      fail_argument("%s has size %lld in axis %d, expected %lld", name, static_cast<long long>(t->shape[axis]), axis,
+                    static_cast<long long>(size));
+      return;
+    }
+    ++axis;
+  }
+}
+
+void Check::one_of(const char* name, int32_t value, int32_t first, int32_t last) {
+  if (value < first || value > last) fail_argument("%s is %d, expected %d..%d", name, value, first, last);
+}
+
+void Check::at_least(const char* name, int64_t value, int64_t least) {
+  if (value < least) {
+    fail_argument("%s is %lld, expected at least %lld", name, static_cast<long long>(value), static_cast<long long>(least));
+  }
+}
+
+void Check::at_most(const char* name, int64_t value, int64_t most) {
+  if (value > most) {
+    fail_argument("%s is %lld, expected at most %lld", name, static_cast<long long>(value), static_cast<long long>(most));
+  }
+}
+
+void Check::positive(const char* name, float value) {
+  if (!(value > 0) || std::isinf(value)) fail_argument("%s is %g, expected a finite value > 0", name, static_cast<double>(value));
+}
+
+void Check::not_negative(const char* name, float value) {
+  if (!(value >= 0) || std::isinf(value)) fail_argument("%s is %g, expected a finite value >= 0", name, static_cast<double>(value));
+}
+
+void Check::not_nan(const char* name, float value) {
+  if (std::isnan(value)) fail_argument("%s is NaN, expected a number", name);
+}
+
+void Check::absent(const char* name, const void* value, const char* because) {
+  if (value != nullptr) fail_argument("%s is given, but %s", name, because);
+}
+
+void Check::may_alias(const char* out, const char* in) {
+  alias_out_ = out;
+  alias_in_ = in;
+}
+
+void Check::no_overlap() {
+  if (!ok()) return;
+  for (int i = 0; i < range_count_; ++i) {
+    const Range& out = ranges_[i];
+    if (!out.written) continue;
+    for (int j = 0; j < range_count_; ++j) {
+      const Range& other = ranges_[j];
+      if (i == j || out.end <= other.begin || other.end <= out.begin) continue;
+      const bool in_place = out.name == alias_out_ && other.name == alias_in_ && out.begin == other.begin && out.end == other.end;
+      const bool seen_from_input = other.name == alias_out_ && out.name == alias_in_ && out.begin == other.begin && out.end == other.end;
+      if (in_place || seen_from_input) continue;
+      fail_argument("%s at %p..%p overlaps %s at %p..%p", out.name, reinterpret_cast<void*>(out.begin),
+                    reinterpret_cast<void*>(out.end), other.name, reinterpret_cast<void*>(other.begin),
+                    reinterpret_cast<void*>(other.end));
+      return;
+    }
+  }
+}
+
+StatsOut read_stats(Check& check, const exn_stats& stats, int64_t rows) {
+  int given = 0;
+  const auto output = [&](const char* name, const DLTensor* t, DTypes dtypes) -> void* {
+    if (t == nullptr) return nullptr;
+    ++given;
+    const Vector v = check.vector(name, t, dtypes, Role::kOut);
+    check.same(name, "elements", v.size, "the input's rows", rows);
+    return v.data;
+  };
+  StatsOut out;
+  out.argmax = static_cast<int32_t*>(output("out.argmax", stats.argmax, kI32Only));
+  out.max_logit = static_cast<float*>(output("out.max_logit", stats.max_logit, kF32Only));
+  out.lse = static_cast<float*>(output("out.lse", stats.lse, kF32Only));
+  out.p1 = static_cast<float*>(output("out.p1", stats.p1, kF32Only));
+  out.p2 = static_cast<float*>(output("out.p2", stats.p2, kF32Only));
+  out.margin = static_cast<float*>(output("out.margin", stats.margin, kF32Only));
+  out.entropy = static_cast<float*>(output("out.entropy", stats.entropy, kF32Only));
+  out.pow2_entropy = static_cast<float*>(output("out.pow2_entropy", stats.pow2_entropy, kF32Only));
+  out.mean_log_p = static_cast<float*>(output("out.mean_log_p", stats.mean_log_p, kF32Only));
+  out.valid = static_cast<uint8_t*>(output("out.valid", stats.valid, kU8Only));
+  if (given == 0) check.fail_argument("out has 0 outputs, expected at least 1");
+  return out;
+}
+
+void check_normalizer(Check& check, int32_t normalizer, float temperature, float softcap) {
+  check.one_of("normalizer", normalizer, EXN_SOFTMAX, EXN_STABLEMAX);
+  check.positive("temperature", temperature);
+  check.not_negative("softcap", softcap);
+}
+
+}  // namespace exn

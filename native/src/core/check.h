@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+// Argument checks of the C ABI: turns borrowed DLTensors into the plain views of ops.h, or into one sentence
+// that names the argument and the two values that disagree. The first failure sticks; what follows is skipped.
+#pragma once
+
+#include <cstring>
+#include <initializer_list>
+
+#include "ops.h"
+#include "status.h"
+
+namespace exn {
+
+enum class Role { kIn, kOut, kInOut };
+enum class Need { kRequired, kOptional };
+
+// Sets of dtypes as bit masks.
+using DTypes = uint32_t;
+constexpr DTypes bit(DType t) { return 1u << static_cast<int32_t>(t); }
+constexpr DTypes kF32Only = bit(DType::kF32);
+constexpr DTypes kI32Only = bit(DType::kI32);
+constexpr DTypes kU8Only = bit(DType::kU8);
+constexpr DTypes kLabels = bit(DType::kI32) | bit(DType::kI64);
+constexpr DTypes kFloats = bit(DType::kF32) | bit(DType::kF16) | bit(DType::kBF16);
+constexpr DTypes kFloatsAndF64 = kFloats | bit(DType::kF64);
+
+class Check {
+ public:
+  explicit Check(const char* op) : op_(op) {}
+
+  bool ok() const { return status_ == EXN_OK; }
+  exn_status status() const { return status_; }
+  int32_t device_type() const { return device_type_; }
+  int32_t device_id() const { return device_id_; }
+
+  // Rank 2, last stride 1.
+  Matrix matrix(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need = Need::kRequired);
+  // Rank 1, compact.
+  Vector vector(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need = Need::kRequired);
+  // Any rank, compact; seen flat.
+  Vector flat(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need = Need::kRequired);
+
+  // The axis of `name` must have `expected` elements, as `because` has.
+  void same(const char* name, const char* axis, int64_t got, const char* because, int64_t expected);
+  // Both views must have one dtype.
+  void same_dtype(const char* name, DType got, const char* because, DType expected);
+  void shape(const char* name, const DLTensor* t, std::initializer_list<int64_t> expected);
+  void one_of(const char* name, int32_t value, int32_t first, int32_t last);
+  void at_least(const char* name, int64_t value, int64_t least);
+  void at_most(const char* name, int64_t value, int64_t most);
+  // Finite and > 0, or >= 0.
+  void positive(const char* name, float value);
+  void not_negative(const char* name, float value);
+  void not_nan(const char* name, float value);
+  void absent(const char* name, const void* value, const char* because);
+
+  // `out` may share memory with `in` only when it is exactly `in`.
+  void may_alias(const char* out, const char* in);
+  // Call after the last tensor: outputs must not overlap anything else.
+  void no_overlap();
+
+  void fail_argument(const char* format, ...) __attribute__((format(printf, 2, 3)));
+
+ private:
+  struct Range {
+    const char* name;
+    uintptr_t begin;
+    uintptr_t end;
+    bool written;
+  };
+  static constexpr int kMaxRanges = 24;
+
+  bool tensor(const char* name, const DLTensor* t, DTypes allowed, Need need, DType* dtype);
+  void* data(const char* name, const DLTensor* t, DType dtype);
+  bool compact(const char* name, const DLTensor* t);
+  void note(const char* name, const void* begin, int64_t bytes, Role role);
+
+  const char* op_;
+  exn_status status_ = EXN_OK;
+  int32_t device_type_ = 0;
+  int32_t device_id_ = 0;
+  const char* device_of_ = nullptr;
+  Range ranges_[kMaxRanges];
+  int range_count_ = 0;
+  const char* alias_out_ = nullptr;
+  const char* alias_in_ = nullptr;
+};
+
+const char* name_of(DType t);
+
+// Reads a params struct of any known size into `copy`, zero-filled beyond what the caller knew.
+template <class Params>
+exn_status read_params(const char* op, const Params* params, Params* copy) {
+  if (params == nullptr) return fail(EXN_INVALID_ARGUMENT, "%s: params is null", op);
+  const uint64_t size = params->struct_size;
+  constexpr uint64_t kKnown = sizeof(Params);
+  if (size < kKnown) {
+    return fail(EXN_INVALID_ARGUMENT, "%s: params.struct_size is %llu, this version needs at least %llu", op,
+                static_cast<unsigned long long>(size), static_cast<unsigned long long>(kKnown));
+  }
+  if (size > 4096) {
+    return fail(EXN_INVALID_ARGUMENT, "%s: params.struct_size is %llu, the largest sensible value is 4096", op,
+                static_cast<unsigned long long>(size));
+  }
+  const char* bytes = reinterpret_cast<const char*>(params);
+  for (uint64_t i = kKnown; i < size; ++i) {
+    if (bytes[i] != 0) {
+      return fail(EXN_UNSUPPORTED,
+                  "%s: params.struct_size is %llu and sets a field beyond the %llu bytes this version knows", op,
+                  static_cast<unsigned long long>(size), static_cast<unsigned long long>(kKnown));
+    }
+  }
+  std::memcpy(copy, params, kKnown);
+  return EXN_OK;
+}
+
+// The outputs of row_stats and exit_head.
+StatsOut read_stats(Check& check, const exn_stats& stats, int64_t rows);
+void check_normalizer(Check& check, int32_t normalizer, float temperature, float softcap);
+
+}  // namespace exn

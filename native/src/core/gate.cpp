@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <exeunt/gate.h>
+
+#include "backends.h"
+
+namespace exn {
+namespace {
+
+void check_hidden(const exn_gate_params& p, Check& check, GateArgs* a) {
+  const int64_t dim = a->features.cols;
+  if (p.kind == EXN_GATE_LINEAR) {
+    check.absent("hidden_weight", p.hidden_weight, "kind is EXN_GATE_LINEAR (0)");
+    check.absent("hidden_bias", p.hidden_bias, "kind is EXN_GATE_LINEAR (0)");
+    return;
+  }
+  check.one_of("repeats", p.repeats, 0, 64);
+  const Need need = p.repeats > 0 ? Need::kRequired : Need::kOptional;
+  a->hidden_weight = check.flat("hidden_weight", p.hidden_weight, kFloats, Role::kIn, need);
+  const Vector bias = check.flat("hidden_bias", p.hidden_bias, kF32Only, Role::kIn, Need::kOptional);
+  if (p.kind == EXN_GATE_RESIDUAL) {
+    check.shape("hidden_weight", p.hidden_weight, {dim, dim});
+    check.shape("hidden_bias", p.hidden_bias, {dim});
+  } else {
+    check.shape("hidden_weight", p.hidden_weight, {p.repeats, dim, dim});
+    check.shape("hidden_bias", p.hidden_bias, {p.repeats, dim});
+  }
+  a->hidden_bias = static_cast<const float*>(bias.data);
+  a->repeats = p.repeats;
+}
+
+void check_args(const exn_gate_params& p, Check& check, GateArgs* a) {
+  a->features = check.matrix("features", p.features, kFloats, Role::kIn);
+  const int64_t dim = a->features.cols;
+  check.at_least("D (columns of features)", dim, 1);
+  check.one_of("kind", p.kind, EXN_GATE_LINEAR, EXN_GATE_TANH);
+  if (check.ok()) check_hidden(p, check, a);
+
+  a->out_weight = check.matrix("out_weight", p.out_weight, kFloats, Role::kIn);
+  check.at_least("O (rows of out_weight)", a->out_weight.rows, 1);
+  check.at_most("O (rows of out_weight)", a->out_weight.rows, 2);
+  check.same("out_weight", "columns", a->out_weight.cols, "features", dim);
+  const Vector bias = check.vector("out_bias", p.out_bias, kF32Only, Role::kIn, Need::kOptional);
+  if (p.out_bias != nullptr) check.same("out_bias", "elements", bias.size, "the rows of out_weight", a->out_weight.rows);
+  a->out_bias = static_cast<const float*>(bias.data);
+
+  const Vector prob = check.vector("prob", p.prob, kF32Only, Role::kOut);
+  check.same("prob", "elements", prob.size, "the rows of features", a->features.rows);
+  a->prob = static_cast<float*>(prob.data);
+  a->kind = p.kind;
+}
+
+constexpr Op<exn_gate_params, GateArgs> kOp{"exn_gate", check_args, &Backend::gate};
+
+}  // namespace
+}  // namespace exn
+
+EXN_DEFINE_OP(gate, exn::kOp)

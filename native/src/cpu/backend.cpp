@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CPU backend: chooses the kernels of one instruction set and offers memory.
+#include "../core/backends.h"
+
+#include <sys/mman.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+#include "cpu_features.h"
+#include "kernels/kernels.h"
+#include "pool.h"
+
+namespace exn::cpu {
+
+#if defined(__x86_64__)
+namespace baseline {
+extern const Kernels kernels;
+}
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+#elif defined(__aarch64__)
+namespace neon {
+extern const Kernels kernels;
+}
+#endif
+
+namespace {
+
+struct Choice {
+  const Kernels* kernels;
+  bool (*runs_here)();
+};
+
+// Best first.
+constexpr Choice kChoices[] = {
+#if defined(__x86_64__)
+    {&avx512::kernels, has_avx512},
+    {&avx2::kernels, has_avx2},
+    {&baseline::kernels, [] { return true; }},
+#elif defined(__aarch64__)
+    {&neon::kernels, [] { return true; }},
+#endif
+};
+
+const Kernels* best() {
+  for (const Choice& choice : kChoices) {
+    if (choice.runs_here()) return choice.kernels;
+  }
+  return nullptr;
+}
+
+const Kernels* named(const char* name) {
+  for (const Choice& choice : kChoices) {
+    if (std::strcmp(choice.kernels->isa, name) == 0) return choice.runs_here() ? choice.kernels : nullptr;
+  }
+  return nullptr;
+}
+
+// The table in use; null if EXEUNT_ISA asks for something this machine cannot run.
+std::atomic<const Kernels*>& current() {
+  static std::atomic<const Kernels*> table{[] {
+    const char* forced = std::getenv("EXEUNT_ISA");
+    return forced != nullptr && *forced != 0 ? named(forced) : best();
+  }()};
+  return table;
+}
+
+const char* runnable() {
+  static const char* list = [] {
+    static char text[64];
+    for (const Choice& choice : kChoices) {
+      if (!choice.runs_here()) continue;
+      if (text[0] != 0) std::strcat(text, ",");
+      std::strcat(text, choice.kernels->isa);
+    }
+    return text;
+  }();
+  return list;
+}
+
+exn_status no_isa() {
+  return fail(EXN_UNSUPPORTED, "EXEUNT_ISA is %s, but this machine runs %s", std::getenv("EXEUNT_ISA"), runnable());
+}
+
+// Adapts a kernel to the Backend table: the stream means nothing on the CPU.
+template <class Args, exn_status (*Kernels::*Entry)(const Args&, Workspace&)>
+exn_status dispatch(const Args& args, Workspace& ws, exn_stream) {
+  const Kernels* table = current().load(std::memory_order_acquire);
+  return table == nullptr ? no_isa() : (table->*Entry)(args, ws);
+}
+
+constexpr size_t kHugePage = size_t{2} << 20;
+
+exn_status alloc(int32_t, size_t bytes, void** out) {
+  const size_t align = bytes >= kHugePage ? kHugePage : 64;
+  if (bytes > SIZE_MAX - align) return fail(EXN_OUT_OF_MEMORY, "exn_alloc: %zu bytes cannot be had", bytes);
+  const size_t rounded = (bytes + align - 1) / align * align;
+  void* p = std::aligned_alloc(align, rounded);
+  if (p == nullptr) return fail(EXN_OUT_OF_MEMORY, "exn_alloc: %zu bytes cannot be had", bytes);
+  if (align == kHugePage) madvise(p, rounded, MADV_HUGEPAGE);  // a wish: 4 KiB pages work too
+  *out = p;
+  return EXN_OK;
+}
+
+exn_status release(int32_t, void* p) {
+  std::free(p);
+  return EXN_OK;
+}
+
+exn_status copy(int32_t, void* dst, bool, const void* src, bool, size_t bytes, exn_stream) {
+  std::memmove(dst, src, bytes);
+  return EXN_OK;
+}
+
+exn_status stream_create(int32_t, exn_stream* out) {
+  *out = nullptr;
+  return EXN_OK;
+}
+
+exn_status stream_nothing(int32_t, exn_stream) { return EXN_OK; }
+
+}  // namespace
+}  // namespace exn::cpu
+
+namespace exn {
+
+const Backend& cpu_backend() {
+  using namespace cpu;
+  static constexpr Backend kBackend = {
+      kBackendAbi,
+      sizeof(Backend),
+      "cpu",
+      [] { return 1; },
+      alloc,
+      release,
+      copy,
+      stream_create,
+      stream_nothing,
+      stream_nothing,
+      dispatch<RowStatsArgs, &Kernels::row_stats>,
+      dispatch<ExitHeadArgs, &Kernels::exit_head>,
+      dispatch<StableMaxArgs, &Kernels::stablemax>,
+      dispatch<CrossEntropyArgs, &Kernels::cross_entropy>,
+      dispatch<PerpGradArgs, &Kernels::perp_grad>,
+      dispatch<CosineArgs, &Kernels::cosine>,
+      dispatch<GateArgs, &Kernels::gate>,
+      dispatch<ExitRuleArgs, &Kernels::exit_rule>,
+  };
+  return kBackend;
+}
+
+const char* cpu_description() { return thread_text("cpu (%s, %d threads)", exn_cpu_isa(), cpu::threads()); }
+
+}  // namespace exn
+
+extern "C" {
+
+const char* exn_cpu_isa(void) {
+  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
+  return table == nullptr ? "" : table->isa;
+}
+
+const char* exn_cpu_isas(void) { return exn::cpu::runnable(); }
+
+exn_status exn_cpu_set_isa(const char* name) {
+  const exn::cpu::Kernels* table = name == nullptr ? exn::cpu::best() : exn::cpu::named(name);
+  if (table == nullptr) {
+    return exn::fail(EXN_INVALID_ARGUMENT, "exn_cpu_set_isa: name is %s, but this machine runs %s", name, exn::cpu::runnable());
+  }
+  exn::cpu::current().store(table, std::memory_order_release);
+  return EXN_OK;
+}
+
+int32_t exn_cpu_threads(void) { return exn::cpu::threads(); }
+
+exn_status exn_cpu_set_threads(int32_t threads) {
+  if (threads < 0 || threads > 256) {
+    return exn::fail(EXN_INVALID_ARGUMENT, "exn_cpu_set_threads: threads is %d, expected 0..256", threads);
+  }
+  exn::cpu::set_threads(threads);
+  return EXN_OK;
+}
+
+exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum) {
+  if (checksum == nullptr) return exn::fail(EXN_INVALID_ARGUMENT, "exn_read_probe: checksum is null, a place for it is required");
+  if (data == nullptr && bytes > 0) return exn::fail(EXN_INVALID_ARGUMENT, "exn_read_probe: data is null, but bytes is %zu", bytes);
+  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
+  if (table == nullptr) return exn::cpu::no_isa();
+  *checksum = table->read_probe(data, static_cast<int64_t>(bytes));
+  return EXN_OK;
+}
+
+}  // extern "C"

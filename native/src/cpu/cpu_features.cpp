@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cpu_features.h"
+
+#if defined(__x86_64__)
+
+#include <cpuid.h>
+
+#include <cstdint>
+
+namespace exn::cpu {
+namespace {
+
+struct Features {
+  bool avx2 = false;
+  bool avx512 = false;
+};
+
+bool bit(uint32_t word, int n) { return (word >> n & 1) != 0; }
+
+// CPUID says what the processor has, XGETBV what the system saves on a context switch; both are needed, or the first wide
+// instruction faults.
+uint64_t saved_state() {
+  uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return static_cast<uint64_t>(high) << 32 | low;
+}
+
+Features detect() {
+  Features f;
+  uint32_t a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return f;
+  const bool fma = bit(c, 12), osxsave = bit(c, 27), f16c = bit(c, 29);
+  if (!osxsave || !fma || !f16c) return f;
+  const uint64_t saved = saved_state();
+  const bool ymm = (saved & 0x6) == 0x6;
+  const bool zmm = (saved & 0xe6) == 0xe6;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return f;
+  f.avx2 = ymm && bit(b, 5) && bit(b, 3) && bit(b, 8);
+  const bool foundation = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);
+  uint32_t a1 = 0, b1, c1, d1;
+  if (a < 1 || !__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1)) return f;
+  f.avx512 = f.avx2 && zmm && foundation && bit(a1, 5);
+  return f;
+}
+
+const Features& features() {
+  static const Features f = detect();
+  return f;
+}
+
+}  // namespace
+
+bool has_avx2() { return features().avx2; }
+bool has_avx512() { return features().avx512; }
+
+}  // namespace exn::cpu
+
+#endif

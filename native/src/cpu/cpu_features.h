@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// What this processor and this operating system can run.
+#pragma once
+
+#if defined(__x86_64__)
+
+namespace exn::cpu {
+
+// AVX2, FMA, F16C, BMI1, BMI2, and YMM state saved by the system.
+bool has_avx2();
+// AVX-512 F, BW, DQ, VL and BF16, and ZMM and mask state saved by the system.
+bool has_avx512();
+
+}  // namespace exn::cpu
+
+#endif

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// exit_head on the CPU: for each block of up to 64 rows, reads the weights once, V * D * sizeof(element) bytes; the logits of
+// a few hundred vocabulary rows at a time live on the stack and are summarised there.
+#include <atomic>
+
+#include "dot.h"
+#include "stats.h"
+
+namespace exn::cpu::EXN_ISA {
+namespace {
+
+constexpr int64_t kRowBlock = 64;
+constexpr int64_t kMaxVocabTile = 512;
+
+// Vocabulary rows per tile: about 256 KiB of weights, so that a tile is worth handing to another thread. A function of the
+// shape alone, like all that decides the order of sums.
+int64_t vocab_tile(int64_t row_bytes) {
+  const int64_t rows = (int64_t{256} << 10) / row_bytes / 64 * 64;
+  return rows < 64 ? 64 : rows > kMaxVocabTile ? kMaxVocabTile : rows;
+}
+
+void load_row(const Matrix& m, int64_t row, float* x, int64_t stride) {
+  with_float_type(m.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    const T* from = row_of<T>(m, row);
+    for_vectors(m.cols, [&](int64_t i, int n) { store_part(x + i, load_part(from + i, n, 0.0f), n); });
+  });
+  for (int64_t i = m.cols; i < stride; ++i) x[i] = 0;
+}
+
+float mean_square(const float* x, int64_t dim, float centre) {
+  f32v acc = zero();
+  for_vectors(dim, [&](int64_t i, int n) {
+    const f32v d = sub(load_part(x + i, n, centre), set1(centre));
+    acc = fma(d, d, acc);
+  });
+  return reduce_add(acc) / static_cast<float>(dim);
+}
+
+float mean_of(const float* x, int64_t dim) {
+  f32v acc = zero();
+  for_vectors(dim, [&](int64_t i, int n) { acc = add(acc, load_part(x + i, n, 0.0f)); });
+  return reduce_add(acc) / static_cast<float>(dim);
+}
+
+// x <- (x - centre) * scale * weight + bias; weight and bias may be null.
+void affine_row(float* x, int64_t dim, float centre, float scale, const float* weight, const float* bias) {
+  for_vectors(dim, [&](int64_t i, int n) {
+    f32v v = mul(sub(load_part(x + i, n, 0.0f), set1(centre)), set1(scale));
+    if (weight != nullptr) v = mul(v, load_part(weight + i, n, 0.0f));
+    if (bias != nullptr) v = add(v, load_part(bias + i, n, 0.0f));
+    store_part(x + i, v, n);
+  });
+}
+
+void norm_row(const ExitHeadArgs& a, float* x, int64_t dim) {
+  if (a.norm == EXN_NORM_RMS) {
+    affine_row(x, dim, 0, 1 / ::sqrtf(mean_square(x, dim, 0) + a.norm_eps), a.norm_weight, nullptr);
+  } else if (a.norm == EXN_NORM_LAYER) {
+    const float centre = mean_of(x, dim);
+    const float scale = 1 / ::sqrtf(mean_square(x, dim, centre) + a.norm_eps);
+    affine_row(x, dim, centre, scale, a.norm_weight, a.norm_bias);
+  }
+}
+
+// to[r] = translator * from[r] + bias for all rows.
+void translate(const ExitHeadArgs& a, const float* from, float* to, int64_t stride) {
+  const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
+  with_float_type(a.translator.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    Inputs in;
+    in.f32 = from;
+    in.stride = stride;
+    parallel_for(dim, 64, [&](int64_t begin, int64_t end) {
+      products<T>([&](int64_t w) { return row_of<T>(a.translator, begin + w); }, end - begin, in, rows, dim, to + begin, stride);
+    });
+  });
+  for (int64_t row = 0; row < rows; ++row) {
+    float* x = to + row * stride;
+    for (int64_t i = dim; i < stride; ++i) x[i] = 0;
+    if (a.translator_bias != nullptr) affine_row(x, dim, 0, 1, nullptr, a.translator_bias);
+  }
+}
+
+template <class T>
+void round_row(float* x, int64_t dim) {
+  for (int64_t i = 0; i < dim; ++i) {
+    T rounded;
+    from_float(&rounded, x[i]);
+    x[i] = to_float(rounded);
+  }
+}
+
+// The place of an id outside the vocabulary in the shortlist, or -1.
+int64_t bad_entry(const Vector& shortlist, int64_t vocab) {
+  const int32_t* ids = static_cast<const int32_t*>(shortlist.data);
+  for (int64_t i = 0; i < shortlist.size; ++i) {
+    if (ids[i] < 0 || ids[i] >= vocab) return i;
+  }
+  return -1;
+}
+
+// From places in the shortlist to vocabulary ids; among equal logits of the tile the smallest id wins.
+void place_to_id(TileStats* tile, const float* z, int64_t n, const int32_t* ids) {
+  if (tile->index < 0) return;
+  int32_t best = ids[tile->index];
+  for (int64_t i = 0; i < n; ++i) {
+    if (z[i] == tile->top1 && ids[i] < best) best = ids[i];
+  }
+  tile->index = best;
+}
+
+template <class T>
+void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int64_t tile_rows, int64_t tiles, TileStats* stats) {
+  const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
+  const int32_t* ids = static_cast<const int32_t*>(a.shortlist.data);
+  const int64_t entries = ids != nullptr ? a.shortlist.size : a.weight.rows;
+  const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock;
+  const bool full = needs_full(a.out);
+  parallel_for(blocks * tiles, 1, [&](int64_t begin, int64_t end) {
+    alignas(64) float z[kRowBlock * kMaxVocabTile];
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t first_row = item / tiles * kRowBlock, tile = item % tiles;
+      const int64_t count = rows - first_row < kRowBlock ? rows - first_row : kRowBlock;
+      const int64_t first = tile * tile_rows;
+      const int64_t n = entries - first < tile_rows ? entries - first : tile_rows;
+      Inputs in = inputs;
+      if (in.f32 != nullptr) in.f32 += first_row * in.stride;
+      if (in.bf != nullptr) in.bf += first_row * in.stride;
+      const auto id = [&](int64_t w) { return ids != nullptr ? ids[first + w] : first + w; };
+      products<T>([&](int64_t w) { return row_of<T>(a.weight, id(w)); }, n, in, count, dim, z, tile_rows);
+      for (int64_t r = 0; r < count; ++r) {
+        float* logits = z + r * tile_rows;
+        if (a.bias != nullptr) {
+          for (int64_t w = 0; w < n; ++w) logits[w] += a.bias[id(w)];
+        }
+        TileStats* out = stats + (first_row + r) * tiles + tile;
+        *out = summarise(logits, n, first, map, full);
+        if (ids != nullptr) {
+          out->index -= static_cast<int32_t>(first);
+          place_to_id(out, logits, n, ids + first);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+
+exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
+  const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim);
+  const bool translated = a.translator.data != nullptr;
+  const bool rounded = a.hidden.dtype == a.weight.dtype && a.hidden.dtype != DType::kF32;
+#if defined(EXN_HAS_BF16_DOT)
+  const bool pairs = rounded && a.hidden.dtype == DType::kBF16;
+#else
+  const bool pairs = false;
+#endif
+  const int64_t entries = a.shortlist.data != nullptr ? a.shortlist.size : a.weight.rows;
+  const int64_t tile_rows = vocab_tile(dim * size_of(a.weight.dtype));
+  const int64_t tiles = (entries + tile_rows - 1) / tile_rows;
+  float* x = ws.take<float>(rows * stride);
+  float* raw = ws.take<float>(translated ? rows * stride : 0);
+  bf16* narrow = ws.take<bf16>(pairs ? rows * stride : 0);
+  TileStats* stats = ws.take<TileStats>(rows * tiles);
+  if (ws.counting()) return EXN_OK;
+
+  if (a.shortlist.data != nullptr) {
+    const int64_t bad = bad_entry(a.shortlist, a.weight.rows);
+    if (bad >= 0) {
+      return fail(EXN_INVALID_ARGUMENT, "exn_exit_head: shortlist[%lld] is %d, expected 0..%lld", static_cast<long long>(bad),
+                  static_cast<const int32_t*>(a.shortlist.data)[bad], static_cast<long long>(a.weight.rows - 1));
+    }
+  }
+  ran(EXN_CPU_PATH("exit_head"));
+  float* loaded = translated ? raw : x;
+  for (int64_t row = 0; row < rows; ++row) {
+    float* to = loaded + row * stride;
+    load_row(a.hidden, row, to, stride);
+    if (translated && a.translate == EXN_TRANSLATE_RMS) {
+      affine_row(to, dim, 0, 1 / ::sqrtf(mean_square(to, dim, 0) + a.norm_eps), nullptr, nullptr);
+    }
+  }
+  if (translated) translate(a, raw, x, stride);
+  for (int64_t row = 0; row < rows; ++row) {
+    float* to = x + row * stride;
+    norm_row(a, to, dim);
+    if (pairs) {
+      for_vectors(stride, [&](int64_t i, int n) { store_part(narrow + row * stride + i, load_part(to + i, n, 0.0f), n); });
+    } else if (rounded) {
+      a.hidden.dtype == DType::kBF16 ? round_row<bf16>(to, dim) : round_row<f16>(to, dim);
+    }
+  }
+
+  Inputs inputs;
+  inputs.f32 = x;
+  inputs.bf = pairs ? narrow : nullptr;
+  inputs.stride = stride;
+  const LogitMap map = logit_map(a.normalizer, a.temperature, a.softcap);
+  with_float_type(a.weight.dtype, [&](auto type) { head<EXN_TYPE_OF(type)>(a, inputs, map, tile_rows, tiles, stats); });
+  for (int64_t row = 0; row < rows; ++row) write_row(stats + row * tiles, tiles, entries, map, a.out, row);
+  return EXN_OK;
+}
+
+}  // namespace exn::cpu::EXN_ISA

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// gate on the CPU: for each block of up to 64 rows, every weight is read once.
+#include <cmath>
+
+#include "dot.h"
+
+namespace exn::cpu::EXN_ISA {
+namespace {
+
+float sigmoid(float x) {
+  const float t = ::expf(-::fabsf(x));  // never overflows; NaN stays NaN
+  return x >= 0 ? 1 / (1 + t) : t / (1 + t);
+}
+
+// to[r][w] = <weight row w, from row r>, w in [0, count).
+template <class T>
+void project(const T* weight, int64_t count, int64_t dim, const float* from, int64_t stride, int64_t rows, float* to,
+             int64_t to_stride) {
+  Inputs in;
+  in.f32 = from;
+  in.stride = stride;
+  parallel_for(count, 65536 / dim + 1, [&](int64_t begin, int64_t end) {
+    products<T>([&](int64_t w) { return weight + (begin + w) * dim; }, end - begin, in, rows, dim, to + begin, to_stride);
+  });
+}
+
+// One hidden layer: y <- y + SiLU(H y + h), or y <- tanh(H y + h).
+template <class T>
+void hidden_layer(const GateArgs& a, int32_t layer, float* y, float* t, int64_t stride) {
+  const int64_t rows = a.features.rows, dim = a.features.cols;
+  const bool residual = a.kind == EXN_GATE_RESIDUAL;
+  const int64_t which = residual ? 0 : layer;  // the residual blocks share one matrix
+  const T* weight = static_cast<const T*>(a.hidden_weight.data) + which * dim * dim;
+  project(weight, dim, dim, y, stride, rows, t, stride);
+  for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < dim; ++i) {
+      const float bias = a.hidden_bias != nullptr ? a.hidden_bias[which * dim + i] : 0;
+      const float x = t[row * stride + i] + bias;
+      float* out = y + row * stride + i;
+      *out = residual ? *out + x * sigmoid(x) : ::tanhf(x);
+    }
+  }
+}
+
+}  // namespace
+
+exn_status gate(const GateArgs& a, Workspace& ws) {
+  const int64_t rows = a.features.rows, dim = a.features.cols, stride = padded(dim);
+  const bool hidden = a.kind != EXN_GATE_LINEAR && a.repeats > 0;
+  float* y = ws.take<float>(rows * stride);
+  float* t = ws.take<float>(hidden ? rows * stride : 0);
+  float* logits = ws.take<float>(rows * 2);
+  if (ws.counting()) return EXN_OK;
+  ran(EXN_CPU_PATH("gate"));
+
+  with_float_type(a.features.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    for (int64_t row = 0; row < rows; ++row) {
+      float* to = y + row * stride;
+      const T* from = row_of<T>(a.features, row);
+      for_vectors(dim, [&](int64_t i, int n) { store_part(to + i, load_part(from + i, n, 0.0f), n); });
+      for (int64_t i = dim; i < stride; ++i) to[i] = 0;
+    }
+  });
+  if (hidden) {
+    with_float_type(a.hidden_weight.dtype, [&](auto type) {
+      for (int32_t layer = 0; layer < a.repeats; ++layer) hidden_layer<EXN_TYPE_OF(type)>(a, layer, y, t, stride);
+    });
+  }
+  const int64_t outputs = a.out_weight.rows;
+  with_float_type(a.out_weight.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    Inputs in;
+    in.f32 = y;
+    in.stride = stride;
+    products<T>([&](int64_t w) { return row_of<T>(a.out_weight, w); }, outputs, in, rows, dim, logits, 2);
+  });
+  for (int64_t row = 0; row < rows; ++row) {
+    const float* o = logits + row * 2;
+    const float b0 = a.out_bias != nullptr ? a.out_bias[0] : 0;
+    const float b1 = a.out_bias != nullptr && outputs == 2 ? a.out_bias[1] : 0;
+    // softmax of two logits is the sigmoid of their difference
+    a.prob[row] = outputs == 1 ? sigmoid(o[0] + b0) : sigmoid((o[1] + b1) - (o[0] + b0));
+  }
+  return EXN_OK;
+}
+
+}  // namespace exn::cpu::EXN_ISA

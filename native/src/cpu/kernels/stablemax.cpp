@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: Apache-2.0
+// stablemax and cross_entropy on the CPU. A row is read from memory once and written once: R * V * (read + write) bytes. Within a
+// tile that fits L1 the passes are: largest logit; terms e relative to the tile's largest, kept in the output where that is
+// f32; then, when the whole row's sum is known, one multiplication (16-bit outputs: the terms once more, so that a result
+// is rounded once).
+#include <cmath>
+#include <cstring>
+
+#include "stats.h"
+
+namespace exn::cpu::EXN_ISA {
+namespace {
+
+// What becomes of a row; the modes share all but the last step.
+enum class Mode { kProbability, kLog, kGradient };
+
+struct RowPlan {
+  Mode mode;
+  bool stablemax;
+  double scale;  // of the gradient
+};
+
+// Sum and level of a row, and what a tile's terms must be multiplied with.
+struct RowSum {
+  double level = 0;
+  double sum = 0;
+  bool broken = false;
+};
+
+RowSum row_sum(const TileStats* tiles, int64_t count) {
+  const TileStats all = merge(tiles, count);
+  RowSum r;
+  r.broken = all.broken || all.top1 == -INFINITY;
+  r.level = static_cast<double>(all.level);
+  r.sum = all.sum;
+  return r;
+}
+
+// e relative to `level` (softmax) or to s(top) (StableMax).
+template <bool kStable>
+static EXN_SIMD f32v term(f32v x, f32v level, f32v over_s) {
+  return kStable ? mul(stable_s(x), over_s) : exp_negative(sub(x, level));
+}
+
+static EXN_SIMD float reciprocal_s(float top) { return top >= 0 ? 1.0f / (1.0f + top) : 1.0f - top; }
+
+// dz/dx of StableMax's g: 1 / (1 + |x|).
+static EXN_SIMD f32v slope(f32v x) { return div(set1(1.0f), add(set1(1.0f), abs(x))); }
+
+// First half: summarises a tile and, for f32 outputs that are a multiple of the terms, leaves the terms there.
+template <class T, bool kStable, bool kKeep>
+TileStats first_half(const T* z, T* out, int64_t n, Mode mode) {
+  TileStats tile;
+  f32v hi[4];
+  for (f32v& h : hi) h = set1(-INFINITY);
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    for (int k = 0; k < 4; ++k) hi[k] = max(hi[k], load(z + i + k * kLanes));
+  }
+  for_vectors(n - i, [&](int64_t j, int rest) { hi[0] = max(hi[0], load_part(z + i + j, rest, -INFINITY)); });
+  tile.top1 = reduce_max(max(max(hi[0], hi[1]), max(hi[2], hi[3])));
+  tile.broken = !(tile.top1 < INFINITY);
+  // With nothing but -inf in the tile any level gives terms of exactly 0.
+  const float top = tile.top1 == -INFINITY ? 0 : tile.top1;
+  tile.level = tile.top1 == -INFINITY ? -INFINITY : kStable ? scalar_g(top) : top;
+  const f32v level = set1(top), over_s = set1(kStable ? reciprocal_s(top) : 1.0f);
+  f32v sums[4] = {zero(), zero(), zero(), zero()};
+  const auto visit = [&](int k, int64_t at, int rest) {
+    const f32v x = load_part(z + at, rest, -INFINITY);
+    const f32v e = term<kStable>(x, level, over_s);
+    sums[k] = add(sums[k], e);
+    if (kKeep) store_part(out + at, kStable && mode == Mode::kGradient ? mul(e, slope(x)) : e, rest);
+  };
+  for (i = 0; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    for (int k = 0; k < 4; ++k) visit(k, i + k * kLanes, kLanes);
+  }
+  for_vectors(n - i, [&](int64_t j, int rest) { visit(0, i + j, rest); });
+  tile.sum = fold(sums);
+  tile.broken = tile.broken || !(tile.sum >= 0);
+  return tile;
+}
+
+// Second half: from terms (or logits) to the result, once the row's sum is known.
+template <class T, bool kStable, bool kKeep>
+void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const RowSum& row, const RowPlan& plan) {
+  if (row.broken) {
+    for_vectors(n, [&](int64_t i, int rest) { store_part(out + i, set1(NAN), rest); });
+    return;
+  }
+  if (plan.mode == Mode::kLog) {
+    const f32v lse = set1(static_cast<float>(row.level + ::log(row.sum)));
+    for_vectors(n, [&](int64_t i, int rest) {
+      const f32v x = load_part(z + i, rest, 0.0f);
+      store_part(out + i, sub(kStable ? stable_g(x) : x, lse), rest);
+    });
+    return;
+  }
+  const double scale = plan.mode == Mode::kGradient ? plan.scale : 1;
+  const bool empty = tile.top1 == -INFINITY;
+  const double shift = empty ? 0 : static_cast<double>(tile.level) - row.level;
+  const f32v factor = set1(empty ? 0.0f : static_cast<float>(scale * ::exp(shift) / row.sum));
+  if (kKeep) {
+    for_vectors(n, [&](int64_t i, int rest) { store_part(out + i, mul(load_part(out + i, rest, 0.0f), factor), rest); });
+    return;
+  }
+  const float top = empty ? 0 : tile.top1;
+  const f32v level = set1(top), over_s = set1(kStable ? reciprocal_s(top) : 1.0f);
+  for_vectors(n, [&](int64_t i, int rest) {
+    const f32v x = load_part(z + i, rest, -INFINITY);
+    f32v e = term<kStable>(x, level, over_s);
+    if (kStable && plan.mode == Mode::kGradient) e = mul(e, slope(x));
+    store_part(out + i, mul(e, factor), rest);
+  });
+}
+
+int64_t tile_length(int64_t columns, int64_t tile) {
+  const int64_t rest = columns - tile * kStatsTile;
+  return rest < kStatsTile ? rest : kStatsTile;
+}
+
+// Both halves of a matrix of logits. finish(row, RowSum) runs once per row, after its second half.
+// `plan_of(row)` may depend on the row. out may be null: then only the sums are wanted.
+template <class T, bool kStable, class PlanOf, class Finish>
+void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf&& plan_of, Finish&& finish) {
+  const int64_t rows = logits.rows, columns = logits.cols;
+  const int64_t tiles = (columns + kStatsTile - 1) / kStatsTile;
+  constexpr bool kKeep = std::is_same_v<T, float>;
+  T* out_data = static_cast<T*>(out.data);
+  const auto first = [&](int64_t row, int64_t t) {
+    const T* z = row_of<T>(logits, row) + t * kStatsTile;
+    T* to = out_data == nullptr ? nullptr : out_data + row * out.stride + t * kStatsTile;
+    const Mode mode = plan_of(row).mode;
+    // The logarithm is no multiple of the terms, and its logits must survive when it is taken in place.
+    const bool keep = kKeep && to != nullptr && mode != Mode::kLog;
+    stats[row * tiles + t] = keep ? first_half<T, kStable, kKeep>(z, to, tile_length(columns, t), mode)
+                                  : first_half<T, kStable, false>(z, to, tile_length(columns, t), mode);
+  };
+  const auto second = [&](int64_t row, int64_t t, const RowSum& sum) {
+    if (out_data == nullptr) return;
+    const T* z = row_of<T>(logits, row) + t * kStatsTile;
+    T* to = out_data + row * out.stride + t * kStatsTile;
+    second_half<T, kStable, kKeep>(z, to, tile_length(columns, t), stats[row * tiles + t], sum, plan_of(row));
+  };
+  if (tiles == 1 || rows >= 16) {
+    parallel_for(rows, 16384 / columns + 1, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        for (int64_t t = 0; t < tiles; ++t) first(row, t);
+        const RowSum sum = row_sum(stats + row * tiles, tiles);
+        for (int64_t t = 0; t < tiles; ++t) second(row, t, sum);
+        finish(row, sum);
+      }
+    });
+    return;
+  }
+  // Few long rows: the tiles themselves are shared out, with a meeting point where the sums are complete.
+  parallel_for(rows * tiles, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) first(item / tiles, item % tiles);
+  });
+  parallel_for(rows * tiles, 4, [&](int64_t begin, int64_t end) {
+    int64_t known = -1;
+    RowSum sum;
+    for (int64_t item = begin; item < end; ++item) {
+      if (item / tiles != known) {
+        known = item / tiles;
+        sum = row_sum(stats + known * tiles, tiles);
+      }
+      second(known, item % tiles, sum);
+    }
+  });
+  for (int64_t row = 0; row < rows; ++row) finish(row, row_sum(stats + row * tiles, tiles));
+}
+
+// ---- f64: plain loops, one row after another on each thread -------------------------------------------------
+
+constexpr double kNan = __builtin_nan("");
+constexpr double kInfinity = __builtin_inf();
+
+double g_f64(double x) { return ::copysign(::log1p(::fabs(x)), x); }
+
+// In four interleaved sums, as much for accuracy as for speed.
+RowSum row_sum_f64(const double* z, int64_t n, bool stablemax) {
+  double top = -kInfinity;
+  RowSum r;
+  for (int64_t i = 0; i < n; ++i) {
+    r.broken = r.broken || !(z[i] < kInfinity);
+    top = z[i] > top ? z[i] : top;
+  }
+  r.broken = r.broken || top == -kInfinity;
+  r.level = stablemax ? g_f64(top) : top;
+  double sums[4] = {0, 0, 0, 0};
+  for (int64_t i = 0; i < n; ++i) sums[i % 4] += ::exp((stablemax ? g_f64(z[i]) : z[i]) - r.level);
+  r.sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  return r;
+}
+
+void result_f64(const double* z, double* out, int64_t n, const RowSum& row, const RowPlan& plan) {
+  const double log_sum = ::log(row.sum);
+  for (int64_t i = 0; i < n; ++i) {
+    if (row.broken) {
+      out[i] = kNan;
+      continue;
+    }
+    const double x = z[i];
+    const double log_p = (plan.stablemax ? g_f64(x) : x) - row.level - log_sum;
+    switch (plan.mode) {
+      case Mode::kLog:
+        out[i] = log_p;
+        break;
+      case Mode::kProbability:
+        out[i] = ::exp(log_p);
+        break;
+      case Mode::kGradient:
+        out[i] = ::exp(log_p) * plan.scale / (plan.stablemax ? 1 + ::fabs(x) : 1);
+        break;
+    }
+  }
+}
+
+template <class PlanOf, class Finish>
+void transform_f64(const Matrix& logits, const Matrix& out, PlanOf&& plan_of, Finish&& finish) {
+  double* out_data = static_cast<double*>(out.data);
+  parallel_for(logits.rows, 2048 / logits.cols + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const RowPlan plan = plan_of(row);
+      const double* z = row_of<double>(logits, row);
+      const RowSum sum = row_sum_f64(z, logits.cols, plan.stablemax);
+      if (out_data != nullptr) result_f64(z, out_data + row * out.stride, logits.cols, sum, plan);
+      finish(row, sum);
+    }
+  });
+}
+
+template <class PlanOf, class Finish>
+void transform_any(const Matrix& logits, const Matrix& out, bool stablemax, TileStats* stats, PlanOf&& plan_of, Finish&& finish) {
+  if (logits.dtype == DType::kF64) {
+    transform_f64(logits, out, plan_of, finish);
+    return;
+  }
+  with_float_type(logits.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    if (stablemax) {
+      transform<T, true>(logits, out, stats, plan_of, finish);
+    } else {
+      transform<T, false>(logits, out, stats, plan_of, finish);
+    }
+  });
+}
+
+TileStats* take_tiles(const Matrix& logits, Workspace& ws) {
+  const int64_t tiles = (logits.cols + kStatsTile - 1) / kStatsTile;
+  return ws.take<TileStats>(logits.dtype == DType::kF64 ? 0 : logits.rows * tiles);
+}
+
+double element(const Matrix& m, int64_t row, int64_t column) {
+  if (m.dtype == DType::kF64) return row_of<double>(m, row)[column];
+  double value = 0;
+  with_float_type(m.dtype, [&](auto type) { value = static_cast<double>(to_float(row_of<EXN_TYPE_OF(type)>(m, row)[column])); });
+  return value;
+}
+
+void set_element(const Matrix& m, int64_t row, int64_t column, double value) {
+  if (m.dtype == DType::kF64) {
+    static_cast<double*>(m.data)[row * m.stride + column] = value;
+    return;
+  }
+  with_float_type(m.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    from_float(static_cast<T*>(m.data) + row * m.stride + column, static_cast<float>(value));
+  });
+}
+
+void clear_row(const Matrix& m, int64_t row) {
+  const int64_t size = size_of(m.dtype);
+  std::memset(static_cast<char*>(m.data) + row * m.stride * size, 0, static_cast<size_t>(m.cols * size));
+}
+
+int64_t label_at(const Vector& labels, int64_t row) {
+  return labels.dtype == DType::kI64 ? static_cast<const int64_t*>(labels.data)[row] : static_cast<const int32_t*>(labels.data)[row];
+}
+
+}  // namespace
+
+exn_status stablemax(const StableMaxArgs& a, Workspace& ws) {
+  TileStats* stats = take_tiles(a.logits, ws);
+  if (ws.counting()) return EXN_OK;
+  ran(EXN_CPU_PATH("stablemax"));
+  const RowPlan plan = {a.log ? Mode::kLog : Mode::kProbability, a.normalizer == EXN_STABLEMAX, 1};
+  transform_any(
+      a.logits, a.out, plan.stablemax, stats, [&](int64_t) { return plan; }, [](int64_t, const RowSum&) {});
+  return EXN_OK;
+}
+
+exn_status cross_entropy(const CrossEntropyArgs& a, Workspace& ws) {
+  const int64_t rows = a.logits.rows, columns = a.logits.cols;
+  TileStats* stats = take_tiles(a.logits, ws);
+  double* losses = ws.take<double>(rows);
+  double* label_logits = ws.take<double>(rows);
+  if (ws.counting()) return EXN_OK;
+
+  int64_t counted = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t label = label_at(a.labels, row);
+    if (label == a.ignore_index) continue;
+    if (label < 0 || label >= columns) {
+      return fail(EXN_INVALID_ARGUMENT, "exn_cross_entropy: labels[%lld] is %lld, expected 0..%lld or ignore_index %lld",
+                  static_cast<long long>(row), static_cast<long long>(label), static_cast<long long>(columns - 1),
+                  static_cast<long long>(a.ignore_index));
+    }
+    ++counted;
+  }
+  ran(EXN_CPU_PATH("cross_entropy"));
+  const bool stable = a.normalizer == EXN_STABLEMAX;
+  const bool mean = a.reduction == EXN_REDUCE_MEAN;
+  const double scale = mean && counted > 0 ? 1 / static_cast<double>(counted) : 1;
+  // In place the gradient takes the logits' memory: what the label needs is kept aside.
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t label = label_at(a.labels, row);
+    label_logits[row] = label == a.ignore_index ? 0 : element(a.logits, row, label);
+  }
+  const RowPlan plan = {Mode::kGradient, stable, scale};
+  transform_any(
+      a.logits, a.grad, stable, stats, [&](int64_t) { return plan; },
+      [&](int64_t row, const RowSum& sum) {
+        const int64_t label = label_at(a.labels, row);
+        losses[row] = 0;
+        if (label == a.ignore_index) {
+          if (a.grad.data != nullptr) clear_row(a.grad, row);
+          return;
+        }
+        const double x = label_logits[row];
+        const double log_p = (stable ? g_f64(x) : x) - sum.level - ::log(sum.sum);
+        losses[row] = sum.broken ? kNan : -log_p;
+        if (a.grad.data == nullptr || sum.broken) return;
+        // p - 1 through expm1, which keeps its digits when p is near 1.
+        const double slope = stable ? 1 / (1 + ::fabs(x)) : 1;
+        set_element(a.grad, row, label, std::isinf(x) ? -scale * (stable ? 0 : 1) : scale * slope * ::expm1(log_p));
+      });
+  if (a.loss.data == nullptr) return EXN_OK;
+  const bool wide = a.loss.dtype == DType::kF64;
+  const auto put_loss = [&](int64_t i, double value) {
+    if (wide) {
+      static_cast<double*>(a.loss.data)[i] = value;
+    } else {
+      static_cast<float*>(a.loss.data)[i] = static_cast<float>(value);
+    }
+  };
+  double total = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    total += losses[row];
+    if (!mean) put_loss(row, losses[row]);
+  }
+  if (mean) put_loss(0, counted > 0 ? total / static_cast<double>(counted) : kNan);
+  return EXN_OK;
+}
+
+}  // namespace exn::cpu::EXN_ISA

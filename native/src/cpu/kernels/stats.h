@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: Apache-2.0
+// The mergeable statistics of a piece of a row of logits, shared by row_stats and exit_head.
+//
+// A row is cut into tiles of fixed size, each tile is summarised on its own, and the summaries are merged in ascending
+// order: the result depends neither on the number of threads nor on who did which tile.
+//
+// Per tile: m = max, then with e = exp(d), d = z - m (StableMax: e = s(z) / s(m), d = g(z) - g(m))
+//   S = sum e, T = sum e d, and on demand S2 = sum e^2, T2 = sum e^2 d, Z = sum z.
+// From the merged sums: lse = m + ln S, entropy = ln S - T / S, pow2 entropy = ln S2 - 2 T2 / S2.
+#pragma once
+
+#include <cmath>
+#include <type_traits>
+
+#include "elements.h"
+
+namespace exn::cpu::EXN_ISA {
+
+// 4096 f32 are half of a 32 KiB L1: the second pass over a tile finds it there.
+constexpr int64_t kStatsTile = 4096;
+
+// What happens to a raw logit before the normalizer.
+struct LogitMap {
+  float scale = 1;        // 1 / temperature
+  float softcap = 0;      // 0: none
+  bool identity = true;
+  bool stablemax = false;
+};
+
+struct TileStats {
+  double sum = 0;      // S
+  double weighted = 0;  // T
+  double sum2 = 0;
+  double weighted2 = 0;
+  double total = 0;  // sum of z (StableMax: of g(z)) itself
+  float level = 0;   // m after the map; for StableMax g(m)
+  float top1 = 0;    // largest and second largest raw logit
+  float top2 = 0;
+  int32_t index = -1;  // of top1, within the row
+  bool broken = false;  // a NaN or +inf was seen
+};
+
+static EXN_SIMD float scalar_map(const LogitMap& map, float z) {
+  if (map.identity || std::isinf(z)) return z;
+  if (map.softcap > 0) z = map.softcap * ::tanhf(z / map.softcap);
+  return z * map.scale;
+}
+
+static EXN_SIMD float scalar_g(float z) { return ::copysignf(::log1pf(::fabsf(z)), z); }
+
+static EXN_SIMD float level_of(const LogitMap& map, float raw) {
+  const float z = scalar_map(map, raw);
+  return map.stablemax ? scalar_g(z) : z;
+}
+
+static EXN_SIMD f32v apply_map(const LogitMap& map, f32v z) {
+  f32v mapped = z;
+  if (map.softcap > 0) mapped = mul(set1(map.softcap), tanh(div(z, set1(map.softcap))));
+  mapped = mul(mapped, set1(map.scale));
+  return select(equal(z, set1(-INFINITY)), z, mapped);  // -inf is a mask, no logit: the cap does not lift it
+}
+
+// Sums of a tile's second pass; four of each, so that additions do not wait for each other.
+struct Sums {
+  f32v s[4], t[4], s2[4], t2[4], z[4];
+};
+
+template <bool kFull>
+static EXN_SIMD void add_terms(Sums& sums, int i, f32v e, f32v d, f32v total) {
+  sums.s[i] = add(sums.s[i], e);
+  sums.t[i] = fma(e, d, sums.t[i]);
+  if (kFull) {
+    const f32v e2 = mul(e, e);
+    sums.s2[i] = add(sums.s2[i], e2);
+    sums.t2[i] = fma(e2, d, sums.t2[i]);
+    sums.z[i] = add(sums.z[i], total);
+  }
+}
+
+static EXN_SIMD double fold(const f32v (&v)[4]) {
+  return static_cast<double>(reduce_add(add(add(v[0], v[1]), add(v[2], v[3]))));
+}
+
+// First pass: the two largest and where the largest is.
+template <class T>
+static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, TileStats* out) {
+  const f32v lowest = set1(-INFINITY);
+  f32v hi[2] = {lowest, lowest}, lo[2] = {lowest, lowest};
+  const auto visit = [&](int k, f32v x) {
+    lo[k] = max(lo[k], min(hi[k], x));
+    hi[k] = max(hi[k], x);
+  };
+  int64_t i = 0;
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    visit(0, load(z + i));
+    visit(1, load(z + i + kLanes));
+  }
+  for_vectors(n - i, [&](int64_t j, int rest) { visit(0, load_part(z + i + j, rest, -INFINITY)); });
+
+  const f32v second = max(max(lo[0], lo[1]), min(hi[0], hi[1]));
+  float tops[kLanes];
+  store(tops, max(hi[0], hi[1]));
+  float top1 = -INFINITY, top2 = reduce_max(second);
+  for (float x : tops) {
+    if (x > top1) {
+      top2 = top1 > top2 ? top1 : top2;
+      top1 = x;
+    } else if (x > top2) {
+      top2 = x;
+    }
+  }
+  out->top1 = top1;
+  out->top2 = top2;
+  out->broken = out->broken || top1 == INFINITY;
+  const f32v wanted = set1(top1);
+  for (int64_t j = 0; j < n; j += kLanes) {
+    const int rest = static_cast<int>(n - j < kLanes ? n - j : kLanes);
+    const uint32_t here = bits_of(equal(load_part(z + j, rest, NAN), wanted));
+    if (here != 0) {
+      out->index = static_cast<int32_t>(offset + j + __builtin_ctz(here));
+      return;
+    }
+  }
+}
+
+// Second pass. kFull: S2, T2 and Z too.
+template <class T, bool kStable, bool kMapped, bool kFull>
+static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, TileStats* out) {
+  const f32v level = set1(out->level);
+  // s(m) > 0 may be subnormal or near FLT_MAX; its reciprocal is taken branch by branch and stays finite.
+  const float top = scalar_map(map, out->top1);
+  const f32v over_s = set1(top >= 0 ? 1.0f / (1.0f + top) : 1.0f - top);
+  Sums sums;
+  for (int k = 0; k < 4; ++k) sums.s[k] = sums.t[k] = sums.s2[k] = sums.t2[k] = sums.z[k] = zero();
+
+  const auto visit = [&](int k, f32v raw, int rest) {
+    const f32v x = kMapped ? apply_map(map, raw) : raw;
+    f32v e, d, total;
+    if (kStable) {
+      e = mul(stable_s(x), over_s);
+      total = sub(stable_g(x), level);
+      d = max(set1(-200.0f), total);
+    } else {
+      total = sub(x, level);
+      // exp_negative is 0 from -110 down; -inf times that 0 would be NaN.
+      d = max(set1(-110.0f), total);
+      e = exp_negative(d);
+    }
+    if (kFull && rest < kLanes) {
+      float lanes[kLanes];
+      store(lanes, total);
+      for (int l = rest; l < kLanes; ++l) lanes[l] = 0;
+      total = load(lanes);
+    }
+    add_terms<kFull>(sums, k, e, d, total);
+  };
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    visit(0, load(z + i), kLanes);
+    visit(1, load(z + i + kLanes), kLanes);
+    visit(2, load(z + i + 2 * kLanes), kLanes);
+    visit(3, load(z + i + 3 * kLanes), kLanes);
+  }
+  for_vectors(n - i, [&](int64_t j, int rest) { visit(0, load_part(z + i + j, rest, -INFINITY), rest); });
+  out->sum = fold(sums.s);
+  out->weighted = fold(sums.t);
+  if (kFull) {
+    out->sum2 = fold(sums.s2);
+    out->weighted2 = fold(sums.t2);
+    out->total = fold(sums.z) + static_cast<double>(n) * static_cast<double>(out->level);
+  }
+  out->broken = out->broken || !(out->sum >= 0);
+}
+
+// Summarises z[0, n), which starts at `offset` in its row.
+template <class T>
+static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const LogitMap& map, bool full) {
+  TileStats out;
+  find_top(z, n, offset, &out);
+  out.level = level_of(map, out.top1);
+  if (out.top1 == -INFINITY) {  // nothing but -inf, or NaN among it
+    for (int64_t i = 0; i < n; ++i) out.broken = out.broken || std::isnan(to_float(z[i]));
+    out.total = -INFINITY;
+    return out;
+  }
+  if (out.broken) return out;
+  const auto run = [&](auto stable, auto mapped) {
+    if (full) {
+      sum_up<T, decltype(stable)::value, decltype(mapped)::value, true>(z, n, map, &out);
+    } else {
+      sum_up<T, decltype(stable)::value, decltype(mapped)::value, false>(z, n, map, &out);
+    }
+  };
+  const std::true_type yes;
+  const std::false_type no;
+  if (map.stablemax) {
+    map.identity ? run(yes, no) : run(yes, yes);
+  } else {
+    map.identity ? run(no, no) : run(no, yes);
+  }
+  return out;
+}
+
+// The tiles of one row merged, all sums relative to the level of the largest logit.
+static EXN_SIMD TileStats merge(const TileStats* tiles, int64_t count) {
+  TileStats all = tiles[0];
+  for (int64_t t = 1; t < count; ++t) {
+    const TileStats& x = tiles[t];
+    all.broken = all.broken || x.broken;
+    if (x.top1 > all.top1) {
+      all.top2 = all.top1 > x.top2 ? all.top1 : x.top2;
+      all.top1 = x.top1;
+      all.index = x.index;
+      all.level = x.level;
+    } else {
+      // Tiles of a shortlist need not be in ascending order of ids.
+      if (x.top1 == all.top1 && x.index < all.index) all.index = x.index;
+      all.top2 = x.top1 > all.top2 ? x.top1 : all.top2;
+    }
+  }
+  all.sum = all.weighted = all.sum2 = all.weighted2 = all.total = 0;
+  for (int64_t t = 0; t < count; ++t) {
+    const TileStats& x = tiles[t];
+    all.total += x.total;
+    if (x.top1 == -INFINITY) continue;
+    const double shift = static_cast<double>(x.level) - static_cast<double>(all.level);
+    const double f = shift == 0 ? 1 : ::exp(shift);
+    all.sum += f * x.sum;
+    all.weighted += f * (x.weighted + shift * x.sum);
+    all.sum2 += f * f * x.sum2;
+    all.weighted2 += f * f * (x.weighted2 + shift * x.sum2);
+  }
+  return all;
+}
+
+template <class T>
+static EXN_SIMD void put(T* out, int64_t row, double value) {
+  if (out != nullptr) out[row] = static_cast<T>(value);
+}
+
+// Writes the outputs of one row of `columns` logits from its tiles.
+static EXN_SIMD void write_row(const TileStats* tiles, int64_t count, int64_t columns, const LogitMap& map,
+                               const StatsOut& out, int64_t row) {
+  const TileStats all = merge(tiles, count);
+  const bool valid = !all.broken && all.top1 > -INFINITY;
+  const double nothing = static_cast<double>(NAN);
+  const double log_sum = ::log(all.sum);
+  const double lse = static_cast<double>(all.level) + log_sum;
+  const double p1 = 1 / all.sum;
+  const double p2 = all.top2 == -INFINITY ? 0 : ::exp(static_cast<double>(level_of(map, all.top2)) - lse);
+  put(out.valid, row, valid ? 1 : 0);
+  put(out.argmax, row, valid ? all.index : -1);
+  put(out.max_logit, row, valid ? static_cast<double>(scalar_map(map, all.top1)) : nothing);
+  put(out.lse, row, valid ? lse : nothing);
+  put(out.p1, row, valid ? p1 : nothing);
+  put(out.p2, row, valid ? (p2 < p1 ? p2 : p1) : nothing);
+  put(out.margin, row, valid ? (p2 < p1 ? p1 - p2 : 0) : nothing);
+  put(out.entropy, row, valid ? log_sum - all.weighted / all.sum : nothing);
+  if (out.pow2_entropy != nullptr) {
+    put(out.pow2_entropy, row, valid ? ::log(all.sum2) - 2 * all.weighted2 / all.sum2 : nothing);
+  }
+  put(out.mean_log_p, row, valid ? all.total / static_cast<double>(columns) - lse : nothing);
+}
+
+static EXN_SIMD LogitMap logit_map(int32_t normalizer, float temperature, float softcap) {
+  LogitMap map;
+  map.scale = 1 / temperature;
+  map.softcap = softcap;
+  map.identity = temperature == 1 && softcap == 0;
+  map.stablemax = normalizer == EXN_STABLEMAX;
+  return map;
+}
+
+// Whether some output needs the sums beyond S and T.
+static EXN_SIMD bool needs_full(const StatsOut& out) { return out.pow2_entropy != nullptr || out.mean_log_p != nullptr; }
+
+}  // namespace exn::cpu::EXN_ISA

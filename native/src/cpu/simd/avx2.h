@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// AVX2, FMA, F16C: 8 lanes.
+#pragma once
+
+#include <immintrin.h>
+
+#include "scalar.h"
+
+namespace exn::cpu::EXN_ISA {
+
+constexpr int kLanes = 8;
+using f32v = __m256;
+using maskv = __m256;
+
+static EXN_SIMD f32v zero() { return _mm256_setzero_ps(); }
+static EXN_SIMD f32v set1(float x) { return _mm256_set1_ps(x); }
+static EXN_SIMD f32v add(f32v a, f32v b) { return _mm256_add_ps(a, b); }
+static EXN_SIMD f32v sub(f32v a, f32v b) { return _mm256_sub_ps(a, b); }
+static EXN_SIMD f32v mul(f32v a, f32v b) { return _mm256_mul_ps(a, b); }
+static EXN_SIMD f32v div(f32v a, f32v b) { return _mm256_div_ps(a, b); }
+static EXN_SIMD f32v max(f32v a, f32v b) { return _mm256_max_ps(a, b); }
+static EXN_SIMD f32v min(f32v a, f32v b) { return _mm256_min_ps(a, b); }
+static EXN_SIMD f32v fma(f32v a, f32v b, f32v c) { return _mm256_fmadd_ps(a, b, c); }
+static EXN_SIMD f32v abs(f32v a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+static EXN_SIMD f32v copy_sign(f32v magnitude, f32v sign) {
+  return _mm256_or_ps(magnitude, _mm256_and_ps(sign, _mm256_set1_ps(-0.0f)));
+}
+static EXN_SIMD f32v round_nearest(f32v a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+static EXN_SIMD maskv less(f32v a, f32v b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+static EXN_SIMD maskv equal(f32v a, f32v b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
+static EXN_SIMD f32v select(maskv m, f32v a, f32v b) { return _mm256_blendv_ps(b, a, m); }
+static EXN_SIMD uint32_t bits_of(maskv m) { return static_cast<uint32_t>(_mm256_movemask_ps(m)); }
+
+static EXN_SIMD f32v widen(__m128i bf) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bf), 16)); }
+
+static EXN_SIMD f32v load(const float* p) { return _mm256_loadu_ps(p); }
+static EXN_SIMD f32v load(const bf16* p) { return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+static EXN_SIMD f32v load(const f16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+
+template <class T>
+static EXN_SIMD f32v load_n(const T* p, int n, float fill) {
+  float lanes[kLanes];
+  for (int i = 0; i < kLanes; ++i) lanes[i] = i < n ? to_float(p[i]) : fill;
+  return load(lanes);
+}
+
+static EXN_SIMD __m128i narrow_bf16(f32v v) {
+  const __m256i bits = _mm256_castps_si256(v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  const __m256 nan = _mm256_cmp_ps(v, v, _CMP_UNORD_Q);
+  const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+  rounded = _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(nan));
+  const __m256i high = _mm256_srli_epi32(rounded, 16);
+  return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+}
+static EXN_SIMD __m128i narrow_f16(f32v v) { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+static EXN_SIMD void store(float* p, f32v v) { _mm256_storeu_ps(p, v); }
+static EXN_SIMD void store(bf16* p, f32v v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(v)); }
+static EXN_SIMD void store(f16* p, f32v v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_f16(v)); }
+template <class T>
+static EXN_SIMD void store_n(T* p, f32v v, int n) {
+  float lanes[kLanes];
+  store(lanes, v);
+  for (int i = 0; i < n; ++i) from_float(p + i, lanes[i]);
+}
+
+// a * 2^n for integral n >= -126; 0 below.
+static EXN_SIMD f32v scale_by_power(f32v a, f32v n) {
+  const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  const f32v scaled = mul(a, _mm256_castsi256_ps(power));
+  return select(less(n, set1(-126.0f)), zero(), scaled);
+}
+
+static EXN_SIMD f32v mantissa(f32v a) {
+  const __m256i bits = _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(0x7fffff));
+  return _mm256_castsi256_ps(_mm256_or_si256(bits, _mm256_set1_epi32(0x3f000000)));
+}
+static EXN_SIMD f32v exponent(f32v a) {
+  const __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(a), 23);
+  return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(126)));
+}
+
+static EXN_SIMD float reduce_add(f32v v) {
+  __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+static EXN_SIMD float reduce_max(f32v v) {
+  __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  x = _mm_max_ps(x, _mm_movehl_ps(x, x));
+  return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
+}
+
+using probe_v = __m256i;
+static EXN_SIMD probe_v probe_zero() { return _mm256_setzero_si256(); }
+static EXN_SIMD probe_v probe_add(probe_v a, probe_v b) { return _mm256_add_epi64(a, b); }
+static EXN_SIMD probe_v probe_add(probe_v a, const void* p) {
+  const __m256i* q = static_cast<const __m256i*>(p);
+  return _mm256_add_epi64(_mm256_add_epi64(a, _mm256_loadu_si256(q)), _mm256_loadu_si256(q + 1));
+}
+
+static EXN_SIMD void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+
+}  // namespace exn::cpu::EXN_ISA

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// exp, log and tanh on vectors, to the accuracy the numeric contract needs and no further.
+// log and tanh use the published polynomial coefficients of the Cephes library (S. Moshier) for single precision.
+#pragma once
+
+#include <cfloat>
+
+namespace exn::cpu::EXN_ISA {
+
+// e^x for x <= 0; relative error below 2e-7 (1.3e-6 near e^-87), exactly 1 at 0 and exactly 0 at -inf; NaN stays NaN.
+// One reduction step is enough: its error is |x| 2^-26, and terms with large |x| weigh nothing in a sum with e^0.
+static EXN_SIMD f32v exp_negative(f32v x) {
+  const f32v clamped = max(set1(-110.0f), x);
+  const f32v n = round_nearest(mul(clamped, set1(1.442695041f)));
+  const f32v f = fma(clamped, set1(1.442695041f), sub(zero(), n));
+  // 2^f on [-1/2, 1/2]: minimax of degree 5 (Remez), constant term rounded to 1.
+  f32v p = set1(1.3276472168e-3f);
+  p = fma(p, f, set1(9.6755413310e-3f));
+  p = fma(p, f, set1(5.5507132729e-2f));
+  p = fma(p, f, set1(2.4022119724e-1f));
+  p = fma(p, f, set1(6.9314696707e-1f));
+  p = fma(p, f, set1(1.0f));
+  return scale_by_power(p, n);
+}
+
+// ln(1 + a) for a >= 0, relative error below 3e-7; infinity stays infinity.
+static EXN_SIMD f32v log1p_positive(f32v a) {
+  const f32v u = add(min(a, set1(FLT_MAX)), set1(1.0f));
+  f32v m = mantissa(u);
+  f32v e = exponent(u);
+  const maskv low = less(m, set1(0.70710678f));
+  e = select(low, sub(e, set1(1.0f)), e);
+  m = sub(select(low, add(m, m), m), set1(1.0f));
+  const f32v z = mul(m, m);
+  f32v p = set1(7.0376836292e-2f);
+  p = fma(p, m, set1(-1.1514610310e-1f));
+  p = fma(p, m, set1(1.1676998740e-1f));
+  p = fma(p, m, set1(-1.2420140846e-1f));
+  p = fma(p, m, set1(1.4249322787e-1f));
+  p = fma(p, m, set1(-1.6668057665e-1f));
+  p = fma(p, m, set1(2.0000714765e-1f));
+  p = fma(p, m, set1(-2.4999993993e-1f));
+  p = fma(p, m, set1(3.3333331174e-1f));
+  f32v y = mul(mul(p, m), z);
+  y = fma(e, set1(-2.12194440e-4f), y);
+  y = fma(z, set1(-0.5f), y);
+  // 1 + a was rounded; its lost part, divided by u, is what keeps tiny arguments exact.
+  const f32v lost = div(sub(min(a, set1(FLT_MAX)), sub(u, set1(1.0f))), u);
+  y = add(add(m, add(y, lost)), mul(e, set1(0.693359375f)));
+  return select(less(set1(FLT_MAX), a), a, y);
+}
+
+static EXN_SIMD f32v tanh(f32v x) {
+  const f32v a = abs(x);
+  const f32v z = mul(x, x);
+  f32v p = set1(-5.70498872745e-3f);
+  p = fma(p, z, set1(2.06390887954e-2f));
+  p = fma(p, z, set1(-5.37397155531e-2f));
+  p = fma(p, z, set1(1.33314422036e-1f));
+  p = fma(p, z, set1(-3.33332819422e-1f));
+  const f32v small = fma(mul(p, z), x, x);
+  const f32v t = exp_negative(mul(a, set1(-2.0f)));
+  const f32v large = copy_sign(div(sub(set1(1.0f), t), add(set1(1.0f), t)), x);
+  return select(less(a, set1(0.625f)), small, large);
+}
+
+// StableMax: s(x) = x + 1 for x >= 0, 1 / (1 - x) for x < 0.
+static EXN_SIMD f32v stable_s(f32v x) {
+  const f32v a = add(abs(x), set1(1.0f));
+  return select(less(x, zero()), div(set1(1.0f), a), a);
+}
+
+// g(x) = ln s(x).
+static EXN_SIMD f32v stable_g(f32v x) { return copy_sign(log1p_positive(abs(x)), x); }
+
+}  // namespace exn::cpu::EXN_ISA

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// One vector type and some thirty operations, the same names for every instruction set, so that each kernel is written once.
+// A kernel source is compiled per instruction set with -DEXN_ISA=<name>; everything here is in that namespace.
+//
+// Semantics that the kernels lean on:
+//   max(a, b), min(a, b)   b if either is NaN
+//   fma(a, b, c)           a * b + c, one rounding where the set has FMA (all but the SSE2 baseline)
+//   reduce_add(v)          folds halves: lane i with lane i + n/2, and so on down, in every instruction set
+//   load_n / store_n       first n lanes, 0 <= n <= kLanes; the rest reads as `fill` and is not touched in memory
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#define EXN_SIMD inline __attribute__((always_inline))
+
+namespace exn::cpu {
+
+// Storage types; arithmetic happens in f32.
+struct f16 {
+  uint16_t bits;
+};
+struct bf16 {
+  uint16_t bits;
+};
+
+}  // namespace exn::cpu
+
+#if defined(__AVX512BF16__)
+#include "avx512.h"
+#elif defined(__AVX2__)
+#include "avx2.h"
+#else
+#include "vec4.h"
+#endif
+
+#include "math.h"

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// 4 lanes through the compiler's vector extension: the SSE2 baseline of x86-64, and NEON.
+#pragma once
+
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#else
+#include <emmintrin.h>
+#endif
+
+#include "scalar.h"
+
+namespace exn::cpu::EXN_ISA {
+
+constexpr int kLanes = 4;
+typedef float f32v __attribute__((vector_size(16)));
+typedef int32_t maskv __attribute__((vector_size(16)));
+typedef uint32_t u32v __attribute__((vector_size(16)));
+
+static EXN_SIMD f32v set1(float x) { return f32v{x, x, x, x}; }
+static EXN_SIMD f32v zero() { return set1(0.0f); }
+static EXN_SIMD f32v add(f32v a, f32v b) { return a + b; }
+static EXN_SIMD f32v sub(f32v a, f32v b) { return a - b; }
+static EXN_SIMD f32v mul(f32v a, f32v b) { return a * b; }
+static EXN_SIMD f32v div(f32v a, f32v b) { return a / b; }
+static EXN_SIMD f32v max(f32v a, f32v b) { return a > b ? a : b; }
+static EXN_SIMD f32v min(f32v a, f32v b) { return a < b ? a : b; }
+static EXN_SIMD f32v fma(f32v a, f32v b, f32v c) {
+#if defined(__aarch64__)
+  return vfmaq_f32(c, a, b);
+#else
+  return a * b + c;
+#endif
+}
+static EXN_SIMD u32v as_bits(f32v a) { return reinterpret_cast<u32v>(a); }
+static EXN_SIMD f32v as_float(u32v a) { return reinterpret_cast<f32v>(a); }
+static EXN_SIMD f32v abs(f32v a) { return as_float(as_bits(a) & 0x7fffffffu); }
+static EXN_SIMD f32v copy_sign(f32v magnitude, f32v sign) { return as_float(as_bits(magnitude) | (as_bits(sign) & 0x80000000u)); }
+static EXN_SIMD maskv to_int(f32v a) {
+#if defined(__aarch64__)
+  return vcvtnq_s32_f32(a);
+#else
+  return reinterpret_cast<maskv>(_mm_cvtps_epi32(a));
+#endif
+}
+// |a| < 2^31 is all that the kernels need.
+static EXN_SIMD f32v round_nearest(f32v a) { return __builtin_convertvector(to_int(a), f32v); }
+
+static EXN_SIMD maskv less(f32v a, f32v b) { return a < b; }
+static EXN_SIMD maskv equal(f32v a, f32v b) { return a == b; }
+static EXN_SIMD f32v select(maskv m, f32v a, f32v b) { return m ? a : b; }
+static EXN_SIMD uint32_t bits_of(maskv m) {
+  return (m[0] ? 1u : 0u) | (m[1] ? 2u : 0u) | (m[2] ? 4u : 0u) | (m[3] ? 8u : 0u);
+}
+
+static EXN_SIMD f32v load(const float* p) {
+  f32v v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+static EXN_SIMD f32v load(const bf16* p) {
+  const u32v bits = {p[0].bits, p[1].bits, p[2].bits, p[3].bits};
+  return as_float(bits << 16);
+}
+static EXN_SIMD f32v load(const f16* p) {
+#if defined(__aarch64__)
+  return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(&p->bits)));
+#else
+  return f32v{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])};
+#endif
+}
+template <class T>
+static EXN_SIMD f32v load_n(const T* p, int n, float fill) {
+  f32v v = set1(fill);
+  for (int i = 0; i < n; ++i) v[i] = to_float(p[i]);
+  return v;
+}
+
+static EXN_SIMD void store(float* p, f32v v) { std::memcpy(p, &v, sizeof v); }
+template <class T>
+static EXN_SIMD void store_n(T* p, f32v v, int n) {
+  for (int i = 0; i < n; ++i) from_float(p + i, v[i]);
+}
+static EXN_SIMD void store(bf16* p, f32v v) { store_n(p, v, kLanes); }
+static EXN_SIMD void store(f16* p, f32v v) { store_n(p, v, kLanes); }
+
+// a * 2^n for integral n >= -126; 0 below.
+static EXN_SIMD f32v scale_by_power(f32v a, f32v n) {
+  const maskv power = (to_int(n) + 127) << 23;
+  return select(less(n, set1(-126.0f)), zero(), a * reinterpret_cast<f32v>(power));
+}
+
+static EXN_SIMD f32v mantissa(f32v a) { return as_float((as_bits(a) & 0x7fffffu) | 0x3f000000u); }
+static EXN_SIMD f32v exponent(f32v a) {
+  return __builtin_convertvector(reinterpret_cast<maskv>(as_bits(a) >> 23) - 126, f32v);
+}
+
+static EXN_SIMD float reduce_add(f32v v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+static EXN_SIMD float reduce_max(f32v v) {
+  const float a = v[0] > v[2] ? v[0] : v[2];
+  const float b = v[1] > v[3] ? v[1] : v[3];
+  return a > b ? a : b;
+}
+
+typedef uint64_t probe_v __attribute__((vector_size(16)));
+static EXN_SIMD probe_v probe_zero() { return probe_v{0, 0}; }
+static EXN_SIMD probe_v probe_add(probe_v a, probe_v b) { return a + b; }
+static EXN_SIMD probe_v probe_add(probe_v a, const void* p) {
+  probe_v v[4];
+  std::memcpy(v, p, sizeof v);
+  return a + v[0] + v[1] + v[2] + v[3];
+}
+
+static EXN_SIMD void prefetch(const void* p) { __builtin_prefetch(p); }
+
+}  // namespace exn::cpu::EXN_ISA
