@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Early-exit transformer kernels for the JVM. */
+module org.exeunt {
+  requires transitive org.bytedeco.javacpp;
+  requires org.exeunt.jni;
+
+  exports org.exeunt;
+}

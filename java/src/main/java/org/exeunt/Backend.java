@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import java.io.File;
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.List;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Loader;
+import org.exeunt.jni.global.exeunt;
+
+/**
+ * What runs the ops. The CPU backend is part of the native library; the CUDA backend is a library of its own that is
+ * opened at the first use of CUDA, and {@link #reason()} says why where that fails.
+ *
+ * <p>The CUDA library is looked for in this order, and the first place that names one decides: the system property
+ * {@code exeunt.cuda.library}, the environment variable {@code EXEUNT_CUDA_LIBRARY}, the jar of {@code exeunt-jni} with
+ * the classifier of the platform and {@code -cuda}, {@code libexeunt_cuda.so} beside {@code libexeunt.so}.
+ *
+ * <p>System properties, read once: {@code exeunt.isa} and {@code exeunt.threads} when the native library is loaded,
+ * {@code exeunt.backend} ({@code cpu}: CUDA stays closed; {@code cuda}: {@link Device#defaultDevice()} is the first CUDA
+ * device, and allocating there fails with the reason if it is not available). Left out: the CPU is the default and CUDA
+ * may be used.
+ *
+ * <p>All methods may be called from any thread.
+ */
+public enum Backend {
+  /** CPU kernels; always available. */
+  CPU(exeunt.EXN_BACKEND_CPU, exeunt.kDLCPU),
+  /** CUDA kernels. */
+  CUDA(exeunt.EXN_BACKEND_CUDA, exeunt.kDLCUDA);
+
+  private final int code;
+  private final int dlpackCode;
+
+  Backend(int code, int dlpackCode) {
+    this.code = code;
+    this.dlpackCode = dlpackCode;
+  }
+
+  int dlpackCode() {
+    return dlpackCode;
+  }
+
+  static Backend ofDlpack(int deviceType) {
+    for (Backend backend : values()) {
+      if (backend.dlpackCode == deviceType) {
+        return backend;
+      }
+    }
+    throw new IllegalArgumentException(
+        "DLPack device type " + deviceType + " is neither " + exeunt.kDLCPU + " (CPU) nor "
+            + exeunt.kDLCUDA + " (CUDA)");
+  }
+
+  /**
+   * The backend behind {@link Device#defaultDevice()}.
+   *
+   * @return {@link #CPU}, or what {@code -Dexeunt.backend} names
+   * @throws IllegalArgumentException if the property names no backend
+   */
+  public static Backend defaultBackend() {
+    return Choice.forced() == null ? CPU : Choice.forced();
+  }
+
+  /**
+   * Whether ops can run on this backend now. Opens the CUDA backend if nobody did.
+   *
+   * @return true if they can
+   */
+  public boolean available() {
+    return reason().isEmpty();
+  }
+
+  /**
+   * Why this backend is not available.
+   *
+   * @return one sentence, or "" if it is available
+   */
+  public String reason() {
+    Native.require();
+    if (this == CPU) {
+      return "";
+    }
+    if (Choice.forced() == CPU) {
+      return "the CUDA backend is kept closed by -Dexeunt.backend=cpu";
+    }
+    CudaLibrary.open();
+    return exeunt.exn_backend_available(code) == 1 ? "" : exeunt.exn_backend_reason(code);
+  }
+
+  /** Throws the reason if this backend is not available. */
+  void require() {
+    if (this == CUDA) {
+      String reason = reason();
+      if (!reason.isEmpty()) {
+        throw new ExeuntException(
+            Status.BACKEND_UNAVAILABLE, "the CUDA backend is not available: " + reason);
+      }
+    }
+  }
+
+  /**
+   * Number of devices.
+   *
+   * @return 1 for the CPU; 0 if the backend is not available
+   */
+  public int deviceCount() {
+    return available() ? exeunt.exn_device_count(code) : 0;
+  }
+
+  /**
+   * The backend and what it runs on, for people.
+   *
+   * @return for example "cpu (avx512, 2 threads)"
+   */
+  public String description() {
+    return available() ? exeunt.exn_backend_name(code) : name().toLowerCase() + " (" + reason() + ")";
+  }
+
+  /**
+   * Opens the CUDA backend from a given file. The first attempt that succeeds decides; after a failed one another file
+   * may be tried.
+   *
+   * @param library file name of {@code libexeunt_cuda.so}
+   * @throws ExeuntException with {@link Status#BACKEND_UNAVAILABLE} and the reason if it cannot be used
+   */
+  public static void openCuda(Path library) {
+    Native.require();
+    if (Choice.forced() == CPU) {
+      CUDA.require();
+    }
+    Status.check(exeunt.exn_cuda_open(library.toString()));
+  }
+
+  /**
+   * Version of the native library.
+   *
+   * @return for example "0.1.0"
+   */
+  public static String version() {
+    Native.require();
+    return exeunt.exn_version();
+  }
+
+  /**
+   * Instruction set of the CPU kernels in use.
+   *
+   * @return "baseline", "avx2", "avx512" or "neon"
+   */
+  public static String isa() {
+    Native.require();
+    return exeunt.exn_cpu_isa();
+  }
+
+  /**
+   * Instruction sets that this machine can run.
+   *
+   * @return their names, best first
+   */
+  public static List<String> isas() {
+    Native.require();
+    return List.of(exeunt.exn_cpu_isas().split(","));
+  }
+
+  /**
+   * Forces the instruction set of the CPU kernels, as {@code -Dexeunt.isa} does.
+   *
+   * @param isa one of {@link #isas()}; null: the best
+   * @throws IllegalArgumentException if this machine cannot run it; nothing has changed then
+   */
+  public static void setIsa(String isa) {
+    Native.require();
+    Status.check(exeunt.exn_cpu_set_isa(isa));
+  }
+
+  /**
+   * Threads a CPU run may use, the calling one included.
+   *
+   * @return 1 or more
+   */
+  public static int threads() {
+    Native.require();
+    return exeunt.exn_cpu_threads();
+  }
+
+  /**
+   * Sets the number of threads of a CPU run, as {@code -Dexeunt.threads} does. Results do not depend on it. Waits for
+   * CPU runs in progress.
+   *
+   * @param threads 1 to 256; 0: one per usable core
+   * @throws IllegalArgumentException if out of range
+   */
+  public static void setThreads(int threads) {
+    Native.require();
+    Status.check(exeunt.exn_cpu_set_threads(threads));
+  }
+
+  /**
+   * Which kernel this thread's last run dispatched to; set by the kernel that ran.
+   *
+   * @return for example "cpu/avx512/row_stats"; "" before the first run
+   */
+  public static String lastPath() {
+    Native.require();
+    return exeunt.exn_last_path();
+  }
+
+  /**
+   * Reads a CPU tensor's memory once, linearly, with the threads and the instruction set in use: what a memory-bound kernel
+   * can at best reach. For benchmarks.
+   *
+   * @param tensor a compact CPU tensor
+   * @return a checksum that depends on every byte
+   */
+  public static long readBandwidthProbe(Tensor tensor) {
+    Native.require();
+    tensor.requireCpu("readBandwidthProbe");
+    tensor.requireCompact("readBandwidthProbe");
+    long[] checksum = new long[1];
+    tensor.acquire();
+    try {
+      Status.check(exeunt.exn_read_probe(tensor.address(), tensor.byteSize(), checksum));
+    } finally {
+      tensor.release();
+    }
+    return checksum[0];
+  }
+
+  /** The value of -Dexeunt.backend. */
+  private static final class Choice {
+    private static final String NAME = System.getProperty("exeunt.backend", "");
+
+    static Backend forced() {
+      switch (NAME) {
+        case "":
+          return null;
+        case "cpu":
+          return CPU;
+        case "cuda":
+          return CUDA;
+        default:
+          throw new IllegalArgumentException("-Dexeunt.backend=" + NAME + " is neither cpu nor cuda");
+      }
+    }
+  }
+
+  /** Opens the CUDA library at class initialisation, once. */
+  private static final class CudaLibrary {
+    static {
+      String path = find();
+      if (path == null) {
+        exeunt.exn_cuda_open((BytePointer) null);
+      } else {
+        exeunt.exn_cuda_open(path);
+      }
+    }
+
+    /** Null leaves the search to the native library. The outcome is asked for with exn_backend_reason. */
+    private static String find() {
+      String forced = System.getProperty("exeunt.cuda.library");
+      if (forced != null && !forced.isEmpty()) {
+        return forced;
+      }
+      String variable = System.getenv("EXEUNT_CUDA_LIBRARY");
+      if (variable != null && !variable.isEmpty()) {
+        return null;
+      }
+      String resource =
+          "/org/exeunt/" + Loader.getPlatform() + "-cuda/" + System.mapLibraryName("exeunt_cuda");
+      try {
+        File extracted = Loader.cacheResource(exeunt.class, resource);
+        return extracted == null ? null : extracted.getPath();
+      } catch (IOException e) {
+        return null;
+      }
+    }
+
+    static void open() {}
+  }
+}

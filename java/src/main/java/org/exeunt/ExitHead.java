@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import org.exeunt.jni.exn_exit_head_params;
+import org.exeunt.jni.global.exeunt;
+
+/**
+ * Hidden state, optional translator, optional norm, LM head, {@link Statistics} of the logits, which are never written:
+ * LM exits in the manner of CALM, LayerSkip, DEL, FREE, EE-LLM.
+ *
+ * <pre>
+ *   x = hidden                                        [R,D]
+ *   x = T x' + t, x' = x or x / rms(x)                translator, one affine map for each exit
+ *   x = x / sqrt(mean x^2 + eps) * w                  RMSNorm, or
+ *   x = (x - mean x) / sqrt(var x + eps) * w + b      LayerNorm
+ *   z = W x + bias                                    [R,V], on the fly
+ * </pre>
+ *
+ * <p>When hidden and weight are both BF16 (or both F16), x is rounded to that type before the product, as a framework's
+ * norm would; otherwise x stays f32. Products are accumulated in f32. A row's result does not depend on the other rows.
+ * With a shortlist only the listed vocabulary rows are read: the statistics are those of the distribution renormalised
+ * over the list, and argmax is the vocabulary id. A list entry outside the vocabulary is an
+ * {@link IllegalArgumentException} on the CPU and makes every row invalid on CUDA. Invalid rows: {@link RowStats}.
+ *
+ * <p>Bytes that must move: {@code V D} weight elements once for each block of up to 64 rows, {@code R D} hidden elements.
+ *
+ * <p>Errors, threads, alignment, aliasing: {@link Op}.
+ */
+public final class ExitHead extends Op {
+  /** What the translator is fed. */
+  public enum Translate {
+    /** The hidden state as it is. */
+    RAW(exeunt.EXN_TRANSLATE_RAW),
+    /** The hidden state divided by {@code sqrt(mean hidden^2 + eps)}, with the norm's eps and without its weight. */
+    RMS(exeunt.EXN_TRANSLATE_RMS);
+
+    final int code;
+
+    Translate(int code) {
+      this.code = code;
+    }
+  }
+
+  private ExitHead(Params params, Scope owner) {
+    super(params, owner);
+  }
+
+  /**
+   * Starts building: no norm, no translator, softmax, temperature 1, no soft cap.
+   *
+   * @return an empty builder
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /**
+   * Computes softmax statistics behind an RMSNorm once on {@link Stream#DEFAULT}; see {@link Op.Builder#runOnce()}.
+   *
+   * @param hidden [R,D], F32, F16 or BF16
+   * @param normWeight [D], F32
+   * @param normEps added to the mean square, 0 or more
+   * @param weight [V,D], F32, F16 or BF16
+   * @param out what to compute
+   */
+  public static void compute(
+      Tensor hidden, Tensor normWeight, float normEps, Tensor weight, Statistics out) {
+    builder().hidden(hidden).rmsNorm(normWeight, normEps).weight(weight).out(out).runOnce();
+  }
+
+  @Override
+  int supported(long params) {
+    return exeunt.exn_exit_head_supported(params);
+  }
+
+  @Override
+  int workspaceSize(long params, long[] bytes) {
+    return exeunt.exn_exit_head_workspace_size(params, bytes);
+  }
+
+  @Override
+  int launch(long params, long workspace, long workspaceBytes, long stream) {
+    return exeunt.exn_exit_head(params, workspace, workspaceBytes, stream);
+  }
+
+  /** Arguments of {@link ExitHead}. */
+  public static final class Builder extends Op.Builder<ExitHead> {
+    private Tensor hidden;
+    private Tensor weight;
+    private Tensor bias;
+    private int norm = exeunt.EXN_NORM_NONE;
+    private Tensor normWeight;
+    private Tensor normBias;
+    private float normEps;
+    private Translate translate = Translate.RAW;
+    private Tensor translatorWeight;
+    private Tensor translatorBias;
+    private Tensor shortlist;
+    private Normalizer normalizer = Normalizer.SOFTMAX;
+    private float temperature = 1;
+    private float softcap;
+    private Statistics out;
+
+    private Builder() {}
+
+    /**
+     * The hidden states.
+     *
+     * @param tensor in, [R,D], F32, F16 or BF16, last stride 1; R may be 0, D at least 1
+     * @return this
+     */
+    public Builder hidden(Tensor tensor) {
+      hidden = tensor;
+      return this;
+    }
+
+    /**
+     * The LM head.
+     *
+     * @param tensor in, [V,D], F32, F16 or BF16, last stride 1; V from 1 to 2^31 - 1
+     * @return this
+     */
+    public Builder weight(Tensor tensor) {
+      weight = tensor;
+      return this;
+    }
+
+    /**
+     * The LM head's bias.
+     *
+     * @param tensor in, optional, [V], F32, compact
+     * @return this
+     */
+    public Builder bias(Tensor tensor) {
+      bias = tensor;
+      return this;
+    }
+
+    /**
+     * Leaves the norm out (the default).
+     *
+     * @return this
+     */
+    public Builder noNorm() {
+      return norm(exeunt.EXN_NORM_NONE, null, null);
+    }
+
+    /**
+     * RMSNorm before the head.
+     *
+     * @param normWeight in, [D], F32, compact
+     * @param eps added to the mean square, 0 or more, finite
+     * @return this
+     */
+    public Builder rmsNorm(Tensor normWeight, float eps) {
+      return norm(exeunt.EXN_NORM_RMS, normWeight, null).normEps(eps);
+    }
+
+    /**
+     * LayerNorm before the head.
+     *
+     * @param normWeight in, [D], F32, compact
+     * @param normBias in, optional, [D], F32, compact
+     * @param eps added to the variance, 0 or more, finite
+     * @return this
+     */
+    public Builder layerNorm(Tensor normWeight, Tensor normBias, float eps) {
+      return norm(exeunt.EXN_NORM_LAYER, normWeight, normBias).normEps(eps);
+    }
+
+    private Builder norm(int kind, Tensor weightOfNorm, Tensor biasOfNorm) {
+      norm = kind;
+      normWeight = weightOfNorm;
+      normBias = biasOfNorm;
+      return this;
+    }
+
+    /**
+     * The eps of the norms; {@link Translate#RMS} uses it even where no norm follows.
+     *
+     * @param eps 0 or more, finite
+     * @return this
+     */
+    public Builder normEps(float eps) {
+      normEps = eps;
+      return this;
+    }
+
+    /**
+     * An affine map before the norm, fitted for this exit ("tuned lens").
+     *
+     * @param translatorWeight in, [D,D] (out, in), F32, F16 or BF16, last stride 1
+     * @param translatorBias in, optional, [D], F32, compact
+     * @param input what the map is fed
+     * @return this
+     */
+    public Builder translator(Tensor translatorWeight, Tensor translatorBias, Translate input) {
+      this.translatorWeight = translatorWeight;
+      this.translatorBias = translatorBias;
+      translate = input;
+      return this;
+    }
+
+    /**
+     * The vocabulary rows to look at.
+     *
+     * @param tensor in, optional, [N], I32, compact, at least one entry, each from 0 to V - 1
+     * @return this
+     */
+    public Builder shortlist(Tensor tensor) {
+      shortlist = tensor;
+      return this;
+    }
+
+    /**
+     * How logits become probabilities.
+     *
+     * @param value softmax or StableMax
+     * @return this
+     */
+    public Builder normalizer(Normalizer value) {
+      normalizer = value;
+      return this;
+    }
+
+    /**
+     * Divisor of the logits.
+     *
+     * @param value positive and finite; 1 leaves the logits alone
+     * @return this
+     */
+    public Builder temperature(float value) {
+      temperature = value;
+      return this;
+    }
+
+    /**
+     * Soft cap of the logits, applied before the temperature.
+     *
+     * @param value 0 or more, finite; 0 means none
+     * @return this
+     */
+    public Builder softcap(float value) {
+      softcap = value;
+      return this;
+    }
+
+    /**
+     * What to compute and where to write it.
+     *
+     * @param statistics at least one output of shape [R]
+     * @return this
+     */
+    public Builder out(Statistics statistics) {
+      out = statistics;
+      return this;
+    }
+
+    @Override
+    ExitHead create(Scope owner) {
+      Params params =
+          new Params(exn_exit_head_params.class)
+              .tensor("hidden", hidden)
+              .tensor("weight", weight)
+              .tensor("bias", bias)
+              .tensor("norm_weight", normWeight)
+              .tensor("norm_bias", normBias)
+              .tensor("translator_weight", translatorWeight)
+              .tensor("translator_bias", translatorBias)
+              .tensor("shortlist", shortlist)
+              .int32("norm", norm)
+              .float32("norm_eps", normEps)
+              .int32("translate", translate.code)
+              .int32("normalizer", normalizer.code)
+              .float32("temperature", temperature)
+              .float32("softcap", softcap);
+      Statistics.write(out, params);
+      return new ExitHead(params, owner);
+    }
+  }
+}

@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import org.exeunt.jni.exn_exit_rule_params;
+import org.exeunt.jni.global.exeunt;
+
+/**
+ * Decides on the device which rows leave after a layer, and carries the rule's state from layer to layer. Run it once for
+ * each exit point: {@code first} at a token's first, {@code force} at the last layer.
+ *
+ * <pre>
+ *   rule.run(stream, layer, layer == firstExit, layer == lastLayer);
+ * </pre>
+ *
+ * <p>Verdict of an active row with score c (and label y):
+ * <ul>
+ *   <li>threshold: {@code c >= theta} (or another {@link Comparator}), theta decayed over token steps as {@link Decay} says
+ *       (CALM, FREE, EE-LLM);
+ *   <li>patience: the label has been equal to the previous layer's {@code n} times in a row; without labels,
+ *       {@code |c - previous c| < tolerance} takes the place of equality (PABEE);
+ *   <li>quantile: {@code 1 - prod (1 - c_j) > q} (PALBERT Q-exit);
+ *   <li>jei: {@code a >= threshold} with {@code p = max(0, min(c, 1 - sum earlier c))},
+ *       {@code a = clip(p / prod(1 - earlier a), 0, 1)} (JEI-DNN);
+ *   <li>specDec: {@code 1 - prod c > threshold} within bounds on the number of calls (SpecDec++).
+ * </ul>
+ * A NaN score or an invalid row is never a reason to leave. {@link Rows} then says whether rows leave one by one.
+ *
+ * <p>Arithmetic is f32; the papers' f64 may differ within 1e-6 relative around the threshold. Bytes that must move: about
+ * 40 for each row.
+ *
+ * <p>Errors, threads, alignment, aliasing: {@link Op}. Layer, first, force and step are read when the run is called; runs
+ * queued before keep theirs (a captured graph keeps those of its capture).
+ */
+public final class ExitRule extends Op {
+  /** How a score is compared with the threshold. */
+  public enum Comparator {
+    /** {@code score >= threshold}. */
+    GE(exeunt.EXN_COMPARE_GE),
+    /** {@code score > threshold}. */
+    GT(exeunt.EXN_COMPARE_GT),
+    /** {@code score <= threshold}, for entropies. */
+    LE(exeunt.EXN_COMPARE_LE);
+
+    final int code;
+
+    Comparator(int code) {
+      this.code = code;
+    }
+  }
+
+  /** How the threshold falls with the token step t. */
+  public enum Decay {
+    /** It does not. */
+    NONE(exeunt.EXN_DECAY_NONE),
+    /** {@code 9/10 threshold + 1/10 threshold exp(-tau t / T)}, the code of t5x and FREE. */
+    CALM_CODE(exeunt.EXN_DECAY_CALM_CODE),
+    /** {@code clip(9/10 threshold + 1/10 exp(-tau t / T), 0, 1)}, the paper. */
+    CALM_PAPER(exeunt.EXN_DECAY_CALM_PAPER);
+
+    final int code;
+
+    Decay(int code) {
+      this.code = code;
+    }
+  }
+
+  /** Which active rows follow which verdict. */
+  public enum Rows {
+    /** Each row its own. */
+    EACH(exeunt.EXN_SCOPE_EACH),
+    /** All leave if every active row's verdict is to leave, else none (CALM's batch minimum). */
+    ALL(exeunt.EXN_SCOPE_ALL),
+    /** All follow the last row; if that has left before, none leaves (EE-LLM). */
+    LAST(exeunt.EXN_SCOPE_LAST);
+
+    final int code;
+
+    Rows(int code) {
+      this.code = code;
+    }
+  }
+
+  /** 32-bit words of state for each row. */
+  public static final int STATE_WORDS = exeunt.EXN_EXIT_STATE_WORDS;
+
+  private final int layerOffset = Params.offset(exn_exit_rule_params.class, "layer");
+  private final int firstOffset = Params.offset(exn_exit_rule_params.class, "first");
+  private final int forceOffset = Params.offset(exn_exit_rule_params.class, "force");
+  private final int stepOffset = Params.offset(exn_exit_rule_params.class, "step_index");
+
+  private ExitRule(Params params, Scope owner) {
+    super(params, owner);
+  }
+
+  /**
+   * Starts building: threshold 0 with {@code >=}, no decay, each row for itself.
+   *
+   * @return an empty builder
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /**
+   * Allocates the state of a rule; its contents do not matter before a run with {@code first}.
+   *
+   * @param scope owns the memory
+   * @param device device of the other tensors
+   * @param rows R
+   * @return [R, {@value #STATE_WORDS}], I32
+   */
+  public static Tensor allocateState(Scope scope, Device device, long rows) {
+    return scope.allocate(device, DType.I32, rows, STATE_WORDS);
+  }
+
+  /**
+   * Runs the rule after a layer; does not synchronise.
+   *
+   * @param stream where to queue the work; ignored on the CPU
+   * @param layer what {@code exitLayer} records for rows that leave
+   * @param first true at a token's first exit point: all rows become active and the old state is forgotten
+   * @param force true at the last layer: every active row leaves
+   */
+  public void run(Stream stream, int layer, boolean first, boolean force) {
+    long handle = handleFor(stream);
+    enter();
+    try {
+      writeStep(layer, first, force);
+      launch(handle);
+    } finally {
+      leave();
+    }
+  }
+
+  /**
+   * Like {@link #run(Stream, int, boolean, boolean)}, with the token step for the decay.
+   *
+   * @param stream where to queue the work; ignored on the CPU
+   * @param layer what {@code exitLayer} records for rows that leave
+   * @param first true at a token's first exit point
+   * @param force true at the last layer
+   * @param stepIndex t of all rows, 0 or more; stays for later runs; ignored where the builder was given steps
+   */
+  public void run(Stream stream, int layer, boolean first, boolean force, int stepIndex) {
+    long handle = handleFor(stream);
+    enter();
+    try {
+      writeStep(layer, first, force);
+      paramsBlock().putInt(stepOffset, stepIndex);
+      launch(handle);
+    } finally {
+      leave();
+    }
+  }
+
+  /**
+   * Runs the rule after a layer on {@link Stream#DEFAULT}; see {@link #run(Stream, int, boolean, boolean)}.
+   *
+   * @param layer what {@code exitLayer} records for rows that leave
+   * @param first true at a token's first exit point
+   * @param force true at the last layer
+   */
+  public void run(int layer, boolean first, boolean force) {
+    run(Stream.DEFAULT, layer, first, force);
+  }
+
+  private void writeStep(int layer, boolean first, boolean force) {
+    paramsBlock()
+        .putInt(layerOffset, layer)
+        .putInt(firstOffset, first ? 1 : 0)
+        .putInt(forceOffset, force ? 1 : 0);
+  }
+
+  @Override
+  int supported(long params) {
+    return exeunt.exn_exit_rule_supported(params);
+  }
+
+  @Override
+  int workspaceSize(long params, long[] bytes) {
+    return exeunt.exn_exit_rule_workspace_size(params, bytes);
+  }
+
+  @Override
+  int launch(long params, long workspace, long workspaceBytes, long stream) {
+    return exeunt.exn_exit_rule(params, workspace, workspaceBytes, stream);
+  }
+
+  /** Arguments of {@link ExitRule}. */
+  public static final class Builder extends Op.Builder<ExitRule> {
+    private Tensor score;
+    private Tensor label;
+    private Tensor valid;
+    private Tensor step;
+    private Tensor state;
+    private Tensor exitMask;
+    private Tensor activeList;
+    private Tensor activeCount;
+    private Tensor exitLayer;
+    private int rule = exeunt.EXN_RULE_THRESHOLD;
+    private Comparator comparator = Comparator.GE;
+    private Decay decay = Decay.NONE;
+    private Rows rows = Rows.EACH;
+    private float threshold;
+    private float decayTau;
+    private float decayHorizon = 1;
+    private int stepIndex;
+    private int patience;
+    private int minSteps;
+    private int maxSteps;
+    private int layer;
+    private boolean first;
+    private boolean force;
+
+    private Builder() {}
+
+    /**
+     * The scores.
+     *
+     * @param tensor in, [R], F32, compact; R may be 0; optional for patience with labels
+     * @return this
+     */
+    public Builder score(Tensor tensor) {
+      score = tensor;
+      return this;
+    }
+
+    /**
+     * The predictions that patience compares.
+     *
+     * @param tensor in, optional, [R], I32, compact
+     * @return this
+     */
+    public Builder label(Tensor tensor) {
+      label = tensor;
+      return this;
+    }
+
+    /**
+     * Which rows' scores can be believed; {@link Statistics#valid()} fits.
+     *
+     * @param tensor in, optional, [R], U8, compact; 0: the row may only leave by force
+     * @return this
+     */
+    public Builder valid(Tensor tensor) {
+      valid = tensor;
+      return this;
+    }
+
+    /**
+     * Each row's token step, for the decay.
+     *
+     * @param tensor in, optional, [R], I32, compact; left out, {@link #stepIndex} counts for all rows
+     * @return this
+     */
+    public Builder step(Tensor tensor) {
+      step = tensor;
+      return this;
+    }
+
+    /**
+     * The rule's memory.
+     *
+     * @param tensor in and out, [R, {@value ExitRule#STATE_WORDS}], I32, compact; see {@link ExitRule#allocateState}
+     * @return this
+     */
+    public Builder state(Tensor tensor) {
+      state = tensor;
+      return this;
+    }
+
+    /**
+     * Which rows leave in this run.
+     *
+     * @param tensor out, optional, [R], U8, compact: 1 for a row that leaves
+     * @return this
+     */
+    public Builder exitMask(Tensor tensor) {
+      exitMask = tensor;
+      return this;
+    }
+
+    /**
+     * Which rows stay.
+     *
+     * @param tensor out, optional, [R], I32, compact: ascending row numbers, then -1
+     * @return this
+     */
+    public Builder activeList(Tensor tensor) {
+      activeList = tensor;
+      return this;
+    }
+
+    /**
+     * How many rows stay.
+     *
+     * @param tensor out, optional, [1], I32
+     * @return this
+     */
+    public Builder activeCount(Tensor tensor) {
+      activeCount = tensor;
+      return this;
+    }
+
+    /**
+     * After which layer each row left.
+     *
+     * @param tensor in and out, optional, [R], I32, compact; a run with {@code first} sets -1
+     * @return this
+     */
+    public Builder exitLayer(Tensor tensor) {
+      exitLayer = tensor;
+      return this;
+    }
+
+    /**
+     * Leaves by comparing the score with a threshold.
+     *
+     * @param how the comparison
+     * @param value the threshold, not NaN
+     * @return this
+     */
+    public Builder threshold(Comparator how, float value) {
+      comparator = how;
+      return rule(exeunt.EXN_RULE_THRESHOLD, value);
+    }
+
+    /**
+     * Lets the threshold fall with the token step.
+     *
+     * @param how the formula
+     * @param tau its rate, 0 or more (CALM: 4)
+     * @param horizon its T, positive: the longest output in tokens
+     * @return this
+     */
+    public Builder decay(Decay how, float tau, float horizon) {
+      decay = how;
+      decayTau = tau;
+      decayHorizon = horizon;
+      return this;
+    }
+
+    /**
+     * Leaves once the prediction has been the same in a row.
+     *
+     * @param times how often it must equal the one before, 0 or more; 0 never leaves
+     * @return this
+     */
+    public Builder patience(int times) {
+      patience = times;
+      return rule(exeunt.EXN_RULE_PATIENCE, 0);
+    }
+
+    /**
+     * Leaves once the score has changed little in a row; for rules without labels.
+     *
+     * @param times how often, 0 or more; 0 never leaves
+     * @param tolerance smaller changes count as equal
+     * @return this
+     */
+    public Builder patience(int times, float tolerance) {
+      patience = times;
+      return rule(exeunt.EXN_RULE_PATIENCE, tolerance);
+    }
+
+    /**
+     * Leaves once the summed probability of having left exceeds a quantile.
+     *
+     * @param q the quantile, strict (PALBERT: 0.5)
+     * @return this
+     */
+    public Builder quantile(float q) {
+      return rule(exeunt.EXN_RULE_QUANTILE, q);
+    }
+
+    /**
+     * Leaves by the JEI-DNN decision.
+     *
+     * @param value the threshold (JEI-DNN: 0.5)
+     * @return this
+     */
+    public Builder jei(float value) {
+      return rule(exeunt.EXN_RULE_JEI, value);
+    }
+
+    /**
+     * Stops drafting by the SpecDec++ decision.
+     *
+     * @param value the threshold
+     * @param min never before this many calls, 0 or more
+     * @param max always at this many calls; 0: no upper bound
+     * @return this
+     */
+    public Builder specDec(float value, int min, int max) {
+      minSteps = min;
+      maxSteps = max;
+      return rule(exeunt.EXN_RULE_SPECDEC, value);
+    }
+
+    private Builder rule(int which, float value) {
+      rule = which;
+      threshold = value;
+      return this;
+    }
+
+    /**
+     * Which active rows follow which verdict.
+     *
+     * @param value each, all or last
+     * @return this
+     */
+    public Builder rows(Rows value) {
+      rows = value;
+      return this;
+    }
+
+    /**
+     * The token step of all rows, where {@link #step} is left out.
+     *
+     * @param t 0 or more
+     * @return this
+     */
+    public Builder stepIndex(int t) {
+      stepIndex = t;
+      return this;
+    }
+
+    /**
+     * What plain {@link Op#run(Stream)} uses; {@link ExitRule#run(Stream, int, boolean, boolean)} changes them.
+     *
+     * @param number what {@code exitLayer} records
+     * @param isFirst forget the old state
+     * @param isForced every active row leaves
+     * @return this
+     */
+    public Builder at(int number, boolean isFirst, boolean isForced) {
+      layer = number;
+      first = isFirst;
+      force = isForced;
+      return this;
+    }
+
+    @Override
+    ExitRule create(Scope owner) {
+      return new ExitRule(
+          new Params(exn_exit_rule_params.class)
+              .tensor("score", score)
+              .tensor("label", label)
+              .tensor("valid", valid)
+              .tensor("step", step)
+              .tensor("state", state)
+              .tensor("exit_mask", exitMask)
+              .tensor("active_list", activeList)
+              .tensor("active_count", activeCount)
+              .tensor("exit_layer", exitLayer)
+              .int32("rule", rule)
+              .int32("comparator", comparator.code)
+              .int32("decay", decay.code)
+              .int32("scope", rows.code)
+              .float32("threshold", threshold)
+              .float32("decay_tau", decayTau)
+              .float32("decay_horizon", decayHorizon)
+              .int32("step_index", stepIndex)
+              .int32("patience", patience)
+              .int32("min_steps", minSteps)
+              .int32("max_steps", maxSteps)
+              .int32("layer", layer)
+              .int32("first", first ? 1 : 0)
+              .int32("force", force ? 1 : 0),
+          owner);
+    }
+  }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import org.bytedeco.javacpp.Pointer;
+import org.exeunt.jni.global.exeunt;
+
+/** Raw memory behind tensors, parameter blocks and workspaces. */
+final class Memory {
+  private Memory() {}
+
+  static long allocate(Device device, long bytes) {
+    long[] out = new long[1];
+    Status.check(exeunt.exn_alloc(device.backend().dlpackCode(), device.id(), bytes, out));
+    return out[0];
+  }
+
+  static void free(Device device, long address) {
+    Status.check(exeunt.exn_free(device.backend().dlpackCode(), device.id(), address));
+  }
+
+  static void copy(
+      Device dstDevice, long dst, Device srcDevice, long src, long bytes, long stream) {
+    Status.check(
+        exeunt.exn_copy(
+            dst, dstDevice.backend().dlpackCode(), dstDevice.id(),
+            src, srcDevice.backend().dlpackCode(), srcDevice.id(), bytes, stream));
+  }
+
+  /** A buffer over host memory that somebody else frees. */
+  static ByteBuffer view(long address, long bytes) {
+    if (bytes > Integer.MAX_VALUE) {
+      throw new UnsupportedOperationException(
+          bytes + " bytes do not fit a java.nio buffer (at most " + Integer.MAX_VALUE + ")");
+    }
+    if (bytes == 0) {
+      return ByteBuffer.allocateDirect(0).order(ByteOrder.nativeOrder());
+    }
+    return new Address(address, bytes).asByteBuffer().order(ByteOrder.nativeOrder());
+  }
+
+  /** A JavaCPP pointer made from an address; owns nothing. */
+  static final class Address extends Pointer {
+    Address(long address, long bytes) {
+      this.address = address;
+      this.limit = bytes;
+      this.capacity = bytes;
+    }
+  }
+}

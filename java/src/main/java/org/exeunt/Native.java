@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import java.net.URL;
+import org.bytedeco.javacpp.Loader;
+import org.exeunt.jni.global.exeunt;
+
+/**
+ * Loads the native library once and remembers why if that fails, so that every later use says the same sentence
+ * instead of a NoClassDefFoundError.
+ */
+final class Native {
+  private static final Throwable FAILURE = load();
+
+  private Native() {}
+
+  /** Throws if the native library is not there or a system property asks it for the impossible. */
+  static void require() {
+    if (FAILURE != null) {
+      throw again(FAILURE);
+    }
+  }
+
+  private static RuntimeException again(Throwable failure) {
+    if (failure instanceof IllegalArgumentException) {
+      return new IllegalArgumentException(failure.getMessage(), failure);
+    }
+    UnsatisfiedLinkError error = new UnsatisfiedLinkError(failure.getMessage());
+    error.initCause(failure);
+    throw error;
+  }
+
+  private static Throwable load() {
+    try {
+      Loader.load(exeunt.class);
+      int version = exeunt.exn_abi_version();
+      if (version != exeunt.EXN_ABI_VERSION) {
+        return new UnsatisfiedLinkError(
+            "libexeunt.so has ABI version " + version + " (library " + exeunt.exn_version()
+                + "), this jar was generated for ABI version " + exeunt.EXN_ABI_VERSION
+                + ": use jars of one release, and no older libexeunt.so on the library path");
+      }
+    } catch (LinkageError | RuntimeException e) {
+      UnsatisfiedLinkError error = new UnsatisfiedLinkError(explain(e));
+      error.initCause(e);
+      return error;
+    }
+    try {
+      applyProperties();
+      return null;
+    } catch (RuntimeException e) {
+      return e;
+    }
+  }
+
+  private static String explain(Throwable failure) {
+    String platform = Loader.getPlatform();
+    String resource = "/org/exeunt/" + platform + "/" + System.mapLibraryName("jniexeunt");
+    URL found = exeunt.class.getResource(resource);
+    if (found == null) {
+      found = Native.class.getClassLoader().getResource(resource.substring(1));
+    }
+    StringBuilder text = new StringBuilder("exeunt's native library could not be loaded on ")
+        .append(platform).append(". Tried: resource ").append(resource);
+    if (found == null) {
+      text.append(" (in no jar: is exeunt-jni with classifier ").append(platform).append(" on the path?)");
+    } else {
+      text.append(" (found at ").append(found).append(")");
+    }
+    text.append(", java.library.path ").append(System.getProperty("java.library.path")).append(".");
+    for (Throwable t = failure; t != null; t = t.getCause()) {
+      text.append(' ').append(t.getClass().getSimpleName()).append(": ").append(t.getMessage());
+    }
+    return text.toString();
+  }
+
+  private static void applyProperties() {
+    String isa = System.getProperty("exeunt.isa");
+    if (isa != null && !isa.isEmpty() && exeunt.exn_cpu_set_isa(isa) != exeunt.EXN_OK) {
+      throw new IllegalArgumentException("-Dexeunt.isa=" + isa + ": " + exeunt.exn_last_error());
+    }
+    Integer threads = Integer.getInteger("exeunt.threads");
+    if (threads != null && exeunt.exn_cpu_set_threads(threads) != exeunt.EXN_OK) {
+      throw new IllegalArgumentException("-Dexeunt.threads=" + threads + ": " + exeunt.exn_last_error());
+    }
+  }
+}

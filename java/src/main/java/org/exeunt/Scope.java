@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import java.lang.invoke.MethodHandles;
+import java.lang.invoke.VarHandle;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+
+/**
+ * Owns native memory and frees it at {@link #close()}: the tensors it allocated and the ops built into it.
+ *
+ * <p>Use after close is an {@link IllegalStateException}, never a crash: every op acquires the scopes of its tensors while
+ * it runs, and a scope that is acquired refuses to close. On CUDA a run has returned before its work is done; closing
+ * then waits for the device. Nothing is freed by the garbage collector.
+ *
+ * <p>Buffers from {@link Tensor#byteBuffer()} and the like are plain views: do not touch them after the close.
+ *
+ * <p>Thread-safe.
+ */
+public final class Scope implements AutoCloseable {
+  private static final int CLOSED = -1;
+  private static final VarHandle USERS;
+
+  static {
+    try {
+      USERS = MethodHandles.lookup().findVarHandle(Scope.class, "users", int.class);
+    } catch (ReflectiveOperationException e) {
+      throw new ExceptionInInitializerError(e);
+    }
+  }
+
+  private volatile int users;
+  private final List<AutoCloseable> owned = new ArrayList<>();
+  private long allocatedBytes;
+
+  private Scope() {}
+
+  /**
+   * Opens an empty scope.
+   *
+   * @return a scope for a try-with-resources statement
+   * @throws UnsatisfiedLinkError if the native library could not be loaded; the message says what was tried
+   */
+  public static Scope open() {
+    Native.require();
+    return new Scope();
+  }
+
+  /**
+   * Allocates a compact tensor on {@link Device#defaultDevice()}.
+   *
+   * @param dtype element type
+   * @param shape extents; none for a scalar
+   * @return the tensor; its contents are undefined
+   * @see #allocate(Device, DType, long...)
+   */
+  public Tensor allocate(DType dtype, long... shape) {
+    return allocate(Device.defaultDevice(), dtype, shape);
+  }
+
+  /**
+   * Allocates a compact tensor: 64-byte aligned, and from 2 MiB on the CPU in huge pages where the system grants them. On
+   * CUDA this synchronises the device; not for use during stream capture.
+   *
+   * @param device where
+   * @param dtype element type
+   * @param shape extents, each 0 or more; none for a scalar
+   * @return the tensor, valid until this scope closes; its contents are undefined
+   * @throws IllegalArgumentException if an extent is negative or the size overflows
+   * @throws IllegalStateException if this scope is closed
+   * @throws ExeuntException if the device's backend is not available, with the reason
+   * @throws OutOfMemoryError if the device has not enough memory
+   */
+  public Tensor allocate(Device device, DType dtype, long... shape) {
+    long bytes = Math.multiplyExact(Tensor.elements(shape), dtype.bytes());
+    device.backend().require();
+    acquire();
+    try {
+      long address = Memory.allocate(device, bytes);
+      own(() -> Memory.free(device, address));
+      count(bytes);
+      return new Tensor(address, dtype, shape.clone(), Tensor.compactStrides(shape), device, this, null);
+    } finally {
+      release();
+    }
+  }
+
+  /**
+   * Allocates a tensor on {@link Device#defaultDevice()} and fills it; synchronises.
+   *
+   * @param dtype element type; values are rounded to it
+   * @param values elements in row-major order
+   * @param shape extents; their product is the number of values
+   * @return the filled tensor
+   */
+  public Tensor copyOf(DType dtype, float[] values, long... shape) {
+    return allocate(dtype, shape).copyFrom(values);
+  }
+
+  /**
+   * Allocates an F32 tensor on {@link Device#defaultDevice()} and fills it; synchronises.
+   *
+   * @param values elements in row-major order
+   * @param shape extents; their product is the number of values
+   * @return the filled tensor
+   */
+  public Tensor copyOf(float[] values, long... shape) {
+    return copyOf(DType.F32, values, shape);
+  }
+
+  /**
+   * Allocates an I32 tensor on {@link Device#defaultDevice()} and fills it; synchronises.
+   *
+   * @param values elements in row-major order
+   * @param shape extents; their product is the number of values
+   * @return the filled tensor
+   */
+  public Tensor copyOf(int[] values, long... shape) {
+    return allocate(DType.I32, shape).copyFrom(values);
+  }
+
+  /**
+   * Whether the scope is still open.
+   *
+   * @return false after {@link #close()}
+   */
+  public boolean isOpen() {
+    return users != CLOSED;
+  }
+
+  /**
+   * Bytes of all tensors allocated here; workspaces of ops are not counted.
+   *
+   * @return bytes since the scope was opened
+   */
+  public synchronized long allocatedBytes() {
+    return allocatedBytes;
+  }
+
+  /**
+   * Closes the ops built into this scope, then frees its tensors; on CUDA waits for the work queued on their devices. Closing
+   * twice is allowed.
+   *
+   * @throws IllegalStateException if an op that uses this scope is running; nothing is freed then
+   */
+  @Override
+  public void close() {
+    if (!USERS.compareAndSet(this, 0, CLOSED)) {
+      int now = users;
+      if (now == CLOSED) {
+        return;
+      }
+      throw new IllegalStateException("scope is in use by " + now + " running call(s)");
+    }
+    RuntimeException failure = null;
+    for (AutoCloseable resource : takeOwned()) {
+      try {
+        resource.close();
+      } catch (Exception e) {
+        RuntimeException now = e instanceof RuntimeException r ? r : new IllegalStateException(e);
+        if (failure == null) {
+          failure = now;
+        } else {
+          failure.addSuppressed(now);
+        }
+      }
+    }
+    if (failure != null) {
+      throw failure;
+    }
+  }
+
+  void acquire() {
+    int now;
+    do {
+      now = users;
+      if (now == CLOSED) {
+        throw new IllegalStateException("scope is closed: its tensors and ops cannot be used any more");
+      }
+    } while (!USERS.weakCompareAndSet(this, now, now + 1));
+  }
+
+  void release() {
+    USERS.getAndAdd(this, -1);
+  }
+
+  /** Registers what to close with this scope; the caller holds an acquisition. */
+  synchronized void own(AutoCloseable resource) {
+    owned.add(resource);
+  }
+
+  private synchronized void count(long bytes) {
+    allocatedBytes += bytes;
+  }
+
+  /** In reverse order: an op goes before the tensors it uses. */
+  private synchronized List<AutoCloseable> takeOwned() {
+    List<AutoCloseable> reversed = new ArrayList<>(owned);
+    Collections.reverse(reversed);
+    owned.clear();
+    return reversed;
+  }
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import org.exeunt.jni.exn_stats;
+
+/**
+ * Where {@link RowStats} and {@link ExitHead} write. Each tensor is compact, of shape [R], on the device of the inputs; null
+ * leaves that statistic out, and at least one must be there. What is not asked for is not computed.
+ *
+ * @param argmax I32, see {@link Statistic#ARGMAX}
+ * @param maxLogit F32, see {@link Statistic#MAX_LOGIT}
+ * @param lse F32, see {@link Statistic#LSE}
+ * @param p1 F32, see {@link Statistic#P1}
+ * @param p2 F32, see {@link Statistic#P2}
+ * @param margin F32, see {@link Statistic#MARGIN}
+ * @param entropy F32, see {@link Statistic#ENTROPY}
+ * @param pow2Entropy F32, see {@link Statistic#POW2_ENTROPY}
+ * @param meanLogP F32, see {@link Statistic#MEAN_LOG_P}
+ * @param valid U8, see {@link Statistic#VALID}
+ */
+public record Statistics(
+    Tensor argmax,
+    Tensor maxLogit,
+    Tensor lse,
+    Tensor p1,
+    Tensor p2,
+    Tensor margin,
+    Tensor entropy,
+    Tensor pow2Entropy,
+    Tensor meanLogP,
+    Tensor valid) {
+
+  /**
+   * Allocates outputs on {@link Device#defaultDevice()}.
+   *
+   * @param scope owns the memory
+   * @param rows R
+   * @param which the statistics wanted; none means all
+   * @return the outputs
+   */
+  public static Statistics allocate(Scope scope, long rows, Statistic... which) {
+    return allocate(scope, Device.defaultDevice(), rows, which);
+  }
+
+  /**
+   * Allocates outputs.
+   *
+   * @param scope owns the memory
+   * @param device device of the inputs
+   * @param rows R
+   * @param which the statistics wanted; none means all
+   * @return the outputs
+   */
+  public static Statistics allocate(Scope scope, Device device, long rows, Statistic... which) {
+    Tensor[] tensors = new Tensor[Statistic.values().length];
+    for (Statistic statistic : which.length == 0 ? Statistic.values() : which) {
+      tensors[statistic.ordinal()] = scope.allocate(device, statistic.dtype, rows);
+    }
+    return of(tensors);
+  }
+
+  private static Statistics of(Tensor[] t) {
+    return new Statistics(t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7], t[8], t[9]);
+  }
+
+  /**
+   * One of the outputs.
+   *
+   * @param statistic which
+   * @return its tensor, or null if it was left out
+   */
+  public Tensor get(Statistic statistic) {
+    Tensor[] inOrder = {
+      argmax, maxLogit, lse, p1, p2, margin, entropy, pow2Entropy, meanLogP, valid
+    };
+    return inOrder[statistic.ordinal()];
+  }
+
+  /**
+   * The outputs of some of the rows.
+   *
+   * @param from first row
+   * @param to one past the last row
+   * @return views of the same memory
+   */
+  public Statistics rows(long from, long to) {
+    Tensor[] tensors = new Tensor[Statistic.values().length];
+    for (Statistic statistic : Statistic.values()) {
+      Tensor tensor = get(statistic);
+      tensors[statistic.ordinal()] = tensor == null ? null : tensor.rows(from, to);
+    }
+    return of(tensors);
+  }
+
+  /** Fills the field {@code out} of a params struct. */
+  static void write(Statistics statistics, Params params) {
+    if (statistics == null) {
+      return;
+    }
+    for (Statistic statistic : Statistic.values()) {
+      params.tensor("out", exn_stats.class, statistic.field, statistics.get(statistic));
+    }
+  }
+}

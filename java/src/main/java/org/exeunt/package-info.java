@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+/**
+ * Early-exit transformer kernels: tensors that are views of native memory, and ops that are built once and run many times.
+ *
+ * <pre>
+ *   try (Scope scope = Scope.open()) {
+ *     Tensor logits = Tensor.of(buffer, rows, vocabulary);
+ *     Statistics out = Statistics.allocate(scope, rows, Statistic.ARGMAX, Statistic.P1);
+ *     RowStats stats = RowStats.builder().logits(logits).out(out).build(scope);
+ *     stats.run();
+ *   }
+ * </pre>
+ *
+ * <p>System properties: {@code exeunt.backend} (cpu or cuda), {@code exeunt.cuda.library} (file),
+ * {@code exeunt.isa} (baseline, avx2, avx512 or neon), {@code exeunt.threads} (0: one per core); see
+ * {@link org.exeunt.Backend}. {@link org.exeunt.Op} says what holds for every op: errors, threads, streams, aliasing,
+ * alignment; {@link org.exeunt.Scope} who frees what.
+ */
+package org.exeunt;
