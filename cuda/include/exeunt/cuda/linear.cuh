@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// y = W x for a few rows x at a time, the shape of decoding: W [N,D] is read once for up to 64 rows of x.
+//
+// A block computes 128 outputs for ROWS rows. W and x pass through shared memory in stages of 128 bytes of each
+// row of W, copied asynchronously while the stage before is computed. Every product is a sum over a stage from left
+// to right, and the stages' sums are added from left to right, whatever ROWS is: a row's result has the same bits
+// in every batch.
+//
+// Fused multiply-adds only, no tensor cores: for up to 8 rows (bf16 on an H100: about 16) the kernel is bound by the bytes of W,
+// beyond that by the FMA pipe: 64 rows of bf16 take about four times as long as reading W does.
+#pragma once
+
+#include "elements.cuh"
+#include "reduce.cuh"
+
+namespace exn::cuda {
+
+constexpr int kLinearOutputs = 128;     // of a block
+constexpr int kStageRowBytes = 128;     // of W, in one stage
+constexpr int kStagePitch = 128 + 16;   // a multiple of 16 whose odd factor keeps 128-bit reads of 8 rows off one another's banks
+
+// How a block's 128 x ROWS results are spread over threads, each of which keeps kOutputs x kRows of them in registers. The more
+// results a thread has, the fewer reads of shared memory there are for each multiplication; few rows leave it with one output.
+template <class W, int ROWS>
+struct LinearShape {
+  static constexpr int kRows = ROWS < 8 ? ROWS : 8;
+  static constexpr int kOutputs = ROWS <= 8 ? 1 : ROWS == 16 ? 2 : 4;
+  static constexpr int kColumns = kLinearOutputs / kOutputs;  // threads side by side along the outputs
+  static constexpr int kThreads = kColumns * (ROWS / kRows);
+  static constexpr int kDepth = kStageRowBytes / static_cast<int>(sizeof(W));  // elements of a row in one stage
+  static constexpr int kStages = ROWS <= 8 ? 3 : 2;
+  static constexpr int kWeightBytes = kLinearOutputs * kStagePitch;
+  static constexpr int kStageBytes = kWeightBytes + ROWS * kDepth * static_cast<int>(sizeof(float));
+  static constexpr int kResultBytes = ROWS * (kLinearOutputs + 1) * static_cast<int>(sizeof(float));
+  static constexpr int kSharedBytes = kStages * kStageBytes > kResultBytes ? kStages * kStageBytes : kResultBytes;
+};
+
+// x rows are f32 with a stride that is a multiple of kInputMultiple and zeros from D on, so that stages of x are whole.
+constexpr int kInputMultiple = 64;
+
+template <class W>
+struct LinearInput {
+  const W* weight;        // [N,D]
+  int64_t weight_stride;  // elements between rows
+  const float* x;         // [R,D], zero padded
+  int64_t x_stride;
+  int64_t outputs;        // N: rows of W, or entries of the list
+  int64_t depth;          // D
+  int64_t rows;           // R
+  const int32_t* list;    // optional: rows of W to take
+  int64_t vocabulary;     // rows of W; a list entry outside is not read
+};
+
+// Row of W behind output `output`, or -1 if there is none.
+template <class W>
+__device__ __forceinline__ int64_t weight_row(const LinearInput<W>& input, int64_t output) {
+  if (output >= input.outputs) return -1;
+  if (input.list == nullptr) return output;
+  const int64_t row = input.list[output];
+  return row >= 0 && row < input.vocabulary ? row : -1;
+}
+
+// Begins to copy 16 bytes of a row of W to shared memory; zeros from `count` elements on.
+template <class W>
+__device__ __forceinline__ void stage_weights(W* shared, const W* global, int64_t count, bool aligned) {
+  if (aligned && count >= kVector<W>) {
+    __pipeline_memcpy_async(shared, global, 16);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kVector<W>; ++i) shared[i] = i < count ? global[i] : narrow<W>(0.0f);
+}
+
+// results[o][r] = <W row of output first_output + thread_column + o * kColumns, x row first_row + 8 * thread_row + r>.
+// `rows_of_w` holds the block's 128 row numbers of W, as weight_row gives them, and is complete (a barrier has passed).
+template <class W, int ROWS>
+__device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const int64_t* rows_of_w, int64_t first_row,
+                                            unsigned char* shared,
+                                            float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows]) {
+  using Shape = LinearShape<W, ROWS>;
+  constexpr int kChunks = kStageRowBytes / 16;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int thread_column = thread % Shape::kColumns;
+  const int thread_row = thread / Shape::kColumns;
+  const bool aligned = is_vector_aligned(input.weight) && input.weight_stride % kVector<W> == 0;
+  const int stages = static_cast<int>((input.depth + Shape::kDepth - 1) / Shape::kDepth);
+
+  const auto begin_stage = [&](int stage) {
+    unsigned char* const base = shared + stage % Shape::kStages * Shape::kStageBytes;
+    const int64_t depth = static_cast<int64_t>(stage) * Shape::kDepth;
+#pragma unroll
+    for (int i = 0; i < kLinearOutputs * kChunks / Shape::kThreads; ++i) {
+      const int output = (i * Shape::kThreads + thread) / kChunks;
+      const int chunk = (i * Shape::kThreads + thread) % kChunks;
+      const int64_t row = rows_of_w[output];
+      const int64_t column = depth + chunk * kVector<W>;
+      stage_weights(reinterpret_cast<W*>(base + output * kStagePitch + chunk * 16),
+                    input.weight + row * input.weight_stride + column, row < 0 ? 0 : input.depth - column, aligned);
+    }
+    constexpr int kInputChunks = Shape::kDepth / 4;
+    for (int i = thread; i < ROWS * kInputChunks; i += Shape::kThreads) {
+      // Rows past the end are copies of the last one: nobody looks at their results.
+      const int64_t row = first_row + i / kInputChunks < input.rows ? first_row + i / kInputChunks : input.rows - 1;
+      __pipeline_memcpy_async(base + Shape::kWeightBytes + i * 16,
+                              input.x + row * input.x_stride + depth + i % kInputChunks * 4, 16);
+    }
+  };
+
+#pragma unroll
+  for (int o = 0; o < Shape::kOutputs; ++o) {
+#pragma unroll
+    for (int r = 0; r < Shape::kRows; ++r) results[o][r] = 0.0f;
+  }
+#pragma unroll
+  for (int stage = 0; stage < Shape::kStages - 1; ++stage) {
+    if (stage < stages) begin_stage(stage);
+    __pipeline_commit();
+  }
+  for (int stage = 0; stage < stages; ++stage) {
+    __pipeline_wait_prior(Shape::kStages - 2);
+    __syncthreads();  // this stage is there for all, and all have left the one that is overwritten next
+    if (stage + Shape::kStages - 1 < stages) begin_stage(stage + Shape::kStages - 1);
+    __pipeline_commit();  // also when empty: the wait counts groups
+
+    const unsigned char* const base = shared + stage % Shape::kStages * Shape::kStageBytes;
+    const auto* x = reinterpret_cast<const float4*>(base + Shape::kWeightBytes) +
+                    thread_row * Shape::kRows * (Shape::kDepth / 4);
+    float sums[Shape::kOutputs][Shape::kRows];
+#pragma unroll
+    for (int o = 0; o < Shape::kOutputs; ++o) {
+#pragma unroll
+      for (int r = 0; r < Shape::kRows; ++r) sums[o][r] = 0.0f;
+    }
+#pragma unroll 2
+    for (int chunk = 0; chunk < kChunks; ++chunk) {
+      float w[Shape::kOutputs][kVector<W>];
+#pragma unroll
+      for (int o = 0; o < Shape::kOutputs; ++o) {
+        const int output = thread_column + o * Shape::kColumns;
+        unpack<W>(*reinterpret_cast<const uint4*>(base + output * kStagePitch + chunk * 16), w[o]);
+      }
+#pragma unroll
+      for (int r = 0; r < Shape::kRows; ++r) {
+#pragma unroll
+        for (int quad = 0; quad < kVector<W> / 4; ++quad) {
+          const float4 v = x[r * (Shape::kDepth / 4) + chunk * (kVector<W> / 4) + quad];
+#pragma unroll
+          for (int o = 0; o < Shape::kOutputs; ++o) {
+            sums[o][r] = fmaf(w[o][4 * quad], v.x, sums[o][r]);
+            sums[o][r] = fmaf(w[o][4 * quad + 1], v.y, sums[o][r]);
+            sums[o][r] = fmaf(w[o][4 * quad + 2], v.z, sums[o][r]);
+            sums[o][r] = fmaf(w[o][4 * quad + 3], v.w, sums[o][r]);
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int o = 0; o < Shape::kOutputs; ++o) {
+#pragma unroll
+      for (int r = 0; r < Shape::kRows; ++r) results[o][r] += sums[o][r];
+    }
+  }
+  __pipeline_wait_prior(0);
+  __syncthreads();  // `shared` is free for the caller
+}
+
+// Fills `rows_of_w` for a block that begins at output `first`; complete for all when it returns.
+template <class W, int ROWS>
+__device__ __forceinline__ void find_weight_rows(const LinearInput<W>& input, int64_t first, int64_t* rows_of_w) {
+  for (int i = threadIdx.x; i < kLinearOutputs; i += LinearShape<W, ROWS>::kThreads) {
+    rows_of_w[i] = weight_row(input, first + i);
+  }
+  __syncthreads();
+}
+
+// ---- a layer: y = f(W x + b) ---------------------------------------------------------------------
+
+enum class Activation : int {
+  kNone,          // W x + b
+  kResidualSilu,  // x + SiLU(W x + b)
+  kTanh           // tanh(W x + b)
+};
+
+struct LinearOutput {
+  const float* bias;  // [N], optional
+  float* y;           // [R,N], f32; zeros from N up to the stride, so that it can be the next x
+  int64_t y_stride;
+  Activation activation;
+};
+
+__device__ __forceinline__ float activate(Activation activation, float z, const float* x) {
+  switch (activation) {
+    case Activation::kResidualSilu:
+      return *x + z / (1.0f + expf(-z));
+    case Activation::kTanh:
+      return tanhf(z);
+    default:
+      return z;
+  }
+}
+
+// Bytes: W once for each block of ROWS rows, x from the L2 cache for each block of outputs, y once. Grid: row blocks times
+// blocks of 128 outputs, row blocks fastest, so that W is read from memory once for all of them.
+template <class W, int ROWS>
+__global__ __launch_bounds__((LinearShape<W, ROWS>::kThreads)) void linear_kernel(LinearInput<W> input, LinearOutput output) {
+  using Shape = LinearShape<W, ROWS>;
+  EXN_DYN_SMEM(shared);
+  __shared__ int64_t rows_of_w[kLinearOutputs];
+  const int64_t row_blocks = (input.rows + ROWS - 1) / ROWS;
+  const int64_t first_row = blockIdx.x % row_blocks * ROWS;
+  const int64_t first_output = blockIdx.x / row_blocks * kLinearOutputs;
+  find_weight_rows<W, ROWS>(input, first_output, rows_of_w);
+
+  float results[Shape::kOutputs][Shape::kRows];
+  linear_tile<W, ROWS>(input, rows_of_w, first_row, shared, results);
+
+#pragma unroll
+  for (int o = 0; o < Shape::kOutputs; ++o) {
+    const int64_t n = first_output + threadIdx.x % Shape::kColumns + o * Shape::kColumns;
+    if (n >= output.y_stride) continue;
+    const bool real = n < input.outputs;
+    const float bias = real && output.bias != nullptr ? output.bias[n] : 0.0f;
+#pragma unroll
+    for (int r = 0; r < Shape::kRows; ++r) {
+      const int64_t row = first_row + threadIdx.x / Shape::kColumns * Shape::kRows + r;
+      if (row >= input.rows) continue;
+      const float* x = input.x + row * input.x_stride + n;
+      output.y[row * output.y_stride + n] = real ? activate(output.activation, results[o][r] + bias, x) : 0.0f;
+    }
+  }
+}
+
+}  // namespace exn::cuda

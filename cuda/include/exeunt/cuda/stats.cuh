@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Statistics of a part of a row of logits that can be merged with those of another part.
+#pragma once
+
+#include <climits>
+#include <cstdint>
+
+#include "normalizer.cuh"
+#include "reduce.cuh"
+
+namespace exn::cuda {
+
+// How logits are treated before the statistics, and which of the costly ones are asked for.
+struct StatsOptions {
+  float softcap;      // 0: none
+  float temperature;  // 1: leaves the logits alone
+  float inverse_count;  // 1 / V
+  int stablemax;
+  int want_pow2;
+  int want_mean;
+};
+
+// Where the statistics of rows go; null where not asked for.
+struct StatsTargets {
+  int32_t* argmax;
+  float* max_logit;
+  float* lse;
+  float* p1;
+  float* p2;
+  float* margin;
+  float* entropy;
+  float* pow2_entropy;
+  float* mean_log_p;
+  uint8_t* valid;
+};
+
+// e = weight relative to that of the largest logit, d = ln e. A part without any finite logit has
+// largest = -inf and zero sums. A NaN in the row shows in `sum`, +inf in `largest`.
+struct __align__(16) StatsState {
+  float largest;
+  float second;
+  int32_t argmax;
+  float sum;            // sum of e
+  float weighted_log;   // sum of e d
+  float sum2;           // sum of e^2
+  float weighted_log2;  // sum of e^2 d
+  float mean_log;       // sum of ln weight / V, which cannot overflow where the plain sum might
+};
+
+// The smallest d that matters: e underflows to 0 there, and 0 times it is still 0, unlike 0 times -inf.
+constexpr float kLowestLog = -200.0f;
+
+__device__ __forceinline__ float treat_logit(float z, const StatsOptions& options) {
+  if (options.softcap > 0.0f && fabsf(z) < INFINITY) {
+    z = options.softcap * tanhf(z / options.softcap);
+  }
+  // A division, not a product with the inverse: which logits tie must not depend on the backend.
+  return options.temperature != 1.0f ? z / options.temperature : z;
+}
+
+// Largest and second largest; equal values count twice.
+struct TopTwo {
+  float first = -INFINITY;
+  float second = -INFINITY;
+
+  __device__ __forceinline__ void add(float z) {
+    second = fmaxf(second, fminf(first, z));
+    first = fmaxf(first, z);
+  }
+  __device__ __forceinline__ void merge(float other_first, float other_second) {
+    second = fmaxf(fmaxf(second, other_second), fminf(first, other_first));
+    first = fmaxf(first, other_first);
+  }
+};
+
+__device__ __forceinline__ TopTwo warp_top_two(TopTwo top) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    const float first = __shfl_xor_sync(kFullWarp, top.first, offset);
+    const float second = __shfl_xor_sync(kFullWarp, top.second, offset);
+    top.merge(first, second);
+  }
+  return top;
+}
+
+// Adds up this thread's `values` relative to `state.largest`, which the caller has set for the whole
+// group of threads. `column(i)` is the index of value i; those at or past `end` are padding, -inf.
+template <class Normalizer, int ITEMS, class Column>
+__device__ __forceinline__ void accumulate(const float (&values)[ITEMS], const StatsOptions& options,
+                                           int64_t end, Column column, StatsState& state) {
+  const Normalizer normalizer(state.largest);
+  int32_t argmax = INT_MAX;
+  float sum = 0.0f, weighted_log = 0.0f;
+#pragma unroll
+  for (int i = ITEMS - 1; i >= 0; --i) {
+    if (values[i] == state.largest) argmax = static_cast<int32_t>(column(i));
+  }
+#pragma unroll
+  for (int i = 0; i < ITEMS; ++i) {
+    const float weight = normalizer.weight(values[i]);
+    sum += weight;
+    weighted_log += weight * fmaxf(normalizer.relative_log_weight(values[i]), kLowestLog);
+  }
+  float sum2 = 0.0f, weighted_log2 = 0.0f, mean_log = 0.0f;
+  if (options.want_pow2) {
+#pragma unroll
+    for (int i = 0; i < ITEMS; ++i) {
+      const float weight = normalizer.weight(values[i]);
+      const float square = weight * weight;
+      sum2 += square;
+      weighted_log2 += square * fmaxf(normalizer.relative_log_weight(values[i]), kLowestLog);
+    }
+  }
+  if (options.want_mean) {
+#pragma unroll
+    for (int i = 0; i < ITEMS; ++i) {
+      if (column(i) < end) mean_log += Normalizer::log_weight(values[i]) * options.inverse_count;
+    }
+  }
+  state.argmax = argmax;
+  state.sum = sum;
+  state.weighted_log = weighted_log;
+  state.sum2 = sum2;
+  state.weighted_log2 = weighted_log2;
+  state.mean_log = mean_log;
+}
+
+// Adds up the sums of a warp whose lanes share `largest`.
+__device__ __forceinline__ void warp_reduce_sums(StatsState& state, const StatsOptions& options) {
+  state.argmax = warp_reduce<Min>(state.argmax);
+  state.sum = warp_reduce<Sum>(state.sum);
+  state.weighted_log = warp_reduce<Sum>(state.weighted_log);
+  if (options.want_pow2) {
+    state.sum2 = warp_reduce<Sum>(state.sum2);
+    state.weighted_log2 = warp_reduce<Sum>(state.weighted_log2);
+  }
+  if (options.want_mean) state.mean_log = warp_reduce<Sum>(state.mean_log);
+}
+
+// Merges `b` into `a`; the parts may have different `largest`, and either may come first in the row.
+template <class Normalizer>
+__device__ __forceinline__ void merge(StatsState& a, const StatsState& b) {
+  const float largest = fmaxf(a.largest, b.largest);
+  const Normalizer normalizer(largest);
+  const float scale_a = normalizer.weight(a.largest);
+  const float scale_b = normalizer.weight(b.largest);
+  const float shift_a = fmaxf(normalizer.relative_log_weight(a.largest), kLowestLog);
+  const float shift_b = fmaxf(normalizer.relative_log_weight(b.largest), kLowestLog);
+  if (b.largest > a.largest || (b.largest == a.largest && b.argmax < a.argmax)) a.argmax = b.argmax;
+  a.second = fmaxf(fmaxf(a.second, b.second), fminf(a.largest, b.largest));
+  a.weighted_log = scale_a * (a.weighted_log + shift_a * a.sum) + scale_b * (b.weighted_log + shift_b * b.sum);
+  a.sum = scale_a * a.sum + scale_b * b.sum;
+  a.weighted_log2 = scale_a * scale_a * (a.weighted_log2 + shift_a * a.sum2) +
+                    scale_b * scale_b * (b.weighted_log2 + shift_b * b.sum2);
+  a.sum2 = scale_a * scale_a * a.sum2 + scale_b * scale_b * b.sum2;
+  a.mean_log += b.mean_log;
+  a.largest = largest;
+}
+
+__device__ __forceinline__ StatsState empty_state() {
+  return {-INFINITY, -INFINITY, INT_MAX, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+}
+
+// A state is two 128-bit words in memory.
+__device__ __forceinline__ void store_state(StatsState* target, const StatsState& state) {
+  auto* words = reinterpret_cast<uint4*>(target);
+  words[0] = make_uint4(__float_as_uint(state.largest), __float_as_uint(state.second),
+                        static_cast<unsigned>(state.argmax), __float_as_uint(state.sum));
+  words[1] = make_uint4(__float_as_uint(state.weighted_log), __float_as_uint(state.sum2),
+                        __float_as_uint(state.weighted_log2), __float_as_uint(state.mean_log));
+}
+
+__device__ __forceinline__ StatsState load_state(const StatsState* source) {
+  const auto* words = reinterpret_cast<const uint4*>(source);
+  const uint4 a = words[0];
+  const uint4 b = words[1];
+  return {__uint_as_float(a.x), __uint_as_float(a.y), static_cast<int32_t>(a.z), __uint_as_float(a.w),
+          __uint_as_float(b.x), __uint_as_float(b.y), __uint_as_float(b.z), __uint_as_float(b.w)};
+}
+
+template <class V>
+__device__ __forceinline__ void put(V* target, int64_t row, V value) {
+  if (target != nullptr) target[row] = value;
+}
+
+// Writes the statistics of a complete row. `Normalizer` is an accurate one.
+template <class Normalizer>
+__device__ __forceinline__ void write_stats(const StatsTargets& out, int64_t row, const StatsState& state) {
+  const bool valid = state.sum == state.sum && state.largest > -INFINITY && state.largest < INFINITY;
+  if (!valid) {
+    put(out.argmax, row, -1);
+    put(out.max_logit, row, NAN);
+    put(out.lse, row, NAN);
+    put(out.p1, row, NAN);
+    put(out.p2, row, NAN);
+    put(out.margin, row, NAN);
+    put(out.entropy, row, NAN);
+    put(out.pow2_entropy, row, NAN);
+    put(out.mean_log_p, row, NAN);
+    put(out.valid, row, uint8_t(0));
+    return;
+  }
+  const Normalizer normalizer(state.largest);
+  const float log_sum = logf(state.sum);
+  const float lse = Normalizer::log_weight(state.largest) + log_sum;
+  const float p1 = 1.0f / state.sum;
+  const float second = normalizer.weight(state.second);
+  put(out.argmax, row, state.argmax);
+  put(out.max_logit, row, state.largest);
+  put(out.lse, row, lse);
+  put(out.p1, row, p1);
+  put(out.p2, row, second / state.sum);
+  put(out.margin, row, (1.0f - second) / state.sum);
+  // An entropy is not negative, whatever its last rounding did.
+  put(out.entropy, row, fmaxf(log_sum - state.weighted_log / state.sum, 0.0f));
+  put(out.pow2_entropy, row, fmaxf(logf(state.sum2) - 2.0f * state.weighted_log2 / state.sum2, 0.0f));
+  put(out.mean_log_p, row, state.mean_log - lse);
+  put(out.valid, row, uint8_t(1));
+}
+
+// ---- rows whose parts lie in the workspace -------------------------------------------------------
+
+constexpr int kMergeThreads = 128;
+
+template <class Normalizer>
+__device__ __forceinline__ StatsState warp_merge(StatsState state) {
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    StatsState other;
+    other.largest = __shfl_down_sync(kFullWarp, state.largest, offset);
+    other.second = __shfl_down_sync(kFullWarp, state.second, offset);
+    other.argmax = __shfl_down_sync(kFullWarp, state.argmax, offset);
+    other.sum = __shfl_down_sync(kFullWarp, state.sum, offset);
+    other.weighted_log = __shfl_down_sync(kFullWarp, state.weighted_log, offset);
+    other.sum2 = __shfl_down_sync(kFullWarp, state.sum2, offset);
+    other.weighted_log2 = __shfl_down_sync(kFullWarp, state.weighted_log2, offset);
+    other.mean_log = __shfl_down_sync(kFullWarp, state.mean_log, offset);
+    merge<Normalizer>(state, other);
+  }
+  return state;
+}
+
+// Merges the `parts` states of each row, [rows, parts], and writes the row's statistics.
+//
+// Bytes: 32 per part. One block per row: thread t merges parts t, t + 128, ..., then the threads
+// are merged in a fixed tree.
+template <class Normalizer>
+__global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(const StatsState* states, int64_t parts,
+                                                                    int64_t rows, StatsTargets out) {
+  __shared__ StatsState warps[kMergeThreads / kWarp];
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    StatsState state = empty_state();
+    for (int64_t part = threadIdx.x; part < parts; part += kMergeThreads) {
+      merge<Normalizer>(state, load_state(states + row * parts + part));
+    }
+    state = warp_merge<Normalizer>(state);
+    if (threadIdx.x % kWarp == 0) store_state(&warps[threadIdx.x / kWarp], state);
+    __syncthreads();
+    if (threadIdx.x == 0) {
+#pragma unroll
+      for (int warp = 1; warp < kMergeThreads / kWarp; ++warp) merge<Normalizer>(state, load_state(&warps[warp]));
+      write_stats<Normalizer>(out, row, state);
+    }
+    __syncthreads();  // the next row writes `warps` again
+  }
+}
+
+}  // namespace exn::cuda

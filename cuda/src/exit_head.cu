@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <exeunt/cuda/exit_head.cuh>
+
+#include "backend.h"
+#include "linear.h"
+
+namespace exn::cuda {
+namespace {
+
+Norm norm_of(int32_t norm) {
+  switch (norm) {
+    case EXN_NORM_RMS:
+      return Norm::kRms;
+    case EXN_NORM_LAYER:
+      return Norm::kLayer;
+    default:
+      return Norm::kNone;
+  }
+}
+
+// x is rounded when hidden states and weights share a 16-bit type, as a framework's own norm would.
+Rounding rounding_of(const ExitHeadArgs& args) {
+  if (args.hidden.dtype != args.weight.dtype) return Rounding::kNone;
+  if (args.weight.dtype == DType::kF16) return Rounding::kF16;
+  return args.weight.dtype == DType::kBF16 ? Rounding::kBF16 : Rounding::kNone;
+}
+
+struct Space {
+  float* x;           // what the head multiplies
+  float* translated;  // [R,D], with a translator
+  StatsState* states;
+  int64_t tiles;
+
+  Space(const ExitHeadArgs& args, Workspace& workspace) {
+    const int64_t outputs = args.shortlist.data != nullptr ? args.shortlist.size : args.weight.rows;
+    const int64_t elements = args.hidden.rows * padded(args.hidden.cols);
+    tiles = ceil_div(outputs, kLinearOutputs);
+    x = workspace.take<float>(elements);
+    translated = workspace.take<float>(args.translator.data != nullptr ? elements : 0);
+    states = workspace.take<StatsState>(args.hidden.rows * tiles);
+  }
+};
+
+// hidden -> [translator] -> [norm] -> x
+void queue_input(const ExitHeadArgs& args, const Space& space, cudaStream_t stream) {
+  const Norm norm = norm_of(args.norm);
+  const float* weight = norm == Norm::kNone ? nullptr : args.norm_weight;
+  const float* bias = norm == Norm::kLayer ? args.norm_bias : nullptr;
+  if (args.translator.data == nullptr) {
+    queue_prepare(args.hidden, space.x, norm, args.norm_eps, weight, bias, rounding_of(args), stream);
+    return;
+  }
+  queue_prepare(args.hidden, space.x, args.translate == EXN_TRANSLATE_RMS ? Norm::kRms : Norm::kNone, args.norm_eps,
+                nullptr, nullptr, Rounding::kNone, stream);
+  const int64_t stride = padded(args.hidden.cols);
+  queue_linear(args.translator, space.x, args.hidden.rows,
+               {args.translator_bias, space.translated, stride, Activation::kNone}, stream);
+  const Matrix translated{space.translated, DType::kF32, args.hidden.rows, args.hidden.cols, stride};
+  queue_prepare(translated, space.x, norm, args.norm_eps, weight, bias, rounding_of(args), stream);
+}
+
+template <class W, int ROWS>
+void launch(const LinearInput<W>& input, const HeadOutput& output, cudaStream_t stream) {
+  using Shape = LinearShape<W, ROWS>;
+  allow_shared(exit_head_kernel<W, ROWS>, Shape::kSharedBytes);
+  EXN_LAUNCH((exit_head_kernel<W, ROWS>), static_cast<unsigned>(ceil_div(input.rows, ROWS) * output.tiles),
+             Shape::kThreads, Shape::kSharedBytes, stream, input, output);
+}
+
+void queue_head(const ExitHeadArgs& args, const Space& space, cudaStream_t stream) {
+  const bool listed = args.shortlist.data != nullptr;
+  const int64_t outputs = listed ? args.shortlist.size : args.weight.rows;
+  HeadOutput output;
+  output.bias = args.bias;
+  output.options = stats_options(args.out, args.normalizer, args.temperature, args.softcap, outputs);
+  output.states = space.states;
+  output.tiles = space.tiles;
+  dispatch_float(args.weight.dtype, [&](auto tag) {
+    using W = type_of<decltype(tag)>;
+    LinearInput<W> input;
+    input.weight = static_cast<const W*>(args.weight.data);
+    input.weight_stride = args.weight.stride;
+    input.x = space.x;
+    input.x_stride = padded(args.hidden.cols);
+    input.outputs = outputs;
+    input.depth = args.hidden.cols;
+    input.rows = args.hidden.rows;
+    input.list = listed ? static_cast<const int32_t*>(args.shortlist.data) : nullptr;
+    input.vocabulary = args.weight.rows;
+    dispatch_rows(input.rows, [&](auto rows) { launch<W, decltype(rows)::value>(input, output, stream); });
+  });
+  dispatch_normalizer<float>(args.normalizer, [&](auto normalizer) {
+    EXN_LAUNCH((merge_stats_kernel<type_of<decltype(normalizer)>>), grid_for(args.hidden.rows), kMergeThreads, 0, stream,
+               static_cast<const StatsState*>(space.states), space.tiles, args.hidden.rows, targets_of(args.out));
+  });
+}
+
+}  // namespace
+
+exn_status exit_head(const ExitHeadArgs& args, Workspace& workspace, exn_stream stream) {
+  const Space space(args, workspace);
+  if (workspace.counting()) return EXN_OK;
+  return run_on(args.device, OpName::kExitHead, "exit_head_kernel, its input and its merge", [&] {
+    if (args.hidden.rows == 0) return;
+    queue_input(args, space, stream_of(stream));
+    queue_head(args, space, stream_of(stream));
+  });
+}
+
+}  // namespace exn::cuda
