@@ -40,7 +40,7 @@ endif()
 # line numbers and assertions.
 set(exn_simt_kernel_flags_plain -O2)
 set(exn_simt_kernel_flags_asan -O1 -fsanitize=address,undefined -fno-sanitize=vptr
-  -fno-sanitize-recover=undefined -fsanitize-sections=simt_shared -fno-omit-frame-pointer)
+  -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
 set(exn_simt_kernel_flags_race -O1 -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
 set(exn_simt_link_flags_plain "")
 set(exn_simt_link_flags_asan -fsanitize=address,undefined)

@@ -27,7 +27,7 @@ const char* simt_mode() {
 
 const char* simt_last_report() {
   const Lock lock(simt::runtime_mutex());
-  thread_local std::string text;
+  std::string& text = simt::this_host_thread().report_text;
   text = simt::report_text();
   return text.c_str();
 }

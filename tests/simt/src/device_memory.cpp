@@ -11,11 +11,8 @@
 
 #include "config.h"
 #include "report.h"
+#include "sanitizer.h"
 #include "scheduler.h"
-
-#if defined(SIMT_MODE_ASAN)
-#include <sanitizer/asan_interface.h>
-#endif
 
 namespace simt {
 namespace {
@@ -27,24 +24,6 @@ constexpr unsigned char kRedzoneByte = 0xa5;
 
 size_t footprint(size_t size) {
   return (size + kAlignment - 1) / kAlignment * kAlignment + kRedzone;
-}
-
-void poison(char* begin, size_t size) {
-#if defined(SIMT_MODE_ASAN)
-  ASAN_POISON_MEMORY_REGION(begin, size);
-#else
-  (void)begin;
-  (void)size;
-#endif
-}
-
-void unpoison(char* begin, size_t size) {
-#if defined(SIMT_MODE_ASAN)
-  ASAN_UNPOISON_MEMORY_REGION(begin, size);
-#else
-  (void)begin;
-  (void)size;
-#endif
 }
 
 // Addresses are handed out in ascending order and only reused after going round, so that a pointer
@@ -59,7 +38,8 @@ class Arena {
       abort();
     }
     base_ = static_cast<char*>(memory);
-    cursor_ = base_;
+    cursor_ = base_ + kRedzone;
+    poison(base_, kRedzone);
     if (config().protect_device_memory) protect(true);
   }
 
@@ -114,7 +94,7 @@ class Arena {
  private:
   char* place(size_t bytes) {
     if (char* begin = place_between(cursor_, base_ + kReserved, bytes)) return begin;
-    return place_between(base_, cursor_, bytes);
+    return place_between(base_ + kRedzone, cursor_, bytes);
   }
 
   char* place_between(char* from, char* to, size_t bytes) {

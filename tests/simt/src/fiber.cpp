@@ -8,8 +8,9 @@
 #include <cstring>
 #include <vector>
 
+#include "sanitizer.h"
+
 #if defined(SIMT_MODE_ASAN)
-#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -111,9 +112,7 @@ void prepare_context(Context* context, void (*entry)()) {
   context->stack = pool().take();
   context->stack_size = kStackSize;
   context->sanitizer_stack = nullptr;
-#if defined(SIMT_MODE_ASAN)
-  ASAN_UNPOISON_MEMORY_REGION(context->stack + kGuardSize, kStackSize - kGuardSize);
-#endif
+  unpoison(context->stack + kGuardSize, kStackSize - kGuardSize);
   constexpr int kSavedRegisters = 6;
   auto** frame = reinterpret_cast<void**>(top_of(context->stack));
   *--frame = nullptr;  // entry never returns; this keeps its frame aligned

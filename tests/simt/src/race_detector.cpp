@@ -103,13 +103,15 @@ std::unordered_map<const void*, RemoteClock>& sync_variables() {
 bool happened_before(const AccessRecord& record, const Fiber* fiber) {
   if (record.block == kNobody) return true;
   const Block* block = fiber->block;
-  if (record.block != block->id) {
-    return fiber->clock.acquired.covers(record) || block->race->acquired.covers(record);
+  if (record.block == block->id) {
+    if (record.barrier_epoch < block->race->barrier_epoch) return true;
+    if (record.thread == fiber->linear) return true;
+    if (record.thread / kWarpSize == fiber->warp &&
+        record.lane_clock < fiber->clock.lanes[record.thread % kWarpSize]) {
+      return true;
+    }
   }
-  if (record.barrier_epoch < block->race->barrier_epoch) return true;
-  if (record.thread == fiber->linear) return true;
-  return record.thread / kWarpSize == fiber->warp &&
-         record.lane_clock < fiber->clock.lanes[record.thread % kWarpSize];
+  return fiber->clock.acquired.covers(record) || block->race->acquired.covers(record);
 }
 
 // `record` stands for the last of possibly several readers.
@@ -129,7 +131,8 @@ void report_race(const char* what, const AccessRecord& earlier, const Location& 
   report(what, where,
          std::string(space) + " byte " + std::to_string(offset) + ", earlier by block " +
              std::to_string(earlier.block) + " thread " + std::to_string(earlier.thread) + " at " +
-             describe(Location{earlier.file, earlier.line, earlier.pc}));
+             describe(Location{earlier.file, earlier.line, earlier.pc}) +
+             (earlier.many_lanes ? " among others" : ""));
 }
 
 AccessRecord make_record(const Fiber* fiber, bool atomic, const Location& where) {
@@ -201,29 +204,29 @@ void visit_range(Shadow* shadow, size_t offset, size_t size, Fiber* fiber, Acces
 // Offset into the block's shared shadow; false if the address is not shared memory.
 bool shared_offset(const Block* block, const void* address, size_t* offset) {
   const auto* p = static_cast<const unsigned char*>(address);
-  const auto static_offset = static_cast<size_t>(p - static_shared_begin());
-  if (static_offset < static_shared_size()) {
+  const auto static_offset = static_cast<size_t>(p - static_shared().begin);
+  if (static_offset < static_shared().size) {
     *offset = static_offset;
     return true;
   }
   constexpr size_t kGuard = 4096;
   const auto dynamic_offset = static_cast<size_t>(p - block->dynamic_shared);
   if (dynamic_offset >= block->dynamic_size + kGuard) return false;
-  *offset = static_shared_size() + dynamic_offset;
+  *offset = static_shared().size + dynamic_offset;
   return true;
 }
 
-[[noreturn]] void out_of_bounds(const char* what, const Location& where, const std::string& detail) {
+[[noreturn]] void refuse_access(const char* what, const Location& where, const std::string& detail) {
   report(what, where, detail);
   abort_launch();
 }
 
 void check_shared(Fiber* fiber, size_t offset, size_t size, Access access, const Location& where) {
   Block* block = fiber->block;
-  const size_t statics = static_shared_size();
+  const size_t statics = static_shared().size;
   const size_t end = offset < statics ? statics : statics + block->dynamic_size;
   if (offset + size > end) {
-    out_of_bounds("out-of-bounds access to shared memory", where,
+    refuse_access("out-of-bounds access to shared memory", where,
                   "byte " + std::to_string(offset < statics ? offset : offset - statics) + " of " +
                       std::to_string(offset < statics ? statics : block->dynamic_size));
   }
@@ -240,11 +243,11 @@ void check_global(Fiber* fiber, const void* address, size_t size, Access access,
                   const Location& where) {
   Allocation* allocation = find_allocation(address);
   if (allocation == nullptr) {
-    out_of_bounds("access to freed or unallocated global memory", where, "");
+    refuse_access("access to freed or unallocated global memory", where, "");
   }
   const auto offset = static_cast<size_t>(static_cast<const char*>(address) - allocation->begin);
   if (!allocation->contains(address, size)) {
-    out_of_bounds("out-of-bounds access to global memory", where,
+    refuse_access("out-of-bounds access to global memory", where,
                   std::to_string(size) + " bytes at " + std::to_string(offset) + " of " +
                       std::to_string(allocation->size));
   }
@@ -266,9 +269,9 @@ bool is_within(const void* address, const void* begin, size_t size) {
 bool is_private(const Fiber* fiber, const void* address, Access access, const Location& where) {
   if (is_within(address, fiber->context.stack, fiber->context.stack_size)) return true;
   if (is_within(address, fiber, sizeof *fiber)) return true;
-  if (address == static_cast<const void*>(&current)) return true;
+  if (address == static_cast<const void*>(&current)) return true;  // what threadIdx reads first
   if (on_any_stack(address)) {
-    out_of_bounds("access to another thread's local memory", where, "");
+    refuse_access("access to another thread's local memory", where, "");
   }
   if (access != Access::kRead) return false;
   const Invocation* invocation = running_invocation();
@@ -309,7 +312,7 @@ void reset_clock(Fiber* fiber) {
 
 void check_access(const void* address, size_t size, Access access, const Location& where) {
   Fiber* fiber = current_fiber();
-  if (!kRaceMode || fiber == nullptr) return;
+  if (!kRaceMode || !on_launching_thread()) return;
   size_t offset = 0;
   if (shared_offset(fiber->block, address, &offset)) {
     maybe_preempt();
@@ -318,8 +321,13 @@ void check_access(const void* address, size_t size, Access access, const Locatio
     maybe_preempt();
     check_global(fiber, address, size, access, where);
   } else if (!is_private(fiber, address, access, where)) {
-    out_of_bounds("access to host memory", where, "");
+    refuse_access("access to host memory", where, "");
   }
+}
+
+void check_alignment(const void* address, size_t size, const Location& where) {
+  if (!on_launching_thread() || reinterpret_cast<uintptr_t>(address) % size == 0) return;
+  refuse_access("misaligned access", where, std::to_string(size) + " bytes at once");
 }
 
 void mark_in_flight(const void* shared, size_t size) {

@@ -17,6 +17,9 @@ void reset_clock(Fiber* fiber);
 // A kernel is about to access memory; does nothing on a host thread outside a launch.
 void check_access(const void* address, size_t size, Access access, const Location& where);
 
+// A kernel's access needs its natural alignment, as on the device.
+void check_alignment(const void* address, size_t size, const Location& where);
+
 // The bytes of shared memory are being written asynchronously: until they are written again,
 // reading them is an error.
 void mark_in_flight(const void* shared, size_t size);

@@ -24,7 +24,6 @@ Reports& reports() {
   return instance;
 }
 
-// The first two lines of `command`: addr2line prints the function, then file:line.
 std::string run_addr2line(const std::string& command) {
   FILE* pipe = popen(command.c_str(), "r");
   if (pipe == nullptr) return "";
@@ -32,7 +31,8 @@ std::string run_addr2line(const std::string& command) {
   std::string output;
   while (fgets(line, sizeof line, pipe) != nullptr) output = line;
   pclose(pipe);
-  while (!output.empty() && output.back() == '\n') output.pop_back();
+  output = output.substr(0, output.find_first_of("\n("));  // "(discriminator 2)" says nothing
+  while (!output.empty() && output.back() == ' ') output.pop_back();
   return output.find("??") == std::string::npos ? output : "";
 }
 

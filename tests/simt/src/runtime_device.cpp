@@ -21,7 +21,6 @@ constexpr size_t kSharedPerBlockOptIn = 227 << 10;
 constexpr size_t kSharedPerMultiprocessor = 228 << 10;
 constexpr int kRuntimeVersion = CUDART_VERSION;
 
-thread_local cudaError_t last_error = cudaSuccess;
 cudaError_t sticky_error = cudaSuccess;
 
 std::map<const void*, size_t>& dynamic_shared_limits() {
@@ -89,8 +88,13 @@ cudaDeviceProp properties() {
 
 }  // namespace
 
+HostThread& this_host_thread() {
+  static std::map<std::thread::id, HostThread> threads;
+  return threads[std::this_thread::get_id()];
+}
+
 cudaError_t fail(cudaError_t error) {
-  if (error != cudaSuccess) last_error = error;
+  if (error != cudaSuccess) this_host_thread().last_error = error;
   return error;
 }
 
@@ -100,7 +104,7 @@ void set_context_error() { sticky_error = cudaErrorLaunchFailure; }
 
 void clear_errors() {
   sticky_error = cudaSuccess;
-  last_error = cudaSuccess;
+  this_host_thread().last_error = cudaSuccess;
 }
 
 void submit_launch(const char* name, const void* kernel, const LaunchShape& shape,
@@ -115,17 +119,17 @@ void submit_launch(const char* name, const void* kernel, const LaunchShape& shap
 using simt::fail;
 using Lock = std::lock_guard<std::mutex>;
 
-cudaError_t cudaGetLastError() {
-  const Lock lock(simt::runtime_mutex());
-  const cudaError_t error =
-      simt::context_error() != cudaSuccess ? simt::context_error() : simt::last_error;
-  simt::last_error = cudaSuccess;
-  return error;
-}
-
 cudaError_t cudaPeekAtLastError() {
   const Lock lock(simt::runtime_mutex());
-  return simt::context_error() != cudaSuccess ? simt::context_error() : simt::last_error;
+  const cudaError_t sticky = simt::context_error();
+  return sticky != cudaSuccess ? sticky : simt::this_host_thread().last_error;
+}
+
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = cudaPeekAtLastError();
+  const Lock lock(simt::runtime_mutex());
+  simt::this_host_thread().last_error = cudaSuccess;
+  return error;
 }
 
 namespace {
@@ -191,16 +195,19 @@ cudaError_t cudaGetDevice(int* device) {
 }
 
 cudaError_t cudaSetDevice(int device) {
+  const Lock lock(simt::runtime_mutex());
   return fail(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* result, int device) {
+  const Lock lock(simt::runtime_mutex());
   if (device != 0) return fail(cudaErrorInvalidDevice);
   *result = simt::properties();
   return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  const Lock lock(simt::runtime_mutex());
   if (device != 0) return fail(cudaErrorInvalidDevice);
   const cudaDeviceProp p = simt::properties();
   switch (attribute) {
@@ -304,6 +311,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, 
                                                                    int block_size,
                                                                    size_t dynamic_shared,
                                                                    unsigned) {
+  const Lock lock(simt::runtime_mutex());
   if (block_size < 1 || block_size > simt::kMaxThreadsPerBlock) return fail(cudaErrorInvalidValue);
   *blocks = simt::kThreadsPerMultiprocessor / ((block_size + 31) / 32 * 32);
   if (*blocks > simt::kBlocksPerMultiprocessor) *blocks = simt::kBlocksPerMultiprocessor;

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -24,6 +25,15 @@ struct Capture {
   bool invalidated = false;
   std::vector<Action> actions;
 };
+
+// What the runtime keeps per host thread. Not thread_local: this library's thread-local storage is the
+// emulated shared memory.
+struct HostThread {
+  cudaError_t last_error = cudaSuccess;
+  cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
+  std::string report_text;
+};
+HostThread& this_host_thread();
 
 // Remembers the error for cudaGetLastError and returns it.
 cudaError_t fail(cudaError_t error);

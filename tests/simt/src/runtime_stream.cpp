@@ -32,7 +32,6 @@ struct CUgraphExec_st {
 namespace simt {
 namespace {
 
-thread_local cudaStreamCaptureMode thread_capture_mode = cudaStreamCaptureModeGlobal;
 unsigned long long next_capture_id = 1;
 
 std::set<cudaStream_t>& streams() {
@@ -52,7 +51,7 @@ bool is_default_stream(cudaStream_t stream) {
 // Whether the calling thread must not make an unsafe call because of this capture.
 bool forbids_unsafe_calls(const Capture& capture) {
   const bool is_own = capture.owner == std::this_thread::get_id();
-  switch (thread_capture_mode) {
+  switch (this_host_thread().capture_mode) {
     case cudaStreamCaptureModeGlobal:
       return (is_own && capture.mode != cudaStreamCaptureModeRelaxed) ||
              capture.mode == cudaStreamCaptureModeGlobal;
@@ -258,7 +257,8 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 // ---- captures and graphs --------------------------------------------------------------------------
 
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
-  std::swap(*mode, simt::thread_capture_mode);
+  const Lock lock(simt::runtime_mutex());
+  std::swap(*mode, simt::this_host_thread().capture_mode);
   return cudaSuccess;
 }
 
@@ -321,6 +321,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
 }
 
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {
+  const Lock lock(simt::runtime_mutex());
   if (nodes != nullptr) return fail(cudaErrorNotSupported);
   *count = graph->actions.size();
   return cudaSuccess;

@@ -10,21 +10,11 @@
 
 #include "device_memory.h"
 #include "race_detector.h"
-
-#if defined(SIMT_MODE_ASAN)
-#include <sanitizer/asan_interface.h>
-#endif
-
-// The linker's names for the ends of the section that holds static shared memory; absent when no
-// kernel of the library has any.
-extern "C" {
-extern unsigned char __start_simt_shared[] __attribute__((weak, visibility("hidden")));
-extern unsigned char __stop_simt_shared[] __attribute__((weak, visibility("hidden")));
-}
+#include "sanitizer.h"
 
 namespace simt {
 
-__thread Thread* current = nullptr;
+Thread* current = nullptr;
 
 namespace {
 
@@ -46,14 +36,9 @@ unsigned random_bit(unsigned mask, Random& random) {
   return lowest(at_or_after != 0 ? at_or_after : mask);
 }
 
-// rep movsb and rep stosb: not memcpy, which the sanitizers watch, since the section holds redzones.
-void copy_quietly(void* to, const void* from, size_t size) {
-  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size)::"memory");
-}
-
-void fill_quietly(void* to, unsigned char byte, size_t size) {
-  asm volatile("rep stosb" : "+D"(to), "+c"(size) : "a"(byte) : "memory");
-}
+// Identifies the host thread that runs the launch; a plain thread-local flag would be among the
+// variables that are swapped.
+const void* launching_thread = nullptr;
 
 void start_thread();
 
@@ -70,6 +55,7 @@ class Scheduler {
   Context* host() { return &host_; }
   const Invocation* invocation() const { return invocation_; }
   Random& random() { return random_; }
+  const StaticShared& static_shared() const { return static_shared_; }
 
  private:
   bool in_random_order() const {
@@ -81,7 +67,7 @@ class Scheduler {
   void retire(Block* block);
   void retire_done_blocks();
   void activate(Block* block);
-  void save_static_shared();
+  std::vector<unsigned char>* static_shared_image(Block* block);
   Block* choose_block();
   bool promote_yielded();
   Fiber* pick(Block* block);
@@ -103,7 +89,10 @@ class Scheduler {
   size_t next_block_ = 0;
   std::vector<unsigned> block_order_;
   std::vector<Block*> resident_;
-  Block* active_ = nullptr;
+  StaticShared static_shared_;
+  std::vector<unsigned char> host_static_shared_;
+  Block* active_ = nullptr;  // whose static shared variables are in place; null: the host's
+  bool active_is_retired_ = false;
   std::deque<Fiber> all_fibers_;
   std::vector<Fiber*> free_fibers_;
 };
@@ -133,6 +122,8 @@ bool Scheduler::run(const char* name, const LaunchShape& shape, const Invocation
       std::swap(block_order_[i - 1], block_order_[random_.below(static_cast<uint32_t>(i))]);
     }
   }
+  static_shared_ = find_static_shared();
+  launching_thread = __builtin_thread_pointer();
   begin_race_check();
 
   while (!aborted_) {
@@ -151,6 +142,7 @@ bool Scheduler::run(const char* name, const LaunchShape& shape, const Invocation
 
   current = nullptr;
   while (!resident_.empty()) retire(resident_.back());
+  activate(nullptr);
   check_redzones();
   invocation_ = nullptr;
   ++counters().launches;
@@ -178,10 +170,7 @@ void Scheduler::start_block() {
   block->dynamic_shared = static_cast<unsigned char*>(std::aligned_alloc(128, padded));
   std::memset(block->dynamic_shared, poison_byte(), block->dynamic_size);
   std::memset(block->dynamic_shared + block->dynamic_size, kGuardByte, padded - block->dynamic_size);
-#if defined(SIMT_MODE_ASAN)
-  ASAN_POISON_MEMORY_REGION(block->dynamic_shared + block->dynamic_size,
-                            padded - block->dynamic_size);
-#endif
+  poison(block->dynamic_shared + block->dynamic_size, padded - block->dynamic_size);
 
   const auto warp_count = static_cast<unsigned>(block->warps.size());
   for (unsigned i = 0; i < warp_count; ++i) block->warp_of_priority[i] = static_cast<uint8_t>(i);
@@ -192,7 +181,7 @@ void Scheduler::start_block() {
     block->priority_of_warp[block->warp_of_priority[i]] = static_cast<uint8_t>(i);
   }
   set_up_threads(block);
-  start_race_check(block, static_shared_size());
+  start_race_check(block, static_shared_.size);
   resident_.push_back(block);
 }
 
@@ -231,9 +220,7 @@ void Scheduler::retire_done_blocks() {
 
 void Scheduler::retire(Block* block) {
   const size_t padded = (block->dynamic_size + 127) / 128 * 128 + kDynamicGuard;
-#if defined(SIMT_MODE_ASAN)
-  ASAN_UNPOISON_MEMORY_REGION(block->dynamic_shared, padded);
-#endif
+  unpoison(block->dynamic_shared, padded);
   for (size_t i = block->dynamic_size; i < padded; ++i) {
     if (block->dynamic_shared[i] == kGuardByte) continue;
     report("out-of-bounds write to dynamic shared memory", Location{},
@@ -245,26 +232,31 @@ void Scheduler::retire(Block* block) {
     release_stack(&fiber->context);
     free_fibers_.push_back(fiber);
   }
-  if (active_ == block) active_ = nullptr;
+  if (active_ == block) active_is_retired_ = true;
   resident_.erase(std::find(resident_.begin(), resident_.end(), block));
   delete block;
 }
 
-void Scheduler::save_static_shared() {
-  if (active_ == nullptr || static_shared_size() == 0) return;
-  active_->saved_static_shared.resize(static_shared_size());
-  copy_quietly(active_->saved_static_shared.data(), static_shared_begin(), static_shared_size());
+std::vector<unsigned char>* Scheduler::static_shared_image(Block* block) {
+  return block != nullptr ? &block->saved_static_shared : &host_static_shared_;
 }
 
+// Before the first block and after the last, the variables hold what host code left there: a library
+// may have thread-local variables of its own.
 void Scheduler::activate(Block* block) {
-  if (active_ == block) return;
-  save_static_shared();
-  if (block->saved_static_shared.empty()) {
-    fill_quietly(static_shared_begin(), poison_byte(), static_shared_size());
-  } else {
-    copy_quietly(static_shared_begin(), block->saved_static_shared.data(), static_shared_size());
+  if (active_ == block && !active_is_retired_) return;
+  const StaticShared& variables = static_shared_;
+  if (!active_is_retired_) {
+    static_shared_image(active_)->assign(variables.begin, variables.begin + variables.size);
   }
+  active_is_retired_ = false;
   active_ = block;
+  const std::vector<unsigned char>* image = static_shared_image(block);
+  if (image->empty()) {
+    std::memset(variables.begin, poison_byte(), variables.size);
+  } else {
+    std::memcpy(variables.begin, image->data(), variables.size);
+  }
 }
 
 // Null, after a report, if no thread can ever run again.
@@ -501,10 +493,10 @@ Random& schedule_random() { return scheduler().random(); }
 
 const Invocation* running_invocation() { return scheduler().invocation(); }
 
-unsigned char* static_shared_begin() { return __start_simt_shared; }
+const StaticShared& static_shared() { return scheduler().static_shared(); }
 
-size_t static_shared_size() {
-  return static_cast<size_t>(__stop_simt_shared - __start_simt_shared);
+bool on_launching_thread() {
+  return current != nullptr && launching_thread == __builtin_thread_pointer();
 }
 
 unsigned char poison_byte() {

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "config.h"
+#include "static_shared.h"
 #include "thread_state.h"
 
 namespace simt {
@@ -33,8 +34,10 @@ Random& schedule_random();
 // The invocation whose arguments the running kernel reads.
 const Invocation* running_invocation();
 
-size_t static_shared_size();
-unsigned char* static_shared_begin();
+const StaticShared& static_shared();
+
+// Whether the caller is kernel code, and not another host thread while a launch runs.
+bool on_launching_thread();
 
 // The byte that fills memory no kernel has written yet; depends on the seed.
 unsigned char poison_byte();

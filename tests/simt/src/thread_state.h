@@ -91,7 +91,7 @@ struct Block {
   std::array<uint8_t, kMaxWarps> warp_of_priority{};
   unsigned char* dynamic_shared = nullptr;
   size_t dynamic_size = 0;
-  std::vector<unsigned char> saved_static_shared;  // empty until the block first loses the section
+  std::vector<unsigned char> saved_static_shared;  // empty until another block takes its place
   std::unique_ptr<BlockRaceState> race;            // race builds only
 
   Warp& warp_of(const Fiber& fiber) { return warps[fiber.warp]; }

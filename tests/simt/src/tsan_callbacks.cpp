@@ -21,9 +21,16 @@ void __tsan_vptr_read(void**) {}
 #define SIMT_ACCESS(name, size, access) \
   void __tsan_##name(void* address) { check_access(address, size, access, SIMT_CALLER); }
 
-#define SIMT_ACCESSES(size)                              \
-  SIMT_ACCESS(read##size, size, Access::kRead)           \
-  SIMT_ACCESS(write##size, size, Access::kWrite)         \
+// The compiler chose these because the type promises the alignment.
+#define SIMT_ALIGNED_ACCESS(name, size, access)           \
+  void __tsan_##name(void* address) {                     \
+    simt::check_alignment(address, size, SIMT_CALLER);    \
+    check_access(address, size, access, SIMT_CALLER);     \
+  }
+
+#define SIMT_ACCESSES(size)                                \
+  SIMT_ALIGNED_ACCESS(read##size, size, Access::kRead)     \
+  SIMT_ALIGNED_ACCESS(write##size, size, Access::kWrite)   \
   SIMT_ACCESS(unaligned_read##size, size, Access::kRead) \
   SIMT_ACCESS(unaligned_write##size, size, Access::kWrite) \
   SIMT_ACCESS(volatile_read##size, size, Access::kRead)  \

@@ -19,9 +19,10 @@
 #define __launch_bounds__(...)
 #define __forceinline__ inline __attribute__((always_inline))
 
-// Static shared memory lives in one linker section, which the runtime saves and restores as it
-// moves from one resident block to another.
-#define __shared__ static __attribute__((section("simt_shared"), used))
+// Static shared memory is thread-local to the host: the linker then gathers all of a library's
+// shared variables in one place, also those of templates, which a named section would not get. The
+// runtime saves and restores that place as it moves from one resident block to another.
+#define __shared__ static __thread
 
 namespace simt {
 
@@ -37,8 +38,8 @@ struct Thread {
   unsigned warp;
 };
 
-// The running emulated thread; null on a host thread that is not inside a launch.
-extern __thread Thread* current __attribute__((tls_model("initial-exec")));
+// The running emulated thread; null when no launch is running.
+extern Thread* current;
 
 enum class Vote { kOr, kAnd, kCount };
 
