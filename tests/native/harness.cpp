@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "harness.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <sstream>
+
+namespace exn::test {
+
+namespace {
+
+constexpr size_t kGuard = 128;  // bytes on each side of a tensor or workspace
+constexpr unsigned char kGuardByte = 0xA7;
+constexpr unsigned char kPoison = 0xCD;
+constexpr int kReported = 5;  // failures of one test that are worth reading
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+std::vector<Target> find_targets() {
+  std::vector<Target> found;
+  const std::string forced = environment("EXEUNT_ISA");
+  std::stringstream isas(forced.empty() ? exn_cpu_isas() : forced);
+  for (std::string isa; std::getline(isas, isa, ',');) found.push_back({kDLCPU, isa, false});
+  if (exn_backend_available(EXN_BACKEND_CUDA) != 0) {
+    const bool emulated = environment("EXEUNT_CUDA_LIBRARY").find("_emu") != std::string::npos;
+    found.push_back({kDLCUDA, "", emulated});
+  }
+  return found;
+}
+
+struct Summary {
+  std::map<std::string, double> worst;  // error / bound
+  std::map<std::string, std::pair<int64_t, int64_t>> bands;
+};
+
+Summary& summary() {
+  static Summary s;
+  return s;
+}
+
+class Report : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    for (const Target& target : targets()) std::printf("target: %s\n", target.name().c_str());
+    if (exn_backend_available(EXN_BACKEND_CUDA) == 0) std::printf("no CUDA: %s\n", exn_backend_reason(EXN_BACKEND_CUDA));
+  }
+  void TearDown() override {
+    for (const auto& [what, ratio] : summary().worst) std::printf("largest error / bound: %-28s %.3f\n", what.c_str(), ratio);
+    for (const auto& [what, band] : summary().bands) {
+      std::printf("inside the decision band: %-25s %lld of %lld\n", what.c_str(), static_cast<long long>(band.first),
+                  static_cast<long long>(band.second));
+    }
+  }
+};
+
+const ::testing::Environment* const kReport = ::testing::AddGlobalTestEnvironment(new Report);
+
+int reported_in_this_test() {
+  const ::testing::TestInfo* test = ::testing::UnitTest::GetInstance()->current_test_info();
+  return test == nullptr ? 0 : test->result()->total_part_count();
+}
+
+}  // namespace
+
+const std::vector<Target>& targets() {
+  static const std::vector<Target> found = find_targets();
+  return found;
+}
+
+void use(const Target& target) {
+  if (target.cpu()) {
+    ASSERT_EQ(exn_cpu_set_isa(target.isa.c_str()), EXN_OK) << exn_last_error();
+  }
+}
+
+std::string cases_directory() {
+  const std::string named = environment("EXEUNT_CASES");
+  return named.empty() ? EXN_CASES_DIRECTORY : named;
+}
+
+bool wanted(const CaseBase& c, const Target& target) {
+  if (target.emulated) return c.small;
+  return !c.big || environment("EXEUNT_TEST_BIG") == "1";
+}
+
+// ---- memory ------------------------------------------------------------------------------------------
+
+DeviceMemory::DeviceMemory(const Target& target, size_t bytes) : target_(target), bytes_(bytes) {
+  EXPECT_EQ(exn_alloc(target.device_type, 0, bytes, &data_), EXN_OK) << exn_last_error();
+}
+
+DeviceMemory::~DeviceMemory() { EXPECT_EQ(exn_free(target_.device_type, 0, data_), EXN_OK) << exn_last_error(); }
+
+void DeviceMemory::write(const std::vector<unsigned char>& bytes) {
+  ASSERT_EQ(bytes.size(), bytes_);
+  ASSERT_EQ(exn_copy(data_, target_.device_type, 0, bytes.data(), kDLCPU, 0, bytes_, nullptr), EXN_OK) << exn_last_error();
+  ASSERT_EQ(exn_stream_synchronize(target_.device_type, 0, nullptr), EXN_OK) << exn_last_error();
+}
+
+std::vector<unsigned char> DeviceMemory::read() const {
+  std::vector<unsigned char> bytes(bytes_);
+  EXPECT_EQ(exn_copy(bytes.data(), kDLCPU, 0, data_, target_.device_type, 0, bytes_, nullptr), EXN_OK) << exn_last_error();
+  EXPECT_EQ(exn_stream_synchronize(target_.device_type, 0, nullptr), EXN_OK) << exn_last_error();
+  return bytes;
+}
+
+size_t Placed::begin() const { return kGuard + static_cast<size_t>(tensor_.offset * size_of(tensor_.type)); }
+
+Placed::Placed(const Target& target, const HostTensor& tensor) : tensor_(tensor) {
+  if (!tensor.given()) return;
+  image_.assign(begin() + tensor.bytes.size() + kGuard, kGuardByte);
+  std::copy(tensor.bytes.begin(), tensor.bytes.end(), image_.begin() + static_cast<std::ptrdiff_t>(begin()));
+  memory_ = std::make_unique<DeviceMemory>(target, image_.size());
+  reset();
+  shape_ = tensor.shape;
+  strides_.assign(shape_.size(), 1);
+  for (size_t i = shape_.size(); i-- > 1;) strides_[i - 1] = strides_[i] * shape_[i];
+  if (shape_.size() == 2 && tensor.rows == shape_[0]) strides_[0] = tensor.stride;
+  dl_.data = memory_->data() + kGuard;
+  dl_.byte_offset = static_cast<uint64_t>(tensor.offset * size_of(tensor.type));
+  dl_.device = {static_cast<DLDeviceType>(target.device_type), 0};
+  dl_.ndim = static_cast<int32_t>(shape_.size());
+  dl_.dtype = dl_type(tensor.type);
+  dl_.shape = shape_.data();
+  dl_.strides = strides_.data();
+}
+
+void Placed::reset() {
+  if (memory_ != nullptr) memory_->write(image_);
+}
+
+HostTensor Placed::read() const {
+  HostTensor now = tensor_;
+  const std::vector<unsigned char> bytes = memory_->read();
+  std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(begin()), now.bytes.size(), now.bytes.begin());
+  return now;
+}
+
+bool Placed::unchanged() const { return memory_ == nullptr || memory_->read() == image_; }
+
+bool Placed::guards_intact() const {
+  if (memory_ == nullptr) return true;
+  std::vector<unsigned char> now = memory_->read();
+  const size_t row_bytes = static_cast<size_t>(tensor_.cols * size_of(tensor_.type));
+  for (int64_t r = 0; r < tensor_.rows; ++r) {
+    const size_t at = begin() + static_cast<size_t>(r * tensor_.stride * size_of(tensor_.type));
+    std::copy_n(image_.begin() + static_cast<std::ptrdiff_t>(at), row_bytes, now.begin() + static_cast<std::ptrdiff_t>(at));
+  }
+  return now == image_;
+}
+
+HostTensor poisoned(Type type, std::vector<int64_t> shape, int64_t pad, int64_t offset) {
+  HostTensor t = make_tensor(type, std::move(shape), pad, offset);
+  std::fill(t.bytes.begin(), t.bytes.end(), kPoison);
+  return t;
+}
+
+// ---- the protocol ------------------------------------------------------------------------------------
+
+namespace {
+
+// A workspace of exactly `bytes` bytes between guards, full of `dirt`.
+class GuardedWorkspace {
+ public:
+  GuardedWorkspace(const Target& target, size_t bytes, unsigned char dirt)
+      : image_(kGuard + bytes + kGuard, kGuardByte), memory_(target, image_.size()), bytes_(bytes) {
+    std::fill_n(image_.begin() + kGuard, bytes, dirt);
+    memory_.write(image_);
+  }
+
+  void* data() { return memory_.data() + kGuard; }
+  bool unchanged() const { return memory_.read() == image_; }
+  bool guards_intact() const {
+    std::vector<unsigned char> now = memory_.read();
+    std::copy_n(image_.begin() + kGuard, bytes_, now.begin() + kGuard);
+    return now == image_;
+  }
+
+ private:
+  std::vector<unsigned char> image_;
+  DeviceMemory memory_;
+  size_t bytes_;
+};
+
+void expect_path(const Target& target, const char* op) {
+  const std::string path = exn_last_path();
+  if (target.cpu()) {
+    EXPECT_EQ(path, "cpu/" + target.isa + "/" + op);
+  } else {
+    EXPECT_EQ(path.rfind("cuda/", 0), 0u) << path;
+    EXPECT_TRUE(path.size() > std::strlen(op) && path.substr(path.size() - std::strlen(op) - 1) == std::string("/") + op) << path;
+  }
+}
+
+std::vector<std::vector<unsigned char>> bytes_of(const std::vector<Placed*>& tensors) {
+  std::vector<std::vector<unsigned char>> bytes;
+  for (const Placed* t : tensors) {
+    if (t->dl() != nullptr) bytes.push_back(t->read().bytes);
+  }
+  return bytes;
+}
+
+void reset_all(const std::vector<Placed*>& tensors) {
+  for (Placed* t : tensors) t->reset();
+}
+
+void refuses_short_workspace(const Target& target, const BoundCall& call, size_t bytes, const std::vector<Placed*>& written) {
+  GuardedWorkspace workspace(target, bytes, 0xFF);
+  EXPECT_EQ(call.run(workspace.data(), bytes - 1), EXN_INVALID_ARGUMENT) << call.name << ": a byte less than " << bytes;
+  const std::string error = exn_last_error();
+  EXPECT_NE(error.find("workspace"), std::string::npos) << error;
+  EXPECT_NE(error.find(std::to_string(bytes)), std::string::npos) << error;
+  EXPECT_NE(error.find(std::to_string(bytes - 1)), std::string::npos) << error;
+  EXPECT_TRUE(workspace.unchanged()) << call.name << " wrote to a workspace that it refused";
+  for (const Placed* t : written) EXPECT_TRUE(t->unchanged()) << call.name << " wrote an output although it refused the workspace";
+}
+
+// One run from freshly poisoned outputs.
+void run_guarded(const Target& target, const BoundCall& call, size_t bytes, unsigned char dirt,
+                 const std::vector<Placed*>& read, const std::vector<Placed*>& written) {
+  reset_all(written);
+  GuardedWorkspace workspace(target, bytes, dirt);
+  ASSERT_EQ(call.run(bytes == 0 ? nullptr : workspace.data(), bytes), EXN_OK) << exn_last_error();
+  expect_path(target, call.name);
+  ASSERT_EQ(exn_stream_synchronize(target.device_type, 0, nullptr), EXN_OK) << exn_last_error();
+  EXPECT_TRUE(workspace.guards_intact()) << call.name << " wrote outside its workspace of " << bytes << " bytes";
+  for (const Placed* t : read) EXPECT_TRUE(t->unchanged()) << call.name << " changed an input";
+  for (const Placed* t : written) EXPECT_TRUE(t->guards_intact()) << call.name << " wrote outside an output";
+}
+
+}  // namespace
+
+void exercise(const Target& target, const BoundCall& call, const std::vector<Placed*>& read,
+              const std::vector<Placed*>& written) {
+  use(target);
+  ASSERT_EQ(call.supported(), EXN_OK) << exn_last_error();
+  size_t bytes = ~size_t{0};
+  ASSERT_EQ(call.workspace_size(&bytes), EXN_OK) << exn_last_error();
+  if (bytes > 0) refuses_short_workspace(target, call, bytes, written);
+  ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0xFF, read, written));
+  const auto first = bytes_of(written);
+  ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0x3F, read, written));
+  EXPECT_EQ(first, bytes_of(written)) << call.name << ": the second run gives other bits";
+  if (!target.cpu()) return;
+  const int32_t before = exn_cpu_threads();
+  for (int32_t threads : {1, 2, 3, 5}) {
+    ASSERT_EQ(exn_cpu_set_threads(threads), EXN_OK) << exn_last_error();
+    ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0xFF, read, written));
+    EXPECT_EQ(first, bytes_of(written)) << call.name << ": other bits with " << threads << " threads";
+  }
+  ASSERT_EQ(exn_cpu_set_threads(before), EXN_OK) << exn_last_error();
+}
+
+exn_status run_once(const Target& target, const BoundCall& call) {
+  use(target);
+  size_t bytes = 0;
+  exn_status status = call.workspace_size(&bytes);
+  if (status != EXN_OK) return status;
+  DeviceMemory workspace(target, bytes);
+  status = call.run(workspace.data(), bytes);
+  return status != EXN_OK ? status : exn_stream_synchronize(target.device_type, 0, nullptr);
+}
+
+// ---- comparison --------------------------------------------------------------------------------------
+
+void expect_agrees(const std::string& what, const Expected& expected, double got, int64_t row, int64_t col) {
+  if (!agrees(expected, got)) {
+    if (reported_in_this_test() >= kReported) return;  // the test has failed already
+    ADD_FAILURE() << what << " [" << row << "," << col << "]: got " << ::testing::PrintToString(got) << ", expected "
+                  << ::testing::PrintToString(expected.value) << " within " << expected.bound;
+    return;
+  }
+  if (std::isfinite(expected.bound) && expected.bound > 0 && std::isfinite(expected.value)) {
+    double& worst = summary().worst[what];
+    worst = std::max(worst, std::fabs(got - expected.value) / expected.bound);
+  }
+}
+
+void expect_all_agree(const std::string& what, const std::vector<Expected>& expected, const HostTensor& got) {
+  ASSERT_EQ(static_cast<int64_t>(expected.size()), got.size());
+  for (int64_t r = 0; r < got.rows; ++r) {
+    for (int64_t c = 0; c < got.cols; ++c) {
+      const Expected& e = expected[static_cast<size_t>(r * got.cols + c)];
+      expect_agrees(what, e, got.at(r, c), r, c);
+    }
+  }
+}
+
+void count_band(const std::string& what, int64_t hits, int64_t decisions) {
+  auto& band = summary().bands[what];
+  band.first += hits;
+  band.second += decisions;
+}
+
+// ---- statistics --------------------------------------------------------------------------------------
+
+StatsOutputs::StatsOutputs(const Target& target, uint32_t outputs, int64_t rows) : rows_(rows) {
+  for (int i = 0; i < kStats; ++i) {
+    const Type type = i == kArgmax ? Type::kI32 : i == kValid ? Type::kU8 : Type::kF32;
+    const bool asked = (outputs >> i & 1) != 0;
+    outputs_[i] = std::make_unique<Placed>(target, asked ? poisoned(type, {rows}) : HostTensor{});
+  }
+}
+
+exn_stats StatsOutputs::dl() const {
+  return {outputs_[kArgmax]->dl(),  outputs_[kMaxLogit]->dl(), outputs_[kLse]->dl(),         outputs_[kP1]->dl(),
+          outputs_[kP2]->dl(),      outputs_[kMargin]->dl(),   outputs_[kEntropy]->dl(),     outputs_[kPow2Entropy]->dl(),
+          outputs_[kMeanLogP]->dl(), outputs_[kValid]->dl()};
+}
+
+std::vector<Placed*> StatsOutputs::all() const {
+  std::vector<Placed*> tensors;
+  for (const auto& t : outputs_) tensors.push_back(t.get());
+  return tensors;
+}
+
+void StatsOutputs::expect(const std::string& op, const std::vector<StatsExpected>& expected) const {
+  ASSERT_EQ(static_cast<int64_t>(expected.size()), rows_);
+  for (int i = 0; i < kStats; ++i) {
+    if (outputs_[i]->dl() == nullptr) continue;
+    const HostTensor got = outputs_[i]->read();
+    for (int64_t r = 0; r < rows_; ++r) {
+      const StatsExpected& e = expected[static_cast<size_t>(r)];
+      const std::string where = "row " + std::to_string(r);
+      if (i == kValid) {
+        EXPECT_EQ(got.integer_at(r), e.valid ? 1 : 0) << "valid " << where;
+      } else if (i == kArgmax && e.near_argmax.size() > 1) {
+        const int64_t argmax = got.integer_at(r);
+        EXPECT_TRUE(std::binary_search(e.near_argmax.begin(), e.near_argmax.end(), argmax))
+            << "argmax " << where << ": got " << argmax << ", expected " << e.argmax << " or one as large within rounding";
+        count_band(op + " argmax", argmax == e.argmax ? 0 : 1, 1);
+      } else if (i == kArgmax) {
+        EXPECT_EQ(got.integer_at(r), e.argmax) << "argmax " << where;
+      } else {
+        expect_agrees(op + " " + kStatNames[i], e.stats[i], got.at(0, r), r, 0);
+      }
+    }
+  }
+}
+
+std::vector<unsigned char> StatsOutputs::row_bytes(int64_t row) const {
+  std::vector<unsigned char> bytes;
+  for (const auto& t : outputs_) {
+    if (t->dl() == nullptr) continue;
+    const HostTensor got = t->read();
+    const int64_t size = size_of(got.type);
+    bytes.insert(bytes.end(), got.bytes.begin() + row * size, got.bytes.begin() + (row + 1) * size);
+  }
+  return bytes;
+}
+
+}  // namespace exn::test

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the op suites share: the devices and instruction sets to test, guarded tensors in device memory, and the protocol that
+// every call has to pass whatever its numbers are.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "case_table.h"
+#include "oracle.h"
+
+namespace exn::test {
+
+// A backend and, on the CPU, an instruction set.
+struct Target {
+  int32_t device_type = kDLCPU;
+  std::string isa;        // "" on CUDA
+  bool emulated = false;  // CUDA, but by an emulator: small cases only
+
+  bool cpu() const { return device_type == kDLCPU; }
+  std::string name() const { return cpu() ? "cpu/" + isa : emulated ? "cuda (emulated)" : "cuda"; }
+};
+
+// Every instruction set of this machine (or the one that EXEUNT_ISA names), and CUDA if it is available.
+const std::vector<Target>& targets();
+
+// Makes `target` take the next runs.
+void use(const Target& target);
+
+// tests/cases, or what EXEUNT_CASES names.
+std::string cases_directory();
+
+// Whether this run of the tests takes the case on this target.
+bool wanted(const CaseBase& c, const Target& target);
+
+// Keeps the cases that a test on the CPU takes.
+template <class Case>
+std::vector<Case> wanted_cases(std::vector<Case> cases) {
+  std::vector<Case> kept;
+  for (Case& c : cases) {
+    if (wanted(c, Target{})) kept.push_back(std::move(c));
+  }
+  return kept;
+}
+
+// Name of a parametrised test.
+struct CaseName {
+  template <class Case>
+  std::string operator()(const ::testing::TestParamInfo<Case>& info) const {
+    std::string name = info.param.id;
+    for (char& ch : name) {
+      if (std::isalnum(static_cast<unsigned char>(ch)) == 0) ch = '_';
+    }
+    return name;
+  }
+};
+
+inline std::ostream& operator<<(std::ostream& stream, const CaseBase& c) { return stream << c.id; }
+
+// Memory of exn_alloc.
+class DeviceMemory {
+ public:
+  DeviceMemory(const Target& target, size_t bytes);
+  ~DeviceMemory();
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+
+  unsigned char* data() const { return static_cast<unsigned char*>(data_); }
+  void write(const std::vector<unsigned char>& bytes);
+  std::vector<unsigned char> read() const;
+
+ private:
+  Target target_;
+  size_t bytes_;
+  void* data_ = nullptr;
+};
+
+// A tensor in device memory with guard bytes on both sides, `offset` elements past a 64-byte boundary.
+class Placed {
+ public:
+  Placed(const Target& target, const HostTensor& tensor);
+
+  // Null if the tensor was not given.
+  const DLTensor* dl() const { return tensor_.given() ? &dl_ : nullptr; }
+  DLTensor* mutable_dl() { return &dl_; }
+  const HostTensor& initial() const { return tensor_; }
+
+  // Puts the initial bytes back.
+  void reset();
+  HostTensor read() const;
+  // Nothing has changed, not even a guard byte.
+  bool unchanged() const;
+  // Nothing but elements of the tensor has changed.
+  bool guards_intact() const;
+
+ private:
+  size_t begin() const;
+
+  HostTensor tensor_;
+  std::vector<unsigned char> image_;
+  std::unique_ptr<DeviceMemory> memory_;
+  std::vector<int64_t> shape_, strides_;
+  DLTensor dl_{};
+};
+
+// An output tensor full of poison.
+HostTensor poisoned(Type type, std::vector<int64_t> shape, int64_t pad = 0, int64_t offset = 0);
+
+template <class Params>
+struct Op {
+  const char* name;
+  exn_status (*supported)(const Params*);
+  exn_status (*workspace_size)(const Params*, size_t*);
+  exn_status (*run)(const Params*, void*, size_t, exn_stream);
+};
+
+// The protocol of a call, with its arguments bound.
+struct BoundCall {
+  const char* name;
+  std::function<exn_status()> supported;
+  std::function<exn_status(size_t*)> workspace_size;
+  std::function<exn_status(void*, size_t)> run;
+};
+
+// Runs the call and checks everything that does not depend on the numbers: that it is supported, that a workspace one byte
+// too small is refused and nothing written, that a dirty workspace of exactly the right size is enough, that inputs and
+// everything around the tensors stay as they are, that the forced path ran, that a second run gives the same bits, and on
+// the CPU that every thread count does. The outputs of the first good run are left in place.
+// `written` are outputs and in-out tensors, `read` the rest.
+void exercise(const Target& target, const BoundCall& call, const std::vector<Placed*>& read,
+              const std::vector<Placed*>& written);
+
+template <class Params>
+void exercise(const Target& target, const Op<Params>& op, const Params& params, const std::vector<Placed*>& read,
+              const std::vector<Placed*>& written) {
+  exercise(target,
+           BoundCall{op.name, [&] { return op.supported(&params); },
+                     [&](size_t* bytes) { return op.workspace_size(&params, bytes); },
+                     [&](void* workspace, size_t bytes) { return op.run(&params, workspace, bytes, nullptr); }},
+           read, written);
+}
+
+// Runs a call once with a fresh workspace and waits for it.
+exn_status run_once(const Target& target, const BoundCall& call);
+
+template <class Params>
+exn_status run_once(const Target& target, const Op<Params>& op, const Params& params) {
+  return run_once(target, BoundCall{op.name, [&] { return op.supported(&params); },
+                                    [&](size_t* bytes) { return op.workspace_size(&params, bytes); },
+                                    [&](void* workspace, size_t bytes) { return op.run(&params, workspace, bytes, nullptr); }});
+}
+
+// Compares a value with its bound. Reports the first few failures of a test and keeps the largest error / bound of each `what`
+// for the summary at the end of the program.
+void expect_agrees(const std::string& what, const Expected& expected, double got, int64_t row, int64_t col);
+
+// Compares all elements of a matrix (or of a vector) with expectations in row-major order.
+void expect_all_agree(const std::string& what, const std::vector<Expected>& expected, const HostTensor& got);
+
+// A decision inside its band, for the summary.
+void count_band(const std::string& what, int64_t hits, int64_t decisions);
+
+// The outputs of row_stats and exit_head.
+class StatsOutputs {
+ public:
+  StatsOutputs(const Target& target, uint32_t outputs, int64_t rows);
+
+  exn_stats dl() const;
+  std::vector<Placed*> all() const;
+  void expect(const std::string& op, const std::vector<StatsExpected>& expected) const;
+  // Bytes of row `row` in all outputs one after the other.
+  std::vector<unsigned char> row_bytes(int64_t row) const;
+
+ private:
+  std::unique_ptr<Placed> outputs_[kStats];
+  int64_t rows_;
+};
+
+}  // namespace exn::test

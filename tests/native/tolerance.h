@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+// How far a result may be from the oracle. Three tiers:
+//
+//  1. exact: indices, flags, masks, lists, copies, and sums of small integers;
+//  2. derived: a sum of n terms may be off by sum_error(n) * u * sum |x|, with u the unit roundoff of the precision that the
+//     contract asks for; the oracles carry such bounds through their formulas;
+//  3. table: what storing a result in a narrow type may add, rounding(type) and smallest(type).
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "case_table.h"
+
+namespace exn::test {
+
+// Unit roundoff (half a unit in the last place) of a storage type.
+inline double rounding(Type type) {
+  switch (type) {
+    case Type::kF64:
+      return 0x1p-53;
+    case Type::kF16:
+      return 0x1p-11;
+    case Type::kBF16:
+      return 0x1p-8;
+    default:
+      return 0x1p-24;
+  }
+}
+
+// Below this a result may be flushed to zero: denormals are not part of the contract.
+inline double smallest(Type type) {
+  switch (type) {
+    case Type::kF64:
+      return 0x1p-1022;
+    case Type::kF16:
+      return 0x1p-24;
+    default:
+      return 0x1p-126;
+  }
+}
+
+// Precision of arithmetic for a storage type: f64 for f64, else f32.
+inline double arithmetic(Type type) { return type == Type::kF64 ? 0x1p-53 : 0x1p-24; }
+
+// Rounding errors of a sum of n terms in units of u * sum |x|. The worst case, n, needs every error to have one sign; errors
+// that do not conspire grow with the root. The constant covers exp, log and the last few operations around the sum.
+inline double sum_error(int64_t n) { return 8 + 0.5 * std::sqrt(static_cast<double>(n)); }
+
+// Independent errors add as the root of their squares; four times that is never reached in practice.
+constexpr double kIndependent = 4;
+
+}  // namespace exn::test
