@@ -374,6 +374,27 @@ public final class Tensor {
   }
 
   /**
+   * Part of this tensor's bytes as another dtype, such as one tensor of a mapped file.
+   *
+   * @param type its element type
+   * @param byteOffset of its first element from this tensor's first byte
+   * @param extents its shape; compact
+   * @return a view of the same memory
+   * @throws IndexOutOfBoundsException if it does not lie inside this tensor
+   * @throws UnsupportedOperationException if this tensor is not compact
+   */
+  public Tensor reinterpret(DType type, long byteOffset, long... extents) {
+    requireCompact("reinterpret");
+    long size = Math.multiplyExact(elements(extents), type.bytes());
+    if (byteOffset < 0 || size > byteSize() - byteOffset) {
+      throw new IndexOutOfBoundsException(
+          "reinterpret: " + size + " bytes at " + byteOffset + " of a tensor of " + byteSize());
+    }
+    return new Tensor(
+        address + byteOffset, type, extents.clone(), compactStrides(extents), device, scope, owner);
+  }
+
+  /**
    * The same memory with other extents and strides. Not checked against the memory's size: a wrong stride may crash the
    * process.
    *

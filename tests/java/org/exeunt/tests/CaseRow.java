@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.tests;
+
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
+import java.util.stream.Stream;
+import org.exeunt.DType;
+
+/** One line of a case table; see tests/cases/README.md. */
+final class CaseRow {
+  private static final Set<String> TAGS = Set.of("small", "exact", "big", "bench");
+
+  private final Map<String, String> fields;
+  private final Set<String> unread;
+
+  private CaseRow(Map<String, String> fields) {
+    this.fields = fields;
+    this.unread = new TreeSet<>(fields.keySet());
+  }
+
+  /** The cases of an op that this run wants: no big ones unless asked for, on an emulated device only small ones. */
+  static Stream<CaseRow> of(String op) {
+    return read(op).stream().filter(CaseRow::wanted);
+  }
+
+  static List<CaseRow> read(String op) {
+    Path path = Setup.root().resolve("tests/cases").resolve(op + ".tsv");
+    List<String[]> lines;
+    try (Stream<String> text = Files.lines(path)) {
+      lines =
+          text.map(String::strip)
+              .filter(line -> !line.isEmpty() && !line.startsWith("#"))
+              .map(line -> line.split("\\s+"))
+              .toList();
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+    String[] columns = lines.get(0);
+    Set<String> ids = new HashSet<>();
+    return lines.stream()
+        .skip(1)
+        .map(
+            line -> {
+              if (line.length != columns.length || !ids.add(line[0])) {
+                throw new IllegalStateException(
+                    path + ": wrong number of fields or id used twice: " + String.join(" ", line));
+              }
+              return new CaseRow(zip(columns, line));
+            })
+        .toList();
+  }
+
+  private static Map<String, String> zip(String[] columns, String[] line) {
+    Map<String, String> fields = new LinkedHashMap<>();
+    for (int i = 0; i < columns.length; i++) {
+      fields.put(columns[i], line[i]);
+    }
+    return fields;
+  }
+
+  private boolean wanted() {
+    if (Setup.emulated()) {
+      return tag("small");
+    }
+    return !tag("big") || "1".equals(System.getenv("EXEUNT_TEST_BIG"));
+  }
+
+  String id() {
+    return text("id");
+  }
+
+  long seed() {
+    return integer("seed");
+  }
+
+  boolean tag(String name) {
+    String[] tags = text("tags").equals("-") ? new String[0] : text("tags").split(",");
+    for (String tag : tags) {
+      if (!TAGS.contains(tag)) {
+        throw new IllegalStateException(id() + ": unknown tag '" + tag + "'");
+      }
+    }
+    return Arrays.asList(tags).contains(name);
+  }
+
+  String text(String column) {
+    String field = fields.get(column);
+    if (field == null) {
+      throw new IllegalStateException("no column '" + column + "'");
+    }
+    unread.remove(column);
+    return field;
+  }
+
+  boolean given(String column) {
+    return !text(column).equals("-");
+  }
+
+  long integer(String column) {
+    return Long.parseLong(text(column));
+  }
+
+  int int32(String column) {
+    return Integer.parseInt(text(column));
+  }
+
+  float number(String column) {
+    return Float.parseFloat(text(column));
+  }
+
+  boolean flag(String column) {
+    return choice(column, "0", "1") == 1;
+  }
+
+  DType dtype(String column) {
+    return DType.valueOf(text(column).toUpperCase());
+  }
+
+  /** The enum constant that a word names, in the enum's spelling or lower case. */
+  <E extends Enum<E>> E choice(String column, Class<E> type) {
+    return Enum.valueOf(type, text(column).toUpperCase());
+  }
+
+  int choice(String column, String... words) {
+    int index = Arrays.asList(words).indexOf(text(column));
+    if (index < 0) {
+      throw new IllegalStateException(id() + ": " + column + ": unknown word '" + text(column) + "'");
+    }
+    return index;
+  }
+
+  Set<String> subset(String column, String... words) {
+    Set<String> all = Set.of(words);
+    if (text(column).equals("all")) {
+      return all;
+    }
+    Set<String> parts = Set.of(text(column).split(","));
+    if (!all.containsAll(parts)) {
+      throw new IllegalStateException(id() + ": " + column + ": unknown word in '" + text(column) + "'");
+    }
+    return parts;
+  }
+
+  /** A column that a test forgot would be a parameter that is not tested. */
+  void assertAllRead() {
+    assertTrue(unread.isEmpty(), () -> id() + ": columns not looked at: " + unread);
+  }
+
+  @Override
+  public String toString() {
+    return fields.get("id");
+  }
+}

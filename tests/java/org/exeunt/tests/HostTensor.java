@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.tests;
+
+import static org.exeunt.tests.Words.bell;
+import static org.exeunt.tests.Words.high;
+import static org.exeunt.tests.Words.mix;
+import static org.exeunt.tests.Words.remainder;
+import static org.exeunt.tests.Words.unit;
+import static org.exeunt.tests.Words.word;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.util.Arrays;
+import java.util.function.DoubleUnaryOperator;
+import org.exeunt.DType;
+
+/** A matrix (a vector is a row) in host memory with gaps between its rows, and the fills of the case tables. */
+final class HostTensor {
+  final DType dtype;
+  final long[] shape;
+  final int rows;
+  final int cols;
+  final int stride;
+  final int offset;
+  final ByteBuffer bytes;
+
+  HostTensor(DType dtype, long[] shape, int pad, int offset) {
+    this.dtype = dtype;
+    this.shape = shape;
+    this.rows = shape.length == 2 ? (int) shape[0] : 1;
+    this.cols = shape.length == 2 ? (int) shape[1] : (int) Arrays.stream(shape).reduce(1, (a, b) -> a * b);
+    this.stride = cols + pad;
+    this.offset = offset;
+    int elements = rows == 0 ? 0 : (rows - 1) * stride + cols;
+    bytes = ByteBuffer.allocateDirect(elements * dtype.bytes()).order(ByteOrder.nativeOrder());
+    if (dtype.isFloat()) {
+      for (int i = 0; i < elements; i++) {
+        put(i, Double.NaN); // what lies in the gaps must not be looked at
+      }
+    }
+  }
+
+  static HostTensor of(DType dtype, long... shape) {
+    return new HostTensor(dtype, shape, 0, 0);
+  }
+
+  /** The logits, features or hidden states of a case, from its columns. */
+  static HostTensor matrix(CaseRow c, String cols, String prefix, long stream) {
+    String dtype = prefix.isEmpty() ? "dtype" : prefix;
+    String under = prefix.isEmpty() ? "" : prefix + "_";
+    HostTensor t =
+        new HostTensor(
+            c.dtype(dtype),
+            new long[] {c.integer("rows"), c.integer(cols)},
+            c.int32(under + "pad"),
+            c.int32(under + "offset"));
+    return t.fill(
+        c.seed(), stream, c.text(under + "fill"), c.number(under + "scale"), c.text("special"));
+  }
+
+  /** {@code shift + bell * scale} in f32. */
+  static HostTensor bells(DType dtype, long seed, long stream, float scale, float shift, long... shape) {
+    HostTensor t = of(dtype, shape);
+    for (int i = 0; i < t.size(); i++) {
+      t.set(i / t.cols, i % t.cols, bell(word(seed, stream, i)) * scale + shift);
+    }
+    return t;
+  }
+
+  int size() {
+    return rows * cols;
+  }
+
+  /** The same elements as one row. */
+  HostTensor flat() {
+    HostTensor t = of(dtype, size());
+    for (int i = 0; i < size(); i++) {
+      t.set(0, i, at(i / cols, i % cols));
+    }
+    return t;
+  }
+
+  double at(int row, int col) {
+    return get(row * stride + col);
+  }
+
+  double at(int col) {
+    return at(0, col);
+  }
+
+  long integerAt(int index) {
+    switch (dtype) {
+      case I32:
+        return bytes.getInt(4 * index);
+      case I64:
+        return bytes.getLong(8 * index);
+      case U8:
+        return bytes.get(index) & 0xff;
+      default:
+        throw new IllegalStateException(dtype.toString());
+    }
+  }
+
+  void setInteger(int index, long value) {
+    switch (dtype) {
+      case I32:
+        bytes.putInt(4 * index, (int) value);
+        break;
+      case I64:
+        bytes.putLong(8 * index, value);
+        break;
+      case U8:
+        bytes.put(index, (byte) value);
+        break;
+      default:
+        throw new IllegalStateException(dtype.toString());
+    }
+  }
+
+  void set(int row, int col, double value) {
+    put(row * stride + col, value);
+  }
+
+  double[] row(int row) {
+    double[] values = new double[cols];
+    for (int c = 0; c < cols; c++) {
+      values[c] = at(row, c);
+    }
+    return values;
+  }
+
+  private double get(int element) {
+    switch (dtype) {
+      case F64:
+        return bytes.getDouble(8 * element);
+      case F32:
+        return bytes.getFloat(4 * element);
+      case F16:
+        return DType.f16ToFloat(bytes.getShort(2 * element));
+      case BF16:
+        return DType.bf16ToFloat(bytes.getShort(2 * element));
+      default:
+        return integerAt(element);
+    }
+  }
+
+  private void put(int element, double value) {
+    switch (dtype) {
+      case F64:
+        bytes.putDouble(8 * element, value);
+        break;
+      case F32:
+        bytes.putFloat(4 * element, (float) value);
+        break;
+      case F16:
+        bytes.putShort(2 * element, DType.floatToF16((float) value));
+        break;
+      case BF16:
+        bytes.putShort(2 * element, DType.floatToBf16((float) value));
+        break;
+      default:
+        throw new IllegalStateException(dtype.toString());
+    }
+  }
+
+  /** A value as this dtype stores it. */
+  static double rounded(DType dtype, double value) {
+    HostTensor one = of(dtype, 1);
+    one.set(0, 0, value);
+    return one.at(0);
+  }
+
+  // ---- fills -----------------------------------------------------------------------------------------
+
+  HostTensor fill(long seed, long stream, String kind, float scale, String special) {
+    for (int r = 0; r < rows; r++) {
+      int first = position(seed, stream, 0, r);
+      int second = position(seed, stream, 1, r);
+      for (int c = 0; c < cols; c++) {
+        long i = (long) r * cols + c;
+        long w = word(seed, stream, i);
+        if (kind.equals("denormal")) {
+          double magnitude = (1 + high(w, 8)) * smallestDenormal();
+          set(r, c, w % 2 != 0 ? -magnitude : magnitude);
+        } else {
+          set(r, c, value(kind, w, i, c, first, second) * scale);
+        }
+      }
+    }
+    return special(seed, stream, special);
+  }
+
+  private float value(String kind, long w, long i, int col, int first, int second) {
+    switch (kind) {
+      case "normal":
+        return bell(w);
+      case "wide":
+        return 10000f * (2 * unit(w) - 1);
+      case "equal":
+        return 1.5f;
+      case "zero":
+        return 0f;
+      case "negzero":
+        return i % 2 != 0 ? -0f : 0f;
+      case "ties":
+        return high(w, 5) - 2;
+      case "ints":
+        return high(w, 17) - 8;
+      case "ones":
+        return w % 2 != 0 ? -1 : 1;
+      case "spike":
+        return remainder(mix(w), 64) == 0 ? bell(w) * 64 : bell(w);
+      case "outlier":
+        return col == first ? 200 : bell(w);
+      case "first":
+        return col == 0 ? 16 : bell(w);
+      case "last":
+        return col == cols - 1 ? 16 : bell(w);
+      case "pair":
+        return col == first || col == second ? 16 : bell(w);
+      case "ramp":
+        return col;
+      case "downramp":
+        return -(float) col;
+      default:
+        throw new IllegalStateException("unknown fill '" + kind + "'");
+    }
+  }
+
+  private double smallestDenormal() {
+    switch (dtype) {
+      case F64:
+        return Double.MIN_VALUE;
+      case F16:
+        return 0x1p-24;
+      case BF16:
+        return 0x1p-133;
+      default:
+        return 0x1p-149;
+    }
+  }
+
+  private int position(long seed, long stream, int k, int row) {
+    return cols == 0 ? 0 : (int) remainder(word(seed, stream + 32 + k, row), cols);
+  }
+
+  HostTensor special(long seed, long stream, String special) {
+    if (special.equals("-") || size() == 0) {
+      return this;
+    }
+    for (int r = 0; r < rows; r++) {
+      if (r % 3 == 1 || rows == 1) {
+        applySpecial(r, position(seed, stream, 2, r), special);
+      }
+    }
+    return this;
+  }
+
+  private void applySpecial(int row, int column, String special) {
+    switch (special) {
+      case "nan":
+        set(row, column, Double.NaN);
+        break;
+      case "pinf":
+        set(row, column, Double.POSITIVE_INFINITY);
+        break;
+      case "ninf":
+        set(row, column, Double.NEGATIVE_INFINITY);
+        break;
+      case "nan_first":
+        set(row, 0, Double.NaN);
+        break;
+      case "nan_last":
+        set(row, cols - 1, Double.NaN);
+        break;
+      case "pinf_last":
+        set(row, cols - 1, Double.POSITIVE_INFINITY);
+        break;
+      case "ninf_last":
+        set(row, cols - 1, Double.NEGATIVE_INFINITY);
+        break;
+      case "allninf":
+      case "onlyone":
+        for (int c = 0; c < cols; c++) {
+          if (special.equals("allninf") || c != column) {
+            set(row, c, Double.NEGATIVE_INFINITY);
+          }
+        }
+        break;
+      default:
+        throw new IllegalStateException("unknown special '" + special + "'");
+    }
+  }
+
+  /** Fills this from the stored elements of {@code a}; false if {@code relation} is none of the derived ones. */
+  boolean derive(HostTensor a, String relation, long seed, float scale) {
+    for (int r = 0; r < rows; r++) {
+      for (int c = 0; c < cols; c++) {
+        float bell = bell(word(seed, 1, (long) r * cols + c));
+        DoubleUnaryOperator f = relation(relation, a, r, c, bell);
+        if (f == null) {
+          return false;
+        }
+        set(r, c, (float) f.applyAsDouble(a.at(r, c)) * scale);
+      }
+    }
+    return relation(relation, a, 0, 0, 0) != null;
+  }
+
+  private static DoubleUnaryOperator relation(String name, HostTensor a, int r, int c, float bell) {
+    switch (name) {
+      case "equal":
+        return v -> v;
+      case "parallel":
+      case "scaled":
+        return v -> 0.5f * (float) v;
+      case "parallel3":
+        return v -> 3f * (float) v;
+      case "negated":
+        return v -> -v;
+      case "nearly":
+        return v -> 0.5f * (float) v + bell * 0x1p-10f;
+      case "near":
+        return v -> (float) v + bell * 0x1p-6f;
+      case "orthogonal":
+        int partner = c ^ 1;
+        return v -> partner >= a.cols ? 0 : a.at(r, partner) * (c % 2 != 0 ? -1 : 1);
+      default:
+        return null;
+    }
+  }
+}

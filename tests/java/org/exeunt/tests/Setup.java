@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.tests;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Optional;
+import org.exeunt.Backend;
+
+/** What this JVM was started to test: an instruction set, a backend, or the defaults. */
+final class Setup {
+  private Setup() {}
+
+  static Path root() {
+    return Path.of(System.getProperty("exeunt.test.root", "..")).toAbsolutePath().normalize();
+  }
+
+  /** Folder with the native libraries of this build. */
+  static Path libraries() {
+    return Path.of(System.getProperty("exeunt.test.libraries", root() + "/build/native/lib"));
+  }
+
+  static Path emulator() {
+    return libraries().resolve("libexeunt_cuda_emu.so");
+  }
+
+  static boolean quick() {
+    return Boolean.getBoolean("exeunt.quick");
+  }
+
+  static boolean cuda() {
+    return "cuda".equals(System.getProperty("exeunt.backend"));
+  }
+
+  /** CUDA kernels run by the SIMT emulator on the CPU. */
+  static boolean emulated() {
+    return cuda() && System.getProperty("exeunt.cuda.library", "").endsWith("_emu.so");
+  }
+
+  static Path golden() {
+    String folder = System.getenv("EXEUNT_GOLDEN");
+    return folder != null && !folder.isEmpty()
+        ? Path.of(folder)
+        : root().resolve("../shared/golden").normalize();
+  }
+
+  /** Why this JVM's forced path cannot run here, in one sentence; empty if it can. */
+  static Optional<String> obstacle() {
+    String isa = System.getProperty("exeunt.isa");
+    if (isa != null && !machineRuns(isa)) {
+      return Optional.of("this machine has no " + isa);
+    }
+    if (emulated() && !Files.exists(Path.of(System.getProperty("exeunt.cuda.library")))) {
+      return Optional.of(
+          System.getProperty("exeunt.cuda.library") + " was not built (no CUDA headers found)");
+    }
+    if (cuda() && !Backend.CUDA.available()) {
+      return Optional.of(Backend.CUDA.reason());
+    }
+    return Optional.empty();
+  }
+
+  /** Asked of the system, not of exeunt, which refuses to load with an impossible instruction set. */
+  private static boolean machineRuns(String isa) {
+    String flag = isa.equals("avx512") ? "avx512bw" : isa;
+    if (isa.equals("baseline")) {
+      return true;
+    }
+    try {
+      return Files.readString(Path.of("/proc/cpuinfo")).matches("(?s).*\\b" + flag + "\\b.*");
+    } catch (IOException e) {
+      return false;
+    }
+  }
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.tests;
+
+import static org.exeunt.tests.Expected.F32;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.EnumMap;
+import java.util.Map;
+import java.util.TreeSet;
+import org.exeunt.DType;
+import org.exeunt.Normalizer;
+import org.exeunt.Scope;
+import org.exeunt.Statistic;
+import org.exeunt.Statistics;
+import org.exeunt.Tensor;
+
+/** Statistics of one row of logits in double. */
+final class StatsOracle {
+  private final boolean valid;
+  /** The argmax, and all that rounding of the logits may make the maximum. */
+  private final TreeSet<Long> argmax = new TreeSet<>();
+  private final Map<Statistic, Expected> values = new EnumMap<>(Statistic.class);
+
+  /**
+   * Takes logits with an absolute error each.
+   *
+   * @param ids what argmax calls them; null: their position
+   */
+  StatsOracle(
+      double[] logits, double[] errors, long[] ids, Normalizer normalizer, float temperature, float softcap) {
+    valid = Scores.valid(logits);
+    if (!valid) {
+      argmax.add(-1L);
+      return;
+    }
+    double[] z = logits.clone();
+    double[] error = errors.clone();
+    transform(z, error, temperature, softcap);
+    int best = findArgmax(z, error, ids);
+    statistics(z, error, best, normalizer);
+  }
+
+  private static void transform(double[] z, double[] error, float temperature, float softcap) {
+    for (int j = 0; j < z.length; j++) {
+      if (Double.isInfinite(z[j])) {
+        continue;
+      }
+      if (softcap > 0) {
+        z[j] = softcap * Math.tanh(z[j] / softcap);
+        error[j] += 6 * F32 * Math.abs(z[j]);
+      }
+      if (temperature != 1) {
+        z[j] /= temperature;
+        error[j] = error[j] / temperature + 2 * F32 * Math.abs(z[j]);
+      }
+    }
+  }
+
+  private int findArgmax(double[] z, double[] error, long[] ids) {
+    int best = 0;
+    for (int j = 1; j < z.length; j++) {
+      if (z[j] > z[best] || z[j] == z[best] && id(ids, j) < id(ids, best)) {
+        best = j;
+      }
+    }
+    for (int j = 0; j < z.length; j++) {
+      double slack = error[j] + error[best];
+      if (j == best || slack > 0 && z[j] >= z[best] - slack) {
+        argmax.add(id(ids, j));
+      }
+    }
+    values.put(Statistic.MAX_LOGIT, new Expected(z[best], error[best]));
+    return best;
+  }
+
+  private static long id(long[] ids, int j) {
+    return ids == null ? j : ids[j];
+  }
+
+  private void statistics(double[] z, double[] error, int best, Normalizer normalizer) {
+    double[] x = z.clone();
+    double largestError = 0;
+    for (int j = 0; j < z.length; j++) {
+      if (z[j] == Double.NEGATIVE_INFINITY) {
+        continue;
+      }
+      double own = error[j];
+      if (normalizer == Normalizer.STABLEMAX) {
+        x[j] = Scores.logS(z[j]);
+        own = own / (1 + Math.abs(z[j])) + 2 * F32 * (Math.abs(x[j]) + 1);
+      }
+      largestError = Math.max(largestError, own);
+    }
+    Scores s = new Scores(x, 1, largestError, F32);
+    values.put(
+        Statistic.LSE,
+        new Expected(s.lse, s.sumBound + F32 * (2 * Math.abs(s.lse) + Math.abs(s.top))));
+    probabilities(s, best);
+    values.put(Statistic.ENTROPY, new Expected(s.entropy, s.entropyBound(F32)));
+    Scores squared = new Scores(x, 2, 2 * largestError, F32);
+    values.put(Statistic.POW2_ENTROPY, new Expected(squared.entropy, squared.entropyBound(F32)));
+    meanLogP(s);
+  }
+
+  private void probabilities(Scores s, int best) {
+    double second = Double.NEGATIVE_INFINITY;
+    for (int j = 0; j < s.x.length; j++) {
+      second = j == best ? second : Math.max(second, s.x[j]);
+    }
+    Expected p1 = probability(s, s.x[best]);
+    Expected p2 = probability(s, second);
+    values.put(Statistic.P1, p1);
+    values.put(Statistic.P2, p2);
+    values.put(
+        Statistic.MARGIN,
+        new Expected(p1.value() - p2.value(), p1.bound() + p2.bound() + F32));
+  }
+
+  private static Expected probability(Scores s, double x) {
+    if (x == Double.NEGATIVE_INFINITY) {
+      return Expected.ZERO;
+    }
+    double p = Math.exp(x - s.lse);
+    double bound = p * (s.sumBound + F32 * (4 + 2 * (s.top - x))) + Expected.smallest(DType.F32);
+    return new Expected(p, bound);
+  }
+
+  private void meanLogP(Scores s) {
+    double sum = 0;
+    double magnitude = 0;
+    for (double v : s.x) {
+      sum += v;
+      magnitude += Math.abs(v) + Math.abs(v - s.top);
+    }
+    int n = s.x.length;
+    double mean = sum / n - s.lse;
+    double bound =
+        F32 * (Expected.sumError(n) * magnitude / n + 4 * (Math.abs(s.top) + Math.abs(s.lse))) + s.sumBound;
+    values.put(Statistic.MEAN_LOG_P, new Expected(mean, Double.isFinite(mean) ? bound : 0));
+  }
+
+  /** Compares a row of what was asked for. */
+  void check(Map<Statistic, HostTensor> got, int row) {
+    got.forEach(
+        (statistic, tensor) -> {
+          String what = statistic + " of row " + row;
+          if (statistic == Statistic.VALID) {
+            assertEquals(valid ? 1 : 0, tensor.integerAt(row), what);
+          } else if (statistic == Statistic.ARGMAX) {
+            long id = tensor.integerAt(row);
+            assertTrue(argmax.contains(id), () -> what + ": got " + id + ", expected " + argmax);
+          } else {
+            values.getOrDefault(statistic, Expected.NAN).check(what, tensor.at(row));
+          }
+        });
+  }
+
+  /** Output tensors for the statistics that a case asks for, and how to read them. */
+  static final class Outputs {
+    private final Map<Statistic, Placed> placed = new EnumMap<>(Statistic.class);
+
+    Outputs(Scope scope, CaseRow c, long rows) {
+      String[] names = new String[Statistic.values().length];
+      for (Statistic s : Statistic.values()) {
+        names[s.ordinal()] = s.name().toLowerCase();
+      }
+      for (String name : c.subset("outputs", names)) {
+        Statistic s = Statistic.valueOf(name.toUpperCase());
+        placed.put(s, new Placed(scope, HostTensor.of(s.dtype(), rows)));
+      }
+    }
+
+    Statistics tensors() {
+      return new Statistics(
+          get(Statistic.ARGMAX),
+          get(Statistic.MAX_LOGIT),
+          get(Statistic.LSE),
+          get(Statistic.P1),
+          get(Statistic.P2),
+          get(Statistic.MARGIN),
+          get(Statistic.ENTROPY),
+          get(Statistic.POW2_ENTROPY),
+          get(Statistic.MEAN_LOG_P),
+          get(Statistic.VALID));
+    }
+
+    Placed[] placed() {
+      return placed.values().toArray(Placed[]::new);
+    }
+
+    private Tensor get(Statistic statistic) {
+      return placed.containsKey(statistic) ? placed.get(statistic).tensor() : null;
+    }
+
+    Map<Statistic, HostTensor> read() {
+      Map<Statistic, HostTensor> read = new EnumMap<>(Statistic.class);
+      placed.forEach((statistic, tensor) -> read.put(statistic, tensor.read()));
+      return read;
+    }
+  }
+}
