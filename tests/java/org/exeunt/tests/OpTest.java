@@ -10,6 +10,7 @@ import org.exeunt.Op;
 import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
+import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
@@ -36,6 +37,11 @@ abstract class OpTest {
   final void closeScope() {
     inputs.clear();
     scope.close();
+  }
+
+  @AfterAll
+  static void everyColumnWasRead() {
+    CaseRow.assertAllRead();
   }
 
   /** Places a tensor that no run may change; null stays null. */

@@ -34,8 +34,6 @@ class RowStatsTest extends OpTest {
             .softcap(softcap)
             .out(out.tensors())
             .build(scope);
-    c.tag("small");
-    c.assertAllRead();
     run(op, out.placed());
     Map<Statistic, HostTensor> got = out.read();
     for (int r = 0; r < logits.rows; r++) {

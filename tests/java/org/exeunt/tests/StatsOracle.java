@@ -104,12 +104,12 @@ final class StatsOracle {
   }
 
   private void probabilities(Scores s, int best) {
-    double second = Double.NEGATIVE_INFINITY;
+    int second = -1;
     for (int j = 0; j < s.x.length; j++) {
-      second = j == best ? second : Math.max(second, s.x[j]);
+      second = j != best && (second < 0 || s.x[j] > s.x[second]) ? j : second;
     }
-    Expected p1 = probability(s, s.x[best]);
-    Expected p2 = probability(s, second);
+    Expected p1 = probability(s, best);
+    Expected p2 = second < 0 ? Expected.ZERO : probability(s, second);
     values.put(Statistic.P1, p1);
     values.put(Statistic.P2, p2);
     values.put(
@@ -117,13 +117,12 @@ final class StatsOracle {
         new Expected(p1.value() - p2.value(), p1.bound() + p2.bound() + F32));
   }
 
-  private static Expected probability(Scores s, double x) {
-    if (x == Double.NEGATIVE_INFINITY) {
+  private static Expected probability(Scores s, int j) {
+    if (s.x[j] == Double.NEGATIVE_INFINITY) {
       return Expected.ZERO;
     }
-    double p = Math.exp(x - s.lse);
-    double bound = p * (s.sumBound + F32 * (4 + 2 * (s.top - x))) + Expected.smallest(DType.F32);
-    return new Expected(p, bound);
+    double bound = s.probabilityBound(j, F32) + Expected.smallest(DType.F32);
+    return new Expected(s.p[j], bound);
   }
 
   private void meanLogP(Scores s) {
