@@ -42,8 +42,9 @@ __global__ __launch_bounds__(kTileThreads) void cosine_kernel(CosineTask<T> task
     float a[kItems], b[kItems];
     float largest_a = 0.0f, largest_b = 0.0f;
     for (int64_t begin = 0; begin < task.columns; begin += kTile<T>) {
-      load_tile(row_a, begin, task.columns, 0.0f, a);
-      load_tile(row_b, begin, task.columns, 0.0f, b);
+      const int count = tile_count(begin, task.columns, kTile<T>);
+      load_tile(row_a + begin, count, 0.0f, a);
+      load_tile(row_b + begin, count, 0.0f, b);
 #pragma unroll
       for (int i = 0; i < kItems; ++i) {
         largest_a = fmaxf(largest_a, fabsf(a[i]));
@@ -58,8 +59,9 @@ __global__ __launch_bounds__(kTileThreads) void cosine_kernel(CosineTask<T> task
     float aa = 0.0f, bb = 0.0f, ab = 0.0f;
     for (int64_t begin = 0; begin < task.columns; begin += kTile<T>) {
       if (task.columns > kTile<T>) {
-        load_tile(row_a, begin, task.columns, 0.0f, a);
-        load_tile(row_b, begin, task.columns, 0.0f, b);
+        const int count = tile_count(begin, task.columns, kTile<T>);
+        load_tile(row_a + begin, count, 0.0f, a);
+        load_tile(row_b + begin, count, 0.0f, b);
       }
 #pragma unroll
       for (int i = 0; i < kItems; ++i) {

@@ -114,62 +114,63 @@ constexpr int kTileItems = sizeof(T) == 8 ? 16 : 32;
 template <class T>
 constexpr int kTile = kTileThreads * kTileItems<T>;
 
-// Column of this thread's `item`-th value in the tile that begins at `begin`.
-template <class T>
-__device__ __forceinline__ int64_t tile_column(int64_t begin, int item) {
-  constexpr int kV = kVector<T>;
-  return begin + (item / kV * kTileThreads + static_cast<int>(threadIdx.x)) * kV + item % kV;
+// Elements of a tile that lie before the end of its row.
+__device__ __forceinline__ int tile_count(int64_t begin, int64_t end, int tile) {
+  return end - begin < tile ? static_cast<int>(end - begin) : tile;
 }
 
-// Reads a tile; columns at or past `end` become `pad`.
-template <class T, int ITEMS>
-__device__ __forceinline__ void load_tile(const T* row, int64_t begin, int64_t end, acc_t<T> pad,
-                                          acc_t<T> (&values)[ITEMS]) {
+// Place of this thread's `item`-th value in its tile.
+template <class T>
+__device__ __forceinline__ int tile_place(int item) {
   constexpr int kV = kVector<T>;
-  constexpr int kChunks = ITEMS / kV;
-  if (is_vector_aligned(row)) {
-    uint4 raw[kChunks];
+  return static_cast<int>(threadIdx.x) * kV + item / kV * kTileThreads * kV + item % kV;
+}
+
+// Reads a tile; places from `count` on become `pad`.
+template <class T, int ITEMS>
+__device__ __forceinline__ void load_tile(const T* tile, int count, acc_t<T> pad, acc_t<T> (&values)[ITEMS]) {
+  constexpr int kV = kVector<T>;
+  if (is_vector_aligned(tile) && count % kV == 0) {
+    uint4 raw[ITEMS / kV];
 #pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      const int64_t column = tile_column<T>(begin, chunk * kV);
+    for (int chunk = 0; chunk < ITEMS / kV; ++chunk) {
       raw[chunk] = make_uint4(0, 0, 0, 0);
-      if (column + kV <= end) raw[chunk] = *reinterpret_cast<const uint4*>(row + column);
+      const int place = tile_place<T>(chunk * kV);
+      if (place < count) raw[chunk] = *reinterpret_cast<const uint4*>(tile + place);
     }
 #pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      const int64_t column = tile_column<T>(begin, chunk * kV);
+    for (int chunk = 0; chunk < ITEMS / kV; ++chunk) {
       unpack<T>(raw[chunk], &values[chunk * kV]);
-      if (column + kV > end) {  // the ragged end of the row: one chunk of one thread, the rest pads
+      if (tile_place<T>(chunk * kV) >= count) {
 #pragma unroll
-        for (int i = 0; i < kV; ++i) {
-          values[chunk * kV + i] = column + i < end ? widen(row[column + i]) : pad;
-        }
+        for (int i = 0; i < kV; ++i) values[chunk * kV + i] = pad;
       }
     }
   } else {
 #pragma unroll
     for (int item = 0; item < ITEMS; ++item) {
-      const int64_t column = tile_column<T>(begin, item);
-      values[item] = column < end ? widen(row[column]) : pad;
+      const int place = tile_place<T>(item);
+      values[item] = pad;
+      if (place < count) values[item] = widen(tile[place]);
     }
   }
 }
 
-// Writes a tile; columns at or past `end` are left alone.
+// Writes a tile; places from `count` on are left alone.
 template <class T, int ITEMS>
-__device__ __forceinline__ void store_tile(T* row, int64_t begin, int64_t end, const acc_t<T> (&values)[ITEMS]) {
+__device__ __forceinline__ void store_tile(T* tile, int count, const acc_t<T> (&values)[ITEMS]) {
   constexpr int kV = kVector<T>;
-  const bool aligned = is_vector_aligned(row);
+  if (is_vector_aligned(tile) && count % kV == 0) {
 #pragma unroll
-  for (int chunk = 0; chunk < ITEMS / kV; ++chunk) {
-    const int64_t column = tile_column<T>(begin, chunk * kV);
-    if (aligned && column + kV <= end) {
-      *reinterpret_cast<uint4*>(row + column) = pack<T>(&values[chunk * kV]);
-    } else {
+    for (int chunk = 0; chunk < ITEMS / kV; ++chunk) {
+      const int place = tile_place<T>(chunk * kV);
+      if (place < count) *reinterpret_cast<uint4*>(tile + place) = pack<T>(&values[chunk * kV]);
+    }
+  } else {
 #pragma unroll
-      for (int i = 0; i < kV; ++i) {
-        if (column + i < end) row[column + i] = narrow<T>(values[chunk * kV + i]);
-      }
+    for (int item = 0; item < ITEMS; ++item) {
+      const int place = tile_place<T>(item);
+      if (place < count) tile[place] = narrow<T>(values[item]);
     }
   }
 }

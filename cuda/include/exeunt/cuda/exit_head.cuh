@@ -56,7 +56,7 @@ __global__ __launch_bounds__(kTileThreads) void prepare_rows_kernel(PrepareTask<
   float mean = 0.0f;
   if (task.norm == Norm::kLayer) {
     for (int64_t begin = 0; begin < task.columns; begin += kTile<T>) {
-      load_tile(row, begin, task.columns, 0.0f, x);
+      load_tile(row + begin, tile_count(begin, task.columns, kTile<T>), 0.0f, x);
 #pragma unroll
       for (int i = 0; i < kItems; ++i) mean += x[i];
     }
@@ -66,7 +66,7 @@ __global__ __launch_bounds__(kTileThreads) void prepare_rows_kernel(PrepareTask<
   if (task.norm != Norm::kNone) {
     float squares = 0.0f;
     for (int64_t begin = 0; begin < task.columns; begin += kTile<T>) {
-      load_tile(row, begin, task.columns, mean, x);
+      load_tile(row + begin, tile_count(begin, task.columns, kTile<T>), mean, x);
 #pragma unroll
       for (int i = 0; i < kItems; ++i) squares = fmaf(x[i] - mean, x[i] - mean, squares);
     }
@@ -74,10 +74,10 @@ __global__ __launch_bounds__(kTileThreads) void prepare_rows_kernel(PrepareTask<
     scale = 1.0f / sqrtf(squares / count + task.eps);
   }
   for (int64_t begin = 0; begin < task.out_stride; begin += kTile<T>) {
-    if (task.norm == Norm::kNone || !one_tile) load_tile(row, begin, task.columns, 0.0f, x);
+    if (task.norm == Norm::kNone || !one_tile) load_tile(row + begin, tile_count(begin, task.columns, kTile<T>), 0.0f, x);
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
-      const int64_t column = tile_column<T>(begin, i);
+      const int64_t column = begin + tile_place<T>(i);
       if (column >= task.out_stride) continue;
       float y = (x[i] - mean) * scale;
       if (column < task.columns) {
@@ -126,7 +126,8 @@ __device__ __forceinline__ StatsState logits_state(const float (&z)[4], const in
 // blocks times vocabulary tiles, row blocks fastest, so that W comes from memory once even for more than 64 rows
 // as long as the tile stays cached. A vocabulary of 32k gives 250 blocks, two or three of which run on an SM at once.
 template <class W, int ROWS>
-__global__ __launch_bounds__((LinearShape<W, ROWS>::kThreads)) void exit_head_kernel(LinearInput<W> input, HeadOutput output) {
+__global__ __launch_bounds__((LinearShape<W, ROWS>::kThreads), (LinearShape<W, ROWS>::kBlocksPerSm)) void exit_head_kernel(
+    LinearInput<W> input, HeadOutput output) {
   using Shape = LinearShape<W, ROWS>;
   constexpr int kPitch = kLinearOutputs + 1;
   EXN_DYN_SMEM(shared);

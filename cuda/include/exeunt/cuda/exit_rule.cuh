@@ -115,8 +115,7 @@ __device__ __forceinline__ bool specdec_verdict(const ExitRuleTask& task, float 
   return calls >= task.min_steps && __fsub_rn(1.0f, accepted) > task.threshold;
 }
 
-__device__ __forceinline__ bool verdict(const ExitRuleTask& task, int64_t row, int4& state) {
-  const float score = task.score != nullptr ? task.score[row] : 0.0f;
+__device__ __forceinline__ bool rule_verdict(const ExitRuleTask& task, int64_t row, float score, int4& state) {
   switch (task.rule) {
     case Rule::kThreshold:
       return compare(task.comparator, score, decayed_threshold(task, row));
@@ -129,6 +128,20 @@ __device__ __forceinline__ bool verdict(const ExitRuleTask& task, int64_t row, i
     default:
       return specdec_verdict(task, score, state);
   }
+}
+
+__device__ __forceinline__ bool is_valid(const ExitRuleTask& task, int64_t row) {
+  return task.valid == nullptr || task.valid[row] != 0;
+}
+
+// Updates an active row's state and says whether its own verdict is to leave. An invalid row or a NaN score is no
+// evidence: the state stays as it was.
+__device__ __forceinline__ bool verdict(const ExitRuleTask& task, int64_t row, int4& state) {
+  const float score = task.score != nullptr ? task.score[row] : 0.0f;
+  if (!is_valid(task, row) || score != score) return false;
+  const bool leaves = rule_verdict(task, row, score, state);
+  state.w |= kHasHistory;
+  return leaves;
 }
 
 // Word by word: the state is only as aligned as its elements.
@@ -167,11 +180,9 @@ static __global__ __launch_bounds__(kExitRuleThreads) void exit_rule_kernel(Exit
     state.w &= ~kWantsExit;
     if (!(state.w & kHasLeft)) {
       const bool leaves = verdict(task, row, state);
-      const bool valid = task.valid == nullptr || task.valid[row] != 0;
-      state.w |= kHasHistory;
-      if (leaves && valid) state.w |= kWantsExit;
-      somebody_stays |= !(leaves && valid);
-      if (row == task.rows - 1) last_leaves = leaves && valid;
+      if (leaves) state.w |= kWantsExit;
+      somebody_stays |= !leaves;
+      if (row == task.rows - 1) last_leaves = leaves;
     }
     store_words(task.state, row, state);
   }
@@ -188,7 +199,7 @@ static __global__ __launch_bounds__(kExitRuleThreads) void exit_rule_kernel(Exit
       bool leaves = (state.w & kWantsExit) != 0;
       if (task.scope == Scope::kAll) leaves = all_leave;
       if (task.scope == Scope::kLast) leaves = last_leaves != 0;
-      leaves = active && (leaves || task.force);
+      leaves = active && ((leaves && is_valid(task, row)) || task.force);
       stays = active && !leaves;
       state.w &= ~kWantsExit;
       if (leaves) state.w |= kHasLeft;

@@ -30,6 +30,7 @@ struct LinearShape {
   static constexpr int kThreads = kColumns * (ROWS / kRows);
   static constexpr int kDepth = kStageRowBytes / static_cast<int>(sizeof(W));  // elements of a row in one stage
   static constexpr int kStages = ROWS <= 8 ? 3 : 2;
+  static constexpr int kBlocksPerSm = ROWS == 64 ? 2 : 3;  // which registers and shared memory must allow
   static constexpr int kWeightBytes = kLinearOutputs * kStagePitch;
   static constexpr int kStageBytes = kWeightBytes + ROWS * kDepth * static_cast<int>(sizeof(float));
   static constexpr int kResultBytes = ROWS * (kLinearOutputs + 1) * static_cast<int>(sizeof(float));
@@ -63,13 +64,24 @@ __device__ __forceinline__ int64_t weight_row(const LinearInput<W>& input, int64
 
 // Begins to copy 16 bytes of a row of W to shared memory; zeros from `count` elements on.
 template <class W>
-__device__ __forceinline__ void stage_weights(W* shared, const W* global, int64_t count, bool aligned) {
+__device__ __forceinline__ void stage_weights(W* shared, const W* global, int count, bool aligned) {
   if (aligned && count >= kVector<W>) {
     __pipeline_memcpy_async(shared, global, 16);
     return;
   }
-#pragma unroll
+#pragma unroll 1
   for (int i = 0; i < kVector<W>; ++i) shared[i] = i < count ? global[i] : narrow<W>(0.0f);
+}
+
+// Four consecutive elements of a vector of 16 bytes: all of it (f32), or its first or second half.
+template <class W>
+__device__ __forceinline__ void unpack_quad(const uint4& raw, int quad, float (&w)[4]) {
+  if constexpr (sizeof(W) == 4) {
+    unpack<W>(raw, w);
+  } else {
+    unpack_pair(W(), quad == 0 ? raw.x : raw.z, w);
+    unpack_pair(W(), quad == 0 ? raw.y : raw.w, w + 2);
+  }
 }
 
 // results[o][r] = <W row of output first_output + thread_column + o * kColumns, x row first_row + 8 * thread_row + r>.
@@ -89,14 +101,16 @@ __device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const i
   const auto begin_stage = [&](int stage) {
     unsigned char* const base = shared + stage % Shape::kStages * Shape::kStageBytes;
     const int64_t depth = static_cast<int64_t>(stage) * Shape::kDepth;
-#pragma unroll
-    for (int i = 0; i < kLinearOutputs * kChunks / Shape::kThreads; ++i) {
-      const int output = (i * Shape::kThreads + thread) / kChunks;
-      const int chunk = (i * Shape::kThreads + thread) % kChunks;
+    // A thread copies the same chunk of several rows.
+    const int chunk = thread % kChunks;
+    const int64_t column = depth + chunk * kVector<W>;
+    const int64_t left = input.depth - column;
+    const int count = left < kVector<W> ? static_cast<int>(left) : kVector<W>;
+#pragma unroll 4
+    for (int output = thread / kChunks; output < kLinearOutputs; output += Shape::kThreads / kChunks) {
       const int64_t row = rows_of_w[output];
-      const int64_t column = depth + chunk * kVector<W>;
       stage_weights(reinterpret_cast<W*>(base + output * kStagePitch + chunk * 16),
-                    input.weight + row * input.weight_stride + column, row < 0 ? 0 : input.depth - column, aligned);
+                    input.weight + row * input.weight_stride + column, row < 0 ? 0 : count, aligned);
     }
     constexpr int kInputChunks = Shape::kDepth / 4;
     for (int i = thread; i < ROWS * kInputChunks; i += Shape::kThreads) {
@@ -112,11 +126,12 @@ __device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const i
 #pragma unroll
     for (int r = 0; r < Shape::kRows; ++r) results[o][r] = 0.0f;
   }
-#pragma unroll
+#pragma unroll 1
   for (int stage = 0; stage < Shape::kStages - 1; ++stage) {
     if (stage < stages) begin_stage(stage);
     __pipeline_commit();
   }
+#pragma unroll 1
   for (int stage = 0; stage < stages; ++stage) {
     __pipeline_wait_prior(Shape::kStages - 2);
     __syncthreads();  // this stage is there for all, and all have left the one that is overwritten next
@@ -132,25 +147,28 @@ __device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const i
 #pragma unroll
       for (int r = 0; r < Shape::kRows; ++r) sums[o][r] = 0.0f;
     }
-#pragma unroll 2
+#pragma unroll(ROWS <= 4 ? 2 : 1)
     for (int chunk = 0; chunk < kChunks; ++chunk) {
-      float w[Shape::kOutputs][kVector<W>];
+      uint4 raw[Shape::kOutputs];
 #pragma unroll
       for (int o = 0; o < Shape::kOutputs; ++o) {
         const int output = thread_column + o * Shape::kColumns;
-        unpack<W>(*reinterpret_cast<const uint4*>(base + output * kStagePitch + chunk * 16), w[o]);
+        raw[o] = *reinterpret_cast<const uint4*>(base + output * kStagePitch + chunk * 16);
       }
 #pragma unroll
-      for (int r = 0; r < Shape::kRows; ++r) {
+      for (int quad = 0; quad < kVector<W> / 4; ++quad) {
+        float w[Shape::kOutputs][4];
 #pragma unroll
-        for (int quad = 0; quad < kVector<W> / 4; ++quad) {
+        for (int o = 0; o < Shape::kOutputs; ++o) unpack_quad<W>(raw[o], quad, w[o]);
+#pragma unroll
+        for (int r = 0; r < Shape::kRows; ++r) {
           const float4 v = x[r * (Shape::kDepth / 4) + chunk * (kVector<W> / 4) + quad];
 #pragma unroll
           for (int o = 0; o < Shape::kOutputs; ++o) {
-            sums[o][r] = fmaf(w[o][4 * quad], v.x, sums[o][r]);
-            sums[o][r] = fmaf(w[o][4 * quad + 1], v.y, sums[o][r]);
-            sums[o][r] = fmaf(w[o][4 * quad + 2], v.z, sums[o][r]);
-            sums[o][r] = fmaf(w[o][4 * quad + 3], v.w, sums[o][r]);
+            sums[o][r] = fmaf(w[o][0], v.x, sums[o][r]);
+            sums[o][r] = fmaf(w[o][1], v.y, sums[o][r]);
+            sums[o][r] = fmaf(w[o][2], v.z, sums[o][r]);
+            sums[o][r] = fmaf(w[o][3], v.w, sums[o][r]);
           }
         }
       }
@@ -203,7 +221,8 @@ __device__ __forceinline__ float activate(Activation activation, float z, const 
 // Bytes: W once for each block of ROWS rows, x from the L2 cache for each block of outputs, y once. Grid: row blocks times
 // blocks of 128 outputs, row blocks fastest, so that W is read from memory once for all of them.
 template <class W, int ROWS>
-__global__ __launch_bounds__((LinearShape<W, ROWS>::kThreads)) void linear_kernel(LinearInput<W> input, LinearOutput output) {
+__global__ __launch_bounds__((LinearShape<W, ROWS>::kThreads), (LinearShape<W, ROWS>::kBlocksPerSm)) void linear_kernel(
+    LinearInput<W> input, LinearOutput output) {
   using Shape = LinearShape<W, ROWS>;
   EXN_DYN_SMEM(shared);
   __shared__ int64_t rows_of_w[kLinearOutputs];

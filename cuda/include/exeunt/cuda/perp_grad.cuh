@@ -200,9 +200,10 @@ __global__ __launch_bounds__(kTileThreads, 4) void perp_dots_kernel(PerpGradTask
   Dots<A> dots = empty_dots<A>();
   const int64_t step = static_cast<int64_t>(gridDim.x) * kItems * kTileThreads;
   for (int64_t begin = static_cast<int64_t>(blockIdx.x) * kItems * kTileThreads; begin < task.size; begin += step) {
+    const int count = tile_count(begin, task.size, kItems * kTileThreads);
     A w[kItems], g[kItems];
-    load_tile(task.weight, begin, task.size, A(0), w);
-    load_tile(task.grad, begin, task.size, A(0), g);
+    load_tile(task.weight + begin, count, A(0), w);
+    load_tile(task.grad + begin, count, A(0), g);
     A largest_w = dots.largest_w, largest_g = dots.largest_g;
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
@@ -292,9 +293,10 @@ __global__ __launch_bounds__(kTileThreads, 4) void perp_residual_kernel(PerpGrad
   A sum = A(0);
   const int64_t step = static_cast<int64_t>(gridDim.x) * kItems * kTileThreads;
   for (int64_t begin = static_cast<int64_t>(blockIdx.x) * kItems * kTileThreads; begin < task.size; begin += step) {
+    const int count = tile_count(begin, task.size, kItems * kTileThreads);
     A w[kItems], g[kItems];
-    load_tile(task.weight, begin, task.size, A(0), w);
-    load_tile(task.grad, begin, task.size, A(0), g);
+    load_tile(task.weight + begin, count, A(0), w);
+    load_tile(task.grad + begin, count, A(0), g);
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       const A x = project(p, w[i], g[i]);
@@ -330,15 +332,16 @@ __global__ __launch_bounds__(kTileThreads) void perp_write_kernel(PerpGradTask<T
   const A unscale = A(1) / p.scale_g;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kItems * kTileThreads;
   for (int64_t begin = static_cast<int64_t>(blockIdx.x) * kItems * kTileThreads; begin < task.size; begin += step) {
+    const int count = tile_count(begin, task.size, kItems * kTileThreads);
     A w[kItems], g[kItems];
-    load_tile(task.weight, begin, task.size, A(0), w);
-    load_tile(task.grad, begin, task.size, A(0), g);
+    load_tile(task.weight + begin, count, A(0), w);
+    load_tile(task.grad + begin, count, A(0), g);
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       // NaN must reach every element, also where the projection is finite.
       g[i] = p.factor == A(0) ? A(0) : project(p, w[i], g[i]) * p.factor * unscale;
     }
-    store_tile(task.out, begin, task.size, g);
+    store_tile(task.out + begin, count, g);
   }
 }
 

@@ -27,7 +27,7 @@ struct RowStatsTask {
 // nothing is rescaled. Tiles depend on the row's length alone, hence a row's results have the same bits
 // in every batch, and a single long row is spread over many SMs.
 template <class T, class Normalizer, class AccurateNormalizer>
-__global__ __launch_bounds__(kTileThreads) void row_stats_tile_kernel(RowStatsTask<T> task) {
+__global__ __launch_bounds__(kTileThreads, 5) void row_stats_tile_kernel(RowStatsTask<T> task) {
   constexpr int kWarps = kTileThreads / kWarp;
   __shared__ float first[kWarps], second[kWarps];
   __shared__ StatsState sums[kWarps];
@@ -37,8 +37,9 @@ __global__ __launch_bounds__(kTileThreads) void row_stats_tile_kernel(RowStatsTa
   for (int64_t item = blockIdx.x; item < task.rows * task.tiles; item += gridDim.x) {
     const int64_t row = item / task.tiles;
     const int64_t begin = item % task.tiles * kTile<T>;
+    const int count = tile_count(begin, task.columns, kTile<T>);
     float values[kTileItems<T>];
-    load_tile(task.logits + row * task.stride, begin, task.columns, -INFINITY, values);
+    load_tile(task.logits + row * task.stride + begin, count, -INFINITY, values);
     if (task.options.softcap > 0.0f || task.options.temperature != 1.0f) {
 #pragma unroll
       for (float& z : values) z = treat_logit(z, task.options);
@@ -60,8 +61,7 @@ __global__ __launch_bounds__(kTileThreads) void row_stats_tile_kernel(RowStatsTa
     StatsState state;
     state.largest = top.first;
     state.second = top.second;
-    accumulate<Normalizer>(values, task.options, task.columns,
-                           [&](int i) { return tile_column<T>(begin, i); }, state);
+    accumulate<Normalizer>(values, task.options, count, [](int i) { return tile_place<T>(i); }, state);
     warp_reduce_sums(state, task.options);
     if (leads_warp) store_state(&sums[warp], state);
     __syncthreads();
@@ -76,6 +76,7 @@ __global__ __launch_bounds__(kTileThreads) void row_stats_tile_kernel(RowStatsTa
         state.weighted_log2 += other.weighted_log2;
         state.mean_log += other.mean_log;
       }
+      state.argmax += static_cast<int32_t>(begin);
       if (task.tiles == 1) {
         write_stats<AccurateNormalizer>(task.out, row, state);
       } else {

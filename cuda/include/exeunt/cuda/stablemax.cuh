@@ -82,8 +82,9 @@ __global__ __launch_bounds__(kTileThreads) void tile_states_kernel(LogitRows<T> 
   __shared__ A scratch[kTileScratch];
   for (int64_t item = blockIdx.x; item < logits.rows * logits.tiles; item += gridDim.x) {
     const T* row = logits.data + item / logits.tiles * logits.stride;
+    const int64_t begin = item % logits.tiles * kTile<T>;
     A values[kTileItems<T>];
-    load_tile(row, item % logits.tiles * kTile<T>, logits.columns, -infinity<A>(), values);
+    load_tile(row + begin, tile_count(begin, logits.columns, kTile<T>), -infinity<A>(), values);
     const PartState<A> state = tile_state<Normalizer>(values, scratch);
     if (threadIdx.x == 0) parts[item] = state;
     __syncthreads();  // the next item writes `scratch` again
@@ -141,8 +142,9 @@ __global__ __launch_bounds__(kTileThreads) void stablemax_kernel(StableMaxTask<T
   for (int64_t item = blockIdx.x; item < logits.rows * logits.tiles; item += gridDim.x) {
     const int64_t row = item / logits.tiles;
     const int64_t begin = item % logits.tiles * kTile<T>;
+    const int count = tile_count(begin, logits.columns, kTile<T>);
     A values[kTileItems<T>];
-    load_tile(logits.data + row * logits.stride, begin, logits.columns, -infinity<A>(), values);
+    load_tile(logits.data + row * logits.stride + begin, count, -infinity<A>(), values);
     RowState<A> state;
     if (logits.tiles == 1) {
       state = finish_row(tile_state<Normalizer>(values, scratch));
@@ -157,7 +159,7 @@ __global__ __launch_bounds__(kTileThreads) void stablemax_kernel(StableMaxTask<T
 #pragma unroll
       for (A& z : values) z = normalizer.weight(z) * state.inverse_sum;
     }
-    store_tile(task.out + row * task.out_stride, begin, logits.columns, values);
+    store_tile(task.out + row * task.out_stride + begin, count, values);
     __syncthreads();  // the next item writes `scratch` again
   }
 }
@@ -209,7 +211,7 @@ __global__ __launch_bounds__(kLossThreads) void row_loss_kernel(CrossEntropyTask
 //
 // Bytes: every logit once, every gradient element once. One block per (row, tile); `grad` may be the logits.
 template <class T, class Normalizer>
-__global__ __launch_bounds__(kTileThreads) void cross_entropy_kernel(CrossEntropyTask<T> task) {
+__global__ __launch_bounds__(kTileThreads, 6) void cross_entropy_kernel(CrossEntropyTask<T> task) {
   using A = acc_t<T>;
   __shared__ A scratch[kTileScratch];
   const LogitRows<T>& logits = task.logits;
@@ -217,8 +219,9 @@ __global__ __launch_bounds__(kTileThreads) void cross_entropy_kernel(CrossEntrop
     const int64_t row = item / logits.tiles;
     const int64_t begin = item % logits.tiles * kTile<T>;
     const int64_t label = label_of(task.labels, task.wide_labels, row);
+    const int count = tile_count(begin, logits.columns, kTile<T>);
     A values[kTileItems<T>];
-    load_tile(logits.data + row * logits.stride, begin, logits.columns, -infinity<A>(), values);
+    load_tile(logits.data + row * logits.stride + begin, count, -infinity<A>(), values);
     RowState<A> state;
     if (logits.tiles == 1) {
       state = finish_row(tile_state<Normalizer>(values, scratch));
@@ -236,14 +239,15 @@ __global__ __launch_bounds__(kTileThreads) void cross_entropy_kernel(CrossEntrop
     const bool unknown = label < 0 || label >= logits.columns;
     A scale = task.count == nullptr ? A(1) : A(1) / static_cast<A>(*task.count);
     if (unknown) scale = quiet_nan<A>();
+    const int label_place = label - begin >= 0 && label - begin < count ? static_cast<int>(label - begin) : -1;
 #pragma unroll
     for (int i = 0; i < kTileItems<T>; ++i) {
-      const A hit = tile_column<T>(begin, i) == label ? A(1) : A(0);
+      const A hit = tile_place<T>(i) == label_place ? A(1) : A(0);
       const A p = normalizer.weight(values[i]) * state.inverse_sum;
       const A g = Normalizer::slope(values[i]) * (p - hit) * scale;
       values[i] = ignored ? A(0) : g;
     }
-    store_tile(task.grad + row * task.grad_stride, begin, logits.columns, values);
+    store_tile(task.grad + row * task.grad_stride + begin, count, values);
   }
 }
 

@@ -85,16 +85,17 @@ __device__ __forceinline__ TopTwo warp_top_two(TopTwo top) {
 }
 
 // Adds up this thread's `values` relative to `state.largest`, which the caller has set for the whole
-// group of threads. `column(i)` is the index of value i; those at or past `end` are padding, -inf.
-template <class Normalizer, int ITEMS, class Column>
-__device__ __forceinline__ void accumulate(const float (&values)[ITEMS], const StatsOptions& options,
-                                           int64_t end, Column column, StatsState& state) {
+// group of threads. `place(i)` is the place of value i in the part; places from `count` on are padding, -inf.
+// The state's argmax is a place too.
+template <class Normalizer, int ITEMS, class Place>
+__device__ __forceinline__ void accumulate(const float (&values)[ITEMS], const StatsOptions& options, int count,
+                                           Place place, StatsState& state) {
   const Normalizer normalizer(state.largest);
   int32_t argmax = INT_MAX;
   float sum = 0.0f, weighted_log = 0.0f;
 #pragma unroll
   for (int i = ITEMS - 1; i >= 0; --i) {
-    if (values[i] == state.largest) argmax = static_cast<int32_t>(column(i));
+    if (values[i] == state.largest) argmax = place(i);
   }
 #pragma unroll
   for (int i = 0; i < ITEMS; ++i) {
@@ -115,7 +116,7 @@ __device__ __forceinline__ void accumulate(const float (&values)[ITEMS], const S
   if (options.want_mean) {
 #pragma unroll
     for (int i = 0; i < ITEMS; ++i) {
-      if (column(i) < end) mean_log += Normalizer::log_weight(values[i]) * options.inverse_count;
+      if (place(i) < count) mean_log += Normalizer::log_weight(values[i]) * options.inverse_count;
     }
   }
   state.argmax = argmax;
