@@ -28,7 +28,7 @@ float careful_cosine(const T* a, const T* b, int64_t dim) {
 template <class T>
 float row_cosine(const T* a, const T* b, int64_t dim) {
   f32v ab[2] = {zero(), zero()}, aa[2] = {zero(), zero()}, bb[2] = {zero(), zero()};
-  const auto visit = [&](int k, f32v x, f32v y) {
+  const auto visit = [&](int k, f32v x, f32v y) EXN_FLAT {
     ab[k] = fma(x, y, ab[k]);
     aa[k] = fma(x, x, aa[k]);
     bb[k] = fma(y, y, bb[k]);
@@ -38,7 +38,7 @@ float row_cosine(const T* a, const T* b, int64_t dim) {
     visit(0, load(a + i), load(b + i));
     visit(1, load(a + i + kLanes), load(b + i + kLanes));
   }
-  for_vectors(dim - i, [&](int64_t j, int n) { visit(0, load_part(a + i + j, n, 0.0f), load_part(b + i + j, n, 0.0f)); });
+  for_vectors(dim - i, [&](int64_t j, int n) EXN_FLAT { visit(0, load_part(a + i + j, n, 0.0f), load_part(b + i + j, n, 0.0f)); });
   const float dot = reduce_add(add(ab[0], ab[1]));
   const float norm_a = reduce_add(add(aa[0], aa[1]));
   const float norm_b = reduce_add(add(bb[0], bb[1]));

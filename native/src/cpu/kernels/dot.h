@@ -4,8 +4,9 @@
 // One accumulator vector per (weight row, input row), columns in ascending order, folded as reduce_add folds. So a product
 // has the same bits whatever block it is computed in, and a row's result does not depend on its batch.
 //
-// Weights are walked linearly: a memory-bound loop over one row after another reads at full bandwidth, several
-// rows side by side at half of it. Blocks of weight rows small enough for L1 are therefore the unit of reuse.
+// Weights are walked linearly: several rows side by side read at half the bandwidth of one row after another, unless what
+// comes next is prefetched in address order. A single input row needs several weight rows at once all the same, or
+// each product waits for the one before it in its only accumulator.
 #pragma once
 
 #include "elements.h"
@@ -14,7 +15,9 @@ namespace exn::cpu::EXN_ISA {
 
 // Input rows that share one load of a weight vector, and weight rows that share one load of an input vector.
 constexpr int kInputBlock = kLanes == 16 ? 8 : 4;
-constexpr int kWeightBlock = 2;
+constexpr int kWeightBlock = kLanes == 16 ? 2 : 3;
+// Weight rows at once for a single input row.
+constexpr int kSingleBlock = 4;
 
 // Inputs are padded with zeros to whole vectors of either kind.
 constexpr int64_t kInputPad = 32;
@@ -44,13 +47,21 @@ static EXN_SIMD void fold_products(f32v (&acc)[kW * kX], float* out, int64_t out
   }
 }
 
-// out[x * out_stride + w] = <weight row w, input row x> for a block of kW x kX.
+// While a block is computed, the bytes [begin, end) of what the next block reads, in whole lines.
+static EXN_SIMD void prefetch_share(const char* next, int64_t begin, int64_t end) {
+  if (next == nullptr) return;
+  for (int64_t at = begin / 64 * 64; at < end; at += 64) prefetch(next + at);
+}
+
+// out[x * out_stride + w] = <weight row w, input row x> for a block of kW x kX; `next`: the weight rows of the next block.
 template <class T, int kW, int kX>
 static EXN_SIMD void block_f32(const T* const* weight, const float* input, int64_t input_stride, int64_t dim, float* out,
-                               int64_t out_stride) {
+                               int64_t out_stride, const char* next) {
+  constexpr int64_t kRow = kW * static_cast<int64_t>(sizeof(T));
   f32v acc[kW * kX];
   for (int i = 0; i < kW * kX; ++i) acc[i] = zero();
-  const auto step = [&](int64_t k, int n) {
+  const auto step = [&](int64_t k, int n) EXN_FLAT {
+    prefetch_share(next, k * kRow, (k + kLanes) * kRow);
     f32v w[kW];
     for (int i = 0; i < kW; ++i) w[i] = load_part(weight[i] + k, n, 0.0f);
     for (int x = 0; x < kX; ++x) {
@@ -65,11 +76,13 @@ static EXN_SIMD void block_f32(const T* const* weight, const float* input, int64
 #if defined(EXN_HAS_BF16_DOT)
 template <int kW, int kX>
 static EXN_SIMD void block_bf16(const bf16* const* weight, const bf16* input, int64_t input_stride, int64_t dim, float* out,
-                                int64_t out_stride) {
+                                int64_t out_stride, const char* next) {
+  constexpr int64_t kRow = kW * static_cast<int64_t>(sizeof(bf16));
   f32v acc[kW * kX];
   for (int i = 0; i < kW * kX; ++i) acc[i] = zero();
   int64_t k = 0;
-  const auto step = [&](auto load_weight) {
+  const auto step = [&](auto load_weight) EXN_FLAT {
+    prefetch_share(next, k * kRow, (k + kDotLanes) * kRow);
     bf16v w[kW];
     for (int i = 0; i < kW; ++i) w[i] = load_weight(weight[i] + k);
     for (int x = 0; x < kX; ++x) {
@@ -77,39 +90,58 @@ static EXN_SIMD void block_bf16(const bf16* const* weight, const bf16* input, in
       for (int i = 0; i < kW; ++i) acc[i * kX + x] = dot_pairs(w[i], in, acc[i * kX + x]);
     }
   };
-  for (; k + kDotLanes <= dim; k += kDotLanes) step([](const bf16* p) { return load_pairs(p); });
-  if (k < dim) step([&](const bf16* p) { return load_pairs_n(p, static_cast<int>(dim - k)); });
+  for (; k + kDotLanes <= dim; k += kDotLanes) step([](const bf16* p) EXN_FLAT { return load_pairs(p); });
+  if (k < dim) step([&](const bf16* p) EXN_FLAT { return load_pairs_n(p, static_cast<int>(dim - k)); });
   fold_products<kW, kX>(acc, out, out_stride);
 }
 #endif
 
 template <class T, int kW, int kX>
 static EXN_SIMD void block(const T* const* weight, const Inputs& in, int64_t first_input, int64_t dim, float* out,
-                           int64_t out_stride) {
+                           int64_t out_stride, const char* next) {
 #if defined(EXN_HAS_BF16_DOT)
   if constexpr (std::is_same_v<T, bf16>) {
     if (in.bf != nullptr) {
-      block_bf16<kW, kX>(weight, in.bf + first_input * in.stride, in.stride, dim, out, out_stride);
+      block_bf16<kW, kX>(weight, in.bf + first_input * in.stride, in.stride, dim, out, out_stride,
+                           next);
       return;
     }
   }
 #endif
-  block_f32<T, kW, kX>(weight, in.f32 + first_input * in.stride, in.stride, dim, out, out_stride);
+  block_f32<T, kW, kX>(weight, in.f32 + first_input * in.stride, in.stride, dim, out, out_stride, next);
 }
 
-// All input rows with kW weight rows.
+// Up to kInputBlock input rows with kW weight rows.
 template <class T, int kW>
 static EXN_SIMD void weight_rows(const T* const* weight, const Inputs& in, int64_t inputs, int64_t dim, float* out,
-                                 int64_t out_stride) {
+                                 int64_t out_stride, const char* next) {
+  if (inputs == kInputBlock) {
+    block<T, kW, kInputBlock>(weight, in, 0, dim, out, out_stride, next);
+    return;
+  }
   int64_t x = 0;
-  for (; x + kInputBlock <= inputs; x += kInputBlock) {
-    block<T, kW, kInputBlock>(weight, in, x, dim, out + x * out_stride, out_stride);
-  }
   if constexpr (kInputBlock > 4) {
-    for (; x + 4 <= inputs; x += 4) block<T, kW, 4>(weight, in, x, dim, out + x * out_stride, out_stride);
+    for (; x + 4 <= inputs; x += 4) block<T, kW, 4>(weight, in, x, dim, out + x * out_stride, out_stride, x == 0 ? next : nullptr);
   }
-  for (; x + 2 <= inputs; x += 2) block<T, kW, 2>(weight, in, x, dim, out + x * out_stride, out_stride);
-  for (; x < inputs; ++x) block<T, kW, 1>(weight, in, x, dim, out + x * out_stride, out_stride);
+  for (; x + 2 <= inputs; x += 2) block<T, kW, 2>(weight, in, x, dim, out + x * out_stride, out_stride, x == 0 ? next : nullptr);
+  for (; x < inputs; ++x) block<T, kW, 1>(weight, in, x, dim, out + x * out_stride, out_stride, x == 0 ? next : nullptr);
+}
+
+// Weight rows [first, last) with up to kInputBlock input rows, kW at a time. `ahead`: how many rows further on to prefetch, 0 for none.
+template <class T, int kW, class RowAt>
+static EXN_SIMD void panel_rows(RowAt& row_at, int64_t first, int64_t last, int64_t count, int64_t ahead, const Inputs& in,
+                                int64_t inputs, int64_t dim, float* out, int64_t out_stride) {
+  int64_t w = first;
+  for (; w + kW <= last; w += kW) {
+    const T* rows[kW];
+    for (int i = 0; i < kW; ++i) rows[i] = row_at(w + i);
+    const char* next = ahead > 0 && w + ahead + kW <= count ? reinterpret_cast<const char*>(row_at(w + ahead)) : nullptr;
+    weight_rows<T, kW>(rows, in, inputs, dim, out + w, out_stride, next);
+  }
+  for (; w < last; ++w) {
+    const T* row = row_at(w);
+    weight_rows<T, 1>(&row, in, inputs, dim, out + w, out_stride, nullptr);
+  }
 }
 
 // out[x * out_stride + w] for weight rows w in [0, count), given by row_at(w), and inputs [0, inputs).
@@ -117,15 +149,12 @@ template <class T, class RowAt>
 static EXN_SIMD void products(RowAt&& row_at, int64_t count, const Inputs& in, int64_t inputs, int64_t dim, float* out,
                               int64_t out_stride) {
   if (inputs == 1) {
-    for (int64_t w = 0; w < count; ++w) {
-      const T* row = row_at(w);
-      block<T, 1, 1>(&row, in, 0, dim, out + w, out_stride);
-    }
+    panel_rows<T, kSingleBlock>(row_at, 0, count, count, kSingleBlock, in, 1, dim, out, out_stride);
     return;
   }
   // The weight rows of a panel stay in L1 while block after block of inputs passes by.
   const int64_t bytes = dim * static_cast<int64_t>(sizeof(T));
-  const int64_t panel = inputs <= kInputBlock ? kWeightBlock : (16384 / bytes + 1 + kWeightBlock) / kWeightBlock * kWeightBlock;
+  const int64_t panel = inputs <= kInputBlock ? kWeightBlock : (16384 / bytes / kWeightBlock + 1) * kWeightBlock;
   for (int64_t first = 0; first < count; first += panel) {
     const int64_t last = first + panel < count ? first + panel : count;
     for (int64_t x = 0; x < inputs; x += kInputBlock) {
@@ -133,16 +162,7 @@ static EXN_SIMD void products(RowAt&& row_at, int64_t count, const Inputs& in, i
       Inputs part = in;
       if (part.f32 != nullptr) part.f32 += x * in.stride;
       if (part.bf != nullptr) part.bf += x * in.stride;
-      int64_t w = first;
-      for (; w + kWeightBlock <= last; w += kWeightBlock) {
-        const T* rows[kWeightBlock];
-        for (int i = 0; i < kWeightBlock; ++i) rows[i] = row_at(w + i);
-        weight_rows<T, kWeightBlock>(rows, part, group, dim, out + x * out_stride + w, out_stride);
-      }
-      for (; w < last; ++w) {
-        const T* row = row_at(w);
-        weight_rows<T, 1>(&row, part, group, dim, out + x * out_stride + w, out_stride);
-      }
+      panel_rows<T, kWeightBlock>(row_at, first, last, count, x == 0 ? panel : 0, part, group, dim, out + x * out_stride, out_stride);
     }
   }
 }

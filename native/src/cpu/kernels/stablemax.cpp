@@ -37,9 +37,15 @@ RowSum row_sum(const TileStats* tiles, int64_t count) {
 }
 
 // e relative to `level` (softmax) or to s(top) (StableMax).
-template <bool kStable>
-static EXN_SIMD f32v term(f32v x, f32v level, f32v over_s) {
-  return kStable ? mul(stable_s(x), over_s) : exp_negative(sub(x, level));
+template <bool kStable, int N>
+static EXN_SIMD void terms(const f32v (&x)[N], f32v level, f32v over_s, f32v (&e)[N]) {
+  if (kStable) {
+    for (int k = 0; k < N; ++k) e[k] = mul(stable_s(x[k]), over_s);
+    return;
+  }
+  f32v d[N];
+  for (int k = 0; k < N; ++k) d[k] = max(set1(-110.0f), sub(x[k], level));
+  exp_clamped(d, e);
 }
 
 static EXN_SIMD float reciprocal_s(float top) { return top >= 0 ? 1.0f / (1.0f + top) : 1.0f - top; }
@@ -57,24 +63,33 @@ TileStats first_half(const T* z, T* out, int64_t n, Mode mode) {
   for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
     for (int k = 0; k < 4; ++k) hi[k] = max(hi[k], load(z + i + k * kLanes));
   }
-  for_vectors(n - i, [&](int64_t j, int rest) { hi[0] = max(hi[0], load_part(z + i + j, rest, -INFINITY)); });
+  for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT { hi[0] = max(hi[0], load_part(z + i + j, rest, -INFINITY)); });
   tile.top1 = reduce_max(max(max(hi[0], hi[1]), max(hi[2], hi[3])));
   tile.broken = !(tile.top1 < INFINITY);
   // With nothing but -inf in the tile any level gives terms of exactly 0.
   const float top = tile.top1 == -INFINITY ? 0 : tile.top1;
   tile.level = tile.top1 == -INFINITY ? -INFINITY : kStable ? scalar_g(top) : top;
   const f32v level = set1(top), over_s = set1(kStable ? reciprocal_s(top) : 1.0f);
-  f32v sums[4] = {zero(), zero(), zero(), zero()};
-  const auto visit = [&](int k, int64_t at, int rest) {
-    const f32v x = load_part(z + at, rest, -INFINITY);
-    const f32v e = term<kStable>(x, level, over_s);
-    sums[k] = add(sums[k], e);
-    if (kKeep) store_part(out + at, kStable && mode == Mode::kGradient ? mul(e, slope(x)) : e, rest);
+  f32v sums[2] = {zero(), zero()};
+  const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
+    constexpr int N = sizeof(x) / sizeof(x[0]);
+    f32v e[N];
+    terms<kStable>(x, level, over_s, e);
+    for (int k = 0; k < N; ++k) sums[k % 2] = add(sums[k % 2], e[k]);
+    if (!kKeep) return;
+    for (int k = 0; k < N; ++k) {
+      store_part(out + at + k * kLanes, kStable && mode == Mode::kGradient ? mul(e[k], slope(x[k])) : e[k], rest);
+    }
   };
-  for (i = 0; i + 4 * kLanes <= n; i += 4 * kLanes) {
-    for (int k = 0; k < 4; ++k) visit(k, i + k * kLanes, kLanes);
+  for (i = 0; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
+    f32v x[kGroup];
+    for (int k = 0; k < kGroup; ++k) x[k] = load(z + i + k * kLanes);
+    visit(x, i, kLanes);
   }
-  for_vectors(n - i, [&](int64_t j, int rest) { visit(0, i + j, rest); });
+  for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
+    f32v x[1] = {load_part(z + i + j, rest, -INFINITY)};
+    visit(x, i + j, rest);
+  });
   tile.sum = fold(sums);
   tile.broken = tile.broken || !(tile.sum >= 0);
   return tile;
@@ -84,12 +99,12 @@ TileStats first_half(const T* z, T* out, int64_t n, Mode mode) {
 template <class T, bool kStable, bool kKeep>
 void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const RowSum& row, const RowPlan& plan) {
   if (row.broken) {
-    for_vectors(n, [&](int64_t i, int rest) { store_part(out + i, set1(NAN), rest); });
+    for_vectors(n, [&](int64_t i, int rest) EXN_FLAT { store_part(out + i, set1(NAN), rest); });
     return;
   }
   if (plan.mode == Mode::kLog) {
     const f32v lse = set1(static_cast<float>(row.level + ::log(row.sum)));
-    for_vectors(n, [&](int64_t i, int rest) {
+    for_vectors(n, [&](int64_t i, int rest) EXN_FLAT {
       const f32v x = load_part(z + i, rest, 0.0f);
       store_part(out + i, sub(kStable ? stable_g(x) : x, lse), rest);
     });
@@ -100,16 +115,29 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
   const double shift = empty ? 0 : static_cast<double>(tile.level) - row.level;
   const f32v factor = set1(empty ? 0.0f : static_cast<float>(scale * ::exp(shift) / row.sum));
   if (kKeep) {
-    for_vectors(n, [&](int64_t i, int rest) { store_part(out + i, mul(load_part(out + i, rest, 0.0f), factor), rest); });
+    for_vectors(n, [&](int64_t i, int rest) EXN_FLAT { store_part(out + i, mul(load_part(out + i, rest, 0.0f), factor), rest); });
     return;
   }
   const float top = empty ? 0 : tile.top1;
   const f32v level = set1(top), over_s = set1(kStable ? reciprocal_s(top) : 1.0f);
-  for_vectors(n, [&](int64_t i, int rest) {
-    const f32v x = load_part(z + i, rest, -INFINITY);
-    f32v e = term<kStable>(x, level, over_s);
-    if (kStable && plan.mode == Mode::kGradient) e = mul(e, slope(x));
-    store_part(out + i, mul(e, factor), rest);
+  const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
+    constexpr int N = sizeof(x) / sizeof(x[0]);
+    f32v e[N];
+    terms<kStable>(x, level, over_s, e);
+    for (int k = 0; k < N; ++k) {
+      if (kStable && plan.mode == Mode::kGradient) e[k] = mul(e[k], slope(x[k]));
+      store_part(out + at + k * kLanes, mul(e[k], factor), rest);
+    }
+  };
+  int64_t i = 0;
+  for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
+    f32v x[kGroup];
+    for (int k = 0; k < kGroup; ++k) x[k] = load(z + i + k * kLanes);
+    visit(x, i, kLanes);
+  }
+  for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
+    f32v x[1] = {load_part(z + i + j, rest, -INFINITY)};
+    visit(x, i + j, rest);
   });
 }
 

@@ -60,33 +60,32 @@ static EXN_SIMD f32v apply_map(const LogitMap& map, f32v z) {
   return select(equal(z, set1(-INFINITY)), z, mapped);  // -inf is a mask, no logit: the cap does not lift it
 }
 
-// Sums of a tile's second pass; four of each, so that additions do not wait for each other.
+// Sums of a tile's second pass, each in two halves so that additions do not wait for each other.
 struct Sums {
-  f32v s[4], t[4], s2[4], t2[4], z[4];
+  f32v s[2], t[2], s2[2], t2[2], z[2];
 };
 
-template <bool kFull>
-static EXN_SIMD void add_terms(Sums& sums, int i, f32v e, f32v d, f32v total) {
-  sums.s[i] = add(sums.s[i], e);
-  sums.t[i] = fma(e, d, sums.t[i]);
-  if (kFull) {
-    const f32v e2 = mul(e, e);
-    sums.s2[i] = add(sums.s2[i], e2);
-    sums.t2[i] = fma(e2, d, sums.t2[i]);
-    sums.z[i] = add(sums.z[i], total);
+template <int N, bool kFull>
+static EXN_SIMD void add_terms(Sums& sums, const f32v (&e)[N], const f32v (&d)[N], const f32v (&z)[N]) {
+  for (int k = 0; k < N; ++k) sums.s[k % 2] = add(sums.s[k % 2], e[k]);
+  for (int k = 0; k < N; ++k) sums.t[k % 2] = fma(e[k], d[k], sums.t[k % 2]);
+  if (!kFull) return;
+  for (int k = 0; k < N; ++k) {
+    const f32v e2 = mul(e[k], e[k]);
+    sums.s2[k % 2] = add(sums.s2[k % 2], e2);
+    sums.t2[k % 2] = fma(e2, d[k], sums.t2[k % 2]);
+    sums.z[k % 2] = add(sums.z[k % 2], z[k]);
   }
 }
 
-static EXN_SIMD double fold(const f32v (&v)[4]) {
-  return static_cast<double>(reduce_add(add(add(v[0], v[1]), add(v[2], v[3]))));
-}
+static EXN_SIMD double fold(const f32v (&v)[2]) { return static_cast<double>(reduce_add(add(v[0], v[1]))); }
 
 // First pass: the two largest and where the largest is.
 template <class T>
 static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, TileStats* out) {
   const f32v lowest = set1(-INFINITY);
   f32v hi[2] = {lowest, lowest}, lo[2] = {lowest, lowest};
-  const auto visit = [&](int k, f32v x) {
+  const auto visit = [&](int k, f32v x) EXN_FLAT {
     lo[k] = max(lo[k], min(hi[k], x));
     hi[k] = max(hi[k], x);
   };
@@ -95,7 +94,7 @@ static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, TileStats* 
     visit(0, load(z + i));
     visit(1, load(z + i + kLanes));
   }
-  for_vectors(n - i, [&](int64_t j, int rest) { visit(0, load_part(z + i + j, rest, -INFINITY)); });
+  for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT { visit(0, load_part(z + i + j, rest, -INFINITY)); });
 
   const f32v second = max(max(lo[0], lo[1]), min(hi[0], hi[1]));
   float tops[kLanes];
@@ -131,37 +130,40 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, TileStat
   const float top = scalar_map(map, out->top1);
   const f32v over_s = set1(top >= 0 ? 1.0f / (1.0f + top) : 1.0f - top);
   Sums sums;
-  for (int k = 0; k < 4; ++k) sums.s[k] = sums.t[k] = sums.s2[k] = sums.t2[k] = sums.z[k] = zero();
+  for (int k = 0; k < 2; ++k) sums.s[k] = sums.t[k] = sums.s2[k] = sums.t2[k] = sums.z[k] = zero();
 
-  const auto visit = [&](int k, f32v raw, int rest) {
-    const f32v x = kMapped ? apply_map(map, raw) : raw;
-    f32v e, d, total;
+  const auto visit = [&](auto& raw, int rest) EXN_FLAT {
+    constexpr int N = sizeof(raw) / sizeof(raw[0]);
+    f32v x[N], e[N], d[N], total[N];
+    for (int k = 0; k < N; ++k) x[k] = kMapped ? apply_map(map, raw[k]) : raw[k];
     if (kStable) {
-      e = mul(stable_s(x), over_s);
-      total = sub(stable_g(x), level);
-      d = max(set1(-200.0f), total);
+      for (int k = 0; k < N; ++k) e[k] = mul(stable_s(x[k]), over_s);
+      for (int k = 0; k < N; ++k) total[k] = sub(stable_g(x[k]), level);
+      for (int k = 0; k < N; ++k) d[k] = max(set1(-200.0f), total[k]);
     } else {
-      total = sub(x, level);
-      // exp_negative is 0 from -110 down; -inf times that 0 would be NaN.
-      d = max(set1(-110.0f), total);
-      e = exp_negative(d);
+      // e is 0 from -110 down; -inf times that 0 would be NaN.
+      for (int k = 0; k < N; ++k) total[k] = sub(x[k], level);
+      for (int k = 0; k < N; ++k) d[k] = max(set1(-110.0f), total[k]);
+      exp_clamped(d, e);
     }
     if (kFull && rest < kLanes) {
       float lanes[kLanes];
-      store(lanes, total);
+      store(lanes, total[0]);
       for (int l = rest; l < kLanes; ++l) lanes[l] = 0;
-      total = load(lanes);
+      total[0] = load(lanes);
     }
-    add_terms<kFull>(sums, k, e, d, total);
+    add_terms<N, kFull>(sums, e, d, total);
   };
   int64_t i = 0;
-  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
-    visit(0, load(z + i), kLanes);
-    visit(1, load(z + i + kLanes), kLanes);
-    visit(2, load(z + i + 2 * kLanes), kLanes);
-    visit(3, load(z + i + 3 * kLanes), kLanes);
+  for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
+    f32v raw[kGroup];
+    for (int k = 0; k < kGroup; ++k) raw[k] = load(z + i + k * kLanes);
+    visit(raw, kLanes);
   }
-  for_vectors(n - i, [&](int64_t j, int rest) { visit(0, load_part(z + i + j, rest, -INFINITY), rest); });
+  for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
+    f32v raw[1] = {load_part(z + i + j, rest, -INFINITY)};
+    visit(raw, rest);
+  });
   out->sum = fold(sums.s);
   out->weighted = fold(sums.t);
   if (kFull) {

@@ -21,6 +21,7 @@ static EXN_SIMD f32v div(f32v a, f32v b) { return _mm256_div_ps(a, b); }
 static EXN_SIMD f32v max(f32v a, f32v b) { return _mm256_max_ps(a, b); }
 static EXN_SIMD f32v min(f32v a, f32v b) { return _mm256_min_ps(a, b); }
 static EXN_SIMD f32v fma(f32v a, f32v b, f32v c) { return _mm256_fmadd_ps(a, b, c); }
+static EXN_SIMD f32v fms(f32v a, f32v b, f32v c) { return _mm256_fmsub_ps(a, b, c); }
 static EXN_SIMD f32v abs(f32v a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 static EXN_SIMD f32v copy_sign(f32v magnitude, f32v sign) {
   return _mm256_or_ps(magnitude, _mm256_and_ps(sign, _mm256_set1_ps(-0.0f)));
@@ -67,11 +68,13 @@ static EXN_SIMD void store_n(T* p, f32v v, int n) {
   for (int i = 0; i < n; ++i) from_float(p + i, lanes[i]);
 }
 
-// a * 2^n for integral n >= -126; 0 below.
-static EXN_SIMD f32v scale_by_power(f32v a, f32v n) {
-  const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-  const f32v scaled = mul(a, _mm256_castsi256_ps(power));
-  return select(less(n, set1(-126.0f)), zero(), scaled);
+// The integral power of two nearest to x * scale, kept as a float whose low bits are its biased exponent: adding 1.5 * 2^23 rounds,
+// and 127 more is the bias. Results below the smallest normal number are 0.
+static EXN_SIMD f32v nearest_power(f32v x, f32v scale) { return fma(x, scale, set1(12582912.0f + 127.0f)); }
+static EXN_SIMD f32v power_value(f32v power) { return sub(power, set1(12582912.0f + 127.0f)); }
+static EXN_SIMD f32v times_power(f32v p, f32v power, f32v x) {
+  const f32v scaled = mul(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(power), 23)));
+  return _mm256_andnot_ps(less(x, set1(-87.33f)), scaled);
 }
 
 static EXN_SIMD f32v mantissa(f32v a) {

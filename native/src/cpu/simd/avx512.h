@@ -26,6 +26,7 @@ static EXN_SIMD f32v div(f32v a, f32v b) { return _mm512_div_ps(a, b); }
 static EXN_SIMD f32v max(f32v a, f32v b) { return _mm512_max_ps(a, b); }
 static EXN_SIMD f32v min(f32v a, f32v b) { return _mm512_min_ps(a, b); }
 static EXN_SIMD f32v fma(f32v a, f32v b, f32v c) { return _mm512_fmadd_ps(a, b, c); }
+static EXN_SIMD f32v fms(f32v a, f32v b, f32v c) { return _mm512_fmsub_ps(a, b, c); }
 static EXN_SIMD f32v abs(f32v a) { return _mm512_abs_ps(a); }
 static EXN_SIMD f32v copy_sign(f32v magnitude, f32v sign) {
   return _mm512_or_ps(magnitude, _mm512_and_ps(sign, _mm512_set1_ps(-0.0f)));
@@ -71,8 +72,11 @@ static EXN_SIMD void store_n(float* p, f32v v, int n) { _mm512_mask_storeu_ps(p,
 static EXN_SIMD void store_n(bf16* p, f32v v, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_bf16(v)); }
 static EXN_SIMD void store_n(f16* p, f32v v, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_f16(v)); }
 
-// a * 2^n for integral n, down to and below the subnormals.
-static EXN_SIMD f32v scale_by_power(f32v a, f32v n) { return _mm512_scalef_ps(a, n); }
+// The integral power of two nearest to x * scale, and p times two to it; `x` tells a set without gradual underflow when
+// the result is 0.
+static EXN_SIMD f32v nearest_power(f32v x, f32v scale) { return round_nearest(mul(x, scale)); }
+static EXN_SIMD f32v power_value(f32v power) { return power; }
+static EXN_SIMD f32v times_power(f32v p, f32v power, f32v) { return _mm512_scalef_ps(p, power); }
 
 // Mantissa in [1/2, 1) and exponent of a positive finite a.
 static EXN_SIMD f32v mantissa(f32v a) { return _mm512_getmant_ps(a, _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_zero); }

@@ -5,6 +5,7 @@
 // Semantics that the kernels lean on:
 //   max(a, b), min(a, b)   b if either is NaN
 //   fma(a, b, c)           a * b + c, one rounding where the set has FMA (all but the SSE2 baseline)
+//   fms(a, b, c)           a * b - c likewise
 //   reduce_add(v)          folds halves: lane i with lane i + n/2, and so on down, in every instruction set
 //   load_n / store_n       first n lanes, 0 <= n <= kLanes; the rest reads as `fill` and is not touched in memory
 #pragma once
@@ -13,6 +14,8 @@
 #include <cstring>
 
 #define EXN_SIMD inline __attribute__((always_inline))
+// The same for a lambda that runs once per vector: left to itself the compiler calls it, and sums live in memory.
+#define EXN_FLAT __attribute__((always_inline))
 
 namespace exn::cpu {
 

@@ -23,8 +23,14 @@ static EXN_SIMD f32v add(f32v a, f32v b) { return a + b; }
 static EXN_SIMD f32v sub(f32v a, f32v b) { return a - b; }
 static EXN_SIMD f32v mul(f32v a, f32v b) { return a * b; }
 static EXN_SIMD f32v div(f32v a, f32v b) { return a / b; }
-static EXN_SIMD f32v max(f32v a, f32v b) { return a > b ? a : b; }
-static EXN_SIMD f32v min(f32v a, f32v b) { return a < b ? a : b; }
+// Spelt out: from a > b ? a : b the compiler may swap the operands, and with them what a NaN gives.
+#if defined(__aarch64__)
+static EXN_SIMD f32v max(f32v a, f32v b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+static EXN_SIMD f32v min(f32v a, f32v b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+#else
+static EXN_SIMD f32v max(f32v a, f32v b) { return _mm_max_ps(a, b); }
+static EXN_SIMD f32v min(f32v a, f32v b) { return _mm_min_ps(a, b); }
+#endif
 static EXN_SIMD f32v fma(f32v a, f32v b, f32v c) {
 #if defined(__aarch64__)
   return vfmaq_f32(c, a, b);
@@ -32,6 +38,7 @@ static EXN_SIMD f32v fma(f32v a, f32v b, f32v c) {
   return a * b + c;
 #endif
 }
+static EXN_SIMD f32v fms(f32v a, f32v b, f32v c) { return fma(a, b, -c); }
 static EXN_SIMD u32v as_bits(f32v a) { return reinterpret_cast<u32v>(a); }
 static EXN_SIMD f32v as_float(u32v a) { return reinterpret_cast<f32v>(a); }
 static EXN_SIMD f32v abs(f32v a) { return as_float(as_bits(a) & 0x7fffffffu); }
@@ -84,10 +91,13 @@ static EXN_SIMD void store_n(T* p, f32v v, int n) {
 static EXN_SIMD void store(bf16* p, f32v v) { store_n(p, v, kLanes); }
 static EXN_SIMD void store(f16* p, f32v v) { store_n(p, v, kLanes); }
 
-// a * 2^n for integral n >= -126; 0 below.
-static EXN_SIMD f32v scale_by_power(f32v a, f32v n) {
-  const maskv power = (to_int(n) + 127) << 23;
-  return select(less(n, set1(-126.0f)), zero(), a * reinterpret_cast<f32v>(power));
+// The integral power of two nearest to x * scale, kept as a float whose low bits are its biased exponent: adding 1.5 * 2^23 rounds,
+// and 127 more is the bias. Results below the smallest normal number are 0.
+static EXN_SIMD f32v nearest_power(f32v x, f32v scale) { return fma(x, scale, set1(12582912.0f + 127.0f)); }
+static EXN_SIMD f32v power_value(f32v power) { return sub(power, set1(12582912.0f + 127.0f)); }
+static EXN_SIMD f32v times_power(f32v p, f32v power, f32v x) {
+  const f32v scaled = mul(p, as_float(as_bits(power) << 23));
+  return select(less(x, set1(-87.33f)), zero(), scaled);
 }
 
 static EXN_SIMD f32v mantissa(f32v a) { return as_float((as_bits(a) & 0x7fffffu) | 0x3f000000u); }
