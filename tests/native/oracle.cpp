@@ -179,14 +179,15 @@ StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float tempe
   const auto probability = [&](Real p, Real below_top) {
     return Expected{as_double(p), p > 0 ? as_double(p * (sum_bound + kUnit * (4 + 2 * below_top)) + tiny) : 0.0};
   };
-  // The second largest: the largest of all others.
+  // The second largest: the largest of all others. Its probability is taken from d, since lse may swallow the sum.
   const size_t best = argmax_of(logits, z);
-  Real second = -kInf;
+  Real second = -kInf, p2 = 0;
   for (size_t j = 0; j < z.size(); ++j) {
-    if (j != best) second = std::max(second, z[j]);
+    if (j == best || z[j] <= second) continue;
+    second = z[j];
+    p2 = d.p[j];
   }
   const Real p1 = d.p[best];
-  const Real p2 = second == -kInf ? 0 : std::exp(second - d.lse);
   out.stats[kLse] = {as_double(d.lse), as_double(sum_bound + kUnit * (2 * std::fabs(d.lse) + std::fabs(d.top)))};
   out.stats[kP1] = probability(p1, 0);
   out.stats[kP2] = probability(p2, second == -kInf ? 0 : d.top - second);
