@@ -2,7 +2,7 @@
 package org.exeunt.examples.gguf;
 
 import java.nio.ByteBuffer;
-import org.exeunt.examples.io.HalfFloats;
+import org.exeunt.DType;
 
 /** The tensor types this reader understands, and how a block of each becomes floats. */
 public enum GgmlType {
@@ -15,14 +15,14 @@ public enum GgmlType {
   F16(1, 1, 2) {
     @Override
     void dequantizeBlock(ByteBuffer in, int at, float[] out, int to) {
-      out[to] = HalfFloats.fromF16(in.getShort(at));
+      out[to] = DType.f16ToFloat(in.getShort(at));
     }
   },
   /** 32 four-bit values q; each is (q - 8) d. Byte j holds elements j (low) and j + 16 (high). */
   Q4_0(2, 32, 18) {
     @Override
     void dequantizeBlock(ByteBuffer in, int at, float[] out, int to) {
-      float d = HalfFloats.fromF16(in.getShort(at));
+      float d = DType.f16ToFloat(in.getShort(at));
       for (int j = 0; j < 16; j++) {
         int pair = in.get(at + 2 + j);
         out[to + j] = ((pair & 15) - 8) * d;
@@ -34,8 +34,8 @@ public enum GgmlType {
   Q4_1(3, 32, 20) {
     @Override
     void dequantizeBlock(ByteBuffer in, int at, float[] out, int to) {
-      float d = HalfFloats.fromF16(in.getShort(at));
-      float m = HalfFloats.fromF16(in.getShort(at + 2));
+      float d = DType.f16ToFloat(in.getShort(at));
+      float m = DType.f16ToFloat(in.getShort(at + 2));
       for (int j = 0; j < 16; j++) {
         int pair = in.get(at + 4 + j);
         out[to + j] = (pair & 15) * d + m;
@@ -47,7 +47,7 @@ public enum GgmlType {
   Q8_0(8, 32, 34) {
     @Override
     void dequantizeBlock(ByteBuffer in, int at, float[] out, int to) {
-      float d = HalfFloats.fromF16(in.getShort(at));
+      float d = DType.f16ToFloat(in.getShort(at));
       for (int j = 0; j < 32; j++) {
         out[to + j] = in.get(at + 2 + j) * d;
       }
@@ -56,7 +56,7 @@ public enum GgmlType {
   BF16(30, 1, 2) {
     @Override
     void dequantizeBlock(ByteBuffer in, int at, float[] out, int to) {
-      out[to] = HalfFloats.fromBf16(in.getShort(at));
+      out[to] = DType.bf16ToFloat(in.getShort(at));
     }
   };
 

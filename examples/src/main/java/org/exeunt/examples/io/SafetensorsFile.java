@@ -12,6 +12,7 @@ import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.exeunt.DType;
 
 /**
  * A safetensors file: 8 bytes of header length, a JSON header, raw row-major tensors.
@@ -184,8 +185,8 @@ public final class SafetensorsFile implements Closeable {
     for (int i = 0; i < values.length; i++) {
       values[i] = switch (type) {
         case F32 -> bytes.getFloat();
-        case F16 -> HalfFloats.fromF16(bytes.getShort());
-        case BF16 -> HalfFloats.fromBf16(bytes.getShort());
+        case F16 -> DType.f16ToFloat(bytes.getShort());
+        case BF16 -> DType.bf16ToFloat(bytes.getShort());
         default -> throw wrongType(name, type, "a float type");
       };
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.examples.llama;
+package org.exeunt.examples.linalg;
 
 import static org.bytedeco.openblas.global.openblas_nolapack.CblasNoTrans;
 import static org.bytedeco.openblas.global.openblas_nolapack.CblasRowMajor;
@@ -9,6 +9,7 @@ import static org.bytedeco.openblas.global.openblas_nolapack.cblas_sgemm;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
+import org.exeunt.Tensor;
 
 /**
  * A row-major matrix of floats outside the heap, where BLAS can read it without a copy.
@@ -17,6 +18,10 @@ import java.nio.FloatBuffer;
  * row.
  */
 public final class Matrix {
+  static {
+    Blas.load();
+  }
+
   private final FloatBuffer data;
   private final int rows;
   private final int columns;
@@ -99,10 +104,24 @@ public final class Matrix {
     }
   }
 
-  /** {@code scale} · this · {@code weight}ᵀ: each row of {@code weight} yields one column. */
-  public Matrix timesTransposed(Matrix weight, float scale) {
-    Matrix product = new Matrix(rows, weight.rows);
-    gemm(this, CblasNoTrans, weight, CblasTrans, scale, product);
+  /** This matrix as exeunt sees it, sharing its memory; not for a view of some columns. */
+  public Tensor tensor() {
+    if (stride != columns) {
+      throw new IllegalStateException(
+          "a view of " + columns + " columns with stride " + stride + " is not compact");
+    }
+    return Tensor.of(data, rows, columns);
+  }
+
+  /** {@code out} = {@code scale} · this · {@code right}ᵀ: each row of {@code right} yields one column. */
+  public void timesTransposed(Matrix right, float scale, Matrix out) {
+    gemm(this, CblasNoTrans, right, CblasTrans, scale, out);
+  }
+
+  /** this · {@code right}ᵀ in a new matrix. */
+  public Matrix timesTransposed(Matrix right) {
+    Matrix product = new Matrix(rows, right.rows);
+    timesTransposed(right, 1, product);
     return product;
   }
 

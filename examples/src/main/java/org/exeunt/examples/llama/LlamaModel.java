@@ -8,6 +8,7 @@ import java.util.List;
 import java.util.stream.IntStream;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.gguf.GgufTensor;
+import org.exeunt.examples.linalg.Matrix;
 
 /**
  * A Llama-family decoder in f32, written to be read: one pass over a whole token sequence that keeps
@@ -101,10 +102,10 @@ public final class LlamaModel {
     for (Layer layer : layers) {
       trace.hidden().add(hidden.copy());
       Matrix x = rmsNorm(hidden, layer.attentionNorm());
-      Matrix keys = rope(x.timesTransposed(layer.key(), 1));
-      Matrix values = x.timesTransposed(layer.value(), 1);
-      Matrix mixed = attention(rope(x.timesTransposed(layer.query(), 1)), keys, values);
-      hidden.add(mixed.timesTransposed(layer.output(), 1));
+      Matrix keys = rope(x.timesTransposed(layer.key()));
+      Matrix values = x.timesTransposed(layer.value());
+      Matrix mixed = attention(rope(x.timesTransposed(layer.query())), keys, values);
+      hidden.add(mixed.timesTransposed(layer.output()));
       hidden.add(feedForward(rmsNorm(hidden, layer.feedForwardNorm()), layer));
       trace.keys().add(keys);
       trace.values().add(values);
@@ -170,10 +171,11 @@ public final class LlamaModel {
     int width = config.headWidth();
     float scale = (float) (1 / Math.sqrt(width));
     Matrix mixed = new Matrix(queries.rows(), queries.columns());
+    Matrix scores = new Matrix(queries.rows(), keys.rows());
     for (int head = 0; head < config.heads(); head++) {
       int kvHead = head * config.kvHeads() / config.heads();
-      Matrix scores = queries.columns(head * width, width)
-          .timesTransposed(keys.columns(kvHead * width, width), scale);
+      queries.columns(head * width, width)
+          .timesTransposed(keys.columns(kvHead * width, width), scale, scores);
       causalSoftmax(scores);
       scores.times(values.columns(kvHead * width, width), mixed.columns(head * width, width));
     }
@@ -203,8 +205,8 @@ public final class LlamaModel {
 
   /** SwiGLU: down(silu(gate x) · up x). */
   private static Matrix feedForward(Matrix x, Layer layer) {
-    Matrix gate = x.timesTransposed(layer.gate(), 1);
-    Matrix up = x.timesTransposed(layer.up(), 1);
+    Matrix gate = x.timesTransposed(layer.gate());
+    Matrix up = x.timesTransposed(layer.up());
     IntStream.range(0, x.rows()).parallel().forEach(t -> {
       float[] gates = new float[gate.columns()];
       float[] ups = new float[gate.columns()];
@@ -215,6 +217,6 @@ public final class LlamaModel {
       }
       gate.setRow(t, gates);
     });
-    return gate.timesTransposed(layer.down(), 1);
+    return gate.timesTransposed(layer.down());
   }
 }

@@ -9,6 +9,7 @@ import java.io.IOException;
 import org.exeunt.examples.TestData;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.SafetensorsFile;
+import org.exeunt.examples.linalg.Matrix;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Locale;
+import org.exeunt.Backend;
+import org.exeunt.examples.exits.ExitDemo;
+import org.exeunt.examples.grokking.GrokkingDemo;
+import org.exeunt.examples.linalg.Blas;
+import org.exeunt.examples.report.Report;
+
+/**
+ * What exeunt does, on a model that was trained for nothing of the kind and on one trained before your eyes.
+ *
+ * <pre>
+ *   Demo [--model FILE] [--threads N] [--quick] [--out FOLDER]
+ * </pre>
+ */
+public final class Demo {
+  private static final String USAGE =
+      "usage: Demo [--model FILE] [--threads N] [--quick] [--out FOLDER]";
+
+  private Path model = Models.find();
+  private Path out = Path.of("build", "demo");
+  private int threads = Runtime.getRuntime().availableProcessors();
+  private boolean quick;
+
+  private Demo() {}
+
+  /** Runs the demo and ends the process: status 1 if it failed, 2 if the arguments make no sense. */
+  public static void main(String[] arguments) throws InterruptedException {
+    Locale.setDefault(Locale.ROOT); // the tables are for programs too
+    System.exit(run(arguments));
+  }
+
+  /** Runs the demo and returns its exit status. */
+  static int run(String... arguments) throws InterruptedException {
+    Demo demo = new Demo();
+    try {
+      demo.parse(arguments);
+    } catch (IllegalArgumentException e) {
+      System.err.println(e.getMessage() + "\n" + USAGE);
+      return 2;
+    }
+    try {
+      demo.run();
+      return 0;
+    } catch (IOException | UnsatisfiedLinkError e) {
+      System.err.println("The demo stopped: " + e.getMessage());
+      return 1;
+    }
+  }
+
+  private void parse(String[] arguments) {
+    for (int i = 0; i < arguments.length; i++) {
+      switch (arguments[i]) {
+        case "--model" -> model = Path.of(valueOf(arguments, i++));
+        case "--out" -> out = Path.of(valueOf(arguments, i++));
+        case "--threads" -> threads = count(valueOf(arguments, i++));
+        case "--quick" -> quick = true;
+        default -> throw new IllegalArgumentException("unknown argument '" + arguments[i] + "'");
+      }
+    }
+  }
+
+  private static String valueOf(String[] arguments, int option) {
+    if (option + 1 == arguments.length) {
+      throw new IllegalArgumentException(arguments[option] + " needs a value");
+    }
+    return arguments[option + 1];
+  }
+
+  private static int count(String text) {
+    if (!text.matches("[1-9][0-9]{0,2}") || Integer.parseInt(text) > 256) {
+      throw new IllegalArgumentException("--threads is '" + text + "', not a number from 1 to 256");
+    }
+    return Integer.parseInt(text);
+  }
+
+  private void run() throws IOException, InterruptedException {
+    // Java's own parallel loops obey too; this must be set before the first of them.
+    System.setProperty("java.util.concurrent.ForkJoinPool.common.parallelism",
+        Integer.toString(Math.max(1, threads - 1)));
+    Backend.setThreads(threads);
+    Blas.setThreads(threads);
+    try (Report report = new Report(out)) {
+      report.paragraph("exeunt %s on %s", Backend.version(), Backend.CPU.description());
+      GrokkingDemo.run(report, threads, quick);
+      if (Files.isRegularFile(model)) {
+        ExitDemo.run(report, model, quick);
+      } else {
+        report.paragraph("The part with a real model is left out, because %s does not exist; `./exeunt demo` fetches the "
+            + "model, and --model names another place.", model);
+      }
+      System.out.println("Everything above, and each table as CSV:");
+      report.files().forEach(file -> System.out.println("  " + file));
+    }
+  }
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.exits;
+
+import static org.exeunt.ExitRule.Comparator.GE;
+import static org.exeunt.ExitRule.Comparator.GT;
+import static org.exeunt.ExitRule.Comparator.LE;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.function.IntPredicate;
+import java.util.function.IntUnaryOperator;
+import java.util.stream.IntStream;
+import org.exeunt.Device;
+import org.exeunt.DType;
+import org.exeunt.ExitRule;
+import org.exeunt.Scope;
+import org.exeunt.Statistics;
+import org.exeunt.Tensor;
+import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.llama.LlamaConfig;
+import org.exeunt.examples.llama.LlamaModel;
+import org.exeunt.examples.llama.Tokenizer;
+import org.exeunt.examples.report.Report;
+import org.exeunt.examples.report.Table;
+
+/** Runs a real model over a text and asks, after every layer, whether it could have stopped there. */
+public final class ExitDemo {
+  private static final String TEXT = "/org/exeunt/examples/essay.txt";
+  private static final int QUICK_TOKENS = 96;
+
+  private final Report report;
+  private final LlamaModel model;
+  private final int layers;
+  private final int[] ids;
+  private final int[][] argmax;
+
+  /**
+   * Runs the whole part.
+   *
+   * @param quick looks at the first tokens of the text only
+   */
+  public static void run(Report report, Path modelFile, boolean quick) throws IOException {
+    report.heading("Where could this model have stopped?");
+    report.progress("loading %s", modelFile);
+    try (GgufFile file = GgufFile.open(modelFile)) {
+      int[] ids = new Tokenizer(file).encode(text());
+      if (quick) {
+        ids = Arrays.copyOf(ids, Math.min(ids.length, QUICK_TOKENS));
+      }
+      new ExitDemo(report, new LlamaModel(file), ids).run();
+    }
+  }
+
+  private static String text() throws IOException {
+    try (InputStream in = ExitDemo.class.getResourceAsStream(TEXT)) {
+      if (in == null) {
+        throw new IOException("the resource " + TEXT + " is missing from the jar");
+      }
+      String text = new String(in.readAllBytes(), StandardCharsets.UTF_8);
+      return text.strip().replaceAll("\\s+", " ");
+    }
+  }
+
+  private ExitDemo(Report report, LlamaModel model, int[] ids) {
+    this.report = report;
+    this.model = model;
+    this.ids = ids;
+    layers = model.config().layers();
+    argmax = new int[layers + 1][];
+  }
+
+  private void run() throws IOException {
+    report.progress("running %d tokens through %d layers", ids.length, layers);
+    LlamaModel.Trace trace = model.forward(ids);
+    try (DepthStatistics depths = new DepthStatistics(model, DType.F32, ids.length)) {
+      List<RuleRun> rules = rules(depths);
+      List<double[]> means = new ArrayList<>();
+      for (int depth = 0; depth <= layers; depth++) {
+        depths.run(trace.hidden().get(depth).toArray());
+        means.add(means(depths));
+        argmax[depth] = depths.statistics().argmax().toIntArray();
+        for (RuleRun rule : rules) {
+          rule.ask(depth);
+        }
+      }
+      reportDepths(means);
+      reportRules(rules);
+    }
+    HeadTiming.measure(report, model, trace.hidden().get(layers), argmax[layers]);
+  }
+
+  /** Mean of p1, margin, entropy and cosine over all tokens. */
+  private static double[] means(DepthStatistics depths) {
+    Statistics statistics = depths.statistics();
+    return new double[] {mean(statistics.p1()), mean(statistics.margin()),
+        mean(statistics.entropy()), mean(depths.cosine())};
+  }
+
+  private static double mean(Tensor tensor) {
+    float[] values = tensor.toFloatArray();
+    return IntStream.range(0, values.length).mapToDouble(i -> values[i]).average().orElse(0);
+  }
+
+  /** The rules of the literature, on a model that was not trained for any of them. */
+  private List<RuleRun> rules(DepthStatistics depths) {
+    List<RuleRun> rules = new ArrayList<>();
+    addRules(rules, depths, new ExitPoints(1, 1, layers));
+    addRules(rules, depths, new ExitPoints(layers * 2 / 3, 2, layers));
+    return rules;
+  }
+
+  private void addRules(List<RuleRun> rules, DepthStatistics depths, ExitPoints points) {
+    Statistics s = depths.statistics();
+    Scope scope = depths.scope();
+    int rows = ids.length;
+    Tensor position = scope.allocate(Device.CPU, DType.I32, rows)
+        .copyFrom(IntStream.range(0, rows).toArray());
+    Map<String, ExitRule.Builder> byHead = new LinkedHashMap<>();
+    byHead.put("max-prob >= 0.7", believed(s).score(s.p1()).threshold(GE, .7f));
+    byHead.put("max-prob >= 0.9", believed(s).score(s.p1()).threshold(GE, .9f));
+    byHead.put("the same, decaying (CALM)", believed(s).score(s.p1()).threshold(GE, .9f)
+        .step(position).decay(ExitRule.Decay.CALM_CODE, 4, Math.max(1, rows)));
+    byHead.put("margin > 0.9 (FREE)", believed(s).score(s.margin()).threshold(GT, .9f));
+    byHead.put("entropy <= 0.3 nats", believed(s).score(s.entropy()).threshold(LE, .3f));
+    byHead.put("patience 3 (PABEE)", believed(s).label(s.argmax()).patience(3));
+    byHead.put("quantile 0.95 of max-prob", believed(s).score(s.p1()).quantile(.95f));
+    byHead.forEach((name, rule) ->
+        rules.add(new RuleRun(name, points, true, rule, scope, rows)));
+    rules.add(new RuleRun("state cosine >= 0.98 (CALM)", points, false,
+        believed(s).score(depths.cosine()).threshold(GE, .98f), scope, rows));
+  }
+
+  private static ExitRule.Builder believed(Statistics statistics) {
+    return ExitRule.builder().valid(statistics.valid());
+  }
+
+  private void reportDepths(List<double[]> means) throws IOException {
+    report.paragraph("%d tokens; the hidden state after each layer goes through the model's own final norm and "
+        + "language-model head. \"Agrees\": same token as after the last layer. \"Cosine\": of the "
+        + "layer's output with its input.", ids.length);
+    Table table =
+        new Table("after layer", "max-prob", "margin", "entropy", "cosine", "agrees");
+    for (int depth = 0; depth <= layers; depth++) {
+      double[] mean = means.get(depth);
+      int[] here = argmax[depth];
+      table.row(Integer.toString(depth), decimals(mean[0]), decimals(mean[1]), decimals(mean[2]),
+          depth == 0 ? "" : decimals(mean[3]), percent(agreement(t -> here[t], t -> true)));
+    }
+    report.table("depths", table);
+  }
+
+  private void reportRules(List<RuleRun> rules) throws IOException {
+    report.paragraph("Each rule lets a token leave when it is confident enough. \"Weights read\" counts the layers "
+        + "gone through and every reading of the head, against all layers and one head.");
+    Table table = new Table("rule", "exit points", "mean exit", "leave early", "agree", "early ones agree",
+        "layers read", "weights read");
+    for (RuleRun rule : rules) {
+      int[] exits = rule.exitLayers();
+      double mean = Arrays.stream(exits).average().orElse(layers);
+      long early = Arrays.stream(exits).filter(exit -> exit < layers).count();
+      table.row(rule.name(), rule.points().toString(), String.format("%.1f", mean), percent((double) early / exits.length),
+          percent(agreement(exits)),
+          early == 0 ? "none left"
+              : percent(agreement(t -> argmax[exits[t]][t], t -> exits[t] < layers)),
+          percent(mean / layers), percent(weightsRead(rule, exits)));
+    }
+    report.table("rules", table);
+    report.paragraph("A layer of this model has %.1f million weights and the head %.1f million: asking it after every "
+        + "layer costs more than the layers it saves. A larger model's head is worth one to three of its layers.",
+        layerWeights() / 1e6, headWeights() / 1e6);
+    reportBargain(rules);
+  }
+
+  /** Names the rule that changes the fewest answers among those that read less than the whole model. */
+  private void reportBargain(List<RuleRun> rules) throws IOException {
+    RuleRun best = rules.stream().filter(rule -> weightsRead(rule, rule.exitLayers()) < 1)
+        .max(Comparator.comparingDouble(rule -> agreement(rule.exitLayers()))).orElse(null);
+    if (best == null) {
+      report.paragraph("Saved: nothing; no rule read less than the whole model.");
+      return;
+    }
+    double read = weightsRead(best, best.exitLayers());
+    double kept = agreement(best.exitLayers());
+    report.paragraph("Saved: of the rules that read less than the whole model, \"%s\" at exit points %s keeps the most "
+        + "answers: it leaves out %s of the weights, and %s of the tokens stay what they were. This model was not trained "
+        + "to exit; read these as honest curves, not as a recommendation.", best.name(), best.points(),
+        percent(1 - read), percent(kept));
+  }
+
+  private double agreement(int[] exits) {
+    return agreement(t -> argmax[exits[t]][t], t -> true);
+  }
+
+  private double agreement(IntUnaryOperator answer,
+      IntPredicate which) {
+    return IntStream.range(0, ids.length).filter(which)
+        .mapToDouble(t -> answer.applyAsInt(t) == argmax[layers][t] ? 1 : 0).average().orElse(0);
+  }
+
+  private double weightsRead(RuleRun rule, int[] exits) {
+    double read = Arrays.stream(exits)
+        .mapToDouble(exit -> exit * layerWeights() + rule.headReads(exit) * headWeights())
+        .average().orElse(0);
+    return read / (layers * layerWeights() + headWeights());
+  }
+
+  private double layerWeights() {
+    LlamaConfig c = model.config();
+    return c.width() * (2.0 * c.width() + 2.0 * c.kvWidth() + 3.0 * c.feedForward());
+  }
+
+  private double headWeights() {
+    return (double) model.config().vocabulary() * model.config().width();
+  }
+
+  private static String decimals(double value) {
+    return String.format("%.3f", value);
+  }
+
+  private static String percent(double share) {
+    return String.format("%.1f %%", 100 * share);
+  }
+}

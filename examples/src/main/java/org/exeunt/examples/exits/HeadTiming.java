@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.exits;
+
+import java.io.IOException;
+import java.util.Arrays;
+import org.exeunt.Backend;
+import org.exeunt.Device;
+import org.exeunt.DType;
+import org.exeunt.ExitHead;
+import org.exeunt.Scope;
+import org.exeunt.Statistics;
+import org.exeunt.Tensor;
+import org.exeunt.examples.linalg.Matrix;
+import org.exeunt.examples.llama.LlamaModel;
+import org.exeunt.examples.report.Report;
+import org.exeunt.examples.report.Table;
+
+/** How long the exit head takes for one token, next to merely reading its weights. */
+final class HeadTiming {
+  private static final int REPETITIONS = 25;
+
+  private HeadTiming() {}
+
+  static void measure(Report report, LlamaModel model, Matrix lastHidden, int[] lastArgmax)
+      throws IOException {
+    report.paragraph("One exit-head call for one token reads the head once. \"Read only\" is the same memory, read "
+        + "linearly with the same threads and added up, in the same minute: median of %d, best in "
+        + "brackets.", REPETITIONS);
+    Table table = new Table("head", "MB", "call, ms", "read only, ms", "share of read bandwidth",
+        "argmax as f32", "kernel");
+    for (DType type : new DType[] {DType.F32, DType.BF16}) {
+      try (Scope scope = Scope.open()) {
+        row(table, scope, model, type, lastHidden, lastArgmax);
+      }
+    }
+    report.table("head-timing", table);
+  }
+
+  private static void row(Table table, Scope scope, LlamaModel model, DType type,
+      Matrix lastHidden, int[] lastArgmax) {
+    Tensor weight = DepthStatistics.headWeight(scope, model, type);
+    Tensor hidden = scope.allocate(Device.CPU, DType.F32, 1, lastHidden.columns());
+    Statistics out = Statistics.allocate(scope, Device.CPU, 1);
+    ExitHead head = DepthStatistics.head(scope, model, weight, hidden, out);
+
+    float[] state = new float[lastHidden.columns()];
+    int same = 0;
+    for (int t = 0; t < lastArgmax.length; t++) {
+      lastHidden.getRow(t, state);
+      hidden.copyFrom(state);
+      head.run();
+      same += out.argmax().toIntArray()[0] == lastArgmax[t] ? 1 : 0;
+    }
+
+    String kernel = Backend.lastPath();
+    double[] call = new double[REPETITIONS];
+    double[] read = new double[REPETITIONS];
+    for (int i = 0; i < REPETITIONS; i++) { // alternating, so that both meet the same neighbours
+      read[i] = milliseconds(() -> Backend.readBandwidthProbe(weight));
+      call[i] = milliseconds(head::run);
+    }
+    Arrays.sort(call);
+    Arrays.sort(read);
+    int middle = REPETITIONS / 2;
+    table.row(type.toString(), String.format("%.1f", weight.byteSize() / 1e6),
+        String.format("%.2f (%.2f)", call[middle], call[0]),
+        String.format("%.2f (%.2f)", read[middle], read[0]),
+        String.format("%.0f %% (%.0f %%)", 100 * read[middle] / call[middle],
+            100 * read[0] / call[0]),
+        String.format("%.1f %%", 100.0 * same / lastArgmax.length), kernel);
+  }
+
+  private static double milliseconds(Runnable action) {
+    long start = System.nanoTime();
+    action.run();
+    return (System.nanoTime() - start) / 1e6;
+  }
+}

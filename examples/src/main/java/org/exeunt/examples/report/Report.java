@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.report;
+
+import java.io.Closeable;
+import java.io.IOException;
+import java.io.Writer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+
+/** What the demo finds: shown as it goes, kept as a Markdown page, and each table as a CSV file. */
+public final class Report implements Closeable {
+  private final Path folder;
+  private final Writer page;
+  private final List<Path> files = new ArrayList<>();
+
+  /** Starts a report in {@code folder}, which is made if need be. */
+  public Report(Path folder) throws IOException {
+    this.folder = Files.createDirectories(folder);
+    Path path = folder.resolve("report.md");
+    page = Files.newBufferedWriter(path);
+    files.add(path);
+  }
+
+  /** A line that is worth seeing while waiting, and not worth keeping. */
+  public synchronized void progress(String format, Object... arguments) {
+    System.out.println("  " + String.format(format, arguments));
+  }
+
+  public synchronized void heading(String text) throws IOException {
+    write("\n## " + text + "\n\n");
+  }
+
+  public synchronized void paragraph(String format, Object... arguments) throws IOException {
+    write(String.format(format, arguments) + "\n\n");
+  }
+
+  /** Shows {@code table} and keeps it as {@code name}.csv too. */
+  public synchronized void table(String name, Table table) throws IOException {
+    write(table.toMarkdown() + "\n");
+    data(name, table);
+  }
+
+  /** Keeps {@code table} as {@code name}.csv without showing it. */
+  public synchronized void data(String name, Table table) throws IOException {
+    Path path = folder.resolve(name + ".csv");
+    Files.writeString(path, table.toCsv());
+    files.add(path);
+  }
+
+  private void write(String text) throws IOException {
+    System.out.print(text);
+    page.write(text);
+    page.flush();
+  }
+
+  /** All files written so far. */
+  public synchronized List<Path> files() {
+    return List.copyOf(files);
+  }
+
+  @Override
+  public void close() throws IOException {
+    page.close();
+  }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.exits;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.util.Arrays;
+import java.util.stream.IntStream;
+import org.exeunt.DType;
+import org.exeunt.Statistics;
+import org.exeunt.examples.TestData;
+import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.io.SafetensorsFile;
+import org.exeunt.examples.linalg.Matrix;
+import org.exeunt.examples.llama.LlamaModel;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+
+/** The exit head on a real model, against statistics recorded from a run in double precision. */
+class RecordedExitsTest {
+  private static final int TOKENS = 1024;
+  private static final int WIDTH = 576;
+
+  private static LlamaModel model;
+  private static SafetensorsFile golden;
+
+  @BeforeAll
+  static void load() throws IOException {
+    try (GgufFile file = GgufFile.open(TestData.model())) {
+      golden = SafetensorsFile.open(TestData.golden("model/exit_stats.safetensors"));
+      model = new LlamaModel(file);
+    }
+  }
+
+  @AfterAll
+  static void close() throws IOException {
+    if (golden != null) {
+      golden.close();
+    }
+  }
+
+  /** The hidden states are the recorded ones, so all error is the kernel's. */
+  @Test
+  void recordedHiddenStatesGiveTheRecordedStatistics() throws IOException {
+    float[] hidden = golden.floats("hidden");
+    int[] depths = golden.ints("hidden_layers");
+    int[] tokens = IntStream.range(TOKENS - 256, TOKENS).toArray();
+    try (DepthStatistics head = new DepthStatistics(model, DType.F32, tokens.length)) {
+      for (int i = 0; i < depths.length; i++) {
+        int size = tokens.length * WIDTH;
+        head.run(Arrays.copyOfRange(hidden, i * size, (i + 1) * size));
+        check(head.statistics(), depths[i], tokens, 1e-4);
+      }
+    }
+  }
+
+  /** The hidden states come from our own f32 forward pass, whose error is added to the kernel's. */
+  @Test
+  void ownForwardPassGivesTheRecordedStatisticsAtEveryDepth() throws IOException {
+    int stride = Boolean.getBoolean("exeunt.quick") ? 16 : 1;
+    int[] tokens = IntStream.range(0, TOKENS).filter(t -> t % stride == 0).toArray();
+    LlamaModel.Trace trace = model.forward(golden.ints("ids"));
+    double[] recordedCosine = golden.doubles("state_cosine");
+    try (DepthStatistics head = new DepthStatistics(model, DType.F32, tokens.length)) {
+      for (int depth = 0; depth < trace.hidden().size(); depth++) {
+        head.run(select(trace.hidden().get(depth), tokens));
+        check(head.statistics(), depth, tokens, 2e-3);
+        if (depth > 0) {
+          float[] cosine = head.cosine().toFloatArray();
+          for (int t = 0; t < tokens.length; t++) {
+            assertEquals(recordedCosine[(depth - 1) * TOKENS + tokens[t]], cosine[t], 1e-4,
+                "state cosine of layer " + (depth - 1) + ", token " + tokens[t]);
+          }
+        }
+      }
+    }
+  }
+
+  private static float[] select(Matrix hidden, int[] tokens) {
+    float[] rows = new float[tokens.length * WIDTH];
+    float[] row = new float[WIDTH];
+    for (int i = 0; i < tokens.length; i++) {
+      hidden.getRow(tokens[i], row);
+      System.arraycopy(row, 0, rows, i * WIDTH, WIDTH);
+    }
+    return rows;
+  }
+
+  private static void check(Statistics actual, int depth, int[] tokens, double tolerance)
+      throws IOException {
+    checkValues("p1", actual.p1().toFloatArray(), depth, tokens, tolerance);
+    checkValues("p2", actual.p2().toFloatArray(), depth, tokens, tolerance);
+    checkValues("entropy", actual.entropy().toFloatArray(), depth, tokens, tolerance);
+    checkValues("pow2_entropy", actual.pow2Entropy().toFloatArray(), depth, tokens, tolerance);
+    checkValues("lse", actual.lse().toFloatArray(), depth, tokens, tolerance);
+    checkValues("max_logit", actual.maxLogit().toFloatArray(), depth, tokens, tolerance);
+    checkValues("mean_logp", actual.meanLogP().toFloatArray(), depth, tokens, tolerance);
+    checkArgmax(actual.argmax().toIntArray(), depth, tokens, tolerance);
+  }
+
+  /** Absolute below 10, relative above: logits of the middle layers reach several hundred. */
+  private static void checkValues(String name, float[] actual, int depth, int[] tokens,
+      double tolerance) throws IOException {
+    double[] recorded = golden.doubles(name);
+    for (int i = 0; i < tokens.length; i++) {
+      double expected = recorded[depth * TOKENS + tokens[i]];
+      assertEquals(expected, actual[i], tolerance * Math.max(1, Math.abs(expected) / 10),
+          name + " at depth " + depth + ", token " + tokens[i]);
+    }
+  }
+
+  /** Exact, except where the recorded first and second logit are closer than the tolerance of logits. */
+  private static void checkArgmax(int[] actual, int depth, int[] tokens, double tolerance)
+      throws IOException {
+    int[] first = golden.ints("argmax");
+    int[] second = golden.ints("second");
+    double[] p1 = golden.doubles("p1");
+    double[] p2 = golden.doubles("p2");
+    double[] largest = golden.doubles("max_logit");
+    int close = 0;
+    for (int i = 0; i < tokens.length; i++) {
+      int at = depth * TOKENS + tokens[i];
+      double gap = Math.log(p1[at]) - Math.log(p2[at]);
+      boolean tied = gap < 2 * tolerance * Math.max(1, Math.abs(largest[at]) / 10);
+      close += tied ? 1 : 0;
+      assertTrue(actual[i] == first[at] || tied && actual[i] == second[at], "argmax at depth "
+          + depth + ", token " + tokens[i] + ": " + actual[i] + ", recorded " + first[at]
+          + " with a logit gap of " + gap);
+    }
+    assertTrue(close <= tokens.length / 20,
+        close + " of " + tokens.length + " rows are too close to tell at depth " + depth);
+  }
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.report;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+class ReportTest {
+  private static final Table TABLE = new Table("rule", "exit").row("p, \"max\"", "3").row("x", "12");
+
+  @Test
+  void markdownIsAligned() {
+    assertEquals("""
+        | rule     | exit |
+        | -------- | ----:|
+        | p, "max" |    3 |
+        | x        |   12 |
+        """, TABLE.toMarkdown());
+  }
+
+  @Test
+  void csvQuotesWhatNeedsIt() {
+    assertEquals("rule,exit\n\"p, \"\"max\"\"\",3\nx,12\n", TABLE.toCsv());
+  }
+
+  @Test
+  void aRowHasOneCellForEachColumn() {
+    assertThrows(IllegalArgumentException.class, () -> new Table("a", "b").row("1"));
+  }
+
+  @Test
+  void filesHoldWhatWasShown(@TempDir Path folder) throws IOException {
+    try (Report report = new Report(folder.resolve("new"))) {
+      report.heading("Rules");
+      report.paragraph("%d rules", 2);
+      report.table("rules", TABLE);
+      assertEquals("\n## Rules\n\n2 rules\n\n" + TABLE.toMarkdown() + "\n",
+          Files.readString(report.files().get(0)));
+      assertEquals(TABLE.toCsv(), Files.readString(folder.resolve("new").resolve("rules.csv")));
+    }
+  }
+}
