@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "ops.h"
+
+namespace exn::gpu {
+
+struct CheckResult {
+  std::string op;
+  int cases = 0;
+  int same_bits_as_cpu = 0;
+  std::vector<std::string> failures;
+};
+
+// Runs the case on CUDA - at once, from a graph, on two streams - and on the CPU, and judges all of it.
+// Adds to `result`.
+void check(const Case& c, CheckResult* result);
+
+}  // namespace exn::gpu

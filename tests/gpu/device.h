@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Device memory, streams, graphs and events for a checker without any test framework. Everything that
+// the C ABI offers is used through it; captures and events come from the CUDA runtime, opened by name:
+// the real one on a machine with a GPU, or the emulator's.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "case_table.h"
+
+namespace exn::gpu {
+
+// Throws with exn_last_error if the status is not EXN_OK.
+void require(exn_status status, const char* what);
+
+// The CUDA runtime's entry points that the C ABI does not cover.
+struct CudaRuntime {
+  decltype(&cudaStreamBeginCapture) stream_begin_capture;
+  decltype(&cudaStreamEndCapture) stream_end_capture;
+  decltype(&cudaGraphLaunch) graph_launch;
+  decltype(&cudaGraphDestroy) graph_destroy;
+  decltype(&cudaGraphExecDestroy) graph_exec_destroy;
+  cudaError_t (*graph_instantiate)(cudaGraphExec_t*, cudaGraph_t, unsigned long long flags);
+  cudaError_t (*event_create)(cudaEvent_t*);
+  decltype(&cudaEventDestroy) event_destroy;
+  cudaError_t (*event_record)(cudaEvent_t, cudaStream_t);
+  decltype(&cudaEventSynchronize) event_synchronize;
+  decltype(&cudaEventElapsedTime) event_elapsed_time;
+  decltype(&cudaDeviceGetAttribute) device_get_attribute;
+  const char* (*get_error_string)(cudaError_t);
+};
+
+// Throws if the library cannot be opened or lacks a function.
+void open_cuda_runtime(const std::string& path);
+const CudaRuntime& cuda();
+
+// Throws with CUDA's own words.
+void require(cudaError_t error, const char* what);
+
+class Stream {
+ public:
+  explicit Stream(int32_t device_type);
+  ~Stream();
+  Stream(const Stream&) = delete;
+  Stream& operator=(const Stream&) = delete;
+
+  exn_stream get() const { return stream_; }
+  cudaStream_t cuda_stream() const { return static_cast<cudaStream_t>(stream_); }
+  void synchronize() const;
+
+ private:
+  int32_t device_type_;
+  exn_stream stream_ = nullptr;
+};
+
+// What `record` queues on the stream, kept for replay.
+class Graph {
+ public:
+  Graph(const Stream& stream, const std::function<void()>& record);
+  ~Graph();
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  void launch(const Stream& stream) const;
+
+ private:
+  cudaGraphExec_t executable_ = nullptr;
+};
+
+// Milliseconds between two points of a stream.
+class Stopwatch {
+ public:
+  Stopwatch();
+  ~Stopwatch();
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+  void start(const Stream& stream) const;
+  void stop(const Stream& stream) const;
+  double milliseconds() const;  // waits
+
+ private:
+  cudaEvent_t start_ = nullptr;
+  cudaEvent_t stop_ = nullptr;
+};
+
+class Memory {
+ public:
+  Memory(int32_t device_type, size_t bytes);
+  ~Memory();
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  void* data() const { return data_; }
+  size_t size() const { return bytes_; }
+  void write(const std::vector<unsigned char>& bytes) const;
+  std::vector<unsigned char> read() const;
+
+ private:
+  int32_t device_type_;
+  size_t bytes_;
+  void* data_ = nullptr;
+};
+
+// A tensor on a device, with guard bytes on both sides.
+class DeviceTensor {
+ public:
+  DeviceTensor(int32_t device_type, const test::HostTensor& initial);
+
+  // Null if the tensor was not given.
+  const DLTensor* dl() const { return initial_.given() ? &dl_ : nullptr; }
+  void reset();
+  test::HostTensor read() const;
+  bool unchanged() const;
+  // Nothing but elements of the tensor has changed.
+  bool guards_intact() const;
+  size_t bytes() const { return initial_.bytes.size(); }
+
+ private:
+  size_t begin() const;
+
+  test::HostTensor initial_;
+  std::vector<unsigned char> image_;
+  std::unique_ptr<Memory> memory_;
+  std::vector<int64_t> shape_;
+  std::vector<int64_t> strides_;
+  DLTensor dl_{};
+};
+
+}  // namespace exn::gpu

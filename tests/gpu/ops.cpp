@@ -1,0 +1,523 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+#include <stdexcept>
+
+#include "oracle.h"
+
+namespace exn::gpu {
+
+using namespace exn::test;
+
+namespace {
+
+constexpr unsigned char kPoison = 0xCD;
+
+HostTensor poisoned(Type type, std::vector<int64_t> shape, int64_t pad, int64_t offset) {
+  HostTensor tensor = make_tensor(type, std::move(shape), pad, offset);
+  std::fill(tensor.bytes.begin(), tensor.bytes.end(), kPoison);
+  return tensor;
+}
+
+std::string at(int64_t row, int64_t col) {
+  return "[" + std::to_string(row) + "," + std::to_string(col) + "]";
+}
+
+Complaint differs(const std::string& what, const Expected& expected, double got) {
+  std::ostringstream text;
+  text.precision(9);
+  text << what << ": got " << got << ", expected " << expected.value << " within " << expected.bound;
+  return text.str();
+}
+
+Complaint compare(const std::string& name, const std::vector<Expected>& expected, const HostTensor& got) {
+  if (static_cast<int64_t>(expected.size()) != got.size()) return name + ": the oracle has another size";
+  for (int64_t row = 0; row < got.rows; ++row) {
+    for (int64_t col = 0; col < got.cols; ++col) {
+      const Expected& e = expected[static_cast<size_t>(row * got.cols + col)];
+      if (!agrees(e, got.at(row, col))) return differs(name + at(row, col), e, got.at(row, col));
+    }
+  }
+  return "";
+}
+
+Complaint compare_integers(const std::string& name, const std::vector<int64_t>& expected, const HostTensor& got) {
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const int64_t value = got.integer_at(static_cast<int64_t>(i));
+    if (value == expected[i]) continue;
+    return name + "[" + std::to_string(i) + "]: got " + std::to_string(value) + ", expected " +
+           std::to_string(expected[i]);
+  }
+  return "";
+}
+
+// The first complaint, if any.
+Complaint first_of(std::initializer_list<Complaint> complaints) {
+  for (const Complaint& complaint : complaints) {
+    if (!complaint.empty()) return complaint;
+  }
+  return "";
+}
+
+// Computes an oracle when it is first asked for, and keeps it.
+template <class Make>
+auto lazily(Make make) {
+  using Value = decltype(make());
+  auto kept = std::make_shared<std::unique_ptr<Value>>();
+  return [make, kept]() -> const Value& {
+    if (*kept == nullptr) *kept = std::make_unique<Value>(make());
+    return **kept;
+  };
+}
+
+double bytes_of(int64_t elements, Type type) {
+  return static_cast<double>(elements) * static_cast<double>(size_of(type));
+}
+
+// Weights are read once for each block of up to 64 rows.
+double passes_over_weights(int64_t rows) { return static_cast<double>((rows + 63) / 64); }
+
+std::string quoted(const std::string& text) { return "\"" + text + "\""; }
+
+// ---- statistics -------------------------------------------------------------------------------------
+
+exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows) {
+  const DLTensor* tensors[kStats] = {};
+  for (int i = 0; i < kStats; ++i) {
+    const Type type = i == kArgmax ? Type::kI32 : i == kValid ? Type::kU8 : Type::kF32;
+    if ((outputs >> i & 1) != 0) tensors[i] = instance->output(kStatNames[i], type, {rows});
+  }
+  return {tensors[kArgmax], tensors[kMaxLogit], tensors[kLse],         tensors[kP1],       tensors[kP2],
+          tensors[kMargin], tensors[kEntropy],  tensors[kPow2Entropy], tensors[kMeanLogP], tensors[kValid]};
+}
+
+Complaint judge_stat(int stat, const StatsExpected& expected, const HostTensor& got, int64_t row) {
+  const std::string where = kStatNames[stat] + at(row, 0);
+  if (stat == kValid) {
+    return (got.integer_at(row) != 0) == expected.valid ? "" : where + ": wrong validity";
+  }
+  if (stat == kArgmax) {
+    const int64_t argmax = got.integer_at(row);
+    const bool near = std::binary_search(expected.near_argmax.begin(), expected.near_argmax.end(), argmax);
+    if (argmax == expected.argmax || near) return "";
+    return where + ": got " + std::to_string(argmax) + ", expected " + std::to_string(expected.argmax);
+  }
+  const Expected& e = expected.stats[stat];
+  return agrees(e, got.at(0, row)) ? "" : differs(where, e, got.at(0, row));
+}
+
+Complaint judge_stats(uint32_t outputs, const std::vector<StatsExpected>& expected, const Outputs& got) {
+  size_t next = 0;
+  for (int stat = 0; stat < kStats; ++stat) {
+    if ((outputs >> stat & 1) == 0) continue;
+    const HostTensor& tensor = got[next++];
+    for (size_t row = 0; row < expected.size(); ++row) {
+      const Complaint complaint = judge_stat(stat, expected[row], tensor, static_cast<int64_t>(row));
+      if (!complaint.empty()) return complaint;
+    }
+  }
+  return "";
+}
+
+std::string stat_names(uint32_t outputs) {
+  std::string names;
+  for (int stat = 0; stat < kStats; ++stat) {
+    if ((outputs >> stat & 1) != 0) names += (names.empty() ? "" : " ") + std::string(kStatNames[stat]);
+  }
+  return quoted(names);
+}
+
+Case make_case(const RowStatsCase& c) {
+  Case result{"row_stats", c, {}, {}, 0, {}};
+  result.instantiate = [c](int32_t device_type) {
+    auto instance = std::make_unique<Instance>(device_type);
+    const DLTensor* logits = instance->input(make_inputs(c).logits);
+    const exn_stats out = add_stats(instance.get(), c.outputs, c.logits.rows);
+    const exn_row_stats_params params = {sizeof params, logits, c.normalizer, c.temperature, c.softcap, 0, out};
+    instance->call(params, exn_row_stats_workspace_size, exn_row_stats);
+    return instance;
+  };
+  const auto oracle = lazily([c] { return row_stats_oracle(c, make_inputs(c)); });
+  result.judge = [c, oracle](const Outputs& got) { return judge_stats(c.outputs, oracle(), got); };
+  result.compulsory_bytes = bytes_of(c.logits.rows * c.logits.cols, c.logits.type);
+  result.description = {{"rows", std::to_string(c.logits.rows)},
+                        {"cols", std::to_string(c.logits.cols)},
+                        {"dtype", quoted(name_of(c.logits.type))},
+                        {"normalizer", std::to_string(c.normalizer)},
+                        {"outputs", stat_names(c.outputs)}};
+  return result;
+}
+
+Case make_case(const ExitHeadCase& c) {
+  Case result{"exit_head", c, {}, {}, 0, {}};
+  result.instantiate = [c](int32_t device_type) {
+    auto instance = std::make_unique<Instance>(device_type);
+    const ExitHeadInputs in = make_inputs(c);
+    exn_exit_head_params params = {};
+    params.struct_size = sizeof params;
+    params.hidden = instance->input(in.hidden);
+    params.weight = instance->input(in.weight);
+    params.bias = instance->input(in.bias);
+    params.norm_weight = instance->input(in.norm_weight);
+    params.norm_bias = instance->input(in.norm_bias);
+    params.translator_weight = instance->input(in.translator);
+    params.translator_bias = instance->input(in.translator_bias);
+    params.shortlist = instance->input(in.shortlist);
+    params.norm = c.norm;
+    params.norm_eps = c.norm_eps;
+    params.translate = c.translate;
+    params.normalizer = c.normalizer;
+    params.temperature = c.temperature;
+    params.softcap = c.softcap;
+    params.out = add_stats(instance.get(), c.outputs, c.hidden.rows);
+    instance->call(params, exn_exit_head_workspace_size, exn_exit_head);
+    return instance;
+  };
+  const auto oracle = lazily([c] { return exit_head_oracle(c, make_inputs(c)); });
+  result.judge = [c, oracle](const Outputs& got) { return judge_stats(c.outputs, oracle(), got); };
+  const int64_t vocabulary = c.shortlist > 0 ? c.shortlist : c.weight.rows;
+  const double passes = passes_over_weights(c.hidden.rows);
+  result.compulsory_bytes = passes * bytes_of(vocabulary * c.weight.cols, c.weight.type) +
+                            bytes_of(c.hidden.rows * c.hidden.cols, c.hidden.type);
+  if (c.translator) {
+    result.compulsory_bytes += passes * bytes_of(c.hidden.cols * c.hidden.cols, c.translator_type);
+  }
+  result.description = {{"rows", std::to_string(c.hidden.rows)},
+                        {"dim", std::to_string(c.hidden.cols)},
+                        {"vocab", std::to_string(c.weight.rows)},
+                        {"dtype", quoted(name_of(c.hidden.type))},
+                        {"weight_dtype", quoted(name_of(c.weight.type))},
+                        {"norm", std::to_string(c.norm)},
+                        {"shortlist", std::to_string(c.shortlist)},
+                        {"normalizer", std::to_string(c.normalizer)},
+                        {"outputs", stat_names(c.outputs)}};
+  return result;
+}
+
+// ---- rows to rows -----------------------------------------------------------------------------------
+
+Case make_case(const StableMaxCase& c) {
+  Case result{"stablemax", c, {}, {}, 0, {}};
+  result.instantiate = [c](int32_t device_type) {
+    auto instance = std::make_unique<Instance>(device_type);
+    const HostTensor logits = make_inputs(c).logits;
+    const DLTensor* in = c.in_place ? instance->in_out("out", logits) : instance->input(logits);
+    const DLTensor* out =
+        c.in_place ? in : instance->output("out", logits.type, logits.shape, c.out_pad, c.out_offset);
+    const exn_stablemax_params params = {sizeof params, in, out, c.normalizer, c.log};
+    instance->call(params, exn_stablemax_workspace_size, exn_stablemax);
+    return instance;
+  };
+  const auto oracle = lazily([c] { return stablemax_oracle(c, make_inputs(c)); });
+  result.judge = [oracle](const Outputs& got) { return compare("out", oracle(), got[0]); };
+  result.compulsory_bytes = 2 * bytes_of(c.logits.rows * c.logits.cols, c.logits.type);
+  result.description = {{"rows", std::to_string(c.logits.rows)},
+                        {"cols", std::to_string(c.logits.cols)},
+                        {"dtype", quoted(name_of(c.logits.type))},
+                        {"normalizer", std::to_string(c.normalizer)},
+                        {"log", std::to_string(c.log)}};
+  return result;
+}
+
+Case make_case(const CrossEntropyCase& c) {
+  Case result{"cross_entropy", c, {}, {}, 0, {}};
+  result.instantiate = [c](int32_t device_type) {
+    auto instance = std::make_unique<Instance>(device_type);
+    const CrossEntropyInputs in = make_inputs(c);
+    const Type loss_type = c.logits.type == Type::kF64 ? Type::kF64 : Type::kF32;
+    const DLTensor* labels = instance->input(in.labels);
+    const DLTensor* loss = nullptr;
+    if (c.loss) loss = instance->output("loss", loss_type, {c.reduction == EXN_REDUCE_MEAN ? 1 : c.logits.rows});
+    const DLTensor* logits = c.in_place ? instance->in_out("grad", in.logits) : instance->input(in.logits);
+    const DLTensor* grad = nullptr;
+    if (c.in_place) {
+      grad = logits;
+    } else if (c.grad) {
+      grad = instance->output("grad", in.logits.type, in.logits.shape, c.grad_pad, c.grad_offset);
+    }
+    const exn_cross_entropy_params params = {sizeof params, logits,       labels,      loss, grad,
+                                             c.ignore_index, c.normalizer, c.reduction};
+    instance->call(params, exn_cross_entropy_workspace_size, exn_cross_entropy);
+    return instance;
+  };
+  const auto oracle = lazily([c] { return cross_entropy_oracle(c, make_inputs(c)); });
+  result.judge = [c, oracle](const Outputs& got) {
+    return first_of({c.loss ? compare("loss", oracle().loss, got.front()) : "",
+                     c.grad ? compare("grad", oracle().grad, got.back()) : ""});
+  };
+  result.compulsory_bytes = (c.grad ? 2 : 1) * bytes_of(c.logits.rows * c.logits.cols, c.logits.type);
+  result.description = {{"rows", std::to_string(c.logits.rows)},
+                        {"cols", std::to_string(c.logits.cols)},
+                        {"dtype", quoted(name_of(c.logits.type))},
+                        {"normalizer", std::to_string(c.normalizer)},
+                        {"grad", c.grad ? "true" : "false"}};
+  return result;
+}
+
+Complaint judge_perp_grad(const PerpGradExpected& expected, const HostTensor& got) {
+  if (!expected.noise) return compare("out", expected.out, got);
+  double square = 0;
+  for (int64_t i = 0; i < got.cols; ++i) square += got.at(0, i) * got.at(0, i);
+  return std::sqrt(square) <= 1.02 * expected.norm ? "" : "out: longer than the gradient";
+}
+
+Case make_case(const PerpGradCase& c) {
+  Case result{"perp_grad", c, {}, {}, 0, {}};
+  int64_t elements = 1;
+  for (const int64_t extent : c.shape) elements *= extent;
+  result.instantiate = [c](int32_t device_type) {
+    auto instance = std::make_unique<Instance>(device_type);
+    const PerpGradInputs in = make_inputs(c);
+    const DLTensor* weight = instance->input(in.weight);
+    const DLTensor* grad = c.in_place ? instance->in_out("out", in.grad) : instance->input(in.grad);
+    HostTensor poison = in.grad;
+    std::fill(poison.bytes.begin(), poison.bytes.end(), kPoison);
+    const DLTensor* out = c.in_place ? grad : instance->in_out("out", poison);
+    const exn_perp_grad_params params = {sizeof params, weight, grad, out, c.form, 0};
+    instance->call(params, exn_perp_grad_workspace_size, exn_perp_grad);
+    return instance;
+  };
+  const auto oracle = lazily([c] { return perp_grad_oracle(c, make_inputs(c)); });
+  result.judge = [oracle](const Outputs& got) { return judge_perp_grad(oracle(), got[0]); };
+  result.compulsory_bytes = 5 * bytes_of(elements, c.type);
+  result.description = {{"elements", std::to_string(elements)},
+                        {"dtype", quoted(name_of(c.type))},
+                        {"form", std::to_string(c.form)}};
+  return result;
+}
+
+Case make_case(const CosineCase& c) {
+  Case result{"cosine", c, {}, {}, 0, {}};
+  result.instantiate = [c](int32_t device_type) {
+    auto instance = std::make_unique<Instance>(device_type);
+    const CosineInputs in = make_inputs(c);
+    const DLTensor* a = instance->input(in.a);
+    const DLTensor* b = in.b.given() ? instance->input(in.b) : a;
+    const DLTensor* out = instance->output("out", Type::kF32, {c.a.rows});
+    const exn_cosine_params params = {sizeof params, a, b, out};
+    instance->call(params, exn_cosine_workspace_size, exn_cosine);
+    return instance;
+  };
+  const auto oracle = lazily([c] { return cosine_oracle(c, make_inputs(c)); });
+  result.judge = [oracle](const Outputs& got) { return compare("out", oracle(), got[0]); };
+  const int64_t operands = c.relation == "same" ? 1 : 2;
+  result.compulsory_bytes = bytes_of(operands * c.a.rows * c.a.cols, c.a.type) + bytes_of(c.a.rows, Type::kF32);
+  result.description = {{"rows", std::to_string(c.a.rows)},
+                        {"cols", std::to_string(c.a.cols)},
+                        {"dtype", quoted(name_of(c.a.type))}};
+  return result;
+}
+
+Case make_case(const GateCase& c) {
+  Case result{"gate", c, {}, {}, 0, {}};
+  result.instantiate = [c](int32_t device_type) {
+    auto instance = std::make_unique<Instance>(device_type);
+    const GateInputs in = make_inputs(c);
+    const DLTensor* features = instance->input(in.features);
+    const DLTensor* hidden_weight = instance->input(in.hidden_weight);
+    const DLTensor* hidden_bias = instance->input(in.hidden_bias);
+    const DLTensor* out_weight = instance->input(in.out_weight);
+    const DLTensor* out_bias = instance->input(in.out_bias);
+    const DLTensor* prob = instance->output("prob", Type::kF32, {c.features.rows});
+    const exn_gate_params params = {sizeof params, features, hidden_weight, hidden_bias, out_weight,
+                                    out_bias,      prob,     c.kind,        c.repeats};
+    instance->call(params, exn_gate_workspace_size, exn_gate);
+    return instance;
+  };
+  const auto oracle = lazily([c] { return gate_oracle(c, make_inputs(c)); });
+  result.judge = [oracle](const Outputs& got) { return compare("prob", oracle(), got[0]); };
+  const int64_t dim = c.features.cols;
+  const int64_t hidden = c.kind == EXN_GATE_LINEAR || c.repeats == 0 ? 0
+                         : c.kind == EXN_GATE_TANH                    ? c.repeats * dim * dim
+                                                                      : dim * dim;
+  result.compulsory_bytes =
+      passes_over_weights(c.features.rows) * bytes_of(hidden + c.classes * dim, c.weight_type) +
+      bytes_of(c.features.rows * dim, c.features.type) + bytes_of(c.features.rows, Type::kF32);
+  result.description = {{"rows", std::to_string(c.features.rows)}, {"dim", std::to_string(dim)},
+                        {"dtype", quoted(name_of(c.features.type))}, {"kind", std::to_string(c.kind)},
+                        {"weight_dtype", quoted(name_of(c.weight_type))},
+                        {"repeats", std::to_string(c.repeats)},    {"classes", std::to_string(c.classes)}};
+  return result;
+}
+
+// ---- exit rules: the whole sequence of calls is one instance ------------------------------------------
+
+bool asks_for(const ExitRuleCase& c, ExitOutput output) { return (c.outputs >> output & 1) != 0; }
+
+exn_exit_rule_params exit_rule_options(const ExitRuleCase& c, int64_t token, int64_t layer) {
+  exn_exit_rule_params params = {};
+  params.struct_size = sizeof params;
+  params.rule = c.rule;
+  params.comparator = c.comparator;
+  params.decay = c.decay;
+  params.scope = c.scope;
+  params.threshold = c.threshold;
+  params.decay_tau = c.tau;
+  params.decay_horizon = c.horizon;
+  params.step_index = static_cast<int32_t>(8 * token);
+  params.patience = c.patience;
+  params.min_steps = c.min_steps;
+  params.max_steps = c.max_steps;
+  params.layer = static_cast<int32_t>(layer);
+  params.first = layer == 0 ? 1 : 0;
+  params.force = c.force && layer + 1 == c.layers ? 1 : 0;
+  return params;
+}
+
+std::unique_ptr<Instance> instantiate(const ExitRuleCase& c, int32_t device_type) {
+  auto instance = std::make_unique<Instance>(device_type);
+  HostTensor old_state = make_tensor(Type::kI32, {c.rows, EXN_EXIT_STATE_WORDS});
+  std::fill(old_state.bytes.begin(), old_state.bytes.end(), static_cast<unsigned char>(0x55));
+  const DLTensor* state = instance->in_out("state", old_state);
+  const DLTensor* exit_layer = nullptr;
+  if (asks_for(c, kExitLayer)) exit_layer = instance->output("exit_layer", Type::kI32, {c.rows});
+  for (int64_t token = 0; token < c.tokens; ++token) {
+    for (int64_t layer = 0; layer < c.layers; ++layer) {
+      const ExitRuleInputs in = make_inputs(c, token, layer);
+      exn_exit_rule_params params = exit_rule_options(c, token, layer);
+      params.score = instance->input(in.score);
+      params.label = instance->input(in.label);
+      params.valid = instance->input(in.valid);
+      params.step = instance->input(in.step);
+      params.state = state;
+      params.exit_layer = exit_layer;
+      // The mask is always asked for: the oracle follows it where rounding may tip a decision.
+      params.exit_mask = instance->output("exit_mask", Type::kU8, {c.rows});
+      if (asks_for(c, kActiveList)) params.active_list = instance->output("active_list", Type::kI32, {c.rows});
+      if (asks_for(c, kActiveCount)) params.active_count = instance->output("active_count", Type::kI32, {1});
+      instance->call(params, exn_exit_rule_workspace_size, exn_exit_rule);
+    }
+  }
+  return instance;
+}
+
+ExitRuleCall oracle_call(const exn_exit_rule_params& p) {
+  ExitRuleCall call = {};
+  call.rule = p.rule;
+  call.comparator = p.comparator;
+  call.decay = p.decay;
+  call.scope = p.scope;
+  call.threshold = p.threshold;
+  call.tau = p.decay_tau;
+  call.horizon = p.decay_horizon;
+  call.step_index = p.step_index;
+  call.patience = p.patience;
+  call.min_steps = p.min_steps;
+  call.max_steps = p.max_steps;
+  call.layer = p.layer;
+  call.first = p.first != 0;
+  call.force = p.force != 0;
+  return call;
+}
+
+Complaint judge(const ExitRuleCase& c, const Outputs& got) {
+  ExitRuleOracle oracle(c.rows);
+  size_t next = asks_for(c, kExitLayer) ? 2 : 1;  // after the state
+  for (int64_t token = 0; token < c.tokens; ++token) {
+    for (int64_t layer = 0; layer < c.layers; ++layer) {
+      const std::string where = "token " + std::to_string(token) + " layer " + std::to_string(layer) + " ";
+      const HostTensor& mask = got[next++];
+      const std::vector<uint8_t> observed(mask.bytes.begin(), mask.bytes.end());
+      const ExitRuleCall call = oracle_call(exit_rule_options(c, token, layer));
+      if (!oracle.step(call, make_inputs(c, token, layer), &observed)) return where + "exit_mask: a wrong decision";
+      const std::vector<int32_t> active = oracle.active();
+      if (asks_for(c, kActiveList)) {
+        std::vector<int64_t> expected(active.begin(), active.end());
+        expected.resize(static_cast<size_t>(c.rows), -1);
+        const Complaint complaint = compare_integers(where + "active_list", expected, got[next++]);
+        if (!complaint.empty()) return complaint;
+      }
+      if (asks_for(c, kActiveCount)) {
+        const Complaint complaint = compare_integers(where + "active_count",
+                                                     {static_cast<int64_t>(active.size())}, got[next++]);
+        if (!complaint.empty()) return complaint;
+      }
+    }
+  }
+  if (!asks_for(c, kExitLayer)) return "";
+  std::vector<int64_t> expected;
+  for (int64_t row = 0; row < c.rows; ++row) expected.push_back(oracle.exit_layer(row));
+  return compare_integers("exit_layer", expected, got[1]);
+}
+
+Case make_case(const ExitRuleCase& c) {
+  Case result{"exit_rule", c, {}, {}, 0, {}};
+  result.instantiate = [c](int32_t device_type) { return instantiate(c, device_type); };
+  result.judge = [c](const Outputs& got) { return judge(c, got); };
+  result.compulsory_bytes = 40.0 * static_cast<double>(c.rows * c.layers * c.tokens);
+  result.description = {{"rows", std::to_string(c.rows)}, {"calls", std::to_string(c.layers * c.tokens)}};
+  return result;
+}
+
+template <class SpecificCase>
+void append(std::vector<Case>* all, const std::vector<SpecificCase>& cases) {
+  for (const SpecificCase& c : cases) all->push_back(make_case(c));
+}
+
+}  // namespace
+
+const DLTensor* Instance::input(const HostTensor& tensor) {
+  tensors_.emplace_back(device_type_, tensor);
+  return tensors_.back().dl();
+}
+
+const DLTensor* Instance::output(const std::string& name, Type type, std::vector<int64_t> shape, int64_t pad,
+                                 int64_t offset) {
+  return in_out(name, poisoned(type, std::move(shape), pad, offset));
+}
+
+const DLTensor* Instance::in_out(const std::string& name, const HostTensor& tensor) {
+  const DLTensor* dl = input(tensor);
+  outputs_.push_back(&tensors_.back());
+  output_names_.push_back(name);
+  return dl;
+}
+
+void Instance::run(exn_stream stream) const {
+  for (const auto& call : calls_) call(workspace_->data(), stream);
+}
+
+void Instance::prepare() {
+  for (DeviceTensor* output : outputs_) output->reset();
+  if (workspace_ == nullptr) {
+    workspace_ = std::make_unique<Memory>(device_type_, std::max<size_t>(workspace_bytes_, 64));
+  }
+  workspace_->write(std::vector<unsigned char>(workspace_->size(), kPoison));
+}
+
+Outputs Instance::outputs() const {
+  Outputs values;
+  for (const DeviceTensor* output : outputs_) values.push_back(output->read());
+  return values;
+}
+
+bool Instance::surroundings_intact() const {
+  return std::all_of(tensors_.begin(), tensors_.end(), [this](const DeviceTensor& tensor) {
+    const bool is_output = std::find(outputs_.begin(), outputs_.end(), &tensor) != outputs_.end();
+    return is_output ? tensor.guards_intact() : tensor.unchanged();
+  });
+}
+
+size_t Instance::tensor_bytes() const {
+  size_t bytes = 0;
+  for (const DeviceTensor& tensor : tensors_) bytes += tensor.bytes();
+  return bytes;
+}
+
+std::vector<Case> all_cases(const std::string& directory) {
+  std::vector<Case> all;
+  append(&all, row_stats_cases(directory));
+  append(&all, exit_head_cases(directory));
+  append(&all, stablemax_cases(directory));
+  append(&all, cross_entropy_cases(directory));
+  append(&all, perp_grad_cases(directory));
+  append(&all, cosine_cases(directory));
+  append(&all, gate_cases(directory));
+  append(&all, exit_rule_cases(directory));
+  return all;
+}
+
+}  // namespace exn::gpu
