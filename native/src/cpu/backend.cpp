@@ -14,7 +14,11 @@
 
 namespace exn::cpu {
 
-#if defined(__x86_64__)
+#if defined(EXN_EMULATE_AVX512)  // a library for tests only: AVX-512 kernels over intrinsics in plain C++
+namespace avx512_emulated {
+extern const Kernels kernels;
+}
+#elif defined(__x86_64__)
 namespace baseline {
 extern const Kernels kernels;
 }
@@ -39,7 +43,9 @@ struct Choice {
 
 // Best first.
 constexpr Choice kChoices[] = {
-#if defined(__x86_64__)
+#if defined(EXN_EMULATE_AVX512)
+    {&avx512_emulated::kernels, has_avx2},
+#elif defined(__x86_64__)
     {&avx512::kernels, has_avx512},
     {&avx2::kernels, has_avx2},
     {&baseline::kernels, [] { return true; }},

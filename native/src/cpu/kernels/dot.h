@@ -32,7 +32,7 @@ struct Inputs {
 
 template <int kW, int kX>
 static EXN_SIMD void fold_products(f32v (&acc)[kW * kX], float* out, int64_t out_stride) {
-#if defined(__AVX512F__)
+#if defined(EXN_HAS_REDUCE_16)
   if constexpr (kW * kX == 16) {
     float sums[16];
     reduce_add_16(acc, sums);

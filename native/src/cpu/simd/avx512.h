@@ -6,7 +6,11 @@
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#if defined(EXN_EMULATE_AVX512)
+#include <avx512_emulation.h>
+#else
 #include <immintrin.h>
+#endif
 #pragma GCC diagnostic pop
 
 #include "scalar.h"
@@ -95,6 +99,7 @@ static EXN_SIMD float reduce_max(f32v v) {
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 
+#define EXN_HAS_REDUCE_16 1
 // out[i] = reduce_add(v[i]), bit for bit, by a transposing tree: 45 operations instead of 16 times 11.
 static EXN_SIMD void reduce_add_16(const f32v (&v)[16], float* out) {
   f32v a[8], b[4], c[2];
@@ -119,12 +124,18 @@ static EXN_SIMD void reduce_add_16(const f32v (&v)[16], float* out) {
 // Dot product of 32 pairs of bf16 added to 16 lanes of f32 (VDPBF16PS: subnormals count as zero).
 #define EXN_HAS_BF16_DOT 1
 constexpr int kDotLanes = 32;
-using bf16v = __m512bh;
-static EXN_SIMD bf16v load_pairs(const bf16* p) { return reinterpret_cast<bf16v>(_mm512_loadu_si512(p)); }
+using bf16v = __m512i;
+static EXN_SIMD bf16v load_pairs(const bf16* p) { return _mm512_loadu_si512(p); }
 static EXN_SIMD bf16v load_pairs_n(const bf16* p, int n) {
-  return reinterpret_cast<bf16v>(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p));
+  return _mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p);
 }
-static EXN_SIMD f32v dot_pairs(bf16v a, bf16v b, f32v c) { return _mm512_dpbf16_ps(c, a, b); }
+static EXN_SIMD f32v dot_pairs(bf16v a, bf16v b, f32v c) { 
+#if defined(EXN_EMULATE_AVX512)
+  return _mm512_dpbf16_ps(c, a, b);
+#else
+  return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+#endif
+}
 
 // Adds up the 64-bit words of a cache line, for the read probe.
 using probe_v = __m512i;

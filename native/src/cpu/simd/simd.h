@@ -29,7 +29,7 @@ struct bf16 {
 
 }  // namespace exn::cpu
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) || defined(EXN_EMULATE_AVX512)
 #include "avx512.h"
 #elif defined(__AVX2__)
 #include "avx2.h"
