@@ -129,3 +129,46 @@ endif()
 if(EXN_TESTS)
   add_subdirectory(${EXN_SIMT_DIR} ${CMAKE_BINARY_DIR}/tests/simt)
 endif()
+
+# ---- every case of the tables, on the emulated backends --------------------------------------------
+
+if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
+  add_subdirectory(${CMAKE_SOURCE_DIR}/tests/gpu ${CMAKE_BINARY_DIR}/tests/gpu)
+
+  # exn_add_emulated_check(<name> <mode> [<NAME=value of the emulator's settings>...] OPTIONS <option>...)
+  function(exn_add_emulated_check name mode)
+    cmake_parse_arguments(arg "" "" "SETTINGS;OPTIONS" ${ARGN})
+    set(backend exeunt_cuda_emu)
+    set(environment "EXEUNT_BACKEND=" ${arg_SETTINGS} ${EXN_SIMT_ENVIRONMENT_${mode}})
+    if(NOT mode STREQUAL "plain")
+      set(backend exeunt_cuda_emu_${mode})
+    endif()
+    if(mode STREQUAL "asan")
+      list(APPEND environment "LD_PRELOAD=${EXN_SIMT_ASAN_RUNTIME}")
+    endif()
+    add_test(NAME simt.check.${name} COMMAND exeunt_gpu_check --backend $<TARGET_FILE:${backend}>
+      --cuda-runtime $<TARGET_FILE:${backend}> --cases ${CMAKE_SOURCE_DIR}/tests/cases --small --no-bench ${arg_OPTIONS})
+    set_tests_properties(simt.check.${name} PROPERTIES ENVIRONMENT "${environment}" TIMEOUT 1800 LABELS simt)
+  endfunction()
+
+  # The plain mode takes all cases; the slower ones every few, each from the first.
+  set(exn_simt_every 5)
+  if(EXN_QUICK)
+    set(exn_simt_every 23)
+  endif()
+  exn_add_emulated_check(plain plain)
+  exn_add_emulated_check(priority plain
+    SETTINGS EXN_SIMT_POLICY=priority EXN_SIMT_SEED=11 OPTIONS --every ${exn_simt_every})
+  exn_add_emulated_check(reverse plain
+    SETTINGS EXN_SIMT_POLICY=reverse EXN_SIMT_SEED=2 EXN_SIMT_PROTECT=1 OPTIONS --every ${exn_simt_every})
+  exn_add_emulated_check(asan asan OPTIONS --every ${exn_simt_every})
+  exn_add_emulated_check(race race OPTIONS --every ${exn_simt_every})
+  exn_add_emulated_check(race_random race
+    SETTINGS EXN_SIMT_POLICY=random EXN_SIMT_SEED=7 EXN_SIMT_PREEMPT=64 OPTIONS --every ${exn_simt_every})
+
+  # A rehearsal of the script for GPU machines.
+  add_test(NAME simt.gpu_script COMMAND ${CMAKE_SOURCE_DIR}/tests/gpu/run --emulated
+    --library $<TARGET_FILE:exeunt_cuda_emu> --checker $<TARGET_FILE:exeunt_gpu_check>
+    --out ${CMAKE_BINARY_DIR}/tests/gpu/results)
+  set_tests_properties(simt.gpu_script PROPERTIES TIMEOUT 600 LABELS simt)
+endif()

@@ -6,6 +6,8 @@
 namespace exn::gpu {
 namespace {
 
+constexpr double kEnoughTraffic = 16384;
+
 bool same_bits(const Outputs& a, const Outputs& b) {
   for (size_t i = 0; i < a.size(); ++i) {
     if (a[i].bytes != b[i].bytes) return false;
@@ -42,11 +44,21 @@ class Checker {
   }
 
   void check_eager() {
+    const double before = bytes_requested();
     instance_->run(stream_.get());
     stream_.synchronize();
+    note_traffic(bytes_requested() - before);
     eager_ = instance_->outputs();
     judge("cuda", eager_);
     if (!instance_->surroundings_intact()) complain("cuda changed an input or wrote outside an output");
+  }
+
+  void note_traffic(double bytes) {
+    if (case_.compulsory_bytes < kEnoughTraffic || bytes == 0) return;
+    const double ratio = bytes / case_.compulsory_bytes;
+    if (ratio <= result_->most_traffic) return;
+    result_->most_traffic = ratio;
+    result_->most_traffic_case = case_.base.id;
   }
 
   // Twice, from poisoned outputs: a replay must not depend on what the last one left.

@@ -13,6 +13,7 @@ constexpr size_t kGuard = 256;
 constexpr unsigned char kGuardByte = 0xA7;
 
 CudaRuntime runtime;
+uint64_t (*count_bytes)() = nullptr;
 
 template <class Function>
 void look_up(void* library, const char* name, Function* function) {
@@ -48,9 +49,12 @@ void open_cuda_runtime(const std::string& path) {
   look_up(library, "cudaEventElapsedTime", &runtime.event_elapsed_time);
   look_up(library, "cudaDeviceGetAttribute", &runtime.device_get_attribute);
   look_up(library, "cudaGetErrorString", &runtime.get_error_string);
+  count_bytes = reinterpret_cast<uint64_t (*)()>(dlsym(library, "simt_bytes_requested"));
 }
 
 const CudaRuntime& cuda() { return runtime; }
+
+double bytes_requested() { return count_bytes == nullptr ? 0.0 : static_cast<double>(count_bytes()); }
 
 Stream::Stream(int32_t device_type) : device_type_(device_type) {
   require(exn_stream_create(device_type, 0, &stream_), "exn_stream_create");

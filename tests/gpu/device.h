@@ -36,6 +36,10 @@ struct CudaRuntime {
   const char* (*get_error_string)(cudaError_t);
 };
 
+// Bytes of device memory that kernels have read and written so far, if the runtime counts them, as the
+// emulator's race build does; else 0.
+double bytes_requested();
+
 // Throws if the library cannot be opened or lacks a function.
 void open_cuda_runtime(const std::string& path);
 const CudaRuntime& cuda();

@@ -87,7 +87,8 @@ std::vector<CheckResult> check_all(const std::vector<Case>& cases, const Options
   int index = 0;
   for (const Case& c : cases) {
     if (results.empty() || results.back().op != c.op) {
-      results.push_back({c.op, 0, 0, {}});
+      results.emplace_back();
+      results.back().op = c.op;
       index = 0;
     }
     const bool wanted = (c.base.small || !options.small) && (!c.base.big || options.big);
@@ -102,6 +103,10 @@ std::vector<CheckResult> check_all(const std::vector<Case>& cases, const Options
   for (const CheckResult& result : results) {
     std::printf("%-14s %4d cases, %zu failures, %d with the bits of the CPU\n", result.op.c_str(), result.cases,
                 result.failures.size(), result.same_bits_as_cpu);
+    if (result.most_traffic > 0) {
+      std::printf("%-14s moves at most %.2f times the compulsory bytes (%s)\n", "", result.most_traffic,
+                  result.most_traffic_case.c_str());
+    }
   }
   return results;
 }

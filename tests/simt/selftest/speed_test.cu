@@ -26,7 +26,9 @@ TEST(Speed, ThreadSwitches) {
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   const double rate = static_cast<double>(simt_switch_count()) / seconds.count();
   std::printf("%.1f M thread switches per second (%s build)\n", rate / 1e6, simt_mode());
-  if (std::string(simt_mode()) == "plain") EXPECT_GT(rate, 2e6);
+  if (std::string(simt_mode()) == "plain") {
+    EXPECT_GT(rate, 2e6);
+  }
 }
 
 }  // namespace

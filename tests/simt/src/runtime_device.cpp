@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // CUDA runtime calls about the device, errors and kernels, and the launch itself.
+#include <pthread.h>
+
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -89,8 +91,17 @@ cudaDeviceProp properties() {
 }  // namespace
 
 HostThread& this_host_thread() {
-  static std::map<std::thread::id, HostThread> threads;
-  return threads[std::this_thread::get_id()];
+  static const pthread_key_t key = [] {
+    pthread_key_t created;
+    pthread_key_create(&created, [](void* thread) { delete static_cast<HostThread*>(thread); });
+    return created;
+  }();
+  auto* thread = static_cast<HostThread*>(pthread_getspecific(key));
+  if (thread == nullptr) {
+    thread = new HostThread;
+    pthread_setspecific(key, thread);
+  }
+  return *thread;
 }
 
 cudaError_t fail(cudaError_t error) {

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Times the PyTorch composition of every case that exeunt_gpu_check timed, on the same GPU.
+
+usage: peers.py RESULTS.json      (adds "peer_us" and "peer" to each timing, in place)
+
+Each composition is the shortest sequence of stock PyTorch calls that yields what the op yields. It is
+captured in a CUDA graph over rotating buffers, as the op is, so that launch overhead counts for neither.
+"""
+import json
+import sys
+
+try:
+    import torch
+    import torch.nn.functional as F
+except ImportError:
+    torch = None
+
+WARM_UPS = 3
+SAMPLES = 25
+MOST_SETS = 64
+SOFTMAX = 0
+
+DTYPES = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+
+
+def dtype_of(shape, key="dtype"):
+    return getattr(torch, DTYPES[shape[key]])
+
+
+def randn(*size, dtype):
+    return torch.randn(*size, device="cuda", dtype=torch.float32).to(dtype)
+
+
+def stablemax_parts(z):
+    """s(z) and its logarithm."""
+    s = torch.where(z >= 0, z + 1, 1 / (1 - z))
+    return s, torch.sign(z) * torch.log1p(z.abs())
+
+
+def log_probabilities(z, normalizer):
+    if normalizer == SOFTMAX:
+        return torch.log_softmax(z, -1)
+    s, g = stablemax_parts(z)
+    return g - s.sum(-1, keepdim=True).log()
+
+
+def statistics(z, shape):
+    """What row_stats yields from logits, in f32, and nothing that was not asked for."""
+    wanted = set(shape["outputs"].split())
+    z = z.float()
+    out = []
+    top = z.topk(min(2, z.shape[-1]), -1)
+    out += [top.indices[:, 0], top.values[:, 0]]
+    if wanted & {"lse", "p1", "p2", "margin", "entropy", "pow2_entropy", "mean_log_p"}:
+        log_p = log_probabilities(z, shape["normalizer"])
+        p = log_p.exp()
+        out += [p.gather(1, top.indices)]
+        if "entropy" in wanted:
+            out.append(-(p * log_p).sum(-1))
+        if "pow2_entropy" in wanted:
+            q = torch.softmax(2 * log_p, -1)
+            out.append(-(q * q.log()).sum(-1))
+        if "mean_log_p" in wanted:
+            out.append(log_p.mean(-1))
+    if "valid" in wanted:
+        out.append(torch.isfinite(z).any(-1) & ~torch.isnan(z).any(-1))
+    return out
+
+
+def row_stats(shape):
+    z = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape))
+    return lambda: statistics(z, shape)
+
+
+def exit_head(shape):
+    x = randn(shape["rows"], shape["dim"], dtype=dtype_of(shape))
+    w = randn(shape["vocab"], shape["dim"], dtype=dtype_of(shape, "weight_dtype"))
+    gain = torch.ones(shape["dim"], device="cuda")
+    rows = None
+    if shape["shortlist"] > 0:
+        step = shape["vocab"] // shape["shortlist"]
+        rows = torch.arange(shape["shortlist"], device="cuda") * step
+
+    def run():
+        h = x
+        if shape["norm"] == 1:
+            h = (h.float() * torch.rsqrt(h.float().square().mean(-1, keepdim=True) + 1e-6) * gain).to(w.dtype)
+        elif shape["norm"] == 2:
+            h = F.layer_norm(h.float(), (shape["dim"],), gain).to(w.dtype)
+        else:
+            h = h.to(w.dtype)
+        head = w if rows is None else w[rows]
+        return statistics(h @ head.T, shape)
+
+    return run
+
+
+def stablemax(shape):
+    z = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape))
+
+    def run():
+        if shape["log"]:
+            return log_probabilities(z, shape["normalizer"])
+        if shape["normalizer"] == SOFTMAX:
+            return torch.softmax(z, -1)
+        s, _ = stablemax_parts(z)
+        return s / s.sum(-1, keepdim=True)
+
+    return run
+
+
+def cross_entropy(shape):
+    z = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape)).requires_grad_(shape["grad"])
+    labels = torch.randint(shape["cols"], (shape["rows"],), device="cuda")
+
+    def run():
+        if shape["normalizer"] == SOFTMAX:
+            loss = F.cross_entropy(z, labels)
+        else:
+            loss = F.nll_loss(log_probabilities(z, shape["normalizer"]), labels)
+        return torch.autograd.grad(loss, z) if shape["grad"] else loss
+
+    return run
+
+
+def perp_grad(shape):
+    w = randn(shape["elements"], dtype=dtype_of(shape))
+    g = randn(shape["elements"], dtype=dtype_of(shape))
+
+    def run():
+        out = g - (w @ g) / (w @ w + 1e-30) * w
+        return out if shape["form"] == 1 else out * (g.norm() / (out.norm() + 1e-30))
+
+    return run
+
+
+def cosine(shape):
+    a = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape))
+    b = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape))
+    return lambda: F.cosine_similarity(a, b, dim=-1)
+
+
+def gate(shape):
+    dim = shape["dim"]
+    x = randn(shape["rows"], dim, dtype=dtype_of(shape))
+    kind = dtype_of(shape, "weight_dtype")
+    hidden = [randn(dim, dim, dtype=kind) for _ in range(max(shape["repeats"], 1) if shape["kind"] == 2 else 1)]
+    out = randn(shape["classes"], dim, dtype=kind)
+
+    def run():
+        y = x.to(kind)
+        for i in range(shape["repeats"] if shape["kind"] else 0):
+            y = y + F.silu(y @ hidden[0].T) if shape["kind"] == 1 else torch.tanh(y @ hidden[i].T)
+        logits = (y @ out.T).float()
+        return torch.sigmoid(logits) if shape["classes"] == 1 else torch.softmax(logits, -1)[:, 1]
+
+    return run
+
+
+# exit_rule has no composition that does not visit the host, which a graph cannot hold.
+COMPOSITIONS = {f.__name__: f for f in (row_stats, exit_head, stablemax, cross_entropy, perp_grad, cosine, gate)}
+
+
+def time_composition(make, shape, sets):
+    runs = [make(shape) for _ in range(sets)]
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UPS):
+            runs[0]()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        kept = [run() for run in runs]
+    start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    samples = []
+    for i in range(WARM_UPS + SAMPLES):
+        start.record()
+        graph.replay()
+        stop.record()
+        stop.synchronize()
+        if i >= WARM_UPS:
+            samples.append(start.elapsed_time(stop) * 1e3 / sets)
+    del kept
+    samples.sort()
+    return samples[len(samples) // 2]
+
+
+def main():
+    path = sys.argv[1]
+    if torch is None:
+        print("PyTorch comparison left out: this python3 has no torch")
+        return
+    if not torch.cuda.is_available():
+        print("PyTorch comparison left out: torch sees no CUDA device")
+        return
+    with open(path) as file:
+        results = json.load(file)
+    results["peer"] = "PyTorch " + torch.__version__
+    torch.backends.cuda.matmul.allow_tf32 = False
+    for timing in results["timings"]:
+        make = COMPOSITIONS.get(timing["op"])
+        if make is None:
+            continue
+        try:
+            timing["peer_us"] = time_composition(make, timing["shape"], min(timing["rotation"], MOST_SETS))
+        except (RuntimeError, torch.cuda.OutOfMemoryError) as error:
+            timing["peer_error"] = str(error).splitlines()[0]
+        torch.cuda.empty_cache()
+        print(f'{timing["op"]:14} {timing["case"]:34} {timing.get("peer_us", timing.get("peer_error"))}')
+    with open(path, "w") as file:
+        json.dump(results, file, indent=2)
+        file.write("\n")
+
+
+if __name__ == "__main__":
+    main()
