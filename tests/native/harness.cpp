@@ -27,8 +27,10 @@ std::string environment(const char* name) {
 std::vector<Target> find_targets() {
   std::vector<Target> found;
   const std::string forced = environment("EXEUNT_ISA");
-  std::stringstream isas(forced.empty() ? exn_cpu_isas() : forced);
-  for (std::string isa; std::getline(isas, isa, ',');) found.push_back({kDLCPU, isa, false});
+  if (environment("EXEUNT_TEST_CUDA_ONLY") != "1") {
+    std::stringstream isas(forced.empty() ? exn_cpu_isas() : forced);
+    for (std::string isa; std::getline(isas, isa, ',');) found.push_back({kDLCPU, isa, false});
+  }
   if (exn_backend_available(EXN_BACKEND_CUDA) != 0) {
     const bool emulated = environment("EXEUNT_CUDA_LIBRARY").find("_emu") != std::string::npos;
     found.push_back({kDLCUDA, "", emulated});

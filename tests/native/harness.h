@@ -26,7 +26,8 @@ struct Target {
   std::string name() const { return cpu() ? "cpu/" + isa : emulated ? "cuda (emulated)" : "cuda"; }
 };
 
-// Every instruction set of this machine (or the one that EXEUNT_ISA names), and CUDA if it is available.
+// Every instruction set of this machine (or the one that EXEUNT_ISA names; none if EXEUNT_TEST_CUDA_ONLY=1), and CUDA if it is
+// available.
 const std::vector<Target>& targets();
 
 // Makes `target` take the next runs.

@@ -1,0 +1,834 @@
+// SPDX-License-Identifier: Apache-2.0
+// Misuse: every wrong argument is refused with the right status and a sentence that names it and the two values that disagree, and
+// nothing is written. What the library says about itself, memory, streams and threads.
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <sstream>
+#include <thread>
+
+#include "harness.h"
+
+namespace exn::test {
+namespace {
+
+const Target kCpu = {kDLCPU, "", false};
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+using Words = std::vector<std::string>;
+
+void expect_words(const Words& words) {
+  const std::string error = exn_last_error();
+  for (const std::string& word : words) EXPECT_NE(error.find(word), std::string::npos) << "'" << word << "' in: " << error;
+}
+
+HostTensor normal(Type type, std::vector<int64_t> shape, uint64_t stream = 0) {
+  HostTensor t = make_tensor(type, std::move(shape));
+  fill(&t, 1, stream, "normal", 1, "-");
+  return t;
+}
+
+HostTensor zeros(Type type, std::vector<int64_t> shape) {
+  HostTensor t = make_tensor(type, std::move(shape));
+  std::fill(t.bytes.begin(), t.bytes.end(), 0);
+  return t;
+}
+
+// All three functions of an op must refuse the arguments with `status`, say `words`, and leave the outputs alone.
+template <class Params>
+void expect_refused(const Op<Params>& op, const Params& params, const std::vector<Placed*>& written, exn_status status,
+                    const Words& words) {
+  EXPECT_EQ(op.supported(&params), status);
+  expect_words(words);
+  size_t bytes = 12345;
+  EXPECT_EQ(op.workspace_size(&params, &bytes), status);
+  expect_words(words);
+  EXPECT_EQ(bytes, 12345u) << "a refused size query wrote a size";
+  DeviceMemory workspace(kCpu, 1 << 20);
+  EXPECT_EQ(op.run(&params, workspace.data(), 1 << 20, nullptr), status);
+  expect_words(words);
+  for (const Placed* t : written) EXPECT_TRUE(t->unchanged()) << op.name << " wrote an output of a call that it refused";
+}
+
+// Checks that hold for the params struct of every op.
+template <class Params>
+void expect_sound_struct_sizes(const Op<Params>& op, const Params& params, const std::vector<Placed*>& written) {
+  Params p = params;
+  for (uint64_t size : {uint64_t{0}, uint64_t{8}, uint64_t{sizeof(Params) - 1}, uint64_t{5000}, ~uint64_t{0}}) {
+    p.struct_size = size;
+    expect_refused(op, p, written, EXN_INVALID_ARGUMENT, {"struct_size", std::to_string(size)});
+  }
+  struct {
+    Params known;
+    uint64_t unknown;
+  } longer = {params, 0};
+  longer.known.struct_size = sizeof longer;
+  EXPECT_EQ(op.supported(&longer.known), EXN_OK) << exn_last_error();
+  longer.unknown = 1;
+  expect_refused(op, longer.known, written, EXN_UNSUPPORTED,
+                 {"struct_size", std::to_string(sizeof longer), std::to_string(sizeof(Params))});
+  EXPECT_EQ(op.supported(nullptr), EXN_INVALID_ARGUMENT);
+  expect_words({"params", "null"});
+  size_t bytes = 0;
+  EXPECT_EQ(op.workspace_size(nullptr, &bytes), EXN_INVALID_ARGUMENT);
+  EXPECT_EQ(op.workspace_size(&params, nullptr), EXN_INVALID_ARGUMENT);
+  expect_words({"bytes", "null"});
+  EXPECT_EQ(op.run(nullptr, nullptr, 0, nullptr), EXN_INVALID_ARGUMENT);
+}
+
+// Ways to spoil a tensor, each undone before the next.
+template <class Params>
+class Spoiler {
+ public:
+  Spoiler(const Op<Params>& op, const Params& params, std::vector<Placed*> written)
+      : op_(op), params_(params), written_(std::move(written)) {}
+
+  // A required tensor of rank `rank`, called `name`, that takes `dtypes`.
+  void required(const DLTensor* Params::*field, const char* name) {
+    SCOPED_TRACE(name);
+    Params p = params_;
+    p.*field = nullptr;
+    expect_refused(op_, p, written_, EXN_INVALID_ARGUMENT, {name, "null"});
+  }
+
+  void tensor(Placed* t, const char* name, const char* dtype_word) {
+    SCOPED_TRACE(name);
+    DLTensor* dl = t->mutable_dl();
+    const DLTensor good = *dl;
+    const auto spoilt = [&](const Words& words) {
+      expect_refused(op_, params_, written_, EXN_INVALID_ARGUMENT, words);
+      *dl = good;
+    };
+    dl->dtype = {kDLInt, 16, 1};
+    spoilt({name, "16", dtype_word});
+    dl->dtype.lanes = 2;
+    spoilt({name, "lanes 2", dtype_word});
+    dl->dtype = {kDLUInt, 32, 1};
+    spoilt({name, "32", dtype_word});
+    dl->ndim = good.ndim == 1 ? 2 : 1;
+    std::vector<int64_t> other_shape(2, 1);
+    dl->shape = other_shape.data();
+    spoilt({name});
+    dl->shape = nullptr;
+    spoilt({name, "shape"});
+    std::vector<int64_t> negative(good.shape, good.shape + good.ndim);
+    negative[0] = -3;
+    dl->shape = negative.data();
+    spoilt({name, "-3"});
+    dl->device.device_type = static_cast<DLDeviceType>(77);
+    spoilt({name, "77"});
+    dl->data = nullptr;
+    dl->byte_offset = 0;
+    spoilt({name, "null"});
+    if (good.dtype.bits > 8) {
+      dl->byte_offset += 1;
+      spoilt({name, "aligned", std::to_string(good.dtype.bits / 8)});
+    }
+    std::vector<int64_t> strides(good.strides, good.strides + good.ndim);
+    if (good.shape[good.ndim - 1] > 1) {
+      strides.back() = 2;
+      dl->strides = strides.data();
+      spoilt({name, "stride", "2", "1"});
+    }
+  }
+
+  // `t` is not the first tensor of the call.
+  void on_another_device(Placed* t, const char* name) {
+    SCOPED_TRACE(name);
+    DLTensor* dl = t->mutable_dl();
+    const DLTensor good = *dl;
+    dl->device.device_id = 1;
+    expect_refused(op_, params_, written_, EXN_INVALID_ARGUMENT, {name, "cpu:1", "cpu:0"});
+    dl->device = {kDLCUDA, 0};
+    expect_refused(op_, params_, written_, EXN_INVALID_ARGUMENT, {name, "cuda:0", "cpu:0"});
+    *dl = good;
+  }
+
+  void size(Placed* t, const char* name, int axis, int64_t wrong) {
+    SCOPED_TRACE(name);
+    DLTensor* dl = t->mutable_dl();
+    const int64_t good = dl->shape[axis];
+    dl->shape[axis] = wrong;
+    expect_refused(op_, params_, written_, EXN_INVALID_ARGUMENT, {name, std::to_string(wrong), std::to_string(good)});
+    dl->shape[axis] = good;
+  }
+
+  template <class Value>
+  void value(Value Params::*field, Value wrong, const Words& words) {
+    SCOPED_TRACE(::testing::PrintToString(wrong));
+    Params p = params_;
+    p.*field = wrong;
+    expect_refused(op_, p, written_, EXN_INVALID_ARGUMENT, words);
+  }
+
+  // `out` begins where `other` does, shifted by `bytes`.
+  void overlap(Placed* out, const char* name, const Placed& other, const char* other_name, uint64_t bytes = 0) {
+    SCOPED_TRACE(std::string(name) + " over " + other_name);
+    DLTensor* dl = out->mutable_dl();
+    const DLTensor good = *dl;
+    dl->data = other.dl()->data;
+    dl->byte_offset = other.dl()->byte_offset + bytes;
+    expect_refused(op_, params_, written_, EXN_INVALID_ARGUMENT, {"overlaps", name, other_name});
+    *dl = good;
+  }
+
+ private:
+  const Op<Params>& op_;
+  const Params& params_;
+  std::vector<Placed*> written_;
+};
+
+const Op<exn_row_stats_params> kRowStats = {"row_stats", exn_row_stats_supported, exn_row_stats_workspace_size, exn_row_stats};
+const Op<exn_exit_head_params> kExitHead = {"exit_head", exn_exit_head_supported, exn_exit_head_workspace_size, exn_exit_head};
+const Op<exn_stablemax_params> kStableMax = {"stablemax", exn_stablemax_supported, exn_stablemax_workspace_size, exn_stablemax};
+const Op<exn_cross_entropy_params> kCrossEntropy = {"cross_entropy", exn_cross_entropy_supported,
+                                                    exn_cross_entropy_workspace_size, exn_cross_entropy};
+const Op<exn_perp_grad_params> kPerpGrad = {"perp_grad", exn_perp_grad_supported, exn_perp_grad_workspace_size, exn_perp_grad};
+const Op<exn_cosine_params> kCosine = {"cosine", exn_cosine_supported, exn_cosine_workspace_size, exn_cosine};
+const Op<exn_gate_params> kGate = {"gate", exn_gate_supported, exn_gate_workspace_size, exn_gate};
+const Op<exn_exit_rule_params> kExitRule = {"exit_rule", exn_exit_rule_supported, exn_exit_rule_workspace_size, exn_exit_rule};
+
+// ---- misuse, per op ----------------------------------------------------------------------------------
+
+template <class Params>
+void spoil_normalizer(Spoiler<Params>* spoil) {
+  for (int32_t bad : {-1, 2, 99}) spoil->value(&Params::normalizer, bad, {"normalizer", std::to_string(bad)});
+  spoil->value(&Params::temperature, 0.0f, {"temperature", "0"});
+  spoil->value(&Params::temperature, -1.0f, {"temperature", "-1"});
+  spoil->value(&Params::temperature, kNaN, {"temperature", "nan"});
+  spoil->value(&Params::temperature, kInf, {"temperature", "inf"});
+  spoil->value(&Params::softcap, -1.0f, {"softcap", "-1"});
+  spoil->value(&Params::softcap, kNaN, {"softcap", "nan"});
+  spoil->value(&Params::softcap, kInf, {"softcap", "inf"});
+}
+
+TEST(Misuse, RowStats) {
+  Placed logits(kCpu, normal(Type::kF32, {3, 8}));
+  Placed p1(kCpu, poisoned(Type::kF32, {3})), entropy(kCpu, poisoned(Type::kF32, {3})), valid(kCpu, poisoned(Type::kU8, {3}));
+  exn_row_stats_params p = {sizeof p, logits.dl(), EXN_SOFTMAX, 1, 0, 0, {}};
+  p.out.p1 = p1.dl();
+  p.out.entropy = entropy.dl();
+  p.out.valid = valid.dl();
+  const std::vector<Placed*> written = {&p1, &entropy, &valid};
+  expect_sound_struct_sizes(kRowStats, p, written);
+  Spoiler<exn_row_stats_params> spoil(kRowStats, p, written);
+  spoil.required(&exn_row_stats_params::logits, "logits");
+  spoil.tensor(&logits, "logits", "bf16");
+  spoil.tensor(&p1, "out.p1", "f32");
+  spoil.tensor(&valid, "out.valid", "u8");
+  spoil.on_another_device(&entropy, "out.entropy");
+  spoil.size(&p1, "out.p1", 0, 4);
+  spoil_normalizer(&spoil);
+  spoil.value(&exn_row_stats_params::reserved, 1, {"reserved", "1"});
+  spoil.overlap(&p1, "out.p1", entropy, "out.entropy");
+  spoil.overlap(&p1, "out.p1", logits, "logits");
+  spoil.overlap(&p1, "out.p1", logits, "logits", 20);
+  logits.mutable_dl()->shape[1] = 0;
+  expect_refused(kRowStats, p, written, EXN_INVALID_ARGUMENT, {"V", "0", "1"});
+  logits.mutable_dl()->shape[1] = 8;
+  p.out = {};
+  expect_refused(kRowStats, p, written, EXN_INVALID_ARGUMENT, {"out", "0", "1"});
+}
+
+TEST(Misuse, ExitHead) {
+  Placed hidden(kCpu, normal(Type::kF32, {3, 8})), weight(kCpu, normal(Type::kF32, {20, 8}, 1)), bias(kCpu, normal(Type::kF32, {20}));
+  Placed norm_weight(kCpu, normal(Type::kF32, {8})), norm_bias(kCpu, normal(Type::kF32, {8}));
+  Placed translator(kCpu, normal(Type::kF32, {8, 8})), translator_bias(kCpu, normal(Type::kF32, {8}));
+  Placed shortlist(kCpu, zeros(Type::kI32, {5})), argmax(kCpu, poisoned(Type::kI32, {3})), lse(kCpu, poisoned(Type::kF32, {3}));
+  exn_exit_head_params p = {};
+  p.struct_size = sizeof p;
+  p.hidden = hidden.dl();
+  p.weight = weight.dl();
+  p.bias = bias.dl();
+  p.norm_weight = norm_weight.dl();
+  p.norm_bias = norm_bias.dl();
+  p.translator_weight = translator.dl();
+  p.translator_bias = translator_bias.dl();
+  p.shortlist = shortlist.dl();
+  p.norm = EXN_NORM_LAYER;
+  p.norm_eps = 1e-5f;
+  p.temperature = 1;
+  p.out.argmax = argmax.dl();
+  p.out.lse = lse.dl();
+  const std::vector<Placed*> written = {&argmax, &lse};
+  expect_sound_struct_sizes(kExitHead, p, written);
+  Spoiler<exn_exit_head_params> spoil(kExitHead, p, written);
+  spoil.required(&exn_exit_head_params::hidden, "hidden");
+  spoil.required(&exn_exit_head_params::weight, "weight");
+  spoil.required(&exn_exit_head_params::norm_weight, "norm_weight");
+  spoil.tensor(&hidden, "hidden", "bf16");
+  spoil.tensor(&weight, "weight", "bf16");
+  spoil.tensor(&bias, "bias", "f32");
+  spoil.tensor(&norm_weight, "norm_weight", "f32");
+  spoil.tensor(&norm_bias, "norm_bias", "f32");
+  spoil.tensor(&translator, "translator_weight", "bf16");
+  spoil.tensor(&translator_bias, "translator_bias", "f32");
+  spoil.tensor(&shortlist, "shortlist", "i32");
+  spoil.tensor(&argmax, "out.argmax", "i32");
+  for (auto [t, name] : {std::pair<Placed*, const char*>{&weight, "weight"}, {&bias, "bias"}, {&norm_weight, "norm_weight"},
+                         {&translator, "translator_weight"}, {&shortlist, "shortlist"}, {&lse, "out.lse"}}) {
+    spoil.on_another_device(t, name);
+  }
+  spoil.size(&weight, "weight", 1, 7);
+  spoil.size(&bias, "bias", 0, 19);
+  spoil.size(&norm_weight, "norm_weight", 0, 9);
+  spoil.size(&norm_bias, "norm_bias", 0, 7);
+  spoil.size(&translator, "translator_weight", 0, 7);
+  spoil.size(&translator_bias, "translator_bias", 0, 7);
+  spoil.size(&lse, "out.lse", 0, 2);
+  spoil_normalizer(&spoil);
+  for (int32_t bad : {-1, 3}) spoil.value(&exn_exit_head_params::norm, bad, {"norm", std::to_string(bad)});
+  for (int32_t bad : {-1, 2}) spoil.value(&exn_exit_head_params::translate, bad, {"translate", std::to_string(bad)});
+  spoil.value(&exn_exit_head_params::norm_eps, -1.0f, {"norm_eps", "-1"});
+  spoil.value(&exn_exit_head_params::norm_eps, kNaN, {"norm_eps", "nan"});
+  spoil.value(&exn_exit_head_params::norm, int32_t{EXN_NORM_RMS}, {"norm_bias"});
+  spoil.value(&exn_exit_head_params::norm, int32_t{EXN_NORM_NONE}, {"norm_weight"});
+  spoil.value(&exn_exit_head_params::translator_weight, static_cast<const DLTensor*>(nullptr), {"translator_bias"});
+  spoil.overlap(&lse, "out.lse", bias, "bias");
+  spoil.overlap(&argmax, "out.argmax", lse, "out.lse");
+  spoil.overlap(&lse, "out.lse", weight, "weight", 8);
+  shortlist.mutable_dl()->shape[0] = 0;
+  expect_refused(kExitHead, p, written, EXN_INVALID_ARGUMENT, {"shortlist", "0", "1"});
+  shortlist.mutable_dl()->shape[0] = 5;
+  weight.mutable_dl()->shape[0] = 0;
+  expect_refused(kExitHead, p, written, EXN_INVALID_ARGUMENT, {"weight", "0", "1"});
+}
+
+TEST(Misuse, StableMax) {
+  Placed logits(kCpu, normal(Type::kF32, {3, 8})), out(kCpu, poisoned(Type::kF32, {3, 8}, 2));
+  const exn_stablemax_params p = {sizeof p, logits.dl(), out.dl(), EXN_STABLEMAX, 0};
+  const std::vector<Placed*> written = {&out};
+  expect_sound_struct_sizes(kStableMax, p, written);
+  Spoiler<exn_stablemax_params> spoil(kStableMax, p, written);
+  spoil.required(&exn_stablemax_params::logits, "logits");
+  spoil.required(&exn_stablemax_params::out, "out");
+  spoil.tensor(&logits, "logits", "f64");
+  spoil.tensor(&out, "out", "f64");
+  spoil.on_another_device(&out, "out");
+  spoil.size(&out, "out", 0, 2);
+  spoil.size(&out, "out", 1, 7);
+  for (int32_t bad : {-1, 2}) {
+    spoil.value(&exn_stablemax_params::normalizer, bad, {"normalizer", std::to_string(bad)});
+    spoil.value(&exn_stablemax_params::log, bad, {"log", std::to_string(bad)});
+  }
+  out.mutable_dl()->dtype = dl_type(Type::kF64);
+  expect_refused(kStableMax, p, written, EXN_INVALID_ARGUMENT, {"out", "f64", "logits", "f32"});
+  out.mutable_dl()->dtype = dl_type(Type::kF32);
+  out.mutable_dl()->strides[0] = 7;
+  expect_refused(kStableMax, p, written, EXN_INVALID_ARGUMENT, {"out", "stride", "7", "8"});
+  out.mutable_dl()->strides[0] = 10;
+  spoil.overlap(&out, "out", logits, "logits", 32);
+  // In place, but with other rows.
+  out.mutable_dl()->data = logits.dl()->data;
+  expect_refused(kStableMax, p, {&out, &logits}, EXN_INVALID_ARGUMENT, {"out", "10", "logits", "8"});
+}
+
+TEST(Misuse, CrossEntropy) {
+  Placed logits(kCpu, normal(Type::kF32, {3, 8})), labels(kCpu, zeros(Type::kI64, {3}));
+  Placed loss(kCpu, poisoned(Type::kF32, {3})), grad(kCpu, poisoned(Type::kF32, {3, 8}));
+  exn_cross_entropy_params p = {sizeof p, logits.dl(), labels.dl(), loss.dl(), grad.dl(), -100, EXN_STABLEMAX, EXN_REDUCE_NONE};
+  const std::vector<Placed*> written = {&loss, &grad};
+  expect_sound_struct_sizes(kCrossEntropy, p, written);
+  Spoiler<exn_cross_entropy_params> spoil(kCrossEntropy, p, written);
+  spoil.required(&exn_cross_entropy_params::logits, "logits");
+  spoil.required(&exn_cross_entropy_params::labels, "labels");
+  spoil.tensor(&logits, "logits", "f64");
+  spoil.tensor(&labels, "labels", "i64");
+  spoil.tensor(&loss, "loss", "f32");
+  spoil.tensor(&grad, "grad", "f64");
+  spoil.on_another_device(&labels, "labels");
+  spoil.on_another_device(&grad, "grad");
+  spoil.size(&labels, "labels", 0, 2);
+  spoil.size(&loss, "loss", 0, 2);
+  spoil.size(&grad, "grad", 1, 7);
+  for (int32_t bad : {-1, 2}) {
+    spoil.value(&exn_cross_entropy_params::normalizer, bad, {"normalizer", std::to_string(bad)});
+    spoil.value(&exn_cross_entropy_params::reduction, bad, {"reduction", std::to_string(bad)});
+  }
+  spoil.value(&exn_cross_entropy_params::reduction, int32_t{EXN_REDUCE_MEAN}, {"loss", "3", "1"});
+  spoil.overlap(&loss, "loss", grad, "grad");
+  spoil.overlap(&loss, "loss", logits, "logits");
+  spoil.overlap(&grad, "grad", logits, "logits", 4);
+  p.loss = p.grad = nullptr;
+  expect_refused(kCrossEntropy, p, written, EXN_INVALID_ARGUMENT, {"loss", "grad", "null"});
+}
+
+TEST(Misuse, PerpGrad) {
+  Placed weight(kCpu, normal(Type::kF32, {12})), grad(kCpu, normal(Type::kF32, {12}, 1)), out(kCpu, poisoned(Type::kF32, {12}));
+  const exn_perp_grad_params p = {sizeof p, weight.dl(), grad.dl(), out.dl(), EXN_PERP_CODE, 0};
+  const std::vector<Placed*> written = {&out};
+  expect_sound_struct_sizes(kPerpGrad, p, written);
+  Spoiler<exn_perp_grad_params> spoil(kPerpGrad, p, written);
+  spoil.required(&exn_perp_grad_params::weight, "weight");
+  spoil.required(&exn_perp_grad_params::grad, "grad");
+  spoil.required(&exn_perp_grad_params::out, "out");
+  spoil.tensor(&weight, "weight", "f64");
+  spoil.tensor(&grad, "grad", "f64");
+  spoil.tensor(&out, "out", "f64");
+  spoil.on_another_device(&grad, "grad");
+  spoil.on_another_device(&out, "out");
+  spoil.size(&grad, "grad", 0, 11);
+  spoil.size(&out, "out", 0, 11);
+  for (int32_t bad : {-1, 2}) spoil.value(&exn_perp_grad_params::form, bad, {"form", std::to_string(bad)});
+  spoil.value(&exn_perp_grad_params::reserved, 5, {"reserved", "5"});
+  spoil.overlap(&out, "out", weight, "weight");
+  spoil.overlap(&out, "out", grad, "grad", 4);
+}
+
+TEST(Misuse, Cosine) {
+  Placed a(kCpu, normal(Type::kF32, {3, 8})), b(kCpu, normal(Type::kF32, {3, 8}, 1)), out(kCpu, poisoned(Type::kF32, {3}));
+  const exn_cosine_params p = {sizeof p, a.dl(), b.dl(), out.dl()};
+  const std::vector<Placed*> written = {&out};
+  expect_sound_struct_sizes(kCosine, p, written);
+  Spoiler<exn_cosine_params> spoil(kCosine, p, written);
+  spoil.required(&exn_cosine_params::a, "a");
+  spoil.required(&exn_cosine_params::b, "b");
+  spoil.required(&exn_cosine_params::out, "out");
+  spoil.tensor(&a, "a", "bf16");
+  spoil.tensor(&b, "b", "bf16");
+  spoil.tensor(&out, "out", "f32");
+  spoil.on_another_device(&b, "b");
+  spoil.on_another_device(&out, "out");
+  spoil.size(&b, "b", 0, 2);
+  spoil.size(&b, "b", 1, 7);
+  spoil.size(&out, "out", 0, 2);
+  spoil.overlap(&out, "out", a, "a");
+  spoil.overlap(&out, "out", b, "b", 12);
+  b.mutable_dl()->dtype = dl_type(Type::kBF16);
+  expect_refused(kCosine, p, written, EXN_INVALID_ARGUMENT, {"b", "bf16", "f32"});
+  b.mutable_dl()->dtype = dl_type(Type::kF32);
+  a.mutable_dl()->shape[1] = 0;
+  expect_refused(kCosine, p, written, EXN_INVALID_ARGUMENT, {"a", "0", "1"});
+}
+
+TEST(Misuse, Gate) {
+  Placed features(kCpu, normal(Type::kF32, {3, 8})), hidden_weight(kCpu, normal(Type::kF32, {2, 8, 8})),
+      hidden_bias(kCpu, normal(Type::kF32, {2, 8}));
+  Placed out_weight(kCpu, normal(Type::kF32, {2, 8})), out_bias(kCpu, normal(Type::kF32, {2})), prob(kCpu, poisoned(Type::kF32, {3}));
+  const exn_gate_params p = {sizeof p,      features.dl(), hidden_weight.dl(), hidden_bias.dl(), out_weight.dl(),
+                             out_bias.dl(), prob.dl(),     EXN_GATE_TANH,      2};
+  const std::vector<Placed*> written = {&prob};
+  expect_sound_struct_sizes(kGate, p, written);
+  Spoiler<exn_gate_params> spoil(kGate, p, written);
+  spoil.required(&exn_gate_params::features, "features");
+  spoil.required(&exn_gate_params::hidden_weight, "hidden_weight");
+  spoil.required(&exn_gate_params::out_weight, "out_weight");
+  spoil.required(&exn_gate_params::prob, "prob");
+  spoil.tensor(&features, "features", "bf16");
+  spoil.tensor(&hidden_weight, "hidden_weight", "bf16");
+  spoil.tensor(&hidden_bias, "hidden_bias", "f32");
+  spoil.tensor(&out_weight, "out_weight", "bf16");
+  spoil.tensor(&out_bias, "out_bias", "f32");
+  spoil.tensor(&prob, "prob", "f32");
+  spoil.on_another_device(&hidden_weight, "hidden_weight");
+  spoil.on_another_device(&prob, "prob");
+  spoil.size(&hidden_weight, "hidden_weight", 0, 3);
+  spoil.size(&hidden_weight, "hidden_weight", 2, 7);
+  spoil.size(&hidden_bias, "hidden_bias", 1, 7);
+  spoil.size(&out_weight, "out_weight", 1, 7);
+  spoil.size(&out_bias, "out_bias", 0, 1);
+  spoil.size(&prob, "prob", 0, 2);
+  for (int32_t bad : {-1, 3}) spoil.value(&exn_gate_params::kind, bad, {"kind", std::to_string(bad)});
+  for (int32_t bad : {-1, 65}) spoil.value(&exn_gate_params::repeats, bad, {"repeats", std::to_string(bad)});
+  spoil.value(&exn_gate_params::kind, int32_t{EXN_GATE_LINEAR}, {"hidden_weight"});
+  spoil.value(&exn_gate_params::kind, int32_t{EXN_GATE_RESIDUAL}, {"hidden_weight", "3", "2"});
+  spoil.overlap(&prob, "prob", out_bias, "out_bias");
+  spoil.overlap(&prob, "prob", features, "features", 4);
+  out_weight.mutable_dl()->shape[0] = 3;
+  expect_refused(kGate, p, written, EXN_INVALID_ARGUMENT, {"out_weight", "3", "2"});
+}
+
+TEST(Misuse, ExitRule) {
+  Placed score(kCpu, normal(Type::kF32, {3})), label(kCpu, zeros(Type::kI32, {3})), valid(kCpu, zeros(Type::kU8, {3})),
+      step(kCpu, zeros(Type::kI32, {3}));
+  Placed state(kCpu, zeros(Type::kI32, {3, EXN_EXIT_STATE_WORDS})), mask(kCpu, poisoned(Type::kU8, {3})),
+      list(kCpu, poisoned(Type::kI32, {3})), count(kCpu, poisoned(Type::kI32, {1})), layer(kCpu, poisoned(Type::kI32, {3}));
+  exn_exit_rule_params p = {};
+  p.struct_size = sizeof p;
+  p.score = score.dl();
+  p.label = label.dl();
+  p.valid = valid.dl();
+  p.step = step.dl();
+  p.state = state.dl();
+  p.exit_mask = mask.dl();
+  p.active_list = list.dl();
+  p.active_count = count.dl();
+  p.exit_layer = layer.dl();
+  p.decay = EXN_DECAY_CALM_CODE;
+  p.threshold = 0.5f;
+  p.decay_tau = 4;
+  p.decay_horizon = 8;
+  using P = exn_exit_rule_params;
+  const std::vector<Placed*> written = {&state, &mask, &list, &count, &layer};
+  expect_sound_struct_sizes(kExitRule, p, written);
+  Spoiler<P> spoil(kExitRule, p, written);
+  spoil.required(&P::score, "score");
+  spoil.required(&P::state, "state");
+  spoil.tensor(&score, "score", "f32");
+  spoil.tensor(&label, "label", "i32");
+  spoil.tensor(&valid, "valid", "u8");
+  spoil.tensor(&step, "step", "i32");
+  spoil.tensor(&state, "state", "i32");
+  spoil.tensor(&mask, "exit_mask", "u8");
+  spoil.tensor(&list, "active_list", "i32");
+  spoil.tensor(&count, "active_count", "i32");
+  spoil.tensor(&layer, "exit_layer", "i32");
+  spoil.on_another_device(&score, "score");
+  spoil.on_another_device(&mask, "exit_mask");
+  spoil.size(&score, "score", 0, 2);
+  spoil.size(&valid, "valid", 0, 2);
+  spoil.size(&state, "state", 1, 3);
+  spoil.size(&mask, "exit_mask", 0, 2);
+  spoil.size(&list, "active_list", 0, 2);
+  spoil.size(&layer, "exit_layer", 0, 2);
+  spoil.size(&count, "active_count", 0, 0);
+  for (int32_t bad : {-1, 5}) spoil.value(&P::rule, bad, {"rule", std::to_string(bad)});
+  for (int32_t bad : {-1, 3}) {
+    spoil.value(&P::comparator, bad, {"comparator", std::to_string(bad)});
+    spoil.value(&P::decay, bad, {"decay", std::to_string(bad)});
+    spoil.value(&P::scope, bad, {"scope", std::to_string(bad)});
+  }
+  for (int32_t bad : {-1, 2}) {
+    spoil.value(&P::first, bad, {"first", std::to_string(bad)});
+    spoil.value(&P::force, bad, {"force", std::to_string(bad)});
+  }
+  spoil.value(&P::threshold, kNaN, {"threshold", "NaN"});
+  spoil.value(&P::decay_tau, -1.0f, {"decay_tau", "-1"});
+  spoil.value(&P::decay_horizon, 0.0f, {"decay_horizon", "0"});
+  spoil.value(&P::step_index, -1, {"step_index", "-1", "0"});
+  spoil.overlap(&list, "active_list", state, "state");
+  spoil.overlap(&mask, "exit_mask", valid, "valid");
+  spoil.overlap(&layer, "exit_layer", list, "active_list");
+  p.rule = EXN_RULE_PATIENCE;
+  spoil.value(&P::patience, -1, {"patience", "-1", "0"});
+  p.rule = EXN_RULE_SPECDEC;
+  p.min_steps = 4;
+  p.max_steps = 6;
+  spoil.value(&P::min_steps, -1, {"min_steps", "-1", "0"});
+  spoil.value(&P::max_steps, 3, {"max_steps", "3", "4"});
+}
+
+// ---- workspace ---------------------------------------------------------------------------------------
+
+TEST(Workspace, NullOrMisalignedIsRefused) {
+  Placed score(kCpu, normal(Type::kF32, {70})), state(kCpu, zeros(Type::kI32, {70, EXN_EXIT_STATE_WORDS}));
+  Placed hidden(kCpu, normal(Type::kF32, {70, 8})), weight(kCpu, normal(Type::kF32, {20, 8})), p1(kCpu, poisoned(Type::kF32, {70}));
+  exn_exit_head_params p = {};
+  p.struct_size = sizeof p;
+  p.hidden = hidden.dl();
+  p.weight = weight.dl();
+  p.temperature = 1;
+  p.out.p1 = p1.dl();
+  size_t bytes = 0;
+  ASSERT_EQ(exn_exit_head_workspace_size(&p, &bytes), EXN_OK) << exn_last_error();
+  ASSERT_GT(bytes, 0u);
+  EXPECT_EQ(exn_exit_head(&p, nullptr, bytes, nullptr), EXN_INVALID_ARGUMENT);
+  expect_words({"workspace", "null"});
+  DeviceMemory workspace(kCpu, bytes + 64);
+  for (size_t off : {1u, 4u, 32u}) {
+    EXPECT_EQ(exn_exit_head(&p, workspace.data() + off, bytes, nullptr), EXN_INVALID_ARGUMENT);
+    expect_words({"workspace", "alignment", std::to_string(EXN_WORKSPACE_ALIGN)});
+  }
+  EXPECT_TRUE(p1.unchanged());
+  EXPECT_EQ(exn_exit_head(&p, workspace.data(), bytes + 64, nullptr), EXN_OK) << exn_last_error();
+}
+
+// ---- empty batches with null data --------------------------------------------------------------------
+
+TEST(EmptyBatch, NullDataIsFine) {
+  int64_t none[2] = {0, 8}, rows[1] = {0};
+  const DLTensor matrix = {nullptr, {kDLCPU, 0}, 2, dl_type(Type::kF32), none, nullptr, 0};
+  const DLTensor vector = {nullptr, {kDLCPU, 0}, 1, dl_type(Type::kF32), rows, nullptr, 0};
+  exn_row_stats_params stats = {sizeof stats, &matrix, EXN_SOFTMAX, 1, 0, 0, {}};
+  stats.out.p1 = &vector;
+  EXPECT_EQ(run_once(targets()[0], kRowStats, stats), EXN_OK) << exn_last_error();
+  const exn_cosine_params cosine = {sizeof cosine, &matrix, &matrix, &vector};
+  EXPECT_EQ(run_once(targets()[0], kCosine, cosine), EXN_OK) << exn_last_error();
+  const exn_perp_grad_params perp = {sizeof perp, &matrix, &matrix, &matrix, EXN_PERP_CODE, 0};
+  EXPECT_EQ(run_once(targets()[0], kPerpGrad, perp), EXN_OK) << exn_last_error();
+}
+
+// ---- what the library says about itself --------------------------------------------------------------
+
+TEST(Library, VersionAndStatusNames) {
+  EXPECT_EQ(exn_abi_version(), static_cast<uint32_t>(EXN_ABI_VERSION));
+  EXPECT_NE(std::string(exn_version()).find('.'), std::string::npos);
+  EXPECT_STREQ(exn_status_name(EXN_OK), "EXN_OK");
+  EXPECT_STREQ(exn_status_name(EXN_DEVICE_LOST), "EXN_DEVICE_LOST");
+  EXPECT_NE(exn_status_name(99), nullptr);
+}
+
+TEST(Library, LastErrorAndPathBelongToTheThread) {
+  EXPECT_EQ(exn_row_stats_supported(nullptr), EXN_INVALID_ARGUMENT);
+  const std::string mine = exn_last_error();
+  EXPECT_NE(mine, "");
+  std::thread([] {
+    EXPECT_STREQ(exn_last_error(), "");
+    EXPECT_STREQ(exn_last_path(), "");
+    EXPECT_EQ(exn_cosine_supported(nullptr), EXN_INVALID_ARGUMENT);
+  }).join();
+  EXPECT_EQ(mine, exn_last_error());
+}
+
+TEST(Library, CpuIsAlwaysThere) {
+  EXPECT_EQ(exn_backend_available(EXN_BACKEND_CPU), 1);
+  EXPECT_STREQ(exn_backend_reason(EXN_BACKEND_CPU), "");
+  EXPECT_EQ(exn_device_count(EXN_BACKEND_CPU), 1);
+  EXPECT_NE(std::string(exn_backend_name(EXN_BACKEND_CPU)).find("cpu"), std::string::npos);
+  EXPECT_EQ(exn_backend_available(7), 0);
+  EXPECT_EQ(exn_device_count(7), 0);
+  EXPECT_NE(std::string(exn_backend_reason(7)).find("7"), std::string::npos);
+}
+
+TEST(Library, IsasCanBeForced) {
+  const std::string before = exn_cpu_isa();
+  const std::string all = exn_cpu_isas();
+  EXPECT_NE(("," + all + ",").find("," + before + ","), std::string::npos);
+  EXPECT_EQ(exn_cpu_set_isa("sse1"), EXN_INVALID_ARGUMENT);
+  expect_words({"sse1", all});
+  EXPECT_EQ(before, exn_cpu_isa());
+  EXPECT_EQ(exn_cpu_set_isa(nullptr), EXN_OK);
+  EXPECT_EQ(all.substr(0, all.find(',')), exn_cpu_isa());
+  EXPECT_EQ(exn_cpu_set_isa(before.c_str()), EXN_OK);
+}
+
+TEST(Library, Threads) {
+  const int32_t before = exn_cpu_threads();
+  EXPECT_GE(before, 1);
+  for (int32_t bad : {-1, 257}) {
+    EXPECT_EQ(exn_cpu_set_threads(bad), EXN_INVALID_ARGUMENT);
+    expect_words({"threads", std::to_string(bad), "256"});
+    EXPECT_EQ(exn_cpu_threads(), before);
+  }
+  EXPECT_EQ(exn_cpu_set_threads(7), EXN_OK);
+  EXPECT_EQ(exn_cpu_threads(), 7);
+  EXPECT_EQ(exn_cpu_set_threads(0), EXN_OK);
+  EXPECT_GE(exn_cpu_threads(), 1);
+  EXPECT_EQ(exn_cpu_set_threads(before), EXN_OK);
+}
+
+// Two threads of the caller run ops at the same time, while a third changes the number of threads.
+TEST(Library, ConcurrentCallers) {
+  const HostTensor logits = normal(Type::kF32, {9, 20000});
+  const auto run = [&](std::vector<unsigned char>* bytes) {
+    Placed placed(kCpu, logits);
+    Placed p1(kCpu, poisoned(Type::kF32, {9})), entropy(kCpu, poisoned(Type::kF32, {9}));
+    exn_row_stats_params p = {sizeof p, placed.dl(), EXN_SOFTMAX, 1, 0, 0, {}};
+    p.out.p1 = p1.dl();
+    p.out.entropy = entropy.dl();
+    size_t size = 0;
+    ASSERT_EQ(exn_row_stats_workspace_size(&p, &size), EXN_OK) << exn_last_error();
+    DeviceMemory workspace(kCpu, size);
+    for (int i = 0; i < 20; ++i) ASSERT_EQ(exn_row_stats(&p, workspace.data(), size, nullptr), EXN_OK) << exn_last_error();
+    *bytes = p1.read().bytes;
+    const std::vector<unsigned char> more = entropy.read().bytes;
+    bytes->insert(bytes->end(), more.begin(), more.end());
+  };
+  std::vector<unsigned char> expected, first, second;
+  run(&expected);
+  std::thread a(run, &first), b(run, &second);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(exn_cpu_set_threads(1 + i % 3), EXN_OK);
+  a.join();
+  b.join();
+  EXPECT_EQ(exn_cpu_set_threads(0), EXN_OK);
+  EXPECT_EQ(first, expected);
+  EXPECT_EQ(second, expected);
+}
+
+// ---- memory, copies, streams -------------------------------------------------------------------------
+
+TEST(Memory, AllocationIsAlignedAndUnique) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    void *a = nullptr, *b = nullptr;
+    ASSERT_EQ(exn_alloc(target.device_type, 0, 0, &a), EXN_OK) << exn_last_error();
+    ASSERT_EQ(exn_alloc(target.device_type, 0, 0, &b), EXN_OK) << exn_last_error();
+    EXPECT_NE(a, nullptr);
+    EXPECT_NE(a, b);
+    EXPECT_EQ(exn_free(target.device_type, 0, a), EXN_OK);
+    EXPECT_EQ(exn_free(target.device_type, 0, b), EXN_OK);
+    EXPECT_EQ(exn_free(target.device_type, 0, nullptr), EXN_OK);
+    for (size_t bytes : {size_t{1}, size_t{65}, size_t{4097}, size_t{3} << 20}) {
+      ASSERT_EQ(exn_alloc(target.device_type, 0, bytes, &a), EXN_OK) << exn_last_error();
+      const uintptr_t align = target.cpu() && bytes >= size_t{2} << 20 ? uintptr_t{2} << 20 : 64;
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(a) % align, 0u) << bytes;
+      EXPECT_EQ(exn_free(target.device_type, 0, a), EXN_OK);
+    }
+    a = &b;
+    EXPECT_EQ(exn_alloc(target.device_type, 0, SIZE_MAX / 2, &a), EXN_OUT_OF_MEMORY);
+    expect_words({std::to_string(SIZE_MAX / 2)});
+    EXPECT_EQ(a, &b) << "a failed allocation wrote a pointer";
+  }
+}
+
+TEST(Memory, WrongDevices) {
+  void* p = nullptr;
+  EXPECT_EQ(exn_alloc(kDLCPU, 0, 8, nullptr), EXN_INVALID_ARGUMENT);
+  expect_words({"out", "null"});
+  EXPECT_EQ(exn_alloc(42, 0, 8, &p), EXN_INVALID_ARGUMENT);
+  expect_words({"device_type", "42"});
+  EXPECT_EQ(exn_alloc(kDLCPU, 3, 8, &p), EXN_INVALID_ARGUMENT);
+  expect_words({"device_id", "3", "1"});
+  EXPECT_EQ(exn_alloc(kDLCPU, -1, 8, &p), EXN_INVALID_ARGUMENT);
+  EXPECT_EQ(p, nullptr);
+}
+
+TEST(Memory, CopiesBothWays) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    DeviceMemory there(target, 1000), again(target, 1000);
+    std::vector<unsigned char> bytes(1000), back(1000);
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<unsigned char>(i * 7);
+    there.write(bytes);
+    ASSERT_EQ(exn_copy(again.data(), target.device_type, 0, there.data(), target.device_type, 0, 1000, nullptr), EXN_OK)
+        << exn_last_error();
+    ASSERT_EQ(exn_stream_synchronize(target.device_type, 0, nullptr), EXN_OK);
+    EXPECT_EQ(again.read(), bytes);
+    EXPECT_EQ(exn_copy(nullptr, target.device_type, 0, bytes.data(), kDLCPU, 0, 10, nullptr), EXN_INVALID_ARGUMENT);
+    expect_words({"dst", "null", "10"});
+    EXPECT_EQ(exn_copy(back.data(), kDLCPU, 0, nullptr, target.device_type, 0, 10, nullptr), EXN_INVALID_ARGUMENT);
+    expect_words({"src", "null", "10"});
+    EXPECT_EQ(exn_copy(nullptr, target.device_type, 0, nullptr, kDLCPU, 0, 0, nullptr), EXN_OK);
+  }
+}
+
+TEST(Streams, CreateUseDestroy) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    exn_stream stream = nullptr;
+    ASSERT_EQ(exn_stream_create(target.device_type, 0, &stream), EXN_OK) << exn_last_error();
+    EXPECT_EQ(stream == nullptr, target.cpu());
+    DeviceMemory there(target, 64);
+    const std::vector<unsigned char> bytes(64, 9);
+    EXPECT_EQ(exn_copy(there.data(), target.device_type, 0, bytes.data(), kDLCPU, 0, 64, stream), EXN_OK);
+    EXPECT_EQ(exn_stream_synchronize(target.device_type, 0, stream), EXN_OK);
+    EXPECT_EQ(there.read(), bytes);
+    EXPECT_EQ(exn_stream_destroy(target.device_type, 0, stream), EXN_OK);
+    EXPECT_EQ(exn_stream_destroy(target.device_type, 0, nullptr), EXN_OK);
+    EXPECT_EQ(exn_stream_create(target.device_type, 0, nullptr), EXN_INVALID_ARGUMENT);
+    expect_words({"out", "null"});
+  }
+}
+
+TEST(ReadProbe, DependsOnEveryByte) {
+  for (const Target& target : targets()) {
+    if (!target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    use(target);
+    std::vector<unsigned char> bytes(1037);
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<unsigned char>(mix(i));
+    uint64_t before = 0, after = 0;
+    ASSERT_EQ(exn_read_probe(bytes.data(), bytes.size(), &before), EXN_OK) << exn_last_error();
+    for (size_t i = 0; i < bytes.size(); ++i) {
+      bytes[i] ^= 0x10;
+      ASSERT_EQ(exn_read_probe(bytes.data(), bytes.size(), &after), EXN_OK);
+      EXPECT_NE(before, after) << "byte " << i;
+      bytes[i] ^= 0x10;
+    }
+    EXPECT_EQ(exn_read_probe(bytes.data(), bytes.size(), nullptr), EXN_INVALID_ARGUMENT);
+    expect_words({"checksum", "null"});
+    EXPECT_EQ(exn_read_probe(nullptr, 8, &after), EXN_INVALID_ARGUMENT);
+    expect_words({"data", "null", "8"});
+    EXPECT_EQ(exn_read_probe(nullptr, 0, &after), EXN_OK);
+  }
+}
+
+// ---- environment variables: each in a process of its own ---------------------------------------------
+
+// Runs one test of this program with an environment of its own; true if it passed.
+bool passes_with(const char* test, const std::vector<std::pair<const char*, std::string>>& environment) {
+  const pid_t child = fork();
+  if (child == 0) {
+    for (const char* name : {"EXEUNT_ISA", "EXEUNT_BACKEND", "EXEUNT_CUDA_LIBRARY", "EXEUNT_THREADS"}) unsetenv(name);
+    for (const auto& [name, value] : environment) setenv(name, value.c_str(), 1);
+    const std::string filter = std::string("--gtest_filter=InAProcessOfItsOwn.DISABLED_") + test;
+    execl("/proc/self/exe", "abi_test", "--gtest_also_run_disabled_tests", filter.c_str(), static_cast<char*>(nullptr));
+    _exit(127);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+exn_status run_row_stats(DLDeviceType device = kDLCPU) {
+  Placed logits(kCpu, normal(Type::kF32, {1, 8})), p1(kCpu, poisoned(Type::kF32, {1}));
+  logits.mutable_dl()->device.device_type = device;
+  p1.mutable_dl()->device.device_type = device;
+  exn_row_stats_params p = {sizeof p, logits.dl(), EXN_SOFTMAX, 1, 0, 0, {}};
+  p.out.p1 = p1.dl();
+  DeviceMemory workspace(kCpu, 1 << 20);
+  const exn_status status = exn_row_stats(&p, workspace.data(), 1 << 20, nullptr);
+  EXPECT_TRUE(status == EXN_OK || p1.unchanged());
+  return status;
+}
+
+TEST(InAProcessOfItsOwn, DISABLED_ImpossibleIsa) {
+  EXPECT_EQ(run_row_stats(), EXN_UNSUPPORTED);
+  expect_words({"EXEUNT_ISA", "nonsense", exn_cpu_isas()});
+  EXPECT_EQ(exn_cpu_set_isa(nullptr), EXN_OK);  // an explicit choice repairs it
+  EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
+}
+
+TEST(InAProcessOfItsOwn, DISABLED_ForcedIsa) {
+  EXPECT_STREQ(exn_cpu_isa(), std::getenv("EXEUNT_ISA"));
+  ASSERT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
+  EXPECT_EQ(exn_last_path(), "cpu/" + std::string(std::getenv("EXEUNT_ISA")) + "/row_stats");
+}
+
+TEST(InAProcessOfItsOwn, DISABLED_BackendCpu) {
+  EXPECT_EQ(exn_backend_available(EXN_BACKEND_CUDA), 0);
+  EXPECT_NE(std::string(exn_backend_reason(EXN_BACKEND_CUDA)).find("EXEUNT_BACKEND"), std::string::npos);
+  EXPECT_EQ(exn_cuda_open(nullptr), EXN_BACKEND_UNAVAILABLE);
+  EXPECT_EQ(run_row_stats(kDLCUDA), EXN_BACKEND_UNAVAILABLE);
+  expect_words({"row_stats", "EXEUNT_BACKEND"});
+  void* p = nullptr;
+  EXPECT_EQ(exn_alloc(kDLCUDA, 0, 8, &p), EXN_BACKEND_UNAVAILABLE);
+  EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
+}
+
+TEST(InAProcessOfItsOwn, DISABLED_MissingCudaLibrary) {
+  EXPECT_EQ(exn_backend_available(EXN_BACKEND_CUDA), 0);
+  EXPECT_EQ(exn_device_count(EXN_BACKEND_CUDA), 0);
+  EXPECT_NE(std::string(exn_backend_reason(EXN_BACKEND_CUDA)).find("/nonexistent/libnone.so"), std::string::npos);
+  EXPECT_EQ(run_row_stats(kDLCUDA), EXN_BACKEND_UNAVAILABLE);
+  expect_words({"/nonexistent/libnone.so"});
+  EXPECT_EQ(exn_cuda_open("/nonexistent/libother.so"), EXN_BACKEND_UNAVAILABLE);
+  expect_words({"/nonexistent/libother.so"});
+  EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
+}
+
+TEST(InAProcessOfItsOwn, DISABLED_SomeOtherLibrary) {
+  EXPECT_EQ(exn_backend_available(EXN_BACKEND_CUDA), 0);
+  const std::string reason = exn_backend_reason(EXN_BACKEND_CUDA);
+  EXPECT_NE(reason.find("libm.so.6"), std::string::npos) << reason;
+  EXPECT_NE(reason.find("exn_cuda_backend_query"), std::string::npos) << reason;
+}
+
+TEST(InAProcessOfItsOwn, DISABLED_Threads) { EXPECT_EQ(exn_cpu_threads(), 3); }
+
+TEST(Environment, ImpossibleIsa) { EXPECT_TRUE(passes_with("ImpossibleIsa", {{"EXEUNT_ISA", "nonsense"}})); }
+
+TEST(Environment, ForcedIsa) {
+  std::stringstream isas(exn_cpu_isas());
+  for (std::string isa; std::getline(isas, isa, ',');) EXPECT_TRUE(passes_with("ForcedIsa", {{"EXEUNT_ISA", isa}})) << isa;
+}
+
+TEST(Environment, BackendCpu) { EXPECT_TRUE(passes_with("BackendCpu", {{"EXEUNT_BACKEND", "cpu"}})); }
+
+TEST(Environment, MissingCudaLibrary) {
+  EXPECT_TRUE(passes_with("MissingCudaLibrary", {{"EXEUNT_CUDA_LIBRARY", "/nonexistent/libnone.so"}}));
+}
+
+TEST(Environment, SomeOtherLibrary) {
+  EXPECT_TRUE(passes_with("SomeOtherLibrary", {{"EXEUNT_CUDA_LIBRARY", "libm.so.6"}}));
+}
+
+TEST(Environment, Threads) { EXPECT_TRUE(passes_with("Threads", {{"EXEUNT_THREADS", "3"}})); }
+
+}  // namespace
+}  // namespace exn::test
