@@ -8,6 +8,7 @@ import java.util.List;
 import java.util.stream.IntStream;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.gguf.GgufTensor;
+import org.exeunt.examples.io.ModelFormatException;
 import org.exeunt.examples.linalg.Matrix;
 
 /**
@@ -65,9 +66,25 @@ public final class LlamaModel {
   private static Matrix matrix(GgufFile file, String name, int rows, int columns)
       throws IOException {
     GgufTensor tensor = file.tensor(name, rows, columns);
-    Matrix matrix = new Matrix(rows, columns);
+    Matrix matrix = allocate(file, tensor);
     file.readRows(tensor, matrix::setRow);
     return matrix;
+  }
+
+  /** A model may be valid and still too large for this engine; that is not worth the caller's process. */
+  private static Matrix allocate(GgufFile file, GgufTensor tensor) throws IOException {
+    long bytes = tensor.rows() * tensor.columns() * Float.BYTES;
+    if (bytes > Integer.MAX_VALUE) {
+      throw new ModelFormatException(file.path(), "tensor '" + tensor.name() + "' takes " + bytes
+          + " bytes as f32, above the " + Integer.MAX_VALUE + " of this engine.");
+    }
+    try {
+      return new Matrix((int) tensor.rows(), (int) tensor.columns());
+    } catch (OutOfMemoryError e) {
+      throw new IOException(file.path() + ": tensor '" + tensor.name() + "' takes " + bytes
+          + " bytes as f32, more than the JVM may still use outside its heap; "
+          + "-XX:MaxDirectMemorySize raises that.", e);
+    }
   }
 
   private float[] vector(GgufFile file, String name) throws IOException {

@@ -17,8 +17,8 @@ public final class Report implements Closeable {
 
   /** Starts a report in {@code folder}, which is made if need be. */
   public Report(Path folder) throws IOException {
-    this.folder = Files.createDirectories(folder);
-    Path path = folder.resolve("report.md");
+    this.folder = Files.createDirectories(folder).toAbsolutePath();
+    Path path = this.folder.resolve("report.md");
     page = Files.newBufferedWriter(path);
     files.add(path);
   }

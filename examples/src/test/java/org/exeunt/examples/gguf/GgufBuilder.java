@@ -10,37 +10,70 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 
 /** Writes GGUF files byte by byte, well-formed or not. */
-final class GgufBuilder {
+public final class GgufBuilder {
   private final ByteArrayOutputStream bytes = new ByteArrayOutputStream();
 
   /** Starts a version 3 file. */
-  static GgufBuilder start(long tensors, long metadata) {
+  public static GgufBuilder start(long tensors, long metadata) {
     return new GgufBuilder().raw("GGUF").int32(3).int64(tensors).int64(metadata);
   }
 
-  GgufBuilder raw(String text) {
+  public GgufBuilder raw(String text) {
     bytes.writeBytes(text.getBytes(StandardCharsets.UTF_8));
     return this;
   }
 
-  GgufBuilder raw(byte... values) {
+  public GgufBuilder raw(byte... values) {
     bytes.writeBytes(values);
     return this;
   }
 
-  GgufBuilder int32(int value) {
+  public GgufBuilder int32(int value) {
     return raw(little(4).putInt(value).array());
   }
 
-  GgufBuilder int64(long value) {
+  public GgufBuilder int64(long value) {
     return raw(little(8).putLong(value).array());
   }
 
-  GgufBuilder string(String text) {
+  public GgufBuilder string(String text) {
     return int64(text.getBytes(StandardCharsets.UTF_8).length).raw(text);
   }
 
-  GgufBuilder tensor(String name, int type, long offset, long... dimensions) {
+  /** A metadata entry of type uint32. */
+  public GgufBuilder entry(String key, int value) {
+    return string(key).int32(4).int32(value);
+  }
+
+  /** A metadata entry of type string. */
+  public GgufBuilder entry(String key, String value) {
+    return string(key).int32(8).string(value);
+  }
+
+  /** A metadata entry of type float32. */
+  public GgufBuilder entry(String key, float value) {
+    return string(key).int32(6).int32(Float.floatToIntBits(value));
+  }
+
+  /** A metadata entry: an array of strings. */
+  public GgufBuilder entry(String key, String... values) {
+    string(key).int32(9).int32(8).int64(values.length);
+    for (String value : values) {
+      string(value);
+    }
+    return this;
+  }
+
+  /** A metadata entry: an array of int32. */
+  public GgufBuilder entry(String key, int... values) {
+    string(key).int32(9).int32(5).int64(values.length);
+    for (int value : values) {
+      int32(value);
+    }
+    return this;
+  }
+
+  public GgufBuilder tensor(String name, int type, long offset, long... dimensions) {
     string(name).int32(dimensions.length);
     for (long dimension : dimensions) {
       int64(dimension);
@@ -48,18 +81,18 @@ final class GgufBuilder {
     return int32(type).int64(offset);
   }
 
-  GgufBuilder pad(int alignment) {
+  public GgufBuilder pad(int alignment) {
     while (bytes.size() % alignment != 0) {
       bytes.write(0);
     }
     return this;
   }
 
-  byte[] toBytes() {
+  public byte[] toBytes() {
     return bytes.toByteArray();
   }
 
-  Path write(Path file) throws IOException {
+  public Path write(Path file) throws IOException {
     return Files.write(file, toBytes());
   }
 

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -16,6 +17,7 @@ import java.util.Random;
 import java.util.stream.Stream;
 import org.exeunt.examples.io.ModelFormatException;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.function.Executable;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
@@ -83,7 +85,7 @@ class GgufFileTest {
     }
   }
 
-  private void assertProblem(String expected, org.junit.jupiter.api.function.Executable action) {
+  private void assertProblem(String expected, Executable action) {
     String message = assertThrows(ModelFormatException.class, action).getMessage();
     assertTrue(message.contains(expected), message);
     assertTrue(message.contains(".gguf: "), message);
@@ -179,7 +181,7 @@ class GgufFileTest {
     Path path = folder.resolve("sparse.gguf");
     // One array of as many empty strings as are claimed: each is 8 zero bytes that are really there.
     GgufBuilder.start(0, 1).string("k").int32(ARRAY).int32(STRING).int64(1L << 29).write(path);
-    try (java.io.RandomAccessFile file = new java.io.RandomAccessFile(path.toFile(), "rw")) {
+    try (RandomAccessFile file = new RandomAccessFile(path.toFile(), "rw")) {
       file.setLength(5L << 30);
     }
     assertProblem("the length of metadata 'k' is 536870912", () -> GgufFile.open(path).close());
@@ -191,7 +193,7 @@ class GgufFileTest {
     Path path = folder.resolve("damaged.gguf");
     Random random = new Random(7);
     int survived = 0;
-    for (int round = 0; round < 3000; round++) {
+    for (int round = 0; round < 1000; round++) {
       byte[] damaged = whole.clone();
       for (int i = random.nextInt(4); i >= 0; i--) {
         damaged[random.nextInt(damaged.length)] = (byte) random.nextInt();
@@ -207,7 +209,7 @@ class GgufFileTest {
       }
     }
     // Damage to names and values goes unnoticed, so some files must open, or the test tests nothing.
-    assertTrue(survived > 100 && survived < 2900, survived + " of 3000 damaged files opened");
+    assertTrue(survived > 50 && survived < 950, survived + " of 1000 damaged files opened");
   }
 
   @Test

@@ -8,17 +8,10 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.HashSet;
 import java.util.Set;
 import org.exeunt.Normalizer;
-import org.exeunt.examples.linalg.Blas;
 import org.exeunt.examples.linalg.Matrix;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
 class TrainingTest {
-  @BeforeAll
-  static void multiplyWithOneThread() {
-    Blas.setThreads(1);
-  }
-
   @Test
   void perpGradGeneralisesWherePlainTrainingMemorises() {
     Training.Snapshot with = train(Normalizer.SOFTMAX, true, .4, 125);

@@ -10,11 +10,13 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import org.exeunt.examples.TestData;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.Json;
+import org.exeunt.examples.io.SafetensorsFile;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
@@ -66,6 +68,17 @@ class TokenizerTest {
       String prompt = template.render(messages);
       assertEquals(entry.get("prompt"), prompt);
       assertArrayEquals(ids(entry), tokenizer.encode(prompt));
+    }
+  }
+
+  /** The recorded tokens of the essay are those after collapsing white space. */
+  @Test
+  void encodesTheRecordedEssay() throws IOException {
+    String text = Files.readString(TestData.golden("model/text.txt")).strip().replaceAll("\\s+", " ");
+    try (SafetensorsFile golden =
+        SafetensorsFile.open(TestData.golden("model/exit_stats.safetensors"))) {
+      int[] recorded = golden.ints("ids");
+      assertArrayEquals(recorded, Arrays.copyOf(tokenizer.encode(text), recorded.length));
     }
   }
 
