@@ -63,8 +63,8 @@ template <class W, int ROWS>
 void launch(const LinearInput<W>& input, const HeadOutput& output, cudaStream_t stream) {
   using Shape = LinearShape<W, ROWS>;
   allow_shared(exit_head_kernel<W, ROWS>, Shape::kSharedBytes);
-  EXN_LAUNCH((exit_head_kernel<W, ROWS>), static_cast<unsigned>(ceil_div(input.rows, ROWS) * output.tiles),
-             Shape::kThreads, Shape::kSharedBytes, stream, input, output);
+  EXN_LAUNCH((exit_head_kernel<W, ROWS>), linear_grid(input.rows, ROWS, output.tiles), Shape::kThreads,
+             Shape::kSharedBytes, stream, input, output);
 }
 
 void queue_head(const ExitHeadArgs& args, const Space& space, cudaStream_t stream) {

@@ -7,10 +7,9 @@ namespace {
 template <class W, int ROWS>
 void launch(const LinearInput<W>& input, const LinearOutput& output, cudaStream_t stream) {
   using Shape = LinearShape<W, ROWS>;
-  const int64_t blocks = ceil_div(input.rows, ROWS) * ceil_div(output.y_stride, kLinearOutputs);
+  const dim3 grid = linear_grid(input.rows, ROWS, ceil_div(output.y_stride, kLinearOutputs));
   allow_shared(linear_kernel<W, ROWS>, Shape::kSharedBytes);
-  EXN_LAUNCH((linear_kernel<W, ROWS>), static_cast<unsigned>(blocks), Shape::kThreads, Shape::kSharedBytes, stream,
-             input, output);
+  EXN_LAUNCH((linear_kernel<W, ROWS>), grid, Shape::kThreads, Shape::kSharedBytes, stream, input, output);
 }
 
 }  // namespace

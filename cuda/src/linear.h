@@ -30,6 +30,13 @@ void dispatch_rows(int64_t rows, F&& f) {
   f(std::integral_constant<int, 64>{});
 }
 
+// Grid of a kernel on linear_tile.
+inline dim3 linear_grid(int64_t rows, int block_rows, int64_t tiles) {
+  const int64_t y = tiles < kLinearGridY ? tiles : kLinearGridY;
+  return dim3(static_cast<unsigned>(ceil_div(rows, block_rows)), static_cast<unsigned>(y),
+              static_cast<unsigned>(ceil_div(tiles, y)));
+}
+
 // Allows a kernel the dynamic shared memory it needs (at most 68 KiB; every supported GPU has 99). Queues nothing, so it is
 // legal during capture.
 template <class Kernel>

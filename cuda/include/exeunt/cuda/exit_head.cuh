@@ -96,82 +96,85 @@ struct HeadOutput {
   int64_t tiles;
 };
 
-// Statistics of one row's 128 logits, by one warp, four logits per lane.
+// What a lane knows of the four outputs of a tile that it looks after: lane, lane + 32, ...
+struct LaneOutputs {
+  int32_t id[4];  // row of W; -1: none
+  bool exists[4];
+  float bias[4];
+};
+
+template <class W>
+__device__ __forceinline__ LaneOutputs lane_outputs(const LinearInput<W>& input, const float* bias, int64_t first) {
+  LaneOutputs lane;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int64_t output = first + threadIdx.x % kWarp + i * kWarp;
+    lane.id[i] = static_cast<int32_t>(weight_row(input, output));
+    lane.exists[i] = output < input.outputs;
+    lane.bias[i] = lane.id[i] >= 0 && bias != nullptr ? bias[lane.id[i]] : 0.0f;
+  }
+  return lane;
+}
+
+// Statistics of one row's 128 products, by one warp.
 template <class Normalizer>
-__device__ __forceinline__ StatsState logits_state(const float (&z)[4], const int32_t* ids, int count,
-                                                   const StatsOptions& options) {
+__device__ __forceinline__ StatsState products_state(const float* products, const LaneOutputs& outputs, int count,
+                                                     const StatsOptions& options) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  float z[4];
   TopTwo top;
 #pragma unroll
-  for (const float value : z) top.add(value);
+  for (int i = 0; i < 4; ++i) {
+    z[i] = treat_logit(products[lane + i * kWarp] + outputs.bias[i], options);
+    // A list entry outside the vocabulary makes every row invalid.
+    if (outputs.id[i] < 0) z[i] = outputs.exists[i] ? NAN : -INFINITY;
+    top.add(z[i]);
+  }
   top = warp_top_two(top);
   StatsState state;
   state.largest = top.first;
   state.second = top.second;
-  // Padding has no index below `count`; ids are looked up for the largest only, and the smallest id wins.
   accumulate<Normalizer>(z, options, count, [&](int i) { return lane + i * kWarp; }, state);
-  int32_t argmax = INT_MAX;
+  state.argmax = INT_MAX;  // the smallest id, which need not be the first place
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    if (z[i] == state.largest) argmax = Min::apply(argmax, ids[lane + i * kWarp]);
+    if (z[i] == state.largest && outputs.id[i] >= 0) state.argmax = Min::apply(state.argmax, outputs.id[i]);
   }
-  state.argmax = argmax;
   warp_reduce_sums(state, options);
   return state;
 }
 
 // Logits of 128 vocabulary rows (or list entries) for ROWS rows, and their statistics.
 //
-// Bytes: those of W once for each block of up to 64 rows; x from the L2 cache; 32 per (row, 128 logits) written. Grid: row
-// blocks times vocabulary tiles, row blocks fastest, so that W comes from memory once even for more than 64 rows
-// as long as the tile stays cached. A vocabulary of 32k gives 250 blocks, two or three of which run on an SM at once.
+// Bytes: those of W once for each block of up to 64 rows; x from the L2 cache; 32 per (row, 128 logits) written. Grid: that of
+// linear_kernel. A vocabulary of 32k gives 250 blocks, two or three of which run on an SM at once.
 template <class W, int ROWS>
 __global__ __launch_bounds__((LinearShape<W, ROWS>::kThreads), (LinearShape<W, ROWS>::kBlocksPerSm)) void exit_head_kernel(
     LinearInput<W> input, HeadOutput output) {
   using Shape = LinearShape<W, ROWS>;
-  constexpr int kPitch = kLinearOutputs + 1;
   EXN_DYN_SMEM(shared);
-  __shared__ int64_t rows_of_w[kLinearOutputs];
-  __shared__ int32_t ids[kLinearOutputs];
-  const int64_t row_blocks = (input.rows + ROWS - 1) / ROWS;
-  const int64_t first_row = blockIdx.x % row_blocks * ROWS;
-  const int64_t tile = blockIdx.x / row_blocks;
+  __shared__ const W* rows_of_w[kLinearOutputs];
+  const int64_t first_row = linear_first_row(ROWS);
+  const int64_t tile = linear_tile_index();
+  if (tile >= output.tiles) return;
   const int64_t first_output = tile * kLinearOutputs;
   find_weight_rows<W, ROWS>(input, first_output, rows_of_w);
 
   float results[Shape::kOutputs][Shape::kRows];
   linear_tile<W, ROWS>(input, rows_of_w, first_row, shared, results);
 
-  float* const logits = reinterpret_cast<float*>(shared);  // [ROWS][kPitch]
-#pragma unroll
-  for (int o = 0; o < Shape::kOutputs; ++o) {
-    const int column = static_cast<int>(threadIdx.x) % Shape::kColumns + o * Shape::kColumns;
-    const int64_t id = rows_of_w[column];
-    const bool exists = first_output + column < input.outputs;
-    const float bias = id >= 0 && output.bias != nullptr ? output.bias[id] : 0.0f;
-#pragma unroll
-    for (int r = 0; r < Shape::kRows; ++r) {
-      // A list entry outside the vocabulary makes every row invalid.
-      float z = exists ? NAN : -INFINITY;
-      if (id >= 0) z = treat_logit(results[o][r] + bias, output.options);
-      logits[(threadIdx.x / Shape::kColumns * Shape::kRows + r) * kPitch + column] = z;
-    }
-    if (threadIdx.x / Shape::kColumns == 0) ids[column] = static_cast<int32_t>(id);
-  }
-  __syncthreads();
+  const float* const products = share_results<W, ROWS>(results, shared);
 
-  const int64_t left = input.outputs - first_output;
-  const int count = left < kLinearOutputs ? static_cast<int>(left) : kLinearOutputs;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const LaneOutputs outputs = lane_outputs(input, output.bias, first_output);
+  const int count = tile_count(first_output, input.outputs, kLinearOutputs);
+#pragma unroll 1
   for (int r = static_cast<int>(threadIdx.x) / kWarp; r < ROWS; r += Shape::kThreads / kWarp) {
     if (first_row + r >= input.rows) break;
-    float z[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) z[i] = logits[r * kPitch + lane + i * kWarp];
+    const float* row = products + r * kResultPitch;
     const StatsState state = output.options.stablemax
-                                 ? logits_state<StableMax<float>>(z, ids, count, output.options)
-                                 : logits_state<FastSoftmax>(z, ids, count, output.options);
-    if (lane == 0) store_state(output.states + (first_row + r) * output.tiles + tile, state);
+                                 ? products_state<StableMax<float>>(row, outputs, count, output.options)
+                                 : products_state<FastSoftmax>(row, outputs, count, output.options);
+    if (threadIdx.x % kWarp == 0) store_state(output.states + (first_row + r) * output.tiles + tile, state);
   }
 }
 

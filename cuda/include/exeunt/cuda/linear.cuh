@@ -20,6 +20,8 @@ constexpr int kLinearOutputs = 128;     // of a block
 constexpr int kStageRowBytes = 128;     // of W, in one stage
 constexpr int kStagePitch = 128 + 16;   // a multiple of 16 whose odd factor keeps 128-bit reads of 8 rows off one another's banks
 
+constexpr int kResultPitch = kLinearOutputs + 1;  // of results passed through shared memory, in floats
+
 // How a block's 128 x ROWS results are spread over threads, each of which keeps kOutputs x kRows of them in registers. The more
 // results a thread has, the fewer reads of shared memory there are for each multiplication; few rows leave it with one output.
 template <class W, int ROWS>
@@ -33,7 +35,7 @@ struct LinearShape {
   static constexpr int kBlocksPerSm = ROWS == 64 ? 2 : 3;  // which registers and shared memory must allow
   static constexpr int kWeightBytes = kLinearOutputs * kStagePitch;
   static constexpr int kStageBytes = kWeightBytes + ROWS * kDepth * static_cast<int>(sizeof(float));
-  static constexpr int kResultBytes = ROWS * (kLinearOutputs + 1) * static_cast<int>(sizeof(float));
+  static constexpr int kResultBytes = ROWS * kResultPitch * static_cast<int>(sizeof(float));
   static constexpr int kSharedBytes = kStages * kStageBytes > kResultBytes ? kStages * kStageBytes : kResultBytes;
 };
 
@@ -85,9 +87,9 @@ __device__ __forceinline__ void unpack_quad(const uint4& raw, int quad, float (&
 }
 
 // results[o][r] = <W row of output first_output + thread_column + o * kColumns, x row first_row + 8 * thread_row + r>.
-// `rows_of_w` holds the block's 128 row numbers of W, as weight_row gives them, and is complete (a barrier has passed).
+// `rows_of_w` points to the block's 128 rows of W, null where there is none, and is complete (a barrier has passed).
 template <class W, int ROWS>
-__device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const int64_t* rows_of_w, int64_t first_row,
+__device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const W* const* rows_of_w, int64_t first_row,
                                             unsigned char* shared,
                                             float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows]) {
   using Shape = LinearShape<W, ROWS>;
@@ -108,9 +110,9 @@ __device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const i
     const int count = left < kVector<W> ? static_cast<int>(left) : kVector<W>;
 #pragma unroll 4
     for (int output = thread / kChunks; output < kLinearOutputs; output += Shape::kThreads / kChunks) {
-      const int64_t row = rows_of_w[output];
-      stage_weights(reinterpret_cast<W*>(base + output * kStagePitch + chunk * 16),
-                    input.weight + row * input.weight_stride + column, row < 0 ? 0 : count, aligned);
+      const W* const row = rows_of_w[output];
+      stage_weights(reinterpret_cast<W*>(base + output * kStagePitch + chunk * 16), row + column,
+                    row == nullptr ? 0 : count, aligned);
     }
     constexpr int kInputChunks = Shape::kDepth / 4;
     for (int i = thread; i < ROWS * kInputChunks; i += Shape::kThreads) {
@@ -185,11 +187,41 @@ __device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const i
 
 // Fills `rows_of_w` for a block that begins at output `first`; complete for all when it returns.
 template <class W, int ROWS>
-__device__ __forceinline__ void find_weight_rows(const LinearInput<W>& input, int64_t first, int64_t* rows_of_w) {
+__device__ __forceinline__ void find_weight_rows(const LinearInput<W>& input, int64_t first, const W** rows_of_w) {
   for (int i = threadIdx.x; i < kLinearOutputs; i += LinearShape<W, ROWS>::kThreads) {
-    rows_of_w[i] = weight_row(input, first + i);
+    const int64_t row = weight_row(input, first + i);
+    rows_of_w[i] = row < 0 ? nullptr : input.weight + row * input.weight_stride;
   }
   __syncthreads();
+}
+
+// Hands the results on through shared memory, [ROWS][kResultPitch], so that what is done with each need not be spelled
+// out for every register. Complete for all when it returns.
+template <class W, int ROWS>
+__device__ __forceinline__ float* share_results(
+    const float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows], unsigned char* shared) {
+  using Shape = LinearShape<W, ROWS>;
+  float* const table = reinterpret_cast<float*>(shared);
+#pragma unroll
+  for (int o = 0; o < Shape::kOutputs; ++o) {
+    const int column = static_cast<int>(threadIdx.x) % Shape::kColumns + o * Shape::kColumns;
+#pragma unroll
+    for (int r = 0; r < Shape::kRows; ++r) {
+      const int row = static_cast<int>(threadIdx.x) / Shape::kColumns * Shape::kRows + r;
+      table[row * kResultPitch + column] = results[o][r];
+    }
+  }
+  __syncthreads();
+  return table;
+}
+
+// Grid of the kernels below: x counts blocks of rows, y and z blocks of 128 outputs. x runs fastest, so that a block of
+// W that several blocks of rows need comes from memory once. A z beyond 0 is for more than 4 million outputs.
+constexpr int kLinearGridY = 32768;
+
+__device__ __forceinline__ int64_t linear_first_row(int rows) { return static_cast<int64_t>(blockIdx.x) * rows; }
+__device__ __forceinline__ int64_t linear_tile_index() {
+  return static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y;
 }
 
 // ---- a layer: y = f(W x + b) ---------------------------------------------------------------------
@@ -218,35 +250,34 @@ __device__ __forceinline__ float activate(Activation activation, float z, const 
   }
 }
 
-// Bytes: W once for each block of ROWS rows, x from the L2 cache for each block of outputs, y once. Grid: row blocks times
-// blocks of 128 outputs, row blocks fastest, so that W is read from memory once for all of them.
+// Bytes: W once for each block of ROWS rows, x from the L2 cache for each block of outputs, y once. Grid: above.
 template <class W, int ROWS>
 __global__ __launch_bounds__((LinearShape<W, ROWS>::kThreads), (LinearShape<W, ROWS>::kBlocksPerSm)) void linear_kernel(
     LinearInput<W> input, LinearOutput output) {
   using Shape = LinearShape<W, ROWS>;
   EXN_DYN_SMEM(shared);
-  __shared__ int64_t rows_of_w[kLinearOutputs];
-  const int64_t row_blocks = (input.rows + ROWS - 1) / ROWS;
-  const int64_t first_row = blockIdx.x % row_blocks * ROWS;
-  const int64_t first_output = blockIdx.x / row_blocks * kLinearOutputs;
+  __shared__ const W* rows_of_w[kLinearOutputs];
+  const int64_t first_row = linear_first_row(ROWS);
+  const int64_t first_output = linear_tile_index() * kLinearOutputs;
+  if (first_output >= output.y_stride) return;
   find_weight_rows<W, ROWS>(input, first_output, rows_of_w);
 
   float results[Shape::kOutputs][Shape::kRows];
   linear_tile<W, ROWS>(input, rows_of_w, first_row, shared, results);
+  const float* const products = share_results<W, ROWS>(results, shared);
 
-#pragma unroll
-  for (int o = 0; o < Shape::kOutputs; ++o) {
-    const int64_t n = first_output + threadIdx.x % Shape::kColumns + o * Shape::kColumns;
-    if (n >= output.y_stride) continue;
-    const bool real = n < input.outputs;
-    const float bias = real && output.bias != nullptr ? output.bias[n] : 0.0f;
-#pragma unroll
-    for (int r = 0; r < Shape::kRows; ++r) {
-      const int64_t row = first_row + threadIdx.x / Shape::kColumns * Shape::kRows + r;
-      if (row >= input.rows) continue;
-      const float* x = input.x + row * input.x_stride + n;
-      output.y[row * output.y_stride + n] = real ? activate(output.activation, results[o][r] + bias, x) : 0.0f;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < ROWS * kLinearOutputs; i += Shape::kThreads) {
+    const int64_t row = first_row + i / kLinearOutputs;
+    const int64_t n = first_output + i % kLinearOutputs;
+    if (row >= input.rows || n >= output.y_stride) continue;
+    float y = 0.0f;
+    if (n < input.outputs) {
+      const float bias = output.bias != nullptr ? output.bias[n] : 0.0f;
+      const float product = products[i / kLinearOutputs * kResultPitch + i % kLinearOutputs];
+      y = activate(output.activation, product + bias, input.x + row * input.x_stride + n);
     }
+    output.y[row * output.y_stride + n] = y;
   }
 }
 

@@ -27,7 +27,7 @@ struct RowStatsTask {
 // nothing is rescaled. Tiles depend on the row's length alone, hence a row's results have the same bits
 // in every batch, and a single long row is spread over many SMs.
 template <class T, class Normalizer, class AccurateNormalizer>
-__global__ __launch_bounds__(kTileThreads, 5) void row_stats_tile_kernel(RowStatsTask<T> task) {
+__global__ __launch_bounds__(kTileThreads, 4) void row_stats_tile_kernel(RowStatsTask<T> task) {
   constexpr int kWarps = kTileThreads / kWarp;
   __shared__ float first[kWarps], second[kWarps];
   __shared__ StatsState sums[kWarps];

@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Static gate on the machine code of the CUDA kernels: what no value test and no GPU-less machine would see.
+
+For every kernel and architecture, against budgets.txt:
+  registers and static shared memory within budget; no stack, no local memory, no spills;
+  in the SASS: 128-bit global loads (or asynchronous copies) where promised, no local loads or stores, no f64
+  arithmetic outside the f64 kernels, no calls of functions (the slow path of a division is a subroutine inside its kernel).
+A kernel without a budget, and a budget that no kernel uses, are errors too.
+
+  gate.py --nvcc PATH --archs 80 90           compiles cuda/src/*.cu for these architectures (also: developer, release)
+  gate.py --cuobjdump PATH --library FILE...  checks the machine code inside a built libexeunt_cuda.so or its objects
+"""
+import argparse
+import concurrent.futures
+import fnmatch
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ARCH_SETS = {"developer": ["80", "90"], "release": ["80", "86", "89", "90", "100", "120"]}
+
+# Shared memory that the system takes from every block; cuobjdump counts it from sm_90 on.
+SYSTEM_SHARED = 1024
+
+
+@dataclass
+class Budget:
+    pattern: str
+    registers: int
+    shared: int
+    promises: set
+    uses: int = 0
+
+
+@dataclass
+class Kernel:
+    arch: str
+    name: str
+    registers: int = 0
+    stack: int = 0
+    local: int = 0
+    shared: int = 0
+    opcodes: dict = field(default_factory=dict)
+
+    def count(self, pattern):
+        return sum(n for opcode, n in self.opcodes.items() if re.match(pattern, opcode))
+
+
+def read_budgets(path):
+    budgets = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        line = line.split("#")[0].strip()
+        if not line:
+            continue
+        fields = [f.strip() for f in line.split("|")]
+        if len(fields) != 4:
+            sys.exit(f"{path}:{number}: expected 'kernel | registers | shared bytes | promises'")
+        promises = set(fields[3].split())
+        unknown = promises - {"load128", "copy128", "f64"}
+        if unknown:
+            sys.exit(f"{path}:{number}: unknown promise {sorted(unknown)}")
+        budgets.append(Budget(fields[0], int(fields[1]), int(fields[2]), promises))
+    return budgets
+
+
+def run(command):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\nfailed:\n{done.stdout[-4000:]}")
+    return done.stdout
+
+
+def short_names(mangled):
+    """Demangled names without parameters and namespaces: row_stats_tile_kernel<float, FastSoftmax, Softmax<float>>."""
+    text = run(["c++filt", *mangled]) if mangled else ""
+    names = {}
+    for symbol, line in zip(mangled, text.splitlines()):
+        name = line.replace("exn::cuda::", "").replace("(anonymous namespace)::", "")
+        name = re.sub(r"^void ", "", name)
+        depth = 0
+        for i, ch in enumerate(name):
+            depth += (ch == "<") - (ch == ">")
+            if ch == "(" and depth == 0:
+                name = name[:i]
+                break
+        names[symbol] = name.replace("> >", ">>").replace("> >", ">>")
+    return names
+
+
+def kernels_in(cuobjdump, binary, default_arch):
+    usage = run([cuobjdump, "-res-usage", binary])
+    kernels, arch, symbol = {}, default_arch, None
+    for line in usage.splitlines():
+        if found := re.search(r"arch = sm_(\d+)", line):
+            arch = found.group(1)
+        if found := re.search(r"Function (\S+?):", line):
+            symbol = found.group(1)
+            kernels[arch, symbol] = Kernel(arch, symbol)
+        elif symbol and (found := re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", line)):
+            kernel = kernels[arch, symbol]
+            kernel.registers, kernel.stack, kernel.shared, kernel.local = map(int, found.groups())
+            if int(arch) >= 90:
+                kernel.shared -= SYSTEM_SHARED
+            symbol = None
+    arch, symbol = default_arch, None
+    process = subprocess.Popen([cuobjdump, "-sass", binary], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if found := re.search(r"arch = sm_(\d+)", line):
+            arch = found.group(1)
+        elif found := re.search(r"Function : (\S+)", line):
+            symbol = found.group(1)
+        elif found := re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][A-Z0-9_.]*)", line):
+            kernel = kernels.get((arch, symbol))
+            if kernel is None:
+                sys.exit(f"{binary}: SASS of {symbol} for sm_{arch}, but no resource usage")
+            kernel.opcodes[found.group(1)] = kernel.opcodes.get(found.group(1), 0) + 1
+    if process.wait() != 0:
+        sys.exit(f"{cuobjdump} -sass {binary} failed")
+    names = short_names(sorted({k.name for k in kernels.values()}))
+    for kernel in kernels.values():
+        kernel.name = names[kernel.name]
+        if not kernel.opcodes:
+            sys.exit(f"{binary}: no SASS for {kernel.name} on sm_{kernel.arch}")
+    return list(kernels.values())
+
+
+def compile_for(nvcc, source, arch, folder):
+    cubin = folder / f"{source.stem}.sm_{arch}.cubin"
+    run([nvcc, "-std=c++17", "-O3", "-cubin", f"-arch=sm_{arch}", f"-I{ROOT}/cuda/include", f"-I{ROOT}/native/include",
+         f"-I{ROOT}/native/src", "-o", cubin, source])
+    return cubin
+
+
+def compiled_kernels(nvcc, cuobjdump, archs, jobs):
+    sources = sorted((ROOT / "cuda/src").glob("*.cu"))
+    if not sources:
+        sys.exit("cuda/src has no sources")
+    # The longest to compile first.
+    sources.sort(key=lambda s: s.stem not in ("exit_head", "linear", "stablemax"))
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        work = [(source, arch) for source in sources for arch in archs]
+        cubins = pool.map(lambda item: compile_for(nvcc, *item, Path(folder)), work)
+        kernels = []
+        for (source, arch), cubin in zip(work, cubins):
+            kernels += kernels_in(cuobjdump, cubin, arch) if has_kernels(cuobjdump, cubin) else []
+        return kernels
+
+
+def has_kernels(cuobjdump, binary):
+    return "Function " in run([cuobjdump, "-res-usage", binary])
+
+
+def faults_of(kernel, budget):
+    faults = []
+    if kernel.registers > budget.registers:
+        faults.append(f"{kernel.registers} registers, budget {budget.registers}")
+    if kernel.shared > budget.shared:
+        faults.append(f"{kernel.shared} bytes of static shared memory, budget {budget.shared}")
+    if kernel.stack or kernel.local:
+        faults.append(f"stack {kernel.stack}, local memory {kernel.local} bytes, budget 0")
+    if kernel.count(r"(LDL|STL)\b"):
+        faults.append("loads from or stores to local memory")
+    if kernel.count(r"(CALL\.ABS|JCAL)\b"):
+        faults.append("calls a function")
+    if "load128" in budget.promises and not kernel.count(r"LDG\.E(\.\w+)*\.128"):
+        faults.append("no 128-bit global load")
+    if "copy128" in budget.promises and not kernel.count(r"LDGSTS(\.\w+)*\.128"):
+        faults.append("no 128-bit asynchronous copy")
+    doubles = kernel.count(r"(DFMA|DADD|DMUL|DSETP|DMNMX|MUFU\.(RCP|RSQ)64H)")
+    if doubles and "f64" not in budget.promises:
+        faults.append(f"{doubles} f64 instructions")
+    if "f64" in budget.promises and not doubles:
+        faults.append("f64 promised, but there is none: the budget is stale")
+    return faults
+
+
+def print_table(rows):
+    rows.sort(key=lambda r: (r[0].name, int(r[0].arch)))
+    width = max(len(k.name) for k, _, _ in rows)
+    print(f"{'kernel':{width}}  arch  regs budget  shared  LDG.128 LDGSTS.128   FFMA   DFMA")
+    for kernel, budget, faults in rows:
+        mark = "  <- " + "; ".join(faults) if faults else ""
+        print(f"{kernel.name:{width}}  {kernel.arch:>4}  {kernel.registers:4} {budget.registers:6}  {kernel.shared:6}  "
+              f"{kernel.count(r'LDG.E(.[A-Z0-9]+)*.128'):7} {kernel.count(r'LDGSTS(.[A-Z0-9]+)*.128'):10}  "
+              f"{kernel.count('FFMA'):5}  {kernel.count('DFMA'):5}{mark}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nvcc", default=shutil.which("nvcc"))
+    parser.add_argument("--cuobjdump", help="default: beside nvcc, else on PATH")
+    parser.add_argument("--archs", nargs="+", default=["developer"], help="numbers, developer or release")
+    parser.add_argument("--library", type=Path, nargs="+", help="built libraries or objects to look at instead of compiling")
+    parser.add_argument("--budgets", type=Path, default=Path(__file__).with_name("budgets.txt"))
+    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1)))
+    args = parser.parse_args()
+
+    cuobjdump = args.cuobjdump
+    if not cuobjdump and args.nvcc and Path(args.nvcc).with_name("cuobjdump").exists():
+        cuobjdump = str(Path(args.nvcc).with_name("cuobjdump"))
+    cuobjdump = cuobjdump or shutil.which("cuobjdump")
+    if not cuobjdump:
+        sys.exit("gate: no cuobjdump found (beside nvcc, or on PATH); give --cuobjdump")
+    budgets = read_budgets(args.budgets)
+    if args.library:
+        kernels = [k for library in args.library for k in kernels_in(cuobjdump, library, None)]
+    else:
+        if not args.nvcc:
+            sys.exit("gate: no nvcc found; give --nvcc, or --library")
+        archs = [a for name in args.archs for a in ARCH_SETS.get(name, [name])]
+        kernels = compiled_kernels(args.nvcc, cuobjdump, archs, args.jobs)
+    if not kernels:
+        sys.exit("gate: FAILED, no kernels found")
+
+    rows, problems = [], []
+    for kernel in kernels:
+        budget = next((b for b in budgets if fnmatch.fnmatchcase(kernel.name, b.pattern)), None)
+        if budget is None:
+            problems.append(f"{kernel.name} (sm_{kernel.arch}) has no line in {args.budgets.name}")
+            continue
+        budget.uses += 1
+        faults = faults_of(kernel, budget)
+        rows.append((kernel, budget, faults))
+        problems += [f"{kernel.name} (sm_{kernel.arch}): {fault}" for fault in faults]
+    problems += [f"{args.budgets.name}: no kernel is called {b.pattern}" for b in budgets if not b.uses]
+    if rows:
+        print_table(rows)
+    archs = ", ".join("sm_" + a for a in sorted({k.arch for k in kernels}, key=int))
+    if problems:
+        print("\n" + "\n".join(problems))
+        print(f"gate: FAILED, {len(problems)} problems in {len(kernels)} kernels ({archs})")
+        return 1
+    print(f"gate: ok, {len(kernels)} kernels ({archs}): registers, shared memory, no spills, 128-bit loads, no stray f64")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
