@@ -12,7 +12,8 @@ import org.exeunt.examples.linalg.Blas;
 import org.exeunt.examples.report.Report;
 
 /**
- * What exeunt does, on a model that was trained for nothing of the kind and on one trained before your eyes.
+ * What exeunt does, on a model that was trained for nothing of the kind and on one trained before
+ * your eyes.
  *
  * <pre>
  *   Demo [--model FILE] [--threads N] [--quick] [--out FOLDER]
@@ -29,7 +30,9 @@ public final class Demo {
 
   private Demo() {}
 
-  /** Runs the demo and ends the process: status 1 if it failed, 2 if the arguments make no sense. */
+  /**
+   * Runs the demo and ends the process: status 1 if it failed, 2 if the arguments make no sense.
+   */
   public static void main(String[] arguments) throws InterruptedException {
     Locale.setDefault(Locale.ROOT); // the tables are for programs too
     System.exit(run(arguments));
@@ -91,8 +94,9 @@ public final class Demo {
       if (Files.isRegularFile(model)) {
         ExitDemo.run(report, model, quick);
       } else {
-        report.paragraph("The part with a real model is left out, because %s does not exist; `./exeunt demo` fetches the "
-            + "model, and --model names another place.", model);
+        report.paragraph(
+            "The part with a real model is left out, because %s does not exist; `./exeunt "
+                + "demo` fetches the model, and --model names another place.", model);
       }
       System.out.println("Everything above, and each table as CSV:");
       report.files().forEach(file -> System.out.println("  " + file));

@@ -10,8 +10,8 @@ public final class Models {
   private Models() {}
 
   /**
-   * The path given by system property or environment variable {@code EXEUNT_MODEL}, else the place where
-   * the launcher puts the model; whether it exists is for the caller to see.
+   * The path given by system property or environment variable {@code EXEUNT_MODEL}, else the place
+   * where the launcher puts the model; whether it exists is for the caller to see.
    */
   public static Path find() {
     String configured = System.getProperty("EXEUNT_MODEL", System.getenv("EXEUNT_MODEL"));

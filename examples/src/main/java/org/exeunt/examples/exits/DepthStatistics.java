@@ -13,8 +13,9 @@ import org.exeunt.examples.linalg.Matrix;
 import org.exeunt.examples.llama.LlamaModel;
 
 /**
- * The exit head of a model, applied to the hidden states of one depth after another: the same tensors are refilled for each,
- * as an engine would do, so that whatever reads them (an exit rule) is built once.
+ * The exit head of a model, applied to the hidden states of one depth after another: the same
+ * tensors are refilled for each, as an engine would do, so that whatever reads them (an exit rule)
+ * is built once.
  */
 public final class DepthStatistics implements AutoCloseable {
   private final Scope scope = Scope.open();
@@ -73,7 +74,10 @@ public final class DepthStatistics implements AutoCloseable {
     return statistics;
   }
 
-  /** Cosine of each hidden state of the depth run last with the one run before; CALM's state saturation. */
+  /**
+   * Cosine of each hidden state of the depth run last with the one run before; CALM's state
+   * saturation.
+   */
   public Tensor cosine() {
     return cosine;
   }

@@ -31,7 +31,9 @@ import org.exeunt.examples.llama.Tokenizer;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 
-/** Runs a real model over a text and asks, after every layer, whether it could have stopped there. */
+/**
+ * Runs a real model over a text and asks, after every layer, whether it could have stopped there.
+ */
 public final class ExitDemo {
   private static final String TEXT = "/org/exeunt/examples/essay.txt";
   private static final int QUICK_TOKENS = 96;
@@ -143,9 +145,10 @@ public final class ExitDemo {
   }
 
   private void reportDepths(List<double[]> means) throws IOException {
-    report.paragraph("%d tokens; the hidden state after each layer goes through the model's own final norm and "
-        + "language-model head. \"Agrees\": same token as after the last layer. \"Cosine\": of the "
-        + "layer's output with its input.", ids.length);
+    report.paragraph(
+        "%d tokens; the hidden state after each layer goes through the model's own final "
+            + "norm and language-model head. \"Agrees\": same token as after the last layer. "
+            + "\"Cosine\": of the layer's output with its input.", ids.length);
     Table table =
         new Table("after layer", "max-prob", "margin", "entropy", "cosine", "agrees");
     for (int depth = 0; depth <= layers; depth++) {
@@ -158,28 +161,35 @@ public final class ExitDemo {
   }
 
   private void reportRules(List<RuleRun> rules) throws IOException {
-    report.paragraph("Each rule lets a token leave when it is confident enough. \"Weights read\" counts the layers "
-        + "gone through and every reading of the head, against all layers and one head.");
-    Table table = new Table("rule", "exit points", "mean exit", "leave early", "agree", "early ones agree",
-        "layers read", "weights read");
+    report.paragraph(
+        "Each rule lets a token leave when it is confident enough. \"Weights read\" "
+            + "counts the layers gone through and every reading of the head, against all layers "
+            + "and one head.");
+    Table table = new Table("rule", "exit points", "mean exit", "leave early", "agree",
+        "early ones agree", "layers read", "weights read");
     for (RuleRun rule : rules) {
       int[] exits = rule.exitLayers();
       double mean = Arrays.stream(exits).average().orElse(layers);
       long early = Arrays.stream(exits).filter(exit -> exit < layers).count();
-      table.row(rule.name(), rule.points().toString(), String.format("%.1f", mean), percent((double) early / exits.length),
+      table.row(rule.name(), rule.points().toString(), String.format("%.1f", mean),
+          percent((double) early / exits.length),
           percent(agreement(exits)),
           early == 0 ? "none left"
               : percent(agreement(t -> argmax[exits[t]][t], t -> exits[t] < layers)),
           percent(mean / layers), percent(weightsRead(rule, exits)));
     }
     report.table("rules", table);
-    report.paragraph("A layer of this model has %.1f million weights and the head %.1f million: asking it after every "
-        + "layer costs more than the layers it saves. A larger model's head is worth one to three of its layers.",
+    report.paragraph(
+        "A layer of this model has %.1f million weights and the head %.1f million: asking "
+            + "it after every layer costs more than the layers it saves. A larger model's head "
+            + "is worth one to three of its layers.",
         layerWeights() / 1e6, headWeights() / 1e6);
     reportBargain(rules);
   }
 
-  /** Names the rule that changes the fewest answers among those that read less than the whole model. */
+  /**
+   * Names the rule that changes the fewest answers among those that read less than the whole model.
+   */
   private void reportBargain(List<RuleRun> rules) throws IOException {
     RuleRun best = rules.stream().filter(rule -> weightsRead(rule, rule.exitLayers()) < 1)
         .max(Comparator.comparingDouble(rule -> agreement(rule.exitLayers()))).orElse(null);
@@ -189,9 +199,11 @@ public final class ExitDemo {
     }
     double read = weightsRead(best, best.exitLayers());
     double kept = agreement(best.exitLayers());
-    report.paragraph("Saved: of the rules that read less than the whole model, \"%s\" at exit points %s keeps the most "
-        + "answers: it leaves out %s of the weights, and %s of the tokens stay what they were. This model was not trained "
-        + "to exit; read these as honest curves, not as a recommendation.", best.name(), best.points(),
+    report.paragraph(
+        "Saved: of the rules that read less than the whole model, \"%s\" at exit points "
+            + "%s keeps the most answers: it leaves out %s of the weights, and %s of the tokens "
+            + "stay what they were. This model was not trained to exit; read these as honest "
+            + "curves, not as a recommendation.", best.name(), best.points(),
         percent(1 - read), percent(kept));
   }
 

@@ -2,7 +2,8 @@
 package org.exeunt.examples.exits;
 
 /**
- * The depths at which a model may be left: every {@code stride}-th from {@code first} on, and the last.
+ * The depths at which a model may be left: every {@code stride}-th from {@code first} on, and the
+ * last.
  *
  * @param last the number of layers
  */
@@ -22,6 +23,7 @@ record ExitPoints(int first, int stride, int last) {
 
   @Override
   public String toString() {
-    return first == 1 && stride == 1 ? "every layer" : first + ", " + (first + stride) + ", … " + last;
+    return first == 1 && stride == 1
+        ? "every layer" : first + ", " + (first + stride) + ", … " + last;
   }
 }

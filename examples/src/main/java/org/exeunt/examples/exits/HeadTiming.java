@@ -23,9 +23,10 @@ final class HeadTiming {
 
   static void measure(Report report, LlamaModel model, Matrix lastHidden, int[] lastArgmax)
       throws IOException {
-    report.paragraph("One exit-head call for one token reads the head once. \"Read only\" is the same memory, read "
-        + "linearly with the same threads and added up, in the same minute: median of %d, best in "
-        + "brackets.", REPETITIONS);
+    report.paragraph(
+        "One exit-head call for one token reads the head once. \"Read only\" is the same "
+            + "memory, read linearly with the same threads and added up, in the same minute: "
+            + "median of %d, best in brackets.", REPETITIONS);
     Table table = new Table("head", "MB", "call, ms", "read only, ms", "share of read bandwidth",
         "argmax as f32", "kernel");
     for (DType type : new DType[] {DType.F32, DType.BF16}) {

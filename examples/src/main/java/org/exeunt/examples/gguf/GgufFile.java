@@ -16,9 +16,9 @@ import org.exeunt.examples.io.ModelFormatException;
 /**
  * A GGUF model file, versions 2 and 3, little-endian: its metadata, and its tensors as floats.
  *
- * <p>The file is mapped, not read; a tensor's pages are touched when it is asked for. Nothing in the
- * file is trusted: every count, length, type, dimension and offset is checked against the bytes that
- * are really there, and whatever does not fit is a {@link ModelFormatException}. Instances are
+ * <p>The file is mapped, not read; a tensor's pages are touched when it is asked for. Nothing in
+ * the file is trusted: every count, length, type, dimension and offset is checked against the bytes
+ * that are really there, and whatever does not fit is a {@link ModelFormatException}. Instances are
  * immutable and may be shared between threads until closed.
  */
 public final class GgufFile implements Closeable {
@@ -185,9 +185,9 @@ public final class GgufFile implements Closeable {
   }
 
   /**
-   * All metadata in file order. Integers and booleans are {@code Long} and {@code Boolean}, floating-point
-   * values {@code Double}, strings {@code String}; arrays are {@code long[]}, {@code double[]} or
-   * {@code String[]}.
+   * All metadata in file order. Integers and booleans are {@code Long} and {@code Boolean},
+   * floating-point values {@code Double}, strings {@code String}; arrays are {@code long[]},
+   * {@code double[]} or {@code String[]}.
    */
   public Map<String, Object> metadata() {
     return Collections.unmodifiableMap(metadata);
@@ -253,12 +253,18 @@ public final class GgufFile implements Closeable {
     return tensor;
   }
 
-  /** A read-only view of a tensor's bytes as stored; gone when the file shrinks, so copy it for native code. */
+  /**
+   * A read-only view of a tensor's bytes as stored; gone when the file shrinks, so copy it for
+   * native code.
+   */
   public ByteBuffer bytes(GgufTensor tensor) throws IOException {
     return file.map(tensor.offset(), tensor.bytes());
   }
 
-  /** The rows of {@code tensor}, dequantised one at a time into the same array, and handed to {@code consumer}. */
+  /**
+   * The rows of {@code tensor}, dequantised one at a time into the same array, and handed to
+   * {@code consumer}.
+   */
   public void readRows(GgufTensor tensor, RowConsumer consumer) throws IOException {
     if (tensor.columns() > MAX_ARRAY) {
       throw new ModelFormatException(path(), "tensor '" + tensor.name() + "' has rows of "

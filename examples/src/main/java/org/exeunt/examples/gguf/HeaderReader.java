@@ -42,7 +42,8 @@ final class HeaderReader {
 
   /**
    * Reads how many items follow. The count is believed only if that many items of at least
-   * {@code itemBytes} fit in what is left, so that nothing is ever allocated on a file's word alone.
+   * {@code itemBytes} fit in what is left, so that nothing is ever allocated on a file's word
+   * alone.
    */
   int count(String field, int itemBytes, int limit) throws ModelFormatException {
     long count = int64(field);

@@ -26,8 +26,8 @@ public final class GrokkingDemo {
   private static final Training.Setup CONTROL =
       new Training.Setup(Normalizer.SOFTMAX, false, .4, .01f);
 
-  // Collapse comes after memorising, which takes longer the more there is to memorise: a twentieth of the
-  // pairs and twice the rate show in seconds what the whole needs thousands of epochs for.
+  // Collapse comes after memorising, which takes longer the more there is to memorise: a twentieth
+  // of the pairs and twice the rate show in seconds what the whole needs thousands of epochs for.
   private static final Training.Setup SMALL_SOFTMAX =
       new Training.Setup(Normalizer.SOFTMAX, false, .05, .02f);
   private static final Training.Setup SMALL_STABLEMAX =
@@ -42,16 +42,19 @@ public final class GrokkingDemo {
   public static void run(Report report, int threads, boolean quick)
       throws IOException, InterruptedException {
     report.heading("Grokking in seconds");
-    report.paragraph("A network of 226-200-200-113 learns a + b mod 113 from 40 %% of the pairs, full batch, "
-        + "AdamW. The loss and its gradient come from exeunt's cross-entropy kernel; perpGrad "
-        + "takes out of each gradient what only makes the weights longer.");
+    report.paragraph(
+        "A network of 226-200-200-113 learns a + b mod 113 from 40 %% of the pairs, full "
+            + "batch, AdamW. The loss and its gradient come from exeunt's cross-entropy kernel; "
+            + "perpGrad takes out of each gradient what only makes the weights longer.");
     Map<String, Training.Setup> generalise = new LinkedHashMap<>();
     generalise.put("softmax + perpGrad", PERP_GRAD);
     generalise.put("softmax", CONTROL);
     compare(report, "grokking", generalise, threads, quick ? 150 : 250);
 
-    report.paragraph("Softmax collapse: the largest logit's term swallows the f32 sum, p is exactly 1, and the pair "
-        + "teaches nothing more. The same network on 5 %% of the pairs, without perpGrad:");
+    report.paragraph(
+        "Softmax collapse: the largest logit's term swallows the f32 sum, p is exactly 1, "
+            + "and the pair teaches nothing more. The same network on 5 %% of the pairs, "
+            + "without perpGrad:");
     Map<String, Training.Setup> collapse = new LinkedHashMap<>();
     collapse.put("softmax", SMALL_SOFTMAX);
     collapse.put("StableMax", SMALL_STABLEMAX);

@@ -8,8 +8,9 @@ import org.exeunt.examples.linalg.Matrix;
 /**
  * Two one-hots of p → ReLU layer → ReLU layer → p logits, without biases.
  *
- * <p>The product of the first weight with two one-hots is the sum of two of its columns. That weight is therefore kept
- * transposed: a forward pass gathers and adds two rows, and its gradient is a scatter-add.
+ * <p>The product of the first weight with two one-hots is the sum of two of its columns. That
+ * weight is therefore kept transposed: a forward pass gathers and adds two rows, and its gradient
+ * is a scatter-add.
  */
 final class Mlp {
   private final int p;

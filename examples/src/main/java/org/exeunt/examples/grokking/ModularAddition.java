@@ -4,7 +4,8 @@ package org.exeunt.examples.grokking;
 import java.util.Random;
 
 /**
- * All pairs (a, b) with a + b mod p as the label, in a fixed random order, cut into training and test.
+ * All pairs (a, b) with a + b mod p as the label, in a fixed random order, cut into training and
+ * test.
  *
  * @param left a of each pair
  * @param right b of each pair
@@ -14,7 +15,10 @@ public record ModularAddition(int[] left, int[] right, int[] labels) {
   /** Training and test pairs. */
   public record Split(ModularAddition train, ModularAddition test) {}
 
-  /** All pairs mod {@code p}; the first {@code trainShare} of a shuffle by {@code seed} is for training. */
+  /**
+   * All pairs mod {@code p}; the first {@code trainShare} of a shuffle by {@code seed} is for
+   * training.
+   */
   public static Split split(int p, double trainShare, long seed) {
     int[] pairs = new int[p * p];
     Random random = new Random(seed);

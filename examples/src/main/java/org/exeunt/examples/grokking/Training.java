@@ -13,9 +13,9 @@ import org.exeunt.Tensor;
 import org.exeunt.examples.linalg.Matrix;
 
 /**
- * Full-batch training on modular addition with exeunt's cross-entropy and perpGrad kernels; the setting of Prieto et al.
- * 2025, "Grokking at the Edge of Numerical Stability", with its optimiser flags (AdamW, betas .9 and .99, epsilon 1e-25, no
- * weight decay).
+ * Full-batch training on modular addition with exeunt's cross-entropy and perpGrad kernels; the
+ * setting of Prieto et al. 2025, "Grokking at the Edge of Numerical Stability", with its optimiser
+ * flags (AdamW, betas .9 and .99, epsilon 1e-25, no weight decay).
  */
 public final class Training implements AutoCloseable {
   private static final int MODULUS = 113;
@@ -97,8 +97,9 @@ public final class Training implements AutoCloseable {
   /**
    * Measures the model as it is now.
    *
-   * <p>A pair is in collapse when, in f32, the largest logit's term of the normaliser's sum swallows all the others: the
-   * probability is exactly 1, and a correct answer then has loss 0 and teaches nothing.
+   * <p>A pair is in collapse when, in f32, the largest logit's term of the normaliser's sum
+   * swallows all the others: the probability is exactly 1, and a correct answer then has loss 0 and
+   * teaches nothing.
    */
   public Snapshot evaluate() {
     train.forward();

@@ -8,7 +8,8 @@ import java.util.Map;
 
 /**
  * A strict JSON parser for small headers. Objects become {@code Map}, arrays {@code List}, strings
- * {@code String}, whole numbers {@code Long}, others {@code Double}, and true, false and null themselves.
+ * {@code String}, whole numbers {@code Long}, others {@code Double}, and true, false and null
+ * themselves.
  */
 public final class Json {
   /** Enough for any real header, and shallow enough that nesting cannot exhaust the stack. */

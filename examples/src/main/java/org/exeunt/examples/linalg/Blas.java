@@ -12,8 +12,8 @@ public final class Blas {
   private Blas() {}
 
   static {
-    // The newest OpenBLAS binding is one patch release older than JavaCPP here. The two fit, but JavaCPP
-    // warns on System.err, which would be the first thing a user of the demo sees.
+    // The newest OpenBLAS binding is one patch release older than JavaCPP here. The two fit, but
+    // JavaCPP warns on System.err, which would be the first thing a user of the demo sees.
     PrintStream console = System.err;
     ByteArrayOutputStream said = new ByteArrayOutputStream();
     System.setErr(new PrintStream(said, true, StandardCharsets.UTF_8));

@@ -14,8 +14,8 @@ import org.exeunt.Tensor;
 /**
  * A row-major matrix of floats outside the heap, where BLAS can read it without a copy.
  *
- * <p>A view of some columns of another matrix shares its memory: {@code stride} is then longer than a
- * row.
+ * <p>A view of some columns of another matrix shares its memory: {@code stride} is then longer than
+ * a row.
  */
 public final class Matrix {
   static {
@@ -58,7 +58,7 @@ public final class Matrix {
       throw new IndexOutOfBoundsException(
           "columns " + first + " to " + first + " + " + count + " of " + columns);
     }
-    int skipped = Math.min(first, data.capacity()); // there is nothing to skip where there are no rows
+    int skipped = Math.min(first, data.capacity()); // without rows there is nothing to skip
     return new Matrix(data.slice(skipped, data.capacity() - skipped), rows, count, stride);
   }
 
@@ -113,7 +113,10 @@ public final class Matrix {
     return Tensor.of(data, rows, columns);
   }
 
-  /** {@code out} = {@code scale} · this · {@code right}ᵀ: each row of {@code right} yields one column. */
+  /**
+   * {@code out} = {@code scale} · this · {@code right}ᵀ: each row of {@code right} yields one
+   * column.
+   */
   public void timesTransposed(Matrix right, float scale, Matrix out) {
     gemm(this, CblasNoTrans, right, CblasTrans, scale, out);
   }

@@ -10,10 +10,11 @@ import org.exeunt.examples.io.ModelFormatException;
 
 /**
  * The chat format of SmolLM2: {@code <|im_start|>role}, a line break, the content,
- * {@code <|im_end|>}, a line break, with a default system message first unless the caller brings one.
+ * {@code <|im_end|>}, a line break, with a default system message first unless the caller brings
+ * one.
  *
- * <p>The file's template is a program; this class reads the default system message from it and knows
- * the rest.
+ * <p>The file's template is a program; this class reads the default system message from it and
+ * knows the rest.
  */
 public final class ChatTemplate {
   private static final String KEY = "tokenizer.chat_template";

@@ -12,8 +12,9 @@ import org.exeunt.examples.io.ModelFormatException;
 import org.exeunt.examples.linalg.Matrix;
 
 /**
- * A Llama-family decoder in f32, written to be read: one pass over a whole token sequence that keeps
- * the hidden state entering every layer, so that one can ask what each depth would have answered.
+ * A Llama-family decoder in f32, written to be read: one pass over a whole token sequence that
+ * keeps the hidden state entering every layer, so that one can ask what each depth would have
+ * answered.
  *
  * <p>Weights are dequantised when the model is loaded; products go through BLAS. Immutable after
  * construction.
@@ -31,8 +32,8 @@ public final class LlamaModel {
   /**
    * What a forward pass leaves behind.
    *
-   * @param hidden entry l is the residual stream entering layer l, one row per token; the last is what
-   *     leaves the last layer, before the final norm
+   * @param hidden entry l is the residual stream entering layer l, one row per token; the last is
+   *     what leaves the last layer, before the final norm
    * @param keys entry l holds layer l's keys after RoPE, one row per token
    * @param values entry l holds layer l's values
    */
@@ -71,7 +72,10 @@ public final class LlamaModel {
     return matrix;
   }
 
-  /** A model may be valid and still too large for this engine; that is not worth the caller's process. */
+  /**
+   * A model may be valid and still too large for this engine; that is not worth the caller's
+   * process.
+   */
   private static Matrix allocate(GgufFile file, GgufTensor tensor) throws IOException {
     long bytes = tensor.rows() * tensor.columns() * Float.BYTES;
     if (bytes > Integer.MAX_VALUE) {
@@ -160,7 +164,9 @@ public final class LlamaModel {
     return normed;
   }
 
-  /** Rotates each neighbouring pair (2i, 2i + 1) of every head by position · base^(-2i / headWidth). */
+  /**
+   * Rotates each neighbouring pair (2i, 2i + 1) of every head by position · base^(-2i / headWidth).
+   */
   private Matrix rope(Matrix heads) {
     int half = config.headWidth() / 2;
     float[] row = new float[heads.columns()];

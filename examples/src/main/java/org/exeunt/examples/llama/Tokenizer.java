@@ -90,8 +90,8 @@ public final class Tokenizer {
   }
 
   /**
-   * Vocabularies spell bytes as characters: a printable Latin-1 byte stands for itself, the others are
-   * numbered from U+0100. A vocabulary may lack rare bytes; {@link #encode} leaves those out.
+   * Vocabularies spell bytes as characters: a printable Latin-1 byte stands for itself, the others
+   * are numbered from U+0100. A vocabulary may lack rare bytes; {@link #encode} leaves those out.
    */
   private void readBytes() {
     Arrays.fill(byteOfCharacter, ABSENT);
@@ -134,8 +134,8 @@ public final class Tokenizer {
   }
 
   /**
-   * Encodes {@code text}; special tokens spelled out in it are recognised, none are added. A byte for
-   * which the vocabulary has no token (a few control characters) is left out.
+   * Encodes {@code text}; special tokens spelled out in it are recognised, none are added. A byte
+   * for which the vocabulary has no token (a few control characters) is left out.
    */
   public int[] encode(String text) {
     IntList result = new IntList();
@@ -171,8 +171,9 @@ public final class Tokenizer {
   }
 
   /**
-   * Applies merges in order of rank, the leftmost first among equals. The symbols form a linked list and
-   * the possible merges a heap, so that a piece of n bytes takes O(n log n), however long it is.
+   * Applies merges in order of rank, the leftmost first among equals. The symbols form a linked
+   * list and the possible merges a heap, so that a piece of n bytes takes O(n log n), however long
+   * it is.
    */
   private void encodePiece(String text, IntList result) {
     byte[] piece = text.getBytes(StandardCharsets.UTF_8);

@@ -7,7 +7,10 @@ import org.exeunt.DType;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
-/** How little a layer changed each hidden state: CALM's saturation measure, FFN-SkipLLM's block similarity. */
+/**
+ * How little a layer changed each hidden state: CALM's saturation measure, FFN-SkipLLM's block
+ * similarity.
+ */
 public final class CosineExample {
   private CosineExample() {}
 

@@ -8,7 +8,10 @@ import org.exeunt.Statistic;
 import org.exeunt.Statistics;
 import org.exeunt.Tensor;
 
-/** Hidden state → RMSNorm → language-model head → next token and confidence, in one kernel that writes no logits. */
+/**
+ * Hidden state → RMSNorm → language-model head → next token and confidence, in one kernel that
+ * writes no logits.
+ */
 public final class ExitHeadExample {
   private ExitHeadExample() {}
 

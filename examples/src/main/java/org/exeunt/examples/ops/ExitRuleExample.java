@@ -8,7 +8,9 @@ import org.exeunt.ExitRule;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
-/** Three tokens of a batch pass four layers; each leaves after the first layer that is sure enough. */
+/**
+ * Three tokens of a batch pass four layers; each leaves after the first layer that is sure enough.
+ */
 public final class ExitRuleExample {
   private ExitRuleExample() {}
 

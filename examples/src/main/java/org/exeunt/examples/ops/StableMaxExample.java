@@ -8,7 +8,10 @@ import org.exeunt.Scope;
 import org.exeunt.StableMax;
 import org.exeunt.Tensor;
 
-/** StableMax and softmax of the same logits: where softmax is exactly (1, 0, 0), StableMax still tells the losers apart. */
+/**
+ * StableMax and softmax of the same logits: where softmax is exactly (1, 0, 0), StableMax still
+ * tells the losers apart.
+ */
 public final class StableMaxExample {
   private StableMaxExample() {}
 

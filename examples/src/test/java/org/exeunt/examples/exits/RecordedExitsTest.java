@@ -111,7 +111,10 @@ class RecordedExitsTest {
     }
   }
 
-  /** Exact, except where the recorded first and second logit are closer than the tolerance of logits. */
+  /**
+   * Exact, except where the recorded first and second logit are closer than the tolerance of
+   * logits.
+   */
   private static void checkArgmax(int[] actual, int depth, int[] tokens, double tolerance)
       throws IOException {
     int[] first = golden.ints("argmax");

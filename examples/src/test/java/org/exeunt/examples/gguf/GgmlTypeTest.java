@@ -62,7 +62,8 @@ class GgmlTypeTest {
     GgmlType.F32.dequantize(GgufBuilder.little(8).putFloat(3).putFloat(-0f), out);
     assertEquals(3f, out[0]);
     assertEquals(-0f, out[1]);
-    GgmlType.F16.dequantize(GgufBuilder.little(4).putShort(ONE_AND_A_HALF).putShort(MINUS_TWO), out);
+    GgmlType.F16.dequantize(
+        GgufBuilder.little(4).putShort(ONE_AND_A_HALF).putShort(MINUS_TWO), out);
     assertEquals(1.5f, out[0]);
     assertEquals(-2f, out[1]);
     GgmlType.BF16.dequantize(

@@ -179,7 +179,8 @@ class GgufFileTest {
   @Test
   void aHugeSparseFileOfZerosCostsNoMemory() throws IOException {
     Path path = folder.resolve("sparse.gguf");
-    // One array of as many empty strings as are claimed: each is 8 zero bytes that are really there.
+    // One array of as many empty strings as are claimed: each is 8 zero bytes that are really
+    // there.
     GgufBuilder.start(0, 1).string("k").int32(ARRAY).int32(STRING).int64(1L << 29).write(path);
     try (RandomAccessFile file = new RandomAccessFile(path.toFile(), "rw")) {
       file.setLength(5L << 30);
@@ -208,7 +209,8 @@ class GgufFileTest {
         assertTrue(e.getMessage().endsWith("."), e.getMessage());
       }
     }
-    // Damage to names and values goes unnoticed, so some files must open, or the test tests nothing.
+    // Damage to names and values goes unnoticed, so some files must open, or the test tests
+    // nothing.
     assertTrue(survived > 50 && survived < 950, survived + " of 1000 damaged files opened");
   }
 

@@ -80,7 +80,8 @@ class SafetensorsFileTest {
       "the header is not a JSON object|[]",
       "the header is not JSON|{\"a\":}",
       "the header is not JSON|{\"a\":1}{",
-      "levels of nesting|{\"a\":" + "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
+      "levels of nesting|{\"a\":"
+          + "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
           + "[[[[",
       "member \"a\" twice|{\"a\":{\"dtype\":\"I32\",\"shape\":[0],\"data_offsets\":[0,0]},\"a\":1}",
       "tensor 'a' is not a JSON object|{\"a\":3}",

@@ -74,7 +74,8 @@ class TokenizerTest {
   /** The recorded tokens of the essay are those after collapsing white space. */
   @Test
   void encodesTheRecordedEssay() throws IOException {
-    String text = Files.readString(TestData.golden("model/text.txt")).strip().replaceAll("\\s+", " ");
+    String text = Files.readString(TestData.golden("model/text.txt")).strip()
+        .replaceAll("\\s+", " ");
     try (SafetensorsFile golden =
         SafetensorsFile.open(TestData.golden("model/exit_stats.safetensors"))) {
       int[] recorded = golden.ints("ids");
