@@ -3,13 +3,14 @@
 # The CUDA sources, compiled for this processor: tests/simt runs kernels and launchers without a GPU
 # and checks them while they run.
 #
-#   exn_add_simt_backend(<target> MODE plain|asan|race SOURCES <file>... [INCLUDES <folder>...])
+#   exn_add_simt_backend(<target> MODE <mode> SOURCES <file>... [INCLUDES <folder>...])
 #     a shared library that stands in for libexeunt_cuda.so
-#   exn_add_simt_program(<target> MODE plain|asan|race SOURCES <file>... [INCLUDES <folder>...])
+#   exn_add_simt_program(<target> MODE <mode> SOURCES <file>... [INCLUDES <folder>...])
 #     a program with kernels in its own sources
 #
 # Modes: plain is the fastest; asan adds AddressSanitizer and UBSan; race lets the emulator see every
-# access. Needs EXN_CUDA_INCLUDE, the include folders of a CUDA toolkit: its headers serve the host too.
+# access. Needs EXN_CUDA_INCLUDE, the include folders of a CUDA toolkit: its headers serve the host
+# as well.
 
 set(EXN_SIMT_DIR ${CMAKE_CURRENT_LIST_DIR}/../tests/simt)
 get_filename_component(EXN_SIMT_DIR ${EXN_SIMT_DIR} ABSOLUTE)
@@ -27,8 +28,8 @@ endif()
 # nvcc contracts a product and a sum; so does the emulation where the processor can.
 include(CheckCXXSourceRuns)
 set(CMAKE_REQUIRED_FLAGS "-mavx2 -mfma -mf16c")
-check_cxx_source_runs("int main(int argc, char**) { return __builtin_fma(argc, 2.0, -2.0 * argc) != 0; }"
-  EXN_SIMT_HAS_FMA)
+check_cxx_source_runs(
+  "int main(int n, char**) { return __builtin_fma(n, 2.0, -2.0 * n) != 0; }" EXN_SIMT_HAS_FMA)
 unset(CMAKE_REQUIRED_FLAGS)
 
 set(exn_simt_kernel_flags -g1 -fno-strict-aliasing -ffp-contract=fast -Wall -Wextra
@@ -58,9 +59,11 @@ foreach(mode IN LISTS EXN_SIMT_MODES)
   set_source_files_properties(${exn_simt_api_sources} PROPERTIES COMPILE_OPTIONS -fvisibility=default)
   string(TOUPPER ${mode} upper_mode)
   add_library(exn_simt_runtime_${mode} OBJECT ${exn_simt_runtime_sources})
-  target_include_directories(exn_simt_runtime_${mode} PRIVATE ${EXN_SIMT_DIR}/include ${EXN_SIMT_DIR}/src)
+  target_include_directories(exn_simt_runtime_${mode} PRIVATE
+    ${EXN_SIMT_DIR}/include ${EXN_SIMT_DIR}/src)
   target_include_directories(exn_simt_runtime_${mode} SYSTEM PRIVATE ${EXN_CUDA_INCLUDE})
-  target_compile_definitions(exn_simt_runtime_${mode} PRIVATE EXN_SIMT=1 SIMT_MODE_${upper_mode}=1)
+  target_compile_definitions(exn_simt_runtime_${mode} PRIVATE
+    EXN_SIMT=1 SIMT_MODE_${upper_mode}=1)
   target_compile_options(exn_simt_runtime_${mode} PRIVATE -O2 -g1 -Wall -Wextra -Wno-attributes)
   set_target_properties(exn_simt_runtime_${mode} PROPERTIES
     CXX_EXTENSIONS ON POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
@@ -110,7 +113,8 @@ set(EXN_SIMT_ENVIRONMENT_race "")
 
 # ---- the emulated backends ----------------------------------------------------------------------
 
-file(GLOB exn_simt_backend_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cuda/src/*.cu ${CMAKE_SOURCE_DIR}/cuda/src/*.cpp)
+file(GLOB exn_simt_backend_sources CONFIGURE_DEPENDS
+  ${CMAKE_SOURCE_DIR}/cuda/src/*.cu ${CMAKE_SOURCE_DIR}/cuda/src/*.cpp)
 if(exn_simt_backend_sources)
   foreach(mode IN LISTS EXN_SIMT_MODES)
     set(target exeunt_cuda_emu_${mode})
@@ -135,7 +139,7 @@ endif()
 if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
   add_subdirectory(${CMAKE_SOURCE_DIR}/tests/gpu ${CMAKE_BINARY_DIR}/tests/gpu)
 
-  # exn_add_emulated_check(<name> <mode> [<NAME=value of the emulator's settings>...] OPTIONS <option>...)
+  # exn_add_emulated_check(<name> <mode> [SETTINGS <variable=value>...] [OPTIONS <option>...])
   function(exn_add_emulated_check name mode)
     cmake_parse_arguments(arg "" "" "SETTINGS;OPTIONS" ${ARGN})
     set(backend exeunt_cuda_emu)
@@ -147,8 +151,10 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
       list(APPEND environment "LD_PRELOAD=${EXN_SIMT_ASAN_RUNTIME}")
     endif()
     add_test(NAME simt.check.${name} COMMAND exeunt_gpu_check --backend $<TARGET_FILE:${backend}>
-      --cuda-runtime $<TARGET_FILE:${backend}> --cases ${CMAKE_SOURCE_DIR}/tests/cases --small --no-bench ${arg_OPTIONS})
-    set_tests_properties(simt.check.${name} PROPERTIES ENVIRONMENT "${environment}" TIMEOUT 1800 LABELS simt)
+      --cuda-runtime $<TARGET_FILE:${backend}> --cases ${CMAKE_SOURCE_DIR}/tests/cases
+      --small --no-bench ${arg_OPTIONS})
+    set_tests_properties(simt.check.${name} PROPERTIES
+      ENVIRONMENT "${environment}" TIMEOUT 1800 LABELS simt)
   endfunction()
 
   # The plain mode takes all cases; the slower ones every few, each from the first.
@@ -160,11 +166,13 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
   exn_add_emulated_check(priority plain
     SETTINGS EXN_SIMT_POLICY=priority EXN_SIMT_SEED=11 OPTIONS --every ${exn_simt_every})
   exn_add_emulated_check(reverse plain
-    SETTINGS EXN_SIMT_POLICY=reverse EXN_SIMT_SEED=2 EXN_SIMT_PROTECT=1 OPTIONS --every ${exn_simt_every})
+    SETTINGS EXN_SIMT_POLICY=reverse EXN_SIMT_SEED=2 EXN_SIMT_PROTECT=1
+    OPTIONS --every ${exn_simt_every})
   exn_add_emulated_check(asan asan OPTIONS --every ${exn_simt_every})
   exn_add_emulated_check(race race OPTIONS --every ${exn_simt_every})
   exn_add_emulated_check(race_random race
-    SETTINGS EXN_SIMT_POLICY=random EXN_SIMT_SEED=7 EXN_SIMT_PREEMPT=64 OPTIONS --every ${exn_simt_every})
+    SETTINGS EXN_SIMT_POLICY=random EXN_SIMT_SEED=7 EXN_SIMT_PREEMPT=64
+    OPTIONS --every ${exn_simt_every})
 
   # A rehearsal of the script for GPU machines.
   add_test(NAME simt.gpu_script COMMAND ${CMAKE_SOURCE_DIR}/tests/gpu/run --emulated

@@ -43,7 +43,9 @@ double copy_bandwidth(const BenchOptions& options) {
   const Memory from(kDLCUDA, options.copy_bytes);
   const Memory to(kDLCUDA, options.copy_bytes);
   const Timing timing = time(stream, options.samples, 1, [&] {
-    require(exn_copy(to.data(), kDLCUDA, 0, from.data(), kDLCUDA, 0, options.copy_bytes, stream.get()), "exn_copy");
+    require(
+        exn_copy(to.data(), kDLCUDA, 0, from.data(), kDLCUDA, 0, options.copy_bytes, stream.get()),
+        "exn_copy");
   });
   return 2 * static_cast<double>(options.copy_bytes) / (timing.median_us * 1e-6);
 }

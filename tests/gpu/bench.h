@@ -15,7 +15,7 @@ struct BenchOptions {
 
 struct BenchResult {
   const Case* measured = nullptr;
-  int rotation = 0;          // sets of buffers used in turn
+  int rotation = 0;            // sets of buffers used in turn
   bool exceeds_cache = false;  // together they are larger than the L2 cache
   double median_us = 0;
   double best_us = 0;

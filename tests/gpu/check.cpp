@@ -50,7 +50,8 @@ class Checker {
     note_traffic(bytes_requested() - before);
     eager_ = instance_->outputs();
     judge("cuda", eager_);
-    if (!instance_->surroundings_intact()) complain("cuda changed an input or wrote outside an output");
+    if (!instance_->surroundings_intact())
+      complain("cuda changed an input or wrote outside an output");
   }
 
   void note_traffic(double bytes) {

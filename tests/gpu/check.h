@@ -13,14 +13,14 @@ struct CheckResult {
   int cases = 0;
   int same_bits_as_cpu = 0;
   std::vector<std::string> failures;
-  // Where the runtime counts: the case that moved most in relation to what any implementation must, among
-  // those that move enough for the ratio to mean something.
+  // Where the runtime counts: the case that moved most in relation to what any implementation must,
+  // among those that move enough for the ratio to mean something.
   double most_traffic = 0;
   std::string most_traffic_case;
 };
 
-// Runs the case on CUDA - at once, from a graph, on two streams - and on the CPU, and judges all of it.
-// Adds to `result`.
+// Runs the case on CUDA - at once, from a graph, on two streams - and on the CPU, and judges all of
+// it. Adds to `result`.
 void check(const Case& c, CheckResult* result);
 
 }  // namespace exn::gpu

@@ -18,14 +18,16 @@ uint64_t (*count_bytes)() = nullptr;
 template <class Function>
 void look_up(void* library, const char* name, Function* function) {
   *function = reinterpret_cast<Function>(dlsym(library, name));
-  if (*function == nullptr) throw std::runtime_error(std::string("the CUDA runtime has no ") + name);
+  if (*function == nullptr)
+    throw std::runtime_error(std::string("the CUDA runtime has no ") + name);
 }
 
 }  // namespace
 
 void require(exn_status status, const char* what) {
   if (status == EXN_OK) return;
-  throw std::runtime_error(std::string(what) + ": " + exn_status_name(status) + ": " + exn_last_error());
+  throw std::runtime_error(std::string(what) + ": " + exn_status_name(status) + ": " +
+                           exn_last_error());
 }
 
 void require(cudaError_t error, const char* what) {
@@ -35,7 +37,8 @@ void require(cudaError_t error, const char* what) {
 
 void open_cuda_runtime(const std::string& path) {
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) throw std::runtime_error(std::string("cannot open the CUDA runtime: ") + dlerror());
+  if (library == nullptr)
+    throw std::runtime_error(std::string("cannot open the CUDA runtime: ") + dlerror());
   look_up(library, "cudaStreamBeginCapture", &runtime.stream_begin_capture);
   look_up(library, "cudaStreamEndCapture", &runtime.stream_end_capture);
   look_up(library, "cudaGraphLaunch", &runtime.graph_launch);
@@ -54,7 +57,9 @@ void open_cuda_runtime(const std::string& path) {
 
 const CudaRuntime& cuda() { return runtime; }
 
-double bytes_requested() { return count_bytes == nullptr ? 0.0 : static_cast<double>(count_bytes()); }
+double bytes_requested() {
+  return count_bytes == nullptr ? 0.0 : static_cast<double>(count_bytes());
+}
 
 Stream::Stream(int32_t device_type) : device_type_(device_type) {
   require(exn_stream_create(device_type, 0, &stream_), "exn_stream_create");
@@ -73,7 +78,8 @@ Graph::Graph(const Stream& stream, const std::function<void()>& record) {
   try {
     record();
   } catch (...) {
-    if (runtime.stream_end_capture(stream.cuda_stream(), &graph) == cudaSuccess) runtime.graph_destroy(graph);
+    if (runtime.stream_end_capture(stream.cuda_stream(), &graph) == cudaSuccess)
+      runtime.graph_destroy(graph);
     throw;
   }
   require(runtime.stream_end_capture(stream.cuda_stream(), &graph), "cudaStreamEndCapture");
@@ -120,7 +126,8 @@ Memory::Memory(int32_t device_type, size_t bytes) : device_type_(device_type), b
 Memory::~Memory() { exn_free(device_type_, 0, data_); }
 
 void Memory::write(const std::vector<unsigned char>& bytes) const {
-  require(exn_copy(data_, device_type_, 0, bytes.data(), kDLCPU, 0, bytes.size(), nullptr), "exn_copy");
+  require(exn_copy(data_, device_type_, 0, bytes.data(), kDLCPU, 0, bytes.size(), nullptr),
+          "exn_copy");
   require(exn_stream_synchronize(device_type_, 0, nullptr), "exn_stream_synchronize");
 }
 
@@ -135,10 +142,12 @@ size_t DeviceTensor::begin() const {
   return kGuard + static_cast<size_t>(initial_.offset * test::size_of(initial_.type));
 }
 
-DeviceTensor::DeviceTensor(int32_t device_type, const test::HostTensor& initial) : initial_(initial) {
+DeviceTensor::DeviceTensor(int32_t device_type, const test::HostTensor& initial)
+    : initial_(initial) {
   if (!initial.given()) return;
   image_.assign(begin() + initial.bytes.size() + kGuard, kGuardByte);
-  std::copy(initial.bytes.begin(), initial.bytes.end(), image_.begin() + static_cast<std::ptrdiff_t>(begin()));
+  std::copy(initial.bytes.begin(), initial.bytes.end(),
+            image_.begin() + static_cast<std::ptrdiff_t>(begin()));
   memory_ = std::make_unique<Memory>(device_type, image_.size());
   reset();
   shape_ = initial.shape;
@@ -162,7 +171,8 @@ test::HostTensor DeviceTensor::read() const {
   test::HostTensor now = initial_;
   if (memory_ == nullptr) return now;
   const std::vector<unsigned char> bytes = memory_->read();
-  std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(begin()), now.bytes.size(), now.bytes.begin());
+  std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(begin()), now.bytes.size(),
+              now.bytes.begin());
   return now;
 }
 
@@ -173,7 +183,8 @@ bool DeviceTensor::guards_intact() const {
   std::vector<unsigned char> now = memory_->read();
   const auto row_bytes = static_cast<size_t>(initial_.cols * test::size_of(initial_.type));
   for (int64_t row = 0; row < initial_.rows; ++row) {
-    const size_t at = begin() + static_cast<size_t>(row * initial_.stride * test::size_of(initial_.type));
+    const size_t at =
+        begin() + static_cast<size_t>(row * initial_.stride * test::size_of(initial_.type));
     std::copy_n(image_.begin() + static_cast<std::ptrdiff_t>(at), row_bytes,
                 now.begin() + static_cast<std::ptrdiff_t>(at));
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Device memory, streams, graphs and events for a checker without any test framework. Everything that
-// the C ABI offers is used through it; captures and events come from the CUDA runtime, opened by name:
-// the real one on a machine with a GPU, or the emulator's.
+// Device memory, streams, graphs and events for a checker without any test framework. Everything
+// that the C ABI offers is used through it; captures and events come from the CUDA runtime, opened
+// by name: the real one on a machine with a GPU, or the emulator's.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -36,8 +36,8 @@ struct CudaRuntime {
   const char* (*get_error_string)(cudaError_t);
 };
 
-// Bytes of device memory that kernels have read and written so far, if the runtime counts them, as the
-// emulator's race build does; else 0.
+// Bytes of device memory that kernels have read and written so far, if the runtime counts them, as
+// the emulator's race build does; else 0.
 double bytes_requested();
 
 // Throws if the library cannot be opened or lacks a function.

@@ -25,7 +25,8 @@ constexpr const char* kUsage =
     "  --every N        only every Nth case of an op\n"
     "  --no-check       leave out the checks\n"
     "  --no-bench       leave out the timings\n"
-    "  --dry-bench      time one small case per op once: exercises the code, says nothing about speed\n";
+    "  --dry-bench      time one small case per op once: exercises the code, says nothing about "
+    "speed\n";
 
 struct Options {
   std::string backend;
@@ -101,11 +102,11 @@ std::vector<CheckResult> check_all(const std::vector<Case>& cases, const Options
     std::fflush(stdout);
   }
   for (const CheckResult& result : results) {
-    std::printf("%-14s %4d cases, %zu failures, %d with the bits of the CPU\n", result.op.c_str(), result.cases,
-                result.failures.size(), result.same_bits_as_cpu);
+    std::printf("%-14s %4d cases, %zu failures, %d with the bits of the CPU\n", result.op.c_str(),
+                result.cases, result.failures.size(), result.same_bits_as_cpu);
     if (result.most_traffic > 0) {
-      std::printf("%-14s moves at most %.2f times the compulsory bytes (%s)\n", "", result.most_traffic,
-                  result.most_traffic_case.c_str());
+      std::printf("%-14s moves at most %.2f times the compulsory bytes (%s)\n", "",
+                  result.most_traffic, result.most_traffic_case.c_str());
     }
   }
   return results;
@@ -133,14 +134,16 @@ std::vector<BenchResult> time_all(const std::vector<Case>& cases, const Options&
   for (const Case* c : cases_to_time(cases, options.dry_bench)) {
     results.push_back(measure(*c, bench));
     const double rate = c->compulsory_bytes / (results.back().median_us * 1e-6);
-    std::printf("%-14s %-34s %9.2f us  %8.1f GB/s  %5.1f %% of copy\n", c->op.c_str(), c->base.id.c_str(),
-                results.back().median_us, rate * 1e-9, 100 * rate / *copy_bytes_per_second);
+    std::printf("%-14s %-34s %9.2f us  %8.1f GB/s  %5.1f %% of copy\n", c->op.c_str(),
+                c->base.id.c_str(), results.back().median_us, rate * 1e-9,
+                100 * rate / *copy_bytes_per_second);
     std::fflush(stdout);
   }
   return results;
 }
 
-// ---- JSON ------------------------------------------------------------------------------------------
+// ---- JSON
+// ------------------------------------------------------------------------------------------
 
 std::string escaped(const std::string& text) {
   std::string out;
@@ -155,8 +158,9 @@ void write_checks(FILE* file, const std::vector<CheckResult>& checks) {
   std::fprintf(file, "  \"checks\": [");
   for (size_t i = 0; i < checks.size(); ++i) {
     const CheckResult& c = checks[i];
-    std::fprintf(file, "%s\n    {\"op\": \"%s\", \"cases\": %d, \"same_bits_as_cpu\": %d, \"failures\": [",
-                 i == 0 ? "" : ",", c.op.c_str(), c.cases, c.same_bits_as_cpu);
+    std::fprintf(
+        file, "%s\n    {\"op\": \"%s\", \"cases\": %d, \"same_bits_as_cpu\": %d, \"failures\": [",
+        i == 0 ? "" : ",", c.op.c_str(), c.cases, c.same_bits_as_cpu);
     for (size_t f = 0; f < c.failures.size(); ++f) {
       std::fprintf(file, "%s\"%s\"", f == 0 ? "" : ", ", escaped(c.failures[f]).c_str());
     }
@@ -169,11 +173,12 @@ void write_timings(FILE* file, const std::vector<BenchResult>& timings) {
   std::fprintf(file, "  \"timings\": [");
   for (size_t i = 0; i < timings.size(); ++i) {
     const BenchResult& t = timings[i];
-    std::fprintf(file, "%s\n    {\"op\": \"%s\", \"case\": \"%s\", \"bytes\": %.0f, \"median_us\": %.4f, ",
-                 i == 0 ? "" : ",", t.measured->op.c_str(), t.measured->base.id.c_str(),
-                 t.measured->compulsory_bytes, t.median_us);
-    std::fprintf(file, "\"best_us\": %.4f, \"rotation\": %d, \"exceeds_cache\": %s, \"shape\": {", t.best_us,
-                 t.rotation, t.exceeds_cache ? "true" : "false");
+    std::fprintf(
+        file, "%s\n    {\"op\": \"%s\", \"case\": \"%s\", \"bytes\": %.0f, \"median_us\": %.4f, ",
+        i == 0 ? "" : ",", t.measured->op.c_str(), t.measured->base.id.c_str(),
+        t.measured->compulsory_bytes, t.median_us);
+    std::fprintf(file, "\"best_us\": %.4f, \"rotation\": %d, \"exceeds_cache\": %s, \"shape\": {",
+                 t.best_us, t.rotation, t.exceeds_cache ? "true" : "false");
     const char* separator = "";
     for (const auto& entry : t.measured->description) {
       std::fprintf(file, "%s\"%s\": %s", separator, entry.first.c_str(), entry.second.c_str());
@@ -189,7 +194,8 @@ void write_json(const std::string& path, const std::vector<CheckResult>& checks,
   FILE* file = std::fopen(path.c_str(), "w");
   if (file == nullptr) throw std::runtime_error("cannot write " + path);
   std::fprintf(file, "{\n  \"version\": \"%s\",\n", exn_version());
-  std::fprintf(file, "  \"backend\": \"%s\",\n", escaped(exn_backend_name(EXN_BACKEND_CUDA)).c_str());
+  std::fprintf(file, "  \"backend\": \"%s\",\n",
+               escaped(exn_backend_name(EXN_BACKEND_CUDA)).c_str());
   std::fprintf(file, "  \"copy_bytes_per_second\": %.0f,\n", copy_bytes_per_second);
   write_checks(file, checks);
   write_timings(file, timings);

@@ -29,12 +29,15 @@ std::string at(int64_t row, int64_t col) {
 Complaint differs(const std::string& what, const Expected& expected, double got) {
   std::ostringstream text;
   text.precision(9);
-  text << what << ": got " << got << ", expected " << expected.value << " within " << expected.bound;
+  text << what << ": got " << got << ", expected " << expected.value << " within "
+       << expected.bound;
   return text.str();
 }
 
-Complaint compare(const std::string& name, const std::vector<Expected>& expected, const HostTensor& got) {
-  if (static_cast<int64_t>(expected.size()) != got.size()) return name + ": the oracle has another size";
+Complaint compare(const std::string& name, const std::vector<Expected>& expected,
+                  const HostTensor& got) {
+  if (static_cast<int64_t>(expected.size()) != got.size())
+    return name + ": the oracle has another size";
   for (int64_t row = 0; row < got.rows; ++row) {
     for (int64_t col = 0; col < got.cols; ++col) {
       const Expected& e = expected[static_cast<size_t>(row * got.cols + col)];
@@ -44,7 +47,8 @@ Complaint compare(const std::string& name, const std::vector<Expected>& expected
   return "";
 }
 
-Complaint compare_integers(const std::string& name, const std::vector<int64_t>& expected, const HostTensor& got) {
+Complaint compare_integers(const std::string& name, const std::vector<int64_t>& expected,
+                           const HostTensor& got) {
   for (size_t i = 0; i < expected.size(); ++i) {
     const int64_t value = got.integer_at(static_cast<int64_t>(i));
     if (value == expected[i]) continue;
@@ -82,7 +86,8 @@ double passes_over_weights(int64_t rows) { return static_cast<double>((rows + 63
 
 std::string quoted(const std::string& text) { return "\"" + text + "\""; }
 
-// ---- statistics -------------------------------------------------------------------------------------
+// ---- statistics
+// -------------------------------------------------------------------------------------
 
 exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows) {
   const DLTensor* tensors[kStats] = {};
@@ -90,8 +95,9 @@ exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows) {
     const Type type = i == kArgmax ? Type::kI32 : i == kValid ? Type::kU8 : Type::kF32;
     if ((outputs >> i & 1) != 0) tensors[i] = instance->output(kStatNames[i], type, {rows});
   }
-  return {tensors[kArgmax], tensors[kMaxLogit], tensors[kLse],         tensors[kP1],       tensors[kP2],
-          tensors[kMargin], tensors[kEntropy],  tensors[kPow2Entropy], tensors[kMeanLogP], tensors[kValid]};
+  return {tensors[kArgmax],   tensors[kMaxLogit], tensors[kLse],     tensors[kP1],
+          tensors[kP2],       tensors[kMargin],   tensors[kEntropy], tensors[kPow2Entropy],
+          tensors[kMeanLogP], tensors[kValid]};
 }
 
 Complaint judge_stat(int stat, const StatsExpected& expected, const HostTensor& got, int64_t row) {
@@ -101,21 +107,25 @@ Complaint judge_stat(int stat, const StatsExpected& expected, const HostTensor& 
   }
   if (stat == kArgmax) {
     const int64_t argmax = got.integer_at(row);
-    const bool near = std::binary_search(expected.near_argmax.begin(), expected.near_argmax.end(), argmax);
+    const bool near =
+        std::binary_search(expected.near_argmax.begin(), expected.near_argmax.end(), argmax);
     if (argmax == expected.argmax || near) return "";
-    return where + ": got " + std::to_string(argmax) + ", expected " + std::to_string(expected.argmax);
+    return where + ": got " + std::to_string(argmax) + ", expected " +
+           std::to_string(expected.argmax);
   }
   const Expected& e = expected.stats[stat];
   return agrees(e, got.at(0, row)) ? "" : differs(where, e, got.at(0, row));
 }
 
-Complaint judge_stats(uint32_t outputs, const std::vector<StatsExpected>& expected, const Outputs& got) {
+Complaint judge_stats(uint32_t outputs, const std::vector<StatsExpected>& expected,
+                      const Outputs& got) {
   size_t next = 0;
   for (int stat = 0; stat < kStats; ++stat) {
     if ((outputs >> stat & 1) == 0) continue;
     const HostTensor& tensor = got[next++];
     for (size_t row = 0; row < expected.size(); ++row) {
-      const Complaint complaint = judge_stat(stat, expected[row], tensor, static_cast<int64_t>(row));
+      const Complaint complaint =
+          judge_stat(stat, expected[row], tensor, static_cast<int64_t>(row));
       if (!complaint.empty()) return complaint;
     }
   }
@@ -125,7 +135,8 @@ Complaint judge_stats(uint32_t outputs, const std::vector<StatsExpected>& expect
 std::string stat_names(uint32_t outputs) {
   std::string names;
   for (int stat = 0; stat < kStats; ++stat) {
-    if ((outputs >> stat & 1) != 0) names += (names.empty() ? "" : " ") + std::string(kStatNames[stat]);
+    if ((outputs >> stat & 1) != 0)
+      names += (names.empty() ? "" : " ") + std::string(kStatNames[stat]);
   }
   return quoted(names);
 }
@@ -136,7 +147,8 @@ Case make_case(const RowStatsCase& c) {
     auto instance = std::make_unique<Instance>(device_type);
     const DLTensor* logits = instance->input(make_inputs(c).logits);
     const exn_stats out = add_stats(instance.get(), c.outputs, c.logits.rows);
-    const exn_row_stats_params params = {sizeof params, logits, c.normalizer, c.temperature, c.softcap, 0, out};
+    const exn_row_stats_params params = {sizeof params, logits, c.normalizer, c.temperature,
+                                         c.softcap,     0,      out};
     instance->call(params, exn_row_stats_workspace_size, exn_row_stats);
     return instance;
   };
@@ -197,7 +209,8 @@ Case make_case(const ExitHeadCase& c) {
   return result;
 }
 
-// ---- rows to rows -----------------------------------------------------------------------------------
+// ---- rows to rows
+// -----------------------------------------------------------------------------------
 
 Case make_case(const StableMaxCase& c) {
   Case result{"stablemax", c, {}, {}, 0, {}};
@@ -206,7 +219,8 @@ Case make_case(const StableMaxCase& c) {
     const HostTensor logits = make_inputs(c).logits;
     const DLTensor* in = c.in_place ? instance->in_out("out", logits) : instance->input(logits);
     const DLTensor* out =
-        c.in_place ? in : instance->output("out", logits.type, logits.shape, c.out_pad, c.out_offset);
+        c.in_place ? in
+                   : instance->output("out", logits.type, logits.shape, c.out_pad, c.out_offset);
     const exn_stablemax_params params = {sizeof params, in, out, c.normalizer, c.log};
     instance->call(params, exn_stablemax_workspace_size, exn_stablemax);
     return instance;
@@ -230,15 +244,18 @@ Case make_case(const CrossEntropyCase& c) {
     const Type loss_type = c.logits.type == Type::kF64 ? Type::kF64 : Type::kF32;
     const DLTensor* labels = instance->input(in.labels);
     const DLTensor* loss = nullptr;
-    if (c.loss) loss = instance->output("loss", loss_type, {c.reduction == EXN_REDUCE_MEAN ? 1 : c.logits.rows});
-    const DLTensor* logits = c.in_place ? instance->in_out("grad", in.logits) : instance->input(in.logits);
+    if (c.loss)
+      loss =
+          instance->output("loss", loss_type, {c.reduction == EXN_REDUCE_MEAN ? 1 : c.logits.rows});
+    const DLTensor* logits =
+        c.in_place ? instance->in_out("grad", in.logits) : instance->input(in.logits);
     const DLTensor* grad = nullptr;
     if (c.in_place) {
       grad = logits;
     } else if (c.grad) {
       grad = instance->output("grad", in.logits.type, in.logits.shape, c.grad_pad, c.grad_offset);
     }
-    const exn_cross_entropy_params params = {sizeof params, logits,       labels,      loss, grad,
+    const exn_cross_entropy_params params = {sizeof params,  logits,       labels,     loss, grad,
                                              c.ignore_index, c.normalizer, c.reduction};
     instance->call(params, exn_cross_entropy_workspace_size, exn_cross_entropy);
     return instance;
@@ -248,7 +265,8 @@ Case make_case(const CrossEntropyCase& c) {
     return first_of({c.loss ? compare("loss", oracle().loss, got.front()) : "",
                      c.grad ? compare("grad", oracle().grad, got.back()) : ""});
   };
-  result.compulsory_bytes = (c.grad ? 2 : 1) * bytes_of(c.logits.rows * c.logits.cols, c.logits.type);
+  result.compulsory_bytes =
+      (c.grad ? 2 : 1) * bytes_of(c.logits.rows * c.logits.cols, c.logits.type);
   result.description = {{"rows", std::to_string(c.logits.rows)},
                         {"cols", std::to_string(c.logits.cols)},
                         {"dtype", quoted(name_of(c.logits.type))},
@@ -304,7 +322,8 @@ Case make_case(const CosineCase& c) {
   const auto oracle = lazily([c] { return cosine_oracle(c, make_inputs(c)); });
   result.judge = [oracle](const Outputs& got) { return compare("out", oracle(), got[0]); };
   const int64_t operands = c.relation == "same" ? 1 : 2;
-  result.compulsory_bytes = bytes_of(operands * c.a.rows * c.a.cols, c.a.type) + bytes_of(c.a.rows, Type::kF32);
+  result.compulsory_bytes =
+      bytes_of(operands * c.a.rows * c.a.cols, c.a.type) + bytes_of(c.a.rows, Type::kF32);
   result.description = {{"rows", std::to_string(c.a.rows)},
                         {"cols", std::to_string(c.a.cols)},
                         {"dtype", quoted(name_of(c.a.type))}};
@@ -331,19 +350,23 @@ Case make_case(const GateCase& c) {
   result.judge = [oracle](const Outputs& got) { return compare("prob", oracle(), got[0]); };
   const int64_t dim = c.features.cols;
   const int64_t hidden = c.kind == EXN_GATE_LINEAR || c.repeats == 0 ? 0
-                         : c.kind == EXN_GATE_TANH                    ? c.repeats * dim * dim
-                                                                      : dim * dim;
+                         : c.kind == EXN_GATE_TANH                   ? c.repeats * dim * dim
+                                                                     : dim * dim;
   result.compulsory_bytes =
       passes_over_weights(c.features.rows) * bytes_of(hidden + c.classes * dim, c.weight_type) +
       bytes_of(c.features.rows * dim, c.features.type) + bytes_of(c.features.rows, Type::kF32);
-  result.description = {{"rows", std::to_string(c.features.rows)}, {"dim", std::to_string(dim)},
-                        {"dtype", quoted(name_of(c.features.type))}, {"kind", std::to_string(c.kind)},
+  result.description = {{"rows", std::to_string(c.features.rows)},
+                        {"dim", std::to_string(dim)},
+                        {"dtype", quoted(name_of(c.features.type))},
+                        {"kind", std::to_string(c.kind)},
                         {"weight_dtype", quoted(name_of(c.weight_type))},
-                        {"repeats", std::to_string(c.repeats)},    {"classes", std::to_string(c.classes)}};
+                        {"repeats", std::to_string(c.repeats)},
+                        {"classes", std::to_string(c.classes)}};
   return result;
 }
 
-// ---- exit rules: the whole sequence of calls is one instance ------------------------------------------
+// ---- exit rules: the whole sequence of calls is one instance
+// ------------------------------------------
 
 bool asks_for(const ExitRuleCase& c, ExitOutput output) { return (c.outputs >> output & 1) != 0; }
 
@@ -386,8 +409,10 @@ std::unique_ptr<Instance> instantiate(const ExitRuleCase& c, int32_t device_type
       params.exit_layer = exit_layer;
       // The mask is always asked for: the oracle follows it where rounding may tip a decision.
       params.exit_mask = instance->output("exit_mask", Type::kU8, {c.rows});
-      if (asks_for(c, kActiveList)) params.active_list = instance->output("active_list", Type::kI32, {c.rows});
-      if (asks_for(c, kActiveCount)) params.active_count = instance->output("active_count", Type::kI32, {1});
+      if (asks_for(c, kActiveList))
+        params.active_list = instance->output("active_list", Type::kI32, {c.rows});
+      if (asks_for(c, kActiveCount))
+        params.active_count = instance->output("active_count", Type::kI32, {1});
       instance->call(params, exn_exit_rule_workspace_size, exn_exit_rule);
     }
   }
@@ -418,11 +443,13 @@ Complaint judge(const ExitRuleCase& c, const Outputs& got) {
   size_t next = asks_for(c, kExitLayer) ? 2 : 1;  // after the state
   for (int64_t token = 0; token < c.tokens; ++token) {
     for (int64_t layer = 0; layer < c.layers; ++layer) {
-      const std::string where = "token " + std::to_string(token) + " layer " + std::to_string(layer) + " ";
+      const std::string where =
+          "token " + std::to_string(token) + " layer " + std::to_string(layer) + " ";
       const HostTensor& mask = got[next++];
       const std::vector<uint8_t> observed(mask.bytes.begin(), mask.bytes.end());
       const ExitRuleCall call = oracle_call(exit_rule_options(c, token, layer));
-      if (!oracle.step(call, make_inputs(c, token, layer), &observed)) return where + "exit_mask: a wrong decision";
+      if (!oracle.step(call, make_inputs(c, token, layer), &observed))
+        return where + "exit_mask: a wrong decision";
       const std::vector<int32_t> active = oracle.active();
       if (asks_for(c, kActiveList)) {
         std::vector<int64_t> expected(active.begin(), active.end());
@@ -431,8 +458,8 @@ Complaint judge(const ExitRuleCase& c, const Outputs& got) {
         if (!complaint.empty()) return complaint;
       }
       if (asks_for(c, kActiveCount)) {
-        const Complaint complaint = compare_integers(where + "active_count",
-                                                     {static_cast<int64_t>(active.size())}, got[next++]);
+        const Complaint complaint = compare_integers(
+            where + "active_count", {static_cast<int64_t>(active.size())}, got[next++]);
         if (!complaint.empty()) return complaint;
       }
     }
@@ -448,7 +475,8 @@ Case make_case(const ExitRuleCase& c) {
   result.instantiate = [c](int32_t device_type) { return instantiate(c, device_type); };
   result.judge = [c](const Outputs& got) { return judge(c, got); };
   result.compulsory_bytes = 40.0 * static_cast<double>(c.rows * c.layers * c.tokens);
-  result.description = {{"rows", std::to_string(c.rows)}, {"calls", std::to_string(c.layers * c.tokens)}};
+  result.description = {{"rows", std::to_string(c.rows)},
+                        {"calls", std::to_string(c.layers * c.tokens)}};
   return result;
 }
 
@@ -464,8 +492,8 @@ const DLTensor* Instance::input(const HostTensor& tensor) {
   return tensors_.back().dl();
 }
 
-const DLTensor* Instance::output(const std::string& name, Type type, std::vector<int64_t> shape, int64_t pad,
-                                 int64_t offset) {
+const DLTensor* Instance::output(const std::string& name, Type type, std::vector<int64_t> shape,
+                                 int64_t pad, int64_t offset) {
   return in_out(name, poisoned(type, std::move(shape), pad, offset));
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every op of the C ABI behind one face: a case becomes an instance with its tensors on a device, which
-// can be run, poisoned, read and judged.
+// Every op of the C ABI behind one face: a case becomes an instance with its tensors on a device,
+// which can be run, poisoned, read and judged.
 #pragma once
 
 #include <deque>
@@ -44,8 +44,8 @@ class Instance {
 
   void run(exn_stream stream) const;
 
-  // Puts the outputs back to what they were before any run, and rubbish into the workspace. Must come
-  // before the first run too: it reserves the workspace.
+  // Puts the outputs back to what they were before any run, and rubbish into the workspace. Must
+  // come before the first run too: it reserves the workspace.
   void prepare();
   Outputs outputs() const;
   const std::vector<std::string>& output_names() const { return output_names_; }

@@ -75,7 +75,8 @@ __global__ void misaligned_copy(const float* in, float4* out) {
 
 template <bool kBroken>
 void run_write_past_global() {
-  EXN_LAUNCH((write_past_global<kBroken>), 1, kThreads, 0, nullptr, device_zeros<float>(1000), 1000);
+  EXN_LAUNCH((write_past_global<kBroken>), 1, kThreads, 0, nullptr, device_zeros<float>(1000),
+             1000);
 }
 
 template <bool kBroken>
@@ -104,7 +105,8 @@ void run_write_past_static_shared() {
 
 template <bool kBroken>
 void run_write_past_local() {
-  EXN_LAUNCH((write_past_local<kBroken>), 1, kThreads, 0, nullptr, 4, device_zeros<float>(kThreads));
+  EXN_LAUNCH((write_past_local<kBroken>), 1, kThreads, 0, nullptr, 4,
+             device_zeros<float>(kThreads));
 }
 
 template <bool kBroken>

@@ -8,7 +8,14 @@ namespace {
 constexpr unsigned kBlocks = 6;
 constexpr unsigned kThreads = 64;
 
-enum class Bug { kNone, kNoRelease, kNoAcquire, kNoBarrierBeforeTicket, kFenceByOthers, kPlainTicket };
+enum class Bug {
+  kNone,
+  kNoRelease,
+  kNoAcquire,
+  kNoBarrierBeforeTicket,
+  kFenceByOthers,
+  kPlainTicket
+};
 
 template <Bug kBug>
 __global__ void last_block_sum(int* partial, unsigned* ticket, int* out) {

@@ -36,9 +36,9 @@ struct Schedule {
 };
 
 constexpr Schedule kInOrder{"inorder", "1", "0"};
-constexpr Schedule kOthers[] = {{"reverse", "2", "0"},  {"random", "3", "0"},  {"random", "5", "4"},
-                                {"random", "9", "16"},  {"priority", "6", "0"}, {"priority", "7", "4"},
-                                {"priority", "8", "16"}};
+constexpr Schedule kOthers[] = {
+    {"reverse", "2", "0"},  {"random", "3", "0"},   {"random", "5", "4"},   {"random", "9", "16"},
+    {"priority", "6", "0"}, {"priority", "7", "4"}, {"priority", "8", "16"}};
 
 struct Outcome {
   bool flagged = false;
@@ -73,7 +73,8 @@ Outcome run(void (*body)(), const Schedule& schedule) {
   close(ends[0]);
   int status = 0;
   waitpid(child, &status, 0);
-  // A sanitizer ends the process with its own exit code; a crash that nobody explains is no finding.
+  // A sanitizer ends the process with its own exit code; a crash that nobody explains is no
+  // finding.
   const bool sanitizer = outcome.text.find("AddressSanitizer") != std::string::npos ||
                          outcome.text.find("runtime error") != std::string::npos;
   const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Small kernels with one seeded bug each, and the same kernels without it. They show that the checker
-// sees what it should and nothing else.
+// Small kernels with one seeded bug each, and the same kernels without it. They show that the
+// checker sees what it should and nothing else.
 #pragma once
 
 #include <vector>

@@ -76,8 +76,8 @@ void run_neighbouring_bytes() {
 
 template <bool kBroken>
 void run_read_beside_atomic() {
-  EXN_LAUNCH((read_beside_atomic<kBroken>), kBlocks, kThreads, 0, nullptr, device_zeros<unsigned>(1),
-             device_zeros<unsigned>(1));
+  EXN_LAUNCH((read_beside_atomic<kBroken>), kBlocks, kThreads, 0, nullptr,
+             device_zeros<unsigned>(1), device_zeros<unsigned>(1));
 }
 
 template <bool kBroken>

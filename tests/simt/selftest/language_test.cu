@@ -10,8 +10,9 @@ namespace {
 __global__ void index_kernel(int* out) {
   const unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
   const unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
-  out[block * blockDim.x * blockDim.y * blockDim.z + thread] = static_cast<int>(
-      blockIdx.z * 100000 + blockIdx.y * 10000 + blockIdx.x * 1000 + threadIdx.z * 100 + threadIdx.y * 10 + threadIdx.x);
+  out[block * blockDim.x * blockDim.y * blockDim.z + thread] =
+      static_cast<int>(blockIdx.z * 100000 + blockIdx.y * 10000 + blockIdx.x * 1000 +
+                       threadIdx.z * 100 + threadIdx.y * 10 + threadIdx.x);
 }
 
 TEST(Language, Indices) {
@@ -26,7 +27,8 @@ TEST(Language, Indices) {
       for (int by = 0; by < 3; ++by) {
         for (int bx = 0; bx < 2; ++bx) {
           for (int t = 0; t < 24; ++t) {
-            const int expected = bz * 100000 + by * 10000 + bx * 1000 + t / 8 * 100 + t / 4 % 2 * 10 + t % 4;
+            const int expected =
+                bz * 100000 + by * 10000 + bx * 1000 + t / 8 * 100 + t / 4 % 2 * 10 + t % 4;
             ASSERT_EQ(expected, values[next++]);
           }
         }
@@ -35,7 +37,8 @@ TEST(Language, Indices) {
   });
 }
 
-// Static and dynamic shared memory, in a template, several blocks in flight: every block sees its own.
+// Static and dynamic shared memory, in a template, several blocks in flight: every block sees its
+// own.
 template <class T, int kThreads>
 __global__ void reverse_kernel(T* data) {
   __shared__ T first[kThreads];
@@ -60,11 +63,13 @@ void check_reverse() {
   std::vector<T> values(kThreads * kBlocks);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<T>(i % 251);
   DeviceArray<T> data(values);
-  EXN_LAUNCH((reverse_kernel<T, kThreads>), kBlocks, kThreads, kThreads * sizeof(T), nullptr, data.data());
+  EXN_LAUNCH((reverse_kernel<T, kThreads>), kBlocks, kThreads, kThreads * sizeof(T), nullptr,
+             data.data());
   const std::vector<T> reversed = data.to_host();
   for (int block = 0; block < kBlocks; ++block) {
     for (int t = 0; t < kThreads; ++t) {
-      ASSERT_EQ(values[block * kThreads + kThreads - 1 - t], reversed[block * kThreads + t]) << block << " " << t;
+      ASSERT_EQ(values[block * kThreads + kThreads - 1 - t], reversed[block * kThreads + t])
+          << block << " " << t;
     }
   }
 }
@@ -118,7 +123,8 @@ TEST(Language, Atomics) {
     DeviceArray<unsigned long long> longs(std::vector<unsigned long long>{0});
     EXN_LAUNCH(atomics_kernel, 4, 64, 0, nullptr, ints.data(), unsigneds.data(), longs.data());
     EXPECT_EQ((std::vector<int>{512, 255, -255}), ints.to_host());
-    EXPECT_EQ((std::vector<unsigned>{~0u, 0xffff0000u, 256 % 10, 5, 7, 0u - 256u}), unsigneds.to_host());
+    EXPECT_EQ((std::vector<unsigned>{~0u, 0xffff0000u, 256 % 10, 5, 7, 0u - 256u}),
+              unsigneds.to_host());
     EXPECT_EQ(256ull << 33, longs.to_host()[0]);
   });
 }

@@ -2,13 +2,17 @@
 //
 // The CUDA runtime calls: memory, streams, events, captures, errors.
 #include <atomic>
+#include <cstdio>
+#include <cstdlib>
 #include <thread>
 
 #include "selftest.h"
 
 namespace {
 
-__global__ void add_kernel(int* data, int value) { data[blockIdx.x * blockDim.x + threadIdx.x] += value; }
+__global__ void add_kernel(int* data, int value) {
+  data[blockIdx.x * blockDim.x + threadIdx.x] += value;
+}
 
 __global__ void trap_kernel() { __trap(); }
 
@@ -23,8 +27,10 @@ TEST_F(Runtime, CopiesCheckWhichSideIsTheDevice) {
   int host[16] = {};
   EXPECT_EQ(cudaSuccess, cudaMemcpy(device.data(), host, sizeof host, cudaMemcpyHostToDevice));
   EXPECT_EQ(cudaErrorInvalidValue, cudaMemcpy(host, host, sizeof host, cudaMemcpyHostToDevice));
-  EXPECT_EQ(cudaErrorInvalidValue, cudaMemcpy(host, device.data(), sizeof host, cudaMemcpyHostToDevice));
-  EXPECT_EQ(cudaErrorInvalidValue, cudaMemcpy(device.data() + 1, host, sizeof host, cudaMemcpyHostToDevice))
+  EXPECT_EQ(cudaErrorInvalidValue,
+            cudaMemcpy(host, device.data(), sizeof host, cudaMemcpyHostToDevice));
+  EXPECT_EQ(cudaErrorInvalidValue,
+            cudaMemcpy(device.data() + 1, host, sizeof host, cudaMemcpyHostToDevice))
       << "a copy past the end of an allocation";
   EXPECT_EQ(cudaSuccess, cudaMemcpy(host, device.data(), sizeof host, cudaMemcpyDefault));
   EXPECT_EQ(cudaErrorInvalidValue, cudaMemsetAsync(host, 0, sizeof host, nullptr));
@@ -81,7 +87,8 @@ TEST_F(Runtime, RefusesImpossibleLaunches) {
   EXPECT_EQ(cudaErrorInvalidConfiguration, launch(dim3(1, 65536), 1, 0));
   EXPECT_EQ(cudaErrorInvalidConfiguration, launch(1, dim3(1, 1, 65), 0));
   EXPECT_EQ(cudaErrorInvalidValue, launch(1, 1, 49 << 10));
-  ASSERT_CUDA(cudaFuncSetAttribute(add_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 64 << 10));
+  ASSERT_CUDA(
+      cudaFuncSetAttribute(add_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 64 << 10));
   EXPECT_EQ(cudaSuccess, launch(1, 1, 49 << 10));
   EXPECT_EQ(cudaErrorInvalidValue, launch(1, 1, 65 << 10));
   EXPECT_EQ(0u, simt_report_count());
@@ -112,7 +119,9 @@ class Capture : public Runtime {
     Runtime::TearDown();
   }
 
-  void add(cudaStream_t stream, int value) { EXN_LAUNCH(add_kernel, 1, 32, 0, stream, data_.data(), value); }
+  void add(cudaStream_t stream, int value) {
+    EXN_LAUNCH(add_kernel, 1, 32, 0, stream, data_.data(), value);
+  }
 
   DeviceArray<int> data_{32};
   cudaStream_t stream_ = nullptr;
@@ -205,7 +214,8 @@ TEST_F(Capture, ForkedStreamsMustJoin) {
       ASSERT_CUDA(cudaStreamWaitEvent(stream_, join, 0));
     }
     cudaGraph_t graph = nullptr;
-    EXPECT_EQ(joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined, cudaStreamEndCapture(stream_, &graph));
+    EXPECT_EQ(joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined,
+              cudaStreamEndCapture(stream_, &graph));
     if (graph != nullptr) cudaGraphDestroy(graph);
   }
   cudaGetLastError();
@@ -250,6 +260,28 @@ TEST_F(Runtime, EventsMeasureTime) {
   EXPECT_GE(milliseconds, 0);
   cudaEventDestroy(start);
   cudaEventDestroy(stop);
+}
+
+TEST(RuntimeDeathTest, ProtectedMemoryIsNotForTheHost) {
+  EXPECT_DEATH(
+      {
+        simt_configure("PROTECT", "1");
+        DeviceArray<int> array(std::vector<int>{1, 2});
+        const int value = *static_cast<volatile int*>(array.data());
+        std::printf("read %d\n", value);
+      },
+      "");
+}
+
+TEST(RuntimeDeathTest, ProtectedMemoryIsForKernelsAndCopies) {
+  EXPECT_EXIT(
+      {
+        simt_configure("PROTECT", "1");
+        DeviceArray<int> array(std::vector<int>{1, 2});
+        EXN_LAUNCH(add_kernel, 1, 2, 0, nullptr, array.data(), 5);
+        std::exit(array.to_host() == std::vector<int>{6, 7} ? 3 : 4);
+      },
+      ::testing::ExitedWithCode(3), "");
 }
 
 // Host threads take turns; none sees another's emulated threads, shared memory or errors.

@@ -106,7 +106,6 @@ TEST(Warp, VotesAndMatches) {
   });
 }
 
-
 __global__ void reduce_kernel(int* signed_out, unsigned* unsigned_out) {
   const int lane = static_cast<int>(threadIdx.x);
   const int sum = __reduce_add_sync(kFull, lane - 20);
@@ -128,8 +127,7 @@ TEST(Warp, Reductions) {
   under_all_schedules([] {
     DeviceArray<int> signed_out(3);
     DeviceArray<unsigned> unsigned_out(3);
-    EXN_LAUNCH(reduce_kernel, 1, 32, 0, nullptr, signed_out.data(),
-               unsigned_out.data());
+    EXN_LAUNCH(reduce_kernel, 1, 32, 0, nullptr, signed_out.data(), unsigned_out.data());
     EXPECT_EQ((std::vector<int>{31 * 16 - 20 * 32, -20, 11}), signed_out.to_host());
     EXPECT_EQ((std::vector<unsigned>{0xffffffffu, kFull, 0u}), unsigned_out.to_host());
   });
@@ -154,8 +152,7 @@ TEST(Warp, DisjointMasksAreIndependent) {
     EXN_LAUNCH(halves_kernel, 1, 32, 0, nullptr, out.data());
     const std::vector<unsigned> values = out.to_host();
     for (unsigned lane = 0; lane < 32; ++lane) {
-      const unsigned expected =
-          lane < 16 ? 16 * (lane + (lane ^ 1)) : 4 * (lane + (lane ^ 2));
+      const unsigned expected = lane < 16 ? 16 * (lane + (lane ^ 1)) : 4 * (lane + (lane ^ 2));
       EXPECT_EQ(expected, values[lane]) << lane;
     }
   });

@@ -23,8 +23,9 @@ void async_copy(void* shared, const void* global, size_t size, size_t zero_fill,
                 int line) {
   const Location here{file, line, nullptr};
   const bool size_is_legal = size == 4 || size == 8 || size == 16;
-  const bool aligned = ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global)) &
-                        (size - 1)) == 0;
+  const bool aligned =
+      ((reinterpret_cast<uintptr_t>(shared) | reinterpret_cast<uintptr_t>(global)) & (size - 1)) ==
+      0;
   if (!size_is_legal || !aligned || zero_fill > size) {
     report("asynchronous copy of an illegal size or alignment", here, std::to_string(size));
     abort_launch();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// __syncthreads and its voting forms. House rule, stricter than CUDA: every thread of the block must
-// reach every barrier, at the same source line.
+// __syncthreads and its voting forms. House rule, stricter than CUDA: every thread of the block
+// must reach every barrier, at the same source line.
 #include <string>
 
 #include "race_detector.h"

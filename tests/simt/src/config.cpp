@@ -8,8 +8,8 @@
 namespace simt {
 namespace {
 
-constexpr const char* kNames[] = {"POLICY", "SEED", "RACECHECK", "REPORTS", "PREEMPT",
-                                  "RESIDENT", "SMS", "MEMORY", "PROTECT"};
+constexpr const char* kNames[] = {"POLICY",   "SEED", "RACECHECK", "REPORTS", "PREEMPT",
+                                  "RESIDENT", "SMS",  "MEMORY",    "PROTECT"};
 
 bool parse_policy(const char* text, Policy* policy) {
   const struct {

@@ -16,7 +16,7 @@ constexpr size_t kStackSize = size_t{64} << 10;
 // One stack and the point at which its owner was left. The host thread's own stack is one too.
 struct Context {
   void* stack_pointer = nullptr;
-  char* stack = nullptr;       // lowest address
+  char* stack = nullptr;  // lowest address
   size_t stack_size = 0;
   void* sanitizer_stack = nullptr;
 };

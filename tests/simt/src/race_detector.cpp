@@ -152,8 +152,7 @@ AccessRecord make_record(const Fiber* fiber, bool atomic, const Location& where)
 void record_reader(AccessRecord* reader, const AccessRecord& now) {
   const bool this_phase = reader->block == now.block && reader->barrier_epoch == now.barrier_epoch;
   const bool other_thread = this_phase && reader->thread != now.thread;
-  const bool other_warp =
-      other_thread && reader->thread / kWarpSize != now.thread / kWarpSize;
+  const bool other_warp = other_thread && reader->thread / kWarpSize != now.thread / kWarpSize;
   const bool many_lanes = other_thread || (this_phase && reader->many_lanes);
   const bool many_warps = other_warp || (this_phase && reader->many_warps);
   *reader = now;
@@ -173,7 +172,8 @@ void visit(ShadowCell* cell, const Fiber* fiber, const AccessRecord& now, Access
   const bool atomic = access == Access::kAtomic;
   if (access != Access::kWrite) {
     if (space.must_be_initialised && !cell->initialised) {
-      report("uninitialised read", where, std::string(space.name) + " byte " + std::to_string(offset));
+      report("uninitialised read", where,
+             std::string(space.name) + " byte " + std::to_string(offset));
     }
     if (!(atomic && cell->writer.atomic) && !happened_before(cell->writer, fiber)) {
       report_race("race: read after write", cell->writer, where, space.name, offset);
@@ -216,7 +216,8 @@ bool shared_offset(const Block* block, const void* address, size_t* offset) {
   return true;
 }
 
-[[noreturn]] void refuse_access(const char* what, const Location& where, const std::string& detail) {
+[[noreturn]] void refuse_access(const char* what, const Location& where,
+                                const std::string& detail) {
   report(what, where, detail);
   abort_launch();
 }
@@ -376,7 +377,8 @@ void device_fence() {
   clock.has_fenced = true;
   clock.released = clock.acquired;
   clock.released.learn(fiber->block->race->acquired);
-  clock.released.learn(fiber->block->id, fiber->block->race->barrier_epoch, fiber->warp, clock.lanes);
+  clock.released.learn(fiber->block->id, fiber->block->race->barrier_epoch, fiber->warp,
+                       clock.lanes);
 }
 
 // A fence does not make other threads wait, so within a block it orders nothing by itself.

@@ -21,7 +21,8 @@ class RemoteClock {
   bool empty() const { return warps_.empty(); }
   void clear();
 
-  // Everything block `block` did before its barrier number `epoch`, and what `lanes` says of `warp`.
+  // Everything block `block` did before its barrier number `epoch`, and what `lanes` says of
+  // `warp`.
   void learn(uint32_t block, uint32_t epoch, uint32_t warp, const LaneClocks& lanes);
   void learn(const RemoteClock& other);
 
@@ -33,12 +34,12 @@ class RemoteClock {
 };
 
 struct ThreadClock {
-  LaneClocks lanes{};        // of the thread's own warp; its own entry numbers its accesses
-  uint32_t warp_epoch = 0;   // __syncwarp calls in which the whole warp took part
+  LaneClocks lanes{};       // of the thread's own warp; its own entry numbers its accesses
+  uint32_t warp_epoch = 0;  // __syncwarp calls in which the whole warp took part
   bool has_fenced = false;
-  RemoteClock released;      // what the last fence makes available to whoever synchronises
-  RemoteClock observed;      // seen through atomics, not yet ordered by a fence
-  RemoteClock acquired;      // ordered before everything that follows in this thread
+  RemoteClock released;  // what the last fence makes available to whoever synchronises
+  RemoteClock observed;  // seen through atomics, not yet ordered by a fence
+  RemoteClock acquired;  // ordered before everything that follows in this thread
 };
 
 struct BlockRaceState {

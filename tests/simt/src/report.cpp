@@ -52,7 +52,8 @@ std::string symbolize(const void* pc) {
 }  // namespace
 
 std::string describe(const Location& location) {
-  if (location.file != nullptr) return std::string(location.file) + ":" + std::to_string(location.line);
+  if (location.file != nullptr)
+    return std::string(location.file) + ":" + std::to_string(location.line);
   return location.pc != nullptr ? symbolize(location.pc) : "?";
 }
 
@@ -70,9 +71,11 @@ void report(const char* what, const Location& where, const std::string& detail) 
   if (static_cast<int>(state.seen_in_launch.size()) >= config().max_reports) return;
   if (!state.seen_in_launch.insert(std::string(what) + place).second) return;
 
-  std::string text = std::string("simt: ") + what + " in " + state.kernel + " at " + describe(where);
+  std::string text =
+      std::string("simt: ") + what + " in " + state.kernel + " at " + describe(where);
   if (const auto* fiber = static_cast<const Fiber*>(current)) {
-    text += ", block " + std::to_string(fiber->block->id) + " thread " + std::to_string(fiber->linear);
+    text +=
+        ", block " + std::to_string(fiber->block->id) + " thread " + std::to_string(fiber->linear);
   }
   if (!detail.empty()) text += ": " + detail;
   text += "\n";

@@ -60,9 +60,9 @@ cudaError_t copy_2d(void* to, size_t to_pitch, const void* from, size_t from_pit
   if (width == 0 || height == 0) return cudaSuccess;
   if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
   for (size_t row = 0; row < height; ++row) {
-    const cudaError_t error = copy(static_cast<char*>(to) + row * to_pitch,
-                                   static_cast<const char*>(from) + row * from_pitch, width, kind,
-                                   stream);
+    const cudaError_t error =
+        copy(static_cast<char*>(to) + row * to_pitch,
+             static_cast<const char*>(from) + row * from_pitch, width, kind, stream);
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;

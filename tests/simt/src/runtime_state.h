@@ -26,8 +26,8 @@ struct Capture {
   std::vector<Action> actions;
 };
 
-// What the runtime keeps per host thread. Not thread_local: this library's thread-local storage is the
-// emulated shared memory.
+// What the runtime keeps per host thread. Not thread_local: this library's thread-local storage is
+// the emulated shared memory.
 struct HostThread {
   cudaError_t last_error = cudaSuccess;
   cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;

@@ -147,7 +147,8 @@ cudaError_t check_not_capturing(cudaStream_t stream) {
 using simt::fail;
 using Lock = std::lock_guard<std::mutex>;
 
-// ---- streams --------------------------------------------------------------------------------------
+// ---- streams
+// --------------------------------------------------------------------------------------
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   const Lock lock(simt::runtime_mutex());
@@ -186,7 +187,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
 
-// ---- events ---------------------------------------------------------------------------------------
+// ---- events
+// ---------------------------------------------------------------------------------------
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = new CUevent_st;
@@ -254,7 +256,8 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
   return fail(simt::context_error());
 }
 
-// ---- captures and graphs --------------------------------------------------------------------------
+// ---- captures and graphs
+// --------------------------------------------------------------------------
 
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
   const Lock lock(simt::runtime_mutex());
@@ -303,8 +306,8 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
     if (simt::depends_on_capturing_stream(stream)) return fail(cudaErrorStreamCaptureImplicit);
     *status = cudaStreamCaptureStatusNone;
   } else {
-    *status = capture->invalidated ? cudaStreamCaptureStatusInvalidated
-                                   : cudaStreamCaptureStatusActive;
+    *status =
+        capture->invalidated ? cudaStreamCaptureStatusInvalidated : cudaStreamCaptureStatusActive;
   }
   return cudaSuccess;
 }

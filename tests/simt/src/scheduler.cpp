@@ -169,7 +169,8 @@ void Scheduler::start_block() {
   const size_t padded = (block->dynamic_size + 127) / 128 * 128 + kDynamicGuard;
   block->dynamic_shared = static_cast<unsigned char*>(std::aligned_alloc(128, padded));
   std::memset(block->dynamic_shared, poison_byte(), block->dynamic_size);
-  std::memset(block->dynamic_shared + block->dynamic_size, kGuardByte, padded - block->dynamic_size);
+  std::memset(block->dynamic_shared + block->dynamic_size, kGuardByte,
+              padded - block->dynamic_size);
   poison(block->dynamic_shared + block->dynamic_size, padded - block->dynamic_size);
 
   const auto warp_count = static_cast<unsigned>(block->warps.size());
@@ -241,8 +242,8 @@ std::vector<unsigned char>* Scheduler::static_shared_image(Block* block) {
   return block != nullptr ? &block->saved_static_shared : &host_static_shared_;
 }
 
-// Before the first block and after the last, the variables hold what host code left there: a library
-// may have thread-local variables of its own.
+// Before the first block and after the last, the variables hold what host code left there: a
+// library may have thread-local variables of its own.
 void Scheduler::activate(Block* block) {
   if (active_ == block && !active_is_retired_) return;
   const StaticShared& variables = static_shared_;

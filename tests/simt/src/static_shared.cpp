@@ -32,7 +32,8 @@ int visit_module(dl_phdr_info* info, size_t, void* opaque) {
 
 StaticShared find_static_shared() {
   anchor = 0;
-  Search search{const_cast<const unsigned char*>(reinterpret_cast<volatile unsigned char*>(&anchor)), {}};
+  Search search{
+      const_cast<const unsigned char*>(reinterpret_cast<volatile unsigned char*>(&anchor)), {}};
   dl_iterate_phdr(visit_module, &search);
   return search.found;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The state of emulated threads, warps and blocks. Plain data: scheduler.cpp, barrier.cpp, warp.cpp,
-// async_copy.cpp and race_detector.cpp each own the part they change.
+// The state of emulated threads, warps and blocks. Plain data: scheduler.cpp, barrier.cpp,
+// warp.cpp, async_copy.cpp and race_detector.cpp each own the part they change.
 #pragma once
 
 #include <array>
@@ -62,9 +62,9 @@ struct WarpGroup {
 };
 
 struct Warp {
-  unsigned present = 0;   // lanes that exist
+  unsigned present = 0;  // lanes that exist
   unsigned runnable = 0;
-  unsigned yielded = 0;   // would run, but asked to let others go first
+  unsigned yielded = 0;  // would run, but asked to let others go first
   unsigned done = 0;
   std::array<WarpGroup, 8> groups;
 };

@@ -34,9 +34,13 @@ unsigned source_lane(WarpOp op, unsigned lane, int argument, int width) {
     case WarpOp::kShuffle:
       return first + (static_cast<unsigned>(argument) & within);
     case WarpOp::kShuffleUp:
-      return signed_lane - argument < static_cast<int>(first) ? lane : lane - static_cast<unsigned>(argument);
+      return signed_lane - argument < static_cast<int>(first)
+                 ? lane
+                 : lane - static_cast<unsigned>(argument);
     case WarpOp::kShuffleDown:
-      return signed_lane + argument > static_cast<int>(last) ? lane : lane + static_cast<unsigned>(argument);
+      return signed_lane + argument > static_cast<int>(last)
+                 ? lane
+                 : lane + static_cast<unsigned>(argument);
     default: {
       const unsigned source = lane ^ static_cast<unsigned>(argument);
       return source > last ? lane : source;

@@ -17,8 +17,7 @@ inline void pipeline_memcpy_async(const char* file, int line, void* shared, cons
 
 }  // namespace simt
 
-#define __pipeline_memcpy_async(...) \
-  ::simt::pipeline_memcpy_async(__FILE__, __LINE__, __VA_ARGS__)
+#define __pipeline_memcpy_async(...) ::simt::pipeline_memcpy_async(__FILE__, __LINE__, __VA_ARGS__)
 
 inline void __pipeline_commit() { simt::async_commit(); }
 inline void __pipeline_wait_prior(size_t groups_in_flight) { simt::async_wait(groups_in_flight); }

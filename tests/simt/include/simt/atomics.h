@@ -56,12 +56,14 @@ inline T atomic_sub(const char* file, int line, T* address, NoDeduce<T> value) {
 
 template <class T>
 inline T atomic_min(const char* file, int line, T* address, NoDeduce<T> value) {
-  return atomic_update(address, file, line, [=](T before) { return value < before ? value : before; });
+  return atomic_update(address, file, line,
+                       [=](T before) { return value < before ? value : before; });
 }
 
 template <class T>
 inline T atomic_max(const char* file, int line, T* address, NoDeduce<T> value) {
-  return atomic_update(address, file, line, [=](T before) { return value > before ? value : before; });
+  return atomic_update(address, file, line,
+                       [=](T before) { return value > before ? value : before; });
 }
 
 template <class T>

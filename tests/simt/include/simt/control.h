@@ -40,8 +40,8 @@ SIMT_API uint64_t simt_report_count(void);
 /* Clears reports, counters and a sticky launch failure. */
 SIMT_API void simt_reset(void);
 
-/* Global bytes that kernels read and wrote since the last simt_reset. Race builds only: 0 elsewhere.
- * An atomic update counts once. */
+/* Global bytes that kernels read and wrote since the last simt_reset. Race builds only: 0
+ * elsewhere. An atomic update counts once. */
 SIMT_API uint64_t simt_bytes_requested(void);
 SIMT_API uint64_t simt_bytes_read(void);
 SIMT_API uint64_t simt_bytes_written(void);

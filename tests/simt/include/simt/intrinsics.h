@@ -71,8 +71,7 @@ inline int __dp4a(int a, int b, int sum) {
   return simt::dot_of_bytes<signed char>(static_cast<unsigned>(a), static_cast<unsigned>(b), sum);
 }
 inline unsigned __dp4a(unsigned a, unsigned b, unsigned sum) {
-  return static_cast<unsigned>(
-      simt::dot_of_bytes<unsigned char>(a, b, static_cast<int>(sum)));
+  return static_cast<unsigned>(simt::dot_of_bytes<unsigned char>(a, b, static_cast<int>(sum)));
 }
 
 // ---- reinterpretation ---------------------------------------------------------------------------
@@ -102,7 +101,8 @@ inline double __hiloint2double(int high, int low) {
                               static_cast<unsigned>(low));
 }
 
-// ---- conversion: out of range saturates and NaN becomes zero, as in PTX ---------------------------
+// ---- conversion: out of range saturates and NaN becomes zero, as in PTX
+// ---------------------------
 
 namespace simt {
 
@@ -179,9 +179,10 @@ inline float sinpif(float x) { return static_cast<float>(sin(M_PI * static_cast<
 inline float cospif(float x) { return static_cast<float>(cos(M_PI * static_cast<double>(x))); }
 inline float normcdff(float x) { return 0.5f * erfcf(-x * static_cast<float>(M_SQRT1_2)); }
 
-// ---- min and max, which CUDA offers without a namespace -------------------------------------------
+// ---- min and max, which CUDA offers without a namespace
+// -------------------------------------------
 
-#define SIMT_MIN_MAX(type)                                     \
+#define SIMT_MIN_MAX(type)                                  \
   inline type min(type a, type b) { return b < a ? b : a; } \
   inline type max(type a, type b) { return a < b ? b : a; }
 SIMT_MIN_MAX(int)
@@ -198,7 +199,8 @@ inline float max(float a, float b) { return fmaxf(a, b); }
 inline double min(double a, double b) { return fmin(a, b); }
 inline double max(double a, double b) { return fmax(a, b); }
 
-// ---- memory: cache hints change nothing but must not change the value ----------------------------
+// ---- memory: cache hints change nothing but must not change the value
+// ----------------------------
 
 #define SIMT_LOAD(name)             \
   template <class T>                \
@@ -217,10 +219,10 @@ inline T __ldcv(const T* address) {
   return *static_cast<const volatile T*>(address);
 }
 
-#define SIMT_STORE(name)                                   \
-  template <class T>                                       \
+#define SIMT_STORE(name)                                  \
+  template <class T>                                      \
   inline void name(T* address, simt::NoDeduce<T> value) { \
-    *address = value;                                      \
+    *address = value;                                     \
   }
 SIMT_STORE(__stwb)
 SIMT_STORE(__stcg)

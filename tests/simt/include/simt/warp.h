@@ -95,8 +95,7 @@ inline unsigned active_mask() { return 1u << current->lane; }
 #define __shfl_xor_sync(...) \
   ::simt::shuffle(__FILE__, __LINE__, ::simt::WarpOp::kShuffleXor, __VA_ARGS__)
 
-#define __ballot_sync(mask, predicate) \
-  ::simt::ballot(__FILE__, __LINE__, (mask), (predicate) != 0)
+#define __ballot_sync(mask, predicate) ::simt::ballot(__FILE__, __LINE__, (mask), (predicate) != 0)
 #define __any_sync(mask, predicate) \
   (::simt::ballot(__FILE__, __LINE__, (mask), (predicate) != 0) != 0 ? 1 : 0)
 #define __all_sync(mask, predicate) \
@@ -107,7 +106,7 @@ inline unsigned active_mask() { return 1u << current->lane; }
 #define __activemask() ::simt::active_mask()
 #define __syncwarp(...) ::simt::sync_warp(__FILE__, __LINE__, ##__VA_ARGS__)
 
-#define SIMT_REDUCE(for_unsigned, for_signed, mask, value)                                  \
+#define SIMT_REDUCE(for_unsigned, for_signed, mask, value)                                     \
   ::simt::reduce(__FILE__, __LINE__, ::simt::WarpOp::for_unsigned, ::simt::WarpOp::for_signed, \
                  (mask), (value))
 #define __reduce_add_sync(mask, value) SIMT_REDUCE(kAddU32, kAddU32, mask, value)
