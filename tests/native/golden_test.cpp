@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// The library against recorded vectors: outputs of the official StableMax and OrthoGrad code, and statistics of a real model's
+// logits and hidden states. The vectors are not part of this repository: EXEUNT_GOLDEN names their folder (default: shared/golden
+// beside the repository); without it the tests are skipped.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+#include "harness.h"
+#include "safetensors.h"
+
+namespace exn::test {
+namespace {
+
+const Op<exn_stablemax_params> kStableMax = {"stablemax", exn_stablemax_supported, exn_stablemax_workspace_size, exn_stablemax};
+const Op<exn_cross_entropy_params> kCrossEntropy = {"cross_entropy", exn_cross_entropy_supported,
+                                                    exn_cross_entropy_workspace_size, exn_cross_entropy};
+const Op<exn_perp_grad_params> kPerpGrad = {"perp_grad", exn_perp_grad_supported, exn_perp_grad_workspace_size, exn_perp_grad};
+const Op<exn_row_stats_params> kRowStats = {"row_stats", exn_row_stats_supported, exn_row_stats_workspace_size, exn_row_stats};
+const Op<exn_cosine_params> kCosine = {"cosine", exn_cosine_supported, exn_cosine_workspace_size, exn_cosine};
+
+std::string golden_path(const std::string& file) {
+  const char* named = std::getenv("EXEUNT_GOLDEN");
+  return (named != nullptr ? std::string(named) : std::string(EXN_SOURCE_DIRECTORY) + "/../shared/golden") + "/" + file;
+}
+
+#define EXN_READ_OR_SKIP(variable, file)                          \
+  const Safetensors variable = Safetensors::read(golden_path(file)); \
+  if (variable.empty()) GTEST_SKIP() << "no recorded vectors at " << golden_path(file)
+
+// Largest error allowed, relative to the largest value of the tensor (but not to less than 0.01: certainty has loss 0).
+double tolerance(Type type) {
+  switch (type) {
+    case Type::kF64:
+      return 1e-12;
+    case Type::kF16:
+      return 2e-3;
+    case Type::kBF16:
+      return 1e-2;
+    default:
+      return 1e-5;
+  }
+}
+
+std::vector<double> values_of(const HostTensor& t) {
+  std::vector<double> values;
+  for (int64_t r = 0; r < t.rows; ++r) {
+    for (int64_t c = 0; c < t.cols; ++c) values.push_back(t.at(r, c));
+  }
+  return values;
+}
+
+bool all_finite(const std::vector<double>& values) {
+  return std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); });
+}
+
+// Where the official code overflows or divides 0 by 0, ours must still be finite.
+void expect_close(const HostTensor& golden, const HostTensor& got, double relative) {
+  const std::vector<double> expected = values_of(golden), actual = values_of(got);
+  ASSERT_EQ(expected.size(), actual.size());
+  if (!all_finite(expected)) {
+    EXPECT_TRUE(all_finite(actual));
+    return;
+  }
+  double largest = 0.01;
+  for (double v : expected) largest = std::max(largest, std::fabs(v));
+  for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], relative * largest) << "element " << i;
+}
+
+// ---- official StableMax ------------------------------------------------------------------------------
+
+void check_log(const Target& target, const HostTensor& logits, const HostTensor& golden) {
+  Placed in(target, logits), out(target, poisoned(logits.type, logits.shape));
+  const exn_stablemax_params p = {sizeof p, in.dl(), out.dl(), EXN_STABLEMAX, 1};
+  ASSERT_EQ(run_once(target, kStableMax, p), EXN_OK) << exn_last_error();
+  expect_close(golden, out.read(), tolerance(logits.type));
+}
+
+struct GoldenLoss {
+  HostTensor rows, mean, grad;
+};
+
+void check_loss(const Target& target, const HostTensor& logits, const HostTensor& labels, int32_t normalizer,
+                const GoldenLoss& golden) {
+  const Type loss_type = logits.type == Type::kF64 ? Type::kF64 : Type::kF32;
+  Placed in(target, logits), label(target, labels), grad(target, poisoned(logits.type, logits.shape));
+  Placed rows(target, poisoned(loss_type, {logits.rows})), mean(target, poisoned(loss_type, {1}));
+  // The reference of the F32 softmax loss is itself computed in F32.
+  const double loss_tolerance = std::max(tolerance(loss_type), tolerance(golden.rows.type));
+  exn_cross_entropy_params p = {sizeof p, in.dl(), label.dl(), rows.dl(), nullptr, -100, normalizer, EXN_REDUCE_NONE};
+  ASSERT_EQ(run_once(target, kCrossEntropy, p), EXN_OK) << exn_last_error();
+  expect_close(golden.rows, rows.read(), loss_tolerance);
+  p.loss = mean.dl();
+  p.grad = grad.dl();
+  p.reduction = EXN_REDUCE_MEAN;
+  ASSERT_EQ(run_once(target, kCrossEntropy, p), EXN_OK) << exn_last_error();
+  expect_close(golden.mean, mean.read(), loss_tolerance);
+  expect_close(golden.grad, grad.read(), tolerance(logits.type));
+}
+
+TEST(Golden, OfficialStableMax) {
+  EXN_READ_OR_SKIP(file, "official/stablemax.safetensors");
+  int checked = 0, softmax = 0;
+  for (const std::string& group : file.groups()) {
+    const auto tensor = [&](const std::string& name) { return file.tensor(group + "/" + name); };
+    const auto best = [&](const std::string& name) { return file.has(group + "/" + name + "_f64") ? tensor(name + "_f64") : tensor(name); };
+    const HostTensor logits = tensor("logits"), labels = tensor("labels");
+    const GoldenLoss stable = {tensor("stablemax_ce_rows_f64"), tensor("stablemax_ce_mean_f64"), best("stablemax_ce_grad")};
+    const bool has_softmax = file.has(group + "/ce_f32_rows");
+    GoldenLoss soft;
+    if (has_softmax) soft = {tensor("ce_f32_rows"), tensor("ce_f64_mean"), tensor("ce_f64_grad")};
+    for (const Target& target : targets()) {
+      SCOPED_TRACE(group + " on " + target.name());
+      check_log(target, logits, tensor("log_stablemax_f64"));
+      check_loss(target, logits, labels, EXN_STABLEMAX, stable);
+      if (has_softmax) check_loss(target, logits, labels, EXN_SOFTMAX, soft);
+    }
+    ++checked;
+    softmax += has_softmax ? 1 : 0;
+  }
+  EXPECT_EQ(checked, 35);
+  EXPECT_GT(softmax, 0);
+}
+
+// ---- official OrthoGrad ------------------------------------------------------------------------------
+
+double length(const HostTensor& t) {
+  double square = 0;
+  for (double v : values_of(t)) square += v * v;
+  return std::sqrt(square);
+}
+
+void check_perp_grad(const Target& target, const HostTensor& weight, const HostTensor& grad, const HostTensor& golden) {
+  Placed w(target, weight), g(target, grad), out(target, poisoned(grad.type, grad.shape));
+  const exn_perp_grad_params p = {sizeof p, w.dl(), g.dl(), out.dl(), EXN_PERP_CODE, 0};
+  ASSERT_EQ(run_once(target, kPerpGrad, p), EXN_OK) << exn_last_error();
+  const HostTensor got = out.read();
+  EXPECT_TRUE(all_finite(values_of(got)));
+  // A gradient that is a multiple of the weights leaves rounding noise, which the official code scales up.
+  PerpGradCase c;
+  c.form = EXN_PERP_CODE;
+  HostTensor flat_weight = weight, flat_grad = grad;
+  for (HostTensor* t : {&flat_weight, &flat_grad}) {
+    t->cols = t->size();
+    t->stride = t->cols;
+    t->rows = 1;
+  }
+  const PerpGradExpected oracle = perp_grad_oracle(c, {flat_weight, flat_grad});
+  const bool vanishes = std::all_of(oracle.out.begin(), oracle.out.end(), [](const Expected& e) { return e.value == 0; });
+  if (oracle.noise || vanishes) {
+    EXPECT_LE(length(got), 1.01 * length(grad));
+  } else {
+    expect_close(golden, got, tolerance(grad.type));
+  }
+}
+
+TEST(Golden, OfficialOrthoGrad) {
+  EXN_READ_OR_SKIP(file, "official/orthograd.safetensors");
+  int checked = 0;
+  for (const std::string& group : file.groups()) {
+    for (const std::string& suffix : {std::string(), std::string("0"), std::string("1"), std::string("2")}) {
+      const auto name = [&](const std::string& base) { return group + "/" + base + suffix; };
+      if (!file.has(name("grad"))) continue;  // the others are runs of a whole optimiser
+      const std::string wide = name("expected_grad") + "_f64";
+      const HostTensor golden = file.tensor(file.has(wide) ? wide : name("expected_grad"));
+      for (const Target& target : targets()) {
+        SCOPED_TRACE(name("grad") + " on " + target.name());
+        check_perp_grad(target, file.tensor(name("weight")), file.tensor(name("grad")), golden);
+      }
+      ++checked;
+    }
+  }
+  EXPECT_EQ(checked, 52 + 2 * 3);
+}
+
+// ---- a real model ------------------------------------------------------------------------------------
+
+// Rows first ... first + count of the last two axes of `t`, at index `outer` of the first.
+HostTensor slice(const HostTensor& t, int64_t outer, int64_t first, int64_t count, int64_t rows, int64_t cols) {
+  HostTensor part = make_tensor(t.type, {count, cols});
+  for (int64_t r = 0; r < count; ++r) {
+    for (int64_t c = 0; c < cols; ++c) part.set(r, c, t.at(0, (outer * rows + first + r) * cols + c));
+  }
+  return part;
+}
+
+TEST(Golden, StatisticsOfRealLogits) {
+  EXN_READ_OR_SKIP(layers, "model/layers.safetensors");
+  EXN_READ_OR_SKIP(stats, "model/exit_stats.safetensors");
+  const HostTensor logits = layers.tensor("logits_last4");  // of tokens 44 ... 47, after all layers
+  const int64_t tokens = 48, first = 44, depth = 30;
+  for (int64_t i = 0; i < tokens; ++i) {
+    ASSERT_EQ(layers.tensor("ids").integer_at(i), stats.tensor("ids").integer_at(i)) << "the files are about different texts";
+  }
+  const auto golden = [&](const char* name, int64_t row) { return stats.tensor(name).at(depth, first + row); };
+  for (const Target& target : targets()) {
+    if (target.emulated) continue;  // 49152 columns
+    SCOPED_TRACE(target.name());
+    Placed in(target, logits);
+    const StatsOutputs out(target, (1u << kStats) - 1, 4);
+    const exn_row_stats_params p = {sizeof p, in.dl(), EXN_SOFTMAX, 1, 0, 0, out.dl()};
+    ASSERT_EQ(run_once(target, kRowStats, p), EXN_OK) << exn_last_error();
+    const std::vector<Placed*> got = out.all();
+    const HostTensor argmax = stats.tensor("argmax");
+    for (int64_t r = 0; r < 4; ++r) {
+      SCOPED_TRACE("row " + std::to_string(r));
+      EXPECT_EQ(got[kValid]->read().integer_at(r), 1);
+      EXPECT_EQ(got[kArgmax]->read().integer_at(r), argmax.integer_at(depth * 1024 + first + r));
+      // The stored logits are rounded to f32, which moves them by up to 2e-6.
+      EXPECT_NEAR(got[kMaxLogit]->read().at(0, r), golden("max_logit", r), 5e-6);
+      EXPECT_NEAR(got[kLse]->read().at(0, r), golden("lse", r), 1e-5);
+      EXPECT_NEAR(got[kP1]->read().at(0, r), golden("p1", r), 1e-5);
+      EXPECT_NEAR(got[kP2]->read().at(0, r), golden("p2", r), 1e-5);
+      EXPECT_NEAR(got[kEntropy]->read().at(0, r), golden("entropy", r), 2e-5);
+      EXPECT_NEAR(got[kPow2Entropy]->read().at(0, r), golden("pow2_entropy", r), 2e-5);
+      EXPECT_NEAR(got[kMeanLogP]->read().at(0, r), golden("mean_logp", r), 3e-5);
+    }
+  }
+}
+
+TEST(Golden, CosinesOfRealHiddenStates) {
+  EXN_READ_OR_SKIP(layers, "model/layers.safetensors");
+  EXN_READ_OR_SKIP(stats, "model/exit_stats.safetensors");
+  HostTensor hidden = layers.tensor("hidden");  // [31,48,576]
+  const HostTensor golden = stats.tensor("state_cosine");
+  for (int64_t layer = 0; layer < 30; ++layer) {
+    const HostTensor before = slice(hidden, layer, 0, 48, 48, 576), after = slice(hidden, layer + 1, 0, 48, 48, 576);
+    for (const Target& target : targets()) {
+      if (target.emulated && layer % 10 != 0) continue;
+      SCOPED_TRACE("layer " + std::to_string(layer) + " on " + target.name());
+      Placed a(target, before), b(target, after), out(target, poisoned(Type::kF32, {48}));
+      const exn_cosine_params p = {sizeof p, a.dl(), b.dl(), out.dl()};
+      ASSERT_EQ(run_once(target, kCosine, p), EXN_OK) << exn_last_error();
+      const HostTensor got = out.read();
+      for (int64_t r = 0; r < 48; ++r) EXPECT_NEAR(got.at(0, r), golden.at(layer, r), 1e-6) << "token " << r;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace exn::test
