@@ -24,6 +24,13 @@ if(CMAKE_CROSSCOMPILING)
   return()
 endif()
 
+# What an earlier run found may be gone since.
+foreach(found EXN_NVCC EXN_CUDA_HEADERS)
+  if(${found} AND NOT EXISTS "${${found}}")
+    unset(${found} CACHE)
+  endif()
+endforeach()
+
 set(exn_cuda_roots ${EXN_CUDA_ROOT} $ENV{CUDA_HOME} $ENV{CUDA_PATH})
 find_program(EXN_NVCC nvcc HINTS ${exn_cuda_roots} PATH_SUFFIXES bin
   PATHS /usr/local/cuda/bin ${CMAKE_SOURCE_DIR}/build/cuda/toolkit/bin DOC "CUDA compiler")
