@@ -14,7 +14,11 @@
 
 set(EXN_SIMT_DIR ${CMAKE_CURRENT_LIST_DIR}/../tests/simt)
 get_filename_component(EXN_SIMT_DIR ${EXN_SIMT_DIR} ABSOLUTE)
-set(EXN_SIMT_MODES plain asan race)
+set(EXN_SIMT_MODES "plain;asan;race" CACHE STRING
+  "Emulation modes to build; plain must be among them")
+if(EXN_QUICK)
+  list(REMOVE_ITEM EXN_SIMT_MODES asan)  # the slowest to compile
+endif()
 
 if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" OR CMAKE_CROSSCOMPILING)
   message(STATUS "SIMT emulator: left out, it switches stacks on x86-64 only")
@@ -72,7 +76,7 @@ endforeach()
 function(exn_simt_configure target)
   cmake_parse_arguments(arg "" "MODE" "SOURCES;INCLUDES" ${ARGN})
   if(NOT arg_MODE IN_LIST EXN_SIMT_MODES)
-    message(FATAL_ERROR "${target}: unknown emulation mode '${arg_MODE}'")
+    message(FATAL_ERROR "${target}: mode '${arg_MODE}' is not in EXN_SIMT_MODES (${EXN_SIMT_MODES})")
   endif()
   set_source_files_properties(${arg_SOURCES} PROPERTIES LANGUAGE CXX)
   target_sources(${target} PRIVATE ${arg_SOURCES} $<TARGET_OBJECTS:exn_simt_runtime_${arg_MODE}>)
@@ -168,11 +172,15 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
   exn_add_emulated_check(reverse plain
     SETTINGS EXN_SIMT_POLICY=reverse EXN_SIMT_SEED=2 EXN_SIMT_PROTECT=1
     OPTIONS --every ${exn_simt_every})
-  exn_add_emulated_check(asan asan OPTIONS --every ${exn_simt_every})
-  exn_add_emulated_check(race race OPTIONS --every ${exn_simt_every})
-  exn_add_emulated_check(race_random race
-    SETTINGS EXN_SIMT_POLICY=random EXN_SIMT_SEED=7 EXN_SIMT_PREEMPT=64
-    OPTIONS --every ${exn_simt_every})
+  if("asan" IN_LIST EXN_SIMT_MODES)
+    exn_add_emulated_check(asan asan OPTIONS --every ${exn_simt_every})
+  endif()
+  if("race" IN_LIST EXN_SIMT_MODES)
+    exn_add_emulated_check(race race OPTIONS --every ${exn_simt_every})
+    exn_add_emulated_check(race_random race
+      SETTINGS EXN_SIMT_POLICY=random EXN_SIMT_SEED=7 EXN_SIMT_PREEMPT=64
+      OPTIONS --every ${exn_simt_every})
+  endif()
 
   # A rehearsal of the script for GPU machines.
   add_test(NAME simt.gpu_script COMMAND ${CMAKE_SOURCE_DIR}/tests/gpu/run --emulated
