@@ -161,12 +161,14 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
       ENVIRONMENT "${environment}" TIMEOUT 1800 LABELS simt)
   endfunction()
 
-  # The plain mode takes all cases; the slower ones every few, each from the first.
+  # All cases once; under other schedules and in the slower modes every few, from the first.
+  set(exn_simt_every_plain 1)
   set(exn_simt_every 5)
   if(EXN_QUICK)
+    set(exn_simt_every_plain 3)
     set(exn_simt_every 23)
   endif()
-  exn_add_emulated_check(plain plain)
+  exn_add_emulated_check(plain plain OPTIONS --every ${exn_simt_every_plain})
   exn_add_emulated_check(priority plain
     SETTINGS EXN_SIMT_POLICY=priority EXN_SIMT_SEED=11 OPTIONS --every ${exn_simt_every})
   exn_add_emulated_check(reverse plain
