@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+
+/** What JMH measured for one contender on one case. Times are in microseconds. */
+final class Figure {
+  String op;
+  String id;
+  String contender;
+  int threads;
+  double p50;
+  double min;
+  double p90;
+  /** Bytes that the op must move; 0 where there is no limit. */
+  double bytes;
+  /** Median and fastest read of those bytes, measured between this benchmark's iterations. */
+  double limitP50;
+  double limitMin;
+  double load;
+
+  /** Reads an entry of JMH's JSON. */
+  static Figure of(JsonObject entry) {
+    Figure figure = new Figure();
+    String benchmark = entry.get("benchmark").getAsString();
+    JsonObject params = entry.getAsJsonObject("params");
+    figure.op = Plan.opOf(benchmark.substring(0, benchmark.lastIndexOf('.')));
+    figure.id = params.has("id") ? params.get("id").getAsString() : Plan.CALL_CASE;
+    figure.contender = params.get("contender").getAsString();
+    figure.threads = params.get("threads").getAsInt();
+    JsonObject primary = entry.getAsJsonObject("primaryMetric");
+    JsonObject percentiles = primary.getAsJsonObject("scorePercentiles");
+    double unit = microseconds(primary.get("scoreUnit").getAsString());
+    figure.p50 = percentiles.get("50.0").getAsDouble() * unit;
+    figure.min = percentiles.get("0.0").getAsDouble() * unit;
+    figure.p90 = percentiles.get("90.0").getAsDouble() * unit;
+    JsonObject secondary = entry.getAsJsonObject("secondaryMetrics");
+    figure.load = median(secondary, ReadLimit.LOAD);
+    if (secondary.has(ReadLimit.BYTES)) {
+      figure.bytes = median(secondary, ReadLimit.BYTES);
+      figure.limitP50 = median(secondary, ReadLimit.MEDIAN);
+      figure.limitMin = iterations(secondary, ReadLimit.FASTEST).get(0);
+    }
+    return figure;
+  }
+
+  boolean hasLimit() {
+    return bytes > 0;
+  }
+
+  /** Median over the median read limit. */
+  double overLimit() {
+    return p50 / limitP50;
+  }
+
+  double gigabytesPerSecond() {
+    return bytes / p50 / 1e3;
+  }
+
+  boolean sameCase(Figure other) {
+    return op.equals(other.op) && id.equals(other.id) && threads == other.threads;
+  }
+
+  private static double microseconds(String scoreUnit) {
+    switch (scoreUnit) {
+      case "us/op":
+        return 1;
+      case "ns/op":
+        return 1e-3;
+      default:
+        throw new IllegalArgumentException("no benchmark here reports in " + scoreUnit);
+    }
+  }
+
+  private static double median(JsonObject metrics, String name) {
+    List<Double> values = iterations(metrics, name);
+    int middle = values.size() / 2;
+    return values.size() % 2 == 1
+        ? values.get(middle) : (values.get(middle - 1) + values.get(middle)) / 2;
+  }
+
+  /** The values of all iterations, ascending. */
+  private static List<Double> iterations(JsonObject metrics, String name) {
+    List<Double> values = new ArrayList<>();
+    JsonArray forks = metrics.getAsJsonObject(name).getAsJsonArray("rawData");
+    for (JsonElement fork : forks) {
+      fork.getAsJsonArray().forEach(value -> values.add(value.getAsDouble()));
+    }
+    Collections.sort(values);
+    return values;
+  }
+}

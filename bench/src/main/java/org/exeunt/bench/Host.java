@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench;
+
+import java.io.IOException;
+import java.lang.management.ManagementFactory;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
+import java.util.Map;
+import org.exeunt.Backend;
+
+/**
+ * The machine and the moment of a run. They travel as system properties on the command line of
+ * the forked benchmarks, so JMH's JSON carries them and a report can be made from it anywhere.
+ */
+final class Host {
+  private static final String PREFIX = "-Dexeunt.bench.";
+
+  private final Map<String, String> facts;
+
+  private Host(Map<String, String> facts) {
+    this.facts = facts;
+  }
+
+  /** This machine now, before anything is timed. */
+  static Host current(String mode) {
+    Map<String, String> facts = new LinkedHashMap<>();
+    facts.put("cpu", cpu());
+    facts.put("cores", Integer.toString(Runtime.getRuntime().availableProcessors()));
+    facts.put("backend", Backend.CPU.description());
+    facts.put("isa", Backend.isa());
+    facts.put("exeunt", Backend.version());
+    facts.put("jdk", System.getProperty("java.vm.version") + " (" + System.getProperty("java.vendor") + ")");
+    facts.put("date", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
+    facts.put("load", String.format(Locale.ROOT, "%.2f", loadAverage()));
+    facts.put("mode", mode);
+    return new Host(facts);
+  }
+
+  /** The host that a fork's arguments tell of. */
+  static Host fromJvmArguments(List<String> arguments) {
+    Map<String, String> facts = new LinkedHashMap<>();
+    for (String argument : arguments) {
+      int equals = argument.indexOf('=');
+      if (argument.startsWith(PREFIX) && equals > 0) {
+        facts.put(argument.substring(PREFIX.length(), equals), argument.substring(equals + 1));
+      }
+    }
+    return new Host(facts);
+  }
+
+  /** Arguments for a fork. */
+  List<String> toJvmArguments() {
+    return facts.entrySet().stream().map(e -> PREFIX + e.getKey() + "=" + e.getValue()).toList();
+  }
+
+  /** A fact, or "unknown". */
+  String get(String name) {
+    return facts.getOrDefault(name, "unknown");
+  }
+
+  Map<String, String> facts() {
+    return facts;
+  }
+
+  /** For file names: the CPU, and the mode where it is not the full one. */
+  String slug() {
+    String name = get("cpu").toLowerCase(Locale.ROOT).replaceAll("[^a-z0-9]+", "-")
+        .replaceAll("^-|-$", "");
+    name += "-" + get("isa");
+    return get("mode").equals("full") ? name : name + "-" + get("mode");
+  }
+
+  /** Processes that want to run, averaged over a minute; negative where the system won't tell. */
+  static double loadAverage() {
+    return ManagementFactory.getOperatingSystemMXBean().getSystemLoadAverage();
+  }
+
+  private static String cpu() {
+    try {
+      return Files.readAllLines(Path.of("/proc/cpuinfo")).stream()
+          .filter(line -> line.startsWith("model name"))
+          .map(line -> line.substring(line.indexOf(':') + 1).trim())
+          .findFirst()
+          .orElse(System.getProperty("os.arch"));
+    } catch (IOException e) {
+      return System.getProperty("os.arch");
+    }
+  }
+}

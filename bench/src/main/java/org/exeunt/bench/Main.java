@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.List;
+import java.util.Locale;
+import java.util.concurrent.TimeUnit;
+import java.util.regex.Pattern;
+import java.util.regex.PatternSyntaxException;
+import org.openjdk.jmh.results.RunResult;
+import org.openjdk.jmh.results.format.ResultFormatFactory;
+import org.openjdk.jmh.results.format.ResultFormatType;
+import org.openjdk.jmh.runner.Runner;
+import org.openjdk.jmh.runner.RunnerException;
+import org.openjdk.jmh.runner.options.ChainedOptionsBuilder;
+import org.openjdk.jmh.runner.options.OptionsBuilder;
+import org.openjdk.jmh.runner.options.TimeValue;
+import org.openjdk.jmh.runner.options.VerboseMode;
+import org.openjdk.jmh.util.Statistics;
+
+/**
+ * Runs the suite and writes the report. Each benchmark runs in a fork of its own; all contenders
+ * of a case run one after another, with the read limit measured in between.
+ */
+public final class Main {
+  private static final String USAGE = String.join(System.lineSeparator(),
+      "Usage: Main [--quick] [--filter REGEX] [--out DIR] [--list]",
+      "  --quick   the cases that have a target and one of each other op, in under five minutes",
+      "  --filter  only steps whose text (see --list) matches",
+      "  --out     folder of the report (default bench/results)",
+      "  --list    print the steps and stop");
+
+  private final boolean quick;
+  private final Pattern filter;
+  private final Path out;
+  private final boolean list;
+
+  private Main(String[] arguments) {
+    boolean quickMode = false;
+    boolean listOnly = false;
+    String expression = "";
+    Path folder = Path.of("bench", "results");
+    for (int i = 0; i < arguments.length; i++) {
+      switch (arguments[i]) {
+        case "--quick" -> quickMode = true;
+        case "--list" -> listOnly = true;
+        case "--filter" -> expression = value(arguments, ++i);
+        case "--out" -> folder = Path.of(value(arguments, ++i));
+        default -> throw new IllegalArgumentException("unknown argument " + arguments[i]);
+      }
+    }
+    quick = quickMode;
+    list = listOnly;
+    filter = Pattern.compile(expression);
+    out = folder;
+  }
+
+  private static String value(String[] arguments, int index) {
+    if (index == arguments.length) {
+      throw new IllegalArgumentException(arguments[index - 1] + " needs a value");
+    }
+    return arguments[index];
+  }
+
+  /** See {@code --help}. Exit status 1: a benchmark failed; 2: the arguments are wrong. */
+  public static void main(String[] arguments) throws IOException {
+    if (List.of(arguments).contains("--help")) {
+      System.out.println(USAGE);
+      return;
+    }
+    Main main;
+    try {
+      main = new Main(arguments);
+    } catch (PatternSyntaxException e) {
+      main = fail("--filter: " + e.getMessage());
+    } catch (IllegalArgumentException e) {
+      main = fail(e.getMessage());
+    }
+    System.exit(main.run());
+  }
+
+  private static Main fail(String reason) {
+    System.err.println(reason);
+    System.err.println(USAGE);
+    System.exit(2);
+    return null;
+  }
+
+  private int run() throws IOException {
+    int cores = Runtime.getRuntime().availableProcessors();
+    List<Plan.Step> steps = Plan.steps(quick, filter, cores);
+    if (list) {
+      steps.forEach(System.out::println);
+      return 0;
+    }
+    Files.createDirectories(out);
+    Host host = Host.current(mode());
+    System.out.println("exeunt " + host.get("exeunt") + ", " + host.get("backend") + " on "
+        + host.get("cpu") + ", JDK " + host.get("jdk") + ", load " + host.get("load"));
+    Path logs = Files.createTempDirectory("exeunt-bench-");
+    System.out.println("JMH's own output goes to " + logs);
+    List<RunResult> results = new ArrayList<>();
+    List<String> failures = new ArrayList<>();
+    long begin = System.nanoTime();
+    for (Plan.Step step : steps) {
+      int done = results.size() + failures.size();
+      System.out.printf(Locale.ROOT, "[%d/%d%s] %-64s ", done + 1, steps.size(),
+          remaining(begin, done, steps.size()), step);
+      System.out.flush();
+      Path log = logs.resolve(done + ".log");
+      try {
+        RunResult result = runStep(step, host, log);
+        results.add(result);
+        System.out.println(summary(result));
+      } catch (RunnerException e) {
+        String reason = reason(log);
+        failures.add(step + ": " + reason);
+        System.out.println("FAILED: " + reason);
+      }
+    }
+    Path raw = out.resolve(host.slug() + ".raw.json");
+    ResultFormatFactory.getInstance(ResultFormatType.JSON, raw.toString()).writeOut(results);
+    System.out.println("Raw results: " + raw);
+    if (!results.isEmpty()) {
+      Report.write(raw, out);
+    }
+    failures.forEach(failure -> System.err.println("failed: " + failure));
+    return failures.isEmpty() ? 0 : 1;
+  }
+
+  private String mode() {
+    String mode = quick ? "quick" : "full";
+    return filter.pattern().isEmpty() ? mode : "partial";
+  }
+
+  private static String remaining(long begin, int done, int all) {
+    if (done == 0) {
+      return "";
+    }
+    long seconds =
+        TimeUnit.NANOSECONDS.toSeconds((System.nanoTime() - begin) / done * (all - done));
+    return String.format(Locale.ROOT, ", %d:%02d left", seconds / 60, seconds % 60);
+  }
+
+  private RunResult runStep(Plan.Step step, Host host, Path log) throws RunnerException {
+    ChainedOptionsBuilder options = new OptionsBuilder()
+        .include("^" + Pattern.quote(step.benchmark().getName()) + "\\.")
+        .param("contender", step.contender())
+        .param("threads", Integer.toString(step.threads()))
+        .addProfiler(ReadLimit.class)
+        .forks(1)
+        .warmupIterations(step.op().equals(Plan.CALL_COST) ? 5 : 1)
+        .warmupTime(TimeValue.milliseconds(200))
+        .measurementIterations(quick ? 3 : 6)
+        .measurementTime(TimeValue.milliseconds(quick ? 150 : 300))
+        .verbosity(VerboseMode.NORMAL)
+        .output(log.toString())
+        .shouldFailOnError(true)
+        .jvmArgs(jvmArguments(host));
+    if (!step.op().equals(Plan.CALL_COST)) {
+      options.param("id", step.id());
+    }
+    Collection<RunResult> results = new Runner(options.build()).run();
+    return results.iterator().next();
+  }
+
+  /** Heap arrays of the Java peer get huge pages too, as exeunt's memory does. */
+  private static String[] jvmArguments(Host host) {
+    List<String> arguments = new ArrayList<>(List.of(
+        "-Xms1g", "-Xmx6g", "-XX:+UseParallelGC", "-XX:+UseTransparentHugePages",
+        "--add-modules", "jdk.incubator.vector",
+        "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0"));
+    if (Runtime.version().feature() >= 22) {
+      arguments.add("--enable-native-access=ALL-UNNAMED");
+    }
+    arguments.addAll(host.toJvmArguments());
+    return arguments.toArray(String[]::new);
+  }
+
+  private static String summary(RunResult result) {
+    var primary = result.getPrimaryResult();
+    Statistics statistics = primary.getStatistics();
+    String unit = primary.getScoreUnit().replaceAll("/op", "");
+    double median = statistics.getPercentile(50);
+    var limit = result.getSecondaryResults().get(ReadLimit.MEDIAN);
+    return String.format(Locale.ROOT, "%10.2f %s", median, unit) + (limit == null ? ""
+        : String.format(Locale.ROOT, "  %6.2fx the read limit", median / limit.getScore()));
+  }
+
+  /** JMH keeps a fork's exception to its log; the last cause there says most. */
+  private static String reason(Path log) throws IOException {
+    String found = "see " + log;
+    for (String line : Files.readAllLines(log)) {
+      if (line.matches("(Caused by: )?[a-z][\\w.]*\\.\\w*(Exception|Error)(: .*)?")) {
+        found = line.replaceFirst("^Caused by: ", "") + " (" + log + ")";
+      }
+    }
+    return found;
+  }
+}

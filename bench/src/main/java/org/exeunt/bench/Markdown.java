@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench;
+
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.Optional;
+
+/** The report as people read it. */
+final class Markdown {
+  private static final String NOTES = String.join("\n",
+      "## How to read this",
+      "",
+      "* Each cell is the median in microseconds, in brackets the fastest call and the 90th",
+      "  percentile. JMH sample time, one fork for each cell; every result was checked against a",
+      "  double-precision reference before it was timed.",
+      "* *limit* is the median time in which `exn_read_probe` reads the bytes that the op must move,",
+      "  with the same threads, from the same kind of memory (huge pages), measured between the",
+      "  iterations of exeunt's benchmark. It writes nothing and computes nothing, so ops that write",
+      "  or take exponentials cannot reach it. Small footprints repeat over cached memory, as the",
+      "  benchmarks do.",
+      "* *x limit* is exeunt's median over that limit, GB/s the bytes over exeunt's median.",
+      "* *best peer* is the fastest peer's median over exeunt's: above 1, exeunt is faster.",
+      "* ONNX Runtime runs each op as a composition of its operators (fused ones do not exist), with",
+      "  resident inputs and outputs. It has no bf16 kernels on the CPU: bf16 tensors are cast, bf16",
+      "  weights become f32 when its session is built.",
+      "* Vector API is hand-written `jdk.incubator.vector` code on heap arrays in huge pages; for",
+      "  exit rules a plain loop. Peers are left out where a case has no counterpart in them.",
+      "* exit_rule times one token: a call for each exit point.",
+      "");
+
+  private final Host host;
+  private final List<Figure> figures;
+  private final List<Verdict> verdicts;
+  private final StringBuilder text = new StringBuilder();
+
+  private Markdown(Host host, List<Figure> figures, List<Verdict> verdicts) {
+    this.host = host;
+    this.figures = figures;
+    this.verdicts = verdicts;
+  }
+
+  static String render(Host host, List<Figure> figures, List<Verdict> verdicts) {
+    return new Markdown(host, figures, verdicts).render();
+  }
+
+  private String render() {
+    header();
+    targets();
+    Plan.BENCHMARKS.keySet().forEach(this::op);
+    calls();
+    text.append(NOTES);
+    return text.toString();
+  }
+
+  private void header() {
+    line("# exeunt benchmarks: %s", host.get("cpu"));
+    line("");
+    line("| | |");
+    line("|---|---|");
+    line("| CPU | %s, %s cores |", host.get("cpu"), host.get("cores"));
+    line("| exeunt | %s, %s |", host.get("exeunt"), host.get("backend"));
+    line("| JDK | %s |", host.get("jdk"));
+    line("| date | %s |", host.get("date"));
+    line("| load average | %s before the run, %.2f at most during it |", host.get("load"),
+        figures.stream().mapToDouble(f -> f.load).max().orElse(0));
+    line("| run | %s |", host.get("mode"));
+    line("");
+  }
+
+  private void targets() {
+    if (verdicts.isEmpty()) {
+      return;
+    }
+    line("## Targets: %d of %d met", verdicts.stream().filter(Verdict::met).count(),
+        verdicts.size());
+    line("");
+    line("| case | threads | target | measured | limit us | |");
+    line("|---|---|---|---|---|---|");
+    for (Verdict verdict : verdicts) {
+      Target target = verdict.target;
+      line("| %s/%s | %d | %s | %s | %s | %s |", target.op, target.id, verdict.threads,
+          bound(target), measured(verdict), verdict.limit == 0 ? "-" : number(verdict.limit),
+          verdict.met() ? "met" : "**missed**");
+    }
+    line("");
+  }
+
+  private static String bound(Target target) {
+    switch (target.measure) {
+      case US:
+        return "<= " + number(target.bound) + " us";
+      case LIMIT:
+        return String.format(Locale.ROOT, "<= %.1f x limit", target.bound);
+      default:
+        return "< " + number(target.bound) + " ns over the kernel";
+    }
+  }
+
+  private static String measured(Verdict verdict) {
+    switch (verdict.target.measure) {
+      case US:
+        return number(verdict.measured) + " us";
+      case LIMIT:
+        return String.format(Locale.ROOT, "%.2f x limit", verdict.measured);
+      default:
+        return number(verdict.measured) + " ns";
+    }
+  }
+
+  private void op(String op) {
+    List<Figure> own = figures.stream().filter(f -> f.op.equals(op)).toList();
+    if (own.isEmpty()) {
+      return;
+    }
+    line("## %s", op);
+    line("");
+    line("| case | threads | bytes | limit us | exeunt us | GB/s | x limit | ONNX Runtime us "
+        + "| Vector API us | best peer |");
+    line("|---|---|---|---|---|---|---|---|---|---|");
+    List<Figure> done = new ArrayList<>();
+    for (Figure figure : own) {
+      if (done.stream().noneMatch(figure::sameCase)) {
+        done.add(figure);
+        row(own.stream().filter(figure::sameCase).toList());
+      }
+    }
+    line("");
+  }
+
+  private void row(List<Figure> contenders) {
+    Figure any = contenders.get(0);
+    Optional<Figure> exeunt = find(contenders, "exeunt");
+    Optional<Figure> fastest = contenders.stream()
+        .filter(f -> !f.contender.equals("exeunt"))
+        .min((a, b) -> Double.compare(a.p50, b.p50));
+    Figure limited = exeunt.orElse(any);
+    line("| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s |", any.id, any.threads,
+        bytes(any.bytes), number(limited.limitP50), cell(exeunt),
+        exeunt.map(f -> number(f.gigabytesPerSecond())).orElse("-"),
+        exeunt.map(f -> String.format(Locale.ROOT, "%.2f", f.overLimit())).orElse("-"),
+        cell(find(contenders, "onnxruntime")), cell(find(contenders, "vector")),
+        exeunt.isPresent() && fastest.isPresent()
+            ? String.format(Locale.ROOT, "%.2f", fastest.get().p50 / exeunt.get().p50) : "-");
+  }
+
+  private static Optional<Figure> find(List<Figure> figures, String contender) {
+    return figures.stream().filter(f -> f.contender.equals(contender)).findFirst();
+  }
+
+  private static String cell(Optional<Figure> figure) {
+    return figure.map(f -> number(f.p50) + " (" + number(f.min) + " - " + number(f.p90) + ")")
+        .orElse("-");
+  }
+
+  private void calls() {
+    if (Verdict.call(figures, "exeunt").isEmpty()) {
+      return;
+    }
+    line("## Cost of a call");
+    line("");
+    line("| call | ns |");
+    line("|---|---|");
+    call("empty", "smallest native call, raw binding");
+    call("binding", "cosine of 16 elements, raw binding");
+    call("exeunt", "cosine of 16 elements, Java API");
+    Verdict.callCost(figures).ifPresent(
+        cost -> line("| what the Java API adds to the kernel | %s |", number(cost)));
+    call("onnxruntime", "cosine of 16 elements, ONNX Runtime");
+    line("");
+  }
+
+  private void call(String contender, String description) {
+    Verdict.call(figures, contender).ifPresent(
+        f -> line("| %s | %s |", description, number(f.p50 * 1e3)));
+  }
+
+  private static String bytes(double bytes) {
+    if (bytes >= 1e6) {
+      return number(bytes / 1e6) + " MB";
+    }
+    return bytes >= 1e3 ? number(bytes / 1e3) + " kB" : number(bytes) + " B";
+  }
+
+  /** Three digits, more only before the point. */
+  private static String number(double value) {
+    String format = value >= 99.95 ? "%.0f" : value >= 9.995 ? "%.1f" : "%.2f";
+    return String.format(Locale.ROOT, format, value);
+  }
+
+  private void line(String format, Object... arguments) {
+    text.append(String.format(Locale.ROOT, format, arguments)).append('\n');
+  }
+}

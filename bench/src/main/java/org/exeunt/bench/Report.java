@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench;
+
+import com.google.gson.Gson;
+import com.google.gson.GsonBuilder;
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.io.IOException;
+import java.io.Reader;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+
+/** Turns JMH's JSON into a Markdown report and a short JSON, named after the CPU of the run. */
+public final class Report {
+  private static final Gson GSON = new GsonBuilder().setPrettyPrinting().create();
+
+  private Report() {}
+
+  /** Arguments: JMH's JSON of a run of {@link Main}, and the folder to write to. */
+  public static void main(String[] arguments) throws IOException {
+    if (arguments.length != 2) {
+      System.err.println("Usage: Report JMH.raw.json DIR");
+      System.exit(2);
+    }
+    write(Path.of(arguments[0]), Path.of(arguments[1]));
+  }
+
+  static void write(Path raw, Path folder) throws IOException {
+    JsonArray entries;
+    try (Reader reader = Files.newBufferedReader(raw)) {
+      entries = JsonParser.parseReader(reader).getAsJsonArray();
+    }
+    Host host = host(entries.get(0).getAsJsonObject());
+    List<Figure> figures = new ArrayList<>();
+    for (JsonElement entry : entries) {
+      figures.add(Figure.of(entry.getAsJsonObject()));
+    }
+    List<Verdict> verdicts = Verdict.of(Target.load(), figures);
+    Path markdown = folder.resolve(host.slug() + ".md");
+    Path digest = folder.resolve(host.slug() + ".json");
+    Files.createDirectories(folder);
+    Files.writeString(markdown, Markdown.render(host, figures, verdicts));
+    Files.writeString(digest, GSON.toJson(digest(host, figures, verdicts)) + "\n");
+    for (Verdict verdict : verdicts) {
+      System.out.println(sentence(verdict));
+    }
+    System.out.println("Report: " + markdown + " and " + digest);
+  }
+
+  private static Host host(JsonObject entry) {
+    List<String> arguments = new ArrayList<>();
+    entry.getAsJsonArray("jvmArgs").forEach(argument -> arguments.add(argument.getAsString()));
+    return Host.fromJvmArguments(arguments);
+  }
+
+  private static String sentence(Verdict verdict) {
+    Target target = verdict.target;
+    return String.format(Locale.ROOT, "%s %s/%s, threads %d: %.2f, target %s %s",
+        verdict.met() ? "met   " : "MISSED", target.op, target.id, verdict.threads,
+        verdict.measured, target.bound, unit(target.measure));
+  }
+
+  private static String unit(Target.Measure measure) {
+    switch (measure) {
+      case US:
+        return "us";
+      case LIMIT:
+        return "x read limit";
+      default:
+        return "ns over the kernel";
+    }
+  }
+
+  private static JsonObject digest(Host host, List<Figure> figures, List<Verdict> verdicts) {
+    JsonObject digest = new JsonObject();
+    digest.add("host", GSON.toJsonTree(host.facts()));
+    JsonArray targets = new JsonArray();
+    for (Verdict verdict : verdicts) {
+      JsonObject target = new JsonObject();
+      target.addProperty("op", verdict.target.op);
+      target.addProperty("id", verdict.target.id);
+      target.addProperty("threads", verdict.threads);
+      target.addProperty("measured", verdict.measured);
+      target.addProperty("bound", verdict.target.bound);
+      target.addProperty("unit", unit(verdict.target.measure));
+      target.addProperty("limitUs", verdict.limit);
+      target.addProperty("met", verdict.met());
+      targets.add(target);
+    }
+    digest.add("targets", targets);
+    digest.add("figuresUs", GSON.toJsonTree(figures));
+    return digest;
+  }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench;
+
+import java.io.BufferedReader;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
+import java.util.Locale;
+
+/** A promise about one case, from {@code targets.tsv}. */
+final class Target {
+  /** What is bounded. */
+  enum Measure {
+    /** Median microseconds. */
+    US,
+    /** Median time over the median read limit. */
+    LIMIT,
+    /** Nanoseconds that the Java API adds to the kernel. */
+    CALL
+  }
+
+  final String op;
+  final String id;
+  /** Null: every thread count. */
+  final Integer threads;
+  final Measure measure;
+  final double bound;
+
+  Target(String op, String id, Integer threads, Measure measure, double bound) {
+    this.op = op;
+    this.id = id;
+    this.threads = threads;
+    this.measure = measure;
+    this.bound = bound;
+  }
+
+  /** All promises. */
+  static List<Target> load() {
+    try (BufferedReader reader = new BufferedReader(new InputStreamReader(
+        Target.class.getResourceAsStream("/targets.tsv"), StandardCharsets.UTF_8))) {
+      return reader.lines()
+          .filter(line -> !line.isBlank() && !line.startsWith("#"))
+          .skip(1)
+          .map(Target::parse)
+          .toList();
+    } catch (IOException e) {
+      throw new IllegalStateException("cannot read targets.tsv", e);
+    }
+  }
+
+  private static Target parse(String line) {
+    String[] fields = line.trim().split("\\s+");
+    if (fields.length != 5) {
+      throw new IllegalStateException("targets.tsv: five fields are needed in: " + line);
+    }
+    return new Target(fields[0], fields[1],
+        fields[2].equals("-") ? null : Integer.valueOf(fields[2]),
+        Measure.valueOf(fields[3].toUpperCase(Locale.ROOT)),
+        Double.parseDouble(fields[4]));
+  }
+
+  boolean covers(String otherOp, String otherId, int otherThreads) {
+    return op.equals(otherOp) && id.equals(otherId)
+        && (threads == null || threads == otherThreads);
+  }
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench;
+
+import java.util.concurrent.TimeUnit;
+
+/**
+ * Runs a contender until it gets no faster. Java's compilers need a fraction of a second on a
+ * quiet machine and several on a busy one, where a fixed warm-up would time the interpreter.
+ */
+final class WarmUp {
+  private static final long LONGEST_NANOS = TimeUnit.SECONDS.toNanos(8);
+  private static final long QUIET_NANOS = TimeUnit.MILLISECONDS.toNanos(300);
+  private static final int QUIET_CALLS = 30;
+  private static final double IMPROVEMENT = 0.97;
+
+  private WarmUp() {}
+
+  static void run(Contender<?> contender) {
+    long begin = System.nanoTime();
+    long improved = begin;
+    long best = Long.MAX_VALUE;
+    int calls = 0;
+    while (true) {
+      long start = System.nanoTime();
+      contender.run();
+      long end = System.nanoTime();
+      calls++;
+      if (end - start < best * IMPROVEMENT) {
+        best = end - start;
+        improved = end;
+        calls = 0;
+      }
+      boolean quiet = calls >= QUIET_CALLS && end - improved >= QUIET_NANOS;
+      if (quiet || end - begin >= LONGEST_NANOS) {
+        return;
+      }
+    }
+  }
+}

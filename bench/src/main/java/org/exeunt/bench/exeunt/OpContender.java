@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench.exeunt;
+
+import java.util.function.Supplier;
+import org.exeunt.Op;
+import org.exeunt.Scope;
+import org.exeunt.bench.Contender;
+
+/** An op whose results stay in native memory. */
+final class OpContender<R> implements Contender<R> {
+  private final Scope scope;
+  private final Op op;
+  private final Supplier<R> result;
+
+  OpContender(Scope scope, Op op, Supplier<R> result) {
+    this.scope = scope;
+    this.op = op;
+    this.result = result;
+  }
+
+  @Override
+  public Object run() {
+    op.run();
+    return op;
+  }
+
+  @Override
+  public R result() {
+    return result.get();
+  }
+
+  @Override
+  public void close() {
+    scope.close();
+  }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench.onnx;
+
+import ai.onnxruntime.OnnxJavaType;
+import ai.onnxruntime.OnnxTensor;
+import ai.onnxruntime.OrtEnvironment;
+import ai.onnxruntime.OrtException;
+import ai.onnxruntime.OrtSession;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.nio.LongBuffer;
+import java.nio.ShortBuffer;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.function.Supplier;
+import org.exeunt.bench.reference.Bfloat16;
+import org.exeunt.bench.reference.Matrix;
+import org.exeunt.bench.reference.Storage;
+
+/**
+ * An ONNX Runtime session as a careful user would set it up: all graph optimisations, weights as
+ * initializers so that they are pre-packed, inputs and outputs in resident memory, so that a run
+ * copies and allocates nothing in Java.
+ */
+final class OnnxSession implements AutoCloseable {
+  private final OrtEnvironment environment = OrtEnvironment.getEnvironment();
+  private final OrtSession session;
+  private final Map<String, OnnxTensor> inputs = new LinkedHashMap<>();
+  private final Map<String, OnnxTensor> outputs = new LinkedHashMap<>();
+
+  OnnxSession(byte[] model, int threads) {
+    try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
+      options.setIntraOpNumThreads(threads);
+      options.setInterOpNumThreads(1);
+      options.setOptimizationLevel(OrtSession.SessionOptions.OptLevel.ALL_OPT);
+      session = environment.createSession(model, options);
+    } catch (OrtException e) {
+      throw new IllegalStateException("ONNX Runtime rejects the model: " + e.getMessage(), e);
+    }
+  }
+
+  void input(String name, Matrix matrix) {
+    ByteBuffer memory = memory(matrix.bytes());
+    matrix.copyTo(memory);
+    OnnxJavaType type =
+        matrix.storage() == Storage.BF16 ? OnnxJavaType.BFLOAT16 : OnnxJavaType.FLOAT;
+    inputs.put(name, tensor(memory, type, matrix.rows(), matrix.cols()));
+  }
+
+  void input(String name, long[] values, long... shape) {
+    ByteBuffer memory = memory(8L * values.length);
+    memory.asLongBuffer().put(values);
+    inputs.put(name, tensor(memory, OnnxJavaType.INT64, shape));
+  }
+
+  FloatBuffer floatOutput(String name, long... shape) {
+    return output(name, OnnxJavaType.FLOAT, 4, shape).asFloatBuffer();
+  }
+
+  LongBuffer longOutput(String name, long... shape) {
+    return output(name, OnnxJavaType.INT64, 8, shape).asLongBuffer();
+  }
+
+  /** An output in the shape and storage of {@code like}; the supplier widens it to f32. */
+  Supplier<float[]> matrixOutput(String name, Matrix like) {
+    if (like.storage() == Storage.F32) {
+      FloatBuffer buffer = floatOutput(name, like.rows(), like.cols());
+      return () -> {
+        float[] values = new float[buffer.capacity()];
+        buffer.duplicate().get(values);
+        return values;
+      };
+    }
+    ShortBuffer buffer =
+        output(name, OnnxJavaType.BFLOAT16, 2, like.rows(), like.cols()).asShortBuffer();
+    return () -> {
+      float[] values = new float[buffer.capacity()];
+      for (int i = 0; i < values.length; i++) {
+        values[i] = Bfloat16.widen(buffer.get(i));
+      }
+      return values;
+    };
+  }
+
+  /** Runs into the resident outputs. */
+  Object run() {
+    try (OrtSession.Result result = session.run(inputs, outputs)) {
+      return result;
+    } catch (OrtException e) {
+      throw new IllegalStateException("ONNX Runtime fails: " + e.getMessage(), e);
+    }
+  }
+
+  @Override
+  public void close() {
+    inputs.values().forEach(OnnxTensor::close);
+    outputs.values().forEach(OnnxTensor::close);
+    try {
+      session.close();
+    } catch (OrtException e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
+  private ByteBuffer output(String name, OnnxJavaType type, int elementBytes, long... shape) {
+    long elements = 1;
+    for (long extent : shape) {
+      elements *= extent;
+    }
+    ByteBuffer memory = memory(elements * elementBytes);
+    outputs.put(name, tensor(memory, type, shape));
+    return memory;
+  }
+
+  private OnnxTensor tensor(ByteBuffer memory, OnnxJavaType type, long... shape) {
+    try {
+      return OnnxTensor.createTensor(environment, memory, shape, type);
+    } catch (OrtException e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
+  private static ByteBuffer memory(long bytes) {
+    return ByteBuffer.allocateDirect(Math.toIntExact(bytes)).order(ByteOrder.nativeOrder());
+  }
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench.reference;
+
+/** How the elements of a tensor are stored. */
+public enum Storage {
+  F32(4),
+  BF16(2);
+
+  private final int bytes;
+
+  Storage(int bytes) {
+    this.bytes = bytes;
+  }
+
+  /** Bytes of one element. */
+  public int bytes() {
+    return bytes;
+  }
+
+  /** The nearest number that can be stored. */
+  public float stored(float value) {
+    return this == BF16 ? Bfloat16.widen(Bfloat16.round(value)) : value;
+  }
+
+  /** The storage that a case table calls {@code name}. */
+  public static Storage of(String name) {
+    switch (name) {
+      case "f32":
+        return F32;
+      case "bf16":
+        return BF16;
+      default:
+        throw new IllegalArgumentException("no benchmark stores its tensors as " + name);
+    }
+  }
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench.vector;
+
+import org.exeunt.bench.Contender;
+import org.exeunt.bench.reference.GateProblem;
+
+/** The gate: residual blocks over all rows together, each worker a stretch of the outputs. */
+final class VectorGate implements Contender<float[]> {
+  private final int rows;
+  private final int width;
+  private final int repeats;
+  private final float[] hiddenBias;
+  private final float[] outBias;
+  private final float[] features;
+  private final VectorGemv hiddenWeight;
+  private final VectorGemv outWeight;
+  private final Workers workers;
+  private final float[] state;
+  private final float[] arranged;
+  private final float[][][] products;
+  private final float[][] logits;
+  private final float[] prob;
+
+  VectorGate(GateProblem problem, int threads) {
+    rows = problem.features.rows();
+    width = problem.features.cols();
+    repeats = problem.repeats;
+    hiddenBias = problem.hiddenBias == null ? new float[width] : problem.hiddenBias.values();
+    outBias = problem.outBias.values();
+    features = problem.features.values();
+    hiddenWeight = repeats == 0 ? null : new VectorGemv(problem.hiddenWeight);
+    outWeight = new VectorGemv(problem.outWeight);
+    workers = new Workers(repeats == 0 ? 1 : threads);
+    state = new float[rows * width];
+    arranged = new float[rows * width];
+    products = new float[threads][rows][width];
+    logits = new float[rows][outBias.length];
+    prob = new float[rows];
+  }
+
+  @Override
+  public Object run() {
+    System.arraycopy(features, 0, state, 0, state.length);
+    for (int i = 0; i < repeats; i++) {
+      arrange(hiddenWeight);
+      workers.run(this::block);
+    }
+    arrange(outWeight);
+    outWeight.multiply(arranged, rows, 0, outBias.length, logits);
+    for (int r = 0; r < rows; r++) {
+      prob[r] = probability(logits[r]);
+    }
+    return prob;
+  }
+
+  /** Of two classes the second, whose softmax is the sigmoid of the difference. */
+  private float probability(float[] z) {
+    float logit = outBias.length == 1
+        ? z[0] + outBias[0]
+        : z[1] + outBias[1] - z[0] - outBias[0];
+    return (float) (1 / (1 + Math.exp(-logit)));
+  }
+
+  private void arrange(VectorGemv weight) {
+    for (int r = 0; r < rows; r++) {
+      weight.arrange(state, r * width, arranged, r * width);
+    }
+  }
+
+  private void block(int part) {
+    int from = workers.begin(part, width);
+    int to = workers.begin(part + 1, width);
+    hiddenWeight.multiply(arranged, rows, from, to, products[part]);
+    for (int r = 0; r < rows; r++) {
+      for (int o = from; o < to; o++) {
+        float h = products[part][r][o - from] + hiddenBias[o];
+        state[r * width + o] += (float) (h / (1 + Math.exp(-h)));
+      }
+    }
+  }
+
+  @Override
+  public float[] result() {
+    return prob;
+  }
+
+  @Override
+  public void close() {
+    workers.close();
+  }
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench.vector;
+
+import static org.exeunt.bench.vector.Lanes.COUNT;
+import static org.exeunt.bench.vector.Lanes.FLOATS;
+import static org.exeunt.bench.vector.Lanes.INTS;
+
+import jdk.incubator.vector.FloatVector;
+import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.VectorOperators;
+import org.exeunt.bench.Contender;
+import org.exeunt.bench.reference.PerpGradProblem;
+import org.exeunt.bench.reference.Storage;
+import org.openjdk.jmh.annotations.CompilerControl;
+
+/** perpGrad with norm restored: one pass for the three dot products, one for the projection. */
+final class VectorPerpGrad implements Contender<float[]> {
+  /** Elements whose products are added in f32 before they join a double sum. */
+  private static final int BLOCK = 4096;
+
+  private final boolean f32;
+  private final int units;
+  private final float[] wideW;
+  private final float[] wideG;
+  private final float[] wideOut;
+  private final int[] packedW;
+  private final int[] packedG;
+  private final int[] packedOut;
+  private final Workers workers;
+  private final double[] sums;
+
+  VectorPerpGrad(PerpGradProblem problem, int threads) {
+    f32 = problem.weight.storage() == Storage.F32;
+    int elements = problem.weight.values().length;
+    units = f32 ? elements : elements / 2;
+    if (units % COUNT != 0) {
+      throw new UnsupportedOperationException(
+          "the Vector API peer needs whole vectors, not " + elements + " elements");
+    }
+    wideW = f32 ? problem.weight.values().clone() : null;
+    wideG = f32 ? problem.grad.values().clone() : null;
+    wideOut = f32 ? new float[elements] : null;
+    packedW = f32 ? null : problem.weight.packed();
+    packedG = f32 ? null : problem.grad.packed();
+    packedOut = f32 ? null : new int[units];
+    workers = new Workers(threads);
+    sums = new double[16 * threads];
+  }
+
+  @Override
+  public Object run() {
+    workers.run(this::dots);
+    double wg = 0;
+    double ww = 0;
+    double gg = 0;
+    for (int part = 0; part < workers.parts(); part++) {
+      wg += sums[16 * part];
+      ww += sums[16 * part + 1];
+      gg += sums[16 * part + 2];
+    }
+    double projection = wg / (ww + 1e-30);
+    double perp = Math.sqrt(Math.max(0, gg - projection * wg));
+    double scale = Math.sqrt(gg) / (perp + 1e-30);
+    workers.run(part -> project(part, (float) (-projection * scale), (float) scale));
+    return f32 ? wideOut : packedOut;
+  }
+
+  private int begin(int part) {
+    return COUNT * workers.begin(part, units / COUNT);
+  }
+
+  private void dots(int part) {
+    int at = 16 * part;
+    sums[at] = 0;
+    sums[at + 1] = 0;
+    sums[at + 2] = 0;
+    int end = begin(part + 1);
+    for (int i = begin(part); i < end; i += BLOCK) {
+      int to = Math.min(i + BLOCK, end);
+      if (f32) {
+        wideDots(i, to, at);
+      } else {
+        packedDots(i, to, at);
+      }
+    }
+  }
+
+  @CompilerControl(CompilerControl.Mode.DONT_INLINE)
+  private void wideDots(int from, int to, int at) {
+    FloatVector wg = FloatVector.zero(FLOATS);
+    FloatVector ww = wg;
+    FloatVector gg = wg;
+    for (int i = from; i < to; i += COUNT) {
+      FloatVector w = FloatVector.fromArray(FLOATS, wideW, i);
+      FloatVector g = FloatVector.fromArray(FLOATS, wideG, i);
+      wg = w.fma(g, wg);
+      ww = w.fma(w, ww);
+      gg = g.fma(g, gg);
+    }
+    add(at, wg, ww, gg);
+  }
+
+  @CompilerControl(CompilerControl.Mode.DONT_INLINE)
+  private void packedDots(int from, int to, int at) {
+    FloatVector wg = FloatVector.zero(FLOATS);
+    FloatVector ww = wg;
+    FloatVector gg = wg;
+    for (int i = from; i < to; i += COUNT) {
+      IntVector pairsW = IntVector.fromArray(INTS, packedW, i);
+      IntVector pairsG = IntVector.fromArray(INTS, packedG, i);
+      FloatVector w0 = Lanes.low(pairsW);
+      FloatVector g0 = Lanes.low(pairsG);
+      FloatVector w1 = Lanes.high(pairsW);
+      FloatVector g1 = Lanes.high(pairsG);
+      wg = w1.fma(g1, w0.fma(g0, wg));
+      ww = w1.fma(w1, w0.fma(w0, ww));
+      gg = g1.fma(g1, g0.fma(g0, gg));
+    }
+    add(at, wg, ww, gg);
+  }
+
+  private void add(int at, FloatVector wg, FloatVector ww, FloatVector gg) {
+    sums[at] += wg.reduceLanes(VectorOperators.ADD);
+    sums[at + 1] += ww.reduceLanes(VectorOperators.ADD);
+    sums[at + 2] += gg.reduceLanes(VectorOperators.ADD);
+  }
+
+  @CompilerControl(CompilerControl.Mode.DONT_INLINE)
+  private void project(int part, float ofWeight, float ofGrad) {
+    int end = begin(part + 1);
+    if (f32) {
+      for (int i = begin(part); i < end; i += COUNT) {
+        FloatVector w = FloatVector.fromArray(FLOATS, wideW, i).mul(ofWeight);
+        FloatVector g = FloatVector.fromArray(FLOATS, wideG, i);
+        g.fma(FloatVector.broadcast(FLOATS, ofGrad), w).intoArray(wideOut, i);
+      }
+      return;
+    }
+    FloatVector scale = FloatVector.broadcast(FLOATS, ofGrad);
+    for (int i = begin(part); i < end; i += COUNT) {
+      IntVector pairsW = IntVector.fromArray(INTS, packedW, i);
+      IntVector pairsG = IntVector.fromArray(INTS, packedG, i);
+      FloatVector even = Lanes.low(pairsG).fma(scale, Lanes.low(pairsW).mul(ofWeight));
+      FloatVector odd = Lanes.high(pairsG).fma(scale, Lanes.high(pairsW).mul(ofWeight));
+      Lanes.pack(even, odd).intoArray(packedOut, i);
+    }
+  }
+
+  @Override
+  public float[] result() {
+    return f32 ? wideOut : VectorRows.widen(packedOut);
+  }
+
+  @Override
+  public void close() {
+    workers.close();
+  }
+}

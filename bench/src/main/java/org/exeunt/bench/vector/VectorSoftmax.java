@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench.vector;
+
+import java.util.function.Supplier;
+import org.exeunt.bench.Contender;
+import org.exeunt.bench.reference.CrossEntropyProblem;
+import org.exeunt.bench.reference.LossAndGrad;
+import org.exeunt.bench.reference.Matrix;
+import org.exeunt.bench.reference.Normalizer;
+import org.exeunt.bench.reference.Storage;
+
+/**
+ * Softmax or StableMax of rows, or their cross-entropy with gradient. Many rows are shared out
+ * among the workers; the elements of a single row are, with a meeting after each pass.
+ */
+final class VectorSoftmax {
+  private final Normalizer normalizer;
+  private final int rows;
+  private final int cols;
+  private final float[] wide;
+  private final int[] packed;
+  private final float[] out;
+  private final int[] packedOut;
+  private final int[] labels;
+  private final Workers workers;
+  private final float[][] in32;
+  private final float[][] out32;
+  private final double[] partial;
+  private final double[] losses;
+  private float loss;
+
+  private VectorSoftmax(Normalizer normalizer, Matrix logits, int[] labels, int threads) {
+    this.normalizer = normalizer;
+    this.labels = labels;
+    rows = logits.rows();
+    cols = logits.cols();
+    boolean f32 = logits.storage() == Storage.F32;
+    if (!f32 && cols % 2 != 0) {
+      throw new UnsupportedOperationException("the Vector API peer needs an even bf16 row");
+    }
+    wide = f32 ? logits.values().clone() : null;
+    out = f32 ? new float[wide.length] : null;
+    packed = f32 ? null : logits.packed();
+    packedOut = f32 ? null : new int[packed.length];
+    workers = new Workers(threads);
+    in32 = f32 ? null : new float[threads][cols];
+    out32 = f32 ? null : new float[threads][cols];
+    partial = new double[16 * threads];
+    losses = new double[rows];
+  }
+
+  static Contender<float[]> forward(Normalizer normalizer, Matrix logits, int threads) {
+    VectorSoftmax kernel = new VectorSoftmax(normalizer, logits, null, threads);
+    return kernel.contender(kernel::widened);
+  }
+
+  static Contender<LossAndGrad> loss(CrossEntropyProblem problem, int threads) {
+    VectorSoftmax kernel =
+        new VectorSoftmax(problem.normalizer, problem.logits, problem.labels, threads);
+    return kernel.contender(() -> new LossAndGrad(kernel.loss, kernel.widened()));
+  }
+
+  private <R> Contender<R> contender(Supplier<R> result) {
+    return new Contender<R>() {
+      @Override
+      public Object run() {
+        return VectorSoftmax.this.run();
+      }
+
+      @Override
+      public R result() {
+        return result.get();
+      }
+
+      @Override
+      public void close() {
+        workers.close();
+      }
+    };
+  }
+
+  private Object run() {
+    if (rows == 1 && wide != null && labels == null && workers.parts() > 1) {
+      runSplitRow();
+    } else {
+      workers.run(this::runRows);
+    }
+    if (labels != null) {
+      double sum = 0;
+      for (double rowLoss : losses) {
+        sum += rowLoss;
+      }
+      loss = (float) (sum / rows);
+    }
+    return out;
+  }
+
+  private void runRows(int part) {
+    int end = workers.begin(part + 1, rows);
+    for (int r = workers.begin(part, rows); r < end; r++) {
+      if (wide != null) {
+        row(wide, out, r * cols, r, labels == null ? -1 : labels[r]);
+      } else {
+        int half = cols / 2;
+        VectorRows.unpack(packed, r * half, half, in32[part]);
+        row(in32[part], out32[part], 0, r, labels == null ? -1 : position(labels[r], half));
+        VectorRows.pack(out32[part], half, packedOut, r * half);
+      }
+    }
+  }
+
+  /** Where element {@code index} lies in an unpacked row. */
+  private static int position(int index, int half) {
+    return index % 2 == 0 ? index / 2 : half + index / 2;
+  }
+
+  private void row(float[] z, float[] target, int from, int row, int label) {
+    int to = from + cols;
+    double sum = scores(z, from, to, normalizer == Normalizer.SOFTMAX
+        ? VectorRows.max(z, from, to) : 0, target);
+    if (label < 0) {
+      VectorRows.scale(target, from, to, (float) (1 / sum));
+      return;
+    }
+    losses[row] = -Math.log(target[from + label] / sum);
+    target[from + label] -= (float) sum;
+    float factor = (float) (1 / (sum * rows));
+    if (normalizer == Normalizer.SOFTMAX) {
+      VectorRows.scale(target, from, to, factor);
+    } else {
+      VectorRows.scaleBySlope(z, from, target, from, to, factor);
+    }
+  }
+
+  private double scores(float[] z, int from, int to, float max, float[] target) {
+    return normalizer == Normalizer.SOFTMAX
+        ? VectorRows.exponentials(z, from, to, max, target, from)
+        : VectorRows.stableScores(z, from, to, target, from);
+  }
+
+  private void runSplitRow() {
+    float max = normalizer == Normalizer.SOFTMAX ? splitMax() : 0;
+    workers.run(part -> partial[16 * part] =
+        scores(wide, workers.begin(part, cols), workers.begin(part + 1, cols), max, out));
+    double sum = 0;
+    for (int part = 0; part < workers.parts(); part++) {
+      sum += partial[16 * part];
+    }
+    float factor = (float) (1 / sum);
+    workers.run(part -> VectorRows.scale(
+        out, workers.begin(part, cols), workers.begin(part + 1, cols), factor));
+  }
+
+  private float splitMax() {
+    workers.run(part -> partial[16 * part] =
+        VectorRows.max(wide, workers.begin(part, cols), workers.begin(part + 1, cols)));
+    double max = Double.NEGATIVE_INFINITY;
+    for (int part = 0; part < workers.parts(); part++) {
+      max = Math.max(max, partial[16 * part]);
+    }
+    return (float) max;
+  }
+
+  private float[] widened() {
+    return wide != null ? out : VectorRows.widen(packedOut);
+  }
+}

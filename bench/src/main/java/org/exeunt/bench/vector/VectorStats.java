@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench.vector;
+
+import org.exeunt.bench.Contender;
+import org.exeunt.bench.reference.Normalizer;
+import org.exeunt.bench.reference.RowStats;
+import org.exeunt.bench.reference.RowStatsProblem;
+import org.exeunt.bench.reference.Storage;
+
+/** One-pass row statistics; each row is split over the workers, since there may be only one. */
+final class VectorStats implements Contender<RowStats> {
+  private final int rows;
+  private final int cols;
+  private final float[] wide;
+  private final int[] packed;
+  private final Workers workers;
+  private final StatsPart[] parts;
+  private final float[][] scratch;
+  private final RowStats stats;
+
+  VectorStats(RowStatsProblem problem, int threads) {
+    rows = problem.logits.rows();
+    cols = problem.logits.cols();
+    boolean f32 = problem.logits.storage() == Storage.F32;
+    wide = f32 ? problem.logits.values().clone() : null;
+    packed = f32 ? null : problem.logits.packed();
+    workers = new Workers(threads);
+    parts = parts(problem.normalizer, rows * threads);
+    scratch = new float[threads][StatsPart.BLOCK];
+    stats = new RowStats(rows, false);
+  }
+
+  static StatsPart[] parts(Normalizer normalizer, int count) {
+    StatsPart[] parts = new StatsPart[count];
+    for (int i = 0; i < count; i++) {
+      parts[i] = new StatsPart(normalizer);
+    }
+    return parts;
+  }
+
+  /** Merges the parts of each row, which lie in order, and writes the statistics. */
+  static void finish(StatsPart[] parts, int partsPerRow, RowStats stats) {
+    for (int r = 0; r < stats.argmax.length; r++) {
+      StatsPart first = parts[r * partsPerRow];
+      for (int p = 1; p < partsPerRow; p++) {
+        first.merge(parts[r * partsPerRow + p]);
+      }
+      first.finish(stats, r);
+    }
+  }
+
+  @Override
+  public Object run() {
+    workers.run(this::runPart);
+    finish(parts, workers.parts(), stats);
+    return stats;
+  }
+
+  private void runPart(int part) {
+    int from = Lanes.whole(workers.begin(part, cols), 2);
+    int to = part + 1 == workers.parts() ? cols : Lanes.whole(workers.begin(part + 1, cols), 2);
+    for (int r = 0; r < rows; r++) {
+      StatsPart target = parts[r * workers.parts() + part];
+      target.clear();
+      for (int c = from; c < to; c += StatsPart.BLOCK) {
+        int count = Math.min(StatsPart.BLOCK, to - c);
+        if (wide != null) {
+          addWide(target, r, c, count);
+        } else {
+          addPacked(target, scratch[part], r, c, count);
+        }
+      }
+    }
+  }
+
+  private void addWide(StatsPart target, int row, int col, int count) {
+    int from = row * cols + col;
+    if (target.add(wide, from, count)) {
+      target.setArgmax(col + target.find(wide, from, count));
+    }
+  }
+
+  private void addPacked(StatsPart target, float[] block, int row, int col, int count) {
+    int pairs = count / 2;
+    VectorRows.unpack(packed, (row * cols + col) / 2, pairs, block);
+    if (target.add(block, 0, count)) {
+      int even = target.find(block, 0, pairs);
+      int odd = target.find(block, pairs, pairs);
+      target.setArgmax(col + (even <= odd ? 2 * even : 2 * odd + 1));
+    }
+  }
+
+  @Override
+  public RowStats result() {
+    return stats;
+  }
+
+  @Override
+  public void close() {
+    workers.close();
+  }
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench;
+
+import static org.junit.jupiter.api.Assertions.assertThrows;
+
+import java.util.List;
+import java.util.function.Consumer;
+import java.util.stream.Stream;
+import org.exeunt.bench.exeunt.ExeuntContenders;
+import org.exeunt.bench.onnx.OnnxContenders;
+import org.exeunt.bench.reference.CosineProblem;
+import org.exeunt.bench.reference.CrossEntropyProblem;
+import org.exeunt.bench.reference.ExitHeadProblem;
+import org.exeunt.bench.reference.ExitRuleProblem;
+import org.exeunt.bench.reference.GateProblem;
+import org.exeunt.bench.reference.Matrix;
+import org.exeunt.bench.reference.Normalizer;
+import org.exeunt.bench.reference.PerpGradProblem;
+import org.exeunt.bench.reference.RowStatsProblem;
+import org.exeunt.bench.reference.SoftmaxProblem;
+import org.exeunt.bench.reference.Storage;
+import org.exeunt.bench.vector.VectorContenders;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.Arguments;
+import org.junit.jupiter.params.provider.MethodSource;
+
+/** Every contender gives the reference's results at small sizes, vector tails and ties included. */
+class ContendersTest {
+  static Stream<Arguments> setups() {
+    return Stream.of("exeunt", "onnxruntime", "vector").map(Contenders::of).flatMap(contenders ->
+        Stream.of(1, 2).flatMap(threads ->
+            Stream.of(Storage.values()).map(s -> Arguments.of(contenders, threads, s))));
+  }
+
+  private static Matrix normal(int rows, int cols, Storage storage, float scale) {
+    return Matrix.normal(rows, cols, storage, scale, 17, rows);
+  }
+
+  /** Runs twice, since a peer that forgets to reset its state is right only once. */
+  private static <R> void check(Contender<R> contender, Consumer<R> reference) {
+    try (Contender<R> running = contender) {
+      for (int i = 0; i < 2; i++) {
+        running.run();
+        reference.accept(running.result());
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("setups")
+  void softmaxAndLoss(Contenders contenders, int threads, Storage storage) {
+    for (Normalizer normalizer : Normalizer.values()) {
+      for (int cols : List.of(2, 34, 1000, 5002)) {
+        for (int rows : List.of(1, 3)) {
+          Matrix logits = normal(rows, cols, storage, 3);
+          SoftmaxProblem softmax = new SoftmaxProblem(normalizer, logits);
+          check(contenders.softmax(softmax, threads), softmax::check);
+          CrossEntropyProblem loss = new CrossEntropyProblem(normalizer, logits, 5);
+          check(contenders.crossEntropy(loss, threads), loss::check);
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("setups")
+  void rowStats(Contenders contenders, int threads, Storage storage) {
+    for (Normalizer normalizer : Normalizer.values()) {
+      for (int cols : List.of(2, 34, 1000, 2050, 9000)) {
+        RowStatsProblem problem =
+            new RowStatsProblem(normalizer, normal(3, cols, storage, 4), false);
+        check(contenders.rowStats(problem, threads), problem::check);
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("setups")
+  void rowStatsWithTies(Contenders contenders, int threads, Storage storage) {
+    for (int cols : List.of(64, 5000)) {
+      Matrix logits = normal(2, cols, storage, 1);
+      // The maximum twice, at an odd place before an even one and in different blocks.
+      for (int at : new int[] {7, cols - 2, cols + 8, 2 * cols - 1}) {
+        logits.values()[at] = 16;
+      }
+      RowStatsProblem problem = new RowStatsProblem(Normalizer.SOFTMAX, logits, false);
+      check(contenders.rowStats(problem, threads), problem::check);
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("setups")
+  void exitHead(Contenders contenders, int threads, Storage storage) {
+    for (int rows : List.of(1, 4, 9)) {
+      for (int width : List.of(64, 70)) {
+        Matrix weight = normal(4501, width, storage, 0.5f);
+        for (Storage hidden : Storage.values()) {
+          ExitHeadProblem problem = new ExitHeadProblem(
+              normal(rows, width, hidden, 1), weight, null, 0, null, false);
+          check(contenders.exitHead(problem, threads), problem::check);
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("setups")
+  void cosine(Contenders contenders, int threads, Storage storage) {
+    for (int rows : List.of(1, 5)) {
+      for (int width : List.of(2, 38, 576)) {
+        Matrix a = normal(rows, width, storage, 1);
+        CosineProblem problem = new CosineProblem(a, Matrix.near(a, 3, 1));
+        check(contenders.cosine(problem, threads), problem::check);
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("setups")
+  void perpGrad(Contenders contenders, int threads, Storage storage) {
+    Matrix weight = normal(96, 96, storage, 1);
+    // Noise alone is nearly orthogonal already; leaning on the weights gives the projection work.
+    Matrix grad = Matrix.normal(96, 96, storage, 1, 18, 0);
+    for (int i = 0; i < grad.values().length; i++) {
+      grad.values()[i] = storage.stored(grad.values()[i] + weight.values()[i] / 2);
+    }
+    PerpGradProblem problem = new PerpGradProblem(weight, grad);
+    check(contenders.perpGrad(problem, threads), problem::check);
+  }
+
+  @ParameterizedTest
+  @MethodSource("setups")
+  void gate(Contenders contenders, int threads, Storage storage) {
+    for (int repeats : List.of(0, 3)) {
+      for (int classes : List.of(1, 2)) {
+        GateProblem problem = new GateProblem(
+            normal(5, 64, storage, 1), repeats, classes, 0.125f, repeats > 0, 23);
+        check(contenders.gate(problem, threads), problem::check);
+      }
+    }
+  }
+
+  @Test
+  void exitRule() {
+    for (Contenders contenders : List.of(new ExeuntContenders(), new VectorContenders())) {
+      for (ExitRuleProblem.Rule rule : ExitRuleProblem.Rule.values()) {
+        for (boolean low : new boolean[] {true, false}) {
+          ExitRuleProblem problem = new ExitRuleProblem(rule, 100, 30, 0.9f, low, 4);
+          check(contenders.exitRule(problem, 1), problem::check);
+        }
+      }
+    }
+  }
+
+  @Test
+  void casesWithoutCompositionAreRefused() {
+    RowStatsProblem all = new RowStatsProblem(
+        Normalizer.SOFTMAX, normal(1, 8, Storage.F32, 1), true);
+    for (Contenders peer : List.of(new OnnxContenders(), new VectorContenders())) {
+      assertThrows(UnsupportedOperationException.class, () -> peer.rowStats(all, 1));
+    }
+  }
+
+  @Test
+  void exeuntComputesEveryStatisticBehindNormAndShortlist() {
+    for (Storage storage : Storage.values()) {
+      Matrix hidden = normal(3, 96, storage, 1);
+      Matrix weight = normal(500, 96, storage, 0.25f);
+      for (int[] shortlist : new int[][] {null, ExitHeadProblem.shortlist(40, 500)}) {
+        ExitHeadProblem problem = new ExitHeadProblem(
+            hidden, weight, ExitHeadProblem.normWeight(96, 3), 1e-5f, shortlist, true);
+        check(new ExeuntContenders().exitHead(problem, 2), problem::check);
+      }
+      RowStatsProblem all = new RowStatsProblem(Normalizer.SOFTMAX, weight, true);
+      check(new ExeuntContenders().rowStats(all, 2), all::check);
+    }
+  }
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Locale;
+import java.util.regex.Pattern;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** From JMH's JSON to verdicts, with numbers small enough to check by hand. */
+class ReportTest {
+  private static final String ARGUMENTS = "\"jvmArgs\": [\"-Xmx6g\","
+      + " \"-Dexeunt.bench.cpu=Test CPU 9000\", \"-Dexeunt.bench.isa=avx2\","
+      + " \"-Dexeunt.bench.load=0.25\", \"-Dexeunt.bench.mode=quick\"]";
+
+  @TempDir Path folder;
+
+  private static String sampled(String benchmark, String id, String contender, int threads,
+      double p50, double limit) {
+    return String.format(Locale.ROOT, "{\"benchmark\": \"%s.run\", %s,"
+        + "\"params\": {\"id\": \"%s\", \"contender\": \"%s\", \"threads\": \"%d\"},"
+        + "\"primaryMetric\": {\"scoreUnit\": \"us/op\", \"scorePercentiles\":"
+        + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f}},"
+        + "\"secondaryMetrics\": {\"load\": {\"rawData\": [[0.5, 1.5]]},"
+        + " \"bytes\": {\"rawData\": [[196608, 196608]]},"
+        + " \"limit.p50\": {\"rawData\": [[%f, %f]]},"
+        + " \"limit.min\": {\"rawData\": [[1.5, 1.25]]}}}",
+        benchmark, ARGUMENTS, id, contender, threads, p50 - 1, p50, p50 + 2, limit - 1,
+        limit + 1);
+  }
+
+  private static String call(String contender, double nanoseconds) {
+    return String.format(Locale.ROOT, "{\"benchmark\": \"%s.run\", %s,"
+        + "\"params\": {\"contender\": \"%s\", \"threads\": \"1\"},"
+        + "\"primaryMetric\": {\"scoreUnit\": \"ns/op\", \"scorePercentiles\":"
+        + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f}},"
+        + "\"secondaryMetrics\": {\"load\": {\"rawData\": [[0.5]]}}}",
+        CallCostBenchmark.class.getName(), ARGUMENTS, contender, nanoseconds, nanoseconds,
+        nanoseconds);
+  }
+
+  private String report(String... entries) throws IOException {
+    Path raw = folder.resolve("run.raw.json");
+    Files.writeString(raw, "[" + String.join(",", entries) + "]");
+    Report.write(raw, folder);
+    return Files.readString(folder.resolve("test-cpu-9000-avx2-quick.md"));
+  }
+
+  private JsonObject digest() throws IOException {
+    return JsonParser.parseString(
+        Files.readString(folder.resolve("test-cpu-9000-avx2-quick.json"))).getAsJsonObject();
+  }
+
+  @Test
+  void absoluteTargetIsMetAtTheBoundAndMissedAboveIt() throws IOException {
+    String benchmark = RowStatsBenchmark.class.getName();
+    String text = report(
+        sampled(benchmark, "bench_1x49152_cheap", "exeunt", 1, 12, 3),
+        sampled(benchmark, "bench_1x49152_cheap", "exeunt", 2, 12.5, 3));
+    assertTrue(text.contains("## Targets: 1 of 2 met"), text);
+    assertTrue(text.contains(
+        "| row_stats/bench_1x49152_cheap | 1 | <= 12.0 us | 12.0 us | 3.00 | met |"), text);
+    assertTrue(text.contains("| 2 | <= 12.0 us | 12.5 us | 3.00 | **missed** |"), text);
+  }
+
+  @Test
+  void ratioTargetUsesTheMedianLimitOfTheSameFork() throws IOException {
+    String text = report(sampled(CosineBenchmark.class.getName(), "bench_2048x4096_f32",
+        "exeunt", 1, 21, 20));
+    assertTrue(text.contains("<= 1.1 x limit | 1.05 x limit | 20.0 | met"), text);
+    JsonObject target = digest().getAsJsonArray("targets").get(0).getAsJsonObject();
+    assertTrue(target.get("met").getAsBoolean());
+    assertEquals(1.05, target.get("measured").getAsDouble(), 1e-9);
+  }
+
+  @Test
+  void peersStandBesideExeuntAndTheFastestCounts() throws IOException {
+    String benchmark = RowStatsBenchmark.class.getName();
+    String text = report(
+        sampled(benchmark, "bench_1x49152_cheap", "exeunt", 1, 10, 5),
+        sampled(benchmark, "bench_1x49152_cheap", "onnxruntime", 1, 70, 5),
+        sampled(benchmark, "bench_1x49152_cheap", "vector", 1, 30, 5));
+    assertTrue(text.contains("| bench_1x49152_cheap | 1 | 197 kB | 5.00 | 10.0 (9.00 - 12.0) "
+        + "| 19.7 | 2.00 | 70.0 (69.0 - 72.0) | 30.0 (29.0 - 32.0) | 3.00 |"), text);
+  }
+
+  @Test
+  void callCostIsWhatTheApiAddsPlusTheSmallestCall() throws IOException {
+    String text = report(call("empty", 5), call("binding", 30), call("exeunt", 48),
+        call("onnxruntime", 3300));
+    assertTrue(text.contains("| what the Java API adds to the kernel | 23.0 |"), text);
+    assertTrue(text.contains("< 100 ns over the kernel | 23.0 ns | - | met"), text);
+  }
+
+  @Test
+  void hostComesFromTheArgumentsOfTheFork() throws IOException {
+    String text = report(call("empty", 5));
+    assertTrue(text.contains("| CPU | Test CPU 9000, unknown cores |"), text);
+    assertTrue(text.contains("| load average | 0.25 before the run, 0.50 at most"), text);
+    assertFalse(text.contains("## Targets"), text);
+    assertEquals("avx2", digest().getAsJsonObject("host").get("isa").getAsString());
+  }
+
+  @Test
+  void everyTargetIsAboutACaseThatExists() {
+    for (Target target : Target.load()) {
+      if (target.measure != Target.Measure.CALL) {
+        CaseTable.load(target.op).get(target.id);
+      }
+    }
+  }
+
+  @Test
+  void planKeepsContendersOfACaseTogetherAndSkipsWhatTheyLack() {
+    List<Plan.Step> steps = Plan.steps(false, Pattern.compile("exit_head"), 2);
+    List<String> bare = steps.stream()
+        .filter(step -> step.id().equals("bench_1x576x49152_f32_bare"))
+        .map(step -> step.contender() + step.threads())
+        .toList();
+    assertEquals(List.of("exeunt1", "onnxruntime1", "vector1", "exeunt2", "onnxruntime2",
+        "vector2"), bare);
+    assertTrue(steps.stream()
+        .filter(step -> step.id().equals("bench_1x576x49152_f32"))
+        .allMatch(step -> step.contender().equals("exeunt")));
+  }
+}
