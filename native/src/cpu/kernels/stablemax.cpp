@@ -106,7 +106,8 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
     const f32v lse = set1(static_cast<float>(row.level + ::log(row.sum)));
     for_vectors(n, [&](int64_t i, int rest) EXN_FLAT {
       const f32v x = load_part(z + i, rest, 0.0f);
-      store_part(out + i, sub(kStable ? stable_g(x) : x, lse), rest);
+      // Rounding must not lift a certain outcome above probability 1.
+      store_part(out + i, min(sub(kStable ? stable_g(x) : x, lse), zero()), rest);
     });
     return;
   }
@@ -229,7 +230,8 @@ void result_f64(const double* z, double* out, int64_t n, const RowSum& row, cons
       continue;
     }
     const double x = z[i];
-    const double log_p = (plan.stablemax ? g_f64(x) : x) - row.level - log_sum;
+    const double unclamped = (plan.stablemax ? g_f64(x) : x) - row.level - log_sum;
+    const double log_p = unclamped > 0 ? 0 : unclamped;
     switch (plan.mode) {
       case Mode::kLog:
         out[i] = log_p;
@@ -356,7 +358,8 @@ exn_status cross_entropy(const CrossEntropyArgs& a, Workspace& ws) {
           return;
         }
         const double x = label_logits[row];
-        const double log_p = (stable ? g_f64(x) : x) - sum.level - ::log(sum.sum);
+        const double unclamped = (stable ? g_f64(x) : x) - sum.level - ::log(sum.sum);
+        const double log_p = unclamped > 0 ? 0 : unclamped;  // rounding must not lift p above 1
         losses[row] = sum.broken ? kNan : -log_p;
         if (a.grad.data == nullptr || sum.broken) return;
         // p - 1 through expm1, which keeps its digits when p is near 1.
