@@ -24,6 +24,7 @@ final class Lifetimes {
             .toArray(Pointer[]::new);
     addresses = new long[pointers.length];
     for (int i = 0; i < pointers.length; i++) {
+      Tensor.requireOpen(pointers[i]);
       addresses[i] = pointers[i].address();
     }
   }
@@ -54,7 +55,7 @@ final class Lifetimes {
     }
   }
 
-  static void requireSame(Pointer pointer, long address) {
+  private static void requireSame(Pointer pointer, long address) {
     if (pointer.address() != address) {
       throw new IllegalStateException(
           "the " + pointer.getClass().getSimpleName() + " behind a tensor was closed or moved: address 0x"

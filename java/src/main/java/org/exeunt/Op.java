@@ -132,17 +132,16 @@ public abstract sealed class Op implements AutoCloseable
     }
   }
 
-  /** Takes the op and its tensors' memory, or throws. */
+  /**
+   * Takes the tensors' memory and the op, or throws. In this order, and {@link #leave} in the other, so that a scope that
+   * nobody holds finds none of its ops running.
+   */
   final void enter() {
+    lifetimes.acquire();
     if (!STATE.compareAndSet(this, IDLE, RUNNING)) {
+      lifetimes.release();
       throw new IllegalStateException(
           getClass().getSimpleName() + (state == CLOSED ? " is closed" : " is running in another thread"));
-    }
-    try {
-      lifetimes.acquire();
-    } catch (IllegalStateException e) {
-      state = IDLE;
-      throw e;
     }
   }
 
@@ -151,8 +150,8 @@ public abstract sealed class Op implements AutoCloseable
   }
 
   final void leave() {
-    lifetimes.release();
     STATE.setRelease(this, IDLE);
+    lifetimes.release();
     Reference.reachabilityFence(this);
   }
 

@@ -652,11 +652,18 @@ public final class Tensor {
 
   void acquire() {
     Native.require();
-    if (owner instanceof Pointer p && p.isNull()) {
-      throw new IllegalStateException("the " + p.getClass().getSimpleName() + " behind this tensor was closed");
+    if (owner instanceof Pointer p) {
+      requireOpen(p);
     }
     if (scope != null) {
       scope.acquire();
+    }
+  }
+
+  static void requireOpen(Pointer pointer) {
+    if (pointer.isNull()) {
+      throw new IllegalStateException(
+          "the " + pointer.getClass().getSimpleName() + " behind a tensor was closed");
     }
   }
 

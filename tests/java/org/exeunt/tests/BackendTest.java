@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.tests;
+
+import static org.exeunt.tests.Refusals.invalid;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.File;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import java.util.function.Supplier;
+import java.util.stream.Collectors;
+import org.exeunt.Backend;
+import org.exeunt.Cosine;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.Scope;
+import org.exeunt.Stream;
+import org.exeunt.Tensor;
+import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.Test;
+
+/** Choosing backends, instruction sets and threads; each choice in a process of its own where it is made once. */
+class BackendTest {
+  /** Prints what a process with these properties has to say. */
+  static final class Report {
+    public static void main(String[] args) {
+      print("default", () -> Device.defaultDevice());
+      print("isa", Backend::isa);
+      print("threads", Backend::threads);
+      print("cuda", Backend.CUDA::available);
+      print("reason", Backend.CUDA::reason);
+      print("allocate", Report::runOnce);
+      print("allocate cuda", Report::allocateOnCuda);
+    }
+
+    private static Object runOnce() {
+      try (Scope scope = Scope.open()) {
+        Tensor a = scope.copyOf(new float[] {1, 0}, 1, 2);
+        Cosine.compute(a, a, scope.allocate(DType.F32, 1));
+        Stream.DEFAULT.synchronize();
+        return Backend.lastPath();
+      }
+    }
+
+    private static Object allocateOnCuda() {
+      try (Scope scope = Scope.open()) {
+        return scope.allocate(Device.cuda(0), DType.F32, 1);
+      }
+    }
+
+    private static void print(String what, Supplier<Object> value) {
+      try {
+        System.out.println(what + ": " + value.get());
+      } catch (RuntimeException | LinkageError e) {
+        System.out.println(what + ": " + e.getClass().getSimpleName() + ": " + e.getMessage());
+      }
+    }
+  }
+
+  private static void assertSays(String output, String line) {
+    assertTrue(output.lines().anyMatch(l -> l.startsWith(line)), () -> "'" + line + "' is not in:\n" + output);
+  }
+
+  @Test
+  void cpuIsAlwaysThere() {
+    assertTrue(Backend.CPU.available());
+    assertEquals("", Backend.CPU.reason());
+    assertEquals(1, Backend.CPU.deviceCount());
+    assertTrue(Backend.CPU.description().contains(Backend.isa()), Backend.CPU.description());
+    assertTrue(Backend.isas().contains(Backend.isa()));
+    assertTrue(Backend.version().matches("\\d+\\.\\d+\\.\\d+.*"), Backend.version());
+  }
+
+  @Test
+  void instructionSetIsForcedAndImpossibleOnesAreRefused() {
+    String best = Backend.isa();
+    try (Scope scope = Scope.open()) {
+      Tensor a = scope.allocate(Device.CPU, DType.F32, 1, 16);
+      Tensor out = scope.allocate(Device.CPU, DType.F32, 1);
+      for (String isa : Backend.isas()) {
+        Backend.setIsa(isa);
+        Cosine.compute(a, a, out);
+        assertEquals("cpu/" + isa + "/cosine", Backend.lastPath());
+      }
+    } finally {
+      Backend.setIsa(best);
+    }
+    invalid(() -> Backend.setIsa("sse9"), "sse9");
+    assertEquals(best, Backend.isa());
+  }
+
+  @Test
+  void threads() {
+    int before = Backend.threads();
+    Backend.setThreads(3);
+    assertEquals(3, Backend.threads());
+    invalid(() -> Backend.setThreads(-1), "-1", "256");
+    invalid(() -> Backend.setThreads(257), "257", "256");
+    Backend.setThreads(0);
+    assertEquals(before, Backend.threads());
+  }
+
+  @Test
+  void readProbeDependsOnEveryByte() {
+    try (Scope scope = Scope.open()) {
+      Tensor data = scope.allocate(Device.CPU, DType.U8, 1001).copyFrom(new int[1001]);
+      long zero = Backend.readBandwidthProbe(data);
+      data.rows(1000, 1001).copyFrom(new int[] {1});
+      assertTrue(zero != Backend.readBandwidthProbe(data));
+    }
+  }
+
+  @Test
+  void properties() {
+    String output =
+        Subprocess.of(Report.class)
+            .option("-Dexeunt.isa=baseline")
+            .option("-Dexeunt.threads=5")
+            .option("-Dexeunt.backend=cpu")
+            .run();
+    assertSays(output, "isa: baseline");
+    assertSays(output, "threads: 5");
+    assertSays(output, "cuda: false");
+    assertSays(output, "reason: the CUDA backend is kept closed by -Dexeunt.backend=cpu");
+    assertSays(output, "allocate: cpu/baseline/cosine");
+    assertSays(output, "allocate cuda: ExeuntException: the CUDA backend is not available: ");
+  }
+
+  @Test
+  void impossibleProperties() {
+    String isa = Subprocess.of(Report.class).option("-Dexeunt.isa=sse9").run();
+    assertSays(isa, "allocate: IllegalArgumentException: -Dexeunt.isa=sse9: ");
+    String backend = Subprocess.of(Report.class).option("-Dexeunt.backend=tpu").run();
+    assertSays(backend, "allocate: IllegalArgumentException: -Dexeunt.backend=tpu is neither cpu nor cuda");
+  }
+
+  @Test
+  void wrongLibraryIsTheReason() {
+    String output =
+        Subprocess.of(Report.class)
+            .option("-Dexeunt.backend=cuda")
+            .option("-Dexeunt.cuda.library=/no/such/libexeunt_cuda.so")
+            .run();
+    assertSays(output, "default: cuda:0");
+    assertSays(output, "cuda: false");
+    assertSays(output, "allocate: ExeuntException: the CUDA backend is not available: ");
+    assertTrue(output.lines().anyMatch(l -> l.startsWith("reason: ") && l.contains("/no/such/")), output);
+  }
+
+  @Test
+  void libraryOfAnotherKindIsTheReason() {
+    Path library = Setup.libraries().resolve("libexeunt.so");
+    Assumptions.assumeTrue(Files.exists(library), library + " is not there");
+    String output = Subprocess.of(Report.class).option("-Dexeunt.cuda.library=" + library).run();
+    assertSays(output, "cuda: false");
+    assertTrue(
+        output.lines().anyMatch(l -> l.startsWith("reason: ") && l.contains("exn_cuda_backend_query")), output);
+    assertSays(output, "allocate: cpu/");
+  }
+
+  @Test
+  void emulatedBackendByProperty() {
+    Assumptions.assumeTrue(Files.exists(Setup.emulator()), Setup.emulator() + " was not built");
+    String output =
+        Subprocess.of(Report.class)
+            .option("-Dexeunt.backend=cuda")
+            .option("-Dexeunt.cuda.library=" + Setup.emulator())
+            .run();
+    assertSays(output, "default: cuda:0");
+    assertSays(output, "cuda: true");
+    assertTrue(output.lines().anyMatch(l -> l.matches("allocate: cuda/.*/cosine")), output);
+  }
+
+  /** A native library that cannot be loaded: one sentence that says what was tried, at every use. */
+  @Test
+  void loadFailureSaysWhatWasTried() {
+    String withoutNatives =
+        Arrays.stream(System.getProperty("java.class.path").split(File.pathSeparator))
+            .filter(entry -> !entry.matches(".*exeunt-jni.*linux.*|.*jni-gen/target/classes/?"))
+            .collect(Collectors.joining(File.pathSeparator));
+    Assumptions.assumeTrue(
+        withoutNatives.contains("exeunt-jni"), "the binding and its natives share a folder in this run");
+    String output = Subprocess.java("-cp", withoutNatives, Report.class.getName()).run();
+    for (String use : new String[] {"isa", "allocate", "cuda"}) {
+      assertSays(output, use + ": UnsatisfiedLinkError: exeunt's native library could not be loaded on linux-x86_64. "
+          + "Tried: resource /org/exeunt/linux-x86_64/libjniexeunt.so (in no jar: is exeunt-jni with classifier "
+          + "linux-x86_64 on the path?)");
+    }
+  }
+}

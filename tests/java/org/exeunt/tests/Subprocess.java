@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.tests;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.TimeUnit;
+
+/** A main class run by this JVM's java in a process of its own, for what is decided once in a process. */
+final class Subprocess {
+  private final List<String> options = new ArrayList<>(List.of("--enable-native-access=ALL-UNNAMED"));
+  private final Map<String, String> environment = new HashMap<>();
+  private final List<String> program;
+
+  private Subprocess(List<String> program) {
+    this.program = program;
+  }
+
+  static Subprocess of(Class<?> main, String... arguments) {
+    List<String> program = new ArrayList<>(List.of("-cp", System.getProperty("java.class.path"), main.getName()));
+    program.addAll(List.of(arguments));
+    return new Subprocess(program);
+  }
+
+  /** Options and main class in one. */
+  static Subprocess java(String... program) {
+    return new Subprocess(List.of(program));
+  }
+
+  Subprocess option(String option) {
+    options.add(option);
+    return this;
+  }
+
+  Subprocess variable(String name, String value) {
+    environment.put(name, value);
+    return this;
+  }
+
+  /** What it printed; it must end with status 0. */
+  String run() {
+    List<String> command = new ArrayList<>();
+    command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
+    command.addAll(options);
+    command.addAll(program);
+    ProcessBuilder builder = new ProcessBuilder(command).redirectErrorStream(true);
+    builder.environment().putAll(environment);
+    try {
+      Process process = builder.start();
+      process.getOutputStream().close();
+      String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+      assertTrue(process.waitFor(5, TimeUnit.MINUTES), "did not end");
+      assertEquals(0, process.exitValue(), output);
+      return output;
+    } catch (IOException | InterruptedException e) {
+      throw new IllegalStateException(e);
+    }
+  }
+}

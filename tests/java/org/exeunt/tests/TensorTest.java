@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.tests;
+
+import static org.exeunt.tests.Refusals.invalid;
+import static org.exeunt.tests.Refusals.refused;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.FloatBuffer;
+import java.util.Arrays;
+import org.bytedeco.javacpp.FloatPointer;
+import org.bytedeco.javacpp.LongPointer;
+import org.bytedeco.javacpp.Pointer;
+import org.exeunt.Cosine;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.Scope;
+import org.exeunt.Stream;
+import org.exeunt.Tensor;
+import org.exeunt.jni.DLTensor;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
+
+@ExtendWith(ForcedPath.class)
+class TensorTest {
+  private static FloatBuffer direct(float... values) {
+    FloatBuffer buffer =
+        ByteBuffer.allocateDirect(4 * values.length).order(ByteOrder.nativeOrder()).asFloatBuffer();
+    return buffer.put(0, values);
+  }
+
+  @Test
+  void directBufferFromItsPosition() {
+    Tensor t = Tensor.of(direct(9, 9, 1, 2, 3, 4).position(2), 2, 2);
+    assertArrayEquals(new float[] {1, 2, 3, 4}, t.toFloatArray());
+    t.copyFrom(new float[] {5, 6, 7, 8});
+    assertArrayEquals(new float[] {5, 6, 7, 8}, t.toFloatArray());
+    assertEquals(6, t.floatBuffer().get(1));
+  }
+
+  @Test
+  void refusedBuffers() {
+    invalid(() -> Tensor.of(FloatBuffer.allocate(4), 4), "buffer", "heap", "direct");
+    invalid(() -> Tensor.of(direct(1, 2), 3), "buffer", "8 bytes", "12");
+    invalid(() -> Tensor.of(direct(1, 2), DType.F64, 1), "4 bytes", "F64");
+    FloatBuffer swapped =
+        ByteBuffer.allocateDirect(8)
+            .order(
+                ByteOrder.nativeOrder() == ByteOrder.BIG_ENDIAN
+                    ? ByteOrder.LITTLE_ENDIAN
+                    : ByteOrder.BIG_ENDIAN)
+            .asFloatBuffer();
+    invalid(() -> Tensor.of(swapped, 2), "byte order", "LITTLE_ENDIAN", "BIG_ENDIAN");
+    ByteBuffer shorts = ByteBuffer.allocateDirect(8).order(ByteOrder.nativeOrder());
+    invalid(() -> Tensor.of(shorts.asShortBuffer(), 4), "F16 or BF16");
+    assertEquals(DType.BF16, Tensor.of(shorts.asShortBuffer(), DType.BF16, 4).dtype());
+  }
+
+  @Test
+  void pointerFromItsPosition() {
+    try (FloatPointer pointer = new FloatPointer(1f, 2f, 3f, 4f)) {
+      Tensor t = Tensor.of(pointer.position(1), DType.F32, Device.CPU, 3);
+      assertArrayEquals(new float[] {2, 3, 4}, t.toFloatArray());
+      invalid(() -> Tensor.of(pointer, DType.F32, Device.CPU, 4), "12 bytes", "16");
+      invalid(() -> Tensor.of((Pointer) null, DType.F32, Device.CPU, 4), "null");
+    }
+  }
+
+  @Test
+  void dlpack() {
+    try (FloatPointer data = new FloatPointer(0f, 1f, 2f, 3f, 4f, 5f, 6f, 7f);
+        LongPointer shape = new LongPointer(2, 2);
+        LongPointer strides = new LongPointer(4, 1);
+        DLTensor dl = new DLTensor()) {
+      dl.data(data).ndim(2).shape(shape).strides(strides).byte_offset(4);
+      dl.device().device_type(1).device_id(0);
+      dl.dtype().code((byte) 2).bits((byte) 32).lanes((short) 1);
+      Tensor t = Tensor.ofDlpack(dl);
+      assertArrayEquals(new float[] {1, 2, 5, 6}, t.toFloatArray());
+      assertArrayEquals(new long[] {4, 1}, t.strides());
+      assertFalse(t.isCompact());
+      assertArrayEquals(new float[] {1, 2, 5, 6}, Tensor.ofDlpack(dl.address()).toFloatArray());
+      dl.strides(null);
+      assertArrayEquals(new float[] {1, 2, 3, 4}, Tensor.ofDlpack(dl).toFloatArray());
+      dl.dtype().lanes((short) 4);
+      invalid(() -> Tensor.ofDlpack(dl), "lanes 4");
+      dl.dtype().lanes((short) 1);
+      dl.device().device_type(7);
+      invalid(() -> Tensor.ofDlpack(dl), "device type 7");
+    }
+  }
+
+  @Test
+  void views() {
+    Tensor t = Tensor.of(direct(0, 1, 2, 3, 4, 5), 3, 2);
+    assertArrayEquals(new float[] {2, 3, 4, 5}, t.rows(1, 3).toFloatArray());
+    assertArrayEquals(new float[] {4, 5}, t.row(2).toFloatArray());
+    assertArrayEquals(new long[] {2}, t.row(2).shape());
+    Tensor column = t.slice(1, 1, 2);
+    assertArrayEquals(new float[] {1, 3, 5}, column.toFloatArray());
+    assertFalse(column.isCompact());
+    assertTrue(t.rows(1, 1).elements() == 0);
+    column.copyFrom(new float[] {7, 8, 9});
+    assertArrayEquals(new float[] {0, 7, 2, 8, 4, 9}, t.reshape(6).toFloatArray());
+    refused(IndexOutOfBoundsException.class, () -> t.rows(2, 4), "2..4", "3");
+    refused(IndexOutOfBoundsException.class, () -> t.row(3), "3");
+    refused(UnsupportedOperationException.class, column::floatBuffer, "not compact");
+    invalid(() -> t.reshape(4), "4", "6");
+    invalid(() -> t.copyFrom(new float[5]), "5", "6");
+    refused(
+        IndexOutOfBoundsException.class, () -> t.reinterpret(DType.F64, 8, 3), "24 bytes at 8", "24");
+    invalid(() -> Tensor.ofAddress(0, DType.F32, Device.CPU, -1), "negative");
+    invalid(() -> Tensor.ofAddress(0, DType.F32, Device.CPU, 1L << 62, 4), "more elements");
+  }
+
+  @Test
+  void conversions() {
+    try (Scope scope = Scope.open()) {
+      for (DType dtype : new DType[] {DType.F16, DType.BF16, DType.F32, DType.F64}) {
+        Tensor t = scope.copyOf(dtype, new float[] {1, -2.5f, 0}, 3);
+        assertArrayEquals(new float[] {1, -2.5f, 0}, t.toFloatArray());
+        assertArrayEquals(new double[] {1, -2.5, 0}, t.toDoubleArray());
+      }
+      // Just above the middle of 1 and the next F16: two roundings would go down.
+      Tensor half = scope.allocate(DType.F16, 1).copyFrom(new double[] {1 + 0x1p-11 + 0x1p-40});
+      assertEquals(1 + 0x1p-10f, half.toFloatArray()[0]);
+      Tensor longs = scope.allocate(DType.I64, 2).copyFrom(new int[] {-1, 7});
+      assertArrayEquals(new int[] {-1, 7}, longs.toIntArray());
+      assertArrayEquals(new int[] {255, 0}, scope.allocate(DType.U8, 2).copyFrom(new int[] {255, 0}).toIntArray());
+      refused(UnsupportedOperationException.class, half::toIntArray, "F16");
+      refused(UnsupportedOperationException.class, half::floatBuffer, "F16", "F32");
+    }
+  }
+
+  @Test
+  void copiesBetweenTensors() {
+    try (Scope scope = Scope.open()) {
+      Tensor a = scope.copyOf(new float[] {1, 2, 3, 4}, 2, 2);
+      Tensor b = scope.allocate(DType.F32, 2, 2);
+      a.copyTo(b, Stream.DEFAULT);
+      Stream.DEFAULT.synchronize();
+      assertArrayEquals(a.toFloatArray(), b.toFloatArray());
+      invalid(() -> a.copyTo(scope.allocate(DType.F32, 4), Stream.DEFAULT), "[2, 2]", "[4]");
+      invalid(() -> a.copyTo(scope.allocate(DType.I32, 2, 2), Stream.DEFAULT), "F32", "I32");
+    }
+  }
+
+  @Test
+  void allocationsAreAlignedAndLargeOnesInHugePages() {
+    try (Scope scope = Scope.open()) {
+      assertEquals(0, scope.allocate(Device.CPU, DType.U8, 1).address() % 64);
+      assertEquals(0, scope.allocate(Device.CPU, DType.U8, 4 << 20).address() % (2 << 20));
+      assertTrue(scope.allocate(Device.CPU, DType.F32, 0).address() != 0);
+    }
+  }
+
+  /** TornadoVM's arrays begin 24 bytes into their segment. */
+  @Test
+  void elementAlignmentIsEnough() {
+    try (Scope scope = Scope.open()) {
+      Tensor segment = scope.allocate(Device.CPU, DType.U8, 24 + 4 * 20);
+      Tensor a = segment.reinterpret(DType.F32, 24, 1, 20);
+      float[] ones = new float[20];
+      Arrays.fill(ones, 1);
+      a.copyFrom(ones);
+      Tensor out = scope.allocate(Device.CPU, DType.F32, 1);
+      Cosine.compute(a, a, out);
+      assertEquals(1, out.toFloatArray()[0], 1e-6);
+    }
+  }
+}
