@@ -77,7 +77,7 @@ class GoldenTest {
       compare(
           name + " grad",
           official == null ? file.get(name + "/stablemax_ce_grad") : official,
-          grad.read(), logits.dtype, noise, 0);
+          grad.read(), logits.dtype, noise, 1.0 / logits.rows);
       softmax(file, name, z, labels, grad, logits.dtype);
     }
   }
@@ -95,7 +95,7 @@ class GoldenTest {
         .normalizer(Normalizer.SOFTMAX)
         .reduction(Reduction.MEAN)
         .runOnce();
-    compare(name + " softmax grad", official, grad.read(), dtype, 2 * Expected.sumError((int) z.size(1)), 0);
+    compare(name + " softmax grad", official, grad.read(), dtype, 2 * Expected.sumError((int) z.size(1)), 1.0 / z.size(0));
   }
 
   @ParameterizedTest(name = "{0}")
