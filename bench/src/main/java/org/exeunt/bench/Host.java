@@ -34,7 +34,8 @@ final class Host {
     facts.put("backend", Backend.CPU.description());
     facts.put("isa", Backend.isa());
     facts.put("exeunt", Backend.version());
-    facts.put("jdk", System.getProperty("java.vm.version") + " (" + System.getProperty("java.vendor") + ")");
+    facts.put("jdk",
+        System.getProperty("java.vm.version") + " (" + System.getProperty("java.vendor") + ")");
     facts.put("date", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
     facts.put("load", String.format(Locale.ROOT, "%.2f", loadAverage()));
     facts.put("mode", mode);

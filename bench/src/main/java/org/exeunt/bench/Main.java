@@ -153,19 +153,27 @@ public final class Main {
         .param("threads", Integer.toString(step.threads()))
         .addProfiler(ReadLimit.class)
         .forks(1)
-        .warmupIterations(step.op().equals(Plan.CALL_COST) ? 5 : 1)
-        .warmupTime(TimeValue.milliseconds(200))
-        .measurementIterations(quick ? 3 : 6)
-        .measurementTime(TimeValue.milliseconds(quick ? 150 : 300))
-        .verbosity(VerboseMode.NORMAL)
         .output(log.toString())
+        .verbosity(VerboseMode.NORMAL)
         .shouldFailOnError(true)
         .jvmArgs(jvmArguments(host));
-    if (!step.op().equals(Plan.CALL_COST)) {
-      options.param("id", step.id());
+    if (step.op().equals(Plan.CALL_COST)) {
+      // Averages of short iterations, so that many of them are free of interruptions.
+      iterations(options, 10, 20, 50);
+    } else {
+      iterations(options.param("id", step.id()), 1, quick ? 3 : 6, quick ? 150 : 300);
     }
     Collection<RunResult> results = new Runner(options.build()).run();
     return results.iterator().next();
+  }
+
+  /** Warm-up proper is {@link WarmUp}'s; here it only lets JMH's own code compile. */
+  private static void iterations(ChainedOptionsBuilder options, int warmUps, int measurements,
+      int milliseconds) {
+    options.warmupIterations(warmUps)
+        .warmupTime(TimeValue.milliseconds(Math.min(milliseconds, 200)))
+        .measurementIterations(measurements)
+        .measurementTime(TimeValue.milliseconds(milliseconds));
   }
 
   /** Heap arrays of the Java peer get huge pages too, as exeunt's memory does. */

@@ -12,18 +12,18 @@ final class Markdown {
       "## How to read this",
       "",
       "* Each cell is the median in microseconds, in brackets the fastest call and the 90th",
-      "  percentile. JMH sample time, one fork for each cell; every result was checked against a",
-      "  double-precision reference before it was timed.",
-      "* *limit* is the median time in which `exn_read_probe` reads the bytes that the op must move,",
-      "  with the same threads, from the same kind of memory (huge pages), measured between the",
-      "  iterations of exeunt's benchmark. It writes nothing and computes nothing, so ops that write",
-      "  or take exponentials cannot reach it. Small footprints repeat over cached memory, as the",
-      "  benchmarks do.",
+      "  percentile. JMH sample time, one fork for each cell; every result was checked against",
+      "  a double-precision reference before it was timed.",
+      "* *limit* is the median time in which `exn_read_probe` reads the bytes that the op must",
+      "  move, with the same threads, from the same kind of memory (huge pages), measured",
+      "  between the iterations of exeunt's benchmark. It writes and computes nothing, so ops",
+      "  that write or take exponentials cannot reach it. Small footprints repeat over cached",
+      "  memory, as the benchmarks do.",
       "* *x limit* is exeunt's median over that limit, GB/s the bytes over exeunt's median.",
       "* *best peer* is the fastest peer's median over exeunt's: above 1, exeunt is faster.",
-      "* ONNX Runtime runs each op as a composition of its operators (fused ones do not exist), with",
-      "  resident inputs and outputs. It has no bf16 kernels on the CPU: bf16 tensors are cast, bf16",
-      "  weights become f32 when its session is built.",
+      "* ONNX Runtime runs each op as a composition of its operators (fused ones do not",
+      "  exist), with resident inputs and outputs. It has no bf16 kernels on the CPU: bf16",
+      "  tensors are cast, bf16 weights become f32 when its session is built.",
       "* Vector API is hand-written `jdk.incubator.vector` code on heap arrays in huge pages; for",
       "  exit rules a plain loop. Peers are left out where a case has no counterpart in them.",
       "* exit_rule times one token: a call for each exit point.",
@@ -159,20 +159,20 @@ final class Markdown {
     }
     line("## Cost of a call");
     line("");
-    line("| call | ns |");
-    line("|---|---|");
+    line("| call | fastest iteration, ns | median, ns |");
+    line("|---|---|---|");
     call("empty", "smallest native call, raw binding");
     call("binding", "cosine of 16 elements, raw binding");
     call("exeunt", "cosine of 16 elements, Java API");
     Verdict.callCost(figures).ifPresent(
-        cost -> line("| what the Java API adds to the kernel | %s |", number(cost)));
+        cost -> line("| what the Java API adds to the kernel | %s | |", number(cost)));
     call("onnxruntime", "cosine of 16 elements, ONNX Runtime");
     line("");
   }
 
   private void call(String contender, String description) {
     Verdict.call(figures, contender).ifPresent(
-        f -> line("| %s | %s |", description, number(f.p50 * 1e3)));
+        f -> line("| %s | %s | %s |", description, number(f.min * 1e3), number(f.p50 * 1e3)));
   }
 
   private static String bytes(double bytes) {

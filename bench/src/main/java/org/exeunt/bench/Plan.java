@@ -15,7 +15,8 @@ final class Plan {
   record Step(Class<?> benchmark, String op, String id, String contender, int threads) {
     @Override
     public String toString() {
-      return op + "/" + id + " " + contender + " " + threads + (threads == 1 ? " thread" : " threads");
+      return op + "/" + id + " " + contender + " " + threads
+          + (threads == 1 ? " thread" : " threads");
     }
   }
 
@@ -27,7 +28,7 @@ final class Plan {
 
   private static final List<String> CONTENDERS = List.of("exeunt", "onnxruntime", "vector");
 
-  /** What a quick run times beside the cases that have a target: one case of each other op. */
+  /** What a quick run times, on one thread, beside the cases that have a target. */
   private static final Set<String> QUICK = Set.of(
       "stablemax/bench_32x32000_stablemax", "cross_entropy/bench_8x49152_stablemax",
       "perp_grad/bench_576x1536_f32", "gate/bench_1x576_residual_3",
@@ -66,8 +67,10 @@ final class Plan {
     BENCHMARKS.forEach((op, benchmark) -> {
       for (BenchCase benchCase : CaseTable.load(op).cases()) {
         String name = benchCase.toString();
-        if (!quick || promised.contains(name) || QUICK.contains(name)) {
-          addCase(steps, benchmark, benchCase, cores);
+        if (!quick || promised.contains(name)) {
+          addCase(steps, benchmark, benchCase, Math.min(2, cores));
+        } else if (QUICK.contains(name)) {
+          addCase(steps, benchmark, benchCase, 1);
         }
       }
     });
@@ -78,8 +81,8 @@ final class Plan {
   }
 
   private static void addCase(List<Step> steps, Class<?> benchmark, BenchCase benchCase,
-      int cores) {
-    for (int threads = 1; threads <= Math.min(2, cores); threads++) {
+      int mostThreads) {
+    for (int threads = 1; threads <= mostThreads; threads++) {
       for (String contender : CONTENDERS) {
         if (Contenders.of(contender).offers(benchCase)) {
           steps.add(new Step(benchmark, benchCase.op(), benchCase.id(), contender, threads));
