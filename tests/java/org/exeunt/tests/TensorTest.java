@@ -43,6 +43,15 @@ class TensorTest {
   }
 
   @Test
+  void buffersEndWhereTheTensorEnds() {
+    try (Scope scope = Scope.open()) {
+      assertEquals(100, scope.allocate(DType.F32, 10, 10).floatBuffer().capacity());
+      assertEquals(7, scope.allocate(DType.U8, 7).byteBuffer().capacity());
+      assertEquals(5, scope.allocate(DType.I32, 5).intBuffer().capacity());
+    }
+  }
+
+  @Test
   void refusedBuffers() {
     invalid(() -> Tensor.of(FloatBuffer.allocate(4), 4), "buffer", "heap", "direct");
     invalid(() -> Tensor.of(direct(1, 2), 3), "buffer", "8 bytes", "12");

@@ -47,5 +47,11 @@ final class Memory {
       this.limit = bytes;
       this.capacity = bytes;
     }
+
+    /** Limit and capacity count bytes; an unknown class would count addresses. */
+    @Override
+    public int sizeof() {
+      return 1;
+    }
   }
 }
