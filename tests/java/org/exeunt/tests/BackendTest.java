@@ -21,7 +21,10 @@ import org.exeunt.Tensor;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
 
-/** Choosing backends, instruction sets and threads; each choice in a process of its own where it is made once. */
+/**
+ * Choosing backends, instruction sets and threads; each choice in a process of its own where it is
+ * made once.
+ */
 class BackendTest {
   /** Prints what a process with these properties has to say. */
   static final class Report {
@@ -60,7 +63,9 @@ class BackendTest {
   }
 
   private static void assertSays(String output, String line) {
-    assertTrue(output.lines().anyMatch(l -> l.startsWith(line)), () -> "'" + line + "' is not in:\n" + output);
+    assertTrue(
+        output.lines().anyMatch(l -> l.startsWith(line)),
+        () -> "'" + line + "' is not in:\n" + output);
   }
 
   @Test
@@ -133,7 +138,9 @@ class BackendTest {
     String isa = Subprocess.of(Report.class).option("-Dexeunt.isa=sse9").run();
     assertSays(isa, "allocate: IllegalArgumentException: -Dexeunt.isa=sse9: ");
     String backend = Subprocess.of(Report.class).option("-Dexeunt.backend=tpu").run();
-    assertSays(backend, "allocate: IllegalArgumentException: -Dexeunt.backend=tpu is neither cpu nor cuda");
+    assertSays(
+        backend,
+        "allocate: IllegalArgumentException: -Dexeunt.backend=tpu is neither cpu nor cuda");
   }
 
   @Test
@@ -146,7 +153,8 @@ class BackendTest {
     assertSays(output, "default: cuda:0");
     assertSays(output, "cuda: false");
     assertSays(output, "allocate: ExeuntException: the CUDA backend is not available: ");
-    assertTrue(output.lines().anyMatch(l -> l.startsWith("reason: ") && l.contains("/no/such/")), output);
+    assertTrue(
+        output.lines().anyMatch(l -> l.startsWith("reason: ") && l.contains("/no/such/")), output);
   }
 
   @Test
@@ -156,7 +164,10 @@ class BackendTest {
     String output = Subprocess.of(Report.class).option("-Dexeunt.cuda.library=" + library).run();
     assertSays(output, "cuda: false");
     assertTrue(
-        output.lines().anyMatch(l -> l.startsWith("reason: ") && l.contains("exn_cuda_backend_query")), output);
+        output
+            .lines()
+            .anyMatch(l -> l.startsWith("reason: ") && l.contains("exn_cuda_backend_query")),
+        output);
     assertSays(output, "allocate: cpu/");
   }
 
@@ -173,7 +184,9 @@ class BackendTest {
     assertTrue(output.lines().anyMatch(l -> l.matches("allocate: cuda/.*/cosine")), output);
   }
 
-  /** A native library that cannot be loaded: one sentence that says what was tried, at every use. */
+  /**
+   * A native library that cannot be loaded: one sentence that says what was tried, at every use.
+   */
   @Test
   void loadFailureSaysWhatWasTried() {
     String withoutNatives =
@@ -181,12 +194,16 @@ class BackendTest {
             .filter(entry -> !entry.matches(".*exeunt-jni.*linux.*|.*jni-gen/target/classes/?"))
             .collect(Collectors.joining(File.pathSeparator));
     Assumptions.assumeTrue(
-        withoutNatives.contains("exeunt-jni"), "the binding and its natives share a folder in this run");
+        withoutNatives.contains("exeunt-jni"),
+        "the binding and its natives share a folder in this run");
     String output = Subprocess.java("-cp", withoutNatives, Report.class.getName()).run();
     for (String use : new String[] {"isa", "allocate", "cuda"}) {
-      assertSays(output, use + ": UnsatisfiedLinkError: exeunt's native library could not be loaded on linux-x86_64. "
-          + "Tried: resource /org/exeunt/linux-x86_64/libjniexeunt.so (in no jar: is exeunt-jni with classifier "
-          + "linux-x86_64 on the path?)");
+      assertSays(
+          output,
+          use
+              + ": UnsatisfiedLinkError: exeunt's native library could not be loaded on"
+              + " linux-x86_64. Tried: resource /org/exeunt/linux-x86_64/libjniexeunt.so (in no"
+              + " jar: is exeunt-jni with classifier linux-x86_64 on the path?)");
     }
   }
 }

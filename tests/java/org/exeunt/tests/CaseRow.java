@@ -32,7 +32,10 @@ final class CaseRow {
     this.fields = fields;
   }
 
-  /** The cases of an op that this run wants: no big ones unless asked for, on an emulated device only small ones. */
+  /**
+   * The cases of an op that this run wants: no big ones unless asked for, on an emulated device
+   * only small ones.
+   */
   static Stream<CaseRow> of(String op) {
     return read(op).stream().filter(CaseRow::wanted);
   }
@@ -141,7 +144,8 @@ final class CaseRow {
   int choice(String column, String... words) {
     int index = Arrays.asList(words).indexOf(text(column));
     if (index < 0) {
-      throw new IllegalStateException(id() + ": " + column + ": unknown word '" + text(column) + "'");
+      throw new IllegalStateException(
+          id() + ": " + column + ": unknown word '" + text(column) + "'");
     }
     return index;
   }
@@ -153,7 +157,8 @@ final class CaseRow {
     }
     Set<String> parts = Set.of(text(column).split(","));
     if (!all.containsAll(parts)) {
-      throw new IllegalStateException(id() + ": " + column + ": unknown word in '" + text(column) + "'");
+      throw new IllegalStateException(
+          id() + ": " + column + ": unknown word in '" + text(column) + "'");
     }
     return parts;
   }

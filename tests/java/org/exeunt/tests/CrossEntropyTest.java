@@ -37,7 +37,8 @@ class CrossEntropyTest extends OpTest {
 
     DType lossType = logits.dtype == DType.F64 ? DType.F64 : DType.F32;
     long losses = reduction == Reduction.MEAN ? 1 : logits.rows;
-    Placed loss = outputs.contains("loss") ? new Placed(scope, HostTensor.of(lossType, losses)) : null;
+    Placed loss =
+        outputs.contains("loss") ? new Placed(scope, HostTensor.of(lossType, losses)) : null;
     Placed grad = outputs.contains("grad") ? new Placed(scope, gradient(c, logits, inPlace)) : null;
     CrossEntropy op =
         CrossEntropy.builder()
@@ -88,7 +89,12 @@ class CrossEntropyTest extends OpTest {
     private final DType dtype;
     private final Normalizer normalizer;
 
-    Oracle(HostTensor logits, HostTensor labels, long ignore, Normalizer normalizer, Reduction reduction) {
+    Oracle(
+        HostTensor logits,
+        HostTensor labels,
+        long ignore,
+        Normalizer normalizer,
+        Reduction reduction) {
       dtype = logits.dtype;
       u = Expected.arithmetic(dtype);
       this.normalizer = normalizer;
@@ -104,18 +110,22 @@ class CrossEntropyTest extends OpTest {
       double bound = 0;
       DType lossType = dtype == DType.F64 ? DType.F64 : DType.F32;
       for (int r = 0; r < logits.rows; r++) {
-        Expected row = ignored(labels, r, ignore, logits) ? Expected.ZERO : row(logits, r, labels, divisor);
+        Expected row =
+            ignored(labels, r, ignore, logits) ? Expected.ZERO : row(logits, r, labels, divisor);
         total += row.value();
         magnitude += Math.abs(row.value());
         bound += row.bound();
         if (!mean) {
-          loss.add(row == Expected.ZERO ? row : Expected.stored(lossType, row.value(), row.bound()));
+          loss.add(
+              row == Expected.ZERO ? row : Expected.stored(lossType, row.value(), row.bound()));
         }
       }
       if (mean) {
         double sums = bound + u * Expected.sumError(counted) * magnitude;
         loss.add(
-            counted == 0 ? Expected.NAN : Expected.stored(lossType, total / counted, sums / counted));
+            counted == 0
+                ? Expected.NAN
+                : Expected.stored(lossType, total / counted, sums / counted));
       }
     }
 

@@ -16,12 +16,14 @@ class DTypeTest {
       if (half == half) {
         assertEquals((short) bits, DType.floatToF16(half), Integer.toHexString(bits));
       } else {
-        assertTrue(Float.isNaN(DType.f16ToFloat(DType.floatToF16(half))), Integer.toHexString(bits));
+        assertTrue(
+            Float.isNaN(DType.f16ToFloat(DType.floatToF16(half))), Integer.toHexString(bits));
       }
       if (brain == brain) {
         assertEquals((short) bits, DType.floatToBf16(brain), Integer.toHexString(bits));
       } else {
-        assertTrue(Float.isNaN(DType.bf16ToFloat(DType.floatToBf16(brain))), Integer.toHexString(bits));
+        assertTrue(
+            Float.isNaN(DType.bf16ToFloat(DType.floatToBf16(brain))), Integer.toHexString(bits));
       }
     }
     assertEquals(65504f, DType.f16ToFloat((short) 0x7bff));
@@ -34,14 +36,22 @@ class DTypeTest {
     for (int bits = 0; bits < 0x7bff; bits++) {
       float low = DType.f16ToFloat((short) bits);
       float middle = (low + DType.f16ToFloat((short) (bits + 1))) / 2; // exact
-      check(bits, middle, DType.floatToF16(Math.nextDown(middle)), DType.floatToF16(middle),
+      check(
+          bits,
+          middle,
+          DType.floatToF16(Math.nextDown(middle)),
+          DType.floatToF16(middle),
           DType.floatToF16(Math.nextUp(middle)));
       assertEquals((short) (bits | 0x8000), DType.floatToF16(-low));
     }
     for (int bits = 0; bits < 0x7f7f; bits++) {
       float low = DType.bf16ToFloat((short) bits);
       float middle = Float.intBitsToFloat(Float.floatToRawIntBits(low) + 0x8000);
-      check(bits, middle, DType.floatToBf16(Math.nextDown(middle)), DType.floatToBf16(middle),
+      check(
+          bits,
+          middle,
+          DType.floatToBf16(Math.nextDown(middle)),
+          DType.floatToBf16(middle),
           DType.floatToBf16(Math.nextUp(middle)));
     }
     assertEquals(0x7c00, DType.floatToF16(65520f));

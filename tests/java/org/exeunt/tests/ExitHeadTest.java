@@ -38,7 +38,9 @@ class ExitHeadTest extends OpTest {
       weight = makeWeight(c, d);
       bias = c.given("bias") ? makeBias(c) : null;
       normWeight =
-          c.text("norm").equals("none") ? null : HostTensor.bells(DType.F32, c.seed(), 3, 0.25f, 1, d);
+          c.text("norm").equals("none")
+              ? null
+              : HostTensor.bells(DType.F32, c.seed(), 3, 0.25f, 1, d);
       normBias = c.flag("norm_bias") ? HostTensor.bells(DType.F32, c.seed(), 4, 0.25f, 0, d) : null;
       translator = c.given("translator") ? makeTranslator(c, (int) d) : null;
       translatorBias =
@@ -48,7 +50,8 @@ class ExitHeadTest extends OpTest {
 
     private static HostTensor makeWeight(CaseRow c, long d) {
       long[] shape = {c.integer("vocab"), d};
-      return new HostTensor(c.dtype("weight"), shape, c.int32("weight_pad"), c.int32("weight_offset"))
+      return new HostTensor(
+              c.dtype("weight"), shape, c.int32("weight_pad"), c.int32("weight_offset"))
           .fill(c.seed(), 1, c.text("weight_fill"), c.number("weight_scale"), "-");
     }
 

@@ -33,14 +33,20 @@ class ExitRuleTest extends OpTest {
     int layers = c.int32("layers");
     Set<String> outputs =
         c.subset("outputs", "exit_mask", "active_list", "active_count", "exit_layer");
-    // The mask is always asked for: where a decision lies inside the stated band, the oracle follows it.
+    // The mask is always asked for: where a decision lies inside the stated band, the oracle
+    // follows it.
     Tensor mask = scope.allocate(DType.U8, rows);
     Tensor list = outputs.contains("active_list") ? scope.allocate(DType.I32, rows) : null;
     Tensor count = outputs.contains("active_count") ? scope.allocate(DType.I32, 1) : null;
     Tensor exitLayer = outputs.contains("exit_layer") ? scope.allocate(DType.I32, rows) : null;
     Inputs in = new Inputs(c);
-    ExitRule rule = builder(c, in, rows).exitMask(mask).activeList(list).activeCount(count)
-        .exitLayer(exitLayer).build(scope);
+    ExitRule rule =
+        builder(c, in, rows)
+            .exitMask(mask)
+            .activeList(list)
+            .activeCount(count)
+            .exitLayer(exitLayer)
+            .build(scope);
     RuleOracle oracle = new RuleOracle(c, rows);
     for (int t = 0; t < c.int32("tokens"); t++) {
       for (int l = 0; l < layers; l++) {
@@ -52,7 +58,8 @@ class ExitRuleTest extends OpTest {
         String where = "token " + t + ", layer " + l;
         oracle.step(in, 8 * t, l, force, mask.toIntArray(), where);
         if (list != null) {
-          assertEquals(Arrays.toString(oracle.activeList()), Arrays.toString(list.toIntArray()), where);
+          assertEquals(
+              Arrays.toString(oracle.activeList()), Arrays.toString(list.toIntArray()), where);
         }
         if (count != null) {
           assertEquals(oracle.activeCount(), count.toIntArray()[0], where);

@@ -6,11 +6,12 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import org.exeunt.DType;
 
 /**
- * A number and how far a correct implementation in the contract's precision may be from it. NaN asks for NaN, an infinity
- * for itself, an infinite bound for nothing.
+ * A number and how far a correct implementation in the contract's precision may be from it. NaN
+ * asks for NaN, an infinity for itself, an infinite bound for nothing.
  *
- * <p>Three tiers: exact (bound 0) for indices, flags and sums of small integers; derived for reductions, {@link #sumError}
- * unit roundoffs of the sum of magnitudes; and a table for what storing in a narrow type adds.
+ * <p>Three tiers: exact (bound 0) for indices, flags and sums of small integers; derived for
+ * reductions, {@link #sumError} unit roundoffs of the sum of magnitudes; and a table for what
+ * storing in a narrow type adds.
  */
 record Expected(double value, double bound) {
   static final Expected NAN = new Expected(Double.NaN, 0);
@@ -19,7 +20,10 @@ record Expected(double value, double bound) {
   /** Unit roundoff of f32, the precision of every reduction but those of f64 storage. */
   static final double F32 = 0x1p-24;
 
-  /** Unit roundoff of the arithmetic for a storage type; the oracle's own doubles count too where that is f64. */
+  /**
+   * Unit roundoff of the arithmetic for a storage type; the oracle's own doubles count too where
+   * that is f64.
+   */
   static double arithmetic(DType dtype) {
     return dtype == DType.F64 ? 0x1p-52 : F32;
   }
@@ -74,7 +78,8 @@ record Expected(double value, double bound) {
   }
 
   void check(String what, double got) {
-    assertTrue(agrees(got), () -> what + ": got " + got + ", expected " + value + " within " + bound);
+    assertTrue(
+        agrees(got), () -> what + ": got " + got + ", expected " + value + " within " + bound);
   }
 
   /** Compares a whole matrix. */

@@ -10,7 +10,10 @@ import org.junit.jupiter.api.extension.ConditionEvaluationResult;
 import org.junit.jupiter.api.extension.ExecutionCondition;
 import org.junit.jupiter.api.extension.ExtensionContext;
 
-/** Skips, with the reason printed, what cannot run here; and proves that a forced path is the one that ran. */
+/**
+ * Skips, with the reason printed, what cannot run here; and proves that a forced path is the one
+ * that ran.
+ */
 final class ForcedPath implements ExecutionCondition {
   private static Optional<String> obstacle;
 

@@ -39,7 +39,9 @@ class GateTest extends OpTest {
       hidden = HostTensor.bells(type, c.seed(), 1, scale, 0, shape);
       long[] biasShape = kind == TANH ? new long[] {layers, d} : new long[] {d};
       hiddenBias =
-          c.flag("hidden_bias") ? HostTensor.bells(DType.F32, c.seed(), 2, 0.125f, 0, biasShape) : null;
+          c.flag("hidden_bias")
+              ? HostTensor.bells(DType.F32, c.seed(), 2, 0.125f, 0, biasShape)
+              : null;
     }
     long classes = c.integer("classes");
     HostTensor head = HostTensor.bells(type, c.seed(), 3, scale, 0, classes, d);
@@ -66,7 +68,12 @@ class GateTest extends OpTest {
   }
 
   private static Expected oracle(
-      double[] row, int kind, int repeats, HostTensor hidden, HostTensor hiddenBias, HostTensor head,
+      double[] row,
+      int kind,
+      int repeats,
+      HostTensor hidden,
+      HostTensor hiddenBias,
+      HostTensor head,
       HostTensor headBias) {
     for (double v : row) {
       if (Double.isNaN(v)) {
@@ -92,7 +99,10 @@ class GateTest extends OpTest {
   /** A vector with an error for each element. */
   private record Affine(double[] value, double[] error) {
 
-    /** {@code M y + bias}; the matrix begins at row {@code first} of {@code m} seen as rows of D columns. */
+    /**
+     * {@code M y + bias}; the matrix begins at row {@code first} of {@code m} seen as rows of D
+     * columns.
+     */
     Affine times(HostTensor m, int first, int rows, HostTensor bias) {
       int n = value.length;
       Affine v = new Affine(new double[rows], new double[rows]);

@@ -21,8 +21,9 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * What the official implementations returned, recorded: StableMax and perpGrad of Prieto et al. Folder: the environment
- * variable EXEUNT_GOLDEN, else ../shared/golden beside the repository. Values are compared with the official f64 run.
+ * What the official implementations returned, recorded: StableMax and perpGrad of Prieto et al.
+ * Folder: the environment variable EXEUNT_GOLDEN, else ../shared/golden beside the repository.
+ * Values are compared with the official f64 run.
  */
 @Tag("kernels")
 @ExtendWith(ForcedPath.class)
@@ -61,7 +62,8 @@ class GoldenTest {
       var z = new Placed(scope, logits).tensor();
       Placed log = new Placed(scope, HostTensor.of(logits.dtype, logits.shape));
       StableMax.logForward(z, log.tensor());
-      compare(name + " log", file.get(name + "/log_stablemax_f64"), log.read(), logits.dtype, noise, 1);
+      compare(
+          name + " log", file.get(name + "/log_stablemax_f64"), log.read(), logits.dtype, noise, 1);
 
       DType lossType = logits.dtype == DType.F64 ? DType.F64 : DType.F32;
       var labels = new Placed(scope, file.get(name + "/labels")).tensor();
@@ -71,13 +73,28 @@ class GoldenTest {
       CrossEntropy.Builder builder = StableMax.crossEntropy().logits(z).labels(labels);
       builder.loss(rows.tensor()).reduction(Reduction.NONE).runOnce();
       builder.loss(mean.tensor()).grad(grad.tensor()).reduction(Reduction.MEAN).runOnce();
-      compare(name + " rows", file.get(name + "/stablemax_ce_rows_f64"), rows.read(), lossType, noise, 1);
-      compare(name + " mean", file.get(name + "/stablemax_ce_mean_f64"), mean.read(), lossType, noise, 1);
+      compare(
+          name + " rows",
+          file.get(name + "/stablemax_ce_rows_f64"),
+          rows.read(),
+          lossType,
+          noise,
+          1);
+      compare(
+          name + " mean",
+          file.get(name + "/stablemax_ce_mean_f64"),
+          mean.read(),
+          lossType,
+          noise,
+          1);
       HostTensor official = file.find(name + "/stablemax_ce_grad_f64");
       compare(
           name + " grad",
           official == null ? file.get(name + "/stablemax_ce_grad") : official,
-          grad.read(), logits.dtype, noise, 1.0 / logits.rows);
+          grad.read(),
+          logits.dtype,
+          noise,
+          1.0 / logits.rows);
       softmax(file, name, z, labels, grad, logits.dtype);
     }
   }
@@ -95,7 +112,13 @@ class GoldenTest {
         .normalizer(Normalizer.SOFTMAX)
         .reduction(Reduction.MEAN)
         .runOnce();
-    compare(name + " softmax grad", official, grad.read(), dtype, 2 * Expected.sumError((int) z.size(1)), 1.0 / z.size(0));
+    compare(
+        name + " softmax grad",
+        official,
+        grad.read(),
+        dtype,
+        2 * Expected.sumError((int) z.size(1)),
+        1.0 / z.size(0));
   }
 
   @ParameterizedTest(name = "{0}")
@@ -122,7 +145,8 @@ class GoldenTest {
     HostTensor official = (wide == null ? file.get(name + "/expected_grad" + index) : wide).flat();
     try (Scope scope = Scope.open()) {
       Placed out = new Placed(scope, HostTensor.of(grad.dtype, grad.size()));
-      PerpGrad.compute(new Placed(scope, weight).tensor(), new Placed(scope, grad).tensor(), out.tensor());
+      PerpGrad.compute(
+          new Placed(scope, weight).tensor(), new Placed(scope, grad).tensor(), out.tensor());
       org.exeunt.Stream.DEFAULT.synchronize();
       double length = length(grad);
       if (parallel(weight, grad)) {
@@ -135,7 +159,9 @@ class GoldenTest {
     }
   }
 
-  /** So nearly that the official code scales rounding noise to full length, where ours returns 0. */
+  /**
+   * So nearly that the official code scales rounding noise to full length, where ours returns 0.
+   */
   private static boolean parallel(HostTensor w, HostTensor g) {
     return perpendicular(w, g) <= 8 * Expected.rounding(g.dtype) * length(g);
   }
@@ -164,7 +190,8 @@ class GoldenTest {
   }
 
   /**
-   * Largest error against largest value; where the official code overflows or divides 0 by 0, ours must be finite.
+   * Largest error against largest value; where the official code overflows or divides 0 by 0, ours
+   * must be finite.
    *
    * @param noise rounding errors to allow, in unit roundoffs of the arithmetic
    * @param scale size of the numbers whose difference the result is
@@ -180,7 +207,8 @@ class GoldenTest {
         worst = Math.max(worst, Math.abs(actual - expected));
         largest = Math.max(largest, Math.abs(expected));
       }
-      assertTrue(Double.isFinite(actual), what + " [" + i + "]: " + actual + ", officially " + expected);
+      assertTrue(
+          Double.isFinite(actual), what + " [" + i + "]: " + actual + ", officially " + expected);
     }
     double bound =
         noise * Expected.arithmetic(dtype) * (largest + scale)

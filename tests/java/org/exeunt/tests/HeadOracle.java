@@ -9,7 +9,9 @@ import org.exeunt.ExitHead.Translate;
 
 /** Hidden state to logits in double, with an error bound for each logit. */
 final class HeadOracle {
-  /** Errors that do not conspire add as the root of their squares; four times that is not reached. */
+  /**
+   * Errors that do not conspire add as the root of their squares; four times that is not reached.
+   */
   private static final double INDEPENDENT = 4;
 
   private final ExitHeadTest.Inputs in;
@@ -21,7 +23,10 @@ final class HeadOracle {
 
   record Logits(double[] value, double[] error) {}
 
-  /** Takes norm 0 (none), 1 (RMS) or 2 (layer); {@code exact}: every product and sum is exact in f32. */
+  /**
+   * Takes norm 0 (none), 1 (RMS) or 2 (layer); {@code exact}: every product and sum is exact in
+   * f32.
+   */
   HeadOracle(ExitHeadTest.Inputs in, int norm, float eps, Translate translate, boolean exact) {
     this.in = in;
     this.norm = norm;
@@ -58,8 +63,8 @@ final class HeadOracle {
   }
 
   /**
-   * A hidden state on its way to the head. Element i is off by {@code error[i]}, independent of the others, by a common
-   * factor on {@code scaled} and by a common shift along {@code shifted}.
+   * A hidden state on its way to the head. Element i is off by {@code error[i]}, independent of the
+   * others, by a common factor on {@code scaled} and by a common shift along {@code shifted}.
    */
   private final class State {
     private final int n;
@@ -116,8 +121,7 @@ final class HeadOracle {
           magnitude += Math.abs(term);
         }
         y[i] = sum + (in.translatorBias == null ? 0 : in.translatorBias.at(i));
-        error[i] =
-            F32 * (sumError(n) * magnitude + Math.abs(y[i])) + inputError * Math.abs(sum);
+        error[i] = F32 * (sumError(n) * magnitude + Math.abs(y[i])) + inputError * Math.abs(sum);
       }
       x = y;
     }
@@ -144,7 +148,8 @@ final class HeadOracle {
       }
       double mean = sum / n;
       shiftError =
-          F32 * (sumError(n) * magnitude / n + Math.abs(mean)) + INDEPENDENT * Math.sqrt(errors) / n;
+          F32 * (sumError(n) * magnitude / n + Math.abs(mean))
+              + INDEPENDENT * Math.sqrt(errors) / n;
       for (int i = 0; i < n; i++) {
         error[i] += F32 * (Math.abs(x[i]) + Math.abs(mean));
         x[i] -= mean;
@@ -162,11 +167,12 @@ final class HeadOracle {
       }
     }
 
-    /** Rounds to a 16-bit type; an element within its error of a boundary may land on either side. */
+    /**
+     * Rounds to a 16-bit type; an element within its error of a boundary may land on either side.
+     */
     void round(DType type) {
       for (int i = 0; i < n; i++) {
-        double e =
-            error[i] + scaleError * Math.abs(scaled[i]) + shiftError * Math.abs(shifted[i]);
+        double e = error[i] + scaleError * Math.abs(scaled[i]) + shiftError * Math.abs(shifted[i]);
         double rounded = HostTensor.rounded(type, x[i]);
         double low = HostTensor.rounded(type, x[i] - e);
         double high = HostTensor.rounded(type, x[i] + e);

@@ -14,7 +14,10 @@ import java.util.Arrays;
 import java.util.function.DoubleUnaryOperator;
 import org.exeunt.DType;
 
-/** A matrix (a vector is a row) in host memory with gaps between its rows, and the fills of the case tables. */
+/**
+ * A matrix (a vector is a row) in host memory with gaps between its rows, and the fills of the case
+ * tables.
+ */
 final class HostTensor {
   final DType dtype;
   final long[] shape;
@@ -28,7 +31,8 @@ final class HostTensor {
     this.dtype = dtype;
     this.shape = shape;
     this.rows = shape.length == 2 ? (int) shape[0] : 1;
-    this.cols = shape.length == 2 ? (int) shape[1] : (int) Arrays.stream(shape).reduce(1, (a, b) -> a * b);
+    this.cols =
+        shape.length == 2 ? (int) shape[1] : (int) Arrays.stream(shape).reduce(1, (a, b) -> a * b);
     this.stride = cols + pad;
     this.offset = offset;
     int elements = rows == 0 ? 0 : (rows - 1) * stride + cols;
@@ -59,7 +63,8 @@ final class HostTensor {
   }
 
   /** {@code shift + bell * scale} in f32. */
-  static HostTensor bells(DType dtype, long seed, long stream, float scale, float shift, long... shape) {
+  static HostTensor bells(
+      DType dtype, long seed, long stream, float scale, float shift, long... shape) {
     HostTensor t = of(dtype, shape);
     for (int i = 0; i < t.size(); i++) {
       t.set(i / t.cols, i % t.cols, bell(word(seed, stream, i)) * scale + shift);
@@ -170,7 +175,8 @@ final class HostTensor {
     return one.at(0);
   }
 
-  // ---- fills -----------------------------------------------------------------------------------------
+  // ---- fills
+  // -----------------------------------------------------------------------------------------
 
   HostTensor fill(long seed, long stream, String kind, float scale, String special) {
     for (int r = 0; r < rows; r++) {
@@ -292,7 +298,10 @@ final class HostTensor {
     }
   }
 
-  /** Fills this from the stored elements of {@code a}; false if {@code relation} is none of the derived ones. */
+  /**
+   * Fills this from the stored elements of {@code a}; false if {@code relation} is none of the
+   * derived ones.
+   */
   boolean derive(HostTensor a, String relation, long seed, float scale) {
     for (int r = 0; r < rows; r++) {
       for (int c = 0; c < cols; c++) {

@@ -25,8 +25,9 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /**
- * org.bytedeco:cuda beside exeunt: its streams and device pointers pass through. Its native library wants libcuda.so.1, which
- * only a driver brings; an empty library of that name is enough to load it on a machine without one.
+ * org.bytedeco:cuda beside exeunt: its streams and device pointers pass through. Its native library
+ * wants libcuda.so.1, which only a driver brings; an empty library of that name is enough to load
+ * it on a machine without one.
  */
 class InteropTest {
   @TempDir Path folder;
@@ -82,7 +83,14 @@ class InteropTest {
     Path library = folder.resolve("libcuda.so.1");
     Process gcc =
         new ProcessBuilder(
-                "gcc", "-shared", "-Wl,-soname,libcuda.so.1", "-x", "c", "/dev/null", "-o", library.toString())
+                "gcc",
+                "-shared",
+                "-Wl,-soname,libcuda.so.1",
+                "-x",
+                "c",
+                "/dev/null",
+                "-o",
+                library.toString())
             .redirectErrorStream(true)
             .start();
     String output = new String(gcc.getInputStream().readAllBytes());

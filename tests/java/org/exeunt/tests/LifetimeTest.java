@@ -95,7 +95,8 @@ class LifetimeTest {
         try {
           op.run();
         } catch (IllegalStateException e) {
-          assertTrue(e.getMessage().contains("RowStats is running in another thread"), e.getMessage());
+          assertTrue(
+              e.getMessage().contains("RowStats is running in another thread"), e.getMessage());
           refused++;
         }
       }
@@ -120,18 +121,20 @@ class LifetimeTest {
       AtomicReference<Throwable> failure = new AtomicReference<>();
       Thread[] threads = new Thread[4];
       for (int t = 0; t < threads.length; t++) {
-        threads[t] = new Thread(() -> {
-          Statistics out = Statistics.allocate(scope, Device.CPU, 64, Statistic.ENTROPY);
-          try (RowStats op = RowStats.builder().logits(logits).out(out).build()) {
-            for (int i = 0; i < 50; i++) {
-              op.run();
-              assertEquals(
-                  Arrays.toString(expected), Arrays.toString(out.entropy().toFloatArray()));
-            }
-          } catch (Throwable e) {
-            failure.set(e);
-          }
-        });
+        threads[t] =
+            new Thread(
+                () -> {
+                  Statistics out = Statistics.allocate(scope, Device.CPU, 64, Statistic.ENTROPY);
+                  try (RowStats op = RowStats.builder().logits(logits).out(out).build()) {
+                    for (int i = 0; i < 50; i++) {
+                      op.run();
+                      assertEquals(
+                          Arrays.toString(expected), Arrays.toString(out.entropy().toFloatArray()));
+                    }
+                  } catch (Throwable e) {
+                    failure.set(e);
+                  }
+                });
         threads[t].start();
       }
       for (Thread thread : threads) {
@@ -152,7 +155,8 @@ class LifetimeTest {
       pointer.close();
       assertFalse(a.isAlive());
       refused(IllegalStateException.class, op::run, "FloatPointer", "closed");
-      refused(IllegalStateException.class, () -> Cosine.compute(a, a, out), "FloatPointer", "closed");
+      refused(
+          IllegalStateException.class, () -> Cosine.compute(a, a, out), "FloatPointer", "closed");
       refused(IllegalStateException.class, a::toFloatArray, "FloatPointer", "closed");
     }
   }

@@ -27,7 +27,10 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
 
-/** Wrong arguments: each message names the argument and both values. Nothing is written, nothing crashes. */
+/**
+ * Wrong arguments: each message names the argument and both values. Nothing is written, nothing
+ * crashes.
+ */
 @Tag("kernels")
 @ExtendWith(ForcedPath.class)
 class MisuseTest {
@@ -55,14 +58,16 @@ class MisuseTest {
     invalid(() -> cosine(f32(2, 4), f32(2, 4), half.row(0)).build(), "out", "f16", "f32");
     invalid(
         () -> RowStats.compute(scope.allocate(DType.F64, 2, 4), Statistics.allocate(scope, 2)),
-        "logits", "f64", "f32");
+        "logits",
+        "f64",
+        "f32");
     Tensor labels = f32(2);
     invalid(
         () -> StableMax.crossEntropy().logits(f32(2, 4)).labels(labels).loss(f32(1)).build(),
-        "labels", "f32", "i32 or i64");
-    invalid(
-        () -> StableMax.forward(f32(2, 4), half),
-        "out", "f16", "f32");
+        "labels",
+        "f32",
+        "i32 or i64");
+    invalid(() -> StableMax.forward(f32(2, 4), half), "out", "f16", "f32");
   }
 
   @Test
@@ -78,30 +83,35 @@ class MisuseTest {
     invalid(() -> cosine(f32(2, 4), f32(2, 5), f32(2)).build(), "b", "5 columns", "a", "4");
     invalid(() -> cosine(f32(2, 4), f32(2, 4), f32(3)).build(), "out", "3", "2");
     invalid(
-        () -> PerpGrad.compute(f32(2, 3), f32(3, 2), f32(2, 3)),
-        "grad", "size 3", "weight has 2");
+        () -> PerpGrad.compute(f32(2, 3), f32(3, 2), f32(2, 3)), "grad", "size 3", "weight has 2");
     invalid(
         () ->
-            ExitHead.builder().hidden(f32(2, 8)).weight(f32(10, 9)).out(Statistics.allocate(scope, 2)).build(),
-        "weight", "9", "8");
+            ExitHead.builder()
+                .hidden(f32(2, 8))
+                .weight(f32(10, 9))
+                .out(Statistics.allocate(scope, 2))
+                .build(),
+        "weight",
+        "9",
+        "8");
     invalid(
-        () ->
-            Gate.builder().features(f32(2, 8)).output(f32(3, 8), null).prob(f32(2)).build(),
-        "out_weight", "3");
+        () -> Gate.builder().features(f32(2, 8)).output(f32(3, 8), null).prob(f32(2)).build(),
+        "out_weight",
+        "3");
     invalid(
-        () ->
-            ExitRule.builder().score(f32(4)).state(scope.allocate(DType.I32, 4, 3)).build(),
-        "state", "3", "4");
+        () -> ExitRule.builder().score(f32(4)).state(scope.allocate(DType.I32, 4, 3)).build(),
+        "state",
+        "3",
+        "4");
   }
 
   @Test
   void wrongStride() {
     Tensor everySecond = f32(2, 8).strided(new long[] {2, 4}, new long[] {8, 2});
     Tensor overlapping = f32(2, 8).strided(new long[] {2, 4}, new long[] {3, 1});
-    invalid(() -> cosine(everySecond, f32(2, 4), f32(2)).build(), "a", "last stride 2", "expected 1");
     invalid(
-        () -> StableMax.forward(f32(2, 4), overlapping),
-        "out", "row stride 3", "at least 4");
+        () -> cosine(everySecond, f32(2, 4), f32(2)).build(), "a", "last stride 2", "expected 1");
+    invalid(() -> StableMax.forward(f32(2, 4), overlapping), "out", "row stride 3", "at least 4");
     Tensor gaps = f32(4).strided(new long[] {2}, new long[] {2});
     invalid(() -> cosine(f32(2, 4), f32(2, 4), gaps).build(), "out", "stride 2", "needs 1");
   }
@@ -126,8 +136,12 @@ class MisuseTest {
     invalid(() -> cosine(f32(2, 4), f32(2, 4), null).build(), "out is null");
     invalid(() -> RowStats.compute(f32(2, 4), null), "out", "0 outputs");
     invalid(() -> Gate.builder().build(), "features is null");
-    invalid(() -> Tensor.ofAddress(0, DType.F32, Device.defaultDevice(), 2, 4).strided(
-        new long[] {2}, new long[] {1, 1}), "2", "1");
+    invalid(
+        () ->
+            Tensor.ofAddress(0, DType.F32, Device.defaultDevice(), 2, 4)
+                .strided(new long[] {2}, new long[] {1, 1}),
+        "2",
+        "1");
     Tensor nowhere = Tensor.ofAddress(0, DType.F32, Device.defaultDevice(), 2, 4);
     invalid(() -> cosine(nowhere, f32(2, 4), f32(2)).build(), "a", "null", "8");
   }
@@ -137,19 +151,27 @@ class MisuseTest {
     Statistics out = Statistics.allocate(scope, 2);
     invalid(
         () -> RowStats.builder().logits(f32(2, 4)).temperature(0).out(out).build(),
-        "temperature", "0");
+        "temperature",
+        "0");
     invalid(
         () -> RowStats.builder().logits(f32(2, 4)).softcap(Float.NaN).out(out).build(),
-        "softcap", "nan");
+        "softcap",
+        "nan");
     Tensor state = ExitRule.allocateState(scope, Device.defaultDevice(), 2);
     invalid(
         () ->
-            ExitRule.builder().score(f32(2)).state(state)
-                .threshold(ExitRule.Comparator.GE, Float.NaN).build(),
-        "threshold", "NaN");
+            ExitRule.builder()
+                .score(f32(2))
+                .state(state)
+                .threshold(ExitRule.Comparator.GE, Float.NaN)
+                .build(),
+        "threshold",
+        "NaN");
     invalid(
         () -> ExitRule.builder().score(f32(2)).state(state).patience(-1).build(),
-        "patience", "-1", "0");
+        "patience",
+        "-1",
+        "0");
   }
 
   @Test
@@ -177,8 +199,12 @@ class MisuseTest {
     Tensor labels = scope.copyOf(new int[] {0, 3}, 2);
     Tensor loss = scope.copyOf(new float[] {7, 7}, 2);
     CrossEntropy op =
-        CrossEntropy.builder().logits(logits).labels(labels).loss(loss)
-            .reduction(CrossEntropy.Reduction.NONE).build(scope);
+        CrossEntropy.builder()
+            .logits(logits)
+            .labels(labels)
+            .loss(loss)
+            .reduction(CrossEntropy.Reduction.NONE)
+            .build(scope);
     if (Setup.cuda()) {
       op.run();
       Stream.DEFAULT.synchronize();
@@ -194,8 +220,7 @@ class MisuseTest {
   void invalidRowsDoNotTouchTheOthers() {
     float inf = Float.POSITIVE_INFINITY;
     Tensor logits =
-        scope.copyOf(
-            new float[] {Float.NaN, 0, 1, -inf, -inf, -inf, inf, 0, 1, -inf, 2, 0}, 4, 3);
+        scope.copyOf(new float[] {Float.NaN, 0, 1, -inf, -inf, -inf, inf, 0, 1, -inf, 2, 0}, 4, 3);
     Statistics out = Statistics.allocate(scope, 4, Statistic.ARGMAX, Statistic.P1, Statistic.VALID);
     RowStats.compute(logits, out);
     Stream.DEFAULT.synchronize();
@@ -230,7 +255,10 @@ class MisuseTest {
     Stream stream = Stream.create(Device.defaultDevice());
     stream.synchronize();
     stream.close();
-    refused(IllegalStateException.class, () -> cosine(f32(2, 4), f32(2, 4), f32(2)).runOnce(stream), "stream is closed");
+    refused(
+        IllegalStateException.class,
+        () -> cosine(f32(2, 4), f32(2, 4), f32(2)).runOnce(stream),
+        "stream is closed");
     stream.close();
   }
 }

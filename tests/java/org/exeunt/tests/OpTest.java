@@ -16,7 +16,10 @@ import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.extension.ExtendWith;
 
-/** What the tests of all ops share: a scope, placing tensors, and running twice with the forced path checked. */
+/**
+ * What the tests of all ops share: a scope, placing tensors, and running twice with the forced path
+ * checked.
+ */
 @Tag("kernels")
 @ExtendWith(ForcedPath.class)
 abstract class OpTest {

@@ -58,7 +58,9 @@ class PackagingTest {
     TreeSet<String> cuda = natives(requireJar("exeunt-jni-.*" + PLATFORM + "-cuda"));
     boolean built = Files.exists(Setup.libraries().resolve("libexeunt_cuda.so"));
     assertEquals(
-        built ? new TreeSet<>(List.of("org/exeunt/" + PLATFORM + "-cuda/libexeunt_cuda.so")) : new TreeSet<>(),
+        built
+            ? new TreeSet<>(List.of("org/exeunt/" + PLATFORM + "-cuda/libexeunt_cuda.so"))
+            : new TreeSet<>(),
         cuda);
   }
 
@@ -68,7 +70,8 @@ class PackagingTest {
     Path jar = requireJar("exeunt-jni-.*" + PLATFORM);
     Path library = folder.resolve("libjniexeunt.so");
     try (ZipFile zip = new ZipFile(jar.toFile())) {
-      Files.copy(zip.getInputStream(zip.getEntry("org/exeunt/" + PLATFORM + "/libjniexeunt.so")), library);
+      Files.copy(
+          zip.getInputStream(zip.getEntry("org/exeunt/" + PLATFORM + "/libjniexeunt.so")), library);
     }
     Process readelf = new ProcessBuilder("readelf", "-d", library.toString()).start();
     List<String> paths =
@@ -96,22 +99,38 @@ class PackagingTest {
             .collect(Collectors.joining(File.pathSeparator));
     Path source = Files.createDirectories(folder.resolve("source/user"));
     Path module =
-        Files.writeString(source.getParent().resolve("module-info.java"), "module user { requires org.exeunt; }");
+        Files.writeString(
+            source.getParent().resolve("module-info.java"), "module user { requires org.exeunt; }");
     Path program =
         Files.writeString(
             source.resolve("Main.java"),
-            "package user; import org.exeunt.*; public class Main { public static void main(String[] args) {"
-                + " try (Scope scope = Scope.open()) { Tensor a = scope.copyOf(new float[] {1, 2}, 1, 2);"
-                + " Tensor out = scope.allocate(DType.F32, 1); Cosine.compute(a, a, out);"
-                + " System.out.println(Scope.class.getModule() + \" \" + out.toFloatArray()[0]); } } }");
+            "package user; import org.exeunt.*; public class Main { public static void"
+                + " main(String[] args) { try (Scope scope = Scope.open()) { Tensor a ="
+                + " scope.copyOf(new float[] {1, 2}, 1, 2); Tensor out = scope.allocate(DType.F32,"
+                + " 1); Cosine.compute(a, a, out); System.out.println(Scope.class.getModule() + \""
+                + " \" + out.toFloatArray()[0]); } } }");
     Path classes = folder.resolve("classes");
     int status =
         ToolProvider.getSystemJavaCompiler()
-            .run(null, null, null, "-p", modulePath, "-d", classes.toString(), module.toString(), program.toString());
+            .run(
+                null,
+                null,
+                null,
+                "-p",
+                modulePath,
+                "-d",
+                classes.toString(),
+                module.toString(),
+                program.toString());
     assertEquals(0, status);
     String output =
-        Subprocess.java("-p", modulePath + File.pathSeparator + classes,
-                "--add-modules", "ALL-MODULE-PATH", "-m", "user/user.Main")
+        Subprocess.java(
+                "-p",
+                modulePath + File.pathSeparator + classes,
+                "--add-modules",
+                "ALL-MODULE-PATH",
+                "-m",
+                "user/user.Main")
             .option("--enable-native-access=org.bytedeco.javacpp")
             .run();
     assertTrue(output.contains("module org.exeunt"), output);

@@ -66,8 +66,10 @@ class PerpGradTest extends OpTest {
   /** The projection in double. */
   static final class Oracle {
     private final Expected[] out;
+
     /** Rounding decides whether the guard returns 0 or noise: only a length can be compared. */
     private boolean noise;
+
     private double longest;
 
     Oracle(double[] w, double[] g, DType dtype, Form form) {

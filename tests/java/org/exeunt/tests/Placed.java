@@ -11,7 +11,10 @@ import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
 
-/** A host tensor on the device under test, at its offset from a 64-byte boundary, between guards that must not change. */
+/**
+ * A host tensor on the device under test, at its offset from a 64-byte boundary, between guards
+ * that must not change.
+ */
 final class Placed {
   private static final int GUARD = 64;
   private static final byte CANARY = 0x7B;
@@ -73,8 +76,7 @@ final class Placed {
         assertEquals(CANARY, now.get(i), "byte " + (i - start) + " outside a tensor was written");
       }
     }
-    HostTensor read =
-        new HostTensor(host.dtype, host.shape, host.stride - host.cols, host.offset);
+    HostTensor read = new HostTensor(host.dtype, host.shape, host.stride - host.cols, host.offset);
     read.bytes.put(0, now, start, host.bytes.capacity());
     assertGapsUntouched(read);
     return read;

@@ -22,7 +22,10 @@ import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
 
-/** What the facade cannot do wrong: a params struct of another size, a workspace that is too small or misplaced. */
+/**
+ * What the facade cannot do wrong: a params struct of another size, a workspace that is too small
+ * or misplaced.
+ */
 @Tag("kernels")
 @ExtendWith(ForcedPath.class)
 class RawAbiTest {
@@ -63,7 +66,8 @@ class RawAbiTest {
 
   @Test
   void structSize() {
-    try (Scope scope = Scope.open(); PointerScope pointers = new PointerScope()) {
+    try (Scope scope = Scope.open();
+        PointerScope pointers = new PointerScope()) {
       exn_row_stats_params p = rowStats(scope);
       assertEquals(exeunt.EXN_OK, exeunt.exn_row_stats_supported(p), exeunt.exn_last_error());
       p.struct_size(3);
@@ -76,7 +80,8 @@ class RawAbiTest {
 
   @Test
   void workspaceOneByteShort() {
-    try (Scope scope = Scope.open(); PointerScope pointers = new PointerScope()) {
+    try (Scope scope = Scope.open();
+        PointerScope pointers = new PointerScope()) {
       exn_exit_head_params p = new exn_exit_head_params();
       Pointer.memset(p, 0, p.sizeof());
       p.struct_size(p.sizeof());
@@ -89,7 +94,8 @@ class RawAbiTest {
       Tensor argmax = scope.copyOf(new int[] {77, 77, 77}, 3);
       p.out().argmax(dl(argmax));
       long[] bytes = new long[1];
-      assertEquals(exeunt.EXN_OK, exeunt.exn_exit_head_workspace_size(p, bytes), exeunt.exn_last_error());
+      assertEquals(
+          exeunt.EXN_OK, exeunt.exn_exit_head_workspace_size(p, bytes), exeunt.exn_last_error());
       assertTrue(bytes[0] > 0, "this shape was chosen because it needs a workspace");
 
       Tensor workspace = scope.allocate(DType.U8, bytes[0] + 64);
@@ -114,7 +120,8 @@ class RawAbiTest {
     }
   }
 
-  private static void expectRefused(exn_exit_head_params p, long workspace, long bytes, String... words) {
+  private static void expectRefused(
+      exn_exit_head_params p, long workspace, long bytes, String... words) {
     int status = exeunt.exn_exit_head(p.address(), workspace, bytes, 0);
     String why = exeunt.exn_last_error();
     assertEquals(exeunt.EXN_INVALID_ARGUMENT, status, why);

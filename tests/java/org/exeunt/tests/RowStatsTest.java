@@ -37,7 +37,8 @@ class RowStatsTest extends OpTest {
     run(op, out.placed());
     Map<Statistic, HostTensor> got = out.read();
     for (int r = 0; r < logits.rows; r++) {
-      new StatsOracle(logits.row(r), new double[logits.cols], null, normalizer, temperature, softcap)
+      new StatsOracle(
+              logits.row(r), new double[logits.cols], null, normalizer, temperature, softcap)
           .check(got, r);
     }
   }

@@ -9,9 +9,9 @@ import org.exeunt.ExitRule.Decay;
 import org.exeunt.ExitRule.Rows;
 
 /**
- * The exit rules' state machine in the contract's arithmetic, f32. Where the deciding quantity lies within {@link #BAND}
- * (relative) of the threshold but not on it, another exp or a fused product may tip it: the oracle then follows what was
- * observed and counts a hit.
+ * The exit rules' state machine in the contract's arithmetic, f32. Where the deciding quantity lies
+ * within {@link #BAND} (relative) of the threshold but not on it, another exp or a fused product
+ * may tip it: the oracle then follows what was observed and counts a hit.
  */
 final class RuleOracle {
   private static final double BAND = 1e-6;
@@ -63,7 +63,8 @@ final class RuleOracle {
   }
 
   /** Takes one call and compares the observed mask. */
-  void step(ExitRuleTest.Inputs in, int stepIndex, int layer, boolean force, int[] mask, String where) {
+  void step(
+      ExitRuleTest.Inputs in, int stepIndex, int layer, boolean force, int[] mask, String where) {
     if (layer == 0) {
       Arrays.setAll(rows, r -> new Row());
     }
@@ -183,7 +184,8 @@ final class RuleOracle {
   private Verdict jei(Row s, float g) {
     float p = Math.max(0, Math.min(g, 1 - s.sum));
     float a = s.product > 0 ? Math.min(1, Math.max(0, p / s.product)) : 1;
-    // p and the product come from differences to 1: the smaller the rest, the larger their relative error.
+    // p and the product come from differences to 1: the smaller the rest, the larger their relative
+    // error.
     double band = s.product > 0 ? BAND * (1 + 1 / (double) s.product) : 0;
     s.sum += g;
     s.product *= 1 - a;
@@ -225,7 +227,8 @@ final class RuleOracle {
 
   void report(String id) {
     if (bandHits > 0) {
-      System.out.println("exit_rule " + id + ": " + bandHits + " of " + decisions + " decisions in the band");
+      System.out.println(
+          "exit_rule " + id + ": " + bandHits + " of " + decisions + " decisions in the band");
     }
   }
 }

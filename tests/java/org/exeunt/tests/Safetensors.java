@@ -20,8 +20,9 @@ import org.exeunt.DType;
 final class Safetensors {
   private static final Pattern ENTRY =
       Pattern.compile(
-          "\"([^\"]+)\"\\s*:\\s*\\{\\s*\"dtype\"\\s*:\\s*\"(\\w+)\"\\s*,\\s*\"shape\"\\s*:\\s*\\[([^]]*)]\\s*,"
-              + "\\s*\"data_offsets\"\\s*:\\s*\\[(\\d+)\\s*,\\s*(\\d+)]\\s*}");
+          "\"([^\"]+)\"\\s*:\\s*\\{\\s*\"dtype\"\\s*:\\s*\"(\\w+)\"\\s*,"
+              + "\\s*\"shape\"\\s*:\\s*\\[([^]]*)]"
+              + "\\s*,\\s*\"data_offsets\"\\s*:\\s*\\[(\\d+)\\s*,\\s*(\\d+)]\\s*}");
 
   private final Map<String, HostTensor> tensors = new TreeMap<>();
 

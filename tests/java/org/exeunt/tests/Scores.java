@@ -3,19 +3,26 @@ package org.exeunt.tests;
 
 import org.exeunt.Normalizer;
 
-/** A softmax over x = z or x = ln s(z), in double, and what statistics and error bounds are made of. */
+/**
+ * A softmax over x = z or x = ln s(z), in double, and what statistics and error bounds are made of.
+ */
 final class Scores {
   final double[] x;
   final double[] p;
   double top = Double.NEGATIVE_INFINITY;
   double lse;
+
   /** {@code sum p (top - x)}. */
   double spread;
+
   double entropy;
+
   /** {@code sum p |ln p + H|}: how the entropy answers to errors of x. */
   double entropySlope;
+
   /** Largest error of an x. */
   double error;
+
   /** Relative error of {@code sum exp}. */
   double sumBound;
 
@@ -41,8 +48,7 @@ final class Scores {
     }
     entropy = logSum + spread;
     for (int j = 0; j < x.length; j++) {
-      entropySlope +=
-          p[j] > 0 ? p[j] * Math.abs(power * (x[j] - largest) - logSum + entropy) : 0;
+      entropySlope += p[j] > 0 ? p[j] * Math.abs(power * (x[j] - largest) - logSum + entropy) : 0;
     }
     sumBound = u * (Expected.sumError(x.length) + 2 * spread) + 2 * error;
   }
@@ -56,7 +62,8 @@ final class Scores {
     double error = 0;
     for (int j = 0; j < z.length; j++) {
       x[j] = logS(z[j]);
-      error = z[j] == Double.NEGATIVE_INFINITY ? error : Math.max(error, 2 * u * (Math.abs(x[j]) + 1));
+      error =
+          z[j] == Double.NEGATIVE_INFINITY ? error : Math.max(error, 2 * u * (Math.abs(x[j]) + 1));
     }
     return new Scores(x, 1, error, u);
   }

@@ -60,7 +60,9 @@ final class Setup {
     return Optional.empty();
   }
 
-  /** Asked of the system, not of exeunt, which refuses to load with an impossible instruction set. */
+  /**
+   * Asked of the system, not of exeunt, which refuses to load with an impossible instruction set.
+   */
   private static boolean machineRuns(String isa) {
     String flag = isa.equals("avx512") ? "avx512bw" : isa;
     if (isa.equals("baseline")) {

@@ -18,8 +18,10 @@ import org.exeunt.Tensor;
 /** Statistics of one row of logits in double. */
 final class StatsOracle {
   private final boolean valid;
+
   /** The argmax, and all that rounding of the logits may make the maximum. */
   private final TreeSet<Long> argmax = new TreeSet<>();
+
   private final Map<Statistic, Expected> values = new EnumMap<>(Statistic.class);
 
   /**
@@ -28,7 +30,12 @@ final class StatsOracle {
    * @param ids what argmax calls them; null: their position
    */
   StatsOracle(
-      double[] logits, double[] errors, long[] ids, Normalizer normalizer, float temperature, float softcap) {
+      double[] logits,
+      double[] errors,
+      long[] ids,
+      Normalizer normalizer,
+      float temperature,
+      float softcap) {
     valid = Scores.valid(logits);
     if (!valid) {
       argmax.add(-1L);
@@ -113,8 +120,7 @@ final class StatsOracle {
     values.put(Statistic.P1, p1);
     values.put(Statistic.P2, p2);
     values.put(
-        Statistic.MARGIN,
-        new Expected(p1.value() - p2.value(), p1.bound() + p2.bound() + F32));
+        Statistic.MARGIN, new Expected(p1.value() - p2.value(), p1.bound() + p2.bound() + F32));
   }
 
   private static Expected probability(Scores s, int j) {
@@ -135,7 +141,8 @@ final class StatsOracle {
     int n = s.x.length;
     double mean = sum / n - s.lse;
     double bound =
-        F32 * (Expected.sumError(n) * magnitude / n + 4 * (Math.abs(s.top) + Math.abs(s.lse))) + s.sumBound;
+        F32 * (Expected.sumError(n) * magnitude / n + 4 * (Math.abs(s.top) + Math.abs(s.lse)))
+            + s.sumBound;
     values.put(Statistic.MEAN_LOG_P, new Expected(mean, Double.isFinite(mean) ? bound : 0));
   }
 

@@ -13,9 +13,13 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 
-/** A main class run by this JVM's java in a process of its own, for what is decided once in a process. */
+/**
+ * A main class run by this JVM's java in a process of its own, for what is decided once in a
+ * process.
+ */
 final class Subprocess {
-  private final List<String> options = new ArrayList<>(List.of("--enable-native-access=ALL-UNNAMED"));
+  private final List<String> options =
+      new ArrayList<>(List.of("--enable-native-access=ALL-UNNAMED"));
   private final Map<String, String> environment = new HashMap<>();
   private final List<String> program;
 
@@ -24,7 +28,8 @@ final class Subprocess {
   }
 
   static Subprocess of(Class<?> main, String... arguments) {
-    List<String> program = new ArrayList<>(List.of("-cp", System.getProperty("java.class.path"), main.getName()));
+    List<String> program =
+        new ArrayList<>(List.of("-cp", System.getProperty("java.class.path"), main.getName()));
     program.addAll(List.of(arguments));
     return new Subprocess(program);
   }

@@ -121,7 +121,10 @@ class TensorTest {
     invalid(() -> t.reshape(4), "4", "6");
     invalid(() -> t.copyFrom(new float[5]), "5", "6");
     refused(
-        IndexOutOfBoundsException.class, () -> t.reinterpret(DType.F64, 8, 3), "24 bytes at 8", "24");
+        IndexOutOfBoundsException.class,
+        () -> t.reinterpret(DType.F64, 8, 3),
+        "24 bytes at 8",
+        "24");
     invalid(() -> Tensor.ofAddress(0, DType.F32, Device.CPU, -1), "negative");
     invalid(() -> Tensor.ofAddress(0, DType.F32, Device.CPU, 1L << 62, 4), "more elements");
   }
@@ -139,7 +142,9 @@ class TensorTest {
       assertEquals(1 + 0x1p-10f, half.toFloatArray()[0]);
       Tensor longs = scope.allocate(DType.I64, 2).copyFrom(new int[] {-1, 7});
       assertArrayEquals(new int[] {-1, 7}, longs.toIntArray());
-      assertArrayEquals(new int[] {255, 0}, scope.allocate(DType.U8, 2).copyFrom(new int[] {255, 0}).toIntArray());
+      assertArrayEquals(
+          new int[] {255, 0},
+          scope.allocate(DType.U8, 2).copyFrom(new int[] {255, 0}).toIntArray());
       refused(UnsupportedOperationException.class, half::toIntArray, "F16");
       refused(UnsupportedOperationException.class, half::floatBuffer, "F16", "F32");
     }

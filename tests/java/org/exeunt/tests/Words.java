@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.tests;
 
-/** The generator of tests/cases/README.md: every value is made from a 64-bit word, in each language the same. */
+/**
+ * The generator of tests/cases/README.md: every value is made from a 64-bit word, in each language
+ * the same.
+ */
 final class Words {
   private static final long GOLDEN = 0x9E3779B97F4A7C15L;
 

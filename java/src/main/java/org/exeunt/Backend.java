@@ -10,17 +10,19 @@ import org.bytedeco.javacpp.Loader;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * What runs the ops. The CPU backend is part of the native library; the CUDA backend is a library of its own that is
- * opened at the first use of CUDA, and {@link #reason()} says why where that fails.
+ * What runs the ops. The CPU backend is part of the native library; the CUDA backend is a library
+ * of its own that is opened at the first use of CUDA, and {@link #reason()} says why where that
+ * fails.
  *
- * <p>The CUDA library is looked for in this order, and the first place that names one decides: the system property
- * {@code exeunt.cuda.library}, the environment variable {@code EXEUNT_CUDA_LIBRARY}, the jar of {@code exeunt-jni} with
- * the classifier of the platform and {@code -cuda}, {@code libexeunt_cuda.so} beside {@code libexeunt.so}.
+ * <p>The CUDA library is looked for in this order, and the first place that names one decides: the
+ * system property {@code exeunt.cuda.library}, the environment variable {@code
+ * EXEUNT_CUDA_LIBRARY}, the jar of {@code exeunt-jni} with the classifier of the platform and
+ * {@code -cuda}, {@code libexeunt_cuda.so} beside {@code libexeunt.so}.
  *
- * <p>System properties, read once: {@code exeunt.isa} and {@code exeunt.threads} when the native library is loaded,
- * {@code exeunt.backend} ({@code cpu}: CUDA stays closed; {@code cuda}: {@link Device#defaultDevice()} is the first CUDA
- * device, and allocating there fails with the reason if it is not available). Left out: the CPU is the default and CUDA
- * may be used.
+ * <p>System properties, read once: {@code exeunt.isa} and {@code exeunt.threads} when the native
+ * library is loaded, {@code exeunt.backend} ({@code cpu}: CUDA stays closed; {@code cuda}: {@link
+ * Device#defaultDevice()} is the first CUDA device, and allocating there fails with the reason if
+ * it is not available). Left out: the CPU is the default and CUDA may be used.
  *
  * <p>All methods may be called from any thread.
  */
@@ -49,8 +51,13 @@ public enum Backend {
       }
     }
     throw new IllegalArgumentException(
-        "DLPack device type " + deviceType + " is neither " + exeunt.kDLCPU + " (CPU) nor "
-            + exeunt.kDLCUDA + " (CUDA)");
+        "DLPack device type "
+            + deviceType
+            + " is neither "
+            + exeunt.kDLCPU
+            + " (CPU) nor "
+            + exeunt.kDLCUDA
+            + " (CUDA)");
   }
 
   /**
@@ -115,15 +122,18 @@ public enum Backend {
    * @return for example "cpu (avx512, 2 threads)"
    */
   public String description() {
-    return available() ? exeunt.exn_backend_name(code) : name().toLowerCase() + " (" + reason() + ")";
+    return available()
+        ? exeunt.exn_backend_name(code)
+        : name().toLowerCase() + " (" + reason() + ")";
   }
 
   /**
-   * Opens the CUDA backend from a given file. The first attempt that succeeds decides; after a failed one another file
-   * may be tried.
+   * Opens the CUDA backend from a given file. The first attempt that succeeds decides; after a
+   * failed one another file may be tried.
    *
    * @param library file name of {@code libexeunt_cuda.so}
-   * @throws ExeuntException with {@link Status#BACKEND_UNAVAILABLE} and the reason if it cannot be used
+   * @throws ExeuntException with {@link Status#BACKEND_UNAVAILABLE} and the reason if it cannot be
+   *     used
    */
   public static void openCuda(Path library) {
     Native.require();
@@ -185,8 +195,8 @@ public enum Backend {
   }
 
   /**
-   * Sets the number of threads of a CPU run, as {@code -Dexeunt.threads} does. Results do not depend on it. Waits for
-   * CPU runs in progress.
+   * Sets the number of threads of a CPU run, as {@code -Dexeunt.threads} does. Results do not
+   * depend on it. Waits for CPU runs in progress.
    *
    * @param threads 1 to 256; 0: one per usable core
    * @throws IllegalArgumentException if out of range
@@ -207,8 +217,8 @@ public enum Backend {
   }
 
   /**
-   * Reads a CPU tensor's memory once, linearly, with the threads and the instruction set in use: what a memory-bound kernel
-   * can at best reach. For benchmarks.
+   * Reads a CPU tensor's memory once, linearly, with the threads and the instruction set in use:
+   * what a memory-bound kernel can at best reach. For benchmarks.
    *
    * @param tensor a compact CPU tensor
    * @return a checksum that depends on every byte
@@ -240,7 +250,8 @@ public enum Backend {
         case "cuda":
           return CUDA;
         default:
-          throw new IllegalArgumentException("-Dexeunt.backend=" + NAME + " is neither cpu nor cuda");
+          throw new IllegalArgumentException(
+              "-Dexeunt.backend=" + NAME + " is neither cpu nor cuda");
       }
     }
   }
@@ -256,7 +267,10 @@ public enum Backend {
       }
     }
 
-    /** Null leaves the search to the native library. The outcome is asked for with exn_backend_reason. */
+    /**
+     * Null leaves the search to the native library. The outcome is asked for with
+     * exn_backend_reason.
+     */
     private static String find() {
       String forced = System.getProperty("exeunt.cuda.library");
       if (forced != null && !forced.isEmpty()) {

@@ -6,13 +6,15 @@ import org.exeunt.jni.global.exeunt;
 
 /**
  * Cross-entropy {@code -ln p_y} of StableMax or softmax, with the gradient in the same pass:
- * {@code dL/dz_i = g'(z_i) (p_i - [i = y])}, {@code g'(x) = 1 / (1 + |x|)} for StableMax and 1 for softmax.
+ * {@code dL/dz_i = g'(z_i) (p_i - [i = y])}, {@code g'(x) = 1 / (1 + |x|)} for StableMax and 1 for
+ * softmax.
  *
- * <p>{@link Reduction#MEAN} divides loss and gradient by the number of labels that are not ignored; if all are, the loss is
- * NaN and the gradient 0. A label outside the vocabulary that is not the ignored one is an
- * {@link IllegalArgumentException} on the CPU, with nothing written, and on CUDA gives NaN for that row and the mean.
- * A row with a NaN or +inf, or with nothing but -inf, gives NaN loss and gradient. Reductions are f64 for F64 storage, else
- * f32. Bytes that must move: {@code R V} elements read, and written if a gradient is asked for.
+ * <p>{@link Reduction#MEAN} divides loss and gradient by the number of labels that are not ignored;
+ * if all are, the loss is NaN and the gradient 0. A label outside the vocabulary that is not the
+ * ignored one is an {@link IllegalArgumentException} on the CPU, with nothing written, and on CUDA
+ * gives NaN for that row and the mean. A row with a NaN or +inf, or with nothing but -inf, gives
+ * NaN loss and gradient. Reductions are f64 for F64 storage, else f32. Bytes that must move: {@code
+ * R V} elements read, and written if a gradient is asked for.
  *
  * <p>Errors, threads, alignment: {@link Op}. The gradient may be exactly the logits (in place).
  */
@@ -96,8 +98,8 @@ public final class CrossEntropy extends Op {
     /**
      * The loss.
      *
-     * @param tensor out, optional, [R] for {@link Reduction#NONE}, [1] for {@link Reduction#MEAN}; F64 for F64 logits, else
-     *     F32; compact
+     * @param tensor out, optional, [R] for {@link Reduction#NONE}, [1] for {@link Reduction#MEAN};
+     *     F64 for F64 logits, else F32; compact
      * @return this
      */
     public Builder loss(Tensor tensor) {
@@ -108,7 +110,8 @@ public final class CrossEntropy extends Op {
     /**
      * The gradient of the loss.
      *
-     * @param tensor out, optional, [R,V], dtype of the logits, last stride 1; may be exactly the logits
+     * @param tensor out, optional, [R,V], dtype of the logits, last stride 1; may be exactly the
+     *     logits
      * @return this
      */
     public Builder grad(Tensor tensor) {

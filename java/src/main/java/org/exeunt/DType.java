@@ -101,7 +101,8 @@ public enum DType {
   }
 
   /**
-   * Rounds to binary16, to nearest with ties to even. A NaN stays a NaN; beyond 65519.99 the result is infinite.
+   * Rounds to binary16, to nearest with ties to even. A NaN stays a NaN; beyond 65519.99 the result
+   * is infinite.
    *
    * @param value any float
    * @return the binary16's bits

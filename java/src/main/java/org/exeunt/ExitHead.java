@@ -5,8 +5,8 @@ import org.exeunt.jni.exn_exit_head_params;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * Hidden state, optional translator, optional norm, LM head, {@link Statistics} of the logits, which are never written:
- * LM exits in the manner of CALM, LayerSkip, DEL, FREE, EE-LLM.
+ * Hidden state, optional translator, optional norm, LM head, {@link Statistics} of the logits,
+ * which are never written: LM exits in the manner of CALM, LayerSkip, DEL, FREE, EE-LLM.
  *
  * <pre>
  *   x = hidden                                        [R,D]
@@ -16,13 +16,15 @@ import org.exeunt.jni.global.exeunt;
  *   z = W x + bias                                    [R,V], on the fly
  * </pre>
  *
- * <p>When hidden and weight are both BF16 (or both F16), x is rounded to that type before the product, as a framework's
- * norm would; otherwise x stays f32. Products are accumulated in f32. A row's result does not depend on the other rows.
- * With a shortlist only the listed vocabulary rows are read: the statistics are those of the distribution renormalised
- * over the list, and argmax is the vocabulary id. A list entry outside the vocabulary is an
- * {@link IllegalArgumentException} on the CPU and makes every row invalid on CUDA. Invalid rows: {@link RowStats}.
+ * <p>When hidden and weight are both BF16 (or both F16), x is rounded to that type before the
+ * product, as a framework's norm would; otherwise x stays f32. Products are accumulated in f32. A
+ * row's result does not depend on the other rows. With a shortlist only the listed vocabulary rows
+ * are read: the statistics are those of the distribution renormalised over the list, and argmax is
+ * the vocabulary id. A list entry outside the vocabulary is an {@link IllegalArgumentException} on
+ * the CPU and makes every row invalid on CUDA. Invalid rows: {@link RowStats}.
  *
- * <p>Bytes that must move: {@code V D} weight elements once for each block of up to 64 rows, {@code R D} hidden elements.
+ * <p>Bytes that must move: {@code V D} weight elements once for each block of up to 64 rows, {@code
+ * R D} hidden elements.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
@@ -31,7 +33,10 @@ public final class ExitHead extends Op {
   public enum Translate {
     /** The hidden state as it is. */
     RAW(exeunt.EXN_TRANSLATE_RAW),
-    /** The hidden state divided by {@code sqrt(mean hidden^2 + eps)}, with the norm's eps and without its weight. */
+    /**
+     * The hidden state divided by {@code sqrt(mean hidden^2 + eps)}, with the norm's eps and
+     * without its weight.
+     */
     RMS(exeunt.EXN_TRANSLATE_RMS);
 
     final int code;
@@ -55,7 +60,8 @@ public final class ExitHead extends Op {
   }
 
   /**
-   * Computes softmax statistics behind an RMSNorm once on {@link Stream#DEFAULT}; see {@link Op.Builder#runOnce()}.
+   * Computes softmax statistics behind an RMSNorm once on {@link Stream#DEFAULT}; see {@link
+   * Op.Builder#runOnce()}.
    *
    * @param hidden [R,D], F32, F16 or BF16
    * @param normWeight [D], F32

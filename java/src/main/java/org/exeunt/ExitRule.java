@@ -5,8 +5,9 @@ import org.exeunt.jni.exn_exit_rule_params;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * Decides on the device which rows leave after a layer, and carries the rule's state from layer to layer. Run it once for
- * each exit point: {@code first} at a token's first, {@code force} at the last layer.
+ * Decides on the device which rows leave after a layer, and carries the rule's state from layer to
+ * layer. Run it once for each exit point: {@code first} at a token's first, {@code force} at the
+ * last layer.
  *
  * <pre>
  *   rule.run(stream, layer, layer == firstExit, layer == lastLayer);
@@ -14,22 +15,23 @@ import org.exeunt.jni.global.exeunt;
  *
  * <p>Verdict of an active row with score c (and label y):
  * <ul>
- *   <li>threshold: {@code c >= theta} (or another {@link Comparator}), theta decayed over token steps as {@link Decay} says
- *       (CALM, FREE, EE-LLM);
- *   <li>patience: the label has been equal to the previous layer's {@code n} times in a row; without labels,
- *       {@code |c - previous c| < tolerance} takes the place of equality (PABEE);
+ *   <li>threshold: {@code c >= theta} (or another {@link Comparator}), theta decayed over token
+ *       steps as {@link Decay} says (CALM, FREE, EE-LLM);
+ *   <li>patience: the label has been equal to the previous layer's {@code n} times in a row;
+ *       without labels, {@code |c - previous c| < tolerance} takes the place of equality (PABEE);
  *   <li>quantile: {@code 1 - prod (1 - c_j) > q} (PALBERT Q-exit);
  *   <li>jei: {@code a >= threshold} with {@code p = max(0, min(c, 1 - sum earlier c))},
  *       {@code a = clip(p / prod(1 - earlier a), 0, 1)} (JEI-DNN);
  *   <li>specDec: {@code 1 - prod c > threshold} within bounds on the number of calls (SpecDec++).
  * </ul>
- * A NaN score or an invalid row is never a reason to leave. {@link Rows} then says whether rows leave one by one.
+ * A NaN score or an invalid row is never a reason to leave. {@link Rows} then says whether rows
+ * leave one by one.
  *
- * <p>Arithmetic is f32; the papers' f64 may differ within 1e-6 relative around the threshold. Bytes that must move: about
- * 40 for each row.
+ * <p>Arithmetic is f32; the papers' f64 may differ within 1e-6 relative around the threshold. Bytes
+ * that must move: about 40 for each row.
  *
- * <p>Errors, threads, alignment, aliasing: {@link Op}. Layer, first, force and step are read when the run is called; runs
- * queued before keep theirs (a captured graph keeps those of its capture).
+ * <p>Errors, threads, alignment, aliasing: {@link Op}. Layer, first, force and step are read when
+ * the run is called; runs queued before keep theirs (a captured graph keeps those of its capture).
  */
 public final class ExitRule extends Op {
   /** How a score is compared with the threshold. */
@@ -118,7 +120,8 @@ public final class ExitRule extends Op {
    *
    * @param stream where to queue the work; ignored on the CPU
    * @param layer what {@code exitLayer} records for rows that leave
-   * @param first true at a token's first exit point: all rows become active and the old state is forgotten
+   * @param first true at a token's first exit point: all rows become active and the old state is
+   *     forgotten
    * @param force true at the last layer: every active row leaves
    */
   public void run(Stream stream, int layer, boolean first, boolean force) {
@@ -139,7 +142,8 @@ public final class ExitRule extends Op {
    * @param layer what {@code exitLayer} records for rows that leave
    * @param first true at a token's first exit point
    * @param force true at the last layer
-   * @param stepIndex t of all rows, 0 or more; stays for later runs; ignored where the builder was given steps
+   * @param stepIndex t of all rows, 0 or more; stays for later runs; ignored where the builder was
+   *     given steps
    */
   public void run(Stream stream, int layer, boolean first, boolean force, int stepIndex) {
     long handle = handleFor(stream);
@@ -154,7 +158,8 @@ public final class ExitRule extends Op {
   }
 
   /**
-   * Runs the rule after a layer on {@link Stream#DEFAULT}; see {@link #run(Stream, int, boolean, boolean)}.
+   * Runs the rule after a layer on {@link Stream#DEFAULT}; see {@link #run(Stream, int, boolean,
+   * boolean)}.
    *
    * @param layer what {@code exitLayer} records for rows that leave
    * @param first true at a token's first exit point
@@ -250,7 +255,8 @@ public final class ExitRule extends Op {
     /**
      * Each row's token step, for the decay.
      *
-     * @param tensor in, optional, [R], I32, compact; left out, {@link #stepIndex} counts for all rows
+     * @param tensor in, optional, [R], I32, compact; left out, {@link #stepIndex} counts for all
+     *     rows
      * @return this
      */
     public Builder step(Tensor tensor) {
@@ -261,7 +267,8 @@ public final class ExitRule extends Op {
     /**
      * The rule's memory.
      *
-     * @param tensor in and out, [R, {@value ExitRule#STATE_WORDS}], I32, compact; see {@link ExitRule#allocateState}
+     * @param tensor in and out, [R, {@value ExitRule#STATE_WORDS}], I32, compact; see {@link
+     *     ExitRule#allocateState}
      * @return this
      */
     public Builder state(Tensor tensor) {
@@ -426,7 +433,8 @@ public final class ExitRule extends Op {
     }
 
     /**
-     * What plain {@link Op#run(Stream)} uses; {@link ExitRule#run(Stream, int, boolean, boolean)} changes them.
+     * What plain {@link Op#run(Stream)} uses; {@link ExitRule#run(Stream, int, boolean, boolean)}
+     * changes them.
      *
      * @param number what {@code exitLayer} records
      * @param isFirst forget the old state

@@ -10,12 +10,12 @@ import org.exeunt.jni.global.exeunt;
  * <pre>
  *   linear     y = f                                          CALM's meta classifier, JEI-DNN
  *   residual   y = y + SiLU(H y + h), repeated, one shared H  SpecDec++ (its blocks share weights)
- *   tanh       y = tanh(H_i y + h_i), i = 0 .. repeats - 1    PALBERT (its n counts the output layer too)
- *   then o = W y + c:  one row of W  p = sigmoid(o),  two rows  p = softmax(o)[1]
+ *   tanh       y = tanh(H_i y + h_i), i = 0 .. repeats - 1    PALBERT (its n counts the output
+ *   layer too) then o = W y + c:  one row of W  p = sigmoid(o),  two rows  p = softmax(o)[1]
  * </pre>
  *
- * <p>Everything after loading is f32. A NaN in a row gives NaN for that row. Bytes that must move: the weights once for each
- * block of up to 64 rows, the features once.
+ * <p>Everything after loading is f32. A NaN in a row gives NaN for that row. Bytes that must move:
+ * the weights once for each block of up to 64 rows, the features once.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */

@@ -6,7 +6,10 @@ import java.util.List;
 import java.util.Objects;
 import org.bytedeco.javacpp.Pointer;
 
-/** What must stay alive while an op runs: the distinct scopes and JavaCPP pointers behind its tensors. */
+/**
+ * What must stay alive while an op runs: the distinct scopes and JavaCPP pointers behind its
+ * tensors.
+ */
 final class Lifetimes {
   private final Scope[] scopes;
   private final Pointer[] pointers;
@@ -58,8 +61,12 @@ final class Lifetimes {
   private static void requireSame(Pointer pointer, long address) {
     if (pointer.address() != address) {
       throw new IllegalStateException(
-          "the " + pointer.getClass().getSimpleName() + " behind a tensor was closed or moved: address 0x"
-              + Long.toHexString(pointer.address()) + ", was 0x" + Long.toHexString(address));
+          "the "
+              + pointer.getClass().getSimpleName()
+              + " behind a tensor was closed or moved: address 0x"
+              + Long.toHexString(pointer.address())
+              + ", was 0x"
+              + Long.toHexString(address));
     }
   }
 }

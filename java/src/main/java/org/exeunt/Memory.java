@@ -24,8 +24,14 @@ final class Memory {
       Device dstDevice, long dst, Device srcDevice, long src, long bytes, long stream) {
     Status.check(
         exeunt.exn_copy(
-            dst, dstDevice.backend().dlpackCode(), dstDevice.id(),
-            src, srcDevice.backend().dlpackCode(), srcDevice.id(), bytes, stream));
+            dst,
+            dstDevice.backend().dlpackCode(),
+            dstDevice.id(),
+            src,
+            srcDevice.backend().dlpackCode(),
+            srcDevice.id(),
+            bytes,
+            stream));
   }
 
   /** A buffer over host memory that somebody else frees. */

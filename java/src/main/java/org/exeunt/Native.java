@@ -6,8 +6,8 @@ import org.bytedeco.javacpp.Loader;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * Loads the native library once and remembers why if that fails, so that every later use says the same sentence
- * instead of a NoClassDefFoundError.
+ * Loads the native library once and remembers why if that fails, so that every later use says the
+ * same sentence instead of a NoClassDefFoundError.
  */
 final class Native {
   private static final Throwable FAILURE = load();
@@ -36,8 +36,12 @@ final class Native {
       int version = exeunt.exn_abi_version();
       if (version != exeunt.EXN_ABI_VERSION) {
         return new UnsatisfiedLinkError(
-            "libexeunt.so has ABI version " + version + " (library " + exeunt.exn_version()
-                + "), this jar was generated for ABI version " + exeunt.EXN_ABI_VERSION
+            "libexeunt.so has ABI version "
+                + version
+                + " (library "
+                + exeunt.exn_version()
+                + "), this jar was generated for ABI version "
+                + exeunt.EXN_ABI_VERSION
                 + ": use jars of one release, and no older libexeunt.so on the library path");
       }
     } catch (LinkageError | RuntimeException e) {
@@ -60,10 +64,15 @@ final class Native {
     if (found == null) {
       found = Native.class.getClassLoader().getResource(resource.substring(1));
     }
-    StringBuilder text = new StringBuilder("exeunt's native library could not be loaded on ")
-        .append(platform).append(". Tried: resource ").append(resource);
+    StringBuilder text =
+        new StringBuilder("exeunt's native library could not be loaded on ")
+            .append(platform)
+            .append(". Tried: resource ")
+            .append(resource);
     if (found == null) {
-      text.append(" (in no jar: is exeunt-jni with classifier ").append(platform).append(" on the path?)");
+      text.append(" (in no jar: is exeunt-jni with classifier ")
+          .append(platform)
+          .append(" on the path?)");
     } else {
       text.append(" (found at ").append(found).append(")");
     }
@@ -81,7 +90,8 @@ final class Native {
     }
     Integer threads = Integer.getInteger("exeunt.threads");
     if (threads != null && exeunt.exn_cpu_set_threads(threads) != exeunt.EXN_OK) {
-      throw new IllegalArgumentException("-Dexeunt.threads=" + threads + ": " + exeunt.exn_last_error());
+      throw new IllegalArgumentException(
+          "-Dexeunt.threads=" + threads + ": " + exeunt.exn_last_error());
     }
   }
 }

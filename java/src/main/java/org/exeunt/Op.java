@@ -8,23 +8,25 @@ import java.nio.ByteBuffer;
 import java.util.List;
 
 /**
- * A kernel with its arguments: built once, where arguments are checked and the workspace is allocated, and run many times.
- * A run allocates nothing, synchronises nothing and adds less than 100 ns to the native call.
+ * A kernel with its arguments: built once, where arguments are checked and the workspace is
+ * allocated, and run many times. A run allocates nothing, synchronises nothing and adds less than
+ * 100 ns to the native call.
  *
- * <p>On the CPU a run has finished when the call returns. On CUDA its work is queued on the stream (it may be captured
- * into a graph); outputs may be read after {@link Stream#synchronize()}.
+ * <p>On the CPU a run has finished when the call returns. On CUDA its work is queued on the stream
+ * (it may be captured into a graph); outputs may be read after {@link Stream#synchronize()}.
  *
- * <p>Thread-safety: one op must not run twice at the same time, since its runs share a workspace; a second run is an
- * {@link IllegalStateException}. Different threads may run it one after another. On CUDA keep one op for each stream, or order
- * the streams: a run that is queued but not done still uses the workspace.
+ * <p>Thread-safety: one op must not run twice at the same time, since its runs share a workspace; a
+ * second run is an {@link IllegalStateException}. Different threads may run it one after another.
+ * On CUDA keep one op for each stream, or order the streams: a run that is queued but not done
+ * still uses the workspace.
  *
- * <p>Outputs may not overlap inputs or each other unless the op's documentation says so. Tensors need the alignment of
- * their element only, and must all lie on one device.
+ * <p>Outputs may not overlap inputs or each other unless the op's documentation says so. Tensors
+ * need the alignment of their element only, and must all lie on one device.
  *
- * <p>Errors of building and running: {@link IllegalArgumentException} with the argument's name and the values that
- * disagree; {@link UnsupportedOperationException} where the backend has no kernel; {@link OutOfMemoryError};
- * {@link ExeuntException} where the backend is missing or failed; {@link DeviceLostException};
- * {@link IllegalStateException} after a scope or the op was closed.
+ * <p>Errors of building and running: {@link IllegalArgumentException} with the argument's name and
+ * the values that disagree; {@link UnsupportedOperationException} where the backend has no kernel;
+ * {@link OutOfMemoryError}; {@link ExeuntException} where the backend is missing or failed; {@link
+ * DeviceLostException}; {@link IllegalStateException} after a scope or the op was closed.
  *
  * <p>An op holds native memory: close it, or build it into a {@link Scope} that does.
  */
@@ -117,9 +119,10 @@ public abstract sealed class Op implements AutoCloseable
    * Runs the kernel once; does not synchronise.
    *
    * @param stream where to queue the work; ignored on the CPU
-   * @throws IllegalArgumentException if the stream belongs to another device, or an input's contents are refused
-   *     (labels and shortlists, on the CPU); nothing was written
-   * @throws IllegalStateException if the op runs already, or if it, the stream or a tensor's owner is closed
+   * @throws IllegalArgumentException if the stream belongs to another device, or an input's
+   *     contents are refused (labels and shortlists, on the CPU); nothing was written
+   * @throws IllegalStateException if the op runs already, or if it, the stream or a tensor's owner
+   *     is closed
    * @throws ExeuntException if the backend failed
    */
   public final void run(Stream stream) {
@@ -133,15 +136,16 @@ public abstract sealed class Op implements AutoCloseable
   }
 
   /**
-   * Takes the tensors' memory and the op, or throws. In this order, and {@link #leave} in the other, so that a scope that
-   * nobody holds finds none of its ops running.
+   * Takes the tensors' memory and the op, or throws. In this order, and {@link #leave} in the
+   * other, so that a scope that nobody holds finds none of its ops running.
    */
   final void enter() {
     lifetimes.acquire();
     if (!STATE.compareAndSet(this, IDLE, RUNNING)) {
       lifetimes.release();
       throw new IllegalStateException(
-          getClass().getSimpleName() + (state == CLOSED ? " is closed" : " is running in another thread"));
+          getClass().getSimpleName()
+              + (state == CLOSED ? " is closed" : " is running in another thread"));
     }
   }
 
@@ -165,8 +169,8 @@ public abstract sealed class Op implements AutoCloseable
   }
 
   /**
-   * Frees the workspace and the parameter block; on CUDA waits for the device if there is a workspace. Closing twice is
-   * allowed.
+   * Frees the workspace and the parameter block; on CUDA waits for the device if there is a
+   * workspace. Closing twice is allowed.
    *
    * @throws IllegalStateException if the op is running
    */
@@ -185,8 +189,8 @@ public abstract sealed class Op implements AutoCloseable
   }
 
   /**
-   * Collects an op's arguments. An argument that is not given is left out; the build says so if it is needed. Not
-   * thread-safe; may be used again after a build.
+   * Collects an op's arguments. An argument that is not given is left out; the build says so if it
+   * is needed. Not thread-safe; may be used again after a build.
    *
    * @param <O> the op
    */
@@ -199,7 +203,8 @@ public abstract sealed class Op implements AutoCloseable
      * Checks the arguments and allocates the workspace.
      *
      * @return an op to close when done
-     * @throws IllegalArgumentException if an argument is wrong, naming it and the values that disagree
+     * @throws IllegalArgumentException if an argument is wrong, naming it and the values that
+     *     disagree
      * @throws UnsupportedOperationException if the backend has no kernel for the arguments
      * @throws OutOfMemoryError if there is no memory for the workspace
      * @throws ExeuntException if the device's backend is not available, with the reason
@@ -227,8 +232,8 @@ public abstract sealed class Op implements AutoCloseable
     }
 
     /**
-     * Builds, runs once and closes. Convenient, but pays the checks and the allocation each time, and on CUDA waits for the
-     * device when a workspace was needed.
+     * Builds, runs once and closes. Convenient, but pays the checks and the allocation each time,
+     * and on CUDA waits for the device when a workspace was needed.
      *
      * @param stream where to queue the work
      */

@@ -12,8 +12,8 @@ import org.exeunt.jni.DLDevice;
 import org.exeunt.jni.DLTensor;
 
 /**
- * Collects an op's arguments and lays them out as the C struct, its tensors, their shapes and strides in one block of native
- * memory. Field offsets come from the compiled binding.
+ * Collects an op's arguments and lays them out as the C struct, its tensors, their shapes and
+ * strides in one block of native memory. Field offsets come from the compiled binding.
  */
 final class Params {
   private record Argument(int fieldOffset, Tensor tensor) {}
@@ -24,8 +24,7 @@ final class Params {
 
   Params(Class<? extends Pointer> type) {
     this.type = type;
-    this.struct =
-        ByteBuffer.allocate(Loader.sizeof(type)).order(ByteOrder.nativeOrder());
+    this.struct = ByteBuffer.allocate(Loader.sizeof(type)).order(ByteOrder.nativeOrder());
     struct.putLong(offset(type, "struct_size"), struct.capacity());
   }
 
@@ -99,14 +98,16 @@ final class Params {
     int shape = at + tensorBytes();
     int strides = shape + Long.BYTES * tensor.rank();
     block.putLong(at + offset(DLTensor.class, "data"), tensor.address());
-    block.putInt(device + offset(DLDevice.class, "device_type"), tensor.device().backend().dlpackCode());
+    block.putInt(
+        device + offset(DLDevice.class, "device_type"), tensor.device().backend().dlpackCode());
     block.putInt(device + offset(DLDevice.class, "device_id"), tensor.device().id());
     block.putInt(at + offset(DLTensor.class, "ndim"), tensor.rank());
     block.put(dtype + offset(DLDataType.class, "code"), tensor.dtype().code);
     block.put(dtype + offset(DLDataType.class, "bits"), tensor.dtype().bits);
     block.putShort(dtype + offset(DLDataType.class, "lanes"), (short) 1);
     block.putLong(at + offset(DLTensor.class, "shape"), address + shape);
-    block.putLong(at + offset(DLTensor.class, "strides"), tensor.isCompact() ? 0 : address + strides);
+    block.putLong(
+        at + offset(DLTensor.class, "strides"), tensor.isCompact() ? 0 : address + strides);
     block.putLong(at + offset(DLTensor.class, "byte_offset"), 0);
     for (int i = 0; i < tensor.rank(); i++) {
       block.putLong(shape + i * Long.BYTES, tensor.extents()[i]);

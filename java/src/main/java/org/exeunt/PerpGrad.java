@@ -5,13 +5,15 @@ import org.exeunt.jni.exn_perp_grad_params;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * Removes from a gradient its part along the weights, per tensor (perpGrad, OrthoGrad; Prieto et al. 2025 and its code):
- * {@code g_perp = g - (w.g) / (w.w + 1e-30) w}, in {@link Form#CODE} scaled back to the norm of {@code g}.
+ * Removes from a gradient its part along the weights, per tensor (perpGrad, OrthoGrad; Prieto et
+ * al. 2025 and its code): {@code g_perp = g - (w.g) / (w.w + 1e-30) w}, in {@link Form#CODE} scaled
+ * back to the norm of {@code g}.
  *
  * <p>A guard that the code lacks: a gradient that cannot be told from a multiple of the weights
- * ({@code |g_perp| <= u |g|}, u the unit roundoff of the dtype) gives 0 rather than rounding noise scaled to full norm.
- * {@code w = 0} gives {@code g}. A NaN or infinity gives NaN everywhere. Dot products are f64 for F64, else f32 in fixed
- * order. Bytes that must move: weight and gradient read twice, the result written once.
+ * ({@code |g_perp| <= u |g|}, u the unit roundoff of the dtype) gives 0 rather than rounding noise
+ * scaled to full norm. {@code w = 0} gives {@code g}. A NaN or infinity gives NaN everywhere. Dot
+ * products are f64 for F64, else f32 in fixed order. Bytes that must move: weight and gradient read
+ * twice, the result written once.
  *
  * <p>Errors, threads, alignment: {@link Op}. {@code out} may be exactly {@code grad} (in place).
  */

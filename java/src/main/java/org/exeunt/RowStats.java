@@ -5,13 +5,13 @@ import org.exeunt.jni.exn_row_stats_params;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * Confidence {@link Statistics} of rows of logits in one pass, without writing probabilities: what CALM, FREE, JEI-DNN,
- * CNTP and self-certainty look at.
+ * Confidence {@link Statistics} of rows of logits in one pass, without writing probabilities: what
+ * CALM, FREE, JEI-DNN, CNTP and self-certainty look at.
  *
- * <p>For each row, {@code z <- softcap tanh(z / softcap)} if there is a soft cap, then {@code z <- z / temperature}.
- * An invalid row (a NaN, +inf, or nothing but -inf) gets valid 0, argmax -1 and NaN elsewhere; other rows are
- * untouched. A -inf contributes exactly 0. Ties go to the smaller index. Reductions are f32.
- * Bytes that must move: {@code R V} elements read.
+ * <p>For each row, {@code z <- softcap tanh(z / softcap)} if there is a soft cap, then {@code z <-
+ * z / temperature}. An invalid row (a NaN, +inf, or nothing but -inf) gets valid 0, argmax -1 and
+ * NaN elsewhere; other rows are untouched. A -inf contributes exactly 0. Ties go to the smaller
+ * index. Reductions are f32. Bytes that must move: {@code R V} elements read.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */

@@ -8,13 +8,16 @@ import java.util.Collections;
 import java.util.List;
 
 /**
- * Owns native memory and frees it at {@link #close()}: the tensors it allocated and the ops built into it.
+ * Owns native memory and frees it at {@link #close()}: the tensors it allocated and the ops built
+ * into it.
  *
- * <p>Use after close is an {@link IllegalStateException}, never a crash: every op acquires the scopes of its tensors while
- * it runs, and a scope that is acquired refuses to close. On CUDA a run has returned before its work is done; closing
- * then waits for the device. Nothing is freed by the garbage collector.
+ * <p>Use after close is an {@link IllegalStateException}, never a crash: every op acquires the
+ * scopes of its tensors while it runs, and a scope that is acquired refuses to close. On CUDA a run
+ * has returned before its work is done; closing then waits for the device. Nothing is freed by the
+ * garbage collector.
  *
- * <p>Buffers from {@link Tensor#byteBuffer()} and the like are plain views: do not touch them after the close.
+ * <p>Buffers from {@link Tensor#byteBuffer()} and the like are plain views: do not touch them after
+ * the close.
  *
  * <p>Thread-safe.
  */
@@ -40,7 +43,8 @@ public final class Scope implements AutoCloseable {
    * Opens an empty scope.
    *
    * @return a scope for a try-with-resources statement
-   * @throws UnsatisfiedLinkError if the native library could not be loaded; the message says what was tried
+   * @throws UnsatisfiedLinkError if the native library could not be loaded; the message says what
+   *     was tried
    */
   public static Scope open() {
     Native.require();
@@ -60,8 +64,8 @@ public final class Scope implements AutoCloseable {
   }
 
   /**
-   * Allocates a compact tensor: 64-byte aligned, and from 2 MiB on the CPU in huge pages where the system grants them. On
-   * CUDA this synchronises the device; not for use during stream capture.
+   * Allocates a compact tensor: 64-byte aligned, and from 2 MiB on the CPU in huge pages where the
+   * system grants them. On CUDA this synchronises the device; not for use during stream capture.
    *
    * @param device where
    * @param dtype element type
@@ -80,7 +84,8 @@ public final class Scope implements AutoCloseable {
       long address = Memory.allocate(device, bytes);
       own(() -> Memory.free(device, address));
       count(bytes);
-      return new Tensor(address, dtype, shape.clone(), Tensor.compactStrides(shape), device, this, null);
+      return new Tensor(
+          address, dtype, shape.clone(), Tensor.compactStrides(shape), device, this, null);
     } finally {
       release();
     }
@@ -139,8 +144,8 @@ public final class Scope implements AutoCloseable {
   }
 
   /**
-   * Closes the ops built into this scope, then frees its tensors; on CUDA waits for the work queued on their devices. Closing
-   * twice is allowed.
+   * Closes the ops built into this scope, then frees its tensors; on CUDA waits for the work queued
+   * on their devices. Closing twice is allowed.
    *
    * @throws IllegalStateException if an op that uses this scope is running; nothing is freed then
    */
@@ -176,13 +181,15 @@ public final class Scope implements AutoCloseable {
     do {
       now = users;
       if (now == CLOSED) {
-        throw new IllegalStateException("scope is closed: its tensors and ops cannot be used any more");
+        throw new IllegalStateException(
+            "scope is closed: its tensors and ops cannot be used any more");
       }
     } while (!USERS.weakCompareAndSet(this, now, now + 1));
   }
 
   void release() {
-    USERS.getAndAdd(this, -1);
+    int before = (int) USERS.getAndAdd(this, -1); // the cast makes the call exact, and fast
+    assert before > 0;
   }
 
   /** Registers what to close with this scope; the caller holds an acquisition. */

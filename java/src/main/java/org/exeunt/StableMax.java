@@ -5,13 +5,15 @@ import org.exeunt.jni.exn_stablemax_params;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * StableMax over rows, plain or logarithmic, and softmax as its twin ({@link Builder#normalizer}). Prieto et al. 2025,
- * "Grokking at the Edge of Numerical Stability", and its code:
- * {@code s(x) = x + 1} for {@code x >= 0}, {@code 1 / (1 - x)} below; {@code StableMax(z)_i = s(z_i) / sum s(z)};
- * computed through {@code ln s(x) = sign(x) log1p|x|}, which needs no epsilon and stays finite where that code does not.
+ * StableMax over rows, plain or logarithmic, and softmax as its twin ({@link Builder#normalizer}).
+ * Prieto et al. 2025, "Grokking at the Edge of Numerical Stability", and its code: {@code s(x) = x
+ * + 1} for {@code x >= 0}, {@code 1 / (1 - x)} below; {@code StableMax(z)_i = s(z_i) / sum s(z)};
+ * computed through {@code ln s(x) = sign(x) log1p|x|}, which needs no epsilon and stays finite
+ * where that code does not.
  *
- * <p>A row with a NaN or +inf, or with nothing but -inf, gives NaN in the whole row. -inf gives probability 0. Reductions
- * are f64 for F64 storage, else f32. Bytes that must move: {@code R V} elements read and written.
+ * <p>A row with a NaN or +inf, or with nothing but -inf, gives NaN in the whole row. -inf gives
+ * probability 0. Reductions are f64 for F64 storage, else f32. Bytes that must move: {@code R V}
+ * elements read and written.
  *
  * <p>Errors, threads, alignment: {@link Op}. {@code out} may be exactly {@code logits} (in place).
  */
@@ -96,7 +98,8 @@ public final class StableMax extends Op {
     /**
      * The logits.
      *
-     * @param tensor in, [R,V], F64, F32, F16 or BF16, last stride 1; V from 1 to 2^31 - 1, R may be 0
+     * @param tensor in, [R,V], F64, F32, F16 or BF16, last stride 1; V from 1 to 2^31 - 1, R may be
+     *     0
      * @return this
      */
     public Builder logits(Tensor tensor) {

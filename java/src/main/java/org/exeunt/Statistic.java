@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
-/** A confidence statistic of a row of logits; z is after soft cap and temperature, p after the {@link Normalizer}. */
+/**
+ * A confidence statistic of a row of logits; z is after soft cap and temperature, p after the
+ * {@link Normalizer}.
+ */
 public enum Statistic {
   /** Smallest index of the largest logit; -1 for an invalid row. I32. */
   ARGMAX(DType.I32, "argmax"),
@@ -20,8 +23,8 @@ public enum Statistic {
   /** Entropy of {@code p^2 / sum p^2} (JEI-DNN). F32, nats. Adds arithmetic for each logit. */
   POW2_ENTROPY(DType.F32, "pow2_entropy"),
   /**
-   * {@code (1/V) sum ln p}, so that {@code -mean - ln V} is the self-certainty KL(U||p). F32, nats. Adds arithmetic for each
-   * logit.
+   * {@code (1/V) sum ln p}, so that {@code -mean - ln V} is the self-certainty KL(U||p). F32, nats.
+   * Adds arithmetic for each logit.
    */
   MEAN_LOG_P(DType.F32, "mean_log_p"),
   /** 1, or 0 for a row with a NaN, +inf, or nothing but -inf. U8. */

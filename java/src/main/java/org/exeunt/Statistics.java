@@ -4,8 +4,9 @@ package org.exeunt;
 import org.exeunt.jni.exn_stats;
 
 /**
- * Where {@link RowStats} and {@link ExitHead} write. Each tensor is compact, of shape [R], on the device of the inputs; null
- * leaves that statistic out, and at least one must be there. What is not asked for is not computed.
+ * Where {@link RowStats} and {@link ExitHead} write. Each tensor is compact, of shape [R], on the
+ * device of the inputs; null leaves that statistic out, and at least one must be there. What is not
+ * asked for is not computed.
  *
  * @param argmax I32, see {@link Statistic#ARGMAX}
  * @param maxLogit F32, see {@link Statistic#MAX_LOGIT}

@@ -5,12 +5,13 @@ import org.bytedeco.javacpp.Pointer;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * Where runs queue their work. On the CPU every run is synchronous and the stream is ignored; on CUDA a run returns once its
- * work is queued, and work of one stream runs in order.
+ * Where runs queue their work. On the CPU every run is synchronous and the stream is ignored; on
+ * CUDA a run returns once its work is queued, and work of one stream runs in order.
  *
  * <p>Runs never synchronise. {@link #synchronize()} does, and reports what failed on the way.
  *
- * <p>Streams may be shared by threads. Close a created stream only when no thread is about to queue work on it.
+ * <p>Streams may be shared by threads. Close a created stream only when no thread is about to queue
+ * work on it.
  */
 public final class Stream implements AutoCloseable {
   /** The default stream of whatever device an op runs on. */
@@ -43,7 +44,8 @@ public final class Stream implements AutoCloseable {
   }
 
   /**
-   * Wraps a {@code cudaStream_t} that belongs to somebody else; {@link #close()} does not destroy it.
+   * Wraps a {@code cudaStream_t} that belongs to somebody else; {@link #close()} does not destroy
+   * it.
    *
    * @param handle the stream's handle; 0 is the device's default stream
    * @param device the CUDA device it was created on
@@ -64,8 +66,9 @@ public final class Stream implements AutoCloseable {
   }
 
   /**
-   * Wraps the stream of another JavaCPP binding, such as {@code org.bytedeco.cuda.cudart.CUstream_st}, of device
-   * {@code cuda:0}. The pointer is read now and not kept.
+   * Wraps the stream of another JavaCPP binding, such as {@code
+   * org.bytedeco.cuda.cudart.CUstream_st}, of device {@code cuda:0}. The pointer is read now and
+   * not kept.
    *
    * @param stream the handle; null is the default stream
    * @return the stream
@@ -75,8 +78,8 @@ public final class Stream implements AutoCloseable {
   }
 
   /**
-   * Wraps the stream of another JavaCPP binding, such as {@code org.bytedeco.cuda.cudart.CUstream_st}. The pointer is read
-   * now and not kept.
+   * Wraps the stream of another JavaCPP binding, such as {@code
+   * org.bytedeco.cuda.cudart.CUstream_st}. The pointer is read now and not kept.
    *
    * @param stream the handle; null is the default stream
    * @param device the CUDA device it was created on
@@ -100,7 +103,8 @@ public final class Stream implements AutoCloseable {
   }
 
   /**
-   * Waits until everything queued on this stream is done. {@link #DEFAULT} stands for the default streams of all devices.
+   * Waits until everything queued on this stream is done. {@link #DEFAULT} stands for the default
+   * streams of all devices.
    *
    * @throws ExeuntException if work on the stream failed
    * @throws DeviceLostException if the device context is lost
@@ -121,33 +125,34 @@ public final class Stream implements AutoCloseable {
   private static void synchronize(Device device, long stream) {
     Native.require();
     device.backend().require();
-    Status.check(
-        exeunt.exn_stream_synchronize(device.backend().dlpackCode(), device.id(), stream));
+    Status.check(exeunt.exn_stream_synchronize(device.backend().dlpackCode(), device.id(), stream));
   }
 
   /**
-   * Destroys a stream of {@link #create}; work queued on it still completes. Does nothing for wrapped streams and
-   * {@link #DEFAULT}. Closing twice is allowed.
+   * Destroys a stream of {@link #create}; work queued on it still completes. Does nothing for
+   * wrapped streams and {@link #DEFAULT}. Closing twice is allowed.
    */
   @Override
   public synchronized void close() {
     if (owned && !closed) {
       closed = true;
-      Status.check(
-          exeunt.exn_stream_destroy(device.backend().dlpackCode(), device.id(), handle));
+      Status.check(exeunt.exn_stream_destroy(device.backend().dlpackCode(), device.id(), handle));
     }
   }
 
   /** The handle for a run on {@code target}, which CUDA streams must belong to. */
   long handleFor(Device target) {
     if (device != null && target.backend() == Backend.CUDA && !device.equals(target)) {
-      throw new IllegalArgumentException("stream: on " + device + ", but the tensors are on " + target);
+      throw new IllegalArgumentException(
+          "stream: on " + device + ", but the tensors are on " + target);
     }
     return handle();
   }
 
   @Override
   public String toString() {
-    return device == null ? "default stream" : "stream 0x" + Long.toHexString(handle) + " on " + device;
+    return device == null
+        ? "default stream"
+        : "stream 0x" + Long.toHexString(handle) + " on " + device;
   }
 }

@@ -14,16 +14,18 @@ import org.bytedeco.javacpp.Pointer;
 import org.exeunt.jni.DLTensor;
 
 /**
- * An immutable view of memory: address, element type, shape, strides, device, and what keeps the memory alive. Only the
- * elements may change.
+ * An immutable view of memory: address, element type, shape, strides, device, and what keeps the
+ * memory alive. Only the elements may change.
  *
- * <p>Addresses need the alignment of one element; 64-byte aligned rows take the fastest path. Strides count elements.
- * "Compact" means row-major without gaps.
+ * <p>Addresses need the alignment of one element; 64-byte aligned rows take the fastest path.
+ * Strides count elements. "Compact" means row-major without gaps.
  *
- * <p>Lifetime: a tensor allocated by a {@link Scope} lives until the scope closes; a tensor over a direct buffer or a JavaCPP
- * {@code Pointer} keeps that object reachable, and ops notice when the pointer was closed; a raw address is the caller's word.
+ * <p>Lifetime: a tensor allocated by a {@link Scope} lives until the scope closes; a tensor over a
+ * direct buffer or a JavaCPP {@code Pointer} keeps that object reachable, and ops notice when the
+ * pointer was closed; a raw address is the caller's word.
  *
- * <p>Thread-safe as a view. No two concurrent runs may write one tensor, or one write what the other reads.
+ * <p>Thread-safe as a view. No two concurrent runs may write one tensor, or one write what the
+ * other reads.
  */
 public final class Tensor {
   private final long address;
@@ -35,7 +37,13 @@ public final class Tensor {
   private final Object owner;
 
   Tensor(
-      long address, DType dtype, long[] shape, long[] strides, Device device, Scope scope, Object owner) {
+      long address,
+      DType dtype,
+      long[] shape,
+      long[] strides,
+      Device device,
+      Scope scope,
+      Object owner) {
     this.address = address;
     this.dtype = dtype;
     this.shape = shape;
@@ -45,17 +53,20 @@ public final class Tensor {
     this.owner = owner;
   }
 
-  // ---- factories -------------------------------------------------------------------------------------
+  // ---- factories
+  // -------------------------------------------------------------------------------------
 
   /**
-   * A view of a direct buffer from its position on: F32 for a {@code FloatBuffer}, F64 for a {@code DoubleBuffer}, I32 for an
-   * {@code IntBuffer}, I64 for a {@code LongBuffer}, U8 for a {@code ByteBuffer}. A {@code ShortBuffer} may hold F16 or BF16:
-   * use {@link #of(Buffer, DType, long...)}.
+   * A view of a direct buffer from its position on: F32 for a {@code FloatBuffer}, F64 for a {@code
+   * DoubleBuffer}, I32 for an {@code IntBuffer}, I64 for a {@code LongBuffer}, U8 for a {@code
+   * ByteBuffer}. A {@code ShortBuffer} may hold F16 or BF16: use {@link #of(Buffer, DType,
+   * long...)}.
    *
    * @param buffer a direct buffer in native byte order; kept reachable
    * @param shape extents
    * @return the view
-   * @throws IllegalArgumentException if the buffer is not direct, too short, or in the other byte order
+   * @throws IllegalArgumentException if the buffer is not direct, too short, or in the other byte
+   *     order
    */
   public static Tensor of(Buffer buffer, long... shape) {
     return of(buffer, naturalType(buffer), shape);
@@ -64,42 +75,63 @@ public final class Tensor {
   /**
    * A view of a direct buffer from its position on.
    *
-   * @param buffer a direct buffer in native byte order (a {@code ByteBuffer}'s order does not matter); kept reachable
-   * @param dtype element type; a {@code ByteBuffer} may hold any, other buffers those of their width
+   * @param buffer a direct buffer in native byte order (a {@code ByteBuffer}'s order does not
+   *     matter); kept reachable
+   * @param dtype element type; a {@code ByteBuffer} may hold any, other buffers those of their
+   *     width
    * @param shape extents
    * @return the view
-   * @throws IllegalArgumentException if the buffer is not direct, too short, of another width, or in the other byte order
+   * @throws IllegalArgumentException if the buffer is not direct, too short, of another width, or
+   *     in the other byte order
    */
   public static Tensor of(Buffer buffer, DType dtype, long... shape) {
     Native.require();
     if (!buffer.isDirect()) {
       throw new IllegalArgumentException(
-          "buffer: " + buffer.getClass().getSimpleName() + " is on the heap, a direct buffer is needed");
+          "buffer: "
+              + buffer.getClass().getSimpleName()
+              + " is on the heap, a direct buffer is needed");
     }
     int width = elementBytes(buffer);
     if (width != 1 && width != dtype.bytes()) {
       throw new IllegalArgumentException(
-          "buffer: elements of " + width + " bytes cannot hold " + dtype + " of " + dtype.bytes() + " bytes");
+          "buffer: elements of "
+              + width
+              + " bytes cannot hold "
+              + dtype
+              + " of "
+              + dtype.bytes()
+              + " bytes");
     }
     if (width != 1 && order(buffer) != ByteOrder.nativeOrder()) {
       throw new IllegalArgumentException(
-          "buffer: byte order " + order(buffer) + ", but this machine's is " + ByteOrder.nativeOrder());
+          "buffer: byte order "
+              + order(buffer)
+              + ", but this machine's is "
+              + ByteOrder.nativeOrder());
     }
     long needed = Math.multiplyExact(elements(shape), dtype.bytes());
     long present = (long) buffer.remaining() * width;
     if (present < needed) {
       throw new IllegalArgumentException(
-          "buffer: " + present + " bytes remain, but shape " + Arrays.toString(shape) + " of " + dtype + " needs "
+          "buffer: "
+              + present
+              + " bytes remain, but shape "
+              + Arrays.toString(shape)
+              + " of "
+              + dtype
+              + " needs "
               + needed);
     }
     Pointer start = new Pointer(buffer);
     long address = start.address() + (long) buffer.position() * width;
-    return new Tensor(address, dtype, shape.clone(), compactStrides(shape), Device.CPU, null, buffer);
+    return new Tensor(
+        address, dtype, shape.clone(), compactStrides(shape), Device.CPU, null, buffer);
   }
 
   /**
-   * A view of memory that a JavaCPP pointer points at, from its position on: host memory, or device memory allocated
-   * through another binding such as {@code org.bytedeco:cuda}.
+   * A view of memory that a JavaCPP pointer points at, from its position on: host memory, or device
+   * memory allocated through another binding such as {@code org.bytedeco:cuda}.
    *
    * @param pointer kept reachable; ops throw {@link IllegalStateException} once it was closed
    * @param dtype element type
@@ -118,7 +150,13 @@ public final class Tensor {
     long present = (pointer.limit() - pointer.position()) * width;
     if (pointer.capacity() > 0 && present < needed) {
       throw new IllegalArgumentException(
-          "pointer: " + present + " bytes remain, but shape " + Arrays.toString(shape) + " of " + dtype + " needs "
+          "pointer: "
+              + present
+              + " bytes remain, but shape "
+              + Arrays.toString(shape)
+              + " of "
+              + dtype
+              + " needs "
               + needed);
     }
     long address = pointer.address() + pointer.position() * width;
@@ -126,7 +164,8 @@ public final class Tensor {
   }
 
   /**
-   * A compact view of a raw address. Nothing is checked: a wrong address or shape may crash the process.
+   * A compact view of a raw address. Nothing is checked: a wrong address or shape may crash the
+   * process.
    *
    * @param address of the first element
    * @param dtype element type
@@ -154,10 +193,11 @@ public final class Tensor {
   }
 
   /**
-   * A view of what a DLPack {@code DLTensor} describes. The struct is read now and not kept; the memory behind it must
-   * stay alive.
+   * A view of what a DLPack {@code DLTensor} describes. The struct is read now and not kept; the
+   * memory behind it must stay alive.
    *
-   * @param dlTensor pointer to a {@code DLTensor} in host memory (for a {@code DLManagedTensor}: its first field)
+   * @param dlTensor pointer to a {@code DLTensor} in host memory (for a {@code DLManagedTensor}:
+   *     its first field)
    * @return the view
    * @throws IllegalArgumentException if its dtype or device has no counterpart here
    */
@@ -189,7 +229,8 @@ public final class Tensor {
   }
 
   /**
-   * A view of what a DLPack {@code DLTensor} at a raw address describes. The struct is read now and not kept.
+   * A view of what a DLPack {@code DLTensor} at a raw address describes. The struct is read now and
+   * not kept.
    *
    * @param dlTensor address of a {@code DLTensor} in host memory
    * @return the view
@@ -199,7 +240,8 @@ public final class Tensor {
     return ofDlpack(new Memory.Address(dlTensor, 0));
   }
 
-  // ---- properties ------------------------------------------------------------------------------------
+  // ---- properties
+  // ------------------------------------------------------------------------------------
 
   /**
    * Address of the first element.
@@ -300,7 +342,8 @@ public final class Tensor {
   }
 
   /**
-   * Whether the memory is still there as far as can be known: its scope is open, its pointer was not closed.
+   * Whether the memory is still there as far as can be known: its scope is open, its pointer was
+   * not closed.
    *
    * @return false if ops would refuse this tensor
    */
@@ -308,7 +351,8 @@ public final class Tensor {
     return (scope == null || scope.isOpen()) && !(owner instanceof Pointer p && p.isNull());
   }
 
-  // ---- views -----------------------------------------------------------------------------------------
+  // ---- views
+  // -----------------------------------------------------------------------------------------
 
   /**
    * Rows {@code from} to {@code to - 1} of the first dimension.
@@ -348,7 +392,14 @@ public final class Tensor {
   public Tensor slice(int dimension, long from, long to) {
     if (from < 0 || from > to || to > shape[dimension]) {
       throw new IndexOutOfBoundsException(
-          "slice " + from + ".." + to + " of dimension " + dimension + " with extent " + shape[dimension]);
+          "slice "
+              + from
+              + ".."
+              + to
+              + " of dimension "
+              + dimension
+              + " with extent "
+              + shape[dimension]);
     }
     long[] extents = shape.clone();
     extents[dimension] = to - from;
@@ -367,8 +418,14 @@ public final class Tensor {
     requireCompact("reshape");
     if (elements(extents) != elements()) {
       throw new IllegalArgumentException(
-          "reshape: " + Arrays.toString(extents) + " has " + elements(extents) + " elements, "
-              + Arrays.toString(shape) + " has " + elements());
+          "reshape: "
+              + Arrays.toString(extents)
+              + " has "
+              + elements(extents)
+              + " elements, "
+              + Arrays.toString(shape)
+              + " has "
+              + elements());
     }
     return with(address, extents.clone(), compactStrides(extents));
   }
@@ -395,8 +452,8 @@ public final class Tensor {
   }
 
   /**
-   * The same memory with other extents and strides. Not checked against the memory's size: a wrong stride may crash the
-   * process.
+   * The same memory with other extents and strides. Not checked against the memory's size: a wrong
+   * stride may crash the process.
    *
    * @param extents new extents
    * @param steps new strides in elements, one for each extent
@@ -416,10 +473,12 @@ public final class Tensor {
     return new Tensor(at, dtype, extents, steps, device, scope, owner);
   }
 
-  // ---- host access -----------------------------------------------------------------------------------
+  // ---- host access
+  // -----------------------------------------------------------------------------------
 
   /**
-   * A buffer over a compact CPU tensor. It does not keep the memory alive: do not touch it after the scope's close.
+   * A buffer over a compact CPU tensor. It does not keep the memory alive: do not touch it after
+   * the scope's close.
    *
    * @return a direct buffer in native byte order
    * @throws UnsupportedOperationException if not on the CPU, not compact, or over 2 GiB
@@ -477,7 +536,8 @@ public final class Tensor {
   }
 
   /**
-   * A buffer over the bits of a compact F16 or BF16 CPU tensor; see {@link #byteBuffer()} and {@link DType#f16ToFloat}.
+   * A buffer over the bits of a compact F16 or BF16 CPU tensor; see {@link #byteBuffer()} and
+   * {@link DType#f16ToFloat}.
    *
    * @return its elements' bits
    */
@@ -487,8 +547,9 @@ public final class Tensor {
   }
 
   /**
-   * Reads all elements, rounded to float, from any device. On CUDA it copies on the default stream and
-   * waits for it; work queued on other streams needs its own {@link Stream#synchronize()} before.
+   * Reads all elements, rounded to float, from any device. On CUDA it copies on the default stream
+   * and waits for it; work queued on other streams needs its own {@link Stream#synchronize()}
+   * before.
    *
    * @return elements in row-major order
    */
@@ -516,7 +577,8 @@ public final class Tensor {
   }
 
   /**
-   * Reads all elements of an integer tensor from any device; synchronises like {@link #toFloatArray()}.
+   * Reads all elements of an integer tensor from any device; synchronises like {@link
+   * #toFloatArray()}.
    *
    * @return elements in row-major order; U8 as 0 to 255
    * @throws UnsupportedOperationException if the dtype is not I32, I64 or U8
@@ -567,7 +629,8 @@ public final class Tensor {
   }
 
   /**
-   * Writes all elements, converted to this dtype, on any device; on CUDA waits until they are there.
+   * Writes all elements, converted to this dtype, on any device; on CUDA waits until they are
+   * there.
    *
    * @param values elements in row-major order
    * @return this
@@ -584,8 +647,9 @@ public final class Tensor {
   }
 
   /**
-   * Copies the elements of a tensor on any device to this one, in the stream's order. With pageable host memory on one side
-   * CUDA makes the call synchronous; keep both tensors alive until the stream got there.
+   * Copies the elements of a tensor on any device to this one, in the stream's order. With pageable
+   * host memory on one side CUDA makes the call synchronous; keep both tensors alive until the
+   * stream got there.
    *
    * @param source compact, same dtype and shape
    * @param stream where to queue the copy; CPU to CPU copies at once
@@ -600,7 +664,10 @@ public final class Tensor {
     }
     if (!Arrays.equals(source.shape, shape)) {
       throw new IllegalArgumentException(
-          "source: shape " + Arrays.toString(source.shape) + ", but the destination has " + Arrays.toString(shape));
+          "source: shape "
+              + Arrays.toString(source.shape)
+              + ", but the destination has "
+              + Arrays.toString(shape));
     }
     requireCompact("copyFrom");
     source.requireCompact("copyFrom");
@@ -631,7 +698,8 @@ public final class Tensor {
     return destination.copyFrom(this, stream);
   }
 
-  // ---- internals -------------------------------------------------------------------------------------
+  // ---- internals
+  // -------------------------------------------------------------------------------------
 
   Scope scope() {
     return scope;
@@ -675,14 +743,19 @@ public final class Tensor {
 
   void requireCpu(String what) {
     if (device.backend() != Backend.CPU) {
-      throw new UnsupportedOperationException(what + ": tensor is on " + device + ", not on the cpu");
+      throw new UnsupportedOperationException(
+          what + ": tensor is on " + device + ", not on the cpu");
     }
   }
 
   void requireCompact(String what) {
     if (!isCompact()) {
       throw new UnsupportedOperationException(
-          what + ": tensor with shape " + Arrays.toString(shape) + " and strides " + Arrays.toString(strides)
+          what
+              + ": tensor with shape "
+              + Arrays.toString(shape)
+              + " and strides "
+              + Arrays.toString(strides)
               + " is not compact");
     }
   }
@@ -697,7 +770,12 @@ public final class Tensor {
   private void requireLength(int length) {
     if (length != elements()) {
       throw new IllegalArgumentException(
-          "values: " + length + " given, but shape " + Arrays.toString(shape) + " has " + elements());
+          "values: "
+              + length
+              + " given, but shape "
+              + Arrays.toString(shape)
+              + " has "
+              + elements());
     }
   }
 
@@ -713,7 +791,8 @@ public final class Tensor {
     long product = 1;
     for (long extent : extents) {
       if (extent < 0) {
-        throw new IllegalArgumentException("shape " + Arrays.toString(extents) + " has a negative extent");
+        throw new IllegalArgumentException(
+            "shape " + Arrays.toString(extents) + " has a negative extent");
       }
       try {
         product = Math.multiplyExact(product, extent);
@@ -762,7 +841,8 @@ public final class Tensor {
     } else if (buffer instanceof DoubleBuffer || buffer instanceof LongBuffer) {
       return 8;
     }
-    throw new IllegalArgumentException("buffer: a " + buffer.getClass().getSimpleName() + " holds no DType");
+    throw new IllegalArgumentException(
+        "buffer: a " + buffer.getClass().getSimpleName() + " holds no DType");
   }
 
   private static ByteOrder order(Buffer buffer) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Early-exit transformer kernels: tensors that are views of native memory, and ops that are built once and run many times.
+ * Early-exit transformer kernels: tensors that are views of native memory, and ops that are built
+ * once and run many times.
  *
  * <pre>
  *   try (Scope scope = Scope.open()) {
@@ -12,8 +13,8 @@
  * </pre>
  *
  * <p>System properties: {@code exeunt.backend} (cpu or cuda), {@code exeunt.cuda.library} (file),
- * {@code exeunt.isa} (baseline, avx2, avx512 or neon), {@code exeunt.threads} (0: one per core); see
- * {@link org.exeunt.Backend}. {@link org.exeunt.Op} says what holds for every op: errors, threads, streams, aliasing,
- * alignment; {@link org.exeunt.Scope} who frees what.
+ * {@code exeunt.isa} (baseline, avx2, avx512 or neon), {@code exeunt.threads} (0: one per core);
+ * see {@link org.exeunt.Backend}. {@link org.exeunt.Op} says what holds for every op: errors,
+ * threads, streams, aliasing, alignment; {@link org.exeunt.Scope} who frees what.
  */
 package org.exeunt;

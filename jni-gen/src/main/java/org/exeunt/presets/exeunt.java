@@ -9,8 +9,9 @@ import org.bytedeco.javacpp.tools.InfoMap;
 import org.bytedeco.javacpp.tools.InfoMapper;
 
 /**
- * Tells JavaCPP how to read the C ABI. The tensor struct comes from exeunt's own DLPack description: defining the guard of
- * {@code dlpack/dlpack.h} keeps a system header, which declares the same layout, from declaring it twice.
+ * Tells JavaCPP how to read the C ABI. The tensor struct comes from exeunt's own DLPack
+ * description: defining the guard of {@code dlpack/dlpack.h} keeps a system header, which declares
+ * the same layout, from declaring it twice.
  */
 @Properties(
     value =
@@ -33,7 +34,14 @@ import org.bytedeco.javacpp.tools.InfoMapper;
 @NoException // the ABI returns statuses and never throws
 public class exeunt implements InfoMapper {
   private static final String[] OPS = {
-    "row_stats", "exit_head", "stablemax", "cross_entropy", "perp_grad", "cosine", "gate", "exit_rule"
+    "row_stats",
+    "exit_head",
+    "stablemax",
+    "cross_entropy",
+    "perp_grad",
+    "cosine",
+    "gate",
+    "exit_rule"
   };
 
   private static final String[] TEXTS = {
@@ -71,20 +79,40 @@ public class exeunt implements InfoMapper {
     map.put(
         new Info(op)
             .javaText(
-                run + "(" + params + "Pointer params, Pointer workspace,\n"
-                    + "    @Cast(\"size_t\") long workspaceBytes, @Cast(\"exn_stream\") Pointer stream);\n"
-                    + run + "(" + params + "long params, @Cast(\"void*\") long workspace,\n"
-                    + "    @Cast(\"size_t\") long workspaceBytes, @Cast(\"exn_stream\") long stream);"));
+                run
+                    + "("
+                    + params
+                    + "Pointer params, Pointer workspace,\n"
+                    + "    @Cast(\"size_t\") long workspaceBytes, @Cast(\"exn_stream\") Pointer"
+                    + " stream);\n"
+                    + run
+                    + "("
+                    + params
+                    + "long params, @Cast(\"void*\") long workspace,\n"
+                    + "    @Cast(\"size_t\") long workspaceBytes, @Cast(\"exn_stream\") long"
+                    + " stream);"));
     map.put(
         new Info(op + "_supported")
             .javaText(
-                run + "_supported(" + params + "Pointer params);\n"
-                    + run + "_supported(" + params + "long params);"));
+                run
+                    + "_supported("
+                    + params
+                    + "Pointer params);\n"
+                    + run
+                    + "_supported("
+                    + params
+                    + "long params);"));
     map.put(
         new Info(op + "_workspace_size")
             .javaText(
-                run + "_workspace_size(" + params + "Pointer params, @Cast(\"size_t*\") long[] bytes);\n"
-                    + run + "_workspace_size(" + params + "long params, @Cast(\"size_t*\") long[] bytes);"));
+                run
+                    + "_workspace_size("
+                    + params
+                    + "Pointer params, @Cast(\"size_t*\") long[] bytes);\n"
+                    + run
+                    + "_workspace_size("
+                    + params
+                    + "long params, @Cast(\"size_t*\") long[] bytes);"));
   }
 
   private static void mapMemory(InfoMap map) {
@@ -92,7 +120,8 @@ public class exeunt implements InfoMapper {
     map.put(
         new Info("exn_alloc")
             .javaText(
-                status + "exn_alloc(int deviceType, int deviceId, @Cast(\"size_t\") long bytes,\n"
+                status
+                    + "exn_alloc(int deviceType, int deviceId, @Cast(\"size_t\") long bytes,\n"
                     + "    @Cast(\"void**\") long[] out);"));
     map.put(
         new Info("exn_free")
@@ -101,28 +130,34 @@ public class exeunt implements InfoMapper {
     map.put(
         new Info("exn_copy")
             .javaText(
-                status + "exn_copy(@Cast(\"void*\") long dst, int dstDeviceType, int dstDeviceId,\n"
+                status
+                    + "exn_copy(@Cast(\"void*\") long dst, int dstDeviceType, int dstDeviceId,\n"
                     + "    @Cast(\"const void*\") long src, int srcDeviceType, int srcDeviceId,\n"
                     + "    @Cast(\"size_t\") long bytes, @Cast(\"exn_stream\") long stream);"));
     map.put(
         new Info("exn_stream_create")
             .javaText(
-                status + "exn_stream_create(int deviceType, int deviceId,\n"
+                status
+                    + "exn_stream_create(int deviceType, int deviceId,\n"
                     + "    @Cast(\"exn_stream*\") long[] out);"));
     map.put(
         new Info("exn_stream_destroy")
             .javaText(
-                status + "exn_stream_destroy(int deviceType, int deviceId,\n"
+                status
+                    + "exn_stream_destroy(int deviceType, int deviceId,\n"
                     + "    @Cast(\"exn_stream\") long stream);"));
     map.put(
         new Info("exn_stream_synchronize")
             .javaText(
-                status + "exn_stream_synchronize(int deviceType, int deviceId,\n"
+                status
+                    + "exn_stream_synchronize(int deviceType, int deviceId,\n"
                     + "    @Cast(\"exn_stream\") long stream);"));
     map.put(
         new Info("exn_read_probe")
             .javaText(
-                status + "exn_read_probe(@Cast(\"const void*\") long data, @Cast(\"size_t\") long bytes,\n"
+                status
+                    + "exn_read_probe(@Cast(\"const void*\") long data, @Cast(\"size_t\") long"
+                    + " bytes,\n"
                     + "    @Cast(\"uint64_t*\") long[] checksum);"));
   }
 }
