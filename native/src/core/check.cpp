@@ -83,7 +83,8 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
     }
     return false;
   }
-  const int32_t type = static_cast<int32_t>(t->device.device_type);
+  int32_t type;  // by its bytes: in C++ an enum must not hold a value that it does not name
+  std::memcpy(&type, &t->device.device_type, sizeof type);
   if (type != kDLCPU && type != kDLCUDA) {
     fail_argument("%s has device type %d, expected 1 (cpu) or 2 (cuda)", name, type);
     return false;
