@@ -741,6 +741,24 @@ TEST(ReadProbe, DependsOnEveryByte) {
 
 // ---- environment variables: each in a process of its own ---------------------------------------------
 
+// Replaces this process by a new run of this program; returns only if that fails. A cross-built program needs its emulator
+// (EXEUNT_TEST_EMULATOR, words separated by blanks) in front: the kernel cannot start it alone.
+void run_this_program(const std::vector<std::string>& arguments) {
+  char path[4096];
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+  if (length <= 0) return;
+  std::vector<std::string> words;
+  const char* emulator = std::getenv("EXEUNT_TEST_EMULATOR");
+  std::stringstream emulator_words(emulator != nullptr ? emulator : "");
+  for (std::string word; emulator_words >> word;) words.push_back(word);
+  words.emplace_back(path, static_cast<size_t>(length));
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> pointers;
+  for (std::string& word : words) pointers.push_back(word.data());
+  pointers.push_back(nullptr);
+  execvp(pointers[0], pointers.data());
+}
+
 // Runs one test of this program with an environment of its own; true if it passed.
 bool passes_with(const char* test, const std::vector<std::pair<const char*, std::string>>& environment) {
   const pid_t child = fork();
@@ -748,7 +766,7 @@ bool passes_with(const char* test, const std::vector<std::pair<const char*, std:
     for (const char* name : {"EXEUNT_ISA", "EXEUNT_BACKEND", "EXEUNT_CUDA_LIBRARY", "EXEUNT_THREADS"}) unsetenv(name);
     for (const auto& [name, value] : environment) setenv(name, value.c_str(), 1);
     const std::string filter = std::string("--gtest_filter=InAProcessOfItsOwn.DISABLED_") + test;
-    execl("/proc/self/exe", "abi_test", "--gtest_also_run_disabled_tests", filter.c_str(), static_cast<char*>(nullptr));
+    run_this_program({"--gtest_also_run_disabled_tests", filter});
     _exit(127);
   }
   int status = 0;
