@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // exit_head on the CPU: for each block of up to 64 rows, reads the weights once, V * D * sizeof(element) bytes; the logits of
 // a few hundred vocabulary rows at a time live on the stack and are summarised there.
-#include <atomic>
-
 #include "dot.h"
 #include "stats.h"
 
