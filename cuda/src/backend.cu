@@ -11,8 +11,9 @@ namespace exn::cuda {
 namespace {
 
 constexpr int kMostDevices = 64;
-constexpr const char* kOpNames[] = {"row_stats", "exit_head", "stablemax", "cross_entropy",
-                                    "perp_grad", "cosine",    "gate",      "exit_rule"};
+#define EXN_TEXT(op, Args) #op,
+constexpr const char* kOpNames[] = {EXN_FOR_EACH_OP(EXN_TEXT)};
+#undef EXN_TEXT
 static_assert(sizeof(kOpNames) / sizeof(kOpNames[0]) == static_cast<size_t>(OpName::kCount), "one name per op");
 
 const Host* host = nullptr;
@@ -26,7 +27,12 @@ struct Device {
 };
 Device devices[kMostDevices];
 
+
+}  // namespace
+
 exn_status fail(exn_status status, const char* sentence) { return host->fail(status, sentence); }
+
+namespace {
 
 // Errors after which the context can do nothing more.
 bool is_sticky(cudaError_t error) {
@@ -215,6 +221,7 @@ extern "C" EXN_API exn_status exn_cuda_backend_query(uint32_t abi, const exn::Ho
   }
   const exn_status status = cuda::find_devices();
   if (status != EXN_OK) return status;
+#define EXN_ENTRY(op, Args) cuda::op,
   *table = Backend{kBackendAbi,
                    sizeof(Backend),
                    "cuda",
@@ -225,13 +232,7 @@ extern "C" EXN_API exn_status exn_cuda_backend_query(uint32_t abi, const exn::Ho
                    cuda::stream_create,
                    cuda::stream_destroy,
                    cuda::stream_synchronize,
-                   cuda::row_stats,
-                   cuda::exit_head,
-                   cuda::stablemax,
-                   cuda::cross_entropy,
-                   cuda::perp_grad,
-                   cuda::cosine,
-                   cuda::gate,
-                   cuda::exit_rule};
+                   EXN_FOR_EACH_OP(EXN_ENTRY)};
+#undef EXN_ENTRY
   return EXN_OK;
 }

@@ -12,7 +12,11 @@
 
 namespace exn::cuda {
 
-// Maps a CUDA error to a status and records "<what>: <CUDA's name and text>". EXN_OK for cudaSuccess.
+// Records the sentence behind exn_last_error() and returns `status`.
+exn_status fail(exn_status status, const char* sentence);
+
+// Maps a CUDA error to a status and records "<what>: <CUDA's name and text>". EXN_OK for
+// cudaSuccess.
 exn_status check(cudaError_t error, const char* what);
 
 // Makes `device` current for this thread and restores the caller's device on the way out.
@@ -34,13 +38,17 @@ int64_t sm_count(int32_t device);
 int64_t l2_bytes(int32_t device);
 
 // Records the path of an op, "cuda/<arch of the device>/<op>", for exn_last_path().
-enum class OpName { kRowStats, kExitHead, kStableMax, kCrossEntropy, kPerpGrad, kCosine, kGate, kExitRule, kCount };
+#define EXN_NAME(op, Args) op,
+enum class OpName { EXN_FOR_EACH_OP(EXN_NAME) kCount };
+#undef EXN_NAME
 void report_path(int32_t device, OpName op);
 
-// Runs `launch()` - which only queues kernels - on `device` and turns a launch that failed into a status.
+// Runs `launch()` - which only queues kernels - on `device` and turns a launch that failed into a
+// status.
 //
-// The CUDA runtime is linked statically and its symbols are hidden, so the per-thread error it keeps is
-// ours alone: reading it here takes nothing away from a caller that uses a runtime of its own.
+// The CUDA runtime is linked statically and its symbols are hidden, so the per-thread error it
+// keeps is ours alone: reading it here takes nothing away from a caller that uses a runtime of its
+// own.
 template <class Launch>
 exn_status run_on(int32_t device, OpName op, const char* kernels, Launch&& launch) {
   const DeviceGuard guard(device);
@@ -55,7 +63,8 @@ inline cudaStream_t stream_of(exn_stream stream) { return static_cast<cudaStream
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// Blocks for `items` pieces of work; the kernels loop when there are more pieces than a grid has blocks.
+// Blocks for `items` pieces of work; the kernels loop when there are more pieces than a grid has
+// blocks.
 inline unsigned grid_for(int64_t items) {
   constexpr int64_t kMostBlocks = INT32_MAX;
   return static_cast<unsigned>(items < kMostBlocks ? items : kMostBlocks);
@@ -70,7 +79,7 @@ inline StatsOptions stats_options(const StatsOut& out, int32_t normalizer, float
                                   int64_t count) {
   StatsOptions options;
   options.softcap = softcap;
-  options.temperature = temperature;
+  options.inverse_temperature = 1.0f / temperature;
   options.inverse_count = 1.0f / static_cast<float>(count);
   options.stablemax = normalizer == EXN_STABLEMAX;
   options.want_pow2 = out.pow2_entropy != nullptr;
@@ -79,13 +88,8 @@ inline StatsOptions stats_options(const StatsOut& out, int32_t normalizer, float
 }
 
 // The ops, one per source file.
-exn_status row_stats(const RowStatsArgs& args, Workspace& workspace, exn_stream stream);
-exn_status exit_head(const ExitHeadArgs& args, Workspace& workspace, exn_stream stream);
-exn_status stablemax(const StableMaxArgs& args, Workspace& workspace, exn_stream stream);
-exn_status cross_entropy(const CrossEntropyArgs& args, Workspace& workspace, exn_stream stream);
-exn_status perp_grad(const PerpGradArgs& args, Workspace& workspace, exn_stream stream);
-exn_status cosine(const CosineArgs& args, Workspace& workspace, exn_stream stream);
-exn_status gate(const GateArgs& args, Workspace& workspace, exn_stream stream);
-exn_status exit_rule(const ExitRuleArgs& args, Workspace& workspace, exn_stream stream);
+#define EXN_DECLARE(op, Args) exn_status op(const Args& args, Workspace& workspace, exn_stream stream);
+EXN_FOR_EACH_OP(EXN_DECLARE)
+#undef EXN_DECLARE
 
 }  // namespace exn::cuda

@@ -20,7 +20,8 @@ struct Type {
 template <class Tag>
 using type_of = typename Tag::type;
 
-// Calls f(Type<T>{}) for the storage types that every op offers; the ABI layer has refused the rest.
+// Calls f(Type<T>{}) for the storage types that every op offers; the ABI layer has refused the
+// rest.
 template <class F>
 void dispatch_float(DType dtype, F&& f) {
   switch (dtype) {

@@ -90,8 +90,9 @@ void queue_head(const ExitHeadArgs& args, const Space& space, cudaStream_t strea
     dispatch_rows(input.rows, [&](auto rows) { launch<W, decltype(rows)::value>(input, output, stream); });
   });
   dispatch_normalizer<float>(args.normalizer, [&](auto normalizer) {
-    EXN_LAUNCH((merge_stats_kernel<type_of<decltype(normalizer)>>), grid_for(args.hidden.rows), kMergeThreads, 0, stream,
-               static_cast<const StatsState*>(space.states), space.tiles, args.hidden.rows, targets_of(args.out));
+    EXN_LAUNCH((merge_stats_kernel<type_of<decltype(normalizer)>>), grid_for(args.hidden.rows),
+               kMergeThreads, 0, stream, static_cast<const StatsState*>(space.states), space.tiles,
+               args.hidden.rows, output.options, targets_of(args.out));
   });
 }
 
@@ -100,7 +101,7 @@ void queue_head(const ExitHeadArgs& args, const Space& space, cudaStream_t strea
 exn_status exit_head(const ExitHeadArgs& args, Workspace& workspace, exn_stream stream) {
   const Space space(args, workspace);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::kExitHead, "exit_head_kernel, its input and its merge", [&] {
+  return run_on(args.device, OpName::exit_head, "exit_head_kernel, its input and its merge", [&] {
     if (args.hidden.rows == 0) return;
     queue_input(args, space, stream_of(stream));
     queue_head(args, space, stream_of(stream));

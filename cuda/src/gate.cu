@@ -54,7 +54,7 @@ exn_status gate(const GateArgs& args, Workspace& workspace, exn_stream stream) {
   float* const a = workspace.take<float>(elements);
   float* const b = workspace.take<float>(elements);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::kGate, "gate_output_kernel and its hidden layers", [&] {
+  return run_on(args.device, OpName::gate, "gate_output_kernel and its hidden layers", [&] {
     if (args.features.rows == 0) return;
     Matrix features = args.features;
     if (repeats > 0) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Launch geometry of the kernels built on linear_tile, and the layers that exit_head and gate have in common.
+// Launch geometry of the kernels built on linear_tile, and the layers that exit_head and gate have
+// in common.
 #pragma once
 
 #include <exeunt/cuda/exit_head.cuh>
@@ -37,8 +38,8 @@ inline dim3 linear_grid(int64_t rows, int block_rows, int64_t tiles) {
               static_cast<unsigned>(ceil_div(tiles, y)));
 }
 
-// Allows a kernel the dynamic shared memory it needs (at most 68 KiB; every supported GPU has 99). Queues nothing, so it is
-// legal during capture.
+// Allows a kernel the dynamic shared memory it needs (at most 68 KiB; every supported GPU has 99).
+// Queues nothing, so it is legal during capture.
 template <class Kernel>
 void allow_shared(Kernel kernel, int bytes) {
   if (bytes > 48 * 1024) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);

@@ -13,7 +13,8 @@ void launch(const RowStatsTask<T>& task, cudaStream_t stream) {
              stream, task);
   if (task.tiles == 1) return;
   EXN_LAUNCH((merge_stats_kernel<Accurate>), grid_for(task.rows), kMergeThreads, 0, stream,
-             static_cast<const StatsState*>(task.states), task.tiles, task.rows, task.out);
+             static_cast<const StatsState*>(task.states), task.tiles, task.rows, task.options,
+             task.out);
 }
 
 }  // namespace
@@ -32,7 +33,7 @@ exn_status row_stats(const RowStatsArgs& args, Workspace& workspace, exn_stream 
     task.states = workspace.take<StatsState>(task.tiles > 1 ? task.rows * task.tiles : 0);
     task.out = targets_of(args.out);
     if (workspace.counting()) return;
-    status = run_on(args.device, OpName::kRowStats, "row_stats_tile_kernel, merge_stats_kernel", [&] {
+    status = run_on(args.device, OpName::row_stats, "row_stats_tile_kernel, merge_stats_kernel", [&] {
       if (task.rows == 0) return;
       if (args.normalizer == EXN_SOFTMAX) {
         launch<T, FastSoftmax, Softmax<float>>(task, stream_of(stream));

@@ -27,7 +27,8 @@ struct LongRows {
   }
 };
 
-// Calls f(first, count) for runs of rows whose logits the L2 cache still holds when they are read again.
+// Calls f(first, count) for runs of rows whose logits the L2 cache still holds when they are read
+// again.
 template <class T, class F>
 void for_cached_rows(const LogitRows<T>& logits, int32_t device, F&& f) {
   int64_t step = logits.rows;
@@ -107,7 +108,7 @@ exn_status stablemax(const StableMaxArgs& args, Workspace& workspace, exn_stream
     const LongRows<T> space(task.logits, workspace);
     task.states = space.states;
     if (workspace.counting()) return;
-    status = run_on(args.device, OpName::kStableMax, "stablemax_kernel and its row states", [&] {
+    status = run_on(args.device, OpName::stablemax, "stablemax_kernel and its row states", [&] {
       dispatch_normalizer<acc_t<T>>(args.normalizer, [&](auto normalizer) {
         queue_forward<T, type_of<decltype(normalizer)>>(task, space, args.device, stream_of(stream));
       });
@@ -137,7 +138,7 @@ exn_status cross_entropy(const CrossEntropyArgs& args, Workspace& workspace, exn
     task.count = mean ? count : nullptr;
     task.row_loss = mean ? (mean_loss ? row_loss : nullptr) : static_cast<A*>(args.loss.data);
     if (workspace.counting()) return;
-    status = run_on(args.device, OpName::kCrossEntropy, "cross_entropy_kernel and its row states", [&] {
+    status = run_on(args.device, OpName::cross_entropy, "cross_entropy_kernel and its row states", [&] {
       const cudaStream_t queue = stream_of(stream);
       if (mean) {
         EXN_LAUNCH(count_labels_kernel, 1, kCountThreads, 0, queue, args.labels.data, task.wide_labels,

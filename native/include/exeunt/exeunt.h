@@ -3,12 +3,23 @@
 #ifndef EXEUNT_EXEUNT_H
 #define EXEUNT_EXEUNT_H
 
+#include <exeunt/attention.h>
 #include <exeunt/core.h>
 #include <exeunt/cosine.h>
 #include <exeunt/exit_head.h>
 #include <exeunt/exit_rule.h>
+#include <exeunt/ffn.h>
+#include <exeunt/ffn_skip_rule.h>
 #include <exeunt/gate.h>
+#include <exeunt/hidden_stack.h>
+#include <exeunt/kv_cache.h>
+#include <exeunt/kv_propagate.h>
+#include <exeunt/layer_schedule.h>
+#include <exeunt/linear.h>
+#include <exeunt/norm.h>
 #include <exeunt/perp_grad.h>
+#include <exeunt/rope.h>
+#include <exeunt/row_compaction.h>
 #include <exeunt/row_stats.h>
 #include <exeunt/stablemax.h>
 

@@ -23,13 +23,12 @@
 #ifndef EXEUNT_EXIT_HEAD_H
 #define EXEUNT_EXIT_HEAD_H
 
+#include <exeunt/norm.h>
 #include <exeunt/row_stats.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-enum { EXN_NORM_NONE = 0, EXN_NORM_RMS = 1, EXN_NORM_LAYER = 2 };
 
 /** What the translator is fed. */
 enum {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "check.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdarg>
 #include <cstdio>
@@ -139,9 +140,14 @@ bool Check::compact(const char* name, const DLTensor* t) {
 }
 
 void Check::note(const char* name, const void* begin, int64_t bytes, Role role) {
-  if (bytes == 0 || range_count_ == kMaxRanges) return;
+  if (bytes == 0) return;
   const uintptr_t at = reinterpret_cast<uintptr_t>(begin);
-  ranges_[range_count_++] = {name, at, at + static_cast<uintptr_t>(bytes), role != Role::kIn};
+  const Range range = {name, at, at + static_cast<uintptr_t>(bytes), role != Role::kIn};
+  if (range_count_ < kFewRanges) {
+    ranges_[range_count_++] = range;
+  } else {
+    more_.push_back(range);
+  }
 }
 
 Matrix Check::matrix(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
@@ -195,6 +201,128 @@ Vector Check::vector(const char* name, const DLTensor* t, DTypes allowed, Role r
   return flat(name, t, allowed, role, need);
 }
 
+Heads Check::heads(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
+  Heads h;
+  if (!tensor(name, t, allowed, need, &h.dtype)) return h;
+  if (t->ndim != 3) {
+    fail_argument("%s has rank %d, expected 3 (rows, heads, head dimension)", name, t->ndim);
+    return h;
+  }
+  h.rows = t->shape[0];
+  h.heads = t->shape[1];
+  h.dim = t->shape[2];
+  const int64_t columns = h.heads * h.dim;
+  h.stride = h.rows > 1 ? stride_of(t, 0) : columns;
+  const bool dense = (h.dim <= 1 || stride_of(t, 2) == 1) && (h.heads <= 1 || stride_of(t, 1) == h.dim);
+  if (!dense) {
+    fail_argument("%s has strides %lld and %lld within a row, compact heads need %lld and 1", name,
+                  static_cast<long long>(stride_of(t, 1)), static_cast<long long>(stride_of(t, 2)),
+                  static_cast<long long>(h.dim));
+    return h;
+  }
+  if (h.rows > 1 && (h.stride < columns || h.stride > (int64_t{1} << 56) / h.rows)) {
+    fail_argument("%s has row stride %lld, expected at least %lld", name, static_cast<long long>(h.stride),
+                  static_cast<long long>(columns));
+    return h;
+  }
+  h.data = data(name, t, h.dtype);
+  const int64_t extent = h.rows == 0 || columns == 0 ? 0 : (h.rows - 1) * h.stride + columns;
+  if (ok() && h.data == nullptr && extent > 0) {
+    fail_argument("%s has data null, but %lld elements", name, static_cast<long long>(extent));
+  }
+  note(name, h.data, extent * size_of(h.dtype), role);
+  return h;
+}
+
+const float* Check::coefficients(const char* name, const DLTensor* t, const char* because, int64_t size, Need need) {
+  return per_row<const float>(name, t, kF32Only, Role::kIn, because, size, need);
+}
+
+void Check::norm(const NormNames& names, const DLTensor* weight, const DLTensor* bias, int32_t norm, float eps,
+                 int64_t dim, const float** weight_out, const float** bias_out) {
+  one_of("norm", norm, EXN_NORM_NONE, EXN_NORM_LAYER);
+  not_negative(names.eps, eps);
+  if (norm == EXN_NORM_NONE) absent(names.weight, weight, "norm is EXN_NORM_NONE (0)");
+  if (norm != EXN_NORM_LAYER) absent(names.bias, bias, "norm is not EXN_NORM_LAYER (2)");
+  const Need need = norm == EXN_NORM_NONE ? Need::kOptional : Need::kRequired;
+  *weight_out = coefficients(names.weight, weight, "the normalised row", dim, need);
+  *bias_out = coefficients(names.bias, bias, "the normalised row", dim);
+}
+
+KvCache Check::cache(const CacheNames& names, const exn_kv_cache& cache, Role role) {
+  KvCache c;
+  one_of("the cache's layout", cache.layout, EXN_KV_HEAD_MAJOR, EXN_KV_PAGED);
+  const Vector k = flat(names.k, cache.k, kFloats, role);
+  const Vector v = flat(names.v, cache.v, kFloats, role);
+  if (!ok()) return c;
+  same_dtype(names.v, v.dtype, names.k, k.dtype);
+  const bool paged = cache.layout == EXN_KV_PAGED;
+  const int32_t rank = cache.k->ndim;
+  if (paged ? rank != 4 : rank != 3 && rank != 4) {
+    fail_argument("%s has rank %d, expected %s", names.k, rank, paged ? "4" : "3 or 4");
+    return c;
+  }
+  if (cache.v->ndim != rank) fail_argument("%s has rank %d, but %s has %d", names.v, cache.v->ndim, names.k, rank);
+  for (int32_t i = 0; ok() && i < rank; ++i) {
+    if (cache.v->shape[i] != cache.k->shape[i]) {
+      fail_argument("%s has size %lld in axis %d, but %s has %lld", names.v,
+                    static_cast<long long>(cache.v->shape[i]), i, names.k, static_cast<long long>(cache.k->shape[i]));
+    }
+  }
+  const int64_t* shape = cache.k->shape + (rank - 3);
+  c.k = k.data;
+  c.v = v.data;
+  c.dtype = k.dtype;
+  c.dim = shape[2];
+  c.heads = cache.layout == EXN_KV_HEAD_MAJOR ? shape[0] : shape[1];
+  const int64_t run = cache.layout == EXN_KV_HEAD_MAJOR ? shape[1] : shape[0];
+  c.head_stride = cache.layout == EXN_KV_HEAD_MAJOR ? run * c.dim : c.dim;
+  c.slot_stride = cache.layout == EXN_KV_HEAD_MAJOR ? c.dim : c.heads * c.dim;
+  c.sequence_stride = run * c.heads * c.dim;
+  c.sequences = rank == 4 ? cache.k->shape[0] : 1;
+  c.slots = run;
+  at_least("Hkv (heads of the cache)", c.heads, 1);
+  at_least("dh (head dimension of the cache)", c.dim, 1);
+  if (!paged) {
+    absent(names.block_table, cache.block_table, "the layout is not EXN_KV_PAGED (2)");
+  } else {
+    const Matrix table = matrix(names.block_table, cache.block_table, kI32Only, Role::kIn);
+    if (!ok()) return c;
+    if (table.rows > 1) same(names.block_table, "elements between rows", table.stride, "a compact table", table.cols);
+    at_least("slots of a page", run, 1);
+    c.page = run;
+    c.pages = c.sequences;
+    c.page_stride = c.sequence_stride;
+    c.sequences = table.rows;
+    c.blocks = static_cast<const int32_t*>(table.data);
+    c.block_count = table.cols;
+    c.slots = c.page * c.block_count;
+  }
+  at_most("T (slots of a sequence)", c.slots, INT32_MAX);
+  at_most("S (sequences of the cache)", c.sequences, INT32_MAX);
+  return c;
+}
+
+RopeTable Check::rope_table(const char* name, const DLTensor* t, int64_t head_dim, Need need) {
+  RopeTable table;
+  const Vector v = flat(name, t, kF32Only, Role::kIn, need);
+  if (!ok() || t == nullptr) return table;
+  if (t->ndim != 3 || t->shape[2] != 2) {
+    fail_argument("%s has rank %d and %lld elements in the last axis, expected [T, n/2, 2]", name, t->ndim,
+                  static_cast<long long>(t->ndim > 0 ? t->shape[t->ndim - 1] : 0));
+    return table;
+  }
+  table.data = static_cast<const float*>(v.data);
+  table.positions = t->shape[0];
+  table.pairs = t->shape[1];
+  at_least("n/2 (pairs of the table)", table.pairs, 1);
+  if (2 * table.pairs > head_dim) {
+    fail_argument("%s rotates %lld elements, but a head has %lld", name, static_cast<long long>(2 * table.pairs),
+                  static_cast<long long>(head_dim));
+  }
+  return table;
+}
+
 void Check::same(const char* name, const char* axis, int64_t got, const char* because, int64_t expected) {
   if (got != expected) {
     fail_argument("%s has %lld %s, but %s has %lld", name, static_cast<long long>(got), axis, because,
@@ -239,8 +367,8 @@ void Check::at_most(const char* name, int64_t value, int64_t most) {
   }
 }
 
-void Check::positive(const char* name, float value) {
-  if (!(value > 0) || std::isinf(value)) fail_argument("%s is %g, expected a finite value > 0", name, static_cast<double>(value));
+void Check::positive(const char* name, double value) {
+  if (!(value > 0) || std::isinf(value)) fail_argument("%s is %g, expected a finite value > 0", name, value);
 }
 
 void Check::not_negative(const char* name, float value) {
@@ -256,25 +384,41 @@ void Check::absent(const char* name, const void* value, const char* because) {
 }
 
 void Check::may_alias(const char* out, const char* in) {
-  alias_out_ = out;
-  alias_in_ = in;
+  aliases_[alias_count_++] = {out, in};
+}
+
+bool Check::overlaps(const Range& a, const Range& b) {
+  if (!(a.written || b.written) || a.end <= b.begin || b.end <= a.begin) return false;
+  const bool same = a.begin == b.begin && a.end == b.end;
+  for (int i = 0; same && i < alias_count_; ++i) {
+    const Alias& allowed = aliases_[i];
+    if (a.name == allowed.out && b.name == allowed.in) return false;
+    if (b.name == allowed.out && a.name == allowed.in) return false;
+  }
+  const Range& out = a.written ? a : b;
+  const Range& other = a.written ? b : a;
+  fail_argument("%s at %p..%p overlaps %s at %p..%p", out.name, reinterpret_cast<void*>(out.begin),
+                reinterpret_cast<void*>(out.end), other.name, reinterpret_cast<void*>(other.begin),
+                reinterpret_cast<void*>(other.end));
+  return true;
 }
 
 void Check::no_overlap() {
   if (!ok()) return;
-  for (int i = 0; i < range_count_; ++i) {
-    const Range& out = ranges_[i];
-    if (!out.written) continue;
-    for (int j = 0; j < range_count_; ++j) {
-      const Range& other = ranges_[j];
-      if (i == j || out.end <= other.begin || other.end <= out.begin) continue;
-      const bool in_place = out.name == alias_out_ && other.name == alias_in_ && out.begin == other.begin && out.end == other.end;
-      const bool seen_from_input = other.name == alias_out_ && out.name == alias_in_ && out.begin == other.begin && out.end == other.end;
-      if (in_place || seen_from_input) continue;
-      fail_argument("%s at %p..%p overlaps %s at %p..%p", out.name, reinterpret_cast<void*>(out.begin),
-                    reinterpret_cast<void*>(out.end), other.name, reinterpret_cast<void*>(other.begin),
-                    reinterpret_cast<void*>(other.end));
-      return;
+  if (more_.empty()) {
+    for (int i = 0; i < range_count_; ++i) {
+      for (int j = 0; j < i; ++j) {
+        if (overlaps(ranges_[i], ranges_[j])) return;
+      }
+    }
+    return;
+  }
+  // Hundreds of ranges: in address order only those that begin before the furthest end so far can overlap.
+  more_.insert(more_.end(), ranges_, ranges_ + range_count_);
+  std::sort(more_.begin(), more_.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  for (size_t i = 0; i < more_.size(); ++i) {
+    for (size_t j = i + 1; j < more_.size() && more_[j].begin < more_[i].end; ++j) {
+      if (overlaps(more_[i], more_[j])) return;
     }
   }
 }

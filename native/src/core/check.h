@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <initializer_list>
+#include <vector>
 
 #include "ops.h"
 #include "status.h"
@@ -23,6 +24,21 @@ constexpr DTypes kU8Only = bit(DType::kU8);
 constexpr DTypes kLabels = bit(DType::kI32) | bit(DType::kI64);
 constexpr DTypes kFloats = bit(DType::kF32) | bit(DType::kF16) | bit(DType::kBF16);
 constexpr DTypes kFloatsAndF64 = kFloats | bit(DType::kF64);
+constexpr DTypes kAnything = kFloatsAndF64 | kLabels | kU8Only;
+
+// What the fields of a norm are called in a params struct.
+struct NormNames {
+  const char* weight = "norm_weight";
+  const char* bias = "norm_bias";
+  const char* eps = "norm_eps";
+};
+
+// What the fields of a cache are called.
+struct CacheNames {
+  const char* k = "cache.k";
+  const char* v = "cache.v";
+  const char* block_table = "cache.block_table";
+};
 
 class Check {
  public:
@@ -37,8 +53,27 @@ class Check {
   Matrix matrix(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need = Need::kRequired);
   // Rank 1, compact.
   Vector vector(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need = Need::kRequired);
+  // Rank 3, heads compact (strides dh and 1), row stride free.
+  Heads heads(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need = Need::kRequired);
   // Any rank, compact; seen flat.
   Vector flat(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need = Need::kRequired);
+
+  // f32 [size], compact, as long as `because`.
+  const float* coefficients(const char* name, const DLTensor* t, const char* because, int64_t size,
+                            Need need = Need::kOptional);
+  // A compact vector with one element per row of `because`.
+  template <class T>
+  T* per_row(const char* name, const DLTensor* t, DTypes allowed, Role role, const char* because, int64_t rows,
+             Need need = Need::kRequired) {
+    const Vector v = vector(name, t, allowed, role, need);
+    if (t != nullptr) same(name, "elements", v.size, because, rows);
+    return static_cast<T*>(v.data);
+  }
+  // norm, eps and the coefficients that go with them, for rows of `dim` elements.
+  void norm(const NormNames& names, const DLTensor* weight, const DLTensor* bias, int32_t norm, float eps, int64_t dim,
+            const float** weight_out, const float** bias_out);
+  KvCache cache(const CacheNames& names, const exn_kv_cache& cache, Role role);
+  RopeTable rope_table(const char* name, const DLTensor* t, int64_t head_dim, Need need = Need::kRequired);
 
   // The axis of `name` must have `expected` elements, as `because` has.
   void same(const char* name, const char* axis, int64_t got, const char* because, int64_t expected);
@@ -49,12 +84,12 @@ class Check {
   void at_least(const char* name, int64_t value, int64_t least);
   void at_most(const char* name, int64_t value, int64_t most);
   // Finite and > 0, or >= 0.
-  void positive(const char* name, float value);
+  void positive(const char* name, double value);
   void not_negative(const char* name, float value);
   void not_nan(const char* name, float value);
   void absent(const char* name, const void* value, const char* because);
 
-  // `out` may share memory with `in` only when it is exactly `in`.
+  // `out` may share memory with `in` only when it is exactly `in`. Up to two pairs.
   void may_alias(const char* out, const char* in);
   // Call after the last tensor: outputs must not overlap anything else.
   void no_overlap();
@@ -68,22 +103,29 @@ class Check {
     uintptr_t end;
     bool written;
   };
-  static constexpr int kMaxRanges = 24;
+  static constexpr int kFewRanges = 24;
 
   bool tensor(const char* name, const DLTensor* t, DTypes allowed, Need need, DType* dtype);
   void* data(const char* name, const DLTensor* t, DType dtype);
   bool compact(const char* name, const DLTensor* t);
   void note(const char* name, const void* begin, int64_t bytes, Role role);
+  bool overlaps(const Range& a, const Range& b);
 
   const char* op_;
   exn_status status_ = EXN_OK;
   int32_t device_type_ = 0;
   int32_t device_id_ = 0;
   const char* device_of_ = nullptr;
-  Range ranges_[kMaxRanges];
+  // The tensors of a call; those of kv_propagate's layers go on in `more_`.
+  Range ranges_[kFewRanges];
   int range_count_ = 0;
-  const char* alias_out_ = nullptr;
-  const char* alias_in_ = nullptr;
+  std::vector<Range> more_;
+  struct Alias {
+    const char* out;
+    const char* in;
+  };
+  Alias aliases_[2] = {};
+  int alias_count_ = 0;
 };
 
 const char* name_of(DType t);

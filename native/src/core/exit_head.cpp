@@ -6,13 +6,6 @@
 namespace exn {
 namespace {
 
-const float* coefficients(Check& check, const char* name, const DLTensor* t, const char* because, int64_t size,
-                          Need need) {
-  const Vector v = check.vector(name, t, kF32Only, Role::kIn, need);
-  if (t != nullptr) check.same(name, "elements", v.size, because, size);
-  return static_cast<const float*>(v.data);
-}
-
 void check_args(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) {
   a->hidden = check.matrix("hidden", p.hidden, kFloats, Role::kIn);
   a->weight = check.matrix("weight", p.weight, kFloats, Role::kIn);
@@ -22,21 +15,13 @@ void check_args(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) {
   check.at_least("V (rows of weight)", vocab, 1);
   check.at_most("V (rows of weight)", vocab, INT32_MAX);
   check.same("weight", "columns", a->weight.cols, "hidden", dim);
-  a->bias = coefficients(check, "bias", p.bias, "the rows of weight", vocab, Need::kOptional);
-
-  check.one_of("norm", p.norm, EXN_NORM_NONE, EXN_NORM_LAYER);
-  check.not_negative("norm_eps", p.norm_eps);
-  if (p.norm == EXN_NORM_NONE) check.absent("norm_weight", p.norm_weight, "norm is EXN_NORM_NONE (0)");
-  if (p.norm != EXN_NORM_LAYER) check.absent("norm_bias", p.norm_bias, "norm is not EXN_NORM_LAYER (2)");
-  const Need norm_needed = p.norm == EXN_NORM_NONE ? Need::kOptional : Need::kRequired;
-  a->norm_weight = coefficients(check, "norm_weight", p.norm_weight, "the columns of hidden", dim, norm_needed);
-  a->norm_bias = coefficients(check, "norm_bias", p.norm_bias, "the columns of hidden", dim, Need::kOptional);
+  a->bias = check.coefficients("bias", p.bias, "the rows of weight", vocab);
+  check.norm({}, p.norm_weight, p.norm_bias, p.norm, p.norm_eps, dim, &a->norm_weight, &a->norm_bias);
 
   a->translator = check.matrix("translator_weight", p.translator_weight, kFloats, Role::kIn, Need::kOptional);
   check.shape("translator_weight", p.translator_weight, {dim, dim});
   if (p.translator_weight == nullptr) check.absent("translator_bias", p.translator_bias, "translator_weight is null");
-  a->translator_bias =
-      coefficients(check, "translator_bias", p.translator_bias, "the columns of hidden", dim, Need::kOptional);
+  a->translator_bias = check.coefficients("translator_bias", p.translator_bias, "the columns of hidden", dim);
   check.one_of("translate", p.translate, EXN_TRANSLATE_RAW, EXN_TRANSLATE_RMS);
 
   a->shortlist = check.vector("shortlist", p.shortlist, kI32Only, Role::kIn, Need::kOptional);

@@ -6,14 +6,6 @@
 namespace exn {
 namespace {
 
-// A compact [R] tensor of an exit rule; `rows` < 0 while unknown, then fixed by the first tensor that has it.
-template <class T>
-T* row_vector(Check& check, const char* name, const DLTensor* t, DTypes dtypes, Role role, int64_t rows) {
-  const Vector v = check.vector(name, t, dtypes, role, Need::kOptional);
-  if (t != nullptr) check.same(name, "elements", v.size, "the rows of state", rows);
-  return static_cast<T*>(v.data);
-}
-
 void check_options(const exn_exit_rule_params& p, Check& check) {
   check.one_of("rule", p.rule, EXN_RULE_THRESHOLD, EXN_RULE_SPECDEC);
   check.one_of("scope", p.scope, EXN_SCOPE_EACH, EXN_SCOPE_LAST);
@@ -45,13 +37,13 @@ void check_args(const exn_exit_rule_params& p, Check& check, ExitRuleArgs* a) {
   check_options(p, check);
   const bool by_label = p.rule == EXN_RULE_PATIENCE && p.label != nullptr;
   if (p.score == nullptr && !by_label) check.fail_argument("score is null, rule %d needs it", p.rule);
-  a->score = row_vector<const float>(check, "score", p.score, kF32Only, Role::kIn, a->rows);
-  a->label = row_vector<const int32_t>(check, "label", p.label, kI32Only, Role::kIn, a->rows);
-  a->valid = row_vector<const uint8_t>(check, "valid", p.valid, kU8Only, Role::kIn, a->rows);
-  a->step = row_vector<const int32_t>(check, "step", p.step, kI32Only, Role::kIn, a->rows);
-  a->exit_mask = row_vector<uint8_t>(check, "exit_mask", p.exit_mask, kU8Only, Role::kOut, a->rows);
-  a->active_list = row_vector<int32_t>(check, "active_list", p.active_list, kI32Only, Role::kOut, a->rows);
-  a->exit_layer = row_vector<int32_t>(check, "exit_layer", p.exit_layer, kI32Only, Role::kInOut, a->rows);
+  a->score = check.per_row<const float>("score", p.score, kF32Only, Role::kIn, "the rows of state", a->rows, Need::kOptional);
+  a->label = check.per_row<const int32_t>("label", p.label, kI32Only, Role::kIn, "the rows of state", a->rows, Need::kOptional);
+  a->valid = check.per_row<const uint8_t>("valid", p.valid, kU8Only, Role::kIn, "the rows of state", a->rows, Need::kOptional);
+  a->step = check.per_row<const int32_t>("step", p.step, kI32Only, Role::kIn, "the rows of state", a->rows, Need::kOptional);
+  a->exit_mask = check.per_row<uint8_t>("exit_mask", p.exit_mask, kU8Only, Role::kOut, "the rows of state", a->rows, Need::kOptional);
+  a->active_list = check.per_row<int32_t>("active_list", p.active_list, kI32Only, Role::kOut, "the rows of state", a->rows, Need::kOptional);
+  a->exit_layer = check.per_row<int32_t>("exit_layer", p.exit_layer, kI32Only, Role::kInOut, "the rows of state", a->rows, Need::kOptional);
   const Vector count = check.vector("active_count", p.active_count, kI32Only, Role::kOut, Need::kOptional);
   if (p.active_count != nullptr) check.same("active_count", "elements", count.size, "a count", 1);
   a->active_count = static_cast<int32_t*>(count.data);

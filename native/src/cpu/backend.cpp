@@ -149,14 +149,9 @@ const Backend& cpu_backend() {
       stream_create,
       stream_nothing,
       stream_nothing,
-      dispatch<RowStatsArgs, &Kernels::row_stats>,
-      dispatch<ExitHeadArgs, &Kernels::exit_head>,
-      dispatch<StableMaxArgs, &Kernels::stablemax>,
-      dispatch<CrossEntropyArgs, &Kernels::cross_entropy>,
-      dispatch<PerpGradArgs, &Kernels::perp_grad>,
-      dispatch<CosineArgs, &Kernels::cosine>,
-      dispatch<GateArgs, &Kernels::gate>,
-      dispatch<ExitRuleArgs, &Kernels::exit_rule>,
+#define EXN_DISPATCH(op, Args) dispatch<Args, &Kernels::op>,
+      EXN_FOR_EACH_OP(EXN_DISPATCH)
+#undef EXN_DISPATCH
   };
   return kBackend;
 }

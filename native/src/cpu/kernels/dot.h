@@ -32,57 +32,54 @@ struct Inputs {
 
 template <int kW, int kX>
 static EXN_SIMD void fold_products(f32v (&acc)[kW * kX], float* out, int64_t out_stride) {
-#if defined(EXN_HAS_REDUCE_16)
-  if constexpr (kW * kX == 16) {
-    float sums[16];
-    reduce_add_16(acc, sums);
-    for (int w = 0; w < kW; ++w) {
-      for (int x = 0; x < kX; ++x) out[x * out_stride + w] = sums[w * kX + x];
-    }
-    return;
-  }
-#endif
+  float sums[kW * kX];
+  reduce_add_all(acc, sums);
   for (int w = 0; w < kW; ++w) {
-    for (int x = 0; x < kX; ++x) out[x * out_stride + w] = reduce_add(acc[w * kX + x]);
+    for (int x = 0; x < kX; ++x) out[x * out_stride + w] = sums[w * kX + x];
   }
 }
 
-// While a block is computed, the bytes [begin, end) of what the next block reads, in whole lines.
-static EXN_SIMD void prefetch_share(const char* next, int64_t begin, int64_t end) {
-  if (next == nullptr) return;
-  for (int64_t at = begin / 64 * 64; at < end; at += 64) prefetch(next + at);
+// What a block prefetches while it computes: `stride` bytes further on for each vector of columns. Without a branch: where nothing
+// comes next, the same line again and again costs less than a test in the innermost loop.
+struct Ahead {
+  const char* at;
+  int64_t stride;
+};
+
+template <int kBytes>
+static EXN_SIMD void prefetch_ahead(Ahead& ahead) {
+  for (int i = 0; i < kBytes; i += 64) prefetch(ahead.at + i);
+  ahead.at += ahead.stride;
 }
 
-// out[x * out_stride + w] = <weight row w, input row x> for a block of kW x kX; `next`: the weight rows of the next block.
+// out[x * out_stride + w] = <weight row w, input row x> for a block of kW x kX.
 template <class T, int kW, int kX>
 static EXN_SIMD void block_f32(const T* const* weight, const float* input, int64_t input_stride, int64_t dim, float* out,
-                               int64_t out_stride, const char* next) {
-  constexpr int64_t kRow = kW * static_cast<int64_t>(sizeof(T));
+                               int64_t out_stride, Ahead ahead) {
   f32v acc[kW * kX];
   for (int i = 0; i < kW * kX; ++i) acc[i] = zero();
-  const auto step = [&](int64_t k, int n) EXN_FLAT {
-    prefetch_share(next, k * kRow, (k + kLanes) * kRow);
+  for_vectors(dim, [&](int64_t k, int n) EXN_FLAT {
+    prefetch_ahead<kW * kLanes * static_cast<int>(sizeof(T))>(ahead);
     f32v w[kW];
     for (int i = 0; i < kW; ++i) w[i] = load_part(weight[i] + k, n, 0.0f);
     for (int x = 0; x < kX; ++x) {
       const f32v in = load(input + x * input_stride + k);
       for (int i = 0; i < kW; ++i) acc[i * kX + x] = fma(w[i], in, acc[i * kX + x]);
     }
-  };
-  for_vectors(dim, step);
+  });
   fold_products<kW, kX>(acc, out, out_stride);
 }
 
 #if defined(EXN_HAS_BF16_DOT)
 template <int kW, int kX>
 static EXN_SIMD void block_bf16(const bf16* const* weight, const bf16* input, int64_t input_stride, int64_t dim, float* out,
-                                int64_t out_stride, const char* next) {
-  constexpr int64_t kRow = kW * static_cast<int64_t>(sizeof(bf16));
+                                int64_t out_stride, Ahead ahead) {
   f32v acc[kW * kX];
   for (int i = 0; i < kW * kX; ++i) acc[i] = zero();
   int64_t k = 0;
+  ahead.stride *= kDotLanes / kLanes;
   const auto step = [&](auto load_weight) EXN_FLAT {
-    prefetch_share(next, k * kRow, (k + kDotLanes) * kRow);
+    prefetch_ahead<kW * kDotLanes * static_cast<int>(sizeof(bf16))>(ahead);
     bf16v w[kW];
     for (int i = 0; i < kW; ++i) w[i] = load_weight(weight[i] + k);
     for (int x = 0; x < kX; ++x) {
@@ -98,49 +95,53 @@ static EXN_SIMD void block_bf16(const bf16* const* weight, const bf16* input, in
 
 template <class T, int kW, int kX>
 static EXN_SIMD void block(const T* const* weight, const Inputs& in, int64_t first_input, int64_t dim, float* out,
-                           int64_t out_stride, const char* next) {
+                           int64_t out_stride, const Ahead& ahead) {
 #if defined(EXN_HAS_BF16_DOT)
   if constexpr (std::is_same_v<T, bf16>) {
     if (in.bf != nullptr) {
-      block_bf16<kW, kX>(weight, in.bf + first_input * in.stride, in.stride, dim, out, out_stride,
-                           next);
+      block_bf16<kW, kX>(weight, in.bf + first_input * in.stride, in.stride, dim, out, out_stride, ahead);
       return;
     }
   }
 #endif
-  block_f32<T, kW, kX>(weight, in.f32 + first_input * in.stride, in.stride, dim, out, out_stride, next);
+  block_f32<T, kW, kX>(weight, in.f32 + first_input * in.stride, in.stride, dim, out, out_stride, ahead);
 }
 
 // Up to kInputBlock input rows with kW weight rows.
 template <class T, int kW>
 static EXN_SIMD void weight_rows(const T* const* weight, const Inputs& in, int64_t inputs, int64_t dim, float* out,
-                                 int64_t out_stride, const char* next) {
+                                 int64_t out_stride, const Ahead& ahead) {
   if (inputs == kInputBlock) {
-    block<T, kW, kInputBlock>(weight, in, 0, dim, out, out_stride, next);
+    block<T, kW, kInputBlock>(weight, in, 0, dim, out, out_stride, ahead);
     return;
   }
+  const Ahead none = {reinterpret_cast<const char*>(weight[0]), 0};
   int64_t x = 0;
   if constexpr (kInputBlock > 4) {
-    for (; x + 4 <= inputs; x += 4) block<T, kW, 4>(weight, in, x, dim, out + x * out_stride, out_stride, x == 0 ? next : nullptr);
+    for (; x + 4 <= inputs; x += 4) block<T, kW, 4>(weight, in, x, dim, out + x * out_stride, out_stride, x == 0 ? ahead : none);
   }
-  for (; x + 2 <= inputs; x += 2) block<T, kW, 2>(weight, in, x, dim, out + x * out_stride, out_stride, x == 0 ? next : nullptr);
-  for (; x < inputs; ++x) block<T, kW, 1>(weight, in, x, dim, out + x * out_stride, out_stride, x == 0 ? next : nullptr);
+  for (; x + 2 <= inputs; x += 2) block<T, kW, 2>(weight, in, x, dim, out + x * out_stride, out_stride, x == 0 ? ahead : none);
+  for (; x < inputs; ++x) block<T, kW, 1>(weight, in, x, dim, out + x * out_stride, out_stride, x == 0 ? ahead : none);
 }
 
-// Weight rows [first, last) with up to kInputBlock input rows, kW at a time. `ahead`: how many rows further on to prefetch, 0 for none.
+// Weight rows [first, last) with up to kInputBlock input rows, kW at a time. While it computes, it prefetches the `part`-th of
+// `parts` shares of what the rows `distance` further on hold, so that the memory never idles while inputs pass by.
 template <class T, int kW, class RowAt>
-static EXN_SIMD void panel_rows(RowAt& row_at, int64_t first, int64_t last, int64_t count, int64_t ahead, const Inputs& in,
-                                int64_t inputs, int64_t dim, float* out, int64_t out_stride) {
+static EXN_SIMD void panel_rows(RowAt& row_at, int64_t first, int64_t last, int64_t count, int64_t distance, int64_t part,
+                                int64_t parts, const Inputs& in, int64_t inputs, int64_t dim, float* out, int64_t out_stride) {
+  const int64_t share = kW * dim * static_cast<int64_t>(sizeof(T)) / parts;
+  const int64_t stride = kW * kLanes * static_cast<int64_t>(sizeof(T)) / parts;
   int64_t w = first;
   for (; w + kW <= last; w += kW) {
     const T* rows[kW];
     for (int i = 0; i < kW; ++i) rows[i] = row_at(w + i);
-    const char* next = ahead > 0 && w + ahead + kW <= count ? reinterpret_cast<const char*>(row_at(w + ahead)) : nullptr;
-    weight_rows<T, kW>(rows, in, inputs, dim, out + w, out_stride, next);
+    Ahead ahead = {reinterpret_cast<const char*>(rows[0]), 0};
+    if (w + distance + kW <= count) ahead = {reinterpret_cast<const char*>(row_at(w + distance)) + part * share, stride};
+    weight_rows<T, kW>(rows, in, inputs, dim, out + w, out_stride, ahead);
   }
   for (; w < last; ++w) {
     const T* row = row_at(w);
-    weight_rows<T, 1>(&row, in, inputs, dim, out + w, out_stride, nullptr);
+    weight_rows<T, 1>(&row, in, inputs, dim, out + w, out_stride, Ahead{reinterpret_cast<const char*>(row), 0});
   }
 }
 
@@ -149,20 +150,22 @@ template <class T, class RowAt>
 static EXN_SIMD void products(RowAt&& row_at, int64_t count, const Inputs& in, int64_t inputs, int64_t dim, float* out,
                               int64_t out_stride) {
   if (inputs == 1) {
-    panel_rows<T, kSingleBlock>(row_at, 0, count, count, kSingleBlock, in, 1, dim, out, out_stride);
+    panel_rows<T, kSingleBlock>(row_at, 0, count, count, kSingleBlock, 0, 1, in, 1, dim, out, out_stride);
     return;
   }
   // The weight rows of a panel stay in L1 while block after block of inputs passes by.
   const int64_t bytes = dim * static_cast<int64_t>(sizeof(T));
   const int64_t panel = inputs <= kInputBlock ? kWeightBlock : (16384 / bytes / kWeightBlock + 1) * kWeightBlock;
+  const int64_t groups = (inputs + kInputBlock - 1) / kInputBlock;
   for (int64_t first = 0; first < count; first += panel) {
     const int64_t last = first + panel < count ? first + panel : count;
-    for (int64_t x = 0; x < inputs; x += kInputBlock) {
-      const int64_t group = inputs - x < kInputBlock ? inputs - x : kInputBlock;
+    for (int64_t group = 0; group < groups; ++group) {
+      const int64_t x = group * kInputBlock;
       Inputs part = in;
       if (part.f32 != nullptr) part.f32 += x * in.stride;
       if (part.bf != nullptr) part.bf += x * in.stride;
-      panel_rows<T, kWeightBlock>(row_at, first, last, count, x == 0 ? panel : 0, part, group, dim, out + x * out_stride, out_stride);
+      panel_rows<T, kWeightBlock>(row_at, first, last, count, panel, group, groups, part,
+                                  inputs - x < kInputBlock ? inputs - x : kInputBlock, dim, out + x * out_stride, out_stride);
     }
   }
 }

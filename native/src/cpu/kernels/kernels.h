@@ -9,14 +9,9 @@ namespace exn::cpu {
 
 struct Kernels {
   const char* isa;
-  exn_status (*row_stats)(const RowStatsArgs&, Workspace&);
-  exn_status (*exit_head)(const ExitHeadArgs&, Workspace&);
-  exn_status (*stablemax)(const StableMaxArgs&, Workspace&);
-  exn_status (*cross_entropy)(const CrossEntropyArgs&, Workspace&);
-  exn_status (*perp_grad)(const PerpGradArgs&, Workspace&);
-  exn_status (*cosine)(const CosineArgs&, Workspace&);
-  exn_status (*gate)(const GateArgs&, Workspace&);
-  exn_status (*exit_rule)(const ExitRuleArgs&, Workspace&);
+#define EXN_ENTRY(op, Args) exn_status (*op)(const Args&, Workspace&);
+  EXN_FOR_EACH_OP(EXN_ENTRY)
+#undef EXN_ENTRY
   uint64_t (*read_probe)(const void* data, int64_t bytes);
 };
 

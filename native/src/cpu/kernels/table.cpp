@@ -3,18 +3,14 @@
 
 namespace exn::cpu::EXN_ISA {
 
-exn_status row_stats(const RowStatsArgs&, Workspace&);
-exn_status exit_head(const ExitHeadArgs&, Workspace&);
-exn_status stablemax(const StableMaxArgs&, Workspace&);
-exn_status cross_entropy(const CrossEntropyArgs&, Workspace&);
-exn_status perp_grad(const PerpGradArgs&, Workspace&);
-exn_status cosine(const CosineArgs&, Workspace&);
-exn_status gate(const GateArgs&, Workspace&);
-exn_status exit_rule(const ExitRuleArgs&, Workspace&);
+#define EXN_DECLARE(op, Args) exn_status op(const Args&, Workspace&);
+EXN_FOR_EACH_OP(EXN_DECLARE)
+#undef EXN_DECLARE
 uint64_t read_probe(const void* data, int64_t bytes);
 
+#define EXN_NAME(op, Args) op,
 extern const Kernels kernels;
-const Kernels kernels = {EXN_ISA_NAME, row_stats, exit_head, stablemax, cross_entropy,
-                         perp_grad,    cosine,    gate,      exit_rule, read_probe};
+const Kernels kernels = {EXN_ISA_NAME, EXN_FOR_EACH_OP(EXN_NAME) read_probe};
+#undef EXN_NAME
 
 }  // namespace exn::cpu::EXN_ISA

@@ -39,6 +39,10 @@ static EXN_SIMD f32v load(const float* p) { return _mm256_loadu_ps(p); }
 static EXN_SIMD f32v load(const bf16* p) { return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 static EXN_SIMD f32v load(const f16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 
+static EXN_SIMD f32v load_n(const float* p, int n, float fill) {
+  const __m256i wanted = _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  return select(_mm256_castsi256_ps(wanted), _mm256_maskload_ps(p, wanted), set1(fill));
+}
 template <class T>
 static EXN_SIMD f32v load_n(const T* p, int n, float fill) {
   float lanes[kLanes];
@@ -90,6 +94,18 @@ static EXN_SIMD float reduce_add(f32v v) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   x = _mm_add_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+}
+// out[i] = reduce_add(v[i]), bit for bit, by a transposing tree: 11 operations instead of 4 times 6.
+constexpr int kReduceTree = 4;
+static EXN_SIMD void reduce_add_tree(const f32v* v, float* out) {
+  const f32v a = _mm256_add_ps(_mm256_permute2f128_ps(v[0], v[1], 0x20), _mm256_permute2f128_ps(v[0], v[1], 0x31));
+  const f32v b = _mm256_add_ps(_mm256_permute2f128_ps(v[2], v[3], 0x20), _mm256_permute2f128_ps(v[2], v[3], 0x31));
+  const f32v c = _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
+  // Halves of 0, 2 in the lower 128 bits, of 1, 3 in the upper.
+  const __m128 even = _mm256_castps256_ps128(c), odd = _mm256_extractf128_ps(c, 1);
+  const __m128 first = _mm_shuffle_ps(even, odd, 0x88), second = _mm_shuffle_ps(even, odd, 0xdd);
+  const __m128 sums = _mm_add_ps(first, second);
+  _mm_storeu_ps(out, _mm_shuffle_ps(sums, sums, 0xd8));
 }
 static EXN_SIMD float reduce_max(f32v v) {
   __m128 x = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

@@ -99,9 +99,9 @@ static EXN_SIMD float reduce_max(f32v v) {
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 
-#define EXN_HAS_REDUCE_16 1
 // out[i] = reduce_add(v[i]), bit for bit, by a transposing tree: 45 operations instead of 16 times 11.
-static EXN_SIMD void reduce_add_16(const f32v (&v)[16], float* out) {
+constexpr int kReduceTree = 16;
+static EXN_SIMD void reduce_add_tree(const f32v* v, float* out) {
   f32v a[8], b[4], c[2];
   for (int i = 0; i < 8; ++i) {
     const f32v x = v[2 * i], y = v[2 * i + 1];

@@ -7,6 +7,7 @@
 //   fma(a, b, c)           a * b + c, one rounding where the set has FMA (all but the SSE2 baseline)
 //   fms(a, b, c)           a * b - c likewise
 //   reduce_add(v)          folds halves: lane i with lane i + n/2, and so on down, in every instruction set
+//   reduce_add_all(v, out) the same of several vectors, bit for bit
 //   load_n / store_n       first n lanes, 0 <= n <= kLanes; the rest reads as `fill` and is not touched in memory
 #pragma once
 
@@ -36,5 +37,17 @@ struct bf16 {
 #else
 #include "vec4.h"
 #endif
+
+namespace exn::cpu::EXN_ISA {
+
+// Sums of N vectors: whole trees first, the rest one by one.
+template <int N>
+static EXN_SIMD void reduce_add_all(const f32v (&v)[N], float* out) {
+  constexpr int kTrees = N / kReduceTree * kReduceTree;
+  for (int i = 0; i < kTrees; i += kReduceTree) reduce_add_tree(v + i, out + i);
+  for (int i = kTrees; i < N; ++i) out[i] = reduce_add(v[i]);
+}
+
+}  // namespace exn::cpu::EXN_ISA
 
 #include "math.h"

@@ -106,6 +106,8 @@ static EXN_SIMD f32v exponent(f32v a) {
 }
 
 static EXN_SIMD float reduce_add(f32v v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+constexpr int kReduceTree = 1;
+static EXN_SIMD void reduce_add_tree(const f32v* v, float* out) { *out = reduce_add(*v); }
 static EXN_SIMD float reduce_max(f32v v) {
   const float a = v[0] > v[2] ? v[0] : v[2];
   const float b = v[1] > v[3] ? v[1] : v[3];

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backend.h"
+
+namespace exn::cuda {
+
+exn_status norm(const NormArgs&, Workspace&, exn_stream) { return fail(EXN_UNSUPPORTED, "exn_norm: the CUDA kernel is not built yet"); }
+
+}  // namespace exn::cuda

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the ABI layer hands a backend: one plain struct per op, every value checked. Pointers are null where an optional
+// argument was left out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include <exeunt/exeunt.h>
+
+namespace exn {
+
+enum class DType : int32_t { kF32, kF16, kBF16, kF64, kI32, kI64, kU8 };
+
+// Everything with code in this header is forced inline: the CPU kernels include it in translation units that are compiled
+// for one instruction set each, and a shared out-of-line copy could carry instructions that another machine lacks.
+#define EXN_INLINE inline __attribute__((always_inline))
+
+EXN_INLINE int64_t size_of(DType t) {
+  switch (t) {
+    case DType::kF64:
+    case DType::kI64:
+      return 8;
+    case DType::kF32:
+    case DType::kI32:
+      return 4;
+    case DType::kF16:
+    case DType::kBF16:
+      return 2;
+    case DType::kU8:
+      return 1;
+  }
+  return 0;
+}
+
+// Hands out pieces of the caller's workspace, each 64-byte aligned; counts only when it has no base.
+class Workspace {
+ public:
+  EXN_INLINE Workspace(void* base, bool counting) : base_(static_cast<char*>(base)), counting_(counting) {}
+
+  template <class T>
+  EXN_INLINE T* take(int64_t count) {
+    const size_t at = used_;
+    used_ += (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    return counting_ || base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
+  }
+  EXN_INLINE bool counting() const { return counting_; }
+  EXN_INLINE size_t used() const { return used_; }
+
+ private:
+  char* base_;
+  size_t used_ = 0;
+  bool counting_;
+};
+
+// A matrix with unit column stride. data is null when the argument was left out.
+struct Matrix {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  int64_t stride = 0;  // elements between rows
+};
+
+// A compact vector (or a compact tensor seen flat). data is null when the argument was left out.
+struct Vector {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t size = 0;
+};
+
+// [R,H,dh] with compact heads. data is null when the argument was left out.
+struct Heads {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t rows = 0;
+  int64_t heads = 0;
+  int64_t dim = 0;     // dh
+  int64_t stride = 0;  // elements between rows
+};
+
+// A described KV cache; strides in elements. Paged if `blocks` is not null: then sequence_stride is unused.
+struct KvCache {
+  void* k = nullptr;
+  void* v = nullptr;
+  DType dtype = DType::kF32;
+  int64_t sequences = 0;
+  int64_t heads = 0;
+  int64_t slots = 0;  // T, capacity of a sequence
+  int64_t dim = 0;
+  int64_t sequence_stride = 0;
+  int64_t head_stride = 0;
+  int64_t slot_stride = 0;
+  const int32_t* blocks = nullptr;  // [sequences, block_count]
+  int64_t block_count = 0;
+  int64_t page = 0;   // slots of a page
+  int64_t pages = 0;  // P
+  int64_t page_stride = 0;
+};
+
+// RoPE: cosines and sines [positions, pairs, 2].
+struct RopeTable {
+  const float* data = nullptr;
+  int64_t positions = 0;
+  int64_t pairs = 0;
+};
+
+// Null where not asked for.
+struct StatsOut {
+  int32_t* argmax = nullptr;
+  float* max_logit = nullptr;
+  float* lse = nullptr;
+  float* p1 = nullptr;
+  float* p2 = nullptr;
+  float* margin = nullptr;
+  float* entropy = nullptr;
+  float* pow2_entropy = nullptr;
+  float* mean_log_p = nullptr;
+  uint8_t* valid = nullptr;
+};
+
+struct RowStatsArgs {
+  int32_t device = 0;
+  Matrix logits;
+  int32_t normalizer = 0;
+  float temperature = 1;
+  float softcap = 0;
+  StatsOut out;
+};
+
+struct ExitHeadArgs {
+  int32_t device = 0;
+  Matrix hidden;
+  Matrix weight;
+  const float* bias = nullptr;         // [V]
+  const float* norm_weight = nullptr;  // [D]
+  const float* norm_bias = nullptr;    // [D]
+  Matrix translator;                   // [D,D]
+  const float* translator_bias = nullptr;
+  Vector shortlist;  // i32 [N]
+  int32_t norm = 0;
+  float norm_eps = 0;
+  int32_t translate = 0;
+  int32_t normalizer = 0;
+  float temperature = 1;
+  float softcap = 0;
+  StatsOut out;
+};
+
+struct StableMaxArgs {
+  int32_t device = 0;
+  Matrix logits;
+  Matrix out;
+  int32_t normalizer = 0;
+  bool log = false;
+};
+
+struct CrossEntropyArgs {
+  int32_t device = 0;
+  Matrix logits;
+  Vector labels;  // i32 or i64
+  Vector loss;    // f64 or f32; may be null
+  Matrix grad;    // may be null
+  int64_t ignore_index = 0;
+  int32_t normalizer = 0;
+  int32_t reduction = 0;
+};
+
+struct PerpGradArgs {
+  int32_t device = 0;
+  Vector weight;
+  Vector grad;
+  Vector out;
+  int32_t form = 0;
+};
+
+struct CosineArgs {
+  int32_t device = 0;
+  Matrix a;
+  Matrix b;
+  float* out = nullptr;
+};
+
+struct GateArgs {
+  int32_t device = 0;
+  Matrix features;
+  Vector hidden_weight;  // [D*D] or [repeats*D*D]
+  const float* hidden_bias = nullptr;
+  Matrix out_weight;  // [O,D]
+  const float* out_bias = nullptr;
+  float* prob = nullptr;
+  int32_t kind = 0;
+  int32_t repeats = 0;
+};
+
+struct ExitRuleArgs {
+  int32_t device = 0;
+  int64_t rows = 0;
+  const float* score = nullptr;
+  const int32_t* label = nullptr;
+  const uint8_t* valid = nullptr;
+  const int32_t* step = nullptr;
+  int32_t* state = nullptr;
+  uint8_t* exit_mask = nullptr;
+  int32_t* active_list = nullptr;
+  int32_t* active_count = nullptr;
+  int32_t* exit_layer = nullptr;
+  int32_t rule = 0;
+  int32_t comparator = 0;
+  int32_t decay = 0;
+  int32_t scope = 0;
+  float threshold = 0;
+  float decay_tau = 0;
+  float decay_horizon = 1;
+  int32_t step_index = 0;
+  int32_t patience = 0;
+  int32_t min_steps = 0;
+  int32_t max_steps = 0;
+  int32_t layer = 0;
+  int32_t first = 0;
+  int32_t force = 0;
+};
+
+struct NormArgs {
+  int32_t device = 0;
+  Matrix input;
+  Matrix out;
+  const float* weight = nullptr;  // [D]
+  const float* bias = nullptr;    // [D]
+  int32_t norm = 0;
+  float eps = 0;
+};
+
+struct RopeTableArgs {
+  int32_t device = 0;
+  float* table = nullptr;  // [positions, pairs, 2]
+  int64_t positions = 0;
+  int64_t pairs = 0;
+  double base = 1;    // NTK applied
+  double divisor = 1;  // of the position
+};
+
+struct RopeArgs {
+  int32_t device = 0;
+  Heads input;
+  Heads out;
+  const int32_t* position = nullptr;
+  RopeTable table;
+  int32_t style = 0;
+};
+
+struct LinearArgs {
+  int32_t device = 0;
+  Matrix input;
+  Matrix weight;
+  const float* bias = nullptr;  // [N]
+  Matrix residual;
+  Matrix out;
+};
+
+struct KvAppendArgs {
+  int32_t device = 0;
+  KvCache cache;
+  Heads k;
+  Heads v;
+  const int32_t* sequence = nullptr;
+  const int32_t* slot = nullptr;
+};
+
+struct KvCopyArgs {
+  int32_t device = 0;
+  KvCache source;
+  KvCache destination;
+  int64_t count = 0;
+  const int32_t* from_sequence = nullptr;
+  const int32_t* from_slot = nullptr;
+  const int32_t* to_sequence = nullptr;
+  const int32_t* to_slot = nullptr;
+};
+
+struct KvLengthArgs {
+  int32_t device = 0;
+  int32_t* length = nullptr;
+  int64_t lengths = 0;
+  int64_t rows = 0;
+  const int32_t* sequence = nullptr;
+  const uint8_t* active = nullptr;
+  int32_t* slot = nullptr;
+  int32_t* visible = nullptr;
+  const int32_t* limit = nullptr;
+  bool one_limit = false;
+  int64_t capacity = 0;
+  int32_t action = 0;
+};
+
+struct AttentionArgs {
+  int32_t device = 0;
+  Heads query;
+  KvCache cache;
+  const int32_t* sequence = nullptr;
+  const int32_t* visible = nullptr;
+  Heads out;
+  float* scores = nullptr;      // [R, H, score_slots]
+  int64_t score_slots = 0;
+  float scale = 1;
+  float softcap = 0;
+};
+
+struct KvLayer {
+  const float* norm_weight = nullptr;
+  const float* norm_bias = nullptr;
+  Matrix k_weight;
+  const float* k_bias = nullptr;
+  Matrix v_weight;
+  const float* v_bias = nullptr;
+  KvCache cache;
+  int32_t index = 0;
+};
+
+struct KvPropagateArgs {
+  int32_t device = 0;
+  Matrix hidden;
+  const int32_t* exit_layer = nullptr;
+  const int32_t* sequence = nullptr;
+  const int32_t* slot = nullptr;
+  int64_t slot_stride = 0;  // between layers; 0: one row of slots for all
+  const int32_t* position = nullptr;
+  RopeTable table;  // data null: no RoPE
+  const KvLayer* layers = nullptr;
+  int32_t layer_count = 0;
+  int32_t model_layers = 0;
+  int32_t rope_style = 0;
+  int32_t norm = 0;
+  float norm_eps = 0;
+  KvLayer storage[EXN_KV_PROPAGATE_MAX_LAYERS];
+};
+
+struct HiddenStackArgs {
+  int32_t device = 0;
+  Matrix stack;
+  int32_t* stack_tags = nullptr;
+  int64_t tag_count = 0;  // M
+  int32_t* count = nullptr;
+  Matrix rows;
+  int32_t* tags = nullptr;
+  const uint8_t* mask = nullptr;
+  int32_t* overflow = nullptr;
+  int32_t action = 0;
+};
+
+struct RowCompactionArgs {
+  int32_t device = 0;
+  Matrix input;
+  Matrix out;
+  const int32_t* list = nullptr;
+  int64_t listed = 0;  // K
+  int32_t direction = 0;
+};
+
+struct LayerScheduleArgs {
+  int32_t device = 0;
+  int64_t positions = 0;
+  int64_t model_layers = 0;
+  int32_t* layers = nullptr;
+  int32_t* count = nullptr;
+  uint8_t* exit_test = nullptr;
+  float* threshold = nullptr;
+  const int32_t* order = nullptr;
+  int64_t order_count = 0;
+  int32_t kind = 0;
+  int32_t prompt = 0;
+  int32_t horizon = 1;
+  int32_t most = 0;
+  int32_t least = 0;
+  int32_t warm_up = 0;
+  int32_t first_exit = 0;
+  int32_t min_exit = 0;
+  int32_t interval = 1;
+  int32_t decay = 0;
+  float start_threshold = 0;
+  float tau = 0;
+};
+
+struct FfnArgs {
+  int32_t device = 0;
+  Matrix hidden;
+  Matrix out;
+  const float* norm_weight = nullptr;
+  const float* norm_bias = nullptr;
+  Matrix gate_weight;
+  const float* gate_bias = nullptr;
+  Matrix up_weight;
+  const float* up_bias = nullptr;
+  Matrix down_weight;
+  const float* down_bias = nullptr;
+  const uint8_t* skip = nullptr;
+  float* cosine = nullptr;
+  float* branch_cosine = nullptr;
+  int32_t norm = 0;
+  float norm_eps = 0;
+  int32_t activation = 0;
+};
+
+struct FfnSkipRuleArgs {
+  int32_t device = 0;
+  int64_t rows = 0;
+  const float* cosine = nullptr;
+  const int32_t* token = nullptr;
+  int32_t* state = nullptr;
+  uint8_t* skip = nullptr;
+  int32_t layer = 0;
+  int32_t cold_start = 0;
+  int32_t cold_end = 0;
+  int32_t warm_up = 0;
+  int32_t token_index = 0;
+  int32_t budget = -1;
+  float threshold = 0;
+};
+
+}  // namespace exn

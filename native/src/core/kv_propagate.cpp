@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <exeunt/kv_propagate.h>
+
+#include "backends.h"
+
+namespace exn {
+namespace {
+
+void check_layer(const exn_kv_propagate_params& p, int32_t which, Check& check, KvPropagateArgs* a) {
+  const exn_kv_layer& from = p.layers[which];
+  KvLayer& to = a->storage[which];
+  const int64_t dim = a->hidden.cols;
+  check.one_of("layers[].index", from.index, 0, p.model_layers - 1);
+  if (which > 0 && from.index <= a->storage[which - 1].index) {
+    check.fail_argument("layers[%d].index is %d, expected more than the %d before it", which, from.index,
+                        a->storage[which - 1].index);
+  }
+  to.index = from.index;
+  check.norm({}, from.norm_weight, from.norm_bias, p.norm, p.norm_eps, dim, &to.norm_weight, &to.norm_bias);
+  to.cache = check.cache({}, from.cache, Role::kInOut);
+  const int64_t width = to.cache.heads * to.cache.dim;
+  to.k_weight = check.matrix("k_weight", from.k_weight, kFloats, Role::kIn);
+  to.v_weight = check.matrix("v_weight", from.v_weight, kFloats, Role::kIn);
+  check.same("k_weight", "rows", to.k_weight.rows, "a slot of the cache", width);
+  check.same("v_weight", "rows", to.v_weight.rows, "a slot of the cache", width);
+  check.same("k_weight", "columns", to.k_weight.cols, "hidden", dim);
+  check.same("v_weight", "columns", to.v_weight.cols, "hidden", dim);
+  check.same_dtype("v_weight", to.v_weight.dtype, "k_weight", to.k_weight.dtype);
+  to.k_bias = check.coefficients("k_bias", from.k_bias, "the rows of k_weight", width);
+  to.v_bias = check.coefficients("v_bias", from.v_bias, "the rows of v_weight", width);
+  if (which == 0 || !check.ok()) return;
+  const KvLayer& first = a->storage[0];
+  check.same("layers[].cache", "heads", to.cache.heads, "the first layer's", first.cache.heads);
+  check.same("layers[].cache", "elements per head", to.cache.dim, "the first layer's", first.cache.dim);
+  check.same("layers[].cache", "sequences", to.cache.sequences, "the first layer's", first.cache.sequences);
+  check.same_dtype("layers[].cache", to.cache.dtype, "the first layer's", first.cache.dtype);
+  check.same_dtype("layers[].k_weight", to.k_weight.dtype, "the first layer's", first.k_weight.dtype);
+  check.same("layers[].cache", "as its layout", from.cache.layout, "the first layer", p.layers[0].cache.layout);
+}
+
+void check_slot(const exn_kv_propagate_params& p, Check& check, KvPropagateArgs* a) {
+  const int64_t rows = a->hidden.rows;
+  const Vector slot = check.flat("slot", p.slot, kI32Only, Role::kIn);
+  if (!check.ok()) return;
+  if (p.slot->ndim == 2) {
+    check.shape("slot", p.slot, {p.layer_count, rows});
+    a->slot_stride = rows;
+  } else {
+    check.shape("slot", p.slot, {rows});
+  }
+  a->slot = static_cast<const int32_t*>(slot.data);
+}
+
+void check_args(const exn_kv_propagate_params& p, Check& check, KvPropagateArgs* a) {
+  a->hidden = check.matrix("hidden", p.hidden, kFloats, Role::kIn);
+  const int64_t rows = a->hidden.rows;
+  check.at_least("D (columns of hidden)", a->hidden.cols, 1);
+  check.one_of("layer_count", p.layer_count, 1, EXN_KV_PROPAGATE_MAX_LAYERS);
+  check.at_least("model_layers", p.model_layers, 1);
+  if (check.ok() && p.layers == nullptr) check.fail_argument("layers is null, %d layers are expected", p.layer_count);
+  a->exit_layer = check.per_row<const int32_t>("exit_layer", p.exit_layer, kI32Only, Role::kIn, "the rows of hidden", rows);
+  a->sequence = check.per_row<const int32_t>("sequence", p.sequence, kI32Only, Role::kIn, "the rows of hidden", rows,
+                                             Need::kOptional);
+  const Need position_needed = p.rope_table != nullptr ? Need::kRequired : Need::kOptional;
+  a->position = check.per_row<const int32_t>("position", p.position, kI32Only, Role::kIn, "the rows of hidden", rows,
+                                             position_needed);
+  if (!check.ok()) return;
+  check_slot(p, check, a);
+  check.one_of("rope_style", p.rope_style, EXN_ROPE_INTERLEAVED, EXN_ROPE_HALF);
+  for (int32_t i = 0; check.ok() && i < p.layer_count; ++i) check_layer(p, i, check, a);
+  if (!check.ok()) return;
+  a->table = check.rope_table("rope_table", p.rope_table, a->storage[0].cache.dim, Need::kOptional);
+  a->layers = a->storage;
+  a->layer_count = p.layer_count;
+  a->model_layers = p.model_layers;
+  a->rope_style = p.rope_style;
+  a->norm = p.norm;
+  a->norm_eps = p.norm_eps;
+}
+
+constexpr Op<exn_kv_propagate_params, KvPropagateArgs> kOp{"exn_kv_propagate", check_args, &Backend::kv_propagate};
+
+}  // namespace
+}  // namespace exn
+
+EXN_DEFINE_OP(kv_propagate, exn::kOp)

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <exeunt/linear.h>
+
+#include "backends.h"
+
+namespace exn {
+namespace {
+
+void check_args(const exn_linear_params& p, Check& check, LinearArgs* a) {
+  a->input = check.matrix("input", p.input, kFloats, Role::kIn);
+  a->weight = check.matrix("weight", p.weight, kFloats, Role::kIn);
+  check.at_least("D (columns of input)", a->input.cols, 1);
+  check.at_least("N (rows of weight)", a->weight.rows, 1);
+  check.same("weight", "columns", a->weight.cols, "input", a->input.cols);
+  a->bias = check.coefficients("bias", p.bias, "the rows of weight", a->weight.rows);
+  a->out = check.matrix("out", p.out, kFloats, Role::kOut);
+  check.same("out", "rows", a->out.rows, "input", a->input.rows);
+  check.same("out", "columns", a->out.cols, "the rows of weight", a->weight.rows);
+  a->residual = check.matrix("residual", p.residual, kFloats, Role::kIn, Need::kOptional);
+  if (p.residual == nullptr) return;
+  check.same("residual", "rows", a->residual.rows, "out", a->out.rows);
+  check.same("residual", "columns", a->residual.cols, "out", a->out.cols);
+  check.same_dtype("residual", a->residual.dtype, "out", a->out.dtype);
+  check.may_alias("out", "residual");
+}
+
+constexpr Op<exn_linear_params, LinearArgs> kOp{"exn_linear", check_args, &Backend::linear};
+
+}  // namespace
+}  // namespace exn
+
+EXN_DEFINE_OP(linear, exn::kOp)

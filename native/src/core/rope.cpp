@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <exeunt/rope.h>
+
+#include <cmath>
+
+#include "backends.h"
+
+namespace exn {
+namespace {
+
+void check_table(const exn_rope_table_params& p, Check& check, RopeTableArgs* a) {
+  const Vector v = check.flat("table", p.table, kF32Only, Role::kOut);
+  if (check.ok() && (p.table->ndim != 3 || p.table->shape[2] != 2)) {
+    check.fail_argument("table has rank %d and %lld elements in the last axis, expected [T, n/2, 2]", p.table->ndim,
+                        static_cast<long long>(p.table->ndim > 0 ? p.table->shape[p.table->ndim - 1] : 0));
+  }
+  check.one_of("scaling", p.scaling, EXN_ROPE_SCALING_NONE, EXN_ROPE_SCALING_NTK);
+  check.positive("base", p.base);
+  if (!(p.factor >= 1) || std::isinf(p.factor)) check.fail_argument("factor is %g, expected a finite value >= 1", p.factor);
+  if (!check.ok()) return;
+  a->table = static_cast<float*>(v.data);
+  a->positions = p.table->shape[0];
+  a->pairs = p.table->shape[1];
+  const bool ntk = p.scaling == EXN_ROPE_SCALING_NTK;
+  check.at_least("n/2 (pairs of table)", a->pairs, ntk ? 2 : 1);
+  const double n = 2.0 * static_cast<double>(a->pairs);
+  a->base = ntk ? p.base * std::pow(p.factor, n / (n - 2)) : p.base;
+  a->divisor = p.scaling == EXN_ROPE_SCALING_LINEAR ? p.factor : 1;
+}
+
+void check_rope(const exn_rope_params& p, Check& check, RopeArgs* a) {
+  a->input = check.heads("input", p.input, kFloats, Role::kIn);
+  a->position = check.per_row<const int32_t>("position", p.position, kI32Only, Role::kIn, "the rows of input", a->input.rows);
+  a->table = check.rope_table("table", p.table, a->input.dim);
+  a->out = check.heads("out", p.out, kFloats, Role::kOut);
+  check.same("out", "rows", a->out.rows, "input", a->input.rows);
+  check.same("out", "heads", a->out.heads, "input", a->input.heads);
+  check.same("out", "elements per head", a->out.dim, "input", a->input.dim);
+  check.same_dtype("out", a->out.dtype, "input", a->input.dtype);
+  check.may_alias("out", "input");
+  check.one_of("style", p.style, EXN_ROPE_INTERLEAVED, EXN_ROPE_HALF);
+  a->style = p.style;
+}
+
+constexpr Op<exn_rope_table_params, RopeTableArgs> kRopeTable{"exn_rope_table", check_table, &Backend::rope_table};
+constexpr Op<exn_rope_params, RopeArgs> kRope{"exn_rope", check_rope, &Backend::rope};
+
+}  // namespace
+}  // namespace exn
+
+EXN_DEFINE_OP(rope_table, exn::kRopeTable)
+EXN_DEFINE_OP(rope, exn::kRope)

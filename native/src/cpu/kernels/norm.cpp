@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "isa.h"
+
+namespace exn::cpu::EXN_ISA {
+
+exn_status norm(const NormArgs&, Workspace&) { return fail(EXN_UNSUPPORTED, "exn_norm: the CPU kernel is not built yet"); }
+
+}  // namespace exn::cpu::EXN_ISA
