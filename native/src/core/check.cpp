@@ -105,11 +105,11 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
   }
   int64_t elements = 1;
   for (int32_t i = 0; i < t->ndim; ++i) {
-    if (t->shape[i] < 0 || (t->shape[i] > 0 && elements > (int64_t{1} << 56) / t->shape[i])) {
-      fail_argument("%s has size %lld in axis %d", name, static_cast<long long>(t->shape[i]), i);
+    const int64_t size = t->shape[i];
+    if (size < 0 || __builtin_mul_overflow(elements, size, &elements) || elements > int64_t{1} << 56) {
+      fail_argument("%s has size %lld in axis %d", name, static_cast<long long>(size), i);
       return false;
     }
-    elements *= t->shape[i];
   }
   return true;
 }

@@ -35,8 +35,7 @@ float decayed_threshold(const ExitRuleArgs& r, int32_t step) {
   return theta < 0 ? 0 : theta > 1 ? 1 : theta;
 }
 
-bool over_threshold(const ExitRuleArgs& r, float score, int32_t step) {
-  const float theta = decayed_threshold(r, step);
+bool over_threshold(const ExitRuleArgs& r, float score, float theta) {
   switch (r.comparator) {
     case EXN_COMPARE_GE:
       return score >= theta;
@@ -86,58 +85,86 @@ bool specdec(const ExitRuleArgs& r, float p, State* s) {
   return s->count >= r.min_steps && 1 - s->a > r.threshold;
 }
 
-// Updates the state of an active row and says whether its own verdict is to leave.
-bool verdict(const ExitRuleArgs& r, int64_t row, State* s) {
+// Updates the state of an active row and says whether its own verdict is to leave. `theta`: the threshold of all rows, unless
+// each has a step of its own.
+template <int32_t kRule>
+bool verdict(const ExitRuleArgs& r, int64_t row, float theta, State* s) {
   const bool usable = r.valid == nullptr || r.valid[row] != 0;
   const float score = r.score != nullptr ? r.score[row] : 0;
   if (!usable || std::isnan(score)) return false;
-  bool leave = false;
-  switch (r.rule) {
-    case EXN_RULE_THRESHOLD:
-      leave = over_threshold(r, score, r.step != nullptr ? r.step[row] : r.step_index);
-      break;
-    case EXN_RULE_PATIENCE:
-      leave = patience(r, row, s);
-      break;
-    case EXN_RULE_QUANTILE:
-      leave = quantile(r, score, s);
-      break;
-    case EXN_RULE_JEI:
-      leave = jei(r, score, s);
-      break;
-    default:
-      leave = specdec(r, score, s);
+  s->flags |= kSeen;
+  if constexpr (kRule == EXN_RULE_THRESHOLD) {
+    return over_threshold(r, score, r.step != nullptr ? decayed_threshold(r, r.step[row]) : theta);
   }
+  if constexpr (kRule == EXN_RULE_QUANTILE) return quantile(r, score, s);
+  if constexpr (kRule == EXN_RULE_JEI) return jei(r, score, s);
+  return specdec(r, score, s);
+}
+
+template <>
+bool verdict<EXN_RULE_PATIENCE>(const ExitRuleArgs& r, int64_t row, float, State* s) {
+  const bool usable = r.valid == nullptr || r.valid[row] != 0;
+  if (!usable || (r.score != nullptr && std::isnan(r.score[row]))) return false;
+  const bool leave = patience(r, row, s);
   s->flags |= kSeen;
   return leave;
 }
 
-}  // namespace
+struct Verdicts {
+  bool all = true;  // every active row wants to leave
+  bool last = false;
+};
 
-exn_status exit_rule(const ExitRuleArgs& r, Workspace& ws) {
-  uint8_t* leaves = ws.take<uint8_t>(r.rows);
-  if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("exit_rule"));
+// First pass: every row's own verdict.
+template <int32_t kRule>
+Verdicts judge(const ExitRuleArgs& args, uint8_t* leaves) {
+  const ExitRuleArgs r = args;  // a copy that no store of bytes can alias
   State* state = reinterpret_cast<State*>(r.state);
-
-  bool all = true, last = false;
+  const float theta = kRule == EXN_RULE_THRESHOLD ? decayed_threshold(r, r.step_index) : 0;
+  const State fresh = initial(kRule);
+  Verdicts verdicts;
   for (int64_t row = 0; row < r.rows; ++row) {
-    State s;
-    std::memcpy(&s, state + row, sizeof s);
-    if (r.first != 0) s = initial(r.rule);
+    State s = fresh;
+    if (r.first == 0) std::memcpy(&s, state + row, sizeof s);
     const bool active = (s.flags & kLeft) == 0;
-    const bool leave = active && verdict(r, row, &s);
+    const bool leave = active && verdict<kRule>(r, row, theta, &s);
     leaves[row] = leave ? 1 : 0;
-    if (active && !leave) all = false;
-    if (row == r.rows - 1) last = leave;
+    if (active && !leave) verdicts.all = false;
+    verdicts.last = leave;
     std::memcpy(state + row, &s, sizeof s);
   }
+  return verdicts;
+}
+
+Verdicts judge(const ExitRuleArgs& r, uint8_t* leaves) {
+  switch (r.rule) {
+    case EXN_RULE_THRESHOLD:
+      return judge<EXN_RULE_THRESHOLD>(r, leaves);
+    case EXN_RULE_PATIENCE:
+      return judge<EXN_RULE_PATIENCE>(r, leaves);
+    case EXN_RULE_QUANTILE:
+      return judge<EXN_RULE_QUANTILE>(r, leaves);
+    case EXN_RULE_JEI:
+      return judge<EXN_RULE_JEI>(r, leaves);
+    default:
+      return judge<EXN_RULE_SPECDEC>(r, leaves);
+  }
+}
+
+}  // namespace
+
+exn_status exit_rule(const ExitRuleArgs& args, Workspace& ws) {
+  uint8_t* leaves = ws.take<uint8_t>(args.rows);
+  if (ws.counting()) return EXN_OK;
+  const ExitRuleArgs r = args;  // a copy that no store of bytes can alias
+  ran(EXN_CPU_PATH("exit_rule"));
+  const Verdicts verdicts = judge(r, leaves);
 
   int64_t active_count = 0;
   for (int64_t row = 0; row < r.rows; ++row) {
     int32_t* flags = r.state + row * EXN_EXIT_STATE_WORDS + 3;
     const bool active = (*flags & kLeft) == 0;
-    const bool agreed = r.scope == EXN_SCOPE_EACH ? leaves[row] != 0 : r.scope == EXN_SCOPE_ALL ? all : last;
+    const bool agreed = r.scope == EXN_SCOPE_EACH ? leaves[row] != 0 : r.scope == EXN_SCOPE_ALL ? verdicts.all : verdicts.last;
     const bool usable = r.valid == nullptr || r.valid[row] != 0;
     const bool leave = active && (r.force != 0 || (agreed && usable));
     if (leave) *flags |= kLeft;

@@ -44,8 +44,8 @@ static EXN_SIMD void terms(const f32v (&x)[N], f32v level, f32v over_s, f32v (&e
     return;
   }
   f32v d[N];
-  for (int k = 0; k < N; ++k) d[k] = max(set1(-110.0f), sub(x[k], level));
-  exp_clamped(d, e);
+  for (int k = 0; k < N; ++k) d[k] = max(set1(kExpFloor), sub(x[k], level));
+  exp_floored(d, e);
 }
 
 static EXN_SIMD float reciprocal_s(float top) { return top >= 0 ? 1.0f / (1.0f + top) : 1.0f - top; }

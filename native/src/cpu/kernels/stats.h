@@ -80,43 +80,69 @@ static EXN_SIMD void add_terms(Sums& sums, const f32v (&e)[N], const f32v (&d)[N
 
 static EXN_SIMD double fold(const f32v (&v)[2]) { return static_cast<double>(reduce_add(add(v[0], v[1]))); }
 
-// First pass: the two largest and where the largest is.
+// Pieces of a tile whose lane maxima the first pass keeps: the two largest are then looked for in one piece alone.
+constexpr int64_t kPiece = 256;
+constexpr int64_t kMaxPieces = kStatsTile / kPiece;
+
+template <class T>
+static EXN_SIMD f32v lane_max(const T* z, int64_t n) {
+  f32v hi[4];
+  for (f32v& h : hi) h = set1(-INFINITY);
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    for (int k = 0; k < 4; ++k) hi[k] = max(hi[k], load(z + i + k * kLanes));
+  }
+  for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT { hi[0] = max(hi[0], load_part(z + i + j, rest, -INFINITY)); });
+  return max(max(hi[0], hi[1]), max(hi[2], hi[3]));
+}
+
+// The second largest of z[0, n), the largest of which is `top`.
+template <class T>
+static EXN_SIMD float second_largest(const T* z, int64_t n, float top) {
+  const f32v lowest = set1(-INFINITY);
+  f32v hi = lowest, lo = lowest;
+  for_vectors(n, [&](int64_t i, int rest) EXN_FLAT {
+    const f32v x = load_part(z + i, rest, -INFINITY);
+    lo = max(lo, min(hi, x));
+    hi = max(hi, x);
+  });
+  const maskv is_top = equal(hi, set1(top));
+  const uint32_t lanes = bits_of(is_top);
+  if ((lanes & (lanes - 1)) != 0) return top;
+  return reduce_max(max(lo, select(is_top, lowest, hi)));
+}
+
+// First pass: the two largest and where the largest is. A NaN may hide the largest; the sums then tell.
 template <class T>
 static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, TileStats* out) {
-  const f32v lowest = set1(-INFINITY);
-  f32v hi[2] = {lowest, lowest}, lo[2] = {lowest, lowest};
-  const auto visit = [&](int k, f32v x) EXN_FLAT {
-    lo[k] = max(lo[k], min(hi[k], x));
-    hi[k] = max(hi[k], x);
-  };
-  int64_t i = 0;
-  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
-    visit(0, load(z + i));
-    visit(1, load(z + i + kLanes));
+  f32v high[kMaxPieces];
+  f32v all = set1(-INFINITY);
+  const int64_t pieces = (n + kPiece - 1) / kPiece;
+  for (int64_t p = 0; p < pieces; ++p) {
+    const int64_t at = p * kPiece;
+    high[p] = lane_max(z + at, n - at < kPiece ? n - at : kPiece);
+    all = max(all, high[p]);
   }
-  for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT { visit(0, load_part(z + i + j, rest, -INFINITY)); });
-
-  const f32v second = max(max(lo[0], lo[1]), min(hi[0], hi[1]));
-  float tops[kLanes];
-  store(tops, max(hi[0], hi[1]));
-  float top1 = -INFINITY, top2 = reduce_max(second);
-  for (float x : tops) {
-    if (x > top1) {
-      top2 = top1 > top2 ? top1 : top2;
-      top1 = x;
-    } else if (x > top2) {
-      top2 = x;
-    }
+  out->top1 = reduce_max(all);
+  out->top2 = -INFINITY;
+  out->broken = out->broken || out->top1 == INFINITY;
+  const f32v wanted = set1(out->top1);
+  int64_t winner = 0;
+  while (winner < pieces && bits_of(equal(high[winner], wanted)) == 0) ++winner;
+  if (winner == pieces) return;
+  f32v others = set1(-INFINITY);
+  for (int64_t p = 0; p < pieces; ++p) {
+    if (p != winner) others = max(others, high[p]);
   }
-  out->top1 = top1;
-  out->top2 = top2;
-  out->broken = out->broken || top1 == INFINITY;
-  const f32v wanted = set1(top1);
-  for (int64_t j = 0; j < n; j += kLanes) {
+  const int64_t first = winner * kPiece;
+  const int64_t length = n - first < kPiece ? n - first : kPiece;
+  const float here = second_largest(z + first, length, out->top1), elsewhere = reduce_max(others);
+  out->top2 = here > elsewhere ? here : elsewhere;
+  for (int64_t j = first; j < first + length; j += kLanes) {
     const int rest = static_cast<int>(n - j < kLanes ? n - j : kLanes);
-    const uint32_t here = bits_of(equal(load_part(z + j, rest, NAN), wanted));
-    if (here != 0) {
-      out->index = static_cast<int32_t>(offset + j + __builtin_ctz(here));
+    const uint32_t lanes = bits_of(equal(load_part(z + j, rest, NAN), wanted));
+    if (lanes != 0) {
+      out->index = static_cast<int32_t>(offset + j + __builtin_ctz(lanes));
       return;
     }
   }
@@ -141,10 +167,10 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, TileStat
       for (int k = 0; k < N; ++k) total[k] = sub(stable_g(x[k]), level);
       for (int k = 0; k < N; ++k) d[k] = max(set1(-200.0f), total[k]);
     } else {
-      // e is 0 from -110 down; -inf times that 0 would be NaN.
+      // e is 0 at the floor; -inf times that 0 would be NaN.
       for (int k = 0; k < N; ++k) total[k] = sub(x[k], level);
-      for (int k = 0; k < N; ++k) d[k] = max(set1(-110.0f), total[k]);
-      exp_clamped(d, e);
+      for (int k = 0; k < N; ++k) d[k] = max(set1(kExpFloor), total[k]);
+      exp_floored(d, e);
     }
     if (kFull && rest < kLanes) {
       float lanes[kLanes];
@@ -156,6 +182,8 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, TileStat
   };
   int64_t i = 0;
   for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
+    // The tile that follows in memory arrives while this one computes; the processor's own prefetching stops at each page.
+    for (int64_t at = 0; at < kGroup * kLanes; at += 64 / static_cast<int64_t>(sizeof(T))) prefetch(z + n + i + at);
     f32v raw[kGroup];
     for (int k = 0; k < kGroup; ++k) raw[k] = load(z + i + k * kLanes);
     visit(raw, kLanes);

@@ -76,11 +76,11 @@ static EXN_SIMD void store_n(float* p, f32v v, int n) { _mm512_mask_storeu_ps(p,
 static EXN_SIMD void store_n(bf16* p, f32v v, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_bf16(v)); }
 static EXN_SIMD void store_n(f16* p, f32v v, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_f16(v)); }
 
-// The integral power of two nearest to x * scale, and p times two to it; `x` tells a set without gradual underflow when
-// the result is 0.
+// The integral power of two nearest to x * scale, and p times two to it, with gradual underflow: 0 at the floor of exp.
+constexpr float kExpFloor = -110.0f;
 static EXN_SIMD f32v nearest_power(f32v x, f32v scale) { return round_nearest(mul(x, scale)); }
 static EXN_SIMD f32v power_value(f32v power) { return power; }
-static EXN_SIMD f32v times_power(f32v p, f32v power, f32v) { return _mm512_scalef_ps(p, power); }
+static EXN_SIMD f32v times_power(f32v p, f32v power) { return _mm512_scalef_ps(p, power); }
 
 // Mantissa in [1/2, 1) and exponent of a positive finite a.
 static EXN_SIMD f32v mantissa(f32v a) { return _mm512_getmant_ps(a, _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_zero); }

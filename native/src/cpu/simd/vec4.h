@@ -92,13 +92,11 @@ static EXN_SIMD void store(bf16* p, f32v v) { store_n(p, v, kLanes); }
 static EXN_SIMD void store(f16* p, f32v v) { store_n(p, v, kLanes); }
 
 // The integral power of two nearest to x * scale, kept as a float whose low bits are its biased exponent: adding 1.5 * 2^23 rounds,
-// and 127 more is the bias. Results below the smallest normal number are 0.
+// and 127 more is the bias. At the floor of exp, -127 ln 2, the exponent field is 0, and with it the factor.
+constexpr float kExpFloor = -88.0296919f;
 static EXN_SIMD f32v nearest_power(f32v x, f32v scale) { return fma(x, scale, set1(12582912.0f + 127.0f)); }
 static EXN_SIMD f32v power_value(f32v power) { return sub(power, set1(12582912.0f + 127.0f)); }
-static EXN_SIMD f32v times_power(f32v p, f32v power, f32v x) {
-  const f32v scaled = mul(p, as_float(as_bits(power) << 23));
-  return select(less(x, set1(-87.33f)), zero(), scaled);
-}
+static EXN_SIMD f32v times_power(f32v p, f32v power) { return mul(p, as_float(as_bits(power) << 23)); }
 
 static EXN_SIMD f32v mantissa(f32v a) { return as_float((as_bits(a) & 0x7fffffu) | 0x3f000000u); }
 static EXN_SIMD f32v exponent(f32v a) {
