@@ -90,22 +90,15 @@ public final class ExitHead extends Op {
   }
 
   /** Arguments of {@link ExitHead}. */
-  public static final class Builder extends Op.Builder<ExitHead> {
+  public static final class Builder extends StatisticsBuilder<ExitHead, Builder> {
     private Tensor hidden;
     private Tensor weight;
     private Tensor bias;
-    private int norm = exeunt.EXN_NORM_NONE;
-    private Tensor normWeight;
-    private Tensor normBias;
-    private float normEps;
+    private final InputNorm norm = new InputNorm();
     private Translate translate = Translate.RAW;
     private Tensor translatorWeight;
     private Tensor translatorBias;
     private Tensor shortlist;
-    private Normalizer normalizer = Normalizer.SOFTMAX;
-    private float temperature = 1;
-    private float softcap;
-    private Statistics out;
 
     private Builder() {}
 
@@ -148,7 +141,8 @@ public final class ExitHead extends Op {
      * @return this
      */
     public Builder noNorm() {
-      return norm(exeunt.EXN_NORM_NONE, null, null);
+      norm.set(Norm.Kind.NONE, null, null);
+      return this;
     }
 
     /**
@@ -159,7 +153,8 @@ public final class ExitHead extends Op {
      * @return this
      */
     public Builder rmsNorm(Tensor normWeight, float eps) {
-      return norm(exeunt.EXN_NORM_RMS, normWeight, null).normEps(eps);
+      norm.set(Norm.Kind.RMS, normWeight, null);
+      return normEps(eps);
     }
 
     /**
@@ -171,14 +166,8 @@ public final class ExitHead extends Op {
      * @return this
      */
     public Builder layerNorm(Tensor normWeight, Tensor normBias, float eps) {
-      return norm(exeunt.EXN_NORM_LAYER, normWeight, normBias).normEps(eps);
-    }
-
-    private Builder norm(int kind, Tensor weightOfNorm, Tensor biasOfNorm) {
-      norm = kind;
-      normWeight = weightOfNorm;
-      normBias = biasOfNorm;
-      return this;
+      norm.set(Norm.Kind.LAYER, normWeight, normBias);
+      return normEps(eps);
     }
 
     /**
@@ -188,7 +177,7 @@ public final class ExitHead extends Op {
      * @return this
      */
     public Builder normEps(float eps) {
-      normEps = eps;
+      norm.eps(eps);
       return this;
     }
 
@@ -218,47 +207,8 @@ public final class ExitHead extends Op {
       return this;
     }
 
-    /**
-     * How logits become probabilities.
-     *
-     * @param value softmax or StableMax
-     * @return this
-     */
-    public Builder normalizer(Normalizer value) {
-      normalizer = value;
-      return this;
-    }
-
-    /**
-     * Divisor of the logits.
-     *
-     * @param value positive and finite; 1 leaves the logits alone
-     * @return this
-     */
-    public Builder temperature(float value) {
-      temperature = value;
-      return this;
-    }
-
-    /**
-     * Soft cap of the logits, applied before the temperature.
-     *
-     * @param value 0 or more, finite; 0 means none
-     * @return this
-     */
-    public Builder softcap(float value) {
-      softcap = value;
-      return this;
-    }
-
-    /**
-     * What to compute and where to write it.
-     *
-     * @param statistics at least one output of shape [R]
-     * @return this
-     */
-    public Builder out(Statistics statistics) {
-      out = statistics;
+    @Override
+    Builder self() {
       return this;
     }
 
@@ -269,19 +219,12 @@ public final class ExitHead extends Op {
               .tensor("hidden", hidden)
               .tensor("weight", weight)
               .tensor("bias", bias)
-              .tensor("norm_weight", normWeight)
-              .tensor("norm_bias", normBias)
               .tensor("translator_weight", translatorWeight)
               .tensor("translator_bias", translatorBias)
               .tensor("shortlist", shortlist)
-              .int32("norm", norm)
-              .float32("norm_eps", normEps)
-              .int32("translate", translate.code)
-              .int32("normalizer", normalizer.code)
-              .float32("temperature", temperature)
-              .float32("softcap", softcap);
-      Statistics.write(out, params);
-      return new ExitHead(params, owner);
+              .int32("translate", translate.code);
+      norm.write(params);
+      return new ExitHead(write(params), owner);
     }
   }
 }

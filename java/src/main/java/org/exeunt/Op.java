@@ -31,7 +31,28 @@ import java.util.List;
  * <p>An op holds native memory: close it, or build it into a {@link Scope} that does.
  */
 public abstract sealed class Op implements AutoCloseable
-    permits Cosine, CrossEntropy, ExitHead, ExitRule, Gate, PerpGrad, RowStats, StableMax {
+    permits Attention,
+        Cosine,
+        CrossEntropy,
+        ExitHead,
+        ExitRule,
+        Ffn,
+        FfnSkipRule,
+        Gate,
+        HiddenStack,
+        KvAppend,
+        KvCopy,
+        KvLength,
+        KvPropagate,
+        LayerSchedule,
+        Linear,
+        Norm,
+        PerpGrad,
+        Rope,
+        RopeTable,
+        RowCompaction,
+        RowStats,
+        StableMax {
   private static final int IDLE = 0;
   private static final int RUNNING = 1;
   private static final int CLOSED = 2;

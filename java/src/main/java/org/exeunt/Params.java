@@ -5,6 +5,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.stream.IntStream;
 import org.bytedeco.javacpp.Loader;
 import org.bytedeco.javacpp.Pointer;
 import org.exeunt.jni.DLDataType;
@@ -12,82 +13,129 @@ import org.exeunt.jni.DLDevice;
 import org.exeunt.jni.DLTensor;
 
 /**
- * Collects an op's arguments and lays them out as the C struct, its tensors, their shapes and
- * strides in one block of native memory. Field offsets come from the compiled binding.
+ * Collects an op's arguments and lays them out as the C struct, the structs it points at, its
+ * tensors, their shapes and strides in one block of native memory. Field offsets come from the
+ * compiled binding.
+ *
+ * <p>One object stands for one struct of the block: the op's own, one inside another ({@link
+ * #inside}) or one of an array ({@link #array}).
  */
 final class Params {
   private record Argument(int fieldOffset, Tensor tensor) {}
 
+  /** A pointer to a part of the block, which has no address yet. */
+  private record Link(int fieldOffset, int target) {}
+
+  /** What all structs of one op share. */
+  private static final class Block {
+    ByteBuffer structs = ByteBuffer.allocate(0);
+    final List<Argument> arguments = new ArrayList<>();
+    final List<Link> links = new ArrayList<>();
+
+    /** Makes room for zeroed structs at the end; returns where. */
+    int append(int bytes) {
+      int at = align(structs.capacity());
+      structs =
+          ByteBuffer.allocate(at + bytes).order(ByteOrder.nativeOrder()).put(0, structs.array());
+      return at;
+    }
+  }
+
   private final Class<? extends Pointer> type;
-  private final ByteBuffer struct;
-  private final List<Argument> arguments = new ArrayList<>();
+  private final Block block;
+  private final int base;
 
   Params(Class<? extends Pointer> type) {
     this.type = type;
-    this.struct = ByteBuffer.allocate(Loader.sizeof(type)).order(ByteOrder.nativeOrder());
-    struct.putLong(offset(type, "struct_size"), struct.capacity());
+    block = new Block();
+    base = block.append(Loader.sizeof(type));
+    int64("struct_size", Loader.sizeof(type));
+  }
+
+  private Params(Class<? extends Pointer> type, Block block, int base) {
+    this.type = type;
+    this.block = block;
+    this.base = base;
   }
 
   static int offset(Class<? extends Pointer> type, String field) {
     return Loader.offsetof(type, field);
   }
 
+  /** The struct that a field of this one holds. */
+  Params inside(String field, Class<? extends Pointer> inner) {
+    return new Params(inner, block, at(field));
+  }
+
+  /** Structs in a row, which a field of this one points at. */
+  List<Params> array(String field, Class<? extends Pointer> element, int count) {
+    int bytes = Loader.sizeof(element);
+    int first = block.append(count * bytes);
+    block.links.add(new Link(at(field), first));
+    return IntStream.range(0, count)
+        .mapToObj(i -> new Params(element, block, first + i * bytes))
+        .toList();
+  }
+
   /** A tensor of the op; null leaves the field null. */
   Params tensor(String field, Tensor tensor) {
-    return tensorAt(offset(type, field), tensor);
-  }
-
-  /** A tensor of a struct inside the params struct. */
-  Params tensor(String outer, Class<? extends Pointer> inner, String field, Tensor tensor) {
-    return tensorAt(offset(type, outer) + offset(inner, field), tensor);
-  }
-
-  private Params tensorAt(int fieldOffset, Tensor tensor) {
     if (tensor != null) {
-      arguments.add(new Argument(fieldOffset, tensor));
+      block.arguments.add(new Argument(at(field), tensor));
     }
     return this;
   }
 
   Params int32(String field, int value) {
-    struct.putInt(offset(type, field), value);
+    block.structs.putInt(at(field), value);
     return this;
   }
 
   Params int64(String field, long value) {
-    struct.putLong(offset(type, field), value);
+    block.structs.putLong(at(field), value);
     return this;
   }
 
   Params float32(String field, float value) {
-    struct.putFloat(offset(type, field), value);
+    block.structs.putFloat(at(field), value);
     return this;
   }
 
+  Params float64(String field, double value) {
+    block.structs.putDouble(at(field), value);
+    return this;
+  }
+
+  private int at(String field) {
+    return base + offset(type, field);
+  }
+
   List<Tensor> tensors() {
-    return arguments.stream().map(Argument::tensor).toList();
+    return block.arguments.stream().map(Argument::tensor).toList();
   }
 
   /** The device of the first tensor; the native library checks that the others agree. */
   Device device() {
-    return arguments.isEmpty() ? Device.CPU : arguments.get(0).tensor().device();
+    return block.arguments.isEmpty() ? Device.CPU : block.arguments.get(0).tensor().device();
   }
 
   int blockBytes() {
-    int bytes = align(struct.capacity());
-    for (Argument argument : arguments) {
+    int bytes = align(block.structs.capacity());
+    for (Argument argument : block.arguments) {
       bytes += tensorBytes() + 2 * Long.BYTES * argument.tensor().rank();
     }
     return bytes;
   }
 
-  /** Writes everything to {@code block}, which lies at {@code address}. */
-  void write(ByteBuffer block, long address) {
-    block.put(0, struct.array());
-    int at = align(struct.capacity());
-    for (Argument argument : arguments) {
-      block.putLong(argument.fieldOffset(), address + at);
-      writeTensor(block, address, at, argument.tensor());
+  /** Writes everything to {@code memory}, which lies at {@code address}. */
+  void write(ByteBuffer memory, long address) {
+    memory.put(0, block.structs.array());
+    for (Link link : block.links) {
+      memory.putLong(link.fieldOffset(), address + link.target());
+    }
+    int at = align(block.structs.capacity());
+    for (Argument argument : block.arguments) {
+      memory.putLong(argument.fieldOffset(), address + at);
+      writeTensor(memory, address, at, argument.tensor());
       at += tensorBytes() + 2 * Long.BYTES * argument.tensor().rank();
     }
   }

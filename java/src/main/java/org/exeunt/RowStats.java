@@ -55,12 +55,8 @@ public final class RowStats extends Op {
   }
 
   /** Arguments of {@link RowStats}. */
-  public static final class Builder extends Op.Builder<RowStats> {
+  public static final class Builder extends StatisticsBuilder<RowStats, Builder> {
     private Tensor logits;
-    private Normalizer normalizer = Normalizer.SOFTMAX;
-    private float temperature = 1;
-    private float softcap;
-    private Statistics out;
 
     private Builder() {}
 
@@ -75,60 +71,15 @@ public final class RowStats extends Op {
       return this;
     }
 
-    /**
-     * How logits become probabilities.
-     *
-     * @param value softmax or StableMax
-     * @return this
-     */
-    public Builder normalizer(Normalizer value) {
-      normalizer = value;
-      return this;
-    }
-
-    /**
-     * Divisor of the logits.
-     *
-     * @param value positive and finite; 1 leaves the logits alone
-     * @return this
-     */
-    public Builder temperature(float value) {
-      temperature = value;
-      return this;
-    }
-
-    /**
-     * Soft cap of the logits, applied before the temperature.
-     *
-     * @param value 0 or more, finite; 0 means none
-     * @return this
-     */
-    public Builder softcap(float value) {
-      softcap = value;
-      return this;
-    }
-
-    /**
-     * What to compute and where to write it.
-     *
-     * @param statistics at least one output of shape [R]
-     * @return this
-     */
-    public Builder out(Statistics statistics) {
-      out = statistics;
+    @Override
+    Builder self() {
       return this;
     }
 
     @Override
     RowStats create(Scope owner) {
-      Params params =
-          new Params(exn_row_stats_params.class)
-              .tensor("logits", logits)
-              .int32("normalizer", normalizer.code)
-              .float32("temperature", temperature)
-              .float32("softcap", softcap);
-      Statistics.write(out, params);
-      return new RowStats(params, owner);
+      return new RowStats(
+          write(new Params(exn_row_stats_params.class).tensor("logits", logits)), owner);
     }
   }
 }

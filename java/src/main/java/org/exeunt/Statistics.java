@@ -98,8 +98,9 @@ public record Statistics(
     if (statistics == null) {
       return;
     }
+    Params out = params.inside("out", exn_stats.class);
     for (Statistic statistic : Statistic.values()) {
-      params.tensor("out", exn_stats.class, statistic.field, statistics.get(statistic));
+      out.tensor(statistic.field, statistics.get(statistic));
     }
   }
 }

@@ -26,7 +26,18 @@ import org.bytedeco.javacpp.tools.InfoMapper;
               "exeunt/perp_grad.h",
               "exeunt/cosine.h",
               "exeunt/gate.h",
-              "exeunt/exit_rule.h"
+              "exeunt/exit_rule.h",
+              "exeunt/norm.h",
+              "exeunt/rope.h",
+              "exeunt/linear.h",
+              "exeunt/kv_cache.h",
+              "exeunt/attention.h",
+              "exeunt/kv_propagate.h",
+              "exeunt/hidden_stack.h",
+              "exeunt/row_compaction.h",
+              "exeunt/layer_schedule.h",
+              "exeunt/ffn.h",
+              "exeunt/ffn_skip_rule.h"
             },
             link = "exeunt"),
     target = "org.exeunt.jni",
@@ -41,7 +52,21 @@ public class exeunt implements InfoMapper {
     "perp_grad",
     "cosine",
     "gate",
-    "exit_rule"
+    "exit_rule",
+    "norm",
+    "rope_table",
+    "rope",
+    "linear",
+    "kv_append",
+    "kv_copy",
+    "kv_length",
+    "attention",
+    "kv_propagate",
+    "hidden_stack",
+    "row_compaction",
+    "layer_schedule",
+    "ffn",
+    "ffn_skip_rule"
   };
 
   private static final String[] TEXTS = {

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import org.exeunt.jni.exn_ffn_skip_rule_params;
+import org.exeunt.jni.global.exeunt;
+
+/**
+ * Decides on the device which rows skip the next feed-forward block (FFN-SkipLLM; a reconstruction
+ * from its text, the authors published no code). Run it once before layer 0, with layer -1, and
+ * once after the feed-forward block of every layer but the last: it writes the mask of layer + 1.
+ *
+ * <pre>
+ *   rule.run(stream, -1, tokenIndex);
+ *   for (int layer = 0; layer &lt; layers; layer++) {
+ *     ...
+ *     ffn[layer].run(stream);                        // obeys skip, writes cosine
+ *     if (layer + 1 &lt; layers) rule.run(stream, layer, tokenIndex);
+ *   }
+ * </pre>
+ *
+ * <ul>
+ *   <li>layer -1: the row's state is forgotten (a new token);
+ *   <li>from layer 0 on, inside [coldStart, coldEnd), with {@code cosine >= threshold}: the row
+ *       begins to skip;
+ *   <li>{@code skip = 1} if the row skips, layer + 1 is inside [coldStart, coldEnd), its token
+ *       index is at least {@code warmUp}, and it has skipped fewer than {@code budget} blocks of
+ *       this token.
+ * </ul>
+ *
+ * <p>A skipped block measures nothing (its cosine is NaN, which is no evidence), so a row that
+ * skips goes on to coldEnd or to its budget. Threshold, cold layers and warm-up have no known good
+ * values: calibrate them for each model. Bytes that must move: about 21 for each row.
+ *
+ * <p>Errors, threads, alignment, aliasing: {@link Op}. Layer and token index are read when the run
+ * is called; runs queued before keep theirs (a captured graph keeps those of its capture).
+ */
+public final class FfnSkipRule extends Op {
+  /** 32-bit words of state for each row. */
+  public static final int STATE_WORDS = exeunt.EXN_FFN_SKIP_STATE_WORDS;
+
+  private final int layerOffset = Params.offset(exn_ffn_skip_rule_params.class, "layer");
+  private final int tokenOffset = Params.offset(exn_ffn_skip_rule_params.class, "token_index");
+
+  private FfnSkipRule(Params params, Scope owner) {
+    super(params, owner);
+  }
+
+  /**
+   * Starts building: threshold 0, nothing may be skipped, no budget.
+   *
+   * @return an empty builder
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /**
+   * Allocates the state of a rule; its contents do not matter before a run with layer -1.
+   *
+   * @param scope owns the memory
+   * @param device device of the other tensors
+   * @param rows R
+   * @return [R, {@value #STATE_WORDS}], I32
+   */
+  public static Tensor allocateState(Scope scope, Device device, long rows) {
+    return scope.allocate(device, DType.I32, rows, STATE_WORDS);
+  }
+
+  /**
+   * Writes the mask of the next layer; does not synchronise.
+   *
+   * @param stream where to queue the work; ignored on the CPU
+   * @param layer the layer whose block has just run, or -1 before layer 0; at most L - 2
+   * @param tokenIndex of all rows, 0 or more; ignored where the builder was given tokens
+   */
+  public void run(Stream stream, int layer, int tokenIndex) {
+    long handle = handleFor(stream);
+    enter();
+    try {
+      paramsBlock().putInt(layerOffset, layer).putInt(tokenOffset, tokenIndex);
+      launch(handle);
+    } finally {
+      leave();
+    }
+  }
+
+  /**
+   * Writes the mask of the next layer on {@link Stream#DEFAULT}; see {@link #run(Stream, int,
+   * int)}.
+   *
+   * @param layer the layer whose block has just run, or -1 before layer 0; at most L - 2
+   * @param tokenIndex of all rows, 0 or more; ignored where the builder was given tokens
+   */
+  public void run(int layer, int tokenIndex) {
+    run(Stream.DEFAULT, layer, tokenIndex);
+  }
+
+  @Override
+  int supported(long params) {
+    return exeunt.exn_ffn_skip_rule_supported(params);
+  }
+
+  @Override
+  int workspaceSize(long params, long[] bytes) {
+    return exeunt.exn_ffn_skip_rule_workspace_size(params, bytes);
+  }
+
+  @Override
+  int launch(long params, long workspace, long workspaceBytes, long stream) {
+    return exeunt.exn_ffn_skip_rule(params, workspace, workspaceBytes, stream);
+  }
+
+  /** Arguments of {@link FfnSkipRule}. */
+  public static final class Builder extends Op.Builder<FfnSkipRule> {
+    private Tensor cosine;
+    private Tensor token;
+    private Tensor state;
+    private Tensor skip;
+    private int layer = -1;
+    private int modelLayers;
+    private int coldStart;
+    private int coldEnd;
+    private int warmUp;
+    private int tokenIndex;
+    private int budget = -1;
+    private float threshold;
+
+    private Builder() {}
+
+    /**
+     * The cosines of the block that has just run, as {@link Ffn.Builder#cosine} gives them.
+     *
+     * @param tensor in, [R], F32, compact; R may be 0; needed from layer 0 on
+     * @return this
+     */
+    public Builder cosine(Tensor tensor) {
+      cosine = tensor;
+      return this;
+    }
+
+    /**
+     * Each row's token index, for the warm-up.
+     *
+     * @param tensor in, optional, [R], I32, compact; left out, the run's index counts for all rows
+     * @return this
+     */
+    public Builder token(Tensor tensor) {
+      token = tensor;
+      return this;
+    }
+
+    /**
+     * The rule's memory.
+     *
+     * @param tensor in and out, [R, {@value FfnSkipRule#STATE_WORDS}], I32, compact; see {@link
+     *     FfnSkipRule#allocateState}
+     * @return this
+     */
+    public Builder state(Tensor tensor) {
+      state = tensor;
+      return this;
+    }
+
+    /**
+     * The mask of the next layer.
+     *
+     * @param tensor out, [R], U8, compact: 1 for a row that skips
+     * @return this
+     */
+    public Builder skip(Tensor tensor) {
+      skip = tensor;
+      return this;
+    }
+
+    /**
+     * How many layers the model has.
+     *
+     * @param count L, at least 1
+     * @return this
+     */
+    public Builder modelLayers(int count) {
+      modelLayers = count;
+      return this;
+    }
+
+    /**
+     * The layers whose block may be skipped.
+     *
+     * @param start the first, 0 to L
+     * @param end one past the last, {@code start} to L
+     * @return this
+     */
+    public Builder coldLayers(int start, int end) {
+      coldStart = start;
+      coldEnd = end;
+      return this;
+    }
+
+    /**
+     * From which cosine on a row begins to skip.
+     *
+     * @param value not NaN
+     * @return this
+     */
+    public Builder threshold(float value) {
+      threshold = value;
+      return this;
+    }
+
+    /**
+     * Tokens that run in full.
+     *
+     * @param tokens 0 or more
+     * @return this
+     */
+    public Builder warmUp(int tokens) {
+      warmUp = tokens;
+      return this;
+    }
+
+    /**
+     * Most blocks that a token may skip.
+     *
+     * @param blocks 0 or more; -1: no limit
+     * @return this
+     */
+    public Builder budget(int blocks) {
+      budget = blocks;
+      return this;
+    }
+
+    /**
+     * What plain {@link Op#run(Stream)} uses; {@link FfnSkipRule#run(Stream, int, int)} changes
+     * them.
+     *
+     * @param number the layer whose block has just run, or -1 (the default)
+     * @param index token index of all rows, 0 or more
+     * @return this
+     */
+    public Builder at(int number, int index) {
+      layer = number;
+      tokenIndex = index;
+      return this;
+    }
+
+    @Override
+    FfnSkipRule create(Scope owner) {
+      return new FfnSkipRule(
+          new Params(exn_ffn_skip_rule_params.class)
+              .tensor("cosine", cosine)
+              .tensor("token", token)
+              .tensor("state", state)
+              .tensor("skip", skip)
+              .int32("layer", layer)
+              .int32("model_layers", modelLayers)
+              .int32("cold_start", coldStart)
+              .int32("cold_end", coldEnd)
+              .int32("warm_up", warmUp)
+              .int32("token_index", tokenIndex)
+              .int32("budget", budget)
+              .float32("threshold", threshold),
+          owner);
+    }
+  }
+}

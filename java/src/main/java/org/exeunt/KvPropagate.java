@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.exeunt.jni.exn_kv_layer;
+import org.exeunt.jni.exn_kv_propagate_params;
+import org.exeunt.jni.global.exeunt;
+
+/**
+ * The keys and values that rows which left early still owe the layers above, in one launch (the
+ * state propagation of CALM and FREE).
+ *
+ * <p>A row that ran the layers 0 to e - 1 and left with hidden state h owes K and V to every layer
+ * j from e on. For each listed layer j and each row r with {@code 0 <= exitLayer[r] <= j}:
+ *
+ * <pre>
+ *   x = norm_j(h),  K = RoPE(Wk_j x + bk_j, position[r]),  V = Wv_j x + bv_j
+ *   cache_j[sequence[r], slot[j,r]] = K, V
+ * </pre>
+ *
+ * <p>and nothing else: no query, no softmax, no output projection, no feed-forward block. Rows with
+ * {@code exitLayer} -1 have not left and are untouched, as is a row whose slot is -1.
+ *
+ * <p>Products are accumulated in f32, x stays f32; a row's result does not depend on the other
+ * rows. Ids out of range and slots that are written twice: {@link KvAppend}. A position outside the
+ * table, or an {@code exitLayer} outside -1 to L, is an {@link IllegalArgumentException} on the
+ * CPU, with nothing written; on CUDA, where a run cannot read them, such a row is switched off.
+ *
+ * <p>Bytes that must move: Wk and Wv of each listed layer that some row owes, once for each block
+ * of up to 64 rows; {@code 2 Hkv dh} elements written for each row and layer owed.
+ *
+ * <p>Errors, threads, alignment, aliasing: {@link Op}. The caches of all layers are distinct
+ * memory.
+ */
+public final class KvPropagate extends Op {
+  /** Most layers of one op. */
+  public static final int MAX_LAYERS = exeunt.EXN_KV_PROPAGATE_MAX_LAYERS;
+
+  /**
+   * One layer that rows may owe. All layers of an op share dtypes, D, Hkv, dh and the caches'
+   * layout and S.
+   *
+   * @param index the layer's number j, 0 to L - 1
+   * @param normWeight in, [D], F32, compact; null without a norm
+   * @param normBias in, optional, [D], F32, compact; LayerNorm only
+   * @param kWeight in, [Hkv dh,D], F32, F16 or BF16, last stride 1
+   * @param kBias in, optional, [Hkv dh], F32, compact
+   * @param vWeight in, [Hkv dh,D], dtype of {@code kWeight}, last stride 1
+   * @param vBias in, optional, [Hkv dh], F32, compact
+   * @param cache in and out
+   */
+  public record Layer(
+      int index,
+      Tensor normWeight,
+      Tensor normBias,
+      Tensor kWeight,
+      Tensor kBias,
+      Tensor vWeight,
+      Tensor vBias,
+      KvCache cache) {
+
+    /**
+     * A layer without biases.
+     *
+     * @param index the layer's number j, 0 to L - 1
+     * @param normWeight in, [D], F32, compact; null without a norm
+     * @param kWeight in, [Hkv dh,D], F32, F16 or BF16, last stride 1
+     * @param vWeight in, [Hkv dh,D], dtype of {@code kWeight}, last stride 1
+     * @param cache in and out
+     * @return the layer
+     */
+    public static Layer of(
+        int index, Tensor normWeight, Tensor kWeight, Tensor vWeight, KvCache cache) {
+      return new Layer(index, normWeight, null, kWeight, null, vWeight, null, cache);
+    }
+
+    /**
+     * This layer with biases of K and V.
+     *
+     * @param k in, optional, [Hkv dh], F32, compact
+     * @param v in, optional, [Hkv dh], F32, compact
+     * @return a new layer
+     */
+    public Layer withBias(Tensor k, Tensor v) {
+      return new Layer(index, normWeight, normBias, kWeight, k, vWeight, v, cache);
+    }
+
+    /**
+     * This layer with a bias of its LayerNorm.
+     *
+     * @param bias in, optional, [D], F32, compact
+     * @return a new layer
+     */
+    public Layer withNormBias(Tensor bias) {
+      return new Layer(index, normWeight, bias, kWeight, kBias, vWeight, vBias, cache);
+    }
+  }
+
+  private KvPropagate(Params params, Scope owner) {
+    super(params, owner);
+  }
+
+  /**
+   * Starts building: no norm, no RoPE, no layers.
+   *
+   * @return an empty builder
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  @Override
+  int supported(long params) {
+    return exeunt.exn_kv_propagate_supported(params);
+  }
+
+  @Override
+  int workspaceSize(long params, long[] bytes) {
+    return exeunt.exn_kv_propagate_workspace_size(params, bytes);
+  }
+
+  @Override
+  int launch(long params, long workspace, long workspaceBytes, long stream) {
+    return exeunt.exn_kv_propagate(params, workspace, workspaceBytes, stream);
+  }
+
+  /** Arguments of {@link KvPropagate}. */
+  public static final class Builder extends Op.Builder<KvPropagate> {
+    private Tensor hidden;
+    private Tensor exitLayer;
+    private Tensor sequence;
+    private Tensor slot;
+    private Tensor position;
+    private Tensor ropeTable;
+    private Rope.Style ropeStyle = Rope.Style.HALF;
+    private Norm.Kind norm = Norm.Kind.NONE;
+    private float normEps;
+    private int modelLayers;
+    private final List<Layer> layers = new ArrayList<>();
+
+    private Builder() {}
+
+    /**
+     * The states that rows left with.
+     *
+     * @param tensor in, [R,D], F32, F16 or BF16, last stride 1; R may be 0, D at least 1
+     * @return this
+     */
+    public Builder hidden(Tensor tensor) {
+      hidden = tensor;
+      return this;
+    }
+
+    /**
+     * How many layers each row ran.
+     *
+     * @param tensor in, [R], I32, compact, entries from 0 to L; -1: the row has not left. A rule
+     *     whose {@code exitLayer} records the last layer run is one behind: run it with {@code
+     *     layer + 1}
+     * @return this
+     */
+    public Builder exitLayer(Tensor tensor) {
+      exitLayer = tensor;
+      return this;
+    }
+
+    /**
+     * The sequence of each row.
+     *
+     * @param tensor in, optional, [R], I32, compact; left out, all rows belong to sequence 0
+     * @return this
+     */
+    public Builder sequence(Tensor tensor) {
+      sequence = tensor;
+      return this;
+    }
+
+    /**
+     * The slot of each row in each listed layer.
+     *
+     * @param tensor in, I32, compact, [J,R] for J listed layers, or [R] for the same in every
+     *     layer; -1 switches the row off
+     * @return this
+     */
+    public Builder slot(Tensor tensor) {
+      slot = tensor;
+      return this;
+    }
+
+    /**
+     * Rotates the keys; left out, they are not rotated.
+     *
+     * @param table in, [T,n/2,2], F32, compact; see {@link RopeTable}
+     * @param style which elements are a pair
+     * @param positions in, [R], I32, compact, entries from 0 to T - 1
+     * @return this
+     */
+    public Builder rope(Tensor table, Rope.Style style, Tensor positions) {
+      ropeTable = table;
+      ropeStyle = style;
+      position = positions;
+      return this;
+    }
+
+    /**
+     * The norm in front of every layer's projections; its weights are the layers'.
+     *
+     * @param kind which
+     * @param eps added to the mean square or the variance, 0 or more, finite
+     * @return this
+     */
+    public Builder norm(Norm.Kind kind, float eps) {
+      norm = kind;
+      normEps = eps;
+      return this;
+    }
+
+    /**
+     * How many layers the model has.
+     *
+     * @param count L, at least 1
+     * @return this
+     */
+    public Builder modelLayers(int count) {
+      modelLayers = count;
+      return this;
+    }
+
+    /**
+     * Adds a layer.
+     *
+     * @param layer its index is larger than those before
+     * @return this
+     */
+    public Builder layer(Layer layer) {
+      layers.add(layer);
+      return this;
+    }
+
+    /**
+     * Lists the layers, in the place of those before.
+     *
+     * @param list by ascending index, 1 to {@value KvPropagate#MAX_LAYERS} of them
+     * @return this
+     */
+    public Builder layers(List<Layer> list) {
+      layers.clear();
+      layers.addAll(list);
+      return this;
+    }
+
+    @Override
+    KvPropagate create(Scope owner) {
+      Params params =
+          new Params(exn_kv_propagate_params.class)
+              .tensor("hidden", hidden)
+              .tensor("exit_layer", exitLayer)
+              .tensor("sequence", sequence)
+              .tensor("slot", slot)
+              .tensor("position", position)
+              .tensor("rope_table", ropeTable)
+              .int32("layer_count", layers.size())
+              .int32("model_layers", modelLayers)
+              .int32("rope_style", ropeStyle.code)
+              .int32("norm", norm.code)
+              .float32("norm_eps", normEps);
+      List<Params> structs = params.array("layers", exn_kv_layer.class, layers.size());
+      for (int i = 0; i < layers.size(); i++) {
+        write(layers.get(i), structs.get(i));
+      }
+      return new KvPropagate(params, owner);
+    }
+
+    private static void write(Layer layer, Params params) {
+      params
+          .tensor("norm_weight", layer.normWeight)
+          .tensor("norm_bias", layer.normBias)
+          .tensor("k_weight", layer.kWeight)
+          .tensor("k_bias", layer.kBias)
+          .tensor("v_weight", layer.vWeight)
+          .tensor("v_bias", layer.vBias)
+          .int32("index", layer.index);
+      KvCache.write(layer.cache, params, "cache");
+    }
+  }
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import org.exeunt.jni.exn_linear_params;
+import org.exeunt.jni.global.exeunt;
+
+/**
+ * {@code out = input W^T + bias + residual}, [R,D] to [R,N]: one row, a batch, or a whole prompt.
+ *
+ * <p>Products are accumulated in f32; the bias, then the residual are added in f32 before the
+ * result is rounded to the dtype of the output. A row's result does not depend on the other rows.
+ * Bytes that must move: {@code N D} weight elements once for each block of up to 64 rows, the input
+ * and the output once, a residual once.
+ *
+ * <p>Errors, threads, alignment: {@link Op}. The output may be exactly the residual.
+ */
+public final class Linear extends Op {
+  private Linear(Params params, Scope owner) {
+    super(params, owner);
+  }
+
+  /**
+   * Starts building: no bias, no residual.
+   *
+   * @return an empty builder
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /**
+   * Multiplies once on {@link Stream#DEFAULT}; see {@link Op.Builder#runOnce()}.
+   *
+   * @param input [R,D], F32, F16 or BF16
+   * @param weight [N,D], F32, F16 or BF16
+   * @param out [R,N], F32, F16 or BF16
+   */
+  public static void compute(Tensor input, Tensor weight, Tensor out) {
+    builder().input(input).weight(weight).out(out).runOnce();
+  }
+
+  @Override
+  int supported(long params) {
+    return exeunt.exn_linear_supported(params);
+  }
+
+  @Override
+  int workspaceSize(long params, long[] bytes) {
+    return exeunt.exn_linear_workspace_size(params, bytes);
+  }
+
+  @Override
+  int launch(long params, long workspace, long workspaceBytes, long stream) {
+    return exeunt.exn_linear(params, workspace, workspaceBytes, stream);
+  }
+
+  /** Arguments of {@link Linear}. */
+  public static final class Builder extends Op.Builder<Linear> {
+    private Tensor input;
+    private Tensor weight;
+    private Tensor bias;
+    private Tensor residual;
+    private Tensor out;
+
+    private Builder() {}
+
+    /**
+     * The rows.
+     *
+     * @param tensor in, [R,D], F32, F16 or BF16, last stride 1; R may be 0, D at least 1
+     * @return this
+     */
+    public Builder input(Tensor tensor) {
+      input = tensor;
+      return this;
+    }
+
+    /**
+     * The weight.
+     *
+     * @param tensor in, [N,D] (out, in), F32, F16 or BF16, last stride 1; N at least 1
+     * @return this
+     */
+    public Builder weight(Tensor tensor) {
+      weight = tensor;
+      return this;
+    }
+
+    /**
+     * What is added to each row.
+     *
+     * @param tensor in, optional, [N], F32, compact
+     * @return this
+     */
+    public Builder bias(Tensor tensor) {
+      bias = tensor;
+      return this;
+    }
+
+    /**
+     * What the product is added to.
+     *
+     * @param tensor in, optional, [R,N], dtype of the output, last stride 1
+     * @return this
+     */
+    public Builder residual(Tensor tensor) {
+      residual = tensor;
+      return this;
+    }
+
+    /**
+     * The result.
+     *
+     * @param tensor out, [R,N], F32, F16 or BF16, last stride 1; may be exactly the residual
+     * @return this
+     */
+    public Builder out(Tensor tensor) {
+      out = tensor;
+      return this;
+    }
+
+    @Override
+    Linear create(Scope owner) {
+      return new Linear(
+          new Params(exn_linear_params.class)
+              .tensor("input", input)
+              .tensor("weight", weight)
+              .tensor("bias", bias)
+              .tensor("residual", residual)
+              .tensor("out", out),
+          owner);
+    }
+  }
+}

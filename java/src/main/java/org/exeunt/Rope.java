@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import org.exeunt.jni.exn_rope_params;
+import org.exeunt.jni.global.exeunt;
+
+/**
+ * Rotary position embedding (Su et al. 2021) of the heads of each row, [R,H,dh] to [R,H,dh].
+ *
+ * <p>The first n elements of a head are rotated, where the table has n/2 columns; the rest is
+ * copied. A pair (a, b) becomes {@code (a cos - b sin, b cos + a sin)} at the row's position;
+ * {@link Style} says which elements are a pair. A position outside the table is an {@link
+ * IllegalArgumentException} on the CPU, with nothing written; on CUDA, where a run cannot read
+ * positions, the rotated elements of that row are NaN.
+ *
+ * <p>Bytes that must move: input and output once, {@code 4 n} of table for each row.
+ *
+ * <p>Errors, threads, alignment: {@link Op}. The output may be exactly the input.
+ */
+public final class Rope extends Op {
+  /** Which two elements of a head are turned together. */
+  public enum Style {
+    /** {@code (x[2i], x[2i+1])}: GGUF's Llama layout, GPT-J. */
+    INTERLEAVED(exeunt.EXN_ROPE_INTERLEAVED),
+    /** {@code (x[i], x[i + n/2])}: Hugging Face's layout, GPT-NeoX. */
+    HALF(exeunt.EXN_ROPE_HALF);
+
+    final int code;
+
+    Style(int code) {
+      this.code = code;
+    }
+  }
+
+  private Rope(Params params, Scope owner) {
+    super(params, owner);
+  }
+
+  /**
+   * Starts building.
+   *
+   * @return an empty builder; it needs a {@link Builder#table}
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /**
+   * Allocates and fills a table without scaling; for one with scaling see {@link RopeTable}.
+   *
+   * @param scope owns the memory
+   * @param device device of the other tensors
+   * @param positions T, 0 or more
+   * @param rotated n, the elements of a head that are rotated, even; often all of them
+   * @param base of the frequencies, often 10000
+   * @return [T,n/2,2], F32
+   */
+  public static Tensor table(
+      Scope scope, Device device, long positions, long rotated, double base) {
+    if (rotated % 2 != 0) {
+      throw new IllegalArgumentException(
+          "rotated: " + rotated + " is odd, expected an even number");
+    }
+    Tensor table = scope.allocate(device, DType.F32, positions, rotated / 2, 2);
+    RopeTable.builder().table(table).base(base).runOnce();
+    return table;
+  }
+
+  @Override
+  int supported(long params) {
+    return exeunt.exn_rope_supported(params);
+  }
+
+  @Override
+  int workspaceSize(long params, long[] bytes) {
+    return exeunt.exn_rope_workspace_size(params, bytes);
+  }
+
+  @Override
+  int launch(long params, long workspace, long workspaceBytes, long stream) {
+    return exeunt.exn_rope(params, workspace, workspaceBytes, stream);
+  }
+
+  /** Arguments of {@link Rope}. */
+  public static final class Builder extends Op.Builder<Rope> {
+    private Tensor input;
+    private Tensor position;
+    private Tensor table;
+    private Style style = Style.HALF;
+    private Tensor out;
+
+    private Builder() {}
+
+    /**
+     * The heads.
+     *
+     * @param tensor in, [R,H,dh], F32, F16 or BF16, each row's heads compact; R may be 0
+     * @return this
+     */
+    public Builder input(Tensor tensor) {
+      input = tensor;
+      return this;
+    }
+
+    /**
+     * What each row is turned by.
+     *
+     * @param tensor in, [R], I32, compact, entries from 0 to T - 1 in any order
+     * @return this
+     */
+    public Builder position(Tensor tensor) {
+      position = tensor;
+      return this;
+    }
+
+    /**
+     * Cosines and sines.
+     *
+     * @param tensor in, [T,n/2,2], F32, compact, n at most dh; see {@link RopeTable}
+     * @param pairs which elements are a pair
+     * @return this
+     */
+    public Builder table(Tensor tensor, Style pairs) {
+      table = tensor;
+      style = pairs;
+      return this;
+    }
+
+    /**
+     * The rotated heads.
+     *
+     * @param tensor out, [R,H,dh], dtype of the input, each row's heads compact; may be exactly the
+     *     input
+     * @return this
+     */
+    public Builder out(Tensor tensor) {
+      out = tensor;
+      return this;
+    }
+
+    @Override
+    Rope create(Scope owner) {
+      return new Rope(
+          new Params(exn_rope_params.class)
+              .tensor("input", input)
+              .tensor("position", position)
+              .tensor("table", table)
+              .tensor("out", out)
+              .int32("style", style.code),
+          owner);
+    }
+  }
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+/**
+ * The arguments that {@link RowStats} and {@link ExitHead} share: how logits become probabilities,
+ * and which {@link Statistics} of them to compute.
+ *
+ * @param <O> the op
+ * @param <B> the builder itself
+ */
+public abstract sealed class StatisticsBuilder<O extends Op, B extends StatisticsBuilder<O, B>>
+    extends Op.Builder<O> permits RowStats.Builder, ExitHead.Builder {
+  private Normalizer normalizer = Normalizer.SOFTMAX;
+  private float temperature = 1;
+  private float softcap;
+  private Statistics out;
+
+  StatisticsBuilder() {}
+
+  abstract B self();
+
+  /**
+   * How logits become probabilities.
+   *
+   * @param value softmax or StableMax
+   * @return this
+   */
+  public final B normalizer(Normalizer value) {
+    normalizer = value;
+    return self();
+  }
+
+  /**
+   * Divisor of the logits.
+   *
+   * @param value positive and finite; 1 leaves the logits alone
+   * @return this
+   */
+  public final B temperature(float value) {
+    temperature = value;
+    return self();
+  }
+
+  /**
+   * Soft cap of the logits, applied before the temperature.
+   *
+   * @param value 0 or more, finite; 0 means none
+   * @return this
+   */
+  public final B softcap(float value) {
+    softcap = value;
+    return self();
+  }
+
+  /**
+   * What to compute and where to write it.
+   *
+   * @param statistics at least one output of shape [R]
+   * @return this
+   */
+  public final B out(Statistics statistics) {
+    out = statistics;
+    return self();
+  }
+
+  final Params write(Params params) {
+    params
+        .int32("normalizer", normalizer.code)
+        .float32("temperature", temperature)
+        .float32("softcap", softcap);
+    Statistics.write(out, params);
+    return params;
+  }
+}
