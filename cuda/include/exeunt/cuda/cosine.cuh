@@ -5,6 +5,7 @@
 
 #include "elements.cuh"
 #include "reduce.cuh"
+#include "scale.cuh"
 
 namespace exn::cuda {
 
@@ -19,18 +20,10 @@ struct CosineTask {
   float* out;  // [rows]
 };
 
-// A power of two that brings `largest` near 1, so that squares neither overflow nor vanish. Multiplying by it
-// is exact. 2^-127 and 2^128 are not normal floats, hence the limits.
-__device__ __forceinline__ float power_of_two_scale(float largest) {
-  const int exponent = static_cast<int>(__float_as_uint(largest) >> 23) - 127;
-  const int limited = Min::apply(Max::apply(-exponent, -126), 127);
-  return __uint_as_float(static_cast<unsigned>(limited + 127) << 23);
-}
-
 // One block per row.
 //
-// Bytes: both rows once; rows longer than a tile (4096) are read a second time, from the L1 or L2 cache: the
-// first reading finds the largest magnitudes, by which the second scales.
+// Bytes: both rows once; rows longer than a tile (4096) are read a second time, from the L1 or L2
+// cache: the first reading finds the largest magnitudes, by which the second scales.
 template <class T>
 __global__ __launch_bounds__(kTileThreads) void cosine_kernel(CosineTask<T> task) {
   constexpr int kWarps = kTileThreads / kWarp;

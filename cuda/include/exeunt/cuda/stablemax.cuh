@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// stablemax: StableMax and softmax over rows, plain or logarithmic, and their cross-entropy with gradient.
+// stablemax: StableMax and softmax over rows, plain or logarithmic, and their cross-entropy with
+// gradient.
 //
-// A row that fits into one tile is read once. A longer one is read twice: once for the states of its
-// tiles, which a second kernel merges, and once to write. The launcher hands over so few rows at a time
-// that the second reading finds them in the L2 cache.
+// A row that fits into one tile is read once. A longer one is read twice: once for the states of
+// its tiles, which a second kernel merges, and once to write. The launcher hands over so few rows
+// at a time that the second reading finds them in the L2 cache.
 #pragma once
 
 #include "elements.cuh"
@@ -20,7 +21,8 @@ struct PartState {
   A sum;
 };
 
-// What a whole row's outputs need: p = weight / sum, ln p = relative ln weight - log_sum. NaN if invalid.
+// What a whole row's outputs need: p = weight / sum, ln p = relative ln weight - log_sum. NaN if
+// invalid.
 template <class A>
 struct RowState {
   A largest;
@@ -73,8 +75,8 @@ struct LogitRows {
 
 // States of the tiles of rows longer than one tile.
 //
-// Bytes: every logit once. One block per (row, tile), as many as there are tiles, so that a single long
-// row is spread over many SMs.
+// Bytes: every logit once. One block per (row, tile), as many as there are tiles, so that a single
+// long row is spread over many SMs.
 template <class T, class Normalizer>
 __global__ __launch_bounds__(kTileThreads) void tile_states_kernel(LogitRows<T> logits,
                                                                    PartState<acc_t<T>>* parts) {
@@ -95,11 +97,11 @@ constexpr int kMergePartsThreads = 128;
 
 // Merges the states of each row's tiles.
 //
-// Bytes: 8 (f64: 16) per tile. A row has few tiles (32 for a vocabulary of 128k), so one warp per row:
-// each lane merges every 32nd part, then the lanes are merged in a fixed tree.
+// Bytes: 8 (f64: 16) per tile. A row has few tiles (32 for a vocabulary of 128k), so one warp per
+// row: each lane merges every 32nd part, then the lanes are merged in a fixed tree.
 template <class Normalizer, class A>
-__global__ __launch_bounds__(kMergePartsThreads) void merge_parts_kernel(const PartState<A>* parts, int64_t tiles,
-                                                                         int64_t rows, RowState<A>* states) {
+__global__ __launch_bounds__(kMergePartsThreads, 8) void merge_parts_kernel(
+    const PartState<A>* parts, int64_t tiles, int64_t rows, RowState<A>* states) {
   constexpr int kWarps = kMergePartsThreads / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
@@ -119,7 +121,7 @@ __global__ __launch_bounds__(kMergePartsThreads) void merge_parts_kernel(const P
   }
 }
 
-// ---- probabilities -------------------------------------------------------------------------------
+// ---- probabilities ------------------------------------------------------------------------------
 
 template <class T>
 struct StableMaxTask {
@@ -132,10 +134,10 @@ struct StableMaxTask {
 
 // Writes one tile of one row.
 //
-// Bytes: every logit once, every output once. One block per (row, tile); `out` may be the logits, as
-// each thread writes the elements that it has read.
+// Bytes: every logit once, every output once. One block per (row, tile); `out` may be the logits,
+// as each thread writes the elements that it has read.
 template <class T, class Normalizer>
-__global__ __launch_bounds__(kTileThreads) void stablemax_kernel(StableMaxTask<T> task) {
+__global__ __launch_bounds__(kTileThreads, 6) void stablemax_kernel(StableMaxTask<T> task) {
   using A = acc_t<T>;
   __shared__ A scratch[kTileScratch];
   const LogitRows<T>& logits = task.logits;
@@ -164,7 +166,7 @@ __global__ __launch_bounds__(kTileThreads) void stablemax_kernel(StableMaxTask<T
   }
 }
 
-// ---- cross-entropy -------------------------------------------------------------------------------
+// ---- cross-entropy ------------------------------------------------------------------------------
 
 template <class T>
 struct CrossEntropyTask {
@@ -195,13 +197,13 @@ __device__ __forceinline__ A row_loss(const CrossEntropyTask<T>& task, int64_t r
 
 constexpr int kLossThreads = 128;
 
-// Losses of rows longer than one tile. One thread per row: a label, a logit and a state are read. Runs before
-// the gradient, which may overwrite the logits.
+// Losses of rows longer than one tile. One thread per row: a label, a logit and a state are read.
+// Runs before the gradient, which may overwrite the logits.
 template <class T, class Normalizer>
 __global__ __launch_bounds__(kLossThreads) void row_loss_kernel(CrossEntropyTask<T> task) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * kLossThreads;
-  for (int64_t row = static_cast<int64_t>(blockIdx.x) * kLossThreads + threadIdx.x; row < task.logits.rows;
-       row += step) {
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * kLossThreads + threadIdx.x;
+       row < task.logits.rows; row += step) {
     const int64_t label = label_of(task.labels, task.wide_labels, row);
     task.row_loss[row] = row_loss<Normalizer>(task, row, label, task.states[row]);
   }
@@ -209,7 +211,8 @@ __global__ __launch_bounds__(kLossThreads) void row_loss_kernel(CrossEntropyTask
 
 // One tile of the gradient of one row; for rows of one tile the loss as well.
 //
-// Bytes: every logit once, every gradient element once. One block per (row, tile); `grad` may be the logits.
+// Bytes: every logit once, every gradient element once. One block per (row, tile); `grad` may be
+// the logits.
 template <class T, class Normalizer>
 __global__ __launch_bounds__(kTileThreads, 6) void cross_entropy_kernel(CrossEntropyTask<T> task) {
   using A = acc_t<T>;
@@ -231,7 +234,8 @@ __global__ __launch_bounds__(kTileThreads, 6) void cross_entropy_kernel(CrossEnt
     } else {
       state = task.states[row];
     }
-    __syncthreads();  // the label's logit is read, and `scratch` may be written again by the next item
+    // The label's logit is read, and `scratch` may be written again by the next item.
+    __syncthreads();
     if (task.grad == nullptr) continue;
 
     const Normalizer normalizer(state.largest);
@@ -239,7 +243,8 @@ __global__ __launch_bounds__(kTileThreads, 6) void cross_entropy_kernel(CrossEnt
     const bool unknown = label < 0 || label >= logits.columns;
     A scale = task.count == nullptr ? A(1) : A(1) / static_cast<A>(*task.count);
     if (unknown) scale = quiet_nan<A>();
-    const int label_place = label - begin >= 0 && label - begin < count ? static_cast<int>(label - begin) : -1;
+    const bool here = label >= begin && label < begin + count;
+    const int label_place = here ? static_cast<int>(label - begin) : -1;
 #pragma unroll
     for (int i = 0; i < kTileItems<T>; ++i) {
       const A hit = tile_place<T>(i) == label_place ? A(1) : A(0);
@@ -254,8 +259,10 @@ __global__ __launch_bounds__(kTileThreads, 6) void cross_entropy_kernel(CrossEnt
 constexpr int kCountThreads = 256;
 
 // Counts the labels that are not ignored. One block: 4 or 8 bytes per row.
-static __global__ __launch_bounds__(kCountThreads) void count_labels_kernel(const void* labels, int wide, int64_t rows,
-                                                                     int64_t ignore_index, int64_t* count) {
+static __global__ __launch_bounds__(kCountThreads) void count_labels_kernel(const void* labels,
+                                                                            int wide, int64_t rows,
+                                                                            int64_t ignore_index,
+                                                                            int64_t* count) {
   __shared__ long long scratch[kCountThreads / kWarp];
   long long mine = 0;
   for (int64_t row = threadIdx.x; row < rows; row += kCountThreads) {
