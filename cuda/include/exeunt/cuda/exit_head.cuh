@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// exit_head: hidden state -> [translator] -> [norm] -> LM head -> statistics of the logits, which never leave the
-// chip. Kernels in order: prepare_rows_kernel, [linear_kernel, prepare_rows_kernel,] exit_head_kernel,
-// merge_stats_kernel.
+// exit_head: hidden state -> [translator] -> [norm] -> LM head -> statistics of the logits, which
+// never leave the chip. Kernels in order: prepare_rows_kernel, [linear_kernel,
+// prepare_rows_kernel,] exit_head_kernel, merge_stats_kernel.
 #pragma once
 
 #include "linear.cuh"
@@ -41,9 +41,10 @@ __device__ __forceinline__ float round_as(Rounding rounding, float x) {
 
 // Normalises rows into f32 for the products that follow.
 //
-// Bytes: each row once (rows longer than a tile of 4096: again from the L1 cache), 4 per element written. One block per row.
+// Bytes: each row once (rows longer than a tile of 4096: again from the L1 cache), 4 per element
+// written. One block per row.
 template <class T>
-__global__ __launch_bounds__(kTileThreads) void prepare_rows_kernel(PrepareTask<T> task) {
+__global__ __launch_bounds__(kTileThreads, 6) void prepare_rows_kernel(PrepareTask<T> task) {
   constexpr int kWarps = kTileThreads / kWarp;
   constexpr int kItems = kTileItems<T>;
   __shared__ float scratch[2 * kWarps];
@@ -74,7 +75,9 @@ __global__ __launch_bounds__(kTileThreads) void prepare_rows_kernel(PrepareTask<
     scale = 1.0f / sqrtf(squares / count + task.eps);
   }
   for (int64_t begin = 0; begin < task.out_stride; begin += kTile<T>) {
-    if (task.norm == Norm::kNone || !one_tile) load_tile(row + begin, tile_count(begin, task.columns, kTile<T>), 0.0f, x);
+    if (task.norm == Norm::kNone || !one_tile) {
+      load_tile(row + begin, tile_count(begin, task.columns, kTile<T>), 0.0f, x);
+    }
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       const int64_t column = begin + tile_place<T>(i);
@@ -104,7 +107,8 @@ struct LaneOutputs {
 };
 
 template <class W>
-__device__ __forceinline__ LaneOutputs lane_outputs(const LinearInput<W>& input, const float* bias, int64_t first) {
+__device__ __forceinline__ LaneOutputs lane_outputs(const LinearInput<W>& input, const float* bias,
+                                                    int64_t first) {
   LaneOutputs lane;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
@@ -118,14 +122,15 @@ __device__ __forceinline__ LaneOutputs lane_outputs(const LinearInput<W>& input,
 
 // Statistics of one row's 128 products, by one warp.
 template <class Normalizer>
-__device__ __forceinline__ StatsState products_state(const float* products, const LaneOutputs& outputs, int count,
+__device__ __forceinline__ StatsState products_state(const float* products,
+                                                     const LaneOutputs& outputs, int count,
                                                      const StatsOptions& options) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   float z[4];
   TopTwo top;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    z[i] = treat_logit(products[lane + i * kWarp] + outputs.bias[i], options);
+    z[i] = products[lane + i * kWarp] + outputs.bias[i];
     // A list entry outside the vocabulary makes every row invalid.
     if (outputs.id[i] < 0) z[i] = outputs.exists[i] ? NAN : -INFINITY;
     top.add(z[i]);
@@ -134,23 +139,26 @@ __device__ __forceinline__ StatsState products_state(const float* products, cons
   StatsState state;
   state.largest = top.first;
   state.second = top.second;
-  accumulate<Normalizer>(z, options, count, [&](int i) { return lane + i * kWarp; }, state);
   state.argmax = INT_MAX;  // the smallest id, which need not be the first place
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    if (z[i] == state.largest && outputs.id[i] >= 0) state.argmax = Min::apply(state.argmax, outputs.id[i]);
+    if (z[i] == state.largest && outputs.id[i] >= 0) {
+      state.argmax = Min::apply(state.argmax, outputs.id[i]);
+    }
   }
+  accumulate<Normalizer>(z, options, count, [&](int i) { return lane + i * kWarp; }, state);
   warp_reduce_sums(state, options);
   return state;
 }
 
 // Logits of 128 vocabulary rows (or list entries) for ROWS rows, and their statistics.
 //
-// Bytes: those of W once for each block of up to 64 rows; x from the L2 cache; 32 per (row, 128 logits) written. Grid: that of
-// linear_kernel. A vocabulary of 32k gives 250 blocks, two or three of which run on an SM at once.
+// Bytes: those of W once for each block of up to 64 rows; x from the L2 cache; 32 per (row, 128
+// logits) written. Grid: that of linear_kernel. A vocabulary of 32k gives 250 blocks, two or three
+// of which run on an SM at once.
 template <class W, int ROWS>
-__global__ __launch_bounds__((LinearShape<W, ROWS>::kThreads), (LinearShape<W, ROWS>::kBlocksPerSm)) void exit_head_kernel(
-    LinearInput<W> input, HeadOutput output) {
+__global__ void EXN_LINEAR_BOUNDS(W, ROWS)
+    exit_head_kernel(LinearInput<W> input, HeadOutput output) {
   using Shape = LinearShape<W, ROWS>;
   EXN_DYN_SMEM(shared);
   __shared__ const W* rows_of_w[kLinearOutputs];
@@ -171,10 +179,12 @@ __global__ __launch_bounds__((LinearShape<W, ROWS>::kThreads), (LinearShape<W, R
   for (int r = static_cast<int>(threadIdx.x) / kWarp; r < ROWS; r += Shape::kThreads / kWarp) {
     if (first_row + r >= input.rows) break;
     const float* row = products + r * kResultPitch;
-    const StatsState state = output.options.stablemax
-                                 ? products_state<StableMax<float>>(row, outputs, count, output.options)
-                                 : products_state<FastSoftmax>(row, outputs, count, output.options);
-    if (threadIdx.x % kWarp == 0) store_state(output.states + (first_row + r) * output.tiles + tile, state);
+    const StatsState state =
+        output.options.stablemax
+            ? products_state<StableMax<float>>(row, outputs, count, output.options)
+            : products_state<FastSoftmax>(row, outputs, count, output.options);
+    if (threadIdx.x % kWarp == 0)
+      store_state(output.states + (first_row + r) * output.tiles + tile, state);
   }
 }
 

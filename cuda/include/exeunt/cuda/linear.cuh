@@ -1,45 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// y = W x for a few rows x at a time, the shape of decoding: W [N,D] is read once for up to 64 rows of x.
+// y = W x for a few rows x at a time, the shape of decoding: W [N,D] is read once for up to 64 rows
+// of x.
 //
-// A block computes 128 outputs for ROWS rows. W and x pass through shared memory in stages of 128 bytes of each
-// row of W, copied asynchronously while the stage before is computed. Every product is a sum over a stage from left
-// to right, and the stages' sums are added from left to right, whatever ROWS is: a row's result has the same bits
-// in every batch.
+// A block computes 128 outputs for ROWS rows. W and x pass through shared memory in stages of 128
+// bytes of each row of W, copied asynchronously while the stage before is computed. Every product
+// is a sum over a stage from left to right, and the stages' sums are added from left to right,
+// whatever ROWS is: a row's result has the same bits in every batch.
 //
-// Fused multiply-adds only, no tensor cores: for up to 8 rows (bf16 on an H100: about 16) the kernel is bound by the bytes of W,
-// beyond that by the FMA pipe: 64 rows of bf16 take about four times as long as reading W does.
+// Fused multiply-adds only, no tensor cores: for up to 8 rows (bf16 on an H100: about 16) the
+// kernel is bound by the bytes of W, beyond that by the FMA pipe: 64 rows of bf16 take about four
+// times as long as reading W does.
 #pragma once
 
 #include "elements.cuh"
 #include "reduce.cuh"
+#include "storage.cuh"
 
 namespace exn::cuda {
 
 constexpr int kLinearOutputs = 128;     // of a block
 constexpr int kStageRowBytes = 128;     // of W, in one stage
-constexpr int kStagePitch = 128 + 16;   // a multiple of 16 whose odd factor keeps 128-bit reads of 8 rows off one another's banks
+// A multiple of 16 whose odd factor keeps 128-bit reads of 8 rows off one another's banks.
+constexpr int kStagePitch = 128 + 16;
 
-constexpr int kResultPitch = kLinearOutputs + 1;  // of results passed through shared memory, in floats
+constexpr int kResultPitch = kLinearOutputs + 1;  // of results in shared memory, in floats
 
-// How a block's 128 x ROWS results are spread over threads, each of which keeps kOutputs x kRows of them in registers. The more
-// results a thread has, the fewer reads of shared memory there are for each multiplication; few rows leave it with one output.
+// How a block's 128 x ROWS results are spread over threads, each of which keeps kOutputs x kRows of
+// them in registers. The more results a thread has, the fewer reads of shared memory there are for
+// each multiplication; few rows leave it with one output.
 template <class W, int ROWS>
 struct LinearShape {
   static constexpr int kRows = ROWS < 8 ? ROWS : 8;
   static constexpr int kOutputs = ROWS <= 8 ? 1 : ROWS == 16 ? 2 : 4;
-  static constexpr int kColumns = kLinearOutputs / kOutputs;  // threads side by side along the outputs
+  static constexpr int kColumns = kLinearOutputs / kOutputs;  // threads along the outputs
   static constexpr int kThreads = kColumns * (ROWS / kRows);
-  static constexpr int kDepth = kStageRowBytes / static_cast<int>(sizeof(W));  // elements of a row in one stage
+  static constexpr int kDepth =
+      kStageRowBytes / static_cast<int>(sizeof(W));  // of a row in a stage
   static constexpr int kStages = ROWS <= 8 ? 3 : 2;
-  static constexpr int kBlocksPerSm = ROWS == 64 ? 2 : 3;  // which registers and shared memory must allow
+  static constexpr int kBlocksPerSm = ROWS == 64 ? 2 : 3;  // registers and shared memory allow it
   static constexpr int kWeightBytes = kLinearOutputs * kStagePitch;
   static constexpr int kStageBytes = kWeightBytes + ROWS * kDepth * static_cast<int>(sizeof(float));
   static constexpr int kResultBytes = ROWS * kResultPitch * static_cast<int>(sizeof(float));
-  static constexpr int kSharedBytes = kStages * kStageBytes > kResultBytes ? kStages * kStageBytes : kResultBytes;
+  static constexpr int kStagesBytes = kStages * kStageBytes;
+  static constexpr int kSharedBytes = kStagesBytes > kResultBytes ? kStagesBytes : kResultBytes;
 };
 
-// x rows are f32 with a stride that is a multiple of kInputMultiple and zeros from D on, so that stages of x are whole.
+#define EXN_LINEAR_BOUNDS(W, ROWS) \
+  __launch_bounds__((LinearShape<W, ROWS>::kThreads), (LinearShape<W, ROWS>::kBlocksPerSm))
+
+// x rows are f32 with a stride that is a multiple of kInputMultiple and zeros from D on, so that
+// stages of x are whole.
 constexpr int kInputMultiple = 64;
 
 template <class W>
@@ -53,7 +64,15 @@ struct LinearInput {
   int64_t rows;           // R
   const int32_t* list;    // optional: rows of W to take
   int64_t vocabulary;     // rows of W; a list entry outside is not read
+  // Optional: a second matrix of N rows. A tile then holds 64 outputs, those of W and those of
+  // `second` beside them.
+  const W* second = nullptr;
+  int64_t second_stride = 0;
+  const int32_t* row_count = nullptr;  // optional, on the device: rows that there are, at most R
+  int splits = 1;  // parts into which D is cut, each of which is left to blocks of its own
 };
+
+constexpr int kPairOutputs = kLinearOutputs / 2;  // of a tile of two matrices
 
 // Row of W behind output `output`, or -1 if there is none.
 template <class W>
@@ -86,12 +105,15 @@ __device__ __forceinline__ void unpack_quad(const uint4& raw, int quad, float (&
   }
 }
 
-// results[o][r] = <W row of output first_output + thread_column + o * kColumns, x row first_row + 8 * thread_row + r>.
-// `rows_of_w` points to the block's 128 rows of W, null where there is none, and is complete (a barrier has passed).
+// results[o][r] = <row of W for output first_output + thread_column + o * kColumns,
+//                  row of x first_row + 8 * thread_row + r>
+// `rows_of_w` points to the block's 128 rows of W, null where there is none, and is complete (a
+// barrier has passed).
 template <class W, int ROWS>
-__device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const W* const* rows_of_w, int64_t first_row,
-                                            unsigned char* shared,
-                                            float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows]) {
+__device__ __forceinline__ void linear_tile(
+    const LinearInput<W>& input, const W* const* rows_of_w, int64_t first_row,
+    unsigned char* shared,
+    float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows]) {
   using Shape = LinearShape<W, ROWS>;
   constexpr int kChunks = kStageRowBytes / 16;
   const int thread = static_cast<int>(threadIdx.x);
@@ -109,7 +131,8 @@ __device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const W
     const int64_t left = input.depth - column;
     const int count = left < kVector<W> ? static_cast<int>(left) : kVector<W>;
 #pragma unroll 4
-    for (int output = thread / kChunks; output < kLinearOutputs; output += Shape::kThreads / kChunks) {
+    for (int output = thread / kChunks; output < kLinearOutputs;
+         output += Shape::kThreads / kChunks) {
       const W* const row = rows_of_w[output];
       stage_weights(reinterpret_cast<W*>(base + output * kStagePitch + chunk * 16), row + column,
                     row == nullptr ? 0 : count, aligned);
@@ -117,7 +140,8 @@ __device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const W
     constexpr int kInputChunks = Shape::kDepth / 4;
     for (int i = thread; i < ROWS * kInputChunks; i += Shape::kThreads) {
       // Rows past the end are copies of the last one: nobody looks at their results.
-      const int64_t row = first_row + i / kInputChunks < input.rows ? first_row + i / kInputChunks : input.rows - 1;
+      const int64_t row =
+          first_row + i / kInputChunks < input.rows ? first_row + i / kInputChunks : input.rows - 1;
       __pipeline_memcpy_async(base + Shape::kWeightBytes + i * 16,
                               input.x + row * input.x_stride + depth + i % kInputChunks * 4, 16);
     }
@@ -136,7 +160,8 @@ __device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const W
 #pragma unroll 1
   for (int stage = 0; stage < stages; ++stage) {
     __pipeline_wait_prior(Shape::kStages - 2);
-    __syncthreads();  // this stage is there for all, and all have left the one that is overwritten next
+    // This stage is there for all, and all have left the one that is overwritten next.
+    __syncthreads();
     if (stage + Shape::kStages - 1 < stages) begin_stage(stage + Shape::kStages - 1);
     __pipeline_commit();  // also when empty: the wait counts groups
 
@@ -187,7 +212,8 @@ __device__ __forceinline__ void linear_tile(const LinearInput<W>& input, const W
 
 // Fills `rows_of_w` for a block that begins at output `first`; complete for all when it returns.
 template <class W, int ROWS>
-__device__ __forceinline__ void find_weight_rows(const LinearInput<W>& input, int64_t first, const W** rows_of_w) {
+__device__ __forceinline__ void find_weight_rows(const LinearInput<W>& input, int64_t first,
+                                                 const W** rows_of_w) {
   for (int i = threadIdx.x; i < kLinearOutputs; i += LinearShape<W, ROWS>::kThreads) {
     const int64_t row = weight_row(input, first + i);
     rows_of_w[i] = row < 0 ? nullptr : input.weight + row * input.weight_stride;
@@ -195,11 +221,12 @@ __device__ __forceinline__ void find_weight_rows(const LinearInput<W>& input, in
   __syncthreads();
 }
 
-// Hands the results on through shared memory, [ROWS][kResultPitch], so that what is done with each need not be spelled
-// out for every register. Complete for all when it returns.
+// Hands the results on through shared memory, [ROWS][kResultPitch], so that what is done with each
+// need not be spelled out for every register. Complete for all when it returns.
 template <class W, int ROWS>
 __device__ __forceinline__ float* share_results(
-    const float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows], unsigned char* shared) {
+    const float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows],
+    unsigned char* shared) {
   using Shape = LinearShape<W, ROWS>;
   float* const table = reinterpret_cast<float*>(shared);
 #pragma unroll
@@ -215,16 +242,19 @@ __device__ __forceinline__ float* share_results(
   return table;
 }
 
-// Grid of the kernels below: x counts blocks of rows, y and z blocks of 128 outputs. x runs fastest, so that a block of
-// W that several blocks of rows need comes from memory once. A z beyond 0 is for more than 4 million outputs.
+// Grid of the kernels below: x counts blocks of rows, y and z blocks of 128 outputs. x runs
+// fastest, so that a block of W that several blocks of rows need comes from memory once. A z beyond
+// 0 is for more than 4 million outputs.
 constexpr int kLinearGridY = 32768;
 
-__device__ __forceinline__ int64_t linear_first_row(int rows) { return static_cast<int64_t>(blockIdx.x) * rows; }
+__device__ __forceinline__ int64_t linear_first_row(int rows) {
+  return static_cast<int64_t>(blockIdx.x) * rows;
+}
 __device__ __forceinline__ int64_t linear_tile_index() {
   return static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y;
 }
 
-// ---- a layer: y = f(W x + b) ---------------------------------------------------------------------
+// ---- a layer: y = f(W x + b) --------------------------------------------------------------------
 
 enum class Activation : int {
   kNone,          // W x + b
@@ -250,10 +280,11 @@ __device__ __forceinline__ float activate(Activation activation, float z, const 
   }
 }
 
-// Bytes: W once for each block of ROWS rows, x from the L2 cache for each block of outputs, y once. Grid: above.
+// Bytes: W once for each block of ROWS rows, x from the L2 cache for each block of outputs, y once.
+// Grid: above.
 template <class W, int ROWS>
-__global__ __launch_bounds__((LinearShape<W, ROWS>::kThreads), (LinearShape<W, ROWS>::kBlocksPerSm)) void linear_kernel(
-    LinearInput<W> input, LinearOutput output) {
+__global__ void EXN_LINEAR_BOUNDS(W, ROWS)
+    linear_kernel(LinearInput<W> input, LinearOutput output) {
   using Shape = LinearShape<W, ROWS>;
   EXN_DYN_SMEM(shared);
   __shared__ const W* rows_of_w[kLinearOutputs];

@@ -20,12 +20,13 @@ struct RowStatsTask {
   StatsTargets out;
 };
 
-// Statistics of one tile of one row, into the workspace, or of the whole row if it fits into a tile.
+// Statistics of one tile of one row, into the workspace, or of the whole row if it fits into a
+// tile.
 //
-// Bytes: every logit once, 32 per tile written. One block per (row, tile): a tile stays in registers
-// between finding its maximum and adding up exponentials, so each logit costs one exponential and
-// nothing is rescaled. Tiles depend on the row's length alone, hence a row's results have the same bits
-// in every batch, and a single long row is spread over many SMs.
+// Bytes: every logit once, 32 per tile written. One block per (row, tile): a tile stays in
+// registers between finding its maximum and adding up exponentials, so each logit costs one
+// exponential and nothing is rescaled. Tiles depend on the row's length alone, hence a row's
+// results have the same bits in every batch, and a single long row is spread over many SMs.
 template <class T, class Normalizer, class AccurateNormalizer>
 __global__ __launch_bounds__(kTileThreads, 4) void row_stats_tile_kernel(RowStatsTask<T> task) {
   constexpr int kWarps = kTileThreads / kWarp;
@@ -40,10 +41,6 @@ __global__ __launch_bounds__(kTileThreads, 4) void row_stats_tile_kernel(RowStat
     const int count = tile_count(begin, task.columns, kTile<T>);
     float values[kTileItems<T>];
     load_tile(task.logits + row * task.stride + begin, count, -INFINITY, values);
-    if (task.options.softcap > 0.0f || task.options.temperature != 1.0f) {
-#pragma unroll
-      for (float& z : values) z = treat_logit(z, task.options);
-    }
 
     TopTwo top;
 #pragma unroll
@@ -61,7 +58,13 @@ __global__ __launch_bounds__(kTileThreads, 4) void row_stats_tile_kernel(RowStat
     StatsState state;
     state.largest = top.first;
     state.second = top.second;
-    accumulate<Normalizer>(values, task.options, count, [](int i) { return tile_place<T>(i); }, state);
+    state.argmax = INT_MAX;
+#pragma unroll
+    for (int i = kTileItems<T> - 1; i >= 0; --i) {
+      if (values[i] == state.largest) state.argmax = tile_place<T>(i);
+    }
+    const auto place = [](int i) { return tile_place<T>(i); };
+    accumulate<Normalizer>(values, task.options, count, place, state);
     warp_reduce_sums(state, task.options);
     if (leads_warp) store_state(&sums[warp], state);
     __syncthreads();
@@ -76,9 +79,9 @@ __global__ __launch_bounds__(kTileThreads, 4) void row_stats_tile_kernel(RowStat
         state.weighted_log2 += other.weighted_log2;
         state.mean_log += other.mean_log;
       }
-      state.argmax += static_cast<int32_t>(begin);
+      if (state.argmax != INT_MAX) state.argmax += static_cast<int32_t>(begin);
       if (task.tiles == 1) {
-        write_stats<AccurateNormalizer>(task.out, row, state);
+        write_stats<AccurateNormalizer>(task.out, row, state, task.options);
       } else {
         store_state(task.states + item, state);
       }

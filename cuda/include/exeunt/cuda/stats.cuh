@@ -13,9 +13,9 @@ namespace exn::cuda {
 
 // How logits are treated before the statistics, and which of the costly ones are asked for.
 struct StatsOptions {
-  float softcap;      // 0: none
-  float temperature;  // 1: leaves the logits alone
-  float inverse_count;  // 1 / V
+  float softcap;              // 0: none
+  float inverse_temperature;  // 1: leaves the logits alone
+  float inverse_count;        // 1 / V
   int stablemax;
   int want_pow2;
   int want_mean;
@@ -35,8 +35,12 @@ struct StatsTargets {
   uint8_t* valid;
 };
 
-// e = weight relative to that of the largest logit, d = ln e. A part without any finite logit has
-// largest = -inf and zero sums. A NaN in the row shows in `sum`, +inf in `largest`.
+// e = weight relative to that of the largest logit, d = ln e, both of treated logits. A part
+// without any finite logit has largest = -inf and zero sums. A NaN in the row shows in `sum`, +inf
+// in `largest`.
+//
+// `largest` and `second` are raw: a soft-cap or a temperature may round logits to the same value,
+// and which of them is the largest must depend neither on that nor on the backend.
 struct __align__(16) StatsState {
   float largest;
   float second;
@@ -48,15 +52,20 @@ struct __align__(16) StatsState {
   float mean_log;       // sum of ln weight / V, which cannot overflow where the plain sum might
 };
 
-// The smallest d that matters: e underflows to 0 there, and 0 times it is still 0, unlike 0 times -inf.
+// The smallest d that matters: e underflows to 0 there, and 0 times it is still 0, unlike 0 times
+// -inf.
 constexpr float kLowestLog = -200.0f;
 
 __device__ __forceinline__ float treat_logit(float z, const StatsOptions& options) {
   if (options.softcap > 0.0f && fabsf(z) < INFINITY) {
-    z = options.softcap * tanhf(z / options.softcap);
+    z = __fmul_rn(options.softcap, tanhf(z / options.softcap));
   }
-  // A division, not a product with the inverse: which logits tie must not depend on the backend.
-  return options.temperature != 1.0f ? z / options.temperature : z;
+  // Rounded as written: fused with the subtraction of the largest, that one's e would not be 1.
+  return __fmul_rn(z, options.inverse_temperature);
+}
+
+__device__ __forceinline__ bool treats_logits(const StatsOptions& options) {
+  return options.softcap > 0.0f || options.inverse_temperature != 1.0f;
 }
 
 // Largest and second largest; equal values count twice.
@@ -84,19 +93,18 @@ __device__ __forceinline__ TopTwo warp_top_two(TopTwo top) {
   return top;
 }
 
-// Adds up this thread's `values` relative to `state.largest`, which the caller has set for the whole
-// group of threads. `place(i)` is the place of value i in the part; places from `count` on are padding, -inf.
-// The state's argmax is a place too.
+// Adds up this thread's `values`, which it treats in place, relative to `state.largest`, which the
+// caller has set for the whole group of threads. `place(i)` is the place of value i in the part;
+// places from `count` on are padding, -inf.
 template <class Normalizer, int ITEMS, class Place>
-__device__ __forceinline__ void accumulate(const float (&values)[ITEMS], const StatsOptions& options, int count,
-                                           Place place, StatsState& state) {
-  const Normalizer normalizer(state.largest);
-  int32_t argmax = INT_MAX;
-  float sum = 0.0f, weighted_log = 0.0f;
+__device__ __forceinline__ void accumulate(float (&values)[ITEMS], const StatsOptions& options,
+                                           int count, Place place, StatsState& state) {
+  if (treats_logits(options)) {
 #pragma unroll
-  for (int i = ITEMS - 1; i >= 0; --i) {
-    if (values[i] == state.largest) argmax = place(i);
+    for (float& z : values) z = treat_logit(z, options);
   }
+  const Normalizer normalizer(treat_logit(state.largest, options));
+  float sum = 0.0f, weighted_log = 0.0f;
 #pragma unroll
   for (int i = 0; i < ITEMS; ++i) {
     const float weight = normalizer.weight(values[i]);
@@ -119,7 +127,6 @@ __device__ __forceinline__ void accumulate(const float (&values)[ITEMS], const S
       if (place(i) < count) mean_log += Normalizer::log_weight(values[i]) * options.inverse_count;
     }
   }
-  state.argmax = argmax;
   state.sum = sum;
   state.weighted_log = weighted_log;
   state.sum2 = sum2;
@@ -139,18 +146,23 @@ __device__ __forceinline__ void warp_reduce_sums(StatsState& state, const StatsO
   if (options.want_mean) state.mean_log = warp_reduce<Sum>(state.mean_log);
 }
 
-// Merges `b` into `a`; the parts may have different `largest`, and either may come first in the row.
+// Merges `b` into `a`; the parts may have different `largest`, and either may come first in the
+// row.
 template <class Normalizer>
-__device__ __forceinline__ void merge(StatsState& a, const StatsState& b) {
+__device__ __forceinline__ void merge(StatsState& a, const StatsState& b,
+                                      const StatsOptions& options) {
   const float largest = fmaxf(a.largest, b.largest);
-  const Normalizer normalizer(largest);
-  const float scale_a = normalizer.weight(a.largest);
-  const float scale_b = normalizer.weight(b.largest);
-  const float shift_a = fmaxf(normalizer.relative_log_weight(a.largest), kLowestLog);
-  const float shift_b = fmaxf(normalizer.relative_log_weight(b.largest), kLowestLog);
+  const float level_a = treat_logit(a.largest, options);
+  const float level_b = treat_logit(b.largest, options);
+  const Normalizer normalizer(a.largest == largest ? level_a : level_b);
+  const float scale_a = normalizer.weight(level_a);
+  const float scale_b = normalizer.weight(level_b);
+  const float shift_a = fmaxf(normalizer.relative_log_weight(level_a), kLowestLog);
+  const float shift_b = fmaxf(normalizer.relative_log_weight(level_b), kLowestLog);
   if (b.largest > a.largest || (b.largest == a.largest && b.argmax < a.argmax)) a.argmax = b.argmax;
   a.second = fmaxf(fmaxf(a.second, b.second), fminf(a.largest, b.largest));
-  a.weighted_log = scale_a * (a.weighted_log + shift_a * a.sum) + scale_b * (b.weighted_log + shift_b * b.sum);
+  a.weighted_log =
+      scale_a * (a.weighted_log + shift_a * a.sum) + scale_b * (b.weighted_log + shift_b * b.sum);
   a.sum = scale_a * a.sum + scale_b * b.sum;
   a.weighted_log2 = scale_a * scale_a * (a.weighted_log2 + shift_a * a.sum2) +
                     scale_b * scale_b * (b.weighted_log2 + shift_b * b.sum2);
@@ -176,8 +188,9 @@ __device__ __forceinline__ StatsState load_state(const StatsState* source) {
   const auto* words = reinterpret_cast<const uint4*>(source);
   const uint4 a = words[0];
   const uint4 b = words[1];
-  return {__uint_as_float(a.x), __uint_as_float(a.y), static_cast<int32_t>(a.z), __uint_as_float(a.w),
-          __uint_as_float(b.x), __uint_as_float(b.y), __uint_as_float(b.z), __uint_as_float(b.w)};
+  return {__uint_as_float(a.x), __uint_as_float(a.y), static_cast<int32_t>(a.z),
+          __uint_as_float(a.w), __uint_as_float(b.x), __uint_as_float(b.y),
+          __uint_as_float(b.z), __uint_as_float(b.w)};
 }
 
 template <class V>
@@ -187,8 +200,10 @@ __device__ __forceinline__ void put(V* target, int64_t row, V value) {
 
 // Writes the statistics of a complete row. `Normalizer` is an accurate one.
 template <class Normalizer>
-__device__ __forceinline__ void write_stats(const StatsTargets& out, int64_t row, const StatsState& state) {
-  const bool valid = state.sum == state.sum && state.largest > -INFINITY && state.largest < INFINITY;
+__device__ __forceinline__ void write_stats(const StatsTargets& out, int64_t row,
+                                            const StatsState& state, const StatsOptions& options) {
+  const bool valid =
+      state.sum == state.sum && state.largest > -INFINITY && state.largest < INFINITY;
   if (!valid) {
     put(out.argmax, row, -1);
     put(out.max_logit, row, NAN);
@@ -202,30 +217,33 @@ __device__ __forceinline__ void write_stats(const StatsTargets& out, int64_t row
     put(out.valid, row, uint8_t(0));
     return;
   }
-  const Normalizer normalizer(state.largest);
+  const float largest = treat_logit(state.largest, options);
+  const Normalizer normalizer(largest);
   const float log_sum = logf(state.sum);
-  const float lse = Normalizer::log_weight(state.largest) + log_sum;
+  const float lse = Normalizer::log_weight(largest) + log_sum;
   const float p1 = 1.0f / state.sum;
-  const float second = normalizer.weight(state.second);
+  // tanh may round a smaller logit to a larger one.
+  const float second = fminf(normalizer.weight(treat_logit(state.second, options)), 1.0f);
   put(out.argmax, row, state.argmax);
-  put(out.max_logit, row, state.largest);
+  put(out.max_logit, row, largest);
   put(out.lse, row, lse);
   put(out.p1, row, p1);
   put(out.p2, row, second / state.sum);
   put(out.margin, row, (1.0f - second) / state.sum);
   // An entropy is not negative, whatever its last rounding did.
   put(out.entropy, row, fmaxf(log_sum - state.weighted_log / state.sum, 0.0f));
-  put(out.pow2_entropy, row, fmaxf(logf(state.sum2) - 2.0f * state.weighted_log2 / state.sum2, 0.0f));
+  put(out.pow2_entropy, row,
+      fmaxf(logf(state.sum2) - 2.0f * state.weighted_log2 / state.sum2, 0.0f));
   put(out.mean_log_p, row, state.mean_log - lse);
   put(out.valid, row, uint8_t(1));
 }
 
-// ---- rows whose parts lie in the workspace -------------------------------------------------------
+// ---- rows whose parts lie in the workspace ------------------------------------------------------
 
 constexpr int kMergeThreads = 128;
 
 template <class Normalizer>
-__device__ __forceinline__ StatsState warp_merge(StatsState state) {
+__device__ __forceinline__ StatsState warp_merge(StatsState state, const StatsOptions& options) {
 #pragma unroll
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
     StatsState other;
@@ -237,7 +255,7 @@ __device__ __forceinline__ StatsState warp_merge(StatsState state) {
     other.sum2 = __shfl_down_sync(kFullWarp, state.sum2, offset);
     other.weighted_log2 = __shfl_down_sync(kFullWarp, state.weighted_log2, offset);
     other.mean_log = __shfl_down_sync(kFullWarp, state.mean_log, offset);
-    merge<Normalizer>(state, other);
+    merge<Normalizer>(state, other, options);
   }
   return state;
 }
@@ -247,21 +265,23 @@ __device__ __forceinline__ StatsState warp_merge(StatsState state) {
 // Bytes: 32 per part. One block per row: thread t merges parts t, t + 128, ..., then the threads
 // are merged in a fixed tree.
 template <class Normalizer>
-__global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(const StatsState* states, int64_t parts,
-                                                                    int64_t rows, StatsTargets out) {
+__global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(
+    const StatsState* states, int64_t parts, int64_t rows, StatsOptions options, StatsTargets out) {
   __shared__ StatsState warps[kMergeThreads / kWarp];
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
     StatsState state = empty_state();
     for (int64_t part = threadIdx.x; part < parts; part += kMergeThreads) {
-      merge<Normalizer>(state, load_state(states + row * parts + part));
+      merge<Normalizer>(state, load_state(states + row * parts + part), options);
     }
-    state = warp_merge<Normalizer>(state);
+    state = warp_merge<Normalizer>(state, options);
     if (threadIdx.x % kWarp == 0) store_state(&warps[threadIdx.x / kWarp], state);
     __syncthreads();
     if (threadIdx.x == 0) {
 #pragma unroll
-      for (int warp = 1; warp < kMergeThreads / kWarp; ++warp) merge<Normalizer>(state, load_state(&warps[warp]));
-      write_stats<Normalizer>(out, row, state);
+      for (int warp = 1; warp < kMergeThreads / kWarp; ++warp) {
+        merge<Normalizer>(state, load_state(&warps[warp]), options);
+      }
+      write_stats<Normalizer>(out, row, state, options);
     }
     __syncthreads();  // the next row writes `warps` again
   }
