@@ -14,7 +14,8 @@ constexpr int kMostDevices = 64;
 #define EXN_TEXT(op, Args) #op,
 constexpr const char* kOpNames[] = {EXN_FOR_EACH_OP(EXN_TEXT)};
 #undef EXN_TEXT
-static_assert(sizeof(kOpNames) / sizeof(kOpNames[0]) == static_cast<size_t>(OpName::kCount), "one name per op");
+static_assert(sizeof(kOpNames) / sizeof(kOpNames[0]) == static_cast<size_t>(OpName::kCount),
+              "one name per op");
 
 const Host* host = nullptr;
 
@@ -112,7 +113,8 @@ exn_status allocate(int32_t device, size_t bytes, void** out) {
   if (error == cudaErrorMemoryAllocation) {
     cudaGetLastError();
     char text[96];
-    std::snprintf(text, sizeof text, "CUDA device %d has not enough free memory for %zu bytes", device, bytes);
+    std::snprintf(text, sizeof text, "CUDA device %d has not enough free memory for %zu bytes",
+                  device, bytes);
     return fail(EXN_OUT_OF_MEMORY, text);
   }
   const exn_status status = check(error, "cudaMalloc");
@@ -127,13 +129,14 @@ exn_status release(int32_t device, void* pointer) {
   return check(cudaFree(pointer), "cudaFree");
 }
 
-exn_status copy(int32_t device, void* dst, bool dst_on_device, const void* src, bool src_on_device, size_t bytes,
-                exn_stream stream) {
+exn_status copy(int32_t device, void* dst, bool dst_on_device, const void* src, bool src_on_device,
+                size_t bytes, exn_stream stream) {
   if (bytes == 0) return EXN_OK;
   const DeviceGuard guard(device);
   if (guard.status() != EXN_OK) return guard.status();
-  const cudaMemcpyKind kind = dst_on_device ? (src_on_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice)
-                                            : (src_on_device ? cudaMemcpyDeviceToHost : cudaMemcpyHostToHost);
+  const cudaMemcpyKind kind =
+      dst_on_device ? (src_on_device ? cudaMemcpyDeviceToDevice : cudaMemcpyHostToDevice)
+                    : (src_on_device ? cudaMemcpyDeviceToHost : cudaMemcpyHostToHost);
   return check(cudaMemcpyAsync(dst, src, bytes, kind, stream_of(stream)), "cudaMemcpyAsync");
 }
 
@@ -142,7 +145,8 @@ exn_status stream_create(int32_t device, exn_stream* out) {
   if (guard.status() != EXN_OK) return guard.status();
   cudaStream_t stream = nullptr;
   // Non-blocking: a kernel on somebody's legacy default stream must not serialise ours.
-  const exn_status status = check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
+  const exn_status status =
+      check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreate");
   if (status == EXN_OK) *out = stream;
   return status;
 }
@@ -178,8 +182,8 @@ exn_status check(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return EXN_OK;
   cudaGetLastError();  // consumed here: the next launch must not be blamed for it
   char sentence[320];
-  std::snprintf(sentence, sizeof sentence, "%s: CUDA error %d %s (%s)", what, static_cast<int>(error),
-                cudaGetErrorName(error), cudaGetErrorString(error));
+  std::snprintf(sentence, sizeof sentence, "%s: CUDA error %d %s (%s)", what,
+                static_cast<int>(error), cudaGetErrorName(error), cudaGetErrorString(error));
   if (error == cudaErrorMemoryAllocation) return fail(EXN_OUT_OF_MEMORY, sentence);
   if (is_absence(error)) return fail(EXN_BACKEND_UNAVAILABLE, sentence);
   return fail(is_sticky(error) ? EXN_DEVICE_LOST : EXN_RUNTIME_FAILURE, sentence);
@@ -188,7 +192,8 @@ exn_status check(cudaError_t error, const char* what) {
 DeviceGuard::DeviceGuard(int32_t device) : status_(EXN_OK) {
   if (device < 0 || device >= kMostDevices) {
     char text[80];
-    std::snprintf(text, sizeof text, "CUDA device %d is not one of 0..%d", device, device_count() - 1);
+    std::snprintf(text, sizeof text, "CUDA device %d is not one of 0..%d", device,
+                  device_count() - 1);
     status_ = fail(EXN_INVALID_ARGUMENT, text);
     return;
   }
@@ -207,16 +212,20 @@ int64_t sm_count(int32_t device) { return device_at(device).sm_count; }
 
 int64_t l2_bytes(int32_t device) { return device_at(device).l2_bytes; }
 
-void report_path(int32_t device, OpName op) { host->ran(device_at(device).paths[static_cast<int>(op)]); }
+void report_path(int32_t device, OpName op) {
+  host->ran(device_at(device).paths[static_cast<int>(op)]);
+}
 
 }  // namespace exn::cuda
 
-extern "C" EXN_API exn_status exn_cuda_backend_query(uint32_t abi, const exn::Host* host, exn::Backend* table) {
+extern "C" EXN_API exn_status exn_cuda_backend_query(uint32_t abi, const exn::Host* host,
+                                                     exn::Backend* table) {
   using namespace exn;
   cuda::host = host;
   if (abi != kBackendAbi) {
     char text[96];
-    std::snprintf(text, sizeof text, "the CUDA backend speaks ABI %u, the library %u", kBackendAbi, abi);
+    std::snprintf(text, sizeof text, "the CUDA backend speaks ABI %u, the library %u", kBackendAbi,
+                  abi);
     return cuda::fail(EXN_BACKEND_UNAVAILABLE, text);
   }
   const exn_status status = cuda::find_devices();

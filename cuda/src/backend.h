@@ -75,8 +75,8 @@ inline StatsTargets targets_of(const StatsOut& out) {
           out.margin, out.entropy,   out.pow2_entropy, out.mean_log_p, out.valid};
 }
 
-inline StatsOptions stats_options(const StatsOut& out, int32_t normalizer, float temperature, float softcap,
-                                  int64_t count) {
+inline StatsOptions stats_options(const StatsOut& out, int32_t normalizer, float temperature,
+                                  float softcap, int64_t count) {
   StatsOptions options;
   options.softcap = softcap;
   options.inverse_temperature = 1.0f / temperature;
@@ -88,7 +88,8 @@ inline StatsOptions stats_options(const StatsOut& out, int32_t normalizer, float
 }
 
 // The ops, one per source file.
-#define EXN_DECLARE(op, Args) exn_status op(const Args& args, Workspace& workspace, exn_stream stream);
+#define EXN_DECLARE(op, Args) \
+  exn_status op(const Args& args, Workspace& workspace, exn_stream stream);
 EXN_FOR_EACH_OP(EXN_DECLARE)
 #undef EXN_DECLARE
 

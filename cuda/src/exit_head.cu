@@ -47,15 +47,18 @@ void queue_input(const ExitHeadArgs& args, const Space& space, cudaStream_t stre
   const float* weight = norm == Norm::kNone ? nullptr : args.norm_weight;
   const float* bias = norm == Norm::kLayer ? args.norm_bias : nullptr;
   if (args.translator.data == nullptr) {
-    queue_prepare(args.hidden, space.x, norm, args.norm_eps, weight, bias, rounding_of(args), stream);
+    queue_prepare(args.hidden, space.x, norm, args.norm_eps, weight, bias, rounding_of(args),
+                  stream);
     return;
   }
-  queue_prepare(args.hidden, space.x, args.translate == EXN_TRANSLATE_RMS ? Norm::kRms : Norm::kNone, args.norm_eps,
+  queue_prepare(args.hidden, space.x,
+                args.translate == EXN_TRANSLATE_RMS ? Norm::kRms : Norm::kNone, args.norm_eps,
                 nullptr, nullptr, Rounding::kNone, stream);
   const int64_t stride = padded(args.hidden.cols);
   queue_linear(args.translator, space.x, args.hidden.rows,
                {args.translator_bias, space.translated, stride, Activation::kNone}, stream);
-  const Matrix translated{space.translated, DType::kF32, args.hidden.rows, args.hidden.cols, stride};
+  const Matrix translated{space.translated, DType::kF32, args.hidden.rows, args.hidden.cols,
+                          stride};
   queue_prepare(translated, space.x, norm, args.norm_eps, weight, bias, rounding_of(args), stream);
 }
 
@@ -63,8 +66,8 @@ template <class W, int ROWS>
 void launch(const LinearInput<W>& input, const HeadOutput& output, cudaStream_t stream) {
   using Shape = LinearShape<W, ROWS>;
   allow_shared(exit_head_kernel<W, ROWS>, Shape::kSharedBytes);
-  EXN_LAUNCH((exit_head_kernel<W, ROWS>), linear_grid(input.rows, ROWS, output.tiles), Shape::kThreads,
-             Shape::kSharedBytes, stream, input, output);
+  EXN_LAUNCH((exit_head_kernel<W, ROWS>), linear_grid(input.rows, ROWS, output.tiles),
+             Shape::kThreads, Shape::kSharedBytes, stream, input, output);
 }
 
 void queue_head(const ExitHeadArgs& args, const Space& space, cudaStream_t stream) {
@@ -72,7 +75,8 @@ void queue_head(const ExitHeadArgs& args, const Space& space, cudaStream_t strea
   const int64_t outputs = listed ? args.shortlist.size : args.weight.rows;
   HeadOutput output;
   output.bias = args.bias;
-  output.options = stats_options(args.out, args.normalizer, args.temperature, args.softcap, outputs);
+  output.options =
+      stats_options(args.out, args.normalizer, args.temperature, args.softcap, outputs);
   output.states = space.states;
   output.tiles = space.tiles;
   dispatch_float(args.weight.dtype, [&](auto tag) {
@@ -87,7 +91,8 @@ void queue_head(const ExitHeadArgs& args, const Space& space, cudaStream_t strea
     input.rows = args.hidden.rows;
     input.list = listed ? static_cast<const int32_t*>(args.shortlist.data) : nullptr;
     input.vocabulary = args.weight.rows;
-    dispatch_rows(input.rows, [&](auto rows) { launch<W, decltype(rows)::value>(input, output, stream); });
+    dispatch_rows(input.rows,
+                  [&](auto rows) { launch<W, decltype(rows)::value>(input, output, stream); });
   });
   dispatch_normalizer<float>(args.normalizer, [&](auto normalizer) {
     EXN_LAUNCH((merge_stats_kernel<type_of<decltype(normalizer)>>), grid_for(args.hidden.rows),

@@ -6,20 +6,26 @@
 namespace exn::cuda {
 
 // The kernels' headers stand alone, so they spell the ABI's constants themselves.
-static_assert(static_cast<int>(Rule::kThreshold) == EXN_RULE_THRESHOLD && static_cast<int>(Rule::kPatience) == EXN_RULE_PATIENCE &&
-                  static_cast<int>(Rule::kQuantile) == EXN_RULE_QUANTILE && static_cast<int>(Rule::kJei) == EXN_RULE_JEI &&
+static_assert(static_cast<int>(Rule::kThreshold) == EXN_RULE_THRESHOLD &&
+                  static_cast<int>(Rule::kPatience) == EXN_RULE_PATIENCE &&
+                  static_cast<int>(Rule::kQuantile) == EXN_RULE_QUANTILE &&
+                  static_cast<int>(Rule::kJei) == EXN_RULE_JEI &&
                   static_cast<int>(Rule::kSpecDec) == EXN_RULE_SPECDEC,
               "rules");
-static_assert(static_cast<int>(Comparator::kGreaterEqual) == EXN_COMPARE_GE && static_cast<int>(Comparator::kGreater) == EXN_COMPARE_GT &&
+static_assert(static_cast<int>(Comparator::kGreaterEqual) == EXN_COMPARE_GE &&
+                  static_cast<int>(Comparator::kGreater) == EXN_COMPARE_GT &&
                   static_cast<int>(Comparator::kLessEqual) == EXN_COMPARE_LE,
               "comparators");
-static_assert(static_cast<int>(Decay::kNone) == EXN_DECAY_NONE && static_cast<int>(Decay::kCalmCode) == EXN_DECAY_CALM_CODE &&
+static_assert(static_cast<int>(Decay::kNone) == EXN_DECAY_NONE &&
+                  static_cast<int>(Decay::kCalmCode) == EXN_DECAY_CALM_CODE &&
                   static_cast<int>(Decay::kCalmPaper) == EXN_DECAY_CALM_PAPER,
               "decays");
-static_assert(static_cast<int>(Scope::kEach) == EXN_SCOPE_EACH && static_cast<int>(Scope::kAll) == EXN_SCOPE_ALL &&
+static_assert(static_cast<int>(Scope::kEach) == EXN_SCOPE_EACH &&
+                  static_cast<int>(Scope::kAll) == EXN_SCOPE_ALL &&
                   static_cast<int>(Scope::kLast) == EXN_SCOPE_LAST,
               "scopes");
-static_assert(sizeof(int4) == EXN_EXIT_STATE_WORDS * sizeof(int32_t) && kHasLeft == 1, "state words");
+static_assert(sizeof(int4) == EXN_EXIT_STATE_WORDS * sizeof(int32_t) && kHasLeft == 1,
+              "state words");
 
 exn_status exit_rule(const ExitRuleArgs& args, Workspace& workspace, exn_stream stream) {
   if (workspace.counting()) return EXN_OK;

@@ -9,14 +9,16 @@ namespace exn::cuda {
 namespace {
 
 // The hidden layers, from `from` to the returned buffer of the two.
-const float* queue_hidden(const GateArgs& args, int32_t repeats, float* from, float* to, cudaStream_t stream) {
+const float* queue_hidden(const GateArgs& args, int32_t repeats, float* from, float* to,
+                          cudaStream_t stream) {
   const int64_t d = args.features.cols;
   queue_prepare(args.features, from, Norm::kNone, 0.0f, nullptr, nullptr, Rounding::kNone, stream);
   for (int32_t i = 0; i < repeats; ++i) {
-    const int64_t layer = args.kind == EXN_GATE_TANH ? i : 0;  // RESIDUAL applies one layer again and again
+    const int64_t layer =
+        args.kind == EXN_GATE_TANH ? i : 0;  // RESIDUAL applies one layer again and again
     const int64_t layer_bytes = d * d * size_of(args.hidden_weight.dtype);
-    const Matrix weight{static_cast<char*>(args.hidden_weight.data) + layer * layer_bytes, args.hidden_weight.dtype, d,
-                        d, d};
+    const Matrix weight{static_cast<char*>(args.hidden_weight.data) + layer * layer_bytes,
+                        args.hidden_weight.dtype, d, d, d};
     const float* bias = args.hidden_bias != nullptr ? args.hidden_bias + layer * d : nullptr;
     const Activation activation =
         args.kind == EXN_GATE_TANH ? Activation::kTanh : Activation::kResidualSilu;
@@ -40,8 +42,8 @@ void queue_output(const GateArgs& args, const Matrix& features, cudaStream_t str
       task.bias = args.out_bias;
       task.outputs = static_cast<int>(args.out_weight.rows);
       task.prob = args.prob;
-      EXN_LAUNCH((gate_output_kernel<T, W>), grid_for(ceil_div(task.rows, kGateThreads / kWarp)), kGateThreads, 0,
-                 stream, task);
+      EXN_LAUNCH((gate_output_kernel<T, W>), grid_for(ceil_div(task.rows, kGateThreads / kWarp)),
+                 kGateThreads, 0, stream, task);
     });
   });
 }
@@ -59,7 +61,8 @@ exn_status gate(const GateArgs& args, Workspace& workspace, exn_stream stream) {
     Matrix features = args.features;
     if (repeats > 0) {
       const float* hidden = queue_hidden(args, repeats, a, b, stream_of(stream));
-      features = {const_cast<float*>(hidden), DType::kF32, features.rows, features.cols, padded(features.cols)};
+      features = {const_cast<float*>(hidden), DType::kF32, features.rows, features.cols,
+                  padded(features.cols)};
     }
     queue_output(args, features, stream_of(stream));
   });

@@ -9,13 +9,14 @@ void launch(const LinearInput<W>& input, const LinearOutput& output, cudaStream_
   using Shape = LinearShape<W, ROWS>;
   const dim3 grid = linear_grid(input.rows, ROWS, ceil_div(output.y_stride, kLinearOutputs));
   allow_shared(linear_kernel<W, ROWS>, Shape::kSharedBytes);
-  EXN_LAUNCH((linear_kernel<W, ROWS>), grid, Shape::kThreads, Shape::kSharedBytes, stream, input, output);
+  EXN_LAUNCH((linear_kernel<W, ROWS>), grid, Shape::kThreads, Shape::kSharedBytes, stream, input,
+             output);
 }
 
 }  // namespace
 
-void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const float* weight, const float* bias,
-                   Rounding rounding, cudaStream_t stream) {
+void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const float* weight,
+                   const float* bias, Rounding rounding, cudaStream_t stream) {
   dispatch_float(in.dtype, [&](auto tag) {
     using T = type_of<decltype(tag)>;
     PrepareTask<T> task;
@@ -30,11 +31,13 @@ void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const flo
     task.weight = weight;
     task.bias = bias;
     task.rounding = rounding;
-    EXN_LAUNCH((prepare_rows_kernel<T>), static_cast<unsigned>(in.rows), kTileThreads, 0, stream, task);
+    EXN_LAUNCH((prepare_rows_kernel<T>), static_cast<unsigned>(in.rows), kTileThreads, 0, stream,
+               task);
   });
 }
 
-void queue_linear(const Matrix& weight, const float* x, int64_t rows, const LinearOutput& output, cudaStream_t stream) {
+void queue_linear(const Matrix& weight, const float* x, int64_t rows, const LinearOutput& output,
+                  cudaStream_t stream) {
   dispatch_float(weight.dtype, [&](auto tag) {
     using W = type_of<decltype(tag)>;
     LinearInput<W> input;

@@ -13,7 +13,9 @@
 namespace exn::cuda {
 
 // Elements between f32 rows in the workspace.
-inline int64_t padded(int64_t columns) { return ceil_div(columns, kInputMultiple) * kInputMultiple; }
+inline int64_t padded(int64_t columns) {
+  return ceil_div(columns, kInputMultiple) * kInputMultiple;
+}
 
 // Rows spread evenly over as few blocks of at most 64 as possible: 65 rows are two blocks of 33.
 inline int64_t rows_per_block(int64_t rows) { return ceil_div(rows, ceil_div(rows, 64)); }
@@ -42,14 +44,16 @@ inline dim3 linear_grid(int64_t rows, int block_rows, int64_t tiles) {
 // Queues nothing, so it is legal during capture.
 template <class Kernel>
 void allow_shared(Kernel kernel, int bytes) {
-  if (bytes > 48 * 1024) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (bytes > 48 * 1024)
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
 }
 
 // Queues prepare_rows_kernel.
-void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const float* weight, const float* bias,
-                   Rounding rounding, cudaStream_t stream);
+void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const float* weight,
+                   const float* bias, Rounding rounding, cudaStream_t stream);
 
 // Queues y = f(W x + b) for f32 rows of padded(depth) in the workspace.
-void queue_linear(const Matrix& weight, const float* x, int64_t rows, const LinearOutput& output, cudaStream_t stream);
+void queue_linear(const Matrix& weight, const float* x, int64_t rows, const LinearOutput& output,
+                  cudaStream_t stream);
 
 }  // namespace exn::cuda

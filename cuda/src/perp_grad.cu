@@ -7,7 +7,8 @@
 namespace exn::cuda {
 namespace {
 
-constexpr int64_t kMostParts = 4096;  // blocks of the summing kernels; the workspace holds as many results
+constexpr int64_t kMostParts =
+    4096;  // blocks of the summing kernels; the workspace holds as many results
 constexpr int64_t kBlocksPerSm = 4;   // what their launch bounds promise
 
 }  // namespace

@@ -9,8 +9,8 @@ namespace {
 
 template <class T, class Normalizer, class Accurate>
 void launch(const RowStatsTask<T>& task, cudaStream_t stream) {
-  EXN_LAUNCH((row_stats_tile_kernel<T, Normalizer, Accurate>), grid_for(task.rows * task.tiles), kTileThreads, 0,
-             stream, task);
+  EXN_LAUNCH((row_stats_tile_kernel<T, Normalizer, Accurate>), grid_for(task.rows * task.tiles),
+             kTileThreads, 0, stream, task);
   if (task.tiles == 1) return;
   EXN_LAUNCH((merge_stats_kernel<Accurate>), grid_for(task.rows), kMergeThreads, 0, stream,
              static_cast<const StatsState*>(task.states), task.tiles, task.rows, task.options,
@@ -29,18 +29,20 @@ exn_status row_stats(const RowStatsArgs& args, Workspace& workspace, exn_stream 
     task.columns = args.logits.cols;
     task.stride = args.logits.stride;
     task.tiles = ceil_div(task.columns, kTile<T>);
-    task.options = stats_options(args.out, args.normalizer, args.temperature, args.softcap, task.columns);
+    task.options =
+        stats_options(args.out, args.normalizer, args.temperature, args.softcap, task.columns);
     task.states = workspace.take<StatsState>(task.tiles > 1 ? task.rows * task.tiles : 0);
     task.out = targets_of(args.out);
     if (workspace.counting()) return;
-    status = run_on(args.device, OpName::row_stats, "row_stats_tile_kernel, merge_stats_kernel", [&] {
-      if (task.rows == 0) return;
-      if (args.normalizer == EXN_SOFTMAX) {
-        launch<T, FastSoftmax, Softmax<float>>(task, stream_of(stream));
-      } else {
-        launch<T, StableMax<float>, StableMax<float>>(task, stream_of(stream));
-      }
-    });
+    status =
+        run_on(args.device, OpName::row_stats, "row_stats_tile_kernel, merge_stats_kernel", [&] {
+          if (task.rows == 0) return;
+          if (args.normalizer == EXN_SOFTMAX) {
+            launch<T, FastSoftmax, Softmax<float>>(task, stream_of(stream));
+          } else {
+            launch<T, StableMax<float>, StableMax<float>>(task, stream_of(stream));
+          }
+        });
   });
   return status;
 }

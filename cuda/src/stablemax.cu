@@ -52,21 +52,24 @@ LogitRows<T> slice(LogitRows<T> logits, int64_t first, int64_t count) {
 template <class T, class Normalizer>
 void queue_states(const LogitRows<T>& logits, const LongRows<T>& space, cudaStream_t stream) {
   using A = acc_t<T>;
-  EXN_LAUNCH((tile_states_kernel<T, Normalizer>), grid_for(logits.rows * logits.tiles), kTileThreads, 0, stream,
-             logits, space.parts);
-  EXN_LAUNCH((merge_parts_kernel<Normalizer, A>), grid_for(ceil_div(logits.rows, kMergePartsThreads / kWarp)),
-             kMergePartsThreads, 0, stream, static_cast<const PartState<A>*>(space.parts), logits.tiles, logits.rows,
+  EXN_LAUNCH((tile_states_kernel<T, Normalizer>), grid_for(logits.rows * logits.tiles),
+             kTileThreads, 0, stream, logits, space.parts);
+  EXN_LAUNCH((merge_parts_kernel<Normalizer, A>),
+             grid_for(ceil_div(logits.rows, kMergePartsThreads / kWarp)), kMergePartsThreads, 0,
+             stream, static_cast<const PartState<A>*>(space.parts), logits.tiles, logits.rows,
              space.states);
 }
 
 template <class T, class Normalizer>
-void queue_forward(const StableMaxTask<T>& whole, const LongRows<T>& space, int32_t device, cudaStream_t stream) {
+void queue_forward(const StableMaxTask<T>& whole, const LongRows<T>& space, int32_t device,
+                   cudaStream_t stream) {
   for_cached_rows(whole.logits, device, [&](int64_t first, int64_t count) {
     StableMaxTask<T> task = whole;
     task.logits = slice(whole.logits, first, count);
     task.out += first * task.out_stride;
     if (task.logits.tiles > 1) queue_states<T, Normalizer>(task.logits, space, stream);
-    EXN_LAUNCH((stablemax_kernel<T, Normalizer>), grid_for(count * task.logits.tiles), kTileThreads, 0, stream, task);
+    EXN_LAUNCH((stablemax_kernel<T, Normalizer>), grid_for(count * task.logits.tiles), kTileThreads,
+               0, stream, task);
   });
 }
 
@@ -83,13 +86,13 @@ void queue_cross_entropy(const CrossEntropyTask<T>& whole, const LongRows<T>& sp
     if (is_long) {
       queue_states<T, Normalizer>(task.logits, space, stream);
       if (task.row_loss != nullptr) {
-        EXN_LAUNCH((row_loss_kernel<T, Normalizer>), grid_for(ceil_div(count, kLossThreads)), kLossThreads, 0, stream,
-                   task);
+        EXN_LAUNCH((row_loss_kernel<T, Normalizer>), grid_for(ceil_div(count, kLossThreads)),
+                   kLossThreads, 0, stream, task);
       }
     }
     if (!is_long || task.grad != nullptr) {
-      EXN_LAUNCH((cross_entropy_kernel<T, Normalizer>), grid_for(count * task.logits.tiles), kTileThreads, 0, stream,
-                 task);
+      EXN_LAUNCH((cross_entropy_kernel<T, Normalizer>), grid_for(count * task.logits.tiles),
+                 kTileThreads, 0, stream, task);
     }
   });
 }
@@ -110,7 +113,8 @@ exn_status stablemax(const StableMaxArgs& args, Workspace& workspace, exn_stream
     if (workspace.counting()) return;
     status = run_on(args.device, OpName::stablemax, "stablemax_kernel and its row states", [&] {
       dispatch_normalizer<acc_t<T>>(args.normalizer, [&](auto normalizer) {
-        queue_forward<T, type_of<decltype(normalizer)>>(task, space, args.device, stream_of(stream));
+        queue_forward<T, type_of<decltype(normalizer)>>(task, space, args.device,
+                                                        stream_of(stream));
       });
     });
   });
@@ -138,20 +142,22 @@ exn_status cross_entropy(const CrossEntropyArgs& args, Workspace& workspace, exn
     task.count = mean ? count : nullptr;
     task.row_loss = mean ? (mean_loss ? row_loss : nullptr) : static_cast<A*>(args.loss.data);
     if (workspace.counting()) return;
-    status = run_on(args.device, OpName::cross_entropy, "cross_entropy_kernel and its row states", [&] {
-      const cudaStream_t queue = stream_of(stream);
-      if (mean) {
-        EXN_LAUNCH(count_labels_kernel, 1, kCountThreads, 0, queue, args.labels.data, task.wide_labels,
-                   task.logits.rows, args.ignore_index, count);
-      }
-      dispatch_normalizer<A>(args.normalizer, [&](auto normalizer) {
-        queue_cross_entropy<T, type_of<decltype(normalizer)>>(task, space, args.device, queue);
-      });
-      if (mean_loss) {
-        EXN_LAUNCH((mean_loss_kernel<A>), 1, kCountThreads, 0, queue, static_cast<const A*>(row_loss),
-                   task.logits.rows, static_cast<const int64_t*>(count), static_cast<A*>(args.loss.data));
-      }
-    });
+    status =
+        run_on(args.device, OpName::cross_entropy, "cross_entropy_kernel and its row states", [&] {
+          const cudaStream_t queue = stream_of(stream);
+          if (mean) {
+            EXN_LAUNCH(count_labels_kernel, 1, kCountThreads, 0, queue, args.labels.data,
+                       task.wide_labels, task.logits.rows, args.ignore_index, count);
+          }
+          dispatch_normalizer<A>(args.normalizer, [&](auto normalizer) {
+            queue_cross_entropy<T, type_of<decltype(normalizer)>>(task, space, args.device, queue);
+          });
+          if (mean_loss) {
+            EXN_LAUNCH((mean_loss_kernel<A>), 1, kCountThreads, 0, queue,
+                       static_cast<const A*>(row_loss), task.logits.rows,
+                       static_cast<const int64_t*>(count), static_cast<A*>(args.loss.data));
+          }
+        });
   });
   return status;
 }

@@ -76,7 +76,9 @@ __device__ __forceinline__ void unpack<double>(const uint4& raw, double* out) {
   out[1] = __hiloint2double(static_cast<int>(raw.w), static_cast<int>(raw.z));
 }
 
-__device__ __forceinline__ unsigned pack_pair(const float* in, float) { return __float_as_uint(in[0]); }
+__device__ __forceinline__ unsigned pack_pair(const float* in, float) {
+  return __float_as_uint(in[0]);
+}
 __device__ __forceinline__ unsigned pack_pair(const float* in, __half) {
   const __half2 pair = __floats2half2_rn(in[0], in[1]);
   return *reinterpret_cast<const unsigned*>(&pair);
@@ -94,8 +96,9 @@ __device__ __forceinline__ uint4 pack(const acc_t<T>* in) {
 }
 template <>
 __device__ __forceinline__ uint4 pack<double>(const double* in) {
-  return make_uint4(static_cast<unsigned>(__double2loint(in[0])), static_cast<unsigned>(__double2hiint(in[0])),
-                    static_cast<unsigned>(__double2loint(in[1])), static_cast<unsigned>(__double2hiint(in[1])));
+  return make_uint4(
+      static_cast<unsigned>(__double2loint(in[0])), static_cast<unsigned>(__double2hiint(in[0])),
+      static_cast<unsigned>(__double2loint(in[1])), static_cast<unsigned>(__double2hiint(in[1])));
 }
 
 // Whether 128-bit accesses are legal there.
@@ -107,8 +110,8 @@ __device__ __forceinline__ bool is_vector_aligned(const void* p) {
 
 constexpr int kTileThreads = 128;
 
-// The usual tile: 32 values per thread, that is four to eight 128-bit loads in flight, and room for several
-// blocks per SM. f64 values take two registers each, so there are half as many.
+// The usual tile: 32 values per thread, that is four to eight 128-bit loads in flight, and room for
+// several blocks per SM. f64 values take two registers each, so there are half as many.
 template <class T>
 constexpr int kTileItems = sizeof(T) == 8 ? 16 : 32;
 template <class T>
@@ -128,7 +131,8 @@ __device__ __forceinline__ int tile_place(int item) {
 
 // Reads a tile; places from `count` on become `pad`.
 template <class T, int ITEMS>
-__device__ __forceinline__ void load_tile(const T* tile, int count, acc_t<T> pad, acc_t<T> (&values)[ITEMS]) {
+__device__ __forceinline__ void load_tile(const T* tile, int count, acc_t<T> pad,
+                                          acc_t<T> (&values)[ITEMS]) {
   constexpr int kV = kVector<T>;
   if (is_vector_aligned(tile) && count % kV == 0) {
     uint4 raw[ITEMS / kV];

@@ -45,8 +45,8 @@ constexpr int kHasLeft = 1;     // the row left in an earlier call
 constexpr int kHasHistory = 2;  // the rule has seen this row before
 constexpr int kWantsExit = 4;   // this call's verdict, between the two passes
 
-// The products below must round as written, f32 operation by operation: a fused multiply-add would decide
-// differently near a threshold.
+// The products below must round as written, f32 operation by operation: a fused multiply-add would
+// decide differently near a threshold.
 __device__ __forceinline__ float decayed_threshold(const ExitRuleTask& task, int64_t row) {
   if (task.decay == Decay::kNone) return task.threshold;
   const float t = static_cast<float>(task.step != nullptr ? task.step[row] : task.step_index);
@@ -70,7 +70,8 @@ __device__ __forceinline__ bool compare(Comparator comparator, float score, floa
 }
 
 // Word x: the label or score before, y: how many in a row agreed.
-__device__ __forceinline__ bool patience_verdict(const ExitRuleTask& task, int64_t row, int4& state) {
+__device__ __forceinline__ bool patience_verdict(const ExitRuleTask& task, int64_t row,
+                                                 int4& state) {
   const bool by_label = task.label != nullptr;
   const int now = by_label ? task.label[row] : __float_as_int(task.score[row]);
   bool agrees = false;
@@ -84,7 +85,8 @@ __device__ __forceinline__ bool patience_verdict(const ExitRuleTask& task, int64
 }
 
 // Word x: product of (1 - lambda) so far.
-__device__ __forceinline__ bool quantile_verdict(const ExitRuleTask& task, float score, int4& state) {
+__device__ __forceinline__ bool quantile_verdict(const ExitRuleTask& task, float score,
+                                                 int4& state) {
   const float before = state.w & kHasHistory ? __int_as_float(state.x) : 1.0f;
   const float stays = __fmul_rn(before, __fsub_rn(1.0f, score));
   state.x = __float_as_int(stays);
@@ -105,7 +107,8 @@ __device__ __forceinline__ bool jei_verdict(const ExitRuleTask& task, float scor
 }
 
 // Word x: product of the acceptance probabilities, y: calls so far.
-__device__ __forceinline__ bool specdec_verdict(const ExitRuleTask& task, float score, int4& state) {
+__device__ __forceinline__ bool specdec_verdict(const ExitRuleTask& task, float score,
+                                                int4& state) {
   const bool known = state.w & kHasHistory;
   const float accepted = known ? __fmul_rn(__int_as_float(state.x), score) : 1.0f;
   const int calls = (known ? state.y : 0) + 1;
@@ -115,7 +118,8 @@ __device__ __forceinline__ bool specdec_verdict(const ExitRuleTask& task, float 
   return calls >= task.min_steps && __fsub_rn(1.0f, accepted) > task.threshold;
 }
 
-__device__ __forceinline__ bool rule_verdict(const ExitRuleTask& task, int64_t row, float score, int4& state) {
+__device__ __forceinline__ bool rule_verdict(const ExitRuleTask& task, int64_t row, float score,
+                                             int4& state) {
   switch (task.rule) {
     case Rule::kThreshold:
       return compare(task.comparator, score, decayed_threshold(task, row));
@@ -134,8 +138,8 @@ __device__ __forceinline__ bool is_valid(const ExitRuleTask& task, int64_t row) 
   return task.valid == nullptr || task.valid[row] != 0;
 }
 
-// Updates an active row's state and says whether its own verdict is to leave. An invalid row or a NaN score is no
-// evidence: the state stays as it was.
+// Updates an active row's state and says whether its own verdict is to leave. An invalid row or a
+// NaN score is no evidence: the state stays as it was.
 __device__ __forceinline__ bool verdict(const ExitRuleTask& task, int64_t row, int4& state) {
   const float score = task.score != nullptr ? task.score[row] : 0.0f;
   if (!is_valid(task, row) || score != score) return false;
@@ -159,8 +163,9 @@ __device__ __forceinline__ void store_words(int32_t* state, int64_t row, const i
 
 constexpr int kExitRuleThreads = 256;
 
-// Everything in one launch of one block, because the decision may be common to all rows and the list of those
-// that stay is ordered. Two passes over the rows, each thread over the same rows in both.
+// Everything in one launch of one block, because the decision may be common to all rows and the
+// list of those that stay is ordered. Two passes over the rows, each thread over the same rows in
+// both.
 //
 // Bytes: about 40 per row.
 static __global__ __launch_bounds__(kExitRuleThreads) void exit_rule_kernel(ExitRuleTask task) {
@@ -205,7 +210,8 @@ static __global__ __launch_bounds__(kExitRuleThreads) void exit_rule_kernel(Exit
       if (leaves) state.w |= kHasLeft;
       store_words(task.state, row, state);
       if (task.exit_mask != nullptr) task.exit_mask[row] = leaves;
-      if (task.exit_layer != nullptr && (leaves || task.first)) task.exit_layer[row] = leaves ? task.layer : -1;
+      if (task.exit_layer != nullptr && (leaves || task.first))
+        task.exit_layer[row] = leaves ? task.layer : -1;
     }
     const unsigned votes = __ballot_sync(kFullWarp, stays);
     if (lane == 0) staying[warp] = __popc(votes);
@@ -222,9 +228,11 @@ static __global__ __launch_bounds__(kExitRuleThreads) void exit_rule_kernel(Exit
     __syncthreads();  // the next round writes `staying` again
   }
   if (task.active_list != nullptr) {
-    for (int64_t i = listed + thread; i < task.rows; i += kExitRuleThreads) task.active_list[i] = -1;
+    for (int64_t i = listed + thread; i < task.rows; i += kExitRuleThreads)
+      task.active_list[i] = -1;
   }
-  if (thread == 0 && task.active_count != nullptr) *task.active_count = static_cast<int32_t>(listed);
+  if (thread == 0 && task.active_count != nullptr)
+    *task.active_count = static_cast<int32_t>(listed);
 }
 
 }  // namespace exn::cuda

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// gate: small learned exit heads, features -> probability. The hidden layers are linear_kernel launches on f32 rows
-// (prepare_rows_kernel makes them); this is the output layer.
+// gate: small learned exit heads, features -> probability. The hidden layers are linear_kernel
+// launches on f32 rows (prepare_rows_kernel makes them); this is the output layer.
 #pragma once
 
 #include "elements.cuh"
@@ -27,7 +27,8 @@ constexpr int kGateThreads = 128;
 template <class T, class W>
 __device__ __forceinline__ float warp_dot(const T* x, const W* w, int64_t columns) {
   float sum = 0.0f;
-  for (int64_t i = threadIdx.x % kWarp; i < columns; i += kWarp) sum = fmaf(widen(w[i]), widen(x[i]), sum);
+  for (int64_t i = threadIdx.x % kWarp; i < columns; i += kWarp)
+    sum = fmaf(widen(w[i]), widen(x[i]), sum);
   return warp_reduce<Sum>(sum);
 }
 

@@ -37,7 +37,8 @@ template <class A>
 struct Softmax {
   A reference;
 
-  // Nothing but -inf seen so far: every weight is 0 whatever the reference, as long as it is finite.
+  // Nothing but -inf seen so far: every weight is 0 whatever the reference, as long as it is
+  // finite.
   __device__ __forceinline__ explicit Softmax(A largest)
       : reference(largest == -infinity<A>() ? A(0) : largest) {}
 
@@ -48,8 +49,8 @@ struct Softmax {
   __device__ __forceinline__ A relative_log_weight(A z) const { return z - reference; }
 };
 
-// As Softmax, for sums over many elements: the hardware's exponential, whose relative error is about
-// 1e-7 per unit of distance from the reference - where the weight itself falls e-fold.
+// As Softmax, for sums over many elements: the hardware's exponential, whose relative error is
+// about 1e-7 per unit of distance from the reference - where the weight itself falls e-fold.
 struct FastSoftmax : Softmax<float> {
   using Softmax<float>::Softmax;
   __device__ __forceinline__ float weight(float z) const { return __expf(z - reference); }
@@ -73,7 +74,9 @@ struct StableMax {
   }
   __device__ __forceinline__ static A slope(A z) { return A(1) / (A(1) + abs_of(z)); }
   __device__ __forceinline__ A weight(A z) const { return s(z) * inverse; }
-  __device__ __forceinline__ A relative_log_weight(A z) const { return log_weight(z) - log_reference; }
+  __device__ __forceinline__ A relative_log_weight(A z) const {
+    return log_weight(z) - log_reference;
+  }
 };
 
 }  // namespace exn::cuda

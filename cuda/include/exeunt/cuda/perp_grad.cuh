@@ -2,13 +2,15 @@
 //
 // perp_grad: removes from a gradient its part along the weights.
 //
-// All sums are of w' = w 2^a and g' = g 2^b, where the powers of two bring the largest magnitudes near 1: exact,
-// and neither overflow nor underflow can occur. Dot products are pairs (high, low) of nearly twice the storage's
-// precision, since the result is the difference of two nearly equal vectors when g is nearly parallel to w.
+// All sums are of w' = w 2^a and g' = g 2^b, where the powers of two bring the largest magnitudes
+// near 1: exact, and neither overflow nor underflow can occur. Dot products are pairs (high, low)
+// of nearly twice the storage's precision, since the result is the difference of two nearly equal
+// vectors when g is nearly parallel to w.
 #pragma once
 
 #include "elements.cuh"
 #include "reduce.cuh"
+#include "scale.cuh"
 
 namespace exn::cuda {
 
@@ -18,18 +20,6 @@ __device__ __forceinline__ float magnitude(float x) { return fabsf(x); }
 __device__ __forceinline__ double magnitude(double x) { return fabs(x); }
 __device__ __forceinline__ float root(float x) { return sqrtf(x); }
 __device__ __forceinline__ double root(double x) { return sqrt(x); }
-
-// The power of two that brings `largest` near 1, within what a normal number can hold.
-__device__ __forceinline__ float scale_for(float largest) {
-  const int exponent = static_cast<int>(__float_as_uint(largest) >> 23) - 127;
-  const int limited = Min::apply(Max::apply(-exponent, -126), 126);
-  return __uint_as_float(static_cast<unsigned>(limited + 127) << 23);
-}
-__device__ __forceinline__ double scale_for(double largest) {
-  const int exponent = (__double2hiint(largest) >> 20) - 1023;
-  const int limited = Min::apply(Max::apply(-exponent, -1022), 1022);
-  return __hiloint2double((limited + 1023) << 20, 0);
-}
 
 // An unevaluated sum high + low.
 template <class A>
@@ -73,8 +63,8 @@ struct Dots {
 template <class A>
 __device__ __forceinline__ void rescale(Dots<A>& dots, A largest_w, A largest_g) {
   // New scale over old; the old one's inverse is exact. It may underflow to 0, as then do the dots.
-  const A w = scale_for(largest_w) * (A(1) / scale_for(dots.largest_w));
-  const A g = scale_for(largest_g) * (A(1) / scale_for(dots.largest_g));
+  const A w = power_of_two_scale(largest_w) * (A(1) / power_of_two_scale(dots.largest_w));
+  const A g = power_of_two_scale(largest_g) * (A(1) / power_of_two_scale(dots.largest_g));
   dots.ww.scale(w * w);
   dots.wg.scale(w * g);
   dots.gg.scale(g * g);
@@ -105,7 +95,8 @@ __device__ __forceinline__ Dots<A> empty_dots() {
 
 template <class A>
 __device__ __forceinline__ Pair<A> shuffle_down(const Pair<A>& pair, int offset) {
-  return {__shfl_down_sync(kFullWarp, pair.high, offset), __shfl_down_sync(kFullWarp, pair.low, offset)};
+  return {__shfl_down_sync(kFullWarp, pair.high, offset),
+          __shfl_down_sync(kFullWarp, pair.low, offset)};
 }
 
 // Merges the block's dots in a fixed tree; thread 0 gets the result.
@@ -129,8 +120,8 @@ __device__ __forceinline__ Dots<A> block_merge(Dots<A> dots, Dots<A>* scratch) {
   return dots;
 }
 
-// Half the distance between 1 and the next number of the storage type, and how small |g_perp|^2 / |g|^2 may be for
-// its value from the dot products to be trusted.
+// Half the distance between 1 and the next number of the storage type, and how small |g_perp|^2 /
+// |g|^2 may be for its value from the dot products to be trusted.
 template <class T>
 struct Precision;
 template <>
@@ -173,8 +164,8 @@ struct PerpGradTask {
   Projection<acc_t<T>>* projection;
 };
 
-// Adds a tile's products. Products of 16-bit numbers are exact in f32, and sums of a few of them are more
-// precise than the storage by far, so that only the sums of tiles need pairs.
+// Adds a tile's products. Products of 16-bit numbers are exact in f32, and sums of a few of them
+// are more precise than the storage by far, so that only the sums of tiles need pairs.
 template <class T, class A>
 __device__ __forceinline__ void add_products(Dots<A>& dots, A w, A g, Dots<A>& tile) {
   if constexpr (sizeof(T) == 2) {
@@ -190,8 +181,8 @@ __device__ __forceinline__ void add_products(Dots<A>& dots, A w, A g, Dots<A>& t
 
 // Step 1 of 5: dot products, one partial result per block.
 //
-// Bytes: w and g once. As many blocks as run at once (the launcher's choice from the SM count), each over every
-// gridDim-th tile.
+// Bytes: w and g once. As many blocks as run at once (the launcher's choice from the SM count),
+// each over every gridDim-th tile.
 template <class T>
 __global__ __launch_bounds__(kTileThreads, 4) void perp_dots_kernel(PerpGradTask<T> task) {
   using A = acc_t<T>;
@@ -199,7 +190,8 @@ __global__ __launch_bounds__(kTileThreads, 4) void perp_dots_kernel(PerpGradTask
   __shared__ Dots<A> scratch[kTileThreads / kWarp];
   Dots<A> dots = empty_dots<A>();
   const int64_t step = static_cast<int64_t>(gridDim.x) * kItems * kTileThreads;
-  for (int64_t begin = static_cast<int64_t>(blockIdx.x) * kItems * kTileThreads; begin < task.size; begin += step) {
+  for (int64_t begin = static_cast<int64_t>(blockIdx.x) * kItems * kTileThreads; begin < task.size;
+       begin += step) {
     const int count = tile_count(begin, task.size, kItems * kTileThreads);
     A w[kItems], g[kItems];
     load_tile(task.weight + begin, count, A(0), w);
@@ -211,8 +203,8 @@ __global__ __launch_bounds__(kTileThreads, 4) void perp_dots_kernel(PerpGradTask
       largest_g = larger(largest_g, magnitude(g[i]));
     }
     rescale(dots, largest_w, largest_g);
-    const A scale_w = scale_for(largest_w);
-    const A scale_g = scale_for(largest_g);
+    const A scale_w = power_of_two_scale(largest_w);
+    const A scale_g = power_of_two_scale(largest_g);
     Dots<A> tile = empty_dots<A>();
 #pragma unroll
     for (int i = 0; i < kItems; ++i) add_products<T>(dots, w[i] * scale_w, g[i] * scale_g, tile);
@@ -237,24 +229,28 @@ constexpr int kPerpMergeThreads = 128;
 
 // Step 2: one block merges the dots and finds the projection.
 template <class T>
-__global__ __launch_bounds__(kPerpMergeThreads) void perp_projection_kernel(PerpGradTask<T> task, int parts) {
+__global__ __launch_bounds__(kPerpMergeThreads) void perp_projection_kernel(PerpGradTask<T> task,
+                                                                            int parts) {
   using A = acc_t<T>;
   __shared__ Dots<A> scratch[kPerpMergeThreads / kWarp];
   Dots<A> dots = empty_dots<A>();
-  for (int part = threadIdx.x; part < parts; part += kPerpMergeThreads) merge(dots, task.dots[part]);
+  for (int part = threadIdx.x; part < parts; part += kPerpMergeThreads)
+    merge(dots, task.dots[part]);
   dots = block_merge<kPerpMergeThreads / kWarp>(dots, scratch);
   if (threadIdx.x != 0) return;
 
   Projection<A> p;
-  p.scale_w = scale_for(dots.largest_w);
-  p.scale_g = scale_for(dots.largest_g);
+  p.scale_w = power_of_two_scale(dots.largest_w);
+  p.scale_g = power_of_two_scale(dots.largest_g);
   p.gg = dots.gg.high + dots.gg.low;
-  // The guard 1e-30 of w.w, in the scale of w'. It is infinite for a w of (nearly) nothing but zeros: no projection.
+  // The guard 1e-30 of w.w, in the scale of w'. It is infinite for a w of (nearly) nothing but
+  // zeros: no projection.
   const A guard = static_cast<A>(1e-30) * p.scale_w * p.scale_w;
   Pair<A> ww = dots.ww;
   ww.add(guard);
   p.along.high = dots.wg.high / ww.high;
-  const A rest = fused(-p.along.high, ww.high, dots.wg.high) + (dots.wg.low - p.along.high * ww.low);
+  const A rest =
+      fused(-p.along.high, ww.high, dots.wg.high) + (dots.wg.low - p.along.high * ww.low);
   p.along.low = rest / ww.high;
   if (guard > A(1e30)) p.along = {A(0), A(0)};
 
@@ -281,8 +277,8 @@ __device__ __forceinline__ A project(const Projection<A>& p, A w, A g) {
   return fused(-p.along.low, scaled, fused(-p.along.high, scaled, g * p.scale_g));
 }
 
-// Step 3, in the rare case that g is nearly parallel to w: |g_perp'|^2 from its elements. Otherwise every block leaves
-// at once. Bytes then: w and g once more.
+// Step 3, in the rare case that g is nearly parallel to w: |g_perp'|^2 from its elements. Otherwise
+// every block leaves at once. Bytes then: w and g once more.
 template <class T>
 __global__ __launch_bounds__(kTileThreads, 4) void perp_residual_kernel(PerpGradTask<T> task) {
   using A = acc_t<T>;
@@ -292,7 +288,8 @@ __global__ __launch_bounds__(kTileThreads, 4) void perp_residual_kernel(PerpGrad
   if (!p.needs_residual) return;
   A sum = A(0);
   const int64_t step = static_cast<int64_t>(gridDim.x) * kItems * kTileThreads;
-  for (int64_t begin = static_cast<int64_t>(blockIdx.x) * kItems * kTileThreads; begin < task.size; begin += step) {
+  for (int64_t begin = static_cast<int64_t>(blockIdx.x) * kItems * kTileThreads; begin < task.size;
+       begin += step) {
     const int count = tile_count(begin, task.size, kItems * kTileThreads);
     A w[kItems], g[kItems];
     load_tile(task.weight + begin, count, A(0), w);
@@ -309,7 +306,8 @@ __global__ __launch_bounds__(kTileThreads, 4) void perp_residual_kernel(PerpGrad
 
 // Step 4: one block adds up step 3.
 template <class T>
-__global__ __launch_bounds__(kPerpMergeThreads) void perp_norm_kernel(PerpGradTask<T> task, int parts) {
+__global__ __launch_bounds__(kPerpMergeThreads) void perp_norm_kernel(PerpGradTask<T> task,
+                                                                      int parts) {
   using A = acc_t<T>;
   __shared__ A scratch[kPerpMergeThreads / kWarp];
   if (!task.projection->needs_residual) return;
@@ -331,7 +329,8 @@ __global__ __launch_bounds__(kTileThreads) void perp_write_kernel(PerpGradTask<T
   const Projection<A> p = *task.projection;
   const A unscale = A(1) / p.scale_g;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kItems * kTileThreads;
-  for (int64_t begin = static_cast<int64_t>(blockIdx.x) * kItems * kTileThreads; begin < task.size; begin += step) {
+  for (int64_t begin = static_cast<int64_t>(blockIdx.x) * kItems * kTileThreads; begin < task.size;
+       begin += step) {
     const int count = tile_count(begin, task.size, kItems * kTileThreads);
     A w[kItems], g[kItems];
     load_tile(task.weight + begin, count, A(0), w);

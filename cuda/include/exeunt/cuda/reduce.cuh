@@ -37,8 +37,8 @@ __device__ __forceinline__ A warp_reduce(A value) {
   return value;
 }
 
-// Every thread gets the result; `scratch` holds WARPS values. The caller lets a barrier pass before it
-// uses the same scratch again.
+// Every thread gets the result; `scratch` holds WARPS values. The caller lets a barrier pass before
+// it uses the same scratch again.
 template <class Op, int WARPS, class A>
 __device__ __forceinline__ A block_reduce(A value, A* scratch) {
   value = warp_reduce<Op>(value);
