@@ -204,4 +204,21 @@ TEST(Language, SchedulesAreRepeatable) {
   EXPECT_NE(order_under("11"), order_under("12"));
 }
 
+// Two products that differ by their rounding alone: fused with the sum, one would stay exact.
+__global__ void unfused_kernel(float a, float b, float* out) {
+  out[0] = __fadd_rn(__fmul_rn(a, b), -(a * b));
+  out[1] = __fmul_rn(a, b) - __fmul_rn(b, a);
+  out[2] = __fmaf_rn(a, b, -__fmul_rn(a, b));
+}
+
+TEST(Language, RoundsAsWritten) {
+  DeviceArray<float> out(3);
+  const float a = 1.0f + 0x1p-12f;
+  EXN_LAUNCH(unfused_kernel, 1, 1, 0, nullptr, a, a, out.data());
+  const std::vector<float> values = out.to_host();
+  EXPECT_EQ(0.0f, values[0]);
+  EXPECT_EQ(0.0f, values[1]);
+  EXPECT_EQ(0x1p-24f, values[2]);
+}
+
 }  // namespace

@@ -141,17 +141,33 @@ inline float __double2float_rn(double x) { return static_cast<float>(x); }
 
 // ---- arithmetic ---------------------------------------------------------------------------------
 
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsub_rn(float a, float b) { return a - b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
+// A value that the compiler cannot contract with what it is used in: the code around may fuse a
+// product and a sum, but never these.
+template <class T>
+inline T simt_rounded(T x) {
+  __asm__("" : "+x"(x));
+  return x;
+}
+
+inline float __fadd_rn(float a, float b) {
+  return simt_rounded(simt_rounded(a) + simt_rounded(b));
+}
+inline float __fsub_rn(float a, float b) {
+  return simt_rounded(simt_rounded(a) - simt_rounded(b));
+}
+inline float __fmul_rn(float a, float b) { return simt_rounded(a * b); }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
 inline float __fsqrt_rn(float x) { return sqrtf(x); }
 inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __frsqrt_rn(float x) { return static_cast<float>(1.0 / sqrt(static_cast<double>(x))); }
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dsub_rn(double a, double b) { return a - b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __dadd_rn(double a, double b) {
+  return simt_rounded(simt_rounded(a) + simt_rounded(b));
+}
+inline double __dsub_rn(double a, double b) {
+  return simt_rounded(simt_rounded(a) - simt_rounded(b));
+}
+inline double __dmul_rn(double a, double b) { return simt_rounded(a * b); }
 inline double __ddiv_rn(double a, double b) { return a / b; }
 inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
 inline double __dsqrt_rn(double x) { return sqrt(x); }
