@@ -185,6 +185,21 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
       OPTIONS --every ${exn_simt_every})
   endif()
 
+  # Bytes that realistic cases take from memory, against the compulsory ones: with the L2 cache of an
+  # A100 or H100, and for what is read twice with one so small that the launchers must cut it up.
+  function(exn_add_traffic_check name l2_bytes)
+    add_test(NAME simt.traffic.${name} COMMAND exeunt_gpu_check --traffic
+      --backend $<TARGET_FILE:exeunt_cuda_emu_race>
+      --cuda-runtime $<TARGET_FILE:exeunt_cuda_emu_race>
+      --cases ${CMAKE_SOURCE_DIR}/tests/cases ${ARGN})
+    set_tests_properties(simt.traffic.${name} PROPERTIES
+      ENVIRONMENT "EXEUNT_BACKEND=;EXN_SIMT_L2=${l2_bytes}" TIMEOUT 1800 LABELS simt)
+  endfunction()
+  if("race" IN_LIST EXN_SIMT_MODES)
+    exn_add_traffic_check(large_cache 41943040)
+    exn_add_traffic_check(small_cache 1048576 --ops row_stats,stablemax,cross_entropy,perp_grad,cosine)
+  endif()
+
   # A rehearsal of the script for GPU machines.
   add_test(NAME simt.gpu_script COMMAND ${CMAKE_SOURCE_DIR}/tests/gpu/run --emulated
     --library $<TARGET_FILE:exeunt_cuda_emu> --checker $<TARGET_FILE:exeunt_gpu_check>

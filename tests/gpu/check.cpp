@@ -92,6 +92,14 @@ class Checker {
     const Outputs outputs = cpu->outputs();
     judge("cpu", outputs);
     result_->same_bits_as_cpu += same_bits(outputs, eager_);
+    for (const std::string& name : case_.same_as_cpu) {
+      const std::vector<std::string>& names = cpu->output_names();
+      for (size_t i = 0; i < names.size(); ++i) {
+        if (names[i] == name && outputs[i].bytes != eager_[i].bytes) {
+          complain(name + ": not that of the CPU");
+        }
+      }
+    }
   }
 
   const Case& case_;

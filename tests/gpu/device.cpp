@@ -13,13 +13,26 @@ constexpr size_t kGuard = 256;
 constexpr unsigned char kGuardByte = 0xA7;
 
 CudaRuntime runtime;
-uint64_t (*count_bytes)() = nullptr;
+TrafficCounters counters;
+int (*configure_emulator)(const char* name, const char* value) = nullptr;
 
 template <class Function>
 void look_up(void* library, const char* name, Function* function) {
   *function = reinterpret_cast<Function>(dlsym(library, name));
   if (*function == nullptr)
     throw std::runtime_error(std::string("the CUDA runtime has no ") + name);
+}
+
+void look_up_emulator(void* library) {
+  const char* (*mode)() = nullptr;
+  *reinterpret_cast<void**>(&mode) = dlsym(library, "simt_mode");
+  if (mode == nullptr || std::string(mode()) != "race") return;
+  look_up(library, "simt_configure", &configure_emulator);
+  look_up(library, "simt_reset", &counters.reset);
+  look_up(library, "simt_bytes_requested", &counters.requested);
+  look_up(library, "simt_bytes_first_touched", &counters.first_touched);
+  look_up(library, "simt_bytes_past_cache", &counters.past_cache);
+  counters.are_counted = true;
 }
 
 }  // namespace
@@ -52,13 +65,24 @@ void open_cuda_runtime(const std::string& path) {
   look_up(library, "cudaEventElapsedTime", &runtime.event_elapsed_time);
   look_up(library, "cudaDeviceGetAttribute", &runtime.device_get_attribute);
   look_up(library, "cudaGetErrorString", &runtime.get_error_string);
-  count_bytes = reinterpret_cast<uint64_t (*)()>(dlsym(library, "simt_bytes_requested"));
+  look_up_emulator(library);
 }
 
 const CudaRuntime& cuda() { return runtime; }
 
+const TrafficCounters& traffic_counters() { return counters; }
+
 double bytes_requested() {
-  return count_bytes == nullptr ? 0.0 : static_cast<double>(count_bytes());
+  return counters.are_counted ? static_cast<double>(counters.requested()) : 0.0;
+}
+
+void follow_traffic() {
+  if (!counters.are_counted) {
+    throw std::runtime_error("only the race build of the emulator counts bytes");
+  }
+  if (configure_emulator("TRAFFIC", "1") != 0 || configure_emulator("RACECHECK", "0") != 0) {
+    throw std::runtime_error("the emulator does not know TRAFFIC or RACECHECK");
+  }
 }
 
 Stream::Stream(int32_t device_type) : device_type_(device_type) {

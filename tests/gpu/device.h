@@ -36,9 +36,23 @@ struct CudaRuntime {
   const char* (*get_error_string)(cudaError_t);
 };
 
-// Bytes of device memory that kernels have read and written so far, if the runtime counts them, as
-// the emulator's race build does; else 0.
+// Bytes of device memory that kernels have read and written, as the emulator's race build counts
+// them (tests/simt/include/simt/control.h). Another runtime has none of these functions.
+struct TrafficCounters {
+  void (*reset)();
+  uint64_t (*requested)();
+  uint64_t (*first_touched)();
+  uint64_t (*past_cache)();
+  bool are_counted = false;
+};
+const TrafficCounters& traffic_counters();
+
+// Bytes requested so far; 0 if they are not counted.
 double bytes_requested();
+
+// Has the emulator follow its accesses through a cache, and nothing that costs time besides. Throws
+// if it is not the emulator's race build.
+void follow_traffic();
 
 // Throws if the library cannot be opened or lacks a function.
 void open_cuda_runtime(const std::string& path);

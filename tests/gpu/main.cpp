@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Checks and times the CUDA backend over the case tables; tests/gpu/run is its usual caller.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -12,6 +13,7 @@
 
 #include "bench.h"
 #include "check.h"
+#include "traffic.h"
 
 namespace exn::gpu {
 namespace {
@@ -25,6 +27,8 @@ constexpr const char* kUsage =
     "  --every N        only every Nth case of an op\n"
     "  --no-check       leave out the checks\n"
     "  --no-bench       leave out the timings\n"
+    "  --traffic        instead of all that, count the bytes that realistic cases move and fail\n"
+    "                   if one moves too many; with the race build of the emulator only\n"
     "  --dry-bench      time one small case per op once: exercises the code, says nothing about "
     "speed\n";
 
@@ -40,6 +44,7 @@ struct Options {
   bool check = true;
   bool bench = true;
   bool dry_bench = false;
+  bool traffic = false;
 };
 
 Options parse(int argc, char** argv) {
@@ -71,6 +76,8 @@ Options parse(int argc, char** argv) {
       options.check = false;
     } else if (name == "--no-bench") {
       options.bench = false;
+    } else if (name == "--traffic") {
+      options.traffic = true;
     } else if (name == "--dry-bench") {
       options.dry_bench = true;
     } else {
@@ -142,8 +149,23 @@ std::vector<BenchResult> time_all(const std::vector<Case>& cases, const Options&
   return results;
 }
 
-// ---- JSON
-// ------------------------------------------------------------------------------------------
+int count_traffic(const std::vector<Case>& cases, const Options& options) {
+  follow_traffic();
+  std::vector<TrafficResult> results;
+  std::set<std::string> missing;
+  for (const Case& c : cases) missing.insert(c.op);
+  for (const Case& c : cases) {
+    if (!is_realistic(c) || (c.base.big && !options.big)) continue;
+    results.push_back(measure_traffic(c));
+    missing.erase(c.op);
+  }
+  print_traffic(results);
+  for (const std::string& op : missing) std::printf("%s: no realistic case\n", op.c_str());
+  const auto is_wasteful = [](const TrafficResult& result) { return result.is_wasteful(); };
+  return missing.empty() && std::none_of(results.begin(), results.end(), is_wasteful) ? 0 : 1;
+}
+
+// ---- JSON ---------------------------------------------------------------------------------------
 
 std::string escaped(const std::string& text) {
   std::string out;
@@ -215,6 +237,7 @@ int run(const Options& options) {
     }
     cases = std::move(kept);
   }
+  if (options.traffic) return count_traffic(cases, options);
   std::vector<CheckResult> checks;
   std::vector<BenchResult> timings;
   double copy_bytes_per_second = 0;

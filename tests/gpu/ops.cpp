@@ -86,8 +86,7 @@ double passes_over_weights(int64_t rows) { return static_cast<double>((rows + 63
 
 std::string quoted(const std::string& text) { return "\"" + text + "\""; }
 
-// ---- statistics
-// -------------------------------------------------------------------------------------
+// ---- statistics ---------------------------------------------------------------------------------
 
 exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows) {
   const DLTensor* tensors[kStats] = {};
@@ -142,7 +141,7 @@ std::string stat_names(uint32_t outputs) {
 }
 
 Case make_case(const RowStatsCase& c) {
-  Case result{"row_stats", c, {}, {}, 0, {}};
+  Case result{"row_stats", c, {}, {}, 0, {}, {}};
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const DLTensor* logits = instance->input(make_inputs(c).logits);
@@ -155,6 +154,10 @@ Case make_case(const RowStatsCase& c) {
   const auto oracle = lazily([c] { return row_stats_oracle(c, make_inputs(c)); });
   result.judge = [c, oracle](const Outputs& got) { return judge_stats(c.outputs, oracle(), got); };
   result.compulsory_bytes = bytes_of(c.logits.rows * c.logits.cols, c.logits.type);
+  // Both choose among the stored logits, before a soft-cap or a temperature makes some of them
+  // equal, and multiply by the inverse of the temperature.
+  result.same_as_cpu = {"argmax", "valid"};
+  if (c.softcap == 0) result.same_as_cpu.push_back("max_logit");
   result.description = {{"rows", std::to_string(c.logits.rows)},
                         {"cols", std::to_string(c.logits.cols)},
                         {"dtype", quoted(name_of(c.logits.type))},
@@ -164,7 +167,7 @@ Case make_case(const RowStatsCase& c) {
 }
 
 Case make_case(const ExitHeadCase& c) {
-  Case result{"exit_head", c, {}, {}, 0, {}};
+  Case result{"exit_head", c, {}, {}, 0, {}, {}};
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const ExitHeadInputs in = make_inputs(c);
@@ -209,11 +212,10 @@ Case make_case(const ExitHeadCase& c) {
   return result;
 }
 
-// ---- rows to rows
-// -----------------------------------------------------------------------------------
+// ---- rows to rows -------------------------------------------------------------------------------
 
 Case make_case(const StableMaxCase& c) {
-  Case result{"stablemax", c, {}, {}, 0, {}};
+  Case result{"stablemax", c, {}, {}, 0, {}, {}};
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const HostTensor logits = make_inputs(c).logits;
@@ -237,7 +239,7 @@ Case make_case(const StableMaxCase& c) {
 }
 
 Case make_case(const CrossEntropyCase& c) {
-  Case result{"cross_entropy", c, {}, {}, 0, {}};
+  Case result{"cross_entropy", c, {}, {}, 0, {}, {}};
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const CrossEntropyInputs in = make_inputs(c);
@@ -283,7 +285,7 @@ Complaint judge_perp_grad(const PerpGradExpected& expected, const HostTensor& go
 }
 
 Case make_case(const PerpGradCase& c) {
-  Case result{"perp_grad", c, {}, {}, 0, {}};
+  Case result{"perp_grad", c, {}, {}, 0, {}, {}};
   int64_t elements = 1;
   for (const int64_t extent : c.shape) elements *= extent;
   result.instantiate = [c](int32_t device_type) {
@@ -308,7 +310,7 @@ Case make_case(const PerpGradCase& c) {
 }
 
 Case make_case(const CosineCase& c) {
-  Case result{"cosine", c, {}, {}, 0, {}};
+  Case result{"cosine", c, {}, {}, 0, {}, {}};
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const CosineInputs in = make_inputs(c);
@@ -331,7 +333,7 @@ Case make_case(const CosineCase& c) {
 }
 
 Case make_case(const GateCase& c) {
-  Case result{"gate", c, {}, {}, 0, {}};
+  Case result{"gate", c, {}, {}, 0, {}, {}};
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const GateInputs in = make_inputs(c);
@@ -365,8 +367,7 @@ Case make_case(const GateCase& c) {
   return result;
 }
 
-// ---- exit rules: the whole sequence of calls is one instance
-// ------------------------------------------
+// ---- exit rules: the whole sequence of calls is one instance ------------------------------------
 
 bool asks_for(const ExitRuleCase& c, ExitOutput output) { return (c.outputs >> output & 1) != 0; }
 
@@ -471,7 +472,7 @@ Complaint judge(const ExitRuleCase& c, const Outputs& got) {
 }
 
 Case make_case(const ExitRuleCase& c) {
-  Case result{"exit_rule", c, {}, {}, 0, {}};
+  Case result{"exit_rule", c, {}, {}, 0, {}, {}};
   result.instantiate = [c](int32_t device_type) { return instantiate(c, device_type); };
   result.judge = [c](const Outputs& got) { return judge(c, got); };
   result.compulsory_bytes = 40.0 * static_cast<double>(c.rows * c.layers * c.tokens);

@@ -43,6 +43,8 @@ class Instance {
   }
 
   void run(exn_stream stream) const;
+  size_t calls() const { return calls_.size(); }
+  void run_call(size_t call, exn_stream stream) const { calls_[call](workspace_->data(), stream); }
 
   // Puts the outputs back to what they were before any run, and rubbish into the workspace. Must
   // come before the first run too: it reserves the workspace.
@@ -74,6 +76,8 @@ struct Case {
   std::function<Complaint(const Outputs&)> judge;
   // Bytes that any implementation must move.
   double compulsory_bytes = 0;
+  // Outputs that must have the bits of the CPU's, by name.
+  std::vector<std::string> same_as_cpu;
   // What a peer needs to time the same thing: names and values, the values in JSON.
   std::map<std::string, std::string> description;
 };

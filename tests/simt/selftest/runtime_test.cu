@@ -339,4 +339,41 @@ TEST(Control, CountsRequestedBytes) {
   EXPECT_EQ(1u, simt_launch_count());
 }
 
+__global__ void reread_kernel(const float* in, float* out, int n, int rounds) {
+  for (int round = 0; round < rounds; ++round) {
+    for (int i = 0; i < n; ++i) out[i] = in[i];
+  }
+}
+
+TEST(Control, TellsMemoryFromCache) {
+  if (std::string(simt_mode()) != "race") GTEST_SKIP() << "only the race build counts";
+  constexpr int kCount = 1024;
+  constexpr uint64_t kBytes = kCount * sizeof(float);
+  DeviceArray<float> in(kCount);
+  DeviceArray<float> out(kCount);
+  ASSERT_EQ(0, simt_configure("TRAFFIC", "1"));
+  const auto launch = [&](int rounds) {
+    EXN_LAUNCH(reread_kernel, 1, 1, 0, nullptr, in.data(), out.data(), kCount, rounds);
+  };
+
+  simt_reset();
+  launch(3);
+  EXPECT_EQ(6 * kBytes, simt_bytes_requested());
+  EXPECT_EQ(2 * kBytes, simt_bytes_past_cache());
+  EXPECT_EQ(2 * kBytes, simt_bytes_first_touched());
+  launch(1);  // finds both in the cache that is kept
+  EXPECT_EQ(2 * kBytes, simt_bytes_past_cache());
+  EXPECT_EQ(4 * kBytes, simt_bytes_first_touched());
+
+  simt_reset();
+  ASSERT_EQ(0, simt_configure("L2", "4096"));  // holds half of what a round touches
+  launch(3);
+  EXPECT_EQ(6 * kBytes, simt_bytes_past_cache());
+  EXPECT_EQ(2 * kBytes, simt_bytes_first_touched());
+
+  ASSERT_EQ(0, simt_configure("L2", "1048576"));
+  ASSERT_EQ(0, simt_configure("TRAFFIC", "0"));
+  simt_reset();
+}
+
 }  // namespace

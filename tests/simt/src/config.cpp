@@ -9,7 +9,8 @@ namespace simt {
 namespace {
 
 constexpr const char* kNames[] = {"POLICY",   "SEED", "RACECHECK", "REPORTS", "PREEMPT",
-                                  "RESIDENT", "SMS",  "MEMORY",    "PROTECT"};
+                                  "RESIDENT", "SMS",  "MEMORY",    "PROTECT", "TRAFFIC",
+                                  "L2"};
 
 bool parse_policy(const char* text, Policy* policy) {
   const struct {
@@ -52,6 +53,8 @@ bool apply(Config* config, const std::string& name, const char* value) {
   if (name == "RESIDENT") return assign(&config->resident_blocks, value, 1, 64);
   if (name == "SMS") return assign(&config->multiprocessors, value, 1, 1024);
   if (name == "MEMORY") return assign(&config->device_memory, value, 0, uint64_t{32} << 30);
+  if (name == "TRAFFIC") return assign(&config->follow_traffic, value, 0, 1);
+  if (name == "L2") return assign(&config->l2_bytes, value, 1024, uint64_t{1} << 30);
   if (name == "PROTECT") return assign(&config->protect_device_memory, value, 0, 1);
   return false;
 }

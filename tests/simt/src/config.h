@@ -24,6 +24,8 @@ struct Config {
   int multiprocessors = 4;
   size_t device_memory = size_t{8} << 30;
   bool protect_device_memory = false;
+  bool follow_traffic = false;
+  size_t l2_bytes = size_t{1} << 20;
 };
 
 // The settings, taken from the environment on first use.

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <string>
 
+#include "cache_model.h"
 #include "device_memory.h"
 #include "runtime_state.h"
 #include "scheduler.h"
@@ -42,6 +43,7 @@ void simt_reset() {
   simt::clear_reports();
   simt::clear_errors();
   simt::counters() = simt::Counters{};
+  simt::reset_traffic();
 }
 
 uint64_t simt_bytes_read() {
@@ -55,6 +57,16 @@ uint64_t simt_bytes_written() {
 }
 
 uint64_t simt_bytes_requested() { return simt_bytes_read() + simt_bytes_written(); }
+
+uint64_t simt_bytes_past_cache() {
+  const Lock lock(simt::runtime_mutex());
+  return simt::bytes_past_cache();
+}
+
+uint64_t simt_bytes_first_touched() {
+  const Lock lock(simt::runtime_mutex());
+  return simt::bytes_first_touched();
+}
 
 uint64_t simt_launch_count() {
   const Lock lock(simt::runtime_mutex());

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 
+#include "cache_model.h"
 #include "shadow.h"
 
 namespace simt {
@@ -13,7 +14,8 @@ namespace simt {
 struct Allocation {
   char* begin = nullptr;
   size_t size = 0;
-  std::unique_ptr<Shadow> shadow;  // of the current launch; race builds only
+  std::unique_ptr<Shadow> shadow;    // of the current launch; race builds only
+  std::unique_ptr<SectorTags> tags;  // once traffic is followed; race builds only
 
   bool contains(const void* address, size_t bytes) const {
     const auto offset = static_cast<size_t>(static_cast<const char*>(address) - begin);

@@ -253,6 +253,12 @@ void check_global(Fiber* fiber, const void* address, size_t size, Access access,
                       std::to_string(allocation->size));
   }
   count_bytes(size, access);
+  if (config().follow_traffic) {
+    if (allocation->tags == nullptr) {
+      allocation->tags = std::make_unique<SectorTags>(allocation->size);
+    }
+    follow_access(allocation->tags.get(), offset, size, access != Access::kRead);
+  }
   if (!config().race_check) return;
   if (allocation->shadow == nullptr) {
     if (access == Access::kRead && allocation->size > kRecordAllReads) return;
@@ -297,6 +303,7 @@ void acquire_and_release(Fiber* fiber, const void* address) {
 void begin_race_check() {
   if (!kRaceMode) return;
   drop_shadows();
+  begin_traffic_launch();
   sync_variables().clear();
 }
 

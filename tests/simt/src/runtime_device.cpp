@@ -83,7 +83,7 @@ cudaDeviceProp properties() {
   p.concurrentKernels = 1;
   p.unifiedAddressing = 1;
   p.memoryBusWidth = 5120;
-  p.l2CacheSize = 1 << 20;
+  p.l2CacheSize = static_cast<int>(config().l2_bytes);
   p.asyncEngineCount = 1;
   return p;
 }

@@ -24,6 +24,8 @@ extern "C" {
  *   "SMS"        multiprocessors the device claims to have    (default 4)
  *   "MEMORY"     bytes the device claims to have              (default 8 GiB)
  *   "PROTECT"    0 | 1, host access to device memory faults   (default 0)
+ *   "L2"         bytes of the L2 cache it claims to have      (default 1 MiB)
+ *   "TRAFFIC"    0 | 1, race builds: follow what a cache lets through (default 0)
  * Returns 0, or -1 for an unknown name or value. */
 SIMT_API int simt_configure(const char* name, const char* value);
 
@@ -37,7 +39,7 @@ SIMT_API const char* simt_last_report(void);
 /* Number of reports since the last simt_reset, repetitions included. */
 SIMT_API uint64_t simt_report_count(void);
 
-/* Clears reports, counters and a sticky launch failure. */
+/* Clears reports, counters and a sticky launch failure, and empties the caches of TRAFFIC. */
 SIMT_API void simt_reset(void);
 
 /* Global bytes that kernels read and wrote since the last simt_reset. Race builds only: 0
@@ -45,6 +47,14 @@ SIMT_API void simt_reset(void);
 SIMT_API uint64_t simt_bytes_requested(void);
 SIMT_API uint64_t simt_bytes_read(void);
 SIMT_API uint64_t simt_bytes_written(void);
+
+/* With TRAFFIC, of those bytes what goes to or comes from memory, in sectors of 32 bytes.
+ * past_cache: past one L2 cache of the size that the device claims, first in, first out, whose
+ * content survives a launch. It sees accesses in the order of the emulator's schedule, one block
+ * after the other, where a GPU runs many at once: an estimate for what fits with room to spare.
+ * first_touched: each sector once per launch and direction, however much lies in between. */
+SIMT_API uint64_t simt_bytes_past_cache(void);
+SIMT_API uint64_t simt_bytes_first_touched(void);
 
 /* Kernel launches executed, graph replays included, since the last simt_reset. */
 SIMT_API uint64_t simt_launch_count(void);
