@@ -15,7 +15,6 @@
 
 #include "elements.cuh"
 #include "reduce.cuh"
-#include "storage.cuh"
 
 namespace exn::cuda {
 
@@ -64,15 +63,7 @@ struct LinearInput {
   int64_t rows;           // R
   const int32_t* list;    // optional: rows of W to take
   int64_t vocabulary;     // rows of W; a list entry outside is not read
-  // Optional: a second matrix of N rows. A tile then holds 64 outputs, those of W and those of
-  // `second` beside them.
-  const W* second = nullptr;
-  int64_t second_stride = 0;
-  const int32_t* row_count = nullptr;  // optional, on the device: rows that there are, at most R
-  int splits = 1;  // parts into which D is cut, each of which is left to blocks of its own
 };
-
-constexpr int kPairOutputs = kLinearOutputs / 2;  // of a tile of two matrices
 
 // Row of W behind output `output`, or -1 if there is none.
 template <class W>
