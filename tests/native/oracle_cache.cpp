@@ -136,7 +136,8 @@ class AttentionHead {
       absolute += std::fabs(term);
     }
     const Real scale = static_cast<Real>(c_.scale);
-    Score s = {sum * scale, kUnit * static_cast<Real>(sum_error(c_.cache.dim)) * absolute * scale};
+    const Real error = kUnit * static_cast<Real>(sum_error(c_.cache.dim)) * absolute * scale;
+    Score s = {sum * scale, std::isfinite(absolute) ? error : 0};  // an infinity is exact, and so is the cap it gives
     if (c_.softcap > 0) {
       const Real cap = static_cast<Real>(c_.softcap);
       s.value = cap * std::tanh(s.value / cap);
