@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times the PyTorch composition of every case that exeunt_gpu_check timed, on the same GPU.
 
-usage: peers.py RESULTS.json      (adds "peer_us" and "peer" to each timing, in place)
+usage: peers.py RESULTS.json             (adds "peer_us" and "peer" to each timing, in place)
+       peers.py --rehearse RESULTS.json  (needs neither PyTorch nor a GPU, times nothing: runs the
+                                          compositions of all cases on stand-ins for tensors)
 
-Each composition is the shortest sequence of stock PyTorch calls that yields what the op yields. It is
-captured in a CUDA graph over rotating buffers, as the op is, so that launch overhead counts for neither.
+Each composition is the shortest sequence of stock PyTorch calls that yields what the op yields. It
+is captured in a CUDA graph over rotating buffers, as the op is, so that launch overhead counts for
+neither.
 """
 import json
 import sys
@@ -20,6 +23,7 @@ WARM_UPS = 3
 SAMPLES = 25
 MOST_SETS = 64
 SOFTMAX = 0
+GATE_LINEAR, GATE_TANH = 0, 2
 
 DTYPES = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 
@@ -45,12 +49,12 @@ def log_probabilities(z, normalizer):
     return g - s.sum(-1, keepdim=True).log()
 
 
-def statistics(z, shape):
+def statistics(z, shape, columns):
     """What row_stats yields from logits, in f32, and nothing that was not asked for."""
     wanted = set(shape["outputs"].split())
     z = z.float()
     out = []
-    top = z.topk(min(2, z.shape[-1]), -1)
+    top = z.topk(min(2, columns), -1)
     out += [top.indices[:, 0], top.values[:, 0]]
     if wanted & {"lse", "p1", "p2", "margin", "entropy", "pow2_entropy", "mean_log_p"}:
         log_p = log_probabilities(z, shape["normalizer"])
@@ -70,7 +74,7 @@ def statistics(z, shape):
 
 def row_stats(shape):
     z = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape))
-    return lambda: statistics(z, shape)
+    return lambda: statistics(z, shape, shape["cols"])
 
 
 def exit_head(shape):
@@ -85,13 +89,14 @@ def exit_head(shape):
     def run():
         h = x
         if shape["norm"] == 1:
-            h = (h.float() * torch.rsqrt(h.float().square().mean(-1, keepdim=True) + 1e-6) * gain).to(w.dtype)
+            scale = torch.rsqrt(h.float().square().mean(-1, keepdim=True) + 1e-6)
+            h = (h.float() * scale * gain).to(w.dtype)
         elif shape["norm"] == 2:
             h = F.layer_norm(h.float(), (shape["dim"],), gain).to(w.dtype)
         else:
             h = h.to(w.dtype)
         head = w if rows is None else w[rows]
-        return statistics(h @ head.T, shape)
+        return statistics(h @ head.T, shape, shape["shortlist"] or shape["vocab"])
 
     return run
 
@@ -145,13 +150,17 @@ def gate(shape):
     dim = shape["dim"]
     x = randn(shape["rows"], dim, dtype=dtype_of(shape))
     kind = dtype_of(shape, "weight_dtype")
-    hidden = [randn(dim, dim, dtype=kind) for _ in range(max(shape["repeats"], 1) if shape["kind"] == 2 else 1)]
+    layers = max(shape["repeats"], 1) if shape["kind"] == GATE_TANH else 1
+    hidden = [randn(dim, dim, dtype=kind) for _ in range(layers)]
     out = randn(shape["classes"], dim, dtype=kind)
 
     def run():
         y = x.to(kind)
-        for i in range(shape["repeats"] if shape["kind"] else 0):
-            y = y + F.silu(y @ hidden[0].T) if shape["kind"] == 1 else torch.tanh(y @ hidden[i].T)
+        for i in range(0 if shape["kind"] == GATE_LINEAR else shape["repeats"]):
+            if shape["kind"] == GATE_TANH:
+                y = torch.tanh(y @ hidden[i].T)
+            else:
+                y = y + F.silu(y @ hidden[0].T)
         logits = (y @ out.T).float()
         return torch.sigmoid(logits) if shape["classes"] == 1 else torch.softmax(logits, -1)[:, 1]
 
@@ -159,7 +168,8 @@ def gate(shape):
 
 
 # exit_rule has no composition that does not visit the host, which a graph cannot hold.
-COMPOSITIONS = {f.__name__: f for f in (row_stats, exit_head, stablemax, cross_entropy, perp_grad, cosine, gate)}
+COMPOSITIONS = {f.__name__: f for f in (
+    row_stats, exit_head, stablemax, cross_entropy, perp_grad, cosine, gate)}
 
 
 def time_composition(make, shape, sets):
@@ -186,8 +196,39 @@ def time_composition(make, shape, sets):
     return samples[len(samples) // 2]
 
 
+class StandIn:
+    """For PyTorch and for tensors: whatever is asked of it, the answer is one of its kind."""
+
+    def answer(self, *_, **__):
+        return self
+
+    __getattr__ = __call__ = __getitem__ = __neg__ = answer
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = answer
+    __truediv__ = __rtruediv__ = __matmul__ = __ge__ = __and__ = __invert__ = answer
+
+
+def rehearse(results):
+    """Every line of the compositions that the cases reach, every key that they ask a case for."""
+    global torch, F
+    torch, F = StandIn(), StandIn()
+    for timing in results["timings"]:
+        make = COMPOSITIONS.get(timing["op"])
+        if make is None:
+            print(f'{timing["op"]:14} has no PyTorch composition')
+        else:
+            make(timing["shape"])()
+            print(f'{timing["op"]:14} {timing["case"]:34} rehearsed')
+
+
 def main():
-    path = sys.argv[1]
+    arguments = [a for a in sys.argv[1:] if a != "--rehearse"]
+    if len(arguments) != 1:
+        sys.exit(__doc__)
+    path = arguments[0]
+    if "--rehearse" in sys.argv[1:]:
+        with open(path) as file:
+            rehearse(json.load(file))
+        return
     if torch is None:
         print("PyTorch comparison left out: this python3 has no torch")
         return
@@ -203,11 +244,13 @@ def main():
         if make is None:
             continue
         try:
-            timing["peer_us"] = time_composition(make, timing["shape"], min(timing["rotation"], MOST_SETS))
+            sets = min(timing["rotation"], MOST_SETS)
+            timing["peer_us"] = time_composition(make, timing["shape"], sets)
         except (RuntimeError, torch.cuda.OutOfMemoryError) as error:
             timing["peer_error"] = str(error).splitlines()[0]
         torch.cuda.empty_cache()
-        print(f'{timing["op"]:14} {timing["case"]:34} {timing.get("peer_us", timing.get("peer_error"))}')
+        outcome = timing.get("peer_us", timing.get("peer_error"))
+        print(f'{timing["op"]:14} {timing["case"]:34} {outcome}')
     with open(path, "w") as file:
         json.dump(results, file, indent=2)
         file.write("\n")
