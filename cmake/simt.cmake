@@ -8,8 +8,8 @@
 #   exn_add_simt_program(<target> MODE <mode> SOURCES <file>... [INCLUDES <folder>...])
 #     a program with kernels in its own sources
 #
-# Modes: plain is the fastest; asan adds AddressSanitizer and UBSan; race lets the emulator see every
-# access. Needs EXN_CUDA_INCLUDE, the include folders of a CUDA toolkit: its headers serve the host
+# Modes: plain is the fastest; asan adds AddressSanitizer and UBSan; race lets the emulator see
+# every access. Needs EXN_CUDA_INCLUDE, the include folders of a CUDA toolkit: its headers serve the host
 # as well.
 
 set(EXN_SIMT_DIR ${CMAKE_CURRENT_LIST_DIR}/../tests/simt)
@@ -60,7 +60,8 @@ foreach(mode IN LISTS EXN_SIMT_MODES)
     list(REMOVE_ITEM exn_simt_runtime_sources ${EXN_SIMT_DIR}/src/tsan_callbacks.cpp)
   endif()
   file(GLOB exn_simt_api_sources ${EXN_SIMT_DIR}/src/runtime_*.cpp)
-  set_source_files_properties(${exn_simt_api_sources} PROPERTIES COMPILE_OPTIONS -fvisibility=default)
+  set_source_files_properties(${exn_simt_api_sources} PROPERTIES
+    COMPILE_OPTIONS -fvisibility=default)
   string(TOUPPER ${mode} upper_mode)
   add_library(exn_simt_runtime_${mode} OBJECT ${exn_simt_runtime_sources})
   target_include_directories(exn_simt_runtime_${mode} PRIVATE
@@ -76,7 +77,8 @@ endforeach()
 function(exn_simt_configure target)
   cmake_parse_arguments(arg "" "MODE" "SOURCES;INCLUDES" ${ARGN})
   if(NOT arg_MODE IN_LIST EXN_SIMT_MODES)
-    message(FATAL_ERROR "${target}: mode '${arg_MODE}' is not in EXN_SIMT_MODES (${EXN_SIMT_MODES})")
+    message(FATAL_ERROR
+      "${target}: mode '${arg_MODE}' is not in EXN_SIMT_MODES (${EXN_SIMT_MODES})")
   endif()
   set_source_files_properties(${arg_SOURCES} PROPERTIES LANGUAGE CXX)
   target_sources(${target} PRIVATE ${arg_SOURCES} $<TARGET_OBJECTS:exn_simt_runtime_${arg_MODE}>)
@@ -138,7 +140,7 @@ if(EXN_TESTS)
   add_subdirectory(${EXN_SIMT_DIR} ${CMAKE_BINARY_DIR}/tests/simt)
 endif()
 
-# ---- every case of the tables, on the emulated backends --------------------------------------------
+# ---- every case of the tables, on the emulated backends -----------------------------------------
 
 if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
   add_subdirectory(${CMAKE_SOURCE_DIR}/tests/gpu ${CMAKE_BINARY_DIR}/tests/gpu)
@@ -185,8 +187,8 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
       OPTIONS --every ${exn_simt_every})
   endif()
 
-  # Bytes that realistic cases take from memory, against the compulsory ones: with the L2 cache of an
-  # A100 or H100, and for what is read twice with one so small that the launchers must cut it up.
+  # Bytes that realistic cases take from memory, against the compulsory ones: with the L2 cache of
+  # an A100, and for what is read twice with one so small that the launchers must cut it up.
   function(exn_add_traffic_check name l2_bytes)
     add_test(NAME simt.traffic.${name} COMMAND exeunt_gpu_check --traffic
       --backend $<TARGET_FILE:exeunt_cuda_emu_race>
@@ -197,7 +199,8 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
   endfunction()
   if("race" IN_LIST EXN_SIMT_MODES)
     exn_add_traffic_check(large_cache 41943040)
-    exn_add_traffic_check(small_cache 1048576 --ops row_stats,stablemax,cross_entropy,perp_grad,cosine)
+    exn_add_traffic_check(small_cache 1048576
+      --ops row_stats,stablemax,cross_entropy,perp_grad,cosine)
   endif()
 
   # A rehearsal of the script for GPU machines.
