@@ -57,31 +57,27 @@ static EXN_SIMD f32v slope(f32v x) { return div(set1(1.0f), add(set1(1.0f), abs(
 template <class T, bool kStable, bool kKeep>
 TileStats first_half(const T* z, T* out, int64_t n, Mode mode) {
   TileStats tile;
-  f32v hi[4];
-  for (f32v& h : hi) h = set1(-INFINITY);
-  int64_t i = 0;
-  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
-    for (int k = 0; k < 4; ++k) hi[k] = max(hi[k], load(z + i + k * kLanes));
-  }
-  for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT { hi[0] = max(hi[0], load_part(z + i + j, rest, -INFINITY)); });
-  tile.top1 = reduce_max(max(max(hi[0], hi[1]), max(hi[2], hi[3])));
+  tile.top1 = reduce_max(lane_max(z, n));
   tile.broken = !(tile.top1 < INFINITY);
   // With nothing but -inf in the tile any level gives terms of exactly 0.
   const float top = tile.top1 == -INFINITY ? 0 : tile.top1;
   tile.level = tile.top1 == -INFINITY ? -INFINITY : kStable ? scalar_g(top) : top;
   const f32v level = set1(top), over_s = set1(kStable ? reciprocal_s(top) : 1.0f);
-  f32v sums[2] = {zero(), zero()};
+  f32v sums[kSums];
+  for (f32v& sum : sums) sum = zero();
   const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
     constexpr int N = sizeof(x) / sizeof(x[0]);
     f32v e[N];
     terms<kStable>(x, level, over_s, e);
-    for (int k = 0; k < N; ++k) sums[k % 2] = add(sums[k % 2], e[k]);
+    for (int k = 0; k < N; ++k) sums[k % kSums] = add(sums[k % kSums], e[k]);
     if (!kKeep) return;
     for (int k = 0; k < N; ++k) {
       store_part(out + at + k * kLanes, kStable && mode == Mode::kGradient ? mul(e[k], slope(x[k])) : e[k], rest);
     }
   };
-  for (i = 0; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
+  int64_t i = 0;
+  for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
+    prefetch_group(z + n + i);
     f32v x[kGroup];
     for (int k = 0; k < kGroup; ++k) x[k] = load(z + i + k * kLanes);
     visit(x, i, kLanes);

@@ -60,25 +60,30 @@ static EXN_SIMD f32v apply_map(const LogitMap& map, f32v z) {
   return select(equal(z, set1(-INFINITY)), z, mapped);  // -inf is a mask, no logit: the cap does not lift it
 }
 
-// Sums of a tile's second pass, each in two halves so that additions do not wait for each other.
+// Sums of a tile's second pass, each in as many parts as keep additions from waiting for each other.
+constexpr int kSums = kGroup / 2;
 struct Sums {
-  f32v s[2], t[2], s2[2], t2[2], z[2];
+  f32v s[kSums], t[kSums], s2[kSums], t2[kSums], z[kSums];
 };
 
 template <int N, bool kFull>
 static EXN_SIMD void add_terms(Sums& sums, const f32v (&e)[N], const f32v (&d)[N], const f32v (&z)[N]) {
-  for (int k = 0; k < N; ++k) sums.s[k % 2] = add(sums.s[k % 2], e[k]);
-  for (int k = 0; k < N; ++k) sums.t[k % 2] = fma(e[k], d[k], sums.t[k % 2]);
+  for (int k = 0; k < N; ++k) sums.s[k % kSums] = add(sums.s[k % kSums], e[k]);
+  for (int k = 0; k < N; ++k) sums.t[k % kSums] = fma(e[k], d[k], sums.t[k % kSums]);
   if (!kFull) return;
   for (int k = 0; k < N; ++k) {
     const f32v e2 = mul(e[k], e[k]);
-    sums.s2[k % 2] = add(sums.s2[k % 2], e2);
-    sums.t2[k % 2] = fma(e2, d[k], sums.t2[k % 2]);
-    sums.z[k % 2] = add(sums.z[k % 2], z[k]);
+    sums.s2[k % kSums] = add(sums.s2[k % kSums], e2);
+    sums.t2[k % kSums] = fma(e2, d[k], sums.t2[k % kSums]);
+    sums.z[k % kSums] = add(sums.z[k % kSums], z[k]);
   }
 }
 
-static EXN_SIMD double fold(const f32v (&v)[2]) { return static_cast<double>(reduce_add(add(v[0], v[1]))); }
+static EXN_SIMD double fold(const f32v (&v)[kSums]) {
+  f32v all = v[0];
+  for (int k = 1; k < kSums; ++k) all = add(all, v[k]);
+  return static_cast<double>(reduce_add(all));
+}
 
 // Pieces of a tile whose lane maxima the first pass keeps: the two largest are then looked for in one piece alone.
 constexpr int64_t kPiece = 256;
@@ -148,15 +153,22 @@ static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, TileStats* 
   }
 }
 
+// What a group of vectors takes in memory. A pass over a tile prefetches the tile that follows in memory while it computes; the
+// processor's own prefetching stops at each page.
+template <class T>
+static EXN_SIMD void prefetch_group(const T* z) {
+  for (int64_t at = 0; at < kGroup * kLanes; at += 64 / static_cast<int64_t>(sizeof(T))) prefetch(z + at);
+}
+
 // Second pass. kFull: S2, T2 and Z too.
 template <class T, bool kStable, bool kMapped, bool kFull>
 static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, TileStats* out) {
-  const f32v level = set1(out->level);
+  const f32v minus_level = set1(-out->level);  // an addition takes its other operand from memory
   // s(m) > 0 may be subnormal or near FLT_MAX; its reciprocal is taken branch by branch and stays finite.
   const float top = scalar_map(map, out->top1);
   const f32v over_s = set1(top >= 0 ? 1.0f / (1.0f + top) : 1.0f - top);
   Sums sums;
-  for (int k = 0; k < 2; ++k) sums.s[k] = sums.t[k] = sums.s2[k] = sums.t2[k] = sums.z[k] = zero();
+  for (int k = 0; k < kSums; ++k) sums.s[k] = sums.t[k] = sums.s2[k] = sums.t2[k] = sums.z[k] = zero();
 
   const auto visit = [&](auto& raw, int rest) EXN_FLAT {
     constexpr int N = sizeof(raw) / sizeof(raw[0]);
@@ -164,11 +176,11 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, TileStat
     for (int k = 0; k < N; ++k) x[k] = kMapped ? apply_map(map, raw[k]) : raw[k];
     if (kStable) {
       for (int k = 0; k < N; ++k) e[k] = mul(stable_s(x[k]), over_s);
-      for (int k = 0; k < N; ++k) total[k] = sub(stable_g(x[k]), level);
+      for (int k = 0; k < N; ++k) total[k] = add(minus_level, stable_g(x[k]));
       for (int k = 0; k < N; ++k) d[k] = max(set1(-200.0f), total[k]);
     } else {
       // e is 0 at the floor; -inf times that 0 would be NaN.
-      for (int k = 0; k < N; ++k) total[k] = sub(x[k], level);
+      for (int k = 0; k < N; ++k) total[k] = add(minus_level, x[k]);
       for (int k = 0; k < N; ++k) d[k] = max(set1(kExpFloor), total[k]);
       exp_floored(d, e);
     }
@@ -182,8 +194,7 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, TileStat
   };
   int64_t i = 0;
   for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
-    // The tile that follows in memory arrives while this one computes; the processor's own prefetching stops at each page.
-    for (int64_t at = 0; at < kGroup * kLanes; at += 64 / static_cast<int64_t>(sizeof(T))) prefetch(z + n + i + at);
+    prefetch_group(z + n + i);
     f32v raw[kGroup];
     for (int k = 0; k < kGroup; ++k) raw[k] = load(z + i + k * kLanes);
     visit(raw, kLanes);

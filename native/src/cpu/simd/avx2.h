@@ -9,6 +9,7 @@
 namespace exn::cpu::EXN_ISA {
 
 constexpr int kLanes = 8;
+constexpr int kRegisters = 16;
 using f32v = __m256;
 using maskv = __m256;
 
@@ -27,6 +28,9 @@ static EXN_SIMD f32v copy_sign(f32v magnitude, f32v sign) {
   return _mm256_or_ps(magnitude, _mm256_and_ps(sign, _mm256_set1_ps(-0.0f)));
 }
 static EXN_SIMD f32v round_nearest(f32v a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+// Lanes 1, 0, 3, 2, ...
+static EXN_SIMD f32v swap_pairs(f32v a) { return _mm256_permute_ps(a, 0xb1); }
 
 static EXN_SIMD maskv less(f32v a, f32v b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 static EXN_SIMD maskv equal(f32v a, f32v b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }

@@ -18,6 +18,7 @@
 namespace exn::cpu::EXN_ISA {
 
 constexpr int kLanes = 16;
+constexpr int kRegisters = 32;
 using f32v = __m512;
 using maskv = __mmask16;
 
@@ -36,6 +37,9 @@ static EXN_SIMD f32v copy_sign(f32v magnitude, f32v sign) {
   return _mm512_or_ps(magnitude, _mm512_and_ps(sign, _mm512_set1_ps(-0.0f)));
 }
 static EXN_SIMD f32v round_nearest(f32v a) { return _mm512_roundscale_ps(a, 0); }
+
+// Lanes 1, 0, 3, 2, ...
+static EXN_SIMD f32v swap_pairs(f32v a) { return _mm512_shuffle_ps(a, a, 0xb1); }
 
 static EXN_SIMD maskv less(f32v a, f32v b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 static EXN_SIMD maskv equal(f32v a, f32v b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }

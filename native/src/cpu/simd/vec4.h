@@ -13,6 +13,11 @@
 namespace exn::cpu::EXN_ISA {
 
 constexpr int kLanes = 4;
+#if defined(__aarch64__)
+constexpr int kRegisters = 32;
+#else
+constexpr int kRegisters = 16;
+#endif
 typedef float f32v __attribute__((vector_size(16)));
 typedef int32_t maskv __attribute__((vector_size(16)));
 typedef uint32_t u32v __attribute__((vector_size(16)));
@@ -52,6 +57,9 @@ static EXN_SIMD maskv to_int(f32v a) {
 }
 // |a| < 2^31 is all that the kernels need.
 static EXN_SIMD f32v round_nearest(f32v a) { return __builtin_convertvector(to_int(a), f32v); }
+
+// Lanes 1, 0, 3, 2.
+static EXN_SIMD f32v swap_pairs(f32v a) { return f32v{a[1], a[0], a[3], a[2]}; }
 
 static EXN_SIMD maskv less(f32v a, f32v b) { return a < b; }
 static EXN_SIMD maskv equal(f32v a, f32v b) { return a == b; }
