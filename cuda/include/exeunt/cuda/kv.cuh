@@ -2,8 +2,8 @@
 //
 // The device's view of a described KV cache: where a slot of a sequence lies, for every layout.
 //
-// A kernel cannot refuse an argument that lies in device memory: a sequence, a slot or a page out of
-// range gives kNoSlot, and whoever asked switches that row off.
+// A kernel cannot refuse an argument that lies in device memory: a sequence, a slot or a page out
+// of range gives kNoSlot, and whoever asked switches that row off.
 #pragma once
 
 #include <cstdint>
@@ -36,15 +36,17 @@ struct KvView {
 
 constexpr int64_t kNoSlot = -1;
 
-__device__ __forceinline__ bool in_range(int32_t index, int32_t size) { return index >= 0 && index < size; }
+__device__ __forceinline__ bool in_range(int32_t index, int32_t size) {
+  return index >= 0 && index < size;
+}
 
 // Rows without a list of sequences belong to sequence 0.
 __device__ __forceinline__ int32_t sequence_of(const int32_t* sequence, int64_t row) {
   return sequence != nullptr ? sequence[row] : 0;
 }
 
-// Elements from the start of K (and of V) to head 0 of a slot, or kNoSlot. Head h is h * head_stride
-// further on.
+// Elements from the start of K (and of V) to head 0 of a slot, or kNoSlot. Head h is h *
+// head_stride further on.
 __device__ __forceinline__ int64_t kv_offset(const KvLayout& at, int32_t sequence, int32_t slot) {
   if (!in_range(sequence, at.sequences) || !in_range(slot, at.slots)) return kNoSlot;
   if (at.blocks == nullptr) return sequence * at.unit_stride + slot * at.slot_stride;
