@@ -3,6 +3,10 @@
 
 namespace exn::cuda {
 
-exn_status layer_schedule(const LayerScheduleArgs&, Workspace&, exn_stream) { return fail(EXN_UNSUPPORTED, "exn_layer_schedule: the CUDA kernel is not built yet"); }
+exn_status layer_schedule(const LayerScheduleArgs&, Workspace&, exn_stream) {
+  return fail(EXN_UNSUPPORTED,
+              "exn_layer_schedule: a schedule is made on the host: make the table with CPU tensors "
+              "and copy it to the device");
+}
 
 }  // namespace exn::cuda
