@@ -177,7 +177,7 @@ DeviceTensor::DeviceTensor(int32_t device_type, const test::HostTensor& initial)
   shape_ = initial.shape;
   strides_.assign(shape_.size(), 1);
   for (size_t i = shape_.size(); i-- > 1;) strides_[i - 1] = strides_[i] * shape_[i];
-  if (shape_.size() == 2 && initial.rows == shape_[0]) strides_[0] = initial.stride;
+  if (shape_.size() >= 2 && initial.rows == shape_[0]) strides_[0] = initial.stride;
   dl_.data = static_cast<unsigned char*>(memory_->data()) + kGuard;
   dl_.byte_offset = begin() - kGuard;
   dl_.device = {static_cast<DLDeviceType>(device_type), 0};

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "judging.h"
 #include "oracle.h"
 
 namespace exn::gpu {
@@ -22,69 +23,8 @@ HostTensor poisoned(Type type, std::vector<int64_t> shape, int64_t pad, int64_t 
   return tensor;
 }
 
-std::string at(int64_t row, int64_t col) {
-  return "[" + std::to_string(row) + "," + std::to_string(col) + "]";
-}
-
-Complaint differs(const std::string& what, const Expected& expected, double got) {
-  std::ostringstream text;
-  text.precision(9);
-  text << what << ": got " << got << ", expected " << expected.value << " within "
-       << expected.bound;
-  return text.str();
-}
-
-Complaint compare(const std::string& name, const std::vector<Expected>& expected,
-                  const HostTensor& got) {
-  if (static_cast<int64_t>(expected.size()) != got.size())
-    return name + ": the oracle has another size";
-  for (int64_t row = 0; row < got.rows; ++row) {
-    for (int64_t col = 0; col < got.cols; ++col) {
-      const Expected& e = expected[static_cast<size_t>(row * got.cols + col)];
-      if (!agrees(e, got.at(row, col))) return differs(name + at(row, col), e, got.at(row, col));
-    }
-  }
-  return "";
-}
-
-Complaint compare_integers(const std::string& name, const std::vector<int64_t>& expected,
-                           const HostTensor& got) {
-  for (size_t i = 0; i < expected.size(); ++i) {
-    const int64_t value = got.integer_at(static_cast<int64_t>(i));
-    if (value == expected[i]) continue;
-    return name + "[" + std::to_string(i) + "]: got " + std::to_string(value) + ", expected " +
-           std::to_string(expected[i]);
-  }
-  return "";
-}
-
-// The first complaint, if any.
-Complaint first_of(std::initializer_list<Complaint> complaints) {
-  for (const Complaint& complaint : complaints) {
-    if (!complaint.empty()) return complaint;
-  }
-  return "";
-}
-
-// Computes an oracle when it is first asked for, and keeps it.
-template <class Make>
-auto lazily(Make make) {
-  using Value = decltype(make());
-  auto kept = std::make_shared<std::unique_ptr<Value>>();
-  return [make, kept]() -> const Value& {
-    if (*kept == nullptr) *kept = std::make_unique<Value>(make());
-    return **kept;
-  };
-}
-
-double bytes_of(int64_t elements, Type type) {
-  return static_cast<double>(elements) * static_cast<double>(size_of(type));
-}
-
 // Weights are read once for each block of up to 64 rows.
 double passes_over_weights(int64_t rows) { return static_cast<double>((rows + 63) / 64); }
-
-std::string quoted(const std::string& text) { return "\"" + text + "\""; }
 
 // ---- statistics ---------------------------------------------------------------------------------
 
@@ -141,7 +81,7 @@ std::string stat_names(uint32_t outputs) {
 }
 
 Case make_case(const RowStatsCase& c) {
-  Case result{"row_stats", c, {}, {}, 0, {}, {}};
+  Case result{"row_stats", c, {}, {}, 0, false, {}, {}};
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const DLTensor* logits = instance->input(make_inputs(c).logits);
@@ -167,7 +107,7 @@ Case make_case(const RowStatsCase& c) {
 }
 
 Case make_case(const ExitHeadCase& c) {
-  Case result{"exit_head", c, {}, {}, 0, {}, {}};
+  Case result{"exit_head", c, {}, {}, 0, false, {}, {}};
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const ExitHeadInputs in = make_inputs(c);
@@ -215,7 +155,7 @@ Case make_case(const ExitHeadCase& c) {
 // ---- rows to rows -------------------------------------------------------------------------------
 
 Case make_case(const StableMaxCase& c) {
-  Case result{"stablemax", c, {}, {}, 0, {}, {}};
+  Case result{"stablemax", c, {}, {}, 0, false, {}, {}};
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const HostTensor logits = make_inputs(c).logits;
@@ -239,7 +179,7 @@ Case make_case(const StableMaxCase& c) {
 }
 
 Case make_case(const CrossEntropyCase& c) {
-  Case result{"cross_entropy", c, {}, {}, 0, {}, {}};
+  Case result{"cross_entropy", c, {}, {}, 0, false, {}, {}};
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const CrossEntropyInputs in = make_inputs(c);
@@ -285,7 +225,7 @@ Complaint judge_perp_grad(const PerpGradExpected& expected, const HostTensor& go
 }
 
 Case make_case(const PerpGradCase& c) {
-  Case result{"perp_grad", c, {}, {}, 0, {}, {}};
+  Case result{"perp_grad", c, {}, {}, 0, false, {}, {}};
   int64_t elements = 1;
   for (const int64_t extent : c.shape) elements *= extent;
   result.instantiate = [c](int32_t device_type) {
@@ -310,7 +250,7 @@ Case make_case(const PerpGradCase& c) {
 }
 
 Case make_case(const CosineCase& c) {
-  Case result{"cosine", c, {}, {}, 0, {}, {}};
+  Case result{"cosine", c, {}, {}, 0, false, {}, {}};
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const CosineInputs in = make_inputs(c);
@@ -333,7 +273,7 @@ Case make_case(const CosineCase& c) {
 }
 
 Case make_case(const GateCase& c) {
-  Case result{"gate", c, {}, {}, 0, {}, {}};
+  Case result{"gate", c, {}, {}, 0, false, {}, {}};
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const GateInputs in = make_inputs(c);
@@ -472,7 +412,7 @@ Complaint judge(const ExitRuleCase& c, const Outputs& got) {
 }
 
 Case make_case(const ExitRuleCase& c) {
-  Case result{"exit_rule", c, {}, {}, 0, {}, {}};
+  Case result{"exit_rule", c, {}, {}, 0, false, {}, {}};
   result.instantiate = [c](int32_t device_type) { return instantiate(c, device_type); };
   result.judge = [c](const Outputs& got) { return judge(c, got); };
   result.compulsory_bytes = 40.0 * static_cast<double>(c.rows * c.layers * c.tokens);
@@ -546,6 +486,8 @@ std::vector<Case> all_cases(const std::string& directory) {
   append(&all, cosine_cases(directory));
   append(&all, gate_cases(directory));
   append(&all, exit_rule_cases(directory));
+  append_dense_cases(directory, &all);
+  append_cache_cases(directory, &all);
   return all;
 }
 

@@ -76,6 +76,8 @@ struct Case {
   std::function<Complaint(const Outputs&)> judge;
   // Bytes that any implementation must move.
   double compulsory_bytes = 0;
+  // What a device must put up with and the CPU refuses: judged on the device alone.
+  bool cpu_refuses = false;
   // Outputs that must have the bits of the CPU's, by name.
   std::vector<std::string> same_as_cpu;
   // What a peer needs to time the same thing: names and values, the values in JSON.
@@ -84,5 +86,11 @@ struct Case {
 
 // All cases of all ops from the tables in `directory`.
 std::vector<Case> all_cases(const std::string& directory);
+
+// Those of the ops on KV caches and of the row schedules.
+void append_cache_cases(const std::string& directory, std::vector<Case>* all);
+
+// Those of the ops with dense rows and weights.
+void append_dense_cases(const std::string& directory, std::vector<Case>* all);
 
 }  // namespace exn::gpu
