@@ -1,8 +1,201 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <exeunt/cuda/attention.cuh>
+
+#include <algorithm>
+
 #include "backend.h"
+#include "dispatch.h"
+#include "kv.h"
+#include "words.h"
 
 namespace exn::cuda {
+namespace {
 
-exn_status attention(const AttentionArgs&, Workspace&, exn_stream) { return fail(EXN_UNSUPPORTED, "exn_attention: the CUDA kernel is not built yet"); }
+// What a block may use besides its static shared memory; every GPU has 48 KiB without asking.
+constexpr int kMostSharedBytes = 44 * 1024;
+// Blocks that an SM holds at once, about: the slots are split until that many are there.
+constexpr int64_t kBlocksPerSm = 4;
+
+Stored stored_as(DType dtype) {
+  return dtype == DType::kF32 ? Stored::kF32 : dtype == DType::kF16 ? Stored::kF16 : Stored::kBF16;
+}
+
+HeadRows head_rows(const Heads& heads) {
+  return {heads.data, stored_as(heads.dtype), heads.stride};
+}
+
+int64_t power_of_two_from(int64_t least) {
+  int64_t power = 1;
+  while (power < least) power *= 2;
+  return power;
+}
+
+// Queries that a block takes at most: their rows in f32 fit into 16 KiB.
+int64_t most_queries(int64_t dim) { return dim <= 128 ? 32 : dim <= 256 ? 16 : dim <= 512 ? 8 : 4; }
+
+// Rows share a block where some must be of one sequence: then K and V are read for all of them. In
+// a batch of sequences each row has its own.
+int64_t rows_together(const AttentionArgs& args, int64_t head_block) {
+  const int64_t sequences = args.sequence != nullptr ? args.cache.sequences : 1;
+  const int64_t of_one = args.query.rows / std::max<int64_t>(sequences, 1);
+  return std::max<int64_t>(std::min(of_one, most_queries(args.query.dim) / head_block), 1);
+}
+
+bool has_vectors(const KvCache& cache) {
+  return widest_word({address_of(cache.k), address_of(cache.v),
+                      static_cast<uint64_t>(cache.dim * size_of(cache.dtype))}) == kChunkBytes;
+}
+
+// The queries of a block and their place in it; what depends on the kernel is left to `Plan`.
+AttentionShape shape_of(const AttentionArgs& args) {
+  const int64_t group = args.query.heads / args.cache.heads;
+  const int64_t chunks = ceil_div(args.cache.dim * size_of(args.cache.dtype), kChunkBytes);
+  AttentionShape shape = {};
+  shape.head_block = static_cast<int>(std::min(group, most_queries(args.query.dim)));
+  shape.head_blocks = static_cast<int>(ceil_div(group, shape.head_block));
+  shape.row_block = static_cast<int>(rows_together(args, shape.head_block));
+  shape.query_groups =
+      static_cast<int>(power_of_two_from(ceil_div(shape.row_block * shape.head_block, 8)));
+  shape.copy_lanes =
+      static_cast<int>(power_of_two_from(std::min<int64_t>(chunks, kAttentionThreads)));
+  shape.vectors = has_vectors(args.cache);
+  return shape;
+}
+
+// How one instance of the kernel does the work.
+struct Plan {
+  AttentionShape shape = {};
+  int64_t items = 0;
+  int shared_bytes = 0;
+  int tile_slots = 0;
+  bool fits = false;
+};
+
+template <class C, int WIDTH, int QUERIES>
+Plan plan_for(const AttentionArgs& args) {
+  using Layout = AttentionLayout<C, WIDTH, QUERIES>;
+  Plan plan;
+  plan.shape = shape_of(args);
+  AttentionShape& shape = plan.shape;
+  const int dim = static_cast<int>(args.query.dim);
+  for (shape.warp_slots = kWarp; shape.warp_slots > 0; shape.warp_slots /= 2) {
+    const Layout layout(dim, shape);
+    plan.shared_bytes = layout.total;
+    plan.tile_slots = layout.tile_slots;
+    plan.fits = layout.total <= kMostSharedBytes;
+    if (plan.fits) break;
+  }
+  if (!plan.fits) return plan;
+  shape.slices = static_cast<int>(ceil_div(dim, Layout::kSlice));
+  const int64_t blocks = ceil_div(args.query.rows, shape.row_block) * args.cache.heads *
+                         shape.head_blocks * shape.slices;
+  const int64_t wanted =
+      ceil_div(kBlocksPerSm * sm_count(args.device), std::max<int64_t>(blocks, 1));
+  const int64_t tiles = ceil_div(args.cache.slots, plan.tile_slots);
+  shape.splits = static_cast<int>(std::max<int64_t>(std::min(wanted, tiles), 1));
+  plan.items = blocks * shape.splits;
+  return plan;
+}
+
+// The parts in the workspace; none if the blocks hand out results themselves.
+struct Parts {
+  float2* states;
+  float* values;
+  int pitch;
+};
+
+Parts take_parts(const AttentionArgs& args, const Plan& plan, Workspace& workspace) {
+  const int64_t pitch = ceil_div(args.query.dim, 4) * 4;
+  const int64_t count =
+      plan.shape.splits > 1 ? args.query.rows * args.query.heads * plan.shape.splits : 0;
+  float2* const states = workspace.take<float2>(count);
+  float* const values = workspace.take<float>(count * pitch);
+  return {states, values, static_cast<int>(pitch)};
+}
+
+template <class C>
+AttentionTask<C> task_of(const AttentionArgs& args, const Plan& plan, const Parts& parts) {
+  AttentionTask<C> task;
+  task.query = head_rows(args.query);
+  task.cache = view_of<C>(args.cache);
+  task.sequence = args.sequence;
+  task.visible = args.visible;
+  task.out = head_rows(args.out);
+  task.scores = args.scores;
+  task.score_slots = args.score_slots;
+  task.rows = args.query.rows;
+  task.kv_heads = args.cache.heads;
+  task.group = static_cast<int>(args.query.heads / args.cache.heads);
+  task.dim = static_cast<int>(args.query.dim);
+  task.scale = args.scale;
+  task.softcap = args.softcap;
+  task.states = parts.states;
+  task.parts = parts.values;
+  task.part_pitch = parts.pitch;
+  task.shape = plan.shape;
+  return task;
+}
+
+void queue_merge(const AttentionArgs& args, const Plan& plan, const Parts& parts,
+                 cudaStream_t stream) {
+  AttentionMerge merge;
+  merge.states = parts.states;
+  merge.parts = parts.values;
+  merge.part_pitch = parts.pitch;
+  merge.splits = plan.shape.splits;
+  merge.tile_slots = plan.tile_slots;
+  merge.rows = args.query.rows;
+  merge.heads = args.query.heads;
+  merge.dim = static_cast<int>(args.query.dim);
+  merge.at = layout_of(args.cache);
+  merge.sequence = args.sequence;
+  merge.visible = args.visible;
+  merge.out = head_rows(args.out);
+  EXN_LAUNCH(attention_merge_kernel, grid_for(merge.rows * merge.heads), kAttentionMergeThreads, 0,
+             stream, merge);
+}
+
+template <class C, int WIDTH, int QUERIES>
+exn_status attend(const AttentionArgs& args, Workspace& workspace, cudaStream_t stream) {
+  const Plan plan = plan_for<C, WIDTH, QUERIES>(args);
+  if (!plan.fits) {
+    return fail(EXN_UNSUPPORTED,
+                "exn_attention: the CUDA kernel keeps rows of query, k and v in shared memory, and "
+                "those of this head dimension do not fit");
+  }
+  const Parts parts = take_parts(args, plan, workspace);
+  if (workspace.counting()) return EXN_OK;
+  return run_on(args.device, OpName::attention, "attention_kernel and attention_merge_kernel", [&] {
+    if (args.query.rows == 0) return;
+    EXN_LAUNCH((attention_kernel<C, WIDTH, QUERIES>), grid_for(plan.items), kAttentionThreads,
+               plan.shared_bytes, stream, task_of<C>(args, plan, parts), plan.items);
+    if (plan.shape.splits > 1) queue_merge(args, plan, parts, stream);
+  });
+}
+
+template <class C, int WIDTH>
+exn_status attend(const AttentionArgs& args, Workspace& workspace, cudaStream_t stream) {
+  const AttentionShape shape = shape_of(args);
+  if (shape.row_block * shape.head_block <= 4) return attend<C, WIDTH, 4>(args, workspace, stream);
+  return attend<C, WIDTH, 8>(args, workspace, stream);
+}
+
+}  // namespace
+
+exn_status attention(const AttentionArgs& args, Workspace& workspace, exn_stream stream) {
+  exn_status status = EXN_OK;
+  dispatch_float(args.cache.dtype, [&](auto tag) {
+    using C = type_of<decltype(tag)>;
+    const cudaStream_t queue = stream_of(stream);
+    if (args.query.dim <= 2 * kWarp) {
+      status = attend<C, 2>(args, workspace, queue);
+    } else if (args.query.dim <= 4 * kWarp) {
+      status = attend<C, 4>(args, workspace, queue);
+    } else {
+      status = attend<C, 8>(args, workspace, queue);
+    }
+  });
+  return status;
+}
 
 }  // namespace exn::cuda

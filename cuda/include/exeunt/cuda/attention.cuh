@@ -1,0 +1,740 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// attention: grouped-query attention of query rows over a KV cache.
+//
+// A block takes up to 32 queries (a query is one head of one row) that share a KV head: the heads
+// of a row, and several rows where they are of one sequence. It walks its part of their slots in
+// tiles that it copies to shared memory, so that K and V are read once for all its queries, keeps a
+// running maximum and sum for each, and leaves either the result or a part of it that a second
+// kernel merges. Tile t belongs to part t % splits: whatever a row sees is spread over all parts.
+//
+// Of the block's warps, `query_groups` take other queries and the rest other slots of the tile.
+// Scores: a lane is a slot, or one of the parts of a slot's elements. Sums over V: a lane is WIDTH
+// neighbouring elements. Fused multiply-adds only, no tensor cores: up to eight queries in a block
+// the kernel is bound by the bytes of the cache, beyond that by the FMA pipe.
+#pragma once
+
+#include "elements.cuh"
+#include "kv.cuh"
+#include "normalizer.cuh"
+#include "reduce.cuh"
+
+namespace exn::cuda {
+
+constexpr int kAttentionThreads = 128;
+constexpr int kAttentionWarps = kAttentionThreads / kWarp;
+constexpr int kMostQueries = 32;  // of a block
+constexpr int kMostTileSlots = kAttentionWarps * kWarp;
+constexpr int kChunkBytes = 16;
+
+enum class Stored : int { kF32, kF16, kBF16 };
+
+// [rows, heads, dim] with compact heads.
+struct HeadRows {
+  void* data;
+  Stored type;
+  int64_t stride;  // elements between rows
+};
+
+// How the work is cut. Everything follows from the parameters and the device.
+struct AttentionShape {
+  int row_block;     // rows of a block
+  int head_block;    // query heads of a row in a block
+  int head_blocks;   // of a KV head
+  int query_groups;  // 1, 2 or 4
+  int warp_slots;    // of a tile, for one warp: a power of two up to 32
+  int slices;        // of 32 * WIDTH elements of V, each in a block of its own
+  int splits;        // parts of the slots
+  int copy_lanes;    // threads side by side along a row of K or V: a power of two
+  bool vectors;      // rows of K and V are whole, aligned chunks of 16 bytes
+};
+
+template <class C>
+struct AttentionTask {
+  HeadRows query;
+  KvView<C> cache;
+  const int32_t* sequence;  // [rows], optional
+  const int32_t* visible;   // [rows]
+  HeadRows out;
+  float* scores;  // [rows, heads, score_slots], optional
+  int64_t score_slots;
+  int64_t rows;
+  int64_t kv_heads;
+  int group;  // query heads of a KV head
+  int dim;
+  float scale;
+  float softcap;   // 0: none
+  float2* states;  // [rows, heads, splits]: maximum and sum, if there is more than one part
+  float* parts;    // [rows, heads, splits, part_pitch]: sums over V
+  int part_pitch;  // dim, up to a multiple of 4
+  AttentionShape shape;
+};
+
+// Where the dynamic shared memory of a block holds what, in bytes.
+template <class C, int WIDTH, int QUERIES>
+struct AttentionLayout {
+  static constexpr int kSlice = kWarp * WIDTH;  // elements of V
+  static constexpr int kPadded = kVector<C> > WIDTH ? kVector<C> : WIDTH;
+
+  int k_chunks;     // of a row
+  int v_chunks;     // of a row's slice, at most
+  int query_pitch;  // elements
+  int k_pitch;      // odd in chunks: lanes that read one chunk of eight rows meet in no bank
+  int v_pitch;
+  int tile_slots;
+  int weights;
+  int k;
+  int v;
+  int total;
+
+  __host__ __device__ AttentionLayout(int dim, const AttentionShape& shape) {
+    const int slice = dim < kSlice ? dim : kSlice;
+    k_chunks = (dim + kVector<C> - 1) / kVector<C>;
+    v_chunks = (slice + kPadded - 1) / kPadded * (kPadded / kVector<C>);
+    query_pitch = k_chunks * kVector<C>;
+    k_pitch = (k_chunks | 1) * kChunkBytes;
+    v_pitch = v_chunks * kChunkBytes;
+    tile_slots = kAttentionWarps / shape.query_groups * shape.warp_slots;
+    weights = shape.query_groups * QUERIES * query_pitch * static_cast<int>(sizeof(float));
+    k = weights + kAttentionWarps * shape.warp_slots * QUERIES * static_cast<int>(sizeof(float));
+    v = k + tile_slots * k_pitch;
+    const int tiles = v + tile_slots * v_pitch;
+    // The sums of all warps take the place of the tiles in the end.
+    const int sums = kAttentionThreads * WIDTH * QUERIES * static_cast<int>(sizeof(float));
+    total = tiles > sums ? tiles : sums;
+  }
+};
+
+// A query of a block; not present if the block has fewer, or if its row is not of the run.
+struct AttentionQuery {
+  int64_t row;
+  int64_t head;
+  bool present;
+};
+
+// What a block works on: rows first_row + [begin, end) of one sequence, heads of one KV head.
+struct AttentionPlace {
+  int64_t first_row;
+  int64_t kv_head;
+  int64_t first_head;
+  int heads;
+  int slice;
+  int split;
+  int begin;
+  int end;
+  int32_t sequence;
+};
+
+// Static shared memory of a block.
+template <int QUERIES>
+struct AttentionShared {
+  int64_t offsets[2][kMostTileSlots];  // of the tile's slots, and of the next one's
+  int32_t seen[kMostQueries];          // slots a query sees; -1: no valid row
+  float largest[kAttentionWarps][QUERIES];
+  float sums[kAttentionWarps][QUERIES];
+};
+
+constexpr int32_t kInvalidRow = -1;
+
+template <class Q>
+__device__ __forceinline__ float stored_at(const void* data, int64_t i) {
+  return widen(static_cast<const Q*>(data)[i]);
+}
+
+__device__ __forceinline__ float load_stored(const HeadRows& from, int64_t i) {
+  switch (from.type) {
+    case Stored::kF32:
+      return stored_at<float>(from.data, i);
+    case Stored::kF16:
+      return stored_at<__half>(from.data, i);
+    default:
+      return stored_at<__nv_bfloat16>(from.data, i);
+  }
+}
+
+__device__ __forceinline__ void store_stored(const HeadRows& to, int64_t i, float value) {
+  switch (to.type) {
+    case Stored::kF32:
+      static_cast<float*>(to.data)[i] = value;
+      break;
+    case Stored::kF16:
+      static_cast<__half*>(to.data)[i] = narrow<__half>(value);
+      break;
+    default:
+      static_cast<__nv_bfloat16*>(to.data)[i] = narrow<__nv_bfloat16>(value);
+  }
+}
+
+// What a row's weights are relative to; finite even if all it saw is -inf.
+__device__ __forceinline__ float reference_of(float largest) {
+  return largest == -INFINITY ? 0.0f : largest;
+}
+
+// Slots that a row sees, or kInvalidRow.
+__device__ __forceinline__ int32_t slots_seen(const KvLayout& at, int32_t sequence,
+                                              int32_t visible) {
+  const bool valid = in_range(sequence, at.sequences) && visible >= 0 && visible <= at.slots;
+  return valid ? visible : kInvalidRow;
+}
+
+// The result of a query from its sum over V and its sum of weights.
+__device__ __forceinline__ float attended(float value, float sum, int32_t seen) {
+  if (seen == kInvalidRow) return NAN;
+  return seen == 0 ? 0.0f : value / sum;
+}
+
+template <class C, int WIDTH>
+__device__ __forceinline__ void load_values(const unsigned char* from, float (&values)[WIDTH]) {
+  constexpr int kWords = WIDTH * static_cast<int>(sizeof(C)) / 4;
+  constexpr int kPerWord = 4 / static_cast<int>(sizeof(C));
+  unsigned words[kWords];
+  if constexpr (kWords == 1) {
+    words[0] = *reinterpret_cast<const unsigned*>(from);
+  } else if constexpr (kWords == 2) {
+    const uint2 two = *reinterpret_cast<const uint2*>(from);
+    words[0] = two.x;
+    words[1] = two.y;
+  } else {
+#pragma unroll
+    for (int i = 0; i < kWords; i += 4) {
+      const uint4 four = *reinterpret_cast<const uint4*>(from + 4 * i);
+      words[i] = four.x;
+      words[i + 1] = four.y;
+      words[i + 2] = four.z;
+      words[i + 3] = four.w;
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kWords; ++i) unpack_pair(C(), words[i], values + i * kPerWord);
+}
+
+template <class C, int WIDTH, int QUERIES>
+class AttentionBlock {
+ public:
+  using Layout = AttentionLayout<C, WIDTH, QUERIES>;
+
+  __device__ __forceinline__ AttentionBlock(const AttentionTask<C>& task, unsigned char* dynamic,
+                                            AttentionShared<QUERIES>* fixed)
+      : task_(task),
+        layout_(task.dim, task.shape),
+        dynamic_(dynamic),
+        fixed_(*fixed),
+        lane_(static_cast<int>(threadIdx.x) % kWarp),
+        warp_(static_cast<int>(threadIdx.x) / kWarp),
+        slot_groups_(kAttentionWarps / task.shape.query_groups),
+        first_query_(warp_ / slot_groups_ * QUERIES),
+        first_slot_(warp_ % slot_groups_ * task.shape.warp_slots) {}
+
+  // The rows of an item, one run of one sequence after the other.
+  __device__ __forceinline__ void run(int64_t item) {
+    const int rows = locate(item);
+    for (place_.begin = 0; place_.begin < rows; place_.begin = place_.end) {
+      find_run(rows);
+      run_sequence();
+      __syncthreads();  // the next run writes shared memory again
+    }
+  }
+
+ private:
+  // Parts run fastest, then slices, then heads. Returns the rows of the item.
+  __device__ __forceinline__ int locate(int64_t item) {
+    const AttentionShape& shape = task_.shape;
+    place_.split = static_cast<int>(item % shape.splits);
+    item /= shape.splits;
+    place_.slice = static_cast<int>(item % shape.slices);
+    item /= shape.slices;
+    const int head_block = static_cast<int>(item % shape.head_blocks);
+    item /= shape.head_blocks;
+    place_.kv_head = item % task_.kv_heads;
+    place_.first_row = item / task_.kv_heads * shape.row_block;
+    const int first = head_block * shape.head_block;
+    place_.heads = min(shape.head_block, task_.group - first);
+    place_.first_head = place_.kv_head * task_.group + first;
+    return static_cast<int>(
+        min(static_cast<int64_t>(shape.row_block), task_.rows - place_.first_row));
+  }
+
+  __device__ __forceinline__ void find_run(int rows) {
+    place_.sequence = sequence_of(task_.sequence, place_.first_row + place_.begin);
+    place_.end = place_.begin + 1;
+    while (place_.end < rows &&
+           sequence_of(task_.sequence, place_.first_row + place_.end) == place_.sequence) {
+      ++place_.end;
+    }
+  }
+
+  __device__ __forceinline__ AttentionQuery query_at(int m) const {
+    const int row = m / task_.shape.head_block;
+    const int head = m % task_.shape.head_block;
+    const bool present = row >= place_.begin && row < place_.end && head < place_.heads;
+    return {place_.first_row + row, place_.first_head + head, present};
+  }
+
+  __device__ __forceinline__ int queries() const { return task_.shape.query_groups * QUERIES; }
+
+  __device__ __forceinline__ void run_sequence() {
+    load_queries();
+    __syncthreads();
+    find_reach();
+    const bool is_only_part = task_.shape.splits == 1;
+    const int64_t first = static_cast<int64_t>(place_.split) * layout_.tile_slots;
+    clear();
+    if (first < most_) walk();
+    if (place_.slice == 0) fill_scores();
+    if (first < most_ || is_only_part) hand_over();
+  }
+
+  // ---- queries ----------------------------------------------------------------------------------
+
+  __device__ __forceinline__ float* query(int m) const {
+    return reinterpret_cast<float*>(dynamic_) + m * layout_.query_pitch;
+  }
+
+  __device__ __forceinline__ void load_queries() {
+    for (int m = warp_; m < queries(); m += kAttentionWarps) {
+      const AttentionQuery q = query_at(m);
+      const int64_t base = q.row * task_.query.stride + q.head * task_.dim;
+      for (int i = lane_; i < layout_.query_pitch; i += kWarp) {
+        query(m)[i] = q.present && i < task_.dim ? load_stored(task_.query, base + i) : 0.0f;
+      }
+      if (lane_ == 0) {
+        fixed_.seen[m] =
+            q.present ? slots_seen(task_.cache.at, place_.sequence, task_.visible[q.row]) : 0;
+      }
+    }
+  }
+
+  // The most slots that any query sees, and the fewest.
+  __device__ __forceinline__ void find_reach() {
+    most_ = 0;
+    least_ = task_.cache.at.slots;
+    for (int row = place_.begin; row < place_.end; ++row) {
+      const int32_t seen = fixed_.seen[row * task_.shape.head_block];
+      most_ = max(most_, seen);
+      least_ = min(least_, seen);
+    }
+  }
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int m = 0; m < QUERIES; ++m) {
+      largest_[m] = -INFINITY;
+      sum_[m] = 0.0f;
+#pragma unroll
+      for (int i = 0; i < WIDTH; ++i) values_[m][i] = 0.0f;
+    }
+  }
+
+  // ---- tiles ------------------------------------------------------------------------------------
+
+  __device__ __forceinline__ int64_t first_slot_of(int64_t tile) const {
+    return tile * layout_.tile_slots;
+  }
+  __device__ __forceinline__ int slots_of(int64_t tile) const {
+    return static_cast<int>(
+        min(static_cast<int64_t>(layout_.tile_slots), most_ - first_slot_of(tile)));
+  }
+
+  __device__ __forceinline__ void find_slots(int64_t tile, int buffer) {
+    const int thread = static_cast<int>(threadIdx.x);
+    const int64_t slot = first_slot_of(tile) + thread;
+    if (thread >= layout_.tile_slots || slot >= most_) return;
+    int64_t offset = kv_offset(task_.cache.at, place_.sequence, static_cast<int32_t>(slot));
+    if (offset != kNoSlot) offset += place_.kv_head * task_.cache.at.head_stride;
+    fixed_.offsets[buffer][thread] = offset;
+  }
+
+  // Begins to copy 16 bytes. Zeros from `left` elements on; all ones, which is NaN in every type,
+  // for a slot in a page that does not exist.
+  __device__ __forceinline__ void copy_chunk(unsigned char* to, const C* side, int64_t offset,
+                                             int column, int left) const {
+    if (offset == kNoSlot) {
+      *reinterpret_cast<uint4*>(to) = make_uint4(~0u, ~0u, ~0u, ~0u);
+    } else if (task_.shape.vectors && left >= kVector<C>) {
+      __pipeline_memcpy_async(to, side + offset + column, kChunkBytes);
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < kVector<C>; ++i) {
+        reinterpret_cast<C*>(to)[i] = i < left ? side[offset + column + i] : narrow<C>(0.0f);
+      }
+    }
+  }
+
+  // Elements [column, end) of the tile's rows of K or V.
+  __device__ __forceinline__ void copy_rows(const C* side, int64_t tile, int buffer,
+                                            unsigned char* to, int pitch, int chunks, int column,
+                                            int end) const {
+    const int lanes = task_.shape.copy_lanes;
+    const int thread = static_cast<int>(threadIdx.x);
+    const int first = thread & (lanes - 1);
+    const int step = kAttentionThreads / lanes;
+    const int slots = slots_of(tile);
+    for (int slot = thread / lanes; slot < slots; slot += step) {
+      const int64_t offset = fixed_.offsets[buffer][slot];
+      for (int chunk = first; chunk < chunks; chunk += lanes) {
+        const int at = column + chunk * kVector<C>;
+        copy_chunk(to + slot * pitch + chunk * kChunkBytes, side, offset, at, end - at);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void begin_k(int64_t tile, int buffer) const {
+    copy_rows(task_.cache.k, tile, buffer, dynamic_ + layout_.k, layout_.k_pitch, layout_.k_chunks,
+              0, task_.dim);
+    __pipeline_commit();
+  }
+  __device__ __forceinline__ void begin_v(int64_t tile, int buffer) const {
+    const int column = place_.slice * Layout::kSlice;
+    copy_rows(task_.cache.v, tile, buffer, dynamic_ + layout_.v, layout_.v_pitch, layout_.v_chunks,
+              column, task_.dim);
+    __pipeline_commit();
+  }
+
+  // K of the next tile is on its way while V is summed, and V while scores are made.
+  __device__ __forceinline__ void walk() {
+    const int64_t step = task_.shape.splits;
+    int64_t tile = place_.split;
+    int buffer = 0;
+    find_slots(tile, buffer);
+    __syncthreads();
+    begin_k(tile, buffer);
+    begin_v(tile, buffer);
+    find_slots(tile + step, buffer ^ 1);
+    __pipeline_wait_prior(1);
+    __syncthreads();  // K is there for all
+    for (;;) {
+      weigh(tile);
+      __pipeline_wait_prior(0);
+      __syncthreads();  // V and the weights are there, all have left K
+      const int64_t next = tile + step;
+      const bool goes_on = first_slot_of(next) < most_;
+      if (goes_on) begin_k(next, buffer ^ 1);
+      if (first_slot_of(tile) + slots_of(tile) <= least_) {
+        add_values<false>(tile);
+      } else {
+        add_values<true>(tile);
+      }
+      __pipeline_wait_prior(0);
+      __syncthreads();  // K of the next tile is there, all have left V
+      if (!goes_on) break;
+      begin_v(next, buffer ^ 1);
+      find_slots(next + step, buffer);
+      tile = next;
+      buffer ^= 1;
+    }
+  }
+
+  // ---- scores: a lane is a slot, or part of one
+  // --------------------------------------------------
+
+  __device__ __forceinline__ float* weights() const {
+    return reinterpret_cast<float*>(dynamic_ + layout_.weights) +
+           warp_ * task_.shape.warp_slots * QUERIES;
+  }
+
+  // scores[m] = <query m, K of the lane's slot>, summed over the lanes that share the slot.
+  __device__ __forceinline__ void multiply(int slot, bool exists, float (&scores)[QUERIES]) const {
+#pragma unroll
+    for (int m = 0; m < QUERIES; ++m) scores[m] = 0.0f;
+    const int parts = kWarp / task_.shape.warp_slots;
+    const unsigned char* const k = dynamic_ + layout_.k + slot * layout_.k_pitch;
+    const float* const q = query(first_query_);
+    if (exists) {
+#pragma unroll 1
+      for (int chunk = lane_ / task_.shape.warp_slots; chunk < layout_.k_chunks; chunk += parts) {
+        float x[kVector<C>];
+        unpack<C>(*reinterpret_cast<const uint4*>(k + chunk * kChunkBytes), x);
+#pragma unroll
+        for (int m = 0; m < QUERIES; ++m) {
+          const float* const y = q + m * layout_.query_pitch + chunk * kVector<C>;
+#pragma unroll
+          for (int i = 0; i < kVector<C>; i += 4) {
+            const float4 four = *reinterpret_cast<const float4*>(y + i);
+            scores[m] = fmaf(x[i], four.x, scores[m]);
+            scores[m] = fmaf(x[i + 1], four.y, scores[m]);
+            scores[m] = fmaf(x[i + 2], four.z, scores[m]);
+            scores[m] = fmaf(x[i + 3], four.w, scores[m]);
+          }
+        }
+      }
+    }
+    for (int offset = task_.shape.warp_slots; offset < kWarp; offset *= 2) {
+#pragma unroll
+      for (int m = 0; m < QUERIES; ++m) {
+        scores[m] += __shfl_xor_sync(kFullWarp, scores[m], offset);
+      }
+    }
+  }
+
+  __device__ __forceinline__ float treated(float product) const {
+    const float score = task_.scale * product;
+    return task_.softcap > 0.0f ? task_.softcap * tanhf(score / task_.softcap) : score;
+  }
+
+  __device__ __forceinline__ void write_score(int m, int64_t slot, float score) const {
+    if (slot >= task_.score_slots) return;
+    const AttentionQuery q = query_at(m);
+    if (!q.present) return;
+    const int32_t seen = fixed_.seen[m];
+    const float unseen = seen == kInvalidRow ? NAN : -INFINITY;
+    const int64_t row = q.row * task_.kv_heads * task_.group + q.head;
+    task_.scores[row * task_.score_slots + slot] = slot < seen ? score : unseen;
+  }
+
+  // Slots beyond all that is seen, of this part's tiles.
+  __device__ __forceinline__ void fill_scores() const {
+    if (task_.scores == nullptr) return;
+    const int64_t step = static_cast<int64_t>(task_.shape.splits) * layout_.tile_slots;
+    int64_t first = static_cast<int64_t>(place_.split) * layout_.tile_slots;
+    if (first < most_) first += (most_ - first + step - 1) / step * step;
+    for (; first < task_.score_slots; first += step) {
+      for (int m = warp_; m < queries(); m += kAttentionWarps) {
+        for (int i = lane_; i < layout_.tile_slots; i += kWarp) write_score(m, first + i, 0.0f);
+      }
+    }
+  }
+
+  // Scores of the warp's slots, and their weights relative to the largest score so far. A slot that
+  // a query does not see has weight -1.
+  __device__ __forceinline__ void weigh(int64_t tile) {
+    const int mine = lane_ % task_.shape.warp_slots;
+    const bool is_first_part = lane_ < task_.shape.warp_slots;
+    const int64_t slot = first_slot_of(tile) + first_slot_ + mine;
+    float scores[QUERIES];
+    multiply(first_slot_ + mine, slot < most_, scores);
+    const bool hands_out = task_.scores != nullptr && place_.slice == 0 && is_first_part;
+    float* const weight = weights() + mine * QUERIES;
+#pragma unroll
+    for (int m = 0; m < QUERIES; ++m) {
+      const float score = treated(scores[m]);
+      if (hands_out) write_score(first_query_ + m, slot, score);
+      const bool sees = slot < fixed_.seen[first_query_ + m];
+      const float largest = fmaxf(largest_[m], warp_reduce<Max>(sees ? score : -INFINITY));
+      const float reference = reference_of(largest);
+      const float shrinks = __expf(largest_[m] - reference);
+      const float w = sees ? __expf(score - reference) : -1.0f;
+      sum_[m] = fmaf(sum_[m], shrinks, sees && is_first_part ? w : 0.0f);
+#pragma unroll
+      for (int i = 0; i < WIDTH; ++i) values_[m][i] *= shrinks;
+      largest_[m] = largest;
+      if (is_first_part) weight[m] = w;
+    }
+  }
+
+  // ---- sums over V: a lane is WIDTH elements
+  // -----------------------------------------------------
+
+  template <bool MASKED>
+  __device__ __forceinline__ void add_values(int64_t tile) {
+    const int slots = min(slots_of(tile) - first_slot_, task_.shape.warp_slots);
+    const int column = lane_ * WIDTH * static_cast<int>(sizeof(C));
+    // Lanes beyond the row read its beginning; nobody looks at their sums.
+    const unsigned char* v = dynamic_ + layout_.v + first_slot_ * layout_.v_pitch +
+                             (column < layout_.v_pitch ? column : 0);
+    const float* weight = weights();
+#pragma unroll 2
+    for (int slot = 0; slot < slots; ++slot) {
+      float x[WIDTH];
+      load_values<C, WIDTH>(v, x);
+#pragma unroll
+      for (int m = 0; m < QUERIES; m += 4) {
+        const float4 four = *reinterpret_cast<const float4*>(weight + m);
+        const float w[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          if (MASKED && w[k] < 0.0f) continue;  // also a NaN in V is not seen
+#pragma unroll
+          for (int i = 0; i < WIDTH; ++i) values_[m + k][i] = fmaf(w[k], x[i], values_[m + k][i]);
+        }
+      }
+      v += layout_.v_pitch;
+      weight += QUERIES;
+    }
+  }
+
+  // ---- the end: the warps that shared the queries, in order
+  // --------------------------------------
+
+  __device__ __forceinline__ float* warp_values(int warp, int m) const {
+    return reinterpret_cast<float*>(dynamic_) + (warp * QUERIES + m) * Layout::kSlice;
+  }
+
+  __device__ __forceinline__ void share_sums() {
+#pragma unroll
+    for (int m = 0; m < QUERIES; ++m) {
+      const float sum = warp_reduce<Sum>(sum_[m]);
+      if (lane_ == 0) {
+        fixed_.largest[warp_][m] = largest_[m];
+        fixed_.sums[warp_][m] = sum;
+      }
+#pragma unroll
+      for (int i = 0; i < WIDTH; ++i) warp_values(warp_, m)[lane_ * WIDTH + i] = values_[m][i];
+    }
+    __syncthreads();
+  }
+
+  __device__ __forceinline__ void hand_over() {
+    share_sums();
+    const int columns = min(Layout::kSlice, task_.dim - place_.slice * Layout::kSlice);
+    for (int m = warp_; m < queries(); m += kAttentionWarps) {
+      const AttentionQuery q = query_at(m);
+      if (q.present) merge_warps(q, m, columns);
+    }
+  }
+
+  __device__ __forceinline__ void merge_warps(const AttentionQuery& q, int m, int columns) const {
+    const int first = m / QUERIES * slot_groups_;
+    const int mine = m % QUERIES;
+    float largest = -INFINITY;
+    for (int g = 0; g < slot_groups_; ++g) {
+      largest = fmaxf(largest, fixed_.largest[first + g][mine]);
+    }
+    const float reference = reference_of(largest);
+    float sum = 0.0f;
+    for (int g = 0; g < slot_groups_; ++g) {
+      sum += fixed_.sums[first + g][mine] * __expf(fixed_.largest[first + g][mine] - reference);
+    }
+    for (int i = lane_; i < columns; i += kWarp) {
+      float value = 0.0f;
+      for (int g = 0; g < slot_groups_; ++g) {
+        const float shrinks = __expf(fixed_.largest[first + g][mine] - reference);
+        value = fmaf(warp_values(first + g, mine)[i], shrinks, value);
+      }
+      write(q, m, place_.slice * Layout::kSlice + i, value, sum);
+    }
+    if (task_.shape.splits > 1 && place_.slice == 0 && lane_ == 0) {
+      task_.states[part_of(q)] = make_float2(largest, sum);
+    }
+  }
+
+  __device__ __forceinline__ int64_t part_of(const AttentionQuery& q) const {
+    return (q.row * task_.kv_heads * task_.group + q.head) * task_.shape.splits + place_.split;
+  }
+
+  __device__ __forceinline__ void write(const AttentionQuery& q, int m, int column, float value,
+                                        float sum) const {
+    if (task_.shape.splits > 1) {
+      task_.parts[part_of(q) * task_.part_pitch + column] = value;
+    } else {
+      store_stored(task_.out, q.row * task_.out.stride + q.head * task_.dim + column,
+                   attended(value, sum, fixed_.seen[m]));
+    }
+  }
+
+  const AttentionTask<C>& task_;
+  const Layout layout_;
+  unsigned char* const dynamic_;
+  AttentionShared<QUERIES>& fixed_;
+  const int lane_;
+  const int warp_;
+  const int slot_groups_;
+  const int first_query_;  // of this warp
+  const int first_slot_;   // of this warp in a tile
+  AttentionPlace place_;
+  int32_t most_;
+  int32_t least_;
+  float largest_[QUERIES];
+  float sum_[QUERIES];  // over this lane's slots
+  float values_[QUERIES][WIDTH];
+};
+
+// Bytes: K and V of the slots that the block's queries see, once for all of them; the queries; the
+// result, or for each part 4 * dim + 8 per query; the scores. Blocks whose part begins beyond what
+// is seen leave after reading `visible`.
+template <class C, int WIDTH, int QUERIES>
+__global__ __launch_bounds__(kAttentionThreads, 3) void attention_kernel(AttentionTask<C> task,
+                                                                         int64_t items) {
+  EXN_DYN_SMEM(dynamic);
+  __shared__ AttentionShared<QUERIES> fixed;
+  AttentionBlock<C, WIDTH, QUERIES> block(task, dynamic, &fixed);
+  for (int64_t item = blockIdx.x; item < items; item += gridDim.x) block.run(item);
+}
+
+// ---- merging the parts --------------------------------------------------------------------------
+
+struct AttentionMerge {
+  const float2* states;
+  const float* parts;
+  int part_pitch;
+  int splits;
+  int tile_slots;
+  int64_t rows;
+  int64_t heads;
+  int dim;
+  KvLayout at;
+  const int32_t* sequence;
+  const int32_t* visible;
+  HeadRows out;
+};
+
+constexpr int kAttentionMergeThreads = 256;
+constexpr int kMergeWarps = kAttentionMergeThreads / kWarp;
+constexpr int kMergeColumns = 4 * kWarp;
+
+// Sums of `live` parts from columns `column` on, four for each lane: a warp takes every eighth
+// part, then the warps are added in order. The first 128 threads get one column each.
+__device__ __forceinline__ float merge_columns(const AttentionMerge& task, int64_t query, int live,
+                                               float reference, int column,
+                                               float (&sums)[kMergeWarps][kMergeColumns]) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int mine = column + 4 * lane;
+  float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  if (mine < task.part_pitch) {
+#pragma unroll 4
+    for (int part = warp; part < live; part += kMergeWarps) {
+      const int64_t at = query * task.splits + part;
+      const float weight = __expf(task.states[at].x - reference);
+      const uint4 raw = *reinterpret_cast<const uint4*>(task.parts + at * task.part_pitch + mine);
+      sum.x = fmaf(__uint_as_float(raw.x), weight, sum.x);
+      sum.y = fmaf(__uint_as_float(raw.y), weight, sum.y);
+      sum.z = fmaf(__uint_as_float(raw.z), weight, sum.z);
+      sum.w = fmaf(__uint_as_float(raw.w), weight, sum.w);
+    }
+  }
+  *reinterpret_cast<float4*>(&sums[warp][4 * lane]) = sum;
+  __syncthreads();
+  float total = 0.0f;
+  if (threadIdx.x < kMergeColumns) {
+#pragma unroll
+    for (int i = 0; i < kMergeWarps; ++i) total += sums[i][threadIdx.x];
+  }
+  __syncthreads();  // the next columns write `sums` again
+  return total;
+}
+
+// One block per row and head. Bytes: 4 * dim + 8 for each part with slots that the row sees, from
+// the L2 cache; out once.
+static __global__ __launch_bounds__(kAttentionMergeThreads) void attention_merge_kernel(
+    AttentionMerge task) {
+  __shared__ __align__(16) float sums[kMergeWarps][kMergeColumns];
+  __shared__ float scratch[2][kMergeWarps];
+  for (int64_t query = blockIdx.x; query < task.rows * task.heads; query += gridDim.x) {
+    const int64_t row = query / task.heads;
+    const int32_t seen = slots_seen(task.at, sequence_of(task.sequence, row), task.visible[row]);
+    const int tiles = seen > 0 ? (seen - 1) / task.tile_slots + 1 : 0;
+    const int live = min(tiles, task.splits);  // others wrote nothing
+    const float2* const states = task.states + query * task.splits;
+    float largest = -INFINITY;
+    for (int part = threadIdx.x; part < live; part += kAttentionMergeThreads) {
+      largest = fmaxf(largest, states[part].x);
+    }
+    const float reference = reference_of(block_reduce<Max, kMergeWarps>(largest, scratch[0]));
+    float sum = 0.0f;
+    for (int part = threadIdx.x; part < live; part += kAttentionMergeThreads) {
+      sum += states[part].y * __expf(states[part].x - reference);
+    }
+    sum = block_reduce<Sum, kMergeWarps>(sum, scratch[1]);
+    const int64_t out = row * task.out.stride + query % task.heads * task.dim;
+    for (int column = 0; column < task.dim; column += kMergeColumns) {
+      const float value = merge_columns(task, query, live, reference, column, sums);
+      const int mine = column + static_cast<int>(threadIdx.x);
+      if (threadIdx.x < kMergeColumns && mine < task.dim) {
+        store_stored(task.out, out + mine, attended(value, sum, seen));
+      }
+    }
+    __syncthreads();  // the next query writes `scratch` again
+  }
+}
+
+}  // namespace exn::cuda
