@@ -46,9 +46,17 @@ struct Ahead {
   int64_t stride;
 };
 
-template <int kBytes>
+// A single input computes faster than memory delivers: it asks for each line once, or repeated requests hold up its loads.
+template <int kBytes, int kX>
 static EXN_SIMD void prefetch_ahead(Ahead& ahead) {
-  for (int i = 0; i < kBytes; i += 64) prefetch(ahead.at + i);
+  if constexpr (kX == 1) {
+    const int64_t into_line = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(ahead.at) % 64);
+    for (int64_t i = 0; i < kBytes; i += 64) {
+      if (into_line + i < ahead.stride) prefetch(ahead.at + into_line + i);
+    }
+  } else {
+    for (int i = 0; i < kBytes; i += 64) prefetch(ahead.at + i);
+  }
   ahead.at += ahead.stride;
 }
 
@@ -59,7 +67,7 @@ static EXN_SIMD void block_f32(const T* const* weight, const float* input, int64
   f32v acc[kW * kX];
   for (int i = 0; i < kW * kX; ++i) acc[i] = zero();
   for_vectors(dim, [&](int64_t k, int n) EXN_FLAT {
-    prefetch_ahead<kW * kLanes * static_cast<int>(sizeof(T))>(ahead);
+    prefetch_ahead<kW * kLanes * static_cast<int>(sizeof(T)), kX>(ahead);
     f32v w[kW];
     for (int i = 0; i < kW; ++i) w[i] = load_part(weight[i] + k, n, 0.0f);
     for (int x = 0; x < kX; ++x) {
@@ -79,7 +87,7 @@ static EXN_SIMD void block_bf16(const bf16* const* weight, const bf16* input, in
   int64_t k = 0;
   ahead.stride *= kDotLanes / kLanes;
   const auto step = [&](auto load_weight) EXN_FLAT {
-    prefetch_ahead<kW * kDotLanes * static_cast<int>(sizeof(bf16))>(ahead);
+    prefetch_ahead<kW * kDotLanes * static_cast<int>(sizeof(bf16)), kX>(ahead);
     bf16v w[kW];
     for (int i = 0; i < kW; ++i) w[i] = load_weight(weight[i] + k);
     for (int x = 0; x < kX; ++x) {
