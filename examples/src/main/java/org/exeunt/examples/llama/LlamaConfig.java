@@ -18,10 +18,15 @@ import org.exeunt.examples.io.ModelFormatException;
  * @param context most positions the model was trained for
  * @param epsilon added to the mean square by RMSNorm
  * @param ropeBase the base of the rotary frequencies
+ * @param ropeFactor positions are divided by this before they turn a head (linear scaling); 1 if
+ *     not at all
  */
 public record LlamaConfig(
     int layers, int width, int heads, int kvHeads, int headWidth, int feedForward, int vocabulary,
-    int context, float epsilon, float ropeBase) {
+    int context, float epsilon, float ropeBase, float ropeFactor) {
+
+  /** What one launch of {@code KvPropagate} can serve. */
+  private static final int MAX_LAYERS = 128;
 
   /** Reads the sizes from {@code file}'s metadata. */
   public static LlamaConfig of(GgufFile file) throws IOException {
@@ -39,16 +44,38 @@ public record LlamaConfig(
           + " heads of even width " + headWidth + " sharing " + kvHeads + " key heads.");
     }
     return new LlamaConfig(
-        file.integer("llama.block_count", 1, 1 << 10), width, heads, kvHeads, headWidth,
+        file.integer("llama.block_count", 1, MAX_LAYERS), width, heads, kvHeads, headWidth,
         file.integer("llama.feed_forward_length", 1, 1 << 18),
         file.strings("tokenizer.ggml.tokens").length,
         file.integer("llama.context_length", 1, 1 << 20),
         (float) file.number("llama.attention.layer_norm_rms_epsilon"),
-        (float) file.number("llama.rope.freq_base"));
+        (float) file.number("llama.rope.freq_base"), ropeFactor(file));
+  }
+
+  private static float ropeFactor(GgufFile file) throws IOException {
+    String key = "llama.rope.scaling.type";
+    String type = file.metadata().containsKey(key) ? file.string(key) : "none";
+    if (file.tensors().containsKey("rope_freqs.weight") || !type.matches("none|linear")) {
+      throw new ModelFormatException(file.path(), "its rotary frequencies are scaled in a way ("
+          + (type.equals("none") ? "tensor 'rope_freqs.weight'" : type)
+          + ") that this decoder does not know; it knows linear scaling.");
+    }
+    float factor =
+        type.equals("linear") ? (float) file.number("llama.rope.scaling.factor") : 1;
+    if (!(factor >= 1 && factor < Float.POSITIVE_INFINITY)) {
+      throw new ModelFormatException(file.path(),
+          "metadata 'llama.rope.scaling.factor' is " + factor + ", not 1 or more.");
+    }
+    return factor;
   }
 
   /** Width of all keys, or all values, of one position. */
   public int kvWidth() {
     return kvHeads * headWidth;
+  }
+
+  /** Width of all queries, keys and values of one position. */
+  public int queryKeyValueWidth() {
+    return width + 2 * kvWidth();
   }
 }
