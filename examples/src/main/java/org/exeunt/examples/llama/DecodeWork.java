@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+/** What decoding has cost so far, prefill not counted. Bytes are those of weights. */
+public final class DecodeWork {
+  private final LlamaWeights weights;
+  private long tokens;
+  private long layers;
+  private long feedForwards;
+  private long headReadings;
+  private long bytes;
+
+  DecodeWork(LlamaWeights weights) {
+    this.weights = weights;
+  }
+
+  void token() {
+    tokens++;
+  }
+
+  void layer(LlamaWeights.Layer layer, int rows, int running) {
+    layers += rows;
+    feedForwards += running;
+    bytes += layer.attentionBytes() + (running > 0 ? layer.feedForwardBytes() : 0);
+  }
+
+  void head() {
+    headReadings++;
+    bytes += weights.head().byteSize();
+  }
+
+  void propagation(int layersOwed) {
+    LlamaConfig config = weights.config();
+    bytes += 2L * layersOwed * config.kvWidth() * config.width() * weights.type().bytes();
+  }
+
+  /** Tokens that were decoded. */
+  public long tokens() {
+    return tokens;
+  }
+
+  /** Layers run, summed over all tokens; attention runs in each. */
+  public long layers() {
+    return layers;
+  }
+
+  /** Feed-forward blocks run, summed over all tokens. */
+  public long feedForwards() {
+    return feedForwards;
+  }
+
+  /** Layers that tokens at full depth would have run. */
+  public long layersAtFullDepth() {
+    return tokens * weights.config().layers();
+  }
+
+  /** How often the language-model head was read. */
+  public long headReadings() {
+    return headReadings;
+  }
+
+  /** Bytes of weights read. */
+  public long bytes() {
+    return bytes;
+  }
+
+  /** Bytes of weights that tokens at full depth, one at a time, would have read. */
+  public long bytesAtFullDepth() {
+    return tokens * weights.bytesPerToken();
+  }
+}

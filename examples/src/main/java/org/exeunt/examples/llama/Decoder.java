@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.nio.ByteBuffer;
+import java.nio.IntBuffer;
+import java.util.HashMap;
+import java.util.Map;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.RopeTable;
+import org.exeunt.Scope;
+import org.exeunt.Statistics;
+import org.exeunt.Tensor;
+
+/**
+ * Runs some sequences through a Llama-family decoder, leaving out what a policy says: layers above
+ * an exit, layers of a schedule, feed-forward blocks. Everything is computed by exeunt's ops.
+ *
+ * <p>A prompt goes in with {@link #prefill}, at full depth (or that of the schedule); each {@link
+ * #step} then takes one token of every sequence. What came out lies in {@link #statistics()}, one
+ * row for each sequence, until the next call. A step allocates nothing on the heap once the numbers
+ * of rows it needs have occurred.
+ *
+ * <p>Not thread-safe; the ops use exeunt's own threads.
+ */
+public final class Decoder implements AutoCloseable {
+  private static final int PREFILL_ROWS = 256;
+
+  /** Tokens of each sequence that may wait; with more, the next ones run all layers. */
+  private static final int WAITING = 32;
+
+  private final Scope scope = Scope.open();
+  private final LlamaWeights weights;
+  private final LlamaConfig config;
+  private final DecoderOptions options;
+  private final int sequences;
+  private final int capacity;
+  private final int mostWaiting;
+  private final KvState kv;
+  private final Tensor ropeTable;
+  private final Rows rows;
+  private final Exits exits;
+  private final RowMover mover;
+  private final DecodeWork work;
+  private final Map<Integer, LayerStack> stacks = new HashMap<>();
+  private final IntBuffer argmax;
+  private final ByteBuffer skips;
+  private final int[] position;
+  private final int[] staying;
+  private final int[][][] layersOf; // by sequence and position
+  private final Propagation propagation;
+  private final Waiting[] waiting; // by the number of layers run
+  private final WaitingDoor door;
+  private int skipped; // rows that the last feed-forward block let pass
+  private int older; // rows in front that have been waiting, and whose token is known already
+
+  /**
+   * Prepares for {@code sequences} sequences of up to {@code capacity} tokens.
+   *
+   * @throws IllegalArgumentException if the options contradict each other or the model
+   */
+  public Decoder(LlamaWeights weights, DecoderOptions options, int sequences, int capacity) {
+    this.weights = weights;
+    this.options = options;
+    this.sequences = sequences;
+    this.capacity = capacity;
+    mostWaiting = WAITING * sequences;
+    config = weights.config();
+    if (capacity < 1 || capacity > config.context()) {
+      scope.close();
+      throw new IllegalArgumentException("a sequence of " + capacity + " tokens is not between 1 "
+          + "and the model's context of " + config.context());
+    }
+    try {
+      options.check();
+      kv = new KvState(scope, config, weights.type(), sequences, capacity);
+      ropeTable = ropeTable();
+      rows = new Rows(scope, config, Math.max(PREFILL_ROWS, sequences + mostWaiting));
+      exits = new Exits(scope, weights, options.exit(), sequences, options.keepLogits());
+      mover = new RowMover(scope, rows, exits.hidden());
+      propagation =
+          options.exit().mayLeave() && options.kv() == KvPolicy.PROPAGATE
+              ? new Propagation(scope, weights, kv, ropeTable, exits, sequences)
+              : null;
+      door = new WaitingDoor(scope, rows.capacity());
+      waiting = waitingPlaces();
+    } catch (RuntimeException | Error e) {
+      scope.close();
+      throw e;
+    }
+    work = new DecodeWork(weights);
+    argmax = exits.head().statistics().argmax().intBuffer();
+    skips = rows.skip(rows.capacity()).byteBuffer();
+    position = new int[sequences];
+    staying = new int[rows.capacity()];
+    layersOf = new int[sequences][][];
+  }
+
+  private Tensor ropeTable() {
+    Tensor table =
+        scope.allocate(Device.CPU, DType.F32, capacity, config.headWidth() / 2, 2);
+    RopeTable.builder().table(table).base(config.ropeBase()).linear(config.ropeFactor()).runOnce();
+    return table;
+  }
+
+  private Waiting[] waitingPlaces() {
+    Waiting[] places = new Waiting[config.layers() + 1];
+    if (options.exit().mayLeave() && options.kv() == KvPolicy.RECOMPUTE) {
+      for (int depth = 0; depth < places.length; depth++) {
+        if (options.exit().asksAt(depth)) {
+          places[depth] = new Waiting(scope, mostWaiting, rows.allHidden(), mover.staging(), door);
+        }
+      }
+    }
+    return places;
+  }
+
+  // ---- running
+
+  /**
+   * Appends {@code ids} to a sequence; the result is that of the last one.
+   *
+   * @throws IllegalArgumentException if there is no id, or no room for all of them
+   */
+  public void prefill(int sequence, int... ids) {
+    finish();
+    requireRoom(sequence, ids.length);
+    if (ids.length == 0) {
+      throw new IllegalArgumentException("there is no token to begin with");
+    }
+    if (layersOf[sequence] == null) {
+      layersOf[sequence] =
+          Schedule.tabulate(options.schedule(), ids.length, capacity, config.layers());
+    }
+    int[] layers = layersOf[sequence][position[sequence]];
+    for (int from = 0; from < ids.length; from += PREFILL_ROWS) {
+      rows.clear();
+      for (int i = from; i < Math.min(ids.length, from + PREFILL_ROWS); i++) {
+        rows.add(ids[i], sequence, position[sequence]++);
+      }
+      enter();
+      for (int layer : layers) {
+        runLayer(layer);
+      }
+    }
+    mover.copyToExits(rows.count() - 1);
+    rows.clear();
+    exits.head().run();
+  }
+
+  /**
+   * Appends one token to every sequence.
+   *
+   * @throws IllegalArgumentException if there is not one id for each sequence, or no room
+   */
+  public void step(int... ids) {
+    if (ids.length != sequences) {
+      throw new IllegalArgumentException(ids.length + " tokens for " + sequences + " sequences");
+    }
+    int[] layers = null;
+    rows.clear();
+    older = 0;
+    for (int s = 0; s < sequences; s++) {
+      requireRoom(s, 1);
+      // Where sequences disagree, the longest list holds what each of them needs.
+      int[] own = layersOf[s][position[s]];
+      layers = layers == null || own.length > layers.length ? own : layers;
+      exits.begin(s, position[s]);
+      rows.add(ids[s], s, position[s]++);
+      work.token();
+    }
+    enter();
+    descend(layers, waitingCount() + sequences <= mostWaiting);
+    if (!options.exit().readsHead()) {
+      readHead();
+    }
+    if (propagation != null) {
+      propagation.run(work);
+    }
+  }
+
+  /** Runs the deep layers for tokens that still wait for them. */
+  public void finish() {
+    if (waitingCount() > 0) {
+      rows.clear();
+      older = 0;
+      for (int layer = 0; layer < config.layers(); layer++) {
+        join(layer);
+        if (rows.count() > 0) {
+          runLayer(layer);
+          count(layer);
+        }
+      }
+      rows.clear();
+    }
+  }
+
+  private void enter() {
+    stack().embed();
+    stack().decideSkips(0);
+    observe(0);
+  }
+
+  /** Takes the rows through {@code layers} until every new token has left. */
+  private void descend(int[] layers, boolean mayLeave) {
+    for (int i = 0; i < layers.length && rows.count() > older; i++) {
+      boolean last = i + 1 == layers.length;
+      runLayer(layers[i]);
+      count(layers[i]);
+      int depth = layers[i] + 1;
+      if (last || mayLeave && options.exit().asksAt(depth)) {
+        leave(depth, last);
+      } else {
+        join(depth);
+      }
+    }
+  }
+
+  private void runLayer(int layer) {
+    LayerStack stack = stack();
+    stack.run(layer);
+    skipped = countSkipped();
+    observe(layer + 1);
+    if (layer + 1 < config.layers()) {
+      stack.decideSkips(layer + 1);
+    }
+  }
+
+  private int countSkipped() {
+    int count = 0;
+    for (int row = 0; options.ffnSkip() != null && row < rows.count(); row++) {
+      count += skips.get(row);
+    }
+    return count;
+  }
+
+  private void count(int layer) {
+    work.layer(weights.layers().get(layer), rows.count(), rows.count() - skipped);
+  }
+
+  private LayerStack stack() {
+    return stacks.computeIfAbsent(rows.count(), count -> new LayerStack(scope, weights, ropeTable,
+        kv, rows, count, options.ffnSkip(), options.observer() != null));
+  }
+
+  private void observe(int depth) {
+    if (options.observer() != null) {
+      options.observer().reached(depth, rows);
+    }
+  }
+
+  // ---- leaving
+
+  /** Asks who leaves after {@code depth} layers, and goes on with those who stay. */
+  private void leave(int depth, boolean last) {
+    mover.copyToExits(older);
+    int stay = exits.ask(depth, last);
+    if (options.exit().readsHead()) {
+      work.head();
+    }
+    if (last) {
+      rows.clear();
+      return;
+    }
+    int leaving = rows.count() - older - stay;
+    if (stay > 0) {
+      join(depth); // before those who leave wait here too: they are younger
+    }
+    if (leaving > 0) {
+      if (waiting[depth] != null) {
+        letWait(depth, stay == 0);
+      }
+      keepStaying(stay == 0);
+    }
+  }
+
+  /** @param all whether the older rows wait here too, since nobody goes on that they could join */
+  private void letWait(int depth, boolean all) {
+    IntBuffer tags = door.tags();
+    ByteBuffer mask = door.mask();
+    for (int row = 0; row < rows.capacity(); row++) {
+      boolean waits = row < rows.count() && (row < older ? all : exits.left(rows.sequenceOf(row)));
+      mask.put(row, (byte) (waits ? 1 : 0));
+      tags.put(2 * row, rows.sequenceOf(row));
+      tags.put(2 * row + 1, rows.positionOf(row));
+    }
+    waiting[depth].push();
+  }
+
+  private void keepStaying(boolean none) {
+    if (none) {
+      rows.clear();
+      older = 0;
+      return;
+    }
+    int count = 0;
+    for (int row = 0; row < rows.count(); row++) {
+      if (row < older || !exits.left(rows.sequenceOf(row))) {
+        staying[count++] = row;
+      }
+    }
+    mover.keep(staying, count);
+  }
+
+  /**
+   * Rows that wait after {@code depth} layers go on together with those that have come so far, and
+   * in front of them: in each sequence, who waits deeper is older.
+   */
+  private void join(int depth) {
+    Waiting place = waiting[depth];
+    if (place != null && place.count() > 0) {
+      int count = place.takeAll();
+      mover.joinInFront(count, door.tags());
+      older += count;
+    }
+  }
+
+  private int waitingCount() {
+    int count = 0;
+    for (Waiting place : waiting) {
+      count += place == null ? 0 : place.count();
+    }
+    return count;
+  }
+
+  private void readHead() {
+    exits.head().run();
+    work.head();
+  }
+
+  // ---- results
+
+  /** What the head found for the last token of each sequence, [S] each. */
+  public Statistics statistics() {
+    return exits.head().statistics();
+  }
+
+  /** The most probable next token of a sequence. */
+  public int argmax(int sequence) {
+    return argmax.get(sequence);
+  }
+
+  /** The logits of each sequence's next token, [S,V]; null unless the options keep them. */
+  public Tensor logits() {
+    return exits.head().logits();
+  }
+
+  /** How many layers the last token of a sequence ran, by the last {@link #step}. */
+  public int exitDepth(int sequence) {
+    return exits.depth(sequence);
+  }
+
+  /** Tokens of a sequence so far. */
+  public int position(int sequence) {
+    return position[sequence];
+  }
+
+  /** The keys and values. */
+  public KvState kv() {
+    return kv;
+  }
+
+  /** What the steps have cost so far. */
+  public DecodeWork work() {
+    return work;
+  }
+
+  private void requireRoom(int sequence, int tokens) {
+    if (tokens > capacity - position[sequence]) {
+      throw new IllegalArgumentException(tokens + " more tokens after " + position[sequence]
+          + " exceed the " + capacity + " there is room for");
+    }
+  }
+
+  @Override
+  public void close() {
+    scope.close();
+  }
+}

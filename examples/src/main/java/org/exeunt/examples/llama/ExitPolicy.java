@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import static org.exeunt.ExitRule.Comparator.GE;
+import static org.exeunt.ExitRule.Comparator.LE;
+
+import java.util.function.IntUnaryOperator;
+import org.exeunt.ExitRule;
+import org.exeunt.Statistics;
+import org.exeunt.Tensor;
+
+/** When a token may leave the layers early, and at which depths it is asked. */
+public final class ExitPolicy {
+  /** No token leaves early. */
+  public static final ExitPolicy NONE = new ExitPolicy(Signal.NONE, 0, 1, 1, null);
+
+  /** The forms that {@link #parse} takes. */
+  public static final String FORMS =
+      "none, threshold:P, margin:M, entropy:NATS, patience:N or fixed:LAYERS";
+
+  /** What is looked at. */
+  private enum Signal { NONE, THRESHOLD, MARGIN, ENTROPY, PATIENCE, FIXED }
+
+  private final Signal signal;
+  private final float value;
+  private final int first;
+  private final int stride;
+  private final IntUnaryOperator depthOfPosition;
+
+  private ExitPolicy(
+      Signal signal, float value, int first, int stride, IntUnaryOperator depthOfPosition) {
+    this.signal = signal;
+    this.value = value;
+    this.first = first;
+    this.stride = stride;
+    this.depthOfPosition = depthOfPosition;
+  }
+
+  /**
+   * Reads an option.
+   *
+   * @param text one of {@link #FORMS}
+   * @param points the first depth asked at and the distance to the next, {@code FIRST,STRIDE};
+   *     null: from two thirds of the layers on, every sixth of them. Each question reads the head.
+   * @param layers of the model
+   */
+  public static ExitPolicy parse(String text, String points, int layers) {
+    int colon = text.indexOf(':');
+    String name = colon < 0 ? text : text.substring(0, colon);
+    String number = colon < 0 ? "" : text.substring(colon + 1);
+    String option = "--exit " + name;
+    switch (name) {
+      case "none":
+        if (colon < 0) {
+          return NONE;
+        }
+        break;
+      case "threshold":
+        return at(Signal.THRESHOLD, one(option, number, "the probability"), points, layers);
+      case "margin":
+        return at(Signal.MARGIN, one(option, number, "the margin"), points, layers);
+      case "entropy":
+        return at(Signal.ENTROPY, one(option, number, "the entropy"), points, layers);
+      case "patience":
+        int times = new Arguments(option, number, 1, 1, "one number").integer(0, "the count", 1,
+            layers);
+        return at(Signal.PATIENCE, times, points, layers);
+      case "fixed":
+        int depth = new Arguments(option, number, 1, 1, "one number").integer(0, "the depth", 1,
+            layers);
+        return fixed(position -> depth);
+      default:
+        break;
+    }
+    throw new IllegalArgumentException("--exit is '" + text + "', not " + FORMS);
+  }
+
+  private static float one(String option, String number, String name) {
+    return new Arguments(option, number, 1, 1, "one number").number(0, name);
+  }
+
+  private static ExitPolicy at(Signal signal, float value, String points, int layers) {
+    if (points == null) {
+      return new ExitPolicy(signal, value, Math.max(1, layers * 2 / 3), Math.max(1, layers / 6),
+          null);
+    }
+    Arguments numbers = new Arguments("--exit-points", points, 2, 2, "FIRST,STRIDE");
+    return new ExitPolicy(signal, value, numbers.integer(0, "the first depth", 1, layers),
+        numbers.integer(1, "the stride", 1, layers), null);
+  }
+
+  /** A token at position p leaves after {@code depthOfPosition(p)} layers, whatever it looks like. */
+  public static ExitPolicy fixed(IntUnaryOperator depthOfPosition) {
+    return new ExitPolicy(Signal.FIXED, 0, 1, 1, depthOfPosition);
+  }
+
+  /** Whether any token may leave early. */
+  boolean mayLeave() {
+    return signal != Signal.NONE;
+  }
+
+  /** Whether tokens are asked after {@code depth} layers. */
+  boolean asksAt(int depth) {
+    return mayLeave() && depth >= first && (depth - first) % stride == 0;
+  }
+
+  /** Whether asking costs a reading of the language-model head. */
+  boolean readsHead() {
+    return mayLeave() && signal != Signal.FIXED;
+  }
+
+  /** 1 if a token at {@code position} has gone deep enough to leave, else 0; fixed exits only. */
+  float verdict(int position, int depth) {
+    return depth >= depthOfPosition.applyAsInt(position) ? 1 : 0;
+  }
+
+  /** The rule over what the head found, or over {@link #verdict verdicts}. */
+  ExitRule.Builder rule(Statistics found, Tensor verdicts) {
+    ExitRule.Builder rule = ExitRule.builder();
+    return switch (signal) {
+      case THRESHOLD -> rule.score(found.p1()).valid(found.valid()).threshold(GE, value);
+      case MARGIN -> rule.score(found.margin()).valid(found.valid()).threshold(GE, value);
+      case ENTROPY -> rule.score(found.entropy()).valid(found.valid()).threshold(LE, value);
+      case PATIENCE ->
+          rule.score(found.p1()).label(found.argmax()).valid(found.valid()).patience((int) value);
+      case NONE, FIXED -> rule.score(verdicts).threshold(GE, 1);
+    };
+  }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.nio.ByteBuffer;
+import java.nio.FloatBuffer;
+import java.nio.IntBuffer;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.ExitRule;
+import org.exeunt.Scope;
+import org.exeunt.Tensor;
+
+/**
+ * Where tokens leave: the hidden state each sequence's newest token left with or has reached, what
+ * the head makes of it, and the rule that decides. One row for each sequence.
+ *
+ * <p>A state that has left stays as it is, so that the head finds the same in it each time; reading
+ * the head's weights for the others, its product costs next to nothing.
+ */
+final class Exits {
+  private final ExitPolicy policy;
+  private final int sequences;
+  private final Tensor hidden;
+  private final Head head;
+  private final Tensor exitDepth;
+  private final FloatBuffer verdicts;
+  private final ByteBuffer mask;
+  private final IntBuffer depths;
+  private final IntBuffer stayingCount;
+  private final ExitRule rule;
+  private final int[] positions;
+  private boolean first;
+
+  Exits(Scope scope, LlamaWeights weights, ExitPolicy policy, int sequences, boolean keepLogits) {
+    this.policy = policy;
+    this.sequences = sequences;
+    positions = new int[sequences];
+    hidden = scope.allocate(Device.CPU, DType.F32, sequences, weights.config().width());
+    hidden.copyFrom(new float[sequences * weights.config().width()]);
+    head = new Head(scope, weights, hidden, keepLogits);
+    exitDepth = scope.allocate(Device.CPU, DType.I32, sequences);
+    Tensor verdict = scope.allocate(Device.CPU, DType.F32, sequences);
+    Tensor left = scope.allocate(Device.CPU, DType.U8, sequences);
+    Tensor staying = scope.allocate(Device.CPU, DType.I32, 1);
+    verdicts = verdict.floatBuffer();
+    mask = left.byteBuffer();
+    depths = exitDepth.intBuffer();
+    stayingCount = staying.intBuffer();
+    rule = policy.rule(head.statistics(), verdict)
+        .state(ExitRule.allocateState(scope, Device.CPU, sequences))
+        .exitMask(left).activeCount(staying).exitLayer(exitDepth).build(scope);
+  }
+
+  /** A new token of {@code sequence} sets out. */
+  void begin(int sequence, int position) {
+    positions[sequence] = position;
+    first = true;
+  }
+
+  /**
+   * Decides who leaves after {@code depth} layers.
+   *
+   * @param all whether everyone leaves: these were the last layers
+   * @return how many stay
+   */
+  int ask(int depth, boolean all) {
+    if (policy.readsHead()) {
+      head.run();
+    } else {
+      for (int s = 0; s < sequences; s++) {
+        verdicts.put(s, all ? 1 : policy.verdict(positions[s], depth));
+      }
+    }
+    rule.run(depth, first, all);
+    first = false;
+    return stayingCount.get(0);
+  }
+
+  /** Whether the newest token of {@code sequence} left when last asked. */
+  boolean left(int sequence) {
+    return mask.get(sequence) != 0;
+  }
+
+  /** After how many layers the newest token of {@code sequence} left. */
+  int depth(int sequence) {
+    return depths.get(sequence);
+  }
+
+  /** Where the newest token of {@code sequence} stands in it. */
+  int position(int sequence) {
+    return positions[sequence];
+  }
+
+  /** [S,D] */
+  Tensor hidden() {
+    return hidden;
+  }
+
+  /** [S], the rule's own count of layers. */
+  Tensor exitDepth() {
+    return exitDepth;
+  }
+
+  Head head() {
+    return head;
+  }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.nio.IntBuffer;
+import java.util.ArrayList;
+import java.util.List;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.KvCache;
+import org.exeunt.Scope;
+import org.exeunt.Tensor;
+
+/**
+ * The keys and values of some sequences: one cache for each layer, and a length for each layer and
+ * sequence, since layers that a token skipped know nothing of it.
+ */
+public final class KvState {
+  private final List<KvCache> caches = new ArrayList<>();
+  private final Tensor lengths;
+  private final IntBuffer counts;
+  private final int sequences;
+  private final int capacity;
+
+  KvState(Scope scope, LlamaConfig config, DType type, int sequences, int capacity) {
+    this.sequences = sequences;
+    this.capacity = capacity;
+    for (int l = 0; l < config.layers(); l++) {
+      caches.add(KvCache.contiguous(scope, Device.CPU, type, KvCache.Layout.HEAD_MAJOR, sequences,
+          config.kvHeads(), capacity, config.headWidth()));
+    }
+    lengths = scope.allocate(Device.CPU, DType.I32, config.layers(), sequences);
+    lengths.copyFrom(new int[config.layers() * sequences]);
+    counts = lengths.intBuffer();
+  }
+
+  /** The cache of one layer. */
+  public KvCache cache(int layer) {
+    return caches.get(layer);
+  }
+
+  /** How many tokens of {@code sequence} one layer knows. */
+  public int length(int layer, int sequence) {
+    return counts.get(layer * sequences + sequence);
+  }
+
+  /** Slots for each sequence in each layer. */
+  public int capacity() {
+    return capacity;
+  }
+
+  /** The lengths in one layer, [S]. */
+  Tensor lengths(int layer) {
+    return lengths.row(layer);
+  }
+}

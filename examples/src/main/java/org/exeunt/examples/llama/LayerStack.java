@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.FfnSkipRule;
+import org.exeunt.Norm;
+import org.exeunt.RowCompaction;
+import org.exeunt.Scope;
+import org.exeunt.Tensor;
+
+/** All that a fixed number of rows runs: the embedding, the layers, the rule that skips blocks. */
+final class LayerStack {
+  private final RowCompaction embed;
+  private final Norm widen;
+  private final List<LayerOps> layers = new ArrayList<>();
+  private final FfnSkipRule skipRule;
+
+  /** @param measure whether feed-forward blocks report their cosines even if none is skipped */
+  LayerStack(Scope scope, LlamaWeights weights, Tensor ropeTable, KvState kv, Rows rows, int count,
+      FfnSkip skip, boolean measure) {
+    LlamaConfig config = weights.config();
+    boolean narrow = weights.type() != DType.F32;
+    Tensor looked = narrow
+        ? scope.allocate(Device.CPU, weights.type(), count, config.width()) : rows.hidden(count);
+    embed = RowCompaction.gather().input(weights.embedding()).list(rows.token(count)).out(looked)
+        .build(scope);
+    widen = narrow
+        ? Norm.builder().input(looked).none().out(rows.hidden(count)).build(scope) : null;
+    for (int l = 0; l < config.layers(); l++) {
+      layers.add(new LayerOps(scope, config, weights.layers().get(l), ropeTable, kv.cache(l),
+          kv.lengths(l), rows, count, measure || skip != null, skip != null));
+    }
+    skipRule = skip == null ? null : FfnSkipRule.builder()
+        .cosine(rows.cosine(count)).token(rows.position(count)).state(rows.skipState(count))
+        .skip(rows.skip(count)).modelLayers(config.layers())
+        .coldLayers(skip.coldStart(), skip.coldEnd()).threshold(skip.threshold())
+        .warmUp(skip.warmUp()).budget(skip.budget()).build(scope);
+  }
+
+  /** Looks the rows' tokens up. */
+  void embed() {
+    embed.run();
+    if (widen != null) {
+      widen.run();
+    }
+  }
+
+  void run(int layer) {
+    layers.get(layer).run();
+  }
+
+  /**
+   * Decides which rows skip the feed-forward block of {@code layer}, from the cosines of the block
+   * that ran last.
+   */
+  void decideSkips(int layer) {
+    if (skipRule != null) {
+      skipRule.run(layer - 1, 0);
+    }
+  }
+}

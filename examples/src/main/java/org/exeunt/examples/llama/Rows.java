@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.nio.IntBuffer;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.FfnSkipRule;
+import org.exeunt.Scope;
+import org.exeunt.Tensor;
+
+/**
+ * The tokens that are on their way through the layers, one row each: their hidden states, what they
+ * are, and the buffers that a layer's ops share. The first {@link #count()} rows are in use.
+ */
+public final class Rows {
+  private final LlamaConfig config;
+  private final int capacity;
+  private final Tensor hidden;
+  private final Tensor normed;
+  private final Tensor projected;
+  private final Tensor attended;
+  private final Tensor token;
+  private final Tensor sequence;
+  private final Tensor position;
+  private final Tensor slot;
+  private final Tensor visible;
+  private final Tensor skip;
+  private final Tensor skipState;
+  private final Tensor cosine;
+  private final Tensor branchCosine;
+  private final IntBuffer tokens;
+  private final IntBuffer sequences;
+  private final IntBuffer positions;
+  private int count;
+
+  Rows(Scope scope, LlamaConfig config, int capacity) {
+    this.config = config;
+    this.capacity = capacity;
+    hidden = scope.allocate(Device.CPU, DType.F32, capacity, config.width());
+    normed = scope.allocate(Device.CPU, DType.F32, capacity, config.width());
+    projected = scope.allocate(Device.CPU, DType.F32, capacity, config.queryKeyValueWidth());
+    attended = scope.allocate(Device.CPU, DType.F32, capacity, config.width());
+    token = scope.allocate(Device.CPU, DType.I32, capacity);
+    sequence = scope.allocate(Device.CPU, DType.I32, capacity);
+    position = scope.allocate(Device.CPU, DType.I32, capacity);
+    slot = scope.allocate(Device.CPU, DType.I32, capacity);
+    visible = scope.allocate(Device.CPU, DType.I32, capacity);
+    skip = scope.allocate(Device.CPU, DType.U8, capacity);
+    skipState = FfnSkipRule.allocateState(scope, Device.CPU, capacity);
+    cosine = scope.allocate(Device.CPU, DType.F32, capacity);
+    branchCosine = scope.allocate(Device.CPU, DType.F32, capacity);
+    tokens = token.intBuffer();
+    sequences = sequence.intBuffer();
+    positions = position.intBuffer();
+  }
+
+  /** Rows in use. */
+  public int count() {
+    return count;
+  }
+
+  /** Most rows there may be. */
+  int capacity() {
+    return capacity;
+  }
+
+  void clear() {
+    count = 0;
+  }
+
+  void count(int rows) {
+    count = rows;
+  }
+
+  /** Appends a row for {@code id}; its hidden state is still to come. */
+  void add(int id, int ofSequence, int atPosition) {
+    tokens.put(count, id);
+    set(count++, ofSequence, atPosition);
+  }
+
+  void set(int row, int ofSequence, int atPosition) {
+    sequences.put(row, ofSequence);
+    positions.put(row, atPosition);
+  }
+
+  /** The sequence that a row belongs to. */
+  public int sequenceOf(int row) {
+    return sequences.get(row);
+  }
+
+  /** The position of a row's token in its sequence. */
+  public int positionOf(int row) {
+    return positions.get(row);
+  }
+
+  /** The residual stream, [count, D]. */
+  public Tensor hidden() {
+    return hidden.rows(0, count);
+  }
+
+  /** The queries of the layer run last, after RoPE, [count, H, dh]. */
+  public Tensor query() {
+    return heads(count, 0, config.heads());
+  }
+
+  /** How many slots of its sequence each row saw in the layer run last, [count]. */
+  public Tensor visible() {
+    return visible.rows(0, count);
+  }
+
+  /** Cosine of the last feed-forward block's input and output, [count]; NaN where skipped. */
+  public Tensor cosine() {
+    return cosine.rows(0, count);
+  }
+
+  /** Cosine of the last feed-forward block's input and what it added, [count]. */
+  public Tensor branchCosine() {
+    return branchCosine.rows(0, count);
+  }
+
+  /** Which rows the last feed-forward block let pass, [count]. */
+  public Tensor skip() {
+    return skip.rows(0, count);
+  }
+
+  Tensor allHidden() {
+    return hidden;
+  }
+
+  Tensor hidden(int rows) {
+    return hidden.rows(0, rows);
+  }
+
+  Tensor normed(int rows) {
+    return normed.rows(0, rows);
+  }
+
+  Tensor projected(int rows) {
+    return projected.rows(0, rows);
+  }
+
+  Tensor attended(int rows) {
+    return attended.rows(0, rows);
+  }
+
+  /** Some of the heads in {@link #projected}: queries first, then keys, then values. */
+  Tensor heads(int rows, int first, int number) {
+    long width = config.headWidth();
+    return projected(rows).slice(1, first * width, (first + number) * width)
+        .strided(new long[] {rows, number, width},
+            new long[] {config.queryKeyValueWidth(), width, 1});
+  }
+
+  Tensor token(int rows) {
+    return token.rows(0, rows);
+  }
+
+  Tensor sequence(int rows) {
+    return sequence.rows(0, rows);
+  }
+
+  Tensor position(int rows) {
+    return position.rows(0, rows);
+  }
+
+  Tensor slot(int rows) {
+    return slot.rows(0, rows);
+  }
+
+  Tensor visible(int rows) {
+    return visible.rows(0, rows);
+  }
+
+  Tensor skip(int rows) {
+    return skip.rows(0, rows);
+  }
+
+  Tensor skipState(int rows) {
+    return skipState.rows(0, rows);
+  }
+
+  Tensor cosine(int rows) {
+    return cosine.rows(0, rows);
+  }
+
+  Tensor branchCosine(int rows) {
+    return branchCosine.rows(0, rows);
+  }
+}
