@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples;
+
+import java.nio.file.Path;
+import java.util.Locale;
+import org.exeunt.DType;
+import org.exeunt.examples.llama.DecoderOptions;
+import org.exeunt.examples.llama.ExitPolicy;
+import org.exeunt.examples.llama.FfnSkip;
+import org.exeunt.examples.llama.KvPolicy;
+import org.exeunt.examples.llama.Schedule;
+
+/** The command line of {@link Generate}. */
+final class GenerateOptions {
+  static final String USAGE = """
+      usage: generate --prompt TEXT [option ...]
+
+        --prompt TEXT          what to answer; - reads it from standard input
+        --raw                  continue TEXT as it is, instead of putting it into a chat
+        --model FILE           a GGUF file (default: the demo's model)
+        --weights f32|bf16     what the weights become when loaded (default bf16)
+        --max-tokens N         stop after N tokens (default 256)
+        --temperature T        0 takes the most probable token (default)
+        --top-p P              with a temperature: keep the most probable tokens up to P
+        --seed S               with a temperature: the same S draws the same tokens (default 0)
+        --exit RULE            %s
+        --exit-points F,S      ask the rule after F layers and every S from there
+        --kv POLICY            of tokens that left early: propagate (default), recompute or none
+        --schedule WHICH       %s
+        --ffn-skip WHICH       %s or none
+        --threads N            CPU threads (default: all cores)
+        --stats                say on standard error what was computed and what was not
+      """.formatted(ExitPolicy.FORMS, Schedule.FORMS, FfnSkip.FORM);
+
+  String prompt;
+  Path model = Models.find();
+  DType weights = DType.BF16;
+  int maxTokens = 256;
+  float temperature;
+  float topP = 1;
+  long seed;
+  int threads;
+  boolean raw;
+  boolean stats;
+  private String exit = "none";
+  private String exitPoints;
+  private String schedule = "none";
+  private String ffnSkip = "none";
+  private KvPolicy kv = KvPolicy.PROPAGATE;
+  private boolean tunesDraws;
+
+  private GenerateOptions() {}
+
+  /** Reads a command line; what is wrong with it is an {@link IllegalArgumentException}. */
+  static GenerateOptions parse(String... arguments) {
+    GenerateOptions options = new GenerateOptions();
+    for (int i = 0; i < arguments.length; i++) {
+      switch (arguments[i]) {
+        case "--raw" -> options.raw = true;
+        case "--stats" -> options.stats = true;
+        default -> {
+          String option = arguments[i++];
+          if (!option.startsWith("--")) {
+            throw new IllegalArgumentException("'" + option + "' is not an option");
+          }
+          options.set(option, i < arguments.length ? arguments[i] : null);
+        }
+      }
+    }
+    options.check();
+    return options;
+  }
+
+  private void set(String option, String value) {
+    switch (option) {
+      case "--prompt" -> prompt = present(option, value);
+      case "--model" -> model = Path.of(present(option, value));
+      case "--weights" -> weights = weights(present(option, value));
+      case "--max-tokens" -> maxTokens = integer(option, value, 1, 1 << 20);
+      case "--temperature" -> temperature = number(option, value, 0, 100);
+      case "--top-p" -> topP = number(option, value, Float.MIN_VALUE, 1);
+      case "--seed" -> seed = integer(option, value, 0, Integer.MAX_VALUE);
+      case "--threads" -> threads = integer(option, value, 1, 256);
+      case "--exit" -> exit = present(option, value);
+      case "--exit-points" -> exitPoints = present(option, value);
+      case "--kv" -> kv = kv(present(option, value));
+      case "--schedule" -> schedule = present(option, value);
+      case "--ffn-skip" -> ffnSkip = present(option, value);
+      default -> throw new IllegalArgumentException("unknown option '" + option + "'");
+    }
+    tunesDraws |= option.equals("--top-p") || option.equals("--seed");
+  }
+
+  private void check() {
+    if (prompt == null) {
+      throw new IllegalArgumentException("--prompt is missing");
+    }
+    if (tunesDraws && temperature == 0) {
+      throw new IllegalArgumentException("--top-p and --seed need a --temperature above 0");
+    }
+  }
+
+  /** What the decoder leaves out; some options mean different things to different models. */
+  DecoderOptions decoder(int layers) {
+    DecoderOptions options = DecoderOptions.FULL
+        .withExit(ExitPolicy.parse(exit, exitPoints, layers), kv)
+        .withSchedule(Schedule.parse(schedule, layers))
+        .withFfnSkip(FfnSkip.parse(ffnSkip, layers));
+    return temperature > 0 ? options.withLogits() : options;
+  }
+
+  private static String present(String option, String value) {
+    if (value == null) {
+      throw new IllegalArgumentException(option + " needs a value");
+    }
+    return value;
+  }
+
+  private static DType weights(String value) {
+    return switch (value) {
+      case "f32" -> DType.F32;
+      case "bf16" -> DType.BF16;
+      default -> throw new IllegalArgumentException(
+          "--weights is '" + value + "', not f32 or bf16");
+    };
+  }
+
+  private static KvPolicy kv(String value) {
+    for (KvPolicy policy : KvPolicy.values()) {
+      if (policy.name().toLowerCase(Locale.ROOT).equals(value)) {
+        return policy;
+      }
+    }
+    throw new IllegalArgumentException(
+        "--kv is '" + value + "', not propagate, recompute or none");
+  }
+
+  private static int integer(String option, String value, int least, int most) {
+    try {
+      int number = Integer.parseInt(present(option, value));
+      if (number >= least && number <= most) {
+        return number;
+      }
+    } catch (NumberFormatException e) {
+      // said below
+    }
+    throw new IllegalArgumentException(
+        option + " is '" + value + "', not an integer from " + least + " to " + most);
+  }
+
+  private static float number(String option, String value, float least, float most) {
+    try {
+      float number = Float.parseFloat(present(option, value));
+      if (number >= least && number <= most) {
+        return number;
+      }
+    } catch (NumberFormatException e) {
+      // said below
+    }
+    throw new IllegalArgumentException(option + " is '" + value + "', not a number "
+        + (least > 0 ? "above 0, up to " : "from " + (int) least + " to ") + (int) most);
+  }
+}
