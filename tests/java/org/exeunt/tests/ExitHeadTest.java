@@ -35,7 +35,7 @@ class ExitHeadTest extends OpTest {
     Inputs(CaseRow c) {
       hidden = HostTensor.matrix(c, "dim", "hidden", 0);
       long d = hidden.cols;
-      weight = makeWeight(c, d);
+      weight = HostTensor.weight(c, c.text("weight_fill"), 1, c.integer("vocab"), d);
       bias = c.given("bias") ? makeBias(c) : null;
       normWeight =
           c.text("norm").equals("none")
@@ -46,13 +46,6 @@ class ExitHeadTest extends OpTest {
       translatorBias =
           c.flag("translator_bias") ? HostTensor.bells(DType.F32, c.seed(), 6, 0.125f, 0, d) : null;
       shortlist = c.given("shortlist") ? makeShortlist(c) : null;
-    }
-
-    private static HostTensor makeWeight(CaseRow c, long d) {
-      long[] shape = {c.integer("vocab"), d};
-      return new HostTensor(
-              c.dtype("weight"), shape, c.int32("weight_pad"), c.int32("weight_offset"))
-          .fill(c.seed(), 1, c.text("weight_fill"), c.number("weight_scale"), "-");
     }
 
     private static HostTensor makeBias(CaseRow c) {

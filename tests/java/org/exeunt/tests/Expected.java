@@ -58,8 +58,15 @@ record Expected(double value, double bound) {
     return 8 + 0.5 * Math.sqrt(n);
   }
 
-  /** A result that had {@code error} and was then stored as {@code dtype}. */
+  /**
+   * A result that had {@code error} and was then stored as {@code dtype}; an infinity where it is
+   * beyond that type's range.
+   */
   static Expected stored(DType dtype, double value, double error) {
+    double nearest = HostTensor.rounded(dtype, value);
+    if (Double.isInfinite(nearest)) {
+      return new Expected(nearest, 0);
+    }
     double storing = rounding(dtype) * Math.abs(value) * 1.01 + smallest(dtype);
     return new Expected(value, Double.isFinite(value) ? error + storing : 0);
   }

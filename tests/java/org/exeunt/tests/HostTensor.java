@@ -15,12 +15,13 @@ import java.util.function.DoubleUnaryOperator;
 import org.exeunt.DType;
 
 /**
- * A matrix (a vector is a row) in host memory with gaps between its rows, and the fills of the case
- * tables.
+ * A matrix in host memory with gaps between its rows, and the fills of the case tables. A vector is
+ * one row; so is a tensor of more than two dimensions, unless it was made by {@link #heads}.
  */
 final class HostTensor {
   final DType dtype;
   final long[] shape;
+  private final boolean manyRows;
   final int rows;
   final int cols;
   final int stride;
@@ -28,11 +29,16 @@ final class HostTensor {
   final ByteBuffer bytes;
 
   HostTensor(DType dtype, long[] shape, int pad, int offset) {
+    this(dtype, shape, shape.length == 2, pad, offset);
+  }
+
+  private HostTensor(DType dtype, long[] shape, boolean manyRows, int pad, int offset) {
     this.dtype = dtype;
     this.shape = shape;
-    this.rows = shape.length == 2 ? (int) shape[0] : 1;
+    this.manyRows = manyRows;
+    this.rows = manyRows ? (int) shape[0] : 1;
     this.cols =
-        shape.length == 2 ? (int) shape[1] : (int) Arrays.stream(shape).reduce(1, (a, b) -> a * b);
+        (int) Arrays.stream(shape).skip(manyRows ? 1 : 0).reduce(1, (before, n) -> before * n);
     this.stride = cols + pad;
     this.offset = offset;
     int elements = rows == 0 ? 0 : (rows - 1) * stride + cols;
@@ -42,6 +48,18 @@ final class HostTensor {
         put(i, Double.NaN); // what lies in the gaps must not be looked at
       }
     }
+  }
+
+  /**
+   * [rows,heads,dim] with gaps between the rows; row and column as of a matrix [rows,heads dim].
+   */
+  static HostTensor heads(DType dtype, long rows, long heads, long dim, int pad, int offset) {
+    return new HostTensor(dtype, new long[] {rows, heads, dim}, true, pad, offset);
+  }
+
+  /** Another one with the same dtype, shape and gaps. */
+  HostTensor like() {
+    return new HostTensor(dtype, shape, manyRows, stride - cols, offset);
   }
 
   static HostTensor of(DType dtype, long... shape) {
@@ -62,6 +80,20 @@ final class HostTensor {
         c.seed(), stream, c.text(under + "fill"), c.number(under + "scale"), c.text("special"));
   }
 
+  /** A weight of a case, from its columns {@code weight}, {@code weight_pad} and so on. */
+  static HostTensor weight(CaseRow c, String fill, long stream, long rows, long cols) {
+    long[] shape = {rows, cols};
+    return new HostTensor(c.dtype("weight"), shape, c.int32("weight_pad"), c.int32("weight_offset"))
+        .fill(c.seed(), stream, fill, c.number("weight_scale"), "-");
+  }
+
+  /** RoPE's table of a case: any numbers serve, since ops read the table, whoever made it. */
+  static HostTensor ropeTable(CaseRow c) {
+    float scale = c.text("table").equals("normal") ? 0.5f : 1;
+    return of(DType.F32, c.integer("positions"), c.integer("pairs"), 2)
+        .fill(c.seed(), 2, c.text("table"), scale, "-");
+  }
+
   /** {@code shift + bell * scale} in f32. */
   static HostTensor bells(
       DType dtype, long seed, long stream, float scale, float shift, long... shape) {
@@ -69,6 +101,13 @@ final class HostTensor {
     for (int i = 0; i < t.size(); i++) {
       t.set(i / t.cols, i % t.cols, bell(word(seed, stream, i)) * scale + shift);
     }
+    return t;
+  }
+
+  /** The same, element for element and gap for gap. */
+  HostTensor copy() {
+    HostTensor t = like();
+    t.bytes.put(0, bytes, 0, bytes.capacity());
     return t;
   }
 
@@ -83,6 +122,20 @@ final class HostTensor {
       t.set(0, i, at(i / cols, i % cols));
     }
     return t;
+  }
+
+  /** Of each dimension, in elements. */
+  long[] strides() {
+    long[] strides = new long[shape.length];
+    long step = 1;
+    for (int i = strides.length - 1; i >= 0; i--) {
+      strides[i] = step;
+      step *= Math.max(1, shape[i]);
+    }
+    if (manyRows) {
+      strides[0] = stride;
+    }
+    return strides;
   }
 
   double at(int row, int col) {
@@ -122,8 +175,31 @@ final class HostTensor {
     }
   }
 
+  /** The low bits of a word, whatever they mean. */
+  void setBits(int row, int col, long word) {
+    for (int b = 0; b < dtype.bytes(); b++) {
+      bytes.put((row * stride + col) * dtype.bytes() + b, (byte) (word >> 8 * b));
+    }
+  }
+
+  /** Copies elements of a row, bit for bit. */
+  void copyFrom(HostTensor source, int fromRow, int fromCol, int row, int col, int count) {
+    int width = dtype.bytes();
+    bytes.put(
+        (row * stride + col) * width,
+        source.bytes,
+        (fromRow * source.stride + fromCol) * width,
+        count * width);
+  }
+
   void set(int row, int col, double value) {
     put(row * stride + col, value);
+  }
+
+  double[][] rows() {
+    double[][] values = new double[rows][];
+    Arrays.setAll(values, this::row);
+    return values;
   }
 
   double[] row(int row) {

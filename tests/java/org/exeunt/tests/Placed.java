@@ -40,20 +40,7 @@ final class Placed {
     tensor =
         memory
             .reinterpret(host.dtype, start, host.bytes.capacity() / width)
-            .strided(host.shape, strides(host));
-  }
-
-  private static long[] strides(HostTensor host) {
-    long[] strides = new long[host.shape.length];
-    long step = 1;
-    for (int i = strides.length - 1; i >= 0; i--) {
-      strides[i] = step;
-      step *= Math.max(1, host.shape[i]);
-    }
-    if (strides.length == 2) {
-      strides[0] = host.stride;
-    }
-    return strides;
+            .strided(host.shape, host.strides());
   }
 
   private static ByteBuffer staging(int size) {
@@ -76,7 +63,7 @@ final class Placed {
         assertEquals(CANARY, now.get(i), "byte " + (i - start) + " outside a tensor was written");
       }
     }
-    HostTensor read = new HostTensor(host.dtype, host.shape, host.stride - host.cols, host.offset);
+    HostTensor read = host.like();
     read.bytes.put(0, now, start, host.bytes.capacity());
     assertGapsUntouched(read);
     return read;

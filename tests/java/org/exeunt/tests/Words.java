@@ -34,6 +34,21 @@ final class Words {
     return (w >>> 32) % count;
   }
 
+  /** The numbers below {@code n} in a random order. */
+  static int[] shuffled(int n, long seed, long stream) {
+    int[] order = new int[n];
+    for (int i = 0; i < n; i++) {
+      order[i] = i;
+    }
+    for (int i = n - 1; i > 0; i--) {
+      int j = (int) remainder(word(seed, stream, i), i + 1);
+      int moved = order[i];
+      order[i] = order[j];
+      order[j] = moved;
+    }
+    return order;
+  }
+
   /** {@code w % count} of the word as an unsigned number. */
   static long remainder(long w, long count) {
     return Long.remainderUnsigned(w, count);

@@ -328,9 +328,12 @@ public final class Tensor {
   /**
    * Whether the elements are row-major without gaps.
    *
-   * @return true if compact; strides of extents 0 and 1 do not matter
+   * @return true if compact; strides of an extent of 1 and of an empty tensor do not matter
    */
   public boolean isCompact() {
+    if (elements() == 0) {
+      return true;
+    }
     long expected = 1;
     for (int i = shape.length - 1; i >= 0; i--) {
       if (shape[i] > 1 && strides[i] != expected) {
