@@ -24,10 +24,11 @@ HeadRows head_rows(const Heads& heads) {
   return {heads.data, stored_as(heads.dtype), heads.stride};
 }
 
-int64_t power_of_two_from(int64_t least) {
-  int64_t power = 1;
-  while (power < least) power *= 2;
-  return power;
+// The smallest n with 2^n >= least.
+int shift_for(int64_t least) {
+  int shift = 0;
+  while ((int64_t{1} << shift) < least) ++shift;
+  return shift;
 }
 
 // Queries that a block takes at most: their rows in f32 fit into 16 KiB.
@@ -54,10 +55,8 @@ AttentionShape shape_of(const AttentionArgs& args) {
   shape.head_block = static_cast<int>(std::min(group, most_queries(args.query.dim)));
   shape.head_blocks = static_cast<int>(ceil_div(group, shape.head_block));
   shape.row_block = static_cast<int>(rows_together(args, shape.head_block));
-  shape.query_groups =
-      static_cast<int>(power_of_two_from(ceil_div(shape.row_block * shape.head_block, 8)));
-  shape.copy_lanes =
-      static_cast<int>(power_of_two_from(std::min<int64_t>(chunks, kAttentionThreads)));
+  shape.query_groups = 1 << shift_for(ceil_div(shape.row_block * shape.head_block, 8));
+  shape.copy_shift = shift_for(std::min<int64_t>(chunks, kAttentionThreads));
   shape.vectors = has_vectors(args.cache);
   return shape;
 }
@@ -65,33 +64,30 @@ AttentionShape shape_of(const AttentionArgs& args) {
 // How one instance of the kernel does the work.
 struct Plan {
   AttentionShape shape = {};
+  AttentionLayout layout = {};
   int64_t items = 0;
-  int shared_bytes = 0;
-  int tile_slots = 0;
   bool fits = false;
 };
 
 template <class C, int WIDTH, int QUERIES>
 Plan plan_for(const AttentionArgs& args) {
-  using Layout = AttentionLayout<C, WIDTH, QUERIES>;
   Plan plan;
   plan.shape = shape_of(args);
   AttentionShape& shape = plan.shape;
+  if (args.query.dim > kMostSharedBytes) return plan;
   const int dim = static_cast<int>(args.query.dim);
-  for (shape.warp_slots = kWarp; shape.warp_slots > 0; shape.warp_slots /= 2) {
-    const Layout layout(dim, shape);
-    plan.shared_bytes = layout.total;
-    plan.tile_slots = layout.tile_slots;
-    plan.fits = layout.total <= kMostSharedBytes;
+  for (shape.slot_shift = 5; shape.slot_shift >= 0; --shape.slot_shift) {
+    plan.layout = attention_layout<C, WIDTH, QUERIES>(dim, shape);
+    plan.fits = plan.layout.total <= kMostSharedBytes;
     if (plan.fits) break;
   }
   if (!plan.fits) return plan;
-  shape.slices = static_cast<int>(ceil_div(dim, Layout::kSlice));
+  shape.slices = static_cast<int>(ceil_div(dim, kSlice<WIDTH>));
   const int64_t blocks = ceil_div(args.query.rows, shape.row_block) * args.cache.heads *
                          shape.head_blocks * shape.slices;
   const int64_t wanted =
       ceil_div(kBlocksPerSm * sm_count(args.device), std::max<int64_t>(blocks, 1));
-  const int64_t tiles = ceil_div(args.cache.slots, plan.tile_slots);
+  const int64_t tiles = ceil_div(args.cache.slots, plan.layout.tile_slots);
   shape.splits = static_cast<int>(std::max<int64_t>(std::min(wanted, tiles), 1));
   plan.items = blocks * shape.splits;
   return plan;
@@ -133,6 +129,7 @@ AttentionTask<C> task_of(const AttentionArgs& args, const Plan& plan, const Part
   task.parts = parts.values;
   task.part_pitch = parts.pitch;
   task.shape = plan.shape;
+  task.layout = plan.layout;
   return task;
 }
 
@@ -143,7 +140,7 @@ void queue_merge(const AttentionArgs& args, const Plan& plan, const Parts& parts
   merge.parts = parts.values;
   merge.part_pitch = parts.pitch;
   merge.splits = plan.shape.splits;
-  merge.tile_slots = plan.tile_slots;
+  merge.tile_slots = plan.layout.tile_slots;
   merge.rows = args.query.rows;
   merge.heads = args.query.heads;
   merge.dim = static_cast<int>(args.query.dim);
@@ -168,7 +165,7 @@ exn_status attend(const AttentionArgs& args, Workspace& workspace, cudaStream_t 
   return run_on(args.device, OpName::attention, "attention_kernel and attention_merge_kernel", [&] {
     if (args.query.rows == 0) return;
     EXN_LAUNCH((attention_kernel<C, WIDTH, QUERIES>), grid_for(plan.items), kAttentionThreads,
-               plan.shared_bytes, stream, task_of<C>(args, plan, parts), plan.items);
+               plan.layout.total, stream, task_of<C>(args, plan, parts), plan.items);
     if (plan.shape.splits > 1) queue_merge(args, plan, parts, stream);
   });
 }

@@ -23,6 +23,11 @@ namespace exn::cuda {
 
 constexpr int kAttentionThreads = 128;
 constexpr int kAttentionWarps = kAttentionThreads / kWarp;
+// Blocks on an SM, which registers and shared memory must allow.
+template <int WIDTH, int QUERIES>
+constexpr int kAttentionBlocks = QUERIES == 4 || WIDTH == 2 ? 4
+                                 : WIDTH == 4               ? 3
+                                                            : 2;
 constexpr int kMostQueries = 32;  // of a block
 constexpr int kMostTileSlots = kAttentionWarps * kWarp;
 constexpr int kChunkBytes = 16;
@@ -42,12 +47,54 @@ struct AttentionShape {
   int head_block;    // query heads of a row in a block
   int head_blocks;   // of a KV head
   int query_groups;  // 1, 2 or 4
-  int warp_slots;    // of a tile, for one warp: a power of two up to 32
+  int slot_shift;    // of a tile, a warp takes 2^slot_shift slots, up to 32
   int slices;        // of 32 * WIDTH elements of V, each in a block of its own
   int splits;        // parts of the slots
-  int copy_lanes;    // threads side by side along a row of K or V: a power of two
+  int copy_shift;    // 2^copy_shift threads are side by side along a row of K or V
   bool vectors;      // rows of K and V are whole, aligned chunks of 16 bytes
+
+  __host__ __device__ int warp_slots() const { return 1 << slot_shift; }
 };
+
+// Where a block's dynamic shared memory holds what, in bytes; queries come first.
+struct AttentionLayout {
+  int query_pitch;  // elements
+  int k_chunks;     // of a row
+  int v_chunks;     // of a row's slice
+  int k_pitch;      // odd in chunks: lanes that read one chunk of eight rows meet in no bank
+  int v_pitch;
+  int tile_slots;
+  int weights;
+  int k;
+  int v;
+  int total;
+};
+
+// Elements of V that a block sums.
+template <int WIDTH>
+constexpr int kSlice = kWarp * WIDTH;
+
+template <class C, int WIDTH, int QUERIES>
+AttentionLayout attention_layout(int dim, const AttentionShape& shape) {
+  constexpr int kFloat = static_cast<int>(sizeof(float));
+  constexpr int kPadded = kVector<C> > WIDTH ? kVector<C> : WIDTH;
+  const int slice = dim < kSlice<WIDTH> ? dim : kSlice<WIDTH>;
+  AttentionLayout layout;
+  layout.k_chunks = (dim + kVector<C> - 1) / kVector<C>;
+  layout.v_chunks = (slice + kPadded - 1) / kPadded * (kPadded / kVector<C>);
+  layout.query_pitch = layout.k_chunks * kVector<C>;
+  layout.k_pitch = (layout.k_chunks | 1) * kChunkBytes;
+  layout.v_pitch = layout.v_chunks * kChunkBytes;
+  layout.tile_slots = kAttentionWarps / shape.query_groups * shape.warp_slots();
+  layout.weights = shape.query_groups * QUERIES * layout.query_pitch * kFloat;
+  layout.k = layout.weights + kAttentionWarps * shape.warp_slots() * QUERIES * kFloat;
+  layout.v = layout.k + layout.tile_slots * layout.k_pitch;
+  const int tiles = layout.v + layout.tile_slots * layout.v_pitch;
+  // The sums of all warps take the place of the tiles in the end.
+  const int sums = kAttentionThreads * WIDTH * QUERIES * kFloat;
+  layout.total = tiles > sums ? tiles : sums;
+  return layout;
+}
 
 template <class C>
 struct AttentionTask {
@@ -68,41 +115,7 @@ struct AttentionTask {
   float* parts;    // [rows, heads, splits, part_pitch]: sums over V
   int part_pitch;  // dim, up to a multiple of 4
   AttentionShape shape;
-};
-
-// Where the dynamic shared memory of a block holds what, in bytes.
-template <class C, int WIDTH, int QUERIES>
-struct AttentionLayout {
-  static constexpr int kSlice = kWarp * WIDTH;  // elements of V
-  static constexpr int kPadded = kVector<C> > WIDTH ? kVector<C> : WIDTH;
-
-  int k_chunks;     // of a row
-  int v_chunks;     // of a row's slice, at most
-  int query_pitch;  // elements
-  int k_pitch;      // odd in chunks: lanes that read one chunk of eight rows meet in no bank
-  int v_pitch;
-  int tile_slots;
-  int weights;
-  int k;
-  int v;
-  int total;
-
-  __host__ __device__ AttentionLayout(int dim, const AttentionShape& shape) {
-    const int slice = dim < kSlice ? dim : kSlice;
-    k_chunks = (dim + kVector<C> - 1) / kVector<C>;
-    v_chunks = (slice + kPadded - 1) / kPadded * (kPadded / kVector<C>);
-    query_pitch = k_chunks * kVector<C>;
-    k_pitch = (k_chunks | 1) * kChunkBytes;
-    v_pitch = v_chunks * kChunkBytes;
-    tile_slots = kAttentionWarps / shape.query_groups * shape.warp_slots;
-    weights = shape.query_groups * QUERIES * query_pitch * static_cast<int>(sizeof(float));
-    k = weights + kAttentionWarps * shape.warp_slots * QUERIES * static_cast<int>(sizeof(float));
-    v = k + tile_slots * k_pitch;
-    const int tiles = v + tile_slots * v_pitch;
-    // The sums of all warps take the place of the tiles in the end.
-    const int sums = kAttentionThreads * WIDTH * QUERIES * static_cast<int>(sizeof(float));
-    total = tiles > sums ? tiles : sums;
-  }
+  AttentionLayout layout;
 };
 
 // A query of a block; not present if the block has fewer, or if its row is not of the run.
@@ -112,11 +125,13 @@ struct AttentionQuery {
   bool present;
 };
 
-// What a block works on: rows first_row + [begin, end) of one sequence, heads of one KV head.
+// What a block works on: rows from first_row on, heads of one KV head; of those, [begin, end) are
+// of one sequence.
 struct AttentionPlace {
   int64_t first_row;
   int64_t kv_head;
   int64_t first_head;
+  int rows;
   int heads;
   int slice;
   int split;
@@ -128,13 +143,16 @@ struct AttentionPlace {
 // Static shared memory of a block.
 template <int QUERIES>
 struct AttentionShared {
+  AttentionPlace place;
   int64_t offsets[2][kMostTileSlots];  // of the tile's slots, and of the next one's
+  int64_t query[kMostQueries];         // row * heads + head; kNoQuery: not present
   int32_t seen[kMostQueries];          // slots a query sees; -1: no valid row
   float largest[kAttentionWarps][QUERIES];
   float sums[kAttentionWarps][QUERIES];
 };
 
 constexpr int32_t kInvalidRow = -1;
+constexpr int64_t kNoQuery = -1;
 
 template <class Q>
 __device__ __forceinline__ float stored_at(const void* data, int64_t i) {
@@ -211,64 +229,72 @@ __device__ __forceinline__ void load_values(const unsigned char* from, float (&v
 template <class C, int WIDTH, int QUERIES>
 class AttentionBlock {
  public:
-  using Layout = AttentionLayout<C, WIDTH, QUERIES>;
-
   __device__ __forceinline__ AttentionBlock(const AttentionTask<C>& task, unsigned char* dynamic,
                                             AttentionShared<QUERIES>* fixed)
       : task_(task),
-        layout_(task.dim, task.shape),
         dynamic_(dynamic),
         fixed_(*fixed),
         lane_(static_cast<int>(threadIdx.x) % kWarp),
         warp_(static_cast<int>(threadIdx.x) / kWarp),
         slot_groups_(kAttentionWarps / task.shape.query_groups),
         first_query_(warp_ / slot_groups_ * QUERIES),
-        first_slot_(warp_ % slot_groups_ * task.shape.warp_slots) {}
+        first_slot_(warp_ % slot_groups_ * task.shape.warp_slots()) {}
 
   // The rows of an item, one run of one sequence after the other.
   __device__ __forceinline__ void run(int64_t item) {
-    const int rows = locate(item);
-    for (place_.begin = 0; place_.begin < rows; place_.begin = place_.end) {
-      find_run(rows);
+    if (threadIdx.x == 0) locate(item);
+    __syncthreads();
+    const int rows = place().rows;
+    for (int begin = 0; begin < rows; begin = place().end) {
+      __syncthreads();  // all have left the run before, and know where it ended
+      if (threadIdx.x == 0) find_run(begin);
+      __syncthreads();
       run_sequence();
-      __syncthreads();  // the next run writes shared memory again
     }
+    __syncthreads();  // the next item writes shared memory again
   }
 
  private:
-  // Parts run fastest, then slices, then heads. Returns the rows of the item.
-  __device__ __forceinline__ int locate(int64_t item) {
+  __device__ __forceinline__ const AttentionPlace& place() const { return fixed_.place; }
+
+  // Parts run fastest, then slices, then heads.
+  __device__ __forceinline__ void locate(int64_t item) const {
     const AttentionShape& shape = task_.shape;
-    place_.split = static_cast<int>(item % shape.splits);
+    AttentionPlace& place = fixed_.place;
+    place.split = static_cast<int>(item % shape.splits);
     item /= shape.splits;
-    place_.slice = static_cast<int>(item % shape.slices);
+    place.slice = static_cast<int>(item % shape.slices);
     item /= shape.slices;
     const int head_block = static_cast<int>(item % shape.head_blocks);
     item /= shape.head_blocks;
-    place_.kv_head = item % task_.kv_heads;
-    place_.first_row = item / task_.kv_heads * shape.row_block;
+    place.kv_head = item % task_.kv_heads;
+    place.first_row = item / task_.kv_heads * shape.row_block;
     const int first = head_block * shape.head_block;
-    place_.heads = min(shape.head_block, task_.group - first);
-    place_.first_head = place_.kv_head * task_.group + first;
-    return static_cast<int>(
-        min(static_cast<int64_t>(shape.row_block), task_.rows - place_.first_row));
+    place.heads = min(shape.head_block, task_.group - first);
+    place.first_head = place.kv_head * task_.group + first;
+    place.rows =
+        static_cast<int>(min(static_cast<int64_t>(shape.row_block), task_.rows - place.first_row));
   }
 
-  __device__ __forceinline__ void find_run(int rows) {
-    place_.sequence = sequence_of(task_.sequence, place_.first_row + place_.begin);
-    place_.end = place_.begin + 1;
-    while (place_.end < rows &&
-           sequence_of(task_.sequence, place_.first_row + place_.end) == place_.sequence) {
-      ++place_.end;
+  __device__ __forceinline__ void find_run(int begin) const {
+    AttentionPlace& place = fixed_.place;
+    place.begin = begin;
+    place.end = begin + 1;
+    place.sequence = sequence_of(task_.sequence, place.first_row + begin);
+    while (place.end < place.rows &&
+           sequence_of(task_.sequence, place.first_row + place.end) == place.sequence) {
+      ++place.end;
     }
   }
 
   __device__ __forceinline__ AttentionQuery query_at(int m) const {
     const int row = m / task_.shape.head_block;
     const int head = m % task_.shape.head_block;
-    const bool present = row >= place_.begin && row < place_.end && head < place_.heads;
-    return {place_.first_row + row, place_.first_head + head, present};
+    const bool present = row >= place().begin && row < place().end && head < place().heads;
+    return {place().first_row + row, place().first_head + head, present};
   }
+
+  __device__ __forceinline__ int64_t heads() const { return task_.kv_heads * task_.group; }
 
   __device__ __forceinline__ int queries() const { return task_.shape.query_groups * QUERIES; }
 
@@ -277,29 +303,30 @@ class AttentionBlock {
     __syncthreads();
     find_reach();
     const bool is_only_part = task_.shape.splits == 1;
-    const int64_t first = static_cast<int64_t>(place_.split) * layout_.tile_slots;
+    const int64_t first = first_slot_of(place().split);
     clear();
     if (first < most_) walk();
-    if (place_.slice == 0) fill_scores();
+    if (hands_out_scores()) fill_scores();
     if (first < most_ || is_only_part) hand_over();
   }
 
   // ---- queries ----------------------------------------------------------------------------------
 
   __device__ __forceinline__ float* query(int m) const {
-    return reinterpret_cast<float*>(dynamic_) + m * layout_.query_pitch;
+    return reinterpret_cast<float*>(dynamic_) + m * task_.layout.query_pitch;
   }
 
   __device__ __forceinline__ void load_queries() {
     for (int m = warp_; m < queries(); m += kAttentionWarps) {
       const AttentionQuery q = query_at(m);
       const int64_t base = q.row * task_.query.stride + q.head * task_.dim;
-      for (int i = lane_; i < layout_.query_pitch; i += kWarp) {
+      for (int i = lane_; i < task_.layout.query_pitch; i += kWarp) {
         query(m)[i] = q.present && i < task_.dim ? load_stored(task_.query, base + i) : 0.0f;
       }
       if (lane_ == 0) {
         fixed_.seen[m] =
-            q.present ? slots_seen(task_.cache.at, place_.sequence, task_.visible[q.row]) : 0;
+            q.present ? slots_seen(task_.cache.at, place().sequence, task_.visible[q.row]) : 0;
+        fixed_.query[m] = q.present ? q.row * heads() + q.head : kNoQuery;
       }
     }
   }
@@ -308,7 +335,7 @@ class AttentionBlock {
   __device__ __forceinline__ void find_reach() {
     most_ = 0;
     least_ = task_.cache.at.slots;
-    for (int row = place_.begin; row < place_.end; ++row) {
+    for (int row = place().begin; row < place().end; ++row) {
       const int32_t seen = fixed_.seen[row * task_.shape.head_block];
       most_ = max(most_, seen);
       least_ = min(least_, seen);
@@ -327,20 +354,20 @@ class AttentionBlock {
 
   // ---- tiles ------------------------------------------------------------------------------------
 
-  __device__ __forceinline__ int64_t first_slot_of(int64_t tile) const {
-    return tile * layout_.tile_slots;
+  __device__ __forceinline__ int64_t first_slot_of(int tile) const {
+    return static_cast<int64_t>(tile) * task_.layout.tile_slots;
   }
-  __device__ __forceinline__ int slots_of(int64_t tile) const {
+  __device__ __forceinline__ int slots_of(int tile) const {
     return static_cast<int>(
-        min(static_cast<int64_t>(layout_.tile_slots), most_ - first_slot_of(tile)));
+        min(static_cast<int64_t>(task_.layout.tile_slots), most_ - first_slot_of(tile)));
   }
 
-  __device__ __forceinline__ void find_slots(int64_t tile, int buffer) {
+  __device__ __forceinline__ void find_slots(int tile, int buffer) {
     const int thread = static_cast<int>(threadIdx.x);
     const int64_t slot = first_slot_of(tile) + thread;
-    if (thread >= layout_.tile_slots || slot >= most_) return;
-    int64_t offset = kv_offset(task_.cache.at, place_.sequence, static_cast<int32_t>(slot));
-    if (offset != kNoSlot) offset += place_.kv_head * task_.cache.at.head_stride;
+    if (thread >= task_.layout.tile_slots || slot >= most_) return;
+    int64_t offset = kv_offset(task_.cache.at, place().sequence, static_cast<int32_t>(slot));
+    if (offset != kNoSlot) offset += place().kv_head * task_.cache.at.head_stride;
     fixed_.offsets[buffer][thread] = offset;
   }
 
@@ -361,15 +388,15 @@ class AttentionBlock {
   }
 
   // Elements [column, end) of the tile's rows of K or V.
-  __device__ __forceinline__ void copy_rows(const C* side, int64_t tile, int buffer,
-                                            unsigned char* to, int pitch, int chunks, int column,
-                                            int end) const {
-    const int lanes = task_.shape.copy_lanes;
+  __device__ __forceinline__ void copy_rows(const C* side, int tile, int buffer, unsigned char* to,
+                                            int pitch, int chunks, int column, int end) const {
+    const int shift = task_.shape.copy_shift;
+    const int lanes = 1 << shift;
     const int thread = static_cast<int>(threadIdx.x);
     const int first = thread & (lanes - 1);
-    const int step = kAttentionThreads / lanes;
+    const int step = kAttentionThreads >> shift;
     const int slots = slots_of(tile);
-    for (int slot = thread / lanes; slot < slots; slot += step) {
+    for (int slot = thread >> shift; slot < slots; slot += step) {
       const int64_t offset = fixed_.offsets[buffer][slot];
       for (int chunk = first; chunk < chunks; chunk += lanes) {
         const int at = column + chunk * kVector<C>;
@@ -378,22 +405,22 @@ class AttentionBlock {
     }
   }
 
-  __device__ __forceinline__ void begin_k(int64_t tile, int buffer) const {
-    copy_rows(task_.cache.k, tile, buffer, dynamic_ + layout_.k, layout_.k_pitch, layout_.k_chunks,
-              0, task_.dim);
+  __device__ __forceinline__ void begin_k(int tile, int buffer) const {
+    copy_rows(task_.cache.k, tile, buffer, dynamic_ + task_.layout.k, task_.layout.k_pitch,
+              task_.layout.k_chunks, 0, task_.dim);
     __pipeline_commit();
   }
-  __device__ __forceinline__ void begin_v(int64_t tile, int buffer) const {
-    const int column = place_.slice * Layout::kSlice;
-    copy_rows(task_.cache.v, tile, buffer, dynamic_ + layout_.v, layout_.v_pitch, layout_.v_chunks,
-              column, task_.dim);
+  __device__ __forceinline__ void begin_v(int tile, int buffer) const {
+    const int column = place().slice * kSlice<WIDTH>;
+    copy_rows(task_.cache.v, tile, buffer, dynamic_ + task_.layout.v, task_.layout.v_pitch,
+              task_.layout.v_chunks, column, task_.dim);
     __pipeline_commit();
   }
 
   // K of the next tile is on its way while V is summed, and V while scores are made.
   __device__ __forceinline__ void walk() {
-    const int64_t step = task_.shape.splits;
-    int64_t tile = place_.split;
+    const int step = task_.shape.splits;
+    int tile = place().split;
     int buffer = 0;
     find_slots(tile, buffer);
     __syncthreads();
@@ -406,7 +433,7 @@ class AttentionBlock {
       weigh(tile);
       __pipeline_wait_prior(0);
       __syncthreads();  // V and the weights are there, all have left K
-      const int64_t next = tile + step;
+      const int next = tile + step;
       const bool goes_on = first_slot_of(next) < most_;
       if (goes_on) begin_k(next, buffer ^ 1);
       if (first_slot_of(tile) + slots_of(tile) <= least_) {
@@ -428,25 +455,26 @@ class AttentionBlock {
   // --------------------------------------------------
 
   __device__ __forceinline__ float* weights() const {
-    return reinterpret_cast<float*>(dynamic_ + layout_.weights) +
-           warp_ * task_.shape.warp_slots * QUERIES;
+    return reinterpret_cast<float*>(dynamic_ + task_.layout.weights) +
+           warp_ * task_.shape.warp_slots() * QUERIES;
   }
 
   // scores[m] = <query m, K of the lane's slot>, summed over the lanes that share the slot.
   __device__ __forceinline__ void multiply(int slot, bool exists, float (&scores)[QUERIES]) const {
 #pragma unroll
     for (int m = 0; m < QUERIES; ++m) scores[m] = 0.0f;
-    const int parts = kWarp / task_.shape.warp_slots;
-    const unsigned char* const k = dynamic_ + layout_.k + slot * layout_.k_pitch;
+    const int parts = kWarp >> task_.shape.slot_shift;
+    const unsigned char* const k = dynamic_ + task_.layout.k + slot * task_.layout.k_pitch;
     const float* const q = query(first_query_);
     if (exists) {
 #pragma unroll 1
-      for (int chunk = lane_ / task_.shape.warp_slots; chunk < layout_.k_chunks; chunk += parts) {
+      for (int chunk = lane_ >> task_.shape.slot_shift; chunk < task_.layout.k_chunks;
+           chunk += parts) {
         float x[kVector<C>];
         unpack<C>(*reinterpret_cast<const uint4*>(k + chunk * kChunkBytes), x);
 #pragma unroll
         for (int m = 0; m < QUERIES; ++m) {
-          const float* const y = q + m * layout_.query_pitch + chunk * kVector<C>;
+          const float* const y = q + m * task_.layout.query_pitch + chunk * kVector<C>;
 #pragma unroll
           for (int i = 0; i < kVector<C>; i += 4) {
             const float4 four = *reinterpret_cast<const float4*>(y + i);
@@ -458,7 +486,7 @@ class AttentionBlock {
         }
       }
     }
-    for (int offset = task_.shape.warp_slots; offset < kWarp; offset *= 2) {
+    for (int offset = task_.shape.warp_slots(); offset < kWarp; offset *= 2) {
 #pragma unroll
       for (int m = 0; m < QUERIES; ++m) {
         scores[m] += __shfl_xor_sync(kFullWarp, scores[m], offset);
@@ -466,53 +494,72 @@ class AttentionBlock {
     }
   }
 
-  __device__ __forceinline__ float treated(float product) const {
-    const float score = task_.scale * product;
-    return task_.softcap > 0.0f ? task_.softcap * tanhf(score / task_.softcap) : score;
+  __device__ __forceinline__ bool hands_out_scores() const {
+    return task_.scores != nullptr && place().slice == 0;
   }
 
   __device__ __forceinline__ void write_score(int m, int64_t slot, float score) const {
     if (slot >= task_.score_slots) return;
-    const AttentionQuery q = query_at(m);
-    if (!q.present) return;
+    const int64_t query = fixed_.query[m];
+    if (query == kNoQuery) return;
     const int32_t seen = fixed_.seen[m];
     const float unseen = seen == kInvalidRow ? NAN : -INFINITY;
-    const int64_t row = q.row * task_.kv_heads * task_.group + q.head;
-    task_.scores[row * task_.score_slots + slot] = slot < seen ? score : unseen;
+    task_.scores[query * task_.score_slots + slot] = slot < seen ? score : unseen;
   }
 
   // Slots beyond all that is seen, of this part's tiles.
   __device__ __forceinline__ void fill_scores() const {
-    if (task_.scores == nullptr) return;
-    const int64_t step = static_cast<int64_t>(task_.shape.splits) * layout_.tile_slots;
-    int64_t first = static_cast<int64_t>(place_.split) * layout_.tile_slots;
+    const int64_t step = static_cast<int64_t>(task_.shape.splits) * task_.layout.tile_slots;
+    int64_t first = first_slot_of(place().split);
     if (first < most_) first += (most_ - first + step - 1) / step * step;
     for (; first < task_.score_slots; first += step) {
       for (int m = warp_; m < queries(); m += kAttentionWarps) {
-        for (int i = lane_; i < layout_.tile_slots; i += kWarp) write_score(m, first + i, 0.0f);
+        for (int i = lane_; i < task_.layout.tile_slots; i += kWarp)
+          write_score(m, first + i, 0.0f);
       }
     }
   }
 
+  // Soft-caps and hands out the scores of the lane's slot. By way of the place of its weights, so
+  // that what few calls ask for is not spelled out for every register.
+  __device__ __forceinline__ void finish_scores(int64_t slot, float* weight,
+                                                float (&scores)[QUERIES]) const {
+    if (lane_ < task_.shape.warp_slots()) {
+#pragma unroll
+      for (int m = 0; m < QUERIES; ++m) weight[m] = scores[m];
+#pragma unroll 1
+      for (int m = 0; m < QUERIES; ++m) {
+        float score = weight[m];
+        if (task_.softcap > 0.0f) score = task_.softcap * tanhf(score / task_.softcap);
+        if (hands_out_scores()) write_score(first_query_ + m, slot, score);
+        weight[m] = score;
+      }
+    }
+    __syncwarp();
+#pragma unroll
+    for (int m = 0; m < QUERIES; ++m) scores[m] = weight[m];
+    __syncwarp();  // the lanes that share the slot have read
+  }
+
   // Scores of the warp's slots, and their weights relative to the largest score so far. A slot that
   // a query does not see has weight -1.
-  __device__ __forceinline__ void weigh(int64_t tile) {
-    const int mine = lane_ % task_.shape.warp_slots;
-    const bool is_first_part = lane_ < task_.shape.warp_slots;
+  __device__ __forceinline__ void weigh(int tile) {
+    const int mine = lane_ & (task_.shape.warp_slots() - 1);
+    const bool is_first_part = lane_ < task_.shape.warp_slots();
     const int64_t slot = first_slot_of(tile) + first_slot_ + mine;
     float scores[QUERIES];
     multiply(first_slot_ + mine, slot < most_, scores);
-    const bool hands_out = task_.scores != nullptr && place_.slice == 0 && is_first_part;
     float* const weight = weights() + mine * QUERIES;
 #pragma unroll
+    for (int m = 0; m < QUERIES; ++m) scores[m] *= task_.scale;
+    if (task_.softcap > 0.0f || hands_out_scores()) finish_scores(slot, weight, scores);
+#pragma unroll
     for (int m = 0; m < QUERIES; ++m) {
-      const float score = treated(scores[m]);
-      if (hands_out) write_score(first_query_ + m, slot, score);
       const bool sees = slot < fixed_.seen[first_query_ + m];
-      const float largest = fmaxf(largest_[m], warp_reduce<Max>(sees ? score : -INFINITY));
+      const float largest = fmaxf(largest_[m], warp_reduce<Max>(sees ? scores[m] : -INFINITY));
       const float reference = reference_of(largest);
       const float shrinks = __expf(largest_[m] - reference);
-      const float w = sees ? __expf(score - reference) : -1.0f;
+      const float w = sees ? __expf(scores[m] - reference) : -1.0f;
       sum_[m] = fmaf(sum_[m], shrinks, sees && is_first_part ? w : 0.0f);
 #pragma unroll
       for (int i = 0; i < WIDTH; ++i) values_[m][i] *= shrinks;
@@ -525,14 +572,14 @@ class AttentionBlock {
   // -----------------------------------------------------
 
   template <bool MASKED>
-  __device__ __forceinline__ void add_values(int64_t tile) {
-    const int slots = min(slots_of(tile) - first_slot_, task_.shape.warp_slots);
+  __device__ __forceinline__ void add_values(int tile) {
+    const int slots = min(slots_of(tile) - first_slot_, task_.shape.warp_slots());
     const int column = lane_ * WIDTH * static_cast<int>(sizeof(C));
     // Lanes beyond the row read its beginning; nobody looks at their sums.
-    const unsigned char* v = dynamic_ + layout_.v + first_slot_ * layout_.v_pitch +
-                             (column < layout_.v_pitch ? column : 0);
+    const unsigned char* v = dynamic_ + task_.layout.v + first_slot_ * task_.layout.v_pitch +
+                             (column < task_.layout.v_pitch ? column : 0);
     const float* weight = weights();
-#pragma unroll 2
+#pragma unroll 1
     for (int slot = 0; slot < slots; ++slot) {
       float x[WIDTH];
       load_values<C, WIDTH>(v, x);
@@ -547,7 +594,7 @@ class AttentionBlock {
           for (int i = 0; i < WIDTH; ++i) values_[m + k][i] = fmaf(w[k], x[i], values_[m + k][i]);
         }
       }
-      v += layout_.v_pitch;
+      v += task_.layout.v_pitch;
       weight += QUERIES;
     }
   }
@@ -556,7 +603,7 @@ class AttentionBlock {
   // --------------------------------------
 
   __device__ __forceinline__ float* warp_values(int warp, int m) const {
-    return reinterpret_cast<float*>(dynamic_) + (warp * QUERIES + m) * Layout::kSlice;
+    return reinterpret_cast<float*>(dynamic_) + (warp * QUERIES + m) * kSlice<WIDTH>;
   }
 
   __device__ __forceinline__ void share_sums() {
@@ -575,14 +622,13 @@ class AttentionBlock {
 
   __device__ __forceinline__ void hand_over() {
     share_sums();
-    const int columns = min(Layout::kSlice, task_.dim - place_.slice * Layout::kSlice);
+    const int columns = min(kSlice<WIDTH>, task_.dim - place().slice * kSlice<WIDTH>);
     for (int m = warp_; m < queries(); m += kAttentionWarps) {
-      const AttentionQuery q = query_at(m);
-      if (q.present) merge_warps(q, m, columns);
+      if (fixed_.query[m] != kNoQuery) merge_warps(m, columns);
     }
   }
 
-  __device__ __forceinline__ void merge_warps(const AttentionQuery& q, int m, int columns) const {
+  __device__ __forceinline__ void merge_warps(int m, int columns) const {
     const int first = m / QUERIES * slot_groups_;
     const int mine = m % QUERIES;
     float largest = -INFINITY;
@@ -600,29 +646,28 @@ class AttentionBlock {
         const float shrinks = __expf(fixed_.largest[first + g][mine] - reference);
         value = fmaf(warp_values(first + g, mine)[i], shrinks, value);
       }
-      write(q, m, place_.slice * Layout::kSlice + i, value, sum);
+      write(m, place().slice * kSlice<WIDTH> + i, value, sum);
     }
-    if (task_.shape.splits > 1 && place_.slice == 0 && lane_ == 0) {
-      task_.states[part_of(q)] = make_float2(largest, sum);
+    if (task_.shape.splits > 1 && place().slice == 0 && lane_ == 0) {
+      task_.states[part_of(m)] = make_float2(largest, sum);
     }
   }
 
-  __device__ __forceinline__ int64_t part_of(const AttentionQuery& q) const {
-    return (q.row * task_.kv_heads * task_.group + q.head) * task_.shape.splits + place_.split;
+  __device__ __forceinline__ int64_t part_of(int m) const {
+    return fixed_.query[m] * task_.shape.splits + place().split;
   }
 
-  __device__ __forceinline__ void write(const AttentionQuery& q, int m, int column, float value,
-                                        float sum) const {
+  __device__ __forceinline__ void write(int m, int column, float value, float sum) const {
     if (task_.shape.splits > 1) {
-      task_.parts[part_of(q) * task_.part_pitch + column] = value;
+      task_.parts[part_of(m) * task_.part_pitch + column] = value;
     } else {
+      const AttentionQuery q = query_at(m);
       store_stored(task_.out, q.row * task_.out.stride + q.head * task_.dim + column,
                    attended(value, sum, fixed_.seen[m]));
     }
   }
 
   const AttentionTask<C>& task_;
-  const Layout layout_;
   unsigned char* const dynamic_;
   AttentionShared<QUERIES>& fixed_;
   const int lane_;
@@ -630,7 +675,6 @@ class AttentionBlock {
   const int slot_groups_;
   const int first_query_;  // of this warp
   const int first_slot_;   // of this warp in a tile
-  AttentionPlace place_;
   int32_t most_;
   int32_t least_;
   float largest_[QUERIES];
@@ -642,8 +686,10 @@ class AttentionBlock {
 // result, or for each part 4 * dim + 8 per query; the scores. Blocks whose part begins beyond what
 // is seen leave after reading `visible`.
 template <class C, int WIDTH, int QUERIES>
-__global__ __launch_bounds__(kAttentionThreads, 3) void attention_kernel(AttentionTask<C> task,
-                                                                         int64_t items) {
+__global__ __launch_bounds__(
+    kAttentionThreads,
+    (kAttentionBlocks<WIDTH, QUERIES>)) void attention_kernel(AttentionTask<C> task,
+                                                              int64_t items) {
   EXN_DYN_SMEM(dynamic);
   __shared__ AttentionShared<QUERIES> fixed;
   AttentionBlock<C, WIDTH, QUERIES> block(task, dynamic, &fixed);
