@@ -7,17 +7,6 @@
 namespace exn::cuda {
 namespace {
 
-Norm norm_of(int32_t norm) {
-  switch (norm) {
-    case EXN_NORM_RMS:
-      return Norm::kRms;
-    case EXN_NORM_LAYER:
-      return Norm::kLayer;
-    default:
-      return Norm::kNone;
-  }
-}
-
 // x is rounded when hidden states and weights share a 16-bit type, as a framework's own norm would.
 Rounding rounding_of(const ExitHeadArgs& args) {
   if (args.hidden.dtype != args.weight.dtype) return Rounding::kNone;

@@ -4,13 +4,89 @@
 namespace exn::cuda {
 namespace {
 
+template <class W>
+LinearInput<W> input_of(const Product& product) {
+  LinearInput<W> input;
+  input.weight = static_cast<const W*>(product.weight.data);
+  input.weight_stride = product.weight.stride;
+  input.x = product.x;
+  input.x_stride = product.x_stride;
+  input.outputs = product.weight.rows;
+  input.depth = product.weight.cols;
+  input.rows = product.rows;
+  input.list = nullptr;
+  input.vocabulary = product.weight.rows;
+  input.second = static_cast<const W*>(product.second.data);
+  input.second_stride = product.second.stride;
+  input.row_count = product.row_count;
+  input.splits = product.parts;
+  return input;
+}
+
 template <class W, int ROWS>
-void launch(const LinearInput<W>& input, const LinearOutput& output, cudaStream_t stream) {
+void launch(const Product& product, cudaStream_t stream) {
   using Shape = LinearShape<W, ROWS>;
-  const dim3 grid = linear_grid(input.rows, ROWS, ceil_div(output.y_stride, kLinearOutputs));
+  dim3 grid = linear_grid(product.rows, ROWS, product.tiles());
+  if (product.parts > 1) grid.z = static_cast<unsigned>(product.parts);
   allow_shared(linear_kernel<W, ROWS>, Shape::kSharedBytes);
-  EXN_LAUNCH((linear_kernel<W, ROWS>), grid, Shape::kThreads, Shape::kSharedBytes, stream, input,
-             output);
+  EXN_LAUNCH((linear_kernel<W, ROWS>), grid, Shape::kThreads, Shape::kSharedBytes, stream,
+             input_of<W>(product), product.output);
+}
+
+// Rows of f32 that linear_tile can read where they are.
+bool is_input(const Matrix& x, DType weight) {
+  const int64_t depth = kStageRowBytes / size_of(weight);
+  return x.dtype == DType::kF32 && x.stride % 4 == 0 && x.cols % depth == 0 &&
+         reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+}
+
+Matrix rows_of(const Matrix& matrix, int64_t first, int64_t count) {
+  if (matrix.data == nullptr) return matrix;
+  Matrix part = matrix;
+  part.data = static_cast<char*>(matrix.data) + first * matrix.stride * size_of(matrix.dtype);
+  part.rows = count;
+  return part;
+}
+
+// The product of a whole call; a launch takes a few rows of it.
+struct LinearSpace {
+  Product product;
+  float* x;
+
+  LinearSpace(const LinearArgs& args, Workspace& workspace) {
+    product.weight = args.weight;
+    product.rows = args.input.rows < kRowsAtOnce ? args.input.rows : kRowsAtOnce;
+    product.parts = depth_parts(args.device, product);
+    x = workspace.take<float>(product.rows * padded(args.input.cols));
+    LinearOutput& output = product.output;
+    output.bias = args.bias;
+    output.y_stride = args.out.stride;
+    output.activation = Activation::kNone;
+    output.storage = storage_of(args.out.dtype);
+    output.y_columns = args.weight.rows;
+    output.residual_stride = args.residual.stride;
+    output.partial_stride = product.tiles() * kLinearOutputs;
+    if (product.parts > 1) output.partials = workspace.take<float>(product.partials());
+  }
+};
+
+void queue_rows(const LinearArgs& args, LinearSpace space, int64_t first, cudaStream_t stream) {
+  Product& product = space.product;
+  const int64_t left = args.input.rows - first;
+  if (left < product.rows) product.rows = left;
+  const Matrix input = rows_of(args.input, first, product.rows);
+  product.x = space.x;
+  product.x_stride = padded(input.cols);
+  if (is_input(input, args.weight.dtype)) {
+    product.x = static_cast<const float*>(input.data);
+    product.x_stride = input.stride;
+  } else {
+    queue_prepare(input, space.x, Norm::kNone, 0.0f, nullptr, nullptr, Rounding::kNone, stream);
+  }
+  product.output.y = rows_of(args.out, first, product.rows).data;
+  product.output.residual = rows_of(args.residual, first, product.rows).data;
+  queue_product(product, stream);
+  if (product.parts > 1) queue_merge(product, stream);
 }
 
 }  // namespace
@@ -36,30 +112,53 @@ void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const flo
   });
 }
 
-void queue_linear(const Matrix& weight, const float* x, int64_t rows, const LinearOutput& output,
-                  cudaStream_t stream) {
-  dispatch_float(weight.dtype, [&](auto tag) {
-    using W = type_of<decltype(tag)>;
-    LinearInput<W> input;
-    input.weight = static_cast<const W*>(weight.data);
-    input.weight_stride = weight.stride;
-    input.x = x;
-    input.x_stride = padded(weight.cols);
-    input.outputs = weight.rows;
-    input.depth = weight.cols;
-    input.rows = rows;
-    input.list = nullptr;
-    input.vocabulary = weight.rows;
-    // Fewer sizes than the head has: these layers cost a few percent of it.
-    const int64_t block = rows_per_block(rows);
-    if (block <= 1) return launch<W, 1>(input, output, stream);
-    if (block <= 8) return launch<W, 8>(input, output, stream);
-    launch<W, 64>(input, output, stream);
+int depth_parts(int32_t device, const Product& product) {
+  const int64_t stages = ceil_div(product.weight.cols * size_of(product.weight.dtype),
+                                  kStageRowBytes);
+  const int64_t wanted = ceil_div(sm_count(device), product.tiles());
+  const int64_t most = stages / 2;  // shorter ones would spend their time on filling the pipeline
+  if (most < 1) return 1;
+  return static_cast<int>(wanted < most ? wanted : most);
+}
+
+void queue_product(const Product& product, cudaStream_t stream) {
+  dispatch_float(product.weight.dtype, [&](auto tag) {
+    dispatch_layer_rows(product.rows, [&](auto rows) {
+      launch<type_of<decltype(tag)>, decltype(rows)::value>(product, stream);
+    });
   });
 }
 
-exn_status linear(const LinearArgs&, Workspace&, exn_stream) {
-  return fail(EXN_UNSUPPORTED, "exn_linear: the CUDA kernel is not built yet");
+void queue_merge(const Product& product, cudaStream_t stream) {
+  dispatch_float(product.weight.dtype, [&](auto tag) {
+    using W = type_of<decltype(tag)>;
+    const int64_t blocks = ceil_div(product.output.y_columns, 4 * kMergeLinearThreads);
+    const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(product.rows));
+    EXN_LAUNCH((merge_linear_kernel<W>), grid, kMergeLinearThreads, 0, stream,
+               input_of<W>(product), product.output);
+  });
+}
+
+void queue_linear(const Matrix& weight, const float* x, int64_t rows, const LinearOutput& output,
+                  cudaStream_t stream) {
+  Product product;
+  product.weight = weight;
+  product.x = x;
+  product.x_stride = padded(weight.cols);
+  product.rows = rows;
+  product.output = output;
+  product.output.y_columns = output.y_stride;
+  queue_product(product, stream);
+}
+
+exn_status linear(const LinearArgs& args, Workspace& workspace, exn_stream stream) {
+  const LinearSpace space(args, workspace);
+  if (workspace.counting()) return EXN_OK;
+  return run_on(args.device, OpName::linear, "linear_kernel, its input and its merge", [&] {
+    for (int64_t first = 0; first < args.input.rows; first += kRowsAtOnce) {
+      queue_rows(args, space, first, stream_of(stream));
+    }
+  });
 }
 
 }  // namespace exn::cuda

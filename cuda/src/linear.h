@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Launch geometry of the kernels built on linear_tile, and the layers that exit_head and gate have
-// in common.
+// Launch geometry of the kernels built on linear_tile, and the products that several ops queue.
 #pragma once
 
-#include <exeunt/cuda/exit_head.cuh>
 #include <exeunt/cuda/linear.cuh>
+#include <exeunt/cuda/norm.cuh>
 
 #include "backend.h"
 #include "dispatch.h"
@@ -48,9 +47,75 @@ void allow_shared(Kernel kernel, int bytes) {
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
 }
 
+inline Norm norm_of(int32_t norm) {
+  switch (norm) {
+    case EXN_NORM_RMS:
+      return Norm::kRms;
+    case EXN_NORM_LAYER:
+      return Norm::kLayer;
+    default:
+      return Norm::kNone;
+  }
+}
+
+inline Storage storage_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF16:
+      return Storage::kF16;
+    case DType::kBF16:
+      return Storage::kBF16;
+    default:
+      return Storage::kF32;
+  }
+}
+
+// Calls f(std::integral_constant<int, ROWS>{}) for the smallest block of a layer that holds the
+// rows. Fewer sizes than the head has: up to 8 rows all are bound by the bytes of W.
+template <class F>
+void dispatch_layer_rows(int64_t rows, F&& f) {
+  const int64_t block = rows_per_block(rows);
+  if (block <= 1) return f(std::integral_constant<int, 1>{});
+  if (block <= 8) return f(std::integral_constant<int, 8>{});
+  if (block <= 16) return f(std::integral_constant<int, 16>{});
+  if (block <= 32) return f(std::integral_constant<int, 32>{});
+  f(std::integral_constant<int, 64>{});
+}
+
+// Rows that a launch takes at most, where there may be a whole prompt of them: this bounds the
+// workspace, and what a launch leaves there stays in the L2 cache.
+constexpr int64_t kRowsAtOnce = 256;
+
 // Queues prepare_rows_kernel.
 void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const float* weight,
                    const float* bias, Rounding rounding, cudaStream_t stream);
+
+// A product of f32 rows of padded(depth), 16-byte aligned and zero from the depth on.
+struct Product {
+  Matrix weight;
+  Matrix second;  // optional: the product is a pair, see LinearInput
+  const float* x = nullptr;
+  int64_t x_stride = 0;
+  int64_t rows = 0;
+  const int32_t* row_count = nullptr;  // optional, on the device
+  int parts = 1;                       // of the depth
+  LinearOutput output{};
+
+  bool paired() const { return second.data != nullptr; }
+  int64_t tiles() const {
+    return ceil_div(weight.rows, paired() ? kPairOutputs : kLinearOutputs);
+  }
+  int64_t partials() const { return parts * rows * tiles() * kLinearOutputs; }
+};
+
+// Cuts the depth into as many parts as it takes to give every multiprocessor a block. It must not
+// depend on the rows: the parts decide in which order a sum is formed.
+int depth_parts(int32_t device, const Product& product);
+
+// Queues linear_kernel: outputs, or the partial products if output.partials is set.
+void queue_product(const Product& product, cudaStream_t stream);
+
+// Queues merge_linear_kernel, which makes outputs of the partial products.
+void queue_merge(const Product& product, cudaStream_t stream);
 
 // Queues y = f(W x + b) for f32 rows of padded(depth) in the workspace.
 void queue_linear(const Matrix& weight, const float* x, int64_t rows, const LinearOutput& output,

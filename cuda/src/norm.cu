@@ -1,8 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <exeunt/cuda/norm.cuh>
+
 #include "backend.h"
+#include "dispatch.h"
+#include "linear.h"
 
 namespace exn::cuda {
+namespace {
 
-exn_status norm(const NormArgs&, Workspace&, exn_stream) { return fail(EXN_UNSUPPORTED, "exn_norm: the CUDA kernel is not built yet"); }
+template <class T, class O>
+void launch(const NormArgs& args, cudaStream_t stream) {
+  NormTask<T, O> task;
+  task.in = static_cast<const T*>(args.input.data);
+  task.in_stride = args.input.stride;
+  task.out = static_cast<O*>(args.out.data);
+  task.out_stride = args.out.stride;
+  task.rows = args.input.rows;
+  task.columns = args.input.cols;
+  task.norm = {norm_of(args.norm), args.eps, args.weight, args.bias};
+  EXN_LAUNCH((norm_kernel<T, O>), static_cast<unsigned>(task.rows), kTileThreads, 0, stream, task);
+}
+
+}  // namespace
+
+exn_status norm(const NormArgs& args, Workspace& workspace, exn_stream stream) {
+  if (workspace.counting()) return EXN_OK;
+  return run_on(args.device, OpName::norm, "norm_kernel", [&] {
+    if (args.input.rows == 0) return;
+    dispatch_float(args.input.dtype, [&](auto in_tag) {
+      using T = type_of<decltype(in_tag)>;
+      dispatch_float(args.out.dtype, [&](auto out_tag) {
+        launch<T, type_of<decltype(out_tag)>>(args, stream_of(stream));
+      });
+    });
+  });
+}
 
 }  // namespace exn::cuda

@@ -6,91 +6,10 @@
 #pragma once
 
 #include "linear.cuh"
+#include "norm.cuh"
 #include "stats.cuh"
 
 namespace exn::cuda {
-
-enum class Norm : int { kNone, kRms, kLayer };
-enum class Rounding : int { kNone, kF16, kBF16 };
-
-template <class T>
-struct PrepareTask {
-  const T* in;
-  int64_t in_stride;
-  float* out;  // zeros from `columns` on
-  int64_t out_stride;
-  int64_t rows;
-  int64_t columns;
-  Norm norm;
-  float eps;
-  const float* weight;  // [columns], optional
-  const float* bias;    // [columns], optional
-  Rounding rounding;
-};
-
-__device__ __forceinline__ float round_as(Rounding rounding, float x) {
-  switch (rounding) {
-    case Rounding::kF16:
-      return __half2float(__float2half_rn(x));
-    case Rounding::kBF16:
-      return __bfloat162float(__float2bfloat16_rn(x));
-    default:
-      return x;
-  }
-}
-
-// Normalises rows into f32 for the products that follow.
-//
-// Bytes: each row once (rows longer than a tile of 4096: again from the L1 cache), 4 per element
-// written. One block per row.
-template <class T>
-__global__ __launch_bounds__(kTileThreads, 6) void prepare_rows_kernel(PrepareTask<T> task) {
-  constexpr int kWarps = kTileThreads / kWarp;
-  constexpr int kItems = kTileItems<T>;
-  __shared__ float scratch[2 * kWarps];
-  const T* row = task.in + static_cast<int64_t>(blockIdx.x) * task.in_stride;
-  float* out = task.out + static_cast<int64_t>(blockIdx.x) * task.out_stride;
-  const float count = static_cast<float>(task.columns);
-  const bool one_tile = task.columns <= kTile<T>;
-  float x[kItems];
-
-  float mean = 0.0f;
-  if (task.norm == Norm::kLayer) {
-    for (int64_t begin = 0; begin < task.columns; begin += kTile<T>) {
-      load_tile(row + begin, tile_count(begin, task.columns, kTile<T>), 0.0f, x);
-#pragma unroll
-      for (int i = 0; i < kItems; ++i) mean += x[i];
-    }
-    mean = block_reduce<Sum, kWarps>(mean, scratch) / count;
-  }
-  float scale = 1.0f;
-  if (task.norm != Norm::kNone) {
-    float squares = 0.0f;
-    for (int64_t begin = 0; begin < task.columns; begin += kTile<T>) {
-      load_tile(row + begin, tile_count(begin, task.columns, kTile<T>), mean, x);
-#pragma unroll
-      for (int i = 0; i < kItems; ++i) squares = fmaf(x[i] - mean, x[i] - mean, squares);
-    }
-    squares = block_reduce<Sum, kWarps>(squares, scratch + kWarps);
-    scale = 1.0f / sqrtf(squares / count + task.eps);
-  }
-  for (int64_t begin = 0; begin < task.out_stride; begin += kTile<T>) {
-    if (task.norm == Norm::kNone || !one_tile) {
-      load_tile(row + begin, tile_count(begin, task.columns, kTile<T>), 0.0f, x);
-    }
-#pragma unroll
-    for (int i = 0; i < kItems; ++i) {
-      const int64_t column = begin + tile_place<T>(i);
-      if (column >= task.out_stride) continue;
-      float y = (x[i] - mean) * scale;
-      if (column < task.columns) {
-        if (task.weight != nullptr) y *= task.weight[column];
-        if (task.bias != nullptr) y += task.bias[column];
-      }
-      out[column] = column < task.columns ? round_as(task.rounding, y) : 0.0f;
-    }
-  }
-}
 
 struct HeadOutput {
   const float* bias;  // [V], optional
@@ -169,7 +88,8 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   find_weight_rows<W, ROWS>(input, first_output, rows_of_w);
 
   float results[Shape::kOutputs][Shape::kRows];
-  linear_tile<W, ROWS>(input, rows_of_w, first_row, shared, results);
+  linear_tile<W, ROWS>(input, rows_of_w, whole_depth<W, ROWS>(input, first_row, input.rows), shared,
+                       results, AsStored());
 
   const float* const products = share_results<W, ROWS>(results, shared);
 

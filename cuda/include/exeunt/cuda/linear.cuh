@@ -15,6 +15,7 @@
 
 #include "elements.cuh"
 #include "reduce.cuh"
+#include "storage.cuh"
 
 namespace exn::cuda {
 
@@ -63,7 +64,15 @@ struct LinearInput {
   int64_t rows;           // R
   const int32_t* list;    // optional: rows of W to take
   int64_t vocabulary;     // rows of W; a list entry outside is not read
+  // Optional: a second matrix of N rows. A tile then holds 64 outputs, those of W and those of
+  // `second` beside them.
+  const W* second = nullptr;
+  int64_t second_stride = 0;
+  const int32_t* row_count = nullptr;  // optional, on the device: rows that there are, at most R
+  int splits = 1;  // parts into which D is cut, each of which is left to blocks of its own
 };
+
+constexpr int kPairOutputs = kLinearOutputs / 2;  // of a tile of two matrices
 
 // Row of W behind output `output`, or -1 if there is none.
 template <class W>
@@ -96,26 +105,62 @@ __device__ __forceinline__ void unpack_quad(const uint4& raw, int quad, float (&
   }
 }
 
+// What of the input a block multiplies.
+struct TileRange {
+  const float* x;  // its first row
+  int rows;        // from there on; those beyond need not exist
+  int first_stage;
+  int stages;
+};
+
+template <class W, int ROWS>
+__device__ __forceinline__ TileRange whole_depth(const LinearInput<W>& input, int64_t first_row,
+                                                 int64_t row_end) {
+  constexpr int kDepth = LinearShape<W, ROWS>::kDepth;
+  return {input.x + first_row * input.x_stride, tile_count(first_row, row_end, ROWS), 0,
+          static_cast<int>((input.depth + kDepth - 1) / kDepth)};
+}
+
+// One part of the depth; no part is empty if there are at least as many stages as parts.
+template <class W, int ROWS>
+__device__ __forceinline__ TileRange part_of_depth(const LinearInput<W>& input, int64_t first_row,
+                                                   int64_t row_end, int part) {
+  TileRange range = whole_depth<W, ROWS>(input, first_row, row_end);
+  const int64_t stages = range.stages;
+  range.first_stage = static_cast<int>(stages * part / input.splits);
+  range.stages = static_cast<int>(stages * (part + 1) / input.splits) - range.first_stage;
+  return range;
+}
+
+// Of x as it was stored: nothing remains to be done when it has arrived in shared memory.
+struct AsStored {
+  __device__ __forceinline__ void operator()(float4*, int64_t) const {}
+};
+
 // results[o][r] = <row of W for output first_output + thread_column + o * kColumns,
 //                  row of x first_row + 8 * thread_row + r>
 // `rows_of_w` points to the block's 128 rows of W, null where there is none, and is complete (a
-// barrier has passed).
-template <class W, int ROWS>
+// barrier has passed). `arrived(x, column)` is called once for every four staged values of x, those
+// from `column` on, and may change them.
+template <class W, int ROWS, class Arrived>
 __device__ __forceinline__ void linear_tile(
-    const LinearInput<W>& input, const W* const* rows_of_w, int64_t first_row,
+    const LinearInput<W>& input, const W* const* rows_of_w, const TileRange& range,
     unsigned char* shared,
-    float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows]) {
+    float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows],
+    const Arrived& arrived) {
   using Shape = LinearShape<W, ROWS>;
   constexpr int kChunks = kStageRowBytes / 16;
   const int thread = static_cast<int>(threadIdx.x);
   const int thread_column = thread % Shape::kColumns;
   const int thread_row = thread / Shape::kColumns;
-  const bool aligned = is_vector_aligned(input.weight) && input.weight_stride % kVector<W> == 0;
-  const int stages = static_cast<int>((input.depth + Shape::kDepth - 1) / Shape::kDepth);
+  constexpr int kInputChunks = Shape::kDepth / 4;
+  const bool aligned = is_vector_aligned(input.weight) && input.weight_stride % kVector<W> == 0 &&
+                       is_vector_aligned(input.second) && input.second_stride % kVector<W> == 0;
+  const int stages = range.stages;
 
   const auto begin_stage = [&](int stage) {
     unsigned char* const base = shared + stage % Shape::kStages * Shape::kStageBytes;
-    const int64_t depth = static_cast<int64_t>(stage) * Shape::kDepth;
+    const int64_t depth = static_cast<int64_t>(range.first_stage + stage) * Shape::kDepth;
     // A thread copies the same chunk of several rows.
     const int chunk = thread % kChunks;
     const int64_t column = depth + chunk * kVector<W>;
@@ -128,13 +173,11 @@ __device__ __forceinline__ void linear_tile(
       stage_weights(reinterpret_cast<W*>(base + output * kStagePitch + chunk * 16), row + column,
                     row == nullptr ? 0 : count, aligned);
     }
-    constexpr int kInputChunks = Shape::kDepth / 4;
     for (int i = thread; i < ROWS * kInputChunks; i += Shape::kThreads) {
       // Rows past the end are copies of the last one: nobody looks at their results.
-      const int64_t row =
-          first_row + i / kInputChunks < input.rows ? first_row + i / kInputChunks : input.rows - 1;
+      const int row = Min::apply(i / kInputChunks, range.rows - 1);
       __pipeline_memcpy_async(base + Shape::kWeightBytes + i * 16,
-                              input.x + row * input.x_stride + depth + i % kInputChunks * 4, 16);
+                              range.x + row * input.x_stride + depth + i % kInputChunks * 4, 16);
     }
   };
 
@@ -151,6 +194,13 @@ __device__ __forceinline__ void linear_tile(
 #pragma unroll 1
   for (int stage = 0; stage < stages; ++stage) {
     __pipeline_wait_prior(Shape::kStages - 2);
+    // Of what this thread copied itself, which it may see and change before the barrier.
+    for (int i = thread; i < ROWS * kInputChunks; i += Shape::kThreads) {
+      arrived(reinterpret_cast<float4*>(shared + stage % Shape::kStages * Shape::kStageBytes +
+                                        Shape::kWeightBytes + i * 16),
+              static_cast<int64_t>(range.first_stage + stage) * Shape::kDepth +
+                  i % kInputChunks * 4);
+    }
     // This stage is there for all, and all have left the one that is overwritten next.
     __syncthreads();
     if (stage + Shape::kStages - 1 < stages) begin_stage(stage + Shape::kStages - 1);
@@ -206,6 +256,13 @@ template <class W, int ROWS>
 __device__ __forceinline__ void find_weight_rows(const LinearInput<W>& input, int64_t first,
                                                  const W** rows_of_w) {
   for (int i = threadIdx.x; i < kLinearOutputs; i += LinearShape<W, ROWS>::kThreads) {
+    if (input.second != nullptr) {
+      const int64_t row = first / 2 + i % kPairOutputs;
+      rows_of_w[i] = row >= input.outputs ? nullptr
+                     : i < kPairOutputs   ? input.weight + row * input.weight_stride
+                                          : input.second + row * input.second_stride;
+      continue;
+    }
     const int64_t row = weight_row(input, first + i);
     rows_of_w[i] = row < 0 ? nullptr : input.weight + row * input.weight_stride;
   }
@@ -250,57 +307,160 @@ __device__ __forceinline__ int64_t linear_tile_index() {
 enum class Activation : int {
   kNone,          // W x + b
   kResidualSilu,  // x + SiLU(W x + b)
-  kTanh           // tanh(W x + b)
+  kTanh,          // tanh(W x + b)
+  kSilu,
+  kGelu,      // with erf
+  kGeluTanh,  // its approximation with tanh
 };
 
 struct LinearOutput {
   const float* bias;  // [N], optional
-  float* y;           // [R,N], f32; zeros from N up to the stride, so that it can be the next x
+  void* y;            // [R,N]
   int64_t y_stride;
   Activation activation;
+  Storage storage = Storage::kF32;  // of y and of the residual
+  int64_t y_columns = 0;            // zeros from N up to here, so that y can be the next x
+  const float* second_bias = nullptr;  // of the second matrix
+  const void* residual = nullptr;      // [R,N], optional, added last
+  int64_t residual_stride = 0;
+  // Optional: where the plain products go instead, [splits, R, partial_stride]. All 128 of each
+  // tile are written.
+  float* partials = nullptr;
+  int64_t partial_stride = 0;
 };
 
-__device__ __forceinline__ float activate(Activation activation, float z, const float* x) {
+__device__ __forceinline__ float activate(Activation activation, float z) {
   switch (activation) {
     case Activation::kResidualSilu:
-      return *x + z / (1.0f + expf(-z));
+    case Activation::kSilu:
+      return z / (1.0f + expf(-z));
     case Activation::kTanh:
       return tanhf(z);
+    case Activation::kGelu:
+      return 0.5f * z * (1.0f + erff(z * 0.70710678f));
+    case Activation::kGeluTanh:
+      return 0.5f * z * (1.0f + tanhf(0.79788456f * fmaf(0.044715f * z * z, z, z)));
     default:
       return z;
   }
 }
 
-// Bytes: W once for each block of ROWS rows, x from the L2 cache for each block of outputs, y once.
-// Grid: above.
+// Finishes and stores one output of a row. `product` is that of W, `second` that of the second
+// matrix; `x` is the row of the input.
+template <class W>
+__device__ __forceinline__ void store_output(const LinearInput<W>& input, const LinearOutput& output,
+                                             int64_t row, int64_t n, float product, float second) {
+  if (n >= output.y_columns) return;
+  float y = 0.0f;
+  if (n < input.outputs) {
+    y = activate(output.activation, product + (output.bias != nullptr ? output.bias[n] : 0.0f));
+    if (output.activation == Activation::kResidualSilu) y += input.x[row * input.x_stride + n];
+    if (input.second != nullptr) {
+      y *= second + (output.second_bias != nullptr ? output.second_bias[n] : 0.0f);
+    }
+    if (output.residual != nullptr) {
+      y += load_as(output.storage, output.residual, row * output.residual_stride + n);
+    }
+  }
+  store_as(output.storage, output.y, row * output.y_stride + n, y);
+}
+
+template <class W>
+__device__ __forceinline__ int64_t rows_present(const LinearInput<W>& input) {
+  return input.row_count != nullptr && *input.row_count < input.rows ? *input.row_count
+                                                                     : input.rows;
+}
+
+// Where a block's results belong.
+struct TilePlace {
+  int64_t first_row;
+  int64_t first_output;
+  int part;
+};
+
+// Bytes: W once for each block of ROWS rows that are there, x from the L2 cache for each block of
+// outputs, y once; or 4 per product for each part of the depth. Grid: above; where the depth is cut
+// into parts, z counts them.
 template <class W, int ROWS>
 __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
     linear_kernel(LinearInput<W> input, LinearOutput output) {
   using Shape = LinearShape<W, ROWS>;
   EXN_DYN_SMEM(shared);
   __shared__ const W* rows_of_w[kLinearOutputs];
+  __shared__ TilePlace place;  // registers are scarce while the tile is multiplied
+  const bool paired = input.second != nullptr;
+  const int part = input.splits > 1 ? static_cast<int>(blockIdx.z) : 0;
+  const int64_t first_output =
+      (input.splits > 1 ? static_cast<int64_t>(blockIdx.y) : linear_tile_index()) * kLinearOutputs;
   const int64_t first_row = linear_first_row(ROWS);
-  const int64_t first_output = linear_tile_index() * kLinearOutputs;
-  if (first_output >= output.y_stride) return;
+  const int64_t row_end = rows_present(input);
+  if (first_row >= row_end || first_output >= (paired ? 2 : 1) * input.outputs) return;
+  if (threadIdx.x == 0) place = {first_row, first_output, part};
   find_weight_rows<W, ROWS>(input, first_output, rows_of_w);
 
   float results[Shape::kOutputs][Shape::kRows];
-  linear_tile<W, ROWS>(input, rows_of_w, first_row, shared, results);
+  const TileRange range = part_of_depth<W, ROWS>(input, first_row, row_end, part);
+  linear_tile<W, ROWS>(input, rows_of_w, range, shared, results, AsStored());
   const float* const products = share_results<W, ROWS>(results, shared);
 
+  const int per_row = input.second != nullptr && output.partials == nullptr ? kPairOutputs
+                                                                            : kLinearOutputs;
 #pragma unroll 1
-  for (int i = threadIdx.x; i < ROWS * kLinearOutputs; i += Shape::kThreads) {
-    const int64_t row = first_row + i / kLinearOutputs;
-    const int64_t n = first_output + i % kLinearOutputs;
-    if (row >= input.rows || n >= output.y_stride) continue;
-    float y = 0.0f;
-    if (n < input.outputs) {
-      const float bias = output.bias != nullptr ? output.bias[n] : 0.0f;
-      const float product = products[i / kLinearOutputs * kResultPitch + i % kLinearOutputs];
-      y = activate(output.activation, product + bias, input.x + row * input.x_stride + n);
+  for (int i = threadIdx.x; i < range.rows * per_row; i += Shape::kThreads) {
+    const int64_t row = place.first_row + i / per_row;
+    const int n = i % per_row;
+    const float* const product = products + i / per_row * kResultPitch + n;
+    if (output.partials != nullptr) {
+      output.partials[(place.part * input.rows + row) * output.partial_stride +
+                      place.first_output + n] = *product;
+    } else if (input.second != nullptr) {
+      store_output(input, output, row, place.first_output / 2 + n, product[0],
+                   product[kPairOutputs]);
+    } else {
+      store_output(input, output, row, place.first_output + n, *product, 0.0f);
     }
-    output.y[row * output.y_stride + n] = y;
   }
+}
+
+// The products of a row's outputs `place` .. `place` + 3 of the partial ones, parts added from left
+// to right.
+__device__ __forceinline__ float4 merged_products(const float* partials, int64_t row,
+                                                  int64_t place, int64_t stride, int64_t rows,
+                                                  int splits) {
+  const float* from = partials + row * stride + place;
+  float4 sum = *reinterpret_cast<const float4*>(from);
+#pragma unroll 4
+  for (int part = 1; part < splits; ++part) {
+    from += rows * stride;
+    const float4 more = *reinterpret_cast<const float4*>(from);
+    sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
+  }
+  return sum;
+}
+
+constexpr int kMergeLinearThreads = 128;
+
+// Adds the parts that linear_kernel left, and finishes their outputs: four per thread.
+//
+// Bytes: 4 per product and part, y once. Grid: x counts blocks of 512 outputs, y rows.
+template <class W>
+__global__ __launch_bounds__(kMergeLinearThreads) void merge_linear_kernel(LinearInput<W> input,
+                                                                           LinearOutput output) {
+  const int64_t n = 4 * (static_cast<int64_t>(blockIdx.x) * kMergeLinearThreads + threadIdx.x);
+  const int64_t row = blockIdx.y;
+  if (n >= output.y_columns || row >= rows_present(input)) return;
+  const bool paired = input.second != nullptr;
+  const int64_t place = paired ? n / kPairOutputs * kLinearOutputs + n % kPairOutputs : n;
+  const auto merged = [&](int64_t at) {
+    return merged_products(output.partials, row, at, output.partial_stride, input.rows,
+                           input.splits);
+  };
+  const float4 first = merged(place);
+  const float4 second = paired ? merged(place + kPairOutputs) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  store_output(input, output, row, n, first.x, second.x);
+  store_output(input, output, row, n + 1, first.y, second.y);
+  store_output(input, output, row, n + 2, first.z, second.z);
+  store_output(input, output, row, n + 3, first.w, second.w);
 }
 
 }  // namespace exn::cuda

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// norm: RMSNorm or LayerNorm of rows, by themselves or as the input of a product.
+#pragma once
+
+#include "elements.cuh"
+#include "reduce.cuh"
+
+namespace exn::cuda {
+
+enum class Norm : int { kNone, kRms, kLayer };
+
+struct RowNorm {
+  Norm norm;
+  float eps;
+  const float* weight;  // [columns], optional
+  const float* bias;    // [columns], optional
+};
+
+// y = (x - mean) * scale
+struct Moments {
+  float mean;
+  float scale;
+};
+
+constexpr int kMomentScratch = 2 * kTileThreads / kWarp;
+
+// Of one row, by one block; `scratch` holds kMomentScratch values. Unless there is nothing to
+// normalise, `x` holds the row's last tile afterwards.
+template <class T>
+__device__ __forceinline__ Moments row_moments(const T* row, int64_t columns, const RowNorm& norm,
+                                               float* scratch, float (&x)[kTileItems<T>]) {
+  constexpr int kWarps = kTileThreads / kWarp;
+  const float count = static_cast<float>(columns);
+  Moments moments{0.0f, 1.0f};
+  if (norm.norm == Norm::kNone) return moments;
+  if (norm.norm == Norm::kLayer) {
+    for (int64_t begin = 0; begin < columns; begin += kTile<T>) {
+      load_tile(row + begin, tile_count(begin, columns, kTile<T>), 0.0f, x);
+#pragma unroll
+      for (int i = 0; i < kTileItems<T>; ++i) moments.mean += x[i];
+    }
+    moments.mean = block_reduce<Sum, kWarps>(moments.mean, scratch) / count;
+  }
+  float squares = 0.0f;
+  for (int64_t begin = 0; begin < columns; begin += kTile<T>) {
+    load_tile(row + begin, tile_count(begin, columns, kTile<T>), moments.mean, x);
+#pragma unroll
+    for (int i = 0; i < kTileItems<T>; ++i) {
+      squares = fmaf(x[i] - moments.mean, x[i] - moments.mean, squares);
+    }
+  }
+  squares = block_reduce<Sum, kWarps>(squares, scratch + kWarps);
+  moments.scale = 1.0f / sqrtf(squares / count + norm.eps);
+  return moments;
+}
+
+// N values of coefficients from `column` on; `neutral` where there are none.
+template <int N>
+__device__ __forceinline__ void load_coefficients(const float* from, int64_t column, int count,
+                                                  float neutral, float (&values)[N]) {
+  if (from != nullptr && is_vector_aligned(from) && count >= N) {
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+      unpack<float>(*reinterpret_cast<const uint4*>(from + column + i), &values[i]);
+    }
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    values[i] = from != nullptr && i < count ? from[column + i] : neutral;
+  }
+}
+
+// Calls put(column, count, y) for every kVector<T> columns of a row below `width`, of which the
+// first `count` (which may be none or more than all) are before the end of the row. A thread has
+// read the columns that it puts before it puts any, and all have before the first one is put unless
+// there is nothing to normalise: the row may be overwritten.
+template <class T, class Put>
+__device__ __forceinline__ void normalise_row(const T* row, int64_t columns, int64_t width,
+                                              const RowNorm& norm, float* scratch, Put&& put) {
+  constexpr int kV = kVector<T>;
+  float x[kTileItems<T>];
+  const Moments moments = row_moments(row, columns, norm, scratch, x);
+  const bool is_in_x = norm.norm != Norm::kNone && columns <= kTile<T>;
+  for (int64_t begin = 0; begin < width; begin += kTile<T>) {
+    if (!is_in_x) load_tile(row + begin, tile_count(begin, columns, kTile<T>), 0.0f, x);
+#pragma unroll
+    for (int chunk = 0; chunk < kTileItems<T> / kV; ++chunk) {
+      const int64_t column = begin + tile_place<T>(chunk * kV);
+      if (column >= width) continue;
+      const int count = tile_count(column, columns, kV);
+      float factors[kV], y[kV];
+      load_coefficients(norm.weight, column, count, 1.0f, factors);
+#pragma unroll
+      for (int i = 0; i < kV; ++i) {
+        y[i] = (x[chunk * kV + i] - moments.mean) * moments.scale * factors[i];
+      }
+      if (norm.bias != nullptr) {
+        load_coefficients(norm.bias, column, count, 0.0f, factors);
+#pragma unroll
+        for (int i = 0; i < kV; ++i) y[i] += factors[i];
+      }
+      put(column, count, y);
+    }
+  }
+}
+
+// ---- rows for the products that follow ----------------------------------------------------------
+
+enum class Rounding : int { kNone, kF16, kBF16 };
+
+__device__ __forceinline__ float round_as(Rounding rounding, float x) {
+  switch (rounding) {
+    case Rounding::kF16:
+      return __half2float(__float2half_rn(x));
+    case Rounding::kBF16:
+      return __bfloat162float(__float2bfloat16_rn(x));
+    default:
+      return x;
+  }
+}
+
+template <class T>
+struct PrepareTask {
+  const T* in;
+  int64_t in_stride;
+  float* out;  // zeros from `columns` on; 16-byte aligned, with a stride that is a multiple of 64
+  int64_t out_stride;
+  int64_t rows;
+  int64_t columns;
+  Norm norm;
+  float eps;
+  const float* weight;  // [columns], optional
+  const float* bias;    // [columns], optional
+  Rounding rounding;
+};
+
+// Row `from` of the input becomes row `to` of the output; by one block.
+template <class T>
+__device__ __forceinline__ void prepare_row(const PrepareTask<T>& task, int64_t from, int64_t to,
+                                            float* scratch) {
+  constexpr int kV = kVector<T>;
+  float* const out = task.out + to * task.out_stride;
+  normalise_row(task.in + from * task.in_stride, task.columns, task.out_stride,
+                RowNorm{task.norm, task.eps, task.weight, task.bias}, scratch,
+                [&](int64_t column, int count, float (&y)[kV]) {
+#pragma unroll
+                  for (int i = 0; i < kV; ++i) {
+                    y[i] = i < count ? round_as(task.rounding, y[i]) : 0.0f;
+                  }
+#pragma unroll
+                  for (int i = 0; i < kV; i += 4) {
+                    *reinterpret_cast<uint4*>(out + column + i) = pack<float>(&y[i]);
+                  }
+                });
+}
+
+// Bytes: each row once (rows longer than a tile of 4096: again from the L1 cache), 4 per element
+// written. One block per row.
+template <class T>
+__global__ __launch_bounds__(kTileThreads, 6) void prepare_rows_kernel(PrepareTask<T> task) {
+  __shared__ float scratch[kMomentScratch];
+  prepare_row(task, blockIdx.x, blockIdx.x, scratch);
+}
+
+// ---- the op -------------------------------------------------------------------------------------
+
+template <class T, class O>
+struct NormTask {
+  const T* in;
+  int64_t in_stride;
+  O* out;
+  int64_t out_stride;
+  int64_t rows;
+  int64_t columns;
+  RowNorm norm;
+};
+
+// Writes N values that are read as one vector of another type.
+template <class O, int N>
+__device__ __forceinline__ void store_values(O* out, const float (&values)[N]) {
+  if constexpr (N < kVector<O>) {
+    static_assert(N * sizeof(O) == 8, "half a vector");
+    *reinterpret_cast<uint2*>(out) = make_uint2(pack_pair(values, O()), pack_pair(values + 2, O()));
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; i += kVector<O>) *reinterpret_cast<uint4*>(out + i) = pack<O>(values + i);
+  }
+}
+
+// One block per row.
+//
+// Bytes: each row once in and once out; rows longer than a tile of 4096 elements are read again
+// from the L1 cache. The coefficients come from the L2 cache.
+template <class T, class O>
+__global__ __launch_bounds__(kTileThreads, 6) void norm_kernel(NormTask<T, O> task) {
+  constexpr int kV = kVector<T>;
+  __shared__ float scratch[kMomentScratch];
+  const int64_t row = blockIdx.x;
+  O* const out = task.out + row * task.out_stride;
+  const bool aligned = is_vector_aligned(out);
+  normalise_row(task.in + row * task.in_stride, task.columns, task.columns, task.norm, scratch,
+                [&](int64_t column, int count, float (&y)[kV]) {
+                  if (aligned && count >= kV) {
+                    store_values<O, kV>(out + column, y);
+                    return;
+                  }
+#pragma unroll
+                  for (int i = 0; i < kV; ++i) {
+                    if (i < count) out[column + i] = narrow<O>(y[i]);
+                  }
+                });
+}
+
+}  // namespace exn::cuda
