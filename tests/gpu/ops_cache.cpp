@@ -103,7 +103,6 @@ Case make_case(const KvAppendCase& c) {
   for (int64_t r = 0; r < c.rows.rows; ++r) active += slot.integer_at(r) >= 0;
   const int64_t elements = 2 * active * c.cache.columns();
   result.compulsory_bytes = bytes_of(elements, c.rows.type) + bytes_of(elements, c.cache.type);
-  result.same_as_cpu = {"k", "v"};
   result.description = {{"rows", text(c.rows.rows)},
                         {"heads", text(c.cache.heads)},
                         {"head_dim", text(c.cache.dim)},

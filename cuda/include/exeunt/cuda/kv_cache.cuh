@@ -73,7 +73,7 @@ struct AppendVectors {
 // Bytes: K and V of an active row read once and written once, 8 for its ids. A row that is off
 // costs its ids alone.
 template <class T, class S>
-__global__ __launch_bounds__(kKvThreads) void kv_append_kernel(KvAppendTask<T, S> task) {
+__global__ __launch_bounds__(kKvThreads, 8) void kv_append_kernel(KvAppendTask<T, S> task) {
   constexpr int kPiece = kAppendPiece<T, S>;
   for (int64_t row = blockIdx.x; row < task.rows; row += gridDim.x) {
     const int64_t slot = kv_offset(task.cache.at, sequence_of(task.sequence, row), task.slot[row]);
@@ -131,7 +131,7 @@ __device__ __forceinline__ void find_entry(const KvCopyTask<Word>& task, int64_t
 //
 // Bytes: K and V of a slot read once and written once, 16 for the entry.
 template <class Word>
-__global__ __launch_bounds__(kKvThreads) void kv_copy_kernel(KvCopyTask<Word> task) {
+__global__ __launch_bounds__(kKvThreads, 8) void kv_copy_kernel(KvCopyTask<Word> task) {
   for (int64_t entry = blockIdx.x; entry < task.count; entry += gridDim.x) {
     int64_t from, to;
     find_entry(task, entry, &from, &to);
@@ -178,7 +178,8 @@ __device__ __forceinline__ void find_dependence(const int64_t* from, const int64
 // Bytes: K and V of a slot read once and written once; 16 for the entry, from the caches for all
 // blocks but the first. Grid: x words of a slot in groups, y K and V.
 template <class Word>
-__global__ __launch_bounds__(kOrderedThreads) void kv_copy_ordered_kernel(KvCopyTask<Word> task) {
+__global__ __launch_bounds__(kOrderedThreads,
+                             2) void kv_copy_ordered_kernel(KvCopyTask<Word> task) {
   __shared__ int64_t from[kOrderedEntries];
   __shared__ int64_t to[kOrderedEntries];
   __shared__ int independent;
