@@ -125,7 +125,7 @@ Placed::Placed(const Target& target, const HostTensor& tensor) : tensor_(tensor)
   shape_ = tensor.shape;
   strides_.assign(shape_.size(), 1);
   for (size_t i = shape_.size(); i-- > 1;) strides_[i - 1] = strides_[i] * shape_[i];
-  if (shape_.size() == 2 && tensor.rows == shape_[0]) strides_[0] = tensor.stride;
+  if (shape_.size() >= 2 && tensor.rows == shape_[0]) strides_[0] = tensor.stride;
   dl_.data = memory_->data() + kGuard;
   dl_.byte_offset = static_cast<uint64_t>(tensor.offset * size_of(tensor.type));
   dl_.device = {static_cast<DLDeviceType>(target.device_type), 0};
