@@ -351,7 +351,25 @@ KvPropagateInputs make_inputs(const KvPropagateCase& c) {
   return in;
 }
 
-// ---- sizes -------------------------------------------------------------------------------------------
+// ---- parts and sizes ---------------------------------------------------------------------------------
+
+HostTensor rows_of(const HostTensor& t, int64_t first, int64_t count) {
+  HostTensor part = make_tensor(t.type, {count, t.cols}, t.stride - t.cols, t.offset);
+  for (int64_t r = 0; r < count; ++r) {
+    for (int64_t c = 0; c < t.cols; ++c) part.set(r, c, t.at(first + r, c));
+  }
+  return part;
+}
+
+std::vector<unsigned char> row_bytes(const HostTensor& t, int64_t first, int64_t count) {
+  std::vector<unsigned char> bytes;
+  for (int64_t r = first; r < first + count; ++r) {
+    const auto at = t.bytes.begin() + r * t.stride * size_of(t.type);
+    bytes.insert(bytes.end(), at, at + t.cols * size_of(t.type));
+  }
+  return bytes;
+}
+
 
 int64_t elements_of(const NormCase& c) { return 2 * c.input.rows * c.input.cols + 2 * c.input.cols; }
 

@@ -146,6 +146,11 @@ LinearInputs make_inputs(const LinearCase& c);
 FfnInputs make_inputs(const FfnCase& c);
 KvPropagateInputs make_inputs(const KvPropagateCase& c);
 
+// Rows first ... first + count of a matrix, as a tensor of their own.
+HostTensor rows_of(const HostTensor& t, int64_t first, int64_t count);
+// The bytes of their elements, without what lies between rows.
+std::vector<unsigned char> row_bytes(const HostTensor& t, int64_t first, int64_t count);
+
 // Elements of all tensors of a case together: what `small` is measured by.
 int64_t elements_of(const NormCase& c);
 int64_t elements_of(const RopeTableCase& c);

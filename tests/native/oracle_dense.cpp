@@ -31,7 +31,8 @@ double element(const HostTensor& t, int64_t i) { return t.given() ? t.at(0, i) :
 
 // What `type` stores of a value with an error.
 Expected stored(Type type, double value, double error) {
-  if (!std::isfinite(value)) return {value, 0};
+  const double kept = rounded_to(type, value);
+  if (!std::isfinite(kept)) return {kept, 0};
   return {value, error + rounding(type) * std::fabs(value) * 1.01 + smallest(type)};
 }
 
@@ -257,10 +258,13 @@ Expected cosine_of(const Values& a, const Values& b) {
   if (aa == 0 || bb == 0) return {0, 0};
   const double norm_a = std::sqrt(aa), norm_b = std::sqrt(bb), norms = norm_a * norm_b;
   const double cosine = ab / norms;
-  double moved = 0;
+  double independent = 0, moved = 0;
   for (size_t i = 0; i < a.size(); ++i) {
-    moved += std::fabs(a[i].x / norm_a - cosine * b[i].x / norm_b) / norm_b * b[i].error();
+    const double slope = (a[i].x / norm_a - cosine * b[i].x / norm_b) / norm_b;
+    independent += slope * slope * b[i].own * b[i].own;
+    moved += std::fabs(slope) * b[i].shared;
   }
+  moved += kIndependent * std::sqrt(independent);
   const double sums = kUnit * sum_error(static_cast<int64_t>(a.size())) * (magnitude / norms + std::fabs(cosine));
   return {cosine, moved + sums + 4 * kUnit * std::fabs(cosine) + smallest(Type::kF32)};
 }

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// RMSNorm and LayerNorm of a row.
+#pragma once
+
+#include <cmath>
+
+#include "elements.h"
+
+namespace exn::cpu::EXN_ISA {
+
+template <class T>
+static EXN_SIMD T* out_row(const Matrix& m, int64_t row) {
+  return static_cast<T*>(m.data) + row * m.stride;
+}
+
+// to[i] = from[i] in another type.
+template <class T, class U>
+static EXN_SIMD void convert(const T* from, int64_t n, U* to) {
+  for_vectors(n, [&](int64_t i, int part) EXN_FLAT { store_part(to + i, load_part(from + i, part, 0.0f), part); });
+}
+
+// Sum of f(vector) over a row, in four chains so that additions do not wait for each other; what lies beyond the row reads as
+// `fill`. The order depends on n alone.
+template <class T, class F>
+static EXN_SIMD float sum_row(const T* x, int64_t n, float fill, F&& f) {
+  f32v acc[4] = {zero(), zero(), zero(), zero()};
+  int64_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    for (int k = 0; k < 4; ++k) acc[k] = f(load(x + i + k * kLanes), acc[k]);
+  }
+  for_vectors(n - i, [&](int64_t j, int part) EXN_FLAT { acc[0] = f(load_part(x + i + j, part, fill), acc[0]); });
+  return reduce_add(add(add(acc[0], acc[1]), add(acc[2], acc[3])));
+}
+
+struct Moments {
+  float centre = 0;
+  float scale = 1;
+};
+
+template <class T>
+static EXN_SIMD Moments moments_of(const T* x, int64_t dim, int32_t norm, float eps) {
+  Moments m;
+  if (norm == EXN_NORM_NONE) return m;
+  const float count = static_cast<float>(dim);
+  if (norm == EXN_NORM_LAYER) {
+    m.centre = sum_row(x, dim, 0.0f, [](f32v v, f32v acc) EXN_FLAT { return add(acc, v); }) / count;
+  }
+  const f32v centre = set1(m.centre);
+  const float square = sum_row(x, dim, m.centre, [&](f32v v, f32v acc) EXN_FLAT {
+    const f32v d = sub(v, centre);
+    return fma(d, d, acc);
+  });
+  m.scale = 1 / ::sqrtf(square / count + eps);
+  return m;
+}
+
+// to = (x - centre) * scale * weight + bias; without a weight x itself, without a bias 0.
+template <class T, class U>
+static EXN_SIMD void normalise_row(const T* x, int64_t dim, const Moments& m, const float* weight, const float* bias, U* to) {
+  if (weight == nullptr) {
+    convert(x, dim, to);
+    return;
+  }
+  const f32v centre = set1(m.centre), scale = set1(m.scale);
+  for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
+    f32v v = mul(mul(sub(load_part(x + i, n, 0.0f), centre), scale), load_part(weight + i, n, 0.0f));
+    if (bias != nullptr) v = add(v, load_part(bias + i, n, 0.0f));
+    store_part(to + i, v, n);
+  });
+}
+
+}  // namespace exn::cpu::EXN_ISA
