@@ -1,8 +1,79 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "isa.h"
+// linear on the CPU: for each block of up to 64 rows, every weight is read once. The products of a tile stay in cache until
+// bias and residual are added, so that `out` is written once and nothing is read again.
+#include "normalise.h"
+#include "tiles.h"
 
 namespace exn::cpu::EXN_ISA {
+namespace {
 
-exn_status linear(const LinearArgs&, Workspace&) { return fail(EXN_UNSUPPORTED, "exn_linear: the CPU kernel is not built yet"); }
+// Input rows in the form that the products take, padded with zeros.
+template <class T>
+void load_inputs(const Matrix& m, int64_t stride, T* to) {
+  with_float_type(m.dtype, [&](auto type) {
+    using U = EXN_TYPE_OF(type);
+    parallel_for(m.rows, 32768 / m.cols + 1, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        T* x = to + row * stride;
+        convert(row_of<U>(m, row), m.cols, x);
+        for (int64_t i = m.cols; i < stride; ++i) from_float(x + i, 0);
+      }
+    });
+  });
+}
+
+template <class T>
+void write_tile(const LinearArgs& a, const TileGrid::Item& item, TileProducts& tile) {
+  for (int64_t r = 0; r < item.rows; ++r) {
+    const float* z = tile.row(r);
+    const float* bias = a.bias != nullptr ? a.bias + item.column : nullptr;
+    const T* residual = a.residual.data != nullptr ? row_of<T>(a.residual, item.row + r) + item.column : nullptr;
+    T* out = out_row<T>(a.out, item.row + r) + item.column;
+    for_vectors(item.columns, [&](int64_t i, int n) EXN_FLAT {
+      f32v v = load_part(z + i, n, 0.0f);
+      if (bias != nullptr) v = add(v, load_part(bias + i, n, 0.0f));
+      if (residual != nullptr) v = add(v, load_part(residual + i, n, 0.0f));
+      store_part(out + i, v, n);
+    });
+  }
+}
+
+template <class T>
+void multiply_all(const LinearArgs& a, const Inputs& in) {
+  const TileGrid grid = {a.input.rows, a.weight.rows, weight_tile(a.weight.cols * static_cast<int64_t>(sizeof(T)))};
+  parallel_for(grid.items(), 1, [&](int64_t begin, int64_t end) {
+    TileProducts tile;
+    for (int64_t i = begin; i < end; ++i) {
+      const TileGrid::Item item = grid.item(i);
+      multiply<T>(a.weight, in, item, &tile);
+      with_float_type(a.out.dtype, [&](auto type) { write_tile<EXN_TYPE_OF(type)>(a, item, tile); });
+    }
+  });
+}
+
+}  // namespace
+
+exn_status linear(const LinearArgs& a, Workspace& ws) {
+  Inputs in;
+  in.stride = padded(a.input.cols);
+#if defined(EXN_HAS_BF16_DOT)
+  const bool pairs = a.input.dtype == DType::kBF16 && a.weight.dtype == DType::kBF16;
+#else
+  const bool pairs = false;
+#endif
+  float* wide = ws.take<float>(pairs ? 0 : a.input.rows * in.stride);
+  bf16* narrow = ws.take<bf16>(pairs ? a.input.rows * in.stride : 0);
+  if (ws.counting()) return EXN_OK;
+  ran(EXN_CPU_PATH("linear"));
+  if (pairs) {
+    load_inputs(a.input, in.stride, narrow);
+    in.bf = narrow;
+  } else {
+    load_inputs(a.input, in.stride, wide);
+    in.f32 = wide;
+  }
+  with_float_type(a.weight.dtype, [&](auto type) { multiply_all<EXN_TYPE_OF(type)>(a, in); });
+  return EXN_OK;
+}
 
 }  // namespace exn::cpu::EXN_ISA

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tiles in which rows of activations meet a weight matrix.
+#pragma once
+
+#include "dot.h"
+
+namespace exn::cpu::EXN_ISA {
+
+// Rows that share one reading of the weights.
+constexpr int64_t kRowBlock = 64;
+// Most weight rows of a tile, so that its products fit in L2 beside the inputs.
+constexpr int64_t kMaxTile = 256;
+
+// Products of a row block with a tile of weights.
+struct TileProducts {
+  alignas(64) float z[kRowBlock * kMaxTile];
+  EXN_SIMD float* row(int64_t r) { return z + r * kMaxTile; }
+};
+
+// Weight rows of a tile: about 128 KiB, so that there are some for every thread; whole blocks of the products.
+static EXN_SIMD int64_t weight_tile(int64_t row_bytes) {
+  constexpr int64_t kStep = 12;
+  const int64_t rows = (int64_t{128} << 10) / row_bytes / kStep * kStep;
+  return rows < kStep ? kStep : rows > kMaxTile / kStep * kStep ? kMaxTile / kStep * kStep : rows;
+}
+
+// A grid of row blocks and tiles, and its items in the order in which threads take them.
+struct TileGrid {
+  int64_t rows, columns, tile;
+
+  EXN_SIMD int64_t tiles() const { return (columns + tile - 1) / tile; }
+  EXN_SIMD int64_t items() const { return (rows + kRowBlock - 1) / kRowBlock * tiles(); }
+
+  struct Item {
+    int64_t row, rows, column, columns;
+  };
+  EXN_SIMD Item item(int64_t i) const {
+    const int64_t row = i / tiles() * kRowBlock, column = i % tiles() * tile;
+    return {row, rows - row < kRowBlock ? rows - row : kRowBlock, column, columns - column < tile ? columns - column : tile};
+  }
+};
+
+static EXN_SIMD Inputs inputs_from(Inputs in, int64_t row) {
+  if (in.f32 != nullptr) in.f32 += row * in.stride;
+  if (in.bf != nullptr) in.bf += row * in.stride;
+  return in;
+}
+
+// The products of an item's input rows with its weight rows.
+template <class T>
+static EXN_SIMD void multiply(const Matrix& weight, const Inputs& in, const TileGrid::Item& item, TileProducts* out) {
+  products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(weight, item.column + w); }, item.columns, inputs_from(in, item.row),
+              item.rows, weight.cols, out->z, kMaxTile);
+}
+
+}  // namespace exn::cpu::EXN_ISA

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "case_table_dense.h"
+#include "misuse.h"
+#include "oracle_dense.h"
+
+namespace exn::test {
+namespace {
+
+const Op<exn_linear_params> kOp = {"linear", exn_linear_supported, exn_linear_workspace_size, exn_linear};
+
+// A case's tensors on a device.
+struct PlacedLinear {
+  PlacedLinear(const Target& target, const LinearCase& c, const LinearInputs& in)
+      : in_place(c.in_place),
+        input(target, in.input),
+        weight(target, in.weight),
+        bias(target, in.bias),
+        residual(target, in.residual),
+        separate(target, in_place ? HostTensor{}
+                                  : poisoned(c.out_type, {in.input.rows, c.weight.rows}, c.out_pad, c.out_offset)) {}
+
+  Placed& out() { return in_place ? residual : separate; }
+  exn_linear_params params() {
+    return {sizeof(exn_linear_params), input.dl(), weight.dl(), bias.dl(), residual.dl(), out().dl()};
+  }
+  std::vector<Placed*> read() {
+    std::vector<Placed*> tensors = {&input, &weight, &bias};
+    if (!in_place) tensors.push_back(&residual);
+    return tensors;
+  }
+
+  bool in_place;
+  Placed input, weight, bias, residual, separate;
+};
+
+class Linear : public ::testing::TestWithParam<LinearCase> {};
+
+TEST_P(Linear, MatchesOracle) {
+  const LinearCase& c = GetParam();
+  const LinearInputs in = make_inputs(c);
+  const std::vector<Expected> expected = linear_oracle(c, in);
+  for (const Target& target : targets()) {
+    if (!wanted(c, target)) continue;
+    SCOPED_TRACE(target.name());
+    PlacedLinear placed(target, c, in);
+    exercise(target, kOp, placed.params(), placed.read(), {&placed.out()});
+    if (HasFatalFailure()) return;
+    expect_all_agree("linear", expected, placed.out().read());
+  }
+}
+
+TEST_P(Linear, RowsDoNotDependOnTheBatch) {
+  const LinearCase& c = GetParam();
+  if (c.input.rows < 2 || c.bench) GTEST_SKIP() << "one row, or a shape for benchmarks";
+  const LinearInputs in = make_inputs(c);
+  for (const Target& target : targets()) {
+    if (!target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    PlacedLinear whole(target, c, in);
+    ASSERT_EQ(run_once(target, kOp, whole.params()), EXN_OK) << exn_last_error();
+    const HostTensor expected = whole.out().read();
+    for (int64_t size : {int64_t{1}, int64_t{3}, int64_t{8}, int64_t{65}}) {
+      if (size >= c.input.rows) continue;
+      for (int64_t first = 0; first + size <= c.input.rows; first += size) {
+        LinearInputs few = in;
+        few.input = rows_of(in.input, first, size);
+        if (in.residual.given()) few.residual = rows_of(in.residual, first, size);
+        PlacedLinear part(target, c, few);
+        ASSERT_EQ(run_once(target, kOp, part.params()), EXN_OK) << exn_last_error();
+        const HostTensor got = part.out().read();
+        ASSERT_EQ(row_bytes(got, 0, size), row_bytes(expected, first, size))
+            << size << " rows from " << first << " against a batch of " << c.input.rows;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, Linear, ::testing::ValuesIn(wanted_cases(linear_cases(cases_directory()))), CaseName());
+
+TEST(LinearMisuse, EveryArgument) {
+  Placed input(kCpu, normal(Type::kF32, {3, 8})), weight(kCpu, normal(Type::kF32, {5, 8}, 1)), bias(kCpu, normal(Type::kF32, {5}));
+  Placed residual(kCpu, normal(Type::kF32, {3, 5})), out(kCpu, poisoned(Type::kF32, {3, 5}, 2));
+  const exn_linear_params p = {sizeof p, input.dl(), weight.dl(), bias.dl(), residual.dl(), out.dl()};
+  const std::vector<Placed*> written = {&out};
+  expect_sound_struct_sizes(kOp, p, written);
+  Spoiler<exn_linear_params> spoil(kOp, p, written);
+  spoil.required(&exn_linear_params::input, "input");
+  spoil.required(&exn_linear_params::weight, "weight");
+  spoil.required(&exn_linear_params::out, "out");
+  spoil.tensor(&input, "input", "bf16");
+  spoil.tensor(&weight, "weight", "bf16");
+  spoil.tensor(&bias, "bias", "f32");
+  spoil.tensor(&residual, "residual", "bf16");
+  spoil.tensor(&out, "out", "bf16");
+  for (auto [t, name] : {std::pair<Placed*, const char*>{&weight, "weight"}, {&bias, "bias"}, {&residual, "residual"}, {&out, "out"}}) {
+    spoil.on_another_device(t, name);
+  }
+  spoil.size(&weight, "weight", 1, 7);
+  spoil.size(&bias, "bias", 0, 4);
+  spoil.size(&residual, "residual", 0, 2);
+  spoil.size(&residual, "residual", 1, 4);
+  spoil.size(&out, "out", 0, 2);
+  spoil.size(&out, "out", 1, 4);
+  residual.mutable_dl()->dtype = dl_type(Type::kBF16);
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"residual", "bf16", "out", "f32"});
+  residual.mutable_dl()->dtype = dl_type(Type::kF32);
+  spoil.overlap(&out, "out", input, "input");
+  spoil.overlap(&out, "out", weight, "weight", 8);
+  spoil.overlap(&out, "out", bias, "bias");
+  spoil.overlap(&out, "out", residual, "residual", 20);
+  input.mutable_dl()->shape[1] = 0;
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"D", "0", "1"});
+  input.mutable_dl()->shape[1] = 8;
+  weight.mutable_dl()->shape[0] = 0;
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"N", "0", "1"});
+}
+
+}  // namespace
+}  // namespace exn::test
