@@ -1,8 +1,272 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "isa.h"
+// ffn on the CPU: rows that run are compacted; for each block of up to 64 of them the three weights are read once, in two
+// loops. The cosines come out of the second one: a tile adds up its share of the sums, and the shares are merged in order.
+#include "normalise.h"
+#include "tiles.h"
 
 namespace exn::cpu::EXN_ISA {
+namespace {
 
-exn_status ffn(const FfnArgs&, Workspace&) { return fail(EXN_UNSUPPORTED, "exn_ffn: the CPU kernel is not built yet"); }
+// ---- activations -------------------------------------------------------------------------------------
+
+f32v silu(f32v z) {
+  const f32v t = exp_negative(sub(zero(), abs(z)));  // never overflows; NaN stays NaN
+  const f32v numerator = select(less(z, zero()), t, set1(1.0f));
+  return mul(z, div(numerator, add(set1(1.0f), t)));
+}
+
+// erf by formula 7.1.26 of Abramowitz and Stegun, |error| < 1.5e-7.
+f32v gelu(f32v z) {
+  const f32v x = mul(abs(z), set1(0.70710678f));
+  const f32v t = div(set1(1.0f), fma(x, set1(0.3275911f), set1(1.0f)));
+  f32v p = fma(set1(1.061405429f), t, set1(-1.453152027f));
+  p = fma(p, t, set1(1.421413741f));
+  p = fma(p, t, set1(-0.284496736f));
+  p = fma(p, t, set1(0.254829592f));
+  const f32v tail = mul(mul(p, t), exp_negative(sub(zero(), mul(x, x))));  // 1 - erf x
+  const f32v twice = select(less(z, zero()), tail, sub(set1(2.0f), tail));
+  return mul(mul(z, set1(0.5f)), twice);
+}
+
+f32v gelu_tanh(f32v z) {
+  const f32v cubic = mul(mul(z, z), mul(z, set1(0.044715f)));
+  const f32v inner = mul(add(z, cubic), set1(0.79788456f));
+  return mul(mul(z, set1(0.5f)), add(set1(1.0f), tanh(inner)));
+}
+
+template <class F>
+EXN_SIMD void with_activation(int32_t activation, F&& f) {
+  switch (activation) {
+    case EXN_ACT_SILU:
+      f([](f32v z) EXN_FLAT { return silu(z); });
+      break;
+    case EXN_ACT_GELU:
+      f([](f32v z) EXN_FLAT { return gelu(z); });
+      break;
+    default:
+      f([](f32v z) EXN_FLAT { return gelu_tanh(z); });
+  }
+}
+
+// ---- the two loops -----------------------------------------------------------------------------------
+
+// Rows in the order in which they are computed.
+struct Active {
+  const int64_t* rows;
+  int64_t count;
+};
+
+// a[r, first ...] = act(gate + bias) * (up + bias), or act(up + bias).
+void activate_tile(const FfnArgs& f, const TileGrid::Item& item, TileProducts* gate, TileProducts& up, float* a, int64_t stride) {
+  const float* gate_bias = f.gate_bias != nullptr ? f.gate_bias + item.column : nullptr;
+  const float* up_bias = f.up_bias != nullptr ? f.up_bias + item.column : nullptr;
+  with_activation(f.activation, [&](auto act) EXN_FLAT {
+    for (int64_t r = 0; r < item.rows; ++r) {
+      const float* g = gate != nullptr ? gate->row(r) : nullptr;
+      const float* u = up.row(r);
+      float* to = a + (item.row + r) * stride + item.column;
+      for_vectors(item.columns, [&](int64_t i, int n) EXN_FLAT {
+        f32v v = load_part(u + i, n, 0.0f);
+        if (up_bias != nullptr) v = add(v, load_part(up_bias + i, n, 0.0f));
+        if (g != nullptr) {
+          f32v z = load_part(g + i, n, 0.0f);
+          if (gate_bias != nullptr) z = add(z, load_part(gate_bias + i, n, 0.0f));
+          v = mul(act(z), v);
+        } else {
+          v = act(v);
+        }
+        store_part(to + i, v, n);
+      });
+    }
+  });
+}
+
+template <class T>
+void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float* a, int64_t stride) {
+  const TileGrid grid = {active.count, f.up_weight.rows, weight_tile(f.up_weight.cols * static_cast<int64_t>(sizeof(T)))};
+  const bool gated = f.gate_weight.data != nullptr;
+  parallel_for(grid.items(), 1, [&](int64_t begin, int64_t end) {
+    TileProducts gate, up;
+    for (int64_t i = begin; i < end; ++i) {
+      const TileGrid::Item item = grid.item(i);
+      if (gated) multiply<T>(f.gate_weight, x, item, &gate);
+      multiply<T>(f.up_weight, x, item, &up);
+      activate_tile(f, item, gated ? &gate : nullptr, up, a, stride);
+    }
+  });
+}
+
+// What the cosines are made of, with h = hidden, o = out before it is rounded, f = the branch.
+struct Sums {
+  double hh, ho, oo, hf, ff;
+};
+
+// Squares of f32 overflow above 2^64 and vanish below 2^-75; such tiles are added up again in f64.
+bool in_range(float square) { return square > 1e-30f && square < 1e30f; }
+
+template <class T>
+Sums careful_sums(const T* hidden, const float* branch, int64_t columns) {
+  Sums s = {};
+  for (int64_t i = 0; i < columns; ++i) {
+    const float narrow = to_float(hidden[i]) + branch[i];
+    const double h = static_cast<double>(to_float(hidden[i])), f = static_cast<double>(branch[i]);
+    const double o = static_cast<double>(narrow);
+    s.hh += h * h;
+    s.ho += h * o;
+    s.oo += o * o;
+    s.hf += h * f;
+    s.ff += f * f;
+  }
+  return s;
+}
+
+template <class T>
+Sums sums_of(const T* hidden, const float* branch, int64_t columns) {
+  f32v hh = zero(), ho = zero(), oo = zero(), hf = zero(), ff = zero();
+  for_vectors(columns, [&](int64_t i, int n) EXN_FLAT {
+    const f32v h = load_part(hidden + i, n, 0.0f), f = load_part(branch + i, n, 0.0f), o = add(h, f);
+    hh = fma(h, h, hh);
+    ho = fma(h, o, ho);
+    oo = fma(o, o, oo);
+    hf = fma(h, f, hf);
+    ff = fma(f, f, ff);
+  });
+  const f32v vectors[5] = {hh, ho, oo, hf, ff};
+  float s[5];
+  reduce_add_all(vectors, s);
+  if (!in_range(s[0]) || !in_range(s[2]) || !in_range(s[4])) return careful_sums(hidden, branch, columns);
+  return {static_cast<double>(s[0]), static_cast<double>(s[1]), static_cast<double>(s[2]), static_cast<double>(s[3]),
+          static_cast<double>(s[4])};
+}
+
+// Part of a row: the branch gets its bias, `out` the sum of both. `out` may be `hidden`.
+template <class T>
+Sums write_row(const T* hidden, float* branch, const float* bias, int64_t columns, T* out) {
+  if (bias != nullptr) {
+    for_vectors(columns, [&](int64_t i, int n) EXN_FLAT {
+      store_part(branch + i, add(load_part(branch + i, n, 0.0f), load_part(bias + i, n, 0.0f)), n);
+    });
+  }
+  const Sums sums = sums_of(hidden, branch, columns);
+  for_vectors(columns, [&](int64_t i, int n) EXN_FLAT {
+    store_part(out + i, add(load_part(hidden + i, n, 0.0f), load_part(branch + i, n, 0.0f)), n);
+  });
+  return sums;
+}
+
+// sums: [active rows, tiles of the grid].
+template <class T>
+void down(const FfnArgs& f, const Inputs& a, const Active& active, const TileGrid& grid, Sums* sums) {
+  parallel_for(grid.items(), 1, [&](int64_t begin, int64_t end) {
+    TileProducts tile;
+    for (int64_t i = begin; i < end; ++i) {
+      const TileGrid::Item item = grid.item(i);
+      multiply<T>(f.down_weight, a, item, &tile);
+      const float* bias = f.down_bias != nullptr ? f.down_bias + item.column : nullptr;
+      with_float_type(f.hidden.dtype, [&](auto type) {
+        using H = EXN_TYPE_OF(type);
+        for (int64_t r = 0; r < item.rows; ++r) {
+          const int64_t row = active.rows[item.row + r];
+          sums[(item.row + r) * grid.tiles() + item.column / grid.tile] =
+              write_row(row_of<H>(f.hidden, row) + item.column, tile.row(r), bias, item.columns,
+                        out_row<H>(f.out, row) + item.column);
+        }
+      });
+    }
+  });
+}
+
+// ---- rows that skip, and the cosines -----------------------------------------------------------------
+
+void put(float* out, int64_t row, float value) {
+  if (out != nullptr) out[row] = value;
+}
+
+void pass_row(const FfnArgs& f, int64_t row) {
+  put(f.cosine, row, NAN);
+  put(f.branch_cosine, row, NAN);
+  if (f.out.data == f.hidden.data) return;
+  const int64_t size = size_of(f.hidden.dtype);
+  std::memcpy(static_cast<char*>(f.out.data) + row * f.out.stride * size,
+              static_cast<const char*>(f.hidden.data) + row * f.hidden.stride * size,
+              static_cast<size_t>(f.hidden.cols * size));
+}
+
+float cosine_from(double ab, double aa, double bb) {
+  if (std::isnan(ab)) return NAN;
+  if (aa == 0 || bb == 0) return 0;
+  const double c = ab / (::sqrt(aa) * ::sqrt(bb));
+  return static_cast<float>(c > 1 ? 1 : c < -1 ? -1 : c);
+}
+
+void write_cosines(const FfnArgs& f, int64_t row, const Sums* tiles, int64_t count) {
+  Sums all = tiles[0];
+  for (int64_t t = 1; t < count; ++t) {
+    all.hh += tiles[t].hh;
+    all.ho += tiles[t].ho;
+    all.oo += tiles[t].oo;
+    all.hf += tiles[t].hf;
+    all.ff += tiles[t].ff;
+  }
+  put(f.cosine, row, cosine_from(all.ho, all.hh, all.oo));
+  put(f.branch_cosine, row, cosine_from(all.hf, all.hh, all.ff));
+}
+
+void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t stride) {
+  const int64_t dim = f.hidden.cols;
+  with_float_type(f.hidden.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    parallel_for(active.count, 32768 / dim + 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const T* from = row_of<T>(f.hidden, active.rows[i]);
+        float* to = x + i * stride;
+        normalise_row(from, dim, moments_of(from, dim, f.norm, f.norm_eps), f.norm_weight, f.norm_bias, to);
+        for (int64_t k = dim; k < stride; ++k) to[k] = 0;
+      }
+    });
+  });
+}
+
+}  // namespace
+
+exn_status ffn(const FfnArgs& f, Workspace& ws) {
+  const int64_t rows = f.hidden.rows, dim = f.hidden.cols, width = f.up_weight.rows;
+  const int64_t stride = padded(dim), wide = padded(width);
+  TileGrid down_grid = {rows, dim, weight_tile(width * size_of(f.down_weight.dtype))};
+  int64_t* run = ws.take<int64_t>(rows);
+  float* x = ws.take<float>(rows * stride);
+  float* a = ws.take<float>(rows * wide);
+  Sums* sums = ws.take<Sums>(rows * down_grid.tiles());
+  if (ws.counting()) return EXN_OK;
+  ran(EXN_CPU_PATH("ffn"));
+
+  Active active = {run, 0};
+  for (int64_t row = 0; row < rows; ++row) {
+    if (f.skip != nullptr && f.skip[row] != 0) {
+      pass_row(f, row);
+    } else {
+      run[active.count++] = row;
+    }
+  }
+  if (active.count == 0) return EXN_OK;
+  normalise_all(f, active, x, stride);
+  for (int64_t i = 0; i < active.count; ++i) {
+    for (int64_t k = width; k < wide; ++k) a[i * wide + k] = 0;
+  }
+  Inputs in;
+  in.stride = stride;
+  in.f32 = x;
+  Inputs middle;
+  middle.stride = wide;
+  middle.f32 = a;
+  down_grid.rows = active.count;
+  with_float_type(f.up_weight.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    gate_and_up<T>(f, in, active, a, wide);
+    down<T>(f, middle, active, down_grid, sums);
+  });
+  for (int64_t i = 0; i < active.count; ++i) write_cosines(f, run[i], sums + i * down_grid.tiles(), down_grid.tiles());
+  return EXN_OK;
+}
 
 }  // namespace exn::cpu::EXN_ISA
