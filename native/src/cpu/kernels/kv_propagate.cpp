@@ -1,8 +1,262 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "isa.h"
+// kv_propagate on the CPU. The work is cut into jobs, one per layer and block of up to 64 rows that owe it, and a job into tiles
+// of Wk and Wv; one parallel loop takes the tiles of as many jobs as the workspace has room for, all of them as a rule. RoPE and
+// conversion happen while the products of a tile are in cache, so a tile holds whole heads, or whole pairs of a long one.
+#include <cstdio>
+
+#include "../ids.h"
+#include "kv.h"
+#include "rotation.h"
+#include "normalise.h"
+#include "tiles.h"
 
 namespace exn::cpu::EXN_ISA {
+namespace {
 
-exn_status kv_propagate(const KvPropagateArgs&, Workspace&) { return fail(EXN_UNSUPPORTED, "exn_kv_propagate: the CPU kernel is not built yet"); }
+// ---- tiles -------------------------------------------------------------------------------------------
+
+// Consecutive columns of one head.
+struct Run {
+  int64_t first;
+  int64_t count;
+};
+
+// Either several whole heads, or a part of a long one: one run, or the two runs that the first and second elements of its pairs are.
+struct HeadTile {
+  int64_t head, heads;
+  Run runs[2];
+  int64_t first_pair, pairs;  // to rotate, in each head
+  int64_t second;             // from the first to the second elements of pairs (EXN_ROPE_HALF), within the tile
+
+  EXN_SIMD int64_t columns() const { return heads * (runs[0].count + runs[1].count); }
+};
+
+// How the heads of K or V are cut into tiles.
+struct HeadGrid {
+  int64_t heads, dim, pairs;
+  bool half;
+  int64_t heads_per_tile;  // 0: heads longer than a tile, cut into parts
+  int64_t count;
+
+  EXN_SIMD int64_t turned_parts() const { return (pairs + kRotationPairs / 2 - 1) / (kRotationPairs / 2); }
+  EXN_SIMD int64_t parts() const { return turned_parts() + (dim - 2 * pairs + kMaxTile - 1) / kMaxTile; }
+
+  EXN_SIMD HeadTile tile(int64_t i) const {
+    if (heads_per_tile > 0) {
+      const int64_t head = i * heads_per_tile;
+      const int64_t here = heads - head < heads_per_tile ? heads - head : heads_per_tile;
+      return {head, here, {{0, dim}, {0, 0}}, 0, pairs, pairs};
+    }
+    const int64_t head = i / parts(), part = i % parts();
+    if (part < turned_parts()) {
+      const int64_t first = part * (kRotationPairs / 2);
+      const int64_t n = pairs - first < kRotationPairs / 2 ? pairs - first : kRotationPairs / 2;
+      if (half) return {head, 1, {{first, n}, {pairs + first, n}}, first, n, n};
+      return {head, 1, {{2 * first, 2 * n}, {0, 0}}, first, n, n};
+    }
+    const int64_t first = 2 * pairs + (part - turned_parts()) * kMaxTile;
+    return {head, 1, {{first, dim - first < kMaxTile ? dim - first : kMaxTile}, {0, 0}}, 0, 0, 0};
+  }
+};
+
+// About 256 KiB of weights make a tile; the heads are dealt out evenly.
+HeadGrid head_grid(const KvPropagateArgs& a) {
+  const KvCache& cache = a.layers[0].cache;
+  HeadGrid grid = {cache.heads, cache.dim, a.table.pairs, a.rope_style == EXN_ROPE_HALF, 0, 0};
+  if (cache.dim > kMaxTile) {
+    grid.count = grid.heads * grid.parts();
+    return grid;
+  }
+  const int64_t head_bytes = cache.dim * a.hidden.cols * size_of(a.layers[0].k_weight.dtype);
+  int64_t most = (int64_t{256} << 10) / head_bytes;
+  if (most > kMaxTile / cache.dim) most = kMaxTile / cache.dim;
+  if (most < 1) most = 1;
+  grid.count = (grid.heads + most - 1) / most;
+  grid.heads_per_tile = (grid.heads + grid.count - 1) / grid.count;
+  grid.count = (grid.heads + grid.heads_per_tile - 1) / grid.heads_per_tile;
+  return grid;
+}
+
+// ---- jobs --------------------------------------------------------------------------------------------
+
+// Rows of one layer; `rows` and `x` have room for a block.
+struct Job {
+  int32_t layer;
+  int64_t count;
+  int64_t* rows;
+  float* x;
+};
+
+bool left_below(const KvPropagateArgs& a, int32_t layer, int64_t row) {
+  return a.exit_layer[row] >= 0 && a.exit_layer[row] <= a.layers[layer].index;
+}
+
+bool owes(const KvPropagateArgs& a, int32_t layer, int64_t row) {
+  return left_below(a, layer, row) && a.slot[layer * a.slot_stride + row] >= 0;
+}
+
+// Deals the rows that owe something out to jobs, layer after layer.
+class Dealer {
+ public:
+  explicit Dealer(const KvPropagateArgs& a) : a_(a) {}
+
+  // Fills up to `room` jobs; returns how many.
+  int64_t deal(Job* jobs, int64_t room) {
+    int64_t count = 0;
+    while (count < room && layer_ < a_.layer_count) {
+      Job& job = jobs[count];
+      job.layer = layer_;
+      job.count = 0;
+      for (; row_ < a_.hidden.rows && job.count < kRowBlock; ++row_) {
+        if (owes(a_, layer_, row_)) job.rows[job.count++] = row_;
+      }
+      if (row_ == a_.hidden.rows) {
+        row_ = 0;
+        ++layer_;
+      }
+      if (job.count > 0) ++count;
+    }
+    return count;
+  }
+
+ private:
+  const KvPropagateArgs& a_;
+  int32_t layer_ = 0;
+  int64_t row_ = 0;
+};
+
+// Nothing is written unless all ids are in range.
+exn_status check_rows(const KvPropagateArgs& a, int32_t* slots) {
+  const char* op = "exn_kv_propagate";
+  const int64_t rows = a.hidden.rows;
+  exn_status status = check_ids(op, "exit_layer", a.exit_layer, rows, -1, a.model_layers);
+  if (status == EXN_OK && a.table.data != nullptr) {
+    status = check_ids(op, "position", a.position, rows, 0, a.table.positions - 1);
+  }
+  for (int32_t layer = 0; status == EXN_OK && layer < a.layer_count; ++layer) {
+    const int32_t* given = a.slot + layer * a.slot_stride;
+    for (int64_t row = 0; row < rows; ++row) slots[row] = left_below(a, layer, row) ? given[row] : -1;
+    char name[32] = "slot";
+    if (a.slot_stride > 0) std::snprintf(name, sizeof name, "slot[%d]", layer);
+    status = check_slots(op, a.layers[layer].cache, "sequence", a.sequence, name, slots, rows, true);
+  }
+  return status;
+}
+
+void normalise_job(const KvPropagateArgs& a, const Job& job, const Moments* moments, int64_t stride) {
+  const KvLayer& layer = a.layers[job.layer];
+  const int64_t dim = a.hidden.cols;
+  with_float_type(a.hidden.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    for (int64_t i = 0; i < job.count; ++i) {
+      float* x = job.x + i * stride;
+      const int64_t row = job.rows[i];
+      normalise_row(row_of<T>(a.hidden, row), dim, moments[row], layer.norm_weight, layer.norm_bias, x);
+      for (int64_t k = dim; k < stride; ++k) x[k] = 0;
+    }
+  });
+}
+
+// ---- one tile ----------------------------------------------------------------------------------------
+
+void add_bias(const HeadTile& t, const float* bias, int64_t dim, float* z) {
+  for (int64_t h = 0; h < t.heads; ++h) {
+    for (const Run& run : t.runs) {
+      const float* b = bias + (t.head + h) * dim + run.first;
+      for_vectors(run.count, [&](int64_t i, int n) EXN_FLAT {
+        store_part(z + i, add(load_part(z + i, n, 0.0f), load_part(b + i, n, 0.0f)), n);
+      });
+      z += run.count;
+    }
+  }
+}
+
+template <class T>
+void write_slot(const HeadTile& t, const KvCache& cache, void* data, int64_t sequence, int64_t slot, const float* z) {
+  for (int64_t h = 0; h < t.heads; ++h) {
+    T* to = static_cast<T*>(data) + kv_offset(cache, sequence, t.head + h, slot);
+    for (const Run& run : t.runs) {
+      convert(z, run.count, to + run.first);
+      z += run.count;
+    }
+  }
+}
+
+template <class T>
+void project(const KvPropagateArgs& a, const Job& job, const HeadTile& t, bool keys, int64_t stride, TileProducts* tile) {
+  const KvLayer& layer = a.layers[job.layer];
+  const Matrix& weight = keys ? layer.k_weight : layer.v_weight;
+  const float* bias = keys ? layer.k_bias : layer.v_bias;
+  const int64_t dim = layer.cache.dim;
+  Inputs in;
+  in.f32 = job.x;
+  in.stride = stride;
+  const int64_t first = t.head * dim + t.runs[0].first, jump = t.runs[1].first - t.runs[0].first - t.runs[0].count;
+  const int64_t straight = t.runs[1].count > 0 ? t.runs[0].count : t.columns();
+  products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(weight, first + w + (w < straight ? 0 : jump)); }, t.columns(), in,
+              job.count, weight.cols, tile->z, kMaxTile);
+  Rotation rotation;
+  for (int64_t i = 0; i < job.count; ++i) {
+    const int64_t row = job.rows[i];
+    float* z = tile->row(i);
+    if (bias != nullptr) add_bias(t, bias, dim, z);
+    if (keys && t.pairs > 0) {
+      load_rotation(a.table, a.position[row], t.first_pair, t.pairs, a.rope_style, &rotation);
+      const int64_t head_columns = t.runs[0].count + t.runs[1].count;
+      for (int64_t h = 0; h < t.heads; ++h) rotate(rotation, z + h * head_columns, t.second, z + h * head_columns);
+    }
+    const int64_t slot = a.slot[job.layer * a.slot_stride + row];
+    with_float_type(layer.cache.dtype, [&](auto type) {
+      write_slot<EXN_TYPE_OF(type)>(t, layer.cache, keys ? layer.cache.k : layer.cache.v, sequence_of(a.sequence, row), slot, z);
+    });
+  }
+}
+
+template <class T>
+void run_jobs(const KvPropagateArgs& a, const HeadGrid& grid, const Job* jobs, int64_t count, int64_t stride) {
+  const int64_t items = 2 * grid.count;  // of a job: those of K, then those of V
+  parallel_for(count * items, 1, [&](int64_t begin, int64_t end) {
+    TileProducts tile;
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t item = i % items;
+      project<T>(a, jobs[i / items], grid.tile(item % grid.count), item < grid.count, stride, &tile);
+    }
+  });
+}
+
+}  // namespace
+
+exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
+  const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim);
+  const int64_t block = rows < kRowBlock ? rows : kRowBlock;
+  const int64_t job_bytes = block * stride * static_cast<int64_t>(sizeof(float));
+  const int64_t all = a.layer_count * ((rows + kRowBlock - 1) / kRowBlock);
+  const int64_t fit = (int64_t{64} << 20) / (job_bytes + 1) + 1;
+  const int64_t room = all < fit ? all : fit;
+  Job* jobs = ws.take<Job>(room);
+  int64_t* job_rows = ws.take<int64_t>(room * block);
+  float* x = ws.take<float>(room * block * stride);
+  Moments* moments = ws.take<Moments>(rows);
+  int32_t* slots = ws.take<int32_t>(rows);
+  if (ws.counting()) return EXN_OK;
+
+  const exn_status status = check_rows(a, slots);
+  if (status != EXN_OK) return status;
+  ran(EXN_CPU_PATH("kv_propagate"));
+  for (int64_t i = 0; i < room; ++i) jobs[i] = {0, 0, job_rows + i * block, x + i * block * stride};
+  with_float_type(a.hidden.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    for (int64_t row = 0; row < rows; ++row) moments[row] = moments_of(row_of<T>(a.hidden, row), dim, a.norm, a.norm_eps);
+  });
+  const HeadGrid grid = head_grid(a);
+  Dealer dealer(a);
+  for (int64_t count; (count = dealer.deal(jobs, room)) > 0;) {
+    parallel_for(count, 65536 / (block * dim) + 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) normalise_job(a, jobs[i], moments, stride);
+    });
+    with_float_type(a.layers[0].k_weight.dtype, [&](auto type) { run_jobs<EXN_TYPE_OF(type)>(a, grid, jobs, count, stride); });
+  }
+  return EXN_OK;
+}
 
 }  // namespace exn::cpu::EXN_ISA
