@@ -1,8 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
+// ffn_skip_rule on the CPU: one scalar pass over the rows, about 21 bytes each.
 #include "isa.h"
 
 namespace exn::cpu::EXN_ISA {
 
-exn_status ffn_skip_rule(const FfnSkipRuleArgs&, Workspace&) { return fail(EXN_UNSUPPORTED, "exn_ffn_skip_rule: the CPU kernel is not built yet"); }
+exn_status ffn_skip_rule(const FfnSkipRuleArgs& args, Workspace& ws) {
+  if (ws.counting()) return EXN_OK;
+  const FfnSkipRuleArgs a = args;  // a copy that no store of bytes can alias
+  ran(EXN_CPU_PATH("ffn_skip_rule"));
+  const auto may_skip = [&](int32_t layer) { return layer >= a.cold_start && layer < a.cold_end; };
+  const bool forget = a.layer < 0, measures = !forget && may_skip(a.layer), next = may_skip(a.layer + 1);
+  for (int64_t row = 0; row < a.rows; ++row) {
+    int32_t* state = a.state + row * EXN_FFN_SKIP_STATE_WORDS;
+    int32_t skips = forget ? 0 : state[0];
+    int32_t skipped = forget ? 0 : state[1];
+    if (measures && a.cosine[row] >= a.threshold) skips = 1;  // NaN is no evidence
+    const int32_t token = a.token != nullptr ? a.token[row] : a.token_index;
+    const bool affordable = a.budget < 0 || skipped < a.budget;
+    const bool skip = next && skips != 0 && token >= a.warm_up && affordable;
+    state[0] = skips;
+    state[1] = skipped + (skip ? 1 : 0);
+    a.skip[row] = skip ? 1 : 0;
+  }
+  return EXN_OK;
+}
 
 }  // namespace exn::cpu::EXN_ISA

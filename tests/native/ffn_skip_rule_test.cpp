@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cache_fixture.h"
+
+namespace exn::test {
+namespace {
+
+const Op<exn_ffn_skip_rule_params> kOp = {"ffn_skip_rule", exn_ffn_skip_rule_supported, exn_ffn_skip_rule_workspace_size,
+                                          exn_ffn_skip_rule};
+using P = exn_ffn_skip_rule_params;
+
+// Plays the whole case on one target. The state is in-out: each call starts from what the last one left.
+class Sequence {
+ public:
+  Sequence(const FfnSkipRuleCase& c, const Target& target)
+      : c_(c), target_(target), oracle_(c), state_(filled(Type::kI32, {c.rows, EXN_FFN_SKIP_STATE_WORDS}, 0x55555555)) {}
+
+  void play() {
+    for (int64_t t = 0; t < c_.tokens; ++t) {
+      for (int32_t l = -1; l <= c_.layers - 2; ++l) {
+        SCOPED_TRACE("token " + std::to_string(t) + ", layer " + std::to_string(l));
+        call(t, l);
+        if (::testing::Test::HasFailure()) return;
+      }
+    }
+  }
+
+ private:
+  void call(int64_t token, int32_t layer) {
+    const FfnSkipRuleInputs in = make_inputs(c_, token, layer, oracle_.skip());
+    Placed cosine(target_, in.cosine), index(target_, in.token), state(target_, state_);
+    Placed skip(target_, poisoned(Type::kU8, {c_.rows}));
+    const P p = {sizeof p,      cosine.dl(),   index.dl(),  state.dl(), skip.dl(),
+                 layer,         c_.layers,     c_.cold_start, c_.cold_end, c_.warm_up,
+                 static_cast<int32_t>(token), c_.budget, c_.threshold};
+    // The full protocol for the first token; later ones only play on.
+    if (token == 0) {
+      exercise(target_, kOp, p, {&cosine, &index}, {&state, &skip});
+    } else {
+      ASSERT_EQ(run_once(target_, kOp, p), EXN_OK) << exn_last_error();
+    }
+    if (::testing::Test::HasFatalFailure()) return;
+    oracle_.step(token, layer, in);
+    state_ = state.read();
+    EXPECT_EQ(skip.read().bytes, oracle_.skip());
+    EXPECT_EQ(integers_of(state_), oracle_.state());
+  }
+
+  const FfnSkipRuleCase& c_;
+  const Target& target_;
+  FfnSkipRuleOracle oracle_;
+  HostTensor state_;
+};
+
+class FfnSkipRule : public ::testing::TestWithParam<FfnSkipRuleCase> {};
+
+TEST_P(FfnSkipRule, MatchesStateMachine) {
+  for (const Target& target : targets()) {
+    if (!wanted(GetParam(), target)) continue;
+    SCOPED_TRACE(target.name());
+    Sequence(GetParam(), target).play();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, FfnSkipRule, ::testing::ValuesIn(wanted_cases(ffn_skip_rule_cases(cases_directory()))), CaseName());
+
+// By hand: five layers, of which 1, 2 and 3 may be skipped.
+TEST(FfnSkipRule, OracleByHand) {
+  FfnSkipRuleCase c;
+  c.rows = 2;
+  c.layers = 5;
+  c.cold_start = 1;
+  c.cold_end = 4;
+  c.budget = 1;
+  c.threshold = 0.5f;
+  FfnSkipRuleOracle oracle(c);
+  const auto step = [&](int32_t layer, double first, double second) {
+    FfnSkipRuleInputs in;
+    in.cosine = make_tensor(Type::kF32, {2});
+    in.cosine.set(0, 0, first);
+    in.cosine.set(0, 1, second);
+    oracle.step(0, layer, in);
+    return oracle.skip();
+  };
+  using Mask = std::vector<uint8_t>;
+  EXPECT_EQ(step(-1, 1, 1), (Mask{0, 0}));
+  EXPECT_EQ(step(0, 1, 1), (Mask{0, 0}));      // layer 0 is outside: no evidence
+  EXPECT_EQ(step(1, 0.5, 0.4), (Mask{1, 0}));  // on the threshold is enough
+  EXPECT_EQ(step(2, 1, 0.6), (Mask{0, 1}));    // the first has spent its budget
+  EXPECT_EQ(step(3, 1, 1), (Mask{0, 0}));      // layer 4 always runs
+  EXPECT_EQ(oracle.state(), (std::vector<int32_t>{1, 1, 1, 1}));
+}
+
+TEST(FfnSkipRuleMisuse, IsRefused) {
+  if (!on_cpu()) GTEST_SKIP() << "no CPU target";
+  Placed cosine(kCpu, normal(Type::kF32, {3})), token(kCpu, zeros(Type::kI32, {3}));
+  Placed state(kCpu, zeros(Type::kI32, {3, EXN_FFN_SKIP_STATE_WORDS})), skip(kCpu, poisoned(Type::kU8, {3}));
+  const P p = {sizeof p, cosine.dl(), token.dl(), state.dl(), skip.dl(), 2, 8, 1, 6, 4, 5, -1, 0.9f};
+  const std::vector<Placed*> written = {&state, &skip};
+  expect_sound_struct_sizes(kOp, p, written);
+  Spoiler<P> spoil(kOp, p, written);
+  spoil.required(&P::cosine, "cosine");
+  spoil.required(&P::state, "state");
+  spoil.required(&P::skip, "skip");
+  spoil.tensor(&cosine, "cosine", "f32");
+  spoil.tensor(&token, "token", "i32");
+  spoil.tensor(&state, "state", "i32");
+  spoil.tensor(&skip, "skip", "u8");
+  spoil.on_another_device(&cosine, "cosine");
+  spoil.on_another_device(&skip, "skip");
+  spoil.size(&cosine, "cosine", 0, 2);
+  spoil.size(&token, "token", 0, 2);
+  spoil.size(&state, "state", 1, 3);
+  spoil.size(&skip, "skip", 0, 2);
+  spoil.overlap(&skip, "skip", state, "state");
+  spoil.overlap(&state, "state", cosine, "cosine");
+  spoil.value(&P::model_layers, int32_t{0}, {"model_layers", "0", "1"});
+  for (int32_t bad : {-2, 7}) spoil.value(&P::layer, bad, {"layer", std::to_string(bad), "-1..6"});
+  for (int32_t bad : {-1, 9}) spoil.value(&P::cold_start, bad, {"cold_start", std::to_string(bad), "0..8"});
+  for (int32_t bad : {0, 9}) spoil.value(&P::cold_end, bad, {"cold_end", std::to_string(bad), "1..8"});
+  spoil.value(&P::warm_up, int32_t{-1}, {"warm_up", "-1", "0"});
+  spoil.value(&P::token_index, int32_t{-1}, {"token_index", "-1", "0"});
+  spoil.value(&P::budget, int32_t{-2}, {"budget", "-2", "-1"});
+  spoil.value(&P::threshold, kNaN, {"threshold", "NaN"});
+  P first = p;  // layer -1 measures nothing
+  first.layer = -1;
+  first.cosine = nullptr;
+  EXPECT_EQ(run_once(targets().front(), kOp, first), EXN_OK) << exn_last_error();
+}
+
+}  // namespace
+}  // namespace exn::test

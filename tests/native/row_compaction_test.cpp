@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstring>
+
+#include "cache_fixture.h"
+
+namespace exn::test {
+namespace {
+
+const Op<exn_row_compaction_params> kOp = {"row_compaction", exn_row_compaction_supported, exn_row_compaction_workspace_size,
+                                           exn_row_compaction};
+
+class RowCompaction : public ::testing::TestWithParam<RowCompactionCase> {};
+
+TEST_P(RowCompaction, MatchesOracle) {
+  const RowCompactionCase& c = GetParam();
+  const RowCompactionInputs in = make_inputs(c);
+  const std::vector<int64_t> source = row_compaction_oracle(c, in);
+  const size_t bytes = static_cast<size_t>(c.cols * size_of(c.type));
+  for (const Target& target : targets()) {
+    if (!wanted(c, target)) continue;
+    SCOPED_TRACE(target.name());
+    Placed input(target, in.input), list(target, in.list);
+    Placed out(target, poisoned(c.type, {static_cast<int64_t>(source.size()), c.cols}, c.out_pad, c.out_offset));
+    const exn_row_compaction_params params = {sizeof params, input.dl(), list.dl(), out.dl(), c.direction, 0};
+    exercise(target, kOp, params, {&input, &list}, {&out});
+    if (HasFatalFailure()) return;
+    const HostTensor got = out.read();
+    const HostTensor& before = out.initial();
+    for (size_t r = 0; r < source.size() && bytes > 0; ++r) {
+      const size_t to = r * static_cast<size_t>(got.stride * size_of(c.type));
+      const size_t from = static_cast<size_t>(source[r] * in.input.stride * size_of(c.type));
+      const unsigned char* expected = source[r] < 0 ? &before.bytes[to] : &in.input.bytes[from];
+      EXPECT_EQ(std::memcmp(&got.bytes[to], expected, bytes), 0) << "row " << r << " of out, row " << source[r] << " of input";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, RowCompaction, ::testing::ValuesIn(wanted_cases(row_compaction_cases(cases_directory()))), CaseName());
+
+// Of two entries that name one row the last one stays, whatever the threads.
+TEST(RowCompaction, LastOfTwoScatteredRowsStays) {
+  if (!on_cpu()) GTEST_SKIP() << "no CPU target";
+  const int64_t columns = 40000;  // enough for every thread
+  const HostTensor rows = normal(Type::kF32, {4, columns});
+  Placed input(kCpu, rows), list(kCpu, integers({1, 0, 1, 1})), out(kCpu, poisoned(Type::kF32, {2, columns}));
+  const exn_row_compaction_params p = {sizeof p, input.dl(), list.dl(), out.dl(), EXN_ROWS_SCATTER, 0};
+  exercise(targets().front(), kOp, p, {&input, &list}, {&out});
+  const HostTensor got = out.read();
+  const size_t bytes = static_cast<size_t>(columns) * 4;
+  EXPECT_EQ(std::memcmp(got.bytes.data(), rows.bytes.data() + bytes, bytes), 0);
+  EXPECT_EQ(std::memcmp(got.bytes.data() + bytes, rows.bytes.data() + 3 * bytes, bytes), 0);
+}
+
+TEST(RowCompactionMisuse, IsRefused) {
+  if (!on_cpu()) GTEST_SKIP() << "no CPU target";
+  using P = exn_row_compaction_params;
+  Placed input(kCpu, normal(Type::kF32, {5, 8})), list(kCpu, integers({0, 4, -1})), out(kCpu, poisoned(Type::kF32, {4, 8}));
+  P p = {sizeof p, input.dl(), list.dl(), out.dl(), EXN_ROWS_GATHER, 0};
+  const std::vector<Placed*> written = {&out};
+  expect_sound_struct_sizes(kOp, p, written);
+  Spoiler<P> spoil(kOp, p, written);
+  spoil.required(&P::input, "input");
+  spoil.required(&P::list, "list");
+  spoil.required(&P::out, "out");
+  spoil.tensor(&input, "input", "f32 or f16");
+  spoil.tensor(&list, "list", "i32");
+  spoil.tensor(&out, "out", "f32 or f16");
+  spoil.on_another_device(&list, "list");
+  spoil.on_another_device(&out, "out");
+  spoil.size(&out, "out", 1, 7);
+  spoil.overlap(&out, "out", input, "input");
+  spoil.overlap(&out, "out", list, "list");
+  for (int32_t bad : {-1, 2}) spoil.value(&P::direction, bad, {"direction", std::to_string(bad)});
+  out.mutable_dl()->dtype = dl_type(Type::kI32);
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"out", "i32", "input", "f32"});
+  out.mutable_dl()->dtype = dl_type(Type::kF32);
+  out.mutable_dl()->shape[0] = 2;
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"rows of out", "2", "3"});
+  out.mutable_dl()->shape[0] = 4;
+  {
+    const Poke poke(&list, 1, 5);
+    expect_run_refused(kOp, p, written, {"list[1]", "5", "input has 5 rows"});
+  }
+  p.direction = EXN_ROWS_SCATTER;
+  expect_run_refused(kOp, p, written, {"list[1]", "4", "out has 4 rows"});
+  input.mutable_dl()->shape[0] = 2;
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"rows of input", "2", "3"});
+}
+
+}  // namespace
+}  // namespace exn::test
