@@ -28,19 +28,21 @@ exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64
 }
 
 exn_status check_slots(const char* op, const KvCache& cache, const char* sequence_name, const int32_t* sequence,
-                       const char* slot_name, const int32_t* slot, int64_t count, bool written) {
+                       const char* slot_name, const int32_t* slot, int64_t count, bool written,
+                       const int32_t* other) {
   exn_status status = check_ids(op, sequence_name, sequence, count, 0, cache.sequences - 1);
   if (status == EXN_OK) status = check_ids(op, slot_name, slot, count, -1, cache.slots - 1);
   const auto sequence_of = [&](int64_t row) { return sequence != nullptr ? sequence[row] : 0; };
+  const auto on = [&](int64_t row) { return slot[row] >= 0 && (other == nullptr || other[row] >= 0); };
   for (int64_t row = 0; status == EXN_OK && row < count && cache.blocks != nullptr; ++row) {
-    if (slot[row] >= 0) status = check_page(op, cache, sequence_of(row), slot[row] / cache.page);
+    if (on(row)) status = check_page(op, cache, sequence_of(row), slot[row] / cache.page);
   }
 #if !defined(NDEBUG)
   for (int64_t row = 0; status == EXN_OK && written && row < count; ++row) {
-    for (int64_t other = 0; slot[row] >= 0 && other < row; ++other) {
-      if (slot[other] != slot[row] || sequence_of(other) != sequence_of(row)) continue;
+    for (int64_t before = 0; on(row) && before < row; ++before) {
+      if (!on(before) || slot[before] != slot[row] || sequence_of(before) != sequence_of(row)) continue;
       return fail(EXN_INVALID_ARGUMENT, "%s: %s[%lld] is %d, which row %lld of the same sequence has too", op, slot_name,
-                  wide(row), slot[row], wide(other));
+                  wide(row), slot[row], wide(before));
     }
   }
 #else

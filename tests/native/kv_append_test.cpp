@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstring>
+
+#include "cache_fixture.h"
+
+namespace exn::test {
+namespace {
+
+const Op<exn_kv_append_params> kOp = {"kv_append", exn_kv_append_supported, exn_kv_append_workspace_size, exn_kv_append};
+
+class KvAppend : public ::testing::TestWithParam<KvAppendCase> {};
+
+TEST_P(KvAppend, MatchesOracle) {
+  const KvAppendCase& c = GetParam();
+  const KvAppendInputs in = make_inputs(c);
+  const CacheExpected expected = kv_append_oracle(c, in);
+  for (const Target& target : targets()) {
+    if (!wanted(c, target)) continue;
+    SCOPED_TRACE(target.name());
+    PlacedCache cache(target, c.cache, in.cache);
+    Placed k(target, in.k), v(target, in.v), sequence(target, in.sequence), slot(target, in.slot);
+    const exn_kv_append_params params = {sizeof params, cache.dl(), k.dl(), v.dl(), sequence.dl(), slot.dl()};
+    exercise(target, kOp, params, {&k, &v, &sequence, &slot, &cache.block_table}, {&cache.k, &cache.v});
+    if (HasFatalFailure()) return;
+    const HostTensor got_k = cache.k.read(), got_v = cache.v.read();
+    expect_all_agree("kv_append k", expected.k, got_k);
+    expect_all_agree("kv_append v", expected.v, got_v);
+    if (c.rows.type != c.cache.type) continue;
+    // Nothing was converted: bit for bit, whatever the bits mean.
+    const int64_t size = size_of(c.cache.type);
+    for (int64_t r = 0; r < c.rows.rows; ++r) {
+      if (in.slot.integer_at(r) < 0) continue;
+      for (int64_t i = 0; i < c.rows.cols; ++i) {
+        const int64_t of = in.sequence.given() ? in.sequence.integer_at(r) : 0;
+        const int64_t to = cache_index(c.cache, in.cache.block_table, of, in.slot.integer_at(r), i / c.cache.dim, i % c.cache.dim);
+        ASSERT_EQ(std::memcmp(&got_k.bytes[static_cast<size_t>(to * size)],
+                              &in.k.bytes[static_cast<size_t>((r * in.k.stride + i) * size)], static_cast<size_t>(size)), 0)
+            << "row " << r << ", column " << i;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, KvAppend, ::testing::ValuesIn(wanted_cases(kv_append_cases(cases_directory()))), CaseName());
+
+class KvAppendMisuse : public ::testing::TestWithParam<int32_t> {
+ protected:
+  void SetUp() override {
+    if (!on_cpu()) GTEST_SKIP() << "no CPU target";
+  }
+};
+
+TEST_P(KvAppendMisuse, IsRefused) {
+  const CacheSpec spec = little_cache(GetParam());
+  PlacedCache cache(kCpu, spec, zero_cache(spec));
+  Placed k(kCpu, normal(Type::kF32, {3, 2, 8})), v(kCpu, normal(Type::kF32, {3, 2, 8}, 1));
+  Placed sequence(kCpu, integers({0, 1, 1})), slot(kCpu, integers({0, 0, 3}));
+  const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), v.dl(), sequence.dl(), slot.dl()};
+  using P = exn_kv_append_params;
+  const std::vector<Placed*> written = {&cache.k, &cache.v};
+  expect_sound_struct_sizes(kOp, p, written);
+  spoil_cache(kOp, p, &P::cache, &cache, "cache", written);
+  Spoiler<P> spoil(kOp, p, written);
+  spoil.required(&P::k, "k");
+  spoil.required(&P::v, "v");
+  spoil.required(&P::slot, "slot");
+  spoil.tensor(&k, "k", "bf16");
+  spoil.tensor(&v, "v", "bf16");
+  spoil.tensor(&sequence, "sequence", "i32");
+  spoil.tensor(&slot, "slot", "i32");
+  spoil.on_another_device(&k, "k");
+  spoil.on_another_device(&slot, "slot");
+  Placed narrow(kCpu, normal(Type::kF32, {3, 2, 7})), lone(kCpu, normal(Type::kF32, {3, 1, 8}));
+  for (const DLTensor* P::*field : {&P::k, &P::v}) {
+    spoil.value(field, narrow.dl(), {field == &P::k ? "k" : "v", "7", "8"});
+    spoil.value(field, lone.dl(), {field == &P::k ? "k" : "v", "1 heads", "2"});
+  }
+  spoil.size(&v, "v", 0, 2);
+  spoil.size(&sequence, "sequence", 0, 2);
+  spoil.size(&slot, "slot", 0, 4);
+  spoil.overlap(&cache.k, "cache.k", k, "k");
+  spoil.overlap(&cache.v, "cache.v", v, "v", 4);
+  spoil.overlap(&cache.v, "cache.v", cache.k, "cache.k");
+  k.mutable_dl()->strides[0] = 15;
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"k", "stride", "15", "16"});
+  k.mutable_dl()->strides[0] = 16;
+  v.mutable_dl()->dtype = dl_type(Type::kI32);
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"v", "i32"});
+}
+
+TEST_P(KvAppendMisuse, WrongIndicesWriteNothing) {
+  const CacheSpec spec = little_cache(GetParam());
+  PlacedCache cache(kCpu, spec, zero_cache(spec));
+  Placed k(kCpu, normal(Type::kF32, {3, 2, 8})), v(kCpu, normal(Type::kF32, {3, 2, 8}, 1));
+  Placed sequence(kCpu, integers({0, 1, 1})), slot(kCpu, integers({0, 0, 3}));
+  const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), v.dl(), sequence.dl(), slot.dl()};
+  const std::vector<Placed*> written = {&cache.k, &cache.v};
+  for (int32_t bad : {4, -2, 2147483647, -2147483647 - 1}) {
+    const Poke poke(&slot, 2, bad);
+    expect_run_refused(kOp, p, written, {"slot[2]", std::to_string(bad), "-1..3"});
+  }
+  for (int32_t bad : {2, -1}) {
+    const Poke poke(&sequence, 1, bad);
+    expect_run_refused(kOp, p, written, {"sequence[1]", std::to_string(bad), "0..1"});
+  }
+  if (spec.layout != EXN_KV_PAGED) return;
+  for (int32_t bad : {static_cast<int32_t>(spec.pages()), -1}) {
+    const Poke poke(&cache.block_table, 3, bad);
+    expect_run_refused(kOp, p, written, {"block_table[1,1]", std::to_string(bad), "0..6"});
+    const Poke off(&slot, 2, -1);  // nobody needs that page now
+    EXPECT_EQ(run_once(targets().front(), kOp, p), EXN_OK) << exn_last_error();
+    cache.k.reset();
+    cache.v.reset();
+  }
+}
+
+// The caller's error: builds for debugging refuse it, others keep the last row.
+TEST_P(KvAppendMisuse, TwoRowsWithOneSlot) {
+  const CacheSpec spec = little_cache(GetParam());
+  PlacedCache cache(kCpu, spec, zero_cache(spec));
+  const HostTensor rows = normal(Type::kF32, {3, 2, 8});
+  Placed k(kCpu, rows), v(kCpu, normal(Type::kF32, {3, 2, 8}, 1));
+  Placed sequence(kCpu, integers({1, 0, 1})), slot(kCpu, integers({2, 2, 2}));
+  const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), v.dl(), sequence.dl(), slot.dl()};
+#if defined(NDEBUG)
+  ASSERT_EQ(run_once(targets().front(), kOp, p), EXN_OK) << exn_last_error();
+  const HostTensor got = cache.k.read();
+  for (int64_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(got.at(0, cache_index(spec, cache.block_table.initial(), 1, 2, i / 8, i % 8)), rows.at(0, 32 + i)) << i;
+    EXPECT_EQ(got.at(0, cache_index(spec, cache.block_table.initial(), 0, 2, i / 8, i % 8)), rows.at(0, 16 + i)) << i;
+  }
+#else
+  expect_run_refused(kOp, p, {&cache.k, &cache.v}, {"slot[2]", "is 2", "row 0"});
+#endif
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, KvAppendMisuse, ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
+
+}  // namespace
+}  // namespace exn::test

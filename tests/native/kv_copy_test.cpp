@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cache_fixture.h"
+
+namespace exn::test {
+namespace {
+
+const Op<exn_kv_copy_params> kOp = {"kv_copy", exn_kv_copy_supported, exn_kv_copy_workspace_size, exn_kv_copy};
+
+class KvCopy : public ::testing::TestWithParam<KvCopyCase> {};
+
+TEST_P(KvCopy, MatchesOracle) {
+  const KvCopyCase& c = GetParam();
+  const KvCopyInputs in = make_inputs(c);
+  const CacheTensors expected = kv_copy_oracle(c, in);
+  for (const Target& target : targets()) {
+    if (!wanted(c, target)) continue;
+    SCOPED_TRACE(target.name());
+    PlacedCache source(target, c.source, in.source);
+    PlacedCache separate(target, c.destination, in.destination);
+    PlacedCache& to = c.in_place ? source : separate;
+    Placed from_sequence(target, in.from_sequence), from_slot(target, in.from_slot);
+    Placed to_sequence(target, in.to_sequence), to_slot(target, in.to_slot);
+    const exn_kv_copy_params params = {sizeof params,    source.dl(),      to.dl(),     from_sequence.dl(),
+                                       from_slot.dl(),   to_sequence.dl(), to_slot.dl()};
+    std::vector<Placed*> read = {&from_sequence, &from_slot, &to_sequence, &to_slot, &source.block_table};
+    if (!c.in_place) read.insert(read.end(), {&source.k, &source.v, &to.block_table});
+    exercise(target, kOp, params, read, {&to.k, &to.v});
+    if (HasFatalFailure()) return;
+    EXPECT_EQ(to.k.read().bytes, expected.k.bytes);
+    EXPECT_EQ(to.v.read().bytes, expected.v.bytes);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, KvCopy, ::testing::ValuesIn(wanted_cases(kv_copy_cases(cases_directory()))), CaseName());
+
+// Two caches and a list of three entries.
+class KvCopyMisuse : public ::testing::TestWithParam<int32_t> {
+ protected:
+  void SetUp() override {
+    if (!on_cpu()) GTEST_SKIP() << "no CPU target";
+  }
+
+  CacheSpec spec_ = little_cache(GetParam());
+  PlacedCache source_{kCpu, spec_, zero_cache(spec_)};
+  PlacedCache destination_{kCpu, spec_, zero_cache(spec_)};
+  Placed from_sequence_{kCpu, integers({0, 1, 1})}, from_slot_{kCpu, integers({0, 1, 3})};
+  Placed to_sequence_{kCpu, integers({1, 0, 1})}, to_slot_{kCpu, integers({0, 1, 2})};
+  exn_kv_copy_params p_ = {sizeof p_,       source_.dl(),      destination_.dl(), from_sequence_.dl(),
+                           from_slot_.dl(), to_sequence_.dl(), to_slot_.dl()};
+  std::vector<Placed*> written_ = {&destination_.k, &destination_.v};
+};
+
+TEST_P(KvCopyMisuse, IsRefused) {
+  using P = exn_kv_copy_params;
+  expect_sound_struct_sizes(kOp, p_, written_);
+  spoil_cache(kOp, p_, &P::source, &source_, "source", written_);
+  spoil_cache(kOp, p_, &P::destination, &destination_, "destination", written_);
+  Spoiler<P> spoil(kOp, p_, written_);
+  spoil.required(&P::from_slot, "from_slot");
+  spoil.required(&P::to_slot, "to_slot");
+  spoil.tensor(&from_sequence_, "from_sequence", "i32");
+  spoil.tensor(&from_slot_, "from_slot", "i32");
+  spoil.tensor(&to_sequence_, "to_sequence", "i32");
+  spoil.tensor(&to_slot_, "to_slot", "i32");
+  spoil.on_another_device(&source_.k, "source.k");
+  spoil.on_another_device(&to_slot_, "to_slot");
+  spoil.size(&from_sequence_, "from_sequence", 0, 2);
+  spoil.size(&to_slot_, "to_slot", 0, 2);
+  spoil.size(&to_sequence_, "to_sequence", 0, 4);
+  spoil.overlap(&destination_.k, "destination.k", source_.k, "source.k", 4);
+  spoil.overlap(&destination_.v, "destination.v", source_.k, "source.k");
+}
+
+// Everything of the two caches must agree but the layout, the sequences and the slots.
+TEST_P(KvCopyMisuse, OfAnotherCache) {
+  CacheSpec other = spec_;
+  other.dim = 4;
+  PlacedCache narrow(kCpu, other, zero_cache(other));
+  p_.source = narrow.dl();
+  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"source", "4", "destination", "8"});
+  other = spec_;
+  other.heads = 1;
+  PlacedCache lone(kCpu, other, zero_cache(other));
+  p_.source = lone.dl();
+  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"source", "1", "heads", "destination", "2"});
+  other = spec_;
+  other.type = Type::kBF16;
+  PlacedCache half(kCpu, other, zero_cache(other));
+  p_.source = half.dl();
+  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"source", "bf16", "destination", "f32"});
+}
+
+TEST_P(KvCopyMisuse, WrongIndicesWriteNothing) {
+  for (int32_t bad : {4, -2, 2147483647}) {
+    const std::string value = std::to_string(bad);
+    {
+      const Poke poke(&from_slot_, 2, bad);
+      expect_run_refused(kOp, p_, written_, {"from_slot[2]", value, "-1..3"});
+    }
+    const Poke poke(&to_slot_, 1, bad);
+    expect_run_refused(kOp, p_, written_, {"to_slot[1]", value, "-1..3"});
+  }
+  {
+    const Poke poke(&from_sequence_, 0, 2);
+    expect_run_refused(kOp, p_, written_, {"from_sequence[0]", "2", "0..1"});
+  }
+  {
+    const Poke poke(&to_sequence_, 2, -1);
+    expect_run_refused(kOp, p_, written_, {"to_sequence[2]", "-1", "0..1"});
+  }
+  if (spec_.layout != EXN_KV_PAGED) return;
+  const Poke page(&destination_.block_table, 3, 7);
+  expect_run_refused(kOp, p_, written_, {"block_table[1,1]", "7", "0..6"});
+  const Poke off(&from_slot_, 2, -1);  // the entry that needs the page
+  EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
+}
+
+// The caller's error: builds for debugging refuse it, others keep the last entry. An entry that is off does not count.
+TEST_P(KvCopyMisuse, TwoEntriesForOneSlot) {
+  HostTensor k = source_.k.initial();
+  fill(&k, 1, 0, "normal", 1, "-");
+  Placed refilled(kCpu, k);
+  p_.source.k = refilled.dl();
+  const Poke same(&to_slot_, 2, 0);
+#if defined(NDEBUG)
+  ASSERT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
+  const HostTensor got = destination_.k.read();
+  for (int64_t i = 0; i < 8; ++i) {
+    const HostTensor& table = source_.block_table.initial();
+    EXPECT_EQ(got.at(0, cache_index(spec_, table, 1, 0, 1, i)), k.at(0, cache_index(spec_, table, 1, 3, 1, i))) << i;
+  }
+#else
+  expect_run_refused(kOp, p_, written_, {"to_slot[2]", "is 0", "row 0"});
+#endif
+  const Poke off(&from_slot_, 0, -1);
+  EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, KvCopyMisuse, ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
+
+}  // namespace
+}  // namespace exn::test
