@@ -61,6 +61,11 @@ public final class Generate {
   }
 
   private void run() throws IOException {
+    if (options.help) {
+      out.print(GenerateOptions.USAGE);
+      out.flush();
+      return;
+    }
     try (GgufFile file = GgufFile.open(options.model)) {
       LlamaConfig config = LlamaConfig.of(file);
       DecoderOptions decoding = options.decoder(config.layers());
@@ -70,7 +75,9 @@ public final class Generate {
         throw new IllegalArgumentException("the prompt has " + prompt.length
             + " tokens; this model takes 1 to " + (config.context() - 1));
       }
-      Backend.setThreads(options.threads);
+      if (options.threads > 0) {
+        Backend.setThreads(options.threads);
+      }
       // The last token that is drawn need not go in.
       int capacity = Math.min(config.context(), prompt.length + options.maxTokens);
       try (LlamaWeights weights = LlamaWeights.load(file, options.weights);
@@ -127,9 +134,10 @@ public final class Generate {
     log.printf("layers per token: %.1f of %d; feed-forward blocks: %.1f; readings of the head: "
         + "%.1f%n", work.layers() / tokens, weights.config().layers(),
         work.feedForwards() / tokens, work.headReadings() / tokens);
-    log.printf("weights read per token: %.1f MB; at full depth %.1f MB (%.1f %% saved)%n",
-        work.bytes() / tokens / 1e6, weights.bytesPerToken() / 1e6,
-        100 - 100.0 * work.bytes() / work.bytesAtFullDepth());
+    double change = 100.0 * work.bytes() / work.bytesAtFullDepth() - 100;
+    log.printf("weights read per token: %.1f MB; at full depth %.1f MB (%.1f %% %s)%n",
+        work.bytes() / tokens / 1e6, weights.bytesPerToken() / 1e6, Math.abs(change),
+        change > 0 ? "more" : "saved");
     log.printf("weights read per second: %.1f GB%n", work.bytes() / (double) decodeNanos);
   }
 }

@@ -30,6 +30,7 @@ final class GenerateOptions {
         --ffn-skip WHICH       %s or none
         --threads N            CPU threads (default: all cores)
         --stats                say on standard error what was computed and what was not
+        --help                 this page
       """.formatted(ExitPolicy.FORMS, Schedule.FORMS, FfnSkip.FORM);
 
   String prompt;
@@ -42,6 +43,7 @@ final class GenerateOptions {
   int threads;
   boolean raw;
   boolean stats;
+  boolean help;
   private String exit = "none";
   private String exitPoints;
   private String schedule = "none";
@@ -58,6 +60,7 @@ final class GenerateOptions {
       switch (arguments[i]) {
         case "--raw" -> options.raw = true;
         case "--stats" -> options.stats = true;
+        case "--help" -> options.help = true;
         default -> {
           String option = arguments[i++];
           if (!option.startsWith("--")) {
@@ -92,7 +95,7 @@ final class GenerateOptions {
   }
 
   private void check() {
-    if (prompt == null) {
+    if (prompt == null && !help) {
       throw new IllegalArgumentException("--prompt is missing");
     }
     if (tunesDraws && temperature == 0) {
@@ -106,6 +109,7 @@ final class GenerateOptions {
         .withExit(ExitPolicy.parse(exit, exitPoints, layers), kv)
         .withSchedule(Schedule.parse(schedule, layers))
         .withFfnSkip(FfnSkip.parse(ffnSkip, layers));
+    options.check();
     return temperature > 0 ? options.withLogits() : options;
   }
 

@@ -38,8 +38,8 @@ public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, Ff
     return new DecoderOptions(exit, kv, schedule, ffnSkip, keepLogits, value);
   }
 
-  /** Refuses what cannot go together. */
-  void check() {
+  /** Refuses, with an {@link IllegalArgumentException}, what cannot go together. */
+  public void check() {
     if (exit.mayLeave() && schedule != null) {
       throw new IllegalArgumentException("an exit rule and a schedule cannot be used together: "
           + "both say which layers run");
