@@ -133,7 +133,7 @@ static EXN_SIMD void weight_rows(const T* const* weight, const Inputs& in, int64
 }
 
 // Weight rows [first, last) with up to kInputBlock input rows, kW at a time. While it computes, it prefetches the `part`-th of
-// `parts` shares of what the rows `distance` further on hold, so that the memory never idles while inputs pass by.
+// `parts` shares of what the rows `distance` further on hold, so that the memory never idles while inputs pass by; `count` rows exist.
 template <class T, int kW, class RowAt>
 static EXN_SIMD void panel_rows(RowAt& row_at, int64_t first, int64_t last, int64_t count, int64_t distance, int64_t part,
                                 int64_t parts, const Inputs& in, int64_t inputs, int64_t dim, float* out, int64_t out_stride) {
@@ -153,28 +153,69 @@ static EXN_SIMD void panel_rows(RowAt& row_at, int64_t first, int64_t last, int6
   }
 }
 
-// out[x * out_stride + w] for weight rows w in [0, count), given by row_at(w), and inputs [0, inputs).
+// Inputs [0, inputs) with weight rows [first, last), a group of inputs after the other. The rows before `limit` exist.
+template <class T, class RowAt>
+static EXN_SIMD void panel_groups(RowAt& row_at, int64_t first, int64_t last, int64_t limit, int64_t panel,
+                                  const Inputs& in, int64_t inputs, int64_t dim, float* out,
+                                  int64_t out_stride) {
+  const int64_t groups = (inputs + kInputBlock - 1) / kInputBlock;
+  for (int64_t group = 0; group < groups; ++group) {
+    const int64_t x = group * kInputBlock;
+    Inputs part = in;
+    if (part.f32 != nullptr) part.f32 += x * in.stride;
+    if (part.bf != nullptr) part.bf += x * in.stride;
+    const int64_t here = inputs - x < kInputBlock ? inputs - x : kInputBlock;
+    panel_rows<T, kWeightBlock>(row_at, first, last, limit, panel, group, groups, part, here, dim,
+                                out + x * out_stride, out_stride);
+  }
+}
+
+// Where many inputs pass by, each weight is widened to f32 once, not once per group. The products are the same.
+constexpr int64_t kWidePanel = 16384;  // floats
+static EXN_SIMD bool widens(int64_t inputs, int64_t dim) {
+  return inputs > 2 * kInputBlock && padded(dim) * kWeightBlock <= kWidePanel;
+}
+
+template <class T, class RowAt>
+static EXN_SIMD void wide_products(RowAt& row_at, int64_t count, const Inputs& in, int64_t inputs, int64_t dim,
+                                   float* out, int64_t out_stride) {
+  alignas(64) float wide[kWidePanel];
+  const int64_t stride = padded(dim);
+  const int64_t panel = (4096 / stride / kWeightBlock + 1) * kWeightBlock;
+  const int64_t rows = panel * stride <= kWidePanel ? panel : kWeightBlock;
+  for (int64_t first = 0; first < count; first += rows) {
+    const int64_t last = first + rows < count ? first + rows : count;
+    for (int64_t w = first; w < last; ++w) {
+      const T* from = row_at(w);
+      float* to = wide + (w - first) * stride;
+      for_vectors(dim, [&](int64_t k, int n) EXN_FLAT { store_part(to + k, load_part(from + k, n, 0.0f), n); });
+    }
+    const auto wide_at = [&](int64_t w) EXN_FLAT { return static_cast<const float*>(wide + (w - first) * stride); };
+    panel_groups<float>(wide_at, first, last, last, rows, in, inputs, dim, out, out_stride);
+  }
+}
+
+// out[x * out_stride + w] for weight rows w in [0, count), given by row_at(w), and inputs [0, inputs). The `reach` rows
+// after them exist too and are needed next: the last products prefetch the first of them.
 template <class T, class RowAt>
 static EXN_SIMD void products(RowAt&& row_at, int64_t count, const Inputs& in, int64_t inputs, int64_t dim, float* out,
-                              int64_t out_stride) {
+                              int64_t out_stride, int64_t reach = 0) {
   if (inputs == 1) {
-    panel_rows<T, kSingleBlock>(row_at, 0, count, count, kSingleBlock, 0, 1, in, 1, dim, out, out_stride);
+    panel_rows<T, kSingleBlock>(row_at, 0, count, count + reach, kSingleBlock, 0, 1, in, 1, dim, out, out_stride);
     return;
+  }
+  if constexpr (!std::is_same_v<T, float>) {
+    if (in.bf == nullptr && widens(inputs, dim)) {
+      wide_products<T>(row_at, count, in, inputs, dim, out, out_stride);
+      return;
+    }
   }
   // The weight rows of a panel stay in L1 while block after block of inputs passes by.
   const int64_t bytes = dim * static_cast<int64_t>(sizeof(T));
   const int64_t panel = inputs <= kInputBlock ? kWeightBlock : (16384 / bytes / kWeightBlock + 1) * kWeightBlock;
-  const int64_t groups = (inputs + kInputBlock - 1) / kInputBlock;
   for (int64_t first = 0; first < count; first += panel) {
     const int64_t last = first + panel < count ? first + panel : count;
-    for (int64_t group = 0; group < groups; ++group) {
-      const int64_t x = group * kInputBlock;
-      Inputs part = in;
-      if (part.f32 != nullptr) part.f32 += x * in.stride;
-      if (part.bf != nullptr) part.bf += x * in.stride;
-      panel_rows<T, kWeightBlock>(row_at, first, last, count, panel, group, groups, part,
-                                  inputs - x < kInputBlock ? inputs - x : kInputBlock, dim, out + x * out_stride, out_stride);
-    }
+    panel_groups<T>(row_at, first, last, count + reach, panel, in, inputs, dim, out, out_stride);
   }
 }
 

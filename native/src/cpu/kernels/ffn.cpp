@@ -56,20 +56,39 @@ struct Active {
   int64_t count;
 };
 
-// a[r, first ...] = act(gate + bias) * (up + bias), or act(up + bias).
-void activate_tile(const FfnArgs& f, const TileGrid::Item& item, TileProducts* gate, TileProducts& up, float* a, int64_t stride) {
+// Weight rows that are walked together: a tile of gate_weight, then the same of up_weight, then the next tile.
+template <class T>
+struct GateAndUp {
+  const FfnArgs& f;
+  const TileGrid& grid;
+  TileGrid::Item item;
+
+  EXN_SIMD int64_t parts() const { return f.gate_weight.data != nullptr ? 2 : 1; }
+  EXN_SIMD const T* operator()(int64_t w) const {
+    if (w >= parts() * item.columns) {
+      return row_of<T>(parts() == 2 ? f.gate_weight : f.up_weight, item.column + w - (parts() - 1) * item.columns);
+    }
+    const bool gate = parts() == 2 && w < item.columns;
+    return row_of<T>(gate ? f.gate_weight : f.up_weight, item.column + (gate ? w : w - (parts() - 1) * item.columns));
+  }
+  EXN_SIMD int64_t after() const { return grid.columns - item.column - item.columns; }
+};
+
+// a[r, first ...] = act(gate + bias) * (up + bias), or act(up + bias). A row of the tile holds gate, then up.
+void activate_tile(const FfnArgs& f, const TileGrid::Item& item, TileProducts& tile, float* a, int64_t stride) {
+  const bool gated = f.gate_weight.data != nullptr;
   const float* gate_bias = f.gate_bias != nullptr ? f.gate_bias + item.column : nullptr;
   const float* up_bias = f.up_bias != nullptr ? f.up_bias + item.column : nullptr;
   with_activation(f.activation, [&](auto act) EXN_FLAT {
     for (int64_t r = 0; r < item.rows; ++r) {
-      const float* g = gate != nullptr ? gate->row(r) : nullptr;
-      const float* u = up.row(r);
+      const float* gate = tile.row(r);
+      const float* up = gated ? gate + item.columns : gate;
       float* to = a + (item.row + r) * stride + item.column;
       for_vectors(item.columns, [&](int64_t i, int n) EXN_FLAT {
-        f32v v = load_part(u + i, n, 0.0f);
+        f32v v = load_part(up + i, n, 0.0f);
         if (up_bias != nullptr) v = add(v, load_part(up_bias + i, n, 0.0f));
-        if (g != nullptr) {
-          f32v z = load_part(g + i, n, 0.0f);
+        if (gated) {
+          f32v z = load_part(gate + i, n, 0.0f);
           if (gate_bias != nullptr) z = add(z, load_part(gate_bias + i, n, 0.0f));
           v = mul(act(z), v);
         } else {
@@ -83,15 +102,17 @@ void activate_tile(const FfnArgs& f, const TileGrid::Item& item, TileProducts* g
 
 template <class T>
 void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float* a, int64_t stride) {
-  const TileGrid grid = {active.count, f.up_weight.rows, weight_tile(f.up_weight.cols * static_cast<int64_t>(sizeof(T)))};
-  const bool gated = f.gate_weight.data != nullptr;
+  const int64_t dim = f.up_weight.cols, parts = f.gate_weight.data != nullptr ? 2 : 1;
+  const int64_t row_bytes = parts * dim * static_cast<int64_t>(sizeof(T));
+  const TileGrid grid = {active.count, f.up_weight.rows, weight_tile(row_bytes, kMaxTile / parts)};
   parallel_for(grid.items(), 1, [&](int64_t begin, int64_t end) {
-    TileProducts gate, up;
+    TileProducts tile;
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
-      if (gated) multiply<T>(f.gate_weight, x, item, &gate);
-      multiply<T>(f.up_weight, x, item, &up);
-      activate_tile(f, item, gated ? &gate : nullptr, up, a, stride);
+      const GateAndUp<T> rows = {f, grid, item};
+      products<T>(rows, parts * item.columns, inputs_from(x, item.row), item.rows, dim, tile.z, kMaxTile,
+                  i + 1 < end ? rows.after() : 0);
+      activate_tile(f, item, tile, a, stride);
     }
   });
 }
@@ -161,7 +182,7 @@ void down(const FfnArgs& f, const Inputs& a, const Active& active, const TileGri
     TileProducts tile;
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
-      multiply<T>(f.down_weight, a, item, &tile);
+      multiply<T>(f.down_weight, a, item, i + 1 < end, &tile);
       const float* bias = f.down_bias != nullptr ? f.down_bias + item.column : nullptr;
       with_float_type(f.hidden.dtype, [&](auto type) {
         using H = EXN_TYPE_OF(type);

@@ -182,19 +182,50 @@ void write_slot(const HeadTile& t, const KvCache& cache, void* data, int64_t seq
   }
 }
 
+// The weight rows of a tile in order.
 template <class T>
-void project(const KvPropagateArgs& a, const Job& job, const HeadTile& t, bool keys, int64_t stride, TileProducts* tile) {
+struct TileRows {
+  const Matrix* weight;
+  int64_t first, straight, jump;
+
+  EXN_SIMD const T* operator()(int64_t w) const { return row_of<T>(*weight, first + w + (w < straight ? 0 : jump)); }
+};
+
+template <class T>
+EXN_SIMD TileRows<T> tile_rows(const Matrix& weight, const HeadTile& t, int64_t dim) {
+  const int64_t straight = t.runs[1].count > 0 ? t.runs[0].count : t.columns();
+  return {&weight, t.head * dim + t.runs[0].first, straight, t.runs[1].first - t.runs[0].first - t.runs[0].count};
+}
+
+// One tile of a job.
+struct Piece {
+  const Job* job;
+  HeadTile tile;
+  bool keys;
+};
+
+EXN_SIMD const Matrix& weight_of(const KvPropagateArgs& a, const Piece& p) {
+  const KvLayer& layer = a.layers[p.job->layer];
+  return p.keys ? layer.k_weight : layer.v_weight;
+}
+
+// `next` is what this thread takes after this piece, or null.
+template <class T>
+void project(const KvPropagateArgs& a, const Piece& piece, const Piece* next, int64_t stride, TileProducts* tile) {
+  const Job& job = *piece.job;
+  const HeadTile& t = piece.tile;
+  const bool keys = piece.keys;
   const KvLayer& layer = a.layers[job.layer];
-  const Matrix& weight = keys ? layer.k_weight : layer.v_weight;
   const float* bias = keys ? layer.k_bias : layer.v_bias;
   const int64_t dim = layer.cache.dim;
   Inputs in;
   in.f32 = job.x;
   in.stride = stride;
-  const int64_t first = t.head * dim + t.runs[0].first, jump = t.runs[1].first - t.runs[0].first - t.runs[0].count;
-  const int64_t straight = t.runs[1].count > 0 ? t.runs[0].count : t.columns();
-  products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(weight, first + w + (w < straight ? 0 : jump)); }, t.columns(), in,
-              job.count, weight.cols, tile->z, kMaxTile);
+  const TileRows<T> here = tile_rows<T>(weight_of(a, piece), t, dim);
+  const TileRows<T> then = next != nullptr ? tile_rows<T>(weight_of(a, *next), next->tile, dim) : here;
+  const int64_t columns = t.columns();
+  products<T>([&](int64_t w) EXN_FLAT { return w < columns ? here(w) : then(w - columns); }, columns, in, job.count,
+              a.hidden.cols, tile->z, kMaxTile, next != nullptr ? next->tile.columns() : 0);
   Rotation rotation;
   for (int64_t i = 0; i < job.count; ++i) {
     const int64_t row = job.rows[i];
@@ -217,9 +248,15 @@ void run_jobs(const KvPropagateArgs& a, const HeadGrid& grid, const Job* jobs, i
   const int64_t items = 2 * grid.count;  // of a job: those of K, then those of V
   parallel_for(count * items, 1, [&](int64_t begin, int64_t end) {
     TileProducts tile;
-    for (int64_t i = begin; i < end; ++i) {
+    const auto piece = [&](int64_t i) -> Piece {
       const int64_t item = i % items;
-      project<T>(a, jobs[i / items], grid.tile(item % grid.count), item < grid.count, stride, &tile);
+      return {jobs + i / items, grid.tile(item % grid.count), item < grid.count};
+    };
+    Piece next = piece(begin);
+    for (int64_t i = begin; i < end; ++i) {
+      const Piece now = next;
+      if (i + 1 < end) next = piece(i + 1);
+      project<T>(a, now, i + 1 < end ? &next : nullptr, stride, &tile);
     }
   });
 }

@@ -45,7 +45,7 @@ void multiply_all(const LinearArgs& a, const Inputs& in) {
     TileProducts tile;
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
-      multiply<T>(a.weight, in, item, &tile);
+      multiply<T>(a.weight, in, item, i + 1 < end, &tile);
       with_float_type(a.out.dtype, [&](auto type) { write_tile<EXN_TYPE_OF(type)>(a, item, tile); });
     }
   });
