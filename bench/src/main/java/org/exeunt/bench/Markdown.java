@@ -91,7 +91,9 @@ final class Markdown {
       case US:
         return "<= " + number(target.bound) + " us";
       case LIMIT:
-        return String.format(Locale.ROOT, "<= %.1f x limit", target.bound);
+        return "<= " + target.bound + " x limit";
+      case OF:
+        return "<= " + target.bound + " x " + target.base;
       default:
         return "< " + number(target.bound) + " ns over the kernel";
     }
@@ -103,6 +105,8 @@ final class Markdown {
         return number(verdict.measured) + " us";
       case LIMIT:
         return String.format(Locale.ROOT, "%.2f x limit", verdict.measured);
+      case OF:
+        return String.format(Locale.ROOT, "%.3f x", verdict.measured);
       default:
         return number(verdict.measured) + " ns";
     }

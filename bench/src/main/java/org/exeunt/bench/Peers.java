@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench;
 
+import org.exeunt.bench.reference.AttentionProblem;
+import org.exeunt.bench.reference.CacheLayout;
 import org.exeunt.bench.reference.ExitHeadProblem;
+import org.exeunt.bench.reference.FfnProblem;
 import org.exeunt.bench.reference.RowStatsProblem;
 
 /** What the peers have compositions for; the rest of the cases times exeunt alone. */
@@ -16,8 +19,34 @@ public final class Peers {
       case "exit_head":
         return !c.text("outputs").equals("all") && c.text("norm").equals("none")
             && c.text("shortlist").equals("-");
+      case "norm":
+        return c.text("norm").equals("rms") && !c.text("input").equals("f16");
+      case "ffn":
+        return c.flag("gate") && c.text("skip").equals("-")
+            && !c.text("outputs").equals("decision");
+      case "kv_propagate":
+        return c.text("exits").equals("zero");
+      case "attention":
+        return c.text("rows").equals("1") && c.text("layout").equals("head")
+            && c.text("scores").equals("-");
       default:
         return true;
+    }
+  }
+
+  /** Throws unless the problem is a SwiGLU block that all rows run; peers give no cosines. */
+  public static void requirePlain(FfnProblem problem) {
+    if (problem.gate == null || problem.skip != null) {
+      throw new UnsupportedOperationException("the peers run whole SwiGLU blocks");
+    }
+  }
+
+  /** Throws unless the problem is one row over all of a head-major cache. */
+  public static void requireDecode(AttentionProblem problem) {
+    if (problem.query.rows() != 1 || problem.scores
+        || problem.layout.kind != CacheLayout.Kind.HEAD) {
+      throw new UnsupportedOperationException(
+          "the peers attend with one row over a head-major cache");
     }
   }
 

@@ -7,7 +7,6 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.regex.Pattern;
-import java.util.stream.Collectors;
 
 /** Which benchmarks to run, contenders on the same case next to each other. */
 final class Plan {
@@ -28,11 +27,15 @@ final class Plan {
 
   private static final List<String> CONTENDERS = List.of("exeunt", "onnxruntime", "vector");
 
-  /** What a quick run times, on one thread, beside the cases that have a target. */
+  /**
+   * What a quick run times, on one thread, beside the cases that have a target. Peers are timed on
+   * one thread there.
+   */
   private static final Set<String> QUICK = Set.of(
       "stablemax/bench_32x32000_stablemax", "cross_entropy/bench_8x49152_stablemax",
       "perp_grad/bench_576x1536_f32", "gate/bench_1x576_residual_3",
-      "exit_rule/bench_64", "cosine/bench_128x576_f32");
+      "exit_rule/bench_64", "cosine/bench_128x576_f32", "norm/model_512x576",
+      "rope/model_prompt", "kv_copy/bench_compact", "row_compaction/bench_gather");
 
   private Plan() {}
 
@@ -46,6 +49,14 @@ final class Plan {
     map.put("gate", GateBenchmark.class);
     map.put("cosine", CosineBenchmark.class);
     map.put("exit_rule", ExitRuleBenchmark.class);
+    map.put("linear", LinearBenchmark.class);
+    map.put("ffn", FfnBenchmark.class);
+    map.put("kv_propagate", KvPropagateBenchmark.class);
+    map.put("attention", AttentionBenchmark.class);
+    map.put("norm", NormBenchmark.class);
+    map.put("rope", RopeBenchmark.class);
+    map.put("kv_copy", KvCopyBenchmark.class);
+    map.put("row_compaction", RowCompactionBenchmark.class);
     return map;
   }
 
@@ -60,17 +71,17 @@ final class Plan {
 
   /** The steps of a quick or full run whose text matches the filter. */
   static List<Step> steps(boolean quick, Pattern filter, int cores) {
-    Set<String> promised = Target.load().stream()
-        .map(target -> target.op + "/" + target.id)
-        .collect(Collectors.toSet());
+    List<Target> targets = Target.load();
     List<Step> steps = new ArrayList<>();
     BENCHMARKS.forEach((op, benchmark) -> {
       for (BenchCase benchCase : CaseTable.load(op).cases()) {
         String name = benchCase.toString();
-        if (!quick || promised.contains(name)) {
-          addCase(steps, benchmark, benchCase, Math.min(2, cores));
-        } else if (QUICK.contains(name)) {
-          addCase(steps, benchmark, benchCase, 1);
+        int most = Math.min(2, cores);
+        if (!quick) {
+          addCase(steps, benchmark, benchCase, most, most);
+        } else {
+          int promised = QUICK.contains(name) ? 1 : promisedThreads(targets, name, most);
+          addCase(steps, benchmark, benchCase, promised, 1);
         }
       }
     });
@@ -80,11 +91,21 @@ final class Plan {
     return steps.stream().filter(step -> filter.matcher(step.toString()).find()).toList();
   }
 
+  /** The most threads that a target speaks of; 0 if none needs this case. */
+  private static int promisedThreads(List<Target> targets, String name, int most) {
+    return targets.stream()
+        .filter(target -> target.cases().contains(name))
+        .mapToInt(target -> target.threads == null ? most : Math.min(target.threads, most))
+        .max()
+        .orElse(0);
+  }
+
   private static void addCase(List<Step> steps, Class<?> benchmark, BenchCase benchCase,
-      int mostThreads) {
+      int mostThreads, int mostOfPeers) {
     for (int threads = 1; threads <= mostThreads; threads++) {
       for (String contender : CONTENDERS) {
-        if (Contenders.of(contender).offers(benchCase)) {
+        boolean ours = contender.equals(CONTENDERS.get(0));
+        if ((ours || threads <= mostOfPeers) && Contenders.of(contender).offers(benchCase)) {
           steps.add(new Step(benchmark, benchCase.op(), benchCase.id(), contender, threads));
         }
       }

@@ -71,6 +71,8 @@ public final class Report {
         return "us";
       case LIMIT:
         return "x read limit";
+      case OF:
+        return "x the other case";
       default:
         return "ns over the kernel";
     }

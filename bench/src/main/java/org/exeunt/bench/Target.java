@@ -16,6 +16,8 @@ final class Target {
     US,
     /** Median time over the median read limit. */
     LIMIT,
+    /** Median time over that of another case of the op, with as many threads. */
+    OF,
     /** Nanoseconds that the Java API adds to the kernel. */
     CALL
   }
@@ -26,8 +28,11 @@ final class Target {
   final Integer threads;
   final Measure measure;
   final double bound;
+  /** The other case of {@link Measure#OF}; null for other measures. */
+  final String base;
 
-  Target(String op, String id, Integer threads, Measure measure, double bound) {
+  Target(String op, String id, Integer threads, Measure measure, String base, double bound) {
+    this.base = base;
     this.op = op;
     this.id = id;
     this.threads = threads;
@@ -54,10 +59,17 @@ final class Target {
     if (fields.length != 5) {
       throw new IllegalStateException("targets.tsv: five fields are needed in: " + line);
     }
+    String[] measure = fields[3].split(":");
     return new Target(fields[0], fields[1],
         fields[2].equals("-") ? null : Integer.valueOf(fields[2]),
-        Measure.valueOf(fields[3].toUpperCase(Locale.ROOT)),
+        Measure.valueOf(measure[0].toUpperCase(Locale.ROOT)),
+        measure.length == 1 ? null : measure[1],
         Double.parseDouble(fields[4]));
+  }
+
+  /** Names of the cases that this promise needs, as op/id. */
+  List<String> cases() {
+    return base == null ? List.of(op + "/" + id) : List.of(op + "/" + id, op + "/" + base);
   }
 
   boolean covers(String otherOp, String otherId, int otherThreads) {

@@ -37,13 +37,28 @@ final class Verdict {
       for (Figure figure : figures) {
         if (figure.contender.equals("exeunt")
             && target.covers(figure.op, figure.id, figure.threads)) {
-          verdicts.add(target.measure == Target.Measure.US
-              ? new Verdict(target, figure.threads, figure.p50, figure.limitP50)
-              : new Verdict(target, figure.threads, figure.overLimit(), figure.limitP50));
+          measured(target, figure, figures).ifPresent(value ->
+              verdicts.add(new Verdict(target, figure.threads, value, figure.limitP50)));
         }
       }
     }
     return verdicts;
+  }
+
+  /** Empty if the other case that the target speaks of was not run. */
+  private static Optional<Double> measured(Target target, Figure figure, List<Figure> figures) {
+    switch (target.measure) {
+      case US:
+        return Optional.of(figure.p50);
+      case LIMIT:
+        return Optional.of(figure.overLimit());
+      default:
+        return figures.stream()
+            .filter(f -> f.contender.equals(figure.contender) && f.op.equals(figure.op)
+                && f.threads == figure.threads && f.id.equals(target.base))
+            .findFirst()
+            .map(f -> figure.p50 / f.p50);
+    }
   }
 
   /**

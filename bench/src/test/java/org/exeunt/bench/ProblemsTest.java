@@ -14,15 +14,23 @@ import org.junit.jupiter.api.Test;
 
 /** The case tables and the benchmarks agree on what a case is. */
 class ProblemsTest {
-  private static final Map<String, Function<BenchCase, Object>> BUILDERS = Map.of(
-      "stablemax", Problems::softmax,
-      "cross_entropy", Problems::crossEntropy,
-      "row_stats", Problems::rowStats,
-      "exit_head", Problems::exitHead,
-      "cosine", Problems::cosine,
-      "perp_grad", Problems::perpGrad,
-      "gate", Problems::gate,
-      "exit_rule", Problems::exitRule);
+  private static final Map<String, Function<BenchCase, Object>> BUILDERS = Map.ofEntries(
+      Map.entry("stablemax", Problems::softmax),
+      Map.entry("cross_entropy", Problems::crossEntropy),
+      Map.entry("row_stats", Problems::rowStats),
+      Map.entry("exit_head", Problems::exitHead),
+      Map.entry("cosine", Problems::cosine),
+      Map.entry("perp_grad", Problems::perpGrad),
+      Map.entry("gate", Problems::gate),
+      Map.entry("exit_rule", Problems::exitRule),
+      Map.entry("norm", LayerProblems::norm),
+      Map.entry("rope", LayerProblems::rope),
+      Map.entry("linear", LayerProblems::linear),
+      Map.entry("ffn", LayerProblems::ffn),
+      Map.entry("kv_propagate", LayerProblems::kvPropagate),
+      Map.entry("attention", LayerProblems::attention),
+      Map.entry("kv_copy", LayerProblems::kvCopy),
+      Map.entry("row_compaction", LayerProblems::rowCompaction));
 
   @Test
   void everyTableHasCasesThatCanBeBuilt() {
@@ -32,6 +40,30 @@ class ProblemsTest {
       // Big ones follow the same path with more elements.
       cases.stream().filter(c -> !c.list("tags").contains("big")).forEach(builder::apply);
     });
+  }
+
+  @Test
+  void everyBenchmarkHasACaseTable() {
+    assertEquals(BUILDERS.keySet(), Plan.BENCHMARKS.keySet());
+  }
+
+  @Test
+  void targetsNameCasesThatAreThere() {
+    Target.load().stream()
+        .filter(target -> !target.op.equals(Plan.CALL_COST))
+        .flatMap(target -> target.cases().stream())
+        .map(name -> name.split("/"))
+        .forEach(name -> CaseTable.load(name[0]).get(name[1]));
+  }
+
+  @Test
+  void blocksThatAllRowsSkipReadNoWeights() {
+    BenchCase all = CaseTable.load("ffn").get("model_576x1536_r8_all");
+    assertEquals(2L * 2 * 8 * 576, LayerProblems.ffn(all).bytes());
+    BenchCase one = CaseTable.load("kv_propagate").get("model_576_r1");
+    long written = 24L * 2 * 2 * 192;
+    assertEquals(
+        24L * 2 * 2 * 192 * 576 + 2 * 576 + written, LayerProblems.kvPropagate(one).bytes());
   }
 
   @Test

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.exeunt;
 
-import org.exeunt.Backend;
 import org.exeunt.Cosine;
 import org.exeunt.CrossEntropy;
 import org.exeunt.DType;
@@ -26,15 +25,13 @@ import org.exeunt.bench.reference.ExitHeadProblem;
 import org.exeunt.bench.reference.ExitRuleProblem;
 import org.exeunt.bench.reference.GateProblem;
 import org.exeunt.bench.reference.LossAndGrad;
-import org.exeunt.bench.reference.Matrix;
 import org.exeunt.bench.reference.Normalizer;
 import org.exeunt.bench.reference.PerpGradProblem;
 import org.exeunt.bench.reference.RowStatsProblem;
 import org.exeunt.bench.reference.SoftmaxProblem;
-import org.exeunt.bench.reference.Storage;
 
 /** The library under test, through its Java API; all memory comes from a {@link Scope}. */
-public final class ExeuntContenders implements Contenders {
+public final class ExeuntContenders extends ExeuntLayers implements Contenders {
   private static final Statistic[] FOUR = {
     Statistic.ARGMAX, Statistic.P1, Statistic.MARGIN, Statistic.ENTROPY
   };
@@ -151,26 +148,6 @@ public final class ExeuntContenders implements Contenders {
   @Override
   public Contender<int[]> exitRule(ExitRuleProblem problem, int threads) {
     return new RuleContender(open(threads), problem);
-  }
-
-  private static Scope open(int threads) {
-    Backend.setThreads(threads);
-    return Scope.open();
-  }
-
-  private static Tensor like(Scope scope, Matrix matrix) {
-    DType dtype = matrix.storage() == Storage.F32 ? DType.F32 : DType.BF16;
-    return scope.allocate(dtype, matrix.rows(), matrix.cols());
-  }
-
-  private static Tensor tensor(Scope scope, Matrix matrix) {
-    Tensor tensor = like(scope, matrix);
-    matrix.copyTo(tensor.byteBuffer());
-    return tensor;
-  }
-
-  private static Tensor vector(Scope scope, Matrix matrix) {
-    return tensor(scope, matrix).reshape(matrix.cols());
   }
 
   private static Statistics statistics(Scope scope, int rows, boolean all) {

@@ -7,6 +7,7 @@ import static org.exeunt.bench.onnx.OnnxGraph.INT64;
 
 import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
+import java.util.Set;
 import java.util.function.Supplier;
 import org.exeunt.bench.BenchCase;
 import org.exeunt.bench.Contender;
@@ -31,12 +32,14 @@ import org.exeunt.bench.reference.Storage;
  * Its CPU kernels know no bf16, so bf16 logits are cast on the way in and out, and bf16 weights
  * become f32 when the session is built; that is the best this peer can do with such a model.
  */
-public final class OnnxContenders implements Contenders {
+public final class OnnxContenders extends OnnxLayers implements Contenders {
   private static final long LAST = -1;
+  private static final Set<String> NOTHING_LIKE =
+      Set.of("exit_rule", "rope", "kv_propagate", "kv_copy", "row_compaction");
 
   @Override
   public boolean offers(BenchCase benchCase) {
-    return Peers.offer(benchCase) && !benchCase.op().equals("exit_rule");
+    return Peers.offer(benchCase) && !NOTHING_LIKE.contains(benchCase.op());
   }
 
   @Override
@@ -233,14 +236,14 @@ public final class OnnxContenders implements Contenders {
   }
 
   /** A graph input as f32, cast if it is stored as bf16. */
-  private static String floatInput(OnnxGraph graph, String name, Matrix matrix) {
+  static String floatInput(OnnxGraph graph, String name, Matrix matrix) {
     boolean wide = matrix.storage() == Storage.F32;
     graph.input(name, wide ? FLOAT : BFLOAT16, matrix.rows(), matrix.cols());
     return wide ? name : graph.node("Cast", new Attributes().with("to", FLOAT), name);
   }
 
   /** A graph output in the shape and storage of {@code like}. */
-  private static void matrixOutput(OnnxGraph graph, String name, String value, Matrix like) {
+  static void matrixOutput(OnnxGraph graph, String name, String value, Matrix like) {
     int type = like.storage() == Storage.F32 ? FLOAT : BFLOAT16;
     if (type == FLOAT) {
       graph.node("Identity", new Attributes(), new String[] {value}, name);
@@ -264,7 +267,7 @@ public final class OnnxContenders implements Contenders {
     return values;
   }
 
-  private static <R> Contender<R> contender(OnnxSession session, Supplier<R> result) {
+  static <R> Contender<R> contender(OnnxSession session, Supplier<R> result) {
     return new Contender<R>() {
       @Override
       public Object run() {

@@ -15,7 +15,7 @@ final class Check {
   private Check() {}
 
   static double tolerance(Storage storage) {
-    return storage == Storage.BF16 ? BF16_TOLERANCE : F32_TOLERANCE;
+    return storage == Storage.BF16 ? BF16_TOLERANCE : F32_TOLERANCE; // f16 keeps ten bits
   }
 
   static void close(String what, long index, double expected, double actual, double tolerance,

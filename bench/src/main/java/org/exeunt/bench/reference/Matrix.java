@@ -87,9 +87,29 @@ public final class Matrix {
       target.asFloatBuffer().put(values);
     } else {
       for (int i = 0; i < values.length; i++) {
-        target.putShort(2 * i, Bfloat16.round(values[i]));
+        target.putShort(2 * i, storage.bits(values[i]));
       }
     }
+  }
+
+  /** The elements of a 16-bit matrix. */
+  public short[] halves() {
+    short[] halves = new short[values.length];
+    for (int i = 0; i < halves.length; i++) {
+      halves[i] = storage.bits(values[i]);
+    }
+    return halves;
+  }
+
+  /** The same numbers in f32. */
+  public Matrix widened() {
+    return of(rows, cols, Storage.F32, i -> values[i]);
+  }
+
+  /** Some of the columns. */
+  public Matrix columns(int from, int to) {
+    int width = to - from;
+    return of(rows, width, storage, i -> values[i / width * cols + from + i % width]);
   }
 
   /** A bf16 matrix as pairs: element 2i in the low, element 2i+1 in the high half of int i. */

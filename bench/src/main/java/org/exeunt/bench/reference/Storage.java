@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.reference;
 
+import org.exeunt.DType;
+
 /** How the elements of a tensor are stored. */
 public enum Storage {
   F32(4),
-  BF16(2);
+  BF16(2),
+  F16(2);
 
   private final int bytes;
 
@@ -19,7 +22,16 @@ public enum Storage {
 
   /** The nearest number that can be stored. */
   public float stored(float value) {
-    return this == BF16 ? Bfloat16.widen(Bfloat16.round(value)) : value;
+    return this == F32 ? value : widen(bits(value));
+  }
+
+  /** The bits of a 16-bit element. */
+  short bits(float value) {
+    return this == BF16 ? Bfloat16.round(value) : DType.floatToF16(value);
+  }
+
+  private float widen(short bits) {
+    return this == BF16 ? Bfloat16.widen(bits) : DType.f16ToFloat(bits);
   }
 
   /** The storage that a case table calls {@code name}. */
@@ -29,6 +41,8 @@ public enum Storage {
         return F32;
       case "bf16":
         return BF16;
+      case "f16":
+        return F16;
       default:
         throw new IllegalArgumentException("no benchmark stores its tensors as " + name);
     }

@@ -27,6 +27,26 @@ final class Words {
     return (word(index) >>> 40) * 0x1p-24f;
   }
 
+  /** The word as an unsigned number, modulo {@code count}. */
+  int pick(long index, int count) {
+    return (int) Long.remainderUnsigned(word(index), count);
+  }
+
+  /** The numbers below {@code count} in a random order. */
+  int[] shuffled(int count) {
+    int[] order = new int[count];
+    for (int i = 0; i < count; i++) {
+      order[i] = i;
+    }
+    for (int i = count - 1; i > 0; i--) {
+      int j = pick(i, i + 1);
+      int moved = order[i];
+      order[i] = order[j];
+      order[j] = moved;
+    }
+    return order;
+  }
+
   private static long mix(long value) {
     long z = (value ^ value >>> 30) * 0xBF58476D1CE4E5B9L;
     z = (z ^ z >>> 27) * 0x94D049BB133111EBL;

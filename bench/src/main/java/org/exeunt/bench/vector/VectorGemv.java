@@ -46,8 +46,28 @@ final class VectorGemv {
   void arrange(float[] x, int from, float[] out, int outFrom) {
     if (wide != null) {
       System.arraycopy(x, from, out, outFrom, width);
-      return;
+    } else {
+      split(x, from, width, out, outFrom);
     }
+  }
+
+  /** Vectors one after another, each laid out as the products want it. */
+  float[] arranged(float[] vectors, int count) {
+    float[] out = new float[count * width];
+    for (int r = 0; r < count; r++) {
+      arrange(vectors, r * width, out, r * width);
+    }
+    return out;
+  }
+
+  /** The even elements of a vector before its odd ones. */
+  static float[] evenOdd(float[] x, int from, int width) {
+    float[] out = new float[width];
+    split(x, from, width, out, 0);
+    return out;
+  }
+
+  private static void split(float[] x, int from, int width, float[] out, int outFrom) {
     int half = width / 2;
     for (int i = 0; i < half; i++) {
       out[outFrom + i] = x[from + 2 * i];
