@@ -215,8 +215,9 @@ Case make_case(const KvLengthCase& c) {
   result.instantiate = [c](int32_t device_type) { return instantiate(c, device_type); };
   result.judge = [c](const Outputs& got) { return judge(c, got); };
   const auto lengths = static_cast<int64_t>(initial_lengths(c).size());
-  const int64_t units = c.action == EXN_KV_CROP ? lengths : c.rows;
-  result.compulsory_bytes = 8.0 * static_cast<double>(units * c.calls);
+  // A row's slot and length; a length read and written, and its own limit.
+  const int64_t bytes = c.action == EXN_KV_CROP ? lengths * (c.one_limit ? 8 : 12) : c.rows * 8;
+  result.compulsory_bytes = static_cast<double>(bytes * c.calls);
   result.cpu_refuses = fills_up(c);
   result.description = {{"action", text(c.action)},
                         {"rows", text(c.rows)},
