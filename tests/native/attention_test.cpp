@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+
+#include "cache_fixture.h"
+
+namespace exn::test {
+namespace {
+
+const Op<exn_attention_params> kOp = {"attention", exn_attention_supported, exn_attention_workspace_size, exn_attention};
+
+// A case's tensors on a device.
+struct PlacedAttention {
+  PlacedAttention(const Target& target, const AttentionCase& c, const AttentionInputs& in)
+      : cache(target, c.cache, in.cache),
+        query(target, in.query),
+        sequence(target, in.sequence),
+        visible(target, in.visible),
+        out(target, poisoned_heads(c.out_type, in.query.rows, c.query_heads, c.cache.dim, c.out_pad, c.out_offset)),
+        scores(target, c.scores ? poisoned(Type::kF32, {in.query.rows, c.query_heads, c.score_slots}) : HostTensor{}),
+        scale(c.scale),
+        softcap(c.softcap) {}
+
+  exn_attention_params params() const {
+    return {sizeof(exn_attention_params), query.dl(), cache.dl(), sequence.dl(), visible.dl(), out.dl(), scores.dl(), scale, softcap};
+  }
+  std::vector<Placed*> read() { return {&query, &cache.k, &cache.v, &cache.block_table, &sequence, &visible}; }
+  std::vector<Placed*> written() { return {&out, &scores}; }
+
+  PlacedCache cache;
+  Placed query, sequence, visible, out, scores;
+  float scale, softcap;
+};
+
+// Row `row` of `t`, [R,H,dh] or [R,H,N].
+HostTensor row_of(const HostTensor& t, int64_t row) {
+  HostTensor one = t;
+  const int64_t columns = t.shape[1] * t.shape[2], stride = t.rows == 1 ? columns : t.stride, size = size_of(t.type);
+  one.rows = 1;
+  one.cols = one.stride = columns;
+  one.shape[0] = 1;
+  one.bytes.assign(t.bytes.begin() + row * stride * size, t.bytes.begin() + (row * stride + columns) * size);
+  return one;
+}
+
+HostTensor integer_of(const HostTensor& t, int64_t row) {
+  if (!t.given()) return {};
+  HostTensor one = make_tensor(Type::kI32, {1});
+  one.set_integer(0, t.integer_at(row));
+  return one;
+}
+
+class Attention : public ::testing::TestWithParam<AttentionCase> {};
+
+TEST_P(Attention, MatchesOracle) {
+  const AttentionCase& c = GetParam();
+  const AttentionInputs in = make_inputs(c);
+  const AttentionExpected expected = attention_oracle(c, in);
+  for (const Target& target : targets()) {
+    if (!wanted(c, target)) continue;
+    SCOPED_TRACE(target.name());
+    PlacedAttention placed(target, c, in);
+    exercise(target, kOp, placed.params(), placed.read(), placed.written());
+    if (HasFatalFailure()) return;
+    expect_all_agree("attention", expected.out, placed.out.read());
+    if (c.scores) expect_all_agree("attention scores", expected.scores, placed.scores.read());
+  }
+}
+
+// Each row alone gives the bits that it has beside others.
+TEST_P(Attention, RowsDoNotDependOnTheBatch) {
+  const AttentionCase& c = GetParam();
+  if (c.query.rows < 2 || c.bench) GTEST_SKIP() << "one row, or a shape for benchmarks";
+  const AttentionInputs in = make_inputs(c);
+  for (const Target& target : targets()) {
+    if (!target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    PlacedAttention all(target, c, in);
+    ASSERT_EQ(run_once(target, kOp, all.params()), EXN_OK) << exn_last_error();
+    const HostTensor out = all.out.read();
+    const int64_t step = c.query.rows / 24 + 1;
+    for (int64_t r = 0; r < c.query.rows; r += step) {
+      AttentionInputs one;
+      one.query = row_of(in.query, r);
+      one.cache = in.cache;
+      one.sequence = integer_of(in.sequence, r);
+      one.visible = integer_of(in.visible, r);
+      PlacedAttention alone(target, c, one);
+      ASSERT_EQ(run_once(target, kOp, alone.params()), EXN_OK) << exn_last_error();
+      ASSERT_EQ(row_of(alone.out.read(), 0).bytes, row_of(out, r).bytes) << "row " << r;
+      if (c.scores && c.score_slots > 0) {
+        ASSERT_EQ(row_of(alone.scores.read(), 0).bytes, row_of(all.scores.read(), r).bytes) << "scores of row " << r;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, Attention, ::testing::ValuesIn(wanted_cases(attention_cases(cases_directory()))), CaseName());
+
+// Where the same slots lie does not change a bit.
+TEST(Attention, LayoutsAgree) {
+  AttentionCase c;
+  c.cache = little_cache(EXN_KV_HEAD_MAJOR);
+  c.cache.slots = 700;
+  c.cache.page = 20;
+  c.query_heads = 6;
+  c.query = {5, 6 * 8, Type::kF32, 0, 0, "normal", 1, "-"};
+  c.sequence = "mod";
+  c.visible = "random";
+  c.scale = 0.25f;
+  for (const Target& target : targets()) {
+    if (!target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    std::vector<std::vector<unsigned char>> outs;
+    for (int32_t layout : {EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED}) {
+      c.cache.layout = layout;
+      PlacedAttention placed(target, c, make_inputs(c));
+      ASSERT_EQ(run_once(target, kOp, placed.params()), EXN_OK) << exn_last_error();
+      outs.push_back(placed.out.read().bytes);
+    }
+    EXPECT_EQ(outs[0], outs[1]);
+    EXPECT_EQ(outs[0], outs[2]);
+  }
+}
+
+class AttentionMisuse : public ::testing::TestWithParam<int32_t> {
+ protected:
+  void SetUp() override {
+    if (!on_cpu()) GTEST_SKIP() << "no CPU target";
+  }
+
+  CacheSpec spec_ = little_cache(GetParam());
+  PlacedCache cache_{kCpu, spec_, zero_cache(spec_)};
+  Placed query_{kCpu, normal(Type::kF32, {3, 4, 8})}, sequence_{kCpu, integers({0, 1, 1})}, visible_{kCpu, integers({4, 1, 3})};
+  Placed out_{kCpu, poisoned(Type::kF32, {3, 4, 8})}, scores_{kCpu, poisoned(Type::kF32, {3, 4, 4})};
+  exn_attention_params p_ = {sizeof p_,  query_.dl(),  cache_.dl(), sequence_.dl(), visible_.dl(),
+                             out_.dl(), scores_.dl(), 0.5f,        0};
+  std::vector<Placed*> written_ = {&out_, &scores_};
+};
+
+TEST_P(AttentionMisuse, IsRefused) {
+  using P = exn_attention_params;
+  expect_sound_struct_sizes(kOp, p_, written_);
+  spoil_cache(kOp, p_, &P::cache, &cache_, "cache", written_);
+  Spoiler<P> spoil(kOp, p_, written_);
+  spoil.required(&P::query, "query");
+  spoil.required(&P::visible, "visible");
+  spoil.required(&P::out, "out");
+  spoil.tensor(&query_, "query", "bf16");
+  spoil.tensor(&sequence_, "sequence", "i32");
+  spoil.tensor(&visible_, "visible", "i32");
+  spoil.tensor(&out_, "out", "bf16");
+  spoil.tensor(&scores_, "scores", "f32");
+  spoil.on_another_device(&cache_.k, "cache.k");
+  spoil.on_another_device(&out_, "out");
+  Placed narrow(kCpu, normal(Type::kF32, {3, 4, 7}));
+  spoil.value(&P::query, narrow.dl(), {"query", "7", "8"});
+  spoil.size(&sequence_, "sequence", 0, 2);
+  spoil.size(&visible_, "visible", 0, 2);
+  spoil.size(&out_, "out", 0, 2);
+  Placed fewer(kCpu, poisoned(Type::kF32, {3, 2, 8}));
+  spoil.value(&P::out, fewer.dl(), {"out", "2 heads", "4"});
+  spoil.size(&scores_, "scores", 0, 2);
+  Placed fewer_heads(kCpu, poisoned(Type::kF32, {3, 3, 4}));
+  spoil.value(&P::scores, fewer_heads.dl(), {"scores", "3", "axis 1", "4"});
+  spoil.overlap(&out_, "out", query_, "query");
+  spoil.overlap(&scores_, "scores", out_, "out", 4);
+  spoil.overlap(&out_, "out", cache_.v, "cache.v");
+  for (float bad : {0.0f, -1.0f, kNaN, kInf}) spoil.value(&P::scale, bad, {"scale"});
+  for (float bad : {-1.0f, kNaN, kInf}) spoil.value(&P::softcap, bad, {"softcap"});
+  Placed many(kCpu, poisoned(Type::kF32, {3, 4, 5}));
+  spoil.value(&P::scores, many.dl(), {"scores", "5", "4"});
+  Placed flat(kCpu, poisoned(Type::kF32, {3, 16}));
+  spoil.value(&P::scores, flat.dl(), {"scores", "rank 2", "3"});
+}
+
+TEST_P(AttentionMisuse, HeadsThatDoNotDivide) {
+  Placed query(kCpu, normal(Type::kF32, {3, 3, 8})), out(kCpu, poisoned(Type::kF32, {3, 3, 8}));
+  p_.query = query.dl();
+  p_.out = out.dl();
+  p_.scores = nullptr;
+  expect_refused(kOp, p_, {&out}, EXN_INVALID_ARGUMENT, {"query", "3 heads", "2 heads", "divide"});
+  Placed none(kCpu, normal(Type::kF32, {3, 0, 8})), nothing(kCpu, poisoned(Type::kF32, {3, 0, 8}));
+  p_.query = none.dl();
+  p_.out = nothing.dl();
+  expect_refused(kOp, p_, {}, EXN_INVALID_ARGUMENT, {"H (heads of query)", "0", "1"});
+}
+
+TEST_P(AttentionMisuse, WrongIndicesWriteNothing) {
+  for (int32_t bad : {5, -1, 2147483647}) {
+    const Poke poke(&visible_, 1, bad);
+    expect_run_refused(kOp, p_, written_, {"visible[1]", std::to_string(bad), "0..4"});
+  }
+  for (int32_t bad : {2, -1}) {
+    const Poke poke(&sequence_, 2, bad);
+    expect_run_refused(kOp, p_, written_, {"sequence[2]", std::to_string(bad), "0..1"});
+  }
+  if (spec_.layout != EXN_KV_PAGED) return;
+  for (int32_t bad : {7, -1}) {
+    const Poke poke(&cache_.block_table, 3, bad);
+    expect_run_refused(kOp, p_, written_, {"block_table[1,1]", std::to_string(bad), "0..6"});
+    const Poke short_row(&visible_, 2, 2);  // nobody sees that page now
+    EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
+    out_.reset();
+    scores_.reset();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, AttentionMisuse, ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
+
+}  // namespace
+}  // namespace exn::test
