@@ -6,8 +6,6 @@ import static org.exeunt.ExitRule.Comparator.GT;
 import static org.exeunt.ExitRule.Comparator.LE;
 
 import java.io.IOException;
-import java.io.InputStream;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
@@ -24,10 +22,12 @@ import org.exeunt.ExitRule;
 import org.exeunt.Scope;
 import org.exeunt.Statistics;
 import org.exeunt.Tensor;
+import org.exeunt.examples.Texts;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.llama.LlamaConfig;
-import org.exeunt.examples.llama.LlamaModel;
+import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Tokenizer;
+import org.exeunt.examples.llama.Trace;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 
@@ -35,11 +35,10 @@ import org.exeunt.examples.report.Table;
  * Runs a real model over a text and asks, after every layer, whether it could have stopped there.
  */
 public final class ExitDemo {
-  private static final String TEXT = "/org/exeunt/examples/essay.txt";
   private static final int QUICK_TOKENS = 96;
 
   private final Report report;
-  private final LlamaModel model;
+  private final LlamaWeights weights;
   private final int layers;
   private final int[] ids;
   private final int[][] argmax;
@@ -53,40 +52,32 @@ public final class ExitDemo {
     report.heading("Where could this model have stopped?");
     report.progress("loading %s", modelFile);
     try (GgufFile file = GgufFile.open(modelFile)) {
-      int[] ids = new Tokenizer(file).encode(text());
+      int[] ids = new Tokenizer(file).encode(Texts.essay());
       if (quick) {
         ids = Arrays.copyOf(ids, Math.min(ids.length, QUICK_TOKENS));
       }
-      new ExitDemo(report, new LlamaModel(file), ids).run();
-    }
-  }
-
-  private static String text() throws IOException {
-    try (InputStream in = ExitDemo.class.getResourceAsStream(TEXT)) {
-      if (in == null) {
-        throw new IOException("the resource " + TEXT + " is missing from the jar");
+      try (LlamaWeights weights = LlamaWeights.load(file, DType.F32)) {
+        new ExitDemo(report, weights, ids).run();
       }
-      String text = new String(in.readAllBytes(), StandardCharsets.UTF_8);
-      return text.strip().replaceAll("\\s+", " ");
     }
   }
 
-  private ExitDemo(Report report, LlamaModel model, int[] ids) {
+  private ExitDemo(Report report, LlamaWeights weights, int[] ids) {
     this.report = report;
-    this.model = model;
+    this.weights = weights;
     this.ids = ids;
-    layers = model.config().layers();
+    layers = weights.config().layers();
     argmax = new int[layers + 1][];
   }
 
   private void run() throws IOException {
     report.progress("running %d tokens through %d layers", ids.length, layers);
-    LlamaModel.Trace trace = model.forward(ids);
-    try (DepthStatistics depths = new DepthStatistics(model, DType.F32, ids.length)) {
+    Trace trace = Trace.of(weights, ids);
+    try (DepthStatistics depths = new DepthStatistics(weights, ids.length)) {
       List<RuleRun> rules = rules(depths);
       List<double[]> means = new ArrayList<>();
       for (int depth = 0; depth <= layers; depth++) {
-        depths.run(trace.hidden().get(depth).toArray());
+        depths.run(trace.hidden(depth));
         means.add(means(depths));
         argmax[depth] = depths.statistics().argmax().toIntArray();
         for (RuleRun rule : rules) {
@@ -96,7 +87,7 @@ public final class ExitDemo {
       reportDepths(means);
       reportRules(rules);
     }
-    HeadTiming.measure(report, model, trace.hidden().get(layers), argmax[layers]);
+    HeadTiming.measure(report, weights, trace, argmax[layers]);
   }
 
   /** Mean of p1, margin, entropy and cosine over all tokens. */
@@ -225,12 +216,12 @@ public final class ExitDemo {
   }
 
   private double layerWeights() {
-    LlamaConfig c = model.config();
+    LlamaConfig c = weights.config();
     return c.width() * (2.0 * c.width() + 2.0 * c.kvWidth() + 3.0 * c.feedForward());
   }
 
   private double headWeights() {
-    return (double) model.config().vocabulary() * model.config().width();
+    return (double) weights.config().vocabulary() * weights.config().width();
   }
 
   private static String decimals(double value) {

@@ -7,11 +7,13 @@ import org.exeunt.Backend;
 import org.exeunt.Device;
 import org.exeunt.DType;
 import org.exeunt.ExitHead;
+import org.exeunt.Norm;
 import org.exeunt.Scope;
 import org.exeunt.Statistics;
 import org.exeunt.Tensor;
-import org.exeunt.examples.linalg.Matrix;
-import org.exeunt.examples.llama.LlamaModel;
+import org.exeunt.examples.llama.LlamaConfig;
+import org.exeunt.examples.llama.LlamaWeights;
+import org.exeunt.examples.llama.Trace;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 
@@ -21,7 +23,7 @@ final class HeadTiming {
 
   private HeadTiming() {}
 
-  static void measure(Report report, LlamaModel model, Matrix lastHidden, int[] lastArgmax)
+  static void measure(Report report, LlamaWeights weights, Trace trace, int[] lastArgmax)
       throws IOException {
     report.paragraph(
         "One exit-head call for one token reads the head once. \"Read only\" is the same "
@@ -31,24 +33,24 @@ final class HeadTiming {
         "argmax as f32", "kernel");
     for (DType type : new DType[] {DType.F32, DType.BF16}) {
       try (Scope scope = Scope.open()) {
-        row(table, scope, model, type, lastHidden, lastArgmax);
+        row(table, scope, weights, type, trace, lastArgmax);
       }
     }
     report.table("head-timing", table);
   }
 
-  private static void row(Table table, Scope scope, LlamaModel model, DType type,
-      Matrix lastHidden, int[] lastArgmax) {
-    Tensor weight = DepthStatistics.headWeight(scope, model, type);
-    Tensor hidden = scope.allocate(Device.CPU, DType.F32, 1, lastHidden.columns());
+  private static void row(Table table, Scope scope, LlamaWeights weights, DType type,
+      Trace trace, int[] lastArgmax) {
+    LlamaConfig config = weights.config();
+    Tensor weight = as(scope, weights.head(), type);
+    Tensor hidden = scope.allocate(Device.CPU, DType.F32, 1, config.width());
     Statistics out = Statistics.allocate(scope, Device.CPU, 1);
-    ExitHead head = DepthStatistics.head(scope, model, weight, hidden, out);
+    ExitHead head = ExitHead.builder().hidden(hidden)
+        .rmsNorm(weights.outputNorm(), config.epsilon()).weight(weight).out(out).build(scope);
 
-    float[] state = new float[lastHidden.columns()];
     int same = 0;
     for (int t = 0; t < lastArgmax.length; t++) {
-      lastHidden.getRow(t, state);
-      hidden.copyFrom(state);
+      hidden.copyFrom(trace.hidden(config.layers(), t));
       head.run();
       same += out.argmax().toIntArray()[0] == lastArgmax[t] ? 1 : 0;
     }
@@ -69,6 +71,16 @@ final class HeadTiming {
         String.format("%.0f %% (%.0f %%)", 100 * read[middle] / call[middle],
             100 * read[0] / call[0]),
         String.format("%.1f %%", 100.0 * same / lastArgmax.length), kernel);
+  }
+
+  /** {@code weight} itself, or a copy of another type. */
+  private static Tensor as(Scope scope, Tensor weight, DType type) {
+    if (weight.dtype() == type) {
+      return weight;
+    }
+    Tensor copy = scope.allocate(Device.CPU, type, weight.shape());
+    Norm.builder().input(weight).none().out(copy).runOnce();
+    return copy;
   }
 
   private static double milliseconds(Runnable action) {

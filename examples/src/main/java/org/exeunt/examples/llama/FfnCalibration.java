@@ -7,9 +7,9 @@ import java.util.Arrays;
  * Measures how far each feed-forward block turns the residual stream, and proposes what {@link
  * FfnSkip} needs to know of a model.
  *
- * <p>The proposal: the longest run of layers whose mean cosine reaches the threshold, a few layers
- * kept cold at both ends, where the threshold is that of the share of blocks one is willing to
- * lose. It is a start to try from, measured on one text, not a promise of quality.
+ * <p>The proposal: the neighbouring layers that turn it least on average, and as threshold the
+ * median cosine of the first of them, so that half of the tokens begin to skip there. It is a start
+ * to try from, measured on one text, not a promise of quality.
  */
 public final class FfnCalibration {
   private final double[] meanCosine;
@@ -50,9 +50,10 @@ public final class FfnCalibration {
   }
 
   /**
-   * Proposes settings under which about {@code share} of all blocks would be passed.
+   * Proposes settings under which a token that begins to skip at once passes {@code share} of all
+   * blocks.
    *
-   * @param share of the blocks to pass, above 0 and below 1
+   * @param share of the blocks, above 0 and below 1
    * @param warmUp tokens that run in full
    */
   public FfnSkip propose(double share, int warmUp) {
@@ -60,7 +61,7 @@ public final class FfnCalibration {
     int wanted = (int) Math.max(1, Math.round(share * layers));
     int start = quietestRun(Math.min(layers, wanted + 1));
     int end = Math.min(layers, start + wanted + 1);
-    // The first block of the run is measured; where its cosine reaches this, the others are passed.
+    // The first of them always runs: its cosine decides about the others.
     return new FfnSkip(start, end, warmUp, median(cosines[start]), -1);
   }
 

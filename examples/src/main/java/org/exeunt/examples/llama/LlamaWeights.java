@@ -27,6 +27,7 @@ public final class LlamaWeights implements AutoCloseable {
   private final Scope scope = Scope.open();
   private final LlamaConfig config;
   private final DType type;
+  private final Tensor memory;
   private final Tensor embedding;
   private final List<Layer> layers;
   private final Tensor outputNorm;
@@ -90,6 +91,7 @@ public final class LlamaWeights implements AutoCloseable {
     try {
       WeightArena arena = new WeightArena(scope, arenaBytes(config, type, ownHead));
       layers = IntStream.range(0, config.layers()).mapToObj(l -> takeLayer(arena)).toList();
+      memory = arena.memory();
       outputNorm = arena.take(DType.F32, config.width());
       embedding = arena.take(type, config.vocabulary(), config.width());
       head = ownHead ? arena.take(type, config.vocabulary(), config.width()) : embedding;
@@ -199,6 +201,11 @@ public final class LlamaWeights implements AutoCloseable {
   /** The language-model head, [V,D]; the embedding itself where the file brings no other. */
   public Tensor head() {
     return head;
+  }
+
+  /** All weights as one piece of memory, in the order of use. */
+  public Tensor memory() {
+    return memory;
   }
 
   /** Bytes of all matrices that one token at full depth reads, head included. */

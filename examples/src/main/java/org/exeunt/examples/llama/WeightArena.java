@@ -23,6 +23,10 @@ final class WeightArena {
     memory = scope.allocate(Device.CPU, DType.U8, bytes);
   }
 
+  Tensor memory() {
+    return memory;
+  }
+
   /** The bytes a piece takes. */
   static long sizeOf(DType type, long... shape) {
     long bytes = type.bytes();

@@ -12,8 +12,8 @@ import org.exeunt.Statistics;
 import org.exeunt.examples.TestData;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.SafetensorsFile;
-import org.exeunt.examples.linalg.Matrix;
-import org.exeunt.examples.llama.LlamaModel;
+import org.exeunt.examples.llama.LlamaWeights;
+import org.exeunt.examples.llama.Trace;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -23,19 +23,22 @@ class RecordedExitsTest {
   private static final int TOKENS = 1024;
   private static final int WIDTH = 576;
 
-  private static LlamaModel model;
+  private static LlamaWeights weights;
   private static SafetensorsFile golden;
 
   @BeforeAll
   static void load() throws IOException {
     try (GgufFile file = GgufFile.open(TestData.model())) {
       golden = SafetensorsFile.open(TestData.golden("model/exit_stats.safetensors"));
-      model = new LlamaModel(file);
+      weights = LlamaWeights.load(file, DType.F32);
     }
   }
 
   @AfterAll
   static void close() throws IOException {
+    if (weights != null) {
+      weights.close();
+    }
     if (golden != null) {
       golden.close();
     }
@@ -47,7 +50,7 @@ class RecordedExitsTest {
     float[] hidden = golden.floats("hidden");
     int[] depths = golden.ints("hidden_layers");
     int[] tokens = IntStream.range(TOKENS - 256, TOKENS).toArray();
-    try (DepthStatistics head = new DepthStatistics(model, DType.F32, tokens.length)) {
+    try (DepthStatistics head = new DepthStatistics(weights, tokens.length)) {
       for (int i = 0; i < depths.length; i++) {
         int size = tokens.length * WIDTH;
         head.run(Arrays.copyOfRange(hidden, i * size, (i + 1) * size));
@@ -61,11 +64,11 @@ class RecordedExitsTest {
   void ownForwardPassGivesTheRecordedStatisticsAtEveryDepth() throws IOException {
     int stride = Boolean.getBoolean("exeunt.quick") ? 16 : 1;
     int[] tokens = IntStream.range(0, TOKENS).filter(t -> t % stride == 0).toArray();
-    LlamaModel.Trace trace = model.forward(golden.ints("ids"));
+    Trace trace = Trace.of(weights, golden.ints("ids"));
     double[] recordedCosine = golden.doubles("state_cosine");
-    try (DepthStatistics head = new DepthStatistics(model, DType.F32, tokens.length)) {
-      for (int depth = 0; depth < trace.hidden().size(); depth++) {
-        head.run(select(trace.hidden().get(depth), tokens));
+    try (DepthStatistics head = new DepthStatistics(weights, tokens.length)) {
+      for (int depth = 0; depth <= weights.config().layers(); depth++) {
+        head.run(select(trace, depth, tokens));
         check(head.statistics(), depth, tokens, 2e-3);
         if (depth > 0) {
           float[] cosine = head.cosine().toFloatArray();
@@ -78,12 +81,10 @@ class RecordedExitsTest {
     }
   }
 
-  private static float[] select(Matrix hidden, int[] tokens) {
+  private static float[] select(Trace trace, int depth, int[] tokens) {
     float[] rows = new float[tokens.length * WIDTH];
-    float[] row = new float[WIDTH];
     for (int i = 0; i < tokens.length; i++) {
-      hidden.getRow(tokens[i], row);
-      System.arraycopy(row, 0, rows, i * WIDTH, WIDTH);
+      System.arraycopy(trace.hidden(depth), tokens[i] * WIDTH, rows, i * WIDTH, WIDTH);
     }
     return rows;
   }

@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import org.exeunt.DType;
 import org.exeunt.examples.gguf.GgufBuilder;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.ModelFormatException;
@@ -96,14 +97,20 @@ class HostileModelTest {
         LlamaConfig::of);
     assertProblem("'llama.block_count' is 4294967295", "llama.block_count", -1, LlamaConfig::of);
     assertProblem("is a String, not a Long", "llama.context_length", "long", LlamaConfig::of);
+    assertProblem("'llama.block_count' is 129,", "llama.block_count", 129, LlamaConfig::of);
+    assertProblem("scaled in a way (yarn)", "llama.rope.scaling.type", "yarn", LlamaConfig::of);
+    assertProblem("has no metadata 'llama.rope.scaling.factor'", "llama.rope.scaling.type",
+        "linear", LlamaConfig::of);
   }
 
   @Test
   void missingAndMisshapenTensorsAreReported() throws IOException {
-    assertProblem("has no tensor 'token_embd.weight'", "llama.block_count", 1, LlamaModel::new);
+    assertProblem("has no tensor 'token_embd.weight'", "llama.block_count", 1,
+        file -> LlamaWeights.load(file, DType.F32));
     try (GgufFile file = write(sound(), 4, 3)) {
       String message =
-          assertThrows(ModelFormatException.class, () -> new LlamaModel(file)).getMessage();
+          assertThrows(ModelFormatException.class, () -> LlamaWeights.load(file, DType.F32))
+              .getMessage();
       assertTrue(message.contains("is 3 x 4, but the metadata asks for 4 x 4"), message);
     }
   }

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import org.exeunt.examples.llama.TinyModel;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.ValueSource;
+
+class GenerateTest {
+  @TempDir static Path folder;
+  private static Path model;
+
+  private record Result(int status, String out, String log) {}
+
+  @BeforeAll
+  static void write() throws IOException {
+    model = TinyModel.write(folder.resolve("tiny.gguf"));
+  }
+
+  private static Result generate(String... arguments) {
+    ByteArrayOutputStream out = new ByteArrayOutputStream();
+    ByteArrayOutputStream log = new ByteArrayOutputStream();
+    int status = Generate.run(new PrintStream(out, false, StandardCharsets.UTF_8),
+        new PrintStream(log, true, StandardCharsets.UTF_8), arguments);
+    return new Result(status, out.toString(StandardCharsets.UTF_8),
+        log.toString(StandardCharsets.UTF_8));
+  }
+
+  private static Result answer(String options) {
+    List<String> arguments = new ArrayList<>(List.of("--model", model.toString(), "--raw",
+        "--prompt", "abcabc", "--max-tokens", "12"));
+    arguments.addAll(options.isEmpty() ? List.of() : Arrays.asList(options.split(" ")));
+    return generate(arguments.toArray(String[]::new));
+  }
+
+  private static void assertRefused(String expected, String... arguments) {
+    Result result = generate(arguments);
+    assertEquals(2, result.status, result.log);
+    assertTrue(result.log.contains(expected), result.log);
+    assertEquals(1, result.log.lines().count(), result.log);
+    assertEquals("", result.out);
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"", "--weights f32", "--exit fixed:2", "--exit threshold:0.1 --kv none",
+      "--exit margin:0.05 --exit-points 1,1 --kv recompute", "--schedule unified:3",
+      "--ffn-skip 1,4,0,-2,2", "--temperature 0.7 --top-p 0.9 --seed 3"})
+  void answersWithEveryMethod(String options) {
+    Result result = answer(options);
+    assertEquals(0, result.status, result.log);
+    assertEquals("", result.log);
+    assertTrue(result.out.strip().matches("[a-w]*"), result.out);
+    assertEquals(result.out, answer(options).out);
+  }
+
+  @Test
+  void seedsDrawDifferently() {
+    assertNotEquals(answer("--temperature 2 --seed 1").out, answer("--temperature 2 --seed 2").out);
+  }
+
+  @Test
+  void countsWhatItDid() {
+    Result result = answer("--stats --exit fixed:2 --kv none");
+    assertTrue(result.log.contains("layers per token: 2.0 of 5"), result.log);
+  }
+
+  @Test
+  void explainsItself() {
+    Result result = generate("--help");
+    assertEquals(0, result.status);
+    assertTrue(result.out.startsWith("usage: generate --prompt"), result.out);
+  }
+
+  @Test
+  void senselessArgumentsAreRefused() {
+    assertRefused("--prompt is missing");
+    assertRefused("--prompt needs a value", "--prompt");
+    assertRefused("'hello' is not an option", "hello");
+    assertRefused("unknown option '--fast'", "--fast", "1");
+    assertRefused("not f32 or bf16", "--prompt", "a", "--weights", "f64");
+    assertRefused("--max-tokens is '0'", "--prompt", "a", "--max-tokens", "0");
+    assertRefused("--temperature is 'hot'", "--prompt", "a", "--temperature", "hot");
+    assertRefused("--temperature is 'NaN'", "--prompt", "a", "--temperature", "NaN");
+    assertRefused("--top-p is '0'", "--prompt", "a", "--temperature", "1", "--top-p", "0");
+    assertRefused("need a --temperature", "--prompt", "a", "--seed", "4");
+    assertRefused("--threads is '257'", "--prompt", "a", "--threads", "257");
+    assertRefused("not propagate, recompute or none", "--prompt", "a", "--kv", "lost");
+  }
+
+  private static void assertModelRefused(String expected, Path file, String... options) {
+    List<String> arguments =
+        new ArrayList<>(List.of("--raw", "--prompt", "abc", "--model", file.toString()));
+    arguments.addAll(List.of(options));
+    assertRefused(expected, arguments.toArray(String[]::new));
+  }
+
+  @Test
+  void optionsThatDoNotFitTheModelAreRefused() {
+    assertModelRefused("to be 1 to 5", model, "--exit", "fixed:6");
+    assertModelRefused("--exit is 'early'", model, "--exit", "early");
+    assertModelRefused("to be 0 to 4", model, "--schedule", "fixed:5");
+    assertModelRefused("to be 0 to 5", model, "--ffn-skip", "6,6,0,1");
+    assertModelRefused("cannot be used together", model, "--exit", "fixed:2", "--schedule",
+        "unified:2");
+  }
+
+  @Test
+  void aPromptMustFitTheContext() {
+    String long96 = "a".repeat(TinyModel.CONTEXT);
+    assertRefused("has 96 tokens; this model takes 1 to 95", "--raw", "--model",
+        model.toString(), "--prompt", long96);
+    assertRefused("has 0 tokens", "--raw", "--model", model.toString(), "--prompt", "");
+    Result full = generate("--raw", "--model", model.toString(), "--prompt",
+        long96.substring(1), "--max-tokens", "9");
+    assertEquals(0, full.status, full.log);
+    assertTrue(full.out.strip().length() <= 1, "there is room for one token: " + full.out);
+  }
+
+  @Test
+  void modelsThatAreNoneAreRefused() throws IOException {
+    assertModelRefused("there is no file", folder.resolve("absent.gguf"));
+    assertModelRefused("is a directory", folder);
+    Path text = Files.writeString(folder.resolve("text.gguf"), "not a model, but long enough");
+    assertModelRefused("is not a GGUF file", text);
+    assertModelRefused("has no tensor 'blk.3.ffn_up.weight'", TinyModel.write(
+        folder.resolve("missing.gguf"), TinyModel.metadata(), "blk.3.ffn_up.weight"));
+    Map<String, Object> foreign = TinyModel.metadata();
+    foreign.put("general.architecture", "mamba");
+    assertModelRefused("'general.architecture' is 'mamba', not 'llama'",
+        TinyModel.write(folder.resolve("foreign.gguf"), foreign, null));
+    assertRefused("no default system message", "--prompt", "a", "--model", TinyModel.write(
+        folder.resolve("chat.gguf"), other("tokenizer.chat_template", "{{ x }}"), null)
+        .toString());
+  }
+
+  private static Map<String, Object> other(String key, Object value) {
+    Map<String, Object> metadata = TinyModel.metadata();
+    metadata.put(key, value);
+    return metadata;
+  }
+
+  /** However much of the file is there, the answer is a sentence. */
+  @Test
+  void truncatedFilesAreRefused() throws IOException {
+    byte[] whole = Files.readAllBytes(model);
+    for (int length : new int[] {0, 3, 20, 700, whole.length / 2, whole.length - 1}) {
+      Path part = Files.write(folder.resolve("part.gguf"), Arrays.copyOf(whole, length));
+      assertModelRefused("part.gguf", part);
+    }
+  }
+}

@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import java.util.function.IntUnaryOperator;
+import java.util.stream.IntStream;
+import org.exeunt.Backend;
+import org.exeunt.DType;
+import org.exeunt.Tensor;
+import org.exeunt.examples.gguf.GgufFile;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
+
+/** What must hold for any model, on one with random weights; equal means equal bit for bit. */
+class DecoderTest {
+  private static final int CAPACITY = 64;
+  private static final int STEPS = 20;
+  private static final int VOCABULARY = 24;
+  private static final int WIDTH = 32;
+
+  /** Mixed depths, none of them special. */
+  private static final IntUnaryOperator DEPTHS =
+      position -> 1 + (position * 7 + position / 3) % TinyModel.LAYERS;
+
+  @TempDir static Path folder;
+  private static LlamaWeights weights;
+
+  @BeforeAll
+  static void load() throws IOException {
+    try (GgufFile file = GgufFile.open(TinyModel.write(folder.resolve("tiny.gguf")))) {
+      weights = LlamaWeights.load(file, DType.F32);
+    }
+  }
+
+  @AfterAll
+  static void close() {
+    weights.close();
+  }
+
+  private static int[] tokens(int count, int seed) {
+    return new Random(seed).ints(count, 0, VOCABULARY).toArray();
+  }
+
+  /** What is left of one sequence: the logits of every step, and all keys and values. */
+  private record Remains(List<float[]> logits, List<float[]> keysAndValues) {
+    static Remains of(Decoder decoder, int sequence, List<float[]> logits) {
+      List<float[]> kv = new ArrayList<>();
+      for (int l = 0; l < TinyModel.LAYERS; l++) {
+        int length = decoder.kv().length(l, sequence);
+        kv.add(known(decoder.kv().cache(l).k(), sequence, length));
+        kv.add(known(decoder.kv().cache(l).v(), sequence, length));
+      }
+      return new Remains(logits, kv);
+    }
+
+    private static float[] known(Tensor cache, int sequence, int length) {
+      return cache.row(sequence).slice(1, 0, length).toFloatArray();
+    }
+
+    void assertSame(Remains other) {
+      assertSameKeysAndValues(other);
+      assertEquals(logits.size(), other.logits.size());
+      for (int step = 0; step < logits.size(); step++) {
+        assertArrayEquals(logits.get(step), other.logits.get(step), "logits of step " + step);
+      }
+    }
+
+    void assertSameKeysAndValues(Remains other) {
+      for (int i = 0; i < keysAndValues.size(); i++) {
+        assertArrayEquals(keysAndValues.get(i), other.keysAndValues.get(i),
+            (i % 2 == 0 ? "keys" : "values") + " of layer " + i / 2);
+      }
+    }
+  }
+
+  /** Runs prompts of different lengths, then the same number of steps for all of them. */
+  private static List<Remains> run(DecoderOptions options, boolean finish, int... seeds) {
+    int count = seeds.length;
+    List<List<float[]>> logits = new ArrayList<>();
+    try (Decoder decoder = new Decoder(weights, options.withLogits(), count, CAPACITY)) {
+      for (int s = 0; s < count; s++) {
+        logits.add(new ArrayList<>());
+        decoder.prefill(s, tokens(3 + seeds[s], seeds[s]));
+      }
+      for (int step = 0; step < STEPS; step++) {
+        int at = step;
+        decoder.step(IntStream.range(0, count)
+            .map(s -> tokens(STEPS, 100 + seeds[s])[at]).toArray());
+        for (int s = 0; s < count; s++) {
+          logits.get(s).add(decoder.logits().row(s).toFloatArray());
+        }
+      }
+      if (finish) {
+        decoder.finish();
+      }
+      return IntStream.range(0, count)
+          .mapToObj(s -> Remains.of(decoder, s, logits.get(s))).toList();
+    }
+  }
+
+  @ParameterizedTest
+  @EnumSource
+  void aBatchOfMixedExitsEqualsItsSequencesOneByOne(KvPolicy policy) {
+    DecoderOptions mixed = DecoderOptions.FULL.withExit(ExitPolicy.fixed(DEPTHS), policy);
+    int[] seeds = {1, 4, 5, 9, 12};
+    List<Remains> batch = run(mixed, true, seeds);
+    for (int s = 0; s < seeds.length; s++) {
+      run(mixed, true, seeds[s]).get(0).assertSame(batch.get(s));
+    }
+  }
+
+  /** Rules decide from what the head finds; here they decide differently from row to row. */
+  @ParameterizedTest
+  @EnumSource
+  void rulesDecideForEachSequenceOnItsOwn(KvPolicy policy) {
+    for (String rule : new String[] {"threshold:0.2", "margin:0.1", "entropy:2.6", "patience:1"}) {
+      DecoderOptions options = DecoderOptions.FULL
+          .withExit(ExitPolicy.parse(rule, "1,1", TinyModel.LAYERS), policy);
+      List<Remains> batch = run(options, true, 2, 3, 6);
+      for (int s = 0; s < 3; s++) {
+        run(options, true, new int[] {2, 3, 6}[s]).get(0).assertSame(batch.get(s));
+      }
+    }
+  }
+
+  @Test
+  void recomputedKeysAndValuesAreThoseOfFullDepth() {
+    int[] seeds = {2, 7, 8};
+    List<Remains> full = run(DecoderOptions.FULL, false, seeds);
+    List<Remains> recomputed = run(DecoderOptions.FULL
+        .withExit(ExitPolicy.fixed(DEPTHS), KvPolicy.RECOMPUTE), true, seeds);
+    for (int s = 0; s < seeds.length; s++) {
+      recomputed.get(s).assertSameKeysAndValues(full.get(s));
+    }
+  }
+
+  /** More tokens leave in a row than may wait, so that some have to run in full. */
+  @Test
+  void tokensThatAlwaysLeaveAreRecomputedInTime() {
+    DecoderOptions early = DecoderOptions.FULL
+        .withExit(ExitPolicy.fixed(position -> 2), KvPolicy.RECOMPUTE);
+    int[] prompt = tokens(4, 1);
+    int[] rest = tokens(CAPACITY - 4, 2);
+    try (Decoder decoder = new Decoder(weights, early, 1, CAPACITY);
+        Decoder full = new Decoder(weights, DecoderOptions.FULL, 1, CAPACITY)) {
+      decoder.prefill(0, prompt);
+      full.prefill(0, prompt);
+      full.prefill(0, rest);
+      int deepest = 0;
+      for (int token : rest) {
+        decoder.step(token);
+        deepest = Math.max(deepest, decoder.exitDepth(0));
+      }
+      assertEquals(TinyModel.LAYERS, deepest);
+      decoder.finish();
+      Remains.of(full, 0, List.of()).assertSameKeysAndValues(Remains.of(decoder, 0, List.of()));
+    }
+  }
+
+  @Test
+  void layersThatATokenSkippedAreShorterWithoutPropagation() {
+    int[] expected = new int[TinyModel.LAYERS];
+    for (int l = 0; l < TinyModel.LAYERS; l++) {
+      int layer = l;
+      expected[l] = 5 + (int) IntStream.range(5, 5 + STEPS)
+          .filter(p -> DEPTHS.applyAsInt(p) > layer).count();
+    }
+    List<Remains> none = run(
+        DecoderOptions.FULL.withExit(ExitPolicy.fixed(DEPTHS), KvPolicy.NONE), false, 2);
+    List<Remains> propagated = run(
+        DecoderOptions.FULL.withExit(ExitPolicy.fixed(DEPTHS), KvPolicy.PROPAGATE), false, 2);
+    for (int l = 0; l < TinyModel.LAYERS; l++) {
+      assertEquals(expected[l] * 16, none.get(0).keysAndValues().get(2 * l).length);
+      assertEquals((5 + STEPS) * 16, propagated.get(0).keysAndValues().get(2 * l).length);
+    }
+  }
+
+  @Test
+  void aPromptMayComeInPiecesOrTokenByToken() {
+    int[] ids = tokens(50, 3);
+    float[] whole = logitsAfter(ids.length, ids);
+    assertArrayEquals(whole, logitsAfter(1, ids));
+    assertArrayEquals(whole, logitsAfter(17, ids));
+  }
+
+  private static float[] logitsAfter(int piece, int[] ids) {
+    try (Decoder decoder =
+        new Decoder(weights, DecoderOptions.FULL.withLogits(), 1, CAPACITY)) {
+      decoder.prefill(0, Arrays.copyOf(ids, piece));
+      for (int at = piece; at < ids.length; at += piece) {
+        if (piece == 1) {
+          decoder.step(ids[at]);
+        } else {
+          decoder.prefill(0, Arrays.copyOfRange(ids, at, Math.min(ids.length, at + piece)));
+        }
+      }
+      return decoder.logits().row(0).toFloatArray();
+    }
+  }
+
+  @Test
+  void theNumberOfThreadsDoesNotMatter() {
+    int before = Backend.threads();
+    DecoderOptions options =
+        DecoderOptions.FULL.withExit(ExitPolicy.fixed(DEPTHS), KvPolicy.PROPAGATE);
+    try {
+      Backend.setThreads(1);
+      Remains one = run(options, false, 5).get(0);
+      Backend.setThreads(3);
+      run(options, false, 5).get(0).assertSame(one);
+    } finally {
+      Backend.setThreads(before);
+    }
+  }
+
+  @Test
+  void aScheduleOfAllLayersChangesNothing() {
+    Remains full = run(DecoderOptions.FULL, false, 3).get(0);
+    for (String all : new String[] {"unified:5", "fixed:0,1,2,3,4", "skipdecode:5,5,9,2"}) {
+      run(DecoderOptions.FULL.withSchedule(Schedule.parse(all, TinyModel.LAYERS)), false, 3)
+          .get(0).assertSame(full);
+    }
+  }
+
+  /** Layers that no token runs cannot be missed: the first token after the prompt knows as much. */
+  @Test
+  void skipDecodeNeverMissesAnEarlierToken() {
+    Schedule schedule = Schedule.parse("skipdecode:4,2,8,1", TinyModel.LAYERS);
+    try (Decoder decoder =
+        new Decoder(weights, DecoderOptions.FULL.withSchedule(schedule), 1, CAPACITY)) {
+      decoder.prefill(0, tokens(6, 1));
+      for (int token : tokens(STEPS, 2)) {
+        decoder.step(token);
+      }
+      assertEquals(6 + STEPS, decoder.kv().length(0, 0));
+      assertEquals(0, decoder.kv().length(1, 0), "no position runs it");
+      assertTrue(decoder.kv().length(2, 0) < decoder.kv().length(3, 0));
+      assertEquals(6 + STEPS, decoder.kv().length(4, 0));
+      assertTrue(decoder.work().layers() < STEPS * 4);
+    }
+  }
+
+  @Test
+  void skippedBlocksAreCountedAndNotRead() {
+    // Any cosine is enough, so that from layer 2 on every block is passed after the warm-up.
+    FfnSkip always = new FfnSkip(1, TinyModel.LAYERS, 8, -2, -1);
+    try (Decoder decoder =
+        new Decoder(weights, DecoderOptions.FULL.withFfnSkip(always), 1, CAPACITY)) {
+      decoder.prefill(0, tokens(6, 1));
+      for (int token : tokens(4, 2)) {
+        decoder.step(token);
+      }
+      DecodeWork work = decoder.work();
+      assertEquals(4 * TinyModel.LAYERS, work.layers());
+      assertEquals(2 * TinyModel.LAYERS + 2 * 2, work.feedForwards());
+      long blocks = 2 * (TinyModel.LAYERS - 2);
+      assertEquals(work.bytesAtFullDepth() - blocks * weights.layers().get(0).feedForwardBytes(),
+          work.bytes());
+    }
+  }
+
+  @Test
+  void narrowWeightsGiveNearlyTheSame() throws IOException {
+    try (GgufFile file = GgufFile.open(folder.resolve("tiny.gguf"));
+        LlamaWeights narrow = LlamaWeights.load(file, DType.BF16);
+        Decoder decoder = new Decoder(narrow, DecoderOptions.FULL.withLogits(), 1, CAPACITY)) {
+      decoder.prefill(0, tokens(30, 3));
+      float[] wide = logitsAfter(30, tokens(30, 3));
+      float[] found = decoder.logits().row(0).toFloatArray();
+      double error = 0;
+      for (int i = 0; i < VOCABULARY; i++) {
+        error = Math.max(error, Math.abs(wide[i] - found[i]));
+      }
+      assertTrue(error < 0.1, "largest error of a logit: " + error);
+      assertNotEquals(0, error);
+    }
+  }
+
+  @Test
+  void whatDoesNotFitIsRefused() {
+    assertThrows(IllegalArgumentException.class,
+        () -> new Decoder(weights, DecoderOptions.FULL, 1, TinyModel.CONTEXT + 1));
+    assertThrows(IllegalArgumentException.class, () -> new Decoder(weights, DecoderOptions.FULL
+        .withExit(ExitPolicy.fixed(p -> 1), KvPolicy.NONE).withSchedule(p -> null), 1, 8));
+    try (Decoder decoder = new Decoder(weights, DecoderOptions.FULL, 1, 8)) {
+      assertThrows(IllegalArgumentException.class, () -> decoder.prefill(0));
+      assertThrows(IllegalArgumentException.class, () -> decoder.prefill(0, new int[9]));
+      decoder.prefill(0, new int[8]);
+      assertThrows(IllegalArgumentException.class, () -> decoder.step(1));
+      assertThrows(IllegalArgumentException.class, () -> decoder.step(1, 2));
+      assertEquals(8, decoder.position(0));
+    }
+  }
+
+  @Test
+  void aTraceHoldsEveryDepth() {
+    int[] ids = tokens(10, 4);
+    Trace trace = Trace.of(weights, ids);
+    assertEquals(10, trace.tokens());
+    assertArrayEquals(
+        weights.embedding().row(ids[9]).toFloatArray(), trace.hidden(0, 9));
+    assertArrayEquals(Arrays.copyOf(trace.hidden(TinyModel.LAYERS), 6 * WIDTH),
+        Trace.of(weights, Arrays.copyOf(ids, 6)).hidden(TinyModel.LAYERS),
+        "a prefix does not see what follows");
+  }
+}

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.util.Arrays;
+import org.exeunt.DType;
+import org.exeunt.Scope;
+import org.exeunt.examples.TestData;
+import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.io.SafetensorsFile;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** How well the whole model predicts a text, with weights as they are stored here. */
+class RecordedPerplexityTest {
+  private static final int LAYERS = 30;
+
+  @ParameterizedTest
+  @CsvSource({"F32, 0.999, 1e-4", "BF16, 0.99, 2e-3"})
+  void predictsTheTextAsRecorded(DType type, double agreement, double tolerance)
+      throws IOException {
+    try (GgufFile file = GgufFile.open(TestData.model());
+        SafetensorsFile golden =
+            SafetensorsFile.open(TestData.golden("model/exit_stats.safetensors"));
+        LlamaWeights weights = LlamaWeights.load(file, type)) {
+      int[] ids = golden.ints("ids");
+      int[] recorded = golden.ints("argmax");
+      Found found = predict(weights, ids);
+      int same = 0;
+      for (int t = 0; t < ids.length; t++) {
+        same += recorded[LAYERS * ids.length + t] == found.argmax[t] ? 1 : 0;
+      }
+      double expected = Arrays.stream(golden.doubles("nll")).average().orElseThrow();
+      double actual = found.nll / (ids.length - 1);
+      System.out.printf("%s weights: argmax as recorded in %d of %d positions, mean nll %.5f "
+          + "(recorded %.5f)%n", type, same, ids.length, actual, expected);
+      assertTrue(same >= agreement * ids.length, same + " of " + ids.length + " argmaxes agree");
+      assertEquals(expected, actual, tolerance);
+    }
+  }
+
+  private static final class Found {
+    final int[] argmax;
+    double nll;
+
+    Found(int tokens) {
+      argmax = new int[tokens];
+    }
+  }
+
+  /** Every position's prediction: the head over the states that leave the last layer. */
+  private static Found predict(LlamaWeights weights, int[] ids) {
+    Found found = new Found(ids.length);
+    LayerObserver look = (depth, rows) -> {
+      if (depth == LAYERS) {
+        for (int from = 0; from < rows.count(); from += 64) {
+          look(weights, rows, from, Math.min(rows.count(), from + 64), ids, found);
+        }
+      }
+    };
+    try (Decoder decoder =
+        new Decoder(weights, DecoderOptions.FULL.withObserver(look), 1, ids.length)) {
+      decoder.prefill(0, ids);
+    }
+    return found;
+  }
+
+  private static void look(LlamaWeights weights, Rows rows, int from, int to, int[] ids,
+      Found found) {
+    try (Scope scope = Scope.open()) {
+      Head head = new Head(scope, weights, rows.hidden().rows(from, to), true);
+      head.run();
+      int[] argmax = head.statistics().argmax().toIntArray();
+      float[] lse = head.statistics().lse().toFloatArray();
+      for (int row = 0; row < to - from; row++) {
+        int position = rows.positionOf(from + row);
+        found.argmax[position] = argmax[row];
+        if (position + 1 < ids.length) {
+          found.nll +=
+              lse[row] - head.logits().row(row).floatBuffer().get(ids[position + 1]);
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import java.util.stream.IntStream;
+import org.exeunt.examples.gguf.GgufBuilder;
+
+/** A sound model of a few thousand random weights, for tests that need no knowledge in them. */
+public final class TinyModel {
+  public static final int LAYERS = 5;
+  public static final int CONTEXT = 96;
+  private static final int WIDTH = 32;
+  private static final int KV_WIDTH = 16;
+  private static final int INNER = 64;
+  private static final String LETTERS = "abcdefghijklmnopqrstuvw";
+
+  private record Piece(String name, int rows, int columns) {}
+
+  private TinyModel() {}
+
+  /** Its metadata, keys in order. */
+  public static Map<String, Object> metadata() {
+    Map<String, Object> metadata = new LinkedHashMap<>();
+    metadata.put("general.architecture", "llama");
+    metadata.put("llama.embedding_length", WIDTH);
+    metadata.put("llama.attention.head_count", 4);
+    metadata.put("llama.attention.head_count_kv", 2);
+    metadata.put("llama.rope.dimension_count", WIDTH / 4);
+    metadata.put("llama.block_count", LAYERS);
+    metadata.put("llama.feed_forward_length", INNER);
+    metadata.put("llama.context_length", CONTEXT);
+    metadata.put("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    metadata.put("llama.rope.freq_base", 1e4f);
+    metadata.put("tokenizer.ggml.model", "gpt2");
+    metadata.put("tokenizer.ggml.pre", "smollm");
+    metadata.put("tokenizer.ggml.tokens", tokens());
+    metadata.put("tokenizer.ggml.token_type",
+        IntStream.range(0, tokens().length).map(id -> id == 0 ? 3 : 1).toArray());
+    metadata.put("tokenizer.ggml.merges", new String[0]);
+    metadata.put("tokenizer.ggml.eos_token_id", 0);
+    metadata.put("tokenizer.chat_template", "<|im_start|>system\nbe kind<|im_end|>\n");
+    return metadata;
+  }
+
+  private static String[] tokens() {
+    List<String> tokens = new ArrayList<>(List.of("<end>"));
+    LETTERS.chars().forEach(letter -> tokens.add(String.valueOf((char) letter)));
+    return tokens.toArray(String[]::new);
+  }
+
+  private static List<Piece> pieces() {
+    int vocabulary = tokens().length;
+    List<Piece> pieces = new ArrayList<>();
+    pieces.add(new Piece("token_embd.weight", vocabulary, WIDTH));
+    pieces.add(new Piece("output_norm.weight", 1, WIDTH));
+    for (int l = 0; l < LAYERS; l++) {
+      String prefix = "blk." + l + ".";
+      pieces.add(new Piece(prefix + "attn_norm.weight", 1, WIDTH));
+      pieces.add(new Piece(prefix + "attn_q.weight", WIDTH, WIDTH));
+      pieces.add(new Piece(prefix + "attn_k.weight", KV_WIDTH, WIDTH));
+      pieces.add(new Piece(prefix + "attn_v.weight", KV_WIDTH, WIDTH));
+      pieces.add(new Piece(prefix + "attn_output.weight", WIDTH, WIDTH));
+      pieces.add(new Piece(prefix + "ffn_norm.weight", 1, WIDTH));
+      pieces.add(new Piece(prefix + "ffn_gate.weight", INNER, WIDTH));
+      pieces.add(new Piece(prefix + "ffn_up.weight", INNER, WIDTH));
+      pieces.add(new Piece(prefix + "ffn_down.weight", WIDTH, INNER));
+    }
+    return pieces;
+  }
+
+  /** Writes the model to {@code file}. */
+  public static Path write(Path file) throws IOException {
+    return write(file, metadata(), null);
+  }
+
+  /** Writes the model with other metadata, and without one of its tensors if that has a name. */
+  public static Path write(Path file, Map<String, Object> metadata, String missing)
+      throws IOException {
+    List<Piece> pieces = pieces();
+    pieces.removeIf(piece -> piece.name().equals(missing));
+    GgufBuilder gguf = GgufBuilder.start(pieces.size(), metadata.size());
+    metadata.forEach((key, value) -> entry(gguf, key, value));
+    long offset = 0;
+    for (Piece piece : pieces) {
+      gguf.tensor(piece.name(), 0, offset, piece.columns(), piece.rows());
+      offset += (long) piece.rows() * piece.columns() * Float.BYTES;
+    }
+    gguf.pad(32);
+    Random random = new Random(1);
+    for (Piece piece : pieces) {
+      gguf.raw(values(piece, random));
+    }
+    return gguf.write(file);
+  }
+
+  private static void entry(GgufBuilder gguf, String key, Object value) {
+    if (value instanceof Integer number) {
+      gguf.entry(key, number.intValue());
+    } else if (value instanceof Float number) {
+      gguf.entry(key, number.floatValue());
+    } else if (value instanceof String text) {
+      gguf.entry(key, text);
+    } else if (value instanceof String[] texts) {
+      gguf.entry(key, texts);
+    } else {
+      gguf.entry(key, (int[]) value);
+    }
+  }
+
+  private static byte[] values(Piece piece, Random random) {
+    ByteBuffer bytes = ByteBuffer.allocate(piece.rows() * piece.columns() * Float.BYTES)
+        .order(ByteOrder.LITTLE_ENDIAN);
+    boolean norm = piece.rows() == 1;
+    while (bytes.hasRemaining()) {
+      double value = random.nextGaussian();
+      bytes.putFloat((float) (norm ? 1 + value / 10 : value / Math.sqrt(WIDTH)));
+    }
+    return bytes.array();
+  }
+}
