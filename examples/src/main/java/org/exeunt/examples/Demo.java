@@ -10,6 +10,7 @@ import org.exeunt.examples.exits.ExitDemo;
 import org.exeunt.examples.grokking.GrokkingDemo;
 import org.exeunt.examples.linalg.Blas;
 import org.exeunt.examples.report.Report;
+import org.exeunt.examples.skips.SkipDemo;
 
 /**
  * What exeunt does, on a model that was trained for nothing of the kind and on one trained before
@@ -93,9 +94,10 @@ public final class Demo {
       GrokkingDemo.run(report, threads, quick);
       if (Files.isRegularFile(model)) {
         ExitDemo.run(report, model, quick);
+        SkipDemo.run(report, model, quick);
       } else {
         report.paragraph(
-            "The part with a real model is left out, because %s does not exist; `./exeunt "
+            "The parts with a real model are left out, because %s does not exist; `./exeunt "
                 + "demo` fetches the model, and --model names another place.", model);
       }
       System.out.println("Everything above, and each table as CSV:");

@@ -36,6 +36,11 @@ public final class Report implements Closeable {
     write(String.format(format, arguments) + "\n\n");
   }
 
+  /** Text as it is, whatever it contains. */
+  public synchronized void text(String text) throws IOException {
+    write(text);
+  }
+
   /** Shows {@code table} and keeps it as {@code name}.csv too. */
   public synchronized void table(String name, Table table) throws IOException {
     write(table.toMarkdown() + "\n");

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.skips;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import org.exeunt.Backend;
+import org.exeunt.DType;
+import org.exeunt.examples.Texts;
+import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.llama.ChatTemplate;
+import org.exeunt.examples.llama.Decoder;
+import org.exeunt.examples.llama.DecoderOptions;
+import org.exeunt.examples.llama.ExitPolicy;
+import org.exeunt.examples.llama.FfnCalibration;
+import org.exeunt.examples.llama.FfnSkip;
+import org.exeunt.examples.llama.KvPolicy;
+import org.exeunt.examples.llama.LlamaWeights;
+import org.exeunt.examples.llama.Schedule;
+import org.exeunt.examples.llama.TextStream;
+import org.exeunt.examples.llama.Tokenizer;
+import org.exeunt.examples.report.Report;
+import org.exeunt.examples.report.Table;
+
+/** Lets a real model answer while layers or feed-forward blocks are left out, in every way. */
+public final class SkipDemo {
+  private static final String QUESTION = "Explain in two sentences what a hash table is.";
+  private static final String FULL = "full depth";
+  private static final int PROMPT = 64;
+  private static final int STEPS = 96;
+  private static final int QUICK_STEPS = 24;
+  private static final int ANSWER = 40;
+  private static final int SHOWN = 110;
+  private static final int PROBES = 15;
+
+  private final Report report;
+  private final LlamaWeights weights;
+  private final Tokenizer tokenizer;
+  private final int layers;
+  private final int[] question;
+  private final int[] text;
+
+  /**
+   * Runs the whole part.
+   *
+   * @param quick reads less of the text
+   */
+  public static void run(Report report, Path modelFile, boolean quick) throws IOException {
+    report.heading("What if it leaves out layers and blocks while it answers?");
+    report.progress("loading %s", modelFile);
+    try (GgufFile file = GgufFile.open(modelFile);
+        LlamaWeights weights = LlamaWeights.load(file, DType.BF16)) {
+      Tokenizer tokenizer = new Tokenizer(file);
+      int[] ids = tokenizer.encode(Texts.recordedOrEssay());
+      int length = PROMPT + (quick ? QUICK_STEPS : STEPS);
+      String chat =
+          new ChatTemplate(file).render(List.of(new ChatTemplate.Message("user", QUESTION)));
+      new SkipDemo(report, weights, tokenizer, tokenizer.encode(chat),
+          Arrays.copyOf(ids, Math.min(ids.length, length))).run();
+    }
+  }
+
+  private SkipDemo(Report report, LlamaWeights weights, Tokenizer tokenizer, int[] question,
+      int[] text) {
+    this.report = report;
+    this.weights = weights;
+    this.tokenizer = tokenizer;
+    this.question = question;
+    this.text = text;
+    layers = weights.config().layers();
+  }
+
+  private void run() throws IOException {
+    Map<String, DecoderOptions> methods = methods();
+    report.progress("reading %d tokens and answering, in %d ways", text.length, methods.size());
+    Map<String, TextRun> runs = new LinkedHashMap<>();
+    Map<String, String> answers = new LinkedHashMap<>();
+    methods.forEach((name, options) -> {
+      runs.put(name, TextRun.of(weights, options, text, PROMPT));
+      answers.put(name, answer(options));
+    });
+    reportRuns(runs);
+    reportSpeed(runs.get(FULL));
+    reportAnswers(answers);
+    reportBargain(runs);
+  }
+
+  // ---- the methods
+
+  private Map<String, DecoderOptions> methods() throws IOException {
+    Map<String, DecoderOptions> methods = new LinkedHashMap<>();
+    methods.put(FULL, DecoderOptions.FULL);
+    for (int depth : new int[] {layers - 2, layers * 4 / 5, layers * 3 / 5}) {
+      exit(methods, "fixed:" + depth, KvPolicy.PROPAGATE);
+    }
+    for (KvPolicy kv : KvPolicy.values()) {
+      exit(methods, "threshold:0.9", kv);
+    }
+    exit(methods, "margin:0.8", KvPolicy.PROPAGATE);
+    exit(methods, "entropy:0.5", KvPolicy.PROPAGATE);
+    exit(methods, "patience:1", KvPolicy.PROPAGATE);
+    schedule(methods, "skipdecode:" + layers + "," + layers * 4 / 5 + ",64,2");
+    schedule(methods, "unified:" + layers * 9 / 10);
+    schedule(methods, "unified:" + layers * 4 / 5);
+    FfnCalibration calibration =
+        FfnCalibration.of(weights, Arrays.copyOf(text, Math.min(text.length, PROMPT)));
+    reportCalibration(calibration);
+    for (double share : new double[] {.1, .25}) {
+      FfnSkip skip = calibration.propose(share, PROMPT);
+      methods.put(String.format("FFN skip %d-%d, %.3f", skip.coldStart(), skip.coldEnd() - 1,
+          skip.threshold()), DecoderOptions.FULL.withFfnSkip(skip));
+    }
+    return methods;
+  }
+
+  private void exit(Map<String, DecoderOptions> methods, String rule, KvPolicy kv) {
+    methods.put("exit " + rule + ", KV " + kv.name().toLowerCase(),
+        DecoderOptions.FULL.withExit(ExitPolicy.parse(rule, null, layers), kv));
+  }
+
+  private void schedule(Map<String, DecoderOptions> methods, String which) {
+    methods.put(which, DecoderOptions.FULL.withSchedule(Schedule.parse(which, layers)));
+  }
+
+  // ---- what they do
+
+  /** A greedy answer; where the model would end, the text ends. */
+  private String answer(DecoderOptions options) {
+    StringBuilder answer = new StringBuilder();
+    TextStream stream = new TextStream(tokenizer);
+    try (Decoder decoder = new Decoder(weights, options, 1, question.length + ANSWER)) {
+      decoder.prefill(0, question);
+      for (int i = 0; i < ANSWER; i++) {
+        int token = decoder.argmax(0);
+        if (token == tokenizer.endOfSequence()) {
+          break;
+        }
+        answer.append(stream.add(token));
+        decoder.step(token);
+      }
+    }
+    return answer.append(stream.finish()).toString().replaceAll("\\s+", " ");
+  }
+
+  private void reportCalibration(FfnCalibration calibration) throws IOException {
+    Table table = new Table("layer", "mean cosine");
+    List<Double> means = new ArrayList<>();
+    for (int l = 0; l < layers; l++) {
+      means.add(calibration.meanCosine(l));
+      table.row(Integer.toString(l), String.format("%.4f", means.get(l)));
+    }
+    report.data("ffn-cosines", table);
+    report.paragraph("FFN skip is calibrated on the prompt: the mean cosine of a feed-forward "
+        + "block's input and output lies between %.3f and %.3f.",
+        means.stream().mapToDouble(m -> m).min().orElse(0),
+        means.stream().mapToDouble(m -> m).max().orElse(0));
+  }
+
+  private void reportRuns(Map<String, TextRun> runs) throws IOException {
+    TextRun full = runs.get(FULL);
+    report.paragraph(
+        "%d tokens of a text behind a prompt of %d, with bf16 weights. Each token is given, so "
+            + "that all methods are asked the same; keys and values are each method's own. "
+            + "\"Agrees\": the next token as at full depth. \"Not read\" counts all weights, "
+            + "propagation and every reading of the head included; below zero, more was read.",
+        text.length - PROMPT, PROMPT);
+    Table table = new Table("method", "tokens/s", "layers skipped", "FFNs skipped", "not read",
+        "agrees", "perplexity");
+    runs.forEach((name, run) -> table.row(name, String.format("%.1f", run.tokensPerSecond()),
+        percent(run.layersSkipped()), percent(run.feedForwardsSkipped()), percent(run.notRead()),
+        percent(run.agreement(full)), String.format("%.1f", run.perplexity())));
+    report.table("skips", table);
+  }
+
+  private void reportSpeed(TextRun full) throws IOException {
+    double[] probes = new double[PROBES];
+    for (int i = 0; i < PROBES; i++) {
+      long start = System.nanoTime();
+      Backend.readBandwidthProbe(weights.memory());
+      probes[i] = (double) weights.memory().byteSize() / (System.nanoTime() - start);
+    }
+    Arrays.sort(probes);
+    double reads = (double) full.work().bytes() / full.nanos();
+    report.paragraph("At full depth the steps read %.1f GB of weights per second, all else they do "
+        + "included; merely reading the same memory, %.1f GB per second (median of %d): %.0f %%.",
+        reads, probes[PROBES / 2], PROBES, 100 * reads / probes[PROBES / 2]);
+  }
+
+  private void reportAnswers(Map<String, String> answers) throws IOException {
+    report.paragraph("\"%s\", answered greedily (%d tokens at most):", QUESTION, ANSWER);
+    StringBuilder list = new StringBuilder();
+    answers.forEach((name, answer) -> list.append(String.format("* %s: %s%n", name,
+        answer.length() > SHOWN ? answer.substring(0, SHOWN) + "…" : answer)));
+    report.text(list + "\n");
+  }
+
+  private void reportBargain(Map<String, TextRun> runs) throws IOException {
+    TextRun full = runs.get(FULL);
+    Map.Entry<String, TextRun> best = runs.entrySet().stream()
+        .filter(run -> run.getValue().notRead() > .01)
+        .max(Comparator.comparingDouble(run -> run.getValue().agreement(full))).orElse(null);
+    if (best == null) {
+      report.paragraph("Saved: nothing; no method read less than full depth.");
+      return;
+    }
+    TextRun run = best.getValue();
+    report.paragraph(
+        "Saved: of the methods that read less, \"%s\" keeps the most answers: it leaves out "
+            + "%s of the weights. What it cost: %s of the tokens are no longer those of full "
+            + "depth, and the perplexity goes from %.1f to %.1f. This model was trained neither "
+            + "to exit nor to do without layers; read the table as honest curves, not as a "
+            + "recommendation.", best.getKey(), percent(run.notRead()),
+        percent(1 - run.agreement(full)), full.perplexity(), run.perplexity());
+  }
+
+  private static String percent(double share) {
+    return String.format("%.1f %%", 100 * share);
+  }
+}
