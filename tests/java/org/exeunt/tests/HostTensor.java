@@ -246,9 +246,18 @@ final class HostTensor {
 
   /** A value as this dtype stores it. */
   static double rounded(DType dtype, double value) {
-    HostTensor one = of(dtype, 1);
-    one.set(0, 0, value);
-    return one.at(0);
+    switch (dtype) {
+      case F64:
+        return value;
+      case F32:
+        return (float) value;
+      case F16:
+        return DType.f16ToFloat(DType.floatToF16((float) value));
+      case BF16:
+        return DType.bf16ToFloat(DType.floatToBf16((float) value));
+      default:
+        throw new IllegalStateException(dtype.toString());
+    }
   }
 
   // ---- fills
