@@ -41,10 +41,10 @@ std::vector<Case> read_cases(const std::string& directory, const char* op,
   return cases;
 }
 
-// The columns of a matrix called `name`: <name> (the dtype), <name>_pad, <name>_offset, <name>_fill,
-// <name>_scale. `special` is the column of its special values, or null.
-inline MatrixSpec read_matrix(const Row& row, const std::string& name, const char* rows, const char* cols,
-                              const char* special = nullptr) {
+// The columns of a matrix called `name`: <name> (the dtype), <name>_pad, <name>_offset,
+// <name>_fill, <name>_scale. `special` is the column of its special values, or null.
+inline MatrixSpec read_matrix(const Row& row, const std::string& name, const char* rows,
+                              const char* cols, const char* special = nullptr) {
   MatrixSpec m;
   m.rows = row.integer(rows);
   m.cols = row.integer(cols);
@@ -63,16 +63,18 @@ inline HostTensor make_matrix(const MatrixSpec& m, uint64_t seed, uint64_t strea
   return t;
 }
 
-// [R,H,dh] with compact heads and padding between rows; for the generator one row has H * dh columns.
-inline HostTensor make_heads(Type type, int64_t rows, int64_t heads, int64_t dim, int64_t pad, int64_t offset) {
+// [R,H,dh] with compact heads and padding between rows; for the generator one row has H * dh
+// columns.
+inline HostTensor make_heads(Type type, int64_t rows, int64_t heads, int64_t dim, int64_t pad,
+                             int64_t offset) {
   HostTensor t = make_tensor(type, {rows, heads * dim}, pad, offset);
   t.shape = {rows, heads, dim};
   return t;
 }
 
 // shift + bell * scale, in f32. The product and the sum are exact for the scales in use.
-inline HostTensor make_bell(Type type, std::vector<int64_t> shape, uint64_t seed, uint64_t stream, float scale,
-                            float shift = 0) {
+inline HostTensor make_bell(Type type, std::vector<int64_t> shape, uint64_t seed, uint64_t stream,
+                            float scale, float shift = 0) {
   HostTensor t = make_tensor(type, std::move(shape));
   for (int64_t i = 0; i < t.size(); ++i) {
     const float v = bell(word(seed, stream, static_cast<uint64_t>(i))) * scale + shift;

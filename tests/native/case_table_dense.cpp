@@ -15,26 +15,29 @@ const std::vector<const char*> kRopeStyles = {"interleaved", "half"};
 }  // namespace
 
 std::vector<NormCase> norm_cases(const std::string& directory) {
-  return read_cases<NormCase>(
-      directory, "norm",
-      {"id", "rows", "dim", "input", "input_pad", "input_offset", "input_fill", "input_scale", "special", "out", "out_pad",
-       "out_offset", "norm", "eps", "bias", "in_place", "seed", "tags"},
-      [](const Row& row, NormCase* c) {
-        c->input = read_matrix(row, "input", "rows", "dim", "special");
-        c->out_type = row.type("out");
-        c->out_pad = row.integer("out_pad");
-        c->out_offset = row.integer("out_offset");
-        c->norm = row.choice("norm", kNorms);
-        c->eps = row.number("eps");
-        c->bias = row.flag("bias");
-        c->in_place = row.flag("in_place");
-        if (c->in_place && c->out_type != c->input.type) fail("in_place, but out has another dtype");
-      });
+  return read_cases<NormCase>(directory, "norm",
+                              {"id", "rows", "dim", "input", "input_pad", "input_offset",
+                               "input_fill", "input_scale", "special", "out", "out_pad",
+                               "out_offset", "norm", "eps", "bias", "in_place", "seed", "tags"},
+                              [](const Row& row, NormCase* c) {
+                                c->input = read_matrix(row, "input", "rows", "dim", "special");
+                                c->out_type = row.type("out");
+                                c->out_pad = row.integer("out_pad");
+                                c->out_offset = row.integer("out_offset");
+                                c->norm = row.choice("norm", kNorms);
+                                c->eps = row.number("eps");
+                                c->bias = row.flag("bias");
+                                c->in_place = row.flag("in_place");
+                                if (c->in_place && c->out_type != c->input.type) {
+                                  fail("in_place, but out has another dtype");
+                                }
+                              });
 }
 
 std::vector<RopeTableCase> rope_table_cases(const std::string& directory) {
   return read_cases<RopeTableCase>(
-      directory, "rope_table", {"id", "positions", "pairs", "offset", "base", "factor", "scaling", "seed", "tags"},
+      directory, "rope_table",
+      {"id", "positions", "pairs", "offset", "base", "factor", "scaling", "seed", "tags"},
       [](const Row& row, RopeTableCase* c) {
         c->positions = row.integer("positions");
         c->pairs = row.integer("pairs");
@@ -46,33 +49,35 @@ std::vector<RopeTableCase> rope_table_cases(const std::string& directory) {
 }
 
 std::vector<RopeCase> rope_cases(const std::string& directory) {
-  return read_cases<RopeCase>(
-      directory, "rope",
-      {"id", "rows", "heads", "dim", "input", "input_pad", "input_offset", "input_fill", "input_scale", "special", "out_pad",
-       "out_offset", "in_place", "positions", "pairs", "table", "position", "style", "seed", "tags"},
-      [](const Row& row, RopeCase* c) {
-        c->input = read_matrix(row, "input", "rows", "dim", "special");
-        c->heads = row.integer("heads");
-        c->dim = row.integer("dim");
-        c->input.cols = c->heads * c->dim;
-        c->out_pad = row.integer("out_pad");
-        c->out_offset = row.integer("out_offset");
-        c->in_place = row.flag("in_place");
-        c->positions = row.integer("positions");
-        c->pairs = row.integer("pairs");
-        c->table = row.text("table");
-        c->position = row.text("position");
-        c->style = row.choice("style", kRopeStyles);
-      });
+  return read_cases<RopeCase>(directory, "rope",
+                              {"id",        "rows",         "heads",      "dim",         "input",
+                               "input_pad", "input_offset", "input_fill", "input_scale", "special",
+                               "out_pad",   "out_offset",   "in_place",   "positions",   "pairs",
+                               "table",     "position",     "style",      "seed",        "tags"},
+                              [](const Row& row, RopeCase* c) {
+                                c->input = read_matrix(row, "input", "rows", "dim", "special");
+                                c->heads = row.integer("heads");
+                                c->dim = row.integer("dim");
+                                c->input.cols = c->heads * c->dim;
+                                c->out_pad = row.integer("out_pad");
+                                c->out_offset = row.integer("out_offset");
+                                c->in_place = row.flag("in_place");
+                                c->positions = row.integer("positions");
+                                c->pairs = row.integer("pairs");
+                                c->table = row.text("table");
+                                c->position = row.text("position");
+                                c->style = row.choice("style", kRopeStyles);
+                              });
 }
 
 std::vector<LinearCase> linear_cases(const std::string& directory) {
   return read_cases<LinearCase>(
       directory, "linear",
-      {"id",           "rows",        "dim",         "cols",    "input",         "input_pad",   "input_offset",
-       "input_fill",   "input_scale", "special",     "weight",  "weight_pad",    "weight_offset", "weight_fill",
-       "weight_scale", "bias",        "residual",    "residual_pad", "out",      "out_pad",     "out_offset",
-       "in_place",     "seed",        "tags"},
+      {"id",         "rows",         "dim",           "cols",        "input",
+       "input_pad",  "input_offset", "input_fill",    "input_scale", "special",
+       "weight",     "weight_pad",   "weight_offset", "weight_fill", "weight_scale",
+       "bias",       "residual",     "residual_pad",  "out",         "out_pad",
+       "out_offset", "in_place",     "seed",          "tags"},
       [](const Row& row, LinearCase* c) {
         c->input = read_matrix(row, "input", "rows", "dim", "special");
         c->weight = read_matrix(row, "weight", "cols", "dim");
@@ -90,10 +95,12 @@ std::vector<LinearCase> linear_cases(const std::string& directory) {
 std::vector<FfnCase> ffn_cases(const std::string& directory) {
   return read_cases<FfnCase>(
       directory, "ffn",
-      {"id",         "rows",          "dim",          "width",    "hidden",  "hidden_pad",    "hidden_offset",
-       "hidden_fill", "hidden_scale", "special",      "weight",   "weight_pad", "weight_offset", "weight_scale",
-       "gate",       "biases",        "skip",         "norm",     "norm_eps", "norm_bias",    "activation",
-       "out_pad",    "out_offset",    "in_place",     "outputs",  "seed",    "tags"},
+      {"id",         "rows",          "dim",           "width",        "hidden",
+       "hidden_pad", "hidden_offset", "hidden_fill",   "hidden_scale", "special",
+       "weight",     "weight_pad",    "weight_offset", "weight_scale", "gate",
+       "biases",     "skip",          "norm",          "norm_eps",     "norm_bias",
+       "activation", "out_pad",       "out_offset",    "in_place",     "outputs",
+       "seed",       "tags"},
       [](const Row& row, FfnCase* c) {
         c->hidden = read_matrix(row, "hidden", "rows", "dim", "special");
         c->width = row.integer("width");
@@ -111,19 +118,22 @@ std::vector<FfnCase> ffn_cases(const std::string& directory) {
         c->out_pad = row.integer("out_pad");
         c->out_offset = row.integer("out_offset");
         c->in_place = row.flag("in_place");
-        if (row.text("outputs") != "-") c->outputs = row.subset("outputs", {"cosine", "branch_cosine"});
+        if (row.text("outputs") != "-") {
+          c->outputs = row.subset("outputs", {"cosine", "branch_cosine"});
+        }
       });
 }
 
 std::vector<KvPropagateCase> kv_propagate_cases(const std::string& directory) {
   return read_cases<KvPropagateCase>(
       directory, "kv_propagate",
-      {"id",          "rows",         "dim",           "heads",       "head_dim",     "hidden",     "hidden_pad",
-       "hidden_offset", "hidden_fill", "hidden_scale", "special",     "weight",       "weight_pad", "weight_offset",
-       "weight_fill", "weight_scale", "bias",          "cache",       "layout",       "sequences",  "slots",
-       "page",        "layers",       "first_layer",   "layer_step",  "model_layers", "norm",       "norm_eps",
-       "norm_bias",   "pairs",        "positions",     "table",       "rope_style",   "exits",      "slot",
-       "slots_off",   "seed",         "tags"},
+      {"id",         "rows",          "dim",         "heads",        "head_dim",  "hidden",
+       "hidden_pad", "hidden_offset", "hidden_fill", "hidden_scale", "special",   "weight",
+       "weight_pad", "weight_offset", "weight_fill", "weight_scale", "bias",      "cache",
+       "layout",     "sequences",     "slots",       "page",         "layers",    "first_layer",
+       "layer_step", "model_layers",  "norm",        "norm_eps",     "norm_bias", "pairs",
+       "positions",  "table",         "rope_style",  "exits",        "slot",      "slots_off",
+       "seed",       "tags"},
       [](const Row& row, KvPropagateCase* c) {
         c->hidden = read_matrix(row, "hidden", "rows", "dim", "special");
         c->heads = row.integer("heads");
@@ -150,18 +160,23 @@ std::vector<KvPropagateCase> kv_propagate_cases(const std::string& directory) {
         c->exits = row.text("exits");
         c->slot_per_layer = row.choice("slot", {"shared", "per_layer"}) == 1;
         c->slots_off = row.flag("slots_off");
-        if (c->layout == EXN_KV_PAGED && c->slots % c->page != 0) fail("slots are no multiple of page");
+        if (c->layout == EXN_KV_PAGED && c->slots % c->page != 0) {
+          fail("slots are no multiple of page");
+        }
         if (c->slots % 5 == 0) fail("slots are a multiple of 5, so rows would share one");
-        if ((c->hidden.rows + c->sequences - 1) / c->sequences > c->slots) fail("more rows than slots");
+        if ((c->hidden.rows + c->sequences - 1) / c->sequences > c->slots) {
+          fail("more rows than slots");
+        }
       });
 }
 
-// ---- inputs ------------------------------------------------------------------------------------------
+// ---- inputs -------------------------------------------------------------------------------------
 
 namespace {
 
 int64_t draw(uint64_t seed, uint64_t stream, int64_t i, int64_t below) {
-  return static_cast<int64_t>(word(seed, stream, static_cast<uint64_t>(i)) % static_cast<uint64_t>(below));
+  return static_cast<int64_t>(word(seed, stream, static_cast<uint64_t>(i)) %
+                              static_cast<uint64_t>(below));
 }
 
 // Any numbers serve as cosines and sines: the ops read the table, whoever made it.
@@ -184,7 +199,9 @@ HostTensor make_vector(const std::string& kind, int64_t size, uint64_t seed, uin
 NormInputs make_inputs(const NormCase& c) {
   NormInputs in;
   in.input = make_matrix(c.input, c.seed, 0);
-  if (c.norm != EXN_NORM_NONE) in.weight = make_bell(Type::kF32, {c.input.cols}, c.seed, 1, 0.25f, 1);
+  if (c.norm != EXN_NORM_NONE) {
+    in.weight = make_bell(Type::kF32, {c.input.cols}, c.seed, 1, 0.25f, 1);
+  }
   if (c.bias) in.bias = make_bell(Type::kF32, {c.input.cols}, c.seed, 3, 0.25f);
   return in;
 }
@@ -217,8 +234,10 @@ LinearInputs make_inputs(const LinearCase& c) {
   in.weight = make_matrix(c.weight, c.seed, 1);
   in.bias = make_vector(c.bias, c.weight.rows, c.seed, 2);
   if (c.residual == "-") return in;
-  const int64_t pad = c.in_place ? c.out_pad : c.residual_pad, offset = c.in_place ? c.out_offset : 0;
-  in.residual = make_matrix({c.input.rows, c.weight.rows, c.out_type, pad, offset, c.residual, 1, "-"}, c.seed, 3);
+  const int64_t pad = c.in_place ? c.out_pad : c.residual_pad,
+                offset = c.in_place ? c.out_offset : 0;
+  in.residual = make_matrix(
+      {c.input.rows, c.weight.rows, c.out_type, pad, offset, c.residual, 1, "-"}, c.seed, 3);
   return in;
 }
 
@@ -250,8 +269,9 @@ HostTensor make_skip(const FfnCase& c) {
 FfnInputs make_inputs(const FfnCase& c) {
   const int64_t d = c.hidden.cols, f = c.width;
   const auto weight = [&](int64_t rows, int64_t cols, uint64_t stream) {
-    return make_matrix({rows, cols, c.weight_type, c.weight_pad, c.weight_offset, "normal", c.weight_scale, "-"}, c.seed,
-                       stream);
+    return make_matrix(
+        {rows, cols, c.weight_type, c.weight_pad, c.weight_offset, "normal", c.weight_scale, "-"},
+        c.seed, stream);
   };
   FfnInputs in;
   in.hidden = make_matrix(c.hidden, c.seed, 0);
@@ -287,7 +307,9 @@ int64_t slot_of(const KvPropagateCase& c, int64_t layer, int64_t row) {
 }
 
 std::vector<int64_t> cache_shape(const KvPropagateCase& c) {
-  if (c.layout == EXN_KV_PAGED) return {c.sequences * (c.slots / c.page) + 1, c.page, c.heads, c.head_dim};
+  if (c.layout == EXN_KV_PAGED) {
+    return {c.sequences * (c.slots / c.page) + 1, c.page, c.heads, c.head_dim};
+  }
   std::vector<int64_t> shape = {c.sequences, c.slots, c.heads, c.head_dim};
   if (c.layout == EXN_KV_HEAD_MAJOR) std::swap(shape[1], shape[2]);
   if (c.sequences == 1) shape.erase(shape.begin());
@@ -320,7 +342,9 @@ KvLayerInputs make_layer(const KvPropagateCase& c, int64_t layer) {
     in.k_bias = make_bell(Type::kF32, {width}, c.seed, stream + 2, 0.25f);
     in.v_bias = make_bell(Type::kF32, {width}, c.seed, stream + 3, 0.25f);
   }
-  if (c.norm != EXN_NORM_NONE) in.norm_weight = make_bell(Type::kF32, {c.hidden.cols}, c.seed, stream + 4, 0.25f, 1);
+  if (c.norm != EXN_NORM_NONE) {
+    in.norm_weight = make_bell(Type::kF32, {c.hidden.cols}, c.seed, stream + 4, 0.25f, 1);
+  }
   if (c.norm_bias) in.norm_bias = make_bell(Type::kF32, {c.hidden.cols}, c.seed, stream + 5, 0.25f);
   in.k = make_cache(c, stream + 6);
   in.v = make_cache(c, stream + 7);
@@ -336,7 +360,8 @@ KvPropagateInputs make_inputs(const KvPropagateCase& c) {
   in.hidden = make_matrix(c.hidden, c.seed, 0);
   in.exit_layer = make_tensor(Type::kI32, {rows});
   if (c.sequences > 1) in.sequence = make_tensor(Type::kI32, {rows});
-  in.slot = make_tensor(Type::kI32, c.slot_per_layer ? std::vector<int64_t>{c.layers, rows} : std::vector<int64_t>{rows});
+  in.slot = make_tensor(Type::kI32, c.slot_per_layer ? std::vector<int64_t>{c.layers, rows}
+                                                     : std::vector<int64_t>{rows});
   if (c.pairs > 0) {
     in.position = make_tensor(Type::kI32, {rows});
     in.table = make_table(c.positions, c.pairs, c.table, c.seed);
@@ -345,13 +370,15 @@ KvPropagateInputs make_inputs(const KvPropagateCase& c) {
     in.exit_layer.set_integer(r, exit_of(c, r));
     if (in.sequence.given()) in.sequence.set_integer(r, r % c.sequences);
     if (in.position.given()) in.position.set_integer(r, draw(c.seed, 12, r, c.positions));
-    for (int64_t k = 0; k < (c.slot_per_layer ? c.layers : 1); ++k) in.slot.set_integer(k * rows + r, slot_of(c, k, r));
+    for (int64_t k = 0; k < (c.slot_per_layer ? c.layers : 1); ++k) {
+      in.slot.set_integer(k * rows + r, slot_of(c, k, r));
+    }
   }
   for (int64_t k = 0; k < c.layers; ++k) in.layers.push_back(make_layer(c, k));
   return in;
 }
 
-// ---- parts and sizes ---------------------------------------------------------------------------------
+// ---- parts and sizes ----------------------------------------------------------------------------
 
 HostTensor rows_of(const HostTensor& t, int64_t first, int64_t count) {
   HostTensor part = make_tensor(t.type, {count, t.cols}, t.stride - t.cols, t.offset);
@@ -370,12 +397,15 @@ std::vector<unsigned char> row_bytes(const HostTensor& t, int64_t first, int64_t
   return bytes;
 }
 
-
-int64_t elements_of(const NormCase& c) { return 2 * c.input.rows * c.input.cols + 2 * c.input.cols; }
+int64_t elements_of(const NormCase& c) {
+  return 2 * c.input.rows * c.input.cols + 2 * c.input.cols;
+}
 
 int64_t elements_of(const RopeTableCase& c) { return 2 * c.positions * c.pairs; }
 
-int64_t elements_of(const RopeCase& c) { return 2 * c.input.rows * c.input.cols + 2 * c.positions * c.pairs; }
+int64_t elements_of(const RopeCase& c) {
+  return 2 * c.input.rows * c.input.cols + 2 * c.positions * c.pairs;
+}
 
 int64_t elements_of(const LinearCase& c) {
   return c.input.rows * (c.input.cols + c.weight.rows) + c.weight.rows * c.weight.cols;

@@ -84,8 +84,8 @@ struct KvPropagateCase : CaseBase {
   Type cache_type = Type::kF32;
   int32_t layout = EXN_KV_HEAD_MAJOR;
   int64_t sequences = 1;
-  int64_t slots = 0;  // T
-  int64_t page = 1;   // PAGED
+  int64_t slots = 0;   // T
+  int64_t page = 1;    // PAGED
   int64_t layers = 1;  // J
   int64_t first_layer = 0;
   int64_t layer_step = 1;
@@ -110,7 +110,7 @@ std::vector<LinearCase> linear_cases(const std::string& directory);
 std::vector<FfnCase> ffn_cases(const std::string& directory);
 std::vector<KvPropagateCase> kv_propagate_cases(const std::string& directory);
 
-// ---- inputs ------------------------------------------------------------------------------------------
+// ---- inputs -------------------------------------------------------------------------------------
 // A tensor that the case leaves out has an empty shape.
 
 struct NormInputs {
@@ -126,7 +126,8 @@ struct LinearInputs {
 };
 
 struct FfnInputs {
-  HostTensor hidden, norm_weight, norm_bias, gate_weight, gate_bias, up_weight, up_bias, down_weight, down_bias, skip;
+  HostTensor hidden, norm_weight, norm_bias, gate_weight, gate_bias, up_weight, up_bias,
+      down_weight, down_bias, skip;
 };
 
 struct KvLayerInputs {

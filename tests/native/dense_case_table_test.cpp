@@ -42,7 +42,9 @@ TEST(DenseCaseTable, ExactSumsFit) {
     double largest = 0;
     for (int64_t r = 0; r < in.input.rows; ++r) {
       double magnitude = 16;  // bias and residual
-      for (int64_t i = 0; i < in.input.cols; ++i) magnitude += std::fabs(in.input.at(r, i)) * 8 * static_cast<double>(c.weight.scale);
+      for (int64_t i = 0; i < in.input.cols; ++i) {
+        magnitude += std::fabs(in.input.at(r, i)) * 8 * static_cast<double>(c.weight.scale);
+      }
       largest = std::max(largest, magnitude);
     }
     EXPECT_LT(largest, 0x1p24) << c.id;
@@ -59,7 +61,8 @@ TEST(DenseCaseTable, SlotsOfASequenceDiffer) {
         const int64_t slot = in.slot.integer_at(k * c.hidden.rows + r);
         ASSERT_LT(slot, c.slots) << c.id;
         if (slot < 0) continue;
-        EXPECT_TRUE(seen.emplace(in.sequence.given() ? in.sequence.integer_at(r) : 0, slot).second) << c.id << " row " << r;
+        EXPECT_TRUE(seen.emplace(in.sequence.given() ? in.sequence.integer_at(r) : 0, slot).second)
+            << c.id << " row " << r;
       }
     }
   }
@@ -74,7 +77,8 @@ TEST(DenseCaseTable, RowsAreInEveryState) {
     for (size_t j = 0; j < in.layers.size(); ++j) {
       for (int64_t r = 0; r < c.hidden.rows; ++r) {
         const int64_t exit = in.exit_layer.integer_at(r);
-        const int64_t slot = in.slot.integer_at(c.slot_per_layer ? static_cast<int64_t>(j) * c.hidden.rows + r : r);
+        const int64_t slot =
+            in.slot.integer_at(c.slot_per_layer ? static_cast<int64_t>(j) * c.hidden.rows + r : r);
         ++(exit < 0 ? stay : exit > in.layers[j].index ? passed : slot < 0 ? off : owe);
       }
     }

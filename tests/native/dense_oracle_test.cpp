@@ -10,9 +10,12 @@ namespace exn::test {
 namespace {
 
 HostTensor matrix(const std::vector<std::vector<double>>& rows) {
-  HostTensor t = make_tensor(Type::kF32, {static_cast<int64_t>(rows.size()), static_cast<int64_t>(rows[0].size())});
+  HostTensor t = make_tensor(
+      Type::kF32, {static_cast<int64_t>(rows.size()), static_cast<int64_t>(rows[0].size())});
   for (size_t r = 0; r < rows.size(); ++r) {
-    for (size_t c = 0; c < rows[r].size(); ++c) t.set(static_cast<int64_t>(r), static_cast<int64_t>(c), rows[r][c]);
+    for (size_t c = 0; c < rows[r].size(); ++c) {
+      t.set(static_cast<int64_t>(r), static_cast<int64_t>(c), rows[r][c]);
+    }
   }
   return t;
 }
@@ -29,7 +32,8 @@ HostTensor integers(const std::vector<int64_t>& values) {
   return t;
 }
 
-void expect_values(const std::vector<Expected>& got, const std::vector<double>& values, double error = 1e-9) {
+void expect_values(const std::vector<Expected>& got, const std::vector<double>& values,
+                   double error = 1e-9) {
   ASSERT_EQ(got.size(), values.size());
   for (size_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got[i].value, values[i], error) << i;
 }
@@ -52,7 +56,8 @@ TEST(RopeOracle, TableByHand) {
   c.base = 100;  // frequencies 1 and 1/10
   const std::vector<Expected> t = rope_table_oracle(c);
   expect_values({t[0], t[1], t[2], t[3]}, {1, 0, 1, 0});
-  expect_values({t[8], t[9], t[10], t[11]}, {std::cos(2.0), std::sin(2.0), std::cos(0.2), std::sin(0.2)});
+  expect_values({t[8], t[9], t[10], t[11]},
+                {std::cos(2.0), std::sin(2.0), std::cos(0.2), std::sin(0.2)});
   c.factor = 4;
   c.scaling = EXN_ROPE_SCALING_LINEAR;
   EXPECT_NEAR(rope_table_oracle(c)[9].value, std::sin(0.5), 1e-12);
@@ -78,8 +83,8 @@ TEST(RopeOracle, RotatesByHand) {
 
 TEST(LinearOracle, ByHand) {
   LinearCase c;
-  const LinearInputs in = {matrix({{1, 2}, {-1, 0}}), matrix({{3, 4}, {5, 6}, {7, 8}}), vector({1, 0, -1}),
-                           matrix({{10, 20, 30}, {40, 50, 60}})};
+  const LinearInputs in = {matrix({{1, 2}, {-1, 0}}), matrix({{3, 4}, {5, 6}, {7, 8}}),
+                           vector({1, 0, -1}), matrix({{10, 20, 30}, {40, 50, 60}})};
   expect_values(linear_oracle(c, in), {22, 37, 52, 38, 45, 52});
 }
 
@@ -103,7 +108,8 @@ TEST(FfnOracle, ByHand) {
   c.activation = EXN_ACT_GELU;  // Phi(4) = 0.99996832875816688
   expect_values(ffn_oracle(c, in).out, {3 + 4 * 0.99996832875816688, 4, 0, 0});
   c.activation = EXN_ACT_GELU_TANH;
-  expect_values(ffn_oracle(c, in).out, {3 + 2 * (1 + std::tanh(0.7978845608028654 * (4 + 0.044715 * 64))), 4, 0, 0});
+  expect_values(ffn_oracle(c, in).out,
+                {3 + 2 * (1 + std::tanh(0.7978845608028654 * (4 + 0.044715 * 64))), 4, 0, 0});
   in.skip = make_tensor(Type::kU8, {2});
   in.skip.set_integer(0, 200);
   in.skip.set_integer(1, 0);

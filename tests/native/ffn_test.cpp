@@ -25,7 +25,8 @@ struct PlacedFfn {
         down_bias(target, in.down_bias),
         skip(target, in.skip),
         separate(target, c.in_place ? HostTensor{}
-                                    : poisoned(c.hidden.type, {in.hidden.rows, c.hidden.cols}, c.out_pad, c.out_offset)),
+                                    : poisoned(c.hidden.type, {in.hidden.rows, c.hidden.cols},
+                                               c.out_pad, c.out_offset)),
         cosine(target, output(kFfnCosine, in.hidden.rows)),
         branch_cosine(target, output(kFfnBranchCosine, in.hidden.rows)) {}
 
@@ -35,8 +36,9 @@ struct PlacedFfn {
   Placed& out() { return spec.in_place ? hidden : separate; }
   std::vector<Placed*> written() { return {&out(), &cosine, &branch_cosine}; }
   std::vector<Placed*> read() {
-    std::vector<Placed*> tensors = {&norm_weight, &norm_bias, &gate_weight, &gate_bias, &up_weight,
-                                    &up_bias,     &down_weight, &down_bias, &skip};
+    std::vector<Placed*> tensors = {&norm_weight, &norm_bias, &gate_weight,
+                                    &gate_bias,   &up_weight, &up_bias,
+                                    &down_weight, &down_bias, &skip};
     if (!spec.in_place) tensors.push_back(&hidden);
     return tensors;
   }
@@ -63,7 +65,8 @@ struct PlacedFfn {
   }
 
   FfnCase spec;
-  Placed hidden, norm_weight, norm_bias, gate_weight, gate_bias, up_weight, up_bias, down_weight, down_bias, skip, separate;
+  Placed hidden, norm_weight, norm_bias, gate_weight, gate_bias, up_weight, up_bias, down_weight,
+      down_bias, skip, separate;
   Placed cosine, branch_cosine;
 };
 
@@ -80,7 +83,9 @@ TEST_P(Ffn, MatchesOracle) {
     exercise(target, kOp, placed.params(), placed.read(), placed.written());
     if (HasFatalFailure()) return;
     expect_all_agree("ffn out", expected.out, placed.out().read());
-    if (placed.cosine.dl() != nullptr) expect_all_agree("ffn cosine", expected.cosine, placed.cosine.read());
+    if (placed.cosine.dl() != nullptr) {
+      expect_all_agree("ffn cosine", expected.cosine, placed.cosine.read());
+    }
     if (placed.branch_cosine.dl() != nullptr) {
       expect_all_agree("ffn branch_cosine", expected.branch_cosine, placed.branch_cosine.read());
     }
@@ -113,14 +118,18 @@ TEST_P(Ffn, RowsDoNotDependOnTheBatch) {
                                      {&part.branch_cosine, &whole.branch_cosine}}) {
           if (got->dl() == nullptr) continue;
           const std::vector<unsigned char> all = expected->read().bytes;
-          ASSERT_EQ(got->read().bytes, std::vector<unsigned char>(all.begin() + first * 4, all.begin() + (first + size) * 4));
+          ASSERT_EQ(got->read().bytes,
+                    std::vector<unsigned char>(all.begin() + first * 4,
+                                               all.begin() + (first + size) * 4));
         }
       }
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Ffn, ::testing::ValuesIn(wanted_cases(ffn_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, Ffn,
+                         ::testing::ValuesIn(wanted_cases(ffn_cases(cases_directory()))),
+                         CaseName());
 
 // Where every row skips no weight is read: there are none behind these pointers.
 TEST(FfnSkip, AllSkippedReadsNoWeights) {
@@ -136,7 +145,8 @@ TEST(FfnSkip, AllSkippedReadsNoWeights) {
     SCOPED_TRACE(target.name());
     PlacedFfn placed(target, c, in);
     for (Placed* t : {&placed.gate_weight, &placed.up_weight, &placed.down_weight}) {
-      t->mutable_dl()->data = reinterpret_cast<void*>(uintptr_t{1} << 46 | static_cast<uintptr_t>(t - &placed.hidden) << 20);
+      t->mutable_dl()->data = reinterpret_cast<void*>(
+          uintptr_t{1} << 46 | static_cast<uintptr_t>(t - &placed.hidden) << 20);
     }
     ASSERT_EQ(run_once(target, kOp, placed.params()), EXN_OK) << exn_last_error();
     EXPECT_EQ(row_bytes(placed.out().read(), 0, 5), row_bytes(in.hidden, 0, 5));
@@ -164,10 +174,17 @@ TEST(FfnMisuse, EveryArgument) {
   spoil.required(&exn_ffn_params::down_weight, "down_weight");
   spoil.required(&exn_ffn_params::out, "out");
   for (auto [placed, name, type] :
-       {std::tuple<Placed*, const char*, const char*>{&t.gate_weight, "gate_weight", "bf16"}, {&t.up_weight, "up_weight", "bf16"},
-        {&t.down_weight, "down_weight", "bf16"}, {&t.norm_weight, "norm_weight", "f32"}, {&t.norm_bias, "norm_bias", "f32"},
-        {&t.gate_bias, "gate_bias", "f32"}, {&t.up_bias, "up_bias", "f32"}, {&t.down_bias, "down_bias", "f32"},
-        {&t.skip, "skip", "u8"}, {&t.out(), "out", "bf16"}, {&t.cosine, "cosine", "f32"},
+       {std::tuple<Placed*, const char*, const char*>{&t.gate_weight, "gate_weight", "bf16"},
+        {&t.up_weight, "up_weight", "bf16"},
+        {&t.down_weight, "down_weight", "bf16"},
+        {&t.norm_weight, "norm_weight", "f32"},
+        {&t.norm_bias, "norm_bias", "f32"},
+        {&t.gate_bias, "gate_bias", "f32"},
+        {&t.up_bias, "up_bias", "f32"},
+        {&t.down_bias, "down_bias", "f32"},
+        {&t.skip, "skip", "u8"},
+        {&t.out(), "out", "bf16"},
+        {&t.cosine, "cosine", "f32"},
         {&t.branch_cosine, "branch_cosine", "f32"}}) {
     spoil.tensor(placed, name, type);
     spoil.on_another_device(placed, name);
@@ -195,10 +212,12 @@ TEST(FfnMisuse, EveryArgument) {
   for (float bad : {-1.0f, kNaN, kInf}) spoil.value(&exn_ffn_params::norm_eps, bad, {"norm_eps"});
   spoil.value(&exn_ffn_params::norm, int32_t{EXN_NORM_RMS}, {"norm_bias"});
   spoil.value(&exn_ffn_params::norm, int32_t{EXN_NORM_NONE}, {"norm_weight"});
-  spoil.value(&exn_ffn_params::gate_weight, static_cast<const DLTensor*>(nullptr), {"gate_bias", "gate_weight"});
+  spoil.value(&exn_ffn_params::gate_weight, static_cast<const DLTensor*>(nullptr),
+              {"gate_bias", "gate_weight"});
   for (auto [placed, name, other] :
        {std::tuple<Placed*, const char*, const char*>{&t.gate_weight, "gate_weight", "up_weight"},
-        {&t.down_weight, "down_weight", "up_weight"}, {&t.out(), "out", "hidden"}}) {
+        {&t.down_weight, "down_weight", "up_weight"},
+        {&t.out(), "out", "hidden"}}) {
     placed->mutable_dl()->dtype = dl_type(Type::kBF16);
     expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {name, "bf16", other, "f32"});
     placed->mutable_dl()->dtype = dl_type(Type::kF32);

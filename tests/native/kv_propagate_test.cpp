@@ -10,8 +10,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_kv_propagate_params> kOp = {"kv_propagate", exn_kv_propagate_supported, exn_kv_propagate_workspace_size,
-                                         exn_kv_propagate};
+const Op<exn_kv_propagate_params> kOp = {"kv_propagate", exn_kv_propagate_supported,
+                                         exn_kv_propagate_workspace_size, exn_kv_propagate};
 
 struct PlacedLayer {
   PlacedLayer(const Target& target, const KvLayerInputs& in)
@@ -72,7 +72,8 @@ struct PlacedPropagate {
   std::vector<Placed*> read() {
     std::vector<Placed*> tensors = {&hidden, &exit_layer, &sequence, &slot, &position, &table};
     for (PlacedLayer& l : layers) {
-      for (Placed* t : {&l.norm_weight, &l.norm_bias, &l.k_weight, &l.k_bias, &l.v_weight, &l.v_bias, &l.block_table}) {
+      for (Placed* t : {&l.norm_weight, &l.norm_bias, &l.k_weight, &l.k_bias, &l.v_weight,
+                        &l.v_bias, &l.block_table}) {
         tensors.push_back(t);
       }
     }
@@ -143,22 +144,28 @@ TEST_P(KvPropagate, RowsDoNotDependOnTheBatch) {
       p.layer_count = 1;
       for (size_t j = 0; j < in.layers.size(); ++j) {
         HostTensor slot = make_tensor(Type::kI32, {1});
-        slot.set_integer(0, in.slot.integer_at((c.slot_per_layer ? static_cast<int64_t>(j) * c.hidden.rows : 0) + r));
+        slot.set_integer(
+            0, in.slot.integer_at((c.slot_per_layer ? static_cast<int64_t>(j) * c.hidden.rows : 0) +
+                                  r));
         p.slot = of_row.emplace_back(target, slot).dl();
         p.layers = &parts.list[j];
         ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
       }
     }
     for (size_t j = 0; j < in.layers.size(); ++j) {
-      ASSERT_EQ(parts.layers[j].k.read().bytes, whole.layers[j].k.read().bytes) << "k of entry " << j;
-      ASSERT_EQ(parts.layers[j].v.read().bytes, whole.layers[j].v.read().bytes) << "v of entry " << j;
+      ASSERT_EQ(parts.layers[j].k.read().bytes, whole.layers[j].k.read().bytes)
+          << "k of entry " << j;
+      ASSERT_EQ(parts.layers[j].v.read().bytes, whole.layers[j].v.read().bytes)
+          << "v of entry " << j;
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, KvPropagate, ::testing::ValuesIn(wanted_cases(kv_propagate_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, KvPropagate,
+                         ::testing::ValuesIn(wanted_cases(kv_propagate_cases(cases_directory()))),
+                         CaseName());
 
-// ---- ids that are out of range -----------------------------------------------------------------------
+// ---- ids that are out of range ------------------------------------------------------------------
 
 KvPropagateCase sample(int32_t layout = EXN_KV_HEAD_MAJOR) {
   KvPropagateCase c;
@@ -182,7 +189,8 @@ KvPropagateCase sample(int32_t layout = EXN_KV_HEAD_MAJOR) {
   return c;
 }
 
-// Refused on the CPU with `words`. On CUDA the row, number 1, is switched off: as if its slots were -1.
+// Refused on the CPU with `words`. On CUDA the row, number 1, is switched off: as if its slots were
+// -1.
 void expect_row_off(const KvPropagateCase& c, const KvPropagateInputs& in, const Words& words) {
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());
@@ -246,7 +254,8 @@ TEST(KvPropagateIds, PageOutOfRange) {
   const KvPropagateCase c = sample(EXN_KV_PAGED);
   for (int32_t bad : {-1, 7, INT32_MAX, INT32_MIN}) {
     KvPropagateInputs in = make_inputs(c);
-    // Row 1 is the first of sequence 1 and writes slot 3, in block 1; row 3 writes slot 2, which lies there too.
+    // Row 1 is the first of sequence 1 and writes slot 3, in block 1; row 3 writes slot 2, which
+    // lies there too.
     for (KvLayerInputs& layer : in.layers) layer.block_table.set_integer(3 + 1, bad);
     in.slot.set_integer(3, -1);
     for (const Target& target : targets()) {
@@ -267,7 +276,8 @@ TEST(KvPropagateIds, PageOutOfRange) {
   }
 }
 
-// The slots of rows that owe nothing are nobody's business: several may name one, even one that a layer lacks.
+// The slots of rows that owe nothing are nobody's business: several may name one, even one that a
+// layer lacks.
 TEST(KvPropagateIds, RowsThatOweNothingMayNameAnySlot) {
   const KvPropagateCase c = sample();
   KvPropagateInputs in = make_inputs(c);
@@ -284,7 +294,8 @@ TEST(KvPropagateIds, RowsThatOweNothingMayNameAnySlot) {
   }
 }
 
-// Two rows write one slot: the last one stays on the CPU, or builds with assertions refuse the call.
+// Two rows write one slot: the last one stays on the CPU, or builds with assertions refuse the
+// call.
 TEST(KvPropagateIds, OneSlotTwice) {
   const KvPropagateCase c = sample();
   KvPropagateInputs in = make_inputs(c);
@@ -305,7 +316,7 @@ TEST(KvPropagateIds, OneSlotTwice) {
   }
 }
 
-// ---- arguments ---------------------------------------------------------------------------------------
+// ---- arguments ----------------------------------------------------------------------------------
 
 using Params = exn_kv_propagate_params;
 
@@ -320,7 +331,8 @@ TEST(KvPropagateMisuse, Rows) {
   spoil.required(&Params::slot, "slot");
   spoil.required(&Params::position, "position");
   spoil.tensor(&t.hidden, "hidden", "bf16");
-  for (auto [placed, name] : {std::pair<Placed*, const char*>{&t.exit_layer, "exit_layer"}, {&t.sequence, "sequence"},
+  for (auto [placed, name] : {std::pair<Placed*, const char*>{&t.exit_layer, "exit_layer"},
+                              {&t.sequence, "sequence"},
                               {&t.position, "position"}}) {
     spoil.tensor(placed, name, "i32");
     spoil.on_another_device(placed, name);
@@ -329,9 +341,15 @@ TEST(KvPropagateMisuse, Rows) {
   spoil.tensor(&t.table, "rope_table", "f32");
   spoil.on_another_device(&t.slot, "slot");
   spoil.size(&t.slot, "slot", 0, 5);
-  for (int32_t bad : {0, -1, 129}) spoil.value(&Params::layer_count, bad, {"layer_count", std::to_string(bad), "128"});
-  for (int32_t bad : {0, -1}) spoil.value(&Params::model_layers, bad, {"model_layers", std::to_string(bad), "1"});
-  for (int32_t bad : {-1, 2}) spoil.value(&Params::rope_style, bad, {"rope_style", std::to_string(bad)});
+  for (int32_t bad : {0, -1, 129}) {
+    spoil.value(&Params::layer_count, bad, {"layer_count", std::to_string(bad), "128"});
+  }
+  for (int32_t bad : {0, -1}) {
+    spoil.value(&Params::model_layers, bad, {"model_layers", std::to_string(bad), "1"});
+  }
+  for (int32_t bad : {-1, 2}) {
+    spoil.value(&Params::rope_style, bad, {"rope_style", std::to_string(bad)});
+  }
   for (int32_t bad : {-1, 3}) spoil.value(&Params::norm, bad, {"norm", std::to_string(bad)});
   for (float bad : {-1.0f, kNaN, kInf}) spoil.value(&Params::norm_eps, bad, {"norm_eps"});
   spoil.value(&Params::norm, int32_t{EXN_NORM_RMS}, {"norm_bias"});
@@ -341,7 +359,8 @@ TEST(KvPropagateMisuse, Rows) {
   t.hidden.mutable_dl()->shape[1] = 0;
   expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT, {"D", "0", "1"});
   t.hidden.mutable_dl()->shape[1] = 12;
-  Placed per_layer(kCpu, zeros(Type::kI32, {3, 4})), long_table(kCpu, normal(Type::kF32, {7, 5, 2}));
+  Placed per_layer(kCpu, zeros(Type::kI32, {3, 4})),
+      long_table(kCpu, normal(Type::kF32, {7, 5, 2}));
   spoil.value(&Params::slot, per_layer.dl(), {"slot", "3", "2"});
   spoil.value(&Params::rope_table, long_table.dl(), {"rope_table", "10", "8"});
 }
@@ -360,13 +379,17 @@ TEST(KvPropagateMisuse, Layers) {
   for (size_t j : {size_t{0}, size_t{1}}) {
     SCOPED_TRACE(j);
     exn_kv_layer& layer = t.list[j];
-    for (auto [field, name] : {std::pair<const DLTensor* exn_kv_layer::*, const char*>{&exn_kv_layer::norm_weight, "norm_weight"},
-                               {&exn_kv_layer::k_weight, "k_weight"}, {&exn_kv_layer::v_weight, "v_weight"}}) {
+    for (auto [field, name] : {std::pair<const DLTensor * exn_kv_layer::*, const char*>{
+                                   &exn_kv_layer::norm_weight, "norm_weight"},
+                               {&exn_kv_layer::k_weight, "k_weight"},
+                               {&exn_kv_layer::v_weight, "v_weight"}}) {
       layer.*field = nullptr;
       spoilt({name, "null"});
     }
-    for (auto [field, name] : {std::pair<const DLTensor* exn_kv_cache::*, const char*>{&exn_kv_cache::k, "cache.k"},
-                               {&exn_kv_cache::v, "cache.v"}, {&exn_kv_cache::block_table, "cache.block_table"}}) {
+    for (auto [field, name] :
+         {std::pair<const DLTensor * exn_kv_cache::*, const char*>{&exn_kv_cache::k, "cache.k"},
+          {&exn_kv_cache::v, "cache.v"},
+          {&exn_kv_cache::block_table, "cache.block_table"}}) {
       layer.cache.*field = nullptr;
       spoilt({name, "null"});
     }
@@ -391,8 +414,11 @@ TEST(KvPropagateMisuse, TensorsOfALayer) {
   PlacedLayer& second = t.layers[1];
   for (auto [placed, name, type] :
        {std::tuple<Placed*, const char*, const char*>{&second.norm_weight, "norm_weight", "f32"},
-        {&second.norm_bias, "norm_bias", "f32"}, {&second.k_weight, "k_weight", "bf16"}, {&second.v_weight, "v_weight", "bf16"},
-        {&second.k_bias, "k_bias", "f32"}, {&second.v_bias, "v_bias", "f32"}}) {
+        {&second.norm_bias, "norm_bias", "f32"},
+        {&second.k_weight, "k_weight", "bf16"},
+        {&second.v_weight, "v_weight", "bf16"},
+        {&second.k_bias, "k_bias", "f32"},
+        {&second.v_bias, "v_bias", "f32"}}) {
     spoil.tensor(placed, name, type);
     spoil.on_another_device(placed, name);
   }
@@ -404,12 +430,15 @@ TEST(KvPropagateMisuse, TensorsOfALayer) {
   spoil.size(&second.k_bias, "k_bias", 0, 15);
   spoil.size(&second.v_bias, "v_bias", 0, 17);
   second.v_weight.mutable_dl()->dtype = dl_type(Type::kBF16);
-  expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT, {"v_weight", "bf16", "k_weight", "f32"});
+  expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT,
+                 {"v_weight", "bf16", "k_weight", "f32"});
   second.k_weight.mutable_dl()->dtype = dl_type(Type::kBF16);
-  expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT, {"k_weight", "bf16", "first layer", "f32"});
+  expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT,
+                 {"k_weight", "bf16", "first layer", "f32"});
   second.k_weight.mutable_dl()->dtype = second.v_weight.mutable_dl()->dtype = dl_type(Type::kF32);
   for (Placed* cache : {&second.k, &second.v}) cache->mutable_dl()->dtype = dl_type(Type::kBF16);
-  expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT, {"cache", "bf16", "first layer", "f32"});
+  expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT,
+                 {"cache", "bf16", "first layer", "f32"});
   for (Placed* cache : {&second.k, &second.v}) cache->mutable_dl()->dtype = dl_type(Type::kF32);
   spoil.overlap(&second.k, "cache.k", second.v, "cache.v", 4);
   spoil.overlap(&second.k, "cache.k", t.layers[0].k, "cache.k");

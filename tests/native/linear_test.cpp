@@ -6,7 +6,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_linear_params> kOp = {"linear", exn_linear_supported, exn_linear_workspace_size, exn_linear};
+const Op<exn_linear_params> kOp = {"linear", exn_linear_supported, exn_linear_workspace_size,
+                                   exn_linear};
 
 // A case's tensors on a device.
 struct PlacedLinear {
@@ -17,11 +18,13 @@ struct PlacedLinear {
         bias(target, in.bias),
         residual(target, in.residual),
         separate(target, in_place ? HostTensor{}
-                                  : poisoned(c.out_type, {in.input.rows, c.weight.rows}, c.out_pad, c.out_offset)) {}
+                                  : poisoned(c.out_type, {in.input.rows, c.weight.rows}, c.out_pad,
+                                             c.out_offset)) {}
 
   Placed& out() { return in_place ? residual : separate; }
   exn_linear_params params() {
-    return {sizeof(exn_linear_params), input.dl(), weight.dl(), bias.dl(), residual.dl(), out().dl()};
+    return {
+        sizeof(exn_linear_params), input.dl(), weight.dl(), bias.dl(), residual.dl(), out().dl()};
   }
   std::vector<Placed*> read() {
     std::vector<Placed*> tensors = {&input, &weight, &bias};
@@ -75,12 +78,16 @@ TEST_P(Linear, RowsDoNotDependOnTheBatch) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Linear, ::testing::ValuesIn(wanted_cases(linear_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, Linear,
+                         ::testing::ValuesIn(wanted_cases(linear_cases(cases_directory()))),
+                         CaseName());
 
 TEST(LinearMisuse, EveryArgument) {
-  Placed input(kCpu, normal(Type::kF32, {3, 8})), weight(kCpu, normal(Type::kF32, {5, 8}, 1)), bias(kCpu, normal(Type::kF32, {5}));
+  Placed input(kCpu, normal(Type::kF32, {3, 8})), weight(kCpu, normal(Type::kF32, {5, 8}, 1)),
+      bias(kCpu, normal(Type::kF32, {5}));
   Placed residual(kCpu, normal(Type::kF32, {3, 5})), out(kCpu, poisoned(Type::kF32, {3, 5}, 2));
-  const exn_linear_params p = {sizeof p, input.dl(), weight.dl(), bias.dl(), residual.dl(), out.dl()};
+  const exn_linear_params p = {sizeof p,  input.dl(),    weight.dl(),
+                               bias.dl(), residual.dl(), out.dl()};
   const std::vector<Placed*> written = {&out};
   expect_sound_struct_sizes(kOp, p, written);
   Spoiler<exn_linear_params> spoil(kOp, p, written);
@@ -92,7 +99,10 @@ TEST(LinearMisuse, EveryArgument) {
   spoil.tensor(&bias, "bias", "f32");
   spoil.tensor(&residual, "residual", "bf16");
   spoil.tensor(&out, "out", "bf16");
-  for (auto [t, name] : {std::pair<Placed*, const char*>{&weight, "weight"}, {&bias, "bias"}, {&residual, "residual"}, {&out, "out"}}) {
+  for (auto [t, name] : {std::pair<Placed*, const char*>{&weight, "weight"},
+                         {&bias, "bias"},
+                         {&residual, "residual"},
+                         {&out, "out"}}) {
     spoil.on_another_device(t, name);
   }
   spoil.size(&weight, "weight", 1, 7);

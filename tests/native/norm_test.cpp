@@ -19,9 +19,11 @@ TEST_P(Norm, MatchesOracle) {
     SCOPED_TRACE(target.name());
     Placed input(target, in.input), weight(target, in.weight), bias(target, in.bias);
     Placed separate(target, c.in_place ? HostTensor{}
-                                       : poisoned(c.out_type, {c.input.rows, c.input.cols}, c.out_pad, c.out_offset));
+                                       : poisoned(c.out_type, {c.input.rows, c.input.cols},
+                                                  c.out_pad, c.out_offset));
     Placed& out = c.in_place ? input : separate;
-    const exn_norm_params params = {sizeof params, input.dl(), weight.dl(), bias.dl(), out.dl(), c.norm, c.eps};
+    const exn_norm_params params = {sizeof params, input.dl(), weight.dl(), bias.dl(),
+                                    out.dl(),      c.norm,     c.eps};
     std::vector<Placed*> read = {&weight, &bias};
     if (!c.in_place) read.push_back(&input);
     exercise(target, kOp, params, read, {&out});
@@ -30,12 +32,15 @@ TEST_P(Norm, MatchesOracle) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Norm, ::testing::ValuesIn(wanted_cases(norm_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, Norm,
+                         ::testing::ValuesIn(wanted_cases(norm_cases(cases_directory()))),
+                         CaseName());
 
 TEST(NormMisuse, EveryArgument) {
   Placed input(kCpu, normal(Type::kF32, {3, 8})), out(kCpu, poisoned(Type::kF32, {3, 8}, 2));
   Placed weight(kCpu, normal(Type::kF32, {8})), bias(kCpu, normal(Type::kF32, {8}));
-  exn_norm_params p = {sizeof p, input.dl(), weight.dl(), bias.dl(), out.dl(), EXN_NORM_LAYER, 1e-5f};
+  exn_norm_params p = {sizeof p, input.dl(),     weight.dl(), bias.dl(),
+                       out.dl(), EXN_NORM_LAYER, 1e-5f};
   const std::vector<Placed*> written = {&out};
   expect_sound_struct_sizes(kOp, p, written);
   Spoiler<exn_norm_params> spoil(kOp, p, written);
@@ -46,21 +51,25 @@ TEST(NormMisuse, EveryArgument) {
   spoil.tensor(&weight, "weight", "f32");
   spoil.tensor(&bias, "bias", "f32");
   spoil.tensor(&out, "out", "bf16");
-  for (auto [t, name] : {std::pair<Placed*, const char*>{&weight, "weight"}, {&bias, "bias"}, {&out, "out"}}) {
+  for (auto [t, name] :
+       {std::pair<Placed*, const char*>{&weight, "weight"}, {&bias, "bias"}, {&out, "out"}}) {
     spoil.on_another_device(t, name);
   }
   spoil.size(&weight, "weight", 0, 7);
   spoil.size(&bias, "bias", 0, 9);
   spoil.size(&out, "out", 0, 2);
   spoil.size(&out, "out", 1, 7);
-  for (int32_t bad : {-1, 3}) spoil.value(&exn_norm_params::norm, bad, {"norm", std::to_string(bad)});
+  for (int32_t bad : {-1, 3}) {
+    spoil.value(&exn_norm_params::norm, bad, {"norm", std::to_string(bad)});
+  }
   for (float bad : {-1.0f, kNaN, kInf}) spoil.value(&exn_norm_params::eps, bad, {"eps"});
   spoil.value(&exn_norm_params::norm, int32_t{EXN_NORM_RMS}, {"bias", "EXN_NORM_LAYER"});
   p.bias = nullptr;
   spoil.value(&exn_norm_params::norm, int32_t{EXN_NORM_NONE}, {"weight", "EXN_NORM_NONE"});
   spoil.overlap(&out, "out", input, "input", 32);
   spoil.overlap(&out, "out", weight, "weight");
-  // In place, but in another dtype: the ranges differ, or the elements of a row would be overwritten before they are read.
+  // In place, but in another dtype: the ranges differ, or the elements of a row would be
+  // overwritten before they are read.
   out.mutable_dl()->dtype = dl_type(Type::kBF16);
   out.mutable_dl()->data = input.dl()->data;
   out.mutable_dl()->byte_offset = input.dl()->byte_offset;
@@ -68,7 +77,8 @@ TEST(NormMisuse, EveryArgument) {
 }
 
 TEST(NormMisuse, NoColumns) {
-  Placed input(kCpu, normal(Type::kF32, {3, 8})), weight(kCpu, normal(Type::kF32, {8})), out(kCpu, poisoned(Type::kF32, {3, 8}));
+  Placed input(kCpu, normal(Type::kF32, {3, 8})), weight(kCpu, normal(Type::kF32, {8})),
+      out(kCpu, poisoned(Type::kF32, {3, 8}));
   const exn_norm_params p = {sizeof p, input.dl(), weight.dl(), nullptr, out.dl(), EXN_NORM_RMS, 0};
   input.mutable_dl()->shape[1] = 0;
   expect_refused(kOp, p, {&out}, EXN_INVALID_ARGUMENT, {"D", "0", "1"});

@@ -39,9 +39,10 @@ Expected stored(Type type, double value, double error) {
 // An exact value is rounded once.
 Expected stored_exactly(Type type, double value) { return {rounded_to(type, value), 0}; }
 
-// ---- rows of values with their errors ----------------------------------------------------------------
+// ---- rows of values with their errors -----------------------------------------------------------
 
-// A value with an error of its own and one that it shares with the others of its row, in one direction or the other.
+// A value with an error of its own and one that it shares with the others of its row, in one
+// direction or the other.
 struct Value {
   double x = 0;
   double own = 0;
@@ -58,8 +59,10 @@ Values exact_values(const HostTensor& t, int64_t row) {
   return values;
 }
 
-// The f32 normalisation of a row of exact values. What the scale and the mean are off is shared by all elements.
-void normalise(Values* row, int32_t norm, double eps, const HostTensor& weight, const HostTensor& bias) {
+// The f32 normalisation of a row of exact values. What the scale and the mean are off is shared by
+// all elements.
+void normalise(Values* row, int32_t norm, double eps, const HostTensor& weight,
+               const HostTensor& bias) {
   if (norm == EXN_NORM_NONE) return;
   const int64_t n = static_cast<int64_t>(row->size());
   const double count = static_cast<double>(n);
@@ -79,13 +82,16 @@ void normalise(Values* row, int32_t norm, double eps, const HostTensor& weight, 
     square_error += kUnit * 2 * std::fabs(d) * (std::fabs(v.x) + std::fabs(mean)) / count;
   }
   const double scale = 1 / std::sqrt(square + eps);
-  const double scale_error = scale * (0.5 * scale * scale * (square_error + kUnit * sum_error(n) * square) + 4 * kUnit);
+  const double scale_error =
+      scale * (0.5 * scale * scale * (square_error + kUnit * sum_error(n) * square) + 4 * kUnit);
   for (int64_t i = 0; i < n; ++i) {
     Value& v = (*row)[at(i)];
     const double w = element(weight, i), d = v.x - mean;
     const double scaled = d * scale * w;
-    v.own = (norm == EXN_NORM_LAYER ? kUnit * (std::fabs(v.x) + std::fabs(mean)) * scale * std::fabs(w) : 0) +
-            4 * kUnit * std::fabs(scaled);
+    v.own =
+        (norm == EXN_NORM_LAYER ? kUnit * (std::fabs(v.x) + std::fabs(mean)) * scale * std::fabs(w)
+                                : 0) +
+        4 * kUnit * std::fabs(scaled);
     v.shared = scale_error * std::fabs(d * w) + mean_error * scale * std::fabs(w);
     v.x = scaled + element(bias, i);
     v.own += kUnit * std::fabs(v.x);
@@ -103,7 +109,8 @@ Value dot(const std::vector<double>& w, const Values& x) {
     independent += w[i] * w[i] * x[i].own * x[i].own;
     sum.shared += std::fabs(w[i]) * x[i].shared;
   }
-  sum.own = kUnit * sum_error(static_cast<int64_t>(w.size())) * magnitude + kIndependent * std::sqrt(independent);
+  sum.own = kUnit * sum_error(static_cast<int64_t>(w.size())) * magnitude +
+            kIndependent * std::sqrt(independent);
   return sum;
 }
 
@@ -116,7 +123,7 @@ Value plus(Value v, double term) {
 
 }  // namespace
 
-// ---- norm --------------------------------------------------------------------------------------------
+// ---- norm ---------------------------------------------------------------------------------------
 
 std::vector<Expected> norm_oracle(const NormCase& c, const NormInputs& in) {
   std::vector<Expected> out;
@@ -134,7 +141,7 @@ std::vector<Expected> norm_oracle(const NormCase& c, const NormInputs& in) {
   return out;
 }
 
-// ---- rope --------------------------------------------------------------------------------------------
+// ---- rope ---------------------------------------------------------------------------------------
 
 std::vector<Expected> rope_table_oracle(const RopeTableCase& c) {
   using Real = long double;
@@ -143,7 +150,8 @@ std::vector<Expected> rope_table_oracle(const RopeTableCase& c) {
   if (c.scaling == EXN_ROPE_SCALING_NTK) base *= std::pow(factor, n / (n - 2));
   std::vector<Expected> out;
   for (int64_t t = 0; t < c.positions; ++t) {
-    const Real position = static_cast<Real>(t) / (c.scaling == EXN_ROPE_SCALING_LINEAR ? factor : 1);
+    const Real position =
+        static_cast<Real>(t) / (c.scaling == EXN_ROPE_SCALING_LINEAR ? factor : 1);
     for (int64_t i = 0; i < c.pairs; ++i) {
       const Real angle = position * std::pow(base, -2 * static_cast<Real>(i) / n);
       // The angle in f64 is off by a few units of its own size.
@@ -163,7 +171,8 @@ void rotate(Value* head, const HostTensor& table, int64_t pairs, int64_t positio
   for (int64_t i = 0; i < pairs; ++i) {
     Value& a = head[style == EXN_ROPE_HALF ? i : 2 * i];
     Value& b = head[style == EXN_ROPE_HALF ? i + pairs : 2 * i + 1];
-    const double cosine = table.at(0, (position * pairs + i) * 2), sine = table.at(0, (position * pairs + i) * 2 + 1);
+    const double cosine = table.at(0, (position * pairs + i) * 2),
+                 sine = table.at(0, (position * pairs + i) * 2 + 1);
     const auto turned = [](const Value& p, double u, const Value& q, double v) {
       Value out;
       out.x = p.x * u + q.x * v;
@@ -190,13 +199,14 @@ std::vector<Expected> rope_oracle(const RopeCase& c, const RopeInputs& in) {
     for (int64_t i = 0; i < c.heads * c.dim; ++i) {
       const Value& v = row[at(i)];
       const bool copied = i % c.dim >= 2 * c.pairs;
-      out.push_back(c.exact || copied ? stored_exactly(c.input.type, v.x) : stored(c.input.type, v.x, v.error()));
+      out.push_back(c.exact || copied ? stored_exactly(c.input.type, v.x)
+                                      : stored(c.input.type, v.x, v.error()));
     }
   }
   return out;
 }
 
-// ---- linear ------------------------------------------------------------------------------------------
+// ---- linear -------------------------------------------------------------------------------------
 
 std::vector<Expected> linear_oracle(const LinearCase& c, const LinearInputs& in) {
   const std::vector<std::vector<double>> weight = rows_of(in.weight);
@@ -213,7 +223,7 @@ std::vector<Expected> linear_oracle(const LinearCase& c, const LinearInputs& in)
   return out;
 }
 
-// ---- ffn ---------------------------------------------------------------------------------------------
+// ---- ffn ----------------------------------------------------------------------------------------
 
 namespace {
 
@@ -228,7 +238,8 @@ double activate(int32_t activation, double z) {
   }
 }
 
-// No slope of an activation exceeds 1.13. The terms of z are what its exponent, erf or tanh may be off: 1e-6 relative to z.
+// No slope of an activation exceeds 1.13. The terms of z are what its exponent, erf or tanh may be
+// off: 1e-6 relative to z.
 Value activated(int32_t activation, const Value& z) {
   Value a;
   a.x = activate(activation, z.x);
@@ -240,7 +251,8 @@ Value activated(int32_t activation, const Value& z) {
 Value product(const Value& a, const Value& b) {
   Value p;
   p.x = a.x * b.x;
-  p.own = std::fabs(a.x) * b.own + std::fabs(b.x) * a.own + a.error() * b.error() + kUnit * std::fabs(p.x);
+  p.own = std::fabs(a.x) * b.own + std::fabs(b.x) * a.own + a.error() * b.error() +
+          kUnit * std::fabs(p.x);
   p.shared = std::fabs(a.x) * b.shared + std::fabs(b.x) * a.shared;
   return p;
 }
@@ -265,7 +277,8 @@ Expected cosine_of(const Values& a, const Values& b) {
     moved += std::fabs(slope) * b[i].shared;
   }
   moved += kIndependent * std::sqrt(independent);
-  const double sums = kUnit * sum_error(static_cast<int64_t>(a.size())) * (magnitude / norms + std::fabs(cosine));
+  const double sums =
+      kUnit * sum_error(static_cast<int64_t>(a.size())) * (magnitude / norms + std::fabs(cosine));
   return {cosine, moved + sums + 4 * kUnit * std::fabs(cosine) + smallest(Type::kF32)};
 }
 
@@ -275,7 +288,8 @@ struct FfnWeights {
   std::vector<std::vector<double>> gate, up, down;
 };
 
-Values branch_of(const FfnCase& c, const FfnInputs& in, const FfnWeights& weights, const Values& x) {
+Values branch_of(const FfnCase& c, const FfnInputs& in, const FfnWeights& weights,
+                 const Values& x) {
   Values a(weights.up.size());
   for (size_t i = 0; i < a.size(); ++i) {
     const int64_t at_bias = static_cast<int64_t>(i);
@@ -321,14 +335,19 @@ FfnExpected ffn_oracle(const FfnCase& c, const FfnInputs& in) {
   return expected;
 }
 
-// ---- kv_propagate ------------------------------------------------------------------------------------
+// ---- kv_propagate -------------------------------------------------------------------------------
 
 namespace {
 
 // Where a cache keeps element 0 of a head in a slot.
-int64_t place_of(const KvPropagateCase& c, const KvLayerInputs& layer, int64_t sequence, int64_t head, int64_t slot) {
-  if (c.layout == EXN_KV_HEAD_MAJOR) return ((sequence * c.heads + head) * c.slots + slot) * c.head_dim;
-  if (c.layout == EXN_KV_TOKEN_MAJOR) return ((sequence * c.slots + slot) * c.heads + head) * c.head_dim;
+int64_t place_of(const KvPropagateCase& c, const KvLayerInputs& layer, int64_t sequence,
+                 int64_t head, int64_t slot) {
+  if (c.layout == EXN_KV_HEAD_MAJOR) {
+    return ((sequence * c.heads + head) * c.slots + slot) * c.head_dim;
+  }
+  if (c.layout == EXN_KV_TOKEN_MAJOR) {
+    return ((sequence * c.slots + slot) * c.heads + head) * c.head_dim;
+  }
   const int64_t page = layer.block_table.integer_at(sequence * (c.slots / c.page) + slot / c.page);
   return ((page * c.page + slot % c.page) * c.heads + head) * c.head_dim;
 }
@@ -339,7 +358,8 @@ std::vector<Expected> unchanged(const HostTensor& t) {
   return values;
 }
 
-Values projected(const std::vector<std::vector<double>>& weight, const HostTensor& bias, const Values& x) {
+Values projected(const std::vector<std::vector<double>>& weight, const HostTensor& bias,
+                 const Values& x) {
   Values y(weight.size());
   for (size_t i = 0; i < y.size(); ++i) {
     y[i] = dot(weight[i], x);
@@ -350,15 +370,18 @@ Values projected(const std::vector<std::vector<double>>& weight, const HostTenso
 
 }  // namespace
 
-std::vector<KvLayerExpected> kv_propagate_oracle(const KvPropagateCase& c, const KvPropagateInputs& in) {
+std::vector<KvLayerExpected> kv_propagate_oracle(const KvPropagateCase& c,
+                                                 const KvPropagateInputs& in) {
   std::vector<KvLayerExpected> expected;
   for (size_t j = 0; j < in.layers.size(); ++j) {
     const KvLayerInputs& layer = in.layers[j];
-    const std::vector<std::vector<double>> k_weight = rows_of(layer.k_weight), v_weight = rows_of(layer.v_weight);
+    const std::vector<std::vector<double>> k_weight = rows_of(layer.k_weight),
+                                           v_weight = rows_of(layer.v_weight);
     KvLayerExpected cache = {unchanged(layer.k), unchanged(layer.v)};
     for (int64_t r = 0; r < c.hidden.rows; ++r) {
       const int64_t exit = in.exit_layer.integer_at(r);
-      const int64_t slot = in.slot.integer_at(c.slot_per_layer ? static_cast<int64_t>(j) * c.hidden.rows + r : r);
+      const int64_t slot =
+          in.slot.integer_at(c.slot_per_layer ? static_cast<int64_t>(j) * c.hidden.rows + r : r);
       if (exit < 0 || exit > layer.index || slot < 0) continue;
       Values x = exact_values(in.hidden, r);
       normalise(&x, c.norm, static_cast<double>(c.norm_eps), layer.norm_weight, layer.norm_bias);
@@ -371,7 +394,8 @@ std::vector<KvLayerExpected> kv_propagate_oracle(const KvPropagateCase& c, const
       for (int64_t i = 0; i < c.heads * c.head_dim; ++i) {
         const int64_t to = place_of(c, layer, sequence, i / c.head_dim, slot) + i % c.head_dim;
         const auto kept = [&](const Value& value) {
-          return c.exact ? stored_exactly(c.cache_type, value.x) : stored(c.cache_type, value.x, value.error());
+          return c.exact ? stored_exactly(c.cache_type, value.x)
+                         : stored(c.cache_type, value.x, value.error());
         };
         cache.k[at(to)] = kept(k[at(i)]);
         cache.v[at(to)] = kept(v[at(i)]);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scalar oracles in double of norm, rope_table, rope, linear, ffn and kv_propagate, over the stored inputs.
+// Scalar oracles in double of norm, rope_table, rope, linear, ffn and kv_propagate, over the stored
+// inputs.
 #pragma once
 
 #include <vector>
@@ -29,6 +30,7 @@ struct KvLayerExpected {
   std::vector<Expected> v;
 };
 
-std::vector<KvLayerExpected> kv_propagate_oracle(const KvPropagateCase& c, const KvPropagateInputs& in);
+std::vector<KvLayerExpected> kv_propagate_oracle(const KvPropagateCase& c,
+                                                 const KvPropagateInputs& in);
 
 }  // namespace exn::test

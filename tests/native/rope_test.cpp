@@ -10,7 +10,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_rope_table_params> kTable = {"rope_table", exn_rope_table_supported, exn_rope_table_workspace_size, exn_rope_table};
+const Op<exn_rope_table_params> kTable = {"rope_table", exn_rope_table_supported,
+                                          exn_rope_table_workspace_size, exn_rope_table};
 const Op<exn_rope_params> kRope = {"rope", exn_rope_supported, exn_rope_workspace_size, exn_rope};
 
 class RopeTable : public ::testing::TestWithParam<RopeTableCase> {};
@@ -22,15 +23,18 @@ TEST_P(RopeTable, MatchesOracle) {
     if (!wanted(c, target)) continue;
     SCOPED_TRACE(target.name());
     Placed table(target, poisoned(Type::kF32, {c.positions, c.pairs, 2}, 0, c.offset));
-    const exn_rope_table_params params = {sizeof params, table.dl(), static_cast<double>(c.base), static_cast<double>(c.factor),
-                                          c.scaling, 0};
+    const exn_rope_table_params params = {
+        sizeof params, table.dl(), static_cast<double>(c.base), static_cast<double>(c.factor),
+        c.scaling,     0};
     exercise(target, kTable, params, {}, {&table});
     if (HasFatalFailure()) return;
     expect_all_agree("rope_table", expected, table.read());
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, RopeTable, ::testing::ValuesIn(wanted_cases(rope_table_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, RopeTable,
+                         ::testing::ValuesIn(wanted_cases(rope_table_cases(cases_directory()))),
+                         CaseName());
 
 class Rope : public ::testing::TestWithParam<RopeCase> {};
 
@@ -38,7 +42,8 @@ TEST_P(Rope, MatchesOracle) {
   const RopeCase& c = GetParam();
   const RopeInputs in = make_inputs(c);
   const std::vector<Expected> expected = rope_oracle(c, in);
-  HostTensor poison = make_heads(c.input.type, c.input.rows, c.heads, c.dim, c.out_pad, c.out_offset);
+  HostTensor poison =
+      make_heads(c.input.type, c.input.rows, c.heads, c.dim, c.out_pad, c.out_offset);
   poison.bytes = poisoned(c.input.type, {c.input.rows, c.heads * c.dim}, c.out_pad).bytes;
   for (const Target& target : targets()) {
     if (!wanted(c, target)) continue;
@@ -46,7 +51,8 @@ TEST_P(Rope, MatchesOracle) {
     Placed input(target, in.input), position(target, in.position), table(target, in.table);
     Placed separate(target, c.in_place ? HostTensor{} : poison);
     Placed& out = c.in_place ? input : separate;
-    const exn_rope_params params = {sizeof params, input.dl(), position.dl(), table.dl(), out.dl(), c.style, 0};
+    const exn_rope_params params = {sizeof params, input.dl(), position.dl(), table.dl(), out.dl(),
+                                    c.style,       0};
     std::vector<Placed*> read = {&position, &table};
     if (!c.in_place) read.push_back(&input);
     exercise(target, kRope, params, read, {&out});
@@ -55,16 +61,20 @@ TEST_P(Rope, MatchesOracle) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Rope, ::testing::ValuesIn(wanted_cases(rope_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, Rope,
+                         ::testing::ValuesIn(wanted_cases(rope_cases(cases_directory()))),
+                         CaseName());
 
-// What a table and a rotation are for: lengths stay, and the product of two rotated heads depends on their distance alone.
+// What a table and a rotation are for: lengths stay, and the product of two rotated heads depends
+// on their distance alone.
 TEST(RopeMeaning, ProductsDependOnDistance) {
   constexpr int64_t kPositions = 300, kPairs = 20, kDim = 2 * kPairs;
   for (const Target& target : targets()) {
     for (int32_t style : {EXN_ROPE_INTERLEAVED, EXN_ROPE_HALF}) {
       SCOPED_TRACE(target.name() + ", style " + std::to_string(style));
       Placed table(target, poisoned(Type::kF32, {kPositions, kPairs, 2}));
-      const exn_rope_table_params make = {sizeof make, table.dl(), 10000, 1, EXN_ROPE_SCALING_NONE, 0};
+      const exn_rope_table_params make = {sizeof make,           table.dl(), 10000, 1,
+                                          EXN_ROPE_SCALING_NONE, 0};
       ASSERT_EQ(run_once(target, kTable, make), EXN_OK) << exn_last_error();
       HostTensor x = make_heads(Type::kF32, 4, 1, kDim, 0, 0);
       fill(&x, 3, 0, "normal", 1, "-");
@@ -75,7 +85,8 @@ TEST(RopeMeaning, ProductsDependOnDistance) {
       const int64_t positions[4] = {40, 17, 250, 227};
       for (int64_t r = 0; r < 4; ++r) at.set_integer(r, positions[r]);
       Placed input(target, x), position(target, at), out(target, x);
-      const exn_rope_params p = {sizeof p, input.dl(), position.dl(), table.dl(), out.dl(), style, 0};
+      const exn_rope_params p = {sizeof p, input.dl(), position.dl(), table.dl(), out.dl(),
+                                 style,    0};
       ASSERT_EQ(run_once(target, kRope, p), EXN_OK) << exn_last_error();
       const HostTensor y = out.read();
       const auto product = [](const HostTensor& t, int64_t a, int64_t b) {
@@ -104,8 +115,10 @@ TEST(RopePosition, OutsideTheTable) {
       RopeInputs in = make_inputs(c);
       std::vector<Expected> expected = rope_oracle(c, in);
       in.position.set_integer(1, bad);
-      Placed input(target, in.input), position(target, in.position), table(target, in.table), out(target, in.input);
-      const exn_rope_params p = {sizeof p, input.dl(), position.dl(), table.dl(), out.dl(), c.style, 0};
+      Placed input(target, in.input), position(target, in.position), table(target, in.table),
+          out(target, in.input);
+      const exn_rope_params p = {sizeof p, input.dl(), position.dl(), table.dl(), out.dl(),
+                                 c.style,  0};
       const exn_status status = run_once(target, kRope, p);
       if (target.cpu()) {
         EXPECT_EQ(status, EXN_INVALID_ARGUMENT);
@@ -130,9 +143,15 @@ TEST(RopeMisuse, Table) {
   Spoiler<exn_rope_table_params> spoil(kTable, p, written);
   spoil.required(&exn_rope_table_params::table, "table");
   spoil.tensor(&table, "table", "f32");
-  for (int32_t bad : {-1, 3}) spoil.value(&exn_rope_table_params::scaling, bad, {"scaling", std::to_string(bad)});
-  for (double bad : {0.0, -1.0, std::nan(""), HUGE_VAL}) spoil.value(&exn_rope_table_params::base, bad, {"base"});
-  for (double bad : {0.5, -2.0, std::nan(""), HUGE_VAL}) spoil.value(&exn_rope_table_params::factor, bad, {"factor"});
+  for (int32_t bad : {-1, 3}) {
+    spoil.value(&exn_rope_table_params::scaling, bad, {"scaling", std::to_string(bad)});
+  }
+  for (double bad : {0.0, -1.0, std::nan(""), HUGE_VAL}) {
+    spoil.value(&exn_rope_table_params::base, bad, {"base"});
+  }
+  for (double bad : {0.5, -2.0, std::nan(""), HUGE_VAL}) {
+    spoil.value(&exn_rope_table_params::factor, bad, {"factor"});
+  }
   table.mutable_dl()->shape[2] = 3;
   expect_refused(kTable, p, written, EXN_INVALID_ARGUMENT, {"table", "3"});
   table.mutable_dl()->shape[2] = 2;
@@ -153,8 +172,10 @@ TEST(RopeMisuse, Rope) {
   c.positions = 6;
   c.pairs = 4;
   const RopeInputs in = make_inputs(c);
-  Placed input(kCpu, in.input), position(kCpu, in.position), table(kCpu, in.table), out(kCpu, in.input);
-  const exn_rope_params p = {sizeof p, input.dl(), position.dl(), table.dl(), out.dl(), EXN_ROPE_HALF, 0};
+  Placed input(kCpu, in.input), position(kCpu, in.position), table(kCpu, in.table),
+      out(kCpu, in.input);
+  const exn_rope_params p = {sizeof p,      input.dl(), position.dl(), table.dl(), out.dl(),
+                             EXN_ROPE_HALF, 0};
   const std::vector<Placed*> written = {&out};
   expect_sound_struct_sizes(kRope, p, written);
   Spoiler<exn_rope_params> spoil(kRope, p, written);
@@ -166,13 +187,16 @@ TEST(RopeMisuse, Rope) {
   spoil.tensor(&position, "position", "i32");
   spoil.tensor(&table, "table", "f32");
   spoil.tensor(&out, "out", "bf16");
-  for (auto [t, name] : {std::pair<Placed*, const char*>{&position, "position"}, {&table, "table"}, {&out, "out"}}) {
+  for (auto [t, name] :
+       {std::pair<Placed*, const char*>{&position, "position"}, {&table, "table"}, {&out, "out"}}) {
     spoil.on_another_device(t, name);
   }
   spoil.size(&position, "position", 0, 2);
   spoil.size(&out, "out", 0, 2);
   spoil.size(&out, "out", 1, 1);
-  for (int32_t bad : {-1, 2}) spoil.value(&exn_rope_params::style, bad, {"style", std::to_string(bad)});
+  for (int32_t bad : {-1, 2}) {
+    spoil.value(&exn_rope_params::style, bad, {"style", std::to_string(bad)});
+  }
   out.mutable_dl()->dtype = dl_type(Type::kBF16);
   expect_refused(kRope, p, written, EXN_INVALID_ARGUMENT, {"out", "bf16", "input", "f32"});
   out.mutable_dl()->dtype = dl_type(Type::kF32);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// ffn on the CPU: rows that run are compacted; for each block of up to 64 of them the three weights are read once, in two
-// loops. The cosines come out of the second one: a tile adds up its share of the sums, and the shares are merged in order.
+// ffn on the CPU: rows that run are compacted; for each block of up to 64 of them the three weights
+// are read once, in two loops. The cosines come out of the second one: a tile adds up its share of
+// the sums, and the shares are merged in order.
 #include "normalise.h"
 #include "tiles.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-// ---- activations -------------------------------------------------------------------------------------
+// ---- activations --------------------------------------------------------------------------------
 
 f32v silu(f32v z) {
   const f32v t = exp_negative(sub(zero(), abs(z)));  // never overflows; NaN stays NaN
@@ -48,7 +49,7 @@ EXN_SIMD void with_activation(int32_t activation, F&& f) {
   }
 }
 
-// ---- the two loops -----------------------------------------------------------------------------------
+// ---- the two loops ------------------------------------------------------------------------------
 
 // Rows in the order in which they are computed.
 struct Active {
@@ -56,26 +57,27 @@ struct Active {
   int64_t count;
 };
 
-// Weight rows that are walked together: a tile of gate_weight, then the same of up_weight, then the next tile.
+// Weight rows that are walked together: a tile of gate_weight, the same of up_weight, then the next
+// tile.
 template <class T>
 struct GateAndUp {
   const FfnArgs& f;
-  const TileGrid& grid;
   TileGrid::Item item;
 
-  EXN_SIMD int64_t parts() const { return f.gate_weight.data != nullptr ? 2 : 1; }
+  EXN_SIMD bool gated() const { return f.gate_weight.data != nullptr; }
+  EXN_SIMD int64_t count() const { return gated() ? 2 * item.columns : item.columns; }
+  EXN_SIMD int64_t after() const { return f.up_weight.rows - item.column - item.columns; }
   EXN_SIMD const T* operator()(int64_t w) const {
-    if (w >= parts() * item.columns) {
-      return row_of<T>(parts() == 2 ? f.gate_weight : f.up_weight, item.column + w - (parts() - 1) * item.columns);
-    }
-    const bool gate = parts() == 2 && w < item.columns;
-    return row_of<T>(gate ? f.gate_weight : f.up_weight, item.column + (gate ? w : w - (parts() - 1) * item.columns));
+    if (!gated()) return row_of<T>(f.up_weight, item.column + w);
+    if (w < item.columns) return row_of<T>(f.gate_weight, item.column + w);
+    return row_of<T>(w < count() ? f.up_weight : f.gate_weight, item.column + w - item.columns);
   }
-  EXN_SIMD int64_t after() const { return grid.columns - item.column - item.columns; }
 };
 
-// a[r, first ...] = act(gate + bias) * (up + bias), or act(up + bias). A row of the tile holds gate, then up.
-void activate_tile(const FfnArgs& f, const TileGrid::Item& item, TileProducts& tile, float* a, int64_t stride) {
+// a[r, first ...] = act(gate + bias) * (up + bias), or act(up + bias). A row of the tile holds
+// gate, then up.
+void activate_tile(const FfnArgs& f, const TileGrid::Item& item, TileProducts& tile, float* a,
+                   int64_t stride) {
   const bool gated = f.gate_weight.data != nullptr;
   const float* gate_bias = f.gate_bias != nullptr ? f.gate_bias + item.column : nullptr;
   const float* up_bias = f.up_bias != nullptr ? f.up_bias + item.column : nullptr;
@@ -101,7 +103,8 @@ void activate_tile(const FfnArgs& f, const TileGrid::Item& item, TileProducts& t
 }
 
 template <class T>
-void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float* a, int64_t stride) {
+void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float* a,
+                 int64_t stride) {
   const int64_t dim = f.up_weight.cols, parts = f.gate_weight.data != nullptr ? 2 : 1;
   const int64_t row_bytes = parts * dim * static_cast<int64_t>(sizeof(T));
   const TileGrid grid = {active.count, f.up_weight.rows, weight_tile(row_bytes, kMaxTile / parts)};
@@ -109,8 +112,8 @@ void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float*
     TileProducts tile;
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
-      const GateAndUp<T> rows = {f, grid, item};
-      products<T>(rows, parts * item.columns, inputs_from(x, item.row), item.rows, dim, tile.z, kMaxTile,
+      const GateAndUp<T> rows = {f, item};
+      products<T>(rows, rows.count(), inputs_from(x, item.row), item.rows, dim, tile.z, kMaxTile,
                   i + 1 < end ? rows.after() : 0);
       activate_tile(f, item, tile, a, stride);
     }
@@ -145,7 +148,8 @@ template <class T>
 Sums sums_of(const T* hidden, const float* branch, int64_t columns) {
   f32v hh = zero(), ho = zero(), oo = zero(), hf = zero(), ff = zero();
   for_vectors(columns, [&](int64_t i, int n) EXN_FLAT {
-    const f32v h = load_part(hidden + i, n, 0.0f), f = load_part(branch + i, n, 0.0f), o = add(h, f);
+    const f32v h = load_part(hidden + i, n, 0.0f), f = load_part(branch + i, n, 0.0f),
+               o = add(h, f);
     hh = fma(h, h, hh);
     ho = fma(h, o, ho);
     oo = fma(o, o, oo);
@@ -155,9 +159,11 @@ Sums sums_of(const T* hidden, const float* branch, int64_t columns) {
   const f32v vectors[5] = {hh, ho, oo, hf, ff};
   float s[5];
   reduce_add_all(vectors, s);
-  if (!in_range(s[0]) || !in_range(s[2]) || !in_range(s[4])) return careful_sums(hidden, branch, columns);
-  return {static_cast<double>(s[0]), static_cast<double>(s[1]), static_cast<double>(s[2]), static_cast<double>(s[3]),
-          static_cast<double>(s[4])};
+  if (!in_range(s[0]) || !in_range(s[2]) || !in_range(s[4])) {
+    return careful_sums(hidden, branch, columns);
+  }
+  return {static_cast<double>(s[0]), static_cast<double>(s[1]), static_cast<double>(s[2]),
+          static_cast<double>(s[3]), static_cast<double>(s[4])};
 }
 
 // Part of a row: the branch gets its bias, `out` the sum of both. `out` may be `hidden`.
@@ -177,7 +183,8 @@ Sums write_row(const T* hidden, float* branch, const float* bias, int64_t column
 
 // sums: [active rows, tiles of the grid].
 template <class T>
-void down(const FfnArgs& f, const Inputs& a, const Active& active, const TileGrid& grid, Sums* sums) {
+void down(const FfnArgs& f, const Inputs& a, const Active& active, const TileGrid& grid,
+          Sums* sums) {
   parallel_for(grid.items(), 1, [&](int64_t begin, int64_t end) {
     TileProducts tile;
     for (int64_t i = begin; i < end; ++i) {
@@ -197,7 +204,7 @@ void down(const FfnArgs& f, const Inputs& a, const Active& active, const TileGri
   });
 }
 
-// ---- rows that skip, and the cosines -----------------------------------------------------------------
+// ---- rows that skip, and the cosines ------------------------------------------------------------
 
 void put(float* out, int64_t row, float value) {
   if (out != nullptr) out[row] = value;
@@ -241,7 +248,8 @@ void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t str
       for (int64_t i = begin; i < end; ++i) {
         const T* from = row_of<T>(f.hidden, active.rows[i]);
         float* to = x + i * stride;
-        normalise_row(from, dim, moments_of(from, dim, f.norm, f.norm_eps), f.norm_weight, f.norm_bias, to);
+        normalise_row(from, dim, moments_of(from, dim, f.norm, f.norm_eps), f.norm_weight,
+                      f.norm_bias, to);
         for (int64_t k = dim; k < stride; ++k) to[k] = 0;
       }
     });
@@ -286,7 +294,9 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
     gate_and_up<T>(f, in, active, a, wide);
     down<T>(f, middle, active, down_grid, sums);
   });
-  for (int64_t i = 0; i < active.count; ++i) write_cosines(f, run[i], sums + i * down_grid.tiles(), down_grid.tiles());
+  for (int64_t i = 0; i < active.count; ++i) {
+    write_cosines(f, run[i], sums + i * down_grid.tiles(), down_grid.tiles());
+  }
   return EXN_OK;
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// kv_propagate on the CPU. The work is cut into jobs, one per layer and block of up to 64 rows that owe it, and a job into tiles
-// of Wk and Wv; one parallel loop takes the tiles of as many jobs as the workspace has room for, all of them as a rule. RoPE and
-// conversion happen while the products of a tile are in cache, so a tile holds whole heads, or whole pairs of a long one.
+// kv_propagate on the CPU. The work is cut into jobs, one per layer and block of up to 64 rows that
+// owe it, and a job into tiles of Wk and Wv; one parallel loop takes the tiles of as many jobs as
+// the workspace has room for, all of them as a rule. RoPE and conversion happen while the products
+// of a tile are in cache, so a tile holds whole heads, or whole pairs of a long one.
 #include <cstdio>
 
 #include "../ids.h"
@@ -13,7 +14,7 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-// ---- tiles -------------------------------------------------------------------------------------------
+// ---- tiles --------------------------------------------------------------------------------------
 
 // Consecutive columns of one head.
 struct Run {
@@ -21,12 +22,14 @@ struct Run {
   int64_t count;
 };
 
-// Either several whole heads, or a part of a long one: one run, or the two runs that the first and second elements of its pairs are.
+// Either several whole heads, or a part of a long one: one run, or the two runs that the first and
+// second elements of its pairs are.
 struct HeadTile {
   int64_t head, heads;
   Run runs[2];
   int64_t first_pair, pairs;  // to rotate, in each head
-  int64_t second;             // from the first to the second elements of pairs (EXN_ROPE_HALF), within the tile
+  int64_t
+      second;  // from the first to the second elements of pairs (EXN_ROPE_HALF), within the tile
 
   EXN_SIMD int64_t columns() const { return heads * (runs[0].count + runs[1].count); }
 };
@@ -38,8 +41,12 @@ struct HeadGrid {
   int64_t heads_per_tile;  // 0: heads longer than a tile, cut into parts
   int64_t count;
 
-  EXN_SIMD int64_t turned_parts() const { return (pairs + kRotationPairs / 2 - 1) / (kRotationPairs / 2); }
-  EXN_SIMD int64_t parts() const { return turned_parts() + (dim - 2 * pairs + kMaxTile - 1) / kMaxTile; }
+  EXN_SIMD int64_t turned_parts() const {
+    return (pairs + kRotationPairs / 2 - 1) / (kRotationPairs / 2);
+  }
+  EXN_SIMD int64_t parts() const {
+    return turned_parts() + (dim - 2 * pairs + kMaxTile - 1) / kMaxTile;
+  }
 
   EXN_SIMD HeadTile tile(int64_t i) const {
     if (heads_per_tile > 0) {
@@ -77,7 +84,7 @@ HeadGrid head_grid(const KvPropagateArgs& a) {
   return grid;
 }
 
-// ---- jobs --------------------------------------------------------------------------------------------
+// ---- jobs ---------------------------------------------------------------------------------------
 
 // Rows of one layer; `rows` and `x` have room for a block.
 struct Job {
@@ -135,15 +142,19 @@ exn_status check_rows(const KvPropagateArgs& a, int32_t* slots) {
   }
   for (int32_t layer = 0; status == EXN_OK && layer < a.layer_count; ++layer) {
     const int32_t* given = a.slot + layer * a.slot_stride;
-    for (int64_t row = 0; row < rows; ++row) slots[row] = left_below(a, layer, row) ? given[row] : -1;
+    for (int64_t row = 0; row < rows; ++row) {
+      slots[row] = left_below(a, layer, row) ? given[row] : -1;
+    }
     char name[32] = "slot";
     if (a.slot_stride > 0) std::snprintf(name, sizeof name, "slot[%d]", layer);
-    status = check_slots(op, a.layers[layer].cache, "sequence", a.sequence, name, slots, rows, true);
+    status =
+        check_slots(op, a.layers[layer].cache, "sequence", a.sequence, name, slots, rows, true);
   }
   return status;
 }
 
-void normalise_job(const KvPropagateArgs& a, const Job& job, const Moments* moments, int64_t stride) {
+void normalise_job(const KvPropagateArgs& a, const Job& job, const Moments* moments,
+                   int64_t stride) {
   const KvLayer& layer = a.layers[job.layer];
   const int64_t dim = a.hidden.cols;
   with_float_type(a.hidden.dtype, [&](auto type) {
@@ -151,13 +162,14 @@ void normalise_job(const KvPropagateArgs& a, const Job& job, const Moments* mome
     for (int64_t i = 0; i < job.count; ++i) {
       float* x = job.x + i * stride;
       const int64_t row = job.rows[i];
-      normalise_row(row_of<T>(a.hidden, row), dim, moments[row], layer.norm_weight, layer.norm_bias, x);
+      normalise_row(row_of<T>(a.hidden, row), dim, moments[row], layer.norm_weight, layer.norm_bias,
+                    x);
       for (int64_t k = dim; k < stride; ++k) x[k] = 0;
     }
   });
 }
 
-// ---- one tile ----------------------------------------------------------------------------------------
+// ---- one tile -----------------------------------------------------------------------------------
 
 void add_bias(const HeadTile& t, const float* bias, int64_t dim, float* z) {
   for (int64_t h = 0; h < t.heads; ++h) {
@@ -172,7 +184,8 @@ void add_bias(const HeadTile& t, const float* bias, int64_t dim, float* z) {
 }
 
 template <class T>
-void write_slot(const HeadTile& t, const KvCache& cache, void* data, int64_t sequence, int64_t slot, const float* z) {
+void write_slot(const HeadTile& t, const KvCache& cache, void* data, int64_t sequence, int64_t slot,
+                const float* z) {
   for (int64_t h = 0; h < t.heads; ++h) {
     T* to = static_cast<T*>(data) + kv_offset(cache, sequence, t.head + h, slot);
     for (const Run& run : t.runs) {
@@ -182,21 +195,6 @@ void write_slot(const HeadTile& t, const KvCache& cache, void* data, int64_t seq
   }
 }
 
-// The weight rows of a tile in order.
-template <class T>
-struct TileRows {
-  const Matrix* weight;
-  int64_t first, straight, jump;
-
-  EXN_SIMD const T* operator()(int64_t w) const { return row_of<T>(*weight, first + w + (w < straight ? 0 : jump)); }
-};
-
-template <class T>
-EXN_SIMD TileRows<T> tile_rows(const Matrix& weight, const HeadTile& t, int64_t dim) {
-  const int64_t straight = t.runs[1].count > 0 ? t.runs[0].count : t.columns();
-  return {&weight, t.head * dim + t.runs[0].first, straight, t.runs[1].first - t.runs[0].first - t.runs[0].count};
-}
-
 // One tile of a job.
 struct Piece {
   const Job* job;
@@ -204,47 +202,74 @@ struct Piece {
   bool keys;
 };
 
-EXN_SIMD const Matrix& weight_of(const KvPropagateArgs& a, const Piece& p) {
-  const KvLayer& layer = a.layers[p.job->layer];
-  return p.keys ? layer.k_weight : layer.v_weight;
+// The weight rows of a piece in order.
+template <class T>
+struct TileRows {
+  const Matrix* weight;
+  int64_t first, straight, jump;
+
+  EXN_SIMD const T* operator()(int64_t w) const {
+    return row_of<T>(*weight, first + w + (w < straight ? 0 : jump));
+  }
+};
+
+template <class T>
+EXN_SIMD TileRows<T> tile_rows(const KvPropagateArgs& a, const Piece& piece) {
+  const KvLayer& layer = a.layers[piece.job->layer];
+  const HeadTile& t = piece.tile;
+  const int64_t straight = t.runs[1].count > 0 ? t.runs[0].count : t.columns();
+  const int64_t jump = t.runs[1].first - t.runs[0].first - t.runs[0].count;
+  return {piece.keys ? &layer.k_weight : &layer.v_weight,
+          t.head * layer.cache.dim + t.runs[0].first, straight, jump};
 }
 
-// `next` is what this thread takes after this piece, or null.
-template <class T>
-void project(const KvPropagateArgs& a, const Piece& piece, const Piece* next, int64_t stride, TileProducts* tile) {
+// Bias, rotation and conversion of what a piece's products are, on their way into the cache.
+void write_piece(const KvPropagateArgs& a, const Piece& piece, TileProducts* tile) {
   const Job& job = *piece.job;
   const HeadTile& t = piece.tile;
-  const bool keys = piece.keys;
   const KvLayer& layer = a.layers[job.layer];
-  const float* bias = keys ? layer.k_bias : layer.v_bias;
-  const int64_t dim = layer.cache.dim;
-  Inputs in;
-  in.f32 = job.x;
-  in.stride = stride;
-  const TileRows<T> here = tile_rows<T>(weight_of(a, piece), t, dim);
-  const TileRows<T> then = next != nullptr ? tile_rows<T>(weight_of(a, *next), next->tile, dim) : here;
-  const int64_t columns = t.columns();
-  products<T>([&](int64_t w) EXN_FLAT { return w < columns ? here(w) : then(w - columns); }, columns, in, job.count,
-              a.hidden.cols, tile->z, kMaxTile, next != nullptr ? next->tile.columns() : 0);
+  const float* bias = piece.keys ? layer.k_bias : layer.v_bias;
+  void* data = piece.keys ? layer.cache.k : layer.cache.v;
+  const int64_t head_columns = t.runs[0].count + t.runs[1].count;
   Rotation rotation;
   for (int64_t i = 0; i < job.count; ++i) {
     const int64_t row = job.rows[i];
     float* z = tile->row(i);
-    if (bias != nullptr) add_bias(t, bias, dim, z);
-    if (keys && t.pairs > 0) {
+    if (bias != nullptr) add_bias(t, bias, layer.cache.dim, z);
+    if (piece.keys && t.pairs > 0) {
       load_rotation(a.table, a.position[row], t.first_pair, t.pairs, a.rope_style, &rotation);
-      const int64_t head_columns = t.runs[0].count + t.runs[1].count;
-      for (int64_t h = 0; h < t.heads; ++h) rotate(rotation, z + h * head_columns, t.second, z + h * head_columns);
+      for (int64_t h = 0; h < t.heads; ++h) {
+        float* head = z + h * head_columns;
+        rotate(rotation, head, t.second, head);
+      }
     }
+    const int64_t sequence = sequence_of(a.sequence, row);
     const int64_t slot = a.slot[job.layer * a.slot_stride + row];
     with_float_type(layer.cache.dtype, [&](auto type) {
-      write_slot<EXN_TYPE_OF(type)>(t, layer.cache, keys ? layer.cache.k : layer.cache.v, sequence_of(a.sequence, row), slot, z);
+      write_slot<EXN_TYPE_OF(type)>(t, layer.cache, data, sequence, slot, z);
     });
   }
 }
 
+// `next` is what this thread takes after this piece, or null.
 template <class T>
-void run_jobs(const KvPropagateArgs& a, const HeadGrid& grid, const Job* jobs, int64_t count, int64_t stride) {
+void project(const KvPropagateArgs& a, const Piece& piece, const Piece* next, int64_t stride,
+             TileProducts* tile) {
+  Inputs in;
+  in.f32 = piece.job->x;
+  in.stride = stride;
+  const int64_t columns = piece.tile.columns();
+  const int64_t reach = next != nullptr ? next->tile.columns() : 0;
+  const TileRows<T> here = tile_rows<T>(a, piece);
+  const TileRows<T> then = tile_rows<T>(a, next != nullptr ? *next : piece);
+  products<T>([&](int64_t w) EXN_FLAT { return w < columns ? here(w) : then(w - columns); },
+              columns, in, piece.job->count, a.hidden.cols, tile->z, kMaxTile, reach);
+  write_piece(a, piece, tile);
+}
+
+template <class T>
+void run_jobs(const KvPropagateArgs& a, const HeadGrid& grid, const Job* jobs, int64_t count,
+              int64_t stride) {
   const int64_t items = 2 * grid.count;  // of a job: those of K, then those of V
   parallel_for(count * items, 1, [&](int64_t begin, int64_t end) {
     TileProducts tile;
@@ -283,7 +308,9 @@ exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
   for (int64_t i = 0; i < room; ++i) jobs[i] = {0, 0, job_rows + i * block, x + i * block * stride};
   with_float_type(a.hidden.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
-    for (int64_t row = 0; row < rows; ++row) moments[row] = moments_of(row_of<T>(a.hidden, row), dim, a.norm, a.norm_eps);
+    for (int64_t row = 0; row < rows; ++row) {
+      moments[row] = moments_of(row_of<T>(a.hidden, row), dim, a.norm, a.norm_eps);
+    }
   });
   const HeadGrid grid = head_grid(a);
   Dealer dealer(a);
@@ -291,7 +318,8 @@ exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
     parallel_for(count, 65536 / (block * dim) + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) normalise_job(a, jobs[i], moments, stride);
     });
-    with_float_type(a.layers[0].k_weight.dtype, [&](auto type) { run_jobs<EXN_TYPE_OF(type)>(a, grid, jobs, count, stride); });
+    with_float_type(a.layers[0].k_weight.dtype,
+                    [&](auto type) { run_jobs<EXN_TYPE_OF(type)>(a, grid, jobs, count, stride); });
   }
   return EXN_OK;
 }

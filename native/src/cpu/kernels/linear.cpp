@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// linear on the CPU: for each block of up to 64 rows, every weight is read once. The products of a tile stay in cache until
-// bias and residual are added, so that `out` is written once and nothing is read again.
+// linear on the CPU: for each block of up to 64 rows, every weight is read once. The products of a
+// tile stay in cache until bias and residual are added, so that `out` is written once and nothing
+// is read again.
 #include "normalise.h"
 #include "tiles.h"
 
@@ -27,7 +28,8 @@ void write_tile(const LinearArgs& a, const TileGrid::Item& item, TileProducts& t
   for (int64_t r = 0; r < item.rows; ++r) {
     const float* z = tile.row(r);
     const float* bias = a.bias != nullptr ? a.bias + item.column : nullptr;
-    const T* residual = a.residual.data != nullptr ? row_of<T>(a.residual, item.row + r) + item.column : nullptr;
+    const T* residual =
+        a.residual.data != nullptr ? row_of<T>(a.residual, item.row + r) + item.column : nullptr;
     T* out = out_row<T>(a.out, item.row + r) + item.column;
     for_vectors(item.columns, [&](int64_t i, int n) EXN_FLAT {
       f32v v = load_part(z + i, n, 0.0f);
@@ -40,13 +42,15 @@ void write_tile(const LinearArgs& a, const TileGrid::Item& item, TileProducts& t
 
 template <class T>
 void multiply_all(const LinearArgs& a, const Inputs& in) {
-  const TileGrid grid = {a.input.rows, a.weight.rows, weight_tile(a.weight.cols * static_cast<int64_t>(sizeof(T)))};
+  const TileGrid grid = {a.input.rows, a.weight.rows,
+                         weight_tile(a.weight.cols * static_cast<int64_t>(sizeof(T)))};
   parallel_for(grid.items(), 1, [&](int64_t begin, int64_t end) {
     TileProducts tile;
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
       multiply<T>(a.weight, in, item, i + 1 < end, &tile);
-      with_float_type(a.out.dtype, [&](auto type) { write_tile<EXN_TYPE_OF(type)>(a, item, tile); });
+      with_float_type(a.out.dtype,
+                      [&](auto type) { write_tile<EXN_TYPE_OF(type)>(a, item, tile); });
     }
   });
 }

@@ -15,7 +15,8 @@ exn_status norm(const NormArgs& a, Workspace& ws) {
       parallel_for(rows, 32768 / dim + 1, [&](int64_t begin, int64_t end) {
         for (int64_t row = begin; row < end; ++row) {
           const T* x = row_of<T>(a.input, row);
-          normalise_row(x, dim, moments_of(x, dim, a.norm, a.eps), a.weight, a.bias, out_row<U>(a.out, row));
+          normalise_row(x, dim, moments_of(x, dim, a.norm, a.eps), a.weight, a.bias,
+                        out_row<U>(a.out, row));
         }
       });
     });

@@ -16,11 +16,12 @@ static EXN_SIMD T* out_row(const Matrix& m, int64_t row) {
 // to[i] = from[i] in another type.
 template <class T, class U>
 static EXN_SIMD void convert(const T* from, int64_t n, U* to) {
-  for_vectors(n, [&](int64_t i, int part) EXN_FLAT { store_part(to + i, load_part(from + i, part, 0.0f), part); });
+  for_vectors(n, [&](int64_t i, int part)
+                     EXN_FLAT { store_part(to + i, load_part(from + i, part, 0.0f), part); });
 }
 
-// Sum of f(vector) over a row, in four chains so that additions do not wait for each other; what lies beyond the row reads as
-// `fill`. The order depends on n alone.
+// Sum of f(vector) over a row, in four chains so that additions do not wait for each other; what
+// lies beyond the row reads as `fill`. The order depends on n alone.
 template <class T, class F>
 static EXN_SIMD float sum_row(const T* x, int64_t n, float fill, F&& f) {
   f32v acc[4] = {zero(), zero(), zero(), zero()};
@@ -28,7 +29,8 @@ static EXN_SIMD float sum_row(const T* x, int64_t n, float fill, F&& f) {
   for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
     for (int k = 0; k < 4; ++k) acc[k] = f(load(x + i + k * kLanes), acc[k]);
   }
-  for_vectors(n - i, [&](int64_t j, int part) EXN_FLAT { acc[0] = f(load_part(x + i + j, part, fill), acc[0]); });
+  for_vectors(n - i, [&](int64_t j, int part)
+                         EXN_FLAT { acc[0] = f(load_part(x + i + j, part, fill), acc[0]); });
   return reduce_add(add(add(acc[0], acc[1]), add(acc[2], acc[3])));
 }
 
@@ -56,14 +58,16 @@ static EXN_SIMD Moments moments_of(const T* x, int64_t dim, int32_t norm, float 
 
 // to = (x - centre) * scale * weight + bias; without a weight x itself, without a bias 0.
 template <class T, class U>
-static EXN_SIMD void normalise_row(const T* x, int64_t dim, const Moments& m, const float* weight, const float* bias, U* to) {
+static EXN_SIMD void normalise_row(const T* x, int64_t dim, const Moments& m, const float* weight,
+                                   const float* bias, U* to) {
   if (weight == nullptr) {
     convert(x, dim, to);
     return;
   }
   const f32v centre = set1(m.centre), scale = set1(m.scale);
   for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
-    f32v v = mul(mul(sub(load_part(x + i, n, 0.0f), centre), scale), load_part(weight + i, n, 0.0f));
+    f32v v =
+        mul(mul(sub(load_part(x + i, n, 0.0f), centre), scale), load_part(weight + i, n, 0.0f));
     if (bias != nullptr) v = add(v, load_part(bias + i, n, 0.0f));
     store_part(to + i, v, n);
   });

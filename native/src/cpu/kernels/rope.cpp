@@ -13,7 +13,9 @@ exn_status rope_table(const RopeTableArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("rope_table"));
   const double n = 2 * static_cast<double>(a.pairs);
-  for (int64_t i = 0; i < a.pairs; ++i) frequency[i] = ::pow(a.base, -2 * static_cast<double>(i) / n);
+  for (int64_t i = 0; i < a.pairs; ++i) {
+    frequency[i] = ::pow(a.base, -2 * static_cast<double>(i) / n);
+  }
   parallel_for(a.positions, 1024 / a.pairs + 1, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const double position = static_cast<double>(t) / a.divisor;
@@ -47,7 +49,9 @@ void rope_row(const RopeArgs& a, int64_t row) {
   }
   if (x == to || dim == 2 * pairs) return;
   const size_t rest = static_cast<size_t>(dim - 2 * pairs) * sizeof(T);
-  for (int64_t h = 0; h < a.input.heads; ++h) std::memcpy(to + h * dim + 2 * pairs, x + h * dim + 2 * pairs, rest);
+  for (int64_t h = 0; h < a.input.heads; ++h) {
+    std::memcpy(to + h * dim + 2 * pairs, x + h * dim + 2 * pairs, rest);
+  }
 }
 
 }  // namespace
@@ -55,7 +59,8 @@ void rope_row(const RopeArgs& a, int64_t row) {
 exn_status rope(const RopeArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   const int64_t rows = a.input.rows, width = a.input.heads * a.input.dim;
-  const exn_status status = check_ids("exn_rope", "position", a.position, rows, 0, a.table.positions - 1);
+  const exn_status status =
+      check_ids("exn_rope", "position", a.position, rows, 0, a.table.positions - 1);
   if (status != EXN_OK) return status;
   ran(EXN_CPU_PATH("rope"));
   with_float_type(a.input.dtype, [&](auto type) {

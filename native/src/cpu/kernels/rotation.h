@@ -9,7 +9,8 @@ namespace exn::cpu::EXN_ISA {
 // Pairs rotated at a time.
 constexpr int64_t kRotationPairs = 256;
 
-// Cosines and sines of up to kRotationPairs pairs at one position, laid out like the elements that they multiply.
+// Cosines and sines of up to kRotationPairs pairs at one position, laid out like the elements that
+// they multiply.
 struct Rotation {
   int32_t style;
   int64_t pairs;
@@ -17,8 +18,8 @@ struct Rotation {
   alignas(64) float sine[2 * kRotationPairs];  // interleaved: -sine for the first of a pair
 };
 
-static EXN_SIMD void load_rotation(const RopeTable& table, int64_t position, int64_t first, int64_t pairs, int32_t style,
-                                   Rotation* out) {
+static EXN_SIMD void load_rotation(const RopeTable& table, int64_t position, int64_t first,
+                                   int64_t pairs, int32_t style, Rotation* out) {
   const float* entry = table.data + (position * table.pairs + first) * 2;
   out->style = style;
   out->pairs = pairs;
@@ -35,7 +36,8 @@ static EXN_SIMD void load_rotation(const RopeTable& table, int64_t position, int
   }
 }
 
-// Rotates the pairs of `x` into `to`, which may be x. Half: the second elements of the pairs begin at x + second.
+// Rotates the pairs of `x` into `to`, which may be x. Half: the second elements of the pairs begin
+// at x + second.
 template <class T>
 static EXN_SIMD void rotate(const Rotation& r, const T* x, int64_t second, T* to) {
   if (r.style == EXN_ROPE_HALF) {

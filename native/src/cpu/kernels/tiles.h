@@ -17,8 +17,8 @@ struct TileProducts {
   EXN_SIMD float* row(int64_t r) { return z + r * kMaxTile; }
 };
 
-// Weight rows of a tile, at most `most`: about 256 KiB, so that there are some for every thread, but few pauses
-// between them; whole blocks of the products.
+// Weight rows of a tile, at most `most`: about 256 KiB, so that there are some for every thread,
+// but few pauses between them; whole blocks of the products.
 static EXN_SIMD int64_t weight_tile(int64_t row_bytes, int64_t most = kMaxTile) {
   constexpr int64_t kStep = 12;
   const int64_t rows = (int64_t{256} << 10) / row_bytes;
@@ -37,7 +37,8 @@ struct TileGrid {
   };
   EXN_SIMD Item item(int64_t i) const {
     const int64_t row = i / tiles() * kRowBlock, column = i % tiles() * tile;
-    return {row, rows - row < kRowBlock ? rows - row : kRowBlock, column, columns - column < tile ? columns - column : tile};
+    return {row, rows - row < kRowBlock ? rows - row : kRowBlock, column,
+            columns - column < tile ? columns - column : tile};
   }
 };
 
@@ -47,13 +48,15 @@ static EXN_SIMD Inputs inputs_from(Inputs in, int64_t row) {
   return in;
 }
 
-// The products of an item's input rows with its weight rows. `goes_on`: this thread takes the next item after it.
+// The products of an item's input rows with its weight rows. `goes_on`: this thread takes the next
+// item after it.
 template <class T>
-static EXN_SIMD void multiply(const Matrix& weight, const Inputs& in, const TileGrid::Item& item, bool goes_on,
-                              TileProducts* out) {
+static EXN_SIMD void multiply(const Matrix& weight, const Inputs& in, const TileGrid::Item& item,
+                              bool goes_on, TileProducts* out) {
   const int64_t after = weight.rows - item.column - item.columns;
   products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(weight, item.column + w); }, item.columns,
-              inputs_from(in, item.row), item.rows, weight.cols, out->z, kMaxTile, goes_on ? after : 0);
+              inputs_from(in, item.row), item.rows, weight.cols, out->z, kMaxTile,
+              goes_on ? after : 0);
 }
 
 }  // namespace exn::cpu::EXN_ISA
