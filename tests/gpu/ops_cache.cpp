@@ -3,6 +3,7 @@
 // The ops on KV caches and the row schedules. layer_schedule is not here: its tables are made on
 // the host.
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "case_reader.h"
@@ -79,20 +80,24 @@ std::vector<int64_t> widened(const std::vector<Integer>& values) {
 
 // ---- slots --------------------------------------------------------------------------------------
 
+std::unique_ptr<Instance> instantiate(const KvAppendCase& c, const KvAppendInputs& in,
+                                      int32_t device_type) {
+  auto instance = std::make_unique<Instance>(device_type);
+  exn_kv_append_params params = {};
+  params.struct_size = sizeof params;
+  params.cache = in_out_cache(instance.get(), c.cache, in.cache);
+  params.k = instance->input(in.k);
+  params.v = instance->input(in.v);
+  params.sequence = instance->input(in.sequence);
+  params.slot = instance->input(in.slot);
+  instance->call(params, exn_kv_append_workspace_size, exn_kv_append);
+  return instance;
+}
+
 Case make_case(const KvAppendCase& c) {
   Case result{"kv_append", c, {}, {}, 0, false, {}, {}};
   result.instantiate = [c](int32_t device_type) {
-    auto instance = std::make_unique<Instance>(device_type);
-    const KvAppendInputs in = make_inputs(c);
-    exn_kv_append_params params = {};
-    params.struct_size = sizeof params;
-    params.cache = in_out_cache(instance.get(), c.cache, in.cache);
-    params.k = instance->input(in.k);
-    params.v = instance->input(in.v);
-    params.sequence = instance->input(in.sequence);
-    params.slot = instance->input(in.slot);
-    instance->call(params, exn_kv_append_workspace_size, exn_kv_append);
-    return instance;
+    return instantiate(c, make_inputs(c), device_type);
   };
   const auto oracle = lazily([c] { return kv_append_oracle(c, make_inputs(c)); });
   result.judge = [oracle](const Outputs& got) {
@@ -112,9 +117,9 @@ Case make_case(const KvAppendCase& c) {
   return result;
 }
 
-std::unique_ptr<Instance> instantiate(const KvCopyCase& c, int32_t device_type) {
+std::unique_ptr<Instance> instantiate(const KvCopyCase& c, const KvCopyInputs& in,
+                                      int32_t device_type) {
   auto instance = std::make_unique<Instance>(device_type);
-  const KvCopyInputs in = make_inputs(c);
   exn_kv_copy_params params = {};
   params.struct_size = sizeof params;
   params.destination =
@@ -131,7 +136,9 @@ std::unique_ptr<Instance> instantiate(const KvCopyCase& c, int32_t device_type) 
 
 Case make_case(const KvCopyCase& c) {
   Case result{"kv_copy", c, {}, {}, 0, false, {}, {}};
-  result.instantiate = [c](int32_t device_type) { return instantiate(c, device_type); };
+  result.instantiate = [c](int32_t device_type) {
+    return instantiate(c, make_inputs(c), device_type);
+  };
   const auto oracle = lazily([c] { return kv_copy_oracle(c, make_inputs(c)); });
   result.judge = [oracle](const Outputs& got) {
     return first_of(
@@ -226,11 +233,77 @@ Case make_case(const KvLengthCase& c) {
   return result;
 }
 
+// ---- ids out of range: the CPU refuses them, a device switches the row off
+// ------------------------
+
+// What a spoiled row gets: every third one, beginning with the second.
+bool is_spoiled(int64_t row) { return row % 3 == 1; }
+
+// Puts `beyond` or, in turn, -2 into the spoiled rows of `ids`.
+HostTensor with_strays(HostTensor ids, int64_t beyond) {
+  for (int64_t r = 0; r < ids.size(); ++r) {
+    if (is_spoiled(r)) ids.set_integer(r, r % 2 == 0 ? beyond : -2);
+  }
+  return ids;
+}
+
+// The same rows off, as the contract says it.
+HostTensor without_strays(HostTensor ids) {
+  for (int64_t r = 0; r < ids.size(); ++r) {
+    if (is_spoiled(r)) ids.set_integer(r, -1);
+  }
+  return ids;
+}
+
+Case spoiled(Case c) {
+  c.base.id += "_strays";
+  c.cpu_refuses = true;
+  c.compulsory_bytes = 0;
+  return c;
+}
+
+Case spoiled_case(const KvAppendCase& c) {
+  Case result = spoiled(make_case(c));
+  result.instantiate = [c](int32_t device_type) {
+    KvAppendInputs in = make_inputs(c);
+    in.slot = with_strays(in.slot, c.cache.slots);
+    return instantiate(c, in, device_type);
+  };
+  const auto oracle = lazily([c] {
+    KvAppendInputs in = make_inputs(c);
+    in.slot = without_strays(in.slot);
+    return kv_append_oracle(c, in);
+  });
+  result.judge = [oracle](const Outputs& got) {
+    return first_of({compare("k", oracle().k, got[0]), compare("v", oracle().v, got[1])});
+  };
+  return result;
+}
+
+Case spoiled_case(const KvCopyCase& c) {
+  Case result = spoiled(make_case(c));
+  result.instantiate = [c](int32_t device_type) {
+    KvCopyInputs in = make_inputs(c);
+    in.from_slot = with_strays(in.from_slot, c.source.slots);
+    return instantiate(c, in, device_type);
+  };
+  const auto oracle = lazily([c] {
+    KvCopyInputs in = make_inputs(c);
+    in.from_slot = without_strays(in.from_slot);
+    return kv_copy_oracle(c, in);
+  });
+  result.judge = [oracle](const Outputs& got) {
+    return first_of(
+        {compare_bytes("k", oracle().k, got[0]), compare_bytes("v", oracle().v, got[1])});
+  };
+  return result;
+}
+
 // ---- attention ----------------------------------------------------------------------------------
 
-std::unique_ptr<Instance> instantiate(const AttentionCase& c, int32_t device_type) {
+std::unique_ptr<Instance> instantiate(const AttentionCase& c, const AttentionInputs& in,
+                                      int32_t device_type) {
   auto instance = std::make_unique<Instance>(device_type);
-  const AttentionInputs in = make_inputs(c);
   exn_attention_params params = {};
   params.struct_size = sizeof params;
   params.query = instance->input(in.query);
@@ -263,7 +336,9 @@ int64_t slots_read(const AttentionCase& c) {
 
 Case make_case(const AttentionCase& c) {
   Case result{"attention", c, {}, {}, 0, false, {}, {}};
-  result.instantiate = [c](int32_t device_type) { return instantiate(c, device_type); };
+  result.instantiate = [c](int32_t device_type) {
+    return instantiate(c, make_inputs(c), device_type);
+  };
   const auto oracle = lazily([c] { return attention_oracle(c, make_inputs(c)); });
   result.judge = [c, oracle](const Outputs& got) {
     return first_of({compare("out", oracle().out, got[0]),
@@ -279,6 +354,32 @@ Case make_case(const AttentionCase& c) {
                         {"slots", text(c.cache.slots)},    {"dtype", quoted(name_of(c.cache.type))},
                         {"layout", layout_name(c.cache)},  {"visible", quoted(c.visible)},
                         {"scores", text(c.scores)}};
+  return result;
+}
+
+// A row that sees more slots than there are is NaN, and so are its scores.
+Case spoiled_case(const AttentionCase& c) {
+  Case result = spoiled(make_case(c));
+  result.instantiate = [c](int32_t device_type) {
+    AttentionInputs in = make_inputs(c);
+    in.visible = with_strays(in.visible, c.cache.slots + 1);
+    return instantiate(c, in, device_type);
+  };
+  const auto oracle = lazily([c] {
+    AttentionExpected expected = attention_oracle(c, make_inputs(c));
+    const auto spoil = [&c](std::vector<Expected>* values, int64_t columns) {
+      for (int64_t i = 0; i < c.query.rows * columns; ++i) {
+        if (is_spoiled(i / columns)) (*values)[static_cast<size_t>(i)] = {NAN, 0};
+      }
+    };
+    spoil(&expected.out, c.query.cols);
+    if (c.scores && c.score_slots > 0) spoil(&expected.scores, c.query_heads * c.score_slots);
+    return expected;
+  });
+  result.judge = [c, oracle](const Outputs& got) {
+    return first_of({compare("out", oracle().out, got[0]),
+                     c.scores ? compare("scores", oracle().scores, got[1]) : ""});
+  };
   return result;
 }
 
@@ -521,13 +622,26 @@ void append(std::vector<Case>* all, const std::vector<SpecificCase>& cases) {
   for (const SpecificCase& c : cases) all->push_back(make_case(c));
 }
 
+// Some of the small cases once more, with ids out of range.
+template <class SpecificCase>
+void append_spoiled(std::vector<Case>* all, const std::vector<SpecificCase>& cases) {
+  constexpr int kEvery = 7;
+  int index = 0;
+  for (const SpecificCase& c : cases) {
+    if (c.small && index++ % kEvery == 0) all->push_back(spoiled_case(c));
+  }
+}
+
 }  // namespace
 
 void append_cache_cases(const std::string& directory, std::vector<Case>* all) {
   append(all, kv_append_cases(directory));
+  append_spoiled(all, kv_append_cases(directory));
   append(all, kv_copy_cases(directory));
+  append_spoiled(all, kv_copy_cases(directory));
   append(all, kv_length_cases(directory));
   append(all, attention_cases(directory));
+  append_spoiled(all, attention_cases(directory));
   append(all, hidden_stack_cases(directory));
   append(all, row_compaction_cases(directory));
   append(all, ffn_skip_rule_cases(directory));
