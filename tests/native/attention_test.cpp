@@ -6,7 +6,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_attention_params> kOp = {"attention", exn_attention_supported, exn_attention_workspace_size, exn_attention};
+const Op<exn_attention_params> kOp = {"attention", exn_attention_supported,
+                                      exn_attention_workspace_size, exn_attention};
 
 // A case's tensors on a device.
 struct PlacedAttention {
@@ -15,15 +16,28 @@ struct PlacedAttention {
         query(target, in.query),
         sequence(target, in.sequence),
         visible(target, in.visible),
-        out(target, poisoned_heads(c.out_type, in.query.rows, c.query_heads, c.cache.dim, c.out_pad, c.out_offset)),
-        scores(target, c.scores ? poisoned(Type::kF32, {in.query.rows, c.query_heads, c.score_slots}) : HostTensor{}),
+        out(target, poisoned_heads(c.out_type, in.query.rows, c.query_heads, c.cache.dim, c.out_pad,
+                                   c.out_offset)),
+        scores(target, c.scores
+                           ? poisoned(Type::kF32, {in.query.rows, c.query_heads, c.score_slots})
+                           : HostTensor{}),
         scale(c.scale),
         softcap(c.softcap) {}
 
   exn_attention_params params() const {
-    return {sizeof(exn_attention_params), query.dl(), cache.dl(), sequence.dl(), visible.dl(), out.dl(), scores.dl(), scale, softcap};
+    return {sizeof(exn_attention_params),
+            query.dl(),
+            cache.dl(),
+            sequence.dl(),
+            visible.dl(),
+            out.dl(),
+            scores.dl(),
+            scale,
+            softcap};
   }
-  std::vector<Placed*> read() { return {&query, &cache.k, &cache.v, &cache.block_table, &sequence, &visible}; }
+  std::vector<Placed*> read() {
+    return {&query, &cache.k, &cache.v, &cache.block_table, &sequence, &visible};
+  }
   std::vector<Placed*> written() { return {&out, &scores}; }
 
   PlacedCache cache;
@@ -34,11 +48,13 @@ struct PlacedAttention {
 // Row `row` of `t`, [R,H,dh] or [R,H,N].
 HostTensor row_of(const HostTensor& t, int64_t row) {
   HostTensor one = t;
-  const int64_t columns = t.shape[1] * t.shape[2], stride = t.rows == 1 ? columns : t.stride, size = size_of(t.type);
+  const int64_t columns = t.shape[1] * t.shape[2], stride = t.rows == 1 ? columns : t.stride,
+                size = size_of(t.type);
   one.rows = 1;
   one.cols = one.stride = columns;
   one.shape[0] = 1;
-  one.bytes.assign(t.bytes.begin() + row * stride * size, t.bytes.begin() + (row * stride + columns) * size);
+  one.bytes.assign(t.bytes.begin() + row * stride * size,
+                   t.bytes.begin() + (row * stride + columns) * size);
   return one;
 }
 
@@ -88,13 +104,16 @@ TEST_P(Attention, RowsDoNotDependOnTheBatch) {
       ASSERT_EQ(run_once(target, kOp, alone.params()), EXN_OK) << exn_last_error();
       ASSERT_EQ(row_of(alone.out.read(), 0).bytes, row_of(out, r).bytes) << "row " << r;
       if (c.scores && c.score_slots > 0) {
-        ASSERT_EQ(row_of(alone.scores.read(), 0).bytes, row_of(all.scores.read(), r).bytes) << "scores of row " << r;
+        ASSERT_EQ(row_of(alone.scores.read(), 0).bytes, row_of(all.scores.read(), r).bytes)
+            << "scores of row " << r;
       }
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Attention, ::testing::ValuesIn(wanted_cases(attention_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, Attention,
+                         ::testing::ValuesIn(wanted_cases(attention_cases(cases_directory()))),
+                         CaseName());
 
 // Where the same slots lie does not change a bit.
 TEST(Attention, LayoutsAgree) {
@@ -130,10 +149,13 @@ class AttentionMisuse : public ::testing::TestWithParam<int32_t> {
 
   CacheSpec spec_ = little_cache(GetParam());
   PlacedCache cache_{kCpu, spec_, zero_cache(spec_)};
-  Placed query_{kCpu, normal(Type::kF32, {3, 4, 8})}, sequence_{kCpu, integers({0, 1, 1})}, visible_{kCpu, integers({4, 1, 3})};
-  Placed out_{kCpu, poisoned(Type::kF32, {3, 4, 8})}, scores_{kCpu, poisoned(Type::kF32, {3, 4, 4})};
-  exn_attention_params p_ = {sizeof p_,  query_.dl(),  cache_.dl(), sequence_.dl(), visible_.dl(),
-                             out_.dl(), scores_.dl(), 0.5f,        0};
+  Placed query_{kCpu, normal(Type::kF32, {3, 4, 8})}, sequence_{kCpu, integers({0, 1, 1})},
+      visible_{kCpu, integers({4, 1, 3})};
+  Placed out_{kCpu, poisoned(Type::kF32, {3, 4, 8})},
+      scores_{kCpu, poisoned(Type::kF32, {3, 4, 4})};
+  exn_attention_params p_ = {sizeof p_,      query_.dl(),   cache_.dl(),
+                             sequence_.dl(), visible_.dl(), out_.dl(),
+                             scores_.dl(),   0.5f,          0};
   std::vector<Placed*> written_ = {&out_, &scores_};
 };
 
@@ -205,7 +227,8 @@ TEST_P(AttentionMisuse, WrongIndicesWriteNothing) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, AttentionMisuse, ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
+INSTANTIATE_TEST_SUITE_P(Layouts, AttentionMisuse,
+                         ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
 
 }  // namespace
 }  // namespace exn::test

@@ -19,7 +19,8 @@ struct PlacedCache {
 };
 
 // [R,H,dh] full of poison.
-inline HostTensor poisoned_heads(Type type, int64_t rows, int64_t heads, int64_t dim, int64_t pad, int64_t offset) {
+inline HostTensor poisoned_heads(Type type, int64_t rows, int64_t heads, int64_t dim, int64_t pad,
+                                 int64_t offset) {
   HostTensor t = poisoned(type, {rows, heads * dim}, pad, offset);
   t.shape = {rows, heads, dim};
   return t;
@@ -64,18 +65,22 @@ inline CacheTensors zero_cache(const CacheSpec& c) {
 
 // The run alone must refuse what only the contents of the tensors can tell.
 template <class Params>
-void expect_run_refused(const Op<Params>& op, const Params& params, const std::vector<Placed*>& written, const Words& words) {
+void expect_run_refused(const Op<Params>& op, const Params& params,
+                        const std::vector<Placed*>& written, const Words& words) {
   EXPECT_EQ(op.supported(&params), EXN_OK) << exn_last_error();
   EXPECT_EQ(run_once(targets().front(), op, params), EXN_INVALID_ARGUMENT) << op.name;
   expect_words(words);
-  for (const Placed* t : written) EXPECT_TRUE(t->unchanged()) << op.name << " wrote an output of a run that it refused";
+  for (const Placed* t : written)
+    EXPECT_TRUE(t->unchanged()) << op.name << " wrote an output of a run that it refused";
 }
 
-// Index tensors are read where they are: `ids[at] = value` in device memory of the CPU, undone at the end of the scope.
+// Index tensors are read where they are: `ids[at] = value` in device memory of the CPU, undone at
+// the end of the scope.
 class Poke {
  public:
   Poke(Placed* ids, int64_t at, int32_t value)
-      : place_(static_cast<int32_t*>(ids->dl()->data) + ids->dl()->byte_offset / 4 + at), before_(*place_) {
+      : place_(static_cast<int32_t*>(ids->dl()->data) + ids->dl()->byte_offset / 4 + at),
+        before_(*place_) {
     *place_ = value;
   }
   ~Poke() { *place_ = before_; }
@@ -92,7 +97,8 @@ inline bool on_cpu() { return !targets().empty() && targets().front().cpu(); }
 
 // For a tensor of any rank: everything else that can be wrong with it.
 template <class Params>
-void spoil_flat(const Op<Params>& op, const Params& params, Placed* t, const char* name, const std::vector<Placed*>& written) {
+void spoil_flat(const Op<Params>& op, const Params& params, Placed* t, const char* name,
+                const std::vector<Placed*>& written) {
   DLTensor* dl = t->mutable_dl();
   const DLTensor good = *dl;
   dl->dtype = {kDLInt, 16, 1};
@@ -109,8 +115,8 @@ void spoil_flat(const Op<Params>& op, const Params& params, Placed* t, const cha
 
 // How a params struct's cache can be wrong.
 template <class Params>
-void spoil_cache(const Op<Params>& op, const Params& params, exn_kv_cache Params::*field, PlacedCache* cache, const std::string& name,
-                 const std::vector<Placed*>& written) {
+void spoil_cache(const Op<Params>& op, const Params& params, exn_kv_cache Params::* field,
+                 PlacedCache* cache, const std::string& name, const std::vector<Placed*>& written) {
   Params p = params;
   for (int32_t bad : {-1, 3}) {
     (p.*field).layout = bad;

@@ -25,11 +25,13 @@ int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 
 }  // namespace
 
-// ---- a described cache -------------------------------------------------------------------------------
+// ---- a described cache
+// -------------------------------------------------------------------------------
 
-int64_t cache_index(const CacheSpec& c, const HostTensor& block_table, int64_t sequence, int64_t slot, int64_t head,
-                    int64_t element) {
-  if (c.layout == EXN_KV_HEAD_MAJOR) return ((sequence * c.heads + head) * c.slots + slot) * c.dim + element;
+int64_t cache_index(const CacheSpec& c, const HostTensor& block_table, int64_t sequence,
+                    int64_t slot, int64_t head, int64_t element) {
+  if (c.layout == EXN_KV_HEAD_MAJOR)
+    return ((sequence * c.heads + head) * c.slots + slot) * c.dim + element;
   int64_t row = sequence * c.slots + slot;
   if (c.layout == EXN_KV_PAGED) {
     row = block_table.integer_at(sequence * c.blocks() + slot / c.page) * c.page + slot % c.page;
@@ -53,7 +55,8 @@ CacheTensors empty_cache(const CacheSpec& c, uint64_t seed) {
     shape = {c.pages(), c.page, c.heads, c.dim};
     const std::vector<int64_t> pages = shuffled(c.pages(), seed, 7);
     t.block_table = make_tensor(Type::kI32, {c.sequences, c.blocks()});
-    for (int64_t i = 0; i < c.sequences * c.blocks(); ++i) t.block_table.set_integer(i, pages[static_cast<size_t>(i)]);
+    for (int64_t i = 0; i < c.sequences * c.blocks(); ++i)
+      t.block_table.set_integer(i, pages[static_cast<size_t>(i)]);
   } else {
     shape = c.layout == EXN_KV_HEAD_MAJOR ? std::vector<int64_t>{c.heads, c.slots, c.dim}
                                           : std::vector<int64_t>{c.slots, c.heads, c.dim};
@@ -69,16 +72,19 @@ CacheTensors empty_cache(const CacheSpec& c, uint64_t seed) {
 namespace {
 
 // Puts row s * T + t of `values` [S * T, Hkv * dh] where slot t of sequence s lies.
-void scatter(const CacheSpec& c, const HostTensor& block_table, const HostTensor& values, HostTensor* side) {
+void scatter(const CacheSpec& c, const HostTensor& block_table, const HostTensor& values,
+             HostTensor* side) {
   for (int64_t row = 0; row < values.rows; ++row) {
     for (int64_t i = 0; i < values.cols; ++i) {
-      side->set(0, cache_index(c, block_table, row / c.slots, row % c.slots, i / c.dim, i % c.dim), values.at(row, i));
+      side->set(0, cache_index(c, block_table, row / c.slots, row % c.slots, i / c.dim, i % c.dim),
+                values.at(row, i));
     }
   }
 }
 
 // A cache whose every slot is filled: K with `stream`, V with the next one.
-CacheTensors full_cache(const CacheSpec& c, uint64_t seed, uint64_t stream, const std::string& kind) {
+CacheTensors full_cache(const CacheSpec& c, uint64_t seed, uint64_t stream,
+                        const std::string& kind) {
   CacheTensors t = empty_cache(c, seed);
   HostTensor values = make_tensor(c.type, {c.sequences * c.slots, c.columns()});
   fill(&values, seed, stream, kind, 1, "-");
@@ -89,24 +95,31 @@ CacheTensors full_cache(const CacheSpec& c, uint64_t seed, uint64_t stream, cons
 }
 
 // sequence[r] of `rows` rows; not given for "-".
-HostTensor make_sequences(const std::string& kind, int64_t rows, int64_t sequences, uint64_t seed, uint64_t stream) {
+HostTensor make_sequences(const std::string& kind, int64_t rows, int64_t sequences, uint64_t seed,
+                          uint64_t stream) {
   if (kind == "-") return {};
   HostTensor t = make_tensor(Type::kI32, {rows});
   for (int64_t r = 0; r < rows; ++r) {
     if (kind != "mod" && kind != "random") fail("sequence: unknown word '" + kind + "'");
-    t.set_integer(r, kind == "mod" ? r % sequences : static_cast<int64_t>(pick(seed, stream, r, sequences)));
+    t.set_integer(
+        r, kind == "mod" ? r % sequences : static_cast<int64_t>(pick(seed, stream, r, sequences)));
   }
   return t;
 }
 
-// ---- tables ------------------------------------------------------------------------------------------
+// ---- tables
+// ------------------------------------------------------------------------------------------
 
-int64_t optional_integer(const Row& row, const char* column) { return row.text(column) == "-" ? 0 : row.integer(column); }
+int64_t optional_integer(const Row& row, const char* column) {
+  return row.text(column) == "-" ? 0 : row.integer(column);
+}
 
 const std::vector<const char*> kLayouts = {"head", "token", "paged"};
 
-// The columns that say how K and V are laid out; heads, dim, dtype and offset are read by the caller.
-void read_layout(const Row& row, const char* layout, const char* sequences, const char* slots, const char* page, CacheSpec* c) {
+// The columns that say how K and V are laid out; heads, dim, dtype and offset are read by the
+// caller.
+void read_layout(const Row& row, const char* layout, const char* sequences, const char* slots,
+                 const char* page, CacheSpec* c) {
   c->layout = row.choice(layout, kLayouts);
   c->sequence_axis = row.text(sequences) != "-";
   c->sequences = c->sequence_axis ? row.integer(sequences) : 1;
@@ -115,7 +128,8 @@ void read_layout(const Row& row, const char* layout, const char* sequences, cons
   if (paged != (row.text(page) != "-")) fail(std::string(page) + " goes with the paged layout");
   if (!paged) return;
   c->page = row.integer(page);
-  if (!c->sequence_axis || c->slots % c->page != 0) fail(std::string(page) + " does not divide the slots of a sequence");
+  if (!c->sequence_axis || c->slots % c->page != 0)
+    fail(std::string(page) + " does not divide the slots of a sequence");
 }
 
 CacheSpec read_cache(const Row& row, const char* dtype, const char* offset) {
@@ -140,12 +154,14 @@ std::vector<int64_t> read_list(const std::string& text, char separator) {
 std::vector<KvAppendCase> kv_append_cases(const std::string& directory) {
   return read_cases<KvAppendCase>(
       directory, "kv_append",
-      {"id", "rows", "dtype", "pad", "offset", "fill", "scale", "special", "layout", "sequences", "heads", "slots", "page",
-       "dim", "cache", "cache_offset", "sequence", "slot", "seed", "tags"},
+      {"id",      "rows",         "dtype",     "pad",   "offset", "fill", "scale",
+       "special", "layout",       "sequences", "heads", "slots",  "page", "dim",
+       "cache",   "cache_offset", "sequence",  "slot",  "seed",   "tags"},
       [](const Row& row, KvAppendCase* c) {
         c->cache = read_cache(row, "cache", "cache_offset");
-        c->rows = {row.integer("rows"),   c->cache.columns(), row.type("dtype"),   row.integer("pad"),
-                   row.integer("offset"), row.text("fill"),   row.number("scale"), row.text("special")};
+        c->rows = {row.integer("rows"), c->cache.columns(),    row.type("dtype"),
+                   row.integer("pad"),  row.integer("offset"), row.text("fill"),
+                   row.number("scale"), row.text("special")};
         c->sequence = row.text("sequence");
         c->slot = row.text("slot");
       });
@@ -154,8 +170,9 @@ std::vector<KvAppendCase> kv_append_cases(const std::string& directory) {
 std::vector<KvCopyCase> kv_copy_cases(const std::string& directory) {
   return read_cases<KvCopyCase>(
       directory, "kv_copy",
-      {"id", "count", "layout", "sequences", "slots", "page", "to_layout", "to_sequences", "to_slots", "to_page", "heads", "dim",
-       "dtype", "offset", "to_offset", "in_place", "sequence", "entries", "seed", "tags"},
+      {"id",           "count",    "layout",   "sequences", "slots", "page",  "to_layout",
+       "to_sequences", "to_slots", "to_page",  "heads",     "dim",   "dtype", "offset",
+       "to_offset",    "in_place", "sequence", "entries",   "seed",  "tags"},
       [](const Row& row, KvCopyCase* c) {
         c->count = row.integer("count");
         c->source = read_cache(row, "dtype", "offset");
@@ -171,34 +188,39 @@ std::vector<KvCopyCase> kv_copy_cases(const std::string& directory) {
 }
 
 std::vector<KvLengthCase> kv_length_cases(const std::string& directory) {
-  return read_cases<KvLengthCase>(
-      directory, "kv_length",
-      {"id", "action", "lengths", "rows", "calls", "capacity", "start", "sequence", "active", "limit", "visible", "seed", "tags"},
-      [](const Row& row, KvLengthCase* c) {
-        c->action = row.choice("action", {"advance", "crop"});
-        c->lengths = read_list(row.text("lengths"), 'x');
-        c->rows = row.integer("rows");
-        c->calls = row.integer("calls");
-        c->capacity = row.integer("capacity");
-        c->start = row.text("start");
-        c->sequence = row.text("sequence");
-        c->active = row.text("active");
-        c->one_limit = row.choice("limit", {"-", "one", "each"}) == 1;
-        c->visible = row.flag("visible");
-      });
+  return read_cases<KvLengthCase>(directory, "kv_length",
+                                  {"id", "action", "lengths", "rows", "calls", "capacity", "start",
+                                   "sequence", "active", "limit", "visible", "seed", "tags"},
+                                  [](const Row& row, KvLengthCase* c) {
+                                    c->action = row.choice("action", {"advance", "crop"});
+                                    c->lengths = read_list(row.text("lengths"), 'x');
+                                    c->rows = row.integer("rows");
+                                    c->calls = row.integer("calls");
+                                    c->capacity = row.integer("capacity");
+                                    c->start = row.text("start");
+                                    c->sequence = row.text("sequence");
+                                    c->active = row.text("active");
+                                    c->one_limit = row.choice("limit", {"-", "one", "each"}) == 1;
+                                    c->visible = row.flag("visible");
+                                  });
 }
 
 std::vector<AttentionCase> attention_cases(const std::string& directory) {
   return read_cases<AttentionCase>(
       directory, "attention",
-      {"id", "rows", "query_heads", "query", "query_pad", "query_offset", "fill", "query_scale", "special", "layout", "sequences",
-       "heads", "slots", "page", "dim", "cache", "cache_offset", "key_scale", "cache_special", "out", "out_pad", "out_offset",
-       "sequence", "visible", "scores", "scale", "softcap", "seed", "tags"},
+      {"id",           "rows",         "query_heads", "query",         "query_pad",
+       "query_offset", "fill",         "query_scale", "special",       "layout",
+       "sequences",    "heads",        "slots",       "page",          "dim",
+       "cache",        "cache_offset", "key_scale",   "cache_special", "out",
+       "out_pad",      "out_offset",   "sequence",    "visible",       "scores",
+       "scale",        "softcap",      "seed",        "tags"},
       [](const Row& row, AttentionCase* c) {
         c->cache = read_cache(row, "cache", "cache_offset");
         c->query_heads = row.integer("query_heads");
-        c->query = {row.integer("rows"),         c->query_heads * c->cache.dim, row.type("query"),         row.integer("query_pad"),
-                    row.integer("query_offset"), row.text("fill"),              row.number("query_scale"), row.text("special")};
+        c->query = {row.integer("rows"),         c->query_heads * c->cache.dim,
+                    row.type("query"),           row.integer("query_pad"),
+                    row.integer("query_offset"), row.text("fill"),
+                    row.number("query_scale"),   row.text("special")};
         c->key_scale = row.number("key_scale");
         c->cache_special = row.text("cache_special");
         c->out_type = row.type("out");
@@ -216,12 +238,18 @@ std::vector<AttentionCase> attention_cases(const std::string& directory) {
 std::vector<HiddenStackCase> hidden_stack_cases(const std::string& directory) {
   return read_cases<HiddenStackCase>(
       directory, "hidden_stack",
-      {"id", "capacity", "dim", "dtype", "stack_pad", "stack_offset", "rows", "pad", "offset", "gathered", "tags_per_row", "mask",
-       "overflow", "script", "seed", "tags"},
+      {"id", "capacity", "dim", "dtype", "stack_pad", "stack_offset", "rows", "pad", "offset",
+       "gathered", "tags_per_row", "mask", "overflow", "script", "seed", "tags"},
       [](const Row& row, HiddenStackCase* c) {
         c->capacity = row.integer("capacity");
-        c->rows = {row.integer("rows"), row.integer("dim"), row.type("dtype"), row.integer("pad"), row.integer("offset"),
-                   "normal",            1,                  "-"};
+        c->rows = {row.integer("rows"),
+                   row.integer("dim"),
+                   row.type("dtype"),
+                   row.integer("pad"),
+                   row.integer("offset"),
+                   "normal",
+                   1,
+                   "-"};
         c->stack_pad = row.integer("stack_pad");
         c->stack_offset = row.integer("stack_offset");
         c->gathered = row.integer("gathered");
@@ -230,8 +258,11 @@ std::vector<HiddenStackCase> hidden_stack_cases(const std::string& directory) {
         c->overflow = row.flag("overflow");
         std::stringstream script(row.text("script"));
         for (std::string action; std::getline(script, action, ',');) {
-          if (action != "push" && action != "gather" && action != "clear") fail("script: unknown word '" + action + "'");
-          c->script.push_back(action == "push" ? EXN_STACK_PUSH : action == "gather" ? EXN_STACK_GATHER : EXN_STACK_CLEAR);
+          if (action != "push" && action != "gather" && action != "clear")
+            fail("script: unknown word '" + action + "'");
+          c->script.push_back(action == "push"     ? EXN_STACK_PUSH
+                              : action == "gather" ? EXN_STACK_GATHER
+                                                   : EXN_STACK_CLEAR);
         }
       });
 }
@@ -239,8 +270,8 @@ std::vector<HiddenStackCase> hidden_stack_cases(const std::string& directory) {
 std::vector<RowCompactionCase> row_compaction_cases(const std::string& directory) {
   return read_cases<RowCompactionCase>(
       directory, "row_compaction",
-      {"id", "rows", "cols", "dtype", "pad", "offset", "out_pad", "out_offset", "direction", "listed", "spare", "list", "seed",
-       "tags"},
+      {"id", "rows", "cols", "dtype", "pad", "offset", "out_pad", "out_offset", "direction",
+       "listed", "spare", "list", "seed", "tags"},
       [](const Row& row, RowCompactionCase* c) {
         c->rows = row.integer("rows");
         c->cols = row.integer("cols");
@@ -259,8 +290,9 @@ std::vector<RowCompactionCase> row_compaction_cases(const std::string& directory
 std::vector<LayerScheduleCase> layer_schedule_cases(const std::string& directory) {
   return read_cases<LayerScheduleCase>(
       directory, "layer_schedule",
-      {"id", "positions", "layers", "kind", "prompt", "horizon", "most", "least", "warm_up", "first_exit", "min_exit", "interval",
-       "decay", "start_threshold", "tau", "order", "outputs", "seed", "tags"},
+      {"id", "positions", "layers", "kind", "prompt", "horizon", "most", "least", "warm_up",
+       "first_exit", "min_exit", "interval", "decay", "start_threshold", "tau", "order", "outputs",
+       "seed", "tags"},
       [](const Row& row, LayerScheduleCase* c) {
         const auto integer = [&](const char* column) { return narrow(row.integer(column)); };
         c->positions = row.integer("positions");
@@ -280,15 +312,16 @@ std::vector<LayerScheduleCase> layer_schedule_cases(const std::string& directory
         if (row.text("order") != "-") {
           for (int64_t layer : read_list(row.text("order"), ',')) c->order.push_back(narrow(layer));
         }
-        c->outputs = row.text("outputs") == "-" ? 0 : row.subset("outputs", {"exit_test", "threshold"});
+        c->outputs =
+            row.text("outputs") == "-" ? 0 : row.subset("outputs", {"exit_test", "threshold"});
       });
 }
 
 std::vector<FfnSkipRuleCase> ffn_skip_rule_cases(const std::string& directory) {
   return read_cases<FfnSkipRuleCase>(
       directory, "ffn_skip_rule",
-      {"id", "rows", "layers", "tokens", "cold_start", "cold_end", "warm_up", "budget", "threshold", "token", "cosines", "special",
-       "seed", "tags"},
+      {"id", "rows", "layers", "tokens", "cold_start", "cold_end", "warm_up", "budget", "threshold",
+       "token", "cosines", "special", "seed", "tags"},
       [](const Row& row, FfnSkipRuleCase* c) {
         c->rows = row.integer("rows");
         c->layers = narrow(row.integer("layers"));
@@ -304,7 +337,8 @@ std::vector<FfnSkipRuleCase> ffn_skip_rule_cases(const std::string& directory) {
       });
 }
 
-// ---- inputs ------------------------------------------------------------------------------------------
+// ---- inputs
+// ------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -386,8 +420,10 @@ KvCopyInputs make_inputs(const KvCopyCase& c) {
   KvCopyInputs in;
   in.source = full_cache(c.source, c.seed, 0, "normal");
   if (!c.in_place) in.destination = full_cache(c.destination, c.seed + 1, 2, "normal");
-  if (c.sequence != "-" && c.sequence != "from" && c.sequence != "to" && c.sequence != "both") fail("sequence: " + c.sequence);
-  const bool from = c.sequence == "from" || c.sequence == "both", to = c.sequence == "to" || c.sequence == "both";
+  if (c.sequence != "-" && c.sequence != "from" && c.sequence != "to" && c.sequence != "both")
+    fail("sequence: " + c.sequence);
+  const bool from = c.sequence == "from" || c.sequence == "both",
+             to = c.sequence == "to" || c.sequence == "both";
   if (from) in.from_sequence = make_tensor(Type::kI32, {c.count});
   if (to) in.to_sequence = make_tensor(Type::kI32, {c.count});
   in.from_slot = make_tensor(Type::kI32, {c.count});
@@ -408,18 +444,21 @@ KvLengthInputs make_inputs(const KvLengthCase& c, int64_t call) {
   in.length = make_tensor(Type::kI32, c.lengths);
   const int64_t lengths = in.length.size();
   for (int64_t i = 0; i < lengths; ++i) {
-    if (c.start != "zero" && c.start != "random" && c.start != "full") fail("start: unknown word '" + c.start + "'");
+    if (c.start != "zero" && c.start != "random" && c.start != "full")
+      fail("start: unknown word '" + c.start + "'");
     const int64_t random = static_cast<int64_t>(pick(c.seed, 0, i, c.capacity / 2 + 1));
     in.length.set_integer(i, c.start == "zero" ? 0 : c.start == "random" ? random : c.capacity);
   }
   if (c.action == EXN_KV_CROP) {
     in.limit = make_tensor(Type::kI32, {c.one_limit ? 1 : lengths});
     for (int64_t i = 0; i < in.limit.size(); ++i) {
-      in.limit.set_integer(i, static_cast<int64_t>(pick(c.seed, 1, call * lengths + i, c.capacity + 1)));
+      in.limit.set_integer(
+          i, static_cast<int64_t>(pick(c.seed, 1, call * lengths + i, c.capacity + 1)));
     }
     return in;
   }
-  in.sequence = make_sequences(c.sequence, c.rows, lengths, c.seed, 2 + 8 * static_cast<uint64_t>(call));
+  in.sequence =
+      make_sequences(c.sequence, c.rows, lengths, c.seed, 2 + 8 * static_cast<uint64_t>(call));
   if (c.active == "-") return in;
   if (c.active != "some" && c.active != "none") fail("active: unknown word '" + c.active + "'");
   in.active = make_tensor(Type::kU8, {c.rows});
@@ -440,7 +479,8 @@ int64_t visible_of(const AttentionCase& c, int64_t row) {
   if (c.visible == "random") return random;
   if (c.visible == "causal") return slots - c.query.rows + 1 + row;
   if (c.visible == "each") return row / c.cache.sequences + 1;
-  if (c.visible == "mixed") return row % 4 == 0 ? random : row % 4 == 1 ? 0 : row % 4 == 2 ? 1 : slots;
+  if (c.visible == "mixed")
+    return row % 4 == 0 ? random : row % 4 == 1 ? 0 : row % 4 == 2 ? 1 : slots;
   char* end = nullptr;
   const int64_t number = std::strtoll(c.visible.c_str(), &end, 10);
   if (*end != '\0') fail("visible: unknown word '" + c.visible + "'");
@@ -451,10 +491,13 @@ void spoil_cache(const AttentionCase& c, CacheTensors* cache) {
   if (c.cache_special == "-") return;
   HostTensor* side = c.cache_special[0] == 'k' ? &cache->k : &cache->v;
   const std::string what = c.cache_special.substr(1);
-  if (what != "_nan" && what != "_pinf" && what != "_ninf") fail("cache_special: unknown word '" + c.cache_special + "'");
+  if (what != "_nan" && what != "_pinf" && what != "_ninf")
+    fail("cache_special: unknown word '" + c.cache_special + "'");
   const double value = what == "_nan" ? kNaN : what == "_pinf" ? kInf : -kInf;
   const int64_t element = static_cast<int64_t>(pick(c.seed, 6, 0, c.cache.dim));
-  side->set(0, cache_index(c.cache, cache->block_table, 0, c.cache.slots / 2, c.cache.heads - 1, element), value);
+  side->set(
+      0, cache_index(c.cache, cache->block_table, 0, c.cache.slots / 2, c.cache.heads - 1, element),
+      value);
 }
 
 }  // namespace
@@ -464,7 +507,8 @@ AttentionInputs make_inputs(const AttentionCase& c) {
   in.query = make_head_rows(c.query, c.cache.dim, c.seed, 0);
   in.sequence = make_sequences(c.sequence, c.query.rows, c.cache.sequences, c.seed, 4);
   in.visible = make_tensor(Type::kI32, {c.query.rows});
-  std::vector<int64_t> seen(static_cast<size_t>(c.cache.sequences), 0);  // leading slots that some row sees
+  std::vector<int64_t> seen(static_cast<size_t>(c.cache.sequences),
+                            0);  // leading slots that some row sees
   for (int64_t r = 0; r < c.query.rows; ++r) {
     const int64_t visible = visible_of(c, r);
     in.visible.set_integer(r, visible);
@@ -473,8 +517,10 @@ AttentionInputs make_inputs(const AttentionCase& c) {
   }
   in.cache = empty_cache(c.cache, c.seed);
   for (int side = 0; side < 2; ++side) {
-    HostTensor values = make_tensor(c.cache.type, {c.cache.sequences * c.cache.slots, c.cache.columns()});
-    fill(&values, c.seed, 1 + static_cast<uint64_t>(side), c.query.fill, side == 0 ? c.key_scale : 1, "-");
+    HostTensor values =
+        make_tensor(c.cache.type, {c.cache.sequences * c.cache.slots, c.cache.columns()});
+    fill(&values, c.seed, 1 + static_cast<uint64_t>(side), c.query.fill,
+         side == 0 ? c.key_scale : 1, "-");
     for (int64_t row = 0; row < values.rows; ++row) {
       const bool hidden = row % c.cache.slots >= seen[static_cast<size_t>(row / c.cache.slots)];
       for (int64_t i = 0; hidden && i < values.cols; ++i) values.set(row, i, kNaN);
@@ -489,7 +535,8 @@ HiddenStackInputs make_inputs(const HiddenStackCase& c, int64_t call) {
   HiddenStackInputs in;
   if (c.script[static_cast<size_t>(call)] != EXN_STACK_PUSH) return in;
   in.rows = make_tensor(c.rows.type, {c.rows.rows, c.rows.cols}, c.rows.pad, c.rows.offset);
-  fill(&in.rows, c.seed, 8 + static_cast<uint64_t>(call), c.rows.fill, c.rows.scale, c.rows.special);
+  fill(&in.rows, c.seed, 8 + static_cast<uint64_t>(call), c.rows.fill, c.rows.scale,
+       c.rows.special);
   const int64_t first = call * c.rows.rows;
   if (c.tags > 0) {
     in.tags = make_tensor(Type::kI32, {c.rows.rows, c.tags});
@@ -502,7 +549,8 @@ HiddenStackInputs make_inputs(const HiddenStackCase& c, int64_t call) {
   in.mask = make_tensor(Type::kU8, {c.rows.rows});
   for (int64_t r = 0; r < c.rows.rows; ++r) {
     // Any value but 0 is yes.
-    in.mask.set_integer(r, c.mask == "some" ? static_cast<int64_t>(pick(c.seed, 5, first + r, 3)) : 0);
+    in.mask.set_integer(r,
+                        c.mask == "some" ? static_cast<int64_t>(pick(c.seed, 5, first + r, 3)) : 0);
   }
   return in;
 }
@@ -515,7 +563,8 @@ int64_t list_entry(const RowCompactionCase& c, int64_t i, const std::vector<int6
   if (c.list == "random") return static_cast<int64_t>(pick(c.seed, 2, i, c.rows));
   const int64_t entry = order.at(static_cast<size_t>(i));
   if (c.list == "shuffled") return entry;
-  if (c.list == "holes") return pick(c.seed, 3, i, 3) == 0 ? -1 - static_cast<int64_t>(pick(c.seed, 4, i, 100)) : entry;
+  if (c.list == "holes")
+    return pick(c.seed, 3, i, 3) == 0 ? -1 - static_cast<int64_t>(pick(c.seed, 4, i, 100)) : entry;
   fail("list: unknown word '" + c.list + "'");
 }
 
@@ -545,7 +594,8 @@ RowCompactionInputs make_inputs(const RowCompactionCase& c) {
     for (int64_t i = 0; i < c.cols; ++i) {
       const uint64_t w = word(c.seed, 0, static_cast<uint64_t>(r * c.cols + i));
       for (int64_t b = 0; b < size; ++b) {
-        in.input.bytes[static_cast<size_t>((r * in.input.stride + i) * size + b)] = static_cast<unsigned char>(w >> 8 * b);
+        in.input.bytes[static_cast<size_t>((r * in.input.stride + i) * size + b)] =
+            static_cast<unsigned char>(w >> 8 * b);
       }
     }
   }
@@ -566,7 +616,8 @@ float cosine_of(const std::string& kind, uint64_t w, int32_t layer) {
 
 }  // namespace
 
-FfnSkipRuleInputs make_inputs(const FfnSkipRuleCase& c, int64_t token, int32_t layer, const std::vector<uint8_t>& skipped) {
+FfnSkipRuleInputs make_inputs(const FfnSkipRuleCase& c, int64_t token, int32_t layer,
+                              const std::vector<uint8_t>& skipped) {
   FfnSkipRuleInputs in;
   if (layer >= 0) in.cosine = make_tensor(Type::kF32, {c.rows});
   if (c.token_tensor) in.token = make_tensor(Type::kI32, {c.rows});
@@ -575,7 +626,8 @@ FfnSkipRuleInputs make_inputs(const FfnSkipRuleCase& c, int64_t token, int32_t l
     if (!in.cosine.given()) continue;
     const uint64_t i = static_cast<uint64_t>((token * c.layers + layer) * c.rows + r);
     const bool nan = skipped[static_cast<size_t>(r)] != 0 || (c.nan && word(c.seed, 1, i) % 7 == 0);
-    in.cosine.set(0, r, nan ? kNaN : static_cast<double>(cosine_of(c.cosines, word(c.seed, 0, i), layer)));
+    in.cosine.set(
+        0, r, nan ? kNaN : static_cast<double>(cosine_of(c.cosines, word(c.seed, 0, i), layer)));
   }
   return in;
 }

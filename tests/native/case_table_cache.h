@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cases and inputs of the ops on the KV cache and of the layer and row schedules. tests/cases/README.md is the specification.
+// Cases and inputs of the ops on the KV cache and of the layer and row schedules.
+// tests/cases/README.md is the specification.
 #pragma once
 
 #include "case_table.h"
 
 namespace exn::test {
 
-// ---- a described cache -------------------------------------------------------------------------------
+// ---- a described cache
+// -------------------------------------------------------------------------------
 
 struct CacheSpec {
   int32_t layout = EXN_KV_HEAD_MAJOR;
@@ -19,8 +21,8 @@ struct CacheSpec {
   Type type = Type::kF32;
   int64_t offset = 0;
 
-  int64_t blocks() const { return slots / page; }                          // B
-  int64_t pages() const { return sequences * blocks() + kSparePages; }     // P
+  int64_t blocks() const { return slots / page; }                       // B
+  int64_t pages() const { return sequences * blocks() + kSparePages; }  // P
   int64_t columns() const { return heads * dim; }
 
   static constexpr int64_t kSparePages = 3;  // pages of no sequence
@@ -32,8 +34,8 @@ struct CacheTensors {
 };
 
 // Where the caches' tensors keep an element, as an index into their one row.
-int64_t cache_index(const CacheSpec& c, const HostTensor& block_table, int64_t sequence, int64_t slot, int64_t head,
-                    int64_t element);
+int64_t cache_index(const CacheSpec& c, const HostTensor& block_table, int64_t sequence,
+                    int64_t slot, int64_t head, int64_t element);
 
 // k and v full of NaN, and the shuffled table.
 CacheTensors empty_cache(const CacheSpec& c, uint64_t seed);
@@ -41,7 +43,8 @@ CacheTensors empty_cache(const CacheSpec& c, uint64_t seed);
 // A permutation of 0 .. n-1.
 std::vector<int64_t> shuffled(int64_t n, uint64_t seed, uint64_t stream);
 
-// ---- cases -------------------------------------------------------------------------------------------
+// ---- cases
+// -------------------------------------------------------------------------------------------
 
 struct KvAppendCase : CaseBase {
   CacheSpec cache;
@@ -159,8 +162,9 @@ std::vector<RowCompactionCase> row_compaction_cases(const std::string& directory
 std::vector<LayerScheduleCase> layer_schedule_cases(const std::string& directory);
 std::vector<FfnSkipRuleCase> ffn_skip_rule_cases(const std::string& directory);
 
-// ---- inputs ------------------------------------------------------------------------------------------
-// A tensor that the case leaves out has an empty shape.
+// ---- inputs
+// ------------------------------------------------------------------------------------------ A
+// tensor that the case leaves out has an empty shape.
 
 struct KvAppendInputs {
   CacheTensors cache;
@@ -204,6 +208,7 @@ AttentionInputs make_inputs(const AttentionCase& c);
 HiddenStackInputs make_inputs(const HiddenStackCase& c, int64_t call);
 RowCompactionInputs make_inputs(const RowCompactionCase& c);
 // The call after `layer`. `skipped`: the mask that this layer ran under (empty: none, layer -1).
-FfnSkipRuleInputs make_inputs(const FfnSkipRuleCase& c, int64_t token, int32_t layer, const std::vector<uint8_t>& skipped);
+FfnSkipRuleInputs make_inputs(const FfnSkipRuleCase& c, int64_t token, int32_t layer,
+                              const std::vector<uint8_t>& skipped);
 
 }  // namespace exn::test

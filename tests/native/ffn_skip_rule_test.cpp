@@ -4,15 +4,19 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_ffn_skip_rule_params> kOp = {"ffn_skip_rule", exn_ffn_skip_rule_supported, exn_ffn_skip_rule_workspace_size,
-                                          exn_ffn_skip_rule};
+const Op<exn_ffn_skip_rule_params> kOp = {"ffn_skip_rule", exn_ffn_skip_rule_supported,
+                                          exn_ffn_skip_rule_workspace_size, exn_ffn_skip_rule};
 using P = exn_ffn_skip_rule_params;
 
-// Plays the whole case on one target. The state is in-out: each call starts from what the last one left.
+// Plays the whole case on one target. The state is in-out: each call starts from what the last one
+// left.
 class Sequence {
  public:
   Sequence(const FfnSkipRuleCase& c, const Target& target)
-      : c_(c), target_(target), oracle_(c), state_(filled(Type::kI32, {c.rows, EXN_FFN_SKIP_STATE_WORDS}, 0x55555555)) {}
+      : c_(c),
+        target_(target),
+        oracle_(c),
+        state_(filled(Type::kI32, {c.rows, EXN_FFN_SKIP_STATE_WORDS}, 0x55555555)) {}
 
   void play() {
     for (int64_t t = 0; t < c_.tokens; ++t) {
@@ -29,9 +33,19 @@ class Sequence {
     const FfnSkipRuleInputs in = make_inputs(c_, token, layer, oracle_.skip());
     Placed cosine(target_, in.cosine), index(target_, in.token), state(target_, state_);
     Placed skip(target_, poisoned(Type::kU8, {c_.rows}));
-    const P p = {sizeof p,      cosine.dl(),   index.dl(),  state.dl(), skip.dl(),
-                 layer,         c_.layers,     c_.cold_start, c_.cold_end, c_.warm_up,
-                 static_cast<int32_t>(token), c_.budget, c_.threshold};
+    const P p = {sizeof p,
+                 cosine.dl(),
+                 index.dl(),
+                 state.dl(),
+                 skip.dl(),
+                 layer,
+                 c_.layers,
+                 c_.cold_start,
+                 c_.cold_end,
+                 c_.warm_up,
+                 static_cast<int32_t>(token),
+                 c_.budget,
+                 c_.threshold};
     // The full protocol for the first token; later ones only play on.
     if (token == 0) {
       exercise(target_, kOp, p, {&cosine, &index}, {&state, &skip});
@@ -61,7 +75,9 @@ TEST_P(FfnSkipRule, MatchesStateMachine) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, FfnSkipRule, ::testing::ValuesIn(wanted_cases(ffn_skip_rule_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, FfnSkipRule,
+                         ::testing::ValuesIn(wanted_cases(ffn_skip_rule_cases(cases_directory()))),
+                         CaseName());
 
 // By hand: five layers, of which 1, 2 and 3 may be skipped.
 TEST(FfnSkipRule, OracleByHand) {
@@ -93,8 +109,10 @@ TEST(FfnSkipRule, OracleByHand) {
 TEST(FfnSkipRuleMisuse, IsRefused) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   Placed cosine(kCpu, normal(Type::kF32, {3})), token(kCpu, zeros(Type::kI32, {3}));
-  Placed state(kCpu, zeros(Type::kI32, {3, EXN_FFN_SKIP_STATE_WORDS})), skip(kCpu, poisoned(Type::kU8, {3}));
-  const P p = {sizeof p, cosine.dl(), token.dl(), state.dl(), skip.dl(), 2, 8, 1, 6, 4, 5, -1, 0.9f};
+  Placed state(kCpu, zeros(Type::kI32, {3, EXN_FFN_SKIP_STATE_WORDS})),
+      skip(kCpu, poisoned(Type::kU8, {3}));
+  const P p = {sizeof p, cosine.dl(), token.dl(), state.dl(), skip.dl(), 2,   8,
+               1,        6,           4,          5,          -1,        0.9f};
   const std::vector<Placed*> written = {&state, &skip};
   expect_sound_struct_sizes(kOp, p, written);
   Spoiler<P> spoil(kOp, p, written);
@@ -115,8 +133,10 @@ TEST(FfnSkipRuleMisuse, IsRefused) {
   spoil.overlap(&state, "state", cosine, "cosine");
   spoil.value(&P::model_layers, int32_t{0}, {"model_layers", "0", "1"});
   for (int32_t bad : {-2, 7}) spoil.value(&P::layer, bad, {"layer", std::to_string(bad), "-1..6"});
-  for (int32_t bad : {-1, 9}) spoil.value(&P::cold_start, bad, {"cold_start", std::to_string(bad), "0..8"});
-  for (int32_t bad : {0, 9}) spoil.value(&P::cold_end, bad, {"cold_end", std::to_string(bad), "1..8"});
+  for (int32_t bad : {-1, 9})
+    spoil.value(&P::cold_start, bad, {"cold_start", std::to_string(bad), "0..8"});
+  for (int32_t bad : {0, 9})
+    spoil.value(&P::cold_end, bad, {"cold_end", std::to_string(bad), "1..8"});
   spoil.value(&P::warm_up, int32_t{-1}, {"warm_up", "-1", "0"});
   spoil.value(&P::token_index, int32_t{-1}, {"token_index", "-1", "0"});
   spoil.value(&P::budget, int32_t{-2}, {"budget", "-2", "-1"});

@@ -6,8 +6,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_hidden_stack_params> kOp = {"hidden_stack", exn_hidden_stack_supported, exn_hidden_stack_workspace_size,
-                                         exn_hidden_stack};
+const Op<exn_hidden_stack_params> kOp = {"hidden_stack", exn_hidden_stack_supported,
+                                         exn_hidden_stack_workspace_size, exn_hidden_stack};
 
 // Plays a case's script on one target.
 class Script {
@@ -33,12 +33,17 @@ class Script {
     const int32_t action = c_.script[static_cast<size_t>(n)];
     const bool push = action == EXN_STACK_PUSH, gather = action == EXN_STACK_GATHER;
     const int64_t over = oracle_.step(n, in);
-    Placed stack(target_, stack_), stack_tags(target_, tags_), count(target_, count_), mask(target_, in.mask);
-    Placed rows(target_, gather ? poisoned(c_.rows.type, {c_.gathered, c_.rows.cols}, c_.rows.pad, c_.rows.offset) : in.rows);
-    Placed tags(target_, gather && c_.tags > 0 ? poisoned(Type::kI32, {c_.gathered, c_.tags}) : in.tags);
+    Placed stack(target_, stack_), stack_tags(target_, tags_), count(target_, count_),
+        mask(target_, in.mask);
+    Placed rows(target_, gather ? poisoned(c_.rows.type, {c_.gathered, c_.rows.cols}, c_.rows.pad,
+                                           c_.rows.offset)
+                                : in.rows);
+    Placed tags(target_,
+                gather && c_.tags > 0 ? poisoned(Type::kI32, {c_.gathered, c_.tags}) : in.tags);
     Placed overflow(target_, c_.overflow ? poisoned(Type::kI32, {1}) : HostTensor{});
-    const exn_hidden_stack_params p = {sizeof p,  stack.dl(), stack_tags.dl(), count.dl(), rows.dl(),
-                                       tags.dl(), mask.dl(),  overflow.dl(),   action,     0};
+    const exn_hidden_stack_params p = {sizeof p,  stack.dl(), stack_tags.dl(), count.dl(),
+                                       rows.dl(), tags.dl(),  mask.dl(),       overflow.dl(),
+                                       action,    0};
     std::vector<Placed*> read = {&mask}, written = {&stack, &stack_tags, &count, &overflow};
     (gather ? written : read).insert((gather ? written : read).end(), {&rows, &tags});
     if (over > 0 && target_.cpu()) {
@@ -62,15 +67,18 @@ class Script {
     const HostTensor& from = inputs_[static_cast<size_t>(e.call)].rows;
     const int64_t size = size_of(from.type);
     if (from.cols == 0) return;
-    EXPECT_EQ(std::memcmp(got.bytes.data() + row * got.stride * size, from.bytes.data() + e.row * from.stride * size,
-                          static_cast<size_t>(from.cols * size)), 0)
+    EXPECT_EQ(std::memcmp(got.bytes.data() + row * got.stride * size,
+                          from.bytes.data() + e.row * from.stride * size,
+                          static_cast<size_t>(from.cols * size)),
+              0)
         << "entry " << i;
   }
 
   void expect_tags(const HostTensor& got, int64_t row, size_t i) {
     const HiddenStackOracle::Entry& e = oracle_.entries()[i];
     for (int64_t m = 0; m < c_.tags; ++m) {
-      EXPECT_EQ(got.integer_at(row * c_.tags + m), inputs_[static_cast<size_t>(e.call)].tags.integer_at(e.row * c_.tags + m))
+      EXPECT_EQ(got.integer_at(row * c_.tags + m),
+                inputs_[static_cast<size_t>(e.call)].tags.integer_at(e.row * c_.tags + m))
           << "entry " << i << ", tag " << m;
     }
   }
@@ -88,7 +96,8 @@ class Script {
     }
     // What lies above the entries is nobody's business.
     const size_t above = held * static_cast<size_t>(stack_.stride * size_of(stack_.type));
-    for (size_t b = above; b < stack_.bytes.size(); ++b) ASSERT_EQ(stack_.bytes[b], before.bytes[b]) << "byte " << b;
+    for (size_t b = above; b < stack_.bytes.size(); ++b)
+      ASSERT_EQ(stack_.bytes[b], before.bytes[b]) << "byte " << b;
     for (size_t b = held * static_cast<size_t>(c_.tags) * 4; b < tags_.bytes.size(); ++b) {
       ASSERT_EQ(tags_.bytes[b], tags_before.bytes[b]) << "tag byte " << b;
     }
@@ -99,11 +108,13 @@ class Script {
     const size_t held = over > 0 ? 0 : oracle_.entries().size();
     for (size_t i = 0; i < held; ++i) expect_entry(got, static_cast<int64_t>(i), i);
     const size_t above = held * static_cast<size_t>(got.stride * size_of(got.type));
-    for (size_t b = above; b < got.bytes.size(); ++b) ASSERT_EQ(got.bytes[b], rows.initial().bytes[b]) << "byte " << b;
+    for (size_t b = above; b < got.bytes.size(); ++b)
+      ASSERT_EQ(got.bytes[b], rows.initial().bytes[b]) << "byte " << b;
     if (c_.tags == 0) return;
     const HostTensor got_tags = tags.read();
     for (size_t i = 0; i < held; ++i) expect_tags(got_tags, static_cast<int64_t>(i), i);
-    for (int64_t i = static_cast<int64_t>(held) * c_.tags; i < got_tags.size(); ++i) EXPECT_EQ(got_tags.integer_at(i), -1);
+    for (int64_t i = static_cast<int64_t>(held) * c_.tags; i < got_tags.size(); ++i)
+      EXPECT_EQ(got_tags.integer_at(i), -1);
   }
 
   const HiddenStackCase& c_;
@@ -123,7 +134,9 @@ TEST_P(HiddenStack, MatchesOracle) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, HiddenStack, ::testing::ValuesIn(wanted_cases(hidden_stack_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, HiddenStack,
+                         ::testing::ValuesIn(wanted_cases(hidden_stack_cases(cases_directory()))),
+                         CaseName());
 
 using P = exn_hidden_stack_params;
 
@@ -133,7 +146,8 @@ class HiddenStackMisuse : public ::testing::Test {
     if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   }
 
-  Placed stack_{kCpu, poisoned(Type::kF32, {5, 8})}, stack_tags_{kCpu, poisoned(Type::kI32, {5, 2})}, count_{kCpu, integers({1})};
+  Placed stack_{kCpu, poisoned(Type::kF32, {5, 8})},
+      stack_tags_{kCpu, poisoned(Type::kI32, {5, 2})}, count_{kCpu, integers({1})};
   Placed mask_{kCpu, filled(Type::kU8, {3}, 1)}, overflow_{kCpu, poisoned(Type::kI32, {1})};
 };
 
@@ -204,7 +218,8 @@ TEST_F(HiddenStackMisuse, Gather) {
 
 TEST_F(HiddenStackMisuse, Clear) {
   Placed rows(kCpu, normal(Type::kF32, {3, 8})), tags(kCpu, zeros(Type::kI32, {3, 2}));
-  const P p = {sizeof p, stack_.dl(), stack_tags_.dl(), count_.dl(), nullptr, nullptr, nullptr, overflow_.dl(), EXN_STACK_CLEAR, 0};
+  const P p = {sizeof p, stack_.dl(), stack_tags_.dl(), count_.dl(),     nullptr,
+               nullptr,  nullptr,     overflow_.dl(),   EXN_STACK_CLEAR, 0};
   const std::vector<Placed*> written = {&stack_, &stack_tags_, &count_, &overflow_};
   Spoiler<P> spoil(kOp, p, written);
   spoil.value(&P::rows, rows.dl(), {"rows", "EXN_STACK_CLEAR"});

@@ -6,7 +6,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_kv_append_params> kOp = {"kv_append", exn_kv_append_supported, exn_kv_append_workspace_size, exn_kv_append};
+const Op<exn_kv_append_params> kOp = {"kv_append", exn_kv_append_supported,
+                                      exn_kv_append_workspace_size, exn_kv_append};
 
 class KvAppend : public ::testing::TestWithParam<KvAppendCase> {};
 
@@ -19,8 +20,10 @@ TEST_P(KvAppend, MatchesOracle) {
     SCOPED_TRACE(target.name());
     PlacedCache cache(target, c.cache, in.cache);
     Placed k(target, in.k), v(target, in.v), sequence(target, in.sequence), slot(target, in.slot);
-    const exn_kv_append_params params = {sizeof params, cache.dl(), k.dl(), v.dl(), sequence.dl(), slot.dl()};
-    exercise(target, kOp, params, {&k, &v, &sequence, &slot, &cache.block_table}, {&cache.k, &cache.v});
+    const exn_kv_append_params params = {sizeof params, cache.dl(),    k.dl(),
+                                         v.dl(),        sequence.dl(), slot.dl()};
+    exercise(target, kOp, params, {&k, &v, &sequence, &slot, &cache.block_table},
+             {&cache.k, &cache.v});
     if (HasFatalFailure()) return;
     const HostTensor got_k = cache.k.read(), got_v = cache.v.read();
     expect_all_agree("kv_append k", expected.k, got_k);
@@ -32,16 +35,21 @@ TEST_P(KvAppend, MatchesOracle) {
       if (in.slot.integer_at(r) < 0) continue;
       for (int64_t i = 0; i < c.rows.cols; ++i) {
         const int64_t of = in.sequence.given() ? in.sequence.integer_at(r) : 0;
-        const int64_t to = cache_index(c.cache, in.cache.block_table, of, in.slot.integer_at(r), i / c.cache.dim, i % c.cache.dim);
+        const int64_t to = cache_index(c.cache, in.cache.block_table, of, in.slot.integer_at(r),
+                                       i / c.cache.dim, i % c.cache.dim);
         ASSERT_EQ(std::memcmp(&got_k.bytes[static_cast<size_t>(to * size)],
-                              &in.k.bytes[static_cast<size_t>((r * in.k.stride + i) * size)], static_cast<size_t>(size)), 0)
+                              &in.k.bytes[static_cast<size_t>((r * in.k.stride + i) * size)],
+                              static_cast<size_t>(size)),
+                  0)
             << "row " << r << ", column " << i;
       }
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, KvAppend, ::testing::ValuesIn(wanted_cases(kv_append_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, KvAppend,
+                         ::testing::ValuesIn(wanted_cases(kv_append_cases(cases_directory()))),
+                         CaseName());
 
 class KvAppendMisuse : public ::testing::TestWithParam<int32_t> {
  protected:
@@ -71,7 +79,7 @@ TEST_P(KvAppendMisuse, IsRefused) {
   spoil.on_another_device(&k, "k");
   spoil.on_another_device(&slot, "slot");
   Placed narrow(kCpu, normal(Type::kF32, {3, 2, 7})), lone(kCpu, normal(Type::kF32, {3, 1, 8}));
-  for (const DLTensor* P::*field : {&P::k, &P::v}) {
+  for (const DLTensor* P::* field : {&P::k, &P::v}) {
     spoil.value(field, narrow.dl(), {field == &P::k ? "k" : "v", "7", "8"});
     spoil.value(field, lone.dl(), {field == &P::k ? "k" : "v", "1 heads", "2"});
   }
@@ -126,15 +134,20 @@ TEST_P(KvAppendMisuse, TwoRowsWithOneSlot) {
   ASSERT_EQ(run_once(targets().front(), kOp, p), EXN_OK) << exn_last_error();
   const HostTensor got = cache.k.read();
   for (int64_t i = 0; i < 16; ++i) {
-    EXPECT_EQ(got.at(0, cache_index(spec, cache.block_table.initial(), 1, 2, i / 8, i % 8)), rows.at(0, 32 + i)) << i;
-    EXPECT_EQ(got.at(0, cache_index(spec, cache.block_table.initial(), 0, 2, i / 8, i % 8)), rows.at(0, 16 + i)) << i;
+    EXPECT_EQ(got.at(0, cache_index(spec, cache.block_table.initial(), 1, 2, i / 8, i % 8)),
+              rows.at(0, 32 + i))
+        << i;
+    EXPECT_EQ(got.at(0, cache_index(spec, cache.block_table.initial(), 0, 2, i / 8, i % 8)),
+              rows.at(0, 16 + i))
+        << i;
   }
 #else
   expect_run_refused(kOp, p, {&cache.k, &cache.v}, {"slot[2]", "is 2", "row 0"});
 #endif
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, KvAppendMisuse, ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
+INSTANTIATE_TEST_SUITE_P(Layouts, KvAppendMisuse,
+                         ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
 
 }  // namespace
 }  // namespace exn::test

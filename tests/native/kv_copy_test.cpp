@@ -4,7 +4,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_kv_copy_params> kOp = {"kv_copy", exn_kv_copy_supported, exn_kv_copy_workspace_size, exn_kv_copy};
+const Op<exn_kv_copy_params> kOp = {"kv_copy", exn_kv_copy_supported, exn_kv_copy_workspace_size,
+                                    exn_kv_copy};
 
 class KvCopy : public ::testing::TestWithParam<KvCopyCase> {};
 
@@ -20,9 +21,11 @@ TEST_P(KvCopy, MatchesOracle) {
     PlacedCache& to = c.in_place ? source : separate;
     Placed from_sequence(target, in.from_sequence), from_slot(target, in.from_slot);
     Placed to_sequence(target, in.to_sequence), to_slot(target, in.to_slot);
-    const exn_kv_copy_params params = {sizeof params,    source.dl(),      to.dl(),     from_sequence.dl(),
-                                       from_slot.dl(),   to_sequence.dl(), to_slot.dl()};
-    std::vector<Placed*> read = {&from_sequence, &from_slot, &to_sequence, &to_slot, &source.block_table};
+    const exn_kv_copy_params params = {sizeof params,      source.dl(),    to.dl(),
+                                       from_sequence.dl(), from_slot.dl(), to_sequence.dl(),
+                                       to_slot.dl()};
+    std::vector<Placed*> read = {&from_sequence, &from_slot, &to_sequence, &to_slot,
+                                 &source.block_table};
     if (!c.in_place) read.insert(read.end(), {&source.k, &source.v, &to.block_table});
     exercise(target, kOp, params, read, {&to.k, &to.v});
     if (HasFatalFailure()) return;
@@ -31,7 +34,9 @@ TEST_P(KvCopy, MatchesOracle) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, KvCopy, ::testing::ValuesIn(wanted_cases(kv_copy_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, KvCopy,
+                         ::testing::ValuesIn(wanted_cases(kv_copy_cases(cases_directory()))),
+                         CaseName());
 
 // Two caches and a list of three entries.
 class KvCopyMisuse : public ::testing::TestWithParam<int32_t> {
@@ -45,8 +50,9 @@ class KvCopyMisuse : public ::testing::TestWithParam<int32_t> {
   PlacedCache destination_{kCpu, spec_, zero_cache(spec_)};
   Placed from_sequence_{kCpu, integers({0, 1, 1})}, from_slot_{kCpu, integers({0, 1, 3})};
   Placed to_sequence_{kCpu, integers({1, 0, 1})}, to_slot_{kCpu, integers({0, 1, 2})};
-  exn_kv_copy_params p_ = {sizeof p_,       source_.dl(),      destination_.dl(), from_sequence_.dl(),
-                           from_slot_.dl(), to_sequence_.dl(), to_slot_.dl()};
+  exn_kv_copy_params p_ = {sizeof p_,           source_.dl(),    destination_.dl(),
+                           from_sequence_.dl(), from_slot_.dl(), to_sequence_.dl(),
+                           to_slot_.dl()};
   std::vector<Placed*> written_ = {&destination_.k, &destination_.v};
 };
 
@@ -82,7 +88,8 @@ TEST_P(KvCopyMisuse, OfAnotherCache) {
   other.heads = 1;
   PlacedCache lone(kCpu, other, zero_cache(other));
   p_.source = lone.dl();
-  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"source", "1", "heads", "destination", "2"});
+  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT,
+                 {"source", "1", "heads", "destination", "2"});
   other = spec_;
   other.type = Type::kBF16;
   PlacedCache half(kCpu, other, zero_cache(other));
@@ -115,7 +122,8 @@ TEST_P(KvCopyMisuse, WrongIndicesWriteNothing) {
   EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
 }
 
-// The caller's error: builds for debugging refuse it, others keep the last entry. An entry that is off does not count.
+// The caller's error: builds for debugging refuse it, others keep the last entry. An entry that is
+// off does not count.
 TEST_P(KvCopyMisuse, TwoEntriesForOneSlot) {
   HostTensor k = source_.k.initial();
   fill(&k, 1, 0, "normal", 1, "-");
@@ -127,7 +135,9 @@ TEST_P(KvCopyMisuse, TwoEntriesForOneSlot) {
   const HostTensor got = destination_.k.read();
   for (int64_t i = 0; i < 8; ++i) {
     const HostTensor& table = source_.block_table.initial();
-    EXPECT_EQ(got.at(0, cache_index(spec_, table, 1, 0, 1, i)), k.at(0, cache_index(spec_, table, 1, 3, 1, i))) << i;
+    EXPECT_EQ(got.at(0, cache_index(spec_, table, 1, 0, 1, i)),
+              k.at(0, cache_index(spec_, table, 1, 3, 1, i)))
+        << i;
   }
 #else
   expect_run_refused(kOp, p_, written_, {"to_slot[2]", "is 0", "row 0"});
@@ -136,7 +146,8 @@ TEST_P(KvCopyMisuse, TwoEntriesForOneSlot) {
   EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
 }
 
-INSTANTIATE_TEST_SUITE_P(Layouts, KvCopyMisuse, ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
+INSTANTIATE_TEST_SUITE_P(Layouts, KvCopyMisuse,
+                         ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
 
 }  // namespace
 }  // namespace exn::test

@@ -4,12 +4,14 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_kv_length_params> kOp = {"kv_length", exn_kv_length_supported, exn_kv_length_workspace_size, exn_kv_length};
+const Op<exn_kv_length_params> kOp = {"kv_length", exn_kv_length_supported,
+                                      exn_kv_length_workspace_size, exn_kv_length};
 
 // Plays the calls of a case on one target.
 class Calls {
  public:
-  Calls(const KvLengthCase& c, const Target& target) : c_(c), target_(target), length_(make_inputs(c, 0).length) {}
+  Calls(const KvLengthCase& c, const Target& target)
+      : c_(c), target_(target), length_(make_inputs(c, 0).length) {}
 
   void play() {
     for (int64_t n = 0; n < c_.calls && going_; ++n) {
@@ -23,11 +25,13 @@ class Calls {
   void call(const KvLengthInputs& in) {
     const KvLengthExpected expected = kv_length_oracle(c_, in, integers_of(length_));
     const bool advance = c_.action == EXN_KV_ADVANCE;
-    Placed length(target_, length_), sequence(target_, in.sequence), active(target_, in.active), limit(target_, in.limit);
+    Placed length(target_, length_), sequence(target_, in.sequence), active(target_, in.active),
+        limit(target_, in.limit);
     Placed slot(target_, advance ? poisoned(Type::kI32, {c_.rows}) : HostTensor{});
     Placed visible(target_, advance && c_.visible ? poisoned(Type::kI32, {c_.rows}) : HostTensor{});
-    const exn_kv_length_params p = {sizeof p,     length.dl(), sequence.dl(), active.dl(), slot.dl(),
-                                    visible.dl(), limit.dl(),  c_.capacity,   c_.action,   0};
+    const exn_kv_length_params p = {
+        sizeof p,     length.dl(), sequence.dl(), active.dl(), slot.dl(),
+        visible.dl(), limit.dl(),  c_.capacity,   c_.action,   0};
     const std::vector<Placed*> written = {&length, &slot, &visible};
     if (expected.full && target_.cpu()) {
       use(target_);
@@ -63,15 +67,19 @@ TEST_P(KvLength, MatchesOracle) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, KvLength, ::testing::ValuesIn(wanted_cases(kv_length_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, KvLength,
+                         ::testing::ValuesIn(wanted_cases(kv_length_cases(cases_directory()))),
+                         CaseName());
 
 using P = exn_kv_length_params;
 
 TEST(KvLengthMisuse, Advance) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
-  Placed length(kCpu, integers({3, 5})), sequence(kCpu, integers({0, 1, 1})), active(kCpu, zeros(Type::kU8, {3}));
+  Placed length(kCpu, integers({3, 5})), sequence(kCpu, integers({0, 1, 1})),
+      active(kCpu, zeros(Type::kU8, {3}));
   Placed slot(kCpu, poisoned(Type::kI32, {3})), visible(kCpu, poisoned(Type::kI32, {3}));
-  P p = {sizeof p,     length.dl(), sequence.dl(), nullptr, slot.dl(), visible.dl(), nullptr, 8, EXN_KV_ADVANCE, 0};
+  P p = {sizeof p, length.dl(), sequence.dl(),  nullptr, slot.dl(), visible.dl(),
+         nullptr,  8,           EXN_KV_ADVANCE, 0};
   const std::vector<Placed*> written = {&length, &slot, &visible};
   expect_sound_struct_sizes(kOp, p, written);
   p.active = active.dl();
@@ -88,7 +96,8 @@ TEST(KvLengthMisuse, Advance) {
   spoil.size(&sequence, "sequence", 0, 2);
   spoil.size(&active, "active", 0, 2);
   spoil.size(&visible, "visible", 0, 2);
-  for (int64_t bad : {int64_t{0}, int64_t{-4}, int64_t{1} << 31}) spoil.value(&P::capacity, bad, {"capacity", std::to_string(bad)});
+  for (int64_t bad : {int64_t{0}, int64_t{-4}, int64_t{1} << 31})
+    spoil.value(&P::capacity, bad, {"capacity", std::to_string(bad)});
   for (int32_t bad : {-1, 2}) spoil.value(&P::action, bad, {"action", std::to_string(bad)});
   spoil.value(&P::limit, visible.dl(), {"limit", "EXN_KV_ADVANCE"});
   spoil.overlap(&slot, "slot", length, "length");
@@ -111,8 +120,10 @@ TEST(KvLengthMisuse, Advance) {
 
 TEST(KvLengthMisuse, Crop) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
-  Placed length(kCpu, filled(Type::kI32, {2, 3}, 7)), limit(kCpu, filled(Type::kI32, {6}, 4)), other(kCpu, zeros(Type::kI32, {6}));
-  const P p = {sizeof p, length.dl(), nullptr, nullptr, nullptr, nullptr, limit.dl(), 0, EXN_KV_CROP, 0};
+  Placed length(kCpu, filled(Type::kI32, {2, 3}, 7)), limit(kCpu, filled(Type::kI32, {6}, 4)),
+      other(kCpu, zeros(Type::kI32, {6}));
+  const P p = {sizeof p, length.dl(), nullptr, nullptr,     nullptr,
+               nullptr,  limit.dl(),  0,       EXN_KV_CROP, 0};
   const std::vector<Placed*> written = {&length};
   expect_sound_struct_sizes(kOp, p, written);
   Spoiler<P> spoil(kOp, p, written);

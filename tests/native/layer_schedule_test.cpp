@@ -4,8 +4,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_layer_schedule_params> kOp = {"layer_schedule", exn_layer_schedule_supported, exn_layer_schedule_workspace_size,
-                                           exn_layer_schedule};
+const Op<exn_layer_schedule_params> kOp = {"layer_schedule", exn_layer_schedule_supported,
+                                           exn_layer_schedule_workspace_size, exn_layer_schedule};
 using P = exn_layer_schedule_params;
 
 P options_of(const LayerScheduleCase& c) {
@@ -35,9 +35,12 @@ TEST_P(LayerSchedule, MatchesOracle) {
     if (!target.cpu() || !wanted(c, target)) continue;  // a table for the host
     SCOPED_TRACE(target.name());
     const auto asked = [&](ScheduleOutput output) { return (c.outputs >> output & 1) != 0; };
-    Placed layers(target, poisoned(Type::kI32, {c.positions, c.layers})), count(target, poisoned(Type::kI32, {c.positions}));
-    Placed test(target, asked(kExitTest) ? poisoned(Type::kU8, {c.positions, c.layers}) : HostTensor{});
-    Placed threshold(target, asked(kThreshold) ? poisoned(Type::kF32, {c.positions}) : HostTensor{});
+    Placed layers(target, poisoned(Type::kI32, {c.positions, c.layers})),
+        count(target, poisoned(Type::kI32, {c.positions}));
+    Placed test(target,
+                asked(kExitTest) ? poisoned(Type::kU8, {c.positions, c.layers}) : HostTensor{});
+    Placed threshold(target,
+                     asked(kThreshold) ? poisoned(Type::kF32, {c.positions}) : HostTensor{});
     Placed order(target, c.order.empty() ? HostTensor{} : integers(c.order));
     P p = options_of(c);
     p.layers = layers.dl();
@@ -52,11 +55,13 @@ TEST_P(LayerSchedule, MatchesOracle) {
     if (asked(kExitTest)) {
       EXPECT_EQ(test.read().bytes, expected.exit_test);
     }
-    if (asked(kThreshold)) expect_all_agree("layer_schedule threshold", expected.threshold, threshold.read());
+    if (asked(kThreshold))
+      expect_all_agree("layer_schedule threshold", expected.threshold, threshold.read());
   }
 }
 
-// A layer that runs at a position has run at every earlier one: whatever K and V it attends to are there.
+// A layer that runs at a position has run at every earlier one: whatever K and V it attends to are
+// there.
 TEST_P(LayerSchedule, SkipDecodeNeedsNoMissingKeys) {
   const LayerScheduleCase& c = GetParam();
   if (c.kind != EXN_SCHEDULE_SKIPDECODE) GTEST_SKIP() << "another kind";
@@ -74,7 +79,9 @@ TEST_P(LayerSchedule, SkipDecodeNeedsNoMissingKeys) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, LayerSchedule, ::testing::ValuesIn(wanted_cases(layer_schedule_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, LayerSchedule,
+                         ::testing::ValuesIn(wanted_cases(layer_schedule_cases(cases_directory()))),
+                         CaseName());
 
 // Layers by position as counted by hand from the method's description.
 TEST(LayerSchedule, SkipDecodeWorkedExample) {
@@ -87,7 +94,8 @@ TEST(LayerSchedule, SkipDecodeWorkedExample) {
   c.warm_up = 1;
   const LayerScheduleExpected e = layer_schedule_oracle(c);
   EXPECT_EQ(e.count, (std::vector<int32_t>{10, 9, 9, 8, 8, 7, 6, 6, 5, 5, 4, 4, 4}));
-  EXPECT_EQ(std::vector<int32_t>(e.layers.end() - 10, e.layers.end()), (std::vector<int32_t>{0, 7, 8, 9, -1, -1, -1, -1, -1, -1}));
+  EXPECT_EQ(std::vector<int32_t>(e.layers.end() - 10, e.layers.end()),
+            (std::vector<int32_t>{0, 7, 8, 9, -1, -1, -1, -1, -1, -1}));
 }
 
 class LayerScheduleMisuse : public ::testing::Test {
@@ -105,7 +113,8 @@ class LayerScheduleMisuse : public ::testing::Test {
     p_.interval = 1;
   }
 
-  Placed layers_{kCpu, poisoned(Type::kI32, {5, 6})}, count_{kCpu, poisoned(Type::kI32, {5})}, test_{kCpu, poisoned(Type::kU8, {5, 6})};
+  Placed layers_{kCpu, poisoned(Type::kI32, {5, 6})}, count_{kCpu, poisoned(Type::kI32, {5})},
+      test_{kCpu, poisoned(Type::kU8, {5, 6})};
   Placed threshold_{kCpu, poisoned(Type::kF32, {5})}, order_{kCpu, integers({0, 3, 5})};
   P p_ = {};
   std::vector<Placed*> written_ = {&layers_, &count_, &test_, &threshold_};
@@ -164,7 +173,8 @@ TEST_F(LayerScheduleMisuse, Fixed) {
   spoil.value(&P::order, many.dl(), {"order", "7", "6"});
   for (int32_t bad : {6, -1}) {
     const Poke poke(&order_, 1, bad);
-    expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"order[]", std::to_string(bad), "0..5"});
+    expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT,
+                   {"order[]", std::to_string(bad), "0..5"});
   }
   const Poke twice(&order_, 2, 3);
   expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"order[2]", "3", "order[1]"});

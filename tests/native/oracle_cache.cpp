@@ -19,7 +19,9 @@ constexpr Real kUnit = 0x1p-24L;  // of f32, the precision of every sum
 
 size_t at(int64_t i) { return static_cast<size_t>(i); }
 
-int64_t id_or(const HostTensor& ids, int64_t i, int64_t otherwise) { return ids.given() ? ids.integer_at(i) : otherwise; }
+int64_t id_or(const HostTensor& ids, int64_t i, int64_t otherwise) {
+  return ids.given() ? ids.integer_at(i) : otherwise;
+}
 
 std::vector<Expected> contents_of(const HostTensor& t) {
   std::vector<Expected> all(at(t.cols));
@@ -34,7 +36,8 @@ Expected converted(Type to, double value) {
   return {stored, std::fabs(stored) <= smallest(to) ? smallest(to) : 0.0};
 }
 
-// ---- moving slots ------------------------------------------------------------------------------------
+// ---- moving slots
+// ------------------------------------------------------------------------------------
 
 CacheExpected kv_append_oracle(const KvAppendCase& c, const KvAppendInputs& in) {
   CacheExpected after = {contents_of(in.cache.k), contents_of(in.cache.v)};
@@ -42,8 +45,8 @@ CacheExpected kv_append_oracle(const KvAppendCase& c, const KvAppendInputs& in) 
     const int64_t slot = in.slot.integer_at(r);
     if (slot < 0) continue;
     for (int64_t i = 0; i < c.rows.cols; ++i) {
-      const int64_t to =
-          cache_index(c.cache, in.cache.block_table, id_or(in.sequence, r, 0), slot, i / c.cache.dim, i % c.cache.dim);
+      const int64_t to = cache_index(c.cache, in.cache.block_table, id_or(in.sequence, r, 0), slot,
+                                     i / c.cache.dim, i % c.cache.dim);
       after.k[at(to)] = converted(c.cache.type, in.k.at(r, i));
       after.v[at(to)] = converted(c.cache.type, in.v.at(r, i));
     }
@@ -60,8 +63,10 @@ CacheTensors kv_copy_oracle(const KvCopyCase& c, const KvCopyInputs& in) {
     if (from_slot < 0 || to_slot < 0) continue;
     for (int64_t column = 0; column < c.source.columns(); ++column) {
       const int64_t head = column / c.source.dim, element = column % c.source.dim;
-      const int64_t a = cache_index(c.source, from.block_table, id_or(in.from_sequence, i, 0), from_slot, head, element);
-      const int64_t b = cache_index(c.destination, to.block_table, id_or(in.to_sequence, i, 0), to_slot, head, element);
+      const int64_t a = cache_index(c.source, from.block_table, id_or(in.from_sequence, i, 0),
+                                    from_slot, head, element);
+      const int64_t b = cache_index(c.destination, to.block_table, id_or(in.to_sequence, i, 0),
+                                    to_slot, head, element);
       std::copy_n(from.k.bytes.begin() + a * size, size, to.k.bytes.begin() + b * size);
       std::copy_n(from.v.bytes.begin() + a * size, size, to.v.bytes.begin() + b * size);
     }
@@ -69,7 +74,8 @@ CacheTensors kv_copy_oracle(const KvCopyCase& c, const KvCopyInputs& in) {
   return to;
 }
 
-KvLengthExpected kv_length_oracle(const KvLengthCase& c, const KvLengthInputs& in, const std::vector<int32_t>& length) {
+KvLengthExpected kv_length_oracle(const KvLengthCase& c, const KvLengthInputs& in,
+                                  const std::vector<int32_t>& length) {
   KvLengthExpected e;
   e.length = length;
   if (c.action == EXN_KV_CROP) {
@@ -91,7 +97,8 @@ KvLengthExpected kv_length_oracle(const KvLengthCase& c, const KvLengthInputs& i
   return e;
 }
 
-// ---- attention ---------------------------------------------------------------------------------------
+// ---- attention
+// ---------------------------------------------------------------------------------------
 
 namespace {
 
@@ -115,7 +122,10 @@ class AttentionHead {
     std::vector<Real> weight(scores_.size());
     Real total = 0;
     for (size_t t = 0; t < weight.size(); ++t) {
-      weight[t] = scores_[t].value == -kInf ? 0 : std::exp(scores_[t].value - top);  // inf - inf is NaN, as the contract has it
+      weight[t] =
+          scores_[t].value == -kInf
+              ? 0
+              : std::exp(scores_[t].value - top);  // inf - inf is NaN, as the contract has it
       total += weight[t];
     }
     for (Real& w : weight) w /= total;
@@ -125,19 +135,23 @@ class AttentionHead {
  private:
   Real cached(const HostTensor& side, int64_t slot, int64_t element) const {
     const int64_t kv_head = head_ / (c_.query_heads / c_.cache.heads);
-    return static_cast<Real>(side.at(0, cache_index(c_.cache, in_.cache.block_table, sequence_, slot, kv_head, element)));
+    return static_cast<Real>(side.at(
+        0, cache_index(c_.cache, in_.cache.block_table, sequence_, slot, kv_head, element)));
   }
 
   Score score(int64_t slot) const {
     Real sum = 0, absolute = 0;
     for (int64_t i = 0; i < c_.cache.dim; ++i) {
-      const Real term = static_cast<Real>(in_.query.at(row_, head_ * c_.cache.dim + i)) * cached(in_.cache.k, slot, i);
+      const Real term = static_cast<Real>(in_.query.at(row_, head_ * c_.cache.dim + i)) *
+                        cached(in_.cache.k, slot, i);
       sum += term;
       absolute += std::fabs(term);
     }
     const Real scale = static_cast<Real>(c_.scale);
     const Real error = kUnit * static_cast<Real>(sum_error(c_.cache.dim)) * absolute * scale;
-    Score s = {sum * scale, std::isfinite(absolute) ? error : 0};  // an infinity is exact, and so is the cap it gives
+    Score s = {sum * scale, std::isfinite(absolute)
+                                ? error
+                                : 0};  // an infinity is exact, and so is the cap it gives
     if (c_.softcap > 0) {
       const Real cap = static_cast<Real>(c_.softcap);
       s.value = cap * std::tanh(s.value / cap);
@@ -152,7 +166,8 @@ class AttentionHead {
     return top;
   }
 
-  // An error e of a score moves the mean by weight * e * (v - mean). The exponent's own rounding grows with its size.
+  // An error e of a score moves the mean by weight * e * (v - mean). The exponent's own rounding
+  // grows with its size.
   Expected weighted_sum(const std::vector<Real>& weight, Real top, int64_t element) const {
     if (scores_.empty()) return {0, 0};
     Real mean = 0, absolute = 0;
@@ -169,7 +184,8 @@ class AttentionHead {
       const Real error = scores_[t].error + kUnit * (8 + 3 * std::fabs(scores_[t].value - top));
       moved += weight[t] * std::expm1(error) * std::fabs(v - mean);
     }
-    const Real sums = kUnit * static_cast<Real>(sum_error(static_cast<int64_t>(weight.size()))) * (absolute + std::fabs(mean));
+    const Real sums = kUnit * static_cast<Real>(sum_error(static_cast<int64_t>(weight.size()))) *
+                      (absolute + std::fabs(mean));
     const Real rounding_error = static_cast<Real>(rounding(c_.out_type)) * std::fabs(mean) * 1.01L;
     return {static_cast<double>(mean),
             static_cast<double>(moved + sums + rounding_error) + smallest(c_.out_type)};
@@ -185,7 +201,8 @@ Expected handed_out(const std::vector<Score>& scores, int64_t slot) {
   if (slot >= static_cast<int64_t>(scores.size())) return {static_cast<double>(-kInf), 0};
   const Score& s = scores[at(slot)];
   if (!std::isfinite(s.value)) return {static_cast<double>(s.value), 0};
-  return {static_cast<double>(s.value), static_cast<double>(s.error + kUnit * std::fabs(s.value)) + smallest(Type::kF32)};
+  return {static_cast<double>(s.value),
+          static_cast<double>(s.error + kUnit * std::fabs(s.value)) + smallest(Type::kF32)};
 }
 
 }  // namespace
@@ -196,13 +213,15 @@ AttentionExpected attention_oracle(const AttentionCase& c, const AttentionInputs
     for (int64_t h = 0; h < c.query_heads; ++h) {
       const AttentionHead head(c, in, r, h);
       head.weighted_sums(&e.out);
-      for (int64_t t = 0; c.scores && t < c.score_slots; ++t) e.scores.push_back(handed_out(head.scores(), t));
+      for (int64_t t = 0; c.scores && t < c.score_slots; ++t)
+        e.scores.push_back(handed_out(head.scores(), t));
     }
   }
   return e;
 }
 
-// ---- rows --------------------------------------------------------------------------------------------
+// ---- rows
+// --------------------------------------------------------------------------------------------
 
 int64_t HiddenStackOracle::step(int64_t call, const HiddenStackInputs& in) {
   const int32_t action = c_.script[at(call)];
@@ -220,7 +239,8 @@ int64_t HiddenStackOracle::step(int64_t call, const HiddenStackInputs& in) {
   return 0;
 }
 
-std::vector<int64_t> row_compaction_oracle(const RowCompactionCase& c, const RowCompactionInputs& in) {
+std::vector<int64_t> row_compaction_oracle(const RowCompactionCase& c,
+                                           const RowCompactionInputs& in) {
   const bool gather = c.direction == EXN_ROWS_GATHER;
   std::vector<int64_t> source(at(gather ? c.listed + c.spare : c.rows), -1);
   for (int64_t i = 0; i < c.listed; ++i) {
@@ -230,12 +250,15 @@ std::vector<int64_t> row_compaction_oracle(const RowCompactionCase& c, const Row
   return source;
 }
 
-// ---- schedules ---------------------------------------------------------------------------------------
+// ---- schedules
+// ---------------------------------------------------------------------------------------
 
 namespace {
 
 // Quotient of non-negative numbers, rounded to the nearest, halves up.
-int64_t nearest_quotient(int64_t numerator, int64_t denominator) { return (2 * numerator + denominator) / (2 * denominator); }
+int64_t nearest_quotient(int64_t numerator, int64_t denominator) {
+  return (2 * numerator + denominator) / (2 * denominator);
+}
 
 std::vector<int32_t> all_layers(int64_t layers) {
   std::vector<int32_t> list;
@@ -278,7 +301,9 @@ std::vector<int32_t> layers_at(const LayerScheduleCase& c, int64_t position) {
 }
 
 bool asks_to_exit(const LayerScheduleCase& c, int64_t layer) {
-  if (c.kind != EXN_SCHEDULE_CALM || layer >= c.layers - 1 || layer < c.min_exit || layer < c.first_exit) return false;
+  if (c.kind != EXN_SCHEDULE_CALM || layer >= c.layers - 1 || layer < c.min_exit ||
+      layer < c.first_exit)
+    return false;
   return (layer - c.first_exit) % c.interval == 0;
 }
 
@@ -320,7 +345,8 @@ void FfnSkipRuleOracle::step(int64_t token, int32_t layer, const FfnSkipRuleInpu
     int32_t* skips = &state_[at(r * EXN_FFN_SKIP_STATE_WORDS)];
     int32_t* skipped = skips + 1;
     if (layer < 0) *skips = *skipped = 0;
-    if (layer >= 0 && cold(layer) && in.cosine.at(0, r) >= static_cast<double>(c_.threshold)) *skips = 1;
+    if (layer >= 0 && cold(layer) && in.cosine.at(0, r) >= static_cast<double>(c_.threshold))
+      *skips = 1;
     const bool warm = id_or(in.token, r, token) >= c_.warm_up;
     const bool affordable = c_.budget < 0 || *skipped < c_.budget;
     skip_[at(r)] = *skips == 1 && cold(layer + 1) && warm && affordable ? 1 : 0;

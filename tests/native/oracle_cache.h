@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Oracles of the ops on the KV cache and of the schedules, in the manner of oracle.h. Where a device that cannot read an index on
-// the host answers otherwise than the CPU, which refuses the call, they say both.
+// Oracles of the ops on the KV cache and of the schedules, in the manner of oracle.h. Where a
+// device that cannot read an index on the host answers otherwise than the CPU, which refuses the
+// call, they say both.
 #pragma once
 
 #include <cstdint>
@@ -25,13 +26,15 @@ CacheExpected kv_append_oracle(const KvAppendCase& c, const KvAppendInputs& in);
 CacheTensors kv_copy_oracle(const KvCopyCase& c, const KvCopyInputs& in);
 
 struct KvLengthExpected {
-  // Some row found its sequence full: EXN_INVALID_ARGUMENT on the CPU, nothing written. A device gives what follows.
+  // Some row found its sequence full: EXN_INVALID_ARGUMENT on the CPU, nothing written. A device
+  // gives what follows.
   bool full = false;
   std::vector<int32_t> length, slot, visible;
 };
 
 // One call that starts from `length`.
-KvLengthExpected kv_length_oracle(const KvLengthCase& c, const KvLengthInputs& in, const std::vector<int32_t>& length);
+KvLengthExpected kv_length_oracle(const KvLengthCase& c, const KvLengthInputs& in,
+                                  const std::vector<int32_t>& length);
 
 struct AttentionExpected {
   std::vector<Expected> out;     // row-major [R, H * dh]
@@ -40,7 +43,8 @@ struct AttentionExpected {
 
 AttentionExpected attention_oracle(const AttentionCase& c, const AttentionInputs& in);
 
-// Plays the script. The stack's rows are copies, exact to the bit: entries are named by where they came from.
+// Plays the script. The stack's rows are copies, exact to the bit: entries are named by where they
+// came from.
 class HiddenStackOracle {
  public:
   struct Entry {
@@ -50,9 +54,9 @@ class HiddenStackOracle {
 
   explicit HiddenStackOracle(const HiddenStackCase& c) : c_(c) {}
 
-  // Takes call number `call` of the script. Returns how many rows do not fit (PUSH: none goes in then; GATHER: none comes
-  // out): EXN_INVALID_ARGUMENT on the CPU, nothing written. On a device that count is `overflow`, and the tags of
-  // the gather are all -1.
+  // Takes call number `call` of the script. Returns how many rows do not fit (PUSH: none goes in
+  // then; GATHER: none comes out): EXN_INVALID_ARGUMENT on the CPU, nothing written. On a device
+  // that count is `overflow`, and the tags of the gather are all -1.
   int64_t step(int64_t call, const HiddenStackInputs& in);
 
   const std::vector<Entry>& entries() const { return entries_; }
@@ -62,13 +66,15 @@ class HiddenStackOracle {
   std::vector<Entry> entries_;
 };
 
-// Row of the input that row i of the output holds, or -1 where the output stays as it was. One entry per row of the output.
-std::vector<int64_t> row_compaction_oracle(const RowCompactionCase& c, const RowCompactionInputs& in);
+// Row of the input that row i of the output holds, or -1 where the output stays as it was. One
+// entry per row of the output.
+std::vector<int64_t> row_compaction_oracle(const RowCompactionCase& c,
+                                           const RowCompactionInputs& in);
 
 struct LayerScheduleExpected {
-  std::vector<int32_t> layers;     // [T,L]
-  std::vector<int32_t> count;      // [T]
-  std::vector<uint8_t> exit_test;  // [T,L]
+  std::vector<int32_t> layers;      // [T,L]
+  std::vector<int32_t> count;       // [T]
+  std::vector<uint8_t> exit_test;   // [T,L]
   std::vector<Expected> threshold;  // [T], CALM
 };
 

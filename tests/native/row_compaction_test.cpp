@@ -6,8 +6,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_row_compaction_params> kOp = {"row_compaction", exn_row_compaction_supported, exn_row_compaction_workspace_size,
-                                           exn_row_compaction};
+const Op<exn_row_compaction_params> kOp = {"row_compaction", exn_row_compaction_supported,
+                                           exn_row_compaction_workspace_size, exn_row_compaction};
 
 class RowCompaction : public ::testing::TestWithParam<RowCompactionCase> {};
 
@@ -20,8 +20,10 @@ TEST_P(RowCompaction, MatchesOracle) {
     if (!wanted(c, target)) continue;
     SCOPED_TRACE(target.name());
     Placed input(target, in.input), list(target, in.list);
-    Placed out(target, poisoned(c.type, {static_cast<int64_t>(source.size()), c.cols}, c.out_pad, c.out_offset));
-    const exn_row_compaction_params params = {sizeof params, input.dl(), list.dl(), out.dl(), c.direction, 0};
+    Placed out(target, poisoned(c.type, {static_cast<int64_t>(source.size()), c.cols}, c.out_pad,
+                                c.out_offset));
+    const exn_row_compaction_params params = {sizeof params, input.dl(),  list.dl(),
+                                              out.dl(),      c.direction, 0};
     exercise(target, kOp, params, {&input, &list}, {&out});
     if (HasFatalFailure()) return;
     const HostTensor got = out.read();
@@ -30,20 +32,25 @@ TEST_P(RowCompaction, MatchesOracle) {
       const size_t to = r * static_cast<size_t>(got.stride * size_of(c.type));
       const size_t from = static_cast<size_t>(source[r] * in.input.stride * size_of(c.type));
       const unsigned char* expected = source[r] < 0 ? &before.bytes[to] : &in.input.bytes[from];
-      EXPECT_EQ(std::memcmp(&got.bytes[to], expected, bytes), 0) << "row " << r << " of out, row " << source[r] << " of input";
+      EXPECT_EQ(std::memcmp(&got.bytes[to], expected, bytes), 0)
+          << "row " << r << " of out, row " << source[r] << " of input";
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, RowCompaction, ::testing::ValuesIn(wanted_cases(row_compaction_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, RowCompaction,
+                         ::testing::ValuesIn(wanted_cases(row_compaction_cases(cases_directory()))),
+                         CaseName());
 
 // Of two entries that name one row the last one stays, whatever the threads.
 TEST(RowCompaction, LastOfTwoScatteredRowsStays) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   const int64_t columns = 40000;  // enough for every thread
   const HostTensor rows = normal(Type::kF32, {4, columns});
-  Placed input(kCpu, rows), list(kCpu, integers({1, 0, 1, 1})), out(kCpu, poisoned(Type::kF32, {2, columns}));
-  const exn_row_compaction_params p = {sizeof p, input.dl(), list.dl(), out.dl(), EXN_ROWS_SCATTER, 0};
+  Placed input(kCpu, rows), list(kCpu, integers({1, 0, 1, 1})),
+      out(kCpu, poisoned(Type::kF32, {2, columns}));
+  const exn_row_compaction_params p = {sizeof p, input.dl(),       list.dl(),
+                                       out.dl(), EXN_ROWS_SCATTER, 0};
   exercise(targets().front(), kOp, p, {&input, &list}, {&out});
   const HostTensor got = out.read();
   const size_t bytes = static_cast<size_t>(columns) * 4;
@@ -54,7 +61,8 @@ TEST(RowCompaction, LastOfTwoScatteredRowsStays) {
 TEST(RowCompactionMisuse, IsRefused) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   using P = exn_row_compaction_params;
-  Placed input(kCpu, normal(Type::kF32, {5, 8})), list(kCpu, integers({0, 4, -1})), out(kCpu, poisoned(Type::kF32, {4, 8}));
+  Placed input(kCpu, normal(Type::kF32, {5, 8})), list(kCpu, integers({0, 4, -1})),
+      out(kCpu, poisoned(Type::kF32, {4, 8}));
   P p = {sizeof p, input.dl(), list.dl(), out.dl(), EXN_ROWS_GATHER, 0};
   const std::vector<Placed*> written = {&out};
   expect_sound_struct_sizes(kOp, p, written);

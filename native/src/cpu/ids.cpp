@@ -11,37 +11,42 @@ long long wide(int64_t x) { return static_cast<long long>(x); }
 exn_status check_page(const char* op, const KvCache& cache, int64_t sequence, int64_t block) {
   const int32_t page = cache.blocks[sequence * cache.block_count + block];
   if (page >= 0 && page < cache.pages) return EXN_OK;
-  return fail(EXN_INVALID_ARGUMENT, "%s: block_table[%lld,%lld] is %d, expected 0..%lld", op, wide(sequence), wide(block),
-              page, wide(cache.pages - 1));
+  return fail(EXN_INVALID_ARGUMENT, "%s: block_table[%lld,%lld] is %d, expected 0..%lld", op,
+              wide(sequence), wide(block), page, wide(cache.pages - 1));
 }
 
 }  // namespace
 
-exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64_t count, int64_t first, int64_t last) {
+exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
+                     int64_t first, int64_t last) {
   if (ids == nullptr) return EXN_OK;
   for (int64_t i = 0; i < count; ++i) {
     if (ids[i] >= first && ids[i] <= last) continue;
-    return fail(EXN_INVALID_ARGUMENT, "%s: %s[%lld] is %d, expected %lld..%lld", op, name, wide(i), ids[i], wide(first),
-                wide(last));
+    return fail(EXN_INVALID_ARGUMENT, "%s: %s[%lld] is %d, expected %lld..%lld", op, name, wide(i),
+                ids[i], wide(first), wide(last));
   }
   return EXN_OK;
 }
 
-exn_status check_slots(const char* op, const KvCache& cache, const char* sequence_name, const int32_t* sequence,
-                       const char* slot_name, const int32_t* slot, int64_t count, bool written,
-                       const int32_t* other) {
+exn_status check_slots(const char* op, const KvCache& cache, const char* sequence_name,
+                       const int32_t* sequence, const char* slot_name, const int32_t* slot,
+                       int64_t count, bool written, const int32_t* other) {
   exn_status status = check_ids(op, sequence_name, sequence, count, 0, cache.sequences - 1);
   if (status == EXN_OK) status = check_ids(op, slot_name, slot, count, -1, cache.slots - 1);
   const auto sequence_of = [&](int64_t row) { return sequence != nullptr ? sequence[row] : 0; };
-  const auto on = [&](int64_t row) { return slot[row] >= 0 && (other == nullptr || other[row] >= 0); };
+  const auto on = [&](int64_t row) {
+    return slot[row] >= 0 && (other == nullptr || other[row] >= 0);
+  };
   for (int64_t row = 0; status == EXN_OK && row < count && cache.blocks != nullptr; ++row) {
     if (on(row)) status = check_page(op, cache, sequence_of(row), slot[row] / cache.page);
   }
 #if !defined(NDEBUG)
   for (int64_t row = 0; status == EXN_OK && written && row < count; ++row) {
     for (int64_t before = 0; on(row) && before < row; ++before) {
-      if (!on(before) || slot[before] != slot[row] || sequence_of(before) != sequence_of(row)) continue;
-      return fail(EXN_INVALID_ARGUMENT, "%s: %s[%lld] is %d, which row %lld of the same sequence has too", op, slot_name,
+      if (!on(before) || slot[before] != slot[row] || sequence_of(before) != sequence_of(row))
+        continue;
+      return fail(EXN_INVALID_ARGUMENT,
+                  "%s: %s[%lld] is %d, which row %lld of the same sequence has too", op, slot_name,
                   wide(row), slot[row], wide(before));
     }
   }
@@ -51,14 +56,15 @@ exn_status check_slots(const char* op, const KvCache& cache, const char* sequenc
   return status;
 }
 
-exn_status check_visible_pages(const char* op, const KvCache& cache, const int32_t* sequence, const int32_t* visible,
-                               int64_t rows) {
+exn_status check_visible_pages(const char* op, const KvCache& cache, const int32_t* sequence,
+                               const int32_t* visible, int64_t rows) {
   exn_status status = EXN_OK;
   if (cache.blocks == nullptr) return status;
   for (int64_t row = 0; status == EXN_OK && row < rows; ++row) {
     const int64_t blocks = (visible[row] + cache.page - 1) / cache.page;
     const int64_t of = sequence != nullptr ? sequence[row] : 0;
-    for (int64_t block = 0; status == EXN_OK && block < blocks; ++block) status = check_page(op, cache, of, block);
+    for (int64_t block = 0; status == EXN_OK && block < blocks; ++block)
+      status = check_page(op, cache, of, block);
   }
   return status;
 }

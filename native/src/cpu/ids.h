@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checks of what index tensors hold. On the CPU a run can afford to look before it writes; each function
-// returns EXN_OK or one sentence that names the entry.
+// Checks of what index tensors hold. On the CPU a run can afford to look before it writes; each
+// function returns EXN_OK or one sentence that names the entry.
 #pragma once
 
 #include "../core/args.h"
@@ -8,17 +8,18 @@
 namespace exn::cpu {
 
 // ids[0, count) within first..last. Null ids pass.
-exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64_t count, int64_t first, int64_t last);
+exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
+                     int64_t first, int64_t last);
 
-// Every row that is on names a slot of the cache, and a page where the cache is paged. A row is off if its slot is -1, or
-// its entry of `other`, where that is given. Builds without NDEBUG also refuse two rows that write one slot. `slot_name` and
-// `sequence_name` name the arguments.
-exn_status check_slots(const char* op, const KvCache& cache, const char* sequence_name, const int32_t* sequence,
-                       const char* slot_name, const int32_t* slot, int64_t count, bool written,
-                       const int32_t* other = nullptr);
+// Every row that is on names a slot of the cache, and a page where the cache is paged. A row is off
+// if its slot is -1, or its entry of `other`, where that is given. Builds without NDEBUG also
+// refuse two rows that write one slot. `slot_name` and `sequence_name` name the arguments.
+exn_status check_slots(const char* op, const KvCache& cache, const char* sequence_name,
+                       const int32_t* sequence, const char* slot_name, const int32_t* slot,
+                       int64_t count, bool written, const int32_t* other = nullptr);
 
 // The pages of slots [0, visible[row]) of each row exist.
-exn_status check_visible_pages(const char* op, const KvCache& cache, const int32_t* sequence, const int32_t* visible,
-                               int64_t rows);
+exn_status check_visible_pages(const char* op, const KvCache& cache, const int32_t* sequence,
+                               const int32_t* visible, int64_t rows);
 
 }  // namespace exn::cpu

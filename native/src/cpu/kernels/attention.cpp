@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // attention on the CPU: a pass over K and V in tiles of slots, with a running maximum.
 //
-// A sequence's slots fall into chunks of kChunk and those into tiles of kTile, both counted from slot 0. A head's state
-// (maximum, sum, weighted sum of V) is carried through the tiles of a chunk, and the states of chunks are merged in
-// ascending order, whoever computed them. Products and sums keep their order within a tile whatever rows they are
-// computed beside. So a row has the same bits for every thread count and in every batch.
+// A sequence's slots fall into chunks of kChunk and those into tiles of kTile, both counted from
+// slot 0. A head's state (maximum, sum, weighted sum of V) is carried through the tiles of a chunk,
+// and the states of chunks are merged in ascending order, whoever computed them. Products and sums
+// keep their order within a tile whatever rows they are computed beside. So a row has the same bits
+// for every thread count and in every batch.
 //
-// Rows of one sequence pass over K and V together, with all query heads of a KV head; for a few rows the chunks of a sequence
-// are work items of their own, so that threads share one long sequence.
+// Rows of one sequence pass over K and V together, with all query heads of a KV head; for a few
+// rows the chunks of a sequence are work items of their own, so that threads share one long
+// sequence.
 #include <cmath>
 
 #include "../ids.h"
@@ -39,8 +41,8 @@ struct States {
   States at(int64_t head) const { return {top + head, total + head, sum + head * stride, stride}; }
 };
 
-// Scratch and order of a call. Query heads are numbered [kv head][rank of the row][head of the group], so that those of a work item
-// lie side by side.
+// Scratch and order of a call. Query heads are numbered [kv head][rank of the row][head of the
+// group], so that those of a work item lie side by side.
 struct Plan {
   const AttentionArgs& a;
   int64_t group, dim, stride, chunks;
@@ -49,7 +51,7 @@ struct Plan {
   int32_t* order = nullptr;  // rows by rank: those of one block lie side by side
   int32_t* first = nullptr;  // first rank of each block, and the end
   int64_t blocks = 0;
-  int64_t kv_heads;  // of a work item
+  int64_t kv_heads;    // of a work item
   States whole, part;  // few rows: `part` has a state for each chunk [chunk][head]
 
   explicit Plan(const AttentionArgs& args)
@@ -61,7 +63,8 @@ struct Plan {
         few(args.query.rows <= kFewRows),
         kv_heads(few ? neighbours(args) : 1) {}
 
-  // KV heads that a work item takes together: where the heads of a slot lie side by side, as many as make its reads run on.
+  // KV heads that a work item takes together: where the heads of a slot lie side by side, as many
+  // as make its reads run on.
   static int64_t neighbours(const AttentionArgs& args) {
     const KvCache& c = args.cache;
     const int64_t bytes = c.dim * size_of(c.dtype);
@@ -71,9 +74,13 @@ struct Plan {
 
   int64_t heads() const { return a.query.rows * a.query.heads; }
   int64_t rows_of_block() const { return group < kSlab ? kSlab / group : 1; }
-  int64_t number(int64_t kv_head, int64_t rank) const { return (kv_head * a.query.rows + rank) * group; }
+  int64_t number(int64_t kv_head, int64_t rank) const {
+    return (kv_head * a.query.rows + rank) * group;
+  }
   int64_t row_of(int64_t head) const { return order[head / group % a.query.rows]; }
-  int64_t query_head_of(int64_t head) const { return head / group / a.query.rows * group + head % group; }
+  int64_t query_head_of(int64_t head) const {
+    return head / group / a.query.rows * group + head % group;
+  }
 
   States take_states(Workspace& ws, int64_t count) const {
     States s;
@@ -93,7 +100,8 @@ struct Plan {
   }
 };
 
-// ---- blocks of rows ----------------------------------------------------------------------------------
+// ---- blocks of rows
+// ----------------------------------------------------------------------------------
 
 // Ranks the rows so that up to rows_of_block() rows of one sequence lie side by side.
 void order_rows(Plan* p) {
@@ -105,7 +113,8 @@ void order_rows(Plan* p) {
     if (p->first[row] != 0) continue;
     const int64_t start = ranked;
     for (int64_t other = row; other < rows && ranked - start < p->rows_of_block(); ++other) {
-      if (p->first[other] != 0 || sequence_of(a.sequence, other) != sequence_of(a.sequence, row)) continue;
+      if (p->first[other] != 0 || sequence_of(a.sequence, other) != sequence_of(a.sequence, row))
+        continue;
       p->first[other] = 1;
       p->order[ranked++] = static_cast<int32_t>(other);
     }
@@ -113,8 +122,9 @@ void order_rows(Plan* p) {
   // The starts follow from the order: a block ends where the sequence changes or the block is full.
   int64_t block = 0;
   for (int64_t rank = 0; rank < rows; ++rank) {
-    const bool opens = rank == 0 || rank - p->first[block - 1] == p->rows_of_block() ||
-                       sequence_of(a.sequence, p->order[rank]) != sequence_of(a.sequence, p->order[rank - 1]);
+    const bool opens =
+        rank == 0 || rank - p->first[block - 1] == p->rows_of_block() ||
+        sequence_of(a.sequence, p->order[rank]) != sequence_of(a.sequence, p->order[rank - 1]);
     if (opens) p->first[block++] = static_cast<int32_t>(rank);
   }
   p->blocks = block;
@@ -125,7 +135,8 @@ void load_queries(const Plan& p) {
   with_float_type(p.a.query.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     for (int64_t head = 0; head < p.heads(); ++head) {
-      const T* from = static_cast<const T*>(p.a.query.data) + p.row_of(head) * p.a.query.stride + p.query_head_of(head) * p.dim;
+      const T* from = static_cast<const T*>(p.a.query.data) + p.row_of(head) * p.a.query.stride +
+                      p.query_head_of(head) * p.dim;
       float* to = p.query + head * p.stride;
       for_vectors(p.dim, [&](int64_t i, int n) EXN_FLAT {
         store_part(to + i, mul(load_part(from + i, n, 0.0f), set1(p.a.scale)), n);
@@ -135,9 +146,11 @@ void load_queries(const Plan& p) {
   });
 }
 
-// ---- one tile ----------------------------------------------------------------------------------------
+// ---- one tile
+// ----------------------------------------------------------------------------------------
 
-// Asks for the lines of the next tile while this one is worked on, a few at a time and in the order of addresses.
+// Asks for the lines of the next tile while this one is worked on, a few at a time and in the order
+// of addresses.
 class Ahead {
  public:
   // Bytes at `begin` come next.
@@ -171,13 +184,15 @@ class Ahead {
   int64_t lines_ = 0, share_ = 0;
 };
 
-// Elements of keys, or slots per query head, between two requests: few, so that requests never queue up before a load.
+// Elements of keys, or slots per query head, between two requests: few, so that requests never
+// queue up before a load.
 constexpr int kAskEvery = 32;
 constexpr int kWeighStep = 4;
 
 // out[x * kTile + w] = <key w, query x>: one accumulator vector each, elements in ascending order.
 template <class T, int kW, int kX>
-EXN_SIMD void score_block(const T* const* key, const float* query, int64_t stride, int64_t dim, float* out, Ahead* ahead) {
+EXN_SIMD void score_block(const T* const* key, const float* query, int64_t stride, int64_t dim,
+                          float* out, Ahead* ahead) {
   f32v acc[kX * kW];
   for (f32v& v : acc) v = zero();
   for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
@@ -198,23 +213,29 @@ EXN_SIMD void score_block(const T* const* key, const float* query, int64_t strid
 
 // Keys that share one load of a query vector.
 template <int kX>
-constexpr int kKeys = kX == 1 ? 8 : kX == 2 ? 4 : 3;
+constexpr int kKeys = kX == 1   ? 8
+                      : kX == 2 ? 4
+                                : 3;
 
 // Not inlined, like its sister below: on their own both have registers enough.
 template <class T, int kX>
-__attribute__((noinline)) void score_keys(const T* const* key, int count, const float* query, int64_t stride, int64_t dim, float* out, Ahead* ahead) {
+__attribute__((noinline)) void score_keys(const T* const* key, int count, const float* query,
+                                          int64_t stride, int64_t dim, float* out, Ahead* ahead) {
   constexpr int kW = kKeys<kX>;
   int w = 0;
   for (; w + kW <= count; w += kW) {
     score_block<T, kW, kX>(key + w, query, stride, dim, out + w, ahead);
   }
-  for (; w + 2 <= count; w += 2) score_block<T, 2, kX>(key + w, query, stride, dim, out + w, nullptr);
+  for (; w + 2 <= count; w += 2)
+    score_block<T, 2, kX>(key + w, query, stride, dim, out + w, nullptr);
   for (; w < count; ++w) score_block<T, 1, kX>(key + w, query, stride, dim, out + w, nullptr);
 }
 
-// sum[x][i] += p[x][t] V[t][i] for t in [begin, end) and kD vectors of columns from `column`, slots in ascending order.
+// sum[x][i] += p[x][t] V[t][i] for t in [begin, end) and kD vectors of columns from `column`, slots
+// in ascending order.
 template <class T, int kD, int kX>
-EXN_SIMD void weigh_columns(const T* const* value, int begin, int end, const float* p, float* sum, int64_t stride, int64_t column) {
+EXN_SIMD void weigh_columns(const T* const* value, int begin, int end, const float* p, float* sum,
+                            int64_t stride, int64_t column) {
   f32v acc[kX * kD];
   for (int x = 0; x < kX; ++x) {
     for (int d = 0; d < kD; ++d) acc[x * kD + d] = load(sum + x * stride + column + d * kLanes);
@@ -235,22 +256,28 @@ EXN_SIMD void weigh_columns(const T* const* value, int begin, int end, const flo
 
 // The columns behind the last whole vector.
 template <class T, int kX>
-EXN_SIMD void weigh_rest(const T* const* value, int begin, int end, const float* p, float* sum, int64_t stride, int64_t column, int n) {
+EXN_SIMD void weigh_rest(const T* const* value, int begin, int end, const float* p, float* sum,
+                         int64_t stride, int64_t column, int n) {
   for (int x = 0; x < kX; ++x) {
     float* at = sum + x * stride + column;
     f32v acc = load_n(at, n, 0.0f);
-    for (int t = begin; t < end; ++t) acc = fma(set1(p[x * kTile + t]), load_n(value[t] + column, n, 0.0f), acc);
+    for (int t = begin; t < end; ++t)
+      acc = fma(set1(p[x * kTile + t]), load_n(value[t] + column, n, 0.0f), acc);
     store_n(at, acc, n);
   }
 }
 
 // Vectors of columns whose sums stay in registers.
 template <int kX>
-constexpr int kColumns = kX == 1 ? 8 : kX == 2 ? 4 : kX == 3 ? 3 : 2;
+constexpr int kColumns = kX == 1   ? 8
+                         : kX == 2 ? 4
+                         : kX == 3 ? 3
+                                   : 2;
 
 template <class T, int kX>
-__attribute__((noinline)) void weigh_values(const T* const* value, int begin, int end, const float* p, float* sum, int64_t stride, int64_t dim,
-                           Ahead* ahead) {
+__attribute__((noinline)) void weigh_values(const T* const* value, int begin, int end,
+                                            const float* p, float* sum, int64_t stride, int64_t dim,
+                                            Ahead* ahead) {
   constexpr int kD = kColumns<kX>;
   constexpr int kStep = kWeighStep * kX;
   for (int t = begin; t < end; t += kStep) {
@@ -260,7 +287,8 @@ __attribute__((noinline)) void weigh_values(const T* const* value, int begin, in
       if (ahead != nullptr) ahead->ask();
       weigh_columns<T, kD, kX>(value, t, last, p, sum, stride, i);
     }
-    for (; i + kLanes <= dim; i += kLanes) weigh_columns<T, 1, kX>(value, t, last, p, sum, stride, i);
+    for (; i + kLanes <= dim; i += kLanes)
+      weigh_columns<T, 1, kX>(value, t, last, p, sum, stride, i);
     if (i < dim) weigh_rest<T, kX>(value, t, last, p, sum, stride, i, static_cast<int>(dim - i));
   }
 }
@@ -275,13 +303,16 @@ int64_t weigh_asks(int count, int64_t dim) {
   return (count + kWeighStep * kX - 1) / (kWeighStep * kX) * (dim / (kColumns<kX> * kLanes));
 }
 
-// ---- softmax -----------------------------------------------------------------------------------------
+// ---- softmax
+// -----------------------------------------------------------------------------------------
 
-// Turns the scores of a tile into weights against the running maximum; returns what the sums so far shrink by.
+// Turns the scores of a tile into weights against the running maximum; returns what the sums so far
+// shrink by.
 float weigh_scores(float* s, float* top, float* total) {
   constexpr int kVectors = kTile / kLanes;
   f32v highest = set1(*top);
-  for (int v = 0; v < kVectors; ++v) highest = max(load(s + v * kLanes), highest);  // a NaN is not the highest
+  for (int v = 0; v < kVectors; ++v)
+    highest = max(load(s + v * kLanes), highest);  // a NaN is not the highest
   const float now = reduce_max(highest);
   const float base = now == kLowest ? 0 : now;  // -inf - -inf would be NaN
   constexpr int kAtOnce = kGroup < kVectors ? kGroup : kVectors;
@@ -308,7 +339,9 @@ float weigh_scores(float* s, float* top, float* total) {
 
 void shrink_sums(float* sum, int64_t dim, float shrink) {
   if (shrink == 1) return;
-  for_vectors(dim, [&](int64_t i, int n) EXN_FLAT { store_part(sum + i, mul(load_part(sum + i, n, 0.0f), set1(shrink)), n); });
+  for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
+    store_part(sum + i, mul(load_part(sum + i, n, 0.0f), set1(shrink)), n);
+  });
 }
 
 // to += from, where `from` holds later slots.
@@ -328,7 +361,8 @@ void merge_states(const States& to, const States& from, int64_t dim) {
   });
 }
 
-// ---- one chunk ---------------------------------------------------------------------------------------
+// ---- one chunk
+// ---------------------------------------------------------------------------------------
 
 // Up to kSlab query heads of one KV head and one sequence.
 struct Slab {
@@ -345,8 +379,10 @@ int seen_of(int64_t visible, int64_t tile) {
   return static_cast<int>(visible <= tile ? 0 : smaller(visible - tile, kTile));
 }
 
-// Scores of the tile's slots, capped, -inf where a head sees nothing; and out with them if they are asked for.
-void finish_scores(const AttentionArgs& a, const Slab& slab, int head, int64_t tile, int seen, float* s) {
+// Scores of the tile's slots, capped, -inf where a head sees nothing; and out with them if they are
+// asked for.
+void finish_scores(const AttentionArgs& a, const Slab& slab, int head, int64_t tile, int seen,
+                   float* s) {
   if (a.softcap > 0) {
     for (int t = 0; t < seen; t += kLanes) {
       store(s + t, mul(set1(a.softcap), tanh(div(load(s + t), set1(a.softcap)))));
@@ -359,23 +395,24 @@ void finish_scores(const AttentionArgs& a, const Slab& slab, int head, int64_t t
 }
 
 template <class T, int kX>
-EXN_SIMD void score_heads(const Plan& p, const Slab& slab, int head, const T* const* key, const int* seen, float (*s)[kTile],
-                          Ahead* ahead) {
+EXN_SIMD void score_heads(const Plan& p, const Slab& slab, int head, const T* const* key,
+                          const int* seen, float (*s)[kTile], Ahead* ahead) {
   int most = 0;
   for (int x = 0; x < kX; ++x) most = seen[head + x] > most ? seen[head + x] : most;
   score_keys<T, kX>(key, most, slab.query + head * p.stride, p.stride, p.dim, s[head], ahead);
 }
 
 template <class T, int kX>
-EXN_SIMD void weigh_heads(const Plan& p, const Slab& slab, int head, const T* const* value, const int* seen,
-                          const float (*s)[kTile], Ahead* ahead) {
+EXN_SIMD void weigh_heads(const Plan& p, const Slab& slab, int head, const T* const* value,
+                          const int* seen, const float (*s)[kTile], Ahead* ahead) {
   int common = kTile;
   for (int x = 0; x < kX; ++x) common = seen[head + x] < common ? seen[head + x] : common;
   float* sum = slab.state.sum + head * p.stride;
   weigh_values<T, kX>(value, 0, common, s[head], sum, p.stride, p.dim, ahead);
   for (int x = 0; kX > 1 && x < kX; ++x) {
     if (seen[head + x] == common) continue;
-    weigh_values<T, 1>(value, common, seen[head + x], s[head + x], sum + x * p.stride, p.stride, p.dim, nullptr);
+    weigh_values<T, 1>(value, common, seen[head + x], s[head + x], sum + x * p.stride, p.stride,
+                       p.dim, nullptr);
   }
 }
 
@@ -389,7 +426,8 @@ EXN_SIMD void for_head_groups(int heads, F&& f) {
   if (heads - head == 1) f(head, std::integral_constant<int, 1>());
 }
 
-// What is asked for while the scores are made, and while values are weighed. The first group of a slab's heads asks.
+// What is asked for while the scores are made, and while values are weighed. The first group of a
+// slab's heads asks.
 struct Requests {
   Ahead values, keys;
 
@@ -404,7 +442,8 @@ struct Requests {
 
 // `offset` says where the rows of KV head 0 lie. The first group of heads asks for what comes next.
 template <class T>
-void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, int count, const int64_t* offset, Requests* ahead) {
+void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, int count, const int64_t* offset,
+                    Requests* ahead) {
   const T* row[kTile];
   const int64_t head_at = slab.kv_head * p.a.cache.head_stride;
   for (int t = 0; t < count; ++t) row[t] = static_cast<const T*>(p.a.cache.k) + head_at + offset[t];
@@ -412,7 +451,8 @@ void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, int count, co
   for (int head = 0; head < slab.heads; ++head) seen[head] = seen_of(slab.visible[head], tile);
   alignas(64) float s[kSlab][kTile];
   for_head_groups(slab.heads, [&](int head, auto heads) EXN_FLAT {
-    score_heads<T, decltype(heads)::value>(p, slab, head, row, seen, s, head == 0 ? &ahead->values : nullptr);
+    score_heads<T, decltype(heads)::value>(p, slab, head, row, seen, s,
+                                           head == 0 ? &ahead->values : nullptr);
   });
   for (int head = 0; head < slab.heads; ++head) {
     if (seen[head] == 0) continue;
@@ -422,7 +462,8 @@ void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, int count, co
   }
   for (int t = 0; t < count; ++t) row[t] = static_cast<const T*>(p.a.cache.v) + head_at + offset[t];
   for_head_groups(slab.heads, [&](int head, auto heads) EXN_FLAT {
-    weigh_heads<T, decltype(heads)::value>(p, slab, head, row, seen, s, head == 0 ? &ahead->keys : nullptr);
+    weigh_heads<T, decltype(heads)::value>(p, slab, head, row, seen, s,
+                                           head == 0 ? &ahead->keys : nullptr);
   });
 }
 
@@ -436,7 +477,8 @@ struct Slabs {
   int64_t visible() const {
     int64_t most = 0;
     for (int i = 0; i < count; ++i) {
-      for (int head = 0; head < slab[i].heads; ++head) most = slab[i].visible[head] > most ? slab[i].visible[head] : most;
+      for (int head = 0; head < slab[i].heads; ++head)
+        most = slab[i].visible[head] > most ? slab[i].visible[head] : most;
     }
     return most;
   }
@@ -464,9 +506,11 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk) {
     return count;
   };
   const int64_t head_at = slabs.slab[0].kv_head * c.head_stride;
-  const int64_t bytes = ((slabs.slab[slabs.count - 1].kv_head - slabs.slab[0].kv_head) * c.head_stride + p.dim) *
-                        static_cast<int64_t>(sizeof(T));
-  const bool runs_on = c.blocks == nullptr && c.slot_stride * static_cast<int64_t>(sizeof(T)) == bytes;
+  const int64_t bytes =
+      ((slabs.slab[slabs.count - 1].kv_head - slabs.slab[0].kv_head) * c.head_stride + p.dim) *
+      static_cast<int64_t>(sizeof(T));
+  const bool runs_on =
+      c.blocks == nullptr && c.slot_stride * static_cast<int64_t>(sizeof(T)) == bytes;
   int64_t tile = chunk * kChunk;
   int count = find(tile, offset[0]);
   for (int which = 0; count > 0; which ^= 1) {
@@ -475,23 +519,27 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk) {
     const auto add = [&](const void* side, const int64_t* at, int rows, Ahead* to) EXN_FLAT {
       const T* base = static_cast<const T*>(side) + head_at;
       if (runs_on && rows > 0) to->add(reinterpret_cast<const char*>(base + at[0]), rows * bytes);
-      for (int t = 0; !runs_on && t < rows; ++t) to->add(reinterpret_cast<const char*>(base + at[t]), bytes);
+      for (int t = 0; !runs_on && t < rows; ++t)
+        to->add(reinterpret_cast<const char*>(base + at[t]), bytes);
     };
-    // The values of one KV head are wanted as soon as its scores are made; those of several would not fit L1 beside their keys,
-    // and the values of a whole tile ahead wait in L2.
+    // The values of one KV head are wanted as soon as its scores are made; those of several would
+    // not fit L1 beside their keys, and the values of a whole tile ahead wait in L2.
     const bool lone = slabs.count == 1;
     add(c.v, offset[lone ? which : which ^ 1], lone ? count : next, &ahead.values);
     add(c.k, offset[which ^ 1], next, &ahead.keys);
     ahead.spread(slabs.slab[0].heads, slabs.count, count, p.dim);
-    for (int i = 0; i < slabs.count; ++i) pass_over_tile<T>(p, slabs.slab[i], tile, count, offset[which], &ahead);
+    for (int i = 0; i < slabs.count; ++i)
+      pass_over_tile<T>(p, slabs.slab[i], tile, count, offset[which], &ahead);
     tile += kTile;
     count = next;
   }
 }
 
-// ---- work items --------------------------------------------------------------------------------------
+// ---- work items
+// --------------------------------------------------------------------------------------
 
-// Query heads of a block that pass over the cache together: for each of the KV heads of an item up to kSlab.
+// Query heads of a block that pass over the cache together: for each of the KV heads of an item up
+// to kSlab.
 Slabs slabs_of(const Plan& p, int64_t block, int64_t first_kv_head, int64_t first_head) {
   Slabs s;
   s.sequence = sequence_of(p.a.sequence, p.order[p.first[block]]);
@@ -507,7 +555,10 @@ Slabs slabs_of(const Plan& p, int64_t block, int64_t first_kv_head, int64_t firs
       const int64_t row = p.row_of(head + i);
       slab.visible[i] = p.a.visible[row];
       float* scores = p.a.scores;
-      slab.scores[i] = scores == nullptr ? nullptr : scores + (row * p.a.query.heads + p.query_head_of(head + i)) * p.a.score_slots;
+      slab.scores[i] =
+          scores == nullptr
+              ? nullptr
+              : scores + (row * p.a.query.heads + p.query_head_of(head + i)) * p.a.score_slots;
     }
   }
   return s;
@@ -515,7 +566,8 @@ Slabs slabs_of(const Plan& p, int64_t block, int64_t first_kv_head, int64_t firs
 
 // The same heads with their states in `part`.
 void move_states(const Plan& p, const States& part, Slabs* s) {
-  for (int i = 0; i < s->count; ++i) s->slab[i].state = part.at((s->slab[i].query - p.query) / p.stride);
+  for (int i = 0; i < s->count; ++i)
+    s->slab[i].state = part.at((s->slab[i].query - p.query) / p.stride);
 }
 
 int64_t chunks_seen(int64_t visible) { return (visible + kChunk - 1) / kChunk; }
@@ -540,7 +592,8 @@ void run_block(const Plan& p, const Slabs& whole) {
     for (int i = 0; i < whole.count; ++i) {
       const Slab& slab = whole.slab[i];
       for (int head = 0; head < slab.heads; ++head) {
-        if (chunks_seen(slab.visible[head]) > chunk) merge_states(slab.state.at(head), part.slab[i].state.at(head), p.dim);
+        if (chunks_seen(slab.visible[head]) > chunk)
+          merge_states(slab.state.at(head), part.slab[i].state.at(head), p.dim);
       }
     }
   }
@@ -553,7 +606,8 @@ void run_items(const Plan& p) {
   const int64_t chunks = p.few ? p.chunks : 1;
   parallel_for(p.blocks * kv_items * chunks, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t chunk = item % chunks, kv_head = item / chunks % kv_items * p.kv_heads, block = item / chunks / kv_items;
+      const int64_t chunk = item % chunks, kv_head = item / chunks % kv_items * p.kv_heads,
+                    block = item / chunks / kv_items;
       const int64_t heads = (p.first[block + 1] - p.first[block]) * p.group;
       for (int64_t head = 0; head < heads; head += kSlab) {
         const Slabs slabs = slabs_of(p, block, kv_head, head);
@@ -563,7 +617,8 @@ void run_items(const Plan& p) {
   });
 }
 
-// ---- results -----------------------------------------------------------------------------------------
+// ---- results
+// -----------------------------------------------------------------------------------------
 
 void write_hidden_scores(const Plan& p, int64_t row, int64_t query_head) {
   if (p.a.scores == nullptr) return;
@@ -575,7 +630,8 @@ template <class T>
 void write_results(const Plan& p) {
   parallel_for(p.heads(), 64, [&](int64_t begin, int64_t end) {
     for (int64_t head = begin; head < end; ++head) {
-      const int64_t row = p.row_of(head), query_head = p.query_head_of(head), visible = p.a.visible[row];
+      const int64_t row = p.row_of(head), query_head = p.query_head_of(head),
+                    visible = p.a.visible[row];
       const States state = p.whole.at(head);
       for (int64_t chunk = 1; p.few && chunk < chunks_seen(visible); ++chunk) {
         merge_states(state, p.part.at(chunk * p.heads() + head), p.dim);
@@ -592,13 +648,18 @@ void write_results(const Plan& p) {
 
 exn_status check_indices(const AttentionArgs& a) {
   const int64_t rows = a.query.rows;
-  exn_status status = check_ids("exn_attention", "sequence", a.sequence, rows, 0, a.cache.sequences - 1);
-  if (status == EXN_OK) status = check_ids("exn_attention", "visible", a.visible, rows, 0, a.cache.slots);
+  exn_status status =
+      check_ids("exn_attention", "sequence", a.sequence, rows, 0, a.cache.sequences - 1);
+  if (status == EXN_OK)
+    status = check_ids("exn_attention", "visible", a.visible, rows, 0, a.cache.slots);
   if (status == EXN_OK && rows > 0 && a.cache.sequences == 0) {
-    status = fail(EXN_INVALID_ARGUMENT, "exn_attention: query has %lld rows, but the cache has 0 sequences",
+    status = fail(EXN_INVALID_ARGUMENT,
+                  "exn_attention: query has %lld rows, but the cache has 0 sequences",
                   static_cast<long long>(rows));
   }
-  return status == EXN_OK ? check_visible_pages("exn_attention", a.cache, a.sequence, a.visible, rows) : status;
+  return status == EXN_OK
+             ? check_visible_pages("exn_attention", a.cache, a.sequence, a.visible, rows)
+             : status;
 }
 
 }  // namespace

@@ -9,7 +9,8 @@ exn_status ffn_skip_rule(const FfnSkipRuleArgs& args, Workspace& ws) {
   const FfnSkipRuleArgs a = args;  // a copy that no store of bytes can alias
   ran(EXN_CPU_PATH("ffn_skip_rule"));
   const auto may_skip = [&](int32_t layer) { return layer >= a.cold_start && layer < a.cold_end; };
-  const bool forget = a.layer < 0, measures = !forget && may_skip(a.layer), next = may_skip(a.layer + 1);
+  const bool forget = a.layer < 0, measures = !forget && may_skip(a.layer),
+             next = may_skip(a.layer + 1);
   for (int64_t row = 0; row < a.rows; ++row) {
     int32_t* state = a.state + row * EXN_FFN_SKIP_STATE_WORDS;
     int32_t skips = forget ? 0 : state[0];

@@ -19,7 +19,8 @@ exn_status push(const HiddenStackArgs& a, int32_t* pushed) {
     if (a.mask == nullptr || a.mask[row] != 0) pushed[rows++] = static_cast<int32_t>(row);
   }
   if (held + rows > a.stack.rows) {
-    return fail(EXN_INVALID_ARGUMENT, "exn_hidden_stack: count is %lld and %lld rows are pushed, but stack has %lld rows",
+    return fail(EXN_INVALID_ARGUMENT,
+                "exn_hidden_stack: count is %lld and %lld rows are pushed, but stack has %lld rows",
                 wide(held), wide(rows), wide(a.stack.rows));
   }
   for_rows(rows, a.stack.cols * size_of(a.stack.dtype), [&](int64_t i) {
@@ -33,8 +34,8 @@ exn_status push(const HiddenStackArgs& a, int32_t* pushed) {
 exn_status gather(const HiddenStackArgs& a) {
   const int64_t held = *a.count;
   if (held > a.rows.rows) {
-    return fail(EXN_INVALID_ARGUMENT, "exn_hidden_stack: count is %lld, but rows has %lld rows", wide(held),
-                wide(a.rows.rows));
+    return fail(EXN_INVALID_ARGUMENT, "exn_hidden_stack: count is %lld, but rows has %lld rows",
+                wide(held), wide(a.rows.rows));
   }
   for_rows(held, a.stack.cols * size_of(a.stack.dtype), [&](int64_t i) {
     copy_row(a.stack, i, a.rows, i);

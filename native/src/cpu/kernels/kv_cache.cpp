@@ -11,7 +11,8 @@ EXN_SIMD void convert(const From* from, To* to, int64_t n) {
   if constexpr (std::is_same_v<From, To>) {
     std::memcpy(to, from, static_cast<size_t>(n) * sizeof(To));
   } else {
-    for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT { store_part(to + i, load_part(from + i, lanes, 0.0f), lanes); });
+    for_vectors(n, [&](int64_t i, int lanes)
+                       EXN_FLAT { store_part(to + i, load_part(from + i, lanes, 0.0f), lanes); });
   }
 }
 
@@ -20,14 +21,18 @@ void append(const KvAppendArgs& args) {
   const KvAppendArgs a = args;  // a copy that no store can alias
   const KvCache& c = a.cache;
   const int64_t bytes = c.dim * static_cast<int64_t>(sizeof(From) + sizeof(To));
-  for_entries_by_heads(a.k.rows, c.heads, bytes, [&](int64_t row, int64_t k, int64_t k_end, int64_t v, int64_t v_end) {
-    if (a.slot[row] < 0) return;
-    const int64_t to = kv_offset(c, sequence_of(a.sequence, row), 0, a.slot[row]);
-    const From* from_k = static_cast<const From*>(a.k.data) + row * a.k.stride;
-    const From* from_v = static_cast<const From*>(a.v.data) + row * a.v.stride;
-    for (; k < k_end; ++k) convert(from_k + k * c.dim, static_cast<To*>(c.k) + to + k * c.head_stride, c.dim);
-    for (; v < v_end; ++v) convert(from_v + v * c.dim, static_cast<To*>(c.v) + to + v * c.head_stride, c.dim);
-  });
+  for_entries_by_heads(
+      a.k.rows, c.heads, bytes,
+      [&](int64_t row, int64_t k, int64_t k_end, int64_t v, int64_t v_end) {
+        if (a.slot[row] < 0) return;
+        const int64_t to = kv_offset(c, sequence_of(a.sequence, row), 0, a.slot[row]);
+        const From* from_k = static_cast<const From*>(a.k.data) + row * a.k.stride;
+        const From* from_v = static_cast<const From*>(a.v.data) + row * a.v.stride;
+        for (; k < k_end; ++k)
+          convert(from_k + k * c.dim, static_cast<To*>(c.k) + to + k * c.head_stride, c.dim);
+        for (; v < v_end; ++v)
+          convert(from_v + v * c.dim, static_cast<To*>(c.v) + to + v * c.head_stride, c.dim);
+      });
 }
 
 void copy_head(const void* from_base, int64_t from, void* to_base, int64_t to, int64_t bytes) {
@@ -36,7 +41,8 @@ void copy_head(const void* from_base, int64_t from, void* to_base, int64_t to, i
   if (source != target) std::memcpy(target, source, static_cast<size_t>(bytes));
 }
 
-// length[s] + 1 for one row after another. `rows` past the first that does not fit are not counted: returns that row, or rows.
+// length[s] + 1 for one row after another. `rows` past the first that does not fit are not counted:
+// returns that row, or rows.
 int64_t advance(const KvLengthArgs& args, int32_t* length, int32_t* slot, int32_t* visible) {
   const KvLengthArgs a = args;  // a copy that no store can alias
   for (int64_t row = 0; row < a.rows; ++row) {
@@ -79,24 +85,29 @@ exn_status kv_append(const KvAppendArgs& a, Workspace& ws) {
 exn_status kv_copy(const KvCopyArgs& args, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   const KvCopyArgs a = args;  // a copy that no store can alias
-  exn_status status = check_slots("exn_kv_copy", a.source, "from_sequence", a.from_sequence, "from_slot", a.from_slot,
-                                  a.count, false, a.to_slot);
+  exn_status status = check_slots("exn_kv_copy", a.source, "from_sequence", a.from_sequence,
+                                  "from_slot", a.from_slot, a.count, false, a.to_slot);
   if (status == EXN_OK) {
-    status = check_slots("exn_kv_copy", a.destination, "to_sequence", a.to_sequence, "to_slot", a.to_slot, a.count,
-                         true, a.from_slot);
+    status = check_slots("exn_kv_copy", a.destination, "to_sequence", a.to_sequence, "to_slot",
+                         a.to_slot, a.count, true, a.from_slot);
   }
   if (status != EXN_OK) return status;
   ran(EXN_CPU_PATH("kv_copy"));
   const int64_t size = size_of(a.source.dtype), bytes = a.source.dim * size;
   const int64_t from_head = a.source.head_stride * size, to_head = a.destination.head_stride * size;
-  for_entries_by_heads(a.count, a.source.heads, 2 * bytes,
-                       [&](int64_t i, int64_t k, int64_t k_end, int64_t v, int64_t v_end) {
-    if (a.from_slot[i] < 0 || a.to_slot[i] < 0) return;
-    const int64_t from = kv_offset(a.source, sequence_of(a.from_sequence, i), 0, a.from_slot[i]) * size;
-    const int64_t to = kv_offset(a.destination, sequence_of(a.to_sequence, i), 0, a.to_slot[i]) * size;
-    for (; k < k_end; ++k) copy_head(a.source.k, from + k * from_head, a.destination.k, to + k * to_head, bytes);
-    for (; v < v_end; ++v) copy_head(a.source.v, from + v * from_head, a.destination.v, to + v * to_head, bytes);
-  });
+  for_entries_by_heads(
+      a.count, a.source.heads, 2 * bytes,
+      [&](int64_t i, int64_t k, int64_t k_end, int64_t v, int64_t v_end) {
+        if (a.from_slot[i] < 0 || a.to_slot[i] < 0) return;
+        const int64_t from =
+            kv_offset(a.source, sequence_of(a.from_sequence, i), 0, a.from_slot[i]) * size;
+        const int64_t to =
+            kv_offset(a.destination, sequence_of(a.to_sequence, i), 0, a.to_slot[i]) * size;
+        for (; k < k_end; ++k)
+          copy_head(a.source.k, from + k * from_head, a.destination.k, to + k * to_head, bytes);
+        for (; v < v_end; ++v)
+          copy_head(a.source.v, from + v * from_head, a.destination.v, to + v * to_head, bytes);
+      });
   return EXN_OK;
 }
 
@@ -111,13 +122,17 @@ exn_status kv_length(const KvLengthArgs& a, Workspace& ws) {
   }
   if (status != EXN_OK) return status;
   if (advances && a.rows > 0) {
-    if (a.lengths == 0) return fail(EXN_INVALID_ARGUMENT, "exn_kv_length: length has 0 elements, but slot has some");
+    if (a.lengths == 0)
+      return fail(EXN_INVALID_ARGUMENT, "exn_kv_length: length has 0 elements, but slot has some");
     std::memcpy(trial, a.length, static_cast<size_t>(a.lengths) * sizeof(int32_t));
     const int64_t over = advance(a, trial, nullptr, nullptr);
     if (over < a.rows) {
-      return fail(EXN_INVALID_ARGUMENT, "exn_kv_length: row %lld finds sequence %lld full: its length is %lld, the capacity %lld",
-                  static_cast<long long>(over), static_cast<long long>(sequence_of(a.sequence, over)),
-                  static_cast<long long>(trial[sequence_of(a.sequence, over)]), static_cast<long long>(a.capacity));
+      return fail(
+          EXN_INVALID_ARGUMENT,
+          "exn_kv_length: row %lld finds sequence %lld full: its length is %lld, the capacity %lld",
+          static_cast<long long>(over), static_cast<long long>(sequence_of(a.sequence, over)),
+          static_cast<long long>(trial[sequence_of(a.sequence, over)]),
+          static_cast<long long>(a.capacity));
     }
     advance(a, a.length, a.slot, a.visible);
   }

@@ -7,8 +7,11 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-// Quotient of non-negative numbers, rounded to the nearest, halves up. In integers, so that no half is missed.
-int64_t nearest_quotient(int64_t numerator, int64_t denominator) { return (2 * numerator + denominator) / (2 * denominator); }
+// Quotient of non-negative numbers, rounded to the nearest, halves up. In integers, so that no half
+// is missed.
+int64_t nearest_quotient(int64_t numerator, int64_t denominator) {
+  return (2 * numerator + denominator) / (2 * denominator);
+}
 
 int64_t steps_after_prompt(const LayerScheduleArgs& a, int64_t position) {
   return position > a.prompt ? position - a.prompt : 0;
@@ -22,7 +25,8 @@ int64_t all_layers(const LayerScheduleArgs& a, int32_t* layers) {
 
 int64_t skip_decode(const LayerScheduleArgs& a, int64_t position, int32_t* layers) {
   const int64_t decay = static_cast<int64_t>(a.horizon) - a.prompt;
-  const int64_t steps = steps_after_prompt(a, position) < decay ? steps_after_prompt(a, position) : decay;
+  const int64_t steps =
+      steps_after_prompt(a, position) < decay ? steps_after_prompt(a, position) : decay;
   const int64_t fall = static_cast<int64_t>(a.most - a.least) * steps;
   const int64_t active = nearest_quotient(a.most * decay - fall, decay);
   for (int64_t i = 0; i < active; ++i) {
@@ -61,7 +65,8 @@ int64_t layers_of(const LayerScheduleArgs& a, int64_t position, int32_t* layers)
 void write_exit_tests(const LayerScheduleArgs& a, uint8_t* test) {
   for (int64_t l = 0; l < a.model_layers; ++l) {
     const bool due = l >= a.first_exit && (l - a.first_exit) % a.interval == 0;
-    test[l] = a.kind == EXN_SCHEDULE_CALM && due && l >= a.min_exit && l < a.model_layers - 1 ? 1 : 0;
+    test[l] =
+        a.kind == EXN_SCHEDULE_CALM && due && l >= a.min_exit && l < a.model_layers - 1 ? 1 : 0;
   }
 }
 
@@ -69,7 +74,8 @@ float threshold_of(const LayerScheduleArgs& a, int64_t position) {
   if (a.decay == EXN_DECAY_NONE) return a.start_threshold;
   const float step = static_cast<float>(steps_after_prompt(a, position));
   const float fade = ::expf(-a.tau * step / static_cast<float>(a.horizon));
-  if (a.decay == EXN_DECAY_CALM_CODE) return 0.9f * a.start_threshold + 0.1f * a.start_threshold * fade;
+  if (a.decay == EXN_DECAY_CALM_CODE)
+    return 0.9f * a.start_threshold + 0.1f * a.start_threshold * fade;
   const float theta = 0.9f * a.start_threshold + 0.1f * fade;
   return theta < 0 ? 0 : theta > 1 ? 1 : theta;
 }

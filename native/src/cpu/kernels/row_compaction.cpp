@@ -11,12 +11,14 @@ exn_status check_list(const RowCompactionArgs& a) {
   for (int64_t i = 0; i < a.listed; ++i) {
     if (a.list[i] < rows) continue;
     return fail(EXN_INVALID_ARGUMENT, "exn_row_compaction: list[%lld] is %d, but %s has %lld rows",
-                static_cast<long long>(i), a.list[i], gather ? "input" : "out", static_cast<long long>(rows));
+                static_cast<long long>(i), a.list[i], gather ? "input" : "out",
+                static_cast<long long>(rows));
   }
   return EXN_OK;
 }
 
-// The threads share the columns: each passes through the list in its order, so that of two entries with one row the last one stays.
+// The threads share the columns: each passes through the list in its order, so that of two entries
+// with one row the last one stays.
 void scatter(const RowCompactionArgs& a) {
   const int64_t bytes = a.input.cols * size_of(a.input.dtype);
   constexpr int64_t kSlice = 2048;
@@ -25,7 +27,8 @@ void scatter(const RowCompactionArgs& a) {
     const int64_t first = begin * kSlice, last = end * kSlice < bytes ? end * kSlice : bytes;
     for (int64_t i = 0; i < a.listed; ++i) {
       if (a.list[i] < 0) continue;
-      std::memcpy(row_bytes(a.out, a.list[i]) + first, row_bytes(a.input, i) + first, static_cast<size_t>(last - first));
+      std::memcpy(row_bytes(a.out, a.list[i]) + first, row_bytes(a.input, i) + first,
+                  static_cast<size_t>(last - first));
     }
   });
 }
