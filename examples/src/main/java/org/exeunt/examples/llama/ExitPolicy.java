@@ -89,7 +89,7 @@ public final class ExitPolicy {
         numbers.integer(1, "the stride", 1, layers), null);
   }
 
-  /** A token at position p leaves after {@code depthOfPosition(p)} layers, whatever it looks like. */
+  /** A token at position p leaves after {@code depthOfPosition(p)} layers, come what may. */
   public static ExitPolicy fixed(IntUnaryOperator depthOfPosition) {
     return new ExitPolicy(Signal.FIXED, 0, 1, 1, depthOfPosition);
   }

@@ -12,8 +12,8 @@ import org.exeunt.Tensor;
 
 /**
  * Moves rows: out of the batch when their token leaves, together when gaps are left, to the back
- * when older ones join in front of them. Lists are as long as the batch may be; -1 switches an entry
- * off, so that each op is built once.
+ * when older ones join in front of them. Lists are as long as the batch may be, with -1 for an
+ * entry that is off, so that each op is built once.
  */
 final class RowMover {
   private final Rows rows;

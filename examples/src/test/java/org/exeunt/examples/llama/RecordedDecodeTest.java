@@ -57,7 +57,8 @@ class RecordedDecodeTest {
   }
 
   /** Each row's error against its own norm; the residual stream has a few very large elements. */
-  private static void assertClose(String what, float[] all, int offset, float[] actual, int columns) {
+  private static void assertClose(String what, float[] all, int offset, float[] actual,
+      int columns) {
     for (int row = 0; row < actual.length / columns; row++) {
       double norm = 0;
       double error = 0;
@@ -136,7 +137,7 @@ class RecordedDecodeTest {
     }
   }
 
-  /** Against the largest score of the head, since scores near zero are differences of large ones. */
+  /** Against the head's largest score: scores near zero are differences of large ones. */
   private static void assertScores(float[] all, int offset, float[] actual, int layer) {
     int tokens = actual.length / HEADS;
     for (int h = 0; h < HEADS; h++) {
