@@ -48,7 +48,9 @@ Case make_case(const NormCase& c) {
   const auto oracle = lazily([c] { return norm_oracle(c, make_inputs(c)); });
   result.judge = [oracle](const Outputs& got) { return compare("out", oracle(), got[0]); };
   const int64_t elements = c.input.rows * c.input.cols;
-  result.compulsory_bytes = bytes_of(elements, c.input.type) + bytes_of(elements, c.out_type);
+  const int64_t coefficients = (c.norm != EXN_NORM_NONE ? 1 : 0) + (c.bias ? 1 : 0);
+  result.compulsory_bytes = bytes_of(elements, c.input.type) + bytes_of(elements, c.out_type) +
+                            bytes_of(coefficients * c.input.cols, Type::kF32);
   result.description = {{"rows", text(c.input.rows)},
                         {"dim", text(c.input.cols)},
                         {"dtype", text_of(c.input.type)},
