@@ -99,6 +99,7 @@ TEST(KvLengthMisuse, Advance) {
   for (int64_t bad : {int64_t{0}, int64_t{-4}, int64_t{1} << 31})
     spoil.value(&P::capacity, bad, {"capacity", std::to_string(bad)});
   for (int32_t bad : {-1, 2}) spoil.value(&P::action, bad, {"action", std::to_string(bad)});
+  spoil.value(&P::reserved, 1, {"reserved", "1", "0"});
   spoil.value(&P::limit, visible.dl(), {"limit", "EXN_KV_ADVANCE"});
   spoil.overlap(&slot, "slot", length, "length");
   spoil.overlap(&visible, "visible", slot, "slot", 4);

@@ -143,6 +143,7 @@ TEST(RopeMisuse, Table) {
   Spoiler<exn_rope_table_params> spoil(kTable, p, written);
   spoil.required(&exn_rope_table_params::table, "table");
   spoil.tensor(&table, "table", "f32");
+  spoil.value(&exn_rope_table_params::reserved, 1, {"reserved", "1", "0"});
   for (int32_t bad : {-1, 3}) {
     spoil.value(&exn_rope_table_params::scaling, bad, {"scaling", std::to_string(bad)});
   }
@@ -183,6 +184,7 @@ TEST(RopeMisuse, Rope) {
   spoil.required(&exn_rope_params::position, "position");
   spoil.required(&exn_rope_params::table, "table");
   spoil.required(&exn_rope_params::out, "out");
+  spoil.value(&exn_rope_params::reserved, -7, {"reserved", "-7", "0"});
   spoil.tensor(&input, "input", "bf16");
   spoil.tensor(&position, "position", "i32");
   spoil.tensor(&table, "table", "f32");

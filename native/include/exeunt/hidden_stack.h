@@ -12,7 +12,8 @@
  * entry that is not there is switched off in every op that follows.
  *
  * A push that does not fit pushes nothing: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read the
- * count on the host, `overflow` receives the rows that found no room. Likewise a gather with count > R.
+ * count on the host, `overflow` receives the rows that found no room. Likewise a gather with count > R: its tags
+ * are all -1 then, its rows untouched.
  *
  * Bytes that must move: 2 * D elements per row pushed or gathered, and its tags.
  */

@@ -23,7 +23,8 @@
  * Two rows of one call that write one slot are an error of the caller: on the CPU the last one stays (builds
  * without NDEBUG refuse them), on CUDA one of them.
  *
- * Bytes that must move: per row and op, 2 * Hkv * dh elements read and as many written; kv_length 8 per row.
+ * Bytes that must move: per row and op, 2 * Hkv * dh elements read and as many written; kv_length 12 per
+ * row or length.
  */
 #ifndef EXEUNT_KV_CACHE_H
 #define EXEUNT_KV_CACHE_H
@@ -75,7 +76,7 @@ enum { EXN_KV_ADVANCE = 0, EXN_KV_CROP = 1 };
  */
 typedef struct exn_kv_length_params {
   uint64_t struct_size;     /**< sizeof(exn_kv_length_params) */
-  const DLTensor* length;   /**< in-out, i32, compact, entries >= 0; ADVANCE: [S]; CROP: any shape, e.g. [L,S] */
+  const DLTensor* length;   /**< in-out, i32, compact, entries >= 0, any shape; ADVANCE: S elements */
   const DLTensor* sequence; /**< in, optional, ADVANCE: [R], i32, compact; NULL: all rows belong to sequence 0 */
   const DLTensor* active;   /**< in, optional, ADVANCE: [R], u8, compact; NULL: all rows are active */
   const DLTensor* slot;     /**< out, ADVANCE: [R], i32, compact */

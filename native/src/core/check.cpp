@@ -251,6 +251,7 @@ void Check::norm(const NormNames& names, const DLTensor* weight, const DLTensor*
 
 KvCache Check::cache(const CacheNames& names, const exn_kv_cache& cache, Role role) {
   KvCache c;
+  reserved(cache.reserved);
   one_of("the cache's layout", cache.layout, EXN_KV_HEAD_MAJOR, EXN_KV_PAGED);
   const Vector k = flat(names.k, cache.k, kFloats, role);
   const Vector v = flat(names.v, cache.v, kFloats, role);
@@ -377,6 +378,10 @@ void Check::not_negative(const char* name, float value) {
 
 void Check::not_nan(const char* name, float value) {
   if (std::isnan(value)) fail_argument("%s is NaN, expected a number", name);
+}
+
+void Check::reserved(int32_t value) {
+  if (value != 0) fail_argument("reserved is %d, expected 0", value);
 }
 
 void Check::absent(const char* name, const void* value, const char* because) {

@@ -87,6 +87,8 @@ class Check {
   void positive(const char* name, double value);
   void not_negative(const char* name, float value);
   void not_nan(const char* name, float value);
+  // A field that has no meaning yet: a caller who sets it expects something this version does not do.
+  void reserved(int32_t value);
   void absent(const char* name, const void* value, const char* because);
 
   // `out` may share memory with `in` only when it is exactly `in`. Up to two pairs.

@@ -43,6 +43,7 @@ void check_args(const exn_ffn_params& p, Check& check, FfnArgs* a) {
   a->cosine = check.per_row<float>("cosine", p.cosine, kF32Only, Role::kOut, "the rows of hidden", rows, Need::kOptional);
   a->branch_cosine = check.per_row<float>("branch_cosine", p.branch_cosine, kF32Only, Role::kOut, "the rows of hidden",
                                           rows, Need::kOptional);
+  check.reserved(p.reserved);
   check.one_of("activation", p.activation, EXN_ACT_SILU, EXN_ACT_GELU_TANH);
   a->norm = p.norm;
   a->norm_eps = p.norm_eps;

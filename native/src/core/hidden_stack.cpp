@@ -21,6 +21,7 @@ void check_tags(const exn_hidden_stack_params& p, Check& check, HiddenStackArgs*
 }
 
 void check_args(const exn_hidden_stack_params& p, Check& check, HiddenStackArgs* a) {
+  check.reserved(p.reserved);
   check.one_of("action", p.action, EXN_STACK_PUSH, EXN_STACK_CLEAR);
   a->stack = check.matrix("stack", p.stack, kFloats, Role::kInOut);
   a->count = check.per_row<int32_t>("count", p.count, kI32Only, Role::kInOut, "a count", 1);

@@ -32,6 +32,10 @@ void check_copy(const exn_kv_copy_params& p, Check& check, KvCopyArgs* a) {
   check.same("source", "heads", a->source.heads, "destination", a->destination.heads);
   check.same("source", "elements per head", a->source.dim, "destination", a->destination.dim);
   check.same_dtype("source", a->source.dtype, "destination", a->destination.dtype);
+  if (check.ok() && a->source.k == a->destination.k) {  // one cache: then it has one layout
+    check.same("source", "elements between heads", a->source.head_stride, "destination", a->destination.head_stride);
+    check.same("source", "elements between slots", a->source.slot_stride, "destination", a->destination.slot_stride);
+  }
   const Vector list = check.vector("from_slot", p.from_slot, kI32Only, Role::kIn);
   a->count = list.size;
   a->from_slot = static_cast<const int32_t*>(list.data);
@@ -68,6 +72,7 @@ void check_advance(const exn_kv_length_params& p, Check& check, KvLengthArgs* a)
 }
 
 void check_length(const exn_kv_length_params& p, Check& check, KvLengthArgs* a) {
+  check.reserved(p.reserved);
   check.one_of("action", p.action, EXN_KV_ADVANCE, EXN_KV_CROP);
   const Vector length = check.flat("length", p.length, kI32Only, Role::kInOut);
   a->length = static_cast<int32_t*>(length.data);

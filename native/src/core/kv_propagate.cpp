@@ -15,6 +15,7 @@ void check_layer(const exn_kv_propagate_params& p, int32_t which, Check& check, 
     check.fail_argument("layers[%d].index is %d, expected more than the %d before it", which, from.index,
                         a->storage[which - 1].index);
   }
+  check.reserved(from.reserved);
   to.index = from.index;
   check.norm({}, from.norm_weight, from.norm_bias, p.norm, p.norm_eps, dim, &to.norm_weight, &to.norm_bias);
   to.cache = check.cache({}, from.cache, Role::kInOut);
@@ -56,6 +57,7 @@ void check_args(const exn_kv_propagate_params& p, Check& check, KvPropagateArgs*
   const int64_t rows = a->hidden.rows;
   check.at_least("D (columns of hidden)", a->hidden.cols, 1);
   check.one_of("layer_count", p.layer_count, 1, EXN_KV_PROPAGATE_MAX_LAYERS);
+  check.reserved(p.reserved);
   check.at_least("model_layers", p.model_layers, 1);
   if (check.ok() && p.layers == nullptr) check.fail_argument("layers is null, %d layers are expected", p.layer_count);
   a->exit_layer = check.per_row<const int32_t>("exit_layer", p.exit_layer, kI32Only, Role::kIn, "the rows of hidden", rows);

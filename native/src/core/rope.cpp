@@ -14,6 +14,7 @@ void check_table(const exn_rope_table_params& p, Check& check, RopeTableArgs* a)
     check.fail_argument("table has rank %d and %lld elements in the last axis, expected [T, n/2, 2]", p.table->ndim,
                         static_cast<long long>(p.table->ndim > 0 ? p.table->shape[p.table->ndim - 1] : 0));
   }
+  check.reserved(p.reserved);
   check.one_of("scaling", p.scaling, EXN_ROPE_SCALING_NONE, EXN_ROPE_SCALING_NTK);
   check.positive("base", p.base);
   if (!(p.factor >= 1) || std::isinf(p.factor)) check.fail_argument("factor is %g, expected a finite value >= 1", p.factor);
@@ -38,6 +39,7 @@ void check_rope(const exn_rope_params& p, Check& check, RopeArgs* a) {
   check.same("out", "elements per head", a->out.dim, "input", a->input.dim);
   check.same_dtype("out", a->out.dtype, "input", a->input.dtype);
   check.may_alias("out", "input");
+  check.reserved(p.reserved);
   check.one_of("style", p.style, EXN_ROPE_INTERLEAVED, EXN_ROPE_HALF);
   a->style = p.style;
 }

@@ -7,6 +7,7 @@ namespace exn {
 namespace {
 
 void check_args(const exn_row_compaction_params& p, Check& check, RowCompactionArgs* a) {
+  check.reserved(p.reserved);
   check.one_of("direction", p.direction, EXN_ROWS_GATHER, EXN_ROWS_SCATTER);
   a->input = check.matrix("input", p.input, kAnything, Role::kIn);
   a->out = check.matrix("out", p.out, kAnything, Role::kOut);
