@@ -147,7 +147,9 @@ static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, TileStats* 
     const int rest = static_cast<int>(n - j < kLanes ? n - j : kLanes);
     const uint32_t lanes = bits_of(equal(load_part(z + j, rest, NAN), wanted));
     if (lanes != 0) {
-      out->index = static_cast<int32_t>(offset + j + __builtin_ctz(lanes));
+      const int64_t at = j + __builtin_ctz(lanes);
+      out->index = static_cast<int32_t>(offset + at);
+      out->top1 = to_float(z[at]);  // its own sign, where +0 and -0 tie
       return;
     }
   }
@@ -255,7 +257,10 @@ static EXN_SIMD TileStats merge(const TileStats* tiles, int64_t count) {
       all.level = x.level;
     } else {
       // Tiles of a shortlist need not be in ascending order of ids.
-      if (x.top1 == all.top1 && x.index < all.index) all.index = x.index;
+      if (x.top1 == all.top1 && x.index < all.index) {
+        all.index = x.index;
+        all.top1 = x.top1;  // +0 and -0 tie
+      }
       all.top2 = x.top1 > all.top2 ? x.top1 : all.top2;
     }
   }
