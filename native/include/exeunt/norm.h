@@ -8,7 +8,7 @@
  *
  * Sums and products are f32. A row with a NaN or an infinity gives what the formula gives.
  *
- * Bytes that must move: R * D * (sizeof(input element) + sizeof(out element)).
+ * Bytes that must move: R * D * (sizeof(input element) + sizeof(out element)), and 4 * D for weight and for bias.
  */
 #ifndef EXEUNT_NORM_H
 #define EXEUNT_NORM_H
