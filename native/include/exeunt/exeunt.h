@@ -4,6 +4,7 @@
 #define EXEUNT_EXEUNT_H
 
 #include <exeunt/attention.h>
+#include <exeunt/attention_scores.h>
 #include <exeunt/core.h>
 #include <exeunt/cosine.h>
 #include <exeunt/exit_head.h>
@@ -11,8 +12,11 @@
 #include <exeunt/ffn.h>
 #include <exeunt/ffn_skip_rule.h>
 #include <exeunt/gate.h>
+#include <exeunt/gather.h>
 #include <exeunt/hidden_stack.h>
+#include <exeunt/hired_budget.h>
 #include <exeunt/kv_cache.h>
+#include <exeunt/kv_compact.h>
 #include <exeunt/kv_propagate.h>
 #include <exeunt/layer_schedule.h>
 #include <exeunt/linear.h>
@@ -21,6 +25,7 @@
 #include <exeunt/rope.h>
 #include <exeunt/row_compaction.h>
 #include <exeunt/row_stats.h>
+#include <exeunt/select.h>
 #include <exeunt/stablemax.h>
 
 #endif

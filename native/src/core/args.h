@@ -79,6 +79,17 @@ struct Heads {
   int64_t stride = 0;  // elements between rows
 };
 
+// A tensor of any rank, seen along one axis as [outer, size, inner]; strides in elements.
+struct Axis {
+  void* data = nullptr;
+  DType dtype = DType::kF32;
+  int64_t outer = 1;
+  int64_t size = 0;
+  int64_t inner = 1;
+  int64_t outer_stride = 0;
+  int64_t stride = 0;
+};
+
 // A described KV cache; strides in elements. Paged if `blocks` is not null: then sequence_stride is unused.
 struct KvCache {
   void* k = nullptr;
@@ -415,6 +426,122 @@ struct FfnSkipRuleArgs {
   int32_t token_index = 0;
   int32_t budget = -1;
   float threshold = 0;
+};
+
+// How many columns of each row are kept, and where the list goes (exn_selection). indices is null where none is made.
+struct Selection {
+  int32_t* indices = nullptr;  // [rows, capacity]
+  int64_t capacity = 0;        // K
+  int32_t* count = nullptr;    // [rows]
+  uint8_t* valid = nullptr;    // [rows]
+  const int32_t* budget = nullptr;    // [rows, segment_count]
+  const int32_t* segments = nullptr;  // [segment_count + 1]; null: one of all columns
+  int64_t segment_count = 1;
+  const int32_t* keep = nullptr;  // [keep_count, 2] for each row, keep_stride elements apart
+  int64_t keep_count = 0;
+  int64_t keep_stride = 0;  // 0: one set for all rows
+  const int32_t* drop = nullptr;
+  int64_t drop_count = 0;
+  int64_t drop_stride = 0;
+  int64_t k = 0;
+};
+
+struct SelectArgs {
+  int32_t device = 0;
+  Matrix scores;
+  const int32_t* limit = nullptr;  // [rows]
+  Selection selection;
+};
+
+struct AttentionScoresArgs {
+  int32_t device = 0;
+  Heads query;
+  KvCache keys;  // v is null or not to be read
+  const int32_t* sequence = nullptr;  // [prompts]; null: prompt s is sequence s
+  const int32_t* visible = nullptr;   // [prompts * window]
+  const int32_t* limit = nullptr;     // [prompts]
+  float* scores = nullptr;            // [prompts, score_heads, columns]; null only with a selection
+  Selection selection;                // rows: prompts * score_heads
+  int64_t prompts = 0;
+  int64_t window = 1;
+  int64_t columns = 0;
+  int64_t first = 0;
+  int64_t score_heads = 1;
+  float scale = 1;
+  int32_t kind = 0;
+  int32_t reduction = 0;
+  int32_t pool = 0;
+  int32_t pool_width = 1;  // 1 without pooling
+  bool accumulate = false;
+};
+
+struct HiredBudgetArgs {
+  int32_t device = 0;
+  Matrix attention;           // [images, patch_rows * patch_cols]
+  int32_t* budget = nullptr;  // [images, 1 + grid_rows * grid_cols]
+  uint8_t* marks = nullptr;   // [images, patches]
+  uint8_t* valid = nullptr;   // [images]
+  int64_t patch_rows = 1;
+  int64_t patch_cols = 1;
+  int64_t grid_rows = 0;
+  int64_t grid_cols = 0;
+  // What rate and alpha come to: they do not depend on the attention.
+  int64_t full_budget = 0;  // B_full
+  int64_t sub_budget = 0;   // B_sub
+  int64_t mark_count = 0;   // int(Nv * (1 - alpha))
+  int32_t score = 0;
+  int32_t region = 0;
+  int32_t remainder = 0;
+};
+
+// A tensor seen as [outer, entries, bytes of an entry]. Strides in bytes.
+struct GatherItem {
+  const char* input = nullptr;
+  char* out = nullptr;
+  int64_t element = 1;  // bytes of an element: the alignment that may be counted on
+  int64_t outer = 1;
+  int64_t bytes = 0;  // of an entry
+  int64_t input_outer_stride = 0;
+  int64_t input_stride = 0;  // between entries
+  int64_t out_outer_stride = 0;
+  int64_t out_stride = 0;
+};
+
+struct GatherArgs {
+  int32_t device = 0;
+  const int32_t* list = nullptr;
+  int64_t listed = 0;  // K
+  const int32_t* count = nullptr;
+  const int32_t* position = nullptr;
+  int32_t* position_out = nullptr;
+  int32_t* moved = nullptr;
+  int64_t rows = 0;  // N
+  int32_t item_count = 0;
+  int32_t positions = 0;
+  int32_t first_position = 0;
+  bool in_place = false;  // of at least one tensor, or the positions
+  GatherItem items[EXN_GATHER_MAX_TENSORS];
+};
+
+struct KvCompactArgs {
+  int32_t device = 0;
+  KvCache source;
+  KvCache destination;
+  const int32_t* list = nullptr;
+  int64_t list_size = 0;             // M, or lists * list_stride
+  const int32_t* offsets = nullptr;  // [lists + 1]; null: padded lists, list_stride apart
+  const int32_t* count = nullptr;    // [lists], with list_stride
+  int64_t list_stride = 0;           // K
+  const int32_t* sequence = nullptr;  // [sequences]
+  const int32_t* length = nullptr;    // [sequences]
+  int32_t* new_length = nullptr;      // [lists]
+  int32_t* freed = nullptr;
+  int64_t freed_capacity = 0;  // F
+  int32_t* freed_count = nullptr;
+  int64_t sequences = 0;  // B
+  int64_t lists = 0;
+  bool per_head = false;
+  bool in_place = false;
 };
 
 }  // namespace exn

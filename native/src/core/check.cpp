@@ -234,6 +234,43 @@ Heads Check::heads(const char* name, const DLTensor* t, DTypes allowed, Role rol
   return h;
 }
 
+Axis Check::along(const char* name, const DLTensor* t, int32_t axis, DTypes allowed, Role role) {
+  Axis a;
+  if (!tensor(name, t, allowed, Need::kRequired, &a.dtype)) return a;
+  if (axis < 0 || axis >= t->ndim) {
+    fail_argument("%s has rank %d, which has no axis %d", name, t->ndim, axis);
+    return a;
+  }
+  for (int32_t i = 0; i < axis; ++i) a.outer *= t->shape[i];
+  for (int32_t i = axis + 1; i < t->ndim; ++i) a.inner *= t->shape[i];
+  a.size = t->shape[axis];
+  a.stride = a.inner;
+  a.outer_stride = a.size * a.inner;
+  if (axis > 0) {
+    if (!compact(name, t)) return a;
+  } else {
+    DLTensor entry = *t;  // what lies within an entry is compact
+    entry.ndim = t->ndim - 1;
+    entry.shape = t->shape + 1;
+    entry.strides = t->strides != nullptr ? t->strides + 1 : nullptr;
+    if (!compact(name, &entry)) return a;
+    if (a.size > 1) a.stride = stride_of(t, 0);
+    if (a.size > 1 && (a.stride < a.inner || a.stride > (int64_t{1} << 56) / a.size)) {
+      fail_argument("%s has stride %lld in axis 0, expected at least %lld", name, static_cast<long long>(a.stride),
+                    static_cast<long long>(a.inner));
+      return a;
+    }
+  }
+  a.data = data(name, t, a.dtype);
+  const bool empty = a.outer == 0 || a.size == 0 || a.inner == 0;
+  const int64_t extent = empty ? 0 : (a.outer - 1) * a.outer_stride + (a.size - 1) * a.stride + a.inner;
+  if (ok() && a.data == nullptr && extent > 0) {
+    fail_argument("%s has data null, but %lld elements", name, static_cast<long long>(extent));
+  }
+  note(name, a.data, extent * size_of(a.dtype), role);
+  return a;
+}
+
 const float* Check::coefficients(const char* name, const DLTensor* t, const char* because, int64_t size, Need need) {
   return per_row<const float>(name, t, kF32Only, Role::kIn, because, size, need);
 }
@@ -250,21 +287,29 @@ void Check::norm(const NormNames& names, const DLTensor* weight, const DLTensor*
 }
 
 KvCache Check::cache(const CacheNames& names, const exn_kv_cache& cache, Role role) {
+  return described(names, cache, role, Need::kRequired);
+}
+
+KvCache Check::keys(const CacheNames& names, const exn_kv_cache& cache) {
+  return described(names, cache, Role::kIn, Need::kOptional);
+}
+
+KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Role role, Need v_needed) {
   KvCache c;
   reserved(cache.reserved);
   one_of("the cache's layout", cache.layout, EXN_KV_HEAD_MAJOR, EXN_KV_PAGED);
   const Vector k = flat(names.k, cache.k, kFloats, role);
-  const Vector v = flat(names.v, cache.v, kFloats, role);
+  const Vector v = flat(names.v, cache.v, kFloats, role, v_needed);
   if (!ok()) return c;
-  same_dtype(names.v, v.dtype, names.k, k.dtype);
+  if (cache.v != nullptr) same_dtype(names.v, v.dtype, names.k, k.dtype);
   const bool paged = cache.layout == EXN_KV_PAGED;
   const int32_t rank = cache.k->ndim;
   if (paged ? rank != 4 : rank != 3 && rank != 4) {
     fail_argument("%s has rank %d, expected %s", names.k, rank, paged ? "4" : "3 or 4");
     return c;
   }
-  if (cache.v->ndim != rank) fail_argument("%s has rank %d, but %s has %d", names.v, cache.v->ndim, names.k, rank);
-  for (int32_t i = 0; ok() && i < rank; ++i) {
+  if (cache.v != nullptr && cache.v->ndim != rank) fail_argument("%s has rank %d, but %s has %d", names.v, cache.v->ndim, names.k, rank);
+  for (int32_t i = 0; ok() && cache.v != nullptr && i < rank; ++i) {
     if (cache.v->shape[i] != cache.k->shape[i]) {
       fail_argument("%s has size %lld in axis %d, but %s has %lld", names.v,
                     static_cast<long long>(cache.v->shape[i]), i, names.k, static_cast<long long>(cache.k->shape[i]));
@@ -302,6 +347,62 @@ KvCache Check::cache(const CacheNames& names, const exn_kv_cache& cache, Role ro
   at_most("T (slots of a sequence)", c.slots, INT32_MAX);
   at_most("S (sequences of the cache)", c.sequences, INT32_MAX);
   return c;
+}
+
+void Check::ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out, int64_t* count,
+                   int64_t* stride) {
+  const Vector v = flat(name, t, kI32Only, Role::kIn, Need::kOptional);
+  if (!ok() || t == nullptr) return;
+  if (t->ndim != 2 && t->ndim != 3) {
+    fail_argument("%s has rank %d, expected 2 or 3", name, t->ndim);
+    return;
+  }
+  const int64_t ranges = t->shape[t->ndim - 2];
+  t->ndim == 2 ? shape(name, t, {ranges, 2}) : shape(name, t, {rows, ranges, 2});
+  *out = static_cast<const int32_t*>(v.data);
+  *count = ranges;
+  *stride = t->ndim == 2 ? 0 : 2 * ranges;
+}
+
+Selection Check::selection(const exn_selection& given, int64_t rows, int64_t columns) {
+  Selection s;
+  at_most("N (columns)", columns, INT32_MAX);
+  const Vector indices = flat("selection.indices", given.indices, kI32Only, Role::kOut);
+  if (!ok()) return s;
+  if (given.indices->ndim != 2) {
+    fail_argument("selection.indices has rank %d, expected 2", given.indices->ndim);
+    return s;
+  }
+  s.capacity = given.indices->shape[1];
+  shape("selection.indices", given.indices, {rows, s.capacity});
+  s.indices = static_cast<int32_t*>(indices.data);
+  s.count = per_row<int32_t>("selection.count", given.count, kI32Only, Role::kOut, "the scores' rows", rows,
+                             Need::kOptional);
+  s.valid = per_row<uint8_t>("selection.valid", given.valid, kU8Only, Role::kOut, "the scores' rows", rows,
+                             Need::kOptional);
+  const Vector segments = vector("selection.segments", given.segments, kI32Only, Role::kIn, Need::kOptional);
+  if (given.segments != nullptr) {
+    at_least("elements of selection.segments", segments.size, 2);
+    s.segments = static_cast<const int32_t*>(segments.data);
+    s.segment_count = segments.size - 1;
+  }
+  const Vector budget = flat("selection.budget", given.budget, kI32Only, Role::kIn, Need::kOptional);
+  if (given.segments != nullptr) {
+    shape("selection.budget", given.budget, {rows, s.segment_count});
+  } else {
+    shape("selection.budget", given.budget, {rows});
+  }
+  s.budget = static_cast<const int32_t*>(budget.data);
+  ranges("selection.keep", given.keep, rows, &s.keep, &s.keep_count, &s.keep_stride);
+  ranges("selection.drop", given.drop, rows, &s.drop, &s.drop_count, &s.drop_stride);
+  if (given.budget == nullptr) {
+    at_least("selection.k", given.k, 0);
+    // More than there are columns means all of them, so no list needs more room than that.
+    const int64_t most = given.k < columns ? given.k : columns;
+    if (s.segment_count == 1) at_least("K (columns of selection.indices)", s.capacity, most);
+  }
+  s.k = given.k;
+  return s;
 }
 
 RopeTable Check::rope_table(const char* name, const DLTensor* t, int64_t head_dim, Need need) {

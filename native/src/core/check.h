@@ -58,6 +58,9 @@ class Check {
   // Any rank, compact; seen flat.
   Vector flat(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need = Need::kRequired);
 
+  // Any rank, seen along one axis; compact, but for a free stride of axis 0 if that is the one.
+  Axis along(const char* name, const DLTensor* t, int32_t axis, DTypes allowed, Role role);
+
   // f32 [size], compact, as long as `because`.
   const float* coefficients(const char* name, const DLTensor* t, const char* because, int64_t size,
                             Need need = Need::kOptional);
@@ -73,6 +76,10 @@ class Check {
   void norm(const NormNames& names, const DLTensor* weight, const DLTensor* bias, int32_t norm, float eps, int64_t dim,
             const float** weight_out, const float** bias_out);
   KvCache cache(const CacheNames& names, const exn_kv_cache& cache, Role role);
+  // A cache of which only K is read: v may be null.
+  KvCache keys(const CacheNames& names, const exn_kv_cache& cache);
+  // R rows of N columns. Made if indices is given.
+  Selection selection(const exn_selection& selection, int64_t rows, int64_t columns);
   RopeTable rope_table(const char* name, const DLTensor* t, int64_t head_dim, Need need = Need::kRequired);
 
   // The axis of `name` must have `expected` elements, as `because` has.
@@ -91,7 +98,7 @@ class Check {
   void reserved(int32_t value);
   void absent(const char* name, const void* value, const char* because);
 
-  // `out` may share memory with `in` only when it is exactly `in`. Up to two pairs.
+  // `out` may share memory with `in` only when it is exactly `in`. Up to kMostAliases pairs.
   void may_alias(const char* out, const char* in);
   // Call after the last tensor: outputs must not overlap anything else.
   void no_overlap();
@@ -106,12 +113,15 @@ class Check {
     bool written;
   };
   static constexpr int kFewRanges = 24;
+  static constexpr int kMostAliases = EXN_GATHER_MAX_TENSORS + 1;
 
   bool tensor(const char* name, const DLTensor* t, DTypes allowed, Need need, DType* dtype);
   void* data(const char* name, const DLTensor* t, DType dtype);
   bool compact(const char* name, const DLTensor* t);
   void note(const char* name, const void* begin, int64_t bytes, Role role);
   bool overlaps(const Range& a, const Range& b);
+  void ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out, int64_t* count, int64_t* stride);
+  KvCache described(const CacheNames& names, const exn_kv_cache& cache, Role role, Need v_needed);
 
   const char* op_;
   exn_status status_ = EXN_OK;
@@ -126,7 +136,7 @@ class Check {
     const char* out;
     const char* in;
   };
-  Alias aliases_[2] = {};
+  Alias aliases_[kMostAliases] = {};
   int alias_count_ = 0;
 };
 

@@ -39,7 +39,12 @@ namespace exn {
   X(row_compaction, RowCompactionArgs)   \
   X(layer_schedule, LayerScheduleArgs)   \
   X(ffn, FfnArgs)                        \
-  X(ffn_skip_rule, FfnSkipRuleArgs)
+  X(ffn_skip_rule, FfnSkipRuleArgs)     \
+  X(attention_scores, AttentionScoresArgs) \
+  X(select, SelectArgs)                  \
+  X(hired_budget, HiredBudgetArgs)       \
+  X(gather, GatherArgs)                  \
+  X(kv_compact, KvCompactArgs)
 
 // What a backend needs from the library that opened it.
 struct Host {
@@ -49,7 +54,7 @@ struct Host {
   void (*ran)(const char* path);
 };
 
-constexpr uint32_t kBackendAbi = 2;
+constexpr uint32_t kBackendAbi = 3;
 
 struct Backend {
   uint32_t abi;   // kBackendAbi

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hired_budget: how many visual tokens each partition of an image may keep (HiRED).
+ *
+ * An image is encoded as P = 1 + k partitions of Nv = patch_rows * patch_cols tokens each: the full image, then its
+ * k = grid_rows * grid_cols sub-images. `attention` is what the CLS token of the full image pays to each of
+ * its tokens in an early layer, summed over heads (attention_scores.h). With a = attention and all products in
+ * double, truncated to an integer:
+ *
+ *   B      = int(P * Nv * rate)      B_full = min(int(B * alpha), Nv)      B_sub = min(B - B_full, k * Nv)
+ *   s[i]   = sum of a over region i                               (EXN_HIRED_SUM, the paper)
+ *          | number of the top int(Nv * (1 - alpha)) tokens of a in region i     (EXN_HIRED_TOP_COUNT, the code)
+ *   q[i]   = float(s[i] / sum s) * B_sub in f32
+ *   budget = B_full, min(int(q[0]), Nv), min(int(q[1]), Nv), ...
+ *
+ * Region i is the part of the full image that sub-image i shows: its cell of the grid (EXN_HIRED_GRID), or the
+ * tokens [i * Nv / k, (i + 1) * Nv / k) in row-major order (EXN_HIRED_STRIP, the code). What truncation leaves of B_sub is lost
+ * as in the code (EXN_HIRED_TRUNCATE), or goes one by one to the largest fractions of q, ties to the smaller i,
+ * nobody above Nv (EXN_HIRED_LARGEST_REMAINDER). Equal attention is marked from the smaller index on. If sum s is not
+ * above 0, every s[i] is 1 (where the code divides 0 by 0). An image with a NaN or an infinity in its attention is
+ * invalid: valid 0, and all budgets are Nv.
+ *
+ * The paper's form is SUM over GRID; TOP_COUNT over STRIP with TRUNCATE equals the code (HiRED, hasanar1f/HiRED at 502d6dd).
+ * The budgets stay in device memory and are read there by select.
+ *
+ * Bytes that must move: 4 * Nv per image, 4 * P and, for marks, Nv written.
+ */
+#ifndef EXEUNT_HIRED_BUDGET_H
+#define EXEUNT_HIRED_BUDGET_H
+
+#include <exeunt/core.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { EXN_HIRED_SUM = 0, EXN_HIRED_TOP_COUNT = 1 };
+enum { EXN_HIRED_GRID = 0, EXN_HIRED_STRIP = 1 };
+enum { EXN_HIRED_TRUNCATE = 0, EXN_HIRED_LARGEST_REMAINDER = 1 };
+
+typedef struct exn_hired_budget_params {
+  uint64_t struct_size;      /**< sizeof(exn_hired_budget_params) */
+  const DLTensor* attention; /**< in, [I,Nv], f32, last stride 1: a row per image */
+  const DLTensor* budget;    /**< out, [I,P], i32, compact */
+  const DLTensor* marks;     /**< out, optional, TOP_COUNT: [I,Nv], u8, compact: 1 where a token was counted */
+  const DLTensor* valid;     /**< out, optional, [I], u8, compact */
+  double rate;               /**< share of all tokens to keep, 0 .. 1 */
+  double alpha;              /**< share of them for the full image, 0 .. 1 */
+  int64_t patch_rows;        /**< rows of tokens in a partition, >= 1; GRID: grid_rows divides it */
+  int64_t patch_cols;        /**< tokens in such a row, >= 1; GRID: grid_cols divides it */
+  int64_t grid_rows;         /**< rows of sub-images, >= 0; 0 with grid_cols 0: no sub-images */
+  int64_t grid_cols;         /**< sub-images in a row; STRIP: their number divides Nv */
+  int32_t score;             /**< EXN_HIRED_SUM or EXN_HIRED_TOP_COUNT */
+  int32_t region;            /**< EXN_HIRED_GRID or EXN_HIRED_STRIP */
+  int32_t remainder;         /**< EXN_HIRED_TRUNCATE or EXN_HIRED_LARGEST_REMAINDER */
+  int32_t reserved;          /**< 0 */
+} exn_hired_budget_params;
+
+EXN_API exn_status exn_hired_budget_supported(const exn_hired_budget_params* params);
+EXN_API exn_status exn_hired_budget_workspace_size(const exn_hired_budget_params* params, size_t* bytes);
+EXN_API exn_status exn_hired_budget(const exn_hired_budget_params* params, void* workspace, size_t workspace_bytes,
+                                    exn_stream stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
