@@ -69,9 +69,6 @@ CacheTensors empty_cache(const CacheSpec& c, uint64_t seed) {
   return t;
 }
 
-namespace {
-
-// Puts row s * T + t of `values` [S * T, Hkv * dh] where slot t of sequence s lies.
 void scatter(const CacheSpec& c, const HostTensor& block_table, const HostTensor& values,
              HostTensor* side) {
   for (int64_t row = 0; row < values.rows; ++row) {
@@ -81,6 +78,8 @@ void scatter(const CacheSpec& c, const HostTensor& block_table, const HostTensor
     }
   }
 }
+
+namespace {
 
 // A cache whose every slot is filled: K with `stream`, V with the next one.
 CacheTensors full_cache(const CacheSpec& c, uint64_t seed, uint64_t stream,
@@ -94,7 +93,8 @@ CacheTensors full_cache(const CacheSpec& c, uint64_t seed, uint64_t stream,
   return t;
 }
 
-// sequence[r] of `rows` rows; not given for "-".
+}  // namespace
+
 HostTensor make_sequences(const std::string& kind, int64_t rows, int64_t sequences, uint64_t seed,
                           uint64_t stream) {
   if (kind == "-") return {};
@@ -106,6 +106,8 @@ HostTensor make_sequences(const std::string& kind, int64_t rows, int64_t sequenc
   }
   return t;
 }
+
+namespace {
 
 // ---- tables
 // ------------------------------------------------------------------------------------------
@@ -132,6 +134,8 @@ void read_layout(const Row& row, const char* layout, const char* sequences, cons
     fail(std::string(page) + " does not divide the slots of a sequence");
 }
 
+}  // namespace
+
 CacheSpec read_cache(const Row& row, const char* dtype, const char* offset) {
   CacheSpec c;
   read_layout(row, "layout", "sequences", "slots", "page", &c);
@@ -148,8 +152,6 @@ std::vector<int64_t> read_list(const std::string& text, char separator) {
   for (std::string part; std::getline(list, part, separator);) values.push_back(std::stoll(part));
   return values;
 }
-
-}  // namespace
 
 std::vector<KvAppendCase> kv_append_cases(const std::string& directory) {
   return read_cases<KvAppendCase>(

@@ -40,6 +40,20 @@ int64_t cache_index(const CacheSpec& c, const HostTensor& block_table, int64_t s
 // k and v full of NaN, and the shuffled table.
 CacheTensors empty_cache(const CacheSpec& c, uint64_t seed);
 
+// Puts row s * T + t of `values` [S * T, Hkv * dh] where slot t of sequence s lies.
+void scatter(const CacheSpec& c, const HostTensor& block_table, const HostTensor& values,
+             HostTensor* side);
+
+// sequence[r] of `rows` rows; not given for "-".
+HostTensor make_sequences(const std::string& kind, int64_t rows, int64_t sequences, uint64_t seed,
+                          uint64_t stream);
+
+// The columns `layout`, `sequences`, `heads`, `slots`, `page` and `dim`, and those called here.
+CacheSpec read_cache(const Row& row, const char* dtype, const char* offset);
+
+// Integers with a separator between them.
+std::vector<int64_t> read_list(const std::string& text, char separator);
+
 // A permutation of 0 .. n-1.
 std::vector<int64_t> shuffled(int64_t n, uint64_t seed, uint64_t stream);
 
