@@ -118,8 +118,8 @@ int64_t optional_integer(const Row& row, const char* column) {
 
 const std::vector<const char*> kLayouts = {"head", "token", "paged"};
 
-// The columns that say how K and V are laid out; heads, dim, dtype and offset are read by the
-// caller.
+}  // namespace
+
 void read_layout(const Row& row, const char* layout, const char* sequences, const char* slots,
                  const char* page, CacheSpec* c) {
   c->layout = row.choice(layout, kLayouts);
@@ -133,8 +133,6 @@ void read_layout(const Row& row, const char* layout, const char* sequences, cons
   if (!c->sequence_axis || c->slots % c->page != 0)
     fail(std::string(page) + " does not divide the slots of a sequence");
 }
-
-}  // namespace
 
 CacheSpec read_cache(const Row& row, const char* dtype, const char* offset) {
   CacheSpec c;
@@ -489,20 +487,18 @@ int64_t visible_of(const AttentionCase& c, int64_t row) {
   return number;
 }
 
-void spoil_cache(const AttentionCase& c, CacheTensors* cache) {
-  if (c.cache_special == "-") return;
-  HostTensor* side = c.cache_special[0] == 'k' ? &cache->k : &cache->v;
-  const std::string what = c.cache_special.substr(1);
-  if (what != "_nan" && what != "_pinf" && what != "_ninf")
-    fail("cache_special: unknown word '" + c.cache_special + "'");
-  const double value = what == "_nan" ? kNaN : what == "_pinf" ? kInf : -kInf;
-  const int64_t element = static_cast<int64_t>(pick(c.seed, 6, 0, c.cache.dim));
-  side->set(
-      0, cache_index(c.cache, cache->block_table, 0, c.cache.slots / 2, c.cache.heads - 1, element),
-      value);
-}
-
 }  // namespace
+
+void put_special(const CacheSpec& c, uint64_t seed, const std::string& special,
+                 CacheTensors* cache) {
+  HostTensor* side = special[0] == 'k' ? &cache->k : &cache->v;
+  const std::string what = special.substr(1);
+  if (what != "_nan" && what != "_pinf" && what != "_ninf")
+    fail("cache_special: unknown word '" + special + "'");
+  const double value = what == "_nan" ? kNaN : what == "_pinf" ? kInf : -kInf;
+  const int64_t element = static_cast<int64_t>(pick(seed, 6, 0, c.dim));
+  side->set(0, cache_index(c, cache->block_table, 0, c.slots / 2, c.heads - 1, element), value);
+}
 
 AttentionInputs make_inputs(const AttentionCase& c) {
   AttentionInputs in;
@@ -529,7 +525,8 @@ AttentionInputs make_inputs(const AttentionCase& c) {
     }
     scatter(c.cache, in.cache.block_table, values, side == 0 ? &in.cache.k : &in.cache.v);
   }
-  if (c.cache.slots > 0) spoil_cache(c, &in.cache);
+  if (c.cache_special != "-" && c.cache.slots > 0)
+    put_special(c.cache, c.seed, c.cache_special, &in.cache);
   return in;
 }
 

@@ -44,9 +44,17 @@ CacheTensors empty_cache(const CacheSpec& c, uint64_t seed);
 void scatter(const CacheSpec& c, const HostTensor& block_table, const HostTensor& values,
              HostTensor* side);
 
+// The value that the column `cache_special` names, where README.md says.
+void put_special(const CacheSpec& c, uint64_t seed, const std::string& special,
+                 CacheTensors* cache);
+
 // sequence[r] of `rows` rows; not given for "-".
 HostTensor make_sequences(const std::string& kind, int64_t rows, int64_t sequences, uint64_t seed,
                           uint64_t stream);
+
+// The columns called here, which say how K and V are laid out; the caller reads the others.
+void read_layout(const Row& row, const char* layout, const char* sequences, const char* slots,
+                 const char* page, CacheSpec* c);
 
 // The columns `layout`, `sequences`, `heads`, `slots`, `page` and `dim`, and those called here.
 CacheSpec read_cache(const Row& row, const char* dtype, const char* offset);

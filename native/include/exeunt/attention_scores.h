@@ -13,11 +13,11 @@
  *                | sum over the G query heads of KV head g (GROUP_SUM, Hkv)
  *   score      = b, pooled over the columns
  *
- * Columns are scored below limit[s] and where a row of the prompt sees them; the others get -inf and are no
- * candidates of the selection. Pooling takes pool_width columns centred at j: EXN_POOL_AVG divides their sum by
- * pool_width, whatever lies outside the scored columns counting as 0; EXN_POOL_MAX ignores what lies
- * outside. With `accumulate` the score is added to what `scores` holds, and columns that are not scored keep
- * what they hold (H2O, or a prompt in pieces).
+ * Columns are scored below limit[s] and where a row of the prompt sees them; the others get -inf. Pooling takes
+ * pool_width columns centred at j: EXN_POOL_AVG divides their sum by pool_width, whatever lies outside the scored columns
+ * counting as 0; EXN_POOL_MAX ignores what lies outside. With `accumulate` the score is added to what `scores`
+ * holds, and columns that are not scored keep what they hold (H2O, or a prompt in pieces). The selection is what
+ * select makes of the scores as they are handed out, its limit[r] being the number of scored columns.
  *
  * Everything after loading is f32; neither z nor the maxima and sums of the softmax leave the op. A NaN in a query or in
  * a key that it sees makes the scores it enters NaN, and with them the row of the selection invalid

@@ -7,14 +7,14 @@
  *   left out   are those in a range of `drop`, unless a range of `keep` holds them too;
  *   candidates are the others below limit[r].
  * Each row keeps the k best candidates, or, with `budget`, as many as that says; with `segments`, each segment
- * [segments[g], segments[g+1]) keeps the best of its own candidates. More than there are candidates means all of
- * them. Equal scores (-0 equals +0) go to the smaller column, -inf is the lowest score and +inf the highest.
+ * [segments[g], segments[g+1]) keeps the best of its own candidates, and what lies in no segment is no candidate.
+ * More than there are candidates means all of them. Equal scores (-0 equals +0) go to the smaller column, -inf is the lowest score and +inf the highest.
  *
  *   indices[r] = the columns kept, ascending, then -1 up to K        count[r] = how many are kept
  *
  * Where count[r] > K the list ends after the first K: give it room for k and the kept ranges. A row with a NaN among
- * its candidates is invalid: valid[r] = 0, and it keeps everything, all columns below limit[r] and the ranges
- * of `keep`: a token is never lost to a broken score. The scores of other columns are not looked at.
+ * its candidates is invalid: valid[r] = 0, and it keeps everything, all columns below limit[r] (those of `drop` too)
+ * and the ranges of `keep`: a token is never lost to a broken score. The scores of other columns are not looked at.
  *
  * limit, budget, keep, drop and segments are read from device memory: a decision that was taken there needs no
  * detour. A limit outside 0..N, a negative budget, a range or segments that fall or leave 0..N:
