@@ -14,7 +14,8 @@ import org.exeunt.jni.global.exeunt;
  * of a sequence are in use is the caller's to keep; {@link KvLength} keeps it on the device.
  *
  * <p>{@link KvAppend} and {@link KvPropagate} write slots, {@link KvCopy} moves them, {@link
- * Attention} reads them. A slot of -1 switches a row off in every one of them.
+ * Attention} reads them. A slot of -1 switches a row off in every one of them. {@link
+ * AttentionScores} says which slots matter, {@link KvCompact} keeps only those.
  *
  * <p>Thread-safe as a description. Errors of the factories: {@link IllegalArgumentException} that
  * names the argument; what else disagrees is found when an op is built.
@@ -55,7 +56,7 @@ public final class KvCache {
    * A cache with {@link Layout#HEAD_MAJOR}.
    *
    * @param k [S,Hkv,T,dh] or [Hkv,T,dh], F32, F16 or BF16, compact
-   * @param v dtype and shape of {@code k}
+   * @param v dtype and shape of {@code k}; null where only keys are read ({@link AttentionScores})
    * @return the description
    */
   public static KvCache ofHeadMajor(Tensor k, Tensor v) {
@@ -67,7 +68,7 @@ public final class KvCache {
    * A cache with {@link Layout#TOKEN_MAJOR}.
    *
    * @param k [S,T,Hkv,dh] or [T,Hkv,dh], F32, F16 or BF16, compact
-   * @param v dtype and shape of {@code k}
+   * @param v dtype and shape of {@code k}; null where only keys are read ({@link AttentionScores})
    * @return the description
    */
   public static KvCache ofTokenMajor(Tensor k, Tensor v) {
@@ -79,7 +80,7 @@ public final class KvCache {
    * A cache with {@link Layout#PAGED}.
    *
    * @param k [P,page,Hkv,dh], F32, F16 or BF16, compact
-   * @param v dtype and shape of {@code k}
+   * @param v dtype and shape of {@code k}; null where only keys are read ({@link AttentionScores})
    * @param blockTable in, [S,B], I32, compact, entries from 0 to P - 1
    * @return the description
    */
@@ -167,7 +168,7 @@ public final class KvCache {
   /**
    * The values.
    *
-   * @return the tensor, shaped as {@link #layout} says
+   * @return the tensor, shaped as {@link #layout} says, or null if there are none
    */
   public Tensor v() {
     return v;
@@ -263,6 +264,26 @@ public final class KvCache {
    */
   public KvCopy.Builder copyTo(KvCache destination) {
     return KvCopy.builder().source(this).destination(destination);
+  }
+
+  /**
+   * Starts building an op that shrinks this cache to the slots that are kept.
+   *
+   * @return a builder of {@link KvCompact}
+   */
+  public KvCompact.Builder compact() {
+    return compactTo(this);
+  }
+
+  /**
+   * Starts building an op that collects the kept slots of this cache in another one.
+   *
+   * @param destination dtype, sequences and elements per head of this cache, its heads or a
+   *     multiple of them
+   * @return a builder of {@link KvCompact}
+   */
+  public KvCompact.Builder compactTo(KvCache destination) {
+    return KvCompact.builder().source(this).destination(destination);
   }
 
   /**

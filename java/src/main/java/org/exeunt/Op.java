@@ -32,6 +32,7 @@ import java.util.List;
  */
 public abstract sealed class Op implements AutoCloseable
     permits Attention,
+        AttentionScores,
         Cosine,
         CrossEntropy,
         ExitHead,
@@ -39,8 +40,11 @@ public abstract sealed class Op implements AutoCloseable
         Ffn,
         FfnSkipRule,
         Gate,
+        Gather,
         HiddenStack,
+        HiredBudget,
         KvAppend,
+        KvCompact,
         KvCopy,
         KvLength,
         KvPropagate,
@@ -52,6 +56,7 @@ public abstract sealed class Op implements AutoCloseable
         RopeTable,
         RowCompaction,
         RowStats,
+        Select,
         StableMax {
   private static final int IDLE = 0;
   private static final int RUNNING = 1;

@@ -37,7 +37,12 @@ import org.bytedeco.javacpp.tools.InfoMapper;
               "exeunt/row_compaction.h",
               "exeunt/layer_schedule.h",
               "exeunt/ffn.h",
-              "exeunt/ffn_skip_rule.h"
+              "exeunt/ffn_skip_rule.h",
+              "exeunt/select.h",
+              "exeunt/attention_scores.h",
+              "exeunt/hired_budget.h",
+              "exeunt/gather.h",
+              "exeunt/kv_compact.h"
             },
             link = "exeunt"),
     target = "org.exeunt.jni",
@@ -66,7 +71,12 @@ public class exeunt implements InfoMapper {
     "row_compaction",
     "layer_schedule",
     "ffn",
-    "ffn_skip_rule"
+    "ffn_skip_rule",
+    "select",
+    "attention_scores",
+    "hired_budget",
+    "gather",
+    "kv_compact"
   };
 
   private static final String[] TEXTS = {

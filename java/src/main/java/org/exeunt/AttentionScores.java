@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import org.exeunt.jni.exn_attention_scores_params;
+import org.exeunt.jni.global.exeunt;
+
+/**
+ * How much attention a few queries pay to each token of a prompt, and, in the same run, which
+ * tokens to keep for it.
+ *
+ * <p>Prompt s has W query rows, {@code (s,i) = query[s W + i]}: the CLS row, the last row, the last
+ * W rows, or all of them. Row (s,i) sees the leading {@code visible[s W + i]} slots of its
+ * sequence: causality is the caller's. Column j is slot {@code first + j}.
+ *
+ * <pre>
+ *   z[s,i,h,t] = scale &lt;query[s W + i, h], K[h / G, t]&gt;,  t below visible,  G = H / Hkv
+ *   a[s,i,h,t] = z, or softmax_t(z) over all visible slots               {@link Kind}
+ *   c[s,h,j]   = sum over the rows i that see slot first + j of a[s,i,h,first + j]
+ *   b[s,g,j]   = c of each head, or their sum, mean or sums of groups    {@link Heads}
+ *   score      = b, pooled over the columns                              {@link Pool}
+ * </pre>
+ *
+ * <p>Columns are scored below {@code limit[s]} and where a row of the prompt sees them; the others
+ * get -inf and are no candidates of the selection. With {@link Builder#accumulate} the score is
+ * added to what {@code scores} holds, and columns that are not scored keep what they hold.
+ *
+ * <p>{@link #hired}, {@link #promptDistill}, {@link #gemFilter}, {@link #snapKv}, {@link #h2o} and
+ * {@link #fastV} start with the settings of the papers; every one of them may be changed.
+ *
+ * <p>Everything after loading is f32. A NaN in a query, or in a key that it sees, makes the scores
+ * it enters NaN, and with them the row of the selection invalid: it then keeps everything ({@link
+ * Selection}). A softmax row with +inf, or with nothing but -inf, is NaN.
+ *
+ * <p>A {@code visible} outside 0 to T, a limit outside 0 to N, a sequence outside 0 to S - 1 or a
+ * page outside 0 to P - 1 is an {@link IllegalArgumentException} on the CPU, with nothing written;
+ * on CUDA, where a run cannot read them, they are clamped, and a prompt whose sequence or page does
+ * not exist has NaN scores.
+ *
+ * <p>Bytes that must move: {@code visible Hkv dh} elements of K for each prompt (once for up to 64
+ * rows), the queries, {@code 4 N} for each row of scores handed out, and {@code 4 K} for each list.
+ *
+ * <p>Errors, threads, alignment, aliasing: {@link Op}.
+ */
+public final class AttentionScores extends Op {
+  /** What a query pays to a slot. */
+  public enum Kind {
+    /** The scaled product. */
+    RAW(exeunt.EXN_SCORE_RAW),
+    /** Its softmax over all visible slots. */
+    SOFTMAX(exeunt.EXN_SCORE_SOFTMAX);
+
+    final int code;
+
+    Kind(int code) {
+      this.code = code;
+    }
+  }
+
+  /** What becomes of the H query heads: B rows of scores for each prompt. */
+  public enum Heads {
+    /** B = H: each has its own. */
+    EACH(exeunt.EXN_HEADS_EACH),
+    /** B = 1: their sum. */
+    SUM(exeunt.EXN_HEADS_SUM),
+    /** B = 1: their sum divided by H. */
+    MEAN(exeunt.EXN_HEADS_MEAN),
+    /** B = Hkv: for each KV head, the sum over the query heads that read it. */
+    GROUP_SUM(exeunt.EXN_HEADS_GROUP_SUM);
+
+    final int code;
+
+    Heads(int code) {
+      this.code = code;
+    }
+  }
+
+  /** How neighbouring columns share their scores. */
+  public enum Pool {
+    /** They do not. */
+    NONE(exeunt.EXN_POOL_NONE),
+    /**
+     * The sum of the columns around, divided by the width: what lies outside the scored columns
+     * counts as 0.
+     */
+    AVG(exeunt.EXN_POOL_AVG),
+    /** The largest of the columns around, as far as they are scored. */
+    MAX(exeunt.EXN_POOL_MAX);
+
+    final int code;
+
+    Pool(int code) {
+      this.code = code;
+    }
+  }
+
+  private AttentionScores(Params params, Scope owner) {
+    super(params, owner);
+  }
+
+  /**
+   * Starts building: one row for each prompt, scale {@code 1 / sqrt(dh)}, softmax, each head for
+   * itself, no pooling, all slots.
+   *
+   * @return an empty builder
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /**
+   * HiRED (Arif et al. 2024): softmax of the CLS row, summed over heads. Column 0 is slot 1: the
+   * CLS slot is seen but not scored.
+   *
+   * @return a builder
+   */
+  public static Builder hired() {
+    return builder().first(1).heads(Heads.SUM);
+  }
+
+  /**
+   * PromptDistill (Jin et al. 2025): raw scores of the last row, mean over heads, average pooling
+   * of 5. Give its slot as {@link Builder#limit}, so that it is no candidate, and keep it by {@link
+   * Selection#withKeep}.
+   *
+   * @return a builder
+   */
+  public static Builder promptDistill() {
+    return builder().kind(Kind.RAW).heads(Heads.MEAN).pool(Pool.AVG, 5);
+  }
+
+  /**
+   * GemFilter (Shi et al. 2024): unscaled scores of the last row, summed over heads, average
+   * pooling of 5.
+   *
+   * @return a builder
+   */
+  public static Builder gemFilter() {
+    return builder().kind(Kind.RAW).scale(1).heads(Heads.SUM).pool(Pool.AVG, 5);
+  }
+
+  /**
+   * SnapKV (Li et al. 2024): softmax of the last rows, summed over them, for each query head,
+   * average pooling of 5. Give N less the window as {@link Builder#limit}, and keep the window by
+   * {@link Selection#withKeep}. {@link Heads#GROUP_SUM} keeps the heads of a grouped-query cache.
+   *
+   * @param window how many rows, at least 1; 32 in the authors' code
+   * @return a builder
+   */
+  public static Builder snapKv(long window) {
+    return builder().window(window).pool(Pool.AVG, 5);
+  }
+
+  /**
+   * H2O (Zhang et al. 2023): softmax of all rows, added to what the scores hold. Fill them with
+   * zeros before the first piece of a prompt.
+   *
+   * @param rows of the piece, at least 1
+   * @return a builder
+   */
+  public static Builder h2o(long rows) {
+    return builder().window(rows).accumulate(true);
+  }
+
+  /**
+   * FastV (Chen et al. 2024) and PyramidDrop (Xing et al. 2024): softmax of the last row, mean over
+   * heads. Say by {@link Selection#withKeep} what is no image token.
+   *
+   * @return a builder
+   */
+  public static Builder fastV() {
+    return builder().heads(Heads.MEAN);
+  }
+
+  @Override
+  int supported(long params) {
+    return exeunt.exn_attention_scores_supported(params);
+  }
+
+  @Override
+  int workspaceSize(long params, long[] bytes) {
+    return exeunt.exn_attention_scores_workspace_size(params, bytes);
+  }
+
+  @Override
+  int launch(long params, long workspace, long workspaceBytes, long stream) {
+    return exeunt.exn_attention_scores(params, workspace, workspaceBytes, stream);
+  }
+
+  /** Arguments of {@link AttentionScores}. */
+  public static final class Builder extends Op.Builder<AttentionScores> {
+    private Tensor query;
+    private KvCache keys;
+    private Tensor sequence;
+    private Tensor visible;
+    private Tensor limit;
+    private Tensor scores;
+    private Selection selection;
+    private Long columns;
+    private long first;
+    private long window = 1;
+    private Float scale;
+    private Kind kind = Kind.SOFTMAX;
+    private Heads heads = Heads.EACH;
+    private Pool pool = Pool.NONE;
+    private int poolWidth;
+    private boolean accumulate;
+
+    private Builder() {}
+
+    /**
+     * The queries, the W rows of prompt 0 first.
+     *
+     * @param tensor in, [S W,H,dh], F32, F16 or BF16, each row's heads compact; H a multiple of
+     *     Hkv; S may be 0
+     * @return this
+     */
+    public Builder query(Tensor tensor) {
+      query = tensor;
+      return this;
+    }
+
+    /**
+     * The keys; values are not read and may be missing.
+     *
+     * @param cache in
+     * @return this
+     */
+    public Builder keys(KvCache cache) {
+      keys = cache;
+      return this;
+    }
+
+    /**
+     * The sequence of each prompt.
+     *
+     * @param tensor in, optional, [S], I32, compact; left out, prompt s is sequence s of the cache
+     * @return this
+     */
+    public Builder sequence(Tensor tensor) {
+      sequence = tensor;
+      return this;
+    }
+
+    /**
+     * How many leading slots each row sees.
+     *
+     * @param tensor in, [S W], I32, compact, entries from 0 to T
+     * @return this
+     */
+    public Builder visible(Tensor tensor) {
+      visible = tensor;
+      return this;
+    }
+
+    /**
+     * How many leading columns of each prompt are scored.
+     *
+     * @param tensor in, optional, [S], I32, compact, entries from 0 to N; left out, N
+     * @return this
+     */
+    public Builder limit(Tensor tensor) {
+      limit = tensor;
+      return this;
+    }
+
+    /**
+     * The scores.
+     *
+     * @param tensor out (in and out with {@link #accumulate}), [S,B,N], F32, compact, B as {@link
+     *     Heads} says; may be left out where a selection is asked for
+     * @return this
+     */
+    public Builder scores(Tensor tensor) {
+      scores = tensor;
+      return this;
+    }
+
+    /**
+     * Which tokens to keep.
+     *
+     * @param value of {@code R = S B} rows; left out, none is made
+     * @return this
+     */
+    public Builder select(Selection value) {
+      selection = value;
+      return this;
+    }
+
+    /**
+     * How many columns there are.
+     *
+     * @param count N, 0 or more; left out, those of {@link #scores}, or without them all slots from
+     *     {@link #first} on
+     * @return this
+     */
+    public Builder columns(long count) {
+      columns = count;
+      return this;
+    }
+
+    /**
+     * The slot of column 0.
+     *
+     * @param slot 0 or more, with {@code first + N} at most T; left out, 0
+     * @return this
+     */
+    public Builder first(long slot) {
+      first = slot;
+      return this;
+    }
+
+    /**
+     * How many query rows each prompt has.
+     *
+     * @param rows W, at least 1; divides the rows of the query
+     * @return this
+     */
+    public Builder window(long rows) {
+      window = rows;
+      return this;
+    }
+
+    /**
+     * Factor of the products.
+     *
+     * @param value positive and finite; left out, {@code 1 / sqrt(dh)}
+     * @return this
+     */
+    public Builder scale(float value) {
+      scale = value;
+      return this;
+    }
+
+    /**
+     * What a query pays to a slot.
+     *
+     * @param value raw or softmax
+     * @return this
+     */
+    public Builder kind(Kind value) {
+      kind = value;
+      return this;
+    }
+
+    /**
+     * What becomes of the heads.
+     *
+     * @param value each, sum, mean or sums of groups
+     * @return this
+     */
+    public Builder heads(Heads value) {
+      heads = value;
+      return this;
+    }
+
+    /**
+     * How neighbouring columns share their scores.
+     *
+     * @param how {@link Pool#NONE} where scores are accumulated
+     * @param width columns, the scored one in the middle: odd, 1 to 255; 0 for {@link Pool#NONE}
+     * @return this
+     */
+    public Builder pool(Pool how, int width) {
+      pool = how;
+      poolWidth = width;
+      return this;
+    }
+
+    /**
+     * Adds to what the scores hold: for a prompt in pieces.
+     *
+     * @param value true needs {@link #scores}, and no pooling
+     * @return this
+     */
+    public Builder accumulate(boolean value) {
+      accumulate = value;
+      return this;
+    }
+
+    @Override
+    AttentionScores create(Scope owner) {
+      Params params =
+          new Params(exn_attention_scores_params.class)
+              .tensor("query", query)
+              .tensor("sequence", sequence)
+              .tensor("visible", visible)
+              .tensor("limit", limit)
+              .tensor("scores", scores)
+              .int64("columns", columnsOrDefault())
+              .int64("first", first)
+              .int64("window", window)
+              .float32("scale", scaleOrDefault())
+              .int32("kind", kind.code)
+              .int32("reduction", heads.code)
+              .int32("pool", pool.code)
+              .int32("pool_width", poolWidth)
+              .int32("accumulate", accumulate ? 1 : 0);
+      KvCache.write(keys, params, "keys");
+      Selection.write(selection, params);
+      return new AttentionScores(params, owner);
+    }
+
+    private long columnsOrDefault() {
+      if (columns != null) {
+        return columns;
+      }
+      if (scores != null && scores.rank() > 0) {
+        return scores.size(scores.rank() - 1);
+      }
+      return keys == null ? 0 : Math.max(0, keys.capacity() - first);
+    }
+
+    private float scaleOrDefault() {
+      if (scale != null) {
+        return scale;
+      }
+      return keys == null ? 1 : (float) (1 / Math.sqrt(Math.max(1, keys.headDim())));
+    }
+  }
+}
