@@ -31,7 +31,7 @@ class Script {
   void call(int64_t n) {
     const HiddenStackInputs& in = inputs_.back();
     const int32_t action = c_.script[static_cast<size_t>(n)];
-    const bool push = action == EXN_STACK_PUSH, gather = action == EXN_STACK_GATHER;
+    const bool gather = action == EXN_STACK_GATHER;
     const int64_t over = oracle_.step(n, in);
     Placed stack(target_, stack_), stack_tags(target_, tags_), count(target_, count_),
         mask(target_, in.mask);

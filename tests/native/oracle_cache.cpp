@@ -11,11 +11,13 @@ namespace exn::test {
 
 namespace {
 
-using Real = long double;
+// No op of this file stores f64, so double leaves every bound 29 bits of room. long double is done in
+// software on ARM, and an oracle in it takes longer than all the rest.
+using Real = double;
 
 constexpr Real kInf = std::numeric_limits<Real>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr Real kUnit = 0x1p-24L;  // of f32, the precision of every sum
+constexpr Real kUnit = 0x1p-24;  // of f32, the precision of every sum
 
 size_t at(int64_t i) { return static_cast<size_t>(i); }
 
@@ -107,11 +109,28 @@ struct Score {
   Real error = 0;
 };
 
+// All elements of a cache's tensor in the order of its memory; every query head reads them again.
+std::vector<Real> decoded(const HostTensor& t) {
+  std::vector<Real> values(at(t.cols));
+  for (int64_t i = 0; i < t.cols; ++i) values[at(i)] = t.at(0, i);
+  return values;
+}
+
+struct DecodedCache {
+  std::vector<Real> k, v;
+};
+
 // One query head over the slots it sees.
 class AttentionHead {
  public:
-  AttentionHead(const AttentionCase& c, const AttentionInputs& in, int64_t row, int64_t head)
-      : c_(c), in_(in), row_(row), head_(head), sequence_(id_or(in.sequence, row, 0)) {
+  AttentionHead(const AttentionCase& c, const AttentionInputs& in, const DecodedCache& cache,
+                int64_t row, int64_t head)
+      : c_(c),
+        in_(in),
+        cache_(cache),
+        row_(row),
+        head_(head),
+        sequence_(id_or(in.sequence, row, 0)) {
     for (int64_t t = 0; t < in.visible.integer_at(row); ++t) scores_.push_back(score(t));
   }
 
@@ -129,26 +148,34 @@ class AttentionHead {
       total += weight[t];
     }
     for (Real& w : weight) w /= total;
-    for (int64_t i = 0; i < c_.cache.dim; ++i) out->push_back(weighted_sum(weight, top, i));
+    // What the error of a score, and the exponent's own rounding, which grows with its size, do to
+    // the weight.
+    std::vector<Real> shift(scores_.size());
+    for (size_t t = 0; t < shift.size(); ++t) {
+      if (weight[t] == 0) continue;
+      const Real error = scores_[t].error + kUnit * (8 + 3 * std::fabs(scores_[t].value - top));
+      shift[t] = weight[t] * std::expm1(error);
+    }
+    for (int64_t i = 0; i < c_.cache.dim; ++i) out->push_back(weighted_sum(weight, shift, i));
   }
 
  private:
-  Real cached(const HostTensor& side, int64_t slot, int64_t element) const {
+  Real cached(const std::vector<Real>& side, int64_t slot, int64_t element) const {
     const int64_t kv_head = head_ / (c_.query_heads / c_.cache.heads);
-    return static_cast<Real>(side.at(
-        0, cache_index(c_.cache, in_.cache.block_table, sequence_, slot, kv_head, element)));
+    return side[at(
+        cache_index(c_.cache, in_.cache.block_table, sequence_, slot, kv_head, element))];
   }
 
   Score score(int64_t slot) const {
     Real sum = 0, absolute = 0;
     for (int64_t i = 0; i < c_.cache.dim; ++i) {
-      const Real term = static_cast<Real>(in_.query.at(row_, head_ * c_.cache.dim + i)) *
-                        cached(in_.cache.k, slot, i);
+      const Real term =
+          in_.query.at(row_, head_ * c_.cache.dim + i) * cached(cache_.k, slot, i);
       sum += term;
       absolute += std::fabs(term);
     }
     const Real scale = static_cast<Real>(c_.scale);
-    const Real error = kUnit * static_cast<Real>(sum_error(c_.cache.dim)) * absolute * scale;
+    const Real error = kUnit * sum_error(c_.cache.dim) * absolute * scale;
     Score s = {sum * scale, std::isfinite(absolute)
                                 ? error
                                 : 0};  // an infinity is exact, and so is the cap it gives
@@ -166,52 +193,48 @@ class AttentionHead {
     return top;
   }
 
-  // An error e of a score moves the mean by weight * e * (v - mean). The exponent's own rounding
-  // grows with its size.
-  Expected weighted_sum(const std::vector<Real>& weight, Real top, int64_t element) const {
+  // A weight that is off by e moves the mean by e * (v - mean).
+  Expected weighted_sum(const std::vector<Real>& weight, const std::vector<Real>& shift,
+                        int64_t element) const {
     if (scores_.empty()) return {0, 0};
+    std::vector<Real> v(weight.size());
     Real mean = 0, absolute = 0;
     for (size_t t = 0; t < weight.size(); ++t) {
-      const Real v = cached(in_.cache.v, static_cast<int64_t>(t), element);
-      mean += weight[t] * v;
-      absolute += weight[t] * std::fabs(v);
+      v[t] = cached(cache_.v, static_cast<int64_t>(t), element);
+      mean += weight[t] * v[t];
+      absolute += weight[t] * std::fabs(v[t]);
     }
-    if (!std::isfinite(mean)) return {static_cast<double>(mean), 0};
+    if (!std::isfinite(mean)) return {mean, 0};
     Real moved = 0;
-    for (size_t t = 0; t < weight.size(); ++t) {
-      if (weight[t] == 0) continue;
-      const Real v = cached(in_.cache.v, static_cast<int64_t>(t), element);
-      const Real error = scores_[t].error + kUnit * (8 + 3 * std::fabs(scores_[t].value - top));
-      moved += weight[t] * std::expm1(error) * std::fabs(v - mean);
-    }
-    const Real sums = kUnit * static_cast<Real>(sum_error(static_cast<int64_t>(weight.size()))) *
+    for (size_t t = 0; t < weight.size(); ++t) moved += shift[t] * std::fabs(v[t] - mean);
+    const Real sums = kUnit * sum_error(static_cast<int64_t>(weight.size())) *
                       (absolute + std::fabs(mean));
-    const Real rounding_error = static_cast<Real>(rounding(c_.out_type)) * std::fabs(mean) * 1.01L;
-    return {static_cast<double>(mean),
-            static_cast<double>(moved + sums + rounding_error) + smallest(c_.out_type)};
+    const Real rounding_error = rounding(c_.out_type) * std::fabs(mean) * 1.01;
+    return {mean, moved + sums + rounding_error + smallest(c_.out_type)};
   }
 
   const AttentionCase& c_;
   const AttentionInputs& in_;
+  const DecodedCache& cache_;
   int64_t row_, head_, sequence_;
   std::vector<Score> scores_;
 };
 
 Expected handed_out(const std::vector<Score>& scores, int64_t slot) {
-  if (slot >= static_cast<int64_t>(scores.size())) return {static_cast<double>(-kInf), 0};
+  if (slot >= static_cast<int64_t>(scores.size())) return {-kInf, 0};
   const Score& s = scores[at(slot)];
-  if (!std::isfinite(s.value)) return {static_cast<double>(s.value), 0};
-  return {static_cast<double>(s.value),
-          static_cast<double>(s.error + kUnit * std::fabs(s.value)) + smallest(Type::kF32)};
+  if (!std::isfinite(s.value)) return {s.value, 0};
+  return {s.value, s.error + kUnit * std::fabs(s.value) + smallest(Type::kF32)};
 }
 
 }  // namespace
 
 AttentionExpected attention_oracle(const AttentionCase& c, const AttentionInputs& in) {
   AttentionExpected e;
+  const DecodedCache cache = {decoded(in.cache.k), decoded(in.cache.v)};
   for (int64_t r = 0; r < c.query.rows; ++r) {
     for (int64_t h = 0; h < c.query_heads; ++h) {
-      const AttentionHead head(c, in, r, h);
+      const AttentionHead head(c, in, cache, r, h);
       head.weighted_sums(&e.out);
       for (int64_t t = 0; c.scores && t < c.score_slots; ++t)
         e.scores.push_back(handed_out(head.scores(), t));
@@ -310,15 +333,15 @@ bool asks_to_exit(const LayerScheduleCase& c, int64_t layer) {
 // Five roundings and an exp of at most 2 units; positions of the prompt count as step 0.
 Expected threshold_at(const LayerScheduleCase& c, int64_t position) {
   const Real base = static_cast<Real>(c.start_threshold);
-  if (c.decay == EXN_DECAY_NONE) return {static_cast<double>(base), 0};
+  if (c.decay == EXN_DECAY_NONE) return {base, 0};
   const Real step = static_cast<Real>(std::max<int64_t>(position - c.prompt, 0));
   const Real exponent = static_cast<Real>(c.tau) * step / static_cast<Real>(c.horizon);
   const Real fade = std::exp(-exponent);
-  const Real moving = c.decay == EXN_DECAY_CALM_CODE ? .1L * base * fade : .1L * fade;
-  Real theta = .9L * base + moving;
+  const Real moving = c.decay == EXN_DECAY_CALM_CODE ? .1 * base * fade : .1 * fade;
+  Real theta = .9 * base + moving;
   if (c.decay == EXN_DECAY_CALM_PAPER) theta = std::min<Real>(1, std::max<Real>(0, theta));
-  const Real error = kUnit * (4 * std::fabs(.9L * base) + (6 + 2 * exponent) * std::fabs(moving));
-  return {static_cast<double>(theta), static_cast<double>(error) + smallest(Type::kF32)};
+  const Real error = kUnit * (4 * std::fabs(.9 * base) + (6 + 2 * exponent) * std::fabs(moving));
+  return {theta, error + smallest(Type::kF32)};
 }
 
 }  // namespace
