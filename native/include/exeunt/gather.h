@@ -12,8 +12,8 @@
  * Elements are moved as they are, whatever they hold; entries of out beyond n are untouched. select's padding of
  * -1 is skipped, so the list need not be counted on the host.
  *
- * In place: out of a tensor (of all of them, position_out too) may be exactly its input. The list must then ascend
- * strictly, with negative entries behind all others.
+ * In place: out of a tensor (of all of them, position_out too) may be exactly its input. The first n entries of the
+ * list must then ascend strictly, with negative entries behind all others.
  *
  * An entry >= N, a count outside 0..K, an in-place list that does not ascend: EXN_INVALID_ARGUMENT on the CPU
  * with nothing moved; on CUDA, where a run cannot read them on the host, nothing is moved either and
@@ -51,7 +51,7 @@ typedef struct exn_gather_params {
   int64_t rows;                     /**< N: entries to choose from, 0 .. 2^31 - 1 */
   int32_t tensor_count;             /**< 0 .. EXN_GATHER_MAX_TENSORS */
   int32_t positions;                /**< EXN_POSITIONS_KEEP or EXN_POSITIONS_RENUMBER */
-  int32_t first_position;           /**< RENUMBER: position of entry 0; else 0 */
+  int32_t first_position;           /**< RENUMBER: position of entry 0, the last one below 2^31; else 0 */
   int32_t reserved;                 /**< 0 */
 } exn_gather_params;
 

@@ -11,14 +11,14 @@
  *   s[i]   = sum of a over region i                               (EXN_HIRED_SUM, the paper)
  *          | number of the top int(Nv * (1 - alpha)) tokens of a in region i     (EXN_HIRED_TOP_COUNT, the code)
  *   q[i]   = float(s[i] / sum s) * B_sub in f32
- *   budget = B_full, min(int(q[0]), Nv), min(int(q[1]), Nv), ...
+ *   budget = B_full, int(q[0]), int(q[1]), ...                    each at least 0 and at most Nv
  *
  * Region i is the part of the full image that sub-image i shows: its cell of the grid (EXN_HIRED_GRID), or the
  * tokens [i * Nv / k, (i + 1) * Nv / k) in row-major order (EXN_HIRED_STRIP, the code). What truncation leaves of B_sub is lost
- * as in the code (EXN_HIRED_TRUNCATE), or goes one by one to the largest fractions of q, ties to the smaller i,
- * nobody above Nv (EXN_HIRED_LARGEST_REMAINDER). Equal attention is marked from the smaller index on. If sum s is not
- * above 0, every s[i] is 1 (where the code divides 0 by 0). An image with a NaN or an infinity in its attention is
- * invalid: valid 0, and all budgets are Nv.
+ * as in the code (EXN_HIRED_TRUNCATE), or goes one by one to the largest fractions q - int(q), ties to the smaller i, nobody
+ * above Nv, all over again while some is left (EXN_HIRED_LARGEST_REMAINDER; a q outside 0..Nv has fraction 0). Equal
+ * attention is marked from the smaller index on. If sum s is not above 0, every s[i] is 1 (where the code divides 0
+ * by 0). An image with a NaN or an infinity in its attention is invalid: valid 0, all budgets are Nv, no token is marked.
  *
  * The paper's form is SUM over GRID; TOP_COUNT over STRIP with TRUNCATE equals the code (HiRED, hasanar1f/HiRED at 502d6dd).
  * The budgets stay in device memory and are read there by select.

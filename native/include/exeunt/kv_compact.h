@@ -20,10 +20,13 @@
  * ceil(length[b] / page) - 1, b and block ascending, -1 after the last. The block table is left as it is; shorten it before the
  * pages serve another sequence.
  *
- * A slot outside 0 .. length[b] - 1 (0 .. T-1 without length), offsets that fall or leave 0..M, a count outside 0..K or above
- * the destination's T, an in-place list that does not ascend, a sequence out of range or named twice, a page
- * out of range or used twice by what is compacted in place: EXN_INVALID_ARGUMENT on the CPU with nothing moved;
- * on CUDA, where a run cannot read them on the host, nothing is moved either, every new_length is -1 and nothing is freed.
+ * A slot outside 0 .. length[b] - 1 (0 .. T-1 without length), a length outside 0..T, offsets that fall or leave 0..M, a count
+ * outside 0..K or above the destination's T, an in-place list that does not ascend, a sequence out of range or named
+ * twice, a page out of range or used twice: EXN_INVALID_ARGUMENT on the CPU with nothing moved; on CUDA, where a run
+ * cannot read them on the host, nothing is moved either, every new_length is -1 and nothing is freed (freed_count 0).
+ * The pages in question are those that entries read and those that are written: of the destination's sequence b the
+ * blocks below ceil(longest new length / page). In place with length all blocks below ceil(length[b] / page) count. A page
+ * may be read for several blocks (a shared prefix), but what is written, and all that counts in place, is used once.
  *
  * Bytes that must move: 4 * dh elements per entry and head (K and V, read and written), 4 per entry of the lists.
  */

@@ -19,10 +19,6 @@ constexpr Names kNames[EXN_GATHER_MAX_TENSORS] = {
 constexpr const char* kPosition = "position";
 constexpr const char* kPositionOut = "position_out";
 
-bool same_place(const Axis& input, const Axis& out) {
-  return input.data == out.data && input.data != nullptr && input.size == out.size && input.stride == out.stride;
-}
-
 void check_tensor(const exn_gather_tensor& from, const Names& names, Check& check, GatherArgs* a) {
   check.reserved(from.reserved);
   const Axis input = check.along(names.input, from.input, from.axis, kAnything, Role::kIn);
@@ -39,6 +35,11 @@ void check_tensor(const exn_gather_tensor& from, const Names& names, Check& chec
                         static_cast<long long>(out.size), static_cast<long long>(a->listed));
   }
   check.may_alias(names.out, names.input);
+  const bool in_place = input.data != nullptr && input.data == out.data;
+  if (in_place) {  // one tensor: then it has one layout
+    check.same(names.out, "entries along its axis", out.size, names.input, input.size);
+    check.same(names.out, "elements between entries", out.stride, names.input, input.stride);
+  }
   const int64_t element = size_of(input.dtype);
   GatherItem& item = a->items[a->item_count++];
   item.input = static_cast<const char*>(input.data);
@@ -50,7 +51,7 @@ void check_tensor(const exn_gather_tensor& from, const Names& names, Check& chec
   item.input_stride = input.stride * element;
   item.out_outer_stride = out.outer_stride * element;
   item.out_stride = out.stride * element;
-  a->in_place = a->in_place || same_place(input, out);
+  a->in_place = a->in_place || in_place;
 }
 
 void check_positions(const exn_gather_params& p, Check& check, GatherArgs* a) {
@@ -59,6 +60,10 @@ void check_positions(const exn_gather_params& p, Check& check, GatherArgs* a) {
   if (renumbered) check.absent(kPosition, p.position, "positions is EXN_POSITIONS_RENUMBER (1)");
   if (!renumbered && p.first_position != 0) {
     check.fail_argument("first_position is %d, but positions is EXN_POSITIONS_KEEP (0)", p.first_position);
+  }
+  if (renumbered && p.first_position > INT32_MAX - a->listed + 1) {
+    check.fail_argument("first_position is %d, which leaves no room below 2^31 for the %lld entries of list",
+                        p.first_position, static_cast<long long>(a->listed));
   }
   a->position = check.per_row<const int32_t>(kPosition, p.position, kI32Only, Role::kIn, "rows", a->rows, Need::kOptional);
   const Vector out = check.vector(kPositionOut, p.position_out, kI32Only, Role::kOut, Need::kOptional);

@@ -24,11 +24,18 @@ void check_caches(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a
                         static_cast<long long>(a->destination.heads), static_cast<long long>(a->source.heads));
   }
   a->in_place = a->source.k != nullptr && a->source.k == a->destination.k;
+  const bool same_v = a->source.v != nullptr && a->source.v == a->destination.v;
+  if (a->in_place != same_v) {
+    check.fail_argument("destination.%s is exactly that of source, but destination.%s is another, expected both or neither",
+                        a->in_place ? "k" : "v", a->in_place ? "v" : "k");
+  }
   if (!a->in_place) return;
   // One cache has one layout, and one table of its pages.
   check.same("destination", "heads", a->destination.heads, "source", a->source.heads);
   check.same("destination", "elements between heads", a->destination.head_stride, "source", a->source.head_stride);
   check.same("destination", "elements between slots", a->destination.slot_stride, "source", a->source.slot_stride);
+  check.same("destination", "slots of a page", a->destination.page, "source", a->source.page);
+  check.same("destination", "slots of a sequence", a->destination.slots, "source", a->source.slots);
   if (check.ok() && a->source.blocks != a->destination.blocks) {
     check.fail_argument("destination.block_table is at %p, but that of source, the same cache, is at %p",
                         static_cast<const void*>(a->destination.blocks), static_cast<const void*>(a->source.blocks));
