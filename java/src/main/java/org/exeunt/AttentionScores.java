@@ -21,8 +21,9 @@ import org.exeunt.jni.global.exeunt;
  * </pre>
  *
  * <p>Columns are scored below {@code limit[s]} and where a row of the prompt sees them; the others
- * get -inf and are no candidates of the selection. With {@link Builder#accumulate} the score is
- * added to what {@code scores} holds, and columns that are not scored keep what they hold.
+ * get -inf. With {@link Builder#accumulate} the score is added to what {@code scores} holds, and
+ * columns that are not scored keep what they hold. The selection is what {@link Select} makes of
+ * the scores as they are handed out, its limit being the number of scored columns.
  *
  * <p>{@link #hired}, {@link #promptDistill}, {@link #gemFilter}, {@link #snapKv}, {@link #h2o} and
  * {@link #fastV} start with the settings of the papers; every one of them may be changed.

@@ -23,8 +23,8 @@ import org.exeunt.jni.global.exeunt;
  * The padding of {@link Selection#indices} is skipped, so the list need not be counted on the host;
  * of several rows of a selection, take one: {@code indices.row(r)}.
  *
- * <p>In place: an out tensor (all of them, and positions too) may be exactly its input. The list
- * must then ascend strictly, with negative entries behind all others, as a selection's does.
+ * <p>In place: an out tensor (all of them, and positions too) may be exactly its input. The entries
+ * used must then ascend strictly, with negative ones behind all others, as a selection's do.
  *
  * <p>An entry beyond the rows, a count outside 0 to K or an in-place list that does not ascend is
  * an {@link IllegalArgumentException} on the CPU, with nothing moved; on CUDA, where a run cannot
@@ -174,7 +174,7 @@ public final class Gather extends Op {
     /**
      * Kept tokens are numbered anew (GemFilter, PyramidDrop).
      *
-     * @param first position of the first kept token
+     * @param first position of the first kept token; that of the last one must be below 2^31
      * @param after out, at least [K], I32, compact
      * @return this
      */

@@ -16,12 +16,12 @@ import org.exeunt.jni.global.exeunt;
  *   B      = int(P Nv rate)    B_full = min(int(B alpha), Nv)    B_sub = min(B - B_full, k Nv)
  *   s[i]   = what the attention gives region i                    {@link Score}, {@link Region}
  *   q[i]   = float(s[i] / sum s) B_sub, in f32
- *   budget = B_full, min(int(q[0]), Nv), min(int(q[1]), Nv), ...  {@link Remainder}
+ *   budget = B_full, int(q[0]), int(q[1]), ..., each 0 to Nv      {@link Remainder}
  * </pre>
  *
  * <p>Equal attention is marked from the smaller index on. If the sum of s is not above 0, every
  * s[i] is 1 (where the authors' code divides 0 by 0). An image with a NaN or an infinity in its
- * attention is invalid: its budgets are all Nv.
+ * attention is invalid: its budgets are all Nv, and no token is marked.
  *
  * <p>The budgets stay in device memory and are read there: {@link Selection#top(Tensor, Tensor)}
  * with a row of scores for each partition, or {@link Selection#withSegments}.
@@ -64,7 +64,8 @@ public final class HiredBudget extends Op {
     /** They are lost (the code). */
     TRUNCATE(exeunt.EXN_HIRED_TRUNCATE),
     /**
-     * They go one by one to the largest fractions, ties to the smaller sub-image, nobody above Nv.
+     * They go one by one to the largest fractions {@code q - int(q)}, ties to the smaller sub-image,
+     * nobody above Nv, all over again while some are left.
      */
     LARGEST_REMAINDER(exeunt.EXN_HIRED_LARGEST_REMAINDER);
 

@@ -27,12 +27,14 @@ import org.exeunt.jni.global.exeunt;
  * page) - 1}, b and block ascending. The block table is left as it is; shorten it before the pages
  * serve another sequence.
  *
- * <p>A slot outside 0 to {@code length[b] - 1} (0 to T - 1 without lengths), offsets that fall or
- * leave 0 to M, a count outside 0 to K or above the destination's T, an in-place list that does not
- * ascend, a sequence out of range or named twice, a page out of range or used twice by what is
- * compacted in place: an {@link IllegalArgumentException} on the CPU, with nothing moved; on CUDA,
- * where a run cannot read them, nothing is moved either, every new length is -1 and nothing is
- * freed.
+ * <p>A slot outside 0 to {@code length[b] - 1} (0 to T - 1 without lengths), a length outside 0 to
+ * T, offsets that fall or leave 0 to M, a count outside 0 to K or above the destination's T, an
+ * in-place list that does not ascend, a sequence out of range or named twice, a page out of range
+ * or used twice: an {@link IllegalArgumentException} on the CPU, with nothing moved; on CUDA, where
+ * a run cannot read them, nothing is moved either, every new length is -1 and nothing is freed. The
+ * pages in question are those that entries read and those that are written; in place, with lengths,
+ * all of the slots in use. A page may be read for several blocks (a shared prefix), but one that is
+ * written, and any in place, is used once.
  *
  * <p>Bytes that must move: {@code 4 dh} elements for each entry and head (K and V, read and
  * written), 4 for each entry of the lists.

@@ -18,9 +18,9 @@ import org.exeunt.jni.exn_selection;
  * </ul>
  *
  * <p>Each row keeps its k best candidates, or, with {@code budget}, as many as that says; with
- * {@code segments}, each segment {@code [segments[g], segments[g+1])} keeps the best of its own.
- * More than there are candidates means all of them. Ties go to the smaller column, -inf is the
- * lowest score and +inf the highest.
+ * {@code segments}, each segment {@code [segments[g], segments[g+1])} keeps the best of its own, and
+ * what lies in no segment is no candidate. More than there are candidates means all of them. Equal
+ * scores (-0 equals +0) go to the smaller column, -inf is the lowest score and +inf the highest.
  *
  * <pre>
  *   indices[r] = the columns kept, ascending, then -1 up to K
@@ -29,8 +29,8 @@ import org.exeunt.jni.exn_selection;
  *
  * <p>Where {@code count[r]} exceeds K the list ends after the first K: give it room for k and the
  * kept ranges. A row with a NaN among its candidates is invalid and keeps everything, all columns
- * below {@code limit[r]} and the ranges of {@code keep}: a token is never lost to a broken score.
- * The scores of other columns are not looked at.
+ * below {@code limit[r]}, those of {@code drop} too, and the ranges of {@code keep}: a token is
+ * never lost to a broken score. The scores of other columns are not looked at.
  *
  * <p>Budgets, ranges and segments are read from device memory, so that a decision taken there needs
  * no detour. A negative budget, or a range or segments that fall or leave 0 to N, is an {@link
