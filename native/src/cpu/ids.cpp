@@ -69,4 +69,51 @@ exn_status check_visible_pages(const char* op, const KvCache& cache, const int32
   return status;
 }
 
+exn_status check_prompt_pages(const char* op, const KvCache& cache, const int32_t* sequence,
+                              const int32_t* visible, int64_t prompts, int64_t window) {
+  exn_status status = EXN_OK;
+  for (int64_t s = 0; status == EXN_OK && s < prompts; ++s) {
+    const int32_t of = sequence != nullptr ? sequence[s] : static_cast<int32_t>(s);
+    for (int64_t i = 0; status == EXN_OK && i < window; ++i)
+      status = check_visible_pages(op, cache, &of, visible + s * window + i, 1);
+  }
+  return status;
+}
+
+namespace {
+
+exn_status check_ranges(const char* op, const char* name, const int32_t* ranges, int64_t count,
+                        int64_t columns) {
+  for (int64_t m = 0; m < count; ++m) {
+    const int32_t begin = ranges[2 * m], end = ranges[2 * m + 1];
+    if (begin >= 0 && begin <= end && end <= columns) continue;
+    return fail(EXN_INVALID_ARGUMENT, "%s: %s[%lld] is %d..%d, expected a rising range in 0..%lld",
+                op, name, wide(m), begin, end, wide(columns));
+  }
+  return EXN_OK;
+}
+
+}  // namespace
+
+exn_status check_selection(const char* op, const Selection& selection, int64_t rows,
+                           int64_t columns) {
+  const Selection& s = selection;
+  exn_status status = check_ids(op, "selection.budget", s.budget, rows * s.segment_count, 0,
+                                INT32_MAX);
+  for (int64_t g = 0; status == EXN_OK && s.segments != nullptr && g <= s.segment_count; ++g) {
+    const int32_t least = g == 0 ? 0 : s.segments[g - 1];
+    if (s.segments[g] >= least && s.segments[g] <= columns) continue;
+    status = fail(EXN_INVALID_ARGUMENT, "%s: selection.segments[%lld] is %d, expected %d..%lld", op,
+                  wide(g), s.segments[g], least, wide(columns));
+  }
+  const auto sets = [&](int64_t stride) { return stride == 0 ? 1 : rows; };
+  if (status == EXN_OK) {
+    status = check_ranges(op, "selection.keep", s.keep, s.keep_count * sets(s.keep_stride), columns);
+  }
+  if (status == EXN_OK) {
+    status = check_ranges(op, "selection.drop", s.drop, s.drop_count * sets(s.drop_stride), columns);
+  }
+  return status;
+}
+
 }  // namespace exn::cpu

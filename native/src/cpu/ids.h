@@ -22,4 +22,12 @@ exn_status check_slots(const char* op, const KvCache& cache, const char* sequenc
 exn_status check_visible_pages(const char* op, const KvCache& cache, const int32_t* sequence,
                                const int32_t* visible, int64_t rows);
 
+// The same for prompts of `window` rows each; null sequence: prompt s is sequence s.
+exn_status check_prompt_pages(const char* op, const KvCache& cache, const int32_t* sequence,
+                              const int32_t* visible, int64_t prompts, int64_t window);
+
+// Budgets that are not negative, and ranges and segments that rise within 0..columns.
+exn_status check_selection(const char* op, const Selection& selection, int64_t rows,
+                           int64_t columns);
+
 }  // namespace exn::cpu

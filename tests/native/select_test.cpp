@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstring>
+
+#include "selection_fixture.h"
+
+namespace exn::test {
+namespace {
+
+const Op<exn_select_params> kOp = {"select", exn_select_supported, exn_select_workspace_size,
+                                   exn_select};
+
+// A case's tensors on a device.
+struct PlacedSelect {
+  PlacedSelect(const Target& target, const SelectionSpec& s, const SelectInputs& in)
+      : scores(target, in.scores),
+        limit(target, in.limit),
+        selection(target, s, in.selection, in.scores.rows) {}
+
+  exn_select_params params() const {
+    return {sizeof(exn_select_params), scores.dl(), limit.dl(), selection.dl()};
+  }
+  std::vector<Placed*> read() {
+    std::vector<Placed*> all = selection.read();
+    all.push_back(&scores);
+    all.push_back(&limit);
+    return all;
+  }
+
+  Placed scores, limit;
+  PlacedSelection selection;
+};
+
+class Select : public ::testing::TestWithParam<SelectCase> {};
+
+TEST_P(Select, MatchesOracle) {
+  const SelectCase& c = GetParam();
+  const SelectInputs in = make_inputs(c);
+  const SelectExpected expected = select_oracle(c, in);
+  for (const Target& target : targets()) {
+    if (!wanted(c, target)) continue;
+    SCOPED_TRACE(target.name());
+    PlacedSelect placed(target, c.selection, in);
+    exercise(target, kOp, placed.params(), placed.read(), placed.selection.written());
+    if (HasFatalFailure()) return;
+    placed.selection.expect(expected);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, Select,
+                         ::testing::ValuesIn(wanted_cases(select_cases(cases_directory()))),
+                         CaseName());
+
+// One row of f32 scores, k of them, on every target.
+void expect_kept(const std::vector<float>& scores, int64_t k, const std::vector<int32_t>& kept) {
+  SelectInputs in;
+  in.scores = make_tensor(Type::kF32, {1, static_cast<int64_t>(scores.size())});
+  for (size_t i = 0; i < scores.size(); ++i)
+    in.scores.set(0, static_cast<int64_t>(i), static_cast<double>(scores[i]));
+  SelectionSpec s;
+  s.k = k;
+  s.capacity = static_cast<int64_t>(kept.size());
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    PlacedSelect placed(target, s, in);
+    exercise(target, kOp, placed.params(), placed.read(), placed.selection.written());
+    if (::testing::Test::HasFatalFailure()) return;
+    EXPECT_EQ(integers_of(placed.selection.indices.read()), kept);
+    EXPECT_EQ(integers_of(placed.selection.count.read()),
+              std::vector<int32_t>{static_cast<int32_t>(kept.size())});
+  }
+}
+
+TEST(Select, ByHand) {
+  expect_kept({3, 1, 2}, 2, {0, 2});
+  expect_kept({1, 1, 1, 1}, 2, {0, 1});
+  expect_kept({-0.0f, 0.0f, -0.0f, 0.0f}, 2, {0, 1});
+  expect_kept({-1, 0.0f, -0.0f, 1}, 2, {1, 3});
+  expect_kept({-kInf, -kInf, 5, -kInf}, 2, {0, 2});
+  expect_kept({kInf, 1, kInf, 2}, 2, {0, 2});
+  expect_kept({kInf, 1, 3, 2}, 2, {0, 2});
+  expect_kept({-1e-45f, 1e-45f, 0, -1e-45f}, 2, {1, 2});
+  expect_kept({-3.4e38f, -kInf, 3.4e38f}, 2, {0, 2});
+  expect_kept({1, kNaN, 3}, 1, {0, 1, 2});
+  expect_kept({1, -kNaN, 3}, 1, {0, 1, 2});
+  // The average-pooling example of PromptDistill: (1,0,0,5,0,0,-2) by 5.
+  expect_kept({.2f, 1.2f, 1.2f, 1.0f, .6f, .6f, -.4f}, 4, {1, 2, 3, 4});
+}
+
+// Any two neighbouring floats are told apart, wherever they lie.
+TEST(Select, NeighboursAreTold) {
+  for (uint32_t bits : {0u, 1u, 0x007FFFFFu, 0x3F800000u, 0x3F80FFFFu, 0x40FFFFFFu, 0x7F7FFFFFu}) {
+    float low, high;
+    const uint32_t next = bits + 1;
+    std::memcpy(&low, &bits, sizeof low);
+    std::memcpy(&high, &next, sizeof high);
+    std::vector<float> up(100, low), down(100, -high);
+    up[77] = high;
+    down[55] = -low;
+    expect_kept(up, 2, {0, 77});
+    expect_kept(down, 2, {0, 55});
+  }
+}
+
+class SelectMisuse : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!on_cpu()) GTEST_SKIP() << "no CPU target";
+  }
+
+  static SelectInputs inputs() {
+    SelectInputs in;
+    in.scores = normal(Type::kF32, {2, 8});
+    in.limit = integers({8, 4});
+    in.selection = spoilable_inputs();
+    return in;
+  }
+
+  PlacedSelect placed_{kCpu, spoilable_spec(), inputs()};
+  exn_select_params p_ = placed_.params();
+  std::vector<Placed*> written_ = placed_.selection.written();
+};
+
+TEST_F(SelectMisuse, IsRefused) {
+  using P = exn_select_params;
+  ASSERT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
+  for (Placed* t : written_) t->reset();
+  expect_sound_struct_sizes(kOp, p_, written_);
+  Spoiler<P> spoil(kOp, p_, written_);
+  spoil.required(&P::scores, "scores");
+  spoil.tensor(&placed_.scores, "scores", "bf16");
+  spoil.tensor(&placed_.limit, "limit", "i32");
+  spoil.on_another_device(&placed_.limit, "limit");
+  spoil.size(&placed_.limit, "limit", 0, 1);
+  spoil.overlap(&placed_.selection.indices, "selection.indices", placed_.scores, "scores");
+  P p = p_;
+  p.selection.indices = nullptr;
+  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"selection.indices", "null"});
+  spoil_selection(kOp, p_, &P::selection, &placed_.selection, written_);
+}
+
+TEST_F(SelectMisuse, WrongLimitsWriteNothing) {
+  for (int32_t bad : {9, -1, 2147483647}) {
+    const Poke poke(&placed_.limit, 1, bad);
+    expect_run_refused(kOp, p_, written_, {"limit[1]", std::to_string(bad), "0..8"});
+  }
+}
+
+}  // namespace
+}  // namespace exn::test
