@@ -32,9 +32,13 @@ struct PlacedSelection {
 
   void expect(const SelectExpected& e) const {
     EXPECT_EQ(integers_of(indices.read()), e.indices);
-    if (count.dl() != nullptr) EXPECT_EQ(integers_of(count.read()), e.count);
+    if (count.dl() != nullptr) {
+      EXPECT_EQ(integers_of(count.read()), e.count);
+    }
     const std::vector<int32_t> flags(e.valid.begin(), e.valid.end());
-    if (valid.dl() != nullptr) EXPECT_EQ(integers_of(valid.read()), flags);
+    if (valid.dl() != nullptr) {
+      EXPECT_EQ(integers_of(valid.read()), flags);
+    }
   }
 
   // What the list of row `row` says, as far as it goes.

@@ -34,8 +34,9 @@
  * CPU with nothing written; on CUDA such values are clamped, and a prompt whose sequence or page does not exist
  * has NaN scores.
  *
- * Bytes that must move: visible * Hkv * dh elements of K per prompt (once for up to 64 rows), the queries, and
- * 4 * N per row of scores handed out. Of the selection, what select.h says but for the scores.
+ * Bytes that must move: visible * Hkv * dh elements of K per prompt (once for as many rows as have 2^20 scores with all
+ * heads, which bounds the workspace), the queries, and 4 * N per row of scores handed out. Of the selection, what
+ * select.h says but for the scores.
  */
 #ifndef EXEUNT_ATTENTION_SCORES_H
 #define EXEUNT_ATTENTION_SCORES_H

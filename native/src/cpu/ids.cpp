@@ -106,13 +106,10 @@ exn_status check_selection(const char* op, const Selection& selection, int64_t r
     status = fail(EXN_INVALID_ARGUMENT, "%s: selection.segments[%lld] is %d, expected %d..%lld", op,
                   wide(g), s.segments[g], least, wide(columns));
   }
-  const auto sets = [&](int64_t stride) { return stride == 0 ? 1 : rows; };
-  if (status == EXN_OK) {
-    status = check_ranges(op, "selection.keep", s.keep, s.keep_count * sets(s.keep_stride), columns);
-  }
-  if (status == EXN_OK) {
-    status = check_ranges(op, "selection.drop", s.drop, s.drop_count * sets(s.drop_stride), columns);
-  }
+  const int64_t kept = s.keep_count * (s.keep_stride == 0 ? 1 : rows);
+  const int64_t dropped = s.drop_count * (s.drop_stride == 0 ? 1 : rows);
+  if (status == EXN_OK) status = check_ranges(op, "selection.keep", s.keep, kept, columns);
+  if (status == EXN_OK) status = check_ranges(op, "selection.drop", s.drop, dropped, columns);
   return status;
 }
 

@@ -1,11 +1,575 @@
 // SPDX-License-Identifier: Apache-2.0
-// attention_scores on the CPU.
-#include "isa.h"
+// attention_scores on the CPU: a pass over K, then sums over rows and heads column by column.
+//
+// Queries are taken in steps: as many prompts, rows and heads as have kStepScores scores together.
+// Within a step all queries of a KV head pass over its keys at once. A sequence's slots fall into
+// chunks of kChunk, counted from slot 0. A chunk's scores become weights against the chunk's own
+// maximum while they are in L1, and what a chunk weighs in its row is a factor that the sum over
+// rows and heads multiplies in; so each key is read once and each exponential taken once. Sums run
+// over the rows in ascending order, and over the heads of each, whoever computes them and
+// whatever else is computed beside: a prompt has the same bits for every thread count, in every
+// batch and layout.
+#include <cmath>
+
+#include "../ids.h"
+#include "kv.h"
+#include "selection.h"
 
 namespace exn::cpu::EXN_ISA {
+namespace {
 
-exn_status attention_scores(const AttentionScoresArgs&, Workspace&) {
-  return fail(EXN_UNSUPPORTED, "exn_attention_scores: the CPU has no kernel yet");
+constexpr int64_t kStepScores = int64_t{1} << 20;
+constexpr int64_t kChunk = 512;
+constexpr int kTile = 32;
+constexpr float kLowest = -HUGE_VALF;
+// Room for pooling on both sides of a row, in floats; half of the largest width.
+constexpr int64_t kMargin = 128;
+
+int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+int64_t whole_lines(int64_t floats) { return (floats + 31) / 32 * 32; }
+
+// Prompts, KV heads and rows of each prompt that are computed together.
+struct Step {
+  int64_t prompt = 0, prompts = 0;
+  int64_t kv_head = 0, kv_heads = 0;
+  int64_t row = 0, rows = 0;
+};
+
+// What is looked at of a prompt.
+struct Extent {
+  int64_t scored;      // columns
+  int64_t begin, end;  // slots
+};
+
+// Scratch and order of a call.
+struct Plan {
+  const AttentionScoresArgs& a;
+  int64_t group, dim, stride, slots, chunks;
+  int64_t prompts, kv_heads, rows;  // of a step
+  bool pairs = false;  // products of bf16 pairs
+  float* query = nullptr;      // [queries, stride]
+  bf16* narrow_query = nullptr;  // the same, of pairs
+  float* z = nullptr;          // [queries, slots]: scores, or weights against the chunk's maximum
+  float* top = nullptr;        // [queries, chunks]: maximum of a chunk, later its factor
+  float* total = nullptr;      // [queries, chunks]: sum of its weights
+  float* sum = nullptr;        // [prompts * score_heads, sum_stride]
+  float* row_score = nullptr;  // [rooms, columns], where scores are not handed out
+  SelectionRooms rooms;
+
+  explicit Plan(const AttentionScoresArgs& args)
+      : a(args),
+        group(args.query.heads / args.keys.heads),
+        dim(args.keys.dim),
+        stride(whole_lines(args.keys.dim)),
+        slots(whole_lines(args.keys.slots)),
+        chunks((args.keys.slots + kChunk - 1) / kChunk) {
+#if defined(EXN_HAS_BF16_DOT)
+    pairs = args.query.dtype == DType::kBF16 && args.keys.dtype == DType::kBF16;
+#endif
+    const int64_t queries = larger(1, kStepScores / larger(slots, 1));
+    const int64_t of_row = args.query.heads, of_prompt = args.window * of_row;
+    prompts = larger(1, smaller(args.prompts, queries / of_prompt));
+    rows = larger(1, smaller(args.window, queries / of_row));
+    kv_heads = larger(1, smaller(args.keys.heads, queries / group));
+  }
+
+  bool selects() const { return a.selection.indices != nullptr; }
+  int64_t queries() const { return prompts * kv_heads * rows * group; }
+  int64_t sum_stride() const { return whole_lines(a.columns) + 2 * kMargin; }
+  int64_t score_rows() const { return a.prompts * a.score_heads; }
+
+  void take(Workspace& ws) {
+    if (a.prompts == 0) return;
+    query = ws.take<float>(pairs ? 0 : queries() * stride);
+    narrow_query = ws.take<bf16>(pairs ? queries() * stride : 0);
+    z = ws.take<float>(queries() * slots);
+    top = ws.take<float>(queries() * chunks);
+    total = ws.take<float>(queries() * chunks);
+    sum = ws.take<float>(prompts * a.score_heads * sum_stride());
+    if (!selects()) return;
+    rooms.take(ws, score_rows(), a.columns);
+    row_score = ws.take<float>(a.scores != nullptr ? 0 : rooms.count * a.columns);
+  }
+
+  // Number of a query in its step: those of a KV head lie side by side, row after row.
+  int64_t number(const Step& s, int64_t prompt, int64_t kv_head, int64_t row) const {
+    const int64_t head = (prompt - s.prompt) * s.kv_heads + kv_head - s.kv_head;
+    return (head * s.rows + row - s.row) * group;
+  }
+  int64_t sequence(int64_t prompt) const {
+    return a.sequence != nullptr ? a.sequence[prompt] : prompt;
+  }
+  int64_t visible(int64_t prompt, int64_t row) const { return a.visible[prompt * a.window + row]; }
+
+  Extent extent(int64_t prompt) const {
+    int64_t most = 0;
+    for (int64_t i = 0; i < a.window; ++i) most = larger(most, visible(prompt, i));
+    const int64_t limit = a.limit != nullptr ? a.limit[prompt] : a.columns;
+    const int64_t scored = larger(0, smaller(limit, most - a.first));
+    if (scored == 0) return {0, 0, 0};
+    if (a.kind == EXN_SCORE_RAW) return {scored, a.first, a.first + scored};
+    return {scored, 0, most};
+  }
+};
+
+// ---- queries
+// -----------------------------------------------------------------------------------------
+
+template <class T, class To>
+void load_query(const Plan& p, const T* from, To* to) {
+  for_vectors(p.dim, [&](int64_t i, int n) EXN_FLAT {
+    store_part(to + i, load_part(from + i, n, 0.0f), n);
+  });
+  for (int64_t i = p.dim; i < p.stride; ++i) from_float(to + i, 0);
+}
+
+void load_queries(const Plan& p, const Step& s) {
+  with_float_type(p.a.query.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    parallel_for(s.prompts * s.rows, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t prompt = s.prompt + i / s.rows, row = s.row + i % s.rows;
+        const T* from = static_cast<const T*>(p.a.query.data) +
+                        (prompt * p.a.window + row) * p.a.query.stride;
+        for (int64_t kv = s.kv_head; kv < s.kv_head + s.kv_heads; ++kv) {
+          for (int64_t g = 0; g < p.group; ++g) {
+            const T* head = from + (kv * p.group + g) * p.dim;
+            const int64_t at = (p.number(s, prompt, kv, row) + g) * p.stride;
+            if constexpr (std::is_same_v<T, bf16>) {
+              if (p.pairs) {
+                load_query(p, head, p.narrow_query + at);
+                continue;
+              }
+            }
+            load_query(p, head, p.query + at);
+          }
+        }
+      }
+    });
+  });
+}
+
+// ---- keys
+// --------------------------------------------------------------------------------------------
+
+// Asks for the lines that come next, a few at a time and in the order of addresses, so that the
+// memory is busy while products are summed.
+class Ahead {
+ public:
+  EXN_SIMD void add(const char* begin, int64_t bytes) {
+    if (runs_ > 0 && end_[runs_ - 1] == begin) {
+      end_[runs_ - 1] += bytes;
+    } else {
+      begin_[runs_] = begin;
+      end_[runs_++] = begin + bytes;
+    }
+    lines_ += (bytes + 63) / 64;
+  }
+  EXN_SIMD void spread(int64_t calls) { share_ = lines_ / larger(calls, 1) + 1; }
+
+  EXN_SIMD void ask() {
+    for (int64_t left = share_; left > 0 && run_ < runs_; ++run_) {
+      const char* at = begin_[run_];
+      const char* last = at + left * 64 < end_[run_] ? at + left * 64 : end_[run_];
+      left -= (last - at + 63) / 64;
+      for (; at < last; at += 64) prefetch(at);
+      begin_[run_] = at;
+      if (at < end_[run_]) return;
+    }
+  }
+
+ private:
+  const char* begin_[kTile];
+  const char* end_[kTile];
+  int runs_ = 0, run_ = 0;
+  int64_t lines_ = 0, share_ = 1;
+};
+
+constexpr int64_t kAskEvery = 64;  // elements of keys
+constexpr int kSums = kLanes == 16 ? 16 : 8;
+constexpr int kMostQueries = 4;
+
+// out[x * out_stride + w] = <key w, query x>: one accumulator each, elements in ascending order.
+template <class T, int kW, int kX>
+EXN_SIMD void multiply_block(const T* const* key, const float* query, int64_t stride, int64_t dim,
+                             float* out, int64_t out_stride, Ahead* ahead) {
+  f32v acc[kX * kW];
+  for (f32v& v : acc) v = zero();
+  for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
+    if (ahead != nullptr && i % kAskEvery == 0) ahead->ask();
+    f32v k[kW];
+    for (int w = 0; w < kW; ++w) k[w] = load_part(key[w] + i, n, 0.0f);
+    for (int x = 0; x < kX; ++x) {
+      const f32v q = load(query + x * stride + i);
+      for (int w = 0; w < kW; ++w) acc[x * kW + w] = fma(k[w], q, acc[x * kW + w]);
+    }
+  });
+  float sums[kX * kW];
+  reduce_add_all(acc, sums);
+  for (int x = 0; x < kX; ++x) {
+    for (int w = 0; w < kW; ++w) out[x * out_stride + w] = sums[x * kW + w];
+  }
+}
+
+#if defined(EXN_HAS_BF16_DOT)
+template <class T, int kW, int kX>
+EXN_SIMD void multiply_block(const T* const* key, const bf16* query, int64_t stride, int64_t dim,
+                             float* out, int64_t out_stride, Ahead* ahead) {
+  f32v acc[kX * kW];
+  for (f32v& v : acc) v = zero();
+  const auto step = [&](int64_t i, auto load_key) EXN_FLAT {
+    if (ahead != nullptr && i % kAskEvery == 0) ahead->ask();
+    bf16v k[kW];
+    for (int w = 0; w < kW; ++w) k[w] = load_key(key[w] + i);
+    for (int x = 0; x < kX; ++x) {
+      const bf16v q = load_pairs(query + x * stride + i);
+      for (int w = 0; w < kW; ++w) acc[x * kW + w] = dot_pairs(k[w], q, acc[x * kW + w]);
+    }
+  };
+  int64_t i = 0;
+  for (; i + kDotLanes <= dim; i += kDotLanes)
+    step(i, [](const T* at) EXN_FLAT { return load_pairs(at); });
+  const int rest = static_cast<int>(dim - i);
+  if (rest > 0) step(i, [=](const T* at) EXN_FLAT { return load_pairs_n(at, rest); });
+  float sums[kX * kW];
+  reduce_add_all(acc, sums);
+  for (int x = 0; x < kX; ++x) {
+    for (int w = 0; w < kW; ++w) out[x * out_stride + w] = sums[x * kW + w];
+  }
+}
+#endif
+
+// Not inlined: on its own it has registers enough.
+template <class T, int kX, class Q>
+__attribute__((noinline)) void multiply_keys(const T* const* key, int count, const Q* query,
+                                             int64_t stride, int64_t dim, float* out,
+                                             int64_t out_stride, Ahead* ahead) {
+  constexpr int kW = kSums / kX;
+  int w = 0;
+  for (; w + kW <= count; w += kW)
+    multiply_block<T, kW, kX>(key + w, query, stride, dim, out + w, out_stride, ahead);
+  for (; w < count; ++w)
+    multiply_block<T, 1, kX>(key + w, query, stride, dim, out + w, out_stride, nullptr);
+}
+
+// The queries of a KV head with the keys of a tile. The first queries ask for what comes next.
+template <class T, class Q>
+void multiply_tile(const Plan& p, const T* const* key, int count, const Q* query, int64_t queries,
+                   float* z, Ahead* ahead) {
+  int64_t x = 0;
+  const auto some = [&](auto together) EXN_FLAT {
+    constexpr int kX = decltype(together)::value;
+    for (; x + kX <= queries; x += kX) {
+      multiply_keys<T, kX>(key, count, query + x * p.stride, p.stride, p.dim, z + x * p.slots,
+                           p.slots, x == 0 ? ahead : nullptr);
+    }
+  };
+  some(std::integral_constant<int, kMostQueries>());
+  some(std::integral_constant<int, 2>());
+  some(std::integral_constant<int, 1>());
+}
+
+// How often the products of one KV head with a tile ask.
+int64_t asks(int64_t queries, int count, int64_t dim) {
+  const int64_t together = queries >= kMostQueries ? kMostQueries : queries >= 2 ? 2 : 1;
+  return larger(1, count / (kSums / together)) * ((dim + kAskEvery - 1) / kAskEvery);
+}
+
+// Some KV heads of one prompt over the slots of one chunk.
+struct Item {
+  int64_t prompt, kv_head, kv_heads, chunk;
+};
+
+// Scores of an item's queries, not yet scaled.
+template <class T>
+void score_chunk(const Plan& p, const Step& s, const Item& it, const Extent& extent) {
+  const KvCache& c = p.a.keys;
+  const int64_t sequence = p.sequence(it.prompt), queries = s.rows * p.group;
+  const int64_t end = smaller(extent.end, (it.chunk + 1) * kChunk);
+  const T* base = static_cast<const T*>(c.k) + it.kv_head * c.head_stride;
+  const int64_t bytes =
+      ((it.kv_heads - 1) * c.head_stride + p.dim) * static_cast<int64_t>(sizeof(T));
+  const T* row[2][kTile];
+  // The next tile is asked for beyond this chunk too: this thread most likely takes it.
+  const auto find = [&](int64_t tile, const T** at) EXN_FLAT {
+    const int count = static_cast<int>(larger(0, smaller(extent.end - tile, kTile)));
+    for (int t = 0; t < count; ++t) at[t] = base + kv_offset(c, sequence, 0, tile + t);
+    return count;
+  };
+  int64_t tile = larger(extent.begin, it.chunk * kChunk);
+  int count = find(tile, row[0]);
+  for (int which = 0; tile < end; which ^= 1, tile += kTile) {
+    const int here = static_cast<int>(smaller(count, end - tile));
+    count = find(tile + here, row[which ^ 1]);
+    Ahead ahead;
+    for (int t = 0; t < count; ++t)
+      ahead.add(reinterpret_cast<const char*>(row[which ^ 1][t]), bytes);
+    ahead.spread(it.kv_heads * asks(queries, here, p.dim));
+    for (int64_t kv = 0; kv < it.kv_heads; ++kv) {
+      const T* key[kTile];
+      for (int t = 0; t < here; ++t) key[t] = row[which][t] + kv * c.head_stride;
+      const int64_t first = p.number(s, it.prompt, it.kv_head + kv, s.row);
+      float* z = p.z + first * p.slots + tile;
+#if defined(EXN_HAS_BF16_DOT)
+      if constexpr (std::is_same_v<T, bf16>) {
+        if (p.pairs) {
+          multiply_tile(p, key, here, p.narrow_query + first * p.stride, queries, z, &ahead);
+          continue;
+        }
+      }
+#endif
+      multiply_tile(p, key, here, p.query + first * p.stride, queries, z, &ahead);
+    }
+  }
+}
+
+// Turns n scores into weights against their maximum.
+void weigh(float* z, int64_t n, float scale, float* top, float* total) {
+  f32v highest = set1(kLowest);
+  for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
+    const f32v v = mul(load_part(z + i, lanes, kLowest), set1(scale));
+    highest = max(v, highest);  // a NaN is not the highest
+    store_part(z + i, v, lanes);
+  });
+  *top = reduce_max(highest);
+  const float base = *top == kLowest ? 0 : *top;  // -inf - -inf would be NaN
+  f32v sum = zero();
+  int64_t i = 0;
+  for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
+    f32v x[kGroup], e[kGroup];
+    for (int k = 0; k < kGroup; ++k) x[k] = sub(load(z + i + k * kLanes), set1(base));
+    exp_clamped(x, e);
+    for (int k = 0; k < kGroup; ++k) {
+      store(z + i + k * kLanes, e[k]);
+      sum = add(sum, e[k]);
+    }
+  }
+  for_vectors(n - i, [&](int64_t j, int lanes) EXN_FLAT {
+    const f32v e = exp_negative(sub(load_part(z + i + j, lanes, kLowest), set1(base)));
+    store_part(z + i + j, e, lanes);
+    sum = add(sum, e);
+  });
+  *total = reduce_add(sum);
+}
+
+void finish_chunk(const Plan& p, const Step& s, const Item& it, const Extent& extent) {
+  for (int64_t row = s.row; row < s.row + s.rows; ++row) {
+    const int64_t begin = larger(extent.begin, it.chunk * kChunk);
+    const int64_t end =
+        smaller(smaller(extent.end, p.visible(it.prompt, row)), (it.chunk + 1) * kChunk);
+    if (end <= begin) continue;
+    for (int64_t kv = it.kv_head; kv < it.kv_head + it.kv_heads; ++kv) {
+      for (int64_t g = 0; g < p.group; ++g) {
+        const int64_t query = p.number(s, it.prompt, kv, row) + g;
+        float* z = p.z + query * p.slots + begin;
+        if (p.a.kind == EXN_SCORE_RAW) {
+          for_vectors(end - begin, [&](int64_t i, int n) EXN_FLAT {
+            store_part(z + i, mul(load_part(z + i, n, 0.0f), set1(p.a.scale)), n);
+          });
+        } else {
+          const int64_t at = query * p.chunks + it.chunk;
+          weigh(z, end - begin, p.a.scale, p.top + at, p.total + at);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+void score_step(const Plan& p, const Step& s) {
+  // Where the heads of a slot lie side by side, they are read together.
+  const int64_t together = p.a.keys.head_stride == p.dim ? s.kv_heads : 1;
+  const int64_t heads = s.kv_heads / together;
+  parallel_for(s.prompts * heads * p.chunks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const Item it = {s.prompt + i / p.chunks / heads,
+                       s.kv_head + i / p.chunks % heads * together, together, i % p.chunks};
+      const Extent extent = p.extent(it.prompt);
+      if (it.chunk * kChunk >= extent.end || (it.chunk + 1) * kChunk <= extent.begin) continue;
+      score_chunk<T>(p, s, it, extent);
+      finish_chunk(p, s, it, extent);
+    }
+  });
+}
+
+// ---- sums
+// --------------------------------------------------------------------------------------------
+
+// What the weights of each chunk are multiplied by to be those of the whole row.
+void find_factors(const Plan& p, int64_t query, int64_t visible) {
+  const int64_t chunks = (visible + kChunk - 1) / kChunk;
+  float* top = p.top + query * p.chunks;
+  const float* total = p.total + query * p.chunks;
+  float highest = kLowest;
+  for (int64_t c = 0; c < chunks; ++c) highest = top[c] > highest ? top[c] : highest;
+  float all = 0;
+  for_vectors(chunks, [&](int64_t c, int n) EXN_FLAT {
+    store_part(top + c, exp_negative(sub(load_part(top + c, n, kLowest), set1(highest))), n);
+  });
+  for (int64_t c = 0; c < chunks; ++c) all += total[c] * top[c];
+  for (int64_t c = 0; c < chunks; ++c) top[c] /= all;
+}
+
+void find_factors(const Plan& p, const Step& s) {
+  if (p.a.kind == EXN_SCORE_RAW) return;
+  const int64_t of_row = s.kv_heads * p.group;
+  parallel_for(s.prompts * s.rows * of_row, kStepScores / 64 / (p.chunks + 1) + 1,
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   const int64_t row = s.row + i / p.group % s.rows;
+                   const int64_t prompt = s.prompt + i / of_row / s.rows;
+                   find_factors(p, i, smaller(p.visible(prompt, row), p.extent(prompt).end));
+                 }
+               });
+}
+
+// Adds the step's rows and the heads [first, last) to the sum of one score row, over one chunk.
+void add_chunk(const Plan& p, const Step& s, int64_t prompt, int64_t chunk, int64_t first,
+               int64_t last, const Extent& extent, float* sum) {
+  const int64_t begin = larger(chunk * kChunk, p.a.first);
+  for (int64_t row = s.row; row < s.row + s.rows; ++row) {
+    const int64_t seen = smaller(p.a.first + extent.scored, p.visible(prompt, row));
+    const int64_t end = smaller(seen, (chunk + 1) * kChunk);
+    if (end <= begin) continue;
+    for (int64_t head = first; head < last; ++head) {
+      const int64_t query = p.number(s, prompt, head / p.group, row) + head % p.group;
+      const bool raw = p.a.kind == EXN_SCORE_RAW;
+      const f32v factor = set1(raw ? 1.0f : p.top[query * p.chunks + chunk]);
+      const float* z = p.z + query * p.slots + begin;
+      float* to = sum + begin - p.a.first;
+      for_vectors(end - begin, [&](int64_t i, int n) EXN_FLAT {
+        const f32v so_far = load_part(to + i, n, 0.0f);
+        store_part(to + i, fma(load_part(z + i, n, 0.0f), factor, so_far), n);
+      });
+    }
+  }
+}
+
+float* sum_of(const Plan& p, const Step& s, int64_t prompt, int64_t score_head) {
+  const int64_t row = (prompt - s.prompt) * p.a.score_heads + score_head;
+  return p.sum + row * p.sum_stride() + kMargin;
+}
+
+void add_step(const Plan& p, const Step& s) {
+  const int64_t heads = p.a.query.heads / p.a.score_heads;  // that meet in a score row
+  const int64_t first_head = s.kv_head * p.group, last_head = (s.kv_head + s.kv_heads) * p.group;
+  const int64_t first_row = first_head / heads, rows = (last_head - 1) / heads + 1 - first_row;
+  const int64_t work = s.rows * smaller(heads, last_head - first_head) * kChunk;
+  parallel_for(s.prompts * rows * p.chunks, 32768 / work + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t prompt = s.prompt + i / p.chunks / rows;
+      const int64_t score_head = first_row + i / p.chunks % rows;
+      add_chunk(p, s, prompt, i % p.chunks, larger(first_head, score_head * heads),
+                smaller(last_head, (score_head + 1) * heads), p.extent(prompt),
+                sum_of(p, s, prompt, score_head));
+    }
+  });
+}
+
+// ---- results
+// -----------------------------------------------------------------------------------------
+
+f32v pooled(const AttentionScoresArgs& a, const float* sum, int n) {
+  if (a.pool == EXN_POOL_NONE) return load_part(sum, n, 0.0f);
+  const int half = a.pool_width / 2;
+  f32v v = load_part(sum - half, n, 0.0f);
+  for (int i = 1 - half; i <= half; ++i) {
+    const f32v next = load_part(sum + i, n, 0.0f);
+    if (a.pool == EXN_POOL_AVG) {
+      v = add(v, next);
+    } else {
+      v = select(less(v, next), next, v);       // a NaN stays
+      v = select(equal(next, next), v, next);  // and one that comes is taken
+    }
+  }
+  return a.pool == EXN_POOL_AVG ? div(v, set1(static_cast<float>(a.pool_width))) : v;
+}
+
+// Scores from a row of sums.
+void finish_row(const AttentionScoresArgs& a, float* sum, int64_t scored, float* out) {
+  if (a.reduction == EXN_HEADS_MEAN) {
+    const f32v heads = set1(static_cast<float>(a.query.heads));
+    for_vectors(scored, [&](int64_t i, int n) EXN_FLAT {
+      store_part(sum + i, div(load_part(sum + i, n, 0.0f), heads), n);
+    });
+  }
+  const float outside = a.pool == EXN_POOL_MAX ? kLowest : 0;
+  for (int64_t i = 1; i <= a.pool_width / 2; ++i) sum[-i] = sum[scored - 1 + i] = outside;
+  for_vectors(scored, [&](int64_t i, int n) EXN_FLAT {
+    f32v v = pooled(a, sum + i, n);
+    if (a.accumulate) v = add(load_part(out + i, n, 0.0f), v);
+    store_part(out + i, v, n);
+  });
+  for (int64_t i = scored; i < a.columns && !a.accumulate; ++i) out[i] = kLowest;
+}
+
+void finish_rows(const Plan& p, const Step& s) {
+  const AttentionScoresArgs& a = p.a;
+  const int64_t rows = s.prompts * a.score_heads;
+  const int64_t lanes = p.selects() ? p.rooms.count : rows;
+  const Selector selector(a.selection, a.columns);
+  parallel_for(smaller(lanes, rows), 16384 / (a.columns + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t lane = begin; lane < end; ++lane) {
+      for (int64_t i = lane; i < rows; i += lanes) {
+        const int64_t prompt = s.prompt + i / a.score_heads;
+        const int64_t row = prompt * a.score_heads + i % a.score_heads;
+        const int64_t scored = p.extent(prompt).scored;
+        float* out = a.scores != nullptr ? a.scores + row * a.columns
+                                         : p.row_score + lane * a.columns;
+        finish_row(a, sum_of(p, s, prompt, i % a.score_heads), scored, out);
+        if (p.selects()) selector.run(out, row, scored, p.rooms.room(lane));
+      }
+    }
+  });
+}
+
+template <class T>
+void run_steps(const Plan& p) {
+  const AttentionScoresArgs& a = p.a;
+  Step s;
+  for (; s.prompt < a.prompts; s.prompt += s.prompts) {
+    s.prompts = smaller(p.prompts, a.prompts - s.prompt);
+    const int64_t sums = s.prompts * a.score_heads * p.sum_stride();
+    for (int64_t i = 0; i < sums; ++i) p.sum[i] = 0;
+    for (s.kv_head = 0; s.kv_head < a.keys.heads; s.kv_head += s.kv_heads) {
+      s.kv_heads = smaller(p.kv_heads, a.keys.heads - s.kv_head);
+      for (s.row = 0; s.row < a.window; s.row += s.rows) {
+        s.rows = smaller(p.rows, a.window - s.row);
+        load_queries(p, s);
+        score_step<T>(p, s);
+        find_factors(p, s);
+        add_step(p, s);
+      }
+    }
+    finish_rows(p, s);
+  }
+}
+
+exn_status check_contents(const AttentionScoresArgs& a) {
+  constexpr const char* kOp = "exn_attention_scores";
+  exn_status status = check_ids(kOp, "sequence", a.sequence, a.prompts, 0, a.keys.sequences - 1);
+  if (status == EXN_OK)
+    status = check_ids(kOp, "visible", a.visible, a.query.rows, 0, a.keys.slots);
+  if (status == EXN_OK) status = check_ids(kOp, "limit", a.limit, a.prompts, 0, a.columns);
+  if (status == EXN_OK)
+    status = check_prompt_pages(kOp, a.keys, a.sequence, a.visible, a.prompts, a.window);
+  if (status == EXN_OK && a.selection.indices != nullptr)
+    status = check_selection(kOp, a.selection, a.prompts * a.score_heads, a.columns);
+  return status;
+}
+
+}  // namespace
+
+exn_status attention_scores(const AttentionScoresArgs& a, Workspace& ws) {
+  Plan p(a);
+  p.take(ws);
+  if (ws.counting()) return EXN_OK;
+  const exn_status status = check_contents(a);
+  if (status != EXN_OK) return status;
+  ran(EXN_CPU_PATH("attention_scores"));
+  with_float_type(a.keys.dtype, [&](auto type) { run_steps<EXN_TYPE_OF(type)>(p); });
+  return EXN_OK;
 }
 
 }  // namespace exn::cpu::EXN_ISA

@@ -243,13 +243,13 @@ class Selector {
     room.open.clear(columns_);
     room.taken.clear(columns_ + 64);
     room.open.insert(first, last < limit ? last : limit);
-    for_ranges(s_.drop, s_.drop_count, s_.drop_stride, row, [&](int64_t begin, int64_t end) EXN_FLAT {
-      room.open.remove(begin, end);
-    });
-    for_ranges(s_.keep, s_.keep_count, s_.keep_stride, row, [&](int64_t begin, int64_t end) EXN_FLAT {
+    const auto close = [&](int64_t begin, int64_t end) EXN_FLAT { room.open.remove(begin, end); };
+    const auto keep = [&](int64_t begin, int64_t end) EXN_FLAT {
       room.open.remove(begin, end);
       room.taken.insert(begin, end);
-    });
+    };
+    for_ranges(s_.drop, s_.drop_count, s_.drop_stride, row, close);
+    for_ranges(s_.keep, s_.keep_count, s_.keep_stride, row, keep);
   }
 
   // Copies the scores below `limit`, puts NaN where no candidate is, and finds bounds of them all.

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "selection_fixture.h"
+
+namespace exn::test {
+namespace {
+
+const Op<exn_attention_scores_params> kOp = {"attention_scores", exn_attention_scores_supported,
+                                             exn_attention_scores_workspace_size,
+                                             exn_attention_scores};
+
+// A case's tensors on a device.
+struct PlacedScores {
+  PlacedScores(const Target& target, const AttentionScoresCase& c, const AttentionScoresInputs& in)
+      : layout(c.cache.layout),
+        query(target, in.query),
+        k(target, in.cache.k),
+        block_table(target, in.cache.block_table),
+        sequence(target, in.sequence),
+        visible(target, in.visible),
+        limit(target, in.limit),
+        scores(target, before(c, in)),
+        selection(target, c.selection, in.selection, in.query.rows / c.window * c.score_heads()) {
+    p.struct_size = sizeof p;
+    p.query = query.dl();
+    p.keys = {k.dl(), nullptr, block_table.dl(), layout, 0};
+    p.sequence = sequence.dl();
+    p.visible = visible.dl();
+    p.limit = limit.dl();
+    p.scores = scores.dl();
+    if (c.selects) p.selection = selection.dl();
+    p.columns = c.columns;
+    p.first = c.first;
+    p.window = c.window;
+    p.scale = c.scale;
+    p.kind = c.kind;
+    p.reduction = c.reduction;
+    p.pool = c.pool;
+    p.pool_width = c.pool_width;
+    p.accumulate = c.accumulate;
+  }
+
+  // What `scores` holds: poison, unless it is added to.
+  static HostTensor before(const AttentionScoresCase& c, const AttentionScoresInputs& in) {
+    if (!c.scores || c.accumulate) return in.scores;
+    return poisoned(Type::kF32, {in.query.rows / c.window, c.score_heads(), c.columns});
+  }
+
+  std::vector<Placed*> read() {
+    std::vector<Placed*> all = selection.read();
+    for (Placed* t : {&query, &k, &block_table, &sequence, &visible, &limit}) all.push_back(t);
+    return all;
+  }
+  std::vector<Placed*> written() {
+    std::vector<Placed*> all;
+    if (p.selection.indices != nullptr) all = selection.written();
+    all.push_back(&scores);
+    return all;
+  }
+
+  int32_t layout;
+  Placed query, k, block_table, sequence, visible, limit, scores;
+  PlacedSelection selection;
+  exn_attention_scores_params p = {};
+};
+
+// Without scores: what is chosen may differ where bounds allow it.
+void judge_choices(const AttentionScoresCase& c, const AttentionScoresInputs& in,
+                   const AttentionScoresExpected& expected, const PlacedSelection& got) {
+  for (int64_t r = 0; r < c.score_rows(); ++r) {
+    SCOPED_TRACE("row " + std::to_string(r));
+    const auto begin = expected.scores.begin() + r * c.columns;
+    const std::vector<Expected> row(begin, begin + c.columns);
+    Choice choice = got.choice(r);
+    const int64_t limit = expected.scored[static_cast<size_t>(r / c.score_heads())];
+    if (got.valid.dl() == nullptr) choice.valid = true;
+    const ChoiceVerdict v = judge_choice(row, limit, c.selection, in.selection, r, choice);
+    EXPECT_TRUE(v.permitted) << ::testing::PrintToString(choice.kept);
+    if (got.count.dl() != nullptr) {
+      EXPECT_EQ(got.count.read().integer_at(r), static_cast<int64_t>(choice.kept.size()));
+    }
+    count_band("attention_scores", v.hits, static_cast<int64_t>(choice.kept.size()));
+  }
+}
+
+class AttentionScores : public ::testing::TestWithParam<AttentionScoresCase> {};
+
+TEST_P(AttentionScores, MatchesOracle) {
+  const AttentionScoresCase& c = GetParam();
+  const AttentionScoresInputs in = make_inputs(c);
+  const AttentionScoresExpected expected = attention_scores_oracle(c, in);
+  for (const Target& target : targets()) {
+    if (!wanted(c, target)) continue;
+    SCOPED_TRACE(target.name());
+    PlacedScores placed(target, c, in);
+    exercise(target, kOp, placed.p, placed.read(), placed.written());
+    if (HasFatalFailure()) return;
+    if (c.scores) {
+      const HostTensor scores = placed.scores.read();
+      const std::string kind = c.kind == EXN_SCORE_RAW ? "raw" : "softmax";
+      expect_all_agree("attention_scores " + kind, expected.scores, scores);
+      if (c.selects) placed.selection.expect(selection_oracle(c, in, expected, scores));
+    } else {
+      judge_choices(c, in, expected, placed.selection);
+    }
+  }
+}
+
+// Prompt s of a case alone.
+AttentionScoresInputs prompt_of(const AttentionScoresCase& c, const AttentionScoresInputs& in,
+                                int64_t s) {
+  AttentionScoresInputs one = in;
+  one.query.rows = one.query.shape[0] = c.window;
+  const int64_t row = in.query.stride * size_of(in.query.type);
+  one.query.bytes.assign(in.query.bytes.begin() + s * c.window * row,
+                         in.query.bytes.begin() + ((s + 1) * c.window - 1) * row +
+                             in.query.cols * size_of(in.query.type));
+  const int64_t sequence = in.sequence.given() ? in.sequence.integer_at(s) : s;
+  one.sequence = integers({static_cast<int32_t>(sequence)});
+  one.visible = make_tensor(Type::kI32, {c.window});
+  for (int64_t i = 0; i < c.window; ++i)
+    one.visible.set_integer(i, in.visible.integer_at(s * c.window + i));
+  if (in.limit.given()) one.limit = integers({static_cast<int32_t>(in.limit.integer_at(s))});
+  one.selection = {};
+  return one;
+}
+
+// A prompt alone gives the bits that it has beside others.
+TEST_P(AttentionScores, PromptsDoNotDependOnTheBatch) {
+  const AttentionScoresCase& c = GetParam();
+  if (c.prompts() < 2 || c.bench || c.accumulate || !c.scores)
+    GTEST_SKIP() << "one prompt, or no scores of its own, or a shape for benchmarks";
+  const AttentionScoresInputs in = make_inputs(c);
+  AttentionScoresCase bare = c;
+  bare.selects = false;
+  for (const Target& target : targets()) {
+    if (!target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    PlacedScores all(target, bare, in);
+    ASSERT_EQ(run_once(target, kOp, all.p), EXN_OK) << exn_last_error();
+    const std::vector<unsigned char> bytes = all.scores.read().bytes;
+    const int64_t size = c.score_heads() * c.columns * 4;
+    for (int64_t s = 0; s < c.prompts() && size > 0; ++s) {
+      PlacedScores alone(target, bare, prompt_of(c, in, s));
+      ASSERT_EQ(run_once(target, kOp, alone.p), EXN_OK) << exn_last_error();
+      const std::vector<unsigned char> expected(bytes.begin() + s * size,
+                                                bytes.begin() + (s + 1) * size);
+      ASSERT_EQ(alone.scores.read().bytes, expected) << "prompt " << s;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, AttentionScores,
+    ::testing::ValuesIn(wanted_cases(attention_scores_cases(cases_directory()))), CaseName());
+
+AttentionScoresCase little_case(int32_t layout) {
+  AttentionScoresCase c;
+  c.cache = little_cache(layout);
+  c.query_heads = 4;
+  c.window = 2;
+  c.query = {4, 4 * 8, Type::kF32, 0, 0, "normal", 1, "-"};
+  c.sequence = "-";
+  c.visible = "all";
+  c.limit = "-";
+  c.columns = 4;
+  c.scale = 0.25f;
+  c.kind = EXN_SCORE_SOFTMAX;
+  return c;
+}
+
+// Where the same slots lie does not change a bit.
+TEST(AttentionScores, LayoutsAgree) {
+  AttentionScoresCase c = little_case(EXN_KV_HEAD_MAJOR);
+  c.cache.slots = c.columns = 700;
+  c.cache.page = 20;
+  c.visible = "random";
+  for (const Target& target : targets()) {
+    if (!target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    std::vector<std::vector<unsigned char>> scores;
+    for (int32_t layout : {EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED}) {
+      c.cache.layout = layout;
+      PlacedScores placed(target, c, make_inputs(c));
+      ASSERT_EQ(run_once(target, kOp, placed.p), EXN_OK) << exn_last_error();
+      scores.push_back(placed.scores.read().bytes);
+    }
+    EXPECT_EQ(scores[0], scores[1]);
+    EXPECT_EQ(scores[0], scores[2]);
+  }
+}
+
+// Raw scores of one query head over keys (x, 0), query (1, 0).
+std::vector<float> scored_by_hand(const Target& target, const std::vector<float>& x, int32_t kind,
+                                  int32_t pool, int32_t width) {
+  AttentionScoresCase c;
+  const int64_t n = static_cast<int64_t>(x.size());
+  c.cache.layout = EXN_KV_HEAD_MAJOR;
+  c.cache.slots = c.columns = n;
+  c.cache.dim = 2;
+  c.query = {1, 2, Type::kF32, 0, 0, "zero", 1, "-"};
+  c.kind = kind;
+  c.pool = pool;
+  c.pool_width = width;
+  AttentionScoresInputs in;
+  in.query = make_tensor(Type::kF32, {1, 1, 2});
+  in.query.rows = 1;
+  in.query.set(0, 0, 1);
+  in.query.set(0, 1, 0);
+  in.cache.k = make_tensor(Type::kF32, {1, n, 2});
+  for (int64_t t = 0; t < n; ++t) {
+    in.cache.k.set(0, 2 * t, static_cast<double>(x[static_cast<size_t>(t)]));
+    in.cache.k.set(0, 2 * t + 1, 7);
+  }
+  in.visible = integers({static_cast<int32_t>(n)});
+  PlacedScores placed(target, c, in);
+  EXPECT_EQ(run_once(target, kOp, placed.p), EXN_OK) << exn_last_error();
+  std::vector<float> scores;
+  const HostTensor got = placed.scores.read();
+  for (int64_t j = 0; j < n; ++j) scores.push_back(static_cast<float>(got.at(0, j)));
+  return scores;
+}
+
+TEST(AttentionScores, ByHand) {
+  const std::vector<float> x = {1, 0, 0, 5, 0, 0, -2};
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    const auto scored = [&](int32_t kind, int32_t pool, int32_t width) {
+      return scored_by_hand(target, x, kind, pool, width);
+    };
+    EXPECT_EQ(scored(EXN_SCORE_RAW, EXN_POOL_NONE, 0), x);
+    EXPECT_EQ(scored(EXN_SCORE_RAW, EXN_POOL_AVG, 1), x);
+    EXPECT_EQ(scored(EXN_SCORE_RAW, EXN_POOL_AVG, 5),
+              (std::vector<float>{.2f, 1.2f, 1.2f, 1.0f, .6f, .6f, -.4f}));
+    EXPECT_EQ(scored(EXN_SCORE_RAW, EXN_POOL_MAX, 3), (std::vector<float>{1, 1, 5, 5, 5, 0, 0}));
+    EXPECT_EQ(scored(EXN_SCORE_RAW, EXN_POOL_MAX, 255), std::vector<float>(7, 5));
+    EXPECT_EQ(scored_by_hand(target, {3, 3, 3, 3}, EXN_SCORE_SOFTMAX, EXN_POOL_NONE, 0),
+              std::vector<float>(4, .25f));
+  }
+}
+
+// V is not read: it may be left out, and hold anything.
+TEST(AttentionScores, ValuesAreNotNeeded) {
+  const AttentionScoresCase c = little_case(EXN_KV_TOKEN_MAJOR);
+  const AttentionScoresInputs in = make_inputs(c);
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    PlacedScores placed(target, c, in);
+    Placed v(target, in.cache.v);
+    ASSERT_EQ(run_once(target, kOp, placed.p), EXN_OK) << exn_last_error();
+    const HostTensor without = placed.scores.read();
+    placed.scores.reset();
+    placed.p.keys.v = v.dl();
+    ASSERT_EQ(run_once(target, kOp, placed.p), EXN_OK) << exn_last_error();
+    EXPECT_EQ(placed.scores.read().bytes, without.bytes);
+  }
+}
+
+// Scratch does not grow with the rows.
+TEST(AttentionScores, WorkspaceIsBounded) {
+  if (!on_cpu()) GTEST_SKIP() << "no CPU target";
+  use(targets().front());
+  AttentionScoresCase c;
+  c.cache = little_cache(EXN_KV_HEAD_MAJOR);
+  c.cache.slots = c.columns = 4096;
+  c.query_heads = 2;
+  c.window = 4096;
+  c.query = {2 * 4096, 2 * 8, Type::kF32, 0, 0, "zero", 1, "-"};
+  c.sequence = c.limit = "-";
+  c.visible = "causal";
+  PlacedScores placed(kCpu, c, make_inputs(c));
+  size_t bytes = 0;
+  ASSERT_EQ(kOp.workspace_size(&placed.p, &bytes), EXN_OK) << exn_last_error();
+  EXPECT_LT(bytes, size_t{6} << 20);
+}
+
+class AttentionScoresMisuse : public ::testing::TestWithParam<int32_t> {
+ protected:
+  void SetUp() override {
+    if (!on_cpu()) GTEST_SKIP() << "no CPU target";
+  }
+
+  // Two prompts of two rows, summed over heads: two score rows of eight columns.
+  static AttentionScoresCase the_case(int32_t layout) {
+    AttentionScoresCase c = little_case(layout);
+    c.cache.slots = 10;
+    c.columns = 8;
+    c.first = 1;
+    c.reduction = EXN_HEADS_SUM;
+    c.pool = EXN_POOL_AVG;
+    c.pool_width = 3;
+    c.selects = true;
+    c.selection = spoilable_spec();
+    return c;
+  }
+  static AttentionScoresInputs inputs(const AttentionScoresCase& c) {
+    AttentionScoresInputs in = make_inputs(c);
+    in.sequence = integers({1, 0});
+    in.limit = integers({8, 4});
+    in.selection = spoilable_inputs();
+    return in;
+  }
+
+  AttentionScoresCase c_ = the_case(GetParam());
+  PlacedScores placed_{kCpu, c_, inputs(c_)};
+  exn_attention_scores_params& p_ = placed_.p;
+  std::vector<Placed*> written_ = placed_.written();
+};
+
+TEST_P(AttentionScoresMisuse, IsRefused) {
+  using P = exn_attention_scores_params;
+  ASSERT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
+  for (Placed* t : written_) t->reset();
+  expect_sound_struct_sizes(kOp, p_, written_);
+  Spoiler<P> spoil(kOp, p_, written_);
+  spoil.required(&P::query, "query");
+  spoil.required(&P::visible, "visible");
+  spoil.tensor(&placed_.query, "query", "bf16");
+  spoil.tensor(&placed_.k, "keys.k", "bf16");
+  spoil.tensor(&placed_.sequence, "sequence", "i32");
+  spoil.tensor(&placed_.visible, "visible", "i32");
+  spoil.tensor(&placed_.limit, "limit", "i32");
+  spoil.tensor(&placed_.scores, "scores", "f32");
+  spoil.on_another_device(&placed_.k, "keys.k");
+  spoil.on_another_device(&placed_.scores, "scores");
+  spoil.size(&placed_.sequence, "sequence", 0, 3);
+  spoil.size(&placed_.visible, "visible", 0, 3);
+  spoil.size(&placed_.limit, "limit", 0, 3);
+  spoil.size(&placed_.scores, "scores", 0, 3);
+  Placed heads(kCpu, poisoned(Type::kF32, {2, 2, 8})), fewer(kCpu, poisoned(Type::kF32, {2, 1, 7}));
+  spoil.value(&P::scores, heads.dl(), {"scores", "2", "axis 1", "1"});
+  spoil.value(&P::scores, fewer.dl(), {"scores", "7", "axis 2", "8"});
+  spoil.overlap(&placed_.scores, "scores", placed_.query, "query");
+  spoil.overlap(&placed_.scores, "scores", placed_.k, "keys.k");
+  spoil.overlap(&placed_.selection.indices, "selection.indices", placed_.scores, "scores");
+  spoil.value(&P::columns, int64_t{-1}, {"columns", "-1", "0"});
+  spoil.value(&P::columns, int64_t{11}, {"columns", "11", "10"});
+  spoil.value(&P::first, int64_t{-1}, {"first", "-1", "0"});
+  spoil.value(&P::first, int64_t{3}, {"first", "3", "2"});
+  spoil.value(&P::window, int64_t{0}, {"window", "0", "1"});
+  spoil.value(&P::window, int64_t{3}, {"query", "4 rows", "3", "divide"});
+  for (float bad : {0.0f, -1.0f, kNaN, kInf}) spoil.value(&P::scale, bad, {"scale"});
+  for (int32_t bad : {-1, 2}) spoil.value(&P::kind, bad, {"kind", std::to_string(bad)});
+  for (int32_t bad : {-1, 4}) spoil.value(&P::reduction, bad, {"reduction", std::to_string(bad)});
+  for (int32_t bad : {-1, 3}) spoil.value(&P::pool, bad, {"pool", std::to_string(bad)});
+  for (int32_t bad : {-1, 0, 257}) {
+    spoil.value(&P::pool_width, bad, {"pool_width", std::to_string(bad)});
+  }
+  spoil.value(&P::pool_width, 4, {"pool_width", "4", "odd"});
+  spoil.value(&P::pool, int32_t{EXN_POOL_NONE}, {"pool_width", "3", "0"});
+  spoil.value(&P::accumulate, 2, {"accumulate", "2"});
+  spoil.value(&P::accumulate, 1, {"accumulate", "1", "pool"});
+  P p = p_;
+  p.keys.k = nullptr;
+  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"keys.k", "null"});
+  p = p_;
+  p.keys.layout = 3;
+  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"layout", "3"});
+  p = p_;
+  p.selection.indices = nullptr;
+  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"selection.count", "selection.indices"});
+  p = p_;
+  p.selection = {};
+  p.scores = nullptr;
+  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"scores", "null"});
+  p = p_;
+  p.scores = nullptr;
+  p.accumulate = 1;
+  p.pool = EXN_POOL_NONE;
+  p.pool_width = 0;
+  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"scores", "null"});
+  spoil_selection(kOp, p_, &P::selection, &placed_.selection, written_);
+}
+
+TEST_P(AttentionScoresMisuse, HeadsAndPromptsThatDoNotFit) {
+  Placed three(kCpu, normal(Type::kF32, {4, 3, 8}));
+  p_.query = three.dl();
+  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT,
+                 {"query", "3 heads", "2 heads", "divide"});
+  Placed none(kCpu, normal(Type::kF32, {4, 0, 8}));
+  p_.query = none.dl();
+  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"H (heads of query)", "0", "1"});
+  Placed narrow(kCpu, normal(Type::kF32, {4, 4, 7}));
+  p_.query = narrow.dl();
+  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"query", "7", "8"});
+  Placed many(kCpu, normal(Type::kF32, {6, 4, 8}));
+  p_.query = many.dl();
+  p_.sequence = nullptr;
+  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"S (sequences of the cache)", "2", "3"});
+}
+
+TEST_P(AttentionScoresMisuse, WrongIndicesWriteNothing) {
+  for (int32_t bad : {11, -1, 2147483647}) {
+    const Poke poke(&placed_.visible, 1, bad);
+    expect_run_refused(kOp, p_, written_, {"visible[1]", std::to_string(bad), "0..10"});
+  }
+  for (int32_t bad : {9, -1}) {
+    const Poke poke(&placed_.limit, 1, bad);
+    expect_run_refused(kOp, p_, written_, {"limit[1]", std::to_string(bad), "0..8"});
+  }
+  for (int32_t bad : {2, -1}) {
+    const Poke poke(&placed_.sequence, 1, bad);
+    expect_run_refused(kOp, p_, written_, {"sequence[1]", std::to_string(bad), "0..1"});
+  }
+  if (c_.cache.layout != EXN_KV_PAGED) return;
+  for (int32_t bad : {13, -1}) {
+    const Poke poke(&placed_.block_table, 9, bad);
+    expect_run_refused(kOp, p_, written_, {"block_table[1,4]", std::to_string(bad), "0..12"});
+    const Poke first_row(&placed_.visible, 0, 8);  // nobody sees that page now
+    const Poke second_row(&placed_.visible, 1, 7);
+    EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
+    for (Placed* t : written_) t->reset();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, AttentionScoresMisuse,
+                         ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
+
+}  // namespace
+}  // namespace exn::test
