@@ -29,4 +29,15 @@ KvView<T> view_of(const KvCache& cache) {
   return {static_cast<T*>(cache.k), static_cast<T*>(cache.v), layout_of(cache)};
 }
 
+// A cache as it is moved, whatever it holds: offsets and strides in words.
+template <class Word>
+KvView<Word> words_of(const KvCache& cache) {
+  const int64_t elements = static_cast<int64_t>(sizeof(Word)) / size_of(cache.dtype);
+  KvView<Word> view = view_of<Word>(cache);
+  view.at.unit_stride /= elements;
+  view.at.head_stride /= elements;
+  view.at.slot_stride /= elements;
+  return view;
+}
+
 }  // namespace exn::cuda

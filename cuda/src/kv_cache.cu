@@ -50,16 +50,6 @@ void queue_append(const KvAppendArgs& args, cudaStream_t stream) {
   EXN_LAUNCH((kv_append_kernel<T, S>), shape.grid, shape.block, 0, stream, task);
 }
 
-template <class Word>
-KvView<Word> words_of(const KvCache& cache) {
-  const int64_t elements = static_cast<int64_t>(sizeof(Word)) / size_of(cache.dtype);
-  KvView<Word> view = view_of<Word>(cache);
-  view.at.unit_stride /= elements;
-  view.at.head_stride /= elements;
-  view.at.slot_stride /= elements;
-  return view;
-}
-
 bool is_one_memory(const KvCopyArgs& args) {
   return args.source.k == args.destination.k || args.source.v == args.destination.v;
 }
