@@ -6,6 +6,8 @@
 #   EXN_ISA_FLAGS_<isa>  compiler flags
 #   EXN_TEST_ISAS        those that this machine can run
 #
+# EXN_ONLY_ISA names one of them to build the library with, for tests where one is enough.
+#
 # A kernel source sees -DEXN_ISA=<isa> and puts all its code into a namespace of that name, so that the
 # objects of different instruction sets share no symbol. The CPU dispatcher (native/src/cpu) picks one
 # at run time; a set needs every CPU feature in its flags.
@@ -46,4 +48,13 @@ else()
   set(EXN_ISAS baseline)
   set(EXN_ISA_FLAGS_baseline "")
   set(EXN_TEST_ISAS baseline)
+endif()
+
+set(EXN_ONLY_ISA "" CACHE STRING "Build the CPU kernels for this instruction set alone; for tests")
+if(EXN_ONLY_ISA)
+  if(NOT EXN_ONLY_ISA IN_LIST EXN_TEST_ISAS)
+    message(FATAL_ERROR "EXN_ONLY_ISA=${EXN_ONLY_ISA}: this machine runs ${EXN_TEST_ISAS}")
+  endif()
+  set(EXN_ISAS ${EXN_ONLY_ISA})
+  set(EXN_TEST_ISAS ${EXN_ONLY_ISA})
 endif()

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <limits>
 #include <map>
+#include <set>
 #include <sstream>
 
 namespace exn::test {
@@ -41,6 +42,7 @@ std::vector<Target> find_targets() {
 struct Summary {
   std::map<std::string, double> worst;  // error / bound
   std::map<std::string, std::pair<int64_t, int64_t>> bands;
+  std::set<std::string> left_out;  // ids of cases
 };
 
 Summary& summary() {
@@ -60,6 +62,10 @@ class Report : public ::testing::Environment {
       std::printf("inside the decision band: %-25s %lld of %lld\n", what.c_str(), static_cast<long long>(band.first),
                   static_cast<long long>(band.second));
     }
+    if (summary().left_out.empty()) return;
+    std::printf("left out, too large for this run: %zu cases:", summary().left_out.size());
+    for (const std::string& id : summary().left_out) std::printf(" %s", id.c_str());
+    std::printf("\n");
   }
 };
 
@@ -90,7 +96,16 @@ std::string cases_directory() {
 
 bool wanted(const CaseBase& c, const Target& target) {
   if (target.emulated) return c.small;
-  return !c.big || environment("EXEUNT_TEST_BIG") == "1";
+  if (c.big) return environment("EXEUNT_TEST_BIG") == "1";
+  return !c.bench || environment("EXEUNT_QUICK") != "1";
+}
+
+bool wanted_somewhere(const CaseBase& c) {
+  for (const Target& target : targets()) {
+    if (wanted(c, target)) return true;
+  }
+  summary().left_out.insert(c.id);
+  return false;
 }
 
 // ---- memory ------------------------------------------------------------------------------------------

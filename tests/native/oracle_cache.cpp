@@ -11,8 +11,8 @@ namespace exn::test {
 
 namespace {
 
-// No op of this file stores f64, so double leaves every bound 29 bits of room. long double is done in
-// software on ARM, and an oracle in it takes longer than all the rest.
+// No op of this file stores f64, so double leaves every bound 29 bits of room. long double is done
+// in software on ARM, and an oracle in it takes longer than all the rest.
 using Real = double;
 
 constexpr Real kInf = std::numeric_limits<Real>::infinity();

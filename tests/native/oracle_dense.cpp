@@ -148,12 +148,15 @@ std::vector<Expected> rope_table_oracle(const RopeTableCase& c) {
   const Real n = 2 * static_cast<Real>(c.pairs), factor = static_cast<Real>(c.factor);
   Real base = static_cast<Real>(c.base);
   if (c.scaling == EXN_ROPE_SCALING_NTK) base *= std::pow(factor, n / (n - 2));
+  std::vector<Real> frequencies;
+  for (int64_t i = 0; i < c.pairs; ++i)
+    frequencies.push_back(std::pow(base, -2 * static_cast<Real>(i) / n));
   std::vector<Expected> out;
   for (int64_t t = 0; t < c.positions; ++t) {
     const Real position =
         static_cast<Real>(t) / (c.scaling == EXN_ROPE_SCALING_LINEAR ? factor : 1);
-    for (int64_t i = 0; i < c.pairs; ++i) {
-      const Real angle = position * std::pow(base, -2 * static_cast<Real>(i) / n);
+    for (const Real frequency : frequencies) {
+      const Real angle = position * frequency;
       // The angle in f64 is off by a few units of its own size.
       const double error = 16 * 0x1p-53 * (static_cast<double>(angle) + 1);
       for (const Real value : {std::cos(angle), std::sin(angle)}) {

@@ -18,6 +18,10 @@ namespace exn::cpu {
 namespace avx512_emulated {
 extern const Kernels kernels;
 }
+#elif defined(EXN_ONLY_ISA)  // for tests only: one set, which the build's machine runs
+namespace EXN_ONLY_ISA {
+extern const Kernels kernels;
+}
 #elif defined(__x86_64__)
 namespace baseline {
 extern const Kernels kernels;
@@ -45,6 +49,8 @@ struct Choice {
 constexpr Choice kChoices[] = {
 #if defined(EXN_EMULATE_AVX512)
     {&avx512_emulated::kernels, has_avx2},
+#elif defined(EXN_ONLY_ISA)
+    {&EXN_ONLY_ISA::kernels, [] { return true; }},
 #elif defined(__x86_64__)
     {&avx512::kernels, has_avx512},
     {&avx2::kernels, has_avx2},
