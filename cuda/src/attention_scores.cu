@@ -1,10 +1,291 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <exeunt/cuda/attention_scores.cuh>
+
+#include <algorithm>
+
 #include "backend.h"
+#include "dispatch.h"
+#include "kv.h"
+#include "select.h"
+#include "words.h"
 
 namespace exn::cuda {
+namespace {
 
-exn_status attention_scores(const AttentionScoresArgs&, Workspace&, exn_stream) {
-  return fail(EXN_UNSUPPORTED, "exn_attention_scores: CUDA has no kernel yet");
+// The kernels' headers stand alone, so they spell the ABI's constants themselves.
+static_assert(static_cast<int>(HeadSum::kEach) == EXN_HEADS_EACH &&
+                  static_cast<int>(HeadSum::kSum) == EXN_HEADS_SUM &&
+                  static_cast<int>(HeadSum::kMean) == EXN_HEADS_MEAN &&
+                  static_cast<int>(HeadSum::kGroup) == EXN_HEADS_GROUP_SUM,
+              "sums over heads");
+static_assert(static_cast<int>(Pooling::kNone) == EXN_POOL_NONE &&
+                  static_cast<int>(Pooling::kAverage) == EXN_POOL_AVG &&
+                  static_cast<int>(Pooling::kMax) == EXN_POOL_MAX,
+              "pools");
+
+// What a block may use besides its static shared memory; every GPU has 48 KiB without asking.
+constexpr int kMostSharedBytes = 44 * 1024;
+// Rows of a prompt's window in a launch: fewer where their products would take more than that.
+constexpr int64_t kMostRows = 64;
+constexpr int64_t kMostProductBytes = 64 * 1024 * 1024;
+// Tiles become smaller until there are that many blocks for each SM, or a warp takes few slots.
+constexpr int64_t kLeastBlocksPerSm = 2;
+constexpr int kLeastSlotShift = 3;
+// Columns of a finishing block: few where each is a sum of many products.
+constexpr int kManyProducts = 8;
+constexpr int kWidePiece = 4 * kScoreThreads;
+
+Storage storage_of(DType dtype) {
+  return dtype == DType::kF32   ? Storage::kF32
+         : dtype == DType::kF16 ? Storage::kF16
+                                : Storage::kBF16;
+}
+
+// The smallest n with 2^n >= least.
+int shift_for(int64_t least) {
+  int shift = 0;
+  while ((int64_t{1} << shift) < least) ++shift;
+  return shift;
+}
+
+bool has_vectors(const KvCache& keys) {
+  return widest_word({address_of(keys.k), static_cast<uint64_t>(keys.dim * size_of(keys.dtype))}) ==
+         kScoreChunkBytes;
+}
+
+int64_t group_of(const AttentionScoresArgs& args) { return args.query.heads / args.keys.heads; }
+bool has_softmax(const AttentionScoresArgs& args) { return args.kind == EXN_SCORE_SOFTMAX; }
+int64_t pitch_of(const AttentionScoresArgs& args) { return ceil_div(args.columns, 8) * 8; }
+int64_t score_rows(const AttentionScoresArgs& args) { return args.prompts * args.score_heads; }
+
+// Rows of each prompt's window that one launch takes.
+int64_t rows_together(const AttentionScoresArgs& args) {
+  const int64_t bytes = args.prompts * args.query.heads * pitch_of(args) * int64_t{sizeof(float)};
+  const int64_t fit = kMostProductBytes / std::max<int64_t>(bytes, 1);
+  return std::max<int64_t>(std::min({args.window, kMostRows, fit}), 1);
+}
+
+bool is_fused(const AttentionScoresArgs& args) {
+  return args.selection.indices != nullptr && args.columns <= kMostFusedColumns;
+}
+bool selects_apart(const AttentionScoresArgs& args) {
+  return args.selection.indices != nullptr && args.columns > kMostFusedColumns;
+}
+int select_items(const AttentionScoresArgs& args) {
+  const int64_t items = std::max<int64_t>(ceil_div(args.columns, kScoreThreads), 1);
+  return is_fused(args) ? static_cast<int>(ceil_div(items, kKeyGroup) * kKeyGroup) : 0;
+}
+
+// How one instance of the kernel does the work.
+struct Plan {
+  ScoresShape shape = {};
+  ScoresLayout layout = {};
+  int64_t rows = 1;
+  int64_t launches = 1;
+  bool summed = false;
+  bool fits = false;
+};
+
+// Of a KV head.
+template <int QUERIES>
+int64_t product_rows(const Plan& plan, int64_t queries) {
+  return plan.summed ? ceil_div(queries, QUERIES) : queries;
+}
+
+void cut_finish(const AttentionScoresArgs& args, Plan* plan) {
+  const int64_t products = plan->rows * (args.query.heads / args.score_heads);
+  plan->shape.piece = products >= kManyProducts ? kScoreThreads : kWidePiece;
+  plan->shape.pieces = std::max<int64_t>(ceil_div(args.columns, plan->shape.piece), 1);
+  plan->shape.finish_blocks = score_rows(args) * plan->shape.pieces;
+}
+
+template <class C, int QUERIES>
+void cut_tiles(const AttentionScoresArgs& args, Plan* plan) {
+  ScoresShape& shape = plan->shape;
+  const int64_t slots = has_softmax(args) ? args.keys.slots : args.columns;
+  const int64_t heads = args.prompts * args.keys.heads;
+  if (args.query.dim > kMostSharedBytes) return;
+  for (shape.slot_shift = 5; shape.slot_shift >= 0; --shape.slot_shift) {
+    plan->layout = scores_layout<C, QUERIES>(static_cast<int>(args.query.dim), shape);
+    shape.tiles = std::max<int64_t>(ceil_div(slots, plan->layout.tile_slots), 1);
+    if (plan->layout.total > kMostSharedBytes) continue;
+    plan->fits = true;
+    const bool are_enough = heads * shape.tiles >= kLeastBlocksPerSm * sm_count(args.device);
+    if (are_enough || shape.slot_shift <= kLeastSlotShift) break;
+  }
+  shape.score_blocks = heads * shape.tiles;
+}
+
+template <class C, int QUERIES>
+Plan plan_for(const AttentionScoresArgs& args) {
+  Plan plan;
+  ScoresShape& shape = plan.shape;
+  plan.rows = rows_together(args);
+  plan.launches = ceil_div(args.window, plan.rows);
+  const int64_t queries = plan.rows * group_of(args);
+  shape.queries = static_cast<int>(queries);
+  shape.query_groups = queries > QUERIES ? 2 : 1;
+  const int64_t chunks = ceil_div(args.query.dim * size_of(args.keys.dtype), kScoreChunkBytes);
+  shape.copy_shift = shift_for(std::min<int64_t>(chunks, kScoreThreads));
+  shape.vectors = has_vectors(args.keys);
+  shape.select_items = select_items(args);
+  plan.summed = !has_softmax(args) && args.reduction != EXN_HEADS_EACH;
+  cut_tiles<C, QUERIES>(args, &plan);
+  cut_finish(args, &plan);
+  return plan;
+}
+
+// The pieces of the workspace.
+struct Parts {
+  unsigned* counters;  // of all launches
+  size_t counter_bytes;
+  float* products;
+  float2* states;
+  float2* weights;
+  float* sums;
+  float* scores;
+  int32_t* scored;
+};
+
+int64_t counters_of(const AttentionScoresArgs& args) {
+  return 1 + args.prompts * args.keys.heads + 2 * args.prompts + score_rows(args);
+}
+
+template <int QUERIES>
+Parts take_parts(const AttentionScoresArgs& args, const Plan& plan, Workspace& workspace) {
+  const int64_t heads = args.prompts * args.keys.heads;
+  const int64_t counters = plan.launches * counters_of(args);
+  const int64_t queries = has_softmax(args) ? heads * plan.shape.queries : 0;
+  const int64_t scores = score_rows(args) * args.columns;
+  Parts parts;
+  parts.counters = workspace.take<unsigned>(counters);
+  parts.counter_bytes = static_cast<size_t>(counters) * sizeof(unsigned);
+  parts.products = workspace.take<float>(
+      heads * product_rows<QUERIES>(plan, plan.shape.queries) * pitch_of(args));
+  parts.states = workspace.take<float2>(queries * plan.shape.tiles);
+  parts.weights = workspace.take<float2>(queries);
+  parts.sums = workspace.take<float>(plan.launches > 1 ? scores : 0);
+  parts.scores = workspace.take<float>(args.scores == nullptr ? scores : 0);
+  parts.scored = workspace.take<int32_t>(selects_apart(args) ? score_rows(args) : 0);
+  return parts;
+}
+
+ScoresCounters counters_for(const AttentionScoresArgs& args, const Parts& parts, int64_t launch) {
+  ScoresCounters counters;
+  counters.drawn = parts.counters + launch * counters_of(args);
+  counters.arrived = counters.drawn + 1;
+  counters.ready = counters.arrived + args.prompts * args.keys.heads;
+  counters.missing = counters.ready + args.prompts;
+  counters.finished = counters.missing + args.prompts;
+  return counters;
+}
+
+template <class C, int QUERIES>
+ScoresTask<C> task_of(const AttentionScoresArgs& args, const Plan& plan, const Parts& parts,
+                      int64_t launch) {
+  ScoresTask<C> task;
+  task.query = args.query.data;
+  task.query_type = storage_of(args.query.dtype);
+  task.query_stride = args.query.stride;
+  task.keys = static_cast<const C*>(args.keys.k);
+  task.at = layout_of(args.keys);
+  task.sequence = args.sequence;
+  task.visible = args.visible;
+  task.limit = args.limit;
+  task.prompts = args.prompts;
+  task.window = args.window;
+  task.first_row = launch * plan.rows;
+  task.rows = static_cast<int>(std::min(plan.rows, args.window - task.first_row));
+  task.kv_heads = args.keys.heads;
+  task.group = static_cast<int>(group_of(args));
+  task.dim = static_cast<int>(args.query.dim);
+  task.columns = args.columns;
+  task.first = args.first;
+  task.scale = args.scale;
+  task.softmax = has_softmax(args);
+  task.heads = static_cast<HeadSum>(args.reduction);
+  task.score_heads = args.score_heads;
+  task.pool = static_cast<Pooling>(args.pool);
+  task.pool_width = args.pool_width;
+  task.starts = launch == 0;
+  task.ends = launch == plan.launches - 1;
+  task.accumulate = args.accumulate;
+  task.products = parts.products;
+  task.pitch = pitch_of(args);
+  task.summed = plan.summed;
+  task.states = parts.states;
+  task.weights = parts.weights;
+  task.sums = parts.sums;
+  task.scores = args.scores != nullptr ? args.scores : parts.scores;
+  task.scored = selects_apart(args) ? parts.scored : nullptr;
+  task.selects = task.ends && is_fused(args);
+  task.selection = selection_of(args.selection);
+  task.counters = counters_for(args, parts, launch);
+  task.shape = plan.shape;
+  // The last launch has fewer rows where their number does not divide the window.
+  task.shape.queries = task.rows * task.group;
+  task.product_rows = static_cast<int>(product_rows<QUERIES>(plan, task.shape.queries));
+  task.layout = plan.layout;
+  return task;
+}
+
+void queue_selection(const AttentionScoresArgs& args, const float* scores, const int32_t* scored,
+                     cudaStream_t stream) {
+  SelectTask<float> task;
+  task.scores = scores;
+  task.rows = score_rows(args);
+  task.columns = args.columns;
+  task.stride = args.columns;
+  task.limit = scored;
+  task.selection = selection_of(args.selection);
+  queue_select(task, stream);
+}
+
+template <class C, int QUERIES>
+exn_status score(const AttentionScoresArgs& args, Workspace& workspace, cudaStream_t stream) {
+  const Plan plan = plan_for<C, QUERIES>(args);
+  if (!plan.fits) {
+    return fail(EXN_UNSUPPORTED,
+                "exn_attention_scores: the CUDA kernel keeps rows of query and k in shared memory, "
+                "and those of this head dimension do not fit");
+  }
+  const int64_t blocks = plan.shape.score_blocks + plan.shape.finish_blocks;
+  if (blocks > INT32_MAX) {
+    return fail(EXN_UNSUPPORTED,
+                "exn_attention_scores: a CUDA launch has at most 2^31 - 1 blocks, and these "
+                "prompts, heads and columns need more");
+  }
+  const Parts parts = take_parts<QUERIES>(args, plan, workspace);
+  if (workspace.counting()) return EXN_OK;
+  return run_on(args.device, OpName::attention_scores, "attention_scores_kernel", [&] {
+    if (args.prompts == 0) return;
+    cudaMemsetAsync(parts.counters, 0, parts.counter_bytes, stream);
+    for (int64_t launch = 0; launch < plan.launches; ++launch) {
+      EXN_LAUNCH((attention_scores_kernel<C, QUERIES>), static_cast<unsigned>(blocks),
+                 kScoreThreads, plan.layout.total, stream,
+                 task_of<C, QUERIES>(args, plan, parts, launch));
+    }
+    if (!selects_apart(args)) return;
+    queue_selection(args, args.scores != nullptr ? args.scores : parts.scores, parts.scored,
+                    stream);
+  });
+}
+
+}  // namespace
+
+exn_status attention_scores(const AttentionScoresArgs& args, Workspace& workspace,
+                            exn_stream stream) {
+  exn_status status = EXN_OK;
+  dispatch_float(args.keys.dtype, [&](auto tag) {
+    using C = type_of<decltype(tag)>;
+    const cudaStream_t queue = stream_of(stream);
+    if (rows_together(args) * group_of(args) <= 4) {
+      status = score<C, 4>(args, workspace, queue);
+    } else {
+      status = score<C, 8>(args, workspace, queue);
+    }
+  });
+  return status;
 }
 
 }  // namespace exn::cuda

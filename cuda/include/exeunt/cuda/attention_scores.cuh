@@ -1,0 +1,686 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// attention_scores: how much attention a few queries pay to each token of a prompt, and which
+// tokens to keep for it.
+//
+// One launch does three kinds of work:
+//   score   A block copies a tile of slots of one KV head to shared memory and multiplies it with
+//           all queries of that head, so that K is read once for all of them. The products go to
+//           the workspace, and of a softmax the tile's maximum and sum for each query; the head's
+//           last block merges these, in the order of the tiles.
+//   finish  A block sums some columns of a row of scores over queries and heads, in their order,
+//           and pools them.
+//   select  The row's last block chooses among its columns.
+// Blocks draw their work in this order, so whoever waits for others waits for blocks that run
+// already, whatever order the device starts them in.
+//
+// In a tile, a lane is a slot, or one of the parts of a slot's elements. Fused multiply-adds only,
+// no tensor cores: up to eight queries of a KV head the kernel is bound by the bytes of K, beyond
+// that by the FMA pipe.
+#pragma once
+
+#include <cstdint>
+
+#include "kv.cuh"
+#include "select.cuh"
+#include "storage.cuh"
+
+namespace exn::cuda {
+
+constexpr int kScoreThreads = 256;
+constexpr int kScoreWarps = kScoreThreads / kWarp;
+// Blocks on an SM, which registers and shared memory must allow.
+template <int QUERIES>
+constexpr int kScoreBlocks = QUERIES == 4 ? 4 : 3;
+constexpr int kMostScoreSlots = kScoreWarps * kWarp;  // of a tile
+constexpr int kScoreChunkBytes = 16;
+constexpr int kMostPoolWidth = 255;
+constexpr int kMostFusedColumns = 32 * kScoreThreads;  // that the launch may also choose from
+
+enum class HeadSum : int { kEach, kSum, kMean, kGroup };
+enum class Pooling : int { kNone, kAverage, kMax };
+
+// How the work of a launch is cut. Everything follows from the parameters and the device.
+struct ScoresShape {
+  int queries;        // of a KV head
+  int query_groups;   // 1 or 2: groups of warps that take other queries
+  int slot_shift;     // of a tile, a warp takes 2^slot_shift slots, up to 32
+  int copy_shift;     // 2^copy_shift threads are side by side along a row of K
+  bool vectors;       // rows of K are whole, aligned chunks of 16 bytes
+  int64_t tiles;      // of a KV head
+  int select_items;   // columns of a thread that selects; 0: nobody does
+  int piece;          // columns of a row that a finishing block takes
+  int64_t pieces;     // of a row
+  int64_t score_blocks;
+  int64_t finish_blocks;
+
+  __host__ __device__ int warp_slots() const { return 1 << slot_shift; }
+};
+
+// Where a block's dynamic shared memory holds what, in bytes; queries come first.
+struct ScoresLayout {
+  int query_pitch;  // elements
+  int k_chunks;     // of a row
+  int k_pitch;      // odd in chunks: lanes that read one chunk of eight rows meet in no bank
+  int tile_slots;
+  int keys;
+  int total;
+};
+
+// Finishing blocks hold columns to pool there, and the last of a row what a selection needs.
+constexpr int kPooledColumns = kScoreThreads + kMostPoolWidth - 1;
+
+template <class C, int QUERIES>
+ScoresLayout scores_layout(int dim, const ScoresShape& shape) {
+  constexpr int kFloat = static_cast<int>(sizeof(float));
+  ScoresLayout layout;
+  layout.k_chunks = (dim + kVector<C> - 1) / kVector<C>;
+  layout.query_pitch = layout.k_chunks * kVector<C>;
+  layout.k_pitch = (layout.k_chunks | 1) * kScoreChunkBytes;
+  layout.tile_slots = kScoreWarps / shape.query_groups * shape.warp_slots();
+  layout.keys = shape.query_groups * QUERIES * layout.query_pitch * kFloat;
+  layout.total = layout.keys + layout.tile_slots * layout.k_pitch;
+  const int pooled = kPooledColumns * kFloat;
+  const int keys = shape.select_items * kScoreThreads * static_cast<int>(sizeof(unsigned));
+  const int selection = keys > 0 ? static_cast<int>(sizeof(SelectShared<kScoreThreads>)) + keys : 0;
+  layout.total = layout.total > pooled ? layout.total : pooled;
+  layout.total = layout.total > selection ? layout.total : selection;
+  return layout;
+}
+
+// All zero before a launch.
+struct ScoresCounters {
+  unsigned* drawn;     // [1]: blocks that have drawn their work
+  unsigned* arrived;   // [prompts, kv_heads]: tiles that are scored
+  unsigned* ready;     // [prompts]: KV heads whose products are there; without softmax, tiles
+  unsigned* missing;   // [prompts]: 1 if a slot lies in a sequence or page that does not exist
+  unsigned* finished;  // [prompts, score_heads]: pieces of a row that are written
+};
+
+// Rows [first_row, first_row + rows) of each prompt's window; further rows are another launch's.
+template <class C>
+struct ScoresTask {
+  const void* query;  // [prompts * window, kv_heads * group, dim], heads compact
+  Storage query_type;
+  int64_t query_stride;  // elements between rows
+  const C* keys;
+  KvLayout at;
+  const int32_t* sequence;  // [prompts], optional
+  const int32_t* visible;   // [prompts, window]
+  const int32_t* limit;     // [prompts], optional
+  int64_t prompts;
+  int64_t window;
+  int64_t first_row;
+  int rows;
+  int64_t kv_heads;
+  int group;  // query heads of a KV head
+  int dim;
+  int64_t columns;
+  int64_t first;  // slot of column 0
+  float scale;
+  bool softmax;
+  HeadSum heads;
+  int64_t score_heads;
+  Pooling pool;
+  int pool_width;  // 1 without pooling
+  bool starts;     // the first launch of the run
+  bool ends;       // the last one
+  bool accumulate;
+  // A row for each query or, if `summed`, for each QUERIES of them, which are summed.
+  float* products;  // [prompts, kv_heads, product_rows, pitch]
+  int product_rows;
+  int64_t pitch;
+  bool summed;
+  float2* states;   // [prompts, kv_heads, queries, tiles]: maximum and sum
+  float2* weights;  // [prompts, kv_heads, queries]: what exponents are relative to, 1 / sum
+  float* sums;      // [prompts, score_heads, columns], between launches
+  float* scores;    // [prompts, score_heads, columns]
+  int32_t* scored;  // [prompts, score_heads], optional: leading columns that have a score
+  bool selects;     // in this launch
+  SelectionTask selection;
+  ScoresCounters counters;
+  ScoresShape shape;
+  ScoresLayout layout;
+};
+
+// What a scoring block works on. It multiplies slots [begin, end) with queries that see less than
+// `seen`.
+struct ScorePlace {
+  int64_t prompt;
+  int64_t kv_head;
+  int64_t tile;
+  int64_t begin;
+  int64_t end;
+  int64_t seen;
+  int32_t sequence;
+};
+
+// What a finishing block works on: a row of scores, the sum over KV heads [kv_begin, kv_end) and the
+// rows of the window. Of a KV head's products, window row i has `stride` rows, of which the score's
+// are [begin, end). Where queries are summed already, each sum counts as a row of the window.
+struct ScoreRow {
+  int64_t index;
+  int64_t prompt;
+  int64_t seen;    // by the launch's rows
+  int64_t scored;  // columns
+  int kv_begin;
+  int kv_end;
+  int rows;
+  int stride;
+  int begin;
+  int end;
+};
+
+// Static shared memory of a block.
+template <int QUERIES>
+struct ScoresShared {
+  ScorePlace place;
+  ScoreRow row;
+  int64_t offsets[kMostScoreSlots];  // of the tile's slots
+  float2 states[kScoreWarps][QUERIES];
+  int seen[2 * QUERIES];  // slots that a query sees
+  int most[2][kScoreWarps];
+  unsigned drawn;
+  bool is_last;
+};
+
+// What a softmax's exponents are relative to; finite even if all is -inf.
+__device__ __forceinline__ float exponent_base(float largest) {
+  return largest == -INFINITY ? 0.0f : largest;
+}
+
+template <class C, int QUERIES>
+class ScoresBlock {
+ public:
+  __device__ __forceinline__ ScoresBlock(const ScoresTask<C>& task, unsigned char* dynamic,
+                                         ScoresShared<QUERIES>* fixed)
+      : task_(task),
+        dynamic_(dynamic),
+        fixed_(*fixed),
+        lane_(static_cast<int>(threadIdx.x) % kWarp),
+        warp_(static_cast<int>(threadIdx.x) / kWarp) {}
+
+  __device__ __forceinline__ void run() {
+    if (threadIdx.x == 0) fixed_.drawn = atomicAdd(task_.counters.drawn, 1u);
+    __syncthreads();
+    const int64_t item = fixed_.drawn;
+    if (item < task_.shape.score_blocks) {
+      score(item);
+    } else {
+      finish(item - task_.shape.score_blocks);
+    }
+  }
+
+ private:
+  // Slots that a row of a prompt sees.
+  __device__ __forceinline__ int seen_by(int64_t prompt, int64_t row) const {
+    const int32_t visible = task_.visible[prompt * task_.window + row];
+    return static_cast<int>(clamped(visible, 0, task_.at.slots));
+  }
+
+  __device__ __forceinline__ int64_t limit_of(int64_t prompt) const {
+    return task_.limit != nullptr ? clamped(task_.limit[prompt], 0, task_.columns) : task_.columns;
+  }
+
+  // ---- score ------------------------------------------------------------------------------------
+
+  __device__ __forceinline__ const ScorePlace& place() const { return fixed_.place; }
+  __device__ __forceinline__ int slot_groups() const {
+    return kScoreWarps / task_.shape.query_groups;
+  }
+  __device__ __forceinline__ int step() const { return task_.shape.query_groups * QUERIES; }
+  // Of the queries that the block has loaded, and of the tile's slots.
+  __device__ __forceinline__ int warp_query() const { return warp_ / slot_groups() * QUERIES; }
+  __device__ __forceinline__ int warp_slot() const {
+    return warp_ % slot_groups() * task_.shape.warp_slots();
+  }
+
+  __device__ __forceinline__ void score(int64_t item) {
+    if (warp_ == 0) locate(item);
+    __syncthreads();
+    if (place().begin < place().end) {
+      find_slots();
+      __syncthreads();
+      copy_keys();
+      multiply_tile();
+    }
+    arrive();
+  }
+
+  // By the first warp. Tiles run fastest, then KV heads.
+  __device__ __forceinline__ void locate(int64_t item) {
+    const int64_t head = item / task_.shape.tiles;
+    const int64_t prompt = head / task_.kv_heads;
+    int seen = 0;
+    for (int row = lane_; row < task_.rows; row += kWarp) {
+      seen = max(seen, seen_by(prompt, task_.first_row + row));
+    }
+    seen = warp_reduce<Max>(seen);
+    if (lane_ != 0) return;
+    ScorePlace& place = fixed_.place;
+    place.prompt = prompt;
+    place.kv_head = head % task_.kv_heads;
+    place.tile = item % task_.shape.tiles;
+    place.seen = seen;
+    place.sequence = task_.sequence != nullptr ? task_.sequence[prompt]
+                                               : static_cast<int32_t>(prompt);
+    // A softmax needs every slot that is seen, a raw score only those of the columns.
+    const int64_t origin = task_.softmax ? 0 : task_.first;
+    const int64_t reach = task_.softmax ? seen : task_.first + limit_of(prompt);
+    place.begin = origin + place.tile * task_.layout.tile_slots;
+    place.end = place.begin + task_.layout.tile_slots;
+    if (place.end > reach) place.end = reach;
+    if (place.end > seen) place.end = seen;
+  }
+
+  __device__ __forceinline__ void find_slots() const {
+    const int64_t slot = place().begin + threadIdx.x;
+    if (slot >= place().end) return;
+    int64_t offset = kv_offset(task_.at, place().sequence, static_cast<int32_t>(slot));
+    if (offset == kNoSlot) {
+      atomicOr(&task_.counters.missing[place().prompt], 1u);
+    } else {
+      offset += place().kv_head * task_.at.head_stride;
+    }
+    fixed_.offsets[threadIdx.x] = offset;
+  }
+
+  // Begins to copy 16 bytes; zeros from `left` elements on. A slot that does not exist is zeros.
+  __device__ __forceinline__ void copy_chunk(unsigned char* to, int64_t offset, int column,
+                                             int left) const {
+    if (offset == kNoSlot) {
+      *reinterpret_cast<uint4*>(to) = make_uint4(0, 0, 0, 0);
+    } else if (task_.shape.vectors) {
+      __pipeline_memcpy_async(to, task_.keys + offset + column, kScoreChunkBytes);
+    } else {
+#pragma unroll 1
+      for (int i = 0; i < kVector<C>; ++i) {
+        reinterpret_cast<C*>(to)[i] =
+            i < left ? task_.keys[offset + column + i] : narrow<C>(0.0f);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void copy_keys() const {
+    const int shift = task_.shape.copy_shift;
+    const int lanes = 1 << shift;
+    const int thread = static_cast<int>(threadIdx.x);
+    const int slots = static_cast<int>(place().end - place().begin);
+#pragma unroll 1
+    for (int slot = thread >> shift; slot < slots; slot += kScoreThreads >> shift) {
+      const int64_t offset = fixed_.offsets[slot];
+      unsigned char* const row = dynamic_ + task_.layout.keys + slot * task_.layout.k_pitch;
+#pragma unroll 1
+      for (int chunk = thread & (lanes - 1); chunk < task_.layout.k_chunks; chunk += lanes) {
+        const int column = chunk * kVector<C>;
+        copy_chunk(row + chunk * kScoreChunkBytes, offset, column, task_.dim - column);
+      }
+    }
+    __pipeline_commit();
+  }
+
+  __device__ __forceinline__ float* query(int m) const {
+    return reinterpret_cast<float*>(dynamic_) + m * task_.layout.query_pitch;
+  }
+
+  // Queries are numbered row by row; zeros beyond the last one.
+  __device__ __forceinline__ void load_queries(int first) const {
+    for (int m = warp_; m < step(); m += kScoreWarps) {
+      const int row = (first + m) / task_.group;
+      const int64_t head = place().kv_head * task_.group + (first + m) % task_.group;
+      const bool exists = first + m < task_.shape.queries;
+      const int64_t base =
+          (place().prompt * task_.window + task_.first_row + row) * task_.query_stride +
+          head * task_.dim;
+#pragma unroll 1
+      for (int i = lane_; i < task_.layout.query_pitch; i += kWarp) {
+        query(m)[i] =
+            exists && i < task_.dim ? load_as(task_.query_type, task_.query, base + i) : 0.0f;
+      }
+      if (lane_ == 0) {
+        fixed_.seen[m] = exists ? seen_by(place().prompt, task_.first_row + row) : 0;
+      }
+    }
+  }
+
+  __device__ __forceinline__ void multiply_tile() {
+#pragma unroll 1
+    for (int first = 0; first < task_.shape.queries; first += step()) {
+      load_queries(first);
+      __pipeline_wait_prior(0);
+      __syncthreads();  // queries and keys are there
+      multiply_queries(first);
+      __syncthreads();  // all have left the queries, the states are there
+      if (task_.softmax) merge_warps(first);
+    }
+  }
+
+  // products[m] = <query m of the warp, K of the lane's slot>, summed over the lanes that share the
+  // slot.
+  __device__ __forceinline__ void multiply(bool exists, float (&products)[QUERIES]) const {
+#pragma unroll
+    for (int m = 0; m < QUERIES; ++m) products[m] = 0.0f;
+    const int parts = kWarp >> task_.shape.slot_shift;
+    const int slot = warp_slot() + (lane_ & (task_.shape.warp_slots() - 1));
+    const unsigned char* const k = dynamic_ + task_.layout.keys + slot * task_.layout.k_pitch;
+    const float* const q = query(warp_query());
+    if (exists) {
+#pragma unroll 1
+      for (int chunk = lane_ >> task_.shape.slot_shift; chunk < task_.layout.k_chunks;
+           chunk += parts) {
+        float x[kVector<C>];
+        unpack<C>(*reinterpret_cast<const uint4*>(k + chunk * kScoreChunkBytes), x);
+#pragma unroll
+        for (int m = 0; m < QUERIES; ++m) {
+          const float* const y = q + m * task_.layout.query_pitch + chunk * kVector<C>;
+#pragma unroll
+          for (int i = 0; i < kVector<C>; i += 4) {
+            const float4 four = *reinterpret_cast<const float4*>(y + i);
+            products[m] = fmaf(x[i], four.x, products[m]);
+            products[m] = fmaf(x[i + 1], four.y, products[m]);
+            products[m] = fmaf(x[i + 2], four.z, products[m]);
+            products[m] = fmaf(x[i + 3], four.w, products[m]);
+          }
+        }
+      }
+    }
+    for (int offset = task_.shape.warp_slots(); offset < kWarp; offset *= 2) {
+#pragma unroll
+      for (int m = 0; m < QUERIES; ++m) {
+        products[m] += __shfl_xor_sync(kFullWarp, products[m], offset);
+      }
+    }
+#pragma unroll
+    for (int m = 0; m < QUERIES; ++m) products[m] *= task_.scale;
+  }
+
+  __device__ __forceinline__ float* product_row(int64_t head, int64_t row) const {
+    return task_.products + (head * task_.product_rows + row) * task_.pitch;
+  }
+  __device__ __forceinline__ int64_t head_index() const {
+    return place().prompt * task_.kv_heads + place().kv_head;
+  }
+
+  __device__ __forceinline__ void multiply_queries(int first) {
+    const int mine = first + warp_query();  // the warp's first query
+    const int left = task_.shape.queries - mine;
+    const int64_t slot =
+        place().begin + warp_slot() + (lane_ & (task_.shape.warp_slots() - 1));
+    const bool exists = slot < place().end;
+    float products[QUERIES];
+    multiply(exists, products);
+    const bool writes = exists && lane_ < task_.shape.warp_slots();
+    const int64_t column = slot - task_.first;
+    if (task_.summed) {
+      float sum = 0.0f;
+#pragma unroll
+      for (int m = 0; m < QUERIES; ++m) {
+        if (slot < fixed_.seen[warp_query() + m]) sum += products[m];
+      }
+      if (writes && left > 0) product_row(head_index(), mine / QUERIES)[column] = sum;
+      return;
+    }
+    const bool is_column = column >= 0 && column < task_.columns;
+    float* product = product_row(head_index(), mine) + column;
+#pragma unroll
+    for (int m = 0; m < QUERIES; ++m, product += task_.pitch) {
+      const bool sees = writes && slot < fixed_.seen[warp_query() + m];
+      if (sees && is_column) *product = products[m];
+      if (!task_.softmax) continue;
+      const float largest = warp_reduce<Max>(sees ? products[m] : -INFINITY);
+      const float weight = sees ? expf(products[m] - exponent_base(largest)) : 0.0f;
+      const float sum = warp_reduce<Sum>(weight);
+      if (lane_ == 0) fixed_.states[warp_][m] = make_float2(largest, sum);
+    }
+  }
+
+  __device__ __forceinline__ int64_t state_row(int query) const {
+    return head_index() * task_.shape.queries + query;
+  }
+
+  // Of the warps that shared the queries, in order.
+  __device__ __forceinline__ void merge_warps(int first) const {
+    const int m = static_cast<int>(threadIdx.x);
+    if (m >= step() || first + m >= task_.shape.queries) return;
+    const int warp = m / QUERIES * slot_groups();
+    float largest = -INFINITY;
+    for (int i = 0; i < slot_groups(); ++i) {
+      largest = fmaxf(largest, fixed_.states[warp + i][m % QUERIES].x);
+    }
+    float sum = 0.0f;
+    for (int i = 0; i < slot_groups(); ++i) {
+      const float2 state = fixed_.states[warp + i][m % QUERIES];
+      sum += state.y * expf(state.x - exponent_base(largest));
+    }
+    task_.states[state_row(first + m) * task_.shape.tiles + place().tile] =
+        make_float2(largest, sum);
+  }
+
+  // Takes a ticket for what the block has written; true for the one that takes the last of `count`.
+  __device__ __forceinline__ bool is_last(unsigned* counter, int64_t count) {
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      __threadfence();
+      fixed_.is_last = atomicAdd(counter, 1u) == count - 1;
+      __threadfence();
+    }
+    __syncthreads();
+    return fixed_.is_last;
+  }
+
+  __device__ __forceinline__ void arrive() {
+    unsigned* const ready = &task_.counters.ready[place().prompt];
+    if (task_.softmax) {
+      if (!is_last(&task_.counters.arrived[head_index()], task_.shape.tiles)) return;
+      merge_tiles();
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      __threadfence();
+      atomicAdd(ready, 1u);
+    }
+  }
+
+  // Of all tiles that are seen, in a fixed order: lane by lane, then in a tree.
+  __device__ __forceinline__ void merge_tiles() const {
+    const int64_t tiles = (place().seen + task_.layout.tile_slots - 1) / task_.layout.tile_slots;
+    for (int query = warp_; query < task_.shape.queries; query += kScoreWarps) {
+      const float2* const states = task_.states + state_row(query) * task_.shape.tiles;
+      float largest = -INFINITY;
+      for (int64_t i = lane_; i < tiles; i += kWarp) largest = fmaxf(largest, states[i].x);
+      const float base = exponent_base(warp_reduce<Max>(largest));
+      float sum = 0.0f;
+      for (int64_t i = lane_; i < tiles; i += kWarp) sum += states[i].y * expf(states[i].x - base);
+      sum = warp_reduce<Sum>(sum);
+      // Nothing but -inf: the sum is 0, and so would be every weight.
+      const float inverse = sum == 0.0f ? NAN : 1.0f / sum;
+      if (lane_ == 0) task_.weights[state_row(query)] = make_float2(base, inverse);
+    }
+  }
+
+  // ---- finish -----------------------------------------------------------------------------------
+
+  __device__ __forceinline__ const ScoreRow& row() const { return fixed_.row; }
+
+  __device__ __forceinline__ void finish(int64_t item) {
+    const int64_t piece = item % task_.shape.pieces;
+    locate_row(item / task_.shape.pieces);
+    wait_for(row().prompt);
+    const bool missing = task_.counters.missing[row().prompt] != 0;
+    const int64_t begin = piece * task_.shape.piece;
+    const int64_t end = min(begin + task_.shape.piece, task_.columns);
+#pragma unroll 1
+    for (int64_t column = begin; column < end; column += kScoreThreads) {
+      write_columns(column, missing);
+    }
+    if (!task_.ends) return;
+    if (task_.scored != nullptr && piece == 0 && threadIdx.x == 0) {
+      task_.scored[row().index] = static_cast<int32_t>(row().scored);
+    }
+    if (!task_.selects) return;
+    if (!is_last(&task_.counters.finished[row().index], task_.shape.pieces)) return;
+    auto* const shared = reinterpret_cast<SelectShared<kScoreThreads>*>(dynamic_);
+    auto* const keys = reinterpret_cast<unsigned*>(dynamic_ + sizeof *shared);
+    SelectRow<float, kScoreThreads> selection(task_.selection, shared, keys,
+                                              task_.shape.select_items);
+    selection.run(row().index, task_.scores + row().index * task_.columns, task_.columns,
+                  row().scored);
+  }
+
+  // What the row sums, and how far: the most slots that a row of this launch sees, and any row.
+  __device__ __forceinline__ void locate_row(int64_t index) {
+    const int64_t prompt = index / task_.score_heads;
+    int here = 0;
+    int anywhere = 0;
+    for (int64_t i = threadIdx.x; i < task_.window; i += kScoreThreads) {
+      const int seen = seen_by(prompt, i);
+      anywhere = max(anywhere, seen);
+      if (i >= task_.first_row && i < task_.first_row + task_.rows) here = max(here, seen);
+    }
+    here = block_reduce<Max, kScoreWarps>(here, fixed_.most[0]);
+    anywhere = block_reduce<Max, kScoreWarps>(anywhere, fixed_.most[1]);
+    if (threadIdx.x != 0) return;
+    const int head = static_cast<int>(index % task_.score_heads);
+    ScoreRow& row = fixed_.row;
+    row.index = index;
+    row.prompt = prompt;
+    row.seen = here;
+    row.scored = clamped(anywhere - task_.first, 0, limit_of(prompt));
+    row.kv_begin = 0;
+    row.kv_end = static_cast<int>(task_.kv_heads);
+    row.rows = task_.summed ? task_.product_rows : task_.rows;
+    row.stride = task_.summed ? 1 : task_.group;
+    row.begin = 0;
+    row.end = row.stride;
+    if (task_.heads == HeadSum::kEach) {
+      row.kv_begin = head / task_.group;
+      row.begin = head % task_.group;
+      row.end = row.begin + 1;
+    } else if (task_.heads == HeadSum::kGroup) {
+      row.kv_begin = head;
+    }
+    if (task_.score_heads > 1) row.kv_end = row.kv_begin + 1;
+  }
+
+  // All products of a prompt are there, and of a softmax the weights.
+  __device__ __forceinline__ void wait_for(int64_t prompt) const {
+    const int64_t count = task_.kv_heads * (task_.softmax ? 1 : task_.shape.tiles);
+    if (threadIdx.x == 0) {
+      while (atomicAdd(&task_.counters.ready[prompt], 0u) != count) __nanosleep(100);
+      __threadfence();
+    }
+    __syncthreads();
+  }
+
+  __device__ __forceinline__ bool sees(int window_row, int64_t column) const {
+    if (task_.summed) return true;
+    return task_.first + column < seen_by(row().prompt, task_.first_row + window_row);
+  }
+
+  // What a row of the window adds to a column.
+  __device__ __forceinline__ float sum_heads(int64_t head, int window_row, int64_t column) const {
+    const int first = window_row * row().stride + row().begin;
+    const int last = sees(window_row, column) ? first + row().end - row().begin : first;
+    const float* product = product_row(head, first) + column;
+    const float2* weight = task_.weights + head * task_.shape.queries + first;
+    float sum = 0.0f;
+#pragma unroll 4
+    for (int i = first; i < last; ++i, product += task_.pitch, ++weight) {
+      sum = task_.softmax ? fmaf(expf(*product - weight->x), weight->y, sum) : sum + *product;
+    }
+    return sum;
+  }
+
+  // What the launch's rows add to a column, KV head by KV head and row by row.
+  __device__ __forceinline__ float sum_rows(int64_t column) const {
+    float sum = 0.0f;
+    if (task_.first + column >= row().seen) return sum;
+#pragma unroll 1
+    for (int kv_head = row().kv_begin; kv_head < row().kv_end; ++kv_head) {
+      const int64_t head = row().prompt * task_.kv_heads + kv_head;
+      float of_head = 0.0f;
+#pragma unroll 1
+      for (int i = 0; i < row().rows; ++i) of_head += sum_heads(head, i, column);
+      sum += of_head;
+    }
+    return sum;
+  }
+
+  // The same and all launches before; in the last one, the score before it is pooled.
+  __device__ __forceinline__ float value_of(int64_t column) const {
+    float value = sum_rows(column);
+    if (!task_.starts) value += task_.sums[row().index * task_.columns + column];
+    const bool is_mean = task_.ends && task_.heads == HeadSum::kMean;
+    return is_mean ? value / static_cast<float>(task_.kv_heads * task_.group) : value;
+  }
+
+  // Columns from `first` on, one for each thread. A column's value lies in shared memory for the
+  // others whose pool it belongs to.
+  __device__ __forceinline__ void write_columns(int64_t first, bool missing) const {
+    const int half = task_.ends ? task_.pool_width / 2 : 0;
+    float* const values = reinterpret_cast<float*>(dynamic_);
+    const float outside = task_.pool == Pooling::kMax ? -INFINITY : 0.0f;
+#pragma unroll 1
+    for (int i = static_cast<int>(threadIdx.x); i < kScoreThreads + 2 * half; i += kScoreThreads) {
+      const int64_t column = first - half + i;
+      float value = outside;
+      if (column >= 0 && column < row().scored) value = missing ? NAN : value_of(column);
+      values[i] = value;
+    }
+    __syncthreads();
+    const int64_t column = first + threadIdx.x;
+    if (column < task_.columns) write(column, values + threadIdx.x);
+    __syncthreads();  // the next columns take the place of these
+  }
+
+  __device__ __forceinline__ void write(int64_t column, const float* values) const {
+    const int64_t at = row().index * task_.columns + column;
+    if (column >= row().scored) {
+      if (task_.ends && !task_.accumulate) task_.scores[at] = -INFINITY;
+    } else if (!task_.ends) {
+      task_.sums[at] = *values;
+    } else if (task_.accumulate) {
+      task_.scores[at] += *values;
+    } else {
+      task_.scores[at] = pooled(values);
+    }
+  }
+
+  __device__ __forceinline__ float pooled(const float* values) const {
+    if (task_.pool == Pooling::kNone) return *values;
+    if (task_.pool == Pooling::kMax) {
+      float largest = -INFINITY;
+      for (int i = 0; i < task_.pool_width; ++i) {
+        const float value = values[i];
+        if (value > largest || value != value) largest = value;
+        if (largest != largest) break;
+      }
+      return largest;
+    }
+    float sum = 0.0f;
+    for (int i = 0; i < task_.pool_width; ++i) sum += values[i];
+    return sum / static_cast<float>(task_.pool_width);
+  }
+
+  const ScoresTask<C>& task_;
+  unsigned char* const dynamic_;
+  ScoresShared<QUERIES>& fixed_;
+  const int lane_;
+  const int warp_;
+};
+
+// Bytes: K of the slots that are seen, once for all queries of the launch; the queries; 4 for each
+// column of a row of scores. Through the workspace, and there from the L2 cache, 8 for each product,
+// one for a column and query (without softmax, where heads are summed, for a column and QUERIES
+// queries of a KV head), and 16 for each query and tile. The selection reads scores that its block's
+// L1 cache holds. Blocks whose tile begins beyond what is seen leave after reading `visible`.
+template <class C, int QUERIES>
+__global__ __launch_bounds__(kScoreThreads,
+                             kScoreBlocks<QUERIES>) void attention_scores_kernel(ScoresTask<C> task) {
+  EXN_DYN_SMEM(dynamic);
+  __shared__ ScoresShared<QUERIES> fixed;
+  ScoresBlock<C, QUERIES> block(task, dynamic, &fixed);
+  block.run();
+}
+
+}  // namespace exn::cuda

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// select: the best columns of each row of scores, as an ascending list.
+//
+// A block finds the k-th best of a row by radix: it counts the leading 11 bits of all candidates,
+// then the next ones of those that share them. Two or three rounds give the cut whatever k is; a
+// last one lists what lies above it, in the order of the columns. The keys of neighbouring columns
+// belong to one thread, and lie in shared memory: a row that fits there is read once.
+#pragma once
+
+#include <cstdint>
+
+#include "elements.cuh"
+#include "reduce.cuh"
+
+namespace exn::cuda {
+
+constexpr int kSelectItems = 8;  // columns of a thread of select_kernel
+constexpr int kKeyGroup = 8;     // keys that are treated together: whole vectors of every type
+constexpr int kDigitBits = 11;
+constexpr int kDigits = 1 << kDigitBits;
+constexpr int kKeyBits = 32;
+
+// Ranges [begin, end) of columns, two numbers each; a row's own are `stride` numbers further on.
+struct ColumnRanges {
+  const int32_t* list;
+  int64_t count;
+  int64_t stride;
+};
+
+// How many columns of each row are kept, and where the list goes. As exn_selection; numbers in
+// device memory that make no sense are clamped to what does.
+struct SelectionTask {
+  int32_t* indices;  // [rows, capacity]
+  int64_t capacity;
+  int32_t* count;           // [rows], optional
+  uint8_t* valid;           // [rows], optional
+  const int32_t* budget;    // [rows, segment_count], optional
+  const int32_t* segments;  // [segment_count + 1], optional
+  int64_t segment_count;
+  ColumnRanges keep;
+  ColumnRanges drop;
+  int64_t k;
+};
+
+template <class T>
+struct SelectTask {
+  const T* scores;
+  int64_t rows;
+  int64_t columns;
+  int64_t stride;        // elements between rows
+  const int32_t* limit;  // [rows], optional
+  SelectionTask selection;
+};
+
+// What is kept of a segment: the keys above `key`, and the first `ties` of those equal to it.
+struct Cut {
+  unsigned key;
+  int ties;
+};
+constexpr Cut kKeepNone = {0xffffffffu, 0};
+constexpr Cut kKeepAll = {0u, 0};  // every key is larger
+
+template <int THREADS>
+struct SelectShared {
+  __align__(16) int digits[kDigits];  // how many keys have which digit
+  int sums[THREADS / kWarp];
+  // The digit of the last key that is kept, how many keys with it are kept, and how many there are.
+  int digit;
+  int wanted;
+  int present;
+};
+
+// Larger scores have larger keys, equal ones the same; -0 equals +0. NaNs lie beyond the infinities.
+__device__ __forceinline__ unsigned order_key(float score) {
+  const unsigned bits = __float_as_uint(score == 0.0f ? 0.0f : score);
+  return bits ^ (bits >> 31 != 0 ? 0xffffffffu : 0x80000000u);
+}
+__device__ __forceinline__ bool is_nan_key(unsigned key) {
+  constexpr unsigned kLowest = 0x007fffffu;   // -inf
+  constexpr unsigned kHighest = 0xff800000u;  // +inf
+  return key - kLowest > kHighest - kLowest;
+}
+
+__device__ __forceinline__ unsigned low_bits(unsigned count) {
+  return count >= 32 ? ~0u : (1u << count) - 1u;
+}
+
+__device__ __forceinline__ unsigned not_negative(int32_t value) {
+  return value < 0 ? 0u : static_cast<unsigned>(value);
+}
+
+__device__ __forceinline__ int64_t clamped(int64_t value, int64_t least, int64_t most) {
+  return value < least ? least : value > most ? most : value;
+}
+
+// One row, by all threads of a block. Each holds `items` columns of a tile, a multiple of kKeyGroup
+// and at most 32; `keys` is shared memory for THREADS * items of them.
+template <class T, int THREADS>
+class SelectRow {
+ public:
+  __device__ __forceinline__ SelectRow(const SelectionTask& task, SelectShared<THREADS>* shared,
+                                       unsigned* keys, int items)
+      : task_(task), shared_(*shared), keys_(keys + threadIdx.x), items_(static_cast<unsigned>(items)) {}
+
+  // `limit` is the number of leading columns that may be chosen. All threads have left the shared
+  // memory when this returns.
+  __device__ __forceinline__ void run(int64_t row, const T* scores, int64_t columns,
+                                      int64_t limit) {
+    row_ = row;
+    scores_ = scores;
+    columns_ = static_cast<unsigned>(columns);
+    limit_ = static_cast<unsigned>(limit);
+    listed_ = 0;
+    loaded_ = ~0u;
+    const bool broken = has_nan();
+    if (broken) {
+      list_everything();
+    } else {
+      list_best();
+    }
+    finish(!broken);
+  }
+
+ private:
+  // ---- a thread's columns -----------------------------------------------------------------------
+
+  // How many of them lie before a column.
+  __device__ __forceinline__ unsigned mine_before(unsigned column) const {
+    return column > base_ ? min(column - base_, items_) : 0u;
+  }
+
+  // Those of [begin, end), a bit for each.
+  __device__ __forceinline__ unsigned mine_in(unsigned begin, unsigned end) const {
+    return low_bits(mine_before(end)) & ~low_bits(mine_before(begin));
+  }
+
+  __device__ __forceinline__ unsigned mine_in(const ColumnRanges& ranges) const {
+    unsigned mine = 0;
+    const int32_t* const list = ranges.list + row_ * ranges.stride;
+#pragma unroll 1
+    for (int64_t i = 0; i < ranges.count; ++i) {
+      mine |= mine_in(not_negative(list[2 * i]), not_negative(list[2 * i + 1]));
+    }
+    return mine;
+  }
+
+  // Thread by thread, so that those of a warp meet in no bank; each reads its own alone.
+  __device__ __forceinline__ unsigned& key(unsigned item) const { return keys_[item * THREADS]; }
+
+  // Calls f(key, item) for the thread's columns whose bits are set.
+  template <class F>
+  __device__ __forceinline__ void for_keys(unsigned mine, F&& f) const {
+#pragma unroll 1
+    for (unsigned first = 0; first < items_; first += kKeyGroup) {
+#pragma unroll
+      for (unsigned i = 0; i < kKeyGroup; ++i) {
+        if ((mine >> (first + i) & 1u) != 0) f(key(first + i), first + i);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void load_keys(unsigned first) const {
+    const T* const from = scores_ + base_ + first;
+    const unsigned left = mine_before(columns_) - min(mine_before(columns_), first);
+    float x[kKeyGroup];
+    if (is_vector_aligned(scores_) && left >= kKeyGroup) {
+#pragma unroll
+      for (int i = 0; i < kKeyGroup; i += kVector<T>) {
+        unpack<T>(*reinterpret_cast<const uint4*>(from + i), x + i);
+      }
+    } else {
+#pragma unroll
+      for (unsigned i = 0; i < kKeyGroup; ++i) x[i] = i < left ? widen(from[i]) : 0.0f;
+    }
+#pragma unroll
+    for (unsigned i = 0; i < kKeyGroup; ++i) key(first + i) = order_key(x[i]);
+  }
+
+  // Reads a tile, unless the threads hold it already.
+  __device__ __forceinline__ void load(unsigned tile) {
+    if (tile == loaded_) return;
+    loaded_ = tile;
+    base_ = (tile * THREADS + threadIdx.x) * items_;
+    for (unsigned first = 0; first < items_; first += kKeyGroup) load_keys(first);
+    kept_ = mine_in(task_.keep) & mine_in(0, columns_);
+    candidates_ = mine_in(0, limit_) & ~kept_ & ~mine_in(task_.drop);
+  }
+
+  // Calls f() once for each tile with columns of [begin, end), its keys loaded.
+  template <class F>
+  __device__ __forceinline__ void for_tiles(unsigned begin, unsigned end, F&& f) {
+#pragma unroll 1
+    for (unsigned tile = begin / (THREADS * items_); tile * THREADS * items_ < end; ++tile) {
+      load(tile);
+      f();
+    }
+  }
+
+  // ---- segments: they ascend, so each begins where the one before ends --------------------------
+
+  __device__ __forceinline__ unsigned boundary(int64_t segment) const {
+    if (task_.segments == nullptr) return segment == 0 ? 0u : columns_;
+    return min(not_negative(task_.segments[segment]), columns_);
+  }
+
+  __device__ __forceinline__ unsigned last_boundary() const {
+    unsigned last = boundary(0);
+#pragma unroll 1
+    for (int64_t i = 1; i <= task_.segment_count; ++i) last = max(last, boundary(i));
+    return last;
+  }
+
+  __device__ __forceinline__ int wanted_of(int64_t segment) const {
+    if (task_.budget == nullptr) return static_cast<int>(clamped(task_.k, 0, columns_));
+    return max(task_.budget[row_ * task_.segment_count + segment], 0);
+  }
+
+  // ---- looking for the cut ----------------------------------------------------------------------
+
+  // A NaN among the candidates of any segment.
+  __device__ __forceinline__ bool has_nan() {
+    const unsigned begin = boundary(0);
+    const unsigned end = last_boundary();
+    bool found = false;
+    for_tiles(begin, end, [&] {
+      for_keys(candidates_ & mine_in(begin, end),
+               [&](unsigned key, unsigned) { found |= is_nan_key(key); });
+    });
+    return __syncthreads_or(found) != 0;
+  }
+
+  // Counts a digit, the bits from `shift` on, of the candidates of [begin, end) whose bits above it
+  // are `prefix`. The first digit has none above it.
+  __device__ __forceinline__ void count_digits(unsigned begin, unsigned end, int shift, int bits,
+                                               unsigned prefix) {
+    for (int i = static_cast<int>(threadIdx.x); i < kDigits; i += THREADS) shared_.digits[i] = 0;
+    __syncthreads();
+    const int above = shift + bits;
+    for_tiles(begin, end, [&] {
+      for_keys(candidates_ & mine_in(begin, end), [&](unsigned key, unsigned) {
+        if (above == kKeyBits || key >> above == prefix) {
+          atomicAdd(&shared_.digits[key >> shift & low_bits(bits)], 1);
+        }
+      });
+    });
+    __syncthreads();
+  }
+
+  // The sum of what the threads before this one have, and that of all. A barrier must pass before
+  // the next call.
+  __device__ __forceinline__ int sum_before(int value, int* total) const {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const int warp = static_cast<int>(threadIdx.x) / kWarp;
+    int sum = value;
+#pragma unroll
+    for (int offset = 1; offset < kWarp; offset *= 2) {
+      const int other = __shfl_up_sync(kFullWarp, sum, offset);
+      if (lane >= offset) sum += other;
+    }
+    if (lane == kWarp - 1) shared_.sums[warp] = sum;
+    __syncthreads();
+    int before = sum - value;
+    int all = 0;
+#pragma unroll
+    for (int i = 0; i < THREADS / kWarp; ++i) {
+      if (i < warp) before += shared_.sums[i];
+      all += shared_.sums[i];
+    }
+    *total = all;
+    return before;
+  }
+
+  // Finds the digit of the `wanted`-th largest key, for all threads; returns how many keys there
+  // are. If they are not more than are wanted, nothing is found.
+  __device__ __forceinline__ int find_digit(int wanted) const {
+    constexpr int kOwners = THREADS < kDigits / 4 ? THREADS : kDigits / 4;
+    constexpr int kOwned = kDigits / kOwners;
+    int owned[kOwned];  // of the thread's digits, the largest first
+    int sum = 0;
+    const int first = kDigits - 1 - static_cast<int>(threadIdx.x) * kOwned;
+#pragma unroll
+    for (int i = 0; i < kOwned; i += 4) {
+      int4 four = make_int4(0, 0, 0, 0);
+      if (threadIdx.x < kOwners) four = *reinterpret_cast<const int4*>(&shared_.digits[first - i - 3]);
+      owned[i] = four.w;
+      owned[i + 1] = four.z;
+      owned[i + 2] = four.y;
+      owned[i + 3] = four.x;
+      sum += four.x + four.y + four.z + four.w;
+    }
+    int total;
+    int before = sum_before(sum, &total);
+    if (before < wanted && wanted <= before + sum) {
+#pragma unroll
+      for (int i = 0; i < kOwned; ++i) {
+        if (before < wanted && wanted <= before + owned[i]) {
+          shared_.digit = first - i;
+          shared_.wanted = wanted - before;
+          shared_.present = owned[i];
+        }
+        before += owned[i];
+      }
+    }
+    __syncthreads();
+    return total;
+  }
+
+  __device__ __forceinline__ Cut find_cut(unsigned begin, unsigned end, int wanted) {
+    if (wanted == 0) return kKeepNone;
+    unsigned prefix = 0;
+    int shift = kKeyBits;
+#pragma unroll 1
+    do {
+      const int bits = shift < kDigitBits ? shift : kDigitBits;
+      shift -= bits;
+      count_digits(begin, end, shift, bits, prefix);
+      if (find_digit(wanted) <= wanted && shift + bits == kKeyBits) return kKeepAll;
+      prefix = prefix << bits | static_cast<unsigned>(shared_.digit);
+      wanted = shared_.wanted;
+      // All that share these bits are kept. No key is so low that they are all 0.
+      if (wanted == shared_.present) return {(prefix << shift) - 1u, 0};
+    } while (shift > 0);
+    return {prefix, wanted};
+  }
+
+  // ---- listing ----------------------------------------------------------------------------------
+
+  __device__ __forceinline__ void put(unsigned place, int item) const {
+    if (place >= task_.capacity) return;
+    task_.indices[row_ * task_.capacity + place] = static_cast<int32_t>(base_ + item);
+  }
+
+  // Lists the thread's columns `certain`, and of `tied` the first ones of the block, `ties` at most.
+  // Returns how many ties are left.
+  __device__ __forceinline__ int list_tile(unsigned certain, unsigned tied, int ties) {
+    constexpr int kHalf = 16;
+    int total;
+    const int before = sum_before(__popc(certain) | __popc(tied) << kHalf, &total);
+    const int tied_before = before >> kHalf;
+    int taken = tied_before < ties ? tied_before : ties;
+    unsigned place = listed_ + (before & low_bits(kHalf)) + taken;
+    // The ties that are taken are the thread's first ones.
+    for (; tied != 0 && taken < ties; tied &= tied - 1u, ++taken) certain |= tied & (0u - tied);
+    for (; certain != 0; certain &= certain - 1u) put(place++, __ffs(static_cast<int>(certain)) - 1);
+    const int all_tied = total >> kHalf;
+    const int all_taken = all_tied < ties ? all_tied : ties;
+    listed_ += (total & low_bits(kHalf)) + all_taken;
+    __syncthreads();  // all have read the sums
+    return ties - all_taken;
+  }
+
+  // Lists columns [from, end): the forced ones, and the candidates from `begin` on that the cut
+  // leaves.
+  __device__ __forceinline__ void list(unsigned from, unsigned begin, unsigned end, Cut cut) {
+    int ties = cut.ties;
+    for_tiles(from, end, [&] {
+      unsigned certain = kept_ & mine_in(from, end);
+      unsigned tied = 0;
+      for_keys(candidates_ & mine_in(begin, end), [&](unsigned key, unsigned item) {
+        certain |= (key > cut.key ? 1u : 0u) << item;
+        tied |= (key == cut.key ? 1u : 0u) << item;
+      });
+      ties = list_tile(certain, tied, ties);
+    });
+  }
+
+  __device__ __forceinline__ void list_best() {
+    unsigned from = 0;  // what lies before is listed
+    unsigned end = boundary(0);
+#pragma unroll 1
+    for (int64_t segment = 0; segment < task_.segment_count; ++segment) {
+      const unsigned begin = end;
+      const unsigned next = boundary(segment + 1);
+      if (next <= begin) continue;
+      end = next;
+      const Cut cut = find_cut(begin, end, wanted_of(segment));
+      list(from, begin, end, cut);
+      from = end;
+    }
+    list(from, columns_, columns_, kKeepNone);
+  }
+
+  __device__ __forceinline__ void list_everything() {
+    for_tiles(0, columns_, [&] { list_tile(mine_in(0, limit_) | kept_, 0u, 0); });
+  }
+
+  __device__ __forceinline__ void finish(bool valid) const {
+    for (int64_t i = int64_t{listed_} + threadIdx.x; i < task_.capacity; i += THREADS) {
+      task_.indices[row_ * task_.capacity + i] = -1;
+    }
+    if (threadIdx.x != 0) return;
+    if (task_.count != nullptr) task_.count[row_] = static_cast<int32_t>(listed_);
+    if (task_.valid != nullptr) task_.valid[row_] = valid;
+  }
+
+  const SelectionTask& task_;
+  SelectShared<THREADS>& shared_;
+  unsigned* const keys_;  // the thread's
+  const unsigned items_;
+  int64_t row_;
+  const T* scores_;
+  unsigned columns_;  // below 2^31, as what follows
+  unsigned limit_;
+  unsigned listed_;  // columns so far
+  unsigned loaded_;  // the tile that the threads hold
+  unsigned base_;    // the thread's first column
+  unsigned kept_;    // a bit for each of the thread's columns, as in the next one
+  unsigned candidates_;
+};
+
+// One block per row. Bytes: every score once where the row has at most THREADS * 8 columns, else up
+// to five times, all but the first from the L2 cache; 4 for each place of the list.
+template <class T, int THREADS>
+__global__ __launch_bounds__(THREADS, THREADS == 1024 ? 1 : 2) void select_kernel(SelectTask<T> task) {
+  __shared__ SelectShared<THREADS> shared;
+  __shared__ unsigned keys[kSelectItems * THREADS];
+  SelectRow<T, THREADS> block(task.selection, &shared, keys, kSelectItems);
+  for (int64_t row = blockIdx.x; row < task.rows; row += gridDim.x) {
+    const int64_t limit =
+        task.limit != nullptr ? clamped(task.limit[row], 0, task.columns) : task.columns;
+    block.run(row, task.scores + row * task.stride, task.columns, limit);
+  }
+}
+
+}  // namespace exn::cuda
