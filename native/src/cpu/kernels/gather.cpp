@@ -72,7 +72,7 @@ void move_unit(const GatherItem& item, const int32_t* list, const Cut& cut, int6
   char* out = item.out + outer * item.out_outer_stride + cut.first_byte(part);
   const int64_t input_stride = item.input_stride, out_stride = item.out_stride;
   move_entries<kStream>(
-      cut.begin(part), cut.end(part), cut.width_of(part),
+      cut.begin(part), cut.end(part), cut.entries, cut.width_of(part),
       [=](int64_t i) EXN_FLAT { return list[i] < 0 ? nullptr : input + list[i] * input_stride; },
       [=](int64_t i) EXN_FLAT { return out + i * out_stride; });
 }
@@ -99,7 +99,7 @@ exn_status gather(const GatherArgs& a, Workspace& ws) {
   int32_t moved = 0;
   for (int64_t i = 0; i < count; ++i) moved += a.list[i] >= 0 ? 1 : 0;
   const Plan plan = plan_moves(a, count);
-  if (plan.bytes < stream_threshold()) {
+  if (plan.bytes < kStreamed) {
     move_all<false>(a, plan);
   } else {
     move_all<true>(a, plan);

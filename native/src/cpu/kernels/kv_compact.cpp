@@ -276,7 +276,8 @@ void move_unit(const KvCompactArgs& a, const Plan& plan, int64_t unit) {
   const int64_t end = cut.end(part) < list.size ? cut.end(part) : list.size;
   const int32_t* slots = list.slots;
   move_entries<kStream>(
-      cut.begin(part), end, cut.width_of(part), [=](int64_t i) EXN_FLAT { return from(slots[i]); },
+      cut.begin(part), end, list.size, cut.width_of(part),
+      [=](int64_t i) EXN_FLAT { return from(slots[i]); },
       [=](int64_t i) EXN_FLAT { return const_cast<char*>(to(i)); });
 }
 
@@ -319,7 +320,7 @@ exn_status kv_compact(const KvCompactArgs& a, Workspace& ws) {
   if (status != EXN_OK) return status;
   ran(EXN_CPU_PATH("kv_compact"));
   const Plan plan = plan_moves(a);
-  const bool streams = plan.bytes >= stream_threshold(), paged = a.source.blocks != nullptr;
+  const bool streams = plan.bytes >= kStreamed, paged = a.source.blocks != nullptr;
   if (streams) {
     paged ? move_all<true, true>(a, plan) : move_all<true, false>(a, plan);
   } else {

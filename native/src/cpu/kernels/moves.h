@@ -6,7 +6,6 @@
 // asked for while this one is moved.
 #pragma once
 
-#include "../moves.h"
 #include "isa.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -119,20 +118,25 @@ static EXN_SIMD void move_entry(char* to, const char* from, int64_t bytes, const
 // ---- entries of a list --------------------------------------------------------------------------
 
 // Moves entries [begin, end) of `bytes` bytes, one after another: entry i from from(i), which is
-// null if it is to be left out, to to(i).
+// null if it is to be left out, to to(i). Those up to `last` come next.
 template <bool kStream, class From, class To>
-static EXN_SIMD void move_entries(int64_t begin, int64_t end, int64_t bytes, From&& from, To&& to) {
+static EXN_SIMD void move_entries(int64_t begin, int64_t end, int64_t last, int64_t bytes,
+                                  From&& from, To&& to) {
   constexpr int64_t kAhead = int64_t{16} << 10;  // bytes: about what is under way to the memory
   const int64_t ahead = bytes < kAhead ? kAhead / (bytes < kLine ? kLine : bytes) : 1;
   for (int64_t i = begin; i < end; ++i) {
     const char* source = from(i);
     char* target = to(i);
     if (source == nullptr || source == target) continue;
-    const char* next = i + ahead < end ? from(i + ahead) : nullptr;
+    const char* next = i + ahead < last ? from(i + ahead) : nullptr;
     move_entry<kStream>(target, source, bytes, next != nullptr ? next : source);
   }
   if constexpr (kStream) end_stream();
 }
+
+// A call that writes this much stores past the caches: no line is fetched only to be overwritten,
+// and a core's share of the last level is left to what was there.
+constexpr int64_t kStreamed = int64_t{4} << 20;
 
 // ---- sharing ------------------------------------------------------------------------------------
 
@@ -158,7 +162,7 @@ struct Cut {
 
 // `lanes`: how many such lists of entries there are beside this one.
 static EXN_SIMD Cut cut_moves(int64_t entries, int64_t bytes, int64_t lanes, bool in_place) {
-  constexpr int64_t kUnit = int64_t{64} << 10, kWidest = int64_t{256} << 10;
+  constexpr int64_t kUnit = int64_t{128} << 10, kWidest = int64_t{256} << 10;
   Cut cut = {bytes, bytes, 1, entries, entries, 1};
   if (bytes == 0 || entries == 0 || lanes == 0) {
     cut.slices = 0;
