@@ -167,7 +167,8 @@ class SelectRow {
     if (is_vector_aligned(scores_) && left >= kKeyGroup) {
 #pragma unroll
       for (int i = 0; i < kKeyGroup; i += kVector<T>) {
-        unpack<T>(*reinterpret_cast<const uint4*>(from + i), x + i);
+        const uint4 raw = *reinterpret_cast<const uint4*>(from + i);
+        unpack<T>(raw, x + i);
       }
     } else {
 #pragma unroll
