@@ -505,7 +505,7 @@ class ScoresBlock {
   __device__ __forceinline__ void finish(int64_t item) {
     const int64_t piece = item % task_.shape.pieces;
     locate_row(item / task_.shape.pieces);
-    wait_for(row().prompt);
+    wait_for_products();
     const bool missing = task_.counters.missing[row().prompt] != 0;
     const int64_t begin = piece * task_.shape.piece;
     const int64_t end = min(begin + task_.shape.piece, task_.columns);
@@ -562,11 +562,13 @@ class ScoresBlock {
     if (task_.score_heads > 1) row.kv_end = row.kv_begin + 1;
   }
 
-  // All products of a prompt are there, and of a softmax the weights.
-  __device__ __forceinline__ void wait_for(int64_t prompt) const {
+  // All products of the prompt are there, of a softmax the weights too; and the place is, for all
+  // threads.
+  __device__ __forceinline__ void wait_for_products() const {
     const int64_t count = task_.kv_heads * (task_.softmax ? 1 : task_.shape.tiles);
     if (threadIdx.x == 0) {
-      while (atomicAdd(&task_.counters.ready[prompt], 0u) != count) __nanosleep(100);
+      unsigned* const ready = &task_.counters.ready[row().prompt];
+      while (atomicAdd(ready, 0u) != count) __nanosleep(100);
       __threadfence();
     }
     __syncthreads();
