@@ -32,22 +32,22 @@ public final class PromptDistill {
    * A place to choose.
    *
    * @param layer 0 or more: the last one that runs in full
-   * @param keep how many tokens go on, beside the last one: at least 1
+   * @param keep how many tokens go on, beside the last one: 0 or more
    */
   public record Stage(int layer, int keep) {
     /**
      * Checks the values.
      *
      * @param layer 0 or more: the last one that runs in full
-     * @param keep how many tokens go on, beside the last one: at least 1
+     * @param keep how many tokens go on, beside the last one: 0 or more
      * @throws IllegalArgumentException if one is out of range
      */
     public Stage {
       if (layer < 0) {
         throw new IllegalArgumentException("layer is " + layer + ", expected 0 or more");
       }
-      if (keep < 1) {
-        throw new IllegalArgumentException("keep is " + keep + ", expected at least 1");
+      if (keep < 0) {
+        throw new IllegalArgumentException("keep is " + keep + ", expected 0 or more");
       }
     }
   }

@@ -6,6 +6,8 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Locale;
 import org.exeunt.Backend;
+import org.exeunt.examples.drops.DropDemo;
+import org.exeunt.examples.drops.HiredDemo;
 import org.exeunt.examples.exits.ExitDemo;
 import org.exeunt.examples.grokking.GrokkingDemo;
 import org.exeunt.examples.linalg.Blas;
@@ -95,11 +97,13 @@ public final class Demo {
       if (Files.isRegularFile(model)) {
         ExitDemo.run(report, model, quick);
         SkipDemo.run(report, model, quick);
+        DropDemo.run(report, model, quick);
       } else {
         report.paragraph(
             "The parts with a real model are left out, because %s does not exist; `./exeunt "
                 + "demo` fetches the model, and --model names another place.", model);
       }
+      HiredDemo.run(report);
       System.out.println("Everything above, and each table as CSV:");
       report.files().forEach(file -> System.out.println("  " + file));
     }

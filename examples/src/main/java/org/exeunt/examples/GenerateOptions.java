@@ -8,6 +8,7 @@ import org.exeunt.examples.llama.DecoderOptions;
 import org.exeunt.examples.llama.ExitPolicy;
 import org.exeunt.examples.llama.FfnSkip;
 import org.exeunt.examples.llama.KvPolicy;
+import org.exeunt.examples.llama.PromptDrop;
 import org.exeunt.examples.llama.Schedule;
 
 /** The command line of {@link Generate}. */
@@ -28,10 +29,12 @@ final class GenerateOptions {
         --kv POLICY            of tokens that left early: propagate (default), recompute or none
         --schedule WHICH       %s
         --ffn-skip WHICH       %s or none
+        --drop METHOD          %s
         --threads N            CPU threads (default: all cores)
         --stats                say on standard error what was computed and what was not
         --help                 this page
-      """.formatted(ExitPolicy.FORMS, Schedule.FORMS, FfnSkip.FORM);
+      """.formatted(ExitPolicy.FORMS, Schedule.FORMS, FfnSkip.FORM,
+          PromptDrop.FORMS.replace(", snapkv", ",\n" + " ".repeat(25) + "snapkv"));
 
   String prompt;
   Path model = Models.find();
@@ -48,6 +51,7 @@ final class GenerateOptions {
   private String exitPoints;
   private String schedule = "none";
   private String ffnSkip = "none";
+  private String drop = "none";
   private KvPolicy kv = KvPolicy.PROPAGATE;
   private boolean tunesDraws;
 
@@ -89,6 +93,7 @@ final class GenerateOptions {
       case "--kv" -> kv = kv(present(option, value));
       case "--schedule" -> schedule = present(option, value);
       case "--ffn-skip" -> ffnSkip = present(option, value);
+      case "--drop" -> drop = present(option, value);
       default -> throw new IllegalArgumentException("unknown option '" + option + "'");
     }
     tunesDraws |= option.equals("--top-p") || option.equals("--seed");
@@ -108,7 +113,8 @@ final class GenerateOptions {
     DecoderOptions options = DecoderOptions.FULL
         .withExit(ExitPolicy.parse(exit, exitPoints, layers), kv)
         .withSchedule(Schedule.parse(schedule, layers))
-        .withFfnSkip(FfnSkip.parse(ffnSkip, layers));
+        .withFfnSkip(FfnSkip.parse(ffnSkip, layers))
+        .withDrop(PromptDrop.parse(drop, layers));
     options.check();
     return temperature > 0 ? options.withLogits() : options;
   }

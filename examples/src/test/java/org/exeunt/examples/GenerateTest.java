@@ -60,7 +60,10 @@ class GenerateTest {
   @ParameterizedTest
   @ValueSource(strings = {"", "--weights f32", "--exit fixed:2", "--exit threshold:0.1 --kv none",
       "--exit margin:0.05 --exit-points 1,1 --kv recompute", "--schedule unified:3",
-      "--ffn-skip 1,4,0,-2,2", "--temperature 0.7 --top-p 0.9 --seed 3"})
+      "--ffn-skip 1,4,0,-2,2", "--temperature 0.7 --top-p 0.9 --seed 3",
+      "--drop promptdistill:1,3", "--drop promptdistill:0,4,2,2", "--drop gemfilter:2,3",
+      "--drop snapkv:2,4", "--drop h2o:0.4,0.4", "--drop fastv:2,0.5",
+      "--drop pyramiddrop:1,0.8,3,0.4", "--drop promptdistill:1,3 --exit fixed:2 --kv recompute"})
   void answersWithEveryMethod(String options) {
     Result result = answer(options);
     assertEquals(0, result.status, result.log);
@@ -117,6 +120,16 @@ class GenerateTest {
     assertModelRefused("to be 0 to 4", model, "--schedule", "fixed:5");
     assertModelRefused("to be 0 to 5", model, "--ffn-skip", "6,6,0,1");
     assertModelRefused("cannot be used together", model, "--exit", "fixed:2", "--schedule",
+        "unified:2");
+    assertModelRefused("--drop is 'half'", model, "--drop", "half");
+    assertModelRefused("to be 0 to 3", model, "--drop", "promptdistill:4,8");
+    assertModelRefused("for each stage", model, "--drop", "promptdistill:1,8,2");
+    assertModelRefused("meant for models with a layer 13", model, "--drop", "gemfilter");
+    assertModelRefused("capacity to be 9 to", model, "--drop", "snapkv:8,8");
+    assertModelRefused("heavy is 0.8", model, "--drop", "h2o:0.8,0.4");
+    assertModelRefused("the share to be a finite number", model, "--drop", "fastv:2,much");
+    assertModelRefused("does not follow", model, "--drop", "pyramiddrop:2,.2,3,.4");
+    assertModelRefused("cannot be used together", model, "--drop", "fastv:2,.5", "--schedule",
         "unified:2");
   }
 

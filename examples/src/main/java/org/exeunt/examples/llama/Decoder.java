@@ -3,10 +3,12 @@ package org.exeunt.examples.llama;
 
 import java.nio.ByteBuffer;
 import java.nio.IntBuffer;
+import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.KvCache;
 import org.exeunt.RopeTable;
 import org.exeunt.Scope;
 import org.exeunt.Statistics;
@@ -75,7 +77,8 @@ public final class Decoder implements AutoCloseable {
       options.check();
       kv = new KvState(scope, config, weights.type(), sequences, capacity);
       ropeTable = ropeTable();
-      rows = new Rows(scope, config, Math.max(PREFILL_ROWS, sequences + mostWaiting));
+      int prefillRows = options.drop() == null ? PREFILL_ROWS : capacity;
+      rows = new Rows(scope, config, Math.max(prefillRows, sequences + mostWaiting));
       exits = new Exits(scope, weights, options.exit(), sequences, options.keepLogits());
       mover = new RowMover(scope, rows, exits.hidden());
       propagation =
@@ -120,7 +123,8 @@ public final class Decoder implements AutoCloseable {
   /**
    * Appends {@code ids} to a sequence; the result is that of the last one.
    *
-   * @throws IllegalArgumentException if there is no id, or no room for all of them
+   * @throws IllegalArgumentException if there is no id, no room for all of them, or tokens are
+   *     dropped and the sequence has begun already: a prompt must then come whole
    */
   public void prefill(int sequence, int... ids) {
     finish();
@@ -132,20 +136,59 @@ public final class Decoder implements AutoCloseable {
       layersOf[sequence] =
           Schedule.tabulate(options.schedule(), ids.length, capacity, config.layers());
     }
-    int[] layers = layersOf[sequence][position[sequence]];
-    for (int from = 0; from < ids.length; from += PREFILL_ROWS) {
-      rows.clear();
-      for (int i = from; i < Math.min(ids.length, from + PREFILL_ROWS); i++) {
-        rows.add(ids[i], sequence, position[sequence]++);
-      }
-      enter();
-      for (int layer : layers) {
-        runLayer(layer);
+    if (options.drop() != null) {
+      dropping(sequence, ids);
+    } else {
+      int[] layers = layersOf[sequence][position[sequence]];
+      for (int from = 0; from < ids.length; from += PREFILL_ROWS) {
+        enter(sequence, Arrays.copyOfRange(ids, from, Math.min(ids.length, from + PREFILL_ROWS)));
+        for (int layer : layers) {
+          runLayer(layer);
+        }
       }
     }
     mover.copyToExits(rows.count() - 1);
     rows.clear();
     exits.head().run();
+  }
+
+  /** Rows of one sequence set out. */
+  private void enter(int sequence, int... ids) {
+    rows.clear();
+    for (int id : ids) {
+      rows.add(id, sequence, position[sequence]++);
+    }
+    enter();
+  }
+
+  /** Takes a whole prompt through the layers, with a method that drops tokens on the way. */
+  private void dropping(int sequence, int... ids) {
+    if (position[sequence] > 0) {
+      throw new IllegalArgumentException("sequence " + sequence + " has " + position[sequence]
+          + " tokens already: a prompt from which tokens are dropped must come whole");
+    }
+    PromptPass.Layers layers = new PromptPass.Layers() {
+      @Override
+      public void enter(int to, int... tokens) {
+        position[to] = 0;
+        Decoder.this.enter(to, tokens);
+      }
+
+      @Override
+      public void run(int layer) {
+        runLayer(layer);
+      }
+
+      @Override
+      public void project(int layer, KvCache keys) {
+        stack().project(layer);
+        rows.appendTo(keys);
+      }
+    };
+    try (PromptPass pass = new PromptPass(config, rows, kv, layers, sequence, ids)) {
+      options.drop().run(pass);
+      position[sequence] = pass.positions();
+    }
   }
 
   /**

@@ -8,34 +8,39 @@ package org.exeunt.examples.llama;
  * @param kv what then becomes of its keys and values
  * @param schedule layers by position; null: all
  * @param ffnSkip when feed-forward blocks are passed; null: never
+ * @param drop which tokens of a prompt are dropped, and where; null: none
  * @param keepLogits whether logits are written, as sampling needs them; statistics do not
  * @param observer looks on at every layer; null: nobody
  */
 public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, FfnSkip ffnSkip,
-    boolean keepLogits, LayerObserver observer) {
+    PromptDrop drop, boolean keepLogits, LayerObserver observer) {
 
   /** Everything is computed. */
   public static final DecoderOptions FULL =
-      new DecoderOptions(ExitPolicy.NONE, KvPolicy.PROPAGATE, null, null, false, null);
+      new DecoderOptions(ExitPolicy.NONE, KvPolicy.PROPAGATE, null, null, null, false, null);
 
   public DecoderOptions withExit(ExitPolicy policy, KvPolicy keysAndValues) {
-    return new DecoderOptions(policy, keysAndValues, schedule, ffnSkip, keepLogits, observer);
+    return new DecoderOptions(policy, keysAndValues, schedule, ffnSkip, drop, keepLogits, observer);
   }
 
   public DecoderOptions withSchedule(Schedule value) {
-    return new DecoderOptions(exit, kv, value, ffnSkip, keepLogits, observer);
+    return new DecoderOptions(exit, kv, value, ffnSkip, drop, keepLogits, observer);
   }
 
   public DecoderOptions withFfnSkip(FfnSkip value) {
-    return new DecoderOptions(exit, kv, schedule, value, keepLogits, observer);
+    return new DecoderOptions(exit, kv, schedule, value, drop, keepLogits, observer);
+  }
+
+  public DecoderOptions withDrop(PromptDrop value) {
+    return new DecoderOptions(exit, kv, schedule, ffnSkip, value, keepLogits, observer);
   }
 
   public DecoderOptions withLogits() {
-    return new DecoderOptions(exit, kv, schedule, ffnSkip, true, observer);
+    return new DecoderOptions(exit, kv, schedule, ffnSkip, drop, true, observer);
   }
 
   public DecoderOptions withObserver(LayerObserver value) {
-    return new DecoderOptions(exit, kv, schedule, ffnSkip, keepLogits, value);
+    return new DecoderOptions(exit, kv, schedule, ffnSkip, drop, keepLogits, value);
   }
 
   /** Refuses, with an {@link IllegalArgumentException}, what cannot go together. */
@@ -51,6 +56,11 @@ public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, Ff
     if (ffnSkip != null && exit.mayLeave() && kv == KvPolicy.RECOMPUTE) {
       throw new IllegalArgumentException("skipping feed-forward blocks cannot be used with "
           + "recomputed keys and values: they would not be exact");
+    }
+    if (drop != null && (schedule != null || ffnSkip != null)) {
+      throw new IllegalArgumentException("dropping tokens cannot be used together with "
+          + (schedule != null ? "a schedule: its methods name layers that run" : "skipping "
+          + "feed-forward blocks: the rule follows each token through all layers"));
     }
   }
 }

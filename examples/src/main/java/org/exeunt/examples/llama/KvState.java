@@ -48,6 +48,24 @@ public final class KvState {
     return capacity;
   }
 
+  /** Bytes of the keys and values that are in use. */
+  public long bytesInUse() {
+    long bytes = 0;
+    for (int l = 0; l < caches.size(); l++) {
+      KvCache cache = caches.get(l);
+      long slot = 2 * cache.heads() * cache.headDim() * cache.dtype().bytes();
+      for (int s = 0; s < sequences; s++) {
+        bytes += slot * length(l, s);
+      }
+    }
+    return bytes;
+  }
+
+  /** The lengths of some sequences in one layer. */
+  Tensor length(int layer, int from, int to) {
+    return lengths(layer).slice(0, from, to);
+  }
+
   /** The lengths in one layer, [S]. */
   Tensor lengths(int layer) {
     return lengths.row(layer);

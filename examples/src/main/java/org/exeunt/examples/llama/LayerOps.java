@@ -64,11 +64,16 @@ final class LayerOps {
     feedForward = block.build(scope);
   }
 
-  void run() {
-    advance.run();
+  /** Queries, keys and values of the rows. */
+  void project() {
     norm.run();
     project.run();
     rope.run();
+  }
+
+  void run() {
+    advance.run();
+    project();
     append.run();
     attention.run();
     output.run();

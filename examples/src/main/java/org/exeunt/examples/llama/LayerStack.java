@@ -52,6 +52,11 @@ final class LayerStack {
     layers.get(layer).run();
   }
 
+  /** Only the queries, keys and values of a layer. */
+  void project(int layer) {
+    layers.get(layer).project();
+  }
+
   /**
    * Decides which rows skip the feed-forward block of {@code layer}, from the cosines of the block
    * that ran last.

@@ -5,6 +5,7 @@ import java.nio.IntBuffer;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.FfnSkipRule;
+import org.exeunt.KvCache;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
@@ -149,6 +150,17 @@ public final class Rows {
     return projected(rows).slice(1, first * width, (first + number) * width)
         .strided(new long[] {rows, number, width},
             new long[] {config.queryKeyValueWidth(), width, 1});
+  }
+
+  /** Writes the keys and values projected last to the first slots of a cache for one sequence. */
+  void appendTo(KvCache cache) {
+    int heads = config.heads();
+    int kvHeads = config.kvHeads();
+    for (int row = 0; row < count; row++) {
+      slot.intBuffer().put(row, row);
+    }
+    cache.append().k(heads(count, heads, kvHeads)).v(heads(count, heads + kvHeads, kvHeads))
+        .slot(slot(count)).runOnce();
   }
 
   Tensor token(int rows) {

@@ -54,6 +54,13 @@ public final class Report implements Closeable {
     files.add(path);
   }
 
+  /** Where to put a file of another kind, which is kept too. */
+  public synchronized Path file(String name) {
+    Path path = folder.resolve(name);
+    files.add(path);
+    return path;
+  }
+
   private void write(String text) throws IOException {
     System.out.print(text);
     page.write(text);

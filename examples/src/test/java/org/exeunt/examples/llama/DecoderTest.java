@@ -318,4 +318,89 @@ class DecoderTest {
         Trace.of(weights, Arrays.copyOf(ids, 6)).hidden(TinyModel.LAYERS),
         "a prefix does not see what follows");
   }
+
+  // ---- dropping tokens
+
+  private static float[][] continuation(DecoderOptions options, int[] ids, int prompt) {
+    float[][] logits = new float[ids.length - prompt + 1][];
+    try (Decoder decoder = new Decoder(weights, options.withLogits(), 1, CAPACITY)) {
+      decoder.prefill(0, Arrays.copyOf(ids, prompt));
+      logits[0] = decoder.logits().row(0).toFloatArray();
+      for (int i = prompt; i < ids.length; i++) {
+        decoder.step(ids[i]);
+        logits[i - prompt + 1] = decoder.logits().row(0).toFloatArray();
+      }
+    }
+    return logits;
+  }
+
+  /** Lists that name every token move nothing. */
+  @Test
+  void keepingEveryTokenChangesNothing() {
+    int[] ids = tokens(30, 5);
+    float[][] expected = continuation(DecoderOptions.FULL, ids, 24);
+    for (String all : List.of("promptdistill:1,24", "gemfilter:2,24", "snapkv:4,24",
+        "h2o:0.5,0.5", "fastv:2,0", "pyramiddrop:1,1,3,1")) {
+      DecoderOptions options =
+          DecoderOptions.FULL.withDrop(PromptDrop.parse(all, TinyModel.LAYERS));
+      assertArrayEquals(expected, continuation(options, ids, 24), all);
+    }
+  }
+
+  /** How many tokens each layer remembers behind a prompt of 24. */
+  @Test
+  void layersRememberWhatWasKept() {
+    assertRemembered("none", 24, 24, 24, 24, 24);
+    assertRemembered("promptdistill:1,6", 7, 7, 7, 7, 7);
+    assertRemembered("promptdistill:1,10,3,4", 11, 11, 11, 11, 5);
+    assertRemembered("gemfilter:2,9", 9, 9, 9, 9, 9);
+    assertRemembered("snapkv:4,10", 10, 10, 10, 10, 10);
+    assertRemembered("snapkv:4,25", 24, 24, 24, 24, 24);
+    assertRemembered("h2o:0.25,0.125", 9, 9, 9, 9, 9);
+    assertRemembered("fastv:2,0.5", 24, 24, 13, 13, 13);
+    assertRemembered("pyramiddrop:1,0.5,3,0.25", 24, 12, 12, 6, 6);
+  }
+
+  private static void assertRemembered(String drop, int... lengths) {
+    DecoderOptions options =
+        DecoderOptions.FULL.withDrop(PromptDrop.parse(drop, TinyModel.LAYERS));
+    try (Decoder decoder = new Decoder(weights, options, 1, CAPACITY)) {
+      decoder.prefill(0, tokens(24, 6));
+      for (int l = 0; l < lengths.length; l++) {
+        assertEquals(lengths[l], decoder.kv().length(l, 0), drop + ", layer " + l);
+      }
+      int next = drop.startsWith("gemfilter") ? 9 : 24; // renumbered there alone
+      assertEquals(next, decoder.position(0), drop);
+    }
+  }
+
+  /** Sequences of a batch drop on their own. */
+  @Test
+  void aBatchThatDropsEqualsItsSequences() {
+    DecoderOptions options = DecoderOptions.FULL.withLogits()
+        .withDrop(PromptDrop.parse("promptdistill:1,5", TinyModel.LAYERS));
+    int[] first = tokens(26, 7);
+    int[] second = tokens(17, 8);
+    float[][] alone = continuation(options, first, 25);
+    float[][] other = continuation(options, second, 16);
+    try (Decoder decoder = new Decoder(weights, options, 2, CAPACITY)) {
+      decoder.prefill(0, Arrays.copyOf(first, 25));
+      decoder.prefill(1, Arrays.copyOf(second, 16));
+      decoder.step(first[25], second[16]);
+      assertArrayEquals(alone[1], decoder.logits().row(0).toFloatArray());
+      assertArrayEquals(other[1], decoder.logits().row(1).toFloatArray());
+    }
+  }
+
+  @Test
+  void aPromptInPiecesCannotDrop() {
+    DecoderOptions options =
+        DecoderOptions.FULL.withDrop(PromptDrop.parse("fastv:2,0.5", TinyModel.LAYERS));
+    try (Decoder decoder = new Decoder(weights, options, 1, CAPACITY)) {
+      decoder.prefill(0, tokens(8, 1));
+      String message = assertThrows(IllegalArgumentException.class,
+          () -> decoder.prefill(0, tokens(8, 2))).getMessage();
+      assertTrue(message.contains("has 8 tokens already"), message);
+    }
+  }
 }
