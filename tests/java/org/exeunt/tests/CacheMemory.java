@@ -51,6 +51,27 @@ final class CacheMemory {
     }
   }
 
+  /** The same with the low bits of words, whatever they mean. */
+  CacheMemory fillBits(long seed, long stream) {
+    int columns = shape.columns();
+    for (int row = 0; row < shape.sequences() * shape.slots(); row++) {
+      for (int i = 0; i < columns; i++) {
+        int at =
+            shape.at(row / shape.slots(), row % shape.slots(), i / shape.dim()) + i % shape.dim();
+        long element = (long) row * columns + i;
+        k.setBits(0, at, Words.word(seed, stream, element));
+        v.setBits(0, at, Words.word(seed, stream + 1, element));
+      }
+    }
+    return this;
+  }
+
+  /** Block b of sequence s is entry {@code s * blocks + b}. */
+  void setPage(int entry, int page) {
+    blockTable.setInteger(entry, page);
+    shape.pageOf()[entry] = page;
+  }
+
   CacheMemory copy() {
     CacheMemory t = new CacheMemory(shape, dtype, k.offset);
     t.k.bytes.put(0, k.bytes, 0, k.bytes.capacity());

@@ -23,10 +23,20 @@ record CacheShape(
 
   /** A cache of the tables of the cache ops; {@code prefix} is empty or {@code to_}. */
   static CacheShape of(CaseRow c, String prefix, long seed) {
+    return of(c, prefix, prefix + "sequences", "heads", seed);
+  }
+
+  /** Where kv_compact moves to: heads of its own, but as many sequences. */
+  static CacheShape compacted(CaseRow c, long seed) {
+    return of(c, "to_", "sequences", "to_heads", seed);
+  }
+
+  private static CacheShape of(
+      CaseRow c, String prefix, String sequenceColumn, String heads, long seed) {
     Layout[] layouts = {Layout.HEAD_MAJOR, Layout.TOKEN_MAJOR, Layout.PAGED};
     Layout layout = layouts[c.choice(prefix + "layout", "head", "token", "paged")];
-    boolean axis = c.given(prefix + "sequences");
-    int sequences = axis ? c.int32(prefix + "sequences") : 1;
+    boolean axis = c.given(sequenceColumn);
+    int sequences = axis ? c.int32(sequenceColumn) : 1;
     int slots = c.int32(prefix + "slots");
     int page = c.given(prefix + "page") ? c.int32(prefix + "page") : slots;
     int blocks = page == 0 ? 0 : sequences * (slots / page);
@@ -34,7 +44,7 @@ record CacheShape(
     int[] order = Words.shuffled(pages, seed, 7);
     int[] pageOf = layout == Layout.PAGED ? IntStream.of(order).limit(blocks).toArray() : order;
     return new CacheShape(
-        layout, axis, sequences, slots, page, c.int32("heads"), c.int32("dim"), pages, pageOf);
+        layout, axis, sequences, slots, page, c.int32(heads), c.int32("dim"), pages, pageOf);
   }
 
   /** A cache of kv_propagate: one page to spare, the last ones come first. */

@@ -57,6 +57,11 @@ final class HostTensor {
     return new HostTensor(dtype, new long[] {rows, heads, dim}, true, pad, offset);
   }
 
+  /** Of rank 2 or more, with gaps between the entries of axis 0. */
+  static HostTensor ofRows(DType dtype, long[] shape, int pad, int offset) {
+    return new HostTensor(dtype, shape, true, pad, offset);
+  }
+
   /** Another one with the same dtype, shape and gaps. */
   HostTensor like() {
     return new HostTensor(dtype, shape, manyRows, stride - cols, offset);
@@ -287,6 +292,8 @@ final class HostTensor {
         return bell(w);
       case "wide":
         return 10000f * (2 * unit(w) - 1);
+      case "unit":
+        return unit(w);
       case "equal":
         return 1.5f;
       case "zero":
