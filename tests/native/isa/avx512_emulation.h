@@ -77,7 +77,6 @@ EXN_EMULATED __m512i and_si512(__m512i a, __m512i b) { return a & b; }
 EXN_EMULATED __m512 or_ps(__m512 a, __m512 b) { return castsi512_ps(castps_si512(a) | castps_si512(b)); }
 EXN_EMULATED __m512 and_ps(__m512 a, __m512 b) { return castsi512_ps(castps_si512(a) & castps_si512(b)); }
 EXN_EMULATED __m512 abs_ps(__m512 a) { return ps([=](int i) { return ::fabsf(f(a, i)); }); }
-EXN_EMULATED __m512 roundscale_ps(__m512 a, int) { return ps([=](int i) { return ::nearbyintf(f(a, i)); }); }
 
 EXN_EMULATED __mmask16 cmp_ps_mask(__m512 a, __m512 b, int predicate) {
   uint32_t mask = 0;
@@ -160,12 +159,6 @@ EXN_EMULATED void mask_storeu_epi16_256(void* p, __mmask16 m, __m256i v) {
   }
 }
 
-EXN_EMULATED __m512 scalef_ps(__m512 a, __m512 b) {
-  return ps([=](int i) {
-    const float n = ::floorf(f(b, i));
-    return std::isnan(n) ? n : ::ldexpf(f(a, i), n > 1000 ? 1000 : n < -1000 ? -1000 : static_cast<int>(n));
-  });
-}
 // Normalised to [1/2, 1), sign cleared; positive finite arguments are all that the kernels pass.
 EXN_EMULATED __m512 getmant_ps(__m512 a, int, int) {
   return ps([=](int i) {
@@ -200,6 +193,53 @@ EXN_EMULATED __m512 shuffle_ps(__m512 a, __m512 b, int control) {
   return ps([=](int i) { return f(i % 4 < 2 ? a : b, i / 4 * 4 + (control >> (i % 4 * 2) & 3)); });
 }
 EXN_EMULATED __m512 permutexvar_ps(__m512i order, __m512 a) { return ps([=](int i) { return f(a, static_cast<int>(u(order, i) & 15)); }); }
+EXN_EMULATED __m512 permutex2var_ps(__m512 a, __m512i order, __m512 b) {
+  return ps([=](int i) {
+    const int from = static_cast<int>(u(order, i) & 31);
+    return from < 16 ? f(a, from) : f(b, from - 16);
+  });
+}
+
+template <class F>
+EXN_EMULATED __m512d pd(F f) {
+  return each<__m512d, double>(f);
+}
+EXN_EMULATED double d(__m512d v, int i) { return Lanes<double>::of(v).at[i]; }
+EXN_EMULATED __m512d setzero_pd() { return pd([](int) { return 0.0; }); }
+EXN_EMULATED __m512d set1_pd(double x) { return pd([=](int) { return x; }); }
+EXN_EMULATED __m512d add_pd(__m512d a, __m512d b) { return a + b; }
+EXN_EMULATED __m512d mul_pd(__m512d a, __m512d b) { return a * b; }
+EXN_EMULATED __m512d fmadd_pd(__m512d a, __m512d b, __m512d c) {
+  return pd([=](int i) { return ::fma(d(a, i), d(b, i), d(c, i)); });
+}
+EXN_EMULATED __m512d cvtps_pd(__m256 a) {
+  float from[8];
+  std::memcpy(from, &a, sizeof from);
+  return pd([&](int i) { return static_cast<double>(from[i]); });
+}
+EXN_EMULATED __m256 cvtpd_ps(__m512d a) {
+  float to[8];
+  for (int i = 0; i < 8; ++i) to[i] = static_cast<float>(d(a, i));
+  __m256 out;
+  std::memcpy(&out, to, sizeof out);
+  return out;
+}
+EXN_EMULATED __m512 castps256_ps512(__m256 a) {
+  float from[8];
+  std::memcpy(from, &a, sizeof from);
+  return ps([&](int i) { return i < 8 ? from[i] : 0.0f; });
+}
+EXN_EMULATED __m512 insertf32x8(__m512 a, __m256 b, int at) {
+  float from[8];
+  std::memcpy(from, &b, sizeof from);
+  return ps([&](int i) { return i / 8 == at ? from[i % 8] : f(a, i); });
+}
+EXN_EMULATED __m512d loadu_pd(const void* p) {
+  __m512d v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+EXN_EMULATED void storeu_pd(void* p, __m512d v) { std::memcpy(p, &v, sizeof v); }
 
 EXN_EMULATED float bf16_lane(__m512i v, int i) {
   const uint32_t bits = static_cast<uint32_t>(Lanes<uint16_t>::of(v).at[i]) << 16;
@@ -240,8 +280,6 @@ EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
 #define _mm512_or_ps EXN_USE(or_ps)
 #define _mm512_and_ps EXN_USE(and_ps)
 #define _mm512_abs_ps EXN_USE(abs_ps)
-#undef _mm512_roundscale_ps
-#define _mm512_roundscale_ps EXN_USE(roundscale_ps)
 #undef _mm512_cmp_ps_mask
 #define _mm512_cmp_ps_mask EXN_USE(cmp_ps_mask)
 #define _mm512_mask_blend_ps EXN_USE(mask_blend_ps)
@@ -267,7 +305,6 @@ EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
 #define _mm256_maskz_loadu_epi16 EXN_USE(maskz_loadu_epi16_256)
 #define _mm512_maskz_loadu_epi16 EXN_USE(maskz_loadu_epi16)
 #define _mm256_mask_storeu_epi16 EXN_USE(mask_storeu_epi16_256)
-#define _mm512_scalef_ps EXN_USE(scalef_ps)
 #undef _mm512_getmant_ps
 #define _mm512_getmant_ps EXN_USE(getmant_ps)
 #define _mm512_getexp_ps EXN_USE(getexp_ps)
@@ -279,6 +316,19 @@ EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
 #undef _mm512_shuffle_ps
 #define _mm512_shuffle_ps EXN_USE(shuffle_ps)
 #define _mm512_permutexvar_ps EXN_USE(permutexvar_ps)
+#define _mm512_permutex2var_ps EXN_USE(permutex2var_ps)
+#define _mm512_setzero_pd EXN_USE(setzero_pd)
+#define _mm512_set1_pd EXN_USE(set1_pd)
+#define _mm512_add_pd EXN_USE(add_pd)
+#define _mm512_mul_pd EXN_USE(mul_pd)
+#define _mm512_fmadd_pd EXN_USE(fmadd_pd)
+#define _mm512_cvtps_pd EXN_USE(cvtps_pd)
+#define _mm512_cvtpd_ps EXN_USE(cvtpd_ps)
+#define _mm512_castps256_ps512 EXN_USE(castps256_ps512)
+#undef _mm512_insertf32x8
+#define _mm512_insertf32x8 EXN_USE(insertf32x8)
+#define _mm512_loadu_pd EXN_USE(loadu_pd)
+#define _mm512_storeu_pd EXN_USE(storeu_pd)
 #define _mm512_dpbf16_ps EXN_USE(dpbf16_ps)
 #define _mm512_setzero_si512 EXN_USE(setzero_si512)
 #define _mm512_add_epi64 EXN_USE(add_epi64)

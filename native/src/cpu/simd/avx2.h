@@ -27,7 +27,6 @@ static EXN_SIMD f32v abs(f32v a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f)
 static EXN_SIMD f32v copy_sign(f32v magnitude, f32v sign) {
   return _mm256_or_ps(magnitude, _mm256_and_ps(sign, _mm256_set1_ps(-0.0f)));
 }
-static EXN_SIMD f32v round_nearest(f32v a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
 // Lanes 1, 0, 3, 2, ...
 static EXN_SIMD f32v swap_pairs(f32v a) { return _mm256_permute_ps(a, 0xb1); }
@@ -117,6 +116,28 @@ static EXN_SIMD float reduce_max(f32v v) {
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 
+// Even and odd elements of 16, widened.
+static EXN_SIMD void load_pair(const bf16* p, f32v& even, f32v& odd) {
+  const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  even = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
+  odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(-0x10000)));
+}
+
+// Lanes of f64, half as many, for sums that need them.
+using f64v = __m256d;
+static EXN_SIMD f64v zero_f64() { return _mm256_setzero_pd(); }
+static EXN_SIMD f64v set1(double x) { return _mm256_set1_pd(x); }
+static EXN_SIMD f64v low_f64(f32v v) { return _mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
+static EXN_SIMD f64v high_f64(f32v v) { return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
+static EXN_SIMD f32v narrow(f64v low, f64v high) {
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1);
+}
+static EXN_SIMD f64v add(f64v a, f64v b) { return _mm256_add_pd(a, b); }
+static EXN_SIMD f64v mul(f64v a, f64v b) { return _mm256_mul_pd(a, b); }
+static EXN_SIMD f64v fma(f64v a, f64v b, f64v c) { return _mm256_fmadd_pd(a, b, c); }
+static EXN_SIMD f64v load(const double* p) { return _mm256_loadu_pd(p); }
+static EXN_SIMD void store(double* p, f64v v) { _mm256_storeu_pd(p, v); }
+
 using probe_v = __m256i;
 static EXN_SIMD probe_v probe_zero() { return _mm256_setzero_si256(); }
 static EXN_SIMD probe_v probe_add(probe_v a, probe_v b) { return _mm256_add_epi64(a, b); }
@@ -126,5 +147,8 @@ static EXN_SIMD probe_v probe_add(probe_v a, const void* p) {
 }
 
 static EXN_SIMD void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+static EXN_SIMD void prefetch_far(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
 
 }  // namespace exn::cpu::EXN_ISA

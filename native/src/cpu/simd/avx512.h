@@ -36,7 +36,6 @@ static EXN_SIMD f32v abs(f32v a) { return _mm512_abs_ps(a); }
 static EXN_SIMD f32v copy_sign(f32v magnitude, f32v sign) {
   return _mm512_or_ps(magnitude, _mm512_and_ps(sign, _mm512_set1_ps(-0.0f)));
 }
-static EXN_SIMD f32v round_nearest(f32v a) { return _mm512_roundscale_ps(a, 0); }
 
 // Lanes 1, 0, 3, 2, ...
 static EXN_SIMD f32v swap_pairs(f32v a) { return _mm512_shuffle_ps(a, a, 0xb1); }
@@ -80,11 +79,25 @@ static EXN_SIMD void store_n(float* p, f32v v, int n) { _mm512_mask_storeu_ps(p,
 static EXN_SIMD void store_n(bf16* p, f32v v, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_bf16(v)); }
 static EXN_SIMD void store_n(f16* p, f32v v, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_f16(v)); }
 
-// The integral power of two nearest to x * scale, and p times two to it, with gradual underflow: 0 at the floor of exp.
-constexpr float kExpFloor = -110.0f;
-static EXN_SIMD f32v nearest_power(f32v x, f32v scale) { return round_nearest(mul(x, scale)); }
-static EXN_SIMD f32v power_value(f32v power) { return power; }
-static EXN_SIMD f32v times_power(f32v p, f32v power) { return _mm512_scalef_ps(p, power); }
+// Two registers hold 32 powers of two, and a permutation looks one up: exp then needs a polynomial of
+// degree 2. `shifted` is 1.5 * 2^18 plus a multiple q of 1/32, so its last five bits number the power
+// 2^(q - floor q), and the bits above them, moved into the exponent, are floor q. An entry has its own
+// number taken off where the move would add it. 2^-127, at the floor, comes out as 0.
+#define EXN_HAS_POWER_TABLE 1
+constexpr float kExpFloor = -88.0296919f;
+constexpr float kPowerShift = 393216.0f;
+alignas(64) static constexpr uint32_t kPowers[32] = {
+    0x3f800000, 0x3f7ecd87, 0x3f7daac3, 0x3f7c980f, 0x3f7b95c2, 0x3f7aa43a, 0x3f79c3d3, 0x3f78f4f0,
+    0x3f7837f0, 0x3f778d3a, 0x3f76f532, 0x3f767043, 0x3f75fed7, 0x3f75a15b, 0x3f75583f, 0x3f7523f6,
+    0x3f7504f3, 0x3f74fbaf, 0x3f7508a4, 0x3f752c4d, 0x3f75672a, 0x3f75b9be, 0x3f76248c, 0x3f76a81e,
+    0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907, 0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3};
+static EXN_SIMD f32v power_of_two(f32v shifted) {
+  const __m512i bits = _mm512_castps_si512(shifted);
+  const __m512 entry = _mm512_permutex2var_ps(_mm512_loadu_ps(kPowers), bits,
+                                              _mm512_loadu_ps(kPowers + kLanes));
+  return _mm512_castsi512_ps(
+      _mm512_add_epi32(_mm512_castps_si512(entry), _mm512_slli_epi32(bits, 18)));
+}
 
 // Mantissa in [1/2, 1) and exponent of a positive finite a.
 static EXN_SIMD f32v mantissa(f32v a) { return _mm512_getmant_ps(a, _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_zero); }
@@ -103,27 +116,46 @@ static EXN_SIMD float reduce_max(f32v v) {
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 
-// out[i] = reduce_add(v[i]), bit for bit, by a transposing tree: 45 operations instead of 16 times 11.
+// out[i] = reduce_add(v[i]), bit for bit, by a transposing tree: 46 operations instead of 16 times 11. Where
+// it can, a level takes one operand by a blend: shuffles have half as many units.
 constexpr int kReduceTree = 16;
 static EXN_SIMD void reduce_add_tree(const f32v* v, float* out) {
   f32v a[8], b[4], c[2];
   for (int i = 0; i < 8; ++i) {
     const f32v x = v[2 * i], y = v[2 * i + 1];
-    a[i] = add(_mm512_shuffle_f32x4(x, y, 0x44), _mm512_shuffle_f32x4(x, y, 0xee));
+    a[i] = add(_mm512_mask_blend_ps(0xff00, x, y), _mm512_shuffle_f32x4(x, y, 0x4e));
   }
+  // 128-bit lanes 1 of x, 0 of y, 3 of x, 2 of y
+  const __m512i crossed =
+      _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
   for (int i = 0; i < 4; ++i) {
     const f32v x = a[2 * i], y = a[2 * i + 1];
-    b[i] = add(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
+    b[i] = add(_mm512_mask_blend_ps(0xf0f0, x, y), _mm512_permutex2var_ps(x, crossed, y));
   }
   for (int i = 0; i < 2; ++i) {
     const f32v x = b[2 * i], y = b[2 * i + 1];
-    c[i] = add(_mm512_shuffle_ps(x, y, 0x44), _mm512_shuffle_ps(x, y, 0xee));
+    c[i] = add(_mm512_mask_blend_ps(0xcccc, x, y), _mm512_shuffle_ps(x, y, 0x4e));
   }
   const f32v sums = add(_mm512_shuffle_ps(c[0], c[1], 0x88), _mm512_shuffle_ps(c[0], c[1], 0xdd));
-  // 128-bit lane q holds the sums of vectors q, 4 + q, 8 + q, 12 + q.
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  // The 128-bit lanes hold the sums of vectors 0, 4, 8, 12; of 2, 6, ...; of 1, 5, ...; of 3, 7, ...
+  const __m512i order = _mm512_setr_epi32(0, 8, 4, 12, 1, 9, 5, 13, 2, 10, 6, 14, 3, 11, 7, 15);
   _mm512_storeu_ps(out, _mm512_permutexvar_ps(order, sums));
 }
+
+// Lanes of f64, half as many, for sums that need them.
+using f64v = __m512d;
+static EXN_SIMD f64v zero_f64() { return _mm512_setzero_pd(); }
+static EXN_SIMD f64v set1(double x) { return _mm512_set1_pd(x); }
+static EXN_SIMD f64v low_f64(f32v v) { return _mm512_cvtps_pd(_mm512_castps512_ps256(v)); }
+static EXN_SIMD f64v high_f64(f32v v) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)); }
+static EXN_SIMD f32v narrow(f64v low, f64v high) {
+  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(low)), _mm512_cvtpd_ps(high), 1);
+}
+static EXN_SIMD f64v add(f64v a, f64v b) { return _mm512_add_pd(a, b); }
+static EXN_SIMD f64v mul(f64v a, f64v b) { return _mm512_mul_pd(a, b); }
+static EXN_SIMD f64v fma(f64v a, f64v b, f64v c) { return _mm512_fmadd_pd(a, b, c); }
+static EXN_SIMD f64v load(const double* p) { return _mm512_loadu_pd(p); }
+static EXN_SIMD void store(double* p, f64v v) { _mm512_storeu_pd(p, v); }
 
 // Dot product of 32 pairs of bf16 added to 16 lanes of f32 (VDPBF16PS: subnormals count as zero).
 #define EXN_HAS_BF16_DOT 1
@@ -141,6 +173,18 @@ static EXN_SIMD f32v dot_pairs(bf16v a, bf16v b, f32v c) {
 #endif
 }
 
+// Even and odd elements of 32, widened.
+static EXN_SIMD void widen_pair(bf16v both, f32v& even, f32v& odd) {
+  even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+  odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(-0x10000)));
+}
+static EXN_SIMD void load_pair(const bf16* p, f32v& even, f32v& odd) {
+  widen_pair(load_pairs(p), even, odd);
+}
+static EXN_SIMD void load_pair_n(const bf16* p, int n, f32v& even, f32v& odd) {
+  widen_pair(load_pairs_n(p, n), even, odd);
+}
+
 // Adds up the 64-bit words of a cache line, for the read probe.
 using probe_v = __m512i;
 static EXN_SIMD probe_v probe_zero() { return _mm512_setzero_si512(); }
@@ -148,5 +192,8 @@ static EXN_SIMD probe_v probe_add(probe_v a, const void* p) { return _mm512_add_
 static EXN_SIMD probe_v probe_add(probe_v a, probe_v b) { return _mm512_add_epi64(a, b); }
 
 static EXN_SIMD void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+static EXN_SIMD void prefetch_far(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
+}
 
 }  // namespace exn::cpu::EXN_ISA

@@ -12,9 +12,26 @@ namespace exn::cpu::EXN_ISA {
 // registers, four chains cost more in spills than they gain.
 constexpr int kGroup = kRegisters / 8;
 
-// e^x for kExpFloor <= x <= 0 (elementwise over N vectors); relative error below 2e-7 (1.3e-6 near e^-87; without FMA 7e-6), exactly 1
-// at 0 and exactly 0 at the floor, to which the caller clamps, -inf included; NaN stays NaN.
+// e^x for kExpFloor <= x <= 0 (elementwise over N vectors); relative error below 2e-7 (1.3e-6 near e^-87;
+// without FMA 7e-6), exactly 1 at 0 and exactly 0 at the floor, to which the caller clamps, -inf included; what
+// should be subnormal lies between 0 and the true value; NaN stays NaN.
 // One reduction step is enough: its error is |x| 2^-26, and terms with large |x| weigh nothing in a sum with e^0.
+#if defined(EXN_HAS_POWER_TABLE)
+template <int N>
+static EXN_SIMD void exp_floored(const f32v (&x)[N], f32v (&out)[N]) {
+  const f32v log2e = set1(1.442695041f), shift = set1(kPowerShift);
+  f32v shifted[N], f[N], p[N];
+  for (int k = 0; k < N; ++k) shifted[k] = fma(x[k], log2e, shift);
+  for (int k = 0; k < N; ++k) f[k] = fms(x[k], log2e, sub(shifted[k], shift));
+  // 2^f - 1 on [-1/64, 1/64]: ln 2 and its square by 2, the former a little larger for what f^3 would add.
+  for (int k = 0; k < N; ++k) p[k] = fma(set1(2.4022650696e-1f), f[k], set1(6.9315734367e-1f));
+  for (int k = 0; k < N; ++k) p[k] = mul(p[k], f[k]);
+  for (int k = 0; k < N; ++k) {
+    const f32v power = power_of_two(shifted[k]);
+    out[k] = fma(power, p[k], power);
+  }
+}
+#else
 template <int N>
 static EXN_SIMD void exp_floored(const f32v (&x)[N], f32v (&out)[N]) {
   f32v power[N], f[N], p[N];
@@ -28,6 +45,7 @@ static EXN_SIMD void exp_floored(const f32v (&x)[N], f32v (&out)[N]) {
   for (int k = 0; k < N; ++k) p[k] = fma(p[k], f[k], set1(1.0f));
   for (int k = 0; k < N; ++k) out[k] = times_power(p[k], power[k]);
 }
+#endif
 
 // The same for any x <= 0.
 template <int N>
@@ -44,8 +62,8 @@ static EXN_SIMD f32v exp_negative(f32v x) {
   return out[0];
 }
 
-// ln(1 + a) for a >= 0, relative error below 3e-7; infinity stays infinity.
-static EXN_SIMD f32v log1p_positive(f32v a) {
+// ln(1 + a) for a >= 0, given 1 / (1 + a); relative error below 3e-7; infinity stays infinity.
+static EXN_SIMD f32v log1p_positive(f32v a, f32v over) {
   const f32v u = add(min(a, set1(FLT_MAX)), set1(1.0f));
   f32v m = mantissa(u);
   f32v e = exponent(u);
@@ -66,7 +84,7 @@ static EXN_SIMD f32v log1p_positive(f32v a) {
   y = fma(e, set1(-2.12194440e-4f), y);
   y = fma(z, set1(-0.5f), y);
   // 1 + a was rounded; its lost part, divided by u, is what keeps tiny arguments exact.
-  const f32v lost = div(sub(min(a, set1(FLT_MAX)), sub(u, set1(1.0f))), u);
+  const f32v lost = mul(sub(min(a, set1(FLT_MAX)), sub(u, set1(1.0f))), over);
   y = add(add(m, add(y, lost)), mul(e, set1(0.693359375f)));
   return select(less(set1(FLT_MAX), a), a, y);
 }
@@ -85,13 +103,22 @@ static EXN_SIMD f32v tanh(f32v x) {
   return select(less(a, set1(0.625f)), small, large);
 }
 
-// StableMax: s(x) = x + 1 for x >= 0, 1 / (1 - x) for x < 0.
+// StableMax: s(x) = x + 1 for x >= 0, 1 / (1 - x) for x < 0, and g(x) = ln s(x).
 static EXN_SIMD f32v stable_s(f32v x) {
   const f32v a = add(abs(x), set1(1.0f));
   return select(less(x, zero()), div(set1(1.0f), a), a);
 }
 
-// g(x) = ln s(x).
-static EXN_SIMD f32v stable_g(f32v x) { return copy_sign(log1p_positive(abs(x)), x); }
+static EXN_SIMD f32v stable_g(f32v x) {
+  const f32v a = abs(x);
+  return copy_sign(log1p_positive(a, div(set1(1.0f), add(a, set1(1.0f)))), x);
+}
+
+// Both for one division.
+static EXN_SIMD void stable_both(f32v x, f32v* s, f32v* g) {
+  const f32v size = abs(x), a = add(size, set1(1.0f)), over = div(set1(1.0f), a);
+  *s = select(less(x, zero()), over, a);
+  *g = copy_sign(log1p_positive(size, over), x);
+}
 
 }  // namespace exn::cpu::EXN_ISA

@@ -8,6 +8,8 @@
 //   fms(a, b, c)           a * b - c likewise
 //   reduce_add(v)          folds halves: lane i with lane i + n/2, and so on down, in every instruction set
 //   reduce_add_all(v, out) the same of several vectors, bit for bit
+//   prefetch, prefetch_far  into L1, into L2
+//   f64v                   kLanes / 2 lanes; low_f64 and high_f64 widen the halves, narrow joins them
 //   load_n / store_n       first n lanes, 0 <= n <= kLanes; the rest reads as `fill` and is not touched in memory
 #pragma once
 
@@ -46,6 +48,32 @@ static EXN_SIMD void reduce_add_all(const f32v (&v)[N], float* out) {
   constexpr int kTrees = N / kReduceTree * kReduceTree;
   for (int i = 0; i < kTrees; i += kReduceTree) reduce_add_tree(v + i, out + i);
   for (int i = kTrees; i < N; ++i) out[i] = reduce_add(v[i]);
+}
+
+static EXN_SIMD double reduce_add(f64v v) {
+  double lanes[kLanes / 2];
+  store(lanes, v);
+  for (int half = kLanes / 4; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
+// Pairs of vectors. Of bf16 the first holds the even elements and the second the odd ones, which
+// costs one operation each; of other types they follow each other.
+constexpr int kPair = 2 * kLanes;
+template <class T>
+static EXN_SIMD void load_pair(const T* p, f32v& first, f32v& second) {
+  first = load(p);
+  second = load(p + kLanes);
+}
+
+// The first n elements of a pair, 0 <= n < kPair; the others read as 0.
+template <class T>
+static EXN_SIMD void load_pair_n(const T* p, int n, f32v& first, f32v& second) {
+  T some[kPair] = {};
+  std::memcpy(some, p, static_cast<size_t>(n) * sizeof(T));
+  load_pair(some, first, second);
 }
 
 }  // namespace exn::cpu::EXN_ISA

@@ -48,15 +48,6 @@ static EXN_SIMD u32v as_bits(f32v a) { return reinterpret_cast<u32v>(a); }
 static EXN_SIMD f32v as_float(u32v a) { return reinterpret_cast<f32v>(a); }
 static EXN_SIMD f32v abs(f32v a) { return as_float(as_bits(a) & 0x7fffffffu); }
 static EXN_SIMD f32v copy_sign(f32v magnitude, f32v sign) { return as_float(as_bits(magnitude) | (as_bits(sign) & 0x80000000u)); }
-static EXN_SIMD maskv to_int(f32v a) {
-#if defined(__aarch64__)
-  return vcvtnq_s32_f32(a);
-#else
-  return reinterpret_cast<maskv>(_mm_cvtps_epi32(a));
-#endif
-}
-// |a| < 2^31 is all that the kernels need.
-static EXN_SIMD f32v round_nearest(f32v a) { return __builtin_convertvector(to_int(a), f32v); }
 
 // Lanes 1, 0, 3, 2.
 static EXN_SIMD f32v swap_pairs(f32v a) { return f32v{a[1], a[0], a[3], a[2]}; }
@@ -120,6 +111,44 @@ static EXN_SIMD float reduce_max(f32v v) {
   return a > b ? a : b;
 }
 
+// Even and odd elements of 8, widened.
+static EXN_SIMD void load_pair(const bf16* p, f32v& even, f32v& odd) {
+  u32v both;
+  std::memcpy(&both, p, sizeof both);
+  even = as_float(both << 16);
+  odd = as_float(both & 0xffff0000u);
+}
+
+// Lanes of f64, half as many, for sums that need them.
+typedef double f64v __attribute__((vector_size(16)));
+static EXN_SIMD f64v set1(double x) { return f64v{x, x}; }
+static EXN_SIMD f64v zero_f64() { return set1(0.0); }
+static EXN_SIMD f64v low_f64(f32v v) {
+  return f64v{static_cast<double>(v[0]), static_cast<double>(v[1])};
+}
+static EXN_SIMD f64v high_f64(f32v v) {
+  return f64v{static_cast<double>(v[2]), static_cast<double>(v[3])};
+}
+static EXN_SIMD f32v narrow(f64v low, f64v high) {
+  return f32v{static_cast<float>(low[0]), static_cast<float>(low[1]), static_cast<float>(high[0]),
+              static_cast<float>(high[1])};
+}
+static EXN_SIMD f64v add(f64v a, f64v b) { return a + b; }
+static EXN_SIMD f64v mul(f64v a, f64v b) { return a * b; }
+static EXN_SIMD f64v fma(f64v a, f64v b, f64v c) {
+#if defined(__aarch64__)
+  return vfmaq_f64(c, a, b);
+#else
+  return a * b + c;
+#endif
+}
+static EXN_SIMD f64v load(const double* p) {
+  f64v v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+static EXN_SIMD void store(double* p, f64v v) { std::memcpy(p, &v, sizeof v); }
+
 typedef uint64_t probe_v __attribute__((vector_size(16)));
 static EXN_SIMD probe_v probe_zero() { return probe_v{0, 0}; }
 static EXN_SIMD probe_v probe_add(probe_v a, probe_v b) { return a + b; }
@@ -130,5 +159,6 @@ static EXN_SIMD probe_v probe_add(probe_v a, const void* p) {
 }
 
 static EXN_SIMD void prefetch(const void* p) { __builtin_prefetch(p); }
+static EXN_SIMD void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
 
 }  // namespace exn::cpu::EXN_ISA
