@@ -15,17 +15,26 @@ exn_status row_stats(const RowStatsArgs& a, Workspace& ws) {
 
   with_float_type(a.logits.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
-    // About 64 KiB of logits a piece: enough to hide the hand-over, few enough to share a single long row.
-    const int64_t chunk = columns >= kStatsTile ? 4 : 16384 / columns + 1;
+    const auto tile_at = [&](int64_t item) {
+      const int64_t offset = item % tiles * kStatsTile;
+      return Span<T>{row_of<T>(a.logits, item / tiles) + offset,
+                     columns - offset < kStatsTile ? columns - offset : kStatsTile};
+    };
+    const int64_t chunk = tiles_per_piece(rows * tiles, columns < kStatsTile ? columns : kStatsTile);
     parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
+      Peaks peaks;
+      find_peaks(tile_at(begin), 0, &peaks);
       for (int64_t item = begin; item < end; ++item) {
-        const int64_t row = item / tiles, offset = item % tiles * kStatsTile;
-        const int64_t n = columns - offset < kStatsTile ? columns - offset : kStatsTile;
-        stats[item] = summarise(row_of<T>(a.logits, row) + offset, n, offset, map, full);
+        const Span<T> tile = tile_at(item), next = item + 1 < end ? tile_at(item + 1) : Span<T>{};
+        stats[item] = summarise(tile.z, tile.n, item % tiles * kStatsTile, map, full, next, &peaks);
+        if (tiles == 1) write_row(stats + item, 1, columns, map, a.out, item);
       }
     });
   });
-  for (int64_t row = 0; row < rows; ++row) write_row(stats + row * tiles, tiles, columns, map, a.out, row);
+  if (tiles == 1) return EXN_OK;
+  parallel_for(rows, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) write_row(stats + row * tiles, tiles, columns, map, a.out, row);
+  });
   return EXN_OK;
 }
 

@@ -54,10 +54,13 @@ static EXN_SIMD float reciprocal_s(float top) { return top >= 0 ? 1.0f / (1.0f +
 static EXN_SIMD f32v slope(f32v x) { return div(set1(1.0f), add(set1(1.0f), abs(x))); }
 
 // First half: summarises a tile and, for f32 outputs that are a multiple of the terms, leaves the terms there.
+// Takes the tile's peaks and leaves those of the next.
 template <class T, bool kStable, bool kKeep>
-TileStats first_half(const T* z, T* out, int64_t n, Mode mode) {
+TileStats first_half(const T* z, T* out, int64_t n, Mode mode, const Span<T>& next, Peaks* peaks) {
   TileStats tile;
-  tile.top1 = reduce_max(lane_max(z, n));
+  f32v high = peaks->at[0];
+  for (int64_t p = 1; p * kPiece < n; ++p) high = max(high, peaks->at[p]);
+  tile.top1 = reduce_max(high);
   tile.broken = !(tile.top1 < INFINITY);
   // With nothing but -inf in the tile any level gives terms of exactly 0.
   const float top = tile.top1 == -INFINITY ? 0 : tile.top1;
@@ -75,13 +78,12 @@ TileStats first_half(const T* z, T* out, int64_t n, Mode mode) {
       store_part(out + at + k * kLanes, kStable && mode == Mode::kGradient ? mul(e[k], slope(x[k])) : e[k], rest);
     }
   };
-  int64_t i = 0;
-  for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
-    prefetch_group(z + n + i);
+  pass_over<0>(n, next, peaks, [&](int64_t i) EXN_FLAT {
     f32v x[kGroup];
     for (int k = 0; k < kGroup; ++k) x[k] = load(z + i + k * kLanes);
     visit(x, i, kLanes);
-  }
+  });
+  const int64_t i = n / (kGroup * kLanes) * (kGroup * kLanes);
   for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
     f32v x[1] = {load_part(z + i + j, rest, -INFINITY)};
     visit(x, i + j, rest);
@@ -151,14 +153,20 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
   const int64_t tiles = (columns + kStatsTile - 1) / kStatsTile;
   constexpr bool kKeep = std::is_same_v<T, float>;
   T* out_data = static_cast<T*>(out.data);
-  const auto first = [&](int64_t row, int64_t t) {
-    const T* z = row_of<T>(logits, row) + t * kStatsTile;
+  const auto tile_at = [&](int64_t item) {
+    const int64_t t = item % tiles;
+    return Span<T>{row_of<T>(logits, item / tiles) + t * kStatsTile, tile_length(columns, t)};
+  };
+  // `peaks` are those of this tile, and then of the next, item + 1, if that is before `end`.
+  const auto first = [&](int64_t row, int64_t t, int64_t end, Peaks* peaks) {
+    const int64_t item = row * tiles + t;
+    const Span<T> tile = tile_at(item), next = item + 1 < end ? tile_at(item + 1) : Span<T>{};
     T* to = out_data == nullptr ? nullptr : out_data + row * out.stride + t * kStatsTile;
     const Mode mode = plan_of(row).mode;
     // The logarithm is no multiple of the terms, and its logits must survive when it is taken in place.
     const bool keep = kKeep && to != nullptr && mode != Mode::kLog;
-    stats[row * tiles + t] = keep ? first_half<T, kStable, kKeep>(z, to, tile_length(columns, t), mode)
-                                  : first_half<T, kStable, false>(z, to, tile_length(columns, t), mode);
+    stats[item] = keep ? first_half<T, kStable, kKeep>(tile.z, to, tile.n, mode, next, peaks)
+                       : first_half<T, kStable, false>(tile.z, to, tile.n, mode, next, peaks);
   };
   const auto second = [&](int64_t row, int64_t t, const RowSum& sum) {
     if (out_data == nullptr) return;
@@ -168,8 +176,10 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
   };
   if (tiles == 1 || rows >= 16) {
     parallel_for(rows, 16384 / columns + 1, [&](int64_t begin, int64_t end) {
+      Peaks peaks;
+      find_peaks(tile_at(begin * tiles), 0, &peaks);
       for (int64_t row = begin; row < end; ++row) {
-        for (int64_t t = 0; t < tiles; ++t) first(row, t);
+        for (int64_t t = 0; t < tiles; ++t) first(row, t, end * tiles, &peaks);
         const RowSum sum = row_sum(stats + row * tiles, tiles);
         for (int64_t t = 0; t < tiles; ++t) second(row, t, sum);
         finish(row, sum);
@@ -178,10 +188,13 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
     return;
   }
   // Few long rows: the tiles themselves are shared out, with a meeting point where the sums are complete.
-  parallel_for(rows * tiles, 4, [&](int64_t begin, int64_t end) {
-    for (int64_t item = begin; item < end; ++item) first(item / tiles, item % tiles);
+  const int64_t chunk = tiles_per_piece(rows * tiles, kStatsTile);
+  parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
+    Peaks peaks;
+    find_peaks(tile_at(begin), 0, &peaks);
+    for (int64_t item = begin; item < end; ++item) first(item / tiles, item % tiles, end, &peaks);
   });
-  parallel_for(rows * tiles, 4, [&](int64_t begin, int64_t end) {
+  parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
     int64_t known = -1;
     RowSum sum;
     for (int64_t item = begin; item < end; ++item) {

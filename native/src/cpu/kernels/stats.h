@@ -19,6 +19,12 @@ namespace exn::cpu::EXN_ISA {
 // 4096 f32 are half of a 32 KiB L1: the second pass over a tile finds it there.
 constexpr int64_t kStatsTile = 4096;
 
+// Tiles that a thread takes at a time: a few pieces for each thread, but enough in one to hide the hand-over.
+static EXN_SIMD int64_t tiles_per_piece(int64_t tiles, int64_t length) {
+  const int64_t fair = tiles / (4 * static_cast<int64_t>(threads())), least = 8192 / length + 1;
+  return fair > least ? fair : least;
+}
+
 // What happens to a raw logit before the normalizer.
 struct LogitMap {
   float scale = 1;        // 1 / temperature
@@ -85,7 +91,7 @@ static EXN_SIMD double fold(const f32v (&v)[kSums]) {
   return static_cast<double>(reduce_add(all));
 }
 
-// Pieces of a tile whose lane maxima the first pass keeps: the two largest are then looked for in one piece alone.
+// Pieces of a tile whose lane maxima the first look at it keeps: the two largest are then looked for in one piece alone.
 constexpr int64_t kPiece = 256;
 constexpr int64_t kMaxPieces = kStatsTile / kPiece;
 
@@ -117,17 +123,62 @@ static EXN_SIMD float second_largest(const T* z, int64_t n, float top) {
   return reduce_max(max(lo, select(is_top, lowest, hi)));
 }
 
-// First pass: the two largest and where the largest is. A NaN may hide the largest; the sums then tell.
+// A piece of a row that a thread summarises after the present one; n = 0: there is none.
 template <class T>
-static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, TileStats* out) {
-  f32v high[kMaxPieces];
+struct Span {
+  const T* z = nullptr;
+  int64_t n = 0;
+};
+
+// Lane maxima of a tile, piece by piece.
+struct Peaks {
+  f32v at[kMaxPieces];
+};
+
+// Those of the pieces from `first` on.
+template <class T>
+static EXN_SIMD void find_peaks(const Span<T>& tile, int64_t first, Peaks* peaks) {
+  for (int64_t p = first; p * kPiece < tile.n; ++p) {
+    const int64_t rest = tile.n - p * kPiece;
+    peaks->at[p] = lane_max(tile.z + p * kPiece, rest < kPiece ? rest : kPiece);
+  }
+}
+
+// A pass over a tile, whose last, incomplete group is left to the caller: visit(i) for each group of
+// vectors. Meanwhile it finds the peaks of the tile that comes next: maxima and multiplications keep
+// different units busy, and the memory is read at an even pace. Where the pass itself writes nothing, it
+// prefetches kReach bytes farther on: the processor's own prefetching stops at each page, and what is
+// asked for too early is evicted before its use.
+template <int kReach, class T, class F>
+static EXN_SIMD void pass_over(int64_t n, const Span<T>& next, Peaks* peaks, F&& visit) {
+  const int64_t both = (n < next.n ? n : next.n) / kPiece;
+  constexpr int64_t kStep = kGroup * kLanes;
+  static_assert(kPiece % kStep == 0, "a piece is whole groups");
+  constexpr int kSize = static_cast<int>(sizeof(T));
+  for (int64_t p = 0; p < both; ++p) {
+    f32v high[kGroup];
+    for (f32v& h : high) h = set1(-INFINITY);
+    for (int64_t i = p * kPiece; i < (p + 1) * kPiece; i += kStep) {
+      for (int at = 0; kReach > 0 && at < kStep; at += 64 / kSize) {
+        prefetch(next.z + i + kReach / kSize + at);
+      }
+      for (int k = 0; k < kGroup; ++k) high[k] = max(high[k], load(next.z + i + k * kLanes));
+      visit(i);
+    }
+    for (int k = 1; k < kGroup; ++k) high[0] = max(high[0], high[k]);
+    peaks->at[p] = high[0];
+  }
+  for (int64_t i = both * kPiece; i + kStep <= n; i += kStep) visit(i);
+  find_peaks(next, both, peaks);
+}
+
+// The two largest of a tile and where the largest is. A NaN may hide the largest; the sums then tell.
+template <class T>
+static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, const Peaks& peaks, TileStats* out) {
+  const f32v* high = peaks.at;
   f32v all = set1(-INFINITY);
   const int64_t pieces = (n + kPiece - 1) / kPiece;
-  for (int64_t p = 0; p < pieces; ++p) {
-    const int64_t at = p * kPiece;
-    high[p] = lane_max(z + at, n - at < kPiece ? n - at : kPiece);
-    all = max(all, high[p]);
-  }
+  for (int64_t p = 0; p < pieces; ++p) all = max(all, high[p]);
   out->top1 = reduce_max(all);
   out->top2 = -INFINITY;
   out->broken = out->broken || out->top1 == INFINITY;
@@ -155,16 +206,10 @@ static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, TileStats* 
   }
 }
 
-// What a group of vectors takes in memory. A pass over a tile prefetches the tile that follows in memory while it computes; the
-// processor's own prefetching stops at each page.
-template <class T>
-static EXN_SIMD void prefetch_group(const T* z) {
-  for (int64_t at = 0; at < kGroup * kLanes; at += 64 / static_cast<int64_t>(sizeof(T))) prefetch(z + at);
-}
-
 // Second pass. kFull: S2, T2 and Z too.
 template <class T, bool kStable, bool kMapped, bool kFull>
-static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, TileStats* out) {
+static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, const Span<T>& next, Peaks* peaks,
+                            TileStats* out) {
   const f32v minus_level = set1(-out->level);  // an addition takes its other operand from memory
   // s(m) > 0 may be subnormal or near FLT_MAX; its reciprocal is taken branch by branch and stays finite.
   const float top = scalar_map(map, out->top1);
@@ -177,8 +222,11 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, TileStat
     f32v x[N], e[N], d[N], total[N];
     for (int k = 0; k < N; ++k) x[k] = kMapped ? apply_map(map, raw[k]) : raw[k];
     if (kStable) {
-      for (int k = 0; k < N; ++k) e[k] = mul(stable_s(x[k]), over_s);
-      for (int k = 0; k < N; ++k) total[k] = add(minus_level, stable_g(x[k]));
+      for (int k = 0; k < N; ++k) {
+        stable_both(x[k], &e[k], &total[k]);
+        e[k] = mul(e[k], over_s);
+        total[k] = add(minus_level, total[k]);
+      }
       for (int k = 0; k < N; ++k) d[k] = max(set1(-200.0f), total[k]);
     } else {
       // e is 0 at the floor; -inf times that 0 would be NaN.
@@ -194,13 +242,12 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, TileStat
     }
     add_terms<N, kFull>(sums, e, d, total);
   };
-  int64_t i = 0;
-  for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
-    prefetch_group(z + n + i);
+  pass_over<4096>(n, next, peaks, [&](int64_t i) EXN_FLAT {
     f32v raw[kGroup];
     for (int k = 0; k < kGroup; ++k) raw[k] = load(z + i + k * kLanes);
     visit(raw, kLanes);
-  }
+  });
+  const int64_t i = n / (kGroup * kLanes) * (kGroup * kLanes);
   for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
     f32v raw[1] = {load_part(z + i + j, rest, -INFINITY)};
     visit(raw, rest);
@@ -215,23 +262,26 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, TileStat
   out->broken = out->broken || !(out->sum >= 0);
 }
 
-// Summarises z[0, n), which starts at `offset` in its row.
+// Summarises z[0, n), which starts at `offset` in its row. Takes its peaks and leaves those of the next tile.
 template <class T>
-static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const LogitMap& map, bool full) {
+static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const LogitMap& map, bool full,
+                                    const Span<T>& next, Peaks* peaks) {
   TileStats out;
-  find_top(z, n, offset, &out);
+  find_top(z, n, offset, *peaks, &out);
   out.level = level_of(map, out.top1);
   if (out.top1 == -INFINITY) {  // nothing but -inf, or NaN among it
     for (int64_t i = 0; i < n; ++i) out.broken = out.broken || std::isnan(to_float(z[i]));
     out.total = -INFINITY;
+  }
+  if (out.broken || out.top1 == -INFINITY) {
+    find_peaks(next, 0, peaks);
     return out;
   }
-  if (out.broken) return out;
   const auto run = [&](auto stable, auto mapped) {
     if (full) {
-      sum_up<T, decltype(stable)::value, decltype(mapped)::value, true>(z, n, map, &out);
+      sum_up<T, decltype(stable)::value, decltype(mapped)::value, true>(z, n, map, next, peaks, &out);
     } else {
-      sum_up<T, decltype(stable)::value, decltype(mapped)::value, false>(z, n, map, &out);
+      sum_up<T, decltype(stable)::value, decltype(mapped)::value, false>(z, n, map, next, peaks, &out);
     }
   };
   const std::true_type yes;
@@ -242,6 +292,14 @@ static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const
     map.identity ? run(no, no) : run(no, yes);
   }
   return out;
+}
+
+// The same for a tile on its own.
+template <class T>
+static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const LogitMap& map, bool full) {
+  Peaks peaks;
+  find_peaks(Span<T>{z, n}, 0, &peaks);
+  return summarise(z, n, offset, map, full, Span<T>{}, &peaks);
 }
 
 // The tiles of one row merged, all sums relative to the level of the largest logit.
