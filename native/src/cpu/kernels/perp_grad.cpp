@@ -2,6 +2,7 @@
 // perp_grad on the CPU: w and g are read twice and the result is written once, 5 * n * sizeof(element) bytes. Sums are f64 in every
 // storage type: they cost nothing beside the memory, and they keep the projection of nearly parallel gradients.
 #include <cmath>
+#include <cstring>
 
 #include "elements.h"
 
@@ -16,57 +17,83 @@ struct Dots {
   double gg = 0;
 };
 
-double wide(double x) { return x; }
+// kLanes elements in f64; beyond the first n lanes 0.
+struct Wide {
+  f64v low, high;
+};
+
 template <class T>
-double wide(T x) {
-  return static_cast<double>(to_float(x));
+EXN_SIMD Wide load_wide(const T* p, int n) {
+  const f32v v = load_part(p, n, 0.0f);
+  return {low_f64(v), high_f64(v)};
+}
+EXN_SIMD Wide load_wide(const double* p, int n) {
+  if (n == kLanes) return {load(p), load(p + kLanes / 2)};
+  double lanes[kLanes] = {};
+  for (int i = 0; i < n; ++i) lanes[i] = p[i];
+  return {load(lanes), load(lanes + kLanes / 2)};
 }
 
-void put(double* out, double x) { *out = x; }
 template <class T>
-void put(T* out, double x) {
-  from_float(out, static_cast<float>(x));
+EXN_SIMD void store_wide(T* p, const Wide& v, int n) {
+  store_part(p, narrow(v.low, v.high), n);
+}
+EXN_SIMD void store_wide(double* p, const Wide& v, int n) {
+  double lanes[kLanes];
+  store(lanes, v.low);
+  store(lanes + kLanes / 2, v.high);
+  std::memcpy(p, lanes, static_cast<size_t>(n) * sizeof(double));
 }
 
-// Eight interleaved sums: the compiler turns them into vectors, and the order is fixed.
+// Sum of products, one chain for each half of a vector: the order is fixed by the instruction set.
+struct Product {
+  f64v low = zero_f64(), high = zero_f64();
+  EXN_SIMD void add_up(const Wide& a, const Wide& b) {
+    low = fma(a.low, b.low, low);
+    high = fma(a.high, b.high, high);
+  }
+  EXN_SIMD double sum() const { return reduce_add(add(low, high)); }
+};
+
 template <class T>
 Dots dots(const T* w, const T* g, int64_t n) {
-  constexpr int kWays = 8;
-  double ww[kWays] = {}, wg[kWays] = {}, gg[kWays] = {};
-  int64_t i = 0;
-  for (; i + kWays <= n; i += kWays) {
-    for (int k = 0; k < kWays; ++k) {
-      const double x = wide(w[i + k]), y = wide(g[i + k]);
-      ww[k] += x * x;
-      wg[k] += x * y;
-      gg[k] += y * y;
-    }
-  }
-  for (; i < n; ++i) {
-    const double x = wide(w[i]), y = wide(g[i]);
-    ww[0] += x * x;
-    wg[0] += x * y;
-    gg[0] += y * y;
-  }
+  Product ww, wg, gg;
+  for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
+    const Wide x = load_wide(w + i, part), y = load_wide(g + i, part);
+    ww.add_up(x, x);
+    wg.add_up(x, y);
+    gg.add_up(y, y);
+  });
   Dots d;
-  for (int k = 0; k < kWays; ++k) {
-    d.ww += ww[k];
-    d.wg += wg[k];
-    d.gg += gg[k];
-  }
+  d.ww = ww.sum();
+  d.wg = wg.sum();
+  d.gg = gg.sum();
   return d;
+}
+
+// g - along * w
+EXN_SIMD Wide perpendicular(const Wide& w, const Wide& g, double along) {
+  const f64v minus = set1(-along);
+  return {fma(minus, w.low, g.low), fma(minus, w.high, g.high)};
 }
 
 template <class T>
 double perpendicular_square(const T* w, const T* g, double along, int64_t n) {
-  double sums[8] = {};
-  for (int64_t i = 0; i < n; ++i) {
-    const double d = wide(g[i]) - along * wide(w[i]);
-    sums[i % 8] += d * d;
-  }
-  double sum = 0;
-  for (double s : sums) sum += s;
-  return sum;
+  Product square;
+  for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
+    const Wide d = perpendicular(load_wide(w + i, part), load_wide(g + i, part), along);
+    square.add_up(d, d);
+  });
+  return square.sum();
+}
+
+template <class T>
+void write_perpendicular(const T* w, const T* g, double along, double scale, int64_t n, T* out) {
+  const f64v factor = set1(scale);
+  for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
+    const Wide d = perpendicular(load_wide(w + i, part), load_wide(g + i, part), along);
+    store_wide(out + i, {mul(d.low, factor), mul(d.high, factor)}, part);
+  });
 }
 
 // Half a unit in the last place of 1.
@@ -128,7 +155,11 @@ void project(const PerpGradArgs& a, Dots* partial, double* partial_square) {
   if (perpendicular <= unit_roundoff(a.weight.dtype) * norm) scale = 0;
   if (!std::isfinite(all.ww) || !std::isfinite(all.gg)) scale = __builtin_nan("");
   parallel_for(n, kTile, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) put(out + i, scale == 0 ? 0 : scale * (wide(g[i]) - along * wide(w[i])));
+    if (scale == 0) {
+      std::memset(out + begin, 0, static_cast<size_t>(end - begin) * sizeof(T));
+    } else {
+      write_perpendicular(w + begin, g + begin, along, scale, end - begin, out + begin);
+    }
   });
 }
 
