@@ -20,7 +20,6 @@ namespace {
 
 constexpr int64_t kStepScores = int64_t{1} << 20;
 constexpr int64_t kChunk = 512;
-constexpr int kTile = 32;
 constexpr float kLowest = -HUGE_VALF;
 // Room for pooling on both sides of a row, in floats; half of the largest width.
 constexpr int64_t kMargin = 128;
@@ -153,127 +152,161 @@ void load_queries(const Plan& p, const Step& s) {
 // ---- keys
 // --------------------------------------------------------------------------------------------
 
-// Asks for the lines that come next, a few at a time and in the order of addresses, so that the
-// memory is busy while products are summed.
-class Ahead {
- public:
-  EXN_SIMD void add(const char* begin, int64_t bytes) {
-    if (runs_ > 0 && end_[runs_ - 1] == begin) {
-      end_[runs_ - 1] += bytes;
-    } else {
-      begin_[runs_] = begin;
-      end_[runs_++] = begin + bytes;
-    }
-    lines_ += (bytes + 63) / 64;
-  }
-  EXN_SIMD void spread(int64_t calls) { share_ = lines_ / larger(calls, 1) + 1; }
-
-  EXN_SIMD void ask() {
-    for (int64_t left = share_; left > 0 && run_ < runs_; ++run_) {
-      const char* at = begin_[run_];
-      const char* last = at + left * 64 < end_[run_] ? at + left * 64 : end_[run_];
-      left -= (last - at + 63) / 64;
-      for (; at < last; at += 64) prefetch(at);
-      begin_[run_] = at;
-      if (at < end_[run_]) return;
-    }
-  }
-
- private:
-  const char* begin_[kTile];
-  const char* end_[kTile];
-  int runs_ = 0, run_ = 0;
-  int64_t lines_ = 0, share_ = 1;
+// Keys are taken a tile at a time, in groups of kSide neighbouring slots of one KV head: groups of one
+// head one behind the other, or, where the heads of a slot lie side by side, those of all heads.
+// Either way a tile is one run of memory, but for page ends.
+constexpr int kSide = 4;
+constexpr int kGroups = 8;
+struct Tile {
+  int groups = 0;
+  const void* key[kGroups][kSide];
+  int64_t query[kGroups];  // element of the head's first query
+  int64_t z[kGroups];      // element of its first score
 };
 
-constexpr int64_t kAskEvery = 64;  // elements of keys
-constexpr int kSums = kLanes == 16 ? 16 : 8;
-constexpr int kMostQueries = 4;
+// Sums that a block carries, and queries that share one reading of a group.
+constexpr int kSums = kRegisters == 32 ? 16 : 8;
+constexpr int kMostQueries = kSums / kSide;
 
-// out[x * out_stride + w] = <key w, query x>: one accumulator each, elements in ascending order.
-template <class T, int kW, int kX>
-EXN_SIMD void multiply_block(const T* const* key, const float* query, int64_t stride, int64_t dim,
-                             float* out, int64_t out_stride, Ahead* ahead) {
-  f32v acc[kX * kW];
-  for (f32v& v : acc) v = zero();
-  for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
-    if (ahead != nullptr && i % kAskEvery == 0) ahead->ask();
-    f32v k[kW];
-    for (int w = 0; w < kW; ++w) k[w] = load_part(key[w] + i, n, 0.0f);
-    for (int x = 0; x < kX; ++x) {
-      const f32v q = load(query + x * stride + i);
-      for (int w = 0; w < kW; ++w) acc[x * kW + w] = fma(k[w], q, acc[x * kW + w]);
-    }
-  });
-  float sums[kX * kW];
-  reduce_add_all(acc, sums);
-  for (int x = 0; x < kX; ++x) {
-    for (int w = 0; w < kW; ++w) out[x * out_stride + w] = sums[x * kW + w];
-  }
-}
+// What a block multiplies: f32, or pairs of bf16.
+template <class T>
+struct Products {
+  using Query = float;
+  static constexpr int kStep = kLanes;
+  static EXN_SIMD f32v key(const T* p) { return load(p); }
+  static EXN_SIMD f32v key_n(const T* p, int n) { return load_n(p, n, 0.0f); }
+  static EXN_SIMD f32v query(const float* p) { return load(p); }
+  static EXN_SIMD f32v add(f32v k, f32v q, f32v sum) { return fma(k, q, sum); }
+};
 
 #if defined(EXN_HAS_BF16_DOT)
-template <class T, int kW, int kX>
-EXN_SIMD void multiply_block(const T* const* key, const bf16* query, int64_t stride, int64_t dim,
-                             float* out, int64_t out_stride, Ahead* ahead) {
-  f32v acc[kX * kW];
-  for (f32v& v : acc) v = zero();
+struct PairProducts {
+  using Query = bf16;
+  static constexpr int kStep = kDotLanes;
+  static EXN_SIMD bf16v key(const bf16* p) { return load_pairs(p); }
+  static EXN_SIMD bf16v key_n(const bf16* p, int n) { return load_pairs_n(p, n); }
+  static EXN_SIMD bf16v query(const bf16* p) { return load_pairs(p); }
+  static EXN_SIMD f32v add(bf16v k, bf16v q, f32v sum) { return dot_pairs(k, q, sum); }
+};
+#endif
+
+// Where a call's queries and scores lie.
+template <class Query>
+struct Target {
+  const Query* query;
+  int64_t stride;
+  float* z;
+  int64_t z_stride;
+  int64_t dim;
+};
+
+// Adds the products of the groups `group`, `group` + 1, ... of a block. Asks for the next tile meanwhile,
+// in the order of addresses, so that the memory never waits. Recursive, so that the compiler knows
+// which accumulator is meant and keeps them all in registers.
+template <class P, class T, int kW, int kX, bool kAsk, int kFrom>
+EXN_SIMD void add_products(f32v (&acc)[kX * kW], const Tile& tile, int group, const T* next,
+                           const Target<typename P::Query>& to) {
+  const T* key[kSide];
+  for (int r = 0; r < kSide; ++r) key[r] = static_cast<const T*>(tile.key[group][r]);
+  const typename P::Query* query = to.query + tile.query[group];
+  const T* ask = next + group * kSide * to.dim;
   const auto step = [&](int64_t i, auto load_key) EXN_FLAT {
-    if (ahead != nullptr && i % kAskEvery == 0) ahead->ask();
-    bf16v k[kW];
-    for (int w = 0; w < kW; ++w) k[w] = load_key(key[w] + i);
+    if constexpr (kAsk) {
+      constexpr int kBytes = kSide * P::kStep * static_cast<int>(sizeof(T));
+      for (int b = 0; b < kBytes; b += 64)
+        prefetch(reinterpret_cast<const char*>(ask + i * kSide) + b);
+    }
+    decltype(load_key(key[0])) k[kSide];
+    for (int r = 0; r < kSide; ++r) k[r] = load_key(key[r] + i);
     for (int x = 0; x < kX; ++x) {
-      const bf16v q = load_pairs(query + x * stride + i);
-      for (int w = 0; w < kW; ++w) acc[x * kW + w] = dot_pairs(k[w], q, acc[x * kW + w]);
+      const auto q = P::query(query + x * to.stride + i);
+      for (int r = 0; r < kSide; ++r)
+        acc[x * kW + kFrom + r] = P::add(k[r], q, acc[x * kW + kFrom + r]);
     }
   };
   int64_t i = 0;
-  for (; i + kDotLanes <= dim; i += kDotLanes)
-    step(i, [](const T* at) EXN_FLAT { return load_pairs(at); });
-  const int rest = static_cast<int>(dim - i);
-  if (rest > 0) step(i, [=](const T* at) EXN_FLAT { return load_pairs_n(at, rest); });
+  for (; i + P::kStep <= to.dim; i += P::kStep)
+    step(i, [](const T* p) EXN_FLAT { return P::key(p); });
+  const int rest = static_cast<int>(to.dim - i);
+  if (rest > 0) step(i, [=](const T* p) EXN_FLAT { return P::key_n(p, rest); });
+  if constexpr (kFrom + kSide < kW)
+    add_products<P, T, kW, kX, kAsk, kFrom + kSide>(acc, tile, group + 1, next, to);
+}
+
+// The same for one query, row after row. A lone query leaves time for one row at a time, and a row
+// after the other is how the hardware fetches best: asking for lines only holds it up.
+template <class P, class T, int kW, int kAt>
+EXN_SIMD void add_rows(f32v (&acc)[kW], const Tile& tile, int group,
+                       const Target<typename P::Query>& to) {
+  const T* key = static_cast<const T*>(tile.key[group + kAt / kSide][kAt % kSide]);
+  const typename P::Query* query = to.query + tile.query[group + kAt / kSide];
+  int64_t i = 0;
+  for (; i + P::kStep <= to.dim; i += P::kStep)
+    acc[kAt] = P::add(P::key(key + i), P::query(query + i), acc[kAt]);
+  const int rest = static_cast<int>(to.dim - i);
+  if (rest > 0) acc[kAt] = P::add(P::key_n(key + i, rest), P::query(query + i), acc[kAt]);
+  if constexpr (kAt + 1 < kW) add_rows<P, T, kW, kAt + 1>(acc, tile, group, to);
+}
+
+enum class Order { kRowByRow, kGrouped, kGroupedAhead };
+
+// Scores of kW keys with kX queries each: one accumulator each, elements in ascending order.
+template <class P, class T, int kW, int kX, Order kOrder>
+EXN_SIMD void multiply_block(const Tile& tile, int group, const T* next,
+                             const Target<typename P::Query>& to) {
+  f32v acc[kX * kW];
+  for (f32v& v : acc) v = zero();
+  if constexpr (kOrder == Order::kRowByRow) {
+    add_rows<P, T, kW, 0>(acc, tile, group, to);
+  } else {
+    add_products<P, T, kW, kX, kOrder == Order::kGroupedAhead, 0>(acc, tile, group, next, to);
+  }
   float sums[kX * kW];
   reduce_add_all(acc, sums);
-  for (int x = 0; x < kX; ++x) {
-    for (int w = 0; w < kW; ++w) out[x * out_stride + w] = sums[x * kW + w];
+  for (int w = 0; w < kW; w += kSide) {
+    for (int x = 0; x < kX; ++x) {
+      float* z = to.z + tile.z[group + w / kSide] + x * to.z_stride;
+      for (int r = 0; r < kSide; ++r) z[r] = sums[x * kW + w + r];
+    }
   }
 }
-#endif
 
 // Not inlined: on its own it has registers enough.
-template <class T, int kX, class Q>
-__attribute__((noinline)) void multiply_keys(const T* const* key, int count, const Q* query,
-                                             int64_t stride, int64_t dim, float* out,
-                                             int64_t out_stride, Ahead* ahead) {
+template <class P, class T, int kX, Order kOrder>
+__attribute__((noinline)) void multiply_keys(const Tile& tile, const T* next,
+                                             const Target<typename P::Query>& to) {
   constexpr int kW = kSums / kX;
-  int w = 0;
-  for (; w + kW <= count; w += kW)
-    multiply_block<T, kW, kX>(key + w, query, stride, dim, out + w, out_stride, ahead);
-  for (; w < count; ++w)
-    multiply_block<T, 1, kX>(key + w, query, stride, dim, out + w, out_stride, nullptr);
+  int g = 0;
+  for (; g + kW / kSide <= tile.groups; g += kW / kSide)
+    multiply_block<P, T, kW, kX, kOrder>(tile, g, next, to);
+  for (; g < tile.groups; ++g) multiply_block<P, T, kSide, kX, kOrder>(tile, g, next, to);
 }
 
-// The queries of a KV head with the keys of a tile. The first queries ask for what comes next.
-template <class T, class Q>
-void multiply_tile(const Plan& p, const T* const* key, int count, const Q* query, int64_t queries,
-                   float* z, Ahead* ahead) {
+// The keys of a tile with all queries of their heads, the first of which ask for what comes next.
+template <class P, class T>
+void multiply_tile(const Tile& tile, const Tile& next, int64_t queries, bool one_head,
+                   Target<typename P::Query> to) {
+  // Groups of one head: the next group is soon enough, and best. Of several: the next tile.
+  const T* ask = static_cast<const T*>(tile.key[0][0]);
+  if (one_head) {
+    ask += kSide * to.dim;
+  } else if (next.groups > 0) {
+    ask = static_cast<const T*>(next.key[0][0]);
+  }
+  if (queries == 1 && one_head) return multiply_keys<P, T, 1, Order::kRowByRow>(tile, ask, to);
   int64_t x = 0;
   const auto some = [&](auto together) EXN_FLAT {
     constexpr int kX = decltype(together)::value;
     for (; x + kX <= queries; x += kX) {
-      multiply_keys<T, kX>(key, count, query + x * p.stride, p.stride, p.dim, z + x * p.slots,
-                           p.slots, x == 0 ? ahead : nullptr);
+      x == 0 ? multiply_keys<P, T, kX, Order::kGroupedAhead>(tile, ask, to)
+             : multiply_keys<P, T, kX, Order::kGrouped>(tile, ask, to);
+      to.query += kX * to.stride;
+      to.z += kX * to.z_stride;
     }
   };
-  some(std::integral_constant<int, kMostQueries>());
+  if constexpr (kMostQueries == 4) some(std::integral_constant<int, 4>());
   some(std::integral_constant<int, 2>());
   some(std::integral_constant<int, 1>());
-}
-
-// How often the products of one KV head with a tile ask.
-int64_t asks(int64_t queries, int count, int64_t dim) {
-  const int64_t together = queries >= kMostQueries ? kMostQueries : queries >= 2 ? 2 : 1;
-  return larger(1, count / (kSums / together)) * ((dim + kAskEvery - 1) / kAskEvery);
 }
 
 // Some KV heads of one prompt over the slots of one chunk.
@@ -281,47 +314,70 @@ struct Item {
   int64_t prompt, kv_head, kv_heads, chunk;
 };
 
+// Goes through the keys of an item.
+template <class T>
+class Walk {
+ public:
+  // From a whole group on. Behind the last slot a group repeats it: there is room for such scores.
+  Walk(const Plan& p, const Step& s, const Item& it, int64_t begin, int64_t end)
+      : p_(p),
+        sequence_(p.sequence(it.prompt)),
+        base_(static_cast<const T*>(p.a.keys.k) + it.kv_head * p.a.keys.head_stride),
+        heads_(it.kv_heads),
+        first_(p.number(s, it.prompt, it.kv_head, s.row)),
+        of_head_(s.rows * p.group),
+        slot_(begin / kSide * kSide),
+        end_(end) {}
+
+  EXN_SIMD void take(Tile* tile) {
+    int g = 0;
+    while (g < kGroups && slot_ < end_) {
+      for (int r = 0; head_ == 0 && r < kSide; ++r)
+        row_[r] = base_ + kv_offset(p_.a.keys, sequence_, 0, smaller(slot_ + r, end_ - 1));
+      for (; g < kGroups && head_ < heads_; ++g, ++head_) {
+        const int64_t query = first_ + head_ * of_head_;
+        for (int r = 0; r < kSide; ++r) tile->key[g][r] = row_[r] + head_ * p_.a.keys.head_stride;
+        tile->query[g] = query * p_.stride;
+        tile->z[g] = query * p_.slots + slot_;
+      }
+      if (head_ < heads_) break;
+      head_ = 0;
+      slot_ += kSide;
+    }
+    tile->groups = g;
+  }
+
+ private:
+  const Plan& p_;
+  int64_t sequence_;
+  const T* base_;
+  const T* row_[kSide] = {};
+  int64_t heads_, first_, of_head_, slot_, end_, head_ = 0;
+};
+
+template <class P, class T>
+void score_chunk(const Plan& p, const Step& s, const Item& it, const Extent& extent,
+                 const typename P::Query* query) {
+  const int64_t begin = larger(extent.begin, it.chunk * kChunk);
+  Walk<T> walk(p, s, it, begin, smaller(extent.end, (it.chunk + 1) * kChunk));
+  const Target<typename P::Query> to = {query, p.stride, p.z, p.slots, p.dim};
+  Tile tile[2];
+  walk.take(&tile[0]);
+  for (int which = 0; tile[which].groups > 0; which ^= 1) {
+    walk.take(&tile[which ^ 1]);
+    multiply_tile<P, T>(tile[which], tile[which ^ 1], s.rows * p.group, it.kv_heads == 1, to);
+  }
+}
+
 // Scores of an item's queries, not yet scaled.
 template <class T>
 void score_chunk(const Plan& p, const Step& s, const Item& it, const Extent& extent) {
-  const KvCache& c = p.a.keys;
-  const int64_t sequence = p.sequence(it.prompt), queries = s.rows * p.group;
-  const int64_t end = smaller(extent.end, (it.chunk + 1) * kChunk);
-  const T* base = static_cast<const T*>(c.k) + it.kv_head * c.head_stride;
-  const int64_t bytes =
-      ((it.kv_heads - 1) * c.head_stride + p.dim) * static_cast<int64_t>(sizeof(T));
-  const T* row[2][kTile];
-  // The next tile is asked for beyond this chunk too: this thread most likely takes it.
-  const auto find = [&](int64_t tile, const T** at) EXN_FLAT {
-    const int count = static_cast<int>(larger(0, smaller(extent.end - tile, kTile)));
-    for (int t = 0; t < count; ++t) at[t] = base + kv_offset(c, sequence, 0, tile + t);
-    return count;
-  };
-  int64_t tile = larger(extent.begin, it.chunk * kChunk);
-  int count = find(tile, row[0]);
-  for (int which = 0; tile < end; which ^= 1, tile += kTile) {
-    const int here = static_cast<int>(smaller(count, end - tile));
-    count = find(tile + here, row[which ^ 1]);
-    Ahead ahead;
-    for (int t = 0; t < count; ++t)
-      ahead.add(reinterpret_cast<const char*>(row[which ^ 1][t]), bytes);
-    ahead.spread(it.kv_heads * asks(queries, here, p.dim));
-    for (int64_t kv = 0; kv < it.kv_heads; ++kv) {
-      const T* key[kTile];
-      for (int t = 0; t < here; ++t) key[t] = row[which][t] + kv * c.head_stride;
-      const int64_t first = p.number(s, it.prompt, it.kv_head + kv, s.row);
-      float* z = p.z + first * p.slots + tile;
 #if defined(EXN_HAS_BF16_DOT)
-      if constexpr (std::is_same_v<T, bf16>) {
-        if (p.pairs) {
-          multiply_tile(p, key, here, p.narrow_query + first * p.stride, queries, z, &ahead);
-          continue;
-        }
-      }
-#endif
-      multiply_tile(p, key, here, p.query + first * p.stride, queries, z, &ahead);
-    }
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (p.pairs) return score_chunk<PairProducts, T>(p, s, it, extent, p.narrow_query);
   }
+#endif
+  score_chunk<Products<T>, T>(p, s, it, extent, p.query);
 }
 
 // Turns n scores into weights against their maximum.
