@@ -80,7 +80,25 @@ class OpExamplesTest {
             "layer 1 runs",
             "layer 2 skips",
             "layer 3 skips",
-            "layer 4 runs"));
+            "layer 4 runs"),
+        program("Select", SelectExample::main, "4 tokens stay: [2, 3, 4, 5, -1]"),
+        program("AttentionScores", AttentionScoresExample::main,
+            "scores [0.2, 1.2, 1.2, 1.0, 0.6, 0.6, -0.4, -Infinity]",
+            "kept   [1, 2, 7]"),
+        program("HiredBudget", HiredBudgetExample::main,
+            "budgets [3, 2, 1]",
+            "partition 0 keeps [0, 2, 3, -1]",
+            "partition 1 keeps [2, 3, -1, -1]",
+            "partition 2 keeps [1, -1, -1, -1]"),
+        program("Gather", GatherExample::main,
+            "hidden    [10.0, 11.0, 30.0, 31.0]",
+            "head 0    [2.0, 4.0]",
+            "head 1    [6.0, 8.0]",
+            "positions [6, 8]"),
+        program("KvCompact", KvCompactExample::main,
+            "page 2  [10.0, 21.0, 40.0, 11.0]",
+            "lengths [2, 1]",
+            "freed   [0, 1, -1]"));
   }
 
   private static Arguments program(String name, Consumer<String[]> main, String... lines) {
