@@ -132,7 +132,7 @@ final class LayerProblems {
         c.text("list").equals("identity"), c.integer("seed"));
   }
 
-  private static CacheLayout layout(BenchCase c) {
+  static CacheLayout layout(BenchCase c) {
     CacheLayout.Kind kind = CacheLayout.Kind.valueOf(c.text("layout").toUpperCase());
     int slots = c.integer("slots");
     return new CacheLayout(kind,

@@ -2,6 +2,7 @@
 package org.exeunt.bench;
 
 import org.exeunt.bench.reference.AttentionProblem;
+import org.exeunt.bench.reference.AttentionScoresProblem;
 import org.exeunt.bench.reference.CacheLayout;
 import org.exeunt.bench.reference.ExitHeadProblem;
 import org.exeunt.bench.reference.FfnProblem;
@@ -29,6 +30,14 @@ public final class Peers {
       case "attention":
         return c.text("rows").equals("1") && c.text("layout").equals("head")
             && c.text("scores").equals("-");
+      case "attention_scores":
+        return c.text("prompts").equals("1") && c.text("window").equals("1")
+            && c.text("layout").equals("head") && c.text("reduction").equals("mean")
+            && c.text("pool").equals("-") && c.text("keep").equals("-");
+      case "gather":
+        return c.text("in_place").equals("0");
+      case "kv_compact":
+        return c.text("in_place").equals("0");
       default:
         return true;
     }
@@ -47,6 +56,25 @@ public final class Peers {
         || problem.layout.kind != CacheLayout.Kind.HEAD) {
       throw new UnsupportedOperationException(
           "the peers attend with one row over a head-major cache");
+    }
+  }
+
+  /** Throws unless one row's scores are averaged over the heads of a head-major cache. */
+  public static void requireLastRow(AttentionScoresProblem problem) {
+    if (problem.window != 1 || problem.layout.sequences != 1
+        || problem.layout.kind != CacheLayout.Kind.HEAD || problem.first != 0
+        || problem.heads != AttentionScoresProblem.Heads.MEAN
+        || problem.pool != AttentionScoresProblem.Pool.NONE
+        || problem.limit != problem.layout.slots) {
+      throw new UnsupportedOperationException(
+          "the peers average one row's scores over a head-major cache");
+    }
+  }
+
+  /** Throws if the result would take the place of what was there. */
+  public static void requireCopy(boolean inPlace) {
+    if (inPlace) {
+      throw new UnsupportedOperationException("the peers gather into other memory");
     }
   }
 

@@ -35,7 +35,8 @@ final class Plan {
       "stablemax/bench_32x32000_stablemax", "cross_entropy/bench_8x49152_stablemax",
       "perp_grad/bench_576x1536_f32", "gate/bench_1x576_residual_3",
       "exit_rule/bench_64", "cosine/bench_128x576_f32", "norm/model_512x576",
-      "rope/model_prompt", "kv_copy/bench_compact", "row_compaction/bench_gather");
+      "rope/model_prompt", "kv_copy/bench_compact", "row_compaction/bench_gather",
+      "kv_compact/kv_head_f32");
 
   private Plan() {}
 
@@ -57,6 +58,10 @@ final class Plan {
     map.put("rope", RopeBenchmark.class);
     map.put("kv_copy", KvCopyBenchmark.class);
     map.put("row_compaction", RowCompactionBenchmark.class);
+    map.put("select", SelectBenchmark.class);
+    map.put("attention_scores", AttentionScoresBenchmark.class);
+    map.put("gather", GatherBenchmark.class);
+    map.put("kv_compact", KvCompactBenchmark.class);
     return map;
   }
 

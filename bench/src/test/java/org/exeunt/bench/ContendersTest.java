@@ -9,6 +9,7 @@ import java.util.stream.Stream;
 import org.exeunt.bench.exeunt.ExeuntContenders;
 import org.exeunt.bench.onnx.OnnxContenders;
 import org.exeunt.bench.reference.AttentionProblem;
+import org.exeunt.bench.reference.AttentionScoresProblem;
 import org.exeunt.bench.reference.CacheLayout;
 import org.exeunt.bench.reference.CosineProblem;
 import org.exeunt.bench.reference.CrossEntropyProblem;
@@ -16,6 +17,8 @@ import org.exeunt.bench.reference.ExitHeadProblem;
 import org.exeunt.bench.reference.ExitRuleProblem;
 import org.exeunt.bench.reference.FfnProblem;
 import org.exeunt.bench.reference.GateProblem;
+import org.exeunt.bench.reference.GatherProblem;
+import org.exeunt.bench.reference.KvCompactProblem;
 import org.exeunt.bench.reference.KvCopyProblem;
 import org.exeunt.bench.reference.KvPropagateProblem;
 import org.exeunt.bench.reference.LinearProblem;
@@ -26,6 +29,7 @@ import org.exeunt.bench.reference.PerpGradProblem;
 import org.exeunt.bench.reference.RopeProblem;
 import org.exeunt.bench.reference.RowCompactionProblem;
 import org.exeunt.bench.reference.RowStatsProblem;
+import org.exeunt.bench.reference.SelectProblem;
 import org.exeunt.bench.reference.SoftmaxProblem;
 import org.exeunt.bench.reference.Storage;
 import org.exeunt.bench.vector.VectorContenders;
@@ -217,6 +221,82 @@ class ContendersTest {
         RowCompactionProblem rows =
             new RowCompactionProblem(normal(9, 20, Storage.BF16, 1), gather, false, 6);
         check(contenders.rowCompaction(rows, 2), rows::check);
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("setups")
+  void droppedTokens(Contenders contenders, int threads, Storage storage) {
+    for (int cols : List.of(1, 40, 1000)) {
+      for (int k : List.of(1, cols / 3 + 1, cols)) {
+        SelectProblem one = new SelectProblem(normal(3, cols, storage, 2), Math.min(k, cols));
+        check(contenders.select(one, threads), one::check);
+      }
+    }
+    SelectProblem both =
+        new SelectProblem(Matrix.ties(2, 300, storage, 4, 0), 90);
+    if (!(contenders instanceof OnnxContenders)) { // which leaves ties open
+      check(contenders.select(both, threads), both::check);
+    }
+    for (boolean chosen : new boolean[] {false, true}) {
+      GatherProblem rows = new GatherProblem(storage, 1, 1, 50, 24, 13, false, chosen, 5);
+      check(contenders.gather(rows, threads), rows::check);
+    }
+    GatherProblem heads = new GatherProblem(storage, 2, 3, 50, 24, 13, false, false, 5);
+    check(contenders.gather(heads, threads), heads::check);
+    CacheLayout layout = new CacheLayout(CacheLayout.Kind.HEAD, 1, 40, 40, 2, 16, 3);
+    CacheLayout small = new CacheLayout(CacheLayout.Kind.HEAD, 1, 12, 12, 2, 16, 3);
+    KvCompactProblem compact =
+        new KvCompactProblem(layout, small, 12, storage, false, false, 5);
+    check(contenders.kvCompact(compact, threads), compact::check);
+  }
+
+  @Test
+  void compactionsInPlace() {
+    for (CacheLayout.Kind kind : CacheLayout.Kind.values()) {
+      CacheLayout layout = new CacheLayout(kind, 1, 40, 8, 2, 16, 3);
+      for (boolean perHead : new boolean[] {true, false}) {
+        KvCompactProblem problem =
+            new KvCompactProblem(layout, layout, 12, Storage.BF16, true, perHead, 5);
+        // A second run would compact what the first one has left.
+        try (Contender<float[]> once = new ExeuntContenders().kvCompact(problem, 2)) {
+          once.run();
+          problem.check(once.result());
+        }
+      }
+    }
+    GatherProblem gather = new GatherProblem(Storage.F32, 2, 3, 50, 24, 13, true, false, 5);
+    try (Contender<float[]> once = new ExeuntContenders().gather(gather, 2)) {
+      once.run();
+      gather.check(once.result());
+    }
+  }
+
+  @Test
+  void attentionScores() {
+    CacheLayout head = new CacheLayout(CacheLayout.Kind.HEAD, 1, 48, 48, 2, 32, 3);
+    for (boolean softmax : new boolean[] {true, false}) {
+      for (AttentionScoresProblem.Choice choice : new AttentionScoresProblem.Choice[] {
+          null, new AttentionScoresProblem.Choice(9, 9, 48)}) {
+        AttentionScoresProblem last = new AttentionScoresProblem(head, 1, 6, Storage.BF16, false,
+            48, 48, 0, 0.2f, softmax, AttentionScoresProblem.Heads.MEAN,
+            AttentionScoresProblem.Pool.NONE, 0, choice == null, choice, 8);
+        for (String name : List.of("exeunt", "onnxruntime", "vector")) {
+          check(Contenders.of(name).attentionScores(last, 2), last::check);
+        }
+      }
+    }
+    AttentionScoresProblem.Choice window = new AttentionScoresProblem.Choice(7, 12, 36);
+    for (CacheLayout.Kind kind : CacheLayout.Kind.values()) {
+      CacheLayout layout = new CacheLayout(kind, 2, 40, 8, 2, 32, 3);
+      for (AttentionScoresProblem.Heads heads : AttentionScoresProblem.Heads.values()) {
+        for (AttentionScoresProblem.Pool pool : AttentionScoresProblem.Pool.values()) {
+          AttentionScoresProblem many = new AttentionScoresProblem(layout, 4, 6, Storage.BF16,
+              true, 36, 40, 0, 0.2f, true, heads, pool,
+              pool == AttentionScoresProblem.Pool.NONE ? 0 : 5, true, window, 8);
+          check(new ExeuntContenders().attentionScores(many, 2), many::check);
+        }
       }
     }
   }

@@ -30,7 +30,11 @@ class ProblemsTest {
       Map.entry("kv_propagate", LayerProblems::kvPropagate),
       Map.entry("attention", LayerProblems::attention),
       Map.entry("kv_copy", LayerProblems::kvCopy),
-      Map.entry("row_compaction", LayerProblems::rowCompaction));
+      Map.entry("row_compaction", LayerProblems::rowCompaction),
+      Map.entry("select", DropProblems::select),
+      Map.entry("attention_scores", DropProblems::attentionScores),
+      Map.entry("gather", DropProblems::gather),
+      Map.entry("kv_compact", DropProblems::kvCompact));
 
   @Test
   void everyTableHasCasesThatCanBeBuilt() {
@@ -64,6 +68,19 @@ class ProblemsTest {
     long written = 24L * 2 * 2 * 192;
     assertEquals(
         24L * 2 * 2 * 192 * 576 + 2 * 576 + written, LayerProblems.kvPropagate(one).bytes());
+  }
+
+  @Test
+  void droppedTokensAreNotRead() {
+    BenchCase drop = CaseTable.load("gather").get("drop_from_bf16");
+    assertEquals(2L * 2 * 576 * 4096 + 4 * 576 + 4 * 2880, DropProblems.gather(drop).bytes());
+    BenchCase kv = CaseTable.load("gather").get("kv_f32");
+    assertEquals(2L * 2 * 4 * 1024 * 8 * 128 + 4 * 1024, DropProblems.gather(kv).bytes());
+    BenchCase select = CaseTable.load("select").get("bench_576_of_2880");
+    assertEquals(4L * 2880 + 4 * 576, DropProblems.select(select).bytes());
+    BenchCase scores = CaseTable.load("attention_scores").get("bench_score_32");
+    assertEquals(2L * 8192 * 8 * 128 + 2 * 32 * 128 + 4 * 8192,
+        DropProblems.attentionScores(scores).bytes());
   }
 
   @Test

@@ -208,7 +208,7 @@ abstract class ExeuntLayers implements LayerContenders {
     return tensor(scope, matrix).reshape(matrix.cols());
   }
 
-  private static Tensor ints(Scope scope, int[] values) {
+  static Tensor ints(Scope scope, int[] values) {
     return scope.copyOf(values, values.length);
   }
 
@@ -220,7 +220,7 @@ abstract class ExeuntLayers implements LayerContenders {
     return interleaved ? Rope.Style.INTERLEAVED : Rope.Style.HALF;
   }
 
-  private static KvCache cache(Scope scope, CacheLayout layout, Tensor k, Tensor v) {
+  static KvCache cache(Scope scope, CacheLayout layout, Tensor k, Tensor v) {
     long s = layout.sequences;
     long t = layout.slots;
     long h = layout.heads;

@@ -32,7 +32,7 @@ import org.exeunt.bench.reference.Storage;
  * Its CPU kernels know no bf16, so bf16 logits are cast on the way in and out, and bf16 weights
  * become f32 when the session is built; that is the best this peer can do with such a model.
  */
-public final class OnnxContenders extends OnnxLayers implements Contenders {
+public final class OnnxContenders extends OnnxDrops implements Contenders {
   private static final long LAST = -1;
   private static final Set<String> NOTHING_LIKE =
       Set.of("exit_rule", "rope", "kv_propagate", "kv_copy", "row_compaction");

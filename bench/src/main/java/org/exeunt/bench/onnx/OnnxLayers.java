@@ -109,7 +109,7 @@ abstract class OnnxLayers implements LayerContenders {
     return contender(session, session.matrixOutput("out", problem.query));
   }
 
-  private static String reshaped(OnnxGraph graph, String x, long... shape) {
+  static String reshaped(OnnxGraph graph, String x, long... shape) {
     return graph.node("Reshape", x, graph.constant(shape, shape.length));
   }
 
@@ -133,7 +133,7 @@ abstract class OnnxLayers implements LayerContenders {
     throw nothing("a list with padding");
   }
 
-  private static UnsupportedOperationException nothing(String what) {
+  static UnsupportedOperationException nothing(String what) {
     return new UnsupportedOperationException(what + " has no composition of operators here");
   }
 }

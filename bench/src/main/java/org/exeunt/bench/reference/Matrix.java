@@ -31,6 +31,12 @@ public final class Matrix {
     return new Matrix(rows, cols, storage).fill(i -> words.bell(i) * scale);
   }
 
+  /** The fill {@code ties} of the case tables. */
+  public static Matrix ties(int rows, int cols, Storage storage, int seed, int stream) {
+    Words words = new Words(seed, stream);
+    return new Matrix(rows, cols, storage).fill(i -> (words.word(i) >>> 32) % 5 - 2);
+  }
+
   /** The relation {@code near} of the case tables: {@code a} as stored, plus a little noise. */
   public static Matrix near(Matrix a, int seed, int stream) {
     Words words = new Words(seed, stream);

@@ -89,7 +89,7 @@ final class VectorAttention implements Contender<float[]> {
 
   /** Replaces scores by exp(scale (s - max)) and returns their sum. */
   @CompilerControl(CompilerControl.Mode.DONT_INLINE)
-  private static float exponentials(float[] s, int count, float scale) {
+  static float exponentials(float[] s, int count, float scale) {
     int whole = Lanes.whole(count, COUNT);
     FloatVector tops = FloatVector.broadcast(FLOATS, s[0]);
     for (int i = 0; i < whole; i += COUNT) {

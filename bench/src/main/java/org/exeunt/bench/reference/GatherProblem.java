@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench.reference;
+
+import java.util.Arrays;
+
+/**
+ * Tensors [outer, N, inner], of which the listed entries are kept; the result is the first one's
+ * output. With scores the list is not given: it is the best of them, which a run finds.
+ */
+public final class GatherProblem {
+  /** Each one row. */
+  public final Matrix[] tensors;
+
+  public final int outer;
+  public final int entries;
+  public final int inner;
+  public final boolean inPlace;
+
+  /** [1, N], or null. */
+  public final Matrix scores;
+
+  /** Ascending. */
+  public final int[] list;
+
+  public GatherProblem(Storage storage, int count, int outer, int entries, int inner, int kept,
+      boolean inPlace, boolean chosen, int seed) {
+    this.outer = outer;
+    this.entries = entries;
+    this.inner = inner;
+    this.inPlace = inPlace;
+    tensors = new Matrix[count];
+    for (int t = 0; t < count; t++) {
+      tensors[t] = Matrix.normal(1, outer * entries * inner, storage, 1, seed, 16 + t);
+    }
+    scores = chosen ? Matrix.normal(1, entries, Storage.F32, 1, seed, 0) : null;
+    list = chosen ? SelectProblem.best(scores, 0, kept)
+        : Arrays.copyOf(new Words(seed, 1).shuffled(entries), kept);
+    Arrays.sort(list);
+  }
+
+  /** Bytes that must move: entries read and written, the list, the scores. */
+  public long bytes() {
+    long entry = (long) outer * inner * tensors[0].storage().bytes();
+    return 2 * entry * list.length * tensors.length + 4L * list.length
+        + (scores == null ? 0 : scores.bytes());
+  }
+
+  /** Entries of an output along its axis. */
+  public int room() {
+    return inPlace ? entries : list.length;
+  }
+
+  /** Throws unless the first output is right after the first run. */
+  public void check(float[] out) {
+    Check.length("elements", outer * room() * inner, out.length);
+    for (int o = 0; o < outer; o++) {
+      for (int i = 0; i < list.length; i++) {
+        for (int d = 0; d < inner; d++) {
+          int to = (o * room() + i) * inner + d;
+          Check.close("out", to, tensors[0].values()[(o * entries + list[i]) * inner + d],
+              out[to], 0, 0);
+        }
+      }
+    }
+  }
+}
