@@ -51,6 +51,20 @@ inline Complaint compare_integers(const std::string& name, const std::vector<int
   return "";
 }
 
+inline Complaint compare_bytes(const std::string& name, const test::HostTensor& expected,
+                               const test::HostTensor& got) {
+  for (size_t i = 0; i < expected.bytes.size(); ++i) {
+    if (expected.bytes[i] == got.bytes[i]) continue;
+    return name + ": byte " + std::to_string(i) + " is another";
+  }
+  return "";
+}
+
+template <class Integer>
+std::vector<int64_t> widened(const std::vector<Integer>& values) {
+  return {values.begin(), values.end()};
+}
+
 // The first complaint, if any.
 inline Complaint first_of(std::initializer_list<Complaint> complaints) {
   for (const Complaint& complaint : complaints) {
@@ -74,6 +88,7 @@ inline double bytes_of(int64_t elements, test::Type type) {
   return static_cast<double>(elements) * static_cast<double>(test::size_of(type));
 }
 
+inline std::string text(int64_t value) { return std::to_string(value); }
 inline std::string quoted(const std::string& text) { return "\"" + text + "\""; }
 
 }  // namespace exn::gpu

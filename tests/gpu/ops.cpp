@@ -488,6 +488,7 @@ std::vector<Case> all_cases(const std::string& directory) {
   append(&all, exit_rule_cases(directory));
   append_dense_cases(directory, &all);
   append_cache_cases(directory, &all);
+  append_drop_cases(directory, &all);
   append_step_cases(&all);
   return all;
 }

@@ -93,6 +93,9 @@ void append_cache_cases(const std::string& directory, std::vector<Case>* all);
 // Those of the ops with dense rows and weights.
 void append_dense_cases(const std::string& directory, std::vector<Case>* all);
 
+// Those of the ops that drop tokens.
+void append_drop_cases(const std::string& directory, std::vector<Case>* all);
+
 // A decode step made of many ops, decided on the device.
 void append_step_cases(std::vector<Case>* all);
 

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "caches.h"
 #include "case_reader.h"
-#include "case_table_cache.h"
 #include "judging.h"
 #include "oracle_cache.h"
 
@@ -19,33 +19,9 @@ namespace {
 
 constexpr unsigned char kUntouched = 0xCD;
 
-std::string text(int64_t value) { return std::to_string(value); }
-
 HostTensor filled(HostTensor tensor, unsigned char byte) {
   std::fill(tensor.bytes.begin(), tensor.bytes.end(), byte);
   return tensor;
-}
-
-exn_kv_cache described(const CacheSpec& c, const DLTensor* k, const DLTensor* v,
-                       const DLTensor* block_table) {
-  return {k, v, block_table, c.layout, 0};
-}
-
-exn_kv_cache input_cache(Instance* instance, const CacheSpec& c, const CacheTensors& tensors) {
-  const DLTensor* k = instance->input(tensors.k);
-  const DLTensor* v = instance->input(tensors.v);
-  return described(c, k, v, instance->input(tensors.block_table));
-}
-
-exn_kv_cache in_out_cache(Instance* instance, const CacheSpec& c, const CacheTensors& tensors) {
-  const DLTensor* k = instance->in_out("k", tensors.k);
-  const DLTensor* v = instance->in_out("v", tensors.v);
-  return described(c, k, v, instance->input(tensors.block_table));
-}
-
-std::string layout_name(const CacheSpec& c) {
-  const char* const names[] = {"head", "token", "paged"};
-  return quoted(names[c.layout]);
 }
 
 // The bytes of row `row`, without its padding.
@@ -62,20 +38,6 @@ std::vector<unsigned char> untouched_row(const HostTensor& t) {
 Complaint compare_row(const std::string& name, int64_t row, const HostTensor& got,
                       const std::vector<unsigned char>& expected) {
   return row_bytes(got, row) == expected ? "" : name + " row " + text(row) + ": other bits";
-}
-
-Complaint compare_bytes(const std::string& name, const HostTensor& expected,
-                        const HostTensor& got) {
-  for (size_t i = 0; i < expected.bytes.size(); ++i) {
-    if (expected.bytes[i] == got.bytes[i]) continue;
-    return name + ": byte " + std::to_string(i) + " is another";
-  }
-  return "";
-}
-
-template <class Integer>
-std::vector<int64_t> widened(const std::vector<Integer>& values) {
-  return {values.begin(), values.end()};
 }
 
 // ---- slots --------------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ namespace {
 constexpr unsigned char kUntouched = 0xCD;
 constexpr int64_t kMostRowsOfABlock = 64;
 
-std::string text(int64_t value) { return std::to_string(value); }
 std::string text_of(Type type) { return quoted(name_of(type)); }
 
 double passes(int64_t rows) {
