@@ -27,11 +27,10 @@ exn_status row_stats(const RowStatsArgs& a, Workspace& ws) {
       for (int64_t item = begin; item < end; ++item) {
         const Span<T> tile = tile_at(item), next = item + 1 < end ? tile_at(item + 1) : Span<T>{};
         stats[item] = summarise(tile.z, tile.n, item % tiles * kStatsTile, map, full, next, &peaks);
-        if (tiles == 1) write_row(stats + item, 1, columns, map, a.out, item);
       }
     });
   });
-  if (tiles == 1) return EXN_OK;
+  // Afterwards, row upon row: in between, each would wait for its own logarithms.
   parallel_for(rows, 64, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) write_row(stats + row * tiles, tiles, columns, map, a.out, row);
   });

@@ -147,8 +147,8 @@ static EXN_SIMD void find_peaks(const Span<T>& tile, int64_t first, Peaks* peaks
 // A pass over a tile, whose last, incomplete group is left to the caller: visit(i) for each group of
 // vectors. Meanwhile it finds the peaks of the tile that comes next: maxima and multiplications keep
 // different units busy, and the memory is read at an even pace. Where the pass itself writes nothing, it
-// prefetches kReach bytes farther on: the processor's own prefetching stops at each page, and what is
-// asked for too early is evicted before its use.
+// prefetches kReach bytes farther on, into L2: the processor's own prefetching stops at each page, and in
+// L1 what is asked for that early would be evicted before its use.
 template <int kReach, class T, class F>
 static EXN_SIMD void pass_over(int64_t n, const Span<T>& next, Peaks* peaks, F&& visit) {
   const int64_t both = (n < next.n ? n : next.n) / kPiece;
@@ -160,7 +160,7 @@ static EXN_SIMD void pass_over(int64_t n, const Span<T>& next, Peaks* peaks, F&&
     for (f32v& h : high) h = set1(-INFINITY);
     for (int64_t i = p * kPiece; i < (p + 1) * kPiece; i += kStep) {
       for (int at = 0; kReach > 0 && at < kStep; at += 64 / kSize) {
-        prefetch(next.z + i + kReach / kSize + at);
+        prefetch_far(next.z + i + kReach / kSize + at);
       }
       for (int k = 0; k < kGroup; ++k) high[k] = max(high[k], load(next.z + i + k * kLanes));
       visit(i);
@@ -242,7 +242,7 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, const Sp
     }
     add_terms<N, kFull>(sums, e, d, total);
   };
-  pass_over<4096>(n, next, peaks, [&](int64_t i) EXN_FLAT {
+  pass_over<16384>(n, next, peaks, [&](int64_t i) EXN_FLAT {
     f32v raw[kGroup];
     for (int k = 0; k < kGroup; ++k) raw[k] = load(z + i + k * kLanes);
     visit(raw, kLanes);
