@@ -113,8 +113,8 @@ void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float*
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
       const GateAndUp<T> rows = {f, item};
-      products<T>(rows, rows.count(), inputs_from(x, item.row), item.rows, dim, tile.z, kMaxTile,
-                  i + 1 < end ? rows.after() : 0);
+      row_products<T>(rows, rows.count(), inputs_from(x, item.row), item.rows, dim, tile.z,
+                      kMaxTile, i + 1 < end ? rows.after() : 0);
       activate_tile(f, item, tile, a, stride);
     }
   });
@@ -251,6 +251,9 @@ void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t str
         normalise_row(from, dim, moments_of(from, dim, f.norm, f.norm_eps), f.norm_weight,
                       f.norm_bias, to);
         for (int64_t k = dim; k < stride; ++k) to[k] = 0;
+        with_float_type(f.up_weight.dtype, [&](auto weight) {
+          order_pairs<EXN_TYPE_OF(weight)>(to, stride);
+        });
       }
     });
   });
@@ -279,9 +282,6 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   }
   if (active.count == 0) return EXN_OK;
   normalise_all(f, active, x, stride);
-  for (int64_t i = 0; i < active.count; ++i) {
-    for (int64_t k = width; k < wide; ++k) a[i * wide + k] = 0;
-  }
   Inputs in;
   in.stride = stride;
   in.f32 = x;
@@ -292,6 +292,12 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   with_float_type(f.up_weight.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     gate_and_up<T>(f, in, active, a, wide);
+    parallel_for(active.count, 65536 / wide + 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        for (int64_t k = width; k < wide; ++k) a[i * wide + k] = 0;
+        order_pairs<T>(a + i * wide, wide);
+      }
+    });
     down<T>(f, middle, active, down_grid, sums);
   });
   for (int64_t i = 0; i < active.count; ++i) {

@@ -165,6 +165,9 @@ void normalise_job(const KvPropagateArgs& a, const Job& job, const Moments* mome
       normalise_row(row_of<T>(a.hidden, row), dim, moments[row], layer.norm_weight, layer.norm_bias,
                     x);
       for (int64_t k = dim; k < stride; ++k) x[k] = 0;
+      with_float_type(layer.k_weight.dtype, [&](auto weight) {
+        order_pairs<EXN_TYPE_OF(weight)>(x, stride);
+      });
     }
   });
 }
@@ -262,8 +265,8 @@ void project(const KvPropagateArgs& a, const Piece& piece, const Piece* next, in
   const int64_t reach = next != nullptr ? next->tile.columns() : 0;
   const TileRows<T> here = tile_rows<T>(a, piece);
   const TileRows<T> then = tile_rows<T>(a, next != nullptr ? *next : piece);
-  products<T>([&](int64_t w) EXN_FLAT { return w < columns ? here(w) : then(w - columns); },
-              columns, in, piece.job->count, a.hidden.cols, tile->z, kMaxTile, reach);
+  row_products<T>([&](int64_t w) EXN_FLAT { return w < columns ? here(w) : then(w - columns); },
+                  columns, in, piece.job->count, a.hidden.cols, tile->z, kMaxTile, reach);
   write_piece(a, piece, tile);
 }
 

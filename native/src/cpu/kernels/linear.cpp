@@ -8,9 +8,9 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-// Input rows in the form that the products take, padded with zeros.
+// Input rows in the form that the products with `weight` take, padded with zeros.
 template <class T>
-void load_inputs(const Matrix& m, int64_t stride, T* to) {
+void load_inputs(const Matrix& m, const Matrix& weight, int64_t stride, T* to) {
   with_float_type(m.dtype, [&](auto type) {
     using U = EXN_TYPE_OF(type);
     parallel_for(m.rows, 32768 / m.cols + 1, [&](int64_t begin, int64_t end) {
@@ -18,6 +18,10 @@ void load_inputs(const Matrix& m, int64_t stride, T* to) {
         T* x = to + row * stride;
         convert(row_of<U>(m, row), m.cols, x);
         for (int64_t i = m.cols; i < stride; ++i) from_float(x + i, 0);
+        if constexpr (std::is_same_v<T, float>) {
+          with_float_type(weight.dtype,
+                          [&](auto w) { order_pairs<EXN_TYPE_OF(w)>(x, stride); });
+        }
       }
     });
   });
@@ -70,10 +74,10 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("linear"));
   if (pairs) {
-    load_inputs(a.input, in.stride, narrow);
+    load_inputs(a.input, a.weight, in.stride, narrow);
     in.bf = narrow;
   } else {
-    load_inputs(a.input, in.stride, wide);
+    load_inputs(a.input, a.weight, in.stride, wide);
     in.f32 = wide;
   }
   with_float_type(a.weight.dtype, [&](auto type) { multiply_all<EXN_TYPE_OF(type)>(a, in); });

@@ -2,7 +2,7 @@
 // The tiles in which rows of activations meet a weight matrix.
 #pragma once
 
-#include "dot.h"
+#include "products.h"
 
 namespace exn::cpu::EXN_ISA {
 
@@ -20,7 +20,7 @@ struct TileProducts {
 // Weight rows of a tile, at most `most`: about 256 KiB, so that there are some for every thread,
 // but few pauses between them; whole blocks of the products.
 static EXN_SIMD int64_t weight_tile(int64_t row_bytes, int64_t most = kMaxTile) {
-  constexpr int64_t kStep = 12;
+  constexpr int64_t kStep = 8;
   const int64_t rows = (int64_t{256} << 10) / row_bytes;
   return rows < kStep ? kStep : (rows < most ? rows : most) / kStep * kStep;
 }
@@ -48,15 +48,15 @@ static EXN_SIMD Inputs inputs_from(Inputs in, int64_t row) {
   return in;
 }
 
-// The products of an item's input rows with its weight rows. `goes_on`: this thread takes the next
-// item after it.
+// The products of an item's input rows, in the order of pairs of T, with its weight rows.
+// `goes_on`: this thread takes the next item after it.
 template <class T>
 static EXN_SIMD void multiply(const Matrix& weight, const Inputs& in, const TileGrid::Item& item,
                               bool goes_on, TileProducts* out) {
   const int64_t after = weight.rows - item.column - item.columns;
-  products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(weight, item.column + w); }, item.columns,
-              inputs_from(in, item.row), item.rows, weight.cols, out->z, kMaxTile,
-              goes_on ? after : 0);
+  row_products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(weight, item.column + w); },
+                  item.columns, inputs_from(in, item.row), item.rows, weight.cols, out->z, kMaxTile,
+                  goes_on ? after : 0);
 }
 
 }  // namespace exn::cpu::EXN_ISA
