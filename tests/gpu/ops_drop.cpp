@@ -77,6 +77,13 @@ double selection_bytes(const SelectionSpec& s, int64_t rows) {
   return static_cast<double>(rows * bytes);
 }
 
+// How many a row keeps, if that is one number.
+int64_t kept_by(const SelectionSpec& s) {
+  const bool number =
+      !s.budget.empty() && s.budget.find_first_not_of("0123456789") == std::string::npos;
+  return number ? std::stoll(s.budget) : s.k;
+}
+
 std::unique_ptr<Instance> instantiate(const SelectCase& c, const SelectInputs& in,
                                       int32_t device_type) {
   auto instance = std::make_unique<Instance>(device_type);
@@ -103,7 +110,7 @@ Case make_case(const SelectCase& c) {
   result.description = {{"rows", text(c.scores.rows)},
                         {"cols", text(c.scores.cols)},
                         {"dtype", quoted(name_of(c.scores.type))},
-                        {"k", text(c.selection.k)}};
+                        {"k", text(kept_by(c.selection))}};
   return result;
 }
 
@@ -245,7 +252,7 @@ Case make_case(const AttentionScoresCase& c) {
                         {"pool", quoted(pools[c.pool])},
                         {"pool_width", text(c.pool_width)},
                         {"scores", text(c.scores)},
-                        {"k", text(c.selects ? c.selection.k : 0)}};
+                        {"k", text(c.selects ? kept_by(c.selection) : 0)}};
   return result;
 }
 

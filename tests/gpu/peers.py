@@ -167,9 +167,124 @@ def gate(shape):
     return run
 
 
+def select(shape):
+    scores = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape))
+    return lambda: scores.topk(shape["k"], -1).indices.sort(-1).values
+
+
+def attention_scores(shape):
+    """The keys as a composition would want them: head by head, one sequence per prompt."""
+    prompts, window, heads = shape["prompts"], shape["window"], shape["heads"]
+    groups, first, columns = shape["kv_heads"], shape["first"], shape["columns"]
+    kind = dtype_of(shape)
+    q = randn(prompts, groups, heads // groups * window, shape["head_dim"], dtype=kind)
+    k = randn(prompts, groups, shape["slots"], shape["head_dim"], dtype=kind)
+
+    def run():
+        z = (q @ k.transpose(-1, -2)).float() * shape["head_dim"] ** -0.5
+        if shape["softmax"]:
+            z = torch.softmax(z, -1)
+        z = z.view(prompts, heads, window, -1).sum(2)[:, :, first:first + columns]
+        if shape["reduction"] == "group":
+            z = z.view(prompts, groups, heads // groups, columns).sum(2)
+        elif shape["reduction"] != "each":
+            z = z.sum(1, keepdim=True) if shape["reduction"] == "sum" else z.mean(1, keepdim=True)
+        width = shape["pool_width"]
+        if shape["pool"] == "avg":
+            z = F.avg_pool1d(z, width, 1, width // 2)
+        elif shape["pool"] == "max":
+            z = F.max_pool1d(z, width, 1, width // 2)
+        return z.topk(shape["k"], -1).indices.sort(-1).values if shape["k"] > 0 else z
+
+    return run
+
+
+def hired_budget(shape):
+    images, patches = shape["images"], shape["cols"]
+    parts = shape["grid_rows"] * shape["grid_cols"]
+    attention = torch.rand(images, patches, device="cuda")
+    total = int((1 + parts) * patches * shape["rate"])
+    full = min(int(total * shape["alpha"]), patches)
+    rest = min(total - full, parts * patches)
+    marked = int(patches * (1 - shape["alpha"]))
+
+    def run():
+        a = attention
+        if shape["counts"]:
+            a = torch.zeros_like(a).scatter_(1, a.topk(marked, -1).indices, 1)
+        if shape["grid"]:
+            rows, columns = shape["grid_rows"], shape["grid_cols"]
+            a = a.view(images, rows, shape["patch_rows"] // rows, columns,
+                       shape["patch_cols"] // columns).sum((2, 4)).view(images, parts)
+        else:
+            a = a.view(images, parts, -1).sum(-1)
+        return (a / a.sum(-1, keepdim=True) * rest).int().clamp(max=patches)
+
+    return run
+
+
+def gather(shape):
+    """Each tensor is described as dtype:axis,size,size,..."""
+    rows, listed = shape["rows"], shape["listed"]
+    kept = torch.randperm(rows, device="cuda")[:listed].sort().values
+    tensors = []
+    for text in shape["tensors"].split():
+        kind, sizes = text.split(":")
+        axis, *sizes = map(int, sizes.split(","))
+        tensors.append((randn(*sizes, dtype=getattr(torch, DTYPES[kind])), axis))
+
+    def run():
+        out = [x.index_select(axis, kept) for x, axis in tensors]
+        if shape["in_place"]:
+            for (x, axis), y in zip(tensors, out):
+                x.narrow(axis, 0, listed).copy_(y)
+        return out
+
+    return run
+
+
+def kv_compact(shape):
+    """K and V as [sequence, slot, head, element], or [sequence, head, slot, element] head by head;
+    of pages the slots are looked up one by one."""
+    sequences, slots = shape["sequences"], shape["slots"]
+    heads, to_heads = shape["heads"], shape["to_heads"]
+    kept, dim, kind = shape["kept"], shape["head_dim"], dtype_of(shape)
+    by_head = shape["layout"] == "head"
+    paged = shape["layout"] == "paged"
+    axis = 2 if by_head else 1
+    size = (heads, slots) if by_head else (slots, heads)
+    caches = [randn(sequences, *size, dim, dtype=kind) for _ in range(2)]
+    order = torch.rand(sequences, to_heads if shape["per_head"] else 1, slots, device="cuda")
+    index = order.argsort(-1)[:, :, :kept].sort(-1).values
+    if paged:
+        page = shape["page"]
+        table = torch.randperm(sequences * slots // page, device="cuda").view(sequences, -1)
+    index = index if by_head else index.transpose(1, 2)
+
+    def run():
+        at = index
+        if paged:
+            flat = [c.view(1, sequences * slots, heads, dim) for c in caches]
+            at = table.gather(1, (index // page).flatten(1)).view(index.shape) * page + index % page
+            at = at.flatten(0, 1)[None]
+        else:
+            flat = caches
+        if to_heads > heads:
+            flat = [c.repeat_interleave(to_heads // heads, 3 - axis) for c in flat]
+        wide = (to_heads, at.shape[2]) if by_head else (at.shape[1], to_heads)
+        out = [c.gather(axis, at[..., None].expand(flat[0].shape[0], *wide, dim)) for c in flat]
+        if shape["in_place"]:
+            for c, y in zip(flat, out):
+                c.narrow(axis, 0, y.shape[axis]).copy_(y)
+        return out
+
+    return run
+
+
 # exit_rule has no composition that does not visit the host, which a graph cannot hold.
 COMPOSITIONS = {f.__name__: f for f in (
-    row_stats, exit_head, stablemax, cross_entropy, perp_grad, cosine, gate)}
+    row_stats, exit_head, stablemax, cross_entropy, perp_grad, cosine, gate, select,
+    attention_scores, hired_budget, gather, kv_compact)}
 
 
 def time_composition(make, shape, sets):
@@ -204,7 +319,8 @@ class StandIn:
 
     __getattr__ = __call__ = __getitem__ = __neg__ = answer
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = answer
-    __truediv__ = __rtruediv__ = __matmul__ = __ge__ = __and__ = __invert__ = answer
+    __truediv__ = __rtruediv__ = __floordiv__ = __mod__ = __matmul__ = answer
+    __ge__ = __and__ = __invert__ = answer
 
 
 def rehearse(results):
