@@ -14,11 +14,12 @@
 
 #include "../ids.h"
 #include "kv.h"
+#include "products.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-constexpr int kTile = 32;
+constexpr int kTile = 64;
 constexpr int64_t kChunk = 512;
 // Query heads of a work item that pass over a tile together.
 constexpr int kSlab = 32;
@@ -142,6 +143,8 @@ void load_queries(const Plan& p) {
         store_part(to + i, mul(load_part(from + i, n, 0.0f), set1(p.a.scale)), n);
       });
       for (int64_t i = p.dim; i < p.stride; ++i) to[i] = 0;
+      with_float_type(p.a.cache.dtype,
+                      [&](auto cache) { order_pairs<EXN_TYPE_OF(cache)>(to, p.stride); });
     }
   });
 }
@@ -150,7 +153,7 @@ void load_queries(const Plan& p) {
 // ----------------------------------------------------------------------------------------
 
 // Asks for the lines of the next tile while this one is worked on, a few at a time and in the order
-// of addresses.
+// of addresses, into L2: a tile of several KV heads is larger than L1.
 class Ahead {
  public:
   // Bytes at `begin` come next.
@@ -171,7 +174,7 @@ class Ahead {
       const char* at = begin_[run_];
       const char* last = at + left * 64 < end_[run_] ? at + left * 64 : end_[run_];
       left -= (last - at + 63) / 64;
-      for (; at < last; at += 64) prefetch(at);
+      for (; at < last; at += 64) prefetch_far(at);
       begin_[run_] = at;
       if (at < end_[run_]) return;
     }
@@ -184,38 +187,79 @@ class Ahead {
   int64_t lines_ = 0, share_ = 0;
 };
 
-// Elements of keys, or slots per query head, between two requests: few, so that requests never
-// queue up before a load.
-constexpr int kAskEvery = 32;
-constexpr int kWeighStep = 4;
+// Accumulators that a block of scores or of weighted sums keeps in registers.
+constexpr int kSums = kRegisters == 32 ? 16 : 8;
 
-// out[x * kTile + w] = <key w, query x>: one accumulator vector each, elements in ascending order.
+// Slots between two requests.
+constexpr int kAskEvery = 4;
+
+// out[w] = <key w, query> for a single query: one key after another, as they lie in memory.
+template <class T, int kW>
+EXN_SIMD void score_single(const T* const* key, const float* query, int64_t dim, float* out,
+                           Ahead* ahead) {
+  f32v acc[kW];
+  for (int w = 0; w < kW; ++w) {
+    if (w % kAskEvery == 0 && ahead != nullptr) ahead->ask();
+    f32v sum = zero();
+    int64_t i = 0;
+    const auto step = [&](const f32v& a, const f32v& b) EXN_FLAT {
+      sum = fma(a, load(query + i), sum);
+      sum = fma(b, load(query + i + kLanes), sum);
+    };
+    f32v a, b;
+    for (; i + kPair <= dim; i += kPair) {
+      load_pair(key[w] + i, a, b);
+      step(a, b);
+    }
+    if (i < dim) {
+      load_pair_n(key[w] + i, static_cast<int>(dim - i), a, b);
+      step(a, b);
+    }
+    acc[w] = sum;
+  }
+  float sums[kW];
+  fold_vectors(acc, sums);
+  for (int w = 0; w < kW; ++w) out[w] = sums[w];
+}
+
+// out[x * kTile + w] = <key w, query x>: one accumulator vector each, pairs of elements in
+// ascending order.
 template <class T, int kW, int kX>
 EXN_SIMD void score_block(const T* const* key, const float* query, int64_t stride, int64_t dim,
                           float* out, Ahead* ahead) {
   f32v acc[kX * kW];
   for (f32v& v : acc) v = zero();
-  for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
-    if (i % kAskEvery == 0 && ahead != nullptr) ahead->ask();
-    f32v k[kW];
-    for (int w = 0; w < kW; ++w) k[w] = load_part(key[w] + i, n, 0.0f);
+  int64_t i = 0;
+  const auto step = [&](auto load_key) EXN_FLAT {
+    if (ahead != nullptr) ahead->ask();
+    f32v a[kW], b[kW];
+    for (int w = 0; w < kW; ++w) load_key(key[w] + i, a[w], b[w]);
     for (int x = 0; x < kX; ++x) {
-      const f32v q = load(query + x * stride + i);
-      for (int w = 0; w < kW; ++w) acc[x * kW + w] = fma(k[w], q, acc[x * kW + w]);
+      const f32v p = load(query + x * stride + i), q = load(query + x * stride + i + kLanes);
+      for (int w = 0; w < kW; ++w) {
+        f32v& sum = acc[x * kW + w];
+        sum = fma(a[w], p, sum);
+        sum = fma(b[w], q, sum);
+      }
     }
-  });
+  };
+  for (; i + kPair <= dim; i += kPair) {
+    step([](const T* p, f32v& a, f32v& b) EXN_FLAT { load_pair(p, a, b); });
+  }
+  if (i < dim) {
+    const int n = static_cast<int>(dim - i);
+    step([n](const T* p, f32v& a, f32v& b) EXN_FLAT { load_pair_n(p, n, a, b); });
+  }
   float sums[kX * kW];
-  reduce_add_all(acc, sums);
+  fold_vectors(acc, sums);
   for (int x = 0; x < kX; ++x) {
     for (int w = 0; w < kW; ++w) out[x * kTile + w] = sums[x * kW + w];
   }
 }
 
-// Keys that share one load of a query vector.
+// Keys of a block.
 template <int kX>
-constexpr int kKeys = kX == 1   ? 8
-                      : kX == 2 ? 4
-                                : 3;
+constexpr int kKeys = kX == 1 ? kSums : kX == 2 ? kSums / 2 : kSums / 4;
 
 // Not inlined, like its sister below: on their own both have registers enough.
 template <class T, int kX>
@@ -224,83 +268,83 @@ __attribute__((noinline)) void score_keys(const T* const* key, int count, const 
   constexpr int kW = kKeys<kX>;
   int w = 0;
   for (; w + kW <= count; w += kW) {
-    score_block<T, kW, kX>(key + w, query, stride, dim, out + w, ahead);
+    if constexpr (kX == 1) {
+      score_single<T, kW>(key + w, query, dim, out + w, ahead);
+    } else {
+      score_block<T, kW, kX>(key + w, query, stride, dim, out + w, ahead);
+    }
   }
-  for (; w + 2 <= count; w += 2)
-    score_block<T, 2, kX>(key + w, query, stride, dim, out + w, nullptr);
   for (; w < count; ++w) score_block<T, 1, kX>(key + w, query, stride, dim, out + w, nullptr);
 }
 
-// sum[x][i] += p[x][t] V[t][i] for t in [begin, end) and kD vectors of columns from `column`, slots
-// in ascending order.
+// sum[x][i] += p[x][t] V[t][i] for t in [begin, end) and kD pairs of vectors from `column` on, each
+// of n elements; slots in ascending order.
 template <class T, int kD, int kX>
 EXN_SIMD void weigh_columns(const T* const* value, int begin, int end, const float* p, float* sum,
-                            int64_t stride, int64_t column) {
-  f32v acc[kX * kD];
+                            int64_t stride, int64_t column, int n, Ahead* ahead) {
+  f32v acc[kX * kD * 2];
   for (int x = 0; x < kX; ++x) {
-    for (int d = 0; d < kD; ++d) acc[x * kD + d] = load(sum + x * stride + column + d * kLanes);
+    for (int d = 0; d < 2 * kD; ++d) {
+      acc[x * kD * 2 + d] = load(sum + x * stride + column + d * kLanes);
+    }
   }
   for (int t = begin; t < end; ++t) {
+    if (t % kAskEvery == 0 && ahead != nullptr) ahead->ask();
     f32v weight[kX];
     for (int x = 0; x < kX; ++x) weight[x] = set1(p[x * kTile + t]);
     const T* at = value[t] + column;
     for (int d = 0; d < kD; ++d) {
-      const f32v v = load(at + d * kLanes);
-      for (int x = 0; x < kX; ++x) acc[x * kD + d] = fma(weight[x], v, acc[x * kD + d]);
+      f32v a, b;
+      if (n == kPair) {
+        load_pair(at + d * kPair, a, b);
+      } else {
+        load_pair_n(at + d * kPair, n, a, b);
+      }
+      for (int x = 0; x < kX; ++x) {
+        f32v* to = acc + (x * kD + d) * 2;
+        to[0] = fma(weight[x], a, to[0]);
+        to[1] = fma(weight[x], b, to[1]);
+      }
     }
   }
   for (int x = 0; x < kX; ++x) {
-    for (int d = 0; d < kD; ++d) store(sum + x * stride + column + d * kLanes, acc[x * kD + d]);
+    for (int d = 0; d < 2 * kD; ++d) {
+      store(sum + x * stride + column + d * kLanes, acc[x * kD * 2 + d]);
+    }
   }
 }
 
-// The columns behind the last whole vector.
-template <class T, int kX>
-EXN_SIMD void weigh_rest(const T* const* value, int begin, int end, const float* p, float* sum,
-                         int64_t stride, int64_t column, int n) {
-  for (int x = 0; x < kX; ++x) {
-    float* at = sum + x * stride + column;
-    f32v acc = load_n(at, n, 0.0f);
-    for (int t = begin; t < end; ++t)
-      acc = fma(set1(p[x * kTile + t]), load_n(value[t] + column, n, 0.0f), acc);
-    store_n(at, acc, n);
-  }
-}
-
-// Vectors of columns whose sums stay in registers.
+// Pairs of columns whose sums stay in registers.
 template <int kX>
-constexpr int kColumns = kX == 1   ? 8
-                         : kX == 2 ? 4
-                         : kX == 3 ? 3
-                                   : 2;
+constexpr int kColumns = kX == 1 ? 4 : kSums / 4;
 
 template <class T, int kX>
 __attribute__((noinline)) void weigh_values(const T* const* value, int begin, int end,
                                             const float* p, float* sum, int64_t stride, int64_t dim,
                                             Ahead* ahead) {
   constexpr int kD = kColumns<kX>;
-  constexpr int kStep = kWeighStep * kX;
-  for (int t = begin; t < end; t += kStep) {
-    const int last = t + kStep < end ? t + kStep : end;
-    int64_t i = 0;
-    for (; i + kD * kLanes <= dim; i += kD * kLanes) {
-      if (ahead != nullptr) ahead->ask();
-      weigh_columns<T, kD, kX>(value, t, last, p, sum, stride, i);
-    }
-    for (; i + kLanes <= dim; i += kLanes)
-      weigh_columns<T, 1, kX>(value, t, last, p, sum, stride, i);
-    if (i < dim) weigh_rest<T, kX>(value, t, last, p, sum, stride, i, static_cast<int>(dim - i));
+  int64_t i = 0;
+  for (; i + kD * kPair <= dim; i += kD * kPair) {
+    weigh_columns<T, kD, kX>(value, begin, end, p, sum, stride, i, kPair, ahead);
+  }
+  for (; i + kPair <= dim; i += kPair) {
+    weigh_columns<T, 1, kX>(value, begin, end, p, sum, stride, i, kPair, nullptr);
+  }
+  if (i < dim) {
+    weigh_columns<T, 1, kX>(value, begin, end, p, sum, stride, i, static_cast<int>(dim - i),
+                            nullptr);
   }
 }
 
 // How often the two passes over `count` slots ask.
 template <int kX>
 int64_t score_asks(int count, int64_t dim) {
-  return count / kKeys<kX> * ((dim + kAskEvery - 1) / kAskEvery);
+  constexpr int kW = kKeys<kX>;
+  return kX == 1 ? count / kW * (kW / kAskEvery) : count / kW * ((dim + kPair - 1) / kPair);
 }
 template <int kX>
 int64_t weigh_asks(int count, int64_t dim) {
-  return (count + kWeighStep * kX - 1) / (kWeighStep * kX) * (dim / (kColumns<kX> * kLanes));
+  return (count + kAskEvery - 1) / kAskEvery * (dim / (kColumns<kX> * kPair));
 }
 
 // ---- softmax
@@ -337,15 +381,13 @@ float weigh_scores(float* s, float* top, float* total) {
   return shrink;
 }
 
-void shrink_sums(float* sum, int64_t dim, float shrink) {
+void shrink_sums(float* sum, int64_t stride, float shrink) {
   if (shrink == 1) return;
-  for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
-    store_part(sum + i, mul(load_part(sum + i, n, 0.0f), set1(shrink)), n);
-  });
+  for (int64_t i = 0; i < stride; i += kLanes) store(sum + i, mul(load(sum + i), set1(shrink)));
 }
 
 // to += from, where `from` holds later slots.
-void merge_states(const States& to, const States& from, int64_t dim) {
+void merge_states(const States& to, const States& from) {
   const float now = *to.top > *from.top ? *to.top : *from.top;
   const float base = now == kLowest ? 0 : now;
   float lanes[kLanes];
@@ -355,10 +397,10 @@ void merge_states(const States& to, const States& from, int64_t dim) {
   const float new_part = lanes[0];
   *to.top = now;
   *to.total = *to.total * old_part + *from.total * new_part;
-  for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
-    const f32v kept = mul(load_part(to.sum + i, n, 0.0f), set1(old_part));
-    store_part(to.sum + i, add(kept, mul(load_part(from.sum + i, n, 0.0f), set1(new_part))), n);
-  });
+  for (int64_t i = 0; i < to.stride; i += kLanes) {
+    const f32v kept = mul(load(to.sum + i), set1(old_part));
+    store(to.sum + i, add(kept, mul(load(from.sum + i), set1(new_part))));
+  }
 }
 
 // ---- one chunk
@@ -416,26 +458,37 @@ EXN_SIMD void weigh_heads(const Plan& p, const Slab& slab, int head, const T* co
   }
 }
 
-// Calls f(head, kX) for the heads of a slab, four at a time while there are four.
-template <class F>
+// Calls f(head, kX) for the heads of a slab, kMost at a time while there are so many.
+template <int kMost, class F>
 EXN_SIMD void for_head_groups(int heads, F&& f) {
   int head = 0;
-  for (; head + 4 <= heads; head += 4) f(head, std::integral_constant<int, 4>());
-  if (heads - head == 3) f(head, std::integral_constant<int, 3>());
-  if (heads - head == 2) f(head, std::integral_constant<int, 2>());
+  for (; head + kMost <= heads; head += kMost) f(head, std::integral_constant<int, kMost>());
+  if constexpr (kMost > 3) {
+    if (heads - head == 3) f(head, std::integral_constant<int, 3>());
+  }
+  if constexpr (kMost > 2) {
+    if (heads - head == 2) f(head, std::integral_constant<int, 2>());
+  }
   if (heads - head == 1) f(head, std::integral_constant<int, 1>());
 }
+
+// Query heads that share one load of a key, and of a value.
+constexpr int kScoreHeads = 4;
+constexpr int kWeighHeads = 2;
 
 // What is asked for while the scores are made, and while values are weighed. The first group of a
 // slab's heads asks.
 struct Requests {
-  Ahead values, keys;
+  Ahead keys, values;
 
   void spread(int heads, int slabs, int count, int64_t dim) {
-    for_head_groups(heads < 4 ? heads : 4, [&](int, auto group) EXN_FLAT {
-      constexpr int kX = decltype(group)::value;
-      values.spread(slabs * score_asks<kX>(count, dim));
-      keys.spread(slabs * weigh_asks<kX>(count, dim));
+    for_head_groups<kScoreHeads>(heads < kScoreHeads ? heads : kScoreHeads,
+                                 [&](int, auto group) EXN_FLAT {
+      keys.spread(slabs * score_asks<decltype(group)::value>(count, dim));
+    });
+    for_head_groups<kWeighHeads>(heads < kWeighHeads ? heads : kWeighHeads,
+                                 [&](int, auto group) EXN_FLAT {
+      values.spread(slabs * weigh_asks<decltype(group)::value>(count, dim));
     });
   }
 };
@@ -450,20 +503,20 @@ void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, int count, co
   int seen[kSlab];
   for (int head = 0; head < slab.heads; ++head) seen[head] = seen_of(slab.visible[head], tile);
   alignas(64) float s[kSlab][kTile];
-  for_head_groups(slab.heads, [&](int head, auto heads) EXN_FLAT {
+  for_head_groups<kScoreHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
     score_heads<T, decltype(heads)::value>(p, slab, head, row, seen, s,
-                                           head == 0 ? &ahead->values : nullptr);
+                                           head == 0 ? &ahead->keys : nullptr);
   });
   for (int head = 0; head < slab.heads; ++head) {
     if (seen[head] == 0) continue;
     finish_scores(p.a, slab, head, tile, seen[head], s[head]);
     const float shrink = weigh_scores(s[head], slab.state.top + head, slab.state.total + head);
-    shrink_sums(slab.state.sum + head * p.stride, p.dim, shrink);
+    shrink_sums(slab.state.sum + head * p.stride, p.stride, shrink);
   }
   for (int t = 0; t < count; ++t) row[t] = static_cast<const T*>(p.a.cache.v) + head_at + offset[t];
-  for_head_groups(slab.heads, [&](int head, auto heads) EXN_FLAT {
+  for_head_groups<kWeighHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
     weigh_heads<T, decltype(heads)::value>(p, slab, head, row, seen, s,
-                                           head == 0 ? &ahead->keys : nullptr);
+                                           head == 0 ? &ahead->values : nullptr);
   });
 }
 
@@ -498,10 +551,11 @@ template <class T>
 void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk) {
   const KvCache& c = p.a.cache;
   for (int i = 0; i < slabs.count; ++i) forget(slabs.slab[i], p.stride);
-  const int64_t end = smaller(slabs.visible(), (chunk + 1) * kChunk);
+  // What follows the chunk is asked for as well: the same thread takes it as a rule.
+  const int64_t visible = slabs.visible(), end = smaller(visible, (chunk + 1) * kChunk);
   int64_t offset[2][kTile];
   const auto find = [&](int64_t tile, int64_t* at) EXN_FLAT {
-    const int count = static_cast<int>(end <= tile ? 0 : smaller(end - tile, kTile));
+    const int count = static_cast<int>(visible <= tile ? 0 : smaller(visible - tile, kTile));
     for (int t = 0; t < count; ++t) at[t] = kv_offset(c, slabs.sequence, 0, tile + t);
     return count;
   };
@@ -513,7 +567,7 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk) {
       c.blocks == nullptr && c.slot_stride * static_cast<int64_t>(sizeof(T)) == bytes;
   int64_t tile = chunk * kChunk;
   int count = find(tile, offset[0]);
-  for (int which = 0; count > 0; which ^= 1) {
+  for (int which = 0; tile < end; which ^= 1) {
     const int next = find(tile + kTile, offset[which ^ 1]);
     Requests ahead;
     const auto add = [&](const void* side, const int64_t* at, int rows, Ahead* to) EXN_FLAT {
@@ -522,11 +576,8 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk) {
       for (int t = 0; !runs_on && t < rows; ++t)
         to->add(reinterpret_cast<const char*>(base + at[t]), bytes);
     };
-    // The values of one KV head are wanted as soon as its scores are made; those of several would
-    // not fit L1 beside their keys, and the values of a whole tile ahead wait in L2.
-    const bool lone = slabs.count == 1;
-    add(c.v, offset[lone ? which : which ^ 1], lone ? count : next, &ahead.values);
     add(c.k, offset[which ^ 1], next, &ahead.keys);
+    add(c.v, offset[which ^ 1], next, &ahead.values);
     ahead.spread(slabs.slab[0].heads, slabs.count, count, p.dim);
     for (int i = 0; i < slabs.count; ++i)
       pass_over_tile<T>(p, slabs.slab[i], tile, count, offset[which], &ahead);
@@ -593,7 +644,7 @@ void run_block(const Plan& p, const Slabs& whole) {
       const Slab& slab = whole.slab[i];
       for (int head = 0; head < slab.heads; ++head) {
         if (chunks_seen(slab.visible[head]) > chunk)
-          merge_states(slab.state.at(head), part.slab[i].state.at(head), p.dim);
+          merge_states(slab.state.at(head), part.slab[i].state.at(head));
       }
     }
   }
@@ -634,8 +685,10 @@ void write_results(const Plan& p) {
                     visible = p.a.visible[row];
       const States state = p.whole.at(head);
       for (int64_t chunk = 1; p.few && chunk < chunks_seen(visible); ++chunk) {
-        merge_states(state, p.part.at(chunk * p.heads() + head), p.dim);
+        merge_states(state, p.part.at(chunk * p.heads() + head));
       }
+      with_float_type(p.a.cache.dtype,
+                      [&](auto cache) { reorder_pairs<EXN_TYPE_OF(cache)>(state.sum, p.stride); });
       const float total = visible > 0 ? *state.total : 1;  // sees nothing: zeros
       T* out = static_cast<T*>(p.a.out.data) + row * p.a.out.stride + query_head * p.dim;
       for_vectors(p.dim, [&](int64_t i, int n) EXN_FLAT {
