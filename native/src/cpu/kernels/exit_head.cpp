@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // exit_head on the CPU: for each block of up to 64 rows, reads the weights once, V * D * sizeof(element) bytes; the logits of
 // a few hundred vocabulary rows at a time live on the stack and are summarised there.
-#include "dot.h"
+#include "normalise.h"
+#include "products.h"
 #include "stats.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -10,73 +11,39 @@ namespace {
 constexpr int64_t kRowBlock = 64;
 constexpr int64_t kMaxVocabTile = 512;
 
-// Vocabulary rows per tile: about 256 KiB of weights, so that a tile is worth handing to another thread. A function of the
-// shape alone, like all that decides the order of sums.
+// Vocabulary rows per tile: about 512 KiB of weights, so that a tile is worth handing to another thread and its statistics,
+// during which the memory idles, weigh little. A function of the shape alone, like all that decides the order of sums.
 int64_t vocab_tile(int64_t row_bytes) {
-  const int64_t rows = (int64_t{256} << 10) / row_bytes / 64 * 64;
+  const int64_t rows = (int64_t{512} << 10) / row_bytes / 64 * 64;
   return rows < 64 ? 64 : rows > kMaxVocabTile ? kMaxVocabTile : rows;
 }
 
 void load_row(const Matrix& m, int64_t row, float* x, int64_t stride) {
-  with_float_type(m.dtype, [&](auto type) {
-    using T = EXN_TYPE_OF(type);
-    const T* from = row_of<T>(m, row);
-    for_vectors(m.cols, [&](int64_t i, int n) { store_part(x + i, load_part(from + i, n, 0.0f), n); });
-  });
+  with_float_type(m.dtype, [&](auto type) { convert(row_of<EXN_TYPE_OF(type)>(m, row), m.cols, x); });
   for (int64_t i = m.cols; i < stride; ++i) x[i] = 0;
 }
 
-float mean_square(const float* x, int64_t dim, float centre) {
-  f32v acc = zero();
-  for_vectors(dim, [&](int64_t i, int n) {
-    const f32v d = sub(load_part(x + i, n, centre), set1(centre));
-    acc = fma(d, d, acc);
-  });
-  return reduce_add(acc) / static_cast<float>(dim);
-}
-
-float mean_of(const float* x, int64_t dim) {
-  f32v acc = zero();
-  for_vectors(dim, [&](int64_t i, int n) { acc = add(acc, load_part(x + i, n, 0.0f)); });
-  return reduce_add(acc) / static_cast<float>(dim);
-}
-
-// x <- (x - centre) * scale * weight + bias; weight and bias may be null.
-void affine_row(float* x, int64_t dim, float centre, float scale, const float* weight, const float* bias) {
-  for_vectors(dim, [&](int64_t i, int n) {
-    f32v v = mul(sub(load_part(x + i, n, 0.0f), set1(centre)), set1(scale));
-    if (weight != nullptr) v = mul(v, load_part(weight + i, n, 0.0f));
-    if (bias != nullptr) v = add(v, load_part(bias + i, n, 0.0f));
-    store_part(x + i, v, n);
-  });
-}
-
-void norm_row(const ExitHeadArgs& a, float* x, int64_t dim) {
-  if (a.norm == EXN_NORM_RMS) {
-    affine_row(x, dim, 0, 1 / ::sqrtf(mean_square(x, dim, 0) + a.norm_eps), a.norm_weight, nullptr);
-  } else if (a.norm == EXN_NORM_LAYER) {
-    const float centre = mean_of(x, dim);
-    const float scale = 1 / ::sqrtf(mean_square(x, dim, centre) + a.norm_eps);
-    affine_row(x, dim, centre, scale, a.norm_weight, a.norm_bias);
-  }
-}
-
-// to[r] = translator * from[r] + bias for all rows.
-void translate(const ExitHeadArgs& a, const float* from, float* to, int64_t stride) {
+// to[r] = translator * from[r] + bias for all rows; `from` is left in the order of the translator's pairs.
+void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
   with_float_type(a.translator.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
+    for (int64_t row = 0; row < rows; ++row) order_pairs<T>(from + row * stride, stride);
     Inputs in;
     in.f32 = from;
     in.stride = stride;
     parallel_for(dim, 64, [&](int64_t begin, int64_t end) {
-      products<T>([&](int64_t w) { return row_of<T>(a.translator, begin + w); }, end - begin, in, rows, dim, to + begin, stride);
+      row_products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(a.translator, begin + w); }, end - begin, in,
+                      rows, dim, to + begin, stride, 0);
     });
   });
   for (int64_t row = 0; row < rows; ++row) {
     float* x = to + row * stride;
     for (int64_t i = dim; i < stride; ++i) x[i] = 0;
-    if (a.translator_bias != nullptr) affine_row(x, dim, 0, 1, nullptr, a.translator_bias);
+    if (a.translator_bias == nullptr) continue;
+    for_vectors(dim, [&](int64_t i, int n) {
+      store_part(x + i, add(load_part(x + i, n, 0.0f), load_part(a.translator_bias + i, n, 0.0f)), n);
+    });
   }
 }
 
@@ -125,8 +92,9 @@ void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int6
       Inputs in = inputs;
       if (in.f32 != nullptr) in.f32 += first_row * in.stride;
       if (in.bf != nullptr) in.bf += first_row * in.stride;
-      const auto id = [&](int64_t w) { return ids != nullptr ? ids[first + w] : first + w; };
-      products<T>([&](int64_t w) { return row_of<T>(a.weight, id(w)); }, n, in, count, dim, z, tile_rows);
+      const auto id = [&](int64_t w) EXN_FLAT { return ids != nullptr ? ids[first + w] : first + w; };
+      row_products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(a.weight, id(w)); }, n, in, count, dim, z,
+                      tile_rows, entries - first - n);
       for (int64_t r = 0; r < count; ++r) {
         float* logits = z + r * tile_rows;
         if (a.bias != nullptr) {
@@ -159,7 +127,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   const int64_t tiles = (entries + tile_rows - 1) / tile_rows;
   float* x = ws.take<float>(rows * stride);
   float* raw = ws.take<float>(translated ? rows * stride : 0);
-  bf16* narrow = ws.take<bf16>(pairs ? rows * stride : 0);
+  bf16* narrowed = ws.take<bf16>(pairs ? rows * stride : 0);
   TileStats* stats = ws.take<TileStats>(rows * tiles);
   if (ws.counting()) return EXN_OK;
 
@@ -176,15 +144,18 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
     float* to = loaded + row * stride;
     load_row(a.hidden, row, to, stride);
     if (translated && a.translate == EXN_TRANSLATE_RMS) {
-      affine_row(to, dim, 0, 1 / ::sqrtf(mean_square(to, dim, 0) + a.norm_eps), nullptr, nullptr);
+      const f32v scale = set1(moments_of(to, dim, EXN_NORM_RMS, a.norm_eps).scale);
+      for_vectors(dim, [&](int64_t i, int n) { store_part(to + i, mul(load_part(to + i, n, 0.0f), scale), n); });
     }
   }
   if (translated) translate(a, raw, x, stride);
   for (int64_t row = 0; row < rows; ++row) {
     float* to = x + row * stride;
-    norm_row(a, to, dim);
+    if (a.norm != EXN_NORM_NONE) {
+      normalise_row(to, dim, moments_of(to, dim, a.norm, a.norm_eps), a.norm_weight, a.norm_bias, to);
+    }
     if (pairs) {
-      for_vectors(stride, [&](int64_t i, int n) { store_part(narrow + row * stride + i, load_part(to + i, n, 0.0f), n); });
+      convert(to, stride, narrowed + row * stride);
     } else if (rounded) {
       a.hidden.dtype == DType::kBF16 ? round_row<bf16>(to, dim) : round_row<f16>(to, dim);
     }
@@ -192,10 +163,14 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
 
   Inputs inputs;
   inputs.f32 = x;
-  inputs.bf = pairs ? narrow : nullptr;
+  inputs.bf = pairs ? narrowed : nullptr;
   inputs.stride = stride;
   const LogitMap map = logit_map(a.normalizer, a.temperature, a.softcap);
-  with_float_type(a.weight.dtype, [&](auto type) { head<EXN_TYPE_OF(type)>(a, inputs, map, tile_rows, tiles, stats); });
+  with_float_type(a.weight.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    for (int64_t row = 0; row < rows && !pairs; ++row) order_pairs<T>(x + row * stride, stride);
+    head<T>(a, inputs, map, tile_rows, tiles, stats);
+  });
   for (int64_t row = 0; row < rows; ++row) write_row(stats + row * tiles, tiles, entries, map, a.out, row);
   return EXN_OK;
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // gate on the CPU: for each block of up to 64 rows, every weight is read once.
 #include <cmath>
+#include <cstring>
+#include <type_traits>
 
-#include "dot.h"
+#include "products.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
@@ -12,26 +14,32 @@ float sigmoid(float x) {
   return x >= 0 ? 1 / (1 + t) : t / (1 + t);
 }
 
-// to[r][w] = <weight row w, from row r>, w in [0, count).
+// to[r][w] = <weight row w, from row r>, w in [0, count), rows of weights `pitch` elements apart. `ordered` has room for the rows in another order.
 template <class T>
-void project(const T* weight, int64_t count, int64_t dim, const float* from, int64_t stride, int64_t rows, float* to,
-             int64_t to_stride) {
+void project(const T* weight, int64_t pitch, int64_t count, int64_t dim, const float* from, int64_t stride, int64_t rows, float* to,
+             int64_t to_stride, float* ordered) {
   Inputs in;
   in.f32 = from;
   in.stride = stride;
+  if constexpr (std::is_same_v<T, bf16>) {
+    std::memcpy(ordered, from, static_cast<size_t>(rows * stride) * sizeof(float));
+    for (int64_t row = 0; row < rows; ++row) order_pairs<T>(ordered + row * stride, stride);
+    in.f32 = ordered;
+  }
   parallel_for(count, 65536 / dim + 1, [&](int64_t begin, int64_t end) {
-    products<T>([&](int64_t w) { return weight + (begin + w) * dim; }, end - begin, in, rows, dim, to + begin, to_stride);
+    row_products<T>([&](int64_t w) EXN_FLAT { return weight + (begin + w) * pitch; }, end - begin, in, rows, dim,
+                    to + begin, to_stride, 0);
   });
 }
 
 // One hidden layer: y <- y + SiLU(H y + h), or y <- tanh(H y + h).
 template <class T>
-void hidden_layer(const GateArgs& a, int32_t layer, float* y, float* t, int64_t stride) {
+void hidden_layer(const GateArgs& a, int32_t layer, float* y, float* t, int64_t stride, float* ordered) {
   const int64_t rows = a.features.rows, dim = a.features.cols;
   const bool residual = a.kind == EXN_GATE_RESIDUAL;
   const int64_t which = residual ? 0 : layer;  // the residual blocks share one matrix
   const T* weight = static_cast<const T*>(a.hidden_weight.data) + which * dim * dim;
-  project(weight, dim, dim, y, stride, rows, t, stride);
+  project(weight, dim, dim, dim, y, stride, rows, t, stride, ordered);
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t i = 0; i < dim; ++i) {
       const float bias = a.hidden_bias != nullptr ? a.hidden_bias[which * dim + i] : 0;
@@ -42,6 +50,10 @@ void hidden_layer(const GateArgs& a, int32_t layer, float* y, float* t, int64_t 
   }
 }
 
+bool needs_order(const GateArgs& a) {
+  return a.out_weight.dtype == DType::kBF16 || a.hidden_weight.dtype == DType::kBF16;
+}
+
 }  // namespace
 
 exn_status gate(const GateArgs& a, Workspace& ws) {
@@ -50,6 +62,7 @@ exn_status gate(const GateArgs& a, Workspace& ws) {
   float* y = ws.take<float>(rows * stride);
   float* t = ws.take<float>(hidden ? rows * stride : 0);
   float* logits = ws.take<float>(rows * 2);
+  float* ordered = ws.take<float>(needs_order(a) ? rows * stride : 0);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("gate"));
 
@@ -64,16 +77,13 @@ exn_status gate(const GateArgs& a, Workspace& ws) {
   });
   if (hidden) {
     with_float_type(a.hidden_weight.dtype, [&](auto type) {
-      for (int32_t layer = 0; layer < a.repeats; ++layer) hidden_layer<EXN_TYPE_OF(type)>(a, layer, y, t, stride);
+      for (int32_t layer = 0; layer < a.repeats; ++layer) hidden_layer<EXN_TYPE_OF(type)>(a, layer, y, t, stride, ordered);
     });
   }
   const int64_t outputs = a.out_weight.rows;
   with_float_type(a.out_weight.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
-    Inputs in;
-    in.f32 = y;
-    in.stride = stride;
-    products<T>([&](int64_t w) { return row_of<T>(a.out_weight, w); }, outputs, in, rows, dim, logits, 2);
+    project(static_cast<const T*>(a.out_weight.data), a.out_weight.stride, outputs, dim, y, stride, rows, logits, 2, ordered);
   });
   for (int64_t row = 0; row < rows; ++row) {
     const float* o = logits + row * 2;
