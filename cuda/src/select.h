@@ -24,18 +24,17 @@ inline SelectionTask selection_of(const Selection& selection) {
   return task;
 }
 
-template <class T, int THREADS>
-void queue_select(const SelectTask<T>& task, cudaStream_t stream) {
-  EXN_LAUNCH((select_kernel<T, THREADS>), grid_for(task.rows), THREADS, 0, stream, task);
-}
-
 // With the fewest threads that hold a row.
 template <class T>
-void queue_select(const SelectTask<T>& task, cudaStream_t stream) {
+void queue_select(SelectTask<T> task, cudaStream_t stream) {
   if (task.rows == 0) return;
-  if (task.columns <= 256 * kSelectItems) return queue_select<T, 256>(task, stream);
-  if (task.columns <= 512 * kSelectItems) return queue_select<T, 512>(task, stream);
-  queue_select<T, 1024>(task, stream);
+  const bool is_short = task.columns <= 256 * kSelectItems<256>;
+  task.items = is_short || task.columns <= 512 * kKeyGroup ? kKeyGroup : kSelectItems<512>;
+  if (is_short) {
+    EXN_LAUNCH((select_kernel<T, 256>), grid_for(task.rows), 256, 0, stream, task);
+  } else {
+    EXN_LAUNCH((select_kernel<T, 512>), grid_for(task.rows), 512, 0, stream, task);
+  }
 }
 
 }  // namespace exn::cuda

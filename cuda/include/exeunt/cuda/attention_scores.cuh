@@ -31,7 +31,10 @@ constexpr int kScoreThreads = 256;
 constexpr int kScoreWarps = kScoreThreads / kWarp;
 // Blocks on an SM, which registers and shared memory must allow.
 template <int QUERIES>
-constexpr int kScoreBlocks = QUERIES == 4 ? 4 : 3;
+constexpr int kScoreBlocks = QUERIES == 4 ? 4 : 2;
+// Elements of queries that a thread loads together, as registers allow.
+template <int QUERIES>
+constexpr int kQueryLoads = QUERIES == 4 ? 1 : 4;
 constexpr int kMostScoreSlots = kScoreWarps * kWarp;  // of a tile
 constexpr int kScoreChunkBytes = 16;
 constexpr int kMostPoolWidth = 255;
@@ -155,8 +158,8 @@ struct ScorePlace {
   int32_t sequence;
 };
 
-// What a finishing block works on: a row of scores, the sum over KV heads [kv_begin, kv_end) and the
-// rows of the window. Of a KV head's products, window row i has `stride` rows, of which the score's
+// What a finishing block works on: a row of scores, the sum over KV heads [kv_begin, kv_end) and
+// the rows of the window. Of a KV head's products, window row i has `stride` rows, of which the score's
 // are [begin, end). Where queries are summed already, each sum counts as a row of the window.
 struct ScoreRow {
   int64_t index;
@@ -332,7 +335,7 @@ class ScoresBlock {
       const int64_t base =
           (place().prompt * task_.window + task_.first_row + row) * task_.query_stride +
           head * task_.dim;
-#pragma unroll 1
+#pragma unroll(kQueryLoads<QUERIES>)
       for (int i = lane_; i < task_.layout.query_pitch; i += kWarp) {
         query(m)[i] =
             exists && i < task_.dim ? load_as(task_.query_type, task_.query, base + i) : 0.0f;
@@ -672,13 +675,13 @@ class ScoresBlock {
 };
 
 // Bytes: K of the slots that are seen, once for all queries of the launch; the queries; 4 for each
-// column of a row of scores. Through the workspace, and there from the L2 cache, 8 for each product,
-// one for a column and query (without softmax, where heads are summed, for a column and QUERIES
-// queries of a KV head), and 16 for each query and tile. The selection reads scores that its block's
-// L1 cache holds. Blocks whose tile begins beyond what is seen leave after reading `visible`.
+// column of a row of scores. Through the workspace, and there from the L2 cache, 8 for each
+// product, one for a column and query (without softmax, where heads are summed, for a column and
+// QUERIES queries of a KV head), and 16 for each query and tile; 4 for each score that is chosen
+// from. Blocks whose tile begins beyond what is seen leave after reading `visible`.
 template <class C, int QUERIES>
-__global__ __launch_bounds__(kScoreThreads,
-                             kScoreBlocks<QUERIES>) void attention_scores_kernel(ScoresTask<C> task) {
+__global__ __launch_bounds__(
+    kScoreThreads, (kScoreBlocks<QUERIES>)) void attention_scores_kernel(ScoresTask<C> task) {
   EXN_DYN_SMEM(dynamic);
   __shared__ ScoresShared<QUERIES> fixed;
   ScoresBlock<C, QUERIES> block(task, dynamic, &fixed);

@@ -15,8 +15,10 @@
 
 namespace exn::cuda {
 
-constexpr int kSelectItems = 8;  // columns of a thread of select_kernel
-constexpr int kKeyGroup = 8;     // keys that are treated together: whole vectors of every type
+constexpr int kKeyGroup = 8;  // keys that are treated together: whole vectors of every type
+// Columns that a thread of select_kernel has room for.
+template <int THREADS>
+constexpr int kSelectItems = THREADS == 512 ? 16 : 8;
 constexpr int kDigitBits = 11;
 constexpr int kDigits = 1 << kDigitBits;
 constexpr int kKeyBits = 32;
@@ -50,6 +52,7 @@ struct SelectTask {
   int64_t columns;
   int64_t stride;        // elements between rows
   const int32_t* limit;  // [rows], optional
+  int items;             // columns of a thread
   SelectionTask selection;
 };
 
@@ -71,7 +74,7 @@ struct SelectShared {
   int present;
 };
 
-// Larger scores have larger keys, equal ones the same; -0 equals +0. NaNs lie beyond the infinities.
+// Larger scores have larger keys, equal ones the same; -0 equals +0. NaNs lie beyond infinities.
 __device__ __forceinline__ unsigned order_key(float score) {
   const unsigned bits = __float_as_uint(score == 0.0f ? 0.0f : score);
   return bits ^ (bits >> 31 != 0 ? 0xffffffffu : 0x80000000u);
@@ -101,7 +104,10 @@ class SelectRow {
  public:
   __device__ __forceinline__ SelectRow(const SelectionTask& task, SelectShared<THREADS>* shared,
                                        unsigned* keys, int items)
-      : task_(task), shared_(*shared), keys_(keys + threadIdx.x), items_(static_cast<unsigned>(items)) {}
+      : task_(task),
+        shared_(*shared),
+        keys_(keys + threadIdx.x),
+        items_(static_cast<unsigned>(items)) {}
 
   // `limit` is the number of leading columns that may be chosen. All threads have left the shared
   // memory when this returns.
@@ -283,7 +289,9 @@ class SelectRow {
 #pragma unroll
     for (int i = 0; i < kOwned; i += 4) {
       int4 four = make_int4(0, 0, 0, 0);
-      if (threadIdx.x < kOwners) four = *reinterpret_cast<const int4*>(&shared_.digits[first - i - 3]);
+      if (threadIdx.x < kOwners) {
+        four = *reinterpret_cast<const int4*>(&shared_.digits[first - i - 3]);
+      }
       owned[i] = four.w;
       owned[i + 1] = four.z;
       owned[i + 2] = four.y;
@@ -332,7 +340,7 @@ class SelectRow {
     task_.indices[row_ * task_.capacity + place] = static_cast<int32_t>(base_ + item);
   }
 
-  // Lists the thread's columns `certain`, and of `tied` the first ones of the block, `ties` at most.
+  // Lists the thread's columns `certain`, and of `tied` the block's first ones, `ties` at most.
   // Returns how many ties are left.
   __device__ __forceinline__ int list_tile(unsigned certain, unsigned tied, int ties) {
     constexpr int kHalf = 16;
@@ -343,7 +351,9 @@ class SelectRow {
     unsigned place = listed_ + (before & low_bits(kHalf)) + taken;
     // The ties that are taken are the thread's first ones.
     for (; tied != 0 && taken < ties; tied &= tied - 1u, ++taken) certain |= tied & (0u - tied);
-    for (; certain != 0; certain &= certain - 1u) put(place++, __ffs(static_cast<int>(certain)) - 1);
+    for (; certain != 0; certain &= certain - 1u) {
+      put(place++, __ffs(static_cast<int>(certain)) - 1);
+    }
     const int all_tied = total >> kHalf;
     const int all_taken = all_tied < ties ? all_tied : ties;
     listed_ += (total & low_bits(kHalf)) + all_taken;
@@ -410,13 +420,13 @@ class SelectRow {
   unsigned candidates_;
 };
 
-// One block per row. Bytes: every score once where the row has at most THREADS * 8 columns, else up
+// One block per row. Bytes: every score once where the row has at most THREADS * items columns, else up
 // to five times, all but the first from the L2 cache; 4 for each place of the list.
 template <class T, int THREADS>
-__global__ __launch_bounds__(THREADS, THREADS == 1024 ? 1 : 2) void select_kernel(SelectTask<T> task) {
+__global__ __launch_bounds__(THREADS, THREADS == 512 ? 1 : 3) void select_kernel(SelectTask<T> task) {
   __shared__ SelectShared<THREADS> shared;
-  __shared__ unsigned keys[kSelectItems * THREADS];
-  SelectRow<T, THREADS> block(task.selection, &shared, keys, kSelectItems);
+  __shared__ unsigned keys[kSelectItems<THREADS> * THREADS];
+  SelectRow<T, THREADS> block(task.selection, &shared, keys, task.items);
   for (int64_t row = blockIdx.x; row < task.rows; row += gridDim.x) {
     const int64_t limit =
         task.limit != nullptr ? clamped(task.limit[row], 0, task.columns) : task.columns;
