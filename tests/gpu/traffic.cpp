@@ -19,9 +19,15 @@ struct KnownWaste {
   double most;
   const char* why;
 };
+constexpr const char* kProducts =
+    "a softmax over all columns: products go to the workspace first, 4 * H * N written";
 constexpr KnownWaste kKnownWaste[] = {
     {"linear", "model_576x1536_r64", 1.08,
      "the 16-bit input goes to the workspace as f32 first: R * D * 4 written and read"},
+    {"attention_scores", "bench_score_32", 1.07, kProducts},
+    {"attention_scores", "bench_score_32_token", 1.07, kProducts},
+    {"attention_scores", "bench_score_32_paged", 1.07, kProducts},
+    {"attention_scores", "bench_hired_5", 1.04, kProducts},
 };
 
 const KnownWaste* known_waste(const Case& c) {

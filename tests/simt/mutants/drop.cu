@@ -91,7 +91,7 @@ void run_chunks() {
 const Registration registration_chunks({
     {"chunk_past_the_end", kAllModes, run_chunks<ChunkBug::kNone, false>,
      run_chunks<ChunkBug::kNoEnd, false>},
-    {"chunk_of_a_refused_list", kAsan | kRace, run_chunks<ChunkBug::kNone, true>,
+    {"chunk_of_a_refused_list", kRace, run_chunks<ChunkBug::kNone, true>,
      run_chunks<ChunkBug::kMovesAnyway, true>},
     {"chunk_one_thread_leaves", kAllModes, run_chunks<ChunkBug::kNone, true>,
      run_chunks<ChunkBug::kLeavesAlone, true>},
