@@ -37,8 +37,9 @@ import org.exeunt.jni.global.exeunt;
  * on CUDA, where a run cannot read them, they are clamped, and a prompt whose sequence or page does
  * not exist has NaN scores.
  *
- * <p>Bytes that must move: {@code visible Hkv dh} elements of K for each prompt (once for up to 64
- * rows), the queries, {@code 4 N} for each row of scores handed out, and {@code 4 K} for each list.
+ * <p>Bytes that must move: {@code visible Hkv dh} elements of K for each prompt (once for as many
+ * rows as have 2^20 scores with all heads, which bounds the workspace), the queries, {@code 4 N}
+ * for each row of scores handed out, and {@code 4 K} for each list.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */

@@ -81,9 +81,10 @@ public final class AttentionScoresProblem {
     return heads == Heads.EACH ? queryHeads : heads == Heads.GROUP ? layout.heads : 1;
   }
 
-  /** Bytes that must move: keys once for up to 64 rows, queries, scores and lists. */
+  /** Bytes that must move: keys once for 2^20 scores of rows, queries, scores and lists. */
   public long bytes() {
-    long passes = (window + 63) / 64;
+    long rows = Math.max(1, (1L << 20) / ((long) queryHeads * layout.slots));
+    long passes = (window + rows - 1) / rows;
     long given = 4L * layout.sequences * scoreHeads()
         * ((scores ? columns : 0) + (choice == null ? 0 : choice.room));
     return passes * k.bytes() + query.bytes() + given;
