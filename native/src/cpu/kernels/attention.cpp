@@ -327,12 +327,18 @@ __attribute__((noinline)) void weigh_values(const T* const* value, int begin, in
   for (; i + kD * kPair <= dim; i += kD * kPair) {
     weigh_columns<T, kD, kX>(value, begin, end, p, sum, stride, i, kPair, ahead);
   }
+  // Single pairs leave the multipliers waiting for their sums.
+  if constexpr (kD > 2) {
+    for (; i + 2 * kPair <= dim; i += 2 * kPair) {
+      weigh_columns<T, 2, kX>(value, begin, end, p, sum, stride, i, kPair, ahead);
+    }
+  }
   for (; i + kPair <= dim; i += kPair) {
-    weigh_columns<T, 1, kX>(value, begin, end, p, sum, stride, i, kPair, nullptr);
+    weigh_columns<T, 1, kX>(value, begin, end, p, sum, stride, i, kPair, ahead);
   }
   if (i < dim) {
     weigh_columns<T, 1, kX>(value, begin, end, p, sum, stride, i, static_cast<int>(dim - i),
-                            nullptr);
+                            ahead);
   }
 }
 
@@ -344,7 +350,10 @@ int64_t score_asks(int count, int64_t dim) {
 }
 template <int kX>
 int64_t weigh_asks(int count, int64_t dim) {
-  return (count + kAskEvery - 1) / kAskEvery * (dim / (kColumns<kX> * kPair));
+  constexpr int64_t kWidest = kColumns<kX> * kPair, kDouble = 2 * kPair;
+  const int64_t rest = dim % kWidest;
+  const int64_t passes = dim / kWidest + rest / kDouble + (rest % kDouble + kPair - 1) / kPair;
+  return (count + kAskEvery - 1) / kAskEvery * passes;
 }
 
 // ---- softmax
