@@ -16,7 +16,7 @@ import org.exeunt.bench.reference.SoftmaxProblem;
 import org.exeunt.bench.vector.VectorContenders;
 
 /** A library, or a way of writing it in Java, that offers the ops of this suite. */
-public interface Contenders extends LayerContenders, DropContenders {
+public interface Contenders extends LayerContenders, DropContenders, StepContenders {
   /** Whether this contender has something to time for a case. */
   boolean offers(BenchCase benchCase);
 

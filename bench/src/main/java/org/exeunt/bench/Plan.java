@@ -36,7 +36,9 @@ final class Plan {
       "perp_grad/bench_576x1536_f32", "gate/bench_1x576_residual_3",
       "exit_rule/bench_64", "cosine/bench_128x576_f32", "norm/model_512x576",
       "rope/model_prompt", "kv_copy/bench_compact", "row_compaction/bench_gather",
-      "kv_compact/kv_head_f32");
+      "kv_compact/kv_head_f32", "kv_append/bench_decode", "kv_length/bench_decode",
+      "hidden_stack/step_push", "ffn_skip_rule/bench_64", "hired_budget/llava_next_sum",
+      "rope_table/model_4096", "layer_schedule/bench_skipdecode");
 
   private Plan() {}
 
@@ -62,6 +64,13 @@ final class Plan {
     map.put("attention_scores", AttentionScoresBenchmark.class);
     map.put("gather", GatherBenchmark.class);
     map.put("kv_compact", KvCompactBenchmark.class);
+    map.put("kv_append", KvAppendBenchmark.class);
+    map.put("kv_length", KvLengthBenchmark.class);
+    map.put("hidden_stack", HiddenStackBenchmark.class);
+    map.put("ffn_skip_rule", FfnSkipRuleBenchmark.class);
+    map.put("hired_budget", HiredBudgetBenchmark.class);
+    map.put("rope_table", RopeTableBenchmark.class);
+    map.put("layer_schedule", LayerScheduleBenchmark.class);
     return map;
   }
 

@@ -16,17 +16,24 @@ import org.exeunt.bench.reference.CrossEntropyProblem;
 import org.exeunt.bench.reference.ExitHeadProblem;
 import org.exeunt.bench.reference.ExitRuleProblem;
 import org.exeunt.bench.reference.FfnProblem;
+import org.exeunt.bench.reference.FfnSkipRuleProblem;
 import org.exeunt.bench.reference.GateProblem;
 import org.exeunt.bench.reference.GatherProblem;
+import org.exeunt.bench.reference.HiddenStackProblem;
+import org.exeunt.bench.reference.HiredBudgetProblem;
+import org.exeunt.bench.reference.KvAppendProblem;
 import org.exeunt.bench.reference.KvCompactProblem;
 import org.exeunt.bench.reference.KvCopyProblem;
+import org.exeunt.bench.reference.KvLengthProblem;
 import org.exeunt.bench.reference.KvPropagateProblem;
+import org.exeunt.bench.reference.LayerScheduleProblem;
 import org.exeunt.bench.reference.LinearProblem;
 import org.exeunt.bench.reference.Matrix;
 import org.exeunt.bench.reference.NormProblem;
 import org.exeunt.bench.reference.Normalizer;
 import org.exeunt.bench.reference.PerpGradProblem;
 import org.exeunt.bench.reference.RopeProblem;
+import org.exeunt.bench.reference.RopeTableProblem;
 import org.exeunt.bench.reference.RowCompactionProblem;
 import org.exeunt.bench.reference.RowStatsProblem;
 import org.exeunt.bench.reference.SelectProblem;
@@ -332,6 +339,86 @@ class ContendersTest {
           check(contenders.exitRule(problem, 1), problem::check);
         }
       }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("setups")
+  void kvAppend(Contenders contenders, int threads, Storage storage) {
+    for (CacheLayout.Kind kind : CacheLayout.Kind.values()) {
+      for (int sequences : List.of(1, 3)) {
+        CacheLayout layout = new CacheLayout(kind, sequences, 12, 4, 2, 24, 3);
+        for (boolean last : new boolean[] {false, true}) {
+          KvAppendProblem problem =
+              new KvAppendProblem(layout, 7, storage, Storage.BF16, last, 4);
+          check(contenders.kvAppend(problem, threads), problem::check);
+        }
+        if (storage == Storage.F32) {
+          KvAppendProblem wide =
+              new KvAppendProblem(layout, 7, storage, Storage.F32, false, 4);
+          check(contenders.kvAppend(wide, threads), wide::check);
+        }
+      }
+    }
+  }
+
+  @Test
+  void kvLength() {
+    for (Contenders contenders : List.of(new ExeuntContenders(), new VectorContenders())) {
+      for (boolean random : new boolean[] {false, true}) {
+        for (int lengths : List.of(1, 5)) {
+          KvLengthProblem advance = KvLengthProblem.advance(lengths, 13, 100, random, 4);
+          check(contenders.kvLength(advance, 1), advance::check);
+          KvLengthProblem crop = KvLengthProblem.crop(lengths, 100, random, 4);
+          check(contenders.kvLength(crop, 1), crop::check);
+        }
+      }
+    }
+  }
+
+  @Test
+  void hiddenStack() {
+    for (Contenders contenders : List.of(new ExeuntContenders(), new VectorContenders())) {
+      for (Storage storage : List.of(Storage.F32, Storage.BF16)) {
+        for (boolean masked : new boolean[] {false, true}) {
+          HiddenStackProblem push =
+              new HiddenStackProblem(9, 1, 7, 20, storage, 3, masked, false, 4);
+          check(contenders.hiddenStack(push, 1), push::check);
+          HiddenStackProblem gather =
+              new HiddenStackProblem(30, 4, 7, 20, storage, 3, masked, true, 4);
+          check(contenders.hiddenStack(gather, 1), gather::check);
+        }
+      }
+    }
+  }
+
+  @ParameterizedTest
+  @MethodSource("setups")
+  void decisionsAndTables(Contenders contenders, int threads, Storage storage) {
+    FfnSkipRuleProblem skip = new FfnSkipRuleProblem(37, 9, 0.95f, 4);
+    check(contenders.ffnSkipRule(skip, threads), skip::check);
+    HiredBudgetProblem sums =
+        new HiredBudgetProblem(Matrix.unit(3, 12 * 8, 4, 0), 12, 8, 3, 2, 0.3, 0.4, false);
+    check(contenders.hiredBudget(sums, threads), sums::check);
+    for (int pairs : List.of(8, 13)) {
+      RopeTableProblem table = new RopeTableProblem(50, pairs, 10000);
+      check(contenders.ropeTable(table, threads), table::check);
+    }
+  }
+
+  @Test
+  void countsAndSchedules() {
+    for (Contenders contenders : List.of(new ExeuntContenders(), new VectorContenders())) {
+      HiredBudgetProblem counts =
+          new HiredBudgetProblem(Matrix.unit(3, 12 * 8, 4, 0), 12, 8, 3, 2, 0.3, 0.4, true);
+      check(contenders.hiredBudget(counts, 1), counts::check);
+      for (int warmUp : List.of(0, 2)) {
+        LayerScheduleProblem fewer =
+            LayerScheduleProblem.skipDecode(40, 12, 31, 10, 3, warmUp);
+        check(contenders.layerSchedule(fewer, 1), fewer::check);
+      }
+      LayerScheduleProblem calm = LayerScheduleProblem.calm(40, 12, 31, 0.9f, 4);
+      check(contenders.layerSchedule(calm, 1), calm::check);
     }
   }
 

@@ -34,7 +34,14 @@ class ProblemsTest {
       Map.entry("select", DropProblems::select),
       Map.entry("attention_scores", DropProblems::attentionScores),
       Map.entry("gather", DropProblems::gather),
-      Map.entry("kv_compact", DropProblems::kvCompact));
+      Map.entry("kv_compact", DropProblems::kvCompact),
+      Map.entry("kv_append", StepProblems::kvAppend),
+      Map.entry("kv_length", StepProblems::kvLength),
+      Map.entry("hidden_stack", StepProblems::hiddenStack),
+      Map.entry("ffn_skip_rule", StepProblems::ffnSkipRule),
+      Map.entry("hired_budget", StepProblems::hiredBudget),
+      Map.entry("rope_table", StepProblems::ropeTable),
+      Map.entry("layer_schedule", StepProblems::layerSchedule));
 
   @Test
   void everyTableHasCasesThatCanBeBuilt() {
@@ -81,6 +88,28 @@ class ProblemsTest {
     BenchCase scores = CaseTable.load("attention_scores").get("bench_score_32");
     assertEquals(2L * 8192 * 8 * 128 + 2 * 32 * 128 + 4 * 8192,
         DropProblems.attentionScores(scores).bytes());
+  }
+
+  @Test
+  void bytesAroundLayersAreThoseOfRowsAndTables() {
+    BenchCase append = CaseTable.load("kv_append").get("decode_1");
+    assertEquals(2L * 2 * 2 * 8 * 128, StepProblems.kvAppend(append).bytes());
+    BenchCase convert = CaseTable.load("kv_append").get("bench_prefill_convert");
+    assertEquals(2L * (4 + 2) * 512 * 8 * 128, StepProblems.kvAppend(convert).bytes());
+    BenchCase advance = CaseTable.load("kv_length").get("decode_8");
+    assertEquals(12 * 8, StepProblems.kvLength(advance).bytes());
+    BenchCase crop = CaseTable.load("kv_length").get("bench_crop");
+    assertEquals(12 * 32 * 64, StepProblems.kvLength(crop).bytes());
+    BenchCase push = CaseTable.load("hidden_stack").get("step_push");
+    assertEquals(8L * (2 * 2 * 2048 + 2 * 4 * 3), StepProblems.hiddenStack(push).bytes());
+    BenchCase skip = CaseTable.load("ffn_skip_rule").get("bench_64");
+    assertEquals(21 * 64 * 4, StepProblems.ffnSkipRule(skip).bytes());
+    BenchCase budget = CaseTable.load("hired_budget").get("llava_next");
+    assertEquals(4 * 576 + 4 * 5 + 576, StepProblems.hiredBudget(budget).bytes());
+    BenchCase table = CaseTable.load("rope_table").get("model_4096");
+    assertEquals(4L * 4096 * 128, StepProblems.ropeTable(table).bytes());
+    BenchCase schedule = CaseTable.load("layer_schedule").get("bench_calm");
+    assertEquals(4096L * (4 * 32 + 32 + 4 + 4), StepProblems.layerSchedule(schedule).bytes());
   }
 
   @Test

@@ -31,7 +31,7 @@ import org.exeunt.bench.reference.RowStatsProblem;
 import org.exeunt.bench.reference.SoftmaxProblem;
 
 /** The library under test, through its Java API; all memory comes from a {@link Scope}. */
-public final class ExeuntContenders extends ExeuntDrops implements Contenders {
+public final class ExeuntContenders extends ExeuntSteps implements Contenders {
   private static final Statistic[] FOUR = {
     Statistic.ARGMAX, Statistic.P1, Statistic.MARGIN, Statistic.ENTROPY
   };

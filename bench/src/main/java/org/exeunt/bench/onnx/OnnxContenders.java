@@ -32,14 +32,17 @@ import org.exeunt.bench.reference.Storage;
  * Its CPU kernels know no bf16, so bf16 logits are cast on the way in and out, and bf16 weights
  * become f32 when the session is built; that is the best this peer can do with such a model.
  */
-public final class OnnxContenders extends OnnxDrops implements Contenders {
+public final class OnnxContenders extends OnnxSteps implements Contenders {
   private static final long LAST = -1;
   private static final Set<String> NOTHING_LIKE =
-      Set.of("exit_rule", "rope", "kv_propagate", "kv_copy", "row_compaction");
+      Set.of("exit_rule", "rope", "kv_propagate", "kv_copy", "row_compaction", "kv_length",
+          "hidden_stack", "layer_schedule");
 
   @Override
   public boolean offers(BenchCase benchCase) {
-    return Peers.offer(benchCase) && !NOTHING_LIKE.contains(benchCase.op());
+    boolean counted = benchCase.op().equals("hired_budget")
+        && benchCase.text("score").equals("top_count");
+    return Peers.offer(benchCase) && !NOTHING_LIKE.contains(benchCase.op()) && !counted;
   }
 
   @Override

@@ -48,7 +48,7 @@ abstract class OnnxDrops extends OnnxLayers implements DropContenders {
     return name;
   }
 
-  private static int[] ints(LongBuffer buffer) {
+  static int[] ints(LongBuffer buffer) {
     return IntStream.range(0, buffer.capacity()).map(i -> (int) buffer.get(i)).toArray();
   }
 

@@ -11,6 +11,8 @@ import java.nio.ByteOrder;
 final class OnnxGraph {
   static final int FLOAT = 1;
   static final int INT64 = 7;
+  static final int BOOL = 9;
+  static final int DOUBLE = 11;
   static final int BFLOAT16 = 16;
 
   private static final int IR_VERSION = 8;

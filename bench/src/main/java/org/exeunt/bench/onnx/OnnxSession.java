@@ -41,17 +41,31 @@ final class OnnxSession implements AutoCloseable {
   }
 
   void input(String name, Matrix matrix) {
-    ByteBuffer memory = memory(matrix.bytes());
+    input(name, matrix, memory(matrix.bytes()));
+  }
+
+  private void input(String name, Matrix matrix, ByteBuffer memory) {
     matrix.copyTo(memory);
-    OnnxJavaType type =
-        matrix.storage() == Storage.BF16 ? OnnxJavaType.BFLOAT16 : OnnxJavaType.FLOAT;
-    inputs.put(name, tensor(memory, type, matrix.rows(), matrix.cols()));
+    inputs.put(name, tensor(memory, type(matrix), matrix.rows(), matrix.cols()));
+  }
+
+  private static OnnxJavaType type(Matrix matrix) {
+    return matrix.storage() == Storage.BF16 ? OnnxJavaType.BFLOAT16 : OnnxJavaType.FLOAT;
   }
 
   void input(String name, long[] values, long... shape) {
     ByteBuffer memory = memory(8L * values.length);
     memory.asLongBuffer().put(values);
     inputs.put(name, tensor(memory, OnnxJavaType.INT64, shape));
+  }
+
+  /** Booleans in memory of the caller's. */
+  void boolInput(String name, ByteBuffer memory, long... shape) {
+    inputs.put(name, tensor(memory, OnnxJavaType.BOOL, shape));
+  }
+
+  ByteBuffer boolOutput(String name, long... shape) {
+    return output(name, OnnxJavaType.BOOL, 1, shape);
   }
 
   FloatBuffer floatOutput(String name, long... shape) {
@@ -62,25 +76,35 @@ final class OnnxSession implements AutoCloseable {
     return output(name, OnnxJavaType.INT64, 8, shape).asLongBuffer();
   }
 
+  /**
+   * An input and, in the same memory, the output that an operator makes of it where it lies; the
+   * supplier widens that to f32.
+   */
+  Supplier<float[]> updated(String output, String input, Matrix before) {
+    ByteBuffer memory = memory(before.bytes());
+    input(input, before, memory);
+    outputs.put(output, tensor(memory, type(before), before.rows(), before.cols()));
+    return () -> floats(memory, before.storage());
+  }
+
   /** An output in the shape and storage of {@code like}; the supplier widens it to f32. */
   Supplier<float[]> matrixOutput(String name, Matrix like) {
-    if (like.storage() == Storage.F32) {
-      FloatBuffer buffer = floatOutput(name, like.rows(), like.cols());
-      return () -> {
-        float[] values = new float[buffer.capacity()];
-        buffer.duplicate().get(values);
-        return values;
-      };
-    }
-    ShortBuffer buffer =
-        output(name, OnnxJavaType.BFLOAT16, 2, like.rows(), like.cols()).asShortBuffer();
-    return () -> {
-      float[] values = new float[buffer.capacity()];
-      for (int i = 0; i < values.length; i++) {
-        values[i] = Bfloat16.widen(buffer.get(i));
-      }
+    ByteBuffer memory =
+        output(name, type(like), like.storage().bytes(), like.rows(), like.cols());
+    return () -> floats(memory, like.storage());
+  }
+
+  private static float[] floats(ByteBuffer memory, Storage storage) {
+    float[] values = new float[memory.capacity() / storage.bytes()];
+    if (storage == Storage.F32) {
+      memory.asFloatBuffer().get(values);
       return values;
-    };
+    }
+    ShortBuffer halves = memory.asShortBuffer();
+    for (int i = 0; i < values.length; i++) {
+      values[i] = Bfloat16.widen(halves.get(i));
+    }
+    return values;
   }
 
   /** Runs into the resident outputs. */

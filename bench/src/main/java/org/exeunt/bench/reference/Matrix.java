@@ -31,10 +31,26 @@ public final class Matrix {
     return new Matrix(rows, cols, storage).fill(i -> words.bell(i) * scale);
   }
 
+  /** The fill {@code unit} of the case tables, in f32. */
+  public static Matrix unit(int rows, int cols, int seed, int stream) {
+    Words words = new Words(seed, stream);
+    return new Matrix(rows, cols, Storage.F32).fill(words::unit);
+  }
+
   /** The fill {@code ties} of the case tables. */
   public static Matrix ties(int rows, int cols, Storage storage, int seed, int stream) {
     Words words = new Words(seed, stream);
     return new Matrix(rows, cols, storage).fill(i -> (words.word(i) >>> 32) % 5 - 2);
+  }
+
+  /** Nothing but zeros. */
+  public static Matrix zeros(int rows, int cols, Storage storage) {
+    return new Matrix(rows, cols, storage);
+  }
+
+  /** A column of 0, 1, 2 and so on. */
+  public static Matrix ascending(int rows) {
+    return of(rows, 1, Storage.F32, i -> i);
   }
 
   /** The relation {@code near} of the case tables: {@code a} as stored, plus a little noise. */
@@ -110,6 +126,11 @@ public final class Matrix {
   /** The same numbers in f32. */
   public Matrix widened() {
     return of(rows, cols, Storage.F32, i -> values[i]);
+  }
+
+  /** One row. */
+  public Matrix row(int row) {
+    return of(1, cols, storage, i -> values[row * cols + i]);
   }
 
   /** Some of the columns. */

@@ -17,7 +17,7 @@ import org.exeunt.bench.reference.RowStatsProblem;
 import org.exeunt.bench.reference.SoftmaxProblem;
 
 /** What a careful Java author writes with {@code jdk.incubator.vector}, on heap arrays. */
-public final class VectorContenders extends VectorDrops implements Contenders {
+public final class VectorContenders extends VectorSteps implements Contenders {
   @Override
   public boolean offers(BenchCase benchCase) {
     return Peers.offer(benchCase) && !benchCase.op().equals("rope");

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench.vector;
+
+import jdk.incubator.vector.DoubleVector;
+import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorSpecies;
+import org.exeunt.bench.Contender;
+import org.exeunt.bench.reference.RopeTableProblem;
+
+/** Cosines and sines of whole vectors in double; positions are shared out among the workers. */
+final class VectorRopeTable implements Contender<float[]> {
+  private static final VectorSpecies<Double> DOUBLES = DoubleVector.SPECIES_PREFERRED;
+
+  private final int positions;
+  private final int pairs;
+  private final double[] frequencies;
+  private final float[] table;
+  private final Workers workers;
+
+  VectorRopeTable(RopeTableProblem problem, int threads) {
+    positions = problem.positions;
+    pairs = problem.pairs;
+    frequencies = new double[pairs];
+    for (int i = 0; i < pairs; i++) {
+      frequencies[i] = problem.frequency(i);
+    }
+    table = new float[2 * positions * pairs];
+    workers = new Workers(threads);
+  }
+
+  @Override
+  public Object run() {
+    workers.run(this::runPart);
+    return table;
+  }
+
+  private void runPart(int part) {
+    double[] cosines = new double[pairs];
+    double[] sines = new double[pairs];
+    int end = workers.begin(part + 1, positions);
+    for (int t = workers.begin(part, positions); t < end; t++) {
+      turn(t, cosines, sines);
+      int to = 2 * t * pairs;
+      for (int i = 0; i < pairs; i++) {
+        table[to + 2 * i] = (float) cosines[i];
+        table[to + 2 * i + 1] = (float) sines[i];
+      }
+    }
+  }
+
+  private void turn(int position, double[] cosines, double[] sines) {
+    int whole = Lanes.whole(pairs, DOUBLES.length());
+    for (int i = 0; i < whole; i += DOUBLES.length()) {
+      DoubleVector angle = DoubleVector.fromArray(DOUBLES, frequencies, i).mul(position);
+      angle.lanewise(VectorOperators.COS).intoArray(cosines, i);
+      angle.lanewise(VectorOperators.SIN).intoArray(sines, i);
+    }
+    for (int i = whole; i < pairs; i++) {
+      cosines[i] = Math.cos(position * frequencies[i]);
+      sines[i] = Math.sin(position * frequencies[i]);
+    }
+  }
+
+  @Override
+  public float[] result() {
+    return table;
+  }
+
+  @Override
+  public void close() {
+    workers.close();
+  }
+}
