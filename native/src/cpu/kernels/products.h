@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of weight rows that come from memory with the rows of a batch, for linear, ffn and
-// kv_propagate.
+// Products of weight rows that come from memory with the rows of a batch, for linear, ffn,
+// kv_propagate, exit_head and gate.
 //
 // A product adds up the pairs of columns that load_pair gives in ascending order: the first and the
 // second vectors in one accumulator each, or, where vectors are long, both in one; folded as
@@ -14,9 +14,20 @@
 // ones, and for several, rows are taken side by side and asked for, well ahead, into L2.
 #pragma once
 
-#include "dot.h"
+#include "elements.h"
 
 namespace exn::cpu::EXN_ISA {
+
+// Elements of an input row with its padding: zeros, up to whole vectors of f32 pairs and of bf16.
+static EXN_SIMD int64_t padded(int64_t dim) { return (dim + 31) / 32 * 32; }
+
+// Input rows in the form the products read: f32, or bf16 where both sides are bf16 and the set
+// multiplies it natively.
+struct Inputs {
+  const float* f32 = nullptr;
+  const bf16* bf = nullptr;  // takes precedence
+  int64_t stride = 0;        // elements between rows, padded
+};
 
 // Brings an input row, padded with zeros, into the order of columns that pairs of T have.
 template <class T>
