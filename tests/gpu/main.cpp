@@ -153,7 +153,9 @@ int count_traffic(const std::vector<Case>& cases, const Options& options) {
   follow_traffic();
   std::vector<TrafficResult> results;
   std::set<std::string> missing;
-  for (const Case& c : cases) missing.insert(c.op);
+  for (const Case& c : cases) {
+    if (!c.composed) missing.insert(c.op);
+  }
   for (const Case& c : cases) {
     if (!is_realistic(c) || (c.base.big && !options.big)) continue;
     results.push_back(measure_traffic(c));

@@ -82,6 +82,8 @@ struct Case {
   std::vector<std::string> same_as_cpu;
   // What a peer needs to time the same thing: names and values, the values in JSON.
   std::map<std::string, std::string> description;
+  // Of several ops, for which no header states bytes.
+  bool composed = false;
 };
 
 // All cases of all ops from the tables in `directory`.

@@ -581,6 +581,7 @@ void append_step_cases(std::vector<Case>* all) {
   c.op = "decode_step";
   c.base.id = "mixed_exits_and_skips";
   c.base.small = true;
+  c.composed = true;
   const auto borrowed = std::make_shared<std::deque<Borrowed>>();
   c.instantiate = [borrowed](int32_t device_type) {
     return instantiate(device_type, &borrowed->emplace_back());
