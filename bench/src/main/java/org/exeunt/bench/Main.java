@@ -161,7 +161,7 @@ public final class Main {
       // Averages of short iterations, so that many of them are free of interruptions.
       iterations(options, 10, 20, 50);
     } else {
-      iterations(options.param("id", step.id()), 1, quick ? 3 : 6, quick ? 100 : 300);
+      iterations(options.param("id", step.id()), 1, quick ? 2 : 6, quick ? 80 : 300);
     }
     Collection<RunResult> results = new Runner(options.build()).run();
     return results.iterator().next();
