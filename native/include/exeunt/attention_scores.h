@@ -19,7 +19,9 @@
  * holds, and columns that are not scored keep what they hold (H2O, or a prompt in pieces). The selection is what
  * select makes of the scores as they are handed out, its limit[r] being the number of scored columns.
  *
- * Everything after loading is f32; neither z nor the maxima and sums of the softmax leave the op. A NaN in a query or in
+ * Everything after loading is f32; neither z nor the maxima and sums of the softmax leave the op. Where query and keys
+ * are both bf16, the CPU may sum their exact products in pairs (VDPBF16PS): each addition rounds to nearest, and
+ * subnormal bf16 elements, products and sums count as 0. A NaN in a query or in
  * a key that it sees makes the scores it enters NaN, and with them the row of the selection invalid
  * (select.h), which then keeps everything. A softmax row with +inf, or with nothing but -inf, is NaN.
  *

@@ -28,6 +28,10 @@ int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 int64_t whole_lines(int64_t floats) { return (floats + 31) / 32 * 32; }
 
+// Rows of scores lie an odd number of lines apart: a power of two would put the scores of a slot,
+// for all heads, into one set of the cache.
+constexpr int64_t kLine = 16;
+
 // Prompts, KV heads and rows of each prompt that are computed together.
 struct Step {
   int64_t prompt = 0, prompts = 0;
@@ -61,12 +65,12 @@ struct Plan {
         group(args.query.heads / args.keys.heads),
         dim(args.keys.dim),
         stride(whole_lines(args.keys.dim)),
-        slots(whole_lines(args.keys.slots)),
+        slots(whole_lines(args.keys.slots) + kLine),
         chunks((args.keys.slots + kChunk - 1) / kChunk) {
 #if defined(EXN_HAS_BF16_DOT)
     pairs = args.query.dtype == DType::kBF16 && args.keys.dtype == DType::kBF16;
 #endif
-    const int64_t queries = larger(1, kStepScores / larger(slots, 1));
+    const int64_t queries = larger(1, kStepScores / larger(slots - kLine, 1));
     const int64_t of_row = args.query.heads, of_prompt = args.window * of_row;
     prompts = larger(1, smaller(args.prompts, queries / of_prompt));
     rows = larger(1, smaller(args.window, queries / of_row));
@@ -152,9 +156,9 @@ void load_queries(const Plan& p, const Step& s) {
 // ---- keys
 // --------------------------------------------------------------------------------------------
 
-// Keys are taken a tile at a time, in groups of kSide neighbouring slots of one KV head: groups of one
-// head one behind the other, or, where the heads of a slot lie side by side, those of all heads.
-// Either way a tile is one run of memory, but for page ends.
+// Keys are taken a tile at a time, in groups of kSide neighbouring slots of one KV head: groups of
+// one head one behind the other, or, where the heads of a slot lie side by side, one of each of
+// several heads.
 constexpr int kSide = 4;
 constexpr int kGroups = 8;
 struct Tile {
@@ -200,16 +204,58 @@ struct Target {
   int64_t dim;
 };
 
-// Adds the products of the groups `group`, `group` + 1, ... of a block. Asks for the next tile meanwhile,
-// in the order of addresses, so that the memory never waits. Recursive, so that the compiler knows
-// which accumulator is meant and keeps them all in registers.
-template <class P, class T, int kW, int kX, bool kAsk, int kFrom>
-EXN_SIMD void add_products(f32v (&acc)[kX * kW], const Tile& tile, int group, const T* next,
-                           const Target<typename P::Query>& to) {
+// Adds the products of kW rows with kX queries each, row after row: `group` and those behind it,
+// slot by slot, or slot `slot` of that many heads. Recursive, so that the compiler knows which
+// accumulator is meant and keeps them all in registers.
+template <class P, class T, int kW, int kX, bool kOneHead, int kAt = 0>
+EXN_SIMD void add_rows(f32v (&acc)[kX * kW], const Tile& tile, int group, int slot,
+                       const Target<typename P::Query>& to) {
+  const int g = kOneHead ? group + kAt / kSide : group + kAt;
+  const T* key = static_cast<const T*>(tile.key[g][kOneHead ? kAt % kSide : slot]);
+  const typename P::Query* query = to.query + tile.query[kOneHead ? group : g];
+  const auto step = [&](int64_t i, auto k) EXN_FLAT {
+    for (int x = 0; x < kX; ++x)
+      acc[x * kW + kAt] = P::add(k, P::query(query + x * to.stride + i), acc[x * kW + kAt]);
+  };
+  int64_t i = 0;
+  for (; i + 4 * P::kStep <= to.dim; i += 4 * P::kStep) {
+    for (int u = 0; u < 4; ++u) step(i + u * P::kStep, P::key(key + i + u * P::kStep));
+  }
+  for (; i + P::kStep <= to.dim; i += P::kStep) step(i, P::key(key + i));
+  const int rest = static_cast<int>(to.dim - i);
+  if (rest > 0) step(i, P::key_n(key + i, rest));
+  if constexpr (kAt + 1 < kW)
+    add_rows<P, T, kW, kX, kOneHead, kAt + 1>(acc, tile, group, slot, to);
+}
+
+// Scores of kW rows with kX queries each: one accumulator each, elements in ascending order.
+template <class P, class T, int kW, int kX, bool kOneHead>
+EXN_SIMD void multiply_rows(const Tile& tile, int group, int slot,
+                            const Target<typename P::Query>& to) {
+  f32v acc[kX * kW];
+  for (f32v& v : acc) v = zero();
+  add_rows<P, T, kW, kX, kOneHead>(acc, tile, group, slot, to);
+  float sums[kX * kW];
+  reduce_add_all(acc, sums);
+  for (int x = 0; x < kX; ++x) {
+    for (int w = 0; w < kW; ++w) {
+      const int g = kOneHead ? group : group + w;
+      to.z[tile.z[g] + x * to.z_stride + (kOneHead ? w : slot)] = sums[x * kW + w];
+    }
+  }
+}
+
+// The same of a group whose keys share each reading of a query. Asks meanwhile for what lies
+// `ahead` of the group's first key.
+template <class P, class T, int kX, bool kAsk>
+EXN_SIMD void multiply_group(const Tile& tile, int group, int64_t ahead,
+                             const Target<typename P::Query>& to) {
   const T* key[kSide];
   for (int r = 0; r < kSide; ++r) key[r] = static_cast<const T*>(tile.key[group][r]);
   const typename P::Query* query = to.query + tile.query[group];
-  const T* ask = next + group * kSide * to.dim;
+  f32v acc[kX * kSide];
+  for (f32v& v : acc) v = zero();
+  const T* ask = key[0] + ahead;
   const auto step = [&](int64_t i, auto load_key) EXN_FLAT {
     if constexpr (kAsk) {
       constexpr int kBytes = kSide * P::kStep * static_cast<int>(sizeof(T));
@@ -220,8 +266,7 @@ EXN_SIMD void add_products(f32v (&acc)[kX * kW], const Tile& tile, int group, co
     for (int r = 0; r < kSide; ++r) k[r] = load_key(key[r] + i);
     for (int x = 0; x < kX; ++x) {
       const auto q = P::query(query + x * to.stride + i);
-      for (int r = 0; r < kSide; ++r)
-        acc[x * kW + kFrom + r] = P::add(k[r], q, acc[x * kW + kFrom + r]);
+      for (int r = 0; r < kSide; ++r) acc[x * kSide + r] = P::add(k[r], q, acc[x * kSide + r]);
     }
   };
   int64_t i = 0;
@@ -229,77 +274,62 @@ EXN_SIMD void add_products(f32v (&acc)[kX * kW], const Tile& tile, int group, co
     step(i, [](const T* p) EXN_FLAT { return P::key(p); });
   const int rest = static_cast<int>(to.dim - i);
   if (rest > 0) step(i, [=](const T* p) EXN_FLAT { return P::key_n(p, rest); });
-  if constexpr (kFrom + kSide < kW)
-    add_products<P, T, kW, kX, kAsk, kFrom + kSide>(acc, tile, group + 1, next, to);
-}
-
-// The same for one query, row after row. A lone query leaves time for one row at a time, and a row
-// after the other is how the hardware fetches best: asking for lines only holds it up.
-template <class P, class T, int kW, int kAt>
-EXN_SIMD void add_rows(f32v (&acc)[kW], const Tile& tile, int group,
-                       const Target<typename P::Query>& to) {
-  const T* key = static_cast<const T*>(tile.key[group + kAt / kSide][kAt % kSide]);
-  const typename P::Query* query = to.query + tile.query[group + kAt / kSide];
-  int64_t i = 0;
-  for (; i + P::kStep <= to.dim; i += P::kStep)
-    acc[kAt] = P::add(P::key(key + i), P::query(query + i), acc[kAt]);
-  const int rest = static_cast<int>(to.dim - i);
-  if (rest > 0) acc[kAt] = P::add(P::key_n(key + i, rest), P::query(query + i), acc[kAt]);
-  if constexpr (kAt + 1 < kW) add_rows<P, T, kW, kAt + 1>(acc, tile, group, to);
-}
-
-enum class Order { kRowByRow, kGrouped, kGroupedAhead };
-
-// Scores of kW keys with kX queries each: one accumulator each, elements in ascending order.
-template <class P, class T, int kW, int kX, Order kOrder>
-EXN_SIMD void multiply_block(const Tile& tile, int group, const T* next,
-                             const Target<typename P::Query>& to) {
-  f32v acc[kX * kW];
-  for (f32v& v : acc) v = zero();
-  if constexpr (kOrder == Order::kRowByRow) {
-    add_rows<P, T, kW, 0>(acc, tile, group, to);
-  } else {
-    add_products<P, T, kW, kX, kOrder == Order::kGroupedAhead, 0>(acc, tile, group, next, to);
-  }
-  float sums[kX * kW];
+  float sums[kX * kSide];
   reduce_add_all(acc, sums);
-  for (int w = 0; w < kW; w += kSide) {
-    for (int x = 0; x < kX; ++x) {
-      float* z = to.z + tile.z[group + w / kSide] + x * to.z_stride;
-      for (int r = 0; r < kSide; ++r) z[r] = sums[x * kW + w + r];
+  for (int x = 0; x < kX; ++x) {
+    float* z = to.z + tile.z[group] + x * to.z_stride;
+    for (int r = 0; r < kSide; ++r) z[r] = sums[x * kSide + r];
+  }
+}
+
+// What reads keys from memory, and what reads them again from cache. Not inlined: on their own they
+// have registers enough.
+template <class P, class T, int kX, bool kOneHead>
+__attribute__((noinline)) void read_keys(const Tile& tile, const Target<typename P::Query>& to) {
+  constexpr int kW = kSums / kX;
+  if constexpr (kOneHead && kX == 1) {
+    int g = 0;
+    for (; g + kW / kSide <= tile.groups; g += kW / kSide)
+      multiply_rows<P, T, kW, kX, true>(tile, g, 0, to);
+    for (; g < tile.groups; ++g) multiply_rows<P, T, kSide, kX, true>(tile, g, 0, to);
+  } else if constexpr (kOneHead || (kX > 1 && kRegisters < 32)) {
+    const int64_t ahead = (kOneHead ? 1 : tile.groups) * kSide * to.dim;
+    const T* first = static_cast<const T*>(tile.key[0][0]);
+    for (int g = 0; g < tile.groups; ++g) {
+      const int64_t at = static_cast<const T*>(tile.key[g][0]) - first;
+      multiply_group<P, T, kX, true>(tile, g, ahead + (kOneHead ? 0 : g * kSide * to.dim - at), to);
+    }
+  } else {
+    // Rows far apart cannot be read side by side, nor asked for, as fast as one after another, in
+    // the order of addresses, which the hardware runs ahead of.
+    constexpr int kHeads = kW < kGroups ? kW : kGroups;
+    for (int slot = 0; slot < kSide; ++slot) {
+      int g = 0;
+      for (; g + kHeads <= tile.groups; g += kHeads)
+        multiply_rows<P, T, kHeads, kX, false>(tile, g, slot, to);
+      for (; g < tile.groups; ++g) multiply_rows<P, T, 1, kX, false>(tile, g, slot, to);
     }
   }
 }
 
-// Not inlined: on its own it has registers enough.
-template <class P, class T, int kX, Order kOrder>
-__attribute__((noinline)) void multiply_keys(const Tile& tile, const T* next,
-                                             const Target<typename P::Query>& to) {
-  constexpr int kW = kSums / kX;
-  int g = 0;
-  for (; g + kW / kSide <= tile.groups; g += kW / kSide)
-    multiply_block<P, T, kW, kX, kOrder>(tile, g, next, to);
-  for (; g < tile.groups; ++g) multiply_block<P, T, kSide, kX, kOrder>(tile, g, next, to);
+template <class P, class T, int kX>
+__attribute__((noinline)) void reread_keys(const Tile& tile, const Target<typename P::Query>& to) {
+  for (int g = 0; g < tile.groups; ++g) multiply_group<P, T, kX, false>(tile, g, 0, to);
 }
 
-// The keys of a tile with all queries of their heads, the first of which ask for what comes next.
+// The keys of a tile with all queries of their heads, the first of which bring them into cache.
 template <class P, class T>
-void multiply_tile(const Tile& tile, const Tile& next, int64_t queries, bool one_head,
+void multiply_tile(const Tile& tile, int64_t queries, bool one_head,
                    Target<typename P::Query> to) {
-  // Groups of one head: the next group is soon enough, and best. Of several: the next tile.
-  const T* ask = static_cast<const T*>(tile.key[0][0]);
-  if (one_head) {
-    ask += kSide * to.dim;
-  } else if (next.groups > 0) {
-    ask = static_cast<const T*>(next.key[0][0]);
-  }
-  if (queries == 1 && one_head) return multiply_keys<P, T, 1, Order::kRowByRow>(tile, ask, to);
   int64_t x = 0;
   const auto some = [&](auto together) EXN_FLAT {
     constexpr int kX = decltype(together)::value;
     for (; x + kX <= queries; x += kX) {
-      x == 0 ? multiply_keys<P, T, kX, Order::kGroupedAhead>(tile, ask, to)
-             : multiply_keys<P, T, kX, Order::kGrouped>(tile, ask, to);
+      if (x > 0) {
+        reread_keys<P, T, kX>(tile, to);
+      } else {
+        one_head ? read_keys<P, T, kX, true>(tile, to) : read_keys<P, T, kX, false>(tile, to);
+      }
       to.query += kX * to.stride;
       to.z += kX * to.z_stride;
     }
@@ -343,6 +373,7 @@ class Walk {
       if (head_ < heads_) break;
       head_ = 0;
       slot_ += kSide;
+      if (heads_ > 1) break;
     }
     tile->groups = g;
   }
@@ -361,12 +392,9 @@ void score_chunk(const Plan& p, const Step& s, const Item& it, const Extent& ext
   const int64_t begin = larger(extent.begin, it.chunk * kChunk);
   Walk<T> walk(p, s, it, begin, smaller(extent.end, (it.chunk + 1) * kChunk));
   const Target<typename P::Query> to = {query, p.stride, p.z, p.slots, p.dim};
-  Tile tile[2];
-  walk.take(&tile[0]);
-  for (int which = 0; tile[which].groups > 0; which ^= 1) {
-    walk.take(&tile[which ^ 1]);
-    multiply_tile<P, T>(tile[which], tile[which ^ 1], s.rows * p.group, it.kv_heads == 1, to);
-  }
+  Tile tile;
+  for (walk.take(&tile); tile.groups > 0; walk.take(&tile))
+    multiply_tile<P, T>(tile, s.rows * p.group, it.kv_heads == 1, to);
 }
 
 // Scores of an item's queries, not yet scaled.
