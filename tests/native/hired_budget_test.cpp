@@ -293,6 +293,12 @@ TEST(HiredBudgetMisuse, IsRefused) {
     spoil.value(field, 1.5, {name, "1.5", "0..1"});
     spoil.value(field, static_cast<double>(kNaN), {name, "nan", "0..1"});
   }
+  {
+    P many = p;  // a budget of all its tokens would not fit into i32
+    many.patch_rows = many.patch_cols = int64_t{1} << 16;
+    expect_refused(kOp, many, written, EXN_INVALID_ARGUMENT,
+                   {"patch_rows * patch_cols", "4294967296", "2147483647"});
+  }
   for (auto [field, name] : {std::pair<int64_t P::*, const char*>{&P::patch_rows, "patch_rows"},
                              {&P::patch_cols, "patch_cols"}}) {
     spoil.value(field, int64_t{0}, {name, "0", "at least 1"});

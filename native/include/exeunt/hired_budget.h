@@ -47,7 +47,7 @@ typedef struct exn_hired_budget_params {
   double rate;               /**< share of all tokens to keep, 0 .. 1 */
   double alpha;              /**< share of them for the full image, 0 .. 1 */
   int64_t patch_rows;        /**< rows of tokens in a partition, >= 1; GRID: grid_rows divides it */
-  int64_t patch_cols;        /**< tokens in such a row, >= 1; GRID: grid_cols divides it */
+  int64_t patch_cols;        /**< tokens in such a row, >= 1; GRID: grid_cols divides it; Nv < 2^31 */
   int64_t grid_rows;         /**< rows of sub-images, >= 0; 0 with grid_cols 0: no sub-images */
   int64_t grid_cols;         /**< sub-images in a row; STRIP: their number divides Nv */
   int32_t score;             /**< EXN_HIRED_SUM or EXN_HIRED_TOP_COUNT */
