@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -569,6 +570,45 @@ TEST(ReadProbe, DependsOnEveryByte) {
     EXPECT_EQ(exn_read_probe(nullptr, 8, &after), EXN_INVALID_ARGUMENT);
     expect_words({"data", "null", "8"});
     EXPECT_EQ(exn_read_probe(nullptr, 0, &after), EXN_OK);
+  }
+}
+
+TEST(CopyProbe, CopiesEveryByteAndNoOther) {
+  for (const Target& target : targets()) {
+    if (!target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    use(target);
+    constexpr size_t kPieces = (size_t{600} << 10) + 77;
+    std::vector<unsigned char> source(kPieces + 64), copy(kPieces + 128);
+    for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<unsigned char>(mix(i));
+    for (int32_t past_caches : {0, 1}) {
+      for (size_t bytes : {size_t{0}, size_t{1}, size_t{31}, size_t{63}, size_t{64}, size_t{130},
+                           size_t{4097}, kPieces}) {
+        for (size_t skew : {size_t{0}, size_t{1}, size_t{63}}) {
+          std::fill(copy.begin(), copy.end(), static_cast<unsigned char>(0xa5));
+          unsigned char* to = copy.data() + skew;
+          const unsigned char* from = source.data() + (skew * 5) % 64;
+          ASSERT_EQ(exn_copy_probe(to, from, bytes, past_caches), EXN_OK) << exn_last_error();
+          const auto untouched = [](unsigned char c) { return c == 0xa5; };
+          SCOPED_TRACE(std::to_string(bytes) + " bytes, skew " + std::to_string(skew) +
+                       ", past_caches " + std::to_string(past_caches));
+          EXPECT_TRUE(std::equal(to, to + bytes, from));
+          EXPECT_TRUE(std::all_of(copy.data(), to, untouched));
+          EXPECT_TRUE(std::all_of(to + bytes, copy.data() + copy.size(), untouched));
+        }
+      }
+    }
+    EXPECT_EQ(exn_copy_probe(nullptr, source.data(), 8, 0), EXN_INVALID_ARGUMENT);
+    expect_words({"dst", "null", "8"});
+    EXPECT_EQ(exn_copy_probe(copy.data(), nullptr, 8, 0), EXN_INVALID_ARGUMENT);
+    expect_words({"src", "null", "8"});
+    EXPECT_EQ(exn_copy_probe(copy.data(), source.data(), 8, 2), EXN_INVALID_ARGUMENT);
+    expect_words({"past_caches", "2"});
+    EXPECT_EQ(exn_copy_probe(copy.data(), copy.data() + 7, 8, 0), EXN_INVALID_ARGUMENT);
+    expect_words({"overlap", "8"});
+    EXPECT_EQ(exn_copy_probe(copy.data() + 7, copy.data(), 8, 0), EXN_INVALID_ARGUMENT);
+    EXPECT_EQ(exn_copy_probe(copy.data() + 8, copy.data(), 8, 0), EXN_OK);
+    EXPECT_EQ(exn_copy_probe(nullptr, nullptr, 0, 1), EXN_OK);
   }
 }
 

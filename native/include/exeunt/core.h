@@ -187,6 +187,15 @@ EXN_API exn_status exn_stream_synchronize(int32_t device_type, int32_t device_id
  */
 EXN_API exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum);
 
+/**
+ * Copies `bytes` bytes of CPU memory once, linearly, as exn_read_probe reads them: the speed of
+ * light of a kernel that moves what it reads. With `past_caches` 1 they are stored past the caches
+ * where the instruction set can do that, which is faster where what is written is not in them; 0
+ * stores through them. The two blocks must not overlap. For benchmarks.
+ */
+EXN_API exn_status exn_copy_probe(void* dst, const void* src, size_t bytes,
+                                  int32_t past_caches);
+
 #ifdef __cplusplus
 }
 #endif

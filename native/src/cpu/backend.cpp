@@ -203,4 +203,25 @@ exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum) {
   return EXN_OK;
 }
 
+exn_status exn_copy_probe(void* dst, const void* src, size_t bytes, int32_t past_caches) {
+  if (bytes > 0 && (dst == nullptr || src == nullptr)) {
+    return exn::fail(EXN_INVALID_ARGUMENT, "exn_copy_probe: %s is null, but bytes is %zu",
+                     dst == nullptr ? "dst" : "src", bytes);
+  }
+  if (past_caches != 0 && past_caches != 1) {
+    return exn::fail(EXN_INVALID_ARGUMENT,
+                     "exn_copy_probe: past_caches is %d, but must be 0 or 1", past_caches);
+  }
+  const uintptr_t to = reinterpret_cast<uintptr_t>(dst);
+  const uintptr_t from = reinterpret_cast<uintptr_t>(src);
+  if ((to < from ? from - to : to - from) < bytes) {
+    return exn::fail(EXN_INVALID_ARGUMENT,
+                     "exn_copy_probe: dst and src overlap, %zu bytes each", bytes);
+  }
+  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
+  if (table == nullptr) return exn::cpu::no_isa();
+  table->copy_probe(dst, src, static_cast<int64_t>(bytes), past_caches == 1);
+  return EXN_OK;
+}
+
 }  // extern "C"

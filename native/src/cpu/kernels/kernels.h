@@ -13,6 +13,7 @@ struct Kernels {
   EXN_FOR_EACH_OP(EXN_ENTRY)
 #undef EXN_ENTRY
   uint64_t (*read_probe)(const void* data, int64_t bytes);
+  void (*copy_probe)(void* to, const void* from, int64_t bytes, bool past_caches);
 };
 
 }  // namespace exn::cpu

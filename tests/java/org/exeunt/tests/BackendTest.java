@@ -2,7 +2,9 @@
 package org.exeunt.tests;
 
 import static org.exeunt.tests.Refusals.invalid;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.File;
@@ -11,6 +13,7 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.function.Supplier;
 import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import org.exeunt.Backend;
 import org.exeunt.Cosine;
 import org.exeunt.DType;
@@ -114,6 +117,26 @@ class BackendTest {
       long zero = Backend.readBandwidthProbe(data);
       data.rows(1000, 1001).copyFrom(new int[] {1});
       assertTrue(zero != Backend.readBandwidthProbe(data));
+    }
+  }
+
+  @Test
+  void copyProbeCopies() {
+    try (Scope scope = Scope.open()) {
+      int[] values = IntStream.range(0, 1001).toArray();
+      Tensor source = scope.copyOf(values, 1001);
+      for (boolean pastCaches : new boolean[] {false, true}) {
+        Tensor copy = scope.allocate(Device.CPU, DType.I32, 1001).copyFrom(new int[1001]);
+        Backend.copyBandwidthProbe(source, copy, pastCaches);
+        assertArrayEquals(values, copy.toIntArray());
+      }
+      Tensor shorter = scope.allocate(Device.CPU, DType.I32, 1000);
+      assertThrows(
+          IllegalArgumentException.class,
+          () -> Backend.copyBandwidthProbe(source, shorter, false));
+      assertThrows(
+          IllegalArgumentException.class,
+          () -> Backend.copyBandwidthProbe(source.rows(0, 9), source.rows(8, 17), false));
     }
   }
 

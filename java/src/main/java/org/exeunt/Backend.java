@@ -237,6 +237,44 @@ public enum Backend {
     return checksum[0];
   }
 
+  /**
+   * Copies a CPU tensor's memory once, linearly, with the threads and the instruction set in use:
+   * what a kernel that moves what it reads can at best reach. For benchmarks.
+   *
+   * @param source a compact CPU tensor
+   * @param destination a compact CPU tensor of as many bytes, elsewhere
+   * @param pastCaches whether to store past the caches, which is faster where the destination is
+   *     not in them
+   * @throws IllegalArgumentException if the sizes differ or the two overlap
+   */
+  public static void copyBandwidthProbe(Tensor source, Tensor destination, boolean pastCaches) {
+    Native.require();
+    source.requireCpu("copyBandwidthProbe");
+    source.requireCompact("copyBandwidthProbe");
+    destination.requireCpu("copyBandwidthProbe");
+    destination.requireCompact("copyBandwidthProbe");
+    if (source.byteSize() != destination.byteSize()) {
+      throw new IllegalArgumentException(
+          "copyBandwidthProbe: source has "
+              + source.byteSize()
+              + " bytes, but destination "
+              + destination.byteSize());
+    }
+    source.acquire();
+    try {
+      destination.acquire();
+      try {
+        Status.check(
+            exeunt.exn_copy_probe(
+                destination.address(), source.address(), source.byteSize(), pastCaches ? 1 : 0));
+      } finally {
+        destination.release();
+      }
+    } finally {
+      source.release();
+    }
+  }
+
   /** The value of -Dexeunt.backend. */
   private static final class Choice {
     private static final String NAME = System.getProperty("exeunt.backend", "");

@@ -194,5 +194,11 @@ public class exeunt implements InfoMapper {
                     + "exn_read_probe(@Cast(\"const void*\") long data, @Cast(\"size_t\") long"
                     + " bytes,\n"
                     + "    @Cast(\"uint64_t*\") long[] checksum);"));
+    map.put(
+        new Info("exn_copy_probe")
+            .javaText(
+                status
+                    + "exn_copy_probe(@Cast(\"void*\") long dst, @Cast(\"const void*\") long src,\n"
+                    + "    @Cast(\"size_t\") long bytes, int pastCaches);"));
   }
 }
