@@ -38,9 +38,17 @@ public interface Contenders extends LayerContenders, DropContenders, StepContend
 
   /** The contender that is called {@code name} on the command line and in results. */
   static Contenders of(String name) {
+    return of(name, 1);
+  }
+
+  /** As {@link #of(String)}; each run takes the next of so many copies of the large operands. */
+  static Contenders of(String name, int copies) {
+    if (copies > 1 && !name.equals(Plan.OURS)) {
+      throw new IllegalArgumentException(name + " always runs on the same operands");
+    }
     switch (name) {
-      case "exeunt":
-        return new ExeuntContenders();
+      case Plan.OURS:
+        return new ExeuntContenders(copies);
       case "onnxruntime":
         return new OnnxContenders();
       case "vector":

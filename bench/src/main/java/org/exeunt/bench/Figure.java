@@ -14,12 +14,20 @@ final class Figure {
   String id;
   String contender;
   int threads;
+  /** Whether each call was given the same operands, or the next copy. */
+  Operands operands;
   double p50;
   double min;
   double p90;
-  /** Bytes that the op must move; 0 where there is no limit. */
+  /** Bytes that the op must read and write; 0 where there is no limit. */
   double bytes;
-  /** Median and fastest read of those bytes, measured between this benchmark's iterations. */
+  /** Of them those that are written as they were read; they count twice. */
+  double moved;
+  /** What the limit does: reads, or also copies. */
+  String limit;
+  /** Bytes of memory that the limit's passes went through, round after round. */
+  double limitRound;
+  /** Median and fastest pass over those bytes, measured between this benchmark's iterations. */
   double limitP50;
   double limitMin;
   double load;
@@ -33,6 +41,8 @@ final class Figure {
     figure.id = params.has("id") ? params.get("id").getAsString() : Plan.CALL_CASE;
     figure.contender = params.get("contender").getAsString();
     figure.threads = params.get("threads").getAsInt();
+    figure.operands = Operands.of(
+        params.has("operands") ? params.get("operands").getAsString() : "cache");
     JsonObject primary = entry.getAsJsonObject("primaryMetric");
     JsonObject percentiles = primary.getAsJsonObject("scorePercentiles");
     double unit = microseconds(primary.get("scoreUnit").getAsString());
@@ -40,11 +50,15 @@ final class Figure {
     figure.min = percentiles.get("0.0").getAsDouble() * unit;
     figure.p90 = percentiles.get("90.0").getAsDouble() * unit;
     JsonObject secondary = entry.getAsJsonObject("secondaryMetrics");
-    figure.load = median(secondary, ReadLimit.LOAD);
-    if (secondary.has(ReadLimit.BYTES)) {
-      figure.bytes = median(secondary, ReadLimit.BYTES);
-      figure.limitP50 = median(secondary, ReadLimit.MEDIAN);
-      figure.limitMin = iterations(secondary, ReadLimit.FASTEST).get(0);
+    figure.load = median(secondary, Limit.LOAD);
+    if (secondary.has(Limit.BYTES)) {
+      figure.bytes = median(secondary, Limit.BYTES);
+      figure.moved = median(secondary, Limit.MOVED);
+      figure.limitRound = median(secondary, Limit.ROUND);
+      figure.limit = figure.moved == 0 ? "read"
+          : figure.moved * 2 == figure.bytes ? "copy" : "read + copy";
+      figure.limitP50 = median(secondary, Limit.MEDIAN);
+      figure.limitMin = iterations(secondary, Limit.FASTEST).get(0);
     }
     return figure;
   }
@@ -53,7 +67,7 @@ final class Figure {
     return bytes > 0;
   }
 
-  /** Median over the median read limit. */
+  /** Median over the median limit. */
   double overLimit() {
     return p50 / limitP50;
   }
@@ -63,7 +77,8 @@ final class Figure {
   }
 
   boolean sameCase(Figure other) {
-    return op.equals(other.op) && id.equals(other.id) && threads == other.threads;
+    return op.equals(other.op) && id.equals(other.id) && threads == other.threads
+        && operands == other.operands;
   }
 
   private static double microseconds(String scoreUnit) {

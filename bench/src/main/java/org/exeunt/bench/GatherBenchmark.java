@@ -13,6 +13,7 @@ public class GatherBenchmark extends OpBenchmark {
   @Override
   Prepared prepare(BenchCase benchCase, Contenders contenders) {
     GatherProblem problem = DropProblems.gather(benchCase);
-    return checked(contenders.gather(problem, threads), problem::check, problem.bytes());
+    return checked(contenders.gather(problem, threads), problem::check, problem.bytes(),
+        problem.moved());
   }
 }

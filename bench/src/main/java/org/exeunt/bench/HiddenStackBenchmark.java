@@ -13,6 +13,7 @@ public class HiddenStackBenchmark extends OpBenchmark {
   @Override
   Prepared prepare(BenchCase benchCase, Contenders contenders) {
     HiddenStackProblem problem = StepProblems.hiddenStack(benchCase);
-    return checked(contenders.hiddenStack(problem, threads), problem::check, problem.bytes());
+    return checked(contenders.hiddenStack(problem, threads), problem::check, problem.bytes(),
+        problem.moved());
   }
 }

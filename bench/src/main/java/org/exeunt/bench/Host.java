@@ -18,7 +18,12 @@ import org.exeunt.Backend;
  * the forked benchmarks, so JMH's JSON carries them and a report can be made from it anywhere.
  */
 final class Host {
-  private static final String PREFIX = "-Dexeunt.bench.";
+  /** Before the name of a fact, in system properties. */
+  static final String PROPERTY = "exeunt.bench.";
+  /** The fact that is the size of the last-level cache in bytes. */
+  static final String CACHE = "cache";
+
+  private static final String PREFIX = "-D" + PROPERTY;
 
   private final Map<String, String> facts;
 
@@ -31,6 +36,7 @@ final class Host {
     Map<String, String> facts = new LinkedHashMap<>();
     facts.put("cpu", cpu());
     facts.put("cores", Integer.toString(Runtime.getRuntime().availableProcessors()));
+    facts.put(CACHE, Long.toString(LastLevelCache.bytes()));
     facts.put("backend", Backend.CPU.description());
     facts.put("isa", Backend.isa());
     facts.put("exeunt", Backend.version());
@@ -62,6 +68,11 @@ final class Host {
   /** A fact, or "unknown". */
   String get(String name) {
     return facts.getOrDefault(name, "unknown");
+  }
+
+  /** Bytes of the last-level cache of that machine. */
+  long cache() {
+    return facts.containsKey(CACHE) ? Long.parseLong(facts.get(CACHE)) : LastLevelCache.FALLBACK;
   }
 
   Map<String, String> facts() {

@@ -13,6 +13,7 @@ public class KvAppendBenchmark extends OpBenchmark {
   @Override
   Prepared prepare(BenchCase benchCase, Contenders contenders) {
     KvAppendProblem problem = StepProblems.kvAppend(benchCase);
-    return checked(contenders.kvAppend(problem, threads), problem::check, problem.bytes());
+    return checked(contenders.kvAppend(problem, threads), problem::check, problem.bytes(),
+        problem.moved());
   }
 }

@@ -13,6 +13,7 @@ public class KvCompactBenchmark extends OpBenchmark {
   @Override
   Prepared prepare(BenchCase benchCase, Contenders contenders) {
     KvCompactProblem problem = DropProblems.kvCompact(benchCase);
-    return checked(contenders.kvCompact(problem, threads), problem::check, problem.bytes());
+    return checked(contenders.kvCompact(problem, threads), problem::check, problem.bytes(),
+        problem.moved());
   }
 }

@@ -13,6 +13,7 @@ public class KvCopyBenchmark extends OpBenchmark {
   @Override
   Prepared prepare(BenchCase benchCase, Contenders contenders) {
     KvCopyProblem problem = LayerProblems.kvCopy(benchCase);
-    return checked(contenders.kvCopy(problem, threads), problem::check, problem.bytes());
+    return checked(contenders.kvCopy(problem, threads), problem::check, problem.bytes(),
+        problem.moved());
   }
 }

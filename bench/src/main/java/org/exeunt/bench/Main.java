@@ -24,7 +24,7 @@ import org.openjdk.jmh.util.Statistics;
 
 /**
  * Runs the suite and writes the report. Each benchmark runs in a fork of its own; all contenders
- * of a case run one after another, with the read limit measured in between.
+ * of a case run one after another, with the limit measured in between.
  */
 public final class Main {
   private static final String USAGE = String.join(System.lineSeparator(),
@@ -108,7 +108,7 @@ public final class Main {
     long begin = System.nanoTime();
     for (Plan.Step step : steps) {
       int done = results.size() + failures.size();
-      System.out.printf(Locale.ROOT, "[%d/%d%s] %-64s ", done + 1, steps.size(),
+      System.out.printf(Locale.ROOT, "[%d/%d%s] %-76s ", done + 1, steps.size(),
           remaining(begin, done, steps.size()), step);
       System.out.flush();
       Path log = logs.resolve(done + ".log");
@@ -151,7 +151,7 @@ public final class Main {
         .include("^" + Pattern.quote(step.benchmark().getName()) + "\\.")
         .param("contender", step.contender())
         .param("threads", Integer.toString(step.threads()))
-        .addProfiler(ReadLimit.class)
+        .addProfiler(Limit.class)
         .forks(1)
         .output(log.toString())
         .verbosity(VerboseMode.NORMAL)
@@ -161,7 +161,8 @@ public final class Main {
       // Averages of short iterations, so that many of them are free of interruptions.
       iterations(options, 10, 20, 50);
     } else {
-      iterations(options.param("id", step.id()), 1, quick ? 2 : 6, quick ? 80 : 300);
+      options.param("id", step.id()).param("operands", step.operands().toString());
+      iterations(options, 1, quick ? 2 : 6, quick ? 80 : 300);
     }
     Collection<RunResult> results = new Runner(options.build()).run();
     return results.iterator().next();
@@ -194,9 +195,9 @@ public final class Main {
     Statistics statistics = primary.getStatistics();
     String unit = primary.getScoreUnit().replaceAll("/op", "");
     double median = statistics.getPercentile(50);
-    var limit = result.getSecondaryResults().get(ReadLimit.MEDIAN);
+    var limit = result.getSecondaryResults().get(Limit.MEDIAN);
     return String.format(Locale.ROOT, "%10.2f %s", median, unit) + (limit == null ? ""
-        : String.format(Locale.ROOT, "  %6.2fx the read limit", median / limit.getScore()));
+        : String.format(Locale.ROOT, "  %6.2fx the limit", median / limit.getScore()));
   }
 
   /** JMH keeps a fork's exception to its log; the last cause there says most. */

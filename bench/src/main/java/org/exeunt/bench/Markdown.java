@@ -14,12 +14,22 @@ final class Markdown {
       "* Each cell is the median in microseconds, in brackets the fastest call and the 90th",
       "  percentile. JMH sample time, one fork for each cell; every result was checked against",
       "  a double-precision reference before it was timed.",
-      "* *limit* is the median time in which `exn_read_probe` reads the bytes that the op must",
-      "  move, with the same threads, from the same kind of memory (huge pages), measured",
-      "  between the iterations of exeunt's benchmark. It writes and computes nothing, so ops",
-      "  that write or take exponentials cannot reach it. Small footprints repeat over cached",
-      "  memory, as the benchmarks do.",
-      "* *x limit* is exeunt's median over that limit, GB/s the bytes over exeunt's median.",
+      "* *operands* says where a call finds the large ones that it reads. *from memory*: each",
+      "  call is given the next of so many copies that a round over them takes more than twice",
+      "  the last-level cache, or the operands are that large themselves. So a decoder finds",
+      "  weights and KV caches, since those of its other layers pass through the cache between",
+      "  two uses. *in cache*: each call is given the same operands, as peers are, which stay in",
+      "  the cache if they fit (*partly*: they are larger than it, but not twice). So a decoder",
+      "  finds what it has just made. Small operands, and results that the next op reads, are",
+      "  the same ones in both.",
+      "* *limit* is the median time of one linear pass with the same threads over huge pages,",
+      "  from the same place, measured between the iterations of exeunt's benchmark. *read*:",
+      "  `exn_read_probe` reads as many bytes as the op reads and writes. *copy*:",
+      "  `exn_copy_probe` copies those that the op moves, in the faster of its two ways to store;",
+      "  *read + copy* also reads the lists and scores that say which. A pass computes nothing,",
+      "  so ops that take exponentials, or write what they computed, cannot reach it.",
+      "* *x limit* is exeunt's median over that limit. *bytes* counts what is moved twice, as read",
+      "  and as written; GB/s is bytes over exeunt's median.",
       "* *best peer* is the fastest peer's median over exeunt's: above 1, exeunt is faster.",
       "* ONNX Runtime runs each op as a composition of its operators (fused ones do not",
       "  exist), with resident inputs and outputs. It has no bf16 kernels on the CPU: bf16",
@@ -59,6 +69,7 @@ final class Markdown {
     line("| | |");
     line("|---|---|");
     line("| CPU | %s, %s cores |", host.get("cpu"), host.get("cores"));
+    line("| last-level cache | %s |", bytes(host.cache()));
     line("| exeunt | %s, %s |", host.get("exeunt"), host.get("backend"));
     line("| JDK | %s |", host.get("jdk"));
     line("| date | %s |", host.get("date"));
@@ -75,15 +86,33 @@ final class Markdown {
     line("## Targets: %d of %d met", verdicts.stream().filter(Verdict::met).count(),
         verdicts.size());
     line("");
-    line("| case | threads | target | measured | limit us | |");
-    line("|---|---|---|---|---|---|");
+    line("| case | operands | threads | target | measured | limit us | | elsewhere |");
+    line("|---|---|---|---|---|---|---|---|");
     for (Verdict verdict : verdicts) {
       Target target = verdict.target;
-      line("| %s/%s | %d | %s | %s | %s | %s |", target.op, target.id, verdict.threads,
-          bound(target), measured(verdict), verdict.limit == 0 ? "-" : number(verdict.limit),
-          verdict.met() ? "met" : "**missed**");
+      Figure figure = verdict.figure;
+      line("| %s/%s | %s | %d | %s | %s | %s | %s | %s |", target.op, target.id,
+          figure == null ? "-" : operands(figure), verdict.threads, bound(target),
+          measured(verdict), figure == null ? "-" : limit(figure),
+          verdict.met() ? "met" : "**missed**",
+          Verdict.elsewhere(target, figure, figures).map(this::elsewhere).orElse("-"));
     }
     line("");
+  }
+
+  private String elsewhere(Verdict other) {
+    return measured(other) + " " + operands(other.figure);
+  }
+
+  /** Where the operands were; the same ones may be too large for the cache. */
+  private String operands(Figure figure) {
+    double cache = host.cache();
+    return figure.operands == Operands.MEMORY || figure.bytes <= cache ? figure.operands.words()
+        : figure.bytes < 2 * cache ? "partly in cache" : Operands.MEMORY.words();
+  }
+
+  private static String limit(Figure figure) {
+    return figure.hasLimit() ? number(figure.limitP50) + " " + figure.limit : "-";
   }
 
   private static String bound(Target target) {
@@ -119,9 +148,9 @@ final class Markdown {
     }
     line("## %s", op);
     line("");
-    line("| case | threads | bytes | limit us | exeunt us | GB/s | x limit | ONNX Runtime us "
-        + "| Vector API us | best peer |");
-    line("|---|---|---|---|---|---|---|---|---|---|");
+    line("| case | operands | threads | bytes | limit us | exeunt us | GB/s | x limit "
+        + "| ONNX Runtime us | Vector API us | best peer |");
+    line("|---|---|---|---|---|---|---|---|---|---|---|");
     List<Figure> done = new ArrayList<>();
     for (Figure figure : own) {
       if (done.stream().noneMatch(figure::sameCase)) {
@@ -139,8 +168,8 @@ final class Markdown {
         .filter(f -> !f.contender.equals("exeunt"))
         .min((a, b) -> Double.compare(a.p50, b.p50));
     Figure limited = exeunt.orElse(any);
-    line("| %s | %d | %s | %s | %s | %s | %s | %s | %s | %s |", any.id, any.threads,
-        bytes(any.bytes), number(limited.limitP50), cell(exeunt),
+    line("| %s | %s | %d | %s | %s | %s | %s | %s | %s | %s | %s |", any.id, operands(any),
+        any.threads, bytes(any.bytes), limit(limited), cell(exeunt),
         exeunt.map(f -> number(f.gigabytesPerSecond())).orElse("-"),
         exeunt.map(f -> String.format(Locale.ROOT, "%.2f", f.overLimit())).orElse("-"),
         cell(find(contenders, "onnxruntime")), cell(find(contenders, "vector")),

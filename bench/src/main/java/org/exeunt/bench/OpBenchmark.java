@@ -34,6 +34,10 @@ public abstract class OpBenchmark {
   @Param({"1", "2"})
   public int threads;
 
+  /** Where its large operands are; see {@link Operands}. */
+  @Param({"cache", "memory"})
+  public String operands;
+
   private Contender<?> running;
 
   /** The case table of the op. */
@@ -46,10 +50,13 @@ public abstract class OpBenchmark {
   public void setUp() {
     Backend.setThreads(threads);
     BenchCase benchCase = CaseTable.load(op()).get(id);
-    Prepared prepared = prepare(benchCase, Contenders.of(contender));
+    boolean memory = Operands.of(operands) == Operands.MEMORY;
+    int copies =
+        memory ? Streamed.copies(Streamed.bytes(benchCase), LastLevelCache.bytes()) : 1;
+    Prepared prepared = prepare(benchCase, Contenders.of(contender, copies));
     running = prepared.contender;
     WarmUp.run(running);
-    ReadLimit.arm(prepared.bytes);
+    Limit.arm(prepared.bytes, prepared.moved, memory, Streamed.destinations(benchCase));
   }
 
   @TearDown
@@ -64,19 +71,17 @@ public abstract class OpBenchmark {
 
   /** Runs once and compares with the reference, which throws if they differ. */
   static <R> Prepared checked(Contender<R> contender, Consumer<R> reference, long bytes) {
+    return checked(contender, reference, bytes, 0);
+  }
+
+  /** Of the bytes, {@code moved} are written elsewhere as they were read, and count twice. */
+  static <R> Prepared checked(
+      Contender<R> contender, Consumer<R> reference, long bytes, long moved) {
     contender.run();
     reference.accept(contender.result());
-    return new Prepared(contender, bytes);
+    return new Prepared(contender, bytes, moved);
   }
 
-  /** A contender whose result is right, and the bytes that its op must move. */
-  static final class Prepared {
-    final Contender<?> contender;
-    final long bytes;
-
-    private Prepared(Contender<?> contender, long bytes) {
-      this.contender = contender;
-      this.bytes = bytes;
-    }
-  }
+  /** A contender whose result is right, and the bytes that its op must read, write and move. */
+  record Prepared(Contender<?> contender, long bytes, long moved) {}
 }

@@ -11,11 +11,12 @@ import java.util.regex.Pattern;
 /** Which benchmarks to run, contenders on the same case next to each other. */
 final class Plan {
   /** One fork of one benchmark. */
-  record Step(Class<?> benchmark, String op, String id, String contender, int threads) {
+  record Step(Class<?> benchmark, String op, String id, String contender, int threads,
+      Operands operands) {
     @Override
     public String toString() {
       return op + "/" + id + " " + contender + " " + threads
-          + (threads == 1 ? " thread" : " threads");
+          + (threads == 1 ? " thread " : " threads ") + operands.words();
     }
   }
 
@@ -25,7 +26,9 @@ final class Plan {
   /** Benchmarks by the op whose case table they run, in the order of the report. */
   static final Map<String, Class<? extends OpBenchmark>> BENCHMARKS = benchmarks();
 
-  private static final List<String> CONTENDERS = List.of("exeunt", "onnxruntime", "vector");
+  static final String OURS = "exeunt";
+
+  private static final List<String> CONTENDERS = List.of(OURS, "onnxruntime", "vector");
 
   /**
    * What a quick run times, on one thread, beside the cases that have a target. Peers are timed on
@@ -85,42 +88,54 @@ final class Plan {
 
   /** The steps of a quick or full run whose text matches the filter. */
   static List<Step> steps(boolean quick, Pattern filter, int cores) {
+    long cache = LastLevelCache.bytes();
     List<Target> targets = Target.load();
     List<Step> steps = new ArrayList<>();
     BENCHMARKS.forEach((op, benchmark) -> {
       for (BenchCase benchCase : CaseTable.load(op).cases()) {
         String name = benchCase.toString();
         int most = Math.min(2, cores);
-        if (!quick) {
-          addCase(steps, benchmark, benchCase, most, most);
-        } else {
-          int promised = QUICK.contains(name) ? 1 : promisedThreads(targets, name, most);
-          addCase(steps, benchmark, benchCase, promised, 1);
+        for (Operands place : Streamed.places(benchCase, cache)) {
+          if (!quick) {
+            addCase(steps, benchmark, benchCase, place, most, most);
+          } else {
+            int least = QUICK.contains(name) || promisedThreads(targets, name, null, most) > 0
+                ? 1 : 0;
+            int promised = promisedThreads(targets, name, place, most);
+            addCase(steps, benchmark, benchCase, place, Math.max(least, promised), 1);
+          }
         }
       }
     });
     for (String contender : List.of("empty", "binding", "exeunt", "onnxruntime")) {
-      steps.add(new Step(CallCostBenchmark.class, CALL_COST, CALL_CASE, contender, 1));
+      steps.add(new Step(
+          CallCostBenchmark.class, CALL_COST, CALL_CASE, contender, 1, Operands.CACHE));
     }
     return steps.stream().filter(step -> filter.matcher(step.toString()).find()).toList();
   }
 
-  /** The most threads that a target speaks of; 0 if none needs this case. */
-  private static int promisedThreads(List<Target> targets, String name, int most) {
+  /** The most threads that a target speaks of; 0 if none needs this case there, or anywhere. */
+  private static int promisedThreads(
+      List<Target> targets, String name, Operands place, int most) {
     return targets.stream()
         .filter(target -> target.cases().contains(name))
+        .filter(target -> place == null || target.operands == place)
         .mapToInt(target -> target.threads == null ? most : Math.min(target.threads, most))
         .max()
         .orElse(0);
   }
 
+  /** Peers run on the same operands only, which may be so large that they come from memory. */
   private static void addCase(List<Step> steps, Class<?> benchmark, BenchCase benchCase,
-      int mostThreads, int mostOfPeers) {
+      Operands place, int mostThreads, int mostOfPeers) {
+    boolean copies = Streamed.places(benchCase, LastLevelCache.bytes()).indexOf(place) > 0;
     for (int threads = 1; threads <= mostThreads; threads++) {
       for (String contender : CONTENDERS) {
-        boolean ours = contender.equals(CONTENDERS.get(0));
-        if ((ours || threads <= mostOfPeers) && Contenders.of(contender).offers(benchCase)) {
-          steps.add(new Step(benchmark, benchCase.op(), benchCase.id(), contender, threads));
+        boolean ours = contender.equals(OURS);
+        if ((ours || !copies && threads <= mostOfPeers)
+            && Contenders.of(contender).offers(benchCase)) {
+          steps.add(
+              new Step(benchmark, benchCase.op(), benchCase.id(), contender, threads, place));
         }
       }
     }

@@ -60,9 +60,9 @@ public final class Report {
 
   private static String sentence(Verdict verdict) {
     Target target = verdict.target;
-    return String.format(Locale.ROOT, "%s %s/%s, threads %d: %.2f, target %s %s",
-        verdict.met() ? "met   " : "MISSED", target.op, target.id, verdict.threads,
-        verdict.measured, target.bound, unit(target.measure));
+    return String.format(Locale.ROOT, "%s %s/%s %s, threads %d: %.2f, target %s %s",
+        verdict.met() ? "met   " : "MISSED", target.op, target.id, target.operands.words(),
+        verdict.threads, verdict.measured, target.bound, unit(target.measure));
   }
 
   private static String unit(Target.Measure measure) {
@@ -70,7 +70,7 @@ public final class Report {
       case US:
         return "us";
       case LIMIT:
-        return "x read limit";
+        return "x limit";
       case OF:
         return "x the other case";
       default:
@@ -87,10 +87,11 @@ public final class Report {
       target.addProperty("op", verdict.target.op);
       target.addProperty("id", verdict.target.id);
       target.addProperty("threads", verdict.threads);
+      target.addProperty("operands", verdict.target.operands.toString());
       target.addProperty("measured", verdict.measured);
       target.addProperty("bound", verdict.target.bound);
       target.addProperty("unit", unit(verdict.target.measure));
-      target.addProperty("limitUs", verdict.limit);
+      target.addProperty("limitUs", verdict.figure == null ? 0 : verdict.figure.limitP50);
       target.addProperty("met", verdict.met());
       targets.add(target);
     }

@@ -13,6 +13,7 @@ public class RowCompactionBenchmark extends OpBenchmark {
   @Override
   Prepared prepare(BenchCase benchCase, Contenders contenders) {
     RowCompactionProblem problem = LayerProblems.rowCompaction(benchCase);
-    return checked(contenders.rowCompaction(problem, threads), problem::check, problem.bytes());
+    return checked(contenders.rowCompaction(problem, threads), problem::check, problem.bytes(),
+        problem.moved());
   }
 }

@@ -26,16 +26,20 @@ final class Target {
   final String id;
   /** Null: every thread count. */
   final Integer threads;
+  /** Where the operands are when the promise is judged. */
+  final Operands operands;
   final Measure measure;
   final double bound;
   /** The other case of {@link Measure#OF}; null for other measures. */
   final String base;
 
-  Target(String op, String id, Integer threads, Measure measure, String base, double bound) {
+  Target(String op, String id, Integer threads, Operands operands, Measure measure, String base,
+      double bound) {
     this.base = base;
     this.op = op;
     this.id = id;
     this.threads = threads;
+    this.operands = operands;
     this.measure = measure;
     this.bound = bound;
   }
@@ -56,15 +60,16 @@ final class Target {
 
   private static Target parse(String line) {
     String[] fields = line.trim().split("\\s+");
-    if (fields.length != 5) {
-      throw new IllegalStateException("targets.tsv: five fields are needed in: " + line);
+    if (fields.length != 6) {
+      throw new IllegalStateException("targets.tsv: six fields are needed in: " + line);
     }
-    String[] measure = fields[3].split(":");
+    String[] measure = fields[4].split(":");
     return new Target(fields[0], fields[1],
         fields[2].equals("-") ? null : Integer.valueOf(fields[2]),
+        Operands.of(fields[3]),
         Measure.valueOf(measure[0].toUpperCase(Locale.ROOT)),
         measure.length == 1 ? null : measure[1],
-        Double.parseDouble(fields[4]));
+        Double.parseDouble(fields[5]));
   }
 
   /** Names of the cases that this promise needs, as op/id. */
@@ -72,8 +77,8 @@ final class Target {
     return base == null ? List.of(op + "/" + id) : List.of(op + "/" + id, op + "/" + base);
   }
 
-  boolean covers(String otherOp, String otherId, int otherThreads) {
-    return op.equals(otherOp) && id.equals(otherId)
-        && (threads == null || threads == otherThreads);
+  boolean covers(Figure figure) {
+    return op.equals(figure.op) && id.equals(figure.id) && operands == figure.operands
+        && (threads == null || threads == figure.threads);
   }
 }

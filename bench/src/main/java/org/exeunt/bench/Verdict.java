@@ -11,14 +11,14 @@ final class Verdict {
   final int threads;
   /** In the unit of the target's measure. */
   final double measured;
-  /** Median read limit in microseconds; 0 where it plays no part. */
-  final double limit;
+  /** What was measured; null for the cost of a call, which several figures make. */
+  final Figure figure;
 
-  private Verdict(Target target, int threads, double measured, double limit) {
+  private Verdict(Target target, int threads, double measured, Figure figure) {
     this.target = target;
     this.threads = threads;
     this.measured = measured;
-    this.limit = limit;
+    this.figure = figure;
   }
 
   boolean met() {
@@ -31,18 +31,28 @@ final class Verdict {
     for (Target target : targets) {
       if (target.measure == Target.Measure.CALL) {
         callCost(figures).ifPresent(
-            cost -> verdicts.add(new Verdict(target, 1, cost, 0)));
+            cost -> verdicts.add(new Verdict(target, 1, cost, null)));
         continue;
       }
       for (Figure figure : figures) {
-        if (figure.contender.equals("exeunt")
-            && target.covers(figure.op, figure.id, figure.threads)) {
+        if (figure.contender.equals(Plan.OURS) && target.covers(figure)) {
           measured(target, figure, figures).ifPresent(value ->
-              verdicts.add(new Verdict(target, figure.threads, value, figure.limitP50)));
+              verdicts.add(new Verdict(target, figure.threads, value, figure)));
         }
       }
     }
     return verdicts;
+  }
+
+  /** The same promise held against the other place of the operands; empty if that was not run. */
+  static Optional<Verdict> elsewhere(Target target, Figure judged, List<Figure> figures) {
+    return figures.stream()
+        .filter(f -> judged != null && f.contender.equals(judged.contender)
+            && f.op.equals(judged.op) && f.id.equals(judged.id) && f.threads == judged.threads
+            && f.operands != judged.operands)
+        .findFirst()
+        .flatMap(f -> measured(target, f, figures).map(
+            value -> new Verdict(target, f.threads, value, f)));
   }
 
   /** Empty if the other case that the target speaks of was not run. */
@@ -55,7 +65,8 @@ final class Verdict {
       default:
         return figures.stream()
             .filter(f -> f.contender.equals(figure.contender) && f.op.equals(figure.op)
-                && f.threads == figure.threads && f.id.equals(target.base))
+                && f.threads == figure.threads && f.operands == figure.operands
+                && f.id.equals(target.base))
             .findFirst()
             .map(f -> figure.p50 / f.p50);
     }

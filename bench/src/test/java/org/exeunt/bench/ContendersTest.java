@@ -48,7 +48,10 @@ import org.junit.jupiter.params.provider.MethodSource;
 /** Every contender gives the reference's results at small sizes, vector tails and ties included. */
 class ContendersTest {
   static Stream<Arguments> setups() {
-    return Stream.of("exeunt", "onnxruntime", "vector").map(Contenders::of).flatMap(contenders ->
+    Stream<Contenders> all = Stream.concat(
+        Stream.of("exeunt", "onnxruntime", "vector").map(Contenders::of),
+        Stream.of(Contenders.of("exeunt", 2)));
+    return all.flatMap(contenders ->
         Stream.of(1, 2).flatMap(threads ->
             Stream.of(Storage.F32, Storage.BF16)
                 .map(storage -> Arguments.of(contenders, threads, storage))));

@@ -20,22 +20,31 @@ import org.junit.jupiter.api.io.TempDir;
 class ReportTest {
   private static final String ARGUMENTS = "\"jvmArgs\": [\"-Xmx6g\","
       + " \"-Dexeunt.bench.cpu=Test CPU 9000\", \"-Dexeunt.bench.isa=avx2\","
-      + " \"-Dexeunt.bench.load=0.25\", \"-Dexeunt.bench.mode=quick\"]";
+      + " \"-Dexeunt.bench.load=0.25\", \"-Dexeunt.bench.mode=quick\","
+      + " \"-Dexeunt.bench.cache=150000\"]";
 
   @TempDir Path folder;
 
   private static String sampled(String benchmark, String id, String contender, int threads,
       double p50, double limit) {
+    return sampled(benchmark, id, contender, threads, Operands.CACHE, p50, limit, 0);
+  }
+
+  private static String sampled(String benchmark, String id, String contender, int threads,
+      Operands operands, double p50, double limit, int moved) {
     return String.format(Locale.ROOT, "{\"benchmark\": \"%s.run\", %s,"
-        + "\"params\": {\"id\": \"%s\", \"contender\": \"%s\", \"threads\": \"%d\"},"
+        + "\"params\": {\"id\": \"%s\", \"contender\": \"%s\", \"threads\": \"%d\","
+        + " \"operands\": \"%s\"},"
         + "\"primaryMetric\": {\"scoreUnit\": \"us/op\", \"scorePercentiles\":"
         + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f}},"
         + "\"secondaryMetrics\": {\"load\": {\"rawData\": [[0.5, 1.5]]},"
         + " \"bytes\": {\"rawData\": [[196608, 196608]]},"
+        + " \"bytes.moved\": {\"rawData\": [[%d, %d]]},"
+        + " \"limit.round\": {\"rawData\": [[400000, 400000]]},"
         + " \"limit.p50\": {\"rawData\": [[%f, %f]]},"
         + " \"limit.min\": {\"rawData\": [[1.5, 1.25]]}}}",
-        benchmark, ARGUMENTS, id, contender, threads, p50 - 1, p50, p50 + 2, limit - 1,
-        limit + 1);
+        benchmark, ARGUMENTS, id, contender, threads, operands, p50 - 1, p50, p50 + 2, moved,
+        moved, limit - 1, limit + 1);
   }
 
   private static String call(String contender, double nanoseconds) {
@@ -68,18 +77,67 @@ class ReportTest {
         sampled(benchmark, "bench_1x49152_cheap", "exeunt", 2, 12.5, 3));
     assertTrue(text.contains("## Targets: 1 of 2 met"), text);
     assertTrue(text.contains(
-        "| row_stats/bench_1x49152_cheap | 1 | <= 12.0 us | 12.0 us | 3.00 | met |"), text);
-    assertTrue(text.contains("| 2 | <= 12.0 us | 12.5 us | 3.00 | **missed** |"), text);
+        "| row_stats/bench_1x49152_cheap | partly in cache | 1 | <= 12.0 us | 12.0 us "
+        + "| 3.00 read | met | - |"), text);
+    assertTrue(
+        text.contains("| 2 | <= 12.0 us | 12.5 us | 3.00 read | **missed** | - |"), text);
   }
 
   @Test
   void ratioTargetUsesTheMedianLimitOfTheSameFork() throws IOException {
     String text = report(sampled(CosineBenchmark.class.getName(), "bench_2048x4096_f32",
-        "exeunt", 1, 21, 20));
-    assertTrue(text.contains("<= 1.1 x limit | 1.05 x limit | 20.0 | met"), text);
+        "exeunt", 1, Operands.MEMORY, 21, 20, 0));
+    assertTrue(text.contains("<= 1.1 x limit | 1.05 x limit | 20.0 read | met"), text);
     JsonObject target = digest().getAsJsonArray("targets").get(0).getAsJsonObject();
     assertTrue(target.get("met").getAsBoolean());
     assertEquals(1.05, target.get("measured").getAsDouble(), 1e-9);
+    assertEquals("memory", target.get("operands").getAsString());
+    assertEquals(20, target.get("limitUs").getAsDouble(), 1e-9);
+  }
+
+  @Test
+  void targetsAreJudgedWhereTheySayAndShowTheOtherPlace() throws IOException {
+    String benchmark = LinearBenchmark.class.getName();
+    String text = report(
+        sampled(benchmark, "model_576x1536_r1", "exeunt", 1, Operands.CACHE, 30, 20, 0),
+        sampled(benchmark, "model_576x1536_r1", "vector", 1, Operands.CACHE, 60, 20, 0),
+        sampled(benchmark, "model_576x1536_r1", "exeunt", 1, Operands.MEMORY, 80, 79, 0));
+    assertTrue(text.contains("## Targets: 1 of 1 met"), text);
+    assertTrue(text.contains("| linear/model_576x1536_r1 | from memory | 1 | <= 1.25 x limit "
+        + "| 1.01 x limit | 79.0 read | met | 1.50 x limit partly in cache |"), text);
+    assertTrue(text.contains("| model_576x1536_r1 | partly in cache | 1 | 197 kB | 20.0 read "
+        + "| 30.0 (29.0 - 32.0) | 6.55 | 1.50 | - | 60.0 (59.0 - 62.0) | 2.00 |"), text);
+    assertTrue(text.contains("| model_576x1536_r1 | from memory | 1 | 197 kB | 79.0 read "
+        + "| 80.0 (79.0 - 82.0) | 2.46 | 1.01 | - | - | - |"), text);
+    assertTrue(text.contains("| last-level cache | 150 kB |"), text);
+  }
+
+  @Test
+  void ratiosCompareCasesInTheSamePlace() throws IOException {
+    String benchmark = KvPropagateBenchmark.class.getName();
+    String text = report(
+        sampled(benchmark, "model_576_r1", "exeunt", 1, Operands.CACHE, 10, 5, 0),
+        sampled(benchmark, "model_576_r8", "exeunt", 1, Operands.CACHE, 40, 5, 0),
+        sampled(benchmark, "model_576_r1", "exeunt", 1, Operands.MEMORY, 100, 99, 0),
+        sampled(benchmark, "model_576_r8", "exeunt", 1, Operands.MEMORY, 120, 99, 0));
+    assertTrue(text.contains("| kv_propagate/model_576_r8 | from memory | 1 "
+        + "| <= 1.3 x model_576_r1 | 1.200 x | 99.0 read | met | 4.000 x partly in cache |"),
+        text);
+  }
+
+  @Test
+  void limitsSayWhatTheyDo() throws IOException {
+    String benchmark = GatherBenchmark.class.getName();
+    String text = report(
+        sampled(benchmark, "kv_f32", "exeunt", 1, Operands.MEMORY, 30, 20, 98_304),
+        sampled(benchmark, "kv_f32", "exeunt", 2, Operands.MEMORY, 30, 20, 90_000));
+    assertTrue(text.contains("| kv_f32 | from memory | 1 | 197 kB | 20.0 copy |"), text);
+    assertTrue(text.contains("| kv_f32 | from memory | 2 | 197 kB | 20.0 read + copy |"), text);
+    JsonObject figure = digest().getAsJsonArray("figuresUs").get(0).getAsJsonObject();
+    assertEquals("MEMORY", figure.get("operands").getAsString());
+    assertEquals("copy", figure.get("limit").getAsString());
+    assertEquals(98_304, figure.get("moved").getAsDouble());
+    assertEquals(400_000, figure.get("limitRound").getAsDouble());
   }
 
   @Test
@@ -89,8 +147,8 @@ class ReportTest {
         sampled(benchmark, "bench_1x49152_cheap", "exeunt", 1, 10, 5),
         sampled(benchmark, "bench_1x49152_cheap", "onnxruntime", 1, 70, 5),
         sampled(benchmark, "bench_1x49152_cheap", "vector", 1, 30, 5));
-    assertTrue(text.contains("| bench_1x49152_cheap | 1 | 197 kB | 5.00 | 10.0 (9.00 - 12.0) "
-        + "| 19.7 | 2.00 | 70.0 (69.0 - 72.0) | 30.0 (29.0 - 32.0) | 3.00 |"), text);
+    assertTrue(text.contains("| bench_1x49152_cheap | partly in cache | 1 | 197 kB | 5.00 read "
+        + "| 10.0 (9.00 - 12.0) | 19.7 | 2.00 | 70.0 (69.0 - 72.0) | 30.0 (29.0 - 32.0) | 3.00 |"), text);
   }
 
   @Test
@@ -98,7 +156,7 @@ class ReportTest {
     String text = report(call("empty", 5), call("binding", 30), call("exeunt", 48),
         call("onnxruntime", 3300));
     assertTrue(text.contains("| what the Java API adds to the kernel | 23.0 | |"), text);
-    assertTrue(text.contains("< 100 ns over the kernel | 23.0 ns | - | met"), text);
+    assertTrue(text.contains("< 100 ns over the kernel | 23.0 ns | - | met | - |"), text);
   }
 
   @Test
@@ -117,6 +175,28 @@ class ReportTest {
         CaseTable.load(target.op).get(target.id);
       }
     }
+  }
+
+  @Test
+  void quickRunsEveryTargetWhereItIsJudgedWithEveryThreadCount() {
+    List<Plan.Step> steps = Plan.steps(true, Pattern.compile(""), 2);
+    for (Target target : Target.load()) {
+      for (int threads = 1; threads <= (target.threads == null ? 2 : target.threads); threads++) {
+        for (String name : target.cases()) {
+          int count = threads;
+          assertTrue(steps.stream().anyMatch(step -> name.equals(step.op() + "/" + step.id())
+              && step.contender().equals("exeunt") && step.operands() == target.operands
+              && step.threads() == count), name + ", threads " + threads);
+        }
+      }
+    }
+  }
+
+  @Test
+  void peersRunOnTheSameOperandsOnly() {
+    List<Plan.Step> steps = Plan.steps(false, Pattern.compile("linear/model_576x1536_r1 "), 1);
+    assertEquals(List.of("exeunt CACHE", "onnxruntime CACHE", "vector CACHE", "exeunt MEMORY"),
+        steps.stream().map(step -> step.contender() + " " + step.operands().name()).toList());
   }
 
   @Test

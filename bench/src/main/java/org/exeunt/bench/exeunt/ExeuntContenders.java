@@ -36,6 +36,16 @@ public final class ExeuntContenders extends ExeuntSteps implements Contenders {
     Statistic.ARGMAX, Statistic.P1, Statistic.MARGIN, Statistic.ENTROPY
   };
 
+  /** On the same operands at each run. */
+  public ExeuntContenders() {
+    this(1);
+  }
+
+  /** On the next of so many copies of the large operands at each run. */
+  public ExeuntContenders(int copies) {
+    super(copies);
+  }
+
   @Override
   public boolean offers(BenchCase benchCase) {
     return true;
@@ -78,12 +88,13 @@ public final class ExeuntContenders extends ExeuntSteps implements Contenders {
       RowStatsProblem problem, int threads) {
     Scope scope = open(threads);
     Statistics out = statistics(scope, problem.logits.rows(), problem.all);
-    RowStats op = RowStats.builder()
-        .logits(tensor(scope, problem.logits))
+    Copies logits = new Copies(scope, copies, problem.logits);
+    Turns turns = turns(copy -> RowStats.builder()
+        .logits(logits.tensor(copy, 0))
         .normalizer(normalizer(problem.normalizer))
         .out(out)
-        .build(scope);
-    return new StatsContender(scope, op, out, problem.logits.rows(), problem.all);
+        .build(scope));
+    return new StatsContender(scope, turns, out, problem.logits.rows(), problem.all);
   }
 
   @Override
@@ -92,29 +103,35 @@ public final class ExeuntContenders extends ExeuntSteps implements Contenders {
     Scope scope = open(threads);
     int rows = problem.hidden.rows();
     Statistics out = statistics(scope, rows, problem.all);
-    ExitHead.Builder builder = ExitHead.builder()
-        .hidden(tensor(scope, problem.hidden))
-        .weight(tensor(scope, problem.weight))
-        .out(out);
-    if (problem.normWeight != null) {
-      builder.rmsNorm(vector(scope, problem.normWeight), problem.normEps);
-    }
-    if (problem.shortlist != null) {
-      builder.shortlist(scope.copyOf(problem.shortlist, problem.shortlist.length));
-    }
-    return new StatsContender(scope, builder.build(scope), out, rows, problem.all);
+    Tensor hidden = tensor(scope, problem.hidden);
+    Tensor norm = problem.normWeight == null ? null : vector(scope, problem.normWeight);
+    Tensor shortlist = problem.shortlist == null ? null : ints(scope, problem.shortlist);
+    Copies weight = new Copies(scope, copies, problem.weight);
+    Turns turns = turns(copy -> {
+      ExitHead.Builder builder =
+          ExitHead.builder().hidden(hidden).weight(weight.tensor(copy, 0)).out(out);
+      if (norm != null) {
+        builder.rmsNorm(norm, problem.normEps);
+      }
+      if (shortlist != null) {
+        builder.shortlist(shortlist);
+      }
+      return builder.build(scope);
+    });
+    return new StatsContender(scope, turns, out, rows, problem.all);
   }
 
   @Override
   public Contender<float[]> cosine(CosineProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor out = scope.allocate(DType.F32, problem.a.rows());
-    Cosine op = Cosine.builder()
-        .a(tensor(scope, problem.a))
-        .b(tensor(scope, problem.b))
+    Copies states = new Copies(scope, copies, problem.a, problem.b);
+    Turns turns = turns(copy -> Cosine.builder()
+        .a(states.tensor(copy, 0))
+        .b(states.tensor(copy, 1))
         .out(out)
-        .build(scope);
-    return new OpContender<>(scope, op, out::toFloatArray);
+        .build(scope));
+    return new OpContender<>(scope, turns, out::toFloatArray);
   }
 
   @Override

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.exeunt;
 
+import java.util.Arrays;
+import java.util.function.Supplier;
 import java.util.stream.IntStream;
 import org.exeunt.AttentionScores;
 import org.exeunt.DType;
@@ -18,11 +20,16 @@ import org.exeunt.bench.reference.AttentionScoresProblem;
 import org.exeunt.bench.reference.CacheLayout;
 import org.exeunt.bench.reference.GatherProblem;
 import org.exeunt.bench.reference.KvCompactProblem;
+import org.exeunt.bench.reference.Matrix;
 import org.exeunt.bench.reference.ScoresResult;
 import org.exeunt.bench.reference.SelectProblem;
 
 /** The ops that drop tokens, through the Java API. */
 abstract class ExeuntDrops extends ExeuntLayers implements DropContenders {
+  ExeuntDrops(int copies) {
+    super(copies);
+  }
+
   @Override
   public Contender<int[]> select(SelectProblem problem, int threads) {
     Scope scope = open(threads);
@@ -39,17 +46,20 @@ abstract class ExeuntDrops extends ExeuntLayers implements DropContenders {
     Scope scope = open(threads);
     CacheLayout layout = problem.layout;
     int rows = layout.sequences * problem.scoreHeads();
-    Tensor keys = vector(scope, layout.arrange(problem.k));
+    Copies keys = new Copies(scope, copies, layout.arrange(problem.k));
+    Tensor query = tensor(scope, problem.query)
+        .reshape(problem.query.rows(), problem.queryHeads, layout.dim);
+    Tensor visible = ints(scope, problem.visible);
+    Tensor limit = problem.limit == problem.columns ? null
+        : ints(scope, IntStream.range(0, layout.sequences).map(s -> problem.limit).toArray());
     Tensor scores = !problem.scores ? null
         : scope.allocate(DType.F32, layout.sequences, problem.scoreHeads(), problem.columns);
     Selection selection = problem.choice == null ? null : selection(scope, problem, rows);
-    AttentionScores op = AttentionScores.builder()
-        .query(tensor(scope, problem.query)
-            .reshape(problem.query.rows(), problem.queryHeads, layout.dim))
-        .keys(cache(scope, layout, keys, keys))
-        .visible(ints(scope, problem.visible))
-        .limit(problem.limit == problem.columns ? null
-            : ints(scope, IntStream.range(0, layout.sequences).map(s -> problem.limit).toArray()))
+    Turns turns = turns(copy -> AttentionScores.builder()
+        .query(query)
+        .keys(cache(scope, layout, keys.vector(copy, 0), keys.vector(copy, 0)))
+        .visible(visible)
+        .limit(limit)
         .scores(scores)
         .select(selection)
         .columns(problem.columns)
@@ -59,8 +69,8 @@ abstract class ExeuntDrops extends ExeuntLayers implements DropContenders {
         .kind(problem.softmax ? AttentionScores.Kind.SOFTMAX : AttentionScores.Kind.RAW)
         .heads(AttentionScores.Heads.values()[problem.heads.ordinal()])
         .pool(AttentionScores.Pool.values()[problem.pool.ordinal()], problem.poolWidth)
-        .build(scope);
-    return new OpContender<>(scope, op, () -> new ScoresResult(
+        .build(scope));
+    return new OpContender<>(scope, turns, () -> new ScoresResult(
         scores == null ? null : scores.toFloatArray(),
         selection == null ? null : selection.indices().toIntArray()));
   }
@@ -82,18 +92,25 @@ abstract class ExeuntDrops extends ExeuntLayers implements DropContenders {
     long[] from = {problem.outer, problem.entries, problem.inner};
     long[] to = {problem.outer, problem.room(), problem.inner};
     Tensor list = ints(scope, problem.list);
-    Gather.Builder builder = Gather.builder().list(list);
-    Tensor first = null;
-    for (int t = 0; t < problem.tensors.length; t++) {
-      Tensor input = vector(scope, problem.tensors[t]).reshape(from);
-      Tensor out = problem.inPlace
-          ? input : scope.allocate(dtype(problem.tensors[t].storage()), to);
-      builder.tensor(input, out, 1);
-      first = t == 0 ? out : first;
-    }
-    Gather gather = builder.build(scope);
-    if (problem.scores == null) {
-      return new OpContender<>(scope, gather, first::toFloatArray);
+    // Rows that were just chosen go on in one place; caches are each layer's own.
+    boolean chosen = problem.scores != null;
+    Copies inputs = new Copies(scope, copies, problem.tensors);
+    Copies outs = problem.inPlace ? inputs : new Copies(scope, chosen ? 1 : copies,
+        Arrays.stream(problem.tensors)
+            .map(t -> Matrix.zeros(1, problem.outer * problem.room() * problem.inner, t.storage()))
+            .toArray(Matrix[]::new));
+    Turns gather = turns(copy -> {
+      Gather.Builder builder = Gather.builder().list(list);
+      for (int t = 0; t < problem.tensors.length; t++) {
+        builder.tensor(inputs.tensor(copy, t).reshape(from),
+            outs.tensor(chosen ? 0 : copy, t).reshape(to), 1);
+      }
+      return builder.build(scope);
+    });
+    Supplier<float[]> first =
+        () -> outs.vector(chosen ? 0 : gather.last(), 0).toFloatArray();
+    if (!chosen) {
+      return new OpContender<>(scope, gather, first);
     }
     Select select = Select.builder()
         .scores(tensor(scope, problem.scores))
@@ -105,43 +122,48 @@ abstract class ExeuntDrops extends ExeuntLayers implements DropContenders {
   @Override
   public Contender<float[]> kvCompact(KvCompactProblem problem, int threads) {
     Scope scope = open(threads);
-    Tensor k = vector(scope, problem.k);
-    KvCache source = cache(scope, problem.layout, k, vector(scope, problem.v));
-    int elements = problem.destination.elements();
-    DType dtype = dtype(problem.k.storage());
-    Tensor kept = problem.inPlace ? k : scope.allocate(dtype, elements);
-    KvCache destination = problem.inPlace ? source
-        : cache(scope, problem.destination, kept, scope.allocate(dtype, elements));
+    Copies sources = new Copies(scope, copies, problem.k, problem.v);
+    Matrix room = Matrix.zeros(1, problem.destination.elements(), problem.k.storage());
+    Copies destinations = problem.inPlace ? sources : new Copies(scope, copies, room, room);
     int lists = problem.lists.length;
     int size = problem.lists[0].length;
-    KvCompact.Builder builder = source.compactTo(destination)
-        .perHead(problem.perHead)
-        .packed(
-            ints(scope, IntStream.range(0, lists)
-                .flatMap(g -> IntStream.of(problem.lists[g])).toArray()),
-            ints(scope, IntStream.rangeClosed(0, lists).map(g -> g * size).toArray()))
-        .newLength(scope.allocate(DType.I32, lists));
-    if (problem.layout.kind == CacheLayout.Kind.PAGED) {
-      builder.length(ints(scope, new int[] {problem.layout.slots}))
-          .freed(scope.allocate(DType.I32, problem.layout.blockTable.length),
-              scope.allocate(DType.I32, 1));
-    }
-    return new OpContender<>(scope, builder.build(scope), kept::toFloatArray);
+    Tensor list = ints(scope,
+        IntStream.range(0, lists).flatMap(g -> IntStream.of(problem.lists[g])).toArray());
+    Tensor start = ints(scope, IntStream.rangeClosed(0, lists).map(g -> g * size).toArray());
+    Tensor newLength = scope.allocate(DType.I32, lists);
+    Turns turns = turns(copy -> {
+      KvCache source =
+          cache(scope, problem.layout, sources.vector(copy, 0), sources.vector(copy, 1));
+      KvCache destination = problem.inPlace ? source : cache(scope, problem.destination,
+          destinations.vector(copy, 0), destinations.vector(copy, 1));
+      KvCompact.Builder builder = source.compactTo(destination)
+          .perHead(problem.perHead)
+          .packed(list, start)
+          .newLength(newLength);
+      if (problem.layout.kind == CacheLayout.Kind.PAGED) {
+        builder.length(ints(scope, new int[] {problem.layout.slots}))
+            .freed(scope.allocate(DType.I32, problem.layout.blockTable.length),
+                scope.allocate(DType.I32, 1));
+      }
+      return builder.build(scope);
+    });
+    return new OpContender<>(
+        scope, turns, () -> destinations.vector(turns.last(), 0).toFloatArray());
   }
 
   /** From scores to kept rows. */
-  private record Chain(Scope scope, Op select, Op gather, Tensor out)
+  private record Chain(Scope scope, Op select, Turns gather, Supplier<float[]> out)
       implements Contender<float[]> {
     @Override
     public Object run() {
       select.run();
       gather.run();
-      return out;
+      return gather;
     }
 
     @Override
     public float[] result() {
-      return out.toFloatArray();
+      return out.get();
     }
 
     @Override

@@ -3,6 +3,8 @@ package org.exeunt.bench.exeunt;
 
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.IntFunction;
+import java.util.stream.IntStream;
 import org.exeunt.Attention;
 import org.exeunt.Backend;
 import org.exeunt.DType;
@@ -36,6 +38,18 @@ import org.exeunt.bench.reference.Storage;
 
 /** The ops of a transformer layer, through the Java API. */
 abstract class ExeuntLayers implements LayerContenders {
+  /** Of the large operands that a step streams; each run takes the next. */
+  final int copies;
+
+  ExeuntLayers(int copies) {
+    this.copies = copies;
+  }
+
+  /** Built for each copy. */
+  final Turns turns(IntFunction<Op> op) {
+    return new Turns(copies, op);
+  }
+
   @Override
   public Contender<float[]> norm(NormProblem problem, int threads) {
     Scope scope = open(threads);
@@ -67,18 +81,21 @@ abstract class ExeuntLayers implements LayerContenders {
     Scope scope = open(threads);
     Tensor out = scope.allocate(
         dtype(problem.out), problem.input.rows(), problem.weight.rows());
-    Linear op = Linear.builder()
-        .input(tensor(scope, problem.input))
-        .weight(tensor(scope, problem.weight))
-        .residual(problem.residual == null ? null : tensor(scope, problem.residual))
+    Tensor input = tensor(scope, problem.input);
+    Tensor residual = problem.residual == null ? null : tensor(scope, problem.residual);
+    Copies weight = new Copies(scope, copies, problem.weight);
+    Turns turns = turns(copy -> Linear.builder()
+        .input(input)
+        .weight(weight.tensor(copy, 0))
+        .residual(residual)
         .out(out)
-        .build(scope);
-    return new OpContender<>(scope, op, out::toFloatArray);
+        .build(scope));
+    return new OpContender<>(scope, turns, out::toFloatArray);
   }
 
   @Override
   public Contender<FfnResult> ffn(FfnProblem problem, int threads) {
-    return new FfnContender(open(threads), problem);
+    return new FfnContender(open(threads), problem, copies);
   }
 
   @Override
@@ -90,30 +107,44 @@ abstract class ExeuntLayers implements LayerContenders {
     for (int r = 0; r < rows; r++) {
       slots[r] = problem.slot(r);
     }
-    KvPropagate.Builder builder = KvPropagate.builder()
-        .hidden(tensor(scope, problem.hidden))
-        .exitLayer(ints(scope, problem.exitLayer))
-        .slot(ints(scope, slots))
-        .rope(table(scope, problem.table), style(problem.interleaved),
-            ints(scope, problem.position))
-        .norm(Norm.Kind.RMS, problem.eps)
-        .modelLayers(problem.modelLayers);
+    Tensor hidden = tensor(scope, problem.hidden);
+    Tensor exitLayer = ints(scope, problem.exitLayer);
+    Tensor slot = ints(scope, slots);
+    Tensor table = table(scope, problem.table);
+    Tensor position = ints(scope, problem.position);
     CacheLayout layout = new CacheLayout(
         problem.page == 0 ? CacheLayout.Kind.HEAD : CacheLayout.Kind.PAGED, 1, problem.slots,
         problem.page == 0 ? problem.slots : problem.page, problem.heads, dim, 1);
     List<KvCache> caches = new ArrayList<>();
+    List<Tensor> norms = new ArrayList<>();
+    List<Matrix> matrices = new ArrayList<>();
     for (KvPropagateProblem.Layer layer : problem.layers) {
       DType dtype = dtype(layer.kWeight().storage());
       Tensor k = scope.allocate(dtype, layout.elements())
           .copyFrom(new float[layout.elements()]);
       Tensor v = scope.allocate(dtype, layout.elements())
           .copyFrom(new float[layout.elements()]);
-      KvCache cache = cache(scope, layout, k, v);
-      caches.add(cache);
-      builder.layer(KvPropagate.Layer.of(layer.index(), vector(scope, layer.normWeight()),
-          tensor(scope, layer.kWeight()), tensor(scope, layer.vWeight()), cache));
+      caches.add(cache(scope, layout, k, v));
+      norms.add(vector(scope, layer.normWeight()));
+      matrices.add(layer.kWeight());
+      matrices.add(layer.vWeight());
     }
-    return new OpContender<>(scope, builder.build(scope), () -> owed(problem, layout, caches));
+    Copies weights = new Copies(scope, copies, matrices.toArray(Matrix[]::new));
+    Turns turns = turns(copy -> {
+      KvPropagate.Builder builder = KvPropagate.builder()
+          .hidden(hidden)
+          .exitLayer(exitLayer)
+          .slot(slot)
+          .rope(table, style(problem.interleaved), position)
+          .norm(Norm.Kind.RMS, problem.eps)
+          .modelLayers(problem.modelLayers);
+      for (int j = 0; j < problem.layers.length; j++) {
+        builder.layer(KvPropagate.Layer.of(problem.layers[j].index(), norms.get(j),
+            weights.tensor(copy, 2 * j), weights.tensor(copy, 2 * j + 1), caches.get(j)));
+      }
+      return builder.build(scope);
+    });
+    return new OpContender<>(scope, turns, () -> owed(problem, layout, caches));
   }
 
   private static float[] owed(KvPropagateProblem problem, CacheLayout layout,
@@ -142,35 +173,43 @@ abstract class ExeuntLayers implements LayerContenders {
     int rows = problem.query.rows();
     long[] shape = {rows, problem.queryHeads, layout.dim};
     Tensor out = like(scope, problem.query);
-    Attention op = Attention.builder()
-        .query(tensor(scope, problem.query).reshape(shape))
-        .cache(cache(scope, layout, vector(scope, layout.arrange(problem.k)),
-            vector(scope, layout.arrange(problem.v))))
-        .sequence(layout.sequences == 1 ? null : ints(scope, problem.sequence))
-        .visible(ints(scope, problem.visible))
+    Tensor query = tensor(scope, problem.query).reshape(shape);
+    Tensor sequence = layout.sequences == 1 ? null : ints(scope, problem.sequence);
+    Tensor visible = ints(scope, problem.visible);
+    Tensor scores = problem.scores
+        ? scope.allocate(DType.F32, rows, problem.queryHeads, layout.slots) : null;
+    Copies cached = new Copies(
+        scope, copies, layout.arrange(problem.k), layout.arrange(problem.v));
+    Turns turns = turns(copy -> Attention.builder()
+        .query(query)
+        .cache(cache(scope, layout, cached.vector(copy, 0), cached.vector(copy, 1)))
+        .sequence(sequence)
+        .visible(visible)
         .scale(problem.scale)
-        .scores(problem.scores
-            ? scope.allocate(DType.F32, rows, problem.queryHeads, layout.slots) : null)
+        .scores(scores)
         .out(out.reshape(shape))
-        .build(scope);
-    return new OpContender<>(scope, op, out::toFloatArray);
+        .build(scope));
+    return new OpContender<>(scope, turns, out::toFloatArray);
   }
 
   @Override
   public Contender<float[]> kvCopy(KvCopyProblem problem, int threads) {
     Scope scope = open(threads);
     CacheLayout layout = problem.layout;
-    Tensor k = vector(scope, problem.k);
-    KvCache source = cache(scope, layout, k, vector(scope, problem.v));
-    Tensor copied = problem.inPlace ? k : like(scope, problem.k).reshape(layout.elements());
-    KvCache destination = problem.inPlace
-        ? source
-        : cache(scope, layout, copied, like(scope, problem.v).reshape(layout.elements()));
-    Op op = source.copyTo(destination)
-        .from(ints(scope, problem.from), null)
-        .to(ints(scope, problem.to), null)
-        .build(scope);
-    return new OpContender<>(scope, op, copied::toFloatArray);
+    Copies sources = new Copies(scope, copies, problem.k, problem.v);
+    Copies destinations = problem.inPlace ? sources : new Copies(scope, copies,
+        Matrix.zeros(1, layout.elements(), problem.k.storage()),
+        Matrix.zeros(1, layout.elements(), problem.v.storage()));
+    Tensor from = ints(scope, problem.from);
+    Tensor to = ints(scope, problem.to);
+    Turns turns = turns(copy -> {
+      KvCache source = cache(scope, layout, sources.vector(copy, 0), sources.vector(copy, 1));
+      KvCache destination = problem.inPlace ? source
+          : cache(scope, layout, destinations.vector(copy, 0), destinations.vector(copy, 1));
+      return source.copyTo(destination).from(from, null).to(to, null).build(scope);
+    });
+    return new OpContender<>(
+        scope, turns, () -> destinations.vector(turns.last(), 0).toFloatArray());
   }
 
   @Override
@@ -240,42 +279,44 @@ abstract class ExeuntLayers implements LayerContenders {
   /** A block and, where it is asked for, the decision who skips the next one. */
   private static final class FfnContender implements Contender<FfnResult> {
     private final Scope scope;
-    private final Ffn op;
+    private final Turns turns;
     private final FfnSkipRule rule;
     private final Tensor out;
     private final Tensor cosine;
 
-    FfnContender(Scope scope, FfnProblem problem) {
+    FfnContender(Scope scope, FfnProblem problem, int copies) {
       this.scope = scope;
       int rows = problem.hidden.rows();
       boolean measured = problem.extra != FfnProblem.Extra.NONE;
       out = like(scope, problem.hidden);
       cosine = measured ? scope.allocate(DType.F32, rows) : null;
-      Ffn.Builder builder = Ffn.builder()
-          .hidden(tensor(scope, problem.hidden))
-          .up(tensor(scope, problem.up), optional(problem.upBias))
-          .down(tensor(scope, problem.down), optional(problem.downBias))
-          .activation(problem.gate == null ? Ffn.Activation.GELU : Ffn.Activation.SILU)
-          .out(out)
-          .cosine(cosine)
-          .branchCosine(measured ? scope.allocate(DType.F32, rows) : null);
-      if (problem.gate != null) {
-        builder.gate(tensor(scope, problem.gate), null);
-      }
+      Tensor branchCosine = measured ? scope.allocate(DType.F32, rows) : null;
+      Tensor hidden = tensor(scope, problem.hidden);
+      Tensor upBias = optional(problem.upBias);
+      Tensor downBias = optional(problem.downBias);
       Tensor weight = vector(scope, problem.normWeight);
-      if (problem.normBias == null) {
-        builder.rmsNorm(weight, problem.eps);
-      } else {
-        builder.layerNorm(weight, optional(problem.normBias), problem.eps);
-      }
-      if (problem.skip != null) {
-        int[] mask = new int[rows];
-        for (int r = 0; r < rows; r++) {
-          mask[r] = problem.skip[r] ? 1 : 0;
+      Tensor bias = optional(problem.normBias);
+      Tensor skip = problem.skip == null ? null : scope.allocate(DType.U8, rows).copyFrom(
+          IntStream.range(0, rows).map(r -> problem.skip[r] ? 1 : 0).toArray());
+      Copies matrices = problem.gate == null
+          ? new Copies(scope, copies, problem.up, problem.down)
+          : new Copies(scope, copies, problem.up, problem.down, problem.gate);
+      turns = new Turns(copies, copy -> {
+        Ffn.Builder builder = Ffn.builder()
+            .hidden(hidden)
+            .up(matrices.tensor(copy, 0), upBias)
+            .down(matrices.tensor(copy, 1), downBias)
+            .activation(problem.gate == null ? Ffn.Activation.GELU : Ffn.Activation.SILU)
+            .out(out)
+            .cosine(cosine)
+            .branchCosine(branchCosine)
+            .skip(skip);
+        if (problem.gate != null) {
+          builder.gate(matrices.tensor(copy, 2), null);
         }
-        builder.skip(scope.allocate(DType.U8, rows).copyFrom(mask));
-      }
-      op = builder.build(scope);
+        return (problem.normBias == null ? builder.rmsNorm(weight, problem.eps)
+            : builder.layerNorm(weight, bias, problem.eps)).build(scope);
+      });
       rule = problem.extra != FfnProblem.Extra.DECISION ? null : FfnSkipRule.builder()
           .cosine(cosine)
           .state(FfnSkipRule.allocateState(scope, Device.CPU, rows))
@@ -295,7 +336,7 @@ abstract class ExeuntLayers implements LayerContenders {
 
     @Override
     public Object run() {
-      op.run();
+      turns.run();
       if (rule != null) {
         rule.run(Stream.DEFAULT, 12, 0);
       }

@@ -33,6 +33,10 @@ import org.exeunt.bench.reference.StackResult;
 
 /** What is written, counted, decided or tabulated around layers, through the Java API. */
 abstract class ExeuntSteps extends ExeuntDrops implements StepContenders {
+  ExeuntSteps(int copies) {
+    super(copies);
+  }
+
   @Override
   public Contender<float[]> kvAppend(KvAppendProblem problem, int threads) {
     Scope scope = open(threads);

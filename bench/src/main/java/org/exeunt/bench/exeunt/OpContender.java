@@ -9,19 +9,22 @@ import org.exeunt.bench.Contender;
 /** An op whose results stay in native memory. */
 final class OpContender<R> implements Contender<R> {
   private final Scope scope;
-  private final Op op;
+  private final Turns turns;
   private final Supplier<R> result;
 
   OpContender(Scope scope, Op op, Supplier<R> result) {
+    this(scope, new Turns(1, copy -> op), result);
+  }
+
+  OpContender(Scope scope, Turns turns, Supplier<R> result) {
     this.scope = scope;
-    this.op = op;
+    this.turns = turns;
     this.result = result;
   }
 
   @Override
   public Object run() {
-    op.run();
-    return op;
+    return turns.run();
   }
 
   @Override

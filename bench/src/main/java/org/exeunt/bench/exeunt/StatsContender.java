@@ -3,7 +3,6 @@ package org.exeunt.bench.exeunt;
 
 import java.nio.FloatBuffer;
 import java.nio.IntBuffer;
-import org.exeunt.Op;
 import org.exeunt.Scope;
 import org.exeunt.Statistics;
 import org.exeunt.Tensor;
@@ -13,15 +12,15 @@ import org.exeunt.bench.reference.RowStats;
 /** The decision is made in Java, so a run includes handing the statistics over. */
 final class StatsContender implements Contender<RowStats> {
   private final Scope scope;
-  private final Op op;
+  private final Turns turns;
   private final RowStats stats;
   private final IntBuffer argmax;
   private final FloatBuffer[] sources;
   private final float[][] targets;
 
-  StatsContender(Scope scope, Op op, Statistics out, int rows, boolean all) {
+  StatsContender(Scope scope, Turns turns, Statistics out, int rows, boolean all) {
     this.scope = scope;
-    this.op = op;
+    this.turns = turns;
     stats = new RowStats(rows, all);
     argmax = out.argmax().intBuffer();
     if (all) {
@@ -45,7 +44,7 @@ final class StatsContender implements Contender<RowStats> {
 
   @Override
   public Object run() {
-    op.run();
+    turns.run();
     argmax.get(0, stats.argmax);
     for (int i = 0; i < sources.length; i++) {
       sources[i].get(0, targets[i]);

@@ -40,9 +40,13 @@ public final class GatherProblem {
 
   /** Bytes that must move: entries read and written, the list, the scores. */
   public long bytes() {
+    return 2 * moved() + 4L * list.length + (scores == null ? 0 : scores.bytes());
+  }
+
+  /** Bytes of the entries. */
+  public long moved() {
     long entry = (long) outer * inner * tensors[0].storage().bytes();
-    return 2 * entry * list.length * tensors.length + 4L * list.length
-        + (scores == null ? 0 : scores.bytes());
+    return entry * list.length * tensors.length;
   }
 
   /** Entries of an output along its axis. */

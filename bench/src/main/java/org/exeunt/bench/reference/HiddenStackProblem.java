@@ -70,7 +70,12 @@ public final class HiddenStackProblem {
 
   /** Bytes that must move: rows and tags, read and written. */
   public long bytes() {
-    return count() * (2L * dim() * pushed[0].storage().bytes() + 8L * tagsPerRow());
+    return 2 * moved();
+  }
+
+  /** Bytes of rows and tags. */
+  public long moved() {
+    return count() * (1L * dim() * pushed[0].storage().bytes() + 4L * tagsPerRow());
   }
 
   /** Throws unless the entries are the rows that were pushed, in order. */

@@ -43,6 +43,11 @@ public final class KvAppendProblem {
     return 2L * k.rows() * k.cols() * (k.storage().bytes() + cache.bytes());
   }
 
+  /** Bytes of the rows if the cache keeps them as they are; 0 if it converts them. */
+  public long moved() {
+    return k.storage() == cache ? bytes() / 2 : 0;
+  }
+
   /** Throws unless the rows are in their slots and nothing else is there. */
   public void check(float[] cached) {
     int elements = layout.elements();

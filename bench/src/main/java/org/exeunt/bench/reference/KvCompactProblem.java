@@ -41,8 +41,12 @@ public final class KvCompactProblem {
 
   /** Bytes that must move: K and V, read and written, and the lists. */
   public long bytes() {
-    long entries = (long) lists[0].length * layout.heads;
-    return 4 * entries * layout.dim * k.storage().bytes() + 4L * lists.length * lists[0].length;
+    return 2 * moved() + 4L * lists.length * lists[0].length;
+  }
+
+  /** Bytes of the kept K and V. */
+  public long moved() {
+    return 2L * lists[0].length * layout.heads * layout.dim * k.storage().bytes();
   }
 
   /** Throws unless K is right after the first run. */

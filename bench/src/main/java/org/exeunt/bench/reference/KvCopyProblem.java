@@ -33,7 +33,12 @@ public final class KvCopyProblem {
 
   /** Bytes that must move: K and V, read and written. */
   public long bytes() {
-    return 4L * from.length * layout.heads * layout.dim * k.storage().bytes();
+    return 2 * moved();
+  }
+
+  /** Bytes of the copied K and V. */
+  public long moved() {
+    return 2L * from.length * layout.heads * layout.dim * k.storage().bytes();
   }
 
   /** Throws unless K is right after the first run. */

@@ -32,7 +32,12 @@ public final class RowCompactionProblem {
 
   /** Bytes that must move. */
   public long bytes() {
-    return 2L * listed() * input.cols() * input.storage().bytes();
+    return 2 * moved();
+  }
+
+  /** Bytes of the listed rows. */
+  public long moved() {
+    return listed() * input.cols() * input.storage().bytes();
   }
 
   /** Throws unless the rows that were moved are where they belong. */

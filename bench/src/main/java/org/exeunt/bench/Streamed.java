@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench;
+
+import java.util.List;
+import org.exeunt.bench.reference.Storage;
+
+/**
+ * What a decoder streams: the large operands of a case that come from memory at each step, and in
+ * how many copies they must exist for that.
+ */
+final class Streamed {
+  /** Rows that one pass over weights serves. */
+  private static final int ROWS_OF_A_PASS = 64;
+  /** So many rows are a prompt's; fewer have just been made and are still in the cache. */
+  private static final int PROMPT = 1024;
+  /** A round over copies exceeds the cache so many times, lest part of it stays. */
+  private static final int TIMES_THE_CACHE = 2;
+
+  private Streamed() {}
+
+  /** Bytes that a call reads of such operands; 0 if it has none. */
+  static long bytes(BenchCase c) {
+    switch (c.op()) {
+      case "linear":
+        return matrix(c, c.integer("cols"), c.integer("dim"));
+      case "ffn":
+        return c.text("skip").equals("all") ? 0
+            : matrix(c, c.integer("width") * (c.flag("gate") ? 3 : 2), c.integer("dim"));
+      case "exit_head":
+        return matrix(c, c.integer(c.text("shortlist").equals("-") ? "vocab" : "shortlist"),
+            c.integer("dim"));
+      case "kv_propagate":
+        return matrix(c, c.integer("layers") * 2 * c.integer("heads") * c.integer("head_dim"),
+            c.integer("dim"));
+      case "attention":
+        return 2 * cached(c, c.integer("slots"), "cache");
+      case "attention_scores":
+        return cached(c, c.integer("slots"), "cache");
+      case "kv_compact":
+        return 2 * cached(c, c.integer("kept"), "dtype");
+      case "kv_copy":
+        return 2 * cached(c, c.integer("count"), "dtype");
+      case "gather":
+        return listed(c);
+      case "cosine":
+        return c.integer("rows") < PROMPT ? 0
+            : 2L * c.integer("rows") * c.integer("cols") * c.storage("dtype").bytes();
+      case "row_stats":
+        return c.integer("rows") < PROMPT ? 0
+            : (long) c.integer("rows") * c.integer("cols") * c.storage("dtype").bytes();
+      default:
+        return 0;
+    }
+  }
+
+  private static long matrix(BenchCase c, int rows, int cols) {
+    return (long) rows * cols * c.storage("weight").bytes();
+  }
+
+  private static long cached(BenchCase c, int slots, String storage) {
+    int sequences = c.text("sequences").equals("-") ? 1 : c.integer("sequences");
+    return (long) sequences * slots * c.integer("heads") * c.integer("dim")
+        * c.storage(storage).bytes();
+  }
+
+  /** The listed entries of the tensors, such as f32:8xNx128. */
+  private static long listed(BenchCase c) {
+    long bytes = 0;
+    for (String tensor : c.text("tensors").split(",")) {
+      String[] parts = tensor.split("[:x]");
+      long entries = Storage.of(parts[0]).bytes();
+      for (int i = 1; i < parts.length; i++) {
+        entries *= parts[i].equals("N") ? c.integer("listed") : Integer.parseInt(parts[i]);
+      }
+      bytes += entries;
+    }
+    return bytes;
+  }
+
+  /** Whether what is written lies in as many places: each layer has a KV cache of its own. */
+  static boolean destinations(BenchCase c) {
+    return c.op().equals("kv_compact") || c.op().equals("kv_copy")
+        || c.op().equals("gather") && !c.text("list").equals("selected");
+  }
+
+  /** Where the operands of a case are timed. */
+  static List<Operands> places(BenchCase c, long cache) {
+    long bytes = bytes(c);
+    if (bytes == 0 || !onePass(c)) {
+      return List.of(Operands.CACHE);
+    }
+    return copies(bytes, cache) == 1
+        ? List.of(Operands.MEMORY) : List.of(Operands.CACHE, Operands.MEMORY);
+  }
+
+  /** Copies of {@code bytes} bytes whose round exceeds the cache; 1 if a single one does. */
+  static int copies(long bytes, long cache) {
+    long enough = TIMES_THE_CACHE * cache;
+    return bytes >= enough ? 1 : Math.toIntExact(enough / bytes + 1);
+  }
+
+  /** Prompts and windows pass over their operands several times, mostly within the cache. */
+  private static boolean onePass(BenchCase c) {
+    switch (c.op()) {
+      case "linear":
+      case "ffn":
+      case "kv_propagate":
+      case "attention":
+        return c.integer("rows") <= ROWS_OF_A_PASS;
+      case "attention_scores":
+        return c.integer("window") == 1;
+      default:
+        return true;
+    }
+  }
+}

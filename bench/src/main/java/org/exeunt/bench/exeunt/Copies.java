@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench.exeunt;
+
+import org.exeunt.DType;
+import org.exeunt.Scope;
+import org.exeunt.Tensor;
+import org.exeunt.bench.reference.Matrix;
+
+/**
+ * Copies of the matrices that an op reads, one set after another in one piece of memory on huge
+ * pages, as the layers of a model that was loaded lie.
+ */
+final class Copies {
+  private static final long LINE = 64;
+
+  private final Tensor memory;
+  private final Matrix[] matrices;
+  private final long[] offsets;
+  private final long stride;
+
+  Copies(Scope scope, int copies, Matrix... matrices) {
+    this.matrices = matrices;
+    offsets = new long[matrices.length];
+    long end = 0;
+    for (int m = 0; m < matrices.length; m++) {
+      offsets[m] = end;
+      end += (matrices[m].bytes() + LINE - 1) / LINE * LINE;
+    }
+    stride = end;
+    memory = scope.allocate(DType.U8, copies * stride);
+    for (int m = 0; m < matrices.length; m++) {
+      Tensor first = tensor(0, m);
+      matrices[m].copyTo(first.byteBuffer());
+      for (int copy = 1; copy < copies; copy++) {
+        tensor(copy, m).byteBuffer().put(first.byteBuffer());
+      }
+    }
+  }
+
+  /** A matrix of a set. */
+  Tensor tensor(int copy, int matrix) {
+    Matrix m = matrices[matrix];
+    return memory.reinterpret(ExeuntLayers.dtype(m.storage()), copy * stride + offsets[matrix],
+        m.rows(), m.cols());
+  }
+
+  /** A matrix of one row. */
+  Tensor vector(int copy, int matrix) {
+    return tensor(copy, matrix).reshape(matrices[matrix].cols());
+  }
+}

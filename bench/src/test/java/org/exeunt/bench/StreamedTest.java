@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.exeunt.bench.reference.FfnProblem;
+import org.exeunt.bench.reference.KvPropagateProblem;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Which operands come from memory, and how many copies of them that takes. */
+class StreamedTest {
+  private static final long MEBIBYTE = 1 << 20;
+
+  @TempDir Path folder;
+
+  private static BenchCase find(String op, String id) {
+    return CaseTable.load(op).get(id);
+  }
+
+  @Test
+  void everyRoundExceedsTwiceTheCache() {
+    for (String op : Plan.BENCHMARKS.keySet()) {
+      for (BenchCase c : CaseTable.load(op).cases()) {
+        for (long cache : new long[] {8 * MEBIBYTE, 32 * MEBIBYTE, 512 * MEBIBYTE}) {
+          List<Operands> places = Streamed.places(c, cache);
+          if (places.contains(Operands.MEMORY)) {
+            long bytes = Streamed.bytes(c);
+            int copies = Streamed.copies(bytes, cache);
+            assertTrue(copies * bytes >= 2 * cache, c.toString());
+            assertEquals(copies > 1, places.contains(Operands.CACHE), c.toString());
+            assertTrue(copies == 1 || copies * bytes > 2 * cache, c.toString());
+          }
+        }
+      }
+    }
+  }
+
+  @Test
+  void bytesAreThoseOfTheOperands() {
+    BenchCase linear = find("linear", "model_576x1536_r1");
+    assertEquals(LayerProblems.linear(linear).weight.bytes(), Streamed.bytes(linear));
+    BenchCase ffn = find("ffn", "model_576x1536_r1");
+    FfnProblem block = LayerProblems.ffn(ffn);
+    assertEquals(
+        block.up.bytes() + block.down.bytes() + block.gate.bytes(), Streamed.bytes(ffn));
+    BenchCase gelu = find("ffn", "model_768x3072_r1_gelu");
+    block = LayerProblems.ffn(gelu);
+    assertEquals(block.up.bytes() + block.down.bytes(), Streamed.bytes(gelu));
+    BenchCase owed = find("kv_propagate", "model_576_r1");
+    long weights = 0;
+    for (KvPropagateProblem.Layer layer : LayerProblems.kvPropagate(owed).layers) {
+      weights += layer.kWeight().bytes() + layer.vWeight().bytes();
+    }
+    assertEquals(weights, Streamed.bytes(owed));
+    BenchCase attention = find("attention", "bench_decode_group_4_head");
+    assertEquals(2 * LayerProblems.attention(attention).k.bytes(), Streamed.bytes(attention));
+    BenchCase scores = find("attention_scores", "bench_score_8");
+    assertEquals(DropProblems.attentionScores(scores).k.bytes(), Streamed.bytes(scores));
+    for (String id : List.of("drop_from_bf16", "kv_f32")) {
+      BenchCase gather = find("gather", id);
+      assertEquals(DropProblems.gather(gather).moved(), Streamed.bytes(gather));
+    }
+    BenchCase compact = find("kv_compact", "kv_head_f32");
+    assertEquals(DropProblems.kvCompact(compact).moved(), Streamed.bytes(compact));
+    BenchCase copy = find("kv_copy", "bench_layer_copy");
+    assertEquals(LayerProblems.kvCopy(copy).moved(), Streamed.bytes(copy));
+    BenchCase head = find("exit_head", "bench_1x576x49152_bf16_bare");
+    assertEquals(2L * 576 * 49152, Streamed.bytes(head));
+    BenchCase few = find("exit_head", "bench_1x576x49152_bf16_shortlist");
+    assertEquals(2L * 576 * 4096, Streamed.bytes(few));
+  }
+
+  @Test
+  void whatWasJustMadeIsInTheCache() {
+    for (String[] c : new String[][] {
+        {"stablemax", "bench_1x49152_softmax"}, {"row_stats", "bench_32x32000_cheap"},
+        {"select", "bench_576_of_2880"}, {"norm", "model_512x576"},
+        {"ffn", "model_576x1536_r8_all"}, {"cosine", "bench_128x576_f32"}}) {
+      assertEquals(
+          List.of(Operands.CACHE), Streamed.places(find(c[0], c[1]), 32 * MEBIBYTE), c[1]);
+    }
+    // A prompt passes over its weights several times.
+    assertEquals(List.of(Operands.CACHE),
+        Streamed.places(find("linear", "model_576x1536_r512"), 32 * MEBIBYTE));
+    assertEquals(List.of(Operands.MEMORY),
+        Streamed.places(find("exit_head", "bench_1x576x49152_f32_bare"), 32 * MEBIBYTE));
+    assertEquals(List.of(Operands.CACHE, Operands.MEMORY),
+        Streamed.places(find("exit_head", "bench_1x576x49152_bf16_bare"), 32 * MEBIBYTE));
+  }
+
+  @Test
+  void peersHaveNoCopies() {
+    assertThrows(IllegalArgumentException.class, () -> Contenders.of("vector", 2));
+  }
+
+  private void cache(int cpu, int index, int level, String type, String size, String shared)
+      throws IOException {
+    Path cache = folder.resolve("cpu" + cpu).resolve("cache").resolve("index" + index);
+    Files.createDirectories(cache);
+    Files.writeString(cache.resolve("level"), level + "\n");
+    Files.writeString(cache.resolve("type"), type + "\n");
+    Files.writeString(cache.resolve("size"), size + "\n");
+    Files.writeString(cache.resolve("shared_cpu_list"), shared + "\n");
+  }
+
+  @Test
+  void lastLevelIsTheHighest() throws IOException {
+    for (int cpu = 0; cpu < 2; cpu++) {
+      cache(cpu, 0, 1, "Data", "32K", "" + cpu);
+      cache(cpu, 1, 1, "Instruction", "64K", "" + cpu);
+      cache(cpu, 2, 2, "Unified", "1024K", "" + cpu);
+      cache(cpu, 3, 3, "Unified", "32768K", "0-1");
+    }
+    Files.createDirectories(folder.resolve("cpufreq"));
+    assertEquals(32 * MEBIBYTE, LastLevelCache.read(folder));
+  }
+
+  @Test
+  void eachThreadMayHaveALastLevelOfItsOwn() throws IOException {
+    for (int cpu = 0; cpu < 4; cpu++) {
+      cache(cpu, 2, 2, "Unified", "2M", "" + cpu);
+    }
+    assertEquals(4 * MEBIBYTE, LastLevelCache.read(folder));
+  }
+
+  @Test
+  void unknownCachesAreTakenToBeLarge() throws IOException {
+    assertEquals(LastLevelCache.FALLBACK, LastLevelCache.read(folder));
+    Files.createDirectories(folder.resolve("cpu0"));
+    assertEquals(LastLevelCache.FALLBACK, LastLevelCache.read(folder));
+    assertEquals(LastLevelCache.FALLBACK, LastLevelCache.read(folder.resolve("nowhere")));
+  }
+
+  @Test
+  void forksUseWhatTheRunFound() {
+    String name = Host.PROPERTY + Host.CACHE;
+    System.setProperty(name, "12345");
+    try {
+      assertEquals(12345, LastLevelCache.bytes());
+      assertEquals(12345, Host.current("quick").cache());
+    } finally {
+      System.clearProperty(name);
+    }
+  }
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench.exeunt;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNotSame;
+import static org.junit.jupiter.api.Assertions.assertSame;
+
+import java.util.HashSet;
+import java.util.Set;
+import java.util.function.Consumer;
+import org.exeunt.Scope;
+import org.exeunt.Tensor;
+import org.exeunt.bench.Contender;
+import org.exeunt.bench.reference.AttentionProblem;
+import org.exeunt.bench.reference.AttentionScoresProblem;
+import org.exeunt.bench.reference.CacheLayout;
+import org.exeunt.bench.reference.CosineProblem;
+import org.exeunt.bench.reference.ExitHeadProblem;
+import org.exeunt.bench.reference.FfnProblem;
+import org.exeunt.bench.reference.GatherProblem;
+import org.exeunt.bench.reference.KvCompactProblem;
+import org.exeunt.bench.reference.KvCopyProblem;
+import org.exeunt.bench.reference.KvPropagateProblem;
+import org.exeunt.bench.reference.LinearProblem;
+import org.exeunt.bench.reference.Matrix;
+import org.exeunt.bench.reference.Normalizer;
+import org.exeunt.bench.reference.RowStatsProblem;
+import org.exeunt.bench.reference.Storage;
+import org.junit.jupiter.api.Test;
+
+/** Runs from memory read the next copy each time, and are right on every copy. */
+class RotationTest {
+  private static final int COPIES = 3;
+  private static final ExeuntContenders ROTATING = new ExeuntContenders(COPIES);
+  private static final CacheLayout HEAD =
+      new CacheLayout(CacheLayout.Kind.HEAD, 1, 40, 40, 2, 32, 3);
+
+  private static Matrix normal(int rows, int cols, Storage storage) {
+    return Matrix.normal(rows, cols, storage, 0.5f, 17, rows);
+  }
+
+  /** Two rounds, so that the second one finds its way back to the first copy. */
+  private static <R> void checkRounds(Contender<R> contender, Consumer<R> reference) {
+    try (Contender<R> running = contender) {
+      for (int i = 0; i < 2 * COPIES; i++) {
+        running.run();
+        reference.accept(running.result());
+      }
+    }
+  }
+
+  @Test
+  void copiesLieApartAndHoldTheSame() {
+    try (Scope scope = Scope.open()) {
+      Matrix odd = normal(3, 7, Storage.BF16);
+      Matrix even = normal(5, 16, Storage.F32);
+      Copies copies = new Copies(scope, COPIES, odd, even);
+      Set<Long> lines = new HashSet<>();
+      for (int copy = 0; copy < COPIES; copy++) {
+        for (int m = 0; m < 2; m++) {
+          Tensor tensor = copies.tensor(copy, m);
+          assertEquals(0, tensor.address() % 64);
+          for (long at = 0; at < tensor.byteSize(); at += 64) {
+            lines.add(tensor.address() + at);
+          }
+          assertArrayEquals((m == 0 ? odd : even).values(), tensor.toFloatArray());
+        }
+      }
+      assertEquals(COPIES * (1 + 5), lines.size());
+    }
+  }
+
+  @Test
+  void consecutiveRunsReadOtherMemory() {
+    LinearProblem problem = new LinearProblem(
+        normal(1, 64, Storage.BF16), normal(50, 64, Storage.BF16), null, Storage.BF16);
+    try (Contender<float[]> linear = ROTATING.linear(problem, 1)) {
+      Object first = linear.run();
+      Object second = linear.run();
+      assertNotSame(first, second);
+      assertNotSame(second, linear.run());
+      assertSame(first, linear.run());
+    }
+    try (Contender<float[]> linear = new ExeuntContenders().linear(problem, 1)) {
+      assertSame(linear.run(), linear.run());
+    }
+  }
+
+  /** Each op reads the copy whose turn it is: without that copy's numbers its result is another. */
+  @Test
+  void eachTurnReadsItsOwnCopy() {
+    try (Scope scope = Scope.open()) {
+      Copies rows = new Copies(scope, COPIES, normal(1, 16, Storage.F32));
+      Tensor out = scope.allocate(org.exeunt.DType.F32, 1);
+      Turns turns = new Turns(COPIES, copy -> org.exeunt.Cosine.builder()
+          .a(rows.tensor(copy, 0)).b(rows.tensor(copy, 0)).out(out).build(scope));
+      rows.tensor(1, 0).copyFrom(new float[16]);
+      float[] expected = {1, 0, 1, 1, 0, 1};
+      for (int run = 0; run < expected.length; run++) {
+        turns.run();
+        assertEquals(run % COPIES, turns.last());
+        assertEquals(expected[run], out.toFloatArray()[0], 1e-6f, "run " + run);
+      }
+    }
+  }
+
+  @Test
+  void weights() {
+    for (int rows : new int[] {1, 5}) {
+      LinearProblem linear = new LinearProblem(normal(rows, 64, Storage.BF16),
+          normal(50, 64, Storage.BF16), normal(rows, 50, Storage.F32), Storage.F32);
+      checkRounds(ROTATING.linear(linear, 2), linear::check);
+      for (boolean gated : new boolean[] {true, false}) {
+        FfnProblem ffn = new FfnProblem(normal(rows, 48, Storage.F32), 80, Storage.F32, 0.1f,
+            gated, !gated, 1e-5f, null, FfnProblem.Extra.DECISION, 2);
+        checkRounds(ROTATING.ffn(ffn, 2), ffn::check);
+      }
+    }
+    KvPropagateProblem owed = new KvPropagateProblem(normal(3, 48, Storage.BF16), 2, 4, 8, 2, 8,
+        Storage.BF16, 0.25f, 1e-5f, 20, 4, false, true, 16, 4, 5);
+    checkRounds(ROTATING.kvPropagate(owed, 2), owed::check);
+    ExitHeadProblem head = new ExitHeadProblem(normal(2, 64, Storage.BF16),
+        normal(4501, 64, Storage.BF16), null, 0, null, false);
+    checkRounds(ROTATING.exitHead(head, 2), head::check);
+  }
+
+  @Test
+  void caches() {
+    for (CacheLayout.Kind kind : CacheLayout.Kind.values()) {
+      CacheLayout layout = new CacheLayout(kind, 2, 40, 8, 2, 32, 3);
+      AttentionProblem attention =
+          new AttentionProblem(layout, 4, 6, Storage.BF16, true, 0.2f, true, 8);
+      checkRounds(ROTATING.attention(attention, 2), attention::check);
+      AttentionScoresProblem scores = new AttentionScoresProblem(layout, 4, 6, Storage.BF16,
+          true, 36, 40, 0, 0.2f, true, AttentionScoresProblem.Heads.MEAN,
+          AttentionScoresProblem.Pool.NONE, 0, true,
+          new AttentionScoresProblem.Choice(7, 12, 36), 8);
+      checkRounds(ROTATING.attentionScores(scores, 2), scores::check);
+    }
+    CacheLayout small = new CacheLayout(CacheLayout.Kind.HEAD, 1, 12, 12, 2, 32, 3);
+    KvCompactProblem compact =
+        new KvCompactProblem(HEAD, small, 12, Storage.F32, false, true, 5);
+    checkRounds(ROTATING.kvCompact(compact, 2), compact::check);
+    KvCopyProblem copy = new KvCopyProblem(HEAD, 12, Storage.BF16, false, true, 6);
+    checkRounds(ROTATING.kvCopy(copy, 2), copy::check);
+  }
+
+  @Test
+  void rows() {
+    for (boolean chosen : new boolean[] {false, true}) {
+      GatherProblem gather = new GatherProblem(
+          Storage.BF16, chosen ? 1 : 2, chosen ? 1 : 3, 50, 24, 13, false, chosen, 5);
+      checkRounds(ROTATING.gather(gather, 2), gather::check);
+    }
+    Matrix a = normal(5, 38, Storage.F32);
+    CosineProblem cosine = new CosineProblem(a, Matrix.near(a, 3, 1));
+    checkRounds(ROTATING.cosine(cosine, 2), cosine::check);
+    RowStatsProblem stats = new RowStatsProblem(
+        Normalizer.SOFTMAX, Matrix.normal(3, 1000, Storage.F32, 4, 1, 1), false);
+    checkRounds(ROTATING.rowStats(stats, 2), stats::check);
+  }
+
+  /** Each copy is compacted once; a second time would compact what the first has left. */
+  @Test
+  void inPlace() {
+    KvCompactProblem compact =
+        new KvCompactProblem(HEAD, HEAD, 12, Storage.BF16, true, false, 5);
+    GatherProblem gather = new GatherProblem(Storage.F32, 2, 3, 50, 24, 13, true, false, 5);
+    try (Contender<float[]> caches = ROTATING.kvCompact(compact, 2);
+        Contender<float[]> tensors = ROTATING.gather(gather, 2)) {
+      for (int i = 0; i < COPIES; i++) {
+        caches.run();
+        compact.check(caches.result());
+        tensors.run();
+        gather.check(tensors.result());
+      }
+    }
+  }
+}
