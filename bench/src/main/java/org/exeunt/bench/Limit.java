@@ -17,6 +17,7 @@ import org.openjdk.jmh.results.AggregationPolicy;
 import org.openjdk.jmh.results.IterationResult;
 import org.openjdk.jmh.results.Result;
 import org.openjdk.jmh.results.ScalarResult;
+import org.openjdk.jmh.runner.IterationType;
 
 /**
  * Measures the limit between a benchmark's iterations: one linear pass that reads as many bytes as
@@ -51,7 +52,7 @@ public final class Limit implements InternalProfiler {
   /** Worker threads of the contender spin for a while; they must not share the cores. */
   private static final long SETTLE_MILLIS = 30;
 
-  /** Null: the benchmark moves no bytes worth a limit. */
+  /** Null: a peer, or a benchmark that moves no bytes worth a limit. */
   private static Passes passes;
 
   /**
@@ -78,6 +79,9 @@ public final class Limit implements InternalProfiler {
   @SuppressWarnings("rawtypes") // as JMH declares it
   public Collection<? extends Result> afterIteration(BenchmarkParams benchmark,
       IterationParams iteration, IterationResult result) {
+    if (iteration.getType() == IterationType.WARMUP) {
+      return List.of();
+    }
     List<Result<?>> results = new ArrayList<>();
     results.add(scalar(LOAD, Host.loadAverage(), ""));
     if (passes != null) {

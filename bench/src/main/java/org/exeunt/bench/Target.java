@@ -14,7 +14,7 @@ final class Target {
   enum Measure {
     /** Median microseconds. */
     US,
-    /** Median time over the median read limit. */
+    /** Median time over the median limit. */
     LIMIT,
     /** Median time over that of another case of the op, with as many threads. */
     OF,
