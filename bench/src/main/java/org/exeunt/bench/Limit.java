@@ -45,6 +45,8 @@ public final class Limit implements InternalProfiler {
   /** Load average of the machine over the last minute. */
   public static final String LOAD = "load";
 
+  /** Less memory than this does not come on huge pages. */
+  private static final long HUGE_PAGE = 2 << 20;
   private static final long BUDGET_NANOS = TimeUnit.MILLISECONDS.toNanos(60);
   private static final int FEWEST_SAMPLES = 5;
   /** A shorter sample would be mostly timer. */
@@ -164,10 +166,10 @@ public final class Limit implements InternalProfiler {
     /** Neighbours in memory, so many that they do not fit into a cache of that size. */
     private static Tensor[] parts(Scope scope, long bytes, long cache) {
       int count = Streamed.copies(bytes, cache);
-      Tensor memory = scope.allocate(DType.U8, count, bytes);
+      Tensor memory = scope.allocate(DType.U8, Math.max(HUGE_PAGE, count * bytes));
       Tensor[] parts = new Tensor[count];
       for (int i = 0; i < count; i++) {
-        parts[i] = memory.row(i);
+        parts[i] = memory.rows(i * bytes, (i + 1) * bytes);
         // Untouched pages would all be the one page of zeros.
         var buffer = parts[i].byteBuffer();
         for (int b = 0; b < bytes; b++) {

@@ -6,11 +6,13 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 import java.util.regex.PatternSyntaxException;
+import java.util.stream.Stream;
 import org.openjdk.jmh.results.RunResult;
 import org.openjdk.jmh.results.format.ResultFormatFactory;
 import org.openjdk.jmh.results.format.ResultFormatType;
@@ -33,6 +35,8 @@ public final class Main {
       "  --filter  only steps whose text (see --list) matches",
       "  --out     folder of the report (default bench/results)",
       "  --list    print the steps and stop");
+
+  private static final String LIBRARIES = "org.bytedeco.javacpp.cachedir";
 
   private final boolean quick;
   private final Pattern filter;
@@ -98,10 +102,11 @@ public final class Main {
       return 0;
     }
     Files.createDirectories(out);
+    Path logs = Files.createTempDirectory("exeunt-bench-");
+    Path libraries = freshLibraries(logs);
     Host host = Host.current(mode());
     System.out.println("exeunt " + host.get("exeunt") + ", " + host.get("backend") + " on "
         + host.get("cpu") + ", JDK " + host.get("jdk") + ", load " + host.get("load"));
-    Path logs = Files.createTempDirectory("exeunt-bench-");
     System.out.println("JMH's own output goes to " + logs);
     List<RunResult> results = new ArrayList<>();
     List<String> failures = new ArrayList<>();
@@ -128,8 +133,31 @@ public final class Main {
     if (!results.isEmpty()) {
       Report.write(raw, out);
     }
+    delete(libraries);
     failures.forEach(failure -> System.err.println("failed: " + failure));
     return failures.isEmpty() ? 0 : 1;
+  }
+
+  /**
+   * A folder where this run's processes extract the native libraries to. JavaCPP keeps what it has
+   * extracted while size and time are the same, and the jars of a reproducible build all have one
+   * time: a library that was rebuilt to the same size would not be the one that is timed.
+   */
+  private static Path freshLibraries(Path parent) {
+    Path folder = parent.resolve("libraries");
+    System.setProperty(LIBRARIES, folder.toString());
+    return folder;
+  }
+
+  private static void delete(Path folder) throws IOException {
+    if (!Files.exists(folder)) {
+      return;
+    }
+    try (Stream<Path> files = Files.walk(folder)) {
+      for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
+        Files.delete(file);
+      }
+    }
   }
 
   private String mode() {
@@ -169,10 +197,10 @@ public final class Main {
   }
 
   /** Warm-up proper is {@link WarmUp}'s; here it only lets JMH's own code compile. */
-  private static void iterations(ChainedOptionsBuilder options, int warmUps, int measurements,
+  private void iterations(ChainedOptionsBuilder options, int warmUps, int measurements,
       int milliseconds) {
     options.warmupIterations(warmUps)
-        .warmupTime(TimeValue.milliseconds(Math.min(milliseconds, 200)))
+        .warmupTime(TimeValue.milliseconds(Math.min(milliseconds, quick ? 40 : 200)))
         .measurementIterations(measurements)
         .measurementTime(TimeValue.milliseconds(milliseconds));
   }
@@ -182,7 +210,8 @@ public final class Main {
     List<String> arguments = new ArrayList<>(List.of(
         "-Xms1g", "-Xmx6g", "-XX:+UseParallelGC", "-XX:+UseTransparentHugePages",
         "--add-modules", "jdk.incubator.vector",
-        "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0"));
+        "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0",
+        "-D" + LIBRARIES + "=" + System.getProperty(LIBRARIES)));
     if (Runtime.version().feature() >= 22) {
       arguments.add("--enable-native-access=ALL-UNNAMED");
     }

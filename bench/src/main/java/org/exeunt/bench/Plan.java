@@ -31,8 +31,8 @@ final class Plan {
   private static final List<String> CONTENDERS = List.of(OURS, "onnxruntime", "vector");
 
   /**
-   * What a quick run times, on one thread, beside the cases that have a target. Peers are timed on
-   * one thread there.
+   * What a quick run times, on one thread, beside the cases that have a target. Peers, and what
+   * exeunt takes where a target is not judged, are timed on one thread there.
    */
   private static final Set<String> QUICK = Set.of(
       "stablemax/bench_32x32000_stablemax", "cross_entropy/bench_8x49152_stablemax",
@@ -99,10 +99,11 @@ final class Plan {
           if (!quick) {
             addCase(steps, benchmark, benchCase, place, most, most);
           } else {
-            int least = QUICK.contains(name) || promisedThreads(targets, name, null, most) > 0
-                ? 1 : 0;
+            boolean compared = place == Operands.CACHE && targets.stream()
+                .anyMatch(target -> target.cases().contains(name));
             int promised = promisedThreads(targets, name, place, most);
-            addCase(steps, benchmark, benchCase, place, Math.max(least, promised), 1);
+            int threads = QUICK.contains(name) || compared ? Math.max(1, promised) : promised;
+            addCase(steps, benchmark, benchCase, place, threads, 1);
           }
         }
       }
@@ -114,12 +115,12 @@ final class Plan {
     return steps.stream().filter(step -> filter.matcher(step.toString()).find()).toList();
   }
 
-  /** The most threads that a target speaks of; 0 if none needs this case there, or anywhere. */
+  /** The most threads that a target speaks of; 0 if none needs this case there. */
   private static int promisedThreads(
       List<Target> targets, String name, Operands place, int most) {
     return targets.stream()
         .filter(target -> target.cases().contains(name))
-        .filter(target -> place == null || target.operands == place)
+        .filter(target -> target.operands == place)
         .mapToInt(target -> target.threads == null ? most : Math.min(target.threads, most))
         .max()
         .orElse(0);

@@ -148,7 +148,8 @@ class ReportTest {
         sampled(benchmark, "bench_1x49152_cheap", "onnxruntime", 1, 70, 5),
         sampled(benchmark, "bench_1x49152_cheap", "vector", 1, 30, 5));
     assertTrue(text.contains("| bench_1x49152_cheap | partly in cache | 1 | 197 kB | 5.00 read "
-        + "| 10.0 (9.00 - 12.0) | 19.7 | 2.00 | 70.0 (69.0 - 72.0) | 30.0 (29.0 - 32.0) | 3.00 |"), text);
+        + "| 10.0 (9.00 - 12.0) | 19.7 | 2.00 | 70.0 (69.0 - 72.0) | 30.0 (29.0 - 32.0) "
+        + "| 3.00 |"), text);
   }
 
   @Test

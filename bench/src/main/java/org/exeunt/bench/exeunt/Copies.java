@@ -12,6 +12,8 @@ import org.exeunt.bench.reference.Matrix;
  */
 final class Copies {
   private static final long LINE = 64;
+  /** Less memory than this does not come on huge pages. */
+  private static final long HUGE_PAGE = 2 << 20;
 
   private final Tensor memory;
   private final Matrix[] matrices;
@@ -27,7 +29,7 @@ final class Copies {
       end += (matrices[m].bytes() + LINE - 1) / LINE * LINE;
     }
     stride = end;
-    memory = scope.allocate(DType.U8, copies * stride);
+    memory = scope.allocate(DType.U8, Math.max(HUGE_PAGE, copies * stride));
     for (int m = 0; m < matrices.length; m++) {
       Tensor first = tensor(0, m);
       matrices[m].copyTo(first.byteBuffer());
