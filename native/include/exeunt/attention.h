@@ -8,8 +8,11 @@
  *
  * Causality is the caller's, through `visible`: a row that was appended to slot t sees t + 1 slots. A row
  * that sees nothing (visible 0) gives zeros. `scores` hands out s itself, before the softmax, -inf from
- * visible[r] on: what token dropping selects by. Everything after loading is f32; the running maximum
- * is subtracted, so large scores do not overflow. A row with a NaN gives NaN in the heads concerned.
+ * visible[r] on: what token dropping selects by. Everything after loading is f32, and `scale` multiplies the
+ * finished product; the running maximum is subtracted, so large scores do not overflow. Where query and cache are
+ * both bf16, the CPU may sum the exact products of query and K in pairs (VDPBF16PS): each addition rounds to
+ * nearest, and subnormal bf16 elements, products and sums count as 0; the weights of V stay f32. A row with a NaN
+ * gives NaN in the heads concerned.
  *
  * visible outside 0..T, a sequence outside 0..S-1, a page outside 0..P-1: EXN_INVALID_ARGUMENT on the CPU with
  * nothing written; on CUDA such a row is NaN.

@@ -48,7 +48,9 @@ struct Plan {
   const AttentionArgs& a;
   int64_t group, dim, stride, chunks;
   bool few;
-  float* query = nullptr;    // [heads, stride], times scale
+  bool pairs = false;             // products of bf16 pairs
+  float* query = nullptr;         // [heads, stride]
+  bf16* narrow_query = nullptr;   // the same, of pairs
   int32_t* order = nullptr;  // rows by rank: those of one block lie side by side
   int32_t* first = nullptr;  // first rank of each block, and the end
   int64_t blocks = 0;
@@ -62,7 +64,11 @@ struct Plan {
         stride(state_stride(args.cache.dim)),
         chunks((args.cache.slots + kChunk - 1) / kChunk),
         few(args.query.rows <= kFewRows),
-        kv_heads(few ? neighbours(args) : 1) {}
+        kv_heads(few ? neighbours(args) : 1) {
+#if defined(EXN_HAS_BF16_DOT)
+    pairs = args.query.dtype == DType::kBF16 && args.cache.dtype == DType::kBF16;
+#endif
+  }
 
   // KV heads that a work item takes together: where the heads of a slot lie side by side, as many
   // as make its reads run on.
@@ -93,7 +99,8 @@ struct Plan {
   }
 
   void take(Workspace& ws) {
-    query = ws.take<float>(heads() * stride);
+    query = ws.take<float>(pairs ? 0 : heads() * stride);
+    narrow_query = ws.take<bf16>(pairs ? heads() * stride : 0);
     order = ws.take<int32_t>(a.query.rows);
     first = ws.take<int32_t>(a.query.rows + 1);
     whole = take_states(ws, heads());
@@ -132,17 +139,26 @@ void order_rows(Plan* p) {
   p->first[block] = static_cast<int32_t>(rows);
 }
 
+template <class T, class To>
+void load_query(const T* from, int64_t dim, To* to, int64_t stride) {
+  for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
+    store_part(to + i, load_part(from + i, n, 0.0f), n);
+  });
+  for (int64_t i = dim; i < stride; ++i) from_float(to + i, 0);
+}
+
 void load_queries(const Plan& p) {
   with_float_type(p.a.query.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     for (int64_t head = 0; head < p.heads(); ++head) {
       const T* from = static_cast<const T*>(p.a.query.data) + p.row_of(head) * p.a.query.stride +
                       p.query_head_of(head) * p.dim;
+      if (p.pairs) {
+        load_query(from, p.dim, p.narrow_query + head * p.stride, p.stride);
+        continue;
+      }
       float* to = p.query + head * p.stride;
-      for_vectors(p.dim, [&](int64_t i, int n) EXN_FLAT {
-        store_part(to + i, mul(load_part(from + i, n, 0.0f), set1(p.a.scale)), n);
-      });
-      for (int64_t i = p.dim; i < p.stride; ++i) to[i] = 0;
+      load_query(from, p.dim, to, p.stride);
       with_float_type(p.a.cache.dtype,
                       [&](auto cache) { order_pairs<EXN_TYPE_OF(cache)>(to, p.stride); });
     }
@@ -152,8 +168,9 @@ void load_queries(const Plan& p) {
 // ---- one tile
 // ----------------------------------------------------------------------------------------
 
-// Asks for the lines of the next tile while this one is worked on, a few at a time and in the order
-// of addresses, into L2: a tile of several KV heads is larger than L1.
+// Asks for the lines of the next tile while this one is worked on, in the order of addresses, into
+// L2: a tile of several KV heads is larger than L1. A core holds few requests at a time and waits
+// for one to be answered before it makes another, so they have to come evenly.
 class Ahead {
  public:
   // Bytes at `begin` come next.
@@ -166,54 +183,111 @@ class Ahead {
     }
     lines_ += (bytes + 63) / 64;
   }
-  // There will be so many calls of ask().
-  EXN_SIMD void spread(int64_t calls) { share_ = lines_ / (calls < 1 ? 1 : calls) + 1; }
+  int64_t lines() const { return lines_; }
+  EXN_SIMD void start() {
+    at_ = runs_ > 0 ? begin_[0] : nullptr;
+    last_ = runs_ > 0 ? end_[0] : nullptr;
+  }
+  // So many lines are to be asked for in so many calls of ask().
+  EXN_SIMD void pace(int64_t lines, int64_t calls) {
+    pace_ = static_cast<uint32_t>((lines << kShift) / (calls < 1 ? 1 : calls) + 1);
+  }
 
   EXN_SIMD void ask() {
-    for (int64_t left = share_; left > 0 && run_ < runs_; ++run_) {
-      const char* at = begin_[run_];
-      const char* last = at + left * 64 < end_[run_] ? at + left * 64 : end_[run_];
-      left -= (last - at + 63) / 64;
-      for (; at < last; at += 64) prefetch_far(at);
-      begin_[run_] = at;
-      if (at < end_[run_]) return;
+    const uint32_t due = due_ + pace_;
+    const char* at = at_;
+    for (uint32_t lines = due >> kShift; lines > 0; --lines) {
+      if (at >= last_ && !next_run(&at)) return;
+      prefetch_far(at);
+      at += 64;
     }
+    at_ = at;
+    due_ = due % (1u << kShift);
   }
 
  private:
-  const char* begin_[kTile];
-  const char* end_[kTile];
+  static constexpr int kShift = 12;
+
+  bool next_run(const char** at) {
+    if (run_ + 1 >= runs_) {
+      due_ = pace_ = 0;
+      return false;
+    }
+    ++run_;
+    *at = begin_[run_];
+    last_ = end_[run_];
+    return true;
+  }
+
+  const char* at_ = nullptr;
+  const char* last_ = nullptr;
+  uint32_t due_ = 0, pace_ = 0;
   int runs_ = 0, run_ = 0;
-  int64_t lines_ = 0, share_ = 0;
+  int64_t lines_ = 0;
+  const char* begin_[2 * kTile];
+  const char* end_[2 * kTile];
+};
+
+// Where the rows of a tile lie, one a slot.
+template <class T>
+struct Rows {
+  const T* base;
+  const int64_t* at;
+
+  EXN_SIMD const T* operator[](int slot) const { return base + at[slot]; }
+  EXN_SIMD Rows from(int slot) const { return {base, at + slot}; }
 };
 
 // Accumulators that a block of scores or of weighted sums keeps in registers.
 constexpr int kSums = kRegisters == 32 ? 16 : 8;
 
-// Slots between two requests.
-constexpr int kAskEvery = 4;
+// What a score multiplies, kPair elements at a time: f32, or pairs of bf16.
+template <class T>
+struct Plain {
+  using Query = float;
+  struct Part {
+    f32v first, second;
+  };
+  static EXN_SIMD Part key(const T* p) {
+    Part k;
+    load_pair(p, k.first, k.second);
+    return k;
+  }
+  static EXN_SIMD Part key_n(const T* p, int n) {
+    Part k;
+    load_pair_n(p, n, k.first, k.second);
+    return k;
+  }
+  static EXN_SIMD Part query(const float* p) { return {load(p), load(p + kLanes)}; }
+  static EXN_SIMD f32v add(const Part& k, const Part& q, f32v sum) {
+    return fma(k.second, q.second, fma(k.first, q.first, sum));
+  }
+};
+
+#if defined(EXN_HAS_BF16_DOT)
+struct Pairs {
+  static_assert(kDotLanes == kPair);
+  using Query = bf16;
+  static EXN_SIMD bf16v key(const bf16* p) { return load_pairs(p); }
+  static EXN_SIMD bf16v key_n(const bf16* p, int n) { return load_pairs_n(p, n); }
+  static EXN_SIMD bf16v query(const bf16* p) { return load_pairs(p); }
+  static EXN_SIMD f32v add(bf16v k, bf16v q, f32v sum) { return dot_pairs(k, q, sum); }
+};
+#endif
 
 // out[w] = <key w, query> for a single query: one key after another, as they lie in memory.
-template <class T, int kW>
-EXN_SIMD void score_single(const T* const* key, const float* query, int64_t dim, float* out,
-                           Ahead* ahead) {
+template <class P, class T, int kW>
+EXN_SIMD void score_single(const Rows<T>& key, const typename P::Query* query, int64_t dim,
+                           float* out, Ahead* ahead) {
   f32v acc[kW];
   for (int w = 0; w < kW; ++w) {
-    if (w % kAskEvery == 0 && ahead != nullptr) ahead->ask();
+    ahead->ask();
     f32v sum = zero();
     int64_t i = 0;
-    const auto step = [&](const f32v& a, const f32v& b) EXN_FLAT {
-      sum = fma(a, load(query + i), sum);
-      sum = fma(b, load(query + i + kLanes), sum);
-    };
-    f32v a, b;
-    for (; i + kPair <= dim; i += kPair) {
-      load_pair(key[w] + i, a, b);
-      step(a, b);
-    }
+    for (; i + kPair <= dim; i += kPair) sum = P::add(P::key(key[w] + i), P::query(query + i), sum);
     if (i < dim) {
-      load_pair_n(key[w] + i, static_cast<int>(dim - i), a, b);
-      step(a, b);
+      const int n = static_cast<int>(dim - i);
+      sum = P::add(P::key_n(key[w] + i, n), P::query(query + i), sum);
     }
     acc[w] = sum;
   }
@@ -224,31 +298,25 @@ EXN_SIMD void score_single(const T* const* key, const float* query, int64_t dim,
 
 // out[x * kTile + w] = <key w, query x>: one accumulator vector each, pairs of elements in
 // ascending order.
-template <class T, int kW, int kX>
-EXN_SIMD void score_block(const T* const* key, const float* query, int64_t stride, int64_t dim,
-                          float* out, Ahead* ahead) {
+template <class P, class T, int kW, int kX>
+EXN_SIMD void score_block(const Rows<T>& key, const typename P::Query* query, int64_t stride,
+                          int64_t dim, float* out, Ahead* ahead) {
   f32v acc[kX * kW];
   for (f32v& v : acc) v = zero();
   int64_t i = 0;
   const auto step = [&](auto load_key) EXN_FLAT {
-    if (ahead != nullptr) ahead->ask();
-    f32v a[kW], b[kW];
-    for (int w = 0; w < kW; ++w) load_key(key[w] + i, a[w], b[w]);
+    ahead->ask();
+    decltype(load_key(key[0])) k[kW];
+    for (int w = 0; w < kW; ++w) k[w] = load_key(key[w] + i);
     for (int x = 0; x < kX; ++x) {
-      const f32v p = load(query + x * stride + i), q = load(query + x * stride + i + kLanes);
-      for (int w = 0; w < kW; ++w) {
-        f32v& sum = acc[x * kW + w];
-        sum = fma(a[w], p, sum);
-        sum = fma(b[w], q, sum);
-      }
+      const auto q = P::query(query + x * stride + i);
+      for (int w = 0; w < kW; ++w) acc[x * kW + w] = P::add(k[w], q, acc[x * kW + w]);
     }
   };
-  for (; i + kPair <= dim; i += kPair) {
-    step([](const T* p, f32v& a, f32v& b) EXN_FLAT { load_pair(p, a, b); });
-  }
+  for (; i + kPair <= dim; i += kPair) step([](const T* p) EXN_FLAT { return P::key(p); });
   if (i < dim) {
     const int n = static_cast<int>(dim - i);
-    step([n](const T* p, f32v& a, f32v& b) EXN_FLAT { load_pair_n(p, n, a, b); });
+    step([n](const T* p) EXN_FLAT { return P::key_n(p, n); });
   }
   float sums[kX * kW];
   fold_vectors(acc, sums);
@@ -257,30 +325,73 @@ EXN_SIMD void score_block(const T* const* key, const float* query, int64_t strid
   }
 }
 
+#if defined(EXN_HAS_BF16_DOT)
+// The same for three or four queries of kSteps pairs that stay in registers while keys pass by, one
+// after another as they lie in memory: a key's sums are halved twice before the next one comes.
+// Takes sixteen keys at a time and returns how many it took.
+template <int kX, int kSteps>
+EXN_SIMD int score_held(const Rows<bf16>& key, int count, const bf16* query, int64_t stride,
+                        float* out, Ahead* ahead) {
+  bf16v q[kX][kSteps];
+  for (int x = 0; x < kX; ++x) {
+    for (int i = 0; i < kSteps; ++i) q[x][i] = load_pairs(query + x * stride + i * kPair);
+  }
+  const auto sums_of = [&](int slot) EXN_FLAT {
+    ahead->ask();
+    const bf16* at = key[slot];
+    f32v acc[4];
+    for (f32v& v : acc) v = zero();
+    for (int i = 0; i < kSteps; ++i) {
+      const bf16v some = load_pairs(at + i * kPair);
+      for (int x = 0; x < kX; ++x) acc[x] = dot_pairs(some, q[x][i], acc[x]);
+    }
+    if constexpr (kX == 3) acc[3] = acc[2];
+    return fold_to_quads(acc);
+  };
+  const auto four = [&](int slot) EXN_FLAT {
+    return fold_quads({sums_of(slot), sums_of(slot + 1), sums_of(slot + 2), sums_of(slot + 3)});
+  };
+  int w = 0;
+  for (; w + 16 <= count; w += 16) {
+    f32v sums[4] = {four(w), four(w + 4), four(w + 8), four(w + 12)};
+    transpose_quads(sums);
+    for (int x = 0; x < kX; ++x) store(out + x * kTile + w, sums[x]);
+  }
+  return w;
+}
+#endif
+
 // Keys of a block.
 template <int kX>
 constexpr int kKeys = kX == 1 ? kSums : kX == 2 ? kSums / 2 : kSums / 4;
 
 // Not inlined, like its sister below: on their own both have registers enough.
-template <class T, int kX>
-__attribute__((noinline)) void score_keys(const T* const* key, int count, const float* query,
-                                          int64_t stride, int64_t dim, float* out, Ahead* ahead) {
+template <class P, class T, int kX>
+__attribute__((noinline)) void score_keys(const Rows<T>& key, int count,
+                                          const typename P::Query* query, int64_t stride,
+                                          int64_t dim, float* out, Ahead* ahead) {
   constexpr int kW = kKeys<kX>;
   int w = 0;
+#if defined(EXN_HAS_BF16_DOT)
+  if constexpr (std::is_same_v<P, Pairs> && kX > 2) {
+    if (dim == 4 * kPair) w = score_held<kX, 4>(key, count, query, stride, out, ahead);
+    if (dim == 2 * kPair) w = score_held<kX, 2>(key, count, query, stride, out, ahead);
+  }
+#endif
   for (; w + kW <= count; w += kW) {
     if constexpr (kX == 1) {
-      score_single<T, kW>(key + w, query, dim, out + w, ahead);
+      score_single<P, T, kW>(key.from(w), query, dim, out + w, ahead);
     } else {
-      score_block<T, kW, kX>(key + w, query, stride, dim, out + w, ahead);
+      score_block<P, T, kW, kX>(key.from(w), query, stride, dim, out + w, ahead);
     }
   }
-  for (; w < count; ++w) score_block<T, 1, kX>(key + w, query, stride, dim, out + w, nullptr);
+  for (; w < count; ++w) score_block<P, T, 1, kX>(key.from(w), query, stride, dim, out + w, ahead);
 }
 
 // sum[x][i] += p[x][t] V[t][i] for t in [begin, end) and kD pairs of vectors from `column` on, each
 // of n elements; slots in ascending order.
 template <class T, int kD, int kX>
-EXN_SIMD void weigh_columns(const T* const* value, int begin, int end, const float* p, float* sum,
+EXN_SIMD void weigh_columns(const Rows<T>& value, int begin, int end, const float* p, float* sum,
                             int64_t stride, int64_t column, int n, Ahead* ahead) {
   f32v acc[kX * kD * 2];
   for (int x = 0; x < kX; ++x) {
@@ -289,7 +400,7 @@ EXN_SIMD void weigh_columns(const T* const* value, int begin, int end, const flo
     }
   }
   for (int t = begin; t < end; ++t) {
-    if (t % kAskEvery == 0 && ahead != nullptr) ahead->ask();
+    ahead->ask();
     f32v weight[kX];
     for (int x = 0; x < kX; ++x) weight[x] = set1(p[x * kTile + t]);
     const T* at = value[t] + column;
@@ -319,7 +430,7 @@ template <int kX>
 constexpr int kColumns = kX == 1 ? 4 : kSums / 4;
 
 template <class T, int kX>
-__attribute__((noinline)) void weigh_values(const T* const* value, int begin, int end,
+__attribute__((noinline)) void weigh_values(const Rows<T>& value, int begin, int end,
                                             const float* p, float* sum, int64_t stride, int64_t dim,
                                             Ahead* ahead) {
   constexpr int kD = kColumns<kX>;
@@ -344,66 +455,76 @@ __attribute__((noinline)) void weigh_values(const T* const* value, int begin, in
 
 // How often the two passes over `count` slots ask.
 template <int kX>
-int64_t score_asks(int count, int64_t dim) {
+int64_t score_asks(int count, int64_t dim, [[maybe_unused]] bool held) {
   constexpr int kW = kKeys<kX>;
-  return kX == 1 ? count / kW * (kW / kAskEvery) : count / kW * ((dim + kPair - 1) / kPair);
+  const int64_t steps = (dim + kPair - 1) / kPair;
+#if defined(EXN_HAS_BF16_DOT)
+  if (held && kX > 2) return count / 16 * 16 + count % 16 * steps;
+#endif
+  return (kX == 1 ? count / kW * kW : count / kW * steps) + count % kW * steps;
 }
 template <int kX>
 int64_t weigh_asks(int count, int64_t dim) {
   constexpr int64_t kWidest = kColumns<kX> * kPair, kDouble = 2 * kPair;
   const int64_t rest = dim % kWidest;
-  const int64_t passes = dim / kWidest + rest / kDouble + (rest % kDouble + kPair - 1) / kPair;
-  return (count + kAskEvery - 1) / kAskEvery * passes;
+  return count * (dim / kWidest + rest / kDouble + (rest % kDouble + kPair - 1) / kPair);
 }
 
 // ---- softmax
 // -----------------------------------------------------------------------------------------
 
-// Turns the scores of a tile into weights against the running maximum; returns what the sums so far
-// shrink by.
-float weigh_scores(float* s, float* top, float* total) {
+// Turns the scores of a tile, times `scale`, into weights against the running maximum, for kX heads
+// side by side: each is a long chain of operations. `shrink` is what the sums so far shrink by.
+template <int kX>
+__attribute__((noinline)) void weigh_scores(float (*s)[kTile], const float* scale, float* top,
+                                            float* total, float* shrink) {
   constexpr int kVectors = kTile / kLanes;
-  f32v highest = set1(*top);
-  for (int v = 0; v < kVectors; ++v)
-    highest = max(load(s + v * kLanes), highest);  // a NaN is not the highest
-  const float now = reduce_max(highest);
-  const float base = now == kLowest ? 0 : now;  // -inf - -inf would be NaN
-  constexpr int kAtOnce = kGroup < kVectors ? kGroup : kVectors;
-  f32v sum = zero();
-  for (int v = 0; v < kVectors; v += kAtOnce) {
-    f32v x[kAtOnce], e[kAtOnce];
-    for (int k = 0; k < kAtOnce; ++k) x[k] = sub(load(s + (v + k) * kLanes), set1(base));
-    exp_clamped(x, e);
-    for (int k = 0; k < kAtOnce; ++k) {
-      store(s + (v + k) * kLanes, e[k]);
-      sum = add(sum, e[k]);
+  static_assert(kX <= kLanes);
+  float now[kX], base[kX], drop[kLanes] = {};
+  for (int x = 0; x < kX; ++x) {
+    f32v highest = set1(top[x]);
+    for (int v = 0; v < kVectors; ++v) {
+      const f32v scaled = mul(load(s[x] + v * kLanes), set1(scale[x]));
+      highest = max(scaled, highest);  // a NaN is not the highest
+      store(s[x] + v * kLanes, scaled);
     }
+    now[x] = reduce_max(highest);
+    base[x] = now[x] == kLowest ? 0 : now[x];  // -inf - -inf would be NaN
+    drop[x] = top[x] - base[x];
   }
-  float shrink = 1;
-  if (*top != base) {
-    float lanes[kLanes];
-    store(lanes, exp_negative(set1(*top - base)));
-    shrink = lanes[0];
+  store(drop, exp_negative(load(drop)));
+  constexpr int kAtOnce = kGroup < kVectors ? kGroup : kVectors;
+  for (int x = 0; x < kX; ++x) {
+    f32v sum = zero();
+    for (int v = 0; v < kVectors; v += kAtOnce) {
+      f32v d[kAtOnce], e[kAtOnce];
+      for (int k = 0; k < kAtOnce; ++k) d[k] = sub(load(s[x] + (v + k) * kLanes), set1(base[x]));
+      exp_clamped(d, e);
+      for (int k = 0; k < kAtOnce; ++k) {
+        store(s[x] + (v + k) * kLanes, e[k]);
+        sum = add(sum, e[k]);
+      }
+    }
+    shrink[x] = drop[x];
+    total[x] = total[x] * shrink[x] + reduce_add(sum);
+    top[x] = now[x];
   }
-  *total = *total * shrink + reduce_add(sum);
-  *top = now;
-  return shrink;
 }
 
-void shrink_sums(float* sum, int64_t stride, float shrink) {
+EXN_SIMD void shrink_sums(float* sum, int64_t stride, float shrink) {
   if (shrink == 1) return;
   for (int64_t i = 0; i < stride; i += kLanes) store(sum + i, mul(load(sum + i), set1(shrink)));
 }
 
 // to += from, where `from` holds later slots.
 void merge_states(const States& to, const States& from) {
-  const float now = *to.top > *from.top ? *to.top : *from.top;
-  const float base = now == kLowest ? 0 : now;
+  // What the state with the smaller maximum shrinks by; equal ones may both be -inf.
+  const bool rises = *from.top > *to.top;
+  const float gap = rises ? *to.top - *from.top : *from.top - *to.top;
   float lanes[kLanes];
-  store(lanes, exp_negative(set1(*to.top - base)));
-  const float old_part = lanes[0];
-  store(lanes, exp_negative(set1(*from.top - base)));
-  const float new_part = lanes[0];
+  store(lanes, exp_negative(set1(*to.top == *from.top ? 0 : gap)));
+  const float old_part = rises ? lanes[0] : 1, new_part = rises ? 1 : lanes[0];
+  const float now = rises ? *from.top : *to.top;
   *to.top = now;
   *to.total = *to.total * old_part + *from.total * new_part;
   for (int64_t i = 0; i < to.stride; i += kLanes) {
@@ -419,7 +540,7 @@ void merge_states(const States& to, const States& from) {
 struct Slab {
   int heads = 0;
   int64_t kv_head = 0;
-  const float* query = nullptr;
+  int64_t head = 0;  // the first
   States state;
   int64_t visible[kSlab];
   float* scores[kSlab];  // of slot 0; null if not asked for
@@ -430,10 +551,11 @@ int seen_of(int64_t visible, int64_t tile) {
   return static_cast<int>(visible <= tile ? 0 : smaller(visible - tile, kTile));
 }
 
-// Scores of the tile's slots, capped, -inf where a head sees nothing; and out with them if they are
-// asked for.
+// Scales and caps the scores of a tile of which the head sees `seen` slots, with -inf for the
+// others, and hands them out if they are asked for.
 void finish_scores(const AttentionArgs& a, const Slab& slab, int head, int64_t tile, int seen,
                    float* s) {
+  for (int t = 0; t < seen; t += kLanes) store(s + t, mul(load(s + t), set1(a.scale)));
   if (a.softcap > 0) {
     for (int t = 0; t < seen; t += kLanes) {
       store(s + t, mul(set1(a.softcap), tanh(div(load(s + t), set1(a.softcap)))));
@@ -445,16 +567,42 @@ void finish_scores(const AttentionArgs& a, const Slab& slab, int head, int64_t t
   for (int64_t t = 0; t < wanted; ++t) slab.scores[head][tile + t] = s[t];
 }
 
-template <class T, int kX>
-EXN_SIMD void score_heads(const Plan& p, const Slab& slab, int head, const T* const* key,
+// The queries of products P.
+template <class P>
+const typename P::Query* queries(const Plan& p) {
+  if constexpr (std::is_same_v<typename P::Query, float>) {
+    return p.query;
+  } else {
+    return p.narrow_query;
+  }
+}
+
+template <class P, class T, int kX>
+EXN_SIMD void score_heads(const Plan& p, const Slab& slab, int head, const Rows<T>& key,
                           const int* seen, float (*s)[kTile], Ahead* ahead) {
   int most = 0;
   for (int x = 0; x < kX; ++x) most = seen[head + x] > most ? seen[head + x] : most;
-  score_keys<T, kX>(key, most, slab.query + head * p.stride, p.stride, p.dim, s[head], ahead);
+  score_keys<P, T, kX>(key, most, queries<P>(p) + (slab.head + head) * p.stride, p.stride, p.dim,
+                       s[head], ahead);
+}
+
+template <int kX>
+EXN_SIMD void turn_heads(const Plan& p, const Slab& slab, int head, int64_t tile, const int* seen,
+                         float (*s)[kTile]) {
+  float scale[kX], shrink[kX];
+  for (int x = 0; x < kX; ++x) {
+    scale[x] = p.a.scale;
+    if (seen[head + x] == kTile && p.a.softcap == 0 && slab.scores[head + x] == nullptr) continue;
+    scale[x] = 1;
+    finish_scores(p.a, slab, head + x, tile, seen[head + x], s[head + x]);
+  }
+  weigh_scores<kX>(s + head, scale, slab.state.top + head, slab.state.total + head, shrink);
+  for (int x = 0; x < kX; ++x)
+    shrink_sums(slab.state.sum + (head + x) * p.stride, p.stride, shrink[x]);
 }
 
 template <class T, int kX>
-EXN_SIMD void weigh_heads(const Plan& p, const Slab& slab, int head, const T* const* value,
+EXN_SIMD void weigh_heads(const Plan& p, const Slab& slab, int head, const Rows<T>& value,
                           const int* seen, const float (*s)[kTile], Ahead* ahead) {
   int common = kTile;
   for (int x = 0; x < kX; ++x) common = seen[head + x] < common ? seen[head + x] : common;
@@ -463,7 +611,7 @@ EXN_SIMD void weigh_heads(const Plan& p, const Slab& slab, int head, const T* co
   for (int x = 0; kX > 1 && x < kX; ++x) {
     if (seen[head + x] == common) continue;
     weigh_values<T, 1>(value, common, seen[head + x], s[head + x], sum + x * p.stride, p.stride,
-                       p.dim, nullptr);
+                       p.dim, ahead);
   }
 }
 
@@ -484,48 +632,46 @@ EXN_SIMD void for_head_groups(int heads, F&& f) {
 // Query heads that share one load of a key, and of a value.
 constexpr int kScoreHeads = 4;
 constexpr int kWeighHeads = 2;
+// Scores are so many eighths of the work on a tile.
+constexpr int64_t kScoreShare = 3;
 
-// What is asked for while the scores are made, and while values are weighed. The first group of a
-// slab's heads asks.
-struct Requests {
-  Ahead keys, values;
+// How often a slab asks while it passes over a tile.
+struct Asks {
+  int64_t score = 0, weigh = 0;
 
-  void spread(int heads, int slabs, int count, int64_t dim) {
-    for_head_groups<kScoreHeads>(heads < kScoreHeads ? heads : kScoreHeads,
-                                 [&](int, auto group) EXN_FLAT {
-      keys.spread(slabs * score_asks<decltype(group)::value>(count, dim));
+  Asks(int heads, int count, int64_t dim, bool held) {
+    for_head_groups<kScoreHeads>(heads, [&](int, auto group) EXN_FLAT {
+      score += score_asks<decltype(group)::value>(count, dim, held);
     });
-    for_head_groups<kWeighHeads>(heads < kWeighHeads ? heads : kWeighHeads,
-                                 [&](int, auto group) EXN_FLAT {
-      values.spread(slabs * weigh_asks<decltype(group)::value>(count, dim));
+    for_head_groups<kWeighHeads>(heads, [&](int, auto group) EXN_FLAT {
+      weigh += weigh_asks<decltype(group)::value>(count, dim);
     });
   }
 };
 
-// `offset` says where the rows of KV head 0 lie. The first group of heads asks for what comes next.
-template <class T>
+// `offset` says where the rows of KV head 0 lie. Of the `lines` that come next, this slab asks
+// for its share.
+template <class P, class T>
 void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, int count, const int64_t* offset,
-                    Requests* ahead) {
-  const T* row[kTile];
+                    int64_t lines, Ahead* ahead) {
   const int64_t head_at = slab.kv_head * p.a.cache.head_stride;
-  for (int t = 0; t < count; ++t) row[t] = static_cast<const T*>(p.a.cache.k) + head_at + offset[t];
+  const Rows<T> key = {static_cast<const T*>(p.a.cache.k) + head_at, offset};
+  const Rows<T> value = {static_cast<const T*>(p.a.cache.v) + head_at, offset};
   int seen[kSlab];
   for (int head = 0; head < slab.heads; ++head) seen[head] = seen_of(slab.visible[head], tile);
+  const Asks asks(slab.heads, count, p.dim, p.pairs && (p.dim == 64 || p.dim == 128));
+  const int64_t early = lines * kScoreShare / 8;
   alignas(64) float s[kSlab][kTile];
+  ahead->pace(early, asks.score);
   for_head_groups<kScoreHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
-    score_heads<T, decltype(heads)::value>(p, slab, head, row, seen, s,
-                                           head == 0 ? &ahead->keys : nullptr);
+    score_heads<P, T, decltype(heads)::value>(p, slab, head, key, seen, s, ahead);
   });
-  for (int head = 0; head < slab.heads; ++head) {
-    if (seen[head] == 0) continue;
-    finish_scores(p.a, slab, head, tile, seen[head], s[head]);
-    const float shrink = weigh_scores(s[head], slab.state.top + head, slab.state.total + head);
-    shrink_sums(slab.state.sum + head * p.stride, p.stride, shrink);
-  }
-  for (int t = 0; t < count; ++t) row[t] = static_cast<const T*>(p.a.cache.v) + head_at + offset[t];
+  for_head_groups<kScoreHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
+    turn_heads<decltype(heads)::value>(p, slab, head, tile, seen, s);
+  });
+  ahead->pace(lines - early, asks.weigh);
   for_head_groups<kWeighHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
-    weigh_heads<T, decltype(heads)::value>(p, slab, head, row, seen, s,
-                                           head == 0 ? &ahead->values : nullptr);
+    weigh_heads<T, decltype(heads)::value>(p, slab, head, value, seen, s, ahead);
   });
 }
 
@@ -555,20 +701,35 @@ void forget(const Slab& slab, int64_t stride) {
   }
 }
 
+// Where the rows of KV head 0 lie in `count` slots from `first` on.
+void find_rows(const KvCache& c, int64_t sequence, int64_t first, int count, int64_t* at) {
+  if (c.blocks == nullptr) {
+    const int64_t begin = kv_offset(c, sequence, 0, first);
+    for (int t = 0; t < count; ++t) at[t] = begin + t * c.slot_stride;
+    return;
+  }
+  for (int t = 0; t < count;) {
+    const int64_t left = c.page - (first + t) % c.page;
+    const int64_t begin = kv_offset(c, sequence, 0, first + t);
+    for (int64_t i = 0; i < left && t < count; ++i, ++t) at[t] = begin + i * c.slot_stride;
+  }
+}
+
+// What a thread does after a chunk, to ask for it in time.
+enum class Then { kNothing, kNextChunk, kNextHeads };
+
 // The states of the slabs' heads over the slots of one chunk.
-template <class T>
-void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk) {
+template <class P, class T>
+void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, Then then) {
   const KvCache& c = p.a.cache;
   for (int i = 0; i < slabs.count; ++i) forget(slabs.slab[i], p.stride);
-  // What follows the chunk is asked for as well: the same thread takes it as a rule.
   const int64_t visible = slabs.visible(), end = smaller(visible, (chunk + 1) * kChunk);
   int64_t offset[2][kTile];
   const auto find = [&](int64_t tile, int64_t* at) EXN_FLAT {
     const int count = static_cast<int>(visible <= tile ? 0 : smaller(visible - tile, kTile));
-    for (int t = 0; t < count; ++t) at[t] = kv_offset(c, slabs.sequence, 0, tile + t);
+    find_rows(c, slabs.sequence, tile, count, at);
     return count;
   };
-  const int64_t head_at = slabs.slab[0].kv_head * c.head_stride;
   const int64_t bytes =
       ((slabs.slab[slabs.count - 1].kv_head - slabs.slab[0].kv_head) * c.head_stride + p.dim) *
       static_cast<int64_t>(sizeof(T));
@@ -577,19 +738,31 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk) {
   int64_t tile = chunk * kChunk;
   int count = find(tile, offset[0]);
   for (int which = 0; tile < end; which ^= 1) {
+    const int64_t* next_at = offset[which ^ 1];
+    int64_t head_at = slabs.slab[0].kv_head * c.head_stride;
     const int next = find(tile + kTile, offset[which ^ 1]);
-    Requests ahead;
-    const auto add = [&](const void* side, const int64_t* at, int rows, Ahead* to) EXN_FLAT {
+    int wanted = next;
+    if (tile + kTile >= end && (then == Then::kNothing || next == 0)) {
+      wanted = 0;
+      if (then == Then::kNextHeads) {
+        wanted = find(0, offset[which ^ 1]);
+        head_at += slabs.count * c.head_stride;
+      }
+    }
+    Ahead ahead;
+    const auto add = [&](const void* side) EXN_FLAT {
       const T* base = static_cast<const T*>(side) + head_at;
-      if (runs_on && rows > 0) to->add(reinterpret_cast<const char*>(base + at[0]), rows * bytes);
-      for (int t = 0; !runs_on && t < rows; ++t)
-        to->add(reinterpret_cast<const char*>(base + at[t]), bytes);
+      if (runs_on && wanted > 0)
+        ahead.add(reinterpret_cast<const char*>(base + next_at[0]), wanted * bytes);
+      for (int t = 0; !runs_on && t < wanted; ++t)
+        ahead.add(reinterpret_cast<const char*>(base + next_at[t]), bytes);
     };
-    add(c.k, offset[which ^ 1], next, &ahead.keys);
-    add(c.v, offset[which ^ 1], next, &ahead.values);
-    ahead.spread(slabs.slab[0].heads, slabs.count, count, p.dim);
+    add(c.k);
+    add(c.v);
+    ahead.start();
+    const int64_t lines = ahead.lines() / slabs.count;
     for (int i = 0; i < slabs.count; ++i)
-      pass_over_tile<T>(p, slabs.slab[i], tile, count, offset[which], &ahead);
+      pass_over_tile<P, T>(p, slabs.slab[i], tile, count, offset[which], lines, &ahead);
     tile += kTile;
     count = next;
   }
@@ -600,16 +773,16 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk) {
 
 // Query heads of a block that pass over the cache together: for each of the KV heads of an item up
 // to kSlab.
-Slabs slabs_of(const Plan& p, int64_t block, int64_t first_kv_head, int64_t first_head) {
-  Slabs s;
-  s.sequence = sequence_of(p.a.sequence, p.order[p.first[block]]);
+void take_slabs(const Plan& p, int64_t block, int64_t first_kv_head, int64_t first_head,
+                Slabs* s) {
+  s->sequence = sequence_of(p.a.sequence, p.order[p.first[block]]);
   const int64_t heads = (p.first[block + 1] - p.first[block]) * p.group;
   for (int64_t kv = first_kv_head; kv < p.a.cache.heads && kv < first_kv_head + p.kv_heads; ++kv) {
-    Slab& slab = s.slab[s.count++];
+    Slab& slab = s->slab[s->count++];
     const int64_t head = p.number(kv, p.first[block]) + first_head;
     slab.heads = static_cast<int>(smaller(heads - first_head, kSlab));
     slab.kv_head = kv;
-    slab.query = p.query + head * p.stride;
+    slab.head = head;
     slab.state = p.whole.at(head);
     for (int i = 0; i < slab.heads; ++i) {
       const int64_t row = p.row_of(head + i);
@@ -621,34 +794,43 @@ Slabs slabs_of(const Plan& p, int64_t block, int64_t first_kv_head, int64_t firs
               : scores + (row * p.a.query.heads + p.query_head_of(head + i)) * p.a.score_slots;
     }
   }
-  return s;
 }
 
 // The same heads with their states in `part`.
-void move_states(const Plan& p, const States& part, Slabs* s) {
+void move_states(const States& part, Slabs* s) {
   for (int i = 0; i < s->count; ++i)
-    s->slab[i].state = part.at((s->slab[i].query - p.query) / p.stride);
+    s->slab[i].state = part.at(s->slab[i].head);
 }
 
 int64_t chunks_seen(int64_t visible) { return (visible + kChunk - 1) / kChunk; }
 
 // One chunk, for few rows. The first chunk's state is that of the whole to begin with.
-template <class T>
-void run_chunk(const Plan& p, Slabs slabs, int64_t chunk) {
-  if (chunk > 0 && chunk >= chunks_seen(slabs.visible())) return;
-  if (chunk > 0) move_states(p, p.part.at(chunk * p.heads()), &slabs);
-  pass_over_chunk<T>(p, slabs, chunk);
+template <class P, class T>
+void run_chunk(const Plan& p, Slabs* slabs, int64_t chunk, bool more) {
+  const int64_t chunks = chunks_seen(slabs->visible());
+  if (chunk > 0 && chunk >= chunks) return;
+  if (chunk > 0) move_states(p.part.at(chunk * p.heads()), slabs);
+  const Slab& last = slabs->slab[slabs->count - 1];
+  const Then then = !more                                 ? Then::kNothing
+                    : chunk + 1 < chunks                  ? Then::kNextChunk
+                    : last.kv_head + 1 < p.a.cache.heads ? Then::kNextHeads
+                                                          : Then::kNothing;
+  pass_over_chunk<P, T>(p, *slabs, chunk, then);
 }
 
 // All chunks, one after another.
-template <class T>
+template <class P, class T>
 void run_block(const Plan& p, const Slabs& whole) {
-  pass_over_chunk<T>(p, whole, 0);
-  if (p.chunks < 2) return;
+  const int64_t chunks = chunks_seen(whole.visible());
+  const auto then = [&](int64_t chunk) EXN_FLAT {
+    return chunk + 1 < chunks ? Then::kNextChunk : Then::kNothing;
+  };
+  pass_over_chunk<P, T>(p, whole, 0, then(0));
+  if (chunks < 2) return;
   Slabs part = whole;
-  move_states(p, p.part, &part);
-  for (int64_t chunk = 1; chunk < chunks_seen(whole.visible()); ++chunk) {
-    pass_over_chunk<T>(p, part, chunk);
+  move_states(p.part, &part);
+  for (int64_t chunk = 1; chunk < chunks; ++chunk) {
+    pass_over_chunk<P, T>(p, part, chunk, then(chunk));
     for (int i = 0; i < whole.count; ++i) {
       const Slab& slab = whole.slab[i];
       for (int head = 0; head < slab.heads; ++head) {
@@ -659,22 +841,34 @@ void run_block(const Plan& p, const Slabs& whole) {
   }
 }
 
-// An item is a block of rows, some neighbouring KV heads and, for few rows, a chunk.
-template <class T>
+// An item is a block of rows, some neighbouring KV heads and, for few rows, a chunk. A thread takes
+// several that follow each other, as what it asks for at the end of one serves the next.
+template <class P, class T>
 void run_items(const Plan& p) {
   const int64_t kv_items = (p.a.cache.heads + p.kv_heads - 1) / p.kv_heads;
-  const int64_t chunks = p.few ? p.chunks : 1;
-  parallel_for(p.blocks * kv_items * chunks, 1, [&](int64_t begin, int64_t end) {
+  const int64_t chunks = p.few ? p.chunks : 1, items = p.blocks * kv_items * chunks;
+  parallel_for(items, items / (threads() * 8) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t chunk = item % chunks, kv_head = item / chunks % kv_items * p.kv_heads,
                     block = item / chunks / kv_items;
       const int64_t heads = (p.first[block + 1] - p.first[block]) * p.group;
       for (int64_t head = 0; head < heads; head += kSlab) {
-        const Slabs slabs = slabs_of(p, block, kv_head, head);
-        p.few ? run_chunk<T>(p, slabs, chunk) : run_block<T>(p, slabs);
+        Slabs slabs;
+        take_slabs(p, block, kv_head, head, &slabs);
+        p.few ? run_chunk<P, T>(p, &slabs, chunk, item + 1 < end) : run_block<P, T>(p, slabs);
       }
     }
   });
+}
+
+template <class T>
+void run_items(const Plan& p) {
+#if defined(EXN_HAS_BF16_DOT)
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (p.pairs) return run_items<Pairs, T>(p);
+  }
+#endif
+  run_items<Plain<T>, T>(p);
 }
 
 // ---- results
@@ -688,7 +882,7 @@ void write_hidden_scores(const Plan& p, int64_t row, int64_t query_head) {
 
 template <class T>
 void write_results(const Plan& p) {
-  parallel_for(p.heads(), 64, [&](int64_t begin, int64_t end) {
+  parallel_for(p.heads(), 64 / (p.chunks + 1) + 1, [&](int64_t begin, int64_t end) {
     for (int64_t head = begin; head < end; ++head) {
       const int64_t row = p.row_of(head), query_head = p.query_head_of(head),
                     visible = p.a.visible[row];

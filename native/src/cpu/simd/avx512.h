@@ -116,30 +116,55 @@ static EXN_SIMD float reduce_max(f32v v) {
   return _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)));
 }
 
-// out[i] = reduce_add(v[i]), bit for bit, by a transposing tree: 46 operations instead of 16 times 11. Where
-// it can, a level takes one operand by a blend: shuffles have half as many units.
-constexpr int kReduceTree = 16;
-static EXN_SIMD void reduce_add_tree(const f32v* v, float* out) {
-  f32v a[8], b[4], c[2];
-  for (int i = 0; i < 8; ++i) {
+// Sums as reduce_add takes them, in steps. Quarters of the result, of 128 bits, hold four partial
+// sums each of v[0], v[2], v[1], v[3]. Where it can, a level takes one operand by a blend: shuffles
+// have half as many units.
+static EXN_SIMD f32v fold_to_quads(const f32v (&v)[4]) {
+  f32v a[2];
+  for (int i = 0; i < 2; ++i) {
     const f32v x = v[2 * i], y = v[2 * i + 1];
     a[i] = add(_mm512_mask_blend_ps(0xff00, x, y), _mm512_shuffle_f32x4(x, y, 0x4e));
   }
   // 128-bit lanes 1 of x, 0 of y, 3 of x, 2 of y
   const __m512i crossed =
       _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
-  for (int i = 0; i < 4; ++i) {
-    const f32v x = a[2 * i], y = a[2 * i + 1];
-    b[i] = add(_mm512_mask_blend_ps(0xf0f0, x, y), _mm512_permutex2var_ps(x, crossed, y));
-  }
+  return add(_mm512_mask_blend_ps(0xf0f0, a[0], a[1]),
+             _mm512_permutex2var_ps(a[0], crossed, a[1]));
+}
+
+// The sums of the four quarters of each v, side by side: those of v[0] first in each quarter.
+static EXN_SIMD f32v fold_quads(const f32v (&v)[4]) {
+  f32v c[2];
   for (int i = 0; i < 2; ++i) {
-    const f32v x = b[2 * i], y = b[2 * i + 1];
+    const f32v x = v[2 * i], y = v[2 * i + 1];
     c[i] = add(_mm512_mask_blend_ps(0xcccc, x, y), _mm512_shuffle_ps(x, y, 0x4e));
   }
-  const f32v sums = add(_mm512_shuffle_ps(c[0], c[1], 0x88), _mm512_shuffle_ps(c[0], c[1], 0xdd));
-  // The 128-bit lanes hold the sums of vectors 0, 4, 8, 12; of 2, 6, ...; of 1, 5, ...; of 3, 7, ...
+  return add(_mm512_shuffle_ps(c[0], c[1], 0x88), _mm512_shuffle_ps(c[0], c[1], 0xdd));
+}
+
+// out[i] = reduce_add(v[i]), bit for bit, by a transposing tree: 46 operations instead of 16 times 11.
+constexpr int kReduceTree = 16;
+static EXN_SIMD void reduce_add_tree(const f32v* v, float* out) {
+  f32v b[4];
+  for (int i = 0; i < 4; ++i) {
+    const f32v* four = v + 4 * i;
+    b[i] = fold_to_quads({four[0], four[1], four[2], four[3]});
+  }
+  // The quarters hold the sums of vectors 0, 4, 8, 12; of 2, 6, ...; of 1, 5, ...; of 3, 7, ...
   const __m512i order = _mm512_setr_epi32(0, 8, 4, 12, 1, 9, 5, 13, 2, 10, 6, 14, 3, 11, 7, 15);
-  _mm512_storeu_ps(out, _mm512_permutexvar_ps(order, sums));
+  _mm512_storeu_ps(out, _mm512_permutexvar_ps(order, fold_quads(b)));
+}
+
+// v[i] becomes the i-th quarters, in the order 0, 2, 1, 3 of fold_to_quads, of all v.
+static EXN_SIMD void transpose_quads(f32v (&v)[4]) {
+  const f32v a = _mm512_shuffle_f32x4(v[0], v[1], 0x44);
+  const f32v b = _mm512_shuffle_f32x4(v[2], v[3], 0x44);
+  const f32v c = _mm512_shuffle_f32x4(v[0], v[1], 0xee);
+  const f32v d = _mm512_shuffle_f32x4(v[2], v[3], 0xee);
+  v[0] = _mm512_shuffle_f32x4(a, b, 0x88);
+  v[2] = _mm512_shuffle_f32x4(a, b, 0xdd);
+  v[1] = _mm512_shuffle_f32x4(c, d, 0x88);
+  v[3] = _mm512_shuffle_f32x4(c, d, 0xdd);
 }
 
 // Lanes of f64, half as many, for sums that need them.
