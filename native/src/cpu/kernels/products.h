@@ -11,7 +11,8 @@
 // it reads on and on in one direction: one row after another comes at the speed of memory, two
 // side by side at less than half of it, and with every line asked for by the program at 85 %. So
 // for a single input rows are taken one at a time. That needs an input that stays in L1; for longer
-// ones, and for several, rows are taken side by side and asked for, well ahead, into L2.
+// ones, and for several, rows are taken side by side and asked for, well ahead, into L2, evenly
+// over the time that their products take.
 #pragma once
 
 #include "elements.h"
@@ -76,15 +77,17 @@ static EXN_SIMD void fold_vectors(const f32v (&v)[N], float* out) {
   }
 }
 
-// Whether a block asks for what comes next, as many bytes in each step as the step reads. Into L2:
-// into L1, so far ahead, a line would push another out that is still wanted.
-enum class Ask { kNothing, kFar };
+// How much of what comes next a block asks for: all, half or none of the bytes that it reads itself.
+// Into L2: into L1, so far ahead, a line would push another out that is still wanted.
+enum class Ask { kNothing, kHalf, kAll };
 
+// One step's part of it.
 template <Ask kAsk, int kBytes>
 static EXN_SIMD void ask_for(const char*& next) {
-  if constexpr (kAsk == Ask::kFar) {
-    for (int i = 0; i < kBytes; i += 64) prefetch_far(next + i);
-    next += kBytes;
+  if constexpr (kAsk != Ask::kNothing) {
+    constexpr int kPart = kAsk == Ask::kHalf ? kBytes / 2 : kBytes;
+    for (int i = 0; i < kPart; i += 64) prefetch_far(next + i);
+    next += kPart;
   }
 }
 
@@ -189,9 +192,10 @@ static EXN_SIMD void with_count(int64_t n, F&& f) {
   f(std::integral_constant<int, kMost>());
 }
 
-// A single input that stays in L1: one row after another.
-constexpr int64_t kLinearBytes = int64_t{20} << 10;
+// Inputs that stay in L1 beside the weights that pass by.
+constexpr int64_t kInputBytes = int64_t{20} << 10;
 
+// A single input that stays in L1: one row after another.
 template <class T, class RowAt>
 static EXN_SIMD void linear_rows(RowAt& row_at, int64_t count, const Inputs& in, int64_t dim,
                                  float* out, int64_t reach) {
@@ -233,7 +237,7 @@ static EXN_SIMD void side_rows(RowAt& row_at, int64_t count, const Inputs& in, i
     for (int i = 0; i < kSideRows; ++i) rows[i] = row_at(w + i);
     if (w + ahead + kSideRows <= count + reach) {
       const char* next = reinterpret_cast<const char*>(row_at(w + ahead));
-      any_block<T, kSideRows, 1, Ask::kFar>(rows, in, 0, dim, out + w, 0, next);
+      any_block<T, kSideRows, 1, Ask::kAll>(rows, in, 0, dim, out + w, 0, next);
     } else {
       any_block<T, kSideRows, 1, Ask::kNothing>(rows, in, 0, dim, out + w, 0, nullptr);
     }
@@ -244,33 +248,62 @@ static EXN_SIMD void side_rows(RowAt& row_at, int64_t count, const Inputs& in, i
   }
 }
 
-// Weight rows [first, last) with all inputs; the first inputs ask for the rows `ahead` further on,
-// of which those before `limit` exist.
+// Weight rows [first, last) with inputs [x, end) in groups of kX, the last of which may begin
+// earlier. The blocks ask for the rows `ahead` further on, of which those before `limit` exist; with
+// kHalf two groups share this, since all at once the requests would come in bursts with idle memory
+// between them. A function of its own, where nothing else wants the registers.
+template <class T, int kX, Ask kAsk, class RowAt>
+static __attribute__((noinline)) void block_rows(const RowAt& row_at, int64_t first, int64_t last,
+                                                 int64_t limit, int64_t ahead, const Inputs& in,
+                                                 int64_t x, int64_t end, int64_t dim, float* out,
+                                                 int64_t out_stride) {
+  const int64_t half = kBlockRows * dim * static_cast<int64_t>(sizeof(T)) / 2;
+  int64_t w = first;
+  for (; w + kBlockRows <= last; w += kBlockRows) {
+    const T* rows[kBlockRows];
+    for (int i = 0; i < kBlockRows; ++i) rows[i] = row_at(w + i);
+    const char* next = nullptr;
+    if (kAsk != Ask::kNothing) {
+      next = reinterpret_cast<const char*>(
+          row_at(w + ahead + kBlockRows <= limit ? w + ahead : w));
+    }
+    for (int64_t group = x; group < end; group += kX) {
+      const int64_t begin = group + kX <= end ? group : end - kX;
+      any_block<T, kBlockRows, kX, kAsk>(rows, in, begin, dim, out + begin * out_stride + w,
+                                         out_stride, group == 0 ? next : next + half);
+    }
+  }
+  for (; w < last; ++w) {
+    const T* row = row_at(w);
+    for (int64_t group = x; group < end; group += kX) {
+      const int64_t begin = group + kX <= end ? group : end - kX;
+      any_block<T, 1, kX, Ask::kNothing>(&row, in, begin, dim, out + begin * out_stride + w,
+                                         out_stride, nullptr);
+    }
+  }
+}
+
+// The same, panel by panel: the weights of a panel stay in cache while group after group of more
+// inputs than kBlockInputs passes by.
 template <class T, class RowAt>
-static EXN_SIMD void block_rows(RowAt& row_at, int64_t first, int64_t last, int64_t limit,
+static EXN_SIMD void panel_rows(const RowAt& row_at, int64_t panel, int64_t count, int64_t limit,
                                 int64_t ahead, const Inputs& in, int64_t inputs, int64_t dim,
                                 float* out, int64_t out_stride) {
-  for (int64_t x = 0; x < inputs; x += kBlockInputs) {
-    with_count<kBlockInputs>(inputs - x, [&](auto group) EXN_FLAT {
-      constexpr int kX = decltype(group)::value;
-      float* to = out + x * out_stride;
-      int64_t w = first;
-      for (; w + kBlockRows <= last; w += kBlockRows) {
-        const T* rows[kBlockRows];
-        for (int i = 0; i < kBlockRows; ++i) rows[i] = row_at(w + i);
-        if (x == 0 && w + ahead + kBlockRows <= limit) {
-          const char* next = reinterpret_cast<const char*>(row_at(w + ahead));
-          any_block<T, kBlockRows, kX, Ask::kFar>(rows, in, x, dim, to + w, out_stride, next);
-        } else {
-          any_block<T, kBlockRows, kX, Ask::kNothing>(rows, in, x, dim, to + w, out_stride,
-                                                      nullptr);
-        }
+  constexpr int kX = kBlockInputs;
+  for (int64_t first = 0; first < count; first += panel) {
+    const int64_t last = first + panel < count ? first + panel : count;
+    block_rows<T, kX, Ask::kHalf>(row_at, first, last, limit, ahead, in, 0, kX, dim, out,
+                                  out_stride);
+    for (int64_t x = kX; x < inputs; x += kX) {
+      const int64_t begin = x + kX <= inputs ? x : inputs - kX;
+      if (x == kX) {
+        block_rows<T, kX, Ask::kHalf>(row_at, first, last, limit, ahead, in, begin, begin + kX, dim,
+                                      out, out_stride);
+      } else {
+        block_rows<T, kX, Ask::kNothing>(row_at, first, last, limit, ahead, in, begin, begin + kX,
+                                         dim, out, out_stride);
       }
-      for (; w < last; ++w) {
-        const T* row = row_at(w);
-        any_block<T, 1, kX, Ask::kNothing>(&row, in, x, dim, to + w, out_stride, nullptr);
-      }
-    });
+    }
   }
 }
 
@@ -309,7 +342,12 @@ static EXN_SIMD void widened_rows(RowAt& row_at, int64_t count, const Inputs& in
     const auto wide_at = [&](int64_t w) EXN_FLAT {
       return static_cast<const float*>(wide + (w - first) * stride);
     };
-    block_rows<float>(wide_at, first, last, last, rows, in, inputs, wide_dim, out, out_stride);
+    for (int64_t x = 0; x < inputs; x += kBlockInputs) {
+      const int64_t begin = x + kBlockInputs <= inputs ? x : inputs - kBlockInputs;
+      block_rows<float, kBlockInputs, Ask::kNothing>(wide_at, first, last, last, 0, in, begin,
+                                                     begin + kBlockInputs, wide_dim, out,
+                                                     out_stride);
+    }
   }
 }
 
@@ -319,8 +357,9 @@ static EXN_SIMD void widened_rows(RowAt& row_at, int64_t count, const Inputs& in
 template <class T, class RowAt>
 static EXN_SIMD void row_products(RowAt&& row_at, int64_t count, const Inputs& in, int64_t inputs,
                                   int64_t dim, float* out, int64_t out_stride, int64_t reach) {
+  if (inputs == 0) return;
   if (inputs == 1) {
-    if (in.stride * (in.bf != nullptr ? 2 : 4) < kLinearBytes) {
+    if (in.stride * (in.bf != nullptr ? 2 : 4) < kInputBytes) {
       linear_rows<T>(row_at, count, in, dim, out, reach);
     } else {
       side_rows<T>(row_at, count, in, dim, out, reach);
@@ -333,14 +372,28 @@ static EXN_SIMD void row_products(RowAt&& row_at, int64_t count, const Inputs& i
       return;
     }
   }
-  // The weight rows of a panel stay in L1 while block after block of inputs passes by.
-  const int64_t bytes = dim * static_cast<int64_t>(sizeof(T));
-  const int64_t panel = inputs <= 8 ? kBlockRows : rows_ahead(12288, bytes, kBlockRows);
-  const int64_t ahead = rows_ahead(int64_t{64} << 10, bytes, panel);
-  for (int64_t first = 0; first < count; first += panel) {
-    const int64_t last = first + panel < count ? first + panel : count;
-    block_rows<T>(row_at, first, last, count + reach, ahead, in, inputs, dim, out, out_stride);
+  const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T));
+  const int64_t input_bytes = inputs * in.stride * (in.bf != nullptr ? 2 : 4);
+  if (inputs <= 2 * kBlockInputs && (inputs <= kBlockInputs || input_bytes <= kInputBytes)) {
+    const int64_t ahead = rows_ahead(int64_t{64} << 10, row_bytes, kBlockRows);
+    const int64_t group = inputs <= kBlockInputs ? inputs : (inputs + 1) / 2;
+    with_count<kBlockInputs>(group, [&](auto size) EXN_FLAT {
+      constexpr int kX = decltype(size)::value;
+      if (inputs <= kX) {
+        block_rows<T, kX, Ask::kAll>(row_at, 0, count, count + reach, ahead, in, 0, kX, dim, out,
+                                     out_stride);
+      } else {
+        block_rows<T, kX, Ask::kHalf>(row_at, 0, count, count + reach, ahead, in, 0, inputs, dim,
+                                      out, out_stride);
+      }
+    });
+    return;
   }
+  // Where the inputs stay in L1, so do the weights of a panel; otherwise these stay in L2.
+  const int64_t panel_bytes = int64_t{input_bytes <= kInputBytes ? 12 : 128} << 10;
+  const int64_t panel = rows_ahead(panel_bytes, row_bytes, kBlockRows);
+  const int64_t ahead = rows_ahead(int64_t{64} << 10, row_bytes, panel);
+  panel_rows<T>(row_at, panel, count, count + reach, ahead, in, inputs, dim, out, out_stride);
 }
 
 }  // namespace exn::cpu::EXN_ISA
