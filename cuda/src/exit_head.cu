@@ -8,12 +8,6 @@ namespace exn::cuda {
 namespace {
 
 // x is rounded when hidden states and weights share a 16-bit type, as a framework's own norm would.
-Rounding rounding_of(const ExitHeadArgs& args) {
-  if (args.hidden.dtype != args.weight.dtype) return Rounding::kNone;
-  if (args.weight.dtype == DType::kF16) return Rounding::kF16;
-  return args.weight.dtype == DType::kBF16 ? Rounding::kBF16 : Rounding::kNone;
-}
-
 struct Space {
   float* x;           // what the head multiplies
   float* translated;  // [R,D], with a translator
@@ -36,7 +30,7 @@ void queue_input(const ExitHeadArgs& args, const Space& space, cudaStream_t stre
   const float* weight = norm == Norm::kNone ? nullptr : args.norm_weight;
   const float* bias = norm == Norm::kLayer ? args.norm_bias : nullptr;
   if (args.translator.data == nullptr) {
-    queue_prepare(args.hidden, space.x, norm, args.norm_eps, weight, bias, rounding_of(args),
+    queue_prepare(args.hidden, space.x, norm, args.norm_eps, weight, bias, rounding_of(args.hidden.dtype, args.weight.dtype),
                   stream);
     return;
   }
@@ -48,7 +42,7 @@ void queue_input(const ExitHeadArgs& args, const Space& space, cudaStream_t stre
                {args.translator_bias, space.translated, stride, Activation::kNone}, stream);
   const Matrix translated{space.translated, DType::kF32, args.hidden.rows, args.hidden.cols,
                           stride};
-  queue_prepare(translated, space.x, norm, args.norm_eps, weight, bias, rounding_of(args), stream);
+  queue_prepare(translated, space.x, norm, args.norm_eps, weight, bias, rounding_of(args.hidden.dtype, args.weight.dtype), stream);
 }
 
 template <class W, int ROWS>

@@ -80,6 +80,7 @@ void queue_projection(const KvPropagateArgs& args, const PropagateSpace& space,
   task.order = space.order;
   task.x = space.x;
   task.x_stride = padded(args.hidden.cols);
+  task.rounding = rounding_of(args.hidden.dtype, args.layers[0].k_weight.dtype);
   task.rows = args.hidden.rows;
   task.depth = args.hidden.cols;
   task.sequence = args.sequence;

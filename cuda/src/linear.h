@@ -58,6 +58,13 @@ inline Norm norm_of(int32_t norm) {
   }
 }
 
+// Of rows that were computed from `from` before their product with weights of the same 16-bit type.
+inline Rounding rounding_of(DType from, DType weight) {
+  if (from != weight) return Rounding::kNone;
+  if (weight == DType::kF16) return Rounding::kF16;
+  return weight == DType::kBF16 ? Rounding::kBF16 : Rounding::kNone;
+}
+
 inline Storage storage_of(DType dtype) {
   switch (dtype) {
     case DType::kF16:

@@ -55,6 +55,8 @@ Expected nan() { return {kNaN, 0}; }
 
 }  // namespace
 
+bool is_16_bit(Type type) { return type == Type::kF16 || type == Type::kBF16; }
+
 bool agrees(const Expected& expected, double got) {
   if (std::isinf(expected.bound)) return true;
   if (std::isnan(expected.value)) return std::isnan(got);
@@ -332,8 +334,6 @@ void round_state(Type type, State* s) {
   s->scaled.clear();
   s->shifted.clear();
 }
-
-bool is_16_bit(Type type) { return type == Type::kF16 || type == Type::kBF16; }
 
 State prepared(const ExitHeadCase& c, const ExitHeadInputs& in, int64_t row) {
   State s;

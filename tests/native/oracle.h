@@ -18,6 +18,8 @@ struct Expected {
 
 bool agrees(const Expected& expected, double got);
 
+bool is_16_bit(Type type);
+
 // ---- statistics of logits ----------------------------------------------------------------------------
 
 struct StatsExpected {

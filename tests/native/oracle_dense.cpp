@@ -361,6 +361,16 @@ std::vector<Expected> unchanged(const HostTensor& t) {
   return values;
 }
 
+// Rounded to a 16-bit type, an element within its error of a boundary to either side.
+void round_values(Type type, Values* values) {
+  for (Value& v : *values) {
+    const double rounded = rounded_to(type, v.x);
+    const double low = rounded_to(type, v.x - v.error());
+    const double high = rounded_to(type, v.x + v.error());
+    v = {rounded, std::max(high - rounded, rounded - low), 0};
+  }
+}
+
 Values projected(const std::vector<std::vector<double>>& weight, const HostTensor& bias,
                  const Values& x) {
   Values y(weight.size());
@@ -388,6 +398,9 @@ std::vector<KvLayerExpected> kv_propagate_oracle(const KvPropagateCase& c,
       if (exit < 0 || exit > layer.index || slot < 0) continue;
       Values x = exact_values(in.hidden, r);
       normalise(&x, c.norm, static_cast<double>(c.norm_eps), layer.norm_weight, layer.norm_bias);
+      if (c.hidden.type == c.weight.type && is_16_bit(c.hidden.type)) {
+        round_values(c.hidden.type, &x);
+      }
       Values k = projected(k_weight, layer.k_bias, x);
       const Values v = projected(v_weight, layer.v_bias, x);
       for (int64_t h = 0; c.pairs > 0 && h < c.heads; ++h) {

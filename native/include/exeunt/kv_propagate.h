@@ -12,7 +12,8 @@
  * t5x passes the state of the first exit instead, against its own comment: we follow the comment). Rows with
  * exit_layer -1 have not left and are untouched, as is a row whose slot is -1.
  *
- * Products are accumulated in f32; the result of a row does not depend on the others. x stays f32.
+ * Products are accumulated in f32; the result of a row does not depend on the others. When hidden and weights are both
+ * bf16 (or both f16), x is rounded to that type before the products, as in exit_head; otherwise x stays f32.
  * Duplicate (sequence, slot) pairs, and ids out of range: as for kv_append.
  * A position outside the table: EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off.
  * An exit_layer outside -1..L: EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off.

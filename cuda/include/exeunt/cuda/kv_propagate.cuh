@@ -100,6 +100,7 @@ struct PropagateTask {
   const PropagateRow* order;  // [R]
   const float* x;             // [R,D] in that order, zeros from D up to the stride
   int64_t x_stride;
+  Rounding rounding;  // of x with a layer's coefficients
   int64_t rows;
   int64_t depth;            // D
   const int32_t* sequence;  // [R], optional
@@ -140,22 +141,26 @@ struct RowTarget {
   int64_t turns;   // in the table
 };
 
-// Applies a layer's coefficients to the normalised rows as they arrive.
+// Applies a layer's coefficients to the normalised rows as they arrive, and rounds them.
 struct ApplyNorm {
   const float* weight;
   const float* bias;
   int64_t depth;
+  Rounding rounding;
 
   __device__ __forceinline__ void operator()(float4* x, int64_t column) const {
-    if (weight == nullptr) return;
     const int count = tile_count(column, depth, 4);
     if (count <= 0) return;  // stays zero
-    float factors[4], shifts[4];
-    load_coefficients(weight, column, count, 0.0f, factors);
-    load_coefficients(bias, column, count, 0.0f, shifts);
-    const float4 y = *x;
-    *x = make_float4(fmaf(y.x, factors[0], shifts[0]), fmaf(y.y, factors[1], shifts[1]),
-                     fmaf(y.z, factors[2], shifts[2]), fmaf(y.w, factors[3], shifts[3]));
+    float4 y = *x;
+    if (weight != nullptr) {
+      float factors[4], shifts[4];
+      load_coefficients(weight, column, count, 0.0f, factors);
+      load_coefficients(bias, column, count, 0.0f, shifts);
+      y = make_float4(fmaf(y.x, factors[0], shifts[0]), fmaf(y.y, factors[1], shifts[1]),
+                      fmaf(y.z, factors[2], shifts[2]), fmaf(y.w, factors[3], shifts[3]));
+    }
+    *x = make_float4(round_as(rounding, y.x), round_as(rounding, y.y), round_as(rounding, y.z),
+                     round_as(rounding, y.w));
   }
 };
 
@@ -241,7 +246,7 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS) kv_propagate_kernel(PropagateTask tas
   float results[Shape::kOutputs][Shape::kRows];
   linear_tile<W, ROWS>(input, rows_of_w, whole_depth<W, ROWS>(input, first_row, first_row + owed),
                        shared, results,
-                       ApplyNorm{layer.norm_weight, layer.norm_bias, task.depth});
+                       ApplyNorm{layer.norm_weight, layer.norm_bias, task.depth, task.rounding});
   const float* const products = share_results<W, ROWS>(results, shared);
 
 #pragma unroll 1

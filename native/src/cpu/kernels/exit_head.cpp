@@ -47,15 +47,6 @@ void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride) {
   }
 }
 
-template <class T>
-void round_row(float* x, int64_t dim) {
-  for (int64_t i = 0; i < dim; ++i) {
-    T rounded;
-    from_float(&rounded, x[i]);
-    x[i] = to_float(rounded);
-  }
-}
-
 // The place of an id outside the vocabulary in the shortlist, or -1.
 int64_t bad_entry(const Vector& shortlist, int64_t vocab) {
   const int32_t* ids = static_cast<const int32_t*>(shortlist.data);
@@ -157,7 +148,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
     if (pairs) {
       convert(to, stride, narrowed + row * stride);
     } else if (rounded) {
-      a.hidden.dtype == DType::kBF16 ? round_row<bf16>(to, dim) : round_row<f16>(to, dim);
+      round_row(a.hidden.dtype, to, dim);
     }
   }
 

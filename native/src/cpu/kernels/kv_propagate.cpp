@@ -86,12 +86,14 @@ HeadGrid head_grid(const KvPropagateArgs& a) {
 
 // ---- jobs ---------------------------------------------------------------------------------------
 
-// Rows of one layer; `rows` and `x` have room for a block.
+// Rows of one layer, with room for a block of them; what they are multiplied as stands in one of
+// `x` and `pairs`.
 struct Job {
   int32_t layer;
   int64_t count;
   int64_t* rows;
   float* x;
+  bf16* pairs;
 };
 
 bool left_below(const KvPropagateArgs& a, int32_t layer, int64_t row) {
@@ -153,18 +155,41 @@ exn_status check_rows(const KvPropagateArgs& a, int32_t* slots) {
   return status;
 }
 
+bool rounded(const KvPropagateArgs& a) {
+  return a.hidden.dtype == a.layers[0].k_weight.dtype && a.hidden.dtype != DType::kF32;
+}
+
+// Whether the rows are multiplied as they are stored.
+bool in_pairs(const KvPropagateArgs& a) {
+#if defined(EXN_HAS_BF16_DOT)
+  return rounded(a) && a.hidden.dtype == DType::kBF16;
+#else
+  static_cast<void>(a);
+  return false;
+#endif
+}
+
 void normalise_job(const KvPropagateArgs& a, const Job& job, const Moments* moments,
                    int64_t stride) {
   const KvLayer& layer = a.layers[job.layer];
   const int64_t dim = a.hidden.cols;
+  const bool pairs = in_pairs(a), round = rounded(a);
   with_float_type(a.hidden.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     for (int64_t i = 0; i < job.count; ++i) {
-      float* x = job.x + i * stride;
       const int64_t row = job.rows[i];
-      normalise_row(row_of<T>(a.hidden, row), dim, moments[row], layer.norm_weight, layer.norm_bias,
-                    x);
-      for (int64_t k = dim; k < stride; ++k) x[k] = 0;
+      const auto normalise = [&](auto* x) {
+        normalise_row(row_of<T>(a.hidden, row), dim, moments[row], layer.norm_weight,
+                      layer.norm_bias, x);
+        for (int64_t k = dim; k < stride; ++k) from_float(x + k, 0);
+      };
+      if (pairs) {
+        normalise(job.pairs + i * stride);
+        continue;
+      }
+      float* x = job.x + i * stride;
+      normalise(x);
+      if (round) round_row(a.hidden.dtype, x, dim);
       with_float_type(layer.k_weight.dtype, [&](auto weight) {
         order_pairs<EXN_TYPE_OF(weight)>(x, stride);
       });
@@ -260,6 +285,7 @@ void project(const KvPropagateArgs& a, const Piece& piece, const Piece* next, in
              TileProducts* tile) {
   Inputs in;
   in.f32 = piece.job->x;
+  in.bf = piece.job->pairs;
   in.stride = stride;
   const int64_t columns = piece.tile.columns();
   const int64_t reach = next != nullptr ? next->tile.columns() : 0;
@@ -294,13 +320,15 @@ void run_jobs(const KvPropagateArgs& a, const HeadGrid& grid, const Job* jobs, i
 exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim);
   const int64_t block = rows < kRowBlock ? rows : kRowBlock;
-  const int64_t job_bytes = block * stride * static_cast<int64_t>(sizeof(float));
+  const bool pairs = in_pairs(a);
+  const int64_t job_bytes = block * stride * (pairs ? 2 : 4);
   const int64_t all = a.layer_count * ((rows + kRowBlock - 1) / kRowBlock);
   const int64_t fit = (int64_t{64} << 20) / (job_bytes + 1) + 1;
   const int64_t room = all < fit ? all : fit;
   Job* jobs = ws.take<Job>(room);
   int64_t* job_rows = ws.take<int64_t>(room * block);
-  float* x = ws.take<float>(room * block * stride);
+  float* x = ws.take<float>(pairs ? 0 : room * block * stride);
+  bf16* narrow = ws.take<bf16>(pairs ? room * block * stride : 0);
   Moments* moments = ws.take<Moments>(rows);
   int32_t* slots = ws.take<int32_t>(rows);
   if (ws.counting()) return EXN_OK;
@@ -308,7 +336,10 @@ exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
   const exn_status status = check_rows(a, slots);
   if (status != EXN_OK) return status;
   ran(EXN_CPU_PATH("kv_propagate"));
-  for (int64_t i = 0; i < room; ++i) jobs[i] = {0, 0, job_rows + i * block, x + i * block * stride};
+  for (int64_t i = 0; i < room; ++i) {
+    const int64_t at = i * block * stride;
+    jobs[i] = {0, 0, job_rows + i * block, pairs ? nullptr : x + at, pairs ? narrow + at : nullptr};
+  }
   with_float_type(a.hidden.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     for (int64_t row = 0; row < rows; ++row) {

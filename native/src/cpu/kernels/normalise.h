@@ -73,4 +73,15 @@ static EXN_SIMD void normalise_row(const T* x, int64_t dim, const Moments& m, co
   });
 }
 
+// To a 16-bit type and back.
+static EXN_SIMD void round_row(DType dtype, float* x, int64_t dim) {
+  with_float_type(dtype, [&](auto type) {
+    for (int64_t i = 0; i < dim; ++i) {
+      EXN_TYPE_OF(type) rounded;
+      from_float(&rounded, x[i]);
+      x[i] = to_float(rounded);
+    }
+  });
+}
+
 }  // namespace exn::cpu::EXN_ISA

@@ -125,6 +125,9 @@ class KvPropagateTest extends OpTest {
           continue;
         }
         Traced x = new Traced(hidden.row(r)).norm(norm, eps, layer.normWeight, layer.normBias);
+        if (hidden.dtype == layer.kWeight.dtype) {
+          x = x.rounded(hidden.dtype);
+        }
         Traced key = x.times(kWeight, layer.kBias);
         Traced value = x.times(vWeight, layer.vBias);
         for (int h = 0; rotated && h < c.int32("heads"); h++) {

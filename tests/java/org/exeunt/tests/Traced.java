@@ -71,6 +71,24 @@ final class Traced {
     }
   }
 
+  /**
+   * Rounded to a 16-bit type, an element within its error of a boundary to either side; f32 stays.
+   */
+  Traced rounded(DType dtype) {
+    if (dtype.bytes() > 2) {
+      return this;
+    }
+    Traced y = new Traced(size());
+    for (int i = 0; i < size(); i++) {
+      double middle = HostTensor.rounded(dtype, x[i]);
+      double low = HostTensor.rounded(dtype, x[i] - error(i));
+      double high = HostTensor.rounded(dtype, x[i] + error(i));
+      y.x[i] = middle;
+      y.own[i] = Math.max(high - middle, middle - low);
+    }
+    return y;
+  }
+
   private Traced rms(double eps, HostTensor weight) {
     int n = size();
     double square = 0;
