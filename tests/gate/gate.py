@@ -106,7 +106,7 @@ def kernels_in(cuobjdump, binary, default_arch):
         elif symbol and (found := re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", line)):
             kernel = kernels[arch, symbol]
             kernel.registers, kernel.stack, kernel.shared, kernel.local = map(int, found.groups())
-            if int(arch) >= 90:
+            if int(arch) >= 90 and kernel.shared > 0:  # 0: a kernel that has none of its own, on some
                 kernel.shared -= SYSTEM_SHARED
             symbol = None
     arch, symbol = default_arch, None

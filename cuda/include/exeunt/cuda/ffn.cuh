@@ -145,7 +145,7 @@ __device__ __forceinline__ float cosine_of(float aa, float bb, float ab) {
 // Bytes: 4 per product and part, hidden and out once; rows of more than 8192 elements are read twice
 // unless no cosine is asked for.
 template <class T>
-__global__ __launch_bounds__(kFinishThreads) void ffn_finish_kernel(FfnFinishTask<T> task) {
+__global__ __launch_bounds__(kFinishThreads, 1) void ffn_finish_kernel(FfnFinishTask<T> task) {
   constexpr int kWarps = kFinishThreads / kWarp;
   constexpr int kFinishTile = kFinishThreads * kFinishItems;
   __shared__ float scratch[8][kWarps];
