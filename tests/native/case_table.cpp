@@ -33,23 +33,6 @@ float float_of(uint32_t bits) {
 
 }  // namespace
 
-int64_t size_of(Type type) {
-  switch (type) {
-    case Type::kF64:
-    case Type::kI64:
-      return 8;
-    case Type::kF32:
-    case Type::kI32:
-      return 4;
-    case Type::kF16:
-    case Type::kBF16:
-      return 2;
-    case Type::kU8:
-      return 1;
-  }
-  return 0;
-}
-
 DLDataType dl_type(Type type) {
   const uint8_t bits = static_cast<uint8_t>(8 * size_of(type));
   switch (type) {
@@ -99,25 +82,25 @@ float float_from_bf16(uint16_t bits) { return float_of(static_cast<uint32_t>(bit
 uint16_t f16_from_float(float value) {
   if (std::isnan(value)) return 0x7E00;
   const uint16_t sign = static_cast<uint16_t>((bits_of(value) >> 16) & 0x8000);
-  const double magnitude = std::fabs(static_cast<double>(value));
+  const float magnitude = std::fabs(value);
   if (magnitude >= 65520) return sign | 0x7C00;
-  // Below 2^-14 the spacing is 2^-24; above, 2^-10 of the power of two. nearbyint rounds ties to even.
-  const int exponent = magnitude < 0x1p-14 ? -14 : std::ilogb(magnitude);
-  const auto steps = static_cast<uint32_t>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));
-  // For a normal number `steps` has the implicit bit, which adds 1 to the exponent field; so does a carry.
-  return static_cast<uint16_t>(sign | (steps + (static_cast<uint32_t>(exponent + 14) << 10)));
+  // Below 2^-14 the spacing is 2^-24, that of floats between a half and one: the sum rounds, ties to even.
+  if (magnitude < 0x1p-14f) return static_cast<uint16_t>(sign | (bits_of(magnitude + 0.5f) - bits_of(0.5f)));
+  // Above, the lowest 13 bits go, ties to even, and the exponent's bias is 15 instead of 127. A carry
+  // out of the mantissa adds one to the exponent.
+  const uint32_t bits = bits_of(magnitude) - (112u << 23);
+  return static_cast<uint16_t>(sign | ((bits + 0xFFF + ((bits >> 13) & 1)) >> 13));
 }
 
 float float_from_f16(uint16_t bits) {
-  const int exponent = (bits >> 10) & 31;
-  const int mantissa = bits & 0x3FF;
-  const float sign = bits & 0x8000 ? -1.0f : 1.0f;
-  if (exponent == 31) return mantissa ? std::numeric_limits<float>::quiet_NaN() : sign * HUGE_VALF;
-  if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), -24);
-  return sign * std::ldexp(static_cast<float>(mantissa + 1024), exponent - 25);
+  const uint32_t sign = static_cast<uint32_t>(bits & 0x8000) << 16;
+  const uint32_t exponent = (bits >> 10) & 31;
+  const uint32_t mantissa = bits & 0x3FF;
+  if (exponent == 31 && mantissa != 0) return std::numeric_limits<float>::quiet_NaN();
+  if (exponent == 31) return float_of(sign | 0x7F800000);
+  if (exponent == 0) return float_of(sign | bits_of(static_cast<float>(mantissa) * 0x1p-24f));
+  return float_of(sign | ((exponent + 112) << 23) | (mantissa << 13));
 }
-
-namespace {
 
 double load(const unsigned char* p, Type type) {
   switch (type) {
@@ -175,8 +158,6 @@ void store(unsigned char* p, Type type, double value) {
   }
 }
 
-}  // namespace
-
 double rounded_to(Type type, double value) {
   unsigned char bytes[8];
   store(bytes, type, value);
@@ -206,10 +187,6 @@ float bell(uint64_t w) {
   return static_cast<float>(sum - 131070) * 0x1p-15f;
 }
 
-double HostTensor::at(int64_t row, int64_t col) const {
-  return load(bytes.data() + (row * stride + col) * size_of(type), type);
-}
-
 int64_t HostTensor::integer_at(int64_t index) const {
   const unsigned char* p = bytes.data() + index * size_of(type);
   if (type == Type::kU8) return *p;
@@ -221,10 +198,6 @@ int64_t HostTensor::integer_at(int64_t index) const {
   int64_t v;
   std::memcpy(&v, p, sizeof v);
   return v;
-}
-
-void HostTensor::set(int64_t row, int64_t col, double value) {
-  store(bytes.data() + (row * stride + col) * size_of(type), type, value);
 }
 
 void HostTensor::set_integer(int64_t index, int64_t value) {

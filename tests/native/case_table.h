@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,23 @@ namespace exn::test {
 
 enum class Type { kF64, kF32, kF16, kBF16, kI32, kI64, kU8 };
 
-int64_t size_of(Type type);
+inline int64_t size_of(Type type) {
+  switch (type) {
+    case Type::kF64:
+    case Type::kI64:
+      return 8;
+    case Type::kF32:
+    case Type::kI32:
+      return 4;
+    case Type::kF16:
+    case Type::kBF16:
+      return 2;
+    case Type::kU8:
+      return 1;
+  }
+  return 0;
+}
+
 DLDataType dl_type(Type type);
 const char* name_of(Type type);
 
@@ -22,6 +39,10 @@ uint16_t f16_from_float(float value);
 uint16_t bf16_from_float(float value);
 float float_from_f16(uint16_t bits);
 float float_from_bf16(uint16_t bits);
+
+// One stored element; `store` takes floating-point types only.
+double load(const unsigned char* p, Type type);
+void store(unsigned char* p, Type type, double value);
 
 // The value that `type` stores for `value`.
 double rounded_to(Type type, double value);
@@ -46,9 +67,22 @@ struct HostTensor {
 
   bool given() const { return !shape.empty(); }
   int64_t size() const { return rows * cols; }
-  double at(int64_t row, int64_t col) const;
+  // Inline with a short way for f32: inputs are made and compared element by element, which is what
+  // most of a test's time goes into.
+  double at(int64_t row, int64_t col) const {
+    const unsigned char* p = bytes.data() + (row * stride + col) * size_of(type);
+    if (type != Type::kF32) return load(p, type);
+    float v;
+    std::memcpy(&v, p, sizeof v);
+    return static_cast<double>(v);
+  }
   int64_t integer_at(int64_t index) const;  // of an integer vector
-  void set(int64_t row, int64_t col, double value);
+  void set(int64_t row, int64_t col, double value) {
+    unsigned char* p = bytes.data() + (row * stride + col) * size_of(type);
+    if (type != Type::kF32) return store(p, type, value);
+    const float v = static_cast<float>(value);
+    std::memcpy(p, &v, sizeof v);
+  }
   void set_integer(int64_t index, int64_t value);
 };
 

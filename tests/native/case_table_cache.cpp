@@ -2,6 +2,7 @@
 #include "case_table_cache.h"
 
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <sstream>
 #include <stdexcept>
@@ -64,7 +65,11 @@ CacheTensors empty_cache(const CacheSpec& c, uint64_t seed) {
   }
   for (HostTensor* side : {&t.k, &t.v}) {
     *side = make_tensor(c.type, shape, 0, c.offset);
-    for (int64_t i = 0; i < side->cols; ++i) side->set(0, i, kNaN);
+    if (side->cols == 0) continue;
+    side->set(0, 0, kNaN);
+    const auto size = static_cast<size_t>(size_of(c.type));
+    unsigned char* first = side->bytes.data();
+    for (size_t at = size; at < side->bytes.size(); at += size) std::memcpy(first + at, first, size);
   }
   return t;
 }
@@ -72,9 +77,9 @@ CacheTensors empty_cache(const CacheSpec& c, uint64_t seed) {
 void scatter(const CacheSpec& c, const HostTensor& block_table, const HostTensor& values,
              HostTensor* side) {
   for (int64_t row = 0; row < values.rows; ++row) {
-    for (int64_t i = 0; i < values.cols; ++i) {
-      side->set(0, cache_index(c, block_table, row / c.slots, row % c.slots, i / c.dim, i % c.dim),
-                values.at(row, i));
+    for (int64_t head = 0; head < c.heads; ++head) {
+      const int64_t to = cache_index(c, block_table, row / c.slots, row % c.slots, head, 0);
+      for (int64_t i = 0; i < c.dim; ++i) side->set(0, to + i, values.at(row, head * c.dim + i));
     }
   }
 }
