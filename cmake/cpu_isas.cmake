@@ -6,6 +6,9 @@
 #   EXN_ISA_FLAGS_<isa>  compiler flags
 #   EXN_TEST_ISAS        those that this machine can run
 #
+# With EXN_QUICK the weakest and the best are tested: they differ most. The sanitizers' builds, which take
+# EXN_QUICK for its small shapes, test all.
+#
 # EXN_ONLY_ISA names one of them to build the library with, for tests where one is enough.
 #
 # A kernel source sees -DEXN_ISA=<isa> and puts all its code into a namespace of that name, so that the
@@ -48,6 +51,13 @@ else()
   set(EXN_ISAS baseline)
   set(EXN_ISA_FLAGS_baseline "")
   set(EXN_TEST_ISAS baseline)
+endif()
+
+if(EXN_QUICK AND NOT EXN_SANITIZE)
+  list(GET EXN_TEST_ISAS 0 weakest_isa)
+  list(GET EXN_TEST_ISAS -1 best_isa)
+  set(EXN_TEST_ISAS ${weakest_isa} ${best_isa})
+  list(REMOVE_DUPLICATES EXN_TEST_ISAS)
 endif()
 
 set(EXN_ONLY_ISA "" CACHE STRING "Build the CPU kernels for this instruction set alone; for tests")

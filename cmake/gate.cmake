@@ -13,4 +13,4 @@ find_package(Python3 REQUIRED COMPONENTS Interpreter)
 add_test(NAME cuda.gate COMMAND
   ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/../tests/gate/gate.py
   --cuobjdump ${EXN_CUOBJDUMP} --library $<TARGET_FILE:exeunt_cuda>)
-set_tests_properties(cuda.gate PROPERTIES TIMEOUT 600 LABELS cuda)
+set_tests_properties(cuda.gate PROPERTIES TIMEOUT 600 LABELS cuda COST 30)

@@ -4,7 +4,8 @@
 
   check_jars.py ROOT VERSION PLATFORM NATIVE_BUILD
 
-NATIVE_BUILD is CMake's folder: the -cuda jar must hold libexeunt_cuda.so exactly when that was built.
+NATIVE_BUILD is CMake's folder: the -cuda jar must hold libexeunt_cuda.so exactly when that was built,
+and is not left over from a build before CUDA was switched off.
 """
 
 import pathlib
@@ -25,7 +26,8 @@ def main():
     root, build = pathlib.Path(root), pathlib.Path(build)
     jni = root / "jni-gen/target" / f"exeunt-jni-{version}"
     folder = f"org/exeunt/{platform}"
-    built = (build / "lib/libexeunt_cuda.so").exists()
+    switched_off = "EXN_CUDA:STRING=OFF" in (build / "CMakeCache.txt").read_text()
+    built = not switched_off and (build / "lib/libexeunt_cuda.so").exists()
     expected = {
         pathlib.Path(f"{jni}.jar"): set(),
         pathlib.Path(f"{jni}-{platform}.jar"): {f"{folder}/libexeunt.so", f"{folder}/libjniexeunt.so"},
