@@ -19,6 +19,12 @@ if(EXN_SANITIZE)
   target_link_options(exeunt_sanitizers INTERFACE $<$<LINK_LANGUAGE:C,CXX>:${flags}>)
 endif()
 
+# Checks of accesses are called instead of inlined: the same checks in half the time to compile.
+if(EXN_SANITIZE MATCHES "address")
+  target_compile_options(exeunt_sanitizers INTERFACE
+    $<$<COMPILE_LANGUAGE:C,CXX>:--param=asan-instrumentation-with-call-threshold=0>)
+endif()
+
 # How addresses are computed is the same source text in every instruction set, and these three checks
 # of it double the compile time of vector code. Accesses stay checked, by AddressSanitizer and for
 # their alignment, as does the arithmetic.
