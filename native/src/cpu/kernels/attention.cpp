@@ -188,9 +188,10 @@ class Ahead {
     at_ = runs_ > 0 ? begin_[0] : nullptr;
     last_ = runs_ > 0 ? end_[0] : nullptr;
   }
-  // So many lines are to be asked for in so many calls of ask().
-  EXN_SIMD void pace(int64_t lines, int64_t calls) {
-    pace_ = static_cast<uint32_t>((lines << kShift) / (calls < 1 ? 1 : calls) + 1);
+  // What each call of ask() asks for from now on: lines, times 2^kShift.
+  EXN_SIMD void pace(uint32_t pace) { pace_ = pace; }
+  static uint32_t pace_of(int64_t lines, int64_t calls) {
+    return static_cast<uint32_t>((lines << kShift) / (calls < 1 ? 1 : calls) + 1);
   }
 
   EXN_SIMD void ask() {
@@ -326,7 +327,7 @@ EXN_SIMD void score_block(const Rows<T>& key, const typename P::Query* query, in
 }
 
 #if defined(EXN_HAS_BF16_DOT)
-// The same for three or four queries of kSteps pairs that stay in registers while keys pass by, one
+// The same for two to four queries of kSteps pairs that stay in registers while keys pass by, one
 // after another as they lie in memory: a key's sums are halved twice before the next one comes.
 // Takes sixteen keys at a time and returns how many it took.
 template <int kX, int kSteps>
@@ -345,7 +346,7 @@ EXN_SIMD int score_held(const Rows<bf16>& key, int count, const bf16* query, int
       const bf16v some = load_pairs(at + i * kPair);
       for (int x = 0; x < kX; ++x) acc[x] = dot_pairs(some, q[x][i], acc[x]);
     }
-    if constexpr (kX == 3) acc[3] = acc[2];
+    for (int x = kX; x < 4; ++x) acc[x] = acc[x - 2];  // spare sums
     return fold_to_quads(acc);
   };
   const auto four = [&](int slot) EXN_FLAT {
@@ -373,7 +374,7 @@ __attribute__((noinline)) void score_keys(const Rows<T>& key, int count,
   constexpr int kW = kKeys<kX>;
   int w = 0;
 #if defined(EXN_HAS_BF16_DOT)
-  if constexpr (std::is_same_v<P, Pairs> && kX > 2) {
+  if constexpr (std::is_same_v<P, Pairs> && kX > 1) {
     if (dim == 4 * kPair) w = score_held<kX, 4>(key, count, query, stride, out, ahead);
     if (dim == 2 * kPair) w = score_held<kX, 2>(key, count, query, stride, out, ahead);
   }
@@ -427,7 +428,7 @@ EXN_SIMD void weigh_columns(const Rows<T>& value, int begin, int end, const floa
 
 // Pairs of columns whose sums stay in registers.
 template <int kX>
-constexpr int kColumns = kX == 1 ? 4 : kSums / 4;
+constexpr int kColumns = kX == 1 ? 4 : kX == 2 ? kSums / 4 : kSums / 8;
 
 template <class T, int kX>
 __attribute__((noinline)) void weigh_values(const Rows<T>& value, int begin, int end,
@@ -459,7 +460,7 @@ int64_t score_asks(int count, int64_t dim, [[maybe_unused]] bool held) {
   constexpr int kW = kKeys<kX>;
   const int64_t steps = (dim + kPair - 1) / kPair;
 #if defined(EXN_HAS_BF16_DOT)
-  if (held && kX > 2) return count / 16 * 16 + count % 16 * steps;
+  if (held && kX > 1) return count / 16 * 16 + count % 16 * steps;
 #endif
   return (kX == 1 ? count / kW * kW : count / kW * steps) + count % kW * steps;
 }
@@ -632,45 +633,61 @@ EXN_SIMD void for_head_groups(int heads, F&& f) {
 // Query heads that share one load of a key, and of a value.
 constexpr int kScoreHeads = 4;
 constexpr int kWeighHeads = 2;
-// Scores are so many eighths of the work on a tile.
-constexpr int64_t kScoreShare = 3;
+// The latter where their sums fit into registers together.
+constexpr int kNarrowHeads = kRegisters == 32 ? 4 : 2;
 
-// How often a slab asks while it passes over a tile.
-struct Asks {
-  int64_t score = 0, weigh = 0;
+template <class F>
+EXN_SIMD void for_weigh_groups(int64_t dim, int heads, F&& f) {
+  if (kNarrowHeads > kWeighHeads && dim <= 2 * kPair) {
+    for_head_groups<kNarrowHeads>(heads, f);
+  } else {
+    for_head_groups<kWeighHeads>(heads, f);
+  }
+}
 
-  Asks(int heads, int count, int64_t dim, bool held) {
+// At which pace a slab asks while it passes over a tile.
+struct Paces {
+  uint32_t score = 0, weigh = 0;
+  int64_t lines = -1;  // that it is to ask for
+  int count = -1;      // slots of the tile
+
+  void set(const Plan& p, int heads, int slots, int64_t some, int64_t score_share) {
+    if (slots == count && some == lines) return;
+    count = slots;
+    lines = some;
+    const bool held = p.pairs && (p.dim == 2 * kPair || p.dim == 4 * kPair);
+    int64_t score_calls = 0, weigh_calls = 0;
     for_head_groups<kScoreHeads>(heads, [&](int, auto group) EXN_FLAT {
-      score += score_asks<decltype(group)::value>(count, dim, held);
+      score_calls += score_asks<decltype(group)::value>(slots, p.dim, held);
     });
-    for_head_groups<kWeighHeads>(heads, [&](int, auto group) EXN_FLAT {
-      weigh += weigh_asks<decltype(group)::value>(count, dim);
+    for_weigh_groups(p.dim, heads, [&](int, auto group) EXN_FLAT {
+      weigh_calls += weigh_asks<decltype(group)::value>(slots, p.dim);
     });
+    const int64_t early = lines * score_share / 8;
+    score = Ahead::pace_of(early, score_calls);
+    weigh = Ahead::pace_of(lines - early, weigh_calls);
   }
 };
 
-// `offset` says where the rows of KV head 0 lie. Of the `lines` that come next, this slab asks
-// for its share.
+// `offset` says where the rows of KV head 0 lie.
 template <class P, class T>
-void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, int count, const int64_t* offset,
-                    int64_t lines, Ahead* ahead) {
+void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, const int64_t* offset,
+                    const Paces& paces, Ahead* ahead) {
   const int64_t head_at = slab.kv_head * p.a.cache.head_stride;
   const Rows<T> key = {static_cast<const T*>(p.a.cache.k) + head_at, offset};
   const Rows<T> value = {static_cast<const T*>(p.a.cache.v) + head_at, offset};
   int seen[kSlab];
   for (int head = 0; head < slab.heads; ++head) seen[head] = seen_of(slab.visible[head], tile);
-  const Asks asks(slab.heads, count, p.dim, p.pairs && (p.dim == 64 || p.dim == 128));
-  const int64_t early = lines * kScoreShare / 8;
   alignas(64) float s[kSlab][kTile];
-  ahead->pace(early, asks.score);
+  ahead->pace(paces.score);
   for_head_groups<kScoreHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
     score_heads<P, T, decltype(heads)::value>(p, slab, head, key, seen, s, ahead);
   });
   for_head_groups<kScoreHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
     turn_heads<decltype(heads)::value>(p, slab, head, tile, seen, s);
   });
-  ahead->pace(lines - early, asks.weigh);
-  for_head_groups<kWeighHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
+  ahead->pace(paces.weigh);
+  for_weigh_groups(p.dim, slab.heads, [&](int head, auto heads) EXN_FLAT {
     weigh_heads<T, decltype(heads)::value>(p, slab, head, value, seen, s, ahead);
   });
 }
@@ -735,6 +752,10 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, Then then
       static_cast<int64_t>(sizeof(T));
   const bool runs_on =
       c.blocks == nullptr && c.slot_stride * static_cast<int64_t>(sizeof(T)) == bytes;
+  // Scores are three eighths of the work on a tile. With a single query a head it is the requests
+  // that take the time.
+  const int64_t score_share = slabs.count > 1 && slabs.slab[0].heads == 1 ? 4 : 3;
+  Paces paces;
   int64_t tile = chunk * kChunk;
   int count = find(tile, offset[0]);
   for (int which = 0; tile < end; which ^= 1) {
@@ -760,9 +781,9 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, Then then
     add(c.k);
     add(c.v);
     ahead.start();
-    const int64_t lines = ahead.lines() / slabs.count;
+    paces.set(p, slabs.slab[0].heads, count, ahead.lines() / slabs.count, score_share);
     for (int i = 0; i < slabs.count; ++i)
-      pass_over_tile<P, T>(p, slabs.slab[i], tile, count, offset[which], lines, &ahead);
+      pass_over_tile<P, T>(p, slabs.slab[i], tile, offset[which], paces, &ahead);
     tile += kTile;
     count = next;
   }
