@@ -868,7 +868,9 @@ template <class P, class T>
 void run_items(const Plan& p) {
   const int64_t kv_items = (p.a.cache.heads + p.kv_heads - 1) / p.kv_heads;
   const int64_t chunks = p.few ? p.chunks : 1, items = p.blocks * kv_items * chunks;
-  parallel_for(items, items / (threads() * 8) + 1, [&](int64_t begin, int64_t end) {
+  // Pieces enough to even out what the threads are given.
+  const int64_t pieces = threads() * 8;
+  parallel_for(items, (items + pieces - 1) / pieces, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t chunk = item % chunks, kv_head = item / chunks % kv_items * p.kv_heads,
                     block = item / chunks / kv_items;
