@@ -79,7 +79,7 @@ void move_unit(const GatherItem& item, const int32_t* list, const Cut& cut, int6
 
 template <bool kStream>
 void move_all(const GatherArgs& a, const Plan& plan) {
-  for_units(plan.units, plan.bytes, [&](int64_t unit) {
+  for_units<kStream>(plan.units, plan.bytes, [&](int64_t unit) {
     int32_t k = 0;
     for (; unit >= a.items[k].outer * plan.cuts[k].units(); ++k)
       unit -= a.items[k].outer * plan.cuts[k].units();

@@ -283,7 +283,7 @@ void move_unit(const KvCompactArgs& a, const Plan& plan, int64_t unit) {
 
 template <bool kStream, bool kFromPages>
 void move_all(const KvCompactArgs& a, const Plan& plan) {
-  for_units(plan.units, plan.bytes, [&](int64_t unit) {
+  for_units<kStream>(plan.units, plan.bytes, [&](int64_t unit) {
     if (a.destination.blocks != nullptr) {
       move_unit<kStream, kFromPages, true>(a, plan, unit);
     } else {

@@ -6,6 +6,8 @@
 // asked for while this one is moved.
 #pragma once
 
+#include <type_traits>
+
 #include "isa.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -31,30 +33,55 @@ static EXN_SIMD void move_bytes(char* to, const char* from) {
   __builtin_memcpy(to, &bytes, kBytes);
 }
 
-static EXN_SIMD void move_line(char* to, const char* from) {
-  part_t parts[kLine / kPart];
-  for (int i = 0; i < kLine / kPart; ++i)
-    parts[i] = *reinterpret_cast<const part_t*>(from + i * kPart);
-  for (int i = 0; i < kLine / kPart; ++i) *reinterpret_cast<part_t*>(to + i * kPart) = parts[i];
+// Lines that are read before any of them is written. In one go with the lines asked for, eight of
+// them keep more reads under way than line after line does (every other line first: the hardware
+// fetches neighbours along). Registers of other sets hold fewer lines, and there it does not pay.
+#if defined(__AVX512F__)
+constexpr int kTogether = 8;
+#else
+constexpr int kTogether = 1;
+#endif
+
+static EXN_SIMD constexpr int nth_line(int i, int lines) {
+  const int half = (lines + 1) / 2;
+  return i < half ? 2 * i : 2 * (i - half) + 1;
 }
 
-// A line at a multiple of 64 that goes past the caches, where the instruction set can do that.
-static EXN_SIMD void stream_line(char* to, const char* from) {
+static EXN_SIMD void write_part(char* to, part_t part) { *reinterpret_cast<part_t*>(to) = part; }
+
+// Goes past the caches, where the instruction set can do that. `to`: a multiple of the part.
+static EXN_SIMD void stream_part(char* to, part_t part) {
 #if defined(__AVX512F__)
-  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_loadu_si512(from));
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(part));
 #elif defined(__AVX__)
-  const __m256i* parts = reinterpret_cast<const __m256i*>(from);
-  const __m256i low = _mm256_loadu_si256(parts), high = _mm256_loadu_si256(parts + 1);
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), low);
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(to) + 1, high);
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(part));
 #elif defined(__SSE2__)
-  const __m128i* parts = reinterpret_cast<const __m128i*>(from);
-  __m128i line[4];
-  for (int i = 0; i < 4; ++i) line[i] = _mm_loadu_si128(parts + i);
-  for (int i = 0; i < 4; ++i) _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i, line[i]);
+  _mm_stream_si128(reinterpret_cast<__m128i*>(to), reinterpret_cast<__m128i>(part));
 #else
-  move_line(to, from);
+  write_part(to, part);
 #endif
+}
+
+// kLines lines, one after another in memory; streamed: `to` is a multiple of 64.
+template <bool kStream, int kLines>
+static EXN_SIMD void move_lines(char* to, const char* from) {
+  constexpr int kParts = static_cast<int>(kLine) / kPart;
+  part_t parts[kLines][kParts];
+#pragma GCC unroll 8
+  for (int i = 0; i < kLines; ++i) {
+    const int line = nth_line(i, kLines);
+#pragma GCC unroll 4
+    for (int p = 0; p < kParts; ++p)
+      parts[line][p] = *reinterpret_cast<const part_t*>(from + line * kLine + p * kPart);
+  }
+#pragma GCC unroll 8
+  for (int line = 0; line < kLines; ++line) {
+#pragma GCC unroll 4
+    for (int p = 0; p < kParts; ++p) {
+      char* at = to + line * kLine + p * kPart;
+      kStream ? stream_part(at, parts[line][p]) : write_part(at, parts[line][p]);
+    }
+  }
 }
 
 // What was streamed becomes visible before what is written next.
@@ -86,52 +113,87 @@ static EXN_SIMD void move_rest(char* to, const char* from, int64_t bytes) {
   }
 }
 
+// Into L2: of lines asked for into L1 fewer can be under way.
 static EXN_SIMD void ask_for(const char* line) { __builtin_prefetch(line, 0, 2); }
 
-// `next` is as long and will be moved soon. `to` and `from` do not overlap.
-template <bool kStream>
-static EXN_SIMD void move_entry(char* to, const char* from, int64_t bytes, const char* next) {
+// kLines lines; kAsk: and asks for as many at `next`.
+template <bool kStream, bool kAsk, int kLines>
+static EXN_SIMD void move_block(char* to, const char* from, const char* next) {
+  if constexpr (kAsk) {
+#pragma GCC unroll 8
+    for (int k = 0; k < kLines; ++k) ask_for(next + nth_line(k, kLines) * kLine);
+    if constexpr (kLines > 1) __asm__ volatile("" ::: "memory");  // or the loads come among them
+  }
+  constexpr int kGroupLines = kLines < kTogether ? kLines : kTogether;
+#pragma GCC unroll 4
+  for (int k = 0; k < kLines; k += kGroupLines)
+    move_lines<kStream, kGroupLines>(to + k * kLine, from + k * kLine);
+}
+
+// Moves `bytes` bytes; kAsk: and asks for as many at `next`, which will be moved soon. Streamed:
+// `to` is a multiple of 64.
+template <bool kStream, bool kAsk>
+static EXN_SIMD void move_aligned(char* to, const char* from, int64_t bytes, const char* next) {
+  if constexpr (kTogether > 1) {  // pointers that advance: otherwise addresses crowd the registers
+    constexpr int64_t kBlock = kTogether * kLine;
+    for (; bytes >= kBlock; bytes -= kBlock, to += kBlock, from += kBlock) {
+      move_block<kStream, kAsk, kTogether>(to, from, next);
+      if constexpr (kAsk) next += kBlock;
+    }
+  }
   int64_t i = 0;
-  if constexpr (kStream) {
-    const int64_t skewed = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(to) & (kLine - 1));
-    if (skewed > 0 && skewed < bytes) {
-      ask_for(next);
-      move_rest(to, from, skewed);
-      i = skewed;
-    }
-    if (skewed < bytes) {
-      for (; i + kLine <= bytes; i += kLine) {
-        ask_for(next + i);
-        stream_line(to + i, from + i);
-      }
-    }
-  }
-  for (; i + kLine <= bytes; i += kLine) {
-    ask_for(next + i);
-    move_line(to + i, from + i);
-  }
+  const auto step = [&](auto lines) EXN_FLAT {
+    move_block<kStream, kAsk, lines>(to + i, from + i, next + (kAsk ? i : 0));
+    i += lines * kLine;
+  };
+  if (kTogether > 4 && i + 4 * kLine <= bytes) step(std::integral_constant<int, 4>());
+  if (kTogether > 2 && i + 2 * kLine <= bytes) step(std::integral_constant<int, 2>());
+  while (i + kLine <= bytes) step(std::integral_constant<int, 1>());
   if (i == bytes) return;
-  ask_for(next + bytes - 1);
+  if constexpr (kAsk) ask_for(next + bytes - 1);
   move_rest(to + i, from + i, bytes - i);
+}
+
+// `to` and `from` do not overlap.
+template <bool kStream, bool kAsk>
+static EXN_SIMD void move_entry(char* to, const char* from, int64_t bytes, const char* next) {
+  int64_t skewed = 0;
+  if constexpr (kStream) {
+    skewed = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(to) & (kLine - 1));
+    if (skewed >= bytes) return move_aligned<false, kAsk>(to, from, bytes, next);
+    if constexpr (kAsk) ask_for(next);
+    move_rest(to, from, skewed);
+  }
+  if constexpr (kAsk) next += skewed;
+  move_aligned<kStream, kAsk>(to + skewed, from + skewed, bytes - skewed, next);
 }
 
 // ---- entries of a list --------------------------------------------------------------------------
 
 // Moves entries [begin, end) of `bytes` bytes, one after another: entry i from from(i), which is
-// null if it is to be left out, to to(i). Those up to `last` come next.
+// null if it is to be left out, to to(i). Those up to `last` come next. What lies side by side for
+// longer than kDense bytes is left to the hardware's prefetcher, which is better at it.
 template <bool kStream, class From, class To>
 static EXN_SIMD void move_entries(int64_t begin, int64_t end, int64_t last, int64_t bytes,
                                   From&& from, To&& to) {
   constexpr int64_t kAhead = int64_t{16} << 10;  // bytes: about what is under way to the memory
+  constexpr int64_t kDense = int64_t{64} << 10;
   const int64_t ahead = bytes < kAhead ? kAhead / (bytes < kLine ? kLine : bytes) : 1;
+  const char* after = nullptr;  // the end of the last entry that came next
+  int64_t dense = 0;
   for (int64_t i = begin; i < end; ++i) {
+    const char* next = i + ahead < last ? from(i + ahead) : nullptr;
+    dense = next != nullptr && next == after ? dense + bytes : 0;
+    after = next != nullptr ? next + bytes : nullptr;
     const char* source = from(i);
     char* target = to(i);
     if (source == nullptr || source == target) continue;
-    const char* next = i + ahead < last ? from(i + ahead) : nullptr;
-    move_entry<kStream>(target, source, bytes, next != nullptr ? next : source);
+    if (next != nullptr && dense < kDense) {
+      move_entry<kStream, true>(target, source, bytes, next);
+    } else {
+      move_entry<kStream, false>(target, source, bytes, nullptr);
+    }
   }
-  if constexpr (kStream) end_stream();
 }
 
 // A call that writes this much stores past the caches: no line is fetched only to be overwritten,
@@ -169,7 +231,7 @@ static EXN_SIMD Cut cut_moves(int64_t entries, int64_t bytes, int64_t lanes, boo
     return cut;
   }
   if (in_place) {
-    constexpr int64_t kNarrowest = 1024;  // slices of less read memory in too small pieces
+    constexpr int64_t kNarrowest = 4096;  // slices of less read memory in too small pieces
     const int64_t wanted = threads() > 1 ? (2 * threads() + lanes - 1) / lanes : 1;
     cut.slices = wanted < bytes / kNarrowest ? wanted : bytes / kNarrowest;
     if (cut.slices < 1) cut.slices = 1;
@@ -186,13 +248,18 @@ static EXN_SIMD Cut cut_moves(int64_t entries, int64_t bytes, int64_t lanes, boo
 }
 
 // Shares `units` units that move `bytes` bytes in all.
-template <class F>
+template <bool kStream, class F>
 static EXN_SIMD void for_units(int64_t units, int64_t bytes, F&& f) {
   constexpr int64_t kWorthSharing = int64_t{128} << 10;
   if (units == 0) return;
   const int64_t of_one = bytes / units + 1;
-  parallel_for(units, kWorthSharing / of_one + 1, [&](int64_t begin, int64_t end) {
+  // A few pieces for each thread: at the end of a piece what was asked for ahead is another's.
+  const int64_t fair = bytes / (4 * threads());
+  const int64_t least = kWorthSharing / of_one + 1;
+  const int64_t chunk = fair / of_one > least ? fair / of_one : least;
+  parallel_for(units, chunk, [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) f(unit);
+    if constexpr (kStream) end_stream();
   });
 }
 
