@@ -70,6 +70,19 @@ EXN_EMULATED __m512 max_ps(__m512 a, __m512 b) { return ps([=](int i) { return f
 EXN_EMULATED __m512 min_ps(__m512 a, __m512 b) { return ps([=](int i) { return f(a, i) < f(b, i) ? f(a, i) : f(b, i); }); }
 EXN_EMULATED __m512 fmadd_ps(__m512 a, __m512 b, __m512 c) { return ps([=](int i) { return ::fmaf(f(a, i), f(b, i), f(c, i)); }); }
 EXN_EMULATED __m512 fmsub_ps(__m512 a, __m512 b, __m512 c) { return ps([=](int i) { return ::fmaf(f(a, i), f(b, i), -f(c, i)); }); }
+EXN_EMULATED __m512 fnmadd_ps(__m512 a, __m512 b, __m512 c) { return ps([=](int i) { return ::fmaf(-f(a, i), f(b, i), f(c, i)); }); }
+// An approximation as coarse as the instruction's may be: 14 bits.
+EXN_EMULATED __m512 rcp14_ps(__m512 a) {
+  return ps([=](int i) {
+    const float exact = 1.0f / f(a, i);
+    uint32_t bits;
+    std::memcpy(&bits, &exact, sizeof bits);
+    bits &= 0xfffffe00u;
+    float coarse;
+    std::memcpy(&coarse, &bits, sizeof coarse);
+    return coarse;
+  });
+}
 
 EXN_EMULATED __m512 castsi512_ps(__m512i a) { return cast<__m512>(a); }
 EXN_EMULATED __m512i castps_si512(__m512 a) { return cast<__m512i>(a); }
@@ -274,6 +287,8 @@ EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
 #define _mm512_min_ps EXN_USE(min_ps)
 #define _mm512_fmadd_ps EXN_USE(fmadd_ps)
 #define _mm512_fmsub_ps EXN_USE(fmsub_ps)
+#define _mm512_fnmadd_ps EXN_USE(fnmadd_ps)
+#define _mm512_rcp14_ps EXN_USE(rcp14_ps)
 #define _mm512_castsi512_ps EXN_USE(castsi512_ps)
 #define _mm512_castps_si512 EXN_USE(castps_si512)
 #define _mm512_and_si512 EXN_USE(and_si512)

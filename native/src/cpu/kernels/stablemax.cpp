@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // stablemax and cross_entropy on the CPU. A row is read from memory once and written once: R * V * (read + write) bytes. Within a
-// tile that fits L1 the passes are: largest logit; terms e relative to the tile's largest, kept in the output where that is
-// f32; then, when the whole row's sum is known, one multiplication (16-bit outputs: the terms once more, so that a result
-// is rounded once).
+// tile that fits L1 the passes are: largest logit (StableMax out of place does without); terms e relative
+// to it, kept in the output where that is f32; then, when the whole row's sum is known, one multiplication
+// (16-bit outputs: the terms once more, so that a result is rounded once).
 #include <cmath>
 #include <cstring>
 
@@ -37,10 +37,11 @@ RowSum row_sum(const TileStats* tiles, int64_t count) {
 }
 
 // e relative to `level` (softmax) or to s(top) (StableMax).
-template <bool kStable, int N>
+template <bool kStable, bool kScaled, int N>
 static EXN_SIMD void terms(const f32v (&x)[N], f32v level, f32v over_s, f32v (&e)[N]) {
   if (kStable) {
-    for (int k = 0; k < N; ++k) e[k] = mul(stable_s(x[k]), over_s);
+    for (int k = 0; k < N; ++k) e[k] = stable_s(x[k]);
+    for (int k = 0; kScaled && k < N; ++k) e[k] = mul(e[k], over_s);
     return;
   }
   f32v d[N];
@@ -53,25 +54,18 @@ static EXN_SIMD float reciprocal_s(float top) { return top >= 0 ? 1.0f / (1.0f +
 // dz/dx of StableMax's g: 1 / (1 + |x|).
 static EXN_SIMD f32v slope(f32v x) { return div(set1(1.0f), add(set1(1.0f), abs(x))); }
 
-// First half: summarises a tile and, for f32 outputs that are a multiple of the terms, leaves the terms there.
-// Takes the tile's peaks and leaves those of the next.
-template <class T, bool kStable, bool kKeep>
-TileStats first_half(const T* z, T* out, int64_t n, Mode mode, const Span<T>& next, Peaks* peaks) {
-  TileStats tile;
-  f32v high = peaks->at[0];
-  for (int64_t p = 1; p * kPiece < n; ++p) high = max(high, peaks->at[p]);
-  tile.top1 = reduce_max(high);
-  tile.broken = !(tile.top1 < INFINITY);
-  // With nothing but -inf in the tile any level gives terms of exactly 0.
-  const float top = tile.top1 == -INFINITY ? 0 : tile.top1;
-  tile.level = tile.top1 == -INFINITY ? -INFINITY : kStable ? scalar_g(top) : top;
+// The sum of a tile's terms, which are left in `out` if kKeep. Takes a look at the next tile for its
+// peaks. kScaled: the terms are relative to `top`; otherwise `top` is 0, of which that is so as well.
+template <class T, bool kStable, bool kKeep, bool kScaled>
+static EXN_SIMD double sum_terms(const T* z, T* out, int64_t n, Mode mode, float top, const Span<T>& next,
+                                 Peaks* peaks) {
   const f32v level = set1(top), over_s = set1(kStable ? reciprocal_s(top) : 1.0f);
   f32v sums[kSums];
   for (f32v& sum : sums) sum = zero();
   const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
     constexpr int N = sizeof(x) / sizeof(x[0]);
     f32v e[N];
-    terms<kStable>(x, level, over_s, e);
+    terms<kStable, kScaled>(x, level, over_s, e);
     for (int k = 0; k < N; ++k) sums[k % kSums] = add(sums[k % kSums], e[k]);
     if (!kKeep) return;
     for (int k = 0; k < N; ++k) {
@@ -88,9 +82,38 @@ TileStats first_half(const T* z, T* out, int64_t n, Mode mode, const Span<T>& ne
     f32v x[1] = {load_part(z + i + j, rest, -INFINITY)};
     visit(x, i + j, rest);
   });
-  tile.sum = fold(sums);
+  return fold(sums);
+}
+
+// First half: summarises a tile and, for f32 outputs that are a multiple of the terms, leaves the terms there.
+// Takes the tile's peaks and leaves those of the next.
+template <class T, bool kStable, bool kKeep>
+TileStats first_half(const T* z, T* out, int64_t n, Mode mode, const Span<T>& next, Peaks* peaks) {
+  TileStats tile;
+  f32v high = peaks->at[0];
+  for (int64_t p = 1; p * kPiece < n; ++p) high = max(high, peaks->at[p]);
+  tile.top1 = reduce_max(high);
+  tile.broken = !(tile.top1 < INFINITY);
+  // With nothing but -inf in the tile any level gives terms of exactly 0.
+  const float top = tile.top1 == -INFINITY ? 0 : tile.top1;
+  tile.level = tile.top1 == -INFINITY ? -INFINITY : kStable ? scalar_g(top) : top;
+  tile.sum = sum_terms<T, kStable, kKeep, true>(z, out, n, mode, top, next, peaks);
   tile.broken = tile.broken || !(tile.sum >= 0);
   return tile;
+}
+
+// StableMax for an output that is not its input: s grows like x itself, so the largest logit need not be
+// known beforehand, unless the sum then turns out to be too large, too small or none at all. Level 0 is
+// that of a logit of 0.
+template <class T, bool kKeep>
+TileStats stable_half(const T* z, T* out, int64_t n, Mode mode) {
+  constexpr double kMost = 0x1p100;
+  Peaks peaks;
+  TileStats tile;
+  tile.sum = sum_terms<T, true, kKeep, false>(z, out, n, mode, 0.0f, Span<T>{}, &peaks);
+  if (tile.sum > 1 / kMost && tile.sum < kMost) return tile;
+  find_peaks(Span<T>{z, n}, 0, &peaks);
+  return first_half<T, true, kKeep>(z, out, n, mode, Span<T>{}, &peaks);
 }
 
 // Second half: from terms (or logits) to the result, once the row's sum is known.
@@ -102,10 +125,23 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
   }
   if (plan.mode == Mode::kLog) {
     const f32v lse = set1(static_cast<float>(row.level + ::log(row.sum)));
-    for_vectors(n, [&](int64_t i, int rest) EXN_FLAT {
-      const f32v x = load_part(z + i, rest, 0.0f);
+    const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
+      constexpr int N = sizeof(x) / sizeof(x[0]);
+      f32v s[N], g[N];
+      if (kStable) stable_both(x, s, g);
       // Rounding must not lift a certain outcome above probability 1.
-      store_part(out + i, min(sub(kStable ? stable_g(x) : x, lse), zero()), rest);
+      for (int k = 0; k < N; ++k)
+        store_part(out + at + k * kLanes, min(sub(kStable ? g[k] : x[k], lse), zero()), rest);
+    };
+    int64_t i = 0;
+    for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
+      f32v x[kGroup];
+      for (int k = 0; k < kGroup; ++k) x[k] = load(z + i + k * kLanes);
+      visit(x, i, kLanes);
+    }
+    for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
+      f32v x[1] = {load_part(z + i + j, rest, 0.0f)};
+      visit(x, i + j, rest);
     });
     return;
   }
@@ -122,7 +158,7 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
   const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
     constexpr int N = sizeof(x) / sizeof(x[0]);
     f32v e[N];
-    terms<kStable>(x, level, over_s, e);
+    terms<kStable, true>(x, level, over_s, e);
     for (int k = 0; k < N; ++k) {
       if (kStable && plan.mode == Mode::kGradient) e[k] = mul(e[k], slope(x[k]));
       store_part(out + at + k * kLanes, mul(e[k], factor), rest);
@@ -153,6 +189,7 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
   const int64_t tiles = (columns + kStatsTile - 1) / kStatsTile;
   constexpr bool kKeep = std::is_same_v<T, float>;
   T* out_data = static_cast<T*>(out.data);
+  const bool blind = kStable && out.data != logits.data;
   const auto tile_at = [&](int64_t item) {
     const int64_t t = item % tiles;
     return Span<T>{row_of<T>(logits, item / tiles) + t * kStatsTile, tile_length(columns, t)};
@@ -165,6 +202,11 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
     const Mode mode = plan_of(row).mode;
     // The logarithm is no multiple of the terms, and its logits must survive when it is taken in place.
     const bool keep = kKeep && to != nullptr && mode != Mode::kLog;
+    if (blind) {
+      stats[item] = keep ? stable_half<T, kKeep>(tile.z, to, tile.n, mode)
+                         : stable_half<T, false>(tile.z, to, tile.n, mode);
+      return;
+    }
     stats[item] = keep ? first_half<T, kStable, kKeep>(tile.z, to, tile.n, mode, next, peaks)
                        : first_half<T, kStable, false>(tile.z, to, tile.n, mode, next, peaks);
   };
@@ -177,7 +219,7 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
   if (tiles == 1 || rows >= 16) {
     parallel_for(rows, 16384 / columns + 1, [&](int64_t begin, int64_t end) {
       Peaks peaks;
-      find_peaks(tile_at(begin * tiles), 0, &peaks);
+      if (!blind) find_peaks(tile_at(begin * tiles), 0, &peaks);
       for (int64_t row = begin; row < end; ++row) {
         for (int64_t t = 0; t < tiles; ++t) first(row, t, end * tiles, &peaks);
         const RowSum sum = row_sum(stats + row * tiles, tiles);
@@ -191,7 +233,7 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
   const int64_t chunk = tiles_per_piece(rows * tiles, kStatsTile);
   parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
     Peaks peaks;
-    find_peaks(tile_at(begin), 0, &peaks);
+    if (!blind) find_peaks(tile_at(begin), 0, &peaks);
     for (int64_t item = begin; item < end; ++item) first(item / tiles, item % tiles, end, &peaks);
   });
   parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {

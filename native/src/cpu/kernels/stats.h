@@ -222,8 +222,8 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, const Sp
     f32v x[N], e[N], d[N], total[N];
     for (int k = 0; k < N; ++k) x[k] = kMapped ? apply_map(map, raw[k]) : raw[k];
     if (kStable) {
+      stable_both(x, e, total);
       for (int k = 0; k < N; ++k) {
-        stable_both(x[k], &e[k], &total[k]);
         e[k] = mul(e[k], over_s);
         total[k] = add(minus_level, total[k]);
       }

@@ -121,4 +121,42 @@ static EXN_SIMD void stable_both(f32v x, f32v* s, f32v* g) {
   *g = copy_sign(log1p_positive(size, over), x);
 }
 
+#if defined(EXN_HAS_RECIPROCAL)
+// Whether reciprocal() takes all of 1 + |x|; of a NaN it makes a NaN in any case.
+template <int N>
+static EXN_SIMD bool all_moderate(const f32v (&a)[N]) {
+  f32v top = a[0];
+  for (int k = 1; k < N; ++k) top = max(a[k], top);
+  return bits_of(less(set1(kReciprocalMax), top)) == 0;
+}
+#endif
+
+// stable_both of a group, to the same accuracy.
+template <int N>
+static EXN_SIMD void stable_both(const f32v (&x)[N], f32v (&s)[N], f32v (&g)[N]) {
+#if defined(EXN_HAS_RECIPROCAL)
+  f32v size[N], a[N];
+  for (int k = 0; k < N; ++k) size[k] = abs(x[k]);
+  for (int k = 0; k < N; ++k) a[k] = add(size[k], set1(1.0f));
+  if (__builtin_expect(all_moderate(a), true)) {
+    f32v r[N], offset[N], p[N], lost[N];
+    for (int k = 0; k < N; ++k) split_log(a[k], &r[k], &offset[k]);
+    // ln(1 + r) - r by r^2: minimax (relative to ln(1 + r), 8e-9) on [-1/65, 1/32]
+    for (int k = 0; k < N; ++k) p[k] = fma(set1(-2.4385908246e-1f), r[k], set1(3.3336320519e-1f));
+    for (int k = 0; k < N; ++k) p[k] = fma(p[k], r[k], set1(-5.0000125170e-01f));
+    for (int k = 0; k < N; ++k) p[k] = mul(mul(r[k], r[k]), p[k]);
+    for (int k = 0; k < N; ++k) {
+      // As in log1p_positive: what the rounding of 1 + |x| lost keeps tiny arguments exact.
+      const f32v over = reciprocal(a[k]);
+      lost[k] = sub(size[k], sub(a[k], set1(1.0f)));
+      s[k] = select(less(x[k], zero()), over, a[k]);
+      p[k] = fma(lost[k], over, p[k]);
+    }
+    for (int k = 0; k < N; ++k) g[k] = copy_sign(add(offset[k], add(r[k], p[k])), x[k]);
+    return;
+  }
+#endif
+  for (int k = 0; k < N; ++k) stable_both(x[k], &s[k], &g[k]);
+}
+
 }  // namespace exn::cpu::EXN_ISA
