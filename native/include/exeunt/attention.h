@@ -6,19 +6,20 @@
  *   s = softcap * tanh(s / softcap) if softcap > 0
  *   out[r,h] = sum_t softmax_t(s[r,h]) V[h / G, t]
  *
- * Causality is the caller's, through `visible`: a row that was appended to slot t sees t + 1 slots. A row
- * that sees nothing (visible 0) gives zeros. `scores` hands out s itself, before the softmax, -inf from
- * visible[r] on: what token dropping selects by. Everything after loading is f32, and `scale` multiplies the
- * finished product; the running maximum is subtracted, so large scores do not overflow. Where query and cache are
- * both bf16, the CPU may sum the exact products of query and K in pairs (VDPBF16PS): each addition rounds to
- * nearest, and subnormal bf16 elements, products and sums count as 0; the weights of V stay f32. A row with a NaN
- * gives NaN in the heads concerned.
+ * Causality is the caller's, through `visible`: a row that was appended to slot t sees t + 1 slots.
+ * A row that sees nothing (visible 0) gives zeros. `scores` hands out s itself, before the softmax,
+ * -inf from visible[r] on: what token dropping selects by. Everything after loading is f32, and
+ * `scale` multiplies the finished product; the running maximum is subtracted, so large scores do
+ * not overflow. Where query and cache are both bf16, the CPU may sum the exact products of query
+ * and K in pairs (VDPBF16PS): each addition rounds to nearest, and subnormal bf16 elements,
+ * products and sums count as 0; the weights of V stay f32. A row with a NaN gives NaN in the heads
+ * concerned.
  *
- * visible outside 0..T, a sequence outside 0..S-1, a page outside 0..P-1: EXN_INVALID_ARGUMENT on the CPU with
- * nothing written; on CUDA such a row is NaN.
+ * visible outside 0..T, a sequence outside 0..S-1, a page outside 0..P-1: EXN_INVALID_ARGUMENT on
+ * the CPU with nothing written; on CUDA such a row is NaN.
  *
- * Bytes that must move: 2 * visible * Hkv * dh elements of the cache per row (rows of one sequence in one call
- * share them in blocks), query and out once, and 4 * H * N per row for scores.
+ * Bytes that must move: 2 * visible * Hkv * dh elements of the cache per row (rows of one sequence
+ * in one call share them in blocks), query and out once, and 4 * H * N per row for scores.
  */
 #ifndef EXEUNT_ATTENTION_H
 #define EXEUNT_ATTENTION_H
@@ -31,12 +32,16 @@ extern "C" {
 
 typedef struct exn_attention_params {
   uint64_t struct_size;     /**< sizeof(exn_attention_params) */
-  const DLTensor* query;    /**< in, [R,H,dh], f32 | f16 | bf16, heads compact, row stride free; H % Hkv = 0 */
+  const DLTensor* query;    /**< in, [R,H,dh], f32 | f16 | bf16, heads compact, row stride free;
+                                 H % Hkv = 0 */
   exn_kv_cache cache;       /**< in */
-  const DLTensor* sequence; /**< in, optional, [R], i32, compact; NULL: all rows belong to sequence 0 */
-  const DLTensor* visible;  /**< in, [R], i32, compact, entries in 0..T: leading slots the row sees */
+  const DLTensor* sequence; /**< in, optional, [R], i32, compact;
+                                 NULL: all rows belong to sequence 0 */
+  const DLTensor* visible;  /**< in, [R], i32, compact, entries in 0..T:
+                                 leading slots the row sees */
   const DLTensor* out;      /**< out, [R,H,dh], f32 | f16 | bf16, heads compact, row stride free */
-  const DLTensor* scores;   /**< out, optional, [R,H,N], f32, compact, N <= T: s of the first N slots */
+  const DLTensor* scores;   /**< out, optional, [R,H,N], f32, compact, N <= T:
+                                 s of the first N slots */
   float scale;              /**< > 0 and finite, usually 1 / sqrt(dh) */
   float softcap;            /**< >= 0 and finite; 0 = none */
 } exn_attention_params;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * attention_scores: how much attention a few queries pay to each token of a prompt, and, in the same run, which
- * tokens to keep for it.
+ * attention_scores: how much attention a few queries pay to each token of a prompt, and, in the
+ * same run, which tokens to keep for it.
  *
- * Prompt s has W query rows, (s, i) = query[s * W + i]: the CLS row, the last row, the last W rows, or all of them. Row
- * (s, i) sees the leading visible[s * W + i] slots of its sequence: causality is the caller's. Column j is slot first + j.
+ * Prompt s has W query rows, (s, i) = query[s * W + i]: the CLS row, the last row, the last W rows,
+ * or all of them. Row (s, i) sees the leading visible[s * W + i] slots of its sequence: causality
+ * is the caller's. Column j is slot first + j.
  *
  *   z[s,i,h,t] = scale * <query[s * W + i, h], K[h / G, t]>,  t in [0, visible),  G = H / Hkv
  *   a[s,i,h,t] = z (EXN_SCORE_RAW) or softmax_t(z) over all visible slots (EXN_SCORE_SOFTMAX)
@@ -13,32 +14,35 @@
  *                | sum over the G query heads of KV head g (GROUP_SUM, Hkv)
  *   score      = b, pooled over the columns
  *
- * Columns are scored below limit[s] and where a row of the prompt sees them; the others get -inf. Pooling takes
- * pool_width columns centred at j: EXN_POOL_AVG divides their sum by pool_width, whatever lies outside the scored columns
- * counting as 0; EXN_POOL_MAX ignores what lies outside. With `accumulate` the score is added to what `scores`
- * holds, and columns that are not scored keep what they hold (H2O, or a prompt in pieces). The selection is what
- * select makes of the scores as they are handed out, its limit[r] being the number of scored columns.
+ * Columns are scored below limit[s] and where a row of the prompt sees them; the others get -inf.
+ * Pooling takes pool_width columns centred at j: EXN_POOL_AVG divides their sum by pool_width,
+ * whatever lies outside the scored columns counting as 0; EXN_POOL_MAX ignores what lies outside.
+ * With `accumulate` the score is added to what `scores` holds, and columns that are not scored keep
+ * what they hold (H2O, or a prompt in pieces). The selection is what select makes of the scores as
+ * they are handed out, its limit[r] being the number of scored columns.
  *
- * Everything after loading is f32; neither z nor the maxima and sums of the softmax leave the op. Where query and keys
- * are both bf16, the CPU may sum their exact products in pairs (VDPBF16PS): each addition rounds to nearest, and
- * subnormal bf16 elements, products and sums count as 0. A NaN in a query or in
- * a key that it sees makes the scores it enters NaN, and with them the row of the selection invalid
- * (select.h), which then keeps everything. A softmax row with +inf, or with nothing but -inf, is NaN.
+ * Everything after loading is f32; neither z nor the maxima and sums of the softmax leave the op.
+ * Where query and keys are both bf16, the CPU may sum their exact products in pairs (VDPBF16PS):
+ * each addition rounds to nearest, and subnormal bf16 elements, products and sums count as 0. A NaN
+ * in a query or in a key that it sees makes the scores it enters NaN, and with them the row of the
+ * selection invalid (select.h), which then keeps everything. A softmax row with +inf, or with
+ * nothing but -inf, is NaN.
  *
- *   HiRED          CLS row, softmax, SUM, first = 1 (the CLS column is seen but not scored)
- *   PromptDistill  last row, raw, MEAN, average pooling of 5, limit = the last row's slot
- *   GemFilter      last row, raw, scale 1, SUM, average pooling of 5
- *   SnapKV         last W rows, softmax, EACH (GROUP_SUM keeps a GQA cache), pooling of 5, limit = N - W
- *   H2O            all rows, softmax, EACH or GROUP_SUM, accumulate
- *   FastV, PyramidDrop   last row, softmax, MEAN
+ *   HiRED               CLS row, softmax, SUM, first = 1 (the CLS column is seen but not scored)
+ *   PromptDistill       last row, raw, MEAN, average pooling of 5, limit = the last row's slot
+ *   GemFilter           last row, raw, scale 1, SUM, average pooling of 5
+ *   SnapKV              last W rows, softmax, EACH (GROUP_SUM keeps a GQA cache), pooling of 5,
+ *                       limit = N - W
+ *   H2O                 all rows, softmax, EACH or GROUP_SUM, accumulate
+ *   FastV, PyramidDrop  last row, softmax, MEAN
  *
- * visible outside 0..T, limit outside 0..N, a sequence outside 0..S-1, a page outside 0..P-1: EXN_INVALID_ARGUMENT on the
- * CPU with nothing written; on CUDA such values are clamped, and a prompt whose sequence or page does not exist
- * has NaN scores.
+ * visible outside 0..T, limit outside 0..N, a sequence outside 0..S-1, a page outside 0..P-1:
+ * EXN_INVALID_ARGUMENT on the CPU with nothing written; on CUDA such values are clamped, and a
+ * prompt whose sequence or page does not exist has NaN scores.
  *
- * Bytes that must move: visible * Hkv * dh elements of K per prompt (once for as many rows as have 2^20 scores with all
- * heads, which bounds the workspace), the queries, and 4 * N per row of scores handed out. Of the selection, what
- * select.h says but for the scores.
+ * Bytes that must move: visible * Hkv * dh elements of K per prompt (once for as many rows as have
+ * 2^20 scores with all heads, which bounds the workspace), the queries, and 4 * N per row of scores
+ * handed out. Of the selection, what select.h says but for the scores.
  */
 #ifndef EXEUNT_ATTENTION_SCORES_H
 #define EXEUNT_ATTENTION_SCORES_H
@@ -56,13 +60,16 @@ enum { EXN_POOL_NONE = 0, EXN_POOL_AVG = 1, EXN_POOL_MAX = 2 };
 
 typedef struct exn_attention_scores_params {
   uint64_t struct_size;     /**< sizeof(exn_attention_scores_params) */
-  const DLTensor* query;    /**< in, [S*W,H,dh], f32 | f16 | bf16, heads compact, row stride free; H % Hkv = 0 */
+  const DLTensor* query;    /**< in, [S*W,H,dh], f32 | f16 | bf16, heads compact, row stride free;
+                                 H % Hkv = 0 */
   exn_kv_cache keys;        /**< in; only K is read, v may be NULL */
-  const DLTensor* sequence; /**< in, optional, [S], i32, compact; NULL: prompt s is sequence s of the cache */
-  const DLTensor* visible;  /**< in, [S*W], i32, compact, entries in 0..T: leading slots the row sees */
+  const DLTensor* sequence; /**< in, optional, [S], i32, compact;
+                                 NULL: prompt s is sequence s of the cache */
+  const DLTensor* visible;  /**< in, [S*W], i32, compact, entries in 0..T:
+                                 leading slots the row sees */
   const DLTensor* limit;    /**< in, optional, [S], i32, compact, entries in 0..N; NULL: N */
-  const DLTensor* scores;   /**< out (in-out with accumulate), [S,B,N], f32, compact, B = H, 1 or Hkv as reduction
-                                 says; may be NULL where a selection is asked for */
+  const DLTensor* scores;   /**< out (in-out with accumulate), [S,B,N], f32, compact, B = H, 1 or
+                                 Hkv as reduction says; may be NULL with a selection */
   exn_selection selection;  /**< indices NULL: none is made; R = S * B rows */
   int64_t columns;          /**< N >= 0; first + N <= T */
   int64_t first;            /**< slot of column 0, >= 0 */
@@ -76,7 +83,8 @@ typedef struct exn_attention_scores_params {
 } exn_attention_scores_params;
 
 EXN_API exn_status exn_attention_scores_supported(const exn_attention_scores_params* params);
-EXN_API exn_status exn_attention_scores_workspace_size(const exn_attention_scores_params* params, size_t* bytes);
+EXN_API exn_status exn_attention_scores_workspace_size(const exn_attention_scores_params* params,
+                                                       size_t* bytes);
 EXN_API exn_status exn_attention_scores(const exn_attention_scores_params* params, void* workspace,
                                         size_t workspace_bytes, exn_stream stream);
 

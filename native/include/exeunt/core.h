@@ -4,30 +4,32 @@
  *
  * Conventions that hold for every function of every header
  *
- *  - Tensors are DLPack DLTensor, borrowed for the duration of the call (CUDA: until the work queued on
- *    the stream has finished). The struct, its shape and its strides live in host memory; `data` points
- *    into the memory of `device`. `strides` may be NULL (compact row-major). dtype.lanes is 1. Matrices
- *    need a last stride of 1; the row stride is free (>= columns for outputs) unless a header says otherwise.
- *  - Data pointers need the alignment of their element only; 64-byte aligned rows take the fastest path.
- *  - All tensors of one call live on one device. CPU tensors run on the CPU backend, CUDA tensors on the
- *    CUDA backend.
- *  - An op is a params struct (first field: its size, so that a library with a longer struct still accepts
- *    an older caller) and three functions: `_supported`, `_workspace_size`, and the run.
- *    `_supported` and `_workspace_size` touch no device memory. A run allocates nothing, synchronises nothing
- *    and calls nobody back; on CUDA it may be captured into a graph.
- *  - The workspace lives on the tensors' device, is aligned to EXN_WORKSPACE_ALIGN bytes, holds at least the bytes that
- *    `_workspace_size` reports, may hold anything before the call and is garbage after it. NULL is fine when
- *    the size is 0. It must not be shared by concurrent runs.
- *  - Every function returns a status and never aborts, exits, throws or prints. When the status is not EXN_OK,
- *    exn_last_error() names the argument and the values that disagree, and, unless the status is
- *    EXN_RUNTIME_FAILURE or EXN_DEVICE_LOST, nothing was written.
- *  - Every function may be called from any thread at any time, as long as no two concurrent calls share an
- *    output tensor, a state tensor or a workspace.
+ *  - Tensors are DLPack DLTensor, borrowed for the duration of the call (CUDA: until the work
+ *    queued on the stream has finished). The struct, its shape and its strides live in host memory;
+ *    `data` points into the memory of `device`. `strides` may be NULL (compact row-major).
+ *    dtype.lanes is 1. Matrices need a last stride of 1; the row stride is free (>= columns for
+ *    outputs) unless a header says otherwise.
+ *  - Data pointers need the alignment of their element only; 64-byte aligned rows take the fastest
+ *    path.
+ *  - All tensors of one call live on one device. CPU tensors run on the CPU backend, CUDA tensors
+ *    on the CUDA backend.
+ *  - An op is a params struct (first field: its size, so that a library with a longer struct still
+ *    accepts an older caller) and three functions: `_supported`, `_workspace_size`, and the run.
+ *    `_supported` and `_workspace_size` touch no device memory. A run allocates nothing,
+ *    synchronises nothing and calls nobody back; on CUDA it may be captured into a graph.
+ *  - The workspace lives on the tensors' device, is aligned to EXN_WORKSPACE_ALIGN bytes, holds at
+ *    least the bytes that `_workspace_size` reports, may hold anything before the call and is
+ *    garbage after it. NULL is fine when the size is 0. It must not be shared by concurrent runs.
+ *  - Every function returns a status and never aborts, exits, throws or prints. When the status is
+ *    not EXN_OK, exn_last_error() names the argument and the values that disagree, and, unless the
+ *    status is EXN_RUNTIME_FAILURE or EXN_DEVICE_LOST, nothing was written.
+ *  - Every function may be called from any thread at any time, as long as no two concurrent calls
+ *    share an output tensor, a state tensor or a workspace.
  *  - Outputs may not overlap inputs or each other unless a header says so.
  *
- * Numeric contract: a row with a NaN, with +inf, or with nothing but -inf is invalid (see row_stats.h); ties go to the
- * smaller index; reductions are f32 (f64 where the storage is f64); results are bitwise equal from run to run on one
- * device, and on the CPU for every thread count.
+ * Numeric contract: a row with a NaN, with +inf, or with nothing but -inf is invalid (see
+ * row_stats.h); ties go to the smaller index; reductions are f32 (f64 where the storage is f64);
+ * results are bitwise equal from run to run on one device, and on the CPU for every thread count.
  */
 #ifndef EXEUNT_CORE_H
 #define EXEUNT_CORE_H
@@ -79,7 +81,7 @@ enum {
   EXN_DEVICE_LOST = 6
 };
 
-/** Where a run queues its work: a cudaStream_t (NULL: the default stream) on CUDA, ignored on the CPU. */
+/** Where a run queues its work: a cudaStream_t (NULL: the default stream). The CPU ignores it. */
 typedef void* exn_stream;
 
 /** A backend. */
@@ -95,51 +97,52 @@ EXN_API const char* exn_version(void);
 EXN_API const char* exn_status_name(exn_status status);
 
 /**
- * One sentence about the last failed call of this thread; "" if none failed yet. Valid until the next exeunt
- * call of the same thread.
+ * One sentence about the last failed call of this thread; "" if none failed yet. Valid until the
+ * next exeunt call of the same thread.
  */
 EXN_API const char* exn_last_error(void);
 
 /**
  * Which kernel the last run of this thread dispatched to, as "backend/isa-or-arch/op", e.g.
- * "cpu/avx512/row_stats" or "cuda/sm_90/exit_head"; "" before the first run. Set by the code that ran, so
- * a test can prove which path was taken. Valid until the next run of this thread.
+ * "cpu/avx512/row_stats" or "cuda/sm_90/exit_head"; "" before the first run. Set by the code that
+ * ran, so a test can prove which path was taken. Valid until the next run of this thread.
  */
 EXN_API const char* exn_last_path(void);
 
-/* ---- backends ------------------------------------------------------------------------------------- */
+/* ---- backends -------------------------------------------------------------------------------- */
 
 /**
  * Opens the CUDA backend. `path`: file name of the backend library; NULL: the environment variable
- * EXEUNT_CUDA_LIBRARY, else libexeunt_cuda.so beside libexeunt.so. The first attempt decides; later calls
- * return its outcome, unless it failed and another path is given. Called implicitly with NULL by the first call that needs CUDA.
- * The environment variable EXEUNT_BACKEND=cpu keeps the CUDA backend closed.
- * Returns EXN_OK or EXN_BACKEND_UNAVAILABLE.
+ * EXEUNT_CUDA_LIBRARY, else libexeunt_cuda.so beside libexeunt.so. The first attempt decides; later
+ * calls return its outcome, unless it failed and another path is given. Called implicitly with NULL
+ * by the first call that needs CUDA. The environment variable EXEUNT_BACKEND=cpu keeps the CUDA
+ * backend closed. Returns EXN_OK or EXN_BACKEND_UNAVAILABLE.
  */
 EXN_API exn_status exn_cuda_open(const char* path);
 
 /** 1 if the backend can run ops now, else 0. Opens the CUDA backend if nobody did. */
 EXN_API int32_t exn_backend_available(int32_t backend);
 
-/** Why the backend is not available, in one sentence; "" if it is. Valid until the next call of this thread. */
+/** Why the backend is not available, in one sentence; "" if it is. Valid as exn_last_error is. */
 EXN_API const char* exn_backend_reason(int32_t backend);
 
-/** Name of the backend and what it runs on, e.g. "cpu (avx512, 2 threads)". Valid until this thread's next call. */
+/** The backend and what it runs on, e.g. "cpu (avx512, 2 threads)". Valid as exn_last_error is. */
 EXN_API const char* exn_backend_name(int32_t backend);
 
 /** Number of devices of a backend: 1 for the CPU; 0 if the backend is not available. */
 EXN_API int32_t exn_device_count(int32_t backend);
 
-/** Instruction set of the CPU kernels in use: "baseline", "avx2", "avx512" or "neon". Static text. */
+/** Instruction set the CPU kernels use: "baseline", "avx2", "avx512" or "neon". Static text. */
 EXN_API const char* exn_cpu_isa(void);
 
 /** Comma-separated instruction sets that this machine can run, best first. Static text. */
 EXN_API const char* exn_cpu_isas(void);
 
 /**
- * Forces an instruction set; NULL: best one. The environment variable EXEUNT_ISA does the same before the first
- * call. An unknown or impossible name is EXN_INVALID_ARGUMENT and changes nothing (an impossible EXEUNT_ISA makes every CPU
- * run fail with EXN_UNSUPPORTED rather than take another path silently).
+ * Forces an instruction set; NULL: best one. The environment variable EXEUNT_ISA does the same
+ * before the first call. An unknown or impossible name is EXN_INVALID_ARGUMENT and changes nothing
+ * (an impossible EXEUNT_ISA makes every CPU run fail with EXN_UNSUPPORTED rather than take another
+ * path silently).
  */
 EXN_API exn_status exn_cpu_set_isa(const char* name);
 
@@ -147,17 +150,18 @@ EXN_API exn_status exn_cpu_set_isa(const char* name);
 EXN_API int32_t exn_cpu_threads(void);
 
 /**
- * Sets the thread count, 1..256; 0: one per usable core (the default; also EXEUNT_THREADS). Results do not depend
- * on it. Waits for a CPU run in progress.
+ * Sets the thread count, 1..256; 0: one per usable core (the default; also EXEUNT_THREADS). Results
+ * do not depend on it. Waits for a CPU run in progress.
  */
 EXN_API exn_status exn_cpu_set_threads(int32_t threads);
 
-/* ---- memory and streams ---------------------------------------------------------------------------- */
+/* ---- memory and streams ---------------------------------------------------------------------- */
 
 /**
- * Allocates device memory, aligned to at least 64 bytes; from 2 MiB on the CPU 2 MiB aligned with transparent huge pages
- * asked for, which makes reading weights 35-40 % faster where the system's pages are small. `bytes` 0 gives a
- * unique non-null pointer. `device_type` is kDLCPU or kDLCUDA. Not for use during stream capture.
+ * Allocates device memory, aligned to at least 64 bytes; from 2 MiB on the CPU 2 MiB aligned with
+ * transparent huge pages asked for, which makes reading weights 35-40 % faster where the system's
+ * pages are small. `bytes` 0 gives a unique non-null pointer. `device_type` is kDLCPU or kDLCUDA.
+ * Not for use during stream capture.
  */
 EXN_API exn_status exn_alloc(int32_t device_type, int32_t device_id, size_t bytes, void** out);
 
@@ -165,11 +169,12 @@ EXN_API exn_status exn_alloc(int32_t device_type, int32_t device_id, size_t byte
 EXN_API exn_status exn_free(int32_t device_type, int32_t device_id, void* pointer);
 
 /**
- * Copies `bytes` bytes. CPU to CPU at once; with CUDA on one side in stream order: host memory must stay alive until the
- * stream got there (pageable host memory makes the call synchronous).
+ * Copies `bytes` bytes. CPU to CPU at once; with CUDA on one side in stream order: host memory must
+ * stay alive until the stream got there (pageable host memory makes the call synchronous).
  */
-EXN_API exn_status exn_copy(void* dst, int32_t dst_device_type, int32_t dst_device_id, const void* src,
-                            int32_t src_device_type, int32_t src_device_id, size_t bytes, exn_stream stream);
+EXN_API exn_status exn_copy(void* dst, int32_t dst_device_type, int32_t dst_device_id,
+                            const void* src, int32_t src_device_type, int32_t src_device_id,
+                            size_t bytes, exn_stream stream);
 
 /** Creates a stream (CPU: *out = NULL, every run is synchronous). */
 EXN_API exn_status exn_stream_create(int32_t device_type, int32_t device_id, exn_stream* out);
@@ -178,12 +183,13 @@ EXN_API exn_status exn_stream_create(int32_t device_type, int32_t device_id, exn
 EXN_API exn_status exn_stream_destroy(int32_t device_type, int32_t device_id, exn_stream stream);
 
 /** Waits until everything queued on the stream is done and reports what failed on the way. */
-EXN_API exn_status exn_stream_synchronize(int32_t device_type, int32_t device_id, exn_stream stream);
+EXN_API exn_status exn_stream_synchronize(int32_t device_type, int32_t device_id,
+                                          exn_stream stream);
 
 /**
- * Reads `bytes` bytes of CPU memory once, linearly, with the widest loads of the instruction set in use and the
- * current thread count, and adds them up: the speed of light of a memory-bound kernel. *checksum receives a
- * value that depends on every byte. For benchmarks.
+ * Reads `bytes` bytes of CPU memory once, linearly, with the widest loads of the instruction set in
+ * use and the current thread count, and adds them up: the speed of light of a memory-bound kernel.
+ * *checksum receives a value that depends on every byte. For benchmarks.
  */
 EXN_API exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum);
 

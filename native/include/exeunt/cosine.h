@@ -2,9 +2,9 @@
 /*
  * cosine: similarity of the rows of two matrices, out_r = <a_r, b_r> / (|a_r| |b_r|).
  *
- * CALM's state saturation and FFN-SkipLLM's block similarity; per row, unlike CALM's code, which takes norms over the whole
- * batch. A row of zeros on either side gives 0; a NaN or infinity gives NaN. Results are clamped to [-1, 1].
- * Sums are f32.
+ * CALM's state saturation and FFN-SkipLLM's block similarity; per row, unlike CALM's code, which
+ * takes norms over the whole batch. A row of zeros on either side gives 0; a NaN or infinity gives
+ * NaN. Results are clamped to [-1, 1]. Sums are f32.
  *
  * Bytes that must move: 2 * R * D * sizeof(element) read, 4 * R written.
  */
@@ -26,8 +26,8 @@ typedef struct exn_cosine_params {
 
 EXN_API exn_status exn_cosine_supported(const exn_cosine_params* params);
 EXN_API exn_status exn_cosine_workspace_size(const exn_cosine_params* params, size_t* bytes);
-EXN_API exn_status exn_cosine(const exn_cosine_params* params, void* workspace, size_t workspace_bytes,
-                              exn_stream stream);
+EXN_API exn_status exn_cosine(const exn_cosine_params* params, void* workspace,
+                              size_t workspace_bytes, exn_stream stream);
 
 #ifdef __cplusplus
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The part of the DLPack ABI (major version 0/1, unmanaged tensors) that exeunt uses, for machines
- * without <dlpack/dlpack.h>. core.h includes the real header where there is one; the two describe the
- * same memory layout.
+ * without <dlpack/dlpack.h>. core.h includes the real header where there is one; the two describe
+ * the same memory layout.
  */
 #ifndef EXEUNT_DLPACK_ABI_H
 #define EXEUNT_DLPACK_ABI_H

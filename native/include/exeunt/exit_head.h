@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * exit_head: hidden state -> [translator] -> [norm] -> LM head -> statistics of the logits, which are never written.
+ * exit_head: hidden state -> [translator] -> [norm] -> LM head -> statistics of the logits, which
+ * are never written.
  *
- *   x = hidden                                              [R,D]
- *   x = T x' + t        with x' = x or x / rms(x)           optional translator (one affine map per exit)
- *   x = x / sqrt(mean x^2 + eps) * norm_weight              EXN_NORM_RMS
+ *   x = hidden                                                       [R,D]
+ *   x = T x' + t,  x' = x or x / rms(x)                              optional translator
+ *   x = x / sqrt(mean x^2 + eps) * norm_weight                       EXN_NORM_RMS
  *   x = (x - mean x) / sqrt(var x + eps) * norm_weight + norm_bias   EXN_NORM_LAYER
- *   z = W x + bias                                          [R,V], on the fly
+ *   z = W x + bias                                                   [R,V], on the fly
  *   statistics of z as in row_stats.h
  *
- * Used for LM exits in the manner of CALM, LayerSkip, DEL, FREE, EE-LLM. When hidden and weight are both bf16 (or both f16),
- * x is rounded to that type before the product, as a framework's bf16 norm would; otherwise x stays f32.
- * Products are accumulated in f32. The result of a row does not depend on the other rows of the batch.
+ * Used for LM exits in the manner of CALM, LayerSkip, DEL, FREE, EE-LLM. When hidden and weight are
+ * both bf16 (or both f16), x is rounded to that type before the product, as a framework's bf16 norm
+ * would; otherwise x stays f32. Products are accumulated in f32. The result of a row does not
+ * depend on the other rows of the batch.
  *
- * With a shortlist only the listed vocabulary rows are read and take part: the statistics are those of
- * the distribution renormalised over the list, and argmax is the vocabulary id.
- * A list entry outside 0..V-1: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read the list on the host, every
- * row of the call is invalid (nothing is read out of bounds).
+ * With a shortlist only the listed vocabulary rows are read and take part: the statistics are those
+ * of the distribution renormalised over the list, and argmax is the vocabulary id. A list entry
+ * outside 0..V-1: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read the list on the
+ * host, every row of the call is invalid (nothing is read out of bounds).
  *
- * Bytes that must move: V * D * sizeof(weight element) once for each block of up to 64 rows, R * D * sizeof(hidden element).
+ * Bytes that must move: V * D * sizeof(weight element) once for each block of up to 64 rows, R * D
+ * * sizeof(hidden element).
  */
 #ifndef EXEUNT_EXIT_HEAD_H
 #define EXEUNT_EXIT_HEAD_H
@@ -38,14 +41,20 @@ enum {
 
 typedef struct exn_exit_head_params {
   uint64_t struct_size;               /**< sizeof(exn_exit_head_params) */
-  const DLTensor* hidden;             /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0, D >= 1 */
-  const DLTensor* weight;             /**< in, [V,D], f32 | f16 | bf16, last stride 1; 1 <= V < 2^31 */
+  const DLTensor* hidden;             /**< in, [R,D], f32 | f16 | bf16, last stride 1;
+                                           R may be 0, D >= 1 */
+  const DLTensor* weight;             /**< in, [V,D], f32 | f16 | bf16, last stride 1;
+                                           1 <= V < 2^31 */
   const DLTensor* bias;               /**< in, optional, [V], f32, compact */
-  const DLTensor* norm_weight;        /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE */
+  const DLTensor* norm_weight;        /**< in, [D], f32, compact;
+                                           needed unless norm is EXN_NORM_NONE */
   const DLTensor* norm_bias;          /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
-  const DLTensor* translator_weight;  /**< in, optional, [D,D] (out, in), f32 | f16 | bf16, last stride 1 */
-  const DLTensor* translator_bias;    /**< in, optional, [D], f32, compact; only with translator_weight */
-  const DLTensor* shortlist;          /**< in, optional, [N], i32, compact, N >= 1, entries in 0..V-1 */
+  const DLTensor* translator_weight;  /**< in, optional, [D,D] (out, in), f32 | f16 | bf16,
+                                           last stride 1 */
+  const DLTensor* translator_bias;    /**< in, optional, [D], f32, compact;
+                                           only with translator_weight */
+  const DLTensor* shortlist;          /**< in, optional, [N], i32, compact, N >= 1,
+                                           entries in 0..V-1 */
   int32_t norm;                       /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
   float norm_eps;                     /**< >= 0 and finite */
   int32_t translate;                  /**< EXN_TRANSLATE_RAW or EXN_TRANSLATE_RMS */
@@ -57,8 +66,8 @@ typedef struct exn_exit_head_params {
 
 EXN_API exn_status exn_exit_head_supported(const exn_exit_head_params* params);
 EXN_API exn_status exn_exit_head_workspace_size(const exn_exit_head_params* params, size_t* bytes);
-EXN_API exn_status exn_exit_head(const exn_exit_head_params* params, void* workspace, size_t workspace_bytes,
-                                 exn_stream stream);
+EXN_API exn_status exn_exit_head(const exn_exit_head_params* params, void* workspace,
+                                 size_t workspace_bytes, exn_stream stream);
 
 #ifdef __cplusplus
 }

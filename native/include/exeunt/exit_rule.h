@@ -1,31 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * exit_rule: decides, on the device, which rows leave after a layer; carries the rules' state from layer to layer.
+ * exit_rule: decides, on the device, which rows leave after a layer; carries the rules' state from
+ * layer to layer.
  *
- * One call per exit point. `state` remembers for each row whether it has left already; such a row takes no further part.
- * Verdict of an active row with score c (and label y):
+ * One call per exit point. `state` remembers for each row whether it has left already; such a row
+ * takes no further part. Verdict of an active row with score c (and label y):
  *
- *   EXN_RULE_THRESHOLD  c <comparator> theta, theta = threshold decayed as `decay` says, at token step t:
- *                         EXN_DECAY_NONE        theta = threshold
- *                         EXN_DECAY_CALM_CODE   theta = 9/10 threshold + 1/10 threshold exp(-tau t / T)  (t5x, FREE)
- *                         EXN_DECAY_CALM_PAPER  theta = clip(9/10 threshold + 1/10 exp(-tau t / T), 0, 1)
- *   EXN_RULE_PATIENCE   counter: +1 if the label equals the previous layer's, else 0; leave when it reaches `patience`
- *                       (0: never). Without labels: |c - previous c| < threshold takes the place of equality (PABEE regression)
- *   EXN_RULE_QUANTILE   lambda = c: leave when 1 - prod (1 - lambda_j) > threshold (PALBERT Q-exit; strict)
- *   EXN_RULE_JEI        g = c: p = max(0, min(g, 1 - sum of earlier g)), a = clip(p / prod(1 - earlier a), 0, 1); leave when
- *                       a >= threshold (JEI-DNN, .5)
- *   EXN_RULE_SPECDEC    acceptance probability c of the token drafted before (ignored at the first call, where it counts
- *                       as 1): C <- C c; stop when 1 - C > threshold; never before `min_steps` calls, always at `max_steps`
- *                       (SpecDec++; `max_steps` 0: no upper bound)
+ *   EXN_RULE_THRESHOLD  leave when c <comparator> theta, where at token step t `decay` makes theta
+ *                         EXN_DECAY_NONE        threshold
+ *                         EXN_DECAY_CALM_CODE   9/10 threshold + 1/10 threshold exp(-tau t / T)
+ *                                               (t5x, FREE)
+ *                         EXN_DECAY_CALM_PAPER  clip(9/10 threshold + 1/10 exp(-tau t / T), 0, 1)
+ *   EXN_RULE_PATIENCE   count +1 if the label equals the previous layer's, else 0; leave when the
+ *                       count reaches `patience` (0: never). Without labels |c - previous c| <
+ *                       threshold takes the place of equality (PABEE, and its form for regression)
+ *   EXN_RULE_QUANTILE   lambda = c; leave when 1 - prod (1 - lambda_j) > threshold (PALBERT)
+ *   EXN_RULE_JEI        g = c, p = max(0, min(g, 1 - sum of earlier g)),
+ *                       a = clip(p / prod (1 - earlier a), 0, 1); leave when a >= threshold
+ *                       (JEI-DNN, which takes .5)
+ *   EXN_RULE_SPECDEC    c is the acceptance probability of the token drafted before; the first call
+ *                       ignores it and counts it as 1. C <- C c; stop when 1 - C > threshold, never
+ *                       before `min_steps` calls, always at `max_steps` (SpecDec++; `max_steps` 0:
+ *                       no upper bound)
  *
- * A NaN score and an invalid row (valid = 0) are never a reason to leave. Then, over the active rows, `scope`:
+ * A NaN score and an invalid row (valid = 0) are never a reason to leave. Then, over the active
+ * rows, `scope`:
  *   EXN_SCOPE_EACH  each row follows its own verdict
- *   EXN_SCOPE_ALL   all leave if every active row's verdict is to leave (CALM's batch minimum), else none
+ *   EXN_SCOPE_ALL   all leave if every active row's verdict says so, else none (CALM's minimum)
  *   EXN_SCOPE_LAST  all follow the last row R-1 (EE-LLM); if that row has left before, none leaves
  * and with `force` every active row leaves (the last layer).
  *
  * Arithmetic is f32 in the order written above, products of (1 - x) taken left to right.
- * The float64 formulas of the papers may differ within a band of 1e-6 relative around the threshold.
+ * The float64 formulas of the papers may differ within a band of 1e-6 relative around the
+ * threshold.
  *
  * Deterministic, capture-safe, one block on CUDA; a decision never visits the host.
  * Bytes that must move: about 40 per row.
@@ -54,20 +61,26 @@ enum { EXN_DECAY_NONE = 0, EXN_DECAY_CALM_CODE = 1, EXN_DECAY_CALM_PAPER = 2 };
 
 enum { EXN_SCOPE_EACH = 0, EXN_SCOPE_ALL = 1, EXN_SCOPE_LAST = 2 };
 
-/** 32-bit words of state per row. Word 3 holds flags, bit 0: the row has left. The rest is the rule's own. */
+/** 32-bit words of state per row. Bit 0 of word 3: the row has left. The rest is the rule's own. */
 #define EXN_EXIT_STATE_WORDS 4
 
 typedef struct exn_exit_rule_params {
   uint64_t struct_size;        /**< sizeof(exn_exit_rule_params) */
-  const DLTensor* score;       /**< in, [R], f32, compact; PATIENCE with labels: optional. R may be 0 */
+  const DLTensor* score;       /**< in, [R], f32, compact;
+                                    PATIENCE with labels: optional. R may be 0 */
   const DLTensor* label;       /**< in, optional, [R], i32, compact; PATIENCE */
-  const DLTensor* valid;       /**< in, optional, [R], u8, compact; 0 = the row may only leave by `force` */
-  const DLTensor* step;        /**< in, optional, [R], i32, compact: token step t of each row, for the decay; NULL: `step_index` */
+  const DLTensor* valid;       /**< in, optional, [R], u8, compact;
+                                    0 = the row may only leave by `force` */
+  const DLTensor* step;        /**< in, optional, [R], i32, compact:
+                                    token step t of each row, for the decay; NULL: `step_index` */
   const DLTensor* state;       /**< in-out, [R, EXN_EXIT_STATE_WORDS], i32, compact */
-  const DLTensor* exit_mask;   /**< out, optional, [R], u8, compact: 1 = the row leaves in this call */
-  const DLTensor* active_list; /**< out, optional, [R], i32, compact: ascending rows that stay; entries past active_count are -1 */
+  const DLTensor* exit_mask;   /**< out, optional, [R], u8, compact:
+                                    1 = the row leaves in this call */
+  const DLTensor* active_list; /**< out, optional, [R], i32, compact: ascending rows that stay;
+                                    entries past active_count are -1 */
   const DLTensor* active_count;/**< out, optional, [1], i32 */
-  const DLTensor* exit_layer;  /**< in-out, optional, [R], i32, compact: set to `layer` for rows that leave; -1 for all others if `first` */
+  const DLTensor* exit_layer;  /**< in-out, optional, [R], i32, compact: set to `layer` for rows
+                                    that leave; -1 for all others if `first` */
   int32_t rule;                /**< EXN_RULE_* */
   int32_t comparator;          /**< EXN_COMPARE_*, THRESHOLD only */
   int32_t decay;               /**< EXN_DECAY_*, THRESHOLD only */
@@ -86,8 +99,8 @@ typedef struct exn_exit_rule_params {
 
 EXN_API exn_status exn_exit_rule_supported(const exn_exit_rule_params* params);
 EXN_API exn_status exn_exit_rule_workspace_size(const exn_exit_rule_params* params, size_t* bytes);
-EXN_API exn_status exn_exit_rule(const exn_exit_rule_params* params, void* workspace, size_t workspace_bytes,
-                                 exn_stream stream);
+EXN_API exn_status exn_exit_rule(const exn_exit_rule_params* params, void* workspace,
+                                 size_t workspace_bytes, exn_stream stream);
 
 #ifdef __cplusplus
 }

@@ -9,15 +9,17 @@
  *   out = hidden + f
  *   cosine = <hidden, out> / (|hidden| |out|),  branch_cosine = <hidden, f> / (|hidden| |f|)
  *
- * act: EXN_ACT_SILU z / (1 + exp(-z)); EXN_ACT_GELU z/2 (1 + erf(z / sqrt 2)); EXN_ACT_GELU_TANH its tanh form.
- * A row with skip[r] != 0 passes: out = hidden, both cosines NaN. Rows that do not skip are compacted first,
- * so a block of rows that all skip reads no weights. The cosines (FFN-SkipLLM compares block input
- * with residual output) come out of the down projection: no second pass. Zero norm: 0.
+ * act: EXN_ACT_SILU z / (1 + exp(-z)); EXN_ACT_GELU z/2 (1 + erf(z / sqrt 2)); EXN_ACT_GELU_TANH
+ * its tanh form. A row with skip[r] != 0 passes: out = hidden, both cosines NaN. Rows that do not
+ * skip are compacted first, so a block of rows that all skip reads no weights. The cosines
+ * (FFN-SkipLLM compares block input with residual output) come out of the down projection: no
+ * second pass. Zero norm: 0.
  *
- * Products are accumulated in f32, x and a stay f32, the cosine is taken of `out` before it is rounded to its dtype.
- * The result of a row does not depend on the others.
+ * Products are accumulated in f32, x and a stay f32, the cosine is taken of `out` before it is
+ * rounded to its dtype. The result of a row does not depend on the others.
  *
- * Bytes that must move: the three weights once for each block of up to 64 rows that run; hidden and out once.
+ * Bytes that must move: the three weights once for each block of up to 64 rows that run; hidden and
+ * out once.
  */
 #ifndef EXEUNT_FFN_H
 #define EXEUNT_FFN_H
@@ -32,7 +34,8 @@ enum { EXN_ACT_SILU = 0, EXN_ACT_GELU = 1, EXN_ACT_GELU_TANH = 2 };
 
 typedef struct exn_ffn_params {
   uint64_t struct_size;          /**< sizeof(exn_ffn_params) */
-  const DLTensor* hidden;        /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0, D >= 1 */
+  const DLTensor* hidden;        /**< in, [R,D], f32 | f16 | bf16, last stride 1;
+                                      R may be 0, D >= 1 */
   const DLTensor* norm_weight;   /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE */
   const DLTensor* norm_bias;     /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
   const DLTensor* gate_weight;   /**< in, optional, [F,D], dtype of up_weight, last stride 1 */
@@ -42,7 +45,8 @@ typedef struct exn_ffn_params {
   const DLTensor* down_weight;   /**< in, [D,F], dtype of up_weight, last stride 1 */
   const DLTensor* down_bias;     /**< in, optional, [D], f32, compact */
   const DLTensor* skip;          /**< in, optional, [R], u8, compact; not 0: the row passes */
-  const DLTensor* out;           /**< out, [R,D], dtype of hidden, last stride 1; may be exactly `hidden` */
+  const DLTensor* out;           /**< out, [R,D], dtype of hidden, last stride 1;
+                                      may be exactly `hidden` */
   const DLTensor* cosine;        /**< out, optional, [R], f32, compact */
   const DLTensor* branch_cosine; /**< out, optional, [R], f32, compact */
   int32_t norm;                  /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */

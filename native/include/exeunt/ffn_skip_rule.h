@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ffn_skip_rule: decides, on the device, which rows skip the next feed-forward block (FFN-SkipLLM; a reconstruction
- * from its text, the authors published no code). Called once before layer 0 (layer = -1) and once after the
- * feed-forward block of every layer but the last, it writes the mask of layer + 1:
+ * ffn_skip_rule: decides, on the device, which rows skip the next feed-forward block (FFN-SkipLLM;
+ * a reconstruction from its text, the authors published no code). Called once before layer 0 (layer
+ * = -1) and once after the feed-forward block of every layer but the last, it writes the mask of
+ * layer + 1:
  *
  *   layer = -1: the row's state is forgotten (a new token)
  *   layer >= 0, inside [cold_start, cold_end), cosine[r] >= threshold: the row begins to skip
- *   skip[r] = 1 iff the row skips, layer + 1 is inside [cold_start, cold_end), its token index is >= warm_up, and it has
- *             skipped fewer than `budget` blocks of this token (budget -1: no limit)
+ *   skip[r] = 1 iff the row skips, layer + 1 is inside [cold_start, cold_end), its token index is
+ *             >= warm_up, and it has skipped fewer than `budget` blocks of this token (budget -1:
+ *             no limit)
  *
- * A skipped block measures nothing (its cosine is NaN and is no evidence), so a row that skips goes on to cold_end or to its
- * budget. threshold, cold_start, cold_end and warm_up have no known good values: calibrate them per model.
+ * A skipped block measures nothing (its cosine is NaN and is no evidence), so a row that skips goes
+ * on to cold_end or to its budget. threshold, cold_start, cold_end and warm_up have no known good
+ * values: calibrate them per model.
  *
- * Deterministic, capture-safe, a decision never visits the host. Bytes that must move: about 21 per row.
+ * Deterministic, capture-safe, a decision never visits the host. Bytes that must move: about 21 per
+ * row.
  */
 #ifndef EXEUNT_FFN_SKIP_RULE_H
 #define EXEUNT_FFN_SKIP_RULE_H
@@ -23,13 +27,15 @@
 extern "C" {
 #endif
 
-/** 32-bit words of state per row: word 0 is 1 while the row skips, word 1 counts blocks skipped of this token. */
+/** 32-bit words of state per row: word 0 is 1 while it skips, word 1 counts this token's skips. */
 #define EXN_FFN_SKIP_STATE_WORDS 2
 
 typedef struct exn_ffn_skip_rule_params {
   uint64_t struct_size;     /**< sizeof(exn_ffn_skip_rule_params) */
-  const DLTensor* cosine;   /**< in, [R], f32, compact: of `layer`, as exn_ffn gives it; not needed if layer = -1 */
-  const DLTensor* token;    /**< in, optional, [R], i32, compact: token index of each row; NULL: token_index */
+  const DLTensor* cosine;   /**< in, [R], f32, compact: of `layer`, as exn_ffn gives it;
+                                 not needed if layer = -1 */
+  const DLTensor* token;    /**< in, optional, [R], i32, compact: token index of each row;
+                                 NULL: token_index */
   const DLTensor* state;    /**< in-out, [R, EXN_FFN_SKIP_STATE_WORDS], i32, compact */
   const DLTensor* skip;     /**< out, [R], u8, compact: the mask of layer + 1 */
   int32_t layer;            /**< the layer whose block has just run, -1 .. L-2 */
@@ -43,7 +49,8 @@ typedef struct exn_ffn_skip_rule_params {
 } exn_ffn_skip_rule_params;
 
 EXN_API exn_status exn_ffn_skip_rule_supported(const exn_ffn_skip_rule_params* params);
-EXN_API exn_status exn_ffn_skip_rule_workspace_size(const exn_ffn_skip_rule_params* params, size_t* bytes);
+EXN_API exn_status exn_ffn_skip_rule_workspace_size(const exn_ffn_skip_rule_params* params,
+                                                    size_t* bytes);
 EXN_API exn_status exn_ffn_skip_rule(const exn_ffn_skip_rule_params* params, void* workspace,
                                      size_t workspace_bytes, exn_stream stream);
 

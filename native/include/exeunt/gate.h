@@ -2,11 +2,14 @@
 /*
  * gate: small learned exit heads, features [R,D] -> probability [R].
  *
- *   EXN_GATE_LINEAR      y = f                                                  CALM meta, JEI-DNN
- *   EXN_GATE_RESIDUAL    y <- y + SiLU(H y + h), `repeats` times, one shared H  SpecDec++ (its blocks share weights)
- *   EXN_GATE_TANH        y <- tanh(H_i y + h_i), i = 0 .. repeats-1             PALBERT (its n counts the output layer too)
- *   then logits o = W y + c with O = 1 or 2 rows:
- *     O = 1: prob = sigmoid(o)          O = 2: prob = softmax(o)[1]
+ *   y = f                                           the features
+ *   EXN_GATE_LINEAR    y as it is                   CALM's meta classifier, JEI-DNN
+ *   EXN_GATE_RESIDUAL  y <- y + SiLU(H y + h),      SpecDec++, whose blocks share weights:
+ *                      `repeats` times              one H and h for all
+ *   EXN_GATE_TANH      y <- tanh(H_i y + h_i),      PALBERT, whose n counts the output layer too
+ *                      i = 0 .. repeats-1
+ *   o = W y + c,  O = 1 or 2 rows
+ *   prob = sigmoid(o) for O = 1, softmax(o)[1] for O = 2
  *
  * Everything after loading is f32. A NaN in a row gives NaN for that row.
  *
@@ -25,9 +28,12 @@ enum { EXN_GATE_LINEAR = 0, EXN_GATE_RESIDUAL = 1, EXN_GATE_TANH = 2 };
 
 typedef struct exn_gate_params {
   uint64_t struct_size;          /**< sizeof(exn_gate_params) */
-  const DLTensor* features;      /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0, 1 <= D */
-  const DLTensor* hidden_weight; /**< in, RESIDUAL: [D,D]; TANH: [repeats,D,D]; compact, f32 | f16 | bf16; LINEAR: NULL */
-  const DLTensor* hidden_bias;   /**< in, optional, RESIDUAL: [D]; TANH: [repeats,D]; compact, f32 */
+  const DLTensor* features;      /**< in, [R,D], f32 | f16 | bf16, last stride 1;
+                                      R may be 0, 1 <= D */
+  const DLTensor* hidden_weight; /**< in, RESIDUAL: [D,D]; TANH: [repeats,D,D];
+                                      compact, f32 | f16 | bf16; LINEAR: NULL */
+  const DLTensor* hidden_bias;   /**< in, optional, RESIDUAL: [D]; TANH: [repeats,D];
+                                      compact, f32 */
   const DLTensor* out_weight;    /**< in, [O,D], O = 1 or 2, compact, f32 | f16 | bf16 */
   const DLTensor* out_bias;      /**< in, optional, [O], compact, f32 */
   const DLTensor* prob;          /**< out, [R], compact, f32 */

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hidden_stack: keeps the hidden states of rows that left, so that the deep layers can run for all of them
- * together later, with exact K and V (FREE's synchronised parallel decoding, EE-LLM's KV recomputation,
- * LayerSkip's exit query cache).
+ * hidden_stack: keeps the hidden states of rows that left, so that the deep layers can run for all
+ * of them together later, with exact K and V (FREE's synchronised parallel decoding, EE-LLM's KV
+ * recomputation, LayerSkip's exit query cache).
  *
- *   EXN_STACK_PUSH    appends the rows with mask[r] != 0, in ascending order, and their tags; count grows
- *   EXN_STACK_GATHER  rows[i], tags[i] = entry i for i < count; tags beyond are -1, rows beyond untouched
+ *   EXN_STACK_PUSH    appends the rows with mask[r] != 0, ascending, and their tags; count grows
+ *   EXN_STACK_GATHER  rows[i], tags[i] = entry i for i < count; behind them tags are -1 and rows
+ *                     untouched
  *   EXN_STACK_CLEAR   count = 0
  *
- * Tags are M integers per entry that travel with it, for instance sequence, slot, position: with -1 as slot, an
- * entry that is not there is switched off in every op that follows.
+ * Tags are M integers per entry that travel with it, for instance sequence, slot, position: with -1
+ * as slot, an entry that is not there is switched off in every op that follows.
  *
- * A push that does not fit pushes nothing: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read the
- * count on the host, `overflow` receives the rows that found no room. Likewise a gather with count > R: its tags
- * are all -1 then, its rows untouched.
+ * A push that does not fit pushes nothing: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run
+ * cannot read the count on the host, `overflow` receives the rows that found no room. Likewise a
+ * gather with count > R: its tags are all -1 then, its rows untouched.
  *
  * Bytes that must move: 2 * D elements per row pushed or gathered, and its tags.
  */
@@ -33,8 +34,10 @@ typedef struct exn_hidden_stack_params {
   const DLTensor* stack;     /**< in-out, [C,D], f32 | f16 | bf16, last stride 1 */
   const DLTensor* stack_tags; /**< in-out, optional, [C,M], i32, compact, M >= 1 */
   const DLTensor* count;     /**< in-out, [1], i32: entries on the stack, 0..C */
-  const DLTensor* rows;      /**< PUSH: in, GATHER: out, [R,D], dtype of stack, last stride 1; CLEAR: NULL */
-  const DLTensor* tags;      /**< PUSH: in, GATHER: out, [R,M], i32, compact; with stack_tags only */
+  const DLTensor* rows;      /**< PUSH: in, GATHER: out, [R,D], dtype of stack, last stride 1;
+                                  CLEAR: NULL */
+  const DLTensor* tags;      /**< PUSH: in, GATHER: out, [R,M], i32, compact;
+                                  with stack_tags only */
   const DLTensor* mask;      /**< in, optional, PUSH: [R], u8, compact; NULL: all rows */
   const DLTensor* overflow;  /**< out, optional, [1], i32: rows that did not fit, 0 if all did */
   int32_t action;            /**< EXN_STACK_* */
@@ -42,7 +45,8 @@ typedef struct exn_hidden_stack_params {
 } exn_hidden_stack_params;
 
 EXN_API exn_status exn_hidden_stack_supported(const exn_hidden_stack_params* params);
-EXN_API exn_status exn_hidden_stack_workspace_size(const exn_hidden_stack_params* params, size_t* bytes);
+EXN_API exn_status exn_hidden_stack_workspace_size(const exn_hidden_stack_params* params,
+                                                   size_t* bytes);
 EXN_API exn_status exn_hidden_stack(const exn_hidden_stack_params* params, void* workspace,
                                     size_t workspace_bytes, exn_stream stream);
 

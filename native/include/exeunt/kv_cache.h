@@ -2,9 +2,9 @@
 /*
  * The KV cache of one layer, described, and the ops that write, move and count its slots.
  *
- * A cache holds K and V of S sequences with up to T slots each. A slot is where a token lies; its position is
- * what RoPE turned it by. The two stay apart: exeunt never changes a position, and layers may hold
- * different tokens and lengths.
+ * A cache holds K and V of S sequences with up to T slots each. A slot is where a token lies; its
+ * position is what RoPE turned it by. The two stay apart: exeunt never changes a position, and
+ * layers may hold different tokens and lengths.
  *
  *   EXN_KV_HEAD_MAJOR   k, v [S,Hkv,T,dh], or [Hkv,T,dh] for one sequence
  *   EXN_KV_TOKEN_MAJOR  k, v [S,T,Hkv,dh], or [T,Hkv,dh] for one sequence
@@ -12,19 +12,21 @@
  *                       block_table[s, t / page] at t % page, and T = B * page
  *
  * kv_append   writes rows of K and V, converted to the cache's dtype, to their slots
- * kv_copy     copies slots, within one cache or from one to another (layer copy, compaction, fork of a sequence)
- * kv_length   counts on the device: EXN_KV_ADVANCE gives each active row the next slot of its sequence,
- *             EXN_KV_CROP shortens
+ * kv_copy     copies slots, within a cache or from one to another (layer copy, compaction, fork of
+ *             a sequence)
+ * kv_length   counts on the device: EXN_KV_ADVANCE gives each active row the next slot of its
+ *             sequence, EXN_KV_CROP shortens
  *
- * A slot of -1 switches a row off: nothing is read or written for it. Other values outside 0..T-1, a
- * sequence outside 0..S-1 and (PAGED) a table entry outside 0..P-1 are EXN_INVALID_ARGUMENT on the CPU
- * with nothing written; on CUDA, where a run cannot read them on the host, such a row is switched off.
+ * A slot of -1 switches a row off: nothing is read or written for it. Other values outside 0..T-1,
+ * a sequence outside 0..S-1 and (PAGED) a table entry outside 0..P-1 are EXN_INVALID_ARGUMENT on
+ * the CPU with nothing written; on CUDA, where a run cannot read them on the host, such a row is
+ * switched off.
  *
- * Two rows of one call that write one slot are an error of the caller: on the CPU the last one stays (builds
- * without NDEBUG refuse them), on CUDA one of them.
+ * Two rows of one call that write one slot are an error of the caller: on the CPU the last one
+ * stays (builds without NDEBUG refuse them), on CUDA one of them.
  *
- * Bytes that must move: per row and op, 2 * Hkv * dh elements read and as many written; kv_length 12 per
- * row or length.
+ * Bytes that must move: per row and op, 2 * Hkv * dh elements read and as many written; kv_length
+ * 12 per row or length.
  */
 #ifndef EXEUNT_KV_CACHE_H
 #define EXEUNT_KV_CACHE_H
@@ -50,11 +52,12 @@ typedef struct exn_kv_append_params {
   exn_kv_cache cache;       /**< in-out */
   const DLTensor* k;        /**< in, [R,Hkv,dh], f32 | f16 | bf16, heads compact, row stride free */
   const DLTensor* v;        /**< in, [R,Hkv,dh], dtype of k */
-  const DLTensor* sequence; /**< in, optional, [R], i32, compact; NULL: all rows belong to sequence 0 */
+  const DLTensor* sequence; /**< in, optional, [R], i32, compact;
+                                 NULL: all rows belong to sequence 0 */
   const DLTensor* slot;     /**< in, [R], i32, compact; -1: the row is off */
 } exn_kv_append_params;
 
-/** Entries are copied as if one after another, so an ascending list may move slots down within one cache. */
+/** Entries are copied as if one by one: an ascending list may move slots down within a cache. */
 typedef struct exn_kv_copy_params {
   uint64_t struct_size;         /**< sizeof(exn_kv_copy_params) */
   exn_kv_cache source;          /**< in */
@@ -68,20 +71,25 @@ typedef struct exn_kv_copy_params {
 enum { EXN_KV_ADVANCE = 0, EXN_KV_CROP = 1 };
 
 /**
- * ADVANCE, rows in ascending order: an active row r of sequence s gets slot[r] = length[s] and visible[r] =
- * length[s] + 1, and length[s] grows by one; an inactive row gets slot -1 and visible length[s] as it
- * stands then. Where a sequence is full (length = capacity): EXN_INVALID_ARGUMENT on the CPU, nothing
- * written; on CUDA the row gets slot -1 and visible 0, and the length stays.
+ * ADVANCE, rows in ascending order: an active row r of sequence s gets slot[r] = length[s] and
+ * visible[r] = length[s] + 1, and length[s] grows by one; an inactive row gets slot -1 and visible
+ * length[s] as it stands then. Where a sequence is full (length = capacity): EXN_INVALID_ARGUMENT
+ * on the CPU, nothing written; on CUDA the row gets slot -1 and visible 0, and the length stays.
  * CROP: length = min(length, limit), element by element.
  */
 typedef struct exn_kv_length_params {
   uint64_t struct_size;     /**< sizeof(exn_kv_length_params) */
-  const DLTensor* length;   /**< in-out, i32, compact, entries >= 0, any shape; ADVANCE: S elements */
-  const DLTensor* sequence; /**< in, optional, ADVANCE: [R], i32, compact; NULL: all rows belong to sequence 0 */
-  const DLTensor* active;   /**< in, optional, ADVANCE: [R], u8, compact; NULL: all rows are active */
+  const DLTensor* length;   /**< in-out, i32, compact, entries >= 0, any shape;
+                                 ADVANCE: S elements */
+  const DLTensor* sequence; /**< in, optional, ADVANCE: [R], i32, compact;
+                                 NULL: all rows belong to sequence 0 */
+  const DLTensor* active;   /**< in, optional, ADVANCE: [R], u8, compact;
+                                 NULL: all rows are active */
   const DLTensor* slot;     /**< out, ADVANCE: [R], i32, compact */
-  const DLTensor* visible;  /**< out, optional, ADVANCE: [R], i32, compact: what attention may see */
-  const DLTensor* limit;    /**< in, CROP: i32, compact, entries >= 0; as many elements as length, or 1 for all */
+  const DLTensor* visible;  /**< out, optional, ADVANCE: [R], i32, compact:
+                                 what attention may see */
+  const DLTensor* limit;    /**< in, CROP: i32, compact, entries >= 0;
+                                 as many elements as length, or 1 for all */
   int64_t capacity;         /**< T, ADVANCE: 1 .. 2^31 - 1 */
   int32_t action;           /**< EXN_KV_ADVANCE or EXN_KV_CROP */
   int32_t reserved;         /**< 0 */

@@ -1,25 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kv_propagate: the keys and values that rows which left early still owe the layers above, in one launch.
+ * kv_propagate: the keys and values that rows which left early still owe the layers above, in one
+ * launch.
  *
- * A row that ran the layers 0 .. e-1 and left with hidden state h owes K and V to every layer j >= e. For
- * each listed layer j and each row r with 0 <= exit_layer[r] <= j:
+ * A row that ran the layers 0 .. e-1 and left with hidden state h owes K and V to every layer j >=
+ * e. For each listed layer j and each row r with 0 <= exit_layer[r] <= j:
  *
  *   x = norm_j(h),  K = RoPE(Wk_j x + bk_j, position[r]),  V = Wv_j x + bv_j
  *   cache_j[sequence[r], slot[j, r]] = K, V
  *
- * and nothing else: no query, softmax, output projection or feed-forward block (CALM's and FREE's state propagation;
- * t5x passes the state of the first exit instead, against its own comment: we follow the comment). Rows with
- * exit_layer -1 have not left and are untouched, as is a row whose slot is -1.
+ * and nothing else: no query, softmax, output projection or feed-forward block (CALM's and FREE's
+ * state propagation; t5x passes the state of the first exit instead, against its own comment: we
+ * follow the comment). Rows with exit_layer -1 have not left and are untouched, as is a row whose
+ * slot is -1.
  *
- * Products are accumulated in f32; the result of a row does not depend on the others. When hidden and weights are both
- * bf16 (or both f16), x is rounded to that type before the products, as in exit_head; otherwise x stays f32.
- * Duplicate (sequence, slot) pairs, and ids out of range: as for kv_append.
- * A position outside the table: EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off.
- * An exit_layer outside -1..L: EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off.
+ * Products are accumulated in f32; the result of a row does not depend on the others. When hidden
+ * and weights are both bf16 (or both f16), x is rounded to that type before the products, as in
+ * exit_head; otherwise x stays f32. Duplicate (sequence, slot) pairs, and ids out of range: as for
+ * kv_append. A position outside the table: EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is
+ * switched off. An exit_layer outside -1..L: EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is
+ * switched off.
  *
- * Bytes that must move: sizeof Wk_j and Wv_j of each listed layer that some row owes, once for each block of up to
- * 64 rows; per owed (layer, row) 2 * Hkv * dh elements written.
+ * Bytes that must move: sizeof Wk_j and Wv_j of each listed layer that some row owes, once for each
+ * block of up to 64 rows; per owed (layer, row) 2 * Hkv * dh elements written.
  */
 #ifndef EXEUNT_KV_PROPAGATE_H
 #define EXEUNT_KV_PROPAGATE_H
@@ -32,7 +35,7 @@
 extern "C" {
 #endif
 
-/** One layer that rows may owe. All layers share dtypes, D, Hkv, dh and the cache's layout and S. */
+/** A layer that rows may owe. All layers share dtypes, D, Hkv, dh and the cache's layout and S. */
 typedef struct exn_kv_layer {
   const DLTensor* norm_weight; /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE */
   const DLTensor* norm_bias;   /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
@@ -50,11 +53,15 @@ typedef struct exn_kv_layer {
 typedef struct exn_kv_propagate_params {
   uint64_t struct_size;         /**< sizeof(exn_kv_propagate_params) */
   const DLTensor* hidden;       /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0 */
-  const DLTensor* exit_layer;   /**< in, [R], i32, compact: layers the row ran, 0..L; -1: it has not left */
-  const DLTensor* sequence;     /**< in, optional, [R], i32, compact; NULL: all rows belong to sequence 0 */
-  const DLTensor* slot;         /**< in, [J,R] or [R] (the same in every layer), i32, compact; -1: off */
+  const DLTensor* exit_layer;   /**< in, [R], i32, compact: layers the row ran, 0..L;
+                                     -1: it has not left */
+  const DLTensor* sequence;     /**< in, optional, [R], i32, compact;
+                                     NULL: all rows belong to sequence 0 */
+  const DLTensor* slot;         /**< in, [J,R] or [R] (the same in every layer), i32, compact;
+                                     -1: off */
   const DLTensor* position;     /**< in, [R], i32, compact; needed with rope_table */
-  const DLTensor* rope_table;   /**< in, optional, [T, n/2, 2], f32, compact, as in rope.h; NULL: no RoPE */
+  const DLTensor* rope_table;   /**< in, optional, [T, n/2, 2], f32, compact, as in rope.h;
+                                     NULL: no RoPE */
   const exn_kv_layer* layers;   /**< in, J entries in host memory */
   int32_t layer_count;          /**< J, 1 .. EXN_KV_PROPAGATE_MAX_LAYERS */
   int32_t model_layers;         /**< L >= 1 */
@@ -65,7 +72,8 @@ typedef struct exn_kv_propagate_params {
 } exn_kv_propagate_params;
 
 EXN_API exn_status exn_kv_propagate_supported(const exn_kv_propagate_params* params);
-EXN_API exn_status exn_kv_propagate_workspace_size(const exn_kv_propagate_params* params, size_t* bytes);
+EXN_API exn_status exn_kv_propagate_workspace_size(const exn_kv_propagate_params* params,
+                                                   size_t* bytes);
 EXN_API exn_status exn_kv_propagate(const exn_kv_propagate_params* params, void* workspace,
                                     size_t workspace_bytes, exn_stream stream);
 

@@ -1,25 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * layer_schedule: which layers each sequence position runs, tabulated once on the host. Copy the table to
- * a device and a captured decode step can look its layers up by position.
+ * layer_schedule: which layers each sequence position runs, tabulated once on the host. Copy the
+ * table to a device and a captured decode step can look its layers up by position.
  *
  *   layers[t, 0 .. count[t]-1]   the layers position t runs, in the order of running; -1 beyond
  *   exit_test[t, l]              1 if position t asks its exit rule after layer l
  *   threshold[t]                 the exit threshold at position t
  *
- *   EXN_SCHEDULE_SKIPDECODE  E(t) = most for t <= prompt; falls linearly to `least` at `horizon`; `least` beyond;
- *                            rounded to the nearest integer, halves away from zero. Layers 0 .. warm_up-1 and the
- *                            top E(t) - warm_up. Non-increasing and anchored at the top: every K and V that
- *                            a later position needs is there. (SkipDecode; a reconstruction, the
- *                            authors published no code.)
- *   EXN_SCHEDULE_CALM        all layers; exit_test at first_exit, first_exit + interval, ... below L - 1 and not before
- *                            min_exit; threshold decayed over t - prompt as in exit_rule.h (decay, tau; T = horizon)
+ *   EXN_SCHEDULE_SKIPDECODE  layers 0 .. warm_up-1 and the top E(t) - warm_up. E(t) is `most` up to
+ *                            t = prompt, falls linearly to `least` at `horizon` and stays there,
+ *                            rounded to the nearest integer, halves away from zero. E never grows
+ *                            and the layers hang from the top, so every K and V that a later
+ *                            position needs is there. (SkipDecode; a reconstruction, its authors
+ *                            published no code.)
+ *   EXN_SCHEDULE_CALM        all layers; exit_test at first_exit, first_exit + interval, ... below
+ *                            L - 1 and not before min_exit; threshold decayed over t - prompt as in
+ *                            exit_rule.h (decay, tau; T = horizon)
  *   EXN_SCHEDULE_FIXED       the given ordered subset `order` at every position (SkipPipe)
- *   EXN_SCHEDULE_UNIFIED     `least` layers, evenly spaced, first and last included (Unified Layer Skipping):
- *                            layer i is round(i (L-1) / (least-1)); least = 1 keeps the last layer
+ *   EXN_SCHEDULE_UNIFIED     `least` layers, evenly spaced, first and last included: layer i is
+ *                            round(i (L-1) / (least-1)); least = 1 keeps the last layer (Unified
+ *                            Layer Skipping)
  *
- * Positions 0 .. prompt-1 run every layer under UNIFIED too (they are prefill); FIXED holds for all positions.
- * CPU tensors only. Bytes that must move: the table's.
+ * Positions 0 .. prompt-1 run every layer under UNIFIED too (they are prefill); FIXED holds for all
+ * positions. CPU tensors only. Bytes that must move: the table's.
  */
 #ifndef EXEUNT_LAYER_SCHEDULE_H
 #define EXEUNT_LAYER_SCHEDULE_H
@@ -43,10 +46,12 @@ typedef struct exn_layer_schedule_params {
   const DLTensor* count;     /**< out, [T], i32, compact */
   const DLTensor* exit_test; /**< out, optional, [T,L], u8, compact */
   const DLTensor* threshold; /**< out, optional, [T], f32, compact; CALM only */
-  const DLTensor* order;     /**< in, FIXED: [K], i32, compact, 1 <= K <= L, distinct entries in 0..L-1 */
+  const DLTensor* order;     /**< in, FIXED: [K], i32, compact, 1 <= K <= L,
+                                  distinct entries in 0..L-1 */
   int32_t kind;              /**< EXN_SCHEDULE_* */
   int32_t prompt;            /**< prompt length, >= 0 */
-  int32_t horizon;           /**< SKIPDECODE: > prompt, where the decay ends; CALM: > 0, T of the decay */
+  int32_t horizon;           /**< SKIPDECODE: > prompt, where the decay ends;
+                                  CALM: > 0, T of the decay */
   int32_t most;              /**< SKIPDECODE: least .. L */
   int32_t least;             /**< SKIPDECODE: >= max(1, warm_up); UNIFIED: 1 .. L */
   int32_t warm_up;           /**< SKIPDECODE: 0 .. least, bottom layers that always run */
@@ -59,7 +64,8 @@ typedef struct exn_layer_schedule_params {
 } exn_layer_schedule_params;
 
 EXN_API exn_status exn_layer_schedule_supported(const exn_layer_schedule_params* params);
-EXN_API exn_status exn_layer_schedule_workspace_size(const exn_layer_schedule_params* params, size_t* bytes);
+EXN_API exn_status exn_layer_schedule_workspace_size(const exn_layer_schedule_params* params,
+                                                     size_t* bytes);
 EXN_API exn_status exn_layer_schedule(const exn_layer_schedule_params* params, void* workspace,
                                       size_t workspace_bytes, exn_stream stream);
 

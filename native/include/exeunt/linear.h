@@ -2,8 +2,9 @@
 /*
  * linear: out = input W^T + bias + residual, for one row (GEMV), a batch, or a whole prompt.
  *
- * Products are accumulated in f32; bias, then residual are added in f32 before the result is rounded to the
- * dtype of `out`. The result of a row does not depend on the other rows of the batch.
+ * Products are accumulated in f32; bias, then residual are added in f32 before the result is
+ * rounded to the dtype of `out`. The result of a row does not depend on the other rows of the
+ * batch.
  *
  * Bytes that must move: N * D * sizeof(weight element) once for each block of up to 64 rows,
  * R * D * sizeof(input element), R * N * sizeof(out element), and as much again for a residual.
@@ -23,13 +24,14 @@ typedef struct exn_linear_params {
   const DLTensor* weight;   /**< in, [N,D], f32 | f16 | bf16, last stride 1; N >= 1 */
   const DLTensor* bias;     /**< in, optional, [N], f32, compact */
   const DLTensor* residual; /**< in, optional, [R,N], dtype of out, last stride 1 */
-  const DLTensor* out;      /**< out, [R,N], f32 | f16 | bf16, last stride 1; may be exactly `residual` */
+  const DLTensor* out;      /**< out, [R,N], f32 | f16 | bf16, last stride 1;
+                                 may be exactly `residual` */
 } exn_linear_params;
 
 EXN_API exn_status exn_linear_supported(const exn_linear_params* params);
 EXN_API exn_status exn_linear_workspace_size(const exn_linear_params* params, size_t* bytes);
-EXN_API exn_status exn_linear(const exn_linear_params* params, void* workspace, size_t workspace_bytes,
-                              exn_stream stream);
+EXN_API exn_status exn_linear(const exn_linear_params* params, void* workspace,
+                              size_t workspace_bytes, exn_stream stream);
 
 #ifdef __cplusplus
 }

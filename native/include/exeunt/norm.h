@@ -8,7 +8,8 @@
  *
  * Sums and products are f32. A row with a NaN or an infinity gives what the formula gives.
  *
- * Bytes that must move: R * D * (sizeof(input element) + sizeof(out element)), and 4 * D for weight and for bias.
+ * Bytes that must move: R * D * (sizeof(input element) + sizeof(out element)), and 4 * D for weight
+ * and for bias.
  */
 #ifndef EXEUNT_NORM_H
 #define EXEUNT_NORM_H
@@ -26,7 +27,8 @@ typedef struct exn_norm_params {
   const DLTensor* input;  /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0, D >= 1 */
   const DLTensor* weight; /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE */
   const DLTensor* bias;   /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
-  const DLTensor* out;    /**< out, [R,D], f32 | f16 | bf16, last stride 1; may be exactly `input` */
+  const DLTensor* out;    /**< out, [R,D], f32 | f16 | bf16, last stride 1;
+                               may be exactly `input` */
   int32_t norm;           /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
   float eps;              /**< >= 0 and finite */
 } exn_norm_params;

@@ -6,7 +6,7 @@
  *
  *   inv_freq_i = base^(-2i/n), i = 0 .. n/2 - 1
  *   EXN_ROPE_SCALING_NONE     angle = t * inv_freq_i
- *   EXN_ROPE_SCALING_LINEAR   angle = (t / factor) * inv_freq_i                 (position interpolation)
+ *   EXN_ROPE_SCALING_LINEAR   angle = (t / factor) * inv_freq_i   (position interpolation)
  *   EXN_ROPE_SCALING_NTK      base is replaced by base * factor^(n / (n - 2))   (NTK-aware)
  *   table[t, i, 0] = cos angle, table[t, i, 1] = sin angle, computed in f64, rounded once to f32
  *
@@ -21,7 +21,8 @@
  * A position outside 0..T-1: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read
  * positions on the host, the rotated elements of that row are NaN.
  *
- * Bytes that must move: rope reads and writes R * H * dh elements, and n * 4 bytes of table per row.
+ * Bytes that must move: rope reads and writes R * H * dh elements, and n * 4 bytes of table per
+ * row.
  */
 #ifndef EXEUNT_ROPE_H
 #define EXEUNT_ROPE_H
@@ -56,7 +57,8 @@ typedef struct exn_rope_params {
 } exn_rope_params;
 
 EXN_API exn_status exn_rope_table_supported(const exn_rope_table_params* params);
-EXN_API exn_status exn_rope_table_workspace_size(const exn_rope_table_params* params, size_t* bytes);
+EXN_API exn_status exn_rope_table_workspace_size(const exn_rope_table_params* params,
+                                                 size_t* bytes);
 EXN_API exn_status exn_rope_table(const exn_rope_table_params* params, void* workspace,
                                   size_t workspace_bytes, exn_stream stream);
 

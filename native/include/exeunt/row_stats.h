@@ -2,10 +2,11 @@
 /*
  * row_stats: confidence statistics of rows of logits, in one pass, without writing probabilities.
  *
- * For each row z of [R,V], after z <- softcap * tanh(z / softcap) (if softcap > 0; -inf stays -inf) and z <- z / temperature:
+ * For each row z of [R,V], after z <- softcap * tanh(z / softcap) (if softcap > 0; -inf stays -inf)
+ * and z <- z / temperature:
  *
  *   softmax    p_j = exp(z_j - lse),  lse = ln sum exp(z_j)
- *   StableMax  p_j = s(z_j) / sum s,  s(x) = x + 1 for x >= 0, 1 / (1 - x) for x < 0; lse = ln sum s
+ *   StableMax  p_j = s(z_j) / sum s,  lse = ln sum s,  s(x) = x + 1 for x >= 0, else 1 / (1 - x)
  *              (Prieto et al. 2025, "Grokking at the Edge of Numerical Stability")
  *
  *   argmax        smallest j with the largest z_j
@@ -14,10 +15,11 @@
  *   margin        p1 - p2 (1 for V = 1). FREE calls this softmax confidence; CALM softmax_diff
  *   entropy       -sum p ln p, nats
  *   pow2_entropy  entropy of p_j^2 / sum p^2 (JEI-DNN)
- *   mean_log_p    (1/V) sum ln p_j, so that KL(U||p) = -mean_log_p - ln V (self-certainty); -inf if some z is -inf
+ *   mean_log_p    (1/V) sum ln p_j, so that KL(U||p) = -mean_log_p - ln V (self-certainty); -inf if
+ *                 some z is -inf
  *
- * A row with a NaN or +inf, or with nothing but -inf, is invalid: valid 0, argmax -1, every other output NaN.
- * Other rows are not affected. A -inf contributes exactly 0.
+ * A row with a NaN or +inf, or with nothing but -inf, is invalid: valid 0, argmax -1, every other
+ * output NaN. Other rows are not affected. A -inf contributes exactly 0.
  *
  * Bytes that must move: R * V * sizeof(element) read, a few bytes per row written.
  */
@@ -34,8 +36,9 @@ extern "C" {
 enum { EXN_SOFTMAX = 0, EXN_STABLEMAX = 1 };
 
 /**
- * Outputs of row_stats and exit_head. Each is optional (NULL), compact, rank 1, shape [R], on the device of the inputs; at least
- * one must be given. You pay for what you ask: pow2_entropy and mean_log_p add arithmetic per element.
+ * Outputs of row_stats and exit_head. Each is optional (NULL), compact, rank 1, shape [R], on the
+ * device of the inputs; at least one must be given. You pay for what you ask: pow2_entropy and
+ * mean_log_p add arithmetic per element.
  */
 typedef struct exn_stats {
   const DLTensor* argmax;       /**< out, i32 */
@@ -52,7 +55,8 @@ typedef struct exn_stats {
 
 typedef struct exn_row_stats_params {
   uint64_t struct_size;   /**< sizeof(exn_row_stats_params) */
-  const DLTensor* logits; /**< in, [R,V], f32 | f16 | bf16, last stride 1; V >= 1, V < 2^31; R may be 0 */
+  const DLTensor* logits; /**< in, [R,V], f32 | f16 | bf16, last stride 1; V >= 1, V < 2^31;
+                               R may be 0 */
   int32_t normalizer;     /**< EXN_SOFTMAX or EXN_STABLEMAX */
   float temperature;      /**< > 0 and finite; 1 leaves the logits alone */
   float softcap;          /**< >= 0 and finite; 0 = none */
@@ -62,8 +66,8 @@ typedef struct exn_row_stats_params {
 
 EXN_API exn_status exn_row_stats_supported(const exn_row_stats_params* params);
 EXN_API exn_status exn_row_stats_workspace_size(const exn_row_stats_params* params, size_t* bytes);
-EXN_API exn_status exn_row_stats(const exn_row_stats_params* params, void* workspace, size_t workspace_bytes,
-                                 exn_stream stream);
+EXN_API exn_status exn_row_stats(const exn_row_stats_params* params, void* workspace,
+                                 size_t workspace_bytes, exn_stream stream);
 
 #ifdef __cplusplus
 }

@@ -6,22 +6,25 @@
  *   kept       are those in a range of `keep`, whatever they score, beside the k best;
  *   left out   are those in a range of `drop`, unless a range of `keep` holds them too;
  *   candidates are the others below limit[r].
- * Each row keeps the k best candidates, or, with `budget`, as many as that says; with `segments`, each segment
- * [segments[g], segments[g+1]) keeps the best of its own candidates, and what lies in no segment is no candidate.
- * More than there are candidates means all of them. Equal scores (-0 equals +0) go to the smaller column, -inf is the lowest score and +inf the highest.
+ * Each row keeps the k best candidates, or, with `budget`, as many as that says; with `segments`,
+ * each segment [segments[g], segments[g+1]) keeps the best of its own candidates, and what lies in
+ * no segment is no candidate. More than there are candidates means all of them. Equal scores (-0
+ * equals +0) go to the smaller column, -inf is the lowest score and +inf the highest.
  *
  *   indices[r] = the columns kept, ascending, then -1 up to K        count[r] = how many are kept
  *
- * Where count[r] > K the list ends after the first K: give it room for k and the kept ranges. A row with a NaN among
- * its candidates is invalid: valid[r] = 0, and it keeps everything, all columns below limit[r] (those of `drop` too)
- * and the ranges of `keep`: a token is never lost to a broken score. The scores of other columns are not looked at.
+ * Where count[r] > K the list ends after the first K: give it room for k and the kept ranges. A row
+ * with a NaN among its candidates is invalid: valid[r] = 0, and it keeps everything, all columns
+ * below limit[r] (those of `drop` too) and the ranges of `keep`: a token is never lost to a broken
+ * score. The scores of other columns are not looked at.
  *
- * limit, budget, keep, drop and segments are read from device memory: a decision that was taken there needs no
- * detour. A limit outside 0..N, a negative budget, a range or segments that fall or leave 0..N:
- * EXN_INVALID_ARGUMENT on the CPU with nothing written; on CUDA they are clamped to what is possible.
+ * limit, budget, keep, drop and segments are read from device memory: a decision that was taken
+ * there needs no detour. A limit outside 0..N, a negative budget, a range or segments that fall or
+ * leave 0..N: EXN_INVALID_ARGUMENT on the CPU with nothing written; on CUDA they are clamped to
+ * what is possible.
  *
- * Follows the selections of PromptDistill, GemFilter, SnapKV, H2O, FastV, PyramidDrop and HiRED, which leave the order
- * of equal scores open.
+ * Follows the selections of PromptDistill, GemFilter, SnapKV, H2O, FastV, PyramidDrop and HiRED,
+ * which leave the order of equal scores open.
  *
  * Bytes that must move: N elements of scores per row read once, 4 * K per row written.
  */
@@ -34,14 +37,18 @@
 extern "C" {
 #endif
 
-/** How many are kept, and where the list goes. R rows of N columns: those of the scores it goes with. */
+/** How many are kept, and where the list goes. R rows of N columns, as the scores it goes with. */
 typedef struct exn_selection {
   const DLTensor* indices;  /**< out, [R,K], i32, compact; K >= k where no budget is given */
   const DLTensor* count;    /**< out, optional, [R], i32, compact; may exceed K, see above */
-  const DLTensor* valid;    /**< out, optional, [R], u8, compact; 0: the row has a NaN and keeps everything */
-  const DLTensor* budget;   /**< in, optional, [R], or [R,G] with segments, i32, compact; NULL: k everywhere */
-  const DLTensor* segments; /**< in, optional, [G+1], i32, compact, ascending; for all rows; NULL: one of N columns */
-  const DLTensor* keep;     /**< in, optional, [M,2], or [R,M,2], i32, compact: ranges [begin, end) of columns */
+  const DLTensor* valid;    /**< out, optional, [R], u8, compact;
+                                 0: the row has a NaN and keeps everything */
+  const DLTensor* budget;   /**< in, optional, [R], or [R,G] with segments, i32, compact;
+                                 NULL: k everywhere */
+  const DLTensor* segments; /**< in, optional, [G+1], i32, compact, ascending; for all rows;
+                                 NULL: one of N columns */
+  const DLTensor* keep;     /**< in, optional, [M,2], or [R,M,2], i32, compact:
+                                 ranges [begin, end) of columns */
   const DLTensor* drop;     /**< in, optional, as keep */
   int64_t k;                /**< >= 0; not used where a budget is given */
 } exn_selection;
@@ -55,8 +62,8 @@ typedef struct exn_select_params {
 
 EXN_API exn_status exn_select_supported(const exn_select_params* params);
 EXN_API exn_status exn_select_workspace_size(const exn_select_params* params, size_t* bytes);
-EXN_API exn_status exn_select(const exn_select_params* params, void* workspace, size_t workspace_bytes,
-                              exn_stream stream);
+EXN_API exn_status exn_select(const exn_select_params* params, void* workspace,
+                              size_t workspace_bytes, exn_stream stream);
 
 #ifdef __cplusplus
 }
