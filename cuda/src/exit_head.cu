@@ -30,8 +30,8 @@ void queue_input(const ExitHeadArgs& args, const Space& space, cudaStream_t stre
   const float* weight = norm == Norm::kNone ? nullptr : args.norm_weight;
   const float* bias = norm == Norm::kLayer ? args.norm_bias : nullptr;
   if (args.translator.data == nullptr) {
-    queue_prepare(args.hidden, space.x, norm, args.norm_eps, weight, bias, rounding_of(args.hidden.dtype, args.weight.dtype),
-                  stream);
+    queue_prepare(args.hidden, space.x, norm, args.norm_eps, weight, bias,
+                  rounding_of(args.hidden.dtype, args.weight.dtype), stream);
     return;
   }
   queue_prepare(args.hidden, space.x,
@@ -42,7 +42,8 @@ void queue_input(const ExitHeadArgs& args, const Space& space, cudaStream_t stre
                {args.translator_bias, space.translated, stride, Activation::kNone}, stream);
   const Matrix translated{space.translated, DType::kF32, args.hidden.rows, args.hidden.cols,
                           stride};
-  queue_prepare(translated, space.x, norm, args.norm_eps, weight, bias, rounding_of(args.hidden.dtype, args.weight.dtype), stream);
+  queue_prepare(translated, space.x, norm, args.norm_eps, weight, bias,
+                rounding_of(args.hidden.dtype, args.weight.dtype), stream);
 }
 
 template <class W, int ROWS>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the ABI layer hands a backend: one plain struct per op, every value checked. Pointers are null where an optional
-// argument was left out.
+// What the ABI layer hands a backend: one plain struct per op, every value checked. Pointers are
+// null where an optional argument was left out.
 #pragma once
 
 #include <cstddef>
@@ -12,8 +12,9 @@ namespace exn {
 
 enum class DType : int32_t { kF32, kF16, kBF16, kF64, kI32, kI64, kU8 };
 
-// Everything with code in this header is forced inline: the CPU kernels include it in translation units that are compiled
-// for one instruction set each, and a shared out-of-line copy could carry instructions that another machine lacks.
+// Everything with code in this header is forced inline: the CPU kernels include it in translation
+// units that are compiled for one instruction set each, and a shared out-of-line copy could carry
+// instructions that another machine lacks.
 #define EXN_INLINE inline __attribute__((always_inline))
 
 EXN_INLINE int64_t size_of(DType t) {
@@ -33,10 +34,12 @@ EXN_INLINE int64_t size_of(DType t) {
   return 0;
 }
 
-// Hands out pieces of the caller's workspace, each 64-byte aligned; counts only when it has no base.
+// Hands out pieces of the caller's workspace, each 64-byte aligned; counts
+// only when it has no base.
 class Workspace {
  public:
-  EXN_INLINE Workspace(void* base, bool counting) : base_(static_cast<char*>(base)), counting_(counting) {}
+  EXN_INLINE Workspace(void* base, bool counting)
+      : base_(static_cast<char*>(base)), counting_(counting) {}
 
   template <class T>
   EXN_INLINE T* take(int64_t count) {
@@ -90,7 +93,8 @@ struct Axis {
   int64_t stride = 0;
 };
 
-// A described KV cache; strides in elements. Paged if `blocks` is not null: then sequence_stride is unused.
+// A described KV cache; strides in elements. Paged if `blocks` is not null: then
+// sequence_stride is unused.
 struct KvCache {
   void* k = nullptr;
   void* v = nullptr;
@@ -428,7 +432,8 @@ struct FfnSkipRuleArgs {
   float threshold = 0;
 };
 
-// How many columns of each row are kept, and where the list goes (exn_selection). indices is null where none is made.
+// How many columns of each row are kept, and where the list goes (exn_selection). indices is null
+// where none is made.
 struct Selection {
   int32_t* indices = nullptr;  // [rows, capacity]
   int64_t capacity = 0;        // K

@@ -26,11 +26,13 @@ void check_args(const exn_attention_params& p, Check& check, AttentionArgs* a) {
   check.at_least("H (heads of query)", a->query.heads, 1);
   if (check.ok() && a->query.heads % a->cache.heads != 0) {
     check.fail_argument("query has %lld heads, which the %lld heads of the cache do not divide",
-                        static_cast<long long>(a->query.heads), static_cast<long long>(a->cache.heads));
+                        static_cast<long long>(a->query.heads),
+                        static_cast<long long>(a->cache.heads));
   }
-  a->sequence = check.per_row<const int32_t>("sequence", p.sequence, kI32Only, Role::kIn, "the rows of query",
-                                             a->query.rows, Need::kOptional);
-  a->visible = check.per_row<const int32_t>("visible", p.visible, kI32Only, Role::kIn, "the rows of query", a->query.rows);
+  a->sequence = check.per_row<const int32_t>("sequence", p.sequence, kI32Only, Role::kIn,
+                                             "the rows of query", a->query.rows, Need::kOptional);
+  a->visible = check.per_row<const int32_t>("visible", p.visible, kI32Only, Role::kIn,
+                                            "the rows of query", a->query.rows);
   a->out = check.heads("out", p.out, kFloats, Role::kOut);
   check.same("out", "rows", a->out.rows, "query", a->query.rows);
   check.same("out", "heads", a->out.heads, "query", a->query.heads);
@@ -42,7 +44,8 @@ void check_args(const exn_attention_params& p, Check& check, AttentionArgs* a) {
   if (p.scores != nullptr) check_scores(p, check, a);
 }
 
-constexpr Op<exn_attention_params, AttentionArgs> kOp{"exn_attention", check_args, &Backend::attention};
+constexpr Op<exn_attention_params, AttentionArgs> kOp{"exn_attention", check_args,
+                                                      &Backend::attention};
 
 }  // namespace
 }  // namespace exn

@@ -17,7 +17,8 @@ void check_query(const exn_attention_scores_params& p, Check& check, AttentionSc
   if (!check.ok()) return;
   if (a->query.heads % a->keys.heads != 0) {
     check.fail_argument("query has %lld heads, which the %lld heads of the cache do not divide",
-                        static_cast<long long>(a->query.heads), static_cast<long long>(a->keys.heads));
+                        static_cast<long long>(a->query.heads),
+                        static_cast<long long>(a->keys.heads));
   }
   if (a->query.rows % p.window != 0) {
     check.fail_argument("query has %lld rows, which a window of %lld does not divide",
@@ -25,13 +26,15 @@ void check_query(const exn_attention_scores_params& p, Check& check, AttentionSc
   }
   a->window = p.window;
   a->prompts = a->query.rows / p.window;
-  a->sequence = check.per_row<const int32_t>("sequence", p.sequence, kI32Only, Role::kIn, "the prompts of query",
-                                             a->prompts, Need::kOptional);
-  if (p.sequence == nullptr) check.at_least("S (sequences of the cache)", a->keys.sequences, a->prompts);
-  a->visible = check.per_row<const int32_t>("visible", p.visible, kI32Only, Role::kIn, "the rows of query",
-                                            a->query.rows);
-  a->limit = check.per_row<const int32_t>("limit", p.limit, kI32Only, Role::kIn, "the prompts of query", a->prompts,
-                                          Need::kOptional);
+  a->sequence = check.per_row<const int32_t>("sequence", p.sequence, kI32Only, Role::kIn,
+                                             "the prompts of query", a->prompts, Need::kOptional);
+  if (p.sequence == nullptr) {
+    check.at_least("S (sequences of the cache)", a->keys.sequences, a->prompts);
+  }
+  a->visible = check.per_row<const int32_t>("visible", p.visible, kI32Only, Role::kIn,
+                                            "the rows of query", a->query.rows);
+  a->limit = check.per_row<const int32_t>("limit", p.limit, kI32Only, Role::kIn,
+                                          "the prompts of query", a->prompts, Need::kOptional);
 }
 
 void check_columns(const exn_attention_scores_params& p, Check& check, AttentionScoresArgs* a) {
@@ -51,9 +54,12 @@ void check_pooling(const exn_attention_scores_params& p, Check& check, Attention
     return;
   }
   check.one_of("pool_width", p.pool_width, 1, 255);
-  if (check.ok() && p.pool_width % 2 == 0) check.fail_argument("pool_width is %d, expected an odd width", p.pool_width);
+  if (check.ok() && p.pool_width % 2 == 0) {
+    check.fail_argument("pool_width is %d, expected an odd width", p.pool_width);
+  }
   if (check.ok() && p.accumulate == 1) {
-    check.fail_argument("accumulate is 1, but pool is %d: scores that were pooled cannot be added up", p.pool);
+    check.fail_argument(
+        "accumulate is 1, but pool is %d: scores that were pooled cannot be added up", p.pool);
   }
   a->pool = p.pool;
   a->pool_width = p.pool_width;
@@ -76,7 +82,8 @@ void check_args(const exn_attention_scores_params& p, Check& check, AttentionSco
                                                         : 1;
   const bool selects = p.selection.indices != nullptr;
   const Need scores_needed = selects && !a->accumulate ? Need::kOptional : Need::kRequired;
-  const Vector scores = check.flat("scores", p.scores, kF32Only, a->accumulate ? Role::kInOut : Role::kOut, scores_needed);
+  const Vector scores = check.flat("scores", p.scores, kF32Only,
+                                   a->accumulate ? Role::kInOut : Role::kOut, scores_needed);
   check.shape("scores", p.scores, {a->prompts, a->score_heads, a->columns});
   a->scores = static_cast<float*>(scores.data);
   if (selects) {
@@ -92,8 +99,8 @@ void check_args(const exn_attention_scores_params& p, Check& check, AttentionSco
   check.absent("selection.drop", p.selection.drop, kWhy);
 }
 
-constexpr Op<exn_attention_scores_params, AttentionScoresArgs> kOp{"exn_attention_scores", check_args,
-                                                                   &Backend::attention_scores};
+constexpr Op<exn_attention_scores_params, AttentionScoresArgs> kOp{
+    "exn_attention_scores", check_args, &Backend::attention_scores};
 
 }  // namespace
 }  // namespace exn

@@ -11,7 +11,8 @@
 namespace exn {
 namespace {
 
-// State of the CUDA backend. It is opened at most once; a failed attempt may be repeated with another path.
+// State of the CUDA backend. It is opened at most once; a failed attempt may be
+// repeated with another path.
 struct Cuda {
   std::mutex mutex;
   bool tried = false;
@@ -31,10 +32,13 @@ constexpr Host kHost{fail_text, ran};
 
 std::string beside_this_library() {
   Dl_info info;
-  if (dladdr(reinterpret_cast<void*>(&exn_abi_version), &info) == 0 || info.dli_fname == nullptr) return "libexeunt_cuda.so";
+  if (dladdr(reinterpret_cast<void*>(&exn_abi_version), &info) == 0 || info.dli_fname == nullptr) {
+    return "libexeunt_cuda.so";
+  }
   const std::string self = info.dli_fname;
   const size_t slash = self.rfind('/');
-  return slash == std::string::npos ? "libexeunt_cuda.so" : self.substr(0, slash + 1) + "libexeunt_cuda.so";
+  return slash == std::string::npos ? "libexeunt_cuda.so"
+                                    : self.substr(0, slash + 1) + "libexeunt_cuda.so";
 }
 
 std::string default_path() {
@@ -45,7 +49,9 @@ std::string default_path() {
 // Fills state.table, or returns why not.
 std::string open_library(const std::string& path, Backend* table) {
   const char* forced = std::getenv("EXEUNT_BACKEND");
-  if (forced != nullptr && std::string(forced) == "cpu") return "EXEUNT_BACKEND is cpu, which keeps the CUDA backend closed";
+  if (forced != nullptr && std::string(forced) == "cpu") {
+    return "EXEUNT_BACKEND is cpu, which keeps the CUDA backend closed";
+  }
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return "cannot open the CUDA backend: " + std::string(dlerror());
   const auto query = reinterpret_cast<BackendQuery>(dlsym(library, kBackendQuerySymbol));
@@ -59,8 +65,9 @@ std::string open_library(const std::string& path, Backend* table) {
     return why;
   }
   if (table->abi != kBackendAbi || table->size != sizeof(Backend)) {
-    const std::string why = path + " speaks backend ABI " + std::to_string(table->abi) + " with a table of " +
-                            std::to_string(table->size) + " bytes, this library expects " + std::to_string(kBackendAbi) +
+    const std::string why = path + " speaks backend ABI " + std::to_string(table->abi) +
+                            " with a table of " + std::to_string(table->size) +
+                            " bytes, this library expects " + std::to_string(kBackendAbi) +
                             " with " + std::to_string(sizeof(Backend));
     dlclose(library);
     return why;
@@ -93,25 +100,30 @@ const Backend* backend_for(int32_t device_type, const char* op) {
   if (device_type == kDLCPU) return &cpu_backend();
   if (device_type == kDLCUDA) {
     if (open_cuda(nullptr)) return &cuda().table;
-    fail(EXN_BACKEND_UNAVAILABLE, "%s: the tensors are on a CUDA device, but %s", op, cuda_reason().c_str());
+    fail(EXN_BACKEND_UNAVAILABLE, "%s: the tensors are on a CUDA device, but %s", op,
+         cuda_reason().c_str());
     return nullptr;
   }
-  fail(EXN_INVALID_ARGUMENT, "%s: device_type is %d, expected 1 (cpu) or 2 (cuda)", op, device_type);
+  fail(EXN_INVALID_ARGUMENT, "%s: device_type is %d, expected 1 (cpu) or 2 (cuda)", op,
+       device_type);
   return nullptr;
 }
 
 namespace {
 
 // The backend of a device function, after the checks they share.
-exn_status device_backend(const char* function, int32_t device_type, int32_t device_id, const Backend** backend) {
+exn_status device_backend(const char* function, int32_t device_type, int32_t device_id,
+                          const Backend** backend) {
   if (device_type != kDLCPU && device_type != kDLCUDA) {
-    return fail(EXN_INVALID_ARGUMENT, "%s: device_type is %d, expected 1 (cpu) or 2 (cuda)", function, device_type);
+    return fail(EXN_INVALID_ARGUMENT, "%s: device_type is %d, expected 1 (cpu) or 2 (cuda)",
+                function, device_type);
   }
   *backend = backend_for(device_type, function);
   if (*backend == nullptr) return EXN_BACKEND_UNAVAILABLE;
   const int32_t count = (*backend)->device_count();
   if (device_id < 0 || device_id >= count) {
-    return fail(EXN_INVALID_ARGUMENT, "%s: device_id is %d, but the backend has %d devices", function, device_id, count);
+    return fail(EXN_INVALID_ARGUMENT, "%s: device_id is %d, but the backend has %d devices",
+                function, device_id, count);
   }
   return EXN_OK;
 }
@@ -133,7 +145,9 @@ int32_t exn_backend_available(int32_t backend) {
 
 const char* exn_backend_reason(int32_t backend) {
   if (backend == EXN_BACKEND_CPU) return "";
-  if (backend != EXN_BACKEND_CUDA) return exn::thread_text("backend is %d, expected 0 (cpu) or 1 (cuda)", backend);
+  if (backend != EXN_BACKEND_CUDA) {
+    return exn::thread_text("backend is %d, expected 0 (cpu) or 1 (cuda)", backend);
+  }
   return exn::open_cuda(nullptr) ? "" : exn::thread_text("%s", exn::cuda_reason().c_str());
 }
 
@@ -148,7 +162,10 @@ int32_t exn_device_count(int32_t backend) {
 }
 
 exn_status exn_alloc(int32_t device_type, int32_t device_id, size_t bytes, void** out) {
-  if (out == nullptr) return exn::fail(EXN_INVALID_ARGUMENT, "exn_alloc: out is null, a place for the pointer is required");
+  if (out == nullptr) {
+    return exn::fail(EXN_INVALID_ARGUMENT,
+                     "exn_alloc: out is null, a place for the pointer is required");
+  }
   const exn::Backend* backend = nullptr;
   const exn_status status = exn::device_backend("exn_alloc", device_type, device_id, &backend);
   return status != EXN_OK ? status : backend->alloc(device_id, bytes == 0 ? 1 : bytes, out);
@@ -161,43 +178,55 @@ exn_status exn_free(int32_t device_type, int32_t device_id, void* pointer) {
   return status != EXN_OK ? status : backend->free(device_id, pointer);
 }
 
-exn_status exn_copy(void* dst, int32_t dst_device_type, int32_t dst_device_id, const void* src, int32_t src_device_type,
-                    int32_t src_device_id, size_t bytes, exn_stream stream) {
+exn_status exn_copy(void* dst, int32_t dst_device_type, int32_t dst_device_id, const void* src,
+                    int32_t src_device_type, int32_t src_device_id, size_t bytes,
+                    exn_stream stream) {
   const exn::Backend* to = nullptr;
   const exn::Backend* from = nullptr;
   exn_status status = exn::device_backend("exn_copy (dst)", dst_device_type, dst_device_id, &to);
-  if (status == EXN_OK) status = exn::device_backend("exn_copy (src)", src_device_type, src_device_id, &from);
+  if (status == EXN_OK) {
+    status = exn::device_backend("exn_copy (src)", src_device_type, src_device_id, &from);
+  }
   if (status != EXN_OK || bytes == 0) return status;
   if (dst == nullptr || src == nullptr) {
-    return exn::fail(EXN_INVALID_ARGUMENT, "exn_copy: %s is null, %zu bytes were asked for", dst == nullptr ? "dst" : "src", bytes);
+    return exn::fail(EXN_INVALID_ARGUMENT, "exn_copy: %s is null, %zu bytes were asked for",
+                     dst == nullptr ? "dst" : "src", bytes);
   }
   const bool dst_on_device = dst_device_type == kDLCUDA;
   const bool src_on_device = src_device_type == kDLCUDA;
   if (dst_on_device && src_on_device && dst_device_id != src_device_id) {
-    return exn::fail(EXN_UNSUPPORTED, "exn_copy: dst is on device %d and src on device %d, one device is expected", dst_device_id,
-                     src_device_id);
+    return exn::fail(EXN_UNSUPPORTED,
+                     "exn_copy: dst is on device %d and src on device %d, one device is expected",
+                     dst_device_id, src_device_id);
   }
   const exn::Backend* backend = dst_on_device ? to : from;
-  return backend->copy(dst_on_device ? dst_device_id : src_device_id, dst, dst_on_device, src, src_on_device, bytes, stream);
+  return backend->copy(dst_on_device ? dst_device_id : src_device_id, dst, dst_on_device, src,
+                       src_on_device, bytes, stream);
 }
 
 exn_status exn_stream_create(int32_t device_type, int32_t device_id, exn_stream* out) {
-  if (out == nullptr) return exn::fail(EXN_INVALID_ARGUMENT, "exn_stream_create: out is null, a place for the stream is required");
+  if (out == nullptr) {
+    return exn::fail(EXN_INVALID_ARGUMENT,
+                     "exn_stream_create: out is null, a place for the stream is required");
+  }
   const exn::Backend* backend = nullptr;
-  const exn_status status = exn::device_backend("exn_stream_create", device_type, device_id, &backend);
+  const exn_status status =
+      exn::device_backend("exn_stream_create", device_type, device_id, &backend);
   return status != EXN_OK ? status : backend->stream_create(device_id, out);
 }
 
 exn_status exn_stream_destroy(int32_t device_type, int32_t device_id, exn_stream stream) {
   if (stream == nullptr) return EXN_OK;
   const exn::Backend* backend = nullptr;
-  const exn_status status = exn::device_backend("exn_stream_destroy", device_type, device_id, &backend);
+  const exn_status status =
+      exn::device_backend("exn_stream_destroy", device_type, device_id, &backend);
   return status != EXN_OK ? status : backend->stream_destroy(device_id, stream);
 }
 
 exn_status exn_stream_synchronize(int32_t device_type, int32_t device_id, exn_stream stream) {
   const exn::Backend* backend = nullptr;
-  const exn_status status = exn::device_backend("exn_stream_synchronize", device_type, device_id, &backend);
+  const exn_status status =
+      exn::device_backend("exn_stream_synchronize", device_type, device_id, &backend);
   return status != EXN_OK ? status : backend->stream_synchronize(device_id, stream);
 }
 

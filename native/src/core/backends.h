@@ -13,7 +13,8 @@ const char* cpu_description();
 // The backend of a device type, or null after recording why there is none.
 const Backend* backend_for(int32_t device_type, const char* op);
 
-// What the three functions of every op share. `check_args` fills the plain arguments from the params or returns why not.
+// What the three functions of every op share. `check_args` fills the plain arguments from the
+// params or returns why not.
 template <class Params, class Args>
 struct Op {
   const char* name;
@@ -32,14 +33,17 @@ struct Op {
     *backend = backend_for(check.device_type(), name);
     if (*backend == nullptr) return EXN_BACKEND_UNAVAILABLE;
     if (args->device < 0 || args->device >= (*backend)->device_count()) {
-      return fail(EXN_INVALID_ARGUMENT, "%s: device_id is %d, but the backend has %d devices", name, args->device,
-                  (*backend)->device_count());
+      return fail(EXN_INVALID_ARGUMENT, "%s: device_id is %d, but the backend has %d devices", name,
+                  args->device, (*backend)->device_count());
     }
     return EXN_OK;
   }
 
   exn_status size(const Params* params, size_t* bytes) const {
-    if (bytes == nullptr) return fail(EXN_INVALID_ARGUMENT, "%s: bytes is null, a place for the size is required", name);
+    if (bytes == nullptr) {
+      return fail(EXN_INVALID_ARGUMENT, "%s: bytes is null, a place for the size is required",
+                  name);
+    }
     Args args;
     const Backend* backend = nullptr;
     exn_status status = prepare(params, &args, &backend);
@@ -60,12 +64,17 @@ struct Op {
     if (status != EXN_OK) return status;
     const size_t needed = counter.used();
     if (needed > 0) {
-      if (workspace == nullptr) return fail(EXN_INVALID_ARGUMENT, "%s: workspace is null, %zu bytes are needed", name, needed);
+      if (workspace == nullptr) {
+        return fail(EXN_INVALID_ARGUMENT, "%s: workspace is null, %zu bytes are needed", name,
+                    needed);
+      }
       if (bytes < needed) {
-        return fail(EXN_INVALID_ARGUMENT, "%s: workspace has %zu bytes, %zu are needed", name, bytes, needed);
+        return fail(EXN_INVALID_ARGUMENT, "%s: workspace has %zu bytes, %zu are needed", name,
+                    bytes, needed);
       }
       if (reinterpret_cast<uintptr_t>(workspace) % EXN_WORKSPACE_ALIGN != 0) {
-        return fail(EXN_INVALID_ARGUMENT, "%s: workspace is at %p, an alignment of %d bytes is needed", name, workspace,
+        return fail(EXN_INVALID_ARGUMENT,
+                    "%s: workspace is at %p, an alignment of %d bytes is needed", name, workspace,
                     EXN_WORKSPACE_ALIGN);
       }
     }
@@ -75,18 +84,19 @@ struct Op {
 };
 
 // Defines exn_<op>_supported, exn_<op>_workspace_size and exn_<op> from an Op.
-#define EXN_DEFINE_OP(op, instance)                                                                               \
-  extern "C" {                                                                                                    \
-  exn_status exn_##op##_supported(const exn_##op##_params* params) {                                              \
-    size_t bytes;                                                                                                 \
-    return (instance).size(params, &bytes);                                                                       \
-  }                                                                                                               \
-  exn_status exn_##op##_workspace_size(const exn_##op##_params* params, size_t* bytes) {                          \
-    return (instance).size(params, bytes);                                                                        \
-  }                                                                                                               \
-  exn_status exn_##op(const exn_##op##_params* params, void* workspace, size_t bytes, exn_stream stream) {        \
-    return (instance).run(params, workspace, bytes, stream);                                                      \
-  }                                                                                                               \
+#define EXN_DEFINE_OP(op, instance)                                                      \
+  extern "C" {                                                                           \
+  exn_status exn_##op##_supported(const exn_##op##_params* params) {                     \
+    size_t bytes;                                                                        \
+    return (instance).size(params, &bytes);                                              \
+  }                                                                                      \
+  exn_status exn_##op##_workspace_size(const exn_##op##_params* params, size_t* bytes) { \
+    return (instance).size(params, bytes);                                               \
+  }                                                                                      \
+  exn_status exn_##op(const exn_##op##_params* params, void* workspace, size_t bytes,    \
+                      exn_stream stream) {                                               \
+    return (instance).run(params, workspace, bytes, stream);                             \
+  }                                                                                      \
   }
 
 }  // namespace exn

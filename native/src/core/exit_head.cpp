@@ -16,12 +16,17 @@ void check_args(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) {
   check.at_most("V (rows of weight)", vocab, INT32_MAX);
   check.same("weight", "columns", a->weight.cols, "hidden", dim);
   a->bias = check.coefficients("bias", p.bias, "the rows of weight", vocab);
-  check.norm({}, p.norm_weight, p.norm_bias, p.norm, p.norm_eps, dim, &a->norm_weight, &a->norm_bias);
+  check.norm({}, p.norm_weight, p.norm_bias, p.norm, p.norm_eps, dim, &a->norm_weight,
+             &a->norm_bias);
 
-  a->translator = check.matrix("translator_weight", p.translator_weight, kFloats, Role::kIn, Need::kOptional);
+  a->translator =
+      check.matrix("translator_weight", p.translator_weight, kFloats, Role::kIn, Need::kOptional);
   check.shape("translator_weight", p.translator_weight, {dim, dim});
-  if (p.translator_weight == nullptr) check.absent("translator_bias", p.translator_bias, "translator_weight is null");
-  a->translator_bias = check.coefficients("translator_bias", p.translator_bias, "the columns of hidden", dim);
+  if (p.translator_weight == nullptr) {
+    check.absent("translator_bias", p.translator_bias, "translator_weight is null");
+  }
+  a->translator_bias =
+      check.coefficients("translator_bias", p.translator_bias, "the columns of hidden", dim);
   check.one_of("translate", p.translate, EXN_TRANSLATE_RAW, EXN_TRANSLATE_RMS);
 
   a->shortlist = check.vector("shortlist", p.shortlist, kI32Only, Role::kIn, Need::kOptional);
@@ -37,7 +42,8 @@ void check_args(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) {
   a->out = read_stats(check, p.out, a->hidden.rows);
 }
 
-constexpr Op<exn_exit_head_params, ExitHeadArgs> kOp{"exn_exit_head", check_args, &Backend::exit_head};
+constexpr Op<exn_exit_head_params, ExitHeadArgs> kOp{"exn_exit_head", check_args,
+                                                     &Backend::exit_head};
 
 }  // namespace
 }  // namespace exn

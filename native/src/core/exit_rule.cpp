@@ -31,20 +31,33 @@ void check_options(const exn_exit_rule_params& p, Check& check) {
 void check_args(const exn_exit_rule_params& p, Check& check, ExitRuleArgs* a) {
   const Matrix state = check.matrix("state", p.state, kI32Only, Role::kInOut);
   check.same("state", "columns", state.cols, "EXN_EXIT_STATE_WORDS", EXN_EXIT_STATE_WORDS);
-  if (state.rows > 1) check.same("state", "elements between rows", state.stride, "a compact state", EXN_EXIT_STATE_WORDS);
+  if (state.rows > 1) {
+    check.same("state", "elements between rows", state.stride, "a compact state",
+               EXN_EXIT_STATE_WORDS);
+  }
   a->rows = state.rows;
   a->state = static_cast<int32_t*>(state.data);
   check_options(p, check);
   const bool by_label = p.rule == EXN_RULE_PATIENCE && p.label != nullptr;
-  if (p.score == nullptr && !by_label) check.fail_argument("score is null, rule %d needs it", p.rule);
-  a->score = check.per_row<const float>("score", p.score, kF32Only, Role::kIn, "the rows of state", a->rows, Need::kOptional);
-  a->label = check.per_row<const int32_t>("label", p.label, kI32Only, Role::kIn, "the rows of state", a->rows, Need::kOptional);
-  a->valid = check.per_row<const uint8_t>("valid", p.valid, kU8Only, Role::kIn, "the rows of state", a->rows, Need::kOptional);
-  a->step = check.per_row<const int32_t>("step", p.step, kI32Only, Role::kIn, "the rows of state", a->rows, Need::kOptional);
-  a->exit_mask = check.per_row<uint8_t>("exit_mask", p.exit_mask, kU8Only, Role::kOut, "the rows of state", a->rows, Need::kOptional);
-  a->active_list = check.per_row<int32_t>("active_list", p.active_list, kI32Only, Role::kOut, "the rows of state", a->rows, Need::kOptional);
-  a->exit_layer = check.per_row<int32_t>("exit_layer", p.exit_layer, kI32Only, Role::kInOut, "the rows of state", a->rows, Need::kOptional);
-  const Vector count = check.vector("active_count", p.active_count, kI32Only, Role::kOut, Need::kOptional);
+  if (p.score == nullptr && !by_label) {
+    check.fail_argument("score is null, rule %d needs it", p.rule);
+  }
+  a->score = check.per_row<const float>("score", p.score, kF32Only, Role::kIn, "the rows of state",
+                                        a->rows, Need::kOptional);
+  a->label = check.per_row<const int32_t>("label", p.label, kI32Only, Role::kIn,
+                                          "the rows of state", a->rows, Need::kOptional);
+  a->valid = check.per_row<const uint8_t>("valid", p.valid, kU8Only, Role::kIn, "the rows of state",
+                                          a->rows, Need::kOptional);
+  a->step = check.per_row<const int32_t>("step", p.step, kI32Only, Role::kIn, "the rows of state",
+                                         a->rows, Need::kOptional);
+  a->exit_mask = check.per_row<uint8_t>("exit_mask", p.exit_mask, kU8Only, Role::kOut,
+                                        "the rows of state", a->rows, Need::kOptional);
+  a->active_list = check.per_row<int32_t>("active_list", p.active_list, kI32Only, Role::kOut,
+                                          "the rows of state", a->rows, Need::kOptional);
+  a->exit_layer = check.per_row<int32_t>("exit_layer", p.exit_layer, kI32Only, Role::kInOut,
+                                         "the rows of state", a->rows, Need::kOptional);
+  const Vector count =
+      check.vector("active_count", p.active_count, kI32Only, Role::kOut, Need::kOptional);
   if (p.active_count != nullptr) check.same("active_count", "elements", count.size, "a count", 1);
   a->active_count = static_cast<int32_t*>(count.data);
   a->rule = p.rule;
@@ -63,7 +76,8 @@ void check_args(const exn_exit_rule_params& p, Check& check, ExitRuleArgs* a) {
   a->force = p.force;
 }
 
-constexpr Op<exn_exit_rule_params, ExitRuleArgs> kOp{"exn_exit_rule", check_args, &Backend::exit_rule};
+constexpr Op<exn_exit_rule_params, ExitRuleArgs> kOp{"exn_exit_rule", check_args,
+                                                     &Backend::exit_rule};
 
 }  // namespace
 }  // namespace exn

@@ -32,17 +32,20 @@ void check_args(const exn_ffn_params& p, Check& check, FfnArgs* a) {
   a->hidden = check.matrix("hidden", p.hidden, kFloats, Role::kIn);
   const int64_t rows = a->hidden.rows, dim = a->hidden.cols;
   check.at_least("D (columns of hidden)", dim, 1);
-  check.norm({}, p.norm_weight, p.norm_bias, p.norm, p.norm_eps, dim, &a->norm_weight, &a->norm_bias);
+  check.norm({}, p.norm_weight, p.norm_bias, p.norm, p.norm_eps, dim, &a->norm_weight,
+             &a->norm_bias);
   check_weights(p, check, a);
-  a->skip = check.per_row<const uint8_t>("skip", p.skip, kU8Only, Role::kIn, "the rows of hidden", rows, Need::kOptional);
+  a->skip = check.per_row<const uint8_t>("skip", p.skip, kU8Only, Role::kIn, "the rows of hidden",
+                                         rows, Need::kOptional);
   a->out = check.matrix("out", p.out, kFloats, Role::kOut);
   check.same("out", "rows", a->out.rows, "hidden", rows);
   check.same("out", "columns", a->out.cols, "hidden", dim);
   check.same_dtype("out", a->out.dtype, "hidden", a->hidden.dtype);
   check.may_alias("out", "hidden");
-  a->cosine = check.per_row<float>("cosine", p.cosine, kF32Only, Role::kOut, "the rows of hidden", rows, Need::kOptional);
-  a->branch_cosine = check.per_row<float>("branch_cosine", p.branch_cosine, kF32Only, Role::kOut, "the rows of hidden",
-                                          rows, Need::kOptional);
+  a->cosine = check.per_row<float>("cosine", p.cosine, kF32Only, Role::kOut, "the rows of hidden",
+                                   rows, Need::kOptional);
+  a->branch_cosine = check.per_row<float>("branch_cosine", p.branch_cosine, kF32Only, Role::kOut,
+                                          "the rows of hidden", rows, Need::kOptional);
   check.reserved(p.reserved);
   check.one_of("activation", p.activation, EXN_ACT_SILU, EXN_ACT_GELU_TANH);
   a->norm = p.norm;

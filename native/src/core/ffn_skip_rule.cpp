@@ -21,9 +21,12 @@ void check_args(const exn_ffn_skip_rule_params& p, Check& check, FfnSkipRuleArgs
   check.at_least("budget", p.budget, -1);
   check.not_nan("threshold", p.threshold);
   const Need cosine_needed = p.layer >= 0 ? Need::kRequired : Need::kOptional;
-  a->cosine = check.per_row<const float>("cosine", p.cosine, kF32Only, Role::kIn, "the rows of state", a->rows, cosine_needed);
-  a->token = check.per_row<const int32_t>("token", p.token, kI32Only, Role::kIn, "the rows of state", a->rows, Need::kOptional);
-  a->skip = check.per_row<uint8_t>("skip", p.skip, kU8Only, Role::kOut, "the rows of state", a->rows);
+  a->cosine = check.per_row<const float>("cosine", p.cosine, kF32Only, Role::kIn,
+                                         "the rows of state", a->rows, cosine_needed);
+  a->token = check.per_row<const int32_t>("token", p.token, kI32Only, Role::kIn,
+                                          "the rows of state", a->rows, Need::kOptional);
+  a->skip =
+      check.per_row<uint8_t>("skip", p.skip, kU8Only, Role::kOut, "the rows of state", a->rows);
   a->layer = p.layer;
   a->cold_start = p.cold_start;
   a->cold_end = p.cold_end;
@@ -33,7 +36,8 @@ void check_args(const exn_ffn_skip_rule_params& p, Check& check, FfnSkipRuleArgs
   a->threshold = p.threshold;
 }
 
-constexpr Op<exn_ffn_skip_rule_params, FfnSkipRuleArgs> kOp{"exn_ffn_skip_rule", check_args, &Backend::ffn_skip_rule};
+constexpr Op<exn_ffn_skip_rule_params, FfnSkipRuleArgs> kOp{"exn_ffn_skip_rule", check_args,
+                                                            &Backend::ffn_skip_rule};
 
 }  // namespace
 }  // namespace exn

@@ -16,7 +16,8 @@ void check_hidden(const exn_gate_params& p, Check& check, GateArgs* a) {
   check.one_of("repeats", p.repeats, 0, 64);
   const Need need = p.repeats > 0 ? Need::kRequired : Need::kOptional;
   a->hidden_weight = check.flat("hidden_weight", p.hidden_weight, kFloats, Role::kIn, need);
-  const Vector bias = check.flat("hidden_bias", p.hidden_bias, kF32Only, Role::kIn, Need::kOptional);
+  const Vector bias =
+      check.flat("hidden_bias", p.hidden_bias, kF32Only, Role::kIn, Need::kOptional);
   if (p.kind == EXN_GATE_RESIDUAL) {
     check.shape("hidden_weight", p.hidden_weight, {dim, dim});
     check.shape("hidden_bias", p.hidden_bias, {dim});
@@ -40,7 +41,9 @@ void check_args(const exn_gate_params& p, Check& check, GateArgs* a) {
   check.at_most("O (rows of out_weight)", a->out_weight.rows, 2);
   check.same("out_weight", "columns", a->out_weight.cols, "features", dim);
   const Vector bias = check.vector("out_bias", p.out_bias, kF32Only, Role::kIn, Need::kOptional);
-  if (p.out_bias != nullptr) check.same("out_bias", "elements", bias.size, "the rows of out_weight", a->out_weight.rows);
+  if (p.out_bias != nullptr) {
+    check.same("out_bias", "elements", bias.size, "the rows of out_weight", a->out_weight.rows);
+  }
   a->out_bias = static_cast<const float*>(bias.data);
 
   const Vector prob = check.vector("prob", p.prob, kF32Only, Role::kOut);

@@ -28,7 +28,10 @@ void check_tensor(const exn_gather_tensor& from, const Names& names, Check& chec
   if (!check.ok()) return;
   check.same(names.out, "axes", from.out->ndim, names.input, from.input->ndim);
   for (int32_t i = 0; check.ok() && i < from.input->ndim; ++i) {
-    if (i != from.axis) check.same(names.out, "elements in another axis", from.out->shape[i], names.input, from.input->shape[i]);
+    if (i != from.axis) {
+      check.same(names.out, "elements in another axis", from.out->shape[i], names.input,
+                 from.input->shape[i]);
+    }
   }
   if (check.ok() && out.size < a->listed) {
     check.fail_argument("%s has %lld entries along its axis, but list has %lld", names.out,
@@ -59,14 +62,18 @@ void check_positions(const exn_gather_params& p, Check& check, GatherArgs* a) {
   const bool renumbered = p.positions == EXN_POSITIONS_RENUMBER;
   if (renumbered) check.absent(kPosition, p.position, "positions is EXN_POSITIONS_RENUMBER (1)");
   if (!renumbered && p.first_position != 0) {
-    check.fail_argument("first_position is %d, but positions is EXN_POSITIONS_KEEP (0)", p.first_position);
+    check.fail_argument("first_position is %d, but positions is EXN_POSITIONS_KEEP (0)",
+                        p.first_position);
   }
   if (renumbered && p.first_position > INT32_MAX - a->listed + 1) {
-    check.fail_argument("first_position is %d, which leaves no room below 2^31 for the %lld entries of list",
-                        p.first_position, static_cast<long long>(a->listed));
+    check.fail_argument(
+        "first_position is %d, which leaves no room below 2^31 for the %lld entries of list",
+        p.first_position, static_cast<long long>(a->listed));
   }
-  a->position = check.per_row<const int32_t>(kPosition, p.position, kI32Only, Role::kIn, "rows", a->rows, Need::kOptional);
-  const Vector out = check.vector(kPositionOut, p.position_out, kI32Only, Role::kOut, Need::kOptional);
+  a->position = check.per_row<const int32_t>(kPosition, p.position, kI32Only, Role::kIn, "rows",
+                                             a->rows, Need::kOptional);
+  const Vector out =
+      check.vector(kPositionOut, p.position_out, kI32Only, Role::kOut, Need::kOptional);
   if (p.position_out == nullptr) {
     if (p.position != nullptr) check.absent(kPosition, p.position, "position_out is null");
   } else {
@@ -76,7 +83,8 @@ void check_positions(const exn_gather_params& p, Check& check, GatherArgs* a) {
   a->position_out = static_cast<int32_t*>(out.data);
   a->positions = p.positions;
   a->first_position = p.first_position;
-  a->in_place = a->in_place || (p.position_out != nullptr && p.position != nullptr && out.data == a->position);
+  a->in_place = a->in_place ||
+                (p.position_out != nullptr && p.position != nullptr && out.data == a->position);
 }
 
 void check_args(const exn_gather_params& p, Check& check, GatherArgs* a) {
@@ -91,9 +99,13 @@ void check_args(const exn_gather_params& p, Check& check, GatherArgs* a) {
   const Vector list = check.vector("list", p.list, kI32Only, Role::kIn);
   a->list = static_cast<const int32_t*>(list.data);
   a->listed = list.size;
-  a->count = check.per_row<const int32_t>("count", p.count, kI32Only, Role::kIn, "a count", 1, Need::kOptional);
-  a->moved = check.per_row<int32_t>("moved", p.moved, kI32Only, Role::kOut, "a count", 1, Need::kOptional);
-  for (int32_t i = 0; check.ok() && i < p.tensor_count; ++i) check_tensor(p.tensors[i], kNames[i], check, a);
+  a->count = check.per_row<const int32_t>("count", p.count, kI32Only, Role::kIn, "a count", 1,
+                                          Need::kOptional);
+  a->moved =
+      check.per_row<int32_t>("moved", p.moved, kI32Only, Role::kOut, "a count", 1, Need::kOptional);
+  for (int32_t i = 0; check.ok() && i < p.tensor_count; ++i) {
+    check_tensor(p.tensors[i], kNames[i], check, a);
+  }
   check_positions(p, check, a);
 }
 

@@ -13,10 +13,11 @@ void share(const char* name, double value, Check& check) {
 }
 
 // The axis of the token grid must fall into equal parts.
-void divides(const char* parts_name, int64_t parts, const char* whole_name, int64_t whole, Check& check) {
+void divides(const char* parts_name, int64_t parts, const char* whole_name, int64_t whole,
+             Check& check) {
   if (check.ok() && whole % parts != 0) {
-    check.fail_argument("%s is %lld, which does not divide %s (%lld)", parts_name, static_cast<long long>(parts),
-                        whole_name, static_cast<long long>(whole));
+    check.fail_argument("%s is %lld, which does not divide %s (%lld)", parts_name,
+                        static_cast<long long>(parts), whole_name, static_cast<long long>(whole));
   }
 }
 
@@ -33,8 +34,8 @@ void check_grid(const exn_hired_budget_params& p, Check& check) {
   check.at_most("grid_rows", p.grid_rows, p.patch_rows * p.patch_cols);
   check.at_most("grid_cols", p.grid_cols, p.patch_rows * p.patch_cols);
   if (check.ok() && (p.grid_rows == 0) != (p.grid_cols == 0)) {
-    check.fail_argument("grid_rows is %lld, but grid_cols is %lld", static_cast<long long>(p.grid_rows),
-                        static_cast<long long>(p.grid_cols));
+    check.fail_argument("grid_rows is %lld, but grid_cols is %lld",
+                        static_cast<long long>(p.grid_rows), static_cast<long long>(p.grid_cols));
   }
   if (!check.ok() || p.grid_rows == 0) return;
   if (p.region == EXN_HIRED_GRID) {
@@ -66,8 +67,8 @@ void check_args(const exn_hired_budget_params& p, Check& check, HiredBudgetArgs*
   }
   const Vector marks = check.flat("marks", p.marks, kU8Only, Role::kOut, Need::kOptional);
   check.shape("marks", p.marks, {images, patches});
-  a->valid = check.per_row<uint8_t>("valid", p.valid, kU8Only, Role::kOut, "the rows of attention", images,
-                                    Need::kOptional);
+  a->valid = check.per_row<uint8_t>("valid", p.valid, kU8Only, Role::kOut, "the rows of attention",
+                                    images, Need::kOptional);
   a->budget = static_cast<int32_t*>(budget.data);
   a->marks = static_cast<uint8_t*>(marks.data);
   a->patch_rows = p.patch_rows;
@@ -77,14 +78,16 @@ void check_args(const exn_hired_budget_params& p, Check& check, HiredBudgetArgs*
   a->score = p.score;
   a->region = p.region;
   a->remainder = p.remainder;
-  // Truncated products of doubles, as in the official code: .9 of 100 may be 89.99... and give one less.
+  // Truncated products of doubles, as in the official code: .9 of 100 may be
+  // 89.99... and give one less.
   const int64_t total = static_cast<int64_t>(static_cast<double>((1 + parts) * patches) * p.rate);
   a->full_budget = std::min(static_cast<int64_t>(static_cast<double>(total) * p.alpha), patches);
   a->sub_budget = std::min(total - a->full_budget, parts * patches);
   a->mark_count = static_cast<int64_t>(static_cast<double>(patches) * (1 - p.alpha));
 }
 
-constexpr Op<exn_hired_budget_params, HiredBudgetArgs> kOp{"exn_hired_budget", check_args, &Backend::hired_budget};
+constexpr Op<exn_hired_budget_params, HiredBudgetArgs> kOp{"exn_hired_budget", check_args,
+                                                           &Backend::hired_budget};
 
 }  // namespace
 }  // namespace exn

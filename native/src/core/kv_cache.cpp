@@ -16,15 +16,17 @@ void check_append(const exn_kv_append_params& p, Check& check, KvAppendArgs* a) 
   check.same("v", "heads", a->v.heads, "the cache", a->cache.heads);
   check.same("v", "elements per head", a->v.dim, "the cache", a->cache.dim);
   check.same_dtype("v", a->v.dtype, "k", a->k.dtype);
-  a->sequence = check.per_row<const int32_t>("sequence", p.sequence, kI32Only, Role::kIn, "the rows of k", a->k.rows,
-                                             Need::kOptional);
-  a->slot = check.per_row<const int32_t>("slot", p.slot, kI32Only, Role::kIn, "the rows of k", a->k.rows);
+  a->sequence = check.per_row<const int32_t>("sequence", p.sequence, kI32Only, Role::kIn,
+                                             "the rows of k", a->k.rows, Need::kOptional);
+  a->slot =
+      check.per_row<const int32_t>("slot", p.slot, kI32Only, Role::kIn, "the rows of k", a->k.rows);
 }
 
 void check_copy(const exn_kv_copy_params& p, Check& check, KvCopyArgs* a) {
   // Ranges are compared by the addresses of their names: each is written once.
   static constexpr CacheNames kSource = {"source.k", "source.v", "source.block_table"};
-  static constexpr CacheNames kDestination = {"destination.k", "destination.v", "destination.block_table"};
+  static constexpr CacheNames kDestination = {"destination.k", "destination.v",
+                                              "destination.block_table"};
   a->destination = check.cache(kDestination, p.destination, Role::kInOut);
   a->source = check.cache(kSource, p.source, Role::kIn);
   check.may_alias(kDestination.k, kSource.k);
@@ -33,8 +35,10 @@ void check_copy(const exn_kv_copy_params& p, Check& check, KvCopyArgs* a) {
   check.same("source", "elements per head", a->source.dim, "destination", a->destination.dim);
   check.same_dtype("source", a->source.dtype, "destination", a->destination.dtype);
   if (check.ok() && a->source.k == a->destination.k) {  // one cache: then it has one layout
-    check.same("source", "elements between heads", a->source.head_stride, "destination", a->destination.head_stride);
-    check.same("source", "elements between slots", a->source.slot_stride, "destination", a->destination.slot_stride);
+    check.same("source", "elements between heads", a->source.head_stride, "destination",
+               a->destination.head_stride);
+    check.same("source", "elements between slots", a->source.slot_stride, "destination",
+               a->destination.slot_stride);
   }
   const Vector list = check.vector("from_slot", p.from_slot, kI32Only, Role::kIn);
   a->count = list.size;
@@ -66,9 +70,12 @@ void check_advance(const exn_kv_length_params& p, Check& check, KvLengthArgs* a)
   const Vector slot = check.vector("slot", p.slot, kI32Only, Role::kOut);
   a->rows = slot.size;
   a->slot = static_cast<int32_t*>(slot.data);
-  a->sequence = check.per_row<const int32_t>("sequence", p.sequence, kI32Only, Role::kIn, "slot", a->rows, Need::kOptional);
-  a->active = check.per_row<const uint8_t>("active", p.active, kU8Only, Role::kIn, "slot", a->rows, Need::kOptional);
-  a->visible = check.per_row<int32_t>("visible", p.visible, kI32Only, Role::kOut, "slot", a->rows, Need::kOptional);
+  a->sequence = check.per_row<const int32_t>("sequence", p.sequence, kI32Only, Role::kIn, "slot",
+                                             a->rows, Need::kOptional);
+  a->active = check.per_row<const uint8_t>("active", p.active, kU8Only, Role::kIn, "slot", a->rows,
+                                           Need::kOptional);
+  a->visible = check.per_row<int32_t>("visible", p.visible, kI32Only, Role::kOut, "slot", a->rows,
+                                      Need::kOptional);
 }
 
 void check_length(const exn_kv_length_params& p, Check& check, KvLengthArgs* a) {
@@ -81,9 +88,11 @@ void check_length(const exn_kv_length_params& p, Check& check, KvLengthArgs* a) 
   p.action == EXN_KV_CROP ? check_crop(p, check, a) : check_advance(p, check, a);
 }
 
-constexpr Op<exn_kv_append_params, KvAppendArgs> kKvAppend{"exn_kv_append", check_append, &Backend::kv_append};
+constexpr Op<exn_kv_append_params, KvAppendArgs> kKvAppend{"exn_kv_append", check_append,
+                                                           &Backend::kv_append};
 constexpr Op<exn_kv_copy_params, KvCopyArgs> kKvCopy{"exn_kv_copy", check_copy, &Backend::kv_copy};
-constexpr Op<exn_kv_length_params, KvLengthArgs> kKvLength{"exn_kv_length", check_length, &Backend::kv_length};
+constexpr Op<exn_kv_length_params, KvLengthArgs> kKvLength{"exn_kv_length", check_length,
+                                                           &Backend::kv_length};
 
 }  // namespace
 }  // namespace exn

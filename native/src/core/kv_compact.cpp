@@ -21,24 +21,31 @@ void check_caches(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a
   if (!check.ok()) return;
   if (a->destination.heads % a->source.heads != 0) {
     check.fail_argument("destination has %lld heads, which the %lld heads of source do not divide",
-                        static_cast<long long>(a->destination.heads), static_cast<long long>(a->source.heads));
+                        static_cast<long long>(a->destination.heads),
+                        static_cast<long long>(a->source.heads));
   }
   a->in_place = a->source.k != nullptr && a->source.k == a->destination.k;
   const bool same_v = a->source.v != nullptr && a->source.v == a->destination.v;
   if (a->in_place != same_v) {
-    check.fail_argument("destination.%s is exactly that of source, but destination.%s is another, expected both or neither",
-                        a->in_place ? "k" : "v", a->in_place ? "v" : "k");
+    check.fail_argument(
+        "destination.%s is exactly that of source, but destination.%s is another, expected both or "
+        "neither",
+        a->in_place ? "k" : "v", a->in_place ? "v" : "k");
   }
   if (!a->in_place) return;
   // One cache has one layout, and one table of its pages.
   check.same("destination", "heads", a->destination.heads, "source", a->source.heads);
-  check.same("destination", "elements between heads", a->destination.head_stride, "source", a->source.head_stride);
-  check.same("destination", "elements between slots", a->destination.slot_stride, "source", a->source.slot_stride);
+  check.same("destination", "elements between heads", a->destination.head_stride, "source",
+             a->source.head_stride);
+  check.same("destination", "elements between slots", a->destination.slot_stride, "source",
+             a->source.slot_stride);
   check.same("destination", "slots of a page", a->destination.page, "source", a->source.page);
   check.same("destination", "slots of a sequence", a->destination.slots, "source", a->source.slots);
   if (check.ok() && a->source.blocks != a->destination.blocks) {
-    check.fail_argument("destination.block_table is at %p, but that of source, the same cache, is at %p",
-                        static_cast<const void*>(a->destination.blocks), static_cast<const void*>(a->source.blocks));
+    check.fail_argument(
+        "destination.block_table is at %p, but that of source, the same cache, is at %p",
+        static_cast<const void*>(a->destination.blocks),
+        static_cast<const void*>(a->source.blocks));
   }
 }
 
@@ -50,12 +57,14 @@ void check_lists(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a)
   if (!check.ok()) return;
   if ((p.offsets == nullptr) == (p.count == nullptr)) {
     check.fail_argument("offsets is %s and count is %s, exactly one of them is expected",
-                        p.offsets == nullptr ? "null" : "given", p.count == nullptr ? "null" : "given");
+                        p.offsets == nullptr ? "null" : "given",
+                        p.count == nullptr ? "null" : "given");
     return;
   }
   const bool packed = p.offsets != nullptr;
   if (p.list->ndim != (packed ? 1 : 2)) {
-    check.fail_argument("list has rank %d, expected %d with %s", p.list->ndim, packed ? 1 : 2, packed ? "offsets" : "count");
+    check.fail_argument("list has rank %d, expected %d with %s", p.list->ndim, packed ? 1 : 2,
+                        packed ? "offsets" : "count");
     return;
   }
   if (!packed) {
@@ -64,11 +73,13 @@ void check_lists(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a)
   }
   a->list = static_cast<const int32_t*>(list.data);
   a->list_size = list.size;
-  a->offsets = check.per_row<const int32_t>("offsets", p.offsets, kI32Only, Role::kIn, "the lists and their end",
-                                            a->lists + 1, Need::kOptional);
-  a->count = check.per_row<const int32_t>("count", p.count, kI32Only, Role::kIn, "the lists", a->lists, Need::kOptional);
-  a->new_length = check.per_row<int32_t>("new_length", p.new_length, kI32Only, Role::kOut, "the lists", a->lists,
-                                         Need::kOptional);
+  a->offsets =
+      check.per_row<const int32_t>("offsets", p.offsets, kI32Only, Role::kIn,
+                                   "the lists and their end", a->lists + 1, Need::kOptional);
+  a->count = check.per_row<const int32_t>("count", p.count, kI32Only, Role::kIn, "the lists",
+                                          a->lists, Need::kOptional);
+  a->new_length = check.per_row<int32_t>("new_length", p.new_length, kI32Only, Role::kOut,
+                                         "the lists", a->lists, Need::kOptional);
 }
 
 void check_freed(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a) {
@@ -78,19 +89,20 @@ void check_freed(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a)
   } else if (a->source.blocks == nullptr || !a->in_place) {
     check.absent("freed", p.freed, "the cache is not a paged one that is compacted in place");
   }
-  a->length = check.per_row<const int32_t>("length", p.length, kI32Only, Role::kIn, "the sequences", a->sequences,
-                                           frees ? Need::kRequired : Need::kOptional);
+  a->length = check.per_row<const int32_t>("length", p.length, kI32Only, Role::kIn, "the sequences",
+                                           a->sequences, frees ? Need::kRequired : Need::kOptional);
   const Vector freed = check.vector("freed", p.freed, kI32Only, Role::kOut, Need::kOptional);
   a->freed = static_cast<int32_t*>(freed.data);
   a->freed_capacity = freed.size;
-  a->freed_count = check.per_row<int32_t>("freed_count", p.freed_count, kI32Only, Role::kOut, "a count", 1,
-                                          Need::kOptional);
+  a->freed_count = check.per_row<int32_t>("freed_count", p.freed_count, kI32Only, Role::kOut,
+                                          "a count", 1, Need::kOptional);
 }
 
 void check_args(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a) {
   check.reserved(p.reserved);
   check_caches(p, check, a);
-  const Vector sequence = check.vector("sequence", p.sequence, kI32Only, Role::kIn, Need::kOptional);
+  const Vector sequence =
+      check.vector("sequence", p.sequence, kI32Only, Role::kIn, Need::kOptional);
   if (!check.ok()) return;
   a->sequence = static_cast<const int32_t*>(sequence.data);
   a->sequences = p.sequence != nullptr ? sequence.size : a->source.sequences;
@@ -98,7 +110,8 @@ void check_args(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a) 
   check_freed(p, check, a);
 }
 
-constexpr Op<exn_kv_compact_params, KvCompactArgs> kOp{"exn_kv_compact", check_args, &Backend::kv_compact};
+constexpr Op<exn_kv_compact_params, KvCompactArgs> kOp{"exn_kv_compact", check_args,
+                                                       &Backend::kv_compact};
 
 }  // namespace
 }  // namespace exn

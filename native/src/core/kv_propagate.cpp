@@ -6,18 +6,20 @@
 namespace exn {
 namespace {
 
-void check_layer(const exn_kv_propagate_params& p, int32_t which, Check& check, KvPropagateArgs* a) {
+void check_layer(const exn_kv_propagate_params& p, int32_t which, Check& check,
+                 KvPropagateArgs* a) {
   const exn_kv_layer& from = p.layers[which];
   KvLayer& to = a->storage[which];
   const int64_t dim = a->hidden.cols;
   check.one_of("layers[].index", from.index, 0, p.model_layers - 1);
   if (which > 0 && from.index <= a->storage[which - 1].index) {
-    check.fail_argument("layers[%d].index is %d, expected more than the %d before it", which, from.index,
-                        a->storage[which - 1].index);
+    check.fail_argument("layers[%d].index is %d, expected more than the %d before it", which,
+                        from.index, a->storage[which - 1].index);
   }
   check.reserved(from.reserved);
   to.index = from.index;
-  check.norm({}, from.norm_weight, from.norm_bias, p.norm, p.norm_eps, dim, &to.norm_weight, &to.norm_bias);
+  check.norm({}, from.norm_weight, from.norm_bias, p.norm, p.norm_eps, dim, &to.norm_weight,
+             &to.norm_bias);
   to.cache = check.cache({}, from.cache, Role::kInOut);
   const int64_t width = to.cache.heads * to.cache.dim;
   to.k_weight = check.matrix("k_weight", from.k_weight, kFloats, Role::kIn);
@@ -32,11 +34,15 @@ void check_layer(const exn_kv_propagate_params& p, int32_t which, Check& check, 
   if (which == 0 || !check.ok()) return;
   const KvLayer& first = a->storage[0];
   check.same("layers[].cache", "heads", to.cache.heads, "the first layer's", first.cache.heads);
-  check.same("layers[].cache", "elements per head", to.cache.dim, "the first layer's", first.cache.dim);
-  check.same("layers[].cache", "sequences", to.cache.sequences, "the first layer's", first.cache.sequences);
+  check.same("layers[].cache", "elements per head", to.cache.dim, "the first layer's",
+             first.cache.dim);
+  check.same("layers[].cache", "sequences", to.cache.sequences, "the first layer's",
+             first.cache.sequences);
   check.same_dtype("layers[].cache", to.cache.dtype, "the first layer's", first.cache.dtype);
-  check.same_dtype("layers[].k_weight", to.k_weight.dtype, "the first layer's", first.k_weight.dtype);
-  check.same("layers[].cache", "as its layout", from.cache.layout, "the first layer", p.layers[0].cache.layout);
+  check.same_dtype("layers[].k_weight", to.k_weight.dtype, "the first layer's",
+                   first.k_weight.dtype);
+  check.same("layers[].cache", "as its layout", from.cache.layout, "the first layer",
+             p.layers[0].cache.layout);
 }
 
 void check_slot(const exn_kv_propagate_params& p, Check& check, KvPropagateArgs* a) {
@@ -59,13 +65,16 @@ void check_args(const exn_kv_propagate_params& p, Check& check, KvPropagateArgs*
   check.one_of("layer_count", p.layer_count, 1, EXN_KV_PROPAGATE_MAX_LAYERS);
   check.reserved(p.reserved);
   check.at_least("model_layers", p.model_layers, 1);
-  if (check.ok() && p.layers == nullptr) check.fail_argument("layers is null, %d layers are expected", p.layer_count);
-  a->exit_layer = check.per_row<const int32_t>("exit_layer", p.exit_layer, kI32Only, Role::kIn, "the rows of hidden", rows);
-  a->sequence = check.per_row<const int32_t>("sequence", p.sequence, kI32Only, Role::kIn, "the rows of hidden", rows,
-                                             Need::kOptional);
+  if (check.ok() && p.layers == nullptr) {
+    check.fail_argument("layers is null, %d layers are expected", p.layer_count);
+  }
+  a->exit_layer = check.per_row<const int32_t>("exit_layer", p.exit_layer, kI32Only, Role::kIn,
+                                               "the rows of hidden", rows);
+  a->sequence = check.per_row<const int32_t>("sequence", p.sequence, kI32Only, Role::kIn,
+                                             "the rows of hidden", rows, Need::kOptional);
   const Need position_needed = p.rope_table != nullptr ? Need::kRequired : Need::kOptional;
-  a->position = check.per_row<const int32_t>("position", p.position, kI32Only, Role::kIn, "the rows of hidden", rows,
-                                             position_needed);
+  a->position = check.per_row<const int32_t>("position", p.position, kI32Only, Role::kIn,
+                                             "the rows of hidden", rows, position_needed);
   if (!check.ok()) return;
   check_slot(p, check, a);
   check.one_of("rope_style", p.rope_style, EXN_ROPE_INTERLEAVED, EXN_ROPE_HALF);
@@ -80,7 +89,8 @@ void check_args(const exn_kv_propagate_params& p, Check& check, KvPropagateArgs*
   a->norm_eps = p.norm_eps;
 }
 
-constexpr Op<exn_kv_propagate_params, KvPropagateArgs> kOp{"exn_kv_propagate", check_args, &Backend::kv_propagate};
+constexpr Op<exn_kv_propagate_params, KvPropagateArgs> kOp{"exn_kv_propagate", check_args,
+                                                           &Backend::kv_propagate};
 
 }  // namespace
 }  // namespace exn

@@ -36,8 +36,8 @@ void check_order(const exn_layer_schedule_params& p, Check& check, LayerSchedule
     check.one_of("order[]", a->order[i], 0, static_cast<int32_t>(a->model_layers - 1));
     for (int64_t j = 0; check.ok() && j < i; ++j) {
       if (a->order[j] == a->order[i]) {
-        check.fail_argument("order[%lld] is %d, which order[%lld] is too", static_cast<long long>(i), a->order[i],
-                            static_cast<long long>(j));
+        check.fail_argument("order[%lld] is %d, which order[%lld] is too",
+                            static_cast<long long>(i), a->order[i], static_cast<long long>(j));
       }
     }
   }
@@ -57,14 +57,19 @@ void check_args(const exn_layer_schedule_params& p, Check& check, LayerScheduleA
   check.at_most("L (columns of layers)", a->model_layers, 1 << 20);
   check.one_of("kind", p.kind, EXN_SCHEDULE_SKIPDECODE, EXN_SCHEDULE_UNIFIED);
   check.at_least("prompt", p.prompt, 0);
-  a->count = check.per_row<int32_t>("count", p.count, kI32Only, Role::kOut, "the rows of layers", a->positions);
+  a->count = check.per_row<int32_t>("count", p.count, kI32Only, Role::kOut, "the rows of layers",
+                                    a->positions);
   const Vector test = check.flat("exit_test", p.exit_test, kU8Only, Role::kOut, Need::kOptional);
   check.shape("exit_test", p.exit_test, {a->positions, a->model_layers});
   a->exit_test = static_cast<uint8_t*>(test.data);
-  if (p.kind != EXN_SCHEDULE_CALM) check.absent("threshold", p.threshold, "kind is not EXN_SCHEDULE_CALM (1)");
-  if (p.kind != EXN_SCHEDULE_FIXED) check.absent("order", p.order, "kind is not EXN_SCHEDULE_FIXED (2)");
-  a->threshold = check.per_row<float>("threshold", p.threshold, kF32Only, Role::kOut, "the rows of layers", a->positions,
-                                      Need::kOptional);
+  if (p.kind != EXN_SCHEDULE_CALM) {
+    check.absent("threshold", p.threshold, "kind is not EXN_SCHEDULE_CALM (1)");
+  }
+  if (p.kind != EXN_SCHEDULE_FIXED) {
+    check.absent("order", p.order, "kind is not EXN_SCHEDULE_FIXED (2)");
+  }
+  a->threshold = check.per_row<float>("threshold", p.threshold, kF32Only, Role::kOut,
+                                      "the rows of layers", a->positions, Need::kOptional);
   if (p.kind == EXN_SCHEDULE_SKIPDECODE) check_skip_decode(p, check, a->model_layers);
   if (p.kind == EXN_SCHEDULE_CALM) check_calm(p, check);
   if (p.kind == EXN_SCHEDULE_FIXED) check_order(p, check, a);
@@ -86,7 +91,8 @@ void check_args(const exn_layer_schedule_params& p, Check& check, LayerScheduleA
   a->tau = p.tau;
 }
 
-constexpr Op<exn_layer_schedule_params, LayerScheduleArgs> kOp{"exn_layer_schedule", check_args, &Backend::layer_schedule};
+constexpr Op<exn_layer_schedule_params, LayerScheduleArgs> kOp{"exn_layer_schedule", check_args,
+                                                               &Backend::layer_schedule};
 
 }  // namespace
 }  // namespace exn

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The seam between the C ABI and the backends. The ABI layer (src/core) checks every argument once and hands
-// plain, sound values on; a backend fills one Backend table with one function per op.
+// The seam between the C ABI and the backends. The ABI layer (src/core) checks every argument once
+// and hands plain, sound values on; a backend fills one Backend table with one function per op.
 //
-// An op function runs in two modes, so that the size query and the carving of the workspace cannot disagree:
+// An op function runs in two modes, so that the size query and the carving of the
+// workspace cannot disagree:
 //
 //   exn_status my_op(const MyArgs& a, Workspace& ws, exn_stream stream) {
 //     float* partial = ws.take<float>(n);
@@ -15,8 +16,8 @@
 
 namespace exn {
 
-// Every op: its name in the C ABI and the arguments of its kernels. The tables of backends and of instruction sets are made
-// from this list.
+// Every op: its name in the C ABI and the arguments of its kernels. The tables of backends and of
+// instruction sets are made from this list.
 #define EXN_FOR_EACH_OP(X)               \
   X(row_stats, RowStatsArgs)             \
   X(exit_head, ExitHeadArgs)             \
@@ -65,8 +66,8 @@ struct Backend {
   exn_status (*alloc)(int32_t device, size_t bytes, void** out);
   exn_status (*free)(int32_t device, void* pointer);
   // to_device / from_device: which sides are device memory of this backend.
-  exn_status (*copy)(int32_t device, void* dst, bool dst_on_device, const void* src, bool src_on_device,
-                     size_t bytes, exn_stream stream);
+  exn_status (*copy)(int32_t device, void* dst, bool dst_on_device, const void* src,
+                     bool src_on_device, size_t bytes, exn_stream stream);
   exn_status (*stream_create)(int32_t device, exn_stream* out);
   exn_status (*stream_destroy)(int32_t device, exn_stream stream);
   exn_status (*stream_synchronize)(int32_t device, exn_stream stream);

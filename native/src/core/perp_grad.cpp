@@ -11,7 +11,8 @@ void same_shape(Check& check, const char* name, const DLTensor* t, const DLTenso
   check.same(name, "axes", t->ndim, "weight", weight->ndim);
   for (int32_t i = 0; check.ok() && i < weight->ndim; ++i) {
     if (t->shape[i] != weight->shape[i]) {
-      check.fail_argument("%s has size %lld in axis %d, but weight has %lld", name, static_cast<long long>(t->shape[i]), i,
+      check.fail_argument("%s has size %lld in axis %d, but weight has %lld", name,
+                          static_cast<long long>(t->shape[i]), i,
                           static_cast<long long>(weight->shape[i]));
     }
   }
@@ -31,7 +32,8 @@ void check_args(const exn_perp_grad_params& p, Check& check, PerpGradArgs* a) {
   a->form = p.form;
 }
 
-constexpr Op<exn_perp_grad_params, PerpGradArgs> kOp{"exn_perp_grad", check_args, &Backend::perp_grad};
+constexpr Op<exn_perp_grad_params, PerpGradArgs> kOp{"exn_perp_grad", check_args,
+                                                     &Backend::perp_grad};
 
 }  // namespace
 }  // namespace exn

@@ -11,13 +11,16 @@ namespace {
 void check_table(const exn_rope_table_params& p, Check& check, RopeTableArgs* a) {
   const Vector v = check.flat("table", p.table, kF32Only, Role::kOut);
   if (check.ok() && (p.table->ndim != 3 || p.table->shape[2] != 2)) {
-    check.fail_argument("table has rank %d and %lld elements in the last axis, expected [T, n/2, 2]", p.table->ndim,
-                        static_cast<long long>(p.table->ndim > 0 ? p.table->shape[p.table->ndim - 1] : 0));
+    check.fail_argument(
+        "table has rank %d and %lld elements in the last axis, expected [T, n/2, 2]", p.table->ndim,
+        static_cast<long long>(p.table->ndim > 0 ? p.table->shape[p.table->ndim - 1] : 0));
   }
   check.reserved(p.reserved);
   check.one_of("scaling", p.scaling, EXN_ROPE_SCALING_NONE, EXN_ROPE_SCALING_NTK);
   check.positive("base", p.base);
-  if (!(p.factor >= 1) || std::isinf(p.factor)) check.fail_argument("factor is %g, expected a finite value >= 1", p.factor);
+  if (!(p.factor >= 1) || std::isinf(p.factor)) {
+    check.fail_argument("factor is %g, expected a finite value >= 1", p.factor);
+  }
   if (!check.ok()) return;
   a->table = static_cast<float*>(v.data);
   a->positions = p.table->shape[0];
@@ -31,7 +34,8 @@ void check_table(const exn_rope_table_params& p, Check& check, RopeTableArgs* a)
 
 void check_rope(const exn_rope_params& p, Check& check, RopeArgs* a) {
   a->input = check.heads("input", p.input, kFloats, Role::kIn);
-  a->position = check.per_row<const int32_t>("position", p.position, kI32Only, Role::kIn, "the rows of input", a->input.rows);
+  a->position = check.per_row<const int32_t>("position", p.position, kI32Only, Role::kIn,
+                                             "the rows of input", a->input.rows);
   a->table = check.rope_table("table", p.table, a->input.dim);
   a->out = check.heads("out", p.out, kFloats, Role::kOut);
   check.same("out", "rows", a->out.rows, "input", a->input.rows);
@@ -44,7 +48,8 @@ void check_rope(const exn_rope_params& p, Check& check, RopeArgs* a) {
   a->style = p.style;
 }
 
-constexpr Op<exn_rope_table_params, RopeTableArgs> kRopeTable{"exn_rope_table", check_table, &Backend::rope_table};
+constexpr Op<exn_rope_table_params, RopeTableArgs> kRopeTable{"exn_rope_table", check_table,
+                                                              &Backend::rope_table};
 constexpr Op<exn_rope_params, RopeArgs> kRope{"exn_rope", check_rope, &Backend::rope};
 
 }  // namespace

@@ -24,7 +24,8 @@ void check_args(const exn_row_compaction_params& p, Check& check, RowCompactionA
   a->direction = p.direction;
 }
 
-constexpr Op<exn_row_compaction_params, RowCompactionArgs> kOp{"exn_row_compaction", check_args, &Backend::row_compaction};
+constexpr Op<exn_row_compaction_params, RowCompactionArgs> kOp{"exn_row_compaction", check_args,
+                                                               &Backend::row_compaction};
 
 }  // namespace
 }  // namespace exn

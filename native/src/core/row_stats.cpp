@@ -18,7 +18,8 @@ void check_args(const exn_row_stats_params& p, Check& check, RowStatsArgs* a) {
   a->out = read_stats(check, p.out, a->logits.rows);
 }
 
-constexpr Op<exn_row_stats_params, RowStatsArgs> kOp{"exn_row_stats", check_args, &Backend::row_stats};
+constexpr Op<exn_row_stats_params, RowStatsArgs> kOp{"exn_row_stats", check_args,
+                                                     &Backend::row_stats};
 
 }  // namespace
 }  // namespace exn

@@ -8,8 +8,8 @@ namespace {
 
 void check_args(const exn_select_params& p, Check& check, SelectArgs* a) {
   a->scores = check.matrix("scores", p.scores, kFloats, Role::kIn);
-  a->limit = check.per_row<const int32_t>("limit", p.limit, kI32Only, Role::kIn, "the scores' rows", a->scores.rows,
-                                          Need::kOptional);
+  a->limit = check.per_row<const int32_t>("limit", p.limit, kI32Only, Role::kIn, "the scores' rows",
+                                          a->scores.rows, Need::kOptional);
   a->selection = check.selection(p.selection, a->scores.rows, a->scores.cols);
 }
 

@@ -22,7 +22,9 @@ exn_status fail(exn_status status, const char* format, ...) {
   return status;
 }
 
-exn_status fail_text(exn_status status, const char* sentence) { return fail(status, "%s", sentence); }
+exn_status fail_text(exn_status status, const char* sentence) {
+  return fail(status, "%s", sentence);
+}
 
 void ran(const char* path) { last_path = path; }
 

@@ -14,7 +14,8 @@
 
 namespace exn::cpu {
 
-#if defined(EXN_EMULATE_AVX512)  // a library for tests only: AVX-512 kernels over intrinsics in plain C++
+// A library for tests only: AVX-512 kernels over intrinsics in plain C++.
+#if defined(EXN_EMULATE_AVX512)
 namespace avx512_emulated {
 extern const Kernels kernels;
 }
@@ -69,7 +70,9 @@ const Kernels* best() {
 
 const Kernels* named(const char* name) {
   for (const Choice& choice : kChoices) {
-    if (std::strcmp(choice.kernels->isa, name) == 0) return choice.runs_here() ? choice.kernels : nullptr;
+    if (std::strcmp(choice.kernels->isa, name) == 0) {
+      return choice.runs_here() ? choice.kernels : nullptr;
+    }
   }
   return nullptr;
 }
@@ -97,7 +100,8 @@ const char* runnable() {
 }
 
 exn_status no_isa() {
-  return fail(EXN_UNSUPPORTED, "EXEUNT_ISA is %s, but this machine runs %s", std::getenv("EXEUNT_ISA"), runnable());
+  return fail(EXN_UNSUPPORTED, "EXEUNT_ISA is %s, but this machine runs %s",
+              std::getenv("EXEUNT_ISA"), runnable());
 }
 
 // Adapts a kernel to the Backend table: the stream means nothing on the CPU.
@@ -111,7 +115,9 @@ constexpr size_t kHugePage = size_t{2} << 20;
 
 exn_status alloc(int32_t, size_t bytes, void** out) {
   const size_t align = bytes >= kHugePage ? kHugePage : 64;
-  if (bytes > SIZE_MAX - align) return fail(EXN_OUT_OF_MEMORY, "exn_alloc: %zu bytes cannot be had", bytes);
+  if (bytes > SIZE_MAX - align) {
+    return fail(EXN_OUT_OF_MEMORY, "exn_alloc: %zu bytes cannot be had", bytes);
+  }
   const size_t rounded = (bytes + align - 1) / align * align;
   void* p = std::aligned_alloc(align, rounded);
   if (p == nullptr) return fail(EXN_OUT_OF_MEMORY, "exn_alloc: %zu bytes cannot be had", bytes);
@@ -162,7 +168,9 @@ const Backend& cpu_backend() {
   return kBackend;
 }
 
-const char* cpu_description() { return thread_text("cpu (%s, %d threads)", exn_cpu_isa(), cpu::threads()); }
+const char* cpu_description() {
+  return thread_text("cpu (%s, %d threads)", exn_cpu_isa(), cpu::threads());
+}
 
 }  // namespace exn
 
@@ -178,7 +186,8 @@ const char* exn_cpu_isas(void) { return exn::cpu::runnable(); }
 exn_status exn_cpu_set_isa(const char* name) {
   const exn::cpu::Kernels* table = name == nullptr ? exn::cpu::best() : exn::cpu::named(name);
   if (table == nullptr) {
-    return exn::fail(EXN_INVALID_ARGUMENT, "exn_cpu_set_isa: name is %s, but this machine runs %s", name, exn::cpu::runnable());
+    return exn::fail(EXN_INVALID_ARGUMENT, "exn_cpu_set_isa: name is %s, but this machine runs %s",
+                     name, exn::cpu::runnable());
   }
   exn::cpu::current().store(table, std::memory_order_release);
   return EXN_OK;
@@ -188,15 +197,21 @@ int32_t exn_cpu_threads(void) { return exn::cpu::threads(); }
 
 exn_status exn_cpu_set_threads(int32_t threads) {
   if (threads < 0 || threads > 256) {
-    return exn::fail(EXN_INVALID_ARGUMENT, "exn_cpu_set_threads: threads is %d, expected 0..256", threads);
+    return exn::fail(EXN_INVALID_ARGUMENT, "exn_cpu_set_threads: threads is %d, expected 0..256",
+                     threads);
   }
   exn::cpu::set_threads(threads);
   return EXN_OK;
 }
 
 exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum) {
-  if (checksum == nullptr) return exn::fail(EXN_INVALID_ARGUMENT, "exn_read_probe: checksum is null, a place for it is required");
-  if (data == nullptr && bytes > 0) return exn::fail(EXN_INVALID_ARGUMENT, "exn_read_probe: data is null, but bytes is %zu", bytes);
+  if (checksum == nullptr) {
+    return exn::fail(EXN_INVALID_ARGUMENT,
+                     "exn_read_probe: checksum is null, a place for it is required");
+  }
+  if (data == nullptr && bytes > 0) {
+    return exn::fail(EXN_INVALID_ARGUMENT, "exn_read_probe: data is null, but bytes is %zu", bytes);
+  }
   const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
   if (table == nullptr) return exn::cpu::no_isa();
   *checksum = table->read_probe(data, static_cast<int64_t>(bytes));

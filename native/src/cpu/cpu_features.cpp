@@ -17,8 +17,8 @@ struct Features {
 
 bool bit(uint32_t word, int n) { return (word >> n & 1) != 0; }
 
-// CPUID says what the processor has, XGETBV what the system saves on a context switch; both are needed, or the first wide
-// instruction faults.
+// CPUID says what the processor has, XGETBV what the system saves on a context switch; both are
+// needed, or the first wide instruction faults.
 uint64_t saved_state() {
   uint32_t low, high;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));

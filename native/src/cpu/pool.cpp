@@ -72,7 +72,8 @@ class Pool {
     context_ = context;
     body_ = body;
     done_.store(0, std::memory_order_relaxed);
-    // The generation in the upper half makes a claim by a worker that slept through the last loop fail.
+    // The generation in the upper half makes a claim by a worker that slept
+    // through the last loop fail.
     const uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
     pieces_.store(static_cast<uint32_t>(pieces), std::memory_order_relaxed);
     next_.store(static_cast<uint64_t>(generation) << 32, std::memory_order_release);
@@ -80,7 +81,8 @@ class Pool {
     if (sleepers_.load(std::memory_order_seq_cst) > 0) futex_wake_all(&generation_);
     work(generation);
     while (done_.load(std::memory_order_acquire) < static_cast<uint32_t>(pieces)) relax();
-    // Closes the loop: a worker that comes late finds no piece and must not read the loop's fields any more.
+    // Closes the loop: a worker that comes late finds no piece and must not read
+    // the loop's fields any more.
     next_.store(static_cast<uint64_t>(generation) << 32 | 0xffffffffu, std::memory_order_release);
   }
 
@@ -103,7 +105,8 @@ class Pool {
   void worker(uint32_t seen) {
     while (!stopping_.load(std::memory_order_acquire)) {
       uint32_t now = generation_.load(std::memory_order_acquire);
-      // Loops follow each other within microseconds while an op runs: a short spin spares the wake-up.
+      // Loops follow each other within microseconds while an op runs: a
+      // short spin spares the wake-up.
       for (int spin = 0; now == seen && spin < 2000; ++spin) {
         relax();
         now = generation_.load(std::memory_order_acquire);

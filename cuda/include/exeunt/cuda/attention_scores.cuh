@@ -159,8 +159,9 @@ struct ScorePlace {
 };
 
 // What a finishing block works on: a row of scores, the sum over KV heads [kv_begin, kv_end) and
-// the rows of the window. Of a KV head's products, window row i has `stride` rows, of which the score's
-// are [begin, end). Where queries are summed already, each sum counts as a row of the window.
+// the rows of the window. Of a KV head's products, window row i has `stride` rows, of
+// which the score's are [begin, end). Where queries are summed already, each sum
+// counts as a row of the window.
 struct ScoreRow {
   int64_t index;
   int64_t prompt;

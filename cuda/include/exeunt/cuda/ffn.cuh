@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ffn: a feed-forward block that rows may skip. Kernels in order: ffn_rows_kernel, linear_kernel for
-// gate and up together [and merge_linear_kernel], linear_kernel for down, which leaves partial
+// ffn: a feed-forward block that rows may skip. Kernels in order: ffn_rows_kernel, linear_kernel
+// for gate and up together [and merge_linear_kernel], linear_kernel for down, which leaves partial
 // products, ffn_finish_kernel.
 //
 // The rows that run are compacted: row r of the batch is row `rank` of what lies between the first
-// and the last kernel, and blocks of linear_kernel beyond the count leave before they read a weight.
+// and the last kernel, and blocks of linear_kernel beyond the count leave
+// before they read a weight.
 #pragma once
 
 #include "linear.cuh"
@@ -142,8 +143,8 @@ __device__ __forceinline__ float cosine_of(float aa, float bb, float ab) {
 // out = hidden + branch for one row that ran, and its cosines, in which each vector is scaled by a
 // power of two so that no sum overflows. One block per row.
 //
-// Bytes: 4 per product and part, hidden and out once; rows of more than 8192 elements are read twice
-// unless no cosine is asked for.
+// Bytes: 4 per product and part, hidden and out once; rows of more than 8192 elements are read
+// twice unless no cosine is asked for.
 template <class T>
 __global__ __launch_bounds__(kFinishThreads, 1) void ffn_finish_kernel(FfnFinishTask<T> task) {
   constexpr int kWarps = kFinishThreads / kWarp;

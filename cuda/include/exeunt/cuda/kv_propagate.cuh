@@ -69,8 +69,8 @@ __device__ __forceinline__ int32_t layers_ran(const PropagateRowsTask<T>& task, 
 // One block per row: finds its place among all and, if it owes a layer, normalises it to there. The
 // first block also lays the layers' descriptions down where the next kernel finds them.
 //
-// Bytes: of a row that owes, its elements once and 4 for each written; 8 for each row before it from
-// the L2 cache.
+// Bytes: of a row that owes, its elements once and 4 for each written; 8 for each row
+// before it from the L2 cache.
 template <class T>
 __global__ __launch_bounds__(kTileThreads, 6) void propagate_rows_kernel(
     PropagateRowsTask<T> task, const __grid_constant__ PropagateLayers layers) {
@@ -164,8 +164,8 @@ struct ApplyNorm {
   }
 };
 
-// Finds what the block's rows owe this layer. Every thread gets the number of rows, from the block's
-// first on, that left below it: 0 if none of those has a slot to write to.
+// Finds what the block's rows owe this layer. Every thread gets the number of rows, from the
+// block's first on, that left below it: 0 if none of those has a slot to write to.
 template <int ROWS>
 __device__ __forceinline__ int find_targets(const PropagateTask& task, const PropagateLayer& layer,
                                             int64_t which_layer, int64_t first_row,

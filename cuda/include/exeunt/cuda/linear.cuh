@@ -348,8 +348,9 @@ __device__ __forceinline__ float activate(Activation activation, float z) {
 // Finishes and stores one output of a row. `product` is that of W, `second` that of the second
 // matrix; `x` is the row of the input.
 template <class W>
-__device__ __forceinline__ void store_output(const LinearInput<W>& input, const LinearOutput& output,
-                                             int64_t row, int64_t n, float product, float second) {
+__device__ __forceinline__ void store_output(const LinearInput<W>& input,
+                                             const LinearOutput& output, int64_t row, int64_t n,
+                                             float product, float second) {
   if (n >= output.y_columns) return;
   float y = 0.0f;
   if (n < input.outputs) {

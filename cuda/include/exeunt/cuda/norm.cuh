@@ -185,7 +185,9 @@ __device__ __forceinline__ void store_values(O* out, const float (&values)[N]) {
     *reinterpret_cast<uint2*>(out) = make_uint2(pack_pair(values, O()), pack_pair(values + 2, O()));
   } else {
 #pragma unroll
-    for (int i = 0; i < N; i += kVector<O>) *reinterpret_cast<uint4*>(out + i) = pack<O>(values + i);
+    for (int i = 0; i < N; i += kVector<O>) {
+      *reinterpret_cast<uint4*>(out + i) = pack<O>(values + i);
+    }
   }
 }
 

@@ -48,8 +48,8 @@ __device__ __forceinline__ double cosine_near_zero(double x) {
   return fma(sum, square, 1.0);
 }
 
-// Of an angle from 0 to 2^31, the largest there is: a quarter turn is taken off in three pieces that
-// hold 160 bits of pi / 2 together, and fma loses none of them.
+// Of an angle from 0 to 2^31, the largest there is: a quarter turn is taken off in three pieces
+// that hold 160 bits of pi / 2 together, and fma loses none of them.
 __device__ __forceinline__ float2 cosine_and_sine(double angle) {
   const double quarters = rint(angle * 0.6366197723675814);
   double rest = fma(-quarters, 1.5707963267948966, angle);

@@ -420,10 +420,11 @@ class SelectRow {
   unsigned candidates_;
 };
 
-// One block per row. Bytes: every score once where the row has at most THREADS * items columns, else up
-// to five times, all but the first from the L2 cache; 4 for each place of the list.
+// One block per row. Bytes: every score once where the row has at most THREADS * items columns,
+// else up to five times, all but the first from the L2 cache; 4 for each place of the list.
 template <class T, int THREADS>
-__global__ __launch_bounds__(THREADS, THREADS == 512 ? 1 : 3) void select_kernel(SelectTask<T> task) {
+__global__ __launch_bounds__(THREADS, THREADS == 512 ? 1 : 3)
+void select_kernel(SelectTask<T> task) {
   __shared__ SelectShared<THREADS> shared;
   __shared__ unsigned keys[kSelectItems<THREADS> * THREADS];
   SelectRow<T, THREADS> block(task.selection, &shared, keys, task.items);

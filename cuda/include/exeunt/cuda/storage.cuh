@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Elements whose type is known at run time only. For the few values at the end of a kernel: a branch
-// that all threads take alike costs less there than another compiled copy of the whole kernel.
+// Elements whose type is known at run time only. For the few values at the end of a
+// kernel: a branch that all threads take alike costs less there than another compiled
+// copy of the whole kernel.
 #pragma once
 
 #include "elements.cuh"

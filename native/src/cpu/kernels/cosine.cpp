@@ -7,7 +7,8 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-// Squares of f32 overflow above 2^64 and vanish below 2^-75; such rows, and those with NaN or infinity, are done again in f64.
+// Squares of f32 overflow above 2^64 and vanish below 2^-75; such rows, and those with NaN or
+// infinity, are done again in f64.
 bool in_range(float norm) { return norm > 1e-20f && norm < 1e30f; }
 
 template <class T>
@@ -38,7 +39,9 @@ float row_cosine(const T* a, const T* b, int64_t dim) {
     visit(0, load(a + i), load(b + i));
     visit(1, load(a + i + kLanes), load(b + i + kLanes));
   }
-  for_vectors(dim - i, [&](int64_t j, int n) EXN_FLAT { visit(0, load_part(a + i + j, n, 0.0f), load_part(b + i + j, n, 0.0f)); });
+  for_vectors(dim - i, [&](int64_t j, int n) EXN_FLAT {
+    visit(0, load_part(a + i + j, n, 0.0f), load_part(b + i + j, n, 0.0f));
+  });
   const float dot = reduce_add(add(ab[0], ab[1]));
   const float norm_a = reduce_add(add(aa[0], aa[1]));
   const float norm_b = reduce_add(add(bb[0], bb[1]));
@@ -56,7 +59,9 @@ exn_status cosine(const CosineArgs& a, Workspace& ws) {
   with_float_type(a.a.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     parallel_for(rows, 32768 / dim + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) a.out[row] = row_cosine(row_of<T>(a.a, row), row_of<T>(a.b, row), dim);
+      for (int64_t row = begin; row < end; ++row) {
+        a.out[row] = row_cosine(row_of<T>(a.a, row), row_of<T>(a.b, row), dim);
+      }
     });
   });
   return EXN_OK;

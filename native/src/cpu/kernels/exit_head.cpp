@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// exit_head on the CPU: for each block of up to 64 rows, reads the weights once, V * D * sizeof(element) bytes; the logits of
-// a few hundred vocabulary rows at a time live on the stack and are summarised there.
+// exit_head on the CPU: for each block of up to 64 rows, reads the weights once, V * D *
+// sizeof(element) bytes; the logits of a few hundred vocabulary rows at a time live on the stack
+// and are summarised there.
 #include "normalise.h"
 #include "products.h"
 #include "stats.h"
@@ -11,19 +12,22 @@ namespace {
 constexpr int64_t kRowBlock = 64;
 constexpr int64_t kMaxVocabTile = 512;
 
-// Vocabulary rows per tile: about 512 KiB of weights, so that a tile is worth handing to another thread and its statistics,
-// during which the memory idles, weigh little. A function of the shape alone, like all that decides the order of sums.
+// Vocabulary rows per tile: about 512 KiB of weights, so that a tile is worth handing to another
+// thread and its statistics, during which the memory idles, weigh little. A function of the shape
+// alone, like all that decides the order of sums.
 int64_t vocab_tile(int64_t row_bytes) {
   const int64_t rows = (int64_t{512} << 10) / row_bytes / 64 * 64;
   return rows < 64 ? 64 : rows > kMaxVocabTile ? kMaxVocabTile : rows;
 }
 
 void load_row(const Matrix& m, int64_t row, float* x, int64_t stride) {
-  with_float_type(m.dtype, [&](auto type) { convert(row_of<EXN_TYPE_OF(type)>(m, row), m.cols, x); });
+  with_float_type(m.dtype,
+                  [&](auto type) { convert(row_of<EXN_TYPE_OF(type)>(m, row), m.cols, x); });
   for (int64_t i = m.cols; i < stride; ++i) x[i] = 0;
 }
 
-// to[r] = translator * from[r] + bias for all rows; `from` is left in the order of the translator's pairs.
+// to[r] = translator * from[r] + bias for all rows; `from` is left in the order
+// of the translator's pairs.
 void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
   with_float_type(a.translator.dtype, [&](auto type) {
@@ -33,8 +37,8 @@ void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride) {
     in.f32 = from;
     in.stride = stride;
     parallel_for(dim, 64, [&](int64_t begin, int64_t end) {
-      row_products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(a.translator, begin + w); }, end - begin, in,
-                      rows, dim, to + begin, stride, 0);
+      row_products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(a.translator, begin + w); },
+                      end - begin, in, rows, dim, to + begin, stride, 0);
     });
   });
   for (int64_t row = 0; row < rows; ++row) {
@@ -42,7 +46,8 @@ void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride) {
     for (int64_t i = dim; i < stride; ++i) x[i] = 0;
     if (a.translator_bias == nullptr) continue;
     for_vectors(dim, [&](int64_t i, int n) {
-      store_part(x + i, add(load_part(x + i, n, 0.0f), load_part(a.translator_bias + i, n, 0.0f)), n);
+      store_part(x + i, add(load_part(x + i, n, 0.0f), load_part(a.translator_bias + i, n, 0.0f)),
+                 n);
     });
   }
 }
@@ -56,7 +61,8 @@ int64_t bad_entry(const Vector& shortlist, int64_t vocab) {
   return -1;
 }
 
-// From places in the shortlist to vocabulary ids; among equal logits of the tile the smallest id wins.
+// From places in the shortlist to vocabulary ids; among equal logits of the
+// tile the smallest id wins.
 void place_to_id(TileStats* tile, const float* z, int64_t n, const int32_t* ids) {
   if (tile->index < 0) return;
   int32_t best = ids[tile->index];
@@ -67,7 +73,8 @@ void place_to_id(TileStats* tile, const float* z, int64_t n, const int32_t* ids)
 }
 
 template <class T>
-void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int64_t tile_rows, int64_t tiles, TileStats* stats) {
+void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int64_t tile_rows,
+          int64_t tiles, TileStats* stats) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
   const int32_t* ids = static_cast<const int32_t*>(a.shortlist.data);
   const int64_t entries = ids != nullptr ? a.shortlist.size : a.weight.rows;
@@ -83,9 +90,11 @@ void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int6
       Inputs in = inputs;
       if (in.f32 != nullptr) in.f32 += first_row * in.stride;
       if (in.bf != nullptr) in.bf += first_row * in.stride;
-      const auto id = [&](int64_t w) EXN_FLAT { return ids != nullptr ? ids[first + w] : first + w; };
-      row_products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(a.weight, id(w)); }, n, in, count, dim, z,
-                      tile_rows, entries - first - n);
+      const auto id = [&](int64_t w) EXN_FLAT {
+        return ids != nullptr ? ids[first + w] : first + w;
+      };
+      row_products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(a.weight, id(w)); }, n, in, count,
+                      dim, z, tile_rows, entries - first - n);
       for (int64_t r = 0; r < count; ++r) {
         float* logits = z + r * tile_rows;
         if (a.bias != nullptr) {
@@ -125,8 +134,9 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   if (a.shortlist.data != nullptr) {
     const int64_t bad = bad_entry(a.shortlist, a.weight.rows);
     if (bad >= 0) {
-      return fail(EXN_INVALID_ARGUMENT, "exn_exit_head: shortlist[%lld] is %d, expected 0..%lld", static_cast<long long>(bad),
-                  static_cast<const int32_t*>(a.shortlist.data)[bad], static_cast<long long>(a.weight.rows - 1));
+      return fail(EXN_INVALID_ARGUMENT, "exn_exit_head: shortlist[%lld] is %d, expected 0..%lld",
+                  static_cast<long long>(bad), static_cast<const int32_t*>(a.shortlist.data)[bad],
+                  static_cast<long long>(a.weight.rows - 1));
     }
   }
   ran(EXN_CPU_PATH("exit_head"));
@@ -136,14 +146,17 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
     load_row(a.hidden, row, to, stride);
     if (translated && a.translate == EXN_TRANSLATE_RMS) {
       const f32v scale = set1(moments_of(to, dim, EXN_NORM_RMS, a.norm_eps).scale);
-      for_vectors(dim, [&](int64_t i, int n) { store_part(to + i, mul(load_part(to + i, n, 0.0f), scale), n); });
+      for_vectors(dim, [&](int64_t i, int n) {
+        store_part(to + i, mul(load_part(to + i, n, 0.0f), scale), n);
+      });
     }
   }
   if (translated) translate(a, raw, x, stride);
   for (int64_t row = 0; row < rows; ++row) {
     float* to = x + row * stride;
     if (a.norm != EXN_NORM_NONE) {
-      normalise_row(to, dim, moments_of(to, dim, a.norm, a.norm_eps), a.norm_weight, a.norm_bias, to);
+      normalise_row(to, dim, moments_of(to, dim, a.norm, a.norm_eps), a.norm_weight, a.norm_bias,
+                    to);
     }
     if (pairs) {
       convert(to, stride, narrowed + row * stride);
@@ -162,7 +175,9 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
     for (int64_t row = 0; row < rows && !pairs; ++row) order_pairs<T>(x + row * stride, stride);
     head<T>(a, inputs, map, tile_rows, tiles, stats);
   });
-  for (int64_t row = 0; row < rows; ++row) write_row(stats + row * tiles, tiles, entries, map, a.out, row);
+  for (int64_t row = 0; row < rows; ++row) {
+    write_row(stats + row * tiles, tiles, entries, map, a.out, row);
+  }
   return EXN_OK;
 }
 

@@ -14,10 +14,11 @@ float sigmoid(float x) {
   return x >= 0 ? 1 / (1 + t) : t / (1 + t);
 }
 
-// to[r][w] = <weight row w, from row r>, w in [0, count), rows of weights `pitch` elements apart. `ordered` has room for the rows in another order.
+// to[r][w] = <weight row w, from row r>, w in [0, count), rows of weights `pitch` elements apart.
+// `ordered` has room for the rows in another order.
 template <class T>
-void project(const T* weight, int64_t pitch, int64_t count, int64_t dim, const float* from, int64_t stride, int64_t rows, float* to,
-             int64_t to_stride, float* ordered) {
+void project(const T* weight, int64_t pitch, int64_t count, int64_t dim, const float* from,
+             int64_t stride, int64_t rows, float* to, int64_t to_stride, float* ordered) {
   Inputs in;
   in.f32 = from;
   in.stride = stride;
@@ -27,14 +28,15 @@ void project(const T* weight, int64_t pitch, int64_t count, int64_t dim, const f
     in.f32 = ordered;
   }
   parallel_for(count, 65536 / dim + 1, [&](int64_t begin, int64_t end) {
-    row_products<T>([&](int64_t w) EXN_FLAT { return weight + (begin + w) * pitch; }, end - begin, in, rows, dim,
-                    to + begin, to_stride, 0);
+    row_products<T>([&](int64_t w) EXN_FLAT { return weight + (begin + w) * pitch; }, end - begin,
+                    in, rows, dim, to + begin, to_stride, 0);
   });
 }
 
 // One hidden layer: y <- y + SiLU(H y + h), or y <- tanh(H y + h).
 template <class T>
-void hidden_layer(const GateArgs& a, int32_t layer, float* y, float* t, int64_t stride, float* ordered) {
+void hidden_layer(const GateArgs& a, int32_t layer, float* y, float* t, int64_t stride,
+                  float* ordered) {
   const int64_t rows = a.features.rows, dim = a.features.cols;
   const bool residual = a.kind == EXN_GATE_RESIDUAL;
   const int64_t which = residual ? 0 : layer;  // the residual blocks share one matrix
@@ -71,19 +73,23 @@ exn_status gate(const GateArgs& a, Workspace& ws) {
     for (int64_t row = 0; row < rows; ++row) {
       float* to = y + row * stride;
       const T* from = row_of<T>(a.features, row);
-      for_vectors(dim, [&](int64_t i, int n) { store_part(to + i, load_part(from + i, n, 0.0f), n); });
+      for_vectors(dim,
+                  [&](int64_t i, int n) { store_part(to + i, load_part(from + i, n, 0.0f), n); });
       for (int64_t i = dim; i < stride; ++i) to[i] = 0;
     }
   });
   if (hidden) {
     with_float_type(a.hidden_weight.dtype, [&](auto type) {
-      for (int32_t layer = 0; layer < a.repeats; ++layer) hidden_layer<EXN_TYPE_OF(type)>(a, layer, y, t, stride, ordered);
+      for (int32_t layer = 0; layer < a.repeats; ++layer) {
+        hidden_layer<EXN_TYPE_OF(type)>(a, layer, y, t, stride, ordered);
+      }
     });
   }
   const int64_t outputs = a.out_weight.rows;
   with_float_type(a.out_weight.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
-    project(static_cast<const T*>(a.out_weight.data), a.out_weight.stride, outputs, dim, y, stride, rows, logits, 2, ordered);
+    project(static_cast<const T*>(a.out_weight.data), a.out_weight.stride, outputs, dim, y, stride,
+            rows, logits, 2, ordered);
   });
   for (int64_t row = 0; row < rows; ++row) {
     const float* o = logits + row * 2;

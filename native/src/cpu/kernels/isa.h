@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every kernel source starts from: the vector type of this instruction set and the trace of what ran.
+// What every kernel source starts from: the vector type of this instruction set
+// and the trace of what ran.
 #pragma once
 
 #include "../../core/status.h"

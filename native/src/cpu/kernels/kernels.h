@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU kernels of one instruction set. Every kernels/*.cpp is compiled once per instruction set into the namespace
-// exn::cpu::EXN_ISA; table.cpp collects them.
+// The CPU kernels of one instruction set. Every kernels/*.cpp is compiled once per instruction set
+// into the namespace exn::cpu::EXN_ISA; table.cpp collects them.
 #pragma once
 
 #include "../../core/ops.h"

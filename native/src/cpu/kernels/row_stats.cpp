@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// row_stats on the CPU: reads each logit from memory once (twice from L1), R * V * sizeof(element) bytes.
+// row_stats on the CPU: reads each logit from memory once (twice from L1), R *
+// V * sizeof(element) bytes.
 #include "stats.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -20,7 +21,8 @@ exn_status row_stats(const RowStatsArgs& a, Workspace& ws) {
       return Span<T>{row_of<T>(a.logits, item / tiles) + offset,
                      columns - offset < kStatsTile ? columns - offset : kStatsTile};
     };
-    const int64_t chunk = tiles_per_piece(rows * tiles, columns < kStatsTile ? columns : kStatsTile);
+    const int64_t chunk =
+        tiles_per_piece(rows * tiles, columns < kStatsTile ? columns : kStatsTile);
     parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
       Peaks peaks;
       find_peaks(tile_at(begin), 0, &peaks);
@@ -32,7 +34,9 @@ exn_status row_stats(const RowStatsArgs& a, Workspace& ws) {
   });
   // Afterwards, row upon row: in between, each would wait for its own logarithms.
   parallel_for(rows, 64, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) write_row(stats + row * tiles, tiles, columns, map, a.out, row);
+    for (int64_t row = begin; row < end; ++row) {
+      write_row(stats + row * tiles, tiles, columns, map, a.out, row);
+    }
   });
   return EXN_OK;
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// stablemax and cross_entropy on the CPU. A row is read from memory once and written once: R * V * (read + write) bytes. Within a
-// tile that fits L1 the passes are: largest logit (StableMax out of place does without); terms e relative
-// to it, kept in the output where that is f32; then, when the whole row's sum is known, one multiplication
-// (16-bit outputs: the terms once more, so that a result is rounded once).
+// stablemax and cross_entropy on the CPU. A row is read from memory once and written once: R * V *
+// (read + write) bytes. Within a tile that fits L1 the passes are: largest logit (StableMax out of
+// place does without); terms e relative to it, kept in the output where that is f32; then, when the
+// whole row's sum is known, one multiplication (16-bit outputs: the terms once more, so that a
+// result is rounded once).
 #include <cmath>
 #include <cstring>
 
@@ -49,16 +50,19 @@ static EXN_SIMD void terms(const f32v (&x)[N], f32v level, f32v over_s, f32v (&e
   exp_floored(d, e);
 }
 
-static EXN_SIMD float reciprocal_s(float top) { return top >= 0 ? 1.0f / (1.0f + top) : 1.0f - top; }
+static EXN_SIMD float reciprocal_s(float top) {
+  return top >= 0 ? 1.0f / (1.0f + top) : 1.0f - top;
+}
 
 // dz/dx of StableMax's g: 1 / (1 + |x|).
 static EXN_SIMD f32v slope(f32v x) { return div(set1(1.0f), add(set1(1.0f), abs(x))); }
 
-// The sum of a tile's terms, which are left in `out` if kKeep. Takes a look at the next tile for its
-// peaks. kScaled: the terms are relative to `top`; otherwise `top` is 0, of which that is so as well.
+// The sum of a tile's terms, which are left in `out` if kKeep. Takes a look at the next
+// tile for its peaks. kScaled: the terms are relative to `top`; otherwise `top` is 0, of
+// which that is so as well.
 template <class T, bool kStable, bool kKeep, bool kScaled>
-static EXN_SIMD double sum_terms(const T* z, T* out, int64_t n, Mode mode, float top, const Span<T>& next,
-                                 Peaks* peaks) {
+static EXN_SIMD double sum_terms(const T* z, T* out, int64_t n, Mode mode, float top,
+                                 const Span<T>& next, Peaks* peaks) {
   const f32v level = set1(top), over_s = set1(kStable ? reciprocal_s(top) : 1.0f);
   f32v sums[kSums];
   for (f32v& sum : sums) sum = zero();
@@ -69,7 +73,8 @@ static EXN_SIMD double sum_terms(const T* z, T* out, int64_t n, Mode mode, float
     for (int k = 0; k < N; ++k) sums[k % kSums] = add(sums[k % kSums], e[k]);
     if (!kKeep) return;
     for (int k = 0; k < N; ++k) {
-      store_part(out + at + k * kLanes, kStable && mode == Mode::kGradient ? mul(e[k], slope(x[k])) : e[k], rest);
+      store_part(out + at + k * kLanes,
+                 kStable && mode == Mode::kGradient ? mul(e[k], slope(x[k])) : e[k], rest);
     }
   };
   pass_over<0>(n, next, peaks, [&](int64_t i) EXN_FLAT {
@@ -85,8 +90,8 @@ static EXN_SIMD double sum_terms(const T* z, T* out, int64_t n, Mode mode, float
   return fold(sums);
 }
 
-// First half: summarises a tile and, for f32 outputs that are a multiple of the terms, leaves the terms there.
-// Takes the tile's peaks and leaves those of the next.
+// First half: summarises a tile and, for f32 outputs that are a multiple of the terms, leaves the
+// terms there. Takes the tile's peaks and leaves those of the next.
 template <class T, bool kStable, bool kKeep>
 TileStats first_half(const T* z, T* out, int64_t n, Mode mode, const Span<T>& next, Peaks* peaks) {
   TileStats tile;
@@ -102,9 +107,9 @@ TileStats first_half(const T* z, T* out, int64_t n, Mode mode, const Span<T>& ne
   return tile;
 }
 
-// StableMax for an output that is not its input: s grows like x itself, so the largest logit need not be
-// known beforehand, unless the sum then turns out to be too large, too small or none at all. Level 0 is
-// that of a logit of 0.
+// StableMax for an output that is not its input: s grows like x itself, so the largest logit need
+// not be known beforehand, unless the sum then turns out to be too large, too small or none at all.
+// Level 0 is that of a logit of 0.
 template <class T, bool kKeep>
 TileStats stable_half(const T* z, T* out, int64_t n, Mode mode) {
   constexpr double kMost = 0x1p100;
@@ -118,7 +123,8 @@ TileStats stable_half(const T* z, T* out, int64_t n, Mode mode) {
 
 // Second half: from terms (or logits) to the result, once the row's sum is known.
 template <class T, bool kStable, bool kKeep>
-void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const RowSum& row, const RowPlan& plan) {
+void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const RowSum& row,
+                 const RowPlan& plan) {
   if (row.broken) {
     for_vectors(n, [&](int64_t i, int rest) EXN_FLAT { store_part(out + i, set1(NAN), rest); });
     return;
@@ -150,7 +156,9 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
   const double shift = empty ? 0 : static_cast<double>(tile.level) - row.level;
   const f32v factor = set1(empty ? 0.0f : static_cast<float>(scale * ::exp(shift) / row.sum));
   if (kKeep) {
-    for_vectors(n, [&](int64_t i, int rest) EXN_FLAT { store_part(out + i, mul(load_part(out + i, rest, 0.0f), factor), rest); });
+    for_vectors(n, [&](int64_t i, int rest) EXN_FLAT {
+      store_part(out + i, mul(load_part(out + i, rest, 0.0f), factor), rest);
+    });
     return;
   }
   const float top = empty ? 0 : tile.top1;
@@ -184,7 +192,8 @@ int64_t tile_length(int64_t columns, int64_t tile) {
 // Both halves of a matrix of logits. finish(row, RowSum) runs once per row, after its second half.
 // `plan_of(row)` may depend on the row. out may be null: then only the sums are wanted.
 template <class T, bool kStable, class PlanOf, class Finish>
-void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf&& plan_of, Finish&& finish) {
+void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf&& plan_of,
+               Finish&& finish) {
   const int64_t rows = logits.rows, columns = logits.cols;
   const int64_t tiles = (columns + kStatsTile - 1) / kStatsTile;
   constexpr bool kKeep = std::is_same_v<T, float>;
@@ -200,7 +209,8 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
     const Span<T> tile = tile_at(item), next = item + 1 < end ? tile_at(item + 1) : Span<T>{};
     T* to = out_data == nullptr ? nullptr : out_data + row * out.stride + t * kStatsTile;
     const Mode mode = plan_of(row).mode;
-    // The logarithm is no multiple of the terms, and its logits must survive when it is taken in place.
+    // The logarithm is no multiple of the terms, and its logits must survive
+    // when it is taken in place.
     const bool keep = kKeep && to != nullptr && mode != Mode::kLog;
     if (blind) {
       stats[item] = keep ? stable_half<T, kKeep>(tile.z, to, tile.n, mode)
@@ -214,7 +224,8 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
     if (out_data == nullptr) return;
     const T* z = row_of<T>(logits, row) + t * kStatsTile;
     T* to = out_data + row * out.stride + t * kStatsTile;
-    second_half<T, kStable, kKeep>(z, to, tile_length(columns, t), stats[row * tiles + t], sum, plan_of(row));
+    second_half<T, kStable, kKeep>(z, to, tile_length(columns, t), stats[row * tiles + t], sum,
+                                   plan_of(row));
   };
   if (tiles == 1 || rows >= 16) {
     parallel_for(rows, 16384 / columns + 1, [&](int64_t begin, int64_t end) {
@@ -229,7 +240,8 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
     });
     return;
   }
-  // Few long rows: the tiles themselves are shared out, with a meeting point where the sums are complete.
+  // Few long rows: the tiles themselves are shared out, with a meeting point
+  // where the sums are complete.
   const int64_t chunk = tiles_per_piece(rows * tiles, kStatsTile);
   parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
     Peaks peaks;
@@ -250,7 +262,7 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
   for (int64_t row = 0; row < rows; ++row) finish(row, row_sum(stats + row * tiles, tiles));
 }
 
-// ---- f64: plain loops, one row after another on each thread -------------------------------------------------
+// ---- f64: plain loops, one row after another on each thread -------------------------------------
 
 constexpr double kNan = __builtin_nan("");
 constexpr double kInfinity = __builtin_inf();
@@ -312,7 +324,8 @@ void transform_f64(const Matrix& logits, const Matrix& out, PlanOf&& plan_of, Fi
 }
 
 template <class PlanOf, class Finish>
-void transform_any(const Matrix& logits, const Matrix& out, bool stablemax, TileStats* stats, PlanOf&& plan_of, Finish&& finish) {
+void transform_any(const Matrix& logits, const Matrix& out, bool stablemax, TileStats* stats,
+                   PlanOf&& plan_of, Finish&& finish) {
   if (logits.dtype == DType::kF64) {
     transform_f64(logits, out, plan_of, finish);
     return;
@@ -335,7 +348,9 @@ TileStats* take_tiles(const Matrix& logits, Workspace& ws) {
 double element(const Matrix& m, int64_t row, int64_t column) {
   if (m.dtype == DType::kF64) return row_of<double>(m, row)[column];
   double value = 0;
-  with_float_type(m.dtype, [&](auto type) { value = static_cast<double>(to_float(row_of<EXN_TYPE_OF(type)>(m, row)[column])); });
+  with_float_type(m.dtype, [&](auto type) {
+    value = static_cast<double>(to_float(row_of<EXN_TYPE_OF(type)>(m, row)[column]));
+  });
   return value;
 }
 
@@ -352,11 +367,13 @@ void set_element(const Matrix& m, int64_t row, int64_t column, double value) {
 
 void clear_row(const Matrix& m, int64_t row) {
   const int64_t size = size_of(m.dtype);
-  std::memset(static_cast<char*>(m.data) + row * m.stride * size, 0, static_cast<size_t>(m.cols * size));
+  std::memset(static_cast<char*>(m.data) + row * m.stride * size, 0,
+              static_cast<size_t>(m.cols * size));
 }
 
 int64_t label_at(const Vector& labels, int64_t row) {
-  return labels.dtype == DType::kI64 ? static_cast<const int64_t*>(labels.data)[row] : static_cast<const int32_t*>(labels.data)[row];
+  return labels.dtype == DType::kI64 ? static_cast<const int64_t*>(labels.data)[row]
+                                     : static_cast<const int32_t*>(labels.data)[row];
 }
 
 }  // namespace
@@ -367,7 +384,8 @@ exn_status stablemax(const StableMaxArgs& a, Workspace& ws) {
   ran(EXN_CPU_PATH("stablemax"));
   const RowPlan plan = {a.log ? Mode::kLog : Mode::kProbability, a.normalizer == EXN_STABLEMAX, 1};
   transform_any(
-      a.logits, a.out, plan.stablemax, stats, [&](int64_t) { return plan; }, [](int64_t, const RowSum&) {});
+      a.logits, a.out, plan.stablemax, stats, [&](int64_t) { return plan; },
+      [](int64_t, const RowSum&) {});
   return EXN_OK;
 }
 
@@ -383,9 +401,10 @@ exn_status cross_entropy(const CrossEntropyArgs& a, Workspace& ws) {
     const int64_t label = label_at(a.labels, row);
     if (label == a.ignore_index) continue;
     if (label < 0 || label >= columns) {
-      return fail(EXN_INVALID_ARGUMENT, "exn_cross_entropy: labels[%lld] is %lld, expected 0..%lld or ignore_index %lld",
-                  static_cast<long long>(row), static_cast<long long>(label), static_cast<long long>(columns - 1),
-                  static_cast<long long>(a.ignore_index));
+      return fail(EXN_INVALID_ARGUMENT,
+                  "exn_cross_entropy: labels[%lld] is %lld, expected 0..%lld or ignore_index %lld",
+                  static_cast<long long>(row), static_cast<long long>(label),
+                  static_cast<long long>(columns - 1), static_cast<long long>(a.ignore_index));
     }
     ++counted;
   }
@@ -415,7 +434,8 @@ exn_status cross_entropy(const CrossEntropyArgs& a, Workspace& ws) {
         if (a.grad.data == nullptr || sum.broken) return;
         // p - 1 through expm1, which keeps its digits when p is near 1.
         const double slope = stable ? 1 / (1 + ::fabs(x)) : 1;
-        set_element(a.grad, row, label, std::isinf(x) ? -scale * (stable ? 0 : 1) : scale * slope * ::expm1(log_p));
+        set_element(a.grad, row, label,
+                    std::isinf(x) ? -scale * (stable ? 0 : 1) : scale * slope * ::expm1(log_p));
       });
   if (a.loss.data == nullptr) return EXN_OK;
   const bool wide = a.loss.dtype == DType::kF64;

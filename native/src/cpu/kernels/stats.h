@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The mergeable statistics of a piece of a row of logits, shared by row_stats and exit_head.
 //
-// A row is cut into tiles of fixed size, each tile is summarised on its own, and the summaries are merged in ascending
-// order: the result depends neither on the number of threads nor on who did which tile.
+// A row is cut into tiles of fixed size, each tile is summarised on its own, and the
+// summaries are merged in ascending order: the result depends neither on the number of
+// threads nor on who did which tile.
 //
 // Per tile: m = max, then with e = exp(d), d = z - m (StableMax: e = s(z) / s(m), d = g(z) - g(m))
 //   S = sum e, T = sum e d, and on demand S2 = sum e^2, T2 = sum e^2 d, Z = sum z.
@@ -19,7 +20,8 @@ namespace exn::cpu::EXN_ISA {
 // 4096 f32 are half of a 32 KiB L1: the second pass over a tile finds it there.
 constexpr int64_t kStatsTile = 4096;
 
-// Tiles that a thread takes at a time: a few pieces for each thread, but enough in one to hide the hand-over.
+// Tiles that a thread takes at a time: a few pieces for each thread, but enough in
+// one to hide the hand-over.
 static EXN_SIMD int64_t tiles_per_piece(int64_t tiles, int64_t length) {
   const int64_t fair = tiles / (4 * static_cast<int64_t>(threads())), least = 8192 / length + 1;
   return fair > least ? fair : least;
@@ -63,17 +65,20 @@ static EXN_SIMD f32v apply_map(const LogitMap& map, f32v z) {
   f32v mapped = z;
   if (map.softcap > 0) mapped = mul(set1(map.softcap), tanh(div(z, set1(map.softcap))));
   mapped = mul(mapped, set1(map.scale));
-  return select(equal(z, set1(-INFINITY)), z, mapped);  // -inf is a mask, no logit: the cap does not lift it
+  // -inf is a mask, no logit: the cap does not lift it.
+  return select(equal(z, set1(-INFINITY)), z, mapped);
 }
 
-// Sums of a tile's second pass, each in as many parts as keep additions from waiting for each other.
+// Sums of a tile's second pass, each in as many parts as keep additions
+// from waiting for each other.
 constexpr int kSums = kGroup / 2;
 struct Sums {
   f32v s[kSums], t[kSums], s2[kSums], t2[kSums], z[kSums];
 };
 
 template <int N, bool kFull>
-static EXN_SIMD void add_terms(Sums& sums, const f32v (&e)[N], const f32v (&d)[N], const f32v (&z)[N]) {
+static EXN_SIMD void add_terms(Sums& sums, const f32v (&e)[N], const f32v (&d)[N],
+                               const f32v (&z)[N]) {
   for (int k = 0; k < N; ++k) sums.s[k % kSums] = add(sums.s[k % kSums], e[k]);
   for (int k = 0; k < N; ++k) sums.t[k % kSums] = fma(e[k], d[k], sums.t[k % kSums]);
   if (!kFull) return;
@@ -91,7 +96,8 @@ static EXN_SIMD double fold(const f32v (&v)[kSums]) {
   return static_cast<double>(reduce_add(all));
 }
 
-// Pieces of a tile whose lane maxima the first look at it keeps: the two largest are then looked for in one piece alone.
+// Pieces of a tile whose lane maxima the first look at it keeps: the two largest are then looked
+// for in one piece alone.
 constexpr int64_t kPiece = 256;
 constexpr int64_t kMaxPieces = kStatsTile / kPiece;
 
@@ -103,7 +109,9 @@ static EXN_SIMD f32v lane_max(const T* z, int64_t n) {
   for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
     for (int k = 0; k < 4; ++k) hi[k] = max(hi[k], load(z + i + k * kLanes));
   }
-  for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT { hi[0] = max(hi[0], load_part(z + i + j, rest, -INFINITY)); });
+  for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
+    hi[0] = max(hi[0], load_part(z + i + j, rest, -INFINITY));
+  });
   return max(max(hi[0], hi[1]), max(hi[2], hi[3]));
 }
 
@@ -144,11 +152,11 @@ static EXN_SIMD void find_peaks(const Span<T>& tile, int64_t first, Peaks* peaks
   }
 }
 
-// A pass over a tile, whose last, incomplete group is left to the caller: visit(i) for each group of
-// vectors. Meanwhile it finds the peaks of the tile that comes next: maxima and multiplications keep
-// different units busy, and the memory is read at an even pace. Where the pass itself writes nothing, it
-// prefetches kReach bytes farther on, into L2: the processor's own prefetching stops at each page, and in
-// L1 what is asked for that early would be evicted before its use.
+// A pass over a tile, whose last, incomplete group is left to the caller: visit(i) for each group
+// of vectors. Meanwhile it finds the peaks of the tile that comes next: maxima and multiplications
+// keep different units busy, and the memory is read at an even pace. Where the pass itself writes
+// nothing, it prefetches kReach bytes farther on, into L2: the processor's own prefetching stops at
+// each page, and in L1 what is asked for that early would be evicted before its use.
 template <int kReach, class T, class F>
 static EXN_SIMD void pass_over(int64_t n, const Span<T>& next, Peaks* peaks, F&& visit) {
   const int64_t both = (n < next.n ? n : next.n) / kPiece;
@@ -172,9 +180,11 @@ static EXN_SIMD void pass_over(int64_t n, const Span<T>& next, Peaks* peaks, F&&
   find_peaks(next, both, peaks);
 }
 
-// The two largest of a tile and where the largest is. A NaN may hide the largest; the sums then tell.
+// The two largest of a tile and where the largest is. A NaN may hide the
+// largest; the sums then tell.
 template <class T>
-static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, const Peaks& peaks, TileStats* out) {
+static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, const Peaks& peaks,
+                              TileStats* out) {
   const f32v* high = peaks.at;
   f32v all = set1(-INFINITY);
   const int64_t pieces = (n + kPiece - 1) / kPiece;
@@ -208,14 +218,17 @@ static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, const Peaks
 
 // Second pass. kFull: S2, T2 and Z too.
 template <class T, bool kStable, bool kMapped, bool kFull>
-static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, const Span<T>& next, Peaks* peaks,
-                            TileStats* out) {
+static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, const Span<T>& next,
+                            Peaks* peaks, TileStats* out) {
   const f32v minus_level = set1(-out->level);  // an addition takes its other operand from memory
-  // s(m) > 0 may be subnormal or near FLT_MAX; its reciprocal is taken branch by branch and stays finite.
+  // s(m) > 0 may be subnormal or near FLT_MAX; its reciprocal is taken branch
+  // by branch and stays finite.
   const float top = scalar_map(map, out->top1);
   const f32v over_s = set1(top >= 0 ? 1.0f / (1.0f + top) : 1.0f - top);
   Sums sums;
-  for (int k = 0; k < kSums; ++k) sums.s[k] = sums.t[k] = sums.s2[k] = sums.t2[k] = sums.z[k] = zero();
+  for (int k = 0; k < kSums; ++k) {
+    sums.s[k] = sums.t[k] = sums.s2[k] = sums.t2[k] = sums.z[k] = zero();
+  }
 
   const auto visit = [&](auto& raw, int rest) EXN_FLAT {
     constexpr int N = sizeof(raw) / sizeof(raw[0]);
@@ -262,10 +275,11 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, const Sp
   out->broken = out->broken || !(out->sum >= 0);
 }
 
-// Summarises z[0, n), which starts at `offset` in its row. Takes its peaks and leaves those of the next tile.
+// Summarises z[0, n), which starts at `offset` in its row. Takes its peaks and
+// leaves those of the next tile.
 template <class T>
-static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const LogitMap& map, bool full,
-                                    const Span<T>& next, Peaks* peaks) {
+static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const LogitMap& map,
+                                    bool full, const Span<T>& next, Peaks* peaks) {
   TileStats out;
   find_top(z, n, offset, *peaks, &out);
   out.level = level_of(map, out.top1);
@@ -279,9 +293,11 @@ static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const
   }
   const auto run = [&](auto stable, auto mapped) {
     if (full) {
-      sum_up<T, decltype(stable)::value, decltype(mapped)::value, true>(z, n, map, next, peaks, &out);
+      sum_up<T, decltype(stable)::value, decltype(mapped)::value, true>(z, n, map, next, peaks,
+                                                                        &out);
     } else {
-      sum_up<T, decltype(stable)::value, decltype(mapped)::value, false>(z, n, map, next, peaks, &out);
+      sum_up<T, decltype(stable)::value, decltype(mapped)::value, false>(z, n, map, next, peaks,
+                                                                         &out);
     }
   };
   const std::true_type yes;
@@ -296,7 +312,8 @@ static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const
 
 // The same for a tile on its own.
 template <class T>
-static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const LogitMap& map, bool full) {
+static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const LogitMap& map,
+                                    bool full) {
   Peaks peaks;
   find_peaks(Span<T>{z, n}, 0, &peaks);
   return summarise(z, n, offset, map, full, Span<T>{}, &peaks);
@@ -343,15 +360,16 @@ static EXN_SIMD void put(T* out, int64_t row, double value) {
 }
 
 // Writes the outputs of one row of `columns` logits from its tiles.
-static EXN_SIMD void write_row(const TileStats* tiles, int64_t count, int64_t columns, const LogitMap& map,
-                               const StatsOut& out, int64_t row) {
+static EXN_SIMD void write_row(const TileStats* tiles, int64_t count, int64_t columns,
+                               const LogitMap& map, const StatsOut& out, int64_t row) {
   const TileStats all = merge(tiles, count);
   const bool valid = !all.broken && all.top1 > -INFINITY;
   const double nothing = static_cast<double>(NAN);
   const double log_sum = ::log(all.sum);
   const double lse = static_cast<double>(all.level) + log_sum;
   const double p1 = 1 / all.sum;
-  const double p2 = all.top2 == -INFINITY ? 0 : ::exp(static_cast<double>(level_of(map, all.top2)) - lse);
+  const double p2 =
+      all.top2 == -INFINITY ? 0 : ::exp(static_cast<double>(level_of(map, all.top2)) - lse);
   put(out.valid, row, valid ? 1 : 0);
   put(out.argmax, row, valid ? all.index : -1);
   put(out.max_logit, row, valid ? static_cast<double>(scalar_map(map, all.top1)) : nothing);
@@ -376,6 +394,8 @@ static EXN_SIMD LogitMap logit_map(int32_t normalizer, float temperature, float 
 }
 
 // Whether some output needs the sums beyond S and T.
-static EXN_SIMD bool needs_full(const StatsOut& out) { return out.pow2_entropy != nullptr || out.mean_log_p != nullptr; }
+static EXN_SIMD bool needs_full(const StatsOut& out) {
+  return out.pow2_entropy != nullptr || out.mean_log_p != nullptr;
+}
 
 }  // namespace exn::cpu::EXN_ISA

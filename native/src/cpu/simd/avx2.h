@@ -36,14 +36,21 @@ static EXN_SIMD maskv equal(f32v a, f32v b) { return _mm256_cmp_ps(a, b, _CMP_EQ
 static EXN_SIMD f32v select(maskv m, f32v a, f32v b) { return _mm256_blendv_ps(b, a, m); }
 static EXN_SIMD uint32_t bits_of(maskv m) { return static_cast<uint32_t>(_mm256_movemask_ps(m)); }
 
-static EXN_SIMD f32v widen(__m128i bf) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bf), 16)); }
+static EXN_SIMD f32v widen(__m128i bf) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bf), 16));
+}
 
 static EXN_SIMD f32v load(const float* p) { return _mm256_loadu_ps(p); }
-static EXN_SIMD f32v load(const bf16* p) { return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
-static EXN_SIMD f32v load(const f16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+static EXN_SIMD f32v load(const bf16* p) {
+  return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+static EXN_SIMD f32v load(const f16* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 
 static EXN_SIMD f32v load_n(const float* p, int n, float fill) {
-  const __m256i wanted = _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  const __m256i wanted =
+      _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   return select(_mm256_castsi256_ps(wanted), _mm256_maskload_ps(p, wanted), set1(fill));
 }
 template <class T>
@@ -63,11 +70,17 @@ static EXN_SIMD __m128i narrow_bf16(f32v v) {
   const __m256i high = _mm256_srli_epi32(rounded, 16);
   return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
 }
-static EXN_SIMD __m128i narrow_f16(f32v v) { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static EXN_SIMD __m128i narrow_f16(f32v v) {
+  return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 
 static EXN_SIMD void store(float* p, f32v v) { _mm256_storeu_ps(p, v); }
-static EXN_SIMD void store(bf16* p, f32v v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(v)); }
-static EXN_SIMD void store(f16* p, f32v v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_f16(v)); }
+static EXN_SIMD void store(bf16* p, f32v v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(v));
+}
+static EXN_SIMD void store(f16* p, f32v v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_f16(v));
+}
 template <class T>
 static EXN_SIMD void store_n(T* p, f32v v, int n) {
   float lanes[kLanes];
@@ -75,10 +88,13 @@ static EXN_SIMD void store_n(T* p, f32v v, int n) {
   for (int i = 0; i < n; ++i) from_float(p + i, lanes[i]);
 }
 
-// The integral power of two nearest to x * scale, kept as a float whose low bits are its biased exponent: adding 1.5 * 2^23 rounds,
-// and 127 more is the bias. At the floor of exp, -127 ln 2, the exponent field is 0, and with it the factor.
+// The integral power of two nearest to x * scale, kept as a float whose low bits are its biased
+// exponent: adding 1.5 * 2^23 rounds, and 127 more is the bias. At the floor of exp, -127 ln 2, the
+// exponent field is 0, and with it the factor.
 constexpr float kExpFloor = -88.0296919f;
-static EXN_SIMD f32v nearest_power(f32v x, f32v scale) { return fma(x, scale, set1(12582912.0f + 127.0f)); }
+static EXN_SIMD f32v nearest_power(f32v x, f32v scale) {
+  return fma(x, scale, set1(12582912.0f + 127.0f));
+}
 static EXN_SIMD f32v power_value(f32v power) { return sub(power, set1(12582912.0f + 127.0f)); }
 static EXN_SIMD f32v times_power(f32v p, f32v power) {
   return mul(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(power), 23)));
@@ -98,11 +114,14 @@ static EXN_SIMD float reduce_add(f32v v) {
   x = _mm_add_ps(x, _mm_movehl_ps(x, x));
   return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
-// out[i] = reduce_add(v[i]), bit for bit, by a transposing tree: 11 operations instead of 4 times 6.
+// out[i] = reduce_add(v[i]), bit for bit, by a transposing tree: 11
+// operations instead of 4 times 6.
 constexpr int kReduceTree = 4;
 static EXN_SIMD void reduce_add_tree(const f32v* v, float* out) {
-  const f32v a = _mm256_add_ps(_mm256_permute2f128_ps(v[0], v[1], 0x20), _mm256_permute2f128_ps(v[0], v[1], 0x31));
-  const f32v b = _mm256_add_ps(_mm256_permute2f128_ps(v[2], v[3], 0x20), _mm256_permute2f128_ps(v[2], v[3], 0x31));
+  const f32v a = _mm256_add_ps(_mm256_permute2f128_ps(v[0], v[1], 0x20),
+                               _mm256_permute2f128_ps(v[0], v[1], 0x31));
+  const f32v b = _mm256_add_ps(_mm256_permute2f128_ps(v[2], v[3], 0x20),
+                               _mm256_permute2f128_ps(v[2], v[3], 0x31));
   const f32v c = _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
   // Halves of 0, 2 in the lower 128 bits, of 1, 3 in the upper.
   const __m128 even = _mm256_castps256_ps128(c), odd = _mm256_extractf128_ps(c, 1);
@@ -130,7 +149,8 @@ static EXN_SIMD f64v set1(double x) { return _mm256_set1_pd(x); }
 static EXN_SIMD f64v low_f64(f32v v) { return _mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
 static EXN_SIMD f64v high_f64(f32v v) { return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
 static EXN_SIMD f32v narrow(f64v low, f64v high) {
-  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high), 1);
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(low)), _mm256_cvtpd_ps(high),
+                              1);
 }
 static EXN_SIMD f64v add(f64v a, f64v b) { return _mm256_add_pd(a, b); }
 static EXN_SIMD f64v mul(f64v a, f64v b) { return _mm256_mul_pd(a, b); }
@@ -146,7 +166,9 @@ static EXN_SIMD probe_v probe_add(probe_v a, const void* p) {
   return _mm256_add_epi64(_mm256_add_epi64(a, _mm256_loadu_si256(q)), _mm256_loadu_si256(q + 1));
 }
 
-static EXN_SIMD void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+static EXN_SIMD void prefetch(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+}
 static EXN_SIMD void prefetch_far(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
 }

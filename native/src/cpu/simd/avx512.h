@@ -47,18 +47,27 @@ static EXN_SIMD uint32_t bits_of(maskv m) { return m; }
 
 static EXN_SIMD maskv first_lanes(int n) { return static_cast<maskv>((1u << n) - 1); }
 
-static EXN_SIMD f32v widen(__m256i bf) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bf), 16)); }
+static EXN_SIMD f32v widen(__m256i bf) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bf), 16));
+}
 
 static EXN_SIMD f32v load(const float* p) { return _mm512_loadu_ps(p); }
-static EXN_SIMD f32v load(const bf16* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-static EXN_SIMD f32v load(const f16* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+static EXN_SIMD f32v load(const bf16* p) {
+  return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+static EXN_SIMD f32v load(const f16* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
 
-static EXN_SIMD f32v load_n(const float* p, int n, float fill) { return _mm512_mask_loadu_ps(set1(fill), first_lanes(n), p); }
+static EXN_SIMD f32v load_n(const float* p, int n, float fill) {
+  return _mm512_mask_loadu_ps(set1(fill), first_lanes(n), p);
+}
 static EXN_SIMD f32v load_n(const bf16* p, int n, float fill) {
   return select(first_lanes(n), widen(_mm256_maskz_loadu_epi16(first_lanes(n), p)), set1(fill));
 }
 static EXN_SIMD f32v load_n(const f16* p, int n, float fill) {
-  return select(first_lanes(n), _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p)), set1(fill));
+  return select(first_lanes(n), _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first_lanes(n), p)),
+                set1(fill));
 }
 
 // Not _mm512_cvtneps_pbh: that instruction treats subnormals as zero.
@@ -70,19 +79,31 @@ static EXN_SIMD __m256i narrow_bf16(f32v v) {
   rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
-static EXN_SIMD __m256i narrow_f16(f32v v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static EXN_SIMD __m256i narrow_f16(f32v v) {
+  return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 
 static EXN_SIMD void store(float* p, f32v v) { _mm512_storeu_ps(p, v); }
-static EXN_SIMD void store(bf16* p, f32v v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(v)); }
-static EXN_SIMD void store(f16* p, f32v v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_f16(v)); }
-static EXN_SIMD void store_n(float* p, f32v v, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
-static EXN_SIMD void store_n(bf16* p, f32v v, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_bf16(v)); }
-static EXN_SIMD void store_n(f16* p, f32v v, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_f16(v)); }
+static EXN_SIMD void store(bf16* p, f32v v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(v));
+}
+static EXN_SIMD void store(f16* p, f32v v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_f16(v));
+}
+static EXN_SIMD void store_n(float* p, f32v v, int n) {
+  _mm512_mask_storeu_ps(p, first_lanes(n), v);
+}
+static EXN_SIMD void store_n(bf16* p, f32v v, int n) {
+  _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_bf16(v));
+}
+static EXN_SIMD void store_n(f16* p, f32v v, int n) {
+  _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_f16(v));
+}
 
-// Two registers hold 32 powers of two, and a permutation looks one up: exp then needs a polynomial of
-// degree 2. `shifted` is 1.5 * 2^18 plus a multiple q of 1/32, so its last five bits number the power
-// 2^(q - floor q), and the bits above them, moved into the exponent, are floor q. An entry has its own
-// number taken off where the move would add it. 2^-127, at the floor, comes out as 0.
+// Two registers hold 32 powers of two, and a permutation looks one up: exp then needs a polynomial
+// of degree 2. `shifted` is 1.5 * 2^18 plus a multiple q of 1/32, so its last five bits number the
+// power 2^(q - floor q), and the bits above them, moved into the exponent, are floor q. An entry
+// has its own number taken off where the move would add it. 2^-127, at the floor, comes out as 0.
 #define EXN_HAS_POWER_TABLE 1
 constexpr float kExpFloor = -88.0296919f;
 constexpr float kPowerShift = 393216.0f;
@@ -99,8 +120,8 @@ static EXN_SIMD f32v power_of_two(f32v shifted) {
       _mm512_add_epi32(_mm512_castps_si512(entry), _mm512_slli_epi32(bits, 18)));
 }
 
-// 1 / a for 1 <= a <= kReciprocalMax, exactly 1 at 1, to within one unit in the last place. A division
-// of 16 lanes takes as long as ten multiplications.
+// 1 / a for 1 <= a <= kReciprocalMax, exactly 1 at 1, to within one unit in the last place. A
+// division of 16 lanes takes as long as ten multiplications.
 #define EXN_HAS_RECIPROCAL 1
 constexpr float kReciprocalMax = 0x1p120f;
 static EXN_SIMD f32v reciprocal(f32v a) {
@@ -108,8 +129,9 @@ static EXN_SIMD f32v reciprocal(f32v a) {
   return _mm512_fmadd_ps(y, _mm512_fnmadd_ps(a, y, _mm512_set1_ps(1.0f)), y);
 }
 
-// The logarithm splits [1, 2) into 32 intervals in the same manner: kLogScale is 2 / c for a c within each,
-// kLogOffset is ln c. In the first c is 1, so that the logarithm of what is near 1 keeps its digits.
+// The logarithm splits [1, 2) into 32 intervals in the same manner: kLogScale is 2 / c for
+// a c within each, kLogOffset is ln c. In the first c is 1, so that the logarithm of what
+// is near 1 keeps its digits.
 alignas(64) static constexpr float kLogScale[32] = {
     2.0f,        1.91044772f, 1.8550725f,  1.80281687f, 1.75342464f, 1.70666671f, 1.66233766f,
     1.62025321f, 1.58024693f, 1.54216862f, 1.50588238f, 1.47126436f, 1.43820226f, 1.40659344f,
@@ -136,7 +158,9 @@ static EXN_SIMD void split_log(f32v a, f32v* r, f32v* offset) {
 }
 
 // Mantissa in [1/2, 1) and exponent of a positive finite a.
-static EXN_SIMD f32v mantissa(f32v a) { return _mm512_getmant_ps(a, _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_zero); }
+static EXN_SIMD f32v mantissa(f32v a) {
+  return _mm512_getmant_ps(a, _MM_MANT_NORM_p5_1, _MM_MANT_SIGN_zero);
+}
 static EXN_SIMD f32v exponent(f32v a) { return add(_mm512_getexp_ps(a), set1(1.0f)); }
 
 static EXN_SIMD float reduce_add(f32v v) {
@@ -178,7 +202,8 @@ static EXN_SIMD f32v fold_quads(const f32v (&v)[4]) {
   return add(_mm512_shuffle_ps(c[0], c[1], 0x88), _mm512_shuffle_ps(c[0], c[1], 0xdd));
 }
 
-// out[i] = reduce_add(v[i]), bit for bit, by a transposing tree: 46 operations instead of 16 times 11.
+// out[i] = reduce_add(v[i]), bit for bit, by a transposing tree: 46
+// operations instead of 16 times 11.
 constexpr int kReduceTree = 16;
 static EXN_SIMD void reduce_add_tree(const f32v* v, float* out) {
   f32v b[4];
@@ -249,10 +274,14 @@ static EXN_SIMD void load_pair_n(const bf16* p, int n, f32v& even, f32v& odd) {
 // Adds up the 64-bit words of a cache line, for the read probe.
 using probe_v = __m512i;
 static EXN_SIMD probe_v probe_zero() { return _mm512_setzero_si512(); }
-static EXN_SIMD probe_v probe_add(probe_v a, const void* p) { return _mm512_add_epi64(a, _mm512_loadu_si512(p)); }
+static EXN_SIMD probe_v probe_add(probe_v a, const void* p) {
+  return _mm512_add_epi64(a, _mm512_loadu_si512(p));
+}
 static EXN_SIMD probe_v probe_add(probe_v a, probe_v b) { return _mm512_add_epi64(a, b); }
 
-static EXN_SIMD void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+static EXN_SIMD void prefetch(const void* p) {
+  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+}
 static EXN_SIMD void prefetch_far(const void* p) {
   _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
 }

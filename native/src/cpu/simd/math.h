@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // exp, log and tanh on vectors, to the accuracy the numeric contract needs and no further.
-// log and tanh use the published polynomial coefficients of the Cephes library (S. Moshier) for single precision.
+// log and tanh use the published polynomial coefficients of the Cephes library (S.
+// Moshier) for single precision.
 #pragma once
 
 #include <cfloat>
 
 namespace exn::cpu::EXN_ISA {
 
-// Vectors that the kernels carry through exp side by side. One chain of dependent operations is some forty cycles long;
-// a scheduler that holds two or three chains leaves the multipliers idle unless they are interleaved in the code. With sixteen
-// registers, four chains cost more in spills than they gain.
+// Vectors that the kernels carry through exp side by side. One chain of dependent operations is
+// some forty cycles long; a scheduler that holds two or three chains leaves the multipliers
+// idle unless they are interleaved in the code. With sixteen registers, four chains cost more
+// in spills than they gain.
 constexpr int kGroup = kRegisters / 8;
 
-// e^x for kExpFloor <= x <= 0 (elementwise over N vectors); relative error below 2e-7 (1.3e-6 near e^-87;
-// without FMA 7e-6), exactly 1 at 0 and exactly 0 at the floor, to which the caller clamps, -inf included; what
-// should be subnormal lies between 0 and the true value; NaN stays NaN.
-// One reduction step is enough: its error is |x| 2^-26, and terms with large |x| weigh nothing in a sum with e^0.
+// e^x for kExpFloor <= x <= 0 (elementwise over N vectors); relative error below 2e-7 (1.3e-6
+// near e^-87; without FMA 7e-6), exactly 1 at 0 and exactly 0 at the floor, to which the caller
+// clamps, -inf included; what should be subnormal lies between 0 and the true value; NaN stays
+// NaN. One reduction step is enough: its error is |x| 2^-26, and terms with large |x| weigh
+// nothing in a sum with e^0.
 #if defined(EXN_HAS_POWER_TABLE)
 template <int N>
 static EXN_SIMD void exp_floored(const f32v (&x)[N], f32v (&out)[N]) {
@@ -23,7 +26,8 @@ static EXN_SIMD void exp_floored(const f32v (&x)[N], f32v (&out)[N]) {
   f32v shifted[N], f[N], p[N];
   for (int k = 0; k < N; ++k) shifted[k] = fma(x[k], log2e, shift);
   for (int k = 0; k < N; ++k) f[k] = fms(x[k], log2e, sub(shifted[k], shift));
-  // 2^f - 1 on [-1/64, 1/64]: ln 2 and its square by 2, the former a little larger for what f^3 would add.
+  // 2^f - 1 on [-1/64, 1/64]: ln 2 and its square by 2, the former a little
+  // larger for what f^3 would add.
   for (int k = 0; k < N; ++k) p[k] = fma(set1(2.4022650696e-1f), f[k], set1(6.9315734367e-1f));
   for (int k = 0; k < N; ++k) p[k] = mul(p[k], f[k]);
   for (int k = 0; k < N; ++k) {

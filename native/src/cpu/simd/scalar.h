@@ -18,13 +18,16 @@ static EXN_SIMD uint32_t float_to_bits(float f) {
 
 static EXN_SIMD float to_float(float x) { return x; }
 
-static EXN_SIMD float to_float(bf16 x) { return bits_to_float(static_cast<uint32_t>(x.bits) << 16); }
+static EXN_SIMD float to_float(bf16 x) {
+  return bits_to_float(static_cast<uint32_t>(x.bits) << 16);
+}
 
 static EXN_SIMD float to_float(f16 x) {
   const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16;
   const uint32_t rest = x.bits & 0x7fff;
   if (rest >= 0x7c00) return bits_to_float(sign | 0x7f800000 | (rest & 0x3ff) << 13);
-  // A half's bits moved up are a float 2^112 times too small; the product also normalises subnormals.
+  // A half's bits moved up are a float 2^112 times too small; the product
+  // also normalises subnormals.
   return bits_to_float(sign | float_to_bits(bits_to_float(rest << 13) * 0x1p112f));
 }
 
@@ -50,7 +53,8 @@ static EXN_SIMD void from_float(f16* out, float x) {
   } else if (mag >= 0x38800000) {
     half = (mag - 0x38000000 + 0xfff + (mag >> 13 & 1)) >> 13;
   } else {
-    // Adding 1/2 puts the unit of a half's subnormals into the last place of the float, which rounds there.
+    // Adding 1/2 puts the unit of a half's subnormals into the last place of the
+    // float, which rounds there.
     half = float_to_bits(bits_to_float(mag) + 0.5f) - 0x3f000000;
   }
   out->bits = static_cast<uint16_t>(sign | half);

@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// One vector type and some thirty operations, the same names for every instruction set, so that each kernel is written once.
-// A kernel source is compiled per instruction set with -DEXN_ISA=<name>; everything here is in that namespace.
+// One vector type and some thirty operations, the same names for every instruction set, so that
+// each kernel is written once. A kernel source is compiled per instruction set with
+// -DEXN_ISA=<name>; everything here is in that namespace.
 //
 // Semantics that the kernels lean on:
-//   max(a, b), min(a, b)   b if either is NaN
-//   fma(a, b, c)           a * b + c, one rounding where the set has FMA (all but the SSE2 baseline)
-//   fms(a, b, c)           a * b - c likewise
-//   reduce_add(v)          folds halves: lane i with lane i + n/2, and so on down, in every instruction set
-//   reduce_add_all(v, out) the same of several vectors, bit for bit
+//   max(a, b), min(a, b)    b if either is NaN
+//   fma(a, b, c)            a * b + c, rounded once where the set has FMA (all but the baseline)
+//   fms(a, b, c)            a * b - c likewise
+//   reduce_add(v)           folds halves, lane i with lane i + n/2 and so on down, in every set
+//   reduce_add_all(v, out)  the same of several vectors, bit for bit
 //   prefetch, prefetch_far  into L1, into L2
-//   f64v                   kLanes / 2 lanes; low_f64 and high_f64 widen the halves, narrow joins them
-//   load_n / store_n       first n lanes, 0 <= n <= kLanes; the rest reads as `fill` and is not touched in memory
+//   f64v                    kLanes / 2 lanes; low_f64, high_f64 widen a half, narrow joins them
+//   load_n, store_n         the first n lanes, 0 <= n <= kLanes; the others read as `fill`, and
+//                           their memory is not touched
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
 #define EXN_SIMD inline __attribute__((always_inline))
-// The same for a lambda that runs once per vector: left to itself the compiler calls it, and sums live in memory.
+// The same for a lambda that runs once per vector: left to itself the compiler calls
+// it, and sums live in memory.
 #define EXN_FLAT __attribute__((always_inline))
 
 namespace exn::cpu {

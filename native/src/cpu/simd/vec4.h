@@ -47,7 +47,9 @@ static EXN_SIMD f32v fms(f32v a, f32v b, f32v c) { return fma(a, b, -c); }
 static EXN_SIMD u32v as_bits(f32v a) { return reinterpret_cast<u32v>(a); }
 static EXN_SIMD f32v as_float(u32v a) { return reinterpret_cast<f32v>(a); }
 static EXN_SIMD f32v abs(f32v a) { return as_float(as_bits(a) & 0x7fffffffu); }
-static EXN_SIMD f32v copy_sign(f32v magnitude, f32v sign) { return as_float(as_bits(magnitude) | (as_bits(sign) & 0x80000000u)); }
+static EXN_SIMD f32v copy_sign(f32v magnitude, f32v sign) {
+  return as_float(as_bits(magnitude) | (as_bits(sign) & 0x80000000u));
+}
 
 // Lanes 1, 0, 3, 2.
 static EXN_SIMD f32v swap_pairs(f32v a) { return f32v{a[1], a[0], a[3], a[2]}; }
@@ -90,12 +92,17 @@ static EXN_SIMD void store_n(T* p, f32v v, int n) {
 static EXN_SIMD void store(bf16* p, f32v v) { store_n(p, v, kLanes); }
 static EXN_SIMD void store(f16* p, f32v v) { store_n(p, v, kLanes); }
 
-// The integral power of two nearest to x * scale, kept as a float whose low bits are its biased exponent: adding 1.5 * 2^23 rounds,
-// and 127 more is the bias. At the floor of exp, -127 ln 2, the exponent field is 0, and with it the factor.
+// The integral power of two nearest to x * scale, kept as a float whose low bits are its biased
+// exponent: adding 1.5 * 2^23 rounds, and 127 more is the bias. At the floor of exp, -127 ln 2, the
+// exponent field is 0, and with it the factor.
 constexpr float kExpFloor = -88.0296919f;
-static EXN_SIMD f32v nearest_power(f32v x, f32v scale) { return fma(x, scale, set1(12582912.0f + 127.0f)); }
+static EXN_SIMD f32v nearest_power(f32v x, f32v scale) {
+  return fma(x, scale, set1(12582912.0f + 127.0f));
+}
 static EXN_SIMD f32v power_value(f32v power) { return sub(power, set1(12582912.0f + 127.0f)); }
-static EXN_SIMD f32v times_power(f32v p, f32v power) { return mul(p, as_float(as_bits(power) << 23)); }
+static EXN_SIMD f32v times_power(f32v p, f32v power) {
+  return mul(p, as_float(as_bits(power) << 23));
+}
 
 static EXN_SIMD f32v mantissa(f32v a) { return as_float((as_bits(a) & 0x7fffffu) | 0x3f000000u); }
 static EXN_SIMD f32v exponent(f32v a) {
