@@ -223,7 +223,7 @@ Case make_case(const FfnCase& c) {
   return result;
 }
 
-// ---- keys and values of layers that were left out -------------------------------------------------
+// ---- keys and values of layers that were left out -----------------------------------------------
 
 using Layers = std::vector<exn_kv_layer>;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Misuse: every wrong argument is refused with the right status and a sentence that names it and the two values that disagree, and
-// nothing is written. What the library says about itself, memory, streams and threads.
+// Misuse: every wrong argument is refused with the right status and a sentence that names it and
+// the two values that disagree, and nothing is written. What the library says about itself, memory,
+// streams and threads.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,21 +18,30 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_row_stats_params> kRowStats = {"row_stats", exn_row_stats_supported, exn_row_stats_workspace_size, exn_row_stats};
-const Op<exn_exit_head_params> kExitHead = {"exit_head", exn_exit_head_supported, exn_exit_head_workspace_size, exn_exit_head};
-const Op<exn_stablemax_params> kStableMax = {"stablemax", exn_stablemax_supported, exn_stablemax_workspace_size, exn_stablemax};
+const Op<exn_row_stats_params> kRowStats = {"row_stats", exn_row_stats_supported,
+                                            exn_row_stats_workspace_size, exn_row_stats};
+const Op<exn_exit_head_params> kExitHead = {"exit_head", exn_exit_head_supported,
+                                            exn_exit_head_workspace_size, exn_exit_head};
+const Op<exn_stablemax_params> kStableMax = {"stablemax", exn_stablemax_supported,
+                                             exn_stablemax_workspace_size, exn_stablemax};
 const Op<exn_cross_entropy_params> kCrossEntropy = {"cross_entropy", exn_cross_entropy_supported,
-                                                    exn_cross_entropy_workspace_size, exn_cross_entropy};
-const Op<exn_perp_grad_params> kPerpGrad = {"perp_grad", exn_perp_grad_supported, exn_perp_grad_workspace_size, exn_perp_grad};
-const Op<exn_cosine_params> kCosine = {"cosine", exn_cosine_supported, exn_cosine_workspace_size, exn_cosine};
+                                                    exn_cross_entropy_workspace_size,
+                                                    exn_cross_entropy};
+const Op<exn_perp_grad_params> kPerpGrad = {"perp_grad", exn_perp_grad_supported,
+                                            exn_perp_grad_workspace_size, exn_perp_grad};
+const Op<exn_cosine_params> kCosine = {"cosine", exn_cosine_supported, exn_cosine_workspace_size,
+                                       exn_cosine};
 const Op<exn_gate_params> kGate = {"gate", exn_gate_supported, exn_gate_workspace_size, exn_gate};
-const Op<exn_exit_rule_params> kExitRule = {"exit_rule", exn_exit_rule_supported, exn_exit_rule_workspace_size, exn_exit_rule};
+const Op<exn_exit_rule_params> kExitRule = {"exit_rule", exn_exit_rule_supported,
+                                            exn_exit_rule_workspace_size, exn_exit_rule};
 
-// ---- misuse, per op ----------------------------------------------------------------------------------
+// ---- misuse, per op -----------------------------------------------------------------------------
 
 template <class Params>
 void spoil_normalizer(Spoiler<Params>* spoil) {
-  for (int32_t bad : {-1, 2, 99}) spoil->value(&Params::normalizer, bad, {"normalizer", std::to_string(bad)});
+  for (int32_t bad : {-1, 2, 99}) {
+    spoil->value(&Params::normalizer, bad, {"normalizer", std::to_string(bad)});
+  }
   spoil->value(&Params::temperature, 0.0f, {"temperature", "0"});
   spoil->value(&Params::temperature, -1.0f, {"temperature", "-1"});
   spoil->value(&Params::temperature, kNaN, {"temperature", "nan"});
@@ -43,7 +53,8 @@ void spoil_normalizer(Spoiler<Params>* spoil) {
 
 TEST(Misuse, RowStats) {
   Placed logits(kCpu, normal(Type::kF32, {3, 8}));
-  Placed p1(kCpu, poisoned(Type::kF32, {3})), entropy(kCpu, poisoned(Type::kF32, {3})), valid(kCpu, poisoned(Type::kU8, {3}));
+  Placed p1(kCpu, poisoned(Type::kF32, {3})), entropy(kCpu, poisoned(Type::kF32, {3})),
+      valid(kCpu, poisoned(Type::kU8, {3}));
   exn_row_stats_params p = {sizeof p, logits.dl(), EXN_SOFTMAX, 1, 0, 0, {}};
   p.out.p1 = p1.dl();
   p.out.entropy = entropy.dl();
@@ -70,10 +81,13 @@ TEST(Misuse, RowStats) {
 }
 
 TEST(Misuse, ExitHead) {
-  Placed hidden(kCpu, normal(Type::kF32, {3, 8})), weight(kCpu, normal(Type::kF32, {20, 8}, 1)), bias(kCpu, normal(Type::kF32, {20}));
+  Placed hidden(kCpu, normal(Type::kF32, {3, 8})), weight(kCpu, normal(Type::kF32, {20, 8}, 1)),
+      bias(kCpu, normal(Type::kF32, {20}));
   Placed norm_weight(kCpu, normal(Type::kF32, {8})), norm_bias(kCpu, normal(Type::kF32, {8}));
-  Placed translator(kCpu, normal(Type::kF32, {8, 8})), translator_bias(kCpu, normal(Type::kF32, {8}));
-  Placed shortlist(kCpu, zeros(Type::kI32, {5})), argmax(kCpu, poisoned(Type::kI32, {3})), lse(kCpu, poisoned(Type::kF32, {3}));
+  Placed translator(kCpu, normal(Type::kF32, {8, 8})),
+      translator_bias(kCpu, normal(Type::kF32, {8}));
+  Placed shortlist(kCpu, zeros(Type::kI32, {5})), argmax(kCpu, poisoned(Type::kI32, {3})),
+      lse(kCpu, poisoned(Type::kF32, {3}));
   exn_exit_head_params p = {};
   p.struct_size = sizeof p;
   p.hidden = hidden.dl();
@@ -104,8 +118,12 @@ TEST(Misuse, ExitHead) {
   spoil.tensor(&translator_bias, "translator_bias", "f32");
   spoil.tensor(&shortlist, "shortlist", "i32");
   spoil.tensor(&argmax, "out.argmax", "i32");
-  for (auto [t, name] : {std::pair<Placed*, const char*>{&weight, "weight"}, {&bias, "bias"}, {&norm_weight, "norm_weight"},
-                         {&translator, "translator_weight"}, {&shortlist, "shortlist"}, {&lse, "out.lse"}}) {
+  for (auto [t, name] : {std::pair<Placed*, const char*>{&weight, "weight"},
+                         {&bias, "bias"},
+                         {&norm_weight, "norm_weight"},
+                         {&translator, "translator_weight"},
+                         {&shortlist, "shortlist"},
+                         {&lse, "out.lse"}}) {
     spoil.on_another_device(t, name);
   }
   spoil.size(&weight, "weight", 1, 7);
@@ -116,13 +134,18 @@ TEST(Misuse, ExitHead) {
   spoil.size(&translator_bias, "translator_bias", 0, 7);
   spoil.size(&lse, "out.lse", 0, 2);
   spoil_normalizer(&spoil);
-  for (int32_t bad : {-1, 3}) spoil.value(&exn_exit_head_params::norm, bad, {"norm", std::to_string(bad)});
-  for (int32_t bad : {-1, 2}) spoil.value(&exn_exit_head_params::translate, bad, {"translate", std::to_string(bad)});
+  for (int32_t bad : {-1, 3}) {
+    spoil.value(&exn_exit_head_params::norm, bad, {"norm", std::to_string(bad)});
+  }
+  for (int32_t bad : {-1, 2}) {
+    spoil.value(&exn_exit_head_params::translate, bad, {"translate", std::to_string(bad)});
+  }
   spoil.value(&exn_exit_head_params::norm_eps, -1.0f, {"norm_eps", "-1"});
   spoil.value(&exn_exit_head_params::norm_eps, kNaN, {"norm_eps", "nan"});
   spoil.value(&exn_exit_head_params::norm, int32_t{EXN_NORM_RMS}, {"norm_bias"});
   spoil.value(&exn_exit_head_params::norm, int32_t{EXN_NORM_NONE}, {"norm_weight"});
-  spoil.value(&exn_exit_head_params::translator_weight, static_cast<const DLTensor*>(nullptr), {"translator_bias"});
+  spoil.value(&exn_exit_head_params::translator_weight, static_cast<const DLTensor*>(nullptr),
+              {"translator_bias"});
   spoil.overlap(&lse, "out.lse", bias, "bias");
   spoil.overlap(&argmax, "out.argmax", lse, "out.lse");
   spoil.overlap(&lse, "out.lse", weight, "weight", 8);
@@ -159,13 +182,15 @@ TEST(Misuse, StableMax) {
   spoil.overlap(&out, "out", logits, "logits", 32);
   // In place, but with other rows.
   out.mutable_dl()->data = logits.dl()->data;
-  expect_refused(kStableMax, p, {&out, &logits}, EXN_INVALID_ARGUMENT, {"out", "10", "logits", "8"});
+  expect_refused(kStableMax, p, {&out, &logits}, EXN_INVALID_ARGUMENT,
+                 {"out", "10", "logits", "8"});
 }
 
 TEST(Misuse, CrossEntropy) {
   Placed logits(kCpu, normal(Type::kF32, {3, 8})), labels(kCpu, zeros(Type::kI64, {3}));
   Placed loss(kCpu, poisoned(Type::kF32, {3})), grad(kCpu, poisoned(Type::kF32, {3, 8}));
-  exn_cross_entropy_params p = {sizeof p, logits.dl(), labels.dl(), loss.dl(), grad.dl(), -100, EXN_STABLEMAX, EXN_REDUCE_NONE};
+  exn_cross_entropy_params p = {sizeof p,  logits.dl(), labels.dl(),   loss.dl(),
+                                grad.dl(), -100,        EXN_STABLEMAX, EXN_REDUCE_NONE};
   const std::vector<Placed*> written = {&loss, &grad};
   expect_sound_struct_sizes(kCrossEntropy, p, written);
   Spoiler<exn_cross_entropy_params> spoil(kCrossEntropy, p, written);
@@ -193,7 +218,8 @@ TEST(Misuse, CrossEntropy) {
 }
 
 TEST(Misuse, PerpGrad) {
-  Placed weight(kCpu, normal(Type::kF32, {12})), grad(kCpu, normal(Type::kF32, {12}, 1)), out(kCpu, poisoned(Type::kF32, {12}));
+  Placed weight(kCpu, normal(Type::kF32, {12})), grad(kCpu, normal(Type::kF32, {12}, 1)),
+      out(kCpu, poisoned(Type::kF32, {12}));
   const exn_perp_grad_params p = {sizeof p, weight.dl(), grad.dl(), out.dl(), EXN_PERP_CODE, 0};
   const std::vector<Placed*> written = {&out};
   expect_sound_struct_sizes(kPerpGrad, p, written);
@@ -208,14 +234,17 @@ TEST(Misuse, PerpGrad) {
   spoil.on_another_device(&out, "out");
   spoil.size(&grad, "grad", 0, 11);
   spoil.size(&out, "out", 0, 11);
-  for (int32_t bad : {-1, 2}) spoil.value(&exn_perp_grad_params::form, bad, {"form", std::to_string(bad)});
+  for (int32_t bad : {-1, 2}) {
+    spoil.value(&exn_perp_grad_params::form, bad, {"form", std::to_string(bad)});
+  }
   spoil.value(&exn_perp_grad_params::reserved, 5, {"reserved", "5"});
   spoil.overlap(&out, "out", weight, "weight");
   spoil.overlap(&out, "out", grad, "grad", 4);
 }
 
 TEST(Misuse, Cosine) {
-  Placed a(kCpu, normal(Type::kF32, {3, 8})), b(kCpu, normal(Type::kF32, {3, 8}, 1)), out(kCpu, poisoned(Type::kF32, {3}));
+  Placed a(kCpu, normal(Type::kF32, {3, 8})), b(kCpu, normal(Type::kF32, {3, 8}, 1)),
+      out(kCpu, poisoned(Type::kF32, {3}));
   const exn_cosine_params p = {sizeof p, a.dl(), b.dl(), out.dl()};
   const std::vector<Placed*> written = {&out};
   expect_sound_struct_sizes(kCosine, p, written);
@@ -241,11 +270,14 @@ TEST(Misuse, Cosine) {
 }
 
 TEST(Misuse, Gate) {
-  Placed features(kCpu, normal(Type::kF32, {3, 8})), hidden_weight(kCpu, normal(Type::kF32, {2, 8, 8})),
+  Placed features(kCpu, normal(Type::kF32, {3, 8})),
+      hidden_weight(kCpu, normal(Type::kF32, {2, 8, 8})),
       hidden_bias(kCpu, normal(Type::kF32, {2, 8}));
-  Placed out_weight(kCpu, normal(Type::kF32, {2, 8})), out_bias(kCpu, normal(Type::kF32, {2})), prob(kCpu, poisoned(Type::kF32, {3}));
-  const exn_gate_params p = {sizeof p,      features.dl(), hidden_weight.dl(), hidden_bias.dl(), out_weight.dl(),
-                             out_bias.dl(), prob.dl(),     EXN_GATE_TANH,      2};
+  Placed out_weight(kCpu, normal(Type::kF32, {2, 8})), out_bias(kCpu, normal(Type::kF32, {2})),
+      prob(kCpu, poisoned(Type::kF32, {3}));
+  const exn_gate_params p = {sizeof p,         features.dl(),   hidden_weight.dl(),
+                             hidden_bias.dl(), out_weight.dl(), out_bias.dl(),
+                             prob.dl(),        EXN_GATE_TANH,   2};
   const std::vector<Placed*> written = {&prob};
   expect_sound_struct_sizes(kGate, p, written);
   Spoiler<exn_gate_params> spoil(kGate, p, written);
@@ -267,8 +299,12 @@ TEST(Misuse, Gate) {
   spoil.size(&out_weight, "out_weight", 1, 7);
   spoil.size(&out_bias, "out_bias", 0, 1);
   spoil.size(&prob, "prob", 0, 2);
-  for (int32_t bad : {-1, 3}) spoil.value(&exn_gate_params::kind, bad, {"kind", std::to_string(bad)});
-  for (int32_t bad : {-1, 65}) spoil.value(&exn_gate_params::repeats, bad, {"repeats", std::to_string(bad)});
+  for (int32_t bad : {-1, 3}) {
+    spoil.value(&exn_gate_params::kind, bad, {"kind", std::to_string(bad)});
+  }
+  for (int32_t bad : {-1, 65}) {
+    spoil.value(&exn_gate_params::repeats, bad, {"repeats", std::to_string(bad)});
+  }
   spoil.value(&exn_gate_params::kind, int32_t{EXN_GATE_LINEAR}, {"hidden_weight"});
   spoil.value(&exn_gate_params::kind, int32_t{EXN_GATE_RESIDUAL}, {"hidden_weight", "3", "2"});
   spoil.overlap(&prob, "prob", out_bias, "out_bias");
@@ -278,10 +314,11 @@ TEST(Misuse, Gate) {
 }
 
 TEST(Misuse, ExitRule) {
-  Placed score(kCpu, normal(Type::kF32, {3})), label(kCpu, zeros(Type::kI32, {3})), valid(kCpu, zeros(Type::kU8, {3})),
-      step(kCpu, zeros(Type::kI32, {3}));
-  Placed state(kCpu, zeros(Type::kI32, {3, EXN_EXIT_STATE_WORDS})), mask(kCpu, poisoned(Type::kU8, {3})),
-      list(kCpu, poisoned(Type::kI32, {3})), count(kCpu, poisoned(Type::kI32, {1})), layer(kCpu, poisoned(Type::kI32, {3}));
+  Placed score(kCpu, normal(Type::kF32, {3})), label(kCpu, zeros(Type::kI32, {3})),
+      valid(kCpu, zeros(Type::kU8, {3})), step(kCpu, zeros(Type::kI32, {3}));
+  Placed state(kCpu, zeros(Type::kI32, {3, EXN_EXIT_STATE_WORDS})),
+      mask(kCpu, poisoned(Type::kU8, {3})), list(kCpu, poisoned(Type::kI32, {3})),
+      count(kCpu, poisoned(Type::kI32, {1})), layer(kCpu, poisoned(Type::kI32, {3}));
   exn_exit_rule_params p = {};
   p.struct_size = sizeof p;
   p.score = score.dl();
@@ -347,11 +384,13 @@ TEST(Misuse, ExitRule) {
   spoil.value(&P::max_steps, 3, {"max_steps", "3", "4"});
 }
 
-// ---- workspace ---------------------------------------------------------------------------------------
+// ---- workspace ----------------------------------------------------------------------------------
 
 TEST(Workspace, NullOrMisalignedIsRefused) {
-  Placed score(kCpu, normal(Type::kF32, {70})), state(kCpu, zeros(Type::kI32, {70, EXN_EXIT_STATE_WORDS}));
-  Placed hidden(kCpu, normal(Type::kF32, {70, 8})), weight(kCpu, normal(Type::kF32, {20, 8})), p1(kCpu, poisoned(Type::kF32, {70}));
+  Placed score(kCpu, normal(Type::kF32, {70})),
+      state(kCpu, zeros(Type::kI32, {70, EXN_EXIT_STATE_WORDS}));
+  Placed hidden(kCpu, normal(Type::kF32, {70, 8})), weight(kCpu, normal(Type::kF32, {20, 8})),
+      p1(kCpu, poisoned(Type::kF32, {70}));
   exn_exit_head_params p = {};
   p.struct_size = sizeof p;
   p.hidden = hidden.dl();
@@ -372,7 +411,7 @@ TEST(Workspace, NullOrMisalignedIsRefused) {
   EXPECT_EQ(exn_exit_head(&p, workspace.data(), bytes + 64, nullptr), EXN_OK) << exn_last_error();
 }
 
-// ---- empty batches with null data --------------------------------------------------------------------
+// ---- empty batches with null data ---------------------------------------------------------------
 
 TEST(EmptyBatch, NullDataIsFine) {
   const Target cpu = {kDLCPU, exn_cpu_isa(), false};
@@ -388,7 +427,7 @@ TEST(EmptyBatch, NullDataIsFine) {
   EXPECT_EQ(run_once(cpu, kPerpGrad, perp), EXN_OK) << exn_last_error();
 }
 
-// ---- what the library says about itself --------------------------------------------------------------
+// ---- what the library says about itself ---------------------------------------------------------
 
 TEST(Library, VersionAndStatusNames) {
   EXPECT_EQ(exn_abi_version(), static_cast<uint32_t>(EXN_ABI_VERSION));
@@ -459,7 +498,9 @@ TEST(Library, ConcurrentCallers) {
     size_t size = 0;
     ASSERT_EQ(exn_row_stats_workspace_size(&p, &size), EXN_OK) << exn_last_error();
     DeviceMemory workspace(kCpu, size);
-    for (int i = 0; i < 20; ++i) ASSERT_EQ(exn_row_stats(&p, workspace.data(), size, nullptr), EXN_OK) << exn_last_error();
+    for (int i = 0; i < 20; ++i) {
+      ASSERT_EQ(exn_row_stats(&p, workspace.data(), size, nullptr), EXN_OK) << exn_last_error();
+    }
     *bytes = p1.read().bytes;
     const std::vector<unsigned char> more = entropy.read().bytes;
     bytes->insert(bytes->end(), more.begin(), more.end());
@@ -475,7 +516,7 @@ TEST(Library, ConcurrentCallers) {
   EXPECT_EQ(second, expected);
 }
 
-// ---- memory, copies, streams -------------------------------------------------------------------------
+// ---- memory, copies, streams --------------------------------------------------------------------
 
 TEST(Memory, AllocationIsAlignedAndUnique) {
   for (const Target& target : targets()) {
@@ -520,13 +561,17 @@ TEST(Memory, CopiesBothWays) {
     std::vector<unsigned char> bytes(1000), back(1000);
     for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<unsigned char>(i * 7);
     there.write(bytes);
-    ASSERT_EQ(exn_copy(again.data(), target.device_type, 0, there.data(), target.device_type, 0, 1000, nullptr), EXN_OK)
+    ASSERT_EQ(exn_copy(again.data(), target.device_type, 0, there.data(), target.device_type, 0,
+                       1000, nullptr),
+              EXN_OK)
         << exn_last_error();
     ASSERT_EQ(exn_stream_synchronize(target.device_type, 0, nullptr), EXN_OK);
     EXPECT_EQ(again.read(), bytes);
-    EXPECT_EQ(exn_copy(nullptr, target.device_type, 0, bytes.data(), kDLCPU, 0, 10, nullptr), EXN_INVALID_ARGUMENT);
+    EXPECT_EQ(exn_copy(nullptr, target.device_type, 0, bytes.data(), kDLCPU, 0, 10, nullptr),
+              EXN_INVALID_ARGUMENT);
     expect_words({"dst", "null", "10"});
-    EXPECT_EQ(exn_copy(back.data(), kDLCPU, 0, nullptr, target.device_type, 0, 10, nullptr), EXN_INVALID_ARGUMENT);
+    EXPECT_EQ(exn_copy(back.data(), kDLCPU, 0, nullptr, target.device_type, 0, 10, nullptr),
+              EXN_INVALID_ARGUMENT);
     expect_words({"src", "null", "10"});
     EXPECT_EQ(exn_copy(nullptr, target.device_type, 0, nullptr, kDLCPU, 0, 0, nullptr), EXN_OK);
   }
@@ -540,7 +585,8 @@ TEST(Streams, CreateUseDestroy) {
     EXPECT_EQ(stream == nullptr, target.cpu());
     DeviceMemory there(target, 64);
     const std::vector<unsigned char> bytes(64, 9);
-    EXPECT_EQ(exn_copy(there.data(), target.device_type, 0, bytes.data(), kDLCPU, 0, 64, stream), EXN_OK);
+    EXPECT_EQ(exn_copy(there.data(), target.device_type, 0, bytes.data(), kDLCPU, 0, 64, stream),
+              EXN_OK);
     EXPECT_EQ(exn_stream_synchronize(target.device_type, 0, stream), EXN_OK);
     EXPECT_EQ(there.read(), bytes);
     EXPECT_EQ(exn_stream_destroy(target.device_type, 0, stream), EXN_OK);
@@ -612,10 +658,11 @@ TEST(CopyProbe, CopiesEveryByteAndNoOther) {
   }
 }
 
-// ---- environment variables: each in a process of its own ---------------------------------------------
+// ---- environment variables: each in a process of its own ----------------------------------------
 
-// Replaces this process by a new run of this program; returns only if that fails. A cross-built program needs its emulator
-// (EXEUNT_TEST_EMULATOR, words separated by blanks) in front: the kernel cannot start it alone.
+// Replaces this process by a new run of this program; returns only if that fails. A cross-built
+// program needs its emulator (EXEUNT_TEST_EMULATOR, words separated by blanks) in front: the kernel
+// cannot start it alone.
 void run_this_program(const std::vector<std::string>& arguments) {
   char path[4096];
   const ssize_t length = readlink("/proc/self/exe", path, sizeof path);
@@ -633,10 +680,14 @@ void run_this_program(const std::vector<std::string>& arguments) {
 }
 
 // Runs one test of this program with an environment of its own; true if it passed.
-bool passes_with(const char* test, const std::vector<std::pair<const char*, std::string>>& environment) {
+bool passes_with(const char* test,
+                 const std::vector<std::pair<const char*, std::string>>& environment) {
   const pid_t child = fork();
   if (child == 0) {
-    for (const char* name : {"EXEUNT_ISA", "EXEUNT_BACKEND", "EXEUNT_CUDA_LIBRARY", "EXEUNT_THREADS"}) unsetenv(name);
+    for (const char* name :
+         {"EXEUNT_ISA", "EXEUNT_BACKEND", "EXEUNT_CUDA_LIBRARY", "EXEUNT_THREADS"}) {
+      unsetenv(name);
+    }
     for (const auto& [name, value] : environment) setenv(name, value.c_str(), 1);
     const std::string filter = std::string("--gtest_filter=InAProcessOfItsOwn.DISABLED_") + test;
     run_this_program({"--gtest_also_run_disabled_tests", filter});
@@ -674,7 +725,8 @@ TEST(InAProcessOfItsOwn, DISABLED_ForcedIsa) {
 
 TEST(InAProcessOfItsOwn, DISABLED_BackendCpu) {
   EXPECT_EQ(exn_backend_available(EXN_BACKEND_CUDA), 0);
-  EXPECT_NE(std::string(exn_backend_reason(EXN_BACKEND_CUDA)).find("EXEUNT_BACKEND"), std::string::npos);
+  EXPECT_NE(std::string(exn_backend_reason(EXN_BACKEND_CUDA)).find("EXEUNT_BACKEND"),
+            std::string::npos);
   EXPECT_EQ(exn_cuda_open(nullptr), EXN_BACKEND_UNAVAILABLE);
   EXPECT_EQ(run_row_stats(kDLCUDA), EXN_BACKEND_UNAVAILABLE);
   expect_words({"row_stats", "EXEUNT_BACKEND"});
@@ -686,7 +738,8 @@ TEST(InAProcessOfItsOwn, DISABLED_BackendCpu) {
 TEST(InAProcessOfItsOwn, DISABLED_MissingCudaLibrary) {
   EXPECT_EQ(exn_backend_available(EXN_BACKEND_CUDA), 0);
   EXPECT_EQ(exn_device_count(EXN_BACKEND_CUDA), 0);
-  EXPECT_NE(std::string(exn_backend_reason(EXN_BACKEND_CUDA)).find("/nonexistent/libnone.so"), std::string::npos);
+  EXPECT_NE(std::string(exn_backend_reason(EXN_BACKEND_CUDA)).find("/nonexistent/libnone.so"),
+            std::string::npos);
   EXPECT_EQ(run_row_stats(kDLCUDA), EXN_BACKEND_UNAVAILABLE);
   expect_words({"/nonexistent/libnone.so"});
   EXPECT_EQ(exn_cuda_open("/nonexistent/libother.so"), EXN_BACKEND_UNAVAILABLE);
@@ -703,17 +756,24 @@ TEST(InAProcessOfItsOwn, DISABLED_SomeOtherLibrary) {
 
 TEST(InAProcessOfItsOwn, DISABLED_Threads) { EXPECT_EQ(exn_cpu_threads(), 3); }
 
-TEST(Environment, ImpossibleIsa) { EXPECT_TRUE(passes_with("ImpossibleIsa", {{"EXEUNT_ISA", "nonsense"}})); }
+TEST(Environment, ImpossibleIsa) {
+  EXPECT_TRUE(passes_with("ImpossibleIsa", {{"EXEUNT_ISA", "nonsense"}}));
+}
 
 TEST(Environment, ForcedIsa) {
   std::stringstream isas(exn_cpu_isas());
-  for (std::string isa; std::getline(isas, isa, ',');) EXPECT_TRUE(passes_with("ForcedIsa", {{"EXEUNT_ISA", isa}})) << isa;
+  for (std::string isa; std::getline(isas, isa, ',');) {
+    EXPECT_TRUE(passes_with("ForcedIsa", {{"EXEUNT_ISA", isa}})) << isa;
+  }
 }
 
-TEST(Environment, BackendCpu) { EXPECT_TRUE(passes_with("BackendCpu", {{"EXEUNT_BACKEND", "cpu"}})); }
+TEST(Environment, BackendCpu) {
+  EXPECT_TRUE(passes_with("BackendCpu", {{"EXEUNT_BACKEND", "cpu"}}));
+}
 
 TEST(Environment, MissingCudaLibrary) {
-  EXPECT_TRUE(passes_with("MissingCudaLibrary", {{"EXEUNT_CUDA_LIBRARY", "/nonexistent/libnone.so"}}));
+  EXPECT_TRUE(
+      passes_with("MissingCudaLibrary", {{"EXEUNT_CUDA_LIBRARY", "/nonexistent/libnone.so"}}));
 }
 
 TEST(Environment, SomeOtherLibrary) {

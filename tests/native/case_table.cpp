@@ -84,10 +84,13 @@ uint16_t f16_from_float(float value) {
   const uint16_t sign = static_cast<uint16_t>((bits_of(value) >> 16) & 0x8000);
   const float magnitude = std::fabs(value);
   if (magnitude >= 65520) return sign | 0x7C00;
-  // Below 2^-14 the spacing is 2^-24, that of floats between a half and one: the sum rounds, ties to even.
-  if (magnitude < 0x1p-14f) return static_cast<uint16_t>(sign | (bits_of(magnitude + 0.5f) - bits_of(0.5f)));
-  // Above, the lowest 13 bits go, ties to even, and the exponent's bias is 15 instead of 127. A carry
-  // out of the mantissa adds one to the exponent.
+  // Below 2^-14 the spacing is 2^-24, that of floats between a half and one: the
+  // sum rounds, ties to even.
+  if (magnitude < 0x1p-14f) {
+    return static_cast<uint16_t>(sign | (bits_of(magnitude + 0.5f) - bits_of(0.5f)));
+  }
+  // Above, the lowest 13 bits go, ties to even, and the exponent's bias is 15 instead of 127. A
+  // carry out of the mantissa adds one to the exponent.
   const uint32_t bits = bits_of(magnitude) - (112u << 23);
   return static_cast<uint16_t>(sign | ((bits + 0xFFF + ((bits >> 13) & 1)) >> 13));
 }
@@ -164,7 +167,7 @@ double rounded_to(Type type, double value) {
   return load(bytes, type);
 }
 
-// ---- generator ---------------------------------------------------------------------------------------
+// ---- generator ----------------------------------------------------------------------------------
 
 namespace {
 constexpr uint64_t kGolden = 0x9E3779B97F4A7C15ull;
@@ -183,7 +186,8 @@ uint64_t word(uint64_t seed, uint64_t stream, uint64_t i) {
 float unit(uint64_t w) { return static_cast<float>(w >> 40) * 0x1p-24f; }
 
 float bell(uint64_t w) {
-  const int64_t sum = static_cast<int64_t>((w & 0xFFFF) + ((w >> 16) & 0xFFFF) + ((w >> 32) & 0xFFFF) + (w >> 48));
+  const int64_t sum =
+      static_cast<int64_t>((w & 0xFFFF) + ((w >> 16) & 0xFFFF) + ((w >> 32) & 0xFFFF) + (w >> 48));
   return static_cast<float>(sum - 131070) * 0x1p-15f;
 }
 
@@ -255,8 +259,9 @@ class Filler {
  public:
   Filler(const HostTensor& tensor, uint64_t seed, uint64_t stream, const std::string& kind)
       : seed_(seed), stream_(stream), cols_(tensor.cols) {
-    static const std::vector<std::string> kinds = {"normal", "wide",     "equal", "zero",    "negzero", "ties", "ints", "ones",
-                                                   "spike",  "outlier", "first", "last",    "pair",    "ramp", "downramp"};
+    static const std::vector<std::string> kinds = {"normal", "wide", "equal", "zero",  "negzero",
+                                                   "ties",   "ints", "ones",  "spike", "outlier",
+                                                   "first",  "last", "pair",  "ramp",  "downramp"};
     for (size_t i = 0; i < kinds.size(); ++i) {
       if (kinds[i] == kind) kind_ = static_cast<int>(i);
     }
@@ -270,8 +275,10 @@ class Filler {
   }
 
   int64_t pos(uint64_t k, int64_t row) const {
-    return cols_ == 0 ? 0 : static_cast<int64_t>(word(seed_, stream_ + 32 + k, static_cast<uint64_t>(row)) %
-                                                 static_cast<uint64_t>(cols_));
+    return cols_ == 0
+               ? 0
+               : static_cast<int64_t>(word(seed_, stream_ + 32 + k, static_cast<uint64_t>(row)) %
+                                      static_cast<uint64_t>(cols_));
   }
 
   float value(int64_t col) const {
@@ -334,13 +341,16 @@ void apply_special(HostTensor* t, int64_t row, int64_t column, const std::string
 }
 
 int64_t special_column(const HostTensor& t, uint64_t seed, uint64_t stream, int64_t row) {
-  return static_cast<int64_t>(word(seed, stream + 34, static_cast<uint64_t>(row)) % static_cast<uint64_t>(t.cols));
+  return static_cast<int64_t>(word(seed, stream + 34, static_cast<uint64_t>(row)) %
+                              static_cast<uint64_t>(t.cols));
 }
 
 void fill_special(HostTensor* t, uint64_t seed, uint64_t stream, const std::string& special) {
   if (special == "-" || t->size() == 0) return;
   for (int64_t r = 0; r < t->rows; ++r) {
-    if (r % 3 == 1 || t->rows == 1) apply_special(t, r, special_column(*t, seed, stream, r), special);
+    if (r % 3 == 1 || t->rows == 1) {
+      apply_special(t, r, special_column(*t, seed, stream, r), special);
+    }
   }
 }
 
@@ -365,13 +375,15 @@ void fill(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::string&
     Filler filler(*tensor, seed, stream, kind);
     for (int64_t r = 0; r < tensor->rows; ++r) {
       filler.begin_row(r);
-      for (int64_t c = 0; c < tensor->cols; ++c) tensor->set(r, c, static_cast<double>(filler.value(c) * scale));
+      for (int64_t c = 0; c < tensor->cols; ++c) {
+        tensor->set(r, c, static_cast<double>(filler.value(c) * scale));
+      }
     }
   }
   fill_special(tensor, seed, stream, special);
 }
 
-// ---- tables ------------------------------------------------------------------------------------------
+// ---- tables -------------------------------------------------------------------------------------
 
 const std::string& Row::text(const char* column) const {
   for (size_t i = 0; i < columns_->size(); ++i) {
@@ -441,8 +453,8 @@ std::vector<std::string> fields_of(const std::string& line) {
 
 }  // namespace
 
-void read_table(const std::string& directory, const std::string& op, const std::vector<const char*>& columns,
-                Table* table) {
+void read_table(const std::string& directory, const std::string& op,
+                const std::vector<const char*>& columns, Table* table) {
   const std::string path = directory + "/" + op + ".tsv";
   std::ifstream file(path);
   if (!file) fail("cannot read " + path);
@@ -452,17 +464,22 @@ void read_table(const std::string& directory, const std::string& op, const std::
     if (fields.empty() || fields[0][0] == '#') continue;
     if (table->columns.empty()) {
       table->columns = fields;
-      if (fields != std::vector<std::string>(columns.begin(), columns.end())) fail(path + ": unexpected columns");
+      if (fields != std::vector<std::string>(columns.begin(), columns.end())) {
+        fail(path + ": unexpected columns");
+      }
       continue;
     }
-    if (fields.size() != table->columns.size()) fail(path + ": wrong number of fields in '" + line + "'");
+    if (fields.size() != table->columns.size()) {
+      fail(path + ": wrong number of fields in '" + line + "'");
+    }
     if (!ids.insert(fields[0]).second) fail(path + ": '" + fields[0] + "' appears twice");
     table->rows.emplace_back(&table->columns, std::move(fields));
   }
 }
 
-const char* const kStatNames[kStats] = {"argmax", "max_logit", "lse",          "p1",         "p2",
-                                        "margin", "entropy",   "pow2_entropy", "mean_log_p", "valid"};
+const char* const kStatNames[kStats] = {"argmax",     "max_logit", "lse",     "p1",
+                                        "p2",         "margin",    "entropy", "pow2_entropy",
+                                        "mean_log_p", "valid"};
 
 namespace {
 
@@ -500,7 +517,8 @@ HostTensor make_matrix(const MatrixSpec& m, uint64_t seed, uint64_t stream) {
 }
 
 // shift + bell * scale, in f32. The product and the sum are exact for the scales in use.
-HostTensor make_bell(Type type, std::vector<int64_t> shape, uint64_t seed, uint64_t stream, float scale, float shift = 0) {
+HostTensor make_bell(Type type, std::vector<int64_t> shape, uint64_t seed, uint64_t stream,
+                     float scale, float shift = 0) {
   HostTensor t = make_tensor(type, std::move(shape));
   for (int64_t i = 0; i < t.size(); ++i) {
     const float v = bell(word(seed, stream, static_cast<uint64_t>(i))) * scale + shift;
@@ -510,7 +528,8 @@ HostTensor make_bell(Type type, std::vector<int64_t> shape, uint64_t seed, uint6
 }
 
 template <class Case, class Read>
-std::vector<Case> read_cases(const std::string& directory, const char* op, const std::vector<const char*>& columns, Read read) {
+std::vector<Case> read_cases(const std::string& directory, const char* op,
+                             const std::vector<const char*>& columns, Read read) {
   Table table;
   read_table(directory, op, columns, &table);
   std::vector<Case> cases;
@@ -532,8 +551,8 @@ std::vector<Case> read_cases(const std::string& directory, const char* op, const
 std::vector<RowStatsCase> row_stats_cases(const std::string& directory) {
   return read_cases<RowStatsCase>(
       directory, "row_stats",
-      {"id", "rows", "cols", "dtype", "pad", "offset", "fill", "scale", "special", "normalizer", "temperature", "softcap",
-       "outputs", "seed", "tags"},
+      {"id", "rows", "cols", "dtype", "pad", "offset", "fill", "scale", "special", "normalizer",
+       "temperature", "softcap", "outputs", "seed", "tags"},
       [](const Row& row, RowStatsCase* c) {
         c->logits = read_matrix(row);
         c->normalizer = row.choice("normalizer", kNormalizers);
@@ -546,17 +565,44 @@ std::vector<RowStatsCase> row_stats_cases(const std::string& directory) {
 std::vector<ExitHeadCase> exit_head_cases(const std::string& directory) {
   return read_cases<ExitHeadCase>(
       directory, "exit_head",
-      {"id",           "rows",          "dim",       "vocab",          "hidden",        "hidden_pad",  "hidden_offset",
-       "hidden_fill",  "hidden_scale",  "special",   "weight",         "weight_pad",    "weight_offset", "weight_fill",
-       "weight_scale", "bias",          "norm",      "norm_eps",       "norm_bias",     "translator",  "translator_pad",
-       "translate",    "translator_bias", "shortlist", "normalizer",   "temperature",   "softcap",     "outputs",
-       "seed",         "tags"},
+      {"id",
+       "rows",
+       "dim",
+       "vocab",
+       "hidden",
+       "hidden_pad",
+       "hidden_offset",
+       "hidden_fill",
+       "hidden_scale",
+       "special",
+       "weight",
+       "weight_pad",
+       "weight_offset",
+       "weight_fill",
+       "weight_scale",
+       "bias",
+       "norm",
+       "norm_eps",
+       "norm_bias",
+       "translator",
+       "translator_pad",
+       "translate",
+       "translator_bias",
+       "shortlist",
+       "normalizer",
+       "temperature",
+       "softcap",
+       "outputs",
+       "seed",
+       "tags"},
       [](const Row& row, ExitHeadCase* c) {
-        c->hidden = {row.integer("rows"),          row.integer("dim"),      row.type("hidden"),
-                     row.integer("hidden_pad"),    row.integer("hidden_offset"), row.text("hidden_fill"),
+        c->hidden = {row.integer("rows"),          row.integer("dim"),
+                     row.type("hidden"),           row.integer("hidden_pad"),
+                     row.integer("hidden_offset"), row.text("hidden_fill"),
                      row.number("hidden_scale"),   row.text("special")};
-        c->weight = {row.integer("vocab"),         row.integer("dim"),      row.type("weight"),
-                     row.integer("weight_pad"),    row.integer("weight_offset"), row.text("weight_fill"),
+        c->weight = {row.integer("vocab"),         row.integer("dim"),
+                     row.type("weight"),           row.integer("weight_pad"),
+                     row.integer("weight_offset"), row.text("weight_fill"),
                      row.number("weight_scale"),   "-"};
         c->bias = row.text("bias");
         c->norm = row.choice("norm", {"none", "rms", "layer"});
@@ -572,7 +618,9 @@ std::vector<ExitHeadCase> exit_head_cases(const std::string& directory) {
           char* end = nullptr;
           c->shortlist = std::strtoll(list.c_str(), &end, 10);
           c->shortlist_descending = std::string(end) == ":desc";
-          if (c->shortlist <= 0 || (*end != '\0' && !c->shortlist_descending)) fail("shortlist: '" + list + "'");
+          if (c->shortlist <= 0 || (*end != '\0' && !c->shortlist_descending)) {
+            fail("shortlist: '" + list + "'");
+          }
         }
         c->normalizer = row.choice("normalizer", kNormalizers);
         c->temperature = row.number("temperature");
@@ -584,8 +632,8 @@ std::vector<ExitHeadCase> exit_head_cases(const std::string& directory) {
 std::vector<StableMaxCase> stablemax_cases(const std::string& directory) {
   return read_cases<StableMaxCase>(
       directory, "stablemax",
-      {"id", "rows", "cols", "dtype", "pad", "offset", "out_pad", "out_offset", "fill", "scale", "special", "normalizer",
-       "log", "in_place", "seed", "tags"},
+      {"id", "rows", "cols", "dtype", "pad", "offset", "out_pad", "out_offset", "fill", "scale",
+       "special", "normalizer", "log", "in_place", "seed", "tags"},
       [](const Row& row, StableMaxCase* c) {
         c->logits = read_matrix(row);
         c->out_pad = row.integer("out_pad");
@@ -599,8 +647,9 @@ std::vector<StableMaxCase> stablemax_cases(const std::string& directory) {
 std::vector<CrossEntropyCase> cross_entropy_cases(const std::string& directory) {
   return read_cases<CrossEntropyCase>(
       directory, "cross_entropy",
-      {"id", "rows", "cols", "dtype", "pad", "offset", "grad_pad", "grad_offset", "fill", "scale", "special", "label_dtype",
-       "labels", "ignore_index", "normalizer", "reduction", "outputs", "in_place", "seed", "tags"},
+      {"id",          "rows",      "cols",    "dtype",    "pad",         "offset", "grad_pad",
+       "grad_offset", "fill",      "scale",   "special",  "label_dtype", "labels", "ignore_index",
+       "normalizer",  "reduction", "outputs", "in_place", "seed",        "tags"},
       [](const Row& row, CrossEntropyCase* c) {
         c->logits = read_matrix(row);
         c->grad_pad = row.integer("grad_pad");
@@ -620,11 +669,13 @@ std::vector<CrossEntropyCase> cross_entropy_cases(const std::string& directory) 
 std::vector<PerpGradCase> perp_grad_cases(const std::string& directory) {
   return read_cases<PerpGradCase>(
       directory, "perp_grad",
-      {"id", "shape", "dtype", "offset", "weight_fill", "weight_scale", "grad_fill", "grad_scale", "special", "form",
-       "in_place", "seed", "tags"},
+      {"id", "shape", "dtype", "offset", "weight_fill", "weight_scale", "grad_fill", "grad_scale",
+       "special", "form", "in_place", "seed", "tags"},
       [](const Row& row, PerpGradCase* c) {
         std::stringstream shape(row.text("shape"));
-        for (std::string extent; std::getline(shape, extent, 'x');) c->shape.push_back(std::stoll(extent));
+        for (std::string extent; std::getline(shape, extent, 'x');) {
+          c->shape.push_back(std::stoll(extent));
+        }
         c->type = row.type("dtype");
         c->offset = row.integer("offset");
         c->weight_fill = row.text("weight_fill");
@@ -640,11 +691,12 @@ std::vector<PerpGradCase> perp_grad_cases(const std::string& directory) {
 std::vector<CosineCase> cosine_cases(const std::string& directory) {
   return read_cases<CosineCase>(
       directory, "cosine",
-      {"id", "rows", "cols", "dtype", "pad_a", "offset_a", "pad_b", "offset_b", "fill", "scale_a", "relation", "scale_b",
-       "special", "seed", "tags"},
+      {"id", "rows", "cols", "dtype", "pad_a", "offset_a", "pad_b", "offset_b", "fill", "scale_a",
+       "relation", "scale_b", "special", "seed", "tags"},
       [](const Row& row, CosineCase* c) {
-        c->a = {row.integer("rows"),     row.integer("cols"), row.type("dtype"),     row.integer("pad_a"),
-                row.integer("offset_a"), row.text("fill"),    row.number("scale_a"), row.text("special")};
+        c->a = {row.integer("rows"),   row.integer("cols"),     row.type("dtype"),
+                row.integer("pad_a"),  row.integer("offset_a"), row.text("fill"),
+                row.number("scale_a"), row.text("special")};
         c->pad_b = row.integer("pad_b");
         c->offset_b = row.integer("offset_b");
         c->relation = row.text("relation");
@@ -655,8 +707,8 @@ std::vector<CosineCase> cosine_cases(const std::string& directory) {
 std::vector<GateCase> gate_cases(const std::string& directory) {
   return read_cases<GateCase>(
       directory, "gate",
-      {"id", "rows", "dim", "dtype", "pad", "offset", "fill", "scale", "special", "weight_dtype", "weight_scale", "kind",
-       "repeats", "hidden_bias", "classes", "out_bias", "seed", "tags"},
+      {"id", "rows", "dim", "dtype", "pad", "offset", "fill", "scale", "special", "weight_dtype",
+       "weight_scale", "kind", "repeats", "hidden_bias", "classes", "out_bias", "seed", "tags"},
       [](const Row& row, GateCase* c) {
         c->features = read_matrix(row, "dim");
         c->weight_type = row.type("weight_dtype");
@@ -672,9 +724,9 @@ std::vector<GateCase> gate_cases(const std::string& directory) {
 std::vector<ExitRuleCase> exit_rule_cases(const std::string& directory) {
   return read_cases<ExitRuleCase>(
       directory, "exit_rule",
-      {"id",     "rows",      "layers",   "tokens",    "rule",      "comparator", "decay",  "tau",   "horizon", "step",  "scope",
-       "threshold", "patience", "min_steps", "max_steps", "scores", "labels", "valid", "special", "force", "outputs",
-       "seed",   "tags"},
+      {"id",      "rows",  "layers",  "tokens",    "rule",     "comparator", "decay",     "tau",
+       "horizon", "step",  "scope",   "threshold", "patience", "min_steps",  "max_steps", "scores",
+       "labels",  "valid", "special", "force",     "outputs",  "seed",       "tags"},
       [](const Row& row, ExitRuleCase* c) {
         c->rows = row.integer("rows");
         c->layers = row.integer("layers");
@@ -695,11 +747,12 @@ std::vector<ExitRuleCase> exit_rule_cases(const std::string& directory) {
         c->valid = row.choice("valid", {"-", "some"}) == 1;
         c->nan = row.choice("special", {"-", "nan"}) == 1;
         c->force = row.flag("force");
-        c->outputs = row.subset("outputs", {"exit_mask", "active_list", "active_count", "exit_layer"});
+        c->outputs =
+            row.subset("outputs", {"exit_mask", "active_list", "active_count", "exit_layer"});
       });
 }
 
-// ---- inputs ------------------------------------------------------------------------------------------
+// ---- inputs -------------------------------------------------------------------------------------
 
 RowStatsInputs make_inputs(const RowStatsCase& c) { return {make_matrix(c.logits, c.seed, 0)}; }
 
@@ -751,9 +804,12 @@ CrossEntropyInputs make_inputs(const CrossEntropyCase& c) {
   CrossEntropyInputs in;
   in.logits = make_matrix(c.logits, c.seed, 0);
   in.labels = make_tensor(c.label_type, {c.logits.rows});
-  if (c.labels != "random" && c.labels != "some" && c.labels != "ignored" && c.labels != "last") fail("labels: " + c.labels);
+  if (c.labels != "random" && c.labels != "some" && c.labels != "ignored" && c.labels != "last") {
+    fail("labels: " + c.labels);
+  }
   for (int64_t r = 0; r < c.logits.rows; ++r) {
-    int64_t label = static_cast<int64_t>(word(c.seed, 1, static_cast<uint64_t>(r)) % static_cast<uint64_t>(c.logits.cols));
+    int64_t label = static_cast<int64_t>(word(c.seed, 1, static_cast<uint64_t>(r)) %
+                                         static_cast<uint64_t>(c.logits.cols));
     if (c.labels == "last") label = c.logits.cols - 1;
     if (c.labels == "ignored" || (c.labels == "some" && r % 4 == 2)) label = c.ignore_index;
     in.labels.set_integer(r, label);
@@ -763,10 +819,13 @@ CrossEntropyInputs make_inputs(const CrossEntropyCase& c) {
 
 namespace {
 
-// b from the stored a; false if `relation` is none of the derived ones. A matrix of one row is a vector.
-bool derive(const HostTensor& a, const std::string& relation, uint64_t seed, float scale, HostTensor* b) {
-  const bool known = relation == "parallel" || relation == "parallel3" || relation == "orthogonal" || relation == "nearly" ||
-                     relation == "equal" || relation == "negated" || relation == "scaled" || relation == "near";
+// b from the stored a; false if `relation` is none of the derived ones. A
+// matrix of one row is a vector.
+bool derive(const HostTensor& a, const std::string& relation, uint64_t seed, float scale,
+            HostTensor* b) {
+  const bool known = relation == "parallel" || relation == "parallel3" ||
+                     relation == "orthogonal" || relation == "nearly" || relation == "equal" ||
+                     relation == "negated" || relation == "scaled" || relation == "near";
   if (!known) return false;
   for (int64_t r = 0; r < a.rows; ++r) {
     for (int64_t c = 0; c < a.cols; ++c) {
@@ -780,7 +839,8 @@ bool derive(const HostTensor& a, const std::string& relation, uint64_t seed, flo
       if (relation == "near") out = v + bell(w) * 0x1p-6f;
       if (relation == "orthogonal") {
         const int64_t partner = c ^ 1;
-        out = partner >= a.cols ? 0.0f : static_cast<float>(a.at(r, partner)) * (c % 2 ? -1.0f : 1.0f);
+        out = partner >= a.cols ? 0.0f
+                                : static_cast<float>(a.at(r, partner)) * (c % 2 ? -1.0f : 1.0f);
       }
       b->set(r, c, static_cast<double>(out * scale));
     }
@@ -872,7 +932,8 @@ ExitRuleInputs make_inputs(const ExitRuleCase& c, int64_t token, int64_t layer) 
       in.score.set(0, r, nan ? kNaN : static_cast<double>(score_of(c.scores, word(c.seed, 0, i))));
     }
     if (in.label.given()) {
-      in.label.set_integer(r, static_cast<int64_t>(word(c.seed, 1, i) % static_cast<uint64_t>(c.labels)));
+      in.label.set_integer(
+          r, static_cast<int64_t>(word(c.seed, 1, i) % static_cast<uint64_t>(c.labels)));
     }
     if (in.valid.given()) in.valid.set_integer(r, word(c.seed, 2, i) % 5 != 0);
     if (in.step.given()) in.step.set_integer(r, 8 * token + r);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads tests/cases/*.tsv and makes the inputs of a case. tests/cases/README.md is the specification. Depends on the public
-// headers only, so that a program without GoogleTest can use it as well.
+// Reads tests/cases/*.tsv and makes the inputs of a case. tests/cases/README.md is the
+// specification. Depends on the public headers only, so that a program without
+// GoogleTest can use it as well.
 #pragma once
 
 #include <cstdint>
@@ -47,15 +48,16 @@ void store(unsigned char* p, Type type, double value);
 // The value that `type` stores for `value`.
 double rounded_to(Type type, double value);
 
-// ---- generator ---------------------------------------------------------------------------------------
+// ---- generator ----------------------------------------------------------------------------------
 
 uint64_t mix(uint64_t z);
 uint64_t word(uint64_t seed, uint64_t stream, uint64_t i);
 float unit(uint64_t w);
 float bell(uint64_t w);
 
-// A matrix in host memory: `rows` rows of `cols` elements, `stride` elements apart; what lies between rows is NaN (floating
-// point) or 0x7B bytes. A vector is one row. `offset` says where a placed copy should begin, in elements past a 64-byte boundary.
+// A matrix in host memory: `rows` rows of `cols` elements, `stride` elements apart; what lies
+// between rows is NaN (floating point) or 0x7B bytes. A vector is one row. `offset` says where a
+// placed copy should begin, in elements past a 64-byte boundary.
 struct HostTensor {
   Type type = Type::kF32;
   int64_t rows = 0;
@@ -93,9 +95,10 @@ HostTensor make_tensor(Type type, std::vector<int64_t> shape, int64_t pad = 0, i
 void fill(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::string& kind, float scale,
           const std::string& special);
 
-// ---- tables ------------------------------------------------------------------------------------------
+// ---- tables -------------------------------------------------------------------------------------
 
-// One line of a table. Accessors throw std::runtime_error on a missing column or a word that does not parse.
+// One line of a table. Accessors throw std::runtime_error on a missing column or a
+// word that does not parse.
 class Row {
  public:
   Row(const std::vector<std::string>* columns, std::vector<std::string> fields)
@@ -120,9 +123,10 @@ struct Table {
   std::vector<Row> rows;
 };
 
-// Reads <directory>/<op>.tsv; throws std::runtime_error if it is missing, malformed or has other columns than `columns`.
-void read_table(const std::string& directory, const std::string& op, const std::vector<const char*>& columns,
-                Table* table);
+// Reads <directory>/<op>.tsv; throws std::runtime_error if it is missing, malformed or has other
+// columns than `columns`.
+void read_table(const std::string& directory, const std::string& op,
+                const std::vector<const char*>& columns, Table* table);
 
 struct CaseBase {
   std::string id;
@@ -134,7 +138,19 @@ struct CaseBase {
 };
 
 // Order of the bits in `outputs` and of the members of exn_stats.
-enum Stat { kArgmax, kMaxLogit, kLse, kP1, kP2, kMargin, kEntropy, kPow2Entropy, kMeanLogP, kValid, kStats };
+enum Stat {
+  kArgmax,
+  kMaxLogit,
+  kLse,
+  kP1,
+  kP2,
+  kMargin,
+  kEntropy,
+  kPow2Entropy,
+  kMeanLogP,
+  kValid,
+  kStats
+};
 extern const char* const kStatNames[kStats];
 
 struct MatrixSpec {
@@ -266,7 +282,7 @@ std::vector<CosineCase> cosine_cases(const std::string& directory);
 std::vector<GateCase> gate_cases(const std::string& directory);
 std::vector<ExitRuleCase> exit_rule_cases(const std::string& directory);
 
-// ---- inputs ------------------------------------------------------------------------------------------
+// ---- inputs -------------------------------------------------------------------------------------
 // A tensor that the case leaves out has an empty shape.
 
 struct RowStatsInputs {

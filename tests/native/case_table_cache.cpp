@@ -69,7 +69,9 @@ CacheTensors empty_cache(const CacheSpec& c, uint64_t seed) {
     side->set(0, 0, kNaN);
     const auto size = static_cast<size_t>(size_of(c.type));
     unsigned char* first = side->bytes.data();
-    for (size_t at = size; at < side->bytes.size(); at += size) std::memcpy(first + at, first, size);
+    for (size_t at = size; at < side->bytes.size(); at += size) {
+      std::memcpy(first + at, first, size);
+    }
   }
   return t;
 }

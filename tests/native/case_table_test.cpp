@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The generator makes the words that the README of the tables promises, and the tables keep their own rules.
+// The generator makes the words that the README of the tables promises, and the
+// tables keep their own rules.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -94,7 +95,8 @@ TEST(CaseTable, SpecialRowsAreEveryThird) {
 TEST(CaseTable, MalformedTablesAreErrors) {
   Table table;
   EXPECT_THROW(read_table("/nonexistent", "row_stats", {"id"}, &table), std::runtime_error);
-  EXPECT_THROW(read_table(cases_directory(), "row_stats", {"id", "rows"}, &table), std::runtime_error);
+  EXPECT_THROW(read_table(cases_directory(), "row_stats", {"id", "rows"}, &table),
+               std::runtime_error);
   const std::vector<std::string> columns = {"id", "n", "kind"};
   const Row row(&columns, {"a", "7x", "what"});
   EXPECT_THROW(row.integer("n"), std::runtime_error);
@@ -118,8 +120,12 @@ TEST(CaseTable, SmallMeansSmall) {
     const int64_t d = c.hidden.cols;
     check_small(c, (c.hidden.rows + c.weight.rows + (c.translator ? d : 0)) * d);
   }
-  for (const auto& c : stablemax_cases(directory)) check_small(c, 2 * c.logits.rows * c.logits.cols);
-  for (const auto& c : cross_entropy_cases(directory)) check_small(c, 2 * c.logits.rows * c.logits.cols);
+  for (const auto& c : stablemax_cases(directory)) {
+    check_small(c, 2 * c.logits.rows * c.logits.cols);
+  }
+  for (const auto& c : cross_entropy_cases(directory)) {
+    check_small(c, 2 * c.logits.rows * c.logits.cols);
+  }
   for (const auto& c : perp_grad_cases(directory)) {
     int64_t elements = 3;
     for (int64_t extent : c.shape) elements *= extent;
@@ -128,7 +134,9 @@ TEST(CaseTable, SmallMeansSmall) {
   for (const auto& c : cosine_cases(directory)) check_small(c, 2 * c.a.rows * c.a.cols);
   for (const auto& c : gate_cases(directory)) {
     const int64_t d = c.features.cols;
-    const int64_t matrices = c.kind == EXN_GATE_LINEAR ? 0 : c.kind == EXN_GATE_RESIDUAL ? 1 : c.repeats;
+    const int64_t matrices = c.kind == EXN_GATE_LINEAR     ? 0
+                             : c.kind == EXN_GATE_RESIDUAL ? 1
+                                                           : c.repeats;
     check_small(c, (c.features.rows + c.classes + matrices * d) * d);
   }
   for (const auto& c : exit_rule_cases(directory)) check_small(c, c.rows * c.layers * c.tokens);

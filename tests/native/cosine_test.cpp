@@ -4,7 +4,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_cosine_params> kOp = {"cosine", exn_cosine_supported, exn_cosine_workspace_size, exn_cosine};
+const Op<exn_cosine_params> kOp = {"cosine", exn_cosine_supported, exn_cosine_workspace_size,
+                                   exn_cosine};
 
 class Cosine : public ::testing::TestWithParam<CosineCase> {};
 
@@ -24,11 +25,15 @@ TEST_P(Cosine, MatchesOracle) {
     if (HasFatalFailure()) return;
     const HostTensor got = out.read();
     expect_all_agree(std::string("cosine ") + name_of(c.a.type), expected, got);
-    for (int64_t r = 0; r < c.a.rows; ++r) EXPECT_FALSE(got.at(0, r) > 1 || got.at(0, r) < -1) << "row " << r;
+    for (int64_t r = 0; r < c.a.rows; ++r) {
+      EXPECT_FALSE(got.at(0, r) > 1 || got.at(0, r) < -1) << "row " << r;
+    }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Cosine, ::testing::ValuesIn(wanted_cases(cosine_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, Cosine,
+                         ::testing::ValuesIn(wanted_cases(cosine_cases(cases_directory()))),
+                         CaseName());
 
 }  // namespace
 }  // namespace exn::test

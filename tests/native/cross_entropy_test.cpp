@@ -7,8 +7,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_cross_entropy_params> kOp = {"cross_entropy", exn_cross_entropy_supported, exn_cross_entropy_workspace_size,
-                                          exn_cross_entropy};
+const Op<exn_cross_entropy_params> kOp = {"cross_entropy", exn_cross_entropy_supported,
+                                          exn_cross_entropy_workspace_size, exn_cross_entropy};
 
 HostTensor loss_tensor(const CrossEntropyCase& c) {
   const Type type = c.logits.type == Type::kF64 ? Type::kF64 : Type::kF32;
@@ -29,7 +29,9 @@ TEST_P(CrossEntropy, MatchesOracle) {
     Placed labels(target, in.labels);
     Placed loss(target, c.loss ? loss_tensor(c) : HostTensor{});
     const bool separate = c.grad && !c.in_place;
-    Placed own(target, separate ? poisoned(in.logits.type, in.logits.shape, c.grad_pad, c.grad_offset) : HostTensor{});
+    Placed own(target, separate
+                           ? poisoned(in.logits.type, in.logits.shape, c.grad_pad, c.grad_offset)
+                           : HostTensor{});
     Placed& grad = c.in_place ? logits : own;
     const exn_cross_entropy_params params = {sizeof params,  logits.dl(),  labels.dl(),  loss.dl(),
                                              grad.dl(), c.ignore_index, c.normalizer, c.reduction};
@@ -42,10 +44,12 @@ TEST_P(CrossEntropy, MatchesOracle) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, CrossEntropy, ::testing::ValuesIn(wanted_cases(cross_entropy_cases(cases_directory()))),
+INSTANTIATE_TEST_SUITE_P(Cases, CrossEntropy,
+                         ::testing::ValuesIn(wanted_cases(cross_entropy_cases(cases_directory()))),
                          CaseName());
 
-// A label out of range: refused with nothing written on the CPU, NaN in its row (and in the mean) on CUDA.
+// A label out of range: refused with nothing written on the CPU, NaN in its row
+// (and in the mean) on CUDA.
 class BadLabel : public ::testing::TestWithParam<std::tuple<int64_t, Type, int32_t>> {};
 
 TEST_P(BadLabel, IsRefusedOrNaN) {
@@ -92,7 +96,8 @@ INSTANTIATE_TEST_SUITE_P(Labels, BadLabel,
                                             ::testing::Values(Type::kI32, Type::kI64),
                                             ::testing::Values(EXN_REDUCE_NONE, EXN_REDUCE_MEAN)));
 INSTANTIATE_TEST_SUITE_P(WideLabels, BadLabel,
-                         ::testing::Combine(::testing::Values(int64_t{1} << 32, (int64_t{1} << 32) + 3, INT64_MIN),
+                         ::testing::Combine(::testing::Values(int64_t{1} << 32,
+                                                              (int64_t{1} << 32) + 3, INT64_MIN),
                                             ::testing::Values(Type::kI64),
                                             ::testing::Values(EXN_REDUCE_NONE, EXN_REDUCE_MEAN)));
 

@@ -7,7 +7,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_exit_head_params> kOp = {"exit_head", exn_exit_head_supported, exn_exit_head_workspace_size, exn_exit_head};
+const Op<exn_exit_head_params> kOp = {"exit_head", exn_exit_head_supported,
+                                      exn_exit_head_workspace_size, exn_exit_head};
 
 // The inputs of a case in device memory.
 struct PlacedInputs {
@@ -22,7 +23,8 @@ struct PlacedInputs {
         shortlist(target, in.shortlist) {}
 
   std::vector<Placed*> all() {
-    return {&hidden, &weight, &bias, &norm_weight, &norm_bias, &translator, &translator_bias, &shortlist};
+    return {&hidden,     &weight,          &bias,     &norm_weight, &norm_bias,
+            &translator, &translator_bias, &shortlist};
   }
 
   exn_exit_head_params params(const ExitHeadCase& c, const exn_stats& out) const {
@@ -92,17 +94,21 @@ TEST_P(ExitHead, RowsDoNotDependOnTheBatch) {
         few.hidden = rows_of(in.hidden, first, size);
         PlacedInputs placed_few(target, few);
         const StatsOutputs part(target, c.outputs, size);
-        ASSERT_EQ(run_once(target, kOp, placed_few.params(c, part.dl())), EXN_OK) << exn_last_error();
+        ASSERT_EQ(run_once(target, kOp, placed_few.params(c, part.dl())), EXN_OK)
+            << exn_last_error();
         for (int64_t r = 0; r < size; ++r) {
           ASSERT_EQ(part.row_bytes(r), whole.row_bytes(first + r))
-              << "row " << first + r << " in a batch of " << size << " against one of " << c.hidden.rows;
+              << "row " << first + r << " in a batch of " << size << " against one of "
+              << c.hidden.rows;
         }
       }
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, ExitHead, ::testing::ValuesIn(wanted_cases(exit_head_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, ExitHead,
+                         ::testing::ValuesIn(wanted_cases(exit_head_cases(cases_directory()))),
+                         CaseName());
 
 // A list entry out of range: refused on the CPU, all rows invalid on CUDA.
 TEST(ExitHeadShortlist, EntryOutOfRange) {
@@ -128,7 +134,8 @@ TEST(ExitHeadShortlist, EntryOutOfRange) {
         for (const Placed* t : out.all()) EXPECT_TRUE(t->unchanged());
       } else {
         ASSERT_EQ(status, EXN_OK) << exn_last_error();
-        const StatsExpected invalid = stats_oracle({{static_cast<long double>(NAN)}, {}, {}}, c.normalizer, 1, 0);
+        const StatsExpected invalid =
+            stats_oracle({{static_cast<long double>(NAN)}, {}, {}}, c.normalizer, 1, 0);
         out.expect("exit_head", {invalid, invalid, invalid});
       }
     }

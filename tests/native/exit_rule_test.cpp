@@ -4,7 +4,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_exit_rule_params> kOp = {"exit_rule", exn_exit_rule_supported, exn_exit_rule_workspace_size, exn_exit_rule};
+const Op<exn_exit_rule_params> kOp = {"exit_rule", exn_exit_rule_supported,
+                                      exn_exit_rule_workspace_size, exn_exit_rule};
 
 constexpr int32_t kBefore = 77;  // exit_layer before the first call, which must overwrite it
 
@@ -47,7 +48,9 @@ exn_exit_rule_params params_of(const ExitRuleCall& call) {
   return p;
 }
 
-std::vector<uint8_t> mask_of(const HostTensor& t) { return std::vector<uint8_t>(t.bytes.begin(), t.bytes.end()); }
+std::vector<uint8_t> mask_of(const HostTensor& t) {
+  return std::vector<uint8_t>(t.bytes.begin(), t.bytes.end());
+}
 
 std::vector<int32_t> integers_of(const HostTensor& t) {
   std::vector<int32_t> values;
@@ -62,7 +65,8 @@ HostTensor filled(Type type, std::vector<int64_t> shape, int32_t value) {
   return t;
 }
 
-// Plays the whole case on one target. State and exit_layer are in-out: each call starts from what the last one left.
+// Plays the whole case on one target. State and exit_layer are in-out: each call starts
+// from what the last one left.
 class Sequence {
  public:
   Sequence(const ExitRuleCase& c, const Target& target)
@@ -88,7 +92,8 @@ class Sequence {
 
   void call(int64_t token, int64_t layer) {
     const ExitRuleInputs in = make_inputs(c_, token, layer);
-    Placed score(target_, in.score), label(target_, in.label), valid(target_, in.valid), step(target_, in.step);
+    Placed score(target_, in.score), label(target_, in.label), valid(target_, in.valid),
+        step(target_, in.step);
     Placed state(target_, state_);
     Placed mask(target_, asked(kExitMask) ? poisoned(Type::kU8, {c_.rows}) : HostTensor{});
     Placed list(target_, asked(kActiveList) ? poisoned(Type::kI32, {c_.rows}) : HostTensor{});
@@ -107,7 +112,8 @@ class Sequence {
     p.exit_layer = exit_layer.dl();
     // The full protocol for the first token; later ones only play on.
     if (token == 0) {
-      exercise(target_, kOp, p, {&score, &label, &valid, &step}, {&state, &mask, &list, &count, &exit_layer});
+      exercise(target_, kOp, p, {&score, &label, &valid, &step},
+               {&state, &mask, &list, &count, &exit_layer});
     } else {
       ASSERT_EQ(run_once(target_, kOp, p), EXN_OK) << exn_last_error();
     }
@@ -115,8 +121,9 @@ class Sequence {
     judge(options, in, state, mask, list, count, exit_layer);
   }
 
-  void judge(const ExitRuleCall& options, const ExitRuleInputs& in, const Placed& state, const Placed& mask,
-             const Placed& list, const Placed& count, const Placed& exit_layer) {
+  void judge(const ExitRuleCall& options, const ExitRuleInputs& in, const Placed& state,
+             const Placed& mask, const Placed& list, const Placed& count,
+             const Placed& exit_layer) {
     const std::vector<int32_t> flags = flags_of(state.read());
     // Who leaves is seen in the state even if no mask was asked for.
     std::vector<uint8_t> left_now(flags.size());
@@ -142,7 +149,9 @@ class Sequence {
     }
     if (asked(kExitLayer)) {
       exit_layer_ = exit_layer.read();
-      for (int64_t r = 0; r < c_.rows; ++r) EXPECT_EQ(exit_layer_.integer_at(r), oracle_.exit_layer(r)) << "row " << r;
+      for (int64_t r = 0; r < c_.rows; ++r) {
+        EXPECT_EQ(exit_layer_.integer_at(r), oracle_.exit_layer(r)) << "row " << r;
+      }
     }
     state_ = state.read();
   }
@@ -150,16 +159,19 @@ class Sequence {
   static std::vector<int32_t> flags_of(const HostTensor& state) {
     std::vector<int32_t> flags;
     for (int64_t r = 0; r < state.rows; ++r) {
-      flags.push_back(static_cast<int32_t>(state.integer_at(r * EXN_EXIT_STATE_WORDS + EXN_EXIT_STATE_WORDS - 1)));
+      flags.push_back(static_cast<int32_t>(
+          state.integer_at(r * EXN_EXIT_STATE_WORDS + EXN_EXIT_STATE_WORDS - 1)));
     }
     return flags;
   }
 
-  static std::string describe(const std::vector<uint8_t>& got, const std::vector<uint8_t>& expected) {
+  static std::string describe(const std::vector<uint8_t>& got,
+                              const std::vector<uint8_t>& expected) {
     std::string text = "rows that differ (row: got, expected):";
     for (size_t r = 0; r < got.size(); ++r) {
       if (got[r] != expected[r]) {
-        text += " " + std::to_string(r) + ": " + std::to_string(got[r]) + ", " + std::to_string(expected[r]) + ";";
+        text += " " + std::to_string(r) + ": " + std::to_string(got[r]) + ", " +
+                std::to_string(expected[r]) + ";";
       }
     }
     return text;
@@ -182,7 +194,9 @@ TEST_P(ExitRule, MatchesStateMachine) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, ExitRule, ::testing::ValuesIn(wanted_cases(exit_rule_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, ExitRule,
+                         ::testing::ValuesIn(wanted_cases(exit_rule_cases(cases_directory()))),
+                         CaseName());
 
 }  // namespace
 }  // namespace exn::test

@@ -21,17 +21,23 @@ TEST_P(Gate, MatchesOracle) {
     Placed out_weight(target, in.out_weight);
     Placed out_bias(target, in.out_bias);
     Placed prob(target, poisoned(Type::kF32, {c.features.rows}));
-    const exn_gate_params params = {sizeof params,   features.dl(), hidden_weight.dl(), hidden_bias.dl(), out_weight.dl(),
-                                    out_bias.dl(), prob.dl(),     c.kind,             c.repeats};
-    exercise(target, kOp, params, {&features, &hidden_weight, &hidden_bias, &out_weight, &out_bias}, {&prob});
+    const exn_gate_params params = {sizeof params,    features.dl(),   hidden_weight.dl(),
+                                    hidden_bias.dl(), out_weight.dl(), out_bias.dl(),
+                                    prob.dl(),        c.kind,          c.repeats};
+    exercise(target, kOp, params, {&features, &hidden_weight, &hidden_bias, &out_weight, &out_bias},
+             {&prob});
     if (HasFatalFailure()) return;
     const HostTensor got = prob.read();
     expect_all_agree("gate", expected, got);
-    for (int64_t r = 0; r < c.features.rows; ++r) EXPECT_FALSE(got.at(0, r) > 1 || got.at(0, r) < 0) << "row " << r;
+    for (int64_t r = 0; r < c.features.rows; ++r) {
+      EXPECT_FALSE(got.at(0, r) > 1 || got.at(0, r) < 0) << "row " << r;
+    }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Gate, ::testing::ValuesIn(wanted_cases(gate_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, Gate,
+                         ::testing::ValuesIn(wanted_cases(gate_cases(cases_directory()))),
+                         CaseName());
 
 }  // namespace
 }  // namespace exn::test

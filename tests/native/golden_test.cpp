@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The library against recorded vectors: outputs of the official StableMax and OrthoGrad code, and statistics of a real model's
-// logits and hidden states. The vectors are not part of this repository: EXEUNT_GOLDEN names their folder (default: shared/golden
-// beside the repository); without it the tests are skipped.
+// The library against recorded vectors: outputs of the official StableMax and OrthoGrad code, and
+// statistics of a real model's logits and hidden states. The vectors are not part of this
+// repository: EXEUNT_GOLDEN names their folder (default: shared/golden beside the repository);
+// without it the tests are skipped.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -12,23 +13,31 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_stablemax_params> kStableMax = {"stablemax", exn_stablemax_supported, exn_stablemax_workspace_size, exn_stablemax};
+const Op<exn_stablemax_params> kStableMax = {"stablemax", exn_stablemax_supported,
+                                             exn_stablemax_workspace_size, exn_stablemax};
 const Op<exn_cross_entropy_params> kCrossEntropy = {"cross_entropy", exn_cross_entropy_supported,
-                                                    exn_cross_entropy_workspace_size, exn_cross_entropy};
-const Op<exn_perp_grad_params> kPerpGrad = {"perp_grad", exn_perp_grad_supported, exn_perp_grad_workspace_size, exn_perp_grad};
-const Op<exn_row_stats_params> kRowStats = {"row_stats", exn_row_stats_supported, exn_row_stats_workspace_size, exn_row_stats};
-const Op<exn_cosine_params> kCosine = {"cosine", exn_cosine_supported, exn_cosine_workspace_size, exn_cosine};
+                                                    exn_cross_entropy_workspace_size,
+                                                    exn_cross_entropy};
+const Op<exn_perp_grad_params> kPerpGrad = {"perp_grad", exn_perp_grad_supported,
+                                            exn_perp_grad_workspace_size, exn_perp_grad};
+const Op<exn_row_stats_params> kRowStats = {"row_stats", exn_row_stats_supported,
+                                            exn_row_stats_workspace_size, exn_row_stats};
+const Op<exn_cosine_params> kCosine = {"cosine", exn_cosine_supported, exn_cosine_workspace_size,
+                                       exn_cosine};
 
 std::string golden_path(const std::string& file) {
   const char* named = std::getenv("EXEUNT_GOLDEN");
-  return (named != nullptr ? std::string(named) : std::string(EXN_SOURCE_DIRECTORY) + "/../shared/golden") + "/" + file;
+  return (named != nullptr ? std::string(named)
+                           : std::string(EXN_SOURCE_DIRECTORY) + "/../shared/golden") +
+         "/" + file;
 }
 
 #define EXN_READ_OR_SKIP(variable, file)                          \
   const Safetensors variable = Safetensors::read(golden_path(file)); \
   if (variable.empty()) GTEST_SKIP() << "no recorded vectors at " << golden_path(file)
 
-// Largest error allowed, relative to the largest value of the tensor (but not to less than 0.01: certainty has loss 0).
+// Largest error allowed, relative to the largest value of the tensor (but not to less than 0.01:
+// certainty has loss 0).
 double tolerance(Type type) {
   switch (type) {
     case Type::kF64:
@@ -64,10 +73,12 @@ void expect_close(const HostTensor& golden, const HostTensor& got, double relati
   }
   double largest = 0.01;
   for (double v : expected) largest = std::max(largest, std::fabs(v));
-  for (size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(actual[i], expected[i], relative * largest) << "element " << i;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_NEAR(actual[i], expected[i], relative * largest) << "element " << i;
+  }
 }
 
-// ---- official StableMax ------------------------------------------------------------------------------
+// ---- official StableMax -------------------------------------------------------------------------
 
 void check_log(const Target& target, const HostTensor& logits, const HostTensor& golden) {
   Placed in(target, logits), out(target, poisoned(logits.type, logits.shape));
@@ -80,14 +91,16 @@ struct GoldenLoss {
   HostTensor rows, mean, grad;
 };
 
-void check_loss(const Target& target, const HostTensor& logits, const HostTensor& labels, int32_t normalizer,
-                const GoldenLoss& golden) {
+void check_loss(const Target& target, const HostTensor& logits, const HostTensor& labels,
+                int32_t normalizer, const GoldenLoss& golden) {
   const Type loss_type = logits.type == Type::kF64 ? Type::kF64 : Type::kF32;
-  Placed in(target, logits), label(target, labels), grad(target, poisoned(logits.type, logits.shape));
+  Placed in(target, logits), label(target, labels),
+      grad(target, poisoned(logits.type, logits.shape));
   Placed rows(target, poisoned(loss_type, {logits.rows})), mean(target, poisoned(loss_type, {1}));
   // The reference of the F32 softmax loss is itself computed in F32.
   const double loss_tolerance = std::max(tolerance(loss_type), tolerance(golden.rows.type));
-  exn_cross_entropy_params p = {sizeof p, in.dl(), label.dl(), rows.dl(), nullptr, -100, normalizer, EXN_REDUCE_NONE};
+  exn_cross_entropy_params p = {sizeof p, in.dl(), label.dl(), rows.dl(),
+                                nullptr,  -100,    normalizer, EXN_REDUCE_NONE};
   ASSERT_EQ(run_once(target, kCrossEntropy, p), EXN_OK) << exn_last_error();
   expect_close(golden.rows, rows.read(), loss_tolerance);
   p.loss = mean.dl();
@@ -103,9 +116,12 @@ TEST(Golden, OfficialStableMax) {
   int checked = 0, softmax = 0;
   for (const std::string& group : file.groups()) {
     const auto tensor = [&](const std::string& name) { return file.tensor(group + "/" + name); };
-    const auto best = [&](const std::string& name) { return file.has(group + "/" + name + "_f64") ? tensor(name + "_f64") : tensor(name); };
+    const auto best = [&](const std::string& name) {
+      return file.has(group + "/" + name + "_f64") ? tensor(name + "_f64") : tensor(name);
+    };
     const HostTensor logits = tensor("logits"), labels = tensor("labels");
-    const GoldenLoss stable = {tensor("stablemax_ce_rows_f64"), tensor("stablemax_ce_mean_f64"), best("stablemax_ce_grad")};
+    const GoldenLoss stable = {tensor("stablemax_ce_rows_f64"), tensor("stablemax_ce_mean_f64"),
+                               best("stablemax_ce_grad")};
     const bool has_softmax = file.has(group + "/ce_f32_rows");
     GoldenLoss soft;
     if (has_softmax) soft = {tensor("ce_f32_rows"), tensor("ce_f64_mean"), tensor("ce_f64_grad")};
@@ -122,7 +138,7 @@ TEST(Golden, OfficialStableMax) {
   EXPECT_GT(softmax, 0);
 }
 
-// ---- official OrthoGrad ------------------------------------------------------------------------------
+// ---- official OrthoGrad -------------------------------------------------------------------------
 
 double length(const HostTensor& t) {
   double square = 0;
@@ -130,13 +146,15 @@ double length(const HostTensor& t) {
   return std::sqrt(square);
 }
 
-void check_perp_grad(const Target& target, const HostTensor& weight, const HostTensor& grad, const HostTensor& golden) {
+void check_perp_grad(const Target& target, const HostTensor& weight, const HostTensor& grad,
+                     const HostTensor& golden) {
   Placed w(target, weight), g(target, grad), out(target, poisoned(grad.type, grad.shape));
   const exn_perp_grad_params p = {sizeof p, w.dl(), g.dl(), out.dl(), EXN_PERP_CODE, 0};
   ASSERT_EQ(run_once(target, kPerpGrad, p), EXN_OK) << exn_last_error();
   const HostTensor got = out.read();
   EXPECT_TRUE(all_finite(values_of(got)));
-  // A gradient that is a multiple of the weights leaves rounding noise, which the official code scales up.
+  // A gradient that is a multiple of the weights leaves rounding noise, which
+  // the official code scales up.
   PerpGradCase c;
   c.form = EXN_PERP_CODE;
   HostTensor flat_weight = weight, flat_grad = grad;
@@ -146,7 +164,8 @@ void check_perp_grad(const Target& target, const HostTensor& weight, const HostT
     t->rows = 1;
   }
   const PerpGradExpected oracle = perp_grad_oracle(c, {flat_weight, flat_grad});
-  const bool vanishes = std::all_of(oracle.out.begin(), oracle.out.end(), [](const Expected& e) { return e.value == 0; });
+  const bool vanishes = std::all_of(oracle.out.begin(), oracle.out.end(),
+                                    [](const Expected& e) { return e.value == 0; });
   if (oracle.noise || vanishes) {
     EXPECT_LE(length(got), 1.01 * length(grad));
   } else {
@@ -158,7 +177,8 @@ TEST(Golden, OfficialOrthoGrad) {
   EXN_READ_OR_SKIP(file, "official/orthograd.safetensors");
   int checked = 0;
   for (const std::string& group : file.groups()) {
-    for (const std::string& suffix : {std::string(), std::string("0"), std::string("1"), std::string("2")}) {
+    for (const std::string& suffix :
+         {std::string(), std::string("0"), std::string("1"), std::string("2")}) {
       const auto name = [&](const std::string& base) { return group + "/" + base + suffix; };
       if (!file.has(name("grad"))) continue;  // the others are runs of a whole optimiser
       const std::string wide = name("expected_grad") + "_f64";
@@ -173,13 +193,16 @@ TEST(Golden, OfficialOrthoGrad) {
   EXPECT_EQ(checked, 52 + 2 * 3);
 }
 
-// ---- a real model ------------------------------------------------------------------------------------
+// ---- a real model -------------------------------------------------------------------------------
 
 // Rows first ... first + count of the last two axes of `t`, at index `outer` of the first.
-HostTensor slice(const HostTensor& t, int64_t outer, int64_t first, int64_t count, int64_t rows, int64_t cols) {
+HostTensor slice(const HostTensor& t, int64_t outer, int64_t first, int64_t count, int64_t rows,
+                 int64_t cols) {
   HostTensor part = make_tensor(t.type, {count, cols});
   for (int64_t r = 0; r < count; ++r) {
-    for (int64_t c = 0; c < cols; ++c) part.set(r, c, t.at(0, (outer * rows + first + r) * cols + c));
+    for (int64_t c = 0; c < cols; ++c) {
+      part.set(r, c, t.at(0, (outer * rows + first + r) * cols + c));
+    }
   }
   return part;
 }
@@ -190,9 +213,12 @@ TEST(Golden, StatisticsOfRealLogits) {
   const HostTensor logits = layers.tensor("logits_last4");  // of tokens 44 ... 47, after all layers
   const int64_t tokens = 48, first = 44, depth = 30;
   for (int64_t i = 0; i < tokens; ++i) {
-    ASSERT_EQ(layers.tensor("ids").integer_at(i), stats.tensor("ids").integer_at(i)) << "the files are about different texts";
+    ASSERT_EQ(layers.tensor("ids").integer_at(i), stats.tensor("ids").integer_at(i))
+        << "the files are about different texts";
   }
-  const auto golden = [&](const char* name, int64_t row) { return stats.tensor(name).at(depth, first + row); };
+  const auto golden = [&](const char* name, int64_t row) {
+    return stats.tensor(name).at(depth, first + row);
+  };
   for (const Target& target : targets()) {
     if (target.emulated) continue;  // 49152 columns
     SCOPED_TRACE(target.name());
@@ -224,7 +250,8 @@ TEST(Golden, CosinesOfRealHiddenStates) {
   HostTensor hidden = layers.tensor("hidden");  // [31,48,576]
   const HostTensor golden = stats.tensor("state_cosine");
   for (int64_t layer = 0; layer < 30; ++layer) {
-    const HostTensor before = slice(hidden, layer, 0, 48, 48, 576), after = slice(hidden, layer + 1, 0, 48, 48, 576);
+    const HostTensor before = slice(hidden, layer, 0, 48, 48, 576),
+                     after = slice(hidden, layer + 1, 0, 48, 48, 576);
     for (const Target& target : targets()) {
       if (target.emulated && layer % 10 != 0) continue;
       SCOPED_TRACE("layer " + std::to_string(layer) + " on " + target.name());
@@ -232,7 +259,9 @@ TEST(Golden, CosinesOfRealHiddenStates) {
       const exn_cosine_params p = {sizeof p, a.dl(), b.dl(), out.dl()};
       ASSERT_EQ(run_once(target, kCosine, p), EXN_OK) << exn_last_error();
       const HostTensor got = out.read();
-      for (int64_t r = 0; r < 48; ++r) EXPECT_NEAR(got.at(0, r), golden.at(layer, r), 1e-6) << "token " << r;
+      for (int64_t r = 0; r < 48; ++r) {
+        EXPECT_NEAR(got.at(0, r), golden.at(layer, r), 1e-6) << "token " << r;
+      }
     }
   }
 }

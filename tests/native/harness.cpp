@@ -54,13 +54,17 @@ class Report : public ::testing::Environment {
  public:
   void SetUp() override {
     for (const Target& target : targets()) std::printf("target: %s\n", target.name().c_str());
-    if (exn_backend_available(EXN_BACKEND_CUDA) == 0) std::printf("no CUDA: %s\n", exn_backend_reason(EXN_BACKEND_CUDA));
+    if (exn_backend_available(EXN_BACKEND_CUDA) == 0) {
+      std::printf("no CUDA: %s\n", exn_backend_reason(EXN_BACKEND_CUDA));
+    }
   }
   void TearDown() override {
-    for (const auto& [what, ratio] : summary().worst) std::printf("largest error / bound: %-28s %.3f\n", what.c_str(), ratio);
+    for (const auto& [what, ratio] : summary().worst) {
+      std::printf("largest error / bound: %-28s %.3f\n", what.c_str(), ratio);
+    }
     for (const auto& [what, band] : summary().bands) {
-      std::printf("inside the decision band: %-25s %lld of %lld\n", what.c_str(), static_cast<long long>(band.first),
-                  static_cast<long long>(band.second));
+      std::printf("inside the decision band: %-25s %lld of %lld\n", what.c_str(),
+                  static_cast<long long>(band.first), static_cast<long long>(band.second));
     }
     if (summary().left_out.empty()) return;
     std::printf("left out, too large for this run: %zu cases:", summary().left_out.size());
@@ -108,33 +112,42 @@ bool wanted_somewhere(const CaseBase& c) {
   return false;
 }
 
-// ---- memory ------------------------------------------------------------------------------------------
+// ---- memory -------------------------------------------------------------------------------------
 
 DeviceMemory::DeviceMemory(const Target& target, size_t bytes) : target_(target), bytes_(bytes) {
   EXPECT_EQ(exn_alloc(target.device_type, 0, bytes, &data_), EXN_OK) << exn_last_error();
 }
 
-DeviceMemory::~DeviceMemory() { EXPECT_EQ(exn_free(target_.device_type, 0, data_), EXN_OK) << exn_last_error(); }
+DeviceMemory::~DeviceMemory() {
+  EXPECT_EQ(exn_free(target_.device_type, 0, data_), EXN_OK) << exn_last_error();
+}
 
 void DeviceMemory::write(const std::vector<unsigned char>& bytes) {
   ASSERT_EQ(bytes.size(), bytes_);
-  ASSERT_EQ(exn_copy(data_, target_.device_type, 0, bytes.data(), kDLCPU, 0, bytes_, nullptr), EXN_OK) << exn_last_error();
+  ASSERT_EQ(exn_copy(data_, target_.device_type, 0, bytes.data(), kDLCPU, 0, bytes_, nullptr),
+            EXN_OK)
+      << exn_last_error();
   ASSERT_EQ(exn_stream_synchronize(target_.device_type, 0, nullptr), EXN_OK) << exn_last_error();
 }
 
 std::vector<unsigned char> DeviceMemory::read() const {
   std::vector<unsigned char> bytes(bytes_);
-  EXPECT_EQ(exn_copy(bytes.data(), kDLCPU, 0, data_, target_.device_type, 0, bytes_, nullptr), EXN_OK) << exn_last_error();
+  EXPECT_EQ(exn_copy(bytes.data(), kDLCPU, 0, data_, target_.device_type, 0, bytes_, nullptr),
+            EXN_OK)
+      << exn_last_error();
   EXPECT_EQ(exn_stream_synchronize(target_.device_type, 0, nullptr), EXN_OK) << exn_last_error();
   return bytes;
 }
 
-size_t Placed::begin() const { return kGuard + static_cast<size_t>(tensor_.offset * size_of(tensor_.type)); }
+size_t Placed::begin() const {
+  return kGuard + static_cast<size_t>(tensor_.offset * size_of(tensor_.type));
+}
 
 Placed::Placed(const Target& target, const HostTensor& tensor) : tensor_(tensor) {
   if (!tensor.given()) return;
   image_.assign(begin() + tensor.bytes.size() + kGuard, kGuardByte);
-  std::copy(tensor.bytes.begin(), tensor.bytes.end(), image_.begin() + static_cast<std::ptrdiff_t>(begin()));
+  std::copy(tensor.bytes.begin(), tensor.bytes.end(),
+            image_.begin() + static_cast<std::ptrdiff_t>(begin()));
   memory_ = std::make_unique<DeviceMemory>(target, image_.size());
   reset();
   shape_ = tensor.shape;
@@ -157,7 +170,8 @@ void Placed::reset() {
 HostTensor Placed::read() const {
   HostTensor now = tensor_;
   const std::vector<unsigned char> bytes = memory_->read();
-  std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(begin()), now.bytes.size(), now.bytes.begin());
+  std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(begin()), now.bytes.size(),
+              now.bytes.begin());
   return now;
 }
 
@@ -169,7 +183,8 @@ bool Placed::guards_intact() const {
   const size_t row_bytes = static_cast<size_t>(tensor_.cols * size_of(tensor_.type));
   for (int64_t r = 0; r < tensor_.rows; ++r) {
     const size_t at = begin() + static_cast<size_t>(r * tensor_.stride * size_of(tensor_.type));
-    std::copy_n(image_.begin() + static_cast<std::ptrdiff_t>(at), row_bytes, now.begin() + static_cast<std::ptrdiff_t>(at));
+    std::copy_n(image_.begin() + static_cast<std::ptrdiff_t>(at), row_bytes,
+                now.begin() + static_cast<std::ptrdiff_t>(at));
   }
   return now == image_;
 }
@@ -180,7 +195,7 @@ HostTensor poisoned(Type type, std::vector<int64_t> shape, int64_t pad, int64_t 
   return t;
 }
 
-// ---- the protocol ------------------------------------------------------------------------------------
+// ---- the protocol -------------------------------------------------------------------------------
 
 namespace {
 
@@ -213,7 +228,9 @@ void expect_path(const Target& target, const char* op) {
     EXPECT_EQ(path, "cpu/" + target.isa + "/" + op);
   } else {
     EXPECT_EQ(path.rfind("cuda/", 0), 0u) << path;
-    EXPECT_TRUE(path.size() > std::strlen(op) && path.substr(path.size() - std::strlen(op) - 1) == std::string("/") + op) << path;
+    EXPECT_TRUE(path.size() > std::strlen(op) &&
+                path.substr(path.size() - std::strlen(op) - 1) == std::string("/") + op)
+        << path;
   }
 }
 
@@ -229,15 +246,20 @@ void reset_all(const std::vector<Placed*>& tensors) {
   for (Placed* t : tensors) t->reset();
 }
 
-void refuses_short_workspace(const Target& target, const BoundCall& call, size_t bytes, const std::vector<Placed*>& written) {
+void refuses_short_workspace(const Target& target, const BoundCall& call, size_t bytes,
+                             const std::vector<Placed*>& written) {
   GuardedWorkspace workspace(target, bytes, 0xFF);
-  EXPECT_EQ(call.run(workspace.data(), bytes - 1), EXN_INVALID_ARGUMENT) << call.name << ": a byte less than " << bytes;
+  EXPECT_EQ(call.run(workspace.data(), bytes - 1), EXN_INVALID_ARGUMENT)
+      << call.name << ": a byte less than " << bytes;
   const std::string error = exn_last_error();
   EXPECT_NE(error.find("workspace"), std::string::npos) << error;
   EXPECT_NE(error.find(std::to_string(bytes)), std::string::npos) << error;
   EXPECT_NE(error.find(std::to_string(bytes - 1)), std::string::npos) << error;
   EXPECT_TRUE(workspace.unchanged()) << call.name << " wrote to a workspace that it refused";
-  for (const Placed* t : written) EXPECT_TRUE(t->unchanged()) << call.name << " wrote an output although it refused the workspace";
+  for (const Placed* t : written) {
+    EXPECT_TRUE(t->unchanged()) << call.name
+                                << " wrote an output although it refused the workspace";
+  }
 }
 
 // One run from freshly poisoned outputs.
@@ -248,9 +270,12 @@ void run_guarded(const Target& target, const BoundCall& call, size_t bytes, unsi
   ASSERT_EQ(call.run(bytes == 0 ? nullptr : workspace.data(), bytes), EXN_OK) << exn_last_error();
   expect_path(target, call.name);
   ASSERT_EQ(exn_stream_synchronize(target.device_type, 0, nullptr), EXN_OK) << exn_last_error();
-  EXPECT_TRUE(workspace.guards_intact()) << call.name << " wrote outside its workspace of " << bytes << " bytes";
+  EXPECT_TRUE(workspace.guards_intact())
+      << call.name << " wrote outside its workspace of " << bytes << " bytes";
   for (const Placed* t : read) EXPECT_TRUE(t->unchanged()) << call.name << " changed an input";
-  for (const Placed* t : written) EXPECT_TRUE(t->guards_intact()) << call.name << " wrote outside an output";
+  for (const Placed* t : written) {
+    EXPECT_TRUE(t->guards_intact()) << call.name << " wrote outside an output";
+  }
 }
 
 }  // namespace
@@ -271,7 +296,8 @@ void exercise(const Target& target, const BoundCall& call, const std::vector<Pla
   for (int32_t threads : {1, 2, 3, 5}) {
     ASSERT_EQ(exn_cpu_set_threads(threads), EXN_OK) << exn_last_error();
     ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0xFF, read, written));
-    EXPECT_EQ(first, bytes_of(written)) << call.name << ": other bits with " << threads << " threads";
+    EXPECT_EQ(first, bytes_of(written))
+        << call.name << ": other bits with " << threads << " threads";
   }
   ASSERT_EQ(exn_cpu_set_threads(before), EXN_OK) << exn_last_error();
 }
@@ -286,13 +312,15 @@ exn_status run_once(const Target& target, const BoundCall& call) {
   return status != EXN_OK ? status : exn_stream_synchronize(target.device_type, 0, nullptr);
 }
 
-// ---- comparison --------------------------------------------------------------------------------------
+// ---- comparison ---------------------------------------------------------------------------------
 
-void expect_agrees(const std::string& what, const Expected& expected, double got, int64_t row, int64_t col) {
+void expect_agrees(const std::string& what, const Expected& expected, double got, int64_t row,
+                   int64_t col) {
   if (!agrees(expected, got)) {
     if (reported_in_this_test() >= kReported) return;  // the test has failed already
-    ADD_FAILURE() << what << " [" << row << "," << col << "]: got " << ::testing::PrintToString(got) << ", expected "
-                  << ::testing::PrintToString(expected.value) << " within " << expected.bound;
+    ADD_FAILURE() << what << " [" << row << "," << col << "]: got " << ::testing::PrintToString(got)
+                  << ", expected " << ::testing::PrintToString(expected.value) << " within "
+                  << expected.bound;
     return;
   }
   if (std::isfinite(expected.bound) && expected.bound > 0 && std::isfinite(expected.value)) {
@@ -301,7 +329,8 @@ void expect_agrees(const std::string& what, const Expected& expected, double got
   }
 }
 
-void expect_all_agree(const std::string& what, const std::vector<Expected>& expected, const HostTensor& got) {
+void expect_all_agree(const std::string& what, const std::vector<Expected>& expected,
+                      const HostTensor& got) {
   ASSERT_EQ(static_cast<int64_t>(expected.size()), got.size());
   for (int64_t r = 0; r < got.rows; ++r) {
     for (int64_t c = 0; c < got.cols; ++c) {
@@ -317,7 +346,7 @@ void count_band(const std::string& what, int64_t hits, int64_t decisions) {
   band.second += decisions;
 }
 
-// ---- statistics --------------------------------------------------------------------------------------
+// ---- statistics ---------------------------------------------------------------------------------
 
 StatsOutputs::StatsOutputs(const Target& target, uint32_t outputs, int64_t rows) : rows_(rows) {
   for (int i = 0; i < kStats; ++i) {
@@ -328,9 +357,10 @@ StatsOutputs::StatsOutputs(const Target& target, uint32_t outputs, int64_t rows)
 }
 
 exn_stats StatsOutputs::dl() const {
-  return {outputs_[kArgmax]->dl(),  outputs_[kMaxLogit]->dl(), outputs_[kLse]->dl(),         outputs_[kP1]->dl(),
-          outputs_[kP2]->dl(),      outputs_[kMargin]->dl(),   outputs_[kEntropy]->dl(),     outputs_[kPow2Entropy]->dl(),
-          outputs_[kMeanLogP]->dl(), outputs_[kValid]->dl()};
+  return {outputs_[kArgmax]->dl(),  outputs_[kMaxLogit]->dl(),    outputs_[kLse]->dl(),
+          outputs_[kP1]->dl(),      outputs_[kP2]->dl(),          outputs_[kMargin]->dl(),
+          outputs_[kEntropy]->dl(), outputs_[kPow2Entropy]->dl(), outputs_[kMeanLogP]->dl(),
+          outputs_[kValid]->dl()};
 }
 
 std::vector<Placed*> StatsOutputs::all() const {
@@ -352,7 +382,8 @@ void StatsOutputs::expect(const std::string& op, const std::vector<StatsExpected
       } else if (i == kArgmax && e.near_argmax.size() > 1) {
         const int64_t argmax = got.integer_at(r);
         EXPECT_TRUE(std::binary_search(e.near_argmax.begin(), e.near_argmax.end(), argmax))
-            << "argmax " << where << ": got " << argmax << ", expected " << e.argmax << " or one as large within rounding";
+            << "argmax " << where << ": got " << argmax << ", expected " << e.argmax
+            << " or one as large within rounding";
         count_band(op + " argmax", argmax == e.argmax ? 0 : 1, 1);
       } else if (i == kArgmax) {
         EXPECT_EQ(got.integer_at(r), e.argmax) << "argmax " << where;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the op suites share: the devices and instruction sets to test, guarded tensors in device memory, and the protocol that
-// every call has to pass whatever its numbers are.
+// What the op suites share: the devices and instruction sets to test, guarded tensors in device
+// memory, and the protocol that every call has to pass whatever its numbers are.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -26,8 +26,8 @@ struct Target {
   std::string name() const { return cpu() ? "cpu/" + isa : emulated ? "cuda (emulated)" : "cuda"; }
 };
 
-// Every instruction set of this machine (or the one that EXEUNT_ISA names; none if EXEUNT_TEST_CUDA_ONLY=1), and CUDA if it is
-// available.
+// Every instruction set of this machine (or the one that EXEUNT_ISA names; none if
+// EXEUNT_TEST_CUDA_ONLY=1), and CUDA if it is available.
 const std::vector<Target>& targets();
 
 // Makes `target` take the next runs.
@@ -36,9 +36,9 @@ void use(const Target& target);
 // tests/cases, or what EXEUNT_CASES names.
 std::string cases_directory();
 
-// Whether this run of the tests takes the case on this target: on an emulated device small ones, else
-// all but `big` ones (EXEUNT_TEST_BIG=1: these too) and, with EXEUNT_QUICK=1, `bench` ones, which are
-// the shapes of real models with nothing odd about them.
+// Whether this run of the tests takes the case on this target: on an emulated device small ones,
+// else all but `big` ones (EXEUNT_TEST_BIG=1: these too) and, with EXEUNT_QUICK=1, `bench` ones,
+// which are the shapes of real models with nothing odd about them.
 bool wanted(const CaseBase& c, const Target& target);
 
 // Whether any target takes it; else the summary at the end of the program names it as left out.
@@ -85,7 +85,8 @@ class DeviceMemory {
   void* data_ = nullptr;
 };
 
-// A tensor in device memory with guard bytes on both sides, `offset` elements past a 64-byte boundary.
+// A tensor in device memory with guard bytes on both sides, `offset`
+// elements past a 64-byte boundary.
 class Placed {
  public:
   Placed(const Target& target, const HostTensor& tensor);
@@ -132,21 +133,24 @@ struct BoundCall {
   std::function<exn_status(void*, size_t)> run;
 };
 
-// Runs the call and checks everything that does not depend on the numbers: that it is supported, that a workspace one byte
-// too small is refused and nothing written, that a dirty workspace of exactly the right size is enough, that inputs and
-// everything around the tensors stay as they are, that the forced path ran, that a second run gives the same bits, and on
-// the CPU that every thread count does. The outputs of the first good run are left in place.
-// `written` are outputs and in-out tensors, `read` the rest.
+// Runs the call and checks everything that does not depend on the numbers: that it is supported,
+// that a workspace one byte too small is refused and nothing written, that a dirty workspace of
+// exactly the right size is enough, that inputs and everything around the tensors stay as they are,
+// that the forced path ran, that a second run gives the same bits, and on the CPU that every thread
+// count does. The outputs of the first good run are left in place. `written` are outputs and in-out
+// tensors, `read` the rest.
 void exercise(const Target& target, const BoundCall& call, const std::vector<Placed*>& read,
               const std::vector<Placed*>& written);
 
 template <class Params>
-void exercise(const Target& target, const Op<Params>& op, const Params& params, const std::vector<Placed*>& read,
-              const std::vector<Placed*>& written) {
+void exercise(const Target& target, const Op<Params>& op, const Params& params,
+              const std::vector<Placed*>& read, const std::vector<Placed*>& written) {
   exercise(target,
            BoundCall{op.name, [&] { return op.supported(&params); },
                      [&](size_t* bytes) { return op.workspace_size(&params, bytes); },
-                     [&](void* workspace, size_t bytes) { return op.run(&params, workspace, bytes, nullptr); }},
+                     [&](void* workspace, size_t bytes) {
+                       return op.run(&params, workspace, bytes, nullptr);
+                     }},
            read, written);
 }
 
@@ -155,17 +159,22 @@ exn_status run_once(const Target& target, const BoundCall& call);
 
 template <class Params>
 exn_status run_once(const Target& target, const Op<Params>& op, const Params& params) {
-  return run_once(target, BoundCall{op.name, [&] { return op.supported(&params); },
-                                    [&](size_t* bytes) { return op.workspace_size(&params, bytes); },
-                                    [&](void* workspace, size_t bytes) { return op.run(&params, workspace, bytes, nullptr); }});
+  return run_once(target,
+                  BoundCall{op.name, [&] { return op.supported(&params); },
+                            [&](size_t* bytes) { return op.workspace_size(&params, bytes); },
+                            [&](void* workspace, size_t bytes) {
+                              return op.run(&params, workspace, bytes, nullptr);
+                            }});
 }
 
-// Compares a value with its bound. Reports the first few failures of a test and keeps the largest error / bound of each `what`
-// for the summary at the end of the program.
-void expect_agrees(const std::string& what, const Expected& expected, double got, int64_t row, int64_t col);
+// Compares a value with its bound. Reports the first few failures of a test and keeps the largest
+// error / bound of each `what` for the summary at the end of the program.
+void expect_agrees(const std::string& what, const Expected& expected, double got, int64_t row,
+                   int64_t col);
 
 // Compares all elements of a matrix (or of a vector) with expectations in row-major order.
-void expect_all_agree(const std::string& what, const std::vector<Expected>& expected, const HostTensor& got);
+void expect_all_agree(const std::string& what, const std::vector<Expected>& expected,
+                      const HostTensor& got);
 
 // A decision inside its band, for the summary.
 void count_band(const std::string& what, int64_t hits, int64_t decisions);

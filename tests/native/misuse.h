@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Misuse: how the suites check that wrong arguments are refused with the right status and a sentence that names them and the two
-// values that disagree, and that nothing is written.
+// Misuse: how the suites check that wrong arguments are refused with the right status and a
+// sentence that names them and the two values that disagree, and that nothing is written.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,9 @@ using Words = std::vector<std::string>;
 
 inline void expect_words(const Words& words) {
   const std::string error = exn_last_error();
-  for (const std::string& word : words) EXPECT_NE(error.find(word), std::string::npos) << "'" << word << "' in: " << error;
+  for (const std::string& word : words) {
+    EXPECT_NE(error.find(word), std::string::npos) << "'" << word << "' in: " << error;
+  }
 }
 
 inline HostTensor normal(Type type, std::vector<int64_t> shape, uint64_t stream = 0) {
@@ -36,10 +38,11 @@ inline HostTensor zeros(Type type, std::vector<int64_t> shape) {
   return t;
 }
 
-// All three functions of an op must refuse the arguments with `status`, say `words`, and leave the outputs alone.
+// All three functions of an op must refuse the arguments with `status`, say `words`,
+// and leave the outputs alone.
 template <class Params>
-void expect_refused(const Op<Params>& op, const Params& params, const std::vector<Placed*>& written, exn_status status,
-                    const Words& words) {
+void expect_refused(const Op<Params>& op, const Params& params, const std::vector<Placed*>& written,
+                    exn_status status, const Words& words) {
   EXPECT_EQ(op.supported(&params), status);
   expect_words(words);
   size_t bytes = 12345;
@@ -49,14 +52,18 @@ void expect_refused(const Op<Params>& op, const Params& params, const std::vecto
   DeviceMemory workspace(kCpu, 1 << 20);
   EXPECT_EQ(op.run(&params, workspace.data(), 1 << 20, nullptr), status);
   expect_words(words);
-  for (const Placed* t : written) EXPECT_TRUE(t->unchanged()) << op.name << " wrote an output of a call that it refused";
+  for (const Placed* t : written) {
+    EXPECT_TRUE(t->unchanged()) << op.name << " wrote an output of a call that it refused";
+  }
 }
 
 // Checks that hold for the params struct of every op.
 template <class Params>
-void expect_sound_struct_sizes(const Op<Params>& op, const Params& params, const std::vector<Placed*>& written) {
+void expect_sound_struct_sizes(const Op<Params>& op, const Params& params,
+                               const std::vector<Placed*>& written) {
   Params p = params;
-  for (uint64_t size : {uint64_t{0}, uint64_t{8}, uint64_t{sizeof(Params) - 1}, uint64_t{5000}, ~uint64_t{0}}) {
+  for (uint64_t size :
+       {uint64_t{0}, uint64_t{8}, uint64_t{sizeof(Params) - 1}, uint64_t{5000}, ~uint64_t{0}}) {
     p.struct_size = size;
     expect_refused(op, p, written, EXN_INVALID_ARGUMENT, {"struct_size", std::to_string(size)});
   }
@@ -151,7 +158,8 @@ class Spoiler {
     DLTensor* dl = t->mutable_dl();
     const int64_t good = dl->shape[axis];
     dl->shape[axis] = wrong;
-    expect_refused(op_, params_, written_, EXN_INVALID_ARGUMENT, {name, std::to_string(wrong), std::to_string(good)});
+    expect_refused(op_, params_, written_, EXN_INVALID_ARGUMENT,
+                   {name, std::to_string(wrong), std::to_string(good)});
     dl->shape[axis] = good;
   }
 
@@ -164,7 +172,8 @@ class Spoiler {
   }
 
   // `out` begins where `other` does, shifted by `bytes`.
-  void overlap(Placed* out, const char* name, const Placed& other, const char* other_name, uint64_t bytes = 0) {
+  void overlap(Placed* out, const char* name, const Placed& other, const char* other_name,
+               uint64_t bytes = 0) {
     SCOPED_TRACE(std::string(name) + " over " + other_name);
     DLTensor* dl = out->mutable_dl();
     const DLTensor good = *dl;

@@ -15,7 +15,8 @@ using Real = long double;
 
 constexpr Real kInf = std::numeric_limits<Real>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kUnit = 0x1p-24;  // of f32, the precision of every reduction but those of f64 storage
+// Of f32, the precision of every reduction but those of f64 storage.
+constexpr double kUnit = 0x1p-24;
 
 double as_double(Real value) { return static_cast<double>(value); }
 
@@ -47,7 +48,8 @@ bool valid_logits(const std::vector<Real>& z) {
 
 // The result after it was stored as `type`, on top of the error it had.
 Expected stored(Type type, Real value, Real error) {
-  const Real rounding_error = rounding(type) * std::fabs(value) * 1.01L + static_cast<Real>(smallest(type));
+  const Real rounding_error =
+      rounding(type) * std::fabs(value) * 1.01L + static_cast<Real>(smallest(type));
   return {as_double(value), std::isfinite(value) ? as_double(error + rounding_error) : 0.0};
 }
 
@@ -64,7 +66,7 @@ bool agrees(const Expected& expected, double got) {
   return std::fabs(got - expected.value) <= expected.bound;
 }
 
-// ---- statistics of logits ----------------------------------------------------------------------------
+// ---- statistics of logits -----------------------------------------------------------------------
 
 namespace {
 
@@ -95,13 +97,16 @@ Distribution distribution_of(const std::vector<Real>& x, Real power = 1) {
   }
   d.entropy = log_sum + d.spread;
   for (size_t j = 0; j < x.size(); ++j) {
-    if (d.p[j] > 0) d.entropy_slope += d.p[j] * std::fabs(power * (x[j] - d.top) - log_sum + d.entropy);
+    if (d.p[j] > 0) {
+      d.entropy_slope += d.p[j] * std::fabs(power * (x[j] - d.top) - log_sum + d.entropy);
+    }
   }
   return d;
 }
 
 Real entropy_bound(const Distribution& d, int64_t n, Real u, Real error) {
-  return u * (sum_error(n) * (1 + d.spread) + 4 * d.entropy) + u * 2 * d.spread * (1 + d.spread) + 2 * error * d.entropy_slope;
+  return u * (sum_error(n) * (1 + d.spread) + 4 * d.entropy) + u * 2 * d.spread * (1 + d.spread) +
+         2 * error * d.entropy_slope;
 }
 
 // Applies softcap and temperature, with what they add to the errors.
@@ -122,7 +127,9 @@ void transform(float temperature, float softcap, std::vector<Real>* z, std::vect
   }
 }
 
-int64_t id_of(const Logits& logits, size_t j) { return logits.ids.empty() ? static_cast<int64_t>(j) : logits.ids[j]; }
+int64_t id_of(const Logits& logits, size_t j) {
+  return logits.ids.empty() ? static_cast<int64_t>(j) : logits.ids[j];
+}
 
 // Largest z, ties to the smaller id.
 size_t argmax_of(const Logits& logits, const std::vector<Real>& z) {
@@ -133,12 +140,15 @@ size_t argmax_of(const Logits& logits, const std::vector<Real>& z) {
   return best;
 }
 
-void find_argmax(const Logits& logits, const std::vector<Real>& z, const std::vector<Real>& error, StatsExpected* out) {
+void find_argmax(const Logits& logits, const std::vector<Real>& z, const std::vector<Real>& error,
+                 StatsExpected* out) {
   const size_t best = argmax_of(logits, z);
   out->argmax = id_of(logits, best);
   for (size_t j = 0; j < z.size(); ++j) {
     const Real slack = error[j] + error[best];
-    if (j == best || (slack > 0 && z[j] >= z[best] - slack)) out->near_argmax.push_back(id_of(logits, j));
+    if (j == best || (slack > 0 && z[j] >= z[best] - slack)) {
+      out->near_argmax.push_back(id_of(logits, j));
+    }
   }
   std::sort(out->near_argmax.begin(), out->near_argmax.end());
   out->stats[kMaxLogit] = {as_double(z[best]), as_double(error[best])};
@@ -150,7 +160,8 @@ void invalid_row(StatsExpected* out) {
 
 }  // namespace
 
-StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float temperature, float softcap) {
+StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float temperature,
+                           float softcap) {
   StatsExpected out;
   if (!valid_logits(logits.z)) {
     invalid_row(&out);
@@ -176,12 +187,15 @@ StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float tempe
   }
 
   const Distribution d = distribution_of(z);
-  const Real sum_bound = kUnit * (sum_error(n) + 2 * d.spread) + 2 * largest_error;  // relative, of sum exp
+  // Relative, of sum exp.
+  const Real sum_bound = kUnit * (sum_error(n) + 2 * d.spread) + 2 * largest_error;
   const Real tiny = static_cast<Real>(smallest(Type::kF32));
   const auto probability = [&](Real p, Real below_top) {
-    return Expected{as_double(p), p > 0 ? as_double(p * (sum_bound + kUnit * (4 + 2 * below_top)) + tiny) : 0.0};
+    return Expected{as_double(p),
+                    p > 0 ? as_double(p * (sum_bound + kUnit * (4 + 2 * below_top)) + tiny) : 0.0};
   };
-  // The second largest: the largest of all others. Its probability is taken from d, since lse may swallow the sum.
+  // The second largest: the largest of all others. Its probability is taken from d,
+  // since lse may swallow the sum.
   const size_t best = argmax_of(logits, z);
   Real second = -kInf, p2 = 0;
   for (size_t j = 0; j < z.size(); ++j) {
@@ -190,14 +204,17 @@ StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float tempe
     p2 = d.p[j];
   }
   const Real p1 = d.p[best];
-  out.stats[kLse] = {as_double(d.lse), as_double(sum_bound + kUnit * (2 * std::fabs(d.lse) + std::fabs(d.top)))};
+  out.stats[kLse] = {as_double(d.lse),
+                     as_double(sum_bound + kUnit * (2 * std::fabs(d.lse) + std::fabs(d.top)))};
   out.stats[kP1] = probability(p1, 0);
   out.stats[kP2] = probability(p2, second == -kInf ? 0 : d.top - second);
   out.stats[kMargin] = {as_double(p1 - p2), out.stats[kP1].bound + out.stats[kP2].bound + kUnit};
-  out.stats[kEntropy] = {as_double(d.entropy), as_double(entropy_bound(d, n, kUnit, largest_error))};
+  out.stats[kEntropy] = {as_double(d.entropy),
+                         as_double(entropy_bound(d, n, kUnit, largest_error))};
 
   const Distribution d2 = distribution_of(z, 2);
-  out.stats[kPow2Entropy] = {as_double(d2.entropy), as_double(entropy_bound(d2, n, kUnit, 2 * largest_error))};
+  out.stats[kPow2Entropy] = {as_double(d2.entropy),
+                             as_double(entropy_bound(d2, n, kUnit, 2 * largest_error))};
 
   Real sum = 0, magnitude = 0;
   for (Real v : z) {
@@ -206,7 +223,9 @@ StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float tempe
   }
   const Real count = static_cast<Real>(n);
   const Real mean = sum / count - d.lse;
-  const Real mean_bound = kUnit * (sum_error(n) * magnitude / count + 4 * (std::fabs(d.top) + std::fabs(d.lse))) + sum_bound;
+  const Real mean_bound =
+      kUnit * (sum_error(n) * magnitude / count + 4 * (std::fabs(d.top) + std::fabs(d.lse))) +
+      sum_bound;
   out.stats[kMeanLogP] = {as_double(mean), std::isfinite(mean) ? as_double(mean_bound) : 0.0};
   return out;
 }
@@ -214,17 +233,19 @@ StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float tempe
 std::vector<StatsExpected> row_stats_oracle(const RowStatsCase& c, const RowStatsInputs& in) {
   std::vector<StatsExpected> rows;
   for (int64_t r = 0; r < in.logits.rows; ++r) {
-    rows.push_back(stats_oracle({row_of(in.logits, r), {}, {}}, c.normalizer, c.temperature, c.softcap));
+    rows.push_back(
+        stats_oracle({row_of(in.logits, r), {}, {}}, c.normalizer, c.temperature, c.softcap));
   }
   return rows;
 }
 
-// ---- exit head ---------------------------------------------------------------------------------------
+// ---- exit head ----------------------------------------------------------------------------------
 
 namespace {
 
-// A hidden state on its way to the head. The error of x[i] is error[i] (independent of the others), plus a common factor
-// (relative error `scale_error` of scaled[i]) and a common shift (`shift_error` times shifted[i]).
+// A hidden state on its way to the head. The error of x[i] is error[i] (independent of the others),
+// plus a common factor (relative error `scale_error` of scaled[i]) and a common shift
+// (`shift_error` times shifted[i]).
 struct State {
   std::vector<double> x;
   std::vector<double> error;
@@ -263,13 +284,16 @@ void translate(const ExitHeadCase& c, const ExitHeadInputs& in, State* s) {
   for (size_t i = 0; i < n; ++i) {
     double sum = 0, magnitude = 0;
     for (size_t j = 0; j < n; ++j) {
-      const double term = in.translator.at(static_cast<int64_t>(i), static_cast<int64_t>(j)) * s->x[j];
+      const double term =
+          in.translator.at(static_cast<int64_t>(i), static_cast<int64_t>(j)) * s->x[j];
       sum += term;
       magnitude += std::fabs(term);
     }
-    const double bias = in.translator_bias.given() ? in.translator_bias.at(0, static_cast<int64_t>(i)) : 0;
+    const double bias =
+        in.translator_bias.given() ? in.translator_bias.at(0, static_cast<int64_t>(i)) : 0;
     y[i] = sum + bias;
-    error[i] = kUnit * (sum_error(static_cast<int64_t>(n)) * magnitude + std::fabs(y[i])) + scale_error * std::fabs(sum);
+    error[i] = kUnit * (sum_error(static_cast<int64_t>(n)) * magnitude + std::fabs(y[i])) +
+               scale_error * std::fabs(sum);
   }
   s->x = y;
   s->error = error;
@@ -297,8 +321,9 @@ void layer_norm(const ExitHeadCase& c, const ExitHeadInputs& in, State* s) {
     errors += s->error[i] * s->error[i];
   }
   const double mean = sum / count;
-  s->shift_error = kUnit * (sum_error(static_cast<int64_t>(n)) * magnitude / count + std::fabs(mean)) +
-                   kIndependent * std::sqrt(errors) / count;
+  s->shift_error =
+      kUnit * (sum_error(static_cast<int64_t>(n)) * magnitude / count + std::fabs(mean)) +
+      kIndependent * std::sqrt(errors) / count;
   for (size_t i = 0; i < n; ++i) {
     s->error[i] += kUnit * (std::fabs(s->x[i]) + std::fabs(mean));
     s->x[i] -= mean;
@@ -315,11 +340,13 @@ void layer_norm(const ExitHeadCase& c, const ExitHeadInputs& in, State* s) {
     s->scaled[i] = s->x[i] * scale * w;
     s->shifted[i] = scale * w;
     s->x[i] = s->scaled[i] + bias;
-    s->error[i] = s->error[i] * scale * std::fabs(w) + kUnit * (3 * std::fabs(s->scaled[i]) + std::fabs(s->x[i]));
+    s->error[i] = s->error[i] * scale * std::fabs(w) +
+                  kUnit * (3 * std::fabs(s->scaled[i]) + std::fabs(s->x[i]));
   }
 }
 
-// Rounds the state to a 16-bit type. An element within its error of a rounding boundary may land on either side.
+// Rounds the state to a 16-bit type. An element within its error of a rounding
+// boundary may land on either side.
 void round_state(Type type, State* s) {
   for (size_t i = 0; i < s->x.size(); ++i) {
     double e = s->error[i];
@@ -363,8 +390,9 @@ Dot logit_of(const State& s, const std::vector<double>& w, bool exact) {
     if (!s.shifted.empty()) shifted += w[i] * s.shifted[i];
   }
   if (exact) return dot;
-  dot.error = kUnit * sum_error(static_cast<int64_t>(w.size())) * magnitude + kIndependent * std::sqrt(independent) +
-              s.scale_error * std::fabs(scaled) + s.shift_error * std::fabs(shifted) + 1e-37;
+  dot.error = kUnit * sum_error(static_cast<int64_t>(w.size())) * magnitude +
+              kIndependent * std::sqrt(independent) + s.scale_error * std::fabs(scaled) +
+              s.shift_error * std::fabs(shifted) + 1e-37;
   return dot;
 }
 
@@ -396,15 +424,18 @@ std::vector<StatsExpected> exit_head_oracle(const ExitHeadCase& c, const ExitHea
       const Dot dot = logit_of(states[r], w, c.exact);
       const double z = dot.value + bias;
       logits[r].z[at(k)] = static_cast<Real>(z);
-      logits[r].error[at(k)] = static_cast<Real>(c.exact || std::isinf(z) ? 0 : dot.error + kUnit * std::fabs(z));
+      logits[r].error[at(k)] =
+          static_cast<Real>(c.exact || std::isinf(z) ? 0 : dot.error + kUnit * std::fabs(z));
     }
   }
   std::vector<StatsExpected> rows;
-  for (const Logits& row : logits) rows.push_back(stats_oracle(row, c.normalizer, c.temperature, c.softcap));
+  for (const Logits& row : logits) {
+    rows.push_back(stats_oracle(row, c.normalizer, c.temperature, c.softcap));
+  }
   return rows;
 }
 
-// ---- rows to rows ------------------------------------------------------------------------------------
+// ---- rows to rows -------------------------------------------------------------------------------
 
 namespace {
 
@@ -437,7 +468,8 @@ Real probability_bound(const Scores& s, size_t j, Real u) {
 }
 
 Real log_bound(const Scores& s, size_t j, Real u) {
-  return s.sum_bound + s.error + u * 2 * (std::fabs(s.x[j]) + std::fabs(s.d.lse) + std::fabs(s.d.top));
+  return s.sum_bound + s.error +
+         u * 2 * (std::fabs(s.x[j]) + std::fabs(s.d.lse) + std::fabs(s.d.top));
 }
 
 }  // namespace
@@ -526,7 +558,9 @@ CrossEntropyExpected cross_entropy_oracle(const CrossEntropyCase& c, const Cross
   }
   if (mean) {
     const Real n = static_cast<Real>(counted);
-    out.loss.push_back(counted == 0 ? nan() : stored(loss_type, total / n, (bound + u * sum_error(counted) * magnitude) / n));
+    out.loss.push_back(counted == 0 ? nan()
+                                    : stored(loss_type, total / n,
+                                             (bound + u * sum_error(counted) * magnitude) / n));
   }
   return out;
 }
@@ -581,7 +615,8 @@ PerpGradExpected perp_grad_oracle(const PerpGradCase& c, const PerpGradInputs& i
   Real scale = 1, scale_error = 0;
   if (c.form == EXN_PERP_CODE) {
     scale = full / (length + 1e-30L);
-    scale_error = sum_bound + kIndependent * std::sqrt(cross) / pp + alpha_error * alpha_error * ww / pp;
+    scale_error =
+        sum_bound + kIndependent * std::sqrt(cross) / pp + alpha_error * alpha_error * ww / pp;
   }
   for (size_t i = 0; i < n; ++i) {
     const Real v = perp[i] * scale;
@@ -613,22 +648,26 @@ std::vector<Expected> cosine_oracle(const CosineCase&, const CosineInputs& in) {
     const Real norms = std::sqrt(aa) * std::sqrt(bb);
     const Real cosine = ab / norms;
     const Real sum_bound = kUnit * sum_error(in.a.cols);
-    const Real bound = sum_bound * (magnitude / norms + std::fabs(cosine)) + 4 * kUnit * std::fabs(cosine);
+    const Real bound =
+        sum_bound * (magnitude / norms + std::fabs(cosine)) + 4 * kUnit * std::fabs(cosine);
     out.push_back({as_double(cosine), as_double(bound)});
   }
   return out;
 }
 
-// ---- gates -------------------------------------------------------------------------------------------
+// ---- gates --------------------------------------------------------------------------------------
 
 namespace {
 
-double sigmoid(double x) { return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)); }
+double sigmoid(double x) {
+  return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x));
+}
 
-// v = M y + bias with the errors of y carried along. `first` is the row of `m` where the matrix begins.
-void affine(const HostTensor& m, int64_t first, int64_t rows, const HostTensor& bias, int64_t bias_at,
-            const std::vector<double>& y, const std::vector<double>& y_error, std::vector<double>* v,
-            std::vector<double>* v_error) {
+// v = M y + bias with the errors of y carried along. `first` is the row of
+// `m` where the matrix begins.
+void affine(const HostTensor& m, int64_t first, int64_t rows, const HostTensor& bias,
+            int64_t bias_at, const std::vector<double>& y, const std::vector<double>& y_error,
+            std::vector<double>* v, std::vector<double>* v_error) {
   const int64_t n = static_cast<int64_t>(y.size());
   v->assign(at(rows), 0);
   v_error->assign(at(rows), 0);
@@ -643,7 +682,8 @@ void affine(const HostTensor& m, int64_t first, int64_t rows, const HostTensor& 
     }
     if (bias.given()) sum += bias.at(0, bias_at + i);
     (*v)[at(i)] = sum;
-    (*v_error)[at(i)] = kUnit * (sum_error(n) * magnitude + std::fabs(sum)) + kIndependent * std::sqrt(independent);
+    (*v_error)[at(i)] =
+        kUnit * (sum_error(n) * magnitude + std::fabs(sum)) + kIndependent * std::sqrt(independent);
   }
 }
 
@@ -664,7 +704,8 @@ Expected probability_of(const std::vector<double>& o, const std::vector<double>&
   return {p, moved + (8 + std::fabs(x) * (1 - p)) * kUnit * p + smallest(Type::kF32)};
 }
 
-Expected gate_row(const GateCase& c, const GateInputs& in, const HostTensor& hidden, const HostTensor& head, int64_t row) {
+Expected gate_row(const GateCase& c, const GateInputs& in, const HostTensor& hidden,
+                  const HostTensor& head, int64_t row) {
   std::vector<double> y = doubles_of(in.features, row), y_error(y.size(), 0), v, v_error;
   const bool nan_input = std::any_of(y.begin(), y.end(), [](double x) { return std::isnan(x); });
   const bool inf_input = std::any_of(y.begin(), y.end(), [](double x) { return std::isinf(x); });
@@ -697,19 +738,24 @@ std::vector<Expected> gate_oracle(const GateCase& c, const GateInputs& in) {
   GateInputs flattened = in;
   if (in.hidden_bias.given()) flattened.hidden_bias = flat(in.hidden_bias);
   std::vector<Expected> out;
-  for (int64_t r = 0; r < in.features.rows; ++r) out.push_back(gate_row(c, flattened, hidden, head, r));
+  for (int64_t r = 0; r < in.features.rows; ++r) {
+    out.push_back(gate_row(c, flattened, hidden, head, r));
+  }
   return out;
 }
 
-// ---- exit rules --------------------------------------------------------------------------------------
+// ---- exit rules ---------------------------------------------------------------------------------
 
 namespace {
 
 float decayed(const ExitRuleCall& call, const ExitRuleInputs& in, int64_t row) {
   if (call.decay == EXN_DECAY_NONE) return call.threshold;
-  const float t = in.step.given() ? static_cast<float>(in.step.integer_at(row)) : static_cast<float>(call.step_index);
+  const float t = in.step.given() ? static_cast<float>(in.step.integer_at(row))
+                                  : static_cast<float>(call.step_index);
   const float fade = std::exp(-call.tau * t / call.horizon);
-  if (call.decay == EXN_DECAY_CALM_CODE) return 0.9f * call.threshold + 0.1f * call.threshold * fade;
+  if (call.decay == EXN_DECAY_CALM_CODE) {
+    return 0.9f * call.threshold + 0.1f * call.threshold * fade;
+  }
   return std::min(1.0f, std::max(0.0f, 0.9f * call.threshold + 0.1f * fade));
 }
 
@@ -720,22 +766,27 @@ bool usable(const ExitRuleInputs& in, int64_t row) {
 
 }  // namespace
 
-ExitRuleOracle::Verdict ExitRuleOracle::against(float value, int32_t comparator, float threshold, double band) {
+ExitRuleOracle::Verdict ExitRuleOracle::against(float value, int32_t comparator, float threshold,
+                                                double band) {
   const double distance = std::fabs(static_cast<double>(value) - static_cast<double>(threshold));
-  if (distance > 0 && distance <= band * std::fabs(static_cast<double>(threshold))) return Verdict::kEither;
+  if (distance > 0 && distance <= band * std::fabs(static_cast<double>(threshold))) {
+    return Verdict::kEither;
+  }
   const bool leave = comparator == EXN_COMPARE_GE   ? value >= threshold
                      : comparator == EXN_COMPARE_GT ? value > threshold
                                                     : value <= threshold;
   return leave ? Verdict::kLeave : Verdict::kStay;
 }
 
-ExitRuleOracle::Verdict ExitRuleOracle::over_threshold(const ExitRuleCall& call, const ExitRuleInputs& in, int64_t row) {
+ExitRuleOracle::Verdict ExitRuleOracle::over_threshold(const ExitRuleCall& call,
+                                                       const ExitRuleInputs& in, int64_t row) {
   const double band = call.decay == EXN_DECAY_NONE ? 0 : kDecisionBand;
-  return against(static_cast<float>(in.score.at(0, row)), call.comparator, decayed(call, in, row), band);
+  return against(static_cast<float>(in.score.at(0, row)), call.comparator, decayed(call, in, row),
+                 band);
 }
 
-ExitRuleOracle::Verdict ExitRuleOracle::patience(const ExitRuleCall& call, const ExitRuleInputs& in, int64_t row,
-                                                 RowState* s) {
+ExitRuleOracle::Verdict ExitRuleOracle::patience(const ExitRuleCall& call, const ExitRuleInputs& in,
+                                                 int64_t row, RowState* s) {
   bool same = false;
   if (in.label.given()) {
     same = s->has_previous && in.label.integer_at(row) == s->previous_label;
@@ -750,7 +801,8 @@ ExitRuleOracle::Verdict ExitRuleOracle::patience(const ExitRuleCall& call, const
   return call.patience > 0 && s->counter >= call.patience ? Verdict::kLeave : Verdict::kStay;
 }
 
-ExitRuleOracle::Verdict ExitRuleOracle::quantile(const ExitRuleCall& call, float lambda, RowState* s) {
+ExitRuleOracle::Verdict ExitRuleOracle::quantile(const ExitRuleCall& call, float lambda,
+                                                 RowState* s) {
   s->product *= 1 - lambda;
   return against(1 - s->product, EXN_COMPARE_GT, call.threshold, kDecisionBand);
 }
@@ -760,8 +812,10 @@ ExitRuleOracle::Verdict ExitRuleOracle::jei(const ExitRuleCall& call, float g, R
   // When nothing is left the exit was certain before: 1, and not 0 / 0.
   const float ratio = s->product > 0 ? p / s->product : 1.0f;
   const float a = std::min(1.0f, std::max(0.0f, ratio));
-  // p and the product come from differences to 1: the smaller the rest, the larger their relative error.
-  const double band = s->product > 0 ? kDecisionBand * (1 + 1 / static_cast<double>(s->product)) : 0;
+  // p and the product come from differences to 1: the smaller the rest, the
+  // larger their relative error.
+  const double band =
+      s->product > 0 ? kDecisionBand * (1 + 1 / static_cast<double>(s->product)) : 0;
   s->sum += g;
   s->product *= 1 - a;
   return against(a, EXN_COMPARE_GE, call.threshold, band);
@@ -775,8 +829,8 @@ ExitRuleOracle::Verdict ExitRuleOracle::specdec(const ExitRuleCall& call, float 
   return against(1 - s->product, EXN_COMPARE_GT, call.threshold, kDecisionBand);
 }
 
-ExitRuleOracle::Verdict ExitRuleOracle::verdict(const ExitRuleCall& call, const ExitRuleInputs& in, int64_t row,
-                                                RowState* s) {
+ExitRuleOracle::Verdict ExitRuleOracle::verdict(const ExitRuleCall& call, const ExitRuleInputs& in,
+                                                int64_t row, RowState* s) {
   if (!usable(in, row)) return Verdict::kStay;
   const float score = in.score.given() ? static_cast<float>(in.score.at(0, row)) : 0;
   switch (call.rule) {
@@ -793,7 +847,8 @@ ExitRuleOracle::Verdict ExitRuleOracle::verdict(const ExitRuleCall& call, const 
   }
 }
 
-ExitRuleOracle::Verdict ExitRuleOracle::scoped(const ExitRuleCall& call, const std::vector<Verdict>& verdicts,
+ExitRuleOracle::Verdict ExitRuleOracle::scoped(const ExitRuleCall& call,
+                                               const std::vector<Verdict>& verdicts,
                                                size_t row) const {
   if (call.scope == EXN_SCOPE_EACH) return verdicts[row];
   if (call.scope == EXN_SCOPE_LAST) return rows_.back().left ? Verdict::kStay : verdicts.back();
@@ -806,7 +861,8 @@ ExitRuleOracle::Verdict ExitRuleOracle::scoped(const ExitRuleCall& call, const s
   return all;
 }
 
-bool ExitRuleOracle::step(const ExitRuleCall& call, const ExitRuleInputs& in, const std::vector<uint8_t>* observed_mask) {
+bool ExitRuleOracle::step(const ExitRuleCall& call, const ExitRuleInputs& in,
+                          const std::vector<uint8_t>* observed_mask) {
   if (call.first) rows_.assign(rows_.size(), RowState{});
   std::vector<Verdict> verdicts(rows_.size(), Verdict::kStay);
   for (size_t r = 0; r < rows_.size(); ++r) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scalar oracles: plain loops in long double over the stored inputs, independent of the library. Every number comes with a
-// bound on the error that a correct implementation in the contract's precision may show; tolerance.h says how it is made.
+// Scalar oracles: plain loops in long double over the stored inputs, independent of the library.
+// Every number comes with a bound on the error that a correct implementation in the contract's
+// precision may show; tolerance.h says how it is made.
 #pragma once
 
 #include <cstdint>
@@ -20,13 +21,14 @@ bool agrees(const Expected& expected, double got);
 
 bool is_16_bit(Type type);
 
-// ---- statistics of logits ----------------------------------------------------------------------------
+// ---- statistics of logits -----------------------------------------------------------------------
 
 struct StatsExpected {
   bool valid = false;
   int64_t argmax = -1;
-  std::vector<int64_t> near_argmax;  // ascending: all that rounding may make the maximum; one entry if nothing may
-  Expected stats[kStats];            // kArgmax and kValid unused
+  // Ascending: all that rounding may make the maximum; one entry if nothing may.
+  std::vector<int64_t> near_argmax;
+  Expected stats[kStats];  // kArgmax and kValid unused
 };
 
 // Logits with an absolute error each; `ids` names them (empty: their position).
@@ -36,13 +38,14 @@ struct Logits {
   std::vector<int64_t> ids;
 };
 
-StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float temperature, float softcap);
+StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float temperature,
+                           float softcap);
 
 // One entry per row.
 std::vector<StatsExpected> row_stats_oracle(const RowStatsCase& c, const RowStatsInputs& in);
 std::vector<StatsExpected> exit_head_oracle(const ExitHeadCase& c, const ExitHeadInputs& in);
 
-// ---- rows to rows ------------------------------------------------------------------------------------
+// ---- rows to rows -------------------------------------------------------------------------------
 
 // Row-major [R,V].
 std::vector<Expected> stablemax_oracle(const StableMaxCase& c, const StableMaxInputs& in);
@@ -56,8 +59,9 @@ CrossEntropyExpected cross_entropy_oracle(const CrossEntropyCase& c, const Cross
 
 struct PerpGradExpected {
   std::vector<Expected> out;
-  // The gradient is so nearly parallel to the weights that rounding decides whether the guard returns 0 or a vector of
-  // noise no longer than the gradient: `norm` bounds its length, `out` is not to be compared.
+  // The gradient is so nearly parallel to the weights that rounding decides whether the guard
+  // returns 0 or a vector of noise no longer than the gradient: `norm` bounds its length, `out` is
+  // not to be compared.
   bool noise = false;
   double norm = 0;
 };
@@ -67,10 +71,11 @@ PerpGradExpected perp_grad_oracle(const PerpGradCase& c, const PerpGradInputs& i
 // One entry per row.
 std::vector<Expected> cosine_oracle(const CosineCase& c, const CosineInputs& in);
 
-// One entry per row. A row with an infinity whose probability depends on the order of operations has bound +inf.
+// One entry per row. A row with an infinity whose probability depends on the order of
+// operations has bound +inf.
 std::vector<Expected> gate_oracle(const GateCase& c, const GateInputs& in);
 
-// ---- exit rules --------------------------------------------------------------------------------------
+// ---- exit rules ---------------------------------------------------------------------------------
 
 // Options of one call, as in exn_exit_rule_params.
 struct ExitRuleCall {
@@ -80,19 +85,22 @@ struct ExitRuleCall {
   bool first, force;
 };
 
-// The state machine of all rows, written from the header's formulas in its arithmetic, f32. A decision whose deciding quantity
-// lies within kDecisionBand (relative) of the threshold, but not on it, may go either way, because a fused multiply-add or
-// another exp may tip it: the oracle then follows what was observed and counts a band hit. Comparisons of unprocessed scores
-// have no band. An invalid row or a NaN score leaves the rule's state as it is.
+// The state machine of all rows, written from the header's formulas in its arithmetic, f32. A
+// decision whose deciding quantity lies within kDecisionBand (relative) of the threshold, but not
+// on it, may go either way, because a fused multiply-add or another exp may tip it: the oracle then
+// follows what was observed and counts a band hit. Comparisons of unprocessed scores have no band.
+// An invalid row or a NaN score leaves the rule's state as it is.
 class ExitRuleOracle {
  public:
   static constexpr double kDecisionBand = 1e-6;
 
   explicit ExitRuleOracle(int64_t rows) : rows_(static_cast<size_t>(rows)) {}
 
-  // Takes one call. `observed_mask` is what the implementation decided (null: none, decide alone). Returns false if that
-  // is not a permitted outcome; mask(), active() and exit_layer() then hold the oracle's.
-  bool step(const ExitRuleCall& call, const ExitRuleInputs& in, const std::vector<uint8_t>* observed_mask);
+  // Takes one call. `observed_mask` is what the implementation decided (null: none, decide
+  // alone). Returns false if that is not a permitted outcome; mask(), active() and
+  // exit_layer() then hold the oracle's.
+  bool step(const ExitRuleCall& call, const ExitRuleInputs& in,
+            const std::vector<uint8_t>* observed_mask);
 
   const std::vector<uint8_t>& mask() const { return mask_; }
   std::vector<int32_t> active() const;
@@ -118,11 +126,13 @@ class ExitRuleOracle {
 
   static Verdict against(float value, int32_t comparator, float threshold, double band);
   static Verdict over_threshold(const ExitRuleCall& call, const ExitRuleInputs& in, int64_t row);
-  static Verdict patience(const ExitRuleCall& call, const ExitRuleInputs& in, int64_t row, RowState* s);
+  static Verdict patience(const ExitRuleCall& call, const ExitRuleInputs& in, int64_t row,
+                          RowState* s);
   static Verdict quantile(const ExitRuleCall& call, float lambda, RowState* s);
   static Verdict jei(const ExitRuleCall& call, float g, RowState* s);
   static Verdict specdec(const ExitRuleCall& call, float p, RowState* s);
-  static Verdict verdict(const ExitRuleCall& call, const ExitRuleInputs& in, int64_t row, RowState* s);
+  static Verdict verdict(const ExitRuleCall& call, const ExitRuleInputs& in, int64_t row,
+                         RowState* s);
 
   // What the rows' verdicts make of an active row under a scope.
   Verdict scoped(const ExitRuleCall& call, const std::vector<Verdict>& verdicts, size_t row) const;

@@ -6,7 +6,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_perp_grad_params> kOp = {"perp_grad", exn_perp_grad_supported, exn_perp_grad_workspace_size, exn_perp_grad};
+const Op<exn_perp_grad_params> kOp = {"perp_grad", exn_perp_grad_supported,
+                                      exn_perp_grad_workspace_size, exn_perp_grad};
 
 class PerpGrad : public ::testing::TestWithParam<PerpGradCase> {};
 
@@ -30,7 +31,8 @@ TEST_P(PerpGrad, MatchesOracle) {
     poison.bytes.assign(poison.bytes.size(), 0xCD);
     Placed separate(target, poison);
     Placed& out = c.in_place ? grad : separate;
-    const exn_perp_grad_params params = {sizeof params, weight.dl(), grad.dl(), out.dl(), c.form, 0};
+    const exn_perp_grad_params params = {sizeof params, weight.dl(), grad.dl(),
+                                         out.dl(),      c.form,      0};
     std::vector<Placed*> read = {&weight};
     if (!c.in_place) read.push_back(&grad);
     exercise(target, kOp, params, read, {&out});
@@ -43,7 +45,9 @@ TEST_P(PerpGrad, MatchesOracle) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, PerpGrad, ::testing::ValuesIn(wanted_cases(perp_grad_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, PerpGrad,
+                         ::testing::ValuesIn(wanted_cases(perp_grad_cases(cases_directory()))),
+                         CaseName());
 
 }  // namespace
 }  // namespace exn::test

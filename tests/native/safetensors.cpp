@@ -13,9 +13,9 @@ namespace exn::test {
 namespace {
 
 Type type_named(const std::string& name) {
-  static const std::map<std::string, Type> types = {{"F64", Type::kF64},   {"F32", Type::kF32}, {"F16", Type::kF16},
-                                                    {"BF16", Type::kBF16}, {"I64", Type::kI64}, {"I32", Type::kI32},
-                                                    {"U8", Type::kU8}};
+  static const std::map<std::string, Type> types = {
+      {"F64", Type::kF64}, {"F32", Type::kF32}, {"F16", Type::kF16}, {"BF16", Type::kBF16},
+      {"I64", Type::kI64}, {"I32", Type::kI32}, {"U8", Type::kU8}};
   const auto found = types.find(name);
   if (found == types.end()) throw std::runtime_error("safetensors: dtype " + name);
   return found->second;
@@ -34,20 +34,26 @@ Safetensors Safetensors::read(const std::string& path) {
   Safetensors file;
   std::ifstream stream(path, std::ios::binary);
   if (!stream) return file;
-  const std::string bytes((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  const std::string bytes((std::istreambuf_iterator<char>(stream)),
+                          std::istreambuf_iterator<char>());
   uint64_t length = 0;
   if (bytes.size() < sizeof length) throw std::runtime_error(path + ": too short");
   std::memcpy(&length, bytes.data(), sizeof length);
-  if (length > bytes.size() - sizeof length) throw std::runtime_error(path + ": header of " + std::to_string(length) + " bytes");
+  if (length > bytes.size() - sizeof length) {
+    throw std::runtime_error(path + ": header of " + std::to_string(length) + " bytes");
+  }
   const std::string header = bytes.substr(sizeof length, length);
   file.data_ = bytes.substr(sizeof length + length);
   // Names hold no quotes and the keys come in this order in every file of the collection.
   static const std::regex entry(
-      R"re("([^"]+)"\s*:\s*\{\s*"dtype"\s*:\s*"(\w+)"\s*,\s*"shape"\s*:\s*\[([^\]]*)\]\s*,\s*"data_offsets"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*\])re");
+      R"re("([^"]+)"\s*:\s*\{\s*"dtype"\s*:\s*"(\w+)"\s*,\s*"shape"\s*:\s*\[([^\]]*)\]\s*,\s*)re"
+      R"re("data_offsets"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*\])re");
   for (std::sregex_iterator it(header.begin(), header.end(), entry), end; it != end; ++it) {
     const std::smatch& m = *it;
     const Entry e = {type_named(m[2]), integers_of(m[3]), std::stoull(m[4]), std::stoull(m[5])};
-    if (e.end > file.data_.size() || e.begin > e.end) throw std::runtime_error(path + ": " + m[1].str() + " lies outside the file");
+    if (e.end > file.data_.size() || e.begin > e.end) {
+      throw std::runtime_error(path + ": " + m[1].str() + " lies outside the file");
+    }
     file.entries_[m[1]] = e;
   }
   return file;
@@ -67,7 +73,9 @@ HostTensor Safetensors::tensor(const std::string& name) const {
   if (found == entries_.end()) throw std::runtime_error("safetensors: no tensor " + name);
   const Entry& e = found->second;
   HostTensor t = make_tensor(e.type, e.shape.empty() ? std::vector<int64_t>{1} : e.shape);
-  if (t.bytes.size() != e.end - e.begin) throw std::runtime_error("safetensors: " + name + " has the wrong size");
+  if (t.bytes.size() != e.end - e.begin) {
+    throw std::runtime_error("safetensors: " + name + " has the wrong size");
+  }
   std::memcpy(t.bytes.data(), data_.data() + e.begin, t.bytes.size());
   return t;
 }

@@ -4,7 +4,8 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_stablemax_params> kOp = {"stablemax", exn_stablemax_supported, exn_stablemax_workspace_size, exn_stablemax};
+const Op<exn_stablemax_params> kOp = {"stablemax", exn_stablemax_supported,
+                                      exn_stablemax_workspace_size, exn_stablemax};
 
 class StableMax : public ::testing::TestWithParam<StableMaxCase> {};
 
@@ -27,7 +28,9 @@ TEST_P(StableMax, MatchesOracle) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, StableMax, ::testing::ValuesIn(wanted_cases(stablemax_cases(cases_directory()))), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, StableMax,
+                         ::testing::ValuesIn(wanted_cases(stablemax_cases(cases_directory()))),
+                         CaseName());
 
 }  // namespace
 }  // namespace exn::test

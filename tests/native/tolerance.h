@@ -2,8 +2,9 @@
 // How far a result may be from the oracle. Three tiers:
 //
 //  1. exact: indices, flags, masks, lists, copies, and sums of small integers;
-//  2. derived: a sum of n terms may be off by sum_error(n) * u * sum |x|, with u the unit roundoff of the precision that the
-//     contract asks for; the oracles carry such bounds through their formulas;
+//  2. derived: a sum of n terms may be off by sum_error(n) * u * sum |x|, with u the unit roundoff
+//     of the precision that the contract asks for; the oracles carry such bounds through their
+//     formulas;
 //  3. table: what storing a result in a narrow type may add, rounding(type) and smallest(type).
 #pragma once
 
@@ -43,11 +44,13 @@ inline double smallest(Type type) {
 // Precision of arithmetic for a storage type: f64 for f64, else f32.
 inline double arithmetic(Type type) { return type == Type::kF64 ? 0x1p-53 : 0x1p-24; }
 
-// Rounding errors of a sum of n terms in units of u * sum |x|. The worst case, n, needs every error to have one sign; errors
-// that do not conspire grow with the root. The constant covers exp, log and the last few operations around the sum.
+// Rounding errors of a sum of n terms in units of u * sum |x|. The worst case, n, needs every error
+// to have one sign; errors that do not conspire grow with the root. The constant covers exp, log
+// and the last few operations around the sum.
 inline double sum_error(int64_t n) { return 8 + 0.5 * std::sqrt(static_cast<double>(n)); }
 
-// Independent errors add as the root of their squares; four times that is never reached in practice.
+// Independent errors add as the root of their squares; four times that is
+// never reached in practice.
 constexpr double kIndependent = 4;
 
 }  // namespace exn::test

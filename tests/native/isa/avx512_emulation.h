@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The AVX-512 intrinsics that native/src/cpu/simd/avx512.h uses, in plain C++, so that the AVX-512 kernels run through the whole
-// test suite on a processor without AVX-512. Written from Intel's description of each instruction; says nothing about speed.
+// The AVX-512 intrinsics that native/src/cpu/simd/avx512.h uses, in plain C++, so that the AVX-512
+// kernels run through the whole test suite on a processor without AVX-512. Written from Intel's
+// description of each instruction; says nothing about speed.
 //
-// The compiler's own header is included first, for its types, and its function names are then redirected by macros.
+// The compiler's own header is included first, for its types, and its function names are then
+// redirected by macros.
 #pragma once
 
 #include <immintrin.h>
@@ -66,11 +68,21 @@ EXN_EMULATED __m512 add_ps(__m512 a, __m512 b) { return a + b; }
 EXN_EMULATED __m512 sub_ps(__m512 a, __m512 b) { return a - b; }
 EXN_EMULATED __m512 mul_ps(__m512 a, __m512 b) { return a * b; }
 EXN_EMULATED __m512 div_ps(__m512 a, __m512 b) { return a / b; }
-EXN_EMULATED __m512 max_ps(__m512 a, __m512 b) { return ps([=](int i) { return f(a, i) > f(b, i) ? f(a, i) : f(b, i); }); }
-EXN_EMULATED __m512 min_ps(__m512 a, __m512 b) { return ps([=](int i) { return f(a, i) < f(b, i) ? f(a, i) : f(b, i); }); }
-EXN_EMULATED __m512 fmadd_ps(__m512 a, __m512 b, __m512 c) { return ps([=](int i) { return ::fmaf(f(a, i), f(b, i), f(c, i)); }); }
-EXN_EMULATED __m512 fmsub_ps(__m512 a, __m512 b, __m512 c) { return ps([=](int i) { return ::fmaf(f(a, i), f(b, i), -f(c, i)); }); }
-EXN_EMULATED __m512 fnmadd_ps(__m512 a, __m512 b, __m512 c) { return ps([=](int i) { return ::fmaf(-f(a, i), f(b, i), f(c, i)); }); }
+EXN_EMULATED __m512 max_ps(__m512 a, __m512 b) {
+  return ps([=](int i) { return f(a, i) > f(b, i) ? f(a, i) : f(b, i); });
+}
+EXN_EMULATED __m512 min_ps(__m512 a, __m512 b) {
+  return ps([=](int i) { return f(a, i) < f(b, i) ? f(a, i) : f(b, i); });
+}
+EXN_EMULATED __m512 fmadd_ps(__m512 a, __m512 b, __m512 c) {
+  return ps([=](int i) { return ::fmaf(f(a, i), f(b, i), f(c, i)); });
+}
+EXN_EMULATED __m512 fmsub_ps(__m512 a, __m512 b, __m512 c) {
+  return ps([=](int i) { return ::fmaf(f(a, i), f(b, i), -f(c, i)); });
+}
+EXN_EMULATED __m512 fnmadd_ps(__m512 a, __m512 b, __m512 c) {
+  return ps([=](int i) { return ::fmaf(-f(a, i), f(b, i), f(c, i)); });
+}
 // An approximation as coarse as the instruction's may be: 14 bits.
 EXN_EMULATED __m512 rcp14_ps(__m512 a) {
   return ps([=](int i) {
@@ -87,32 +99,48 @@ EXN_EMULATED __m512 rcp14_ps(__m512 a) {
 EXN_EMULATED __m512 castsi512_ps(__m512i a) { return cast<__m512>(a); }
 EXN_EMULATED __m512i castps_si512(__m512 a) { return cast<__m512i>(a); }
 EXN_EMULATED __m512i and_si512(__m512i a, __m512i b) { return a & b; }
-EXN_EMULATED __m512 or_ps(__m512 a, __m512 b) { return castsi512_ps(castps_si512(a) | castps_si512(b)); }
-EXN_EMULATED __m512 and_ps(__m512 a, __m512 b) { return castsi512_ps(castps_si512(a) & castps_si512(b)); }
+EXN_EMULATED __m512 or_ps(__m512 a, __m512 b) {
+  return castsi512_ps(castps_si512(a) | castps_si512(b));
+}
+EXN_EMULATED __m512 and_ps(__m512 a, __m512 b) {
+  return castsi512_ps(castps_si512(a) & castps_si512(b));
+}
 EXN_EMULATED __m512 abs_ps(__m512 a) { return ps([=](int i) { return ::fabsf(f(a, i)); }); }
 
 EXN_EMULATED __mmask16 cmp_ps_mask(__m512 a, __m512 b, int predicate) {
   uint32_t mask = 0;
   for (int i = 0; i < 16; ++i) {
     const float x = f(a, i), y = f(b, i);
-    const bool hit = predicate == _CMP_LT_OQ ? x < y : predicate == _CMP_EQ_OQ ? x == y : std::isunordered(x, y);
+    const bool hit = predicate == _CMP_LT_OQ   ? x < y
+                     : predicate == _CMP_EQ_OQ ? x == y
+                                               : std::isunordered(x, y);
     mask |= (hit ? 1u : 0u) << i;
   }
   return static_cast<__mmask16>(mask);
 }
-EXN_EMULATED __m512 mask_blend_ps(__mmask16 m, __m512 a, __m512 b) { return ps([=](int i) { return on(m, i) ? f(b, i) : f(a, i); }); }
+EXN_EMULATED __m512 mask_blend_ps(__mmask16 m, __m512 a, __m512 b) {
+  return ps([=](int i) { return on(m, i) ? f(b, i) : f(a, i); });
+}
 
 EXN_EMULATED __m512i set1_epi32(int32_t x) { return epi32([=](int) { return x; }); }
-EXN_EMULATED __m512i setr_epi32(int32_t a, int32_t b, int32_t c, int32_t d, int32_t e, int32_t g, int32_t h, int32_t j, int32_t k,
-                                int32_t l, int32_t m, int32_t n, int32_t o, int32_t p, int32_t q, int32_t r) {
+EXN_EMULATED __m512i setr_epi32(int32_t a, int32_t b, int32_t c, int32_t d, int32_t e, int32_t g,
+                                int32_t h, int32_t j, int32_t k, int32_t l, int32_t m, int32_t n,
+                                int32_t o, int32_t p, int32_t q, int32_t r) {
   const int32_t all[16] = {a, b, c, d, e, g, h, j, k, l, m, n, o, p, q, r};
   return epi32([&](int i) { return all[i]; });
 }
-EXN_EMULATED __m512i add_epi32(__m512i a, __m512i b) { return epi32([=](int i) { return static_cast<int32_t>(u(a, i) + u(b, i)); }); }
-EXN_EMULATED __m512i slli_epi32(__m512i a, int n) { return epi32([=](int i) { return static_cast<int32_t>(u(a, i) << n); }); }
-EXN_EMULATED __m512i srli_epi32(__m512i a, int n) { return epi32([=](int i) { return static_cast<int32_t>(u(a, i) >> n); }); }
+EXN_EMULATED __m512i add_epi32(__m512i a, __m512i b) {
+  return epi32([=](int i) { return static_cast<int32_t>(u(a, i) + u(b, i)); });
+}
+EXN_EMULATED __m512i slli_epi32(__m512i a, int n) {
+  return epi32([=](int i) { return static_cast<int32_t>(u(a, i) << n); });
+}
+EXN_EMULATED __m512i srli_epi32(__m512i a, int n) {
+  return epi32([=](int i) { return static_cast<int32_t>(u(a, i) >> n); });
+}
 EXN_EMULATED __m512i mask_or_epi32(__m512i src, __mmask16 m, __m512i a, __m512i b) {
-  return epi32([=](int i) { return static_cast<int32_t>(on(m, i) ? u(a, i) | u(b, i) : u(src, i)); });
+  return epi32(
+      [=](int i) { return static_cast<int32_t>(on(m, i) ? u(a, i) | u(b, i) : u(src, i)); });
 }
 EXN_EMULATED __m512i cvtepu16_epi32(__m256i a) {
   uint16_t from[16];
@@ -127,7 +155,8 @@ EXN_EMULATED __m256i cvtepi32_epi16(__m512i a) {
   return out;
 }
 EXN_EMULATED __m512 cvtph_ps(__m256i a) {
-  __m256 half[2] = {_mm256_cvtph_ps(_mm256_castsi256_si128(a)), _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1))};
+  __m256 half[2] = {_mm256_cvtph_ps(_mm256_castsi256_si128(a)),
+                    _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1))};
   __m512 out;
   std::memcpy(&out, half, sizeof out);
   return out;
@@ -135,7 +164,8 @@ EXN_EMULATED __m512 cvtph_ps(__m256i a) {
 EXN_EMULATED __m256i cvtps_ph(__m512 a, int) {
   __m256 half[2];
   std::memcpy(half, &a, sizeof half);
-  return _mm256_set_m128i(_mm256_cvtps_ph(half[1], _MM_FROUND_TO_NEAREST_INT), _mm256_cvtps_ph(half[0], _MM_FROUND_TO_NEAREST_INT));
+  return _mm256_set_m128i(_mm256_cvtps_ph(half[1], _MM_FROUND_TO_NEAREST_INT),
+                          _mm256_cvtps_ph(half[0], _MM_FROUND_TO_NEAREST_INT));
 }
 
 EXN_EMULATED __m512 loadu_ps(const void* p) {
@@ -157,13 +187,19 @@ EXN_EMULATED void mask_storeu_ps(void* p, __mmask16 m, __m512 v) {
 template <class V>
 EXN_EMULATED V maskz_loadu_16(uint32_t m, const void* p) {
   uint16_t to[sizeof(V) / 2];
-  for (int i = 0; i < static_cast<int>(sizeof(V) / 2); ++i) to[i] = on(m, i) ? static_cast<const uint16_t*>(p)[i] : uint16_t{0};
+  for (int i = 0; i < static_cast<int>(sizeof(V) / 2); ++i) {
+    to[i] = on(m, i) ? static_cast<const uint16_t*>(p)[i] : uint16_t{0};
+  }
   V v;
   std::memcpy(&v, to, sizeof v);
   return v;
 }
-EXN_EMULATED __m256i maskz_loadu_epi16_256(__mmask16 m, const void* p) { return maskz_loadu_16<__m256i>(m, p); }
-EXN_EMULATED __m512i maskz_loadu_epi16(__mmask32 m, const void* p) { return maskz_loadu_16<__m512i>(m, p); }
+EXN_EMULATED __m256i maskz_loadu_epi16_256(__mmask16 m, const void* p) {
+  return maskz_loadu_16<__m256i>(m, p);
+}
+EXN_EMULATED __m512i maskz_loadu_epi16(__mmask32 m, const void* p) {
+  return maskz_loadu_16<__m512i>(m, p);
+}
 EXN_EMULATED void mask_storeu_epi16_256(void* p, __mmask16 m, __m256i v) {
   uint16_t from[16];
   std::memcpy(from, &v, sizeof from);
@@ -205,7 +241,9 @@ EXN_EMULATED __m512 shuffle_f32x4(__m512 a, __m512 b, int control) {
 EXN_EMULATED __m512 shuffle_ps(__m512 a, __m512 b, int control) {
   return ps([=](int i) { return f(i % 4 < 2 ? a : b, i / 4 * 4 + (control >> (i % 4 * 2) & 3)); });
 }
-EXN_EMULATED __m512 permutexvar_ps(__m512i order, __m512 a) { return ps([=](int i) { return f(a, static_cast<int>(u(order, i) & 15)); }); }
+EXN_EMULATED __m512 permutexvar_ps(__m512i order, __m512 a) {
+  return ps([=](int i) { return f(a, static_cast<int>(u(order, i) & 15)); });
+}
 EXN_EMULATED __m512 permutex2var_ps(__m512 a, __m512i order, __m512 b) {
   return ps([=](int i) {
     const int from = static_cast<int>(u(order, i) & 31);
@@ -258,18 +296,23 @@ EXN_EMULATED float bf16_lane(__m512i v, int i) {
   const uint32_t bits = static_cast<uint32_t>(Lanes<uint16_t>::of(v).at[i]) << 16;
   return (bits & 0x7f800000) == 0 ? cast<float>(bits & 0x80000000) : cast<float>(bits);
 }
-EXN_EMULATED float flushed(float x) { return std::fpclassify(x) == FP_SUBNORMAL ? ::copysignf(0.0f, x) : x; }
-// The odd element's product is added first, then the even one's; subnormals in and out count as zero.
+EXN_EMULATED float flushed(float x) {
+  return std::fpclassify(x) == FP_SUBNORMAL ? ::copysignf(0.0f, x) : x;
+}
+// The odd element's product is added first, then the even one's; subnormals
+// in and out count as zero.
 EXN_EMULATED __m512 dpbf16_ps(__m512 c, __m512i a, __m512i b) {
   return ps([=](int i) {
-    const float odd = flushed(::fmaf(bf16_lane(a, 2 * i + 1), bf16_lane(b, 2 * i + 1), flushed(f(c, i))));
+    const float odd =
+        flushed(::fmaf(bf16_lane(a, 2 * i + 1), bf16_lane(b, 2 * i + 1), flushed(f(c, i))));
     return flushed(::fmaf(bf16_lane(a, 2 * i), bf16_lane(b, 2 * i), odd));
   });
 }
 
 EXN_EMULATED __m512i setzero_si512() { return castps_si512(setzero_ps()); }
 EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
-  return each<__m512i, uint64_t>([=](int i) { return Lanes<uint64_t>::of(a).at[i] + Lanes<uint64_t>::of(b).at[i]; });
+  return each<__m512i, uint64_t>(
+      [=](int i) { return Lanes<uint64_t>::of(a).at[i] + Lanes<uint64_t>::of(b).at[i]; });
 }
 
 #undef EXN_EMULATED

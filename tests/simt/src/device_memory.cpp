@@ -27,7 +27,8 @@ size_t footprint(size_t size) {
   return (size + kAlignment - 1) / kAlignment * kAlignment + kRedzone;
 }
 
-// Compared against a row of them at once: every launch looks at every allocation, but in the asan mode.
+// Compared against a row of them at once: every launch looks at every
+// allocation, but in the asan mode.
 [[maybe_unused]] bool is_intact(const char* begin, const char* end) {
   static const std::vector<unsigned char> expected(kAlignment + kRedzone, kRedzoneByte);
   return std::memcmp(begin, expected.data(), static_cast<size_t>(end - begin)) == 0;

@@ -51,7 +51,8 @@ std::string look_up(const void* pc) {
   return line.empty() ? module + "+" + hex : line;
 }
 
-// A race is found at the same two instructions again and again, and looking one up starts a process.
+// A race is found at the same two instructions again and again, and
+// looking one up starts a process.
 const std::string& symbolize(const void* pc) {
   static std::map<const void*, std::string> known;
   const auto found = known.find(pc);
