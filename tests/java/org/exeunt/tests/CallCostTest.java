@@ -70,7 +70,7 @@ class CallCostTest {
     }
   }
 
-  /** Programs run several kinds of op: the calls inside {@code Op.run} must not stay monomorphic. */
+  /** Programs run several kinds of op: calls inside {@code Op.run} must not stay monomorphic. */
   private static void warmUpOtherOps(Scope scope, Tensor a, Tensor out) {
     Tensor square = scope.allocate(Device.CPU, DType.F32, 1, 16);
     Op[] ops = {

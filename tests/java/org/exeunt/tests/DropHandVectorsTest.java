@@ -125,6 +125,23 @@ class DropHandVectorsTest {
     assertArrayEquals(new float[] {1.125f, 1.875f}, scores.toFloatArray(), 1e-6f);
   }
 
+  /** Two pieces of one row, which see one and two slots: (1, 0) and softmax(0, ln 3). */
+  @Test
+  void heavyHittersAddUpOverPieces() {
+    KvCache keys = KvCache.ofHeadMajor(scope.copyOf(new float[] {0, 1}, 1, 2, 1), null);
+    Tensor scores = scope.copyOf(new float[] {0, 0}, 1, 1, 2);
+    AttentionScores.Builder piece =
+        AttentionScores.heavyHitters(1)
+            .query(scope.copyOf(new float[] {(float) Math.log(3)}, 1, 1, 1))
+            .keys(keys)
+            .scores(scores);
+    for (int seen = 1; seen <= 2; seen++) {
+      piece.visible(ints(seen)).runOnce();
+      finish();
+    }
+    assertArrayEquals(new float[] {1.25f, .75f}, scores.toFloatArray(), 1e-6f);
+  }
+
   /** Of six tokens three go to the image; 1.5 each to the sub-images, of which half is lost. */
   @Test
   void hiredBudgets() {

@@ -58,7 +58,7 @@ class TranslatorFitTest {
 
   @Test
   void solvesTheNormalEquations() {
-    // Two samples, one column: minimise sum (w x + b - y)^2 + r w^2 with r = penalty * mean x^2 * 2.
+    // Two samples, one column: minimise sum (w x + b - y)^2 + r w^2, r = penalty * mean x^2 * 2.
     TranslatorFit fit = new TranslatorFit(1);
     fit.add(new float[] {1}, new float[] {2});
     fit.add(new float[] {3}, new float[] {10});

@@ -5,7 +5,8 @@ import org.exeunt.jni.exn_attention_params;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * Grouped-query attention of R query rows over a {@link KvCache}, for decode and for prefill.
+ * Grouped-query attention (Ainslie et al. 2023) of R query rows over a {@link KvCache}, for decode
+ * and for prefill.
  *
  * <pre>
  *   s[r,h,t] = scale &lt;query[r,h], K[h / G, t]&gt;,  t below visible[r],  G = H / Hkv
@@ -16,8 +17,9 @@ import org.exeunt.jni.global.exeunt;
  * <p>Causality is the caller's, through {@code visible}: a row that was appended to slot t sees t +
  * 1 slots. A row that sees nothing gives zeros. {@code scores} hands out s before the softmax, -inf
  * from {@code visible[r]} on: what token dropping selects by. Everything after loading is f32; the
- * running maximum is subtracted, so large scores do not overflow. A NaN gives NaN in the row's
- * heads concerned.
+ * running maximum is subtracted, so large scores do not overflow. Where query and cache are both
+ * BF16, the CPU may sum the exact products of query and K in pairs, which takes subnormal elements,
+ * products and sums for 0. A NaN gives NaN in the row's heads concerned.
  *
  * <p>A {@code visible} outside 0 to T, a sequence outside 0 to S - 1 or a page outside 0 to P - 1
  * is an {@link IllegalArgumentException} on the CPU, with nothing written; on CUDA, where a run

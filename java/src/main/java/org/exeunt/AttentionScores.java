@@ -25,12 +25,17 @@ import org.exeunt.jni.global.exeunt;
  * columns that are not scored keep what they hold. The selection is what {@link Select} makes of
  * the scores as they are handed out, its limit being the number of scored columns.
  *
- * <p>{@link #hired}, {@link #promptDistill}, {@link #gemFilter}, {@link #snapKv}, {@link #h2o} and
- * {@link #fastV} start with the settings of the papers; every one of them may be changed.
+ * <p>{@link #hired}, {@link #promptDistill}, {@link #gemFilter}, {@link #snapKv}, {@link
+ * #heavyHitters} and {@link #fastV} start with the scores of the papers; every setting may be
+ * changed. The methods as a whole, with what they keep of a prompt, are classes: {@link Hired},
+ * {@link PromptDistill}, {@link GemFilter}, {@link SnapKv}, {@link H2o}, {@link FastV}, {@link
+ * PyramidDrop}.
  *
- * <p>Everything after loading is f32. A NaN in a query, or in a key that it sees, makes the scores
- * it enters NaN, and with them the row of the selection invalid: it then keeps everything ({@link
- * Selection}). A softmax row with +inf, or with nothing but -inf, is NaN.
+ * <p>Everything after loading is f32. Where query and keys are both BF16, the CPU may sum their
+ * exact products in pairs, which takes subnormal elements, products and sums for 0. A NaN in a
+ * query, or in a key that it sees, makes the scores it enters NaN, and with them the row of the
+ * selection invalid: it then keeps everything ({@link Selection}). A softmax row with +inf, or with
+ * nothing but -inf, is NaN.
  *
  * <p>A {@code visible} outside 0 to T, a limit outside 0 to N, a sequence outside 0 to S - 1 or a
  * page outside 0 to P - 1 is an {@link IllegalArgumentException} on the CPU, with nothing written;
@@ -153,13 +158,14 @@ public final class AttentionScores extends Op {
   }
 
   /**
-   * H2O (Zhang et al. 2023): softmax of all rows, added to what the scores hold. Fill them with
-   * zeros before the first piece of a prompt.
+   * What the authors of H2O (Zhang et al. 2023) find heavy hitters by: softmax of all rows, added
+   * to what the scores hold, piece by piece through the prompt and in every step behind it. Fill
+   * them with zeros first. {@link H2o} chooses once, behind a whole prompt, and adds nothing up.
    *
    * @param rows of the piece, at least 1
    * @return a builder
    */
-  public static Builder h2o(long rows) {
+  public static Builder heavyHitters(long rows) {
     return builder().window(rows).accumulate(true);
   }
 

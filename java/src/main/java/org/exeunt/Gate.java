@@ -8,10 +8,12 @@ import org.exeunt.jni.global.exeunt;
  * Small learned exit heads, features [R,D] to a probability [R].
  *
  * <pre>
- *   linear     y = f                                          CALM's meta classifier, JEI-DNN
- *   residual   y = y + SiLU(H y + h), repeated, one shared H  SpecDec++ (its blocks share weights)
- *   tanh       y = tanh(H_i y + h_i), i = 0 .. repeats - 1    PALBERT (its n counts the output
- *   layer too) then o = W y + c:  one row of W  p = sigmoid(o),  two rows  p = softmax(o)[1]
+ *   y = f                                           the features
+ *   linear     y as it is                           CALM's meta classifier, JEI-DNN
+ *   residual   y = y + SiLU(H y + h), repeated      SpecDec++, whose blocks share weights: one H
+ *   tanh       y = tanh(H_i y + h_i), i below n     PALBERT, whose n counts the output layer too
+ *   o = W y + c
+ *   p = sigmoid(o) for one row of W, softmax(o)[1] for two
  * </pre>
  *
  * <p>Everything after loading is f32. A NaN in a row gives NaN for that row. Bytes that must move:

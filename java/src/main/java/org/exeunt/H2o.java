@@ -6,8 +6,8 @@ package org.exeunt;
  * slots that all tokens of the prompt together attended to most, and to the most recent ones.
  *
  * <p>Once, behind the prefill, as the port in GemFilter's repository does it; the authors' own code
- * masks in every decode step instead, which {@link AttentionScores#h2o} with accumulated scores
- * serves. {@link #choose} gives a list for each query head, {@link #grouped} one for each KV head.
+ * masks in every decode step instead, by scores that {@link AttentionScores#heavyHitters} adds up.
+ * {@link #choose} gives a list for each query head, {@link #grouped} one for each KV head.
  * Keys stay turned by their original positions.
  *
  * <p>Follows FMInference/H2O at ac75c2a and its port in SalesforceAIResearch/GemFilter at 5f79b1a.

@@ -157,8 +157,8 @@ public final class Hired {
    * @param early the block that shares the budget
    * @param late the block that chooses
    * @param grid how the image was cut
-   * @return P lists of tokens, 0 to Nv - 1, ascending, in Nv columns; {@link Selection#budget} holds
-   *     the budgets
+   * @return P lists of tokens, 0 to Nv - 1, ascending, in Nv columns; {@link Selection#budget}
+   *     holds the budgets
    * @throws IllegalArgumentException if a tensor does not fit the grid, or the grid does not divide
    *     the tokens
    */

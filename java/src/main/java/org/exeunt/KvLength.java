@@ -16,7 +16,7 @@ import org.exeunt.jni.global.exeunt;
  * <p>{@link #crop}: {@code length = min(length, limit)}, element by element; slots are not touched.
  *
  * <p>What changes from token to token lies in tensors, so one op serves a whole generation. Bytes
- * that must move: about 8 for each row.
+ * that must move: 12 for each row or length.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */

@@ -22,10 +22,12 @@ import org.exeunt.jni.global.exeunt;
  * <p>and nothing else: no query, no softmax, no output projection, no feed-forward block. Rows with
  * {@code exitLayer} -1 have not left and are untouched, as is a row whose slot is -1.
  *
- * <p>Products are accumulated in f32, x stays f32; a row's result does not depend on the other
- * rows. Ids out of range and slots that are written twice: {@link KvAppend}. A position outside the
- * table, or an {@code exitLayer} outside -1 to L, is an {@link IllegalArgumentException} on the
- * CPU, with nothing written; on CUDA, where a run cannot read them, such a row is switched off.
+ * <p>When hidden and weights are both BF16 (or both F16), x is rounded to that type before the
+ * products, as in {@link ExitHead}; otherwise x stays f32. Products are accumulated in f32, and a
+ * row's result does not depend on the other rows. Ids out of range and slots that are written
+ * twice: {@link KvAppend}. A position outside the table, or an {@code exitLayer} outside -1 to L,
+ * is an {@link IllegalArgumentException} on the CPU, with nothing written; on CUDA, where a run
+ * cannot read them, such a row is switched off.
  *
  * <p>Bytes that must move: Wk and Wv of each listed layer that some row owes, once for each block
  * of up to 64 rows; {@code 2 Hkv dh} elements written for each row and layer owed.

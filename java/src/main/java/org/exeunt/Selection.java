@@ -18,9 +18,9 @@ import org.exeunt.jni.exn_selection;
  * </ul>
  *
  * <p>Each row keeps its k best candidates, or, with {@code budget}, as many as that says; with
- * {@code segments}, each segment {@code [segments[g], segments[g+1])} keeps the best of its own, and
- * what lies in no segment is no candidate. More than there are candidates means all of them. Equal
- * scores (-0 equals +0) go to the smaller column, -inf is the lowest score and +inf the highest.
+ * {@code segments}, each segment {@code [segments[g], segments[g+1])} keeps the best of its own,
+ * and what lies in no segment is no candidate. More than there are candidates means all of them.
+ * Equal scores (-0 equals +0) go to the smaller column, -inf is the lowest score, +inf the highest.
  *
  * <pre>
  *   indices[r] = the columns kept, ascending, then -1 up to K

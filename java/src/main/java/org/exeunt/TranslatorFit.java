@@ -5,9 +5,9 @@ import java.util.Objects;
 
 /**
  * Fits the affine translator of an {@link ExitHead}: the map {@code y = T x + t} that carries the
- * hidden state of an early exit towards the state the LM head was trained on, by ridge regression in
- * closed form. One fit per exit; a stock model's middle layers gain much agreement by it, at about
- * 1 % of the head's cost.
+ * hidden state of an early exit towards the state the LM head was trained on, by ridge regression
+ * in closed form. One fit per exit; a stock model's middle layers gain much agreement by it, at
+ * about 1 % of the head's cost.
  *
  * <p>Feed it pairs of rows from a calibration text: {@code from} the state at the exit as the
  * translator will see it (with {@link ExitHead.Translate#RMS}: divided by its root mean
@@ -18,7 +18,7 @@ import java.util.Objects;
  * Sums and the solution are double. Needs {@code 16 D^2} bytes, time {@code O(D^2)} per sample and
  * {@code O(D^3)} to solve. Plain Java, CPU only. Not thread-safe.
  *
- * <p>"Tuned lens" (Belrose et al. 2023) trains the same map by gradient descent on the KL divergence.
+ * <p>"Tuned lens" (Belrose et al. 2023) trains the same map by descent on the KL divergence.
  */
 public final class TranslatorFit {
   /**
