@@ -6,14 +6,14 @@
 #   EXN_ISA_FLAGS_<isa>  compiler flags
 #   EXN_TEST_ISAS        those that this machine can run
 #
-# With EXN_QUICK the weakest and the best are tested: they differ most. The sanitizers' builds, which take
-# EXN_QUICK for its small shapes, test all.
+# With EXN_QUICK the weakest and the best are tested: they differ most. The sanitizers' builds,
+# which take EXN_QUICK for its small shapes, test all.
 #
 # EXN_ONLY_ISA names one of them to build the library with, for tests where one is enough.
 #
-# A kernel source sees -DEXN_ISA=<isa> and puts all its code into a namespace of that name, so that the
-# objects of different instruction sets share no symbol. The CPU dispatcher (native/src/cpu) picks one
-# at run time; a set needs every CPU feature in its flags.
+# A kernel source sees -DEXN_ISA=<isa> and puts all its code into a namespace of that name, so that
+# the objects of different instruction sets share no symbol. The CPU dispatcher (native/src/cpu)
+# picks one at run time; a set needs every CPU feature in its flags.
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(avx2 -mavx2 -mfma -mbmi -mbmi2 -mf16c)

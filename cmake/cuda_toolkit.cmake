@@ -2,14 +2,15 @@
 #
 # Finds a CUDA compiler and the toolkit's headers. Sets
 #
-#   EXN_CUDA_FOUND     a compiler that works was found and EXN_CUDA is not OFF; the language is enabled
-#   EXN_CUDA_INCLUDE   include folders of the toolkit, also without a compiler; empty if there are none
+#   EXN_CUDA_FOUND     a compiler works and EXN_CUDA is not OFF; the language is enabled
+#   EXN_CUDA_INCLUDE   include folders of the toolkit, also without a compiler; may be empty
 #   EXN_CUDA_BIN       folder with nvcc, ptxas, cuobjdump; empty if there is none
 #
 # Looked at in this order: EXN_CUDA_ROOT, the environment's CUDA_HOME and CUDA_PATH, nvcc on PATH,
 # /usr/local/cuda, and build/cuda/toolkit, where the launcher (`./exeunt`) puts a pinned one.
 
-set(EXN_CUDA AUTO CACHE STRING "Build libexeunt_cuda.so: AUTO (if a compiler is found), ON (or fail), OFF")
+set(EXN_CUDA AUTO CACHE STRING
+  "Build libexeunt_cuda.so: AUTO (if a compiler is found), ON (or fail), OFF")
 set_property(CACHE EXN_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(EXN_CUDA_ROOT "" CACHE PATH "CUDA toolkit to use (the folder with bin/nvcc)")
 
@@ -60,7 +61,8 @@ endif()
 file(GLOB exn_cuda_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cuda/src/*.cu)
 if(NOT EXN_NVCC)
   if(EXN_CUDA STREQUAL "ON")
-    message(FATAL_ERROR "EXN_CUDA=ON, but no nvcc: set EXN_CUDA_ROOT, or let `./exeunt build` fetch a toolkit")
+    message(FATAL_ERROR
+      "EXN_CUDA=ON, but no nvcc: set EXN_CUDA_ROOT, or let `./exeunt build` fetch a toolkit")
   endif()
   message(STATUS "CUDA backend: left out, no CUDA compiler found (EXN_CUDA_ROOT, CUDA_HOME, PATH)")
 elseif(NOT exn_cuda_sources)
@@ -71,8 +73,10 @@ else()
   set(CMAKE_CUDA_HOST_COMPILER ${CMAKE_CXX_COMPILER})
   enable_language(CUDA)
   if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 11.8)
-    message(FATAL_ERROR "CUDA ${CMAKE_CUDA_COMPILER_VERSION} does not know sm_90: 11.8 or newer is needed")
+    message(FATAL_ERROR
+      "CUDA ${CMAKE_CUDA_COMPILER_VERSION} does not know sm_90: 11.8 or newer is needed")
   endif()
   set(EXN_CUDA_FOUND TRUE)
-  message(STATUS "CUDA backend: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}")
+  message(STATUS "CUDA backend: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, "
+    "architectures ${CMAKE_CUDA_ARCHITECTURES}")
 endif()

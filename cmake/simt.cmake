@@ -9,8 +9,8 @@
 #     a program with kernels in its own sources
 #
 # Modes: plain is the fastest; asan adds AddressSanitizer and UBSan; race lets the emulator see
-# every access. Needs EXN_CUDA_INCLUDE, the include folders of a CUDA toolkit: its headers serve the host
-# as well.
+# every access. Needs EXN_CUDA_INCLUDE, the include folders of a CUDA toolkit: its
+# headers serve the host as well.
 
 set(EXN_SIMT_DIR ${CMAKE_CURRENT_LIST_DIR}/../tests/simt)
 get_filename_component(EXN_SIMT_DIR ${EXN_SIMT_DIR} ABSOLUTE)
@@ -164,8 +164,8 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
       ENVIRONMENT "${environment}" TIMEOUT 1800 LABELS simt COST 50)
   endfunction()
 
-  # The costs here are seconds, roughly, and of tests that take long; the others have none. Those that
-  # take longest begin first, so that no core is idle in the end.
+  # The costs here are seconds, roughly, and of tests that take long; the others have none. Those
+  # that take longest begin first, so that no core is idle in the end.
   # All cases once; under other schedules and in the slower modes every few, from the first.
   set(exn_simt_every 5)
   exn_add_emulated_check(plain plain)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 #
-# What the launcher's parts share. Sourced, never run. Progress goes to stderr, so that a function may
-# print its result on stdout.
+# What the launcher's parts share. Sourced, never run. Progress goes to stderr, so that a function
+# may print its result on stdout.
 
 say() { printf 'exeunt: %s\n' "$*" >&2; }
 die() {

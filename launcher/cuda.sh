@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 #
-# A CUDA compiler for machines without one: pinned, hash-checked wheels under build/cuda, reached through
-# the link build/cuda/toolkit, where CMake looks too. Sourced by the launcher.
+# A CUDA compiler for machines without one: pinned, hash-checked wheels under build/cuda, reached
+# through the link build/cuda/toolkit, where CMake looks too. Sourced by the launcher.
 
 CUDA_PINS=$ROOT/launcher/cuda-requirements.txt
 CUDA_TOOLKIT=$ROOT/build/cuda/toolkit
@@ -19,7 +19,8 @@ system_nvcc() {
   done
 }
 
-# Lays the wheels out as a toolkit at $1; the compiler looks for lib64 and a shared runtime for libcudart.so.
+# Lays the wheels out as a toolkit at $1; the compiler looks for lib64 and a shared
+# runtime for libcudart.so.
 install_cuda_wheels() {
   local folder=$1
   rm -rf "$folder"

