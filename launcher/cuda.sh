@@ -10,8 +10,8 @@ CUDA_TOOLKIT=$ROOT/build/cuda/toolkit
 # A toolkit that the machine already has, or nothing.
 system_nvcc() {
   local candidate
-  for candidate in "${CUDA_HOME:-}/bin/nvcc" "${CUDA_PATH:-}/bin/nvcc" "$(command -v nvcc || true)" \
-    /usr/local/cuda/bin/nvcc; do
+  for candidate in "${CUDA_HOME:-}/bin/nvcc" "${CUDA_PATH:-}/bin/nvcc" \
+    "$(command -v nvcc || true)" /usr/local/cuda/bin/nvcc; do
     if [[ -x $candidate ]]; then
       echo "$candidate"
       return
@@ -42,7 +42,7 @@ ensure_cuda() {
     return
   fi
   if [[ $(uname -sm) != 'Linux x86_64' ]]; then
-    say "no CUDA compiler on this machine, and none to fetch for $(uname -sm): building for the CPU only"
+    say "no CUDA compiler here, and none to fetch for $(uname -sm): building for the CPU only"
     return
   fi
   pins=$(sha256sum "$CUDA_PINS" | cut -d' ' -f1)
@@ -52,7 +52,7 @@ ensure_cuda() {
     say 'no CUDA compiler on this machine: fetching a pinned one (about 110 MB) into build/cuda'
     if ! install_cuda_wheels "$folder"; then
       rm -rf "$folder" "$CUDA_TOOLKIT"
-      say 'the CUDA compiler could not be fetched (see build/cuda/pip.log): building for the CPU only'
+      say 'no CUDA compiler could be fetched (see build/cuda/pip.log): building for the CPU only'
       return
     fi
     ln -sfn wheels/nvidia/cu13 "$CUDA_TOOLKIT"

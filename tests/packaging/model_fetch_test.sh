@@ -68,9 +68,9 @@ expect() {
     failures=$((failures + 1))
   fi
 }
-# shellcheck disable=SC2317  # both are called through expect
+# shellcheck disable=SC2317,SC2329  # both are called through expect
 says() { [[ $err == *"$1"* ]]; }
-# shellcheck disable=SC2317
+# shellcheck disable=SC2317,SC2329
 nothing_cached() { [[ -z $(find "$WORK/cache" -type f -o -name 'fetch.*' 2>/dev/null) ]]; }
 cached=$WORK/cache/exeunt/${member##*/}
 
