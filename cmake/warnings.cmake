@@ -6,7 +6,8 @@
 
 add_library(exeunt_warnings INTERFACE)
 target_compile_options(exeunt_warnings INTERFACE
-  $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wshadow;-Wvla;-Wdouble-promotion;-Wfloat-conversion;-Wformat=2>
+  $<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wshadow;-Wvla;-Wformat=2>
+  $<$<COMPILE_LANGUAGE:C,CXX>:-Wdouble-promotion;-Wfloat-conversion>
   $<$<COMPILE_LANGUAGE:CXX>:-Wnon-virtual-dtor;-Woverloaded-virtual;-Wundef>)
 
 if(EXN_WERROR)

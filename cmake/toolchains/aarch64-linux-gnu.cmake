@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # 64-bit ARM Linux from another machine; tests run under user-mode QEMU.
-#   cmake -S . -B build/aarch64 -G Ninja -DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/aarch64-linux-gnu.cmake
-# Debian: g++-aarch64-linux-gnu, qemu-user, googletest (its sources: there is no libgtest for arm64 here).
+#   cmake -S . -B build/aarch64 -G Ninja \
+#     -DCMAKE_TOOLCHAIN_FILE=cmake/toolchains/aarch64-linux-gnu.cmake
+# Debian: g++-aarch64-linux-gnu, qemu-user, googletest (its sources, to be compiled along).
 
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
