@@ -658,6 +658,25 @@ TEST(CopyProbe, CopiesEveryByteAndNoOther) {
   }
 }
 
+TEST(FmaProbe, CountsWhatItDoes) {
+  for (const Target& target : targets()) {
+    if (!target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    use(target);
+    for (const uint64_t wanted : {uint64_t{0}, uint64_t{1}, uint64_t{193}, uint64_t{3000001}}) {
+      uint64_t done = 7;
+      ASSERT_EQ(exn_fma_probe(wanted, &done), EXN_OK) << exn_last_error();
+      EXPECT_GE(done, wanted);
+      EXPECT_LT(done, wanted + 192);
+      if (wanted == 0) {
+        EXPECT_EQ(done, 0u);
+      }
+    }
+    EXPECT_EQ(exn_fma_probe(1, nullptr), EXN_INVALID_ARGUMENT);
+    expect_words({"done", "null"});
+  }
+}
+
 // ---- environment variables: each in a process of its own ----------------------------------------
 
 // Replaces this process by a new run of this program; returns only if that fails. A cross-built

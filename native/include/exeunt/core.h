@@ -202,6 +202,15 @@ EXN_API exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* chec
 EXN_API exn_status exn_copy_probe(void* dst, const void* src, size_t bytes,
                                   int32_t past_caches);
 
+/**
+ * Does `multiply_adds` f32 multiply-adds, rounded up to a multiple of at most 192, in registers,
+ * with the widest vectors of the instruction set in use and the current thread count: the FMA peak,
+ * the speed of light of a kernel that is bound by its arithmetic. Where the set has no FMA, as the
+ * SSE2 baseline, each is a product and a sum. *done receives how many were done, counted by their
+ * own results. For benchmarks.
+ */
+EXN_API exn_status exn_fma_probe(uint64_t multiply_adds, uint64_t* done);
+
 #ifdef __cplusplus
 }
 #endif

@@ -239,4 +239,15 @@ exn_status exn_copy_probe(void* dst, const void* src, size_t bytes, int32_t past
   return EXN_OK;
 }
 
+exn_status exn_fma_probe(uint64_t multiply_adds, uint64_t* done) {
+  if (done == nullptr) {
+    return exn::fail(EXN_INVALID_ARGUMENT,
+                     "exn_fma_probe: done is null, a place for it is required");
+  }
+  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
+  if (table == nullptr) return exn::cpu::no_isa();
+  *done = table->fma_probe(multiply_adds);
+  return EXN_OK;
+}
+
 }  // extern "C"

@@ -14,6 +14,7 @@ struct Kernels {
 #undef EXN_ENTRY
   uint64_t (*read_probe)(const void* data, int64_t bytes);
   void (*copy_probe)(void* to, const void* from, int64_t bytes, bool past_caches);
+  uint64_t (*fma_probe)(uint64_t multiply_adds);
 };
 
 }  // namespace exn::cpu

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The probes: a linear pass with the widest loads, or loads and stores, and nothing else to do,
-// the speed of light of a memory-bound kernel. The read probe must read each byte once, the copy
-// probe read and write it.
+// The probes: kernels with nothing to do but to be as fast as the machine. The read probe must read
+// each byte once, the copy probe read and write it, the FMA probe moves nothing.
 #include <cstring>
 
 #include "isa.h"
@@ -91,6 +90,26 @@ void copy_lines(char* to, const char* from, int64_t bytes) {
 #endif
 }
 
+// Independent sums that hide the latency of a multiply-add and leave a register for its factor.
+constexpr int kSums = 12;
+constexpr int64_t kRound = int64_t{kSums} * kLanes;
+// A sum counts its own multiply-adds, which f32 does exactly up to 2^24.
+constexpr int64_t kRoundsOfAPiece = 4096;
+
+uint64_t count_rounds(int64_t rounds) {
+  // A factor that the compiler does not know keeps it from knowing the sums.
+  volatile float unknown = 1.0f;
+  const f32v one = set1(unknown);
+  f32v sums[kSums];
+  for (f32v& sum : sums) sum = zero();
+  for (int64_t i = 0; i < rounds; ++i) {
+    for (f32v& sum : sums) sum = fma(sum, one, one);
+  }
+  uint64_t done = 0;
+  for (const f32v& sum : sums) done += static_cast<uint64_t>(reduce_add(sum));
+  return done;
+}
+
 // Pieces for all threads; f gets the first byte and the number of bytes of some neighbouring ones.
 template <class F>
 void for_pieces(int64_t bytes, F&& f) {
@@ -122,6 +141,22 @@ void copy_probe(void* to, const void* from, int64_t bytes, bool past_caches) {
       copy_lines<false>(target + first, source + first, count);
     }
   });
+}
+
+uint64_t fma_probe(uint64_t multiply_adds) {
+  const int64_t rounds =
+      static_cast<int64_t>(multiply_adds / kRound + (multiply_adds % kRound > 0 ? 1 : 0));
+  const int64_t pieces = (rounds + kRoundsOfAPiece - 1) / kRoundsOfAPiece;
+  uint64_t total = 0;
+  parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
+    uint64_t done = 0;
+    for (int64_t piece = begin; piece < end; ++piece) {
+      const int64_t rest = rounds - piece * kRoundsOfAPiece;
+      done += count_rounds(rest < kRoundsOfAPiece ? rest : kRoundsOfAPiece);
+    }
+    __atomic_fetch_add(&total, done, __ATOMIC_RELAXED);
+  });
+  return total;
 }
 
 }  // namespace exn::cpu::EXN_ISA

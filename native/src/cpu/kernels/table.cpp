@@ -8,10 +8,12 @@ EXN_FOR_EACH_OP(EXN_DECLARE)
 #undef EXN_DECLARE
 uint64_t read_probe(const void* data, int64_t bytes);
 void copy_probe(void* to, const void* from, int64_t bytes, bool past_caches);
+uint64_t fma_probe(uint64_t multiply_adds);
 
 #define EXN_NAME(op, Args) op,
 extern const Kernels kernels;
-const Kernels kernels = {EXN_ISA_NAME, EXN_FOR_EACH_OP(EXN_NAME) read_probe, copy_probe};
+const Kernels kernels = {EXN_ISA_NAME, EXN_FOR_EACH_OP(EXN_NAME) read_probe, copy_probe,
+                         fma_probe};
 #undef EXN_NAME
 
 }  // namespace exn::cpu::EXN_ISA

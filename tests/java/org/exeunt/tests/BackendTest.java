@@ -141,6 +141,15 @@ class BackendTest {
   }
 
   @Test
+  void fmaProbeCounts() {
+    long wanted = 3_000_001;
+    long done = Backend.fmaProbe(wanted);
+    assertTrue(done >= wanted && done < wanted + 192, () -> "did " + done);
+    assertEquals(0, Backend.fmaProbe(0));
+    invalid(() -> Backend.fmaProbe(-1), "multiplyAdds", "-1");
+  }
+
+  @Test
   void properties() {
     String output =
         Subprocess.of(Report.class)

@@ -275,6 +275,25 @@ public enum Backend {
     }
   }
 
+  /**
+   * Does f32 multiply-adds in registers with the threads and the instruction set in use: the FMA
+   * peak, what a kernel bound by its arithmetic can at best reach. For benchmarks.
+   *
+   * @param multiplyAdds how many to do, 0 or more; rounded up to a multiple of at most 192
+   * @return how many were done
+   * @throws IllegalArgumentException if {@code multiplyAdds} is negative
+   */
+  public static long fmaProbe(long multiplyAdds) {
+    Native.require();
+    if (multiplyAdds < 0) {
+      throw new IllegalArgumentException(
+          "fmaProbe: multiplyAdds is " + multiplyAdds + ", expected 0 or more");
+    }
+    long[] done = new long[1];
+    Status.check(exeunt.exn_fma_probe(multiplyAdds, done));
+    return done[0];
+  }
+
   /** The value of -Dexeunt.backend. */
   private static final class Choice {
     private static final String NAME = System.getProperty("exeunt.backend", "");

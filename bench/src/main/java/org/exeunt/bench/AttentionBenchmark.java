@@ -13,6 +13,7 @@ public class AttentionBenchmark extends OpBenchmark {
   @Override
   Prepared prepare(BenchCase benchCase, Contenders contenders) {
     AttentionProblem problem = LayerProblems.attention(benchCase);
-    return checked(contenders.attention(problem, threads), problem::check, problem.bytes());
+    return checked(contenders.attention(problem, threads), problem::check, problem.bytes())
+        .computing(problem.multiplyAdds());
   }
 }

@@ -13,6 +13,7 @@ public class AttentionScoresBenchmark extends OpBenchmark {
   @Override
   Prepared prepare(BenchCase benchCase, Contenders contenders) {
     AttentionScoresProblem problem = DropProblems.attentionScores(benchCase);
-    return checked(contenders.attentionScores(problem, threads), problem::check, problem.bytes());
+    return checked(contenders.attentionScores(problem, threads), problem::check, problem.bytes())
+        .computing(problem.multiplyAdds());
   }
 }

@@ -13,6 +13,7 @@ public class ExitHeadBenchmark extends OpBenchmark {
   @Override
   Prepared prepare(BenchCase benchCase, Contenders contenders) {
     ExitHeadProblem problem = Problems.exitHead(benchCase);
-    return checked(contenders.exitHead(problem, threads), problem::check, problem.bytes());
+    return checked(contenders.exitHead(problem, threads), problem::check, problem.bytes())
+        .computing(problem.multiplyAdds());
   }
 }

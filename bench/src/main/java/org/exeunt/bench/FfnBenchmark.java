@@ -13,6 +13,7 @@ public class FfnBenchmark extends OpBenchmark {
   @Override
   Prepared prepare(BenchCase benchCase, Contenders contenders) {
     FfnProblem problem = LayerProblems.ffn(benchCase);
-    return checked(contenders.ffn(problem, threads), problem::check, problem.bytes());
+    return checked(contenders.ffn(problem, threads), problem::check, problem.bytes())
+        .computing(problem.multiplyAdds());
   }
 }

@@ -30,6 +30,9 @@ final class Figure {
   /** Median and fastest pass over those bytes, measured between this benchmark's iterations. */
   double limitP50;
   double limitMin;
+  /** Multiply-adds that the op must do, and how long as many take in registers; 0 if few. */
+  double multiplyAdds;
+  double arithmeticP50;
   double load;
 
   /** Reads an entry of JMH's JSON. */
@@ -60,6 +63,10 @@ final class Figure {
       figure.limitP50 = median(secondary, Limit.MEDIAN);
       figure.limitMin = iterations(secondary, Limit.FASTEST).get(0);
     }
+    if (secondary.has(Limit.MULTIPLY_ADDS)) {
+      figure.multiplyAdds = median(secondary, Limit.MULTIPLY_ADDS);
+      figure.arithmeticP50 = median(secondary, Limit.ARITHMETIC);
+    }
     return figure;
   }
 
@@ -70,6 +77,11 @@ final class Figure {
   /** Median over the median limit. */
   double overLimit() {
     return p50 / limitP50;
+  }
+
+  /** Share of the FMA peak; more than 1 where an instruction does more than one f32 FMA. */
+  double ofPeak() {
+    return arithmeticP50 / p50;
   }
 
   double gigabytesPerSecond() {

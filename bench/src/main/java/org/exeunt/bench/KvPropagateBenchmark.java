@@ -13,6 +13,7 @@ public class KvPropagateBenchmark extends OpBenchmark {
   @Override
   Prepared prepare(BenchCase benchCase, Contenders contenders) {
     KvPropagateProblem problem = LayerProblems.kvPropagate(benchCase);
-    return checked(contenders.kvPropagate(problem, threads), problem::check, problem.bytes());
+    return checked(contenders.kvPropagate(problem, threads), problem::check, problem.bytes())
+        .computing(problem.multiplyAdds());
   }
 }

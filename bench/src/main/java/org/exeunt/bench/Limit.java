@@ -23,8 +23,9 @@ import org.openjdk.jmh.runner.IterationType;
  * Measures the limit between a benchmark's iterations: one linear pass that reads as many bytes as
  * the op must read and write, or copies as many as it must move, with as many threads, from
  * huge-page memory, in the same place: in the cache, or from memory by way of the next copy at
- * each pass. It runs in the benchmark's own process within the same seconds, because a shared
- * machine's bandwidth drifts.
+ * each pass. Beside it, where the op does many multiply-adds for each byte, as many of them in
+ * registers. It runs in the benchmark's own process within the same seconds, because a shared
+ * machine's bandwidth and clock drift.
  */
 public final class Limit implements InternalProfiler {
   /** Microseconds of the median pass of an iteration. */
@@ -42,6 +43,12 @@ public final class Limit implements InternalProfiler {
   /** Bytes of memory that the passes went through, round after round. */
   public static final String ROUND = "limit.round";
 
+  /** Multiply-adds that the op must do. */
+  public static final String MULTIPLY_ADDS = "multiply.adds";
+
+  /** Microseconds that as many take in registers, the median of an iteration. */
+  public static final String ARITHMETIC = "arithmetic.p50";
+
   /** Load average of the machine over the last minute. */
   public static final String LOAD = "load";
 
@@ -56,17 +63,19 @@ public final class Limit implements InternalProfiler {
 
   /** Null: a peer, or a benchmark that moves no bytes worth a limit. */
   private static Passes passes;
+  private static long multiplyAdds;
 
   /**
-   * Prepares passes over {@code bytes} bytes, of which {@code moved} count twice. The memory lives
-   * as long as the fork, since the last pass comes after the benchmark's tear-down.
+   * Prepares passes over the bytes of an op. The memory lives as long as the fork, since the last
+   * pass comes after the benchmark's tear-down.
    *
    * @param memory whether what is read is to come from memory
    * @param destinations whether what is moved goes to another place each time, too
    */
-  static void arm(long bytes, long moved, boolean memory, boolean destinations) {
+  static void arm(OpBenchmark.Prepared op, boolean memory, boolean destinations) {
     long cache = memory ? LastLevelCache.bytes() : 0;
-    passes = new Passes(Scope.open(), bytes, moved, cache, destinations);
+    passes = new Passes(Scope.open(), op.bytes(), op.moved(), cache, destinations);
+    multiplyAdds = op.multiplyAdds();
   }
 
   @Override
@@ -94,6 +103,11 @@ public final class Limit implements InternalProfiler {
       results.add(scalar(MEDIAN, samples.get(samples.size() / 2), "us"));
       results.add(scalar(FASTEST, samples.get(0), "us"));
     }
+    if (multiplyAdds > 0) {
+      List<Double> samples = probe(() -> Backend.fmaProbe(multiplyAdds), BUDGET_NANOS / 2);
+      results.add(scalar(MULTIPLY_ADDS, multiplyAdds, ""));
+      results.add(scalar(ARITHMETIC, samples.get(samples.size() / 2), "us"));
+    }
     return results;
   }
 
@@ -105,16 +119,16 @@ public final class Limit implements InternalProfiler {
   private static List<Double> probe() {
     settle();
     if (passes.moved == 0) {
-      return probe(false, BUDGET_NANOS);
+      return probe(() -> passes.next(false), BUDGET_NANOS);
     }
-    List<Double> through = probe(false, BUDGET_NANOS / 2);
-    List<Double> past = probe(true, BUDGET_NANOS / 2);
+    List<Double> through = probe(() -> passes.next(false), BUDGET_NANOS / 2);
+    List<Double> past = probe(() -> passes.next(true), BUDGET_NANOS / 2);
     return past.get(past.size() / 2) < through.get(through.size() / 2) ? past : through;
   }
 
-  private static List<Double> probe(boolean pastCaches, long budget) {
+  private static List<Double> probe(Runnable pass, long budget) {
     long begin = System.nanoTime();
-    passes.next(pastCaches);
+    pass.run();
     long first = Math.max(1, System.nanoTime() - begin);
     int count = (int) Math.max(1, SHORTEST_SAMPLE_NANOS / first);
     List<Double> samples = new ArrayList<>();
@@ -122,7 +136,7 @@ public final class Limit implements InternalProfiler {
     while (samples.size() < FEWEST_SAMPLES || System.nanoTime() < deadline) {
       long start = System.nanoTime();
       for (int i = 0; i < count; i++) {
-        passes.next(pastCaches);
+        pass.run();
       }
       samples.add((System.nanoTime() - start) / 1e3 / count);
     }

@@ -13,6 +13,7 @@ public class LinearBenchmark extends OpBenchmark {
   @Override
   Prepared prepare(BenchCase benchCase, Contenders contenders) {
     LinearProblem problem = LayerProblems.linear(benchCase);
-    return checked(contenders.linear(problem, threads), problem::check, problem.bytes());
+    return checked(contenders.linear(problem, threads), problem::check, problem.bytes())
+        .computing(problem.multiplyAdds());
   }
 }

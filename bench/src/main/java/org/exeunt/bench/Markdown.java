@@ -31,6 +31,9 @@ final class Markdown {
       "  so ops that take exponentials, or write what they computed, cannot reach it.",
       "* *x limit* is exeunt's median over that limit. *bytes* counts what is moved twice, as read",
       "  and as written; GB/s is bytes over exeunt's median.",
+      "* *FMA peak*, of ops that do many multiply-adds for each byte: how long as many take in",
+      "  registers (`exn_fma_probe`, f32, the same threads, the same seconds), over exeunt's",
+      "  median. Products of two bf16 numbers can exceed it, as one instruction does two of them.",
       "* *best peer* is the fastest peer's median over exeunt's: above 1, exeunt is faster.",
       "* ONNX Runtime runs each op as a composition of its operators (fused ones do not",
       "  exist), with resident inputs and outputs. It has no bf16 kernels on the CPU: bf16",
@@ -124,6 +127,8 @@ final class Markdown {
         return "<= " + target.bound + " x limit";
       case OF:
         return "<= " + target.bound + " x " + target.base;
+      case PEAK:
+        return ">= " + share(target.bound) + " of the FMA peak";
       default:
         return "< " + number(target.bound) + " ns over the kernel";
     }
@@ -137,6 +142,8 @@ final class Markdown {
         return String.format(Locale.ROOT, "%.2f x limit", verdict.measured);
       case OF:
         return String.format(Locale.ROOT, "%.3f x", verdict.measured);
+      case PEAK:
+        return share(verdict.measured) + " of the FMA peak";
       default:
         return number(verdict.measured) + " ns";
     }
@@ -150,8 +157,8 @@ final class Markdown {
     line("## %s", op);
     line("");
     line("| case | operands | threads | bytes | limit us | exeunt us | GB/s | x limit "
-        + "| ONNX Runtime us | Vector API us | best peer |");
-    line("|---|---|---|---|---|---|---|---|---|---|---|");
+        + "| FMA peak | ONNX Runtime us | Vector API us | best peer |");
+    line("|---|---|---|---|---|---|---|---|---|---|---|---|");
     List<Figure> done = new ArrayList<>();
     for (Figure figure : own) {
       if (done.stream().noneMatch(figure::sameCase)) {
@@ -169,10 +176,11 @@ final class Markdown {
         .filter(f -> !f.contender.equals("exeunt"))
         .min((a, b) -> Double.compare(a.p50, b.p50));
     Figure limited = exeunt.orElse(any);
-    line("| %s | %s | %d | %s | %s | %s | %s | %s | %s | %s | %s |", any.id, operands(any),
+    line("| %s | %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %s |", any.id, operands(any),
         any.threads, bytes(any.bytes), limit(limited), cell(exeunt),
         exeunt.map(f -> number(f.gigabytesPerSecond())).orElse("-"),
         exeunt.map(f -> String.format(Locale.ROOT, "%.2f", f.overLimit())).orElse("-"),
+        exeunt.filter(f -> f.multiplyAdds > 0).map(f -> share(f.ofPeak())).orElse("-"),
         cell(find(contenders, "onnxruntime")), cell(find(contenders, "vector")),
         exeunt.isPresent() && fastest.isPresent()
             ? String.format(Locale.ROOT, "%.2f", fastest.get().p50 / exeunt.get().p50) : "-");
@@ -214,6 +222,10 @@ final class Markdown {
       return number(bytes / 1e6) + " MB";
     }
     return bytes >= 1e3 ? number(bytes / 1e3) + " kB" : number(bytes) + " B";
+  }
+
+  private static String share(double value) {
+    return String.format(Locale.ROOT, "%.0f %%", 100 * value);
   }
 
   /** Three digits, more only before the point. */

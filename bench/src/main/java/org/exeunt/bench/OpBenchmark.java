@@ -58,7 +58,7 @@ public abstract class OpBenchmark {
     WarmUp.run(running);
     if (contender.equals(Plan.OURS)) {
       // Peers are compared with exeunt, which runs on every case.
-      Limit.arm(prepared.bytes, prepared.moved, memory, Streamed.destinations(benchCase));
+      Limit.arm(prepared, memory, Streamed.destinations(benchCase));
     }
   }
 
@@ -82,9 +82,16 @@ public abstract class OpBenchmark {
       Contender<R> contender, Consumer<R> reference, long bytes, long moved) {
     contender.run();
     reference.accept(contender.result());
-    return new Prepared(contender, bytes, moved);
+    return new Prepared(contender, bytes, moved, 0);
   }
 
-  /** A contender whose result is right, and the bytes that its op must read, write and move. */
-  record Prepared(Contender<?> contender, long bytes, long moved) {}
+  /**
+   * A contender whose result is right, the bytes that its op must read, write and move, and the
+   * multiply-adds that it must do; 0 for an op that does few for each byte.
+   */
+  record Prepared(Contender<?> contender, long bytes, long moved, long multiplyAdds) {
+    Prepared computing(long number) {
+      return new Prepared(contender, bytes, moved, number);
+    }
+  }
 }

@@ -73,6 +73,8 @@ public final class Report {
         return "x limit";
       case OF:
         return "x the other case";
+      case PEAK:
+        return "x the FMA peak";
       default:
         return "ns over the kernel";
     }

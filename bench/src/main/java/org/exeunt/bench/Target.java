@@ -18,6 +18,8 @@ final class Target {
     LIMIT,
     /** Median time over that of another case of the op, with as many threads. */
     OF,
+    /** Share of the FMA peak; the bound is the least. */
+    PEAK,
     /** Nanoseconds that the Java API adds to the kernel. */
     CALL
   }

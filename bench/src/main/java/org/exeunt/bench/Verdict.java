@@ -22,7 +22,8 @@ final class Verdict {
   }
 
   boolean met() {
-    return measured <= target.bound;
+    return target.measure == Target.Measure.PEAK
+        ? measured >= target.bound : measured <= target.bound;
   }
 
   /** Verdicts on all targets whose case was run, in the order of the targets. */
@@ -62,6 +63,8 @@ final class Verdict {
         return Optional.of(figure.p50);
       case LIMIT:
         return Optional.of(figure.overLimit());
+      case PEAK:
+        return Optional.of(figure.ofPeak());
       default:
         return figures.stream()
             .filter(f -> f.contender.equals(figure.contender) && f.op.equals(figure.op)

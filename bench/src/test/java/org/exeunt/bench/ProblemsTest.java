@@ -78,6 +78,25 @@ class ProblemsTest {
   }
 
   @Test
+  void multiplyAddsAreThoseOfRowsThatRunAndSlotsThatAreSeen() {
+    BenchCase all = CaseTable.load("ffn").get("model_576x1536_r8_all");
+    assertEquals(0, LayerProblems.ffn(all).multiplyAdds());
+    BenchCase one = CaseTable.load("ffn").get("model_576x1536_r1");
+    assertEquals(3L * 576 * 1536, LayerProblems.ffn(one).multiplyAdds());
+    BenchCase prompt = CaseTable.load("linear").get("model_576x1536_r512");
+    assertEquals(512L * 576 * 1536, LayerProblems.linear(prompt).multiplyAdds());
+    BenchCase prefill = CaseTable.load("attention").get("bench_prefill_512");
+    assertEquals(
+        2L * (512 * 513 / 2) * 32 * 128, LayerProblems.attention(prefill).multiplyAdds());
+    BenchCase head = CaseTable.load("exit_head").get("bench_8x576x49152_bf16_bare");
+    assertEquals(8L * 576 * 49152, Problems.exitHead(head).multiplyAdds());
+    BenchCase owed = CaseTable.load("kv_propagate").get("model_576_r1");
+    assertEquals(24L * 2 * 192 * 576, LayerProblems.kvPropagate(owed).multiplyAdds());
+    BenchCase scores = CaseTable.load("attention_scores").get("bench_score_32");
+    assertEquals(8192L * 32 * 128, DropProblems.attentionScores(scores).multiplyAdds());
+  }
+
+  @Test
   void droppedTokensAreNotRead() {
     BenchCase drop = CaseTable.load("gather").get("drop_from_bf16");
     assertEquals(2L * 2 * 576 * 4096 + 4 * 576 + 4 * 2880, DropProblems.gather(drop).bytes());

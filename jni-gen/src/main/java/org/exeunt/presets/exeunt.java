@@ -200,5 +200,11 @@ public class exeunt implements InfoMapper {
                 status
                     + "exn_copy_probe(@Cast(\"void*\") long dst, @Cast(\"const void*\") long src,\n"
                     + "    @Cast(\"size_t\") long bytes, int pastCaches);"));
+    map.put(
+        new Info("exn_fma_probe")
+            .javaText(
+                status
+                    + "exn_fma_probe(@Cast(\"uint64_t\") long multiplyAdds,\n"
+                    + "    @Cast(\"uint64_t*\") long[] done);"));
   }
 }

@@ -52,6 +52,11 @@ public final class AttentionProblem {
     return cache + 2 * query.bytes() + given;
   }
 
+  /** Multiply-adds of queries with the keys that they see, and of weights with the values. */
+  public long multiplyAdds() {
+    return 2L * IntStream.of(visible).asLongStream().sum() * queryHeads * layout.dim;
+  }
+
   /** Throws unless {@code out} is right. */
   public void check(float[] out) {
     Check.length("elements", query.values().length, out.length);

@@ -90,6 +90,11 @@ public final class AttentionScoresProblem {
     return passes * k.bytes() + query.bytes() + given;
   }
 
+  /** Multiply-adds of queries with the keys that they see. */
+  public long multiplyAdds() {
+    return IntStream.of(visible).asLongStream().sum() * queryHeads * layout.dim;
+  }
+
   /** Throws unless scores and lists are right. */
   public void check(ScoresResult result) {
     int rows = layout.sequences * scoreHeads();

@@ -59,6 +59,12 @@ public final class ExitHeadProblem {
         : (long) shortlist.length * weight.cols() * weight.storage().bytes());
   }
 
+  /** Multiply-adds of the LM head. */
+  public long multiplyAdds() {
+    int vocabulary = shortlist == null ? weight.rows() : shortlist.length;
+    return (long) hidden.rows() * vocabulary * weight.cols();
+  }
+
   /** Throws unless the statistics are right. */
   public void check(RowStats stats) {
     Check.length("statistics", hidden.rows(), stats.argmax.length);

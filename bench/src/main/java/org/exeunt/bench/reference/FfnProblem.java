@@ -63,11 +63,19 @@ public final class FfnProblem {
     return skip != null && skip[row];
   }
 
+  private long running() {
+    return IntStream.range(0, hidden.rows()).filter(r -> !skips(r)).count();
+  }
+
   /** Bytes that must move: the weights once for each 64 rows that run, input and output. */
   public long bytes() {
-    long running = IntStream.range(0, hidden.rows()).filter(r -> !skips(r)).count();
     long weights = up.bytes() + down.bytes() + (gate == null ? 0 : gate.bytes());
-    return (running + 63) / 64 * weights + 2 * hidden.bytes();
+    return (running() + 63) / 64 * weights + 2 * hidden.bytes();
+  }
+
+  /** Multiply-adds of the projections of the rows that run. */
+  public long multiplyAdds() {
+    return running() * (gate == null ? 2 : 3) * up.rows() * up.cols();
   }
 
   /** Throws unless the block is right. */

@@ -66,16 +66,25 @@ public final class KvPropagateProblem {
     return exitLayer[row] >= 0 && exitLayer[row] <= layers[layer].index;
   }
 
+  private long owing(int layer) {
+    return IntStream.range(0, hidden.rows()).filter(r -> owes(layer, r)).count();
+  }
+
   /** Bytes that must move: the weights of each owed layer, and the keys and values. */
   public long bytes() {
     long bytes = hidden.bytes();
     for (int j = 0; j < layers.length; j++) {
-      int layer = j;
-      long owing = IntStream.range(0, hidden.rows()).filter(r -> owes(layer, r)).count();
+      long owing = owing(j);
       bytes += (owing + 63) / 64 * 2 * layers[j].kWeight.bytes();
       bytes += owing * 2 * width() * layers[j].kWeight.storage().bytes();
     }
     return bytes;
+  }
+
+  /** Multiply-adds of the projections that are owed. */
+  public long multiplyAdds() {
+    long projections = IntStream.range(0, layers.length).mapToLong(this::owing).sum() * 2;
+    return projections * width() * hidden.cols();
   }
 
   /** Where a result keeps the key of a row in a layer; the value follows it. */

@@ -28,6 +28,11 @@ public final class LinearProblem {
     return blocks * weight.bytes() + input.bytes() + (residual == null ? 1 : 2) * result;
   }
 
+  /** Multiply-adds of the product. */
+  public long multiplyAdds() {
+    return (long) input.rows() * weight.rows() * weight.cols();
+  }
+
   /** Throws unless {@code result}, row-major, is right. */
   public void check(float[] result) {
     int n = weight.rows();
