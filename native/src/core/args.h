@@ -34,26 +34,28 @@ EXN_INLINE int64_t size_of(DType t) {
   return 0;
 }
 
-// Hands out pieces of the caller's workspace, each 64-byte aligned; counts
-// only when it has no base.
+// Hands out pieces of the caller's workspace, each 64-byte aligned. Without one it only counts, and
+// one that is too small turns out to have only counted: counting() tells, after the last piece.
 class Workspace {
  public:
-  EXN_INLINE Workspace(void* base, bool counting)
-      : base_(static_cast<char*>(base)), counting_(counting) {}
+  EXN_INLINE Workspace() : base_(nullptr), bytes_(0), has_base_(false) {}
+  EXN_INLINE Workspace(void* base, size_t bytes)
+      : base_(static_cast<char*>(base)), bytes_(bytes), has_base_(true) {}
 
   template <class T>
   EXN_INLINE T* take(int64_t count) {
     const size_t at = used_;
     used_ += (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
-    return counting_ || base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + at);
+    return counting() ? nullptr : reinterpret_cast<T*>(base_ + at);
   }
-  EXN_INLINE bool counting() const { return counting_; }
+  EXN_INLINE bool counting() const { return !has_base_ || used_ > bytes_; }
   EXN_INLINE size_t used() const { return used_; }
 
  private:
   char* base_;
+  size_t bytes_;
   size_t used_ = 0;
-  bool counting_;
+  bool has_base_;
 };
 
 // A matrix with unit column stride. data is null when the argument was left out.

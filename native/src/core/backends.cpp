@@ -109,6 +109,18 @@ const Backend* backend_for(int32_t device_type, const char* op) {
   return nullptr;
 }
 
+exn_status refuse_workspace(const char* op, const void* workspace, size_t bytes, size_t needed) {
+  if (workspace == nullptr) {
+    return fail(EXN_INVALID_ARGUMENT, "%s: workspace is null, %zu bytes are needed", op, needed);
+  }
+  if (bytes < needed) {
+    return fail(EXN_INVALID_ARGUMENT, "%s: workspace has %zu bytes, %zu are needed", op, bytes,
+                needed);
+  }
+  return fail(EXN_INVALID_ARGUMENT, "%s: workspace is at %p, an alignment of %d bytes is needed",
+              op, workspace, EXN_WORKSPACE_ALIGN);
+}
+
 namespace {
 
 // The backend of a device function, after the checks they share.

@@ -13,6 +13,16 @@ const char* cpu_description();
 // The backend of a device type, or null after recording why there is none.
 const Backend* backend_for(int32_t device_type, const char* op);
 
+// The caller's workspace as the backend may use it: what is null or misaligned has no bytes.
+inline Workspace usable(void* workspace, size_t bytes) {
+  const bool sound = workspace != nullptr &&
+                     (reinterpret_cast<uintptr_t>(workspace) & (EXN_WORKSPACE_ALIGN - 1)) == 0;
+  return {workspace, sound ? bytes : 0};
+}
+
+// Says why a workspace was not enough for the `needed` bytes.
+exn_status refuse_workspace(const char* op, const void* workspace, size_t bytes, size_t needed);
+
 // What the three functions of every op share. `check_args` fills the plain arguments from the
 // params or returns why not.
 template <class Params, class Args>
@@ -48,7 +58,7 @@ struct Op {
     const Backend* backend = nullptr;
     exn_status status = prepare(params, &args, &backend);
     if (status != EXN_OK) return status;
-    Workspace counter(nullptr, true);
+    Workspace counter;
     status = (backend->*entry)(args, counter, nullptr);
     if (status == EXN_OK) *bytes = counter.used();
     return status;
@@ -59,27 +69,10 @@ struct Op {
     const Backend* backend = nullptr;
     exn_status status = prepare(params, &args, &backend);
     if (status != EXN_OK) return status;
-    Workspace counter(nullptr, true);
-    status = (backend->*entry)(args, counter, nullptr);
-    if (status != EXN_OK) return status;
-    const size_t needed = counter.used();
-    if (needed > 0) {
-      if (workspace == nullptr) {
-        return fail(EXN_INVALID_ARGUMENT, "%s: workspace is null, %zu bytes are needed", name,
-                    needed);
-      }
-      if (bytes < needed) {
-        return fail(EXN_INVALID_ARGUMENT, "%s: workspace has %zu bytes, %zu are needed", name,
-                    bytes, needed);
-      }
-      if (reinterpret_cast<uintptr_t>(workspace) % EXN_WORKSPACE_ALIGN != 0) {
-        return fail(EXN_INVALID_ARGUMENT,
-                    "%s: workspace is at %p, an alignment of %d bytes is needed", name, workspace,
-                    EXN_WORKSPACE_ALIGN);
-      }
-    }
-    Workspace carved(workspace, false);
-    return (backend->*entry)(args, carved, stream);
+    Workspace carved = usable(workspace, bytes);
+    status = (backend->*entry)(args, carved, stream);
+    if (status != EXN_OK || !carved.counting()) return status;
+    return refuse_workspace(name, workspace, bytes, carved.used());
   }
 };
 

@@ -2,7 +2,6 @@
 #include "check.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdarg>
 #include <cstdio>
 
@@ -11,22 +10,28 @@ namespace {
 
 bool dtype_of(const DLDataType& t, DType* out) {
   if (t.lanes != 1) return false;
-  struct Row {
-    uint8_t code;
-    uint8_t bits;
-    DType dtype;
+  const auto as = [out](DType dtype) {
+    *out = dtype;
+    return true;
   };
-  static constexpr Row kRows[] = {{kDLFloat, 32, DType::kF32}, {kDLFloat, 16, DType::kF16},
-                                  {kDLBfloat, 16, DType::kBF16}, {kDLFloat, 64, DType::kF64},
-                                  {kDLInt, 32, DType::kI32},   {kDLInt, 64, DType::kI64},
-                                  {kDLUInt, 8, DType::kU8}};
-  for (const Row& row : kRows) {
-    if (row.code == t.code && row.bits == t.bits) {
-      *out = row.dtype;
-      return true;
-    }
+  switch (t.code << 8 | t.bits) {
+    case kDLFloat << 8 | 32:
+      return as(DType::kF32);
+    case kDLFloat << 8 | 16:
+      return as(DType::kF16);
+    case kDLBfloat << 8 | 16:
+      return as(DType::kBF16);
+    case kDLFloat << 8 | 64:
+      return as(DType::kF64);
+    case kDLInt << 8 | 32:
+      return as(DType::kI32);
+    case kDLInt << 8 | 64:
+      return as(DType::kI64);
+    case kDLUInt << 8 | 8:
+      return as(DType::kU8);
+    default:
+      return false;
   }
-  return false;
 }
 
 void list_dtypes(DTypes set, char* text, size_t size) {
@@ -41,6 +46,15 @@ void list_dtypes(DTypes set, char* text, size_t size) {
 
 const char* device_name(int32_t type) {
   return type == kDLCPU ? "cpu" : type == kDLCUDA ? "cuda" : "unknown device type";
+}
+
+constexpr int64_t kMostElements = int64_t{1} << 56;
+
+// stride * count within what a tensor may span. Not by a division, which takes longer than the rest
+// of a tensor's checks.
+bool spans(int64_t stride, int64_t count) {
+  int64_t extent;
+  return !__builtin_mul_overflow(stride, count, &extent) && extent <= kMostElements;
 }
 
 int64_t stride_of(const DLTensor* t, int32_t axis) {
@@ -67,6 +81,29 @@ void Check::fail_argument(const char* format, ...) {
   status_ = fail(EXN_INVALID_ARGUMENT, "%s: %s", op_, text);
 }
 
+void Check::wrong_dtype(const char* name, const DLDataType& got, DTypes allowed) {
+  char wanted[64];
+  list_dtypes(allowed, wanted, sizeof wanted);
+  DType dtype;
+  if (dtype_of(got, &dtype)) {
+    fail_argument("%s has dtype %s, expected %s", name, name_of(dtype), wanted);
+  } else {
+    fail_argument("%s has dtype (code %d, bits %d, lanes %d), expected %s", name, got.code,
+                  got.bits, got.lanes, wanted);
+  }
+}
+
+// Whether nothing that tensor() looks at can be wrong but the sizes, the rank is as wanted, and
+// there is memory: so it is with all but a call's first tensor, which decides on the device.
+inline bool Check::plain(const DLTensor* t, int32_t rank, DTypes allowed, DType* dtype) const {
+  int32_t type;  // by its bytes, as in tensor()
+  if (t == nullptr || !ok() || device_of_ == nullptr) return false;
+  std::memcpy(&type, &t->device.device_type, sizeof type);
+  return type == device_type_ && t->device.device_id == device_id_ && t->ndim == rank &&
+         t->shape != nullptr && t->data != nullptr && dtype_of(t->dtype, dtype) &&
+         (allowed & bit(*dtype)) != 0;
+}
+
 bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need need, DType* dtype) {
   if (!ok()) return false;
   if (t == nullptr) {
@@ -74,14 +111,7 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
     return false;
   }
   if (!dtype_of(t->dtype, dtype) || !(allowed & bit(*dtype))) {
-    char wanted[64];
-    list_dtypes(allowed, wanted, sizeof wanted);
-    if (dtype_of(t->dtype, dtype)) {
-      fail_argument("%s has dtype %s, expected %s", name, name_of(*dtype), wanted);
-    } else {
-      fail_argument("%s has dtype (code %d, bits %d, lanes %d), expected %s", name, t->dtype.code, t->dtype.bits,
-                    t->dtype.lanes, wanted);
-    }
+    wrong_dtype(name, t->dtype, allowed);
     return false;
   }
   int32_t type;  // by its bytes: in C++ an enum must not hold a value that it does not name
@@ -106,7 +136,7 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
   int64_t elements = 1;
   for (int32_t i = 0; i < t->ndim; ++i) {
     const int64_t size = t->shape[i];
-    if (size < 0 || __builtin_mul_overflow(elements, size, &elements) || elements > int64_t{1} << 56) {
+    if (size < 0 || __builtin_mul_overflow(elements, size, &elements) || elements > kMostElements) {
       fail_argument("%s has size %lld in axis %d", name, static_cast<long long>(size), i);
       return false;
     }
@@ -117,8 +147,8 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
 void* Check::data(const char* name, const DLTensor* t, DType dtype) {
   char* p = static_cast<char*>(t->data);
   if (p != nullptr) p += t->byte_offset;
-  const uintptr_t align = static_cast<uintptr_t>(size_of(dtype));
-  if (reinterpret_cast<uintptr_t>(p) % align != 0) {
+  const uintptr_t align = static_cast<uintptr_t>(size_of(dtype));  // a power of two
+  if ((reinterpret_cast<uintptr_t>(p) & (align - 1)) != 0) {
     fail_argument("%s is at address %p, which is not aligned to its %d-byte element", name, static_cast<void*>(p),
                   static_cast<int>(align));
   }
@@ -139,16 +169,23 @@ bool Check::compact(const char* name, const DLTensor* t) {
   return true;
 }
 
-void Check::note(const char* name, const void* begin, int64_t bytes, Role role) {
+inline void Check::note(const char* name, const void* begin, int64_t bytes, Role role) {
   if (bytes == 0) return;
   const uintptr_t at = reinterpret_cast<uintptr_t>(begin);
-  const Range range = {name, at, at + static_cast<uintptr_t>(bytes), role != Role::kIn};
-  if (range_count_ < kFewRanges) {
-    ranges_[range_count_++] = range;
-  } else {
-    more_.push_back(range);
-  }
+  const uintptr_t end = at + static_cast<uintptr_t>(bytes);
+  between_ |= uint32_t{at < all_end_ && end > all_begin_} << range_count_;
+  all_begin_ = std::min(all_begin_, at);
+  all_end_ = std::max(all_end_, end);
+  if (range_count_ == kFewRanges) return note_more({name, at, end, role != Role::kIn});
+  // Field by field: a copy of a whole would have to wait for the stores that have just made it.
+  Range& range = ranges_[range_count_++];
+  range.name = name;
+  range.begin = at;
+  range.end = end;
+  range.written = role != Role::kIn;
 }
+
+void Check::note_more(const Range& range) { more_.push_back(range); }
 
 Matrix Check::matrix(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
   Matrix m;
@@ -170,7 +207,7 @@ Matrix Check::matrix(const char* name, const DLTensor* t, DTypes allowed, Role r
                   static_cast<long long>(role == Role::kIn ? 0 : m.cols));
     return m;
   }
-  if (m.rows > 1 && m.stride > (int64_t{1} << 56) / m.rows) {
+  if (m.rows > 1 && !spans(m.stride, m.rows)) {
     fail_argument("%s has row stride %lld, too large for %lld rows", name, static_cast<long long>(m.stride),
                   static_cast<long long>(m.rows));
     return m;
@@ -194,6 +231,19 @@ Vector Check::flat(const char* name, const DLTensor* t, DTypes allowed, Role rol
 }
 
 Vector Check::vector(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
+  Vector v;
+  if (plain(t, 1, allowed, &v.dtype)) {
+    const int64_t width = size_of(v.dtype);
+    char* data = static_cast<char*>(t->data) + t->byte_offset;
+    const uintptr_t skewed = reinterpret_cast<uintptr_t>(data) & static_cast<uintptr_t>(width - 1);
+    v.size = t->shape[0];
+    const bool compact = t->strides == nullptr || t->strides[0] == 1 || v.size <= 1;
+    if (skewed == 0 && compact && v.size >= 0 && v.size <= kMostElements) {
+      v.data = data;
+      note(name, data, v.size * width, role);
+      return v;
+    }
+  }
   if (ok() && t != nullptr && t->ndim != 1) {
     fail_argument("%s has rank %d, expected 1", name, t->ndim);
     return {};
@@ -220,7 +270,7 @@ Heads Check::heads(const char* name, const DLTensor* t, DTypes allowed, Role rol
                   static_cast<long long>(h.dim));
     return h;
   }
-  if (h.rows > 1 && (h.stride < columns || h.stride > (int64_t{1} << 56) / h.rows)) {
+  if (h.rows > 1 && (h.stride < columns || !spans(h.stride, h.rows))) {
     fail_argument("%s has row stride %lld, expected at least %lld", name, static_cast<long long>(h.stride),
                   static_cast<long long>(columns));
     return h;
@@ -255,7 +305,7 @@ Axis Check::along(const char* name, const DLTensor* t, int32_t axis, DTypes allo
     entry.strides = t->strides != nullptr ? t->strides + 1 : nullptr;
     if (!compact(name, &entry)) return a;
     if (a.size > 1) a.stride = stride_of(t, 0);
-    if (a.size > 1 && (a.stride < a.inner || a.stride > (int64_t{1} << 56) / a.size)) {
+    if (a.size > 1 && (a.stride < a.inner || !spans(a.stride, a.size))) {
       fail_argument("%s has stride %lld in axis 0, expected at least %lld", name, static_cast<long long>(a.stride),
                     static_cast<long long>(a.inner));
       return a;
@@ -425,17 +475,6 @@ RopeTable Check::rope_table(const char* name, const DLTensor* t, int64_t head_di
   return table;
 }
 
-void Check::same(const char* name, const char* axis, int64_t got, const char* because, int64_t expected) {
-  if (got != expected) {
-    fail_argument("%s has %lld %s, but %s has %lld", name, static_cast<long long>(got), axis, because,
-                  static_cast<long long>(expected));
-  }
-}
-
-void Check::same_dtype(const char* name, DType got, const char* because, DType expected) {
-  if (got != expected) fail_argument("%s has dtype %s, but %s has %s", name, name_of(got), because, name_of(expected));
-}
-
 void Check::shape(const char* name, const DLTensor* t, std::initializer_list<int64_t> expected) {
   if (!ok() || t == nullptr) return;
   if (t->ndim != static_cast<int32_t>(expected.size())) {
@@ -451,42 +490,6 @@ void Check::shape(const char* name, const DLTensor* t, std::initializer_list<int
     }
     ++axis;
   }
-}
-
-void Check::one_of(const char* name, int32_t value, int32_t first, int32_t last) {
-  if (value < first || value > last) fail_argument("%s is %d, expected %d..%d", name, value, first, last);
-}
-
-void Check::at_least(const char* name, int64_t value, int64_t least) {
-  if (value < least) {
-    fail_argument("%s is %lld, expected at least %lld", name, static_cast<long long>(value), static_cast<long long>(least));
-  }
-}
-
-void Check::at_most(const char* name, int64_t value, int64_t most) {
-  if (value > most) {
-    fail_argument("%s is %lld, expected at most %lld", name, static_cast<long long>(value), static_cast<long long>(most));
-  }
-}
-
-void Check::positive(const char* name, double value) {
-  if (!(value > 0) || std::isinf(value)) fail_argument("%s is %g, expected a finite value > 0", name, value);
-}
-
-void Check::not_negative(const char* name, float value) {
-  if (!(value >= 0) || std::isinf(value)) fail_argument("%s is %g, expected a finite value >= 0", name, static_cast<double>(value));
-}
-
-void Check::not_nan(const char* name, float value) {
-  if (std::isnan(value)) fail_argument("%s is NaN, expected a number", name);
-}
-
-void Check::reserved(int32_t value) {
-  if (value != 0) fail_argument("reserved is %d, expected 0", value);
-}
-
-void Check::absent(const char* name, const void* value, const char* because) {
-  if (value != nullptr) fail_argument("%s is given, but %s", name, because);
 }
 
 void Check::may_alias(const char* out, const char* in) {
@@ -509,9 +512,24 @@ bool Check::overlaps(const Range& a, const Range& b) {
   return true;
 }
 
+// Without a branch for each of the pairs, of which there may be a hundred.
+bool Check::some_overlap() const {
+  bool any = false;
+  for (uint32_t rest = between_; rest != 0; rest &= rest - 1) {
+    const int i = __builtin_ctz(rest);
+    const Range& a = ranges_[i];
+    for (int j = 0; j < i; ++j) {
+      const Range& b = ranges_[j];
+      any |= (a.written | b.written) & (a.begin < b.end) & (b.begin < a.end);
+    }
+  }
+  return any;
+}
+
 void Check::no_overlap() {
-  if (!ok()) return;
+  if (!ok() || between_ == 0) return;
   if (more_.empty()) {
+    if (!some_overlap()) return;
     for (int i = 0; i < range_count_; ++i) {
       for (int j = 0; j < i; ++j) {
         if (overlaps(ranges_[i], ranges_[j])) return;

@@ -3,6 +3,7 @@
 // that names the argument and the two values that disagree. The first failure sticks; what follows is skipped.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 #include <initializer_list>
 #include <vector>
@@ -40,6 +41,8 @@ struct CacheNames {
   const char* block_table = "cache.block_table";
 };
 
+const char* name_of(DType t);
+
 class Check {
  public:
   explicit Check(const char* op) : op_(op) {}
@@ -68,6 +71,7 @@ class Check {
   template <class T>
   T* per_row(const char* name, const DLTensor* t, DTypes allowed, Role role, const char* because, int64_t rows,
              Need need = Need::kRequired) {
+    if (t == nullptr && need == Need::kOptional) return nullptr;
     const Vector v = vector(name, t, allowed, role, need);
     if (t != nullptr) same(name, "elements", v.size, because, rows);
     return static_cast<T*>(v.data);
@@ -83,27 +87,61 @@ class Check {
   RopeTable rope_table(const char* name, const DLTensor* t, int64_t head_dim, Need need = Need::kRequired);
 
   // The axis of `name` must have `expected` elements, as `because` has.
-  void same(const char* name, const char* axis, int64_t got, const char* because, int64_t expected);
+  void same(const char* name, const char* axis, int64_t got, const char* because,
+            int64_t expected) {
+    if (got != expected) {
+      fail_argument("%s has %lld %s, but %s has %lld", name, wide(got), axis, because,
+                    wide(expected));
+    }
+  }
   // Both views must have one dtype.
-  void same_dtype(const char* name, DType got, const char* because, DType expected);
+  void same_dtype(const char* name, DType got, const char* because, DType expected) {
+    if (got != expected) {
+      fail_argument("%s has dtype %s, but %s has %s", name, name_of(got), because,
+                    name_of(expected));
+    }
+  }
   void shape(const char* name, const DLTensor* t, std::initializer_list<int64_t> expected);
-  void one_of(const char* name, int32_t value, int32_t first, int32_t last);
-  void at_least(const char* name, int64_t value, int64_t least);
-  void at_most(const char* name, int64_t value, int64_t most);
+  void one_of(const char* name, int32_t value, int32_t first, int32_t last) {
+    if (value < first || value > last)
+      fail_argument("%s is %d, expected %d..%d", name, value, first, last);
+  }
+  void at_least(const char* name, int64_t value, int64_t least) {
+    if (value < least)
+      fail_argument("%s is %lld, expected at least %lld", name, wide(value), wide(least));
+  }
+  void at_most(const char* name, int64_t value, int64_t most) {
+    if (value > most)
+      fail_argument("%s is %lld, expected at most %lld", name, wide(value), wide(most));
+  }
   // Finite and > 0, or >= 0.
-  void positive(const char* name, double value);
-  void not_negative(const char* name, float value);
-  void not_nan(const char* name, float value);
+  void positive(const char* name, double value) {
+    if (!(value > 0) || std::isinf(value))
+      fail_argument("%s is %g, expected a finite value > 0", name, value);
+  }
+  void not_negative(const char* name, float value) {
+    if (!(value >= 0) || std::isinf(value)) {
+      fail_argument("%s is %g, expected a finite value >= 0", name, static_cast<double>(value));
+    }
+  }
+  void not_nan(const char* name, float value) {
+    if (std::isnan(value)) fail_argument("%s is NaN, expected a number", name);
+  }
   // A field that has no meaning yet: a caller who sets it expects something this version does not do.
-  void reserved(int32_t value);
-  void absent(const char* name, const void* value, const char* because);
+  void reserved(int32_t value) {
+    if (value != 0) fail_argument("reserved is %d, expected 0", value);
+  }
+  void absent(const char* name, const void* value, const char* because) {
+    if (value != nullptr) fail_argument("%s is given, but %s", name, because);
+  }
 
   // `out` may share memory with `in` only when it is exactly `in`. Up to kMostAliases pairs.
   void may_alias(const char* out, const char* in);
   // Call after the last tensor: outputs must not overlap anything else.
   void no_overlap();
 
-  void fail_argument(const char* format, ...) __attribute__((format(printf, 2, 3)));
+  // Cold: what leads here is kept out of the way of the checks that pass.
+  void fail_argument(const char* format, ...) __attribute__((cold, format(printf, 2, 3)));
 
  private:
   struct Range {
@@ -112,13 +150,20 @@ class Check {
     uintptr_t end;
     bool written;
   };
-  static constexpr int kFewRanges = 24;
+  static constexpr int kFewRanges = 24;  // at most 31
   static constexpr int kMostAliases = EXN_GATHER_MAX_TENSORS + 1;
 
+  static long long wide(int64_t x) { return static_cast<long long>(x); }
+
+  bool plain(const DLTensor* t, int32_t rank, DTypes allowed, DType* dtype) const;
   bool tensor(const char* name, const DLTensor* t, DTypes allowed, Need need, DType* dtype);
+  void wrong_dtype(const char* name, const DLDataType& got, DTypes allowed) __attribute__((cold));
   void* data(const char* name, const DLTensor* t, DType dtype);
   bool compact(const char* name, const DLTensor* t);
-  void note(const char* name, const void* begin, int64_t bytes, Role role);
+  void note(const char* name, const void* begin, int64_t bytes, Role role)
+      __attribute__((always_inline));
+  void note_more(const Range& range) __attribute__((noinline));
+  bool some_overlap() const;
   bool overlaps(const Range& a, const Range& b);
   void ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out, int64_t* count, int64_t* stride);
   KvCache described(const CacheNames& names, const exn_kv_cache& cache, Role role, Need v_needed);
@@ -128,7 +173,11 @@ class Check {
   int32_t device_type_ = 0;
   int32_t device_id_ = 0;
   const char* device_of_ = nullptr;
-  // The tensors of a call; those of kv_propagate's layers go on in `more_`.
+  // The tensors of a call; those of kv_propagate's layers go on in `more_`. One that lies before or
+  // behind all that came before it is apart from them; the others are bits of `between_`.
+  uint32_t between_ = 0;
+  uintptr_t all_begin_ = UINTPTR_MAX;
+  uintptr_t all_end_ = 0;
   Range ranges_[kFewRanges];
   int range_count_ = 0;
   std::vector<Range> more_;
@@ -136,11 +185,9 @@ class Check {
     const char* out;
     const char* in;
   };
-  Alias aliases_[kMostAliases] = {};
+  Alias aliases_[kMostAliases];
   int alias_count_ = 0;
 };
-
-const char* name_of(DType t);
 
 // Reads a params struct of any known size into `copy`, zero-filled beyond what the caller knew.
 template <class Params>

@@ -7,7 +7,7 @@
 //
 //   exn_status my_op(const MyArgs& a, Workspace& ws, exn_stream stream) {
 //     float* partial = ws.take<float>(n);
-//     if (ws.counting()) return EXN_OK;      // size query: nothing below may run
+//     if (ws.counting()) return EXN_OK;      // size query, or too small: nothing below may run
 //     ... launch ...
 //   }
 #pragma once
@@ -55,7 +55,7 @@ struct Host {
   void (*ran)(const char* path);
 };
 
-constexpr uint32_t kBackendAbi = 3;
+constexpr uint32_t kBackendAbi = 4;
 
 struct Backend {
   uint32_t abi;   // kBackendAbi
