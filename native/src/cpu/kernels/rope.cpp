@@ -8,23 +8,133 @@
 
 namespace exn::cpu::EXN_ISA {
 
-exn_status rope_table(const RopeTableArgs& a, Workspace& ws) {
+namespace {
+
+// The table takes few cosines and sines from libm, which needs longer for one than memory for a
+// line. A position is the sum kBlock^2 x + kBlock y + z with y, z < kBlock, its angle the sum of
+// three, and its rotation the product of theirs: so there are 2 kBlock positions to ask for, and
+// one of every kBlock^2.
+//
+// In units of 2^-53: libm's cosine and sine are off by less than one each, by less than sqrt 2
+// together; a product of two rotations adds up what its factors are off by, and at most sqrt 5 for
+// its own rounding. That is 3 sqrt 2 + 2 sqrt 5 < 9 with two products. The three angles are rounded
+// as that of the sum would be: by a few units of the angle. An entry's own rounding is 2^28 units.
+constexpr int64_t kBlock = 16;
+constexpr int64_t kBlocks = kBlock * kBlock;  // positions that a thread takes at a time
+constexpr int64_t kTablePairs = 64;           // pairs of a position likewise
+
+// A rotation of every pair, as a product takes its left factor: (cos, cos) and (-sin, sin).
+struct Turn {
+  double* cosine;
+  double* sine;
+};
+
+struct Angles {
+  const double* frequency;
+  double divisor;
+
+  double of(int64_t position, int64_t pair) const {
+    return static_cast<double>(position) / divisor * frequency[pair];
+  }
+};
+
+// The rotation at `position` of `count` pairs from `first` on.
+void turn_at(const Angles& angles, int64_t position, int64_t first, int64_t count,
+             const Turn& out) {
+  for (int64_t i = 0; i < count; ++i) {
+    const double angle = angles.of(position, first + i);
+    const double c = position == 0 ? 1 : ::cos(angle), s = position == 0 ? 0 : ::sin(angle);
+    out.cosine[2 * i] = out.cosine[2 * i + 1] = c;
+    out.sine[2 * i] = -s;
+    out.sine[2 * i + 1] = s;
+  }
+}
+
+// What the blocks of a table share.
+struct TableParts {
+  int64_t width;  // elements of a position, whole vectors
+  double* fine;   // [kBlock, 2, width] for z: (cos, sin) and (sin, cos)
+  double* middle;  // [kBlock, 2, width] for y: as a Turn
+  Angles angles;
+
+  Turn middle_turn(int64_t y) const {
+    return {middle + 2 * y * width, middle + (2 * y + 1) * width};
+  }
+};
+
+void fill_parts(const RopeTableArgs& a, const TableParts& p) {
+  for (int64_t z = 0; z < kBlock && z < a.positions; ++z) {
+    double* entry = p.fine + 2 * z * p.width;
+    for (int64_t i = 0; i < a.pairs; ++i) {
+      const double angle = p.angles.of(z, i);
+      entry[2 * i] = entry[p.width + 2 * i + 1] = ::cos(angle);
+      entry[2 * i + 1] = entry[p.width + 2 * i] = ::sin(angle);
+    }
+  }
+  for (int64_t y = 0; y < kBlock && y * kBlock < a.positions; ++y)
+    turn_at(p.angles, y * kBlock, 0, a.pairs, p.middle_turn(y));
+}
+
+// Positions [begin, begin + kBlocks) of up to kTablePairs pairs: every product but the last is one
+// for kBlock positions.
+void fill_blocks(const RopeTableArgs& a, const TableParts& p, int64_t begin, int64_t first_pair) {
+  alignas(64) double cosine[2 * kTablePairs], sine[2 * kTablePairs];
+  const int64_t pairs = a.pairs - first_pair < kTablePairs ? a.pairs - first_pair : kTablePairs;
+  turn_at(p.angles, begin, first_pair, pairs, {cosine, sine});
+  constexpr int kHalf = kLanes / 2;
+  for (int64_t y = 0; y < kBlock && begin + y * kBlock < a.positions; ++y) {
+    const int64_t block = begin + y * kBlock, left = a.positions - block;
+    const int64_t count = left < kBlock ? left : kBlock;
+    const Turn middle = p.middle_turn(y);
+    for_vectors(2 * pairs, [&](int64_t i, int n) EXN_FLAT {
+      const int64_t column = 2 * first_pair + i;
+      f64v c[2], s[2];
+      for (int half = 0; half < 2; ++half) {
+        const int64_t at = half * kHalf;
+        const f64v outer_c = load(cosine + i + at), outer_s = load(sine + i + at);
+        const f64v inner_c = load(middle.cosine + column + at);
+        const f64v inner_s = load(middle.sine + column + at);
+        const f64v both_sines = mul(outer_s, inner_s);
+        c[half] = fma(outer_c, inner_c, mul(both_sines, set1(-1.0)));
+        s[half] = fma(outer_c, inner_s, mul(outer_s, inner_c));
+      }
+      const double* fine = p.fine + column;
+      float* to = a.table + block * a.pairs * 2 + column;
+      for (int64_t z = 0; z < count; ++z, fine += 2 * p.width, to += 2 * a.pairs) {
+        f64v turned[2];
+        for (int half = 0; half < 2; ++half) {
+          const double* f = fine + half * kHalf;
+          turned[half] = fma(c[half], load(f), mul(s[half], load(f + p.width)));
+        }
+        store_part(to, narrow(turned[0], turned[1]), n);
+      }
+    });
+  }
+}
+
+}  // namespace
+
+// Writes the table once, 8 bytes a pair.
+exn_status rope_table(const RopeTableArgs& args, Workspace& ws) {
+  const RopeTableArgs a = args;  // a copy that no store can alias
+  TableParts parts;
+  parts.width = (2 * a.pairs + kLanes - 1) / kLanes * kLanes;
   double* frequency = ws.take<double>(a.pairs);
+  parts.fine = ws.take<double>(2 * kBlock * parts.width);
+  parts.middle = ws.take<double>(2 * kBlock * parts.width);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("rope_table"));
   const double n = 2 * static_cast<double>(a.pairs);
   for (int64_t i = 0; i < a.pairs; ++i) {
     frequency[i] = ::pow(a.base, -2 * static_cast<double>(i) / n);
   }
-  parallel_for(a.positions, 1024 / a.pairs + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const double position = static_cast<double>(t) / a.divisor;
-      float* entry = a.table + t * a.pairs * 2;
-      for (int64_t i = 0; i < a.pairs; ++i) {
-        const double angle = position * frequency[i];
-        entry[2 * i] = static_cast<float>(::cos(angle));
-        entry[2 * i + 1] = static_cast<float>(::sin(angle));
-      }
+  parts.angles = {frequency, a.divisor};
+  fill_parts(a, parts);
+  const int64_t units = (a.positions + kBlocks - 1) / kBlocks;
+  parallel_for(units, 64 / a.pairs + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      for (int64_t pair = 0; pair < a.pairs; pair += kTablePairs)
+        fill_blocks(a, parts, unit * kBlocks, pair);
     }
   });
   return EXN_OK;
