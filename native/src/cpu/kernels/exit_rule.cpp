@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// exit_rule on the CPU: one scalar pass over the rows, about 40 bytes each.
+// exit_rule on the CPU: about 40 bytes per row, those of rows that have left long ago but once.
+//
+// Rows are taken 64 at a time as the bits of a word: what all of them need is done by vectors and
+// masks, and only rows that take part or leave are visited.
 #include <cmath>
 #include <cstring>
 
-#include "isa.h"
+#include "elements.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
@@ -18,7 +21,7 @@ struct State {
 static_assert(sizeof(State) == EXN_EXIT_STATE_WORDS * 4, "the state is EXN_EXIT_STATE_WORDS words");
 
 constexpr int32_t kLeft = 1;  // the row has left
-constexpr int32_t kSeen = 2;  // the row has been through a call
+constexpr int32_t kSeen = 2;  // PATIENCE: there is a previous score or label
 
 State initial(int32_t rule) {
   State s = {};
@@ -48,6 +51,7 @@ bool over_threshold(const ExitRuleArgs& r, float score, float theta) {
 
 bool patience(const ExitRuleArgs& r, int64_t row, State* s) {
   const bool seen = (s->flags & kSeen) != 0;
+  s->flags |= kSeen;
   bool agrees;
   if (r.label != nullptr) {
     int32_t previous;
@@ -85,106 +89,190 @@ bool specdec(const ExitRuleArgs& r, float p, State* s) {
   return s->count >= r.min_steps && 1 - s->a > r.threshold;
 }
 
-// Updates the state of an active row and says whether its own verdict is to leave. `theta`: the threshold of all rows, unless
-// each has a step of its own.
-template <int32_t kRule>
-bool verdict(const ExitRuleArgs& r, int64_t row, float theta, State* s) {
-  const bool usable = r.valid == nullptr || r.valid[row] != 0;
-  const float score = r.score != nullptr ? r.score[row] : 0;
-  if (!usable || std::isnan(score)) return false;
-  s->flags |= kSeen;
-  if constexpr (kRule == EXN_RULE_THRESHOLD) {
-    return over_threshold(r, score, r.step != nullptr ? decayed_threshold(r, r.step[row]) : theta);
+// ---- rows as bits -------------------------------------------------------------------------------
+
+constexpr int64_t kBits = 64;
+
+void fill_none(int32_t* ids, int64_t n) {
+  std::memset(ids, 0xff, static_cast<size_t>(n) * sizeof *ids);  // -1
+}
+
+uint64_t first_bits(int64_t n) { return n == kBits ? ~uint64_t{0} : (uint64_t{1} << n) - 1; }
+
+// Calls f(row) for every bit of a word whose bit 0 is row `first`, in ascending order.
+template <class F>
+EXN_SIMD void for_bits(uint64_t bits, int64_t first, F&& f) {
+  for (; bits != 0; bits &= bits - 1) f(first + __builtin_ctzll(bits));
+}
+
+// The rows of [first, first + n) for which holds(row).
+template <class F>
+EXN_SIMD uint64_t bits_where(int64_t first, int64_t n, F&& holds) {
+  uint64_t bits = 0;
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {  // shifts by constants, and no chain from one row to the next
+    uint64_t some = 0;
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; ++k) some |= uint64_t{holds(first + i + k)} << k;
+    bits |= some << i;
   }
-  if constexpr (kRule == EXN_RULE_QUANTILE) return quantile(r, score, s);
-  if constexpr (kRule == EXN_RULE_JEI) return jei(r, score, s);
-  return specdec(r, score, s);
+  for (; i < n; ++i) bits |= uint64_t{holds(first + i)} << i;
+  return bits;
 }
 
-template <>
-bool verdict<EXN_RULE_PATIENCE>(const ExitRuleArgs& r, int64_t row, float, State* s) {
-  const bool usable = r.valid == nullptr || r.valid[row] != 0;
-  if (!usable || (r.score != nullptr && std::isnan(r.score[row]))) return false;
-  const bool leave = patience(r, row, s);
-  s->flags |= kSeen;
-  return leave;
+// The same for a comparison of f32 vectors with what all rows share.
+template <class F>
+EXN_SIMD uint64_t bits_of_scores(const float* score, int64_t n, F&& holds) {
+  uint64_t bits = 0;
+  for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
+    bits |= uint64_t{bits_of(holds(load_part(score + i, lanes, 0.0f)))} << i;
+  });
+  return bits & first_bits(n);
 }
 
-struct Verdicts {
-  bool all = true;  // every active row wants to leave
-  bool last = false;
+// 64 rows, or fewer at the end.
+struct Block {
+  uint64_t active;  // have not left yet
+  uint64_t usable;  // have not been called invalid
+  uint64_t wants;   // are active, and their own verdict is to leave
 };
+
+// ---- verdicts -----------------------------------------------------------------------------------
+
+uint64_t over_threshold(const ExitRuleArgs& r, int64_t first, int64_t n, uint64_t rows) {
+  const float* score = r.score + first;
+  if (r.decay != EXN_DECAY_NONE && r.step != nullptr) {
+    uint64_t over = 0;
+    for_bits(rows, 0, [&](int64_t i) {
+      const float theta = decayed_threshold(r, r.step[first + i]);
+      over |= uint64_t{over_threshold(r, score[i], theta)} << i;
+    });
+    return over;
+  }
+  const f32v theta = set1(decayed_threshold(r, r.step_index));
+  const uint64_t same =
+      r.comparator == EXN_COMPARE_GT
+          ? 0
+          : bits_of_scores(score, n, [&](f32v c) EXN_FLAT { return equal(c, theta); });
+  const uint64_t beyond =
+      r.comparator == EXN_COMPARE_LE
+          ? bits_of_scores(score, n, [&](f32v c) EXN_FLAT { return less(c, theta); })
+          : bits_of_scores(score, n, [&](f32v c) EXN_FLAT { return less(theta, c); });
+  return rows & (same | beyond);  // NaN compares to nothing
+}
+
+// Updates the state of an active row, whose score is a number, and says whether it wants to leave.
+template <int32_t kRule>
+bool verdict(const ExitRuleArgs& r, int64_t row, State* s) {
+  if constexpr (kRule == EXN_RULE_PATIENCE) return patience(r, row, s);
+  if constexpr (kRule == EXN_RULE_QUANTILE) return quantile(r, r.score[row], s);
+  if constexpr (kRule == EXN_RULE_JEI) return jei(r, r.score[row], s);
+  return specdec(r, r.score[row], s);
+}
+
+// Those of `rows`, a part of the n from `first` on, that want to leave.
+template <int32_t kRule>
+uint64_t verdicts(const ExitRuleArgs& r, int64_t first, int64_t n, uint64_t rows) {
+  if constexpr (kRule == EXN_RULE_THRESHOLD) return over_threshold(r, first, n, rows);
+  uint64_t wants = 0;
+  for_bits(rows, 0, [&](int64_t i) {
+    if (r.score != nullptr && std::isnan(r.score[first + i])) return;
+    State* at = reinterpret_cast<State*>(r.state) + first + i;
+    State s;
+    std::memcpy(&s, at, sizeof s);
+    wants |= uint64_t{verdict<kRule>(r, first + i, &s)} << i;
+    std::memcpy(at, &s, sizeof s);
+  });
+  return wants;
+}
 
 // First pass: every row's own verdict.
 template <int32_t kRule>
-Verdicts judge(const ExitRuleArgs& args, uint8_t* leaves) {
-  const ExitRuleArgs r = args;  // a copy that no store of bytes can alias
+void judge(const ExitRuleArgs& args, Block* blocks) {
+  const ExitRuleArgs r = args;  // a copy that no store can alias
   State* state = reinterpret_cast<State*>(r.state);
-  const float theta = kRule == EXN_RULE_THRESHOLD ? decayed_threshold(r, r.step_index) : 0;
   const State fresh = initial(kRule);
-  Verdicts verdicts;
-  for (int64_t row = 0; row < r.rows; ++row) {
-    State s = fresh;
-    if (r.first == 0) std::memcpy(&s, state + row, sizeof s);
-    const bool active = (s.flags & kLeft) == 0;
-    const bool leave = active && verdict<kRule>(r, row, theta, &s);
-    leaves[row] = leave ? 1 : 0;
-    if (active && !leave) verdicts.all = false;
-    verdicts.last = leave;
-    std::memcpy(state + row, &s, sizeof s);
+  for (int64_t first = 0; first < r.rows; first += kBits) {
+    const int64_t n = r.rows - first < kBits ? r.rows - first : kBits;
+    Block block = {first_bits(n), first_bits(n), 0};
+    if (r.first != 0) {
+      for (int64_t i = 0; i < n; ++i) std::memcpy(state + first + i, &fresh, sizeof fresh);
+    } else {
+      const int32_t* words = r.state;
+      block.active &= ~bits_where(first, n, [&](int64_t row) EXN_FLAT {
+        return (words[row * EXN_EXIT_STATE_WORDS + 3] & kLeft) != 0;
+      });
+    }
+    if (r.valid != nullptr) {
+      const uint8_t* valid = r.valid;
+      block.usable =
+          bits_where(first, n, [&](int64_t row) EXN_FLAT { return valid[row] != 0; });
+    }
+    block.wants = verdicts<kRule>(r, first, n, block.active & block.usable);
+    *blocks++ = block;
   }
-  return verdicts;
 }
 
-Verdicts judge(const ExitRuleArgs& r, uint8_t* leaves) {
+void judge(const ExitRuleArgs& r, Block* blocks) {
   switch (r.rule) {
     case EXN_RULE_THRESHOLD:
-      return judge<EXN_RULE_THRESHOLD>(r, leaves);
+      return judge<EXN_RULE_THRESHOLD>(r, blocks);
     case EXN_RULE_PATIENCE:
-      return judge<EXN_RULE_PATIENCE>(r, leaves);
+      return judge<EXN_RULE_PATIENCE>(r, blocks);
     case EXN_RULE_QUANTILE:
-      return judge<EXN_RULE_QUANTILE>(r, leaves);
+      return judge<EXN_RULE_QUANTILE>(r, blocks);
     case EXN_RULE_JEI:
-      return judge<EXN_RULE_JEI>(r, leaves);
+      return judge<EXN_RULE_JEI>(r, blocks);
     default:
-      return judge<EXN_RULE_SPECDEC>(r, leaves);
+      return judge<EXN_RULE_SPECDEC>(r, blocks);
   }
+}
+
+// Whether the verdicts let all rows leave, where the scope asks for all or for the last.
+bool all_agree(const ExitRuleArgs& r, const Block* blocks, int64_t count) {
+  if (r.scope == EXN_SCOPE_LAST) {
+    return count > 0 && (blocks[count - 1].wants >> (r.rows - 1) % kBits & 1) != 0;
+  }
+  for (int64_t b = 0; b < count; ++b) {
+    if (blocks[b].active != blocks[b].wants) return false;
+  }
+  return true;
 }
 
 }  // namespace
 
 exn_status exit_rule(const ExitRuleArgs& args, Workspace& ws) {
-  uint8_t* leaves = ws.take<uint8_t>(args.rows);
+  const ExitRuleArgs r = args;  // a copy that no store can alias
+  const int64_t count = (r.rows + kBits - 1) / kBits;
+  Block* blocks = ws.take<Block>(count);
   if (ws.counting()) return EXN_OK;
-  const ExitRuleArgs r = args;  // a copy that no store of bytes can alias
   ran(EXN_CPU_PATH("exit_rule"));
-  const Verdicts verdicts = judge(r, leaves);
+  judge(r, blocks);
+  const bool each = r.scope == EXN_SCOPE_EACH;
+  const uint64_t common = !each && all_agree(r, blocks, count) ? ~uint64_t{0} : 0;
 
-  int64_t active_count = 0;
-  for (int64_t row = 0; row < r.rows; ++row) {
-    int32_t* flags = r.state + row * EXN_EXIT_STATE_WORDS + 3;
-    const bool active = (*flags & kLeft) == 0;
-    const bool agreed = r.scope == EXN_SCOPE_EACH ? leaves[row] != 0 : r.scope == EXN_SCOPE_ALL ? verdicts.all : verdicts.last;
-    const bool usable = r.valid == nullptr || r.valid[row] != 0;
-    const bool leave = active && (r.force != 0 || (agreed && usable));
-    if (leave) *flags |= kLeft;
-    if (r.exit_mask != nullptr) r.exit_mask[row] = leave ? 1 : 0;
-    if (r.exit_layer != nullptr) {
-      if (leave) {
-        r.exit_layer[row] = r.layer;
-      } else if (r.first != 0) {
-        r.exit_layer[row] = -1;
-      }
-    }
-    if (active && !leave) {
-      if (r.active_list != nullptr) r.active_list[active_count] = static_cast<int32_t>(row);
-      ++active_count;
-    }
+  // Second pass: who leaves, and the list of those who stay.
+  int64_t staying = 0;
+  for (int64_t b = 0; b < count; ++b) {
+    const Block& block = blocks[b];
+    const int64_t first = b * kBits, n = r.rows - first < kBits ? r.rows - first : kBits;
+    const uint64_t agreed = (each ? block.wants : common) & block.usable;
+    const uint64_t leave = block.active & (r.force != 0 ? ~uint64_t{0} : agreed);
+    const uint64_t stay = block.active & ~leave;
+    if (r.exit_mask != nullptr) std::memset(r.exit_mask + first, 0, static_cast<size_t>(n));
+    if (r.exit_layer != nullptr && r.first != 0) fill_none(r.exit_layer + first, n);
+    for_bits(leave, first, [&](int64_t row) EXN_FLAT {
+      r.state[row * EXN_EXIT_STATE_WORDS + 3] |= kLeft;
+      if (r.exit_mask != nullptr) r.exit_mask[row] = 1;
+      if (r.exit_layer != nullptr) r.exit_layer[row] = r.layer;
+    });
+    for_bits(stay, first, [&](int64_t row) EXN_FLAT {
+      if (r.active_list != nullptr) r.active_list[staying] = static_cast<int32_t>(row);
+      ++staying;
+    });
   }
-  if (r.active_list != nullptr) {
-    for (int64_t i = active_count; i < r.rows; ++i) r.active_list[i] = -1;
-  }
-  if (r.active_count != nullptr) *r.active_count = static_cast<int32_t>(active_count);
+  if (r.active_list != nullptr) fill_none(r.active_list + staying, r.rows - staying);
+  if (r.active_count != nullptr) *r.active_count = static_cast<int32_t>(staying);
   return EXN_OK;
 }
 
