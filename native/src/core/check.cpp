@@ -39,7 +39,8 @@ void list_dtypes(DTypes set, char* text, size_t size) {
   size_t used = 0;
   for (int i = 0; i < 7; ++i) {
     if (!(set >> i & 1)) continue;
-    const int n = std::snprintf(text + used, size - used, "%s%s", used ? " or " : "", name_of(static_cast<DType>(i)));
+    const int n = std::snprintf(text + used, size - used, "%s%s", used ? " or " : "",
+                                name_of(static_cast<DType>(i)));
     used += n > 0 ? static_cast<size_t>(n) : 0;
   }
 }
@@ -125,8 +126,8 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
     device_type_ = type;
     device_id_ = t->device.device_id;
   } else if (type != device_type_ || t->device.device_id != device_id_) {
-    fail_argument("%s is on %s:%d, but %s is on %s:%d", name, device_name(type), t->device.device_id, device_of_,
-                  device_name(device_type_), device_id_);
+    fail_argument("%s is on %s:%d, but %s is on %s:%d", name, device_name(type),
+                  t->device.device_id, device_of_, device_name(device_type_), device_id_);
     return false;
   }
   if (t->ndim < 0 || (t->ndim > 0 && t->shape == nullptr)) {
@@ -137,7 +138,7 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
   for (int32_t i = 0; i < t->ndim; ++i) {
     const int64_t size = t->shape[i];
     if (size < 0 || __builtin_mul_overflow(elements, size, &elements) || elements > kMostElements) {
-      fail_argument("%s has size %lld in axis %d", name, static_cast<long long>(size), i);
+      fail_argument("%s has size %lld in axis %d", name, wide(size), i);
       return false;
     }
   }
@@ -149,8 +150,8 @@ void* Check::data(const char* name, const DLTensor* t, DType dtype) {
   if (p != nullptr) p += t->byte_offset;
   const uintptr_t align = static_cast<uintptr_t>(size_of(dtype));  // a power of two
   if ((reinterpret_cast<uintptr_t>(p) & (align - 1)) != 0) {
-    fail_argument("%s is at address %p, which is not aligned to its %d-byte element", name, static_cast<void*>(p),
-                  static_cast<int>(align));
+    fail_argument("%s is at address %p, which is not aligned to its %d-byte element", name,
+                  static_cast<void*>(p), static_cast<int>(align));
   }
   return p;
 }
@@ -161,7 +162,7 @@ bool Check::compact(const char* name, const DLTensor* t) {
   for (int32_t i = t->ndim - 1; i >= 0; --i) {
     if (t->shape[i] != 1 && t->shape[i] != 0 && t->strides[i] != expected) {
       fail_argument("%s has stride %lld in axis %d, a compact tensor needs %lld", name,
-                    static_cast<long long>(t->strides[i]), i, static_cast<long long>(expected));
+                    wide(t->strides[i]), i, wide(expected));
       return false;
     }
     expected *= t->shape[i];
@@ -198,23 +199,24 @@ Matrix Check::matrix(const char* name, const DLTensor* t, DTypes allowed, Role r
   m.cols = t->shape[1];
   m.stride = m.rows > 1 ? stride_of(t, 0) : m.cols;
   if (m.cols > 1 && stride_of(t, 1) != 1) {
-    fail_argument("%s has last stride %lld, expected 1", name, static_cast<long long>(stride_of(t, 1)));
+    fail_argument("%s has last stride %lld, expected 1", name, wide(stride_of(t, 1)));
     return m;
   }
   const bool bad_stride = role == Role::kIn ? m.stride < 0 : m.stride < m.cols;
   if (m.rows > 1 && bad_stride) {
-    fail_argument("%s has row stride %lld, expected at least %lld", name, static_cast<long long>(m.stride),
-                  static_cast<long long>(role == Role::kIn ? 0 : m.cols));
+    fail_argument("%s has row stride %lld, expected at least %lld", name, wide(m.stride),
+                  wide(role == Role::kIn ? 0 : m.cols));
     return m;
   }
   if (m.rows > 1 && !spans(m.stride, m.rows)) {
-    fail_argument("%s has row stride %lld, too large for %lld rows", name, static_cast<long long>(m.stride),
-                  static_cast<long long>(m.rows));
+    fail_argument("%s has row stride %lld, too large for %lld rows", name, wide(m.stride),
+                  wide(m.rows));
     return m;
   }
   m.data = data(name, t, m.dtype);
   const int64_t extent = m.rows == 0 || m.cols == 0 ? 0 : (m.rows - 1) * m.stride + m.cols;
-  if (ok() && m.data == nullptr && extent > 0) fail_argument("%s has data null, but %lld elements", name, static_cast<long long>(extent));
+  if (ok() && m.data == nullptr && extent > 0)
+    fail_argument("%s has data null, but %lld elements", name, wide(extent));
   note(name, m.data, extent * size_of(m.dtype), role);
   return m;
 }
@@ -225,7 +227,8 @@ Vector Check::flat(const char* name, const DLTensor* t, DTypes allowed, Role rol
   v.size = 1;
   for (int32_t i = 0; i < t->ndim; ++i) v.size *= t->shape[i];
   v.data = data(name, t, v.dtype);
-  if (ok() && v.data == nullptr && v.size > 0) fail_argument("%s has data null, but %lld elements", name, static_cast<long long>(v.size));
+  if (ok() && v.data == nullptr && v.size > 0)
+    fail_argument("%s has data null, but %lld elements", name, wide(v.size));
   note(name, v.data, v.size * size_of(v.dtype), role);
   return v;
 }
@@ -263,22 +266,23 @@ Heads Check::heads(const char* name, const DLTensor* t, DTypes allowed, Role rol
   h.dim = t->shape[2];
   const int64_t columns = h.heads * h.dim;
   h.stride = h.rows > 1 ? stride_of(t, 0) : columns;
-  const bool dense = (h.dim <= 1 || stride_of(t, 2) == 1) && (h.heads <= 1 || stride_of(t, 1) == h.dim);
+  const bool dense =
+      (h.dim <= 1 || stride_of(t, 2) == 1) && (h.heads <= 1 || stride_of(t, 1) == h.dim);
   if (!dense) {
     fail_argument("%s has strides %lld and %lld within a row, compact heads need %lld and 1", name,
-                  static_cast<long long>(stride_of(t, 1)), static_cast<long long>(stride_of(t, 2)),
-                  static_cast<long long>(h.dim));
+                  wide(stride_of(t, 1)), wide(stride_of(t, 2)),
+                  wide(h.dim));
     return h;
   }
   if (h.rows > 1 && (h.stride < columns || !spans(h.stride, h.rows))) {
-    fail_argument("%s has row stride %lld, expected at least %lld", name, static_cast<long long>(h.stride),
-                  static_cast<long long>(columns));
+    fail_argument("%s has row stride %lld, expected at least %lld", name, wide(h.stride),
+                  wide(columns));
     return h;
   }
   h.data = data(name, t, h.dtype);
   const int64_t extent = h.rows == 0 || columns == 0 ? 0 : (h.rows - 1) * h.stride + columns;
   if (ok() && h.data == nullptr && extent > 0) {
-    fail_argument("%s has data null, but %lld elements", name, static_cast<long long>(extent));
+    fail_argument("%s has data null, but %lld elements", name, wide(extent));
   }
   note(name, h.data, extent * size_of(h.dtype), role);
   return h;
@@ -306,27 +310,29 @@ Axis Check::along(const char* name, const DLTensor* t, int32_t axis, DTypes allo
     if (!compact(name, &entry)) return a;
     if (a.size > 1) a.stride = stride_of(t, 0);
     if (a.size > 1 && (a.stride < a.inner || !spans(a.stride, a.size))) {
-      fail_argument("%s has stride %lld in axis 0, expected at least %lld", name, static_cast<long long>(a.stride),
-                    static_cast<long long>(a.inner));
+      fail_argument("%s has stride %lld in axis 0, expected at least %lld", name, wide(a.stride),
+                    wide(a.inner));
       return a;
     }
   }
   a.data = data(name, t, a.dtype);
   const bool empty = a.outer == 0 || a.size == 0 || a.inner == 0;
-  const int64_t extent = empty ? 0 : (a.outer - 1) * a.outer_stride + (a.size - 1) * a.stride + a.inner;
+  const int64_t extent =
+      empty ? 0 : (a.outer - 1) * a.outer_stride + (a.size - 1) * a.stride + a.inner;
   if (ok() && a.data == nullptr && extent > 0) {
-    fail_argument("%s has data null, but %lld elements", name, static_cast<long long>(extent));
+    fail_argument("%s has data null, but %lld elements", name, wide(extent));
   }
   note(name, a.data, extent * size_of(a.dtype), role);
   return a;
 }
 
-const float* Check::coefficients(const char* name, const DLTensor* t, const char* because, int64_t size, Need need) {
+const float* Check::coefficients(const char* name, const DLTensor* t, const char* because,
+                                 int64_t size, Need need) {
   return per_row<const float>(name, t, kF32Only, Role::kIn, because, size, need);
 }
 
-void Check::norm(const NormNames& names, const DLTensor* weight, const DLTensor* bias, int32_t norm, float eps,
-                 int64_t dim, const float** weight_out, const float** bias_out) {
+void Check::norm(const NormNames& names, const DLTensor* weight, const DLTensor* bias, int32_t norm,
+                 float eps, int64_t dim, const float** weight_out, const float** bias_out) {
   one_of("norm", norm, EXN_NORM_NONE, EXN_NORM_LAYER);
   not_negative(names.eps, eps);
   if (norm == EXN_NORM_NONE) absent(names.weight, weight, "norm is EXN_NORM_NONE (0)");
@@ -344,7 +350,8 @@ KvCache Check::keys(const CacheNames& names, const exn_kv_cache& cache) {
   return described(names, cache, Role::kIn, Need::kOptional);
 }
 
-KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Role role, Need v_needed) {
+KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Role role,
+                         Need v_needed) {
   KvCache c;
   reserved(cache.reserved);
   one_of("the cache's layout", cache.layout, EXN_KV_HEAD_MAJOR, EXN_KV_PAGED);
@@ -358,11 +365,12 @@ KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Rol
     fail_argument("%s has rank %d, expected %s", names.k, rank, paged ? "4" : "3 or 4");
     return c;
   }
-  if (cache.v != nullptr && cache.v->ndim != rank) fail_argument("%s has rank %d, but %s has %d", names.v, cache.v->ndim, names.k, rank);
+  if (cache.v != nullptr && cache.v->ndim != rank)
+    fail_argument("%s has rank %d, but %s has %d", names.v, cache.v->ndim, names.k, rank);
   for (int32_t i = 0; ok() && cache.v != nullptr && i < rank; ++i) {
     if (cache.v->shape[i] != cache.k->shape[i]) {
       fail_argument("%s has size %lld in axis %d, but %s has %lld", names.v,
-                    static_cast<long long>(cache.v->shape[i]), i, names.k, static_cast<long long>(cache.k->shape[i]));
+                    wide(cache.v->shape[i]), i, names.k, wide(cache.k->shape[i]));
     }
   }
   const int64_t* shape = cache.k->shape + (rank - 3);
@@ -384,7 +392,10 @@ KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Rol
   } else {
     const Matrix table = matrix(names.block_table, cache.block_table, kI32Only, Role::kIn);
     if (!ok()) return c;
-    if (table.rows > 1) same(names.block_table, "elements between rows", table.stride, "a compact table", table.cols);
+    if (table.rows > 1) {
+      same(names.block_table, "elements between rows", table.stride, "a compact table",
+           table.cols);
+    }
     at_least("slots of a page", run, 1);
     c.page = run;
     c.pages = c.sequences;
@@ -399,8 +410,8 @@ KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Rol
   return c;
 }
 
-void Check::ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out, int64_t* count,
-                   int64_t* stride) {
+void Check::ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out,
+                   int64_t* count, int64_t* stride) {
   const Vector v = flat(name, t, kI32Only, Role::kIn, Need::kOptional);
   if (!ok() || t == nullptr) return;
   if (t->ndim != 2 && t->ndim != 3) {
@@ -426,17 +437,19 @@ Selection Check::selection(const exn_selection& given, int64_t rows, int64_t col
   s.capacity = given.indices->shape[1];
   shape("selection.indices", given.indices, {rows, s.capacity});
   s.indices = static_cast<int32_t*>(indices.data);
-  s.count = per_row<int32_t>("selection.count", given.count, kI32Only, Role::kOut, "the scores' rows", rows,
-                             Need::kOptional);
-  s.valid = per_row<uint8_t>("selection.valid", given.valid, kU8Only, Role::kOut, "the scores' rows", rows,
-                             Need::kOptional);
-  const Vector segments = vector("selection.segments", given.segments, kI32Only, Role::kIn, Need::kOptional);
+  s.count = per_row<int32_t>("selection.count", given.count, kI32Only, Role::kOut,
+                             "the scores' rows", rows, Need::kOptional);
+  s.valid = per_row<uint8_t>("selection.valid", given.valid, kU8Only, Role::kOut,
+                             "the scores' rows", rows, Need::kOptional);
+  const Vector segments =
+      vector("selection.segments", given.segments, kI32Only, Role::kIn, Need::kOptional);
   if (given.segments != nullptr) {
     at_least("elements of selection.segments", segments.size, 2);
     s.segments = static_cast<const int32_t*>(segments.data);
     s.segment_count = segments.size - 1;
   }
-  const Vector budget = flat("selection.budget", given.budget, kI32Only, Role::kIn, Need::kOptional);
+  const Vector budget =
+      flat("selection.budget", given.budget, kI32Only, Role::kIn, Need::kOptional);
   if (given.segments != nullptr) {
     shape("selection.budget", given.budget, {rows, s.segment_count});
   } else {
@@ -460,8 +473,8 @@ RopeTable Check::rope_table(const char* name, const DLTensor* t, int64_t head_di
   const Vector v = flat(name, t, kF32Only, Role::kIn, need);
   if (!ok() || t == nullptr) return table;
   if (t->ndim != 3 || t->shape[2] != 2) {
-    fail_argument("%s has rank %d and %lld elements in the last axis, expected [T, n/2, 2]", name, t->ndim,
-                  static_cast<long long>(t->ndim > 0 ? t->shape[t->ndim - 1] : 0));
+    fail_argument("%s has rank %d and %lld elements in the last axis, expected [T, n/2, 2]", name,
+                  t->ndim, wide(t->ndim > 0 ? t->shape[t->ndim - 1] : 0));
     return table;
   }
   table.data = static_cast<const float*>(v.data);
@@ -469,8 +482,8 @@ RopeTable Check::rope_table(const char* name, const DLTensor* t, int64_t head_di
   table.pairs = t->shape[1];
   at_least("n/2 (pairs of the table)", table.pairs, 1);
   if (2 * table.pairs > head_dim) {
-    fail_argument("%s rotates %lld elements, but a head has %lld", name, static_cast<long long>(2 * table.pairs),
-                  static_cast<long long>(head_dim));
+    fail_argument("%s rotates %lld elements, but a head has %lld", name, wide(2 * table.pairs),
+                  wide(head_dim));
   }
   return table;
 }
@@ -484,8 +497,8 @@ void Check::shape(const char* name, const DLTensor* t, std::initializer_list<int
   int32_t axis = 0;
   for (int64_t size : expected) {
     if (t->shape[axis] != size) {
-      fail_argument("%s has size %lld in axis %d, expected %lld", name, static_cast<long long>(t->shape[axis]), axis,
-                    static_cast<long long>(size));
+      fail_argument("%s has size %lld in axis %d, expected %lld", name, wide(t->shape[axis]), axis,
+                    wide(size));
       return;
     }
     ++axis;
@@ -537,9 +550,11 @@ void Check::no_overlap() {
     }
     return;
   }
-  // Hundreds of ranges: in address order only those that begin before the furthest end so far can overlap.
+  // Hundreds of ranges: in address order only those that begin before the furthest end so far can
+  // overlap.
   more_.insert(more_.end(), ranges_, ranges_ + range_count_);
-  std::sort(more_.begin(), more_.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  std::sort(more_.begin(), more_.end(),
+            [](const Range& a, const Range& b) { return a.begin < b.begin; });
   for (size_t i = 0; i < more_.size(); ++i) {
     for (size_t j = i + 1; j < more_.size() && more_[j].begin < more_[i].end; ++j) {
       if (overlaps(more_[i], more_[j])) return;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Argument checks of the C ABI: turns borrowed DLTensors into the plain views of ops.h, or into one sentence
-// that names the argument and the two values that disagree. The first failure sticks; what follows is skipped.
+// Argument checks of the C ABI: turns borrowed DLTensors into the plain views of ops.h, or into one
+// sentence that names the argument and the two values that disagree. The first failure sticks; what
+// follows is skipped.
 #pragma once
 
 #include <cmath>
@@ -53,13 +54,17 @@ class Check {
   int32_t device_id() const { return device_id_; }
 
   // Rank 2, last stride 1.
-  Matrix matrix(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need = Need::kRequired);
+  Matrix matrix(const char* name, const DLTensor* t, DTypes allowed, Role role,
+                Need need = Need::kRequired);
   // Rank 1, compact.
-  Vector vector(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need = Need::kRequired);
+  Vector vector(const char* name, const DLTensor* t, DTypes allowed, Role role,
+                Need need = Need::kRequired);
   // Rank 3, heads compact (strides dh and 1), row stride free.
-  Heads heads(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need = Need::kRequired);
+  Heads heads(const char* name, const DLTensor* t, DTypes allowed, Role role,
+              Need need = Need::kRequired);
   // Any rank, compact; seen flat.
-  Vector flat(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need = Need::kRequired);
+  Vector flat(const char* name, const DLTensor* t, DTypes allowed, Role role,
+              Need need = Need::kRequired);
 
   // Any rank, seen along one axis; compact, but for a free stride of axis 0 if that is the one.
   Axis along(const char* name, const DLTensor* t, int32_t axis, DTypes allowed, Role role);
@@ -69,22 +74,23 @@ class Check {
                             Need need = Need::kOptional);
   // A compact vector with one element per row of `because`.
   template <class T>
-  T* per_row(const char* name, const DLTensor* t, DTypes allowed, Role role, const char* because, int64_t rows,
-             Need need = Need::kRequired) {
+  T* per_row(const char* name, const DLTensor* t, DTypes allowed, Role role, const char* because,
+             int64_t rows, Need need = Need::kRequired) {
     if (t == nullptr && need == Need::kOptional) return nullptr;
     const Vector v = vector(name, t, allowed, role, need);
     if (t != nullptr) same(name, "elements", v.size, because, rows);
     return static_cast<T*>(v.data);
   }
   // norm, eps and the coefficients that go with them, for rows of `dim` elements.
-  void norm(const NormNames& names, const DLTensor* weight, const DLTensor* bias, int32_t norm, float eps, int64_t dim,
-            const float** weight_out, const float** bias_out);
+  void norm(const NormNames& names, const DLTensor* weight, const DLTensor* bias, int32_t norm,
+            float eps, int64_t dim, const float** weight_out, const float** bias_out);
   KvCache cache(const CacheNames& names, const exn_kv_cache& cache, Role role);
   // A cache of which only K is read: v may be null.
   KvCache keys(const CacheNames& names, const exn_kv_cache& cache);
   // R rows of N columns. Made if indices is given.
   Selection selection(const exn_selection& selection, int64_t rows, int64_t columns);
-  RopeTable rope_table(const char* name, const DLTensor* t, int64_t head_dim, Need need = Need::kRequired);
+  RopeTable rope_table(const char* name, const DLTensor* t, int64_t head_dim,
+                       Need need = Need::kRequired);
 
   // The axis of `name` must have `expected` elements, as `because` has.
   void same(const char* name, const char* axis, int64_t got, const char* because,
@@ -127,7 +133,8 @@ class Check {
   void not_nan(const char* name, float value) {
     if (std::isnan(value)) fail_argument("%s is NaN, expected a number", name);
   }
-  // A field that has no meaning yet: a caller who sets it expects something this version does not do.
+  // A field that has no meaning yet: a caller who sets it expects something this version does not
+  // do.
   void reserved(int32_t value) {
     if (value != 0) fail_argument("reserved is %d, expected 0", value);
   }
@@ -165,7 +172,8 @@ class Check {
   void note_more(const Range& range) __attribute__((noinline));
   bool some_overlap() const;
   bool overlaps(const Range& a, const Range& b);
-  void ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out, int64_t* count, int64_t* stride);
+  void ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out,
+              int64_t* count, int64_t* stride);
   KvCache described(const CacheNames& names, const exn_kv_cache& cache, Role role, Need v_needed);
 
   const char* op_;
@@ -196,19 +204,23 @@ exn_status read_params(const char* op, const Params* params, Params* copy) {
   const uint64_t size = params->struct_size;
   constexpr uint64_t kKnown = sizeof(Params);
   if (size < kKnown) {
-    return fail(EXN_INVALID_ARGUMENT, "%s: params.struct_size is %llu, this version needs at least %llu", op,
+    return fail(EXN_INVALID_ARGUMENT,
+                "%s: params.struct_size is %llu, this version needs at least %llu", op,
                 static_cast<unsigned long long>(size), static_cast<unsigned long long>(kKnown));
   }
   if (size > 4096) {
-    return fail(EXN_INVALID_ARGUMENT, "%s: params.struct_size is %llu, the largest sensible value is 4096", op,
+    return fail(EXN_INVALID_ARGUMENT,
+                "%s: params.struct_size is %llu, the largest sensible value is 4096", op,
                 static_cast<unsigned long long>(size));
   }
   const char* bytes = reinterpret_cast<const char*>(params);
   for (uint64_t i = kKnown; i < size; ++i) {
     if (bytes[i] != 0) {
       return fail(EXN_UNSUPPORTED,
-                  "%s: params.struct_size is %llu and sets a field beyond the %llu bytes this version knows", op,
-                  static_cast<unsigned long long>(size), static_cast<unsigned long long>(kKnown));
+                  "%s: params.struct_size is %llu and sets a field beyond the %llu bytes this "
+                  "version knows",
+                  op, static_cast<unsigned long long>(size),
+                  static_cast<unsigned long long>(kKnown));
     }
   }
   std::memcpy(copy, params, kKnown);

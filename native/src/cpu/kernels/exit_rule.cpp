@@ -11,9 +11,11 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-// A row's state words. Words 0 and 1 hold floats (or the previous label), word 2 counts calls or agreements.
+// A row's state words. Words 0 and 1 hold floats (or the previous label), word 2 counts calls or
+// agreements.
 struct State {
-  float a;        // QUANTILE: prod(1 - lambda). JEI: sum of g. SPECDEC: prod p. PATIENCE: previous score
+  // QUANTILE: prod(1 - lambda). JEI: sum of g. SPECDEC: prod p. PATIENCE: previous score
+  float a;
   float b;        // JEI: prod(1 - a)
   int32_t count;  // PATIENCE: agreements. SPECDEC: calls
   int32_t flags;
