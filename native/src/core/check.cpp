@@ -95,14 +95,28 @@ void Check::wrong_dtype(const char* name, const DLDataType& got, DTypes allowed)
 }
 
 // Whether nothing that tensor() looks at can be wrong but the sizes, the rank is as wanted, and
-// there is memory: so it is with all but a call's first tensor, which decides on the device.
-inline bool Check::plain(const DLTensor* t, int32_t rank, DTypes allowed, DType* dtype) const {
+// there is memory: so it is with nearly all tensors.
+inline bool Check::plain(const char* name, const DLTensor* t, int32_t rank, DTypes allowed,
+                         DType* dtype) {
+  if (t == nullptr || !ok()) return false;
   int32_t type;  // by its bytes, as in tensor()
-  if (t == nullptr || !ok() || device_of_ == nullptr) return false;
   std::memcpy(&type, &t->device.device_type, sizeof type);
+  if (device_of_ == nullptr) {
+    if (type != kDLCPU && type != kDLCUDA) return false;
+    device_of_ = name;
+    device_type_ = type;
+    device_id_ = t->device.device_id;
+  }
   return type == device_type_ && t->device.device_id == device_id_ && t->ndim == rank &&
          t->shape != nullptr && t->data != nullptr && dtype_of(t->dtype, dtype) &&
          (allowed & bit(*dtype)) != 0;
+}
+
+// The data of a plain tensor; null if they are misaligned.
+inline char* Check::plain_data(const DLTensor* t, int64_t element) {
+  char* data = static_cast<char*>(t->data) + t->byte_offset;
+  const uintptr_t skewed = reinterpret_cast<uintptr_t>(data) & static_cast<uintptr_t>(element - 1);
+  return skewed == 0 ? data : nullptr;
 }
 
 bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need need, DType* dtype) {
@@ -190,6 +204,22 @@ void Check::note_more(const Range& range) { more_.push_back(range); }
 
 Matrix Check::matrix(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
   Matrix m;
+  if (plain(name, t, 2, allowed, &m.dtype)) {
+    constexpr int64_t kMost = int64_t{1} << 28;  // of rows and of a row, whose product is in range
+    const int64_t rows = t->shape[0], cols = t->shape[1], element = size_of(m.dtype);
+    const int64_t stride = rows > 1 && t->strides != nullptr ? t->strides[0] : cols;
+    const bool dense = t->strides == nullptr || t->strides[1] == 1 || cols == 1;
+    char* data = plain_data(t, element);
+    if (rows > 0 && rows < kMost && cols > 0 && stride >= cols && stride < kMost && dense &&
+        data != nullptr) {
+      note(name, data, ((rows - 1) * stride + cols) * element, role);
+      m.data = data;
+      m.rows = rows;
+      m.cols = cols;
+      m.stride = stride;
+      return m;
+    }
+  }
   if (!tensor(name, t, allowed, need, &m.dtype)) return m;
   if (t->ndim != 2) {
     fail_argument("%s has rank %d, expected 2", name, t->ndim);
@@ -235,15 +265,14 @@ Vector Check::flat(const char* name, const DLTensor* t, DTypes allowed, Role rol
 
 Vector Check::vector(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
   Vector v;
-  if (plain(t, 1, allowed, &v.dtype)) {
-    const int64_t width = size_of(v.dtype);
-    char* data = static_cast<char*>(t->data) + t->byte_offset;
-    const uintptr_t skewed = reinterpret_cast<uintptr_t>(data) & static_cast<uintptr_t>(width - 1);
-    v.size = t->shape[0];
-    const bool compact = t->strides == nullptr || t->strides[0] == 1 || v.size <= 1;
-    if (skewed == 0 && compact && v.size >= 0 && v.size <= kMostElements) {
+  if (plain(name, t, 1, allowed, &v.dtype)) {
+    const int64_t size = t->shape[0], element = size_of(v.dtype);
+    const bool compact = t->strides == nullptr || t->strides[0] == 1 || size == 1;
+    char* data = plain_data(t, element);
+    if (size > 0 && size <= kMostElements && compact && data != nullptr) {
+      note(name, data, size * element, role);
       v.data = data;
-      note(name, data, v.size * width, role);
+      v.size = size;
       return v;
     }
   }

@@ -162,7 +162,8 @@ class Check {
 
   static long long wide(int64_t x) { return static_cast<long long>(x); }
 
-  bool plain(const DLTensor* t, int32_t rank, DTypes allowed, DType* dtype) const;
+  bool plain(const char* name, const DLTensor* t, int32_t rank, DTypes allowed, DType* dtype);
+  static char* plain_data(const DLTensor* t, int64_t element);
   bool tensor(const char* name, const DLTensor* t, DTypes allowed, Need need, DType* dtype);
   void wrong_dtype(const char* name, const DLDataType& got, DTypes allowed) __attribute__((cold));
   void* data(const char* name, const DLTensor* t, DType dtype);
