@@ -114,13 +114,32 @@ Case make_case(const SelectCase& c) {
   return result;
 }
 
-// With limits, budgets and ranges beyond the columns, or within them where `clamped`.
+// Segments that neither fall nor leave the columns: of each boundary, the largest so far.
+void clamp_segments(HostTensor* segments, int64_t columns) {
+  int64_t largest = 0;
+  for (int64_t g = 0; g < segments->size(); ++g) {
+    largest = std::max(largest, std::min(segments->integer_at(g), columns));
+    segments->set_integer(g, largest);
+  }
+}
+
+// Of several ranges the last one falls, or is empty where `clamped`.
+void let_the_last_fall(HostTensor* ranges, bool clamped) {
+  const int64_t end = ranges->size() - 1;
+  if (end > 1) ranges->set_integer(end, clamped ? ranges->integer_at(end - 1) : -2);
+}
+
+// With limits, budgets, segments and ranges beyond the columns, or within them where `clamped`.
 SelectInputs with_strays(const SelectCase& c, SelectInputs in, bool clamped) {
   const int64_t n = c.scores.cols;
+  in.selection.segments = with_strays(in.selection.segments, -2, n + 3);
+  if (clamped) clamp_segments(&in.selection.segments, n);
   in.limit = with_strays(in.limit, clamped ? 0 : -2, clamped ? n : n + 3);
   in.selection.budget = with_strays(in.selection.budget, clamped ? 0 : -2, n + 3);
   if (in.selection.keep.size() > 0) in.selection.keep.set_integer(1, clamped ? n : n + 3);
   if (in.selection.drop.size() > 0) in.selection.drop.set_integer(0, clamped ? 0 : -2);
+  let_the_last_fall(&in.selection.keep, clamped);
+  let_the_last_fall(&in.selection.drop, clamped);
   return in;
 }
 
@@ -582,14 +601,18 @@ void append(std::vector<Case>* all, const std::vector<SpecificCase>& cases) {
   for (const SpecificCase& c : cases) all->push_back(make_case(c));
 }
 
-// Some of the small cases once more, with ids out of range. The first entry that is spoiled is the
-// second.
+bool has_segments(const SelectCase& c) { return !c.selection.segments.empty(); }
+bool has_segments(const AttentionScoresCase&) { return false; }
+
+// Some of the small cases once more, and all that have segments, with ids out of range. The first
+// entry that is spoiled is the second.
 template <class SpecificCase>
 void append_spoiled(std::vector<Case>* all, const std::vector<SpecificCase>& cases) {
   constexpr int kEvery = 7;
   int index = 0;
   for (const SpecificCase& c : cases) {
-    if (c.small && index++ % kEvery == 0) all->push_back(spoiled_case(c));
+    if (!c.small) continue;
+    if (index++ % kEvery == 0 || has_segments(c)) all->push_back(spoiled_case(c));
   }
 }
 

@@ -81,8 +81,7 @@ HostTensor integers_of(const std::vector<int64_t>& values) {
 
 }  // namespace
 
-// ---- gather
-// ------------------------------------------------------------------------------------------
+// ---- gather -------------------------------------------------------------------------------------
 
 int64_t GatherTensorSpec::outer() const {
   int64_t n = 1;
@@ -218,8 +217,7 @@ GatherInputs make_inputs(const GatherCase& c) {
   return in;
 }
 
-// ---- kv_compact
-// --------------------------------------------------------------------------------------
+// ---- kv_compact ---------------------------------------------------------------------------------
 
 int64_t KvCompactCase::sequences() const {
   return sequence == "some" ? (source.sequences + 1) / 2 : source.sequences;
@@ -255,7 +253,8 @@ std::vector<KvCompactCase> kv_compact_cases(const std::string& directory) {
         row.choice("form", {"packed", "gaps", "padded", "falling", "beyond", "before", "count_over",
                             "count_negative"});
         c->pages = row.text("pages");
-        row.choice("pages", {"-", "unused", "from_over", "to_over", "from_shared", "to_shared"});
+        row.choice("pages", {"-", "unused", "from_over", "to_over", "from_minus", "to_minus",
+                             "from_shared", "to_shared"});
         c->frees = row.text("freed") != "-";
         if (c->frees) {
           c->freed = row.text("freed") == "all" ? c->sequences() * c->source.blocks()
@@ -388,6 +387,8 @@ void spoil_pages(const KvCompactCase& c, KvCompactInputs* in) {
   const int64_t from_at = first * c.source.blocks(), to_at = first * c.destination.blocks();
   if (c.pages == "from_over") from->set_integer(from_at, c.source.pages());
   if (c.pages == "to_over") to->set_integer(to_at, c.destination.pages());
+  if (c.pages == "from_minus") from->set_integer(from_at, -1);
+  if (c.pages == "to_minus") to->set_integer(to_at, -1);
   if (c.pages == "from_shared") from->set_integer(from_at + 1, from->integer_at(from_at));
   if (c.pages == "to_shared") to->set_integer(to_at + 1, to->integer_at(to_at));
   if (c.pages != "unused") return;
@@ -421,8 +422,7 @@ KvCompactInputs make_inputs(const KvCompactCase& c) {
   return in;
 }
 
-// ---- hired_budget
-// ------------------------------------------------------------------------------------
+// ---- hired_budget -------------------------------------------------------------------------------
 
 std::vector<HiredBudgetCase> hired_budget_cases(const std::string& directory) {
   return read_cases<HiredBudgetCase>(

@@ -21,7 +21,8 @@
  * limit, budget, keep, drop and segments are read from device memory: a decision that was taken
  * there needs no detour. A limit outside 0..N, a negative budget, a range or segments that fall or
  * leave 0..N: EXN_INVALID_ARGUMENT on the CPU with nothing written; on CUDA they are clamped to
- * what is possible.
+ * what is possible, and a range that falls is empty, as is a segment up to the largest boundary
+ * before it.
  *
  * Follows the selections of PromptDistill, GemFilter, SnapKV, H2O, FastV, PyramidDrop and HiRED,
  * which leave the order of equal scores open.

@@ -216,7 +216,8 @@ class KvCompactTest extends OpTest {
 
     private void spoilPages() {
       int kind =
-          c.choice("pages", "-", "unused", "from_over", "from_shared", "to_over", "to_shared");
+          c.choice("pages", "-", "unused", "from_over", "from_minus", "from_shared", "to_over",
+              "to_minus", "to_shared");
       if (kind == 0) {
         return;
       }
@@ -224,11 +225,14 @@ class KvCompactTest extends OpTest {
         forgetPages();
         return;
       }
-      CacheMemory cache = kind < 4 ? source : destination;
+      CacheMemory cache = kind < 5 ? source : destination;
       CacheShape shape = cache.shape;
       int first = sequence[0] * shape.blocks();
-      boolean over = kind % 2 == 0;
-      cache.setPage(over ? first : first + 1, over ? shape.pages() : shape.pageOf()[first]);
+      switch ((kind - 2) % 3) {
+        case 0 -> cache.setPage(first, shape.pages());
+        case 1 -> cache.setPage(first, -1);
+        default -> cache.setPage(first + 1, shape.pageOf()[first]);
+      }
     }
 
     private void forgetPages() {
@@ -259,8 +263,7 @@ class KvCompactTest extends OpTest {
     return (slots + page - 1) / page;
   }
 
-  // ---- what should come of it
-  // -----------------------------------------------------------------------------------------
+  // ---- what should come of it -------------------------------------------------------------------
 
   /** The lists as the tensors say them, or a refusal. */
   private static final class Plan {

@@ -35,7 +35,7 @@ import org.exeunt.jni.exn_selection;
  * <p>Budgets, ranges and segments are read from device memory, so that a decision taken there needs
  * no detour. A negative budget, or a range or segments that fall or leave 0 to N, is an {@link
  * IllegalArgumentException} on the CPU, with nothing written; on CUDA they are clamped to what is
- * possible.
+ * possible, and a range that falls is empty, as is a segment up to the largest boundary before it.
  *
  * @param indices out, [R,K], I32, compact; K at least {@code min(k, N)} where no budget is given
  * @param count out, optional, [R], I32, compact; may exceed K
