@@ -17,9 +17,9 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_attention_scores_params> kScore = {
-    "attention_scores", exn_attention_scores_supported, exn_attention_scores_workspace_size,
-    exn_attention_scores};
+const Op<exn_attention_scores_params> kScore = {"attention_scores", exn_attention_scores_supported,
+                                                exn_attention_scores_workspace_size,
+                                                exn_attention_scores};
 const Op<exn_select_params> kSelect = {"select", exn_select_supported, exn_select_workspace_size,
                                        exn_select};
 
@@ -106,8 +106,8 @@ Result run(const Target& target, const Call& c) {
   Placed visible(target, integers(c.visible));
   Placed limit(target, c.limit.empty() ? HostTensor{} : integers(c.limit));
   const std::vector<int64_t> out = {c.prompts, shape.score_heads(), c.columns};
-  Placed scores(target, c.before.empty() ? poisoned(Type::kF32, out)
-                                         : packed(Type::kF32, out, c.before));
+  Placed scores(target,
+                c.before.empty() ? poisoned(Type::kF32, out) : packed(Type::kF32, out, c.before));
   PlacedSelection selection(target, c.selection, c.ranges, c.rows());
   exn_attention_scores_params p = {};
   p.struct_size = sizeof p;
@@ -170,12 +170,17 @@ double gap_of(std::vector<double> scores, size_t k) {
   return largest == 0 ? 0 : (scores[k - 1] - scores[k]) / largest;
 }
 
+// Calls f for every recorded case on every target, with one tally for each target.
 template <class F>
 void for_cases(const Json& file, F&& f) {
-  for (const auto& [id, c] : file.at("cases").members()) {
-    SCOPED_TRACE(id);
-    f(id + "/", c);
-    if (::testing::Test::HasFatalFailure()) return;
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    Tally tally;
+    for (const auto& [id, c] : file.at("cases").members()) {
+      SCOPED_TRACE(id);
+      f(target, id + "/", c, tally);
+      if (::testing::Test::HasFatalFailure()) return;
+    }
   }
 }
 
@@ -186,9 +191,9 @@ std::vector<double> part(const std::vector<double>& v, int64_t begin, int64_t co
 // Ranges of columns: for all rows, or `of_row` of them for each.
 HostTensor ranges(const std::vector<int64_t>& ends, int64_t of_row = 0) {
   const int64_t count = static_cast<int64_t>(ends.size()) / 2;
-  HostTensor t = make_tensor(Type::kI32, of_row == 0
-                                             ? std::vector<int64_t>{count, 2}
-                                             : std::vector<int64_t>{count / of_row, of_row, 2});
+  HostTensor t =
+      make_tensor(Type::kI32, of_row == 0 ? std::vector<int64_t>{count, 2}
+                                          : std::vector<int64_t>{count / of_row, of_row, 2});
   for (size_t i = 0; i < ends.size(); ++i) t.set_integer(static_cast<int64_t>(i), ends[i]);
   return t;
 }
@@ -239,8 +244,7 @@ std::vector<int64_t> select_row(const Target& target, const std::vector<double>&
   return placed.choice(0).kept;
 }
 
-// ---- PromptDistill
-// -----------------------------------------------------------------------------------
+// ---- PromptDistill ------------------------------------------------------------------------------
 
 void distill(const Target& target, const Json& c, const Safetensors& file, const std::string& at,
              Tally* tally) {
@@ -327,131 +331,115 @@ void distill_stage(const Target& target, const Json& c, const Safetensors& file,
 
 TEST(GoldenDrop, PromptDistill) {
   EXN_READ_OR_SKIP(cases, file, "promptdistill");
-  for (const Target& target : targets()) {
-    SCOPED_TRACE(target.name());
-    Tally tally;
-    for_cases(cases, [&](const std::string& at, const Json& c) {
-      ++tally.cases;
-      if (c.at("kind").text() == "two stages") {
-        for (int64_t stage : {0, 1}) distill_stage(target, c, file, at, stage);
-      } else {
-        distill(target, c, file, at, &tally);
-      }
-    });
-  }
+  for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
+    ++tally.cases;
+    if (c.at("kind").text() == "two stages") {
+      for (int64_t stage : {0, 1}) distill_stage(target, c, file, at, stage);
+    } else {
+      distill(target, c, file, at, &tally);
+    }
+  });
 }
 
-// ---- GemFilter
-// ---------------------------------------------------------------------------------------
+// ---- GemFilter ----------------------------------------------------------------------------------
 
 TEST(GoldenDrop, GemFilter) {
   EXN_READ_OR_SKIP(cases, file, "gemfilter");
-  for (const Target& target : targets()) {
-    SCOPED_TRACE(target.name());
-    Tally tally;
-    for_cases(cases, [&](const std::string& at, const Json& c) {
-      ++tally.cases;
-      const HostTensor keys = file.tensor(at + "keys");
-      Call call;
-      call.heads = number(c, "q_heads");
-      call.kv_heads = number(c, "kv_heads");
-      call.slots = call.columns = number(c, "n");
-      call.dim = number(c, "head_dim");
-      call.type = storage(keys.type);
-      call.query = values(file.tensor(at + "query_last"));
-      call.keys = values(keys);
-      call.kind = EXN_SCORE_RAW;
-      call.reduction = c.at("head_reduction").text() == "sum" ? EXN_HEADS_SUM : EXN_HEADS_EACH;
-      if (c.at("pool").text() == "avg")
-        call.pool = EXN_POOL_AVG, call.width = static_cast<int32_t>(number(c, "kernel"));
-      call.visible = {static_cast<int32_t>(call.slots)};
-      call.selects = true;
-      call.selection.k = number(c, "k");
-      call.selection.capacity = std::min(call.selection.k, call.slots);
-      const Result got = run(target, call);
-      if (file.has(at + "scores_pooled"))
-        expect_scores(values(scores_of(file, at + "scores_pooled")), got.scores, 0,
-                      tolerance(keys.type));
-      const bool own = file.has(at + "contract_indices");
-      const HostTensor kept = file.tensor(at + (own ? "contract_indices" : "kept_indices"));
-      const std::vector<double> gaps = values(file.tensor(at + "boundary_gap"));
-      const int64_t rows = call.rows(), n = kept.size() / rows;
-      for (int64_t r = 0; r < rows; ++r) {
-        const std::vector<int64_t> expected = listed(whole_numbers(kept), r * n, n);
-        if (tally.clear(gaps[static_cast<size_t>(r)], keys.type)) {
-          EXPECT_EQ(got.kept[static_cast<size_t>(r)], expected) << "row " << r;
-        }
-        if (own && (gaps[0] == 0 || gaps[0] > kClear)) {
-          EXPECT_EQ(select_row(target, values(file.tensor(at + "scores_pooled")), call.selection.k,
-                               call.slots, {}),
-                    expected);
-        }
+  for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
+    ++tally.cases;
+    const HostTensor keys = file.tensor(at + "keys");
+    Call call;
+    call.heads = number(c, "q_heads");
+    call.kv_heads = number(c, "kv_heads");
+    call.slots = call.columns = number(c, "n");
+    call.dim = number(c, "head_dim");
+    call.type = storage(keys.type);
+    call.query = values(file.tensor(at + "query_last"));
+    call.keys = values(keys);
+    call.kind = EXN_SCORE_RAW;
+    call.reduction = c.at("head_reduction").text() == "sum" ? EXN_HEADS_SUM : EXN_HEADS_EACH;
+    if (c.at("pool").text() == "avg")
+      call.pool = EXN_POOL_AVG, call.width = static_cast<int32_t>(number(c, "kernel"));
+    call.visible = {static_cast<int32_t>(call.slots)};
+    call.selects = true;
+    call.selection.k = number(c, "k");
+    call.selection.capacity = std::min(call.selection.k, call.slots);
+    const Result got = run(target, call);
+    if (file.has(at + "scores_pooled"))
+      expect_scores(values(scores_of(file, at + "scores_pooled")), got.scores, 0,
+                    tolerance(keys.type));
+    const bool own = file.has(at + "contract_indices");
+    const HostTensor kept = file.tensor(at + (own ? "contract_indices" : "kept_indices"));
+    const std::vector<double> gaps = values(file.tensor(at + "boundary_gap"));
+    const int64_t rows = call.rows(), n = kept.size() / rows;
+    for (int64_t r = 0; r < rows; ++r) {
+      const std::vector<int64_t> expected = listed(whole_numbers(kept), r * n, n);
+      if (tally.clear(gaps[static_cast<size_t>(r)], keys.type)) {
+        EXPECT_EQ(got.kept[static_cast<size_t>(r)], expected) << "row " << r;
       }
-    });
-  }
+      if (own && (gaps[0] == 0 || gaps[0] > kClear)) {
+        EXPECT_EQ(select_row(target, values(file.tensor(at + "scores_pooled")), call.selection.k,
+                             call.slots, {}),
+                  expected);
+      }
+    }
+  });
 }
 
-// ---- SnapKV
-// ------------------------------------------------------------------------------------------
+// ---- SnapKV -------------------------------------------------------------------------------------
 
 TEST(GoldenDrop, SnapKv) {
   EXN_READ_OR_SKIP(cases, file, "snapkv");
-  for (const Target& target : targets()) {
-    SCOPED_TRACE(target.name());
-    Tally tally;
-    for_cases(cases, [&](const std::string& at, const Json& c) {
-      if (!c.at("pruned").flag()) return;
-      ++tally.cases;
-      const HostTensor keys = file.tensor(at + "keys");
-      Call call;
-      call.window = number(c, "window");
-      call.heads = number(c, "q_heads");
-      call.kv_heads = number(c, "kv_heads");
-      call.slots = call.columns = number(c, "N");
-      call.dim = number(c, "head_dim");
-      call.type = storage(keys.type);
-      call.query =
-          swapped(values(file.tensor(at + "query_window")), call.heads, call.window, call.dim);
-      call.keys = values(keys);
-      call.scale = root_scale(call.dim);
-      call.reduction = EXN_HEADS_EACH;
-      call.pool = c.at("pool").text() == "avgpool" ? EXN_POOL_AVG : EXN_POOL_MAX;
-      call.width = static_cast<int32_t>(number(c, "kernel"));
-      const int64_t before = call.slots - call.window;
-      for (int64_t i = 0; i < call.window; ++i)
-        call.visible.push_back(static_cast<int32_t>(before + 1 + i));
-      call.limit = {static_cast<int32_t>(before)};
-      call.selects = true;
-      call.selection.k = number(c, "kept_prefix");
-      call.selection.capacity = call.selection.k + call.window;
-      call.ranges.keep = ranges({before, call.slots});
-      const Result got = run(target, call);
-      const HostTensor pooled_scores = scores_of(file, at + "scores_pooled");
-      const std::vector<double> scores = values(pooled_scores);
-      const std::vector<double> official = values(file.tensor(at + "scores_pooled"));
-      const std::vector<double> gaps = values(file.tensor(at + "boundary_gap"));
-      const std::vector<int64_t> contract = whole_numbers(file.tensor(at + "contract_indices"));
-      for (int64_t h = 0; h < call.heads; ++h) {
-        const size_t r = static_cast<size_t>(h);
-        expect_scores(part(scores, h * before, before), got.scores,
-                      r * static_cast<size_t>(call.slots), tolerance(keys.type));
-        std::vector<int64_t> expected = listed(contract, h * call.selection.k, call.selection.k);
-        if (gaps[r] == 0 || gaps[r] > kClear) {
-          const std::vector<double> row = part(official, h * before, before);
-          EXPECT_EQ(select_row(target, row, call.selection.k, before, {}), expected)
-              << "head " << h;
-        }
-        for (int64_t j = before; j < call.slots; ++j) expected.push_back(j);
-        if (tally.clear(gaps[r], keys.type)) {
-          EXPECT_EQ(got.kept[r], expected) << "head " << h;
-        }
+  for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
+    if (!c.at("pruned").flag()) return;
+    ++tally.cases;
+    const HostTensor keys = file.tensor(at + "keys");
+    Call call;
+    call.window = number(c, "window");
+    call.heads = number(c, "q_heads");
+    call.kv_heads = number(c, "kv_heads");
+    call.slots = call.columns = number(c, "N");
+    call.dim = number(c, "head_dim");
+    call.type = storage(keys.type);
+    call.query =
+        swapped(values(file.tensor(at + "query_window")), call.heads, call.window, call.dim);
+    call.keys = values(keys);
+    call.scale = root_scale(call.dim);
+    call.reduction = EXN_HEADS_EACH;
+    call.pool = c.at("pool").text() == "avgpool" ? EXN_POOL_AVG : EXN_POOL_MAX;
+    call.width = static_cast<int32_t>(number(c, "kernel"));
+    const int64_t before = call.slots - call.window;
+    for (int64_t i = 0; i < call.window; ++i)
+      call.visible.push_back(static_cast<int32_t>(before + 1 + i));
+    call.limit = {static_cast<int32_t>(before)};
+    call.selects = true;
+    call.selection.k = number(c, "kept_prefix");
+    call.selection.capacity = call.selection.k + call.window;
+    call.ranges.keep = ranges({before, call.slots});
+    const Result got = run(target, call);
+    const HostTensor pooled_scores = scores_of(file, at + "scores_pooled");
+    const std::vector<double> scores = values(pooled_scores);
+    const std::vector<double> official = values(file.tensor(at + "scores_pooled"));
+    const std::vector<double> gaps = values(file.tensor(at + "boundary_gap"));
+    const std::vector<int64_t> contract = whole_numbers(file.tensor(at + "contract_indices"));
+    for (int64_t h = 0; h < call.heads; ++h) {
+      const size_t r = static_cast<size_t>(h);
+      expect_scores(part(scores, h * before, before), got.scores,
+                    r * static_cast<size_t>(call.slots), tolerance(keys.type));
+      std::vector<int64_t> expected = listed(contract, h * call.selection.k, call.selection.k);
+      if (gaps[r] == 0 || gaps[r] > kClear) {
+        const std::vector<double> row = part(official, h * before, before);
+        EXPECT_EQ(select_row(target, row, call.selection.k, before, {}), expected) << "head " << h;
       }
-    });
-  }
+      for (int64_t j = before; j < call.slots; ++j) expected.push_back(j);
+      if (tally.clear(gaps[r], keys.type)) {
+        EXPECT_EQ(got.kept[r], expected) << "head " << h;
+      }
+    }
+  });
 }
 
-// ---- H2O
-// ---------------------------------------------------------------------------------------------
+// ---- H2O ----------------------------------------------------------------------------------------
 
 void h2o_port(const Target& target, const Json& c, const Safetensors& file, const std::string& at,
               Tally* tally) {
@@ -544,113 +532,99 @@ void h2o_original(const Target& target, const Json& c, const Safetensors& file,
 
 TEST(GoldenDrop, H2o) {
   EXN_READ_OR_SKIP(cases, file, "h2o");
-  for (const Target& target : targets()) {
-    SCOPED_TRACE(target.name());
-    Tally tally;
-    for_cases(cases, [&](const std::string& at, const Json& c) {
-      ++tally.cases;
-      c.at("fn").text() == "H2OKVCache_LayerWise" ? h2o_port(target, c, file, at, &tally)
-                                                  : h2o_original(target, c, file, at, &tally);
-    });
-  }
+  for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
+    ++tally.cases;
+    c.at("fn").text() == "H2OKVCache_LayerWise" ? h2o_port(target, c, file, at, &tally)
+                                                : h2o_original(target, c, file, at, &tally);
+  });
 }
 
-// ---- FastV and PyramidDrop
-// -----------------------------------------------------------------------------
+// ---- FastV and PyramidDrop ----------------------------------------------------------------------
 
 TEST(GoldenDrop, FastV) {
   EXN_READ_OR_SKIP(cases, file, "fastv");
-  for (const Target& target : targets()) {
-    SCOPED_TRACE(target.name());
-    Tally tally;
-    for_cases(cases, [&](const std::string& at, const Json& c) {
-      ++tally.cases;
-      Call call;
-      call.heads = number(c, "q_heads");
-      call.kv_heads = number(c, "kv_heads");
-      call.slots = call.columns = number(c, "T");
-      call.dim = number(c, "head_dim");
-      call.query = values(file.tensor(at + "query_last"));
-      call.keys = values(file.tensor(at + "keys"));
-      call.scale = root_scale(call.dim);
-      call.visible = {static_cast<int32_t>(call.slots)};
-      call.selects = true;
-      call.selection.k = number(c, "keep");
-      call.selection.capacity = call.slots;
-      const int64_t begin = number(c, "image_start"), end = begin + number(c, "image_length");
-      call.ranges.keep = ranges({0, begin, end, call.slots});
-      const Result got = run(target, call);
-      const std::vector<double> scores = values(file.tensor(at + "scores"));
-      expect_scores(scores, got.scores, 0, 1e-5);
-      const double gap =
-          gap_of(part(scores, begin, end - begin), static_cast<size_t>(call.selection.k));
-      if (tally.clear(gap, Type::kF32)) {
-        EXPECT_EQ(got.kept[0], whole_numbers(file.tensor(at + "kept_indices")));
-      }
-    });
-  }
+  for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
+    ++tally.cases;
+    Call call;
+    call.heads = number(c, "q_heads");
+    call.kv_heads = number(c, "kv_heads");
+    call.slots = call.columns = number(c, "T");
+    call.dim = number(c, "head_dim");
+    call.query = values(file.tensor(at + "query_last"));
+    call.keys = values(file.tensor(at + "keys"));
+    call.scale = root_scale(call.dim);
+    call.visible = {static_cast<int32_t>(call.slots)};
+    call.selects = true;
+    call.selection.k = number(c, "keep");
+    call.selection.capacity = call.slots;
+    const int64_t begin = number(c, "image_start"), end = begin + number(c, "image_length");
+    call.ranges.keep = ranges({0, begin, end, call.slots});
+    const Result got = run(target, call);
+    const std::vector<double> scores = values(file.tensor(at + "scores"));
+    expect_scores(scores, got.scores, 0, 1e-5);
+    const double gap =
+        gap_of(part(scores, begin, end - begin), static_cast<size_t>(call.selection.k));
+    if (tally.clear(gap, Type::kF32)) {
+      EXPECT_EQ(got.kept[0], whole_numbers(file.tensor(at + "kept_indices")));
+    }
+  });
 }
 
 TEST(GoldenDrop, PyramidDrop) {
   EXN_READ_OR_SKIP(cases, file, "pyramiddrop");
-  for (const Target& target : targets()) {
-    SCOPED_TRACE(target.name());
-    Tally tally;
-    for_cases(cases, [&](const std::string& at, const Json& c) {
-      ++tally.cases;
-      Call call;
-      call.prompts = number(c, "B");
-      call.heads = call.kv_heads = number(c, "heads");
-      call.slots = call.columns = number(c, "T");
-      call.dim = number(c, "head_dim");
-      call.query = values(file.tensor(at + "query_row"));
-      call.keys = values(file.tensor(at + "keys"));
-      call.scale = root_scale(call.dim);
-      call.selects = true;
-      call.selection.capacity = call.slots;
-      std::vector<int64_t> kept;
-      std::vector<int32_t> budgets;
-      const auto of = [&](const char* key, int64_t b) {
-        return static_cast<int64_t>(c.at(key).list()[static_cast<size_t>(b)].number());
-      };
-      for (int64_t b = 0; b < call.prompts; ++b) {
-        const int64_t valid = c.at("valid").null() ? call.slots : of("valid", b);
-        const int64_t begin = of("image_start", b), end = begin + of("image_tokens_now", b);
-        call.visible.push_back(static_cast<int32_t>(of("query_row", b) + 1));
-        call.limit.push_back(static_cast<int32_t>(begin < 0 ? 0 : end));
-        budgets.push_back(static_cast<int32_t>(of("keep", b)));
-        if (begin < 0) {
-          kept.insert(kept.end(), {0, valid, 0, 0});
-        } else {
-          kept.insert(kept.end(), {0, begin, end, valid});
-        }
+  for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
+    ++tally.cases;
+    Call call;
+    call.prompts = number(c, "B");
+    call.heads = call.kv_heads = number(c, "heads");
+    call.slots = call.columns = number(c, "T");
+    call.dim = number(c, "head_dim");
+    call.query = values(file.tensor(at + "query_row"));
+    call.keys = values(file.tensor(at + "keys"));
+    call.scale = root_scale(call.dim);
+    call.selects = true;
+    call.selection.capacity = call.slots;
+    std::vector<int64_t> kept;
+    std::vector<int32_t> budgets;
+    const auto of = [&](const char* key, int64_t b) {
+      return static_cast<int64_t>(c.at(key).list()[static_cast<size_t>(b)].number());
+    };
+    for (int64_t b = 0; b < call.prompts; ++b) {
+      const int64_t valid = c.at("valid").null() ? call.slots : of("valid", b);
+      const int64_t begin = of("image_start", b), end = begin + of("image_tokens_now", b);
+      call.visible.push_back(static_cast<int32_t>(of("query_row", b) + 1));
+      call.limit.push_back(static_cast<int32_t>(begin < 0 ? 0 : end));
+      budgets.push_back(static_cast<int32_t>(of("keep", b)));
+      if (begin < 0) {
+        kept.insert(kept.end(), {0, valid, 0, 0});
+      } else {
+        kept.insert(kept.end(), {0, begin, end, valid});
       }
-      call.ranges.keep = ranges(kept, 2);
-      call.ranges.budget = integers(budgets);
-      const Result got = run(target, call);
-      const HostTensor list = file.tensor(at + "kept_indices");
-      const std::vector<int64_t> valid = whole_numbers(file.tensor(at + "kept_valid"));
-      const int64_t n = list.shape[1];
-      for (int64_t b = 0; b < call.prompts; ++b) {
-        const std::string name = at + "image_scores" + std::to_string(b);
-        double gap = 1;
-        if (of("image_start", b) >= 0 && file.has(name)) {
-          const std::vector<double> scores = values(file.tensor(name));
-          expect_scores(scores, got.scores,
-                        static_cast<size_t>(b * call.slots + of("image_start", b)), 1e-5);
-          gap = gap_of(scores, static_cast<size_t>(of("keep", b)));
-        }
-        if (tally.clear(gap, Type::kF32)) {
-          EXPECT_EQ(got.kept[static_cast<size_t>(b)], listed(whole_numbers(list), b * n, n, valid))
-              << "row " << b;
-        }
+    }
+    call.ranges.keep = ranges(kept, 2);
+    call.ranges.budget = integers(budgets);
+    const Result got = run(target, call);
+    const HostTensor list = file.tensor(at + "kept_indices");
+    const std::vector<int64_t> valid = whole_numbers(file.tensor(at + "kept_valid"));
+    const int64_t n = list.shape[1];
+    for (int64_t b = 0; b < call.prompts; ++b) {
+      const std::string name = at + "image_scores" + std::to_string(b);
+      double gap = 1;
+      if (of("image_start", b) >= 0 && file.has(name)) {
+        const std::vector<double> scores = values(file.tensor(name));
+        expect_scores(scores, got.scores,
+                      static_cast<size_t>(b * call.slots + of("image_start", b)), 1e-5);
+        gap = gap_of(scores, static_cast<size_t>(of("keep", b)));
       }
-    });
-  }
+      if (tally.clear(gap, Type::kF32)) {
+        EXPECT_EQ(got.kept[static_cast<size_t>(b)], listed(whole_numbers(list), b * n, n, valid))
+            << "row " << b;
+      }
+    }
+  });
 }
 
-// ---- HiRED
-// -------------------------------------------------------------------------------------------
+// ---- HiRED --------------------------------------------------------------------------------------
 
 // Attention that the CLS rows of `prompts` pay, [P,N-1], or head by head [P,heads,N].
 Result cls_attention(const Target& target, const Safetensors& file, const std::string& query,
@@ -702,36 +676,32 @@ void hired_masks(const Target& target, const Json& c, const Safetensors& file,
 
 TEST(GoldenDrop, Hired) {
   EXN_READ_OR_SKIP(cases, file, "hired");
-  for (const Target& target : targets()) {
-    SCOPED_TRACE(target.name());
-    Tally tally;
-    for_cases(cases, [&](const std::string& at, const Json& c) {
-      ++tally.cases;
-      const std::string fn = c.at("fn").text();
-      if (fn == "ViT_Attn_Hook.get_attn") {
-        const int64_t heads = number(c, "heads");
-        const HostTensor each = file.tensor(at + "cls_attention");
-        const std::string query = at + "q_cls", keys = at + "k_proj";
-        expect_scores(values(each), cls_attention(target, file, query, keys, heads, true).scores, 0,
-                      tolerance(each.type));
-        expect_scores(values(file.tensor(at + "cls_score")),
-                      cls_attention(target, file, query, keys, heads, false).scores, 0,
-                      tolerance(each.type));
-      } else if (file.has(at + "q_cls_block22")) {
-        const int64_t heads = number(c, "heads");
-        const Result late =
-            cls_attention(target, file, at + "q_cls_block22", at + "k_block22", heads, false);
-        expect_scores(values(file.tensor(at + "cls_score_block22")), late.scores, 0, 1e-5);
-        const Result early =
-            cls_attention(target, file, at + "q_cls_block0", at + "k_block0", heads, false);
-        expect_scores(values(file.tensor(at + "cls_score_block0_full")), early.scores, 0, 1e-5);
-      } else if (file.has(at + "score_block22")) {
-        hired_masks(target, c, file, at, &tally);
-      } else {
-        --tally.cases;  // the official code raises, or hands out no scores
-      }
-    });
-  }
+  for_cases(cases, [&](const Target& target, const std::string& at, const Json& c, Tally& tally) {
+    ++tally.cases;
+    const std::string fn = c.at("fn").text();
+    if (fn == "ViT_Attn_Hook.get_attn") {
+      const int64_t heads = number(c, "heads");
+      const HostTensor each = file.tensor(at + "cls_attention");
+      const std::string query = at + "q_cls", keys = at + "k_proj";
+      expect_scores(values(each), cls_attention(target, file, query, keys, heads, true).scores, 0,
+                    tolerance(each.type));
+      expect_scores(values(file.tensor(at + "cls_score")),
+                    cls_attention(target, file, query, keys, heads, false).scores, 0,
+                    tolerance(each.type));
+    } else if (file.has(at + "q_cls_block22")) {
+      const int64_t heads = number(c, "heads");
+      const Result late =
+          cls_attention(target, file, at + "q_cls_block22", at + "k_block22", heads, false);
+      expect_scores(values(file.tensor(at + "cls_score_block22")), late.scores, 0, 1e-5);
+      const Result early =
+          cls_attention(target, file, at + "q_cls_block0", at + "k_block0", heads, false);
+      expect_scores(values(file.tensor(at + "cls_score_block0_full")), early.scores, 0, 1e-5);
+    } else if (file.has(at + "score_block22")) {
+      hired_masks(target, c, file, at, &tally);
+    } else {
+      --tally.cases;  // the official code raises, or hands out no scores
+    }
+  });
 }
 
 }  // namespace
