@@ -195,8 +195,7 @@ Case make_case(const KvLengthCase& c) {
   return result;
 }
 
-// ---- ids out of range: the CPU refuses them, a device switches the row off
-// ------------------------
+// ---- ids out of range: the CPU refuses them, a device switches the row off ----------------------
 
 // What a spoiled row gets: every third one, beginning with the second.
 bool is_spoiled(int64_t row) { return row % 3 == 1; }
@@ -517,8 +516,7 @@ Case make_case(const RowCompactionCase& c) {
   return result;
 }
 
-// ---- which rows skip their feed-forward blocks: the whole sequence of calls is one instance
-// -------
+// ---- which rows skip their feed-forward blocks: the whole sequence of calls is one instance -----
 
 // Calls visit(token, layer, inputs) for every call, with `oracle` not yet stepped.
 template <class Visit>

@@ -26,8 +26,7 @@ int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 
 }  // namespace
 
-// ---- a described cache
-// -------------------------------------------------------------------------------
+// ---- a described cache --------------------------------------------------------------------------
 
 int64_t cache_index(const CacheSpec& c, const HostTensor& block_table, int64_t sequence,
                     int64_t slot, int64_t head, int64_t element) {
@@ -116,8 +115,7 @@ HostTensor make_sequences(const std::string& kind, int64_t rows, int64_t sequenc
 
 namespace {
 
-// ---- tables
-// ------------------------------------------------------------------------------------------
+// ---- tables -------------------------------------------------------------------------------------
 
 int64_t optional_integer(const Row& row, const char* column) {
   return row.text(column) == "-" ? 0 : row.integer(column);
@@ -344,8 +342,7 @@ std::vector<FfnSkipRuleCase> ffn_skip_rule_cases(const std::string& directory) {
       });
 }
 
-// ---- inputs
-// ------------------------------------------------------------------------------------------
+// ---- inputs -------------------------------------------------------------------------------------
 
 namespace {
 

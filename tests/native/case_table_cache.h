@@ -7,8 +7,7 @@
 
 namespace exn::test {
 
-// ---- a described cache
-// -------------------------------------------------------------------------------
+// ---- a described cache --------------------------------------------------------------------------
 
 struct CacheSpec {
   int32_t layout = EXN_KV_HEAD_MAJOR;
@@ -65,8 +64,7 @@ std::vector<int64_t> read_list(const std::string& text, char separator);
 // A permutation of 0 .. n-1.
 std::vector<int64_t> shuffled(int64_t n, uint64_t seed, uint64_t stream);
 
-// ---- cases
-// -------------------------------------------------------------------------------------------
+// ---- cases --------------------------------------------------------------------------------------
 
 struct KvAppendCase : CaseBase {
   CacheSpec cache;

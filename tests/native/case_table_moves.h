@@ -7,8 +7,7 @@
 
 namespace exn::test {
 
-// ---- cases
-// -------------------------------------------------------------------------------------------
+// ---- cases --------------------------------------------------------------------------------------
 
 // A tensor with `rows` entries along `axis`, e.g. bf16:8xNx64.
 struct GatherTensorSpec {
@@ -86,8 +85,7 @@ int64_t elements_of(const GatherCase& c);
 int64_t elements_of(const KvCompactCase& c);
 int64_t elements_of(const HiredBudgetCase& c);
 
-// ---- inputs
-// ------------------------------------------------------------------------------------------
+// ---- inputs -------------------------------------------------------------------------------------
 // A tensor that the case leaves out has an empty shape.
 
 struct GatherInputs {

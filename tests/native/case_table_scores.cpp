@@ -117,8 +117,7 @@ SelectionInputs make_selection(const SelectionSpec& s, int64_t rows, int64_t col
   return in;
 }
 
-// ---- tables
-// ------------------------------------------------------------------------------------------
+// ---- tables -------------------------------------------------------------------------------------
 
 std::vector<SelectCase> select_cases(const std::string& directory) {
   return read_cases<SelectCase>(
@@ -171,8 +170,7 @@ std::vector<AttentionScoresCase> attention_scores_cases(const std::string& direc
       });
 }
 
-// ---- inputs
-// ------------------------------------------------------------------------------------------
+// ---- inputs -------------------------------------------------------------------------------------
 
 SelectInputs make_inputs(const SelectCase& c) {
   SelectInputs in;

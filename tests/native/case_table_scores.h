@@ -7,8 +7,7 @@
 
 namespace exn::test {
 
-// ---- a selection
-// -------------------------------------------------------------------------------------
+// ---- a selection --------------------------------------------------------------------------------
 
 enum SelectOutput { kSelectCount, kSelectValid };
 
@@ -35,8 +34,7 @@ struct SelectionInputs {
 SelectionInputs make_selection(const SelectionSpec& s, int64_t rows, int64_t columns,
                                uint64_t seed);
 
-// ---- cases
-// -------------------------------------------------------------------------------------------
+// ---- cases --------------------------------------------------------------------------------------
 
 struct SelectCase : CaseBase {
   MatrixSpec scores;
@@ -77,8 +75,7 @@ struct AttentionScoresCase : CaseBase {
 std::vector<SelectCase> select_cases(const std::string& directory);
 std::vector<AttentionScoresCase> attention_scores_cases(const std::string& directory);
 
-// ---- inputs
-// ------------------------------------------------------------------------------------------
+// ---- inputs -------------------------------------------------------------------------------------
 
 struct SelectInputs {
   HostTensor scores, limit;

@@ -159,8 +159,7 @@ TEST(Gather, ElementsOfAStridedVector) {
   }
 }
 
-// ---- misuse
-// ------------------------------------------------------------------------------------------
+// ---- misuse -------------------------------------------------------------------------------------
 
 // Rows, K of two heads, and positions: three of five entries.
 class GatherMisuse : public ::testing::Test {

@@ -61,8 +61,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, HiredBudget,
                          ::testing::ValuesIn(wanted_cases(hired_budget_cases(cases_directory()))),
                          CaseName());
 
-// ---- by hand
-// -----------------------------------------------------------------------------------------
+// ---- by hand ------------------------------------------------------------------------------------
 
 HostTensor floats(const std::vector<float>& values) {
   HostTensor t = make_tensor(Type::kF32, {1, static_cast<int64_t>(values.size())});
@@ -142,8 +141,7 @@ TEST(HiredBudgetByHand, TruncatesInDouble) {
   }
 }
 
-// ---- the official code
-// -------------------------------------------------------------------------------
+// ---- the official code --------------------------------------------------------------------------
 
 std::string golden_path(const std::string& file) {
   const char* named = std::getenv("EXEUNT_GOLDEN");
@@ -249,8 +247,7 @@ TEST(HiredBudgetGolden, OfficialCode) {
   EXPECT_GE(scored, 70);
 }
 
-// ---- misuse
-// ------------------------------------------------------------------------------------------
+// ---- misuse -------------------------------------------------------------------------------------
 
 TEST(HiredBudgetMisuse, IsRefused) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";

@@ -80,8 +80,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, KvCompact,
                          ::testing::ValuesIn(wanted_cases(kv_compact_cases(cases_directory()))),
                          CaseName());
 
-// ---- misuse
-// ------------------------------------------------------------------------------------------
+// ---- misuse -------------------------------------------------------------------------------------
 
 // Two caches of two sequences, two heads and four slots; lists of sequences.
 class KvCompactMisuse : public ::testing::TestWithParam<int32_t> {

@@ -38,8 +38,7 @@ Expected converted(Type to, double value) {
   return {stored, std::fabs(stored) <= smallest(to) ? smallest(to) : 0.0};
 }
 
-// ---- moving slots
-// ------------------------------------------------------------------------------------
+// ---- moving slots -------------------------------------------------------------------------------
 
 CacheExpected kv_append_oracle(const KvAppendCase& c, const KvAppendInputs& in) {
   CacheExpected after = {contents_of(in.cache.k), contents_of(in.cache.v)};
@@ -99,8 +98,7 @@ KvLengthExpected kv_length_oracle(const KvLengthCase& c, const KvLengthInputs& i
   return e;
 }
 
-// ---- attention
-// ---------------------------------------------------------------------------------------
+// ---- attention ----------------------------------------------------------------------------------
 
 namespace {
 
@@ -243,8 +241,7 @@ AttentionExpected attention_oracle(const AttentionCase& c, const AttentionInputs
   return e;
 }
 
-// ---- rows
-// --------------------------------------------------------------------------------------------
+// ---- rows ---------------------------------------------------------------------------------------
 
 int64_t HiddenStackOracle::step(int64_t call, const HiddenStackInputs& in) {
   const int32_t action = c_.script[at(call)];
@@ -273,8 +270,7 @@ std::vector<int64_t> row_compaction_oracle(const RowCompactionCase& c,
   return source;
 }
 
-// ---- schedules
-// ---------------------------------------------------------------------------------------
+// ---- schedules ----------------------------------------------------------------------------------
 
 namespace {
 

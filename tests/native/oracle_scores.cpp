@@ -22,8 +22,7 @@ int64_t id_or(const HostTensor& ids, int64_t i, int64_t otherwise) {
   return ids.given() ? ids.integer_at(i) : otherwise;
 }
 
-// ---- selections
-// --------------------------------------------------------------------------------------
+// ---- selections ---------------------------------------------------------------------------------
 
 enum class Part { kOut, kKept, kCandidate };
 
@@ -166,8 +165,7 @@ ChoiceVerdict judge_choice(const std::vector<Expected>& scores, int64_t limit,
   return v;
 }
 
-// ---- scores
-// ------------------------------------------------------------------------------------------
+// ---- scores -------------------------------------------------------------------------------------
 
 namespace {
 

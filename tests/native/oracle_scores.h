@@ -10,8 +10,7 @@
 
 namespace exn::test {
 
-// ---- selections
-// --------------------------------------------------------------------------------------
+// ---- selections ---------------------------------------------------------------------------------
 
 // What a row keeps.
 struct Choice {
@@ -44,8 +43,7 @@ ChoiceVerdict judge_choice(const std::vector<Expected>& scores, int64_t limit,
                            const SelectionSpec& s, const SelectionInputs& in, int64_t row,
                            const Choice& got);
 
-// ---- scores
-// ------------------------------------------------------------------------------------------
+// ---- scores -------------------------------------------------------------------------------------
 
 struct AttentionScoresExpected {
   std::vector<Expected> scores;  // [S,B,N]

@@ -147,8 +147,7 @@ cudaError_t check_not_capturing(cudaStream_t stream) {
 using simt::fail;
 using Lock = std::lock_guard<std::mutex>;
 
-// ---- streams
-// --------------------------------------------------------------------------------------
+// ---- streams ------------------------------------------------------------------------------------
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   const Lock lock(simt::runtime_mutex());
@@ -187,8 +186,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
 
 cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
 
-// ---- events
-// ---------------------------------------------------------------------------------------
+// ---- events -------------------------------------------------------------------------------------
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags) {
   *event = new CUevent_st;
@@ -256,8 +254,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
   return fail(simt::context_error());
 }
 
-// ---- captures and graphs
-// --------------------------------------------------------------------------
+// ---- captures and graphs ------------------------------------------------------------------------
 
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
   const Lock lock(simt::runtime_mutex());

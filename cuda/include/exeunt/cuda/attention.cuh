@@ -449,8 +449,7 @@ class AttentionBlock {
     }
   }
 
-  // ---- scores: a lane is a slot, or part of one
-  // --------------------------------------------------
+  // ---- scores: a lane is a slot, or part of one -------------------------------------------------
 
   __device__ __forceinline__ float* weights() const {
     return reinterpret_cast<float*>(dynamic_ + task_.layout.weights) +
@@ -566,8 +565,7 @@ class AttentionBlock {
     }
   }
 
-  // ---- sums over V: a lane is WIDTH elements
-  // -----------------------------------------------------
+  // ---- sums over V: a lane is WIDTH elements ----------------------------------------------------
 
   template <bool MASKED>
   __device__ __forceinline__ void add_values(int tile) {
@@ -597,8 +595,7 @@ class AttentionBlock {
     }
   }
 
-  // ---- the end: the warps that shared the queries, in order
-  // --------------------------------------
+  // ---- the end: the warps that shared the queries, in order -------------------------------------
 
   __device__ __forceinline__ float* warp_values(int warp, int m) const {
     return reinterpret_cast<float*>(dynamic_) + (warp * QUERIES + m) * kSlice<WIDTH>;

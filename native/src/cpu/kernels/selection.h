@@ -13,8 +13,7 @@
 
 namespace exn::cpu::EXN_ISA {
 
-// ---- sets of columns
-// -----------------------------------------------------------------------------------
+// ---- sets of columns ----------------------------------------------------------------------------
 
 // One bit for each column, in words of 64.
 struct ColumnSet {
@@ -64,8 +63,7 @@ struct ColumnSet {
   }
 };
 
-// ---- the k-th largest
-// ----------------------------------------------------------------------------------
+// ---- the k-th largest ---------------------------------------------------------------------------
 
 // Floats in ascending order, as integers in ascending order; both zeros are 0.
 static EXN_SIMD int32_t rank_of(float x) {
@@ -149,8 +147,7 @@ static EXN_SIMD Cut cut_at(const float* x, int64_t n, int64_t k, float low, floa
   return {of_rank(static_cast<int32_t>(least)), k - above_most};
 }
 
-// ---- a row
-// ---------------------------------------------------------------------------------------------
+// ---- a row --------------------------------------------------------------------------------------
 
 // Scratch for one row at a time.
 struct SelectionRoom {

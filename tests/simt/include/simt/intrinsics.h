@@ -101,8 +101,7 @@ inline double __hiloint2double(int high, int low) {
                               static_cast<unsigned>(low));
 }
 
-// ---- conversion: out of range saturates and NaN becomes zero, as in PTX
-// ---------------------------
+// ---- conversion: out of range saturates and NaN becomes zero, as in PTX -------------------------
 
 namespace simt {
 
@@ -195,8 +194,7 @@ inline float sinpif(float x) { return static_cast<float>(sin(M_PI * static_cast<
 inline float cospif(float x) { return static_cast<float>(cos(M_PI * static_cast<double>(x))); }
 inline float normcdff(float x) { return 0.5f * erfcf(-x * static_cast<float>(M_SQRT1_2)); }
 
-// ---- min and max, which CUDA offers without a namespace
-// -------------------------------------------
+// ---- min and max, which CUDA offers without a namespace -----------------------------------------
 
 #define SIMT_MIN_MAX(type)                                  \
   inline type min(type a, type b) { return b < a ? b : a; } \
@@ -215,8 +213,7 @@ inline float max(float a, float b) { return fmaxf(a, b); }
 inline double min(double a, double b) { return fmin(a, b); }
 inline double max(double a, double b) { return fmax(a, b); }
 
-// ---- memory: cache hints change nothing but must not change the value
-// ----------------------------
+// ---- memory: cache hints change nothing but must not change the value ---------------------------
 
 #define SIMT_LOAD(name)             \
   template <class T>                \

@@ -102,8 +102,7 @@ class DropMisuseTest {
     assertArrayEquals(before, written.toDoubleArray(), "a refused run wrote");
   }
 
-  // ---- select
-  // ------------------------------------------------------------------------------------------
+  // ---- select -----------------------------------------------------------------------------------
 
   private Select.Builder select(Selection selection) {
     return Select.builder().scores(f32(2, 5)).select(selection);
@@ -214,8 +213,7 @@ class DropMisuseTest {
     assertArrayEquals(new int[] {0, 1}, selection.valid().toIntArray());
   }
 
-  // ---- attention scores
-  // ------------------------------------------------------------------------------------------
+  // ---- attention scores -------------------------------------------------------------------------
 
   private AttentionScores.Builder attention(KvCache cache) {
     return AttentionScores.builder()
@@ -317,8 +315,7 @@ class DropMisuseTest {
     Stream.DEFAULT.synchronize();
   }
 
-  // ---- HiRED's budgets
-  // ------------------------------------------------------------------------------------------
+  // ---- HiRED's budgets --------------------------------------------------------------------------
 
   private HiredBudget.Builder budget() {
     return HiredBudget.builder()
@@ -355,8 +352,7 @@ class DropMisuseTest {
     invalid(() -> counted.marks(i32(2, 24)).build(), "marks", "i32", "u8");
   }
 
-  // ---- gather
-  // ------------------------------------------------------------------------------------------
+  // ---- gather -----------------------------------------------------------------------------------
 
   private Gather.Builder gather() {
     return Gather.builder().list(ints(0, 2));
@@ -448,8 +444,7 @@ class DropMisuseTest {
     }
   }
 
-  // ---- a cache shrinks
-  // ------------------------------------------------------------------------------------------
+  // ---- a cache shrinks --------------------------------------------------------------------------
 
   private KvCompact.Builder compact(KvCache cache) {
     return cache.compact().packed(ints(1, 2, 0, 3), ints(0, 2, 4));
@@ -580,8 +575,7 @@ class DropMisuseTest {
     builder.newLength(null);
   }
 
-  // ---- lifetimes
-  // ------------------------------------------------------------------------------------------
+  // ---- lifetimes --------------------------------------------------------------------------------
 
   @Test
   void closedTensors() {

@@ -265,8 +265,7 @@ final class HostTensor {
     }
   }
 
-  // ---- fills
-  // -----------------------------------------------------------------------------------------
+  // ---- fills ------------------------------------------------------------------------------------
 
   HostTensor fill(long seed, long stream, String kind, float scale, String special) {
     for (int r = 0; r < rows; r++) {

@@ -83,8 +83,7 @@ class LayerMisuseTest {
     assertArrayEquals(before, written.toDoubleArray(), "a refused run wrote");
   }
 
-  // ---- norm, rope, linear
-  // ------------------------------------------------------------------------------------------
+  // ---- norm, rope, linear -----------------------------------------------------------------------
 
   @Test
   void norm() {
@@ -161,8 +160,7 @@ class LayerMisuseTest {
     invalid(() -> Linear.compute(shared, f32(4, 4), shared), "out", "input", "overlaps");
   }
 
-  // ---- ffn
-  // ------------------------------------------------------------------------------------------
+  // ---- ffn --------------------------------------------------------------------------------------
 
   private Ffn.Builder ffn() {
     return Ffn.builder()
@@ -216,8 +214,7 @@ class LayerMisuseTest {
     Stream.DEFAULT.synchronize();
   }
 
-  // ---- the cache
-  // ------------------------------------------------------------------------------------------
+  // ---- the cache --------------------------------------------------------------------------------
 
   @Test
   void describedCaches() {
@@ -359,8 +356,7 @@ class LayerMisuseTest {
     refusedByTheRun(outside, length, "sequence", "2", "1");
   }
 
-  // ---- attention
-  // ------------------------------------------------------------------------------------------
+  // ---- attention --------------------------------------------------------------------------------
 
   private Attention.Builder attention(KvCache cache) {
     return Attention.builder()
@@ -400,8 +396,7 @@ class LayerMisuseTest {
         "4");
   }
 
-  // ---- rows that left
-  // ------------------------------------------------------------------------------------------
+  // ---- rows that left ---------------------------------------------------------------------------
 
   private KvPropagate.Builder propagate() {
     return KvPropagate.builder()
@@ -554,8 +549,7 @@ class LayerMisuseTest {
         "4");
   }
 
-  // ---- schedules
-  // ------------------------------------------------------------------------------------------
+  // ---- schedules --------------------------------------------------------------------------------
 
   @Test
   void layerSchedules() {
@@ -583,8 +577,7 @@ class LayerMisuseTest {
     invalid(() -> LayerSchedule.calm(0, 1, 0).table(-1, 4), "-1");
   }
 
-  // ---- lifetimes
-  // ------------------------------------------------------------------------------------------
+  // ---- lifetimes --------------------------------------------------------------------------------
 
   @Test
   void everyLayersTensorsAreHeld() {

@@ -149,8 +149,7 @@ final class SelectionCase {
     return new Placed[] {indices, count, valid};
   }
 
-  // ---- what should come out
-  // ----------------------------------------------------------------------------------------
+  // ---- what should come out ---------------------------------------------------------------------
 
   private boolean within(HostTensor ranges, int row, int column) {
     if (ranges == null) {

@@ -53,8 +53,7 @@ public final class Tensor {
     this.owner = owner;
   }
 
-  // ---- factories
-  // -------------------------------------------------------------------------------------
+  // ---- factories --------------------------------------------------------------------------------
 
   /**
    * A view of a direct buffer from its position on: F32 for a {@code FloatBuffer}, F64 for a {@code
@@ -240,8 +239,7 @@ public final class Tensor {
     return ofDlpack(new Memory.Address(dlTensor, 0));
   }
 
-  // ---- properties
-  // ------------------------------------------------------------------------------------
+  // ---- properties -------------------------------------------------------------------------------
 
   /**
    * Address of the first element.
@@ -354,8 +352,7 @@ public final class Tensor {
     return (scope == null || scope.isOpen()) && !(owner instanceof Pointer p && p.isNull());
   }
 
-  // ---- views
-  // -----------------------------------------------------------------------------------------
+  // ---- views ------------------------------------------------------------------------------------
 
   /**
    * Rows {@code from} to {@code to - 1} of the first dimension.
@@ -476,8 +473,7 @@ public final class Tensor {
     return new Tensor(at, dtype, extents, steps, device, scope, owner);
   }
 
-  // ---- host access
-  // -----------------------------------------------------------------------------------
+  // ---- host access ------------------------------------------------------------------------------
 
   /**
    * A buffer over a compact CPU tensor. It does not keep the memory alive: do not touch it after
@@ -701,8 +697,7 @@ public final class Tensor {
     return destination.copyFrom(this, stream);
   }
 
-  // ---- internals
-  // -------------------------------------------------------------------------------------
+  // ---- internals --------------------------------------------------------------------------------
 
   Scope scope() {
     return scope;
