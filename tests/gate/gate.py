@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Static gate on the machine code of the CUDA kernels: what no value test and no GPU-less machine would see.
+"""Static gate on the machine code of the CUDA kernels: what no test of values would see.
 
 For every kernel and architecture, against budgets.txt:
   registers and static shared memory within budget; no stack, no local memory, no spills;
-  in the SASS: 128-bit global loads (or asynchronous copies) where promised, no local loads or stores, no f64
-  arithmetic outside the f64 kernels, no calls of functions (the slow path of a division is a subroutine inside its kernel).
+  in the SASS: 128-bit global loads (or asynchronous copies) where promised, no local loads or
+  stores, no f64 arithmetic outside the f64 kernels, no calls of functions (the slow path of a
+  division is a subroutine inside its kernel).
 A kernel without a budget, and a budget that no kernel uses, are errors too.
 
-  gate.py --nvcc PATH --archs 80 90           compiles cuda/src/*.cu for these architectures (also: developer, release)
-  gate.py --cuobjdump PATH --library FILE...  checks the machine code inside a built libexeunt_cuda.so or its objects
+  gate.py --nvcc PATH --archs 80 90           compiles cuda/src/*.cu for these architectures (also:
+                                              developer, release)
+  gate.py --cuobjdump PATH --library FILE...  checks the machine code inside a built
+                                              libexeunt_cuda.so or its objects
 """
 import argparse
 import concurrent.futures
@@ -28,6 +31,9 @@ ARCH_SETS = {"developer": ["80", "90"], "release": ["80", "86", "89", "90", "100
 
 # Shared memory that the system takes from every block; cuobjdump counts it from sm_90 on.
 SYSTEM_SHARED = 1024
+
+# What cuobjdump says of a kernel.
+RESOURCES = r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)"
 
 
 @dataclass
@@ -78,7 +84,7 @@ def run(command):
 
 
 def short_names(mangled):
-    """Demangled names without parameters and namespaces: row_stats_tile_kernel<float, FastSoftmax, Softmax<float>>."""
+    """Demangled names without parameters and namespaces: rows_kernel<float, Softmax<float>>."""
     text = run(["c++filt", *mangled]) if mangled else ""
     names = {}
     for symbol, line in zip(mangled, text.splitlines()):
@@ -103,10 +109,11 @@ def kernels_in(cuobjdump, binary, default_arch):
         if found := re.search(r"Function (\S+?):", line):
             symbol = found.group(1)
             kernels[arch, symbol] = Kernel(arch, symbol)
-        elif symbol and (found := re.search(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)", line)):
+        elif symbol and (found := re.search(RESOURCES, line)):
             kernel = kernels[arch, symbol]
             kernel.registers, kernel.stack, kernel.shared, kernel.local = map(int, found.groups())
-            if int(arch) >= 90 and kernel.shared > 0:  # 0: a kernel that has none of its own, on some
+            # 0: a kernel that has none of its own, on some.
+            if int(arch) >= 90 and kernel.shared > 0:
                 kernel.shared -= SYSTEM_SHARED
             symbol = None
     arch, symbol = default_arch, None
@@ -133,8 +140,8 @@ def kernels_in(cuobjdump, binary, default_arch):
 
 def compile_for(nvcc, source, arch, folder):
     cubin = folder / f"{source.stem}.sm_{arch}.cubin"
-    run([nvcc, "-std=c++17", "-O3", "-cubin", f"-arch=sm_{arch}", f"-I{ROOT}/cuda/include", f"-I{ROOT}/native/include",
-         f"-I{ROOT}/native/src", "-o", cubin, source])
+    includes = [f"-I{ROOT}/{folder}" for folder in ("cuda/include", "native/include", "native/src")]
+    run([nvcc, "-std=c++17", "-O3", "-cubin", f"-arch=sm_{arch}", *includes, "-o", cubin, source])
     return cubin
 
 
@@ -144,7 +151,8 @@ def compiled_kernels(nvcc, cuobjdump, archs, jobs):
         sys.exit("cuda/src has no sources")
     # The longest to compile first.
     sources.sort(key=lambda s: s.stem not in ("exit_head", "linear", "stablemax"))
-    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+    with (tempfile.TemporaryDirectory() as folder,
+          concurrent.futures.ThreadPoolExecutor(jobs) as pool):
         work = [(source, arch) for source in sources for arch in archs]
         cubins = pool.map(lambda item: compile_for(nvcc, *item, Path(folder)), work)
         kernels = []
@@ -187,17 +195,22 @@ def print_table(rows):
     print(f"{'kernel':{width}}  arch  regs budget  shared  LDG.128 LDGSTS.128   FFMA   DFMA")
     for kernel, budget, faults in rows:
         mark = "  <- " + "; ".join(faults) if faults else ""
-        print(f"{kernel.name:{width}}  {kernel.arch:>4}  {kernel.registers:4} {budget.registers:6}  {kernel.shared:6}  "
-              f"{kernel.count(r'LDG.E(.[A-Z0-9]+)*.128'):7} {kernel.count(r'LDGSTS(.[A-Z0-9]+)*.128'):10}  "
+        loads = kernel.count(r"LDG.E(.[A-Z0-9]+)*.128")
+        copies = kernel.count(r"LDGSTS(.[A-Z0-9]+)*.128")
+        print(f"{kernel.name:{width}}  {kernel.arch:>4}  {kernel.registers:4} "
+              f"{budget.registers:6}  {kernel.shared:6}  {loads:7} {copies:10}  "
               f"{kernel.count('FFMA'):5}  {kernel.count('DFMA'):5}{mark}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nvcc", default=shutil.which("nvcc"))
     parser.add_argument("--cuobjdump", help="default: beside nvcc, else on PATH")
-    parser.add_argument("--archs", nargs="+", default=["developer"], help="numbers, developer or release")
-    parser.add_argument("--library", type=Path, nargs="+", help="built libraries or objects to look at instead of compiling")
+    parser.add_argument("--archs", nargs="+", default=["developer"],
+                        help="numbers, developer or release")
+    parser.add_argument("--library", type=Path, nargs="+",
+                        help="built libraries or objects to look at instead of compiling")
     parser.add_argument("--budgets", type=Path, default=Path(__file__).with_name("budgets.txt"))
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1)))
     args = parser.parse_args()
@@ -229,7 +242,8 @@ def main():
         faults = faults_of(kernel, budget)
         rows.append((kernel, budget, faults))
         problems += [f"{kernel.name} (sm_{kernel.arch}): {fault}" for fault in faults]
-    problems += [f"{args.budgets.name}: no kernel is called {b.pattern}" for b in budgets if not b.uses]
+    problems += [f"{args.budgets.name}: no kernel is called {b.pattern}"
+                 for b in budgets if not b.uses]
     if rows:
         print_table(rows)
     archs = ", ".join("sm_" + a for a in sorted({k.arch for k in kernels}, key=int))
@@ -237,7 +251,8 @@ def main():
         print("\n" + "\n".join(problems))
         print(f"gate: FAILED, {len(problems)} problems in {len(kernels)} kernels ({archs})")
         return 1
-    print(f"gate: ok, {len(kernels)} kernels ({archs}): registers, shared memory, no spills, 128-bit loads, no stray f64")
+    print(f"gate: ok, {len(kernels)} kernels ({archs}): registers, shared memory, no spills, "
+          "128-bit loads, no stray f64")
     return 0
 
 

@@ -19,14 +19,16 @@ STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only"]
 
 
 def compile_alone(header, root, suffix, command):
-    """Compiles a file that includes nothing but the header, twice, so that its guard is tried too."""
+    """Compiles a file that includes the header alone, twice, so that its guard is tried too."""
     name = header.relative_to(root)
     with tempfile.TemporaryDirectory() as folder:
         source = pathlib.Path(folder, "alone" + suffix)
         source.write_text(f"#include <{name}>\n#include <{name}>\n")
         done = subprocess.run([*command, f"-I{root}", str(source)], capture_output=True, text=True,
                               check=False, cwd=folder)
-    return "" if done.returncode == 0 else f"{name} does not compile alone ({command[0]}):\n{done.stdout}{done.stderr}"
+    if done.returncode == 0:
+        return ""
+    return f"{name} does not compile alone ({command[0]}):\n{done.stdout}{done.stderr}"
 
 
 def main():
@@ -40,7 +42,8 @@ def main():
     else:
         nvcc, root, more = rest[0], pathlib.Path(rest[1]), rest[2:]
         for header in sorted(root.rglob("*.cuh")):
-            jobs.append((header, root, ".cu", [nvcc, "-std=c++17", "-arch=compute_80", "-ptx", "-o", "alone.ptx", *more]))
+            jobs.append((header, root, ".cu", [nvcc, "-std=c++17", "-arch=compute_80", "-ptx",
+                                               "-o", "alone.ptx", *more]))
 
     problems = elf.Problems()
     problems.expect(jobs, f"no headers under {root}")

@@ -47,7 +47,8 @@ def main():
         problems.expect(not elf.dynamic(arguments.library, tag), f"carries a {tag}")
 
     ceiling = elf.glibc_ceiling(arguments.library)
-    print(f"{len(found)} exports; needs {', '.join(needed) or 'nothing'} and glibc {ceiling[0]}.{ceiling[1]} or newer")
+    print(f"{len(found)} exports; needs {', '.join(needed) or 'nothing'} "
+          f"and glibc {ceiling[0]}.{ceiling[1]} or newer")
     problems.finish()
 
 

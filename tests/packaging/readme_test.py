@@ -19,24 +19,27 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def example(language):
     """Source of the README's example, and the lines that the sentence after it promises."""
     text = (ROOT / "README.md").read_text()
-    block = re.search(rf"^```{language}\n(.*?)^```\n\nIt prints (.*?)\.(?:\s+[A-Z])", text, flags=re.S | re.M)
+    block = re.search(rf"^```{language}\n(.*?)^```\n\nIt prints (.*?)\.(?:\s+[A-Z])", text,
+                      flags=re.S | re.M)
     if not block:
         raise SystemExit(f"README.md has no {language} example followed by 'It prints ...'")
     return block[1], re.findall(r"`([^`]*)`", block[2])
 
 
 def run(command, **options):
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **options)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False,
+                          **options)
     if done.returncode != 0:
-        raise SystemExit(f"{command[0]} failed with status {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise SystemExit(f"{command[0]} failed with status {done.returncode}:\n"
+                         f"{done.stdout}{done.stderr}")
     return done.stdout
 
 
 def run_c(folder, source, cc, library):
     (folder / "snippet.c").write_text(source)
     directory = pathlib.Path(library).parent
-    run([cc, "-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{ROOT}/native/include", folder / "snippet.c",
-         f"-L{directory}", "-lexeunt", "-o", folder / "snippet"])
+    run([cc, "-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{ROOT}/native/include",
+         folder / "snippet.c", f"-L{directory}", "-lexeunt", "-o", folder / "snippet"])
     return run([folder / "snippet"], env={**os.environ, "LD_LIBRARY_PATH": str(directory)})
 
 
