@@ -2,8 +2,8 @@
 // The seam between the C ABI and the backends. The ABI layer (src/core) checks every argument once
 // and hands plain, sound values on; a backend fills one Backend table with one function per op.
 //
-// An op function runs in two modes, so that the size query and the carving of the
-// workspace cannot disagree:
+// An op function runs in two modes, so that the size query and the carving of the workspace cannot
+// disagree:
 //
 //   exn_status my_op(const MyArgs& a, Workspace& ws, exn_stream stream) {
 //     float* partial = ws.take<float>(n);
@@ -18,33 +18,33 @@ namespace exn {
 
 // Every op: its name in the C ABI and the arguments of its kernels. The tables of backends and of
 // instruction sets are made from this list.
-#define EXN_FOR_EACH_OP(X)               \
-  X(row_stats, RowStatsArgs)             \
-  X(exit_head, ExitHeadArgs)             \
-  X(stablemax, StableMaxArgs)            \
-  X(cross_entropy, CrossEntropyArgs)     \
-  X(perp_grad, PerpGradArgs)             \
-  X(cosine, CosineArgs)                  \
-  X(gate, GateArgs)                      \
-  X(exit_rule, ExitRuleArgs)             \
-  X(norm, NormArgs)                      \
-  X(rope_table, RopeTableArgs)           \
-  X(rope, RopeArgs)                      \
-  X(linear, LinearArgs)                  \
-  X(kv_append, KvAppendArgs)             \
-  X(kv_copy, KvCopyArgs)                 \
-  X(kv_length, KvLengthArgs)             \
-  X(attention, AttentionArgs)            \
-  X(kv_propagate, KvPropagateArgs)       \
-  X(hidden_stack, HiddenStackArgs)       \
-  X(row_compaction, RowCompactionArgs)   \
-  X(layer_schedule, LayerScheduleArgs)   \
-  X(ffn, FfnArgs)                        \
-  X(ffn_skip_rule, FfnSkipRuleArgs)     \
+#define EXN_FOR_EACH_OP(X)                 \
+  X(row_stats, RowStatsArgs)               \
+  X(exit_head, ExitHeadArgs)               \
+  X(stablemax, StableMaxArgs)              \
+  X(cross_entropy, CrossEntropyArgs)       \
+  X(perp_grad, PerpGradArgs)               \
+  X(cosine, CosineArgs)                    \
+  X(gate, GateArgs)                        \
+  X(exit_rule, ExitRuleArgs)               \
+  X(norm, NormArgs)                        \
+  X(rope_table, RopeTableArgs)             \
+  X(rope, RopeArgs)                        \
+  X(linear, LinearArgs)                    \
+  X(kv_append, KvAppendArgs)               \
+  X(kv_copy, KvCopyArgs)                   \
+  X(kv_length, KvLengthArgs)               \
+  X(attention, AttentionArgs)              \
+  X(kv_propagate, KvPropagateArgs)         \
+  X(hidden_stack, HiddenStackArgs)         \
+  X(row_compaction, RowCompactionArgs)     \
+  X(layer_schedule, LayerScheduleArgs)     \
+  X(ffn, FfnArgs)                          \
+  X(ffn_skip_rule, FfnSkipRuleArgs)        \
   X(attention_scores, AttentionScoresArgs) \
-  X(select, SelectArgs)                  \
-  X(hired_budget, HiredBudgetArgs)       \
-  X(gather, GatherArgs)                  \
+  X(select, SelectArgs)                    \
+  X(hired_budget, HiredBudgetArgs)         \
+  X(gather, GatherArgs)                    \
   X(kv_compact, KvCompactArgs)
 
 // What a backend needs from the library that opened it.
@@ -65,7 +65,7 @@ struct Backend {
   int32_t (*device_count)();
   exn_status (*alloc)(int32_t device, size_t bytes, void** out);
   exn_status (*free)(int32_t device, void* pointer);
-  // to_device / from_device: which sides are device memory of this backend.
+  // dst_on_device, src_on_device: which sides are device memory of this backend.
   exn_status (*copy)(int32_t device, void* dst, bool dst_on_device, const void* src,
                      bool src_on_device, size_t bytes, exn_stream stream);
   exn_status (*stream_create)(int32_t device, exn_stream* out);
