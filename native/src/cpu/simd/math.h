@@ -107,18 +107,13 @@ static EXN_SIMD f32v tanh(f32v x) {
   return select(less(a, set1(0.625f)), small, large);
 }
 
-// StableMax: s(x) = x + 1 for x >= 0, 1 / (1 - x) for x < 0, and g(x) = ln s(x).
+// StableMax: s(x) = x + 1 for x >= 0, 1 / (1 - x) for x < 0.
 static EXN_SIMD f32v stable_s(f32v x) {
   const f32v a = add(abs(x), set1(1.0f));
   return select(less(x, zero()), div(set1(1.0f), a), a);
 }
 
-static EXN_SIMD f32v stable_g(f32v x) {
-  const f32v a = abs(x);
-  return copy_sign(log1p_positive(a, div(set1(1.0f), add(a, set1(1.0f)))), x);
-}
-
-// Both for one division.
+// That and its logarithm g(x) for one division.
 static EXN_SIMD void stable_both(f32v x, f32v* s, f32v* g) {
   const f32v size = abs(x), a = add(size, set1(1.0f)), over = div(set1(1.0f), a);
   *s = select(less(x, zero()), over, a);
