@@ -309,6 +309,26 @@ EXN_EMULATED __m512 dpbf16_ps(__m512 c, __m512i a, __m512i b) {
   });
 }
 
+EXN_EMULATED __m256i cvtneps_pbh(__m512 a) {
+  uint16_t to[16];
+  for (int i = 0; i < 16; ++i) {
+    const uint32_t bits = cast<uint32_t>(flushed(f(a, i)));
+    to[i] = static_cast<uint16_t>(std::isnan(f(a, i)) ? bits >> 16 | 0x40
+                                                      : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+  }
+  __m256i out;
+  std::memcpy(&out, to, sizeof out);
+  return out;
+}
+// Of the classes only that of subnormals is asked for.
+EXN_EMULATED __mmask16 fpclass_ps_mask(__m512 a, int) {
+  uint32_t mask = 0;
+  for (int i = 0; i < 16; ++i) {
+    mask |= (std::fpclassify(f(a, i)) == FP_SUBNORMAL ? 1u : 0u) << i;
+  }
+  return static_cast<__mmask16>(mask);
+}
+
 EXN_EMULATED __m512i setzero_si512() { return castps_si512(setzero_ps()); }
 EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
   return each<__m512i, uint64_t>(
@@ -340,6 +360,8 @@ EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
 #define _mm512_abs_ps EXN_USE(abs_ps)
 #undef _mm512_cmp_ps_mask
 #define _mm512_cmp_ps_mask EXN_USE(cmp_ps_mask)
+#undef _mm512_fpclass_ps_mask
+#define _mm512_fpclass_ps_mask EXN_USE(fpclass_ps_mask)
 #define _mm512_mask_blend_ps EXN_USE(mask_blend_ps)
 #define _mm512_set1_epi32 EXN_USE(set1_epi32)
 #undef _mm512_setr_epi32
@@ -352,6 +374,7 @@ EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
 #define _mm512_mask_or_epi32 EXN_USE(mask_or_epi32)
 #define _mm512_cvtepu16_epi32 EXN_USE(cvtepu16_epi32)
 #define _mm512_cvtepi32_epi16 EXN_USE(cvtepi32_epi16)
+#define _mm512_cvtneps_pbh EXN_USE(cvtneps_pbh)
 #define _mm512_cvtph_ps EXN_USE(cvtph_ps)
 #undef _mm512_cvtps_ph
 #define _mm512_cvtps_ph EXN_USE(cvtps_ph)
