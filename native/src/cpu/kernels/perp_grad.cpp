@@ -1,20 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-// perp_grad on the CPU: w and g are read twice and the result is written once, 5 * n * sizeof(element) bytes. Sums are f64 in every
-// storage type: they cost nothing beside the memory, and they keep the projection of nearly parallel gradients.
+// perp_grad on the CPU: w and g are read twice and the result is written once, 5 * n *
+// sizeof(element) bytes. The second pass over a large tensor begins where the first ended, with
+// what the caches still hold, and stores past them.
+//
+// What is stored in less than f64 is summed and projected in f32 first. Sums of a block are short
+// enough to tell a gradient that stands off the weights; one that lies close to them, of which
+// little is left, and one whose squares f32 cannot hold are done again in f64.
 #include <cmath>
 #include <cstring>
 
 #include "elements.h"
+#include "moves.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-constexpr int64_t kTile = 16384;  // elements summed on their own before tiles are merged in ascending order
+// Elements summed on their own before tiles are merged in ascending order.
+constexpr int64_t kTile = 16384;
+// Elements whose products are summed in f32: chains of 32 products in any instruction set.
+constexpr int64_t kBlock = 64 * kLanes;
+static_assert(kTile % kBlock == 0, "");
 
 struct Dots {
   double ww = 0;
   double wg = 0;
   double gg = 0;
+
+  EXN_SIMD void operator+=(const Dots& d) {
+    ww += d.ww;
+    wg += d.wg;
+    gg += d.gg;
+  }
 };
 
 // kLanes elements in f64; beyond the first n lanes 0.
@@ -71,6 +87,50 @@ Dots dots(const T* w, const T* g, int64_t n) {
   return d;
 }
 
+// Sum of products of blocks in f32, two chains in each, and of the blocks in f64.
+struct ShortProduct {
+  f32v even = zero(), odd = zero();
+  f64v blocks = zero_f64();
+  EXN_SIMD void end_block() {
+    const f32v block = add(even, odd);
+    blocks = add(blocks, add(low_f64(block), high_f64(block)));
+    even = odd = zero();
+  }
+};
+
+template <class T>
+Dots short_dots(const T* w, const T* g, int64_t n) {
+  ShortProduct ww, wg, gg;
+  for (int64_t first = 0; first < n; first += kBlock) {
+    const int64_t end = n - first < kBlock ? n : first + kBlock;
+    int64_t i = first;
+    for (; i + 2 * kLanes <= end; i += 2 * kLanes) {
+      const f32v x = load(w + i), y = load(g + i);
+      ww.even = fma(x, x, ww.even);
+      wg.even = fma(x, y, wg.even);
+      gg.even = fma(y, y, gg.even);
+      const f32v u = load(w + i + kLanes), v = load(g + i + kLanes);
+      ww.odd = fma(u, u, ww.odd);
+      wg.odd = fma(u, v, wg.odd);
+      gg.odd = fma(v, v, gg.odd);
+    }
+    for_vectors(end - i, [&](int64_t j, int part) EXN_FLAT {
+      const f32v x = load_part(w + i + j, part, 0.0f), y = load_part(g + i + j, part, 0.0f);
+      ww.even = fma(x, x, ww.even);
+      wg.even = fma(x, y, wg.even);
+      gg.even = fma(y, y, gg.even);
+    });
+    ww.end_block();
+    wg.end_block();
+    gg.end_block();
+  }
+  Dots d;
+  d.ww = reduce_add(ww.blocks);
+  d.wg = reduce_add(wg.blocks);
+  d.gg = reduce_add(gg.blocks);
+  return d;
+}
+
 // g - along * w
 EXN_SIMD Wide perpendicular(const Wide& w, const Wide& g, double along) {
   const f64v minus = set1(-along);
@@ -96,6 +156,28 @@ void write_perpendicular(const T* w, const T* g, double along, double scale, int
   });
 }
 
+template <class T>
+void write_short(const T* w, const T* g, double along, double scale, int64_t n, T* out) {
+  const f32v of_w = set1(static_cast<float>(-along * scale));
+  const f32v of_g = set1(static_cast<float>(scale));
+  for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
+    const f32v x = load_part(w + i, part, 0.0f), y = load_part(g + i, part, 0.0f);
+    store_part(out + i, fma(of_w, x, mul(of_g, y)), part);
+  });
+}
+
+// The same past the caches, whatever out's alignment.
+template <class T>
+void stream_short(const T* w, const T* g, double along, double scale, int64_t n, T* out) {
+  alignas(64) T block[kBlock];
+  for (int64_t i = 0; i < n; i += kBlock) {
+    const int64_t count = n - i < kBlock ? n - i : kBlock;
+    write_short(w + i, g + i, along, scale, count, block);
+    move_entry<true, false>(reinterpret_cast<char*>(out + i), reinterpret_cast<const char*>(block),
+                            count * static_cast<int64_t>(sizeof(T)), nullptr);
+  }
+}
+
 // Half a unit in the last place of 1.
 double unit_roundoff(DType dtype) {
   switch (dtype) {
@@ -110,18 +192,39 @@ double unit_roundoff(DType dtype) {
   }
 }
 
+// f(t, first element, elements) for all tiles, or for the last tile first.
 template <class F>
-double sum_tiles(int64_t n, double* partial, F&& f) {
+void for_tiles(int64_t n, bool backwards, F&& f) {
   const int64_t tiles = (n + kTile - 1) / kTile;
   parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t first = t * kTile;
-      partial[t] = f(first, n - first < kTile ? n - first : kTile);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t t = backwards ? tiles - 1 - i : i, first = t * kTile;
+      f(t, first, n - first < kTile ? n - first : kTile);
     }
+    end_stream();  // if f did
   });
-  double sum = 0;
-  for (int64_t t = 0; t < tiles; ++t) sum += partial[t];
+}
+
+template <class Sum, class F>
+Sum sum_tiles(int64_t n, Sum* partial, F&& f) {
+  for_tiles(n, false, [&](int64_t t, int64_t first, int64_t count) {
+    partial[t] = f(first, count);
+  });
+  Sum sum = {};
+  for (int64_t t = 0; t < (n + kTile - 1) / kTile; ++t) sum += partial[t];
   return sum;
+}
+
+// |g - along w|^2 by Pythagoras.
+double square_of(const Dots& d, double along) {
+  return d.gg - 2 * along * d.wg + along * along * d.ww;
+}
+
+// Whether f32 sums tell the projection: nothing that counts has left f32's range, and at least a
+// quarter of the gradient is left, so that their errors weigh no more than four times as much.
+bool suffices(const Dots& d) {
+  const auto within = [](double square) { return square >= 0x1p-60 && square <= 0x1p100; };
+  return within(d.ww) && within(d.gg) && square_of(d, d.wg / d.ww) >= d.gg / 16;
 }
 
 template <class T>
@@ -129,22 +232,23 @@ void project(const PerpGradArgs& a, Dots* partial, double* partial_square) {
   const T* w = static_cast<const T*>(a.weight.data);
   const T* g = static_cast<const T*>(a.grad.data);
   T* out = static_cast<T*>(a.out.data);
-  const int64_t n = a.weight.size, tiles = (n + kTile - 1) / kTile;
-  parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t first = t * kTile;
-      partial[t] = dots(w + first, g + first, n - first < kTile ? n - first : kTile);
-    }
-  });
+  const int64_t n = a.weight.size;
   Dots all;
-  for (int64_t t = 0; t < tiles; ++t) {
-    all.ww += partial[t].ww;
-    all.wg += partial[t].wg;
-    all.gg += partial[t].gg;
+  bool in_f32 = false;
+  if constexpr (sizeof(T) < sizeof(double)) {
+    all = sum_tiles(n, partial, [&](int64_t first, int64_t count) {
+      return short_dots(w + first, g + first, count);
+    });
+    in_f32 = suffices(all);
+  }
+  if (!in_f32) {
+    all = sum_tiles(n, partial, [&](int64_t first, int64_t count) {
+      return dots(w + first, g + first, count);
+    });
   }
   const double along = all.wg / (all.ww + 1e-30);
-  // |g - along w|^2 by Pythagoras, unless most of it would cancel: then by another pass.
-  double square = all.gg - 2 * along * all.wg + along * along * all.ww;
+  double square = square_of(all, along);
+  // Most of it would cancel: by another pass.
   if (!(square > 1e-6 * all.gg) || a.weight.dtype == DType::kF64) {
     square = sum_tiles(n, partial_square, [&](int64_t first, int64_t count) {
       return perpendicular_square(w + first, g + first, along, count);
@@ -154,12 +258,17 @@ void project(const PerpGradArgs& a, Dots* partial, double* partial_square) {
   double scale = a.form == EXN_PERP_CODE ? norm / (perpendicular + 1e-30) : 1;
   if (perpendicular <= unit_roundoff(a.weight.dtype) * norm) scale = 0;
   if (!std::isfinite(all.ww) || !std::isfinite(all.gg)) scale = __builtin_nan("");
-  parallel_for(n, kTile, [&](int64_t begin, int64_t end) {
+  const bool large = n * static_cast<int64_t>(sizeof(T)) >= kStreamed;
+  for_tiles(n, large, [&](int64_t, int64_t first, int64_t count) {
     if (scale == 0) {
-      std::memset(out + begin, 0, static_cast<size_t>(end - begin) * sizeof(T));
-    } else {
-      write_perpendicular(w + begin, g + begin, along, scale, end - begin, out + begin);
+      std::memset(out + first, 0, static_cast<size_t>(count) * sizeof(T));
+      return;
     }
+    if constexpr (sizeof(T) < sizeof(double)) {
+      const auto write = large && out != g ? stream_short<T> : write_short<T>;
+      if (in_f32) return write(w + first, g + first, along, scale, count, out + first);
+    }
+    write_perpendicular(w + first, g + first, along, scale, count, out + first);
   });
 }
 
