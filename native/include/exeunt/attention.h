@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * attention: grouped-query attention of R query rows over a KV cache, for decode and for prefill.
+ * attention: grouped-query attention (Ainslie et al. 2023) of R query rows over a KV cache, for
+ * decode and for prefill.
  *
  *   s[r,h,t] = scale * <query[r,h], K[h / G, t]>,  t in [0, visible[r]),  G = H / Hkv
  *   s = softcap * tanh(s / softcap) if softcap > 0
