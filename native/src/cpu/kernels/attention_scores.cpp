@@ -4,7 +4,7 @@
 // Queries are taken in steps: as many prompts, rows and heads as have kStepScores scores together.
 // Within a step all queries of a KV head pass over its keys at once. A sequence's slots fall into
 // chunks of kChunk, counted from slot 0. A chunk's scores become weights against the chunk's own
-// maximum while they are in L1, and what a chunk weighs in its row is a factor that the sum over
+// maximum while they are in L2, and what a chunk weighs in its row is a factor that the sum over
 // rows and heads multiplies in; so each key is read once and each exponential taken once. Sums run
 // over the rows in ascending order, and over the heads of each, whoever computes them and
 // whatever else is computed beside: a prompt has the same bits for every thread count, in every
@@ -116,8 +116,7 @@ struct Plan {
   }
 };
 
-// ---- queries
-// -----------------------------------------------------------------------------------------
+// ---- queries ------------------------------------------------------------------------------------
 
 template <class T, class To>
 void load_query(const Plan& p, const T* from, To* to) {
@@ -153,8 +152,7 @@ void load_queries(const Plan& p, const Step& s) {
   });
 }
 
-// ---- keys
-// --------------------------------------------------------------------------------------------
+// ---- keys ---------------------------------------------------------------------------------------
 
 // Keys are taken a tile at a time, in groups of kSide neighbouring slots of one KV head: groups of
 // one head one behind the other, or, where the heads of a slot lie side by side, one of each of
@@ -408,16 +406,37 @@ void score_chunk(const Plan& p, const Step& s, const Item& it, const Extent& ext
   score_chunk<Products<T>, T>(p, s, it, extent, p.query);
 }
 
-// Turns n scores into weights against their maximum.
-void weigh(float* z, int64_t n, float scale, float* top, float* total) {
+// ---- weights ------------------------------------------------------------------------------------
+
+// Scales n scores and returns the highest; a NaN is not.
+float scale_scores(float* z, int64_t n, float scale) {
   f32v highest = set1(kLowest);
   for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
     const f32v v = mul(load_part(z + i, lanes, kLowest), set1(scale));
-    highest = max(v, highest);  // a NaN is not the highest
+    highest = max(v, highest);
     store_part(z + i, v, lanes);
   });
-  *top = reduce_max(highest);
-  const float base = *top == kLowest ? 0 : *top;  // -inf - -inf would be NaN
+  return reduce_max(highest);
+}
+
+// The highest of n scores.
+float highest_score(const float* z, int64_t n) {
+  f32v highest[kGroup];
+  for (f32v& v : highest) v = set1(kLowest);
+  int64_t i = 0;
+  for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
+    for (int k = 0; k < kGroup; ++k) highest[k] = max(load(z + i + k * kLanes), highest[k]);
+  }
+  for_vectors(n - i, [&](int64_t j, int lanes) EXN_FLAT {
+    highest[0] = max(load_part(z + i + j, lanes, kLowest), highest[0]);
+  });
+  for (int k = 1; k < kGroup; ++k) highest[0] = max(highest[k], highest[0]);
+  return reduce_max(highest[0]);
+}
+
+// Turns n scaled scores into weights against their maximum and returns the sum of these.
+float weigh(float* z, int64_t n, float top) {
+  const float base = top == kLowest ? 0 : top;  // -inf - -inf would be NaN
   f32v sum = zero();
   int64_t i = 0;
   for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
@@ -434,51 +453,253 @@ void weigh(float* z, int64_t n, float scale, float* top, float* total) {
     store_part(z + i + j, e, lanes);
     sum = add(sum, e);
   });
-  *total = reduce_add(sum);
+  return reduce_add(sum);
 }
 
-void finish_chunk(const Plan& p, const Step& s, const Item& it, const Extent& extent) {
-  for (int64_t row = s.row; row < s.row + s.rows; ++row) {
-    const int64_t begin = larger(extent.begin, it.chunk * kChunk);
-    const int64_t end =
-        smaller(smaller(extent.end, p.visible(it.prompt, row)), (it.chunk + 1) * kChunk);
-    if (end <= begin) continue;
-    for (int64_t kv = it.kv_head; kv < it.kv_head + it.kv_heads; ++kv) {
-      for (int64_t g = 0; g < p.group; ++g) {
-        const int64_t query = p.number(s, it.prompt, kv, row) + g;
-        float* z = p.z + query * p.slots + begin;
-        if (p.a.kind == EXN_SCORE_RAW) {
-          for_vectors(end - begin, [&](int64_t i, int n) EXN_FLAT {
-            store_part(z + i, mul(load_part(z + i, n, 0.0f), set1(p.a.scale)), n);
-          });
-        } else {
-          const int64_t at = query * p.chunks + it.chunk;
-          weigh(z, end - begin, p.a.scale, p.top + at, p.total + at);
-        }
+// Makes weights of an item's scores, which may be scaled already.
+void finish_chunk(const Plan& p, const Step& s, const Item& it, const Extent& extent,
+                  bool scaled) {
+  const bool raw = p.a.kind == EXN_SCORE_RAW;
+  if (raw && scaled) return;
+  const int64_t begin = larger(extent.begin, it.chunk * kChunk);
+  const int64_t end = smaller(extent.end, (it.chunk + 1) * kChunk);
+  const int64_t first = p.number(s, it.prompt, it.kv_head, s.row);
+  const int64_t last = first + it.kv_heads * s.rows * p.group;
+  const auto z = [&](int64_t query) EXN_FLAT { return p.z + query * p.slots + begin; };
+  const auto seen = [&](int64_t query) EXN_FLAT {
+    return smaller(end, p.visible(it.prompt, s.row + query / p.group % s.rows)) - begin;
+  };
+  // All maxima first: each is a long chain of operations, and its weights wait for it.
+  for (int64_t query = first; query < last; ++query) {
+    const int64_t n = seen(query);
+    if (n <= 0) continue;
+    const float top =
+        scaled ? highest_score(z(query), n) : scale_scores(z(query), n, p.a.scale);
+    if (!raw) p.top[query * p.chunks + it.chunk] = top;
+  }
+  for (int64_t query = first; query < last && !raw; ++query) {
+    const int64_t n = seen(query), at = query * p.chunks + it.chunk;
+    if (n > 0) p.total[at] = weigh(z(query), n, p.top[at]);
+  }
+}
+
+// ---- keys of bf16 pairs -------------------------------------------------------------------------
+
+#if defined(EXN_HAS_BF16_DOT)
+// For heads of kSteps whole vectors. What a core reads in ascending order comes at the speed of
+// memory. So keys are read as they lie there, vector by vector, and meet queries that stay in
+// registers; the compiler would change the order. The hardware follows more closely where one line
+// of each key is asked for. Heads that lie side by side in a slot are read one after another from
+// a tile that was asked for whole, in its order.
+
+// Slots whose scores are folded together.
+constexpr int kBlock = 16;
+static_assert(kChunk % kBlock == 0 && kBlock == kLanes);
+// Slots of a KV head that further queries read again, from L1.
+constexpr int64_t kTileSlots = 64;
+// Slots from a key to the one that is asked for.
+constexpr int64_t kSlotsAhead = 32;
+
+// kX queries that a key is multiplied with. What is left to fold has the partial sums of each query
+// in a quarter of its own, as fold_to_quads makes it. One query, or two:
+template <int kX, int kSteps>
+struct Held {
+  bf16v query[kX][kSteps];
+
+  EXN_SIMD Held(const bf16* from, int64_t stride) {
+    for (int x = 0; x < kX; ++x) {
+      for (int i = 0; i < kSteps; ++i)
+        query[x][i] = load_pairs(from + x * stride + i * kDotLanes);
+    }
+  }
+  EXN_SIMD f32v multiply(const bf16* key) const {
+    f32v acc[kX];
+    for (f32v& v : acc) v = zero();
+    for (int i = 0; i < kSteps; ++i) {
+      const bf16v some = in_turn(load_pairs(key + i * kDotLanes));
+      for (int x = 0; x < kX; ++x) acc[x] = dot_pairs(some, query[x][i], acc[x]);
+    }
+    return fold_to_quads({acc[0], acc[kX - 1], acc[0], acc[kX - 1]});
+  }
+};
+
+// Four, or three: a quarter of a vector of the key meets all of them at once, so that what
+// fold_to_quads would give, bit for bit, costs three additions.
+template <int kSteps>
+struct Held<4, kSteps> {
+  bf16v query[kSteps][4];
+
+  EXN_SIMD Held(const bf16* from, int64_t stride, int queries = 4) {
+    for (int i = 0; i < kSteps; ++i) {
+      for (int x = 0; x < 4; ++x) {
+        const int64_t row = x < queries ? x : 0;
+        query[i][x] = load_pairs(from + row * stride + i * kDotLanes);
       }
+      transpose_quarters(query[i]);
+    }
+  }
+  EXN_SIMD f32v multiply(const bf16* key) const {
+    f32v acc[4];
+    for (f32v& v : acc) v = zero();
+    for (int i = 0; i < kSteps; ++i) {
+      for (int part = 0; part < 4; ++part) {
+        const bf16v some = in_turn(load_quarter(key + i * kDotLanes + part * kDotLanes / 4));
+        acc[part] = dot_pairs(some, query[i][part], acc[part]);
+      }
+    }
+    return add(add(acc[0], acc[2]), add(acc[1], acc[3]));
+  }
+};
+template <int kSteps>
+struct Held<3, kSteps> : Held<4, kSteps> {
+  EXN_SIMD Held(const bf16* from, int64_t stride) : Held<4, kSteps>(from, stride, 3) {}
+};
+
+// Scores of a block, scaled. `next_key()` gives what Held makes of one key after another.
+template <int kX, class NextKey>
+EXN_SIMD void score_block(const NextKey& next_key, float scale, float* z, int64_t z_stride) {
+  f32v sums[4];
+  for (f32v& v : sums) v = fold_quads({next_key(), next_key(), next_key(), next_key()});
+  transpose_quads(sums);
+  for (int x = 0; x < kX; ++x) store(z + x * z_stride, mul(sums[x], set1(scale)));
+}
+
+// Scores of whole blocks of a KV head with kX queries. Asks for kAsk lines of `next` with each key.
+// Where keys lie is computed: a table of it, written just before, would have to reach the cache
+// behind all keys that are still on their way, and memory would be idle.
+template <int kX, int kSteps, int kAsk>
+__attribute__((noinline)) void score_keys(const bf16* key, int64_t slots, const bf16* query,
+                                          int64_t query_stride, float* z, int64_t z_stride,
+                                          float scale, int64_t key_stride, const bf16* next) {
+  const Held<kX, kSteps> held(query, query_stride);
+  const auto next_key = [&]() EXN_FLAT {
+    for (int i = 0; i < kAsk; ++i) prefetch_far(next + i * kDotLanes);
+    next += kSteps * kDotLanes;
+    const f32v sum = held.multiply(key);
+    key += key_stride;
+    return sum;
+  };
+  for (const float* end = z + slots; z < end; z += kBlock)
+    score_block<kX>(next_key, scale, z, z_stride);
+}
+
+// The score of one key, with the same bits.
+template <int kSteps>
+float score_key(const bf16* key, const bf16* query, float scale) {
+  f32v sum = zero();
+  for (int i = 0; i < kSteps; ++i)
+    sum = dot_pairs(load_pairs(key + i * kDotLanes), load_pairs(query + i * kDotLanes), sum);
+  return reduce_add(sum) * scale;
+}
+
+// Calls f(first query, integral_constant count) for all queries of a KV head.
+template <class F>
+EXN_SIMD void for_queries(int64_t queries, F&& f) {
+  int64_t x = 0;
+  for (; x + 4 <= queries; x += 4) f(x, std::integral_constant<int, 4>());
+  if (queries - x == 3) f(x, std::integral_constant<int, 3>());
+  if (queries - x == 2) f(x, std::integral_constant<int, 2>());
+  if (queries - x == 1) f(x, std::integral_constant<int, 1>());
+}
+
+// The scores that score_chunk gives, bit for bit, and scaled.
+template <int kSteps>
+void score_pairs(const Plan& p, const Step& s, const Item& it, const Extent& extent) {
+  const KvCache& c = p.a.keys;
+  const bool alone = it.kv_heads == 1, paged = c.blocks != nullptr;
+  const bool runs_on = c.slot_stride == it.kv_heads * p.dim;
+  const int64_t queries = s.rows * p.group, sequence = p.sequence(it.prompt);
+  const int64_t end = smaller(extent.end, (it.chunk + 1) * kChunk);
+  const auto key_at = [&](int64_t slot) EXN_FLAT {
+    return static_cast<const bf16*>(c.k) + kv_offset(c, sequence, it.kv_head, slot);
+  };
+  int64_t slots = 0;
+  for (int64_t slot = larger(extent.begin, it.chunk * kChunk) / kBlock * kBlock; slot < end;
+       slot += slots) {
+    slots = smaller(end - slot, alone ? kTileSlots : kBlock);
+    if (paged) slots = smaller(slots, c.page - slot % c.page);
+    if (slots > kBlock) slots = slots / kBlock * kBlock;
+    const bf16* key = key_at(slot);
+    const bf16* next = key;
+    if (alone && !paged) next += kSlotsAhead * c.slot_stride;
+    if (!alone && runs_on && slot + 2 * kBlock <= extent.end) next = key_at(slot + kBlock);
+    for (int64_t h = 0; h < it.kv_heads; ++h) {
+      const int64_t first = p.number(s, it.prompt, it.kv_head + h, s.row);
+      const bf16* query = p.narrow_query + first * p.stride;
+      float* z = p.z + first * p.slots + slot;
+      if (slots < kBlock) {
+        for (int64_t i = 0; i < slots * queries; ++i) {
+          const int64_t x = i / slots, w = i % slots;
+          z[x * p.slots + w] =
+              score_key<kSteps>(key + w * c.slot_stride, query + x * p.stride, p.a.scale);
+        }
+      } else {
+        for_queries(queries, [&](int64_t x, auto count) EXN_FLAT {
+          constexpr int kX = decltype(count)::value;
+          const auto score =
+              alone || x > 0 ? score_keys<kX, kSteps, 1> : score_keys<kX, kSteps, kSteps>;
+          score(key, slots, query + x * p.stride, p.stride, z + x * p.slots, p.slots, p.a.scale,
+                c.slot_stride, x > 0 ? key : next);
+        });
+      }
+      key += p.dim;
+      next += slots * p.dim;
     }
   }
 }
+#endif
+
+// Whether it took them. A single query for each of several heads is better off with score_chunk,
+// which reads slot by slot.
+bool score_pairs([[maybe_unused]] const Plan& p, [[maybe_unused]] const Step& s,
+                 [[maybe_unused]] const Item& it, [[maybe_unused]] const Extent& extent) {
+#if defined(EXN_HAS_BF16_DOT)
+  if (!p.pairs || (p.a.keys.blocks != nullptr && p.a.keys.page % kBlock != 0)) return false;
+  if (it.kv_heads > 1 && s.rows * p.group == 1) return false;
+  if (p.dim == 4 * kDotLanes) return score_pairs<4>(p, s, it, extent), true;
+  if (p.dim == 2 * kDotLanes) return score_pairs<2>(p, s, it, extent), true;
+#endif
+  return false;
+}
+
+// Scores that become weights together. Memory is idle meanwhile, and then until its prefetcher has
+// run ahead again, so it should not be often; but they should still be in L2.
+constexpr int64_t kTogetherScores = 16384;
 
 template <class T>
 void score_step(const Plan& p, const Step& s) {
   // Where the heads of a slot lie side by side, they are read together.
-  const int64_t together = p.a.keys.head_stride == p.dim ? s.kv_heads : 1;
-  const int64_t heads = s.kv_heads / together;
-  parallel_for(s.prompts * heads * p.chunks, 1, [&](int64_t begin, int64_t end) {
+  const int64_t side = p.a.keys.head_stride == p.dim ? s.kv_heads : 1;
+  const int64_t heads = s.kv_heads / side, items = s.prompts * heads * p.chunks;
+  const int64_t together = larger(1, kTogetherScores / (side * s.rows * p.group * kChunk));
+  // Calls f(item, extent) for those of the items that are looked at.
+  const auto for_items = [&](int64_t begin, int64_t end, auto f) EXN_FLAT {
     for (int64_t i = begin; i < end; ++i) {
-      const Item it = {s.prompt + i / p.chunks / heads,
-                       s.kv_head + i / p.chunks % heads * together, together, i % p.chunks};
+      const Item it = {s.prompt + i / p.chunks / heads, s.kv_head + i / p.chunks % heads * side,
+                       side, i % p.chunks};
       const Extent extent = p.extent(it.prompt);
-      if (it.chunk * kChunk >= extent.end || (it.chunk + 1) * kChunk <= extent.begin) continue;
-      score_chunk<T>(p, s, it, extent);
-      finish_chunk(p, s, it, extent);
+      if (it.chunk * kChunk < extent.end && (it.chunk + 1) * kChunk > extent.begin) f(it, extent);
+    }
+  };
+  // A thread takes several items that follow each other, and pieces enough to even out what the
+  // threads are given.
+  const int64_t pieces = threads() * 8;
+  parallel_for(items, (items + pieces - 1) / pieces, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += together) {
+      const int64_t last = smaller(end, i + together);
+      bool scaled = false;
+      for_items(i, last, [&](const Item& it, const Extent& extent) {
+        scaled = score_pairs(p, s, it, extent);
+        if (!scaled) score_chunk<T>(p, s, it, extent);
+      });
+      for_items(i, last, [&](const Item& it, const Extent& extent) {
+        finish_chunk(p, s, it, extent, scaled);
+      });
     }
   });
 }
 
-// ---- sums
-// --------------------------------------------------------------------------------------------
+// ---- sums ---------------------------------------------------------------------------------------
 
 // What the weights of each chunk are multiplied by to be those of the whole row.
 void find_factors(const Plan& p, int64_t query, int64_t visible) {
@@ -551,8 +772,7 @@ void add_step(const Plan& p, const Step& s) {
   });
 }
 
-// ---- results
-// -----------------------------------------------------------------------------------------
+// ---- results ------------------------------------------------------------------------------------
 
 f32v pooled(const AttentionScoresArgs& a, const float* sum, int n) {
   if (a.pool == EXN_POOL_NONE) return load_part(sum, n, 0.0f);

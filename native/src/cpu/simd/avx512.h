@@ -261,6 +261,29 @@ static EXN_SIMD bf16v load_pairs(const bf16* p) { return _mm512_loadu_si512(p); 
 static EXN_SIMD bf16v load_pairs_n(const bf16* p, int n) {
   return _mm512_maskz_loadu_epi16(static_cast<__mmask32>((uint64_t{1} << n) - 1), p);
 }
+// v, which is loaded before whatever goes through here later: a core reads ahead in the order of
+// loads, and the compiler would change it.
+static EXN_SIMD bf16v in_turn(bf16v v) {
+#if !defined(EXN_EMULATE_AVX512)
+  __asm__ volatile("" : "+v"(v));
+#endif
+  return v;
+}
+// Eight elements in all four quarters.
+static EXN_SIMD bf16v load_quarter(const bf16* p) {
+  return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+// v[i] becomes the i-th quarters of v[0], v[2], v[1], v[3], the order of fold_to_quads.
+static EXN_SIMD void transpose_quarters(bf16v (&v)[4]) {
+  const __m512i a = _mm512_shuffle_i32x4(v[0], v[2], 0x44);
+  const __m512i b = _mm512_shuffle_i32x4(v[1], v[3], 0x44);
+  const __m512i c = _mm512_shuffle_i32x4(v[0], v[2], 0xee);
+  const __m512i d = _mm512_shuffle_i32x4(v[1], v[3], 0xee);
+  v[0] = _mm512_shuffle_i32x4(a, b, 0x88);
+  v[1] = _mm512_shuffle_i32x4(a, b, 0xdd);
+  v[2] = _mm512_shuffle_i32x4(c, d, 0x88);
+  v[3] = _mm512_shuffle_i32x4(c, d, 0xdd);
+}
 static EXN_SIMD f32v dot_pairs(bf16v a, bf16v b, f32v c) { 
 #if defined(EXN_EMULATE_AVX512)
   return _mm512_dpbf16_ps(c, a, b);
