@@ -198,10 +198,11 @@ static EXN_SIMD void move_in_turn(int64_t begin, int64_t end, int64_t last, int6
 
 // Entries of this many bytes are streamed kAbreast at a time, a block of each in turn, while the
 // same block of those kAbreast further down is asked for. From memory one entry after another is a
-// third slower: the loads of a single one run so far ahead that stores wait for buffers. Longer
-// entries would be asked for so early that L2 loses them again.
+// third slower: the loads of a single one run so far ahead that stores wait for buffers. (Entries
+// whole pages apart gain most: sharing sets of L1 they hold the loads back further.) Eight longer
+// ones would be asked for so early that L2 loses them again, eight shorter ones too late.
 constexpr int kAbreast = 8;
-constexpr int64_t kAbreastLeast = int64_t{4} << 10, kAbreastMost = int64_t{32} << 10;
+constexpr int64_t kAbreastLeast = int64_t{1} << 10, kAbreastMost = int64_t{32} << 10;
 
 static EXN_SIMD bool goes_abreast(int64_t bytes) {
   return bytes >= kAbreastLeast && bytes <= kAbreastMost;
