@@ -476,13 +476,15 @@ int64_t weigh_asks(int count, int64_t dim) {
 
 // Turns the scores of a tile, times `scale`, into weights against the running maximum, for kX heads
 // side by side: each is a long chain of operations. `shrink` is what the sums so far shrink by.
+// Asks once for each head.
 template <int kX>
 __attribute__((noinline)) void weigh_scores(float (*s)[kTile], const float* scale, float* top,
-                                            float* total, float* shrink) {
+                                            float* total, float* shrink, Ahead* ahead) {
   constexpr int kVectors = kTile / kLanes;
   static_assert(kX <= kLanes);
   float now[kX], base[kX], drop[kLanes] = {};
   for (int x = 0; x < kX; ++x) {
+    ahead->ask();
     f32v highest = set1(top[x]);
     for (int v = 0; v < kVectors; ++v) {
       const f32v scaled = mul(load(s[x] + v * kLanes), set1(scale[x]));
@@ -589,7 +591,7 @@ EXN_SIMD void score_heads(const Plan& p, const Slab& slab, int head, const Rows<
 
 template <int kX>
 EXN_SIMD void turn_heads(const Plan& p, const Slab& slab, int head, int64_t tile, const int* seen,
-                         float (*s)[kTile]) {
+                         float (*s)[kTile], Ahead* ahead) {
   float scale[kX], shrink[kX];
   for (int x = 0; x < kX; ++x) {
     scale[x] = p.a.scale;
@@ -597,7 +599,8 @@ EXN_SIMD void turn_heads(const Plan& p, const Slab& slab, int head, int64_t tile
     scale[x] = 1;
     finish_scores(p.a, slab, head + x, tile, seen[head + x], s[head + x]);
   }
-  weigh_scores<kX>(s + head, scale, slab.state.top + head, slab.state.total + head, shrink);
+  weigh_scores<kX>(s + head, scale, slab.state.top + head, slab.state.total + head, shrink,
+                   ahead);
   for (int x = 0; x < kX; ++x)
     shrink_sums(slab.state.sum + (head + x) * p.stride, p.stride, shrink[x]);
 }
@@ -645,13 +648,23 @@ EXN_SIMD void for_weigh_groups(int64_t dim, int heads, F&& f) {
   }
 }
 
+// What a slab asks for during the scores and during softmax, of 64 lines; the values take the rest.
+// These are the parts of its time: memory must not wait for the program in any of them. With a
+// single query for each of several KV heads it is the requests that take the time.
+struct Shares {
+  int64_t score, turn;
+};
+constexpr Shares shares_of(int heads, int slabs) {
+  return heads > 1 ? Shares{22, 6} : slabs > 1 ? Shares{30, 2} : Shares{24, 2};
+}
+
 // At which pace a slab asks while it passes over a tile.
 struct Paces {
-  uint32_t score = 0, weigh = 0;
+  uint32_t score = 0, turn = 0, weigh = 0;
   int64_t lines = -1;  // that it is to ask for
   int count = -1;      // slots of the tile
 
-  void set(const Plan& p, int heads, int slots, int64_t some, int64_t score_share) {
+  void set(const Plan& p, int heads, int slots, int64_t some, const Shares& shares) {
     if (slots == count && some == lines) return;
     count = slots;
     lines = some;
@@ -663,9 +676,10 @@ struct Paces {
     for_weigh_groups(p.dim, heads, [&](int, auto group) EXN_FLAT {
       weigh_calls += weigh_asks<decltype(group)::value>(slots, p.dim);
     });
-    const int64_t early = lines * score_share / 8;
-    score = Ahead::pace_of(early, score_calls);
-    weigh = Ahead::pace_of(lines - early, weigh_calls);
+    const int64_t first = lines * shares.score / 64, second = lines * shares.turn / 64;
+    score = Ahead::pace_of(first, score_calls);
+    turn = Ahead::pace_of(second, heads);
+    weigh = Ahead::pace_of(lines - first - second, weigh_calls);
   }
 };
 
@@ -683,8 +697,9 @@ void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, const int64_t
   for_head_groups<kScoreHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
     score_heads<P, T, decltype(heads)::value>(p, slab, head, key, seen, s, ahead);
   });
+  ahead->pace(paces.turn);
   for_head_groups<kScoreHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
-    turn_heads<decltype(heads)::value>(p, slab, head, tile, seen, s);
+    turn_heads<decltype(heads)::value>(p, slab, head, tile, seen, s, ahead);
   });
   ahead->pace(paces.weigh);
   for_weigh_groups(p.dim, slab.heads, [&](int head, auto heads) EXN_FLAT {
@@ -752,9 +767,7 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, Then then
       static_cast<int64_t>(sizeof(T));
   const bool runs_on =
       c.blocks == nullptr && c.slot_stride * static_cast<int64_t>(sizeof(T)) == bytes;
-  // Scores are three eighths of the work on a tile. With a single query a head it is the requests
-  // that take the time.
-  const int64_t score_share = slabs.count > 1 && slabs.slab[0].heads == 1 ? 4 : 3;
+  const Shares shares = shares_of(slabs.slab[0].heads, slabs.count);
   Paces paces;
   int64_t tile = chunk * kChunk;
   int count = find(tile, offset[0]);
@@ -781,7 +794,7 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, Then then
     add(c.k);
     add(c.v);
     ahead.start();
-    paces.set(p, slabs.slab[0].heads, count, ahead.lines() / slabs.count, score_share);
+    paces.set(p, slabs.slab[0].heads, count, ahead.lines() / slabs.count, shares);
     for (int i = 0; i < slabs.count; ++i)
       pass_over_tile<P, T>(p, slabs.slab[i], tile, offset[which], paces, &ahead);
     tile += kTile;
