@@ -729,24 +729,44 @@ void find_factors(const Plan& p, const Step& s) {
                });
 }
 
+// sum += weights of kHeads queries, times their factors, one query after another.
+template <int kHeads>
+EXN_SIMD void add_weights(const float* z, int64_t stride, const float* factor, int64_t n,
+                          float* sum) {
+  for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
+    f32v so_far = load_part(sum + i, lanes, 0.0f);
+    for (int h = 0; h < kHeads; ++h)
+      so_far = fma(load_part(z + h * stride + i, lanes, 0.0f), set1(factor[h]), so_far);
+    store_part(sum + i, so_far, lanes);
+  });
+}
+
 // Adds the step's rows and the heads [first, last) to the sum of one score row, over one chunk.
 void add_chunk(const Plan& p, const Step& s, int64_t prompt, int64_t chunk, int64_t first,
                int64_t last, const Extent& extent, float* sum) {
+  constexpr int kHeads = 4;
   const int64_t begin = larger(chunk * kChunk, p.a.first);
   for (int64_t row = s.row; row < s.row + s.rows; ++row) {
     const int64_t seen = smaller(p.a.first + extent.scored, p.visible(prompt, row));
-    const int64_t end = smaller(seen, (chunk + 1) * kChunk);
-    if (end <= begin) continue;
-    for (int64_t head = first; head < last; ++head) {
-      const int64_t query = p.number(s, prompt, head / p.group, row) + head % p.group;
-      const bool raw = p.a.kind == EXN_SCORE_RAW;
-      const f32v factor = set1(raw ? 1.0f : p.top[query * p.chunks + chunk]);
+    const int64_t n = smaller(seen, (chunk + 1) * kChunk) - begin;
+    if (n <= 0) continue;
+    const auto query_of = [&](int64_t head) EXN_FLAT {
+      return p.number(s, prompt, head / p.group, row) + head % p.group;
+    };
+    float* to = sum + begin - p.a.first;
+    for (int64_t head = first; head < last;) {
+      const int64_t query = query_of(head);
+      // Whose rows follow each other.
+      const bool several =
+          head + kHeads <= last && query_of(head + kHeads - 1) == query + kHeads - 1;
+      const int heads = several ? kHeads : 1;
+      float factor[kHeads];
+      for (int h = 0; h < heads; ++h)
+        factor[h] = p.a.kind == EXN_SCORE_RAW ? 1.0f : p.top[(query + h) * p.chunks + chunk];
       const float* z = p.z + query * p.slots + begin;
-      float* to = sum + begin - p.a.first;
-      for_vectors(end - begin, [&](int64_t i, int n) EXN_FLAT {
-        const f32v so_far = load_part(to + i, n, 0.0f);
-        store_part(to + i, fma(load_part(z + i, n, 0.0f), factor, so_far), n);
-      });
+      several ? add_weights<kHeads>(z, p.slots, factor, n, to)
+              : add_weights<1>(z, p.slots, factor, n, to);
+      head += heads;
     }
   }
 }
