@@ -237,9 +237,6 @@ EXN_EMULATED __m256 extractf32x8_ps(__m512 a, int which) {
 EXN_EMULATED __m512 shuffle_f32x4(__m512 a, __m512 b, int control) {
   return ps([=](int i) { return f(i < 8 ? a : b, (control >> (i / 4 * 2) & 3) * 4 + i % 4); });
 }
-EXN_EMULATED __m512i shuffle_i32x4(__m512i a, __m512i b, int control) {
-  return castps_si512(shuffle_f32x4(castsi512_ps(a), castsi512_ps(b), control));
-}
 EXN_EMULATED __m512i broadcast_i32x4(__m128i a) {
   int32_t from[4];
   std::memcpy(from, &a, sizeof from);
@@ -402,8 +399,6 @@ EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
 #define _mm512_extractf32x8_ps EXN_USE(extractf32x8_ps)
 #undef _mm512_shuffle_f32x4
 #define _mm512_shuffle_f32x4 EXN_USE(shuffle_f32x4)
-#undef _mm512_shuffle_i32x4
-#define _mm512_shuffle_i32x4 EXN_USE(shuffle_i32x4)
 #define _mm512_broadcast_i32x4 EXN_USE(broadcast_i32x4)
 #undef _mm512_shuffle_ps
 #define _mm512_shuffle_ps EXN_USE(shuffle_ps)

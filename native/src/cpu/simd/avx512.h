@@ -275,16 +275,13 @@ static EXN_SIMD bf16v load_quarter(const bf16* p) {
 }
 // v[i] becomes the i-th quarters of v[0], v[2], v[1], v[3], the order of fold_to_quads.
 static EXN_SIMD void transpose_quarters(bf16v (&v)[4]) {
-  const __m512i a = _mm512_shuffle_i32x4(v[0], v[2], 0x44);
-  const __m512i b = _mm512_shuffle_i32x4(v[1], v[3], 0x44);
-  const __m512i c = _mm512_shuffle_i32x4(v[0], v[2], 0xee);
-  const __m512i d = _mm512_shuffle_i32x4(v[1], v[3], 0xee);
-  v[0] = _mm512_shuffle_i32x4(a, b, 0x88);
-  v[1] = _mm512_shuffle_i32x4(a, b, 0xdd);
-  v[2] = _mm512_shuffle_i32x4(c, d, 0x88);
-  v[3] = _mm512_shuffle_i32x4(c, d, 0xdd);
+  constexpr int kOrder[4] = {0, 2, 1, 3};
+  f32v quads[4];
+  for (int i = 0; i < 4; ++i) quads[i] = _mm512_castsi512_ps(v[kOrder[i]]);
+  transpose_quads(quads);
+  for (int i = 0; i < 4; ++i) v[i] = _mm512_castps_si512(quads[kOrder[i]]);
 }
-static EXN_SIMD f32v dot_pairs(bf16v a, bf16v b, f32v c) { 
+static EXN_SIMD f32v dot_pairs(bf16v a, bf16v b, f32v c) {
 #if defined(EXN_EMULATE_AVX512)
   return _mm512_dpbf16_ps(c, a, b);
 #else
