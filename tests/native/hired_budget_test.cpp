@@ -301,6 +301,7 @@ TEST(HiredBudgetMisuse, IsRefused) {
     spoil.value(field, int64_t{0}, {name, "0", "at least 1"});
     spoil.value(field, int64_t{-4}, {name, "-4", "at least 1"});
     spoil.value(field, int64_t{1} << 40, {name, "1099511627776", "at most"});
+    spoil.value(field, std::numeric_limits<int64_t>::max(), {name, "9223372036854775807"});
     spoil.value(field, int64_t{12}, {name == std::string("patch_rows") ? "72" : "48", "24"});
   }
   for (auto [field, name] : {std::pair<int64_t P::*, const char*>{&P::grid_rows, "grid_rows"},

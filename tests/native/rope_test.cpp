@@ -199,6 +199,13 @@ TEST(RopeMisuse, Rope) {
   for (int32_t bad : {-1, 2}) {
     spoil.value(&exn_rope_params::style, bad, {"style", std::to_string(bad)});
   }
+  // No rows, but of more elements than there are addresses.
+  const int64_t huge = int64_t{1} << 40;
+  int64_t none[3] = {0, huge, huge}, *const good = input.mutable_dl()->shape;
+  input.mutable_dl()->shape = none;
+  expect_refused(kRope, p, written, EXN_INVALID_ARGUMENT,
+                 {"input has size " + std::to_string(huge) + " in axis 2"});
+  input.mutable_dl()->shape = good;
   out.mutable_dl()->dtype = dl_type(Type::kBF16);
   expect_refused(kRope, p, written, EXN_INVALID_ARGUMENT, {"out", "bf16", "input", "f32"});
   out.mutable_dl()->dtype = dl_type(Type::kF32);

@@ -41,6 +41,7 @@ void check_columns(const exn_attention_scores_params& p, Check& check, Attention
   check.at_least("columns", p.columns, 0);
   check.at_least("first", p.first, 0);
   check.at_most("columns", p.columns, a->keys.slots);
+  if (!check.ok()) return;
   check.at_most("first + columns", p.first, a->keys.slots - p.columns);
   a->columns = p.columns;
   a->first = p.first;

@@ -148,10 +148,12 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
     fail_argument("%s has rank %d and shape %p", name, t->ndim, static_cast<void*>(t->shape));
     return false;
   }
+  // Without its zeros: what an empty tensor's other sizes make is multiplied out in strides.
   int64_t elements = 1;
   for (int32_t i = 0; i < t->ndim; ++i) {
     const int64_t size = t->shape[i];
-    if (size < 0 || __builtin_mul_overflow(elements, size, &elements) || elements > kMostElements) {
+    if (size < 0 || __builtin_mul_overflow(elements, size > 0 ? size : 1, &elements) ||
+        elements > kMostElements) {
       fail_argument("%s has size %lld in axis %d", name, wide(size), i);
       return false;
     }
@@ -432,7 +434,7 @@ KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Rol
     c.sequences = table.rows;
     c.blocks = static_cast<const int32_t*>(table.data);
     c.block_count = table.cols;
-    c.slots = c.page * c.block_count;
+    c.slots = spans(c.page, c.block_count) ? c.page * c.block_count : INT64_MAX;  // refused below
   }
   at_most("T (slots of a sequence)", c.slots, INT32_MAX);
   at_most("S (sequences of the cache)", c.sequences, INT32_MAX);

@@ -27,6 +27,7 @@ void check_grid(const exn_hired_budget_params& p, Check& check) {
   check.at_least("patch_cols", p.patch_cols, 1);
   check.at_most("patch_rows", p.patch_rows, kMost);
   check.at_most("patch_cols", p.patch_cols, kMost);
+  if (!check.ok()) return;
   // A budget may be all tokens of a partition, and is i32.
   check.at_most("patch_rows * patch_cols", p.patch_rows * p.patch_cols, INT32_MAX);
   check.at_least("grid_rows", p.grid_rows, 0);
