@@ -122,6 +122,33 @@ TEST_P(KvAppendMisuse, WrongIndicesWriteNothing) {
   }
 }
 
+// Rows without a sequence belong to sequence 0, which an empty cache lacks.
+TEST_P(KvAppendMisuse, NoSequences) {
+  CacheSpec spec = little_cache(GetParam());
+  spec.sequences = 0;
+  PlacedCache cache(kCpu, spec, zero_cache(spec));
+  Placed k(kCpu, normal(Type::kF32, {3, 2, 8})), v(kCpu, normal(Type::kF32, {3, 2, 8}, 1));
+  Placed slot(kCpu, integers({-1, 2, 0}));
+  const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), v.dl(), nullptr, slot.dl()};
+  const std::vector<Placed*> written = {&cache.k, &cache.v};
+  expect_run_refused(kOp, p, written, {"slot[1]", "is 2", "0 sequences"});
+  const Poke second(&slot, 1, -1), third(&slot, 2, -1);
+  EXPECT_EQ(run_once(targets().front(), kOp, p), EXN_OK) << exn_last_error();
+}
+
+// Of pages and tables that hold nothing, the slots are counted all the same.
+TEST_P(KvAppendMisuse, MoreSlotsThanThereAreNumbers) {
+  if (GetParam() != EXN_KV_PAGED) GTEST_SKIP() << "no pages";
+  const int64_t huge = int64_t{1} << 40;
+  Placed k(kCpu, zeros(Type::kF32, {0, huge, 2, 8})), v(kCpu, zeros(Type::kF32, {0, huge, 2, 8}));
+  Placed table(kCpu, zeros(Type::kI32, {0, huge})), slot(kCpu, zeros(Type::kI32, {0}));
+  Placed row(kCpu, zeros(Type::kF32, {0, 2, 8}));
+  const exn_kv_append_params p = {
+      sizeof p, {k.dl(), v.dl(), table.dl(), EXN_KV_PAGED, 0}, row.dl(), row.dl(), nullptr,
+      slot.dl()};
+  expect_refused(kOp, p, {&k, &v}, EXN_INVALID_ARGUMENT, {"T (slots", "2147483647"});
+}
+
 // The caller's error: builds for debugging refuse it, others keep the last row.
 TEST_P(KvAppendMisuse, TwoRowsWithOneSlot) {
   const CacheSpec spec = little_cache(GetParam());

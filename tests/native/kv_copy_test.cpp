@@ -122,6 +122,21 @@ TEST_P(KvCopyMisuse, WrongIndicesWriteNothing) {
   EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
 }
 
+// Entries without a sequence belong to sequence 0, which an empty cache lacks.
+TEST_P(KvCopyMisuse, NoSequences) {
+  CacheSpec none = spec_;
+  none.sequences = 0;
+  PlacedCache empty(kCpu, none, zero_cache(none));
+  exn_kv_copy_params p = p_;
+  p.source = empty.dl();
+  p.from_sequence = nullptr;
+  expect_run_refused(kOp, p, written_, {"from_slot[0]", "is 0", "0 sequences"});
+  p = p_;
+  p.destination = empty.dl();
+  p.to_sequence = nullptr;
+  expect_run_refused(kOp, p, {&empty.k, &empty.v}, {"to_slot[0]", "is 0", "0 sequences"});
+}
+
 // The caller's error: builds for debugging refuse it, others keep the last entry. An entry that is
 // off does not count.
 TEST_P(KvCopyMisuse, TwoEntriesForOneSlot) {

@@ -43,6 +43,11 @@ exn_status check_slots(const char* op, const KvCache& cache, const char* sequenc
   const auto on = [&](int64_t row) {
     return slot[row] >= 0 && (other == nullptr || other[row] >= 0);
   };
+  for (int64_t row = 0; status == EXN_OK && row < count && cache.sequences == 0; ++row) {
+    if (!on(row)) continue;
+    status = fail(EXN_INVALID_ARGUMENT, "%s: %s[%lld] is %d, but the cache has 0 sequences", op,
+                  slot_name, wide(row), slot[row]);
+  }
   for (int64_t row = 0; status == EXN_OK && row < count && cache.blocks != nullptr; ++row) {
     if (on(row)) status = check_page(op, cache, sequence_of(row), slot[row] / cache.page);
   }
