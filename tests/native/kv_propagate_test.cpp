@@ -316,6 +316,31 @@ TEST(KvPropagateIds, OneSlotTwice) {
   }
 }
 
+// The same where more rows write than are computed together, whatever the number of threads.
+TEST(KvPropagateIds, SlotsOfManyRows) {
+#if !defined(NDEBUG)
+  GTEST_SKIP() << "refused";
+#endif
+  KvPropagateCase c = sample();
+  c.hidden.rows = 330;
+  KvPropagateInputs in = make_inputs(c);
+  const std::vector<KvLayerExpected> expected = kv_propagate_oracle(c, in);
+  for (const Target& target : targets()) {
+    if (!target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    PlacedPropagate placed(target, c, in);
+    const int32_t before = exn_cpu_threads();
+    for (int round = 0; round < 20; ++round) {
+      exn_cpu_set_threads(1 + round % 5);
+      for (Placed* t : placed.written()) t->reset();
+      ASSERT_EQ(run_once(target, kOp, placed.params), EXN_OK) << exn_last_error();
+      expect_caches(expected, placed);
+      if (HasFailure()) break;
+    }
+    exn_cpu_set_threads(before);
+  }
+}
+
 // ---- arguments ----------------------------------------------------------------------------------
 
 using Params = exn_kv_propagate_params;

@@ -104,15 +104,53 @@ bool owes(const KvPropagateArgs& a, int32_t layer, int64_t row) {
   return left_below(a, layer, row) && a.slot[layer * a.slot_stride + row] >= 0;
 }
 
+// Where the rows that write a slot of a layer are looked up: twice as many places as rows, and none
+// where all rows are in one job, which writes them in their order.
+struct SlotPlaces {
+  int32_t* row = nullptr;  // + 1; 0: nobody's
+  int64_t count = 0;       // a power of two
+
+  void take(Workspace& ws, int64_t rows) {
+    if (rows > kRowBlock) count = 2;
+    while (count > 0 && count < 2 * rows) count *= 2;
+    row = ws.take<int32_t>(count);
+  }
+};
+
+// Whether two rows write one slot, -1 being none.
+bool writes_twice(const KvPropagateArgs& a, const int32_t* slots, const SlotPlaces& places) {
+  if (places.count == 0) return false;
+  std::memset(places.row, 0, static_cast<size_t>(places.count) * sizeof *places.row);
+  for (int64_t row = 0; row < a.hidden.rows; ++row) {
+    if (slots[row] < 0) continue;
+    const int64_t sequence = sequence_of(a.sequence, row);
+    const uint64_t slot = static_cast<uint64_t>(sequence << 32 | slots[row]);
+    uint64_t place = slot * 0x9e3779b97f4a7c15u >> 32;
+    for (;; ++place) {
+      int32_t* const other = places.row + (place & static_cast<uint64_t>(places.count - 1));
+      if (*other == 0) {
+        *other = static_cast<int32_t>(row + 1);
+        break;
+      }
+      if (slots[*other - 1] == slots[row] && sequence_of(a.sequence, *other - 1) == sequence)
+        return true;
+    }
+  }
+  return false;
+}
+
 // Deals the rows that owe something out to jobs, layer after layer.
 class Dealer {
  public:
-  explicit Dealer(const KvPropagateArgs& a) : a_(a) {}
+  // `repeats`: layers of which some rows write one slot.
+  Dealer(const KvPropagateArgs& a, const uint8_t* repeats) : a_(a), repeats_(repeats) {}
 
-  // Fills up to `room` jobs; returns how many.
+  // Fills up to `room` jobs; returns how many. Jobs run side by side, so that no two are of a layer
+  // that repeats a slot: there the last row has to stay.
   int64_t deal(Job* jobs, int64_t room) {
     int64_t count = 0;
     while (count < room && layer_ < a_.layer_count) {
+      if (count > 0 && jobs[count - 1].layer == layer_ && repeats_[layer_] != 0) break;
       Job& job = jobs[count];
       job.layer = layer_;
       job.count = 0;
@@ -130,12 +168,15 @@ class Dealer {
 
  private:
   const KvPropagateArgs& a_;
+  const uint8_t* repeats_;
   int32_t layer_ = 0;
   int64_t row_ = 0;
 };
 
-// Nothing is written unless all ids are in range.
-exn_status check_rows(const KvPropagateArgs& a, int32_t* slots) {
+// Nothing is written unless all ids are in range. `slots` has room for a number per row; says of
+// each layer whether it repeats a slot.
+exn_status check_rows(const KvPropagateArgs& a, int32_t* slots, const SlotPlaces& places,
+                      uint8_t* repeats) {
   const char* op = "exn_kv_propagate";
   const int64_t rows = a.hidden.rows;
   exn_status status = check_ids(op, "exit_layer", a.exit_layer, rows, -1, a.model_layers);
@@ -151,6 +192,7 @@ exn_status check_rows(const KvPropagateArgs& a, int32_t* slots) {
     if (a.slot_stride > 0) std::snprintf(name, sizeof name, "slot[%d]", layer);
     status =
         check_slots(op, a.layers[layer].cache, "sequence", a.sequence, name, slots, rows, true);
+    repeats[layer] = status == EXN_OK && writes_twice(a, slots, places) ? 1 : 0;
   }
   return status;
 }
@@ -331,9 +373,12 @@ exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
   bf16* narrow = ws.take<bf16>(pairs ? room * block * stride : 0);
   Moments* moments = ws.take<Moments>(rows);
   int32_t* slots = ws.take<int32_t>(rows);
+  SlotPlaces places;
+  places.take(ws, rows);
+  uint8_t* repeats = ws.take<uint8_t>(a.layer_count);
   if (ws.counting()) return EXN_OK;
 
-  const exn_status status = check_rows(a, slots);
+  const exn_status status = check_rows(a, slots, places, repeats);
   if (status != EXN_OK) return status;
   ran(EXN_CPU_PATH("kv_propagate"));
   for (int64_t i = 0; i < room; ++i) {
@@ -347,7 +392,7 @@ exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
     }
   });
   const HeadGrid grid = head_grid(a);
-  Dealer dealer(a);
+  Dealer dealer(a, repeats);
   for (int64_t count; (count = dealer.deal(jobs, room)) > 0;) {
     parallel_for(count, 65536 / (block * dim) + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) normalise_job(a, jobs[i], moments, stride);
