@@ -67,6 +67,7 @@ exn_status gate(const GateArgs& a, Workspace& ws) {
   float* ordered = ws.take<float>(needs_order(a) ? rows * stride : 0);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("gate"));
+  if (rows == 0) return EXN_OK;
 
   with_float_type(a.features.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
