@@ -8,30 +8,24 @@
 namespace exn {
 namespace {
 
+struct KnownType {
+  uint8_t code;
+  uint8_t bits;
+  DType dtype;
+};
+constexpr KnownType kKnownTypes[] = {
+    {kDLFloat, 32, DType::kF32}, {kDLBfloat, 16, DType::kBF16}, {kDLFloat, 16, DType::kF16},
+    {kDLInt, 32, DType::kI32},   {kDLUInt, 8, DType::kU8},      {kDLInt, 64, DType::kI64},
+    {kDLFloat, 64, DType::kF64},
+};
+
 bool dtype_of(const DLDataType& t, DType* out) {
-  if (t.lanes != 1) return false;
-  const auto as = [out](DType dtype) {
-    *out = dtype;
+  for (const KnownType& known : kKnownTypes) {
+    if (t.code != known.code || t.bits != known.bits || t.lanes != 1) continue;
+    *out = known.dtype;
     return true;
-  };
-  switch (t.code << 8 | t.bits) {
-    case kDLFloat << 8 | 32:
-      return as(DType::kF32);
-    case kDLFloat << 8 | 16:
-      return as(DType::kF16);
-    case kDLBfloat << 8 | 16:
-      return as(DType::kBF16);
-    case kDLFloat << 8 | 64:
-      return as(DType::kF64);
-    case kDLInt << 8 | 32:
-      return as(DType::kI32);
-    case kDLInt << 8 | 64:
-      return as(DType::kI64);
-    case kDLUInt << 8 | 8:
-      return as(DType::kU8);
-    default:
-      return false;
   }
+  return false;
 }
 
 void list_dtypes(DTypes set, char* text, size_t size) {

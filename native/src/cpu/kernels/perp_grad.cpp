@@ -283,7 +283,9 @@ exn_status perp_grad(const PerpGradArgs& a, Workspace& ws) {
   if (a.weight.dtype == DType::kF64) {
     project<double>(a, partial, partial_square);
   } else {
-    with_float_type(a.weight.dtype, [&](auto type) { project<EXN_TYPE_OF(type)>(a, partial, partial_square); });
+    with_float_type(a.weight.dtype, [&](auto type) {
+      project<EXN_TYPE_OF(type)>(a, partial, partial_square);
+    });
   }
   return EXN_OK;
 }
