@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// exit_rule on the CPU: about 40 bytes per row, those of rows that have left long ago but once.
+// exit_rule on the CPU. A row is about 40 bytes, and after a few layers most rows have left: of
+// those only the flag is read, and only the mask written.
 //
 // Rows are taken 64 at a time as the bits of a word: what all of them need is done by vectors and
 // masks, and only rows that take part or leave are visited.

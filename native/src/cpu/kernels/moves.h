@@ -174,7 +174,7 @@ static EXN_SIMD void move_entry(char* to, const char* from, int64_t bytes, const
 // null if it is to be left out, to to(i). Those up to `last` come next. What lies side by side for
 // longer than kDense bytes is left to the hardware's prefetcher, which is better at it.
 template <bool kStream, class From, class To>
-static EXN_SIMD void move_in_turn(int64_t begin, int64_t end, int64_t last, int64_t bytes,
+static EXN_SIMD void move_singly(int64_t begin, int64_t end, int64_t last, int64_t bytes,
                                   From&& from, To&& to) {
   constexpr int64_t kAhead = int64_t{16} << 10;  // bytes: about what is under way to the memory
   constexpr int64_t kDense = int64_t{64} << 10;
@@ -253,11 +253,11 @@ static EXN_SIMD void move_entries(int64_t begin, int64_t end, int64_t last, int6
       if (may_go_abreast(i, from, to)) {
         move_abreast(i, last, bytes, from, to);
       } else {
-        move_in_turn<true>(i, i + kAbreast, last, bytes, from, to);
+        move_singly<true>(i, i + kAbreast, last, bytes, from, to);
       }
     }
   }
-  move_in_turn<kStream>(i, end, last, bytes, from, to);
+  move_singly<kStream>(i, end, last, bytes, from, to);
 }
 
 // A call that writes this much stores past the caches: no line is fetched only to be overwritten,
