@@ -421,11 +421,6 @@ Case make_case(const ExitRuleCase& c) {
   return result;
 }
 
-template <class SpecificCase>
-void append(std::vector<Case>* all, const std::vector<SpecificCase>& cases) {
-  for (const SpecificCase& c : cases) all->push_back(make_case(c));
-}
-
 }  // namespace
 
 const DLTensor* Instance::input(const HostTensor& tensor) {
@@ -478,14 +473,14 @@ size_t Instance::tensor_bytes() const {
 
 std::vector<Case> all_cases(const std::string& directory) {
   std::vector<Case> all;
-  append(&all, row_stats_cases(directory));
-  append(&all, exit_head_cases(directory));
-  append(&all, stablemax_cases(directory));
-  append(&all, cross_entropy_cases(directory));
-  append(&all, perp_grad_cases(directory));
-  append(&all, cosine_cases(directory));
-  append(&all, gate_cases(directory));
-  append(&all, exit_rule_cases(directory));
+  append(&all, row_stats_cases(directory), make_case);
+  append(&all, exit_head_cases(directory), make_case);
+  append(&all, stablemax_cases(directory), make_case);
+  append(&all, cross_entropy_cases(directory), make_case);
+  append(&all, perp_grad_cases(directory), make_case);
+  append(&all, cosine_cases(directory), make_case);
+  append(&all, gate_cases(directory), make_case);
+  append(&all, exit_rule_cases(directory), make_case);
   append_dense_cases(directory, &all);
   append_cache_cases(directory, &all);
   append_drop_cases(directory, &all);

@@ -86,6 +86,26 @@ struct Case {
   bool composed = false;
 };
 
+template <class SpecificCase>
+void append(std::vector<Case>* all, const std::vector<SpecificCase>& cases,
+            Case (*make)(const SpecificCase&)) {
+  for (const SpecificCase& c : cases) all->push_back(make(c));
+}
+
+// Some of the small cases once more, and all of them that `always` names, with ids out of range.
+template <class SpecificCase>
+void append_spoiled(std::vector<Case>* all, const std::vector<SpecificCase>& cases,
+                    Case (*spoiled)(const SpecificCase&),
+                    bool (*always)(const SpecificCase&) = nullptr) {
+  constexpr int kEvery = 7;
+  int index = 0;
+  for (const SpecificCase& c : cases) {
+    if (!c.small) continue;
+    const bool is_named = always != nullptr && always(c);
+    if (index++ % kEvery == 0 || is_named) all->push_back(spoiled(c));
+  }
+}
+
 // All cases of all ops from the tables in `directory`.
 std::vector<Case> all_cases(const std::string& directory);
 

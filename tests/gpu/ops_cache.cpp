@@ -75,7 +75,10 @@ Case make_case(const KvAppendCase& c) {
                         {"head_dim", text(c.cache.dim)},
                         {"dtype", quoted(name_of(c.rows.type))},
                         {"cache_dtype", quoted(name_of(c.cache.type))},
-                        {"layout", layout_name(c.cache)}};
+                        {"layout", layout_name(c.cache)},
+                        {"sequences", text(c.cache.sequences)},
+                        {"slots", text(c.cache.slots)},
+                        {"page", text(c.cache.page)}};
   return result;
 }
 
@@ -115,7 +118,10 @@ Case make_case(const KvCopyCase& c) {
   result.description = {
       {"entries", text(c.count)},        {"heads", text(c.source.heads)},
       {"head_dim", text(c.source.dim)},  {"dtype", quoted(name_of(c.source.type))},
-      {"layout", layout_name(c.source)}, {"in_place", text(c.in_place)}};
+      {"layout", layout_name(c.source)}, {"to_layout", layout_name(c.destination)},
+      {"slots", text(c.source.slots)},   {"to_slots", text(c.destination.slots)},
+      {"in_place", text(c.in_place)},    {"sequences", text(c.source.sequences)},
+      {"to_sequences", text(c.destination.sequences)}};
   return result;
 }
 
@@ -314,6 +320,7 @@ Case make_case(const AttentionCase& c) {
                         {"kv_heads", text(c.cache.heads)}, {"head_dim", text(c.cache.dim)},
                         {"slots", text(c.cache.slots)},    {"dtype", quoted(name_of(c.cache.type))},
                         {"layout", layout_name(c.cache)},  {"visible", quoted(c.visible)},
+                        {"page", text(c.cache.page)},      {"sequences", text(c.cache.sequences)},
                         {"scores", text(c.scores)}};
   return result;
 }
@@ -512,6 +519,7 @@ Case make_case(const RowCompactionCase& c) {
                         {"cols", text(c.cols)},
                         {"dtype", quoted(name_of(c.type))},
                         {"listed", text(c.listed)},
+                        {"moved", text(moved)},
                         {"scatter", text(!gather)}};
   return result;
 }
@@ -577,34 +585,19 @@ Case make_case(const FfnSkipRuleCase& c) {
   return result;
 }
 
-template <class SpecificCase>
-void append(std::vector<Case>* all, const std::vector<SpecificCase>& cases) {
-  for (const SpecificCase& c : cases) all->push_back(make_case(c));
-}
-
-// Some of the small cases once more, with ids out of range.
-template <class SpecificCase>
-void append_spoiled(std::vector<Case>* all, const std::vector<SpecificCase>& cases) {
-  constexpr int kEvery = 7;
-  int index = 0;
-  for (const SpecificCase& c : cases) {
-    if (c.small && index++ % kEvery == 0) all->push_back(spoiled_case(c));
-  }
-}
-
 }  // namespace
 
 void append_cache_cases(const std::string& directory, std::vector<Case>* all) {
-  append(all, kv_append_cases(directory));
-  append_spoiled(all, kv_append_cases(directory));
-  append(all, kv_copy_cases(directory));
-  append_spoiled(all, kv_copy_cases(directory));
-  append(all, kv_length_cases(directory));
-  append(all, attention_cases(directory));
-  append_spoiled(all, attention_cases(directory));
-  append(all, hidden_stack_cases(directory));
-  append(all, row_compaction_cases(directory));
-  append(all, ffn_skip_rule_cases(directory));
+  append(all, kv_append_cases(directory), make_case);
+  append_spoiled(all, kv_append_cases(directory), spoiled_case);
+  append(all, kv_copy_cases(directory), make_case);
+  append_spoiled(all, kv_copy_cases(directory), spoiled_case);
+  append(all, kv_length_cases(directory), make_case);
+  append(all, attention_cases(directory), make_case);
+  append_spoiled(all, attention_cases(directory), spoiled_case);
+  append(all, hidden_stack_cases(directory), make_case);
+  append(all, row_compaction_cases(directory), make_case);
+  append(all, ffn_skip_rule_cases(directory), make_case);
 }
 
 }  // namespace exn::gpu

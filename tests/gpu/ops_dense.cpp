@@ -110,7 +110,7 @@ Case make_case(const RopeCase& c) {
   result.description = {{"rows", text(rows)},           {"heads", text(c.heads)},
                         {"head_dim", text(c.dim)},      {"cols", text(c.heads * c.dim)},
                         {"dtype", text_of(c.input.type)}, {"pairs", text(c.pairs)},
-                        {"style", text(c.style)}};
+                        {"positions", text(c.positions)}, {"style", text(c.style)}};
   return result;
 }
 
@@ -145,7 +145,8 @@ Case make_case(const LinearCase& c) {
                         {"cols", text(cols)},
                         {"dtype", text_of(c.input.type)},
                         {"weight_dtype", text_of(c.weight.type)},
-                        {"out_dtype", text_of(c.out_type)}};
+                        {"out_dtype", text_of(c.out_type)},
+                        {"residual", text(c.residual != "-")}};
   return result;
 }
 
@@ -219,6 +220,9 @@ Case make_case(const FfnCase& c) {
                         {"dtype", text_of(c.hidden.type)},
                         {"weight_dtype", text_of(c.weight_type)},
                         {"gate", text(c.gate)},
+                        {"norm", text(c.norm)},
+                        {"activation", text(c.activation)},
+                        {"cosines", text(asks_for(c, kFfnCosine) + asks_for(c, kFfnBranchCosine))},
                         {"running", text(running)}};
   return result;
 }
@@ -311,24 +315,23 @@ Case make_case(const KvPropagateCase& c) {
                         {"layers", text(c.layers)},
                         {"dtype", text_of(c.hidden.type)},
                         {"weight_dtype", text_of(c.weight.type)},
-                        {"cache_dtype", text_of(c.cache_type)}};
+                        {"cache_dtype", text_of(c.cache_type)},
+                        {"norm", text(c.norm)},
+                        {"pairs", text(c.pairs)},
+                        {"style", text(c.rope_style)},
+                        {"mixed", text(c.exits == "mixed")}};
   return result;
-}
-
-template <class SpecificCase>
-void append(std::vector<Case>* all, const std::vector<SpecificCase>& cases) {
-  for (const SpecificCase& c : cases) all->push_back(make_case(c));
 }
 
 }  // namespace
 
 void append_dense_cases(const std::string& directory, std::vector<Case>* all) {
-  append(all, norm_cases(directory));
-  append(all, rope_table_cases(directory));
-  append(all, rope_cases(directory));
-  append(all, linear_cases(directory));
-  append(all, ffn_cases(directory));
-  append(all, kv_propagate_cases(directory));
+  append(all, norm_cases(directory), make_case);
+  append(all, rope_table_cases(directory), make_case);
+  append(all, rope_cases(directory), make_case);
+  append(all, linear_cases(directory), make_case);
+  append(all, ffn_cases(directory), make_case);
+  append(all, kv_propagate_cases(directory), make_case);
 }
 
 }  // namespace exn::gpu

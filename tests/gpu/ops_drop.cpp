@@ -596,36 +596,19 @@ Case make_case(const KvCompactCase& c) {
   return result;
 }
 
-template <class SpecificCase>
-void append(std::vector<Case>* all, const std::vector<SpecificCase>& cases) {
-  for (const SpecificCase& c : cases) all->push_back(make_case(c));
-}
-
+// The first entry that is spoiled is the second: all that have segments, then.
 bool has_segments(const SelectCase& c) { return !c.selection.segments.empty(); }
-bool has_segments(const AttentionScoresCase&) { return false; }
-
-// Some of the small cases once more, and all that have segments, with ids out of range. The first
-// entry that is spoiled is the second.
-template <class SpecificCase>
-void append_spoiled(std::vector<Case>* all, const std::vector<SpecificCase>& cases) {
-  constexpr int kEvery = 7;
-  int index = 0;
-  for (const SpecificCase& c : cases) {
-    if (!c.small) continue;
-    if (index++ % kEvery == 0 || has_segments(c)) all->push_back(spoiled_case(c));
-  }
-}
 
 }  // namespace
 
 void append_drop_cases(const std::string& directory, std::vector<Case>* all) {
-  append(all, attention_scores_cases(directory));
-  append_spoiled(all, attention_scores_cases(directory));
-  append(all, select_cases(directory));
-  append_spoiled(all, select_cases(directory));
-  append(all, hired_budget_cases(directory));
-  append(all, gather_cases(directory));
-  append(all, kv_compact_cases(directory));
+  append(all, attention_scores_cases(directory), make_case);
+  append_spoiled(all, attention_scores_cases(directory), spoiled_case);
+  append(all, select_cases(directory), make_case);
+  append_spoiled(all, select_cases(directory), spoiled_case, has_segments);
+  append(all, hired_budget_cases(directory), make_case);
+  append(all, gather_cases(directory), make_case);
+  append(all, kv_compact_cases(directory), make_case);
 }
 
 }  // namespace exn::gpu

@@ -24,8 +24,12 @@ SAMPLES = 25
 MOST_SETS = 64
 SOFTMAX = 0
 GATE_LINEAR, GATE_TANH = 0, 2
+NORM_RMS, NORM_LAYER = 1, 2
+ROPE_INTERLEAVED = 0
+ACT_SILU = 0
 
-DTYPES = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+DTYPES = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16",
+          "i64": "int64", "i32": "int32", "u8": "uint8"}
 
 
 def dtype_of(shape, key="dtype"):
@@ -167,6 +171,233 @@ def gate(shape):
     return run
 
 
+def norm_of(x, gain, kind, eps=1e-5):
+    """RMSNorm or LayerNorm in f32, or nothing."""
+    if kind == NORM_RMS:
+        return x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps) * gain
+    if kind == NORM_LAYER:
+        return F.layer_norm(x.float(), (x.shape[-1],), gain)
+    return x
+
+
+def norm(shape):
+    x = randn(shape["rows"], shape["dim"], dtype=dtype_of(shape))
+    gain = torch.ones(shape["dim"], device="cuda")
+    kind = dtype_of(shape, "out_dtype")
+    return lambda: norm_of(x, gain, shape["norm"]).to(kind)
+
+
+def rope_table(shape):
+    positions, pairs = shape["positions"], shape["pairs"]
+    inverse = 10000 ** -(torch.arange(pairs, device="cuda", dtype=torch.float64) / pairs)
+    at = torch.arange(positions, device="cuda", dtype=torch.float64)
+
+    def run():
+        angle = at[:, None] * inverse
+        return torch.stack((angle.cos(), angle.sin()), -1).float()
+
+    return run
+
+
+def rotated(x, table, positions, style):
+    """Heads [rows, heads, elements], of which the first 2 * pairs are turned."""
+    pairs = table.shape[1]
+    turns = table[positions].unsqueeze(1)
+    cos, sin = turns[..., 0], turns[..., 1]
+    turning, rest = x[..., :2 * pairs].float(), x[..., 2 * pairs:]
+    if style == ROPE_INTERLEAVED:
+        a, b = turning[..., 0::2], turning[..., 1::2]
+        turned = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
+    else:
+        a, b = turning[..., :pairs], turning[..., pairs:]
+        turned = torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+    return torch.cat((turned.to(x.dtype), rest), -1)
+
+
+def rope(shape):
+    rows, slots = shape["rows"], shape["positions"]
+    x = randn(rows, shape["heads"], shape["head_dim"], dtype=dtype_of(shape))
+    table = torch.rand(slots, shape["pairs"], 2, device="cuda")
+    positions = torch.arange(rows, device="cuda") % slots
+    return lambda: rotated(x, table, positions, shape["style"])
+
+
+def linear(shape):
+    x = randn(shape["rows"], shape["dim"], dtype=dtype_of(shape))
+    w = randn(shape["cols"], shape["dim"], dtype=dtype_of(shape, "weight_dtype"))
+    out = dtype_of(shape, "out_dtype")
+    residual = randn(shape["rows"], shape["cols"], dtype=out) if shape["residual"] else None
+
+    def run():
+        y = F.linear(x.to(w.dtype), w).to(out)
+        return y if residual is None else y + residual
+
+    return run
+
+
+def ffn(shape):
+    """Which rows run is taken as known: a composition that asks would visit the host."""
+    rows, dim, width = shape["rows"], shape["dim"], shape["width"]
+    x = randn(rows, dim, dtype=dtype_of(shape))
+    kind = dtype_of(shape, "weight_dtype")
+    up, down = randn(width, dim, dtype=kind), randn(dim, width, dtype=kind)
+    gate_weight = randn(width, dim, dtype=kind) if shape["gate"] else None
+    gain = torch.ones(dim, device="cuda")
+    running = torch.randperm(rows, device="cuda")[:shape["running"]].sort().values
+    act = F.silu if shape["activation"] == ACT_SILU else F.gelu
+
+    def run():
+        if shape["running"] == 0:
+            return x.clone()
+        some = shape["running"] < rows
+        h = x[running] if some else x
+        n = norm_of(h, gain, shape["norm"]).to(kind)
+        a = F.linear(n, up)
+        a = act(a) if gate_weight is None else act(F.linear(n, gate_weight)) * a
+        f = F.linear(a, down).to(h.dtype)
+        y = h + f
+        out = x.index_copy(0, running, y) if some else y
+        cosines = F.cosine_similarity(h, y, dim=-1), F.cosine_similarity(h, f, dim=-1)
+        return (out, *cosines[:shape["cosines"]])
+
+    return run
+
+
+def paged(sequences, slots, page):
+    """Of slot [sequence, slot], its place among those of all pages."""
+    blocks = torch.randperm(sequences * slots // page, device="cuda").view(sequences, -1)
+    inside = torch.arange(page, device="cuda")
+    return (blocks[..., None] * page + inside).view(sequences, slots)
+
+
+def cache_of(shape, kind, layout, sequences, slots):
+    """K or V as [sequence, head, slot, element] head by head, else [sequence, slot, head, element];
+    pages are slots of one long sequence."""
+    if layout == "paged":
+        sequences, slots = 1, sequences * slots
+    heads = shape.get("kv_heads", shape["heads"])
+    size = (heads, slots) if layout == "head" else (slots, heads)
+    return randn(sequences, *size, shape["head_dim"], dtype=kind)
+
+
+def kv_append(shape):
+    rows, sequences, layout = shape["rows"], shape["sequences"], shape["layout"]
+    kind = dtype_of(shape, "cache_dtype")
+    caches = [cache_of(shape, kind, layout, sequences, shape["slots"]) for _ in range(2)]
+    new = [randn(rows, shape["heads"], shape["head_dim"], dtype=dtype_of(shape)) for _ in range(2)]
+    row = torch.arange(rows, device="cuda")
+    sequence, slot = row % sequences, row // sequences
+    if layout == "paged":
+        slot = paged(sequences, shape["slots"], shape["page"])[sequence, slot]
+        sequence = sequence * 0
+
+    def run():
+        for cache, x in zip(caches, new):
+            if layout == "head":
+                cache[sequence, :, slot] = x.to(kind)
+            else:
+                cache[sequence, slot] = x.to(kind)
+
+    return run
+
+
+def kv_copy(shape):
+    """One list of slots for all heads, of the first sequence to the first; those of pages are
+    anywhere."""
+    entries, kind = shape["entries"], dtype_of(shape)
+    from_layout, to_layout = shape["layout"], shape["to_layout"]
+    slots, to_slots = shape["slots"], shape["to_slots"]
+    source = [cache_of(shape, kind, from_layout, shape["sequences"], slots) for _ in range(2)]
+    target = source if shape["in_place"] else [
+        cache_of(shape, kind, to_layout, shape["to_sequences"], to_slots) for _ in range(2)]
+    axis, to_axis = (2 if layout == "head" else 1 for layout in (from_layout, to_layout))
+    at = torch.arange(entries, device="cuda") % slots
+    to = torch.arange(entries, device="cuda") % to_slots
+    if shape["in_place"]:  # slots move down
+        at = at * slots // entries
+    if to_layout == "paged":
+        to = torch.randperm(to_slots, device="cuda")[:entries]
+
+    def run():
+        for x, y in zip(source, target):
+            moved = x[:1].index_select(axis, at)
+            y[:1].index_copy_(to_axis, to, moved if axis == to_axis else moved.transpose(1, 2))
+
+    return run
+
+
+def attention(shape):
+    """As many rows of each sequence, the last ones of it. Keys and values of pages are collected
+    first."""
+    rows, heads, groups = shape["rows"], shape["heads"], shape["kv_heads"]
+    sequences, slots, layout = shape["sequences"], shape["slots"], shape["layout"]
+    kind = dtype_of(shape)
+    window = rows // sequences
+    q = randn(sequences, heads, window, shape["head_dim"], dtype=kind)
+    caches = [cache_of(shape, kind, layout, sequences, slots) for _ in range(2)]
+    if layout == "paged":
+        places = paged(sequences, slots, shape["page"]).flatten()
+    causal = shape["visible"] == "causal" and window > 1
+    mask = None
+    if causal and window < slots:
+        last = torch.arange(slots - window, slots, device="cuda")
+        mask = torch.arange(slots, device="cuda") <= last[:, None]
+
+    def run():
+        k, v = caches
+        if layout == "paged":
+            k, v = (c[0, places].view(sequences, slots, groups, -1) for c in caches)
+        if layout != "head":
+            k, v = k.transpose(1, 2), v.transpose(1, 2)
+        out = [F.scaled_dot_product_attention(q, k, v, attn_mask=mask,
+                                              is_causal=causal and mask is None, enable_gqa=True)]
+        if shape["scores"]:
+            grouped = q.view(sequences, groups, heads // groups * window, -1)
+            out.append((grouped @ k.transpose(-1, -2)).float() * shape["head_dim"] ** -0.5)
+        return out
+
+    return run
+
+
+def kv_propagate(shape):
+    """Layer by layer. Rows that owe a layer nothing write to a slot that nobody reads: which ones
+    those are a composition would have to ask the device."""
+    rows, dim, heads, size = shape["rows"], shape["dim"], shape["heads"], shape["head_dim"]
+    x = randn(rows, dim, dtype=dtype_of(shape))
+    kind, cached = dtype_of(shape, "weight_dtype"), dtype_of(shape, "cache_dtype")
+    gain = torch.ones(dim, device="cuda")
+    layers = [tuple(randn(heads * size, dim, dtype=kind) for _ in range(2))
+              for _ in range(shape["layers"])]
+    caches = [tuple(torch.zeros(heads, rows + 1, size, device="cuda", dtype=cached)
+                    for _ in range(2)) for _ in layers]
+    table = torch.rand(rows, max(shape["pairs"], 1), 2, device="cuda")
+    positions = torch.arange(rows, device="cuda")
+    first = torch.randint(len(layers), (rows,), device="cuda") if shape["mixed"] else positions * 0
+
+    def run():
+        for j, (weights, cache) in enumerate(zip(layers, caches)):
+            n = norm_of(x, gain, shape["norm"]).to(kind)
+            k, v = (F.linear(n, w).view(rows, heads, size) for w in weights)
+            if shape["pairs"] > 0:
+                k = rotated(k, table, positions, shape["style"])
+            slot = torch.where(first <= j, positions, rows)
+            for c, y in zip(cache, (k, v)):
+                c[:, slot] = y.to(cached).transpose(0, 1)
+
+    return run
+
+
+def row_compaction(shape):
+    """The list without its padding: a composition that looks for that would visit the host."""
+    rows, moved, cols = shape["rows"], shape["moved"], shape["cols"]
+    kept = torch.randperm(rows, device="cuda")[:moved].sort().values
+    x = randn(moved if shape["scatter"] else rows, cols, dtype=dtype_of(shape))
+    out = randn(rows, cols, dtype=dtype_of(shape))
+    if shape["scatter"]:
+        return lambda: out.index_copy_(0, kept, x)
+    return lambda: x.index_select(0, kept)
+
+
 def select(shape):
     scores = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape))
     return lambda: scores.topk(shape["k"], -1).indices.sort(-1).values
@@ -283,9 +514,11 @@ def kv_compact(shape):
     return run
 
 
-# exit_rule has no composition that does not visit the host, which a graph cannot hold.
+# exit_rule, ffn_skip_rule, hidden_stack and kv_length have no composition that does not visit the
+# host, which a graph cannot hold; decode_step has only those of its parts.
 COMPOSITIONS = {f.__name__: f for f in (
-    row_stats, exit_head, stablemax, cross_entropy, perp_grad, cosine, gate, select,
+    row_stats, exit_head, stablemax, cross_entropy, perp_grad, cosine, gate, norm, rope_table, rope,
+    linear, ffn, kv_propagate, kv_append, kv_copy, attention, row_compaction, select,
     attention_scores, hired_budget, gather, kv_compact)}
 
 
@@ -319,10 +552,10 @@ class StandIn:
     def answer(self, *_, **__):
         return self
 
-    __getattr__ = __call__ = __getitem__ = __neg__ = answer
+    __getattr__ = __call__ = __getitem__ = __setitem__ = __neg__ = answer
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = answer
-    __truediv__ = __rtruediv__ = __floordiv__ = __mod__ = __matmul__ = answer
-    __ge__ = __and__ = __invert__ = answer
+    __truediv__ = __rtruediv__ = __floordiv__ = __mod__ = __matmul__ = __rpow__ = answer
+    __ge__ = __le__ = __and__ = __invert__ = answer
 
 
 def rehearse(results):
@@ -364,7 +597,7 @@ def main():
         try:
             sets = min(timing["rotation"], MOST_SETS)
             timing["peer_us"] = time_composition(make, timing["shape"], sets)
-        except (RuntimeError, torch.cuda.OutOfMemoryError) as error:
+        except (RuntimeError, TypeError, torch.cuda.OutOfMemoryError) as error:
             timing["peer_error"] = str(error).splitlines()[0]
         torch.cuda.empty_cache()
         outcome = timing.get("peer_us", timing.get("peer_error"))
