@@ -2,9 +2,10 @@
 /*
  * cosine: similarity of the rows of two matrices, out_r = <a_r, b_r> / (|a_r| |b_r|).
  *
- * CALM's state saturation and FFN-SkipLLM's block similarity; per row, unlike CALM's code, which
- * takes norms over the whole batch. A row of zeros on either side gives 0; a NaN or infinity gives
- * NaN. Results are clamped to [-1, 1]. Sums are f32.
+ * CALM's state saturation (an exit's state with that of the exit before; a token's first exit has
+ * none, and CALM never leaves there) and FFN-SkipLLM's block similarity; per row, unlike CALM's
+ * code, which takes norms over the whole batch. A row of zeros on either side gives 0; a NaN or
+ * infinity gives NaN. Results are clamped to [-1, 1]. Sums are f32.
  *
  * Bytes that must move: 2 * R * D * sizeof(element) read, 4 * R written.
  */

@@ -14,7 +14,8 @@
  *   EXN_RULE_PATIENCE   count +1 if the label equals the previous layer's, else 0; leave when the
  *                       count reaches `patience` (0: never). Without labels |c - previous c| <
  *                       threshold takes the place of equality (PABEE, and its form for regression)
- *   EXN_RULE_QUANTILE   lambda = c; leave when 1 - prod (1 - lambda_j) > threshold (PALBERT)
+ *   EXN_RULE_QUANTILE   lambda = c; leave when 1 - prod (1 - lambda_j) > threshold (PALBERT, which
+ *                       takes .5; its code runs all layers for 0, here 0 leaves at once)
  *   EXN_RULE_JEI        g = c, p = max(0, min(g, 1 - sum of earlier g)),
  *                       a = clip(p / prod (1 - earlier a), 0, 1); leave when a >= threshold
  *                       (JEI-DNN, which takes .5)
@@ -23,8 +24,9 @@
  *                       before `min_steps` calls, always at `max_steps` (SpecDec++; `max_steps` 0:
  *                       no upper bound)
  *
- * A NaN score and an invalid row (valid = 0) are never a reason to leave. Then, over the active
- * rows, `scope`:
+ * A row with a NaN score, or an invalid one (valid = 0), takes no part in a call: its verdict is to
+ * stay, and its state stays as well, so that the call counts neither for PATIENCE nor for SPECDEC.
+ * Then, over the active rows, `scope`:
  *   EXN_SCOPE_EACH  each row follows its own verdict
  *   EXN_SCOPE_ALL   all leave if every active row's verdict says so, else none (CALM's minimum)
  *   EXN_SCOPE_LAST  all follow the last row R-1 (EE-LLM); if that row has left before, none leaves

@@ -7,13 +7,15 @@
  *
  *   softmax    p_j = exp(z_j - lse),  lse = ln sum exp(z_j)
  *   StableMax  p_j = s(z_j) / sum s,  lse = ln sum s,  s(x) = x + 1 for x >= 0, else 1 / (1 - x)
- *              (Prieto et al. 2025, "Grokking at the Edge of Numerical Stability")
+ *              (Prieto et al. 2025, "Grokking at the Edge of Numerical Stability"); for models that
+ *              were trained with it: behind another head p1 is of the order of 1 / V
  *
  *   argmax        smallest j with the largest z_j
  *   max_logit     z_argmax (after softcap and temperature)
- *   p1, p2        largest and second largest p (p2 = 0 for V = 1 or when the rest is -inf)
+ *   p1, p2        largest and second largest p (p2 = 0 for V = 1 or when the rest is -inf). p1 is
+ *                 EE-LLM's softmax confidence and t5x's softmax_max
  *   margin        p1 - p2 (1 for V = 1). FREE calls this softmax confidence; CALM softmax_diff
- *   entropy       -sum p ln p, nats
+ *   entropy       -sum p ln p, nats. CNTP's code has ln(p + 1e-10), less by at most V * 1e-10
  *   pow2_entropy  entropy of p_j^2 / sum p^2 (JEI-DNN)
  *   mean_log_p    (1/V) sum ln p_j, so that KL(U||p) = -mean_log_p - ln V (self-certainty); -inf if
  *                 some z is -inf

@@ -6,8 +6,9 @@ import org.exeunt.jni.global.exeunt;
 
 /**
  * Cosine similarity of the rows of two matrices, [R,D] and [R,D] to [R], {@code out_r = <a_r, b_r>
- * / (|a_r| |b_r|)}: CALM's state saturation, FFN-SkipLLM's block similarity; per row, unlike CALM's
- * code, which takes norms over the whole batch.
+ * / (|a_r| |b_r|)}: CALM's state saturation (of an exit's state with that of the exit before; a
+ * token's first exit has none, and CALM never leaves there), FFN-SkipLLM's block similarity; per
+ * row, unlike CALM's code, which takes norms over the whole batch.
  *
  * <p>A row of zeros on either side gives 0, a NaN or infinity gives NaN; results are clamped to
  * [-1, 1]. Sums are f32. Bytes that must move: {@code 2 R D} elements read, {@code 4 R} written.

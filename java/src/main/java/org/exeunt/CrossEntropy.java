@@ -7,7 +7,8 @@ import org.exeunt.jni.global.exeunt;
 /**
  * Cross-entropy {@code -ln p_y} of StableMax or softmax, with the gradient in the same pass:
  * {@code dL/dz_i = g'(z_i) (p_i - [i = y])}, {@code g'(x) = 1 / (1 + |x|)} for StableMax and 1 for
- * softmax.
+ * softmax. Prieto et al. 2025, "Grokking at the Edge of Numerical Stability", in the form that
+ * {@link StableMax} describes.
  *
  * <p>{@link Reduction#MEAN} divides loss and gradient by the number of labels that are not ignored;
  * if all are, the loss is NaN and the gradient 0. A label outside the vocabulary that is not the

@@ -12,13 +12,13 @@ public enum Statistic {
   MAX_LOGIT(DType.F32, "max_logit"),
   /** {@code ln sum exp z}, or {@code ln sum s(z)} for StableMax. F32, nats. */
   LSE(DType.F32, "lse"),
-  /** The largest probability. F32. */
+  /** The largest probability (EE-LLM's confidence, t5x's softmax_max). F32. */
   P1(DType.F32, "p1"),
   /** The second largest probability; 0 for a vocabulary of one. F32. */
   P2(DType.F32, "p2"),
   /** {@code p1 - p2} (CALM's softmax_diff, FREE's confidence); 1 for a vocabulary of one. F32. */
   MARGIN(DType.F32, "margin"),
-  /** {@code -sum p ln p}. F32, nats. */
+  /** {@code -sum p ln p} (CNTP's code: {@code ln(p + 1e-10)}, at most V 1e-10 less). F32, nats. */
   ENTROPY(DType.F32, "entropy"),
   /** Entropy of {@code p^2 / sum p^2} (JEI-DNN). F32, nats. Adds arithmetic for each logit. */
   POW2_ENTROPY(DType.F32, "pow2_entropy"),
