@@ -27,7 +27,9 @@
  * Follows the selections of PromptDistill, GemFilter, SnapKV, H2O, FastV, PyramidDrop and HiRED,
  * which leave the order of equal scores open.
  *
- * Bytes that must move: N elements of scores per row read once, 4 * K per row written.
+ * Bytes that must move: N elements of scores per row read once, 4 * K per row written. On CUDA a
+ * block of threads takes a whole row: many rows fill a device, one row of 100 000 columns does not,
+ * and a row of more than 8192 columns is read anew in each round of the search, four or five times.
  */
 #ifndef EXEUNT_SELECT_H
 #define EXEUNT_SELECT_H

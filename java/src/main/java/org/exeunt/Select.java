@@ -19,6 +19,8 @@ import org.exeunt.jni.global.exeunt;
  * written; on CUDA, where a run cannot read it, it is clamped.
  *
  * <p>Bytes that must move: N elements of scores for each row, read once, and {@code 4 K} written.
+ * On CUDA a block of threads takes a whole row: many rows fill a device, one row of 100 000 columns
+ * does not.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */

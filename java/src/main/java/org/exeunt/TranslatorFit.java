@@ -39,7 +39,8 @@ public final class TranslatorFit {
   /**
    * An empty fit.
    *
-   * @param dim D, at least 1
+   * @param dim D, 1 to 16384
+   * @throws IllegalArgumentException if {@code dim} is out of range
    */
   public TranslatorFit(int dim) {
     if (dim < 1 || dim > 16384) {
