@@ -194,8 +194,13 @@ class LayerMisuseTest {
         FfnSkipRule.builder()
             .state(FfnSkipRule.allocateState(scope, Device.defaultDevice(), 2))
             .skip(scope.allocate(DType.U8, 2))
-            .modelLayers(4)
-            .coldLayers(1, 3);
+            .modelLayers(4);
+    invalid(builder::build, "coldLayers is missing");
+    builder.coldLayers(1, 3);
+    invalid(builder::build, "warmUp is missing");
+    builder.warmUp(0);
+    invalid(builder::build, "threshold is missing");
+    builder.threshold(0);
     invalid(() -> builder.coldLayers(2, 1).build(), "cold_end", "1", "2..4");
     invalid(() -> builder.coldLayers(1, 5).build(), "cold_end", "5", "1..4");
     builder.coldLayers(1, 3);

@@ -99,7 +99,12 @@ class MisuseTest {
         "out_weight",
         "3");
     invalid(
-        () -> ExitRule.builder().score(f32(4)).state(scope.allocate(DType.I32, 4, 3)).build(),
+        () ->
+            ExitRule.builder()
+                .score(f32(4))
+                .state(scope.allocate(DType.I32, 4, 3))
+                .jei(0)
+                .build(),
         "state",
         "3",
         "4");
@@ -167,6 +172,7 @@ class MisuseTest {
                 .build(),
         "threshold",
         "NaN");
+    invalid(() -> ExitRule.builder().score(f32(2)).state(state).build(), "jei", "is missing");
     invalid(
         () -> ExitRule.builder().score(f32(2)).state(state).patience(-1).build(),
         "patience",

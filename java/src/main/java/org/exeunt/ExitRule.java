@@ -19,13 +19,17 @@ import org.exeunt.jni.global.exeunt;
  *       steps as {@link Decay} says (CALM, FREE, EE-LLM);
  *   <li>patience: the label has been equal to the previous layer's {@code n} times in a row;
  *       without labels, {@code |c - previous c| < tolerance} takes the place of equality (PABEE);
- *   <li>quantile: {@code 1 - prod (1 - c_j) > q} (PALBERT Q-exit);
+ *   <li>quantile: {@code 1 - prod (1 - c_j) > q} (PALBERT Q-exit; its code runs all layers for q =
+ *       0, here 0 leaves at once);
  *   <li>jei: {@code a >= threshold} with {@code p = max(0, min(c, 1 - sum earlier c))},
  *       {@code a = clip(p / prod(1 - earlier a), 0, 1)} (JEI-DNN);
- *   <li>specDec: {@code 1 - prod c > threshold} within bounds on the number of calls (SpecDec++).
+ *   <li>specDec: {@code 1 - prod c > threshold} within bounds on the number of calls (SpecDec++). c
+ *       is the acceptance probability of the token drafted before: the first call ignores it and
+ *       counts it as 1.
  * </ul>
- * A NaN score or an invalid row is never a reason to leave. {@link Rows} then says whether rows
- * leave one by one.
+ * A row with a NaN score, or an invalid one, takes no part in a run: it stays, and its state stays
+ * as well, so that the run counts neither for patience nor for specDec. {@link Rows} then says
+ * whether rows leave one by one.
  *
  * <p>Arithmetic is f32; the papers' f64 may differ within 1e-6 relative around the threshold. Bytes
  * that must move: about 40 for each row.
@@ -95,7 +99,9 @@ public final class ExitRule extends Op {
   }
 
   /**
-   * Starts building: threshold 0 with {@code >=}, no decay, each row for itself.
+   * Starts building: no decay, each row for itself. One of {@link Builder#threshold}, {@link
+   * Builder#patience(int)}, {@link Builder#quantile}, {@link Builder#jei} and {@link
+   * Builder#specDec} must choose the rule; the last one called does.
    *
    * @return an empty builder
    */
@@ -202,7 +208,7 @@ public final class ExitRule extends Op {
     private Tensor activeList;
     private Tensor activeCount;
     private Tensor exitLayer;
-    private int rule = exeunt.EXN_RULE_THRESHOLD;
+    private Integer rule;
     private Comparator comparator = Comparator.GE;
     private Decay decay = Decay.NONE;
     private Rows rows = Rows.EACH;
@@ -461,7 +467,7 @@ public final class ExitRule extends Op {
               .tensor("active_list", activeList)
               .tensor("active_count", activeCount)
               .tensor("exit_layer", exitLayer)
-              .int32("rule", rule)
+              .int32("rule", given("threshold, patience, quantile, jei or specDec", rule))
               .int32("comparator", comparator.code)
               .int32("decay", decay.code)
               .int32("scope", rows.code)

@@ -47,7 +47,7 @@ public final class FfnSkipRule extends Op {
   }
 
   /**
-   * Starts building: threshold 0, nothing may be skipped, no budget.
+   * Starts building: no budget. All other settings must be given, since none has a good default.
    *
    * @return an empty builder
    */
@@ -118,13 +118,13 @@ public final class FfnSkipRule extends Op {
     private Tensor state;
     private Tensor skip;
     private int layer = -1;
-    private int modelLayers;
-    private int coldStart;
-    private int coldEnd;
-    private int warmUp;
+    private Integer modelLayers;
+    private Integer coldStart;
+    private Integer coldEnd;
+    private Integer warmUp;
     private int tokenIndex;
     private int budget = -1;
-    private float threshold;
+    private Float threshold;
 
     private Builder() {}
 
@@ -253,13 +253,13 @@ public final class FfnSkipRule extends Op {
               .tensor("state", state)
               .tensor("skip", skip)
               .int32("layer", layer)
-              .int32("model_layers", modelLayers)
-              .int32("cold_start", coldStart)
-              .int32("cold_end", coldEnd)
-              .int32("warm_up", warmUp)
+              .int32("model_layers", given("modelLayers", modelLayers))
+              .int32("cold_start", given("coldLayers", coldStart))
+              .int32("cold_end", given("coldLayers", coldEnd))
+              .int32("warm_up", given("warmUp", warmUp))
               .int32("token_index", tokenIndex)
               .int32("budget", budget)
-              .float32("threshold", threshold),
+              .float32("threshold", given("threshold", threshold)),
           owner);
     }
   }

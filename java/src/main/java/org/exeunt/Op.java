@@ -104,6 +104,9 @@ public abstract sealed class Op implements AutoCloseable
         }
       } catch (Throwable t) {
         Memory.free(Device.CPU, params);
+        if (scratch != 0) {
+          Memory.free(device, scratch);
+        }
         throw t;
       }
       workspace = scratch;
@@ -224,6 +227,14 @@ public abstract sealed class Op implements AutoCloseable
     Builder() {}
 
     abstract O create(Scope owner);
+
+    /** An argument for which there is no good default. */
+    static <T> T given(String name, T value) {
+      if (value == null) {
+        throw new IllegalArgumentException(name + " is missing, and there is no default");
+      }
+      return value;
+    }
 
     /**
      * Checks the arguments and allocates the workspace.

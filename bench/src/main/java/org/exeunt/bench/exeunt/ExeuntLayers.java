@@ -323,6 +323,7 @@ abstract class ExeuntLayers implements LayerContenders {
           .skip(scope.allocate(DType.U8, rows))
           .modelLayers(30)
           .coldLayers(5, 25)
+          .warmUp(0)
           .threshold(0.95f)
           .build(scope);
       if (rule != null) {

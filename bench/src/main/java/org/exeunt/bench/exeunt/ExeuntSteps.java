@@ -221,6 +221,7 @@ abstract class ExeuntSteps extends ExeuntDrops implements StepContenders {
             .skip(masks.row(next))
             .modelLayers(rules.length)
             .coldLayers(0, rules.length)
+            .warmUp(0)
             .threshold(problem.threshold)
             .at(next - 1, 0)
             .build(scope);

@@ -22,6 +22,7 @@ public final class FfnSkipRuleExample {
           .skip(skip)
           .modelLayers(5)
           .coldLayers(1, 4)
+          .warmUp(0)
           .threshold(.9f)
           .build(scope);
 
