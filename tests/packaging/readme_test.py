@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The README's examples build and print what the README says they print.
+"""The README's examples build and print what it says they print; its Java fragments compile.
 
   readme_test.py c CC LIBRARY
   readme_test.py java JAVA JAR...
@@ -14,6 +14,16 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# What the README's fragments take for granted.
+FRAGMENT = """import org.exeunt.*;
+class Fragment {
+  static void run(Scope scope, Tensor query, KvCache cache, int tokens, Tensor hidden,
+      Tensor position) {
+%s  }
+  public static void main(String[] arguments) {}
+}
+"""
 
 
 def example(language):
@@ -44,8 +54,14 @@ def run_c(folder, source, cc, library):
 
 
 def run_java(folder, source, java, *jars):
+    command = [java, "--class-path", os.pathsep.join(jars)]
+    blocks = re.findall(r"^```java\n(.*?)^```", (ROOT / "README.md").read_text(), flags=re.S | re.M)
+    for block in blocks:
+        if "class " not in block:
+            (folder / "Fragment.java").write_text(FRAGMENT % block)
+            run([*command, folder / "Fragment.java"])
     (folder / "Snippet.java").write_text(source)
-    return run([java, "--class-path", os.pathsep.join(jars), folder / "Snippet.java"])
+    return run([*command, folder / "Snippet.java"])
 
 
 def main():
