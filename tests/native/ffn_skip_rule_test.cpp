@@ -132,6 +132,7 @@ TEST(FfnSkipRuleMisuse, IsRefused) {
   spoil.overlap(&skip, "skip", state, "state");
   spoil.overlap(&state, "state", cosine, "cosine");
   spoil.value(&P::model_layers, int32_t{0}, {"model_layers", "0", "1"});
+  spoil.value(&P::model_layers, INT32_MIN, {"model_layers", "-2147483648", "1"});
   for (int32_t bad : {-2, 7}) spoil.value(&P::layer, bad, {"layer", std::to_string(bad), "-1..6"});
   for (int32_t bad : {-1, 9})
     spoil.value(&P::cold_start, bad, {"cold_start", std::to_string(bad), "0..8"});

@@ -13,6 +13,7 @@ void check_args(const exn_ffn_skip_rule_params& p, Check& check, FfnSkipRuleArgs
   check.shape("state", p.state, {a->rows, EXN_FFN_SKIP_STATE_WORDS});
   a->state = static_cast<int32_t*>(state.data);
   check.at_least("model_layers", p.model_layers, 1);
+  if (!check.ok()) return;
   check.one_of("layer", p.layer, -1, p.model_layers - 2);
   check.one_of("cold_start", p.cold_start, 0, p.model_layers);
   check.one_of("cold_end", p.cold_end, p.cold_start, p.model_layers);
