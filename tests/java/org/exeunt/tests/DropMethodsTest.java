@@ -483,6 +483,13 @@ class DropMethodsTest {
     assertRefused("heavy is 0.75", () -> H2o.of(.75, .5));
     assertRefused("dropped is 1.5", () -> FastV.of(1, 1.5));
     assertRefused("layer is 0", () -> new PyramidDrop.Stage(0, .5));
+    assertRefused("width is 4", () -> PromptDistill.standard().withPooling(4));
+    assertRefused("count is -2", () -> PromptDistill.standard().withTruncation(-2));
+    assertRefused("width is 0",
+        () -> SnapKv.standard().withPooling(AttentionScores.Pool.MAX, 0));
+    assertRefused("width is 5",
+        () -> SnapKv.standard().withPooling(AttentionScores.Pool.NONE, 5));
+    assertRefused("1.5", () -> Hired.standard().withRate(.2, 1.5));
     assertRefused("does not follow", () -> PyramidDrop.of(
         new PyramidDrop.Stage(1, .25), new PyramidDrop.Stage(2, .5)));
     try (Scope scope = Scope.open()) {

@@ -135,8 +135,13 @@ public final class Hired {
    * @param ofAll share of all tokens to keep, 0 to 1
    * @param ofFullImage share of those that the full image may keep, 0 to 1
    * @return a new method
+   * @throws IllegalArgumentException if a share is out of range
    */
   public Hired withRate(double ofAll, double ofFullImage) {
+    if (!(ofAll >= 0 && ofAll <= 1 && ofFullImage >= 0 && ofFullImage <= 1)) {
+      throw new IllegalArgumentException(
+          "the shares are " + ofAll + " and " + ofFullImage + ", expected 0 to 1");
+    }
     return new Hired(ofAll, ofFullImage, score, region, remainder);
   }
 

@@ -96,10 +96,12 @@ public final class PromptDistill {
   /**
    * This method with another average pooling.
    *
-   * @param width odd; 1: none
+   * @param width odd, 1 to 255; 1: none
    * @return a new method
+   * @throws IllegalArgumentException if the width is another
    */
   public PromptDistill withPooling(int width) {
+    AttentionScores.Pool.AVG.requireWidth(width);
     return new PromptDistill(stages, width, truncation);
   }
 
@@ -109,8 +111,12 @@ public final class PromptDistill {
    * @param count of the first stages, behind which the caches of all layers up to there are shrunk;
    *     -1: behind all of them
    * @return a new method
+   * @throws IllegalArgumentException if the count is below -1
    */
   public PromptDistill withTruncation(int count) {
+    if (count < -1) {
+      throw new IllegalArgumentException("count is " + count + ", expected -1 or more");
+    }
     return new PromptDistill(stages, pool, count);
   }
 

@@ -12,6 +12,10 @@ import java.util.Objects;
  * as many rows as the layer has tokens. A decode step, or a piece of a prompt, does not, and is an
  * {@link IllegalStateException}: chosen from one query row, the rest of the cache would be lost.
  *
+ * <p>Choosing fails as building and running an {@link AttentionScores} does ({@link Op}): with the
+ * argument's name where query and keys do not fit each other, and with an {@link
+ * IllegalStateException} where a scope is closed. It allocates, and waits for the stream.
+ *
  * <p>Immutable; holds no memory of its own.
  *
  * @param query the rows' queries behind RoPE, [T,H,dh], F32, F16 or BF16, each row's heads compact

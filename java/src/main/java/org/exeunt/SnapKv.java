@@ -71,10 +71,12 @@ public final class SnapKv {
    * This method with another pooling.
    *
    * @param how average or largest; none with width 0
-   * @param width odd
+   * @param width odd, 1 to 255
    * @return a new method
+   * @throws IllegalArgumentException if the width is another
    */
   public SnapKv withPooling(AttentionScores.Pool how, int width) {
+    how.requireWidth(width);
     return new SnapKv(window, capacity, how, width, grouped);
   }
 
