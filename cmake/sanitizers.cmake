@@ -2,7 +2,7 @@
 #
 # EXN_SANITIZE: a list given to -fsanitize=, e.g. "address,undefined" or "thread". Empty: none.
 # Sanitized code is built with -O1, which takes a third of the time to compile and keeps more
-# accesses to check.
+# accesses to check, and without NDEBUG: what only such builds refuse is tested here.
 #
 #   exeunt_sanitizers       all of it; part of exeunt_options
 #   exeunt_isa_sanitizers   for the kernels of any instruction set but the weakest: less of it
@@ -16,7 +16,7 @@ add_library(exeunt_test_sanitizers INTERFACE)
 if(EXN_SANITIZE)
   string(REPLACE ";" "," sanitizers "${EXN_SANITIZE}")
   set(flags -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
-  target_compile_options(exeunt_sanitizers INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:${flags};-O1;-g1>)
+  target_compile_options(exeunt_sanitizers INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:${flags};-O1;-g1;-UNDEBUG>)
   target_link_options(exeunt_sanitizers INTERFACE $<$<LINK_LANGUAGE:C,CXX>:${flags}>)
 endif()
 
