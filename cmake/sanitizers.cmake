@@ -16,7 +16,8 @@ add_library(exeunt_test_sanitizers INTERFACE)
 if(EXN_SANITIZE)
   string(REPLACE ";" "," sanitizers "${EXN_SANITIZE}")
   set(flags -fsanitize=${sanitizers} -fno-sanitize-recover=all -fno-omit-frame-pointer)
-  target_compile_options(exeunt_sanitizers INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:${flags};-O1;-g1;-UNDEBUG>)
+  target_compile_options(exeunt_sanitizers INTERFACE
+    $<$<COMPILE_LANGUAGE:C,CXX>:${flags};-O1;-g1;-UNDEBUG>)
   target_link_options(exeunt_sanitizers INTERFACE $<$<LINK_LANGUAGE:C,CXX>:${flags}>)
 endif()
 
