@@ -14,7 +14,7 @@
 
 namespace exn::cpu {
 
-// A library for tests only: AVX-512 kernels over intrinsics in plain C++.
+// A library for tests only: AVX-512 kernels over emulated intrinsics.
 #if defined(EXN_EMULATE_AVX512)
 namespace avx512_emulated {
 extern const Kernels kernels;

@@ -1,350 +1,354 @@
 // SPDX-License-Identifier: Apache-2.0
-// The AVX-512 intrinsics that native/src/cpu/simd/avx512.h uses, in plain C++, so that the AVX-512
-// kernels run through the whole test suite on a processor without AVX-512. Written from Intel's
-// description of each instruction; says nothing about speed.
+// The AVX-512 intrinsics that native/src/cpu/simd/avx512.h uses, over those of AVX2, so that the
+// AVX-512 kernels run through the whole test suite on a processor without AVX-512. Written from
+// Intel's description of each instruction; says nothing about speed. A register is two halves that
+// fit those of AVX2, for the sake of the compile time: loops over lanes took twice as long.
 //
-// The compiler's own header is included first, for its types, and its function names are then
-// redirected by macros.
+// The compiler's own header is included first, for its types, and the names of vectors and
+// functions are then redirected by macros. What the instruction takes as an immediate is a template
+// argument.
 #pragma once
 
 #include <immintrin.h>
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
-
-#pragma GCC diagnostic ignored "-Wpsabi"  // 64-byte vectors never cross a library boundary here
 
 namespace exn::cpu::EXN_ISA::emulated {
 
 #define EXN_EMULATED static inline __attribute__((always_inline))
+// Long, and seldom called.
+#define EXN_EMULATED_CALL static inline __attribute__((noinline))
 
-template <class To, class From>
-EXN_EMULATED To cast(From from) {
-  static_assert(sizeof(To) == sizeof(From), "a cast keeps the bits");
-  To to;
-  std::memcpy(&to, &from, sizeof to);
-  return to;
-}
-
-// The lanes of a 512-bit register as T.
-template <class T>
-struct Lanes {
-  static constexpr int kCount = static_cast<int>(64 / sizeof(T));
-  T at[kCount];
-  template <class V>
-  EXN_EMULATED Lanes of(V v) {
-    return cast<Lanes>(v);
-  }
-  template <class V>
-  V as() const {
-    return cast<V>(*this);
-  }
+struct alignas(64) Floats {
+  __m256 low, high;
+};
+struct alignas(64) Integers {
+  __m256i low, high;
+};
+struct alignas(64) Doubles {
+  __m256d low, high;
 };
 
-template <class V, class T, class F>
-EXN_EMULATED V each(F f) {
-  Lanes<T> out;
-  for (int i = 0; i < Lanes<T>::kCount; ++i) out.at[i] = f(i);
-  return out.template as<V>();
-}
+// ---- 16 lanes of f32 ----------------------------------------------------------------------------
 
-template <class F>
-EXN_EMULATED __m512 ps(F f) {
-  return each<__m512, float>(f);
-}
-template <class F>
-EXN_EMULATED __m512i epi32(F f) {
-  return each<__m512i, int32_t>(f);
-}
+EXN_EMULATED Floats setzero_ps() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+EXN_EMULATED Floats set1_ps(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 
-EXN_EMULATED float f(__m512 v, int i) { return Lanes<float>::of(v).at[i]; }
-EXN_EMULATED uint32_t u(__m512i v, int i) { return Lanes<uint32_t>::of(v).at[i]; }
-EXN_EMULATED bool on(uint32_t mask, int i) { return (mask >> i & 1) != 0; }
+#define EXN_BOTH(name)                                                                \
+  EXN_EMULATED Floats name(Floats a, Floats b) {                                      \
+    return {_mm256_##name(a.low, b.low), _mm256_##name(a.high, b.high)};              \
+  }
+EXN_BOTH(add_ps)
+EXN_BOTH(sub_ps)
+EXN_BOTH(mul_ps)
+EXN_BOTH(div_ps)
+EXN_BOTH(max_ps)
+EXN_BOTH(min_ps)
+EXN_BOTH(or_ps)
+EXN_BOTH(and_ps)
+#undef EXN_BOTH
 
-EXN_EMULATED __m512 setzero_ps() { return ps([](int) { return 0.0f; }); }
-EXN_EMULATED __m512 set1_ps(float x) { return ps([=](int) { return x; }); }
-EXN_EMULATED __m512 add_ps(__m512 a, __m512 b) { return a + b; }
-EXN_EMULATED __m512 sub_ps(__m512 a, __m512 b) { return a - b; }
-EXN_EMULATED __m512 mul_ps(__m512 a, __m512 b) { return a * b; }
-EXN_EMULATED __m512 div_ps(__m512 a, __m512 b) { return a / b; }
-EXN_EMULATED __m512 max_ps(__m512 a, __m512 b) {
-  return ps([=](int i) { return f(a, i) > f(b, i) ? f(a, i) : f(b, i); });
+#define EXN_FUSED(name)                                                                     \
+  EXN_EMULATED Floats name(Floats a, Floats b, Floats c) {                                  \
+    return {_mm256_##name(a.low, b.low, c.low), _mm256_##name(a.high, b.high, c.high)};     \
+  }
+EXN_FUSED(fmadd_ps)
+EXN_FUSED(fmsub_ps)
+EXN_FUSED(fnmadd_ps)
+#undef EXN_FUSED
+
+EXN_EMULATED Floats castsi512_ps(Integers a) {
+  return {_mm256_castsi256_ps(a.low), _mm256_castsi256_ps(a.high)};
 }
-EXN_EMULATED __m512 min_ps(__m512 a, __m512 b) {
-  return ps([=](int i) { return f(a, i) < f(b, i) ? f(a, i) : f(b, i); });
+EXN_EMULATED Integers castps_si512(Floats a) {
+  return {_mm256_castps_si256(a.low), _mm256_castps_si256(a.high)};
 }
-EXN_EMULATED __m512 fmadd_ps(__m512 a, __m512 b, __m512 c) {
-  return ps([=](int i) { return ::fmaf(f(a, i), f(b, i), f(c, i)); });
-}
-EXN_EMULATED __m512 fmsub_ps(__m512 a, __m512 b, __m512 c) {
-  return ps([=](int i) { return ::fmaf(f(a, i), f(b, i), -f(c, i)); });
-}
-EXN_EMULATED __m512 fnmadd_ps(__m512 a, __m512 b, __m512 c) {
-  return ps([=](int i) { return ::fmaf(-f(a, i), f(b, i), f(c, i)); });
+EXN_EMULATED Floats abs_ps(Floats a) {
+  return and_ps(a, set1_ps(__builtin_bit_cast(float, 0x7fffffff)));
 }
 // An approximation as coarse as the instruction's may be: 14 bits.
-EXN_EMULATED __m512 rcp14_ps(__m512 a) {
-  return ps([=](int i) {
-    const float exact = 1.0f / f(a, i);
-    uint32_t bits;
-    std::memcpy(&bits, &exact, sizeof bits);
-    bits &= 0xfffffe00u;
-    float coarse;
-    std::memcpy(&coarse, &bits, sizeof coarse);
-    return coarse;
-  });
+EXN_EMULATED Floats rcp14_ps(Floats a) {
+  const Floats coarse = set1_ps(__builtin_bit_cast(float, 0xfffffe00u));
+  return and_ps(div_ps(set1_ps(1.0f), a), coarse);
 }
 
-EXN_EMULATED __m512 castsi512_ps(__m512i a) { return cast<__m512>(a); }
-EXN_EMULATED __m512i castps_si512(__m512 a) { return cast<__m512i>(a); }
-EXN_EMULATED __m512i and_si512(__m512i a, __m512i b) { return a & b; }
-EXN_EMULATED __m512 or_ps(__m512 a, __m512 b) {
-  return castsi512_ps(castps_si512(a) | castps_si512(b));
-}
-EXN_EMULATED __m512 and_ps(__m512 a, __m512 b) {
-  return castsi512_ps(castps_si512(a) & castps_si512(b));
-}
-EXN_EMULATED __m512 abs_ps(__m512 a) { return ps([=](int i) { return ::fabsf(f(a, i)); }); }
+// ---- masks --------------------------------------------------------------------------------------
 
-EXN_EMULATED __mmask16 cmp_ps_mask(__m512 a, __m512 b, int predicate) {
-  uint32_t mask = 0;
-  for (int i = 0; i < 16; ++i) {
-    const float x = f(a, i), y = f(b, i);
-    const bool hit = predicate == _CMP_LT_OQ   ? x < y
-                     : predicate == _CMP_EQ_OQ ? x == y
-                                               : std::isunordered(x, y);
-    mask |= (hit ? 1u : 0u) << i;
-  }
-  return static_cast<__mmask16>(mask);
+// All bits of lane i where bit i is set.
+EXN_EMULATED __m256i lanes_of(uint32_t mask) {
+  const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const __m256i set = _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(mask)), bits);
+  return _mm256_cmpeq_epi32(set, bits);
 }
-EXN_EMULATED __m512 mask_blend_ps(__mmask16 m, __m512 a, __m512 b) {
-  return ps([=](int i) { return on(m, i) ? f(b, i) : f(a, i); });
+EXN_EMULATED Integers all_lanes_of(__mmask16 m) { return {lanes_of(m), lanes_of(m >> 8)}; }
+EXN_EMULATED __mmask16 mask_of(Floats lanes) {
+  return static_cast<__mmask16>(_mm256_movemask_ps(lanes.low) |
+                                _mm256_movemask_ps(lanes.high) << 8);
 }
 
-EXN_EMULATED __m512i set1_epi32(int32_t x) { return epi32([=](int) { return x; }); }
-EXN_EMULATED __m512i setr_epi32(int32_t a, int32_t b, int32_t c, int32_t d, int32_t e, int32_t g,
-                                int32_t h, int32_t j, int32_t k, int32_t l, int32_t m, int32_t n,
-                                int32_t o, int32_t p, int32_t q, int32_t r) {
-  const int32_t all[16] = {a, b, c, d, e, g, h, j, k, l, m, n, o, p, q, r};
-  return epi32([&](int i) { return all[i]; });
-}
-EXN_EMULATED __m512i add_epi32(__m512i a, __m512i b) {
-  return epi32([=](int i) { return static_cast<int32_t>(u(a, i) + u(b, i)); });
-}
-EXN_EMULATED __m512i slli_epi32(__m512i a, int n) {
-  return epi32([=](int i) { return static_cast<int32_t>(u(a, i) << n); });
-}
-EXN_EMULATED __m512i srli_epi32(__m512i a, int n) {
-  return epi32([=](int i) { return static_cast<int32_t>(u(a, i) >> n); });
-}
-EXN_EMULATED __m512i mask_or_epi32(__m512i src, __mmask16 m, __m512i a, __m512i b) {
-  return epi32(
-      [=](int i) { return static_cast<int32_t>(on(m, i) ? u(a, i) | u(b, i) : u(src, i)); });
-}
-EXN_EMULATED __m512i cvtepu16_epi32(__m256i a) {
-  uint16_t from[16];
-  std::memcpy(from, &a, sizeof from);
-  return epi32([&](int i) { return static_cast<int32_t>(from[i]); });
-}
-EXN_EMULATED __m256i cvtepi32_epi16(__m512i a) {
-  uint16_t to[16];
-  for (int i = 0; i < 16; ++i) to[i] = static_cast<uint16_t>(u(a, i));
-  __m256i out;
-  std::memcpy(&out, to, sizeof out);
-  return out;
-}
-EXN_EMULATED __m512 cvtph_ps(__m256i a) {
-  __m256 half[2] = {_mm256_cvtph_ps(_mm256_castsi256_si128(a)),
-                    _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1))};
-  __m512 out;
-  std::memcpy(&out, half, sizeof out);
-  return out;
-}
-EXN_EMULATED __m256i cvtps_ph(__m512 a, int) {
-  __m256 half[2];
-  std::memcpy(half, &a, sizeof half);
-  return _mm256_set_m128i(_mm256_cvtps_ph(half[1], _MM_FROUND_TO_NEAREST_INT),
-                          _mm256_cvtps_ph(half[0], _MM_FROUND_TO_NEAREST_INT));
+// b where the sign of `lanes` is set.
+EXN_EMULATED Floats choose(Floats a, Floats b, Floats lanes) {
+  return {_mm256_blendv_ps(a.low, b.low, lanes.low), _mm256_blendv_ps(a.high, b.high, lanes.high)};
 }
 
-EXN_EMULATED __m512 loadu_ps(const void* p) {
-  __m512 v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
+template <int kPredicate>
+EXN_EMULATED __mmask16 cmp_ps_mask(Floats a, Floats b) {
+  return mask_of({_mm256_cmp_ps(a.low, b.low, kPredicate),
+                  _mm256_cmp_ps(a.high, b.high, kPredicate)});
 }
-EXN_EMULATED __m512i loadu_si512(const void* p) { return castps_si512(loadu_ps(p)); }
-EXN_EMULATED void storeu_ps(void* p, __m512 v) { std::memcpy(p, &v, sizeof v); }
-EXN_EMULATED __m512 mask_loadu_ps(__m512 src, __mmask16 m, const void* p) {
-  return ps([=](int i) { return on(m, i) ? static_cast<const float*>(p)[i] : f(src, i); });
+EXN_EMULATED Floats mask_blend_ps(__mmask16 m, Floats a, Floats b) {
+  return choose(a, b, castsi512_ps(all_lanes_of(m)));
 }
-EXN_EMULATED void mask_storeu_ps(void* p, __mmask16 m, __m512 v) {
-  for (int i = 0; i < 16; ++i) {
-    if (on(m, i)) static_cast<float*>(p)[i] = f(v, i);
-  }
+
+// ---- integers -----------------------------------------------------------------------------------
+
+EXN_EMULATED Integers setzero_si512() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+EXN_EMULATED Integers set1_epi32(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+EXN_EMULATED Integers setr_epi32(int32_t a, int32_t b, int32_t c, int32_t d, int32_t e, int32_t f,
+                                 int32_t g, int32_t h, int32_t i, int32_t j, int32_t k, int32_t l,
+                                 int32_t m, int32_t n, int32_t o, int32_t p) {
+  return {_mm256_setr_epi32(a, b, c, d, e, f, g, h), _mm256_setr_epi32(i, j, k, l, m, n, o, p)};
+}
+EXN_EMULATED Integers and_si512(Integers a, Integers b) {
+  return {_mm256_and_si256(a.low, b.low), _mm256_and_si256(a.high, b.high)};
+}
+EXN_EMULATED Integers or_si512(Integers a, Integers b) {
+  return {_mm256_or_si256(a.low, b.low), _mm256_or_si256(a.high, b.high)};
+}
+EXN_EMULATED Integers add_epi32(Integers a, Integers b) {
+  return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)};
+}
+EXN_EMULATED Integers sub_epi32(Integers a, Integers b) {
+  return {_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)};
+}
+EXN_EMULATED Integers add_epi64(Integers a, Integers b) {
+  return {_mm256_add_epi64(a.low, b.low), _mm256_add_epi64(a.high, b.high)};
+}
+EXN_EMULATED Integers slli_epi32(Integers a, int n) {
+  return {_mm256_slli_epi32(a.low, n), _mm256_slli_epi32(a.high, n)};
+}
+EXN_EMULATED Integers srli_epi32(Integers a, int n) {
+  return {_mm256_srli_epi32(a.low, n), _mm256_srli_epi32(a.high, n)};
+}
+EXN_EMULATED Integers equal_epi32(Integers a, Integers b) {
+  return {_mm256_cmpeq_epi32(a.low, b.low), _mm256_cmpeq_epi32(a.high, b.high)};
+}
+EXN_EMULATED Integers mask_or_epi32(Integers src, __mmask16 m, Integers a, Integers b) {
+  return castps_si512(mask_blend_ps(m, castsi512_ps(src), castsi512_ps(or_si512(a, b))));
+}
+EXN_EMULATED Integers cvtepu16_epi32(__m256i a) {
+  return {_mm256_cvtepu16_epi32(_mm256_castsi256_si128(a)),
+          _mm256_cvtepu16_epi32(_mm256_extracti128_si256(a, 1))};
+}
+// The lower halves of all lanes. Packing takes turns between the registers by 128 bits.
+EXN_EMULATED __m256i cvtepi32_epi16(Integers a) {
+  const Integers lower = and_si512(a, set1_epi32(0xffff));
+  return _mm256_permute4x64_epi64(_mm256_packus_epi32(lower.low, lower.high), 0xd8);
+}
+EXN_EMULATED Integers broadcast_i32x4(__m128i a) {
+  return {_mm256_broadcastsi128_si256(a), _mm256_broadcastsi128_si256(a)};
+}
+
+// ---- f16 ----------------------------------------------------------------------------------------
+
+EXN_EMULATED Floats cvtph_ps(__m256i a) {
+  return {_mm256_cvtph_ps(_mm256_castsi256_si128(a)),
+          _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1))};
+}
+template <int kRounding>
+EXN_EMULATED __m256i cvtps_ph(Floats a) {
+  return _mm256_set_m128i(_mm256_cvtps_ph(a.high, kRounding), _mm256_cvtps_ph(a.low, kRounding));
+}
+
+// ---- memory -------------------------------------------------------------------------------------
+
+EXN_EMULATED Floats loadu_ps(const void* p) {
+  const float* from = static_cast<const float*>(p);
+  return {_mm256_loadu_ps(from), _mm256_loadu_ps(from + 8)};
+}
+EXN_EMULATED Integers loadu_si512(const void* p) { return castps_si512(loadu_ps(p)); }
+EXN_EMULATED void storeu_ps(void* p, Floats v) {
+  float* to = static_cast<float*>(p);
+  _mm256_storeu_ps(to, v.low);
+  _mm256_storeu_ps(to + 8, v.high);
 }
 // Masked-off elements must not be touched: they may lie on a page that is not there.
-template <class V>
-EXN_EMULATED V maskz_loadu_16(uint32_t m, const void* p) {
-  uint16_t to[sizeof(V) / 2];
-  for (int i = 0; i < static_cast<int>(sizeof(V) / 2); ++i) {
-    to[i] = on(m, i) ? static_cast<const uint16_t*>(p)[i] : uint16_t{0};
+EXN_EMULATED Floats mask_loadu_ps(Floats src, __mmask16 m, const void* p) {
+  const float* from = static_cast<const float*>(p);
+  const Integers lanes = all_lanes_of(m);
+  const Floats loaded = {_mm256_maskload_ps(from, lanes.low),
+                         _mm256_maskload_ps(from + 8, lanes.high)};
+  return choose(src, loaded, castsi512_ps(lanes));
+}
+EXN_EMULATED void mask_storeu_ps(void* p, __mmask16 m, Floats v) {
+  float* to = static_cast<float*>(p);
+  const Integers lanes = all_lanes_of(m);
+  _mm256_maskstore_ps(to, lanes.low, v.low);
+  _mm256_maskstore_ps(to + 8, lanes.high, v.high);
+}
+EXN_EMULATED_CALL void maskz_load_16(uint32_t m, const void* p, int n, uint16_t* to) {
+  for (int i = 0; i < n; ++i) {
+    to[i] = (m >> i & 1) != 0 ? static_cast<const uint16_t*>(p)[i] : uint16_t{0};
   }
-  V v;
-  std::memcpy(&v, to, sizeof v);
-  return v;
 }
 EXN_EMULATED __m256i maskz_loadu_epi16_256(__mmask16 m, const void* p) {
-  return maskz_loadu_16<__m256i>(m, p);
+  __m256i v;
+  maskz_load_16(m, p, 16, reinterpret_cast<uint16_t*>(&v));
+  return v;
 }
-EXN_EMULATED __m512i maskz_loadu_epi16(__mmask32 m, const void* p) {
-  return maskz_loadu_16<__m512i>(m, p);
+EXN_EMULATED Integers maskz_loadu_epi16(__mmask32 m, const void* p) {
+  Integers v;
+  maskz_load_16(m, p, 32, reinterpret_cast<uint16_t*>(&v));
+  return v;
 }
-EXN_EMULATED void mask_storeu_epi16_256(void* p, __mmask16 m, __m256i v) {
+EXN_EMULATED_CALL void mask_storeu_epi16_256(void* p, __mmask16 m, __m256i v) {
   uint16_t from[16];
   std::memcpy(from, &v, sizeof from);
   for (int i = 0; i < 16; ++i) {
-    if (on(m, i)) static_cast<uint16_t*>(p)[i] = from[i];
+    if ((m >> i & 1) != 0) static_cast<uint16_t*>(p)[i] = from[i];
   }
 }
 
-// Normalised to [1/2, 1), sign cleared; positive finite arguments are all that the kernels pass.
-EXN_EMULATED __m512 getmant_ps(__m512 a, int, int) {
-  return ps([=](int i) {
-    int e;
-    return ::frexpf(::fabsf(f(a, i)), &e);
-  });
+// ---- mantissa and exponent ----------------------------------------------------------------------
+
+// Lanes whose exponent bits are all zero: zeros and subnormals.
+EXN_EMULATED Floats without_exponent(Floats a) {
+  return castsi512_ps(
+      equal_epi32(and_si512(castps_si512(a), set1_epi32(0x7f800000)), setzero_si512()));
 }
-EXN_EMULATED __m512 getexp_ps(__m512 a) {
-  return ps([=](int i) {
-    int e;
-    ::frexpf(f(a, i), &e);
-    return static_cast<float>(e - 1);
-  });
+// Subnormals times 2^32, other lanes as they are; `subnormal` says which.
+EXN_EMULATED Floats normalised(Floats a, Floats subnormal) {
+  return choose(a, mul_ps(a, set1_ps(0x1p32f)), subnormal);
+}
+// To [1/2, 1), sign cleared; positive finite arguments are all that the kernels pass.
+template <int kInterval, int kSign>
+EXN_EMULATED Floats getmant_ps(Floats a) {
+  static_assert(kInterval == _MM_MANT_NORM_p5_1 && kSign == _MM_MANT_SIGN_zero, "not emulated");
+  const Integers bits = castps_si512(normalised(a, without_exponent(a)));
+  return castsi512_ps(or_si512(and_si512(bits, set1_epi32(0x7fffff)), set1_epi32(0x3f000000)));
+}
+EXN_EMULATED Floats getexp_ps(Floats a) {
+  const Floats subnormal = without_exponent(a);
+  const Integers bits = castps_si512(normalised(a, subnormal));
+  const Integers bias = castps_si512(choose(castsi512_ps(set1_epi32(127)),
+                                            castsi512_ps(set1_epi32(127 + 32)), subnormal));
+  const Integers e = sub_epi32(srli_epi32(slli_epi32(bits, 1), 24), bias);
+  return {_mm256_cvtepi32_ps(e.low), _mm256_cvtepi32_ps(e.high)};
 }
 
-EXN_EMULATED __m256 castps512_ps256(__m512 a) {
-  __m256 half[2];
-  std::memcpy(half, &a, sizeof half);
-  return half[0];
+// ---- lanes that change places -------------------------------------------------------------------
+
+EXN_EMULATED __m256 castps512_ps256(Floats a) { return a.low; }
+EXN_EMULATED Floats castps256_ps512(__m256 a) { return {a, _mm256_setzero_ps()}; }
+template <int kWhich>
+EXN_EMULATED __m256 extractf32x8_ps(Floats a) {
+  return kWhich == 0 ? a.low : a.high;
 }
-EXN_EMULATED __m256 extractf32x8_ps(__m512 a, int which) {
-  __m256 half[2];
-  std::memcpy(half, &a, sizeof half);
-  return half[which];
+template <int kWhich>
+EXN_EMULATED Floats insertf32x8(Floats a, __m256 b) {
+  return kWhich == 0 ? Floats{b, a.high} : Floats{a.low, b};
+}
+template <int kWhich>
+EXN_EMULATED __m128 quarter(Floats a) {
+  return _mm256_extractf128_ps(kWhich < 2 ? a.low : a.high, kWhich % 2);
 }
 // Two quarters of a, then two of b, by pairs of bits.
-EXN_EMULATED __m512 shuffle_f32x4(__m512 a, __m512 b, int control) {
-  return ps([=](int i) { return f(i < 8 ? a : b, (control >> (i / 4 * 2) & 3) * 4 + i % 4); });
-}
-EXN_EMULATED __m512i broadcast_i32x4(__m128i a) {
-  int32_t from[4];
-  std::memcpy(from, &a, sizeof from);
-  return epi32([&](int i) { return from[i % 4]; });
+template <int kControl>
+EXN_EMULATED Floats shuffle_f32x4(Floats a, Floats b) {
+  return {_mm256_set_m128(quarter<(kControl >> 2 & 3)>(a), quarter<(kControl & 3)>(a)),
+          _mm256_set_m128(quarter<(kControl >> 6 & 3)>(b), quarter<(kControl >> 4 & 3)>(b))};
 }
 // Within each quarter: two lanes of a, then two of b.
-EXN_EMULATED __m512 shuffle_ps(__m512 a, __m512 b, int control) {
-  return ps([=](int i) { return f(i % 4 < 2 ? a : b, i / 4 * 4 + (control >> (i % 4 * 2) & 3)); });
+template <int kControl>
+EXN_EMULATED Floats shuffle_ps(Floats a, Floats b) {
+  return {_mm256_shuffle_ps(a.low, b.low, kControl), _mm256_shuffle_ps(a.high, b.high, kControl)};
 }
-EXN_EMULATED __m512 permutexvar_ps(__m512i order, __m512 a) {
-  return ps([=](int i) { return f(a, static_cast<int>(u(order, i) & 15)); });
+// Eight lanes of a, by the last four bits of each number.
+EXN_EMULATED __m256 pick(__m256i order, Floats a) {
+  return _mm256_blendv_ps(_mm256_permutevar8x32_ps(a.low, order),
+                          _mm256_permutevar8x32_ps(a.high, order),
+                          _mm256_castsi256_ps(_mm256_slli_epi32(order, 28)));
 }
-EXN_EMULATED __m512 permutex2var_ps(__m512 a, __m512i order, __m512 b) {
-  return ps([=](int i) {
-    const int from = static_cast<int>(u(order, i) & 31);
-    return from < 16 ? f(a, from) : f(b, from - 16);
-  });
+EXN_EMULATED Floats permutexvar_ps(Integers order, Floats a) {
+  return {pick(order.low, a), pick(order.high, a)};
+}
+EXN_EMULATED Floats permutex2var_ps(Floats a, Integers order, Floats b) {
+  return choose(permutexvar_ps(order, a), permutexvar_ps(order, b),
+                castsi512_ps(slli_epi32(order, 27)));
 }
 
-template <class F>
-EXN_EMULATED __m512d pd(F f) {
-  return each<__m512d, double>(f);
-}
-EXN_EMULATED double d(__m512d v, int i) { return Lanes<double>::of(v).at[i]; }
-EXN_EMULATED __m512d setzero_pd() { return pd([](int) { return 0.0; }); }
-EXN_EMULATED __m512d set1_pd(double x) { return pd([=](int) { return x; }); }
-EXN_EMULATED __m512d add_pd(__m512d a, __m512d b) { return a + b; }
-EXN_EMULATED __m512d mul_pd(__m512d a, __m512d b) { return a * b; }
-EXN_EMULATED __m512d fmadd_pd(__m512d a, __m512d b, __m512d c) {
-  return pd([=](int i) { return ::fma(d(a, i), d(b, i), d(c, i)); });
-}
-EXN_EMULATED __m512d cvtps_pd(__m256 a) {
-  float from[8];
-  std::memcpy(from, &a, sizeof from);
-  return pd([&](int i) { return static_cast<double>(from[i]); });
-}
-EXN_EMULATED __m256 cvtpd_ps(__m512d a) {
-  float to[8];
-  for (int i = 0; i < 8; ++i) to[i] = static_cast<float>(d(a, i));
-  __m256 out;
-  std::memcpy(&out, to, sizeof out);
-  return out;
-}
-EXN_EMULATED __m512 castps256_ps512(__m256 a) {
-  float from[8];
-  std::memcpy(from, &a, sizeof from);
-  return ps([&](int i) { return i < 8 ? from[i] : 0.0f; });
-}
-EXN_EMULATED __m512 insertf32x8(__m512 a, __m256 b, int at) {
-  float from[8];
-  std::memcpy(from, &b, sizeof from);
-  return ps([&](int i) { return i / 8 == at ? from[i % 8] : f(a, i); });
-}
-EXN_EMULATED __m512d loadu_pd(const void* p) {
-  __m512d v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-EXN_EMULATED void storeu_pd(void* p, __m512d v) { std::memcpy(p, &v, sizeof v); }
+// ---- f64 ----------------------------------------------------------------------------------------
 
-EXN_EMULATED float bf16_lane(__m512i v, int i) {
-  const uint32_t bits = static_cast<uint32_t>(Lanes<uint16_t>::of(v).at[i]) << 16;
-  return (bits & 0x7f800000) == 0 ? cast<float>(bits & 0x80000000) : cast<float>(bits);
+EXN_EMULATED Doubles setzero_pd() { return {_mm256_setzero_pd(), _mm256_setzero_pd()}; }
+EXN_EMULATED Doubles set1_pd(double x) { return {_mm256_set1_pd(x), _mm256_set1_pd(x)}; }
+EXN_EMULATED Doubles add_pd(Doubles a, Doubles b) {
+  return {_mm256_add_pd(a.low, b.low), _mm256_add_pd(a.high, b.high)};
 }
-EXN_EMULATED float flushed(float x) {
-  return std::fpclassify(x) == FP_SUBNORMAL ? ::copysignf(0.0f, x) : x;
+EXN_EMULATED Doubles mul_pd(Doubles a, Doubles b) {
+  return {_mm256_mul_pd(a.low, b.low), _mm256_mul_pd(a.high, b.high)};
+}
+EXN_EMULATED Doubles fmadd_pd(Doubles a, Doubles b, Doubles c) {
+  return {_mm256_fmadd_pd(a.low, b.low, c.low), _mm256_fmadd_pd(a.high, b.high, c.high)};
+}
+EXN_EMULATED Doubles cvtps_pd(__m256 a) {
+  return {_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1))};
+}
+EXN_EMULATED __m256 cvtpd_ps(Doubles a) {
+  return _mm256_set_m128(_mm256_cvtpd_ps(a.high), _mm256_cvtpd_ps(a.low));
+}
+EXN_EMULATED Doubles loadu_pd(const void* p) {
+  const double* from = static_cast<const double*>(p);
+  return {_mm256_loadu_pd(from), _mm256_loadu_pd(from + 4)};
+}
+EXN_EMULATED void storeu_pd(void* p, Doubles v) {
+  double* to = static_cast<double*>(p);
+  _mm256_storeu_pd(to, v.low);
+  _mm256_storeu_pd(to + 4, v.high);
+}
+
+// ---- bf16 ---------------------------------------------------------------------------------------
+
+// Subnormals to zeros of their sign.
+EXN_EMULATED Floats flushed(Floats a) {
+  return choose(a, and_ps(a, set1_ps(-0.0f)), without_exponent(a));
+}
+EXN_EMULATED Floats even_of(Integers pairs) { return flushed(castsi512_ps(slli_epi32(pairs, 16))); }
+EXN_EMULATED Floats odd_of(Integers pairs) {
+  return flushed(castsi512_ps(and_si512(pairs, set1_epi32(-0x10000))));
 }
 // The odd element's product is added first, then the even one's; subnormals
 // in and out count as zero.
-EXN_EMULATED __m512 dpbf16_ps(__m512 c, __m512i a, __m512i b) {
-  return ps([=](int i) {
-    const float odd =
-        flushed(::fmaf(bf16_lane(a, 2 * i + 1), bf16_lane(b, 2 * i + 1), flushed(f(c, i))));
-    return flushed(::fmaf(bf16_lane(a, 2 * i), bf16_lane(b, 2 * i), odd));
-  });
+EXN_EMULATED Floats dpbf16_ps(Floats c, Integers a, Integers b) {
+  const Floats odd = flushed(fmadd_ps(odd_of(a), odd_of(b), flushed(c)));
+  return flushed(fmadd_ps(even_of(a), even_of(b), odd));
 }
 
-EXN_EMULATED __m256i cvtneps_pbh(__m512 a) {
-  uint16_t to[16];
-  for (int i = 0; i < 16; ++i) {
-    const uint32_t bits = cast<uint32_t>(flushed(f(a, i)));
-    to[i] = static_cast<uint16_t>(std::isnan(f(a, i)) ? bits >> 16 | 0x40
-                                                      : (bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-  }
-  __m256i out;
-  std::memcpy(&out, to, sizeof out);
-  return out;
+EXN_EMULATED_CALL __m256i cvtneps_pbh(Floats a) {
+  const Integers bits = castps_si512(flushed(a));
+  const Integers odd = and_si512(srli_epi32(bits, 16), set1_epi32(1));
+  const Integers rounded = add_epi32(bits, add_epi32(odd, set1_epi32(0x7fff)));
+  const Integers quiet = or_si512(bits, set1_epi32(0x400000));
+  const __mmask16 nan = cmp_ps_mask<_CMP_UNORD_Q>(a, a);
+  const Floats narrow = mask_blend_ps(nan, castsi512_ps(rounded), castsi512_ps(quiet));
+  return cvtepi32_epi16(srli_epi32(castps_si512(narrow), 16));
 }
-// Of the classes only that of subnormals is asked for.
-EXN_EMULATED __mmask16 fpclass_ps_mask(__m512 a, int) {
-  uint32_t mask = 0;
-  for (int i = 0; i < 16; ++i) {
-    mask |= (std::fpclassify(f(a, i)) == FP_SUBNORMAL ? 1u : 0u) << i;
-  }
-  return static_cast<__mmask16>(mask);
+template <int kClasses>
+EXN_EMULATED __mmask16 fpclass_ps_mask(Floats a) {
+  static_assert(kClasses == 0x20, "only that of subnormals is emulated");
+  const Integers zeros = equal_epi32(slli_epi32(castps_si512(a), 1), setzero_si512());
+  return static_cast<__mmask16>(mask_of(without_exponent(a)) & ~mask_of(castsi512_ps(zeros)));
 }
 
-EXN_EMULATED __m512i setzero_si512() { return castps_si512(setzero_ps()); }
-EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
-  return each<__m512i, uint64_t>(
-      [=](int i) { return Lanes<uint64_t>::of(a).at[i] + Lanes<uint64_t>::of(b).at[i]; });
-}
-
+#undef EXN_EMULATED_CALL
 #undef EXN_EMULATED
 
 }  // namespace exn::cpu::EXN_ISA::emulated
 
 #define EXN_USE(name) ::exn::cpu::EXN_ISA::emulated::name
+#define __m512 EXN_USE(Floats)
+#define __m512i EXN_USE(Integers)
+#define __m512d EXN_USE(Doubles)
 #define _mm512_setzero_ps EXN_USE(setzero_ps)
 #define _mm512_set1_ps EXN_USE(set1_ps)
 #define _mm512_add_ps EXN_USE(add_ps)
@@ -364,9 +368,9 @@ EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
 #define _mm512_and_ps EXN_USE(and_ps)
 #define _mm512_abs_ps EXN_USE(abs_ps)
 #undef _mm512_cmp_ps_mask
-#define _mm512_cmp_ps_mask EXN_USE(cmp_ps_mask)
+#define _mm512_cmp_ps_mask(a, b, control) EXN_USE(cmp_ps_mask)<control>(a, b)
 #undef _mm512_fpclass_ps_mask
-#define _mm512_fpclass_ps_mask EXN_USE(fpclass_ps_mask)
+#define _mm512_fpclass_ps_mask(a, control) EXN_USE(fpclass_ps_mask)<control>(a)
 #define _mm512_mask_blend_ps EXN_USE(mask_blend_ps)
 #define _mm512_set1_epi32 EXN_USE(set1_epi32)
 #undef _mm512_setr_epi32
@@ -382,7 +386,7 @@ EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
 #define _mm512_cvtneps_pbh EXN_USE(cvtneps_pbh)
 #define _mm512_cvtph_ps EXN_USE(cvtph_ps)
 #undef _mm512_cvtps_ph
-#define _mm512_cvtps_ph EXN_USE(cvtps_ph)
+#define _mm512_cvtps_ph(a, control) EXN_USE(cvtps_ph)<control>(a)
 #define _mm512_loadu_ps EXN_USE(loadu_ps)
 #define _mm512_loadu_si512 EXN_USE(loadu_si512)
 #define _mm512_storeu_ps EXN_USE(storeu_ps)
@@ -392,16 +396,16 @@ EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
 #define _mm512_maskz_loadu_epi16 EXN_USE(maskz_loadu_epi16)
 #define _mm256_mask_storeu_epi16 EXN_USE(mask_storeu_epi16_256)
 #undef _mm512_getmant_ps
-#define _mm512_getmant_ps EXN_USE(getmant_ps)
+#define _mm512_getmant_ps(a, interval, sign) EXN_USE(getmant_ps)<interval, sign>(a)
 #define _mm512_getexp_ps EXN_USE(getexp_ps)
 #define _mm512_castps512_ps256 EXN_USE(castps512_ps256)
 #undef _mm512_extractf32x8_ps
-#define _mm512_extractf32x8_ps EXN_USE(extractf32x8_ps)
+#define _mm512_extractf32x8_ps(a, which) EXN_USE(extractf32x8_ps)<which>(a)
 #undef _mm512_shuffle_f32x4
-#define _mm512_shuffle_f32x4 EXN_USE(shuffle_f32x4)
+#define _mm512_shuffle_f32x4(a, b, control) EXN_USE(shuffle_f32x4)<control>(a, b)
 #define _mm512_broadcast_i32x4 EXN_USE(broadcast_i32x4)
 #undef _mm512_shuffle_ps
-#define _mm512_shuffle_ps EXN_USE(shuffle_ps)
+#define _mm512_shuffle_ps(a, b, control) EXN_USE(shuffle_ps)<control>(a, b)
 #define _mm512_permutexvar_ps EXN_USE(permutexvar_ps)
 #define _mm512_permutex2var_ps EXN_USE(permutex2var_ps)
 #define _mm512_setzero_pd EXN_USE(setzero_pd)
@@ -413,7 +417,7 @@ EXN_EMULATED __m512i add_epi64(__m512i a, __m512i b) {
 #define _mm512_cvtpd_ps EXN_USE(cvtpd_ps)
 #define _mm512_castps256_ps512 EXN_USE(castps256_ps512)
 #undef _mm512_insertf32x8
-#define _mm512_insertf32x8 EXN_USE(insertf32x8)
+#define _mm512_insertf32x8(a, b, which) EXN_USE(insertf32x8)<which>(a, b)
 #define _mm512_loadu_pd EXN_USE(loadu_pd)
 #define _mm512_storeu_pd EXN_USE(storeu_pd)
 #define _mm512_dpbf16_ps EXN_USE(dpbf16_ps)
