@@ -2,16 +2,11 @@
 // AVX-512 F, BW, DQ, VL, BF16: 16 lanes.
 #pragma once
 
-// GCC 12 takes the undefined source operand of unmasked intrinsics for a mistake (GCC bug 105593).
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #if defined(EXN_EMULATE_AVX512)
 #include <avx512_emulation.h>
 #else
 #include <immintrin.h>
 #endif
-#pragma GCC diagnostic pop
 
 #include "scalar.h"
 
