@@ -122,8 +122,10 @@ Json Json::read(const std::string& path) {
   if (!stream) return {};
   const std::string text((std::istreambuf_iterator<char>(stream)),
                          std::istreambuf_iterator<char>());
-  return Reader(text).all();
+  return parse(text);
 }
+
+Json Json::parse(const std::string& text) { return Reader(text).all(); }
 
 const Json& Json::at(const std::string& key) const {
   const auto found = members_.find(key);

@@ -13,6 +13,7 @@ class Json {
  public:
   // Null if the file is not there; throws std::runtime_error if it is malformed.
   static Json read(const std::string& path);
+  static Json parse(const std::string& text);
 
   bool null() const { return kind_ == Kind::kNull; }
   bool has(const std::string& key) const { return members_.count(key) != 0; }

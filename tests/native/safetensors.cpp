@@ -4,9 +4,9 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
-#include <regex>
-#include <sstream>
 #include <stdexcept>
+
+#include "json.h"
 
 namespace exn::test {
 
@@ -21,10 +21,9 @@ Type type_named(const std::string& name) {
   return found->second;
 }
 
-std::vector<int64_t> integers_of(const std::string& list) {
+std::vector<int64_t> integers_of(const Json& list) {
   std::vector<int64_t> values;
-  std::stringstream stream(list);
-  for (std::string part; std::getline(stream, part, ',');) values.push_back(std::stoll(part));
+  for (const Json& item : list.list()) values.push_back(static_cast<int64_t>(item.number()));
   return values;
 }
 
@@ -42,19 +41,20 @@ Safetensors Safetensors::read(const std::string& path) {
   if (length > bytes.size() - sizeof length) {
     throw std::runtime_error(path + ": header of " + std::to_string(length) + " bytes");
   }
-  const std::string header = bytes.substr(sizeof length, length);
   file.data_ = bytes.substr(sizeof length + length);
-  // Names hold no quotes and the keys come in this order in every file of the collection.
-  static const std::regex entry(
-      R"re("([^"]+)"\s*:\s*\{\s*"dtype"\s*:\s*"(\w+)"\s*,\s*"shape"\s*:\s*\[([^\]]*)\]\s*,\s*)re"
-      R"re("data_offsets"\s*:\s*\[\s*(\d+)\s*,\s*(\d+)\s*\])re");
-  for (std::sregex_iterator it(header.begin(), header.end(), entry), end; it != end; ++it) {
-    const std::smatch& m = *it;
-    const Entry e = {type_named(m[2]), integers_of(m[3]), std::stoull(m[4]), std::stoull(m[5])};
-    if (e.end > file.data_.size() || e.begin > e.end) {
-      throw std::runtime_error(path + ": " + m[1].str() + " lies outside the file");
+  const Json header = Json::parse(bytes.substr(sizeof length, length));
+  for (const auto& [name, tensor] : header.members()) {
+    if (!tensor.has("dtype")) continue;  // __metadata__
+    const std::vector<int64_t> range = integers_of(tensor.at("data_offsets"));
+    Entry e = {type_named(tensor.at("dtype").text()), integers_of(tensor.at("shape")), 0, 0};
+    if (range.size() == 2 && range[0] >= 0) {
+      e.begin = static_cast<size_t>(range[0]);
+      e.end = static_cast<size_t>(range[1]);
     }
-    file.entries_[m[1]] = e;
+    if (range.size() != 2 || range[0] < 0 || e.end > file.data_.size() || e.begin > e.end) {
+      throw std::runtime_error(path + ": " + name + " lies outside the file");
+    }
+    file.entries_[name] = e;
   }
   return file;
 }
