@@ -289,15 +289,17 @@ void exercise(const Target& target, const BoundCall& call, const std::vector<Pla
   if (bytes > 0) refuses_short_workspace(target, call, bytes, written);
   ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0xFF, read, written));
   const auto first = bytes_of(written);
-  ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0x3F, read, written));
-  EXPECT_EQ(first, bytes_of(written)) << call.name << ": the second run gives other bits";
-  if (!target.cpu()) return;
+  if (!target.cpu()) {
+    ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0x3F, read, written));
+    EXPECT_EQ(first, bytes_of(written)) << call.name << ": the second run gives other bits";
+    return;
+  }
   const int32_t before = exn_cpu_threads();
   for (int32_t threads : {1, 2, 3, 5}) {
     ASSERT_EQ(exn_cpu_set_threads(threads), EXN_OK) << exn_last_error();
-    ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0xFF, read, written));
+    ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0x3F, read, written));
     EXPECT_EQ(first, bytes_of(written))
-        << call.name << ": other bits with " << threads << " threads";
+        << call.name << ": other bits in a further run, with " << threads << " threads";
   }
   ASSERT_EQ(exn_cpu_set_threads(before), EXN_OK) << exn_last_error();
 }
