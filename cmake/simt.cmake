@@ -3,10 +3,13 @@
 # The CUDA sources, compiled for this processor: tests/simt runs kernels and launchers without a GPU
 # and checks them while they run.
 #
-#   exn_add_simt_backend(<target> MODE <mode> SOURCES <file>... [INCLUDES <folder>...])
+#   exn_add_simt_backend(<target> MODE <mode> SOURCES <file>... [INCLUDES <folder>...]
+#     [HEADERS <header>...])
 #     a shared library that stands in for libexeunt_cuda.so
-#   exn_add_simt_program(<target> MODE <mode> SOURCES <file>... [INCLUDES <folder>...])
+#   exn_add_simt_program(<target> MODE <mode> SOURCES <file>... [INCLUDES <folder>...]
+#     [HEADERS <header>...])
 #     a program with kernels in its own sources
+#   HEADERS are compiled once for all sources.
 #
 # Modes: plain is the fastest; asan adds AddressSanitizer and UBSan; race lets the emulator see
 # every access. Needs EXN_CUDA_INCLUDE, the include folders of a CUDA toolkit: its
@@ -72,11 +75,12 @@ foreach(mode IN LISTS EXN_SIMT_MODES)
     EXN_SIMT=1 SIMT_MODE_${upper_mode}=1)
   target_compile_options(exn_simt_runtime_${mode} PRIVATE -O2 -g1 -Wall -Wextra -Wno-attributes)
   set_target_properties(exn_simt_runtime_${mode} PROPERTIES
-    CXX_EXTENSIONS ON POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
+    CXX_EXTENSIONS ON POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden
+    UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)  # of what has no options of its own
 endforeach()
 
 function(exn_simt_configure target)
-  cmake_parse_arguments(arg "" "MODE" "SOURCES;INCLUDES" ${ARGN})
+  cmake_parse_arguments(arg "" "MODE" "SOURCES;INCLUDES;HEADERS" ${ARGN})
   if(NOT arg_MODE IN_LIST EXN_SIMT_MODES)
     message(FATAL_ERROR
       "${target}: mode '${arg_MODE}' is not in EXN_SIMT_MODES (${EXN_SIMT_MODES})")
@@ -93,6 +97,7 @@ function(exn_simt_configure target)
   target_link_libraries(${target} PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
   set_target_properties(${target} PROPERTIES
     CXX_STANDARD 17 CXX_EXTENSIONS ON POSITION_INDEPENDENT_CODE ON CXX_VISIBILITY_PRESET hidden)
+  target_precompile_headers(${target} PRIVATE ${arg_HEADERS})
 endfunction()
 
 function(exn_add_simt_backend target)
@@ -130,7 +135,8 @@ if(exn_simt_backend_sources)
     endif()
     exn_add_simt_backend(${target} MODE ${mode} SOURCES ${exn_simt_backend_sources}
       INCLUDES ${CMAKE_SOURCE_DIR}/native/include ${CMAKE_SOURCE_DIR}/native/src
-        ${CMAKE_SOURCE_DIR}/native/src/core)
+        ${CMAKE_SOURCE_DIR}/native/src/core
+      HEADERS <algorithm> <cstdio> <initializer_list> <mutex> <exeunt/cuda/portable.cuh>)
     target_link_options(${target} PRIVATE LINKER:-z,defs)
   endforeach()
 endif()
@@ -166,23 +172,25 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
 
   # The costs here are seconds, roughly, and of tests that take long; the others have none. Those
   # that take longest begin first, so that no core is idle in the end.
-  # All cases once; under other schedules and in the slower modes every few, from the first.
-  set(exn_simt_every 5)
+  # All cases five times: at once, from a graph, on two streams. A schedule is the same whenever a
+  # launch is repeated, so under others, and for races, every third case runs once; where memory is
+  # watched, every fifth in all five ways.
+  set(exn_simt_once --every 3 --once)
   exn_add_emulated_check(plain plain)
   exn_add_emulated_check(priority plain
-    SETTINGS EXN_SIMT_POLICY=priority EXN_SIMT_SEED=11 OPTIONS --every ${exn_simt_every})
+    SETTINGS EXN_SIMT_POLICY=priority EXN_SIMT_SEED=11 OPTIONS ${exn_simt_once})
   exn_add_emulated_check(reverse plain
-    SETTINGS EXN_SIMT_POLICY=reverse EXN_SIMT_SEED=2 OPTIONS --every ${exn_simt_every})
+    SETTINGS EXN_SIMT_POLICY=reverse EXN_SIMT_SEED=2 OPTIONS ${exn_simt_once})
   # Protection changes page tables at every copy and launch, which is slow: a handful of each op.
   exn_add_emulated_check(protect plain SETTINGS EXN_SIMT_PROTECT=1 OPTIONS --every 60)
   if("asan" IN_LIST EXN_SIMT_MODES)
-    exn_add_emulated_check(asan asan OPTIONS --every ${exn_simt_every})
+    exn_add_emulated_check(asan asan OPTIONS --every 5)
   endif()
   if("race" IN_LIST EXN_SIMT_MODES)
-    exn_add_emulated_check(race race OPTIONS --every ${exn_simt_every})
+    exn_add_emulated_check(race race OPTIONS ${exn_simt_once})
     exn_add_emulated_check(race_random race
       SETTINGS EXN_SIMT_POLICY=random EXN_SIMT_SEED=7 EXN_SIMT_PREEMPT=64
-      OPTIONS --every ${exn_simt_every})
+      OPTIONS ${exn_simt_once})
   endif()
 
   # Bytes that realistic cases take from memory, against the compulsory ones: with the L2 cache of

@@ -19,8 +19,8 @@ struct CheckResult {
   std::string most_traffic_case;
 };
 
-// Runs the case on CUDA - at once, from a graph, on two streams - and on the CPU, and judges all of
-// it. Adds to `result`.
-void check(const Case& c, CheckResult* result);
+// Runs the case on CUDA - at once, and unless `once` from a graph and on two streams - and on the
+// CPU, and judges all of it. Adds to `result`.
+void check(const Case& c, bool once, CheckResult* result);
 
 }  // namespace exn::gpu

@@ -25,6 +25,7 @@ constexpr const char* kUsage =
     "  --small          only cases tagged small\n"
     "  --big            also cases tagged big\n"
     "  --every N        only every Nth case of an op\n"
+    "  --once           run a case once on CUDA, not from a graph and on two streams besides\n"
     "  --no-check       leave out the checks\n"
     "  --no-bench       leave out the timings\n"
     "  --traffic        instead of all that, count the bytes that realistic cases move and fail\n"
@@ -41,6 +42,7 @@ struct Options {
   bool small = false;
   bool big = false;
   int every = 1;
+  bool once = false;
   bool check = true;
   bool bench = true;
   bool dry_bench = false;
@@ -72,6 +74,8 @@ Options parse(int argc, char** argv) {
       options.big = true;
     } else if (name == "--every") {
       options.every = std::max(1, std::atoi(value().c_str()));
+    } else if (name == "--once") {
+      options.once = true;
     } else if (name == "--no-check") {
       options.check = false;
     } else if (name == "--no-bench") {
@@ -102,7 +106,7 @@ std::vector<CheckResult> check_all(const std::vector<Case>& cases, const Options
     const bool wanted = (c.base.small || !options.small) && (!c.base.big || options.big);
     if (!wanted || index++ % options.every != 0) continue;
     const size_t failures_before = results.back().failures.size();
-    check(c, &results.back());
+    check(c, options.once, &results.back());
     for (size_t i = failures_before; i < results.back().failures.size(); ++i) {
       std::printf("FAILED %s\n", results.back().failures[i].c_str());
     }
