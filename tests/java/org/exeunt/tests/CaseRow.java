@@ -14,6 +14,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.exeunt.DType;
 
@@ -33,11 +34,13 @@ final class CaseRow {
   }
 
   /**
-   * The cases of an op that this run wants: no big ones unless asked for, on an emulated device
-   * only small ones.
+   * The cases of an op that this run wants: no big ones unless asked for, in a quick run none that
+   * are only there for benchmarks, on an emulated device only every few of the small ones.
    */
   static Stream<CaseRow> of(String op) {
-    return read(op).stream().filter(CaseRow::wanted);
+    List<CaseRow> wanted = read(op).stream().filter(CaseRow::wanted).toList();
+    int every = Setup.every();
+    return IntStream.range(0, wanted.size()).filter(i -> i % every == 0).mapToObj(wanted::get);
   }
 
   static List<CaseRow> read(String op) {
@@ -81,6 +84,9 @@ final class CaseRow {
   private boolean wanted() {
     if (Setup.emulated()) {
       return tag("small");
+    }
+    if (tag("bench") && Setup.quick()) {
+      return false;
     }
     return !tag("big") || "1".equals(System.getenv("EXEUNT_TEST_BIG"));
   }

@@ -43,10 +43,16 @@ final class HostTensor {
     this.offset = offset;
     int elements = rows == 0 ? 0 : (rows - 1) * stride + cols;
     bytes = ByteBuffer.allocateDirect(elements * dtype.bytes()).order(ByteOrder.nativeOrder());
-    if (dtype.isFloat()) {
-      for (int i = 0; i < elements; i++) {
-        put(i, Double.NaN); // what lies in the gaps must not be looked at
-      }
+    if (dtype.isFloat() && elements > 0) {
+      put(0, Double.NaN); // what lies in the gaps must not be looked at
+      repeat(bytes, dtype.bytes());
+    }
+  }
+
+  /** Fills a buffer with copies of its first {@code width} bytes. */
+  static void repeat(ByteBuffer bytes, int width) {
+    for (int done = width; done < bytes.capacity(); done *= 2) {
+      bytes.put(done, bytes, 0, Math.min(done, bytes.capacity() - done));
     }
   }
 
@@ -182,8 +188,19 @@ final class HostTensor {
 
   /** The low bits of a word, whatever they mean. */
   void setBits(int row, int col, long word) {
-    for (int b = 0; b < dtype.bytes(); b++) {
-      bytes.put((row * stride + col) * dtype.bytes() + b, (byte) (word >> 8 * b));
+    int at = (row * stride + col) * dtype.bytes();
+    switch (dtype.bytes()) {
+      case 1:
+        bytes.put(at, (byte) word);
+        break;
+      case 2:
+        bytes.putShort(at, (short) word);
+        break;
+      case 4:
+        bytes.putInt(at, (int) word);
+        break;
+      default:
+        bytes.putLong(at, word);
     }
   }
 

@@ -28,6 +28,11 @@ final class Setup {
     return Boolean.getBoolean("exeunt.quick");
   }
 
+  /** One case in so many is run; the first of each op is among them. */
+  static int every() {
+    return Integer.getInteger("exeunt.test.every", 1);
+  }
+
   static boolean cuda() {
     return "cuda".equals(System.getProperty("exeunt.backend"));
   }
