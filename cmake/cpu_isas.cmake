@@ -5,6 +5,7 @@
 #   EXN_ISAS             names, weakest first
 #   EXN_ISA_FLAGS_<isa>  compiler flags
 #   EXN_TEST_ISAS        those that this machine can run
+#   EXN_UNUSED_ISAS      those that are left out, since sanitizers have no use for them
 #
 # With EXN_QUICK the weakest and the best are tested: they differ most. The sanitizers' builds,
 # which take EXN_QUICK for its small shapes, test all.
@@ -62,11 +63,21 @@ if(EXN_QUICK AND NOT EXN_SANITIZE)
   list(REMOVE_DUPLICATES EXN_TEST_ISAS)
 endif()
 
+# A sanitizer finds what runs: a set that this machine cannot run is not worth the minutes that
+# instrumented code takes to compile.
+set(EXN_UNUSED_ISAS "")
+if(EXN_SANITIZE)
+  set(EXN_UNUSED_ISAS ${EXN_ISAS})
+  list(REMOVE_ITEM EXN_UNUSED_ISAS ${EXN_TEST_ISAS})
+  list(REMOVE_ITEM EXN_ISAS ${EXN_UNUSED_ISAS})
+endif()
+
 set(EXN_ONLY_ISA "" CACHE STRING "Build the CPU kernels for this instruction set alone; for tests")
 if(EXN_ONLY_ISA)
   if(NOT EXN_ONLY_ISA IN_LIST EXN_TEST_ISAS)
     message(FATAL_ERROR "EXN_ONLY_ISA=${EXN_ONLY_ISA}: this machine runs ${EXN_TEST_ISAS}")
   endif()
   set(EXN_ISAS ${EXN_ONLY_ISA})
+  set(EXN_UNUSED_ISAS "")
   set(EXN_TEST_ISAS ${EXN_ONLY_ISA})
 endif()

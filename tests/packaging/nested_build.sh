@@ -3,12 +3,12 @@
 #
 # Configures, builds and tests the tree once more, another way: cross-compiled, or with sanitizers.
 #
-#   nested_build.sh SOURCE BUILD LABELS CMAKE_ARGUMENT...
+#   nested_build.sh SOURCE BUILD LABELS JOBS CMAKE_ARGUMENT...
 set -euo pipefail
-source=$1 build=$2 labels=$3
-shift 3
+source=$1 build=$2 labels=$3 jobs=$4
+shift 4
+((${EXEUNT_JOBS:-$jobs} >= jobs)) || jobs=$EXEUNT_JOBS
 cmake -S "$source" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DEXN_CUDA=OFF -DEXN_QUICK=ON "$@"
-cmake --build "$build" --parallel "${EXEUNT_JOBS:-$(nproc)}"
-ctest --test-dir "$build" --output-on-failure --no-tests=error -L "$labels" \
-  --parallel "${CTEST_PARALLEL_LEVEL:-$(nproc)}"
+cmake --build "$build" --parallel "$jobs"
+ctest --test-dir "$build" --output-on-failure --no-tests=error -L "$labels" --parallel "$jobs"

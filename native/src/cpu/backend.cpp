@@ -27,12 +27,16 @@ extern const Kernels kernels;
 namespace baseline {
 extern const Kernels kernels;
 }
+#if !defined(EXN_WITHOUT_avx2)  // these too: sanitizers' builds have what the machine runs
 namespace avx2 {
 extern const Kernels kernels;
 }
+#endif
+#if !defined(EXN_WITHOUT_avx512)
 namespace avx512 {
 extern const Kernels kernels;
 }
+#endif
 #elif defined(__aarch64__)
 namespace neon {
 extern const Kernels kernels;
@@ -53,8 +57,12 @@ constexpr Choice kChoices[] = {
 #elif defined(EXN_ONLY_ISA)
     {&EXN_ONLY_ISA::kernels, [] { return true; }},
 #elif defined(__x86_64__)
+#if !defined(EXN_WITHOUT_avx512)
     {&avx512::kernels, has_avx512},
+#endif
+#if !defined(EXN_WITHOUT_avx2)
     {&avx2::kernels, has_avx2},
+#endif
     {&baseline::kernels, [] { return true; }},
 #elif defined(__aarch64__)
     {&neon::kernels, [] { return true; }},
