@@ -15,6 +15,7 @@
 #include "../ids.h"
 #include "kv.h"
 #include "products.h"
+#include "score_products.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
@@ -241,40 +242,6 @@ struct Rows {
 
 // Accumulators that a block of scores or of weighted sums keeps in registers.
 constexpr int kSums = kRegisters == 32 ? 16 : 8;
-
-// What a score multiplies, kPair elements at a time: f32, or pairs of bf16.
-template <class T>
-struct Plain {
-  using Query = float;
-  struct Part {
-    f32v first, second;
-  };
-  static EXN_SIMD Part key(const T* p) {
-    Part k;
-    load_pair(p, k.first, k.second);
-    return k;
-  }
-  static EXN_SIMD Part key_n(const T* p, int n) {
-    Part k;
-    load_pair_n(p, n, k.first, k.second);
-    return k;
-  }
-  static EXN_SIMD Part query(const float* p) { return {load(p), load(p + kLanes)}; }
-  static EXN_SIMD f32v add(const Part& k, const Part& q, f32v sum) {
-    return fma(k.second, q.second, fma(k.first, q.first, sum));
-  }
-};
-
-#if defined(EXN_HAS_BF16_DOT)
-struct Pairs {
-  static_assert(kDotLanes == kPair);
-  using Query = bf16;
-  static EXN_SIMD bf16v key(const bf16* p) { return load_pairs(p); }
-  static EXN_SIMD bf16v key_n(const bf16* p, int n) { return load_pairs_n(p, n); }
-  static EXN_SIMD bf16v query(const bf16* p) { return load_pairs(p); }
-  static EXN_SIMD f32v add(bf16v k, bf16v q, f32v sum) { return dot_pairs(k, q, sum); }
-};
-#endif
 
 // out[w] = <key w, query> for a single query: one key after another, as they lie in memory.
 template <class P, class T, int kW>

@@ -13,6 +13,7 @@
 
 #include "../ids.h"
 #include "kv.h"
+#include "score_products.h"
 #include "selection.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -144,7 +145,10 @@ void load_queries(const Plan& p, const Step& s) {
                 continue;
               }
             }
-            load_query(p, head, p.query + at);
+            float* to = p.query + at;
+            load_query(p, head, to);
+            with_float_type(p.a.keys.dtype,
+                            [&](auto key) { order_pairs<EXN_TYPE_OF(key)>(to, p.stride); });
           }
         }
       }
@@ -168,29 +172,7 @@ struct Tile {
 
 // Sums that a block carries, and queries that share one reading of a group.
 constexpr int kSums = kRegisters == 32 ? 16 : 8;
-constexpr int kMostQueries = kSums / kSide;
-
-// What a block multiplies: f32, or pairs of bf16.
-template <class T>
-struct Products {
-  using Query = float;
-  static constexpr int kStep = kLanes;
-  static EXN_SIMD f32v key(const T* p) { return load(p); }
-  static EXN_SIMD f32v key_n(const T* p, int n) { return load_n(p, n, 0.0f); }
-  static EXN_SIMD f32v query(const float* p) { return load(p); }
-  static EXN_SIMD f32v add(f32v k, f32v q, f32v sum) { return fma(k, q, sum); }
-};
-
-#if defined(EXN_HAS_BF16_DOT)
-struct PairProducts {
-  using Query = bf16;
-  static constexpr int kStep = kDotLanes;
-  static EXN_SIMD bf16v key(const bf16* p) { return load_pairs(p); }
-  static EXN_SIMD bf16v key_n(const bf16* p, int n) { return load_pairs_n(p, n); }
-  static EXN_SIMD bf16v query(const bf16* p) { return load_pairs(p); }
-  static EXN_SIMD f32v add(bf16v k, bf16v q, f32v sum) { return dot_pairs(k, q, sum); }
-};
-#endif
+constexpr int kMostQueries = 4;
 
 // Where a call's queries and scores lie.
 template <class Query>
@@ -243,55 +225,62 @@ EXN_SIMD void multiply_rows(const Tile& tile, int group, int slot,
   }
 }
 
-// The same of a group whose keys share each reading of a query. Asks meanwhile for what lies
-// `ahead` of the group's first key.
+// The same of a group whose keys share each reading of a query, as many at a time as there are sums
+// for. Asks meanwhile for what lies `ahead` of the group's first key.
 template <class P, class T, int kX, bool kAsk>
 EXN_SIMD void multiply_group(const Tile& tile, int group, int64_t ahead,
                              const Target<typename P::Query>& to) {
-  const T* key[kSide];
-  for (int r = 0; r < kSide; ++r) key[r] = static_cast<const T*>(tile.key[group][r]);
+  constexpr int kKeys = kSums / kX < kSide ? kSums / kX : kSide;
+  const T* ask = static_cast<const T*>(tile.key[group][0]) + ahead;
   const typename P::Query* query = to.query + tile.query[group];
-  f32v acc[kX * kSide];
-  for (f32v& v : acc) v = zero();
-  const T* ask = key[0] + ahead;
-  const auto step = [&](int64_t i, auto load_key) EXN_FLAT {
-    if constexpr (kAsk) {
-      constexpr int kBytes = kSide * P::kStep * static_cast<int>(sizeof(T));
-      for (int b = 0; b < kBytes; b += 64)
-        prefetch(reinterpret_cast<const char*>(ask + i * kSide) + b);
-    }
-    decltype(load_key(key[0])) k[kSide];
-    for (int r = 0; r < kSide; ++r) k[r] = load_key(key[r] + i);
+  float* z = to.z + tile.z[group];
+  for (int first = 0; first < kSide; first += kKeys) {
+    const T* key[kKeys];
+    for (int r = 0; r < kKeys; ++r) key[r] = static_cast<const T*>(tile.key[group][first + r]);
+    f32v acc[kX * kKeys];
+    for (f32v& v : acc) v = zero();
+    const auto step = [&](int64_t i, auto load_key) EXN_FLAT {
+      if constexpr (kAsk) {
+        constexpr int kBytes = kKeys * P::kStep * static_cast<int>(sizeof(T));
+        for (int b = 0; b < kBytes; b += 64)
+          prefetch(reinterpret_cast<const char*>(ask + first * to.dim + i * kKeys) + b);
+      }
+      decltype(load_key(key[0])) k[kKeys];
+      for (int r = 0; r < kKeys; ++r) k[r] = load_key(key[r] + i);
+      for (int x = 0; x < kX; ++x) {
+        const auto q = P::query(query + x * to.stride + i);
+        for (int r = 0; r < kKeys; ++r) acc[x * kKeys + r] = P::add(k[r], q, acc[x * kKeys + r]);
+      }
+    };
+    int64_t i = 0;
+    for (; i + P::kStep <= to.dim; i += P::kStep)
+      step(i, [](const T* p) EXN_FLAT { return P::key(p); });
+    const int rest = static_cast<int>(to.dim - i);
+    if (rest > 0) step(i, [=](const T* p) EXN_FLAT { return P::key_n(p, rest); });
+    float sums[kX * kKeys];
+    reduce_add_all(acc, sums);
     for (int x = 0; x < kX; ++x) {
-      const auto q = P::query(query + x * to.stride + i);
-      for (int r = 0; r < kSide; ++r) acc[x * kSide + r] = P::add(k[r], q, acc[x * kSide + r]);
+      for (int r = 0; r < kKeys; ++r) z[x * to.z_stride + first + r] = sums[x * kKeys + r];
     }
-  };
-  int64_t i = 0;
-  for (; i + P::kStep <= to.dim; i += P::kStep)
-    step(i, [](const T* p) EXN_FLAT { return P::key(p); });
-  const int rest = static_cast<int>(to.dim - i);
-  if (rest > 0) step(i, [=](const T* p) EXN_FLAT { return P::key_n(p, rest); });
-  float sums[kX * kSide];
-  reduce_add_all(acc, sums);
-  for (int x = 0; x < kX; ++x) {
-    float* z = to.z + tile.z[group] + x * to.z_stride;
-    for (int r = 0; r < kSide; ++r) z[r] = sums[x * kSide + r];
   }
 }
+
+// Groups of one head from one to that which is asked for: the more it computes, the more.
+template <int kX>
+constexpr int64_t kGroupsAhead = kX > 1 && kRegisters < 32 ? 4 : 1;
 
 // What reads keys from memory, and what reads them again from cache. Not inlined: on their own they
 // have registers enough.
 template <class P, class T, int kX, bool kOneHead>
 __attribute__((noinline)) void read_keys(const Tile& tile, const Target<typename P::Query>& to) {
   constexpr int kW = kSums / kX;
-  if constexpr (kOneHead && kX == 1) {
+  if constexpr (kOneHead && kX == 1 && kRegisters == 32) {
     int g = 0;
     for (; g + kW / kSide <= tile.groups; g += kW / kSide)
       multiply_rows<P, T, kW, kX, true>(tile, g, 0, to);
     for (; g < tile.groups; ++g) multiply_rows<P, T, kSide, kX, true>(tile, g, 0, to);
   } else if constexpr (kOneHead || (kX > 1 && kRegisters < 32)) {
-    const int64_t ahead = (kOneHead ? 1 : tile.groups) * kSide * to.dim;
+    const int64_t ahead = (kOneHead ? kGroupsAhead<kX> : tile.groups) * kSide * to.dim;
     const T* first = static_cast<const T*>(tile.key[0][0]);
     for (int g = 0; g < tile.groups; ++g) {
       const int64_t at = static_cast<const T*>(tile.key[g][0]) - first;
@@ -332,7 +321,7 @@ void multiply_tile(const Tile& tile, int64_t queries, bool one_head,
       to.z += kX * to.z_stride;
     }
   };
-  if constexpr (kMostQueries == 4) some(std::integral_constant<int, 4>());
+  some(std::integral_constant<int, kMostQueries>());
   some(std::integral_constant<int, 2>());
   some(std::integral_constant<int, 1>());
 }
@@ -400,10 +389,10 @@ template <class T>
 void score_chunk(const Plan& p, const Step& s, const Item& it, const Extent& extent) {
 #if defined(EXN_HAS_BF16_DOT)
   if constexpr (std::is_same_v<T, bf16>) {
-    if (p.pairs) return score_chunk<PairProducts, T>(p, s, it, extent, p.narrow_query);
+    if (p.pairs) return score_chunk<Pairs, T>(p, s, it, extent, p.narrow_query);
   }
 #endif
-  score_chunk<Products<T>, T>(p, s, it, extent, p.query);
+  score_chunk<Plain<T>, T>(p, s, it, extent, p.query);
 }
 
 // ---- weights ------------------------------------------------------------------------------------
