@@ -242,6 +242,11 @@ struct Rows {
 
 // Accumulators that a block of scores or of weighted sums keeps in registers.
 constexpr int kSums = kRegisters == 32 ? 16 : 8;
+// Steps of a block of kX queries that ask once: what ask() keeps goes through memory from one call
+// to the next, which takes longer than a step on few accumulators. With a single query it is memory
+// that takes the time, and requests have to come evenly.
+template <int kX>
+constexpr int kStepsPerAsk = kX == 1 || kRegisters == 32 ? 1 : 4;
 
 // out[w] = <key w, query> for a single query: one key after another, as they lie in memory.
 template <class P, class T, int kW>
@@ -269,22 +274,31 @@ EXN_SIMD void score_single(const Rows<T>& key, const typename P::Query* query, i
 template <class P, class T, int kW, int kX>
 EXN_SIMD void score_block(const Rows<T>& key, const typename P::Query* query, int64_t stride,
                           int64_t dim, float* out, Ahead* ahead) {
+  constexpr int kMost = kStepsPerAsk<kX>;
   f32v acc[kX * kW];
   for (f32v& v : acc) v = zero();
   int64_t i = 0;
-  const auto step = [&](auto load_key) EXN_FLAT {
-    ahead->ask();
+  const auto step = [&](int64_t at, auto load_key) EXN_FLAT {
     decltype(load_key(key[0])) k[kW];
-    for (int w = 0; w < kW; ++w) k[w] = load_key(key[w] + i);
+    for (int w = 0; w < kW; ++w) k[w] = load_key(key[w] + at);
     for (int x = 0; x < kX; ++x) {
-      const auto q = P::query(query + x * stride + i);
+      const auto q = P::query(query + x * stride + at);
       for (int w = 0; w < kW; ++w) acc[x * kW + w] = P::add(k[w], q, acc[x * kW + w]);
     }
   };
-  for (; i + kPair <= dim; i += kPair) step([](const T* p) EXN_FLAT { return P::key(p); });
+  const auto whole = [](const T* p) EXN_FLAT { return P::key(p); };
+  for (; kMost > 1 && i + kMost * kPair <= dim; i += kMost * kPair) {
+    ahead->ask();
+    for (int u = 0; u < kMost; ++u) step(i + u * kPair, whole);
+  }
+  for (; i + kPair <= dim; i += kPair) {
+    ahead->ask();
+    step(i, whole);
+  }
   if (i < dim) {
     const int n = static_cast<int>(dim - i);
-    step([n](const T* p) EXN_FLAT { return P::key_n(p, n); });
+    ahead->ask();
+    step(i, [n](const T* p) EXN_FLAT { return P::key_n(p, n); });
   }
   float sums[kX * kW];
   fold_vectors(acc, sums);
@@ -367,8 +381,7 @@ EXN_SIMD void weigh_columns(const Rows<T>& value, int begin, int end, const floa
       acc[x * kD * 2 + d] = load(sum + x * stride + column + d * kLanes);
     }
   }
-  for (int t = begin; t < end; ++t) {
-    ahead->ask();
+  const auto step = [&](int t) EXN_FLAT {
     f32v weight[kX];
     for (int x = 0; x < kX; ++x) weight[x] = set1(p[x * kTile + t]);
     const T* at = value[t] + column;
@@ -385,6 +398,16 @@ EXN_SIMD void weigh_columns(const Rows<T>& value, int begin, int end, const floa
         to[1] = fma(weight[x], b, to[1]);
       }
     }
+  };
+  constexpr int kMost = kStepsPerAsk<kX>;
+  int t = begin;
+  for (; kMost > 1 && t + kMost <= end; t += kMost) {
+    ahead->ask();
+    for (int u = 0; u < kMost; ++u) step(t + u);
+  }
+  for (; t < end; ++t) {
+    ahead->ask();
+    step(t);
   }
   for (int x = 0; x < kX; ++x) {
     for (int d = 0; d < 2 * kD; ++d) {
@@ -421,11 +444,15 @@ __attribute__((noinline)) void weigh_values(const Rows<T>& value, int begin, int
   }
 }
 
-// How often the two passes over `count` slots ask.
+// How often so many steps ask, and the two passes over `count` slots.
+template <int kX>
+int64_t asks_of(int64_t steps) {
+  return steps / kStepsPerAsk<kX> + steps % kStepsPerAsk<kX>;
+}
 template <int kX>
 int64_t score_asks(int count, int64_t dim, [[maybe_unused]] bool held) {
   constexpr int kW = kKeys<kX>;
-  const int64_t steps = (dim + kPair - 1) / kPair;
+  const int64_t steps = asks_of<kX>(dim / kPair) + (dim % kPair > 0 ? 1 : 0);
 #if defined(EXN_HAS_BF16_DOT)
   if (held && kX > 1) return count / 16 * 16 + count % 16 * steps;
 #endif
@@ -435,7 +462,8 @@ template <int kX>
 int64_t weigh_asks(int count, int64_t dim) {
   constexpr int64_t kWidest = kColumns<kX> * kPair, kDouble = 2 * kPair;
   const int64_t rest = dim % kWidest;
-  return count * (dim / kWidest + rest / kDouble + (rest % kDouble + kPair - 1) / kPair);
+  const int64_t passes = dim / kWidest + rest / kDouble + (rest % kDouble + kPair - 1) / kPair;
+  return asks_of<kX>(count) * passes;
 }
 
 // ---- softmax
