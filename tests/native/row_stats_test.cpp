@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstring>
+
 #include "harness.h"
 
 namespace exn::test {
@@ -29,6 +31,41 @@ TEST_P(RowStats, MatchesOracle) {
 INSTANTIATE_TEST_SUITE_P(Cases, RowStats,
                          ::testing::ValuesIn(wanted_cases(row_stats_cases(cases_directory()))),
                          CaseName());
+
+// Rounding lifts no probability above 1, whatever a logit goes through; and one logit is certain.
+TEST(RowStatsBounds, ProbabilitiesEndAtOne) {
+  struct Map {
+    float temperature, softcap;
+  };
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    use(target);
+    for (int64_t columns : {1, 3, 40}) {
+      HostTensor values = make_tensor(Type::kF32, {64, columns});
+      fill(&values, 5, 0, "normal", 8, "-");
+      Placed logits(target, values);
+      for (const Map map : {Map{1, 0}, Map{1, 30}, Map{0.7f, 1000}, Map{1e-3f, 1000}}) {
+        for (int32_t normalizer : {EXN_SOFTMAX, EXN_STABLEMAX}) {
+          const StatsOutputs out(target, 1u << kP1 | 1u << kEntropy | 1u << kPow2Entropy, 64);
+          const exn_row_stats_params p = {sizeof p,    logits.dl(), normalizer, map.temperature,
+                                          map.softcap, 0,           out.dl()};
+          ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+          for (int64_t row = 0; row < 64; ++row) {
+            float stats[3];  // p1, entropy, pow2 entropy
+            ASSERT_EQ(out.row_bytes(row).size(), sizeof stats);
+            std::memcpy(stats, out.row_bytes(row).data(), sizeof stats);
+            EXPECT_LE(stats[0], 1) << columns << " logits, row " << row << ", softcap "
+                                   << map.softcap;
+            if (columns > 1) continue;
+            EXPECT_EQ(stats[0], 1);
+            EXPECT_EQ(stats[1], 0);
+            EXPECT_EQ(stats[2], 0);
+          }
+        }
+      }
+    }
+  }
+}
 
 }  // namespace
 }  // namespace exn::test

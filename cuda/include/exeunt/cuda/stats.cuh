@@ -219,19 +219,21 @@ __device__ __forceinline__ void write_stats(const StatsTargets& out, int64_t row
   }
   const float largest = treat_logit(state.largest, options);
   const Normalizer normalizer(largest);
-  const float log_sum = logf(state.sum);
+  // The largest logit alone adds 1, which StableMax's quotient may miss by its rounding.
+  const float sum = fmaxf(state.sum, 1.0f);
+  const float log_sum = logf(sum);
   const float lse = Normalizer::log_weight(largest) + log_sum;
-  const float p1 = 1.0f / state.sum;
+  const float p1 = 1.0f / sum;
   // tanh may round a smaller logit to a larger one.
   const float second = fminf(normalizer.weight(treat_logit(state.second, options)), 1.0f);
   put(out.argmax, row, state.argmax);
   put(out.max_logit, row, largest);
   put(out.lse, row, lse);
   put(out.p1, row, p1);
-  put(out.p2, row, second / state.sum);
-  put(out.margin, row, (1.0f - second) / state.sum);
+  put(out.p2, row, second / sum);
+  put(out.margin, row, (1.0f - second) / sum);
   // An entropy is not negative, whatever its last rounding did.
-  put(out.entropy, row, fmaxf(log_sum - state.weighted_log / state.sum, 0.0f));
+  put(out.entropy, row, fmaxf(log_sum - state.weighted_log / sum, 0.0f));
   put(out.pow2_entropy, row,
       fmaxf(logf(state.sum2) - 2.0f * state.weighted_log2 / state.sum2, 0.0f));
   put(out.mean_log_p, row, state.mean_log - lse);

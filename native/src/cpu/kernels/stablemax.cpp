@@ -50,6 +50,8 @@ static EXN_SIMD void terms(const f32v (&x)[N], f32v level, f32v over_s, f32v (&e
   exp_floored(d, e);
 }
 
+static EXN_SIMD float scalar_g(float z) { return ::copysignf(::log1pf(::fabsf(z)), z); }
+
 static EXN_SIMD float reciprocal_s(float top) {
   return top >= 0 ? 1.0f / (1.0f + top) : 1.0f - top;
 }

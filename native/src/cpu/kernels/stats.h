@@ -48,25 +48,32 @@ struct TileStats {
   bool broken = false;  // a NaN or +inf was seen
 };
 
-static EXN_SIMD float scalar_map(const LogitMap& map, float z) {
-  if (map.identity || std::isinf(z)) return z;
-  if (map.softcap > 0) z = map.softcap * ::tanhf(z / map.softcap);
-  return z * map.scale;
-}
-
-static EXN_SIMD float scalar_g(float z) { return ::copysignf(::log1pf(::fabsf(z)), z); }
-
-static EXN_SIMD float level_of(const LogitMap& map, float raw) {
-  const float z = scalar_map(map, raw);
-  return map.stablemax ? scalar_g(z) : z;
-}
-
 static EXN_SIMD f32v apply_map(const LogitMap& map, f32v z) {
   f32v mapped = z;
   if (map.softcap > 0) mapped = mul(set1(map.softcap), tanh(div(z, set1(map.softcap))));
   mapped = mul(mapped, set1(map.scale));
   // -inf is a mask, no logit: the cap does not lift it.
   return select(equal(z, set1(-INFINITY)), z, mapped);
+}
+
+// The same of one logit, and its level, by the vector operations that its row goes through: the
+// largest logit is then exactly at its level, and no probability above 1.
+static EXN_SIMD float scalar_map(const LogitMap& map, float z) {
+  if (map.identity || std::isinf(z)) return z;
+  float lanes[kLanes];
+  store(lanes, apply_map(map, set1(z)));
+  return lanes[0];
+}
+
+static EXN_SIMD float level_of(const LogitMap& map, float raw) {
+  const float z = scalar_map(map, raw);
+  if (!map.stablemax) return z;
+  const f32v x[1] = {set1(z)};
+  f32v s[1], g[1];
+  stable_both(x, s, g);
+  float lanes[kLanes];
+  store(lanes, g[0]);
+  return lanes[0];
 }
 
 // Sums of a tile's second pass, each in as many parts as keep additions
@@ -365,9 +372,11 @@ static EXN_SIMD void write_row(const TileStats* tiles, int64_t count, int64_t co
   const TileStats all = merge(tiles, count);
   const bool valid = !all.broken && all.top1 > -INFINITY;
   const double nothing = static_cast<double>(NAN);
-  const double log_sum = ::log(all.sum);
+  // The largest logit alone adds 1, which StableMax's quotient may miss by its rounding.
+  const double sum = all.sum > 1 ? all.sum : 1, sum2 = all.sum2 > 1 ? all.sum2 : 1;
+  const double log_sum = ::log(sum);
   const double lse = static_cast<double>(all.level) + log_sum;
-  const double p1 = 1 / all.sum;
+  const double p1 = 1 / sum;
   const double p2 =
       all.top2 == -INFINITY ? 0 : ::exp(static_cast<double>(level_of(map, all.top2)) - lse);
   put(out.valid, row, valid ? 1 : 0);
@@ -377,9 +386,9 @@ static EXN_SIMD void write_row(const TileStats* tiles, int64_t count, int64_t co
   put(out.p1, row, valid ? p1 : nothing);
   put(out.p2, row, valid ? (p2 < p1 ? p2 : p1) : nothing);
   put(out.margin, row, valid ? (p2 < p1 ? p1 - p2 : 0) : nothing);
-  put(out.entropy, row, valid ? log_sum - all.weighted / all.sum : nothing);
+  put(out.entropy, row, valid ? log_sum - all.weighted / sum : nothing);
   if (out.pow2_entropy != nullptr) {
-    put(out.pow2_entropy, row, valid ? ::log(all.sum2) - 2 * all.weighted2 / all.sum2 : nothing);
+    put(out.pow2_entropy, row, valid ? ::log(sum2) - 2 * all.weighted2 / sum2 : nothing);
   }
   put(out.mean_log_p, row, valid ? all.total / static_cast<double>(columns) - lse : nothing);
 }
