@@ -605,7 +605,7 @@ PerpGradExpected perp_grad_oracle(const PerpGradCase& c, const PerpGradInputs& i
     cross += perp[i] * perp[i] * rounding_error * rounding_error;
   }
   const Real length = std::sqrt(pp), full = std::sqrt(gg);
-  const Real guard = static_cast<Real>(rounding(type)) * full;
+  const Real guard = static_cast<Real>(rounding(type)) * (type == Type::kF64 ? 8 : 1) * full;
   out.norm = as_double(c.form == EXN_PERP_CODE ? full : 8 * guard);
   if (length <= guard / 8) {
     out.out.assign(n, Expected{0, 0});

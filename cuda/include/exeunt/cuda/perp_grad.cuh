@@ -120,25 +120,26 @@ __device__ __forceinline__ Dots<A> block_merge(Dots<A> dots, Dots<A>* scratch) {
   return dots;
 }
 
-// Half the distance between 1 and the next number of the storage type, and how small |g_perp|^2 /
-// |g|^2 may be for its value from the dot products to be trusted.
+// The share of |g| up to which |g_perp| is rounding noise (the unit roundoff of the storage type;
+// eight in f64, where sums and quotient round no finer), and how small |g_perp|^2 / |g|^2 may be
+// for its value from the dot products to be trusted.
 template <class T>
 struct Precision;
 template <>
 struct Precision<double> {
-  static constexpr double kUnit = 0x1p-53, kTrusted = 0x1p-30;
+  static constexpr double kNoise = 0x1p-50, kTrusted = 0x1p-30;
 };
 template <>
 struct Precision<float> {
-  static constexpr float kUnit = 0x1p-24f, kTrusted = 0x1p-16f;
+  static constexpr float kNoise = 0x1p-24f, kTrusted = 0x1p-16f;
 };
 template <>
 struct Precision<__half> {
-  static constexpr float kUnit = 0x1p-11f, kTrusted = 0x1p-8f;
+  static constexpr float kNoise = 0x1p-11f, kTrusted = 0x1p-8f;
 };
 template <>
 struct Precision<__nv_bfloat16> {
-  static constexpr float kUnit = 0x1p-8f, kTrusted = 0x1p-8f;
+  static constexpr float kNoise = 0x1p-8f, kTrusted = 0x1p-8f;
 };
 
 // What the projection needs; lives in the workspace. g_perp' = g' - (along.high + along.low) w'.
@@ -221,7 +222,7 @@ template <class T, class A>
 __device__ __forceinline__ A norm_factor(const PerpGradTask<T>& task, A gg, A squared, A scale_g) {
   const A norm_g = root(gg);
   const A norm = root(larger(squared, A(0)));
-  if (norm <= Precision<T>::kUnit * norm_g) return A(0);
+  if (norm <= Precision<T>::kNoise * norm_g) return A(0);
   return task.keep_norm ? norm_g / (norm + static_cast<A>(1e-30) * scale_g) : A(1);
 }
 

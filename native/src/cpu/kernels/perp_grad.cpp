@@ -178,11 +178,12 @@ void stream_short(const T* w, const T* g, double along, double scale, int64_t n,
   }
 }
 
-// Half a unit in the last place of 1.
-double unit_roundoff(DType dtype) {
+// The share of |g| up to which |g_perp| is rounding noise: the storage's unit roundoff. What is
+// computed in f64 is finer than that, unless it is stored so, too; then sums and quotient count.
+double noise_share(DType dtype) {
   switch (dtype) {
     case DType::kF64:
-      return 0x1p-53;
+      return 0x1p-50;
     case DType::kF16:
       return 0x1p-11;
     case DType::kBF16:
@@ -256,7 +257,7 @@ void project(const PerpGradArgs& a, Dots* partial, double* partial_square) {
   }
   const double norm = ::sqrt(all.gg), perpendicular = ::sqrt(square);
   double scale = a.form == EXN_PERP_CODE ? norm / (perpendicular + 1e-30) : 1;
-  if (perpendicular <= unit_roundoff(a.weight.dtype) * norm) scale = 0;
+  if (perpendicular <= noise_share(a.weight.dtype) * norm) scale = 0;
   if (!std::isfinite(all.ww) || !std::isfinite(all.gg)) scale = __builtin_nan("");
   const bool large = n * static_cast<int64_t>(sizeof(T)) >= kStreamed;
   for_tiles(n, large, [&](int64_t, int64_t first, int64_t count) {

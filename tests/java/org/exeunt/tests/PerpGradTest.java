@@ -107,7 +107,7 @@ class PerpGradTest extends OpTest {
       }
       double length = Math.sqrt(pp);
       double full = Math.sqrt(gg);
-      double guard = Expected.rounding(dtype) * full;
+      double guard = Expected.rounding(dtype) * (dtype == DType.F64 ? 8 : 1) * full;
       longest = form == Form.CODE ? full : 8 * guard;
       if (length <= guard / 8) {
         Arrays.fill(out, Expected.ZERO);
