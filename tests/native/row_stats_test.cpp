@@ -46,6 +46,8 @@ TEST(RowStatsBounds, ProbabilitiesEndAtOne) {
       Placed logits(target, values);
       for (const Map map : {Map{1, 0}, Map{1, 30}, Map{0.7f, 1000}, Map{1e-3f, 1000}}) {
         for (int32_t normalizer : {EXN_SOFTMAX, EXN_STABLEMAX}) {
+          // Two ways of taking g, each within 3e-7 of it; no |z| is above 1e6.
+          const float noise = normalizer == EXN_STABLEMAX ? 6e-7f * 13.82f : 0;
           const StatsOutputs out(target, 1u << kP1 | 1u << kEntropy | 1u << kPow2Entropy, 64);
           const exn_row_stats_params p = {sizeof p,    logits.dl(), normalizer, map.temperature,
                                           map.softcap, 0,           out.dl()};
@@ -56,10 +58,12 @@ TEST(RowStatsBounds, ProbabilitiesEndAtOne) {
             std::memcpy(stats, out.row_bytes(row).data(), sizeof stats);
             EXPECT_LE(stats[0], 1) << columns << " logits, row " << row << ", softcap "
                                    << map.softcap;
+            EXPECT_GE(stats[1], 0);
+            EXPECT_GE(stats[2], 0);
             if (columns > 1) continue;
             EXPECT_EQ(stats[0], 1);
-            EXPECT_EQ(stats[1], 0);
-            EXPECT_EQ(stats[2], 0);
+            EXPECT_LE(stats[1], noise);
+            EXPECT_LE(stats[2], 2 * noise);
           }
         }
       }

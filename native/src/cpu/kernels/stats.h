@@ -57,7 +57,8 @@ static EXN_SIMD f32v apply_map(const LogitMap& map, f32v z) {
 }
 
 // The same of one logit, and its level, by the vector operations that its row goes through: the
-// largest logit is then exactly at its level, and no probability above 1.
+// largest logit is then at its level: exactly, or with StableMax up to the rounding of g, which a
+// group that holds an extreme logit takes another way.
 static EXN_SIMD float scalar_map(const LogitMap& map, float z) {
   if (map.identity || std::isinf(z)) return z;
   float lanes[kLanes];
@@ -386,10 +387,11 @@ static EXN_SIMD void write_row(const TileStats* tiles, int64_t count, int64_t co
   put(out.p1, row, valid ? p1 : nothing);
   put(out.p2, row, valid ? (p2 < p1 ? p2 : p1) : nothing);
   put(out.margin, row, valid ? (p2 < p1 ? p1 - p2 : 0) : nothing);
-  put(out.entropy, row, valid ? log_sum - all.weighted / sum : nothing);
-  if (out.pow2_entropy != nullptr) {
-    put(out.pow2_entropy, row, valid ? ::log(sum2) - 2 * all.weighted2 / sum2 : nothing);
-  }
+  // An entropy is not negative, whatever its last rounding did.
+  const auto entropy = [&](double h) EXN_FLAT { return !valid ? nothing : h > 0 ? h : 0; };
+  put(out.entropy, row, entropy(log_sum - all.weighted / sum));
+  if (out.pow2_entropy != nullptr)
+    put(out.pow2_entropy, row, entropy(::log(sum2) - 2 * all.weighted2 / sum2));
   put(out.mean_log_p, row, valid ? all.total / static_cast<double>(columns) - lse : nothing);
 }
 
