@@ -333,7 +333,8 @@ TEST_P(AttentionScoresMisuse, IsRefused) {
   spoil.overlap(&placed_.scores, "scores", placed_.k, "keys.k");
   spoil.overlap(&placed_.selection.indices, "selection.indices", placed_.scores, "scores");
   spoil.value(&P::columns, int64_t{-1}, {"columns", "-1", "0"});
-  spoil.value(&P::columns, std::numeric_limits<int64_t>::min(), {"columns", "-9223372036854775808"});
+  spoil.value(&P::columns, std::numeric_limits<int64_t>::min(),
+              {"columns", "-9223372036854775808"});
   spoil.value(&P::columns, int64_t{11}, {"columns", "11", "10"});
   spoil.value(&P::first, int64_t{-1}, {"first", "-1", "0"});
   spoil.value(&P::first, int64_t{3}, {"first", "3", "2"});

@@ -195,7 +195,7 @@ constexpr int64_t kWithin = int64_t{2} << 10;
 // longer than kDense bytes is left to the hardware's prefetcher, which is better at it.
 template <bool kStream, class From, class To>
 static EXN_SIMD void move_singly(int64_t begin, int64_t end, int64_t last, int64_t bytes,
-                                  From&& from, To&& to) {
+                                 From&& from, To&& to) {
   constexpr int64_t kAhead = int64_t{16} << 10;  // bytes: about what is under way to the memory
   constexpr int64_t kDense = int64_t{64} << 10;
   const bool ask_within = kWithin > 0 && bytes > kWithin;
