@@ -65,7 +65,7 @@ BenchResult measure(const Case& c, const BenchOptions& options) {
   });
   const auto units = static_cast<int>(sets.size());
   const Timing timing = time(stream, options.samples, units, [&] { graph.launch(stream); });
-  return {&c, units, bytes >= wanted, timing.median_us, timing.best_us};
+  return {c, units, bytes >= wanted, timing.median_us, timing.best_us};
 }
 
 }  // namespace exn::gpu

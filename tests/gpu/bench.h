@@ -14,7 +14,7 @@ struct BenchOptions {
 };
 
 struct BenchResult {
-  const Case* measured = nullptr;
+  Case measured;
   int rotation = 0;            // sets of buffers used in turn
   bool exceeds_cache = false;  // together they are larger than the L2 cache
   double median_us = 0;

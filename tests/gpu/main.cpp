@@ -94,10 +94,10 @@ Options parse(int argc, char** argv) {
   return options;
 }
 
-std::vector<CheckResult> check_all(const std::vector<Case>& cases, const Options& options) {
+std::vector<CheckResult> check_all(const std::vector<ListedCase>& cases, const Options& options) {
   std::vector<CheckResult> results;
   int index = 0;
-  for (const Case& c : cases) {
+  for (const ListedCase& c : cases) {
     if (results.empty() || results.back().op != c.op) {
       results.emplace_back();
       results.back().op = c.op;
@@ -106,7 +106,7 @@ std::vector<CheckResult> check_all(const std::vector<Case>& cases, const Options
     const bool wanted = (c.base.small || !options.small) && (!c.base.big || options.big);
     if (!wanted || index++ % options.every != 0) continue;
     const size_t failures_before = results.back().failures.size();
-    check(c, options.once, &results.back());
+    check(c.make(), options.once, &results.back());
     for (size_t i = failures_before; i < results.back().failures.size(); ++i) {
       std::printf("FAILED %s\n", results.back().failures[i].c_str());
     }
@@ -123,45 +123,49 @@ std::vector<CheckResult> check_all(const std::vector<Case>& cases, const Options
   return results;
 }
 
-std::vector<const Case*> cases_to_time(const std::vector<Case>& cases, bool dry) {
-  std::vector<const Case*> chosen;
+// Those tagged bench, or, dry, the first small one of each op that must move something.
+std::vector<Case> cases_to_time(const std::vector<ListedCase>& cases, bool dry) {
+  std::vector<Case> chosen;
   std::set<std::string> have;
-  for (const Case& c : cases) {
-    const bool is_first_small = c.base.small && c.compulsory_bytes > 0 && have.count(c.op) == 0;
-    if (dry ? !is_first_small : !c.base.bench) continue;
+  for (const ListedCase& listed : cases) {
+    if (dry ? !listed.base.small || have.count(listed.op) != 0 : !listed.base.bench) continue;
+    Case c = listed.make();
+    if (dry && c.compulsory_bytes == 0) continue;
     have.insert(c.op);
-    chosen.push_back(&c);
+    chosen.push_back(std::move(c));
   }
   return chosen;
 }
 
-std::vector<BenchResult> time_all(const std::vector<Case>& cases, const Options& options,
+std::vector<BenchResult> time_all(const std::vector<ListedCase>& cases, const Options& options,
                                   double* copy_bytes_per_second) {
   BenchOptions bench;
   if (options.dry_bench) bench = {1, size_t{1} << 16};
   *copy_bytes_per_second = copy_bandwidth(bench);
   std::printf("copy: %.1f GB/s read and written\n", *copy_bytes_per_second * 1e-9);
   std::vector<BenchResult> results;
-  for (const Case* c : cases_to_time(cases, options.dry_bench)) {
-    results.push_back(measure(*c, bench));
-    const double rate = c->compulsory_bytes / (results.back().median_us * 1e-6);
-    std::printf("%-14s %-34s %9.2f us  %8.1f GB/s  %5.1f %% of copy\n", c->op.c_str(),
-                c->base.id.c_str(), results.back().median_us, rate * 1e-9,
+  for (const Case& c : cases_to_time(cases, options.dry_bench)) {
+    results.push_back(measure(c, bench));
+    const double rate = c.compulsory_bytes / (results.back().median_us * 1e-6);
+    std::printf("%-14s %-34s %9.2f us  %8.1f GB/s  %5.1f %% of copy\n", c.op.c_str(),
+                c.base.id.c_str(), results.back().median_us, rate * 1e-9,
                 100 * rate / *copy_bytes_per_second);
     std::fflush(stdout);
   }
   return results;
 }
 
-int count_traffic(const std::vector<Case>& cases, const Options& options) {
+int count_traffic(const std::vector<ListedCase>& cases, const Options& options) {
   follow_traffic();
   std::vector<TrafficResult> results;
   std::set<std::string> missing;
-  for (const Case& c : cases) {
+  for (const ListedCase& c : cases) {
     if (!c.composed) missing.insert(c.op);
   }
-  for (const Case& c : cases) {
-    if (!is_realistic(c) || (c.base.big && !options.big)) continue;
+  for (const ListedCase& listed : cases) {
+    if (listed.base.big && !options.big) continue;
+    const Case c = listed.make();
+    if (!is_realistic(c)) continue;
     results.push_back(measure_traffic(c));
     missing.erase(c.op);
   }
@@ -203,12 +207,12 @@ void write_timings(FILE* file, const std::vector<BenchResult>& timings) {
     const BenchResult& t = timings[i];
     std::fprintf(
         file, "%s\n    {\"op\": \"%s\", \"case\": \"%s\", \"bytes\": %.0f, \"median_us\": %.4f, ",
-        i == 0 ? "" : ",", t.measured->op.c_str(), t.measured->base.id.c_str(),
-        t.measured->compulsory_bytes, t.median_us);
+        i == 0 ? "" : ",", t.measured.op.c_str(), t.measured.base.id.c_str(),
+        t.measured.compulsory_bytes, t.median_us);
     std::fprintf(file, "\"best_us\": %.4f, \"rotation\": %d, \"exceeds_cache\": %s, \"shape\": {",
                  t.best_us, t.rotation, t.exceeds_cache ? "true" : "false");
     const char* separator = "";
-    for (const auto& entry : t.measured->description) {
+    for (const auto& entry : t.measured.description) {
       std::fprintf(file, "%s\"%s\": %s", separator, entry.first.c_str(), entry.second.c_str());
       separator = ", ";
     }
@@ -235,10 +239,10 @@ int run(const Options& options) {
   require(exn_cuda_open(options.backend.c_str()), "opening the CUDA backend");
   open_cuda_runtime(options.cuda_runtime);
   std::printf("%s\n", exn_backend_name(EXN_BACKEND_CUDA));
-  std::vector<Case> cases = all_cases(options.cases);
+  std::vector<ListedCase> cases = all_cases(options.cases);
   if (!options.ops.empty()) {
-    std::vector<Case> kept;
-    for (Case& c : cases) {
+    std::vector<ListedCase> kept;
+    for (ListedCase& c : cases) {
       if (options.ops.count(c.op) != 0) kept.push_back(std::move(c));
     }
     cases = std::move(kept);

@@ -81,7 +81,7 @@ std::string stat_names(uint32_t outputs) {
 }
 
 Case make_case(const RowStatsCase& c) {
-  Case result{"row_stats", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const DLTensor* logits = instance->input(make_inputs(c).logits);
@@ -107,7 +107,7 @@ Case make_case(const RowStatsCase& c) {
 }
 
 Case make_case(const ExitHeadCase& c) {
-  Case result{"exit_head", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const ExitHeadInputs in = make_inputs(c);
@@ -155,7 +155,7 @@ Case make_case(const ExitHeadCase& c) {
 // ---- rows to rows -------------------------------------------------------------------------------
 
 Case make_case(const StableMaxCase& c) {
-  Case result{"stablemax", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const HostTensor logits = make_inputs(c).logits;
@@ -179,7 +179,7 @@ Case make_case(const StableMaxCase& c) {
 }
 
 Case make_case(const CrossEntropyCase& c) {
-  Case result{"cross_entropy", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const CrossEntropyInputs in = make_inputs(c);
@@ -225,7 +225,7 @@ Complaint judge_perp_grad(const PerpGradExpected& expected, const HostTensor& go
 }
 
 Case make_case(const PerpGradCase& c) {
-  Case result{"perp_grad", c, {}, {}, 0, false, {}, {}};
+  Case result;
   int64_t elements = 1;
   for (const int64_t extent : c.shape) elements *= extent;
   result.instantiate = [c](int32_t device_type) {
@@ -250,7 +250,7 @@ Case make_case(const PerpGradCase& c) {
 }
 
 Case make_case(const CosineCase& c) {
-  Case result{"cosine", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const CosineInputs in = make_inputs(c);
@@ -273,7 +273,7 @@ Case make_case(const CosineCase& c) {
 }
 
 Case make_case(const GateCase& c) {
-  Case result{"gate", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const GateInputs in = make_inputs(c);
@@ -412,7 +412,7 @@ Complaint judge(const ExitRuleCase& c, const Outputs& got) {
 }
 
 Case make_case(const ExitRuleCase& c) {
-  Case result{"exit_rule", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) { return instantiate(c, device_type); };
   result.judge = [c](const Outputs& got) { return judge(c, got); };
   result.compulsory_bytes = 40.0 * static_cast<double>(c.rows * c.layers * c.tokens);
@@ -471,16 +471,16 @@ size_t Instance::tensor_bytes() const {
   return bytes;
 }
 
-std::vector<Case> all_cases(const std::string& directory) {
-  std::vector<Case> all;
-  append(&all, row_stats_cases(directory), make_case);
-  append(&all, exit_head_cases(directory), make_case);
-  append(&all, stablemax_cases(directory), make_case);
-  append(&all, cross_entropy_cases(directory), make_case);
-  append(&all, perp_grad_cases(directory), make_case);
-  append(&all, cosine_cases(directory), make_case);
-  append(&all, gate_cases(directory), make_case);
-  append(&all, exit_rule_cases(directory), make_case);
+std::vector<ListedCase> all_cases(const std::string& directory) {
+  std::vector<ListedCase> all;
+  append(&all, "row_stats", row_stats_cases(directory), make_case);
+  append(&all, "exit_head", exit_head_cases(directory), make_case);
+  append(&all, "stablemax", stablemax_cases(directory), make_case);
+  append(&all, "cross_entropy", cross_entropy_cases(directory), make_case);
+  append(&all, "perp_grad", perp_grad_cases(directory), make_case);
+  append(&all, "cosine", cosine_cases(directory), make_case);
+  append(&all, "gate", gate_cases(directory), make_case);
+  append(&all, "exit_rule", exit_rule_cases(directory), make_case);
   append_dense_cases(directory, &all);
   append_cache_cases(directory, &all);
   append_drop_cases(directory, &all);

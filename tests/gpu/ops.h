@@ -82,43 +82,60 @@ struct Case {
   std::vector<std::string> same_as_cpu;
   // What a peer needs to time the same thing: names and values, the values in JSON.
   std::map<std::string, std::string> description;
+};
+
+// A case that is only known by name. Many have to generate their inputs to say what they cost, so
+// cases are made when they are chosen.
+struct ListedCase {
+  std::string op;
+  test::CaseBase base;
+  std::function<Case()> make_unnamed;
   // Of several ops, for which no header states bytes.
   bool composed = false;
+
+  Case make() const {
+    Case made = make_unnamed();
+    made.op = op;
+    made.base = base;
+    return made;
+  }
 };
 
 template <class SpecificCase>
-void append(std::vector<Case>* all, const std::vector<SpecificCase>& cases,
+void append(std::vector<ListedCase>* all, const char* op, const std::vector<SpecificCase>& cases,
             Case (*make)(const SpecificCase&)) {
-  for (const SpecificCase& c : cases) all->push_back(make(c));
+  for (const SpecificCase& c : cases) all->push_back({op, c, [c, make] { return make(c); }});
 }
 
 // Some of the small cases once more, and all of them that `always` names, with ids out of range.
 template <class SpecificCase>
-void append_spoiled(std::vector<Case>* all, const std::vector<SpecificCase>& cases,
-                    Case (*spoiled)(const SpecificCase&),
+void append_spoiled(std::vector<ListedCase>* all, const char* op,
+                    const std::vector<SpecificCase>& cases, Case (*spoiled)(const SpecificCase&),
                     bool (*always)(const SpecificCase&) = nullptr) {
   constexpr int kEvery = 7;
   int index = 0;
   for (const SpecificCase& c : cases) {
     if (!c.small) continue;
     const bool is_named = always != nullptr && always(c);
-    if (index++ % kEvery == 0 || is_named) all->push_back(spoiled(c));
+    if (index++ % kEvery != 0 && !is_named) continue;
+    all->push_back({op, c, [c, spoiled] { return spoiled(c); }});
+    all->back().base.id += "_strays";
   }
 }
 
 // All cases of all ops from the tables in `directory`.
-std::vector<Case> all_cases(const std::string& directory);
+std::vector<ListedCase> all_cases(const std::string& directory);
 
 // Those of the ops on KV caches and of the row schedules.
-void append_cache_cases(const std::string& directory, std::vector<Case>* all);
+void append_cache_cases(const std::string& directory, std::vector<ListedCase>* all);
 
 // Those of the ops with dense rows and weights.
-void append_dense_cases(const std::string& directory, std::vector<Case>* all);
+void append_dense_cases(const std::string& directory, std::vector<ListedCase>* all);
 
 // Those of the ops that drop tokens.
-void append_drop_cases(const std::string& directory, std::vector<Case>* all);
+void append_drop_cases(const std::string& directory, std::vector<ListedCase>* all);
 
 // A decode step made of many ops, decided on the device.
-void append_step_cases(std::vector<Case>* all);
+void append_step_cases(std::vector<ListedCase>* all);
 
 }  // namespace exn::gpu

@@ -57,7 +57,7 @@ std::unique_ptr<Instance> instantiate(const KvAppendCase& c, const KvAppendInput
 }
 
 Case make_case(const KvAppendCase& c) {
-  Case result{"kv_append", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     return instantiate(c, make_inputs(c), device_type);
   };
@@ -100,7 +100,7 @@ std::unique_ptr<Instance> instantiate(const KvCopyCase& c, const KvCopyInputs& i
 }
 
 Case make_case(const KvCopyCase& c) {
-  Case result{"kv_copy", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     return instantiate(c, make_inputs(c), device_type);
   };
@@ -186,7 +186,7 @@ bool fills_up(const KvLengthCase& c) {
 }
 
 Case make_case(const KvLengthCase& c) {
-  Case result{"kv_length", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) { return instantiate(c, device_type); };
   result.judge = [c](const Outputs& got) { return judge(c, got); };
   const auto lengths = static_cast<int64_t>(initial_lengths(c).size());
@@ -223,7 +223,6 @@ HostTensor without_strays(HostTensor ids) {
 }
 
 Case spoiled(Case c) {
-  c.base.id += "_strays";
   c.cpu_refuses = true;
   c.compulsory_bytes = 0;
   return c;
@@ -302,7 +301,7 @@ int64_t slots_read(const AttentionCase& c) {
 }
 
 Case make_case(const AttentionCase& c) {
-  Case result{"attention", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     return instantiate(c, make_inputs(c), device_type);
   };
@@ -474,7 +473,7 @@ void play(const HiddenStackCase& c, double* bytes, bool* overflows) {
 }
 
 Case make_case(const HiddenStackCase& c) {
-  Case result{"hidden_stack", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) { return instantiate(c, device_type); };
   result.judge = [c](const Outputs& got) { return judge(c, got); };
   play(c, &result.compulsory_bytes, &result.cpu_refuses);
@@ -486,7 +485,7 @@ Case make_case(const HiddenStackCase& c) {
 }
 
 Case make_case(const RowCompactionCase& c) {
-  Case result{"row_compaction", c, {}, {}, 0, false, {}, {}};
+  Case result;
   const bool gather = c.direction == EXN_ROWS_GATHER;
   result.instantiate = [c, gather](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
@@ -577,7 +576,7 @@ Complaint judge(const FfnSkipRuleCase& c, const Outputs& got) {
 }
 
 Case make_case(const FfnSkipRuleCase& c) {
-  Case result{"ffn_skip_rule", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) { return instantiate(c, device_type); };
   result.judge = [c](const Outputs& got) { return judge(c, got); };
   result.compulsory_bytes = 21.0 * static_cast<double>(c.rows * c.layers * c.tokens);
@@ -587,17 +586,17 @@ Case make_case(const FfnSkipRuleCase& c) {
 
 }  // namespace
 
-void append_cache_cases(const std::string& directory, std::vector<Case>* all) {
-  append(all, kv_append_cases(directory), make_case);
-  append_spoiled(all, kv_append_cases(directory), spoiled_case);
-  append(all, kv_copy_cases(directory), make_case);
-  append_spoiled(all, kv_copy_cases(directory), spoiled_case);
-  append(all, kv_length_cases(directory), make_case);
-  append(all, attention_cases(directory), make_case);
-  append_spoiled(all, attention_cases(directory), spoiled_case);
-  append(all, hidden_stack_cases(directory), make_case);
-  append(all, row_compaction_cases(directory), make_case);
-  append(all, ffn_skip_rule_cases(directory), make_case);
+void append_cache_cases(const std::string& directory, std::vector<ListedCase>* all) {
+  append(all, "kv_append", kv_append_cases(directory), make_case);
+  append_spoiled(all, "kv_append", kv_append_cases(directory), spoiled_case);
+  append(all, "kv_copy", kv_copy_cases(directory), make_case);
+  append_spoiled(all, "kv_copy", kv_copy_cases(directory), spoiled_case);
+  append(all, "kv_length", kv_length_cases(directory), make_case);
+  append(all, "attention", attention_cases(directory), make_case);
+  append_spoiled(all, "attention", attention_cases(directory), spoiled_case);
+  append(all, "hidden_stack", hidden_stack_cases(directory), make_case);
+  append(all, "row_compaction", row_compaction_cases(directory), make_case);
+  append(all, "ffn_skip_rule", ffn_skip_rule_cases(directory), make_case);
 }
 
 }  // namespace exn::gpu

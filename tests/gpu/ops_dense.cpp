@@ -27,7 +27,7 @@ double passes(int64_t rows) {
 // ---- rows to rows -------------------------------------------------------------------------------
 
 Case make_case(const NormCase& c) {
-  Case result{"norm", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const NormInputs in = make_inputs(c);
@@ -59,7 +59,7 @@ Case make_case(const NormCase& c) {
 }
 
 Case make_case(const RopeTableCase& c) {
-  Case result{"rope_table", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     exn_rope_table_params params = {};
@@ -88,7 +88,7 @@ HostTensor untouched_heads(const RopeCase& c) {
 }
 
 Case make_case(const RopeCase& c) {
-  Case result{"rope", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const RopeInputs in = make_inputs(c);
@@ -117,7 +117,7 @@ Case make_case(const RopeCase& c) {
 // ---- products -----------------------------------------------------------------------------------
 
 Case make_case(const LinearCase& c) {
-  Case result{"linear", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
     const LinearInputs in = make_inputs(c);
@@ -205,7 +205,7 @@ int64_t running_rows(const FfnCase& c) {
 }
 
 Case make_case(const FfnCase& c) {
-  Case result{"ffn", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) { return instantiate(c, device_type); };
   const auto oracle = lazily([c] { return ffn_oracle(c, make_inputs(c)); });
   result.judge = [c, oracle](const Outputs& got) { return judge(c, oracle(), got); };
@@ -299,7 +299,7 @@ double compulsory_bytes(const KvPropagateCase& c, const KvPropagateInputs& in) {
 }
 
 Case make_case(const KvPropagateCase& c) {
-  Case result{"kv_propagate", c, {}, {}, 0, false, {}, {}};
+  Case result;
   const auto all_layers = std::make_shared<std::deque<Layers>>();
   result.instantiate = [c, all_layers](int32_t device_type) {
     all_layers->emplace_back();
@@ -325,13 +325,13 @@ Case make_case(const KvPropagateCase& c) {
 
 }  // namespace
 
-void append_dense_cases(const std::string& directory, std::vector<Case>* all) {
-  append(all, norm_cases(directory), make_case);
-  append(all, rope_table_cases(directory), make_case);
-  append(all, rope_cases(directory), make_case);
-  append(all, linear_cases(directory), make_case);
-  append(all, ffn_cases(directory), make_case);
-  append(all, kv_propagate_cases(directory), make_case);
+void append_dense_cases(const std::string& directory, std::vector<ListedCase>* all) {
+  append(all, "norm", norm_cases(directory), make_case);
+  append(all, "rope_table", rope_table_cases(directory), make_case);
+  append(all, "rope", rope_cases(directory), make_case);
+  append(all, "linear", linear_cases(directory), make_case);
+  append(all, "ffn", ffn_cases(directory), make_case);
+  append(all, "kv_propagate", kv_propagate_cases(directory), make_case);
 }
 
 }  // namespace exn::gpu

@@ -36,7 +36,6 @@ HostTensor with_strays(HostTensor ids, int64_t low, int64_t high) {
 }
 
 Case spoiled(Case c) {
-  c.base.id += "_strays";
   c.cpu_refuses = true;
   c.compulsory_bytes = 0;
   return c;
@@ -97,7 +96,7 @@ std::unique_ptr<Instance> instantiate(const SelectCase& c, const SelectInputs& i
 }
 
 Case make_case(const SelectCase& c) {
-  Case result{"select", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     return instantiate(c, make_inputs(c), device_type);
   };
@@ -239,7 +238,7 @@ int64_t slots_read(const AttentionScoresCase& c, const AttentionScoresInputs& in
 }
 
 Case make_case(const AttentionScoresCase& c) {
-  Case result{"attention_scores", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     return instantiate(c, make_inputs(c), device_type);
   };
@@ -311,7 +310,7 @@ Case spoiled_case(const AttentionScoresCase& c) {
 // ---- budgets ------------------------------------------------------------------------------------
 
 Case make_case(const HiredBudgetCase& c) {
-  Case result{"hired_budget", c, {}, {}, 0, false, {}, {}};
+  Case result;
   const int64_t images = c.attention.rows;
   const bool marks = (c.outputs >> kHiredMarks & 1) != 0;
   const bool valid = (c.outputs >> kHiredValid & 1) != 0;
@@ -471,7 +470,7 @@ std::string shapes_of(const GatherCase& c) {
 }
 
 Case make_case(const GatherCase& c) {
-  Case result{"gather", c, {}, {}, 0, false, {}, {}};
+  Case result;
   const auto tensors = std::make_shared<std::deque<GatherTensors>>();
   result.instantiate = [c, tensors](int32_t device_type) {
     tensors->emplace_back();
@@ -567,7 +566,7 @@ double moved_bytes(const KvCompactCase& c, const KvCompactInputs& in, int64_t* l
 }
 
 Case make_case(const KvCompactCase& c) {
-  Case result{"kv_compact", c, {}, {}, 0, false, {}, {}};
+  Case result;
   result.instantiate = [c](int32_t device_type) {
     return instantiate(c, make_inputs(c), device_type);
   };
@@ -601,14 +600,14 @@ bool has_segments(const SelectCase& c) { return !c.selection.segments.empty(); }
 
 }  // namespace
 
-void append_drop_cases(const std::string& directory, std::vector<Case>* all) {
-  append(all, attention_scores_cases(directory), make_case);
-  append_spoiled(all, attention_scores_cases(directory), spoiled_case);
-  append(all, select_cases(directory), make_case);
-  append_spoiled(all, select_cases(directory), spoiled_case, has_segments);
-  append(all, hired_budget_cases(directory), make_case);
-  append(all, gather_cases(directory), make_case);
-  append(all, kv_compact_cases(directory), make_case);
+void append_drop_cases(const std::string& directory, std::vector<ListedCase>* all) {
+  append(all, "attention_scores", attention_scores_cases(directory), make_case);
+  append_spoiled(all, "attention_scores", attention_scores_cases(directory), spoiled_case);
+  append(all, "select", select_cases(directory), make_case);
+  append_spoiled(all, "select", select_cases(directory), spoiled_case, has_segments);
+  append(all, "hired_budget", hired_budget_cases(directory), make_case);
+  append(all, "gather", gather_cases(directory), make_case);
+  append(all, "kv_compact", kv_compact_cases(directory), make_case);
 }
 
 }  // namespace exn::gpu

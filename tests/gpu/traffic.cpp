@@ -45,7 +45,7 @@ int64_t extent(const Case& c, const char* name) {
 }  // namespace
 
 bool TrafficResult::is_wasteful() const {
-  const KnownWaste* known = known_waste(*measured);
+  const KnownWaste* known = known_waste(measured);
   return ratio(past_cache) > (known != nullptr ? known->most : kMostWaste);
 }
 
@@ -61,7 +61,7 @@ bool is_realistic(const Case& c) {
 
 TrafficResult measure_traffic(const Case& c) {
   TrafficResult result;
-  result.measured = &c;
+  result.measured = c;
   const std::unique_ptr<Instance> instance = c.instantiate(kDLCUDA);
   instance->prepare();
   const Stream stream(kDLCUDA);
@@ -90,11 +90,11 @@ void print_traffic(const std::vector<TrafficResult>& results) {
       "%-14s %-34s %12s %8s %10s %9s\n",
       kMostWaste, "op", "case", "compulsory", "memory", "per launch", "requested");
   for (const TrafficResult& r : results) {
-    std::printf("%-14s %-34s %12.0f %8.3f %10.3f %9.3f%s\n", r.measured->op.c_str(),
-                r.measured->base.id.c_str(), r.measured->compulsory_bytes, r.ratio(r.past_cache),
+    std::printf("%-14s %-34s %12.0f %8.3f %10.3f %9.3f%s\n", r.measured.op.c_str(),
+                r.measured.base.id.c_str(), r.measured.compulsory_bytes, r.ratio(r.past_cache),
                 r.ratio(r.first_touched), r.ratio(r.requested),
                 r.is_wasteful() ? "  <- too much" : "");
-    const KnownWaste* known = known_waste(*r.measured);
+    const KnownWaste* known = known_waste(r.measured);
     if (known != nullptr) std::printf("  (up to %.2f: %s)\n", known->most, known->why);
   }
 }

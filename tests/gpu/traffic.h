@@ -10,12 +10,12 @@ namespace exn::gpu {
 
 // Bytes of device memory that one run of a case takes, call by call and each from an empty cache.
 struct TrafficResult {
-  const Case* measured = nullptr;
+  Case measured;
   double requested = 0;      // by all threads, whatever level of the hierarchy answers
   double first_touched = 0;  // each sector of 32 bytes once per launch
   double past_cache = 0;     // what an L2 cache of the emulated size lets through
 
-  double ratio(double bytes) const { return bytes / measured->compulsory_bytes; }
+  double ratio(double bytes) const { return bytes / measured.compulsory_bytes; }
   bool is_wasteful() const;
 };
 
