@@ -44,14 +44,17 @@ static EXN_SIMD Moments moments_of(const T* x, int64_t dim, int32_t norm, float 
   Moments m;
   if (norm == EXN_NORM_NONE) return m;
   const float count = static_cast<float>(dim);
+  float square;
   if (norm == EXN_NORM_LAYER) {
     m.centre = sum_row(x, dim, 0.0f, [](f32v v, f32v acc) EXN_FLAT { return add(acc, v); }) / count;
+    const f32v centre = set1(m.centre);
+    square = sum_row(x, dim, m.centre, [&](f32v v, f32v acc) EXN_FLAT {
+      const f32v d = sub(v, centre);
+      return fma(d, d, acc);
+    });
+  } else {
+    square = sum_row(x, dim, 0.0f, [](f32v v, f32v acc) EXN_FLAT { return fma(v, v, acc); });
   }
-  const f32v centre = set1(m.centre);
-  const float square = sum_row(x, dim, m.centre, [&](f32v v, f32v acc) EXN_FLAT {
-    const f32v d = sub(v, centre);
-    return fma(d, d, acc);
-  });
   m.scale = 1 / ::sqrtf(square / count + eps);
   return m;
 }
@@ -65,12 +68,30 @@ static EXN_SIMD void normalise_row(const T* x, int64_t dim, const Moments& m, co
     return;
   }
   const f32v centre = set1(m.centre), scale = set1(m.scale);
-  for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
-    f32v v =
-        mul(mul(sub(load_part(x + i, n, 0.0f), centre), scale), load_part(weight + i, n, 0.0f));
-    if (bias != nullptr) v = add(v, load_part(bias + i, n, 0.0f));
-    store_part(to + i, v, n);
-  });
+  const auto run = [&](auto centred, auto biased) EXN_FLAT {
+    const auto normal = [&](int64_t i, int n) EXN_FLAT {
+      f32v v = load_part(x + i, n, 0.0f);
+      if constexpr (decltype(centred)::value) v = sub(v, centre);
+      v = mul(mul(v, scale), load_part(weight + i, n, 0.0f));
+      if constexpr (decltype(biased)::value) v = add(v, load_part(bias + i, n, 0.0f));
+      return v;
+    };
+    int64_t i = 0;
+    for (; i + 2 * kLanes <= dim; i += 2 * kLanes)
+      store_two(to + i, normal(i, kLanes), normal(i + kLanes, kLanes));
+    for_vectors(dim - i, [&](int64_t j, int n) EXN_FLAT {
+      store_part(to + i + j, normal(i + j, n), n);
+    });
+  };
+  const std::true_type yes;
+  const std::false_type no;
+  if (bias != nullptr) {
+    run(yes, yes);
+  } else if (m.centre != 0) {  // NaN is not
+    run(yes, no);
+  } else {
+    run(no, no);
+  }
 }
 
 // To a 16-bit type and back.

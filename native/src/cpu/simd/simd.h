@@ -62,6 +62,13 @@ static EXN_SIMD double reduce_add(f64v v) {
   return lanes[0];
 }
 
+// Vectors that follow each other.
+template <class T>
+static EXN_SIMD void store_two(T* p, f32v a, f32v b) {
+  store(p, a);
+  store(p + kLanes, b);
+}
+
 // Pairs of vectors. Of bf16 the first holds the even elements and the second the odd ones, which
 // costs one operation each; of other types they follow each other.
 constexpr int kPair = 2 * kLanes;
