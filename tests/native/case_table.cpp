@@ -167,30 +167,6 @@ double rounded_to(Type type, double value) {
   return load(bytes, type);
 }
 
-// ---- generator ----------------------------------------------------------------------------------
-
-namespace {
-constexpr uint64_t kGolden = 0x9E3779B97F4A7C15ull;
-}
-
-uint64_t mix(uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
-  return z ^ (z >> 31);
-}
-
-uint64_t word(uint64_t seed, uint64_t stream, uint64_t i) {
-  return mix(mix(seed * kGolden + stream) + (i + 1) * kGolden);
-}
-
-float unit(uint64_t w) { return static_cast<float>(w >> 40) * 0x1p-24f; }
-
-float bell(uint64_t w) {
-  const int64_t sum =
-      static_cast<int64_t>((w & 0xFFFF) + ((w >> 16) & 0xFFFF) + ((w >> 32) & 0xFFFF) + (w >> 48));
-  return static_cast<float>(sum - 131070) * 0x1p-15f;
-}
-
 int64_t HostTensor::integer_at(int64_t index) const {
   const unsigned char* p = bytes.data() + index * size_of(type);
   if (type == Type::kU8) return *p;

@@ -50,10 +50,25 @@ double rounded_to(Type type, double value);
 
 // ---- generator ----------------------------------------------------------------------------------
 
-uint64_t mix(uint64_t z);
-uint64_t word(uint64_t seed, uint64_t stream, uint64_t i);
-float unit(uint64_t w);
-float bell(uint64_t w);
+constexpr uint64_t kGolden = 0x9E3779B97F4A7C15ull;
+
+inline uint64_t mix(uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+  return z ^ (z >> 31);
+}
+
+inline uint64_t word(uint64_t seed, uint64_t stream, uint64_t i) {
+  return mix(mix(seed * kGolden + stream) + (i + 1) * kGolden);
+}
+
+inline float unit(uint64_t w) { return static_cast<float>(w >> 40) * 0x1p-24f; }
+
+inline float bell(uint64_t w) {
+  const int64_t sum =
+      static_cast<int64_t>((w & 0xFFFF) + ((w >> 16) & 0xFFFF) + ((w >> 32) & 0xFFFF) + (w >> 48));
+  return static_cast<float>(sum - 131070) * 0x1p-15f;
+}
 
 // A matrix in host memory: `rows` rows of `cols` elements, `stride` elements apart; what lies
 // between rows is NaN (floating point) or 0x7B bytes. A vector is one row. `offset` says where a

@@ -135,7 +135,7 @@ TEST(ExitHeadShortlist, EntryOutOfRange) {
       } else {
         ASSERT_EQ(status, EXN_OK) << exn_last_error();
         const StatsExpected invalid =
-            stats_oracle({{static_cast<long double>(NAN)}, {}, {}}, c.normalizer, 1, 0);
+            stats_oracle({{static_cast<double>(NAN)}, {}, {}}, c.normalizer, 1, 0);
         out.expect("exit_head", {invalid, invalid, invalid});
       }
     }

@@ -11,32 +11,35 @@ namespace exn::test {
 
 namespace {
 
-using Real = long double;
+// Results of f64 have their oracle in long double; of all others in double, which leaves every
+// bound 29 bits of room. long double is done in software on ARM, where an oracle in it takes longer
+// than all the rest.
+using Wide = long double;
 
-constexpr Real kInf = std::numeric_limits<Real>::infinity();
+constexpr double kInf = std::numeric_limits<double>::infinity();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 // Of f32, the precision of every reduction but those of f64 storage.
 constexpr double kUnit = 0x1p-24;
 
-double as_double(Real value) { return static_cast<double>(value); }
+double as_double(Wide value) { return static_cast<double>(value); }
+double as_double(double value) { return value; }
 
 size_t at(int64_t i) { return static_cast<size_t>(i); }
 
+template <typename Real>
 std::vector<Real> row_of(const HostTensor& t, int64_t row) {
   std::vector<Real> values(at(t.cols));
   for (int64_t c = 0; c < t.cols; ++c) values[at(c)] = static_cast<Real>(t.at(row, c));
   return values;
 }
 
-std::vector<double> doubles_of(const HostTensor& t, int64_t row) {
-  std::vector<double> values(at(t.cols));
-  for (int64_t c = 0; c < t.cols; ++c) values[at(c)] = t.at(row, c);
-  return values;
+// ln s(x) of StableMax.
+template <typename Real>
+Real log_s(Real x) {
+  return x >= 0 ? std::log1p(x) : -std::log1p(-x);
 }
 
-// ln s(x) of StableMax.
-Real log_s(Real x) { return x >= 0 ? std::log1p(x) : -std::log1p(-x); }
-
+template <typename Real>
 bool valid_logits(const std::vector<Real>& z) {
   bool finite = false;
   for (Real v : z) {
@@ -47,9 +50,10 @@ bool valid_logits(const std::vector<Real>& z) {
 }
 
 // The result after it was stored as `type`, on top of the error it had.
+template <typename Real>
 Expected stored(Type type, Real value, Real error) {
-  const Real rounding_error =
-      rounding(type) * std::fabs(value) * 1.01L + static_cast<Real>(smallest(type));
+  const Real rounding_error = static_cast<Real>(rounding(type) * 1.01) * std::fabs(value) +
+                              static_cast<Real>(smallest(type));
   return {as_double(value), std::isfinite(value) ? as_double(error + rounding_error) : 0.0};
 }
 
@@ -71,8 +75,9 @@ bool agrees(const Expected& expected, double got) {
 namespace {
 
 // What a softmax over x looks like: everything that the statistics and their bounds are made of.
+template <typename Real>
 struct Distribution {
-  Real top = -kInf;  // largest x
+  Real top = -static_cast<Real>(kInf);  // largest x
   Real lse = 0;
   std::vector<Real> p;
   Real spread = 0;         // sum p |x - top|
@@ -80,8 +85,9 @@ struct Distribution {
   Real entropy_slope = 0;  // sum p |ln p + H|: how the entropy answers to errors of x
 };
 
-Distribution distribution_of(const std::vector<Real>& x, Real power = 1) {
-  Distribution d;
+template <typename Real>
+Distribution<Real> distribution_of(const std::vector<Real>& x, Real power = 1) {
+  Distribution<Real> d;
   for (Real v : x) d.top = std::max(d.top, v);
   Real sum = 0;
   d.p.resize(x.size());
@@ -104,25 +110,26 @@ Distribution distribution_of(const std::vector<Real>& x, Real power = 1) {
   return d;
 }
 
-Real entropy_bound(const Distribution& d, int64_t n, Real u, Real error) {
+double entropy_bound(const Distribution<double>& d, int64_t n, double u, double error) {
   return u * (sum_error(n) * (1 + d.spread) + 4 * d.entropy) + u * 2 * d.spread * (1 + d.spread) +
          2 * error * d.entropy_slope;
 }
 
 // Applies softcap and temperature, with what they add to the errors.
-void transform(float temperature, float softcap, std::vector<Real>* z, std::vector<Real>* error) {
-  const Real cap = static_cast<Real>(softcap);
+void transform(float temperature, float softcap, std::vector<double>* z,
+               std::vector<double>* error) {
+  const double cap = static_cast<double>(softcap);
   for (size_t j = 0; j < z->size(); ++j) {
-    Real& v = (*z)[j];
-    Real& e = (*error)[j];
+    double& v = (*z)[j];
+    double& e = (*error)[j];
     if (std::isinf(v)) continue;
     if (softcap > 0) {
       v = cap * std::tanh(v / cap);
       e += 6 * kUnit * std::fabs(v);
     }
     if (!(temperature == 1.0f)) {
-      v /= static_cast<Real>(temperature);
-      e = e / static_cast<Real>(temperature) + 2 * kUnit * std::fabs(v);
+      v /= static_cast<double>(temperature);
+      e = e / static_cast<double>(temperature) + 2 * kUnit * std::fabs(v);
     }
   }
 }
@@ -132,7 +139,7 @@ int64_t id_of(const Logits& logits, size_t j) {
 }
 
 // Largest z, ties to the smaller id.
-size_t argmax_of(const Logits& logits, const std::vector<Real>& z) {
+size_t argmax_of(const Logits& logits, const std::vector<double>& z) {
   size_t best = 0;
   for (size_t j = 1; j < z.size(); ++j) {
     if (z[j] > z[best] || (z[j] == z[best] && id_of(logits, j) < id_of(logits, best))) best = j;
@@ -140,18 +147,18 @@ size_t argmax_of(const Logits& logits, const std::vector<Real>& z) {
   return best;
 }
 
-void find_argmax(const Logits& logits, const std::vector<Real>& z, const std::vector<Real>& error,
-                 StatsExpected* out) {
+void find_argmax(const Logits& logits, const std::vector<double>& z,
+                 const std::vector<double>& error, StatsExpected* out) {
   const size_t best = argmax_of(logits, z);
   out->argmax = id_of(logits, best);
   for (size_t j = 0; j < z.size(); ++j) {
-    const Real slack = error[j] + error[best];
+    const double slack = error[j] + error[best];
     if (j == best || (slack > 0 && z[j] >= z[best] - slack)) {
       out->near_argmax.push_back(id_of(logits, j));
     }
   }
   std::sort(out->near_argmax.begin(), out->near_argmax.end());
-  out->stats[kMaxLogit] = {as_double(z[best]), as_double(error[best])};
+  out->stats[kMaxLogit] = {z[best], error[best]};
 }
 
 void invalid_row(StatsExpected* out) {
@@ -168,73 +175,69 @@ StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float tempe
     return out;
   }
   out.valid = true;
-  std::vector<Real> z = logits.z;
-  std::vector<Real> error = logits.error;
+  std::vector<double> z = logits.z;
+  std::vector<double> error = logits.error;
   error.resize(z.size(), 0);
   transform(temperature, softcap, &z, &error);
   find_argmax(logits, z, error, &out);
 
   const int64_t n = static_cast<int64_t>(z.size());
-  Real largest_error = 0;
+  double largest_error = 0;
   for (size_t j = 0; j < z.size(); ++j) {
     if (z[j] == -kInf) continue;
     if (normalizer == EXN_STABLEMAX) {
-      const Real slope = 1 / (1 + std::fabs(z[j]));
+      const double slope = 1 / (1 + std::fabs(z[j]));
       z[j] = log_s(z[j]);
       error[j] = error[j] * slope + 2 * kUnit * (std::fabs(z[j]) + 1);
     }
     largest_error = std::max(largest_error, error[j]);
   }
 
-  const Distribution d = distribution_of(z);
+  const Distribution<double> d = distribution_of(z);
   // Relative, of sum exp.
-  const Real sum_bound = kUnit * (sum_error(n) + 2 * d.spread) + 2 * largest_error;
-  const Real tiny = static_cast<Real>(smallest(Type::kF32));
-  const auto probability = [&](Real p, Real below_top) {
-    return Expected{as_double(p),
-                    p > 0 ? as_double(p * (sum_bound + kUnit * (4 + 2 * below_top)) + tiny) : 0.0};
+  const double sum_bound = kUnit * (sum_error(n) + 2 * d.spread) + 2 * largest_error;
+  const double tiny = smallest(Type::kF32);
+  const auto probability = [&](double p, double below_top) {
+    return Expected{p, p > 0 ? p * (sum_bound + kUnit * (4 + 2 * below_top)) + tiny : 0.0};
   };
   // The second largest: the largest of all others. Its probability is taken from d,
   // since lse may swallow the sum.
   const size_t best = argmax_of(logits, z);
-  Real second = -kInf, p2 = 0;
+  double second = -kInf, p2 = 0;
   for (size_t j = 0; j < z.size(); ++j) {
     if (j == best || z[j] <= second) continue;
     second = z[j];
     p2 = d.p[j];
   }
-  const Real p1 = d.p[best];
-  out.stats[kLse] = {as_double(d.lse),
-                     as_double(sum_bound + kUnit * (2 * std::fabs(d.lse) + std::fabs(d.top)))};
+  const double p1 = d.p[best];
+  out.stats[kLse] = {d.lse, sum_bound + kUnit * (2 * std::fabs(d.lse) + std::fabs(d.top))};
   out.stats[kP1] = probability(p1, 0);
   out.stats[kP2] = probability(p2, second == -kInf ? 0 : d.top - second);
-  out.stats[kMargin] = {as_double(p1 - p2), out.stats[kP1].bound + out.stats[kP2].bound + kUnit};
-  out.stats[kEntropy] = {as_double(d.entropy),
-                         as_double(entropy_bound(d, n, kUnit, largest_error))};
+  out.stats[kMargin] = {p1 - p2, out.stats[kP1].bound + out.stats[kP2].bound + kUnit};
+  out.stats[kEntropy] = {d.entropy, entropy_bound(d, n, kUnit, largest_error)};
 
-  const Distribution d2 = distribution_of(z, 2);
-  out.stats[kPow2Entropy] = {as_double(d2.entropy),
-                             as_double(entropy_bound(d2, n, kUnit, 2 * largest_error))};
+  const Distribution<double> d2 = distribution_of(z, 2.0);
+  out.stats[kPow2Entropy] = {d2.entropy, entropy_bound(d2, n, kUnit, 2 * largest_error)};
 
-  Real sum = 0, magnitude = 0;
-  for (Real v : z) {
+  double sum = 0, magnitude = 0;
+  for (double v : z) {
     sum += v;
     magnitude += std::fabs(v) + std::fabs(v - d.top);
   }
-  const Real count = static_cast<Real>(n);
-  const Real mean = sum / count - d.lse;
-  const Real mean_bound =
+  const double count = static_cast<double>(n);
+  const double mean = sum / count - d.lse;
+  const double mean_bound =
       kUnit * (sum_error(n) * magnitude / count + 4 * (std::fabs(d.top) + std::fabs(d.lse))) +
       sum_bound;
-  out.stats[kMeanLogP] = {as_double(mean), std::isfinite(mean) ? as_double(mean_bound) : 0.0};
+  out.stats[kMeanLogP] = {mean, std::isfinite(mean) ? mean_bound : 0.0};
   return out;
 }
 
 std::vector<StatsExpected> row_stats_oracle(const RowStatsCase& c, const RowStatsInputs& in) {
   std::vector<StatsExpected> rows;
   for (int64_t r = 0; r < in.logits.rows; ++r) {
-    rows.push_back(
-        stats_oracle({row_of(in.logits, r), {}, {}}, c.normalizer, c.temperature, c.softcap));
+    const Logits row = {row_of<double>(in.logits, r), {}, {}};
+    rows.push_back(stats_oracle(row, c.normalizer, c.temperature, c.softcap));
   }
   return rows;
 }
@@ -364,7 +367,7 @@ void round_state(Type type, State* s) {
 
 State prepared(const ExitHeadCase& c, const ExitHeadInputs& in, int64_t row) {
   State s;
-  s.x = doubles_of(in.hidden, row);
+  s.x = row_of<double>(in.hidden, row);
   s.error.assign(s.x.size(), 0);
   if (c.translator) translate(c, in, &s);
   if (c.norm == EXN_NORM_RMS) rms_norm(c, in, &s);
@@ -418,14 +421,13 @@ std::vector<StatsExpected> exit_head_oracle(const ExitHeadCase& c, const ExitHea
   }
   for (int64_t k = 0; k < count; ++k) {
     const int64_t v = ids.empty() ? k : ids[at(k)];
-    const std::vector<double> w = doubles_of(in.weight, v);
+    const std::vector<double> w = row_of<double>(in.weight, v);
     const double bias = in.bias.given() ? in.bias.at(0, v) : 0;
     for (size_t r = 0; r < states.size(); ++r) {
       const Dot dot = logit_of(states[r], w, c.exact);
       const double z = dot.value + bias;
-      logits[r].z[at(k)] = static_cast<Real>(z);
-      logits[r].error[at(k)] =
-          static_cast<Real>(c.exact || std::isinf(z) ? 0 : dot.error + kUnit * std::fabs(z));
+      logits[r].z[at(k)] = z;
+      logits[r].error[at(k)] = c.exact || std::isinf(z) ? 0 : dot.error + kUnit * std::fabs(z);
     }
   }
   std::vector<StatsExpected> rows;
@@ -440,15 +442,17 @@ std::vector<StatsExpected> exit_head_oracle(const ExitHeadCase& c, const ExitHea
 namespace {
 
 // x = z or ln s(z), with the error that computing it in `u` gives each element.
+template <typename Real>
 struct Scores {
   std::vector<Real> x;
   Real error = 0;  // largest
-  Distribution d;
+  Distribution<Real> d;
   Real sum_bound = 0;  // relative, of sum exp
 };
 
-Scores scores_of(const std::vector<Real>& z, int32_t normalizer, Real u) {
-  Scores s;
+template <typename Real>
+Scores<Real> scores_of(const std::vector<Real>& z, int32_t normalizer, Real u) {
+  Scores<Real> s;
   s.x = z;
   if (normalizer == EXN_STABLEMAX) {
     for (Real& v : s.x) {
@@ -462,29 +466,30 @@ Scores scores_of(const std::vector<Real>& z, int32_t normalizer, Real u) {
   return s;
 }
 
-Real probability_bound(const Scores& s, size_t j, Real u) {
+template <typename Real>
+Real probability_bound(const Scores<Real>& s, size_t j, Real u) {
   if (s.x[j] == -kInf) return 0;
   return s.d.p[j] * (s.sum_bound + u * (4 + 2 * (s.d.top - s.x[j])));
 }
 
-Real log_bound(const Scores& s, size_t j, Real u) {
+template <typename Real>
+Real log_bound(const Scores<Real>& s, size_t j, Real u) {
   return s.sum_bound + s.error +
          u * 2 * (std::fabs(s.x[j]) + std::fabs(s.d.lse) + std::fabs(s.d.top));
 }
 
-}  // namespace
-
-std::vector<Expected> stablemax_oracle(const StableMaxCase& c, const StableMaxInputs& in) {
+template <typename Real>
+std::vector<Expected> stablemax_in(const StableMaxCase& c, const StableMaxInputs& in) {
   const Type type = in.logits.type;
   const Real u = static_cast<Real>(arithmetic(type));
   std::vector<Expected> out;
   for (int64_t r = 0; r < in.logits.rows; ++r) {
-    const std::vector<Real> z = row_of(in.logits, r);
+    const std::vector<Real> z = row_of<Real>(in.logits, r);
     if (!valid_logits(z)) {
       out.insert(out.end(), z.size(), nan());
       continue;
     }
-    const Scores s = scores_of(z, c.normalizer, u);
+    const Scores<Real> s = scores_of(z, c.normalizer, u);
     for (size_t j = 0; j < z.size(); ++j) {
       out.push_back(c.log ? stored(type, s.x[j] - s.d.lse, log_bound(s, j, u))
                           : stored(type, s.d.p[j], probability_bound(s, j, u)));
@@ -493,9 +498,16 @@ std::vector<Expected> stablemax_oracle(const StableMaxCase& c, const StableMaxIn
   return out;
 }
 
+}  // namespace
+
+std::vector<Expected> stablemax_oracle(const StableMaxCase& c, const StableMaxInputs& in) {
+  return in.logits.type == Type::kF64 ? stablemax_in<Wide>(c, in) : stablemax_in<double>(c, in);
+}
+
 namespace {
 
 // One row of a cross-entropy: loss and gradient before the division by the count.
+template <typename Real>
 struct LossRow {
   Real loss = 0;
   Real loss_bound = 0;
@@ -503,8 +515,9 @@ struct LossRow {
   std::vector<Real> grad_bound;
 };
 
-LossRow loss_row(const std::vector<Real>& z, size_t label, int32_t normalizer, Real u) {
-  LossRow row;
+template <typename Real>
+LossRow<Real> loss_row(const std::vector<Real>& z, size_t label, int32_t normalizer, Real u) {
+  LossRow<Real> row;
   row.grad.resize(z.size());
   row.grad_bound.resize(z.size());
   if (!valid_logits(z)) {
@@ -512,7 +525,7 @@ LossRow loss_row(const std::vector<Real>& z, size_t label, int32_t normalizer, R
     row.grad.assign(z.size(), static_cast<Real>(kNaN));
     return row;
   }
-  const Scores s = scores_of(z, normalizer, u);
+  const Scores<Real> s = scores_of(z, normalizer, u);
   row.loss = s.d.lse - s.x[label];
   row.loss_bound = log_bound(s, label, u);
   for (size_t j = 0; j < z.size(); ++j) {
@@ -524,9 +537,8 @@ LossRow loss_row(const std::vector<Real>& z, size_t label, int32_t normalizer, R
   return row;
 }
 
-}  // namespace
-
-CrossEntropyExpected cross_entropy_oracle(const CrossEntropyCase& c, const CrossEntropyInputs& in) {
+template <typename Real>
+CrossEntropyExpected cross_entropy_in(const CrossEntropyCase& c, const CrossEntropyInputs& in) {
   const Type type = in.logits.type;
   const Type loss_type = type == Type::kF64 ? Type::kF64 : Type::kF32;
   const Real u = static_cast<Real>(arithmetic(type));
@@ -540,13 +552,13 @@ CrossEntropyExpected cross_entropy_oracle(const CrossEntropyCase& c, const Cross
   Real total = 0, magnitude = 0, bound = 0;
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t label = in.labels.integer_at(r);
-    const std::vector<Real> z = row_of(in.logits, r);
+    const std::vector<Real> z = row_of<Real>(in.logits, r);
     if (label == c.ignore_index) {
       if (!mean) out.loss.push_back({0, 0});
       out.grad.insert(out.grad.end(), z.size(), Expected{0, 0});
       continue;
     }
-    const LossRow row = loss_row(z, at(label), c.normalizer, u);
+    const LossRow<Real> row = loss_row(z, at(label), c.normalizer, u);
     total += row.loss;
     magnitude += std::fabs(row.loss);
     bound += row.loss_bound;
@@ -565,19 +577,26 @@ CrossEntropyExpected cross_entropy_oracle(const CrossEntropyCase& c, const Cross
   return out;
 }
 
+}  // namespace
+
+CrossEntropyExpected cross_entropy_oracle(const CrossEntropyCase& c, const CrossEntropyInputs& in) {
+  return in.logits.type == Type::kF64 ? cross_entropy_in<Wide>(c, in)
+                                      : cross_entropy_in<double>(c, in);
+}
+
 namespace {
 
+template <typename Real>
 bool all_finite(const std::vector<Real>& x) {
   return std::all_of(x.begin(), x.end(), [](Real v) { return std::isfinite(v); });
 }
 
-}  // namespace
-
-PerpGradExpected perp_grad_oracle(const PerpGradCase& c, const PerpGradInputs& in) {
+template <typename Real>
+PerpGradExpected perp_grad_in(const PerpGradCase& c, const PerpGradInputs& in) {
   const Type type = in.weight.type;
   const Real u = static_cast<Real>(arithmetic(type));
-  const std::vector<Real> w = row_of(in.weight, 0);
-  const std::vector<Real> g = row_of(in.grad, 0);
+  const std::vector<Real> w = row_of<Real>(in.weight, 0);
+  const std::vector<Real> g = row_of<Real>(in.grad, 0);
   const size_t n = w.size();
   PerpGradExpected out;
   if (!all_finite(w) || !all_finite(g)) {
@@ -591,7 +610,7 @@ PerpGradExpected perp_grad_oracle(const PerpGradCase& c, const PerpGradInputs& i
     ww += w[i] * w[i];
     gg += g[i] * g[i];
   }
-  const Real divisor = ww + 1e-30L;
+  const Real divisor = ww + static_cast<Real>(1e-30L);
   const Real alpha = wg / divisor;
   const Real sum_bound = u * static_cast<Real>(sum_error(static_cast<int64_t>(n)));
   const Real alpha_error = sum_bound * (wg_magnitude / divisor + std::fabs(alpha));
@@ -614,7 +633,7 @@ PerpGradExpected perp_grad_oracle(const PerpGradCase& c, const PerpGradInputs& i
   out.noise = length <= guard * 8;
   Real scale = 1, scale_error = 0;
   if (c.form == EXN_PERP_CODE) {
-    scale = full / (length + 1e-30L);
+    scale = full / (length + static_cast<Real>(1e-30L));
     scale_error =
         sum_bound + kIndependent * std::sqrt(cross) / pp + alpha_error * alpha_error * ww / pp;
   }
@@ -625,16 +644,22 @@ PerpGradExpected perp_grad_oracle(const PerpGradCase& c, const PerpGradInputs& i
   return out;
 }
 
+}  // namespace
+
+PerpGradExpected perp_grad_oracle(const PerpGradCase& c, const PerpGradInputs& in) {
+  return in.weight.type == Type::kF64 ? perp_grad_in<Wide>(c, in) : perp_grad_in<double>(c, in);
+}
+
 std::vector<Expected> cosine_oracle(const CosineCase&, const CosineInputs& in) {
   const HostTensor& other = in.b.given() ? in.b : in.a;
   std::vector<Expected> out;
   for (int64_t r = 0; r < in.a.rows; ++r) {
-    const std::vector<Real> a = row_of(in.a, r), b = row_of(other, r);
+    const std::vector<double> a = row_of<double>(in.a, r), b = row_of<double>(other, r);
     if (!all_finite(a) || !all_finite(b)) {
       out.push_back(nan());
       continue;
     }
-    Real ab = 0, aa = 0, bb = 0, magnitude = 0;
+    double ab = 0, aa = 0, bb = 0, magnitude = 0;
     for (size_t i = 0; i < a.size(); ++i) {
       ab += a[i] * b[i];
       magnitude += std::fabs(a[i] * b[i]);
@@ -645,12 +670,12 @@ std::vector<Expected> cosine_oracle(const CosineCase&, const CosineInputs& in) {
       out.push_back({0, 0});
       continue;
     }
-    const Real norms = std::sqrt(aa) * std::sqrt(bb);
-    const Real cosine = ab / norms;
-    const Real sum_bound = kUnit * sum_error(in.a.cols);
-    const Real bound =
+    const double norms = std::sqrt(aa) * std::sqrt(bb);
+    const double cosine = ab / norms;
+    const double sum_bound = kUnit * sum_error(in.a.cols);
+    const double bound =
         sum_bound * (magnitude / norms + std::fabs(cosine)) + 4 * kUnit * std::fabs(cosine);
-    out.push_back({as_double(cosine), as_double(bound)});
+    out.push_back({cosine, bound});
   }
   return out;
 }
@@ -706,7 +731,7 @@ Expected probability_of(const std::vector<double>& o, const std::vector<double>&
 
 Expected gate_row(const GateCase& c, const GateInputs& in, const HostTensor& hidden,
                   const HostTensor& head, int64_t row) {
-  std::vector<double> y = doubles_of(in.features, row), y_error(y.size(), 0), v, v_error;
+  std::vector<double> y = row_of<double>(in.features, row), y_error(y.size(), 0), v, v_error;
   const bool nan_input = std::any_of(y.begin(), y.end(), [](double x) { return std::isnan(x); });
   const bool inf_input = std::any_of(y.begin(), y.end(), [](double x) { return std::isinf(x); });
   if (nan_input) return nan();

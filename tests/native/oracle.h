@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scalar oracles: plain loops in long double over the stored inputs, independent of the library.
-// Every number comes with a bound on the error that a correct implementation in the contract's
-// precision may show; tolerance.h says how it is made.
+// Scalar oracles: plain loops over the stored inputs, independent of the library, in double, and in
+// long double where results are f64. Every number comes with a bound on the error that a correct
+// implementation in the contract's precision may show; tolerance.h says how it is made.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +33,8 @@ struct StatsExpected {
 
 // Logits with an absolute error each; `ids` names them (empty: their position).
 struct Logits {
-  std::vector<long double> z;
-  std::vector<long double> error;
+  std::vector<double> z;
+  std::vector<double> error;
   std::vector<int64_t> ids;
 };
 

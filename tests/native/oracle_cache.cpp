@@ -123,13 +123,15 @@ class AttentionHead {
  public:
   AttentionHead(const AttentionCase& c, const AttentionInputs& in, const DecodedCache& cache,
                 int64_t row, int64_t head)
-      : c_(c),
-        in_(in),
-        cache_(cache),
-        row_(row),
-        head_(head),
-        sequence_(id_or(in.sequence, row, 0)) {
-    for (int64_t t = 0; t < in.visible.integer_at(row); ++t) scores_.push_back(score(t));
+      : c_(c), cache_(cache) {
+    const int64_t dim = c.cache.dim, sequence = id_or(in.sequence, row, 0);
+    const int64_t kv_head = head / (c.query_heads / c.cache.heads);
+    for (int64_t i = 0; i < dim; ++i) query_.push_back(in.query.at(row, head * dim + i));
+    for (int64_t t = 0; t < in.visible.integer_at(row); ++t) {
+      begins_.push_back(
+          at(cache_index(c.cache, in.cache.block_table, sequence, t, kv_head, 0)));
+      scores_.push_back(score(&cache.k[begins_.back()]));
+    }
   }
 
   const std::vector<Score>& scores() const { return scores_; }
@@ -158,17 +160,10 @@ class AttentionHead {
   }
 
  private:
-  Real cached(const std::vector<Real>& side, int64_t slot, int64_t element) const {
-    const int64_t kv_head = head_ / (c_.query_heads / c_.cache.heads);
-    return side[at(
-        cache_index(c_.cache, in_.cache.block_table, sequence_, slot, kv_head, element))];
-  }
-
-  Score score(int64_t slot) const {
+  Score score(const Real* key) const {
     Real sum = 0, absolute = 0;
-    for (int64_t i = 0; i < c_.cache.dim; ++i) {
-      const Real term =
-          in_.query.at(row_, head_ * c_.cache.dim + i) * cached(cache_.k, slot, i);
+    for (size_t i = 0; i < query_.size(); ++i) {
+      const Real term = query_[i] * key[i];
       sum += term;
       absolute += std::fabs(term);
     }
@@ -198,7 +193,7 @@ class AttentionHead {
     std::vector<Real> v(weight.size());
     Real mean = 0, absolute = 0;
     for (size_t t = 0; t < weight.size(); ++t) {
-      v[t] = cached(cache_.v, static_cast<int64_t>(t), element);
+      v[t] = cache_.v[begins_[t] + at(element)];
       mean += weight[t] * v[t];
       absolute += weight[t] * std::fabs(v[t]);
     }
@@ -212,9 +207,9 @@ class AttentionHead {
   }
 
   const AttentionCase& c_;
-  const AttentionInputs& in_;
   const DecodedCache& cache_;
-  int64_t row_, head_, sequence_;
+  std::vector<Real> query_;
+  std::vector<size_t> begins_;  // of the head in each slot
   std::vector<Score> scores_;
 };
 
