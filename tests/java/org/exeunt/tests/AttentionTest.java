@@ -6,6 +6,7 @@ import static org.exeunt.tests.Expected.sumError;
 import static org.exeunt.tests.Words.remainder;
 import static org.exeunt.tests.Words.word;
 
+import java.util.Arrays;
 import java.util.stream.Stream;
 import org.exeunt.Attention;
 import org.exeunt.DType;
@@ -110,11 +111,12 @@ class AttentionTest extends OpTest {
     int n = c.given("scores") ? c.int32("scores") : 0;
     float scale = c.number("scale");
     float softcap = c.number("softcap");
+    DType dtype = c.dtype("out");
     Placed out =
         new Placed(
             scope,
             HostTensor.heads(
-                c.dtype("out"), rows, heads, dim, c.int32("out_pad"), c.int32("out_offset")));
+                dtype, rows, heads, dim, c.int32("out_pad"), c.int32("out_offset")));
     Placed scores = new Placed(scope, HostTensor.of(DType.F32, rows, heads, n));
     Attention op =
         Attention.builder()
@@ -134,13 +136,14 @@ class AttentionTest extends OpTest {
     HostTensor gotScores = scores.read();
     for (int r = 0; r < rows; r++) {
       for (int h = 0; h < heads; h++) {
-        String where = "[" + r + "," + h + "]";
+        String outAt = "out [" + r + "," + h + "]";
+        String scoresAt = "scores [" + r + "," + h + "]";
         Head head = new Head(in, r, h, heads, scale, softcap);
         for (int i = 0; i < dim; i++) {
-          head.out(c.dtype("out"), i).check("out " + where, got.at(r, h * dim + i));
+          head.out(dtype, i).check(outAt, got.at(r, h * dim + i));
         }
         for (int t = 0; t < n; t++) {
-          head.score(t).check("scores " + where, gotScores.at((r * heads + h) * n + t));
+          head.score(t).check(scoresAt, gotScores.at((r * heads + h) * n + t));
         }
       }
     }
@@ -151,7 +154,8 @@ class AttentionTest extends OpTest {
     private final double[] score;
     private final double[] error;
     private final double[] weight;
-    private final double[][] values;
+    private final double[] moved;
+    private final double[][] values; // of each element, in all slots
     private double top = Double.NEGATIVE_INFINITY;
 
     Head(Inputs in, int row, int head, int heads, double scale, double softcap) {
@@ -162,15 +166,18 @@ class AttentionTest extends OpTest {
       score = new double[visible];
       error = new double[visible];
       weight = new double[visible];
-      values = new double[visible][dim];
+      moved = new double[visible];
+      values = new double[dim][visible];
+      double[] query = new double[dim];
+      Arrays.setAll(query, i -> in.query.at(row, head * dim + i));
       for (int t = 0; t < visible; t++) {
         int at = shape.at(in.sequence(row), t, kvHead);
         double magnitude = 0;
         for (int i = 0; i < dim; i++) {
-          double term = in.query.at(row, head * dim + i) * in.cache.k.at(at + i);
+          double term = query[i] * in.cache.k.at(at + i);
           score[t] += term * scale;
           magnitude += Math.abs(term) * scale;
-          values[t][i] = in.cache.v.at(at + i);
+          values[i][t] = in.cache.v.at(at + i);
         }
         error[t] = F32 * (sumError(dim) * magnitude + Math.abs(score[t]));
         if (softcap > 0) {
@@ -193,6 +200,8 @@ class AttentionTest extends OpTest {
       }
       for (int t = 0; t < weight.length; t++) {
         weight[t] /= total;
+        double relative = error[t] + F32 * (8 + 3 * Math.abs(score[t] - top));
+        moved[t] = weight[t] > 0 ? weight[t] * Math.expm1(relative) : 0;
       }
     }
 
@@ -207,21 +216,21 @@ class AttentionTest extends OpTest {
       if (weight.length == 0) {
         return Expected.ZERO;
       }
+      double[] v = values[element];
       double mean = 0;
       double magnitude = 0;
-      for (int t = 0; t < weight.length; t++) {
-        mean += weight[t] * values[t][element];
-        magnitude += weight[t] * Math.abs(values[t][element]);
+      for (int t = 0; t < v.length; t++) {
+        mean += weight[t] * v[t];
+        magnitude += weight[t] * Math.abs(v[t]);
       }
-      double moved = 0;
-      for (int t = 0; t < weight.length; t++) {
+      double error = 0;
+      for (int t = 0; t < v.length; t++) {
         if (weight[t] > 0) {
-          double relative = error[t] + F32 * (8 + 3 * Math.abs(score[t] - top));
-          moved += weight[t] * Math.expm1(relative) * Math.abs(values[t][element] - mean);
+          error += moved[t] * Math.abs(v[t] - mean);
         }
       }
-      double sums = F32 * sumError(weight.length) * (magnitude + Math.abs(mean));
-      return Expected.stored(dtype, mean, moved + sums);
+      double sums = F32 * sumError(v.length) * (magnitude + Math.abs(mean));
+      return Expected.stored(dtype, mean, error + sums);
     }
   }
 }

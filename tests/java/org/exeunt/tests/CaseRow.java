@@ -27,6 +27,7 @@ final class CaseRow {
 
   private final Map<String, String> fields;
   private final String op;
+  private Long seed; // asked for with each element of some fills
 
   private CaseRow(String op, Map<String, String> fields) {
     this.op = op;
@@ -96,7 +97,10 @@ final class CaseRow {
   }
 
   long seed() {
-    return integer("seed");
+    if (seed == null) {
+      seed = integer("seed");
+    }
+    return seed;
   }
 
   boolean tag(String name) {

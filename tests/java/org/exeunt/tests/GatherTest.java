@@ -26,13 +26,23 @@ class GatherTest extends OpTest {
   }
 
   /** A tensor of a case: its shape has -1 where the entries lie. */
-  private record Spec(DType dtype, long[] shape, int axis) {
+  private record Spec(DType dtype, long[] shape, int axis, int outer, int inner) {
     static Spec of(String text) {
       String[] parts = text.split(":");
       List<String> extents = Arrays.asList(parts[1].split("x"));
       long[] shape =
           extents.stream().mapToLong(x -> x.equals("N") ? -1 : Long.parseLong(x)).toArray();
-      return new Spec(DType.valueOf(parts[0].toUpperCase()), shape, extents.indexOf("N"));
+      int axis = extents.indexOf("N");
+      return new Spec(
+          DType.valueOf(parts[0].toUpperCase()),
+          shape,
+          axis,
+          product(shape, 0, axis),
+          product(shape, axis + 1, shape.length));
+    }
+
+    private static int product(long[] shape, int from, int to) {
+      return (int) Arrays.stream(shape, from, to).reduce(1, (a, b) -> a * b);
     }
 
     private boolean padded() {
@@ -47,28 +57,20 @@ class GatherTest extends OpTest {
           : new HostTensor(dtype, extents, 0, offset);
     }
 
-    int outer() {
-      return (int) Arrays.stream(shape, 0, axis).reduce(1, (a, b) -> a * b);
-    }
-
-    int inner() {
-      return (int) Arrays.stream(shape, axis + 1, shape.length).reduce(1, (a, b) -> a * b);
-    }
-
     /** The element at which an entry begins. */
     int at(HostTensor t, int outer, int entry) {
       return padded()
           ? entry * t.stride
-          : (int) (outer * t.shape[axis] + entry) * inner();
+          : (int) (outer * t.shape[axis] + entry) * inner;
     }
   }
 
   /** One tensor on its way. */
   private record Move(Spec spec, HostTensor input, HostTensor expected, Placed out) {
     void entry(int from, int to) {
-      for (int o = 0; o < spec.outer(); o++) {
+      for (int o = 0; o < spec.outer; o++) {
         expected.copyFrom(
-            input, 0, spec.at(input, o, from), 0, spec.at(expected, o, to), spec.inner());
+            input, 0, spec.at(input, o, from), 0, spec.at(expected, o, to), spec.inner);
       }
     }
   }
@@ -130,11 +132,13 @@ class GatherTest extends OpTest {
   private Move move(
       CaseRow c, Spec spec, int rows, int room, int number, boolean here, Gather.Builder builder) {
     HostTensor in = spec.of(rows, c.int32("pad"), c.int32("offset"));
-    for (int o = 0; o < spec.outer(); o++) {
+    long seed = c.seed();
+    for (int o = 0; o < spec.outer; o++) {
       for (int e = 0; e < rows; e++) {
-        for (int i = 0; i < spec.inner(); i++) {
-          long element = ((long) o * rows + e) * spec.inner() + i;
-          in.setBits(0, spec.at(in, o, e) + i, word(c.seed(), 16 + number, element));
+        int at = spec.at(in, o, e);
+        long element = ((long) o * rows + e) * spec.inner;
+        for (int i = 0; i < spec.inner; i++) {
+          in.setBits(0, at + i, word(seed, 16 + number, element + i));
         }
       }
     }

@@ -285,13 +285,17 @@ final class HostTensor {
   // ---- fills ------------------------------------------------------------------------------------
 
   HostTensor fill(long seed, long stream, String kind, float scale, String special) {
+    boolean denormal = kind.equals("denormal");
+    boolean normal = kind.equals("normal"); // most fills are, so it has a way without a look-up
     for (int r = 0; r < rows; r++) {
       int first = position(seed, stream, 0, r);
       int second = position(seed, stream, 1, r);
       for (int c = 0; c < cols; c++) {
         long i = (long) r * cols + c;
         long w = word(seed, stream, i);
-        if (kind.equals("denormal")) {
+        if (normal) {
+          set(r, c, bell(w) * scale);
+        } else if (denormal) {
           double magnitude = (1 + high(w, 8)) * smallestDenormal();
           set(r, c, w % 2 != 0 ? -magnitude : magnitude);
         } else {
@@ -304,8 +308,6 @@ final class HostTensor {
 
   private float value(String kind, long w, long i, int col, int first, int second) {
     switch (kind) {
-      case "normal":
-        return bell(w);
       case "wide":
         return 10000f * (2 * unit(w) - 1);
       case "unit":
