@@ -15,8 +15,10 @@ void open_barrier(Block* block) {
   ++block->barrier_count;
   block->votes[block->barrier_count % 2] = Votes{};
   pass_barrier(block);
-  for (Fiber* fiber : block->fibers) {
-    if (fiber->state == State::kAtBarrier) make_runnable(fiber);
+  for (unsigned i = 0; i < block->warps.size(); ++i) {
+    Warp& warp = block->warps[i];
+    make_runnable(block, i, warp.at_barrier);
+    warp.at_barrier = 0;
   }
 }
 
@@ -42,10 +44,9 @@ void barrier(const char* file, int line) {
     report("divergent barrier", here, "other threads wait at " + describe(block->barrier_location));
   }
   ++block->at_barrier;
-  fiber->state = State::kAtBarrier;
+  block->warp_of(*fiber).at_barrier |= 1u << fiber->lane;
   open_if_complete(block);
-  const State state = fiber->state;
-  wait_for(fiber, state, here);
+  wait_for(fiber, here);
 }
 
 int barrier_vote(Vote vote, bool predicate, const char* file, int line) {
@@ -68,7 +69,6 @@ int barrier_vote(Vote vote, bool predicate, const char* file, int line) {
 
 void note_thread_exit(Fiber* fiber) {
   Block* block = fiber->block;
-  fiber->state = State::kDone;
   block->warp_of(*fiber).done |= 1u << fiber->lane;
   ++block->done;
   open_if_complete(block);

@@ -112,7 +112,6 @@ void prepare_context(Context* context, void (*entry)()) {
   context->stack = pool().take();
   context->stack_size = kStackSize;
   context->sanitizer_stack = nullptr;
-  unpoison(context->stack + kGuardSize, kStackSize - kGuardSize);
   constexpr int kSavedRegisters = 6;
   auto** frame = reinterpret_cast<void**>(top_of(context->stack));
   *--frame = nullptr;  // entry never returns; this keeps its frame aligned
@@ -123,8 +122,15 @@ void prepare_context(Context* context, void (*entry)()) {
 }
 
 void release_stack(Context* context) {
-  if (context->stack != nullptr) pool().put(context->stack);
+  pool().put(context->stack);
   context->stack = nullptr;
+}
+
+// Functions take their redzones with them when they return; these never will.
+void abandon_stack(Context* context) {
+  if (context->stack == nullptr) return;
+  unpoison(context->stack + kGuardSize, kStackSize - kGuardSize);
+  release_stack(context);
 }
 
 void switch_context(Context* from, Context* to, bool last) {

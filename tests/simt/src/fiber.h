@@ -24,9 +24,12 @@ struct Context {
 // Gives `context` a stack on which `entry` will run when first switched to.
 void prepare_context(Context* context, void (*entry)());
 
-// Returns the stack to the pool. The caller may still be running on it, as long as it leaves before
-// the next prepare_context.
+// Returns the stack, of whose functions all have returned, to the pool. The caller may still be
+// running on it, as long as it leaves before the next prepare_context.
 void release_stack(Context* context);
+
+// Returns the stack, if there is one, of a thread that will not be resumed wherever it stands.
+void abandon_stack(Context* context);
 
 // Leaves `from` for `to`. `from` is never resumed when `last` is set.
 void switch_context(Context* from, Context* to, bool last);

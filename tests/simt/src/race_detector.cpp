@@ -334,7 +334,7 @@ void check_access(const void* address, size_t size, Access access, const Locatio
 }
 
 void check_alignment(const void* address, size_t size, const Location& where) {
-  if (!on_launching_thread() || reinterpret_cast<uintptr_t>(address) % size == 0) return;
+  if ((reinterpret_cast<uintptr_t>(address) & (size - 1)) == 0 || !on_launching_thread()) return;
   refuse_access("misaligned access", where, std::to_string(size) + " bytes at once");
 }
 

@@ -46,7 +46,7 @@ class Scheduler {
  public:
   bool run(const char* name, const LaunchShape& shape, const Invocation& invocation);
 
-  void wait_for(Fiber* fiber, State state, const Location& where);
+  void wait_for(Fiber* fiber, const Location& where);
   void yield(Fiber* fiber);
   void maybe_switch(Fiber* fiber);
   void finish_and_continue();
@@ -55,7 +55,6 @@ class Scheduler {
   Context* host() { return &host_; }
   const Invocation* invocation() const { return invocation_; }
   Random& random() { return random_; }
-  const StaticShared& static_shared() const { return static_shared_; }
 
  private:
   bool in_random_order() const {
@@ -67,7 +66,6 @@ class Scheduler {
   void retire(Block* block);
   void retire_done_blocks();
   void activate(Block* block);
-  std::vector<unsigned char>* static_shared_image(Block* block);
   Block* choose_block();
   bool promote_yielded();
   Fiber* pick(Block* block);
@@ -89,18 +87,12 @@ class Scheduler {
   size_t next_block_ = 0;
   std::vector<unsigned> block_order_;
   std::vector<Block*> resident_;
-  StaticShared static_shared_;
-  std::vector<unsigned char> host_static_shared_;
-  Block* active_ = nullptr;  // whose static shared variables are in place; null: the host's
-  bool active_is_retired_ = false;
+  Block* active_ = nullptr;  // whose static shared variables are in place
   std::deque<Fiber> all_fibers_;
   std::vector<Fiber*> free_fibers_;
 };
 
-Scheduler& scheduler() {
-  static Scheduler instance;
-  return instance;
-}
+Scheduler scheduler;
 
 bool Scheduler::run(const char* name, const LaunchShape& shape, const Invocation& invocation) {
   const uint64_t reports_before = report_count();
@@ -122,7 +114,7 @@ bool Scheduler::run(const char* name, const LaunchShape& shape, const Invocation
       std::swap(block_order_[i - 1], block_order_[random_.below(static_cast<uint32_t>(i))]);
     }
   }
-  static_shared_ = find_static_shared();
+  enter_static_shared();
   launching_thread = __builtin_thread_pointer();
   begin_race_check();
 
@@ -142,7 +134,7 @@ bool Scheduler::run(const char* name, const LaunchShape& shape, const Invocation
 
   current = nullptr;
   while (!resident_.empty()) retire(resident_.back());
-  activate(nullptr);
+  leave_static_shared();
   check_redzones();
   invocation_ = nullptr;
   ++counters().launches;
@@ -165,6 +157,7 @@ void Scheduler::start_block() {
   block->thread_count = shape_.block.x * shape_.block.y * shape_.block.z;
   block->warps.resize((block->thread_count + kWarpSize - 1) / kWarpSize);
   block->dynamic_size = shape_.dynamic_shared;
+  block->static_shared = new_shared_image(poison_byte());
 
   const size_t padded = (block->dynamic_size + 127) / 128 * 128 + kDynamicGuard;
   block->dynamic_shared = static_cast<unsigned char*>(std::aligned_alloc(128, padded));
@@ -182,7 +175,7 @@ void Scheduler::start_block() {
     block->priority_of_warp[block->warp_of_priority[i]] = static_cast<uint8_t>(i);
   }
   set_up_threads(block);
-  start_race_check(block, static_shared_.size);
+  start_race_check(block, static_shared().size);
   resident_.push_back(block);
 }
 
@@ -209,7 +202,7 @@ void Scheduler::set_up_threads(Block* block) {
     reset_clock(fiber);
     block->fibers[i] = fiber;
     block->warps[fiber->warp].present |= 1u << fiber->lane;
-    make_runnable(fiber);
+    make_runnable(block, fiber->warp, 1u << fiber->lane);
   }
 }
 
@@ -230,34 +223,20 @@ void Scheduler::retire(Block* block) {
   }
   std::free(block->dynamic_shared);
   for (Fiber* fiber : block->fibers) {
-    release_stack(&fiber->context);
+    abandon_stack(&fiber->context);
     free_fibers_.push_back(fiber);
   }
-  if (active_ == block) active_is_retired_ = true;
+  if (active_ == block) active_ = nullptr;
+  reuse_shared_image(std::move(block->static_shared));
   resident_.erase(std::find(resident_.begin(), resident_.end(), block));
   delete block;
 }
 
-std::vector<unsigned char>* Scheduler::static_shared_image(Block* block) {
-  return block != nullptr ? &block->saved_static_shared : &host_static_shared_;
-}
-
-// Before the first block and after the last, the variables hold what host code left there: a
-// library may have thread-local variables of its own.
 void Scheduler::activate(Block* block) {
-  if (active_ == block && !active_is_retired_) return;
-  const StaticShared& variables = static_shared_;
-  if (!active_is_retired_) {
-    static_shared_image(active_)->assign(variables.begin, variables.begin + variables.size);
-  }
-  active_is_retired_ = false;
+  if (active_ == block) return;
+  place_static_shared(block->static_shared.get(),
+                      active_ != nullptr ? active_->static_shared.get() : nullptr);
   active_ = block;
-  const std::vector<unsigned char>* image = static_shared_image(block);
-  if (image->empty()) {
-    std::memset(variables.begin, poison_byte(), variables.size);
-  } else {
-    std::memcpy(variables.begin, image->data(), variables.size);
-  }
 }
 
 // Null, after a report, if no thread can ever run again.
@@ -305,10 +284,12 @@ void Scheduler::report_stuck(const char* what) {
   Location first;
   for (const Block* block : resident_) {
     for (const Fiber* fiber : block->fibers) {
-      if (fiber->state != State::kAtBarrier && fiber->state != State::kInWarpOp) continue;
+      const Warp& warp = block->warps[fiber->warp];
+      const bool in_warp_op = (warp.in_warp_op >> fiber->lane & 1) != 0;
+      if (!in_warp_op && (warp.at_barrier >> fiber->lane & 1) == 0) continue;
       if (first.file == nullptr) first = fiber->waiting_at;
       char mask[32] = "";
-      if (fiber->state == State::kInWarpOp) {
+      if (in_warp_op) {
         snprintf(mask, sizeof mask, " mask %08x", fiber->waiting_mask);
       }
       std::string& threads = waiting["block " + std::to_string(block->id) + " at " +
@@ -394,8 +375,7 @@ void Scheduler::switch_from(Fiber* fiber, bool last) {
   if (next != fiber) resume(next, &fiber->context, last);
 }
 
-void Scheduler::wait_for(Fiber* fiber, State state, const Location& where) {
-  fiber->state = state;
+void Scheduler::wait_for(Fiber* fiber, const Location& where) {
   fiber->waiting_at = where;
   switch_from(fiber, false);
 }
@@ -409,7 +389,7 @@ void Scheduler::yield(Fiber* fiber) {
 
 void Scheduler::maybe_switch(Fiber* fiber) {
   if (!in_random_order()) return;
-  make_runnable(fiber);
+  make_runnable(fiber->block, fiber->warp, 1u << fiber->lane);
   switch_from(fiber, false);
 }
 
@@ -444,11 +424,10 @@ void Scheduler::abort_launch() {
 }
 
 void start_thread() {
-  Scheduler& instance = scheduler();
-  enter_context(instance.host());
+  enter_context(scheduler.host());
   for (;;) {
-    instance.invocation()->run();
-    instance.finish_and_continue();
+    scheduler.invocation()->run();
+    scheduler.finish_and_continue();
   }
 }
 
@@ -465,36 +444,31 @@ Counters& counters() {
 }
 
 bool run_launch(const char* name, const LaunchShape& shape, const Invocation& invocation) {
-  return scheduler().run(name, shape, invocation);
+  return scheduler.run(name, shape, invocation);
 }
 
-void wait_for(Fiber* fiber, State state, const Location& where) {
-  scheduler().wait_for(fiber, state, where);
+void wait_for(Fiber* fiber, const Location& where) { scheduler.wait_for(fiber, where); }
+
+void make_runnable(Block* block, unsigned warp, unsigned lanes) {
+  if (lanes == 0) return;
+  block->warps[warp].runnable |= lanes;
+  block->runnable_warps |= 1u << warp;
 }
 
-void make_runnable(Fiber* fiber) {
-  Block* block = fiber->block;
-  fiber->state = State::kRunnable;
-  block->warp_of(*fiber).runnable |= 1u << fiber->lane;
-  block->runnable_warps |= 1u << fiber->warp;
-}
+void maybe_switch() { scheduler.maybe_switch(current_fiber()); }
 
-void maybe_switch() { scheduler().maybe_switch(current_fiber()); }
+void yield() { scheduler.yield(current_fiber()); }
 
-void yield() { scheduler().yield(current_fiber()); }
-
-void abort_launch() { scheduler().abort_launch(); }
+void abort_launch() { scheduler.abort_launch(); }
 
 void trap(const char* file, int line) {
   report("trap", Location{file, line, nullptr}, "");
   abort_launch();
 }
 
-Random& schedule_random() { return scheduler().random(); }
+Random& schedule_random() { return scheduler.random(); }
 
-const Invocation* running_invocation() { return scheduler().invocation(); }
-
-const StaticShared& static_shared() { return scheduler().static_shared(); }
+const Invocation* running_invocation() { return scheduler.invocation(); }
 
 bool on_launching_thread() {
   return current != nullptr && launching_thread == __builtin_thread_pointer();

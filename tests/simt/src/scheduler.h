@@ -19,9 +19,9 @@ bool run_launch(const char* name, const LaunchShape& shape, const Invocation& in
 
 // For the code that runs on an emulated thread:
 
-// The thread waits; control returns once make_runnable was called for it.
-void wait_for(Fiber* fiber, State state, const Location& where);
-void make_runnable(Fiber* fiber);
+// The thread waits; control returns once make_runnable was called for its lane.
+void wait_for(Fiber* fiber, const Location& where);
+void make_runnable(Block* block, unsigned warp, unsigned lanes);
 
 // Lets the policy choose again among all runnable threads, this one included.
 void maybe_switch();
@@ -33,8 +33,6 @@ Random& schedule_random();
 
 // The invocation whose arguments the running kernel reads.
 const Invocation* running_invocation();
-
-const StaticShared& static_shared();
 
 // Whether the caller is kernel code, and not another host thread while a launch runs.
 bool on_launching_thread();

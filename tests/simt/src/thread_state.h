@@ -15,6 +15,7 @@
 #include "race_state.h"
 #include "report.h"
 #include "simt/simt.h"
+#include "static_shared.h"
 
 namespace simt {
 
@@ -34,15 +35,11 @@ struct AsyncCopy {
 
 using AsyncGroup = std::vector<AsyncCopy>;
 
-enum class State { kRunnable, kAtBarrier, kInWarpOp, kDone };
-
 struct Fiber : Thread {
   Context context;
   bool started = false;
-  State state = State::kRunnable;
   Location waiting_at;
-  unsigned waiting_mask = 0;
-  uint64_t warp_result = 0;
+  unsigned waiting_mask = 0;  // of the warp operation it waits in
   Block* block = nullptr;
   AsyncGroup open_copies;
   std::deque<AsyncGroup> committed_copies;
@@ -61,11 +58,16 @@ struct WarpGroup {
   std::array<int, kWarpSize> width{};
 };
 
+// What its lanes are doing is kept here, where it takes a word to look at or to change all of them;
+// a lane that is in none of the masks is running.
 struct Warp {
   unsigned present = 0;  // lanes that exist
   unsigned runnable = 0;
   unsigned yielded = 0;  // would run, but asked to let others go first
+  unsigned at_barrier = 0;
+  unsigned in_warp_op = 0;
   unsigned done = 0;
+  std::array<uint64_t, kWarpSize> result{};  // of the lane's last warp operation
   std::array<WarpGroup, 8> groups;
 };
 
@@ -91,7 +93,7 @@ struct Block {
   std::array<uint8_t, kMaxWarps> warp_of_priority{};
   unsigned char* dynamic_shared = nullptr;
   size_t dynamic_size = 0;
-  std::vector<unsigned char> saved_static_shared;  // empty until another block takes its place
+  SharedImage static_shared;
   std::unique_ptr<BlockRaceState> race;            // race builds only
 
   Warp& warp_of(const Fiber& fiber) { return warps[fiber.warp]; }

@@ -104,7 +104,7 @@ uint64_t reduce_result(const WarpGroup& group) {
   return result;
 }
 
-void distribute(const WarpGroup& group, Fiber* const* lanes) {
+void distribute(const WarpGroup& group, std::array<uint64_t, kWarpSize>* results) {
   const unsigned first = static_cast<unsigned>(__builtin_ctz(group.mask));
   uint64_t common = 0;
   bool per_lane = false;
@@ -130,11 +130,11 @@ void distribute(const WarpGroup& group, Fiber* const* lanes) {
   for (unsigned mask = group.mask; mask != 0; mask &= mask - 1) {
     const auto lane = static_cast<unsigned>(__builtin_ctz(mask));
     if (!per_lane) {
-      lanes[lane]->warp_result = common;
+      (*results)[lane] = common;
     } else if (group.op == WarpOp::kMatchAny) {
-      lanes[lane]->warp_result = match_result(group, group.value[lane]);
+      (*results)[lane] = match_result(group, group.value[lane]);
     } else {
-      lanes[lane]->warp_result = shuffle_result(group, lane);
+      (*results)[lane] = shuffle_result(group, lane);
     }
   }
 }
@@ -188,18 +188,19 @@ uint64_t warp_collective(WarpOp op, unsigned mask, uint64_t value, int argument,
 
   if (group->arrived != mask) {
     fiber->waiting_mask = mask;
-    wait_for(fiber, State::kInWarpOp, here);
-    return fiber->warp_result;
+    warp.in_warp_op |= lane_bit;
+    wait_for(fiber, here);
+    return warp.result[fiber->lane];
   }
-  Fiber* const* lanes = &block->fibers[fiber->warp * kWarpSize];
-  distribute(*group, lanes);
-  if (op == WarpOp::kSync) pass_warp_sync(lanes, mask, mask == warp.present);
+  distribute(*group, &warp.result);
+  if (op == WarpOp::kSync) {
+    pass_warp_sync(&block->fibers[fiber->warp * kWarpSize], mask, mask == warp.present);
+  }
   group->arrived = 0;
-  for (unsigned others = mask & ~lane_bit; others != 0; others &= others - 1) {
-    make_runnable(lanes[__builtin_ctz(others)]);
-  }
+  warp.in_warp_op &= ~mask;
+  make_runnable(block, fiber->warp, mask & ~lane_bit);
   maybe_switch();
-  return fiber->warp_result;
+  return warp.result[fiber->lane];
 }
 
 }  // namespace simt

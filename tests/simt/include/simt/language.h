@@ -21,7 +21,7 @@
 
 // Static shared memory is thread-local to the host: the linker then gathers all of a library's
 // shared variables in one place, also those of templates, which a named section would not get. The
-// runtime saves and restores that place as it moves from one resident block to another.
+// runtime gives each resident block a place of its own.
 #define __shared__ static __thread
 
 namespace simt {
