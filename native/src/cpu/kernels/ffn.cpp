@@ -10,12 +10,6 @@ namespace {
 
 // ---- activations --------------------------------------------------------------------------------
 
-f32v silu(f32v z) {
-  const f32v t = exp_negative(sub(zero(), abs(z)));  // never overflows; NaN stays NaN
-  const f32v numerator = select(less(z, zero()), t, set1(1.0f));
-  return mul(z, div(numerator, add(set1(1.0f), t)));
-}
-
 // erf by formula 7.1.26 of Abramowitz and Stegun, |error| < 1.5e-7.
 f32v gelu(f32v z) {
   const f32v x = mul(abs(z), set1(0.70710678f));

@@ -43,12 +43,13 @@ void hidden_layer(const GateArgs& a, int32_t layer, float* y, float* t, int64_t 
   const T* weight = static_cast<const T*>(a.hidden_weight.data) + which * dim * dim;
   project(weight, dim, dim, dim, y, stride, rows, t, stride, ordered);
   for (int64_t row = 0; row < rows; ++row) {
-    for (int64_t i = 0; i < dim; ++i) {
-      const float bias = a.hidden_bias != nullptr ? a.hidden_bias[which * dim + i] : 0;
-      const float x = t[row * stride + i] + bias;
+    for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
+      f32v x = load_part(t + row * stride + i, n, 0.0f);
+      if (a.hidden_bias != nullptr)
+        x = add(x, load_part(a.hidden_bias + which * dim + i, n, 0.0f));
       float* out = y + row * stride + i;
-      *out = residual ? *out + x * sigmoid(x) : ::tanhf(x);
-    }
+      store_part(out, residual ? add(load_part(out, n, 0.0f), silu(x)) : tanh(x), n);
+    });
   }
 }
 

@@ -107,6 +107,13 @@ static EXN_SIMD f32v tanh(f32v x) {
   return select(less(a, set1(0.625f)), small, large);
 }
 
+// z / (1 + e^-z)
+static EXN_SIMD f32v silu(f32v z) {
+  const f32v t = exp_negative(sub(zero(), abs(z)));  // never overflows; NaN stays NaN
+  const f32v numerator = select(less(z, zero()), t, set1(1.0f));
+  return mul(z, div(numerator, add(set1(1.0f), t)));
+}
+
 // StableMax: s(x) = x + 1 for x >= 0, 1 / (1 - x) for x < 0.
 static EXN_SIMD f32v stable_s(f32v x) {
   const f32v a = add(abs(x), set1(1.0f));
