@@ -158,8 +158,13 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
   const double shift = empty ? 0 : static_cast<double>(tile.level) - row.level;
   const f32v factor = set1(empty ? 0.0f : static_cast<float>(scale * ::exp(shift) / row.sum));
   if (kKeep) {
-    for_vectors(n, [&](int64_t i, int rest) EXN_FLAT {
-      store_part(out + i, mul(load_part(out + i, rest, 0.0f), factor), rest);
+    int64_t i = 0;
+    for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+      for (int k = 0; k < 4; ++k)
+        store(out + i + k * kLanes, mul(load(out + i + k * kLanes), factor));
+    }
+    for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
+      store_part(out + i + j, mul(load_part(out + i + j, rest, 0.0f), factor), rest);
     });
     return;
   }
