@@ -12,15 +12,29 @@
 // side by side at less than half of it, and with every line asked for by the program at 85 %. So
 // for a single input rows are taken one at a time. That needs an input that stays in L1; for longer
 // ones, and for several, rows are taken side by side and asked for, well ahead, into L2, evenly
-// over the time that their products take.
+// over the time that their products take. From about five inputs on it is the multipliers that are
+// waited for, which leave room for half a load each; see chain_rows.
 #pragma once
 
 #include "elements.h"
 
 namespace exn::cpu::EXN_ISA {
 
+// Whether chains are computed one after the other, see chain_blocks.
+#if defined(EXN_HAS_ODD_LOADS)
+constexpr bool kChainwise = true;
+#else
+constexpr bool kChainwise = false;
+#endif
+
 // Elements of an input row with its padding: zeros, up to whole vectors of f32 pairs and of bf16.
-static EXN_SIMD int64_t padded(int64_t dim) { return (dim + 31) / 32 * 32; }
+static EXN_SIMD int64_t padded(int64_t dim) {
+  const int64_t whole = (dim + 31) / 32 * 32;
+  if (!kChainwise || whole < 896) return whole;
+  // Rows that lie (nearly) a multiple of 4 KiB apart would compete for the same places in L1.
+  const int64_t beyond = whole % 1024;
+  return beyond < 128 ? whole - beyond + 128 : beyond > 896 ? whole - beyond + 1152 : whole;
+}
 
 // Input rows in the form the products read: f32, or bf16 where both sides are bf16 and the set
 // multiplies it natively.
@@ -351,6 +365,176 @@ static EXN_SIMD void widened_rows(RowAt& row_at, int64_t count, const Inputs& in
   }
 }
 
+#if defined(EXN_HAS_ODD_LOADS)
+// ---- several inputs, where vectors are long and registers few -----------------------------------
+
+// One chain after the other: with one accumulator per product instead of two, a block holds more
+// products and each vector that it loads serves more of them, 7 loads for 12 multiplications. The
+// sums of a chain wait in memory until those of the other join them.
+constexpr int kChainRows = 3, kChainInputs = 4;
+constexpr int kChainSums = kChainRows * kChainInputs;
+
+// Columns [begin, end) of rows of `dim`. While they are multiplied, what comes next is asked for
+// evenly, `pace` bytes in each step.
+struct Chains {
+  int64_t begin, end, dim;
+  int64_t input_stride, out_stride;
+  const char* next;
+  int64_t pace;
+};
+
+// One step of the chains where a row ends within a pair.
+template <class T, int kX>
+static __attribute__((noinline)) void chain_tail(const T* const* weight, const float* input,
+                                                 float* sums, const Chains& c, int64_t k) {
+  for (int w = 0; w < kChainRows; ++w) {
+    f32v v[2];
+    load_pair_n(weight[w] + k, static_cast<int>(c.end - k), v[0], v[1]);
+    for (int chain = 0; chain < 2; ++chain) {
+      for (int x = 0; x < kX; ++x) {
+        float* const sum = sums + ((chain * kChainRows + w) * kX + x) * kLanes;
+        const f32v p = load(input + x * c.input_stride + k + chain * kLanes);
+        store(sum, fma(v[chain], p, load(sum)));
+      }
+    }
+  }
+}
+
+// `groups` blocks of kChainRows x kX, whose sums are two times kChainSums vectors each; those of
+// the columns before `begin` come in. A function of its own, where nothing else wants the
+// registers.
+template <class T, int kX, int kLines>
+static __attribute__((noinline)) void chain_blocks(const T* const* weight, const float* input,
+                                                   int64_t groups, float* sums, float* out,
+                                                   Chains* c) {
+  constexpr int kW = kChainRows, kSums = kW * kX;
+  const int64_t begin = c->begin, whole = c->end - (c->end - begin) % kPair;
+  const int64_t stride = c->input_stride, pace = c->pace;
+  const char* next = c->next;
+  for (int64_t g = 0; g < groups; ++g) {
+    const auto chain = [&](auto which) EXN_FLAT {
+      constexpr bool kSecond = decltype(which)::value;
+      float* const to = sums + (kSecond ? kSums * kLanes : 0);
+      f32v acc[kSums];
+      for (int i = 0; i < kSums; ++i) acc[i] = begin == 0 ? zero() : load(to + i * kLanes);
+      for (int64_t k = begin; k < whole; k += kPair) {
+        for (int i = 0; i < kLines; ++i) prefetch_far(next + i * 64);
+        if constexpr (kLines > 0) next += pace;
+        f32v v[kW];
+        if constexpr (std::is_same_v<T, bf16> && kSecond) {
+          const auto mask = odd_mask(k);
+          for (int w = 0; w < kW; ++w) v[w] = load_odd(weight[w] + k, mask);
+        } else {
+          for (int w = 0; w < kW; ++w) {
+            f32v a, b;
+            load_pair(weight[w] + k, a, b);
+            v[w] = kSecond ? b : a;
+          }
+        }
+        for (int x = 0; x < kX; ++x) {
+          const f32v p = load(input + x * stride + k + (kSecond ? kLanes : 0));
+          for (int w = 0; w < kW; ++w) acc[w * kX + x] = fma(v[w], p, acc[w * kX + x]);
+        }
+      }
+      for (int i = 0; i < kSums; ++i) store(to + i * kLanes, acc[i]);
+    };
+    chain(std::false_type());
+    chain(std::true_type());
+    if (whole < c->end) chain_tail<T, kX>(weight, input, sums, *c, whole);
+    if (c->end == c->dim) {
+      f32v all[kSums];
+      for (int i = 0; i < kSums; ++i) {
+        all[i] = add(load(sums + i * kLanes), load(sums + (kSums + i) * kLanes));
+      }
+      float folded[kSums];
+      fold_vectors(all, folded);
+      for (int x = 0; x < kX; ++x) {
+        for (int w = 0; w < kW; ++w) out[x * c->out_stride + w] = folded[w * kX + x];
+      }
+    }
+    input += kX * stride;
+    out += kX * c->out_stride;
+    sums += 2 * kChainSums * kLanes;
+  }
+  c->next = next;
+}
+
+// The weights of a panel stay in L2 while the inputs pass by, two groups at a time: of these so
+// many columns as stay in L1 while the panel passes by.
+template <class T, class RowAt>
+static EXN_SIMD void chain_rows(const RowAt& row_at, int64_t count, const Inputs& in,
+                                int64_t inputs, int64_t dim, float* out, int64_t out_stride,
+                                int64_t reach) {
+  constexpr int64_t kPanelBytes = int64_t{128} << 10, kPanelRows = 24, kColumns = 640;
+  // Groups that share what is asked for: with more of them memory has time enough.
+  constexpr int64_t kAskGroups = 4;
+  constexpr int64_t kBlockSums = 2 * kChainSums * kLanes;
+  alignas(64) float waiting[kPanelRows / kChainRows * 2 * kBlockSums];
+  const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T));
+  const int64_t fit = kPanelBytes / row_bytes / kChainRows * kChainRows;
+  const int64_t panel = fit < kChainRows ? kChainRows : fit < kPanelRows ? fit : kPanelRows;
+  const int64_t groups = (inputs + kChainInputs - 1) / kChainInputs;
+  const int64_t most = groups == 1 ? 2 * kColumns : kColumns, parts = (dim + most - 1) / most;
+  const int64_t columns = ((dim + parts - 1) / parts + 31) / 32 * 32;
+  for (int64_t first = 0; first < count; first += panel) {
+    const int64_t last = first + panel < count ? first + panel : count;
+    const int64_t left = count + reach - last, ahead = left < panel ? left : panel;
+    Chains c = {0, 0, dim, in.stride, out_stride, nullptr, 0};
+    bool scattered = false;
+    if (ahead > 0) {
+      const T* const next = row_at(last);
+      scattered = row_at(last + ahead - 1) != next + (ahead - 1) * dim;
+      if (!scattered) {
+        const int64_t sharing = groups < kAskGroups ? groups : kAskGroups;
+        const int64_t steps =
+            sharing * 2 * ((last - first + kChainRows - 1) / kChainRows) * (dim / kPair + 1);
+        c.next = reinterpret_cast<const char*>(next);
+        c.pace = (ahead * row_bytes + steps - 1) / steps;
+      }
+    }
+    for (int64_t g = 0; g < groups; g += 2) {
+      // As even as can be.
+      const int64_t from = inputs * g / groups, middle = inputs * (g + 1) / groups;
+      const int64_t to = g + 2 <= groups ? inputs * (g + 2) / groups : middle;
+      const bool even = to - middle == middle - from;
+      for (c.begin = 0; c.begin < dim; c.begin = c.end) {
+        c.end = c.begin + columns < dim ? c.begin + columns : dim;
+        float* sums = waiting;
+        for (int64_t w = first; w < last; w += kChainRows) {
+          const int64_t at = w + kChainRows <= last ? w : last - kChainRows;
+          const T* rows[kChainRows];
+          for (int i = 0; i < kChainRows; ++i) rows[i] = row_at(at + i);
+          for (int64_t i = w; scattered && g == 0 && i < w + kChainRows; ++i) {
+            if (i - first >= ahead) break;
+            const T* const row = row_at(last + i - first);
+            for (int64_t k = c.begin; k < c.end; k += 64 / static_cast<int64_t>(sizeof(T))) {
+              prefetch_far(row + k);
+            }
+          }
+          const auto run = [&](int64_t x, int64_t size, int64_t blocks, float* place) {
+            with_count<kChainInputs>(size, [&](auto n) EXN_FLAT {
+              constexpr int kX = decltype(n)::value;
+              const float* const input = in.f32 + x * in.stride;
+              float* const result = out + x * out_stride + at;
+              if (c.pace == 0 || g >= kAskGroups) {
+                chain_blocks<T, kX, 0>(rows, input, blocks, place, result, &c);
+              } else if (c.pace <= 64) {
+                chain_blocks<T, kX, 1>(rows, input, blocks, place, result, &c);
+              } else {
+                chain_blocks<T, kX, 2>(rows, input, blocks, place, result, &c);
+              }
+            });
+          };
+          run(from, middle - from, even ? 2 : 1, sums);
+          if (!even && middle < to) run(middle, to - middle, 1, sums + kBlockSums);
+          if (parts > 1) sums += 2 * kBlockSums;
+        }
+      }
+    }
+  }
+}
+#endif
+
 // out[x * out_stride + w] for weight rows w in [0, count), given by row_at(w), and inputs
 // [0, inputs), whose columns are in the order of pairs of T. The `reach` rows after them exist too
 // and are needed next.
@@ -366,6 +550,14 @@ static EXN_SIMD void row_products(RowAt&& row_at, int64_t count, const Inputs& i
     }
     return;
   }
+#if defined(EXN_HAS_ODD_LOADS)
+  // Fewer inputs wait for memory, and short ones for the ends of rows: the blocks below suit them.
+  constexpr int64_t kFew = std::is_same_v<T, float> ? 4 : 2;
+  if (inputs > kFew && count >= kChainRows && dim >= (dim % kPair == 0 ? 4 : 24) * kPair) {
+    chain_rows<T>(row_at, count, in, inputs, dim, out, out_stride, reach);
+    return;
+  }
+#endif
   if constexpr (!std::is_same_v<T, float>) {
     if (in.bf == nullptr && worth_widening(inputs, dim)) {
       widened_rows<T>(row_at, count, in, inputs, dim, out, out_stride);

@@ -159,6 +159,21 @@ static EXN_SIMD void load_pair(const bf16* p, f32v& even, f32v& odd) {
   odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(-0x10000)));
 }
 
+// The odd ones alone. The mask is read from memory for each `step`: in a loop the compiler would
+// keep it, and a sum would have to leave its register.
+#define EXN_HAS_ODD_LOADS
+static EXN_SIMD __m256i odd_mask(int64_t step) {
+  static constexpr int32_t kLow = -0x10000;
+  alignas(32) static constexpr int32_t kMask[8] = {kLow, kLow, kLow, kLow, kLow, kLow, kLow, kLow};
+  const int32_t* mask = kMask;
+  asm("" : "+r"(mask) : "r"(step));
+  return _mm256_load_si256(reinterpret_cast<const __m256i*>(mask));
+}
+static EXN_SIMD f32v load_odd(const bf16* p, __m256i mask) {
+  const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm256_castsi256_ps(_mm256_and_si256(both, mask));
+}
+
 // Lanes of f64, half as many, for sums that need them.
 using f64v = __m256d;
 static EXN_SIMD f64v zero_f64() { return _mm256_setzero_pd(); }
