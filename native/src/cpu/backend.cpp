@@ -27,7 +27,7 @@ extern const Kernels kernels;
 namespace baseline {
 extern const Kernels kernels;
 }
-#if !defined(EXN_WITHOUT_avx2)  // these too: sanitizers' builds have what the machine runs
+#if !defined(EXN_WITHOUT_avx2)  // these too: sanitizers' and quick builds have what they test
 namespace avx2 {
 extern const Kernels kernels;
 }
