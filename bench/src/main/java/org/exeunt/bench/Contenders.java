@@ -51,7 +51,7 @@ public interface Contenders extends LayerContenders, DropContenders, StepContend
         return new ExeuntContenders(copies);
       case "onnxruntime":
         return new OnnxContenders();
-      case "vector":
+      case Plan.JAVA:
         return new VectorContenders();
       default:
         throw new IllegalArgumentException("no contender is called " + name);

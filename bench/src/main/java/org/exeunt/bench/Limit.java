@@ -59,7 +59,7 @@ public final class Limit implements InternalProfiler {
   /** A shorter sample would be mostly timer. */
   private static final long SHORTEST_SAMPLE_NANOS = 20_000;
   /** Worker threads of the contender spin for a while; they must not share the cores. */
-  private static final long SETTLE_MILLIS = 30;
+  private static final long SETTLE_MILLIS = 5;
 
   /** Null: a peer, or a benchmark that moves no bytes worth a limit. */
   private static Passes passes;
@@ -182,12 +182,16 @@ public final class Limit implements InternalProfiler {
       int count = Streamed.copies(bytes, cache);
       Tensor memory = scope.allocate(DType.U8, Math.max(HUGE_PAGE, count * bytes));
       Tensor[] parts = new Tensor[count];
+      byte[] pattern = new byte[1 << 16];
+      for (int i = 0; i < pattern.length; i++) {
+        pattern[i] = (byte) i;
+      }
       for (int i = 0; i < count; i++) {
         parts[i] = memory.rows(i * bytes, (i + 1) * bytes);
         // Untouched pages would all be the one page of zeros.
         var buffer = parts[i].byteBuffer();
-        for (int b = 0; b < bytes; b++) {
-          buffer.put(b, (byte) b);
+        while (buffer.hasRemaining()) {
+          buffer.put(pattern, 0, Math.min(pattern.length, buffer.remaining()));
         }
       }
       return parts;

@@ -27,8 +27,9 @@ final class Plan {
   static final Map<String, Class<? extends OpBenchmark>> BENCHMARKS = benchmarks();
 
   static final String OURS = "exeunt";
+  static final String JAVA = "vector";
 
-  private static final List<String> CONTENDERS = List.of(OURS, "onnxruntime", "vector");
+  private static final List<String> CONTENDERS = List.of(OURS, "onnxruntime", JAVA);
 
   /**
    * What a quick run times, on one thread, beside the cases that have a target. Peers, and what

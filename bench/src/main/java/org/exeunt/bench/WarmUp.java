@@ -5,17 +5,21 @@ import java.util.concurrent.TimeUnit;
 
 /**
  * Runs a contender until it gets no faster. Java's compilers need a fraction of a second on a
- * quiet machine and several on a busy one, where a fixed warm-up would time the interpreter.
+ * quiet machine and several on a busy one, where a fixed warm-up would time the interpreter. Of a
+ * native contender only the call is Java, which half of that time without progress shows.
  */
 final class WarmUp {
   private static final long LONGEST_NANOS = TimeUnit.SECONDS.toNanos(8);
   private static final long QUIET_NANOS = TimeUnit.MILLISECONDS.toNanos(300);
-  private static final int QUIET_CALLS = 30;
+  private static final long QUIET_NATIVE_NANOS = TimeUnit.MILLISECONDS.toNanos(150);
+  private static final int QUIET_CALLS = 10;
   private static final double IMPROVEMENT = 0.97;
 
   private WarmUp() {}
 
-  static void run(Contender<?> contender) {
+  /** As long as it takes; {@code java}: what it does is compiled at run time. */
+  static void run(Contender<?> contender, boolean java) {
+    long least = java ? QUIET_NANOS : QUIET_NATIVE_NANOS;
     long begin = System.nanoTime();
     long improved = begin;
     long best = Long.MAX_VALUE;
@@ -30,7 +34,7 @@ final class WarmUp {
         improved = end;
         calls = 0;
       }
-      boolean quiet = calls >= QUIET_CALLS && end - improved >= QUIET_NANOS;
+      boolean quiet = calls >= QUIET_CALLS && end - improved >= least;
       if (quiet || end - begin >= LONGEST_NANOS) {
         return;
       }
