@@ -121,6 +121,14 @@ __device__ __forceinline__ float round_as(Rounding rounding, float x) {
   }
 }
 
+// The same, but unknown to the compiler, which would else make a copy of all the loops around for
+// each rounding: seven times the code.
+__device__ __forceinline__ Rounding anew(Rounding rounding) {
+  int value = static_cast<int>(rounding);
+  asm volatile("" : "+r"(value));
+  return static_cast<Rounding>(value);
+}
+
 template <class T>
 struct PrepareTask {
   const T* in;
@@ -145,9 +153,10 @@ __device__ __forceinline__ void prepare_row(const PrepareTask<T>& task, int64_t 
   normalise_row(task.in + from * task.in_stride, task.columns, task.out_stride,
                 RowNorm{task.norm, task.eps, task.weight, task.bias}, scratch,
                 [&](int64_t column, int count, float (&y)[kV]) {
+                  const Rounding rounding = anew(task.rounding);
 #pragma unroll
                   for (int i = 0; i < kV; ++i) {
-                    y[i] = i < count ? round_as(task.rounding, y[i]) : 0.0f;
+                    y[i] = i < count ? round_as(rounding, y[i]) : 0.0f;
                   }
 #pragma unroll
                   for (int i = 0; i < kV; i += 4) {
