@@ -26,8 +26,10 @@ template <class T, class F>
 static EXN_SIMD float sum_row(const T* x, int64_t n, float fill, F&& f) {
   f32v acc[4] = {zero(), zero(), zero(), zero()};
   int64_t i = 0;
-  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
-    for (int k = 0; k < 4; ++k) acc[k] = f(load(x + i + k * kLanes), acc[k]);
+  for (; i + 2 * kPair <= n; i += 2 * kPair) {
+    f32v v[4];
+    for (int k = 0; k < 4; k += 2) load_pair(x + i + k * kLanes, v[k], v[k + 1]);
+    for (int k = 0; k < 4; ++k) acc[k] = f(v[k], acc[k]);
   }
   for_vectors(n - i, [&](int64_t j, int part)
                          EXN_FLAT { acc[0] = f(load_part(x + i + j, part, fill), acc[0]); });
