@@ -7,10 +7,8 @@
 #   EXN_TEST_ISAS        those that this machine can run
 #   EXN_UNUSED_ISAS      those that are left out, since no test of this build runs them
 #
-# With EXN_QUICK the weakest and the best are tested: they differ most. The sanitizers' builds,
-# which take EXN_QUICK for its small shapes, test all. Neither compiles what it does not test.
-#
-# EXN_ONLY_ISA names one of them to build the library with, for tests where one is enough.
+# With EXN_QUICK the weakest and the best are tested, which differ most, and only these compiled: a
+# quick run's time goes into compiling.
 #
 # A kernel source sees -DEXN_ISA=<isa> and puts all its code into a namespace of that name, so that
 # the objects of different instruction sets share no symbol. The CPU dispatcher (native/src/cpu)
@@ -56,28 +54,13 @@ else()
   set(EXN_TEST_ISAS baseline)
 endif()
 
-if(EXN_QUICK AND NOT EXN_SANITIZE)
+set(EXN_UNUSED_ISAS "")
+if(EXN_QUICK)
   list(GET EXN_TEST_ISAS 0 weakest_isa)
   list(GET EXN_TEST_ISAS -1 best_isa)
   set(EXN_TEST_ISAS ${weakest_isa} ${best_isa})
   list(REMOVE_DUPLICATES EXN_TEST_ISAS)
-endif()
-
-# A sanitizer finds what runs: a set that this machine cannot run is not worth the minutes that
-# instrumented code takes to compile. Nor is it in a quick run, whose time goes into compiling.
-set(EXN_UNUSED_ISAS "")
-if(EXN_SANITIZE OR EXN_QUICK)
   set(EXN_UNUSED_ISAS ${EXN_ISAS})
   list(REMOVE_ITEM EXN_UNUSED_ISAS ${EXN_TEST_ISAS})
   list(REMOVE_ITEM EXN_ISAS ${EXN_UNUSED_ISAS})
-endif()
-
-set(EXN_ONLY_ISA "" CACHE STRING "Build the CPU kernels for this instruction set alone; for tests")
-if(EXN_ONLY_ISA)
-  if(NOT EXN_ONLY_ISA IN_LIST EXN_TEST_ISAS)
-    message(FATAL_ERROR "EXN_ONLY_ISA=${EXN_ONLY_ISA}: this machine runs ${EXN_TEST_ISAS}")
-  endif()
-  set(EXN_ISAS ${EXN_ONLY_ISA})
-  set(EXN_UNUSED_ISAS "")
-  set(EXN_TEST_ISAS ${EXN_ONLY_ISA})
 endif()

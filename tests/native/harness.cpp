@@ -93,6 +93,8 @@ void use(const Target& target) {
   }
 }
 
+bool library_asserts() { return environment("EXEUNT_TEST_ASSERTS") == "1"; }
+
 std::string cases_directory() {
   const std::string named = environment("EXEUNT_CASES");
   return named.empty() ? EXN_CASES_DIRECTORY : named;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Configures, builds and tests the tree once more, another way: cross-compiled, or with sanitizers.
+# Configures, builds and tests the tree once more, cross-compiled.
 #
 #   nested_build.sh SOURCE BUILD LABELS JOBS CMAKE_ARGUMENT...
 set -euo pipefail

@@ -19,15 +19,13 @@ namespace exn::cpu {
 namespace avx512_emulated {
 extern const Kernels kernels;
 }
-#elif defined(EXN_ONLY_ISA)  // for tests only: one set, which the build's machine runs
-namespace EXN_ONLY_ISA {
-extern const Kernels kernels;
-}
 #elif defined(__x86_64__)
+#if !defined(EXN_WITHOUT_baseline)  // sanitized libraries and quick builds have what they test
 namespace baseline {
 extern const Kernels kernels;
 }
-#if !defined(EXN_WITHOUT_avx2)  // these too: sanitizers' and quick builds have what they test
+#endif
+#if !defined(EXN_WITHOUT_avx2)
 namespace avx2 {
 extern const Kernels kernels;
 }
@@ -54,8 +52,6 @@ struct Choice {
 constexpr Choice kChoices[] = {
 #if defined(EXN_EMULATE_AVX512)
     {&avx512_emulated::kernels, has_avx2},
-#elif defined(EXN_ONLY_ISA)
-    {&EXN_ONLY_ISA::kernels, [] { return true; }},
 #elif defined(__x86_64__)
 #if !defined(EXN_WITHOUT_avx512)
     {&avx512::kernels, has_avx512},
@@ -63,7 +59,9 @@ constexpr Choice kChoices[] = {
 #if !defined(EXN_WITHOUT_avx2)
     {&avx2::kernels, has_avx2},
 #endif
+#if !defined(EXN_WITHOUT_baseline)
     {&baseline::kernels, [] { return true; }},
+#endif
 #elif defined(__aarch64__)
     {&neon::kernels, [] { return true; }},
 #endif
