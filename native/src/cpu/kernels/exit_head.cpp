@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kRowBlock = 64;
 constexpr int64_t kMaxVocabTile = 512;
+static_assert(kMaxVocabTile <= Rows<float>::kMost);
 
 // Vocabulary rows per tile: about 512 KiB of weights, so that a tile is worth handing to another
 // thread and its statistics, during which the memory idles, weigh little. A function of the shape
@@ -37,8 +38,11 @@ void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride) {
     in.f32 = from;
     in.stride = stride;
     parallel_for(dim, 64, [&](int64_t begin, int64_t end) {
-      row_products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(a.translator, begin + w); },
-                      end - begin, in, rows, dim, to + begin, stride, 0);
+      const T* const at = row_of<T>(a.translator, begin);
+      const Rows<T> weight(end - begin, 0, [at, pitch = a.translator.stride](int64_t w) {
+        return at + w * pitch;
+      });
+      row_products(weight, in, rows, dim, to + begin, stride);
     });
   });
   for (int64_t row = 0; row < rows; ++row) {
@@ -90,11 +94,13 @@ void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int6
       Inputs in = inputs;
       if (in.f32 != nullptr) in.f32 += first_row * in.stride;
       if (in.bf != nullptr) in.bf += first_row * in.stride;
-      const auto id = [&](int64_t w) EXN_FLAT {
+      const auto id = [=](int64_t w) EXN_FLAT {
         return ids != nullptr ? ids[first + w] : first + w;
       };
-      row_products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(a.weight, id(w)); }, n, in, count,
-                      dim, z, tile_rows, entries - first - n);
+      const Matrix from = a.weight;
+      const Rows<T> weight(n, entries - first - n,
+                           [=](int64_t w) { return row_of<T>(from, id(w)); });
+      row_products(weight, in, count, dim, z, tile_rows);
       for (int64_t r = 0; r < count; ++r) {
         float* logits = z + r * tile_rows;
         if (a.bias != nullptr) {

@@ -55,16 +55,16 @@ struct Active {
 // tile.
 template <class T>
 struct GateAndUp {
-  const FfnArgs& f;
+  Matrix gate, up;
   TileGrid::Item item;
 
-  EXN_SIMD bool gated() const { return f.gate_weight.data != nullptr; }
+  EXN_SIMD bool gated() const { return gate.data != nullptr; }
   EXN_SIMD int64_t count() const { return gated() ? 2 * item.columns : item.columns; }
-  EXN_SIMD int64_t after() const { return f.up_weight.rows - item.column - item.columns; }
+  EXN_SIMD int64_t after() const { return up.rows - item.column - item.columns; }
   EXN_SIMD const T* operator()(int64_t w) const {
-    if (!gated()) return row_of<T>(f.up_weight, item.column + w);
-    if (w < item.columns) return row_of<T>(f.gate_weight, item.column + w);
-    return row_of<T>(w < count() ? f.up_weight : f.gate_weight, item.column + w - item.columns);
+    if (!gated()) return row_of<T>(up, item.column + w);
+    if (w < item.columns) return row_of<T>(gate, item.column + w);
+    return row_of<T>(w < count() ? up : gate, item.column + w - item.columns);
   }
 };
 
@@ -106,9 +106,9 @@ void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float*
     TileProducts tile;
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
-      const GateAndUp<T> rows = {f, item};
-      row_products<T>(rows, rows.count(), inputs_from(x, item.row), item.rows, dim, tile.z,
-                      kMaxTile, i + 1 < end ? rows.after() : 0);
+      const GateAndUp<T> row_at = {f.gate_weight, f.up_weight, item};
+      const Rows<T> rows(row_at.count(), i + 1 < end ? row_at.after() : 0, row_at);
+      row_products(rows, inputs_from(x, item.row), item.rows, dim, tile.z, kMaxTile);
       activate_tile(f, item, tile, a, stride);
     }
   });

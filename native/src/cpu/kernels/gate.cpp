@@ -28,8 +28,11 @@ void project(const T* weight, int64_t pitch, int64_t count, int64_t dim, const f
     in.f32 = ordered;
   }
   parallel_for(count, 65536 / dim + 1, [&](int64_t begin, int64_t end) {
-    row_products<T>([&](int64_t w) EXN_FLAT { return weight + (begin + w) * pitch; }, end - begin,
-                    in, rows, dim, to + begin, to_stride, 0);
+    for (int64_t first = begin; first < end; first += Rows<T>::kMost) {
+      const int64_t size = end - first < Rows<T>::kMost ? end - first : Rows<T>::kMost;
+      const Rows<T> part(size, 0, [=](int64_t w) { return weight + (first + w) * pitch; });
+      row_products(part, in, rows, dim, to + first, to_stride);
+    }
   });
 }
 

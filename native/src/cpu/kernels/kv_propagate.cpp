@@ -275,11 +275,11 @@ struct Piece {
 // The weight rows of a piece in order.
 template <class T>
 struct TileRows {
-  const Matrix* weight;
+  Matrix weight;
   int64_t first, straight, jump;
 
   EXN_SIMD const T* operator()(int64_t w) const {
-    return row_of<T>(*weight, first + w + (w < straight ? 0 : jump));
+    return row_of<T>(weight, first + w + (w < straight ? 0 : jump));
   }
 };
 
@@ -289,7 +289,7 @@ EXN_SIMD TileRows<T> tile_rows(const KvPropagateArgs& a, const Piece& piece) {
   const HeadTile& t = piece.tile;
   const int64_t straight = t.runs[1].count > 0 ? t.runs[0].count : t.columns();
   const int64_t jump = t.runs[1].first - t.runs[0].first - t.runs[0].count;
-  return {piece.keys ? &layer.k_weight : &layer.v_weight,
+  return {piece.keys ? layer.k_weight : layer.v_weight,
           t.head * layer.cache.dim + t.runs[0].first, straight, jump};
 }
 
@@ -333,8 +333,9 @@ void project(const KvPropagateArgs& a, const Piece& piece, const Piece* next, in
   const int64_t reach = next != nullptr ? next->tile.columns() : 0;
   const TileRows<T> here = tile_rows<T>(a, piece);
   const TileRows<T> then = tile_rows<T>(a, next != nullptr ? *next : piece);
-  row_products<T>([&](int64_t w) EXN_FLAT { return w < columns ? here(w) : then(w - columns); },
-                  columns, in, piece.job->count, a.hidden.cols, tile->z, kMaxTile, reach);
+  const Rows<T> rows(columns, reach,
+                     [=](int64_t w) { return w < columns ? here(w) : then(w - columns); });
+  row_products(rows, in, piece.job->count, a.hidden.cols, tile->z, kMaxTile);
   write_piece(a, piece, tile);
 }
 

@@ -10,6 +10,7 @@ namespace exn::cpu::EXN_ISA {
 constexpr int64_t kRowBlock = 64;
 // Most weight rows of a tile, so that its products fit in L2 beside the inputs.
 constexpr int64_t kMaxTile = 256;
+static_assert(kMaxTile <= Rows<float>::kMost);
 
 // Products of a row block with a tile of weights.
 struct TileProducts {
@@ -54,9 +55,10 @@ template <class T>
 static EXN_SIMD void multiply(const Matrix& weight, const Inputs& in, const TileGrid::Item& item,
                               bool goes_on, TileProducts* out) {
   const int64_t after = weight.rows - item.column - item.columns;
-  row_products<T>([&](int64_t w) EXN_FLAT { return row_of<T>(weight, item.column + w); },
-                  item.columns, inputs_from(in, item.row), item.rows, weight.cols, out->z, kMaxTile,
-                  goes_on ? after : 0);
+  const T* const first = row_of<T>(weight, item.column);
+  const Rows<T> rows(item.columns, goes_on ? after : 0,
+                     [first, stride = weight.stride](int64_t w) { return first + w * stride; });
+  row_products(rows, inputs_from(in, item.row), item.rows, weight.cols, out->z, kMaxTile);
 }
 
 }  // namespace exn::cpu::EXN_ISA

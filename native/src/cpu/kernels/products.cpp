@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: Apache-2.0
+// The products of products.h.
+//
+// How the weights are walked decides the speed. A core asks for lines far enough ahead only where
+// it reads on and on in one direction: one row after another comes at the speed of memory, two
+// side by side at less than half of it, and with every line asked for by the program at 85 %. So
+// for a single input rows are taken one at a time. That needs an input that stays in L1; for longer
+// ones, and for several, rows are taken side by side and asked for, well ahead, into L2, evenly
+// over the time that their products take. From about five inputs on it is the multipliers that are
+// waited for, which leave room for half a load each; see chain_rows.
+#include "products.h"
+
+#include "elements.h"
+
+namespace exn::cpu::EXN_ISA {
+
+// How much of what comes next a block asks for: all, half or none of the bytes that it reads
+// itself. Into L2: into L1, so far ahead, a line would push another out that is still wanted.
+enum class Ask { kNothing, kHalf, kAll };
+
+// One step's part of it.
+template <Ask kAsk, int kBytes>
+static EXN_SIMD void ask_for(const char*& next) {
+  if constexpr (kAsk != Ask::kNothing) {
+    constexpr int kPart = kAsk == Ask::kHalf ? kBytes / 2 : kBytes;
+    for (int i = 0; i < kPart; i += 64) prefetch_far(next + i);
+    next += kPart;
+  }
+}
+
+// Accumulators of a product. Short vectors make long chains of additions, which a single row of
+// weights would wait for.
+constexpr int kChains = kLanes == 16 ? 1 : 2;
+
+// out[x * out_stride + w] = <weight row w, input row x> for a block of kW x kX.
+template <class T, int kW, int kX, Ask kAsk>
+static EXN_SIMD void pair_block(const T* const* weight, const float* input, int64_t input_stride,
+                                int64_t dim, float* out, int64_t out_stride, const char* next) {
+  constexpr int kSums = kW * kX, kSecond = (kChains - 1) * kSums;
+  f32v acc[kChains * kSums];
+  for (f32v& v : acc) v = zero();
+  int64_t k = 0;
+  const auto step = [&](auto load_weight) EXN_FLAT {
+    ask_for<kAsk, kW * kPair * static_cast<int>(sizeof(T))>(next);
+    f32v a[kW], b[kW];
+    for (int w = 0; w < kW; ++w) load_weight(weight[w] + k, a[w], b[w]);
+    for (int x = 0; x < kX; ++x) {
+      const f32v p = load(input + x * input_stride + k);
+      const f32v q = load(input + x * input_stride + k + kLanes);
+      for (int w = 0; w < kW; ++w) {
+        f32v& first = acc[x * kW + w];
+        f32v& second = acc[kSecond + x * kW + w];
+        first = fma(a[w], p, first);
+        second = fma(b[w], q, second);
+      }
+    }
+  };
+  for (; k + kPair <= dim; k += kPair) {
+    step([](const T* p, f32v& a, f32v& b) EXN_FLAT { load_pair(p, a, b); });
+  }
+  if (k < dim) {
+    const int n = static_cast<int>(dim - k);
+    step([n](const T* p, f32v& a, f32v& b) EXN_FLAT { load_pair_n(p, n, a, b); });
+  }
+  f32v all[kSums];
+  for (int i = 0; i < kSums; ++i) all[i] = kChains == 2 ? add(acc[i], acc[kSecond + i]) : acc[i];
+  float sums[kSums];
+  fold_vectors(all, sums);
+  for (int x = 0; x < kX; ++x) {
+    for (int w = 0; w < kW; ++w) out[x * out_stride + w] = sums[x * kW + w];
+  }
+}
+
+#if defined(EXN_HAS_BF16_DOT)
+template <int kW, int kX, Ask kAsk>
+static EXN_SIMD void dot_block(const bf16* const* weight, const bf16* input, int64_t input_stride,
+                               int64_t dim, float* out, int64_t out_stride, const char* next) {
+  f32v acc[kW * kX];
+  for (int i = 0; i < kW * kX; ++i) acc[i] = zero();
+  int64_t k = 0;
+  const auto step = [&](auto load_weight) EXN_FLAT {
+    ask_for<kAsk, kW * kDotLanes * static_cast<int>(sizeof(bf16))>(next);
+    bf16v v[kW];
+    for (int w = 0; w < kW; ++w) v[w] = load_weight(weight[w] + k);
+    for (int x = 0; x < kX; ++x) {
+      const bf16v p = load_pairs(input + x * input_stride + k);
+      for (int w = 0; w < kW; ++w) acc[x * kW + w] = dot_pairs(v[w], p, acc[x * kW + w]);
+    }
+  };
+  for (; k + kDotLanes <= dim; k += kDotLanes) {
+    step([](const bf16* p) EXN_FLAT { return load_pairs(p); });
+  }
+  if (k < dim) {
+    const int n = static_cast<int>(dim - k);
+    step([n](const bf16* p) EXN_FLAT { return load_pairs_n(p, n); });
+  }
+  float sums[kW * kX];
+  fold_vectors(acc, sums);
+  for (int x = 0; x < kX; ++x) {
+    for (int w = 0; w < kW; ++w) out[x * out_stride + w] = sums[x * kW + w];
+  }
+}
+#endif
+
+template <class T, int kW, int kX, Ask kAsk>
+static EXN_SIMD void any_block(const T* const* weight, const Inputs& in, int64_t first_input,
+                               int64_t dim, float* out, int64_t out_stride, const char* next) {
+  const int64_t at = first_input * in.stride;
+#if defined(EXN_HAS_BF16_DOT)
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (in.bf != nullptr) {
+      dot_block<kW, kX, kAsk>(weight, in.bf + at, in.stride, dim, out, out_stride, next);
+      return;
+    }
+  }
+#endif
+  pair_block<T, kW, kX, kAsk>(weight, in.f32 + at, in.stride, dim, out, out_stride, next);
+}
+
+// Inputs that stay in L1 beside the weights that pass by.
+constexpr int64_t kInputBytes = int64_t{20} << 10;
+
+// A single input that stays in L1: one row after another. A function of its own, as all loops here
+// are: nothing else wants the registers.
+template <class T>
+static __attribute__((noinline)) void linear_rows(const Rows<T>& weight, const Inputs& in,
+                                                  int64_t dim, float* out) {
+  // Where the rows jump, the core has nothing to guess by: the beginning of what follows is asked
+  // for.
+  constexpr int kJumpLines = 24;
+  for (int64_t w = 0; w < weight.count; ++w) {
+    const T* row = weight.at[w];
+    if (w + 1 < weight.count + weight.reach) {
+      const char* next = reinterpret_cast<const char*>(weight.at[w + 1]);
+      if (next != reinterpret_cast<const char*>(row + dim)) {
+        for (int i = 0; i < kJumpLines; ++i) prefetch_far(next + i * 64);
+      }
+    }
+    any_block<T, 1, 1, Ask::kNothing>(&row, in, 0, dim, out + w, 0, nullptr);
+  }
+}
+
+// Weight rows of a block, and inputs that share it.
+constexpr int kBlockRows = kRegisters == 32 ? 4 : 2;
+constexpr int kBlockInputs = kChains == 1 ? 4 : 2;
+// Weight rows side by side for a single input.
+constexpr int kSideRows = kRegisters == 32 ? 8 : 4;
+
+// Rows that lie about `bytes` further on, in whole blocks of rows.
+static EXN_SIMD int64_t rows_ahead(int64_t bytes, int64_t row_bytes, int64_t block) {
+  return (bytes / row_bytes / block + 1) * block;
+}
+
+// A single long input.
+template <class T>
+static __attribute__((noinline)) void side_rows(const Rows<T>& weight, const Inputs& in,
+                                                int64_t dim, float* out) {
+  const int64_t ahead =
+      rows_ahead(int64_t{128} << 10, dim * static_cast<int64_t>(sizeof(T)), kSideRows);
+  int64_t w = 0;
+  for (; w + kSideRows <= weight.count; w += kSideRows) {
+    const T* const* const rows = weight.at + w;
+    if (w + ahead + kSideRows <= weight.count + weight.reach) {
+      const char* next = reinterpret_cast<const char*>(rows[ahead]);
+      any_block<T, kSideRows, 1, Ask::kAll>(rows, in, 0, dim, out + w, 0, next);
+    } else {
+      any_block<T, kSideRows, 1, Ask::kNothing>(rows, in, 0, dim, out + w, 0, nullptr);
+    }
+  }
+  for (; w < weight.count; ++w) {
+    any_block<T, 1, 1, Ask::kNothing>(weight.at + w, in, 0, dim, out + w, 0, nullptr);
+  }
+}
+
+// Weight rows [first, last) with inputs [x, end) in groups of kX, the last of which may begin
+// earlier. The blocks ask for the rows `ahead` further on, of which those before `limit` exist;
+// with kHalf two groups share this, since all at once the requests would come in bursts with idle
+// memory between them.
+template <class T, int kX, Ask kAsk>
+static __attribute__((noinline)) void block_rows(const T* const* weight, int64_t first,
+                                                 int64_t last, int64_t limit, int64_t ahead,
+                                                 const Inputs& in, int64_t x, int64_t end,
+                                                 int64_t dim, float* out, int64_t out_stride) {
+  const int64_t half = kBlockRows * dim * static_cast<int64_t>(sizeof(T)) / 2;
+  int64_t w = first;
+  for (; w + kBlockRows <= last; w += kBlockRows) {
+    const char* next = nullptr;
+    if (kAsk != Ask::kNothing) {
+      next = reinterpret_cast<const char*>(
+          weight[w + ahead + kBlockRows <= limit ? w + ahead : w]);
+    }
+    for (int64_t group = x; group < end; group += kX) {
+      const int64_t begin = group + kX <= end ? group : end - kX;
+      any_block<T, kBlockRows, kX, kAsk>(weight + w, in, begin, dim, out + begin * out_stride + w,
+                                         out_stride, group == 0 ? next : next + half);
+    }
+  }
+  for (; w < last; ++w) {
+    for (int64_t group = x; group < end; group += kX) {
+      const int64_t begin = group + kX <= end ? group : end - kX;
+      any_block<T, 1, kX, Ask::kNothing>(weight + w, in, begin, dim, out + begin * out_stride + w,
+                                         out_stride, nullptr);
+    }
+  }
+}
+
+// The same, panel by panel: the weights of a panel stay in cache while group after group of more
+// inputs than kBlockInputs passes by.
+template <class T>
+static EXN_SIMD void panel_rows(const Rows<T>& weight, int64_t panel, int64_t ahead,
+                                const Inputs& in, int64_t inputs, int64_t dim, float* out,
+                                int64_t out_stride) {
+  constexpr int kX = kBlockInputs;
+  const int64_t count = weight.count, limit = count + weight.reach;
+  for (int64_t first = 0; first < count; first += panel) {
+    const int64_t last = first + panel < count ? first + panel : count;
+    block_rows<T, kX, Ask::kHalf>(weight.at, first, last, limit, ahead, in, 0, kX, dim, out,
+                                  out_stride);
+    for (int64_t x = kX; x < inputs; x += kX) {
+      const int64_t begin = x + kX <= inputs ? x : inputs - kX;
+      if (x == kX) {
+        block_rows<T, kX, Ask::kHalf>(weight.at, first, last, limit, ahead, in, begin, begin + kX,
+                                      dim, out, out_stride);
+      } else {
+        block_rows<T, kX, Ask::kNothing>(weight.at, first, last, limit, ahead, in, begin,
+                                         begin + kX, dim, out, out_stride);
+      }
+    }
+  }
+}
+
+// Where many inputs pass by, each weight is widened once, not once per block. The products are the
+// same.
+constexpr int64_t kWideFloats = 16384;
+static EXN_SIMD bool worth_widening(int64_t inputs, int64_t dim) {
+  return inputs > 16 && padded(dim) * kBlockRows <= kWideFloats;
+}
+
+template <class T>
+static EXN_SIMD void widened_rows(const Rows<T>& weight, const Inputs& in, int64_t inputs,
+                                  int64_t dim, float* out, int64_t out_stride) {
+  alignas(64) float wide[kWideFloats];
+  const float* wide_rows[kWideFloats / 32];  // a row is padded to 32 at least
+  const int64_t stride = padded(dim);
+  const int64_t panel = (4096 / stride / kBlockRows + 1) * kBlockRows;
+  const int64_t rows = panel * stride <= kWideFloats ? panel : kBlockRows;
+  for (int64_t r = 0; r < rows; ++r) wide_rows[r] = wide + r * stride;
+  for (int64_t first = 0; first < weight.count; first += rows) {
+    const int64_t count = weight.count - first < rows ? weight.count - first : rows;
+    for (int64_t r = 0; r < count; ++r) {
+      const T* from = weight.at[first + r];
+      float* to = wide + r * stride;
+      for (int64_t k = 0; k < dim; k += kPair) {
+        f32v a, b;
+        if (k + kPair <= dim) {
+          load_pair(from + k, a, b);
+        } else {
+          load_pair_n(from + k, static_cast<int>(dim - k), a, b);
+        }
+        store(to + k, a);
+        store(to + k + kLanes, b);
+      }
+    }
+    // A pair of bf16 fills its two vectors even where the row ends in between.
+    const int64_t wide_dim = (dim + kPair - 1) / kPair * kPair;
+    for (int64_t x = 0; x < inputs; x += kBlockInputs) {
+      const int64_t begin = x + kBlockInputs <= inputs ? x : inputs - kBlockInputs;
+      block_rows<float, kBlockInputs, Ask::kNothing>(wide_rows, 0, count, count, 0, in, begin,
+                                                     begin + kBlockInputs, wide_dim, out + first,
+                                                     out_stride);
+    }
+  }
+}
+
+#if defined(EXN_HAS_ODD_LOADS)
+// ---- several inputs, where vectors are long and registers few -----------------------------------
+
+// One chain after the other: with one accumulator per product instead of two, a block holds more
+// products and each vector that it loads serves more of them, 7 loads for 12 multiplications. The
+// sums of a chain wait in memory until those of the other join them.
+constexpr int kChainRows = 3, kChainInputs = 4;
+constexpr int kChainSums = kChainRows * kChainInputs;
+
+// Columns [begin, end) of rows of `dim`. While they are multiplied, what comes next is asked for
+// evenly, `pace` bytes in each step.
+struct Chains {
+  int64_t begin, end, dim;
+  int64_t input_stride, out_stride;
+  const char* next;
+  int64_t pace;
+};
+
+// One step of the chains where a row ends within a pair.
+template <class T, int kX>
+static __attribute__((noinline)) void chain_tail(const T* const* weight, const float* input,
+                                                 float* sums, const Chains& c, int64_t k) {
+  for (int w = 0; w < kChainRows; ++w) {
+    f32v v[2];
+    load_pair_n(weight[w] + k, static_cast<int>(c.end - k), v[0], v[1]);
+    for (int chain = 0; chain < 2; ++chain) {
+      for (int x = 0; x < kX; ++x) {
+        float* const sum = sums + ((chain * kChainRows + w) * kX + x) * kLanes;
+        const f32v p = load(input + x * c.input_stride + k + chain * kLanes);
+        store(sum, fma(v[chain], p, load(sum)));
+      }
+    }
+  }
+}
+
+// `groups` blocks of kChainRows x kX, whose sums are two times kChainSums vectors each; those of
+// the columns before `begin` come in.
+template <class T, int kX, int kLines>
+static __attribute__((noinline)) void chain_blocks(const T* const* weight, const float* input,
+                                                   int64_t groups, float* sums, float* out,
+                                                   Chains* c) {
+  constexpr int kW = kChainRows, kSums = kW * kX;
+  const int64_t begin = c->begin, whole = c->end - (c->end - begin) % kPair;
+  const int64_t stride = c->input_stride, pace = c->pace;
+  const char* next = c->next;
+  for (int64_t g = 0; g < groups; ++g) {
+    const auto chain = [&](auto which) EXN_FLAT {
+      constexpr bool kSecond = decltype(which)::value;
+      float* const to = sums + (kSecond ? kSums * kLanes : 0);
+      f32v acc[kSums];
+      for (int i = 0; i < kSums; ++i) acc[i] = begin == 0 ? zero() : load(to + i * kLanes);
+      for (int64_t k = begin; k < whole; k += kPair) {
+        for (int i = 0; i < kLines; ++i) prefetch_far(next + i * 64);
+        if constexpr (kLines > 0) next += pace;
+        f32v v[kW];
+        if constexpr (std::is_same_v<T, bf16> && kSecond) {
+          const auto mask = odd_mask(k);
+          for (int w = 0; w < kW; ++w) v[w] = load_odd(weight[w] + k, mask);
+        } else {
+          for (int w = 0; w < kW; ++w) {
+            f32v a, b;
+            load_pair(weight[w] + k, a, b);
+            v[w] = kSecond ? b : a;
+          }
+        }
+        for (int x = 0; x < kX; ++x) {
+          const f32v p = load(input + x * stride + k + (kSecond ? kLanes : 0));
+          for (int w = 0; w < kW; ++w) acc[w * kX + x] = fma(v[w], p, acc[w * kX + x]);
+        }
+      }
+      for (int i = 0; i < kSums; ++i) store(to + i * kLanes, acc[i]);
+    };
+    chain(std::false_type());
+    chain(std::true_type());
+    if (whole < c->end) chain_tail<T, kX>(weight, input, sums, *c, whole);
+    if (c->end == c->dim) {
+      f32v all[kSums];
+      for (int i = 0; i < kSums; ++i) {
+        all[i] = add(load(sums + i * kLanes), load(sums + (kSums + i) * kLanes));
+      }
+      float folded[kSums];
+      fold_vectors(all, folded);
+      for (int x = 0; x < kX; ++x) {
+        for (int w = 0; w < kW; ++w) out[x * c->out_stride + w] = folded[w * kX + x];
+      }
+    }
+    input += kX * stride;
+    out += kX * c->out_stride;
+    sums += 2 * kChainSums * kLanes;
+  }
+  c->next = next;
+}
+
+// The weights of a panel stay in L2 while the inputs pass by, two groups at a time: of these so
+// many columns as stay in L1 while the panel passes by.
+template <class T>
+static EXN_SIMD void chain_rows(const Rows<T>& weight, const Inputs& in, int64_t inputs,
+                                int64_t dim, float* out, int64_t out_stride) {
+  constexpr int64_t kPanelBytes = int64_t{128} << 10, kPanelRows = 24, kColumns = 640;
+  // Groups that share what is asked for: with more of them memory has time enough.
+  constexpr int64_t kAskGroups = 4;
+  constexpr int64_t kBlockSums = 2 * kChainSums * kLanes;
+  alignas(64) float waiting[kPanelRows / kChainRows * 2 * kBlockSums];
+  const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T));
+  const int64_t fit = kPanelBytes / row_bytes / kChainRows * kChainRows;
+  const int64_t panel = fit < kChainRows ? kChainRows : fit < kPanelRows ? fit : kPanelRows;
+  const int64_t groups = (inputs + kChainInputs - 1) / kChainInputs;
+  const int64_t most = groups == 1 ? 2 * kColumns : kColumns, parts = (dim + most - 1) / most;
+  const int64_t columns = ((dim + parts - 1) / parts + 31) / 32 * 32;
+  const int64_t count = weight.count;
+  for (int64_t first = 0; first < count; first += panel) {
+    const int64_t last = first + panel < count ? first + panel : count;
+    const int64_t left = count + weight.reach - last, ahead = left < panel ? left : panel;
+    Chains c = {0, 0, dim, in.stride, out_stride, nullptr, 0};
+    bool scattered = false;
+    if (ahead > 0) {
+      const T* const next = weight.at[last];
+      scattered = weight.at[last + ahead - 1] != next + (ahead - 1) * dim;
+      if (!scattered) {
+        const int64_t sharing = groups < kAskGroups ? groups : kAskGroups;
+        const int64_t steps =
+            sharing * 2 * ((last - first + kChainRows - 1) / kChainRows) * (dim / kPair + 1);
+        c.next = reinterpret_cast<const char*>(next);
+        c.pace = (ahead * row_bytes + steps - 1) / steps;
+      }
+    }
+    for (int64_t g = 0; g < groups; g += 2) {
+      // As even as can be.
+      const int64_t from = inputs * g / groups, middle = inputs * (g + 1) / groups;
+      const int64_t to = g + 2 <= groups ? inputs * (g + 2) / groups : middle;
+      const bool even = to - middle == middle - from;
+      for (c.begin = 0; c.begin < dim; c.begin = c.end) {
+        c.end = c.begin + columns < dim ? c.begin + columns : dim;
+        float* sums = waiting;
+        for (int64_t w = first; w < last; w += kChainRows) {
+          const int64_t at = w + kChainRows <= last ? w : last - kChainRows;
+          const T* const* const rows = weight.at + at;
+          for (int64_t i = w; scattered && g == 0 && i < w + kChainRows; ++i) {
+            if (i - first >= ahead) break;
+            const T* const row = weight.at[last + i - first];
+            for (int64_t k = c.begin; k < c.end; k += 64 / static_cast<int64_t>(sizeof(T))) {
+              prefetch_far(row + k);
+            }
+          }
+          const auto run = [&](int64_t x, int64_t size, int64_t blocks, float* place) {
+            with_count<kChainInputs>(size, [&](auto n) EXN_FLAT {
+              constexpr int kX = decltype(n)::value;
+              const float* const input = in.f32 + x * in.stride;
+              float* const result = out + x * out_stride + at;
+              if (c.pace == 0 || g >= kAskGroups) {
+                chain_blocks<T, kX, 0>(rows, input, blocks, place, result, &c);
+              } else if (c.pace <= 64) {
+                chain_blocks<T, kX, 1>(rows, input, blocks, place, result, &c);
+              } else {
+                chain_blocks<T, kX, 2>(rows, input, blocks, place, result, &c);
+              }
+            });
+          };
+          run(from, middle - from, even ? 2 : 1, sums);
+          if (!even && middle < to) run(middle, to - middle, 1, sums + kBlockSums);
+          if (parts > 1) sums += 2 * kBlockSums;
+        }
+      }
+    }
+  }
+}
+#endif
+
+template <class T>
+void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64_t dim, float* out,
+                  int64_t out_stride) {
+  if (inputs == 0) return;
+  if (inputs == 1) {
+    if (in.stride * (in.bf != nullptr ? 2 : 4) < kInputBytes) {
+      linear_rows(weight, in, dim, out);
+    } else {
+      side_rows(weight, in, dim, out);
+    }
+    return;
+  }
+#if defined(EXN_HAS_ODD_LOADS)
+  // Fewer inputs wait for memory, and short ones for the ends of rows: the blocks below suit them.
+  constexpr int64_t kFew = std::is_same_v<T, float> ? 4 : 2;
+  if (inputs > kFew && weight.count >= kChainRows && dim >= (dim % kPair == 0 ? 4 : 24) * kPair) {
+    chain_rows(weight, in, inputs, dim, out, out_stride);
+    return;
+  }
+#endif
+  if constexpr (!std::is_same_v<T, float>) {
+    if (in.bf == nullptr && worth_widening(inputs, dim)) {
+      widened_rows(weight, in, inputs, dim, out, out_stride);
+      return;
+    }
+  }
+  const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T));
+  const int64_t input_bytes = inputs * in.stride * (in.bf != nullptr ? 2 : 4);
+  if (inputs <= 2 * kBlockInputs && (inputs <= kBlockInputs || input_bytes <= kInputBytes)) {
+    const int64_t ahead = rows_ahead(int64_t{64} << 10, row_bytes, kBlockRows);
+    const int64_t group = inputs <= kBlockInputs ? inputs : (inputs + 1) / 2;
+    const int64_t count = weight.count, limit = count + weight.reach;
+    with_count<kBlockInputs>(group, [&](auto size) EXN_FLAT {
+      constexpr int kX = decltype(size)::value;
+      if (inputs <= kX) {
+        block_rows<T, kX, Ask::kAll>(weight.at, 0, count, limit, ahead, in, 0, kX, dim, out,
+                                     out_stride);
+      } else {
+        block_rows<T, kX, Ask::kHalf>(weight.at, 0, count, limit, ahead, in, 0, inputs, dim,
+                                      out, out_stride);
+      }
+    });
+    return;
+  }
+  // Where the inputs stay in L1, so do the weights of a panel; otherwise these stay in L2.
+  const int64_t panel_bytes = int64_t{input_bytes <= kInputBytes ? 12 : 128} << 10;
+  const int64_t panel = rows_ahead(panel_bytes, row_bytes, kBlockRows);
+  const int64_t ahead = rows_ahead(int64_t{64} << 10, row_bytes, panel);
+  panel_rows(weight, panel, ahead, in, inputs, dim, out, out_stride);
+}
+
+template void row_products(const Rows<float>&, const Inputs&, int64_t, int64_t, float*, int64_t);
+template void row_products(const Rows<f16>&, const Inputs&, int64_t, int64_t, float*, int64_t);
+template void row_products(const Rows<bf16>&, const Inputs&, int64_t, int64_t, float*, int64_t);
+
+}  // namespace exn::cpu::EXN_ISA
