@@ -4,9 +4,10 @@
 // How the weights are walked decides the speed. A core asks for lines far enough ahead only where
 // it reads on and on in one direction: one row after another comes at the speed of memory, two
 // side by side at less than half of it, and with every line asked for by the program at 85 %. So
-// for a single input rows are taken one at a time. That needs an input that stays in L1; for longer
-// ones, and for several, rows are taken side by side and asked for, well ahead, into L2, evenly
-// over the time that their products take. From about five inputs on it is the multipliers that are
+// for a single input rows are taken one at a time. That needs an input that stays in L1, and
+// additions that are done before the next row is there; otherwise, and for several inputs, rows are
+// taken side by side and asked for, well ahead, into L2, evenly over the time that their products
+// take. From about five inputs on it is the multipliers that are
 // waited for, which leave room for half a load each; see chain_rows.
 #include "products.h"
 
@@ -151,7 +152,7 @@ static EXN_SIMD int64_t rows_ahead(int64_t bytes, int64_t row_bytes, int64_t blo
   return (bytes / row_bytes / block + 1) * block;
 }
 
-// A single long input.
+// A single input, rows side by side.
 template <class T>
 static __attribute__((noinline)) void side_rows(const Rows<T>& weight, const Inputs& in,
                                                 int64_t dim, float* out) {
@@ -445,7 +446,9 @@ void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64
                   int64_t out_stride) {
   if (inputs == 0) return;
   if (inputs == 1) {
-    if (in.stride * (in.bf != nullptr ? 2 : 4) < kInputBytes) {
+    // The two chains of a row of 16-bit weights take AVX2 as long as memory does, or longer.
+    constexpr bool kChainsWait = kChainwise && sizeof(T) == 2;
+    if (!kChainsWait && in.stride * (in.bf != nullptr ? 2 : 4) < kInputBytes) {
       linear_rows(weight, in, dim, out);
     } else {
       side_rows(weight, in, dim, out);
