@@ -25,6 +25,7 @@ import org.exeunt.examples.io.SafetensorsFile;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.condition.DisabledIfSystemProperty;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
@@ -32,6 +33,8 @@ import org.junit.jupiter.params.provider.MethodSource;
  * A real model that drops tokens of a prompt of 512, against recordings of runs in double
  * precision, with weights in f32.
  */
+@DisabledIfSystemProperty(named = "exeunt.quick", matches = "true",
+    disabledReason = "a quick run leaves out the longest tests on a real model")
 class RecordedDropTest {
   private static final int PROMPT = 512;
   private static final int HEADS = 9;
