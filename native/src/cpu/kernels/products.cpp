@@ -7,8 +7,8 @@
 // for a single input rows are taken one at a time. That needs an input that stays in L1, and
 // additions that are done before the next row is there; otherwise, and for several inputs, rows are
 // taken side by side and asked for, well ahead, into L2, evenly over the time that their products
-// take. From about five inputs on it is the multipliers that are
-// waited for, which leave room for half a load each; see chain_rows.
+// take. From about five inputs on it is the multipliers that are waited for, which leave room for
+// half a load each; see chain_rows.
 #include "products.h"
 
 #include "elements.h"
