@@ -446,9 +446,10 @@ void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64
                   int64_t out_stride) {
   if (inputs == 0) return;
   if (inputs == 1) {
-    // The two chains of a row of 16-bit weights take AVX2 as long as memory does, or longer.
-    constexpr bool kChainsWait = kChainwise && sizeof(T) == 2;
-    if (!kChainsWait && in.stride * (in.bf != nullptr ? 2 : 4) < kInputBytes) {
+    // The two chains of a row of 16-bit weights take AVX2 as long as memory does, or longer; but
+    // short rows from memory come slower side by side.
+    const bool chains_wait = kChainwise && sizeof(T) == 2 && dim >= 1024;
+    if (!chains_wait && in.stride * (in.bf != nullptr ? 2 : 4) < kInputBytes) {
       linear_rows(weight, in, dim, out);
     } else {
       side_rows(weight, in, dim, out);
