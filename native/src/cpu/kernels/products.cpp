@@ -11,8 +11,6 @@
 // half a load each; see chain_rows.
 #include "products.h"
 
-#include "elements.h"
-
 namespace exn::cpu::EXN_ISA {
 
 // How much of what comes next a block asks for: all, half or none of the bytes that it reads
@@ -116,6 +114,18 @@ static EXN_SIMD void any_block(const T* const* weight, const Inputs& in, int64_t
   }
 #endif
   pair_block<T, kW, kX, kAsk>(weight, in.f32 + at, in.stride, dim, out, out_stride, next);
+}
+
+// Calls f(integral_constant n) for n in [1, kMost].
+template <int kMost, class F>
+static EXN_SIMD void with_count(int64_t n, F&& f) {
+  if constexpr (kMost > 1) {
+    if (n < kMost) {
+      with_count<kMost - 1>(n, f);
+      return;
+    }
+  }
+  f(std::integral_constant<int, kMost>());
 }
 
 // Inputs that stay in L1 beside the weights that pass by.

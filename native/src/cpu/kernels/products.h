@@ -83,18 +83,6 @@ static EXN_SIMD void fold_vectors(const f32v (&v)[N], float* out) {
   }
 }
 
-// Calls f(integral_constant n) for n in [1, kMost].
-template <int kMost, class F>
-static EXN_SIMD void with_count(int64_t n, F&& f) {
-  if constexpr (kMost > 1) {
-    if (n < kMost) {
-      with_count<kMost - 1>(n, f);
-      return;
-    }
-  }
-  f(std::integral_constant<int, kMost>());
-}
-
 // Weight rows, in the order in which they are multiplied.
 template <class T>
 struct Rows {
