@@ -118,7 +118,12 @@ void append_spoiled(std::vector<ListedCase>* all, const char* op,
     if (!c.small) continue;
     const bool is_named = always != nullptr && always(c);
     if (index++ % kEvery != 0 && !is_named) continue;
-    all->push_back({op, c, [c, spoiled] { return spoiled(c); }});
+    all->push_back({op, c, [c, spoiled] {
+                      Case made = spoiled(c);
+                      made.cpu_refuses = true;
+                      made.compulsory_bytes = 0;
+                      return made;
+                    }});
     all->back().base.id += "_strays";
   }
 }

@@ -222,14 +222,8 @@ HostTensor without_strays(HostTensor ids) {
   return ids;
 }
 
-Case spoiled(Case c) {
-  c.cpu_refuses = true;
-  c.compulsory_bytes = 0;
-  return c;
-}
-
 Case spoiled_case(const KvAppendCase& c) {
-  Case result = spoiled(make_case(c));
+  Case result = make_case(c);
   result.instantiate = [c](int32_t device_type) {
     KvAppendInputs in = make_inputs(c);
     in.slot = with_strays(in.slot, c.cache.slots);
@@ -247,7 +241,7 @@ Case spoiled_case(const KvAppendCase& c) {
 }
 
 Case spoiled_case(const KvCopyCase& c) {
-  Case result = spoiled(make_case(c));
+  Case result = make_case(c);
   result.instantiate = [c](int32_t device_type) {
     KvCopyInputs in = make_inputs(c);
     in.from_slot = with_strays(in.from_slot, c.source.slots);
@@ -326,7 +320,7 @@ Case make_case(const AttentionCase& c) {
 
 // A row that sees more slots than there are is NaN, and so are its scores.
 Case spoiled_case(const AttentionCase& c) {
-  Case result = spoiled(make_case(c));
+  Case result = make_case(c);
   result.instantiate = [c](int32_t device_type) {
     AttentionInputs in = make_inputs(c);
     in.visible = with_strays(in.visible, c.cache.slots + 1);

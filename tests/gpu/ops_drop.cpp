@@ -35,12 +35,6 @@ HostTensor with_strays(HostTensor ids, int64_t low, int64_t high) {
   return ids;
 }
 
-Case spoiled(Case c) {
-  c.cpu_refuses = true;
-  c.compulsory_bytes = 0;
-  return c;
-}
-
 // ---- selections ---------------------------------------------------------------------------------
 
 bool asked(const SelectionSpec& s, SelectOutput output) { return (s.outputs >> output & 1) != 0; }
@@ -143,7 +137,7 @@ SelectInputs with_strays(const SelectCase& c, SelectInputs in, bool clamped) {
 }
 
 Case spoiled_case(const SelectCase& c) {
-  Case result = spoiled(make_case(c));
+  Case result = make_case(c);
   result.instantiate = [c](int32_t device_type) {
     return instantiate(c, with_strays(c, make_inputs(c), false), device_type);
   };
@@ -286,7 +280,7 @@ AttentionScoresInputs with_strays(const AttentionScoresCase& c, AttentionScoresI
 
 // A prompt whose sequence does not exist has NaN scores.
 Case spoiled_case(const AttentionScoresCase& c) {
-  Case result = spoiled(make_case(c));
+  Case result = make_case(c);
   result.instantiate = [c](int32_t device_type) {
     return instantiate(c, with_strays(c, make_inputs(c), false), device_type);
   };
