@@ -42,8 +42,8 @@ if(EXN_SIMT_HAS_FMA)
   list(APPEND exn_simt_kernel_flags -mavx2 -mfma -mf16c)
 endif()
 # The settings of the build type come first, these after it: -O3 -DNDEBUG of a release would hide
-# line numbers and assertions. -O2 would compile half as long again, and run no faster: the time goes
-# into the emulator.
+# line numbers and assertions. -O2 would compile half as long again, and run no faster: the time
+# goes into the emulator.
 set(exn_simt_kernel_flags_plain -O1)
 # AddressSanitizer sees what a null pointer or a wrapped address would read or write; looking at
 # addresses that nothing is read from doubles the compile time, and so does inlining its checks.
