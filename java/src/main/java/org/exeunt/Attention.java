@@ -169,11 +169,11 @@ public final class Attention extends Op {
               .tensor("query", query)
               .tensor("sequence", sequence)
               .tensor("visible", visible)
-              .tensor("out", out)
-              .tensor("scores", scores)
+              .written("out", out)
+              .written("scores", scores)
               .float32("scale", scaleOrDefault())
               .float32("softcap", softcap);
-      KvCache.write(cache, params, "cache");
+      KvCache.write(cache, params, "cache", false);
       return new Attention(params, owner);
     }
 

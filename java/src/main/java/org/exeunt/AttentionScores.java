@@ -402,7 +402,7 @@ public final class AttentionScores extends Op {
               .tensor("sequence", sequence)
               .tensor("visible", visible)
               .tensor("limit", limit)
-              .tensor("scores", scores)
+              .written("scores", scores)
               .int64("columns", columnsOrDefault())
               .int64("first", first)
               .int64("window", window)
@@ -412,7 +412,7 @@ public final class AttentionScores extends Op {
               .int32("pool", pool.code)
               .int32("pool_width", poolWidth)
               .int32("accumulate", accumulate ? 1 : 0);
-      KvCache.write(keys, params, "keys");
+      KvCache.write(keys, params, "keys", false);
       Selection.write(selection, params);
       return new AttentionScores(params, owner);
     }

@@ -99,7 +99,7 @@ public final class Cosine extends Op {
     @Override
     Cosine create(Scope owner) {
       return new Cosine(
-          new Params(exn_cosine_params.class).tensor("a", a).tensor("b", b).tensor("out", out),
+          new Params(exn_cosine_params.class).tensor("a", a).tensor("b", b).written("out", out),
           owner);
     }
   }

@@ -159,8 +159,8 @@ public final class CrossEntropy extends Op {
           new Params(exn_cross_entropy_params.class)
               .tensor("logits", logits)
               .tensor("labels", labels)
-              .tensor("loss", loss)
-              .tensor("grad", grad)
+              .written("loss", loss)
+              .written("grad", grad)
               .int64("ignore_index", ignoreIndex)
               .int32("normalizer", normalizer.code)
               .int32("reduction", reduction.code),

@@ -246,9 +246,9 @@ public final class Ffn extends Op {
               .tensor("down_weight", downWeight)
               .tensor("down_bias", downBias)
               .tensor("skip", skip)
-              .tensor("out", out)
-              .tensor("cosine", cosine)
-              .tensor("branch_cosine", branchCosine)
+              .written("out", out)
+              .written("cosine", cosine)
+              .written("branch_cosine", branchCosine)
               .int32("activation", activation.code);
       norm.write(params);
       return new Ffn(params, owner);

@@ -148,7 +148,7 @@ public final class Gate extends Op {
               .tensor("hidden_bias", hiddenBias)
               .tensor("out_weight", outWeight)
               .tensor("out_bias", outBias)
-              .tensor("prob", prob)
+              .written("prob", prob)
               .int32("kind", kind)
               .int32("repeats", repeats),
           owner);

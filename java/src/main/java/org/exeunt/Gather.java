@@ -204,8 +204,8 @@ public final class Gather extends Op {
               .tensor("list", list)
               .tensor("count", count)
               .tensor("position", position)
-              .tensor("position_out", positionOut)
-              .tensor("moved", moved)
+              .written("position_out", positionOut)
+              .written("moved", moved)
               .int64("rows", rowsOrDefault())
               .int32("tensor_count", items.size())
               .int32("positions", positions)
@@ -215,7 +215,7 @@ public final class Gather extends Op {
         structs
             .get(i)
             .tensor("input", items.get(i).input)
-            .tensor("out", items.get(i).out)
+            .written("out", items.get(i).out)
             .int32("axis", items.get(i).axis);
       }
       return new Gather(params, owner);

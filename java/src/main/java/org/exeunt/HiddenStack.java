@@ -158,15 +158,16 @@ public final class HiddenStack extends Op {
 
     @Override
     HiddenStack create(Scope owner) {
+      boolean gathers = action == exeunt.EXN_STACK_GATHER;
       return new HiddenStack(
           new Params(exn_hidden_stack_params.class)
-              .tensor("stack", stack)
-              .tensor("stack_tags", stackTags)
-              .tensor("count", count)
-              .tensor("rows", rows)
-              .tensor("tags", tags)
+              .written("stack", stack)
+              .written("stack_tags", stackTags)
+              .written("count", count)
+              .tensor("rows", rows, gathers)
+              .tensor("tags", tags, gathers)
               .tensor("mask", mask)
-              .tensor("overflow", overflow)
+              .written("overflow", overflow)
               .int32("action", action),
           owner);
     }

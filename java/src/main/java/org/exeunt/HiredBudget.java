@@ -254,9 +254,9 @@ public final class HiredBudget extends Op {
       return new HiredBudget(
           new Params(exn_hired_budget_params.class)
               .tensor("attention", attention)
-              .tensor("budget", budget)
-              .tensor("marks", marks)
-              .tensor("valid", valid)
+              .written("budget", budget)
+              .written("marks", marks)
+              .written("valid", valid)
               .float64("rate", rate)
               .float64("alpha", alpha)
               .int64("patch_rows", patchRows)

@@ -120,7 +120,7 @@ public final class KvAppend extends Op {
               .tensor("v", v)
               .tensor("sequence", sequence)
               .tensor("slot", slot);
-      KvCache.write(cache, params, "cache");
+      KvCache.write(cache, params, "cache", true);
       return new KvAppend(params, owner);
     }
   }

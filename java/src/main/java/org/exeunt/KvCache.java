@@ -296,22 +296,19 @@ public final class KvCache {
   }
 
   /**
-   * Fills a struct {@code exn_kv_cache}; null leaves it empty, which the native library refuses.
+   * Fills the field {@code field}, an {@code exn_kv_cache}, of a params struct; null leaves it
+   * empty, which the native library refuses. {@code written}: the op writes K and V.
    */
-  static void write(KvCache cache, Params params) {
+  static void write(KvCache cache, Params params, String field, boolean written) {
     if (cache == null) {
       return;
     }
     params
-        .tensor("k", cache.k)
-        .tensor("v", cache.v)
+        .inside(field, exn_kv_cache.class)
+        .tensor("k", cache.k, written)
+        .tensor("v", cache.v, written)
         .tensor("block_table", cache.blockTable)
         .int32("layout", cache.layout.code);
-  }
-
-  /** Fills the field {@code field} of a params struct. */
-  static void write(KvCache cache, Params params, String field) {
-    write(cache, params.inside(field, exn_kv_cache.class));
   }
 
   private static void requireRank(String name, Tensor tensor, int least, int most) {

@@ -217,12 +217,12 @@ public final class KvCompact extends Op {
               .tensor("count", count)
               .tensor("sequence", sequence)
               .tensor("length", length)
-              .tensor("new_length", newLength)
-              .tensor("freed", freed)
-              .tensor("freed_count", freedCount)
+              .written("new_length", newLength)
+              .written("freed", freed)
+              .written("freed_count", freedCount)
               .int32("per_head", perHead ? 1 : 0);
-      KvCache.write(source, params, "source");
-      KvCache.write(destination, params, "destination");
+      KvCache.write(source, params, "source", false);
+      KvCache.write(destination, params, "destination", true);
       return new KvCompact(params, owner);
     }
   }

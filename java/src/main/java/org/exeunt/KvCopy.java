@@ -113,8 +113,8 @@ public final class KvCopy extends Op {
               .tensor("from_sequence", fromSequence)
               .tensor("to_slot", toSlot)
               .tensor("to_sequence", toSequence);
-      KvCache.write(source, params, "source");
-      KvCache.write(destination, params, "destination");
+      KvCache.write(source, params, "source", false);
+      KvCache.write(destination, params, "destination", true);
       return new KvCopy(params, owner);
     }
   }

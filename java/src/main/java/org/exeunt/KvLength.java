@@ -148,11 +148,11 @@ public final class KvLength extends Op {
     KvLength create(Scope owner) {
       return new KvLength(
           new Params(exn_kv_length_params.class)
-              .tensor("length", length)
+              .written("length", length)
               .tensor("sequence", sequence)
               .tensor("active", active)
-              .tensor("slot", slot)
-              .tensor("visible", visible)
+              .written("slot", slot)
+              .written("visible", visible)
               .tensor("limit", limit)
               .int64("capacity", capacity)
               .int32("action", action),

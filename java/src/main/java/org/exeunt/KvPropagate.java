@@ -284,7 +284,7 @@ public final class KvPropagate extends Op {
           .tensor("v_weight", layer.vWeight)
           .tensor("v_bias", layer.vBias)
           .int32("index", layer.index);
-      KvCache.write(layer.cache, params, "cache");
+      KvCache.write(layer.cache, params, "cache", true);
     }
   }
 }

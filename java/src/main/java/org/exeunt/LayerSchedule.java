@@ -314,10 +314,10 @@ public final class LayerSchedule extends Op {
         Scope owner, Tensor lists, Tensor counts, Tensor tests, Tensor thresholds) {
       return new LayerSchedule(
           new Params(exn_layer_schedule_params.class)
-              .tensor("layers", lists)
-              .tensor("count", counts)
-              .tensor("exit_test", tests)
-              .tensor("threshold", thresholds)
+              .written("layers", lists)
+              .written("count", counts)
+              .written("exit_test", tests)
+              .written("threshold", thresholds)
               .tensor("order", order == null ? null : order.tensor)
               .int32("kind", kind)
               .int32("prompt", prompt)

@@ -127,7 +127,7 @@ public final class Linear extends Op {
               .tensor("weight", weight)
               .tensor("bias", bias)
               .tensor("residual", residual)
-              .tensor("out", out),
+              .written("out", out),
           owner);
     }
   }

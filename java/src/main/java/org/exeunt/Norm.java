@@ -143,7 +143,7 @@ public final class Norm extends Op {
               .tensor("input", input)
               .tensor("weight", weight)
               .tensor("bias", bias)
-              .tensor("out", out)
+              .written("out", out)
               .int32("norm", kind.code)
               .float32("eps", eps),
           owner);

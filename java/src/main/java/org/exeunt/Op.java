@@ -20,8 +20,9 @@ import java.util.List;
  * On CUDA keep one op for each stream, or order the streams: a run that is queued but not done
  * still uses the workspace.
  *
- * <p>Outputs may not overlap inputs or each other unless the op's documentation says so. Tensors
- * need the alignment of their element only, and must all lie on one device.
+ * <p>Outputs may not overlap inputs or each other unless the op's documentation says so, nor be
+ * {@link Tensor#isReadOnly read-only}. Tensors need the alignment of their element only, and must
+ * all lie on one device.
  *
  * <p>Errors of building and running: {@link IllegalArgumentException} with the argument's name and
  * the values that disagree; {@link UnsupportedOperationException} where the backend has no kernel;

@@ -31,6 +31,16 @@ final class Params {
     ByteBuffer structs = ByteBuffer.allocate(0);
     final List<Argument> arguments = new ArrayList<>();
     final List<Link> links = new ArrayList<>();
+    final Class<? extends Pointer> type; // the op's own struct
+
+    Block(Class<? extends Pointer> type) {
+      this.type = type;
+    }
+
+    /** What the native library calls the op in its messages. */
+    String op() {
+      return type.getSimpleName().replaceFirst("_params$", "");
+    }
 
     /** Makes room for zeroed structs at the end; returns where. */
     int append(int bytes) {
@@ -44,18 +54,21 @@ final class Params {
   private final Class<? extends Pointer> type;
   private final Block block;
   private final int base;
+  private final String path; // of this struct's fields, for messages
 
   Params(Class<? extends Pointer> type) {
     this.type = type;
-    block = new Block();
+    block = new Block(type);
     base = block.append(Loader.sizeof(type));
+    path = "";
     int64("struct_size", Loader.sizeof(type));
   }
 
-  private Params(Class<? extends Pointer> type, Block block, int base) {
+  private Params(Class<? extends Pointer> type, Block block, int base, String path) {
     this.type = type;
     this.block = block;
     this.base = base;
+    this.path = path;
   }
 
   static int offset(Class<? extends Pointer> type, String field) {
@@ -64,7 +77,7 @@ final class Params {
 
   /** The struct that a field of this one holds. */
   Params inside(String field, Class<? extends Pointer> inner) {
-    return new Params(inner, block, at(field));
+    return new Params(inner, block, at(field), path + field + ".");
   }
 
   /** Structs in a row, which a field of this one points at. */
@@ -73,11 +86,26 @@ final class Params {
     int first = block.append(count * bytes);
     block.links.add(new Link(at(field), first));
     return IntStream.range(0, count)
-        .mapToObj(i -> new Params(element, block, first + i * bytes))
+        .mapToObj(
+            i -> new Params(element, block, first + i * bytes, path + field + "[" + i + "]."))
         .toList();
   }
 
-  /** A tensor of the op; null leaves the field null. */
+  /** A tensor that the op writes; null leaves the field null. */
+  Params written(String field, Tensor tensor) {
+    return tensor(field, tensor, true);
+  }
+
+  /** A tensor of the op, which writes it or does not; null leaves the field null. */
+  Params tensor(String field, Tensor tensor, boolean written) {
+    if (written && tensor != null && tensor.isReadOnly()) {
+      throw new IllegalArgumentException(
+          block.op() + ": " + path + field + " is written, but " + tensor + " is read-only");
+    }
+    return tensor(field, tensor);
+  }
+
+  /** A tensor that the op only reads; null leaves the field null. */
   Params tensor(String field, Tensor tensor) {
     if (tensor != null) {
       block.arguments.add(new Argument(at(field), tensor));

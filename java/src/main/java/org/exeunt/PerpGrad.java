@@ -130,7 +130,7 @@ public final class PerpGrad extends Op {
           new Params(exn_perp_grad_params.class)
               .tensor("weight", weight)
               .tensor("grad", grad)
-              .tensor("out", out)
+              .written("out", out)
               .int32("form", form.code),
           owner);
     }

@@ -145,7 +145,7 @@ public final class Rope extends Op {
               .tensor("input", input)
               .tensor("position", position)
               .tensor("table", table)
-              .tensor("out", out)
+              .written("out", out)
               .int32("style", style.code),
           owner);
     }

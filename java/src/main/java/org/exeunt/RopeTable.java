@@ -110,7 +110,7 @@ public final class RopeTable extends Op {
     RopeTable create(Scope owner) {
       return new RopeTable(
           new Params(exn_rope_table_params.class)
-              .tensor("table", table)
+              .written("table", table)
               .float64("base", base)
               .float64("factor", factor)
               .int32("scaling", scaling),

@@ -113,7 +113,7 @@ public final class RowCompaction extends Op {
           new Params(exn_row_compaction_params.class)
               .tensor("input", input)
               .tensor("list", list)
-              .tensor("out", out)
+              .written("out", out)
               .int32("direction", direction),
           owner);
     }

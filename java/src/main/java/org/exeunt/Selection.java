@@ -188,9 +188,9 @@ public record Selection(
     }
     params
         .inside("selection", exn_selection.class)
-        .tensor("indices", selection.indices)
-        .tensor("count", selection.count)
-        .tensor("valid", selection.valid)
+        .written("indices", selection.indices)
+        .written("count", selection.count)
+        .written("valid", selection.valid)
         .tensor("budget", selection.budget)
         .tensor("segments", selection.segments)
         .tensor("keep", selection.keep)

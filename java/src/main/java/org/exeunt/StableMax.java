@@ -134,7 +134,7 @@ public final class StableMax extends Op {
       return new StableMax(
           new Params(exn_stablemax_params.class)
               .tensor("logits", logits)
-              .tensor("out", out)
+              .written("out", out)
               .int32("normalizer", normalizer.code)
               .int32("log", log ? 1 : 0),
           owner);

@@ -100,7 +100,7 @@ public record Statistics(
     }
     Params out = params.inside("out", exn_stats.class);
     for (Statistic statistic : Statistic.values()) {
-      out.tensor(statistic.field, statistics.get(statistic));
+      out.written(statistic.field, statistics.get(statistic));
     }
   }
 }

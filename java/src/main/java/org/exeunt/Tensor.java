@@ -35,6 +35,7 @@ public final class Tensor {
   private final Device device;
   private final Scope scope;
   private final Object owner;
+  private final boolean readOnly;
 
   Tensor(
       long address,
@@ -44,6 +45,18 @@ public final class Tensor {
       Device device,
       Scope scope,
       Object owner) {
+    this(address, dtype, shape, strides, device, scope, owner, false);
+  }
+
+  private Tensor(
+      long address,
+      DType dtype,
+      long[] shape,
+      long[] strides,
+      Device device,
+      Scope scope,
+      Object owner,
+      boolean readOnly) {
     this.address = address;
     this.dtype = dtype;
     this.shape = shape;
@@ -51,6 +64,7 @@ public final class Tensor {
     this.device = device;
     this.scope = scope;
     this.owner = owner;
+    this.readOnly = readOnly;
   }
 
   // ---- factories --------------------------------------------------------------------------------
@@ -61,7 +75,8 @@ public final class Tensor {
    * ByteBuffer}. A {@code ShortBuffer} may hold F16 or BF16: use {@link #of(Buffer, DType,
    * long...)}.
    *
-   * @param buffer a direct buffer in native byte order; kept reachable
+   * @param buffer a direct buffer in native byte order; kept reachable. A read-only one makes the
+   *     tensor {@link #isReadOnly read-only}
    * @param shape extents
    * @return the view
    * @throws IllegalArgumentException if the buffer is not direct, too short, or in the other byte
@@ -75,7 +90,7 @@ public final class Tensor {
    * A view of a direct buffer from its position on.
    *
    * @param buffer a direct buffer in native byte order (a {@code ByteBuffer}'s order does not
-   *     matter); kept reachable
+   *     matter); kept reachable. A read-only one makes the tensor {@link #isReadOnly read-only}
    * @param dtype element type; a {@code ByteBuffer} may hold any, other buffers those of their
    *     width
    * @param shape extents
@@ -125,7 +140,14 @@ public final class Tensor {
     Pointer start = new Pointer(buffer);
     long address = start.address() + (long) buffer.position() * width;
     return new Tensor(
-        address, dtype, shape.clone(), compactStrides(shape), Device.CPU, null, buffer);
+        address,
+        dtype,
+        shape.clone(),
+        compactStrides(shape),
+        Device.CPU,
+        null,
+        buffer,
+        buffer.isReadOnly());
   }
 
   /**
@@ -343,6 +365,17 @@ public final class Tensor {
   }
 
   /**
+   * Whether nothing may write the elements: the tensor, or the one it is a view of, was made from a
+   * read-only buffer, such as that of a file mapped for reading.
+   *
+   * @return true if {@link #copyFrom} and ops that would write this tensor refuse it with an {@link
+   *     IllegalArgumentException}
+   */
+  public boolean isReadOnly() {
+    return readOnly;
+  }
+
+  /**
    * Whether the memory is still there as far as can be known: its scope is open, its pointer was
    * not closed.
    *
@@ -448,7 +481,14 @@ public final class Tensor {
           "reinterpret: " + size + " bytes at " + byteOffset + " of a tensor of " + byteSize());
     }
     return new Tensor(
-        address + byteOffset, type, extents.clone(), compactStrides(extents), device, scope, owner);
+        address + byteOffset,
+        type,
+        extents.clone(),
+        compactStrides(extents),
+        device,
+        scope,
+        owner,
+        readOnly);
   }
 
   /**
@@ -470,7 +510,7 @@ public final class Tensor {
   }
 
   private Tensor with(long at, long[] extents, long[] steps) {
-    return new Tensor(at, dtype, extents, steps, device, scope, owner);
+    return new Tensor(at, dtype, extents, steps, device, scope, owner, readOnly);
   }
 
   // ---- host access ------------------------------------------------------------------------------
@@ -479,7 +519,7 @@ public final class Tensor {
    * A buffer over a compact CPU tensor. It does not keep the memory alive: do not touch it after
    * the scope's close.
    *
-   * @return a direct buffer in native byte order
+   * @return a direct buffer in native byte order; read-only if {@link #isReadOnly} says so
    * @throws UnsupportedOperationException if not on the CPU, not compact, or over 2 GiB
    * @throws IllegalStateException if the scope is closed
    */
@@ -488,7 +528,8 @@ public final class Tensor {
     requireCompact("byteBuffer");
     acquire();
     try {
-      return Memory.view(address, byteSize());
+      ByteBuffer bytes = Memory.view(address, byteSize());
+      return readOnly ? bytes.asReadOnlyBuffer().order(bytes.order()) : bytes;
     } finally {
       release();
     }
@@ -598,9 +639,11 @@ public final class Tensor {
    *
    * @param values elements in row-major order
    * @return this
-   * @throws IllegalArgumentException if the number of values differs from {@link #elements()}
+   * @throws IllegalArgumentException if the number of values differs from {@link #elements()}, or
+   *     {@link #isReadOnly}
    */
   public Tensor copyFrom(float[] values) {
+    requireWritable("copyFrom");
     requireLength(values.length);
     Elements elements = Elements.write(this);
     for (int i = 0; i < values.length; i++) {
@@ -615,9 +658,11 @@ public final class Tensor {
    *
    * @param values elements in row-major order
    * @return this
-   * @throws IllegalArgumentException if the number of values differs from {@link #elements()}
+   * @throws IllegalArgumentException if the number of values differs from {@link #elements()}, or
+   *     {@link #isReadOnly}
    */
   public Tensor copyFrom(double[] values) {
+    requireWritable("copyFrom");
     requireLength(values.length);
     Elements elements = Elements.write(this);
     for (int i = 0; i < values.length; i++) {
@@ -633,9 +678,11 @@ public final class Tensor {
    *
    * @param values elements in row-major order
    * @return this
-   * @throws IllegalArgumentException if the number of values differs from {@link #elements()}
+   * @throws IllegalArgumentException if the number of values differs from {@link #elements()}, or
+   *     {@link #isReadOnly}
    */
   public Tensor copyFrom(int[] values) {
+    requireWritable("copyFrom");
     requireLength(values.length);
     Elements elements = Elements.write(this);
     for (int i = 0; i < values.length; i++) {
@@ -653,10 +700,11 @@ public final class Tensor {
    * @param source compact, same dtype and shape
    * @param stream where to queue the copy; CPU to CPU copies at once
    * @return this
-   * @throws IllegalArgumentException if dtype or shape differ
+   * @throws IllegalArgumentException if dtype or shape differ, or {@link #isReadOnly}
    * @throws UnsupportedOperationException if one of the two is not compact
    */
   public Tensor copyFrom(Tensor source, Stream stream) {
+    requireWritable("copyFrom");
     if (source.dtype != dtype) {
       throw new IllegalArgumentException(
           "source: dtype " + source.dtype + ", but the destination has " + dtype);
@@ -755,6 +803,13 @@ public final class Tensor {
               + " and strides "
               + Arrays.toString(strides)
               + " is not compact");
+    }
+  }
+
+  private void requireWritable(String what) {
+    if (readOnly) {
+      throw new IllegalArgumentException(
+          what + ": the destination is written, but " + this + " is read-only");
     }
   }
 
