@@ -7,6 +7,7 @@ import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.FloatBuffer;
 import java.nio.charset.StandardCharsets;
+import java.nio.file.AccessDeniedException;
 import java.nio.file.NoSuchFileException;
 import java.util.List;
 import java.util.Locale;
@@ -51,10 +52,15 @@ public final class Generate {
       return 0;
     } catch (NoSuchFileException e) {
       log.println("generate: there is no file " + e.getFile());
-    } catch (IOException | IllegalArgumentException e) {
+    } catch (AccessDeniedException e) {
+      log.println("generate: " + e.getFile() + " may not be read");
+    } catch (IOException | IllegalArgumentException | UnsupportedOperationException e) {
       log.println("generate: " + e.getMessage());
     } catch (UnsatisfiedLinkError e) {
       log.println("generate: " + e.getMessage());
+      return 1;
+    } catch (OutOfMemoryError e) {
+      log.println("generate: there is not enough memory: " + e.getMessage());
       return 1;
     }
     return 2;

@@ -149,6 +149,7 @@ class GenerateTest {
   void modelsThatAreNoneAreRefused() throws IOException {
     assertModelRefused("there is no file", folder.resolve("absent.gguf"));
     assertModelRefused("is a directory", folder);
+    assertModelRefused("is not a regular file", Path.of("/dev/null"));
     Path text = Files.writeString(folder.resolve("text.gguf"), "not a model, but long enough");
     assertModelRefused("is not a GGUF file", text);
     assertModelRefused("has no tensor 'blk.3.ffn_up.weight'", TinyModel.write(

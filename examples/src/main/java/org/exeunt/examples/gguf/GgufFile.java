@@ -171,10 +171,10 @@ public final class GgufFile implements Closeable {
   }
 
   private int alignment(HeaderReader header) throws ModelFormatException {
-    Object value = metadata.getOrDefault(ALIGNMENT_KEY, (long) DEFAULT_ALIGNMENT);
-    long alignment = value instanceof Long number ? number : 0;
+    long alignment =
+        metadata.containsKey(ALIGNMENT_KEY) ? value(ALIGNMENT_KEY, Long.class) : DEFAULT_ALIGNMENT;
     if (alignment < 1 || alignment > 1 << 20 || Long.bitCount(alignment) != 1) {
-      throw header.problem("metadata '" + ALIGNMENT_KEY + "' is " + value
+      throw header.problem("metadata '" + ALIGNMENT_KEY + "' is " + alignment
           + ", not a power of two up to " + (1 << 20) + ".");
     }
     return (int) alignment;

@@ -24,9 +24,12 @@ public final class MappedFile implements Closeable {
 
   /** Opens {@code path} for mapping. */
   public static MappedFile open(Path path) throws IOException {
-    // A directory can be opened as a channel too, and would only fail later and less clearly.
+    // Others can be opened too, and would fail later and less clearly; a pipe waits for its writer.
     if (Files.isDirectory(path)) {
       throw new ModelFormatException(path, "is a directory, not a file.");
+    }
+    if (Files.exists(path) && !Files.isRegularFile(path)) {
+      throw new ModelFormatException(path, "is not a regular file, which could be mapped.");
     }
     FileChannel channel = FileChannel.open(path, StandardOpenOption.READ);
     try {

@@ -10,12 +10,21 @@ import java.nio.file.Path;
  */
 public final class ModelFormatException extends IOException {
   private static final long serialVersionUID = 1L;
+  private static final int LONGEST = 600;
 
   /**
    * @param file the offending file
    * @param problem one sentence: the field and the values that disagree
    */
   public ModelFormatException(Path file, String problem) {
-    super(file + ": " + problem);
+    super(file + ": " + printable(problem));
+  }
+
+  /** Names come from the file: they may be of any length, and hold what a terminal obeys. */
+  private static String printable(String problem) {
+    String text = problem.length() <= LONGEST ? problem
+        : problem.substring(0, LONGEST / 2) + " [...] "
+            + problem.substring(problem.length() - LONGEST / 2);
+    return text.replaceAll("[\\p{Cntrl}\\p{Cs}\\u2028\\u2029]", "\ufffd");
   }
 }

@@ -231,7 +231,11 @@ public final class Tokenizer {
     }
   }
 
-  /** The text of {@code ids}, special tokens included; bytes that are not UTF-8 become U+FFFD. */
+  /**
+   * The text of {@code ids}, special tokens included; bytes that are not UTF-8 become U+FFFD.
+   *
+   * @throws IllegalArgumentException if the vocabulary lacks one of them
+   */
   public String decode(int... ids) {
     ByteArrayOutputStream bytes = new ByteArrayOutputStream();
     for (int id : ids) {
@@ -240,18 +244,26 @@ public final class Tokenizer {
     return bytes.toString(StandardCharsets.UTF_8);
   }
 
-  /** The bytes of one token; a character may be spread over several tokens. */
+  /**
+   * The bytes of one token; a character may be spread over several tokens.
+   *
+   * @throws IllegalArgumentException if the vocabulary has no such token
+   */
   public byte[] bytes(int id) {
+    if (id < 0 || id >= tokens.length) {
+      throw new IllegalArgumentException(
+          "token " + id + " is not one of the " + tokens.length + " of the vocabulary");
+    }
     String token = tokens[id];
     if (special[id]) {
       return token.getBytes(StandardCharsets.UTF_8);
     }
     ByteArrayOutputStream bytes = new ByteArrayOutputStream();
-    token.chars().forEach(c -> {
+    token.codePoints().forEach(c -> {
       if (c < byteOfCharacter.length && byteOfCharacter[c] >= 0) {
         bytes.write(byteOfCharacter[c]);
       } else {
-        bytes.writeBytes(String.valueOf((char) c).getBytes(StandardCharsets.UTF_8));
+        bytes.writeBytes(Character.toString(c).getBytes(StandardCharsets.UTF_8));
       }
     });
     return bytes.toByteArray();

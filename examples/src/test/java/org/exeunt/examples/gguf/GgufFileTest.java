@@ -132,7 +132,7 @@ class GgufFileTest {
             GgufBuilder.start(0, 1).string("general.alignment").int32(UINT32).int32(24)),
         Arguments.of("'general.alignment' is 0,",
             GgufBuilder.start(0, 1).string("general.alignment").int32(UINT32).int32(0)),
-        Arguments.of("'general.alignment' is wide,",
+        Arguments.of("'general.alignment' is a String, not a Long",
             GgufBuilder.start(0, 1).string("general.alignment").int32(STRING).string("wide")),
         Arguments.of("has 4294967295 dimensions",
             GgufBuilder.start(1, 0).string("t").int32(-1).int64(1).int32(F32).int64(0)),
@@ -170,10 +170,25 @@ class GgufFileTest {
   }
 
   @Test
-  void aFolderIsReported() {
+  void whatIsNoFileIsReported() {
     String message =
         assertThrows(ModelFormatException.class, () -> GgufFile.open(folder)).getMessage();
     assertTrue(message.contains("is a directory"), message);
+    message = assertThrows(ModelFormatException.class, () -> GgufFile.open(Path.of("/dev/null")))
+        .getMessage();
+    assertTrue(message.contains("is not a regular file"), message);
+  }
+
+  /** A name that is no name may hold all of the file, and what a terminal would obey. */
+  @Test
+  void messagesAreShortAndPrintable() throws IOException {
+    String name = "a\u001b[2J\n" + "x".repeat(60_000);
+    Path path = GgufBuilder.start(1, 0).tensor(name, 99, 0, 1).write(folder.resolve("n.gguf"));
+    String message =
+        assertThrows(ModelFormatException.class, () -> GgufFile.open(path)).getMessage();
+    assertTrue(message.contains("tensor 'a\ufffd[2J\ufffdxxx"), message);
+    assertTrue(message.contains("has type 99; this reader knows F32"), message);
+    assertTrue(message.length() < 1000, message.length() + " characters");
   }
 
   @Test

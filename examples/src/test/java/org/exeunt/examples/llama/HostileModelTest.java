@@ -115,6 +115,31 @@ class HostileModelTest {
     }
   }
 
+  /** Vocabularies spell bytes as characters; what spells none stands for itself. */
+  @Test
+  void tokensThatSpellNoBytesStandForThemselves() throws IOException {
+    Map<String, Object> metadata = sound();
+    metadata.put("tokenizer.ggml.tokens",
+        new String[] {"<end>", "a", "b", "ab", "\ud83d\ude00a", "\u4e2d"});
+    metadata.put("tokenizer.ggml.token_type", new int[] {3, 1, 1, 1, 1, 1});
+    try (GgufFile file = write(metadata)) {
+      assertEquals("\ud83d\ude00a\u4e2d", new Tokenizer(file).decode(4, 5));
+    }
+  }
+
+  @Test
+  void tokensThatAreNoneAreRefused() throws IOException {
+    try (GgufFile file = write(sound())) {
+      Tokenizer tokenizer = new Tokenizer(file);
+      for (int id : new int[] {-1, 4, Integer.MAX_VALUE}) {
+        String message =
+            assertThrows(IllegalArgumentException.class, () -> tokenizer.decode(1, id))
+                .getMessage();
+        assertEquals("token " + id + " is not one of the 4 of the vocabulary", message);
+      }
+    }
+  }
+
   @Test
   void senselessVocabulariesAreReported() throws IOException {
     assertProblem("covers 'smollm'", "tokenizer.ggml.pre", "llama-bpe", Tokenizer::new);
