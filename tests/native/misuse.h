@@ -133,6 +133,11 @@ class Spoiler {
       dl->byte_offset += 1;
       spoilt({name, "aligned", std::to_string(good.dtype.bits / 8)});
     }
+    dl->byte_offset = ~uint64_t{63};
+    spoilt({name, "byte_offset", std::to_string(dl->byte_offset), "last address"});
+    dl->data = reinterpret_cast<void*>(uintptr_t{0} - good.dtype.bits / 8);
+    dl->byte_offset = 0;
+    spoilt({name, "bytes", "last address"});
     std::vector<int64_t> strides(good.strides, good.strides + good.ndim);
     if (good.shape[good.ndim - 1] > 1) {
       strides.back() = 2;

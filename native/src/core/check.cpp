@@ -52,6 +52,11 @@ bool spans(int64_t stride, int64_t count) {
   return !__builtin_mul_overflow(stride, count, &extent) && extent <= kMostElements;
 }
 
+// Whether what is given in two parts lies beyond the last address; `at` is their sum.
+bool begins_beyond(const DLTensor* t, uintptr_t* at) {
+  return __builtin_add_overflow(reinterpret_cast<uintptr_t>(t->data), t->byte_offset, at);
+}
+
 int64_t stride_of(const DLTensor* t, int32_t axis) {
   if (t->strides != nullptr) return t->strides[axis];
   int64_t stride = 1;
@@ -106,11 +111,12 @@ inline bool Check::plain(const char* name, const DLTensor* t, int32_t rank, DTyp
          (allowed & bit(*dtype)) != 0;
 }
 
-// The data of a plain tensor; null if they are misaligned.
+// The data of a plain tensor; null if they are misaligned or nowhere.
 inline char* Check::plain_data(const DLTensor* t, int64_t element) {
-  char* data = static_cast<char*>(t->data) + t->byte_offset;
-  const uintptr_t skewed = reinterpret_cast<uintptr_t>(data) & static_cast<uintptr_t>(element - 1);
-  return skewed == 0 ? data : nullptr;
+  uintptr_t at;
+  const bool beyond = begins_beyond(t, &at);
+  const bool skewed = (at & static_cast<uintptr_t>(element - 1)) != 0;
+  return beyond || skewed ? nullptr : reinterpret_cast<char*>(at);
 }
 
 bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need need, DType* dtype) {
@@ -156,12 +162,17 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
 }
 
 void* Check::data(const char* name, const DLTensor* t, DType dtype) {
-  char* p = static_cast<char*>(t->data);
-  if (p != nullptr) p += t->byte_offset;
+  if (t->data == nullptr) return nullptr;
+  uintptr_t at;
+  if (begins_beyond(t, &at)) {
+    fail_argument("%s has data %p and byte_offset %llu, together beyond the last address", name,
+                  t->data, static_cast<unsigned long long>(t->byte_offset));
+  }
+  void* p = reinterpret_cast<void*>(at);
   const uintptr_t align = static_cast<uintptr_t>(size_of(dtype));  // a power of two
-  if ((reinterpret_cast<uintptr_t>(p) & (align - 1)) != 0) {
-    fail_argument("%s is at address %p, which is not aligned to its %d-byte element", name,
-                  static_cast<void*>(p), static_cast<int>(align));
+  if ((at & (align - 1)) != 0) {
+    fail_argument("%s is at address %p, which is not aligned to its %d-byte element", name, p,
+                  static_cast<int>(align));
   }
   return p;
 }
@@ -183,7 +194,9 @@ bool Check::compact(const char* name, const DLTensor* t) {
 inline void Check::note(const char* name, const void* begin, int64_t bytes, Role role) {
   if (bytes == 0) return;
   const uintptr_t at = reinterpret_cast<uintptr_t>(begin);
-  const uintptr_t end = at + static_cast<uintptr_t>(bytes);
+  uintptr_t end;
+  if (__builtin_add_overflow(at, static_cast<uintptr_t>(bytes), &end))
+    return ends_beyond(name, begin, bytes);
   between_ |= uint32_t{at < all_end_ && end > all_begin_} << range_count_;
   all_begin_ = std::min(all_begin_, at);
   all_end_ = std::max(all_end_, end);
@@ -194,6 +207,11 @@ inline void Check::note(const char* name, const void* begin, int64_t bytes, Role
   range.begin = at;
   range.end = end;
   range.written = role != Role::kIn;
+}
+
+void Check::ends_beyond(const char* name, const void* begin, int64_t bytes) {
+  fail_argument("%s at %p has %lld bytes, which go beyond the last address", name, begin,
+                wide(bytes));
 }
 
 void Check::note_more(const Range& range) { more_.push_back(range); }

@@ -171,6 +171,7 @@ class Check {
   void note(const char* name, const void* begin, int64_t bytes, Role role)
       __attribute__((always_inline));
   void note_more(const Range& range) __attribute__((noinline));
+  void ends_beyond(const char* name, const void* begin, int64_t bytes) __attribute__((cold));
   bool some_overlap() const;
   bool overlaps(const Range& a, const Range& b);
   void ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out,
