@@ -62,12 +62,14 @@ int64_t layers_of(const LayerScheduleArgs& a, int64_t position, int32_t* layers)
   }
 }
 
+// Only CALM asks, and only its interval is known not to be 0.
+bool tests_exit(const LayerScheduleArgs& a, int64_t layer) {
+  if (a.kind != EXN_SCHEDULE_CALM || layer >= a.model_layers - 1) return false;
+  return layer >= a.first_exit && layer >= a.min_exit && (layer - a.first_exit) % a.interval == 0;
+}
+
 void write_exit_tests(const LayerScheduleArgs& a, uint8_t* test) {
-  for (int64_t l = 0; l < a.model_layers; ++l) {
-    const bool due = l >= a.first_exit && (l - a.first_exit) % a.interval == 0;
-    test[l] =
-        a.kind == EXN_SCHEDULE_CALM && due && l >= a.min_exit && l < a.model_layers - 1 ? 1 : 0;
-  }
+  for (int64_t l = 0; l < a.model_layers; ++l) test[l] = tests_exit(a, l) ? 1 : 0;
 }
 
 float threshold_of(const LayerScheduleArgs& a, int64_t position) {
