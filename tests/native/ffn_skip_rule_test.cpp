@@ -106,6 +106,25 @@ TEST(FfnSkipRule, OracleByHand) {
   EXPECT_EQ(oracle.state(), (std::vector<int32_t>{1, 1, 1, 1}));
 }
 
+// Words that no call has left there: only a 1 says that a row skips, and no count ends below 0.
+TEST(FfnSkipRule, StateOfUnknownOrigin) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    HostTensor words = make_tensor(Type::kI32, {4, EXN_FFN_SKIP_STATE_WORDS});
+    const std::vector<int32_t> before = {2, 0, -1, 5, 1, INT32_MAX, 1, INT32_MAX - 1};
+    for (size_t i = 0; i < before.size(); ++i) words.set_integer(static_cast<int64_t>(i), before[i]);
+    Placed cosine(target, zeros(Type::kF32, {4})), state(target, words);
+    Placed skip(target, poisoned(Type::kU8, {4}));
+    const P p = {sizeof p, cosine.dl(), nullptr, state.dl(), skip.dl(), 2,   8,
+                 1,        6,           0,       0,          -1,        0.5f};
+    exercise(target, kOp, p, {&cosine}, {&state, &skip});
+    if (HasFatalFailure()) return;
+    EXPECT_EQ(skip.read().bytes, (std::vector<uint8_t>{0, 0, 0, 1}));
+    EXPECT_EQ(integers_of(state.read()),
+              (std::vector<int32_t>{2, 0, -1, 5, 1, INT32_MAX, 1, INT32_MAX}));
+  }
+}
+
 TEST(FfnSkipRuleMisuse, IsRefused) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   Placed cosine(kCpu, normal(Type::kF32, {3})), token(kCpu, zeros(Type::kI32, {3}));

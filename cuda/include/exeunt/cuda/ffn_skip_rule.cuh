@@ -35,6 +35,8 @@ static __global__ __launch_bounds__(kFfnSkipRuleThreads) void ffn_skip_rule_kern
     FfnSkipRuleTask task) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * kFfnSkipRuleThreads;
   int64_t row = static_cast<int64_t>(blockIdx.x) * kFfnSkipRuleThreads + threadIdx.x;
+  // There are not more layers; a count from a state that was never forgotten stays in range.
+  const int32_t budget = task.budget < 0 ? INT32_MAX : task.budget;
   for (; row < task.rows; row += step) {
     const bool forgets = task.layer < 0;
     int32_t skips = forgets ? 0 : task.state[2 * row];
@@ -42,7 +44,7 @@ static __global__ __launch_bounds__(kFfnSkipRuleThreads) void ffn_skip_rule_kern
     // A NaN, of a block that was skipped, is no evidence.
     if (!forgets && is_cold(task, task.layer) && task.cosine[row] >= task.threshold) skips = 1;
     const int32_t token = task.token != nullptr ? task.token[row] : task.token_index;
-    const bool affordable = task.budget < 0 || skipped < task.budget;
+    const bool affordable = skipped < budget;
     const bool skip =
         skips == 1 && is_cold(task, task.layer + 1) && token >= task.warm_up && affordable;
     task.skip[row] = skip;

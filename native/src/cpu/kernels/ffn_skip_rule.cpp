@@ -11,14 +11,15 @@ exn_status ffn_skip_rule(const FfnSkipRuleArgs& args, Workspace& ws) {
   const auto may_skip = [&](int32_t layer) { return layer >= a.cold_start && layer < a.cold_end; };
   const bool forget = a.layer < 0, measures = !forget && may_skip(a.layer),
              next = may_skip(a.layer + 1);
+  // There are not more layers; a count from a state that was never forgotten stays in range.
+  const int32_t budget = a.budget < 0 ? INT32_MAX : a.budget;
   for (int64_t row = 0; row < a.rows; ++row) {
     int32_t* state = a.state + row * EXN_FFN_SKIP_STATE_WORDS;
     int32_t skips = forget ? 0 : state[0];
     int32_t skipped = forget ? 0 : state[1];
     if (measures && a.cosine[row] >= a.threshold) skips = 1;  // NaN is no evidence
     const int32_t token = a.token != nullptr ? a.token[row] : a.token_index;
-    const bool affordable = a.budget < 0 || skipped < a.budget;
-    const bool skip = next && skips != 0 && token >= a.warm_up && affordable;
+    const bool skip = next && skips == 1 && token >= a.warm_up && skipped < budget;
     state[0] = skips;
     state[1] = skipped + (skip ? 1 : 0);
     a.skip[row] = skip ? 1 : 0;
