@@ -8,6 +8,7 @@ namespace exn::cuda {
 exn_status select(const SelectArgs& args, Workspace& workspace, exn_stream stream) {
   if (workspace.counting()) return EXN_OK;
   return run_on(args.device, OpName::select, "select_kernel", [&] {
+    if (!args.selection.writes()) return;
     dispatch_float(args.scores.dtype, [&](auto tag) {
       using T = type_of<decltype(tag)>;
       SelectTask<T> task;

@@ -86,6 +86,25 @@ TEST(Select, ByHand) {
   expect_kept({.2f, 1.2f, 1.2f, 1.0f, .6f, .6f, -.4f}, 4, {1, 2, 3, 4});
 }
 
+// More rows than there is time to visit, with nothing to read or to write in any; and so many
+// segments that their product with the rows is no number.
+TEST(Select, RowsOfNothing) {
+  int64_t shape[2] = {int64_t{1} << 56, 0};
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    const DLDevice device = {static_cast<DLDeviceType>(target.device_type), 0};
+    const DLTensor scores = {nullptr, device, 2, dl_type(Type::kF32), shape, nullptr, 0};
+    const DLTensor indices = {nullptr, device, 2, dl_type(Type::kI32), shape, nullptr, 0};
+    Placed segments(target, zeros(Type::kI32, {300}));
+    exn_select_params p = {sizeof p, &scores, nullptr, {}};
+    p.selection.indices = &indices;
+    p.selection.k = 3;
+    EXPECT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+    p.selection.segments = segments.dl();
+    EXPECT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+  }
+}
+
 // Any two neighbouring floats are told apart, wherever they lie.
 TEST(Select, NeighboursAreTold) {
   for (uint32_t bits : {0u, 1u, 0x007FFFFFu, 0x3F800000u, 0x3F80FFFFu, 0x40FFFFFFu, 0x7F7FFFFFu}) {

@@ -451,6 +451,8 @@ struct Selection {
   int64_t drop_count = 0;
   int64_t drop_stride = 0;
   int64_t k = 0;
+
+  EXN_INLINE bool writes() const { return capacity > 0 || count != nullptr || valid != nullptr; }
 };
 
 struct SelectArgs {

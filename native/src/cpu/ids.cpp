@@ -109,8 +109,8 @@ exn_status check_ranges(const char* op, const char* name, const int32_t* ranges,
 exn_status check_selection(const char* op, const Selection& selection, int64_t rows,
                            int64_t columns) {
   const Selection& s = selection;
-  exn_status status = check_ids(op, "selection.budget", s.budget, rows * s.segment_count, 0,
-                                INT32_MAX);
+  const int64_t budgets = s.budget != nullptr ? rows * s.segment_count : 0;
+  exn_status status = check_ids(op, "selection.budget", s.budget, budgets, 0, INT32_MAX);
   for (int64_t g = 0; status == EXN_OK && s.segments != nullptr && g <= s.segment_count; ++g) {
     const int32_t least = g == 0 ? 0 : s.segments[g - 1];
     if (s.segments[g] >= least && s.segments[g] <= columns) continue;

@@ -41,7 +41,7 @@ exn_status select(const SelectArgs& a, Workspace& ws) {
   const exn_status status = check_contents(a);
   if (status != EXN_OK) return status;
   ran(EXN_CPU_PATH("select"));
-  if (a.scores.rows == 0) return EXN_OK;
+  if (a.scores.rows == 0 || !a.selection.writes()) return EXN_OK;
   with_float_type(a.scores.dtype, [&](auto type) { run_rows<EXN_TYPE_OF(type)>(a, rooms); });
   return EXN_OK;
 }
