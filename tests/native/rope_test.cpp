@@ -36,6 +36,21 @@ INSTANTIATE_TEST_SUITE_P(Cases, RopeTable,
                          ::testing::ValuesIn(wanted_cases(rope_table_cases(cases_directory()))),
                          CaseName());
 
+// An empty table needs no workspace, however many pairs it would have.
+TEST(RopeTable, WithoutPositions) {
+  int64_t shape[3] = {0, int64_t{1} << 55, 2};
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    const DLDevice device = {static_cast<DLDeviceType>(target.device_type), 0};
+    const DLTensor table = {nullptr, device, 3, dl_type(Type::kF32), shape, nullptr, 0};
+    const exn_rope_table_params p = {sizeof p, &table, 10000, 1, EXN_ROPE_SCALING_NONE, 0};
+    size_t bytes = 1;
+    ASSERT_EQ(exn_rope_table_workspace_size(&p, &bytes), EXN_OK) << exn_last_error();
+    EXPECT_EQ(bytes, 0u);
+    EXPECT_EQ(exn_rope_table(&p, nullptr, 0, nullptr), EXN_OK) << exn_last_error();
+  }
+}
+
 class Rope : public ::testing::TestWithParam<RopeCase> {};
 
 TEST_P(Rope, MatchesOracle) {

@@ -118,6 +118,10 @@ void fill_blocks(const RopeTableArgs& a, const TableParts& p, int64_t begin, int
 exn_status rope_table(const RopeTableArgs& args, Workspace& ws) {
   const RopeTableArgs a = args;  // a copy that no store can alias
   TableParts parts;
+  if (a.positions == 0) {
+    if (!ws.counting()) ran(EXN_CPU_PATH("rope_table"));
+    return EXN_OK;
+  }
   parts.width = (2 * a.pairs + kLanes - 1) / kLanes * kLanes;
   double* frequency = ws.take<double>(a.pairs);
   parts.fine = ws.take<double>(2 * kBlock * parts.width);
