@@ -29,18 +29,8 @@ void check_order(const exn_layer_schedule_params& p, Check& check, LayerSchedule
   const Vector order = check.vector("order", p.order, kI32Only, Role::kIn);
   check.at_least("K (entries of order)", order.size, 1);
   check.at_most("K (entries of order)", order.size, a->model_layers);
-  if (!check.ok() || check.device_type() != kDLCPU) return;
   a->order = static_cast<const int32_t*>(order.data);
   a->order_count = order.size;
-  for (int64_t i = 0; i < order.size; ++i) {
-    check.one_of("order[]", a->order[i], 0, static_cast<int32_t>(a->model_layers - 1));
-    for (int64_t j = 0; check.ok() && j < i; ++j) {
-      if (a->order[j] == a->order[i]) {
-        check.fail_argument("order[%lld] is %d, which order[%lld] is too",
-                            static_cast<long long>(i), a->order[i], static_cast<long long>(j));
-      }
-    }
-  }
 }
 
 void check_args(const exn_layer_schedule_params& p, Check& check, LayerScheduleArgs* a) {

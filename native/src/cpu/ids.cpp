@@ -34,6 +34,20 @@ exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64
   return EXN_OK;
 }
 
+exn_status check_distinct_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
+                              int64_t last) {
+  const exn_status status = check_ids(op, name, ids, count, 0, last);
+  if (status != EXN_OK) return status;
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t j = 0; j < i; ++j) {
+      if (ids[j] != ids[i]) continue;
+      return fail(EXN_INVALID_ARGUMENT, "%s: %s[%lld] is %d, which %s[%lld] is too", op, name,
+                  wide(i), ids[i], name, wide(j));
+    }
+  }
+  return EXN_OK;
+}
+
 exn_status check_slots(const char* op, const KvCache& cache, const char* sequence_name,
                        const int32_t* sequence, const char* slot_name, const int32_t* slot,
                        int64_t count, bool written, const int32_t* other) {

@@ -11,6 +11,10 @@ namespace exn::cpu {
 exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
                      int64_t first, int64_t last);
 
+// The same within 0..last, none of them twice.
+exn_status check_distinct_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
+                              int64_t last);
+
 // Every row that is on names a slot of the cache, and a page where the cache is paged. A row is off
 // if its slot is -1, or its entry of `other`, where that is given. Builds without NDEBUG also
 // refuse two rows that write one slot. `slot_name` and `sequence_name` name the arguments.

@@ -2,6 +2,7 @@
 // layer_schedule on the CPU: a table written once, position after position.
 #include <cmath>
 
+#include "../ids.h"
 #include "isa.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -86,6 +87,9 @@ float threshold_of(const LayerScheduleArgs& a, int64_t position) {
 
 exn_status layer_schedule(const LayerScheduleArgs& args, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
+  const exn_status status = check_distinct_ids("exn_layer_schedule", "order", args.order,
+                                               args.order_count, args.model_layers - 1);
+  if (status != EXN_OK) return status;
   const LayerScheduleArgs a = args;  // a copy that no store of bytes can alias
   ran(EXN_CPU_PATH("layer_schedule"));
   for (int64_t t = 0; t < a.positions; ++t) {
