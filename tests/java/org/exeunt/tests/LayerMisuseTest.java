@@ -228,6 +228,10 @@ class LayerMisuseTest {
     invalid(() -> KvCache.ofPages(f32(4, 2, 3), f32(4, 2, 3), i32(1, 4)), "k", "rank 3", "4");
     invalid(
         () -> KvCache.ofPages(f32(1, 4, 2, 3), f32(1, 4, 2, 3), i32(4)), "blockTable", "rank 1");
+    invalid(
+        () -> KvCache.ofPages(f32(0, 4, 2, 3), f32(0, 4, 2, 3), i32(0, 1L << 62)),
+        "blockTable",
+        "4611686018427387904 pages of 4 slots");
     Device device = Device.defaultDevice();
     invalid(
         () -> KvCache.contiguous(scope, device, DType.F32, KvCache.Layout.PAGED, 1, 1, 1, 1),
@@ -614,5 +618,13 @@ class LayerMisuseTest {
     other.close();
     refused(IllegalStateException.class, () -> append(cache).build(), "scope is closed");
     refused(IllegalStateException.class, () -> attention(cache).build(), "scope is closed");
+  }
+
+  @Test
+  void schedulesThatTheHeapCannotHold() {
+    LayerSchedule.Builder builder = LayerSchedule.fixed(0);
+    invalid(() -> builder.table(4, Integer.MAX_VALUE), "4 positions", "2147483647", "536870911");
+    invalid(() -> builder.table(-1, 4), "[-1, 4]", "negative");
+    assertEquals(0, builder.table(0, 4).positions());
   }
 }

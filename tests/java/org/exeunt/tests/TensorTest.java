@@ -130,6 +130,50 @@ class TensorTest {
   }
 
   @Test
+  void sizesThatNoLongHolds() {
+    try (Scope scope = Scope.open()) {
+      invalid(() -> scope.allocate(DType.F32, 1L << 61), "[2305843009213693952] of F32", "bytes");
+      invalid(() -> Tensor.of(direct(1, 2), 1L << 62), "more bytes");
+      try (FloatPointer pointer = new FloatPointer(1f)) {
+        invalid(() -> Tensor.of(pointer, DType.F32, Device.CPU, 1L << 62), "more bytes");
+      }
+      Tensor t = scope.allocate(DType.U8, 4);
+      invalid(() -> t.reinterpret(DType.F64, 0, 1L << 61), "more bytes");
+    }
+  }
+
+  @Test
+  void dimensionsAndRowsThatAreNone() {
+    Tensor t = Tensor.of(direct(0, 1, 2, 3, 4, 5), 2, 3);
+    Class<IndexOutOfBoundsException> outside = IndexOutOfBoundsException.class;
+    refused(outside, () -> t.size(2), "dimension 2", "rank 2");
+    refused(outside, () -> t.slice(-1, 0, 0), "dimension -1", "rank 2");
+    refused(outside, () -> t.slice(5, 2, 1), "dimension 5", "rank 2");
+    refused(outside, () -> t.rows(1, 3), "1..3", "extent 2");
+    refused(outside, () -> t.row(Long.MAX_VALUE), "row 9223372036854775807", "2 rows");
+    refused(outside, () -> t.row(-1), "row -1", "2 rows");
+    refused(outside, () -> t.row(0).row(0).row(0), "dimension 0", "rank 0");
+  }
+
+  @Test
+  void valuesThatAnIntegerTypeCannotHold() {
+    try (Scope scope = Scope.open()) {
+      Tensor ints = scope.allocate(DType.I32, 2).copyFrom(new int[] {7, 8});
+      invalid(() -> ints.copyFrom(new float[] {1, 1e38f}), "values: element 1", "I32");
+      invalid(() -> ints.copyFrom(new double[] {0x1p31, 1}), "element 0 is 2147483648", "I32");
+      invalid(() -> ints.copyFrom(new float[] {Float.NaN, 1}), "element 0 is NaN", "I32");
+      assertArrayEquals(new int[] {7, 8}, ints.toIntArray(), "a refused copy wrote");
+      Tensor longs = scope.allocate(DType.I64, 1);
+      invalid(() -> longs.copyFrom(new double[] {0x1p63}), "I64");
+      Tensor bytes = scope.allocate(DType.U8, 1);
+      invalid(() -> bytes.copyFrom(new int[] {256}), "element 0 is 256", "U8");
+      invalid(() -> bytes.copyFrom(new int[] {-1}), "element 0 is -1", "U8");
+      ints.copyFrom(new float[] {-2.9f, 2.9f});
+      assertArrayEquals(new int[] {-2, 2}, ints.toIntArray());
+    }
+  }
+
+  @Test
   void conversions() {
     try (Scope scope = Scope.open()) {
       for (DType dtype : new DType[] {DType.F16, DType.BF16, DType.F32, DType.F64}) {

@@ -113,6 +113,9 @@ final class Elements {
         bytes.putDouble(at, value);
         break;
       default:
+        if (!(value >= Long.MIN_VALUE && value < 0x1p63)) {
+          throw unfit(index, value);
+        }
         put(index, (long) value);
     }
   }
@@ -121,17 +124,28 @@ final class Elements {
     int at = offset(index);
     switch (tensor.dtype()) {
       case I32:
-        bytes.putInt(at, Math.toIntExact(value));
+        if (value != (int) value) {
+          throw unfit(index, value);
+        }
+        bytes.putInt(at, (int) value);
         break;
       case I64:
         bytes.putLong(at, value);
         break;
       case U8:
+        if (value != (value & 0xff)) {
+          throw unfit(index, value);
+        }
         bytes.put(at, (byte) value);
         break;
       default:
         put(index, (double) value);
     }
+  }
+
+  private IllegalArgumentException unfit(long index, Number value) {
+    return new IllegalArgumentException(
+        "values: element " + index + " is " + value + ", which " + tensor.dtype() + " cannot hold");
   }
 
   /** Double to float so that a second rounding, to 16 bits, cannot go the wrong way. */

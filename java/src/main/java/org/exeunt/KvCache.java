@@ -87,6 +87,15 @@ public final class KvCache {
   public static KvCache ofPages(Tensor k, Tensor v, Tensor blockTable) {
     requireRank("k", k, 4, 4);
     requireRank("blockTable", blockTable, 2, 2);
+    if (Math.multiplyHigh(blockTable.size(1), k.size(1)) != 0
+        || blockTable.size(1) * k.size(1) < 0) {
+      throw new IllegalArgumentException(
+          "blockTable: "
+              + blockTable.size(1)
+              + " pages of "
+              + k.size(1)
+              + " slots are more than a long can count");
+    }
     return new KvCache(Layout.PAGED, k, v, blockTable);
   }
 
@@ -225,7 +234,7 @@ public final class KvCache {
       case TOKEN_MAJOR:
         return k.size(k.rank() - 3);
       default:
-        return Math.multiplyExact(blockTable.size(1), k.size(1));
+        return blockTable.size(1) * k.size(1);
     }
   }
 

@@ -22,6 +22,9 @@ import org.exeunt.jni.global.exeunt;
  * <p>Bytes that must move: the tables'. Errors, threads, alignment, aliasing: {@link Op}.
  */
 public final class LayerSchedule extends Op {
+  /** Of a table: their bytes fit a buffer. */
+  private static final int MOST_ENTRIES = Integer.MAX_VALUE / Integer.BYTES;
+
   private LayerSchedule(Params params, Scope owner) {
     super(params, owner);
   }
@@ -176,7 +179,7 @@ public final class LayerSchedule extends Op {
   /** Memory that the garbage collector frees, and the tensor over it. */
   private record Heap(ByteBuffer bytes, Tensor tensor) {
     static Heap of(DType dtype, long... shape) {
-      int size = Math.toIntExact(Tensor.elements(shape) * dtype.bytes());
+      int size = Math.toIntExact(Tensor.byteSize(dtype, shape));
       ByteBuffer bytes = ByteBuffer.allocateDirect(size).order(ByteOrder.nativeOrder());
       return new Heap(bytes, Tensor.of(bytes, dtype, shape));
     }
@@ -277,10 +280,20 @@ public final class LayerSchedule extends Op {
      * @param positions T, 0 or more
      * @param modelLayers L, at least 1
      * @return the schedule
-     * @throws IllegalArgumentException if a parameter of the schedule is wrong, naming it
+     * @throws IllegalArgumentException if a parameter of the schedule is wrong, naming it, or if
+     *     {@code T L} is above 2^29 - 1
      */
     public Table table(int positions, int modelLayers) {
       Native.require();
+      if (positions > 0 && (long) positions * modelLayers > MOST_ENTRIES) {
+        throw new IllegalArgumentException(
+            positions
+                + " positions and "
+                + modelLayers
+                + " model layers, but a table on the heap has at most "
+                + MOST_ENTRIES
+                + " entries");
+      }
       Heap lists = Heap.of(DType.I32, positions, modelLayers);
       Heap counts = Heap.of(DType.I32, positions);
       Heap tests = Heap.of(DType.U8, positions, modelLayers);

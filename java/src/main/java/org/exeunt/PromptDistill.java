@@ -2,6 +2,7 @@
 package org.exeunt;
 
 import java.util.List;
+import java.util.Objects;
 
 /**
  * PromptDistill (Jin et al. 2025): behind a layer r of the prefill only the k tokens that the last
@@ -82,6 +83,9 @@ public final class PromptDistill {
   public static PromptDistill of(Stage... stages) {
     if (stages.length == 0) {
       throw new IllegalArgumentException("stages is empty, expected at least 1");
+    }
+    for (int i = 0; i < stages.length; i++) {
+      Objects.requireNonNull(stages[i], "stage " + i);
     }
     for (int i = 1; i < stages.length; i++) {
       if (stages[i].layer <= stages[i - 1].layer) {

@@ -2,6 +2,7 @@
 package org.exeunt;
 
 import java.util.List;
+import java.util.Objects;
 
 /**
  * PyramidDrop (Xing et al. 2024): at some layers of the prefill the number of image tokens falls to
@@ -66,6 +67,9 @@ public final class PyramidDrop {
   public static PyramidDrop of(Stage... stages) {
     if (stages.length == 0) {
       throw new IllegalArgumentException("stages is empty, expected at least 1");
+    }
+    for (int i = 0; i < stages.length; i++) {
+      Objects.requireNonNull(stages[i], "stage " + i);
     }
     for (int i = 1; i < stages.length; i++) {
       if (stages[i].layer <= stages[i - 1].layer || stages[i].ratio > stages[i - 1].ratio) {

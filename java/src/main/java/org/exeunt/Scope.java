@@ -77,7 +77,7 @@ public final class Scope implements AutoCloseable {
    * @throws OutOfMemoryError if the device has not enough memory
    */
   public Tensor allocate(Device device, DType dtype, long... shape) {
-    long bytes = Math.multiplyExact(Tensor.elements(shape), dtype.bytes());
+    long bytes = Tensor.byteSize(dtype, shape);
     device.backend().require();
     acquire();
     try {

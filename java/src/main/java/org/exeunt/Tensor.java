@@ -124,7 +124,7 @@ public final class Tensor {
               + ", but this machine's is "
               + ByteOrder.nativeOrder());
     }
-    long needed = Math.multiplyExact(elements(shape), dtype.bytes());
+    long needed = byteSize(dtype, shape);
     long present = (long) buffer.remaining() * width;
     if (present < needed) {
       throw new IllegalArgumentException(
@@ -166,7 +166,7 @@ public final class Tensor {
     if (pointer == null || pointer.isNull()) {
       throw new IllegalArgumentException("pointer: null");
     }
-    long needed = Math.multiplyExact(elements(shape), dtype.bytes());
+    long needed = byteSize(dtype, shape);
     long width = pointer.capacity() > 0 || pointer.position() != 0 ? pointer.sizeof() : 1;
     long present = (pointer.limit() - pointer.position()) * width;
     if (pointer.capacity() > 0 && present < needed) {
@@ -313,8 +313,13 @@ public final class Tensor {
    *
    * @param dimension 0 to {@code rank() - 1}
    * @return its extent
+   * @throws IndexOutOfBoundsException if there is no such dimension
    */
   public long size(int dimension) {
+    if (dimension < 0 || dimension >= shape.length) {
+      throw new IndexOutOfBoundsException(
+          "dimension " + dimension + " of a tensor of rank " + shape.length);
+    }
     return shape[dimension];
   }
 
@@ -407,7 +412,10 @@ public final class Tensor {
    * @throws IndexOutOfBoundsException if not {@code 0 <= row < size(0)}
    */
   public Tensor row(long row) {
-    Tensor one = slice(0, row, Math.addExact(row, 1));
+    if (row < 0 || row >= size(0)) {
+      throw new IndexOutOfBoundsException("row " + row + " of a tensor with " + size(0) + " rows");
+    }
+    Tensor one = slice(0, row, row + 1);
     int rank = shape.length;
     return with(
         one.address, Arrays.copyOfRange(shape, 1, rank), Arrays.copyOfRange(strides, 1, rank));
@@ -423,16 +431,10 @@ public final class Tensor {
    * @throws IndexOutOfBoundsException if dimension or indices are out of range
    */
   public Tensor slice(int dimension, long from, long to) {
-    if (from < 0 || from > to || to > shape[dimension]) {
+    long extent = size(dimension);
+    if (from < 0 || from > to || to > extent) {
       throw new IndexOutOfBoundsException(
-          "slice "
-              + from
-              + ".."
-              + to
-              + " of dimension "
-              + dimension
-              + " with extent "
-              + shape[dimension]);
+          "slice " + from + ".." + to + " of dimension " + dimension + " with extent " + extent);
     }
     long[] extents = shape.clone();
     extents[dimension] = to - from;
@@ -475,7 +477,7 @@ public final class Tensor {
    */
   public Tensor reinterpret(DType type, long byteOffset, long... extents) {
     requireCompact("reinterpret");
-    long size = Math.multiplyExact(elements(extents), type.bytes());
+    long size = byteSize(type, extents);
     if (byteOffset < 0 || size > byteSize() - byteOffset) {
       throw new IndexOutOfBoundsException(
           "reinterpret: " + size + " bytes at " + byteOffset + " of a tensor of " + byteSize());
@@ -635,12 +637,13 @@ public final class Tensor {
   }
 
   /**
-   * Writes all elements, rounded to this dtype, on any device; on CUDA waits until they are there.
+   * Writes all elements, rounded to this dtype (towards zero, if it is an integer), on any device;
+   * on CUDA waits until they are there.
    *
    * @param values elements in row-major order
    * @return this
-   * @throws IllegalArgumentException if the number of values differs from {@link #elements()}, or
-   *     {@link #isReadOnly}
+   * @throws IllegalArgumentException if the number of values differs from {@link #elements()}, one
+   *     of them is none that an integer dtype can hold, or {@link #isReadOnly}; nothing is written
    */
   public Tensor copyFrom(float[] values) {
     requireWritable("copyFrom");
@@ -654,12 +657,13 @@ public final class Tensor {
   }
 
   /**
-   * Writes all elements, rounded to this dtype, on any device; on CUDA waits until they are there.
+   * Writes all elements, rounded to this dtype (towards zero, if it is an integer), on any device;
+   * on CUDA waits until they are there.
    *
    * @param values elements in row-major order
    * @return this
-   * @throws IllegalArgumentException if the number of values differs from {@link #elements()}, or
-   *     {@link #isReadOnly}
+   * @throws IllegalArgumentException if the number of values differs from {@link #elements()}, one
+   *     of them is none that an integer dtype can hold, or {@link #isReadOnly}; nothing is written
    */
   public Tensor copyFrom(double[] values) {
     requireWritable("copyFrom");
@@ -678,8 +682,8 @@ public final class Tensor {
    *
    * @param values elements in row-major order
    * @return this
-   * @throws IllegalArgumentException if the number of values differs from {@link #elements()}, or
-   *     {@link #isReadOnly}
+   * @throws IllegalArgumentException if the number of values differs from {@link #elements()}, one
+   *     of them is none that an integer dtype can hold, or {@link #isReadOnly}; nothing is written
    */
   public Tensor copyFrom(int[] values) {
     requireWritable("copyFrom");
@@ -855,6 +859,19 @@ public final class Tensor {
       }
     }
     return product;
+  }
+
+  static long byteSize(DType dtype, long[] extents) {
+    try {
+      return Math.multiplyExact(elements(extents), dtype.bytes());
+    } catch (ArithmeticException e) {
+      throw new IllegalArgumentException(
+          "shape "
+              + Arrays.toString(extents)
+              + " of "
+              + dtype
+              + " has more bytes than a long can count");
+    }
   }
 
   static long[] compactStrides(long[] extents) {
