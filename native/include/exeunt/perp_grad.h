@@ -10,8 +10,8 @@
  * unit roundoff of the storage dtype (8 of them for f64, where the sums round no finer), the
  * gradient cannot be told from a multiple of the weights, and out is 0 (the code scales that
  * rounding noise to full norm). w = 0 gives out = g; g = 0 gives 0. Dot products are f64 for f64
- * storage and at least f32 with fixed-order partial sums otherwise. A NaN or infinity in w or g
- * gives NaN everywhere.
+ * storage and at least f32 with fixed-order partial sums otherwise. A NaN or infinity in w or g, or
+ * f64 whose squares add up to one, gives NaN everywhere.
  *
  * Bytes that must move: w and g read twice (dots, then projection) and out written once.
  */

@@ -11,9 +11,9 @@ import org.exeunt.jni.global.exeunt;
  *
  * <p>A guard that the code lacks: a gradient that cannot be told from a multiple of the weights
  * ({@code |g_perp| <= u |g|}, u the unit roundoff of the dtype, for F64 eight of them) gives 0
- * rather than rounding noise scaled to full norm. {@code w = 0} gives {@code g}. A NaN or infinity
- * gives NaN everywhere. Dot products are f64 for F64, else f32 in fixed order. Bytes that must
- * move: weight and gradient read twice, the result written once.
+ * rather than rounding noise scaled to full norm. {@code w = 0} gives {@code g}. A NaN or infinity,
+ * or F64 whose squares add up to one, gives NaN everywhere. Dot products are f64 for F64, else f32
+ * in fixed order. Bytes that must move: weight and gradient read twice, the result written once.
  *
  * <p>Errors, threads, alignment: {@link Op}. {@code out} may be exactly {@code grad} (in place).
  */
