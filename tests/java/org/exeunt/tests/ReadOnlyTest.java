@@ -20,6 +20,7 @@ import java.util.Map;
 import java.util.TreeMap;
 import org.exeunt.Attention;
 import org.exeunt.AttentionScores;
+import org.exeunt.Backend;
 import org.exeunt.Cosine;
 import org.exeunt.CrossEntropy;
 import org.exeunt.DType;
@@ -99,6 +100,8 @@ class ReadOnlyTest {
       Tensor other = scope.allocate(Device.CPU, DType.F32, 16);
       invalid(() -> t.copyFrom(other, Stream.DEFAULT), "is read-only");
       invalid(() -> other.copyTo(t, Stream.DEFAULT), "is read-only");
+      invalid(() -> Backend.copyBandwidthProbe(other, t, false), "F32[16]", "is read-only");
+      Backend.copyBandwidthProbe(t, other, false);
       other.copyFrom(t, Stream.DEFAULT);
       assertArrayEquals(new float[16], other.toFloatArray());
     }

@@ -100,6 +100,16 @@ class TensorTest {
       dl.dtype().lanes((short) 1);
       dl.device().device_type(7);
       invalid(() -> Tensor.ofDlpack(dl), "device type 7");
+      dl.device().device_type(1);
+      for (int rank : new int[] {-1, 65, Integer.MAX_VALUE}) {
+        dl.ndim(rank);
+        invalid(() -> Tensor.ofDlpack(dl), "rank " + rank, "0 to 64");
+      }
+      dl.ndim(2).strides(strides);
+      shape.put(0, -2);
+      invalid(() -> Tensor.ofDlpack(dl), "[-2, 2]", "negative");
+      dl.shape(null);
+      invalid(() -> Tensor.ofDlpack(dl), "shape is null", "rank is 2");
     }
   }
 

@@ -245,7 +245,8 @@ public enum Backend {
    * @param destination a compact CPU tensor of as many bytes, elsewhere
    * @param pastCaches whether to store past the caches, which is faster where the destination is
    *     not in them
-   * @throws IllegalArgumentException if the sizes differ or the two overlap
+   * @throws IllegalArgumentException if the sizes differ, the two overlap or the destination is
+   *     read-only
    */
   public static void copyBandwidthProbe(Tensor source, Tensor destination, boolean pastCaches) {
     Native.require();
@@ -253,6 +254,7 @@ public enum Backend {
     source.requireCompact("copyBandwidthProbe");
     destination.requireCpu("copyBandwidthProbe");
     destination.requireCompact("copyBandwidthProbe");
+    destination.requireWritable("copyBandwidthProbe");
     if (source.byteSize() != destination.byteSize()) {
       throw new IllegalArgumentException(
           "copyBandwidthProbe: source has "

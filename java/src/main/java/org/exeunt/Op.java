@@ -74,6 +74,7 @@ public abstract sealed class Op implements AutoCloseable
 
   private volatile int state;
   private final Device device;
+  private final Scope owner; // null: the caller closes
   private final Lifetimes lifetimes;
   private final List<Tensor> tensors; // keeps what owns their memory reachable
   private final long params;
@@ -83,6 +84,7 @@ public abstract sealed class Op implements AutoCloseable
 
   Op(Params arguments, Scope owner) {
     device = arguments.device();
+    this.owner = owner;
     tensors = arguments.tensors();
     lifetimes = new Lifetimes(tensors, owner);
     lifetimes.acquire();
@@ -211,6 +213,9 @@ public abstract sealed class Op implements AutoCloseable
         return;
       }
       throw new IllegalStateException(getClass().getSimpleName() + " is running in another thread");
+    }
+    if (owner != null) {
+      owner.disown(this);
     }
     Memory.free(Device.CPU, params);
     if (workspaceBytes > 0) {

@@ -5,7 +5,9 @@ import java.lang.invoke.MethodHandles;
 import java.lang.invoke.VarHandle;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Set;
 
 /**
  * Owns native memory and frees it at {@link #close()}: the tensors it allocated and the ops built
@@ -34,7 +36,7 @@ public final class Scope implements AutoCloseable {
   }
 
   private volatile int users;
-  private final List<AutoCloseable> owned = new ArrayList<>();
+  private final Set<AutoCloseable> owned = new LinkedHashSet<>(); // none overrides equals
   private long allocatedBytes;
 
   private Scope() {}
@@ -195,6 +197,11 @@ public final class Scope implements AutoCloseable {
   /** Registers what to close with this scope; the caller holds an acquisition. */
   synchronized void own(AutoCloseable resource) {
     owned.add(resource);
+  }
+
+  /** Forgets what was closed earlier. */
+  synchronized void disown(AutoCloseable resource) {
+    owned.remove(resource);
   }
 
   private synchronized void count(long bytes) {

@@ -28,6 +28,9 @@ import org.exeunt.jni.DLTensor;
  * other reads.
  */
 public final class Tensor {
+  /** Of a DLPack tensor: more than any framework has. */
+  private static final int MOST_DIMENSIONS = 64;
+
   private final long address;
   private final DType dtype;
   private final long[] shape;
@@ -220,7 +223,8 @@ public final class Tensor {
    * @param dlTensor pointer to a {@code DLTensor} in host memory (for a {@code DLManagedTensor}:
    *     its first field)
    * @return the view
-   * @throws IllegalArgumentException if its dtype or device has no counterpart here
+   * @throws IllegalArgumentException if its dtype or device has no counterpart here, or its rank or
+   *     an extent makes no sense
    */
   public static Tensor ofDlpack(Pointer dlTensor) {
     Native.require();
@@ -228,14 +232,23 @@ public final class Tensor {
       throw new IllegalArgumentException("dlTensor: null");
     }
     DLTensor dl = new DLTensor(dlTensor);
-    long[] shape = new long[dl.ndim()];
-    long[] strides = new long[dl.ndim()];
-    if (shape.length > 0) {
+    int rank = dl.ndim();
+    if (rank < 0 || rank > MOST_DIMENSIONS) {
+      throw new IllegalArgumentException(
+          "dlTensor: rank " + rank + ", expected 0 to " + MOST_DIMENSIONS);
+    }
+    if (rank > 0 && dl.shape() == null) {
+      throw new IllegalArgumentException("dlTensor: shape is null, but the rank is " + rank);
+    }
+    long[] shape = new long[rank];
+    long[] strides = new long[rank];
+    if (rank > 0) {
       dl.shape().get(shape);
     }
+    elements(shape);
     if (dl.strides() == null) {
       strides = compactStrides(shape);
-    } else if (shape.length > 0) {
+    } else if (rank > 0) {
       dl.strides().get(strides);
     }
     Pointer data = dl.data();
@@ -255,7 +268,7 @@ public final class Tensor {
    *
    * @param dlTensor address of a {@code DLTensor} in host memory
    * @return the view
-   * @throws IllegalArgumentException if its dtype or device has no counterpart here
+   * @throws IllegalArgumentException as {@link #ofDlpack(Pointer)}
    */
   public static Tensor ofDlpack(long dlTensor) {
     return ofDlpack(new Memory.Address(dlTensor, 0));
@@ -810,7 +823,7 @@ public final class Tensor {
     }
   }
 
-  private void requireWritable(String what) {
+  void requireWritable(String what) {
     if (readOnly) {
       throw new IllegalArgumentException(
           what + ": the destination is written, but " + this + " is read-only");
