@@ -14,6 +14,7 @@ import org.exeunt.AttentionScores.Pool;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.Gather;
+import org.exeunt.Hired;
 import org.exeunt.HiredBudget;
 import org.exeunt.HiredBudget.Region;
 import org.exeunt.HiredBudget.Score;
@@ -598,5 +599,14 @@ class DropMisuseTest {
     refused(IllegalStateException.class, () -> compact(cache).build(), "scope is closed");
     budget.close();
     refused(IllegalStateException.class, budget::run, "closed");
+  }
+
+  @Test
+  void hiredGrids() {
+    invalid(() -> new Hired.Grid(0, 24, 1, 1), "patches are 0 x 24", "at least 1 x 1");
+    invalid(() -> new Hired.Grid(24, 24, -1, 2), "grid is -1 x 2", "at least 0 x 0");
+    invalid(() -> new Hired.Grid(1 << 16, 1 << 16, 1, 1), "patches are 65536 x 65536");
+    invalid(() -> new Hired.Grid(1, 1, 1 << 16, 1 << 15), "grid is 65536 x 32768", "2147483647");
+    assertEquals(1, new Hired.Grid(24, 24, 3, 0).partitions());
   }
 }

@@ -43,6 +43,39 @@ public final class Hired {
    */
   public record Grid(int patchRows, int patchCols, int gridRows, int gridCols) {
     /**
+     * Checks the values.
+     *
+     * @param patchRows rows of tokens in a partition, at least 1
+     * @param patchCols tokens in such a row, at least 1
+     * @param gridRows rows of sub-images, 0 or more
+     * @param gridCols sub-images in a row; 0 if there are none
+     * @throws IllegalArgumentException if one is out of range, or tokens or partitions are 2^31 - 1
+     *     or more
+     */
+    public Grid {
+      requireSize("patches", patchRows, patchCols, 1);
+      requireSize("grid", gridRows, gridCols, 0);
+    }
+
+    private static void requireSize(String name, int rows, int cols, int least) {
+      if (rows < least || cols < least || (long) rows * cols >= Integer.MAX_VALUE) {
+        throw new IllegalArgumentException(
+            name
+                + (least == 0 ? " is " : " are ")
+                + rows
+                + " x "
+                + cols
+                + ", expected at least "
+                + least
+                + " x "
+                + least
+                + " and fewer than "
+                + Integer.MAX_VALUE
+                + " in all");
+      }
+    }
+
+    /**
      * Tokens of a partition.
      *
      * @return Nv
