@@ -624,6 +624,7 @@ class LayerMisuseTest {
   void schedulesThatTheHeapCannotHold() {
     LayerSchedule.Builder builder = LayerSchedule.fixed(0);
     invalid(() -> builder.table(4, Integer.MAX_VALUE), "4 positions", "2147483647", "536870911");
+    invalid(() -> builder.table(Integer.MAX_VALUE, 0), "2147483647 positions", "536870911");
     invalid(() -> builder.table(-1, 4), "[-1, 4]", "negative");
     assertEquals(0, builder.table(0, 4).positions());
   }

@@ -285,7 +285,7 @@ public final class LayerSchedule extends Op {
      */
     public Table table(int positions, int modelLayers) {
       Native.require();
-      if (positions > 0 && (long) positions * modelLayers > MOST_ENTRIES) {
+      if (positions > 0 && (long) positions * Math.max(1, modelLayers) > MOST_ENTRIES) {
         throw new IllegalArgumentException(
             positions
                 + " positions and "
