@@ -18,18 +18,20 @@ using Body = void (*)(void* context, int64_t begin, int64_t end);
 // while a loop runs does its loop alone.
 void parallel_for_pieces(int64_t count, int64_t chunk, void* context, Body body);
 
+// The same of a lambda. A single piece goes without the pool, through the same function: inlined
+// for it, the loop would be compiled, and shipped, twice.
 template <class F>
 inline __attribute__((always_inline)) void parallel_for(int64_t count, int64_t chunk, F&& f) {
   struct Call {
-    static void body(void* context, int64_t begin, int64_t end) {
+    static __attribute__((noinline)) void body(void* context, int64_t begin, int64_t end) {
       (*static_cast<F*>(context))(begin, end);
     }
   };
-  if (count <= chunk) {
-    if (count > 0) f(int64_t{0}, count);
-    return;
+  if (count > chunk) {
+    parallel_for_pieces(count, chunk, &f, &Call::body);
+  } else if (count > 0) {
+    Call::body(&f, 0, count);
   }
-  parallel_for_pieces(count, chunk, &f, &Call::body);
 }
 
 int32_t threads();

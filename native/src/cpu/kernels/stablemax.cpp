@@ -63,8 +63,8 @@ static EXN_SIMD f32v slope(f32v x) { return div(set1(1.0f), add(set1(1.0f), abs(
 // tile for its peaks. kScaled: the terms are relative to `top`; otherwise `top` is 0, of
 // which that is so as well.
 template <class T, bool kStable, bool kKeep, bool kScaled>
-static EXN_SIMD double sum_terms(const T* z, T* out, int64_t n, Mode mode, float top,
-                                 const Span<T>& next, Peaks* peaks) {
+static __attribute__((noinline)) double sum_terms(const T* z, T* out, int64_t n, Mode mode,
+                                                  float top, const Span<T>& next, Peaks* peaks) {
   const f32v level = set1(top), over_s = set1(kStable ? reciprocal_s(top) : 1.0f);
   f32v sums[kSums];
   for (f32v& sum : sums) sum = zero();
@@ -198,11 +198,11 @@ int64_t tile_length(int64_t columns, int64_t tile) {
   return rest < kStatsTile ? rest : kStatsTile;
 }
 
-// Both halves of a matrix of logits. finish(row, RowSum) runs once per row, after its second half.
-// `plan_of(row)` may depend on the row. out may be null: then only the sums are wanted.
-template <class T, bool kStable, class PlanOf, class Finish>
-void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf&& plan_of,
-               Finish&& finish) {
+// Both halves of a matrix of logits. `out` may be null: then only the sums are wanted. `sums`, one
+// for each row, may be null too.
+template <class T, bool kStable>
+void transform(const Matrix& logits, const Matrix& out, TileStats* stats, const RowPlan& plan,
+               RowSum* sums) {
   const int64_t rows = logits.rows, columns = logits.cols;
   const int64_t tiles = (columns + kStatsTile - 1) / kStatsTile;
   constexpr bool kKeep = std::is_same_v<T, float>;
@@ -217,24 +217,23 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
     const int64_t item = row * tiles + t;
     const Span<T> tile = tile_at(item), next = item + 1 < end ? tile_at(item + 1) : Span<T>{};
     T* to = out_data == nullptr ? nullptr : out_data + row * out.stride + t * kStatsTile;
-    const Mode mode = plan_of(row).mode;
     // The logarithm is no multiple of the terms, and its logits must survive
     // when it is taken in place.
-    const bool keep = kKeep && to != nullptr && mode != Mode::kLog;
+    const bool keep = kKeep && to != nullptr && plan.mode != Mode::kLog;
     if (blind) {
-      stats[item] = keep ? stable_half<T, kKeep>(tile.z, to, tile.n, mode)
-                         : stable_half<T, false>(tile.z, to, tile.n, mode);
+      stats[item] = keep ? stable_half<T, kKeep>(tile.z, to, tile.n, plan.mode)
+                         : stable_half<T, false>(tile.z, to, tile.n, plan.mode);
       return;
     }
-    stats[item] = keep ? first_half<T, kStable, kKeep>(tile.z, to, tile.n, mode, next, peaks)
-                       : first_half<T, kStable, false>(tile.z, to, tile.n, mode, next, peaks);
+    stats[item] = keep ? first_half<T, kStable, kKeep>(tile.z, to, tile.n, plan.mode, next, peaks)
+                       : first_half<T, kStable, false>(tile.z, to, tile.n, plan.mode, next, peaks);
   };
   const auto second = [&](int64_t row, int64_t t, const RowSum& sum) {
     if (out_data == nullptr) return;
     const T* z = row_of<T>(logits, row) + t * kStatsTile;
     T* to = out_data + row * out.stride + t * kStatsTile;
     second_half<T, kStable, kKeep>(z, to, tile_length(columns, t), stats[row * tiles + t], sum,
-                                   plan_of(row));
+                                   plan);
   };
   if (tiles == 1 || rows >= 16) {
     parallel_for(rows, 16384 / columns + 1, [&](int64_t begin, int64_t end) {
@@ -244,7 +243,7 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
         for (int64_t t = 0; t < tiles; ++t) first(row, t, end * tiles, &peaks);
         const RowSum sum = row_sum(stats + row * tiles, tiles);
         for (int64_t t = 0; t < tiles; ++t) second(row, t, sum);
-        finish(row, sum);
+        if (sums != nullptr) sums[row] = sum;
       }
     });
     return;
@@ -268,7 +267,9 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, PlanOf
       second(known, item % tiles, sum);
     }
   });
-  for (int64_t row = 0; row < rows; ++row) finish(row, row_sum(stats + row * tiles, tiles));
+  for (int64_t row = 0; sums != nullptr && row < rows; ++row) {
+    sums[row] = row_sum(stats + row * tiles, tiles);
+  }
 }
 
 // ---- f64: plain loops, one row after another on each thread -------------------------------------
@@ -318,33 +319,30 @@ void result_f64(const double* z, double* out, int64_t n, const RowSum& row, cons
   }
 }
 
-template <class PlanOf, class Finish>
-void transform_f64(const Matrix& logits, const Matrix& out, PlanOf&& plan_of, Finish&& finish) {
+void transform_f64(const Matrix& logits, const Matrix& out, const RowPlan& plan, RowSum* sums) {
   double* out_data = static_cast<double*>(out.data);
   parallel_for(logits.rows, 2048 / logits.cols + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const RowPlan plan = plan_of(row);
       const double* z = row_of<double>(logits, row);
       const RowSum sum = row_sum_f64(z, logits.cols, plan.stablemax);
       if (out_data != nullptr) result_f64(z, out_data + row * out.stride, logits.cols, sum, plan);
-      finish(row, sum);
+      if (sums != nullptr) sums[row] = sum;
     }
   });
 }
 
-template <class PlanOf, class Finish>
-void transform_any(const Matrix& logits, const Matrix& out, bool stablemax, TileStats* stats,
-                   PlanOf&& plan_of, Finish&& finish) {
+void transform_any(const Matrix& logits, const Matrix& out, TileStats* stats, const RowPlan& plan,
+                   RowSum* sums) {
   if (logits.dtype == DType::kF64) {
-    transform_f64(logits, out, plan_of, finish);
+    transform_f64(logits, out, plan, sums);
     return;
   }
   with_float_type(logits.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
-    if (stablemax) {
-      transform<T, true>(logits, out, stats, plan_of, finish);
+    if (plan.stablemax) {
+      transform<T, true>(logits, out, stats, plan, sums);
     } else {
-      transform<T, false>(logits, out, stats, plan_of, finish);
+      transform<T, false>(logits, out, stats, plan, sums);
     }
   });
 }
@@ -392,15 +390,14 @@ exn_status stablemax(const StableMaxArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("stablemax"));
   const RowPlan plan = {a.log ? Mode::kLog : Mode::kProbability, a.normalizer == EXN_STABLEMAX, 1};
-  transform_any(
-      a.logits, a.out, plan.stablemax, stats, [&](int64_t) { return plan; },
-      [](int64_t, const RowSum&) {});
+  transform_any(a.logits, a.out, stats, plan, nullptr);
   return EXN_OK;
 }
 
 exn_status cross_entropy(const CrossEntropyArgs& a, Workspace& ws) {
   const int64_t rows = a.logits.rows, columns = a.logits.cols;
   TileStats* stats = take_tiles(a.logits, ws);
+  RowSum* sums = ws.take<RowSum>(rows);
   double* losses = ws.take<double>(rows);
   double* label_logits = ws.take<double>(rows);
   if (ws.counting()) return EXN_OK;
@@ -427,25 +424,27 @@ exn_status cross_entropy(const CrossEntropyArgs& a, Workspace& ws) {
     label_logits[row] = label == a.ignore_index ? 0 : element(a.logits, row, label);
   }
   const RowPlan plan = {Mode::kGradient, stable, scale};
-  transform_any(
-      a.logits, a.grad, stable, stats, [&](int64_t) { return plan; },
-      [&](int64_t row, const RowSum& sum) {
-        const int64_t label = label_at(a.labels, row);
-        losses[row] = 0;
-        if (label == a.ignore_index) {
-          if (a.grad.data != nullptr) clear_row(a.grad, row);
-          return;
-        }
-        const double x = label_logits[row];
-        const double unclamped = (stable ? g_f64(x) : x) - sum.level - ::log(sum.sum);
-        const double log_p = unclamped > 0 ? 0 : unclamped;  // rounding must not lift p above 1
-        losses[row] = sum.broken ? kNan : -log_p;
-        if (a.grad.data == nullptr || sum.broken) return;
-        // p - 1 through expm1, which keeps its digits when p is near 1.
-        const double slope = stable ? 1 / (1 + ::fabs(x)) : 1;
-        set_element(a.grad, row, label,
-                    std::isinf(x) ? -scale * (stable ? 0 : 1) : scale * slope * ::expm1(log_p));
-      });
+  transform_any(a.logits, a.grad, stats, plan, sums);
+  parallel_for(rows, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const RowSum& sum = sums[row];
+      const int64_t label = label_at(a.labels, row);
+      losses[row] = 0;
+      if (label == a.ignore_index) {
+        if (a.grad.data != nullptr) clear_row(a.grad, row);
+        continue;
+      }
+      const double x = label_logits[row];
+      const double unclamped = (stable ? g_f64(x) : x) - sum.level - ::log(sum.sum);
+      const double log_p = unclamped > 0 ? 0 : unclamped;  // rounding must not lift p above 1
+      losses[row] = sum.broken ? kNan : -log_p;
+      if (a.grad.data == nullptr || sum.broken) continue;
+      // p - 1 through expm1, which keeps its digits when p is near 1.
+      const double slope = stable ? 1 / (1 + ::fabs(x)) : 1;
+      set_element(a.grad, row, label,
+                  std::isinf(x) ? -scale * (stable ? 0 : 1) : scale * slope * ::expm1(log_p));
+    }
+  });
   if (a.loss.data == nullptr) return EXN_OK;
   const bool wide = a.loss.dtype == DType::kF64;
   const auto put_loss = [&](int64_t i, double value) {

@@ -224,10 +224,10 @@ static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, const Peaks
   }
 }
 
-// Second pass. kFull: S2, T2 and Z too.
-template <class T, bool kStable, bool kMapped, bool kFull>
-static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, const Span<T>& next,
-                            Peaks* peaks, TileStats* out) {
+// Second pass, over mapped logits. kFull: S2, T2 and Z too.
+template <class T, bool kStable, bool kFull>
+static __attribute__((noinline)) void sum_up(const T* z, int64_t n, const LogitMap& map,
+                                             const Span<T>& next, Peaks* peaks, TileStats* out) {
   const f32v minus_level = set1(-out->level);  // an addition takes its other operand from memory
   // s(m) > 0 may be subnormal or near FLT_MAX; its reciprocal is taken branch
   // by branch and stays finite.
@@ -238,10 +238,9 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, const Sp
     sums.s[k] = sums.t[k] = sums.s2[k] = sums.t2[k] = sums.z[k] = zero();
   }
 
-  const auto visit = [&](auto& raw, int rest) EXN_FLAT {
-    constexpr int N = sizeof(raw) / sizeof(raw[0]);
-    f32v x[N], e[N], d[N], total[N];
-    for (int k = 0; k < N; ++k) x[k] = kMapped ? apply_map(map, raw[k]) : raw[k];
+  const auto visit = [&](auto& x, int rest) EXN_FLAT {
+    constexpr int N = sizeof(x) / sizeof(x[0]);
+    f32v e[N], d[N], total[N];
     if (kStable) {
       stable_both(x, e, total);
       for (int k = 0; k < N; ++k) {
@@ -264,14 +263,14 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, const Sp
     add_terms<N, kFull>(sums, e, d, total);
   };
   pass_over<16384>(n, next, peaks, [&](int64_t i) EXN_FLAT {
-    f32v raw[kGroup];
-    for (int k = 0; k < kGroup; ++k) raw[k] = load(z + i + k * kLanes);
-    visit(raw, kLanes);
+    f32v x[kGroup];
+    for (int k = 0; k < kGroup; ++k) x[k] = load(z + i + k * kLanes);
+    visit(x, kLanes);
   });
   const int64_t i = n / (kGroup * kLanes) * (kGroup * kLanes);
   for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
-    f32v raw[1] = {load_part(z + i + j, rest, -INFINITY)};
-    visit(raw, rest);
+    f32v x[1] = {load_part(z + i + j, rest, -INFINITY)};
+    visit(x, rest);
   });
   out->sum = fold(sums.s);
   out->weighted = fold(sums.t);
@@ -281,6 +280,19 @@ static EXN_SIMD void sum_up(const T* z, int64_t n, const LogitMap& map, const Sp
     out->total = fold(sums.z) + static_cast<double>(n) * static_cast<double>(out->level);
   }
   out->broken = out->broken || !(out->sum >= 0);
+}
+
+// The second pass that the caller asks for.
+template <class T>
+static EXN_SIMD void sum_up_as(const T* z, int64_t n, const LogitMap& map, bool full,
+                               const Span<T>& next, Peaks* peaks, TileStats* out) {
+  if (map.stablemax) {
+    full ? sum_up<T, true, true>(z, n, map, next, peaks, out)
+         : sum_up<T, true, false>(z, n, map, next, peaks, out);
+  } else {
+    full ? sum_up<T, false, true>(z, n, map, next, peaks, out)
+         : sum_up<T, false, false>(z, n, map, next, peaks, out);
+  }
 }
 
 // Summarises z[0, n), which starts at `offset` in its row. Takes its peaks and
@@ -299,21 +311,20 @@ static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const
     find_peaks(next, 0, peaks);
     return out;
   }
-  const auto run = [&](auto stable, auto mapped) {
-    if (full) {
-      sum_up<T, decltype(stable)::value, decltype(mapped)::value, true>(z, n, map, next, peaks,
-                                                                        &out);
-    } else {
-      sum_up<T, decltype(stable)::value, decltype(mapped)::value, false>(z, n, map, next, peaks,
-                                                                         &out);
-    }
-  };
-  const std::true_type yes;
-  const std::false_type no;
-  if (map.stablemax) {
-    map.identity ? run(yes, no) : run(yes, yes);
+  if (map.identity) {
+    sum_up_as(z, n, map, full, next, peaks, &out);
+    return out;
+  }
+  // A mapped tile is laid down once, so that the passes are compiled for plain logits alone.
+  float mapped[kStatsTile];
+  for_vectors(n, [&](int64_t i, int rest) EXN_FLAT {
+    store_part(mapped + i, apply_map(map, load_part(z + i, rest, -INFINITY)), rest);
+  });
+  if constexpr (std::is_same_v<T, float>) {
+    sum_up_as(mapped, n, map, full, next, peaks, &out);
   } else {
-    map.identity ? run(no, no) : run(no, yes);
+    sum_up_as(mapped, n, map, full, Span<float>{}, peaks, &out);
+    find_peaks(next, 0, peaks);
   }
   return out;
 }
