@@ -6,7 +6,8 @@ For every kernel and architecture, against budgets.txt:
   registers and static shared memory within budget; no stack, no local memory, no spills;
   in the SASS: 128-bit global loads (or asynchronous copies) where promised, no local loads or
   stores, no f64 arithmetic outside the f64 kernels, no calls of functions (the slow path of a
-  division is a subroutine inside its kernel).
+  division is a subroutine inside its kernel). Printing SASS is what takes the time: with
+  --newest-sass that of the newest architecture alone.
 A kernel without a budget, and a budget that no kernel uses, are errors too.
 
   gate.py --nvcc PATH --archs 80 90           compiles cuda/src/*.cu for these architectures (also:
@@ -100,7 +101,7 @@ def short_names(mangled):
     return names
 
 
-def kernels_in(cuobjdump, binary, default_arch):
+def kernels_in(cuobjdump, binary, default_arch, newest_sass=False):
     usage = run([cuobjdump, "-res-usage", binary])
     kernels, arch, symbol = {}, default_arch, None
     for line in usage.splitlines():
@@ -117,7 +118,12 @@ def kernels_in(cuobjdump, binary, default_arch):
                 kernel.shared -= SYSTEM_SHARED
             symbol = None
     arch, symbol = default_arch, None
-    process = subprocess.Popen([cuobjdump, "-sass", binary], stdout=subprocess.PIPE, text=True)
+    archs = sorted({k.arch for k in kernels.values()}, key=int)
+    printed = archs[-1:] if newest_sass else archs
+    command = [cuobjdump, "-sass", binary]
+    if newest_sass and archs:
+        command[1:1] = ["-arch", f"sm_{archs[-1]}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if found := re.search(r"arch = sm_(\d+)", line):
             arch = found.group(1)
@@ -129,11 +135,11 @@ def kernels_in(cuobjdump, binary, default_arch):
                 sys.exit(f"{binary}: SASS of {symbol} for sm_{arch}, but no resource usage")
             kernel.opcodes[found.group(1)] = kernel.opcodes.get(found.group(1), 0) + 1
     if process.wait() != 0:
-        sys.exit(f"{cuobjdump} -sass {binary} failed")
+        sys.exit(f"{' '.join(map(str, command))} failed")
     names = short_names(sorted({k.name for k in kernels.values()}))
     for kernel in kernels.values():
         kernel.name = names[kernel.name]
-        if not kernel.opcodes:
+        if kernel.arch in printed and not kernel.opcodes:
             sys.exit(f"{binary}: no SASS for {kernel.name} on sm_{kernel.arch}")
     return list(kernels.values())
 
@@ -177,6 +183,8 @@ def faults_of(kernel, budget):
         faults.append("loads from or stores to local memory")
     if kernel.count(r"(CALL\.ABS|JCAL)\b"):
         faults.append("calls a function")
+    if not kernel.opcodes:  # only its resources were looked at
+        return faults
     if "load128" in budget.promises and not kernel.count(r"LDG\.E(\.\w+)*\.128"):
         faults.append("no 128-bit global load")
     if "copy128" in budget.promises and not kernel.count(r"LDGSTS(\.\w+)*\.128"):
@@ -195,11 +203,12 @@ def print_table(rows):
     print(f"{'kernel':{width}}  arch  regs budget  shared  LDG.128 LDGSTS.128   FFMA   DFMA")
     for kernel, budget, faults in rows:
         mark = "  <- " + "; ".join(faults) if faults else ""
-        loads = kernel.count(r"LDG.E(.[A-Z0-9]+)*.128")
-        copies = kernel.count(r"LDGSTS(.[A-Z0-9]+)*.128")
+        patterns = ("LDG.E(.[A-Z0-9]+)*.128", "LDGSTS(.[A-Z0-9]+)*.128", "FFMA", "DFMA")
+        loads, copies, singles, doubles = (kernel.count(p) if kernel.opcodes else "-"
+                                           for p in patterns)
         print(f"{kernel.name:{width}}  {kernel.arch:>4}  {kernel.registers:4} "
-              f"{budget.registers:6}  {kernel.shared:6}  {loads:7} {copies:10}  "
-              f"{kernel.count('FFMA'):5}  {kernel.count('DFMA'):5}{mark}")
+              f"{budget.registers:6}  {kernel.shared:6}  {loads:>7} {copies:>10}  "
+              f"{singles:>5}  {doubles:>5}{mark}")
 
 
 def main():
@@ -211,6 +220,8 @@ def main():
                         help="numbers, developer or release")
     parser.add_argument("--library", type=Path, nargs="+",
                         help="built libraries or objects to look at instead of compiling")
+    parser.add_argument("--newest-sass", action="store_true",
+                        help="with --library: instructions of the newest architecture alone")
     parser.add_argument("--budgets", type=Path, default=Path(__file__).with_name("budgets.txt"))
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1)))
     args = parser.parse_args()
@@ -223,7 +234,8 @@ def main():
         sys.exit("gate: no cuobjdump found (beside nvcc, or on PATH); give --cuobjdump")
     budgets = read_budgets(args.budgets)
     if args.library:
-        kernels = [k for library in args.library for k in kernels_in(cuobjdump, library, None)]
+        kernels = [k for library in args.library
+                   for k in kernels_in(cuobjdump, library, None, args.newest_sass)]
     else:
         if not args.nvcc:
             sys.exit("gate: no nvcc found; give --nvcc, or --library")
