@@ -9,7 +9,6 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-constexpr int64_t kRowBlock = 64;
 constexpr int64_t kMaxVocabTile = 512;
 static_assert(kMaxVocabTile <= Rows<float>::kMost);
 
@@ -91,16 +90,13 @@ void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int6
       const int64_t count = rows - first_row < kRowBlock ? rows - first_row : kRowBlock;
       const int64_t first = tile * tile_rows;
       const int64_t n = entries - first < tile_rows ? entries - first : tile_rows;
-      Inputs in = inputs;
-      if (in.f32 != nullptr) in.f32 += first_row * in.stride;
-      if (in.bf != nullptr) in.bf += first_row * in.stride;
       const auto id = [=](int64_t w) EXN_FLAT {
         return ids != nullptr ? ids[first + w] : first + w;
       };
       const Matrix from = a.weight;
       const Rows<T> weight(n, entries - first - n,
                            [=](int64_t w) { return row_of<T>(from, id(w)); });
-      row_products(weight, in, count, dim, z, tile_rows);
+      row_products(weight, inputs_from(inputs, first_row), count, dim, z, tile_rows);
       for (int64_t r = 0; r < count; ++r) {
         float* logits = z + r * tile_rows;
         if (a.bias != nullptr) {

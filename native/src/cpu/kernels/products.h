@@ -28,6 +28,9 @@ static EXN_SIMD int64_t padded(int64_t dim) {
   return beyond < 128 ? whole - beyond + 128 : beyond > 896 ? whole - beyond + 1152 : whole;
 }
 
+// Input rows that share one reading of the weights.
+constexpr int64_t kRowBlock = 64;
+
 // Input rows in the form the products read: f32, or bf16 where both sides are bf16 and the set
 // multiplies it natively.
 struct Inputs {
@@ -35,6 +38,12 @@ struct Inputs {
   const bf16* bf = nullptr;  // takes precedence
   int64_t stride = 0;        // elements between rows, padded
 };
+
+static EXN_SIMD Inputs inputs_from(Inputs in, int64_t row) {
+  if (in.f32 != nullptr) in.f32 += row * in.stride;
+  if (in.bf != nullptr) in.bf += row * in.stride;
+  return in;
+}
 
 // Brings an input row, padded with zeros, into the order of columns that pairs of T have.
 template <class T>

@@ -6,8 +6,6 @@
 
 namespace exn::cpu::EXN_ISA {
 
-// Rows that share one reading of the weights.
-constexpr int64_t kRowBlock = 64;
 // Most weight rows of a tile, so that its products fit in L2 beside the inputs.
 constexpr int64_t kMaxTile = 256;
 static_assert(kMaxTile <= Rows<float>::kMost);
@@ -42,12 +40,6 @@ struct TileGrid {
             columns - column < tile ? columns - column : tile};
   }
 };
-
-static EXN_SIMD Inputs inputs_from(Inputs in, int64_t row) {
-  if (in.f32 != nullptr) in.f32 += row * in.stride;
-  if (in.bf != nullptr) in.bf += row * in.stride;
-  return in;
-}
 
 // The products of an item's input rows, in the order of pairs of T, with its weight rows.
 // `goes_on`: this thread takes the next item after it.
