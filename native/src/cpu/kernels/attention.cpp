@@ -195,6 +195,34 @@ class Ahead {
     return static_cast<uint32_t>((lines << kShift) / (calls < 1 ? 1 : calls) + 1);
   }
 
+  // Lines to ask for evenly, which cost a step two instructions each: what is asked for stays in
+  // registers, and nothing depends on it.
+  struct Share {
+    const char* at;
+    int64_t pace;
+
+    template <int kLines>
+    EXN_SIMD void ask() {
+      for (int i = 0; i < kLines; ++i) {
+        prefetch_far(at);
+        at += pace;
+      }
+    }
+  };
+  // What one ask() would ask for, for so many lines asked for. The end of a run cuts it off; what
+  // comes next makes up for it.
+  EXN_SIMD Share share(int64_t asks) {
+    due_ += pace_;
+    if (at_ >= last_ && !next_run(&at_)) return {at_, 0};
+    const int64_t wanted = int64_t{due_ >> kShift} * 64, left = last_ - at_;
+    const int64_t bytes = wanted < left ? wanted : left;
+    const auto pace = static_cast<uint32_t>(bytes + asks - 1) / static_cast<uint32_t>(asks);
+    const Share some = {at_, pace};
+    at_ += bytes;
+    due_ -= static_cast<uint32_t>((bytes + 63) / 64) << kShift;
+    return some;
+  }
+
   EXN_SIMD void ask() {
     const uint32_t due = due_ + pace_;
     const char* at = at_;
@@ -242,11 +270,16 @@ struct Rows {
 
 // Accumulators that a block of scores or of weighted sums keeps in registers.
 constexpr int kSums = kRegisters == 32 ? 16 : 8;
-// Steps of a block of kX queries that ask once: what ask() keeps goes through memory from one call
-// to the next, which takes longer than a step on few accumulators. With a single query it is memory
-// that takes the time, and requests have to come evenly.
+// Whether a step of kX queries asks by itself. With a single one it is memory that takes the time.
+// Otherwise a step on few accumulators is over before what ask() keeps has been through memory, and
+// several have a share.
 template <int kX>
-constexpr int kStepsPerAsk = kX == 1 || kRegisters == 32 ? 1 : 4;
+constexpr bool kAsksEach = kX == 1 || kRegisters == 32;
+// Slots that have a share of values.
+constexpr int kShareSlots = 32;
+// Lines that a step on kN pairs asks for with a share: no more than it reads.
+template <class T, int kN>
+constexpr int kStepLines = (kN * kPair * static_cast<int>(sizeof(T)) + 63) / 64;
 
 // out[w] = <key w, query> for a single query: one key after another, as they lie in memory.
 template <class P, class T, int kW>
@@ -270,34 +303,32 @@ EXN_SIMD void score_single(const Rows<T>& key, const typename P::Query* query, i
 }
 
 // out[x * kTile + w] = <key w, query x>: one accumulator vector each, pairs of elements in
-// ascending order.
+// ascending order, all first vectors before the second ones, so that no multiplication waits for
+// the one before it. Two keys by four queries are eight sums, beside which the keys' four vectors
+// have room. What takes the time is the instructions, of which a core begins some four a cycle, not
+// the multiplications, two a cycle: hence no unrolled steps, whose addresses would be computed.
 template <class P, class T, int kW, int kX>
-EXN_SIMD void score_block(const Rows<T>& key, const typename P::Query* query, int64_t stride,
-                          int64_t dim, float* out, Ahead* ahead) {
-  constexpr int kMost = kStepsPerAsk<kX>;
+EXN_SIMD void score_block(const Rows<T>& rows, const typename P::Query* query, int64_t stride,
+                          int64_t dim, float* out, Ahead::Share* next) {
+  const T* key[kW];
+  for (int w = 0; w < kW; ++w) key[w] = rows[w];
   f32v acc[kX * kW];
   for (f32v& v : acc) v = zero();
-  int64_t i = 0;
   const auto step = [&](int64_t at, auto load_key) EXN_FLAT {
+    next->ask<kStepLines<T, kW>>();
     decltype(load_key(key[0])) k[kW];
     for (int w = 0; w < kW; ++w) k[w] = load_key(key[w] + at);
-    for (int x = 0; x < kX; ++x) {
-      const auto q = P::query(query + x * stride + at);
-      for (int w = 0; w < kW; ++w) acc[x * kW + w] = P::add(k[w], q, acc[x * kW + w]);
+    for (int turn = 0; turn < P::kTurns; ++turn) {
+      for (int x = 0; x < kX; ++x) {
+        const auto q = P::query(query + x * stride + at, turn);
+        for (int w = 0; w < kW; ++w) acc[x * kW + w] = P::add(k[w], q, acc[x * kW + w], turn);
+      }
     }
   };
-  const auto whole = [](const T* p) EXN_FLAT { return P::key(p); };
-  for (; kMost > 1 && i + kMost * kPair <= dim; i += kMost * kPair) {
-    ahead->ask();
-    for (int u = 0; u < kMost; ++u) step(i + u * kPair, whole);
-  }
-  for (; i + kPair <= dim; i += kPair) {
-    ahead->ask();
-    step(i, whole);
-  }
+  int64_t i = 0;
+  for (; i + kPair <= dim; i += kPair) step(i, [](const T* p) EXN_FLAT { return P::key(p); });
   if (i < dim) {
     const int n = static_cast<int>(dim - i);
-    ahead->ask();
     step(i, [n](const T* p) EXN_FLAT { return P::key_n(p, n); });
   }
   float sums[kX * kW];
@@ -343,6 +374,39 @@ EXN_SIMD int score_held(const Rows<bf16>& key, int count, const bf16* query, int
 }
 #endif
 
+#if defined(EXN_HAS_ODD_LOADS)
+// sum[x][i] += p[x][t] V[t][i] for t in [begin, end), where i are the elements of the first or the
+// second vectors of kV pairs from `column` on; slots in ascending order. Three vectors by four
+// queries are twelve sums, so that no multiplication waits for the one before it; a vector of V is
+// widened for four of them, a weight loaded for three.
+template <class T, int kV, int kX, bool kSecond>
+EXN_SIMD void weigh_chain(const Rows<T>& value, int begin, int end, const float* p, float* sum,
+                          int64_t stride, int64_t column, Ahead* ahead) {
+  float* const to = sum + column + (kSecond ? kLanes : 0);
+  f32v acc[kX * kV];
+  for (int x = 0; x < kX; ++x) {
+    for (int d = 0; d < kV; ++d) acc[x * kV + d] = load(to + x * stride + d * kPair);
+  }
+  for (int part = begin; part < end; part += kShareSlots) {
+    const int last = part + kShareSlots < end ? part + kShareSlots : end;
+    Ahead::Share next = ahead->share(kShareSlots * kStepLines<T, 1>);
+    for (int t = part; t < last; ++t) {
+      next.ask<kStepLines<T, 1>>();
+      const T* at = value[t] + column;
+      f32v v[kV];
+      load_halves<kSecond, T>([&](int d) EXN_FLAT { return at + d * kPair; }, t, v);
+      for (int x = 0; x < kX; ++x) {
+        const f32v weight = set1(p[x * kTile + t]);
+        for (int d = 0; d < kV; ++d) acc[x * kV + d] = fma(weight, v[d], acc[x * kV + d]);
+      }
+    }
+  }
+  for (int x = 0; x < kX; ++x) {
+    for (int d = 0; d < kV; ++d) store(to + x * stride + d * kPair, acc[x * kV + d]);
+  }
+}
+#endif
+
 // Keys of a block.
 template <int kX>
 constexpr int kKeys = kX == 1 ? kSums : kX == 2 ? kSums / 2 : kSums / 4;
@@ -360,14 +424,16 @@ __attribute__((noinline)) void score_keys(const Rows<T>& key, int count,
     if (dim == 2 * kPair) w = score_held<kX, 2>(key, count, query, stride, out, ahead);
   }
 #endif
-  for (; w + kW <= count; w += kW) {
-    if constexpr (kX == 1) {
+  if constexpr (kX == 1) {
+    for (; w + kW <= count; w += kW)
       score_single<P, T, kW>(key.from(w), query, dim, out + w, ahead);
-    } else {
-      score_block<P, T, kW, kX>(key.from(w), query, stride, dim, out + w, ahead);
-    }
   }
-  for (; w < count; ++w) score_block<P, T, 1, kX>(key.from(w), query, stride, dim, out + w, ahead);
+  if (w == count) return;
+  const int64_t lines = (count - w) / kW * kStepLines<T, kW> + (count - w) % kW * kStepLines<T, 1>;
+  Ahead::Share next = ahead->share(lines * ((dim + kPair - 1) / kPair));
+  for (; w + kW <= count; w += kW)
+    score_block<P, T, kW, kX>(key.from(w), query, stride, dim, out + w, &next);
+  for (; w < count; ++w) score_block<P, T, 1, kX>(key.from(w), query, stride, dim, out + w, &next);
 }
 
 // sum[x][i] += p[x][t] V[t][i] for t in [begin, end) and kD pairs of vectors from `column` on, each
@@ -375,6 +441,7 @@ __attribute__((noinline)) void score_keys(const Rows<T>& key, int count,
 template <class T, int kD, int kX>
 EXN_SIMD void weigh_columns(const Rows<T>& value, int begin, int end, const float* p, float* sum,
                             int64_t stride, int64_t column, int n, Ahead* ahead) {
+  constexpr int kLines = kStepLines<T, kD> + 1;  // more than keys, see Shares
   f32v acc[kX * kD * 2];
   for (int x = 0; x < kX; ++x) {
     for (int d = 0; d < 2 * kD; ++d) {
@@ -399,15 +466,17 @@ EXN_SIMD void weigh_columns(const Rows<T>& value, int begin, int end, const floa
       }
     }
   };
-  constexpr int kMost = kStepsPerAsk<kX>;
-  int t = begin;
-  for (; kMost > 1 && t + kMost <= end; t += kMost) {
-    ahead->ask();
-    for (int u = 0; u < kMost; ++u) step(t + u);
-  }
-  for (; t < end; ++t) {
+  for (int t = begin; kAsksEach<kX> && t < end; ++t) {
     ahead->ask();
     step(t);
+  }
+  for (int part = begin; !kAsksEach<kX> && part < end; part += kShareSlots) {
+    const int last = part + kShareSlots < end ? part + kShareSlots : end;
+    Ahead::Share next = ahead->share(kShareSlots * kLines);
+    for (int t = part; t < last; ++t) {
+      next.ask<kLines>();
+      step(t);
+    }
   }
   for (int x = 0; x < kX; ++x) {
     for (int d = 0; d < 2 * kD; ++d) {
@@ -426,6 +495,18 @@ __attribute__((noinline)) void weigh_values(const Rows<T>& value, int begin, int
                                             Ahead* ahead) {
   constexpr int kD = kColumns<kX>;
   int64_t i = 0;
+#if defined(EXN_HAS_ODD_LOADS)
+  if constexpr (kX > 2) {
+    const auto both = [&](auto pairs) EXN_FLAT {
+      constexpr int kV = decltype(pairs)::value;
+      weigh_chain<T, kV, kX, false>(value, begin, end, p, sum, stride, i, ahead);
+      weigh_chain<T, kV, kX, true>(value, begin, end, p, sum, stride, i, ahead);
+      i += kV * kPair;
+    };
+    while (i + 3 * kPair <= dim) both(std::integral_constant<int, 3>());
+    if (i + 2 * kPair <= dim) both(std::integral_constant<int, 2>());
+  }
+#endif
   for (; i + kD * kPair <= dim; i += kD * kPair) {
     weigh_columns<T, kD, kX>(value, begin, end, p, sum, stride, i, kPair, ahead);
   }
@@ -444,26 +525,24 @@ __attribute__((noinline)) void weigh_values(const Rows<T>& value, int begin, int
   }
 }
 
-// How often so many steps ask, and the two passes over `count` slots.
+// How often the two passes over `count` slots ask.
 template <int kX>
-int64_t asks_of(int64_t steps) {
-  return steps / kStepsPerAsk<kX> + steps % kStepsPerAsk<kX>;
-}
-template <int kX>
-int64_t score_asks(int count, int64_t dim, [[maybe_unused]] bool held) {
-  constexpr int kW = kKeys<kX>;
-  const int64_t steps = asks_of<kX>(dim / kPair) + (dim % kPair > 0 ? 1 : 0);
+int64_t score_asks(int count, [[maybe_unused]] bool held) {
 #if defined(EXN_HAS_BF16_DOT)
-  if (held && kX > 1) return count / 16 * 16 + count % 16 * steps;
+  if (held && kX > 1) return count / 16 * 16 + (count % 16 > 0 ? 1 : 0);
 #endif
-  return (kX == 1 ? count / kW * kW : count / kW * steps) + count % kW * steps;
+  return kX == 1 ? count / kKeys<kX> * kKeys<kX> + (count % kKeys<kX> > 0 ? 1 : 0) : 1;
 }
 template <int kX>
 int64_t weigh_asks(int count, int64_t dim) {
   constexpr int64_t kWidest = kColumns<kX> * kPair, kDouble = 2 * kPair;
   const int64_t rest = dim % kWidest;
-  const int64_t passes = dim / kWidest + rest / kDouble + (rest % kDouble + kPair - 1) / kPair;
-  return asks_of<kX>(count) * passes;
+  int64_t passes = dim / kWidest + rest / kDouble + (rest % kDouble + kPair - 1) / kPair;
+#if defined(EXN_HAS_ODD_LOADS)
+  const int64_t pairs = dim / kPair, single = pairs % 3 == 1 ? 1 : 0;
+  if (kX > 2) passes = (pairs + 1) / 3 * 2 + single + (dim % kPair > 0 ? 1 : 0);
+#endif
+  return (kAsksEach<kX> ? count : (count + kShareSlots - 1) / kShareSlots) * passes;
 }
 
 // ---- softmax
@@ -630,7 +709,7 @@ EXN_SIMD void for_head_groups(int heads, F&& f) {
 
 // Query heads that share one load of a key, and of a value.
 constexpr int kScoreHeads = 4;
-constexpr int kWeighHeads = 2;
+constexpr int kWeighHeads = kChainwise ? 4 : 2;
 // The latter where their sums fit into registers together.
 constexpr int kNarrowHeads = kRegisters == 32 ? 4 : 2;
 
@@ -644,13 +723,15 @@ EXN_SIMD void for_weigh_groups(int64_t dim, int heads, F&& f) {
 }
 
 // What a slab asks for during the scores and during softmax, of 64 lines; the values take the rest.
-// These are the parts of its time: memory must not wait for the program in any of them. With a
-// single query for each of several KV heads it is the requests that take the time.
+// These are the parts of its time: memory must not wait for the program in any of them. The scores
+// of few registers take longer than the values. With a single query for each of several KV heads it
+// is the requests that take the time.
 struct Shares {
   int64_t score, turn;
 };
 constexpr Shares shares_of(int heads, int slabs) {
-  return heads > 1 ? Shares{22, 6} : slabs > 1 ? Shares{30, 2} : Shares{24, 2};
+  if (heads > 1) return kRegisters == 32 ? Shares{22, 6} : Shares{31, 3};
+  return slabs > 1 ? Shares{30, 2} : Shares{24, 2};
 }
 
 // At which pace a slab asks while it passes over a tile.
@@ -666,7 +747,7 @@ struct Paces {
     const bool held = p.pairs && (p.dim == 2 * kPair || p.dim == 4 * kPair);
     int64_t score_calls = 0, weigh_calls = 0;
     for_head_groups<kScoreHeads>(heads, [&](int, auto group) EXN_FLAT {
-      score_calls += score_asks<decltype(group)::value>(slots, p.dim, held);
+      score_calls += score_asks<decltype(group)::value>(slots, held);
     });
     for_weigh_groups(p.dim, heads, [&](int, auto group) EXN_FLAT {
       weigh_calls += weigh_asks<decltype(group)::value>(slots, p.dim);

@@ -29,6 +29,12 @@ struct Plain {
   static EXN_SIMD f32v add(const Part& k, const Part& q, f32v sum) {
     return fma(k.second, q.second, fma(k.first, q.first, sum));
   }
+  // The same in turns, for many sums side by side.
+  static constexpr int kTurns = 2;
+  static EXN_SIMD f32v query(const float* p, int turn) { return load(p + turn * kLanes); }
+  static EXN_SIMD f32v add(const Part& k, f32v q, f32v sum, int turn) {
+    return fma(turn == 0 ? k.first : k.second, q, sum);
+  }
 };
 
 #if defined(EXN_HAS_BF16_DOT)
@@ -40,7 +46,27 @@ struct Pairs {
   static EXN_SIMD bf16v key_n(const bf16* p, int n) { return load_pairs_n(p, n); }
   static EXN_SIMD bf16v query(const bf16* p) { return load_pairs(p); }
   static EXN_SIMD f32v add(bf16v k, bf16v q, f32v sum) { return dot_pairs(k, q, sum); }
+  static constexpr int kTurns = 1;
+  static EXN_SIMD bf16v query(const bf16* p, int) { return load_pairs(p); }
+  static EXN_SIMD f32v add(bf16v k, bf16v q, f32v sum, int) { return dot_pairs(k, q, sum); }
 };
+#endif
+
+#if defined(EXN_HAS_ODD_LOADS)
+// v[n] = the first or the second vector of the pair at(n). `step` tells the steps of a loop apart.
+template <bool kSecond, class T, int kN, class At>
+EXN_SIMD void load_halves(At&& at, int64_t step, f32v (&v)[kN]) {
+  if constexpr (kSecond && std::is_same_v<T, bf16>) {
+    const auto mask = odd_mask(step);
+    for (int n = 0; n < kN; ++n) v[n] = load_odd(at(n), mask);
+  } else {
+    for (int n = 0; n < kN; ++n) {
+      f32v first, second;
+      load_pair(at(n), first, second);
+      v[n] = kSecond ? second : first;
+    }
+  }
+}
 #endif
 
 }  // namespace
