@@ -48,8 +48,17 @@ public record LlamaConfig(
         file.integer("llama.feed_forward_length", 1, 1 << 18),
         file.strings("tokenizer.ggml.tokens").length,
         file.integer("llama.context_length", 1, 1 << 20),
-        (float) file.number("llama.attention.layer_norm_rms_epsilon"),
-        (float) file.number("llama.rope.freq_base"), ropeFactor(file));
+        positive(file, "llama.attention.layer_norm_rms_epsilon"),
+        positive(file, "llama.rope.freq_base"), ropeFactor(file));
+  }
+
+  private static float positive(GgufFile file, String key) throws IOException {
+    float value = (float) file.number(key);
+    if (!(value > 0 && value < Float.POSITIVE_INFINITY)) {
+      throw new ModelFormatException(file.path(),
+          "metadata '" + key + "' is " + value + ", not a finite number above 0.");
+    }
+    return value;
   }
 
   private static float ropeFactor(GgufFile file) throws IOException {

@@ -98,6 +98,10 @@ class HostileModelTest {
     assertProblem("'llama.block_count' is 4294967295", "llama.block_count", -1, LlamaConfig::of);
     assertProblem("is a String, not a Long", "llama.context_length", "long", LlamaConfig::of);
     assertProblem("'llama.block_count' is 129,", "llama.block_count", 129, LlamaConfig::of);
+    assertProblem("'llama.rope.freq_base' is -1.0,", "llama.rope.freq_base", -1f,
+        LlamaConfig::of);
+    assertProblem("rms_epsilon' is NaN, not a finite number above 0",
+        "llama.attention.layer_norm_rms_epsilon", Float.NaN, LlamaConfig::of);
     assertProblem("scaled in a way (yarn)", "llama.rope.scaling.type", "yarn", LlamaConfig::of);
     assertProblem("has no metadata 'llama.rope.scaling.factor'", "llama.rope.scaling.type",
         "linear", LlamaConfig::of);
