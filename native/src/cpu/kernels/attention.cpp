@@ -213,7 +213,8 @@ class Ahead {
   // comes next makes up for it.
   EXN_SIMD Share share(int64_t asks) {
     due_ += pace_;
-    if (at_ >= last_ && !next_run(&at_)) return {at_, 0};
+    // Nothing left: then for what is in L1, as an address of no page would be looked up each time.
+    if (at_ >= last_ && !next_run(&at_)) return {reinterpret_cast<const char*>(this), 0};
     const int64_t wanted = int64_t{due_ >> kShift} * 64, left = last_ - at_;
     const int64_t bytes = wanted < left ? wanted : left;
     const auto pace = static_cast<uint32_t>(bytes + asks - 1) / static_cast<uint32_t>(asks);
