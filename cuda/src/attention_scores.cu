@@ -50,7 +50,7 @@ int shift_for(int64_t least) {
 
 bool has_vectors(const KvCache& keys) {
   return widest_word({address_of(keys.k), static_cast<uint64_t>(keys.dim * size_of(keys.dtype))}) ==
-         kScoreChunkBytes;
+         kChunkBytes;
 }
 
 int64_t group_of(const AttentionScoresArgs& args) { return args.query.heads / args.keys.heads; }
@@ -125,7 +125,7 @@ Plan plan_for(const AttentionScoresArgs& args) {
   const int64_t queries = plan.rows * group_of(args);
   shape.queries = static_cast<int>(queries);
   shape.query_groups = queries > QUERIES ? 2 : 1;
-  const int64_t chunks = ceil_div(args.query.dim * size_of(args.keys.dtype), kScoreChunkBytes);
+  const int64_t chunks = ceil_div(args.query.dim * size_of(args.keys.dtype), kChunkBytes);
   shape.copy_shift = shift_for(std::min<int64_t>(chunks, kScoreThreads));
   shape.vectors = has_vectors(args.keys);
   shape.select_items = select_items(args);

@@ -15,6 +15,7 @@
 #pragma once
 
 #include "elements.cuh"
+#include "key_products.cuh"
 #include "kv.cuh"
 #include "normalizer.cuh"
 #include "reduce.cuh"
@@ -28,7 +29,6 @@ template <int WIDTH, int QUERIES>
 constexpr int kAttentionBlocks = QUERIES == 4 ? 4 : WIDTH <= 4 ? 3 : 2;
 constexpr int kMostQueries = 32;  // of a block
 constexpr int kMostTileSlots = kAttentionWarps * kWarp;
-constexpr int kChunkBytes = 16;
 
 enum class Stored : int { kF32, kF16, kBF16 };
 
@@ -458,37 +458,9 @@ class AttentionBlock {
 
   // scores[m] = <query m, K of the lane's slot>, summed over the lanes that share the slot.
   __device__ __forceinline__ void multiply(int slot, bool exists, float (&scores)[QUERIES]) const {
-#pragma unroll
-    for (int m = 0; m < QUERIES; ++m) scores[m] = 0.0f;
-    const int parts = kWarp >> task_.shape.slot_shift;
-    const unsigned char* const k = dynamic_ + task_.layout.k + slot * task_.layout.k_pitch;
-    const float* const q = query(first_query_);
-    if (exists) {
-#pragma unroll 1
-      for (int chunk = lane_ >> task_.shape.slot_shift; chunk < task_.layout.k_chunks;
-           chunk += parts) {
-        float x[kVector<C>];
-        unpack<C>(*reinterpret_cast<const uint4*>(k + chunk * kChunkBytes), x);
-#pragma unroll
-        for (int m = 0; m < QUERIES; ++m) {
-          const float* const y = q + m * task_.layout.query_pitch + chunk * kVector<C>;
-#pragma unroll
-          for (int i = 0; i < kVector<C>; i += 4) {
-            const float4 four = *reinterpret_cast<const float4*>(y + i);
-            scores[m] = fmaf(x[i], four.x, scores[m]);
-            scores[m] = fmaf(x[i + 1], four.y, scores[m]);
-            scores[m] = fmaf(x[i + 2], four.z, scores[m]);
-            scores[m] = fmaf(x[i + 3], four.w, scores[m]);
-          }
-        }
-      }
-    }
-    for (int offset = task_.shape.warp_slots(); offset < kWarp; offset *= 2) {
-#pragma unroll
-      for (int m = 0; m < QUERIES; ++m) {
-        scores[m] += __shfl_xor_sync(kFullWarp, scores[m], offset);
-      }
-    }
+    multiply_key<C>(dynamic_ + task_.layout.k + slot * task_.layout.k_pitch, task_.layout.k_chunks,
+                    exists, query(first_query_), task_.layout.query_pitch, task_.shape.slot_shift,
+                    scores);
   }
 
   __device__ __forceinline__ bool hands_out_scores() const {

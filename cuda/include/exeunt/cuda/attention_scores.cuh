@@ -21,6 +21,7 @@
 
 #include <cstdint>
 
+#include "key_products.cuh"
 #include "kv.cuh"
 #include "select.cuh"
 #include "storage.cuh"
@@ -36,7 +37,6 @@ constexpr int kScoreBlocks = QUERIES == 4 ? 4 : 2;
 template <int QUERIES>
 constexpr int kQueryLoads = QUERIES == 4 ? 1 : 4;
 constexpr int kMostScoreSlots = kScoreWarps * kWarp;  // of a tile
-constexpr int kScoreChunkBytes = 16;
 constexpr int kMostPoolWidth = 255;
 constexpr int kMostFusedColumns = 32 * kScoreThreads;  // that the launch may also choose from
 
@@ -79,7 +79,7 @@ ScoresLayout scores_layout(int dim, const ScoresShape& shape) {
   ScoresLayout layout;
   layout.k_chunks = (dim + kVector<C> - 1) / kVector<C>;
   layout.query_pitch = layout.k_chunks * kVector<C>;
-  layout.k_pitch = (layout.k_chunks | 1) * kScoreChunkBytes;
+  layout.k_pitch = (layout.k_chunks | 1) * kChunkBytes;
   layout.tile_slots = kScoreWarps / shape.query_groups * shape.warp_slots();
   layout.keys = shape.query_groups * QUERIES * layout.query_pitch * kFloat;
   layout.total = layout.keys + layout.tile_slots * layout.k_pitch;
@@ -295,7 +295,7 @@ class ScoresBlock {
     if (offset == kNoSlot) {
       *reinterpret_cast<uint4*>(to) = make_uint4(0, 0, 0, 0);
     } else if (task_.shape.vectors) {
-      __pipeline_memcpy_async(to, task_.keys + offset + column, kScoreChunkBytes);
+      __pipeline_memcpy_async(to, task_.keys + offset + column, kChunkBytes);
     } else {
 #pragma unroll 1
       for (int i = 0; i < kVector<C>; ++i) {
@@ -317,7 +317,7 @@ class ScoresBlock {
 #pragma unroll 1
       for (int chunk = thread & (lanes - 1); chunk < task_.layout.k_chunks; chunk += lanes) {
         const int column = chunk * kVector<C>;
-        copy_chunk(row + chunk * kScoreChunkBytes, offset, column, task_.dim - column);
+        copy_chunk(row + chunk * kChunkBytes, offset, column, task_.dim - column);
       }
     }
     __pipeline_commit();
@@ -362,38 +362,10 @@ class ScoresBlock {
   // products[m] = <query m of the warp, K of the lane's slot>, summed over the lanes that share the
   // slot.
   __device__ __forceinline__ void multiply(bool exists, float (&products)[QUERIES]) const {
-#pragma unroll
-    for (int m = 0; m < QUERIES; ++m) products[m] = 0.0f;
-    const int parts = kWarp >> task_.shape.slot_shift;
     const int slot = warp_slot() + (lane_ & (task_.shape.warp_slots() - 1));
-    const unsigned char* const k = dynamic_ + task_.layout.keys + slot * task_.layout.k_pitch;
-    const float* const q = query(warp_query());
-    if (exists) {
-#pragma unroll 1
-      for (int chunk = lane_ >> task_.shape.slot_shift; chunk < task_.layout.k_chunks;
-           chunk += parts) {
-        float x[kVector<C>];
-        unpack<C>(*reinterpret_cast<const uint4*>(k + chunk * kScoreChunkBytes), x);
-#pragma unroll
-        for (int m = 0; m < QUERIES; ++m) {
-          const float* const y = q + m * task_.layout.query_pitch + chunk * kVector<C>;
-#pragma unroll
-          for (int i = 0; i < kVector<C>; i += 4) {
-            const float4 four = *reinterpret_cast<const float4*>(y + i);
-            products[m] = fmaf(x[i], four.x, products[m]);
-            products[m] = fmaf(x[i + 1], four.y, products[m]);
-            products[m] = fmaf(x[i + 2], four.z, products[m]);
-            products[m] = fmaf(x[i + 3], four.w, products[m]);
-          }
-        }
-      }
-    }
-    for (int offset = task_.shape.warp_slots(); offset < kWarp; offset *= 2) {
-#pragma unroll
-      for (int m = 0; m < QUERIES; ++m) {
-        products[m] += __shfl_xor_sync(kFullWarp, products[m], offset);
-      }
-    }
+    multiply_key<C>(dynamic_ + task_.layout.keys + slot * task_.layout.k_pitch,
+                    task_.layout.k_chunks, exists, query(warp_query()), task_.layout.query_pitch,
+                    task_.shape.slot_shift, products);
 #pragma unroll
     for (int m = 0; m < QUERIES; ++m) products[m] *= task_.scale;
   }
