@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "harness.h"
+#include "json.h"
 #include "safetensors.h"
 
 namespace exn::test {
@@ -180,7 +181,7 @@ TEST(Golden, OfficialOrthoGrad) {
     for (const std::string& suffix :
          {std::string(), std::string("0"), std::string("1"), std::string("2")}) {
       const auto name = [&](const std::string& base) { return group + "/" + base + suffix; };
-      if (!file.has(name("grad"))) continue;  // the others are runs of a whole optimiser
+      if (!file.has(name("grad"))) continue;
       const std::string wide = name("expected_grad") + "_f64";
       const HostTensor golden = file.tensor(file.has(wide) ? wide : name("expected_grad"));
       for (const Target& target : targets()) {
@@ -191,6 +192,75 @@ TEST(Golden, OfficialOrthoGrad) {
     }
   }
   EXPECT_EQ(checked, 52 + 2 * 3);
+}
+
+// SGD and AdamW as PyTorch defines them, in double: what a training loop does with the gradient.
+class Optimiser {
+ public:
+  Optimiser(const Json& run, int64_t size) : run_(run), first_(size, 0.0), second_(size, 0.0) {}
+
+  // Moves element i of the weights for the n-th time, n from 1 on.
+  double moved(size_t i, int64_t n, double weight, double grad) {
+    const double rate = argument("lr");
+    if (run_.at("base").text() == "SGD") {
+      const double momentum = argument("momentum");
+      first_[i] = n == 1 ? grad : momentum * first_[i] + grad;
+      return weight - rate * first_[i];
+    }
+    const std::vector<Json>& betas = run_.at("args").at("betas").list();
+    const double beta1 = betas[0].number(), beta2 = betas[1].number();
+    const double count = static_cast<double>(n);
+    first_[i] = beta1 * first_[i] + (1 - beta1) * grad;
+    second_[i] = beta2 * second_[i] + (1 - beta2) * grad * grad;
+    const double spread = std::sqrt(second_[i] / (1 - std::pow(beta2, count))) + argument("eps");
+    return weight * (1 - rate * argument("weight_decay")) -
+           rate * (first_[i] / (1 - std::pow(beta1, count))) / spread;
+  }
+
+ private:
+  double argument(const char* name) const {
+    const Json& given = run_.at("args");
+    return given.has(name) ? given.at(name).number() : 0;
+  }
+
+  const Json& run_;
+  std::vector<double> first_, second_;
+};
+
+TEST(Golden, OfficialOrthoGradSteps) {
+  EXN_READ_OR_SKIP(file, "official/orthograd.safetensors");
+  const Json index = Json::read(golden_path("official/orthograd.json"));
+  int checked = 0;
+  for (const auto& [name, run] : index.at("cases").members()) {
+    if (!run.has("kind") || run.at("kind").text() != "step") continue;
+    const HostTensor grads = file.tensor(name + "/grads");
+    const HostTensor golden = file.tensor(name + "/expected_weights");
+    for (const Target& target : targets()) {
+      SCOPED_TRACE(name + " on " + target.name());
+      HostTensor weight = file.tensor(name + "/weight");
+      Optimiser optimiser(run, weight.size());
+      for (int64_t step = 0; step < run.integer("steps"); ++step) {
+        SCOPED_TRACE("step " + std::to_string(step));
+        HostTensor grad = make_tensor(grads.type, weight.shape), expected = grad;
+        for (int64_t i = 0; i < weight.size(); ++i) {
+          const int64_t at = step * weight.size() + i;
+          grad.set(0, i, grads.at(0, at));
+          expected.set(0, i, golden.at(0, at));
+        }
+        Placed w(target, weight), g(target, grad), out(target, poisoned(grad.type, grad.shape));
+        const exn_perp_grad_params p = {sizeof p, w.dl(), g.dl(), out.dl(), EXN_PERP_CODE, 0};
+        ASSERT_EQ(run_once(target, kPerpGrad, p), EXN_OK) << exn_last_error();
+        const std::vector<double> projected = values_of(out.read());
+        for (size_t i = 0; i < projected.size(); ++i) {
+          const int64_t at = static_cast<int64_t>(i);
+          weight.set(0, at, optimiser.moved(i, step + 1, weight.at(0, at), projected[i]));
+        }
+        expect_close(expected, weight, tolerance(grad.type));
+      }
+    }
+    ++checked;
+  }
+  EXPECT_EQ(checked, 8);
 }
 
 // ---- a real model -------------------------------------------------------------------------------

@@ -47,8 +47,13 @@ class GoldenTest {
     return cases("stablemax");
   }
 
+  private static boolean isRun(String name) {
+    return new Safetensors(file("orthograd")).find(name + "/expected_weights") != null;
+  }
+
   static Stream<String> orthoGradCases() {
-    return cases("orthograd");
+    // Runs of a whole optimiser around the projection are checked from C++.
+    return cases("orthograd").filter(name -> name.equals(NONE) || !isRun(name));
   }
 
   @ParameterizedTest(name = "{0}")
@@ -134,8 +139,7 @@ class GoldenTest {
     while (file.find(name + "/weight" + tensors) != null) {
       project(file, name, "" + tensors++);
     }
-    // The cases of kind "step" run an optimiser around the projection.
-    Assumptions.assumeTrue(tensors > 0, "an optimiser's steps");
+    assertTrue(tensors > 0, name + " has no gradients");
   }
 
   private static void project(Safetensors file, String name, String index) {
