@@ -17,8 +17,10 @@
 
 namespace exn::cpu::EXN_ISA {
 
-// 4096 f32 are half of a 32 KiB L1: the second pass over a tile finds it there.
-constexpr int64_t kStatsTile = 4096;
+// 8192 f32 are a 32 KiB L1. Half of it would stay there from the first look at a tile to the second
+// pass, but that is limited by its arithmetic and hides the way from L2, while what is done once
+// for each tile costs as much as a few dozen vectors. Four lanes would add up too much in each.
+constexpr int64_t kStatsTile = kLanes > 4 ? 8192 : 4096;
 
 // Tiles that a thread takes at a time: a few pieces for each thread, but enough in
 // one to hide the hand-over.
