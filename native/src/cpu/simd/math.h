@@ -46,8 +46,11 @@ static EXN_SIMD void exp_floored(const f32v (&x)[N], f32v (&out)[N]) {
   for (int k = 0; k < N; ++k) p[k] = fma(p[k], f[k], set1(5.5507132729e-2f));
   for (int k = 0; k < N; ++k) p[k] = fma(p[k], f[k], set1(2.4022119724e-1f));
   for (int k = 0; k < N; ++k) p[k] = fma(p[k], f[k], set1(6.9314696707e-1f));
-  for (int k = 0; k < N; ++k) p[k] = fma(p[k], f[k], set1(1.0f));
-  for (int k = 0; k < N; ++k) out[k] = times_power(p[k], power[k]);
+  // The power is at hand before the polynomial: multiplied by f, it shortens the chain.
+  for (int k = 0; k < N; ++k) {
+    const f32v whole = times_power(set1(1.0f), power[k]);
+    out[k] = fma(p[k], mul(f[k], whole), whole);
+  }
 }
 #endif
 
