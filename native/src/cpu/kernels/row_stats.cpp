@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// row_stats on the CPU: reads each logit from memory once (twice from L2), R *
+// row_stats on the CPU: reads each logit from memory once (twice from L1 or L2), R *
 // V * sizeof(element) bytes.
 #include "stats.h"
 

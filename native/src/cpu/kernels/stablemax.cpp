@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // stablemax and cross_entropy on the CPU. A row is read from memory once and written once: R * V *
-// (read + write) bytes. Within a tile that fits L2 the passes are: largest logit (StableMax out of
+// (read + write) bytes. Within a tile of L1 or L2 the passes are: largest logit (StableMax out of
 // place does without); terms e relative to it, kept in the output where that is f32; then, when the
 // whole row's sum is known, one multiplication (16-bit outputs: the terms once more, so that a
 // result is rounded once).
