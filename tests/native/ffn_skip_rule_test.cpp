@@ -112,7 +112,8 @@ TEST(FfnSkipRule, StateOfUnknownOrigin) {
     SCOPED_TRACE(target.name());
     HostTensor words = make_tensor(Type::kI32, {4, EXN_FFN_SKIP_STATE_WORDS});
     const std::vector<int32_t> before = {2, 0, -1, 5, 1, INT32_MAX, 1, INT32_MAX - 1};
-    for (size_t i = 0; i < before.size(); ++i) words.set_integer(static_cast<int64_t>(i), before[i]);
+    for (size_t i = 0; i < before.size(); ++i)
+      words.set_integer(static_cast<int64_t>(i), before[i]);
     Placed cosine(target, zeros(Type::kF32, {4})), state(target, words);
     Placed skip(target, poisoned(Type::kU8, {4}));
     const P p = {sizeof p, cosine.dl(), nullptr, state.dl(), skip.dl(), 2,   8,

@@ -33,8 +33,8 @@ const std::vector<Target>& targets();
 // Makes `target` take the next runs.
 void use(const Target& target);
 
-// Whether the library was built without NDEBUG (EXEUNT_TEST_ASSERTS=1) and refuses what other builds
-// leave to the caller.
+// Whether the library was built without NDEBUG (EXEUNT_TEST_ASSERTS=1) and refuses what other
+// builds leave to the caller.
 bool library_asserts();
 
 // tests/cases, or what EXEUNT_CASES names.

@@ -111,8 +111,8 @@ TileStats first_half(const T* z, T* out, int64_t n, Mode mode, const Span<T>& ne
 
 // StableMax for an output that is not its input: s grows like x itself, so the largest logit need
 // not be known beforehand, unless the sum then turns out to be too large, too small or none at all.
-// Level 0 is that of a logit of 0. A gradient's terms are s times the slope, which is as small: with
-// a sum below 1 they could leave f32's range though their quotient does not.
+// Level 0 is that of a logit of 0. A gradient's terms are s times the slope, which is as small:
+// with a sum below 1 they could leave f32's range though their quotient does not.
 template <class T, bool kKeep>
 TileStats stable_half(const T* z, T* out, int64_t n, Mode mode) {
   constexpr double kMost = 0x1p100;

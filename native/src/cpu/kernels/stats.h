@@ -17,10 +17,10 @@
 
 namespace exn::cpu::EXN_ISA {
 
-// Half of a 32 KiB L1, so that the second pass over a tile finds it there. With 8 lanes (measured on
-// Zen 3) that pass is limited by its arithmetic, which hides the way from L2, and what is done once
-// for each tile costs as much as a few dozen vectors: there twice as much. With 4 lanes each would
-// add up too much.
+// Half of a 32 KiB L1, so that the second pass over a tile finds it there. With 8 lanes, measured
+// on Zen 3, that pass is limited by its arithmetic, which hides the way from L2, and what is done
+// once for each tile costs as much as a few dozen vectors: there twice as much. With 4 lanes each
+// would add up too much.
 constexpr int64_t kStatsTile = kLanes == 8 ? 8192 : 4096;
 
 // Tiles that a thread takes at a time: a few pieces for each thread, but enough in
