@@ -38,7 +38,6 @@ public final class Tensor {
   private final Device device;
   private final Scope scope;
   private final Object owner;
-  private final boolean readOnly;
 
   Tensor(
       long address,
@@ -48,18 +47,6 @@ public final class Tensor {
       Device device,
       Scope scope,
       Object owner) {
-    this(address, dtype, shape, strides, device, scope, owner, false);
-  }
-
-  private Tensor(
-      long address,
-      DType dtype,
-      long[] shape,
-      long[] strides,
-      Device device,
-      Scope scope,
-      Object owner,
-      boolean readOnly) {
     this.address = address;
     this.dtype = dtype;
     this.shape = shape;
@@ -67,7 +54,6 @@ public final class Tensor {
     this.device = device;
     this.scope = scope;
     this.owner = owner;
-    this.readOnly = readOnly;
   }
 
   // ---- factories --------------------------------------------------------------------------------
@@ -143,14 +129,7 @@ public final class Tensor {
     Pointer start = new Pointer(buffer);
     long address = start.address() + (long) buffer.position() * width;
     return new Tensor(
-        address,
-        dtype,
-        shape.clone(),
-        compactStrides(shape),
-        Device.CPU,
-        null,
-        buffer,
-        buffer.isReadOnly());
+        address, dtype, shape.clone(), compactStrides(shape), Device.CPU, null, buffer);
   }
 
   /**
@@ -245,7 +224,7 @@ public final class Tensor {
     if (rank > 0) {
       dl.shape().get(shape);
     }
-    elements(shape);
+    elements(shape); // refuses extents that make no sense
     if (dl.strides() == null) {
       strides = compactStrides(shape);
     } else if (rank > 0) {
@@ -390,7 +369,7 @@ public final class Tensor {
    *     IllegalArgumentException}
    */
   public boolean isReadOnly() {
-    return readOnly;
+    return owner instanceof Buffer buffer && buffer.isReadOnly();
   }
 
   /**
@@ -496,14 +475,7 @@ public final class Tensor {
           "reinterpret: " + size + " bytes at " + byteOffset + " of a tensor of " + byteSize());
     }
     return new Tensor(
-        address + byteOffset,
-        type,
-        extents.clone(),
-        compactStrides(extents),
-        device,
-        scope,
-        owner,
-        readOnly);
+        address + byteOffset, type, extents.clone(), compactStrides(extents), device, scope, owner);
   }
 
   /**
@@ -525,7 +497,7 @@ public final class Tensor {
   }
 
   private Tensor with(long at, long[] extents, long[] steps) {
-    return new Tensor(at, dtype, extents, steps, device, scope, owner, readOnly);
+    return new Tensor(at, dtype, extents, steps, device, scope, owner);
   }
 
   // ---- host access ------------------------------------------------------------------------------
@@ -544,7 +516,7 @@ public final class Tensor {
     acquire();
     try {
       ByteBuffer bytes = Memory.view(address, byteSize());
-      return readOnly ? bytes.asReadOnlyBuffer().order(bytes.order()) : bytes;
+      return isReadOnly() ? bytes.asReadOnlyBuffer().order(bytes.order()) : bytes;
     } finally {
       release();
     }
@@ -824,7 +796,7 @@ public final class Tensor {
   }
 
   void requireWritable(String what) {
-    if (readOnly) {
+    if (isReadOnly()) {
       throw new IllegalArgumentException(
           what + ": the destination is written, but " + this + " is read-only");
     }
