@@ -24,6 +24,9 @@ public final class TinyModel {
 
   private record Piece(String name, int rows, int columns) {}
 
+  /** A matrix of a model, or with one row a vector. */
+  public record Weight(String name, int rows, int columns, float... values) {}
+
   private TinyModel() {}
 
   /** Its metadata, keys in order. */
@@ -86,17 +89,27 @@ public final class TinyModel {
       throws IOException {
     List<Piece> pieces = pieces();
     pieces.removeIf(piece -> piece.name().equals(missing));
-    GgufBuilder gguf = GgufBuilder.start(pieces.size(), metadata.size());
+    Random random = new Random(1);
+    return writeWeights(file, metadata, pieces.stream().map(piece -> new Weight(piece.name(),
+        piece.rows(), piece.columns(), values(piece, random))).toList());
+  }
+
+  /** Writes a model of other weights, in F32. */
+  public static Path writeWeights(Path file, Map<String, Object> metadata, List<Weight> weights)
+      throws IOException {
+    GgufBuilder gguf = GgufBuilder.start(weights.size(), metadata.size());
     metadata.forEach((key, value) -> entry(gguf, key, value));
     long offset = 0;
-    for (Piece piece : pieces) {
-      gguf.tensor(piece.name(), 0, offset, piece.columns(), piece.rows());
-      offset += (long) piece.rows() * piece.columns() * Float.BYTES;
+    for (Weight weight : weights) {
+      gguf.tensor(weight.name(), 0, offset, weight.columns(), weight.rows());
+      offset += (long) weight.values().length * Float.BYTES;
     }
     gguf.pad(32);
-    Random random = new Random(1);
-    for (Piece piece : pieces) {
-      gguf.raw(values(piece, random));
+    for (Weight weight : weights) {
+      ByteBuffer bytes = ByteBuffer.allocate(weight.values().length * Float.BYTES)
+          .order(ByteOrder.LITTLE_ENDIAN);
+      bytes.asFloatBuffer().put(weight.values());
+      gguf.raw(bytes.array());
     }
     return gguf.write(file);
   }
@@ -115,14 +128,13 @@ public final class TinyModel {
     }
   }
 
-  private static byte[] values(Piece piece, Random random) {
-    ByteBuffer bytes = ByteBuffer.allocate(piece.rows() * piece.columns() * Float.BYTES)
-        .order(ByteOrder.LITTLE_ENDIAN);
+  private static float[] values(Piece piece, Random random) {
+    float[] values = new float[piece.rows() * piece.columns()];
     boolean norm = piece.rows() == 1;
-    while (bytes.hasRemaining()) {
+    for (int i = 0; i < values.length; i++) {
       double value = random.nextGaussian();
-      bytes.putFloat((float) (norm ? 1 + value / 10 : value / Math.sqrt(WIDTH)));
+      values[i] = (float) (norm ? 1 + value / 10 : value / Math.sqrt(WIDTH));
     }
-    return bytes.array();
+    return values;
   }
 }
