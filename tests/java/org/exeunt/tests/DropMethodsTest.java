@@ -1,24 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.tests;
 
+import static org.exeunt.tests.Prompts.keys;
+import static org.exeunt.tests.Prompts.list;
+import static org.exeunt.tests.Prompts.prompt;
+import static org.exeunt.tests.Prompts.row;
+import static org.exeunt.tests.Prompts.tensor;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.io.IOException;
-import java.io.UncheckedIOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.List;
-import java.util.regex.Matcher;
-import java.util.regex.Pattern;
 import java.util.stream.IntStream;
 import org.exeunt.AttentionScores;
-import org.exeunt.DType;
-import org.exeunt.Device;
 import org.exeunt.FastV;
 import org.exeunt.GemFilter;
 import org.exeunt.H2o;
@@ -31,8 +26,6 @@ import org.exeunt.Scope;
 import org.exeunt.Selection;
 import org.exeunt.SnapKv;
 import org.exeunt.Stream;
-import org.exeunt.Tensor;
-import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
@@ -44,116 +37,6 @@ import org.junit.jupiter.api.extension.ExtendWith;
 @Tag("kernels")
 @ExtendWith(ForcedPath.class)
 class DropMethodsTest {
-  private static final double CLEAR = 1e-4;
-
-  /** One method's cases: their numbers and their tensors. */
-  private static final class Recorded {
-    private final Safetensors tensors;
-    private final String json;
-    private String name;
-    private String numbers;
-
-    Recorded(String method) {
-      Path file = Setup.golden().resolve("official").resolve(method + ".safetensors");
-      if (!Files.exists(file)) {
-        System.out.println("SKIPPED: " + file + " is not there");
-        Assumptions.abort("no recorded vectors");
-      }
-      tensors = new Safetensors(file);
-      try {
-        json = Files.readString(file.resolveSibling(method + ".json"));
-      } catch (IOException e) {
-        throw new UncheckedIOException(e);
-      }
-    }
-
-    List<String> cases() {
-      return new ArrayList<>(tensors.cases());
-    }
-
-    void at(String which) {
-      name = which;
-      int begin = json.indexOf('{', json.indexOf("\"" + which + "\""));
-      numbers = json.substring(begin, json.indexOf("\"tensors\"", begin));
-    }
-
-    String text(String field) {
-      Matcher m = Pattern.compile("\"" + field + "\"\\s*:\\s*(\"[^\"]*\"|\\[[^]]*]|[^,}\\s]+)")
-          .matcher(numbers);
-      return m.find() ? m.group(1).replace("\"", "") : "";
-    }
-
-    int integer(String field) {
-      return Integer.parseInt(text(field));
-    }
-
-    double number(String field) {
-      return Double.parseDouble(text(field));
-    }
-
-    int[] integers(String field) {
-      return Arrays.stream(text(field).replaceAll("[\\[\\]\\s]", "").split(","))
-          .mapToInt(Integer::parseInt).toArray();
-    }
-
-    /** Whether no list of the case is cut where f32 cannot tell. */
-    boolean clear() {
-      String gap = text("boundary_gap_rel");
-      return gap.equals("null") || Double.parseDouble(gap) > CLEAR;
-    }
-
-    HostTensor get(String tensor) {
-      return tensors.get(name + "/" + tensor);
-    }
-
-    float[] floats(String tensor) {
-      HostTensor t = get(tensor);
-      float[] values = new float[(int) Arrays.stream(t.shape).reduce(1, (a, b) -> a * b)];
-      for (int i = 0; i < values.length; i++) {
-        values[i] = (float) t.at(i / t.cols, i % t.cols);
-      }
-      return values;
-    }
-
-    int[] ints(String tensor) {
-      HostTensor t = get(tensor);
-      int count = (int) Arrays.stream(t.shape).reduce(1, (a, b) -> a * b);
-      return IntStream.range(0, count).map(i -> (int) t.at(i / t.cols, i % t.cols)).toArray();
-    }
-  }
-
-  private static Tensor tensor(Scope scope, float[] values, long... shape) {
-    return scope.allocate(Device.defaultDevice(), DType.F32, shape).copyFrom(values);
-  }
-
-  private static KvCache keys(Scope scope, float[] values, int heads, int tokens, int width) {
-    return KvCache.ofHeadMajor(tensor(scope, values, 1, heads, tokens, width), null);
-  }
-
-  /** The last rows' queries, [heads, window, width], as a prompt whose other rows are zero. */
-  private static PromptLayer prompt(Scope scope, float[] last, int heads, int window, int width,
-      KvCache keys, int tokens) {
-    float[] query = new float[tokens * heads * width];
-    for (int h = 0; h < heads; h++) {
-      for (int i = 0; i < window; i++) {
-        System.arraycopy(last, (h * window + i) * width, query,
-            ((tokens - window + i) * heads + h) * width, width);
-      }
-    }
-    return new PromptLayer(tensor(scope, query, tokens, heads, width), keys, 0, tokens);
-  }
-
-  private static int[] list(Selection kept, int row) {
-    int room = (int) kept.indices().size(1);
-    int count = kept.count().toIntArray()[row];
-    return Arrays.copyOfRange(kept.indices().toIntArray(), row * room, row * room + count);
-  }
-
-  private static int[] row(int[] all, int rows, int row) {
-    int columns = all.length / rows;
-    return Arrays.copyOfRange(all, row * columns, (row + 1) * columns);
-  }
-
   @Test
   void promptDistill() {
     Recorded recorded = new Recorded("promptdistill");
@@ -380,7 +263,8 @@ class DropMethodsTest {
       try (Scope scope = Scope.open()) {
         Selection kept = Hired.asInCode().withRate(recorded.number("rate"),
             recorded.number("alpha")).choose(scope, Stream.DEFAULT,
-            block(scope, recorded, "0"), block(scope, recorded, "22"), grid);
+            DropOutcomeTest.block(scope, recorded, "0"),
+            DropOutcomeTest.block(scope, recorded, "22"), grid);
         int[] mask = recorded.ints("expected_mask");
         for (int p = 0; p < partitions; p++) {
           int[] part = row(mask, partitions, p);
@@ -391,18 +275,6 @@ class DropMethodsTest {
       }
     }
     assertTrue(compared > 10, compared + " lists were compared");
-  }
-
-  /** Keys lie as [P, N, heads * width]: a token-major cache. */
-  private static Hired.Block block(Scope scope, Recorded recorded, String number) {
-    int heads = recorded.integer("heads");
-    int width = recorded.integer("head_dim");
-    int partitions = recorded.integer("partitions");
-    long slots = 1 + (long) recorded.integer("Nv");
-    return new Hired.Block(
-        tensor(scope, recorded.floats("q_cls_block" + number), partitions, heads, width),
-        KvCache.ofTokenMajor(tensor(scope, recorded.floats("k_block" + number), partitions, slots,
-            heads, width), null));
   }
 
   // ---- by hand

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.tests;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.IntStream;
+import org.junit.jupiter.api.Assumptions;
+
+/** What the code of one method's authors returned: the cases' numbers and their tensors. */
+final class Recorded {
+  /** Relative gap that rounding inputs to f32 cannot close. */
+  private static final double CLEAR = 1e-4;
+
+  private final Safetensors tensors;
+  private final String json;
+  private String name;
+  private String numbers;
+
+  Recorded(String method) {
+    Path file = Setup.golden().resolve("official").resolve(method + ".safetensors");
+    if (!Files.exists(file)) {
+      System.out.println("SKIPPED: " + file + " is not there");
+      Assumptions.abort("no recorded vectors");
+    }
+    tensors = new Safetensors(file);
+    try {
+      json = Files.readString(file.resolveSibling(method + ".json"));
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  List<String> cases() {
+    return new ArrayList<>(tensors.cases());
+  }
+
+  void at(String which) {
+    name = which;
+    int begin = json.indexOf('{', json.indexOf("\"" + which + "\""));
+    numbers = json.substring(begin, json.indexOf("\"tensors\"", begin));
+  }
+
+  String text(String field) {
+    Matcher m = Pattern.compile("\"" + field + "\"\\s*:\\s*(\"[^\"]*\"|\\[[^]]*]|[^,}\\s]+)")
+        .matcher(numbers);
+    return m.find() ? m.group(1).replace("\"", "") : "";
+  }
+
+  int integer(String field) {
+    return Integer.parseInt(text(field));
+  }
+
+  double number(String field) {
+    return Double.parseDouble(text(field));
+  }
+
+  int[] integers(String field) {
+    return Arrays.stream(text(field).replaceAll("[\\[\\]\\s]", "").split(","))
+        .mapToInt(Integer::parseInt).toArray();
+  }
+
+  /** Whether no list of the case is cut where f32 cannot tell. */
+  boolean clear() {
+    String gap = text("boundary_gap_rel");
+    return gap.equals("null") || Double.parseDouble(gap) > CLEAR;
+  }
+
+  boolean has(String tensor) {
+    return tensors.find(name + "/" + tensor) != null;
+  }
+
+  HostTensor get(String tensor) {
+    return tensors.get(name + "/" + tensor);
+  }
+
+  float[] floats(String tensor) {
+    HostTensor t = get(tensor);
+    float[] values = new float[(int) Arrays.stream(t.shape).reduce(1, (a, b) -> a * b)];
+    for (int i = 0; i < values.length; i++) {
+      values[i] = (float) t.at(i / t.cols, i % t.cols);
+    }
+    return values;
+  }
+
+  int[] ints(String tensor) {
+    HostTensor t = get(tensor);
+    int count = (int) Arrays.stream(t.shape).reduce(1, (a, b) -> a * b);
+    return IntStream.range(0, count).map(i -> (int) t.at(i / t.cols, i % t.cols)).toArray();
+  }
+}
