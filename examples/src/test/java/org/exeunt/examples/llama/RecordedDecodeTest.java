@@ -132,6 +132,26 @@ class RecordedDecodeTest {
     }
   }
 
+  /** The last four tokens: one that ends a prompt, and three steps. */
+  @Test
+  void theLastLogitsAreAsRecorded() throws IOException {
+    try (SafetensorsFile golden = golden("layers")) {
+      int[] ids = golden.ints("ids");
+      float[] logits = golden.floats("logits_last4");
+      int rows = logits.length / VOCABULARY;
+      assertEquals(4, rows);
+      try (Decoder decoder =
+          new Decoder(weights, DecoderOptions.FULL.withLogits(), 1, ids.length)) {
+        decoder.prefill(0, Arrays.copyOf(ids, ids.length - rows + 1));
+        assertLogits(logits, 0, decoder.logits(), "prompt's last token");
+        for (int row = 1; row < rows; row++) {
+          decoder.step(ids[ids.length - rows + row]);
+          assertLogits(logits, row, decoder.logits(), "step " + row);
+        }
+      }
+    }
+  }
+
   private static void assertNear(String what, float[] all, int layer, Tensor actual) {
     float[] values = actual.toFloatArray();
     for (int t = 0; t < values.length; t++) {

@@ -98,28 +98,63 @@ class RecordedDropTest {
       PromptDistill method =
           PromptDistill.of(new PromptDistill.Stage(setting.layer, setting.keep))
               .withPooling(setting.pool).withTruncation(0);
-      int[][] kept = new int[1][];
-      LayerObserver look = (depth, rows) -> {
-        if (depth == setting.layer + 2 && kept[0] == null) {
-          kept[0] = IntStream.range(0, rows.count()).map(rows::positionOf).toArray();
-        }
-      };
-      DecoderOptions options =
-          DecoderOptions.FULL.withDrop(PromptDrop.of(method)).withObserver(look).withLogits();
-      int[] ids = golden.ints("ids");
-      try (Decoder decoder = new Decoder(weights, options, 1, ids.length)) {
-        decoder.prefill(0, Arrays.copyOf(ids, PROMPT));
-        int[] recorded = golden.ints(setting.name() + "indices");
-        if (!Arrays.equals(recorded, kept[0])) {
-          assertCutIsClose(golden, setting, recorded, kept[0]);
-          return;
-        }
+      int[] recorded = golden.ints(setting.name() + "indices");
+      int[] kept = run(golden, setting, PromptDrop.of(method), recorded);
+      if (!Arrays.equals(recorded, kept)) {
+        assertCutIsClose(golden, setting, recorded, kept);
+        assertArrayEquals(recorded,
+            run(golden, setting, keeping(setting.layer, recorded), recorded), "kept as told");
+      }
+    }
+  }
+
+  /** Hands out what was kept; where that is as recorded, so must be all that comes behind it. */
+  private static int[] run(SafetensorsFile golden, Setting setting, PromptDrop drop,
+      int[] recorded) throws IOException {
+    int[][] kept = new int[1][];
+    LayerObserver look = (depth, rows) -> {
+      if (depth == setting.layer + 2 && kept[0] == null) {
+        kept[0] = IntStream.range(0, rows.count()).map(rows::positionOf).toArray();
+      }
+    };
+    DecoderOptions options = DecoderOptions.FULL.withDrop(drop).withObserver(look).withLogits();
+    int[] ids = golden.ints("ids");
+    try (Decoder decoder = new Decoder(weights, options, 1, ids.length)) {
+      decoder.prefill(0, Arrays.copyOf(ids, PROMPT));
+      if (Arrays.equals(recorded, kept[0])) {
         compareContinuation(golden, setting.name(), decoder, ids);
         int[] lengths = golden.ints(setting.name() + "cache_length");
         for (int l = 0; l < LAYERS; l++) {
           assertEquals(lengths[l], decoder.kv().length(l, 0), "length of layer " + l);
         }
       }
+    }
+    return kept[0];
+  }
+
+  /** Keeps behind a layer what the recorded run kept, whatever the scores are. */
+  private static PromptDrop keeping(int layer, int... list) {
+    return pass -> {
+      for (int l = 0; l < pass.layers(); l++) {
+        pass.runLayer(l);
+        if (l == layer) {
+          Selection told = Selection.allocate(pass.scope(), Device.CPU, 1, list.length);
+          told.indices().copyFrom(list);
+          told.count().copyFrom(new int[] {list.length});
+          pass.keepRows(told, false);
+        }
+      }
+    };
+  }
+
+  /** What a close cut falls back on works: the same as where the scores decide. */
+  @Test
+  void aListThatIsToldIsKept() throws IOException {
+    try (SafetensorsFile golden = golden()) {
+      Setting setting = new Setting(FILTERS[0], SIZES[0], 1);
+      int[] recorded = golden.ints(setting.name() + "indices");
+      assertArrayEquals(recorded,
+          run(golden, setting, keeping(setting.layer, recorded), recorded));
     }
   }
 
