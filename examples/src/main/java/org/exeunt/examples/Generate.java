@@ -13,6 +13,7 @@ import java.util.List;
 import java.util.Locale;
 import org.exeunt.Backend;
 import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.io.ModelFormatException;
 import org.exeunt.examples.llama.ChatTemplate;
 import org.exeunt.examples.llama.DecodeWork;
 import org.exeunt.examples.llama.Decoder;
@@ -103,7 +104,8 @@ public final class Generate {
         : new ChatTemplate(file).render(List.of(new ChatTemplate.Message("user", text)));
   }
 
-  private void answer(Decoder decoder, int[] prompt, Tokenizer tokenizer, int most) {
+  private void answer(Decoder decoder, int[] prompt, Tokenizer tokenizer, int most)
+      throws ModelFormatException {
     Sampler sampler = options.temperature == 0 ? null : new Sampler(tokenizer.size(),
         options.temperature, options.topP, options.seed);
     FloatBuffer logits = sampler == null ? null : decoder.logits().floatBuffer();
@@ -114,6 +116,10 @@ public final class Generate {
     prefillNanos = begun - start;
     int[] token = new int[1];
     for (int i = 0; i < most; i++) {
+      if (decoder.argmax(0) < 0) {
+        throw new ModelFormatException(options.model, "after " + decoder.position(0)
+            + " tokens its logits are not numbers; it may have been damaged.");
+      }
       token[0] = sampler == null ? decoder.argmax(0) : sampler.draw(logits);
       if (token[0] == tokenizer.endOfSequence()) {
         break;

@@ -169,6 +169,21 @@ class GenerateTest {
     return metadata;
   }
 
+  /** One head of the first layer has no numbers, and soon nothing has. */
+  @Test
+  void modelsWithoutNumbersAreRefused() throws IOException {
+    List<TinyModel.Weight> weights = TinyModel.weights();
+    weights.stream().filter(weight -> weight.name().equals("blk.0.attn_k.weight")).findFirst()
+        .orElseThrow().values()[0] = Float.NaN;
+    Path broken =
+        TinyModel.writeWeights(folder.resolve("broken.gguf"), TinyModel.metadata(), weights);
+    for (String drop : new String[] {"none", "promptdistill:1,1", "gemfilter:2,1", "snapkv:1,2",
+        "h2o:.4,.4", "fastv:2,.5", "pyramiddrop:1,.8"}) {
+      assertModelRefused("after 3 tokens its logits are not numbers", broken, "--drop", drop);
+    }
+    assertModelRefused("its logits are not numbers", broken, "--temperature", "1");
+  }
+
   /** However much of the file is there, the answer is a sentence. */
   @Test
   void truncatedFilesAreRefused() throws IOException {

@@ -107,25 +107,23 @@ public final class PromptPass implements AutoCloseable {
   }
 
   /**
-   * A layer's cache keeps only the chosen slots.
+   * A layer's cache keeps only the chosen slots; its heads have one length, so it keeps everything
+   * where they disagree about that.
    *
    * @param kept one list for all heads, or one for each KV head
    */
   public void keepSlots(int layer, Selection kept) {
-    long lists = kept.indices().size(0);
+    int[] counts = kept.count().toIntArray();
+    if (IntStream.of(counts).distinct().count() > 1) {
+      return; // the scores of a head are not numbers: it keeps everything, so all of them must
+    }
     Tensor length = kv.length(layer, sequence, sequence + 1);
     try (Scope passing = Scope.open()) {
-      Tensor now = passing.allocate(Device.CPU, DType.I32, lists);
-      kv.cache(layer).compact().select(kept).perHead(lists > 1).length(length)
+      kv.cache(layer).compact().select(kept).perHead(counts.length > 1).length(length)
           .sequence(passing.allocate(Device.CPU, DType.I32, 1).copyFrom(new int[] {sequence}))
-          .newLength(now).runOnce();
-      int[] lengths = now.toIntArray();
-      if (IntStream.of(lengths).distinct().count() > 1) {
-        throw new IllegalStateException("the heads of layer " + layer + " keep different numbers "
-            + "of tokens: its scores are not numbers");
-      }
-      length.copyFrom(new int[] {lengths[0]});
+          .runOnce();
     }
+    length.copyFrom(new int[] {counts[0]});
   }
 
   /** Begins anew with the chosen tokens, as a prompt of their own. */

@@ -374,6 +374,29 @@ class DecoderTest {
     }
   }
 
+  /** Scores that are no numbers drop nothing, in one head or, from there on, in all. */
+  @Test
+  void brokenScoresKeepEverything() throws IOException {
+    List<TinyModel.Weight> parts = TinyModel.weights();
+    parts.stream().filter(weight -> weight.name().equals("blk.0.attn_k.weight")).findFirst()
+        .orElseThrow().values()[0] = Float.NaN;
+    try (GgufFile file = GgufFile.open(TinyModel.writeWeights(folder.resolve("broken.gguf"),
+            TinyModel.metadata(), parts));
+        LlamaWeights broken = LlamaWeights.load(file, DType.F32)) {
+      for (String drop : List.of("promptdistill:1,6", "gemfilter:2,9", "snapkv:4,10",
+          "h2o:0.25,0.125", "fastv:2,0.5", "pyramiddrop:1,0.5,3,0.25")) {
+        DecoderOptions options =
+            DecoderOptions.FULL.withDrop(PromptDrop.parse(drop, TinyModel.LAYERS));
+        try (Decoder decoder = new Decoder(broken, options, 1, CAPACITY)) {
+          decoder.prefill(0, tokens(24, 6));
+          for (int l = 0; l < TinyModel.LAYERS; l++) {
+            assertEquals(24, decoder.kv().length(l, 0), drop + ", layer " + l);
+          }
+        }
+      }
+    }
+  }
+
   /** Sequences of a batch drop on their own. */
   @Test
   void aBatchThatDropsEqualsItsSequences() {

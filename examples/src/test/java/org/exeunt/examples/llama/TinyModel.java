@@ -84,14 +84,18 @@ public final class TinyModel {
     return write(file, metadata(), null);
   }
 
+  /** Its weights. */
+  public static List<Weight> weights() {
+    Random random = new Random(1);
+    return pieces().stream().map(piece -> new Weight(piece.name(), piece.rows(),
+        piece.columns(), values(piece, random))).toList();
+  }
+
   /** Writes the model with other metadata, and without one of its tensors if that has a name. */
   public static Path write(Path file, Map<String, Object> metadata, String missing)
       throws IOException {
-    List<Piece> pieces = pieces();
-    pieces.removeIf(piece -> piece.name().equals(missing));
-    Random random = new Random(1);
-    return writeWeights(file, metadata, pieces.stream().map(piece -> new Weight(piece.name(),
-        piece.rows(), piece.columns(), values(piece, random))).toList());
+    return writeWeights(file, metadata,
+        weights().stream().filter(weight -> !weight.name().equals(missing)).toList());
   }
 
   /** Writes a model of other weights, in F32. */
