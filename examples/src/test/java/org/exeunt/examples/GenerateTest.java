@@ -154,6 +154,12 @@ class GenerateTest {
     assertModelRefused("is not a GGUF file", text);
     assertModelRefused("has no tensor 'blk.3.ffn_up.weight'", TinyModel.write(
         folder.resolve("missing.gguf"), TinyModel.metadata(), "blk.3.ffn_up.weight"));
+    for (String more : new String[] {"blk.2.attn_q.bias", "blk.5.attn_q.weight", "output.bias"}) {
+      List<TinyModel.Weight> weights = new ArrayList<>(TinyModel.weights());
+      weights.add(new TinyModel.Weight(more, 1, 8, new float[8]));
+      assertModelRefused("has a tensor '" + more + "', which this decoder does not know",
+          TinyModel.writeWeights(folder.resolve("more.gguf"), TinyModel.metadata(), weights));
+    }
     Map<String, Object> foreign = TinyModel.metadata();
     foreign.put("general.architecture", "mamba");
     assertModelRefused("'general.architecture' is 'mamba', not 'llama'",

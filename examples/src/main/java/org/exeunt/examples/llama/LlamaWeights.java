@@ -5,7 +5,9 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.FloatBuffer;
 import java.nio.ShortBuffer;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 import java.util.stream.IntStream;
 import org.exeunt.DType;
 import org.exeunt.Scope;
@@ -67,7 +69,7 @@ public final class LlamaWeights implements AutoCloseable {
    */
   public static LlamaWeights load(GgufFile file, DType type) throws IOException {
     LlamaConfig config = LlamaConfig.of(file);
-    Shapes shapes = new Shapes(file, config);
+    Shapes shapes = new Shapes(file, config, new HashSet<>());
     shapes.check();
     LlamaWeights weights;
     try {
@@ -219,8 +221,8 @@ public final class LlamaWeights implements AutoCloseable {
     scope.close();
   }
 
-  /** Looks for every tensor before memory is taken for any of them. */
-  private record Shapes(GgufFile file, LlamaConfig config) {
+  /** Looks for every tensor, and for others, before memory is taken for any of them. */
+  private record Shapes(GgufFile file, LlamaConfig config, Set<String> known) {
     boolean ownHead() {
       return file.tensors().containsKey(HEAD);
     }
@@ -233,6 +235,12 @@ public final class LlamaWeights implements AutoCloseable {
       }
       for (int l = 0; l < config.layers(); l++) {
         checkLayer("blk." + l + ".");
+      }
+      for (String name : file.tensors().keySet()) {
+        if (!known.contains(name)) { // a bias, say
+          throw new ModelFormatException(file.path(), "has a tensor '" + name + "', which this "
+              + "decoder does not know; without it all that it computed would be wrong.");
+        }
       }
     }
 
@@ -251,6 +259,7 @@ public final class LlamaWeights implements AutoCloseable {
 
     /** Java's buffers, through which the weights are written, end at 2 GiB. */
     private void tensor(String name, int rows, int columns) throws ModelFormatException {
+      known.add(name);
       file.tensor(name, rows, columns);
       long bytes = (long) rows * columns * Float.BYTES;
       if (bytes > Integer.MAX_VALUE) {
