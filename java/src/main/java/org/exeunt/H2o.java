@@ -62,7 +62,8 @@ public final class H2o {
   }
 
   /**
-   * How many slots a prompt leaves in each list.
+   * How many slots a prompt leaves in each list. Both shares are truncated, as the authors do: of
+   * fewer than ten tokens {@link #standard} keeps none, and what comes next sees itself alone.
    *
    * @param tokens of the prompt
    * @return heavy hitters and recent ones

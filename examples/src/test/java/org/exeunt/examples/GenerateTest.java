@@ -62,7 +62,7 @@ class GenerateTest {
       "--exit margin:0.05 --exit-points 1,1 --kv recompute", "--schedule unified:3",
       "--ffn-skip 1,4,0,-2,2", "--temperature 0.7 --top-p 0.9 --seed 3",
       "--drop promptdistill:1,3", "--drop promptdistill:0,4,2,2", "--drop gemfilter:2,3",
-      "--drop snapkv:2,4", "--drop h2o:0.4,0.4", "--drop fastv:2,0.5",
+      "--drop snapkv:2,4", "--drop h2o:0.4,0.4", "--drop h2o", "--drop fastv:2,0.5",
       "--drop pyramiddrop:1,0.8,3,0.4", "--drop promptdistill:1,3 --exit fixed:2 --kv recompute"})
   void answersWithEveryMethod(String options) {
     Result result = answer(options);
