@@ -34,7 +34,7 @@ final class GenerateOptions {
         --stats                say on standard error what was computed and what was not
         --help                 this page
       """.formatted(ExitPolicy.FORMS, Schedule.FORMS, FfnSkip.FORM,
-          PromptDrop.FORMS.replace(", snapkv", ",\n" + " ".repeat(25) + "snapkv"));
+          PromptDrop.FORMS.replaceAll(", (gemfilter|h2o)", ",\n" + " ".repeat(25) + "$1"));
 
   String prompt;
   Path model = Models.find();

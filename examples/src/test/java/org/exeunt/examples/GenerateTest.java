@@ -61,8 +61,9 @@ class GenerateTest {
   @ValueSource(strings = {"", "--weights f32", "--exit fixed:2", "--exit threshold:0.1 --kv none",
       "--exit margin:0.05 --exit-points 1,1 --kv recompute", "--schedule unified:3",
       "--ffn-skip 1,4,0,-2,2", "--temperature 0.7 --top-p 0.9 --seed 3",
-      "--drop promptdistill:1,3", "--drop promptdistill:0,4,2,2", "--drop gemfilter:2,3",
-      "--drop snapkv:2,4", "--drop h2o:0.4,0.4", "--drop h2o", "--drop fastv:2,0.5",
+      "--drop promptdistill:1,3", "--drop promptdistill:0,4,2,2",
+      "--drop promptdistill:1,3:1,0", "--drop gemfilter:2,3", "--drop snapkv:2,4",
+      "--drop snapkv:2,4:max,3", "--drop h2o:0.4,0.4", "--drop h2o", "--drop fastv:2,0.5",
       "--drop pyramiddrop:1,0.8,3,0.4", "--drop promptdistill:1,3 --exit fixed:2 --kv recompute"})
   void answersWithEveryMethod(String options) {
     Result result = answer(options);
@@ -126,6 +127,13 @@ class GenerateTest {
     assertModelRefused("for each stage", model, "--drop", "promptdistill:1,8,2");
     assertModelRefused("meant for models with a layer 13", model, "--drop", "gemfilter");
     assertModelRefused("capacity to be 9 to", model, "--drop", "snapkv:8,8");
+    assertModelRefused("pools by '5'", model, "--drop", "snapkv:4,8:5");
+    assertModelRefused("the width to be 1 to 255", model, "--drop", "snapkv:4,8:max,x");
+    assertModelRefused("width is 4", model, "--drop", "snapkv:4,8:avg,4");
+    assertModelRefused("a width to pool over, and", model, "--drop", "promptdistill:1,8:");
+    assertModelRefused("width is 2", model, "--drop", "promptdistill:1,8:2");
+    assertModelRefused("the stages to be -1 to 1", model, "--drop", "promptdistill:1,8:5,2");
+    assertModelRefused("the tokens to keep to be 1 to", model, "--drop", "gemfilter:1,8:5");
     assertModelRefused("heavy is 0.8", model, "--drop", "h2o:0.8,0.4");
     assertModelRefused("the share to be a finite number", model, "--drop", "fastv:2,much");
     assertModelRefused("does not follow", model, "--drop", "pyramiddrop:2,.2,3,.4");

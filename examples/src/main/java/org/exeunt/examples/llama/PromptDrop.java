@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import org.exeunt.AttentionScores;
 import org.exeunt.FastV;
 import org.exeunt.GemFilter;
 import org.exeunt.H2o;
@@ -17,8 +18,8 @@ import org.exeunt.Stream;
 @FunctionalInterface
 public interface PromptDrop {
   /** The forms that {@link #parse} takes. */
-  String FORMS = "none, promptdistill:LAYER,KEEP,..., gemfilter:LAYER,KEEP, "
-      + "snapkv:WINDOW,CAPACITY, h2o:HEAVY,RECENT, fastv:LAYER,DROPPED or "
+  String FORMS = "none, promptdistill:LAYER,KEEP,...[:POOL[,TRUNCATED]], gemfilter:LAYER,KEEP, "
+      + "snapkv:WINDOW,CAPACITY[:avg|max,POOL], h2o:HEAVY,RECENT, fastv:LAYER,DROPPED or "
       + "pyramiddrop:LAYER,RATIO,...";
 
   /** Takes the whole prompt through all layers. */
@@ -155,13 +156,23 @@ public interface PromptDrop {
       requireLayers(option, PromptDistill.LAYER + 1, layers);
       return PromptDistill.standard();
     }
-    Arguments a = pairs(option, numbers, layers, "a layer and how many to keep, for each stage");
+    String[] halves = numbers.split(":", 2);
+    Arguments a =
+        pairs(option, halves[0], layers, "a layer and how many to keep, for each stage");
     PromptDistill.Stage[] stages = new PromptDistill.Stage[a.count() / 2];
     for (int i = 0; i < stages.length; i++) {
       stages[i] = new PromptDistill.Stage(a.integer(2 * i, "the layer", 0, layers - 2),
           a.integer(2 * i + 1, "the tokens to keep", 0, 1 << 20));
     }
-    return PromptDistill.of(stages);
+    PromptDistill method = PromptDistill.of(stages);
+    if (halves.length == 1) {
+      return method;
+    }
+    Arguments more = new Arguments(option, halves[1], 1, 2,
+        "a width to pool over, and behind how many stages the caches below shrink");
+    method = method.withPooling(more.integer(0, "the width", 1, 255));
+    return more.count() == 1 ? method
+        : method.withTruncation(more.integer(1, "the stages", -1, stages.length));
   }
 
   private static GemFilter gemFilter(String option, String numbers, int layers) {
@@ -178,9 +189,21 @@ public interface PromptDrop {
     if (numbers == null) {
       return SnapKv.standard();
     }
-    Arguments a = new Arguments(option, numbers, 2, 2, "a window and a capacity");
+    String[] halves = numbers.split(":", 2);
+    Arguments a = new Arguments(option, halves[0], 2, 2, "a window and a capacity");
     int window = a.integer(0, "the window", 1, 1 << 16);
-    return SnapKv.of(window, a.integer(1, "the capacity", window + 1, 1 << 20));
+    SnapKv method = SnapKv.of(window, a.integer(1, "the capacity", window + 1, 1 << 20));
+    if (halves.length == 1) {
+      return method;
+    }
+    boolean average = halves[1].startsWith("avg,");
+    if (!average && !halves[1].startsWith("max,")) {
+      throw new IllegalArgumentException(option + " pools by '" + halves[1]
+          + "', but needs avg or max and a width");
+    }
+    Arguments more = new Arguments(option, halves[1].substring(4), 1, 1, "a width to pool over");
+    return method.withPooling(average ? AttentionScores.Pool.AVG : AttentionScores.Pool.MAX,
+        more.integer(0, "the width", 1, 255));
   }
 
   private static H2o h2o(String option, String numbers) {

@@ -11,12 +11,18 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Random;
+import java.util.Set;
 import java.util.function.IntUnaryOperator;
 import java.util.stream.IntStream;
+import org.exeunt.AttentionScores;
 import org.exeunt.Backend;
 import org.exeunt.DType;
+import org.exeunt.PromptDistill;
+import org.exeunt.SnapKv;
 import org.exeunt.Tensor;
 import org.exeunt.examples.gguf.GgufFile;
 import org.junit.jupiter.api.AfterAll;
@@ -353,6 +359,8 @@ class DecoderTest {
     assertRemembered("none", 24, 24, 24, 24, 24);
     assertRemembered("promptdistill:1,6", 7, 7, 7, 7, 7);
     assertRemembered("promptdistill:1,10,3,4", 11, 11, 11, 11, 5);
+    assertRemembered("promptdistill:1,10,3,4:5,0", 24, 24, 11, 11, 5);
+    assertRemembered("promptdistill:1,10,3,4:1,-1", 5, 5, 5, 5, 5);
     assertRemembered("gemfilter:2,9", 9, 9, 9, 9, 9);
     assertRemembered("snapkv:4,10", 10, 10, 10, 10, 10);
     assertRemembered("snapkv:4,25", 24, 24, 24, 24, 24);
@@ -372,6 +380,28 @@ class DecoderTest {
       int next = drop.startsWith("gemfilter") ? 9 : 24; // renumbered there alone
       assertEquals(next, decoder.position(0), drop);
     }
+  }
+
+  @Test
+  void parametersOfTheMethodsAreRead() {
+    int[] ids = tokens(30, 5);
+    SnapKv snap = SnapKv.of(4, 10);
+    PromptDistill distill = PromptDistill.of(new PromptDistill.Stage(1, 6));
+    Map<String, PromptDrop> drops = Map.of(
+        "snapkv:4,10", PromptDrop.of(snap),
+        "snapkv:4,10:avg,1", PromptDrop.of(snap.withPooling(AttentionScores.Pool.NONE, 0)),
+        "snapkv:4,10:max,7", PromptDrop.of(snap.withPooling(AttentionScores.Pool.MAX, 7)),
+        "promptdistill:1,6", PromptDrop.of(distill),
+        "promptdistill:1,6:1", PromptDrop.of(distill.withPooling(1)),
+        "promptdistill:1,6:7,0", PromptDrop.of(distill.withPooling(7).withTruncation(0)));
+    Set<String> different = new HashSet<>();
+    drops.forEach((text, drop) -> {
+      float[][] expected = continuation(DecoderOptions.FULL.withDrop(drop), ids, 24);
+      assertArrayEquals(expected, continuation(DecoderOptions.FULL.withDrop(
+          PromptDrop.parse(text, TinyModel.LAYERS)), ids, 24), text);
+      different.add(Arrays.deepToString(expected));
+    });
+    assertEquals(drops.size(), different.size(), "each has an effect");
   }
 
   /** Scores that are no numbers drop nothing, in one head or, from there on, in all. */
