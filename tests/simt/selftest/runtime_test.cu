@@ -96,6 +96,7 @@ TEST_F(Runtime, RefusesImpossibleLaunches) {
 
 TEST_F(Runtime, LaunchFailureIsSticky) {
   EXN_LAUNCH(trap_kernel, 1, 32, 0, nullptr);
+  EXPECT_EQ(cudaSuccess, cudaGetLastError()) << "a device has not got that far";
   EXPECT_EQ(cudaErrorLaunchFailure, cudaDeviceSynchronize());
   EXPECT_EQ(cudaErrorLaunchFailure, cudaGetLastError());
   EXPECT_EQ(cudaErrorLaunchFailure, cudaGetLastError()) << "the context is lost";
@@ -105,6 +106,28 @@ TEST_F(Runtime, LaunchFailureIsSticky) {
   simt_reset();
   EXPECT_EQ(cudaSuccess, cudaDeviceSynchronize());
   EXPECT_STREQ("", simt_last_report());
+}
+
+TEST_F(Runtime, FailsOnRequest) {
+  DeviceArray<int> data(std::vector<int>{7});
+  ASSERT_EQ(0, simt_configure("FAIL", "700"));
+  EXN_LAUNCH(add_kernel, 1, 1, 0, nullptr, data.data(), 1);
+  EXPECT_EQ(cudaSuccess, cudaGetLastError());
+  EXN_LAUNCH(add_kernel, 1, 1, 0, nullptr, data.data(), 1);
+  EXPECT_EQ(cudaErrorIllegalAddress, cudaGetLastError()) << "the next launch finds out";
+  EXPECT_EQ(cudaErrorIllegalAddress, cudaDeviceSynchronize());
+  simt_reset();
+  EXPECT_EQ(7, data.to_host()[0]) << "neither ran";
+}
+
+TEST_F(Runtime, RefusesOnRequest) {
+  DeviceArray<int> data(std::vector<int>{7});
+  ASSERT_EQ(0, simt_configure("REFUSE", "701"));
+  EXN_LAUNCH(add_kernel, 1, 1, 0, nullptr, data.data(), 1);
+  EXPECT_EQ(cudaErrorLaunchOutOfResources, cudaGetLastError());
+  EXN_LAUNCH(add_kernel, 1, 1, 0, nullptr, data.data(), 1);
+  EXPECT_EQ(cudaSuccess, cudaGetLastError()) << "it was one launch";
+  EXPECT_EQ(8, data.to_host()[0]);
 }
 
 class Capture : public Runtime {

@@ -10,7 +10,7 @@ namespace {
 
 constexpr const char* kNames[] = {"POLICY",   "SEED", "RACECHECK", "REPORTS", "PREEMPT",
                                   "RESIDENT", "SMS",  "MEMORY",    "PROTECT", "TRAFFIC",
-                                  "L2"};
+                                  "L2",       "FAIL", "REFUSE"};
 
 bool parse_policy(const char* text, Policy* policy) {
   const struct {
@@ -55,6 +55,8 @@ bool apply(Config* config, const std::string& name, const char* value) {
   if (name == "MEMORY") return assign(&config->device_memory, value, 0, uint64_t{32} << 30);
   if (name == "TRAFFIC") return assign(&config->follow_traffic, value, 0, 1);
   if (name == "L2") return assign(&config->l2_bytes, value, 1024, uint64_t{1} << 30);
+  if (name == "FAIL") return assign(&config->fail_launch, value, 0, kMaxInt);
+  if (name == "REFUSE") return assign(&config->refuse_launch, value, 0, kMaxInt);
   if (name == "PROTECT") return assign(&config->protect_device_memory, value, 0, 1);
   return false;
 }

@@ -26,6 +26,8 @@ struct Config {
   bool protect_device_memory = false;
   bool follow_traffic = false;
   size_t l2_bytes = size_t{1} << 20;
+  int fail_launch = 0;
+  int refuse_launch = 0;
 };
 
 // The settings, taken from the environment on first use.

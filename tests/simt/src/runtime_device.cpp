@@ -23,6 +23,9 @@ constexpr size_t kSharedPerBlockOptIn = 227 << 10;
 constexpr size_t kSharedPerMultiprocessor = 228 << 10;
 constexpr int kRuntimeVersion = CUDART_VERSION;
 
+// A kernel's failure is pending until a call looks at the context, as on a device that runs behind
+// the host: cudaGetLastError right after the launch does not see it.
+cudaError_t pending_error = cudaSuccess;
 cudaError_t sticky_error = cudaSuccess;
 
 std::map<const void*, size_t>& dynamic_shared_limits() {
@@ -50,8 +53,23 @@ cudaError_t check_shape(const void* kernel, const LaunchShape& shape) {
 
 void run_and_note_failure(const char* name, const LaunchShape& shape,
                           const Invocation& invocation) {
+  if (config().fail_launch != 0) {
+    pending_error = static_cast<cudaError_t>(config().fail_launch);
+    config().fail_launch = 0;
+  }
+  if (pending_error != cudaSuccess) return;  // what a graph holds behind it does not run
   const DeviceMemoryAccess access;
-  if (!run_launch(name, shape, invocation)) set_context_error();
+  if (!run_launch(name, shape, invocation)) pending_error = cudaErrorLaunchFailure;
+}
+
+// What the launch itself returns.
+cudaError_t check_launch(const void* kernel, const LaunchShape& shape) {
+  if (config().refuse_launch != 0) {
+    const auto refusal = static_cast<cudaError_t>(config().refuse_launch);
+    config().refuse_launch = 0;
+    return refusal;
+  }
+  return check_shape(kernel, shape);
 }
 
 cudaDeviceProp properties() {
@@ -109,19 +127,20 @@ cudaError_t fail(cudaError_t error) {
   return error;
 }
 
-cudaError_t context_error() { return sticky_error; }
-
-void set_context_error() { sticky_error = cudaErrorLaunchFailure; }
+cudaError_t context_error() {
+  if (sticky_error == cudaSuccess) sticky_error = pending_error;
+  return sticky_error;
+}
 
 void clear_errors() {
-  sticky_error = cudaSuccess;
+  pending_error = sticky_error = cudaSuccess;
   this_host_thread().last_error = cudaSuccess;
 }
 
 void submit_launch(const char* name, const void* kernel, const LaunchShape& shape,
                    cudaStream_t stream, std::shared_ptr<const Invocation> invocation) {
   const std::lock_guard<std::mutex> lock(runtime_mutex());
-  if (fail(check_shape(kernel, shape)) != cudaSuccess) return;
+  if (fail(check_launch(kernel, shape)) != cudaSuccess) return;
   fail(submit(stream, [=] { run_and_note_failure(name, shape, *invocation); }));
 }
 
@@ -132,8 +151,8 @@ using Lock = std::lock_guard<std::mutex>;
 
 cudaError_t cudaPeekAtLastError() {
   const Lock lock(simt::runtime_mutex());
-  const cudaError_t sticky = simt::context_error();
-  return sticky != cudaSuccess ? sticky : simt::this_host_thread().last_error;
+  return simt::sticky_error != cudaSuccess ? simt::sticky_error
+                                           : simt::this_host_thread().last_error;
 }
 
 cudaError_t cudaGetLastError() {
@@ -160,6 +179,8 @@ constexpr ErrorText kErrors[] = {
     SIMT_ERROR(cudaErrorInvalidDevice, "invalid device ordinal"),
     SIMT_ERROR(cudaErrorInvalidResourceHandle, "invalid resource handle"),
     SIMT_ERROR(cudaErrorNotReady, "device not ready"),
+    SIMT_ERROR(cudaErrorIllegalAddress, "an illegal memory access was encountered"),
+    SIMT_ERROR(cudaErrorLaunchOutOfResources, "too many resources requested for launch"),
     SIMT_ERROR(cudaErrorLaunchFailure, "unspecified launch failure"),
     SIMT_ERROR(cudaErrorStreamCaptureUnsupported,
                "operation not permitted when stream is capturing"),

@@ -38,9 +38,8 @@ HostThread& this_host_thread();
 // Remembers the error for cudaGetLastError and returns it.
 cudaError_t fail(cudaError_t error);
 
-// cudaSuccess, or the sticky error that a failed launch left behind.
+// cudaSuccess, or the error that a failed launch left behind, which sticks.
 cudaError_t context_error();
-void set_context_error();
 void clear_errors();
 
 // The capture the stream takes part in, or null. `stream` must be valid.

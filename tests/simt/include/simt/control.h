@@ -26,6 +26,8 @@ extern "C" {
  *   "PROTECT"    0 | 1, host access to device memory faults   (default 0)
  *   "L2"         bytes of the L2 cache it claims to have      (default 1 MiB)
  *   "TRAFFIC"    0 | 1, race builds: follow what a cache lets through (default 0)
+ *   "FAIL"       CUDA error that the next kernel ends with instead of running; sticks (default 0)
+ *   "REFUSE"     CUDA error that the next launch returns instead of queueing (default 0)
  * Returns 0, or -1 for an unknown name or value. */
 SIMT_API int simt_configure(const char* name, const char* value);
 
