@@ -18,6 +18,7 @@ static_assert(sizeof(kOpNames) / sizeof(kOpNames[0]) == static_cast<size_t>(OpNa
               "one name per op");
 
 const Host* host = nullptr;
+int32_t known_devices = 0;  // counted when the backend opens: one that is lost later stays
 
 // What is asked of a device once. The path texts live as long as the library, as the host expects.
 struct Device {
@@ -96,14 +97,7 @@ const Device& device_at(int32_t device) {
   return devices[device];
 }
 
-int32_t device_count() {
-  int count = 0;  // the runtime leaves it alone when it fails
-  if (cudaGetDeviceCount(&count) != cudaSuccess) {
-    cudaGetLastError();
-    return 0;
-  }
-  return count < kMostDevices ? count : kMostDevices;
-}
+int32_t device_count() { return known_devices; }
 
 exn_status allocate(int32_t device, size_t bytes, void** out) {
   const DeviceGuard guard(device);
@@ -173,6 +167,7 @@ exn_status find_devices() {
     return EXN_BACKEND_UNAVAILABLE;
   }
   if (count == 0) return fail(EXN_BACKEND_UNAVAILABLE, "the CUDA driver reports no device");
+  known_devices = count < kMostDevices ? count : kMostDevices;
   return EXN_OK;
 }
 

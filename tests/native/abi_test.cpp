@@ -2,6 +2,7 @@
 // Misuse: every wrong argument is refused with the right status and a sentence that names it and
 // the two values that disagree, and nothing is written. What the library says about itself, memory,
 // streams and threads.
+#include <dlfcn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <sstream>
 #include <thread>
 
+#include "core/ops.h"
 #include "misuse.h"
 
 namespace exn::test {
@@ -596,6 +598,129 @@ TEST(Streams, CreateUseDestroy) {
   }
 }
 
+// ---- a device that fails ------------------------------------------------------------------------
+
+// On the emulated device, which fails when told to and recovers by a reset. A real one would not
+// until the process ends.
+class FailingDevice : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    for (const Target& target : targets()) {
+      if (target.emulated) device_ = target;
+    }
+    if (device_.cpu()) GTEST_SKIP() << "no emulated device in this run";
+    void* library = dlopen(std::getenv("EXEUNT_CUDA_LIBRARY"), RTLD_NOW | RTLD_NOLOAD);
+    ASSERT_NE(library, nullptr) << dlerror();
+    configure_ = reinterpret_cast<int (*)(const char*, const char*)>(
+        dlsym(library, "simt_configure"));
+    reset_ = reinterpret_cast<void (*)()>(dlsym(library, "simt_reset"));
+    ASSERT_TRUE(configure_ != nullptr && reset_ != nullptr);
+    in_ = std::make_unique<Placed>(device_, normal(Type::kF32, {2, 8}));
+    out_ = std::make_unique<Placed>(device_, poisoned(Type::kF32, {2}));
+  }
+  void TearDown() override {
+    if (reset_ != nullptr) reset_();
+  }
+
+  exn_status run() const { return run_into(out_->dl()); }
+  exn_status run_into(const DLTensor* out) const {
+    const exn_cosine_params p = {sizeof p, in_->dl(), in_->dl(), out};
+    return exn_cosine(&p, nullptr, 0, nullptr);
+  }
+  static exn_status synchronize() { return exn_stream_synchronize(kDLCUDA, 0, nullptr); }
+  void configure(const char* name, int error) const {
+    ASSERT_EQ(configure_(name, std::to_string(error).c_str()), 0);
+  }
+  void expect_well() const {
+    EXPECT_EQ(run(), EXN_OK) << exn_last_error();
+    EXPECT_EQ(synchronize(), EXN_OK) << exn_last_error();
+  }
+
+  Target device_;
+  int (*configure_)(const char*, const char*) = nullptr;
+  void (*reset_)() = nullptr;
+  std::unique_ptr<Placed> in_, out_;
+};
+
+// A kernel that writes where no memory is: the run has returned before anybody knows.
+TEST_F(FailingDevice, IsLostByAKernelAndSaysSoFromThenOn) {
+  exn_stream stream = nullptr;
+  ASSERT_EQ(exn_stream_create(kDLCUDA, 0, &stream), EXN_OK) << exn_last_error();
+  void *memory = nullptr, *more = nullptr;
+  ASSERT_EQ(exn_alloc(kDLCUDA, 0, 256, &memory), EXN_OK) << exn_last_error();
+  DLTensor outside = *out_->dl();
+  outside.data = memory;
+  outside.byte_offset = 256;
+  EXPECT_EQ(run_into(&outside), EXN_OK) << exn_last_error();
+  EXPECT_EQ(exn_stream_synchronize(kDLCUDA, 0, stream), EXN_DEVICE_LOST);
+  expect_words({"cudaStreamSynchronize", "719", "cudaErrorLaunchFailure", "launch failure"});
+
+  EXPECT_EQ(synchronize(), EXN_DEVICE_LOST);
+  EXPECT_EQ(run(), EXN_DEVICE_LOST);
+  expect_words({"cosine", "cudaErrorLaunchFailure"});
+  EXPECT_EQ(exn_alloc(kDLCUDA, 0, 8, &more), EXN_DEVICE_LOST);
+  expect_words({"cudaMalloc", "cudaErrorLaunchFailure"});
+  EXPECT_EQ(more, nullptr);
+  float value = 0;
+  EXPECT_EQ(exn_copy(&value, kDLCPU, 0, memory, kDLCUDA, 0, sizeof value, nullptr),
+            EXN_DEVICE_LOST);
+  expect_words({"cudaMemcpyAsync", "cudaErrorLaunchFailure"});
+  EXPECT_EQ(exn_backend_available(EXN_BACKEND_CUDA), 1) << "the backend is there, its device lost";
+  EXPECT_EQ(exn_device_count(EXN_BACKEND_CUDA), 1);
+
+  Placed in(kCpu, normal(Type::kF32, {2, 8})), out(kCpu, poisoned(Type::kF32, {2}));
+  const exn_cosine_params on_cpu = {sizeof on_cpu, in.dl(), in.dl(), out.dl()};
+  EXPECT_EQ(exn_cosine(&on_cpu, nullptr, 0, nullptr), EXN_OK) << exn_last_error();
+  EXPECT_NEAR(out.read().at(0, 1), 1, 1e-6);
+
+  EXPECT_EQ(exn_free(kDLCUDA, 0, memory), EXN_DEVICE_LOST);
+  expect_words({"cudaFree", "cudaErrorLaunchFailure"});
+  exn_stream_destroy(kDLCUDA, 0, stream);  // lost or not, it ends
+  reset_();
+  expect_well();
+}
+
+TEST_F(FailingDevice, EveryErrorThatEndsAContextIsALostDevice) {
+  for (const int error : {214, 220, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721}) {
+    SCOPED_TRACE(error);
+    configure("FAIL", error);
+    EXPECT_EQ(run(), EXN_OK) << exn_last_error();
+    EXPECT_EQ(synchronize(), EXN_DEVICE_LOST);
+    expect_words({"CUDA error " + std::to_string(error)});
+    EXPECT_EQ(run(), EXN_DEVICE_LOST);
+    reset_();
+  }
+  expect_well();
+}
+
+TEST_F(FailingDevice, ARefusedLaunchIsAFailureOfOneRun) {
+  const std::pair<int, exn_status> refusals[] = {
+      {1, EXN_RUNTIME_FAILURE},     {98, EXN_RUNTIME_FAILURE},  // invalid value, device function
+      {209, EXN_RUNTIME_FAILURE},   {701, EXN_RUNTIME_FAILURE},  // no kernel image, resources
+      {2, EXN_OUT_OF_MEMORY},       {35, EXN_BACKEND_UNAVAILABLE},
+      {100, EXN_BACKEND_UNAVAILABLE}, {999, EXN_BACKEND_UNAVAILABLE}};
+  for (const auto& [error, status] : refusals) {
+    SCOPED_TRACE(error);
+    configure("REFUSE", error);
+    EXPECT_EQ(run(), status);
+    expect_words({"cosine", "CUDA error " + std::to_string(error)});
+    expect_well();
+  }
+}
+
+TEST_F(FailingDevice, ACopyPastAnAllocationIsAFailureOfOneCall) {
+  void* memory = nullptr;
+  ASSERT_EQ(exn_alloc(kDLCUDA, 0, 256, &memory), EXN_OK) << exn_last_error();
+  const std::vector<unsigned char> bytes(260);
+  EXPECT_EQ(exn_copy(memory, kDLCUDA, 0, bytes.data(), kDLCPU, 0, 260, nullptr),
+            EXN_RUNTIME_FAILURE);
+  expect_words({"cudaMemcpyAsync", "cudaErrorInvalidValue", "invalid argument"});
+  EXPECT_EQ(exn_copy(memory, kDLCUDA, 0, bytes.data(), kDLCPU, 0, 256, nullptr), EXN_OK)
+      << exn_last_error();
+  expect_well();
+  EXPECT_EQ(exn_free(kDLCUDA, 0, memory), EXN_OK) << exn_last_error();
+}
+
 TEST(ReadProbe, DependsOnEveryByte) {
   for (const Target& target : targets()) {
     if (!target.cpu()) continue;
@@ -773,6 +898,32 @@ TEST(InAProcessOfItsOwn, DISABLED_SomeOtherLibrary) {
   EXPECT_NE(reason.find("exn_cuda_backend_query"), std::string::npos) << reason;
 }
 
+TEST(InAProcessOfItsOwn, DISABLED_BackendOfAnotherAbi) {
+  EXPECT_EQ(exn_backend_available(EXN_BACKEND_CUDA), 0);
+  EXPECT_EQ(run_row_stats(kDLCUDA), EXN_BACKEND_UNAVAILABLE);
+  expect_words({std::getenv("EXEUNT_TEST_OTHER_ABI"), "ABI " + std::to_string(kBackendAbi + 1),
+                std::to_string(sizeof(Backend) + 8) + " bytes", std::to_string(kBackendAbi),
+                std::to_string(sizeof(Backend))});
+  EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
+}
+
+// With a driver and a device it opens, and tests/gpu takes over.
+TEST(InAProcessOfItsOwn, DISABLED_RealBackend) {
+  if (exn_backend_available(EXN_BACKEND_CUDA) == 0) {
+    const std::string reason = exn_backend_reason(EXN_BACKEND_CUDA);
+    EXPECT_NE(reason.find("CUDA"), std::string::npos) << reason;
+    EXPECT_TRUE(reason.find("no device") != std::string::npos ||
+                reason.find("cudaError") != std::string::npos)
+        << reason;
+    EXPECT_EQ(exn_device_count(EXN_BACKEND_CUDA), 0);
+    EXPECT_EQ(run_row_stats(kDLCUDA), EXN_BACKEND_UNAVAILABLE);
+    expect_words({"row_stats", reason});
+    EXPECT_EQ(exn_cuda_open(nullptr), EXN_BACKEND_UNAVAILABLE);
+    expect_words({reason});
+  }
+  EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
+}
+
 TEST(InAProcessOfItsOwn, DISABLED_Threads) { EXPECT_EQ(exn_cpu_threads(), 3); }
 
 TEST(Environment, ImpossibleIsa) {
@@ -797,6 +948,41 @@ TEST(Environment, MissingCudaLibrary) {
 
 TEST(Environment, SomeOtherLibrary) {
   EXPECT_TRUE(passes_with("SomeOtherLibrary", {{"EXEUNT_CUDA_LIBRARY", "libm.so.6"}}));
+}
+
+TEST(Environment, BackendOfAnotherAbi) {
+  const char* library = std::getenv("EXEUNT_TEST_OTHER_ABI");
+  if (library == nullptr) GTEST_SKIP() << "no such backend in this run";
+  EXPECT_TRUE(passes_with("BackendOfAnotherAbi", {{"EXEUNT_CUDA_LIBRARY", library}}));
+}
+
+TEST(Environment, RealBackend) {
+  const char* library = std::getenv("EXEUNT_TEST_CUDA");
+  if (library == nullptr) GTEST_SKIP() << "no libexeunt_cuda.so in this run";
+  EXPECT_TRUE(passes_with("RealBackend", {{"EXEUNT_CUDA_LIBRARY", library}}));
+}
+
+// The other way round: what the real backend says to a library of another ABI. Nothing else in
+// this process has opened it.
+TEST(Backends, RefuseALibraryOfAnotherAbi) {
+  const char* path = std::getenv("EXEUNT_TEST_CUDA");
+  if (path == nullptr) GTEST_SKIP() << "no libexeunt_cuda.so in this run";
+  void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  ASSERT_NE(library, nullptr) << dlerror();
+  const auto query = reinterpret_cast<BackendQuery>(dlsym(library, kBackendQuerySymbol));
+  ASSERT_NE(query, nullptr) << dlerror();
+  static std::string said;
+  static constexpr Host kOther{[](exn_status status, const char* sentence) {
+                                 said = sentence;
+                                 return status;
+                               },
+                               [](const char*) {}};
+  Backend table = {};
+  EXPECT_EQ(query(kBackendAbi + 1, &kOther, &table), EXN_BACKEND_UNAVAILABLE);
+  EXPECT_EQ(said, "the CUDA backend speaks ABI " + std::to_string(kBackendAbi) +
+                      ", the library " + std::to_string(kBackendAbi + 1));
+  EXPECT_EQ(table.alloc, nullptr) << "a refused query filled the table";
+  dlclose(library);
 }
 
 TEST(Environment, Threads) { EXPECT_TRUE(passes_with("Threads", {{"EXEUNT_THREADS", "3"}})); }
