@@ -21,8 +21,10 @@ import org.exeunt.Device;
 import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
+import org.exeunt.jni.global.exeunt;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
 
 /**
  * Choosing backends, instruction sets and threads; each choice in a process of its own where it is
@@ -175,6 +177,21 @@ class BackendTest {
         "allocate: IllegalArgumentException: -Dexeunt.backend=tpu is neither cpu nor cuda");
   }
 
+  /** A sound call for which there is no kernel: what the variable asks for, unlike the property. */
+  @Test
+  void impossibleVariable() {
+    String output = Subprocess.of(Report.class).variable("EXEUNT_ISA", "sse9").run();
+    assertTrue(
+        output
+            .lines()
+            .anyMatch(
+                l ->
+                    l.startsWith("allocate: UnsupportedOperationException: ")
+                        && l.contains("EXEUNT_ISA")
+                        && l.contains("sse9")),
+        output);
+  }
+
   @Test
   void wrongLibraryIsTheReason() {
     String output =
@@ -203,6 +220,20 @@ class BackendTest {
     assertSays(output, "allocate: cpu/");
   }
 
+  /** The library of this build, without a device: the reason is CUDA's, and the CPU works. */
+  @Test
+  void noDeviceIsTheReason() {
+    Path library = Setup.libraries().resolve("libexeunt_cuda.so");
+    Assumptions.assumeTrue(Files.exists(library), library + " was not built");
+    String output = Subprocess.of(Report.class).option("-Dexeunt.cuda.library=" + library).run();
+    Assumptions.assumeFalse(output.contains("cuda: true"), "there is a device");
+    assertSays(output, "cuda: false");
+    String sentence = "reason: .*(CUDA error \\d+ cudaError\\w+ \\(.+\\)|no device)";
+    assertTrue(output.lines().anyMatch(l -> l.matches(sentence)), output);
+    assertSays(output, "allocate: cpu/");
+    assertSays(output, "allocate cuda: ExeuntException: the CUDA backend is not available: ");
+  }
+
   @Test
   void emulatedBackendByProperty() {
     Assumptions.assumeTrue(Files.exists(Setup.emulator()), Setup.emulator() + " was not built");
@@ -214,6 +245,20 @@ class BackendTest {
     assertSays(output, "default: cuda:0");
     assertSays(output, "cuda: true");
     assertTrue(output.lines().anyMatch(l -> l.matches("allocate: cuda/.*/cosine")), output);
+  }
+
+  /** A library of another release that is found first; here one function of it is. */
+  @Test
+  void libraryOfAnotherReleaseIsRefused(@TempDir Path folder) throws Exception {
+    String version = "unsigned exn_abi_version(void) { return 4711; }";
+    Path other = SharedLibrary.of(version, folder.resolve("libother.so"));
+    String output = Subprocess.of(Report.class).variable("LD_PRELOAD", other.toString()).run();
+    for (String use : new String[] {"isa", "allocate", "cuda"}) {
+      assertSays(
+          output, use + ": UnsatisfiedLinkError: libexeunt.so has ABI version 4711 (library ");
+    }
+    String expected = "this jar was generated for ABI version " + exeunt.EXN_ABI_VERSION;
+    assertTrue(output.contains(expected), output);
   }
 
   /**

@@ -20,6 +20,7 @@ import org.exeunt.Device;
 import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
+import org.exeunt.jni.global.exeunt;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -27,7 +28,8 @@ import org.junit.jupiter.api.io.TempDir;
 /**
  * org.bytedeco:cuda beside exeunt: its streams and device pointers pass through. Its native library
  * wants libcuda.so.1, which only a driver brings; an empty library of that name is enough to load
- * it on a machine without one.
+ * it on a machine without one. The emulated backend brings the calls of a CUDA runtime, and under
+ * the name of one it serves both bindings.
  */
 class InteropTest {
   @TempDir Path folder;
@@ -71,7 +73,10 @@ class InteropTest {
     String output = Subprocess.of(WithStandIn.class).variable("LD_LIBRARY_PATH", libraries).run();
     assertTrue(output.contains("runtime: 0 13"), output);
     assertTrue(output.matches("(?s).*device struct: [1-9]\\d+\n.*"), output);
-    assertTrue(output.contains("reason: "), output);
+    boolean built =
+        exeunt.class.getResource("/org/exeunt/linux-x86_64-cuda/libexeunt_cuda.so") != null;
+    String why = built ? "CUDA error \\d+ cudaError" : "libexeunt_cuda\\.so";
+    assertTrue(output.matches("(?s).*reason: [^\n]*" + why + ".*"), output);
   }
 
   private static boolean runtimeInstalled() throws IOException {
@@ -80,22 +85,57 @@ class InteropTest {
   }
 
   private Path buildStandIn() throws IOException, InterruptedException {
-    Path library = folder.resolve("libcuda.so.1");
-    Process gcc =
-        new ProcessBuilder(
-                "gcc",
-                "-shared",
-                "-Wl,-soname,libcuda.so.1",
-                "-x",
-                "c",
-                "/dev/null",
-                "-o",
-                library.toString())
-            .redirectErrorStream(true)
-            .start();
-    String output = new String(gcc.getInputStream().readAllBytes());
-    assertEquals(0, gcc.waitFor(), output);
-    return library;
+    return SharedLibrary.of("", folder.resolve("libcuda.so.1"));
+  }
+
+  /** A stream and device memory that the other binding made, on the emulated device. */
+  static final class ThroughTheirRuntime {
+    public static void main(String[] args) {
+      CUstream_st stream = new CUstream_st();
+      succeed(cudart.cudaStreamCreate(stream));
+      Pointer memory = new Pointer();
+      succeed(cudart.cudaMalloc(memory, 5 * Float.BYTES));
+      FloatPointer floats = new FloatPointer(memory);
+      FloatPointer values = new FloatPointer(3, 4, 4, 3);
+      succeed(
+          cudart.cudaMemcpy(floats, values, 4 * Float.BYTES, cudart.cudaMemcpyHostToDevice));
+      Tensor a = Tensor.of(memory, DType.F32, Device.cuda(0), 1, 2);
+      Tensor b = Tensor.of(floats.getPointer(2), DType.F32, Device.cuda(0), 1, 2);
+      Tensor out = Tensor.of(floats.getPointer(4), DType.F32, Device.cuda(0), 1);
+      try (Cosine op = Cosine.builder().a(a).b(b).out(out).build()) {
+        op.run(Stream.wrap(stream));
+        succeed(cudart.cudaStreamSynchronize(stream));
+      }
+      FloatPointer result = new FloatPointer(1);
+      succeed(
+          cudart.cudaMemcpy(
+              result, floats.getPointer(4), Float.BYTES, cudart.cudaMemcpyDeviceToHost));
+      System.out.println("result: " + Backend.lastPath() + " " + result.get());
+      succeed(cudart.cudaFree(memory));
+      succeed(cudart.cudaStreamDestroy(stream));
+      System.out.println("ended: " + cudart.cudaGetLastError());
+    }
+
+    private static void succeed(int error) {
+      if (error != cudart.cudaSuccess) {
+        throw new IllegalStateException("CUDA error " + error);
+      }
+    }
+  }
+
+  @Test
+  void streamAndMemoryOfTheirRuntime() throws IOException, InterruptedException {
+    Assumptions.assumeTrue(Files.exists(Setup.emulator()), Setup.emulator() + " was not built");
+    Path standIn = buildStandIn();
+    Path runtime = Files.createSymbolicLink(folder.resolve("libcudart.so.13"), Setup.emulator());
+    String output =
+        Subprocess.of(ThroughTheirRuntime.class)
+            .option("-Dexeunt.cuda.library=" + Setup.emulator())
+            .variable("LD_LIBRARY_PATH", standIn.getParent().toString())
+            .run();
+    Files.delete(runtime);
+    assertTrue(output.matches("(?s).*result: cuda/emulated/cosine 0\\.9[56]\\d*\n.*"), output);
+    assertTrue(output.contains("ended: 0"), output);
   }
 
   /** A stream and device memory as another binding would hand them over, on the emulated device. */

@@ -150,6 +150,7 @@ public final class Scope implements AutoCloseable {
    * on their devices. Closing twice is allowed.
    *
    * @throws IllegalStateException if an op that uses this scope is running; nothing is freed then
+   * @throws DeviceLostException if a device was lost meanwhile; the scope is closed all the same
    */
   @Override
   public void close() {
