@@ -82,7 +82,7 @@ TEST_P(ExitHead, RowsDoNotDependOnTheBatch) {
   if (c.hidden.rows < 2 || c.bench) GTEST_SKIP() << "one row, or a shape for benchmarks";
   const ExitHeadInputs in = make_inputs(c);
   for (const Target& target : targets()) {
-    if (!target.cpu()) continue;
+    if (!wanted(c, target)) continue;
     SCOPED_TRACE(target.name());
     PlacedInputs placed(target, in);
     const StatsOutputs whole(target, c.outputs, c.hidden.rows);
