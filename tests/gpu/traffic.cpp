@@ -13,6 +13,7 @@ constexpr double kEnoughBytes = 16384;
 constexpr double kEnoughBytesUnlessTimed = 65536;
 
 // What may waste more than that, and why. It is printed, so that nobody takes it for the rule.
+// Without an id it holds for all cases of the op that are not named.
 struct KnownWaste {
   const char* op;
   const char* id;
@@ -21,7 +22,11 @@ struct KnownWaste {
 };
 constexpr const char* kProducts =
     "a softmax over all columns: products go to the workspace first, 4 * H * N written";
+constexpr const char* kFewWeights =
+    "few weights here: x goes to the workspace as f32 first, and a state per row and tile";
 constexpr KnownWaste kKnownWaste[] = {
+    {"exit_head", "shared_8x576x384_bf16", 1.05, kFewWeights},
+    {"exit_head", "shared_64x576x384_bf16", 1.31, kFewWeights},
     {"linear", "model_576x1536_r64", 1.08,
      "the 16-bit input goes to the workspace as f32 first: R * D * 4 written and read"},
     {"attention_scores", "bench_score_32", 1.07, kProducts},
@@ -30,12 +35,83 @@ constexpr KnownWaste kKnownWaste[] = {
     {"attention_scores", "bench_hired_5", 1.04, kProducts},
 };
 
-const KnownWaste* known_waste(const Case& c) {
-  for (const KnownWaste& known : kKnownWaste) {
-    if (c.op == known.op && c.base.id == known.id) return &known;
+// The same for what threads ask for, which L1 or L2 answer.
+constexpr const char* kSharedRows = "each block of 128 outputs reads x, which L2 has";
+constexpr const char* kEntries = "a thread reads the ids or entries of each piece that it moves";
+constexpr const char* kNarrowWords = "nothing is aligned: an entry of the list for each word";
+constexpr const char* kTables = "as above, and a page's entry in the tables";
+constexpr const char* kTwice = "the logits once more for the outputs; a row's state per thread";
+constexpr const char* kScores = "products and states through the workspace, queries for each tile";
+constexpr const char* kWideRow = "a row of more than 8192 scores is read up to five times";
+constexpr KnownWaste kKnownRequests[] = {
+    {"exit_head", "shared_8x576x384_bf16", 1.21, kSharedRows},
+    {"exit_head", "shared_64x576x384_bf16", 2.46, kSharedRows},
+    {"exit_head", "shared_65x576x384_bf16", 2.26, kSharedRows},
+    {"stablemax", nullptr, 1.60, kTwice},
+    {"cross_entropy", nullptr, 1.70, kTwice},
+    {"perp_grad", nullptr, 1.13, "each thread reads the projection"},
+    {"cosine", "dim_4097", 2.01, "a row of more than 4096 elements is read twice"},
+    {"gate", nullptr, 3.04, "a hidden layer that is applied three times is read three times"},
+    {"exit_rule", nullptr, 1.16, "the second pass reads what the first has written"},
+    {"norm", "model_512x576", 2.00, "each row reads the coefficients"},
+    {"norm", "model_256x4096_layer", 3.48, "each row reads the coefficients, and itself twice"},
+    {"rope", nullptr, 2.21, "each head reads the table's row"},
+    {"linear", "model_576x1536_r8", 1.14, kSharedRows},
+    {"linear", "model_576x1536_r64", 1.95, kSharedRows},
+    {"linear", nullptr, 1.03, kSharedRows},
+    {"ffn", "model_576x1536_r8", 1.17, kSharedRows},
+    {"ffn", "model_576x1536_r8_alternate", 1.15, kSharedRows},
+    {"ffn", "model_576x1536_r8_all", 2.76, "each block reads the mask, which skips all rows"},
+    {"ffn", nullptr, 1.03, kSharedRows},
+    {"kv_propagate", "model_576_r8", 1.50, kSharedRows},
+    {"kv_propagate", nullptr, 1.10, kSharedRows},
+    {"kv_append", nullptr, 1.19, kEntries},
+    {"kv_copy", nullptr, 1.13, kEntries},
+    {"hidden_stack", nullptr, 1.11, kEntries},
+    {"row_compaction", nullptr, 1.07, kEntries},
+    {"attention_scores", "bench_score_32", 1.31, kScores},
+    {"attention_scores", "bench_score_32_token", 1.31, kScores},
+    {"attention_scores", "bench_score_32_paged", 1.32, kScores},
+    {"attention_scores", "bench_hired_5", 1.17, kScores},
+    {"attention_scores", nullptr, 1.10, kScores},
+    {"select", "wide_8193_k_4000", 3.02, kWideRow},
+    {"select", "wide_20000_k_64", 4.00, kWideRow},
+    {"select", "wide_131072_k_2048", 4.94, kWideRow},
+    {"select", "limit_wide", 1.15, kWideRow},
+    {"select", "bench_2048_of_131072", 3.96, kWideRow},
+    {"hired_budget", nullptr, 20.2, "the attention is read about 20 times for marks"},
+    {"gather", "threads_odd_rows_in_place", 3.01, kNarrowWords},
+    {"gather", "streamed", 3.00, kNarrowWords},
+    {"gather", "streamed_in_place", 3.00, kNarrowWords},
+    {"gather", "streamed_wide_skewed", 2.01, kNarrowWords},
+    {"gather", nullptr, 1.19, kEntries},
+    {"kv_compact", "f32_2_by_128_paged", 1.40, kTables},
+    {"kv_compact", "threads_paged_in_place", 1.55, kTables},
+    {"kv_compact", "streamed_paged", 2.01, kTables},
+    {"kv_compact", "streamed_paged_in_place", 2.53, kTables},
+    {"kv_compact", "streamed_head", 1.51, kNarrowWords},
+    {"kv_compact", "streamed_head_in_place", 1.52, kNarrowWords},
+    {"kv_compact", "streamed_token", 1.51, kNarrowWords},
+    {"kv_compact", "streamed_token_in_place", 1.51, kNarrowWords},
+    {"kv_compact", nullptr, 1.25, kEntries},
+};
+
+// The entry for the case, or that of all others of its op, or null.
+template <size_t N>
+const KnownWaste* find_known(const KnownWaste (&table)[N], const Case& c) {
+  const KnownWaste* of_op = nullptr;
+  for (const KnownWaste& known : table) {
+    if (c.op != known.op) continue;
+    if (known.id == nullptr) {
+      of_op = &known;
+    } else if (c.base.id == known.id) {
+      return &known;
+    }
   }
-  return nullptr;
+  return of_op;
 }
+
+double most(const KnownWaste* known) { return known != nullptr ? known->most : kMostWaste; }
 
 int64_t extent(const Case& c, const char* name) {
   const auto found = c.description.find(name);
@@ -45,16 +121,18 @@ int64_t extent(const Case& c, const char* name) {
 }  // namespace
 
 bool TrafficResult::is_wasteful() const {
-  const KnownWaste* known = known_waste(measured);
-  return ratio(past_cache) > (known != nullptr ? known->most : kMostWaste);
+  return ratio(past_cache) > most(find_known(kKnownWaste, measured)) ||
+         ratio(requested) > most(find_known(kKnownRequests, measured));
 }
 
 bool is_realistic(const Case& c) {
   if (c.base.bench) return c.compulsory_bytes >= kEnoughBytes;
-  // Of a head or a gate, the width decides: what is read besides is per row of the weights.
+  // Of a head or a gate, the width decides: what is read besides is per row of the weights. Few of
+  // those are enough where many rows of the batch would each read them.
   const bool has_width = extent(c, "dim") > 0;
+  const int64_t enough_vocabulary = extent(c, "rows") >= 8 ? 384 : 4096;
   const bool is_model_sized =
-      has_width ? extent(c, "dim") >= 576 && extent(c, "vocab") >= 4096
+      has_width ? extent(c, "dim") >= 576 && extent(c, "vocab") >= enough_vocabulary
                 : std::max(extent(c, "cols"), extent(c, "elements")) >= 576;
   return is_model_sized && c.compulsory_bytes >= kEnoughBytesUnlessTimed;
 }
@@ -85,17 +163,20 @@ void print_traffic(const std::vector<TrafficResult>& results) {
       "              where a kernel reads what the one before left in L2 (workspace, second\n"
       "              readings)\n"
       "  requested   by the threads, each for itself: more than `per launch` where L1 or L2\n"
-      "              answer re-reads, or one answer serves a warp (a row's state, a label)\n"
+      "              answer re-reads, or one answer serves a warp (a row's state, a label);\n"
+      "              at most %.2f where no other limit and its reason follow\n"
       "Less than 1: the header counts a second reading that the L2 cache answers.\n\n"
       "%-14s %-34s %12s %8s %10s %9s\n",
-      kMostWaste, "op", "case", "compulsory", "memory", "per launch", "requested");
+      kMostWaste, kMostWaste, "op", "case", "compulsory", "memory", "per launch", "requested");
   for (const TrafficResult& r : results) {
     std::printf("%-14s %-34s %12.0f %8.3f %10.3f %9.3f%s\n", r.measured.op.c_str(),
                 r.measured.base.id.c_str(), r.measured.compulsory_bytes, r.ratio(r.past_cache),
                 r.ratio(r.first_touched), r.ratio(r.requested),
                 r.is_wasteful() ? "  <- too much" : "");
-    const KnownWaste* known = known_waste(r.measured);
-    if (known != nullptr) std::printf("  (up to %.2f: %s)\n", known->most, known->why);
+    const KnownWaste* known = find_known(kKnownWaste, r.measured);
+    if (known != nullptr) std::printf("  (memory up to %.2f: %s)\n", known->most, known->why);
+    known = find_known(kKnownRequests, r.measured);
+    if (known != nullptr) std::printf("  (requested up to %.2f: %s)\n", known->most, known->why);
   }
 }
 

@@ -16,7 +16,7 @@ struct TrafficResult {
   double past_cache = 0;     // what an L2 cache of the emulated size lets through
 
   double ratio(double bytes) const { return bytes / measured.compulsory_bytes; }
-  bool is_wasteful() const;
+  bool is_wasteful() const;  // more comes from memory, or is asked for, than traffic.cpp allows
 };
 
 // Whether the case is large enough for the ratio to mean something: sizes of real models, and rows
