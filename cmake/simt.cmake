@@ -216,4 +216,17 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
     --library $<TARGET_FILE:exeunt_cuda_emu> --checker $<TARGET_FILE:exeunt_gpu_check>
     --out ${CMAKE_BINARY_DIR}/tests/gpu/results)
   set_tests_properties(simt.gpu_script PROPERTIES TIMEOUT 600 LABELS simt COST 35)
+
+  # There the checker is a project of its own. Its sources are compiled here already; that it
+  # configures, and that one of them finds what it includes, is what may differ. Only Ninja
+  # builds a single object by that name.
+  if(CMAKE_GENERATOR STREQUAL "Ninja")
+    add_test(NAME simt.gpu_checker_alone COMMAND ${CMAKE_CTEST_COMMAND}
+      --build-and-test ${CMAKE_SOURCE_DIR}/tests/gpu ${CMAKE_BINARY_DIR}/tests/gpu/alone
+      --build-generator ${CMAKE_GENERATOR}
+      --build-target CMakeFiles/exeunt_gpu_check.dir/device.cpp.o
+      --build-options -DEXN_LIBRARY=$<TARGET_FILE:exeunt> -DEXN_CUDA_INCLUDE=${EXN_CUDA_HEADERS}
+        -DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER})
+    set_tests_properties(simt.gpu_checker_alone PROPERTIES TIMEOUT 600 LABELS simt)
+  endif()
 endif()
