@@ -3,6 +3,7 @@
 #pragma once
 
 #include "check.h"
+#include "params.h"
 
 namespace exn {
 

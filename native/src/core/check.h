@@ -199,36 +199,6 @@ class Check {
   int alias_count_ = 0;
 };
 
-// Reads a params struct of any known size into `copy`, zero-filled beyond what the caller knew.
-template <class Params>
-exn_status read_params(const char* op, const Params* params, Params* copy) {
-  if (params == nullptr) return fail(EXN_INVALID_ARGUMENT, "%s: params is null", op);
-  const uint64_t size = params->struct_size;
-  constexpr uint64_t kKnown = sizeof(Params);
-  if (size < kKnown) {
-    return fail(EXN_INVALID_ARGUMENT,
-                "%s: params.struct_size is %llu, this version needs at least %llu", op,
-                static_cast<unsigned long long>(size), static_cast<unsigned long long>(kKnown));
-  }
-  if (size > 4096) {
-    return fail(EXN_INVALID_ARGUMENT,
-                "%s: params.struct_size is %llu, the largest sensible value is 4096", op,
-                static_cast<unsigned long long>(size));
-  }
-  const char* bytes = reinterpret_cast<const char*>(params);
-  for (uint64_t i = kKnown; i < size; ++i) {
-    if (bytes[i] != 0) {
-      return fail(EXN_UNSUPPORTED,
-                  "%s: params.struct_size is %llu and sets a field beyond the %llu bytes this "
-                  "version knows",
-                  op, static_cast<unsigned long long>(size),
-                  static_cast<unsigned long long>(kKnown));
-    }
-  }
-  std::memcpy(copy, params, kKnown);
-  return EXN_OK;
-}
-
 // The outputs of row_stats and exit_head.
 StatsOut read_stats(Check& check, const exn_stats& stats, int64_t rows);
 void check_normalizer(Check& check, int32_t normalizer, float temperature, float softcap);
