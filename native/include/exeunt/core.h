@@ -18,7 +18,7 @@
  *    that an older caller did not know for 0, and a newer caller's as long as they are 0.
  *    `_supported` and `_workspace_size` touch no device memory. A run allocates nothing,
  *    synchronises nothing and calls nobody back; on CUDA it may be captured into a graph. On the
- *    CPU, the first run after exn_set_threads() starts the threads, which does allocate.
+ *    CPU, the first run after exn_cpu_set_threads() starts the threads, which does allocate.
  *  - The workspace lives on the tensors' device, is aligned to EXN_WORKSPACE_ALIGN bytes, holds at
  *    least the bytes that `_workspace_size` reports, may hold anything before the call and is
  *    garbage after it. NULL is fine when the size is 0. It must not be shared by concurrent runs.
@@ -49,11 +49,7 @@
 #include <dlpack/dlpack.h>
 #endif
 
-#if defined(_WIN32)
-#define EXN_API __declspec(dllexport)
-#else
 #define EXN_API __attribute__((visibility("default")))
-#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -118,7 +114,7 @@ EXN_API const char* exn_last_path(void);
  * EXEUNT_CUDA_LIBRARY, else libexeunt_cuda.so beside libexeunt.so. The first attempt decides; later
  * calls return its outcome, unless it failed and another path is given. Called implicitly with NULL
  * by the first call that needs CUDA. The environment variable EXEUNT_BACKEND=cpu keeps the CUDA
- * backend closed. Returns EXN_OK or EXN_BACKEND_UNAVAILABLE.
+ * backend closed, and so does any other value but cuda. Returns EXN_OK or EXN_BACKEND_UNAVAILABLE.
  */
 EXN_API exn_status exn_cuda_open(const char* path);
 
@@ -152,8 +148,8 @@ EXN_API exn_status exn_cpu_set_isa(const char* name);
 EXN_API int32_t exn_cpu_threads(void);
 
 /**
- * Sets the thread count, 1..256; 0: one per usable core (the default; also EXEUNT_THREADS). Results
- * do not depend on it. Waits for a CPU run in progress.
+ * Sets the thread count, 1..256; 0: the default, which is one per usable core unless the environment
+ * variable EXEUNT_THREADS says 1..256. Results do not depend on it. Waits for a CPU run in progress.
  */
 EXN_API exn_status exn_cpu_set_threads(int32_t threads);
 

@@ -49,8 +49,10 @@ std::string default_path() {
 // Fills state.table, or returns why not.
 std::string open_library(const std::string& path, Backend* table) {
   const char* forced = std::getenv("EXEUNT_BACKEND");
-  if (forced != nullptr && std::string(forced) == "cpu") {
-    return "EXEUNT_BACKEND is cpu, which keeps the CUDA backend closed";
+  const std::string backend = forced != nullptr ? forced : "";
+  if (backend == "cpu") return "EXEUNT_BACKEND is cpu, which keeps the CUDA backend closed";
+  if (!backend.empty() && backend != "cuda") {
+    return "EXEUNT_BACKEND is " + backend + ", neither cpu nor cuda";
   }
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return "cannot open the CUDA backend: " + std::string(dlerror());

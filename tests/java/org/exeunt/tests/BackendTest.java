@@ -171,6 +171,11 @@ class BackendTest {
   void impossibleProperties() {
     String isa = Subprocess.of(Report.class).option("-Dexeunt.isa=sse9").run();
     assertSays(isa, "allocate: IllegalArgumentException: -Dexeunt.isa=sse9: ");
+    String threads = Subprocess.of(Report.class).option("-Dexeunt.threads=many").run();
+    assertSays(
+        threads, "allocate: IllegalArgumentException: -Dexeunt.threads=many is not a number");
+    threads = Subprocess.of(Report.class).option("-Dexeunt.threads=257").run();
+    assertSays(threads, "allocate: IllegalArgumentException: -Dexeunt.threads=257: ");
     String backend = Subprocess.of(Report.class).option("-Dexeunt.backend=tpu").run();
     assertSays(
         backend,

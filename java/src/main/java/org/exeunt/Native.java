@@ -88,10 +88,19 @@ final class Native {
     if (isa != null && !isa.isEmpty() && exeunt.exn_cpu_set_isa(isa) != exeunt.EXN_OK) {
       throw new IllegalArgumentException("-Dexeunt.isa=" + isa + ": " + exeunt.exn_last_error());
     }
-    Integer threads = Integer.getInteger("exeunt.threads");
-    if (threads != null && exeunt.exn_cpu_set_threads(threads) != exeunt.EXN_OK) {
+    String threads = System.getProperty("exeunt.threads");
+    if (threads != null && !threads.isEmpty()
+        && exeunt.exn_cpu_set_threads(number(threads)) != exeunt.EXN_OK) {
       throw new IllegalArgumentException(
           "-Dexeunt.threads=" + threads + ": " + exeunt.exn_last_error());
+    }
+  }
+
+  private static int number(String threads) {
+    try {
+      return Integer.parseInt(threads);
+    } catch (NumberFormatException e) {
+      throw new IllegalArgumentException("-Dexeunt.threads=" + threads + " is not a number", e);
     }
   }
 }
