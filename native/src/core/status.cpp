@@ -42,7 +42,7 @@ extern "C" {
 
 uint32_t exn_abi_version(void) { return EXN_ABI_VERSION; }
 
-const char* exn_version(void) { return "0.1.0"; }
+const char* exn_version(void) { return EXN_VERSION_STRING; }
 
 const char* exn_status_name(exn_status status) {
   switch (status) {
