@@ -39,6 +39,7 @@ main() {
   local cache=${XDG_CACHE_HOME:-$HOME/.cache}/exeunt model
   model=$cache/${MEMBER##*/}
   if ! is_the_model "$model"; then
+    rm -f "$model" # the demo and the tests take what lies there
     mkdir -p "$cache"
     # Beside its destination, so that the last step is a rename and no one sees half a file.
     scratch=$(mktemp -d "$cache/fetch.XXXXXX")

