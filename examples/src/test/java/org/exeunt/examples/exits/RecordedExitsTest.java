@@ -18,8 +18,13 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
-/** The exit head on a real model, against statistics recorded from a run in double precision. */
+/**
+ * The exit head on a real model, against statistics recorded from a run in double precision: each
+ * value within {@link #TOLERANCE}, whatever its size, and each argmax exact, except where the two
+ * best recorded logits are closer than twice that.
+ */
 class RecordedExitsTest {
+  private static final double TOLERANCE = 1e-4;
   private static final int TOKENS = 1024;
   private static final int WIDTH = 576;
 
@@ -54,7 +59,7 @@ class RecordedExitsTest {
       for (int i = 0; i < depths.length; i++) {
         int size = tokens.length * WIDTH;
         head.run(Arrays.copyOfRange(hidden, i * size, (i + 1) * size));
-        check(head.statistics(), depths[i], tokens, 1e-4);
+        check(head.statistics(), depths[i], tokens);
       }
     }
   }
@@ -69,7 +74,7 @@ class RecordedExitsTest {
     try (DepthStatistics head = new DepthStatistics(weights, tokens.length)) {
       for (int depth = 0; depth <= weights.config().layers(); depth++) {
         head.run(select(trace, depth, tokens));
-        check(head.statistics(), depth, tokens, 2e-3);
+        check(head.statistics(), depth, tokens);
         if (depth > 0) {
           float[] cosine = head.cosine().toFloatArray();
           for (int t = 0; t < tokens.length; t++) {
@@ -89,51 +94,42 @@ class RecordedExitsTest {
     return rows;
   }
 
-  private static void check(Statistics actual, int depth, int[] tokens, double tolerance)
-      throws IOException {
-    checkValues("p1", actual.p1().toFloatArray(), depth, tokens, tolerance);
-    checkValues("p2", actual.p2().toFloatArray(), depth, tokens, tolerance);
-    checkValues("entropy", actual.entropy().toFloatArray(), depth, tokens, tolerance);
-    checkValues("pow2_entropy", actual.pow2Entropy().toFloatArray(), depth, tokens, tolerance);
-    checkValues("lse", actual.lse().toFloatArray(), depth, tokens, tolerance);
-    checkValues("max_logit", actual.maxLogit().toFloatArray(), depth, tokens, tolerance);
-    checkValues("mean_logp", actual.meanLogP().toFloatArray(), depth, tokens, tolerance);
-    checkArgmax(actual.argmax().toIntArray(), depth, tokens, tolerance);
+  private static void check(Statistics actual, int depth, int[] tokens) throws IOException {
+    checkValues("p1", actual.p1().toFloatArray(), depth, tokens);
+    checkValues("p2", actual.p2().toFloatArray(), depth, tokens);
+    checkValues("entropy", actual.entropy().toFloatArray(), depth, tokens);
+    checkValues("pow2_entropy", actual.pow2Entropy().toFloatArray(), depth, tokens);
+    checkValues("lse", actual.lse().toFloatArray(), depth, tokens);
+    checkValues("max_logit", actual.maxLogit().toFloatArray(), depth, tokens);
+    checkValues("mean_logp", actual.meanLogP().toFloatArray(), depth, tokens);
+    checkArgmax(actual.argmax().toIntArray(), depth, tokens);
   }
 
-  /** Absolute below 10, relative above: logits of the middle layers reach several hundred. */
-  private static void checkValues(String name, float[] actual, int depth, int[] tokens,
-      double tolerance) throws IOException {
+  private static void checkValues(String name, float[] actual, int depth, int[] tokens)
+      throws IOException {
     double[] recorded = golden.doubles(name);
     for (int i = 0; i < tokens.length; i++) {
-      double expected = recorded[depth * TOKENS + tokens[i]];
-      assertEquals(expected, actual[i], tolerance * Math.max(1, Math.abs(expected) / 10),
+      assertEquals(recorded[depth * TOKENS + tokens[i]], actual[i], TOLERANCE,
           name + " at depth " + depth + ", token " + tokens[i]);
     }
   }
 
-  /**
-   * Exact, except where the recorded first and second logit are closer than the tolerance of
-   * logits.
-   */
-  private static void checkArgmax(int[] actual, int depth, int[] tokens, double tolerance)
-      throws IOException {
+  private static void checkArgmax(int[] actual, int depth, int[] tokens) throws IOException {
     int[] first = golden.ints("argmax");
     int[] second = golden.ints("second");
     double[] p1 = golden.doubles("p1");
     double[] p2 = golden.doubles("p2");
-    double[] largest = golden.doubles("max_logit");
     int close = 0;
     for (int i = 0; i < tokens.length; i++) {
       int at = depth * TOKENS + tokens[i];
       double gap = Math.log(p1[at]) - Math.log(p2[at]);
-      boolean tied = gap < 2 * tolerance * Math.max(1, Math.abs(largest[at]) / 10);
+      boolean tied = gap < 2 * TOLERANCE;
       close += tied ? 1 : 0;
       assertTrue(actual[i] == first[at] || tied && actual[i] == second[at], "argmax at depth "
           + depth + ", token " + tokens[i] + ": " + actual[i] + ", recorded " + first[at]
           + " with a logit gap of " + gap);
     }
-    assertTrue(close <= tokens.length / 20,
+    assertTrue(close <= tokens.length / 200 + 1,
         close + " of " + tokens.length + " rows are too close to tell at depth " + depth);
   }
 }
