@@ -8,8 +8,8 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -129,7 +129,7 @@ class Pool {
     for (int32_t i = 1; i < threads(); ++i) {
       try {
         workers_.emplace_back([this, now] { worker(now); });
-      } catch (const std::system_error&) {
+      } catch (const std::exception&) {  // no thread, or no memory for its record
         return;  // fewer workers: the caller claims what they would have done
       }
     }
