@@ -156,8 +156,14 @@ public final class ExitRule extends Op {
     enter();
     try {
       writeStep(layer, first, force);
+      int before = paramsBlock().getInt(stepOffset);
       paramsBlock().putInt(stepOffset, stepIndex);
-      launch(handle);
+      try {
+        launch(handle);
+      } catch (IllegalArgumentException e) {
+        paramsBlock().putInt(stepOffset, before);
+        throw e;
+      }
     } finally {
       leave();
     }
