@@ -78,6 +78,10 @@ TEST(Misuse, RowStats) {
   logits.mutable_dl()->shape[1] = 0;
   expect_refused(kRowStats, p, written, EXN_INVALID_ARGUMENT, {"V", "0", "1"});
   logits.mutable_dl()->shape[1] = 8;
+  int64_t backwards[] = {-8, 1}, *const forwards = logits.mutable_dl()->strides;
+  logits.mutable_dl()->strides = backwards;
+  expect_refused(kRowStats, p, written, EXN_INVALID_ARGUMENT, {"logits", "row stride", "-8", "0"});
+  logits.mutable_dl()->strides = forwards;
   p.out = {};
   expect_refused(kRowStats, p, written, EXN_INVALID_ARGUMENT, {"out", "0", "1"});
 }
@@ -178,6 +182,9 @@ TEST(Misuse, StableMax) {
   out.mutable_dl()->dtype = dl_type(Type::kF64);
   expect_refused(kStableMax, p, written, EXN_INVALID_ARGUMENT, {"out", "f64", "logits", "f32"});
   out.mutable_dl()->dtype = dl_type(Type::kF32);
+  logits.mutable_dl()->shape[1] = 0;
+  expect_refused(kStableMax, p, written, EXN_INVALID_ARGUMENT, {"V", "0", "1"});
+  logits.mutable_dl()->shape[1] = 8;
   out.mutable_dl()->strides[0] = 7;
   expect_refused(kStableMax, p, written, EXN_INVALID_ARGUMENT, {"out", "stride", "7", "8"});
   out.mutable_dl()->strides[0] = 10;
@@ -215,6 +222,9 @@ TEST(Misuse, CrossEntropy) {
   spoil.overlap(&loss, "loss", grad, "grad");
   spoil.overlap(&loss, "loss", logits, "logits");
   spoil.overlap(&grad, "grad", logits, "logits", 4);
+  logits.mutable_dl()->shape[1] = 0;
+  expect_refused(kCrossEntropy, p, written, EXN_INVALID_ARGUMENT, {"V", "0", "1"});
+  logits.mutable_dl()->shape[1] = 8;
   p.loss = p.grad = nullptr;
   expect_refused(kCrossEntropy, p, written, EXN_INVALID_ARGUMENT, {"loss", "grad", "null"});
 }
@@ -939,6 +949,10 @@ TEST(Environment, ForcedIsa) {
 
 TEST(Environment, BackendCpu) {
   EXPECT_TRUE(passes_with("BackendCpu", {{"EXEUNT_BACKEND", "cpu"}}));
+}
+
+TEST(Environment, BackendThatDoesNotExist) {
+  EXPECT_TRUE(passes_with("BackendCpu", {{"EXEUNT_BACKEND", "gpu"}}));
 }
 
 TEST(Environment, MissingCudaLibrary) {

@@ -152,9 +152,14 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
   int64_t elements = 1;
   for (int32_t i = 0; i < t->ndim; ++i) {
     const int64_t size = t->shape[i];
-    if (size < 0 || __builtin_mul_overflow(elements, size > 0 ? size : 1, &elements) ||
+    if (size < 0) {
+      fail_argument("%s has size %lld in axis %d, expected at least 0", name, wide(size), i);
+      return false;
+    }
+    if (__builtin_mul_overflow(elements, size > 0 ? size : 1, &elements) ||
         elements > kMostElements) {
-      fail_argument("%s has size %lld in axis %d", name, wide(size), i);
+      fail_argument("%s has size %lld in axis %d, with which it exceeds %lld elements", name,
+                    wide(size), i, wide(kMostElements));
       return false;
     }
   }

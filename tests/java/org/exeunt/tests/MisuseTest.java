@@ -192,6 +192,11 @@ class MisuseTest {
   void emptyVocabularyIsRefusedAndEmptyBatchIsNot() {
     invalid(() -> RowStats.compute(f32(2, 0), Statistics.allocate(scope, 2)), "V", "0", "1");
     invalid(() -> cosine(f32(2, 0), f32(2, 0), f32(2)).build(), "D", "0", "1");
+    invalid(() -> StableMax.forward(f32(2, 0), f32(2, 0)), "V", "0", "1");
+    Tensor labels = scope.copyOf(new int[] {0, 0}, 2);
+    invalid(
+        () -> StableMax.crossEntropy().logits(f32(2, 0)).labels(labels).loss(f32(1)).build(),
+        "V", "0", "1");
     RowStats.compute(f32(0, 4), Statistics.allocate(scope, 0));
     cosine(f32(0, 4), f32(0, 4), f32(0)).runOnce();
     StableMax.forward(f32(0, 4), f32(0, 4));
@@ -220,6 +225,34 @@ class MisuseTest {
       invalid(op::run, "labels", "3", "2");
       assertArrayEquals(new float[] {7, 7}, loss.toFloatArray(), "a refused run wrote");
     }
+  }
+
+  /** A kernel on a device leaves out what it cannot refuse. */
+  @Test
+  void shortlistOutOfRange() {
+    Statistics out = Statistics.allocate(scope, 1, Statistic.LSE);
+    out.lse().copyFrom(new float[] {7});
+    ExitHead head = ExitHead.builder().hidden(f32(1, 2)).weight(f32(3, 2))
+        .shortlist(scope.copyOf(new int[] {0, 3}, 2)).out(out).build(scope);
+    if (!Setup.cuda()) {
+      invalid(head::run, "shortlist", "3", "2");
+      assertArrayEquals(new float[] {7}, out.lse().toFloatArray(), "a refused run wrote");
+    }
+  }
+
+  @Test
+  void aRefusedStepIsForgotten() {
+    ExitRule rule = ExitRule.builder()
+        .score(scope.copyOf(new float[] {.5f}, 1))
+        .state(ExitRule.allocateState(scope, Device.defaultDevice(), 1))
+        .exitMask(scope.allocate(DType.U8, 1))
+        .threshold(ExitRule.Comparator.GE, .9f)
+        .decay(ExitRule.Decay.CALM_PAPER, 4, 128)
+        .stepIndex(64)
+        .build(scope);
+    invalid(() -> rule.run(Stream.DEFAULT, 0, true, false, -1), "step_index", "-1");
+    rule.run(0, true, false);
+    Stream.DEFAULT.synchronize();
   }
 
   @Test

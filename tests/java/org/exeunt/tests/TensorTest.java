@@ -8,10 +8,14 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.List;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
@@ -22,6 +26,7 @@ import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.jni.DLTensor;
+import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
 
@@ -218,12 +223,37 @@ class TensorTest {
   }
 
   @Test
-  void allocationsAreAlignedAndLargeOnesInHugePages() {
+  void allocationsAreAligned() {
     try (Scope scope = Scope.open()) {
       assertEquals(0, scope.allocate(Device.CPU, DType.U8, 1).address() % 64);
       assertEquals(0, scope.allocate(Device.CPU, DType.U8, 4 << 20).address() % (2 << 20));
       assertTrue(scope.allocate(Device.CPU, DType.F32, 0).address() != 0);
     }
+  }
+
+  @Test
+  void largeAllocationsAskForHugePages() throws IOException {
+    Assumptions.assumeTrue(Files.exists(Path.of("/sys/kernel/mm/transparent_hugepage/enabled")),
+        "this kernel has no transparent huge pages");
+    try (Scope scope = Scope.open()) {
+      String flags = mappingFlags(scope.allocate(Device.CPU, DType.U8, 4 << 20).address());
+      assertTrue(List.of(flags.split(" +")).contains("hg"), flags);
+    }
+  }
+
+  /** What the kernel was told about the mapping that holds an address. */
+  private static String mappingFlags(long address) throws IOException {
+    boolean inside = false;
+    for (String line : Files.readAllLines(Path.of("/proc/self/smaps"))) {
+      if (line.matches("[0-9a-f]+-[0-9a-f]+ .*")) {
+        String[] bounds = line.substring(0, line.indexOf(' ')).split("-");
+        inside = Long.compareUnsigned(Long.parseUnsignedLong(bounds[0], 16), address) <= 0
+            && Long.compareUnsigned(address, Long.parseUnsignedLong(bounds[1], 16)) < 0;
+      } else if (inside && line.startsWith("VmFlags:")) {
+        return line.substring("VmFlags:".length());
+      }
+    }
+    return "";
   }
 
   /** TornadoVM's arrays begin 24 bytes into their segment. */
