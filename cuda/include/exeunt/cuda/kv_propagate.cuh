@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kv_propagate: the keys and values that rows which left early owe the layers above, all layers in
-// one launch. Kernels in order: propagate_rows_kernel, kv_propagate_kernel.
+// kv_propagate: the keys and values that rows which left early owe the layers above, the rows in
+// one launch, then all layers in another. Kernels in order: propagate_rows_kernel,
+// kv_propagate_kernel.
 //
 // The rows are sorted by the layers that they ran, so that those which owe a layer come first,
 // whichever layer it is. They are normalised once; each layer's coefficients are applied as its

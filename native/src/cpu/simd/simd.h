@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One vector type and some thirty operations, the same names for every instruction set, so that
+// One vector type and some fifty operations, the same names for every instruction set, so that
 // each kernel is written once. A kernel source is compiled per instruction set with
 // -DEXN_ISA=<name>; everything here is in that namespace.
 //

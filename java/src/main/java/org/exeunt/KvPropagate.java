@@ -8,7 +8,7 @@ import org.exeunt.jni.exn_kv_propagate_params;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * The keys and values that rows which left early still owe the layers above, in one launch (the
+ * The keys and values that rows which left early still owe the layers above, in one call (the
  * state propagation of CALM and FREE).
  *
  * <p>A row that ran the layers 0 to e - 1 and left with hidden state h owes K and V to every layer

@@ -152,7 +152,8 @@ public abstract sealed class Op implements AutoCloseable
    *
    * @param stream where to queue the work; ignored on the CPU
    * @throws IllegalArgumentException if the stream belongs to another device, or an input's
-   *     contents are refused (labels and shortlists, on the CPU); nothing was written
+   *     contents are refused (on the CPU: labels, shortlists, slots, page tables and other lists
+   *     that name what is not there); nothing was written
    * @throws IllegalStateException if the op runs already, or if it, the stream or a tensor's owner
    *     is closed
    * @throws ExeuntException if the backend failed

@@ -25,7 +25,7 @@ public record LlamaConfig(
     int layers, int width, int heads, int kvHeads, int headWidth, int feedForward, int vocabulary,
     int context, float epsilon, float ropeBase, float ropeFactor) {
 
-  /** What one launch of {@code KvPropagate} can serve. */
+  /** What one call of {@code KvPropagate} can serve. */
   private static final int MAX_LAYERS = 128;
 
   /** Reads the sizes from {@code file}'s metadata. */

@@ -14,7 +14,7 @@ import org.exeunt.Rope;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
-/** Gives every layer that a token did not run its keys and values, all in one launch. */
+/** Gives every layer that a token did not run its keys and values, all in one call. */
 final class Propagation {
   private final Exits exits;
   private final int layers;

@@ -9,7 +9,7 @@ import org.exeunt.KvPropagate;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
-/** A token left after layer 0 of 3; layers 1 and 2 still get its keys and values, in one launch. */
+/** A token left after layer 0 of 3; layers 1 and 2 still get its keys and values, in one call. */
 public final class KvPropagateExample {
   private KvPropagateExample() {}
 
