@@ -148,8 +148,9 @@ EXN_API exn_status exn_cpu_set_isa(const char* name);
 EXN_API int32_t exn_cpu_threads(void);
 
 /**
- * Sets the thread count, 1..256; 0: the default, which is one per usable core unless the environment
- * variable EXEUNT_THREADS says 1..256. Results do not depend on it. Waits for a CPU run in progress.
+ * Sets the thread count, 1..256; 0: the default, which is one per usable core unless the
+ * environment variable EXEUNT_THREADS says 1..256. Results do not depend on it. Waits for a CPU run
+ * in progress.
  */
 EXN_API exn_status exn_cpu_set_threads(int32_t threads);
 

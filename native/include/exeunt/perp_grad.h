@@ -13,8 +13,8 @@
  * storage and at least f32 with fixed-order partial sums otherwise. A NaN or infinity in w or g, or
  * f64 whose squares add up to one, gives NaN everywhere.
  *
- * Bytes that must move: w and g read twice (dots, then projection) and out written once. They
- * are read up to twice more where f32 sums do not do: f64 storage, and gradients close to the weights.
+ * Bytes that must move: w and g read twice (dots, then projection) and out written once. They are
+ * read up to twice more where f32 sums do not do: f64 storage, and gradients close to the weights.
  */
 #ifndef EXEUNT_PERP_GRAD_H
 #define EXEUNT_PERP_GRAD_H

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // perp_grad on the CPU: w and g are read twice and the result is written once, 5 * n *
-// sizeof(element) bytes, unless sums in f32 do not do (see below). The second pass over a large tensor begins where the first ended, with
-// what the caches still hold, and stores past them.
+// sizeof(element) bytes, unless sums in f32 do not do (see below). The second pass over a large
+// tensor begins where the first ended, with what the caches still hold, and stores past them.
 //
 // What is stored in less than f64 is summed and projected in f32 first. Sums of a block are short
 // enough to tell a gradient that stands off the weights; one that lies close to them, of which
