@@ -225,9 +225,13 @@ class ReportTest {
 
   @Test
   void planKeepsContendersOfACaseTogetherAndSkipsWhatTheyLack() {
-    List<Plan.Step> steps = Plan.steps(false, Pattern.compile("exit_head"), 2);
+    List<Plan.Step> steps =
+        Plan.steps(false, Pattern.compile("exit_head/bench_1x576x49152_f32"), 2);
+    // Its 113 MB may fit into this machine's cache or not; peers run in one of the places.
+    Operands first = steps.get(0).operands();
     List<String> bare = steps.stream()
         .filter(step -> step.id().equals("bench_1x576x49152_f32_bare"))
+        .filter(step -> step.operands() == first)
         .map(step -> step.contender() + step.threads())
         .toList();
     assertEquals(List.of("exeunt1", "onnxruntime1", "vector1", "exeunt2", "onnxruntime2",
