@@ -18,13 +18,26 @@ namespace exn::cpu::EXN_ISA {
 // itself. Into L2: into L1, so far ahead, a line would push another out that is still wanted.
 enum class Ask { kNothing, kHalf, kAll };
 
-// One step's part of it.
-template <Ask kAsk, int kBytes>
-static EXN_SIMD void ask_for(const char*& next) {
-  if constexpr (kAsk != Ask::kNothing) {
-    constexpr int kPart = kAsk == Ask::kHalf ? kBytes / 2 : kBytes;
-    for (int i = 0; i < kPart; i += 64) prefetch_far(next + i);
-    next += kPart;
+// Keeps loads and requests on their side of this place: a core reads ahead in their order, and the
+// compiler would change it.
+static EXN_SIMD void in_order() { __asm__ volatile("" ::: "memory"); }
+
+// Bytes that one step asks for.
+template <Ask kAsk>
+constexpr int asked(int bytes) {
+  return kAsk == Ask::kAll ? bytes : kAsk == Ask::kHalf ? bytes / 2 : 0;
+}
+
+// Input x's share of the kBytes that a step with kX inputs asks for. Spread over the step they come
+// sooner than all at once, by up to a fifth.
+template <int kBytes, int kX>
+static EXN_SIMD void ask_for(const char* next, int x) {
+  constexpr int kLines = (kBytes + 63) / 64, kTogether = (kLines + kX - 1) / kX;
+  constexpr int kEvery = kLines > 0 ? kX * kTogether / kLines : 1;
+  if (kLines > 0 && x % kEvery == 0 && x / kEvery * kTogether < kLines) {
+    in_order();
+    for (int i = 0; i < kTogether; ++i) prefetch_far(next + (x / kEvery * kTogether + i) * 64);
+    in_order();
   }
 }
 
@@ -37,14 +50,17 @@ template <class T, int kW, int kX, Ask kAsk>
 static EXN_SIMD void pair_block(const T* const* weight, const float* input, int64_t input_stride,
                                 int64_t dim, float* out, int64_t out_stride, const char* next) {
   constexpr int kSums = kW * kX, kSecond = (kChains - 1) * kSums;
+  constexpr int kAsked = asked<kAsk>(kW * kPair * static_cast<int>(sizeof(T)));
+  const T* rows[kW];
+  for (int w = 0; w < kW; ++w) rows[w] = weight[w];
   f32v acc[kChains * kSums];
   for (f32v& v : acc) v = zero();
   int64_t k = 0;
   const auto step = [&](auto load_weight) EXN_FLAT {
-    ask_for<kAsk, kW * kPair * static_cast<int>(sizeof(T))>(next);
     f32v a[kW], b[kW];
-    for (int w = 0; w < kW; ++w) load_weight(weight[w] + k, a[w], b[w]);
+    for (int w = 0; w < kW; ++w) load_weight(rows[w] + k, a[w], b[w]);
     for (int x = 0; x < kX; ++x) {
+      ask_for<kAsked, kX>(next, x);
       const f32v p = load(input + x * input_stride + k);
       const f32v q = load(input + x * input_stride + k + kLanes);
       for (int w = 0; w < kW; ++w) {
@@ -54,6 +70,7 @@ static EXN_SIMD void pair_block(const T* const* weight, const float* input, int6
         second = fma(b[w], q, second);
       }
     }
+    next += kAsked;
   };
   for (; k + kPair <= dim; k += kPair) {
     step([](const T* p, f32v& a, f32v& b) EXN_FLAT { load_pair(p, a, b); });
@@ -75,17 +92,21 @@ static EXN_SIMD void pair_block(const T* const* weight, const float* input, int6
 template <int kW, int kX, Ask kAsk>
 static EXN_SIMD void dot_block(const bf16* const* weight, const bf16* input, int64_t input_stride,
                                int64_t dim, float* out, int64_t out_stride, const char* next) {
+  constexpr int kAsked = asked<kAsk>(kW * kDotLanes * static_cast<int>(sizeof(bf16)));
+  const bf16* rows[kW];
+  for (int w = 0; w < kW; ++w) rows[w] = weight[w];
   f32v acc[kW * kX];
   for (int i = 0; i < kW * kX; ++i) acc[i] = zero();
   int64_t k = 0;
   const auto step = [&](auto load_weight) EXN_FLAT {
-    ask_for<kAsk, kW * kDotLanes * static_cast<int>(sizeof(bf16))>(next);
     bf16v v[kW];
-    for (int w = 0; w < kW; ++w) v[w] = load_weight(weight[w] + k);
+    for (int w = 0; w < kW; ++w) v[w] = load_weight(rows[w] + k);
     for (int x = 0; x < kX; ++x) {
+      ask_for<kAsked, kX>(next, x);
       const bf16v p = load_pairs(input + x * input_stride + k);
       for (int w = 0; w < kW; ++w) acc[x * kW + w] = dot_pairs(v[w], p, acc[x * kW + w]);
     }
+    next += kAsked;
   };
   for (; k + kDotLanes <= dim; k += kDotLanes) {
     step([](const bf16* p) EXN_FLAT { return load_pairs(p); });
@@ -116,10 +137,6 @@ static EXN_SIMD void any_block(const T* const* weight, const Inputs& in, int64_t
 #endif
   pair_block<T, kW, kX, kAsk>(weight, in.f32 + at, in.stride, dim, out, out_stride, next);
 }
-
-// Keeps loads and requests on their side of this place: a core reads ahead in their order, and the
-// compiler would change it.
-static EXN_SIMD void in_order() { __asm__ volatile("" ::: "memory"); }
 
 // *out = <weight row, input>. Asks for as many bytes at `next`, a line before each that it reads.
 template <class T>
