@@ -13,6 +13,7 @@ namespace {
 struct Features {
   bool avx2 = false;
   bool avx512 = false;
+  bool bf16_dot_pays = true;
 };
 
 bool bit(uint32_t word, int n) { return (word >> n & 1) != 0; }
@@ -28,6 +29,9 @@ uint64_t saved_state() {
 Features detect() {
   Features f;
   uint32_t a, b, c, d;
+  // "GenuineIntel"
+  if (__get_cpuid(0, &a, &b, &c, &d))
+    f.bf16_dot_pays = b != 0x756e6547 || d != 0x49656e69 || c != 0x6c65746e;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return f;
   const bool fma = bit(c, 12), osxsave = bit(c, 27), f16c = bit(c, 29);
   if (!osxsave || !fma || !f16c) return f;
@@ -52,6 +56,7 @@ const Features& features() {
 
 bool has_avx2() { return features().avx2; }
 bool has_avx512() { return features().avx512; }
+bool bf16_dot_pays() { return features().bf16_dot_pays; }
 
 }  // namespace exn::cpu
 

@@ -66,9 +66,7 @@ struct Plan {
         chunks((args.cache.slots + kChunk - 1) / kChunk),
         few(args.query.rows <= kFewRows),
         kv_heads(few ? neighbours(args) : 1) {
-#if defined(EXN_HAS_BF16_DOT)
-    pairs = args.query.dtype == DType::kBF16 && args.cache.dtype == DType::kBF16;
-#endif
+    pairs = in_pairs(args.query.dtype, args.cache.dtype);
   }
 
   // KV heads that a work item takes together: where the heads of a slot lie side by side, as many
@@ -148,21 +146,43 @@ void load_query(const T* from, int64_t dim, To* to, int64_t stride) {
   for (int64_t i = dim; i < stride; ++i) from_float(to + i, 0);
 }
 
+// The same in the order of columns that pairs of bf16 have.
+void load_query_pairs(const bf16* from, int64_t dim, float* to, int64_t stride) {
+  for (int64_t i = 0; i < stride; i += kPair) {
+    const int64_t left = dim - i;
+    f32v first = zero(), second = zero();
+    if (left >= kPair) {
+      load_pair(from + i, first, second);
+    } else if (left > 0) {
+      load_pair_n(from + i, static_cast<int>(left), first, second);
+    }
+    store_two(to + i, first, second);
+  }
+}
+
 void load_queries(const Plan& p) {
   with_float_type(p.a.query.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
-    for (int64_t head = 0; head < p.heads(); ++head) {
-      const T* from = static_cast<const T*>(p.a.query.data) + p.row_of(head) * p.a.query.stride +
-                      p.query_head_of(head) * p.dim;
-      if (p.pairs) {
-        load_query(from, p.dim, p.narrow_query + head * p.stride, p.stride);
-        continue;
+    parallel_for(p.heads(), 64, [&](int64_t begin, int64_t end) {
+      for (int64_t head = begin; head < end; ++head) {
+        const T* from = static_cast<const T*>(p.a.query.data) + p.row_of(head) * p.a.query.stride +
+                        p.query_head_of(head) * p.dim;
+        if (p.pairs) {
+          load_query(from, p.dim, p.narrow_query + head * p.stride, p.stride);
+          continue;
+        }
+        float* to = p.query + head * p.stride;
+        if constexpr (std::is_same_v<T, bf16>) {
+          if (p.a.cache.dtype == DType::kBF16) {
+            load_query_pairs(from, p.dim, to, p.stride);
+            continue;
+          }
+        }
+        load_query(from, p.dim, to, p.stride);
+        with_float_type(p.a.cache.dtype,
+                        [&](auto cache) { order_pairs<EXN_TYPE_OF(cache)>(to, p.stride); });
       }
-      float* to = p.query + head * p.stride;
-      load_query(from, p.dim, to, p.stride);
-      with_float_type(p.a.cache.dtype,
-                      [&](auto cache) { order_pairs<EXN_TYPE_OF(cache)>(to, p.stride); });
-    }
+    });
   });
 }
 
@@ -462,8 +482,8 @@ EXN_SIMD void weigh_columns(const Rows<T>& value, int begin, int end, const floa
       }
       for (int x = 0; x < kX; ++x) {
         f32v* to = acc + (x * kD + d) * 2;
-        to[0] = fma(weight[x], a, to[0]);
-        to[1] = fma(weight[x], b, to[1]);
+        to[0] = add_product(weight[x], a, to[0]);
+        to[1] = add_product(weight[x], b, to[1]);
       }
     }
   };
@@ -708,9 +728,10 @@ EXN_SIMD void for_head_groups(int heads, F&& f) {
   if (heads - head == 1) f(head, std::integral_constant<int, 1>());
 }
 
-// Query heads that share one load of a key, and of a value.
+// Query heads that share one load of a key, and of a value: where vectors are long, the more share
+// it, the less often it is widened, at the cost of a multiplication each time.
 constexpr int kScoreHeads = 4;
-constexpr int kWeighHeads = kChainwise ? 4 : 2;
+constexpr int kWeighHeads = kChainwise || kLanes == 16 ? 4 : 2;
 // The latter where their sums fit into registers together.
 constexpr int kNarrowHeads = kRegisters == 32 ? 4 : 2;
 
@@ -879,6 +900,47 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, Then then
   }
 }
 
+int64_t chunks_seen(int64_t visible) { return (visible + kChunk - 1) / kChunk; }
+
+// ---- results
+// -----------------------------------------------------------------------------------------
+
+void write_hidden_scores(const Plan& p, int64_t row, int64_t query_head) {
+  if (p.a.scores == nullptr) return;
+  float* scores = p.a.scores + (row * p.a.query.heads + query_head) * p.a.score_slots;
+  for (int64_t t = p.a.visible[row]; t < p.a.score_slots; ++t) scores[t] = kLowest;
+}
+
+// The result of a head whose state is complete.
+void write_result(const Plan& p, int64_t head) {
+  const int64_t row = p.row_of(head), query_head = p.query_head_of(head);
+  const bool sees = p.a.visible[row] > 0;  // nothing: zeros
+  const States state = p.whole.at(head);
+  with_float_type(p.a.cache.dtype,
+                  [&](auto cache) { reorder_pairs<EXN_TYPE_OF(cache)>(state.sum, p.stride); });
+  const f32v total = set1(sees ? *state.total : 1);
+  with_float_type(p.a.out.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    T* out = static_cast<T*>(p.a.out.data) + row * p.a.out.stride + query_head * p.dim;
+    for_vectors(p.dim, [&](int64_t i, int n) EXN_FLAT {
+      store_part(out + i, sees ? div(load(state.sum + i), total) : zero(), n);
+    });
+  });
+  write_hidden_scores(p, row, query_head);
+}
+
+// Where the chunks of a row are work items of their own, their states meet here.
+void write_results(const Plan& p) {
+  parallel_for(p.heads(), 64 / (p.chunks + 1) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t head = begin; head < end; ++head) {
+      const States state = p.whole.at(head);
+      for (int64_t chunk = 1; chunk < chunks_seen(p.a.visible[p.row_of(head)]); ++chunk)
+        merge_states(state, p.part.at(chunk * p.heads() + head));
+      write_result(p, head);
+    }
+  });
+}
+
 // ---- work items
 // --------------------------------------------------------------------------------------
 
@@ -913,8 +975,6 @@ void move_states(const States& part, Slabs* s) {
     s->slab[i].state = part.at(s->slab[i].head);
 }
 
-int64_t chunks_seen(int64_t visible) { return (visible + kChunk - 1) / kChunk; }
-
 // One chunk, for few rows. The first chunk's state is that of the whole to begin with.
 template <class P, class T>
 void run_chunk(const Plan& p, Slabs* slabs, int64_t chunk, bool more) {
@@ -929,7 +989,7 @@ void run_chunk(const Plan& p, Slabs* slabs, int64_t chunk, bool more) {
   pass_over_chunk<P, T>(p, *slabs, chunk, then);
 }
 
-// All chunks, one after another.
+// All chunks, one after another, and their results while the states are in L1.
 template <class P, class T>
 void run_block(const Plan& p, const Slabs& whole) {
   const int64_t chunks = chunks_seen(whole.visible());
@@ -937,9 +997,8 @@ void run_block(const Plan& p, const Slabs& whole) {
     return chunk + 1 < chunks ? Then::kNextChunk : Then::kNothing;
   };
   pass_over_chunk<P, T>(p, whole, 0, then(0));
-  if (chunks < 2) return;
   Slabs part = whole;
-  move_states(p.part, &part);
+  if (chunks > 1) move_states(p.part, &part);
   for (int64_t chunk = 1; chunk < chunks; ++chunk) {
     pass_over_chunk<P, T>(p, part, chunk, then(chunk));
     for (int i = 0; i < whole.count; ++i) {
@@ -949,6 +1008,10 @@ void run_block(const Plan& p, const Slabs& whole) {
           merge_states(slab.state.at(head), part.slab[i].state.at(head));
       }
     }
+  }
+  for (int i = 0; i < whole.count; ++i) {
+    const Slab& slab = whole.slab[i];
+    for (int head = 0; head < slab.heads; ++head) write_result(p, slab.head + head);
   }
 }
 
@@ -984,37 +1047,6 @@ void run_items(const Plan& p) {
   run_items<Plain<T>, T>(p);
 }
 
-// ---- results
-// -----------------------------------------------------------------------------------------
-
-void write_hidden_scores(const Plan& p, int64_t row, int64_t query_head) {
-  if (p.a.scores == nullptr) return;
-  float* scores = p.a.scores + (row * p.a.query.heads + query_head) * p.a.score_slots;
-  for (int64_t t = p.a.visible[row]; t < p.a.score_slots; ++t) scores[t] = kLowest;
-}
-
-template <class T>
-void write_results(const Plan& p) {
-  parallel_for(p.heads(), 64 / (p.chunks + 1) + 1, [&](int64_t begin, int64_t end) {
-    for (int64_t head = begin; head < end; ++head) {
-      const int64_t row = p.row_of(head), query_head = p.query_head_of(head),
-                    visible = p.a.visible[row];
-      const States state = p.whole.at(head);
-      for (int64_t chunk = 1; p.few && chunk < chunks_seen(visible); ++chunk) {
-        merge_states(state, p.part.at(chunk * p.heads() + head));
-      }
-      with_float_type(p.a.cache.dtype,
-                      [&](auto cache) { reorder_pairs<EXN_TYPE_OF(cache)>(state.sum, p.stride); });
-      const float total = visible > 0 ? *state.total : 1;  // sees nothing: zeros
-      T* out = static_cast<T*>(p.a.out.data) + row * p.a.out.stride + query_head * p.dim;
-      for_vectors(p.dim, [&](int64_t i, int n) EXN_FLAT {
-        store_part(out + i, visible > 0 ? div(load(state.sum + i), set1(total)) : zero(), n);
-      });
-      write_hidden_scores(p, row, query_head);
-    }
-  });
-}
-
 exn_status check_indices(const AttentionArgs& a) {
   const int64_t rows = a.query.rows;
   exn_status status =
@@ -1044,7 +1076,7 @@ exn_status attention(const AttentionArgs& a, Workspace& ws) {
   order_rows(&plan);
   load_queries(plan);
   with_float_type(a.cache.dtype, [&](auto type) { run_items<EXN_TYPE_OF(type)>(plan); });
-  with_float_type(a.out.dtype, [&](auto type) { write_results<EXN_TYPE_OF(type)>(plan); });
+  if (plan.few) write_results(plan);
   return EXN_OK;
 }
 

@@ -68,9 +68,7 @@ struct Plan {
         stride(whole_lines(args.keys.dim)),
         slots(whole_lines(args.keys.slots) + kLine),
         chunks((args.keys.slots + kChunk - 1) / kChunk) {
-#if defined(EXN_HAS_BF16_DOT)
-    pairs = args.query.dtype == DType::kBF16 && args.keys.dtype == DType::kBF16;
-#endif
+    pairs = in_pairs(args.query.dtype, args.keys.dtype);
     const int64_t queries = larger(1, kStepScores / larger(slots - kLine, 1));
     const int64_t of_row = args.query.heads, of_prompt = args.window * of_row;
     prompts = larger(1, smaller(args.prompts, queries / of_prompt));
@@ -472,7 +470,7 @@ void finish_chunk(const Plan& p, const Step& s, const Item& it, const Extent& ex
   }
 }
 
-// ---- keys of bf16 pairs -------------------------------------------------------------------------
+// ---- keys of whole vectors of bf16 --------------------------------------------------------------
 
 #if defined(EXN_HAS_BF16_DOT)
 // For heads of kSteps whole vectors. What a core reads in ascending order comes at the speed of
@@ -572,12 +570,84 @@ __attribute__((noinline)) void score_keys(const bf16* key, int64_t slots, const 
     score_block<kX>(next_key, scale, z, z_stride);
 }
 
+// The same with queries of f32, for which keys are widened; a few meet each load of a query. What
+// is asked for meanwhile: nothing, what lies behind the keys, or a tile elsewhere.
+enum class Next { kNothing, kRunsOn, kTile };
+
+// Adds to sums [kX, kKeys] the products of kX queries with kBeside keys, from number kAt on, and
+// goes on to the next ones. Recursive, as add_rows is.
+template <int kX, int kKeys, int kBeside, int kSteps, Next kNext, int kAt = 0>
+EXN_SIMD void add_keys(f32v (&acc)[kX * kKeys], const bf16* key, int64_t key_stride,
+                       const float* query, int64_t query_stride, const bf16* next) {
+  using P = Plain<bf16>;
+  for (int i = 0; i < kSteps; ++i) {
+    if constexpr (kNext == Next::kRunsOn) ask_behind<kBeside>(next + i * kBeside * kDotLanes);
+    if constexpr (kNext == Next::kTile) {
+      constexpr int kEarlier = 16;  // lines; one in four, as ask_behind does
+      const bf16* line = next + i * kBeside * kDotLanes;
+      if (kBeside > 1 || i % 4 == 0) prefetch_far(line + kEarlier * kDotLanes);
+      for (int r = 0; r < kBeside; ++r) prefetch_far(line + r * kDotLanes);
+    }
+    typename P::Part k[kBeside];
+    for (int r = 0; r < kBeside; ++r) k[r] = P::key(key + r * key_stride + i * kDotLanes);
+    for (int turn = 0; turn < P::kTurns; ++turn) {
+      for (int x = 0; x < kX; ++x) {
+        const f32v q = P::query(query + x * query_stride + i * kDotLanes, turn);
+        for (int r = 0; r < kBeside; ++r)
+          acc[x * kKeys + kAt + r] = P::add(k[r], q, acc[x * kKeys + kAt + r], turn);
+      }
+    }
+  }
+  if constexpr (kAt + kBeside < kKeys) {
+    add_keys<kX, kKeys, kBeside, kSteps, kNext, kAt + kBeside>(
+        acc, key + kBeside * key_stride, key_stride, query, query_stride,
+        next + kBeside * kSteps * kDotLanes);
+  }
+}
+
+template <int kX, int kSteps, Next kNext>
+__attribute__((noinline)) void score_keys(const bf16* key, int64_t slots, const float* query,
+                                          int64_t query_stride, float* z, int64_t z_stride,
+                                          float scale, int64_t key_stride, const bf16* next) {
+  constexpr int kKeys = kX > 2 ? 4 : kBlock / kX, kBeside = kX > 2 ? 4 : 1;
+  for (const float* end = z + slots; z < end; z += kKeys) {
+    f32v acc[kX * kKeys];
+    for (f32v& v : acc) v = zero();
+    add_keys<kX, kKeys, kBeside, kSteps, kNext>(acc, key, key_stride, query, query_stride, next);
+    float sums[kX * kKeys];
+    fold_vectors(acc, sums);
+    for (int x = 0; x < kX; ++x) {
+      for (int w = 0; w < kKeys; ++w) z[x * z_stride + w] = sums[x * kKeys + w] * scale;
+    }
+    key += kKeys * key_stride;
+    next += kKeys * kSteps * kDotLanes;
+  }
+}
+
+// What reads keys first, and what reads them again.
+template <int kX, int kSteps, class P>
+EXN_SIMD auto score_first(bool alone) {
+  if constexpr (std::is_same_v<P, Pairs>) {
+    return alone ? score_keys<kX, kSteps, 1> : score_keys<kX, kSteps, kSteps>;
+  } else {
+    return alone ? score_keys<kX, kSteps, Next::kRunsOn> : score_keys<kX, kSteps, Next::kTile>;
+  }
+}
+template <int kX, int kSteps, class P>
+EXN_SIMD auto score_again() {
+  if constexpr (std::is_same_v<P, Pairs>) {
+    return score_keys<kX, kSteps, 1>;
+  } else {
+    return score_keys<kX, kSteps, Next::kNothing>;
+  }
+}
+
 // The score of one key, with the same bits.
-template <int kSteps>
-float score_key(const bf16* key, const bf16* query, float scale) {
+template <int kSteps, class P>
+float score_key(const bf16* key, const typename P::Query* query, float scale) {
   f32v sum = zero();
   for (int i = 0; i < kSteps; ++i)
-    sum = dot_pairs(load_pairs(key + i * kDotLanes), load_pairs(query + i * kDotLanes), sum);
+    sum = P::add(P::key(key + i * kDotLanes), P::query(query + i * kDotLanes), sum);
   return reduce_add(sum) * scale;
 }
 
@@ -592,8 +662,10 @@ EXN_SIMD void for_queries(int64_t queries, F&& f) {
 }
 
 // The scores that score_chunk gives, bit for bit, and scaled.
-template <int kSteps>
-void score_pairs(const Plan& p, const Step& s, const Item& it, const Extent& extent) {
+template <int kSteps, class P>
+void score_whole(const Plan& p, const Step& s, const Item& it, const Extent& extent,
+                 const typename P::Query* queries_of_step) {
+  constexpr bool kPairs = std::is_same_v<P, Pairs>;
   const KvCache& c = p.a.keys;
   const bool alone = it.kv_heads == 1, paged = c.blocks != nullptr;
   const bool runs_on = c.slot_stride == it.kv_heads * p.dim;
@@ -610,23 +682,23 @@ void score_pairs(const Plan& p, const Step& s, const Item& it, const Extent& ext
     if (slots > kBlock) slots = slots / kBlock * kBlock;
     const bf16* key = key_at(slot);
     const bf16* next = key;
-    if (alone && !paged) next += kSlotsAhead * c.slot_stride;
+    if (kPairs && alone && !paged) next += kSlotsAhead * c.slot_stride;
     if (!alone && runs_on && slot + 2 * kBlock <= extent.end) next = key_at(slot + kBlock);
     for (int64_t h = 0; h < it.kv_heads; ++h) {
       const int64_t first = p.number(s, it.prompt, it.kv_head + h, s.row);
-      const bf16* query = p.narrow_query + first * p.stride;
+      const typename P::Query* query = queries_of_step + first * p.stride;
       float* z = p.z + first * p.slots + slot;
       if (slots < kBlock) {
         for (int64_t i = 0; i < slots * queries; ++i) {
           const int64_t x = i / slots, w = i % slots;
           z[x * p.slots + w] =
-              score_key<kSteps>(key + w * c.slot_stride, query + x * p.stride, p.a.scale);
+              score_key<kSteps, P>(key + w * c.slot_stride, query + x * p.stride, p.a.scale);
         }
       } else {
         for_queries(queries, [&](int64_t x, auto count) EXN_FLAT {
           constexpr int kX = decltype(count)::value;
-          const auto score =
-              alone || x > 0 ? score_keys<kX, kSteps, 1> : score_keys<kX, kSteps, kSteps>;
+          auto score = score_first<kX, kSteps, P>(alone);
+          if (x > 0) score = score_again<kX, kSteps, P>();
           score(key, slots, query + x * p.stride, p.stride, z + x * p.slots, p.slots, p.a.scale,
                 c.slot_stride, x > 0 ? key : next);
         });
@@ -636,17 +708,28 @@ void score_pairs(const Plan& p, const Step& s, const Item& it, const Extent& ext
     }
   }
 }
+
+template <class P>
+bool score_whole(const Plan& p, const Step& s, const Item& it, const Extent& extent,
+                 const typename P::Query* queries) {
+  if (p.dim == 4 * kDotLanes) return score_whole<4, P>(p, s, it, extent, queries), true;
+  if (p.dim == 2 * kDotLanes) return score_whole<2, P>(p, s, it, extent, queries), true;
+  return false;
+}
 #endif
 
 // Whether it took them. A single query for each of several heads is better off with score_chunk,
 // which reads slot by slot.
-bool score_pairs([[maybe_unused]] const Plan& p, [[maybe_unused]] const Step& s,
+template <class T>
+bool score_whole([[maybe_unused]] const Plan& p, [[maybe_unused]] const Step& s,
                  [[maybe_unused]] const Item& it, [[maybe_unused]] const Extent& extent) {
 #if defined(EXN_HAS_BF16_DOT)
-  if (!p.pairs || (p.a.keys.blocks != nullptr && p.a.keys.page % kBlock != 0)) return false;
-  if (it.kv_heads > 1 && s.rows * p.group == 1) return false;
-  if (p.dim == 4 * kDotLanes) return score_pairs<4>(p, s, it, extent), true;
-  if (p.dim == 2 * kDotLanes) return score_pairs<2>(p, s, it, extent), true;
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (p.a.keys.blocks != nullptr && p.a.keys.page % kBlock != 0) return false;
+    if (it.kv_heads > 1 && s.rows * p.group == 1) return false;
+    return p.pairs ? score_whole<Pairs>(p, s, it, extent, p.narrow_query)
+                   : score_whole<Plain<bf16>>(p, s, it, extent, p.query);
+  }
 #endif
   return false;
 }
@@ -678,7 +761,7 @@ void score_step(const Plan& p, const Step& s) {
       const int64_t last = smaller(end, i + together);
       bool scaled = false;
       for_items(i, last, [&](const Item& it, const Extent& extent) {
-        scaled = score_pairs(p, s, it, extent);
+        scaled = score_whole<T>(p, s, it, extent);
         if (!scaled) score_chunk<T>(p, s, it, extent);
       });
       for_items(i, last, [&](const Item& it, const Extent& extent) {

@@ -27,13 +27,13 @@ struct Plain {
   }
   static EXN_SIMD Part query(const float* p) { return {load(p), load(p + kLanes)}; }
   static EXN_SIMD f32v add(const Part& k, const Part& q, f32v sum) {
-    return fma(k.second, q.second, fma(k.first, q.first, sum));
+    return add_product(k.second, q.second, add_product(k.first, q.first, sum));
   }
   // The same in turns, for many sums side by side.
   static constexpr int kTurns = 2;
   static EXN_SIMD f32v query(const float* p, int turn) { return load(p + turn * kLanes); }
   static EXN_SIMD f32v add(const Part& k, f32v q, f32v sum, int turn) {
-    return fma(turn == 0 ? k.first : k.second, q, sum);
+    return add_product(turn == 0 ? k.first : k.second, q, sum);
   }
 };
 
@@ -51,6 +51,19 @@ struct Pairs {
   static EXN_SIMD f32v add(bf16v k, bf16v q, f32v sum, int) { return dot_pairs(k, q, sum); }
 };
 #endif
+
+// Asks for what lies behind kLines lines when these are read, one after another, and computed with:
+// all of it into L1, and one line in four earlier, from where the hardware goes on. What a core
+// reads ahead by itself ends where a few hundred instructions come between: with 64 multiplications
+// for 256 bytes, 1.7 times the time of reading alone becomes 1.0 on Granite Rapids. Without the
+// earlier lines it is 1.2, and twice as far 1.3.
+template <int kLines>
+static EXN_SIMD void ask_behind(const void* line) {
+  constexpr int kNear = 2560, kFar = 3584;
+  const char* at = static_cast<const char*>(line);
+  for (int i = 0; i < kLines; i += 4) prefetch_far(at + kFar + i * 64);
+  for (int i = 0; i < kLines; ++i) prefetch(at + kNear + i * 64);
+}
 
 #if defined(EXN_HAS_ODD_LOADS)
 // v[n] = the first or the second vector of the pair at(n). `step` tells the steps of a loop apart.

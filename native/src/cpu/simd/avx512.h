@@ -27,6 +27,17 @@ static EXN_SIMD f32v max(f32v a, f32v b) { return _mm512_max_ps(a, b); }
 static EXN_SIMD f32v min(f32v a, f32v b) { return _mm512_min_ps(a, b); }
 static EXN_SIMD f32v fma(f32v a, f32v b, f32v c) { return _mm512_fmadd_ps(a, b, c); }
 static EXN_SIMD f32v fms(f32v a, f32v b, f32v c) { return _mm512_fmsub_ps(a, b, c); }
+// fma(a, b, sum) in the register of the sum: left the choice, the compiler lets sums wander in long
+// loops, and a move of 64 bytes takes as long as a multiplication.
+#define EXN_HAS_ADD_PRODUCT 1
+static EXN_SIMD f32v add_product(f32v a, f32v b, f32v sum) {
+#if defined(EXN_EMULATE_AVX512)
+  return fma(a, b, sum);
+#else
+  __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  return sum;
+#endif
+}
 static EXN_SIMD f32v abs(f32v a) { return _mm512_abs_ps(a); }
 static EXN_SIMD f32v copy_sign(f32v magnitude, f32v sign) {
   return _mm512_or_ps(magnitude, _mm512_and_ps(sign, _mm512_set1_ps(-0.0f)));
@@ -290,7 +301,11 @@ static EXN_SIMD void widen_pair(bf16v both, f32v& even, f32v& odd) {
   odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(-0x10000)));
 }
 static EXN_SIMD void load_pair(const bf16* p, f32v& even, f32v& odd) {
-  widen_pair(load_pairs(p), even, odd);
+  bf16v both = load_pairs(p);
+#if !defined(EXN_EMULATE_AVX512)
+  __asm__("" : "+v"(both));  // or it is loaded twice, as an operand of either operation
+#endif
+  widen_pair(both, even, odd);
 }
 static EXN_SIMD void load_pair_n(const bf16* p, int n, f32v& even, f32v& odd) {
   widen_pair(load_pairs_n(p, n), even, odd);

@@ -7,6 +7,7 @@
 //   max(a, b), min(a, b)    b if either is NaN
 //   fma(a, b, c)            a * b + c, rounded once where the set has FMA (all but the baseline)
 //   fms(a, b, c)            a * b - c likewise
+//   add_product(a, b, sum)  fma(a, b, sum), for sums that stay in registers through a loop
 //   reduce_add(v)           folds halves, lane i with lane i + n/2 and so on down, in every set
 //   reduce_add_all(v, out)  the same of several vectors, bit for bit
 //   prefetch, prefetch_far  into L1, into L2
@@ -61,6 +62,10 @@ static EXN_SIMD double reduce_add(f64v v) {
   }
   return lanes[0];
 }
+
+#if !defined(EXN_HAS_ADD_PRODUCT)
+static EXN_SIMD f32v add_product(f32v a, f32v b, f32v sum) { return fma(a, b, sum); }
+#endif
 
 // Vectors that follow each other.
 template <class T>
