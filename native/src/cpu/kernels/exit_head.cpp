@@ -119,11 +119,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim);
   const bool translated = a.translator.data != nullptr;
   const bool rounded = a.hidden.dtype == a.weight.dtype && a.hidden.dtype != DType::kF32;
-#if defined(EXN_HAS_BF16_DOT)
-  const bool pairs = rounded && a.hidden.dtype == DType::kBF16;
-#else
-  const bool pairs = false;
-#endif
+  const bool pairs = in_pairs(a.hidden.dtype, a.weight.dtype);
   const int64_t entries = a.shortlist.data != nullptr ? a.shortlist.size : a.weight.rows;
   const int64_t tile_rows = vocab_tile(dim * size_of(a.weight.dtype));
   const int64_t tiles = (entries + tile_rows - 1) / tile_rows;

@@ -202,20 +202,15 @@ bool rounded(const KvPropagateArgs& a) {
 }
 
 // Whether the rows are multiplied as they are stored.
-bool in_pairs(const KvPropagateArgs& a) {
-#if defined(EXN_HAS_BF16_DOT)
-  return rounded(a) && a.hidden.dtype == DType::kBF16;
-#else
-  static_cast<void>(a);
-  return false;
-#endif
+bool multiplies_pairs(const KvPropagateArgs& a) {
+  return in_pairs(a.hidden.dtype, a.layers[0].k_weight.dtype);
 }
 
 void normalise_job(const KvPropagateArgs& a, const Job& job, const Moments* moments,
                    int64_t stride) {
   const KvLayer& layer = a.layers[job.layer];
   const int64_t dim = a.hidden.cols;
-  const bool pairs = in_pairs(a), round = rounded(a);
+  const bool pairs = multiplies_pairs(a), round = rounded(a);
   with_float_type(a.hidden.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     for (int64_t i = 0; i < job.count; ++i) {
@@ -363,7 +358,7 @@ void run_jobs(const KvPropagateArgs& a, const HeadGrid& grid, const Job* jobs, i
 exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim);
   const int64_t block = rows < kRowBlock ? rows : kRowBlock;
-  const bool pairs = in_pairs(a);
+  const bool pairs = multiplies_pairs(a);
   const int64_t job_bytes = block * stride * (pairs ? 2 : 4);
   const int64_t all = a.layer_count * ((rows + kRowBlock - 1) / kRowBlock);
   const int64_t fit = (int64_t{64} << 20) / (job_bytes + 1) + 1;

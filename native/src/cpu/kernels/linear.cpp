@@ -64,11 +64,7 @@ void multiply_all(const LinearArgs& a, const Inputs& in) {
 exn_status linear(const LinearArgs& a, Workspace& ws) {
   Inputs in;
   in.stride = padded(a.input.cols);
-#if defined(EXN_HAS_BF16_DOT)
-  const bool pairs = a.input.dtype == DType::kBF16 && a.weight.dtype == DType::kBF16;
-#else
-  const bool pairs = false;
-#endif
+  const bool pairs = in_pairs(a.input.dtype, a.weight.dtype);
   float* wide = ws.take<float>(pairs ? 0 : a.input.rows * in.stride);
   bf16* narrow = ws.take<bf16>(pairs ? a.input.rows * in.stride : 0);
   if (ws.counting()) return EXN_OK;
