@@ -6,6 +6,7 @@ import java.util.Collection;
 import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.IntStream;
 import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.Scope;
@@ -186,14 +187,15 @@ public final class Limit implements InternalProfiler {
       for (int i = 0; i < pattern.length; i++) {
         pattern[i] = (byte) i;
       }
-      for (int i = 0; i < count; i++) {
+      // In parallel, because a virtual machine takes seconds to come by gigabytes.
+      IntStream.range(0, count).parallel().forEach(i -> {
         parts[i] = memory.rows(i * bytes, (i + 1) * bytes);
         // Untouched pages would all be the one page of zeros.
         var buffer = parts[i].byteBuffer();
         while (buffer.hasRemaining()) {
           buffer.put(pattern, 0, Math.min(pattern.length, buffer.remaining()));
         }
-      }
+      });
       return parts;
     }
 

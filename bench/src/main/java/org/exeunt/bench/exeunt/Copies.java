@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.exeunt;
 
+import java.util.stream.IntStream;
 import org.exeunt.DType;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
@@ -31,12 +32,14 @@ final class Copies {
     stride = end;
     memory = scope.allocate(DType.U8, Math.max(HUGE_PAGE, copies * stride));
     for (int m = 0; m < matrices.length; m++) {
-      Tensor first = tensor(0, m);
-      matrices[m].copyTo(first.byteBuffer());
-      for (int copy = 1; copy < copies; copy++) {
-        tensor(copy, m).byteBuffer().put(first.byteBuffer());
-      }
+      matrices[m].copyTo(tensor(0, m).byteBuffer());
     }
+    // In parallel, because a virtual machine takes seconds to come by gigabytes.
+    IntStream.range(1, copies).parallel().forEach(copy -> {
+      for (int m = 0; m < matrices.length; m++) {
+        tensor(copy, m).byteBuffer().put(tensor(0, m).byteBuffer());
+      }
+    });
   }
 
   /** A matrix of a set. */
