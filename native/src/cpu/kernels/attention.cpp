@@ -107,8 +107,7 @@ struct Plan {
   }
 };
 
-// ---- blocks of rows
-// ----------------------------------------------------------------------------------
+// ---- blocks of rows -----------------------------------------------------------------------------
 
 // Ranks the rows so that up to rows_of_block() rows of one sequence lie side by side.
 void order_rows(Plan* p) {
@@ -186,8 +185,7 @@ void load_queries(const Plan& p) {
   });
 }
 
-// ---- one tile
-// ----------------------------------------------------------------------------------------
+// ---- one tile -----------------------------------------------------------------------------------
 
 // Asks for the lines of the next tile while this one is worked on, in the order of addresses, into
 // L2: a tile of several KV heads is larger than L1. A core holds few requests at a time and waits
@@ -566,8 +564,7 @@ int64_t weigh_asks(int count, int64_t dim) {
   return (kAsksEach<kX> ? count : (count + kShareSlots - 1) / kShareSlots) * passes;
 }
 
-// ---- softmax
-// -----------------------------------------------------------------------------------------
+// ---- softmax ------------------------------------------------------------------------------------
 
 // Turns the scores of a tile, times `scale`, into weights against the running maximum, for kX heads
 // side by side: each is a long chain of operations. `shrink` is what the sums so far shrink by.
@@ -631,8 +628,7 @@ void merge_states(const States& to, const States& from) {
   }
 }
 
-// ---- one chunk
-// ---------------------------------------------------------------------------------------
+// ---- one chunk ----------------------------------------------------------------------------------
 
 // Up to kSlab query heads of one KV head and one sequence.
 struct Slab {
@@ -902,8 +898,7 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, Then then
 
 int64_t chunks_seen(int64_t visible) { return (visible + kChunk - 1) / kChunk; }
 
-// ---- results
-// -----------------------------------------------------------------------------------------
+// ---- results ------------------------------------------------------------------------------------
 
 void write_hidden_scores(const Plan& p, int64_t row, int64_t query_head) {
   if (p.a.scores == nullptr) return;
@@ -941,8 +936,7 @@ void write_results(const Plan& p) {
   });
 }
 
-// ---- work items
-// --------------------------------------------------------------------------------------
+// ---- work items ---------------------------------------------------------------------------------
 
 // Query heads of a block that pass over the cache together: for each of the KV heads of an item up
 // to kSlab.
