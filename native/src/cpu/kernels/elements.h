@@ -15,9 +15,7 @@ namespace exn::cpu::EXN_ISA {
 // Whether products of two such operands are to be of bf16 pairs. It is up to the machine and not to
 // the number of rows, so that a row has the same bits in every batch.
 static EXN_SIMD bool in_pairs([[maybe_unused]] DType one, [[maybe_unused]] DType other) {
-#if defined(EXN_EMULATE_AVX512)
-  return one == DType::kBF16 && other == DType::kBF16;
-#elif defined(EXN_HAS_BF16_DOT)
+#if defined(EXN_HAS_BF16_DOT)
   return one == DType::kBF16 && other == DType::kBF16 && bf16_dot_pays();
 #else
   return false;
