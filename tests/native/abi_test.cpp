@@ -619,11 +619,9 @@ class FailingDevice : public ::testing::Test {
       if (target.emulated) device_ = target;
     }
     if (device_.cpu()) GTEST_SKIP() << "no emulated device in this run";
-    void* library = dlopen(std::getenv("EXEUNT_CUDA_LIBRARY"), RTLD_NOW | RTLD_NOLOAD);
-    ASSERT_NE(library, nullptr) << dlerror();
     configure_ = reinterpret_cast<int (*)(const char*, const char*)>(
-        dlsym(library, "simt_configure"));
-    reset_ = reinterpret_cast<void (*)()>(dlsym(library, "simt_reset"));
+        emulator_function("simt_configure"));
+    reset_ = reinterpret_cast<void (*)()>(emulator_function("simt_reset"));
     ASSERT_TRUE(configure_ != nullptr && reset_ != nullptr);
     in_ = std::make_unique<Placed>(device_, normal(Type::kF32, {2, 8}));
     out_ = std::make_unique<Placed>(device_, poisoned(Type::kF32, {2}));

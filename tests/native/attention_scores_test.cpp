@@ -255,6 +255,27 @@ TEST(AttentionScores, ValuesAreNotNeeded) {
   }
 }
 
+// On CUDA scores, pooling and choice come out of one launch while a row fits into the block that
+// chooses, and out of two beyond.
+TEST(AttentionScores, OneLaunchOrTwo) {
+  const auto reset = reinterpret_cast<void (*)()>(emulator_function("simt_reset"));
+  const auto launches = reinterpret_cast<uint64_t (*)()>(emulator_function("simt_launch_count"));
+  if (reset == nullptr || launches == nullptr) GTEST_SKIP() << "no emulated device in this run";
+  for (int64_t columns : {100, 8192, 8193}) {
+    SCOPED_TRACE(columns);
+    AttentionScoresCase c = little_case(EXN_KV_HEAD_MAJOR);
+    c.cache.slots = c.columns = columns;
+    c.pool = EXN_POOL_AVG;
+    c.pool_width = 5;
+    c.selects = true;
+    c.selection.k = c.selection.capacity = 10;
+    PlacedScores placed(targets().front(), c, make_inputs(c));
+    reset();
+    ASSERT_EQ(run_once(targets().front(), kOp, placed.p), EXN_OK) << exn_last_error();
+    EXPECT_EQ(launches(), columns <= 8192 ? 1u : 2u);
+  }
+}
+
 // Scratch does not grow with the rows.
 TEST(AttentionScores, WorkspaceIsBounded) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "harness.h"
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -85,6 +87,15 @@ int reported_in_this_test() {
 const std::vector<Target>& targets() {
   static const std::vector<Target> found = find_targets();
   return found;
+}
+
+void* emulator_function(const char* name) {
+  for (const Target& target : targets()) {
+    if (!target.emulated) continue;
+    void* library = dlopen(environment("EXEUNT_CUDA_LIBRARY").c_str(), RTLD_NOW | RTLD_NOLOAD);
+    return library == nullptr ? nullptr : dlsym(library, name);
+  }
+  return nullptr;
 }
 
 void use(const Target& target) {

@@ -30,6 +30,9 @@ struct Target {
 // EXEUNT_TEST_CUDA_ONLY=1), and CUDA if it is available.
 const std::vector<Target>& targets();
 
+// A function of the emulated device (tests/simt/include/simt/control.h); null if none takes part.
+void* emulator_function(const char* name);
+
 // Makes `target` take the next runs.
 void use(const Target& target);
 
