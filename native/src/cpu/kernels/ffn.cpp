@@ -101,7 +101,8 @@ void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float*
                  int64_t stride) {
   const int64_t dim = f.up_weight.cols, parts = f.gate_weight.data != nullptr ? 2 : 1;
   const int64_t row_bytes = parts * dim * static_cast<int64_t>(sizeof(T));
-  const TileGrid grid = {active.count, f.up_weight.rows, weight_tile(row_bytes, kMaxTile / parts)};
+  const TileGrid grid = {active.count, f.up_weight.rows,
+                         weight_tile(f.up_weight.rows, row_bytes, kMaxTile / parts)};
   parallel_for(grid.items(), 1, [&](int64_t begin, int64_t end) {
     TileProducts tile;
     for (int64_t i = begin; i < end; ++i) {
@@ -258,7 +259,7 @@ void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t str
 exn_status ffn(const FfnArgs& f, Workspace& ws) {
   const int64_t rows = f.hidden.rows, dim = f.hidden.cols, width = f.up_weight.rows;
   const int64_t stride = padded(dim), wide = padded(width);
-  TileGrid down_grid = {rows, dim, weight_tile(width * size_of(f.down_weight.dtype))};
+  TileGrid down_grid = {rows, dim, weight_tile(dim, width * size_of(f.down_weight.dtype))};
   int64_t* run = ws.take<int64_t>(rows);
   float* x = ws.take<float>(rows * stride);
   float* a = ws.take<float>(rows * wide);
