@@ -83,7 +83,7 @@ void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int6
   const int64_t entries = ids != nullptr ? a.shortlist.size : a.weight.rows;
   const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock;
   const bool full = needs_full(a.out);
-  parallel_for(blocks * tiles, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(blocks * tiles, share(blocks * tiles, rows), [&](int64_t begin, int64_t end) {
     alignas(64) float z[kRowBlock * kMaxVocabTile];
     for (int64_t item = begin; item < end; ++item) {
       const int64_t first_row = item / tiles * kRowBlock, tile = item % tiles;

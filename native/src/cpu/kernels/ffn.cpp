@@ -103,7 +103,7 @@ void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float*
   const int64_t row_bytes = parts * dim * static_cast<int64_t>(sizeof(T));
   const TileGrid grid = {active.count, f.up_weight.rows,
                          weight_tile(f.up_weight.rows, row_bytes, kMaxTile / parts)};
-  parallel_for(grid.items(), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(grid.items(), share(grid.items(), grid.rows), [&](int64_t begin, int64_t end) {
     TileProducts tile;
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
@@ -180,7 +180,7 @@ Sums write_row(const T* hidden, float* branch, const float* bias, int64_t column
 template <class T>
 void down(const FfnArgs& f, const Inputs& a, const Active& active, const TileGrid& grid,
           Sums* sums) {
-  parallel_for(grid.items(), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(grid.items(), share(grid.items(), grid.rows), [&](int64_t begin, int64_t end) {
     TileProducts tile;
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);

@@ -338,7 +338,7 @@ template <class T>
 void run_jobs(const KvPropagateArgs& a, const HeadGrid& grid, const Job* jobs, int64_t count,
               int64_t stride) {
   const int64_t items = 2 * grid.count;  // of a job: those of K, then those of V
-  parallel_for(count * items, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(count * items, share(count * items, a.hidden.rows), [&](int64_t begin, int64_t end) {
     TileProducts tile;
     const auto piece = [&](int64_t i) -> Piece {
       const int64_t item = i % items;

@@ -48,7 +48,7 @@ template <class T>
 void multiply_all(const LinearArgs& a, const Inputs& in) {
   const int64_t row_bytes = a.weight.cols * static_cast<int64_t>(sizeof(T));
   const TileGrid grid = {a.input.rows, a.weight.rows, weight_tile(a.weight.rows, row_bytes)};
-  parallel_for(grid.items(), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(grid.items(), share(grid.items(), grid.rows), [&](int64_t begin, int64_t end) {
     TileProducts tile;
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);

@@ -39,6 +39,15 @@ struct Inputs {
   int64_t stride = 0;        // elements between rows, padded
 };
 
+// Tiles of weights, of all that lie behind one another, which a thread takes at once. Where all
+// rows share one reading of the weights it is memory that is waited for, and a thread reads on
+// faster than it begins elsewhere; but not so many that another one waits for it in the end.
+static EXN_SIMD int64_t share(int64_t tiles, int64_t rows) {
+  constexpr int64_t kMost = 8;
+  const int64_t fair = rows > kRowBlock ? 1 : tiles / (2 * threads());
+  return fair < 1 ? 1 : fair < kMost ? fair : kMost;
+}
+
 static EXN_SIMD Inputs inputs_from(Inputs in, int64_t row) {
   if (in.f32 != nullptr) in.f32 += row * in.stride;
   if (in.bf != nullptr) in.bf += row * in.stride;
