@@ -160,7 +160,7 @@ public final class ExitRule extends Op {
       paramsBlock().putInt(stepOffset, stepIndex);
       try {
         launch(handle);
-      } catch (IllegalArgumentException e) {
+      } catch (RuntimeException e) {
         paramsBlock().putInt(stepOffset, before);
         throw e;
       }
