@@ -70,6 +70,16 @@ class DropDefaultsTest {
       return softmax(j -> j <= row ? logit(row, head, j) : Double.NEGATIVE_INFINITY, tokens);
     }
 
+    /** What the rows from {@code first} on pay to each token. */
+    double[] paid(int first, int head) {
+      double[] sums = new double[tokens];
+      for (int row = first; row < tokens; row++) {
+        double[] p = attention(row, head);
+        Arrays.setAll(sums, j -> sums[j] + p[j]);
+      }
+      return sums;
+    }
+
     /** Over all heads. */
     double mean(int column) {
       return IntStream.range(0, HEADS).mapToDouble(h -> logit(tokens - 1, h, column)).average()
@@ -160,11 +170,7 @@ class DropDefaultsTest {
       Selection kept = method.choose(scope, Stream.DEFAULT, prompt.layer(scope));
       assertEquals(HEADS, kept.count().size(0));
       for (int h = 0; h < HEADS; h++) {
-        double[] sums = new double[prompt.tokens];
-        for (int row = before; row < prompt.tokens; row++) {
-          double[] p = prompt.attention(row, h);
-          Arrays.setAll(sums, j -> sums[j] + p[j]);
-        }
+        double[] sums = prompt.paid(before, h);
         assertArrayEquals(
             and(best(pooled(Arrays.copyOf(sums, before)), 2016), before, prompt.tokens),
             list(kept, h), "head " + h);
@@ -184,11 +190,7 @@ class DropDefaultsTest {
       Selection kept = method.choose(scope, Stream.DEFAULT, prompt.layer(scope));
       assertEquals(HEADS, kept.count().size(0));
       for (int h = 0; h < HEADS; h++) {
-        double[] sums = new double[prompt.tokens];
-        for (int row = 0; row < prompt.tokens; row++) {
-          double[] p = prompt.attention(row, h);
-          Arrays.setAll(sums, j -> sums[j] + p[j]);
-        }
+        double[] sums = prompt.paid(0, h);
         assertArrayEquals(and(best(Arrays.copyOf(sums, older), 20), older, prompt.tokens),
             list(kept, h), "head " + h);
       }
