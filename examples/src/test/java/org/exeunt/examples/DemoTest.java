@@ -10,10 +10,13 @@ import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import javax.imageio.ImageIO;
+import org.exeunt.examples.llama.TinyModel;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -22,6 +25,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 class DemoTest {
   private static final int PATCH = 14; // pixels
   private static final int SIDE = 24; // patches
+  private static final Pattern CELL = Pattern.compile("\"[^\"]*\"|[^,]+");
 
   @ParameterizedTest
   @ValueSource(strings = {"--model", "--threads 0", "--threads many", "--threads 257", "--fast"})
@@ -32,31 +36,87 @@ class DemoTest {
   /** The parts that need no model run; a sentence stands for the others. */
   @Test
   void runsWithoutAModel(@TempDir Path out) throws Exception {
-    String absent = out.resolve("absent.gguf").toString();
-    PrintStream console = System.out;
-    ByteArrayOutputStream bytes = new ByteArrayOutputStream();
-    System.setOut(new PrintStream(bytes, true, StandardCharsets.UTF_8));
-    try {
-      assertEquals(0, Demo.run("--quick", "--model", absent, "--out", out.toString()));
-    } finally {
-      System.setOut(console);
-    }
-    String said = bytes.toString(StandardCharsets.UTF_8);
+    Path absent = out.resolve("absent.gguf");
+    String said = demo(absent, out);
     assertTrue(said.contains("left out, because " + absent + " does not exist"), said);
     assertTrue(said.matches("(?s).*\\n\\| softmax \\+ perpGrad +\\|.*\\| +epoch [0-9]+ \\|\\n.*"),
         said);
     assertTrue(said.matches("(?s).*\\n\\| softmax +\\|.*\\| +never \\|\\n.*"), said);
 
-    List<String> saved = said.substring(said.indexOf("Everything above")).lines().skip(1)
-        .map(String::strip).toList();
-    assertTrue(saved.size() >= 6, saved.toString());
-    for (String file : saved) {
-      assertTrue(Files.size(Path.of(file)) > 0, file);
-    }
+    assertTrue(savedFiles(said) >= 6, said);
     Matcher kept = Pattern.compile("go on \\([^)]*\\): (\\d+) of the full view").matcher(said);
     assertTrue(kept.find(), said);
     BufferedImage picture = ImageIO.read(out.resolve("hired.png").toFile());
     assertEquals(Integer.parseInt(kept.group(1)), brightPatches(picture), "bright patches");
+  }
+
+  /** All parts, on random weights that read the letters they know. */
+  @Test
+  void runsEveryPartOnAModel(@TempDir Path out) throws Exception {
+    Map<String, Object> metadata = TinyModel.metadata();
+    metadata.put("llama.context_length", 1024);
+    int layers = TinyModel.LAYERS;
+    String said = demo(TinyModel.write(out.resolve("tiny.gguf"), metadata, null), out);
+
+    assertEquals(12, savedFiles(said), said);
+    Map<String, List<String>> depths = table(out, "depths");
+    assertEquals(layers + 1, depths.size(), said);
+    assertEquals("100.0 %", last(depths.get(String.valueOf(layers))));
+    assertTrue(said.contains("| max-prob >= 0.7"), said);
+
+    Map<String, List<String>> skips = table(out, "skips");
+    assertEquals(12, skips.size(), skips.keySet().toString());
+    assertEquals(List.of("0.0 %", "0.0 %", "0.0 %", "100.0 %"),
+        skips.get("full depth").subList(1, 5));
+    assertEquals("40.0 %", skips.get("exit fixed:3, KV propagate").get(1));
+
+    Map<String, List<String>> drops = table(out, "drops");
+    assertEquals(17, drops.size(), drops.keySet().toString());
+    assertEquals("256", drops.get("all tokens").get(0));
+    assertEquals("100 %", last(drops.get("all tokens")));
+    assertEquals("64", drops.get("SnapKV, 25 %").get(0));
+    assertEquals("25", drops.get("GemFilter, layer 1, 10 %").get(0));
+    assertEquals("129", // the last token stays beside those chosen
+        drops.get("PromptDistill behind layer 1, 50 %").get(0));
+  }
+
+  /** What a quick demo prints. */
+  private static String demo(Path model, Path out) throws Exception {
+    PrintStream console = System.out;
+    ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+    System.setOut(new PrintStream(bytes, true, StandardCharsets.UTF_8));
+    try {
+      assertEquals(0,
+          Demo.run("--quick", "--model", model.toString(), "--out", out.toString()));
+    } finally {
+      System.setOut(console);
+    }
+    return bytes.toString(StandardCharsets.UTF_8);
+  }
+
+  /** How many files it names at its end, none of which is empty. */
+  private static int savedFiles(String said) throws Exception {
+    List<String> saved = said.substring(said.indexOf("Everything above")).lines().skip(1)
+        .map(String::strip).toList();
+    for (String file : saved) {
+      assertTrue(Files.size(Path.of(file)) > 0, file);
+    }
+    return saved.size();
+  }
+
+  /** The cells of a saved table behind the first, by the first of their row. */
+  private static Map<String, List<String>> table(Path out, String name) throws Exception {
+    Map<String, List<String>> rows = new LinkedHashMap<>();
+    for (String line : Files.readAllLines(out.resolve(name + ".csv")).stream().skip(1).toList()) {
+      List<String> cells = CELL.matcher(line).results()
+          .map(cell -> cell.group().replace("\"", "")).toList();
+      rows.put(cells.get(0), cells.subList(1, cells.size()));
+    }
+    return rows;
+  }
+
+  private static String last(List<String> cells) {
+    return cells.get(cells.size() - 1);
   }
 
   /** Of the full view, which is left; what is dark has at most a quarter of each colour. */
