@@ -49,7 +49,6 @@ constexpr KnownWaste kKnownRequests[] = {
     {"exit_head", "shared_65x576x384_bf16", 2.26, kSharedRows},
     {"stablemax", nullptr, 1.60, kTwice},
     {"cross_entropy", nullptr, 1.70, kTwice},
-    {"perp_grad", nullptr, 1.13, "each thread reads the projection"},
     {"cosine", "dim_4097", 2.01, "a row of more than 4096 elements is read twice"},
     {"gate", nullptr, 3.04, "a hidden layer that is applied three times is read three times"},
     {"exit_rule", nullptr, 1.16, "the second pass reads what the first has written"},

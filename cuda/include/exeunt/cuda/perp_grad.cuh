@@ -279,13 +279,15 @@ __device__ __forceinline__ A project(const Projection<A>& p, A w, A g) {
 }
 
 // Step 3, in the rare case that g is nearly parallel to w: |g_perp'|^2 from its elements. Otherwise
-// every block leaves at once. Bytes then: w and g once more.
+// every block leaves at once, having read the projection. Bytes then: w and g once more.
 template <class T>
 __global__ __launch_bounds__(kTileThreads, 4) void perp_residual_kernel(PerpGradTask<T> task) {
   using A = acc_t<T>;
   constexpr int kItems = kTileItems<T> / 2;
   __shared__ A scratch[kTileThreads / kWarp];
-  const Projection<A> p = *task.projection;
+  __shared__ Projection<A> p;
+  if (threadIdx.x == 0) p = *task.projection;
+  __syncthreads();
   if (!p.needs_residual) return;
   A sum = A(0);
   const int64_t step = static_cast<int64_t>(gridDim.x) * kItems * kTileThreads;
@@ -311,7 +313,10 @@ __global__ __launch_bounds__(kPerpMergeThreads) void perp_norm_kernel(PerpGradTa
                                                                       int parts) {
   using A = acc_t<T>;
   __shared__ A scratch[kPerpMergeThreads / kWarp];
-  if (!task.projection->needs_residual) return;
+  __shared__ int needed;
+  if (threadIdx.x == 0) needed = task.projection->needs_residual;
+  __syncthreads();
+  if (!needed) return;
   A sum = A(0);
   for (int part = threadIdx.x; part < parts; part += kPerpMergeThreads) sum += task.residuals[part];
   sum = block_reduce<Sum, kPerpMergeThreads / kWarp>(sum, scratch);
@@ -322,20 +327,24 @@ __global__ __launch_bounds__(kPerpMergeThreads) void perp_norm_kernel(PerpGradTa
 
 // Step 5: writes the projected gradient. `out` may be the gradient.
 //
-// Bytes: w and g once, out once. One block per tile.
+// Bytes: w and g once, out once, and 20 (f64: 40) per block of the projection, which one thread
+// reads while the tile is on its way. One block per tile.
 template <class T>
-__global__ __launch_bounds__(kTileThreads) void perp_write_kernel(PerpGradTask<T> task) {
+__global__ __launch_bounds__(kTileThreads, 8) void perp_write_kernel(PerpGradTask<T> task) {
   using A = acc_t<T>;
   constexpr int kItems = kTileItems<T> / 2;
-  const Projection<A> p = *task.projection;
-  const A unscale = A(1) / p.scale_g;
+  __shared__ Projection<A> shared;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kItems * kTileThreads;
-  for (int64_t begin = static_cast<int64_t>(blockIdx.x) * kItems * kTileThreads; begin < task.size;
-       begin += step) {
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kItems * kTileThreads;
+  for (int64_t begin = first; begin < task.size; begin += step) {
     const int count = tile_count(begin, task.size, kItems * kTileThreads);
     A w[kItems], g[kItems];
     load_tile(task.weight + begin, count, A(0), w);
     load_tile(task.grad + begin, count, A(0), g);
+    if (begin == first && threadIdx.x == 0) shared = *task.projection;
+    __syncthreads();
+    const Projection<A> p = shared;
+    const A unscale = A(1) / p.scale_g;
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
       // NaN must reach every element, also where the projection is finite.
