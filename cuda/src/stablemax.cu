@@ -13,7 +13,18 @@ LogitRows<T> rows_of(const Matrix& logits) {
           ceil_div(logits.cols, kTile<T>)};
 }
 
-// The workspace of rows longer than one tile.
+template <class T>
+bool is_held(const LogitRows<T>& logits) {
+  return logits.tiles <= kHeldTiles<T>;
+}
+
+// The block for rows that it holds.
+template <class T>
+dim3 held_block(const LogitRows<T>& logits) {
+  return dim3(kTileThreads, static_cast<unsigned>(logits.tiles));
+}
+
+// The workspace of rows that no block holds.
 template <class T>
 struct LongRows {
   using A = acc_t<T>;
@@ -21,22 +32,19 @@ struct LongRows {
   RowState<A>* states;
 
   LongRows(const LogitRows<T>& logits, Workspace& workspace) {
-    const bool needed = logits.tiles > 1;
+    const bool needed = !is_held(logits);
     parts = workspace.take<PartState<A>>(needed ? logits.rows * logits.tiles : 0);
     states = workspace.take<RowState<A>>(needed ? logits.rows : 0);
   }
 };
 
-// Calls f(first, count) for runs of rows whose logits the L2 cache still holds when they are read
-// again.
+// Calls f(first, count) for runs of rows: of long ones as many as the L2 cache still has when they
+// are read again, of others as many as a grid has blocks.
 template <class T, class F>
-void for_cached_rows(const LogitRows<T>& logits, int32_t device, F&& f) {
-  int64_t step = logits.rows;
-  if (logits.tiles > 1) {
-    const int64_t row_bytes = logits.columns * static_cast<int64_t>(sizeof(T));
-    const int64_t fitting = l2_bytes(device) / 2 / row_bytes;
-    if (step > fitting) step = fitting > 1 ? fitting : 1;
-  }
+void for_runs(const LogitRows<T>& logits, int32_t device, F&& f) {
+  const int64_t row_bytes = logits.columns * static_cast<int64_t>(sizeof(T));
+  const int64_t fitting = is_held(logits) ? INT32_MAX : l2_bytes(device) / 2 / row_bytes;
+  const int64_t step = fitting > 1 ? fitting : 1;
   for (int64_t first = 0; first < logits.rows; first += step) {
     f(first, first + step < logits.rows ? step : logits.rows - first);
   }
@@ -63,11 +71,16 @@ void queue_states(const LogitRows<T>& logits, const LongRows<T>& space, cudaStre
 template <class T, class Normalizer>
 void queue_forward(const StableMaxTask<T>& whole, const LongRows<T>& space, int32_t device,
                    cudaStream_t stream) {
-  for_cached_rows(whole.logits, device, [&](int64_t first, int64_t count) {
+  for_runs(whole.logits, device, [&](int64_t first, int64_t count) {
     StableMaxTask<T> task = whole;
     task.logits = slice(whole.logits, first, count);
     task.out += first * task.out_stride;
-    if (task.logits.tiles > 1) queue_states<T, Normalizer>(task.logits, space, stream);
+    if (is_held(task.logits)) {
+      EXN_LAUNCH((stablemax_held_kernel<T, Normalizer>), static_cast<unsigned>(count),
+                 held_block(task.logits), 0, stream, task);
+      return;
+    }
+    queue_states<T, Normalizer>(task.logits, space, stream);
     EXN_LAUNCH((stablemax_kernel<T, Normalizer>), grid_for(count * task.logits.tiles), kTileThreads,
                0, stream, task);
   });
@@ -76,21 +89,23 @@ void queue_forward(const StableMaxTask<T>& whole, const LongRows<T>& space, int3
 template <class T, class Normalizer>
 void queue_cross_entropy(const CrossEntropyTask<T>& whole, const LongRows<T>& space, int32_t device,
                          cudaStream_t stream) {
-  for_cached_rows(whole.logits, device, [&](int64_t first, int64_t count) {
+  for_runs(whole.logits, device, [&](int64_t first, int64_t count) {
     CrossEntropyTask<T> task = whole;
     task.logits = slice(whole.logits, first, count);
     task.labels = static_cast<const char*>(whole.labels) + first * (whole.wide_labels ? 8 : 4);
     if (task.row_loss != nullptr) task.row_loss += first;
     if (task.grad != nullptr) task.grad += first * task.grad_stride;
-    const bool is_long = task.logits.tiles > 1;
-    if (is_long) {
-      queue_states<T, Normalizer>(task.logits, space, stream);
-      if (task.row_loss != nullptr) {
-        EXN_LAUNCH((row_loss_kernel<T, Normalizer>), grid_for(ceil_div(count, kLossThreads)),
-                   kLossThreads, 0, stream, task);
-      }
+    if (is_held(task.logits)) {
+      EXN_LAUNCH((cross_entropy_held_kernel<T, Normalizer>), static_cast<unsigned>(count),
+                 held_block(task.logits), 0, stream, task);
+      return;
     }
-    if (!is_long || task.grad != nullptr) {
+    queue_states<T, Normalizer>(task.logits, space, stream);
+    if (task.row_loss != nullptr) {
+      EXN_LAUNCH((row_loss_kernel<T, Normalizer>), grid_for(ceil_div(count, kLossThreads)),
+                 kLossThreads, 0, stream, task);
+    }
+    if (task.grad != nullptr) {
       EXN_LAUNCH((cross_entropy_kernel<T, Normalizer>), grid_for(count * task.logits.tiles),
                  kTileThreads, 0, stream, task);
     }
@@ -137,7 +152,7 @@ exn_status cross_entropy(const CrossEntropyArgs& args, Workspace& workspace, exn
     task.grad_stride = args.grad.stride;
     const LongRows<T> space(task.logits, workspace);
     task.states = space.states;
-    int64_t* count = workspace.take<int64_t>(mean ? 1 : 0);
+    auto* count = workspace.take<LabelCount<A>>(mean ? 1 : 0);
     A* row_loss = workspace.take<A>(mean_loss ? task.logits.rows : 0);
     task.count = mean ? count : nullptr;
     task.row_loss = mean ? (mean_loss ? row_loss : nullptr) : static_cast<A*>(args.loss.data);
@@ -146,7 +161,7 @@ exn_status cross_entropy(const CrossEntropyArgs& args, Workspace& workspace, exn
         run_on(args.device, OpName::cross_entropy, "cross_entropy_kernel and its row states", [&] {
           const cudaStream_t queue = stream_of(stream);
           if (mean) {
-            EXN_LAUNCH(count_labels_kernel, 1, kCountThreads, 0, queue, args.labels.data,
+            EXN_LAUNCH((count_labels_kernel<A>), 1, kCountThreads, 0, queue, args.labels.data,
                        task.wide_labels, task.logits.rows, args.ignore_index, count);
           }
           dispatch_normalizer<A>(args.normalizer, [&](auto normalizer) {
@@ -155,7 +170,7 @@ exn_status cross_entropy(const CrossEntropyArgs& args, Workspace& workspace, exn
           if (mean_loss) {
             EXN_LAUNCH((mean_loss_kernel<A>), 1, kCountThreads, 0, queue,
                        static_cast<const A*>(row_loss), task.logits.rows,
-                       static_cast<const int64_t*>(count), static_cast<A*>(args.loss.data));
+                       static_cast<const LabelCount<A>*>(count), static_cast<A*>(args.loss.data));
           }
         });
   });

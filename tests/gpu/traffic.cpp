@@ -40,15 +40,28 @@ constexpr const char* kSharedRows = "each block of 128 outputs reads x, which L2
 constexpr const char* kEntries = "a thread reads the ids or entries of each piece that it moves";
 constexpr const char* kNarrowWords = "nothing is aligned: an entry of the list for each word";
 constexpr const char* kTables = "as above, and a page's entry in the tables";
-constexpr const char* kTwice = "the logits once more for the outputs; a row's state per thread";
+constexpr const char* kLongRow =
+    "more columns than a block holds: the states of several must meet before one writes, which "
+    "takes a second launch, and that reads the logits again, from L2";
 constexpr const char* kScores = "products and states through the workspace, queries for each tile";
 constexpr const char* kWideRow = "a row of more than 8192 scores is read up to five times";
 constexpr KnownWaste kKnownRequests[] = {
     {"exit_head", "shared_8x576x384_bf16", 1.21, kSharedRows},
     {"exit_head", "shared_64x576x384_bf16", 2.46, kSharedRows},
     {"exit_head", "shared_65x576x384_bf16", 2.26, kSharedRows},
-    {"stablemax", nullptr, 1.60, kTwice},
-    {"cross_entropy", nullptr, 1.70, kTwice},
+    {"stablemax", "gpt2_f32", 1.51, kLongRow},
+    {"stablemax", "gpt2_softmax_log", 1.51, kLongRow},
+    {"stablemax", "llama3_bf16", 1.51, kLongRow},
+    {"stablemax", "llama3_f64", 1.51, kLongRow},
+    {"stablemax", "llama3_softmax", 1.51, kLongRow},
+    {"stablemax", "bench_1x49152_stablemax", 1.51, kLongRow},
+    {"stablemax", "bench_1x49152_softmax", 1.51, kLongRow},
+    {"stablemax", "bench_1x49152_softmax_bf16", 1.51, kLongRow},
+    {"cross_entropy", "gpt2_f32", 1.51, kLongRow},
+    {"cross_entropy", "llama3_bf16", 1.51, kLongRow},
+    {"cross_entropy", "llama3_softmax_last", 1.51, kLongRow},
+    {"cross_entropy", "bench_8x49152_stablemax", 1.51, kLongRow},
+    {"cross_entropy", "bench_8x49152_bf16", 1.51, kLongRow},
     {"cosine", "dim_4097", 2.01, "a row of more than 4096 elements is read twice"},
     {"gate", nullptr, 3.04, "a hidden layer that is applied three times is read three times"},
     {"exit_rule", nullptr, 1.16, "the second pass reads what the first has written"},
@@ -162,7 +175,7 @@ void print_traffic(const std::vector<TrafficResult>& results) {
       "              where a kernel reads what the one before left in L2 (workspace, second\n"
       "              readings)\n"
       "  requested   by the threads, each for itself: more than `per launch` where L1 or L2\n"
-      "              answer re-reads, or one answer serves a warp (a row's state, a label);\n"
+      "              answer re-reads, or one answer serves a warp (an entry of a list);\n"
       "              at most %.2f where no other limit and its reason follow\n"
       "Less than 1: the header counts a second reading that the L2 cache answers.\n\n"
       "%-14s %-34s %12s %8s %10s %9s\n",

@@ -3,9 +3,10 @@
 // stablemax: StableMax and softmax over rows, plain or logarithmic, and their cross-entropy with
 // gradient.
 //
-// A row that fits into one tile is read once. A longer one is read twice: once for the states of
-// its tiles, which a second kernel merges, and once to write. The launcher hands over so few rows
-// at a time that the second reading finds them in the L2 cache.
+// A row that one block holds in registers, up to kHeldTiles tiles, is read once. A longer one is
+// read twice: once for the states of its tiles, which a second kernel merges, and once to write.
+// The launcher hands over so few rows at a time that the second reading finds them in the L2 cache.
+// Both ways give the same bits.
 #pragma once
 
 #include "elements.cuh"
@@ -44,7 +45,8 @@ __device__ __forceinline__ PartState<A> merge_parts(const PartState<A>& a, const
   return {largest, normalizer.weight(a.largest) * a.sum + normalizer.weight(b.largest) * b.sum};
 }
 
-// State of the tile that the block holds in registers; every thread gets it.
+// State of the tile that kTileThreads threads hold in registers; each of them gets it. All threads
+// of the block come here.
 template <class Normalizer, int ITEMS, class A>
 __device__ __forceinline__ PartState<A> tile_state(const A (&values)[ITEMS], A* scratch) {
   constexpr int kWarps = kTileThreads / kWarp;
@@ -63,6 +65,24 @@ __device__ __forceinline__ PartState<A> tile_state(const A (&values)[ITEMS], A* 
 
 constexpr int kTileScratch = 2 * kTileThreads / kWarp;
 
+// Merges the states of a row's tiles by one warp: each lane every 32nd, then the lanes in a fixed
+// tree. Lane 0 gets the result.
+template <class Normalizer, class A>
+__device__ __forceinline__ PartState<A> merge_tiles(const PartState<A>* parts, int64_t tiles) {
+  PartState<A> state = {-infinity<A>(), A(0)};
+  for (int64_t tile = threadIdx.x % kWarp; tile < tiles; tile += kWarp) {
+    state = merge_parts<Normalizer>(state, parts[tile]);
+  }
+#pragma unroll
+  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
+    PartState<A> other;
+    other.largest = __shfl_down_sync(kFullWarp, state.largest, offset);
+    other.sum = __shfl_down_sync(kFullWarp, state.sum, offset);
+    state = merge_parts<Normalizer>(state, other);
+  }
+  return state;
+}
+
 // Logits as both ops read them.
 template <class T>
 struct LogitRows {
@@ -73,7 +93,73 @@ struct LogitRows {
   int64_t tiles;   // per row: ceil(columns / kTile<T>)
 };
 
-// States of the tiles of rows longer than one tile.
+// ---- rows that one block holds ------------------------------------------------------------------
+
+// Blocks are kTileThreads threads wide, and group y holds tile y of the row: 1024 threads with 32
+// values each (f64: 512 with 16), which leaves as many registers for all else. Half of an SM's
+// registers are then full of logits: enough loads on their way with one block per SM, and shorter
+// rows leave room for more blocks. Few rows leave SMs idle, but spare two launches.
+template <class T>
+constexpr int kHeldTiles = sizeof(T) == 8 ? 4 : 8;
+template <class T>
+constexpr int kMostHeldThreads = kHeldTiles<T> * kTileThreads;
+
+template <class T>
+struct HeldScratch {
+  acc_t<T> tile[kHeldTiles<T>][kTileScratch];
+  PartState<acc_t<T>> parts[kHeldTiles<T>];
+  RowState<acc_t<T>> state;
+};
+
+__device__ __forceinline__ bool is_first_thread() { return threadIdx.x == 0 && threadIdx.y == 0; }
+
+// The tile of the row that this thread holds a part of. Asked for again where it is written, it is
+// computed again: kept in between it would take registers, of which none are left.
+struct HeldTile {
+  int64_t begin;
+  int count;
+};
+
+template <class T>
+__device__ __forceinline__ HeldTile held_tile(const LogitRows<T>& logits) {
+  unsigned tile = threadIdx.y;
+  asm volatile("" : "+r"(tile));  // unknown to the compiler
+  const int64_t begin = static_cast<int64_t>(tile) * kTile<T>;
+  return {begin, tile_count(begin, logits.columns, kTile<T>)};
+}
+
+// Reads the block's part of a row.
+template <class T, int ITEMS>
+__device__ __forceinline__ void load_held(const LogitRows<T>& logits, int64_t row,
+                                          acc_t<T> (&values)[ITEMS]) {
+  const HeldTile tile = held_tile(logits);
+  load_tile(logits.data + row * logits.stride + tile.begin, tile.count, -infinity<acc_t<T>>(),
+            values);
+}
+
+// State of the row whose tiles the block holds; it stays in `scratch`.
+template <class Normalizer, class T, int ITEMS, class A>
+__device__ __forceinline__ const RowState<A>& held_state(const LogitRows<T>& logits,
+                                                         const A (&values)[ITEMS],
+                                                         HeldScratch<T>& scratch) {
+  const PartState<A> part = tile_state<Normalizer>(values, scratch.tile[threadIdx.y]);
+  if (logits.tiles == 1) {
+    if (threadIdx.x == 0) scratch.state = finish_row(part);
+  } else {
+    if (threadIdx.x == 0) scratch.parts[threadIdx.y] = part;
+    __syncthreads();
+    if (threadIdx.y == 0 && threadIdx.x < kWarp) {
+      const PartState<A> whole = merge_tiles<Normalizer>(scratch.parts, logits.tiles);
+      if (threadIdx.x == 0) scratch.state = finish_row(whole);
+    }
+  }
+  __syncthreads();
+  return scratch.state;
+}
+
+// ---- rows that are too long for that ------------------------------------------------------------
+
+// States of the tiles.
 //
 // Bytes: every logit once. One block per (row, tile), as many as there are tiles, so that a single
 // long row is spread over many SMs.
@@ -98,26 +184,15 @@ constexpr int kMergePartsThreads = 128;
 // Merges the states of each row's tiles.
 //
 // Bytes: 8 (f64: 16) per tile. A row has few tiles (32 for a vocabulary of 128k), so one warp per
-// row: each lane merges every 32nd part, then the lanes are merged in a fixed tree.
+// row.
 template <class Normalizer, class A>
 __global__ __launch_bounds__(kMergePartsThreads, 8) void merge_parts_kernel(
     const PartState<A>* parts, int64_t tiles, int64_t rows, RowState<A>* states) {
   constexpr int kWarps = kMergePartsThreads / kWarp;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
   for (int64_t row = first; row < rows; row += static_cast<int64_t>(gridDim.x) * kWarps) {
-    PartState<A> state = {-infinity<A>(), A(0)};
-    for (int64_t tile = lane; tile < tiles; tile += kWarp) {
-      state = merge_parts<Normalizer>(state, parts[row * tiles + tile]);
-    }
-#pragma unroll
-    for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-      PartState<A> other;
-      other.largest = __shfl_down_sync(kFullWarp, state.largest, offset);
-      other.sum = __shfl_down_sync(kFullWarp, state.sum, offset);
-      state = merge_parts<Normalizer>(state, other);
-    }
-    if (lane == 0) states[row] = finish_row(state);
+    const PartState<A> state = merge_tiles<Normalizer>(parts + row * tiles, tiles);
+    if (threadIdx.x % kWarp == 0) states[row] = finish_row(state);
   }
 }
 
@@ -129,17 +204,50 @@ struct StableMaxTask {
   T* out;
   int64_t out_stride;
   int log;                           // 1: log-probabilities
-  const RowState<acc_t<T>>* states;  // [rows]; unused when a row is one tile
+  const RowState<acc_t<T>>* states;  // [rows]; unused when blocks hold rows
 };
 
-// Writes one tile of one row.
+// The outputs of a tile in place of its logits.
+template <class Normalizer, class T, int ITEMS, class A>
+__device__ __forceinline__ void make_outputs(const StableMaxTask<T>& task, const RowState<A>& state,
+                                             A (&values)[ITEMS]) {
+  const Normalizer normalizer(state.largest);
+  if (task.log) {
+#pragma unroll
+    for (A& z : values) z = normalizer.relative_log_weight(z) - state.log_sum;
+  } else {
+#pragma unroll
+    for (A& z : values) z = normalizer.weight(z) * state.inverse_sum;
+  }
+}
+
+// Rows of up to kHeldTiles tiles.
 //
-// Bytes: every logit once, every output once. One block per (row, tile); `out` may be the logits,
-// as each thread writes the elements that it has read.
+// Bytes: every logit once, every output once. One block per row, of as many threads as its tiles
+// take; `out` may be the logits, as each thread writes the elements that it has read.
+template <class T, class Normalizer>
+__global__ __launch_bounds__(kMostHeldThreads<T>, 1) void stablemax_held_kernel(
+    StableMaxTask<T> task) {
+  using A = acc_t<T>;
+  __shared__ HeldScratch<T> scratch;
+  const LogitRows<T>& logits = task.logits;
+  const int64_t row = blockIdx.x;
+  A values[kTileItems<T>];
+  load_held(logits, row, values);
+  const RowState<A>& state = held_state<Normalizer>(logits, values, scratch);
+  make_outputs<Normalizer>(task, state, values);
+  const HeldTile tile = held_tile(logits);
+  store_tile(task.out + row * task.out_stride + tile.begin, tile.count, values);
+}
+
+// Writes one tile of a longer row.
+//
+// Bytes: every logit once, every output once, 12 (f64: 24) per block for the row's state. One block
+// per (row, tile); `out` may be the logits here too.
 template <class T, class Normalizer>
 __global__ __launch_bounds__(kTileThreads, 6) void stablemax_kernel(StableMaxTask<T> task) {
   using A = acc_t<T>;
-  __shared__ A scratch[kTileScratch];
+  __shared__ RowState<A> state;
   const LogitRows<T>& logits = task.logits;
   for (int64_t item = blockIdx.x; item < logits.rows * logits.tiles; item += gridDim.x) {
     const int64_t row = item / logits.tiles;
@@ -147,26 +255,22 @@ __global__ __launch_bounds__(kTileThreads, 6) void stablemax_kernel(StableMaxTas
     const int count = tile_count(begin, logits.columns, kTile<T>);
     A values[kTileItems<T>];
     load_tile(logits.data + row * logits.stride + begin, count, -infinity<A>(), values);
-    RowState<A> state;
-    if (logits.tiles == 1) {
-      state = finish_row(tile_state<Normalizer>(values, scratch));
-    } else {
-      state = task.states[row];
-    }
-    const Normalizer normalizer(state.largest);
-    if (task.log) {
-#pragma unroll
-      for (A& z : values) z = normalizer.relative_log_weight(z) - state.log_sum;
-    } else {
-#pragma unroll
-      for (A& z : values) z = normalizer.weight(z) * state.inverse_sum;
-    }
+    if (threadIdx.x == 0) state = task.states[row];
+    __syncthreads();
+    make_outputs<Normalizer>(task, state, values);
     store_tile(task.out + row * task.out_stride + begin, count, values);
-    __syncthreads();  // the next item writes `scratch` again
+    __syncthreads();  // the next item writes `state` again
   }
 }
 
 // ---- cross-entropy ------------------------------------------------------------------------------
+
+// How many labels are not ignored.
+template <class A>
+struct LabelCount {
+  A count;
+  A inverse;
+};
 
 template <class T>
 struct CrossEntropyTask {
@@ -177,110 +281,174 @@ struct CrossEntropyTask {
   acc_t<T>* row_loss;  // [rows], null if neither loss nor its mean is asked for
   T* grad;             // null if not asked for
   int64_t grad_stride;
-  const int64_t* count;              // labels that are not ignored; null: no mean
-  const RowState<acc_t<T>>* states;  // [rows]; unused when a row is one tile
+  const LabelCount<acc_t<T>>* count;  // null: no mean
+  const RowState<acc_t<T>>* states;  // [rows]; unused when blocks hold rows
 };
 
 __device__ __forceinline__ int64_t label_of(const void* labels, int wide, int64_t row) {
   return wide ? static_cast<const int64_t*>(labels)[row] : static_cast<const int32_t*>(labels)[row];
 }
 
+// What all threads of a row need beside its logits; one of them reads it.
+template <class A>
+struct Target {
+  int64_t label;
+  A logit;  // the label's; NaN if it is not among the columns asked for
+  A scale;  // of the gradient; NaN if the label names no column
+  int ignored;
+};
+
+// Of a row, for its columns from `begin` on: elsewhere the gradient may be where the logit was.
+template <class T>
+__device__ __forceinline__ Target<acc_t<T>> target_of(const CrossEntropyTask<T>& task, int64_t row,
+                                                      int64_t begin, int64_t count) {
+  using A = acc_t<T>;
+  Target<A> target;
+  target.label = label_of(task.labels, task.wide_labels, row);
+  target.logit = target.scale = quiet_nan<A>();
+  if (target.label >= begin && target.label < begin + count) {
+    target.logit = widen(task.logits.data[row * task.logits.stride + target.label]);
+  }
+  if (target.label >= 0 && target.label < task.logits.columns) {
+    target.scale = task.count == nullptr ? A(1) : task.count->inverse;
+  }
+  target.ignored = target.label == task.ignore_index;
+  return target;
+}
+
 // Loss of a row, -ln p_label; 0 if ignored, NaN for a label that names no column.
-template <class Normalizer, class T, class A>
-__device__ __forceinline__ A row_loss(const CrossEntropyTask<T>& task, int64_t row, int64_t label,
-                                      const RowState<A>& state) {
-  if (label == task.ignore_index) return A(0);
-  if (label < 0 || label >= task.logits.columns) return quiet_nan<A>();
-  const A z = widen(task.logits.data[row * task.logits.stride + label]);
-  return state.log_sum - Normalizer(state.largest).relative_log_weight(z);
+template <class Normalizer, class A>
+__device__ __forceinline__ A row_loss(const Target<A>& target, const RowState<A>& state) {
+  if (target.ignored) return A(0);
+  return state.log_sum - Normalizer(state.largest).relative_log_weight(target.logit);
 }
 
 constexpr int kLossThreads = 128;
 
-// Losses of rows longer than one tile. One thread per row: a label, a logit and a state are read.
+// Losses of rows that no block holds. One thread per row: a label, a logit and a state are read.
 // Runs before the gradient, which may overwrite the logits.
 template <class T, class Normalizer>
 __global__ __launch_bounds__(kLossThreads) void row_loss_kernel(CrossEntropyTask<T> task) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * kLossThreads;
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * kLossThreads + threadIdx.x;
        row < task.logits.rows; row += step) {
-    const int64_t label = label_of(task.labels, task.wide_labels, row);
-    task.row_loss[row] = row_loss<Normalizer>(task, row, label, task.states[row]);
+    const Target<acc_t<T>> target = target_of(task, row, 0, task.logits.columns);
+    task.row_loss[row] = row_loss<Normalizer>(target, task.states[row]);
   }
 }
 
-// One tile of the gradient of one row; for rows of one tile the loss as well.
+// dL/dz at a logit; `hit` is 1 at the label and 0 elsewhere.
+template <class Normalizer, class A>
+__device__ __forceinline__ A gradient_at(const Normalizer& normalizer, const RowState<A>& state,
+                                         A z, A hit, A scale) {
+  const A p = normalizer.weight(z) * state.inverse_sum;
+  return Normalizer::slope(z) * (p - hit) * scale;
+}
+
+// Writes the gradient of a tile, `count` columns from `begin` on.
+template <class T, class Normalizer, int ITEMS, class A>
+__device__ __forceinline__ void write_gradient(const CrossEntropyTask<T>& task, int64_t row,
+                                               int64_t begin, int count, const Target<A>& target,
+                                               const RowState<A>& state, A (&values)[ITEMS]) {
+  T* const grad = task.grad + row * task.grad_stride;
+  const Normalizer normalizer(state.largest);
+  if (target.ignored) {  // a choice in each place would cost registers
+#pragma unroll
+    for (A& z : values) z = A(0);
+    store_tile(grad + begin, count, values);
+    return;
+  }
+#pragma unroll
+  for (A& z : values) z = gradient_at(normalizer, state, z, A(0), target.scale);
+  store_tile(grad + begin, count, values);
+  // The thread that has written the label's place does so again: a comparison in each of the places
+  // above would cost more.
+  const int64_t place = target.label - begin;
+  if (place >= 0 && place < count && place / kVector<T> % kTileThreads == threadIdx.x) {
+    grad[target.label] =
+        narrow<T>(gradient_at(normalizer, state, target.logit, A(1), target.scale));
+  }
+}
+
+// Loss and gradient of rows of up to kHeldTiles tiles.
 //
-// Bytes: every logit once, every gradient element once. One block per (row, tile); `grad` may be
-// the logits.
+// Bytes: every logit once, every gradient element once, a label, its logit and a loss per row. One
+// block per row, of as many threads as its tiles take; `grad` may be the logits.
+template <class T, class Normalizer>
+__global__ __launch_bounds__(kMostHeldThreads<T>, 1) void cross_entropy_held_kernel(
+    CrossEntropyTask<T> task) {
+  using A = acc_t<T>;
+  __shared__ HeldScratch<T> scratch;
+  __shared__ Target<A> target;
+  const LogitRows<T>& logits = task.logits;
+  const int64_t row = blockIdx.x;
+  A values[kTileItems<T>];
+  load_held(logits, row, values);
+  if (is_first_thread()) target = target_of(task, row, 0, logits.columns);
+  const RowState<A>& state = held_state<Normalizer>(logits, values, scratch);
+  if (task.grad != nullptr) {
+    const HeldTile tile = held_tile(logits);
+    write_gradient<T, Normalizer>(task, row, tile.begin, tile.count, target, state, values);
+  }
+  if (is_first_thread() && task.row_loss != nullptr) {
+    task.row_loss[row] = row_loss<Normalizer>(target, state);
+  }
+}
+
+// One tile of the gradient of a longer row.
+//
+// Bytes: every logit once, every gradient element once, 24 (f64: 40) per block for the row's state,
+// its label and the inverse count. One block per (row, tile); `grad` may be the logits.
 template <class T, class Normalizer>
 __global__ __launch_bounds__(kTileThreads, 6) void cross_entropy_kernel(CrossEntropyTask<T> task) {
   using A = acc_t<T>;
-  __shared__ A scratch[kTileScratch];
+  __shared__ RowState<A> state;
+  __shared__ Target<A> target;
   const LogitRows<T>& logits = task.logits;
   for (int64_t item = blockIdx.x; item < logits.rows * logits.tiles; item += gridDim.x) {
     const int64_t row = item / logits.tiles;
     const int64_t begin = item % logits.tiles * kTile<T>;
-    const int64_t label = label_of(task.labels, task.wide_labels, row);
     const int count = tile_count(begin, logits.columns, kTile<T>);
     A values[kTileItems<T>];
     load_tile(logits.data + row * logits.stride + begin, count, -infinity<A>(), values);
-    RowState<A> state;
-    if (logits.tiles == 1) {
-      state = finish_row(tile_state<Normalizer>(values, scratch));
-      if (threadIdx.x == 0 && task.row_loss != nullptr) {
-        task.row_loss[row] = row_loss<Normalizer>(task, row, label, state);
-      }
-    } else {
+    if (threadIdx.x == 0) {
       state = task.states[row];
+      target = target_of(task, row, begin, count);
     }
-    // The label's logit is read, and `scratch` may be written again by the next item.
     __syncthreads();
-    if (task.grad == nullptr) continue;
-
-    const Normalizer normalizer(state.largest);
-    const bool ignored = label == task.ignore_index;
-    const bool unknown = label < 0 || label >= logits.columns;
-    A scale = task.count == nullptr ? A(1) : A(1) / static_cast<A>(*task.count);
-    if (unknown) scale = quiet_nan<A>();
-    const bool here = label >= begin && label < begin + count;
-    const int label_place = here ? static_cast<int>(label - begin) : -1;
-#pragma unroll
-    for (int i = 0; i < kTileItems<T>; ++i) {
-      const A hit = tile_place<T>(i) == label_place ? A(1) : A(0);
-      const A p = normalizer.weight(values[i]) * state.inverse_sum;
-      const A g = Normalizer::slope(values[i]) * (p - hit) * scale;
-      values[i] = ignored ? A(0) : g;
-    }
-    store_tile(task.grad + row * task.grad_stride + begin, count, values);
+    write_gradient<T, Normalizer>(task, row, begin, count, target, state, values);
+    __syncthreads();  // the next item writes what is shared again
   }
 }
 
 constexpr int kCountThreads = 256;
 
 // Counts the labels that are not ignored. One block: 4 or 8 bytes per row.
-static __global__ __launch_bounds__(kCountThreads) void count_labels_kernel(const void* labels,
-                                                                            int wide, int64_t rows,
-                                                                            int64_t ignore_index,
-                                                                            int64_t* count) {
+template <class A>
+__global__ __launch_bounds__(kCountThreads) void count_labels_kernel(const void* labels, int wide,
+                                                                     int64_t rows,
+                                                                     int64_t ignore_index,
+                                                                     LabelCount<A>* count) {
   __shared__ long long scratch[kCountThreads / kWarp];
   long long mine = 0;
   for (int64_t row = threadIdx.x; row < rows; row += kCountThreads) {
     mine += label_of(labels, wide, row) != ignore_index;
   }
   mine = block_reduce<Sum, kCountThreads / kWarp>(mine, scratch);
-  if (threadIdx.x == 0) *count = mine;
+  const A all = static_cast<A>(mine);
+  if (threadIdx.x == 0) *count = {all, A(1) / all};
 }
 
 // Mean of the row losses over the labels that count; NaN if there is none. One block, fixed order.
 template <class A>
 __global__ __launch_bounds__(kCountThreads) void mean_loss_kernel(const A* row_loss, int64_t rows,
-                                                                  const int64_t* count, A* mean) {
+                                                                  const LabelCount<A>* count,
+                                                                  A* mean) {
   __shared__ A scratch[kCountThreads / kWarp];
   A mine = A(0);
   for (int64_t row = threadIdx.x; row < rows; row += kCountThreads) mine += row_loss[row];
   mine = block_reduce<Sum, kCountThreads / kWarp>(mine, scratch);
-  if (threadIdx.x == 0) *mean = mine / static_cast<A>(*count);
+  if (threadIdx.x == 0) *mean = mine / count->count;
 }
 
 }  // namespace exn::cuda
