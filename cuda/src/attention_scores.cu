@@ -234,6 +234,7 @@ void queue_selection(const AttentionScoresArgs& args, const float* scores, const
   SelectTask<float> task;
   task.scores = scores;
   task.rows = score_rows(args);
+  task.heads = 1;
   task.columns = args.columns;
   task.stride = args.columns;
   task.limit = scored;

@@ -4,8 +4,32 @@
 #include "dispatch.h"
 
 namespace exn::cuda {
+namespace {
+
+// A row that is read in several rounds is read as a sum that was made before.
+template <class T>
+void queue_summed(const SelectTask<T>& task, float* sums, int64_t stride, cudaStream_t stream) {
+  constexpr int64_t kTile = kSumThreads * kKeyGroup;
+  if (task.rows == 0) return;
+  EXN_LAUNCH((sum_heads_kernel<T>), grid_for(task.rows * ceil_div(task.columns, kTile)),
+             kSumThreads, 0, stream, task, sums, stride);
+  SelectTask<float> summed;
+  summed.scores = sums;
+  summed.rows = task.rows;
+  summed.heads = 1;
+  summed.columns = task.columns;
+  summed.stride = stride;
+  summed.limit = task.limit;
+  summed.selection = task.selection;
+  queue_select(summed, stream);
+}
+
+}  // namespace
 
 exn_status select(const SelectArgs& args, Workspace& workspace, exn_stream stream) {
+  const bool sums_first = args.heads > 1 && !is_read_once(args.scores.cols);
+  const int64_t sums_stride = ceil_div(args.scores.cols, kKeyGroup) * kKeyGroup;
+  auto* const sums = workspace.take<float>(sums_first ? args.rows() * sums_stride : 0);
   if (workspace.counting()) return EXN_OK;
   return run_on(args.device, OpName::select, "select_kernel", [&] {
     if (!args.selection.writes()) return;
@@ -13,12 +37,17 @@ exn_status select(const SelectArgs& args, Workspace& workspace, exn_stream strea
       using T = type_of<decltype(tag)>;
       SelectTask<T> task;
       task.scores = static_cast<const T*>(args.scores.data);
-      task.rows = args.scores.rows;
+      task.rows = args.rows();
+      task.heads = args.heads;
       task.columns = args.scores.cols;
       task.stride = args.scores.stride;
       task.limit = args.limit;
       task.selection = selection_of(args.selection);
-      queue_select(task, stream_of(stream));
+      if (sums_first) {
+        queue_summed(task, sums, sums_stride, stream_of(stream));
+      } else {
+        queue_select(task, stream_of(stream));
+      }
     });
   });
 }

@@ -24,6 +24,9 @@ inline SelectionTask selection_of(const Selection& selection) {
   return task;
 }
 
+// Whether a block reads a row of scores once.
+inline bool is_read_once(int64_t columns) { return columns <= 512 * kSelectItems<512>; }
+
 // With the fewest threads that hold a row.
 template <class T>
 void queue_select(SelectTask<T> task, cudaStream_t stream) {

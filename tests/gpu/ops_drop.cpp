@@ -84,7 +84,8 @@ std::unique_ptr<Instance> instantiate(const SelectCase& c, const SelectInputs& i
   params.struct_size = sizeof params;
   params.scores = instance->input(in.scores);
   params.limit = instance->input(in.limit);
-  params.selection = selection_of(instance.get(), c.selection, in.selection, c.scores.rows);
+  params.selection = selection_of(instance.get(), c.selection, in.selection, c.rows());
+  params.heads = c.heads;
   instance->call(params, exn_select_workspace_size, exn_select);
   return instance;
 }
@@ -99,8 +100,9 @@ Case make_case(const SelectCase& c) {
     return judge_selection(c.selection, oracle(), got, 0);
   };
   result.compulsory_bytes = bytes_of(c.scores.rows * c.scores.cols, c.scores.type) +
-                            selection_bytes(c.selection, c.scores.rows);
-  result.description = {{"rows", text(c.scores.rows)},
+                            selection_bytes(c.selection, c.rows());
+  result.description = {{"rows", text(c.rows())},
+                        {"heads", text(c.heads)},
                         {"cols", text(c.scores.cols)},
                         {"dtype", quoted(name_of(c.scores.type))},
                         {"k", text(kept_by(c.selection))}};

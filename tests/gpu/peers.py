@@ -399,8 +399,14 @@ def row_compaction(shape):
 
 
 def select(shape):
-    scores = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape))
-    return lambda: scores.topk(shape["k"], -1).indices.sort(-1).values
+    heads = max(shape["heads"], 1)
+    scores = randn(shape["rows"], heads, shape["cols"], dtype=dtype_of(shape))
+
+    def run():
+        sums = scores.float().sum(1) if heads > 1 else scores[:, 0]
+        return sums.topk(shape["k"], -1).indices.sort(-1).values
+
+    return run
 
 
 def attention_scores(shape):

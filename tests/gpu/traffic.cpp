@@ -24,6 +24,8 @@ constexpr const char* kProducts =
     "a softmax over all columns: products go to the workspace first, 4 * H * N written";
 constexpr const char* kFewWeights =
     "few weights here: x goes to the workspace as f32 first, and a state per row and tile";
+constexpr const char* kSums =
+    "a row of more than 8192 sums, which go to the workspace: 4 * N written";
 constexpr KnownWaste kKnownWaste[] = {
     {"exit_head", "shared_8x576x384_bf16", 1.05, kFewWeights},
     {"exit_head", "shared_64x576x384_bf16", 1.31, kFewWeights},
@@ -33,6 +35,12 @@ constexpr KnownWaste kKnownWaste[] = {
     {"attention_scores", "bench_score_32_token", 1.07, kProducts},
     {"attention_scores", "bench_score_32_paged", 1.07, kProducts},
     {"attention_scores", "bench_hired_5", 1.04, kProducts},
+    {"select", "heads_8193", 1.51, kSums},
+    {"select", "heads_9000_limit", 1.49, kSums},
+    {"select", "heads_9000_nan_last", 1.51, kSums},
+    {"select", "heads_4_8193_rows_3", 1.23, kSums},
+    {"select", "heads_8_20000_bf16", 1.26, kSums},
+    {"select", "heads_3_131072", 1.34, kSums},
 };
 
 // The same for what threads ask for, which L1 or L2 answer.
@@ -91,6 +99,12 @@ constexpr KnownWaste kKnownRequests[] = {
     {"select", "wide_131072_k_2048", 4.94, kWideRow},
     {"select", "limit_wide", 1.15, kWideRow},
     {"select", "bench_2048_of_131072", 3.96, kWideRow},
+    {"select", "heads_8193", 3.50, kWideRow},
+    {"select", "heads_9000_limit", 3.88, kWideRow},
+    {"select", "heads_9000_nan_last", 3.53, kWideRow},
+    {"select", "heads_4_8193_rows_3", 2.12, kWideRow},
+    {"select", "heads_8_20000_bf16", 2.50, kWideRow},
+    {"select", "heads_3_131072", 3.00, kWideRow},
     {"hired_budget", nullptr, 20.2, "the attention is read about 20 times for marks"},
     {"gather", "threads_odd_rows_in_place", 3.01, kNarrowWords},
     {"gather", "streamed", 3.00, kNarrowWords},

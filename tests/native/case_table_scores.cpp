@@ -122,11 +122,12 @@ SelectionInputs make_selection(const SelectionSpec& s, int64_t rows, int64_t col
 std::vector<SelectCase> select_cases(const std::string& directory) {
   return read_cases<SelectCase>(
       directory, "select",
-      {"id", "rows", "cols", "dtype", "pad", "offset", "fill", "scale", "special", "limit", "k",
-       "capacity", "budget", "segments", "keep", "drop", "outputs", "seed", "tags"},
+      {"id", "rows", "heads", "cols", "dtype", "pad", "offset", "fill", "scale", "special", "limit",
+       "k", "capacity", "budget", "segments", "keep", "drop", "outputs", "seed", "tags"},
       [](const Row& row, SelectCase* c) {
-        c->scores = {row.integer("rows"), row.integer("cols"),   row.type("dtype"),
-                     row.integer("pad"),  row.integer("offset"), row.text("fill"),
+        c->heads = row.integer("heads");
+        c->scores = {row.integer("rows") * c->summed(), row.integer("cols"), row.type("dtype"),
+                     row.integer("pad"), row.integer("offset"), row.text("fill"),
                      row.number("scale"), row.text("special")};
         c->limit = row.text("limit");
         c->selection = read_selection(row);
@@ -175,8 +176,8 @@ std::vector<AttentionScoresCase> attention_scores_cases(const std::string& direc
 SelectInputs make_inputs(const SelectCase& c) {
   SelectInputs in;
   in.scores = make_matrix(c.scores, c.seed, 0);
-  in.limit = make_limits(c.limit, c.scores.rows, c.scores.cols, c.seed);
-  in.selection = make_selection(c.selection, c.scores.rows, c.scores.cols, c.seed);
+  in.limit = make_limits(c.limit, c.rows(), c.scores.cols, c.seed);
+  in.selection = make_selection(c.selection, c.rows(), c.scores.cols, c.seed);
   return in;
 }
 

@@ -37,9 +37,13 @@ SelectionInputs make_selection(const SelectionSpec& s, int64_t rows, int64_t col
 // ---- cases --------------------------------------------------------------------------------------
 
 struct SelectCase : CaseBase {
-  MatrixSpec scores;
+  MatrixSpec scores;  // of all heads
+  int64_t heads = 0;
   std::string limit;
   SelectionSpec selection;
+
+  int64_t summed() const { return heads > 1 ? heads : 1; }
+  int64_t rows() const { return scores.rows / summed(); }
 };
 
 struct AttentionScoresCase : CaseBase {

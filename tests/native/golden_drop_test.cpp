@@ -239,7 +239,7 @@ std::vector<int64_t> select_row(const Target& target, const std::vector<double>&
   Placed row(target, packed(Type::kF32, {1, s.capacity}, scores));
   Placed limits(target, integers({static_cast<int32_t>(limit)}));
   PlacedSelection placed(target, s, in, 1);
-  const exn_select_params p = {sizeof p, row.dl(), limits.dl(), placed.dl()};
+  const exn_select_params p = {sizeof p, row.dl(), limits.dl(), placed.dl(), 0};
   EXPECT_EQ(run_once(target, kSelect, p), EXN_OK) << exn_last_error();
   return placed.choice(0).kept;
 }

@@ -121,8 +121,13 @@ void SelectExpected::add(const Choice& choice, int64_t capacity) {
 SelectExpected select_oracle(const SelectCase& c, const SelectInputs& in) {
   SelectExpected e;
   std::vector<double> scores(at(c.scores.cols));
-  for (int64_t r = 0; r < c.scores.rows; ++r) {
-    for (int64_t j = 0; j < c.scores.cols; ++j) scores[at(j)] = in.scores.at(r, j);
+  for (int64_t r = 0; r < c.rows(); ++r) {
+    for (int64_t j = 0; j < c.scores.cols; ++j) {
+      scores[at(j)] = in.scores.at(r * c.summed(), j);
+      // The sum of two f32 as a double, rounded once more, is what f32 makes of it.
+      for (int64_t h = 1; h < c.summed(); ++h)
+        scores[at(j)] = static_cast<float>(scores[at(j)] + in.scores.at(r * c.summed() + h, j));
+    }
     e.add(choose(scores, id_or(in.limit, r, c.scores.cols), c.selection, in.selection, r),
           c.selection.capacity);
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A params struct that has grown, which none of the public ones has yet: callers compiled against
-// its older headers go on working. What all ops do with sizes that make no sense is in misuse.h.
+// A params struct that has grown: callers compiled against its older headers go on working. What
+// all ops do with sizes that make no sense is in misuse.h.
 #include <cstdarg>
 #include <cstdio>
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstddef>
 #include <cstring>
 
 #include "selection_fixture.h"
@@ -9,15 +10,19 @@ namespace {
 const Op<exn_select_params> kOp = {"select", exn_select_supported, exn_select_workspace_size,
                                    exn_select};
 
+constexpr uint64_t kFirstSize = offsetof(exn_select_params, heads);
+
 // A case's tensors on a device.
 struct PlacedSelect {
-  PlacedSelect(const Target& target, const SelectionSpec& s, const SelectInputs& in)
+  PlacedSelect(const Target& target, const SelectionSpec& s, const SelectInputs& in,
+               int64_t summed = 0)
       : scores(target, in.scores),
         limit(target, in.limit),
-        selection(target, s, in.selection, in.scores.rows) {}
+        selection(target, s, in.selection, in.scores.rows / (summed > 1 ? summed : 1)),
+        heads(summed) {}
 
   exn_select_params params() const {
-    return {sizeof(exn_select_params), scores.dl(), limit.dl(), selection.dl()};
+    return {sizeof(exn_select_params), scores.dl(), limit.dl(), selection.dl(), heads};
   }
   std::vector<Placed*> read() {
     std::vector<Placed*> all = selection.read();
@@ -28,6 +33,7 @@ struct PlacedSelect {
 
   Placed scores, limit;
   PlacedSelection selection;
+  int64_t heads;
 };
 
 class Select : public ::testing::TestWithParam<SelectCase> {};
@@ -39,7 +45,7 @@ TEST_P(Select, MatchesOracle) {
   for (const Target& target : targets()) {
     if (!wanted(c, target)) continue;
     SCOPED_TRACE(target.name());
-    PlacedSelect placed(target, c.selection, in);
+    PlacedSelect placed(target, c.selection, in, c.heads);
     exercise(target, kOp, placed.params(), placed.read(), placed.selection.written());
     if (HasFatalFailure()) return;
     placed.selection.expect(expected);
@@ -50,24 +56,33 @@ INSTANTIATE_TEST_SUITE_P(Cases, Select,
                          ::testing::ValuesIn(wanted_cases(select_cases(cases_directory()))),
                          CaseName());
 
-// One row of f32 scores, k of them, on every target.
-void expect_kept(const std::vector<float>& scores, int64_t k, const std::vector<int32_t>& kept) {
+// One row of the sums of f32 scores, k of them, on every target.
+void expect_kept(const std::vector<std::vector<float>>& heads, int64_t k,
+                 const std::vector<int32_t>& kept) {
   SelectInputs in;
-  in.scores = make_tensor(Type::kF32, {1, static_cast<int64_t>(scores.size())});
-  for (size_t i = 0; i < scores.size(); ++i)
-    in.scores.set(0, static_cast<int64_t>(i), static_cast<double>(scores[i]));
+  const int64_t count = static_cast<int64_t>(heads.size());
+  in.scores = make_tensor(Type::kF32, {count, static_cast<int64_t>(heads[0].size())});
+  for (size_t h = 0; h < heads.size(); ++h) {
+    for (size_t j = 0; j < heads[h].size(); ++j)
+      in.scores.set(static_cast<int64_t>(h), static_cast<int64_t>(j),
+                    static_cast<double>(heads[h][j]));
+  }
   SelectionSpec s;
   s.k = k;
   s.capacity = static_cast<int64_t>(kept.size());
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());
-    PlacedSelect placed(target, s, in);
+    PlacedSelect placed(target, s, in, count);
     exercise(target, kOp, placed.params(), placed.read(), placed.selection.written());
     if (::testing::Test::HasFatalFailure()) return;
     EXPECT_EQ(integers_of(placed.selection.indices.read()), kept);
     EXPECT_EQ(integers_of(placed.selection.count.read()),
               std::vector<int32_t>{static_cast<int32_t>(kept.size())});
   }
+}
+
+void expect_kept(const std::vector<float>& scores, int64_t k, const std::vector<int32_t>& kept) {
+  expect_kept(std::vector<std::vector<float>>{scores}, k, kept);
 }
 
 TEST(Select, ByHand) {
@@ -86,21 +101,60 @@ TEST(Select, ByHand) {
   expect_kept({.2f, 1.2f, 1.2f, 1.0f, .6f, .6f, -.4f}, 4, {1, 2, 3, 4});
 }
 
+// Added up in f32, the first head first.
+TEST(Select, HeadsByHand) {
+  using Heads = std::vector<std::vector<float>>;
+  expect_kept(Heads{{3, 1, 2}, {0, 4, 0}}, 2, {0, 1});
+  expect_kept(Heads{{1, 2, 3}, {3, 2, 1}, {1, 1, 1}}, 1, {0});
+  expect_kept(Heads{{0x1p24f, 1, 0x1p24f}, {1, 1, -1}, {1, 0x1p24f, 2}}, 1, {1});
+  expect_kept(Heads{{1, 0x1p24f, 0}, {1, 1, 0}, {0x1p24f, 1, 0}}, 1, {0});
+  expect_kept(Heads{{-0.0f, 0, -0.0f}, {-0.0f, -0.0f, 1e-45f}}, 2, {0, 2});
+  expect_kept(Heads{{3e38f, 0, kInf}, {3e38f, 1, 0}}, 2, {0, 2});
+  expect_kept(Heads{{3e38f, 0}, {3e38f, 1}, {-3e38f, 0}}, 1, {0});
+  expect_kept(Heads{{-kInf, 1, 2}, {5, 1, 2}}, 1, {2});
+  expect_kept(Heads{{-kInf, 1, 2}, {-kInf, 1, 2}}, 2, {1, 2});
+  expect_kept(Heads{{-kInf, 1, 2}, {kInf, 1, 2}}, 1, {0, 1, 2});
+  expect_kept(Heads{{0, 1, 2}, {0, 1, 2}, {0, kNaN, 2}}, 1, {0, 1, 2});
+}
+
+// A caller of the struct that ended before `heads` has what it had.
+TEST(Select, CallersWithoutHeads) {
+  SelectInputs in;
+  in.scores = normal(Type::kF32, {4, 50});
+  SelectionSpec s;
+  s.k = s.capacity = 7;
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    PlacedSelect now(target, s, in), before(target, s, in);
+    EXPECT_EQ(run_once(target, kOp, now.params()), EXN_OK) << exn_last_error();
+    exn_select_params p = before.params();
+    p.struct_size = kFirstSize;
+    p.heads = 4;
+    EXPECT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+    EXPECT_EQ(integers_of(before.selection.indices.read()),
+              integers_of(now.selection.indices.read()));
+  }
+}
+
 // More rows than there is time to visit, with nothing to read or to write in any; and so many
 // segments that their product with the rows is no number.
 TEST(Select, RowsOfNothing) {
-  int64_t shape[2] = {int64_t{1} << 56, 0};
+  int64_t shape[2] = {int64_t{1} << 56, 0}, one[2] = {1, 0};
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());
     const DLDevice device = {static_cast<DLDeviceType>(target.device_type), 0};
     const DLTensor scores = {nullptr, device, 2, dl_type(Type::kF32), shape, nullptr, 0};
     const DLTensor indices = {nullptr, device, 2, dl_type(Type::kI32), shape, nullptr, 0};
     Placed segments(target, zeros(Type::kI32, {300}));
-    exn_select_params p = {sizeof p, &scores, nullptr, {}};
+    exn_select_params p = {sizeof p, &scores, nullptr, {}, 0};
     p.selection.indices = &indices;
     p.selection.k = 3;
     EXPECT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
     p.selection.segments = segments.dl();
+    EXPECT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+    const DLTensor lists = {nullptr, device, 2, dl_type(Type::kI32), one, nullptr, 0};
+    p.selection.indices = &lists;
+    p.heads = shape[0];
     EXPECT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
   }
 }
@@ -143,7 +197,7 @@ TEST_F(SelectMisuse, IsRefused) {
   using P = exn_select_params;
   ASSERT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
   for (Placed* t : written_) t->reset();
-  expect_sound_struct_sizes(kOp, p_, written_);
+  expect_sound_struct_sizes(kOp, p_, written_, kFirstSize);
   Spoiler<P> spoil(kOp, p_, written_);
   spoil.required(&P::scores, "scores");
   spoil.tensor(&placed_.scores, "scores", "bf16");
@@ -155,6 +209,23 @@ TEST_F(SelectMisuse, IsRefused) {
   p.selection.indices = nullptr;
   expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"selection.indices", "null"});
   spoil_selection(kOp, p_, &P::selection, &placed_.selection, written_);
+}
+
+TEST_F(SelectMisuse, HeadsThatDoNotFit) {
+  exn_select_params p = p_;
+  for (int64_t heads : {int64_t{-1}, INT64_MIN}) {
+    p.heads = heads;
+    expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"heads", std::to_string(heads)});
+  }
+  for (int64_t heads : {int64_t{3}, int64_t{4}, INT64_MAX}) {
+    p.heads = heads;
+    expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT,
+                   {"scores", "2 rows", std::to_string(heads) + " heads"});
+  }
+  p.heads = 2;  // one list
+  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"limit", "2", "1"});
+  p.limit = nullptr;
+  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"selection.indices", "2", "1"});
 }
 
 TEST_F(SelectMisuse, WrongLimitsWriteNothing) {

@@ -2,7 +2,12 @@
 /*
  * select: the best columns of each row of scores, as an ascending list.
  *
- * Row r has N columns. Of them
+ * Row r has N columns, and the scores of row r of `scores`; with H heads, the sums of H rows, added
+ * up in f32 one after another:
+ *
+ *   score[r,j] = ((scores[r*H,j] + scores[r*H + 1,j]) + ...) + scores[r*H + H - 1,j]
+ *
+ * A mean over heads ranks columns as the sum does. Of the columns
  *   kept       are those in a range of `keep`, whatever they score, beside the k best;
  *   left out   are those in a range of `drop`, unless a range of `keep` holds them too;
  *   candidates are the others below limit[r].
@@ -16,7 +21,8 @@
  * Where count[r] > K the list ends after the first K: give it room for k and the kept ranges. A row
  * with a NaN among its candidates is invalid: valid[r] = 0, and it keeps everything, all columns
  * below limit[r] (those of `drop` too) and the ranges of `keep`: a token is never lost to a broken
- * score. The scores of other columns are not looked at.
+ * score. The scores of other columns are not looked at. A sum is NaN where a score is NaN, or where
+ * +inf meets -inf.
  *
  * limit, budget, keep, drop and segments are read from device memory: a decision that was taken
  * there needs no detour. A limit outside 0..N, a negative budget, a range or segments that fall or
@@ -27,9 +33,11 @@
  * Follows the selections of PromptDistill, GemFilter, SnapKV, H2O, FastV, PyramidDrop and HiRED,
  * which leave the order of equal scores open.
  *
- * Bytes that must move: N elements of scores per row read once, 4 * K per row written. On CUDA a
- * block of threads takes a whole row: many rows fill a device, one row of 100 000 columns does not,
- * and a row of more than 8192 columns is read anew in each round of the search, four or five times.
+ * Bytes that must move: H * N elements of scores per row read once, 4 * K written. On CUDA a block
+ * of threads takes a whole row: many rows fill a device, one row of 100 000 columns does not, and a
+ * row of more than 8192 columns is read anew in each round of the search, four or five times. The
+ * sums of such a row are made before, by many blocks, and lie in the workspace, 4 * N bytes; those
+ * of a shorter one do not leave its block.
  */
 #ifndef EXEUNT_SELECT_H
 #define EXEUNT_SELECT_H
@@ -58,9 +66,11 @@ typedef struct exn_selection {
 
 typedef struct exn_select_params {
   uint64_t struct_size;   /**< sizeof(exn_select_params) */
-  const DLTensor* scores; /**< in, [R,N], f32 | f16 | bf16, last stride 1 */
+  const DLTensor* scores; /**< in, [R,N], or [R*H,N] with heads, f32 | f16 | bf16, last stride 1 */
   const DLTensor* limit;  /**< in, optional, [R], i32, compact, entries in 0..N; NULL: N */
   exn_selection selection; /**< how many, and where to */
+  int64_t heads;          /**< H >= 0, divides the rows of scores: neighbouring rows that are summed
+                               up for one list; 0 or 1: each row has its own */
 } exn_select_params;
 
 EXN_API exn_status exn_select_supported(const exn_select_params* params);

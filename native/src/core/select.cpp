@@ -1,16 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/select.h>
 
+#include <cstddef>
+
 #include "backends.h"
 
 namespace exn {
+
+// Without `heads`.
+template <>
+constexpr uint64_t kFirstSize<exn_select_params> = offsetof(exn_select_params, heads);
+
 namespace {
 
 void check_args(const exn_select_params& p, Check& check, SelectArgs* a) {
   a->scores = check.matrix("scores", p.scores, kFloats, Role::kIn);
+  check.at_least("heads", p.heads, 0);
+  if (!check.ok()) return;
+  if (p.heads > 1) a->heads = p.heads;
+  if (a->scores.rows % a->heads != 0) {
+    check.fail_argument("scores has %lld rows, which %lld heads do not divide",
+                        static_cast<long long>(a->scores.rows), static_cast<long long>(a->heads));
+  }
   a->limit = check.per_row<const int32_t>("limit", p.limit, kI32Only, Role::kIn, "the scores' rows",
-                                          a->scores.rows, Need::kOptional);
-  a->selection = check.selection(p.selection, a->scores.rows, a->scores.cols);
+                                          a->rows(), Need::kOptional);
+  a->selection = check.selection(p.selection, a->rows(), a->scores.cols);
 }
 
 constexpr Op<exn_select_params, SelectArgs> kOp{"exn_select", check_args, &Backend::select};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// select: the best columns of each row of scores, as an ascending list.
+// select: the best columns of each row of scores, or of sums of rows, as an ascending list.
 //
 // A block finds the k-th best of a row by radix: it counts the leading 11 bits of all candidates,
 // then the next ones of those that share them. Two or three rounds give the cut whatever k is; a
@@ -47,10 +47,11 @@ struct SelectionTask {
 
 template <class T>
 struct SelectTask {
-  const T* scores;
+  const T* scores;       // [rows * heads, columns]
   int64_t rows;
+  int64_t heads;         // rows of scores that are summed up for one
   int64_t columns;
-  int64_t stride;        // elements between rows
+  int64_t stride;        // elements between rows of scores
   const int32_t* limit;  // [rows], optional
   int items;             // columns of a thread
   SelectionTask selection;
@@ -97,6 +98,73 @@ __device__ __forceinline__ int64_t clamped(int64_t value, int64_t least, int64_t
   return value < least ? least : value > most ? most : value;
 }
 
+// ---- sums of heads ------------------------------------------------------------------------------
+
+// Reads kKeyGroup neighbouring scores; those from `left` on become 0.
+template <class T, bool ALIGNED>
+__device__ __forceinline__ void read_scores(const T* from, unsigned left, float* x) {
+  if (ALIGNED) {
+#pragma unroll
+    for (int i = 0; i < kKeyGroup; i += kVector<T>) {
+      const uint4 raw = *reinterpret_cast<const uint4*>(from + i);
+      unpack<T>(raw, x + i);
+    }
+  } else {
+#pragma unroll
+    for (unsigned i = 0; i < kKeyGroup; ++i) x[i] = i < left ? widen(from[i]) : 0.0f;
+  }
+}
+
+// The same of `heads` rows, one added to another in their order. Four are on their way at once.
+template <class T, bool ALIGNED>
+__device__ __forceinline__ void add_scores(const T* from, int64_t heads, int64_t stride,
+                                           unsigned left, float* x) {
+  read_scores<T, ALIGNED>(from, left, x);
+#pragma unroll 4
+  for (int64_t head = 1; head < heads; ++head) {
+    float more[kKeyGroup];
+    read_scores<T, ALIGNED>(from + head * stride, left, more);
+#pragma unroll
+    for (int i = 0; i < kKeyGroup; ++i) x[i] += more[i];
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void sum_scores(const T* from, int64_t heads, int64_t stride,
+                                           unsigned left, float* x) {
+  const bool aligned = is_vector_aligned(from) && (heads == 1 || stride % kVector<T> == 0);
+  if (aligned && left >= kKeyGroup) {
+    add_scores<T, true>(from, heads, stride, left, x);
+  } else {
+    add_scores<T, false>(from, heads, stride, left, x);
+  }
+}
+
+constexpr int kSumThreads = 128;
+
+// Sums of heads of rows that a block of select_kernel reads in several rounds, `sums_stride`
+// elements apart, a multiple of kKeyGroup. Bytes: every score once, 4 for each sum.
+template <class T>
+__global__ __launch_bounds__(kSumThreads)
+void sum_heads_kernel(SelectTask<T> task, float* sums, int64_t sums_stride) {
+  constexpr int kTile = kSumThreads * kKeyGroup;
+  const int64_t tiles = (task.columns + kTile - 1) / kTile;
+  for (int64_t tile = blockIdx.x; tile < task.rows * tiles; tile += gridDim.x) {
+    const int64_t row = tile / tiles;
+    const int64_t column = tile % tiles * kTile + threadIdx.x * kKeyGroup;
+    if (column >= task.columns) continue;
+    const int64_t left = task.columns - column;
+    float x[kKeyGroup];
+    sum_scores(task.scores + row * task.heads * task.stride + column, task.heads, task.stride,
+               static_cast<unsigned>(left), x);
+    float* const to = sums + row * sums_stride + column;
+#pragma unroll
+    for (int i = 0; i < kKeyGroup; i += 4) *reinterpret_cast<uint4*>(to + i) = pack<float>(x + i);
+  }
+}
+
+// ---- a row --------------------------------------------------------------------------------------
+
 // One row, by all threads of a block. Each holds `items` columns of a tile, a multiple of kKeyGroup
 // and at most 32; `keys` is shared memory for THREADS * items of them.
 template <class T, int THREADS>
@@ -109,16 +177,18 @@ class SelectRow {
         keys_(keys + threadIdx.x),
         items_(static_cast<unsigned>(items)) {}
 
-  // `limit` is the number of leading columns that may be chosen. All threads have left the shared
-  // memory when this returns.
-  __device__ __forceinline__ void run(int64_t row, const T* scores, int64_t columns,
-                                      int64_t limit) {
+  // `limit` is the number of leading columns that may be chosen. Of several heads, `scores` are
+  // those of the first, `stride` elements before those of the next; their row must fit the threads'
+  // keys. All threads have left the shared memory when this returns.
+  __device__ __forceinline__ void run(int64_t row, const T* scores, int64_t columns, int64_t limit,
+                                      int64_t heads = 1, int64_t stride = 0) {
     row_ = row;
     scores_ = scores;
     columns_ = static_cast<unsigned>(columns);
     limit_ = static_cast<unsigned>(limit);
     listed_ = 0;
     loaded_ = ~0u;
+    if (heads > 1) load_sums(heads, stride);
     const bool broken = has_nan();
     if (broken) {
       list_everything();
@@ -166,32 +236,34 @@ class SelectRow {
     }
   }
 
-  __device__ __forceinline__ void load_keys(unsigned first) const {
+  __device__ __forceinline__ void load_keys(unsigned first, int64_t heads, int64_t stride) const {
     const T* const from = scores_ + base_ + first;
     const unsigned left = mine_before(columns_) - min(mine_before(columns_), first);
     float x[kKeyGroup];
-    if (is_vector_aligned(scores_) && left >= kKeyGroup) {
-#pragma unroll
-      for (int i = 0; i < kKeyGroup; i += kVector<T>) {
-        const uint4 raw = *reinterpret_cast<const uint4*>(from + i);
-        unpack<T>(raw, x + i);
-      }
-    } else {
-#pragma unroll
-      for (unsigned i = 0; i < kKeyGroup; ++i) x[i] = i < left ? widen(from[i]) : 0.0f;
-    }
+    sum_scores(from, heads, stride, left, x);
 #pragma unroll
     for (unsigned i = 0; i < kKeyGroup; ++i) key(first + i) = order_key(x[i]);
+  }
+
+  __device__ __forceinline__ void take_tile(unsigned tile) {
+    loaded_ = tile;
+    base_ = (tile * THREADS + threadIdx.x) * items_;
+    kept_ = mine_in(task_.keep) & mine_in(0, columns_);
+    candidates_ = mine_in(0, limit_) & ~kept_ & ~mine_in(task_.drop);
   }
 
   // Reads a tile, unless the threads hold it already.
   __device__ __forceinline__ void load(unsigned tile) {
     if (tile == loaded_) return;
-    loaded_ = tile;
-    base_ = (tile * THREADS + threadIdx.x) * items_;
-    for (unsigned first = 0; first < items_; first += kKeyGroup) load_keys(first);
-    kept_ = mine_in(task_.keep) & mine_in(0, columns_);
-    candidates_ = mine_in(0, limit_) & ~kept_ & ~mine_in(task_.drop);
+    take_tile(tile);
+    for (unsigned first = 0; first < items_; first += kKeyGroup) load_keys(first, 1, 0);
+  }
+
+  // Reads the only tile of a row of several heads. Apart from load(), which is in many places.
+  __device__ __forceinline__ void load_sums(int64_t heads, int64_t stride) {
+    take_tile(0);
+#pragma unroll 1
+    for (unsigned first = 0; first < items_; first += kKeyGroup) load_keys(first, heads, stride);
   }
 
   // Calls f() once for each tile with columns of [begin, end), its keys loaded.
@@ -420,8 +492,9 @@ class SelectRow {
   unsigned candidates_;
 };
 
-// One block per row. Bytes: every score once where the row has at most THREADS * items columns,
-// else up to five times, all but the first from the L2 cache; 4 for each place of the list.
+// One block per row. Bytes: every score once where the row has at most THREADS * items columns, as
+// all have whose heads are summed up here, else up to five times, all but the first from the L2
+// cache; 4 for each place of the list.
 template <class T, int THREADS>
 __global__ __launch_bounds__(THREADS, THREADS == 512 ? 1 : 3)
 void select_kernel(SelectTask<T> task) {
@@ -431,7 +504,8 @@ void select_kernel(SelectTask<T> task) {
   for (int64_t row = blockIdx.x; row < task.rows; row += gridDim.x) {
     const int64_t limit =
         task.limit != nullptr ? clamped(task.limit[row], 0, task.columns) : task.columns;
-    block.run(row, task.scores + row * task.stride, task.columns, limit);
+    block.run(row, task.scores + row * task.heads * task.stride, task.columns, limit, task.heads,
+              task.stride);
   }
 }
 

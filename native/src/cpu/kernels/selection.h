@@ -207,7 +207,7 @@ class Selector {
   EXN_SIMD Selector(const Selection& selection, int64_t columns)
       : s_(selection), columns_(columns) {}
 
-  // Row `row`, whose candidates lie below `limit`.
+  // Row `row`, whose candidates lie below `limit`. The scores may be those of the room.
   template <class T>
   EXN_SIMD void run(const T* scores, int64_t row, int64_t limit, const SelectionRoom& room) const {
     mark(row, limit, room);

@@ -53,6 +53,25 @@ class DropHandVectorsTest {
     assertArrayEquals(new int[] {0, 2, -1, 0, 1, -1}, indices.toIntArray());
   }
 
+  @Test
+  void headsAreAddedUpInTheirOrder() {
+    float big = 0x1p24f;
+    Tensor scores =
+        scope.copyOf(
+            new float[] {big, 1, 0, 1, 1, 0, 1, big, 3, /* and */ 1, 2, 3, 0, 0, 0, 9, 0, 0}, 6, 3);
+    Selection selection = Selection.allocate(scope, 2, 1);
+    Select.builder().scores(scores).heads(3).select(selection).runOnce();
+    finish();
+    assertArrayEquals(new int[] {1, 0}, selection.indices().toIntArray());
+    Selection opposite = Selection.allocate(scope, 1, 2);
+    float inf = Float.POSITIVE_INFINITY;
+    Tensor infinite = scope.copyOf(new float[] {-inf, 1, inf, 2}, 2, 2);
+    Select.builder().scores(infinite).heads(2).select(opposite.withK(1)).runOnce();
+    finish();
+    assertArrayEquals(new int[] {0, 1}, opposite.indices().toIntArray());
+    assertArrayEquals(new int[] {0}, opposite.valid().toIntArray());
+  }
+
   /** PromptDistill's end of the prompt: kept whatever it scores, beside the two best before it. */
   @Test
   void rangesAreKeptAndLeftOut() {

@@ -130,6 +130,19 @@ class DropMisuseTest {
   }
 
   @Test
+  void selectedHeads() {
+    Select.Builder builder = Select.builder().scores(f32(6, 5)).select(two());
+    builder.heads(3).build(scope).run();
+    for (long heads : new long[] {-1, Long.MIN_VALUE}) {
+      invalid(() -> builder.heads(heads).build(), "heads", Long.toString(heads), "0");
+    }
+    for (long heads : new long[] {4, 7, Long.MAX_VALUE}) {
+      invalid(() -> builder.heads(heads).build(), "scores", "6 rows", heads + " heads");
+    }
+    invalid(() -> builder.heads(2).build(), "selection.indices", "2", "3");
+  }
+
+  @Test
   void selections() {
     invalid(() -> select(Selection.top(2, i32(6))).build(), "selection.indices", "rank 1", "2");
     invalid(() -> select(Selection.top(2, i32(3, 3))).build(), "selection.indices", "3", "2");

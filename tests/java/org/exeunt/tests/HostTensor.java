@@ -79,12 +79,17 @@ final class HostTensor {
 
   /** The logits, features or hidden states of a case, from its columns. */
   static HostTensor matrix(CaseRow c, String cols, String prefix, long stream) {
+    return matrix(c, c.integer("rows"), cols, prefix, stream);
+  }
+
+  /** The same, of as many rows. */
+  static HostTensor matrix(CaseRow c, long rows, String cols, String prefix, long stream) {
     String dtype = prefix.isEmpty() ? "dtype" : prefix;
     String under = prefix.isEmpty() ? "" : prefix + "_";
     HostTensor t =
         new HostTensor(
             c.dtype(dtype),
-            new long[] {c.integer("rows"), c.integer(cols)},
+            new long[] {rows, c.integer(cols)},
             c.int32(under + "pad"),
             c.int32(under + "offset"));
     return t.fill(

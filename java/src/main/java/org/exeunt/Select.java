@@ -6,7 +6,7 @@ import org.exeunt.jni.global.exeunt;
 
 /**
  * The best columns of each row of scores, as an ascending list: what to keep of a prompt or of an
- * image.
+ * image. With {@link Builder#heads}, of the sums of several rows.
  *
  * <p>{@link Selection} says how many, what is kept or left out in any case, and where the lists go.
  * {@link Gather} moves tokens by such a list, {@link KvCompact} shrinks a cache to it. Scores that
@@ -18,9 +18,10 @@ import org.exeunt.jni.global.exeunt;
  * <p>A limit outside 0 to N is an {@link IllegalArgumentException} on the CPU, with nothing
  * written; on CUDA, where a run cannot read it, it is clamped.
  *
- * <p>Bytes that must move: N elements of scores for each row, read once, and {@code 4 K} written.
- * On CUDA a block of threads takes a whole row: many rows fill a device, one row of 100 000 columns
- * does not.
+ * <p>Bytes that must move: N elements of scores for each row, H times as many with heads, read
+ * once, and {@code 4 K} written. On CUDA a block of threads takes a whole row: many rows fill a
+ * device, one row of 100 000 columns does not; sums of rows of more than 8192 columns are made
+ * before, by many blocks, and take {@code 4 N} bytes of workspace.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
@@ -70,17 +71,33 @@ public final class Select extends Op {
     private Tensor scores;
     private Tensor limit;
     private Selection selection;
+    private long heads = 1;
 
     private Builder() {}
 
     /**
      * The scores.
      *
-     * @param tensor in, [R,N], F32, F16 or BF16, last stride 1; R and N may be 0
+     * @param tensor in, [R,N], or [R*H,N] with heads, F32, F16 or BF16, last stride 1; R and N may
+     *     be 0
      * @return this
      */
     public Builder scores(Tensor tensor) {
       scores = tensor;
+      return this;
+    }
+
+    /**
+     * How many neighbouring rows of the scores, the heads of an attention for instance, are added
+     * up for one list: row r of the selection is of rows {@code r H} to {@code r H + H - 1}. Sums
+     * are F32, one row added to another in their order. A sum with a NaN, or of opposite
+     * infinities, is NaN. A mean over heads ranks columns as the sum does.
+     *
+     * @param count H, 1 or more, divides the rows of the scores; left out, 1
+     * @return this
+     */
+    public Builder heads(long count) {
+      heads = count;
       return this;
     }
 
@@ -111,6 +128,7 @@ public final class Select extends Op {
       Params params =
           new Params(exn_select_params.class).tensor("scores", scores).tensor("limit", limit);
       Selection.write(selection, params);
+      params.int64("heads", heads);
       return new Select(params, owner);
     }
   }

@@ -21,13 +21,14 @@ final class DropProblems {
     c.require("special", "-").require("limit", "-").require("budget", "-");
     c.require("segments", "-").require("keep", "-").require("drop", "-");
     c.require("capacity", c.text("k"));
-    int rows = c.integer("rows");
+    int heads = Math.max(c.integer("heads"), 1);
+    int rows = c.integer("rows") * heads;
     int cols = c.integer("cols");
     int seed = c.integer("seed");
     Matrix scores = c.text("fill").equals("ties")
         ? Matrix.ties(rows, cols, c.storage("dtype"), seed, 0)
         : Matrix.normal(rows, cols, c.storage("dtype"), c.real("scale"), seed, 0);
-    return new SelectProblem(scores, c.integer("k"));
+    return new SelectProblem(scores, heads, c.integer("k"));
   }
 
   static AttentionScoresProblem attentionScores(BenchCase c) {

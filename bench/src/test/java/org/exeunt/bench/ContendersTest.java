@@ -240,11 +240,14 @@ class ContendersTest {
   void droppedTokens(Contenders contenders, int threads, Storage storage) {
     for (int cols : List.of(1, 40, 1000)) {
       for (int k : List.of(1, cols / 3 + 1, cols)) {
-        SelectProblem one = new SelectProblem(normal(3, cols, storage, 2), Math.min(k, cols));
-        check(contenders.select(one, threads), one::check);
+        for (int heads : List.of(1, 3)) {
+          SelectProblem one =
+              new SelectProblem(normal(3 * heads, cols, storage, 2), heads, Math.min(k, cols));
+          check(contenders.select(one, threads), one::check);
+        }
       }
     }
-    SelectProblem ties = new SelectProblem(Matrix.ties(2, 300, storage, 4, 0), 90);
+    SelectProblem ties = new SelectProblem(Matrix.ties(2, 300, storage, 4, 0), 1, 90);
     check(contenders.select(ties, threads), ties::check);
     for (boolean chosen : new boolean[] {false, true}) {
       GatherProblem rows = new GatherProblem(storage, 1, 1, 50, 24, 13, false, chosen, 5);

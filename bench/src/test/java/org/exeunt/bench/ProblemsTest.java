@@ -104,6 +104,8 @@ class ProblemsTest {
     assertEquals(2L * 2 * 4 * 1024 * 8 * 128 + 4 * 1024, DropProblems.gather(kv).bytes());
     BenchCase select = CaseTable.load("select").get("bench_576_of_2880");
     assertEquals(4L * 2880 + 4 * 576, DropProblems.select(select).bytes());
+    BenchCase heads = CaseTable.load("select").get("bench_heads_576_bf16");
+    assertEquals(2L * 32 * 2880 + 4 * 576, DropProblems.select(heads).bytes());
     BenchCase scores = CaseTable.load("attention_scores").get("bench_score_32");
     assertEquals(2L * 8192 * 8 * 128 + 2 * 32 * 128 + 4 * 8192,
         DropProblems.attentionScores(scores).bytes());

@@ -33,9 +33,10 @@ abstract class ExeuntDrops extends ExeuntLayers implements DropContenders {
   @Override
   public Contender<int[]> select(SelectProblem problem, int threads) {
     Scope scope = open(threads);
-    Tensor indices = scope.allocate(DType.I32, problem.scores.rows(), problem.k);
+    Tensor indices = scope.allocate(DType.I32, problem.rows(), problem.k);
     Select op = Select.builder()
         .scores(tensor(scope, problem.scores))
+        .heads(problem.heads)
         .select(Selection.top(problem.k, indices))
         .build(scope);
     return new OpContender<>(scope, op, indices::toIntArray);

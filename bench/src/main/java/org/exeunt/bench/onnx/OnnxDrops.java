@@ -23,18 +23,31 @@ import org.exeunt.bench.reference.ScoresResult;
 import org.exeunt.bench.reference.SelectProblem;
 import org.exeunt.bench.reference.Storage;
 
-/** Selections by TopK, which sorts the list by a second TopK; moves by Gather. */
+/** Selections by ReduceSum and TopK, a second one sorting the list; moves by Gather. */
 abstract class OnnxDrops extends OnnxLayers implements DropContenders {
   @Override
   public Contender<int[]> select(SelectProblem problem, int threads) {
     OnnxGraph graph = new OnnxGraph();
-    int rows = problem.scores.rows();
-    ascending(graph, floatInput(graph, "scores", problem.scores), problem.k, "indices");
+    int rows = problem.rows();
+    ascending(graph, summed(graph, problem.scores, problem.heads), problem.k, "indices");
     graph.output("indices", INT64, rows, problem.k);
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
     session.input("scores", problem.scores);
     LongBuffer indices = session.longOutput("indices", rows, problem.k);
     return contender(session, () -> ints(indices));
+  }
+
+  /** The input `scores`, rows of as many heads added up. */
+  private static String summed(OnnxGraph graph, Matrix scores, int heads) {
+    String input = floatInput(graph, "scores", scores);
+    if (heads == 1) {
+      return input;
+    }
+    String apart = reshaped(graph, input, -1, heads, scores.cols());
+    String sums = graph.freshName();
+    graph.node("ReduceSum", new Attributes().with("keepdims", 0),
+        new String[] {apart, graph.constant(new long[] {1}, 1)}, sums);
+    return sums;
   }
 
   /** The k best along the last axis: which, then in ascending order. */

@@ -33,7 +33,7 @@ public final class GatherProblem {
       tensors[t] = Matrix.normal(1, outer * entries * inner, storage, 1, seed, 16 + t);
     }
     scores = chosen ? Matrix.normal(1, entries, Storage.F32, 1, seed, 0) : null;
-    list = chosen ? SelectProblem.best(scores, 0, kept)
+    list = chosen ? SelectProblem.best(scores, 1, 0, kept)
         : Arrays.copyOf(new Words(seed, 1).shuffled(entries), kept);
     Arrays.sort(list);
   }

@@ -89,7 +89,7 @@ public final class HiredBudgetProblem {
       double all = 0;
       int[] marks = new int[tokens()];
       if (count) {
-        for (int token : SelectProblem.best(attention, image, top())) {
+        for (int token : SelectProblem.best(attention, 1, image, top())) {
           marks[token] = 1;
         }
       }

@@ -19,7 +19,7 @@ final class JavaHired implements Contender<int[]> {
     this.problem = problem;
     attention = problem.attention.values();
     select = problem.count
-        ? new JavaSelect(attention, problem.images(), problem.tokens(), problem.top()) : null;
+        ? new JavaSelect(attention, problem.images(), 1, problem.tokens(), problem.top()) : null;
     region = new int[problem.tokens()];
     for (int t = 0; t < region.length; t++) {
       region[t] = problem.region(t);

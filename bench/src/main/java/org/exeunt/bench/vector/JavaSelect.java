@@ -7,12 +7,15 @@ import org.exeunt.bench.reference.SelectProblem;
 
 /**
  * The k best of each row without sorting it: a histogram of the leading bits finds the bin of the
- * k-th score, the scores of that bin the score itself, and a last pass lists what is above.
+ * k-th score, the scores of that bin the score itself, and a last pass lists what is above. Heads
+ * are summed up before.
  */
 final class JavaSelect implements Contender<int[]> {
   private static final int BITS = 11;
 
   private final float[] scores;
+  private final float[] sums; // null where each row has a list of its own
+  private final int heads;
   private final int rows;
   private final int cols;
   private final int k;
@@ -22,11 +25,13 @@ final class JavaSelect implements Contender<int[]> {
   private final int[] indices;
 
   JavaSelect(SelectProblem problem) {
-    this(problem.scores.values(), problem.scores.rows(), problem.scores.cols(), problem.k);
+    this(problem.scores.values(), problem.rows(), problem.heads, problem.scores.cols(), problem.k);
   }
 
-  JavaSelect(float[] scores, int rows, int cols, int k) {
+  JavaSelect(float[] scores, int rows, int heads, int cols, int k) {
     this.scores = scores;
+    sums = heads == 1 ? null : new float[cols];
+    this.heads = heads;
     this.rows = rows;
     this.cols = cols;
     this.k = Math.min(k, cols);
@@ -38,12 +43,26 @@ final class JavaSelect implements Contender<int[]> {
   @Override
   public Object run() {
     for (int r = 0; r < rows; r++) {
-      select(r * cols, r * k);
+      if (sums == null) {
+        select(scores, r * cols, r * k);
+      } else {
+        sum(r * heads * cols);
+        select(sums, 0, r * k);
+      }
     }
     return indices;
   }
 
-  private void select(int from, int to) {
+  private void sum(int from) {
+    System.arraycopy(scores, from, sums, 0, cols);
+    for (int h = 1; h < heads; h++) {
+      for (int j = 0; j < cols; j++) {
+        sums[j] += scores[from + h * cols + j];
+      }
+    }
+  }
+
+  private void select(float[] scores, int from, int to) {
     Arrays.fill(counts, 0);
     for (int j = 0; j < cols; j++) {
       int bits = Float.floatToRawIntBits(scores[from + j] + 0f); // -0 becomes 0

@@ -46,7 +46,8 @@ final class VectorScores implements Contender<ScoresResult> {
     workers = new Workers(Math.min(threads, heads));
     scores = new float[workers.parts()][group][slots];
     sums = new float[workers.parts()][slots];
-    select = problem.choice == null ? null : new JavaSelect(sums[0], 1, slots, problem.choice.k());
+    select =
+        problem.choice == null ? null : new JavaSelect(sums[0], 1, 1, slots, problem.choice.k());
   }
 
   @Override
