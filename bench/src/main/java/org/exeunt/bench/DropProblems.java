@@ -67,7 +67,9 @@ final class DropProblems {
   static GatherProblem gather(BenchCase c) {
     c.require("pad", "0").require("offset", "0").require("out_pad", "0");
     c.require("out_offset", "0").require("spare", "0").require("count", "-");
-    c.require("list", "sorted", "selected").require("positions", "-");
+    String list = c.text("list");
+    int heads = list.startsWith("selected:") ? Integer.parseInt(list.split(":")[1]) : 0;
+    c.require("list", "sorted", "selected:" + heads).require("positions", "-");
     String[] tensors = c.text("tensors").split(",");
     String[] parts = tensors[0].split("[:x]");
     for (String tensor : tensors) {
@@ -78,7 +80,7 @@ final class DropProblems {
     return new GatherProblem(Storage.of(parts[0]), tensors.length,
         parts.length == 4 ? Integer.parseInt(parts[1]) : 1, c.integer("rows"),
         Integer.parseInt(parts[parts.length - 1]), c.integer("listed"), c.flag("in_place"),
-        c.text("list").equals("selected"), c.integer("seed"));
+        heads, c.integer("seed"));
   }
 
   static KvCompactProblem kvCompact(BenchCase c) {

@@ -249,11 +249,11 @@ class ContendersTest {
     }
     SelectProblem ties = new SelectProblem(Matrix.ties(2, 300, storage, 4, 0), 1, 90);
     check(contenders.select(ties, threads), ties::check);
-    for (boolean chosen : new boolean[] {false, true}) {
-      GatherProblem rows = new GatherProblem(storage, 1, 1, 50, 24, 13, false, chosen, 5);
+    for (int summed : List.of(0, 1, 6)) {
+      GatherProblem rows = new GatherProblem(storage, 1, 1, 50, 24, 13, false, summed, 5);
       check(contenders.gather(rows, threads), rows::check);
     }
-    GatherProblem heads = new GatherProblem(storage, 2, 3, 50, 24, 13, false, false, 5);
+    GatherProblem heads = new GatherProblem(storage, 2, 3, 50, 24, 13, false, 0, 5);
     check(contenders.gather(heads, threads), heads::check);
     CacheLayout layout = new CacheLayout(CacheLayout.Kind.HEAD, 1, 40, 40, 2, 16, 3);
     CacheLayout small = new CacheLayout(CacheLayout.Kind.HEAD, 1, 12, 12, 2, 16, 3);
@@ -276,7 +276,7 @@ class ContendersTest {
         }
       }
     }
-    GatherProblem gather = new GatherProblem(Storage.F32, 2, 3, 50, 24, 13, true, false, 5);
+    GatherProblem gather = new GatherProblem(Storage.F32, 2, 3, 50, 24, 13, true, 0, 5);
     try (Contender<float[]> once = new ExeuntContenders().gather(gather, 2)) {
       once.run();
       gather.check(once.result());

@@ -99,7 +99,7 @@ class ProblemsTest {
   @Test
   void droppedTokensAreNotRead() {
     BenchCase drop = CaseTable.load("gather").get("drop_from_bf16");
-    assertEquals(2L * 2 * 576 * 4096 + 4 * 576 + 4 * 2880, DropProblems.gather(drop).bytes());
+    assertEquals(2L * 2 * 576 * 4096 + 4 * 576 + 4 * 32 * 2880, DropProblems.gather(drop).bytes());
     BenchCase kv = CaseTable.load("gather").get("kv_f32");
     assertEquals(2L * 2 * 4 * 1024 * 8 * 128 + 4 * 1024, DropProblems.gather(kv).bytes());
     BenchCase select = CaseTable.load("select").get("bench_576_of_2880");

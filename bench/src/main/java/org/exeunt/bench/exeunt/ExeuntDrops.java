@@ -115,6 +115,7 @@ abstract class ExeuntDrops extends ExeuntLayers implements DropContenders {
     }
     Select select = Select.builder()
         .scores(tensor(scope, problem.scores))
+        .heads(problem.scores.rows())
         .select(Selection.top(problem.list.length, list.reshape(1, problem.list.length)))
         .build(scope);
     return new Chain(scope, select, gather, first);

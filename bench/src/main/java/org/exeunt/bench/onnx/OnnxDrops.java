@@ -119,8 +119,8 @@ abstract class OnnxDrops extends OnnxLayers implements DropContenders {
     if (problem.scores == null) {
       graph.input("list", INT64, kept);
     } else {
-      String list = ascending(
-          graph, floatInput(graph, "scores", problem.scores), kept, graph.freshName());
+      String scores = summed(graph, problem.scores, problem.scores.rows());
+      String list = ascending(graph, scores, kept, graph.freshName());
       graph.node("Reshape", new Attributes(),
           new String[] {list, graph.constant(new long[] {kept}, 1)}, "list");
     }

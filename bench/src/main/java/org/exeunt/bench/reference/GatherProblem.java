@@ -5,7 +5,7 @@ import java.util.Arrays;
 
 /**
  * Tensors [outer, N, inner], of which the listed entries are kept; the result is the first one's
- * output. With scores the list is not given: it is the best of them, which a run finds.
+ * output. With scores the list is not given: it is the best of their sums, which a run finds.
  */
 public final class GatherProblem {
   /** Each one row. */
@@ -16,14 +16,15 @@ public final class GatherProblem {
   public final int inner;
   public final boolean inPlace;
 
-  /** [1, N], or null. */
+  /** [heads, N], or null. */
   public final Matrix scores;
 
   /** Ascending. */
   public final int[] list;
 
+  /** With 0 heads the list is given. */
   public GatherProblem(Storage storage, int count, int outer, int entries, int inner, int kept,
-      boolean inPlace, boolean chosen, int seed) {
+      boolean inPlace, int heads, int seed) {
     this.outer = outer;
     this.entries = entries;
     this.inner = inner;
@@ -32,8 +33,8 @@ public final class GatherProblem {
     for (int t = 0; t < count; t++) {
       tensors[t] = Matrix.normal(1, outer * entries * inner, storage, 1, seed, 16 + t);
     }
-    scores = chosen ? Matrix.normal(1, entries, Storage.F32, 1, seed, 0) : null;
-    list = chosen ? SelectProblem.best(scores, 1, 0, kept)
+    scores = heads == 0 ? null : Matrix.normal(heads, entries, Storage.F32, 1, seed, 0);
+    list = scores != null ? SelectProblem.best(scores, heads, 0, kept)
         : Arrays.copyOf(new Words(seed, 1).shuffled(entries), kept);
     Arrays.sort(list);
   }

@@ -26,7 +26,8 @@ final class JavaGather implements Contender<float[]> {
   JavaGather(GatherProblem problem, int threads) {
     this(problem.tensors, problem.outer, problem.entries, problem.inner, problem.list,
         problem.scores == null ? null
-            : new JavaSelect(problem.scores.values(), 1, 1, problem.entries, problem.list.length),
+            : new JavaSelect(problem.scores.values(), 1, problem.scores.rows(), problem.entries,
+                problem.list.length),
         threads);
   }
 

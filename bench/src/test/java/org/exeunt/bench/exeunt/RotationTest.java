@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNotSame;
 import static org.junit.jupiter.api.Assertions.assertSame;
 
 import java.util.HashSet;
+import java.util.List;
 import java.util.Set;
 import java.util.function.Consumer;
 import org.exeunt.Scope;
@@ -148,9 +149,9 @@ class RotationTest {
 
   @Test
   void rows() {
-    for (boolean chosen : new boolean[] {false, true}) {
+    for (int heads : List.of(0, 6)) {
       GatherProblem gather = new GatherProblem(
-          Storage.BF16, chosen ? 1 : 2, chosen ? 1 : 3, 50, 24, 13, false, chosen, 5);
+          Storage.BF16, heads == 0 ? 2 : 1, heads == 0 ? 3 : 1, 50, 24, 13, false, heads, 5);
       checkRounds(ROTATING.gather(gather, 2), gather::check);
     }
     Matrix a = normal(5, 38, Storage.F32);
@@ -166,7 +167,7 @@ class RotationTest {
   void inPlace() {
     KvCompactProblem compact =
         new KvCompactProblem(HEAD, HEAD, 12, Storage.BF16, true, false, 5);
-    GatherProblem gather = new GatherProblem(Storage.F32, 2, 3, 50, 24, 13, true, false, 5);
+    GatherProblem gather = new GatherProblem(Storage.F32, 2, 3, 50, 24, 13, true, 0, 5);
     try (Contender<float[]> caches = ROTATING.kvCompact(compact, 2);
         Contender<float[]> tensors = ROTATING.gather(gather, 2)) {
       for (int i = 0; i < COPIES; i++) {
