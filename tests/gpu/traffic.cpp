@@ -75,7 +75,6 @@ constexpr KnownWaste kKnownRequests[] = {
     {"exit_rule", nullptr, 1.16, "the second pass reads what the first has written"},
     {"norm", "model_512x576", 2.00, "each row reads the coefficients"},
     {"norm", "model_256x4096_layer", 3.48, "each row reads the coefficients, and itself twice"},
-    {"rope", nullptr, 2.21, "each head reads the table's row"},
     {"linear", "model_576x1536_r8", 1.14, kSharedRows},
     {"linear", "model_576x1536_r64", 1.95, kSharedRows},
     {"linear", nullptr, 1.03, kSharedRows},

@@ -4,10 +4,14 @@
 #pragma once
 
 #include "elements.cuh"
+#include "reduce.cuh"
 
 namespace exn::cuda {
 
 constexpr int kRopeThreads = 256;
+
+// Pairs whose turns a block keeps at a time: all of a head of up to 512 elements.
+constexpr int kTurnPairs = 256;
 
 enum class RopeStyle : int { kInterleaved, kHalf };
 
@@ -38,20 +42,46 @@ struct RopeTask {
   RopeStyle style;
 };
 
-// kVector<T> pairs from `pair` on: two vectors of a head.
+// kVector<T> pairs of a head: two vectors.
+struct PairVectors {
+  uint4 first;
+  uint4 second;
+};
+
+// Where they are in the row, for item `item` of those that a block turns at a time.
+struct PairPlaces {
+  int64_t first;
+  int64_t second;
+  int turn;  // the first pair's place among the turns
+};
+
+template <class T>
+__device__ __forceinline__ PairPlaces pair_places(const RopeTask<T>& task, unsigned item,
+                                                  unsigned items_per_head, int64_t begin) {
+  constexpr int kV = kVector<T>;
+  const int64_t head = item / items_per_head;
+  const int turn = static_cast<int>(item % items_per_head) * kV;
+  const int64_t first = head * task.dim + rope_first(task.style, begin + turn);
+  return {first, first + (task.style == RopeStyle::kHalf ? task.pairs : kV), turn};
+}
+
+template <class T>
+__device__ __forceinline__ PairVectors load_pairs(const T* row, const PairPlaces& places) {
+  return {*reinterpret_cast<const uint4*>(row + places.first),
+          *reinterpret_cast<const uint4*>(row + places.second)};
+}
+
 template <class T, RopeStyle kStyle>
-__device__ __forceinline__ void rotate_vectors(const T* in, T* out, const float* turns,
-                                               int64_t pair, int64_t pairs) {
+__device__ __forceinline__ PairVectors rotated_pairs(const PairVectors& pairs,
+                                                     const float* turns) {
   constexpr int kV = kVector<T>;
   constexpr bool kIsHalf = kStyle == RopeStyle::kHalf;
-  const int64_t first = rope_first(kStyle, pair);
-  const int64_t second = kIsHalf ? first + pairs : first + kV;
   float x[2 * kV], turn[2 * kV];
-  unpack<T>(*reinterpret_cast<const uint4*>(in + first), x);
-  unpack<T>(*reinterpret_cast<const uint4*>(in + second), x + kV);
+  unpack<T>(pairs.first, x);
+  unpack<T>(pairs.second, x + kV);
 #pragma unroll
   for (int i = 0; i < 2 * kV; i += 4) {
-    unpack<float>(*reinterpret_cast<const uint4*>(turns + 2 * pair + i), turn + i);
+    unpack<float>(*reinterpret_cast<const uint4*>(turns + i), turn + i);
   }
 #pragma unroll
   for (int i = 0; i < kV; ++i) {
@@ -61,61 +91,112 @@ __device__ __forceinline__ void rotate_vectors(const T* in, T* out, const float*
     a = y.x;
     b = y.y;
   }
-  *reinterpret_cast<uint4*>(out + first) = pack<T>(x);
-  *reinterpret_cast<uint4*>(out + second) = pack<T>(x + kV);
+  return {pack<T>(x), pack<T>(x + kV)};
 }
 
-template <class T>
-__device__ __forceinline__ void rotate_pair(const RopeTask<T>& task, const T* in, T* out,
-                                            const float* turns, int64_t pair) {
-  const int64_t first = rope_first(task.style, pair);
-  const int64_t second = rope_second(task.style, pair, task.pairs);
-  float2 y = make_float2(NAN, NAN);
-  if (turns != nullptr) {
-    y = rotated(widen(in[first]), widen(in[second]), turns[2 * pair], turns[2 * pair + 1]);
+// Turns `count` pairs of each head from `begin` on, in vectors. The first ones are on their way
+// while `read_turns()` waits for the table.
+template <class T, class Read>
+__device__ __forceinline__ void rotate_vectors(const RopeTask<T>& task, const T* in, T* out,
+                                               int64_t begin, int count, const float* turns,
+                                               Read&& read_turns) {
+  const unsigned items_per_head = static_cast<unsigned>(count / kVector<T>);
+  const unsigned items = static_cast<unsigned>(task.heads) * items_per_head;
+  unsigned item = threadIdx.x;
+  PairPlaces places;
+  PairVectors x;
+  if (item < items) {
+    places = pair_places(task, item, items_per_head, begin);
+    x = load_pairs(in, places);
   }
-  out[first] = narrow<T>(y.x);
-  out[second] = narrow<T>(y.y);
+  read_turns();
+  while (item < items) {
+    const float* const turn = turns + 2 * places.turn;
+    const PairVectors y = task.style == RopeStyle::kHalf
+                              ? rotated_pairs<T, RopeStyle::kHalf>(x, turn)
+                              : rotated_pairs<T, RopeStyle::kInterleaved>(x, turn);
+    *reinterpret_cast<uint4*>(out + places.first) = y.first;
+    *reinterpret_cast<uint4*>(out + places.second) = y.second;
+    item += kRopeThreads;
+    if (item >= items) return;
+    places = pair_places(task, item, items_per_head, begin);
+    x = load_pairs(in, places);
+  }
+}
+
+// The same, one by one.
+template <class T>
+__device__ __forceinline__ void rotate_elements(const RopeTask<T>& task, const T* in, T* out,
+                                                int64_t begin, int count, const float* turns) {
+  const unsigned items = static_cast<unsigned>(task.heads) * static_cast<unsigned>(count);
+  for (unsigned item = threadIdx.x; item < items; item += kRopeThreads) {
+    const int64_t head = item / static_cast<unsigned>(count) * task.dim;
+    const int turn = static_cast<int>(item % static_cast<unsigned>(count));
+    const int64_t first = head + rope_first(task.style, begin + turn);
+    const int64_t second = head + rope_second(task.style, begin + turn, task.pairs);
+    const float2 y =
+        rotated(widen(in[first]), widen(in[second]), turns[2 * turn], turns[2 * turn + 1]);
+    out[first] = narrow<T>(y.x);
+    out[second] = narrow<T>(y.y);
+  }
+}
+
+// Reads the turns of `count` pairs of a row from `begin` on: NaN at a position that is not in the
+// table. The position is read by one lane of each warp that has something to do.
+template <class T>
+__device__ __forceinline__ void load_turns(const RopeTask<T>& task, int64_t row, int64_t begin,
+                                           int count, float* turns) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  for (int i = static_cast<int>(threadIdx.x); i - lane < 2 * count; i += kRopeThreads) {
+    int32_t position = 0;
+    if (lane == 0) position = task.position[row];
+    position = __shfl_sync(kFullWarp, position, 0);
+    const bool is_known = position >= 0 && position < task.positions;
+    if (i < 2 * count) {
+      turns[i] = is_known ? task.table[(position * task.pairs + begin) * 2 + i] : NAN;
+    }
+  }
 }
 
 // One block per row, whose heads share the turns. `out` may be the input: a thread reads what it
 // writes, and nothing else.
 //
-// Bytes: the rows once in and once out, 8 per pair and row of the table; as vectors where all is
-// aligned.
+// Bytes: the rows once in and once out, as vectors where all is aligned; 8 per pair and row of the
+// table, and 4 per 16 pairs for the position.
 template <class T>
 __global__ __launch_bounds__(kRopeThreads) void rope_kernel(RopeTask<T> task) {
   constexpr int kV = kVector<T>;
+  __shared__ __align__(16) float turns[2 * kTurnPairs];
   const int64_t row = blockIdx.x;
   const T* const in = task.in + row * task.in_stride;
   T* const out = task.out + row * task.out_stride;
-  const int32_t position = task.position[row];
-  const bool known = position >= 0 && position < task.positions;
-  const float* const turns = known ? task.table + position * task.pairs * 2 : nullptr;
-  const int64_t copied = task.dim - 2 * task.pairs;
-  const bool vectors = known && is_vector_aligned(in) && is_vector_aligned(out) &&
-                       is_vector_aligned(turns) && task.dim % kV == 0 && task.pairs % kV == 0;
-  const int width = vectors ? kV : 1;
-  const auto turned_items = static_cast<unsigned>(task.pairs / width);
-  const unsigned items = turned_items + static_cast<unsigned>(copied / width);
-  for (int64_t i = threadIdx.x; i < task.heads * items; i += kRopeThreads) {
-    const auto head = static_cast<int64_t>(static_cast<unsigned>(i) / items);
-    const auto item = static_cast<int64_t>(static_cast<unsigned>(i) % items);
-    const T* const x = in + head * task.dim;
-    T* const y = out + head * task.dim;
-    if (item >= turned_items) {
-      const int64_t place = 2 * task.pairs + (item - turned_items) * width;
-      if (vectors) {
-        *reinterpret_cast<uint4*>(y + place) = *reinterpret_cast<const uint4*>(x + place);
-      } else {
-        y[place] = x[place];
-      }
-    } else if (!vectors) {
-      rotate_pair(task, x, y, turns, item);
-    } else if (task.style == RopeStyle::kHalf) {
-      rotate_vectors<T, RopeStyle::kHalf>(x, y, turns, item * kV, task.pairs);
+  const bool vectors = is_vector_aligned(in) && is_vector_aligned(out) && task.dim % kV == 0 &&
+                       task.pairs % kV == 0;
+  for (int64_t begin = 0; begin < task.pairs; begin += kTurnPairs) {
+    const int count = tile_count(begin, task.pairs, kTurnPairs);
+    const auto read_turns = [&] {
+      if (begin > 0) __syncthreads();  // the turns before are still read
+      load_turns(task, row, begin, count, turns);
+      __syncthreads();
+    };
+    if (vectors) {
+      rotate_vectors(task, in, out, begin, count, turns, read_turns);
     } else {
-      rotate_vectors<T, RopeStyle::kInterleaved>(x, y, turns, item * kV, task.pairs);
+      read_turns();
+      rotate_elements(task, in, out, begin, count, turns);
+    }
+  }
+
+  const int width = vectors ? kV : 1;
+  const auto copied = static_cast<unsigned>((task.dim - 2 * task.pairs) / width);
+  const unsigned items = static_cast<unsigned>(task.heads) * copied;
+  for (unsigned item = threadIdx.x; item < items; item += kRopeThreads) {
+    const int64_t head = item / copied;
+    const int64_t place = (head + 1) * task.dim - (copied - item % copied) * width;
+    if (vectors) {
+      *reinterpret_cast<uint4*>(out + place) = *reinterpret_cast<const uint4*>(in + place);
+    } else {
+      out[place] = in[place];
     }
   }
 }
