@@ -179,6 +179,35 @@ TEST_F(LayerScheduleMisuse, Fixed) {
   expect_run_refused(kOp, p_, written_, {"order[2]", "3", "order[1]"});
 }
 
+// As many layers as there may be, in an order in which none comes twice: such a list is looked
+// through in moments, and the first entry that repeats an earlier one is named.
+TEST_F(LayerScheduleMisuse, LongOrders) {
+  constexpr int32_t kLayers = 1 << 20;
+  std::vector<int32_t> layers(kLayers);
+  for (int32_t i = 0; i < kLayers; ++i)
+    layers[static_cast<size_t>(i)] = static_cast<int32_t>(int64_t{i} * 774'841 % kLayers);
+  Placed order(kCpu, integers(layers));
+  Placed schedule(kCpu, poisoned(Type::kI32, {1, kLayers}));
+  Placed count(kCpu, poisoned(Type::kI32, {1}));
+  written_ = {&schedule, &count};
+  p_.kind = EXN_SCHEDULE_FIXED;
+  p_.layers = schedule.dl();
+  p_.count = count.dl();
+  p_.exit_test = nullptr;
+  p_.order = order.dl();
+  {
+    const Poke last(&order, kLayers - 1, layers[5]);
+    expect_run_refused(kOp, p_, written_,
+                       {"order[1048575]", std::to_string(layers[5]), "order[5]"});
+    const Poke earlier(&order, 700'000, layers[600'000]);
+    expect_run_refused(kOp, p_, written_,
+                       {"order[700000]", std::to_string(layers[600'000]), "order[600000]"});
+  }
+  EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
+  EXPECT_EQ(integers_of(schedule.read()), layers);
+  EXPECT_EQ(integers_of(count.read()), std::vector<int32_t>{kLayers});
+}
+
 TEST_F(LayerScheduleMisuse, Unified) {
   p_.kind = EXN_SCHEDULE_UNIFIED;
   Spoiler<P> spoil(kOp, p_, written_);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ids.h"
 
+#include <cstring>
+
 #include "../core/status.h"
 
 namespace exn::cpu {
@@ -38,12 +40,24 @@ exn_status check_distinct_ids(const char* op, const char* name, const int32_t* i
                               int64_t last) {
   const exn_status status = check_ids(op, name, ids, count, 0, last);
   if (status != EXN_OK) return status;
-  for (int64_t i = 0; i < count; ++i) {
-    for (int64_t j = 0; j < i; ++j) {
-      if (ids[j] != ids[i]) continue;
-      return fail(EXN_INVALID_ARGUMENT, "%s: %s[%lld] is %d, which %s[%lld] is too", op, name,
-                  wide(i), ids[i], name, wide(j));
+  // A bit for each of so many ids: a pass over the list for those, and the next ones in another.
+  constexpr int64_t kMarks = 65536;
+  uint64_t seen[kMarks / 64];
+  int64_t second = count;  // the first entry that an earlier one equals
+  for (int64_t first = 0; first <= last && second > 1; first += kMarks) {
+    std::memset(seen, 0, sizeof seen);
+    for (int64_t i = 0; i < second; ++i) {
+      const int64_t at = ids[i] - first;
+      if (at < 0 || at >= kMarks) continue;
+      const uint64_t mark = uint64_t{1} << at % 64;
+      if ((seen[at / 64] & mark) != 0) second = i;
+      seen[at / 64] |= mark;
     }
+  }
+  for (int64_t i = 0; i < second && second < count; ++i) {
+    if (ids[i] != ids[second]) continue;
+    return fail(EXN_INVALID_ARGUMENT, "%s: %s[%lld] is %d, which %s[%lld] is too", op, name,
+                wide(second), ids[second], name, wide(i));
   }
   return EXN_OK;
 }
