@@ -327,6 +327,16 @@ class AttentionScoresMisuse : public ::testing::TestWithParam<int32_t> {
   std::vector<Placed*> written_ = placed_.written();
 };
 
+// Whatever their slots: no prompt has a sequence there.
+TEST_P(AttentionScoresMisuse, CachesWithoutSequencesTakeNoWorkspace) {
+  const bool paged = placed_.block_table.dl() != nullptr;
+  (paged ? placed_.block_table : placed_.k).mutable_dl()->shape[0] = 0;
+  size_t bytes = 1;
+  ASSERT_EQ(exn_attention_scores_workspace_size(&p_, &bytes), EXN_OK) << exn_last_error();
+  EXPECT_EQ(bytes, 0u);
+  expect_run_refused(kOp, p_, written_, {"sequence[0]", "1"});
+}
+
 TEST_P(AttentionScoresMisuse, IsRefused) {
   using P = exn_attention_scores_params;
   ASSERT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();

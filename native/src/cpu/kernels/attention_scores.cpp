@@ -82,7 +82,8 @@ struct Plan {
   int64_t score_rows() const { return a.prompts * a.score_heads; }
 
   void take(Workspace& ws) {
-    if (a.prompts == 0) return;
+    // Of a cache without sequences no prompt has one: the run is refused.
+    if (a.prompts == 0 || a.keys.sequences == 0) return;
     query = ws.take<float>(pairs ? 0 : queries() * stride);
     narrow_query = ws.take<bf16>(pairs ? queries() * stride : 0);
     z = ws.take<float>(queries() * slots);
