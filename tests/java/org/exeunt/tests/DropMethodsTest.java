@@ -14,6 +14,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.Arrays;
 import java.util.stream.IntStream;
 import org.exeunt.AttentionScores;
+import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.FastV;
 import org.exeunt.GemFilter;
 import org.exeunt.H2o;
@@ -26,6 +28,7 @@ import org.exeunt.Scope;
 import org.exeunt.Selection;
 import org.exeunt.SnapKv;
 import org.exeunt.Stream;
+import org.exeunt.Tensor;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
@@ -334,6 +337,35 @@ class DropMethodsTest {
           () -> FastV.standard().choose(scope, Stream.DEFAULT, step, 0, 1));
       assertThrows(IllegalStateException.class,
           () -> PyramidDrop.standard().choose(scope, Stream.DEFAULT, 0, step, 0, 1, 1));
+    }
+  }
+
+  /** A scope may live as long as its model: what a choice that fails had allocated is freed. */
+  @Test
+  void refusedChoicesLeaveNothing() {
+    try (Scope scope = Scope.open()) {
+      PromptLayer prompt = simple(scope, 1, 2, 3, 4);
+      Tensor query = prompt.query();
+      Tensor wide = scope.allocate(
+          Device.defaultDevice(), DType.F32, 4, query.size(1), query.size(2) + 1);
+      PromptLayer misfit = new PromptLayer(wide, prompt.keys(), 0, 4);
+      long before = scope.allocatedBytes();
+      Stream stream = Stream.DEFAULT;
+      String why = "elements per head";
+      assertRefused(why, () -> PromptDistill.of(new PromptDistill.Stage(0, 2))
+          .choose(scope, stream, 0, misfit));
+      assertRefused(why, () -> GemFilter.of(0, 2).choose(scope, stream, misfit));
+      assertRefused(why, () -> SnapKv.of(1, 2).choose(scope, stream, misfit));
+      assertRefused(why, () -> H2o.standard().choose(scope, stream, misfit));
+      assertRefused(why, () -> FastV.standard().choose(scope, stream, misfit, 0, 2));
+      assertRefused(why,
+          () -> PyramidDrop.standard().choose(scope, stream, 0, misfit, 0, 2, 2));
+      assertRefused(why, () -> Hired.standard().choose(scope, stream,
+          new Hired.Block(query.rows(0, 1), prompt.keys()),
+          new Hired.Block(wide.rows(0, 1), prompt.keys()), new Hired.Grid(1, 3, 0, 0)));
+      assertEquals(before, scope.allocatedBytes());
+      GemFilter.of(0, 2).choose(scope, stream, prompt);
+      assertTrue(scope.allocatedBytes() > before);
     }
   }
 

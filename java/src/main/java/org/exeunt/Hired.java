@@ -240,6 +240,10 @@ public final class Hired {
           .select(chosen)
           .runOnce(stream);
       stream.synchronize(); // what passes is read until then
+    } catch (RuntimeException | Error e) {
+      chosen.discard(scope, e);
+      scope.discard(e, budget);
+      throw e;
     }
     return chosen;
   }

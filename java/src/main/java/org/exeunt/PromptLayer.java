@@ -101,9 +101,9 @@ public record PromptLayer(Tensor query, KvCache keys, int sequence, int tokens) 
     // Room for all tokens: a prompt with a broken score keeps them.
     Selection chosen = Selection.allocate(scope, device, scoreRows(heads), tokens).withK(k);
     try (Scope passing = Scope.open()) {
+      Tensor ranges = null;
       if (keep.length > 0) {
-        Tensor ranges = passing.allocate(device, DType.I32, keep.length / 2, 2).copyFrom(keep);
-        chosen = chosen.withKeep(ranges);
+        ranges = passing.allocate(device, DType.I32, keep.length / 2, 2).copyFrom(keep);
       }
       method
           .query(query.rows(tokens - window, tokens))
@@ -114,11 +114,14 @@ public record PromptLayer(Tensor query, KvCache keys, int sequence, int tokens) 
           .columns(tokens)
           .window(window)
           .heads(heads)
-          .select(chosen)
+          .select(chosen.withKeep(ranges))
           .runOnce(stream);
       stream.synchronize(); // what passes is read until then
+    } catch (RuntimeException | Error e) {
+      chosen.discard(scope, e);
+      throw e;
     }
-    return chosen.withKeep(null);
+    return chosen;
   }
 
   private static Tensor ints(Scope scope, Device device, int... values) {

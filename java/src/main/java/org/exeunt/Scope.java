@@ -84,7 +84,7 @@ public final class Scope implements AutoCloseable {
     acquire();
     try {
       long address = Memory.allocate(device, bytes);
-      own(() -> Memory.free(device, address));
+      own(new Allocation(device, address));
       count(bytes);
       return new Tensor(
           address, dtype, shape.clone(), Tensor.compactStrides(shape), device, this, null);
@@ -203,6 +203,51 @@ public final class Scope implements AutoCloseable {
   /** Forgets what was closed earlier. */
   synchronized void disown(AutoCloseable resource) {
     owned.remove(resource);
+  }
+
+  /**
+   * Frees tensors that a call had allocated here, and handed to nobody, before {@code cause} ended
+   * it.
+   */
+  void discard(Throwable cause, Tensor... tensors) {
+    for (Tensor tensor : tensors) {
+      Allocation allocation = takeAllocation(tensor.address());
+      if (allocation == null) {
+        continue; // the scope is closed
+      }
+      try {
+        allocation.close();
+        count(-Tensor.byteSize(tensor.dtype(), tensor.shape()));
+      } catch (RuntimeException e) {
+        cause.addSuppressed(e);
+      }
+    }
+  }
+
+  private synchronized Allocation takeAllocation(long address) {
+    for (AutoCloseable resource : owned) {
+      if (resource instanceof Allocation allocation && allocation.address == address) {
+        owned.remove(resource);
+        return allocation;
+      }
+    }
+    return null;
+  }
+
+  /** Memory of a tensor. */
+  private static final class Allocation implements AutoCloseable {
+    final Device device;
+    final long address;
+
+    Allocation(Device device, long address) {
+      this.device = device;
+      this.address = address;
+    }
+
+    @Override
+    public void close() {
+      Memory.free(device, address);
+    }
   }
 
   private synchronized void count(long bytes) {

@@ -181,6 +181,11 @@ public record Selection(
     return new Selection(indices, count, valid, budget, segments, keep, ranges, k);
   }
 
+  /** Frees what {@link #allocate(Scope, Device, long, long)} had made for a call that failed. */
+  void discard(Scope scope, Throwable cause) {
+    scope.discard(cause, indices, count, valid);
+  }
+
   /** Fills the field {@code selection} of a params struct; null asks for none. */
   static void write(Selection selection, Params params) {
     if (selection == null) {
