@@ -43,6 +43,9 @@ enum class OpName { EXN_FOR_EACH_OP(EXN_NAME) kCount };
 #undef EXN_NAME
 void report_path(int32_t device, OpName op);
 
+// Refuses more rows than a launch has blocks, for the ops whose kernels take a block for each row.
+exn_status check_rows(OpName op, int64_t rows);
+
 // Runs `launch()` - which only queues kernels - on `device` and turns a launch that failed into a
 // status.
 //
@@ -63,10 +66,11 @@ inline cudaStream_t stream_of(exn_stream stream) { return static_cast<cudaStream
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+constexpr int64_t kMostBlocks = INT32_MAX;  // of a launch
+
 // Blocks for `items` pieces of work; the kernels loop when there are more pieces than a grid has
 // blocks.
 inline unsigned grid_for(int64_t items) {
-  constexpr int64_t kMostBlocks = INT32_MAX;
   return static_cast<unsigned>(items < kMostBlocks ? items : kMostBlocks);
 }
 

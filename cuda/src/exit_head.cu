@@ -88,6 +88,8 @@ void queue_head(const ExitHeadArgs& args, const Space& space, cudaStream_t strea
 }  // namespace
 
 exn_status exit_head(const ExitHeadArgs& args, Workspace& workspace, exn_stream stream) {
+  const exn_status status = check_rows(OpName::exit_head, args.hidden.rows);
+  if (status != EXN_OK) return status;
   const Space space(args, workspace);
   if (workspace.counting()) return EXN_OK;
   return run_on(args.device, OpName::exit_head, "exit_head_kernel, its input and its merge", [&] {

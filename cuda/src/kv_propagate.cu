@@ -110,6 +110,8 @@ void queue_projection(const KvPropagateArgs& args, const PropagateSpace& space,
 }  // namespace
 
 exn_status kv_propagate(const KvPropagateArgs& args, Workspace& workspace, exn_stream stream) {
+  const exn_status status = check_rows(OpName::kv_propagate, args.hidden.rows);
+  if (status != EXN_OK) return status;
   const PropagateSpace space(args, workspace);
   if (workspace.counting()) return EXN_OK;
   return run_on(args.device, OpName::kv_propagate, "kv_propagate_kernel and its input", [&] {

@@ -19,6 +19,8 @@ exn_status rope_table(const RopeTableArgs& args, Workspace& workspace, exn_strea
 }
 
 exn_status rope(const RopeArgs& args, Workspace& workspace, exn_stream stream) {
+  const exn_status status = check_rows(OpName::rope, args.input.rows);
+  if (status != EXN_OK) return status;
   if (workspace.counting()) return EXN_OK;
   return run_on(args.device, OpName::rope, "rope_kernel", [&] {
     if (args.input.rows == 0 || args.input.heads == 0) return;

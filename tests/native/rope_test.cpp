@@ -51,6 +51,29 @@ TEST(RopeTable, WithoutPositions) {
   }
 }
 
+// A CUDA launch has a block for each row; nothing is read to see whether there are as many.
+TEST(RopeRows, MoreRowsThanALaunchHasBlocks) {
+  int64_t shape[3] = {int64_t{1} << 32, 1, 2};
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    const DLDevice device = {static_cast<DLDeviceType>(target.device_type), 0};
+    Placed table(target, zeros(Type::kF32, {1, 1, 2}));
+    const auto at = [](int gigabytes) {
+      return reinterpret_cast<void*>(static_cast<uintptr_t>(1024 + gigabytes) << 30);
+    };
+    const DLTensor input = {at(0), device, 3, dl_type(Type::kF32), shape, nullptr, 0};
+    const DLTensor position = {at(100), device, 1, dl_type(Type::kI32), shape, nullptr, 0};
+    const exn_rope_params p = {sizeof p,   &input, &position, table.dl(), &input,
+                               EXN_ROPE_HALF, 0};
+    if (target.device_type == kDLCPU) {
+      EXPECT_EQ(exn_rope_supported(&p), EXN_OK) << exn_last_error();
+      continue;
+    }
+    EXPECT_EQ(exn_rope_supported(&p), EXN_UNSUPPORTED);
+    expect_words({"exn_rope", "4294967296", "2147483647"});
+  }
+}
+
 class Rope : public ::testing::TestWithParam<RopeCase> {};
 
 TEST_P(Rope, MatchesOracle) {
