@@ -188,8 +188,8 @@ exn_status check_rows(OpName op, int64_t rows) {
   if (rows <= kMostBlocks) return EXN_OK;
   char sentence[200];
   std::snprintf(sentence, sizeof sentence,
-                "exn_%s: R (rows) is %lld, but the CUDA kernels take a block for each, and a launch "
-                "has at most %lld",
+                "exn_%s: R (rows) is %lld, but the CUDA kernels take a block for each, and a "
+                "launch has at most %lld",
                 kOpNames[static_cast<int>(op)], static_cast<long long>(rows),
                 static_cast<long long>(kMostBlocks));
   return fail(EXN_UNSUPPORTED, sentence);
