@@ -227,6 +227,19 @@ static EXN_SIMD void find_top(const T* z, int64_t n, int64_t offset, const Peaks
   }
 }
 
+// The sum of a tile's logits, of which that in f32 is -inf: one of them is, or they are very large.
+template <class T>
+static __attribute__((noinline)) double sum_apart(const T* z, int64_t n) {
+  f32v most = zero();
+  for_vectors(n, [&](int64_t i, int rest) EXN_FLAT {
+    most = max(sub(zero(), load_part(z + i, rest, 0)), most);
+  });
+  if (reduce_max(most) == INFINITY) return -INFINITY;
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(to_float(z[i]));
+  return sum;
+}
+
 // Second pass, over mapped logits. kFull: S2, T2 and Z too.
 template <class T, bool kStable, bool kFull>
 static __attribute__((noinline)) void sum_up(const T* z, int64_t n, const LogitMap& map,
@@ -281,6 +294,7 @@ static __attribute__((noinline)) void sum_up(const T* z, int64_t n, const LogitM
     out->sum2 = fold(sums.s2);
     out->weighted2 = fold(sums.t2);
     out->total = fold(sums.z) + static_cast<double>(n) * static_cast<double>(out->level);
+    if (!kStable && out->total == -HUGE_VAL) out->total = sum_apart(z, n);
   }
   out->broken = out->broken || !(out->sum >= 0);
 }
