@@ -8,6 +8,11 @@
 namespace exn::cuda {
 namespace {
 
+// Rows of up to so many columns per thread of a block go kNarrowRows to a block.
+constexpr int kNarrowItems = 8;
+constexpr int kNarrowRows = 4;
+constexpr int kWideRows = 2;
+
 template <class T, class O>
 void launch(const NormArgs& args, cudaStream_t stream) {
   NormTask<T, O> task;
@@ -18,7 +23,19 @@ void launch(const NormArgs& args, cudaStream_t stream) {
   task.rows = args.input.rows;
   task.columns = args.input.cols;
   task.norm = {norm_of(args.norm), args.eps, args.weight, args.bias};
-  EXN_LAUNCH((norm_kernel<T, O>), static_cast<unsigned>(task.rows), kTileThreads, 0, stream, task);
+  const bool are_many = task.rows >= 2 * sm_count(args.device);
+  if (are_many && task.columns <= kNarrowItems * kTileThreads) {
+    EXN_LAUNCH((norm_rows_kernel<T, O, kNarrowItems, kNarrowRows>),
+               static_cast<unsigned>(ceil_div(task.rows, kNarrowRows)), kTileThreads, 0, stream,
+               task);
+  } else if (are_many && task.columns <= kTile<T>) {
+    EXN_LAUNCH((norm_rows_kernel<T, O, kTileItems<T>, kWideRows>),
+               static_cast<unsigned>(ceil_div(task.rows, kWideRows)), kTileThreads, 0, stream,
+               task);
+  } else {
+    EXN_LAUNCH((norm_kernel<T, O>), static_cast<unsigned>(task.rows), kTileThreads, 0, stream,
+               task);
+  }
 }
 
 }  // namespace

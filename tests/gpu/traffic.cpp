@@ -73,8 +73,12 @@ constexpr KnownWaste kKnownRequests[] = {
     {"cosine", "dim_4097", 2.01, "a row of more than 4096 elements is read twice"},
     {"gate", nullptr, 3.04, "a hidden layer that is applied three times is read three times"},
     {"exit_rule", nullptr, 1.16, "the second pass reads what the first has written"},
-    {"norm", "model_512x576", 2.00, "each row reads the coefficients"},
-    {"norm", "model_256x4096_layer", 3.48, "each row reads the coefficients, and itself twice"},
+    {"norm", "model_512x576", 1.25,
+     "4 rows of a block share the weight, as many bytes as a row in and out; the same from a block "
+     "on each of 108 SMs is 1 + 108 / 512 = 1.21"},
+    {"norm", "model_256x4096_layer", 1.99,
+     "2 rows of a block share weight and bias, twice as many bytes as a row in and out; the same "
+     "from a block on each of 108 SMs is 1 + 2 * 108 / 256 = 1.84"},
     {"linear", "model_576x1536_r8", 1.14, kSharedRows},
     {"linear", "model_576x1536_r64", 1.95, kSharedRows},
     {"linear", nullptr, 1.03, kSharedRows},

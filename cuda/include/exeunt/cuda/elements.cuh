@@ -160,6 +160,49 @@ __device__ __forceinline__ void load_tile(const T* tile, int count, acc_t<T> pad
   }
 }
 
+// Reads the tiles of ROWS rows, `stride` elements apart, all of them on their way before one is
+// looked at. Places from `count` on become `pad`, and so do the rows from `rows` on.
+template <class T, int ROWS, int ITEMS>
+__device__ __forceinline__ void load_tiles(const T* tile, int64_t stride, int rows, int count,
+                                           acc_t<T> pad, acc_t<T> (&values)[ROWS][ITEMS]) {
+  constexpr int kV = kVector<T>;
+  if (is_vector_aligned(tile) && (rows == 1 || stride % kV == 0) && count % kV == 0) {
+    uint4 raw[ROWS][ITEMS / kV];
+#pragma unroll
+    for (int row = 0; row < ROWS; ++row) {
+#pragma unroll
+      for (int chunk = 0; chunk < ITEMS / kV; ++chunk) {
+        raw[row][chunk] = make_uint4(0, 0, 0, 0);
+        const int place = tile_place<T>(chunk * kV);
+        if (row < rows && place < count) {
+          raw[row][chunk] = *reinterpret_cast<const uint4*>(tile + row * stride + place);
+        }
+      }
+    }
+#pragma unroll
+    for (int row = 0; row < ROWS; ++row) {
+#pragma unroll
+      for (int chunk = 0; chunk < ITEMS / kV; ++chunk) {
+        unpack<T>(raw[row][chunk], &values[row][chunk * kV]);
+        if (row >= rows || tile_place<T>(chunk * kV) >= count) {
+#pragma unroll
+          for (int i = 0; i < kV; ++i) values[row][chunk * kV + i] = pad;
+        }
+      }
+    }
+  } else {
+#pragma unroll
+    for (int row = 0; row < ROWS; ++row) {
+#pragma unroll
+      for (int item = 0; item < ITEMS; ++item) {
+        const int place = tile_place<T>(item);
+        values[row][item] = pad;
+        if (row < rows && place < count) values[row][item] = widen(tile[row * stride + place]);
+      }
+    }
+  }
+}
+
 // Writes a tile; places from `count` on are left alone.
 template <class T, int ITEMS>
 __device__ __forceinline__ void store_tile(T* tile, int count, const acc_t<T> (&values)[ITEMS]) {

@@ -42,9 +42,18 @@ __device__ __forceinline__ Moments row_moments(const T* row, int64_t columns, co
     }
     moments.mean = block_reduce<Sum, kWarps>(moments.mean, scratch) / count;
   }
+  const bool is_in_x = norm.norm == Norm::kLayer && columns <= kTile<T>;
   float squares = 0.0f;
   for (int64_t begin = 0; begin < columns; begin += kTile<T>) {
-    load_tile(row + begin, tile_count(begin, columns, kTile<T>), moments.mean, x);
+    const int count = tile_count(begin, columns, kTile<T>);
+    if (!is_in_x) {
+      load_tile(row + begin, count, moments.mean, x);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kTileItems<T>; ++i) {
+        if (tile_place<T>(i) >= count) x[i] = moments.mean;
+      }
+    }
 #pragma unroll
     for (int i = 0; i < kTileItems<T>; ++i) {
       squares = fmaf(x[i] - moments.mean, x[i] - moments.mean, squares);
@@ -200,10 +209,25 @@ __device__ __forceinline__ void store_values(O* out, const float (&values)[N]) {
   }
 }
 
+// Writes kVector<T> columns of a row from `column` on, of which `count` are before its end.
+template <class T, class O>
+__device__ __forceinline__ void put_columns(O* out, bool aligned, int64_t column, int count,
+                                            const float (&y)[kVector<T>]) {
+  constexpr int kV = kVector<T>;
+  if (aligned && count >= kV) {
+    store_values<O, kV>(out + column, y);
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kV; ++i) {
+    if (i < count) out[column + i] = narrow<O>(y[i]);
+  }
+}
+
 // One block per row.
 //
 // Bytes: each row once in and once out; rows longer than a tile of 4096 elements are read again
-// from the L1 cache. The coefficients come from the L2 cache.
+// from the L1 cache. The coefficients for each row, from the L1 or L2 cache.
 template <class T, class O>
 __global__ __launch_bounds__(kTileThreads, 6) void norm_kernel(NormTask<T, O> task) {
   constexpr int kV = kVector<T>;
@@ -213,15 +237,87 @@ __global__ __launch_bounds__(kTileThreads, 6) void norm_kernel(NormTask<T, O> ta
   const bool aligned = is_vector_aligned(out);
   normalise_row(task.in + row * task.in_stride, task.columns, task.columns, task.norm, scratch,
                 [&](int64_t column, int count, float (&y)[kV]) {
-                  if (aligned && count >= kV) {
-                    store_values<O, kV>(out + column, y);
-                    return;
-                  }
-#pragma unroll
-                  for (int i = 0; i < kV; ++i) {
-                    if (i < count) out[column + i] = narrow<O>(y[i]);
-                  }
+                  put_columns<T>(out, aligned, column, count, y);
                 });
+}
+
+// ROWS rows of at most kTileThreads * ITEMS columns per block, with the same bits.
+//
+// Bytes: each row once in and once out; the coefficients once for ROWS rows. The launcher takes
+// this one where rows are many enough to leave no SM without a block.
+template <class T, class O, int ITEMS, int ROWS>
+__global__ __launch_bounds__(kTileThreads, 4) void norm_rows_kernel(NormTask<T, O> task) {
+  constexpr int kWarps = kTileThreads / kWarp;
+  constexpr int kV = kVector<T>;
+  __shared__ float scratch[2][ROWS * kWarps];
+  const RowNorm& norm = task.norm;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * ROWS;
+  const int rows = tile_count(first, task.rows, ROWS);
+  const int columns = static_cast<int>(task.columns);
+  const float divisor = static_cast<float>(columns);
+  float x[ROWS][ITEMS], mean[ROWS], scale[ROWS];
+  load_tiles(task.in + first * task.in_stride, task.in_stride, rows, columns, 0.0f, x);
+#pragma unroll
+  for (int row = 0; row < ROWS; ++row) {
+    mean[row] = 0.0f;
+    scale[row] = norm.norm == Norm::kNone ? 1.0f : 0.0f;
+  }
+  if (norm.norm == Norm::kLayer) {
+#pragma unroll
+    for (int row = 0; row < ROWS; ++row) {
+#pragma unroll
+      for (int i = 0; i < ITEMS; ++i) mean[row] += x[row][i];
+    }
+    block_reduce<Sum, kWarps>(mean, scratch[0]);
+#pragma unroll
+    for (int row = 0; row < ROWS; ++row) {
+      mean[row] /= divisor;
+#pragma unroll
+      for (int i = 0; i < ITEMS; ++i) {
+        if (tile_place<T>(i) >= columns) x[row][i] = mean[row];
+      }
+    }
+  }
+  if (norm.norm != Norm::kNone) {
+#pragma unroll
+    for (int row = 0; row < ROWS; ++row) {
+#pragma unroll
+      for (int i = 0; i < ITEMS; ++i) {
+        scale[row] = fmaf(x[row][i] - mean[row], x[row][i] - mean[row], scale[row]);
+      }
+    }
+    block_reduce<Sum, kWarps>(scale, scratch[1]);
+#pragma unroll
+    for (int row = 0; row < ROWS; ++row) {
+      scale[row] = 1.0f / sqrtf(scale[row] / divisor + norm.eps);
+    }
+  }
+  O* const out = task.out + first * task.out_stride;
+  const bool aligned =
+      is_vector_aligned(out) && task.out_stride * static_cast<int64_t>(sizeof(O)) % 16 == 0;
+#pragma unroll
+  for (int chunk = 0; chunk < ITEMS / kV; ++chunk) {
+    const int column = tile_place<T>(chunk * kV);
+    if (column >= columns) continue;
+    const int count = tile_count(column, columns, kV);
+    float factors[kV], shifts[kV];
+    load_coefficients(norm.weight, column, count, 1.0f, factors);
+    load_coefficients(norm.bias, column, count, 0.0f, shifts);
+#pragma unroll
+    for (int row = 0; row < ROWS; ++row) {
+      if (row >= rows) continue;
+      float y[kV];
+#pragma unroll
+      for (int i = 0; i < kV; ++i) {
+        y[i] = (x[row][chunk * kV + i] - mean[row]) * scale[row] * factors[i];
+      }
+      if (norm.bias != nullptr) {
+#pragma unroll
+        for (int i = 0; i < kV; ++i) y[i] += shifts[i];
+      }
+      put_columns<T>(out + row * task.out_stride, aligned, column, count, y);
+    }
+  }
 }
 
 }  // namespace exn::cuda

@@ -50,4 +50,23 @@ __device__ __forceinline__ A block_reduce(A value, A* scratch) {
   return value;
 }
 
+// The same for N values side by side; `scratch` holds N times WARPS values.
+template <class Op, int WARPS, int N, class A>
+__device__ __forceinline__ void block_reduce(A (&values)[N], A* scratch) {
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    values[i] = warp_reduce<Op>(values[i]);
+    if (threadIdx.x % kWarp == 0) scratch[i * WARPS + threadIdx.x / kWarp] = values[i];
+  }
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    values[i] = scratch[i * WARPS];
+#pragma unroll
+    for (int warp = 1; warp < WARPS; ++warp) {
+      values[i] = Op::apply(values[i], scratch[i * WARPS + warp]);
+    }
+  }
+}
+
 }  // namespace exn::cuda
