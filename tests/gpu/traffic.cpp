@@ -70,7 +70,6 @@ constexpr KnownWaste kKnownRequests[] = {
     {"cross_entropy", "llama3_softmax_last", 1.51, kLongRow},
     {"cross_entropy", "bench_8x49152_stablemax", 1.51, kLongRow},
     {"cross_entropy", "bench_8x49152_bf16", 1.51, kLongRow},
-    {"cosine", "dim_4097", 2.01, "a row of more than 4096 elements is read twice"},
     {"gate", nullptr, 3.04, "a hidden layer that is applied three times is read three times"},
     {"exit_rule", nullptr, 1.16, "the second pass reads what the first has written"},
     {"norm", "model_512x576", 1.25,
