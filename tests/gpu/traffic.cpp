@@ -71,7 +71,6 @@ constexpr KnownWaste kKnownRequests[] = {
     {"cross_entropy", "bench_8x49152_stablemax", 1.51, kLongRow},
     {"cross_entropy", "bench_8x49152_bf16", 1.51, kLongRow},
     {"gate", nullptr, 3.04, "a hidden layer that is applied three times is read three times"},
-    {"exit_rule", nullptr, 1.16, "the second pass reads what the first has written"},
     {"norm", "model_512x576", 1.25,
      "4 rows of a block share the weight, as many bytes as a row in and out; the same from a block "
      "on each of 108 SMs is 1 + 108 / 512 = 1.21"},

@@ -163,11 +163,16 @@ __device__ __forceinline__ void store_words(int32_t* state, int64_t row, const i
 
 constexpr int kExitRuleThreads = 256;
 
+// What the first pass tells the second of a thread's rows, for so many of them: bits in registers.
+// Of later ones it is in the state.
+constexpr int kKeptRounds = 32;
+
 // Everything in one launch of one block, because the decision may be common to all rows and the
 // list of those that stay is ordered. Two passes over the rows, each thread over the same rows in
 // both.
 //
-// Bytes: about 40 per row; the second pass finds in the L1 cache what the first has written.
+// Bytes: about 40 per row, and for a row that leaves its flags once more, from the L1 cache. From
+// row 8192 on those of each row.
 static __global__ __launch_bounds__(kExitRuleThreads) void exit_rule_kernel(ExitRuleTask task) {
   constexpr int kWarps = kExitRuleThreads / kWarp;
   __shared__ int staying[kWarps];
@@ -178,14 +183,20 @@ static __global__ __launch_bounds__(kExitRuleThreads) void exit_rule_kernel(Exit
 
   // Pass 1: update the rule's state, note each active row's verdict.
   bool somebody_stays = false;
+  unsigned had_left = 0, wants_exit = 0;
   if (thread == 0) last_leaves = 0;
   __syncthreads();
   for (int64_t row = thread; row < task.rows; row += kExitRuleThreads) {
+    const int64_t round = row / kExitRuleThreads;
+    const unsigned bit = round < kKeptRounds ? 1u << round : 0;
     int4 state = task.first ? make_int4(0, 0, 0, 0) : load_words(task.state, row);
     state.w &= ~kWantsExit;
-    if (!(state.w & kHasLeft)) {
+    if (state.w & kHasLeft) {
+      had_left |= bit;
+    } else {
       const bool leaves = verdict(task, row, state);
-      if (leaves) state.w |= kWantsExit;
+      if (leaves) wants_exit |= bit;
+      if (leaves && bit == 0) state.w |= kWantsExit;
       somebody_stays |= !leaves;
       if (row == task.rows - 1) last_leaves = leaves;
     }
@@ -199,16 +210,22 @@ static __global__ __launch_bounds__(kExitRuleThreads) void exit_rule_kernel(Exit
     const int64_t row = base + thread;
     bool stays = false;
     if (row < task.rows) {
-      int4 state = load_words(task.state, row);
-      const bool active = !(state.w & kHasLeft);
-      bool leaves = (state.w & kWantsExit) != 0;
+      int32_t& flags = task.state[4 * row + 3];
+      const int64_t round = base / kExitRuleThreads;
+      const unsigned bit = round < kKeptRounds ? 1u << round : 0;
+      bool active = (had_left & bit) == 0;
+      bool leaves = (wants_exit & bit) != 0;
+      if (bit == 0) {
+        const int32_t noted = flags;
+        active = (noted & kHasLeft) == 0;
+        leaves = (noted & kWantsExit) != 0;
+        if (leaves) flags = noted & ~kWantsExit;
+      }
       if (task.scope == Scope::kAll) leaves = all_leave;
       if (task.scope == Scope::kLast) leaves = last_leaves != 0;
       leaves = active && ((leaves && is_valid(task, row)) || task.force);
       stays = active && !leaves;
-      state.w &= ~kWantsExit;
-      if (leaves) state.w |= kHasLeft;
-      store_words(task.state, row, state);
+      if (leaves) flags |= kHasLeft;
       if (task.exit_mask != nullptr) task.exit_mask[row] = leaves;
       if (task.exit_layer != nullptr && (leaves || task.first))
         task.exit_layer[row] = leaves ? task.layer : -1;
