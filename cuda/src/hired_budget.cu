@@ -5,6 +5,10 @@
 
 namespace exn::cuda {
 
+// Patches of an image whose attention is kept in shared memory: with what the kernel itself needs
+// less than the 48 KiB that every block may have.
+constexpr int64_t kMostStaged = 12000;
+
 exn_status hired_budget(const HiredBudgetArgs& args, Workspace& workspace, exn_stream stream) {
   const int64_t parts = args.grid_rows * args.grid_cols;
   const int64_t patches = args.patch_rows * args.patch_cols;
@@ -35,9 +39,12 @@ exn_status hired_budget(const HiredBudgetArgs& args, Workspace& workspace, exn_s
   task.mark_count = static_cast<int32_t>(args.mark_count);
   task.counts = args.score == EXN_HIRED_TOP_COUNT;
   task.deals = args.remainder == EXN_HIRED_LARGEST_REMAINDER;
+  task.stages = patches <= kMostStaged;
+  const size_t stage_bytes = task.stages ? static_cast<size_t>(patches) * sizeof(float) : 0;
   return run_on(args.device, OpName::hired_budget, "hired_budget_kernel", [&] {
     if (images == 0) return;
-    EXN_LAUNCH(hired_budget_kernel, grid_for(images), kHiredThreads, 0, stream_of(stream), task);
+    EXN_LAUNCH(hired_budget_kernel, grid_for(images), kHiredThreads, stage_bytes,
+               stream_of(stream), task);
   });
 }
 

@@ -31,6 +31,7 @@ struct HiredBudgetTask {
   int32_t mark_count;   // tokens that are marked
   bool counts;          // regions are scored by marks, else by sums
   bool deals;           // what truncation leaves is dealt out
+  bool stages;          // an image's attention fits into the dynamic shared memory
 };
 
 constexpr int kHiredThreads = 256;
@@ -180,14 +181,18 @@ __device__ __forceinline__ void write_budgets(const HiredBudgetTask& task, const
 
 // A block per image.
 //
-// Bytes: 4 * Nv read, 4 * P and, for marks, Nv written; the attention is read again from the
-// caches, once for sums and about 20 times for marks.
-static __global__ __launch_bounds__(kHiredThreads) void hired_budget_kernel(
+// Bytes: 4 * Nv read, 4 * P and, for marks, Nv written. The attention is looked at again, once for
+// sums and about 20 times for marks: in shared memory, or in the caches if it is too long for that.
+static __global__ __launch_bounds__(kHiredThreads, 3) void hired_budget_kernel(
     HiredBudgetTask task) {
   __shared__ HiredScratch scratch;
+  EXN_DYN_SMEM(stage);
+  auto* const staged = reinterpret_cast<float*>(stage);
   const int thread = static_cast<int>(threadIdx.x);
   for (int64_t image = blockIdx.x; image < task.images; image += gridDim.x) {
-    const float* const attention = task.attention + image * task.stride;
+    const float* const read = task.attention + image * task.stride;
+    const bool stages = task.stages;
+    const auto attention = [=](int32_t t) { return stages ? staged[t] : read[t]; };
     int32_t* const budget = task.budget + image * (1 + task.parts);
     uint8_t* const marks =
         task.marks != nullptr ? task.marks + image * task.patches : nullptr;
@@ -195,7 +200,9 @@ static __global__ __launch_bounds__(kHiredThreads) void hired_budget_kernel(
 
     bool broken = false;
     for (int32_t t = thread; t < task.patches; t += kHiredThreads) {
-      broken |= !is_finite(attention[t]);
+      const float value = read[t];
+      if (task.stages) staged[t] = value;
+      broken |= !is_finite(value);
     }
     broken = __syncthreads_or(broken);
     if (task.valid != nullptr && thread == 0) task.valid[image] = !broken;
@@ -208,16 +215,17 @@ static __global__ __launch_bounds__(kHiredThreads) void hired_budget_kernel(
     }
 
     if (task.counts) {
-      const auto key_of = [&](int32_t t) { return rank_key(attention[t], t, task.patches); };
+      const int32_t patches = task.patches;
+      const auto key_of = [=](int32_t t) { return rank_key(attention(t), t, patches); };
       uint64_t lowest = ~uint64_t{0};
       if (task.mark_count > 0)
         lowest = lowest_of_largest(task.patches, task.mark_count, scratch, key_of);
       for (int32_t t = thread; marks != nullptr && t < task.patches; t += kHiredThreads) {
         marks[t] = key_of(t) >= lowest;
       }
-      score_regions(task, scores, [&](int32_t t) { return key_of(t) >= lowest ? 1.0 : 0.0; });
+      score_regions(task, scores, [=](int32_t t) { return key_of(t) >= lowest ? 1.0 : 0.0; });
     } else {
-      score_regions(task, scores, [&](int32_t t) { return static_cast<double>(attention[t]); });
+      score_regions(task, scores, [=](int32_t t) { return static_cast<double>(attention(t)); });
     }
     __syncthreads();  // all scores are there
 
