@@ -24,44 +24,66 @@ void add_rows(const From* from, const T* rows, int64_t stride, int64_t n, float*
   });
 }
 
-// The sums of the first n columns of `count` rows, two or more. Rows are read in pieces so short
-// that their sums stay in L1, and so long that the hardware sees where they go on.
+// Columns that are summed at a time: their sums stay in L1 while the heads are read, each in a run
+// that the hardware sees coming.
+constexpr int64_t kPiece = 512;
+
+int64_t limit_of(const SelectArgs& a, int64_t row) {
+  return a.limit != nullptr ? a.limit[row] : a.scores.cols;
+}
+
+// The sums of a row's heads, of which there are several, over the piece that begins at `first`.
 template <class T>
-void sum_rows(const T* rows, int64_t stride, int64_t count, int64_t n, float* sum) {
-  constexpr int64_t kPiece = 4096;
+void sum_piece(const SelectArgs& a, int64_t row, int64_t first, float* sums) {
   constexpr int kBeside = 4;
-  for (int64_t begin = 0; begin < n; begin += kPiece) {
-    const int64_t size = n - begin < kPiece ? n - begin : kPiece;
-    const T* row = rows + begin;
-    float* to = sum + begin;
-    add_rows<1>(row, row + stride, stride, size, to);
-    int64_t r = 2;
-    for (; r + kBeside <= count; r += kBeside)
-      add_rows<kBeside>(to, row + r * stride, stride, size, to);
-    for (; r < count; ++r) add_rows<1>(to, row + r * stride, stride, size, to);
-  }
+  const int64_t rest = limit_of(a, row) - first, n = rest < kPiece ? rest : kPiece;
+  const int64_t stride = a.scores.stride;
+  const T* head = row_of<T>(a.scores, row * a.heads) + first;
+  float* to = sums + first;
+  add_rows<1>(head, head + stride, stride, n, to);
+  int64_t h = 2;
+  for (; h + kBeside <= a.heads; h += kBeside)
+    add_rows<kBeside>(to, head + h * stride, stride, n, to);
+  for (; h < a.heads; ++h) add_rows<1>(to, head + h * stride, stride, n, to);
+}
+
+// Fewer scores than this do not pay for waking a thread; sums take a fraction of the time.
+constexpr int64_t kWorthSharing = 16384;
+constexpr int64_t kWorthSumming = 32768;
+
+// The sums of all rows, where each has a room. Threads share out the columns: of rows there may be
+// one.
+template <class T>
+void sum_rows(const SelectArgs& a, const SelectionRooms& rooms) {
+  const int64_t pieces = (a.scores.cols + kPiece - 1) / kPiece;
+  const int64_t chunk = kWorthSumming / kPiece / a.heads + 1;
+  parallel_for(a.rows() * pieces, chunk, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      sum_piece<T>(a, i / pieces, i % pieces * kPiece, rooms.room(i / pieces).score);
+  });
 }
 
 template <class T>
 void run_rows(const SelectArgs& a, const SelectionRooms& rooms) {
   const Selector selector(a.selection, a.scores.cols);
   const int64_t rows = a.rows();
-  // Fewer scores than this do not pay for waking a thread.
-  constexpr int64_t kWorthSharing = 16384;
+  const bool summed = a.heads > 1 && rows == rooms.count;
+  if (summed) sum_rows<T>(a, rooms);
   const int64_t of_room = (rows + rooms.count - 1) / rooms.count;
-  const int64_t chunk = kWorthSharing / (of_room * a.heads * a.scores.cols + 1) + 1;
+  const int64_t scores = (summed ? 1 : a.heads) * a.scores.cols;
+  const int64_t chunk = kWorthSharing / (of_room * scores + 1) + 1;
   parallel_for(rooms.count, chunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const SelectionRoom room = rooms.room(i);
       for (int64_t row = i; row < rows; row += rooms.count) {
-        const int64_t limit = a.limit != nullptr ? a.limit[row] : a.scores.cols;
-        const T* scores = row_of<T>(a.scores, row * a.heads);
+        const int64_t limit = limit_of(a, row);
         if (a.heads == 1) {
-          selector.run(scores, row, limit, room);
-        } else {
-          sum_rows(scores, a.scores.stride, a.heads, limit, room.score);
-          selector.run<float>(room.score, row, limit, room);
+          selector.run(row_of<T>(a.scores, row), row, limit, room);
+          continue;
         }
+        for (int64_t first = 0; !summed && first < limit; first += kPiece)
+          sum_piece<T>(a, row, first, room.score);
+        selector.run<float>(room.score, row, limit, room);
       }
     }
   });
