@@ -155,7 +155,10 @@ TEST(Select, RowsOfNothing) {
     const DLTensor lists = {nullptr, device, 2, dl_type(Type::kI32), one, nullptr, 0};
     p.selection.indices = &lists;
     p.heads = shape[0];
+    Placed count(target, poisoned(Type::kI32, {1}));
+    p.selection.count = count.dl();
     EXPECT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+    EXPECT_EQ(integers_of(count.read()), std::vector<int32_t>{0});
   }
 }
 

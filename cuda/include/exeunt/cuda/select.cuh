@@ -136,7 +136,7 @@ __device__ __forceinline__ void sum_scores(const T* from, int64_t heads, int64_t
   if (aligned && left >= kKeyGroup) {
     add_scores<T, true>(from, heads, stride, left, x);
   } else {
-    add_scores<T, false>(from, heads, stride, left, x);
+    add_scores<T, false>(from, left > 0 ? heads : 1, stride, left, x);
   }
 }
 
