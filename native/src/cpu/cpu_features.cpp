@@ -14,7 +14,7 @@ namespace {
 struct Features {
   bool avx2 = false;
   bool avx512 = false;
-  bool bf16_dot_pays = true;
+  bool intel = false;
 };
 
 bool bit(uint32_t word, int n) { return (word >> n & 1) != 0; }
@@ -32,7 +32,7 @@ Features detect() {
   uint32_t a, b, c, d;
   // "GenuineIntel"
   if (__get_cpuid(0, &a, &b, &c, &d))
-    f.bf16_dot_pays = b != 0x756e6547 || d != 0x49656e69 || c != 0x6c65746e;
+    f.intel = b == 0x756e6547 && d == 0x49656e69 && c == 0x6c65746e;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return f;
   const bool fma = bit(c, 12), osxsave = bit(c, 27), f16c = bit(c, 29);
   if (!osxsave || !fma || !f16c) return f;
@@ -60,8 +60,9 @@ bool has_avx512() { return features().avx512; }
 #if defined(EXN_EMULATE_AVX512)  // tests, which take either way
 bool bf16_dot_pays() { return std::getenv("EXEUNT_TEST_WIDENED") == nullptr; }
 #else
-bool bf16_dot_pays() { return features().bf16_dot_pays; }
+bool bf16_dot_pays() { return !features().intel; }
 #endif
+bool alternation_pays() { return features().intel; }
 
 }  // namespace exn::cpu
 

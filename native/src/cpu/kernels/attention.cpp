@@ -50,6 +50,7 @@ struct Plan {
   int64_t group, dim, stride, chunks;
   bool few;
   bool pairs = false;             // products of bf16 pairs
+  bool alternates = false;        // asks for lines of K and of V in turn
   float* query = nullptr;         // [heads, stride]
   bf16* narrow_query = nullptr;   // the same, of pairs
   int32_t* order = nullptr;  // rows by rank: those of one block lie side by side
@@ -67,6 +68,9 @@ struct Plan {
         few(args.query.rows <= kFewRows),
         kv_heads(few ? neighbours(args) : 1) {
     pairs = in_pairs(args.query.dtype, args.cache.dtype);
+#if defined(EXN_HAS_BF16_DOT)
+    alternates = alternation_pays();
+#endif
   }
 
   // KV heads that a work item takes together: where the heads of a slot lie side by side, as many
@@ -189,9 +193,13 @@ void load_queries(const Plan& p) {
 
 // Asks for the lines of the next tile while this one is worked on, in the order of addresses, into
 // L2: a tile of several KV heads is larger than L1. A core holds few requests at a time and waits
-// for one to be answered before it makes another, so they have to come evenly.
+// for one to be answered before it makes another, so they have to come evenly. Where vectors are
+// long, two lines are asked for at once: neighbours, or one of K and the one of V that belongs to
+// it, wherever that pays.
 class Ahead {
  public:
+  static constexpr int kTogether = kLanes == 16 ? 2 : 1;
+
   // Bytes at `begin` come next.
   EXN_SIMD void add(const char* begin, int64_t bytes) {
     if (runs_ > 0 && end_[runs_ - 1] == begin) {
@@ -202,53 +210,61 @@ class Ahead {
     }
     lines_ += (bytes + 63) / 64;
   }
-  int64_t lines() const { return lines_; }
-  EXN_SIMD void start() {
+  // Starts with what was added; `beside` bytes from there lies what is asked for as well, if not 0.
+  EXN_SIMD void start(int64_t beside) {
     at_ = runs_ > 0 ? begin_[0] : nullptr;
     last_ = runs_ > 0 ? end_[0] : nullptr;
+    if (kTogether > 1 && beside != 0) {
+      beside_ = beside;
+      step_ = 64;
+    }
   }
-  // What each call of ask() asks for from now on: lines, times 2^kShift.
+  // How often kTogether lines are to be asked for.
+  int64_t requests() const { return (lines_ * 64 + step() - 1) / step(); }
+  // What each call of ask() asks for from now on: requests, times 2^kShift.
   EXN_SIMD void pace(uint32_t pace) { pace_ = pace; }
-  static uint32_t pace_of(int64_t lines, int64_t calls) {
-    return static_cast<uint32_t>((lines << kShift) / (calls < 1 ? 1 : calls) + 1);
+  static uint32_t pace_of(int64_t requests, int64_t calls) {
+    return static_cast<uint32_t>((requests << kShift) / (calls < 1 ? 1 : calls) + 1);
   }
 
   // Lines to ask for evenly, which cost a step two instructions each: what is asked for stays in
   // registers, and nothing depends on it.
   struct Share {
     const char* at;
-    int64_t pace;
+    int64_t pace, beside;
 
     template <int kLines>
     EXN_SIMD void ask() {
-      for (int i = 0; i < kLines; ++i) {
+      for (int i = 0; i < kLines; i += kTogether) {
         prefetch_far(at);
+        if constexpr (kTogether > 1) prefetch_far(at + beside);
         at += pace;
       }
     }
   };
   // What one ask() would ask for, for so many lines asked for. The end of a run cuts it off; what
   // comes next makes up for it.
-  EXN_SIMD Share share(int64_t asks) {
+  EXN_SIMD Share share(int64_t lines) {
     due_ += pace_;
     // Nothing left: then for what is in L1, as an address of no page would be looked up each time.
-    if (at_ >= last_ && !next_run(&at_)) return {reinterpret_cast<const char*>(this), 0};
-    const int64_t wanted = int64_t{due_ >> kShift} * 64, left = last_ - at_;
-    const int64_t bytes = wanted < left ? wanted : left;
+    if (at_ >= last_ && !next_run(&at_)) return {reinterpret_cast<const char*>(this), 0, 0};
+    const int64_t wanted = (due_ >> kShift) * step(), left = last_ - at_;
+    const int64_t bytes = wanted < left ? wanted : left, asks = lines / kTogether;
     const auto pace = static_cast<uint32_t>(bytes + asks - 1) / static_cast<uint32_t>(asks);
-    const Share some = {at_, pace};
+    const Share some = {at_, pace, beside_};
     at_ += bytes;
-    due_ -= static_cast<uint32_t>((bytes + 63) / 64) << kShift;
+    due_ -= static_cast<uint32_t>((bytes + step() - 1) / step()) << kShift;
     return some;
   }
 
   EXN_SIMD void ask() {
     const uint32_t due = due_ + pace_;
     const char* at = at_;
-    for (uint32_t lines = due >> kShift; lines > 0; --lines) {
+    for (uint32_t requests = due >> kShift; requests > 0; --requests) {
       if (at >= last_ && !next_run(&at)) return;
       prefetch_far(at);
-      at += 64;
+      if constexpr (kTogether > 1) prefetch_far(at + beside_);
+      at += step();
     }
     at_ = at;
     due_ = due % (1u << kShift);
@@ -256,6 +272,9 @@ class Ahead {
 
  private:
   static constexpr int kShift = 12;
+
+  // Bytes of a run that one request goes on.
+  int64_t step() const { return kTogether > 1 ? step_ : 64; }
 
   bool next_run(const char** at) {
     if (run_ + 1 >= runs_) {
@@ -270,6 +289,7 @@ class Ahead {
 
   const char* at_ = nullptr;
   const char* last_ = nullptr;
+  int64_t beside_ = 64, step_ = 128;
   uint32_t due_ = 0, pace_ = 0;
   int runs_ = 0, run_ = 0;
   int64_t lines_ = 0;
@@ -296,9 +316,11 @@ template <int kX>
 constexpr bool kAsksEach = kX == 1 || kRegisters == 32;
 // Slots that have a share of values.
 constexpr int kShareSlots = 32;
-// Lines that a step on kN pairs asks for with a share: no more than it reads.
+// Lines that a step on kN pairs asks for with a share: no more than it reads, but whole requests.
 template <class T, int kN>
-constexpr int kStepLines = (kN * kPair * static_cast<int>(sizeof(T)) + 63) / 64;
+constexpr int kStepLines =
+    (kN * kPair * static_cast<int>(sizeof(T)) + Ahead::kTogether * 64 - 1) /
+    (Ahead::kTogether * 64) * Ahead::kTogether;
 
 // out[w] = <key w, query> for a single query: one key after another, as they lie in memory.
 template <class P, class T, int kW>
@@ -742,26 +764,27 @@ EXN_SIMD void for_weigh_groups(int64_t dim, int heads, F&& f) {
 
 // What a slab asks for during the scores and during softmax, of 64 lines; the values take the rest.
 // These are the parts of its time: memory must not wait for the program in any of them. The scores
-// of few registers take longer than the values. With a single query for each of several KV heads it
-// is the requests that take the time.
+// of few registers take longer than the values, and so do those that are not of bf16 pairs. With a
+// single query for each of several KV heads it is the requests that take the time.
 struct Shares {
   int64_t score, turn;
 };
-constexpr Shares shares_of(int heads, int slabs) {
-  if (heads > 1) return kRegisters == 32 ? Shares{22, 6} : Shares{31, 3};
+constexpr Shares shares_of(int heads, int slabs, bool alternates) {
+  if (heads > 1)
+    return kRegisters < 32 ? Shares{31, 3} : alternates ? Shares{30, 3} : Shares{22, 6};
   return slabs > 1 ? Shares{30, 2} : Shares{24, 2};
 }
 
 // At which pace a slab asks while it passes over a tile.
 struct Paces {
   uint32_t score = 0, turn = 0, weigh = 0;
-  int64_t lines = -1;  // that it is to ask for
-  int count = -1;      // slots of the tile
+  int64_t requests = -1;  // that it is to make
+  int count = -1;         // slots of the tile
 
   void set(const Plan& p, int heads, int slots, int64_t some, const Shares& shares) {
-    if (slots == count && some == lines) return;
+    if (slots == count && some == requests) return;
     count = slots;
-    lines = some;
+    requests = some;
     const bool held = p.pairs && (p.dim == 2 * kPair || p.dim == 4 * kPair);
     int64_t score_calls = 0, weigh_calls = 0;
     for_head_groups<kScoreHeads>(heads, [&](int, auto group) EXN_FLAT {
@@ -770,10 +793,10 @@ struct Paces {
     for_weigh_groups(p.dim, heads, [&](int, auto group) EXN_FLAT {
       weigh_calls += weigh_asks<decltype(group)::value>(slots, p.dim);
     });
-    const int64_t first = lines * shares.score / 64, second = lines * shares.turn / 64;
+    const int64_t first = requests * shares.score / 64, second = requests * shares.turn / 64;
     score = Ahead::pace_of(first, score_calls);
     turn = Ahead::pace_of(second, heads);
-    weigh = Ahead::pace_of(lines - first - second, weigh_calls);
+    weigh = Ahead::pace_of(requests - first - second, weigh_calls);
   }
 };
 
@@ -861,7 +884,7 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, Then then
       static_cast<int64_t>(sizeof(T));
   const bool runs_on =
       c.blocks == nullptr && c.slot_stride * static_cast<int64_t>(sizeof(T)) == bytes;
-  const Shares shares = shares_of(slabs.slab[0].heads, slabs.count);
+  const Shares shares = shares_of(slabs.slab[0].heads, slabs.count, p.alternates);
   Paces paces;
   int64_t tile = chunk * kChunk;
   int count = find(tile, offset[0]);
@@ -886,9 +909,9 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, Then then
         ahead.add(reinterpret_cast<const char*>(base + next_at[t]), bytes);
     };
     add(c.k);
-    add(c.v);
-    ahead.start();
-    paces.set(p, slabs.slab[0].heads, count, ahead.lines() / slabs.count, shares);
+    if (!p.alternates) add(c.v);
+    ahead.start(p.alternates ? static_cast<const char*>(c.v) - static_cast<const char*>(c.k) : 0);
+    paces.set(p, slabs.slab[0].heads, count, ahead.requests() / slabs.count, shares);
     for (int i = 0; i < slabs.count; ++i)
       pass_over_tile<P, T>(p, slabs.slab[i], tile, offset[which], paces, &ahead);
     tile += kTile;
