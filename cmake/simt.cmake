@@ -195,15 +195,17 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
       OPTIONS ${exn_simt_once})
   endif()
 
-  # Bytes that realistic cases take from memory, against the compulsory ones: with the L2 cache of
-  # an A100, and for what is read twice with one so small that the launchers must cut it up.
+  # Bytes that realistic cases take from memory, against the compulsory ones: with the
+  # multiprocessors and the L2 cache of an A100, and for what is read twice with a cache so small
+  # that the launchers must cut it up.
   function(exn_add_traffic_check name l2_bytes)
     add_test(NAME simt.traffic.${name} COMMAND exeunt_gpu_check --traffic
       --backend $<TARGET_FILE:exeunt_cuda_emu_race>
       --cuda-runtime $<TARGET_FILE:exeunt_cuda_emu_race>
       --cases ${CMAKE_SOURCE_DIR}/tests/cases ${ARGN})
     set_tests_properties(simt.traffic.${name} PROPERTIES
-      ENVIRONMENT "EXEUNT_BACKEND=;EXN_SIMT_L2=${l2_bytes}" TIMEOUT 1800 LABELS simt COST 30)
+      ENVIRONMENT "EXEUNT_BACKEND=;EXN_SIMT_SMS=108;EXN_SIMT_L2=${l2_bytes}"
+      TIMEOUT 1800 LABELS simt COST 30)
   endfunction()
   if("race" IN_LIST EXN_SIMT_MODES)
     exn_add_traffic_check(large_cache 41943040)
