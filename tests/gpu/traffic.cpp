@@ -85,7 +85,6 @@ constexpr const char* kKeyParts =
 constexpr const char* kScores = "products and states through the workspace, queries for each tile";
 constexpr const char* kWideRow = "a row of more than 8192 scores is read up to five times";
 constexpr const char* kPartitions = "the partitions' scores and shares pass the workspace";
-constexpr const char* kWideImage = "too long to be kept in the 48 KiB that a block has";
 constexpr const char* kEntries = "a thread reads the ids or entries of each piece that it moves";
 constexpr const char* kNarrowWords = "nothing is aligned: an entry of the list for each word";
 constexpr const char* kTables =
@@ -158,8 +157,6 @@ constexpr KnownWaste kKnownRequests[] = {
     {"select", "heads_3_131072", 3.00, kWideRow},
     {"select", "bench_2048_of_131072", 3.96, kWideRow},
     {"hired_budget", "8192_tokens", 1.03, kPartitions},
-    {"hired_budget", "12288_tokens", 18.58, kWideImage},
-    {"hired_budget", "12288_sums", 2.02, kWideImage},
     {"gather", "threads_odd_rows_in_place", 3.01, kNarrowWords},
     {"gather", "long_entries", 1.13, kEntries},
     {"gather", "long_entries_in_place", 1.13, kEntries},
