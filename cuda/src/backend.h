@@ -74,6 +74,14 @@ inline unsigned grid_for(int64_t items) {
   return static_cast<unsigned>(items < kMostBlocks ? items : kMostBlocks);
 }
 
+// Allows a kernel the dynamic shared memory it needs (at most 68 KiB; every supported GPU has 99),
+// beside at most 16 KiB that it has anyway. Queues nothing, so it is legal during capture.
+template <class Kernel>
+void allow_shared(Kernel kernel, int bytes) {
+  if (bytes > 32 * 1024)
+    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+}
+
 inline StatsTargets targets_of(const StatsOut& out) {
   return {out.argmax, out.max_logit, out.lse,          out.p1,         out.p2,
           out.margin, out.entropy,   out.pow2_entropy, out.mean_log_p, out.valid};

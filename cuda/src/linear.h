@@ -39,14 +39,6 @@ inline dim3 linear_grid(int64_t rows, int block_rows, int64_t tiles) {
               static_cast<unsigned>(ceil_div(tiles, y)));
 }
 
-// Allows a kernel the dynamic shared memory it needs (at most 68 KiB; every supported GPU has 99).
-// Queues nothing, so it is legal during capture.
-template <class Kernel>
-void allow_shared(Kernel kernel, int bytes) {
-  if (bytes > 48 * 1024)
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-}
-
 inline Norm norm_of(int32_t norm) {
   switch (norm) {
     case EXN_NORM_RMS:

@@ -6,7 +6,10 @@
 namespace exn::cuda {
 namespace {
 
-// A row that is read in several rounds is read as a sum that was made before.
+// Columns up to which the block that selects sums up the heads as well. Of longer rows, many blocks
+// make the sums before.
+constexpr int64_t kSummedColumns = 8192;
+
 template <class T>
 void queue_summed(const SelectTask<T>& task, float* sums, int64_t stride, cudaStream_t stream) {
   constexpr int64_t kTile = kSumThreads * kKeyGroup;
@@ -27,7 +30,7 @@ void queue_summed(const SelectTask<T>& task, float* sums, int64_t stride, cudaSt
 }  // namespace
 
 exn_status select(const SelectArgs& args, Workspace& workspace, exn_stream stream) {
-  const bool sums_first = args.heads > 1 && !is_read_once(args.scores.cols);
+  const bool sums_first = args.heads > 1 && args.scores.cols > kSummedColumns;
   const int64_t sums_stride = ceil_div(args.scores.cols, kKeyGroup) * kKeyGroup;
   auto* const sums = workspace.take<float>(sums_first ? args.rows() * sums_stride : 0);
   if (workspace.counting()) return EXN_OK;

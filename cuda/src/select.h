@@ -24,19 +24,26 @@ inline SelectionTask selection_of(const Selection& selection) {
   return task;
 }
 
-// Whether a block reads a row of scores once.
-inline bool is_read_once(int64_t columns) { return columns <= 512 * kSelectItems<512>; }
+template <int THREADS, class T>
+void queue_select_by(const SelectTask<T>& task, cudaStream_t stream) {
+  const int bytes = THREADS * task.items * static_cast<int>(sizeof(unsigned));
+  allow_shared(select_kernel<T, THREADS>, bytes);
+  EXN_LAUNCH((select_kernel<T, THREADS>), grid_for(task.rows), THREADS, bytes, stream, task);
+}
 
-// With the fewest threads that hold a row.
+// With the fewest threads, and the fewest columns for each, that hold a row.
 template <class T>
 void queue_select(SelectTask<T> task, cudaStream_t stream) {
   if (task.rows == 0) return;
   const bool is_short = task.columns <= 256 * kSelectItems<256>;
-  task.items = is_short || task.columns <= 512 * kKeyGroup ? kKeyGroup : kSelectItems<512>;
+  const int threads = is_short ? 256 : 512;
+  const int64_t groups = task.columns > 0 ? ceil_div(task.columns, threads * kKeyGroup) : 1;
+  const bool is_held = groups * kKeyGroup <= kSelectItems<512>;
+  task.items = is_held ? static_cast<int>(groups) * kKeyGroup : kSelectRoundItems;
   if (is_short) {
-    EXN_LAUNCH((select_kernel<T, 256>), grid_for(task.rows), 256, 0, stream, task);
+    queue_select_by<256>(task, stream);
   } else {
-    EXN_LAUNCH((select_kernel<T, 512>), grid_for(task.rows), 512, 0, stream, task);
+    queue_select_by<512>(task, stream);
   }
 }
 

@@ -35,9 +35,9 @@
  *
  * Bytes that must move: H * N elements of scores per row read once, 4 * K written. On CUDA a block
  * of threads takes a whole row: many rows fill a device, one row of 100 000 columns does not, and a
- * row of more than 8192 columns is read anew in each round of the search, four or five times. The
- * sums of such a row are made before, by many blocks, and lie in the workspace, 4 * N bytes; those
- * of a shorter one do not leave its block.
+ * row of more than 16384 columns is read anew in each round of the search, four or five times. The
+ * sums of a row of more than 8192 are made before, by many blocks, and lie in the workspace, 4 * N
+ * bytes; those of a shorter one do not leave its block.
  */
 #ifndef EXEUNT_SELECT_H
 #define EXEUNT_SELECT_H

@@ -16,9 +16,11 @@
 namespace exn::cuda {
 
 constexpr int kKeyGroup = 8;  // keys that are treated together: whole vectors of every type
-// Columns that a thread of select_kernel has room for.
+// Columns that a thread of select_kernel may have, a bit of a word for each, and how many it has
+// where a row is longer than that.
 template <int THREADS>
-constexpr int kSelectItems = THREADS == 512 ? 16 : 8;
+constexpr int kSelectItems = THREADS == 512 ? 32 : 8;
+constexpr int kSelectRoundItems = 16;
 constexpr int kDigitBits = 11;
 constexpr int kDigits = 1 << kDigitBits;
 constexpr int kKeyBits = 32;
@@ -142,8 +144,8 @@ __device__ __forceinline__ void sum_scores(const T* from, int64_t heads, int64_t
 
 constexpr int kSumThreads = 128;
 
-// Sums of heads of rows that a block of select_kernel reads in several rounds, `sums_stride`
-// elements apart, a multiple of kKeyGroup. Bytes: every score once, 4 for each sum.
+// Sums of heads of long rows, for select_kernel to read, `sums_stride` elements apart, a multiple
+// of kKeyGroup. Bytes: every score once, 4 for each sum.
 template <class T>
 __global__ __launch_bounds__(kSumThreads)
 void sum_heads_kernel(SelectTask<T> task, float* sums, int64_t sums_stride) {
@@ -494,16 +496,20 @@ class SelectRow {
 
 // One block per row. Bytes: every score once where the row has at most THREADS * items columns, as
 // all have whose heads are summed up here, else up to five times, all but the first from the L2
-// cache; 4 for each place of the list.
+// cache; 4 for each place of the list. THREADS * items keys lie in the dynamic shared memory.
 template <class T, int THREADS>
 __global__ __launch_bounds__(THREADS, THREADS == 512 ? 1 : 3)
 void select_kernel(SelectTask<T> task) {
   __shared__ SelectShared<THREADS> shared;
-  __shared__ unsigned keys[kSelectItems<THREADS> * THREADS];
-  SelectRow<T, THREADS> block(task.selection, &shared, keys, task.items);
+  EXN_DYN_SMEM(keys);
+  SelectRow<T, THREADS> block(task.selection, &shared, reinterpret_cast<unsigned*>(keys),
+                              task.items);
   for (int64_t row = blockIdx.x; row < task.rows; row += gridDim.x) {
-    const int64_t limit =
-        task.limit != nullptr ? clamped(task.limit[row], 0, task.columns) : task.columns;
+    int64_t limit = task.columns;
+    if (task.limit != nullptr) {
+      const int32_t read = threadIdx.x % kWarp == 0 ? task.limit[row] : 0;
+      limit = clamped(__shfl_sync(kFullWarp, read, 0), 0, task.columns);
+    }
     block.run(row, task.scores + row * task.heads * task.stride, task.columns, limit, task.heads,
               task.stride);
   }
