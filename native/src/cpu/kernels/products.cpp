@@ -454,10 +454,12 @@ static __attribute__((noinline)) void triple_rows(const Rows<T>& weight, int64_t
   }
 }
 
-// More than eight inputs pass by in groups of one size while the weights of a panel stay in L2.
+// More than eight inputs pass by in groups of one size while the weights of a panel stay in L2. Not
+// inlined, as a single input would have to step over it: 5 % for small matrices and two threads.
 template <class T>
-static EXN_SIMD void triple_panels(const Rows<T>& weight, const Inputs& in, int64_t inputs,
-                                   int64_t dim, float* out, int64_t out_stride) {
+static __attribute__((noinline)) void triple_panels(const Rows<T>& weight, const Inputs& in,
+                                                    int64_t inputs, int64_t dim, float* out,
+                                                    int64_t out_stride) {
   const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T)), count = weight.count;
   const int64_t groups = (inputs + kAtOnce - 1) / kAtOnce, size = (inputs + groups - 1) / groups;
   const int64_t later = rows_ahead(int64_t{64} << 10, row_bytes, 2 * kTriple);
