@@ -20,6 +20,10 @@ namespace exn::cpu::EXN_ISA {
 namespace {
 
 constexpr int64_t kStepScores = int64_t{1} << 20;
+// Scores of a step and thread that become weights, and these sums, in L2. As many as the workspace
+// holds would be written to memory and read again beside the keys where each layer has an op, and
+// with it a workspace, of its own: 1.1 to 1.2 times the time on Granite Rapids.
+constexpr int64_t kNearScores = int64_t{1} << 15;
 constexpr int64_t kChunk = 512;
 constexpr float kLowest = -HUGE_VALF;
 // Room for pooling on both sides of a row, in floats; half of the largest width.
@@ -93,6 +97,15 @@ struct Plan {
     if (!selects()) return;
     rooms.take(ws, score_rows(), a.columns);
     row_score = ws.take<float>(a.scores != nullptr ? 0 : rooms.count * a.columns);
+  }
+
+  // KV heads of a step. Several rows read their keys again and add up to the same sums, step by
+  // step: there memory is not the limit, and bits would depend on the threads. Heads that lie side
+  // by side are read together.
+  int64_t heads_of_step() const {
+    if (a.window > 1 || a.keys.head_stride == dim) return kv_heads;
+    const int64_t of_head = larger(1, prompts * group * (slots - kLine));
+    return larger(1, smaller(kv_heads, kNearScores * threads() / of_head));
   }
 
   // Number of a query in its step: those of a KV head lie side by side, row after row.
@@ -754,10 +767,11 @@ void score_step(const Plan& p, const Step& s) {
       if (it.chunk * kChunk < extent.end && (it.chunk + 1) * kChunk > extent.begin) f(it, extent);
     }
   };
-  // A thread takes several items that follow each other, and pieces enough to even out what the
-  // threads are given.
-  const int64_t pieces = threads() * 8;
-  parallel_for(items, (items + pieces - 1) / pieces, [&](int64_t begin, int64_t end) {
+  // A thread takes several items that follow each other: pieces enough to even out what the threads
+  // are given, but not smaller than what becomes weights together if there are two for each.
+  const int64_t least = smaller(together, (items + 2 * threads() - 1) / (2 * threads()));
+  const int64_t of_piece = larger(least, (items + 8 * threads() - 1) / (8 * threads()));
+  parallel_for(items, of_piece, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i += together) {
       const int64_t last = smaller(end, i + together);
       bool scaled = false;
@@ -924,13 +938,14 @@ void finish_rows(const Plan& p, const Step& s) {
 template <class T>
 void run_steps(const Plan& p) {
   const AttentionScoresArgs& a = p.a;
+  const int64_t heads = p.heads_of_step();
   Step s;
   for (; s.prompt < a.prompts; s.prompt += s.prompts) {
     s.prompts = smaller(p.prompts, a.prompts - s.prompt);
     const int64_t sums = s.prompts * a.score_heads * p.sum_stride();
     for (int64_t i = 0; i < sums; ++i) p.sum[i] = 0;
     for (s.kv_head = 0; s.kv_head < a.keys.heads; s.kv_head += s.kv_heads) {
-      s.kv_heads = smaller(p.kv_heads, a.keys.heads - s.kv_head);
+      s.kv_heads = smaller(heads, a.keys.heads - s.kv_head);
       for (s.row = 0; s.row < a.window; s.row += s.rows) {
         s.rows = smaller(p.rows, a.window - s.row);
         load_queries(p, s);
