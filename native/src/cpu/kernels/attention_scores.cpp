@@ -767,10 +767,14 @@ void score_step(const Plan& p, const Step& s) {
       if (it.chunk * kChunk < extent.end && (it.chunk + 1) * kChunk > extent.begin) f(it, extent);
     }
   };
-  // A thread takes several items that follow each other: pieces enough to even out what the threads
-  // are given, but not smaller than what becomes weights together if there are two for each.
-  const int64_t least = smaller(together, (items + 2 * threads() - 1) / (2 * threads()));
-  const int64_t of_piece = larger(least, (items + 8 * threads() - 1) / (8 * threads()));
+  // A thread takes several items that follow each other, as memory is idle while a piece begins: its
+  // share of a step that is short to stay in L2; else pieces enough to even out what the threads are
+  // given, but not smaller than what becomes weights together if there are two for each.
+  const auto share = [=](int64_t pieces) { return (items + pieces - 1) / pieces; };
+  const int64_t of_piece =
+      s.kv_heads < p.kv_heads
+          ? share(threads())
+          : larger(smaller(together, share(2 * threads())), share(8 * threads()));
   parallel_for(items, of_piece, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i += together) {
       const int64_t last = smaller(end, i + together);
