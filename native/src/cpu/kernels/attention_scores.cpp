@@ -767,9 +767,9 @@ void score_step(const Plan& p, const Step& s) {
       if (it.chunk * kChunk < extent.end && (it.chunk + 1) * kChunk > extent.begin) f(it, extent);
     }
   };
-  // A thread takes several items that follow each other, as memory is idle while a piece begins: its
-  // share of a step that is short to stay in L2; else pieces enough to even out what the threads are
-  // given, but not smaller than what becomes weights together if there are two for each.
+  // A thread takes several items that follow each other, as memory is idle while a piece begins:
+  // its share of a step that is short to stay in L2; else pieces enough to even out what the
+  // threads are given, but not smaller than what becomes weights together if each has two.
   const auto share = [=](int64_t pieces) { return (items + pieces - 1) / pieces; };
   const int64_t of_piece =
       s.kv_heads < p.kv_heads
