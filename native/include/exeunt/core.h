@@ -12,7 +12,8 @@
  *  - Data pointers need the alignment of their element only; 64-byte aligned rows take the fastest
  *    path.
  *  - All tensors of one call live on one device. CPU tensors run on the CPU backend, CUDA tensors
- *    on the CUDA backend.
+ *    on the CUDA backend. There exit_head, gate (with hidden layers), kv_propagate, norm and rope
+ *    refuse more than 2^31 - 1 rows: EXN_UNSUPPORTED.
  *  - An op is a params struct and three functions: `_supported`, `_workspace_size`, and the run.
  *    The struct's first field is its size: new fields come at its end, and a library takes those
  *    that an older caller did not know for 0, and a newer caller's as long as they are 0.

@@ -25,9 +25,10 @@ import java.util.List;
  * all lie on one device.
  *
  * <p>Errors of building and running: {@link IllegalArgumentException} with the argument's name and
- * the values that disagree; {@link UnsupportedOperationException} where the backend has no kernel;
- * {@link OutOfMemoryError}; {@link ExeuntException} where the backend is missing or failed; {@link
- * DeviceLostException}; {@link IllegalStateException} after a scope or the op was closed.
+ * the values that disagree; {@link UnsupportedOperationException} where the backend has no kernel,
+ * or none for so many rows (on CUDA at most 2^31 - 1 for some ops); {@link OutOfMemoryError};
+ * {@link ExeuntException} where the backend is missing or failed; {@link DeviceLostException};
+ * {@link IllegalStateException} after a scope or the op was closed.
  *
  * <p>An op holds native memory: close it, or build it into a {@link Scope} that does.
  */
