@@ -117,6 +117,11 @@ bool wanted(const CaseBase& c, const Target& target) {
   return !c.bench || environment("EXEUNT_QUICK") != "1";
 }
 
+bool meets_in_tiles(Type weight, int64_t rows) {
+  const std::string isa = exn_cpu_isa();
+  return (isa == "amx" || isa == "avx512_emulated") && weight == Type::kBF16 && rows > 64;
+}
+
 bool wanted_somewhere(const CaseBase& c) {
   for (const Target& target : targets()) {
     if (wanted(c, target)) return true;

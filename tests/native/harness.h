@@ -48,6 +48,10 @@ std::string cases_directory();
 // which are the shapes of real models with nothing odd about them.
 bool wanted(const CaseBase& c, const Target& target);
 
+// Whether so many rows of linear or ffn meet such weights in tiles on the CPU, in an order of sums
+// that fewer rows do not have.
+bool meets_in_tiles(Type weight, int64_t rows);
+
 // Whether any target takes it; else the summary at the end of the program names it as left out.
 bool wanted_somewhere(const CaseBase& c);
 

@@ -64,6 +64,9 @@ TEST_P(Linear, RowsDoNotDependOnTheBatch) {
     const HostTensor expected = whole.out().read();
     for (int64_t size : {int64_t{1}, int64_t{3}, int64_t{8}, int64_t{65}}) {
       if (size >= c.input.rows) continue;
+      if (meets_in_tiles(c.weight.type, size) != meets_in_tiles(c.weight.type, c.input.rows)) {
+        continue;
+      }
       for (int64_t first = 0; first + size <= c.input.rows; first += size) {
         LinearInputs few = in;
         few.input = rows_of(in.input, first, size);
@@ -81,6 +84,40 @@ TEST_P(Linear, RowsDoNotDependOnTheBatch) {
 INSTANTIATE_TEST_SUITE_P(Cases, Linear,
                          ::testing::ValuesIn(wanted_cases(linear_cases(cases_directory()))),
                          CaseName());
+
+// However many rows there are: of infinite and NaN weights exactly those products are not finite
+// that are so in one row alone.
+TEST(LinearWeights, NeedNotBeFinite) {
+  HostTensor weight = normal(Type::kBF16, {37, 45}, 1), input = normal(Type::kF32, {70, 45});
+  weight.set(3, 5, HUGE_VAL);
+  weight.set(4, 44, -HUGE_VAL);
+  weight.set(36, 7, std::nan(""));
+  for (int64_t r = 0; r < 70; r += 3) input.set(r, 5, 0);  // 0 * infinity
+  for (int64_t r = 0; r < 70; r += 5) input.set(r, 44, 1);  // exactly bf16: the other parts are 0
+  const Target cpu = {kDLCPU, exn_cpu_isa(), false};
+  const auto product = [&](const HostTensor& rows) {
+    Placed x(cpu, rows), w(cpu, weight), out(cpu, make_tensor(Type::kF32, {rows.rows, 37}));
+    exn_linear_params p{};
+    p.struct_size = sizeof p;
+    p.input = x.dl();
+    p.weight = w.dl();
+    p.out = out.dl();
+    EXPECT_EQ(run_once(cpu, kOp, p), EXN_OK) << exn_last_error();
+    return out.read();
+  };
+  const HostTensor all = product(input);
+  for (int64_t r = 0; r < 70; ++r) {
+    const HostTensor one = product(rows_of(input, r, 1));
+    for (int64_t w = 0; w < 37; ++w) {
+      const double a = all.at(r, w), b = one.at(0, w);
+      ASSERT_EQ(std::isfinite(a), std::isfinite(b)) << "row " << r << ", weight row " << w;
+      ASSERT_EQ(std::isnan(a), std::isnan(b)) << "row " << r << ", weight row " << w;
+      if (std::isinf(b)) {
+        ASSERT_EQ(a, b);
+      }
+    }
+  }
+}
 
 TEST(LinearMisuse, EveryArgument) {
   Placed input(kCpu, normal(Type::kF32, {3, 8})), weight(kCpu, normal(Type::kF32, {5, 8}, 1)),

@@ -131,7 +131,14 @@ EXN_API const char* exn_backend_name(int32_t backend);
 /** Number of devices of a backend: 1 for the CPU; 0 if the backend is not available. */
 EXN_API int32_t exn_device_count(int32_t backend);
 
-/** Instruction set the CPU kernels use: "baseline", "avx2", "avx512" or "neon". Static text. */
+/**
+ * Instruction set the CPU kernels use: "baseline", "avx2", "avx512", "amx" or "neon". Static text.
+ *
+ * "amx" is "avx512", but that linear and ffn multiply prompts, which are more than 64 rows, with
+ * bf16 weights in tiles, several times as fast. The library asks Linux for the registers once, when it
+ * chooses; from then on signal stacks of less than about 12 KiB (MINSIGSTKSZ as the kernel reports
+ * it, AT_MINSIGSTKSZ) are refused in this process. EXEUNT_ISA=avx512 does not ask.
+ */
 EXN_API const char* exn_cpu_isa(void);
 
 /** Comma-separated instruction sets that this machine can run, best first. Static text. */

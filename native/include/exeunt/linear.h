@@ -4,7 +4,9 @@
  *
  * Products are accumulated in f32; bias, then residual are added in f32 before the result is
  * rounded to the dtype of `out`. The result of a row does not depend on the other rows of the
- * batch.
+ * batch, with one exception: on processors with AMX (instruction set "amx") more than 64 rows meet
+ * bf16 weights in tiles, whose sums go in another order than those of fewer rows. EXEUNT_ISA=avx512
+ * keeps to one order.
  *
  * Bytes that must move: N * D * sizeof(weight element) once for each block of up to 64 rows,
  * R * D * sizeof(input element), R * N * sizeof(out element), and as much again for a residual.

@@ -35,6 +35,11 @@ namespace avx512 {
 extern const Kernels kernels;
 }
 #endif
+#if !defined(EXN_WITHOUT_amx)
+namespace amx {
+extern const Kernels kernels;
+}
+#endif
 #elif defined(__aarch64__)
 namespace neon {
 extern const Kernels kernels;
@@ -53,6 +58,9 @@ constexpr Choice kChoices[] = {
 #if defined(EXN_EMULATE_AVX512)
     {&avx512_emulated::kernels, has_avx2},
 #elif defined(__x86_64__)
+#if !defined(EXN_WITHOUT_amx)
+    {&amx::kernels, has_amx},
+#endif
 #if !defined(EXN_WITHOUT_avx512)
     {&avx512::kernels, has_avx512},
 #endif

@@ -4,6 +4,10 @@
 #if defined(__x86_64__)
 
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <cstdint>
 #include <cstdlib>
@@ -14,6 +18,7 @@ namespace {
 struct Features {
   bool avx2 = false;
   bool avx512 = false;
+  bool amx = false;
   bool intel = false;
 };
 
@@ -25,6 +30,17 @@ uint64_t saved_state() {
   uint32_t low, high;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   return static_cast<uint64_t>(high) << 32 | low;
+}
+
+// Linux hands the registers of tiles out to processes that ask for them, and refuses where a signal
+// stack of one of its threads is too short for them.
+bool may_use_tiles() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 Features detect() {
@@ -45,6 +61,8 @@ Features detect() {
   uint32_t a1 = 0, b1, c1, d1;
   if (a < 1 || !__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1)) return f;
   f.avx512 = f.avx2 && zmm && foundation && bit(a1, 5);
+  const bool tiles = bit(d, 22) && bit(d, 24) && (saved & 0x60000) == 0x60000;
+  f.amx = f.avx512 && tiles && may_use_tiles();
   return f;
 }
 
@@ -57,6 +75,7 @@ const Features& features() {
 
 bool has_avx2() { return features().avx2; }
 bool has_avx512() { return features().avx512; }
+bool has_amx() { return features().amx; }
 #if defined(EXN_EMULATE_AVX512)  // tests, which take either way
 bool bf16_dot_pays() { return std::getenv("EXEUNT_TEST_WIDENED") == nullptr; }
 #else

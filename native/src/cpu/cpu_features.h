@@ -10,6 +10,7 @@ namespace exn::cpu {
 bool has_avx2();
 // AVX-512 F, BW, DQ, VL and BF16, and ZMM and mask state saved by the system.
 bool has_avx512();
+bool has_amx();
 // Whether VDPBF16PS multiplies faster than widening to f32 does. AMD's processors begin one of 512
 // bits a cycle; Intel's begin one in two cycles, in the time of four multiplications of f32.
 bool bf16_dot_pays();

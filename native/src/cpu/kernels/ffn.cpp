@@ -247,7 +247,7 @@ void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t str
                       f.norm_bias, to);
         for (int64_t k = dim; k < stride; ++k) to[k] = 0;
         with_float_type(f.up_weight.dtype, [&](auto weight) {
-          order_pairs<EXN_TYPE_OF(weight)>(to, stride);
+          order_input<EXN_TYPE_OF(weight)>(to, stride, active.count);
         });
       }
     });
@@ -257,12 +257,15 @@ void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t str
 }  // namespace
 
 exn_status ffn(const FfnArgs& f, Workspace& ws) {
+  constexpr int kParts = 3;  // of tiles: nothing here is rounded to bf16
   const int64_t rows = f.hidden.rows, dim = f.hidden.cols, width = f.up_weight.rows;
   const int64_t stride = padded(dim), wide = padded(width);
   TileGrid down_grid = {rows, dim, weight_tile(dim, width * size_of(f.down_weight.dtype))};
   int64_t* run = ws.take<int64_t>(rows);
   float* x = ws.take<float>(rows * stride);
   float* a = ws.take<float>(rows * wide);
+  bf16* tiles = ws.take<bf16>(
+      tile_room(f.up_weight.dtype, rows, stride > wide ? stride : wide, kParts));
   Sums* sums = ws.take<Sums>(rows * down_grid.tiles());
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("ffn"));
@@ -280,6 +283,7 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   Inputs in;
   in.stride = stride;
   in.f32 = x;
+  into_tiles(f.up_weight.dtype, active.count, kParts, tiles, &in);
   Inputs middle;
   middle.stride = wide;
   middle.f32 = a;
@@ -290,9 +294,10 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
     parallel_for(active.count, 65536 / wide + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         for (int64_t k = width; k < wide; ++k) a[i * wide + k] = 0;
-        order_pairs<T>(a + i * wide, wide);
+        order_input<T>(a + i * wide, wide, active.count);
       }
     });
+    into_tiles(f.down_weight.dtype, active.count, kParts, tiles, &middle);
     down<T>(f, middle, active, down_grid, sums);
   });
   for (int64_t i = 0; i < active.count; ++i) {

@@ -20,7 +20,7 @@ void load_inputs(const Matrix& m, const Matrix& weight, int64_t stride, T* to) {
         for (int64_t i = m.cols; i < stride; ++i) from_float(x + i, 0);
         if constexpr (std::is_same_v<T, float>) {
           with_float_type(weight.dtype,
-                          [&](auto w) { order_pairs<EXN_TYPE_OF(w)>(x, stride); });
+                          [&](auto w) { order_input<EXN_TYPE_OF(w)>(x, stride, m.rows); });
         }
       }
     });
@@ -64,9 +64,12 @@ void multiply_all(const LinearArgs& a, const Inputs& in) {
 exn_status linear(const LinearArgs& a, Workspace& ws) {
   Inputs in;
   in.stride = padded(a.input.cols);
-  const bool pairs = in_pairs(a.input.dtype, a.weight.dtype);
+  const bool tiled = meet_in_tiles(a.weight.dtype, a.input.rows);
+  const bool pairs = !tiled && in_pairs(a.input.dtype, a.weight.dtype);
+  const int parts = a.input.dtype == DType::kBF16 ? 1 : 3;
   float* wide = ws.take<float>(pairs ? 0 : a.input.rows * in.stride);
   bf16* narrow = ws.take<bf16>(pairs ? a.input.rows * in.stride : 0);
+  bf16* tiles = ws.take<bf16>(tile_room(a.weight.dtype, a.input.rows, in.stride, parts));
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("linear"));
   if (pairs) {
@@ -75,6 +78,7 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
   } else {
     load_inputs(a.input, a.weight, in.stride, wide);
     in.f32 = wide;
+    into_tiles(a.weight.dtype, a.input.rows, parts, tiles, &in);
   }
   with_float_type(a.weight.dtype, [&](auto type) { multiply_all<EXN_TYPE_OF(type)>(a, in); });
   return EXN_OK;

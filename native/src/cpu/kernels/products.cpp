@@ -710,6 +710,12 @@ template <class T>
 void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64_t dim, float* out,
                   int64_t out_stride) {
   if (inputs == 0) return;
+  if constexpr (kTiles && std::is_same_v<T, bf16>) {
+    if (in.tiles != nullptr) {
+      tile_products(weight, in, inputs, dim, out, out_stride);
+      return;
+    }
+  }
   if (inputs == 1) {
     // The two chains of a row of 16-bit weights take AVX2 as long as memory does, or longer; but
     // short rows from memory come slower side by side.

@@ -5,7 +5,9 @@
 // A product adds up the pairs of columns that load_pair gives in ascending order: the first and the
 // second vectors in one accumulator each, or, where vectors are long, both in one; folded as
 // reduce_add folds. So it has the same bits whatever block it is computed in, and a row's result
-// does not depend on its batch.
+// does not depend on its batch. Prompts are an exception: linear and ffn have products of more than
+// kRowBlock rows with bf16 made of tiles where the set has them (tile_products.cpp), in an order of
+// their own.
 #pragma once
 
 #include "elements.h"
@@ -31,12 +33,25 @@ static EXN_SIMD int64_t padded(int64_t dim) {
 // Input rows that share one reading of the weights.
 constexpr int64_t kRowBlock = 64;
 
+#if defined(EXN_HAS_TILES)
+constexpr bool kTiles = true;
+#else
+constexpr bool kTiles = false;
+#endif
+
+// Whether so many inputs of linear or ffn meet such weights in tiles.
+static EXN_SIMD bool meet_in_tiles(DType weight, int64_t inputs) {
+  return kTiles && weight == DType::kBF16 && inputs > kRowBlock;
+}
+
 // Input rows in the form the products read: f32, or bf16 where both sides are bf16 and the set
 // multiplies it natively.
 struct Inputs {
   const float* f32 = nullptr;
-  const bf16* bf = nullptr;  // takes precedence
-  int64_t stride = 0;        // elements between rows, padded
+  const bf16* bf = nullptr;     // takes precedence
+  const bf16* tiles = nullptr;  // takes precedence too, and stands beside f32; see into_tiles
+  int parts = 0;                // numbers in `tiles` that an element is the sum of
+  int64_t stride = 0;           // elements between rows, padded
 };
 
 // Tiles of weights, of all that lie behind one another, which a thread takes at once. Where all
@@ -51,6 +66,7 @@ static EXN_SIMD int64_t share(int64_t tiles, int64_t rows) {
 static EXN_SIMD Inputs inputs_from(Inputs in, int64_t row) {
   if (in.f32 != nullptr) in.f32 += row * in.stride;
   if (in.bf != nullptr) in.bf += row * in.stride;
+  if (in.tiles != nullptr) in.tiles += row * in.parts * in.stride;
   return in;
 }
 
@@ -82,6 +98,36 @@ static EXN_SIMD void reorder_pairs(float* x, int64_t padded_dim) {
       }
     }
   }
+}
+
+// The same of one of so many inputs of linear or ffn; tiles take them as they are.
+template <class T>
+static EXN_SIMD void order_input(float* x, int64_t padded_dim, int64_t inputs) {
+  if (!meet_in_tiles(DType::kBF16, inputs)) order_pairs<T>(x, padded_dim);
+}
+
+// Elements that into_tiles needs.
+static EXN_SIMD int64_t tile_room(DType weight, int64_t inputs, int64_t stride, int parts) {
+  constexpr int64_t kEmpty = 3;  // groups are filled up
+  return meet_in_tiles(weight, inputs) ? parts * stride * (inputs + kEmpty) : 0;
+}
+
+// Writes what up to kRowBlock inputs are in tiles.
+void arrange_tiles(const Inputs& in, int64_t inputs, bf16* to);
+
+// Brings inputs into the form in which they meet such weights, if that is tiles. Those that are
+// exactly bf16 have one part, all else three.
+static EXN_SIMD void into_tiles(DType weight, int64_t inputs, int parts, bf16* room, Inputs* in) {
+  if (!meet_in_tiles(weight, inputs)) return;
+  in->tiles = room;
+  in->parts = parts;
+  parallel_for((inputs + kRowBlock - 1) / kRowBlock, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t first = block * kRowBlock, left = inputs - first;
+      arrange_tiles(inputs_from(*in, first), left < kRowBlock ? left : kRowBlock,
+                    room + first * parts * in->stride);
+    }
+  });
 }
 
 // Sums of N vectors; a tree that is half empty is still cheaper than its vectors one by one.
@@ -123,5 +169,9 @@ struct Rows {
 template <class T>
 void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64_t dim, float* out,
                   int64_t out_stride);
+
+// The same of inputs in tiles, up to kRowBlock of them.
+void tile_products(const Rows<bf16>& weight, const Inputs& in, int64_t inputs, int64_t dim,
+                   float* out, int64_t out_stride);
 
 }  // namespace exn::cpu::EXN_ISA

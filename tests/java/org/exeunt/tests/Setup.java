@@ -69,7 +69,7 @@ final class Setup {
    * Asked of the system, not of exeunt, which refuses to load with an impossible instruction set.
    */
   private static boolean machineRuns(String isa) {
-    String flag = isa.equals("avx512") ? "avx512_bf16" : isa;
+    String flag = isa.equals("avx512") ? "avx512_bf16" : isa.equals("amx") ? "amx_bf16" : isa;
     if (isa.equals("baseline")) {
       return true;
     }
