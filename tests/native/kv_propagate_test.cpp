@@ -189,6 +189,25 @@ KvPropagateCase sample(int32_t layout = EXN_KV_HEAD_MAJOR) {
   return c;
 }
 
+// All layers and rows take one launch on CUDA, and no scratch.
+TEST(KvPropagateLaunches, One) {
+  const auto reset = reinterpret_cast<void (*)()>(emulator_function("simt_reset"));
+  const auto launches = reinterpret_cast<uint64_t (*)()>(emulator_function("simt_launch_count"));
+  if (reset == nullptr || launches == nullptr) GTEST_SKIP() << "no emulated device in this run";
+  for (int64_t rows : {0, 1, 200}) {
+    SCOPED_TRACE(rows);
+    KvPropagateCase c = sample();
+    c.hidden.rows = rows;
+    PlacedPropagate placed(targets().front(), c, make_inputs(c));
+    reset();
+    size_t scratch = 1;
+    ASSERT_EQ(exn_kv_propagate_workspace_size(&placed.params, &scratch), EXN_OK);
+    EXPECT_EQ(scratch, 0u);
+    ASSERT_EQ(run_once(targets().front(), kOp, placed.params), EXN_OK) << exn_last_error();
+    EXPECT_EQ(launches(), rows == 0 ? 0u : 1u);
+  }
+}
+
 // Refused on the CPU with `words`. On CUDA the row, number 1, is switched off: as if its slots were
 // -1.
 void expect_row_off(const KvPropagateCase& c, const KvPropagateInputs& in, const Words& words) {

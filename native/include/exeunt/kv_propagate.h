@@ -22,8 +22,8 @@
  * switched off.
  *
  * Bytes that must move: sizeof Wk_j and Wv_j of each listed layer that some row owes, once for each
- * block of up to 64 rows; per owed (layer, row) 2 * Hkv * dh elements written. On CUDA a small
- * kernel prepares the rows, and one serves all layers and rows.
+ * block of up to 64 rows; per owed (layer, row) 2 * Hkv * dh elements written. On CUDA one launch
+ * serves all layers and rows, without a workspace.
  */
 #ifndef EXEUNT_KV_PROPAGATE_H
 #define EXEUNT_KV_PROPAGATE_H

@@ -89,8 +89,7 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
 
   float results[Shape::kOutputs][Shape::kRows];
   linear_tile<W, ROWS>(input, rows_of_w, whole_depth<W, ROWS>(input, first_row, input.rows), shared,
-                       results, AsStored());
-
+                       results);
   const float* const products = share_results<W, ROWS>(results, shared);
 
   const LaneOutputs outputs = lane_outputs(input, output.bias, first_output);

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// kv_propagate: the keys and values that rows which left early owe the layers above, the rows in
-// one launch, then all layers in another. Kernels in order: propagate_rows_kernel,
-// kv_propagate_kernel.
+// kv_propagate: the keys and values that rows which left early owe the layers above, all layers and
+// rows in one launch.
 //
-// The rows are sorted by the layers that they ran, so that those which owe a layer come first,
-// whichever layer it is. They are normalised once; each layer's coefficients are applied as its
-// blocks stage them.
+// A block looks for the rows that owe its layer, normalises them by itself while its first weights
+// are on their way, and multiplies. Other blocks do the same for the same rows: reading them from
+// the L2 cache costs less than a launch that would prepare them for all.
 #pragma once
-
-#include <climits>
 
 #include "kv.cuh"
 #include "linear.cuh"
@@ -37,89 +34,35 @@ struct PropagateLayers {
   PropagateLayer layer[kMostPropagateLayers];
 };
 
-struct PropagateRow {
-  int32_t row;
-  int32_t ran;  // layers; kOwesNothing: the row is off
-};
-
-constexpr int32_t kOwesNothing = INT_MAX;
-
-template <class T>
-struct PropagateRowsTask {
-  PrepareTask<T> prepare;     // of hidden, without coefficients
-  const int32_t* exit_layer;  // [R]
-  const int32_t* position;    // [R]; null: no RoPE
-  int64_t positions;
-  int32_t model_layers;
-  int32_t last_layer;      // the highest that is listed
-  PropagateRow* order;     // [R]
-  PropagateLayer* layers;  // [J], in device memory
-  int layer_count;
-};
-
-// Layers that a row ran, or kOwesNothing if it has not left or its arguments are out of range.
-template <class T>
-__device__ __forceinline__ int32_t layers_ran(const PropagateRowsTask<T>& task, int64_t row) {
-  const int32_t ran = task.exit_layer[row];
-  if (ran < 0 || ran > task.model_layers) return kOwesNothing;
-  if (task.position == nullptr) return ran;
-  const int32_t position = task.position[row];
-  return position >= 0 && position < task.positions ? ran : kOwesNothing;
-}
-
-// One block per row: finds its place among all and, if it owes a layer, normalises it to there. The
-// first block also lays the layers' descriptions down where the next kernel finds them.
-//
-// Bytes: of a row that owes, its elements once and 4 for each written; 8 for each row
-// before it from the L2 cache.
-template <class T>
-__global__ __launch_bounds__(kTileThreads, 6) void propagate_rows_kernel(
-    PropagateRowsTask<T> task, const __grid_constant__ PropagateLayers layers) {
-  __shared__ float scratch[kMomentScratch];
-  __shared__ int counts[kTileThreads / kWarp];
-  const int64_t row = blockIdx.x;
-  if (row == 0) {
-    for (int i = threadIdx.x; i < task.layer_count; i += kTileThreads) {
-      task.layers[i] = layers.layer[i];
-    }
-  }
-  const int32_t ran = layers_ran(task, row);
-  int before = 0;
-  for (int64_t i = threadIdx.x; i < task.prepare.rows; i += kTileThreads) {
-    const int32_t other = layers_ran(task, i);
-    before += other < ran || (other == ran && i < row) ? 1 : 0;
-  }
-  const int rank = block_reduce<Sum, kTileThreads / kWarp>(before, counts);
-  if (threadIdx.x == 0) task.order[rank] = {static_cast<int32_t>(row), ran};
-  if (ran > task.last_layer) return;
-  prepare_row(task.prepare, row, rank, scratch);
-}
-
 struct PropagateTask {
-  const PropagateLayer* layers;  // [J]
   int64_t layer_count;
-  const PropagateRow* order;  // [R]
-  const float* x;             // [R,D] in that order, zeros from D up to the stride
-  int64_t x_stride;
-  Rounding rounding;  // of x with a layer's coefficients
+  const void* hidden;  // [R,D]
+  int64_t hidden_stride;
+  Storage storage;  // of hidden
+  RowNorm norm;     // without coefficients, which are a layer's
+  bool rounds;      // to the type of the weights, what is normalised
   int64_t rows;
-  int64_t depth;            // D
-  const int32_t* sequence;  // [R], optional
-  const int32_t* slot;      // [J,R] or [R]
-  int64_t slot_stride;      // between layers, or 0
-  const int32_t* position;  // [R], with a table
-  const float* table;       // [positions, pairs, 2], optional
-  int pairs;                // 0 without a table
+  int64_t depth;              // D
+  const int32_t* exit_layer;  // [R]
+  const int32_t* sequence;    // [R], optional
+  const int32_t* slot;        // [J,R] or [R]
+  int64_t slot_stride;        // between layers, or 0
+  const int32_t* position;    // [R], with a table
+  const float* table;         // [positions, pairs, 2], optional
+  int64_t positions;
+  int pairs;  // 0 without a table
   RopeStyle style;
   int heads;
   int dim;
   Storage cache;
-  int64_t tiles;  // of 128 outputs, of one layer's keys
+  int64_t tiles;  // of 128 outputs, of one layer
 };
 
-// Outputs are taken in an order in which the two elements of a pair are neighbours, so that no pair
-// is torn apart by tiles: head by head (of an even number of outputs), the pairs first.
+// A layer's keys and, behind them, its values are taken in an order in which the two elements of a
+// pair are neighbours, so that no pair is torn apart by tiles: head by head (of an even number of
+// outputs), the pairs first.
 struct HeadPlace {
+  int kind;     // 0: of the keys, 1: of the values
   int head;     // -1: there is no such output
   int element;  // of the head
   int pair;     // that RoPE turns; -1: none
@@ -127,83 +70,284 @@ struct HeadPlace {
 
 __device__ __forceinline__ HeadPlace head_place(const PropagateTask& task, int64_t output) {
   const unsigned even_dim = static_cast<unsigned>(task.dim + task.dim % 2);
+  const unsigned heads = static_cast<unsigned>(task.heads);
   const unsigned head = static_cast<unsigned>(output) / even_dim;
   const int place = static_cast<int>(static_cast<unsigned>(output) % even_dim);
-  if (head >= static_cast<unsigned>(task.heads) || place >= task.dim) return {-1, 0, -1};
-  if (place >= 2 * task.pairs) return {static_cast<int>(head), place, -1};
+  if (head >= 2 * heads || place >= task.dim) return {0, -1, 0, -1};
+  if (head >= heads) return {1, static_cast<int>(head - heads), place, -1};
+  if (place >= 2 * task.pairs) return {0, static_cast<int>(head), place, -1};
   const int64_t element = place % 2 == 0 ? rope_first(task.style, place / 2)
                                          : rope_second(task.style, place / 2, task.pairs);
-  return {static_cast<int>(head), static_cast<int>(element), place / 2};
+  return {0, static_cast<int>(head), static_cast<int>(element), place / 2};
 }
 
-// Where a row's keys and values go.
+// A row of the block, and where its keys and values go.
 struct RowTarget {
-  int64_t offset;  // in the cache, or kNoSlot
-  int64_t turns;   // in the table
+  int64_t offset;  // in the cache; kNoSlot: the row owes the layer nothing
+  int32_t row;
+  int32_t position;
 };
 
-// Applies a layer's coefficients to the normalised rows as they arrive, and rounds them.
-struct ApplyNorm {
-  const float* weight;
-  const float* bias;
-  int64_t depth;
-  Rounding rounding;
-
-  __device__ __forceinline__ void operator()(float4* x, int64_t column) const {
-    const int count = tile_count(column, depth, 4);
-    if (count <= 0) return;  // stays zero
-    float4 y = *x;
-    if (weight != nullptr) {
-      float factors[4], shifts[4];
-      load_coefficients(weight, column, count, 0.0f, factors);
-      load_coefficients(bias, column, count, 0.0f, shifts);
-      y = make_float4(fmaf(y.x, factors[0], shifts[0]), fmaf(y.y, factors[1], shifts[1]),
-                      fmaf(y.z, factors[2], shifts[2]), fmaf(y.w, factors[3], shifts[3]));
-    }
-    *x = make_float4(round_as(rounding, y.x), round_as(rounding, y.y), round_as(rounding, y.z),
-                     round_as(rounding, y.w));
-  }
-};
-
-// Finds what the block's rows owe this layer. Every thread gets the number of rows, from the
-// block's first on, that left below it: 0 if none of those has a slot to write to.
-template <int ROWS>
-__device__ __forceinline__ int find_targets(const PropagateTask& task, const PropagateLayer& layer,
-                                            int64_t which_layer, int64_t first_row,
-                                            RowTarget* targets) {
-  const int64_t place = first_row + threadIdx.x;
-  bool owes = false, writes = false;
-  if (threadIdx.x < ROWS && place < task.rows) {
-    const PropagateRow entry = task.order[place];
-    owes = entry.ran <= layer.index;
-    RowTarget target{kNoSlot, 0};
-    if (owes) {
-      const int32_t slot = task.slot[which_layer * task.slot_stride + entry.row];
-      target.offset = kv_offset(layer.at, sequence_of(task.sequence, entry.row), slot);
-      if (task.table != nullptr) {
-        target.turns = static_cast<int64_t>(task.position[entry.row]) * task.pairs * 2;
-      }
-      writes = target.offset != kNoSlot;
-    }
-    targets[threadIdx.x] = target;
-  }
-  if (!__syncthreads_or(writes)) return 0;
-  return __syncthreads_count(owes);
+__device__ __forceinline__ RowTarget row_target(const PropagateTask& task,
+                                                const PropagateLayer& layer, int64_t which_layer,
+                                                int64_t row) {
+  RowTarget target{kNoSlot, static_cast<int32_t>(row), 0};
+  const int32_t ran = task.exit_layer[row];
+  const int32_t slot = task.slot[which_layer * task.slot_stride + row];
+  const int32_t sequence = sequence_of(task.sequence, row);
+  if (task.table != nullptr) target.position = task.position[row];
+  const bool is_on = ran >= 0 && target.position >= 0 &&
+                     (task.table == nullptr || target.position < task.positions);
+  if (is_on && ran <= layer.index) target.offset = kv_offset(layer.at, sequence, slot);
+  return target;
 }
+
+// The block's rows: of those that owe the layer, in their order, the ROWS from number `first` on.
+// Complete for all when it returns how many there are.
+//
+// Bytes: up to 16 for each row up to the last that is found, from the L2 cache.
+template <int THREADS, int ROWS>
+__device__ __forceinline__ int find_targets(const PropagateTask& task, const PropagateLayer& layer,
+                                            int64_t which_layer, int64_t first,
+                                            RowTarget* targets) {
+  constexpr int kWarps = THREADS / kWarp;
+  __shared__ int counts[2][kWarps];
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const unsigned lanes_before = (1u << threadIdx.x % kWarp) - 1;
+  int64_t found = -first;  // rows of the block, once those of the blocks before are passed
+  int turn = 0;
+#pragma unroll 1
+  for (int64_t begin = 0; begin < task.rows && found < ROWS; begin += THREADS) {
+    const int64_t row = begin + threadIdx.x;
+    RowTarget target{kNoSlot, 0, 0};
+    if (row < task.rows) target = row_target(task, layer, which_layer, row);
+    const bool owes = target.offset != kNoSlot;
+    const unsigned owing = __ballot_sync(kFullWarp, owes);
+    if (threadIdx.x % kWarp == 0) counts[turn][warp] = __popc(owing);
+    __syncthreads();
+    int64_t place = found + __popc(owing & lanes_before);
+#pragma unroll
+    for (int i = 0; i < kWarps; ++i) {
+      const int count = counts[turn][i];
+      if (i < warp) place += count;
+      found += count;
+    }
+    if (owes && place >= 0 && place < ROWS) targets[place] = target;
+    turn ^= 1;
+  }
+  __syncthreads();
+  return found < 0 ? 0 : tile_count(0, found, ROWS);
+}
+
+// Begins to copy four elements; zeros from `count` on.
+template <class E>
+__device__ __forceinline__ void copy_quad(void* to, const E* from, int count, bool aligned) {
+  if (aligned && count >= 4) {
+    __pipeline_memcpy_async(to, from, 4 * sizeof(E));
+    return;
+  }
+#pragma unroll 1
+  for (int i = 0; i < 4; ++i) static_cast<E*>(to)[i] = i < count ? from[i] : E(0);
+}
+
+template <class T>
+__device__ __forceinline__ float4 widen_quad(const float4& raw) {
+  float x[4];
+  unpack_pair(T(), __float_as_uint(raw.x), x);
+  unpack_pair(T(), __float_as_uint(raw.y), x + 2);
+  return make_float4(x[0], x[1], x[2], x[3]);
+}
+
+// A block's rows of hidden, which come to shared memory as they are stored and are normalised
+// there (see StoredRows). A warp takes the same columns of all rows, or of half of them, so that it
+// copies their coefficients only once.
+template <class W, int ROWS>
+struct OwedRows {
+  using Shape = LinearShape<W, ROWS>;
+  static constexpr int kWarps = Shape::kThreads / kWarp;
+  static constexpr int kQuads = Shape::kDepth / 4;  // of a row in a stage
+  static constexpr int kWarpQuads = kQuads / kWarps > 2 ? kQuads / kWarps : 2;
+  static constexpr int kWarpsAcross = kQuads / kWarpQuads;
+  static constexpr int kWarpRows = kWarp / kWarpQuads;  // at a time
+  static constexpr int kRowStep = kWarps / kWarpsAcross * kWarpRows;
+
+  struct Shared {
+    int layer;  // here, as registers are scarce while the tile is multiplied
+    int rows;
+    RowTarget targets[ROWS];
+    Moments moments[ROWS];
+    float4 factors[Shape::kStages][kWarps][kWarpQuads];
+    float4 shifts[Shape::kStages][kWarps][kWarpQuads];
+  };
+
+  const PropagateTask& task;
+  const PropagateLayers& layers;
+  Shared* shared;
+
+  // What a thread takes of a stage.
+  struct Share {
+    int buffer;
+    int64_t column;
+    int count;  // of the four from `column` on that are there
+    int warp;
+    int lane_quad;  // of the warp's
+    int quad;       // of a row
+    int first_row;
+    bool copies_coefficients;
+  };
+
+  // Found anew each time: the compiler would keep it, and spill it, while the tile is multiplied.
+  __device__ __forceinline__ Share share(int stage) const {
+    const int thread = anew(static_cast<int>(threadIdx.x));
+    const int warp = thread / kWarp, lane = thread % kWarp;
+    Share mine;
+    mine.buffer = stage % Shape::kStages;
+    mine.warp = warp;
+    mine.lane_quad = lane % kWarpQuads;
+    mine.quad = warp % kWarpsAcross * kWarpQuads + mine.lane_quad;
+    mine.first_row = warp / kWarpsAcross * kWarpRows + lane / kWarpQuads;
+    mine.copies_coefficients = lane < kWarpQuads;
+    mine.column = static_cast<int64_t>(anew(stage)) * Shape::kDepth + 4 * mine.quad;
+    mine.count = tile_count(mine.column, task.depth, 4);
+    return mine;
+  }
+
+  __device__ __forceinline__ const PropagateLayer& layer() const {
+    return layers.layer[shared->layer];
+  }
+
+  using Coefficients = float4[Shape::kStages][kWarps][kWarpQuads];
+
+  static __device__ __forceinline__ void copy_coefficients(Coefficients& to, const float* from,
+                                                           const Share& mine) {
+    if (from == nullptr) return;
+    copy_quad(&to[mine.buffer][mine.warp][mine.lane_quad], from + mine.column, mine.count,
+              is_vector_aligned(from));
+  }
+
+  // Zero where there are none.
+  static __device__ __forceinline__ void load_coefficients(const Coefficients& from,
+                                                           const Share& mine, bool given,
+                                                           float (&to)[4]) {
+    float4 quad = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (given) quad = from[mine.buffer][mine.warp][mine.lane_quad];
+    to[0] = quad.x;
+    to[1] = quad.y;
+    to[2] = quad.z;
+    to[3] = quad.w;
+  }
+
+  template <class E>
+  __device__ __forceinline__ void copy_row(float4* to, int row, const Share& mine) const {
+    const E* const from = static_cast<const E*>(task.hidden) +
+                          shared->targets[row].row * task.hidden_stride + mine.column;
+    copy_quad(to, from, mine.count, (reinterpret_cast<uintptr_t>(from) & (4 * sizeof(E) - 1)) == 0);
+  }
+
+  __device__ __forceinline__ void begin(float4* to, int stage) const {
+    const Share mine = share(stage);
+    if (mine.copies_coefficients) {
+      copy_coefficients(shared->factors, layer().norm_weight, mine);
+      copy_coefficients(shared->shifts, layer().norm_bias, mine);
+    }
+#pragma unroll 1
+    for (int row = mine.first_row; row < ROWS; row += kRowStep) {
+      float4* const place = to + row * kQuads + mine.quad;
+      if (row >= shared->rows) {
+        *place = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      } else if (task.storage == Storage::kF32) {
+        copy_row<float>(place, row, mine);
+      } else {
+        copy_row<uint16_t>(place, row, mine);
+      }
+    }
+  }
+
+  template <class T>
+  __device__ __forceinline__ void find_moments() const {
+    const T* const hidden = static_cast<const T*>(task.hidden);
+    if constexpr (ROWS == 1) {
+      static_assert(Shape::kThreads == kTileThreads, "what row_moments takes");
+      __shared__ float scratch[kMomentScratch];
+      float x[kTileItems<T>];
+      const Moments found = row_moments(hidden + shared->targets[0].row * task.hidden_stride,
+                                        task.depth, task.norm, scratch, x);
+      if (threadIdx.x == 0) shared->moments[0] = found;
+    } else {
+#pragma unroll 1
+      for (int row = threadIdx.x / kWarp; row < shared->rows; row += kWarps) {
+        const Moments found = warp_moments(
+            hidden + shared->targets[row].row * task.hidden_stride, task.depth, task.norm);
+        if (threadIdx.x % kWarp == 0) shared->moments[row] = found;
+      }
+    }
+  }
+
+  __device__ __forceinline__ void prepare() const {
+    switch (task.storage) {
+      case Storage::kF16:
+        find_moments<__half>();
+        break;
+      case Storage::kBF16:
+        find_moments<__nv_bfloat16>();
+        break;
+      default:
+        find_moments<float>();
+    }
+    __syncthreads();
+  }
+
+  __device__ __forceinline__ float4 widened(const float4& raw) const {
+    switch (task.storage) {
+      case Storage::kF16:
+        return widen_quad<__half>(raw);
+      case Storage::kBF16:
+        return widen_quad<__nv_bfloat16>(raw);
+      default:
+        return raw;
+    }
+  }
+
+  __device__ __forceinline__ void finish(float4* x, int stage) const {
+    __syncwarp();  // the coefficients, which other lanes copied
+    const Share mine = share(stage);
+    const bool scales = layer().norm_weight != nullptr;
+    float factors[4], shifts[4];
+    load_coefficients(shared->factors, mine, scales, factors);
+    load_coefficients(shared->shifts, mine, layer().norm_bias != nullptr, shifts);
+#pragma unroll 1
+    for (int row = mine.first_row; row < shared->rows; row += kRowStep) {
+      float4* const place = x + row * kQuads + mine.quad;
+      const float4 quad = widened(*place);
+      const Moments moments = shared->moments[row];
+      float y[4] = {quad.x, quad.y, quad.z, quad.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        y[i] = (y[i] - moments.mean) * moments.scale;
+        if (scales) y[i] = fmaf(y[i], factors[i], shifts[i]);
+        if (task.rounds) y[i] = widen(narrow<W>(y[i]));
+        if (i >= mine.count) y[i] = 0.0f;
+      }
+      *place = make_float4(y[0], y[1], y[2], y[3]);
+    }
+  }
+};
 
 // Two neighbouring outputs of one row: bias, rotation, conversion, into the cache.
 __device__ __forceinline__ void store_pair(const PropagateTask& task, const PropagateLayer& layer,
-                                           int kind, const RowTarget& target, HeadPlace first,
+                                           const RowTarget& target, HeadPlace first,
                                            HeadPlace second, const float* products) {
   if (first.head < 0) return;
+  const int kind = first.kind;
   const int64_t row = static_cast<int64_t>(first.head) * task.dim;
   float2 y = make_float2(products[0], products[1]);
   if (layer.bias[kind] != nullptr) {
     y.x += layer.bias[kind][row + first.element];
     if (second.head >= 0) y.y += layer.bias[kind][row + second.element];
   }
-  if (kind == 0 && first.pair >= 0) {
-    const float* const turn = task.table + target.turns + 2 * first.pair;
+  if (first.pair >= 0) {
+    const float* const turn =
+        task.table + (static_cast<int64_t>(target.position) * task.pairs + first.pair) * 2;
     y = rotated(y.x, y.y, turn[0], turn[1]);
   }
   const int64_t at = target.offset + first.head * layer.at.head_stride;
@@ -211,52 +355,59 @@ __device__ __forceinline__ void store_pair(const PropagateTask& task, const Prop
   if (second.head >= 0) store_as(task.cache, layer.cache[kind], at + second.element, y.y);
 }
 
-// Bytes: each weight of a layer that some of a block's rows owe once per block of ROWS rows, and
-// none of the others; x from the L2 cache; keys and values once. Grid: that of linear_kernel, the
-// tiles being those of the first layer's keys, its values, and so on.
+// Bytes: each weight of a layer once for each ROWS of the rows that owe it, and none of a layer
+// that nobody owes; keys and values once. For each 128 outputs, from the L2 or L1 cache: the rows
+// twice, the layer's coefficients once. Grid: that of linear_kernel, the tiles being those of the
+// first layer, of the second, and so on.
 template <class W, int ROWS>
-__global__ void EXN_LINEAR_BOUNDS(W, ROWS) kv_propagate_kernel(PropagateTask task) {
+__global__ void EXN_LINEAR_BOUNDS(W, ROWS)
+    kv_propagate_kernel(const __grid_constant__ PropagateTask task,
+                        const __grid_constant__ PropagateLayers layers) {
   using Shape = LinearShape<W, ROWS>;
   EXN_DYN_SMEM(shared);
   __shared__ const W* rows_of_w[kLinearOutputs];
   __shared__ HeadPlace places[kLinearOutputs];
-  __shared__ RowTarget targets[ROWS];
+  __shared__ typename OwedRows<W, ROWS>::Shared owed;
   const int64_t tile = linear_tile_index();
-  if (tile >= 2 * task.layer_count * task.tiles) return;
-  const int64_t which_layer = tile / (2 * task.tiles);
-  const int kind = static_cast<int>(tile / task.tiles % 2);
-  const PropagateLayer& layer = task.layers[which_layer];
-  const int64_t first_row = linear_first_row(ROWS);
-  const int owed = find_targets<ROWS>(task, layer, which_layer, first_row, targets);
-  if (owed == 0) return;
+  if (tile >= task.layer_count * task.tiles) return;
+  const int64_t which_layer = tile / task.tiles;
+  const PropagateLayer& layer = layers.layer[which_layer];
+  const int rows = find_targets<Shape::kThreads, ROWS>(task, layer, which_layer,
+                                                       linear_first_row(ROWS), owed.targets);
+  if (rows == 0) return;
+  if (threadIdx.x == 0) {
+    owed.layer = static_cast<int>(which_layer);
+    owed.rows = rows;
+  }
 
   LinearInput<W> input;
-  input.weight = static_cast<const W*>(layer.weight[kind]);
-  input.weight_stride = layer.weight_stride[kind];
-  input.x = task.x;
-  input.x_stride = task.x_stride;
+  input.weight = static_cast<const W*>(layer.weight[0]);
+  input.weight_stride = layer.weight_stride[0];
+  input.second = static_cast<const W*>(layer.weight[1]);
+  input.second_stride = layer.weight_stride[1];
+  input.x = nullptr;
+  input.x_stride = 0;
   input.depth = task.depth;
   for (int i = threadIdx.x; i < kLinearOutputs; i += Shape::kThreads) {
     const HeadPlace place = head_place(task, tile % task.tiles * kLinearOutputs + i);
     const int64_t row = static_cast<int64_t>(place.head) * task.dim + place.element;
     places[i] = place;
-    rows_of_w[i] = place.head < 0 ? nullptr : input.weight + row * input.weight_stride;
+    rows_of_w[i] = place.head < 0 ? nullptr
+                                  : static_cast<const W*>(layer.weight[place.kind]) +
+                                        row * layer.weight_stride[place.kind];
   }
   __syncthreads();
 
   float results[Shape::kOutputs][Shape::kRows];
-  linear_tile<W, ROWS>(input, rows_of_w, whole_depth<W, ROWS>(input, first_row, first_row + owed),
-                       shared, results,
-                       ApplyNorm{layer.norm_weight, layer.norm_bias, task.depth, task.rounding});
+  linear_tile<W, ROWS>(input, rows_of_w, whole_depth<W, ROWS>(input, 0, rows),
+                       OwedRows<W, ROWS>{task, layers, &owed}, shared, results);
   const float* const products = share_results<W, ROWS>(results, shared);
 
 #pragma unroll 1
-  for (int i = threadIdx.x; i < owed * (kLinearOutputs / 2); i += Shape::kThreads) {
-    const RowTarget target = targets[i / (kLinearOutputs / 2)];
-    const int n = i % (kLinearOutputs / 2) * 2;
-    if (target.offset == kNoSlot) continue;
-    store_pair(task, layer, kind, target, places[n], places[n + 1],
-               products + i / (kLinearOutputs / 2) * kResultPitch + n);
+  for (int i = threadIdx.x; i < owed.rows * (kLinearOutputs / 2); i += Shape::kThreads) {
+    const int row = i / (kLinearOutputs / 2), n = i % (kLinearOutputs / 2) * 2;
+    store_pair(task, layers.layer[owed.layer], owed.targets[row], places[n], places[n + 1],
+               products + row * kResultPitch + n);
   }
 }
 

@@ -132,28 +132,48 @@ __device__ __forceinline__ TileRange part_of_depth(const LinearInput<W>& input, 
   return range;
 }
 
-// Of x as it was stored: nothing remains to be done when it has arrived in shared memory.
-struct AsStored {
-  __device__ __forceinline__ void operator()(float4*, int64_t) const {}
+// How a block's rows of x come to shared memory, [ROWS][kDepth] in each stage: those that lie in
+// memory as they are multiplied.
+template <class W, int ROWS>
+struct StoredRows {
+  const float* x;  // what the first stage multiplies of the first row
+  int64_t stride;
+  int rows;
+
+  // Begins to copy a stage.
+  __device__ __forceinline__ void begin(float4* to, int stage) const {
+    using Shape = LinearShape<W, ROWS>;
+    constexpr int kInputChunks = Shape::kDepth / 4;
+    const float* const from = x + static_cast<int64_t>(stage) * Shape::kDepth;
+    for (int i = threadIdx.x; i < ROWS * kInputChunks; i += Shape::kThreads) {
+      // Rows past the end are copies of the last one: nobody looks at their results.
+      const int row = Min::apply(i / kInputChunks, rows - 1);
+      __pipeline_memcpy_async(to + i, from + row * stride + i % kInputChunks * 4, 16);
+    }
+  }
+
+  // Called once, while the first stages are on their way.
+  __device__ __forceinline__ void prepare() const {}
+
+  // Called when what this thread copied of a stage has arrived, which it may see and change before
+  // the others do.
+  __device__ __forceinline__ void finish(float4*, int /*stage*/) const {}
 };
 
 // results[o][r] = <row of W for output first_output + thread_column + o * kColumns,
 //                  row of x first_row + 8 * thread_row + r>
 // `rows_of_w` points to the block's 128 rows of W, null where there is none, and is complete (a
-// barrier has passed). `arrived(x, column)` is called once for every four staged values of x, those
-// from `column` on, and may change them.
-template <class W, int ROWS, class Arrived>
+// barrier has passed). `rows_of_x` is a StoredRows, or has the same members.
+template <class W, int ROWS, class RowsOfX>
 __device__ __forceinline__ void linear_tile(
     const LinearInput<W>& input, const W* const* rows_of_w, const TileRange& range,
-    unsigned char* shared,
-    float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows],
-    const Arrived& arrived) {
+    const RowsOfX& rows_of_x, unsigned char* shared,
+    float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows]) {
   using Shape = LinearShape<W, ROWS>;
   constexpr int kChunks = kStageRowBytes / 16;
   const int thread = static_cast<int>(threadIdx.x);
   const int thread_column = thread % Shape::kColumns;
   const int thread_row = thread / Shape::kColumns;
-  constexpr int kInputChunks = Shape::kDepth / 4;
   const bool aligned = is_vector_aligned(input.weight) && input.weight_stride % kVector<W> == 0 &&
                        is_vector_aligned(input.second) && input.second_stride % kVector<W> == 0;
   const int stages = range.stages;
@@ -166,19 +186,15 @@ __device__ __forceinline__ void linear_tile(
     const int64_t column = depth + chunk * kVector<W>;
     const int64_t left = input.depth - column;
     const int count = left < kVector<W> ? static_cast<int>(left) : kVector<W>;
+    constexpr int kStep = Shape::kThreads / kChunks;
 #pragma unroll 4
-    for (int output = thread / kChunks; output < kLinearOutputs;
-         output += Shape::kThreads / kChunks) {
+    for (int i = 0; i < kLinearOutputs / kStep; ++i) {
+      const int output = thread / kChunks + i * kStep;
       const W* const row = rows_of_w[output];
       stage_weights(reinterpret_cast<W*>(base + output * kStagePitch + chunk * 16), row + column,
                     row == nullptr ? 0 : count, aligned);
     }
-    for (int i = thread; i < ROWS * kInputChunks; i += Shape::kThreads) {
-      // Rows past the end are copies of the last one: nobody looks at their results.
-      const int row = Min::apply(i / kInputChunks, range.rows - 1);
-      __pipeline_memcpy_async(base + Shape::kWeightBytes + i * 16,
-                              range.x + row * input.x_stride + depth + i % kInputChunks * 4, 16);
-    }
+    rows_of_x.begin(reinterpret_cast<float4*>(base + Shape::kWeightBytes), stage);
   };
 
 #pragma unroll
@@ -191,16 +207,14 @@ __device__ __forceinline__ void linear_tile(
     if (stage < stages) begin_stage(stage);
     __pipeline_commit();
   }
+  rows_of_x.prepare();
 #pragma unroll 1
   for (int stage = 0; stage < stages; ++stage) {
     __pipeline_wait_prior(Shape::kStages - 2);
-    // Of what this thread copied itself, which it may see and change before the barrier.
-    for (int i = thread; i < ROWS * kInputChunks; i += Shape::kThreads) {
-      arrived(reinterpret_cast<float4*>(shared + stage % Shape::kStages * Shape::kStageBytes +
-                                        Shape::kWeightBytes + i * 16),
-              static_cast<int64_t>(range.first_stage + stage) * Shape::kDepth +
-                  i % kInputChunks * 4);
-    }
+    rows_of_x.finish(
+        reinterpret_cast<float4*>(shared + stage % Shape::kStages * Shape::kStageBytes +
+                                  Shape::kWeightBytes),
+        stage);
     // This stage is there for all, and all have left the one that is overwritten next.
     __syncthreads();
     if (stage + Shape::kStages - 1 < stages) begin_stage(stage + Shape::kStages - 1);
@@ -249,6 +263,17 @@ __device__ __forceinline__ void linear_tile(
   }
   __pipeline_wait_prior(0);
   __syncthreads();  // `shared` is free for the caller
+}
+
+template <class W, int ROWS>
+__device__ __forceinline__ void linear_tile(
+    const LinearInput<W>& input, const W* const* rows_of_w, const TileRange& range,
+    unsigned char* shared,
+    float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows]) {
+  const int64_t first_column =
+      static_cast<int64_t>(range.first_stage) * LinearShape<W, ROWS>::kDepth;
+  const StoredRows<W, ROWS> rows_of_x{range.x + first_column, input.x_stride, range.rows};
+  linear_tile<W, ROWS>(input, rows_of_w, range, rows_of_x, shared, results);
 }
 
 // Fills `rows_of_w` for a block that begins at output `first`; complete for all when it returns.
@@ -401,7 +426,7 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
 
   float results[Shape::kOutputs][Shape::kRows];
   const TileRange range = part_of_depth<W, ROWS>(input, first_row, row_end, part);
-  linear_tile<W, ROWS>(input, rows_of_w, range, shared, results, AsStored());
+  linear_tile<W, ROWS>(input, rows_of_w, range, shared, results);
   const float* const products = share_results<W, ROWS>(results, shared);
 
   const int per_row = input.second != nullptr && output.partials == nullptr ? kPairOutputs

@@ -64,6 +64,66 @@ __device__ __forceinline__ Moments row_moments(const T* row, int64_t columns, co
   return moments;
 }
 
+// The sum over a row that a block of kTileThreads forms above, bit by bit, by one warp: it takes
+// the parts of each of that block's warps side by side. term(x, sum) is the sum with x in it.
+template <class T, class Term>
+__device__ __forceinline__ float warp_sum(const T* row, int64_t columns, const Term& term) {
+  constexpr int kParts = kTileThreads / kWarp;
+  constexpr int kV = kVector<T>;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  float sums[kParts] = {};
+#pragma unroll 1
+  for (int64_t begin = 0; begin < columns; begin += kTileThreads * kV) {
+    const T* const step = row + begin;
+    const int count = tile_count(begin, columns, kTileThreads * kV);
+    float x[kParts][kV];
+    if (is_vector_aligned(step) && count % kV == 0) {
+      uint4 raw[kParts];
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        const int place = (part * kWarp + lane) * kV;
+        raw[part] = make_uint4(0, 0, 0, 0);
+        if (place < count) raw[part] = *reinterpret_cast<const uint4*>(step + place);
+      }
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) unpack<T>(raw[part], x[part]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kParts * kV; ++i) {
+        const int place = (i / kV * kWarp + lane) * kV + i % kV;
+        x[i / kV][i % kV] = place < count ? widen(step[place]) : 0.0f;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kParts * kV; ++i) {
+      const int place = (i / kV * kWarp + lane) * kV + i % kV;
+      if (place < count) sums[i / kV] = term(x[i / kV][i % kV], sums[i / kV]);
+    }
+  }
+  float sum = warp_reduce<Sum>(sums[0]);
+#pragma unroll
+  for (int part = 1; part < kParts; ++part) sum += warp_reduce<Sum>(sums[part]);
+  return sum;
+}
+
+// As row_moments, with the same bits, but by one warp.
+template <class T>
+__device__ __forceinline__ Moments warp_moments(const T* row, int64_t columns,
+                                                const RowNorm& norm) {
+  const float count = static_cast<float>(columns);
+  Moments moments{0.0f, 1.0f};
+  if (norm.norm == Norm::kNone) return moments;
+  if (norm.norm == Norm::kLayer) {
+    moments.mean = warp_sum(row, columns, [](float x, float sum) { return sum + x; }) / count;
+  }
+  const float mean = moments.mean;
+  const float squares = warp_sum(row, columns, [mean](float x, float sum) {
+    return fmaf(x - mean, x - mean, sum);
+  });
+  moments.scale = 1.0f / sqrtf(squares / count + norm.eps);
+  return moments;
+}
+
 // N values of coefficients from `column` on; `neutral` where there are none.
 template <int N>
 __device__ __forceinline__ void load_coefficients(const float* from, int64_t column, int count,
@@ -130,12 +190,15 @@ __device__ __forceinline__ float round_as(Rounding rounding, float x) {
   }
 }
 
-// The same, but unknown to the compiler, which would else make a copy of all the loops around for
-// each rounding: seven times the code.
-__device__ __forceinline__ Rounding anew(Rounding rounding) {
-  int value = static_cast<int>(rounding);
+// The same, but unknown to the compiler: what follows from it is not found in advance and kept.
+__device__ __forceinline__ int anew(int value) {
   asm volatile("" : "+r"(value));
-  return static_cast<Rounding>(value);
+  return value;
+}
+
+// Else there would be a copy of all the loops around for each rounding: seven times the code.
+__device__ __forceinline__ Rounding anew(Rounding rounding) {
+  return static_cast<Rounding>(anew(static_cast<int>(rounding)));
 }
 
 template <class T>
