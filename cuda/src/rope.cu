@@ -2,10 +2,26 @@
 #include <exeunt/cuda/rope.cuh>
 #include <exeunt/cuda/rope_table.cuh>
 
+#include <cstdio>
+
 #include "backend.h"
 #include "dispatch.h"
 
 namespace exn::cuda {
+namespace {
+
+// The kernel counts a row's pairs in 32 bits.
+exn_status check_row(const RopeArgs& args) {
+  const int64_t elements = args.input.heads * args.input.dim;
+  if (elements <= INT32_MAX) return EXN_OK;
+  char sentence[160];
+  std::snprintf(sentence, sizeof sentence,
+                "exn_rope: H * dh (elements of a row) is %lld, the CUDA kernel takes at most %d",
+                static_cast<long long>(elements), INT32_MAX);
+  return fail(EXN_UNSUPPORTED, sentence);
+}
+
+}  // namespace
 
 exn_status rope_table(const RopeTableArgs& args, Workspace& workspace, exn_stream stream) {
   if (workspace.counting()) return EXN_OK;
@@ -19,7 +35,8 @@ exn_status rope_table(const RopeTableArgs& args, Workspace& workspace, exn_strea
 }
 
 exn_status rope(const RopeArgs& args, Workspace& workspace, exn_stream stream) {
-  const exn_status status = check_rows(OpName::rope, args.input.rows);
+  exn_status status = check_rows(OpName::rope, args.input.rows);
+  if (status == EXN_OK) status = check_row(args);
   if (status != EXN_OK) return status;
   if (workspace.counting()) return EXN_OK;
   return run_on(args.device, OpName::rope, "rope_kernel", [&] {

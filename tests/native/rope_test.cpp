@@ -74,6 +74,29 @@ TEST(RopeRows, MoreRowsThanALaunchHasBlocks) {
   }
 }
 
+// Nor to see whether a row is longer than the CUDA kernel counts.
+TEST(RopeRows, LongerThanAKernelCounts) {
+  for (int64_t heads : {int64_t{1} << 30, (int64_t{1} << 30) - 1}) {
+    SCOPED_TRACE(heads);
+    int64_t shape[3] = {1, heads, 2};
+    for (const Target& target : targets()) {
+      SCOPED_TRACE(target.name());
+      const DLDevice device = {static_cast<DLDeviceType>(target.device_type), 0};
+      Placed table(target, zeros(Type::kF32, {1, 1, 2})), position(target, zeros(Type::kI32, {1}));
+      const DLTensor input = {reinterpret_cast<void*>(uintptr_t{1} << 40), device, 3,
+                              dl_type(Type::kF32), shape, nullptr, 0};
+      const exn_rope_params p = {sizeof p,      &input, position.dl(), table.dl(), &input,
+                                 EXN_ROPE_HALF, 0};
+      if (target.device_type == kDLCPU || heads < int64_t{1} << 30) {
+        EXPECT_EQ(exn_rope_supported(&p), EXN_OK) << exn_last_error();
+        continue;
+      }
+      EXPECT_EQ(exn_rope_supported(&p), EXN_UNSUPPORTED);
+      expect_words({"exn_rope", "2147483648", "2147483647"});
+    }
+  }
+}
+
 class Rope : public ::testing::TestWithParam<RopeCase> {};
 
 TEST_P(Rope, MatchesOracle) {

@@ -19,7 +19,8 @@
  *   (a, b) -> (a cos - b sin, b cos + a sin) at the row's position
  *
  * A position outside 0..T-1: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read
- * positions on the host, the rotated elements of that row are NaN.
+ * positions on the host, the rotated elements of that row are NaN. A row of more than 2^31 - 1
+ * elements, H * dh: EXN_UNSUPPORTED on CUDA.
  *
  * Bytes that must move: rope reads and writes R * H * dh elements, and n * 4 bytes of table per
  * row.
