@@ -69,7 +69,9 @@ constexpr const char* kLayerBlocks =
     "each block of 128 outputs reads its rows twice, for their moments and to multiply them: R * 4 "
     "/ (128 * sizeof(weight)) of the weights' bytes where both are 16 bits wide, and its layer's "
     "coefficients once: 4 / (128 * sizeof(weight))";
-constexpr const char* kSkipped = "each block reads the mask, which skips all rows";
+constexpr const char* kSkipped =
+    "all rows are skipped: each thread of the products and of what follows reads how many run, 4 "
+    "bytes, one answer for a warp, and leaves";
 constexpr const char* kRepeated =
     "a hidden layer that is applied three times: each time needs all outputs of the time before, "
     "which many blocks make, so that it takes a launch; and no SM holds the D * D weights";
