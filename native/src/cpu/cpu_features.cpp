@@ -82,6 +82,7 @@ bool bf16_dot_pays() { return std::getenv("EXEUNT_TEST_WIDENED") == nullptr; }
 bool bf16_dot_pays() { return !features().intel; }
 #endif
 bool alternation_pays() { return features().intel; }
+bool copies_by_l2() { return features().intel; }
 
 }  // namespace exn::cpu
 

@@ -18,6 +18,9 @@ bool bf16_dot_pays();
 // for one array after the other: measured on Intel's Granite Rapids, where attention takes five
 // sixths of the time, and assumed of Intel's others.
 bool alternation_pays();
+// Whether a copy with AVX-512 past the caches had better ask for lines into L2 than L1: measured
+// on Intel's Granite Rapids, and assumed of Intel's others.
+bool copies_by_l2();
 
 }  // namespace exn::cpu
 
