@@ -59,9 +59,9 @@ inline __attribute__((always_inline)) void stream_part(char* to, part_t part) {
 // lines early: 16 % on Zen 4, beyond what the hardware's prefetcher does. Stores through the caches
 // only lose by it.
 //
-// On Granite Rapids with AVX-512, one thread, 8.4 MB of 1 GB: the same instructions into L1 take
-// 880 or 1200 us, depending on where in the library they lie; into L2 (kL2) 830, and with two
-// threads 430 after 540 or 640. A limit that depends on such luck flatters the ops held against it.
+// On Granite Rapids with AVX-512, one thread, 8.4 MB of 1 GB: asking into L1 takes 880 us in one
+// build of the library and 1200 in another, by the same instructions; into L2 (kL2) 830, and with
+// two threads 430 after 540 or 640. A limit of such luck flatters the ops held against it.
 template <bool kStream, bool kL2>
 void copy_lines(char* to, const char* from, int64_t bytes) {
   constexpr int64_t kAhead = kL2 ? 4096 : 2048;
