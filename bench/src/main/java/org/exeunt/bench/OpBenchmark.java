@@ -55,7 +55,7 @@ public abstract class OpBenchmark {
         memory ? Streamed.copies(Streamed.bytes(benchCase), LastLevelCache.bytes()) : 1;
     Prepared prepared = prepare(benchCase, Contenders.of(contender, copies));
     running = prepared.contender;
-    WarmUp.run(running, contender.equals(Plan.JAVA));
+    WarmUp.run(running, contender.equals(Plan.JAVA), copies);
     if (contender.equals(Plan.OURS)) {
       // Peers are compared with exeunt, which runs on every case.
       Limit.arm(prepared, memory, Streamed.destinations(benchCase));
