@@ -135,9 +135,10 @@ EXN_API int32_t exn_device_count(int32_t backend);
  * Instruction set the CPU kernels use: "baseline", "avx2", "avx512", "amx" or "neon". Static text.
  *
  * "amx" is "avx512", but that linear and ffn multiply prompts, which are more than 64 rows, with
- * bf16 weights in tiles, several times as fast. The library asks Linux for the registers once, when it
- * chooses; from then on signal stacks of less than about 12 KiB (MINSIGSTKSZ as the kernel reports
- * it, AT_MINSIGSTKSZ) are refused in this process. EXEUNT_ISA=avx512 does not ask.
+ * bf16 weights in tiles, several times as fast. The library asks Linux for the registers once, when
+ * it chooses or lists the sets; from then on signal stacks of less than about 12 KiB (MINSIGSTKSZ
+ * as the kernel reports it, AT_MINSIGSTKSZ) are refused in this process. With EXEUNT_ISA=avx512
+ * only exn_cpu_isas asks.
  */
 EXN_API const char* exn_cpu_isa(void);
 

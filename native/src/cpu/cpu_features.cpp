@@ -18,7 +18,7 @@ namespace {
 struct Features {
   bool avx2 = false;
   bool avx512 = false;
-  bool amx = false;
+  bool tiles = false;
   bool intel = false;
 };
 
@@ -61,8 +61,7 @@ Features detect() {
   uint32_t a1 = 0, b1, c1, d1;
   if (a < 1 || !__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1)) return f;
   f.avx512 = f.avx2 && zmm && foundation && bit(a1, 5);
-  const bool tiles = bit(d, 22) && bit(d, 24) && (saved & 0x60000) == 0x60000;
-  f.amx = f.avx512 && tiles && may_use_tiles();
+  f.tiles = bit(d, 22) && bit(d, 24) && (saved & 0x60000) == 0x60000;
   return f;
 }
 
@@ -75,7 +74,11 @@ const Features& features() {
 
 bool has_avx2() { return features().avx2; }
 bool has_avx512() { return features().avx512; }
-bool has_amx() { return features().amx; }
+// Asks, which detect() must not: a process that forces another set goes without.
+bool has_amx() {
+  static const bool may = features().avx512 && features().tiles && may_use_tiles();
+  return may;
+}
 #if defined(EXN_EMULATE_AVX512)  // tests, which take either way
 bool bf16_dot_pays() { return std::getenv("EXEUNT_TEST_WIDENED") == nullptr; }
 #else
