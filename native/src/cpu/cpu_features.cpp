@@ -70,6 +70,15 @@ const Features& features() {
   return f;
 }
 
+// The maker, whose cores differ in what they are fast at. Tests take either way.
+bool intel() {
+#if defined(EXN_EMULATE_AVX512)
+  return std::getenv("EXEUNT_TEST_AS_INTEL") != nullptr;
+#else
+  return features().intel;
+#endif
+}
+
 }  // namespace
 
 bool has_avx2() { return features().avx2; }
@@ -79,13 +88,10 @@ bool has_amx() {
   static const bool may = features().avx512 && features().tiles && may_use_tiles();
   return may;
 }
-#if defined(EXN_EMULATE_AVX512)  // tests, which take either way
-bool bf16_dot_pays() { return std::getenv("EXEUNT_TEST_WIDENED") == nullptr; }
-#else
-bool bf16_dot_pays() { return !features().intel; }
-#endif
-bool alternation_pays() { return features().intel; }
-bool copies_by_l2() { return features().intel; }
+bool bf16_dot_pays() { return !intel(); }
+bool alternation_pays() { return intel(); }
+bool line_requests_pay() { return intel(); }
+bool copies_by_l2() { return intel(); }
 
 }  // namespace exn::cpu
 

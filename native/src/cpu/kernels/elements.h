@@ -6,9 +6,7 @@
 
 #include "isa.h"
 
-#if defined(EXN_HAS_BF16_DOT)
 #include "../cpu_features.h"
-#endif
 
 namespace exn::cpu::EXN_ISA {
 
@@ -19,6 +17,15 @@ static EXN_SIMD bool in_pairs([[maybe_unused]] DType one, [[maybe_unused]] DType
   return one == DType::kBF16 && other == DType::kBF16 && bf16_dot_pays();
 #else
   return false;
+#endif
+}
+
+// Whether a stream of loads is to be asked for line by line.
+static EXN_SIMD bool asks_for_lines() {
+#if defined(__x86_64__)
+  return line_requests_pay();
+#else
+  return true;
 #endif
 }
 

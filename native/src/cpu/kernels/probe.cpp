@@ -78,7 +78,7 @@ void copy_lines(char* to, const char* from, int64_t bytes) {
       if (i + kAhead + kBlock <= bytes) {
         for (int k = 0; k < kTogether; ++k)
           __builtin_prefetch(from + i + kAhead + k * kLine, 0, kL2 ? 2 : 3);
-        if constexpr (kL2) __asm__ volatile("" ::: "memory");  // or the loads come among them
+        if constexpr (kL2) in_order();
       }
     }
 #pragma GCC unroll 8

@@ -11,6 +11,8 @@
 //   reduce_add(v)           folds halves, lane i with lane i + n/2 and so on down, in every set
 //   reduce_add_all(v, out)  the same of several vectors, bit for bit
 //   prefetch, prefetch_far  into L1, into L2
+//   in_order()              loads and requests stay on their side of it: a core reads ahead in
+//                           their order, which the compiler would change
 //   f64v                    kLanes / 2 lanes; low_f64, high_f64 widen a half, narrow joins them
 //   load_n, store_n         the first n lanes, 0 <= n <= kLanes; the others read as `fill`, and
 //                           their memory is not touched
@@ -69,6 +71,8 @@ static EXN_SIMD double reduce_add(f64v v) {
 #if !defined(EXN_HAS_ADD_PRODUCT)
 static EXN_SIMD f32v add_product(f32v a, f32v b, f32v sum) { return fma(a, b, sum); }
 #endif
+
+static EXN_SIMD void in_order() { __asm__ volatile("" ::: "memory"); }
 
 // Vectors that follow each other.
 template <class T>
