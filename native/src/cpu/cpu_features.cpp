@@ -92,6 +92,7 @@ bool bf16_dot_pays() { return !intel(); }
 bool alternation_pays() { return intel(); }
 bool line_requests_pay() { return intel(); }
 bool copies_by_l2() { return intel(); }
+bool asking_again_pays() { return !intel(); }
 
 }  // namespace exn::cpu
 

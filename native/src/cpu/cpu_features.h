@@ -25,6 +25,9 @@ bool line_requests_pay();
 // Whether a copy with AVX-512 past the caches had better ask for lines into L2 than L1: measured
 // on Intel's Granite Rapids, and assumed of Intel's others.
 bool copies_by_l2();
+// Whether lines that lie apart had better be asked for into L2 several times: measured on AMD's
+// Zen 4, which loses requests where many are under way (moves.h), and assumed of AMD's others.
+bool asking_again_pays();
 
 }  // namespace exn::cpu
 

@@ -71,10 +71,12 @@ void move_unit(const GatherItem& item, const int32_t* list, const Cut& cut, int6
   const char* input = item.input + outer * item.input_outer_stride + cut.first_byte(part);
   char* out = item.out + outer * item.out_outer_stride + cut.first_byte(part);
   const int64_t input_stride = item.input_stride, out_stride = item.out_stride;
+  const bool follows = cut.slices == 1 && outer + 1 < item.outer;
   move_entries<kStream>(
       cut.begin(part), cut.end(part), cut.entries, cut.width_of(part),
       [=](int64_t i) EXN_FLAT { return list[i] < 0 ? nullptr : input + list[i] * input_stride; },
-      [=](int64_t i) EXN_FLAT { return out + i * out_stride; });
+      [=](int64_t i) EXN_FLAT { return out + i * out_stride; },
+      follows ? item.input_outer_stride : 0);
 }
 
 template <bool kStream>

@@ -275,10 +275,12 @@ void move_unit(const KvCompactArgs& a, const Plan& plan, int64_t unit) {
   const Slots<kToPages> to(a.destination, to_data, sequence, head, first);
   const int64_t end = cut.end(part) < list.size ? cut.end(part) : list.size;
   const int32_t* slots = list.slots;
+  const bool follows = !a.per_head && group == 1 && cut.slices == 1 && head + 1 < plan.lanes;
   move_entries<kStream>(
       cut.begin(part), end, list.size, cut.width_of(part),
       [=](int64_t i) EXN_FLAT { return from(slots[i]); },
-      [=](int64_t i) EXN_FLAT { return const_cast<char*>(to(i)); });
+      [=](int64_t i) EXN_FLAT { return const_cast<char*>(to(i)); },
+      follows ? a.source.head_stride * size_of(a.source.dtype) : 0);
 }
 
 template <bool kStream, bool kFromPages>
