@@ -39,9 +39,18 @@ final class Arguments {
 
   /** The finite number at {@code index}. */
   float number(int index, String name) {
-    return parse(name, "a finite number", () -> {
+    return number(index, name, "a finite number", -Float.MAX_VALUE, Float.MAX_VALUE);
+  }
+
+  /** The number at {@code index}, which must lie in [{@code least}, {@code most}]. */
+  float number(int index, String name, int least, int most) {
+    return number(index, name, least + " to " + most, least, most);
+  }
+
+  private float number(int index, String name, String range, float least, float most) {
+    return parse(name, range, () -> {
       float value = Float.parseFloat(parts[index].strip());
-      return Float.isFinite(value) ? value : null;
+      return value >= least && value <= most ? value : null;
     });
   }
 

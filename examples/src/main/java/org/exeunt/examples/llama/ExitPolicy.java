@@ -49,6 +49,10 @@ public final class ExitPolicy {
     String name = colon < 0 ? text : text.substring(0, colon);
     String number = colon < 0 ? "" : text.substring(colon + 1);
     String option = "--exit " + name;
+    if (points != null && (name.equals("none") || name.equals("fixed"))) {
+      throw new IllegalArgumentException(
+          "--exit-points is '" + points + "', but --exit " + name + " asks nowhere");
+    }
     switch (name) {
       case "none":
         if (colon < 0) {
@@ -56,11 +60,11 @@ public final class ExitPolicy {
         }
         break;
       case "threshold":
-        return at(Signal.THRESHOLD, one(option, number, "the probability"), points, layers);
+        return at(Signal.THRESHOLD, one(option, number, "the probability", 1), points, layers);
       case "margin":
-        return at(Signal.MARGIN, one(option, number, "the margin"), points, layers);
+        return at(Signal.MARGIN, one(option, number, "the margin", 1), points, layers);
       case "entropy":
-        return at(Signal.ENTROPY, one(option, number, "the entropy"), points, layers);
+        return at(Signal.ENTROPY, one(option, number, "the entropy", 100), points, layers);
       case "patience":
         int times = new Arguments(option, number, 1, 1, "one number").integer(0, "the count", 1,
             layers);
@@ -75,8 +79,8 @@ public final class ExitPolicy {
     throw new IllegalArgumentException("--exit is '" + text + "', not " + FORMS);
   }
 
-  private static float one(String option, String number, String name) {
-    return new Arguments(option, number, 1, 1, "one number").number(0, name);
+  private static float one(String option, String number, String name, int most) {
+    return new Arguments(option, number, 1, 1, "one number").number(0, name, 0, most);
   }
 
   private static ExitPolicy at(Signal signal, float value, String points, int layers) {

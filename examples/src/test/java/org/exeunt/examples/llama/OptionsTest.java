@@ -39,13 +39,17 @@ class OptionsTest {
     for (String text : new String[] {"", "threshold", "maybe:1", "none:1", "Threshold:0.9"}) {
       assertRefused("--exit", () -> ExitPolicy.parse(text, null, 30));
     }
-    assertRefused("a finite number", () -> ExitPolicy.parse("margin:x", null, 30));
-    assertRefused("a finite number", () -> ExitPolicy.parse("margin:NaN", null, 30));
+    assertRefused("to be 0 to 1", () -> ExitPolicy.parse("margin:x", null, 30));
+    assertRefused("to be 0 to 1", () -> ExitPolicy.parse("margin:NaN", null, 30));
+    assertRefused("to be 0 to 1", () -> ExitPolicy.parse("threshold:2", null, 30));
+    assertRefused("to be 0 to 100", () -> ExitPolicy.parse("entropy:-1", null, 30));
     assertRefused("needs one number", () -> ExitPolicy.parse("threshold:0.9,2", null, 30));
     assertRefused("to be 1 to 30", () -> ExitPolicy.parse("fixed:31", null, 30));
     assertRefused("to be 1 to 30", () -> ExitPolicy.parse("patience:0", null, 30));
     assertRefused("--exit-points", () -> ExitPolicy.parse("margin:.5", "0,2", 30));
     assertRefused("FIRST,STRIDE", () -> ExitPolicy.parse("margin:.5", "4", 30));
+    assertRefused("asks nowhere", () -> ExitPolicy.parse("none", "4,2", 30));
+    assertRefused("asks nowhere", () -> ExitPolicy.parse("fixed:7", "4,2", 30));
   }
 
   @Test
