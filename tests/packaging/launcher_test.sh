@@ -3,7 +3,7 @@
 #
 # The launcher's answers that need no build: help, wrong commands, missing packages, no network for
 # the CUDA compiler, and how it hands a command line to a program that is built. Runs on stand-ins
-# for apt-get, pip, nvcc and java, and changes nothing outside a scratch folder.
+# for apt-get, pip, nvcc, Maven and java, and changes nothing outside a scratch folder.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 WORK=$(mktemp -d)
@@ -12,10 +12,11 @@ mkdir -p "$WORK/bin" "$WORK/tree"
 cp -r "$ROOT/exeunt" "$ROOT/launcher" "$WORK/tree/"
 
 failures=0
-# attempt COMMAND...: leaves $status and $out (both streams).
+input=/dev/null
+# attempt COMMAND...: gives it $input, leaves $status and $out (both streams).
 attempt() {
   status=0
-  out=$("$@" 2>&1 </dev/null) || status=$?
+  out=$("$@" 2>&1 <"$input") || status=$?
 }
 # expect WHAT STATUS TEXT
 expect() {
@@ -92,6 +93,7 @@ echo the-class-path >"$WORK/tree/examples/target/classpath.txt"
 cat >"$WORK/bin/java" <<'JAVA'
 #!/bin/sh
 echo "$LC_ALL: $*" >"$SAID"
+cat >>"$SAID"
 echo "generate: unknown option '--fast'" >&2
 exit 2
 JAVA
@@ -133,5 +135,15 @@ expect 'generate without its model' 3 'cannot read'
 expect_told 'generate without its model runs nothing' ''
 generate --prompt a
 expect 'generate without network' 3 'could not be downloaded'
+
+# On a tree that has to be built first, by a build that reads all it is given.
+printf '#!/bin/sh\ncat\n' >"$WORK/bin/mvn"
+chmod +x "$WORK/bin/mvn"
+touch -d tomorrow "$WORK/tree/pom.xml"
+input=$WORK/prompt
+echo 'from standard input' >"$input"
+generate --model own.gguf --prompt -
+expect_told 'a build leaves the prompt alone' "$main --model own.gguf --prompt -
+from standard input"
 
 exit $((failures > 0))
