@@ -32,8 +32,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
 public final class Attention extends Op {
-  private Attention(Params params, Scope owner) {
-    super(params, owner);
+  private Attention(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -163,7 +163,7 @@ public final class Attention extends Op {
     }
 
     @Override
-    Attention create(Scope owner) {
+    Attention create(Place place) {
       Params params =
           new Params(exn_attention_params.class)
               .tensor("query", query)
@@ -174,7 +174,7 @@ public final class Attention extends Op {
               .float32("scale", scaleOrDefault())
               .float32("softcap", softcap);
       KvCache.write(cache, params, "cache", false);
-      return new Attention(params, owner);
+      return new Attention(params, place);
     }
 
     private float scaleOrDefault() {

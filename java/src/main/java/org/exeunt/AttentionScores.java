@@ -109,8 +109,8 @@ public final class AttentionScores extends Op {
     }
   }
 
-  private AttentionScores(Params params, Scope owner) {
-    super(params, owner);
+  private AttentionScores(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -395,7 +395,7 @@ public final class AttentionScores extends Op {
     }
 
     @Override
-    AttentionScores create(Scope owner) {
+    AttentionScores create(Place place) {
       Params params =
           new Params(exn_attention_scores_params.class)
               .tensor("query", query)
@@ -414,7 +414,7 @@ public final class AttentionScores extends Op {
               .int32("accumulate", accumulate ? 1 : 0);
       KvCache.write(keys, params, "keys", false);
       Selection.write(selection, params);
-      return new AttentionScores(params, owner);
+      return new AttentionScores(params, place);
     }
 
     private long columnsOrDefault() {

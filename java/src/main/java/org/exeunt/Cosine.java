@@ -16,8 +16,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment, aliasing: {@link Op}. {@code a} and {@code b} may be one tensor.
  */
 public final class Cosine extends Op {
-  private Cosine(Params params, Scope owner) {
-    super(params, owner);
+  private Cosine(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -97,10 +97,10 @@ public final class Cosine extends Op {
     }
 
     @Override
-    Cosine create(Scope owner) {
+    Cosine create(Place place) {
       return new Cosine(
           new Params(exn_cosine_params.class).tensor("a", a).tensor("b", b).written("out", out),
-          owner);
+          place);
     }
   }
 }

@@ -34,8 +34,8 @@ public final class CrossEntropy extends Op {
     }
   }
 
-  private CrossEntropy(Params params, Scope owner) {
-    super(params, owner);
+  private CrossEntropy(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -154,7 +154,7 @@ public final class CrossEntropy extends Op {
     }
 
     @Override
-    CrossEntropy create(Scope owner) {
+    CrossEntropy create(Place place) {
       return new CrossEntropy(
           new Params(exn_cross_entropy_params.class)
               .tensor("logits", logits)
@@ -164,7 +164,7 @@ public final class CrossEntropy extends Op {
               .int64("ignore_index", ignoreIndex)
               .int32("normalizer", normalizer.code)
               .int32("reduction", reduction.code),
-          owner);
+          place);
     }
   }
 }

@@ -46,8 +46,8 @@ public final class ExitHead extends Op {
     }
   }
 
-  private ExitHead(Params params, Scope owner) {
-    super(params, owner);
+  private ExitHead(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -213,7 +213,7 @@ public final class ExitHead extends Op {
     }
 
     @Override
-    ExitHead create(Scope owner) {
+    ExitHead create(Place place) {
       Params params =
           new Params(exn_exit_head_params.class)
               .tensor("hidden", hidden)
@@ -224,7 +224,7 @@ public final class ExitHead extends Op {
               .tensor("shortlist", shortlist)
               .int32("translate", translate.code);
       norm.write(params);
-      return new ExitHead(write(params), owner);
+      return new ExitHead(write(params), place);
     }
   }
 }

@@ -94,8 +94,8 @@ public final class ExitRule extends Op {
   private final int forceOffset = Params.offset(exn_exit_rule_params.class, "force");
   private final int stepOffset = Params.offset(exn_exit_rule_params.class, "step_index");
 
-  private ExitRule(Params params, Scope owner) {
-    super(params, owner);
+  private ExitRule(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -461,7 +461,7 @@ public final class ExitRule extends Op {
     }
 
     @Override
-    ExitRule create(Scope owner) {
+    ExitRule create(Place place) {
       return new ExitRule(
           new Params(exn_exit_rule_params.class)
               .tensor("score", score)
@@ -487,7 +487,7 @@ public final class ExitRule extends Op {
               .int32("layer", layer)
               .int32("first", first ? 1 : 0)
               .int32("force", force ? 1 : 0),
-          owner);
+          place);
     }
   }
 }

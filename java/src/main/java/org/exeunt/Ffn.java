@@ -24,7 +24,8 @@ import org.exeunt.jni.global.exeunt;
  * without a second pass; they are taken of {@code out} before it is rounded. A norm of 0 gives 0.
  *
  * <p>Products are accumulated in f32, x and a stay f32; a row's result does not depend on the other
- * rows. Bytes that must move: the three weights once for each block of up to 64 rows that run,
+ * rows, but for the order of sums of more than 64 running rows on processors with AMX, as in {@link
+ * Linear}. Bytes that must move: the three weights once for each block of up to 64 rows that run,
  * hidden and out once.
  *
  * <p>Errors, threads, alignment: {@link Op}. The output may be exactly the input.
@@ -46,8 +47,8 @@ public final class Ffn extends Op {
     }
   }
 
-  private Ffn(Params params, Scope owner) {
-    super(params, owner);
+  private Ffn(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -235,7 +236,7 @@ public final class Ffn extends Op {
     }
 
     @Override
-    Ffn create(Scope owner) {
+    Ffn create(Place place) {
       Params params =
           new Params(exn_ffn_params.class)
               .tensor("hidden", hidden)
@@ -251,7 +252,7 @@ public final class Ffn extends Op {
               .written("branch_cosine", branchCosine)
               .int32("activation", activation.code);
       norm.write(params);
-      return new Ffn(params, owner);
+      return new Ffn(params, place);
     }
   }
 }

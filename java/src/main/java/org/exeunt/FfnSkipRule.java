@@ -42,8 +42,8 @@ public final class FfnSkipRule extends Op {
   private final int layerOffset = Params.offset(exn_ffn_skip_rule_params.class, "layer");
   private final int tokenOffset = Params.offset(exn_ffn_skip_rule_params.class, "token_index");
 
-  private FfnSkipRule(Params params, Scope owner) {
-    super(params, owner);
+  private FfnSkipRule(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -245,7 +245,7 @@ public final class FfnSkipRule extends Op {
     }
 
     @Override
-    FfnSkipRule create(Scope owner) {
+    FfnSkipRule create(Place place) {
       return new FfnSkipRule(
           new Params(exn_ffn_skip_rule_params.class)
               .tensor("cosine", cosine)
@@ -260,7 +260,7 @@ public final class FfnSkipRule extends Op {
               .int32("token_index", tokenIndex)
               .int32("budget", budget)
               .float32("threshold", given("threshold", threshold)),
-          owner);
+          place);
     }
   }
 }

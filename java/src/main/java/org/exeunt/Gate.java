@@ -22,8 +22,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
 public final class Gate extends Op {
-  private Gate(Params params, Scope owner) {
-    super(params, owner);
+  private Gate(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -140,7 +140,7 @@ public final class Gate extends Op {
     }
 
     @Override
-    Gate create(Scope owner) {
+    Gate create(Place place) {
       return new Gate(
           new Params(exn_gate_params.class)
               .tensor("features", features)
@@ -151,7 +151,7 @@ public final class Gate extends Op {
               .written("prob", prob)
               .int32("kind", kind)
               .int32("repeats", repeats),
-          owner);
+          place);
     }
   }
 }

@@ -41,8 +41,8 @@ public final class Gather extends Op {
 
   private record Item(Tensor input, Tensor out, int axis) {}
 
-  private Gather(Params params, Scope owner) {
-    super(params, owner);
+  private Gather(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -198,7 +198,7 @@ public final class Gather extends Op {
     }
 
     @Override
-    Gather create(Scope owner) {
+    Gather create(Place place) {
       Params params =
           new Params(exn_gather_params.class)
               .tensor("list", list)
@@ -218,7 +218,7 @@ public final class Gather extends Op {
             .written("out", items.get(i).out)
             .int32("axis", items.get(i).axis);
       }
-      return new Gather(params, owner);
+      return new Gather(params, place);
     }
 
     private long rowsOrDefault() {

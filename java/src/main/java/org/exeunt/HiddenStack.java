@@ -27,8 +27,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
 public final class HiddenStack extends Op {
-  private HiddenStack(Params params, Scope owner) {
-    super(params, owner);
+  private HiddenStack(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -157,7 +157,7 @@ public final class HiddenStack extends Op {
     }
 
     @Override
-    HiddenStack create(Scope owner) {
+    HiddenStack create(Place place) {
       boolean gathers = action == exeunt.EXN_STACK_GATHER;
       return new HiddenStack(
           new Params(exn_hidden_stack_params.class)
@@ -169,7 +169,7 @@ public final class HiddenStack extends Op {
               .tensor("mask", mask)
               .written("overflow", overflow)
               .int32("action", action),
-          owner);
+          place);
     }
   }
 }

@@ -76,8 +76,8 @@ public final class HiredBudget extends Op {
     }
   }
 
-  private HiredBudget(Params params, Scope owner) {
-    super(params, owner);
+  private HiredBudget(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -250,7 +250,7 @@ public final class HiredBudget extends Op {
     }
 
     @Override
-    HiredBudget create(Scope owner) {
+    HiredBudget create(Place place) {
       return new HiredBudget(
           new Params(exn_hired_budget_params.class)
               .tensor("attention", attention)
@@ -266,7 +266,7 @@ public final class HiredBudget extends Op {
               .int32("score", score.code)
               .int32("region", region.code)
               .int32("remainder", remainder.code),
-          owner);
+          place);
     }
   }
 }

@@ -19,8 +19,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
 public final class KvAppend extends Op {
-  private KvAppend(Params params, Scope owner) {
-    super(params, owner);
+  private KvAppend(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -113,7 +113,7 @@ public final class KvAppend extends Op {
     }
 
     @Override
-    KvAppend create(Scope owner) {
+    KvAppend create(Place place) {
       Params params =
           new Params(exn_kv_append_params.class)
               .tensor("k", k)
@@ -121,7 +121,7 @@ public final class KvAppend extends Op {
               .tensor("sequence", sequence)
               .tensor("slot", slot);
       KvCache.write(cache, params, "cache", true);
-      return new KvAppend(params, owner);
+      return new KvAppend(params, place);
     }
   }
 }

@@ -42,8 +42,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment: {@link Op}. The destination may be exactly the source.
  */
 public final class KvCompact extends Op {
-  private KvCompact(Params params, Scope owner) {
-    super(params, owner);
+  private KvCompact(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -209,7 +209,7 @@ public final class KvCompact extends Op {
     }
 
     @Override
-    KvCompact create(Scope owner) {
+    KvCompact create(Place place) {
       Params params =
           new Params(exn_kv_compact_params.class)
               .tensor("list", list)
@@ -223,7 +223,7 @@ public final class KvCompact extends Op {
               .int32("per_head", perHead ? 1 : 0);
       KvCache.write(source, params, "source", false);
       KvCache.write(destination, params, "destination", true);
-      return new KvCompact(params, owner);
+      return new KvCompact(params, place);
     }
   }
 }

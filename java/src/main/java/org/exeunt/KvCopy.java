@@ -17,8 +17,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment: {@link Op}. The destination may be exactly the source.
  */
 public final class KvCopy extends Op {
-  private KvCopy(Params params, Scope owner) {
-    super(params, owner);
+  private KvCopy(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -106,7 +106,7 @@ public final class KvCopy extends Op {
     }
 
     @Override
-    KvCopy create(Scope owner) {
+    KvCopy create(Place place) {
       Params params =
           new Params(exn_kv_copy_params.class)
               .tensor("from_slot", fromSlot)
@@ -115,7 +115,7 @@ public final class KvCopy extends Op {
               .tensor("to_sequence", toSequence);
       KvCache.write(source, params, "source", false);
       KvCache.write(destination, params, "destination", true);
-      return new KvCopy(params, owner);
+      return new KvCopy(params, place);
     }
   }
 }

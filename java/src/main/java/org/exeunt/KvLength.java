@@ -21,8 +21,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
 public final class KvLength extends Op {
-  private KvLength(Params params, Scope owner) {
-    super(params, owner);
+  private KvLength(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -145,7 +145,7 @@ public final class KvLength extends Op {
     }
 
     @Override
-    KvLength create(Scope owner) {
+    KvLength create(Place place) {
       return new KvLength(
           new Params(exn_kv_length_params.class)
               .written("length", length)
@@ -156,7 +156,7 @@ public final class KvLength extends Op {
               .tensor("limit", limit)
               .int64("capacity", capacity)
               .int32("action", action),
-          owner);
+          place);
     }
   }
 }

@@ -100,8 +100,8 @@ public final class KvPropagate extends Op {
     }
   }
 
-  private KvPropagate(Params params, Scope owner) {
-    super(params, owner);
+  private KvPropagate(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -254,7 +254,7 @@ public final class KvPropagate extends Op {
     }
 
     @Override
-    KvPropagate create(Scope owner) {
+    KvPropagate create(Place place) {
       Params params =
           new Params(exn_kv_propagate_params.class)
               .tensor("hidden", hidden)
@@ -272,7 +272,7 @@ public final class KvPropagate extends Op {
       for (int i = 0; i < layers.size(); i++) {
         write(layers.get(i), structs.get(i));
       }
-      return new KvPropagate(params, owner);
+      return new KvPropagate(params, place);
     }
 
     private static void write(Layer layer, Params params) {

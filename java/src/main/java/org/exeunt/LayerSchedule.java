@@ -25,8 +25,8 @@ public final class LayerSchedule extends Op {
   /** Of a table: their bytes fit a buffer. */
   private static final int MOST_ENTRIES = Integer.MAX_VALUE / Integer.BYTES;
 
-  private LayerSchedule(Params params, Scope owner) {
-    super(params, owner);
+  private LayerSchedule(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -301,7 +301,11 @@ public final class LayerSchedule extends Op {
       boolean calm = kind == exeunt.EXN_SCHEDULE_CALM;
       try (LayerSchedule op =
           create(
-              null, lists.tensor, counts.tensor, tests.tensor, calm ? thresholds.tensor : null)) {
+              new Place(null, null),
+              lists.tensor,
+              counts.tensor,
+              tests.tensor,
+              calm ? thresholds.tensor : null)) {
         op.run();
       }
       int[][] run = new int[positions][];
@@ -319,12 +323,12 @@ public final class LayerSchedule extends Op {
     }
 
     @Override
-    LayerSchedule create(Scope owner) {
-      return create(owner, layers, count, exitTest, threshold);
+    LayerSchedule create(Place place) {
+      return create(place, layers, count, exitTest, threshold);
     }
 
     private LayerSchedule create(
-        Scope owner, Tensor lists, Tensor counts, Tensor tests, Tensor thresholds) {
+        Place place, Tensor lists, Tensor counts, Tensor tests, Tensor thresholds) {
       return new LayerSchedule(
           new Params(exn_layer_schedule_params.class)
               .written("layers", lists)
@@ -344,7 +348,7 @@ public final class LayerSchedule extends Op {
               .int32("decay", decay.code)
               .float32("start_threshold", startThreshold)
               .float32("tau", tau),
-          owner);
+          place);
     }
   }
 }

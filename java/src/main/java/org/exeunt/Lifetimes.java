@@ -2,6 +2,7 @@
 package org.exeunt;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Objects;
 import org.bytedeco.javacpp.Pointer;
@@ -15,9 +16,9 @@ final class Lifetimes {
   private final Pointer[] pointers;
   private final long[] addresses;
 
-  Lifetimes(List<Tensor> tensors, Scope owner) {
-    List<Scope> held = new ArrayList<>();
-    held.add(owner);
+  /** @param owners scopes that stay open besides; those that are null do not count */
+  Lifetimes(List<Tensor> tensors, Scope... owners) {
+    List<Scope> held = new ArrayList<>(Arrays.asList(owners));
     tensors.forEach(tensor -> held.add(tensor.scope()));
     scopes = held.stream().filter(Objects::nonNull).distinct().toArray(Scope[]::new);
     pointers =

@@ -8,15 +8,17 @@ import org.exeunt.jni.global.exeunt;
  * {@code out = input W^T + bias + residual}, [R,D] to [R,N]: one row, a batch, or a whole prompt.
  *
  * <p>Products are accumulated in f32; the bias, then the residual are added in f32 before the
- * result is rounded to the dtype of the output. A row's result does not depend on the other rows.
- * Bytes that must move: {@code N D} weight elements once for each block of up to 64 rows, the input
- * and the output once, a residual once.
+ * result is rounded to the dtype of the output. A row's result does not depend on the other rows,
+ * with one exception: on processors with AMX (instruction set "amx") more than 64 rows meet BF16
+ * weights in tiles, whose sums go in another order than those of fewer rows; {@code
+ * -Dexeunt.isa=avx512} keeps to one order. Bytes that must move: {@code N D} weight elements once
+ * for each block of up to 64 rows, the input and the output once, a residual once.
  *
  * <p>Errors, threads, alignment: {@link Op}. The output may be exactly the residual.
  */
 public final class Linear extends Op {
-  private Linear(Params params, Scope owner) {
-    super(params, owner);
+  private Linear(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -120,7 +122,7 @@ public final class Linear extends Op {
     }
 
     @Override
-    Linear create(Scope owner) {
+    Linear create(Place place) {
       return new Linear(
           new Params(exn_linear_params.class)
               .tensor("input", input)
@@ -128,7 +130,7 @@ public final class Linear extends Op {
               .tensor("bias", bias)
               .tensor("residual", residual)
               .written("out", out),
-          owner);
+          place);
     }
   }
 }

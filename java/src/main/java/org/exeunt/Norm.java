@@ -35,8 +35,8 @@ public final class Norm extends Op {
     }
   }
 
-  private Norm(Params params, Scope owner) {
-    super(params, owner);
+  private Norm(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -137,7 +137,7 @@ public final class Norm extends Op {
     }
 
     @Override
-    Norm create(Scope owner) {
+    Norm create(Place place) {
       return new Norm(
           new Params(exn_norm_params.class)
               .tensor("input", input)
@@ -146,7 +146,7 @@ public final class Norm extends Op {
               .written("out", out)
               .int32("norm", kind.code)
               .float32("eps", eps),
-          owner);
+          place);
     }
   }
 }

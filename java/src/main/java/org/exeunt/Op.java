@@ -15,8 +15,9 @@ import java.util.List;
  * <p>On the CPU a run has finished when the call returns. On CUDA its work is queued on the stream
  * (it may be captured into a graph); outputs may be read after {@link Stream#synchronize()}.
  *
- * <p>Thread-safety: one op must not run twice at the same time, since its runs share a workspace; a
- * second run is an {@link IllegalStateException}. Different threads may run it one after another.
+ * <p>Thread-safety: one op must not run twice at the same time, since its runs share a workspace,
+ * nor two ops that were given the same {@link Workspace}; a second run is an {@link
+ * IllegalStateException}. Different threads may run them one after another.
  * On CUDA keep one op for each stream, or order the streams: a run that is queued but not done
  * still uses the workspace.
  *
@@ -80,14 +81,20 @@ public abstract sealed class Op implements AutoCloseable
   private final List<Tensor> tensors; // keeps what owns their memory reachable
   private final long params;
   private final ByteBuffer paramsBlock;
+  private final Workspace shared; // null: none is needed, or `workspace` is this op's own
   private final long workspace;
   private final long workspaceBytes;
 
-  Op(Params arguments, Scope owner) {
+  Op(Params arguments, Place place) {
     device = arguments.device();
-    this.owner = owner;
+    owner = place.owner();
     tensors = arguments.tensors();
-    lifetimes = new Lifetimes(tensors, owner);
+    Workspace offered = place.workspace();
+    if (offered != null && !offered.device().equals(device)) {
+      throw new IllegalArgumentException(
+          "workspace is on " + offered.device() + ", but the tensors are on " + device);
+    }
+    lifetimes = new Lifetimes(tensors, owner, offered == null ? null : offered.owner());
     lifetimes.acquire();
     try {
       device.backend().require();
@@ -100,7 +107,10 @@ public abstract sealed class Op implements AutoCloseable
         long[] bytes = new long[1];
         Status.check(workspaceSize(params, bytes));
         workspaceBytes = bytes[0];
-        if (workspaceBytes > 0) {
+        shared = workspaceBytes > 0 ? offered : null;
+        if (shared != null) {
+          shared.reserve(workspaceBytes);
+        } else if (workspaceBytes > 0) {
           scratch = Memory.allocate(device, workspaceBytes);
         }
         if (owner != null) {
@@ -135,7 +145,7 @@ public abstract sealed class Op implements AutoCloseable
   }
 
   /**
-   * Bytes of device memory this op holds as its workspace.
+   * Bytes of device memory this op needs as its workspace: its own, or of the one it shares.
    *
    * @return 0 if it needs none
    */
@@ -155,8 +165,8 @@ public abstract sealed class Op implements AutoCloseable
    * @throws IllegalArgumentException if the stream belongs to another device, or an input's
    *     contents are refused (on the CPU: labels, shortlists, slots, page tables and other lists
    *     that name what is not there); nothing was written
-   * @throws IllegalStateException if the op runs already, or if it, the stream or a tensor's owner
-   *     is closed
+   * @throws IllegalStateException if the op, or another with the same workspace, runs already, or
+   *     if the op, the stream or a tensor's owner is closed
    * @throws ExeuntException if the backend failed
    */
   public final void run(Stream stream) {
@@ -181,13 +191,26 @@ public abstract sealed class Op implements AutoCloseable
           getClass().getSimpleName()
               + (state == CLOSED ? " is closed" : " is running in another thread"));
     }
+    if (shared != null) {
+      try {
+        shared.take(getClass().getSimpleName());
+      } catch (IllegalStateException e) {
+        STATE.setRelease(this, IDLE);
+        lifetimes.release();
+        throw e;
+      }
+    }
   }
 
   final void launch(long stream) {
-    Status.check(launch(params, workspace, workspaceBytes, stream));
+    long scratch = shared == null ? workspace : shared.address();
+    Status.check(launch(params, scratch, workspaceBytes, stream));
   }
 
   final void leave() {
+    if (shared != null) {
+      shared.leave();
+    }
     STATE.setRelease(this, IDLE);
     lifetimes.release();
     Reference.reachabilityFence(this);
@@ -220,7 +243,7 @@ public abstract sealed class Op implements AutoCloseable
       owner.disown(this);
     }
     Memory.free(Device.CPU, params);
-    if (workspaceBytes > 0) {
+    if (workspace != 0) {
       Memory.free(device, workspace);
     }
   }
@@ -234,7 +257,7 @@ public abstract sealed class Op implements AutoCloseable
   public abstract static class Builder<O extends Op> {
     Builder() {}
 
-    abstract O create(Scope owner);
+    abstract O create(Place place);
 
     /** An argument for which there is no good default. */
     static <T> T given(String name, T value) {
@@ -256,8 +279,7 @@ public abstract sealed class Op implements AutoCloseable
      * @throws IllegalStateException if the scope of a tensor is closed
      */
     public final O build() {
-      Native.require();
-      return create(null);
+      return build(null, null);
     }
 
     /**
@@ -267,8 +289,21 @@ public abstract sealed class Op implements AutoCloseable
      * @return the op; it may also be closed earlier
      */
     public final O build(Scope owner) {
+      return build(owner, null);
+    }
+
+    /**
+     * Like {@link #build(Scope)}, but the op shares its workspace with others.
+     *
+     * @param owner the scope; null: the caller closes the op
+     * @param shared grown here if need be; null: the op gets a workspace of its own
+     * @return the op; it may also be closed earlier
+     * @throws IllegalArgumentException also if the workspace is on another device than the tensors
+     * @throws IllegalStateException also if an op that shares the workspace is running
+     */
+    public final O build(Scope owner, Workspace shared) {
       Native.require();
-      return create(owner);
+      return create(new Place(owner, shared));
     }
 
     /** Builds, runs once on {@link Stream#DEFAULT} and closes; see {@link #runOnce(Stream)}. */

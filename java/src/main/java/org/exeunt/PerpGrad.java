@@ -32,8 +32,8 @@ public final class PerpGrad extends Op {
     }
   }
 
-  private PerpGrad(Params params, Scope owner) {
-    super(params, owner);
+  private PerpGrad(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -125,14 +125,14 @@ public final class PerpGrad extends Op {
     }
 
     @Override
-    PerpGrad create(Scope owner) {
+    PerpGrad create(Place place) {
       return new PerpGrad(
           new Params(exn_perp_grad_params.class)
               .tensor("weight", weight)
               .tensor("grad", grad)
               .written("out", out)
               .int32("form", form.code),
-          owner);
+          place);
     }
   }
 }

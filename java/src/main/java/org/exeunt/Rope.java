@@ -32,8 +32,8 @@ public final class Rope extends Op {
     }
   }
 
-  private Rope(Params params, Scope owner) {
-    super(params, owner);
+  private Rope(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -139,7 +139,7 @@ public final class Rope extends Op {
     }
 
     @Override
-    Rope create(Scope owner) {
+    Rope create(Place place) {
       return new Rope(
           new Params(exn_rope_params.class)
               .tensor("input", input)
@@ -147,7 +147,7 @@ public final class Rope extends Op {
               .tensor("table", table)
               .written("out", out)
               .int32("style", style.code),
-          owner);
+          place);
     }
   }
 }

@@ -22,8 +22,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
 public final class RopeTable extends Op {
-  private RopeTable(Params params, Scope owner) {
-    super(params, owner);
+  private RopeTable(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -107,14 +107,14 @@ public final class RopeTable extends Op {
     }
 
     @Override
-    RopeTable create(Scope owner) {
+    RopeTable create(Place place) {
       return new RopeTable(
           new Params(exn_rope_table_params.class)
               .written("table", table)
               .float64("base", base)
               .float64("factor", factor)
               .int32("scaling", scaling),
-          owner);
+          place);
     }
   }
 }

@@ -25,8 +25,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
 public final class RowCompaction extends Op {
-  private RowCompaction(Params params, Scope owner) {
-    super(params, owner);
+  private RowCompaction(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -108,14 +108,14 @@ public final class RowCompaction extends Op {
     }
 
     @Override
-    RowCompaction create(Scope owner) {
+    RowCompaction create(Place place) {
       return new RowCompaction(
           new Params(exn_row_compaction_params.class)
               .tensor("input", input)
               .tensor("list", list)
               .written("out", out)
               .int32("direction", direction),
-          owner);
+          place);
     }
   }
 }

@@ -16,8 +16,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
 public final class RowStats extends Op {
-  private RowStats(Params params, Scope owner) {
-    super(params, owner);
+  private RowStats(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -77,9 +77,9 @@ public final class RowStats extends Op {
     }
 
     @Override
-    RowStats create(Scope owner) {
+    RowStats create(Place place) {
       return new RowStats(
-          write(new Params(exn_row_stats_params.class).tensor("logits", logits)), owner);
+          write(new Params(exn_row_stats_params.class).tensor("logits", logits)), place);
     }
   }
 }

@@ -80,11 +80,9 @@ public final class Scope implements AutoCloseable {
    */
   public Tensor allocate(Device device, DType dtype, long... shape) {
     long bytes = Tensor.byteSize(dtype, shape);
-    device.backend().require();
     acquire();
     try {
-      long address = Memory.allocate(device, bytes);
-      own(new Allocation(device, address));
+      long address = allocateBytes(device, bytes);
       count(bytes);
       return new Tensor(
           address, dtype, shape.clone(), Tensor.compactStrides(shape), device, this, null);
@@ -137,7 +135,7 @@ public final class Scope implements AutoCloseable {
   }
 
   /**
-   * Bytes of all tensors allocated here; workspaces of ops are not counted.
+   * Bytes of all tensors allocated here; workspaces are not counted.
    *
    * @return bytes since the scope was opened
    */
@@ -224,6 +222,27 @@ public final class Scope implements AutoCloseable {
     }
   }
 
+  /** Memory that goes with this scope, or earlier by {@link #free}. */
+  long allocateBytes(Device device, long bytes) {
+    device.backend().require();
+    acquire();
+    try {
+      long address = Memory.allocate(device, bytes);
+      own(new Allocation(device, address));
+      return address;
+    } finally {
+      release();
+    }
+  }
+
+  /** Gives back what {@link #allocateBytes} gave. */
+  void free(long address) {
+    Allocation allocation = takeAllocation(address);
+    if (allocation != null) { // else the scope is closed
+      allocation.close();
+    }
+  }
+
   private synchronized Allocation takeAllocation(long address) {
     for (AutoCloseable resource : owned) {
       if (resource instanceof Allocation allocation && allocation.address == address) {
@@ -234,7 +253,7 @@ public final class Scope implements AutoCloseable {
     return null;
   }
 
-  /** Memory of a tensor. */
+  /** Memory of a tensor or a workspace. */
   private static final class Allocation implements AutoCloseable {
     final Device device;
     final long address;

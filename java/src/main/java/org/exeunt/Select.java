@@ -26,8 +26,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
 public final class Select extends Op {
-  private Select(Params params, Scope owner) {
-    super(params, owner);
+  private Select(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -124,12 +124,12 @@ public final class Select extends Op {
     }
 
     @Override
-    Select create(Scope owner) {
+    Select create(Place place) {
       Params params =
           new Params(exn_select_params.class).tensor("scores", scores).tensor("limit", limit);
       Selection.write(selection, params);
       params.int64("heads", heads);
-      return new Select(params, owner);
+      return new Select(params, place);
     }
   }
 }

@@ -18,8 +18,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>Errors, threads, alignment: {@link Op}. {@code out} may be exactly {@code logits} (in place).
  */
 public final class StableMax extends Op {
-  private StableMax(Params params, Scope owner) {
-    super(params, owner);
+  private StableMax(Params params, Place place) {
+    super(params, place);
   }
 
   /**
@@ -130,14 +130,14 @@ public final class StableMax extends Op {
     }
 
     @Override
-    StableMax create(Scope owner) {
+    StableMax create(Place place) {
       return new StableMax(
           new Params(exn_stablemax_params.class)
               .tensor("logits", logits)
               .written("out", out)
               .int32("normalizer", normalizer.code)
               .int32("log", log ? 1 : 0),
-          owner);
+          place);
     }
   }
 }

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.tests;
+
+import static org.exeunt.tests.Refusals.refused;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicReference;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.Linear;
+import org.exeunt.Op;
+import org.exeunt.RowStats;
+import org.exeunt.Scope;
+import org.exeunt.Statistic;
+import org.exeunt.Statistics;
+import org.exeunt.Tensor;
+import org.exeunt.Workspace;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
+
+/** Ops that share a workspace. */
+@ExtendWith(ForcedPath.class)
+class WorkspaceTest {
+  private static final long DIM = 96;
+  private Scope scope;
+
+  @BeforeEach
+  void open() {
+    scope = Scope.open();
+  }
+
+  @AfterEach
+  void close() {
+    scope.close();
+  }
+
+  private Tensor random(int seed, long... shape) {
+    Tensor tensor = scope.allocate(Device.CPU, DType.F32, shape);
+    float[] values = new float[(int) tensor.elements()];
+    for (int i = 0; i < values.length; i++) {
+      values[i] = Words.bell(Words.word(seed, 0, i));
+    }
+    return tensor.copyFrom(values);
+  }
+
+  private Linear.Builder linear(Tensor input, Tensor out) {
+    return Linear.builder().input(input).weight(random(7, out.shape()[1], DIM)).out(out);
+  }
+
+  /** Few columns and many rows: what it needs grows with both. */
+  private Linear.Builder linear(int seed, long rows, Tensor out) {
+    return linear(random(seed, rows, DIM), out);
+  }
+
+  private Tensor result(long rows) {
+    return scope.allocate(Device.CPU, DType.F32, rows, 24);
+  }
+
+  @Test
+  void sharingChangesNoBit() {
+    Workspace shared = Workspace.in(scope, Device.CPU);
+    assertEquals(0, shared.bytes());
+    long[] rows = {3, 40, 8};
+    Op[] ops = new Op[rows.length];
+    Tensor[] together = new Tensor[rows.length];
+    float[][] expected = new float[rows.length][];
+    long most = 0;
+    for (int i = 0; i < rows.length; i++) {
+      Tensor alone = result(rows[i]);
+      Linear own = linear(i, rows[i], alone).build(scope);
+      assertTrue(own.workspaceBytes() > 0, "these shapes were chosen because they need some");
+      most = Math.max(most, own.workspaceBytes());
+      own.run();
+      expected[i] = alone.toFloatArray();
+      together[i] = result(rows[i]);
+      ops[i] = linear(i, rows[i], together[i]).build(scope, shared);
+      assertEquals(own.workspaceBytes(), ops[i].workspaceBytes());
+      assertEquals(most, shared.bytes());
+      ops[0].run(); // what it was built with has gone
+    }
+    for (int round = 0; round < 2; round++) {
+      for (int i = 0; i < rows.length; i++) {
+        together[i].copyFrom(new float[expected[i].length]);
+        ops[i].run();
+        assertArrayEquals(expected[i], together[i].toFloatArray());
+      }
+    }
+    ops[1].close(); // takes nothing along
+    ops[2].run();
+    assertArrayEquals(expected[2], together[2].toFloatArray());
+    assertEquals(most, shared.bytes());
+  }
+
+  @Test
+  void onlyOneOfThemRunsAtATime() throws InterruptedException {
+    Workspace shared = Workspace.in(scope, Device.CPU);
+    Tensor logits = scope.allocate(Device.CPU, DType.F32, 8, 200_000);
+    logits.copyFrom(new float[8 * 200_000]);
+    Statistics out = Statistics.allocate(scope, Device.CPU, 8, Statistic.ENTROPY);
+    RowStats slow = RowStats.builder().logits(logits).out(out).build(scope, shared);
+    Linear quick = linear(1, 5, result(5)).build(scope, shared);
+    Linear.Builder another = linear(2, 5, result(5));
+    CountDownLatch started = new CountDownLatch(1);
+    AtomicReference<Throwable> end = new AtomicReference<>();
+    Thread runner = new Thread(() -> {
+      try {
+        while (!Thread.currentThread().isInterrupted()) {
+          slow.run();
+          started.countDown();
+        }
+      } catch (IllegalStateException e) {
+        end.set(e);
+      }
+    });
+    runner.start();
+    started.await();
+    int runs = 0;
+    int builds = 0;
+    for (int i = 0; i < 100_000 && (runs == 0 || builds == 0) && end.get() == null; i++) {
+      try {
+        quick.run();
+      } catch (IllegalStateException e) {
+        assertTrue(e.getMessage().startsWith("Linear: another op"), e.getMessage());
+        runs++;
+      }
+      try {
+        another.build(scope, shared).close();
+      } catch (IllegalStateException e) {
+        assertTrue(e.getMessage().startsWith("workspace: another op"), e.getMessage());
+        builds++;
+      }
+    }
+    runner.interrupt();
+    runner.join();
+    assertTrue(runs + builds > 0 || end.get() != null, "none met another");
+    quick.run(); // they are unharmed
+    slow.run();
+    another.build(scope, shared).run();
+  }
+
+  @Test
+  void itGoesWithItsScope() {
+    Scope passing = Scope.open();
+    Workspace shared = Workspace.in(passing, Device.CPU);
+    Linear op = linear(1, 5, result(5)).build(scope, shared);
+    op.run();
+    long counted = passing.allocatedBytes();
+    assertEquals(0, counted, "workspaces are not counted");
+    passing.close();
+    refused(IllegalStateException.class, op::run, "scope is closed");
+    refused(
+        IllegalStateException.class,
+        () -> linear(1, 5, result(5)).build(scope, shared),
+        "scope is closed");
+    op.close();
+  }
+
+  @Test
+  void anotherDeviceIsRefused() {
+    Workspace elsewhere = Workspace.in(scope, Device.cuda(3));
+    refused(
+        IllegalArgumentException.class,
+        () -> linear(1, 5, result(5)).build(scope, elsewhere),
+        "workspace", elsewhere.device().toString(), Device.CPU.toString());
+    refused(NullPointerException.class, () -> Workspace.in(null, Device.CPU), "owner");
+    refused(NullPointerException.class, () -> Workspace.in(scope, null), "device");
+  }
+}
