@@ -13,6 +13,7 @@ import org.exeunt.RopeTable;
 import org.exeunt.Scope;
 import org.exeunt.Statistics;
 import org.exeunt.Tensor;
+import org.exeunt.Workspace;
 
 /**
  * Runs some sequences through a Llama-family decoder, leaving out what a policy says: layers above
@@ -32,6 +33,7 @@ public final class Decoder implements AutoCloseable {
   private static final int WAITING = 32;
 
   private final Scope scope = Scope.open();
+  private final Workspace workspace = Workspace.in(scope, Device.CPU); // layers run one by one
   private final LlamaWeights weights;
   private final LlamaConfig config;
   private final DecoderOptions options;
@@ -282,8 +284,8 @@ public final class Decoder implements AutoCloseable {
   }
 
   private LayerStack stack() {
-    return stacks.computeIfAbsent(rows.count(), count -> new LayerStack(scope, weights, ropeTable,
-        kv, rows, count, options.ffnSkip(), options.observer() != null));
+    return stacks.computeIfAbsent(rows.count(), count -> new LayerStack(scope, workspace, weights,
+        ropeTable, kv, rows, count, options.ffnSkip(), options.observer() != null));
   }
 
   private void observe(int depth) {

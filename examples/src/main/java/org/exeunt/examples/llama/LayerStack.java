@@ -10,6 +10,7 @@ import org.exeunt.Norm;
 import org.exeunt.RowCompaction;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
+import org.exeunt.Workspace;
 
 /** All that a fixed number of rows runs: the embedding, the layers, the rule that skips blocks. */
 final class LayerStack {
@@ -19,25 +20,26 @@ final class LayerStack {
   private final FfnSkipRule skipRule;
 
   /** @param measure whether feed-forward blocks report their cosines even if none is skipped */
-  LayerStack(Scope scope, LlamaWeights weights, Tensor ropeTable, KvState kv, Rows rows, int count,
-      FfnSkip skip, boolean measure) {
+  LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, Tensor ropeTable, KvState kv,
+      Rows rows, int count, FfnSkip skip, boolean measure) {
     LlamaConfig config = weights.config();
     boolean narrow = weights.type() != DType.F32;
     Tensor looked = narrow
         ? scope.allocate(Device.CPU, weights.type(), count, config.width()) : rows.hidden(count);
     embed = RowCompaction.gather().input(weights.embedding()).list(rows.token(count)).out(looked)
-        .build(scope);
+        .build(scope, workspace);
     widen = narrow
-        ? Norm.builder().input(looked).none().out(rows.hidden(count)).build(scope) : null;
+        ? Norm.builder().input(looked).none().out(rows.hidden(count)).build(scope, workspace)
+        : null;
     for (int l = 0; l < config.layers(); l++) {
-      layers.add(new LayerOps(scope, config, weights.layers().get(l), ropeTable, kv.cache(l),
-          kv.lengths(l), rows, count, measure || skip != null, skip != null));
+      layers.add(new LayerOps(scope, workspace, config, weights.layers().get(l), ropeTable,
+          kv.cache(l), kv.lengths(l), rows, count, measure || skip != null, skip != null));
     }
     skipRule = skip == null ? null : FfnSkipRule.builder()
         .cosine(rows.cosine(count)).token(rows.position(count)).state(rows.skipState(count))
         .skip(rows.skip(count)).modelLayers(config.layers())
         .coldLayers(skip.coldStart(), skip.coldEnd()).threshold(skip.threshold())
-        .warmUp(skip.warmUp()).budget(skip.budget()).build(scope);
+        .warmUp(skip.warmUp()).budget(skip.budget()).build(scope, workspace);
   }
 
   /** Looks the rows' tokens up. */
