@@ -10,16 +10,19 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicReference;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.ExitHead;
 import org.exeunt.Linear;
 import org.exeunt.Op;
 import org.exeunt.RowStats;
 import org.exeunt.Scope;
 import org.exeunt.Statistic;
 import org.exeunt.Statistics;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.Workspace;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
 
@@ -39,8 +42,8 @@ class WorkspaceTest {
     scope.close();
   }
 
-  private Tensor random(int seed, long... shape) {
-    Tensor tensor = scope.allocate(Device.CPU, DType.F32, shape);
+  private Tensor random(Device device, int seed, long... shape) {
+    Tensor tensor = scope.allocate(device, DType.F32, shape);
     float[] values = new float[(int) tensor.elements()];
     for (int i = 0; i < values.length; i++) {
       values[i] = Words.bell(Words.word(seed, 0, i));
@@ -48,52 +51,54 @@ class WorkspaceTest {
     return tensor.copyFrom(values);
   }
 
-  private Linear.Builder linear(Tensor input, Tensor out) {
-    return Linear.builder().input(input).weight(random(7, out.shape()[1], DIM)).out(out);
-  }
-
-  /** Few columns and many rows: what it needs grows with both. */
-  private Linear.Builder linear(int seed, long rows, Tensor out) {
-    return linear(random(seed, rows, DIM), out);
-  }
-
-  private Tensor result(long rows) {
-    return scope.allocate(Device.CPU, DType.F32, rows, 24);
+  private Linear.Builder linear(long rows) {
+    Tensor out = scope.allocate(Device.CPU, DType.F32, rows, 24);
+    return Linear.builder().input(random(Device.CPU, 1, rows, DIM))
+        .weight(random(Device.CPU, 2, 24, DIM)).out(out);
   }
 
   @Test
+  @Tag("kernels")
   void sharingChangesNoBit() {
-    Workspace shared = Workspace.in(scope, Device.CPU);
+    Device device = Device.defaultDevice();
+    Workspace shared = Workspace.in(scope);
+    assertEquals(device, shared.device());
     assertEquals(0, shared.bytes());
+    Tensor weight = random(device, 7, 400, DIM);
     long[] rows = {3, 40, 8};
     Op[] ops = new Op[rows.length];
     Tensor[] together = new Tensor[rows.length];
     float[][] expected = new float[rows.length][];
     long most = 0;
     for (int i = 0; i < rows.length; i++) {
-      Tensor alone = result(rows[i]);
-      Linear own = linear(i, rows[i], alone).build(scope);
-      assertTrue(own.workspaceBytes() > 0, "these shapes were chosen because they need some");
+      Tensor hidden = random(device, i, rows[i], DIM);
+      Statistics alone = Statistics.allocate(scope, rows[i], Statistic.ENTROPY);
+      Op own = ExitHead.builder().hidden(hidden).weight(weight).out(alone).build(scope);
+      assertTrue(own.workspaceBytes() > 0, "this op was chosen because it needs some");
       most = Math.max(most, own.workspaceBytes());
-      own.run();
-      expected[i] = alone.toFloatArray();
-      together[i] = result(rows[i]);
-      ops[i] = linear(i, rows[i], together[i]).build(scope, shared);
+      expected[i] = run(own, alone.entropy());
+      Statistics out = Statistics.allocate(scope, rows[i], Statistic.ENTROPY);
+      together[i] = out.entropy();
+      ops[i] = ExitHead.builder().hidden(hidden).weight(weight).out(out).build(scope, shared);
       assertEquals(own.workspaceBytes(), ops[i].workspaceBytes());
       assertEquals(most, shared.bytes());
-      ops[0].run(); // what it was built with has gone
+      run(ops[0], together[0]); // what it was built with has been outgrown
     }
     for (int round = 0; round < 2; round++) {
       for (int i = 0; i < rows.length; i++) {
         together[i].copyFrom(new float[expected[i].length]);
-        ops[i].run();
-        assertArrayEquals(expected[i], together[i].toFloatArray());
+        assertArrayEquals(expected[i], run(ops[i], together[i]));
       }
     }
     ops[1].close(); // takes nothing along
-    ops[2].run();
-    assertArrayEquals(expected[2], together[2].toFloatArray());
+    assertArrayEquals(expected[2], run(ops[2], together[2]));
     assertEquals(most, shared.bytes());
+  }
+
+  private static float[] run(Op op, Tensor result) {
+    op.run();
+    Stream.DEFAULT.synchronize();
+    return result.toFloatArray();
   }
 
   @Test
@@ -103,8 +108,8 @@ class WorkspaceTest {
     logits.copyFrom(new float[8 * 200_000]);
     Statistics out = Statistics.allocate(scope, Device.CPU, 8, Statistic.ENTROPY);
     RowStats slow = RowStats.builder().logits(logits).out(out).build(scope, shared);
-    Linear quick = linear(1, 5, result(5)).build(scope, shared);
-    Linear.Builder another = linear(2, 5, result(5));
+    Linear quick = linear(5).build(scope, shared);
+    Linear.Builder another = linear(5);
     CountDownLatch started = new CountDownLatch(1);
     AtomicReference<Throwable> end = new AtomicReference<>();
     Thread runner = new Thread(() -> {
@@ -147,7 +152,7 @@ class WorkspaceTest {
   void itGoesWithItsScope() {
     Scope passing = Scope.open();
     Workspace shared = Workspace.in(passing, Device.CPU);
-    Linear op = linear(1, 5, result(5)).build(scope, shared);
+    Linear op = linear(5).build(scope, shared);
     op.run();
     long counted = passing.allocatedBytes();
     assertEquals(0, counted, "workspaces are not counted");
@@ -155,7 +160,7 @@ class WorkspaceTest {
     refused(IllegalStateException.class, op::run, "scope is closed");
     refused(
         IllegalStateException.class,
-        () -> linear(1, 5, result(5)).build(scope, shared),
+        () -> linear(5).build(scope, shared),
         "scope is closed");
     op.close();
   }
@@ -165,7 +170,7 @@ class WorkspaceTest {
     Workspace elsewhere = Workspace.in(scope, Device.cuda(3));
     refused(
         IllegalArgumentException.class,
-        () -> linear(1, 5, result(5)).build(scope, elsewhere),
+        () -> linear(5).build(scope, elsewhere),
         "workspace", elsewhere.device().toString(), Device.CPU.toString());
     refused(NullPointerException.class, () -> Workspace.in(null, Device.CPU), "owner");
     refused(NullPointerException.class, () -> Workspace.in(scope, null), "device");
