@@ -386,29 +386,16 @@ EXN_SIMD void score_block(const Rows<T>& rows, const typename P::Query* query, i
 template <int kX, int kSteps>
 EXN_SIMD int score_held(const Rows<bf16>& key, int count, const bf16* query, int64_t stride,
                         float* out, Ahead* ahead) {
-  bf16v q[kX][kSteps];
-  for (int x = 0; x < kX; ++x) {
-    for (int i = 0; i < kSteps; ++i) q[x][i] = load_pairs(query + x * stride + i * kPair);
-  }
-  const auto sums_of = [&](int slot) EXN_FLAT {
-    ahead->ask();
-    const bf16* at = key[slot];
-    f32v acc[4];
-    for (f32v& v : acc) v = zero();
-    for (int i = 0; i < kSteps; ++i) {
-      const bf16v some = load_pairs(at + i * kPair);
-      for (int x = 0; x < kX; ++x) acc[x] = dot_pairs(some, q[x][i], acc[x]);
-    }
-    for (int x = kX; x < 4; ++x) acc[x] = acc[x - 2];  // spare sums
-    return fold_to_quads(acc);
-  };
-  const auto four = [&](int slot) EXN_FLAT {
-    return fold_quads({sums_of(slot), sums_of(slot + 1), sums_of(slot + 2), sums_of(slot + 3)});
-  };
+  const Held<kX, kSteps> held(query, stride);
   int w = 0;
   for (; w + 16 <= count; w += 16) {
-    f32v sums[4] = {four(w), four(w + 4), four(w + 8), four(w + 12)};
-    transpose_quads(sums);
+    int slot = w;
+    const auto next_key = [&]() EXN_FLAT {
+      ahead->ask();
+      return key[slot++];
+    };
+    f32v sums[4];
+    held.multiply(next_key, sums);
     for (int x = 0; x < kX; ++x) store(out + x * kTile + w, sums[x]);
   }
   return w;

@@ -275,6 +275,13 @@ static EXN_SIMD bf16v in_turn(bf16v v) {
 #endif
   return v;
 }
+// v, which is computed before whatever goes through here later.
+static EXN_SIMD f32v in_turn(f32v v) {
+#if !defined(EXN_EMULATE_AVX512)
+  __asm__ volatile("" : "+v"(v));
+#endif
+  return v;
+}
 // Eight elements in all four quarters.
 static EXN_SIMD bf16v load_quarter(const bf16* p) {
   return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
