@@ -564,8 +564,9 @@ __attribute__((noinline)) void score_keys(const bf16* key, int64_t slots, const 
 }
 
 // The same with queries of f32, for which keys are widened; a few meet each load of a query. What
-// is asked for meanwhile: nothing, what lies behind the keys, or a tile elsewhere.
-enum class Next { kNothing, kRunsOn, kTile };
+// is asked for meanwhile: nothing, what lies behind the keys, the same in the manner of AMD's
+// processors, or a tile elsewhere.
+enum class Next { kNothing, kRunsOn, kFar, kTile };
 
 // Adds to sums [kX, kKeys] the products of kX queries with kBeside keys, from number kAt on, and
 // goes on to the next ones. Recursive, as add_rows is.
@@ -575,6 +576,11 @@ EXN_SIMD void add_keys(f32v (&acc)[kX * kKeys], const bf16* key, int64_t key_str
   using P = Plain<bf16>;
   for (int i = 0; i < kSteps; ++i) {
     if constexpr (kNext == Next::kRunsOn) ask_behind<kBeside>(next + i * kBeside * kDotLanes);
+    if constexpr (kNext == Next::kFar) {
+      constexpr int kLines = 192;  // 0.95 of the time that ask_behind takes on Zen 4
+      const bf16* line = next + (kLines + i * kBeside) * kDotLanes;
+      for (int r = 0; r < kBeside; ++r) prefetch_far(line + r * kDotLanes);
+    }
     if constexpr (kNext == Next::kTile) {
       constexpr int kEarlier = 16;  // lines; one in four, as ask_behind does
       const bf16* line = next + i * kBeside * kDotLanes;
@@ -623,7 +629,10 @@ EXN_SIMD auto score_first(bool alone) {
   if constexpr (std::is_same_v<P, Pairs>) {
     return alone ? score_keys<kX, kSteps, 1> : score_keys<kX, kSteps, kSteps>;
   } else {
-    return alone ? score_keys<kX, kSteps, Next::kRunsOn> : score_keys<kX, kSteps, Next::kTile>;
+    if (!alone) return score_keys<kX, kSteps, Next::kTile>;
+    if (line_requests_pay()) return score_keys<kX, kSteps, Next::kRunsOn>;
+    // Keys that are read side by side are not in the order of addresses.
+    return kX > 2 ? score_keys<kX, kSteps, Next::kFar> : score_keys<kX, kSteps, Next::kNothing>;
   }
 }
 template <int kX, int kSteps, class P>
