@@ -276,8 +276,8 @@ class Ahead {
         if (again_) {
           prefetch_far(at - kOnceMore);
           prefetch_far(at - kOnceMore + 64);
-          prefetch_far(at - kLast);
-          prefetch_far(at - kLast + 64);
+          prefetch_far(at - kTwiceMore);
+          prefetch_far(at - kTwiceMore + 64);
         }
       }
       at += step();
@@ -288,8 +288,6 @@ class Ahead {
 
  private:
   static constexpr int kShift = 12;
-  // Bytes from a line to those that are asked for again with it.
-  static constexpr int kOnceMore = 1024, kLast = 3072;
 
   // Bytes of a run that one request goes on.
   int64_t step() const { return kTogether > 1 ? step_ : 64; }

@@ -543,7 +543,9 @@ struct HeldQuarters {
   }
 };
 
-// Scores of whole blocks of a KV head with kX queries. Asks for kAsk lines of `next` with each key.
+// Scores of whole blocks of a KV head with kX queries. Asks for kAsk lines of `next` with each key;
+// for all of them several times, as AMD's processors, whose products are of pairs, drop requests
+// while many are under way: a step over a cache by tokens or by pages takes 0.8 to 0.9 of the time.
 // Where keys lie is computed: a table of it, written just before, would have to reach the cache
 // behind all keys that are still on their way, and memory would be idle.
 template <int kX, int kSteps, int kAsk>
@@ -553,8 +555,15 @@ __attribute__((noinline)) void score_keys(const bf16* key, int64_t slots, const 
   using Queries =
       std::conditional_t<kAsk == kSteps && kX >= 3, HeldQuarters<kX, kSteps>, Held<kX, kSteps>>;
   const Queries held(query, query_stride);
+  const auto ask = [](const bf16* line) EXN_FLAT {
+    for (int i = 0; i < kAsk; ++i) prefetch_far(line + i * kDotLanes);
+  };
   const auto next_key = [&]() EXN_FLAT {
-    for (int i = 0; i < kAsk; ++i) prefetch_far(next + i * kDotLanes);
+    ask(next);
+    if constexpr (kAsk == kSteps) {
+      ask(next - kOnceMore / sizeof(bf16));
+      ask(next - kTwiceMore / sizeof(bf16));
+    }
     next += kSteps * kDotLanes;
     const bf16* at = key;
     key += key_stride;

@@ -37,6 +37,9 @@ struct Plain {
   }
 };
 
+// Bytes from a line that is asked for to those that are asked for again with it, where that pays.
+constexpr int kOnceMore = 1024, kTwiceMore = 3072;
+
 #if defined(EXN_HAS_BF16_DOT)
 struct Pairs {
   static_assert(kDotLanes == kPair);
