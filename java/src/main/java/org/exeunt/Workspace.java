@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
-import java.lang.invoke.MethodHandles;
-import java.lang.invoke.VarHandle;
 import java.util.Objects;
+import java.util.concurrent.atomic.AtomicBoolean;
 
 /**
  * Scratch memory that ops share: as large as the largest of them needs, where each of them alone
@@ -26,19 +25,9 @@ import java.util.Objects;
  * valid: on CUDA what it grew out of is freed with the scope.
  */
 public final class Workspace {
-  private static final VarHandle BUSY;
-
-  static {
-    try {
-      BUSY = MethodHandles.lookup().findVarHandle(Workspace.class, "busy", boolean.class);
-    } catch (ReflectiveOperationException e) {
-      throw new ExceptionInInitializerError(e);
-    }
-  }
-
   private final Scope owner;
   private final Device device;
-  private volatile boolean busy;
+  private final AtomicBoolean busy = new AtomicBoolean();
   private long address; // as the size, changed and read by who holds `busy`
   private long bytes;
 
@@ -115,13 +104,13 @@ public final class Workspace {
 
   /** Keeps other ops out until {@link #leave}, or throws. */
   void take(String who) {
-    if (!BUSY.compareAndSet(this, false, true)) {
+    if (!busy.compareAndSet(false, true)) {
       throw new IllegalStateException(who + ": another op that shares the workspace is running");
     }
   }
 
   void leave() {
-    BUSY.setRelease(this, false);
+    busy.setRelease(false);
   }
 
   /** To be asked between {@link #take} and {@link #leave}; 0 if nobody needed any. */
