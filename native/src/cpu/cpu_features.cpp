@@ -2,17 +2,19 @@
 #include "cpu_features.h"
 
 #if defined(__x86_64__)
-
 #include <cpuid.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 #endif
 
 #include <cstdint>
 #include <cstdlib>
 
 namespace exn::cpu {
+
+#if defined(__x86_64__)
 namespace {
 
 struct Features {
@@ -70,15 +72,6 @@ const Features& features() {
   return f;
 }
 
-// The maker, whose cores differ in what they are fast at. Tests take either way.
-bool intel() {
-#if defined(EXN_EMULATE_AVX512)
-  return std::getenv("EXEUNT_TEST_AS_INTEL") != nullptr;
-#else
-  return features().intel;
-#endif
-}
-
 }  // namespace
 
 bool has_avx2() { return features().avx2; }
@@ -88,6 +81,19 @@ bool has_amx() {
   static const bool may = features().avx512 && features().tiles && may_use_tiles();
   return may;
 }
+#endif
+
+// The maker, whose cores differ in what they are fast at. Tests take either way.
+static bool intel() {
+#if defined(EXN_EMULATE_AVX512)
+  return std::getenv("EXEUNT_TEST_AS_INTEL") != nullptr;
+#elif defined(__x86_64__)
+  return features().intel;
+#else
+  return true;
+#endif
+}
+
 bool bf16_dot_pays() { return !intel(); }
 bool alternation_pays() { return intel(); }
 bool line_requests_pay() { return intel(); }
@@ -95,5 +101,3 @@ bool copies_by_l2() { return intel(); }
 bool asking_again_pays() { return !intel(); }
 
 }  // namespace exn::cpu
-
-#endif

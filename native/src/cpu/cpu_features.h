@@ -2,15 +2,18 @@
 // What this processor and this operating system can run.
 #pragma once
 
-#if defined(__x86_64__)
-
 namespace exn::cpu {
 
+#if defined(__x86_64__)
 // AVX2, FMA, F16C, BMI1, BMI2, and YMM state saved by the system.
 bool has_avx2();
 // AVX-512 F, BW, DQ, VL and BF16, and ZMM and mask state saved by the system.
 bool has_avx512();
 bool has_amx();
+#endif
+
+// What pays on the cores of this processor's maker. What is not x86 takes Intel's way, untimed.
+//
 // Whether VDPBF16PS multiplies faster than widening to f32 does. AMD's processors begin one of 512
 // bits a cycle; Intel's begin one in two cycles, in the time of four multiplications of f32.
 bool bf16_dot_pays();
@@ -30,5 +33,3 @@ bool copies_by_l2();
 bool asking_again_pays();
 
 }  // namespace exn::cpu
-
-#endif

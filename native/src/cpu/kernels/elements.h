@@ -4,9 +4,8 @@
 
 #include <type_traits>
 
-#include "isa.h"
-
 #include "../cpu_features.h"
+#include "isa.h"
 
 namespace exn::cpu::EXN_ISA {
 
@@ -17,15 +16,6 @@ static EXN_SIMD bool in_pairs([[maybe_unused]] DType one, [[maybe_unused]] DType
   return one == DType::kBF16 && other == DType::kBF16 && bf16_dot_pays();
 #else
   return false;
-#endif
-}
-
-// Whether a stream of loads is to be asked for line by line.
-static EXN_SIMD bool asks_for_lines() {
-#if defined(__x86_64__)
-  return line_requests_pay();
-#else
-  return true;
 #endif
 }
 

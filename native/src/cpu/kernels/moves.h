@@ -8,11 +8,8 @@
 
 #include <type_traits>
 
-#include "isa.h"
-
-#if defined(__x86_64__)
 #include "../cpu_features.h"
-#endif
+#include "isa.h"
 
 namespace exn::cpu::EXN_ISA {
 
@@ -128,7 +125,7 @@ static EXN_SIMD void move_block(char* to, const char* from, const char* next) {
   if constexpr (kAsk) {
 #pragma GCC unroll 8
     for (int k = 0; k < kLines; ++k) ask_for(next + nth_line(k, kLines) * kLine);
-    if constexpr (kLines > 1) __asm__ volatile("" ::: "memory");  // or the loads come among them
+    if constexpr (kLines > 1) in_order();  // or the loads come among them
   }
   constexpr int kGroupLines = kLines < kTogether ? kLines : kTogether;
 #pragma GCC unroll 4
@@ -294,7 +291,7 @@ static EXN_SIMD int64_t move_short(int64_t begin, int64_t end, int64_t last, Fro
     ask_for(far);
 #pragma GCC unroll 8
     for (int64_t line = 1; line < kShort / kLine; ++line) ask_for(near + line * kLine);
-    __asm__ volatile("" ::: "memory");  // or the loads come among them
+    in_order();  // or the loads come among them
 #pragma GCC unroll 2
     for (int64_t at = 0; at < kShort; at += kLines * kLine)
       move_lines<true, kLines>(target + at, source + at);
@@ -315,14 +312,7 @@ static EXN_SIMD int64_t move_short(int64_t begin, int64_t end, int64_t last, Fro
 // times 1.21, five times 1.13, six times 1.19. Two threads: 1.66, so 0.99. Entries of 64 bytes:
 // 4.8, so 1.9; of 256: 2.2, so 1.3; of 2304: 1.6, so 1.0; of 8 KiB: a tenth less. With AVX2: 1.81,
 // so 1.08. In the cache they take what they did, with AVX2 4 to 10 % more.
-static EXN_SIMD bool asks_again(int64_t bytes) {
-#if defined(__x86_64__)
-  return bytes >= kLine && asking_again_pays();
-#else
-  (void)bytes;
-  return false;
-#endif
-}
+static EXN_SIMD bool asks_again(int64_t bytes) { return bytes >= kLine && asking_again_pays(); }
 
 // Entries are cut into blocks of one size; the last one of an entry may begin within the one before
 // it. Of four to eight lines those that overlap least.
@@ -396,7 +386,7 @@ static EXN_SIMD void move_again(int64_t begin, int64_t end, int64_t last, int64_
     const auto ask = [&](int64_t line) EXN_FLAT {
 #pragma GCC unroll 8
       for (uint64_t k = 0; k < kAsked; ++k) ask_for(ahead[k] + line);
-      __asm__ volatile("" ::: "memory");  // or the loads come among them
+      in_order();  // or the loads come among them
     };
     const char* read = sources[n % kRing];
     char* written = targets[n % kRing];
@@ -404,7 +394,7 @@ static EXN_SIMD void move_again(int64_t begin, int64_t end, int64_t last, int64_
       for (int64_t line = 0; line < block; line += kLine) {
         ask(line);
         move_lines<true, 1>(written + line, read + line);
-        __asm__ volatile("" ::: "memory");
+        in_order();
       }
     } else {
       for (int64_t line = 0; line < block; line += kLine) ask(line);

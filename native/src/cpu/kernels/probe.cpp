@@ -3,11 +3,8 @@
 // each byte once, the copy probe read and write it, the FMA probe moves nothing.
 #include <cstring>
 
-#include "isa.h"
-
-#if defined(__AVX512F__)
 #include "../cpu_features.h"
-#endif
+#include "isa.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {

@@ -348,13 +348,12 @@ static EXN_SIMD void panel_rows(const Rows<T>& weight, int64_t panel, int64_t ah
   const int64_t count = weight.count, limit = count + weight.reach;
   for (int64_t first = 0; first < count; first += panel) {
     const int64_t last = first + panel < count ? first + panel : count;
-    block_rows<T, kX, kAsk>(weight.at, first, last, limit, ahead, in, 0, kX, dim, out,
-                                  out_stride);
+    block_rows<T, kX, kAsk>(weight.at, first, last, limit, ahead, in, 0, kX, dim, out, out_stride);
     for (int64_t x = kX; x < inputs; x += kX) {
       const int64_t begin = x + kX <= inputs ? x : inputs - kX;
       if (x == kX) {
-        block_rows<T, kX, kAsk>(weight.at, first, last, limit, ahead, in, begin, begin + kX,
-                                      dim, out, out_stride);
+        block_rows<T, kX, kAsk>(weight.at, first, last, limit, ahead, in, begin, begin + kX, dim,
+                                out, out_stride);
       } else {
         block_rows<T, kX, Ask::kNothing>(weight.at, first, last, limit, ahead, in, begin,
                                          begin + kX, dim, out, out_stride);
@@ -749,13 +748,8 @@ static EXN_SIMD void chain_rows(const Rows<T>& weight, const Inputs& in, int64_t
 // read before it.
 template <class T>
 static EXN_SIMD bool worth_asking_again(const Rows<T>& weight, int64_t dim) {
-#if defined(__x86_64__)
   const int64_t last = weight.count - 1;
   return last > 0 && weight.at[last] == weight.at[0] + last * dim && asking_again_pays();
-#else
-  (void)weight, (void)dim;
-  return false;
-#endif
 }
 
 template <class T>
@@ -774,7 +768,7 @@ void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64
     // short rows from memory come slower side by side.
     const bool chains_wait = kChainwise && sizeof(T) == 2 && dim >= 1024;
     if (!chains_wait && in.stride * (in.bf != nullptr ? 2 : 4) < kInputBytes) {
-      if (!asks_for_lines()) {
+      if (!line_requests_pay()) {
         plain_rows(weight, in, dim, out);
         return;
       }

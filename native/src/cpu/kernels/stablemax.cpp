@@ -239,7 +239,7 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, const 
     if (out_data == nullptr) return;
     const T* z = row_of<T>(logits, row) + t * kStatsTile;
     T* to = out_data + row * out.stride + t * kStatsTile;
-    const bool asks = next >= 0 && out.data != logits.data && asks_for_lines();
+    const bool asks = next >= 0 && out.data != logits.data && line_requests_pay();
     const T* ask = asks ? row_of<T>(logits, next) + t * kStatsTile : nullptr;
     second_half<T, kStable, kKeep>(z, to, tile_length(columns, t), stats[row * tiles + t], sum,
                                    plan, ask);
