@@ -52,7 +52,7 @@ final class GenerateOptions {
   private String schedule = "none";
   private String ffnSkip = "none";
   private String drop = "none";
-  private KvPolicy kv = KvPolicy.PROPAGATE;
+  private KvPolicy kv; // null: not given
   private boolean tunesDraws;
 
   private GenerateOptions() {}
@@ -106,12 +106,16 @@ final class GenerateOptions {
     if (tunesDraws && temperature == 0) {
       throw new IllegalArgumentException("--top-p and --seed need a --temperature above 0");
     }
+    if (kv != null && exit.equals("none")) {
+      throw new IllegalArgumentException("--kv is '" + kv.name().toLowerCase(Locale.ROOT)
+          + "', but --exit none lets no token leave early");
+    }
   }
 
   /** What the decoder leaves out; some options mean different things to different models. */
   DecoderOptions decoder(int layers) {
     DecoderOptions options = DecoderOptions.FULL
-        .withExit(ExitPolicy.parse(exit, exitPoints, layers), kv)
+        .withExit(ExitPolicy.parse(exit, exitPoints, layers), kv == null ? KvPolicy.PROPAGATE : kv)
         .withSchedule(Schedule.parse(schedule, layers))
         .withFfnSkip(FfnSkip.parse(ffnSkip, layers))
         .withDrop(PromptDrop.parse(drop, layers));

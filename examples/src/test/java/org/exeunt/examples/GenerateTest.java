@@ -105,6 +105,12 @@ class GenerateTest {
     assertRefused("need a --temperature", "--prompt", "a", "--seed", "4");
     assertRefused("--threads is '257'", "--prompt", "a", "--threads", "257");
     assertRefused("not propagate, recompute or none", "--prompt", "a", "--kv", "lost");
+    for (String kv : new String[] {"propagate", "recompute", "none"}) {
+      String expected = "--kv is '" + kv + "', but --exit none lets no token leave early";
+      assertRefused(expected, "--prompt", "a", "--kv", kv);
+      assertRefused(expected, "--kv", kv, "--exit", "none", "--prompt", "a");
+      assertRefused(expected, "--prompt", "a", "--kv", kv, "--schedule", "unified:3");
+    }
   }
 
   private static void assertModelRefused(String expected, Path file, String... options) {
