@@ -13,6 +13,11 @@ import java.util.Arrays;
  * It is a start to try from, measured on one text, not a promise of quality: FFN-SkipLLM, whose
  * authors published no code, gives no values.
  *
+ * <p>The warm-up remains the caller's: it protects a text's first tokens because all later ones
+ * attend to them, and how far a block turns a token's state does not say who attends to it. Nor
+ * would one text, which begins once, be a measure. Compare what the model answers with and without
+ * one.
+ *
  * <p>Keeps 4 bytes for each layer and token. Plain Java. Not thread-safe.
  */
 public final class FfnSkipFit {

@@ -29,8 +29,8 @@ import org.exeunt.jni.global.exeunt;
  *
  * <p>A skipped block measures nothing (its cosine is NaN, which is no evidence), so a row that
  * skips goes on to coldEnd or to its budget. Threshold, cold layers and warm-up have no known good
- * values: calibrate them for each model ({@link FfnSkipFit}). Bytes that must move: about 21 for
- * each row.
+ * values: calibrate the first two for each model ({@link FfnSkipFit}), and try the warm-up out.
+ * Bytes that must move: about 21 for each row.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}. Layer and token index are read when the run
  * is called; runs queued before keep theirs (a captured graph keeps those of its capture).
