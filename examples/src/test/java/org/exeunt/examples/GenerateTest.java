@@ -59,6 +59,7 @@ class GenerateTest {
 
   @ParameterizedTest
   @ValueSource(strings = {"", "--weights f32", "--exit fixed:2", "--exit threshold:0.1 --kv none",
+      "--exit calm:0.2,4,12 --exit-points 1,1",
       "--exit margin:0.05 --exit-points 1,1 --kv recompute", "--schedule unified:3",
       "--ffn-skip 1,4,0,-2,2", "--temperature 0.7 --top-p 0.9 --seed 3",
       "--drop promptdistill:1,3", "--drop promptdistill:0,4,2,2",

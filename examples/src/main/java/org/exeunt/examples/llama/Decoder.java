@@ -151,6 +151,7 @@ public final class Decoder implements AutoCloseable {
     }
     mover.copyToExits(rows.count() - 1);
     rows.clear();
+    exits.prompted(sequence);
     exits.head().run();
   }
 

@@ -27,6 +27,7 @@ final class Exits {
   private final ByteBuffer mask;
   private final IntBuffer depths;
   private final IntBuffer stayingCount;
+  private final IntBuffer steps;
   private final ExitRule rule;
   private final int[] positions;
   private boolean first;
@@ -42,18 +43,26 @@ final class Exits {
     Tensor verdict = scope.allocate(Device.CPU, DType.F32, sequences);
     Tensor left = scope.allocate(Device.CPU, DType.U8, sequences);
     Tensor staying = scope.allocate(Device.CPU, DType.I32, 1);
+    Tensor step = scope.allocate(Device.CPU, DType.I32, sequences);
     verdicts = verdict.floatBuffer();
     mask = left.byteBuffer();
     depths = exitDepth.intBuffer();
     stayingCount = staying.intBuffer();
-    rule = policy.rule(head.statistics(), verdict)
+    steps = step.intBuffer();
+    rule = policy.rule(head.statistics(), verdict, step)
         .state(ExitRule.allocateState(scope, Device.CPU, sequences))
         .exitMask(left).activeCount(staying).exitLayer(exitDepth).build(scope);
+  }
+
+  /** {@code sequence} has taken in a prompt: its next token is the first of an answer. */
+  void prompted(int sequence) {
+    steps.put(sequence, -1);
   }
 
   /** A new token of {@code sequence} sets out. */
   void begin(int sequence, int position) {
     positions[sequence] = position;
+    steps.put(sequence, steps.get(sequence) + 1);
     first = true;
   }
 

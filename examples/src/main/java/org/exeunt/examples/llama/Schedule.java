@@ -18,7 +18,8 @@ public interface Schedule {
    *
    * <p>{@code skipdecode} falls from MOST to LEAST layers over the first HORIZON tokens after the
    * prompt and always runs the WARM_UP bottom layers; {@code unified} keeps N evenly spaced layers
-   * after the prompt; {@code fixed} runs the layers named, for the prompt too.
+   * after the prompt; {@code fixed} runs the layers named, for the prompt too. CALM's schedule, of
+   * all layers and the questions between them, is an {@link ExitPolicy}.
    */
   static Schedule parse(String text, int layers) {
     int colon = text.indexOf(':');

@@ -134,13 +134,48 @@ class DecoderTest {
   @ParameterizedTest
   @EnumSource
   void rulesDecideForEachSequenceOnItsOwn(KvPolicy policy) {
-    for (String rule : new String[] {"threshold:0.2", "margin:0.1", "entropy:2.6", "patience:1"}) {
+    for (String rule : new String[] {"threshold:0.2", "calm:0.2,4,3", "margin:0.1", "entropy:2.6",
+        "patience:1"}) {
       DecoderOptions options = DecoderOptions.FULL
           .withExit(ExitPolicy.parse(rule, "1,1", TinyModel.LAYERS), policy);
       List<Remains> batch = run(options, true, 2, 3, 6);
       for (int s = 0; s < 3; s++) {
         run(options, true, new int[] {2, 3, 6}[s]).get(0).assertSame(batch.get(s));
       }
+    }
+  }
+
+  /** The depths at which tokens leave: of two prompts and their answers, one after the other. */
+  private static List<int[]> exits(String rule) {
+    DecoderOptions options = DecoderOptions.FULL.withExit(
+        ExitPolicy.parse(rule, "1,1", TinyModel.LAYERS), KvPolicy.RECOMPUTE);
+    List<int[]> depths = new ArrayList<>();
+    int[] sequences = IntStream.range(0, 12).toArray();
+    try (Decoder decoder = new Decoder(weights, options, sequences.length, CAPACITY)) {
+      for (int answer = 0; answer < 2; answer++) {
+        for (int s : sequences) {
+          decoder.prefill(s, tokens(3 + s, s));
+        }
+        for (int step = 0; step < 4; step++) {
+          decoder.step(tokens(sequences.length, step));
+          depths.add(IntStream.of(sequences).map(decoder::exitDepth).toArray());
+        }
+      }
+    }
+    return depths;
+  }
+
+  /** It is the first token's alone if it falls at once; exact keys make the others comparable. */
+  @Test
+  void calmsThresholdFallsAlongEachAnswer() {
+    List<int[]> before = exits("threshold:0.2");
+    List<int[]> after = exits("threshold:0.18");
+    List<int[]> calm = exits("calm:0.2,100,1");
+    List<int[]> steady = exits("calm:0.2,0,1");
+    for (int i = 0; i < before.size(); i++) {
+      assertTrue(!Arrays.equals(before.get(i), after.get(i)), "nothing to tell them apart by");
+      assertArrayEquals((i % 4 == 0 ? before : after).get(i), calm.get(i), "token " + i);
+      assertArrayEquals(before.get(i), steady.get(i), "token " + i);
     }
   }
 

@@ -28,6 +28,8 @@ class OptionsTest {
     assertArrayEquals(new int[] {12, 18, 24, 30},
         IntStream.rangeClosed(1, 30).filter(chosen::asksAt).toArray());
     assertTrue(chosen.readsHead());
+    ExitPolicy calm = ExitPolicy.parse("calm:0.9,4,128", "12,6", 30);
+    assertTrue(calm.readsHead() && calm.asksAt(18) && !calm.asksAt(20));
     ExitPolicy fixed = ExitPolicy.parse("fixed:7", null, 30);
     assertEquals(0, fixed.verdict(5, 6));
     assertEquals(1, fixed.verdict(5, 7));
@@ -44,6 +46,10 @@ class OptionsTest {
     assertRefused("to be 0 to 1", () -> ExitPolicy.parse("threshold:2", null, 30));
     assertRefused("to be 0 to 100", () -> ExitPolicy.parse("entropy:-1", null, 30));
     assertRefused("needs one number", () -> ExitPolicy.parse("threshold:0.9,2", null, 30));
+    assertRefused("P,TAU,LENGTH", () -> ExitPolicy.parse("calm:0.9,4", null, 30));
+    assertRefused("to be 0 to 1", () -> ExitPolicy.parse("calm:1.1,4,128", null, 30));
+    assertRefused("to be 0 to 100", () -> ExitPolicy.parse("calm:0.9,-1,128", null, 30));
+    assertRefused("the length to be 1", () -> ExitPolicy.parse("calm:0.9,4,0", null, 30));
     assertRefused("to be 1 to 30", () -> ExitPolicy.parse("fixed:31", null, 30));
     assertRefused("to be 1 to 30", () -> ExitPolicy.parse("patience:0", null, 30));
     assertRefused("--exit-points", () -> ExitPolicy.parse("margin:.5", "0,2", 30));
