@@ -382,6 +382,7 @@ TEST(Misuse, ExitRule) {
     spoil.value(&P::force, bad, {"force", std::to_string(bad)});
   }
   spoil.value(&P::threshold, kNaN, {"threshold", "NaN"});
+  for (float bad : {kInf, -kInf}) spoil.value(&P::threshold, bad, {"threshold", "finite"});
   spoil.value(&P::decay_tau, -1.0f, {"decay_tau", "-1"});
   spoil.value(&P::decay_horizon, 0.0f, {"decay_horizon", "0"});
   spoil.value(&P::step_index, -1, {"step_index", "-1", "0"});

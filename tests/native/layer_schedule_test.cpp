@@ -158,7 +158,9 @@ TEST_F(LayerScheduleMisuse, Calm) {
   spoil.value(&P::interval, int32_t{0}, {"interval", "0", "1"});
   spoil.value(&P::horizon, int32_t{0}, {"horizon", "0", "1"});
   for (int32_t bad : {-1, 3}) spoil.value(&P::decay, bad, {"decay", std::to_string(bad)});
-  spoil.value(&P::start_threshold, kNaN, {"start_threshold", "NaN"});
+  for (float bad : {kNaN, kInf, -kInf}) {
+    spoil.value(&P::start_threshold, bad, {"start_threshold", "finite"});
+  }
   for (float bad : {-1.0f, kNaN, kInf}) spoil.value(&P::tau, bad, {"tau"});
 }
 
@@ -206,6 +208,9 @@ TEST_F(LayerScheduleMisuse, LongOrders) {
   EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
   EXPECT_EQ(integers_of(schedule.read()), layers);
   EXPECT_EQ(integers_of(count.read()), std::vector<int32_t>{kLayers});
+  Placed longer(kCpu, poisoned(Type::kI32, {1, kLayers + 1}));
+  p_.layers = longer.dl();
+  expect_refused(kOp, p_, {&longer}, EXN_INVALID_ARGUMENT, {"L", "1048577", "1048576"});
 }
 
 TEST_F(LayerScheduleMisuse, Unified) {

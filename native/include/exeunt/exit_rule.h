@@ -87,9 +87,9 @@ typedef struct exn_exit_rule_params {
   int32_t comparator;          /**< EXN_COMPARE_*, THRESHOLD only */
   int32_t decay;               /**< EXN_DECAY_*, THRESHOLD only */
   int32_t scope;               /**< EXN_SCOPE_* */
-  float threshold;             /**< not NaN */
-  float decay_tau;             /**< tau of the decay, >= 0 (CALM: 4) */
-  float decay_horizon;         /**< T of the decay, > 0 if decay is not NONE */
+  float threshold;             /**< not NaN; finite if decay is not NONE */
+  float decay_tau;             /**< tau of the decay, >= 0 and finite (CALM: 4) */
+  float decay_horizon;         /**< T of the decay, > 0 and finite if decay is not NONE */
   int32_t step_index;          /**< t for all rows when `step` is NULL, >= 0 */
   int32_t patience;            /**< >= 0 */
   int32_t min_steps;           /**< SPECDEC, >= 0 */

@@ -42,7 +42,7 @@ enum {
 
 typedef struct exn_layer_schedule_params {
   uint64_t struct_size;      /**< sizeof(exn_layer_schedule_params) */
-  const DLTensor* layers;    /**< out, [T,L], i32, compact; L >= 1 */
+  const DLTensor* layers;    /**< out, [T,L], i32, compact; 1 <= L <= 2^20 */
   const DLTensor* count;     /**< out, [T], i32, compact */
   const DLTensor* exit_test; /**< out, optional, [T,L], u8, compact */
   const DLTensor* threshold; /**< out, optional, [T], f32, compact; CALM only */
@@ -59,8 +59,8 @@ typedef struct exn_layer_schedule_params {
   int32_t min_exit;          /**< CALM: >= 0 */
   int32_t interval;          /**< CALM: >= 1 */
   int32_t decay;             /**< CALM: EXN_DECAY_* of exit_rule.h */
-  float start_threshold;     /**< CALM: not NaN */
-  float tau;                 /**< CALM: >= 0 */
+  float start_threshold;     /**< CALM: finite */
+  float tau;                 /**< CALM: >= 0 and finite */
 } exn_layer_schedule_params;
 
 EXN_API exn_status exn_layer_schedule_supported(const exn_layer_schedule_params* params);

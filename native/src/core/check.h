@@ -130,6 +130,10 @@ class Check {
       fail_argument("%s is %g, expected a finite value >= 0", name, static_cast<double>(value));
     }
   }
+  void finite(const char* name, float value) {
+    if (!std::isfinite(value))
+      fail_argument("%s is %g, expected a finite value", name, static_cast<double>(value));
+  }
   void not_nan(const char* name, float value) {
     if (std::isnan(value)) fail_argument("%s is NaN, expected a number", name);
   }

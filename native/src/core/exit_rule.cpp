@@ -16,6 +16,7 @@ void check_options(const exn_exit_rule_params& p, Check& check) {
     check.one_of("comparator", p.comparator, EXN_COMPARE_GE, EXN_COMPARE_LE);
     check.one_of("decay", p.decay, EXN_DECAY_NONE, EXN_DECAY_CALM_PAPER);
     if (p.decay != EXN_DECAY_NONE) {
+      check.finite("threshold", p.threshold);
       check.not_negative("decay_tau", p.decay_tau);
       check.positive("decay_horizon", p.decay_horizon);
       check.at_least("step_index", p.step_index, 0);

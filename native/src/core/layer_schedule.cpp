@@ -21,7 +21,7 @@ void check_calm(const exn_layer_schedule_params& p, Check& check) {
   check.at_least("interval", p.interval, 1);
   check.one_of("decay", p.decay, EXN_DECAY_NONE, EXN_DECAY_CALM_PAPER);
   check.at_least("horizon", p.horizon, 1);
-  check.not_nan("start_threshold", p.start_threshold);
+  check.finite("start_threshold", p.start_threshold);
   check.not_negative("tau", p.tau);
 }
 

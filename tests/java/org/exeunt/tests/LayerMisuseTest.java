@@ -575,14 +575,13 @@ class LayerMisuseTest {
     invalid(() -> LayerSchedule.fixed(1, 2, 1).table(8, 4), "order[2]", "1", "order[0]");
     invalid(() -> LayerSchedule.unified(0, 5).table(8, 4), "least", "5", "4");
     invalid(() -> LayerSchedule.calm(0, 0, 0).table(8, 4), "interval", "0", "1");
-    invalid(
-        () ->
-            LayerSchedule.calm(0, 1, 0)
-                .threshold(Float.NaN, ExitRule.Decay.NONE, 0, 1, 0)
-                .table(8, 4),
-        "start_threshold",
-        "NaN");
+    for (float bad : new float[] {Float.NaN, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY}) {
+      LayerSchedule.Builder calm =
+          LayerSchedule.calm(0, 1, 0).threshold(bad, ExitRule.Decay.CALM_CODE, 0, 1, 4);
+      invalid(() -> calm.table(8, 4), "start_threshold", "finite");
+    }
     invalid(() -> LayerSchedule.calm(0, 1, 0).table(8, 0), "L", "0", "1");
+    invalid(() -> LayerSchedule.fixed(0).table(1, (1 << 20) + 1), "L", "1048577", "1048576");
     invalid(() -> LayerSchedule.calm(0, 1, 0).table(-1, 4), "-1");
   }
 

@@ -172,6 +172,16 @@ class MisuseTest {
                 .build(),
         "threshold",
         "NaN");
+    invalid(
+        () ->
+            ExitRule.builder()
+                .score(f32(2))
+                .state(state)
+                .threshold(ExitRule.Comparator.LE, Float.POSITIVE_INFINITY)
+                .decay(ExitRule.Decay.CALM_CODE, 4, 8)
+                .build(),
+        "threshold",
+        "finite");
     invalid(() -> ExitRule.builder().score(f32(2)).state(state).build(), "jei", "is missing");
     invalid(
         () -> ExitRule.builder().score(f32(2)).state(state).patience(-1).build(),

@@ -336,7 +336,7 @@ public final class ExitRule extends Op {
      * Leaves by comparing the score with a threshold.
      *
      * @param how the comparison
-     * @param value the threshold, not NaN
+     * @param value the threshold, not NaN; finite with a decay
      * @return this
      */
     public Builder threshold(Comparator how, float value) {
@@ -348,8 +348,8 @@ public final class ExitRule extends Op {
      * Lets the threshold fall with the token step.
      *
      * @param how the formula
-     * @param tau its rate, 0 or more (CALM: 4)
-     * @param horizon its T, positive: the longest output in tokens
+     * @param tau its rate, 0 or more, finite (CALM: 4)
+     * @param horizon its T, positive, finite: the longest output in tokens
      * @return this
      */
     public Builder decay(Decay how, float tau, float horizon) {

@@ -213,11 +213,11 @@ public final class LayerSchedule extends Op {
     /**
      * The thresholds of {@link #calm}, decayed over {@code t - prompt}; 0 everywhere if left out.
      *
-     * @param start the threshold at the prompt's end, not NaN
+     * @param start the threshold at the prompt's end, finite
      * @param how the formula
      * @param promptLength prompt length, 0 or more
      * @param length T of the decay, at least 1: the longest output in tokens
-     * @param rate its tau, 0 or more (CALM: 4)
+     * @param rate its tau, 0 or more, finite (CALM: 4)
      * @return this
      */
     public Builder threshold(
@@ -233,7 +233,7 @@ public final class LayerSchedule extends Op {
     /**
      * The layers of each position.
      *
-     * @param tensor out, [T,L], I32, compact, on the CPU; L at least 1
+     * @param tensor out, [T,L], I32, compact, on the CPU; L is 1 to 2^20
      * @return this
      */
     public Builder layers(Tensor tensor) {
@@ -278,7 +278,7 @@ public final class LayerSchedule extends Op {
      * Computes the schedule on the heap; the builder's tensors are left alone.
      *
      * @param positions T, 0 or more
-     * @param modelLayers L, at least 1
+     * @param modelLayers L, 1 to 2^20
      * @return the schedule
      * @throws IllegalArgumentException if a parameter of the schedule is wrong, naming it, or if
      *     {@code T L} is above 2^29 - 1
