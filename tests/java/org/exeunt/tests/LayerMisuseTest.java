@@ -580,6 +580,18 @@ class LayerMisuseTest {
           LayerSchedule.calm(0, 1, 0).threshold(bad, ExitRule.Decay.CALM_CODE, 0, 1, 4);
       invalid(() -> calm.table(8, 4), "start_threshold", "finite");
     }
+    for (LayerSchedule.Builder other :
+        List.of(
+            LayerSchedule.skipDecode(2, 10, 8, 4, 1),
+            LayerSchedule.unified(6, 3),
+            LayerSchedule.fixed(0))) {
+      LayerSchedule.Table before = other.table(12, 8);
+      invalid(() -> other.threshold(.9f, ExitRule.Decay.NONE, 0, 5, 0), "thresholds", "CALM");
+      LayerSchedule.Table after = other.table(12, 8);
+      for (int t = 0; t < 12; t++) {
+        assertArrayEquals(before.layers(t), after.layers(t));
+      }
+    }
     invalid(() -> LayerSchedule.calm(0, 1, 0).table(8, 0), "L", "0", "1");
     invalid(() -> LayerSchedule.fixed(0).table(1, (1 << 20) + 1), "L", "1048577", "1048576");
     invalid(() -> LayerSchedule.calm(0, 1, 0).table(-1, 4), "-1");

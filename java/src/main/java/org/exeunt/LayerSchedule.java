@@ -219,9 +219,14 @@ public final class LayerSchedule extends Op {
      * @param length T of the decay, at least 1: the longest output in tokens
      * @param rate its tau, 0 or more, finite (CALM: 4)
      * @return this
+     * @throws IllegalArgumentException if the schedule is not CALM's
      */
     public Builder threshold(
         float start, ExitRule.Decay how, int promptLength, int length, float rate) {
+      if (kind != exeunt.EXN_SCHEDULE_CALM) { // whose prompt and horizon would be lost
+        throw new IllegalArgumentException(
+            "layer_schedule: thresholds are given, but the schedule is not CALM's");
+      }
       startThreshold = start;
       decay = how;
       prompt = promptLength;
