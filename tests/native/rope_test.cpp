@@ -196,6 +196,22 @@ TEST(RopePosition, OutsideTheTable) {
   }
 }
 
+// 5 positions, of which the last one's last pair of 2 has the angle 4 / sqrt(base).
+TEST(RopeMisuse, LargestAngle) {
+  Placed table(kCpu, poisoned(Type::kF32, {5, 2, 2}));
+  exn_rope_table_params p = {sizeof p, table.dl(), 0x1p-58, 1, EXN_ROPE_SCALING_NONE, 0};
+  EXPECT_EQ(exn_rope_table_supported(&p), EXN_OK) << exn_last_error();
+  p.base = 0x1p-60;
+  expect_refused(kTable, p, {&table}, EXN_INVALID_ARGUMENT, {"base", "4.29497e+09", "2^31"});
+  p.factor = 2;
+  p.scaling = EXN_ROPE_SCALING_LINEAR;
+  EXPECT_EQ(exn_rope_table_supported(&p), EXN_OK) << exn_last_error();
+  // The first pair turns by 1 a position under any base.
+  Placed one_pair(kCpu, poisoned(Type::kF32, {5, 1, 2}));
+  p = {sizeof p, one_pair.dl(), 5e-324, 1, EXN_ROPE_SCALING_NONE, 0};
+  EXPECT_EQ(exn_rope_table_supported(&p), EXN_OK) << exn_last_error();
+}
+
 TEST(RopeMisuse, Table) {
   Placed table(kCpu, poisoned(Type::kF32, {5, 4, 2}));
   const exn_rope_table_params p = {sizeof p, table.dl(), 10000, 2, EXN_ROPE_SCALING_NTK, 0};
@@ -214,6 +230,10 @@ TEST(RopeMisuse, Table) {
   for (double bad : {0.5, -2.0, std::nan(""), HUGE_VAL}) {
     spoil.value(&exn_rope_table_params::factor, bad, {"factor"});
   }
+  spoil.value(&exn_rope_table_params::scaling, int32_t{EXN_ROPE_SCALING_NONE},
+              {"factor", "2", "1"});
+  spoil.value(&exn_rope_table_params::base, 5e-324, {"base", "angle", "2^31"});
+  spoil.value(&exn_rope_table_params::base, 1e308, {"base", "inf", "finite"});
   table.mutable_dl()->shape[2] = 3;
   expect_refused(kTable, p, written, EXN_INVALID_ARGUMENT, {"table", "3"});
   table.mutable_dl()->shape[2] = 2;

@@ -10,6 +10,9 @@
  *   EXN_ROPE_SCALING_NTK      base is replaced by base * factor^(n / (n - 2))   (NTK-aware)
  *   table[t, i, 0] = cos angle, table[t, i, 1] = sin angle, computed in f64, rounded once to f32
  *
+ * No angle may exceed 2^31 (a base below 1 turns faster from pair to pair), and NTK's base is
+ * finite.
+ *
  * A table of another making (Llama 3's scaling, YaRN) serves as well: every op reads the table.
  *
  * rope rotates the first n = 2 * (columns of the table) elements of each head, the rest is copied:
@@ -42,7 +45,7 @@ typedef struct exn_rope_table_params {
   uint64_t struct_size;  /**< sizeof(exn_rope_table_params) */
   const DLTensor* table; /**< out, [T, n/2, 2], f32, compact; T may be 0, n >= 2 (NTK: n >= 4) */
   double base;           /**< > 0 and finite, e.g. 10000 */
-  double factor;         /**< >= 1 and finite; 1 unless scaling says otherwise */
+  double factor;         /**< >= 1 and finite; 1 with EXN_ROPE_SCALING_NONE */
   int32_t scaling;       /**< EXN_ROPE_SCALING_* */
   int32_t reserved;      /**< 0 */
 } exn_rope_table_params;

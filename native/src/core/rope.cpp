@@ -1,12 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/rope.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "backends.h"
 
 namespace exn {
 namespace {
+
+// That of the last position which an i32 can name; the CUDA kernel reduces no larger one.
+constexpr double kMostAngle = 0x1p31;
+
+void check_angles(Check& check, const RopeTableArgs& a) {
+  if (std::isinf(a.base)) {
+    check.fail_argument("base is %g once factor has scaled it, expected a finite value", a.base);
+    return;
+  }
+  // Frequencies fall from pair to pair, from 1 on, or rise if the base is below 1.
+  const double pairs = static_cast<double>(a.pairs);
+  const double frequency = std::max(1.0, std::pow(a.base, -(pairs - 1) / pairs));
+  const double last = static_cast<double>(std::max<int64_t>(a.positions - 1, 0));
+  const double angle = last / a.divisor * frequency;
+  if (!(angle <= kMostAngle)) {
+    check.fail_argument("base is %g: frequencies reach %g and angles %g, expected at most 2^31",
+                        a.base, frequency, angle);
+  }
+}
 
 void check_table(const exn_rope_table_params& p, Check& check, RopeTableArgs* a) {
   const Vector v = check.flat("table", p.table, kF32Only, Role::kOut);
@@ -20,6 +40,9 @@ void check_table(const exn_rope_table_params& p, Check& check, RopeTableArgs* a)
   check.positive("base", p.base);
   if (!(p.factor >= 1) || std::isinf(p.factor)) {
     check.fail_argument("factor is %g, expected a finite value >= 1", p.factor);
+  } else if (p.scaling == EXN_ROPE_SCALING_NONE && p.factor != 1) {
+    check.fail_argument("factor is %g, expected 1 where scaling is EXN_ROPE_SCALING_NONE (0)",
+                        p.factor);
   }
   if (!check.ok()) return;
   a->table = static_cast<float*>(v.data);
@@ -30,6 +53,7 @@ void check_table(const exn_rope_table_params& p, Check& check, RopeTableArgs* a)
   const double n = 2.0 * static_cast<double>(a->pairs);
   a->base = ntk ? p.base * std::pow(p.factor, n / (n - 2)) : p.base;
   a->divisor = p.scaling == EXN_ROPE_SCALING_LINEAR ? p.factor : 1;
+  if (check.ok()) check_angles(check, *a);
 }
 
 void check_rope(const exn_rope_params& p, Check& check, RopeArgs* a) {

@@ -136,7 +136,9 @@ class LayerMisuseTest {
   void ropeTable() {
     RopeTable.Builder builder = RopeTable.builder().table(f32(4, 2, 2));
     invalid(() -> builder.base(0).build(), "rope_table", "base", "0");
+    invalid(() -> builder.base(0x1p-60).build(), "base", "angle", "2^31");
     invalid(() -> builder.base(10000).linear(0.5).build(), "factor", "0.5", "1");
+    invalid(() -> builder.base(1e300).ntk(1e300).build(), "base", "inf", "finite");
     invalid(() -> RopeTable.builder().table(f32(4, 1, 2)).ntk(2).build(), "n/2", "1", "2");
     invalid(() -> Rope.table(scope, Device.defaultDevice(), 4, 7, 10000), "rotated", "7");
   }

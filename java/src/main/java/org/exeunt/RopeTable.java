@@ -16,8 +16,9 @@ import org.exeunt.jni.global.exeunt;
  *   table[t,i,0] = cos angle, table[t,i,1] = sin angle
  * </pre>
  *
- * <p>Computed in f64, rounded once to f32. A table of another making (Llama 3's scaling, YaRN)
- * serves as well: the ops read the table and nothing else. Bytes that must move: the table's.
+ * <p>Computed in f64, rounded once to f32. No angle may exceed 2^31, and the base of ntk is finite.
+ * A table of another making (Llama 3's scaling, YaRN) serves as well: the ops read the table and
+ * nothing else. Bytes that must move: the table's.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
@@ -74,7 +75,8 @@ public final class RopeTable extends Op {
     /**
      * The base of the frequencies.
      *
-     * @param value positive and finite
+     * @param value positive and finite; below 1 it turns faster from pair to pair, and no angle may
+     *     exceed 2^31
      * @return this
      */
     public Builder base(double value) {
