@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
 import org.exeunt.Attention;
@@ -503,6 +504,26 @@ class LayerMisuseTest {
         "position",
         "4",
         "3");
+  }
+
+  /** A row that ran all L layers is no mistake, whatever slot it names. */
+  @Test
+  void propagateOwesNothingAfterTheLastLayer() {
+    KvCache cache = smallCache();
+    float[] ones = new float[64];
+    Arrays.fill(ones, 1);
+    Tensor weight = f32(16, 4).copyFrom(ones);
+    KvPropagate.Builder builder =
+        propagate()
+            .hidden(f32(2, 4).copyFrom(Arrays.copyOf(ones, 8)))
+            .layer(KvPropagate.Layer.of(3, null, weight, weight, cache));
+    builder.exitLayer(ints(4, -1)).slot(ints(77, 1)).build(scope).run();
+    Stream.DEFAULT.synchronize();
+    assertArrayEquals(new double[64], cache.k().toDoubleArray());
+    assertArrayEquals(new double[64], cache.v().toDoubleArray());
+    builder.exitLayer(ints(3, -1)).slot(ints(0, 1)).build(scope).run();
+    Stream.DEFAULT.synchronize();
+    assertEquals(4, cache.k().toDoubleArray()[0], "one layer less, and it owes that layer");
   }
 
   @Test
