@@ -12,8 +12,10 @@
  *
  * Used for LM exits in the manner of CALM, LayerSkip, DEL, FREE, EE-LLM. When hidden and weight are
  * both bf16 (or both f16), x is rounded to that type before the product, as a framework's bf16 norm
- * would; otherwise x stays f32. Products are accumulated in f32. The result of a row does not
- * depend on the other rows of the batch.
+ * would; otherwise x stays f32. Products are accumulated in f32. Where both are bf16, the CPU may
+ * sum the exact products of W and x in pairs (VDPBF16PS): each addition rounds to nearest, and
+ * subnormal bf16 elements, products and sums count as 0. The result of a row does not depend on the
+ * other rows of the batch.
  *
  * With a shortlist only the listed vocabulary rows are read and take part: the statistics are those
  * of the distribution renormalised over the list, and argmax is the vocabulary id. A list entry

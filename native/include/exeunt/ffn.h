@@ -16,8 +16,9 @@
  * second pass. Zero norm: 0.
  *
  * Products are accumulated in f32, x and a stay f32, the cosine is taken of `out` before it is
- * rounded to its dtype. The result of a row does not depend on the others, but for the
- * order of sums of more than 64 running rows on processors with AMX, as in linear.h.
+ * rounded to its dtype. The result of a row does not depend on the others, but for more than 64
+ * running rows on processors with AMX, as in linear.h: their sums go in another order, and
+ * subnormal bf16 weights count as 0.
  *
  * Bytes that must move: the three weights once for each block of up to 64 rows that run; hidden and
  * out once.

@@ -3,10 +3,12 @@
  * linear: out = input W^T + bias + residual, for one row (GEMV), a batch, or a whole prompt.
  *
  * Products are accumulated in f32; bias, then residual are added in f32 before the result is
- * rounded to the dtype of `out`. The result of a row does not depend on the other rows of the
- * batch, with one exception: on processors with AMX (instruction set "amx") more than 64 rows meet
- * bf16 weights in tiles, whose sums go in another order than those of fewer rows. EXEUNT_ISA=avx512
- * keeps to one order.
+ * rounded to the dtype of `out`. Where input and weight are both bf16, the CPU may sum their exact
+ * products in pairs (VDPBF16PS): each addition rounds to nearest, and subnormal bf16 elements,
+ * products and sums count as 0. The result of a row does not depend on the other rows of the batch,
+ * with one exception: on processors with AMX (instruction set "amx") more than 64 rows meet bf16
+ * weights in tiles, whose sums go in another order than those of fewer rows, and in which subnormal
+ * bf16 weights count as 0 whatever the input is. EXEUNT_ISA=avx512 keeps to one order.
  *
  * Bytes that must move: N * D * sizeof(weight element) once for each block of up to 64 rows,
  * R * D * sizeof(input element), R * N * sizeof(out element), and as much again for a residual.

@@ -17,11 +17,13 @@ import org.exeunt.jni.global.exeunt;
  * </pre>
  *
  * <p>When hidden and weight are both BF16 (or both F16), x is rounded to that type before the
- * product, as a framework's norm would; otherwise x stays f32. Products are accumulated in f32. A
- * row's result does not depend on the other rows. With a shortlist only the listed vocabulary rows
- * are read: the statistics are those of the distribution renormalised over the list, and argmax is
- * the vocabulary id. A list entry outside the vocabulary is an {@link IllegalArgumentException} on
- * the CPU and makes every row invalid on CUDA. Invalid rows: {@link RowStats}.
+ * product, as a framework's norm would; otherwise x stays f32. Products are accumulated in f32.
+ * Where both are BF16, the CPU may sum the exact products of W and x in pairs, which takes
+ * subnormal elements, products and sums for 0. A row's result does not depend on the other rows.
+ * With a shortlist only the listed vocabulary rows are read: the statistics are those of the
+ * distribution renormalised over the list, and argmax is the vocabulary id. A list entry outside
+ * the vocabulary is an {@link IllegalArgumentException} on the CPU and makes every row invalid on
+ * CUDA. Invalid rows: {@link RowStats}.
  *
  * <p>Bytes that must move: {@code V D} weight elements once for each block of up to 64 rows, {@code
  * R D} hidden elements.

@@ -24,9 +24,9 @@ import org.exeunt.jni.global.exeunt;
  * without a second pass; they are taken of {@code out} before it is rounded. A norm of 0 gives 0.
  *
  * <p>Products are accumulated in f32, x and a stay f32; a row's result does not depend on the other
- * rows, but for the order of sums of more than 64 running rows on processors with AMX, as in {@link
- * Linear}. Bytes that must move: the three weights once for each block of up to 64 rows that run,
- * hidden and out once.
+ * rows, but for more than 64 running rows on processors with AMX, as in {@link Linear}: their sums
+ * go in another order, and subnormal BF16 weights count as 0. Bytes that must move: the three
+ * weights once for each block of up to 64 rows that run, hidden and out once.
  *
  * <p>Errors, threads, alignment: {@link Op}. The output may be exactly the input.
  */

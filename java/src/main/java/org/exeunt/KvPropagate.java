@@ -26,10 +26,11 @@ import org.exeunt.jni.global.exeunt;
  *
  * <p>When hidden and weights are both BF16 (or both F16), x is rounded to that type before the
  * products, as in {@link ExitHead}; otherwise x stays f32. Products are accumulated in f32, and a
- * row's result does not depend on the other rows. Ids out of range and slots that are written
- * twice: {@link KvAppend}. A position outside the table, or an {@code exitLayer} outside -1 to L,
- * is an {@link IllegalArgumentException} on the CPU, with nothing written; on CUDA, where a run
- * cannot read them, such a row is switched off.
+ * row's result does not depend on the other rows. Where they are BF16, the CPU may sum the exact
+ * products in pairs, which takes subnormal elements, products and sums for 0. Ids out of range and
+ * slots that are written twice: {@link KvAppend}. A position outside the table, or an {@code
+ * exitLayer} outside -1 to L, is an {@link IllegalArgumentException} on the CPU, with nothing
+ * written; on CUDA, where a run cannot read them, such a row is switched off.
  *
  * <p>Bytes that must move: Wk and Wv of each listed layer that some row owes, once for each block
  * of up to 64 rows; {@code 2 Hkv dh} elements written for each row and layer owed.

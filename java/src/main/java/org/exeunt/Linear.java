@@ -8,11 +8,13 @@ import org.exeunt.jni.global.exeunt;
  * {@code out = input W^T + bias + residual}, [R,D] to [R,N]: one row, a batch, or a whole prompt.
  *
  * <p>Products are accumulated in f32; the bias, then the residual are added in f32 before the
- * result is rounded to the dtype of the output. A row's result does not depend on the other rows,
- * with one exception: on processors with AMX (instruction set "amx") more than 64 rows meet BF16
- * weights in tiles, whose sums go in another order than those of fewer rows; {@code
- * -Dexeunt.isa=avx512} keeps to one order. Bytes that must move: {@code N D} weight elements once
- * for each block of up to 64 rows, the input and the output once, a residual once.
+ * result is rounded to the dtype of the output. Where input and weight are both BF16, the CPU may
+ * sum their exact products in pairs, which takes subnormal elements, products and sums for 0. A
+ * row's result does not depend on the other rows, with one exception: on processors with AMX
+ * (instruction set "amx") more than 64 rows meet BF16 weights in tiles, whose sums go in another
+ * order than those of fewer rows, and which take subnormal weights for 0 whatever the input is;
+ * {@code -Dexeunt.isa=avx512} keeps to one order. Bytes that must move: {@code N D} weight elements
+ * once for each block of up to 64 rows, the input and the output once, a residual once.
  *
  * <p>Errors, threads, alignment: {@link Op}. The output may be exactly the residual.
  */
