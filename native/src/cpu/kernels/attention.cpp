@@ -29,6 +29,7 @@ constexpr int64_t kFewRows = 16;
 constexpr float kLowest = -HUGE_VALF;
 
 int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+int64_t chunks_of(int64_t slots) { return (slots + kChunk - 1) / kChunk; }
 
 // States are padded to whole vectors of every kind.
 int64_t state_stride(int64_t dim) { return (dim + 31) / 32 * 32; }
@@ -47,8 +48,10 @@ struct States {
 // group], so that those of a work item lie side by side.
 struct Plan {
   const AttentionArgs& a;
-  int64_t group, dim, stride, chunks;
+  int64_t group, dim, stride;
+  int64_t chunks;  // of all slots of the cache; then of those that a row sees
   bool few;
+  bool splits = false;            // chunks are work items of their own
   bool pairs = false;             // products of bf16 pairs
   bool alternates = false;        // asks for lines of K and of V in turn
   bool again = false;             // asks for lines several times
@@ -66,7 +69,7 @@ struct Plan {
         group(args.query.heads / args.cache.heads),
         dim(args.cache.dim),
         stride(state_stride(args.cache.dim)),
-        chunks((args.cache.slots + kChunk - 1) / kChunk),
+        chunks(chunks_of(args.cache.slots)),
         few(args.query.rows <= kFewRows),
         kv_heads(few ? neighbours(args) : 1) {
     pairs = in_pairs(args.query.dtype, args.cache.dtype);
@@ -310,8 +313,9 @@ class Ahead {
   uint32_t due_ = 0, pace_ = 0;
   int runs_ = 0, run_ = 0;
   int64_t lines_ = 0;
-  const char* begin_[2 * kTile];
-  const char* end_[2 * kTile];
+  static constexpr int kSides = 3;  // values of the first tile, keys and values of the next one
+  const char* begin_[kSides * kTile];
+  const char* end_[kSides * kTile];
 };
 
 // Where the rows of a tile lie, one a slot.
@@ -871,9 +875,10 @@ void find_rows(const KvCache& c, int64_t sequence, int64_t first, int count, int
 // What a thread does after a chunk, to ask for it in time.
 enum class Then { kNothing, kNextChunk, kNextHeads };
 
-// The states of the slabs' heads over the slots of one chunk.
+// The states of the slabs' heads over the slots of one chunk, whose first tile was asked for or
+// not.
 template <class P, class T>
-void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, Then then) {
+void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool asked, Then then) {
   const KvCache& c = p.a.cache;
   for (int i = 0; i < slabs.count; ++i) forget(slabs.slab[i], p.stride);
   const int64_t visible = slabs.visible(), end = smaller(visible, (chunk + 1) * kChunk);
@@ -905,15 +910,19 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, Then then
       }
     }
     Ahead ahead;
-    const auto add = [&](const void* side) EXN_FLAT {
-      const T* base = static_cast<const T*>(side) + head_at;
-      if (runs_on && wanted > 0)
-        ahead.add(reinterpret_cast<const char*>(base + next_at[0]), wanted * bytes);
-      for (int t = 0; !runs_on && t < wanted; ++t)
-        ahead.add(reinterpret_cast<const char*>(base + next_at[t]), bytes);
+    const auto add = [&](const void* side, int64_t at, const int64_t* rows, int slots) EXN_FLAT {
+      const T* base = static_cast<const T*>(side) + at;
+      if (runs_on && slots > 0)
+        ahead.add(reinterpret_cast<const char*>(base + rows[0]), slots * bytes);
+      for (int t = 0; !runs_on && t < slots; ++t)
+        ahead.add(reinterpret_cast<const char*>(base + rows[t]), bytes);
     };
-    add(c.k);
-    if (!p.alternates) add(c.v);
+    // Nobody asked for the first tile: its keys are read at once, its values a little later.
+    if (!p.alternates && !asked)
+      add(c.v, slabs.slab[0].kv_head * c.head_stride, offset[which], count);
+    asked = true;
+    add(c.k, head_at, next_at, wanted);
+    if (!p.alternates) add(c.v, head_at, next_at, wanted);
     ahead.start(p.alternates ? static_cast<const char*>(c.v) - static_cast<const char*>(c.k) : 0,
                 p.again);
     paces.set(p, slabs.slab[0].heads, count, ahead.requests() / slabs.count, shares);
@@ -923,8 +932,6 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, Then then
     count = next;
   }
 }
-
-int64_t chunks_seen(int64_t visible) { return (visible + kChunk - 1) / kChunk; }
 
 // ---- results ------------------------------------------------------------------------------------
 
@@ -956,7 +963,7 @@ void write_result(const Plan& p, int64_t head) {
 // met before. They come from the cores that computed them, and each would be waited for: 25 of
 // 400 us of a step of 32 heads over 4096 slots, with two threads on Zen 4.
 void write_results(const Plan& p) {
-  const auto seen = [&](int64_t head) EXN_FLAT { return chunks_seen(p.a.visible[p.row_of(head)]); };
+  const auto seen = [&](int64_t head) EXN_FLAT { return chunks_of(p.a.visible[p.row_of(head)]); };
   const auto ask = [&](int64_t head) EXN_FLAT {
     for (int64_t chunk = p.merged[head]; chunk < seen(head); ++chunk) {
       const States part = p.part.at(chunk * p.heads() + head);
@@ -1015,26 +1022,31 @@ void merge_chunk(const Slabs& whole, const Slabs& part, int64_t chunk) {
   for (int i = 0; i < whole.count; ++i) {
     const Slab& slab = whole.slab[i];
     for (int head = 0; head < slab.heads; ++head) {
-      if (chunks_seen(slab.visible[head]) > chunk)
+      if (chunks_of(slab.visible[head]) > chunk)
         merge_states(slab.state.at(head), part.slab[i].state.at(head));
     }
   }
 }
 
-// One chunk, for few rows. The first chunk's state is that of the whole to begin with. A thread
-// that has computed all chunks before this one (`follows`) adds it to them while it is in L1.
+// What follows a chunk of these slabs, if `more` items do.
+Then next_of(const Plan& p, const Slabs& slabs, int64_t chunk, bool more) {
+  if (chunk + 1 < chunks_of(slabs.visible()))
+    return more || !p.splits ? Then::kNextChunk : Then::kNothing;
+  const bool last = slabs.slab[slabs.count - 1].kv_head + 1 == p.a.cache.heads;
+  return more && !last ? Then::kNextHeads : Then::kNothing;
+}
+
+// One chunk, where it is an item. The first chunk's state is that of the whole to begin with. A
+// thread that has computed all chunks before this one (`follows`) adds it to them while it is in
+// L1. `asked`: for its first tile; from then on, for that of the next item.
 template <class P, class T>
-void run_chunk(const Plan& p, Slabs* slabs, int64_t chunk, bool follows, bool more) {
-  const int64_t chunks = chunks_seen(slabs->visible());
-  if (chunk > 0 && chunk >= chunks) return;
+void run_chunk(const Plan& p, Slabs* slabs, int64_t chunk, bool follows, bool more, bool* asked) {
+  if (chunk > 0 && chunk >= chunks_of(slabs->visible())) return;
   const Slabs whole = *slabs;
   if (chunk > 0) move_states(p.part.at((follows ? 1 : chunk) * p.heads()), slabs);
-  const Slab& last = slabs->slab[slabs->count - 1];
-  const Then then = !more                                 ? Then::kNothing
-                    : chunk + 1 < chunks                  ? Then::kNextChunk
-                    : last.kv_head + 1 < p.a.cache.heads ? Then::kNextHeads
-                                                          : Then::kNothing;
-  pass_over_chunk<P, T>(p, *slabs, chunk, then);
+  const Then then = next_of(p, *slabs, chunk, more);
+  pass_over_chunk<P, T>(p, *slabs, chunk, *asked, then);
+  *asked = then != Then::kNothing;
   if (chunk == 0 || !follows) return;
   merge_chunk(whole, *slabs, chunk);
   for (int i = 0; i < whole.count; ++i) {
@@ -1045,17 +1057,15 @@ void run_chunk(const Plan& p, Slabs* slabs, int64_t chunk, bool follows, bool mo
 
 // All chunks, one after another, and their results while the states are in L1.
 template <class P, class T>
-void run_block(const Plan& p, const Slabs& whole) {
-  const int64_t chunks = chunks_seen(whole.visible());
-  const auto then = [&](int64_t chunk) EXN_FLAT {
-    return chunk + 1 < chunks ? Then::kNextChunk : Then::kNothing;
-  };
-  pass_over_chunk<P, T>(p, whole, 0, then(0));
+void run_block(const Plan& p, const Slabs& whole, bool more, bool* asked) {
+  const int64_t chunks = chunks_of(whole.visible());
   Slabs part = whole;
   if (chunks > 1) move_states(p.part, &part);
-  for (int64_t chunk = 1; chunk < chunks; ++chunk) {
-    pass_over_chunk<P, T>(p, part, chunk, then(chunk));
-    merge_chunk(whole, part, chunk);
+  for (int64_t chunk = 0; chunk == 0 || chunk < chunks; ++chunk) {
+    const Then then = next_of(p, whole, chunk, more);
+    pass_over_chunk<P, T>(p, chunk == 0 ? whole : part, chunk, *asked, then);
+    *asked = then != Then::kNothing;
+    if (chunk > 0) merge_chunk(whole, part, chunk);
   }
   for (int i = 0; i < whole.count; ++i) {
     const Slab& slab = whole.slab[i];
@@ -1063,15 +1073,17 @@ void run_block(const Plan& p, const Slabs& whole) {
   }
 }
 
-// An item is a block of rows, some neighbouring KV heads and, for few rows, a chunk. A thread takes
-// several that follow each other, as what it asks for at the end of one serves the next.
+// An item is a block of rows, some neighbouring KV heads and, where chunks are split, a chunk. A
+// thread takes several that follow each other, as what it asks for at the end of one serves the
+// next.
 template <class P, class T>
 void run_items(const Plan& p) {
   const int64_t kv_items = (p.a.cache.heads + p.kv_heads - 1) / p.kv_heads;
-  const int64_t chunks = p.few ? p.chunks : 1, items = p.blocks * kv_items * chunks;
+  const int64_t chunks = p.splits ? p.chunks : 1, items = p.blocks * kv_items * chunks;
   // Pieces enough to even out what the threads are given.
   const int64_t pieces = threads() * 8;
   parallel_for(items, (items + pieces - 1) / pieces, [&](int64_t begin, int64_t end) {
+    bool asked = false;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t chunk = item % chunks, kv_head = item / chunks % kv_items * p.kv_heads,
                     block = item / chunks / kv_items;
@@ -1079,10 +1091,10 @@ void run_items(const Plan& p) {
       for (int64_t head = 0; head < heads; head += kSlab) {
         Slabs slabs;
         take_slabs(p, block, kv_head, head, &slabs);
-        if (p.few) {
-          run_chunk<P, T>(p, &slabs, chunk, item - chunk >= begin, item + 1 < end);
+        if (p.splits) {
+          run_chunk<P, T>(p, &slabs, chunk, item - chunk >= begin, item + 1 < end, &asked);
         } else {
-          run_block<P, T>(p, slabs);
+          run_block<P, T>(p, slabs, item + 1 < end, &asked);
         }
       }
     }
@@ -1126,10 +1138,15 @@ exn_status attention(const AttentionArgs& a, Workspace& ws) {
   ran(EXN_CPU_PATH("attention"));
   if (a.query.rows == 0) return EXN_OK;
   order_rows(&plan);
-  for (int64_t head = 0; plan.few && head < plan.heads(); ++head) plan.merged[head] = 1;
+  int32_t most = 0;
+  for (int64_t row = 0; row < a.query.rows; ++row)
+    most = a.visible[row] > most ? a.visible[row] : most;
+  plan.chunks = chunks_of(most);
+  plan.splits = plan.few && plan.chunks > 1;
+  for (int64_t head = 0; plan.splits && head < plan.heads(); ++head) plan.merged[head] = 1;
   load_queries(plan);
   with_float_type(a.cache.dtype, [&](auto type) { run_items<EXN_TYPE_OF(type)>(plan); });
-  if (plan.few) write_results(plan);
+  if (plan.splits) write_results(plan);
   return EXN_OK;
 }
 
