@@ -60,64 +60,82 @@ class Pool {
   }
 
   void run(int64_t count, int64_t chunk, void* context, Body body) {
-    const int64_t pieces = (count + chunk - 1) / chunk;
-    if (threads() == 1 || pieces >= (int64_t{1} << 31) || !busy_.try_lock()) {
+    const int64_t units = (count + chunk - 1) / chunk;
+    if (threads() == 1 || units >= (int64_t{1} << 31) || !busy_.try_lock()) {
       body(context, 0, count);
       return;
     }
     std::lock_guard<std::mutex> lock(busy_, std::adopt_lock);
     start();
-    const auto all = static_cast<uint32_t>(pieces);
-    // The generation in the upper half makes a claim by a worker that slept
-    // through the last loop fail.
-    const uint32_t generation = loop_.generation.load(std::memory_order_relaxed) + 1;
-    uint32_t piece = 0;
     loop_.count = count;
     loop_.chunk = chunk;
     loop_.context = context;
     loop_.body = body;
     done_.store(0, std::memory_order_relaxed);
-    loop_.pieces.store(all, std::memory_order_relaxed);
-    // The caller's first piece is claimed before anyone can see the loop.
-    loop_.next.store(uint64_t{generation} << 32 | 1, std::memory_order_release);
-    loop_.generation.store(generation, std::memory_order_release);
-    // Whoever goes to sleep at this very moment sleeps through the loop, which is done without it.
+    // A worker that is still looking for work of the last loop may begin at once.
+    const int64_t n = threads();
+    int64_t first = units;
+    for (int64_t i = n - 1; i >= 0; --i) {
+      const int64_t end = first;
+      first = (units * i + n - 1) / n;
+      ranges_[i].units.store(pack(first, end), std::memory_order_release);
+    }
+    loop_.generation.fetch_add(1, std::memory_order_seq_cst);
     if (sleepers_.load(std::memory_order_seq_cst) > 0) futex_wake_all(&loop_.generation);
-    uint32_t own = 0;
-    do {
-      run_piece(piece);
-      ++own;
-    } while (claim(generation, &piece));
-    while (done_.load(std::memory_order_acquire) + own < all) relax();
-    // Closes the loop: a worker that comes late finds no piece and must not read
-    // the loop's fields any more.
-    loop_.next.store(uint64_t{generation} << 32 | 0xffffffffu, std::memory_order_release);
+    const uint32_t own = work(0);
+    while (done_.load(std::memory_order_acquire) + own < static_cast<uint32_t>(units)) relax();
   }
 
  private:
-  bool claim(uint32_t generation, uint32_t* piece) {
-    uint64_t seen = loop_.next.load(std::memory_order_acquire);
+  static uint64_t pack(int64_t first, int64_t end) {
+    return static_cast<uint64_t>(first) << 32 | static_cast<uint64_t>(end);
+  }
+
+  // Units [first, end).
+  struct Piece {
+    uint32_t first, end;
+  };
+
+  // Takes half of what is left of a range, rounded up: its owner from the front, where it goes on
+  // reading, anyone else from the back.
+  bool take(int32_t from, bool front, Piece* piece) {
+    std::atomic<uint64_t>& units = ranges_[from].units;
+    uint64_t seen = units.load(std::memory_order_acquire), left;
     do {
-      *piece = static_cast<uint32_t>(seen);
-      if (seen >> 32 != generation || *piece >= loop_.pieces.load(std::memory_order_relaxed))
-        return false;
-    } while (!loop_.next.compare_exchange_weak(seen, seen + 1, std::memory_order_acq_rel));
+      const auto first = static_cast<uint32_t>(seen >> 32), end = static_cast<uint32_t>(seen);
+      if (first >= end) return false;
+      const uint32_t some = (end - first + 1) / 2;
+      *piece = front ? Piece{first, first + some} : Piece{end - some, end};
+      left = front ? pack(first + some, end) : pack(first, end - some);
+    } while (!units.compare_exchange_weak(seen, left, std::memory_order_acq_rel));
     return true;
   }
 
-  void run_piece(uint32_t piece) {
-    const int64_t begin = piece * loop_.chunk, end = begin + loop_.chunk;
-    loop_.body(loop_.context, begin, end < loop_.count ? end : loop_.count);
+  void run_piece(const Piece& piece) {
+    const int64_t end = piece.end * loop_.chunk;
+    loop_.body(loop_.context, piece.first * loop_.chunk, end < loop_.count ? end : loop_.count);
   }
 
-  void work(uint32_t generation) {
-    for (uint32_t piece; claim(generation, &piece);) {
+  // Does what is left of the own range, then of the others'; returns how many units.
+  uint32_t work(int32_t own) {
+    const int32_t n = threads();
+    uint32_t did = 0;
+    for (int32_t from = own, tried = 0; tried < n;) {
+      Piece piece;
+      if (!take(from, from == own, &piece)) {
+        from = from + 1 < n ? from + 1 : 0;
+        ++tried;
+        continue;
+      }
+      tried = 0;
       run_piece(piece);
-      done_.fetch_add(1, std::memory_order_release);
+      did += piece.end - piece.first;
+      if (own != 0) done_.fetch_add(piece.end - piece.first, std::memory_order_release);
     }
+    return did;
   }
 
-  void worker(uint32_t seen) {
+  void worker(int32_t index, uint32_t seen) {
     while (!stopping_.load(std::memory_order_acquire)) {
       uint32_t now = loop_.generation.load(std::memory_order_acquire);
       // Loops follow each other within microseconds while an op runs: a
@@ -133,7 +151,7 @@ class Pool {
         continue;
       }
       seen = now;
-      work(now);
+      work(index);
     }
   }
 
@@ -143,9 +161,9 @@ class Pool {
     const uint32_t now = loop_.generation.load(std::memory_order_relaxed);
     for (int32_t i = 1; i < threads(); ++i) {
       try {
-        workers_.emplace_back([this, now] { worker(now); });
+        workers_.emplace_back([this, i, now] { worker(i, now); });
       } catch (const std::exception&) {  // no thread, or no memory for its record
-        return;  // fewer workers: the caller claims what they would have done
+        return;  // fewer workers: the others take what they would have done
       }
     }
   }
@@ -158,21 +176,24 @@ class Pool {
     workers_.clear();
   }
 
-  // What a worker needs to begin, in one line: between cores that share no cache a line takes some
-  // 170 ns, and a weight matrix of 1 MiB is read in 20 us.
+  // What a worker waits for and then needs, in one line: between cores that share no cache a line
+  // takes some 170 ns, and 1 MiB of weights is read in 20 us.
   struct alignas(64) Loop {
     std::atomic<uint32_t> generation{0};
-    std::atomic<uint32_t> pieces{0};
-    std::atomic<uint64_t> next{0xffffffffu};
     int64_t count = 0;
     int64_t chunk = 1;
     void* context = nullptr;
     Body body = nullptr;
   };
-  static_assert(sizeof(Loop) == 64);
+  // What a thread has yet to do, first unit << 32 | end. It names units that nobody has taken, so
+  // whoever finds it unchanged, in this loop or a later one, may take some.
+  struct alignas(64) Range {
+    std::atomic<uint64_t> units{0};
+  };
 
   Loop loop_;
-  alignas(64) std::atomic<uint32_t> done_{0};  // pieces that workers did
+  Range ranges_[kMaxThreads];
+  alignas(64) std::atomic<uint32_t> done_{0};  // units, by workers
   alignas(64) std::mutex busy_;  // written with each loop; the rest stays in all caches
   alignas(64) std::atomic<uint32_t> sleepers_{0};
   std::atomic<int32_t> wanted_;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CPU backend's thread pool: workers claim chunks of a loop one after another,
-// and the caller takes part.
+// The CPU backend's thread pool. Each thread has a range of a loop of its own and takes from its
+// front, where it reads on; whoever has nothing left takes from the back of another's.
 //
-// A pool that hands out fixed shares stalls whenever one of its threads is not scheduled; a
-// claiming pool lets whoever runs do the work. Which thread does which chunk never shows in a
-// result: every chunk writes its own place, and what is merged is merged afterwards in fixed order.
+// Fixed shares would stall whenever a thread is not scheduled, or reads more slowly than another:
+// two threads on cores that share no cache were seen to read 20 and 31 GB/s. Pieces claimed from
+// one counter would make each thread begin anew with each piece, and wait for the counter's line.
+// Which thread does which piece never shows in a result: every piece writes its own place, and what
+// is merged is merged afterwards in fixed order.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +15,9 @@ namespace exn::cpu {
 
 using Body = void (*)(void* context, int64_t begin, int64_t end);
 
-// Calls body(context, begin, end) over all of [0, count) in pieces of `chunk`, on up to
-// exn_cpu_threads() threads, and returns when all pieces are done. A call from a second thread
-// while a loop runs does its loop alone.
+// Calls body(context, begin, end) over all of [0, count) in pieces that begin at multiples of
+// `chunk`, on up to exn_cpu_threads() threads, and returns when all are done. A call from a second
+// thread while a loop runs does its loop alone.
 void parallel_for_pieces(int64_t count, int64_t chunk, void* context, Body body);
 
 // The same of a lambda. A single piece goes without the pool, through the same function: inlined

@@ -54,12 +54,14 @@ struct Inputs {
   int64_t stride = 0;           // elements between rows, padded
 };
 
-// Tiles of weights, of all that lie behind one another, which a thread takes at once. Where all
+// Tiles of weights, of all that lie behind one another, which a thread takes at least. Where all
 // rows share one reading of the weights it is memory that is waited for, and a thread reads on
-// faster than it begins elsewhere; but not so many that another one waits for it in the end.
+// faster than it begins elsewhere, above all where it asks far ahead, for several rows; but not so
+// many that another one waits for it in the end.
 static EXN_SIMD int64_t share(int64_t tiles, int64_t rows) {
-  constexpr int64_t kMost = 8;
-  const int64_t fair = rows > kRowBlock ? 1 : tiles / (2 * threads());
+  constexpr int64_t kMost = 4;
+  if (rows > kRowBlock) return 1;
+  const int64_t fair = tiles / ((rows == 1 ? 4 : 2) * threads());
   return fair < 1 ? 1 : fair < kMost ? fair : kMost;
 }
 
