@@ -13,6 +13,8 @@
 #include <set>
 #include <sstream>
 
+extern "C" uint64_t exn_test_allocations();  // stubs/counting_malloc.cpp
+
 namespace exn::test {
 
 namespace {
@@ -280,12 +282,21 @@ void refuses_short_workspace(const Target& target, const BoundCall& call, size_t
   }
 }
 
+// The first run after exn_cpu_set_threads() does, which allocates.
+void start_threads() {
+  static const std::vector<unsigned char> memory(1 << 20);
+  uint64_t checksum = 0;
+  ASSERT_EQ(exn_read_probe(memory.data(), memory.size(), &checksum), EXN_OK) << exn_last_error();
+}
+
 // One run from freshly poisoned outputs.
 void run_guarded(const Target& target, const BoundCall& call, size_t bytes, unsigned char dirt,
                  const std::vector<Placed*>& read, const std::vector<Placed*>& written) {
   reset_all(written);
   GuardedWorkspace workspace(target, bytes, dirt);
-  ASSERT_EQ(call.run(bytes == 0 ? nullptr : workspace.data(), bytes), EXN_OK) << exn_last_error();
+  const auto run = [&] { return call.run(bytes == 0 ? nullptr : workspace.data(), bytes); };
+  const exn_status status = target.cpu() ? without_allocations(call.name, run) : run();
+  ASSERT_EQ(status, EXN_OK) << exn_last_error();
   expect_path(target, call.name);
   ASSERT_EQ(exn_stream_synchronize(target.device_type, 0, nullptr), EXN_OK) << exn_last_error();
   EXPECT_TRUE(workspace.guards_intact())
@@ -305,6 +316,7 @@ void exercise(const Target& target, const BoundCall& call, const std::vector<Pla
   size_t bytes = ~size_t{0};
   ASSERT_EQ(call.workspace_size(&bytes), EXN_OK) << exn_last_error();
   if (bytes > 0) refuses_short_workspace(target, call, bytes, written);
+  if (target.cpu()) start_threads();
   ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0xFF, read, written));
   const auto first = bytes_of(written);
   if (!target.cpu()) {
@@ -315,12 +327,15 @@ void exercise(const Target& target, const BoundCall& call, const std::vector<Pla
   const int32_t before = exn_cpu_threads();
   for (int32_t threads : {1, 2, 3, 5}) {
     ASSERT_EQ(exn_cpu_set_threads(threads), EXN_OK) << exn_last_error();
+    start_threads();
     ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0x3F, read, written));
     EXPECT_EQ(first, bytes_of(written))
         << call.name << ": other bits in a further run, with " << threads << " threads";
   }
   ASSERT_EQ(exn_cpu_set_threads(before), EXN_OK) << exn_last_error();
 }
+
+uint64_t allocations() { return exn_test_allocations(); }
 
 exn_status run_once(const Target& target, const BoundCall& call) {
   use(target);

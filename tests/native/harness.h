@@ -136,6 +136,9 @@ struct Op {
   exn_status (*run)(const Params*, void*, size_t, exn_stream);
 };
 
+// What this process has allocated so far; stays 0 under a sanitizer, whose malloc does not count.
+uint64_t allocations();
+
 // The protocol of a call, with its arguments bound.
 struct BoundCall {
   const char* name;
@@ -144,12 +147,22 @@ struct BoundCall {
   std::function<exn_status(void*, size_t)> run;
 };
 
+// Calls f() and expects that no thread allocates meanwhile. This holds for every run on the CPU, a
+// refused one too, but for the first after exn_cpu_set_threads().
+template <class F>
+auto without_allocations(const char* name, F&& f) {
+  const uint64_t before = allocations();
+  const auto result = f();
+  EXPECT_EQ(allocations() - before, 0u) << name << ": allocations of a run";
+  return result;
+}
+
 // Runs the call and checks everything that does not depend on the numbers: that it is supported,
 // that a workspace one byte too small is refused and nothing written, that a dirty workspace of
 // exactly the right size is enough, that inputs and everything around the tensors stay as they are,
 // that the forced path ran, that a second run gives the same bits, and on the CPU that every thread
-// count does. The outputs of the first good run are left in place. `written` are outputs and in-out
-// tensors, `read` the rest.
+// count does and that nothing is allocated. The outputs of the first good run are left in place.
+// `written` are outputs and in-out tensors, `read` the rest.
 void exercise(const Target& target, const BoundCall& call, const std::vector<Placed*>& read,
               const std::vector<Placed*>& written);
 

@@ -488,6 +488,23 @@ TEST(KvPropagateMisuse, TensorsOfALayer) {
   spoil.overlap(&second.v, "cache.v", t.layers[0].k_weight, "k_weight");
 }
 
+// As many tensors as a call can have, any two of which may overlap.
+TEST(KvPropagateMisuse, TensorsOfAllLayers) {
+  KvPropagateCase c = sample(EXN_KV_PAGED);
+  c.layers = c.model_layers = EXN_KV_PROPAGATE_MAX_LAYERS;
+  c.first_layer = 0;
+  PlacedPropagate t(kCpu, c, make_inputs(c));
+  EXPECT_EQ(exn_kv_propagate_supported(&t.params), EXN_OK) << exn_last_error();
+  Spoiler<Params> spoil(kOp, t.params, t.written());
+  PlacedLayer& last = t.layers.back();
+  spoil.overlap(&last.v, "cache.v", last.k, "cache.k", 4);
+  spoil.overlap(&last.k, "cache.k", t.layers[0].k, "cache.k");
+  spoil.overlap(&last.v, "cache.v", t.layers[63].v_bias, "v_bias");
+  spoil.overlap(&last.v, "cache.v", t.table, "rope_table");
+  spoil.overlap(&t.layers[0].k, "cache.k", last.block_table, "cache.block_table");
+  spoil.overlap(&t.layers[63].k, "cache.k", t.hidden, "hidden");
+}
+
 TEST(KvPropagateMisuse, LayersThatDiffer) {
   const KvPropagateCase c = sample();
   const auto expect_other = [&](const KvPropagateCase& other, const Words& words) {

@@ -50,7 +50,9 @@ void expect_refused(const Op<Params>& op, const Params& params, const std::vecto
   expect_words(words);
   EXPECT_EQ(bytes, 12345u) << "a refused size query wrote a size";
   DeviceMemory workspace(kCpu, 1 << 20);
-  EXPECT_EQ(op.run(&params, workspace.data(), 1 << 20, nullptr), status);
+  EXPECT_EQ(without_allocations(
+                op.name, [&] { return op.run(&params, workspace.data(), 1 << 20, nullptr); }),
+            status);
   expect_words(words);
   for (const Placed* t : written) {
     EXPECT_TRUE(t->unchanged()) << op.name << " wrote an output of a call that it refused";

@@ -5,7 +5,9 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <string>
 
 namespace exn {
@@ -24,7 +26,8 @@ struct Cuda {
 
 Cuda& cuda() {
   // Never destroyed: a JVM may still run ops on other threads while the process exits.
-  static Cuda* state = new Cuda;
+  alignas(Cuda) static unsigned char memory[sizeof(Cuda)];
+  static Cuda* state = new (memory) Cuda;
   return *state;
 }
 
@@ -81,19 +84,26 @@ bool open_cuda(const char* path) {
   Cuda& state = cuda();
   std::lock_guard<std::mutex> lock(state.mutex);
   if (state.open) return true;
-  const std::string wanted = path != nullptr ? path : default_path();
-  if (state.tried && (path == nullptr || wanted == state.path)) return false;
-  state.tried = true;
-  state.path = wanted;
-  state.reason = open_library(wanted, &state.table);
-  state.open = state.reason.empty();
+  if (state.tried && (path == nullptr || path == state.path)) return false;
+  try {
+    const std::string wanted = path != nullptr ? path : default_path();
+    std::string reason = open_library(wanted, &state.table);
+    state.path = wanted;
+    state.reason.swap(reason);
+    state.tried = true;
+    state.open = state.reason.empty();
+  } catch (const std::exception&) {
+    state.reason = "no memory";  // short enough to need none; a later attempt may find some
+  }
   return state.open;
 }
 
-std::string cuda_reason() {
+// f(why the backend is not open); not by a copy, which would allocate.
+template <class F>
+auto with_cuda_reason(F&& f) {
   Cuda& state = cuda();
   std::lock_guard<std::mutex> lock(state.mutex);
-  return state.reason;
+  return f(state.reason.c_str());
 }
 
 }  // namespace
@@ -102,8 +112,9 @@ const Backend* backend_for(int32_t device_type, const char* op) {
   if (device_type == kDLCPU) return &cpu_backend();
   if (device_type == kDLCUDA) {
     if (open_cuda(nullptr)) return &cuda().table;
-    fail(EXN_BACKEND_UNAVAILABLE, "%s: the tensors are on a CUDA device, but %s", op,
-         cuda_reason().c_str());
+    with_cuda_reason([&](const char* why) {
+      return fail(EXN_BACKEND_UNAVAILABLE, "%s: the tensors are on a CUDA device, but %s", op, why);
+    });
     return nullptr;
   }
   fail(EXN_INVALID_ARGUMENT, "%s: device_type is %d, expected 1 (cpu) or 2 (cuda)", op,
@@ -149,7 +160,9 @@ extern "C" {
 
 exn_status exn_cuda_open(const char* path) {
   if (exn::open_cuda(path)) return EXN_OK;
-  return exn::fail(EXN_BACKEND_UNAVAILABLE, "exn_cuda_open: %s", exn::cuda_reason().c_str());
+  return exn::with_cuda_reason([](const char* why) {
+    return exn::fail(EXN_BACKEND_UNAVAILABLE, "exn_cuda_open: %s", why);
+  });
 }
 
 int32_t exn_backend_available(int32_t backend) {
@@ -162,7 +175,8 @@ const char* exn_backend_reason(int32_t backend) {
   if (backend != EXN_BACKEND_CUDA) {
     return exn::thread_text("backend is %d, expected 0 (cpu) or 1 (cuda)", backend);
   }
-  return exn::open_cuda(nullptr) ? "" : exn::thread_text("%s", exn::cuda_reason().c_str());
+  if (exn::open_cuda(nullptr)) return "";
+  return exn::with_cuda_reason([](const char* why) { return exn::thread_text("%s", why); });
 }
 
 const char* exn_backend_name(int32_t backend) {

@@ -32,11 +32,14 @@ struct Op {
   void (*check_args)(const Params&, Check&, Args*);
   exn_status (*Backend::*entry)(const Args&, Workspace&, exn_stream);
 
-  exn_status prepare(const Params* params, Args* args, const Backend** backend) const {
+  // Not inlined: what it needs of the stack is free again when the kernel runs.
+  __attribute__((noinline)) exn_status prepare(const Params* params, Args* args,
+                                               const Backend** backend) const {
     Params copy;
     const exn_status read = read_params(name, params, &copy);
     if (read != EXN_OK) return read;
-    Check check(name);
+    Range ranges[kMostRanges<Args>];
+    Check check(name, ranges);
     check_args(copy, check, args);
     check.no_overlap();
     if (!check.ok()) return check.status();

@@ -202,10 +202,10 @@ inline void Check::note(const char* name, const void* begin, int64_t bytes, Role
   uintptr_t end;
   if (__builtin_add_overflow(at, static_cast<uintptr_t>(bytes), &end))
     return ends_beyond(name, begin, bytes);
-  between_ |= uint32_t{at < all_end_ && end > all_begin_} << range_count_;
+  if (range_count_ == most_ranges_) return finds_no_room(name);
+  between_ |= uint32_t{at < all_end_ && end > all_begin_} << range_count_ % kFewRanges;
   all_begin_ = std::min(all_begin_, at);
   all_end_ = std::max(all_end_, end);
-  if (range_count_ == kFewRanges) return note_more({name, at, end, role != Role::kIn});
   // Field by field: a copy of a whole would have to wait for the stores that have just made it.
   Range& range = ranges_[range_count_++];
   range.name = name;
@@ -219,7 +219,9 @@ void Check::ends_beyond(const char* name, const void* begin, int64_t bytes) {
                 wide(bytes));
 }
 
-void Check::note_more(const Range& range) { more_.push_back(range); }
+void Check::finds_no_room(const char* name) {
+  fail_argument("%s is one tensor more than the %d that were expected", name, most_ranges_);
+}
 
 Matrix Check::matrix(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
   Matrix m;
@@ -589,7 +591,7 @@ bool Check::some_overlap() const {
 
 void Check::no_overlap() {
   if (!ok() || between_ == 0) return;
-  if (more_.empty()) {
+  if (range_count_ <= kFewRanges) {
     if (!some_overlap()) return;
     for (int i = 0; i < range_count_; ++i) {
       for (int j = 0; j < i; ++j) {
@@ -600,12 +602,11 @@ void Check::no_overlap() {
   }
   // Hundreds of ranges: in address order only those that begin before the furthest end so far can
   // overlap.
-  more_.insert(more_.end(), ranges_, ranges_ + range_count_);
-  std::sort(more_.begin(), more_.end(),
+  std::sort(ranges_, ranges_ + range_count_,
             [](const Range& a, const Range& b) { return a.begin < b.begin; });
-  for (size_t i = 0; i < more_.size(); ++i) {
-    for (size_t j = i + 1; j < more_.size() && more_[j].begin < more_[i].end; ++j) {
-      if (overlaps(more_[i], more_[j])) return;
+  for (int i = 0; i < range_count_; ++i) {
+    for (int j = i + 1; j < range_count_ && ranges_[j].begin < ranges_[i].end; ++j) {
+      if (overlaps(ranges_[i], ranges_[j])) return;
     }
   }
 }

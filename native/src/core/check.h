@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstring>
 #include <initializer_list>
-#include <vector>
 
 #include "ops.h"
 #include "status.h"
@@ -44,9 +43,24 @@ struct CacheNames {
 
 const char* name_of(DType t);
 
+// The memory of a tensor.
+struct Range {
+  const char* name;
+  uintptr_t begin;
+  uintptr_t end;
+  bool written;
+};
+
+// How many tensors a call can have. An op with more says so in a specialisation: a call notes them
+// on the stack, as a run must not allocate.
+template <class Args>
+constexpr int kMostRanges = 32;
+
 class Check {
  public:
-  explicit Check(const char* op) : op_(op) {}
+  // `ranges` has room for the tensors of a call.
+  template <int kMost>
+  Check(const char* op, Range (&ranges)[kMost]) : op_(op), ranges_(ranges), most_ranges_(kMost) {}
 
   bool ok() const { return status_ == EXN_OK; }
   exn_status status() const { return status_; }
@@ -155,13 +169,7 @@ class Check {
   void fail_argument(const char* format, ...) __attribute__((cold, format(printf, 2, 3)));
 
  private:
-  struct Range {
-    const char* name;
-    uintptr_t begin;
-    uintptr_t end;
-    bool written;
-  };
-  static constexpr int kFewRanges = 24;  // at most 31
+  static constexpr int kFewRanges = 32;  // the bits of between_
   static constexpr int kMostAliases = EXN_GATHER_MAX_TENSORS + 1;
 
   static long long wide(int64_t x) { return static_cast<long long>(x); }
@@ -174,8 +182,8 @@ class Check {
   bool compact(const char* name, const DLTensor* t);
   void note(const char* name, const void* begin, int64_t bytes, Role role)
       __attribute__((always_inline));
-  void note_more(const Range& range) __attribute__((noinline));
   void ends_beyond(const char* name, const void* begin, int64_t bytes) __attribute__((cold));
+  void finds_no_room(const char* name) __attribute__((cold));
   bool some_overlap() const;
   bool overlaps(const Range& a, const Range& b);
   void ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out,
@@ -187,14 +195,14 @@ class Check {
   int32_t device_type_ = 0;
   int32_t device_id_ = 0;
   const char* device_of_ = nullptr;
-  // The tensors of a call; those of kv_propagate's layers go on in `more_`. One that lies before or
-  // behind all that came before it is apart from them; the others are bits of `between_`.
+  // The tensors of a call. One that lies before or behind all that came before it is apart from
+  // them; the others are bits of `between_`, where several tensors share a bit if there are many.
   uint32_t between_ = 0;
   uintptr_t all_begin_ = UINTPTR_MAX;
   uintptr_t all_end_ = 0;
-  Range ranges_[kFewRanges];
+  Range* ranges_;
+  int most_ranges_;
   int range_count_ = 0;
-  std::vector<Range> more_;
   struct Alias {
     const char* out;
     const char* in;

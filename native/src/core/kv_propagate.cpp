@@ -4,6 +4,11 @@
 #include "backends.h"
 
 namespace exn {
+
+// Of a call, and of each layer.
+template <>
+constexpr int kMostRanges<KvPropagateArgs> = 6 + 9 * EXN_KV_PROPAGATE_MAX_LAYERS;
+
 namespace {
 
 void check_layer(const exn_kv_propagate_params& p, int32_t which, Check& check,

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <exception>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -203,7 +204,8 @@ class Pool {
 
 Pool& pool() {
   // Never destroyed: workers may outlive static destruction while a JVM exits.
-  static Pool* instance = new Pool;
+  alignas(Pool) static unsigned char memory[sizeof(Pool)];
+  static Pool* instance = new (memory) Pool;
   return *instance;
 }
 
