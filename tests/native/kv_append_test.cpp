@@ -173,6 +173,30 @@ TEST_P(KvAppendMisuse, TwoRowsWithOneSlot) {
   }
 }
 
+// The same where the slots have different names: two sequences share a page.
+TEST_P(KvAppendMisuse, TwoRowsWithOneSlotOfASharedPage) {
+  if (GetParam() != EXN_KV_PAGED) GTEST_SKIP() << "no pages";
+  const CacheSpec spec = little_cache(EXN_KV_PAGED);
+  CacheTensors tensors = zero_cache(spec);
+  tensors.block_table.set_integer(1, tensors.block_table.integer_at(2));  // [0,1] is [1,0]
+  PlacedCache cache(kCpu, spec, tensors);
+  const HostTensor rows = normal(Type::kF32, {3, 2, 8});
+  Placed k(kCpu, rows), v(kCpu, normal(Type::kF32, {3, 2, 8}, 1));
+  Placed sequence(kCpu, integers({1, 0, 0})), slot(kCpu, integers({0, 0, 2}));
+  const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), v.dl(), sequence.dl(), slot.dl()};
+  if (library_asserts()) {
+    expect_run_refused(kOp, p, {&cache.k, &cache.v}, {"slot[2]", "is 2", "sequence 0", "row 0"});
+    return;
+  }
+  ASSERT_EQ(run_once(targets().front(), kOp, p), EXN_OK) << exn_last_error();
+  const HostTensor got = cache.k.read();
+  for (int64_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(got.at(0, cache_index(spec, tensors.block_table, 1, 0, i / 8, i % 8)),
+              rows.at(0, 32 + i))
+        << i;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Layouts, KvAppendMisuse,
                          ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
 

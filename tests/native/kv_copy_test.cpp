@@ -161,6 +161,29 @@ TEST_P(KvCopyMisuse, TwoEntriesForOneSlot) {
   EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
 }
 
+// The same where the slots have different names: two sequences of the destination share a page.
+TEST_P(KvCopyMisuse, TwoEntriesForOneSlotOfASharedPage) {
+  if (GetParam() != EXN_KV_PAGED) GTEST_SKIP() << "no pages";
+  HostTensor k = source_.k.initial();
+  fill(&k, 1, 0, "normal", 1, "-");
+  Placed refilled(kCpu, k);
+  p_.source.k = refilled.dl();
+  const HostTensor& table = destination_.block_table.initial();
+  const Poke shared(&destination_.block_table, 3, static_cast<int32_t>(table.integer_at(0)));
+  const Poke first(&to_sequence_, 0, 0);  // entry 0 goes to [0,0], entry 2 to [1,2]
+  if (library_asserts()) {
+    expect_run_refused(kOp, p_, written_, {"to_slot[2]", "is 2", "sequence 1", "row 0"});
+    return;
+  }
+  ASSERT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
+  const HostTensor got = destination_.k.read();
+  for (int64_t i = 0; i < 8; ++i) {
+    EXPECT_EQ(got.at(0, cache_index(spec_, table, 0, 0, 1, i)),
+              k.at(0, cache_index(spec_, source_.block_table.initial(), 1, 3, 1, i)))
+        << i;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Layouts, KvCopyMisuse,
                          ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
 

@@ -359,6 +359,38 @@ TEST(KvPropagateIds, SlotsOfManyRows) {
   }
 }
 
+// And where the slots have different names: all sequences share a page.
+TEST(KvPropagateIds, OneSlotOfASharedPage) {
+  KvPropagateCase c = sample(EXN_KV_PAGED);
+  c.hidden.rows = c.sequences = 330;
+  c.slots = 2;
+  KvPropagateInputs in = make_inputs(c);
+  for (KvLayerInputs& layer : in.layers) {
+    for (int64_t s = 0; s < c.sequences; ++s) layer.block_table.set_integer(s, 0);
+  }
+  const std::vector<KvLayerExpected> expected = kv_propagate_oracle(c, in);
+  for (const Target& target : targets()) {
+    if (!target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    PlacedPropagate placed(target, c, in);
+    if (library_asserts()) {
+      EXPECT_EQ(run_once(target, kOp, placed.params), EXN_INVALID_ARGUMENT);
+      expect_words({"slot[1]", "is 1", "sequence 1", "row 0"});
+      for (const Placed* t : placed.written()) EXPECT_TRUE(t->unchanged());
+      continue;
+    }
+    const int32_t before = exn_cpu_threads();
+    for (int round = 0; round < 60; ++round) {
+      exn_cpu_set_threads(1 + round % 5);
+      for (Placed* t : placed.written()) t->reset();
+      ASSERT_EQ(run_once(target, kOp, placed.params), EXN_OK) << exn_last_error();
+      expect_caches(expected, placed);
+      if (HasFailure()) break;
+    }
+    exn_cpu_set_threads(before);
+  }
+}
+
 // ---- arguments ----------------------------------------------------------------------------------
 
 using Params = exn_kv_propagate_params;

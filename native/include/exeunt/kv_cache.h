@@ -25,6 +25,11 @@
  * Two rows of one call that write one slot are an error of the caller: on the CPU the last one
  * stays (builds without NDEBUG refuse them), on CUDA one of them.
  *
+ * Table entries may name one page for several blocks and sequences (a shared prefix). What is
+ * written there is written for all of them, and rows of different sequences that write to one place
+ * of such a page write one slot: this goes for kv_append, kv_copy and kv_propagate. kv_compact
+ * refuses to write shared pages.
+ *
  * Bytes that must move: per row and op, 2 * Hkv * dh elements read and as many written; kv_length
  * 12 per row or length.
  */

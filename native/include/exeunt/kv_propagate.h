@@ -18,9 +18,10 @@
  * and weights are both bf16 (or both f16), x is rounded to that type before the products, as in
  * exit_head; otherwise x stays f32. Where they are bf16, the CPU may sum the exact products in
  * pairs (VDPBF16PS): each addition rounds to nearest, and subnormal bf16 elements, products and
- * sums count as 0. Duplicate (sequence, slot) pairs, and ids out of range: as for kv_append. A
- * position outside the table: EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off. An
- * exit_layer outside -1..L: EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off.
+ * sums count as 0. Rows that write one slot of a layer, be it through a page that their sequences
+ * share, and ids out of range: as for kv_append (kv_cache.h). A position outside the table:
+ * EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off. An exit_layer outside -1..L:
+ * EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off.
  *
  * Bytes that must move: sizeof Wk_j and Wv_j of each listed layer that some row owes, once for each
  * block of up to 64 rows; per owed (layer, row) 2 * Hkv * dh elements written. On CUDA one launch

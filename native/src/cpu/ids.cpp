@@ -17,6 +17,15 @@ exn_status check_page(const char* op, const KvCache& cache, int64_t sequence, in
               wide(sequence), wide(block), page, wide(cache.pages - 1));
 }
 
+#if !defined(NDEBUG)
+// Where a slot lies among all of a cache: in one place for two sequences that share its page.
+int64_t place_of(const KvCache& cache, int64_t sequence, int32_t slot) {
+  if (cache.blocks == nullptr) return sequence * cache.slots + slot;
+  const int64_t page = cache.blocks[sequence * cache.block_count + slot / cache.page];
+  return page * cache.page + slot % cache.page;
+}
+#endif
+
 }  // namespace
 
 exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
@@ -81,12 +90,12 @@ exn_status check_slots(const char* op, const KvCache& cache, const char* sequenc
   }
 #if !defined(NDEBUG)
   for (int64_t row = 0; status == EXN_OK && written && row < count; ++row) {
+    const int64_t place = on(row) ? place_of(cache, sequence_of(row), slot[row]) : 0;
     for (int64_t before = 0; on(row) && before < row; ++before) {
-      if (!on(before) || slot[before] != slot[row] || sequence_of(before) != sequence_of(row))
-        continue;
+      if (!on(before) || place_of(cache, sequence_of(before), slot[before]) != place) continue;
       return fail(EXN_INVALID_ARGUMENT,
-                  "%s: %s[%lld] is %d, which row %lld of the same sequence has too", op, slot_name,
-                  wide(row), slot[row], wide(before));
+                  "%s: %s[%lld] is %d, of sequence %lld, the place where row %lld writes too", op,
+                  slot_name, wide(row), slot[row], wide(sequence_of(row)), wide(before));
     }
   }
 #else

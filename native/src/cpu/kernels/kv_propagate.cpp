@@ -117,23 +117,26 @@ struct SlotPlaces {
   }
 };
 
-// Whether two rows write one slot, -1 being none.
-bool writes_twice(const KvPropagateArgs& a, const int32_t* slots, const SlotPlaces& places) {
+// Whether two rows write one slot of a cache, -1 being none. Slots are told apart by their place:
+// sequences may share a page.
+bool writes_twice(const KvPropagateArgs& a, const KvCache& cache, const int32_t* slots,
+                  const SlotPlaces& places) {
   if (places.count == 0) return false;
   std::memset(places.row, 0, static_cast<size_t>(places.count) * sizeof *places.row);
+  const auto offset = [&](int64_t row) {
+    return kv_offset(cache, sequence_of(a.sequence, row), 0, slots[row]);
+  };
   for (int64_t row = 0; row < a.hidden.rows; ++row) {
     if (slots[row] < 0) continue;
-    const int64_t sequence = sequence_of(a.sequence, row);
-    const uint64_t slot = static_cast<uint64_t>(sequence << 32 | slots[row]);
-    uint64_t place = slot * 0x9e3779b97f4a7c15u >> 32;
+    const int64_t at = offset(row);
+    uint64_t place = static_cast<uint64_t>(at) * 0x9e3779b97f4a7c15u >> 32;
     for (;; ++place) {
       int32_t* const other = places.row + (place & static_cast<uint64_t>(places.count - 1));
       if (*other == 0) {
         *other = static_cast<int32_t>(row + 1);
         break;
       }
-      if (slots[*other - 1] == slots[row] && sequence_of(a.sequence, *other - 1) == sequence)
-        return true;
+      if (offset(*other - 1) == at) return true;
     }
   }
   return false;
@@ -190,9 +193,9 @@ exn_status check_rows(const KvPropagateArgs& a, int32_t* slots, const SlotPlaces
     }
     char name[32] = "slot";
     if (a.slot_stride > 0) std::snprintf(name, sizeof name, "slot[%d]", layer);
-    status =
-        check_slots(op, a.layers[layer].cache, "sequence", a.sequence, name, slots, rows, true);
-    repeats[layer] = status == EXN_OK && writes_twice(a, slots, places) ? 1 : 0;
+    const KvCache& cache = a.layers[layer].cache;
+    status = check_slots(op, cache, "sequence", a.sequence, name, slots, rows, true);
+    repeats[layer] = status == EXN_OK && writes_twice(a, cache, slots, places) ? 1 : 0;
   }
   return status;
 }

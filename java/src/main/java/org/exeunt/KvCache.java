@@ -29,7 +29,9 @@ public final class KvCache {
     TOKEN_MAJOR(exeunt.EXN_KV_TOKEN_MAJOR),
     /**
      * [P,page,Hkv,dh] with a block table [S,B]: slot t of sequence s lies in page {@code table[s, t
-     * / page]} at {@code t % page}, and {@code T = B page}.
+     * / page]} at {@code t % page}, and {@code T = B page}. Blocks and sequences may share a page
+     * (a common prefix): what is written there is written for all of them, and two rows of one run
+     * that write to one place of it, each for its sequence, write one slot ({@link KvAppend}).
      */
     PAGED(exeunt.EXN_KV_PAGED);
 
