@@ -97,6 +97,32 @@ TEST_P(KvCopyMisuse, OfAnotherCache) {
   expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"source", "bf16", "destination", "f32"});
 }
 
+// One cache is one in K and in V, and has one layout.
+TEST_P(KvCopyMisuse, HalfInPlace) {
+  p_.destination.k = source_.k.dl();
+  expect_refused(kOp, p_, {&source_.k, &destination_.v}, EXN_INVALID_ARGUMENT,
+                 {"destination.k is exactly that of source", "destination.v", "both or neither"});
+  p_.destination = destination_.dl();
+  p_.destination.v = source_.v.dl();
+  expect_refused(kOp, p_, {&destination_.k, &source_.v}, EXN_INVALID_ARGUMENT,
+                 {"destination.v is exactly that of source", "destination.k", "both or neither"});
+}
+
+TEST_P(KvCopyMisuse, InPlaceInAnotherLayout) {
+  if (GetParam() != EXN_KV_HEAD_MAJOR) GTEST_SKIP() << "with head-major";
+  // [2,2,4,8] with heads first, and [2,4,2,8] with slots first.
+  CacheSpec other = spec_;
+  other.layout = EXN_KV_TOKEN_MAJOR;
+  PlacedCache relaid(kCpu, other, zero_cache(other));
+  for (auto [to, from] : {std::pair{&relaid.k, &source_.k}, {&relaid.v, &source_.v}}) {
+    to->mutable_dl()->data = from->dl()->data;
+    to->mutable_dl()->byte_offset = from->dl()->byte_offset;
+  }
+  p_.destination = relaid.dl();
+  expect_refused(kOp, p_, {&source_.k, &source_.v}, EXN_INVALID_ARGUMENT,
+                 {"destination", "8 elements between heads", "source", "32"});
+}
+
 TEST_P(KvCopyMisuse, WrongIndicesWriteNothing) {
   for (int32_t bad : {4, -2, 2147483647}) {
     const std::string value = std::to_string(bad);

@@ -62,11 +62,15 @@ typedef struct exn_kv_append_params {
   const DLTensor* slot;     /**< in, [R], i32, compact; -1: the row is off */
 } exn_kv_append_params;
 
-/** Entries are copied as if one by one: an ascending list may move slots down within a cache. */
+/**
+ * Entries are copied as if one by one: an ascending list may move slots down within a cache. The
+ * destination may be exactly the source, which means K and V both, with heads and slots at the same
+ * distances; if one of the two is shared alone, the call is EXN_INVALID_ARGUMENT.
+ */
 typedef struct exn_kv_copy_params {
   uint64_t struct_size;         /**< sizeof(exn_kv_copy_params) */
   exn_kv_cache source;          /**< in */
-  exn_kv_cache destination;     /**< in-out; dtype, Hkv and dh of source; may be exactly `source` */
+  exn_kv_cache destination;     /**< in-out; dtype, Hkv and dh of source; may be exactly source */
   const DLTensor* from_sequence; /**< in, optional, [N], i32, compact; NULL: sequence 0 */
   const DLTensor* from_slot;     /**< in, [N], i32, compact; -1: the entry is off */
   const DLTensor* to_sequence;   /**< in, optional, [N], i32, compact; NULL: sequence 0 */

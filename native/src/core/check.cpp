@@ -460,6 +460,28 @@ KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Rol
   return c;
 }
 
+bool Check::one_cache(const CacheNames& destination_names, const KvCache& destination,
+                      const CacheNames& source_names, const KvCache& source) {
+  may_alias(destination_names.k, source_names.k);
+  may_alias(destination_names.v, source_names.v);
+  if (!ok()) return false;
+  const bool same_k = source.k != nullptr && source.k == destination.k;
+  const bool same_v = source.v != nullptr && source.v == destination.v;
+  if (same_k != same_v) {
+    fail_argument(
+        "destination.%s is exactly that of source, but destination.%s is another, expected both or "
+        "neither",
+        same_k ? "k" : "v", same_k ? "v" : "k");
+  }
+  if (!same_k) return false;
+  same("destination", "heads", destination.heads, "source", source.heads);
+  same("destination", "elements between heads", destination.head_stride, "source",
+       source.head_stride);
+  same("destination", "elements between slots", destination.slot_stride, "source",
+       source.slot_stride);
+  return true;
+}
+
 void Check::ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out,
                    int64_t* count, int64_t* stride) {
   const Vector v = flat(name, t, kI32Only, Role::kIn, Need::kOptional);

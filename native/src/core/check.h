@@ -101,6 +101,9 @@ class Check {
   KvCache cache(const CacheNames& names, const exn_kv_cache& cache, Role role);
   // A cache of which only K is read: v may be null.
   KvCache keys(const CacheNames& names, const exn_kv_cache& cache);
+  // Whether two caches are one: K and V are both the same, laid out alike, or neither is.
+  bool one_cache(const CacheNames& destination_names, const KvCache& destination,
+                 const CacheNames& source_names, const KvCache& source);
   // R rows of N columns. Made if indices is given.
   Selection selection(const exn_selection& selection, int64_t rows, int64_t columns);
   RopeTable rope_table(const char* name, const DLTensor* t, int64_t head_dim,

@@ -29,17 +29,10 @@ void check_copy(const exn_kv_copy_params& p, Check& check, KvCopyArgs* a) {
                                               "destination.block_table"};
   a->destination = check.cache(kDestination, p.destination, Role::kInOut);
   a->source = check.cache(kSource, p.source, Role::kIn);
-  check.may_alias(kDestination.k, kSource.k);
-  check.may_alias(kDestination.v, kSource.v);
   check.same("source", "heads", a->source.heads, "destination", a->destination.heads);
   check.same("source", "elements per head", a->source.dim, "destination", a->destination.dim);
   check.same_dtype("source", a->source.dtype, "destination", a->destination.dtype);
-  if (check.ok() && a->source.k == a->destination.k) {  // one cache: then it has one layout
-    check.same("source", "elements between heads", a->source.head_stride, "destination",
-               a->destination.head_stride);
-    check.same("source", "elements between slots", a->source.slot_stride, "destination",
-               a->destination.slot_stride);
-  }
+  check.one_cache(kDestination, a->destination, kSource, a->source);
   const Vector list = check.vector("from_slot", p.from_slot, kI32Only, Role::kIn);
   a->count = list.size;
   a->from_slot = static_cast<const int32_t*>(list.data);

@@ -13,8 +13,6 @@ constexpr CacheNames kDestination = {"destination.k", "destination.v", "destinat
 void check_caches(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a) {
   a->destination = check.cache(kDestination, p.destination, Role::kInOut);
   a->source = check.cache(kSource, p.source, Role::kIn);
-  check.may_alias(kDestination.k, kSource.k);
-  check.may_alias(kDestination.v, kSource.v);
   check.same("destination", "sequences", a->destination.sequences, "source", a->source.sequences);
   check.same("destination", "elements per head", a->destination.dim, "source", a->source.dim);
   check.same_dtype("destination", a->destination.dtype, "source", a->source.dtype);
@@ -24,21 +22,9 @@ void check_caches(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a
                         static_cast<long long>(a->destination.heads),
                         static_cast<long long>(a->source.heads));
   }
-  a->in_place = a->source.k != nullptr && a->source.k == a->destination.k;
-  const bool same_v = a->source.v != nullptr && a->source.v == a->destination.v;
-  if (a->in_place != same_v) {
-    check.fail_argument(
-        "destination.%s is exactly that of source, but destination.%s is another, expected both or "
-        "neither",
-        a->in_place ? "k" : "v", a->in_place ? "v" : "k");
-  }
+  a->in_place = check.one_cache(kDestination, a->destination, kSource, a->source);
   if (!a->in_place) return;
-  // One cache has one layout, and one table of its pages.
-  check.same("destination", "heads", a->destination.heads, "source", a->source.heads);
-  check.same("destination", "elements between heads", a->destination.head_stride, "source",
-             a->source.head_stride);
-  check.same("destination", "elements between slots", a->destination.slot_stride, "source",
-             a->source.slot_stride);
+  // One cache has one table of its pages.
   check.same("destination", "slots of a page", a->destination.page, "source", a->source.page);
   check.same("destination", "slots of a sequence", a->destination.slots, "source", a->source.slots);
   if (check.ok() && a->source.blocks != a->destination.blocks) {

@@ -320,6 +320,19 @@ class LayerMisuseTest {
         "to_slot",
         "2",
         "1");
+    KvCache sameValues = KvCache.ofHeadMajor(f32(1, 2, 4, 8), cache.v());
+    invalid(
+        () -> cache.copyTo(sameValues).from(ints(0), null).to(ints(1), null).build(),
+        "destination.v is exactly that of source",
+        "destination.k");
+    KvCache turned =
+        KvCache.ofTokenMajor(cache.k().reshape(1, 4, 2, 8), cache.v().reshape(1, 4, 2, 8));
+    invalid(
+        () -> cache.copyTo(turned).from(ints(0), null).to(ints(1), null).build(),
+        "destination",
+        "8 elements between heads",
+        "source",
+        "32");
     cache.k().copyFrom(new float[64]);
     cache.v().copyFrom(new float[64]);
     refusedByTheRun(

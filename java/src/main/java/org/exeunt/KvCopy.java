@@ -14,7 +14,8 @@ import org.exeunt.jni.global.exeunt;
  *
  * <p>Bytes that must move: {@code 2 Hkv dh} elements read and as many written for each entry.
  *
- * <p>Errors, threads, alignment: {@link Op}. The destination may be exactly the source.
+ * <p>Errors, threads, alignment: {@link Op}. The destination may be exactly the source, which means
+ * K and V both, with heads and slots at the same distances.
  */
 public final class KvCopy extends Op {
   private KvCopy(Params params, Place place) {
