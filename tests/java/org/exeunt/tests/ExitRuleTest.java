@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.tests;
 
+import static org.exeunt.tests.Refusals.invalid;
 import static org.exeunt.tests.Words.high;
 import static org.exeunt.tests.Words.remainder;
 import static org.exeunt.tests.Words.unit;
 import static org.exeunt.tests.Words.word;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import java.util.Arrays;
@@ -14,6 +16,7 @@ import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.ExitRule;
 import org.exeunt.Tensor;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
@@ -71,6 +74,26 @@ class ExitRuleTest extends OpTest {
       }
     }
     oracle.report(c.id());
+  }
+
+  /** What a refused run was given does not stay. */
+  @Test
+  void plainRunTakesTheLastStepThatRan() {
+    Tensor exitLayer = scope.allocate(DType.I32, 2);
+    ExitRule rule =
+        ExitRule.builder()
+            .score(scope.copyOf(new float[] {1, 0}, 2))
+            .threshold(ExitRule.Comparator.GE, 0.5f)
+            .decay(ExitRule.Decay.CALM_CODE, 4, 8)
+            .state(ExitRule.allocateState(scope, Device.defaultDevice(), 2))
+            .exitLayer(exitLayer)
+            .build(scope);
+    org.exeunt.Stream stream = org.exeunt.Stream.DEFAULT;
+    rule.run(stream, 3, true, false, 0);
+    invalid(() -> rule.run(stream, 5, false, true, -1), "step_index", "-1");
+    rule.run();
+    stream.synchronize();
+    assertArrayEquals(new int[] {3, -1}, exitLayer.toIntArray());
   }
 
   private ExitRule.Builder builder(CaseRow c, Inputs in, int rows) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.tests;
 
+import static org.exeunt.tests.Refusals.invalid;
 import static org.exeunt.tests.Words.high;
 import static org.exeunt.tests.Words.remainder;
 import static org.exeunt.tests.Words.unit;
@@ -13,6 +14,7 @@ import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.FfnSkipRule;
 import org.exeunt.Tensor;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
@@ -74,6 +76,28 @@ class FfnSkipRuleTest extends OpTest {
         assertArrayEquals(oracle.state, state.toIntArray(), where + ", state");
       }
     }
+  }
+
+  /** What a refused run was given does not stay. */
+  @Test
+  void plainRunTakesTheLastStepThatRan() {
+    Tensor skip = scope.allocate(DType.U8, 2);
+    FfnSkipRule rule =
+        FfnSkipRule.builder()
+            .cosine(scope.copyOf(new float[] {1, 1}, 2))
+            .state(FfnSkipRule.allocateState(scope, Device.defaultDevice(), 2))
+            .skip(skip)
+            .modelLayers(4)
+            .coldLayers(0, 4)
+            .warmUp(1)
+            .threshold(0.5f)
+            .build(scope);
+    rule.run(-1, 3);
+    rule.run(0, 3);
+    invalid(() -> rule.run(9, 0), "layer", "9");
+    rule.run();
+    org.exeunt.Stream.DEFAULT.synchronize();
+    assertArrayEquals(new int[] {1, 1}, skip.toIntArray());
   }
 
   private static float cosine(CaseRow c, int token, int layer, int layers, int row) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import java.nio.ByteBuffer;
 import org.exeunt.jni.exn_exit_rule_params;
 import org.exeunt.jni.global.exeunt;
 
@@ -134,8 +135,7 @@ public final class ExitRule extends Op {
     long handle = handleFor(stream);
     enter();
     try {
-      writeStep(layer, first, force);
-      launch(handle);
+      launchStep(handle, layer, first, force, paramsBlock().getInt(stepOffset));
     } finally {
       leave();
     }
@@ -155,15 +155,7 @@ public final class ExitRule extends Op {
     long handle = handleFor(stream);
     enter();
     try {
-      writeStep(layer, first, force);
-      int before = paramsBlock().getInt(stepOffset);
-      paramsBlock().putInt(stepOffset, stepIndex);
-      try {
-        launch(handle);
-      } catch (RuntimeException e) {
-        paramsBlock().putInt(stepOffset, before);
-        throw e;
-      }
+      launchStep(handle, layer, first, force, stepIndex);
     } finally {
       leave();
     }
@@ -181,11 +173,28 @@ public final class ExitRule extends Op {
     run(Stream.DEFAULT, layer, first, force);
   }
 
-  private void writeStep(int layer, boolean first, boolean force) {
+  /** What a refused run would have taken does not stay. */
+  private void launchStep(long handle, int layer, boolean first, boolean force, int stepIndex) {
+    ByteBuffer block = paramsBlock();
+    int layerBefore = block.getInt(layerOffset);
+    int firstBefore = block.getInt(firstOffset);
+    int forceBefore = block.getInt(forceOffset);
+    int stepBefore = block.getInt(stepOffset);
+    writeStep(layer, first ? 1 : 0, force ? 1 : 0, stepIndex);
+    try {
+      launch(handle);
+    } catch (RuntimeException e) {
+      writeStep(layerBefore, firstBefore, forceBefore, stepBefore);
+      throw e;
+    }
+  }
+
+  private void writeStep(int layer, int first, int force, int stepIndex) {
     paramsBlock()
         .putInt(layerOffset, layer)
-        .putInt(firstOffset, first ? 1 : 0)
-        .putInt(forceOffset, force ? 1 : 0);
+        .putInt(firstOffset, first)
+        .putInt(forceOffset, force)
+        .putInt(stepOffset, stepIndex);
   }
 
   @Override

@@ -33,7 +33,8 @@ import org.exeunt.jni.global.exeunt;
  * Bytes that must move: about 21 for each row.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}. Layer and token index are read when the run
- * is called; runs queued before keep theirs (a captured graph keeps those of its capture).
+ * is called; runs queued before keep theirs (a captured graph keeps those of its capture). {@link
+ * #run()} takes those of the last run that was not refused.
  */
 public final class FfnSkipRule extends Op {
   /** 32-bit words of state for each row. */
@@ -78,8 +79,15 @@ public final class FfnSkipRule extends Op {
     long handle = handleFor(stream);
     enter();
     try {
-      paramsBlock().putInt(layerOffset, layer).putInt(tokenOffset, tokenIndex);
-      launch(handle);
+      int layerBefore = paramsBlock().getInt(layerOffset);
+      int tokenBefore = paramsBlock().getInt(tokenOffset);
+      writeStep(layer, tokenIndex);
+      try {
+        launch(handle);
+      } catch (RuntimeException e) {
+        writeStep(layerBefore, tokenBefore);
+        throw e;
+      }
     } finally {
       leave();
     }
@@ -94,6 +102,10 @@ public final class FfnSkipRule extends Op {
    */
   public void run(int layer, int tokenIndex) {
     run(Stream.DEFAULT, layer, tokenIndex);
+  }
+
+  private void writeStep(int layer, int tokenIndex) {
+    paramsBlock().putInt(layerOffset, layer).putInt(tokenOffset, tokenIndex);
   }
 
   @Override
