@@ -51,6 +51,8 @@ INSTANTIATE_TEST_SUITE_P(Cases, KvAppend,
                          ::testing::ValuesIn(wanted_cases(kv_append_cases(cases_directory()))),
                          CaseName());
 
+class KvAppendIds : public ::testing::TestWithParam<int32_t> {};
+
 class KvAppendMisuse : public ::testing::TestWithParam<int32_t> {
  protected:
   void SetUp() override {
@@ -89,8 +91,8 @@ TEST_P(KvAppendMisuse, IsRefused) {
   spoil.overlap(&cache.k, "cache.k", k, "k");
   spoil.overlap(&cache.v, "cache.v", v, "v", 4);
   spoil.overlap(&cache.v, "cache.v", cache.k, "cache.k");
-  k.mutable_dl()->strides[0] = 15;
-  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"k", "stride", "15", "16"});
+  k.mutable_dl()->strides[0] = -1;
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"k", "row stride", "-1", "0"});
   k.mutable_dl()->strides[0] = 16;
   v.mutable_dl()->dtype = dl_type(Type::kI32);
   expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"v", "i32"});
@@ -121,6 +123,30 @@ TEST_P(KvAppendMisuse, WrongIndicesWriteNothing) {
     cache.v.reset();
   }
 }
+
+// One row for all: inputs may have a row stride of 0.
+TEST_P(KvAppendIds, RowsMayBeOne) {
+  const CacheSpec spec = little_cache(GetParam());
+  const HostTensor row = normal(Type::kF32, {1, 2, 8});
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    PlacedCache cache(target, spec, zero_cache(spec));
+    Placed k(target, row), slot(target, integers({2, 0, 1}));
+    k.mutable_dl()->shape[0] = 3;
+    k.mutable_dl()->strides[0] = 0;
+    const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), k.dl(), nullptr, slot.dl()};
+    ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+    const HostTensor got = cache.k.read();
+    for (int64_t i = 0; i < 48; ++i) {
+      const int64_t at =
+          cache_index(spec, cache.block_table.initial(), 0, i / 16, i / 8 % 2, i % 8);
+      EXPECT_EQ(got.at(0, at), row.at(0, i % 16)) << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, KvAppendIds,
+                         ::testing::Values(EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED));
 
 // Rows without a sequence belong to sequence 0, which an empty cache lacks.
 TEST_P(KvAppendMisuse, NoSequences) {

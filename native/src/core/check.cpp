@@ -324,9 +324,15 @@ Heads Check::heads(const char* name, const DLTensor* t, DTypes allowed, Role rol
                   wide(h.dim));
     return h;
   }
-  if (h.rows > 1 && (h.stride < columns || !spans(h.stride, h.rows))) {
+  const bool bad_stride = role == Role::kIn ? h.stride < 0 : h.stride < columns;
+  if (h.rows > 1 && bad_stride) {
     fail_argument("%s has row stride %lld, expected at least %lld", name, wide(h.stride),
-                  wide(columns));
+                  wide(role == Role::kIn ? 0 : columns));
+    return h;
+  }
+  if (h.rows > 1 && !spans(h.stride, h.rows)) {
+    fail_argument("%s has row stride %lld, too large for %lld rows", name, wide(h.stride),
+                  wide(h.rows));
     return h;
   }
   h.data = data(name, t, h.dtype);
