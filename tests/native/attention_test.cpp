@@ -141,6 +141,31 @@ TEST(Attention, LayoutsAgree) {
   }
 }
 
+// Rows that see nothing give zeros, whatever their sequence is, and do not touch the others.
+TEST(Attention, RowsThatAreOff) {
+  for (int32_t layout : {EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED}) {
+    const CacheSpec spec = little_cache(layout);
+    const HostTensor query = normal(Type::kF32, {4, 4, 8});
+    for (const Target& target : targets()) {
+      SCOPED_TRACE(target.name() + ", layout " + std::to_string(layout));
+      PlacedCache cache(target, spec, zero_cache(spec));
+      Placed queries(target, query), out(target, poisoned(Type::kF32, {4, 4, 8})),
+          scores(target, poisoned(Type::kF32, {4, 4, 4}));
+      Placed sequence(target, integers({-1, 1, 9, -1})), visible(target, integers({-1, 3, 0, -1}));
+      const exn_attention_params p = {sizeof p,      queries.dl(), cache.dl(),
+                                      sequence.dl(), visible.dl(), out.dl(),
+                                      scores.dl(),   0.5f,         0};
+      ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+      const HostTensor got = out.read(), got_scores = scores.read();
+      for (int64_t i = 0; i < 4 * 32; ++i) EXPECT_EQ(got.at(0, i), 0) << i;  // V is 0
+      for (int64_t i = 0; i < 4 * 16; ++i) {
+        const bool sees = i / 16 == 1 && i % 4 < 3;
+        EXPECT_EQ(got_scores.at(0, i), sees ? 0 : -kInf) << i;
+      }
+    }
+  }
+}
+
 class AttentionMisuse : public ::testing::TestWithParam<int32_t> {
  protected:
   void SetUp() override {
@@ -208,9 +233,9 @@ TEST_P(AttentionMisuse, HeadsThatDoNotDivide) {
 }
 
 TEST_P(AttentionMisuse, WrongIndicesWriteNothing) {
-  for (int32_t bad : {5, -1, 2147483647}) {
+  for (int32_t bad : {5, -2, 2147483647}) {
     const Poke poke(&visible_, 1, bad);
-    expect_run_refused(kOp, p_, written_, {"visible[1]", std::to_string(bad), "0..4"});
+    expect_run_refused(kOp, p_, written_, {"visible[1]", std::to_string(bad), "-1..4"});
   }
   for (int32_t bad : {2, -1}) {
     const Poke poke(&sequence_, 2, bad);

@@ -124,6 +124,31 @@ TEST_P(KvAppendMisuse, WrongIndicesWriteNothing) {
   }
 }
 
+// Of a row that is off nothing else is looked at.
+TEST_P(KvAppendIds, RowsThatAreOffMayNameAnySequence) {
+  const CacheSpec spec = little_cache(GetParam());
+  const HostTensor k = normal(Type::kF32, {3, 2, 8}), v = normal(Type::kF32, {3, 2, 8}, 1);
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    PlacedCache cache(target, spec, zero_cache(spec));
+    Placed from_k(target, k), from_v(target, v);
+    Placed sequence(target, integers({-1, 1, 7})), slot(target, integers({-1, 3, -1}));
+    const exn_kv_append_params p = {sizeof p,    cache.dl(),    from_k.dl(),
+                                    from_v.dl(), sequence.dl(), slot.dl()};
+    ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+    HostTensor expected_k = cache.k.initial(), expected_v = cache.v.initial();
+    for (int64_t i = 0; i < 16; ++i) {
+      const size_t at = static_cast<size_t>(
+          cache_index(spec, cache.block_table.initial(), 1, 3, i / 8, i % 8) * 4);
+      const size_t from = static_cast<size_t>(64 + 4 * i);
+      std::memcpy(&expected_k.bytes[at], &k.bytes[from], 4);
+      std::memcpy(&expected_v.bytes[at], &v.bytes[from], 4);
+    }
+    EXPECT_EQ(cache.k.read().bytes, expected_k.bytes);
+    EXPECT_EQ(cache.v.read().bytes, expected_v.bytes);
+  }
+}
+
 // One row for all: inputs may have a row stride of 0.
 TEST_P(KvAppendIds, RowsMayBeOne) {
   const CacheSpec spec = little_cache(GetParam());

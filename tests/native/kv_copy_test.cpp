@@ -141,6 +141,13 @@ TEST_P(KvCopyMisuse, WrongIndicesWriteNothing) {
     const Poke poke(&to_sequence_, 2, -1);
     expect_run_refused(kOp, p_, written_, {"to_sequence[2]", "-1", "0..1"});
   }
+  {
+    const Poke off(&from_slot_, 2, -1), from(&from_sequence_, 2, 9), to(&to_sequence_, 2, -1),
+        slot(&to_slot_, 2, 77);
+    EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
+    destination_.k.reset();
+    destination_.v.reset();
+  }
   if (spec_.layout != EXN_KV_PAGED) return;
   const Poke page(&destination_.block_table, 3, 7);
   expect_run_refused(kOp, p_, written_, {"block_table[1,1]", "7", "0..6"});

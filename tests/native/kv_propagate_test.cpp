@@ -295,15 +295,21 @@ TEST(KvPropagateIds, PageOutOfRange) {
   }
 }
 
-// The slots of rows that owe nothing are nobody's business: several may name one, even one that a
-// layer lacks.
-TEST(KvPropagateIds, RowsThatOweNothingMayNameAnySlot) {
+// The ids of rows that owe nothing are nobody's business: several may name one slot, even one that
+// a layer lacks, any sequence and any position.
+TEST(KvPropagateIds, RowsThatOweNothingMayNameAnything) {
   const KvPropagateCase c = sample();
   KvPropagateInputs in = make_inputs(c);
   in.exit_layer.set_integer(0, -1);
   in.exit_layer.set_integer(2, 3);
   in.slot.set_integer(0, 3);
+  in.slot.set_integer(1, -1);
   in.slot.set_integer(2, 77);
+  for (HostTensor* ids : {&in.sequence, &in.position}) {
+    ids->set_integer(0, 100);
+    ids->set_integer(1, -1);
+    ids->set_integer(2, -7);
+  }
   const std::vector<KvLayerExpected> expected = kv_propagate_oracle(c, in);
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());

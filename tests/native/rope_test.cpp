@@ -171,7 +171,7 @@ TEST(RopePosition, OutsideTheTable) {
   c.positions = 6;
   c.pairs = 4;
   for (const Target& target : targets()) {
-    for (int32_t bad : {-1, 6, INT32_MAX, INT32_MIN}) {
+    for (int32_t bad : {-2, 6, INT32_MAX, INT32_MIN}) {
       SCOPED_TRACE(target.name() + ", position " + std::to_string(bad));
       RopeInputs in = make_inputs(c);
       std::vector<Expected> expected = rope_oracle(c, in);
@@ -183,7 +183,7 @@ TEST(RopePosition, OutsideTheTable) {
       const exn_status status = run_once(target, kRope, p);
       if (target.cpu()) {
         EXPECT_EQ(status, EXN_INVALID_ARGUMENT);
-        expect_words({"exn_rope", "position[1]", std::to_string(bad), "0..5"});
+        expect_words({"exn_rope", "position[1]", std::to_string(bad), "-1..5"});
         EXPECT_TRUE(out.unchanged());
         continue;
       }
@@ -192,6 +192,36 @@ TEST(RopePosition, OutsideTheTable) {
         if (i % 10 < 8) expected[20 + i].value = std::nan("");
       }
       expect_all_agree("rope", expected, out.read());
+    }
+  }
+}
+
+// In vectors and one by one: what comes out of a row at position -1 is left as it was.
+TEST(RopePosition, MinusOneSwitchesOff) {
+  for (int64_t dim : {10, 1040}) {
+    RopeCase c;
+    c.input = {3, 2 * dim, Type::kF32, 0, 0, "normal", 1, "-"};
+    c.heads = 2;
+    c.dim = dim;
+    c.positions = 6;
+    c.pairs = dim / 2 - (dim == 10 ? 1 : 8);
+    for (const Target& target : targets()) {
+      SCOPED_TRACE(target.name() + ", dh " + std::to_string(dim));
+      RopeInputs in = make_inputs(c);
+      std::vector<Expected> expected = rope_oracle(c, in);
+      in.position.set_integer(1, -1);
+      const HostTensor before = normal(Type::kF32, {3, 2, dim}, 9);
+      Placed input(target, in.input), position(target, in.position), table(target, in.table),
+          out(target, before);
+      const exn_rope_params p = {sizeof p, input.dl(), position.dl(), table.dl(), out.dl(),
+                                 c.style,  0};
+      ASSERT_EQ(run_once(target, kRope, p), EXN_OK) << exn_last_error();
+      const HostTensor got = out.read();
+      for (int64_t i = 2 * dim; i < 4 * dim; ++i) {
+        EXPECT_EQ(got.at(0, i), before.at(0, i)) << i;
+        expected[static_cast<size_t>(i)].value = before.at(0, i);
+      }
+      expect_all_agree("rope", expected, got);
     }
   }
 }

@@ -8,16 +8,17 @@
  *   out[r,h] = sum_t softmax_t(s[r,h]) V[h / G, t]
  *
  * Causality is the caller's, through `visible`: a row that was appended to slot t sees t + 1 slots.
- * A row that sees nothing (visible 0) gives zeros. `scores` hands out s itself, before the softmax,
- * -inf from visible[r] on: what token dropping selects by. Everything after loading is f32, and
- * `scale` multiplies the finished product; the running maximum is subtracted, so large scores do
- * not overflow. Where query and cache are both bf16, the CPU may sum the exact products of query
- * and K in pairs (VDPBF16PS): each addition rounds to nearest, and subnormal bf16 elements,
- * products and sums count as 0; the weights of V stay f32. A row with a NaN gives NaN in the heads
- * concerned.
+ * A row that sees nothing (visible 0, or -1: it is off) gives zeros, whatever its sequence is.
+ * `scores` hands out s itself, before the softmax, -inf from visible[r] on: what token dropping
+ * selects by. Everything after loading is f32, and `scale` multiplies the finished product; the
+ * running maximum is subtracted, so large scores do not overflow. Where query and cache are both
+ * bf16, the CPU may sum the exact products of query and K in pairs (VDPBF16PS): each addition
+ * rounds to nearest, and subnormal bf16 elements, products and sums count as 0; the weights of V
+ * stay f32. A row with a NaN gives NaN in the heads concerned.
  *
- * visible outside 0..T, a sequence outside 0..S-1, a page outside 0..P-1: EXN_INVALID_ARGUMENT on
- * the CPU with nothing written; on CUDA such a row is NaN.
+ * visible outside -1..T, a sequence outside 0..S-1, a page outside 0..P-1: EXN_INVALID_ARGUMENT on
+ * the CPU with nothing written; on CUDA such a row is NaN. A head dimension of which rows of query,
+ * K and V do not fit into a block's shared memory: EXN_UNSUPPORTED on CUDA.
  *
  * Bytes that must move: 2 * visible * Hkv * dh elements of the cache per row (rows of one sequence
  * in one call share them in blocks), query and out once, and 4 * H * N per row for scores.
@@ -39,7 +40,7 @@ typedef struct exn_attention_params {
   const DLTensor* sequence; /**< in, optional, [R], i32, compact;
                                  NULL: all rows belong to sequence 0 */
   const DLTensor* visible;  /**< in, [R], i32, compact, entries in 0..T:
-                                 leading slots the row sees */
+                                 leading slots the row sees; -1: the row is off */
   const DLTensor* out;      /**< out, [R,H,dh], f32 | f16 | bf16, heads compact, row stride free */
   const DLTensor* scores;   /**< out, optional, [R,H,N], f32, compact, N <= T:
                                  s of the first N slots */

@@ -17,10 +17,10 @@
  * kv_length   counts on the device: EXN_KV_ADVANCE gives each active row the next slot of its
  *             sequence, EXN_KV_CROP shortens
  *
- * A slot of -1 switches a row off: nothing is read or written for it. Other values outside 0..T-1,
- * a sequence outside 0..S-1 and (PAGED) a table entry outside 0..P-1 are EXN_INVALID_ARGUMENT on
- * the CPU with nothing written; on CUDA, where a run cannot read them on the host, such a row is
- * switched off.
+ * A slot of -1 switches a row off, of kv_copy on either side: nothing is read or written for it,
+ * and its other ids may be anything. Other values outside 0..T-1, a sequence outside 0..S-1 and
+ * (PAGED) a table entry outside 0..P-1 are EXN_INVALID_ARGUMENT on the CPU with nothing written; on
+ * CUDA, where a run cannot read them on the host, such a row is switched off.
  *
  * Two rows of one call that write one slot are an error of the caller: on the CPU the last one
  * stays (builds without NDEBUG refuse them), on CUDA one of them.

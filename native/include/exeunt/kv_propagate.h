@@ -12,7 +12,8 @@
  * and nothing else: no query, softmax, output projection or feed-forward block (CALM's and FREE's
  * state propagation; t5x passes the state of the first exit instead, against its own comment: we
  * follow the comment). Rows with exit_layer -1 have not left and are untouched, as are a row that
- * ran all L layers (exit_layer L: it owes nothing) and one whose slot is -1.
+ * ran all L layers (exit_layer L: it owes nothing) and one whose slot is -1. The other
+ * ids of a row that owes a layer nothing may be anything.
  *
  * Products are accumulated in f32; the result of a row does not depend on the others. When hidden
  * and weights are both bf16 (or both f16), x is rounded to that type before the products, as in

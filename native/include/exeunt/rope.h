@@ -21,9 +21,10 @@
  *   EXN_ROPE_HALF         pairs (x[i], x[i + n/2])    Hugging Face's layout, GPT-NeoX
  *   (a, b) -> (a cos - b sin, b cos + a sin) at the row's position
  *
- * A position outside 0..T-1: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read
- * positions on the host, the rotated elements of that row are NaN. A row of more than 2^31 - 1
- * elements, H * dh: EXN_UNSUPPORTED on CUDA.
+ * A position of -1 switches a row off: out is untouched. Others outside 0..T-1:
+ * EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read positions on the host, the
+ * rotated elements of that row are NaN. A row of more than 2^31 - 1 elements, H * dh:
+ * EXN_UNSUPPORTED on CUDA.
  *
  * Bytes that must move: rope reads and writes R * H * dh elements, and n * 4 bytes of table per
  * row.
@@ -53,7 +54,8 @@ typedef struct exn_rope_table_params {
 typedef struct exn_rope_params {
   uint64_t struct_size;     /**< sizeof(exn_rope_params) */
   const DLTensor* input;    /**< in, [R,H,dh], f32 | f16 | bf16, heads compact, row stride free */
-  const DLTensor* position; /**< in, [R], i32, compact, entries in 0..T-1, in any order */
+  const DLTensor* position; /**< in, [R], i32, compact, entries in 0..T-1, in any order;
+                                 -1: the row is off */
   const DLTensor* table;    /**< in, [T, n/2, 2], f32, compact; n <= dh */
   const DLTensor* out;      /**< out, [R,H,dh], dtype of input; may be exactly `input` */
   int32_t style;            /**< EXN_ROPE_INTERLEAVED or EXN_ROPE_HALF */

@@ -26,10 +26,10 @@ int64_t place_of(const KvCache& cache, int64_t sequence, int32_t slot) {
 }
 #endif
 
-}  // namespace
-
-exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
-                     int64_t first, int64_t last) {
+// As check_ids, of the entries that are on.
+template <class On>
+exn_status check_some_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
+                          int64_t first, int64_t last, On&& on) {
   if (ids == nullptr) return EXN_OK;
   // A sound list passes without a branch for each entry, compared in the 32 bits of an id.
   const int32_t least = static_cast<int32_t>(first);
@@ -38,11 +38,24 @@ exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64
   for (int64_t i = 0; i < count; ++i) outside |= (ids[i] < least) | (ids[i] > most);
   if (outside == 0) return EXN_OK;
   for (int64_t i = 0; i < count; ++i) {
-    if (ids[i] >= first && ids[i] <= last) continue;
+    if (!on(i) || (ids[i] >= first && ids[i] <= last)) continue;
     return fail(EXN_INVALID_ARGUMENT, "%s: %s[%lld] is %d, expected %lld..%lld", op, name, wide(i),
                 ids[i], wide(first), wide(last));
   }
   return EXN_OK;
+}
+
+}  // namespace
+
+exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
+                     int64_t first, int64_t last) {
+  return check_some_ids(op, name, ids, count, first, last, [](int64_t) { return true; });
+}
+
+exn_status check_ids_of_rows(const char* op, const char* name, const int32_t* ids,
+                             const int32_t* switches, int64_t count, int64_t first, int64_t last) {
+  return check_some_ids(op, name, ids, count, first, last,
+                        [&](int64_t row) { return switches[row] >= 0; });
 }
 
 exn_status check_distinct_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
@@ -74,12 +87,14 @@ exn_status check_distinct_ids(const char* op, const char* name, const int32_t* i
 exn_status check_slots(const char* op, const KvCache& cache, const char* sequence_name,
                        const int32_t* sequence, const char* slot_name, const int32_t* slot,
                        int64_t count, bool written, const int32_t* other) {
-  exn_status status = check_ids(op, sequence_name, sequence, count, 0, cache.sequences - 1);
-  if (status == EXN_OK) status = check_ids(op, slot_name, slot, count, -1, cache.slots - 1);
   const auto sequence_of = [&](int64_t row) { return sequence != nullptr ? sequence[row] : 0; };
   const auto on = [&](int64_t row) {
-    return slot[row] >= 0 && (other == nullptr || other[row] >= 0);
+    return slot[row] != -1 && (other == nullptr || other[row] != -1);
   };
+  exn_status status =
+      check_some_ids(op, sequence_name, sequence, count, 0, cache.sequences - 1, on);
+  if (status == EXN_OK)
+    status = check_some_ids(op, slot_name, slot, count, -1, cache.slots - 1, on);
   for (int64_t row = 0; status == EXN_OK && row < count && cache.sequences == 0; ++row) {
     if (!on(row)) continue;
     status = fail(EXN_INVALID_ARGUMENT, "%s: %s[%lld] is %d, but the cache has 0 sequences", op,

@@ -11,13 +11,19 @@ namespace exn::cpu {
 exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
                      int64_t first, int64_t last);
 
-// The same within 0..last, none of them twice.
+// The same of those that `switches` leaves on: a row whose entry there is below 0 may name
+// anything.
+exn_status check_ids_of_rows(const char* op, const char* name, const int32_t* ids,
+                             const int32_t* switches, int64_t count, int64_t first, int64_t last);
+
+// As check_ids, within 0..last, none of them twice.
 exn_status check_distinct_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
                               int64_t last);
 
 // Every row that is on names a slot of the cache, and a page where the cache is paged. A row is off
-// if its slot is -1, or its entry of `other`, where that is given. Builds without NDEBUG also
-// refuse two rows that write one slot. `slot_name` and `sequence_name` name the arguments.
+// if its slot is -1, or its entry of `other`, where that is given: no other id of it matters.
+// Builds without NDEBUG also refuse two rows that write one slot. `slot_name` and `sequence_name`
+// name the arguments.
 exn_status check_slots(const char* op, const KvCache& cache, const char* sequence_name,
                        const int32_t* sequence, const char* slot_name, const int32_t* slot,
                        int64_t count, bool written, const int32_t* other = nullptr);

@@ -186,10 +186,12 @@ __device__ __forceinline__ float reference_of(float largest) {
   return largest == -INFINITY ? 0.0f : largest;
 }
 
-// Slots that a row sees, or kInvalidRow.
+// Slots that a row sees, or kInvalidRow. Where it sees none (-1: it is off), its sequence does not
+// matter.
 __device__ __forceinline__ int32_t slots_seen(const KvLayout& at, int32_t sequence,
                                               int32_t visible) {
-  const bool valid = in_range(sequence, at.sequences) && visible >= 0 && visible <= at.slots;
+  if (visible == 0 || visible == -1) return 0;
+  const bool valid = in_range(sequence, at.sequences) && visible > 0 && visible <= at.slots;
   return valid ? visible : kInvalidRow;
 }
 

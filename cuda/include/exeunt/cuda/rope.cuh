@@ -27,6 +27,9 @@ __device__ __forceinline__ float2 rotated(float a, float b, float cosine, float 
   return make_float2(fmaf(a, cosine, -(b * sine)), fmaf(b, cosine, a * sine));
 }
 
+// The position of a row that is off.
+constexpr int32_t kNoPosition = -1;
+
 template <class T>
 struct RopeTask {
   const T* in;  // [R,H,dh]
@@ -95,7 +98,7 @@ __device__ __forceinline__ PairVectors rotated_pairs(const PairVectors& pairs,
 }
 
 // Turns `count` pairs of each head from `begin` on, in vectors. The first ones are on their way
-// while `read_turns()` waits for the table.
+// while `read_turns()` waits for the table, and stay there if it finds the row switched off.
 template <class T, class Read>
 __device__ __forceinline__ void rotate_vectors(const RopeTask<T>& task, const T* in, T* out,
                                                int64_t begin, int count, const float* turns,
@@ -109,7 +112,7 @@ __device__ __forceinline__ void rotate_vectors(const RopeTask<T>& task, const T*
     places = pair_places(task, item, items_per_head, begin);
     x = load_pairs(in, places);
   }
-  read_turns();
+  if (!read_turns()) return;
   while (item < items) {
     const float* const turn = turns + 2 * places.turn;
     const PairVectors y = task.style == RopeStyle::kHalf
@@ -142,15 +145,17 @@ __device__ __forceinline__ void rotate_elements(const RopeTask<T>& task, const T
 }
 
 // Reads the turns of `count` pairs of a row from `begin` on: NaN at a position that is not in the
-// table. The position is read by one lane of each warp that has something to do.
+// table. The position is read by one lane of each warp that has something to do; the first warp
+// notes whether the row is on.
 template <class T>
 __device__ __forceinline__ void load_turns(const RopeTask<T>& task, int64_t row, int64_t begin,
-                                           int count, float* turns) {
+                                           int count, float* turns, bool* is_on) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   for (int i = static_cast<int>(threadIdx.x); i - lane < 2 * count; i += kRopeThreads) {
     int32_t position = 0;
     if (lane == 0) position = task.position[row];
     position = __shfl_sync(kFullWarp, position, 0);
+    if (i == 0) *is_on = position != kNoPosition;
     const bool is_known = position >= 0 && position < task.positions;
     if (i < 2 * count) {
       turns[i] = is_known ? task.table[(position * task.pairs + begin) * 2 + i] : NAN;
@@ -167,6 +172,7 @@ template <class T>
 __global__ __launch_bounds__(kRopeThreads) void rope_kernel(RopeTask<T> task) {
   constexpr int kV = kVector<T>;
   __shared__ __align__(16) float turns[2 * kTurnPairs];
+  __shared__ bool is_on;
   const int64_t row = blockIdx.x;
   const T* const in = task.in + row * task.in_stride;
   T* const out = task.out + row * task.out_stride;
@@ -176,16 +182,17 @@ __global__ __launch_bounds__(kRopeThreads) void rope_kernel(RopeTask<T> task) {
     const int count = tile_count(begin, task.pairs, kTurnPairs);
     const auto read_turns = [&] {
       if (begin > 0) __syncthreads();  // the turns before are still read
-      load_turns(task, row, begin, count, turns);
+      load_turns(task, row, begin, count, turns, &is_on);
       __syncthreads();
+      return is_on;
     };
     if (vectors) {
       rotate_vectors(task, in, out, begin, count, turns, read_turns);
     } else {
-      read_turns();
-      rotate_elements(task, in, out, begin, count, turns);
+      if (read_turns()) rotate_elements(task, in, out, begin, count, turns);
     }
   }
+  if (!is_on) return;
 
   const int width = vectors ? kV : 1;
   const auto copied = static_cast<unsigned>((task.dim - 2 * task.pairs) / width);

@@ -938,7 +938,8 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool aske
 void write_hidden_scores(const Plan& p, int64_t row, int64_t query_head) {
   if (p.a.scores == nullptr) return;
   float* scores = p.a.scores + (row * p.a.query.heads + query_head) * p.a.score_slots;
-  for (int64_t t = p.a.visible[row]; t < p.a.score_slots; ++t) scores[t] = kLowest;
+  const int64_t visible = p.a.visible[row] > 0 ? p.a.visible[row] : 0;
+  for (int64_t t = visible; t < p.a.score_slots; ++t) scores[t] = kLowest;
 }
 
 // The result of a head whose state is complete.
@@ -1111,16 +1112,25 @@ void run_items(const Plan& p) {
   run_items<Plain<T>, T>(p);
 }
 
+exn_status wrong_sequence(const AttentionArgs& a, int64_t row) {
+  if (a.cache.sequences == 0) {
+    return fail(EXN_INVALID_ARGUMENT,
+                "exn_attention: visible[%lld] is %d, but the cache has 0 sequences",
+                static_cast<long long>(row), a.visible[row]);
+  }
+  return fail(EXN_INVALID_ARGUMENT, "exn_attention: sequence[%lld] is %d, expected 0..%lld",
+              static_cast<long long>(row), a.sequence[row],
+              static_cast<long long>(a.cache.sequences - 1));
+}
+
+// The sequence of a row that sees nothing does not matter.
 exn_status check_indices(const AttentionArgs& a) {
   const int64_t rows = a.query.rows;
-  exn_status status =
-      check_ids("exn_attention", "sequence", a.sequence, rows, 0, a.cache.sequences - 1);
-  if (status == EXN_OK)
-    status = check_ids("exn_attention", "visible", a.visible, rows, 0, a.cache.slots);
-  if (status == EXN_OK && rows > 0 && a.cache.sequences == 0) {
-    status = fail(EXN_INVALID_ARGUMENT,
-                  "exn_attention: query has %lld rows, but the cache has 0 sequences",
-                  static_cast<long long>(rows));
+  exn_status status = check_ids("exn_attention", "visible", a.visible, rows, -1, a.cache.slots);
+  for (int64_t row = 0; status == EXN_OK && row < rows; ++row) {
+    const int64_t sequence = sequence_of(a.sequence, row);
+    if (a.visible[row] <= 0 || (sequence >= 0 && sequence < a.cache.sequences)) continue;
+    status = wrong_sequence(a, row);
   }
   return status == EXN_OK
              ? check_visible_pages("exn_attention", a.cache, a.sequence, a.visible, rows)

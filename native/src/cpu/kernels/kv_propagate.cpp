@@ -176,16 +176,13 @@ class Dealer {
   int64_t row_ = 0;
 };
 
-// Nothing is written unless all ids are in range. `slots` has room for a number per row; says of
-// each layer whether it repeats a slot.
+// Nothing is written unless all ids of rows that owe something are in range. `slots` has room for a
+// number per row; says of each layer whether it repeats a slot.
 exn_status check_rows(const KvPropagateArgs& a, int32_t* slots, const SlotPlaces& places,
                       uint8_t* repeats) {
   const char* op = "exn_kv_propagate";
   const int64_t rows = a.hidden.rows;
   exn_status status = check_ids(op, "exit_layer", a.exit_layer, rows, -1, a.model_layers);
-  if (status == EXN_OK && a.table.data != nullptr) {
-    status = check_ids(op, "position", a.position, rows, 0, a.table.positions - 1);
-  }
   for (int32_t layer = 0; status == EXN_OK && layer < a.layer_count; ++layer) {
     const int32_t* given = a.slot + layer * a.slot_stride;
     for (int64_t row = 0; row < rows; ++row) {
@@ -195,6 +192,10 @@ exn_status check_rows(const KvPropagateArgs& a, int32_t* slots, const SlotPlaces
     if (a.slot_stride > 0) std::snprintf(name, sizeof name, "slot[%d]", layer);
     const KvCache& cache = a.layers[layer].cache;
     status = check_slots(op, cache, "sequence", a.sequence, name, slots, rows, true);
+    if (status == EXN_OK && a.table.data != nullptr) {
+      status = check_ids_of_rows(op, "position", a.position, slots, rows, 0,
+                                 a.table.positions - 1);
+    }
     repeats[layer] = status == EXN_OK && writes_twice(a, cache, slots, places) ? 1 : 0;
   }
   return status;

@@ -174,12 +174,14 @@ exn_status rope(const RopeArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
   const int64_t rows = a.input.rows, width = a.input.heads * a.input.dim;
   const exn_status status =
-      check_ids("exn_rope", "position", a.position, rows, 0, a.table.positions - 1);
+      check_ids("exn_rope", "position", a.position, rows, -1, a.table.positions - 1);
   if (status != EXN_OK) return status;
   ran(EXN_CPU_PATH("rope"));
   with_float_type(a.input.dtype, [&](auto type) {
     parallel_for(rows, 32768 / (width + 1) + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) rope_row<EXN_TYPE_OF(type)>(a, row);
+      for (int64_t row = begin; row < end; ++row) {
+        if (a.position[row] >= 0) rope_row<EXN_TYPE_OF(type)>(a, row);
+      }
     });
   });
   return EXN_OK;

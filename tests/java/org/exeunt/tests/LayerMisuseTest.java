@@ -130,7 +130,7 @@ class LayerMisuseTest {
       assertTrue(Float.isNaN(out.toFloatArray()[2]));
       assertEquals(0, out.toFloatArray()[0]);
     }
-    refusedByTheRun(builder.position(ints(-1, 0)).build(scope), out, "position", "-1");
+    refusedByTheRun(builder.position(ints(-2, 0)).build(scope), out, "position", "-2", "-1..3");
   }
 
   @Test

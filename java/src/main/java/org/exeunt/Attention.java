@@ -15,15 +15,17 @@ import org.exeunt.jni.global.exeunt;
  * </pre>
  *
  * <p>Causality is the caller's, through {@code visible}: a row that was appended to slot t sees t +
- * 1 slots. A row that sees nothing gives zeros. {@code scores} hands out s before the softmax, -inf
- * from {@code visible[r]} on: what token dropping selects by. Everything after loading is f32; the
- * running maximum is subtracted, so large scores do not overflow. Where query and cache are both
- * BF16, the CPU may sum the exact products of query and K in pairs, which takes subnormal elements,
- * products and sums for 0. A NaN gives NaN in the row's heads concerned.
+ * 1 slots. A row that sees nothing ({@code visible} 0, or -1: it is off) gives zeros, whatever its
+ * sequence is. {@code scores} hands out s before the softmax, -inf from {@code visible[r]} on: what
+ * token dropping selects by. Everything after loading is f32; the running maximum is subtracted, so
+ * large scores do not overflow. Where query and cache are both BF16, the CPU may sum the exact
+ * products of query and K in pairs, which takes subnormal elements, products and sums for 0. A NaN
+ * gives NaN in the row's heads concerned.
  *
- * <p>A {@code visible} outside 0 to T, a sequence outside 0 to S - 1 or a page outside 0 to P - 1
+ * <p>A {@code visible} outside -1 to T, a sequence outside 0 to S - 1 or a page outside 0 to P - 1
  * is an {@link IllegalArgumentException} on the CPU, with nothing written; on CUDA, where a run
- * cannot read them, such a row is NaN.
+ * cannot read them, such a row is NaN. A head dimension of which rows of query, K and V do not fit
+ * into a block's shared memory is refused on CUDA.
  *
  * <p>Bytes that must move: {@code 2 visible Hkv dh} elements of the cache for each row (rows of one
  * sequence in one run share them in blocks), query and output once, {@code 4 H N} for each row of
@@ -110,7 +112,7 @@ public final class Attention extends Op {
     /**
      * How many leading slots each row sees.
      *
-     * @param tensor in, [R], I32, compact, entries from 0 to T
+     * @param tensor in, [R], I32, compact, entries from 0 to T; -1: the row is off
      * @return this
      */
     public Builder visible(Tensor tensor) {

@@ -9,8 +9,8 @@ import org.exeunt.jni.global.exeunt;
  * compaction after tokens were dropped, the fork of a sequence.
  *
  * <p>Entries are copied as if one after another, so an ascending list may move slots down within
- * one cache. A slot of -1, on either side, switches an entry off. Ids out of range and slots that
- * are written twice: {@link KvAppend}.
+ * one cache. A slot of -1, on either side, switches an entry off, whose other ids may be anything.
+ * Ids out of range and slots that are written twice: {@link KvAppend}.
  *
  * <p>Bytes that must move: {@code 2 Hkv dh} elements read and as many written for each entry.
  *

@@ -22,7 +22,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>and nothing else: no query, no softmax, no output projection, no feed-forward block (t5x
  * passes the state of the first exit instead, against its own comment; this follows the comment).
  * Rows with {@code exitLayer} -1 have not left and are untouched, as are a row that ran all L
- * layers ({@code exitLayer} L: it owes nothing) and one whose slot is -1.
+ * layers ({@code exitLayer} L: it owes nothing) and one whose slot is -1. The other ids of a
+ * row that owes a layer nothing may be anything.
  *
  * <p>When hidden and weights are both BF16 (or both F16), x is rounded to that type before the
  * products, as in {@link ExitHead}; otherwise x stays f32. Products are accumulated in f32, and a

@@ -9,9 +9,10 @@ import org.exeunt.jni.global.exeunt;
  *
  * <p>The first n elements of a head are rotated, where the table has n/2 columns; the rest is
  * copied. A pair (a, b) becomes {@code (a cos - b sin, b cos + a sin)} at the row's position;
- * {@link Style} says which elements are a pair. A position outside the table is an {@link
- * IllegalArgumentException} on the CPU, with nothing written; on CUDA, where a run cannot read
- * positions, the rotated elements of that row are NaN.
+ * {@link Style} says which elements are a pair. A position of -1 switches a row off: its output is
+ * untouched. Any other outside the table is an {@link IllegalArgumentException} on the CPU, with
+ * nothing written; on CUDA, where a run cannot read positions, the rotated elements of that row are
+ * NaN.
  *
  * <p>Bytes that must move: input and output once, {@code 4 n} of table for each row.
  *
@@ -105,7 +106,7 @@ public final class Rope extends Op {
     /**
      * What each row is turned by.
      *
-     * @param tensor in, [R], I32, compact, entries from 0 to T - 1 in any order
+     * @param tensor in, [R], I32, compact, entries from 0 to T - 1 in any order; -1: the row is off
      * @return this
      */
     public Builder position(Tensor tensor) {
