@@ -26,7 +26,7 @@ struct Words {
 };
 
 StackTags tags_of(const HiddenStackArgs& args) {
-  return {args.stack_tags, args.tags, args.tag_count};
+  return {args.stack_tags, args.tags, args.stack.rows, args.rows.rows, args.tag_count};
 }
 
 void queue_push(const HiddenStackArgs& args, int32_t* first, int32_t* rank, cudaStream_t stream) {

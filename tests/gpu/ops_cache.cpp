@@ -367,7 +367,7 @@ exn_hidden_stack_params stack_call(Instance* instance, const HiddenStackCase& c,
   if (params.action == EXN_STACK_GATHER) {
     params.rows =
         instance->output("rows", c.rows.type, {c.gathered, c.rows.cols}, c.rows.pad, c.rows.offset);
-    if (c.tags > 0) params.tags = instance->output("tags", Type::kI32, {c.gathered, c.tags});
+    if (c.tags > 0) params.tags = instance->output("tags", Type::kI32, {c.tags, c.gathered});
   }
   if (c.overflow) params.overflow = instance->output("overflow", Type::kI32, {1});
   return params;
@@ -381,7 +381,7 @@ std::unique_ptr<Instance> instantiate(const HiddenStackCase& c, int32_t device_t
   stack.stack = instance->in_out("stack", filled(rows, 0xFF));  // NaN
   stack.count = instance->in_out("count", filled(make_tensor(Type::kI32, {1}), 0));
   if (c.tags > 0) {
-    const HostTensor tags = make_tensor(Type::kI32, {c.capacity, c.tags});
+    const HostTensor tags = make_tensor(Type::kI32, {c.tags, c.capacity});
     stack.tags = instance->in_out("stack_tags", filled(tags, 0x7B));
   }
   for (int64_t call = 0; call < static_cast<int64_t>(c.script.size()); ++call) {
@@ -399,7 +399,8 @@ Complaint judge_entry(const HiddenStackCase& c, const HiddenStackOracle::Entry& 
   const Complaint complaint = compare_row(where, i, rows, row_bytes(in.rows, entry.row));
   if (!complaint.empty() || tags == nullptr) return complaint;
   for (int64_t m = 0; m < c.tags; ++m) {
-    if (tags->integer_at(i * c.tags + m) != in.tags.integer_at(entry.row * c.tags + m)) {
+    const int64_t expected = in.tags.integer_at(m * c.rows.rows + entry.row);
+    if (tags->integer_at(m * tags->cols + i) != expected) {
       return where + " row " + text(i) + ": other tags";
     }
   }
@@ -416,7 +417,8 @@ Complaint judge_gather(const HiddenStackCase& c, const HiddenStackOracle& oracle
     } else {
       complaint = compare_row(where + "beyond", i, rows, untouched_row(rows));
       for (int64_t m = 0; tags != nullptr && m < c.tags; ++m) {
-        if (tags->integer_at(i * c.tags + m) != -1) complaint = where + "a tag beyond is not -1";
+        if (tags->integer_at(m * c.gathered + i) != -1)
+          complaint = where + "a tag beyond is not -1";
       }
     }
     if (!complaint.empty()) return complaint;

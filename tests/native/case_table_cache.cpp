@@ -542,9 +542,11 @@ HiddenStackInputs make_inputs(const HiddenStackCase& c, int64_t call) {
        c.rows.special);
   const int64_t first = call * c.rows.rows;
   if (c.tags > 0) {
-    in.tags = make_tensor(Type::kI32, {c.rows.rows, c.tags});
+    in.tags = make_tensor(Type::kI32, {c.tags, c.rows.rows});
     for (int64_t i = 0; i < in.tags.size(); ++i) {
-      in.tags.set_integer(i, static_cast<int64_t>(pick(c.seed, 4, first * c.tags + i, 1000)));
+      const int64_t tag = i / c.rows.rows, row = i % c.rows.rows;
+      in.tags.set_integer(
+          i, static_cast<int64_t>(pick(c.seed, 4, (first + row) * c.tags + tag, 1000)));
     }
   }
   if (c.mask == "-") return in;

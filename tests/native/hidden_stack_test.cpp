@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
+#include <deque>
 
 #include "cache_fixture.h"
+#include "misuse.h"
 
 namespace exn::test {
 namespace {
@@ -14,7 +16,7 @@ class Script {
  public:
   Script(const HiddenStackCase& c, const Target& target) : c_(c), target_(target), oracle_(c) {
     stack_ = poisoned(c.rows.type, {c.capacity, c.rows.cols}, c.stack_pad, c.stack_offset);
-    if (c.tags > 0) tags_ = poisoned(Type::kI32, {c.capacity, c.tags});
+    if (c.tags > 0) tags_ = poisoned(Type::kI32, {c.tags, c.capacity});
     count_ = integers({0});
   }
 
@@ -39,7 +41,7 @@ class Script {
                                            c_.rows.offset)
                                 : in.rows);
     Placed tags(target_,
-                gather && c_.tags > 0 ? poisoned(Type::kI32, {c_.gathered, c_.tags}) : in.tags);
+                gather && c_.tags > 0 ? poisoned(Type::kI32, {c_.tags, c_.gathered}) : in.tags);
     Placed overflow(target_, c_.overflow ? poisoned(Type::kI32, {1}) : HostTensor{});
     const exn_hidden_stack_params p = {sizeof p,  stack.dl(), stack_tags.dl(), count.dl(),
                                        rows.dl(), tags.dl(),  mask.dl(),       overflow.dl(),
@@ -76,9 +78,10 @@ class Script {
 
   void expect_tags(const HostTensor& got, int64_t row, size_t i) {
     const HiddenStackOracle::Entry& e = oracle_.entries()[i];
+    const int64_t pushed = c_.rows.rows;
     for (int64_t m = 0; m < c_.tags; ++m) {
-      EXPECT_EQ(got.integer_at(row * c_.tags + m),
-                inputs_[static_cast<size_t>(e.call)].tags.integer_at(e.row * c_.tags + m))
+      EXPECT_EQ(got.integer_at(m * got.cols + row),
+                inputs_[static_cast<size_t>(e.call)].tags.integer_at(m * pushed + e.row))
           << "entry " << i << ", tag " << m;
     }
   }
@@ -98,8 +101,9 @@ class Script {
     const size_t above = held * static_cast<size_t>(stack_.stride * size_of(stack_.type));
     for (size_t b = above; b < stack_.bytes.size(); ++b)
       ASSERT_EQ(stack_.bytes[b], before.bytes[b]) << "byte " << b;
-    for (size_t b = held * static_cast<size_t>(c_.tags) * 4; b < tags_.bytes.size(); ++b) {
-      ASSERT_EQ(tags_.bytes[b], tags_before.bytes[b]) << "tag byte " << b;
+    for (int64_t i = 0; i < tags_.size(); ++i) {
+      if (i % c_.capacity < static_cast<int64_t>(held)) continue;
+      ASSERT_EQ(tags_.integer_at(i), tags_before.integer_at(i)) << "tag " << i;
     }
   }
 
@@ -113,8 +117,11 @@ class Script {
     if (c_.tags == 0) return;
     const HostTensor got_tags = tags.read();
     for (size_t i = 0; i < held; ++i) expect_tags(got_tags, static_cast<int64_t>(i), i);
-    for (int64_t i = static_cast<int64_t>(held) * c_.tags; i < got_tags.size(); ++i)
-      EXPECT_EQ(got_tags.integer_at(i), -1);
+    for (int64_t i = 0; i < got_tags.size(); ++i) {
+      if (i % c_.gathered >= static_cast<int64_t>(held)) {
+        EXPECT_EQ(got_tags.integer_at(i), -1);
+      }
+    }
   }
 
   const HiddenStackCase& c_;
@@ -140,6 +147,145 @@ INSTANTIATE_TEST_SUITE_P(Cases, HiddenStack,
 
 using P = exn_hidden_stack_params;
 
+// ---- what comes off the stack goes on -----------------------------------------------------------
+
+enum Tag { kSequence, kSlot, kPosition, kVisible, kExitLayer, kTags };
+
+// One row of gathered tags, as an op takes it.
+class TagRow {
+ public:
+  TagRow(const Placed& tags, int64_t tag) : size_(tags.dl()->shape[1]), dl_(*tags.dl()) {
+    dl_.ndim = 1;
+    dl_.shape = &size_;
+    dl_.strides = nullptr;
+    dl_.byte_offset += static_cast<uint64_t>(tag * size_) * sizeof(int32_t);
+  }
+  TagRow(const TagRow&) = delete;
+  const DLTensor* dl() const { return &dl_; }
+
+ private:
+  int64_t size_;
+  DLTensor dl_;
+};
+
+template <class Params>
+void run_op(const Target& target, const char* name,
+            exn_status (*size_of_workspace)(const Params*, size_t*),
+            exn_status (*run)(const Params*, void*, size_t, exn_stream), const Params& params) {
+  const Op<Params> op = {name, nullptr, size_of_workspace, run};
+  ASSERT_EQ(run_once(target, op, params), EXN_OK) << name << ": " << exn_last_error();
+}
+
+// What the ops after a gather leave behind, of R rows and their tags.
+struct Followed {
+  HostTensor turned, appended, owed, attended;
+};
+
+Followed follow(const Target& target, const CacheSpec& spec, const Placed& rows,
+                const Placed& tags) {
+  const int64_t n = tags.dl()->shape[1];
+  std::deque<TagRow> ids;
+  for (int64_t tag = 0; tag < kTags; ++tag) ids.emplace_back(tags, tag);
+  int64_t shape[3] = {n, 2, spec.dim};
+  DLTensor heads = *rows.dl();
+  heads.ndim = 3;
+  heads.shape = shape;
+  heads.strides = nullptr;
+  Placed table(target, normal(Type::kF32, {6, 4, 2}, 2));
+  Placed turned(target, zeros(Type::kF32, {n, 2, spec.dim}));
+  Placed attended(target, poisoned(Type::kF32, {n, 2, spec.dim}));
+  PlacedCache appended(target, spec, zero_cache(spec)), owed(target, spec, zero_cache(spec));
+  Placed weight(target, normal(Type::kF32, {2 * spec.dim, 2 * spec.dim}, 3));
+
+  exn_rope_params rope = {};
+  rope.struct_size = sizeof rope;
+  rope.input = &heads;
+  rope.position = ids[kPosition].dl();
+  rope.table = table.dl();
+  rope.out = turned.dl();
+  run_op(target, "rope", exn_rope_workspace_size, exn_rope, rope);
+
+  exn_kv_append_params append = {};
+  append.struct_size = sizeof append;
+  append.cache = appended.dl();
+  append.k = turned.dl();
+  append.v = &heads;
+  append.sequence = ids[kSequence].dl();
+  append.slot = ids[kSlot].dl();
+  run_op(target, "kv_append", exn_kv_append_workspace_size, exn_kv_append, append);
+
+  exn_kv_layer layer = {};
+  layer.k_weight = layer.v_weight = weight.dl();
+  layer.cache = owed.dl();
+  layer.index = 1;
+  exn_kv_propagate_params propagate = {};
+  propagate.struct_size = sizeof propagate;
+  propagate.hidden = rows.dl();
+  propagate.exit_layer = ids[kExitLayer].dl();
+  propagate.sequence = ids[kSequence].dl();
+  propagate.slot = ids[kSlot].dl();
+  propagate.position = ids[kPosition].dl();
+  propagate.rope_table = table.dl();
+  propagate.layers = &layer;
+  propagate.layer_count = 1;
+  propagate.model_layers = 2;
+  run_op(target, "kv_propagate", exn_kv_propagate_workspace_size, exn_kv_propagate, propagate);
+
+  exn_attention_params attention = {};
+  attention.struct_size = sizeof attention;
+  attention.query = turned.dl();
+  attention.cache = appended.dl();
+  attention.sequence = ids[kSequence].dl();
+  attention.visible = ids[kVisible].dl();
+  attention.out = attended.dl();
+  attention.scale = 1;
+  run_op(target, "attention", exn_attention_workspace_size, exn_attention, attention);
+  return {turned.read(), appended.k.read(), owed.k.read(), attended.read()};
+}
+
+// Three rows are pushed, two of them come out, and the ops that follow take more rows and the tags
+// of them all as they are: with the result that they have for the two alone.
+TEST(HiddenStackTags, SwitchOffWhatIsNotThere) {
+  for (const Target& target : targets()) {
+    for (int32_t layout : {EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED}) {
+      SCOPED_TRACE(target.name() + ", layout " + std::to_string(layout));
+      const CacheSpec spec = little_cache(layout);
+      const HostTensor from = normal(Type::kF32, {3, 16});
+      Placed stack(target, poisoned(Type::kF32, {5, 16})),
+          stack_tags(target, poisoned(Type::kI32, {kTags, 5})), count(target, integers({0}));
+      Placed pushed(target, from), mask(target, filled(Type::kU8, {3}, 1));
+      HostTensor tags = make_tensor(Type::kI32, {kTags, 3});
+      const int32_t values[] = {1, 0, 0, 2, 0, 0, 5, 0, 2, 3, 1, 1, 0, 2, 1};
+      for (int64_t i = 0; i < tags.size(); ++i) tags.set_integer(i, values[i]);
+      HostTensor two = make_tensor(Type::kI32, {kTags, 2}), rows = make_tensor(Type::kF32, {2, 16});
+      for (int64_t i = 0; i < two.size(); ++i)
+        two.set_integer(i, values[i / 2 * 3 + i % 2 * 2]);
+      for (int64_t i = 0; i < 32; ++i) rows.set(i / 16, i % 16, from.at(i / 16 * 2, i % 16));
+      HostTensor some = mask.initial();
+      some.bytes[1] = 0;
+      Placed leaves(target, some), pushed_tags(target, tags);
+      const P push = {sizeof push,      stack.dl(),  stack_tags.dl(), count.dl(),     pushed.dl(),
+                      pushed_tags.dl(), leaves.dl(), nullptr,         EXN_STACK_PUSH, 0};
+      ASSERT_EQ(run_once(target, kOp, push), EXN_OK) << exn_last_error();
+      Placed out(target, zeros(Type::kF32, {4, 16})),
+          out_tags(target, poisoned(Type::kI32, {kTags, 4}));
+      const P gather = {sizeof gather, stack.dl(), stack_tags.dl(), count.dl(),       out.dl(),
+                        out_tags.dl(), nullptr,    nullptr,         EXN_STACK_GATHER, 0};
+      ASSERT_EQ(run_once(target, kOp, gather), EXN_OK) << exn_last_error();
+
+      const Followed got = follow(target, spec, out, out_tags);
+      const Followed expected = follow(target, spec, Placed(target, rows), Placed(target, two));
+      if (HasFailure()) return;
+      EXPECT_EQ(got.appended.bytes, expected.appended.bytes);
+      EXPECT_EQ(got.owed.bytes, expected.owed.bytes);
+      for (int64_t i = 0; i < 64; ++i) {
+        EXPECT_EQ(got.turned.at(0, i), i < 32 ? expected.turned.at(0, i) : 0) << i;
+        EXPECT_NEAR(got.attended.at(0, i), i < 32 ? expected.attended.at(0, i) : 0, 1e-5) << i;
+      }
+    }
+  }
+}
+
 class HiddenStackMisuse : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -147,12 +293,12 @@ class HiddenStackMisuse : public ::testing::Test {
   }
 
   Placed stack_{kCpu, poisoned(Type::kF32, {5, 8})},
-      stack_tags_{kCpu, poisoned(Type::kI32, {5, 2})}, count_{kCpu, integers({1})};
+      stack_tags_{kCpu, poisoned(Type::kI32, {2, 5})}, count_{kCpu, integers({1})};
   Placed mask_{kCpu, filled(Type::kU8, {3}, 1)}, overflow_{kCpu, poisoned(Type::kI32, {1})};
 };
 
 TEST_F(HiddenStackMisuse, Push) {
-  Placed rows(kCpu, normal(Type::kF32, {3, 8})), tags(kCpu, zeros(Type::kI32, {3, 2}));
+  Placed rows(kCpu, normal(Type::kF32, {3, 8})), tags(kCpu, zeros(Type::kI32, {2, 3}));
   const P p = {sizeof p,  stack_.dl(), stack_tags_.dl(), count_.dl(),    rows.dl(),
                tags.dl(), mask_.dl(),  overflow_.dl(),   EXN_STACK_PUSH, 0};
   const std::vector<Placed*> written = {&stack_, &stack_tags_, &count_, &overflow_};
@@ -173,9 +319,9 @@ TEST_F(HiddenStackMisuse, Push) {
   spoil.on_another_device(&rows, "rows");
   spoil.on_another_device(&count_, "count");
   spoil.size(&rows, "rows", 1, 7);
-  spoil.size(&tags, "tags", 1, 3);
-  spoil.size(&tags, "tags", 0, 2);
-  spoil.size(&stack_tags_, "stack_tags", 0, 4);
+  spoil.size(&tags, "tags", 0, 3);
+  spoil.size(&tags, "tags", 1, 2);
+  spoil.size(&stack_tags_, "stack_tags", 1, 4);
   spoil.size(&mask_, "mask", 0, 2);
   spoil.size(&count_, "count", 0, 0);
   spoil.size(&overflow_, "overflow", 0, 0);
@@ -201,7 +347,7 @@ TEST_F(HiddenStackMisuse, Push) {
 }
 
 TEST_F(HiddenStackMisuse, Gather) {
-  Placed rows(kCpu, poisoned(Type::kF32, {3, 8})), tags(kCpu, poisoned(Type::kI32, {3, 2}));
+  Placed rows(kCpu, poisoned(Type::kF32, {3, 8})), tags(kCpu, poisoned(Type::kI32, {2, 3}));
   const P p = {sizeof p,  stack_.dl(), stack_tags_.dl(), count_.dl(),      rows.dl(),
                tags.dl(), nullptr,     overflow_.dl(),   EXN_STACK_GATHER, 0};
   const std::vector<Placed*> written = {&stack_, &stack_tags_, &count_, &overflow_, &rows, &tags};
@@ -217,7 +363,7 @@ TEST_F(HiddenStackMisuse, Gather) {
 }
 
 TEST_F(HiddenStackMisuse, Clear) {
-  Placed rows(kCpu, normal(Type::kF32, {3, 8})), tags(kCpu, zeros(Type::kI32, {3, 2}));
+  Placed rows(kCpu, normal(Type::kF32, {3, 8})), tags(kCpu, zeros(Type::kI32, {2, 3}));
   const P p = {sizeof p, stack_.dl(), stack_tags_.dl(), count_.dl(),     nullptr,
                nullptr,  nullptr,     overflow_.dl(),   EXN_STACK_CLEAR, 0};
   const std::vector<Placed*> written = {&stack_, &stack_tags_, &count_, &overflow_};

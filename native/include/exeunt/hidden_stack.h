@@ -5,12 +5,15 @@
  * recomputation, LayerSkip's exit query cache).
  *
  *   EXN_STACK_PUSH    appends the rows with mask[r] != 0, ascending, and their tags; count grows
- *   EXN_STACK_GATHER  rows[i], tags[i] = entry i for i < count; behind them tags are -1 and rows
- *                     untouched
+ *   EXN_STACK_GATHER  rows[i], tags[:, i] = entry i for i < count; behind them tags are -1 and
+ *                     rows untouched
  *   EXN_STACK_CLEAR   count = 0
  *
- * Tags are M integers per entry that travel with it, for instance sequence, slot, position: with -1
- * as slot, an entry that is not there is switched off in every op that follows.
+ * Tags are M integers per entry that travel with it, for instance sequence, slot, position and what
+ * attention may see. Row m of tags is tag m of all entries: a compact tensor [R], as the ops that
+ * follow take it. The -1 of an entry that is not there switches it off as slot (kv_append, kv_copy,
+ * kv_propagate), exit_layer (kv_propagate), position (rope) and visible (attention); its other ids,
+ * its sequence among them, are not looked at then. kv_length has no such switch.
  *
  * A push that does not fit pushes nothing: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run
  * cannot read the count on the host, `overflow` receives the rows that found no room. Likewise a
@@ -32,11 +35,11 @@ enum { EXN_STACK_PUSH = 0, EXN_STACK_GATHER = 1, EXN_STACK_CLEAR = 2 };
 typedef struct exn_hidden_stack_params {
   uint64_t struct_size;      /**< sizeof(exn_hidden_stack_params) */
   const DLTensor* stack;     /**< in-out, [C,D], f32 | f16 | bf16, last stride 1 */
-  const DLTensor* stack_tags; /**< in-out, optional, [C,M], i32, compact, M >= 1 */
+  const DLTensor* stack_tags; /**< in-out, optional, [M,C], i32, compact, M >= 1 */
   const DLTensor* count;     /**< in-out, [1], i32: entries on the stack, 0..C */
   const DLTensor* rows;      /**< PUSH: in, GATHER: out, [R,D], dtype of stack, last stride 1;
                                   CLEAR: NULL */
-  const DLTensor* tags;      /**< PUSH: in, GATHER: out, [R,M], i32, compact;
+  const DLTensor* tags;      /**< PUSH: in, GATHER: out, [M,R], i32, compact;
                                   with stack_tags only */
   const DLTensor* mask;      /**< in, optional, PUSH: [R], u8, compact; NULL: all rows */
   const DLTensor* overflow;  /**< out, optional, [1], i32: rows that did not fit, 0 if all did */

@@ -10,8 +10,10 @@ namespace exn::cuda {
 
 // What travels with a row, M integers of it.
 struct StackTags {
-  int32_t* stacked;  // [capacity, count]; null: none
-  int32_t* outside;  // [rows, count]
+  int32_t* stacked;  // [count, capacity]; null: none
+  int32_t* outside;  // [count, rows]
+  int64_t capacity;
+  int64_t rows;
   int64_t count;
 };
 
@@ -78,8 +80,11 @@ struct StackPush {
   const int32_t* rank;
 };
 
-__device__ __forceinline__ void move_tags(int32_t* to, const int32_t* from, int64_t count) {
-  for (int64_t i = threadIdx.x; i < count; i += kMoveThreads) to[i] = from[i];
+// `to` and `from` are the first tags of a row and an entry, whose others follow at these strides.
+__device__ __forceinline__ void move_tags(int32_t* to, int64_t to_stride, const int32_t* from,
+                                          int64_t from_stride, int64_t count) {
+  for (int64_t i = threadIdx.x; i < count; i += kMoveThreads)
+    to[i * to_stride] = from[i * from_stride];
 }
 
 // Bytes: a pushed row and its tags read once and written once, 4 for each row's rank. Grid: rows by
@@ -94,8 +99,8 @@ __global__ __launch_bounds__(kMoveThreads) void stack_push_kernel(StackPush<Word
     const int64_t entry = static_cast<int64_t>(first) + rank;
     move_row(task.stack + entry * task.stack_stride, task.rows + row * task.row_stride, task.words);
     if (task.tags.stacked != nullptr && blockIdx.y == 0) {
-      move_tags(task.tags.stacked + entry * task.tags.count,
-                task.tags.outside + row * task.tags.count, task.tags.count);
+      move_tags(task.tags.stacked + entry, task.tags.capacity, task.tags.outside + row,
+                task.tags.rows, task.tags.count);
     }
   }
 }
@@ -130,11 +135,13 @@ __global__ __launch_bounds__(kMoveThreads) void stack_gather_kernel(StackGather<
     if (present)
       move_row(task.rows + row * task.row_stride, task.stack + row * task.stack_stride, task.words);
     if (task.tags.stacked == nullptr || blockIdx.y != 0) continue;
-    int32_t* const tags = task.tags.outside + row * task.tags.count;
+    int32_t* const tags = task.tags.outside + row;
     if (present) {
-      move_tags(tags, task.tags.stacked + row * task.tags.count, task.tags.count);
+      move_tags(tags, task.tags.rows, task.tags.stacked + row, task.tags.capacity,
+                task.tags.count);
     } else {
-      for (int64_t i = threadIdx.x; i < task.tags.count; i += kMoveThreads) tags[i] = -1;
+      for (int64_t i = threadIdx.x; i < task.tags.count; i += kMoveThreads)
+        tags[i * task.tags.rows] = -1;
     }
   }
   if (task.overflow != nullptr && blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) {

@@ -8,8 +8,20 @@ namespace {
 
 long long wide(int64_t x) { return static_cast<long long>(x); }
 
-void copy_tags(const int32_t* from, int64_t from_row, int32_t* to, int64_t to_row, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) to[to_row * count + i] = from[from_row * count + i];
+// The tags of a row or an entry, `step` elements apart.
+struct Tags {
+  int32_t* first;
+  int64_t step;
+};
+
+void copy_tags(Tags from, Tags to, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to.first[i * to.step] = from.first[i * from.step];
+}
+
+Tags tags_of_row(const HiddenStackArgs& a, int64_t row) { return {a.tags + row, a.rows.rows}; }
+
+Tags tags_of_entry(const HiddenStackArgs& a, int64_t entry) {
+  return {a.stack_tags + entry, a.stack.rows};
 }
 
 exn_status push(const HiddenStackArgs& a, int32_t* pushed) {
@@ -25,7 +37,8 @@ exn_status push(const HiddenStackArgs& a, int32_t* pushed) {
   }
   for_rows(rows, a.stack.cols * size_of(a.stack.dtype), [&](int64_t i) {
     copy_row(a.rows, pushed[i], a.stack, held + i);
-    if (a.tags != nullptr) copy_tags(a.tags, pushed[i], a.stack_tags, held + i, a.tag_count);
+    if (a.tags != nullptr)
+      copy_tags(tags_of_row(a, pushed[i]), tags_of_entry(a, held + i), a.tag_count);
   });
   *a.count = static_cast<int32_t>(held + rows);
   return EXN_OK;
@@ -39,10 +52,12 @@ exn_status gather(const HiddenStackArgs& a) {
   }
   for_rows(held, a.stack.cols * size_of(a.stack.dtype), [&](int64_t i) {
     copy_row(a.stack, i, a.rows, i);
-    if (a.tags != nullptr) copy_tags(a.stack_tags, i, a.tags, i, a.tag_count);
+    if (a.tags != nullptr) copy_tags(tags_of_entry(a, i), tags_of_row(a, i), a.tag_count);
   });
   if (a.tags == nullptr) return EXN_OK;
-  for (int64_t i = held * a.tag_count; i < a.rows.rows * a.tag_count; ++i) a.tags[i] = -1;
+  for (int64_t tag = 0; tag < a.tag_count; ++tag) {
+    for (int64_t i = held; i < a.rows.rows; ++i) a.tags[tag * a.rows.rows + i] = -1;
+  }
   return EXN_OK;
 }
 

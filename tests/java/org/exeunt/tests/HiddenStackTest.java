@@ -4,14 +4,21 @@ package org.exeunt.tests;
 import static org.exeunt.tests.Refusals.invalid;
 import static org.exeunt.tests.Words.remainder;
 import static org.exeunt.tests.Words.word;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Stream;
+import org.exeunt.Attention;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.HiddenStack;
+import org.exeunt.KvCache;
+import org.exeunt.KvPropagate;
+import org.exeunt.Rope;
 import org.exeunt.Tensor;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
@@ -48,6 +55,63 @@ class HiddenStackTest extends OpTest {
     }
   }
 
+  /** The ops that follow take gathered tags as they are: those of rows that are not there too. */
+  @Test
+  void gatheredTagsSwitchOff() {
+    Tensor stack = scope.allocate(DType.F32, 5, 4);
+    Tensor stackTags = scope.allocate(DType.I32, 4, 5);
+    Tensor count = scope.copyOf(new int[] {0}, 1);
+    Tensor rows = scope.copyOf(new float[] {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, 3, 4);
+    Tensor tags = scope.copyOf(new int[] {1, 0, 0, 2, 0, 1, 0, 0, 0, 3, 1, 2}, 4, 3);
+    Tensor leaves = scope.allocate(DType.U8, 3).copyFrom(new int[] {1, 0, 1});
+    HiddenStack.push().stack(stack).count(count).rows(rows).tags(stackTags, tags).mask(leaves)
+        .runOnce();
+    HiddenStack.gather().stack(stack).count(count).rows(rows).tags(stackTags, tags).runOnce();
+    Tensor sequence = tags.row(0);
+    Tensor slot = tags.row(1);
+    Tensor position = tags.row(2);
+
+    Tensor table = Rope.table(scope, Device.defaultDevice(), 4, 4, 10000);
+    Tensor heads = rows.reshape(3, 1, 4);
+    Rope.builder().input(heads).position(position).table(table, Rope.Style.HALF).out(heads)
+        .runOnce();
+    float[] expected = new float[2 * 3 * 4];
+    System.arraycopy(new float[] {1, 2, 3, 4}, 0, expected, (3 + 2) * 4, 4);
+    System.arraycopy(new float[] {9, 10, 11, 12}, 0, expected, 4, 4);
+    KvCache appended = emptyCache();
+    appended.append().k(heads).v(heads).sequence(sequence).slot(slot).runOnce();
+    assertArrayEquals(expected, appended.k().toFloatArray());
+    assertArrayEquals(expected, appended.v().toFloatArray());
+
+    float[] identity = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1};
+    Tensor weight = scope.copyOf(identity, 4, 4);
+    KvCache owed = emptyCache();
+    KvPropagate.builder()
+        .hidden(rows)
+        .exitLayer(scope.copyOf(new int[] {0, 0, 0}, 3))
+        .sequence(sequence)
+        .slot(slot)
+        .rope(table, Rope.Style.HALF, position)
+        .modelLayers(2)
+        .layer(KvPropagate.Layer.of(1, null, weight, weight, owed))
+        .runOnce();
+    assertArrayEquals(expected, owed.k().toFloatArray());
+
+    Tensor out = scope.allocate(DType.F32, 3, 1, 4);
+    Attention.builder().query(heads).cache(owed).sequence(sequence).visible(tags.row(3)).out(out)
+        .runOnce();
+    assertArrayEquals(new float[4], out.row(2).toFloatArray());
+  }
+
+  private KvCache emptyCache() {
+    Device device = Device.defaultDevice();
+    KvCache cache =
+        KvCache.contiguous(scope, device, DType.F32, KvCache.Layout.HEAD_MAJOR, 2, 1, 3, 4);
+    cache.k().copyFrom(new float[24]);
+    cache.v().copyFrom(new float[24]);
+    return cache;
+  }
+
   /** The stack on the device, and the one it should be. */
   private final class Script {
     private final CaseRow c;
@@ -67,7 +131,7 @@ class HiddenStackTest extends OpTest {
       expected =
           new HostTensor(c.dtype("dtype"), shape, c.int32("stack_pad"), c.int32("stack_offset"));
       stack = new Placed(scope, expected);
-      expectedTags = width > 0 ? HostTensor.of(DType.I32, shape[0], width) : null;
+      expectedTags = width > 0 ? HostTensor.of(DType.I32, width, shape[0]) : null;
       stackTags = width > 0 ? new Placed(scope, expectedTags) : null;
       overflow = c.flag("overflow") ? scope.allocate(DType.I32, 1) : null;
     }
@@ -88,13 +152,13 @@ class HiddenStackTest extends OpTest {
     void push(int call) {
       int n = c.int32("rows");
       HostTensor rows = rows(n).fill(c.seed(), 8 + call, "normal", 1, "-");
-      HostTensor tags = width > 0 ? HostTensor.of(DType.I32, n, width) : null;
+      HostTensor tags = width > 0 ? HostTensor.of(DType.I32, width, n) : null;
       HostTensor mask = c.given("mask") ? HostTensor.of(DType.U8, n) : null;
       List<Integer> pushed = new ArrayList<>();
       for (int r = 0; r < n; r++) {
         long i = (long) call * n + r;
         for (int m = 0; m < width; m++) {
-          tags.setInteger(r * width + m, remainder(word(c.seed(), 4, i * width + m), 1000));
+          tags.setInteger(m * n + r, remainder(word(c.seed(), 4, i * width + m), 1000));
         }
         if (mask != null) {
           boolean some = c.choice("mask", "some", "none") == 0;
@@ -109,8 +173,8 @@ class HiddenStackTest extends OpTest {
       if (runs(op, held + pushed.size() - expected.rows)) {
         for (int r : pushed) {
           expected.copyFrom(rows, r, 0, held, 0, rows.cols);
-          if (width > 0) {
-            expectedTags.copyFrom(tags, r, 0, held, 0, width);
+          for (int m = 0; m < width; m++) {
+            expectedTags.setInteger(m * expected.rows + held, tags.integerAt(m * n + r));
           }
           held++;
         }
@@ -120,7 +184,7 @@ class HiddenStackTest extends OpTest {
     void gather() {
       int n = c.int32("gathered");
       HostTensor rows = rows(n);
-      HostTensor tags = width > 0 ? HostTensor.of(DType.I32, n, width) : null;
+      HostTensor tags = width > 0 ? HostTensor.of(DType.I32, width, n) : null;
       Placed placedRows = new Placed(scope, rows);
       Placed placedTags = width > 0 ? new Placed(scope, tags) : null;
       HiddenStack op =
@@ -134,7 +198,8 @@ class HiddenStackTest extends OpTest {
           rows.copyFrom(expected, r, 0, r, 0, rows.cols);
         }
         for (int m = 0; m < width && (ran || Setup.cuda()); m++) {
-          tags.setInteger(r * width + m, there ? expectedTags.integerAt(r * width + m) : -1);
+          tags.setInteger(
+              m * n + r, there ? expectedTags.integerAt(m * expected.rows + r) : -1);
         }
       }
       assertEquals(rows.bytes, placedRows.read().bytes, "gathered rows");

@@ -548,8 +548,8 @@ class LayerMisuseTest {
     invalid(() -> push.rows(f32(3, 5)).build(), "rows", "5 columns", "4");
     invalid(() -> push.rows(f16(3, 4)).build(), "rows", "f16", "f32");
     push.rows(f32(3, 4));
-    invalid(() -> push.tags(null, i32(3, 2)).build(), "tags", "stack_tags is null");
-    invalid(() -> push.tags(i32(2, 2), i32(3, 1)).build(), "tags", "1", "2");
+    invalid(() -> push.tags(null, i32(2, 3)).build(), "tags", "stack_tags is null");
+    invalid(() -> push.tags(i32(2, 2), i32(1, 3)).build(), "tags", "1", "2");
     push.tags(null, null);
     invalid(() -> push.mask(f32(3)).build(), "mask", "f32", "u8");
     push.mask(null);

@@ -16,10 +16,15 @@ import org.exeunt.jni.global.exeunt;
  *   <li>{@link #clear} empties the stack.
  * </ul>
  *
- * <p>Tags are M integers that travel with an entry, for instance sequence, slot and position: with
- * -1 as slot, an entry that is not there is switched off in every op that follows. A push that does
- * not fit pushes nothing, and a gather into too few rows copies nothing: an {@link
- * IllegalArgumentException} on the CPU; on CUDA, where a run cannot read the count, {@code
+ * <p>Tags are M integers that travel with an entry, for instance sequence, slot, position and what
+ * attention may see. Row m of the tags is tag m of all entries: {@code tags.row(m)} is what the ops
+ * that follow take. The -1 of an entry that is not there switches it off as slot ({@link KvAppend},
+ * {@link KvCopy}, {@link KvPropagate}), exit layer ({@link KvPropagate}), position ({@link Rope})
+ * and visible ({@link Attention}); its other ids, its sequence among them, are not looked at then.
+ * {@link KvLength} has no such switch.
+ *
+ * <p>A push that does not fit pushes nothing, and a gather into too few rows copies nothing: an
+ * {@link IllegalArgumentException} on the CPU; on CUDA, where a run cannot read the count, {@code
  * overflow} receives the rows that found no room.
  *
  * <p>Bytes that must move: {@code 2 D} elements for each row pushed or gathered, and its tags.
@@ -124,8 +129,8 @@ public final class HiddenStack extends Op {
     /**
      * Integers that travel with the entries.
      *
-     * @param ofStack in and out, optional, [C,M], I32, compact, M at least 1
-     * @param ofRows push: in, gather: out, [R,M], I32, compact; null for a clear
+     * @param ofStack in and out, optional, [M,C], I32, compact, M at least 1
+     * @param ofRows push: in, gather: out, [M,R], I32, compact; null for a clear
      * @return this
      */
     public Builder tags(Tensor ofStack, Tensor ofRows) {

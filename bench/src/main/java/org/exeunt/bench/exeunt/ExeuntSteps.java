@@ -92,14 +92,14 @@ abstract class ExeuntSteps extends ExeuntDrops implements StepContenders {
     DType dtype = dtype(problem.pushed[0].storage());
     int tagsPerRow = problem.tagsPerRow();
     Tensor stack = scope.allocate(dtype, problem.capacity, problem.dim());
-    Tensor stackTags = scope.allocate(DType.I32, problem.capacity, tagsPerRow);
+    Tensor stackTags = scope.allocate(DType.I32, tagsPerRow, problem.capacity);
     Tensor count = ints(scope, new int[] {0});
     Tensor overflow = scope.allocate(DType.I32, 1);
     HiddenStack push = null;
     for (int n = 0; n < problem.pushed.length; n++) {
       HiddenStack.Builder builder = HiddenStack.push()
           .rows(tensor(scope, problem.pushed[n]))
-          .tags(stackTags, ints(scope, problem.tags[n]).reshape(problem.rows(), tagsPerRow));
+          .tags(stackTags, ints(scope, problem.tags[n]).reshape(tagsPerRow, problem.rows()));
       if (problem.mask != null) {
         builder.mask(scope.allocate(DType.U8, problem.rows()).copyFrom(
             IntStream.range(0, problem.rows()).map(r -> problem.mask[r] ? 1 : 0).toArray()));
@@ -114,7 +114,7 @@ abstract class ExeuntSteps extends ExeuntDrops implements StepContenders {
           () -> result(count, stack, stackTags));
     }
     Tensor rows = scope.allocate(dtype, problem.capacity, problem.dim());
-    Tensor tags = scope.allocate(DType.I32, problem.capacity, tagsPerRow);
+    Tensor tags = scope.allocate(DType.I32, tagsPerRow, problem.capacity);
     Op gather = HiddenStack.gather()
         .rows(rows)
         .tags(stackTags, tags)

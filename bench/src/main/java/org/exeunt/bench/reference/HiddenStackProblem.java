@@ -13,7 +13,7 @@ public final class HiddenStackProblem {
   /** The rows of each push. */
   public final Matrix[] pushed;
 
-  /** The tags of each push: [R, M]. */
+  /** The tags of each push: [M, R]. */
   public final int[][] tags;
 
   /** Which rows are pushed; null: all. */
@@ -100,8 +100,8 @@ public final class HiddenStackProblem {
     }
     int count = tagsPerRow();
     for (int m = 0; m < count; m++) {
-      Check.same("tags", entry * count + m, tags[push][row * count + m],
-          result.tags()[entry * count + m]);
+      Check.same("tags", m * capacity + entry, tags[push][m * rows() + row],
+          result.tags()[m * capacity + entry]);
     }
   }
 }

@@ -13,6 +13,7 @@ import org.exeunt.bench.reference.Storage;
 final class JavaStack implements Contender<StackResult> {
   private final int dim;
   private final int tagsPerRow;
+  private final int capacity;
   private final int rows;
   private final boolean[] mask;
   private final boolean gather;
@@ -30,7 +31,7 @@ final class JavaStack implements Contender<StackResult> {
     rows = problem.rows();
     mask = problem.mask;
     gather = problem.gather;
-    int capacity = problem.capacity;
+    capacity = problem.capacity;
     boolean wide = problem.pushed[0].storage() == Storage.F32;
     stack = wide ? new float[capacity * dim] : new short[capacity * dim];
     stackTags = new int[capacity * tagsPerRow];
@@ -51,8 +52,10 @@ final class JavaStack implements Contender<StackResult> {
   public Object run() {
     if (gather) {
       System.arraycopy(stack, 0, out, 0, count * dim);
-      System.arraycopy(stackTags, 0, outTags, 0, count * tagsPerRow);
-      Arrays.fill(outTags, count * tagsPerRow, outTags.length, -1);
+      for (int m = 0; m < tagsPerRow; m++) {
+        System.arraycopy(stackTags, m * capacity, outTags, m * capacity, count);
+        Arrays.fill(outTags, m * capacity + count, (m + 1) * capacity, -1);
+      }
     } else {
       count = 0;
       push(pushed, tags);
@@ -64,8 +67,9 @@ final class JavaStack implements Contender<StackResult> {
     for (int r = 0; r < rows; r++) {
       if (mask == null || mask[r]) {
         System.arraycopy(from, r * dim, stack, count * dim, dim);
-        System.arraycopy(
-            fromTags, r * tagsPerRow, stackTags, count * tagsPerRow, tagsPerRow);
+        for (int m = 0; m < tagsPerRow; m++) {
+          stackTags[m * capacity + count] = fromTags[m * rows + r];
+        }
         count++;
       }
     }

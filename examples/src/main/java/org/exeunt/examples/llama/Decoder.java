@@ -322,13 +322,14 @@ public final class Decoder implements AutoCloseable {
 
   /** @param all whether the older rows wait here too, since nobody goes on that they could join */
   private void letWait(int depth, boolean all) {
-    IntBuffer tags = door.tags();
+    IntBuffer sequences = door.sequences();
+    IntBuffer positions = door.positions();
     ByteBuffer mask = door.mask();
     for (int row = 0; row < rows.capacity(); row++) {
       boolean waits = row < rows.count() && (row < older ? all : exits.left(rows.sequenceOf(row)));
       mask.put(row, (byte) (waits ? 1 : 0));
-      tags.put(2 * row, rows.sequenceOf(row));
-      tags.put(2 * row + 1, rows.positionOf(row));
+      sequences.put(row, rows.sequenceOf(row));
+      positions.put(row, rows.positionOf(row));
     }
     waiting[depth].push();
   }
@@ -356,7 +357,7 @@ public final class Decoder implements AutoCloseable {
     Waiting place = waiting[depth];
     if (place != null && place.count() > 0) {
       int count = place.takeAll();
-      mover.joinInFront(count, door.tags());
+      mover.joinInFront(count, door.sequences(), door.positions());
       older += count;
     }
   }

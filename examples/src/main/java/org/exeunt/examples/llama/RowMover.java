@@ -78,9 +78,10 @@ final class RowMover {
   /**
    * Makes the first {@code count} rows of {@link #staging} the first of the batch.
    *
-   * @param tags sequence and position of each
+   * @param sequences of each
+   * @param positions of each
    */
-  void joinInFront(int count, IntBuffer tags) {
+  void joinInFront(int count, IntBuffer sequences, IntBuffer positions) {
     for (int row = rows.count() - 1; row >= 0; row--) {
       list.put(row, count + row);
       rows.set(count + row, rows.sequenceOf(row), rows.positionOf(row));
@@ -88,7 +89,7 @@ final class RowMover {
     switchOff(list, rows.count());
     scatter.run();
     for (int row = 0; row < count; row++) {
-      rows.set(row, tags.get(2 * row), tags.get(2 * row + 1));
+      rows.set(row, sequences.get(row), positions.get(row));
     }
     comeBack(count + rows.count());
   }

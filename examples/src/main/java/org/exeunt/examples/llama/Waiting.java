@@ -24,7 +24,7 @@ final class Waiting {
    */
   Waiting(Scope scope, int capacity, Tensor from, Tensor to, WaitingDoor door) {
     Tensor stack = scope.allocate(Device.CPU, DType.F32, capacity, from.size(1));
-    Tensor tags = scope.allocate(Device.CPU, DType.I32, capacity, WaitingDoor.TAGS);
+    Tensor tags = scope.allocate(Device.CPU, DType.I32, WaitingDoor.TAGS, capacity);
     Tensor entries = scope.allocate(Device.CPU, DType.I32, 1);
     count = entries.intBuffer();
     count.put(0, 0);

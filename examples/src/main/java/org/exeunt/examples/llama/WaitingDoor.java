@@ -17,13 +17,15 @@ final class WaitingDoor {
 
   private final Tensor tagTensor;
   private final Tensor maskTensor;
-  private final IntBuffer tags;
+  private final IntBuffer sequences;
+  private final IntBuffer positions;
   private final ByteBuffer mask;
 
   WaitingDoor(Scope scope, int rows) {
-    tagTensor = scope.allocate(Device.CPU, DType.I32, rows, TAGS);
+    tagTensor = scope.allocate(Device.CPU, DType.I32, TAGS, rows);
     maskTensor = scope.allocate(Device.CPU, DType.U8, rows);
-    tags = tagTensor.intBuffer();
+    sequences = tagTensor.row(0).intBuffer();
+    positions = tagTensor.row(1).intBuffer();
     mask = maskTensor.byteBuffer();
   }
 
@@ -35,9 +37,14 @@ final class WaitingDoor {
     return maskTensor;
   }
 
-  /** Sequence and position of each row. */
-  IntBuffer tags() {
-    return tags;
+  /** The sequence of each row. */
+  IntBuffer sequences() {
+    return sequences;
+  }
+
+  /** The position of each row. */
+  IntBuffer positions() {
+    return positions;
   }
 
   /** Not 0 for a row that goes in. */
