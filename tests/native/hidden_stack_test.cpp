@@ -286,6 +286,34 @@ TEST(HiddenStackTags, SwitchOffWhatIsNotThere) {
   }
 }
 
+// A count that no push leaves behind: a device cannot refuse it, but says so.
+TEST(HiddenStackCount, OutOfRange) {
+  for (const Target& target : targets()) {
+    if (target.cpu()) continue;
+    for (int32_t bad : {-1, -77, 6, 8, INT32_MAX, INT32_MIN}) {
+      SCOPED_TRACE(target.name() + ", count " + std::to_string(bad));
+      Placed stack(target, poisoned(Type::kF32, {5, 8})), count(target, integers({bad}));
+      Placed rows(target, poisoned(Type::kF32, {7, 8})), overflow(target, integers({-5}));
+      Placed stack_tags(target, zeros(Type::kI32, {2, 5})),
+          tags(target, poisoned(Type::kI32, {2, 7}));
+      const P p = {sizeof p,  stack.dl(), stack_tags.dl(), count.dl(),       rows.dl(),
+                   tags.dl(), nullptr,    overflow.dl(),   EXN_STACK_GATHER, 0};
+      ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+      EXPECT_GT(overflow.read().integer_at(0), 0);
+      EXPECT_TRUE(rows.unchanged());
+      overflow.reset();
+      Placed nobody(target, filled(Type::kU8, {7}, 0));
+      P push = p;
+      push.mask = nobody.dl();
+      push.action = EXN_STACK_PUSH;
+      ASSERT_EQ(run_once(target, kOp, push), EXN_OK) << exn_last_error();
+      EXPECT_GT(overflow.read().integer_at(0), 0);
+      EXPECT_EQ(count.read().integer_at(0), bad);
+      for (int64_t i = 0; i < 14; ++i) EXPECT_EQ(tags.read().integer_at(i), -1) << i;
+    }
+  }
+}
+
 class HiddenStackMisuse : public ::testing::Test {
  protected:
   void SetUp() override {

@@ -17,7 +17,9 @@
  *
  * A push that does not fit pushes nothing: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run
  * cannot read the count on the host, `overflow` receives the rows that found no room. Likewise a
- * gather with count > R: its tags are all -1 then, its rows untouched.
+ * gather with count > R: its tags are all -1 then, its rows untouched. A count outside 0..C, which
+ * no push leaves behind, is EXN_INVALID_ARGUMENT on the CPU; on CUDA nothing is pushed or gathered,
+ * the tags of a gather are all -1, and overflow is not 0.
  *
  * Bytes that must move: 2 * D elements per row pushed or gathered, and its tags.
  */
@@ -34,15 +36,17 @@ enum { EXN_STACK_PUSH = 0, EXN_STACK_GATHER = 1, EXN_STACK_CLEAR = 2 };
 
 typedef struct exn_hidden_stack_params {
   uint64_t struct_size;      /**< sizeof(exn_hidden_stack_params) */
-  const DLTensor* stack;     /**< in-out, [C,D], f32 | f16 | bf16, last stride 1 */
+  const DLTensor* stack;     /**< in-out, [C,D], f32 | f16 | bf16, last stride 1;
+                                  C up to 2^31 - 1 */
   const DLTensor* stack_tags; /**< in-out, optional, [M,C], i32, compact, M >= 1 */
   const DLTensor* count;     /**< in-out, [1], i32: entries on the stack, 0..C */
-  const DLTensor* rows;      /**< PUSH: in, GATHER: out, [R,D], dtype of stack, last stride 1;
-                                  CLEAR: NULL */
+  const DLTensor* rows;      /**< PUSH: in, GATHER: out, [R,D], dtype of stack, last stride 1,
+                                  R up to 2^31 - 1; CLEAR: NULL */
   const DLTensor* tags;      /**< PUSH: in, GATHER: out, [M,R], i32, compact;
                                   with stack_tags only */
   const DLTensor* mask;      /**< in, optional, PUSH: [R], u8, compact; NULL: all rows */
-  const DLTensor* overflow;  /**< out, optional, [1], i32: rows that did not fit, 0 if all did */
+  const DLTensor* overflow;  /**< out, optional, [1], i32: rows that did not fit, 0 if all did;
+                                  CUDA: also not 0 if count was outside 0..C */
   int32_t action;            /**< EXN_STACK_* */
   int32_t reserved;          /**< 0 */
 } exn_hidden_stack_params;

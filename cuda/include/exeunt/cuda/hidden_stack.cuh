@@ -19,6 +19,13 @@ struct StackTags {
 
 // ---- push: who goes where, then the rows --------------------------------------------------------
 
+// What `overflow` becomes where `over` rows do not fit. With a count that no push leaves behind
+// nothing fits, however many rows there are: it is not 0 then either.
+__device__ __forceinline__ int32_t overflow_of(int64_t over) {
+  if (over > INT32_MAX) return INT32_MAX;
+  return over > 0 ? static_cast<int32_t>(over) : 1;
+}
+
 struct StackPlaces {
   int64_t rows;
   const uint8_t* mask;  // [rows], optional
@@ -63,8 +70,7 @@ static __global__ __launch_bounds__(kStackThreads) void stack_places_kernel(Stac
   const bool fits = count >= 0 && over <= 0;
   *task.first = fits ? count : -1;
   if (fits) *task.count = count + ranked;
-  if (task.overflow != nullptr)
-    *task.overflow = fits ? 0 : static_cast<int32_t>(over > 0 ? over : ranked);
+  if (task.overflow != nullptr) *task.overflow = fits ? 0 : overflow_of(over > 0 ? over : ranked);
 }
 
 template <class Word>
@@ -145,7 +151,7 @@ __global__ __launch_bounds__(kMoveThreads) void stack_gather_kernel(StackGather<
     }
   }
   if (task.overflow != nullptr && blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) {
-    *task.overflow = count > task.row_count ? static_cast<int32_t>(count - task.row_count) : 0;
+    *task.overflow = fits ? 0 : overflow_of(count - task.row_count);
   }
 }
 

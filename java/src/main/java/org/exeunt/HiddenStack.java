@@ -25,7 +25,8 @@ import org.exeunt.jni.global.exeunt;
  *
  * <p>A push that does not fit pushes nothing, and a gather into too few rows copies nothing: an
  * {@link IllegalArgumentException} on the CPU; on CUDA, where a run cannot read the count, {@code
- * overflow} receives the rows that found no room.
+ * overflow} receives the rows that found no room. So it is with a count outside 0 to C, which no
+ * push leaves behind: on CUDA {@code overflow} is not 0 then.
  *
  * <p>Bytes that must move: {@code 2 D} elements for each row pushed or gathered, and its tags.
  *
@@ -96,7 +97,7 @@ public final class HiddenStack extends Op {
     /**
      * The stack's memory.
      *
-     * @param tensor in and out, [C,D], F32, F16 or BF16, last stride 1
+     * @param tensor in and out, [C,D], F32, F16 or BF16, last stride 1, C up to 2^31 - 1
      * @return this
      */
     public Builder stack(Tensor tensor) {
@@ -118,7 +119,8 @@ public final class HiddenStack extends Op {
     /**
      * The rows to push or to fill; not for a clear.
      *
-     * @param tensor push: in, gather: out, [R,D], dtype of the stack, last stride 1
+     * @param tensor push: in, gather: out, [R,D], dtype of the stack, last stride 1, R up to
+     *     2^31 - 1
      * @return this
      */
     public Builder rows(Tensor tensor) {
@@ -153,7 +155,8 @@ public final class HiddenStack extends Op {
     /**
      * How many rows did not fit.
      *
-     * @param tensor out, optional, [1], I32; 0 if all did
+     * @param tensor out, optional, [1], I32; 0 if all did; on CUDA also not 0 if the count was
+     *     outside 0 to C
      * @return this
      */
     public Builder overflow(Tensor tensor) {
