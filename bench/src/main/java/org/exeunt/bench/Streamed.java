@@ -13,8 +13,11 @@ final class Streamed {
   private static final int ROWS_OF_A_PASS = 64;
   /** So many rows are a prompt's; fewer have just been made and are still in the cache. */
   private static final int PROMPT = 1024;
-  /** A round over copies exceeds the cache so many times, lest part of it stays. */
-  private static final int TIMES_THE_CACHE = 2;
+  /**
+   * A round over copies exceeds the cache so many times, lest part of it stays: in a virtual
+   * machine two threads may each sit on a cache of its own though the system knows of one.
+   */
+  private static final int TIMES_THE_CACHE = 3;
 
   private Streamed() {}
 
