@@ -21,10 +21,10 @@ class LimitTest {
   }
 
   @Test
-  void readsFromMemoryTakeTheNextPartOfMoreThanTwiceTheCache() {
+  void readsFromMemoryTakeTheNextPartOfMoreThanThreeTimesTheCache() {
     try (Scope scope = Scope.open()) {
       Limit.Passes passes = new Limit.Passes(scope, 300_000, 0, CACHE, false);
-      assertTrue(passes.round() > 2 * CACHE);
+      assertTrue(passes.round() > 3 * CACHE);
       assertEquals(passes.read.length, distinct(passes.read));
       assertEquals(passes.round(), passes.read.length * 300_000L);
       assertNotEquals(passes.read[0].address(), passes.read[1].address());
@@ -45,9 +45,9 @@ class LimitTest {
   }
 
   @Test
-  void oneCopyIsEnoughOfWhatIsTwiceTheCache() {
+  void oneCopyIsEnoughOfWhatIsThreeTimesTheCache() {
     try (Scope scope = Scope.open()) {
-      assertEquals(1, new Limit.Passes(scope, 2 * CACHE, 0, CACHE, false).read.length);
+      assertEquals(1, new Limit.Passes(scope, 3 * CACHE, 0, CACHE, false).read.length);
     }
   }
 
@@ -59,7 +59,7 @@ class LimitTest {
         Limit.Passes passes = new Limit.Passes(scope, 2 * moved + 40, moved, CACHE, destinations);
         assertEquals(1, passes.read.length);
         assertEquals(40, passes.read[0].byteSize());
-        assertTrue(distinct(passes.from) * moved > 2 * CACHE);
+        assertTrue(distinct(passes.from) * moved > 3 * CACHE);
         assertEquals(destinations ? passes.from.length : 1, distinct(passes.to));
         for (int i = 0; i < passes.from.length; i++) {
           byte[] bytes = new byte[(int) moved];
