@@ -879,8 +879,9 @@ TEST(InAProcessOfItsOwn, DISABLED_ForcedIsa) {
   // Tile registers make signal stacks larger: none asks for them but the set that needs them.
   constexpr long kPermissions = 0x1022, kTileData = 18;  // ARCH_GET_XCOMP_PERM
   uint64_t granted = 0;
-  if (syscall(SYS_arch_prctl, kPermissions, &granted) == 0)
+  if (syscall(SYS_arch_prctl, kPermissions, &granted) == 0) {
     EXPECT_EQ((granted >> kTileData & 1) != 0, std::getenv("EXEUNT_ISA") == std::string("amx"));
+  }
 #endif
 }
 
