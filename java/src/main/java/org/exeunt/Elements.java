@@ -6,28 +6,68 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import org.bytedeco.javacpp.Pointer;
 
-/** The elements of a tensor of any dtype, layout and device, staged through host memory. */
+/**
+ * The elements of a tensor of any dtype, layout and device, in row-major order in host memory. What
+ * lies between them in the tensor is never written.
+ */
 final class Elements {
   private final Tensor tensor;
-  private final ByteBuffer bytes; // from the first element to the last, gaps included
-  private final boolean compact;
+  private final int width;
+  private final ByteBuffer bytes;
+  private long spanBytes; // from the first element to the last
+  private int runBytes; // that lie in one piece
+  private final int outer; // dimensions in front of a run
+  private final long[] extents; // of those, innermost first
+  private final long[] steps; // in bytes
 
   private Elements(Tensor tensor) {
     this.tensor = tensor;
-    this.compact = tensor.isCompact();
-    long[] extents = tensor.extents();
+    width = tensor.dtype().bytes();
+    long size = tensor.byteSize();
+    if (size > Integer.MAX_VALUE) {
+      throw new UnsupportedOperationException(size + " bytes do not fit a java.nio buffer");
+    }
+    int rank = tensor.rank();
+    extents = new long[rank];
+    steps = new long[rank];
+    outer = size == 0 ? 0 : layOut();
+    bytes = ByteBuffer.allocateDirect((int) size).order(ByteOrder.nativeOrder());
+  }
+
+  /** Finds the runs; returns the number of dimensions in front of them. */
+  private int layOut() {
+    int count = 0;
+    long run = width;
     long last = 0;
-    for (int i = 0; i < extents.length; i++) {
-      if (tensor.steps()[i] < 0) {
-        throw new UnsupportedOperationException("negative stride " + tensor.steps()[i]);
+    boolean inRun = true;
+    for (int i = tensor.rank() - 1; i >= 0; i--) {
+      long extent = tensor.extents()[i];
+      long step = tensor.steps()[i];
+      if (extent == 1) {
+        continue;
       }
-      last += (extents[i] - 1) * tensor.steps()[i];
+      if (step < 0) {
+        throw new UnsupportedOperationException("negative stride " + step);
+      }
+      try {
+        step = Math.multiplyExact(step, width);
+        last = Math.addExact(last, Math.multiplyExact(extent - 1, step));
+      } catch (ArithmeticException e) {
+        throw new UnsupportedOperationException(
+            "stride " + tensor.steps()[i] + " of extent " + extent + ": beyond all memory");
+      }
+      if (inRun && step == run) {
+        run *= extent;
+      } else {
+        inRun = false;
+        extents[count] = extent;
+        steps[count] = step;
+        count++;
+      }
     }
-    long span = tensor.elements() == 0 ? 0 : (last + 1) * tensor.dtype().bytes();
-    if (span > Integer.MAX_VALUE) {
-      throw new UnsupportedOperationException(span + " bytes do not fit a java.nio buffer");
-    }
-    this.bytes = ByteBuffer.allocateDirect((int) span).order(ByteOrder.nativeOrder());
+    spanBytes = last + width;
+    runBytes = (int) run;
+    return count;
   }
 
   static Elements read(Tensor tensor) {
@@ -36,9 +76,9 @@ final class Elements {
     return elements;
   }
 
-  /** Keeps what lies in the gaps between the elements. */
+  /** To be filled and flushed. */
   static Elements write(Tensor tensor) {
-    return tensor.isCompact() ? new Elements(tensor) : read(tensor);
+    return new Elements(tensor);
   }
 
   void flush() {
@@ -46,24 +86,70 @@ final class Elements {
   }
 
   private void transfer(boolean toTensor) {
-    int size = bytes.capacity();
     Device device = tensor.device();
     tensor.acquire();
     try {
-      if (size == 0) {
+      if (bytes.capacity() == 0) {
         return;
       }
       device.backend().require();
-      long staging = new Pointer(bytes).address();
-      if (toTensor) {
-        Memory.copy(device, tensor.address(), Device.CPU, staging, size, 0);
+      if (outer == 0) {
+        copy(0, bytes, 0, runBytes, toTensor);
+      } else if (spanBytes <= Integer.MAX_VALUE && device.backend() == Backend.CPU) {
+        throughView(Memory.view(tensor.address(), spanBytes), toTensor);
+      } else if (spanBytes <= Integer.MAX_VALUE && !toTensor) {
+        ByteBuffer span = ByteBuffer.allocateDirect((int) spanBytes);
+        copy(0, span, 0, (int) spanBytes, false);
+        throughView(span, false);
       } else {
-        Memory.copy(Device.CPU, staging, device, tensor.address(), size, 0);
+        long[] at = new long[outer];
+        for (int from = 0; from < bytes.capacity(); from += runBytes) {
+          copy(offset(at), bytes, from, runBytes, toTensor);
+          next(at);
+        }
       }
       Stream.wrap(0, device).synchronize();
     } finally {
       tensor.release();
-      Reference.reachabilityFence(bytes);
+    }
+  }
+
+  /** Copies run by run from or to a buffer over the tensor's span. */
+  private void throughView(ByteBuffer span, boolean toTensor) {
+    long[] at = new long[outer];
+    for (int from = 0; from < bytes.capacity(); from += runBytes) {
+      int offset = (int) offset(at);
+      if (toTensor) {
+        span.put(offset, bytes, from, runBytes);
+      } else {
+        bytes.put(from, span, offset, runBytes);
+      }
+      next(at);
+    }
+  }
+
+  private void copy(long offset, ByteBuffer host, int from, int size, boolean toTensor) {
+    long there = tensor.address() + offset;
+    long here = new Pointer(host).address() + from;
+    if (toTensor) {
+      Memory.copy(tensor.device(), there, Device.CPU, here, size, 0);
+    } else {
+      Memory.copy(Device.CPU, here, tensor.device(), there, size, 0);
+    }
+    Reference.reachabilityFence(host);
+  }
+
+  private long offset(long[] at) {
+    long offset = 0;
+    for (int i = 0; i < outer; i++) {
+      offset += at[i] * steps[i];
+    }
+    return offset;
+  }
+
+  private void next(long[] at) {
+    for (int i = 0; i < outer && ++at[i] == extents[i]; i++) {
+      at[i] = 0;
     }
   }
 
@@ -163,17 +249,6 @@ final class Elements {
   }
 
   private int offset(long index) {
-    int width = tensor.dtype().bytes();
-    if (compact) {
-      return (int) (index * width);
-    }
-    long element = 0;
-    long rest = index;
-    for (int i = tensor.extents().length - 1; i >= 0; i--) {
-      long extent = tensor.extents()[i];
-      element += rest % extent * tensor.steps()[i];
-      rest /= extent;
-    }
-    return (int) (element * width);
+    return (int) index * width;
   }
 }
