@@ -2,10 +2,7 @@
 package org.exeunt;
 
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
-import java.util.Objects;
-import org.bytedeco.javacpp.Pointer;
 
 /**
  * What must stay alive while an op runs: the distinct scopes and JavaCPP pointers behind its
@@ -13,61 +10,62 @@ import org.bytedeco.javacpp.Pointer;
  */
 final class Lifetimes {
   private final Scope[] scopes;
-  private final Pointer[] pointers;
-  private final long[] addresses;
+  private final Held[] pointers;
 
   /** @param owners scopes that stay open besides; those that are null do not count */
   Lifetimes(List<Tensor> tensors, Scope... owners) {
-    List<Scope> held = new ArrayList<>(Arrays.asList(owners));
-    tensors.forEach(tensor -> held.add(tensor.scope()));
-    scopes = held.stream().filter(Objects::nonNull).distinct().toArray(Scope[]::new);
-    pointers =
-        tensors.stream()
-            .map(Tensor::owner)
-            .filter(Pointer.class::isInstance)
-            .toArray(Pointer[]::new);
-    addresses = new long[pointers.length];
-    for (int i = 0; i < pointers.length; i++) {
-      Tensor.requireOpen(pointers[i]);
-      addresses[i] = pointers[i].address();
+    List<Scope> open = new ArrayList<>();
+    for (Scope owner : owners) {
+      add(open, owner);
+    }
+    List<Held> held = new ArrayList<>();
+    for (Tensor tensor : tensors) {
+      add(open, tensor.scope());
+      Held pointer = tensor.held();
+      if (pointer != null && held.stream().noneMatch(pointer::sameAs)) {
+        held.add(pointer);
+      }
+    }
+    scopes = open.toArray(Scope[]::new);
+    pointers = held.toArray(Held.NONE);
+  }
+
+  private static void add(List<Scope> scopes, Scope scope) {
+    if (scope != null && !scopes.contains(scope)) {
+      scopes.add(scope);
     }
   }
 
+  /** All or, with an exception, none. The caller has asked for {@link StackRoom}. */
   void acquire() {
     int held = 0;
+    boolean done = false;
     try {
       while (held < scopes.length) {
         scopes[held].acquire();
         held++;
       }
-      for (int i = 0; i < pointers.length; i++) {
-        requireSame(pointers[i], addresses[i]);
+      Held.acquire(pointers);
+      done = true;
+    } finally {
+      if (!done) {
+        release(held);
       }
-    } catch (IllegalStateException e) {
-      release(held);
-      throw e;
     }
   }
 
+  /** Pointers first: what one of them frees now may still need its scope. */
   void release() {
-    release(scopes.length);
+    try {
+      Held.release(pointers);
+    } finally {
+      release(scopes.length);
+    }
   }
 
   private void release(int held) {
     for (int i = 0; i < held; i++) {
       scopes[i].release();
-    }
-  }
-
-  private static void requireSame(Pointer pointer, long address) {
-    if (pointer.address() != address) {
-      throw new IllegalStateException(
-          "the "
-              + pointer.getClass().getSimpleName()
-              + " behind a tensor was closed or moved: address 0x"
-              + Long.toHexString(pointer.address())
-              + ", was 0x"
-              + Long.toHexString(address));
     }
   }
 }

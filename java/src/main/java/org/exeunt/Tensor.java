@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import java.lang.ref.Reference;
 import java.nio.Buffer;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -21,8 +22,15 @@ import org.exeunt.jni.DLTensor;
  * Strides count elements. "Compact" means row-major without gaps.
  *
  * <p>Lifetime: a tensor allocated by a {@link Scope} lives until the scope closes; a tensor over a
- * direct buffer or a JavaCPP {@code Pointer} keeps that object reachable, and ops notice when the
- * pointer was closed; a raw address is the caller's word.
+ * direct buffer or a JavaCPP {@code Pointer} keeps that object reachable; a raw address is the
+ * caller's word.
+ *
+ * <p>A pointer that is closed, itself or with its {@code PointerScope}, while ops or copies use its
+ * memory is freed when the last of them has returned; those that come later throw an {@link
+ * IllegalStateException}. On CUDA they have returned before the work is done: synchronise first.
+ * Nothing helps where memory is freed past JavaCPP's count of references: by {@code deallocate()},
+ * by closing a pointer again and again, or where the pointer never owned it. Order those behind the
+ * runs.
  *
  * <p>Thread-safe as a view. No two concurrent runs may write one tensor, or one write what the
  * other reads.
@@ -38,6 +46,7 @@ public final class Tensor {
   private final Device device;
   private final Scope scope;
   private final Object owner;
+  private final Held held; // of a JavaCPP pointer; null for other owners
 
   Tensor(
       long address,
@@ -47,6 +56,18 @@ public final class Tensor {
       Device device,
       Scope scope,
       Object owner) {
+    this(address, dtype, shape, strides, device, scope, owner, Held.of(owner));
+  }
+
+  private Tensor(
+      long address,
+      DType dtype,
+      long[] shape,
+      long[] strides,
+      Device device,
+      Scope scope,
+      Object owner,
+      Held held) {
     this.address = address;
     this.dtype = dtype;
     this.shape = shape;
@@ -54,6 +75,7 @@ public final class Tensor {
     this.device = device;
     this.scope = scope;
     this.owner = owner;
+    this.held = held;
   }
 
   // ---- factories --------------------------------------------------------------------------------
@@ -136,7 +158,9 @@ public final class Tensor {
    * A view of memory that a JavaCPP pointer points at, from its position on: host memory, or device
    * memory allocated through another binding such as {@code org.bytedeco:cuda}.
    *
-   * @param pointer kept reachable; ops throw {@link IllegalStateException} once it was closed
+   * @param pointer kept reachable, and its memory while an op or a copy runs; one whose references
+   *     nobody counts yet is counted from here on ({@code referenceCount()} becomes 1), which
+   *     {@code close()} gives back
    * @param dtype element type
    * @param device where the memory lies
    * @param shape extents; not checked against the pointer's capacity if that is 0 (unknown)
@@ -379,7 +403,7 @@ public final class Tensor {
    * @return false if ops would refuse this tensor
    */
   public boolean isAlive() {
-    return (scope == null || scope.isOpen()) && !(owner instanceof Pointer p && p.isNull());
+    return (scope == null || scope.isOpen()) && (held == null || held.isOpen());
   }
 
   // ---- views ------------------------------------------------------------------------------------
@@ -475,7 +499,14 @@ public final class Tensor {
           "reinterpret: " + size + " bytes at " + byteOffset + " of a tensor of " + byteSize());
     }
     return new Tensor(
-        address + byteOffset, type, extents.clone(), compactStrides(extents), device, scope, owner);
+        address + byteOffset,
+        type,
+        extents.clone(),
+        compactStrides(extents),
+        device,
+        scope,
+        owner,
+        held);
   }
 
   /**
@@ -497,7 +528,7 @@ public final class Tensor {
   }
 
   private Tensor with(long at, long[] extents, long[] steps) {
-    return new Tensor(at, dtype, extents, steps, device, scope, owner);
+    return new Tensor(at, dtype, extents, steps, device, scope, owner, held);
   }
 
   // ---- host access ------------------------------------------------------------------------------
@@ -740,8 +771,8 @@ public final class Tensor {
     return scope;
   }
 
-  Object owner() {
-    return owner;
+  Held held() {
+    return held;
   }
 
   /** The extents and strides themselves, not to be written to. */
@@ -753,26 +784,36 @@ public final class Tensor {
     return strides;
   }
 
+  /** Keeps the memory until {@link #release}, or throws. */
   void acquire() {
     Native.require();
-    if (owner instanceof Pointer p) {
-      requireOpen(p);
-    }
+    StackRoom.require();
     if (scope != null) {
       scope.acquire();
     }
-  }
-
-  static void requireOpen(Pointer pointer) {
-    if (pointer.isNull()) {
-      throw new IllegalStateException(
-          "the " + pointer.getClass().getSimpleName() + " behind a tensor was closed");
+    if (held != null) {
+      boolean done = false;
+      try {
+        Held.acquire(held.alone);
+        done = true;
+      } finally {
+        if (!done && scope != null) {
+          scope.release();
+        }
+      }
     }
   }
 
   void release() {
-    if (scope != null) {
-      scope.release();
+    try {
+      if (held != null) {
+        Held.release(held.alone);
+      }
+    } finally {
+      if (scope != null) {
+        scope.release();
+      }
+      Reference.reachabilityFence(this);
     }
   }
 

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import java.util.concurrent.atomic.AtomicBoolean;
+import org.bytedeco.javacpp.Pointer;
+
+/**
+ * A JavaCPP pointer behind tensors. While it is acquired, closing it (or its {@code PointerScope})
+ * does not free the memory: the last of those who acquired it does.
+ *
+ * <p>JavaCPP counts references, frees where the count falls to 0, and starts a new pointer at 0. So
+ * one reference is added to a pointer that has none, which changes nothing for {@code close()}, and
+ * some for each acquisition: a pointer may well be closed twice, itself and with its scope. {@code
+ * deallocate()} does not look at the count, and what has no deallocator, or a buffer's, has none:
+ * that cannot be held.
+ */
+final class Held {
+  static final Held[] NONE = {};
+
+  /** As long as a deallocator may take, before it must have failed. */
+  private static final long PATIENCE_NS = 1_000_000_000;
+
+  private static final int SPINS = 100;
+  private static final int REFERENCES = 4; // of an acquisition
+
+  /**
+   * Guards the look at a count, the addition to it and the next look: of two who add to the count
+   * of a pointer that is being freed at this moment, the second would think that it is in use.
+   * Pointers that share a count do not tell, so it is one lock for all.
+   */
+  private static final AtomicBoolean LOCK = new AtomicBoolean();
+
+  final Held[] alone = {this};
+  private final Pointer pointer;
+  private final long address;
+  private final boolean counted;
+  private boolean gone; // guarded by LOCK; a deallocator failed, and the count says nothing
+
+  private Held(Pointer pointer) {
+    this.pointer = pointer;
+    address = pointer.address();
+    lock();
+    try {
+      if (pointer.referenceCount() == 0) {
+        pointer.retainReference();
+      }
+      counted = pointer.referenceCount() > 0;
+    } finally {
+      unlock();
+    }
+  }
+
+  /** Null where the owner of some memory is no pointer. */
+  static Held of(Object owner) {
+    if (!(owner instanceof Pointer pointer)) {
+      return null;
+    }
+    StackRoom.require();
+    return new Held(pointer);
+  }
+
+  /** All or, with an exception, none. */
+  static void acquire(Held[] all) {
+    if (all.length == 0) {
+      return;
+    }
+    int held = 0;
+    lock();
+    try {
+      while (held < all.length) {
+        all[held].retain();
+        held++;
+      }
+    } finally {
+      unlock();
+      if (held < all.length) {
+        release(all, held);
+      }
+    }
+  }
+
+  static void release(Held[] all) {
+    release(all, all.length);
+  }
+
+  private static void release(Held[] all, int count) {
+    Throwable failure = null;
+    for (int i = 0; i < count; i++) {
+      try {
+        all[i].release();
+      } catch (Throwable t) {
+        failure = t;
+      }
+    }
+    if (failure != null) {
+      throw failed(failure);
+    }
+  }
+
+  /** What a deallocator of the user's may throw here. */
+  private static RuntimeException failed(Throwable failure) {
+    if (failure instanceof Error error) {
+      throw error;
+    }
+    throw (RuntimeException) failure;
+  }
+
+  private void release() {
+    if (counted) {
+      for (int i = 0; i < REFERENCES; i++) { // once it is freed, the rest does nothing
+        pointer.releaseReference();
+      }
+    }
+  }
+
+  boolean isOpen() {
+    return !pointer.isNull() && (!counted || pointer.referenceCount() > 0);
+  }
+
+  boolean sameAs(Held other) {
+    return pointer == other.pointer && address == other.address;
+  }
+
+  private void retain() {
+    if (pointer.address() != address) {
+      throw closed(", or moved: address 0x" + Long.toHexString(pointer.address()) + ", was 0x"
+          + Long.toHexString(address));
+    }
+    if (!counted) {
+      return;
+    }
+    if (gone || pointer.referenceCount() < 1) {
+      throw closed("");
+    }
+    pointer.retainReference();
+    if (pointer.referenceCount() < 2) {
+      awaitFreed();
+      throw closed("");
+    }
+    for (int i = 1; i < REFERENCES; i++) {
+      pointer.retainReference();
+    }
+  }
+
+  /**
+   * Somebody frees the memory just now. The reference cannot be given back, which would free it
+   * again, and must not be taken for one of a user's: nobody else looks before it is gone.
+   */
+  private void awaitFreed() {
+    gone = true;
+    long start = System.nanoTime();
+    while (pointer.referenceCount() >= 0 && System.nanoTime() - start < PATIENCE_NS) {
+      Thread.yield();
+    }
+  }
+
+  private IllegalStateException closed(String more) {
+    return new IllegalStateException(
+        "the " + pointer.getClass().getSimpleName() + " behind a tensor was closed" + more);
+  }
+
+  private static void lock() {
+    for (int spins = 0; !LOCK.compareAndSet(false, true); spins++) {
+      if (spins < SPINS) {
+        Thread.onSpinWait();
+      } else {
+        Thread.yield(); // its holder may have lost its core
+      }
+    }
+  }
+
+  private static void unlock() {
+    LOCK.setRelease(false);
+  }
+}
