@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicReference;
+import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.ExitHead;
@@ -146,6 +147,66 @@ class WorkspaceTest {
     quick.run(); // they are unharmed
     slow.run();
     another.build(scope, shared).run();
+  }
+
+  /** Where another instruction set needs a larger workspace, the next run makes it larger. */
+  @Test
+  void opsOutliveAChangeOfTheInstructionSet() {
+    String before = Backend.isa();
+    int grown = 0;
+    try {
+      for (String from : Backend.isas()) {
+        for (String to : Backend.isas()) {
+          for (DType dtype : new DType[] {DType.F32, DType.BF16}) {
+            grown += runsOnBoth(from, to, dtype);
+          }
+        }
+      }
+    } finally {
+      Backend.setIsa(before);
+    }
+    if (grown == 0) {
+      System.out.println(
+          "SKIPPED: no op needs a larger workspace on another of " + Backend.isas());
+    }
+  }
+
+  private int runsOnBoth(String from, String to, DType dtype) {
+    int grown = 0;
+    for (Workspace shared : new Workspace[] {null, Workspace.in(scope, Device.CPU)}) {
+      Backend.setIsa(from);
+      Tensor out = scope.allocate(Device.CPU, dtype, 20, 24);
+      Linear.Builder linear = Linear.builder().input(random(dtype, 1, 20, DIM))
+          .weight(random(dtype, 2, 24, DIM)).out(out);
+      Statistics statistics = Statistics.allocate(scope, Device.CPU, 20, Statistic.ENTROPY);
+      ExitHead.Builder head = ExitHead.builder().hidden(random(dtype, 3, 20, DIM))
+          .weight(random(dtype, 4, 200, DIM)).out(statistics);
+      Op first = linear.build(scope, shared);
+      Op second = head.build(scope, shared);
+      run(first, out);
+      run(second, statistics.entropy());
+      long[] built = {first.workspaceBytes(), second.workspaceBytes()};
+      Backend.setIsa(to);
+      float[] product = run(first, out);
+      float[] entropy = run(second, statistics.entropy());
+      try (Op again = linear.build();
+          Op headAgain = head.build()) {
+        assertArrayEquals(run(again, out), product, from + " to " + to);
+        assertArrayEquals(run(headAgain, statistics.entropy()), entropy, from + " to " + to);
+        assertTrue(first.workspaceBytes() >= again.workspaceBytes());
+        assertTrue(second.workspaceBytes() >= headAgain.workspaceBytes());
+      }
+      grown += first.workspaceBytes() > built[0] ? 1 : 0;
+      grown += second.workspaceBytes() > built[1] ? 1 : 0;
+      first.close();
+      second.close();
+    }
+    return grown;
+  }
+
+  private Tensor random(DType dtype, int seed, long... shape) {
+    float[] values = random(Device.CPU, seed, shape).toFloatArray();
+    return scope.allocate(Device.CPU, dtype, shape).copyFrom(values);
   }
 
   @Test

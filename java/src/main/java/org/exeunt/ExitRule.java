@@ -183,7 +183,7 @@ public final class ExitRule extends Op {
     writeStep(layer, first ? 1 : 0, force ? 1 : 0, stepIndex);
     try {
       launch(handle);
-    } catch (RuntimeException e) {
+    } catch (Throwable e) {
       writeStep(layerBefore, firstBefore, forceBefore, stepBefore);
       throw e;
     }

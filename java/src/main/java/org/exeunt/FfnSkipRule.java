@@ -84,7 +84,7 @@ public final class FfnSkipRule extends Op {
       writeStep(layer, tokenIndex);
       try {
         launch(handle);
-      } catch (RuntimeException e) {
+      } catch (Throwable e) {
         writeStep(layerBefore, tokenBefore);
         throw e;
       }

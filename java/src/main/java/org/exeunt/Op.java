@@ -6,6 +6,7 @@ import java.lang.invoke.VarHandle;
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.util.List;
+import org.exeunt.jni.global.exeunt;
 
 /**
  * A kernel with its arguments: built once, where arguments are checked and the workspace is
@@ -81,9 +82,9 @@ public abstract sealed class Op implements AutoCloseable
   private final List<Tensor> tensors; // keeps what owns their memory reachable
   private final long params;
   private final ByteBuffer paramsBlock;
-  private final Workspace shared; // null: none is needed, or `workspace` is this op's own
-  private final long workspace;
-  private final long workspaceBytes;
+  private final Workspace shared; // null: `workspace` is this op's own
+  private long workspace; // 0: none is needed; as `shared`, changed by who holds the op
+  private volatile long workspaceBytes;
 
   Op(Params arguments, Place place) {
     device = arguments.device();
@@ -95,35 +96,34 @@ public abstract sealed class Op implements AutoCloseable
           "workspace is on " + offered.device() + ", but the tensors are on " + device);
     }
     lifetimes = new Lifetimes(tensors, owner, offered == null ? null : offered.owner());
+    StackRoom.require();
     lifetimes.acquire();
     try {
       device.backend().require();
       params = Memory.allocate(Device.CPU, arguments.blockBytes());
-      long scratch = 0;
+      boolean done = false;
       try {
         paramsBlock = Memory.view(params, arguments.blockBytes());
         arguments.write(paramsBlock, params);
         Status.check(supported(params));
         long[] bytes = new long[1];
         Status.check(workspaceSize(params, bytes));
-        workspaceBytes = bytes[0];
-        shared = workspaceBytes > 0 ? offered : null;
+        shared = bytes[0] > 0 ? offered : null;
         if (shared != null) {
-          shared.reserve(workspaceBytes);
-        } else if (workspaceBytes > 0) {
-          scratch = Memory.allocate(device, workspaceBytes);
+          shared.reserve(bytes[0]);
+        } else if (bytes[0] > 0) {
+          workspace = Memory.allocate(device, bytes[0]);
         }
+        workspaceBytes = bytes[0];
         if (owner != null) {
           owner.own(this);
         }
-      } catch (Throwable t) {
-        Memory.free(Device.CPU, params);
-        if (scratch != 0) {
-          Memory.free(device, scratch);
+        done = true;
+      } finally {
+        if (!done) {
+          free();
         }
-        throw t;
       }
-      workspace = scratch;
     } finally {
       lifetimes.release();
     }
@@ -145,7 +145,9 @@ public abstract sealed class Op implements AutoCloseable
   }
 
   /**
-   * Bytes of device memory this op needs as its workspace: its own, or of the one it shares.
+   * Bytes of device memory this op needs as its workspace: its own, or of the one it shares. On the
+   * CPU another instruction set may need more ({@link Backend#setIsa}): the op's next run then
+   * makes the workspace larger.
    *
    * @return 0 if it needs none
    */
@@ -184,36 +186,104 @@ public abstract sealed class Op implements AutoCloseable
    * other, so that a scope that nobody holds finds none of its ops running.
    */
   final void enter() {
+    StackRoom.require();
     lifetimes.acquire();
-    if (!STATE.compareAndSet(this, IDLE, RUNNING)) {
-      lifetimes.release();
-      throw new IllegalStateException(
-          getClass().getSimpleName()
-              + (state == CLOSED ? " is closed" : " is running in another thread"));
-    }
-    if (shared != null) {
-      try {
-        shared.take(getClass().getSimpleName());
-      } catch (IllegalStateException e) {
-        STATE.setRelease(this, IDLE);
+    boolean done = false;
+    try {
+      if (!STATE.compareAndSet(this, IDLE, RUNNING)) {
+        throw taken();
+      }
+      if (shared != null) {
+        takeShared();
+      }
+      done = true;
+    } finally {
+      if (!done) {
         lifetimes.release();
-        throw e;
       }
     }
   }
 
+  private void takeShared() {
+    boolean done = false;
+    try {
+      shared.take(this);
+      done = true;
+    } finally {
+      if (!done) {
+        STATE.setRelease(this, IDLE);
+      }
+    }
+  }
+
+  private IllegalStateException taken() {
+    return new IllegalStateException(
+        getClass().getSimpleName()
+            + (state == CLOSED ? " is closed" : " is running in another thread"));
+  }
+
   final void launch(long stream) {
-    long scratch = shared == null ? workspace : shared.address();
-    Status.check(launch(params, scratch, workspaceBytes, stream));
+    int status = attempt(stream);
+    if (status != exeunt.EXN_OK) {
+      attemptAgain(status, stream);
+    }
+  }
+
+  private int attempt(long stream) {
+    return launch(params, shared == null ? workspace : shared.address(), workspaceBytes, stream);
+  }
+
+  /**
+   * An instruction set that was chosen after the build may need a larger workspace; and once more,
+   * in case that another thread chose it while this one asked.
+   */
+  private void attemptAgain(int first, long stream) {
+    boolean again = true;
+    for (int status = first; status != exeunt.EXN_OK; status = attempt(stream)) {
+      String sentence = exeunt.exn_last_error();
+      if (status != exeunt.EXN_INVALID_ARGUMENT || device.backend() != Backend.CPU) {
+        Status.check(status, sentence);
+      }
+      if (!enlarge()) {
+        if (!again) {
+          Status.check(status, sentence);
+        }
+        again = false;
+      }
+    }
+  }
+
+  /** False if the workspace is as large as it needs to be. */
+  private boolean enlarge() {
+    long[] needed = new long[1];
+    Status.check(workspaceSize(params, needed));
+    if (needed[0] <= workspaceBytes) {
+      return false;
+    }
+    if (shared != null) {
+      shared.grow(needed[0]);
+    } else {
+      long larger = Memory.allocate(device, needed[0]);
+      long smaller = workspace;
+      workspace = larger;
+      if (smaller != 0) {
+        Memory.free(device, smaller);
+      }
+    }
+    workspaceBytes = needed[0];
+    return true;
   }
 
   final void leave() {
-    if (shared != null) {
-      shared.leave();
+    try {
+      if (shared != null) {
+        shared.leave();
+      }
+      STATE.setRelease(this, IDLE);
+    } finally {
+      lifetimes.release();
+      Reference.reachabilityFence(this);
     }
-    STATE.setRelease(this, IDLE);
-    lifetimes.release();
-    Reference.reachabilityFence(this);
   }
 
   final long handleFor(Stream stream) {
@@ -233,18 +303,36 @@ public abstract sealed class Op implements AutoCloseable
    */
   @Override
   public final void close() {
+    StackRoom.require();
     if (!STATE.compareAndSet(this, IDLE, CLOSED)) {
       if (state == CLOSED) {
         return;
       }
-      throw new IllegalStateException(getClass().getSimpleName() + " is running in another thread");
+      throw taken();
     }
-    if (owner != null) {
-      owner.disown(this);
+    try {
+      if (owner != null) {
+        owner.disown(this);
+      }
+    } finally {
+      free();
     }
-    Memory.free(Device.CPU, params);
-    if (workspace != 0) {
-      Memory.free(device, workspace);
+  }
+
+  /** For its scope, which nobody holds, so that nothing of it runs. */
+  final void closeWithScope() {
+    if (STATE.compareAndSet(this, IDLE, CLOSED)) {
+      free();
+    }
+  }
+
+  private void free() {
+    try {
+      Memory.free(Device.CPU, params);
+    } finally {
+      if (workspace != 0) {
+        Memory.free(device, workspace);
+      }
     }
   }
 

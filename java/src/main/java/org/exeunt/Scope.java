@@ -36,7 +36,7 @@ public final class Scope implements AutoCloseable {
   }
 
   private volatile int users;
-  private final Set<AutoCloseable> owned = new LinkedHashSet<>(); // none overrides equals
+  private final Set<Object> owned = new LinkedHashSet<>(); // ops, Allocations
   private long allocatedBytes;
 
   private Scope() {}
@@ -80,6 +80,7 @@ public final class Scope implements AutoCloseable {
    */
   public Tensor allocate(Device device, DType dtype, long... shape) {
     long bytes = Tensor.byteSize(dtype, shape);
+    StackRoom.require();
     acquire();
     try {
       long address = allocateBytes(device, bytes);
@@ -152,6 +153,7 @@ public final class Scope implements AutoCloseable {
    */
   @Override
   public void close() {
+    StackRoom.require();
     if (!USERS.compareAndSet(this, 0, CLOSED)) {
       int now = users;
       if (now == CLOSED) {
@@ -159,24 +161,30 @@ public final class Scope implements AutoCloseable {
       }
       throw new IllegalStateException("scope is in use by " + now + " running call(s)");
     }
-    RuntimeException failure = null;
-    for (AutoCloseable resource : takeOwned()) {
+    Throwable failure = null;
+    for (Object resource : takeOwned()) {
       try {
-        resource.close();
-      } catch (Exception e) {
-        RuntimeException now = e instanceof RuntimeException r ? r : new IllegalStateException(e);
-        if (failure == null) {
-          failure = now;
+        if (resource instanceof Op op) {
+          op.closeWithScope();
         } else {
-          failure.addSuppressed(now);
+          ((Allocation) resource).free();
+        }
+      } catch (Throwable t) {
+        if (failure == null) {
+          failure = t;
+        } else if (failure != t) {
+          failure.addSuppressed(t);
         }
       }
     }
-    if (failure != null) {
-      throw failure;
+    if (failure instanceof Error error) {
+      throw error;
+    } else if (failure != null) {
+      throw (RuntimeException) failure;
     }
   }
 
+  /** Keeps the scope open until {@link #release}. The caller has asked for {@link StackRoom}. */
   void acquire() {
     int now;
     do {
@@ -194,12 +202,12 @@ public final class Scope implements AutoCloseable {
   }
 
   /** Registers what to close with this scope; the caller holds an acquisition. */
-  synchronized void own(AutoCloseable resource) {
+  synchronized void own(Object resource) {
     owned.add(resource);
   }
 
   /** Forgets what was closed earlier. */
-  synchronized void disown(AutoCloseable resource) {
+  synchronized void disown(Object resource) {
     owned.remove(resource);
   }
 
@@ -214,7 +222,7 @@ public final class Scope implements AutoCloseable {
         continue; // the scope is closed
       }
       try {
-        allocation.close();
+        allocation.free();
         count(-Tensor.byteSize(tensor.dtype(), tensor.shape()));
       } catch (RuntimeException e) {
         cause.addSuppressed(e);
@@ -225,11 +233,21 @@ public final class Scope implements AutoCloseable {
   /** Memory that goes with this scope, or earlier by {@link #free}. */
   long allocateBytes(Device device, long bytes) {
     device.backend().require();
+    StackRoom.require();
     acquire();
     try {
-      long address = Memory.allocate(device, bytes);
-      own(new Allocation(device, address));
-      return address;
+      Allocation allocation = new Allocation(device);
+      own(allocation); // first: nothing may fail once there is memory
+      boolean done = false;
+      try {
+        allocation.address = Memory.allocate(device, bytes);
+        done = true;
+      } finally {
+        if (!done) {
+          disown(allocation);
+        }
+      }
+      return allocation.address;
     } finally {
       release();
     }
@@ -239,12 +257,12 @@ public final class Scope implements AutoCloseable {
   void free(long address) {
     Allocation allocation = takeAllocation(address);
     if (allocation != null) { // else the scope is closed
-      allocation.close();
+      allocation.free();
     }
   }
 
   private synchronized Allocation takeAllocation(long address) {
-    for (AutoCloseable resource : owned) {
+    for (Object resource : owned) {
       if (resource instanceof Allocation allocation && allocation.address == address) {
         owned.remove(resource);
         return allocation;
@@ -254,18 +272,18 @@ public final class Scope implements AutoCloseable {
   }
 
   /** Memory of a tensor or a workspace. */
-  private static final class Allocation implements AutoCloseable {
+  private static final class Allocation {
     final Device device;
-    final long address;
+    long address; // 0: there is none yet
 
-    Allocation(Device device, long address) {
+    Allocation(Device device) {
       this.device = device;
-      this.address = address;
     }
 
-    @Override
-    public void close() {
-      Memory.free(device, address);
+    void free() {
+      if (address != 0) {
+        Memory.free(device, address);
+      }
     }
   }
 
@@ -274,8 +292,8 @@ public final class Scope implements AutoCloseable {
   }
 
   /** In reverse order: an op goes before the tensors it uses. */
-  private synchronized List<AutoCloseable> takeOwned() {
-    List<AutoCloseable> reversed = new ArrayList<>(owned);
+  private synchronized List<Object> takeOwned() {
+    List<Object> reversed = new ArrayList<>(owned);
     Collections.reverse(reversed);
     owned.clear();
     return reversed;

@@ -29,6 +29,13 @@ public enum Status {
     }
   }
 
+  /** The same with a sentence that was asked for earlier. */
+  static void check(int code, String sentence) {
+    if (code != exeunt.EXN_OK) {
+      fail(code, sentence);
+    }
+  }
+
   private static void fail(int code, String sentence) {
     Status status = code > 0 && code < BY_CODE.length ? BY_CODE[code] : RUNTIME_FAILURE;
     switch (status) {

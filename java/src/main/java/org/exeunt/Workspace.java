@@ -74,7 +74,8 @@ public final class Workspace {
    * @throws IllegalStateException if an op that shares it is running
    */
   public long bytes() {
-    take("workspace");
+    StackRoom.require();
+    take(null);
     long held = bytes;
     leave();
     return held;
@@ -86,26 +87,39 @@ public final class Workspace {
 
   /** Grows to at least {@code needed} bytes. */
   void reserve(long needed) {
-    take("workspace");
+    take(null);
     try {
-      if (needed <= bytes) {
-        return;
-      }
-      long larger = owner.allocateBytes(device, needed);
-      if (bytes > 0 && device.backend() == Backend.CPU) {
-        owner.free(address);
-      }
-      address = larger;
-      bytes = needed;
+      grow(needed);
     } finally {
       leave();
     }
   }
 
-  /** Keeps other ops out until {@link #leave}, or throws. */
-  void take(String who) {
+  /** The same, between {@link #take} and {@link #leave}. */
+  void grow(long needed) {
+    if (needed <= bytes) {
+      return;
+    }
+    long larger = owner.allocateBytes(device, needed);
+    long smaller = address;
+    address = larger;
+    bytes = needed;
+    if (smaller != 0 && device.backend() == Backend.CPU) {
+      owner.free(smaller);
+    }
+  }
+
+  /**
+   * Keeps other ops out until {@link #leave}, or throws. The caller has asked for {@link
+   * StackRoom}.
+   *
+   * @param who the op; null: the workspace itself
+   */
+  void take(Op who) {
     if (!busy.compareAndSet(false, true)) {
-      throw new IllegalStateException(who + ": another op that shares the workspace is running");
+      throw new IllegalStateException(
+          (who == null ? "workspace" : who.getClass().getSimpleName())
+              + ": another op that shares the workspace is running");
     }
   }
 
@@ -116,5 +130,10 @@ public final class Workspace {
   /** To be asked between {@link #take} and {@link #leave}; 0 if nobody needed any. */
   long address() {
     return address;
+  }
+
+  /** As {@link #bytes}, between {@link #take} and {@link #leave}. */
+  long held() {
+    return bytes;
   }
 }
