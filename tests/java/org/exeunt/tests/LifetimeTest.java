@@ -10,18 +10,21 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.List;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicReference;
 import org.bytedeco.javacpp.FloatPointer;
 import org.exeunt.Cosine;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.ExitHead;
 import org.exeunt.Op;
 import org.exeunt.RowStats;
 import org.exeunt.Scope;
 import org.exeunt.Statistic;
 import org.exeunt.Statistics;
 import org.exeunt.Tensor;
+import org.exeunt.Workspace;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
 
@@ -174,31 +177,71 @@ class LifetimeTest {
   @Test
   void noOffHeapGrowth() {
     String output = Subprocess.of(OffHeapGrowth.class).option("-Xmx24m").run();
-    assertTrue(output.contains("grown by"), output);
-    long grown = Long.parseLong(output.replaceAll("(?s).*grown by (-?\\d+) KiB.*", "$1"));
-    assertTrue(grown < 50_000, output);
+    for (String what : OffHeapGrowth.WHAT) {
+      assertTrue(output.contains(what + " grown by"), output);
+      String kib = output.replaceAll("(?s).*" + what + " grown by (-?\\d+) .*", "$1");
+      assertTrue(Long.parseLong(kib) < OffHeapGrowth.MOST_KIB, output);
+    }
   }
 
-  /** Builds and closes many ops, some of them in a scope that stays open. */
+  /** Builds, runs and closes many ops; each kind would leave several times what is allowed. */
   static final class OffHeapGrowth {
+    static final List<String> WHAT = List.of("blocks", "workspaces", "scopes");
+    static final long MOST_KIB = 40_000;
+
     public static void main(String[] args) throws IOException {
       try (Scope scope = Scope.open()) {
         Tensor a = scope.allocate(Device.CPU, DType.F32, 2, 4);
         Tensor out = scope.allocate(Device.CPU, DType.F32, 2);
-        runMany(scope, a, out, 10_000);
-        long before = residentKib();
-        runMany(scope, a, out, 100_000);
-        System.out.println("grown by " + (residentKib() - before) + " KiB");
+        Cosine.Builder cosine = Cosine.builder().a(a).b(a).out(out);
+        measure("blocks", 100_000, () -> runAndClose(cosine, scope, null));
+        ExitHead.Builder large = withWorkspace(scope, 256);
+        measure("workspaces", 2_000, () -> runAndClose(large, scope, null));
+        ExitHead.Builder small = withWorkspace(scope, 128);
+        float[] values = new float[20_000];
+        measure(
+            "scopes",
+            2_000,
+            () -> {
+              try (Scope passing = Scope.open()) {
+                passing.copyOf(values, values.length);
+                Workspace shared = Workspace.in(passing, Device.CPU);
+                runAndClose(small, passing, shared);
+                runAndClose(large, passing, shared);
+                large.build(passing).run();
+              }
+            });
       }
     }
 
-    private static void runMany(Scope scope, Tensor a, Tensor out, int times) {
-      for (int i = 0; i < times; i++) {
-        Cosine.compute(a, a, out);
-        try (Cosine op = Cosine.builder().a(a).b(a).out(out).build(scope)) {
-          op.run();
-        }
+    /** A workspace of some 400 bytes for each row. */
+    private static ExitHead.Builder withWorkspace(Scope scope, long rows) {
+      Tensor hidden = scope.allocate(Device.CPU, DType.F32, rows, 16);
+      Tensor weight = scope.allocate(Device.CPU, DType.F32, 400, 16);
+      return ExitHead.builder()
+          .hidden(hidden.copyFrom(new float[(int) hidden.elements()]))
+          .weight(weight.copyFrom(new float[(int) weight.elements()]))
+          .out(Statistics.allocate(scope, Device.CPU, rows, Statistic.ENTROPY));
+    }
+
+    private static void runAndClose(Op.Builder<?> builder, Scope scope, Workspace shared) {
+      try (Op op = builder.build(scope, shared)) {
+        op.run();
       }
+      try (Op op = builder.build(null, shared)) {
+        op.run();
+      }
+    }
+
+    private static void measure(String what, int times, Runnable round) throws IOException {
+      for (int i = 0; i < times / 10; i++) {
+        round.run();
+      }
+      long before = residentKib();
+      for (int i = 0; i < times; i++) {
+        round.run();
+      }
+      System.out.println(what + " grown by " + (residentKib() - before) + " KiB");
     }
 
     private static long residentKib() throws IOException {
