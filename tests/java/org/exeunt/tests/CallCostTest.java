@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.Arrays;
 import java.util.function.IntConsumer;
+import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
@@ -29,20 +30,39 @@ import org.junit.jupiter.api.extension.ExtendWith;
  */
 @ExtendWith(ForcedPath.class)
 class CallCostTest {
-  private static final int CALLS = 20_000;
-  private static final int BATCHES = 200;
+  private static final int WARM_UP = 20_000;
 
-  /** The promise is 100 ns; this bound holds on a machine that is busy with something else. */
-  private static final double GENEROUS_NS = 1000;
+  /** Some 100 microseconds: most bursts are over before anything else takes the core. */
+  private static final int CALLS = 500;
+
+  private static final int BURSTS = 20_000;
+  private static final int TRIES = 5;
+  private static final double PROMISED_NS = 100;
 
   @Test
   void facadeOverNativeMethod() {
-    try (Scope scope = Scope.open();
-        PointerScope pointers = new PointerScope()) {
+    try (Scope scope = Scope.open()) {
       Tensor a = scope.allocate(Device.CPU, DType.F32, 1, 16);
       Tensor out = scope.allocate(Device.CPU, DType.F32, 1);
+      measure("Cosine.run", scope, a, out);
+    }
+  }
+
+  /** A run holds the pointer so that nobody frees it; both tensors are over the same one. */
+  @Test
+  void facadeOverNativeMethodWithAPointer() {
+    try (Scope scope = Scope.open();
+        FloatPointer pointer = new FloatPointer(16)) {
+      Tensor a = Tensor.of(pointer, DType.F32, Device.CPU, 1, 16).copyFrom(new float[16]);
+      Tensor out = scope.allocate(Device.CPU, DType.F32, 1);
+      measure("Cosine.run over a pointer", scope, a, out);
+    }
+  }
+
+  private static void measure(String what, Scope scope, Tensor a, Tensor out) {
+    try (PointerScope pointers = new PointerScope()) {
       Cosine op = Cosine.builder().a(a).b(a).out(out).build(scope);
-      warmUpOtherOps(scope, a, out);
+      warmUpOtherOps(scope, out);
       exn_cosine_params params = new exn_cosine_params();
       params.struct_size(params.sizeof());
       params.a(dl(a)).b(params.a()).out(dl(out));
@@ -61,24 +81,28 @@ class CallCostTest {
               op.run(Stream.DEFAULT);
             }
           };
-      double[] ns = fastest(bare, facade);
-      System.out.printf(
-          "call cost: bare native method %.1f ns, Cosine.run %.1f ns, facade %.1f ns (16 elements,"
-              + " fastest of %d)%n",
-          ns[0], ns[1], ns[1] - ns[0], BATCHES);
-      assertTrue(ns[1] - ns[0] < GENEROUS_NS, Arrays.toString(ns));
+      double[] ns = {0, Double.MAX_VALUE};
+      for (int i = 0; i < TRIES && ns[1] - ns[0] >= PROMISED_NS; i++) {
+        ns = fastest(bare, facade);
+        System.out.printf(
+            "call cost: bare native method %.1f ns, %s %.1f ns, facade %.1f ns (16 elements,"
+                + " fastest of %d)%n",
+            ns[0], what, ns[1], ns[1] - ns[0], BURSTS);
+      }
+      assertTrue(ns[1] - ns[0] < PROMISED_NS, Arrays.toString(ns));
     }
   }
 
   /** Programs run several kinds of op: calls inside {@code Op.run} must not stay monomorphic. */
-  private static void warmUpOtherOps(Scope scope, Tensor a, Tensor out) {
+  private static void warmUpOtherOps(Scope scope, Tensor out) {
+    Tensor a = scope.allocate(Device.CPU, DType.F32, 1, 16);
     Tensor square = scope.allocate(Device.CPU, DType.F32, 1, 16);
     Op[] ops = {
       StableMax.forward().logits(a).out(square).build(scope),
       PerpGrad.builder().weight(a).grad(a).out(square).build(scope),
       Gate.builder().features(a).output(a, null).prob(out).build(scope)
     };
-    for (int i = 0; i < CALLS; i++) {
+    for (int i = 0; i < WARM_UP; i++) {
       for (Op op : ops) {
         op.run(Stream.DEFAULT);
       }
@@ -88,7 +112,7 @@ class CallCostTest {
   private static double[] fastest(IntConsumer... programs) {
     double[] ns = new double[programs.length];
     Arrays.fill(ns, Double.MAX_VALUE);
-    for (int batch = 0; batch < BATCHES; batch++) {
+    for (int burst = 0; burst < BURSTS; burst++) {
       for (int p = 0; p < programs.length; p++) {
         long start = System.nanoTime();
         programs[p].accept(CALLS);
