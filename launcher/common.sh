@@ -13,6 +13,25 @@ die() {
 }
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# The user's cache folder. One that is not absolute does not count, as others see it too; without
+# HOME the password file knows.
+cache_folder() {
+  if [[ ${XDG_CACHE_HOME:-} == /* ]]; then
+    echo "$XDG_CACHE_HOME"
+  elif [[ ${HOME:-} == /* ]]; then
+    echo "$HOME/.cache"
+  else
+    (unset HOME && echo ~/.cache)
+  fi
+}
+
+# Folders that JVMs and compilers are given have to be text for them, whatever the locale says.
+use_utf8() {
+  [[ $(locale charmap 2>/dev/null) == UTF-8 ]] || export LC_ALL=C.UTF-8
+  iconv -f UTF-8 -t UTF-8 <<<"$ROOT" >/dev/null 2>&1 ||
+    die 2 "the folder $(printf '%q' "$ROOT") has a name that is not UTF-8; Java could not read it"
+}
+
 # The pip to use: on PATH, or python3's.
 pip_run() {
   if have pip3; then

