@@ -10,16 +10,16 @@ import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
-import org.exeunt.examples.io.MappedFile;
+import org.exeunt.examples.io.ModelFile;
 import org.exeunt.examples.io.ModelFormatException;
 
 /**
  * A GGUF model file, versions 2 and 3, little-endian: its metadata, and its tensors as floats.
  *
- * <p>The file is mapped, not read; a tensor's pages are touched when it is asked for. Nothing in
- * the file is trusted: every count, length, type, dimension and offset is checked against the bytes
- * that are really there, and whatever does not fit is a {@link ModelFormatException}. Instances are
- * immutable and may be shared between threads until closed.
+ * <p>A tensor is read when it is asked for. Nothing in the file is trusted: every count, length,
+ * type, dimension and offset is checked against the bytes that are really there, and whatever does
+ * not fit is a {@link ModelFormatException}. Instances are immutable and may be shared between
+ * threads until closed.
  */
 public final class GgufFile implements Closeable {
   private static final int MAGIC = 0x46554747; // "GGUF"
@@ -33,17 +33,20 @@ public final class GgufFile implements Closeable {
   private static final int MAX_NAME_BYTES = 1 << 16;
   private static final int MAX_DIMENSIONS = 4;
 
+  // So much of a tensor is read at once.
+  private static final int READ_BYTES = 4 << 20;
+
   // The least a metadata entry (key length, type, one byte) and a tensor entry can occupy.
   private static final int MIN_METADATA_BYTES = 8 + 4 + 1;
   private static final int MIN_TENSOR_BYTES = 8 + 4 + 8 + 4 + 8;
 
-  private final MappedFile file;
+  private final ModelFile file;
   private final Map<String, Object> metadata = new LinkedHashMap<>();
   private final Map<String, GgufTensor> tensors = new LinkedHashMap<>();
 
   /** Opens {@code path} and reads its header. */
   public static GgufFile open(Path path) throws IOException {
-    MappedFile file = MappedFile.open(path);
+    ModelFile file = ModelFile.open(path);
     try {
       return new GgufFile(file);
     } catch (IOException | RuntimeException e) {
@@ -52,9 +55,9 @@ public final class GgufFile implements Closeable {
     }
   }
 
-  private GgufFile(MappedFile file) throws IOException {
+  private GgufFile(ModelFile file) throws IOException {
     this.file = file;
-    ByteBuffer bytes = file.map(0, Math.min(file.size(), MAX_HEADER_BYTES));
+    ByteBuffer bytes = file.read(0, Math.min(file.size(), MAX_HEADER_BYTES));
     HeaderReader header = new HeaderReader(file.path(), bytes);
     readVersion(header);
     int tensorCount = header.count("the tensor count", MIN_TENSOR_BYTES, MAX_ENTRIES);
@@ -254,14 +257,6 @@ public final class GgufFile implements Closeable {
   }
 
   /**
-   * A read-only view of a tensor's bytes as stored; gone when the file shrinks, so copy it for
-   * native code.
-   */
-  public ByteBuffer bytes(GgufTensor tensor) throws IOException {
-    return file.map(tensor.offset(), tensor.bytes());
-  }
-
-  /**
    * The rows of {@code tensor}, dequantised one at a time into the same array, and handed to
    * {@code consumer}.
    */
@@ -270,13 +265,18 @@ public final class GgufFile implements Closeable {
       throw new ModelFormatException(path(), "tensor '" + tensor.name() + "' has rows of "
           + tensor.columns() + " elements, above the " + MAX_ARRAY + " this reader accepts.");
     }
-    ByteBuffer all = bytes(tensor);
     float[] row = new float[(int) tensor.columns()];
     int rowBytes = (int) tensor.rowBytes();
-    for (int i = 0; i < tensor.rows(); i++) {
-      ByteBuffer bytes = all.slice(i * rowBytes, rowBytes).order(all.order());
-      tensor.type().dequantize(bytes, row);
-      consumer.accept(i, row);
+    int atOnce = Math.max(1, READ_BYTES / rowBytes);
+    for (long first = 0; first < tensor.rows(); first += atOnce) {
+      int rows = (int) Math.min(atOnce, tensor.rows() - first);
+      ByteBuffer bytes =
+          file.read(tensor.offset() + first * rowBytes, (long) rows * rowBytes);
+      for (int i = 0; i < rows; i++) {
+        ByteBuffer one = bytes.slice(i * rowBytes, rowBytes).order(bytes.order());
+        tensor.type().dequantize(one, row);
+        consumer.accept((int) first + i, row);
+      }
     }
   }
 

@@ -49,12 +49,12 @@ public final class SafetensorsFile implements Closeable {
    */
   public record Tensor(String name, Type type, List<Long> shape, long offset, long elements) {}
 
-  private final MappedFile file;
+  private final ModelFile file;
   private final Map<String, Tensor> tensors = new LinkedHashMap<>();
 
   /** Opens {@code path} and reads its header. */
   public static SafetensorsFile open(Path path) throws IOException {
-    MappedFile file = MappedFile.open(path);
+    ModelFile file = ModelFile.open(path);
     try {
       return new SafetensorsFile(file);
     } catch (IOException | RuntimeException e) {
@@ -63,12 +63,12 @@ public final class SafetensorsFile implements Closeable {
     }
   }
 
-  private SafetensorsFile(MappedFile file) throws IOException {
+  private SafetensorsFile(ModelFile file) throws IOException {
     this.file = file;
     if (file.size() < Long.BYTES) {
       throw problem("has " + file.size() + " bytes, too few for the length of a header.");
     }
-    long length = file.map(0, Long.BYTES).getLong();
+    long length = file.read(0, Long.BYTES).getLong();
     long available = Math.min(MAX_HEADER_BYTES, file.size() - Long.BYTES);
     if (length < 0 || length > available) {
       throw problem("the header length is " + Long.toUnsignedString(length) + ", but at most "
@@ -87,7 +87,7 @@ public final class SafetensorsFile implements Closeable {
     Object header;
     try {
       CharBuffer text =
-          StandardCharsets.UTF_8.newDecoder().decode(file.map(Long.BYTES, length));
+          StandardCharsets.UTF_8.newDecoder().decode(file.read(Long.BYTES, length));
       header = Json.parse(text.toString());
     } catch (CharacterCodingException e) {
       throw problem("the header of " + length + " bytes is not UTF-8.");
@@ -171,10 +171,10 @@ public final class SafetensorsFile implements Closeable {
     return tensor;
   }
 
-  /** A read-only little-endian view of a tensor's bytes. */
+  /** A tensor's bytes, little-endian. */
   public ByteBuffer bytes(String name) throws IOException {
     Tensor tensor = tensor(name);
-    return file.map(tensor.offset(), tensor.elements() * tensor.type().bytes());
+    return file.read(tensor.offset(), tensor.elements() * tensor.type().bytes());
   }
 
   /** A copy of an F32, F16 or BF16 tensor. */

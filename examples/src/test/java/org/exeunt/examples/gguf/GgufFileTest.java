@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.io.RandomAccessFile;
+import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.Arrays;
@@ -99,6 +100,41 @@ class GgufFileTest {
     for (int length = 0; length < whole.length; length++) {
       Files.write(path, Arrays.copyOf(whole, length));
       assertProblem("", () -> GgufFile.open(path).close());
+    }
+  }
+
+  /** By another process, between the header and a tensor, and between two rows of one. */
+  @Test
+  void aFileThatIsCutWhileItIsReadIsReported() throws IOException {
+    int columns = 1 << 16;
+    int rows = 48; // 12 MB, which is more than is read at once
+    Path path = GgufBuilder.start(1, 0).tensor("big", F32, 0, columns, rows).pad(32)
+        .raw(new byte[4 * columns * rows]).write(folder.resolve("cut.gguf"));
+    long size = Files.size(path);
+    long half = size / 2;
+    try (GgufFile file = GgufFile.open(path);
+        RandomAccessFile other = new RandomAccessFile(path.toFile(), "rw")) {
+      GgufTensor tensor = file.tensor("big", rows, columns);
+      int[] read = new int[1];
+      assertProblem("has shrunk from " + size + " to " + half, () ->
+          file.readRows(tensor, (i, row) -> {
+            read[0]++;
+            if (i == 0) {
+              setLength(other, half);
+            }
+          }));
+      assertTrue(read[0] < rows, () -> read[0] + " rows");
+      assertProblem("has shrunk", () -> file.readRows(tensor, (i, row) -> { }));
+      setLength(other, 0);
+      assertProblem("has shrunk", () -> file.readRows(tensor, (i, row) -> { }));
+    }
+  }
+
+  private static void setLength(RandomAccessFile file, long length) {
+    try {
+      file.setLength(length);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
     }
   }
 
