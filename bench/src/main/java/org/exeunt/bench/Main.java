@@ -2,6 +2,9 @@
 package org.exeunt.bench;
 
 import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -31,13 +34,6 @@ import org.openjdk.jmh.util.Statistics;
  * the check of the result, and {@link WarmUp}.
  */
 public final class Main {
-  private static final String USAGE = String.join(System.lineSeparator(),
-      "Usage: Main [--quick] [--filter REGEX] [--out DIR] [--list]",
-      "  --quick   the cases that have a target and one of each other op, in under five minutes",
-      "  --filter  only steps whose text (see --list) matches",
-      "  --out     folder of the report (default bench/results)",
-      "  --list    print the steps and stop");
-
   private static final String LIBRARIES = "org.bytedeco.javacpp.cachedir";
 
   private final boolean quick;
@@ -75,7 +71,7 @@ public final class Main {
   /** See {@code --help}. Exit status 1: a benchmark failed; 2: the arguments are wrong. */
   public static void main(String[] arguments) throws IOException {
     if (List.of(arguments).contains("--help")) {
-      System.out.println(USAGE);
+      System.out.print(help());
       return;
     }
     Main main;
@@ -89,9 +85,19 @@ public final class Main {
     System.exit(main.run());
   }
 
+  /** A file, which the launcher shows without building anything. */
+  private static String help() {
+    try (InputStream page = Main.class.getResourceAsStream("/help/bench.txt")) {
+      return new String(page.readAllBytes(), StandardCharsets.UTF_8)
+          .replaceAll("(?m)^#.*\\R", "");
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
   private static Main fail(String reason) {
     System.err.println(reason);
-    System.err.println(USAGE);
+    System.err.print(help());
     System.exit(2);
     return null;
   }

@@ -4,6 +4,7 @@ package org.exeunt.examples;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Locale;
 import org.exeunt.Backend;
 import org.exeunt.examples.drops.DropDemo;
@@ -17,15 +18,8 @@ import org.exeunt.examples.skips.SkipDemo;
 /**
  * What exeunt does, on a model that was trained for nothing of the kind and on one trained before
  * your eyes.
- *
- * <pre>
- *   Demo [--model FILE] [--threads N] [--quick] [--out FOLDER]
- * </pre>
  */
 public final class Demo {
-  private static final String USAGE =
-      "usage: Demo [--model FILE] [--threads N] [--quick] [--out FOLDER]";
-
   private Path model = Models.find();
   private Path out = Path.of("build", "demo");
   private int threads = Runtime.getRuntime().availableProcessors();
@@ -44,10 +38,14 @@ public final class Demo {
   /** Runs the demo and returns its exit status. */
   static int run(String... arguments) throws InterruptedException {
     Demo demo = new Demo();
+    if (List.of(arguments).contains("--help")) {
+      System.out.print(Help.of("demo"));
+      return 0;
+    }
     try {
       demo.parse(arguments);
     } catch (IllegalArgumentException e) {
-      System.err.println(e.getMessage() + "\n" + USAGE);
+      System.err.println(e.getMessage() + "\n" + Help.of("demo"));
       return 2;
     }
     try {
@@ -56,6 +54,9 @@ public final class Demo {
     } catch (IOException | UnsatisfiedLinkError e) {
       System.err.println("The demo stopped: " + e.getMessage());
       return 1;
+    } catch (IllegalArgumentException | UnsupportedOperationException e) {
+      System.err.println("The demo stopped: " + e.getMessage()); // a variable or the model is odd
+      return 2;
     }
   }
 

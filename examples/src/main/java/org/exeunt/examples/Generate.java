@@ -3,7 +3,9 @@ package org.exeunt.examples;
 
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
+import java.io.FilterOutputStream;
 import java.io.IOException;
+import java.io.OutputStream;
 import java.io.PrintStream;
 import java.nio.FloatBuffer;
 import java.nio.charset.StandardCharsets;
@@ -24,33 +26,70 @@ import org.exeunt.examples.llama.Sampler;
 import org.exeunt.examples.llama.TextStream;
 import org.exeunt.examples.llama.Tokenizer;
 
-/** Answers a prompt and streams the text; see {@link GenerateOptions#USAGE}. */
+/** Answers a prompt and streams the text; the help page says how. */
 public final class Generate {
+  /** What a shell reports of a program that a closed pipe has ended. */
+  private static final int CLOSED_PIPE = 128 + 13;
+
   private final GenerateOptions options;
+  private final Output output;
   private final PrintStream out;
   private final PrintStream log;
   private long prefillNanos;
   private long decodeNanos;
 
-  private Generate(GenerateOptions options, PrintStream out, PrintStream log) {
+  /** Remembers why it could not be written to, which a PrintStream does not say. */
+  private static final class Output extends FilterOutputStream {
+    private IOException failure;
+
+    Output(OutputStream out) {
+      super(out);
+    }
+
+    @Override
+    public void write(byte[] bytes, int offset, int length) throws IOException {
+      try {
+        out.write(bytes, offset, length);
+      } catch (IOException e) {
+        failure = failure == null ? e : failure;
+        throw e;
+      }
+    }
+  }
+
+  /** The answer cannot be written, so there is no use in going on. */
+  private static final class UnwrittenException extends IOException {
+    private static final long serialVersionUID = 1;
+
+    UnwrittenException(IOException cause) {
+      super(cause == null ? "standard output is closed" : cause.getMessage(), cause);
+    }
+  }
+
+  private Generate(GenerateOptions options, OutputStream out, PrintStream log) {
     this.options = options;
-    this.out = out;
+    this.output = new Output(out);
+    this.out = new PrintStream(output, false, StandardCharsets.UTF_8);
     this.log = log;
   }
 
   /** Runs and ends the process: status 2 if the arguments or the model make no sense. */
   public static void main(String[] arguments) {
     Locale.setDefault(Locale.ROOT);
-    PrintStream utf8 =
-        new PrintStream(new FileOutputStream(FileDescriptor.out), false, StandardCharsets.UTF_8);
-    System.exit(run(utf8, System.err, arguments));
+    System.exit(run(new FileOutputStream(FileDescriptor.out), System.err, arguments));
   }
 
   /** Runs and returns the exit status. */
-  static int run(PrintStream out, PrintStream log, String... arguments) {
+  static int run(OutputStream out, PrintStream log, String... arguments) {
     try {
       new Generate(GenerateOptions.parse(arguments), out, log).run();
       return 0;
+    } catch (UnwrittenException e) {
+      if ("Broken pipe".equals(e.getMessage())) {
+        return CLOSED_PIPE; // as with `| head`: nothing to complain about
+      }
+      log.println("generate: the answer could not be written: " + e.getMessage());
+      return 1;
     } catch (NoSuchFileException e) {
       log.println("generate: there is no file " + e.getFile());
     } catch (AccessDeniedException e) {
@@ -69,8 +108,7 @@ public final class Generate {
 
   private void run() throws IOException {
     if (options.help) {
-      out.print(GenerateOptions.USAGE);
-      out.flush();
+      show(Help.of("generate"));
       return;
     }
     try (GgufFile file = GgufFile.open(options.model)) {
@@ -105,7 +143,7 @@ public final class Generate {
   }
 
   private void answer(Decoder decoder, int[] prompt, Tokenizer tokenizer, int most)
-      throws ModelFormatException {
+      throws IOException {
     Sampler sampler = options.temperature == 0 ? null : new Sampler(tokenizer.size(),
         options.temperature, options.topP, options.seed);
     FloatBuffer logits = sampler == null ? null : decoder.logits().floatBuffer();
@@ -124,15 +162,20 @@ public final class Generate {
       if (token[0] == tokenizer.endOfSequence()) {
         break;
       }
-      out.print(text.add(token[0]));
-      out.flush();
+      show(text.add(token[0]));
       if (i + 1 < most) {
         decoder.step(token);
       }
     }
     decodeNanos = System.nanoTime() - begun;
-    out.println(text.finish());
-    out.flush();
+    show(text.finish() + System.lineSeparator());
+  }
+
+  private void show(String text) throws UnwrittenException {
+    out.print(text);
+    if (out.checkError()) { // flushes as well
+      throw new UnwrittenException(output.failure);
+    }
   }
 
   private void report(DecodeWork work, LlamaWeights weights, int prompt) {

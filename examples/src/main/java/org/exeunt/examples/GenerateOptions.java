@@ -13,29 +13,6 @@ import org.exeunt.examples.llama.Schedule;
 
 /** The command line of {@link Generate}. */
 final class GenerateOptions {
-  static final String USAGE = """
-      usage: generate --prompt TEXT [option ...]
-
-        --prompt TEXT          what to answer; - reads it from standard input
-        --raw                  continue TEXT as it is, instead of putting it into a chat
-        --model FILE           a GGUF file (default: the demo's model)
-        --weights f32|bf16     what the weights become when loaded (default bf16)
-        --max-tokens N         stop after N tokens (default 256)
-        --temperature T        0 takes the most probable token (default)
-        --top-p P              with a temperature: keep the most probable tokens up to P
-        --seed S               with a temperature: the same S draws the same tokens (default 0)
-        --exit RULE            %s
-        --exit-points F,S      ask the rule after F layers and every S from there
-        --kv POLICY            of tokens that left early: propagate (default), recompute or none
-        --schedule WHICH       %s
-        --ffn-skip WHICH       %s or none
-        --drop METHOD          %s
-        --threads N            CPU threads (default: all cores)
-        --stats                say on standard error what was computed and what was not
-        --help                 this page
-      """.formatted(ExitPolicy.FORMS, Schedule.FORMS, FfnSkip.FORM,
-          PromptDrop.FORMS.replaceAll(", (gemfilter|h2o)", ",\n" + " ".repeat(25) + "$1"));
-
   String prompt;
   Path model = Models.find();
   DType weights = DType.BF16;

@@ -33,6 +33,20 @@ class DemoTest {
     assertEquals(2, Demo.run(arguments.split(" ")));
   }
 
+  @Test
+  void explainsItself() throws Exception {
+    PrintStream console = System.out;
+    ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+    System.setOut(new PrintStream(bytes, true, StandardCharsets.UTF_8));
+    try {
+      assertEquals(0, Demo.run("--quick", "--help"));
+    } finally {
+      System.setOut(console);
+    }
+    String page = bytes.toString(StandardCharsets.UTF_8);
+    assertTrue(page.startsWith("usage: demo ") && page.contains("--out"), page);
+  }
+
   /** The parts that need no model run; a sentence stands for the others. */
   @Test
   void runsWithoutAModel(@TempDir Path out) throws Exception {

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.OutputStream;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -15,11 +16,16 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import org.exeunt.examples.llama.ExitPolicy;
+import org.exeunt.examples.llama.FfnSkip;
+import org.exeunt.examples.llama.PromptDrop;
+import org.exeunt.examples.llama.Schedule;
 import org.exeunt.examples.llama.TinyModel;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.ValueSource;
 
 class GenerateTest {
@@ -90,6 +96,50 @@ class GenerateTest {
     Result result = generate("--help");
     assertEquals(0, result.status);
     assertTrue(result.out.startsWith("usage: generate --prompt"), result.out);
+  }
+
+  @Test
+  void helpNamesEveryForm() {
+    String help = generate("--help").out.replaceAll("\\s+", " ");
+    for (String forms : new String[] {ExitPolicy.FORMS, Schedule.FORMS, FfnSkip.FORM,
+        PromptDrop.FORMS}) {
+      assertTrue(help.contains(" " + forms + " "), forms);
+    }
+  }
+
+  /** Standard output that breaks at its second write, as a pipe does when its reader has gone. */
+  private static final class Broken extends OutputStream {
+    private final String reason;
+    private int writes;
+
+    Broken(String reason) {
+      this.reason = reason;
+    }
+
+    @Override
+    public void write(int value) throws IOException {
+      throw new AssertionError("text comes in arrays");
+    }
+
+    @Override
+    public void write(byte[] bytes, int offset, int length) throws IOException {
+      if (length > 0 && ++writes > 1) {
+        throw new IOException(reason);
+      }
+    }
+  }
+
+  /** Where nobody takes the text, no more of it is computed. */
+  @ParameterizedTest
+  @CsvSource({"Broken pipe, 141, ''", "No space left on device, 1, "
+      + "'generate: the answer could not be written: No space left on device'"})
+  void stopsWhereNobodyReads(String reason, int status, String log) {
+    Broken out = new Broken(reason);
+    ByteArrayOutputStream said = new ByteArrayOutputStream();
+    assertEquals(status, Generate.run(out, new PrintStream(said, true, StandardCharsets.UTF_8),
+        "--model", model.toString(), "--raw", "--prompt", "abcabc", "--max-tokens", "12"));
+    assertEquals(2, out.writes);
+    assertEquals(log, said.toString(StandardCharsets.UTF_8).strip());
   }
 
   @Test
