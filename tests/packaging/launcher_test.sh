@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# The launcher's answers that need no build: help, wrong commands, missing packages, no network for
-# the CUDA compiler, and how it hands a command line to a program that is built. Runs on stand-ins
-# for apt-get, pip, nvcc, Maven and java, and changes nothing outside a scratch folder.
+# The launcher's answers that need no build: help, wrong commands and settings, missing packages, no
+# network for the CUDA compiler, two builds at once, and how it hands a command line to a program
+# that is built. Runs on stand-ins for apt-get, pip, nvcc, Maven and java, and changes nothing
+# outside a scratch folder.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 mkdir -p "$WORK/bin" "$WORK/tree"
 cp -r "$ROOT/exeunt" "$ROOT/launcher" "$WORK/tree/"
+for module in examples bench; do
+  mkdir -p "$WORK/tree/$module/src/main/resources"
+  cp -r "$ROOT/$module/src/main/resources/help" "$WORK/tree/$module/src/main/resources/"
+done
 
 failures=0
 input=/dev/null
@@ -47,6 +52,36 @@ attempt "$ROOT/exeunt" doctor
 expect 'doctor' 0 'nvcc'
 attempt "$ROOT/exeunt" doctor --all
 expect 'an option where there is none' 2 "not '--all'"
+attempt env -u HOME -u XDG_CACHE_HOME EXEUNT_THREADS=many "$ROOT/exeunt" doctor
+expect 'doctor without HOME' 0 'missing, test'
+expect 'doctor on settings' 0 "EXEUNT_THREADS is 'many', not a number from 1 to 256"
+
+# Settings that make no sense, before anything is built.
+senseless() {
+  attempt env -u JAVA_HOME "$1" "$ROOT/exeunt" "$2"
+  expect "$1" 2 "$3"
+  [[ $out == "exeunt: "* && $out != *$'\n'* ]] || status='2, but not one sentence'
+  expect "$1 is told in one sentence" 2 ''
+}
+senseless EXEUNT_JOBS=abc build "EXEUNT_JOBS is 'abc', not a number from 1 to 9999"
+senseless EXEUNT_JOBS=0 test "EXEUNT_JOBS is '0'"
+senseless EXEUNT_THREADS=abc demo "EXEUNT_THREADS is 'abc', not a number from 1 to 256"
+senseless EXEUNT_THREADS=257 generate "EXEUNT_THREADS is '257'"
+senseless EXEUNT_BACKEND=nonsense bench "EXEUNT_BACKEND is 'nonsense', not cpu or cuda"
+senseless EXEUNT_ISA=sse9 demo "EXEUNT_ISA is 'sse9', not baseline, avx2"
+senseless JAVA_HOME=/no/such/jdk build "JAVA_HOME is '/no/such/jdk', where there is no JDK"
+mkdir -p "$WORK/jdk/bin"
+printf '#!/bin/sh\necho "javac 11.0.2"\n' | tee "$WORK/jdk/bin/javac" >"$WORK/jdk/bin/java"
+chmod +x "$WORK"/jdk/bin/*
+senseless "JAVA_HOME=$WORK/jdk" build 'a JDK 11: 17 or newer is needed'
+# Empty ones say nothing, nor does one that is right.
+settings="source '$ROOT/launcher/common.sh'; source '$ROOT/launcher/packages.sh'
+  source '$ROOT/launcher/settings.sh'; check_settings"
+attempt env JAVA_HOME='' EXEUNT_JOBS='' EXEUNT_THREADS=256 EXEUNT_BACKEND='' EXEUNT_ISA=amx \
+  ROOT="$ROOT" bash -c "$settings"
+expect 'settings that make sense' 0 ''
+[[ -z $out ]] || status="0, but it says $out"
+expect 'settings that make sense need no word' 0 ''
 # shellcheck disable=SC2016  # the last line of .ci/run, as it stands there
 attempt grep -qxF 'cd "$(dirname "${BASH_SOURCE[0]}")/.." && exec ./exeunt test' "$ROOT/.ci/run"
 expect 'CI runs what the README says' 0 ''
@@ -92,7 +127,7 @@ touch "$WORK"/tree/{pom.xml,CMakeLists.txt}
 echo the-class-path >"$WORK/tree/examples/target/classpath.txt"
 cat >"$WORK/bin/java" <<'JAVA'
 #!/bin/sh
-echo "$LC_ALL: $*" >"$SAID"
+echo "$(locale charmap): $*" >"$SAID"
 cat >>"$SAID"
 echo "generate: unknown option '--fast'" >&2
 exit 2
@@ -106,8 +141,8 @@ generate() {
     shift
   done
   rm -f "$WORK/said"
-  attempt env -u JAVA_HOME -u EXEUNT_MODEL PATH="$WORK/bin:$PATH" SAID="$WORK/said" \
-    XDG_CACHE_HOME="$WORK/cache" "${settings[@]}" "$WORK/tree/exeunt" generate "$@"
+  attempt env -u JAVA_HOME -u EXEUNT_MODEL --chdir="$WORK" LC_ALL=C PATH="$WORK/bin:$PATH" \
+    SAID="$WORK/said" XDG_CACHE_HOME="$WORK/cache" "${settings[@]}" "$WORK/tree/exeunt" generate "$@"
   told=$(cat "$WORK/said" 2>/dev/null || true)
 }
 expect_told() {
@@ -118,18 +153,21 @@ expect_told() {
     failures=$((failures + 1))
   fi
 }
-main='C.UTF-8: --enable-native-access=ALL-UNNAMED -Dorg.bytedeco.javacpp.maxPhysicalBytes=0'
+main='UTF-8: --enable-native-access=ALL-UNNAMED -Dorg.bytedeco.javacpp.maxPhysicalBytes=0'
 main+=' -cp the-class-path org.exeunt.examples.Generate'
 
 generate --model own.gguf --prompt 'two words' --fast
 expect 'generate refuses with one sentence' 2 "generate: unknown option '--fast'"
 [[ $out != *$'\n'* ]] || status='2, but with more than a sentence'
 expect 'generate adds nothing to it' 2 ''
-expect_told 'generate hands its options on' "$main --model own.gguf --prompt two words --fast"
-generate --help
-expect_told 'generate --help needs no model' "$main --help"
+expect_told 'generate hands its options on, and files as seen from the user' \
+  "$main --model $WORK/own.gguf --prompt two words --fast"
+generate --model /own.gguf --prompt --help
+expect_told 'a prompt may be --help' "$main --model /own.gguf --prompt --help"
 generate EXEUNT_MODEL="$WORK/bin/java" --prompt a
 expect_told 'generate takes EXEUNT_MODEL' "$main --model $WORK/bin/java --prompt a"
+generate EXEUNT_MODEL=bin/java --prompt a
+expect_told 'generate takes EXEUNT_MODEL from here' "$main --model $WORK/bin/java --prompt a"
 generate EXEUNT_MODEL="$WORK/absent.gguf" --prompt a
 expect 'generate without its model' 3 'cannot read'
 expect_told 'generate without its model runs nothing' ''
@@ -143,7 +181,120 @@ touch -d tomorrow "$WORK/tree/pom.xml"
 input=$WORK/prompt
 echo 'from standard input' >"$input"
 generate --model own.gguf --prompt -
-expect_told 'a build leaves the prompt alone' "$main --model own.gguf --prompt -
+expect_told 'a build leaves the prompt alone' "$main --model $WORK/own.gguf --prompt -
 from standard input"
+input=/dev/null
+
+# ---- help, from a tree that would have to be built ----------------------------------------------
+
+printf '#!/bin/sh\necho built >"%s/built"\n' "$WORK" >"$WORK/bin/mvn"
+for command in build test demo generate bench; do
+  rm -f "$WORK/built"
+  attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" $command --help
+  expect "$command --help" 0 "$command"
+  [[ ! -e $WORK/built && $out != *SPDX* ]] || status='0, but it built something'
+  expect "$command --help builds nothing" 0 '--'
+done
+attempt "$WORK/tree/exeunt" bench --quick --help
+expect 'bench --quick --help' 0 '--filter'
+
+# ---- where it is started from -------------------------------------------------------------------
+
+mkdir -p "$WORK/elsewhere"
+ln -s ../tree/exeunt "$WORK/elsewhere/exeunt"
+ln -s "$WORK/elsewhere/exeunt" "$WORK/elsewhere/again"
+attempt env --chdir=/ "$WORK/elsewhere/again" help
+expect 'started through links' 0 './exeunt demo'
+
+# build_in FOLDER COMMAND...: in a copy of the tree with another name, without a locale.
+# shellcheck disable=SC2016  # expands in the stand-in
+printf '#!/bin/sh\nlocale charmap >"$SAID"\n' >"$WORK/bin/mvn"
+build_in() {
+  rm -f "$WORK/said"
+  cp -r "$WORK/tree" "$1"
+  attempt env -i PATH="$WORK/bin:$PATH" SAID="$WORK/said" HOME="$WORK" "$1/exeunt" build
+  told=$(cat "$WORK/said" 2>/dev/null || true)
+}
+build_in "$WORK/Bücher und 本"
+expect 'a folder beyond ASCII' 0 'built: '
+expect_told 'a folder beyond ASCII, told to Maven as UTF-8' UTF-8
+build_in "$WORK/"$'B\xfccher'
+expect 'a folder that is not UTF-8' 2 'a name that is not UTF-8'
+expect_told 'a folder that is not UTF-8, not told to Maven' ''
+cp -r "$WORK/tree" "$WORK/full"
+rm -rf "$WORK/full/build"
+touch "$WORK/full/build"
+attempt env PATH="$WORK/bin:$PATH" "$WORK/full/exeunt" build
+expect 'no folder to build in' 1 'build cannot be written to'
+
+# ---- two at once --------------------------------------------------------------------------------
+
+# Maven that builds until its file is gone.
+printf '#!/bin/sh\necho $$ >>"%s/building"\nwhile [ -e "%s/go-on" ]; do sleep 0.1; done\n' \
+  "$WORK" "$WORK" >"$WORK/bin/mvn"
+# wait_for COMMAND...: until it succeeds, for half a minute at most.
+wait_for() {
+  for _ in {1..300}; do
+    if "$@"; then
+      return
+    fi
+    sleep 0.1
+  done
+  return 1
+}
+# start NAME COMMAND...: in the background; its messages go to NAME.log.
+start() {
+  local name=$1
+  shift
+  env -u JAVA_HOME PATH="$WORK/bin:$PATH" SAID=/dev/null "$WORK/tree/exeunt" "$@" \
+    >"$WORK/$name.log" 2>&1 </dev/null &
+}
+# shellcheck disable=SC2317,SC2329  # called through wait_for
+says() { grep -qF "$2" "$WORK/$1.log"; }
+
+touch "$WORK/go-on"
+start first build
+first=$!
+wait_for test -s "$WORK/building" || true
+start second test --quick
+start third generate --model own.gguf --prompt a
+waits="waiting for ./exeunt build (process $first), which uses what is built here"
+attempt wait_for says second "$waits"
+expect 'a test waits for a build' 0 ''
+attempt wait_for says third "$waits"
+expect 'a generate waits for a build' 0 ''
+input=$WORK/building
+attempt wc -l
+expect 'one build at a time' 0 1
+rm "$WORK/go-on"
+wait
+attempt cat "$WORK/second.log"
+expect 'and then goes on' 0 'building and testing'
+attempt wc -l
+((out >= 2)) || status="0, but there were $out builds"
+expect 'each has built' 0 ''
+input=/dev/null
+
+# A run keeps builds out as well, but no other run.
+touch -d yesterday "$WORK/tree/pom.xml" "$WORK/tree/exeunt"
+touch "$WORK/tree/examples/target/classpath.txt" "$WORK/go-on"
+printf '#!/bin/sh\necho $$ >>"%s/running"\nwhile [ -e "%s/go-on" ]; do sleep 0.1; done\n' \
+  "$WORK" "$WORK" >"$WORK/bin/java"
+start run generate --model own.gguf --prompt a
+run=$!
+start other generate --model own.gguf --prompt b
+# shellcheck disable=SC2317,SC2329
+both_run() { [[ -e $WORK/running && $(wc -l <"$WORK/running") == 2 ]]; }
+attempt wait_for both_run
+expect 'two runs at once' 0 ''
+start build build
+attempt wait_for says build "waiting for ./exeunt generate (process"
+expect 'a build waits for runs' 0 ''
+attempt says build "(process $run)"
+expect 'and names them' 0 ''
+rm "$WORK/go-on"
+wait
+attempt cat "$WORK/build.log"
+expect 'and then builds' 0 'built: '
 
 exit $((failures > 0))
