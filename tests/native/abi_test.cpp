@@ -451,6 +451,12 @@ TEST(Library, VersionAndStatusNames) {
   EXPECT_NE(exn_status_name(99), nullptr);
 }
 
+TEST(Library, SaysWhichFileItIs) {
+  const std::string path = exn_library_path();
+  EXPECT_NE(path.find("/libexeunt.so"), std::string::npos) << path;
+  EXPECT_EQ(access(path.c_str(), R_OK), 0) << path;
+}
+
 TEST(Library, LastErrorAndPathBelongToTheThread) {
   EXPECT_EQ(exn_row_stats_supported(nullptr), EXN_INVALID_ARGUMENT);
   const std::string mine = exn_last_error();
@@ -897,6 +903,22 @@ TEST(InAProcessOfItsOwn, DISABLED_BackendCpu) {
   EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
 }
 
+TEST(InAProcessOfItsOwn, DISABLED_NoSuchBackend) {
+  for (int32_t backend : {EXN_BACKEND_CPU, EXN_BACKEND_CUDA}) {
+    EXPECT_EQ(exn_backend_available(backend), 0);
+    EXPECT_EQ(exn_device_count(backend), 0);
+    EXPECT_STREQ(exn_backend_reason(backend), "EXEUNT_BACKEND is gpu, neither cpu nor cuda");
+  }
+  EXPECT_EQ(exn_cuda_open(nullptr), EXN_BACKEND_UNAVAILABLE);
+  for (DLDeviceType device : {kDLCPU, kDLCUDA}) {
+    EXPECT_EQ(run_row_stats(device), EXN_BACKEND_UNAVAILABLE);
+    expect_words({"row_stats", "EXEUNT_BACKEND is gpu, neither cpu nor cuda"});
+    void* p = nullptr;
+    EXPECT_EQ(exn_alloc(device, 0, 8, &p), EXN_BACKEND_UNAVAILABLE);
+    expect_words({"exn_alloc", "EXEUNT_BACKEND is gpu"});
+  }
+}
+
 TEST(InAProcessOfItsOwn, DISABLED_MissingCudaLibrary) {
   EXPECT_EQ(exn_backend_available(EXN_BACKEND_CUDA), 0);
   EXPECT_EQ(exn_device_count(EXN_BACKEND_CUDA), 0);
@@ -942,6 +964,10 @@ TEST(InAProcessOfItsOwn, DISABLED_RealBackend) {
   EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
 }
 
+TEST(InAProcessOfItsOwn, DISABLED_Runs) {
+  EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
+}
+
 TEST(InAProcessOfItsOwn, DISABLED_Threads) { EXPECT_EQ(exn_cpu_threads(), 3); }
 
 TEST(Environment, ImpossibleIsa) {
@@ -960,7 +986,11 @@ TEST(Environment, BackendCpu) {
 }
 
 TEST(Environment, BackendThatDoesNotExist) {
-  EXPECT_TRUE(passes_with("BackendCpu", {{"EXEUNT_BACKEND", "gpu"}}));
+  EXPECT_TRUE(passes_with("NoSuchBackend", {{"EXEUNT_BACKEND", "gpu"}}));
+}
+
+TEST(Environment, EmptyVariablesSayNothing) {
+  EXPECT_TRUE(passes_with("Runs", {{"EXEUNT_BACKEND", ""}, {"EXEUNT_ISA", ""}}));
 }
 
 TEST(Environment, MissingCudaLibrary) {

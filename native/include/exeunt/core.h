@@ -92,6 +92,12 @@ EXN_API uint32_t exn_abi_version(void);
 /** Human-readable library version, e.g. "0.1.0". Static text. */
 EXN_API const char* exn_version(void);
 
+/**
+ * File name of the loaded library, as the dynamic linker opened it: tells which of several it was.
+ * "" if unknown. Static text.
+ */
+EXN_API const char* exn_library_path(void);
+
 /** Name of a status, e.g. "EXN_INVALID_ARGUMENT". Static text. */
 EXN_API const char* exn_status_name(exn_status status);
 
@@ -115,7 +121,8 @@ EXN_API const char* exn_last_path(void);
  * EXEUNT_CUDA_LIBRARY, else libexeunt_cuda.so beside libexeunt.so. The first attempt decides; later
  * calls return its outcome, unless it failed and another path is given. Called implicitly with NULL
  * by the first call that needs CUDA. The environment variable EXEUNT_BACKEND=cpu keeps the CUDA
- * backend closed, and so does any other value but cuda. Returns EXN_OK or EXN_BACKEND_UNAVAILABLE.
+ * backend closed; a value that is neither cpu nor cuda makes both backends unavailable, rather than
+ * letting the one run that was not meant. Returns EXN_OK or EXN_BACKEND_UNAVAILABLE.
  */
 EXN_API exn_status exn_cuda_open(const char* path);
 

@@ -4,7 +4,9 @@
 
 #include <dlfcn.h>
 
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <mutex>
 #include <new>
@@ -33,12 +35,27 @@ Cuda& cuda() {
 
 constexpr Host kHost{fail_text, ran};
 
-std::string beside_this_library() {
+// What EXEUNT_BACKEND says where that is no backend, else null. Read once.
+const char* no_such_backend() {
+  static char text[64];
+  static const bool wrong = [] {
+    const char* value = std::getenv("EXEUNT_BACKEND");
+    if (value == nullptr || *value == 0) return false;
+    std::snprintf(text, sizeof text, "%s", value);
+    return std::strcmp(value, "cpu") != 0 && std::strcmp(value, "cuda") != 0;
+  }();
+  return wrong ? text : nullptr;
+}
+
+// The file of this library. Asks for a variable of its own: another library that was loaded first
+// may define a function of the same name.
+const char* this_library() {
   Dl_info info;
-  if (dladdr(reinterpret_cast<void*>(&exn_abi_version), &info) == 0 || info.dli_fname == nullptr) {
-    return "libexeunt_cuda.so";
-  }
-  const std::string self = info.dli_fname;
+  return dladdr(&kHost, &info) != 0 && info.dli_fname != nullptr ? info.dli_fname : "";
+}
+
+std::string beside_this_library() {
+  const std::string self = this_library();
   const size_t slash = self.rfind('/');
   return slash == std::string::npos ? "libexeunt_cuda.so"
                                     : self.substr(0, slash + 1) + "libexeunt_cuda.so";
@@ -51,11 +68,12 @@ std::string default_path() {
 
 // Fills state.table, or returns why not.
 std::string open_library(const std::string& path, Backend* table) {
-  const char* forced = std::getenv("EXEUNT_BACKEND");
-  const std::string backend = forced != nullptr ? forced : "";
-  if (backend == "cpu") return "EXEUNT_BACKEND is cpu, which keeps the CUDA backend closed";
-  if (!backend.empty() && backend != "cuda") {
-    return "EXEUNT_BACKEND is " + backend + ", neither cpu nor cuda";
+  if (const char* wrong = no_such_backend()) {
+    return std::string("EXEUNT_BACKEND is ") + wrong + ", neither cpu nor cuda";
+  }
+  const char* backend = std::getenv("EXEUNT_BACKEND");
+  if (backend != nullptr && std::strcmp(backend, "cpu") == 0) {
+    return "EXEUNT_BACKEND is cpu, which keeps the CUDA backend closed";
   }
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return "cannot open the CUDA backend: " + std::string(dlerror());
@@ -109,7 +127,12 @@ auto with_cuda_reason(F&& f) {
 }  // namespace
 
 const Backend* backend_for(int32_t device_type, const char* op) {
-  if (device_type == kDLCPU) return &cpu_backend();
+  if (device_type == kDLCPU) {
+    const char* wrong = no_such_backend();
+    if (wrong == nullptr) return &cpu_backend();
+    fail(EXN_BACKEND_UNAVAILABLE, "%s: EXEUNT_BACKEND is %s, neither cpu nor cuda", op, wrong);
+    return nullptr;
+  }
   if (device_type == kDLCUDA) {
     if (open_cuda(nullptr)) return &cuda().table;
     with_cuda_reason([&](const char* why) {
@@ -158,6 +181,8 @@ exn_status device_backend(const char* function, int32_t device_type, int32_t dev
 
 extern "C" {
 
+const char* exn_library_path(void) { return exn::this_library(); }
+
 exn_status exn_cuda_open(const char* path) {
   if (exn::open_cuda(path)) return EXN_OK;
   return exn::with_cuda_reason([](const char* why) {
@@ -166,12 +191,17 @@ exn_status exn_cuda_open(const char* path) {
 }
 
 int32_t exn_backend_available(int32_t backend) {
-  if (backend == EXN_BACKEND_CPU) return 1;
+  if (backend == EXN_BACKEND_CPU) return exn::no_such_backend() == nullptr ? 1 : 0;
   return backend == EXN_BACKEND_CUDA && exn::open_cuda(nullptr) ? 1 : 0;
 }
 
 const char* exn_backend_reason(int32_t backend) {
-  if (backend == EXN_BACKEND_CPU) return "";
+  if (backend == EXN_BACKEND_CPU) {
+    const char* wrong = exn::no_such_backend();
+    return wrong == nullptr
+               ? ""
+               : exn::thread_text("EXEUNT_BACKEND is %s, neither cpu nor cuda", wrong);
+  }
   if (backend != EXN_BACKEND_CUDA) {
     return exn::thread_text("backend is %d, expected 0 (cpu) or 1 (cuda)", backend);
   }
@@ -185,7 +215,7 @@ const char* exn_backend_name(int32_t backend) {
 }
 
 int32_t exn_device_count(int32_t backend) {
-  if (backend == EXN_BACKEND_CPU) return 1;
+  if (backend == EXN_BACKEND_CPU) return exn_backend_available(backend);
   return exn_backend_available(backend) ? exn::cuda().table.device_count() : 0;
 }
 
