@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What a built library shows to the world: its exports, what it needs, where it looks for it.
+"""What a built library shows to the world: its exports, what it needs, where it looks for it, and
+that it was hardened.
 
   check_library.py LIBRARY --headers DIR      exports must be the functions that the headers declare
   check_library.py LIBRARY --exports NAME...  exports must be exactly these
@@ -45,6 +46,9 @@ def main():
         problems.expect(ALLOWED.match(name), f"needs {name}, which is not part of libc")
     for tag in ("RUNPATH", "RPATH"):
         problems.expect(not elf.dynamic(arguments.library, tag), f"carries a {tag}")
+
+    for weakness in elf.weaknesses(arguments.library):
+        problems.expect(False, weakness)
 
     ceiling = elf.glibc_ceiling(arguments.library)
     print(f"{len(found)} exports; needs {', '.join(needed) or 'nothing'} "

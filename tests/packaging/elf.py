@@ -34,6 +34,22 @@ def glibc_ceiling(library):
     return max((tuple(map(int, version)) for version in versions), default=(0, 0))
 
 
+def weaknesses(library):
+    """What a library lacks of the hardening that every shipped one has, in sentences."""
+    found = []
+    flags = " ".join(re.findall(r"\(FLAGS(?:_1)?\)(.*)", run(READELF, "--dynamic", "--wide", library)))
+    if "NOW" not in flags:
+        found.append("binds its functions late, so that their addresses stay writable (no BIND_NOW)")
+    headers = run(READELF, "--program-headers", "--wide", library)
+    if "GNU_RELRO" not in headers:
+        found.append("leaves what the linker has filled in writable (no RELRO)")
+    if not re.search(r"GNU_STACK\s.*\sRW\s", headers):
+        found.append("asks for a stack whose content can be run")
+    if "__stack_chk_fail" not in run(NM, "--dynamic", "--undefined-only", library):
+        found.append("was compiled without a stack protector")
+    return found
+
+
 class Problems:
     """Collects what is wrong; each check ends with `finish`."""
 
