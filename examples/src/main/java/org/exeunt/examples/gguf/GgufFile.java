@@ -7,6 +7,7 @@ import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -169,6 +170,22 @@ public final class GgufFile implements Closeable {
           tensor.columns(), tensor.dimensions(), data + offset);
       if (tensors.put(placed.name(), placed) != null) {
         throw header.problem(field + " occurs twice.");
+      }
+    }
+    requireApart(header);
+  }
+
+  /** Tensors that share bytes would let a small file ask for any amount of memory. */
+  private void requireApart(HeaderReader header) throws ModelFormatException {
+    List<GgufTensor> inOrder = new ArrayList<>(tensors.values());
+    inOrder.sort(Comparator.comparingLong(GgufTensor::offset));
+    for (int i = 1; i < inOrder.size(); i++) {
+      GgufTensor before = inOrder.get(i - 1);
+      GgufTensor tensor = inOrder.get(i);
+      if (before.offset() + before.bytes() > tensor.offset()) {
+        throw header.problem("tensor '" + tensor.name() + "' begins at byte " + tensor.offset()
+            + " of the file, inside tensor '" + before.name() + "', which has " + before.bytes()
+            + " bytes at " + before.offset() + ".");
       }
     }
   }

@@ -130,7 +130,8 @@ public final class Json {
       case 'u':
         int unit = 0;
         for (int i = 0; i < 4; i++) {
-          int digit = Character.digit(next("a hexadecimal digit"), 16);
+          char sign = next("a hexadecimal digit"); // other scripts have digits, too
+          int digit = sign < 0x80 ? Character.digit(sign, 16) : -1;
           if (digit < 0) {
             at--;
             throw unexpected("a hexadecimal digit");

@@ -8,7 +8,9 @@ import java.nio.CharBuffer;
 import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Collections;
+import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -78,6 +80,23 @@ public final class SafetensorsFile implements Closeable {
     for (Map.Entry<String, Object> entry : readHeader(length).entrySet()) {
       if (!entry.getKey().equals(METADATA)) {
         tensors.put(entry.getKey(), describe(entry.getKey(), entry.getValue(), data));
+      }
+    }
+    requireApart();
+  }
+
+  /** Tensors that share bytes would let a small file ask for any amount of memory. */
+  private void requireApart() throws ModelFormatException {
+    List<Tensor> inOrder = new ArrayList<>(tensors.values());
+    inOrder.removeIf(tensor -> tensor.elements() == 0);
+    inOrder.sort(Comparator.comparingLong(Tensor::offset));
+    for (int i = 1; i < inOrder.size(); i++) {
+      Tensor before = inOrder.get(i - 1);
+      Tensor tensor = inOrder.get(i);
+      long end = before.offset() + before.elements() * before.type().bytes();
+      if (end > tensor.offset()) {
+        throw problem("tensor '" + tensor.name() + "' begins at byte " + tensor.offset()
+            + " of the file, inside tensor '" + before.name() + "', which ends at " + end + ".");
       }
     }
   }

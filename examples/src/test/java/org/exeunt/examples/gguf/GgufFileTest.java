@@ -193,6 +193,9 @@ class GgufFileTest {
             GgufBuilder.start(1, 0).tensor("t", F32, -32, 2).pad(32).int64(0).pad(32)),
         Arguments.of("at offset 9223372036854775776",
             GgufBuilder.start(1, 0).tensor("t", F32, huge - 31, 2).pad(32).int64(0).pad(32)),
+        Arguments.of("tensor 's' begins at byte 128 of the file, inside tensor 't', which has 132",
+            GgufBuilder.start(2, 0).tensor("t", F32, 0, 33).tensor("s", F32, 32, 1).pad(32)
+                .raw(new byte[160])),
         Arguments.of("tensor 't' occurs twice",
             GgufBuilder.start(2, 0).tensor("t", F32, 0, 1).tensor("t", F32, 0, 1).pad(32)
                 .int64(0)));
