@@ -7,16 +7,26 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.Arrays;
+import org.exeunt.AttentionScores;
 import org.exeunt.Cosine;
 import org.exeunt.CrossEntropy;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.ExitHead;
 import org.exeunt.ExitRule;
+import org.exeunt.FastV;
+import org.exeunt.FfnSkipFit;
 import org.exeunt.Gate;
+import org.exeunt.KvCompact;
+import org.exeunt.KvPropagate;
+import org.exeunt.LayerSchedule;
 import org.exeunt.PerpGrad;
+import org.exeunt.Rope;
 import org.exeunt.RowStats;
 import org.exeunt.Scope;
+import org.exeunt.Selection;
+import org.exeunt.SnapKv;
 import org.exeunt.StableMax;
 import org.exeunt.Statistic;
 import org.exeunt.Statistics;
@@ -149,6 +159,57 @@ class MisuseTest {
         "1");
     Tensor nowhere = Tensor.ofAddress(0, DType.F32, Device.defaultDevice(), 2, 4);
     invalid(() -> cosine(nowhere, f32(2, 4), f32(2)).build(), "a", "null", "8");
+  }
+
+  /** What is no tensor has no check in C behind it. */
+  @Test
+  void nullsAreNamed() {
+    Tensor rows = f32(2, 4);
+    invalid(() -> RowStats.builder().normalizer(null), "normalizer is null");
+    invalid(() -> Rope.builder().table(rows, null), "style is null");
+    invalid(() -> PerpGrad.builder().form(null), "form is null");
+    invalid(() -> KvPropagate.builder().layer(null), "layer is null");
+    invalid(() -> KvPropagate.builder().layers(Arrays.asList(null, null)), "layers[0] is null");
+    invalid(() -> KvCompact.builder().select(null), "selection is null");
+    invalid(() -> LayerSchedule.fixed((int[]) null), "order is null");
+    invalid(() -> Statistics.allocate(null, 2), "scope is null");
+    invalid(() -> Statistics.allocate(scope, 2).get(null), "statistic is null");
+    invalid(() -> AttentionScores.builder().pool(null, 3), "pool is null");
+    invalid(() -> SnapKv.standard().withPooling(null, 3), "how is null");
+    invalid(() -> FastV.standard().choose(scope, Stream.DEFAULT, null, 0, 1), "prompt is null");
+    invalid(() -> new FfnSkipFit(2).add(0, (float[]) null), "values is null");
+  }
+
+  /** What a refused call had allocated before goes back. */
+  @Test
+  void refusalsLeaveNothingInAScope() {
+    long before = scope.allocatedBytes();
+    invalid(
+        () -> Statistics.allocate(scope, 2, Statistic.P1, null), "element of which is null");
+    refused(
+        OutOfMemoryError.class,
+        () -> Statistics.allocate(scope, Device.CPU, 1L << 58, Statistic.VALID, Statistic.P1),
+        Long.toString(1L << 60));
+    invalid(
+        () -> Rope.table(scope, Device.defaultDevice(), 3, 4, Double.NaN), "base", "nan");
+    invalid(
+        () -> Selection.allocate(scope, Device.CPU, 1L << 62, 0), "more bytes than a long");
+    assertEquals(before, scope.allocatedBytes());
+  }
+
+  @Test
+  void positionsBeyondASchedule() {
+    LayerSchedule.Table table = LayerSchedule.unified(0, 2).table(3, 4);
+    for (int position : new int[] {-1, 3, Integer.MAX_VALUE}) {
+      refused(
+          IndexOutOfBoundsException.class,
+          () -> table.count(position),
+          "position " + position,
+          "3 positions");
+    }
+    refused(IndexOutOfBoundsException.class, () -> table.layers(3), "position 3");
+    refused(IndexOutOfBoundsException.class, () -> table.threshold(3), "position 3");
+    refused(IndexOutOfBoundsException.class, () -> table.exitTest(2, 4), "layer 4", "4 layers");
   }
 
   @Test

@@ -355,7 +355,7 @@ public final class AttentionScores extends Op {
      * @return this
      */
     public Builder kind(Kind value) {
-      kind = value;
+      kind = Named.present("kind", value);
       return this;
     }
 
@@ -366,7 +366,7 @@ public final class AttentionScores extends Op {
      * @return this
      */
     public Builder heads(Heads value) {
-      heads = value;
+      heads = Named.present("heads", value);
       return this;
     }
 
@@ -378,7 +378,7 @@ public final class AttentionScores extends Op {
      * @return this
      */
     public Builder pool(Pool how, int width) {
-      pool = how;
+      pool = Named.present("pool", how);
       poolWidth = width;
       return this;
     }

@@ -138,7 +138,7 @@ public final class CrossEntropy extends Op {
      * @return this
      */
     public Builder normalizer(Normalizer value) {
-      normalizer = value;
+      normalizer = Named.present("normalizer", value);
       return this;
     }
 
@@ -149,7 +149,7 @@ public final class CrossEntropy extends Op {
      * @return this
      */
     public Builder reduction(Reduction value) {
-      reduction = value;
+      reduction = Named.present("reduction", value);
       return this;
     }
 

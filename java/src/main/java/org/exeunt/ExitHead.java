@@ -194,7 +194,7 @@ public final class ExitHead extends Op {
     public Builder translator(Tensor translatorWeight, Tensor translatorBias, Translate input) {
       this.translatorWeight = translatorWeight;
       this.translatorBias = translatorBias;
-      translate = input;
+      translate = Named.present("translate", input);
       return this;
     }
 

@@ -119,7 +119,7 @@ public final class ExitRule extends Op {
    * @return [R, {@value #STATE_WORDS}], I32
    */
   public static Tensor allocateState(Scope scope, Device device, long rows) {
-    return scope.allocate(device, DType.I32, rows, STATE_WORDS);
+    return Named.present("scope", scope).allocate(device, DType.I32, rows, STATE_WORDS);
   }
 
   /**
@@ -349,7 +349,7 @@ public final class ExitRule extends Op {
      * @return this
      */
     public Builder threshold(Comparator how, float value) {
-      comparator = how;
+      comparator = Named.present("comparator", how);
       return rule(exeunt.EXN_RULE_THRESHOLD, value);
     }
 
@@ -362,7 +362,7 @@ public final class ExitRule extends Op {
      * @return this
      */
     public Builder decay(Decay how, float tau, float horizon) {
-      decay = how;
+      decay = Named.present("decay", how);
       decayTau = tau;
       decayHorizon = horizon;
       return this;
@@ -438,7 +438,7 @@ public final class ExitRule extends Op {
      * @return this
      */
     public Builder rows(Rows value) {
-      rows = value;
+      rows = Named.present("rows", value);
       return this;
     }
 

@@ -89,7 +89,7 @@ public final class FastV {
    */
   public Selection choose(
       Scope scope, Stream stream, PromptLayer prompt, int imageBegin, int imageEnd) {
-    prompt.requirePrefill("FastV");
+    Named.present("prompt", prompt).requirePrefill("FastV");
     ImageTokens image = new ImageTokens(imageBegin, imageEnd, prompt.tokens());
     return image.choose(scope, stream, prompt, kept(image.size()));
   }

@@ -187,7 +187,7 @@ public final class Ffn extends Op {
      * @return this
      */
     public Builder activation(Activation value) {
-      activation = value;
+      activation = Named.present("activation", value);
       return this;
     }
 

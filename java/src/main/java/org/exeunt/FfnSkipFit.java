@@ -37,7 +37,7 @@ public final class FfnSkipFit {
      * @return {@code rule}
      */
     public FfnSkipRule.Builder applyTo(FfnSkipRule.Builder rule) {
-      return rule.coldLayers(coldStart, coldEnd).threshold(threshold);
+      return Named.present("rule", rule).coldLayers(coldStart, coldEnd).threshold(threshold);
     }
   }
 
@@ -67,6 +67,7 @@ public final class FfnSkipFit {
    */
   public void add(int layer, float... values) {
     requireLayer(layer);
+    Named.present("values", values);
     if (counts[layer] + values.length > cosines[layer].length) {
       int room = Math.max(counts[layer] + values.length, 2 * cosines[layer].length);
       cosines[layer] = Arrays.copyOf(cosines[layer], room);

@@ -65,7 +65,7 @@ public final class FfnSkipRule extends Op {
    * @return [R, {@value #STATE_WORDS}], I32
    */
   public static Tensor allocateState(Scope scope, Device device, long rows) {
-    return scope.allocate(device, DType.I32, rows, STATE_WORDS);
+    return Named.present("scope", scope).allocate(device, DType.I32, rows, STATE_WORDS);
   }
 
   /**

@@ -79,7 +79,7 @@ public final class GemFilter {
    * @throws IllegalStateException if the pass is no prefill
    */
   public Selection choose(Scope scope, Stream stream, PromptLayer prompt) {
-    prompt.requirePrefill("GemFilter");
+    Named.present("prompt", prompt).requirePrefill("GemFilter");
     return prompt.choose(
         scope,
         stream,

@@ -82,7 +82,7 @@ public final class H2o {
    * @throws IllegalStateException if the pass is no prefill
    */
   public Selection choose(Scope scope, Stream stream, PromptLayer prompt) {
-    prompt.requirePrefill("H2O");
+    Named.present("prompt", prompt).requirePrefill("H2O");
     int tokens = prompt.tokens();
     int older = tokens - (int) (recent * tokens);
     return prompt.choose(

@@ -201,7 +201,11 @@ public final class Hired {
    *     the tokens
    */
   public Selection choose(Scope scope, Stream stream, Block early, Block late, Grid grid) {
-    int partitions = grid.partitions();
+    Named.present("scope", scope);
+    Named.present("stream", stream);
+    Named.present("early", early);
+    Named.present("late", late);
+    int partitions = Named.present("grid", grid).partitions();
     int patches = grid.patches();
     Device device = late.query.device();
     requirePartitions("early", early, partitions);

@@ -223,7 +223,7 @@ public final class HiredBudget extends Op {
      * @return this
      */
     public Builder score(Score value) {
-      score = value;
+      score = Named.present("score", value);
       return this;
     }
 
@@ -234,7 +234,7 @@ public final class HiredBudget extends Op {
      * @return this
      */
     public Builder region(Region value) {
-      region = value;
+      region = Named.present("region", value);
       return this;
     }
 
@@ -245,7 +245,7 @@ public final class HiredBudget extends Op {
      * @return this
      */
     public Builder remainder(Remainder value) {
-      remainder = value;
+      remainder = Named.present("remainder", value);
       return this;
     }
 

@@ -125,7 +125,7 @@ public final class KvCache {
       long capacity,
       long headDim) {
     long[] shape;
-    switch (layout) {
+    switch (Named.present("layout", layout)) {
       case HEAD_MAJOR:
         shape = new long[] {sequences, heads, capacity, headDim};
         break;
@@ -135,8 +135,7 @@ public final class KvCache {
       default:
         throw new IllegalArgumentException("layout: " + layout + " is not contiguous");
     }
-    return new KvCache(
-        layout, scope.allocate(device, dtype, shape), scope.allocate(device, dtype, shape), null);
+    return allocate(scope, device, dtype, layout, null, shape);
   }
 
   /**
@@ -161,10 +160,25 @@ public final class KvCache {
       Tensor blockTable) {
     requireRank("blockTable", blockTable, 2, 2);
     Device device = blockTable.device();
-    return ofPages(
-        scope.allocate(device, dtype, pages, slotsPerPage, heads, headDim),
-        scope.allocate(device, dtype, pages, slotsPerPage, heads, headDim),
-        blockTable);
+    return allocate(
+        scope, device, dtype, Layout.PAGED, blockTable, pages, slotsPerPage, heads, headDim);
+  }
+
+  private static KvCache allocate(
+      Scope scope, Device device, DType dtype, Layout layout, Tensor blockTable, long... shape) {
+    Tensor k = Named.present("scope", scope).allocate(device, dtype, shape);
+    Tensor v = null;
+    try {
+      v = scope.allocate(device, dtype, shape);
+      return layout == Layout.PAGED
+          ? ofPages(k, v, blockTable) : new KvCache(layout, k, v, null);
+    } catch (RuntimeException | Error e) {
+      scope.discard(e, k);
+      if (v != null) {
+        scope.discard(e, v);
+      }
+      throw e;
+    }
   }
 
   /**

@@ -147,6 +147,7 @@ public final class KvCompact extends Op {
      * @return this
      */
     public Builder select(Selection selection) {
+      Named.present("selection", selection);
       return padded(selection.indices(), selection.count());
     }
 

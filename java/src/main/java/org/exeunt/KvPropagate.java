@@ -204,7 +204,7 @@ public final class KvPropagate extends Op {
      */
     public Builder rope(Tensor table, Rope.Style style, Tensor positions) {
       ropeTable = table;
-      ropeStyle = style;
+      ropeStyle = Named.present("style", style);
       position = positions;
       return this;
     }
@@ -217,7 +217,7 @@ public final class KvPropagate extends Op {
      * @return this
      */
     public Builder norm(Norm.Kind kind, float eps) {
-      norm = kind;
+      norm = Named.present("norm", kind);
       normEps = eps;
       return this;
     }
@@ -240,7 +240,7 @@ public final class KvPropagate extends Op {
      * @return this
      */
     public Builder layer(Layer layer) {
-      layers.add(layer);
+      layers.add(Named.present("layer", layer));
       return this;
     }
 
@@ -251,6 +251,10 @@ public final class KvPropagate extends Op {
      * @return this
      */
     public Builder layers(List<Layer> list) {
+      Named.present("layers", list);
+      for (int i = 0; i < list.size(); i++) {
+        Named.present("layers[" + i + "]", list.get(i));
+      }
       layers.clear();
       layers.addAll(list);
       return this;

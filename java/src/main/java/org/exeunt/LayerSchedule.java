@@ -78,6 +78,10 @@ public final class LayerSchedule extends Op {
    */
   public static Builder fixed(int... order) {
     Builder builder = new Builder(exeunt.EXN_SCHEDULE_FIXED, 0);
+    if (Named.present("order", order).length > MOST_ENTRIES) {
+      throw new IllegalArgumentException(
+          "order has " + order.length + " entries, expected at most " + MOST_ENTRIES);
+    }
     builder.order = Heap.of(DType.I32, order.length);
     builder.order.bytes.asIntBuffer().put(order);
     return builder;
@@ -139,9 +143,10 @@ public final class LayerSchedule extends Op {
      *
      * @param position 0 to T - 1
      * @return a copy, in the order of running
+     * @throws IndexOutOfBoundsException if there is no such position
      */
     public int[] layers(int position) {
-      return layers[position].clone();
+      return layers[at(position)].clone();
     }
 
     /**
@@ -149,9 +154,10 @@ public final class LayerSchedule extends Op {
      *
      * @param position 0 to T - 1
      * @return the length of {@link #layers}
+     * @throws IndexOutOfBoundsException if there is no such position
      */
     public int count(int position) {
-      return layers[position].length;
+      return layers[at(position)].length;
     }
 
     /**
@@ -160,9 +166,15 @@ public final class LayerSchedule extends Op {
      * @param position 0 to T - 1
      * @param layer 0 to L - 1
      * @return false everywhere unless the schedule is CALM's
+     * @throws IndexOutOfBoundsException if there is no such position or layer
      */
     public boolean exitTest(int position, int layer) {
-      return exitTest[position][layer];
+      boolean[] ofPosition = exitTest[at(position)];
+      if (layer < 0 || layer >= ofPosition.length) {
+        throw new IndexOutOfBoundsException(
+            "layer " + layer + " of a schedule of " + ofPosition.length + " layers");
+      }
+      return ofPosition[layer];
     }
 
     /**
@@ -170,9 +182,18 @@ public final class LayerSchedule extends Op {
      *
      * @param position 0 to T - 1
      * @return the threshold, or NaN unless the schedule is CALM's
+     * @throws IndexOutOfBoundsException if there is no such position
      */
     public float threshold(int position) {
-      return threshold[position];
+      return threshold[at(position)];
+    }
+
+    private int at(int position) {
+      if (position < 0 || position >= layers.length) {
+        throw new IndexOutOfBoundsException(
+            "position " + position + " of a schedule of " + layers.length + " positions");
+      }
+      return position;
     }
   }
 
@@ -228,7 +249,7 @@ public final class LayerSchedule extends Op {
             "layer_schedule: thresholds are given, but the schedule is not CALM's");
       }
       startThreshold = start;
-      decay = how;
+      decay = Named.present("decay", how);
       prompt = promptLength;
       horizon = length;
       tau = rate;

@@ -120,7 +120,7 @@ public final class PerpGrad extends Op {
      * @return this
      */
     public Builder form(Form value) {
-      form = value;
+      form = Named.present("form", value);
       return this;
     }
 

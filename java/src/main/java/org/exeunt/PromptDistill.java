@@ -81,7 +81,7 @@ public final class PromptDistill {
    * @throws IllegalArgumentException if there is none, or the layers do not ascend
    */
   public static PromptDistill of(Stage... stages) {
-    if (stages.length == 0) {
+    if (Named.present("stages", stages).length == 0) {
       throw new IllegalArgumentException("stages is empty, expected at least 1");
     }
     for (int i = 0; i < stages.length; i++) {
@@ -172,8 +172,12 @@ public final class PromptDistill {
    * @throws IndexOutOfBoundsException if there is no such stage
    */
   public Selection choose(Scope scope, Stream stream, int stage, PromptLayer prompt) {
+    if (stage < 0 || stage >= stages.size()) {
+      throw new IndexOutOfBoundsException(
+          "stage " + stage + " of a method of " + stages.size() + " stages");
+    }
     Stage now = stages.get(stage);
-    prompt.requirePrefill("PromptDistill");
+    Named.present("prompt", prompt).requirePrefill("PromptDistill");
     int last = prompt.tokens() - 1;
     AttentionScores.Builder method = AttentionScores.promptDistill();
     if (pool == 1) {

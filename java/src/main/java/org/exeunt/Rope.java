@@ -62,8 +62,14 @@ public final class Rope extends Op {
       throw new IllegalArgumentException(
           "rotated: " + rotated + " is odd, expected an even number");
     }
-    Tensor table = scope.allocate(device, DType.F32, positions, rotated / 2, 2);
-    RopeTable.builder().table(table).base(base).runOnce();
+    Tensor table =
+        Named.present("scope", scope).allocate(device, DType.F32, positions, rotated / 2, 2);
+    try {
+      RopeTable.builder().table(table).base(base).runOnce();
+    } catch (RuntimeException | Error e) {
+      scope.discard(e, table);
+      throw e;
+    }
     return table;
   }
 
@@ -123,7 +129,7 @@ public final class Rope extends Op {
      */
     public Builder table(Tensor tensor, Style pairs) {
       table = tensor;
-      style = pairs;
+      style = Named.present("style", pairs);
       return this;
     }
 

@@ -105,9 +105,18 @@ public record Selection(
    * @return the selection
    */
   public static Selection allocate(Scope scope, Device device, long rows, long k) {
-    return top(k, scope.allocate(device, DType.I32, rows, k))
-        .withCount(scope.allocate(device, DType.I32, rows))
-        .withValid(scope.allocate(device, DType.U8, rows));
+    Tensor indices = Named.present("scope", scope).allocate(device, DType.I32, rows, k);
+    Tensor count = null;
+    try {
+      count = scope.allocate(device, DType.I32, rows);
+      return top(k, indices).withCount(count).withValid(scope.allocate(device, DType.U8, rows));
+    } catch (RuntimeException | Error e) {
+      scope.discard(e, indices);
+      if (count != null) {
+        scope.discard(e, count);
+      }
+      throw e;
+    }
   }
 
   /**

@@ -76,7 +76,7 @@ public final class SnapKv {
    * @throws IllegalArgumentException if the width is another
    */
   public SnapKv withPooling(AttentionScores.Pool how, int width) {
-    how.requireWidth(width);
+    Named.present("how", how).requireWidth(width);
     return new SnapKv(window, capacity, how, width, grouped);
   }
 
@@ -111,7 +111,7 @@ public final class SnapKv {
    * @throws IllegalArgumentException if the prompt is shorter than the capacity
    */
   public Selection choose(Scope scope, Stream stream, PromptLayer prompt) {
-    prompt.requirePrefill("SnapKV");
+    Named.present("prompt", prompt).requirePrefill("SnapKV");
     int tokens = prompt.tokens();
     if (!prunes(tokens)) {
       throw new IllegalArgumentException(

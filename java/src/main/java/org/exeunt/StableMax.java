@@ -125,7 +125,7 @@ public final class StableMax extends Op {
      * @return this
      */
     public Builder normalizer(Normalizer value) {
-      normalizer = value;
+      normalizer = Named.present("normalizer", value);
       return this;
     }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import java.util.EnumSet;
+import java.util.List;
 import org.exeunt.jni.exn_stats;
 
 /**
@@ -53,9 +55,24 @@ public record Statistics(
    * @return the outputs
    */
   public static Statistics allocate(Scope scope, Device device, long rows, Statistic... which) {
+    Named.present("scope", scope);
+    for (Statistic statistic : Named.present("which", which)) {
+      Named.present("an element of which", statistic);
+    }
+    EnumSet<Statistic> wanted = which.length == 0
+        ? EnumSet.allOf(Statistic.class) : EnumSet.copyOf(List.of(which));
     Tensor[] tensors = new Tensor[Statistic.values().length];
-    for (Statistic statistic : which.length == 0 ? Statistic.values() : which) {
-      tensors[statistic.ordinal()] = scope.allocate(device, statistic.dtype, rows);
+    try {
+      for (Statistic statistic : wanted) {
+        tensors[statistic.ordinal()] = scope.allocate(device, statistic.dtype, rows);
+      }
+    } catch (RuntimeException | Error e) {
+      for (Tensor tensor : tensors) {
+        if (tensor != null) {
+          scope.discard(e, tensor);
+        }
+      }
+      throw e;
     }
     return of(tensors);
   }
@@ -74,7 +91,7 @@ public record Statistics(
     Tensor[] inOrder = {
       argmax, maxLogit, lse, p1, p2, margin, entropy, pow2Entropy, meanLogP, valid
     };
-    return inOrder[statistic.ordinal()];
+    return inOrder[Named.present("statistic", statistic).ordinal()];
   }
 
   /**

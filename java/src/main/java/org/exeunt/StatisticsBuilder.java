@@ -26,7 +26,7 @@ public abstract sealed class StatisticsBuilder<O extends Op, B extends Statistic
    * @return this
    */
   public final B normalizer(Normalizer value) {
-    normalizer = value;
+    normalizer = Named.present("normalizer", value);
     return self();
   }
 
