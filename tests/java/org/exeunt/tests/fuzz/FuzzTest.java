@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.tests.fuzz;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.Arrays;
+import java.util.List;
+import java.util.Random;
+import java.util.Set;
+import java.util.stream.Collectors;
+import org.exeunt.Op;
+import org.junit.jupiter.api.Test;
+
+/** What holds the fuzzer itself to its promises. */
+class FuzzTest {
+  @Test
+  void everyOpHasARecipe() {
+    Set<Class<?>> known = Set.copyOf(new Recipes(new Arena()).ops());
+    Set<Class<?>> all = Arrays.stream(Op.class.getPermittedSubclasses())
+        .collect(Collectors.toSet());
+    assertEquals(all, known);
+  }
+
+  @Test
+  void aTrialIsTheSameEachTime() {
+    Recipes recipes = new Recipes(new Arena());
+    for (Class<? extends Op> op : recipes.ops()) {
+      assertEquals(
+          recipes.of(op, new Random(7)).toString(), recipes.of(op, new Random(7)).toString());
+    }
+  }
+
+  /** The judge must know the JDK's sentences from ours. */
+  @Test
+  void theJudgeObjects() {
+    for (Throwable foreign : List.of(new NullPointerException(), new ClassCastException("a b c"),
+        new ArrayIndexOutOfBoundsException(3), new ArithmeticException("/ by zero"),
+        new NegativeArraySizeException("-1"), new InternalError("a fault in memory access"),
+        new IllegalArgumentException(), new IllegalArgumentException("3 > 2"),
+        new NullPointerException("Cannot read field \"a\" because \"b\" is null"),
+        new IndexOutOfBoundsException("Index 5 out of bounds for length 3"))) {
+      assertTrue(Verdict.objection(foreign) != null, foreign.toString());
+    }
+    assertNull(Verdict.objection(new IllegalArgumentException("out has rank 1, expected 2")));
+    assertNull(Verdict.objection(new IllegalStateException("scope is closed")));
+  }
+}
