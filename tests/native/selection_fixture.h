@@ -95,6 +95,13 @@ void spoil_selection(const Op<Params>& op, const Params& params, exn_selection P
   spoilt([&](exn_selection* s) { s->budget = nullptr, s->k = -1; }, {"selection.k", "-1", "0"});
   spoilt([&](exn_selection* s) { s->budget = s->segments = nullptr, s->k = 100; },
          {"K (columns of selection.indices)", "4", "8"});
+  // However many segments there are.
+  spoilt([&](exn_selection* s) { s->budget = nullptr, s->k = 5; },
+         {"K (columns of selection.indices)", "4", "5"});
+  Params enough = params;
+  (enough.*field).budget = nullptr;
+  (enough.*field).k = 4;
+  EXPECT_EQ(op.supported(&enough), EXN_OK) << exn_last_error();
   spoilt([&](exn_selection* s) { s->segments = nullptr; }, {"selection.budget"});
   spoil.overlap(&placed->count, "selection.count", placed->indices, "selection.indices");
   spoil.overlap(&placed->indices, "selection.indices", placed->keep, "selection.keep");

@@ -18,11 +18,11 @@
  *
  *   indices[r] = the columns kept, ascending, then -1 up to K        count[r] = how many are kept
  *
- * Where count[r] > K the list ends after the first K: give it room for k and the kept ranges. A row
- * with a NaN among its candidates is invalid: valid[r] = 0, and it keeps everything, all columns
- * below limit[r] (those of `drop` too) and the ranges of `keep`: a token is never lost to a broken
- * score. The scores of other columns are not looked at. A sum is NaN where a score is NaN, or where
- * +inf meets -inf.
+ * Where count[r] > K the list ends after the first K: give it room for k (in each segment) and for
+ * the kept ranges. A row with a NaN among its candidates is invalid: valid[r] = 0, and it keeps
+ * everything, all columns below limit[r] (those of `drop` too) and the ranges of `keep`: a token is
+ * never lost to a broken score. The scores of other columns are not looked at. A sum is NaN where a
+ * score is NaN, or where +inf meets -inf.
  *
  * limit, budget, keep, drop and segments are read from device memory: a decision that was taken
  * there needs no detour. A limit outside 0..N, a negative budget, a range or segments that fall or
@@ -50,7 +50,8 @@ extern "C" {
 
 /** How many are kept, and where the list goes. R rows of N columns, as the scores it goes with. */
 typedef struct exn_selection {
-  const DLTensor* indices;  /**< out, [R,K], i32, compact; K >= k where no budget is given */
+  const DLTensor* indices;  /**< out, [R,K], i32, compact; K >= min(k, N) where no budget is given,
+                                 with segments too */
   const DLTensor* count;    /**< out, optional, [R], i32, compact; may exceed K, see above */
   const DLTensor* valid;    /**< out, optional, [R], u8, compact;
                                  0: the row has a NaN and keeps everything */
