@@ -2,6 +2,7 @@
 #include <exeunt/cuda/attention.cuh>
 
 #include <algorithm>
+#include <cstdio>
 
 #include "backend.h"
 #include "dispatch.h"
@@ -156,9 +157,12 @@ template <class C, int WIDTH, int QUERIES>
 exn_status attend(const AttentionArgs& args, Workspace& workspace, cudaStream_t stream) {
   const Plan plan = plan_for<C, WIDTH, QUERIES>(args);
   if (!plan.fits) {
-    return fail(EXN_UNSUPPORTED,
-                "exn_attention: the CUDA kernel keeps rows of query, k and v in shared memory, and "
-                "those of this head dimension do not fit");
+    char sentence[200];
+    std::snprintf(sentence, sizeof sentence,
+                  "exn_attention: the CUDA kernel keeps rows of query, k and v in shared memory, "
+                  "where they do not fit: dh (head dimension) is %lld",
+                  static_cast<long long>(args.query.dim));
+    return fail(EXN_UNSUPPORTED, sentence);
   }
   const Parts parts = take_parts(args, plan, workspace);
   if (workspace.counting()) return EXN_OK;

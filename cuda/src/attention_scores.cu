@@ -2,6 +2,7 @@
 #include <exeunt/cuda/attention_scores.cuh>
 
 #include <algorithm>
+#include <cstdio>
 
 #include "backend.h"
 #include "dispatch.h"
@@ -62,7 +63,8 @@ int64_t score_rows(const AttentionScoresArgs& args) { return args.prompts * args
 int64_t rows_together(const AttentionScoresArgs& args) {
   const int64_t bytes = args.prompts * args.query.heads * pitch_of(args) * int64_t{sizeof(float)};
   const int64_t fit = kMostProductBytes / std::max<int64_t>(bytes, 1);
-  return std::max<int64_t>(std::min({args.window, kMostRows, fit}), 1);
+  const int64_t counted = INT32_MAX / group_of(args);  // queries of a launch are, in 32 bits
+  return std::max<int64_t>(std::min({args.window, kMostRows, fit, counted}), 1);
 }
 
 bool is_fused(const AttentionScoresArgs& args) {
@@ -242,19 +244,26 @@ void queue_selection(const AttentionScoresArgs& args, const float* scores, const
   queue_select(task, stream);
 }
 
+exn_status unsupported(const char* why, int64_t value) {
+  char sentence[200];
+  std::snprintf(sentence, sizeof sentence, "exn_attention_scores: %s is %lld", why,
+                static_cast<long long>(value));
+  return fail(EXN_UNSUPPORTED, sentence);
+}
+
 template <class C, int QUERIES>
 exn_status score(const AttentionScoresArgs& args, Workspace& workspace, cudaStream_t stream) {
   const Plan plan = plan_for<C, QUERIES>(args);
   if (!plan.fits) {
-    return fail(EXN_UNSUPPORTED,
-                "exn_attention_scores: the CUDA kernel keeps rows of query and k in shared memory, "
-                "and those of this head dimension do not fit");
+    return unsupported("the CUDA kernel keeps rows of query and k in shared memory, where they "
+                       "do not fit: dh (head dimension)",
+                       args.query.dim);
   }
   const int64_t blocks = plan.shape.score_blocks + plan.shape.finish_blocks;
-  if (blocks > INT32_MAX) {
-    return fail(EXN_UNSUPPORTED,
-                "exn_attention_scores: a CUDA launch has at most 2^31 - 1 blocks, and these "
-                "prompts, heads and columns need more");
+  if (blocks > kMostBlocks) {
+    return unsupported("a CUDA launch has at most 2^31 - 1 blocks; what prompts, heads and "
+                       "columns need",
+                       blocks);
   }
   const Parts parts = take_parts<QUERIES>(args, plan, workspace);
   if (workspace.counting()) return EXN_OK;
