@@ -42,6 +42,7 @@ GatherItem positions_of(const GatherArgs& args) {
   GatherItem item;
   item.input = reinterpret_cast<const char*>(args.position);
   item.out = reinterpret_cast<char*>(args.position_out);
+  item.in_place = args.positions_in_place;
   item.bytes = item.input_stride = item.out_stride = sizeof(int32_t);
   return item;
 }
@@ -94,7 +95,7 @@ struct Tasks {
   }
   void add(const GatherItem& item) {
     if (item.outer == 0 || item.bytes == 0) return;
-    GatherTask& task = item.input == item.out ? within : across;
+    GatherTask& task = item.in_place ? within : across;
     task.tensors[task.tensor_count++] = tensor_of(item);
   }
   GatherTask across;

@@ -42,7 +42,8 @@ int64_t slice_of(const KvCompactArgs& args, int64_t head_words, int64_t word) {
   const int64_t blocks = sm_count(args.device);
   int64_t bytes = kWidestSlice;
   const auto slices = [&] { return ceil_div(head_words, bytes / word); };
-  while (bytes > kNarrowestSlice && 2 * args.sequences * args.source.heads * slices() < blocks) {
+  while (bytes > kNarrowestSlice &&
+         product(2, args.sequences, args.source.heads, slices()) < blocks) {
     bytes /= 2;
   }
   const int64_t slice = bytes / word;
@@ -74,12 +75,13 @@ void queue_moves(const KvCompactArgs& args, const KvCompactPlan& plan, cudaStrea
     if (task.head_words > 0) {
       const int64_t slice = slice_of(args, task.head_words, kWord);
       task.slice = static_cast<int32_t>(slice);
-      slices = 2 * args.sequences * task.heads * ceil_div(task.head_words, slice);
+      slices = product(2, args.sequences, task.heads, ceil_div(task.head_words, slice));
     }
-    EXN_LAUNCH((kv_compact_in_place_kernel<Word>), grid_for(slices + 1), kCompactInPlaceThreads, 0,
+    const int64_t blocks = slices < kMostBlocks ? slices + 1 : kMostBlocks;
+    EXN_LAUNCH((kv_compact_in_place_kernel<Word>), grid_for(blocks), kCompactInPlaceThreads, 0,
                stream, task);
   } else {
-    const int64_t chunks = args.sequences * task.heads * task.pieces;
+    const int64_t chunks = product(args.sequences, task.heads, task.pieces);
     const int64_t most = sm_count(args.device) * kCompactBlocks;
     EXN_LAUNCH((kv_compact_kernel<Word>), grid_for((chunks < most ? chunks : most) + 1),
                kCompactThreads, 0, stream, task);

@@ -368,7 +368,7 @@ TEST_P(AttentionScoresMisuse, IsRefused) {
               {"columns", "-9223372036854775808"});
   spoil.value(&P::columns, int64_t{11}, {"columns", "11", "10"});
   spoil.value(&P::first, int64_t{-1}, {"first", "-1", "0"});
-  spoil.value(&P::first, int64_t{3}, {"first", "3", "2"});
+  spoil.value(&P::first, int64_t{3}, {"first is 3", "columns is 8", "10"});
   spoil.value(&P::window, int64_t{0}, {"window", "0", "1"});
   spoil.value(&P::window, int64_t{3}, {"query", "4 rows", "3", "divide"});
   for (float bad : {0.0f, -1.0f, kNaN, kInf}) spoil.value(&P::scale, bad, {"scale"});
@@ -387,7 +387,7 @@ TEST_P(AttentionScoresMisuse, IsRefused) {
   expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"keys.k", "null"});
   p = p_;
   p.keys.layout = 3;
-  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"layout", "3"});
+  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"keys.layout is 3"});
   p = p_;
   p.selection.indices = nullptr;
   expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"selection.count", "selection.indices"});

@@ -433,7 +433,7 @@ TEST(KvPropagateMisuse, Rows) {
   spoil.value(&Params::norm, int32_t{EXN_NORM_RMS}, {"norm_bias"});
   spoil.value(&Params::norm, int32_t{EXN_NORM_NONE}, {"norm_weight"});
   spoil.value(&Params::layers, static_cast<const exn_kv_layer*>(nullptr), {"layers", "null", "2"});
-  spoil.value(&Params::model_layers, 2, {"layers[].index", "2", "0..1"});
+  spoil.value(&Params::model_layers, 2, {"layers[1].index", "2", "0..1"});
   t.hidden.mutable_dl()->shape[1] = 0;
   expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT, {"D", "0", "1"});
   t.hidden.mutable_dl()->shape[1] = 12;
@@ -457,31 +457,36 @@ TEST(KvPropagateMisuse, Layers) {
   for (size_t j : {size_t{0}, size_t{1}}) {
     SCOPED_TRACE(j);
     exn_kv_layer& layer = t.list[j];
+    const std::string of = "layers[" + std::to_string(j) + "].";
     for (auto [field, name] : {std::pair<const DLTensor * exn_kv_layer::*, const char*>{
                                    &exn_kv_layer::norm_weight, "norm_weight"},
                                {&exn_kv_layer::k_weight, "k_weight"},
                                {&exn_kv_layer::v_weight, "v_weight"}}) {
       layer.*field = nullptr;
-      spoilt({name, "null"});
+      spoilt({": " + of + name + " is null"});
     }
     for (auto [field, name] :
          {std::pair<const DLTensor * exn_kv_cache::*, const char*>{&exn_kv_cache::k, "cache.k"},
           {&exn_kv_cache::v, "cache.v"},
           {&exn_kv_cache::block_table, "cache.block_table"}}) {
       layer.cache.*field = nullptr;
-      spoilt({name, "null"});
+      spoilt({": " + of + name + " is null"});
     }
     layer.cache.layout = 3;
-    spoilt({"layout", "3"});
+    spoilt({": " + of + "cache.layout is 3"});
+    layer.cache.reserved = 7;
+    spoilt({": " + of + "cache.reserved is 7"});
+    layer.reserved = 8;
+    spoilt({": " + of + "reserved is 8"});
     layer.cache.layout = EXN_KV_TOKEN_MAJOR;
-    spoilt({"block_table"});
+    spoilt({": " + of + "cache.block_table"});
     layer.index = 3;
-    spoilt({"layers[].index", "3", "0..2"});
+    spoilt({": " + of + "index is 3", "0..2"});
     layer.index = -1;
-    spoilt({"layers[].index", "-1", "0..2"});
+    spoilt({": " + of + "index is -1", "0..2"});
   }
   t.list[1].index = 1;
-  spoilt({"layers[1].index", "1"});
+  spoilt({": layers[1].index is 1", "more than the 1"});
 }
 
 TEST(KvPropagateMisuse, TensorsOfALayer) {
@@ -491,12 +496,13 @@ TEST(KvPropagateMisuse, TensorsOfALayer) {
   Spoiler<Params> spoil(kOp, t.params, written);
   PlacedLayer& second = t.layers[1];
   for (auto [placed, name, type] :
-       {std::tuple<Placed*, const char*, const char*>{&second.norm_weight, "norm_weight", "f32"},
-        {&second.norm_bias, "norm_bias", "f32"},
-        {&second.k_weight, "k_weight", "bf16"},
-        {&second.v_weight, "v_weight", "bf16"},
-        {&second.k_bias, "k_bias", "f32"},
-        {&second.v_bias, "v_bias", "f32"}}) {
+       {std::tuple<Placed*, const char*, const char*>{&second.norm_weight, "layers[1].norm_weight",
+                                                      "f32"},
+        {&second.norm_bias, "layers[1].norm_bias", "f32"},
+        {&second.k_weight, "layers[1].k_weight", "bf16"},
+        {&second.v_weight, "layers[1].v_weight", "bf16"},
+        {&second.k_bias, "layers[1].k_bias", "f32"},
+        {&second.v_bias, "layers[1].v_bias", "f32"}}) {
     spoil.tensor(placed, name, type);
     spoil.on_another_device(placed, name);
   }
@@ -509,18 +515,18 @@ TEST(KvPropagateMisuse, TensorsOfALayer) {
   spoil.size(&second.v_bias, "v_bias", 0, 17);
   second.v_weight.mutable_dl()->dtype = dl_type(Type::kBF16);
   expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT,
-                 {"v_weight", "bf16", "k_weight", "f32"});
+                 {"layers[1].v_weight", "bf16", "k_weight", "f32"});
   second.k_weight.mutable_dl()->dtype = dl_type(Type::kBF16);
   expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT,
-                 {"k_weight", "bf16", "first layer", "f32"});
+                 {"layers[1].k_weight", "bf16", "layers[0]", "f32"});
   second.k_weight.mutable_dl()->dtype = second.v_weight.mutable_dl()->dtype = dl_type(Type::kF32);
   for (Placed* cache : {&second.k, &second.v}) cache->mutable_dl()->dtype = dl_type(Type::kBF16);
   expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT,
-                 {"cache", "bf16", "first layer", "f32"});
+                 {"layers[1].cache", "bf16", "layers[0]", "f32"});
   for (Placed* cache : {&second.k, &second.v}) cache->mutable_dl()->dtype = dl_type(Type::kF32);
-  spoil.overlap(&second.k, "cache.k", second.v, "cache.v", 4);
-  spoil.overlap(&second.k, "cache.k", t.layers[0].k, "cache.k");
-  spoil.overlap(&second.v, "cache.v", t.layers[0].k_weight, "k_weight");
+  spoil.overlap(&second.k, "layers[1].cache.k", second.v, "layers[1].cache.v", 4);
+  spoil.overlap(&second.k, "layers[1].cache.k", t.layers[0].k, "layers[0].cache.k");
+  spoil.overlap(&second.v, "layers[1].cache.v", t.layers[0].k_weight, "layers[0].k_weight");
 }
 
 // As many tensors as a call can have, any two of which may overlap.
@@ -532,12 +538,13 @@ TEST(KvPropagateMisuse, TensorsOfAllLayers) {
   EXPECT_EQ(exn_kv_propagate_supported(&t.params), EXN_OK) << exn_last_error();
   Spoiler<Params> spoil(kOp, t.params, t.written());
   PlacedLayer& last = t.layers.back();
-  spoil.overlap(&last.v, "cache.v", last.k, "cache.k", 4);
-  spoil.overlap(&last.k, "cache.k", t.layers[0].k, "cache.k");
-  spoil.overlap(&last.v, "cache.v", t.layers[63].v_bias, "v_bias");
-  spoil.overlap(&last.v, "cache.v", t.table, "rope_table");
-  spoil.overlap(&t.layers[0].k, "cache.k", last.block_table, "cache.block_table");
-  spoil.overlap(&t.layers[63].k, "cache.k", t.hidden, "hidden");
+  spoil.overlap(&last.v, "layers[127].cache.v", last.k, "layers[127].cache.k", 4);
+  spoil.overlap(&last.k, "layers[127].cache.k", t.layers[0].k, "layers[0].cache.k");
+  spoil.overlap(&last.v, "layers[127].cache.v", t.layers[63].v_bias, "layers[63].v_bias");
+  spoil.overlap(&last.v, "layers[127].cache.v", t.table, " rope_table");
+  spoil.overlap(&t.layers[0].k, "layers[0].cache.k", last.block_table,
+                "layers[127].cache.block_table");
+  spoil.overlap(&t.layers[63].k, "layers[63].cache.k", t.hidden, " hidden");
 }
 
 TEST(KvPropagateMisuse, LayersThatDiffer) {

@@ -8,7 +8,9 @@
  *    queued on the stream has finished). The struct, its shape and its strides live in host memory;
  *    `data` points into the memory of `device`. `strides` may be NULL (compact row-major).
  *    dtype.lanes is 1. Matrices need a last stride of 1; the row stride is free (>= columns for
- *    outputs) unless a header says otherwise.
+ *    outputs) unless a header says otherwise. Of an empty tensor neither `data` nor `strides` means
+ *    anything, and it is given all the same: only what is NULL is left out. A tensor has at most 64
+ *    axes and spans at most 2^48 elements.
  *  - Data pointers need the alignment of their element only; 64-byte aligned rows take the fastest
  *    path.
  *  - All tensors of one call live on one device. CPU tensors run on the CPU backend, CUDA tensors
@@ -28,7 +30,8 @@
  *    status is EXN_RUNTIME_FAILURE or EXN_DEVICE_LOST, nothing was written.
  *  - Every function may be called from any thread at any time, as long as no two concurrent calls
  *    share an output tensor, a state tensor or a workspace.
- *  - Outputs may not overlap inputs or each other unless a header says so.
+ *  - Outputs may not overlap inputs or each other unless a header says so. Rows may lie in the gaps
+ *    between the rows of another tensor: two matrices side by side in one buffer do not overlap.
  *
  * Numeric contract: a row with a NaN, with +inf, or with nothing but -inf is invalid (see
  * row_stats.h); ties go to the smaller index; reductions are f32 (f64 where the storage is f64);

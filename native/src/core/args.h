@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the ABI layer hands a backend: one plain struct per op, every value checked. Pointers are
-// null where an optional argument was left out.
+// What the ABI layer hands a backend: one plain struct per op, every value checked. A pointer is
+// null where an optional argument was left out, and nowhere else: that of an empty tensor is not,
+// whatever its caller gave. So a null tells what was given, in every op and on every device.
 #pragma once
 
 #include <cstddef>
@@ -34,10 +35,24 @@ EXN_INLINE int64_t size_of(DType t) {
   return 0;
 }
 
+// Products of counts, which are not negative: INT64_MAX where one has no such number. Whatever a
+// caller's numbers are multiplied with goes through here, unless a tensor has as many elements.
+EXN_INLINE constexpr int64_t product(int64_t a, int64_t b) {
+  int64_t all = 0;
+  return __builtin_mul_overflow(a, b, &all) ? INT64_MAX : all;
+}
+template <class... More>
+EXN_INLINE constexpr int64_t product(int64_t a, int64_t b, More... more) {
+  return product(product(a, b), more...);
+}
+
 // Hands out pieces of the caller's workspace, each 64-byte aligned. Without one it only counts, and
-// one that is too small turns out to have only counted: counting() tells, after the last piece.
+// one that is too small turns out to have only counted: counting() tells, after the last piece. No
+// workspace is large enough for more than kMostBytes, of which no count goes astray.
 class Workspace {
  public:
+  static constexpr size_t kMostBytes = size_t{1} << 62;
+
   EXN_INLINE Workspace() : base_(nullptr), bytes_(0), has_base_(false) {}
   EXN_INLINE Workspace(void* base, size_t bytes)
       : base_(static_cast<char*>(base)), bytes_(bytes), has_base_(true) {}
@@ -45,10 +60,12 @@ class Workspace {
   template <class T>
   EXN_INLINE T* take(int64_t count) {
     const size_t at = used_;
-    used_ += (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
+    const auto bytes = static_cast<size_t>(product(count, static_cast<int64_t>(sizeof(T))));
+    used_ += bytes < kMostBytes ? (bytes + 63) / 64 * 64 : kMostBytes + 1;
+    if (used_ > kMostBytes) used_ = kMostBytes + 1;
     return counting() ? nullptr : reinterpret_cast<T*>(base_ + at);
   }
-  EXN_INLINE bool counting() const { return !has_base_ || used_ > bytes_; }
+  EXN_INLINE bool counting() const { return !has_base_ || used_ > bytes_ || used_ > kMostBytes; }
   EXN_INLINE size_t used() const { return used_; }
 
  private:
@@ -58,7 +75,7 @@ class Workspace {
   bool has_base_;
 };
 
-// A matrix with unit column stride. data is null when the argument was left out.
+// A matrix with unit column stride. data is null when the argument was left out, here as below.
 struct Matrix {
   void* data = nullptr;
   DType dtype = DType::kF32;
@@ -67,14 +84,14 @@ struct Matrix {
   int64_t stride = 0;  // elements between rows
 };
 
-// A compact vector (or a compact tensor seen flat). data is null when the argument was left out.
+// A compact vector (or a compact tensor seen flat).
 struct Vector {
   void* data = nullptr;
   DType dtype = DType::kF32;
   int64_t size = 0;
 };
 
-// [R,H,dh] with compact heads. data is null when the argument was left out.
+// [R,H,dh] with compact heads.
 struct Heads {
   void* data = nullptr;
   DType dtype = DType::kF32;
@@ -510,6 +527,7 @@ struct HiredBudgetArgs {
 struct GatherItem {
   const char* input = nullptr;
   char* out = nullptr;
+  bool in_place = false;  // input and out are one
   int64_t element = 1;  // bytes of an element: the alignment that may be counted on
   int64_t outer = 1;
   int64_t bytes = 0;  // of an entry
@@ -531,6 +549,7 @@ struct GatherArgs {
   int32_t item_count = 0;
   int32_t positions = 0;
   int32_t first_position = 0;
+  bool positions_in_place = false;
   bool in_place = false;  // of at least one tensor, or the positions
   GatherItem items[EXN_GATHER_MAX_TENSORS];
 };

@@ -7,12 +7,8 @@ namespace exn {
 namespace {
 
 void check_scores(const exn_attention_params& p, Check& check, AttentionArgs* a) {
-  const Vector scores = check.flat("scores", p.scores, kF32Only, Role::kOut);
+  const Vector scores = check.flat("scores", p.scores, {3, 3}, kF32Only, Role::kOut);
   if (!check.ok()) return;
-  if (p.scores->ndim != 3) {
-    check.fail_argument("scores has rank %d, expected 3", p.scores->ndim);
-    return;
-  }
   a->score_slots = p.scores->shape[2];
   check.shape("scores", p.scores, {a->query.rows, a->query.heads, a->score_slots});
   check.at_most("N (slots of scores)", a->score_slots, a->cache.slots);
@@ -24,6 +20,13 @@ void check_args(const exn_attention_params& p, Check& check, AttentionArgs* a) {
   a->cache = check.cache({}, p.cache, Role::kIn);
   check.same("query", "elements per head", a->query.dim, "the cache", a->cache.dim);
   check.at_least("H (heads of query)", a->query.heads, 1);
+  check.at_most("H (heads of query)", a->query.heads, INT32_MAX);
+  check.product_in_range({{"R (rows of query)", a->query.rows},
+                          {"H (heads of query)", a->query.heads},
+                          {"T (slots of a sequence of cache)", a->cache.slots}});
+  check.product_in_range({{"H (heads of query)", a->query.heads},
+                          {"dh (elements per head)", a->query.dim},
+                          {"T (slots of a sequence of cache)", a->cache.slots}});
   if (check.ok() && a->query.heads % a->cache.heads != 0) {
     check.fail_argument("query has %lld heads, which the %lld heads of the cache do not divide",
                         static_cast<long long>(a->query.heads),

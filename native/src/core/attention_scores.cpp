@@ -6,14 +6,19 @@
 namespace exn {
 namespace {
 
-constexpr CacheNames kKeys = {"keys.k", "keys.v", "keys.block_table"};
+constexpr CacheNames kKeys = {"keys", "keys.k", "keys.v", "keys.block_table"};
 
 void check_query(const exn_attention_scores_params& p, Check& check, AttentionScoresArgs* a) {
   a->query = check.heads("query", p.query, kFloats, Role::kIn);
   a->keys = check.keys(kKeys, p.keys);
   check.same("query", "elements per head", a->query.dim, "the cache", a->keys.dim);
   check.at_least("H (heads of query)", a->query.heads, 1);
+  check.at_most("H (heads of query)", a->query.heads, INT32_MAX);
   check.at_least("window", p.window, 1);
+  check.product_in_range({{"window", p.window}, {"H (heads of query)", a->query.heads}});
+  check.product_in_range({{"rows of query", a->query.rows},
+                          {"H (heads of query)", a->query.heads},
+                          {"T (slots of a sequence of keys)", a->keys.slots}});
   if (!check.ok()) return;
   if (a->query.heads % a->keys.heads != 0) {
     check.fail_argument("query has %lld heads, which the %lld heads of the cache do not divide",
@@ -42,7 +47,11 @@ void check_columns(const exn_attention_scores_params& p, Check& check, Attention
   check.at_least("first", p.first, 0);
   check.at_most("columns", p.columns, a->keys.slots);
   if (!check.ok()) return;
-  check.at_most("first + columns", p.first, a->keys.slots - p.columns);
+  if (p.first > a->keys.slots - p.columns) {
+    check.fail_argument("first is %lld and columns is %lld, expected a sum of at most %lld",
+                        static_cast<long long>(p.first), static_cast<long long>(p.columns),
+                        static_cast<long long>(a->keys.slots));
+  }
   a->columns = p.columns;
   a->first = p.first;
 }
@@ -83,7 +92,7 @@ void check_args(const exn_attention_scores_params& p, Check& check, AttentionSco
                                                         : 1;
   const bool selects = p.selection.indices != nullptr;
   const Need scores_needed = selects && !a->accumulate ? Need::kOptional : Need::kRequired;
-  const Vector scores = check.flat("scores", p.scores, kF32Only,
+  const Vector scores = check.flat("scores", p.scores, {3, 3}, kF32Only,
                                    a->accumulate ? Role::kInOut : Role::kOut, scores_needed);
   check.shape("scores", p.scores, {a->prompts, a->score_heads, a->columns});
   a->scores = static_cast<float*>(scores.data);

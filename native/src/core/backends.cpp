@@ -145,7 +145,14 @@ const Backend* backend_for(int32_t device_type, const char* op) {
   return nullptr;
 }
 
+exn_status refuse_any_workspace(const char* op) {
+  return fail(EXN_INVALID_ARGUMENT,
+              "%s: tensors of these shapes need a workspace of more than %zu bytes", op,
+              Workspace::kMostBytes);
+}
+
 exn_status refuse_workspace(const char* op, const void* workspace, size_t bytes, size_t needed) {
+  if (needed > Workspace::kMostBytes) return refuse_any_workspace(op);
   if (workspace == nullptr) {
     return fail(EXN_INVALID_ARGUMENT, "%s: workspace is null, %zu bytes are needed", op, needed);
   }

@@ -21,8 +21,9 @@ inline Workspace usable(void* workspace, size_t bytes) {
   return {workspace, sound ? bytes : 0};
 }
 
-// Says why a workspace was not enough for the `needed` bytes.
+// Says why a workspace was not enough for the `needed` bytes, or that none would be.
 exn_status refuse_workspace(const char* op, const void* workspace, size_t bytes, size_t needed);
+exn_status refuse_any_workspace(const char* op);
 
 // What the three functions of every op share. `check_args` fills the plain arguments from the
 // params or returns why not.
@@ -64,8 +65,10 @@ struct Op {
     if (status != EXN_OK) return status;
     Workspace counter;
     status = (backend->*entry)(args, counter, nullptr);
-    if (status == EXN_OK) *bytes = counter.used();
-    return status;
+    if (status != EXN_OK) return status;
+    if (counter.used() > Workspace::kMostBytes) return refuse_any_workspace(name);
+    *bytes = counter.used();
+    return EXN_OK;
   }
 
   exn_status run(const Params* params, void* workspace, size_t bytes, exn_stream stream) const {

@@ -43,13 +43,23 @@ const char* device_name(int32_t type) {
   return type == kDLCPU ? "cpu" : type == kDLCUDA ? "cuda" : "unknown device type";
 }
 
-constexpr int64_t kMostElements = int64_t{1} << 56;
+// Of a tensor, and what a product of counts from several of them may be.
+constexpr int64_t kMostElements = int64_t{1} << 48;
+constexpr int64_t kMostProduct = int64_t{1} << 56;
 
 // stride * count within what a tensor may span. Not by a division, which takes longer than the rest
 // of a tensor's checks.
-bool spans(int64_t stride, int64_t count) {
-  int64_t extent;
-  return !__builtin_mul_overflow(stride, count, &extent) && extent <= kMostElements;
+bool spans(int64_t stride, int64_t count) { return product(stride, count) <= kMostElements; }
+
+// Where empty tensors are said to be, whatever their callers say: it is not null, which in the
+// arguments of a kernel means that the caller gave no tensor, and nobody reads or writes it.
+alignas(64) char nothing[64];
+
+bool is_empty(const DLTensor* t) {
+  for (int32_t i = 0; i < t->ndim; ++i) {
+    if (t->shape[i] == 0) return true;
+  }
+  return false;
 }
 
 // Whether what is given in two parts lies beyond the last address; `at` is their sum.
@@ -74,9 +84,11 @@ const char* name_of(DType t) {
 void Check::fail_argument(const char* format, ...) {
   if (!ok()) return;
   char text[768];
+  int used = 0;
+  if (item_ >= 0) used = std::snprintf(text, sizeof text, "%s[%d].", list_, item_);
   va_list args;
   va_start(args, format);
-  std::vsnprintf(text, sizeof text, format, args);
+  std::vsnprintf(text + used, sizeof text - static_cast<size_t>(used), format, args);
   va_end(args);
   status_ = fail(EXN_INVALID_ARGUMENT, "%s: %s", op_, text);
 }
@@ -91,6 +103,30 @@ void Check::wrong_dtype(const char* name, const DLDataType& got, DTypes allowed)
     fail_argument("%s has dtype (code %d, bits %d, lanes %d), expected %s", name, got.code,
                   got.bits, got.lanes, wanted);
   }
+}
+
+void Check::wrong_rank(const char* name, int32_t rank, Ranks ranks) {
+  if (ranks.least == ranks.most) {
+    fail_argument("%s has rank %d, expected %d", name, rank, ranks.least);
+  } else {
+    fail_argument("%s has rank %d, expected %d%s%d", name, rank, ranks.least,
+                  ranks.most == ranks.least + 1 ? " or " : "..", ranks.most);
+  }
+}
+
+void Check::product_in_range(std::initializer_list<Count> counts) {
+  if (!ok()) return;
+  int64_t all = 1;
+  for (const Count& count : counts) all = product(all, std::max<int64_t>(count.value, 1));
+  if (all <= kMostProduct) return;
+  char text[512];
+  size_t used = 0;
+  for (const Count& count : counts) {
+    const int n = std::snprintf(text + used, sizeof text - used, "%s%s is %lld",
+                                used > 0 ? ", " : "", count.name, wide(count.value));
+    used = std::min(used + static_cast<size_t>(n), sizeof text - 1);
+  }
+  fail_argument("%s: their product exceeds %lld", text, wide(kMostProduct));
 }
 
 // Whether nothing that tensor() looks at can be wrong but the sizes, the rank is as wanted, and
@@ -119,7 +155,8 @@ inline char* Check::plain_data(const DLTensor* t, int64_t element) {
   return beyond || skewed ? nullptr : reinterpret_cast<char*>(at);
 }
 
-bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need need, DType* dtype) {
+bool Check::tensor(const char* name, const DLTensor* t, Ranks ranks, DTypes allowed, Need need,
+                   DType* dtype) {
   if (!ok()) return false;
   if (t == nullptr) {
     if (need == Need::kRequired) fail_argument("%s is null, a tensor is required", name);
@@ -144,8 +181,13 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
                   t->device.device_id, device_of_, device_name(device_type_), device_id_);
     return false;
   }
-  if (t->ndim < 0 || (t->ndim > 0 && t->shape == nullptr)) {
-    fail_argument("%s has rank %d and shape %p", name, t->ndim, static_cast<void*>(t->shape));
+  // Before anything goes through the shape, which may have fewer entries than the rank says.
+  if (t->ndim < ranks.least || t->ndim > ranks.most) {
+    wrong_rank(name, t->ndim, ranks);
+    return false;
+  }
+  if (t->ndim > 0 && t->shape == nullptr) {
+    fail_argument("%s has rank %d, but its shape is null", name, t->ndim);
     return false;
   }
   // Without its zeros: what an empty tensor's other sizes make is multiplied out in strides.
@@ -156,8 +198,8 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
       fail_argument("%s has size %lld in axis %d, expected at least 0", name, wide(size), i);
       return false;
     }
-    if (__builtin_mul_overflow(elements, size > 0 ? size : 1, &elements) ||
-        elements > kMostElements) {
+    elements = product(elements, size > 0 ? size : 1);
+    if (elements > kMostElements) {
       fail_argument("%s has size %lld in axis %d, with which it exceeds %lld elements", name,
                     wide(size), i, wide(kMostElements));
       return false;
@@ -166,8 +208,14 @@ bool Check::tensor(const char* name, const DLTensor* t, DTypes allowed, Need nee
   return true;
 }
 
-void* Check::data(const char* name, const DLTensor* t, DType dtype) {
-  if (t->data == nullptr) return nullptr;
+// `extent` elements from the first to the last. Of an empty tensor neither pointer nor strides mean
+// anything.
+void* Check::data(const char* name, const DLTensor* t, DType dtype, int64_t extent) {
+  if (extent == 0) return nothing;
+  if (t->data == nullptr) {
+    fail_argument("%s has data null, but %lld elements", name, wide(extent));
+    return nullptr;
+  }
   uintptr_t at;
   if (begins_beyond(t, &at)) {
     fail_argument("%s has data %p and byte_offset %llu, together beyond the last address", name,
@@ -183,10 +231,10 @@ void* Check::data(const char* name, const DLTensor* t, DType dtype) {
 }
 
 bool Check::compact(const char* name, const DLTensor* t) {
-  if (t->strides == nullptr) return true;
+  if (t->strides == nullptr || is_empty(t)) return true;
   int64_t expected = 1;
   for (int32_t i = t->ndim - 1; i >= 0; --i) {
-    if (t->shape[i] != 1 && t->shape[i] != 0 && t->strides[i] != expected) {
+    if (t->shape[i] != 1 && t->strides[i] != expected) {
       fail_argument("%s has stride %lld in axis %d, a compact tensor needs %lld", name,
                     wide(t->strides[i]), i, wide(expected));
       return false;
@@ -196,7 +244,8 @@ bool Check::compact(const char* name, const DLTensor* t) {
   return true;
 }
 
-inline void Check::note(const char* name, const void* begin, int64_t bytes, Role role) {
+inline void Check::note(const char* name, const void* begin, int64_t bytes, Role role,
+                        int64_t pitch) {
   if (bytes == 0) return;
   const uintptr_t at = reinterpret_cast<uintptr_t>(begin);
   uintptr_t end;
@@ -211,6 +260,8 @@ inline void Check::note(const char* name, const void* begin, int64_t bytes, Role
   range.name = name;
   range.begin = at;
   range.end = end;
+  range.pitch = pitch <= UINT32_MAX ? static_cast<uint32_t>(pitch) : 0;
+  range.item = static_cast<int16_t>(item_);
   range.written = role != Role::kIn;
 }
 
@@ -223,17 +274,31 @@ void Check::finds_no_room(const char* name) {
   fail_argument("%s is one tensor more than the %d that were expected", name, most_ranges_);
 }
 
+void Check::too_wide(const char* name, int64_t stride, int64_t count, const char* of) {
+  fail_argument("%s has %s %lld, too large for %lld of them", name, of, wide(stride), wide(count));
+}
+
+namespace {
+
+// Bytes from row to row where there are gaps between them, else 0.
+int64_t pitch_of(int64_t rows, int64_t stride, int64_t columns, DType dtype) {
+  return rows > 1 && stride > columns ? stride * size_of(dtype) : 0;
+}
+
+}  // namespace
+
 Matrix Check::matrix(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
   Matrix m;
   if (plain(name, t, 2, allowed, &m.dtype)) {
-    constexpr int64_t kMost = int64_t{1} << 28;  // of rows and of a row, whose product is in range
+    constexpr int64_t kMost = int64_t{1} << 24;  // of rows and of a row, whose product is in range
     const int64_t rows = t->shape[0], cols = t->shape[1], element = size_of(m.dtype);
     const int64_t stride = rows > 1 && t->strides != nullptr ? t->strides[0] : cols;
     const bool dense = t->strides == nullptr || t->strides[1] == 1 || cols == 1;
     char* data = plain_data(t, element);
     if (rows > 0 && rows < kMost && cols > 0 && stride >= cols && stride < kMost && dense &&
         data != nullptr) {
-      note(name, data, ((rows - 1) * stride + cols) * element, role);
+      note(name, data, ((rows - 1) * stride + cols) * element, role,
+           stride > cols ? stride * element : 0);
       m.data = data;
       m.rows = rows;
       m.cols = cols;
@@ -241,45 +306,38 @@ Matrix Check::matrix(const char* name, const DLTensor* t, DTypes allowed, Role r
       return m;
     }
   }
-  if (!tensor(name, t, allowed, need, &m.dtype)) return m;
-  if (t->ndim != 2) {
-    fail_argument("%s has rank %d, expected 2", name, t->ndim);
-    return m;
-  }
+  if (!tensor(name, t, {2, 2}, allowed, need, &m.dtype)) return m;
   m.rows = t->shape[0];
   m.cols = t->shape[1];
-  m.stride = m.rows > 1 ? stride_of(t, 0) : m.cols;
-  if (m.cols > 1 && stride_of(t, 1) != 1) {
+  const bool empty = m.rows == 0 || m.cols == 0;
+  m.stride = m.rows > 1 && !empty ? stride_of(t, 0) : m.cols;
+  if (m.cols > 1 && !empty && stride_of(t, 1) != 1) {
     fail_argument("%s has last stride %lld, expected 1", name, wide(stride_of(t, 1)));
     return m;
   }
-  const bool bad_stride = role == Role::kIn ? m.stride < 0 : m.stride < m.cols;
-  if (m.rows > 1 && bad_stride) {
+  if (m.stride < (role == Role::kIn ? 0 : m.cols)) {
     fail_argument("%s has row stride %lld, expected at least %lld", name, wide(m.stride),
                   wide(role == Role::kIn ? 0 : m.cols));
     return m;
   }
-  if (m.rows > 1 && !spans(m.stride, m.rows)) {
-    fail_argument("%s has row stride %lld, too large for %lld rows", name, wide(m.stride),
-                  wide(m.rows));
+  if (!spans(m.stride, m.rows)) {
+    too_wide(name, m.stride, m.rows, "row stride");
     return m;
   }
-  m.data = data(name, t, m.dtype);
-  const int64_t extent = m.rows == 0 || m.cols == 0 ? 0 : (m.rows - 1) * m.stride + m.cols;
-  if (ok() && m.data == nullptr && extent > 0)
-    fail_argument("%s has data null, but %lld elements", name, wide(extent));
-  note(name, m.data, extent * size_of(m.dtype), role);
+  const int64_t extent = empty ? 0 : (m.rows - 1) * m.stride + m.cols;
+  m.data = data(name, t, m.dtype, extent);
+  note(name, m.data, extent * size_of(m.dtype), role,
+       pitch_of(m.rows, m.stride, m.cols, m.dtype));
   return m;
 }
 
-Vector Check::flat(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
+Vector Check::flat(const char* name, const DLTensor* t, Ranks ranks, DTypes allowed, Role role,
+                   Need need) {
   Vector v;
-  if (!tensor(name, t, allowed, need, &v.dtype) || !compact(name, t)) return v;
+  if (!tensor(name, t, ranks, allowed, need, &v.dtype) || !compact(name, t)) return v;
   v.size = 1;
   for (int32_t i = 0; i < t->ndim; ++i) v.size *= t->shape[i];
-  v.data = data(name, t, v.dtype);
-  if (ok() && v.data == nullptr && v.size > 0)
-    fail_argument("%s has data null, but %lld elements", name, wide(v.size));
+  v.data = data(name, t, v.dtype, v.size);
   note(name, v.data, v.size * size_of(v.dtype), role);
   return v;
 }
@@ -297,56 +355,45 @@ Vector Check::vector(const char* name, const DLTensor* t, DTypes allowed, Role r
       return v;
     }
   }
-  if (ok() && t != nullptr && t->ndim != 1) {
-    fail_argument("%s has rank %d, expected 1", name, t->ndim);
-    return {};
-  }
-  return flat(name, t, allowed, role, need);
+  return flat(name, t, {1, 1}, allowed, role, need);
 }
 
 Heads Check::heads(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
   Heads h;
-  if (!tensor(name, t, allowed, need, &h.dtype)) return h;
-  if (t->ndim != 3) {
-    fail_argument("%s has rank %d, expected 3 (rows, heads, head dimension)", name, t->ndim);
-    return h;
-  }
+  if (!tensor(name, t, {3, 3}, allowed, need, &h.dtype)) return h;
   h.rows = t->shape[0];
   h.heads = t->shape[1];
   h.dim = t->shape[2];
   const int64_t columns = h.heads * h.dim;
-  h.stride = h.rows > 1 ? stride_of(t, 0) : columns;
-  const bool dense =
-      (h.dim <= 1 || stride_of(t, 2) == 1) && (h.heads <= 1 || stride_of(t, 1) == h.dim);
+  const bool empty = h.rows == 0 || columns == 0;
+  h.stride = h.rows > 1 && !empty ? stride_of(t, 0) : columns;
+  const bool dense = empty || ((h.dim <= 1 || stride_of(t, 2) == 1) &&
+                               (h.heads <= 1 || stride_of(t, 1) == h.dim));
   if (!dense) {
     fail_argument("%s has strides %lld and %lld within a row, compact heads need %lld and 1", name,
                   wide(stride_of(t, 1)), wide(stride_of(t, 2)),
                   wide(h.dim));
     return h;
   }
-  const bool bad_stride = role == Role::kIn ? h.stride < 0 : h.stride < columns;
-  if (h.rows > 1 && bad_stride) {
+  if (h.stride < (role == Role::kIn ? 0 : columns)) {
     fail_argument("%s has row stride %lld, expected at least %lld", name, wide(h.stride),
                   wide(role == Role::kIn ? 0 : columns));
     return h;
   }
-  if (h.rows > 1 && !spans(h.stride, h.rows)) {
-    fail_argument("%s has row stride %lld, too large for %lld rows", name, wide(h.stride),
-                  wide(h.rows));
+  if (!spans(h.stride, h.rows)) {
+    too_wide(name, h.stride, h.rows, "row stride");
     return h;
   }
-  h.data = data(name, t, h.dtype);
-  const int64_t extent = h.rows == 0 || columns == 0 ? 0 : (h.rows - 1) * h.stride + columns;
-  if (ok() && h.data == nullptr && extent > 0) {
-    fail_argument("%s has data null, but %lld elements", name, wide(extent));
-  }
-  note(name, h.data, extent * size_of(h.dtype), role);
+  const int64_t extent = empty ? 0 : (h.rows - 1) * h.stride + columns;
+  h.data = data(name, t, h.dtype, extent);
+  note(name, h.data, extent * size_of(h.dtype), role,
+       pitch_of(h.rows, h.stride, columns, h.dtype));
   return h;
 }
 
 Axis Check::along(const char* name, const DLTensor* t, int32_t axis, DTypes allowed, Role role) {
   Axis a;
-  if (!tensor(name, t, allowed, Need::kRequired, &a.dtype)) return a;
+  if (!tensor(name, t, kAnyRank, allowed, Need::kRequired, &a.dtype)) return a;
   if (axis < 0 || axis >= t->ndim) {
     fail_argument("%s has rank %d, which has no axis %d", name, t->ndim, axis);
     return a;
@@ -356,29 +403,31 @@ Axis Check::along(const char* name, const DLTensor* t, int32_t axis, DTypes allo
   a.size = t->shape[axis];
   a.stride = a.inner;
   a.outer_stride = a.size * a.inner;
+  const bool empty = a.outer == 0 || a.size == 0 || a.inner == 0;
   if (axis > 0) {
     if (!compact(name, t)) return a;
-  } else {
+  } else if (!empty) {
     DLTensor entry = *t;  // what lies within an entry is compact
     entry.ndim = t->ndim - 1;
     entry.shape = t->shape + 1;
     entry.strides = t->strides != nullptr ? t->strides + 1 : nullptr;
     if (!compact(name, &entry)) return a;
     if (a.size > 1) a.stride = stride_of(t, 0);
-    if (a.size > 1 && (a.stride < a.inner || !spans(a.stride, a.size))) {
+    if (a.stride < a.inner) {
       fail_argument("%s has stride %lld in axis 0, expected at least %lld", name, wide(a.stride),
                     wide(a.inner));
       return a;
     }
+    if (!spans(a.stride, a.size)) {
+      too_wide(name, a.stride, a.size, "stride in axis 0");
+      return a;
+    }
   }
-  a.data = data(name, t, a.dtype);
-  const bool empty = a.outer == 0 || a.size == 0 || a.inner == 0;
   const int64_t extent =
       empty ? 0 : (a.outer - 1) * a.outer_stride + (a.size - 1) * a.stride + a.inner;
-  if (ok() && a.data == nullptr && extent > 0) {
-    fail_argument("%s has data null, but %lld elements", name, wide(extent));
-  }
-  note(name, a.data, extent * size_of(a.dtype), role);
+  a.data = data(name, t, a.dtype, extent);
+  note(name, a.data, extent * size_of(a.dtype), role,
+       axis == 0 ? pitch_of(a.size, a.stride, a.inner, a.dtype) : 0);
   return a;
 }
 
@@ -387,10 +436,14 @@ const float* Check::coefficients(const char* name, const DLTensor* t, const char
   return per_row<const float>(name, t, kF32Only, Role::kIn, because, size, need);
 }
 
-void Check::norm(const NormNames& names, const DLTensor* weight, const DLTensor* bias, int32_t norm,
-                 float eps, int64_t dim, const float** weight_out, const float** bias_out) {
+void Check::norm_options(const NormNames& names, int32_t norm, float eps) {
   one_of("norm", norm, EXN_NORM_NONE, EXN_NORM_LAYER);
   not_negative(names.eps, eps);
+}
+
+void Check::norm_coefficients(const NormNames& names, const DLTensor* weight, const DLTensor* bias,
+                              int32_t norm, int64_t dim, const float** weight_out,
+                              const float** bias_out) {
   if (norm == EXN_NORM_NONE) absent(names.weight, weight, "norm is EXN_NORM_NONE (0)");
   if (norm != EXN_NORM_LAYER) absent(names.bias, bias, "norm is not EXN_NORM_LAYER (2)");
   const Need need = norm == EXN_NORM_NONE ? Need::kOptional : Need::kRequired;
@@ -409,18 +462,19 @@ KvCache Check::keys(const CacheNames& names, const exn_kv_cache& cache) {
 KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Role role,
                          Need v_needed) {
   KvCache c;
-  reserved(cache.reserved);
-  one_of("the cache's layout", cache.layout, EXN_KV_HEAD_MAJOR, EXN_KV_PAGED);
-  const Vector k = flat(names.k, cache.k, kFloats, role);
-  const Vector v = flat(names.v, cache.v, kFloats, role, v_needed);
+  if (cache.reserved != 0)
+    fail_argument("%s.reserved is %d, expected 0", names.cache, cache.reserved);
+  if (cache.layout < EXN_KV_HEAD_MAJOR || cache.layout > EXN_KV_PAGED) {
+    fail_argument("%s.layout is %d, expected %d..%d", names.cache, cache.layout,
+                  EXN_KV_HEAD_MAJOR, EXN_KV_PAGED);
+  }
+  const bool paged = cache.layout == EXN_KV_PAGED;
+  const Ranks ranks = {paged ? 4 : 3, 4};
+  const Vector k = flat(names.k, cache.k, ranks, kFloats, role);
+  const Vector v = flat(names.v, cache.v, ranks, kFloats, role, v_needed);
   if (!ok()) return c;
   if (cache.v != nullptr) same_dtype(names.v, v.dtype, names.k, k.dtype);
-  const bool paged = cache.layout == EXN_KV_PAGED;
   const int32_t rank = cache.k->ndim;
-  if (paged ? rank != 4 : rank != 3 && rank != 4) {
-    fail_argument("%s has rank %d, expected %s", names.k, rank, paged ? "4" : "3 or 4");
-    return c;
-  }
   if (cache.v != nullptr && cache.v->ndim != rank)
     fail_argument("%s has rank %d, but %s has %d", names.v, cache.v->ndim, names.k, rank);
   for (int32_t i = 0; ok() && cache.v != nullptr && i < rank; ++i) {
@@ -441,8 +495,17 @@ KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Rol
   c.sequence_stride = run * c.heads * c.dim;
   c.sequences = rank == 4 ? cache.k->shape[0] : 1;
   c.slots = run;
-  at_least("Hkv (heads of the cache)", c.heads, 1);
-  at_least("dh (head dimension of the cache)", c.dim, 1);
+  const auto of_cache = [&](const char* axis, int64_t value, int64_t least) {
+    if (value < least) {
+      fail_argument("%s of %s is %lld, expected at least %lld", axis, names.cache, wide(value),
+                    wide(least));
+    } else if (value > INT32_MAX) {
+      fail_argument("%s of %s is %lld, expected at most %d", axis, names.cache, wide(value),
+                    INT32_MAX);
+    }
+  };
+  of_cache("Hkv (heads)", c.heads, 1);
+  of_cache("dh (head dimension)", c.dim, 1);
   if (!paged) {
     absent(names.block_table, cache.block_table, "the layout is not EXN_KV_PAGED (2)");
   } else {
@@ -452,17 +515,17 @@ KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Rol
       same(names.block_table, "elements between rows", table.stride, "a compact table",
            table.cols);
     }
-    at_least("slots of a page", run, 1);
+    at_least("slots of a page", run, 1);  // however many, where no sequence has a page
     c.page = run;
     c.pages = c.sequences;
     c.page_stride = c.sequence_stride;
     c.sequences = table.rows;
     c.blocks = static_cast<const int32_t*>(table.data);
     c.block_count = table.cols;
-    c.slots = spans(c.page, c.block_count) ? c.page * c.block_count : INT64_MAX;  // refused below
+    c.slots = product(c.page, c.block_count);
   }
-  at_most("T (slots of a sequence)", c.slots, INT32_MAX);
-  at_most("S (sequences of the cache)", c.sequences, INT32_MAX);
+  of_cache("T (slots of a sequence)", c.slots, 0);
+  of_cache("S (sequences)", c.sequences, 0);
   return c;
 }
 
@@ -471,8 +534,7 @@ bool Check::one_cache(const CacheNames& destination_names, const KvCache& destin
   may_alias(destination_names.k, source_names.k);
   may_alias(destination_names.v, source_names.v);
   if (!ok()) return false;
-  const bool same_k = source.k != nullptr && source.k == destination.k;
-  const bool same_v = source.v != nullptr && source.v == destination.v;
+  const bool same_k = source.k == destination.k, same_v = source.v == destination.v;
   if (same_k != same_v) {
     fail_argument(
         "destination.%s is exactly that of source, but destination.%s is another, expected both or "
@@ -480,6 +542,11 @@ bool Check::one_cache(const CacheNames& destination_names, const KvCache& destin
         same_k ? "k" : "v", same_k ? "v" : "k");
   }
   if (!same_k) return false;
+  if (source.k == nothing) {  // two caches without a slot are one if they are described alike
+    return source.heads == destination.heads && source.head_stride == destination.head_stride &&
+           source.slot_stride == destination.slot_stride && source.slots == destination.slots &&
+           source.page == destination.page && source.blocks == destination.blocks;
+  }
   same("destination", "heads", destination.heads, "source", source.heads);
   same("destination", "elements between heads", destination.head_stride, "source",
        source.head_stride);
@@ -490,12 +557,8 @@ bool Check::one_cache(const CacheNames& destination_names, const KvCache& destin
 
 void Check::ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out,
                    int64_t* count, int64_t* stride) {
-  const Vector v = flat(name, t, kI32Only, Role::kIn, Need::kOptional);
+  const Vector v = flat(name, t, {2, 3}, kI32Only, Role::kIn, Need::kOptional);
   if (!ok() || t == nullptr) return;
-  if (t->ndim != 2 && t->ndim != 3) {
-    fail_argument("%s has rank %d, expected 2 or 3", name, t->ndim);
-    return;
-  }
   const int64_t ranges = t->shape[t->ndim - 2];
   t->ndim == 2 ? shape(name, t, {ranges, 2}) : shape(name, t, {rows, ranges, 2});
   *out = static_cast<const int32_t*>(v.data);
@@ -506,12 +569,8 @@ void Check::ranges(const char* name, const DLTensor* t, int64_t rows, const int3
 Selection Check::selection(const exn_selection& given, int64_t rows, int64_t columns) {
   Selection s;
   at_most("N (columns)", columns, INT32_MAX);
-  const Vector indices = flat("selection.indices", given.indices, kI32Only, Role::kOut);
+  const Vector indices = flat("selection.indices", given.indices, {2, 2}, kI32Only, Role::kOut);
   if (!ok()) return s;
-  if (given.indices->ndim != 2) {
-    fail_argument("selection.indices has rank %d, expected 2", given.indices->ndim);
-    return s;
-  }
   s.capacity = given.indices->shape[1];
   shape("selection.indices", given.indices, {rows, s.capacity});
   s.indices = static_cast<int32_t*>(indices.data);
@@ -527,7 +586,8 @@ Selection Check::selection(const exn_selection& given, int64_t rows, int64_t col
     s.segment_count = segments.size - 1;
   }
   const Vector budget =
-      flat("selection.budget", given.budget, kI32Only, Role::kIn, Need::kOptional);
+      flat("selection.budget", given.budget, given.segments != nullptr ? Ranks{2, 2} : Ranks{1, 1},
+           kI32Only, Role::kIn, Need::kOptional);
   if (given.segments != nullptr) {
     shape("selection.budget", given.budget, {rows, s.segment_count});
   } else {
@@ -548,11 +608,11 @@ Selection Check::selection(const exn_selection& given, int64_t rows, int64_t col
 
 RopeTable Check::rope_table(const char* name, const DLTensor* t, int64_t head_dim, Need need) {
   RopeTable table;
-  const Vector v = flat(name, t, kF32Only, Role::kIn, need);
+  const Vector v = flat(name, t, {3, 3}, kF32Only, Role::kIn, need);
   if (!ok() || t == nullptr) return table;
-  if (t->ndim != 3 || t->shape[2] != 2) {
-    fail_argument("%s has rank %d and %lld elements in the last axis, expected [T, n/2, 2]", name,
-                  t->ndim, wide(t->ndim > 0 ? t->shape[t->ndim - 1] : 0));
+  if (t->shape[2] != 2) {
+    fail_argument("%s has %lld elements in the last axis, expected [T, n/2, 2]", name,
+                  wide(t->shape[2]));
     return table;
   }
   table.data = static_cast<const float*>(v.data);
@@ -587,19 +647,62 @@ void Check::may_alias(const char* out, const char* in) {
   aliases_[alias_count_++] = {out, in};
 }
 
+bool Check::are_one(const Range& a, const Range& b) const {
+  if (a.begin != b.begin || a.end != b.end || a.pitch != b.pitch) return false;
+  for (int i = 0; i < alias_count_; ++i) {
+    const Alias& allowed = aliases_[i];
+    if (a.name == allowed.out && b.name == allowed.in) return true;
+    if (b.name == allowed.out && a.name == allowed.in) return true;
+  }
+  return false;
+}
+
+namespace {
+
+// Bytes of a row.
+uintptr_t width_of(const Range& range) {
+  const uintptr_t bytes = range.end - range.begin;
+  return range.pitch == 0 ? bytes : bytes % range.pitch;
+}
+
+// Whether two ranges share no byte though each begins before the other ends: the rows of one lie in
+// the gaps of the other. If the rows of both are equally far apart, or one is a single row, that is
+// so exactly if their places within a pitch are apart. Of two pitches that differ, places within
+// what divides both are compared, and some that are apart are taken for overlapping.
+bool interleave(const Range& a, const Range& b) {
+  uintptr_t step = a.pitch, rest = b.pitch;  // becomes what divides both
+  while (rest != 0) {
+    const uintptr_t next = step % rest;
+    step = rest;
+    rest = next;
+  }
+  if (step == 0) return false;
+  const uintptr_t from_a_to_b = (b.begin % step + step - a.begin % step) % step;
+  const uintptr_t width_a = width_of(a), width_b = width_of(b);
+  return width_b <= step && from_a_to_b >= width_a && from_a_to_b <= step - width_b;
+}
+
+}  // namespace
+
+void Check::write_name(const Range& range, char (&text)[96]) const {
+  if (range.item < 0) {
+    std::snprintf(text, sizeof text, "%s", range.name);
+  } else {
+    std::snprintf(text, sizeof text, "%s[%d].%s", list_, range.item, range.name);
+  }
+}
+
 bool Check::overlaps(const Range& a, const Range& b) {
   if (!(a.written || b.written) || a.end <= b.begin || b.end <= a.begin) return false;
-  const bool same = a.begin == b.begin && a.end == b.end;
-  for (int i = 0; same && i < alias_count_; ++i) {
-    const Alias& allowed = aliases_[i];
-    if (a.name == allowed.out && b.name == allowed.in) return false;
-    if (b.name == allowed.out && a.name == allowed.in) return false;
-  }
+  if (are_one(a, b) || interleave(a, b)) return false;
   const Range& out = a.written ? a : b;
   const Range& other = a.written ? b : a;
-  fail_argument("%s at %p..%p overlaps %s at %p..%p", out.name, reinterpret_cast<void*>(out.begin),
-                reinterpret_cast<void*>(out.end), other.name, reinterpret_cast<void*>(other.begin),
-                reinterpret_cast<void*>(other.end));
+  char name[96], other_name[96];
+  write_name(out, name);
+  write_name(other, other_name);
+  fail_argument("%s at %p..%p overlaps %s at %p..%p", name, reinterpret_cast<void*>(out.begin),
+                reinterpret_cast<void*>(out.end), other_name,
+                reinterpret_cast<void*>(other.begin), reinterpret_cast<void*>(other.end));
   return true;
 }
 

@@ -34,8 +34,9 @@ struct NormNames {
   const char* eps = "norm_eps";
 };
 
-// What the fields of a cache are called.
+// What a cache and its fields are called.
 struct CacheNames {
+  const char* cache = "cache";
   const char* k = "cache.k";
   const char* v = "cache.v";
   const char* block_table = "cache.block_table";
@@ -43,11 +44,23 @@ struct CacheNames {
 
 const char* name_of(DType t);
 
-// The memory of a tensor.
+// How many axes a tensor may have.
+struct Ranks {
+  int32_t least;
+  int32_t most;
+};
+// More than any framework has: what a caller calls "any rank" is looked through up to here.
+constexpr int32_t kMostRank = 64;
+constexpr Ranks kAnyRank = {0, kMostRank};
+
+// The memory of a tensor: one run of bytes, or rows with gaps between them, the last of which ends
+// where its elements do.
 struct Range {
   const char* name;
   uintptr_t begin;
   uintptr_t end;
+  uint32_t pitch;  // bytes from row to row; 0: one run, or what is taken for one: rows 4 GiB apart
+  int16_t item;    // of the list that the tensor is in; -1: in none
   bool written;
 };
 
@@ -76,8 +89,8 @@ class Check {
   // Rank 3, heads compact (strides dh and 1), row stride free.
   Heads heads(const char* name, const DLTensor* t, DTypes allowed, Role role,
               Need need = Need::kRequired);
-  // Any rank, compact; seen flat.
-  Vector flat(const char* name, const DLTensor* t, DTypes allowed, Role role,
+  // Compact, of such a rank; seen flat.
+  Vector flat(const char* name, const DLTensor* t, Ranks ranks, DTypes allowed, Role role,
               Need need = Need::kRequired);
 
   // Any rank, seen along one axis; compact, but for a free stride of axis 0 if that is the one.
@@ -97,7 +110,14 @@ class Check {
   }
   // norm, eps and the coefficients that go with them, for rows of `dim` elements.
   void norm(const NormNames& names, const DLTensor* weight, const DLTensor* bias, int32_t norm,
-            float eps, int64_t dim, const float** weight_out, const float** bias_out);
+            float eps, int64_t dim, const float** weight_out, const float** bias_out) {
+    norm_options(names, norm, eps);
+    norm_coefficients(names, weight, bias, norm, dim, weight_out, bias_out);
+  }
+  void norm_options(const NormNames& names, int32_t norm, float eps);
+  void norm_coefficients(const NormNames& names, const DLTensor* weight, const DLTensor* bias,
+                         int32_t norm, int64_t dim, const float** weight_out,
+                         const float** bias_out);
   KvCache cache(const CacheNames& names, const exn_kv_cache& cache, Role role);
   // A cache of which only K is read: v may be null.
   KvCache keys(const CacheNames& names, const exn_kv_cache& cache);
@@ -156,12 +176,26 @@ class Check {
   }
   // A field that has no meaning yet: a caller who sets it expects something this version does not
   // do.
-  void reserved(int32_t value) {
-    if (value != 0) fail_argument("reserved is %d, expected 0", value);
+  void reserved(int32_t value, const char* name = "reserved") {
+    if (value != 0) fail_argument("%s is %d, expected 0", name, value);
   }
+  // Counts that kernels multiply, each at least 0. Within it no sum or product of theirs with the
+  // bytes of an element, or of what is kept for it, leaves 63 bits.
+  struct Count {
+    const char* name;
+    int64_t value;
+  };
+  void product_in_range(std::initializer_list<Count> counts);
   void absent(const char* name, const void* value, const char* because) {
     if (value != nullptr) fail_argument("%s is given, but %s", name, because);
   }
+
+  // Until leave(), what is checked is of item `item` of `list`: errors say so.
+  void enter(const char* list, int32_t item) {
+    list_ = list;
+    item_ = item;
+  }
+  void leave() { item_ = -1; }
 
   // `out` may share memory with `in` only when it is exactly `in`. Up to kMostAliases pairs.
   void may_alias(const char* out, const char* in);
@@ -179,21 +213,29 @@ class Check {
 
   bool plain(const char* name, const DLTensor* t, int32_t rank, DTypes allowed, DType* dtype);
   static char* plain_data(const DLTensor* t, int64_t element);
-  bool tensor(const char* name, const DLTensor* t, DTypes allowed, Need need, DType* dtype);
+  bool tensor(const char* name, const DLTensor* t, Ranks ranks, DTypes allowed, Need need,
+              DType* dtype);
   void wrong_dtype(const char* name, const DLDataType& got, DTypes allowed) __attribute__((cold));
-  void* data(const char* name, const DLTensor* t, DType dtype);
+  void wrong_rank(const char* name, int32_t rank, Ranks ranks) __attribute__((cold));
+  void* data(const char* name, const DLTensor* t, DType dtype, int64_t extent);
   bool compact(const char* name, const DLTensor* t);
-  void note(const char* name, const void* begin, int64_t bytes, Role role)
+  void note(const char* name, const void* begin, int64_t bytes, Role role, int64_t pitch = 0)
       __attribute__((always_inline));
   void ends_beyond(const char* name, const void* begin, int64_t bytes) __attribute__((cold));
   void finds_no_room(const char* name) __attribute__((cold));
+  void too_wide(const char* name, int64_t stride, int64_t count, const char* of)
+      __attribute__((cold));
   bool some_overlap() const;
   bool overlaps(const Range& a, const Range& b);
+  bool are_one(const Range& a, const Range& b) const;
+  void write_name(const Range& range, char (&text)[96]) const;
   void ranges(const char* name, const DLTensor* t, int64_t rows, const int32_t** out,
               int64_t* count, int64_t* stride);
   KvCache described(const CacheNames& names, const exn_kv_cache& cache, Role role, Need v_needed);
 
   const char* op_;
+  const char* list_ = nullptr;
+  int32_t item_ = -1;
   exn_status status_ = EXN_OK;
   int32_t device_type_ = 0;
   int32_t device_id_ = 0;

@@ -31,6 +31,10 @@ void check_args(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) {
 
   a->shortlist = check.vector("shortlist", p.shortlist, kI32Only, Role::kIn, Need::kOptional);
   if (p.shortlist != nullptr) check.at_least("N (entries of shortlist)", a->shortlist.size, 1);
+  check.product_in_range({{"R (rows of hidden)", a->hidden.rows},
+                          p.shortlist == nullptr
+                              ? Check::Count{"V (rows of weight)", vocab}
+                              : Check::Count{"N (entries of shortlist)", a->shortlist.size}});
 
   check_normalizer(check, p.normalizer, p.temperature, p.softcap);
   a->norm = p.norm;

@@ -12,6 +12,8 @@ void check_weights(const exn_ffn_params& p, Check& check, FfnArgs* a) {
   const int64_t width = a->up_weight.rows;
   check.at_least("F (rows of up_weight)", width, 1);
   check.same("up_weight", "columns", a->up_weight.cols, "hidden", dim);
+  check.product_in_range(
+      {{"R (rows of hidden)", a->hidden.rows}, {"F (rows of up_weight)", width}});
   a->up_bias = check.coefficients("up_bias", p.up_bias, "the rows of up_weight", width);
   if (p.gate_weight == nullptr) check.absent("gate_bias", p.gate_bias, "gate_weight is null");
   a->gate_weight = check.matrix("gate_weight", p.gate_weight, kFloats, Role::kIn, Need::kOptional);

@@ -7,9 +7,9 @@ namespace exn {
 namespace {
 
 void check_args(const exn_ffn_skip_rule_params& p, Check& check, FfnSkipRuleArgs* a) {
-  const Vector state = check.flat("state", p.state, kI32Only, Role::kInOut);
+  const Vector state = check.flat("state", p.state, {2, 2}, kI32Only, Role::kInOut);
   if (!check.ok()) return;
-  a->rows = p.state->ndim == 2 ? p.state->shape[0] : 0;
+  a->rows = p.state->shape[0];
   check.shape("state", p.state, {a->rows, EXN_FFN_SKIP_STATE_WORDS});
   a->state = static_cast<int32_t*>(state.data);
   check.at_least("model_layers", p.model_layers, 1);

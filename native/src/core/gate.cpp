@@ -15,10 +15,14 @@ void check_hidden(const exn_gate_params& p, Check& check, GateArgs* a) {
   }
   check.one_of("repeats", p.repeats, 0, 64);
   const Need need = p.repeats > 0 ? Need::kRequired : Need::kOptional;
-  a->hidden_weight = check.flat("hidden_weight", p.hidden_weight, kFloats, Role::kIn, need);
+  const bool residual = p.kind == EXN_GATE_RESIDUAL;
+  const Ranks weight_rank = residual ? Ranks{2, 2} : Ranks{3, 3};
+  const Ranks bias_rank = residual ? Ranks{1, 1} : Ranks{2, 2};
+  a->hidden_weight =
+      check.flat("hidden_weight", p.hidden_weight, weight_rank, kFloats, Role::kIn, need);
   const Vector bias =
-      check.flat("hidden_bias", p.hidden_bias, kF32Only, Role::kIn, Need::kOptional);
-  if (p.kind == EXN_GATE_RESIDUAL) {
+      check.flat("hidden_bias", p.hidden_bias, bias_rank, kF32Only, Role::kIn, Need::kOptional);
+  if (residual) {
     check.shape("hidden_weight", p.hidden_weight, {dim, dim});
     check.shape("hidden_bias", p.hidden_bias, {dim});
   } else {

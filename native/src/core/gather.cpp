@@ -10,17 +10,24 @@ namespace {
 struct Names {
   const char* input;
   const char* out;
+  const char* reserved;
 };
 constexpr Names kNames[EXN_GATHER_MAX_TENSORS] = {
-    {"tensors[0].input", "tensors[0].out"}, {"tensors[1].input", "tensors[1].out"},
-    {"tensors[2].input", "tensors[2].out"}, {"tensors[3].input", "tensors[3].out"},
-    {"tensors[4].input", "tensors[4].out"}, {"tensors[5].input", "tensors[5].out"},
-    {"tensors[6].input", "tensors[6].out"}, {"tensors[7].input", "tensors[7].out"}};
+    {"tensors[0].input", "tensors[0].out", "tensors[0].reserved"},
+    {"tensors[1].input", "tensors[1].out", "tensors[1].reserved"},
+    {"tensors[2].input", "tensors[2].out", "tensors[2].reserved"},
+    {"tensors[3].input", "tensors[3].out", "tensors[3].reserved"},
+    {"tensors[4].input", "tensors[4].out", "tensors[4].reserved"},
+    {"tensors[5].input", "tensors[5].out", "tensors[5].reserved"},
+    {"tensors[6].input", "tensors[6].out", "tensors[6].reserved"},
+    {"tensors[7].input", "tensors[7].out", "tensors[7].reserved"}};
 constexpr const char* kPosition = "position";
 constexpr const char* kPositionOut = "position_out";
 
+bool has_elements(const Axis& axis) { return axis.outer > 0 && axis.size > 0 && axis.inner > 0; }
+
 void check_tensor(const exn_gather_tensor& from, const Names& names, Check& check, GatherArgs* a) {
-  check.reserved(from.reserved);
+  check.reserved(from.reserved, names.reserved);
   const Axis input = check.along(names.input, from.input, from.axis, kAnything, Role::kIn);
   const Axis out = check.along(names.out, from.out, from.axis, kAnything, Role::kOut);
   check.same(names.input, "entries along its axis", input.size, "rows", a->rows);
@@ -28,9 +35,10 @@ void check_tensor(const exn_gather_tensor& from, const Names& names, Check& chec
   if (!check.ok()) return;
   check.same(names.out, "axes", from.out->ndim, names.input, from.input->ndim);
   for (int32_t i = 0; check.ok() && i < from.input->ndim; ++i) {
-    if (i != from.axis) {
-      check.same(names.out, "elements in another axis", from.out->shape[i], names.input,
-                 from.input->shape[i]);
+    if (i != from.axis && from.out->shape[i] != from.input->shape[i]) {
+      check.fail_argument("%s has size %lld in axis %d, but %s has %lld", names.out,
+                          static_cast<long long>(from.out->shape[i]), i, names.input,
+                          static_cast<long long>(from.input->shape[i]));
     }
   }
   if (check.ok() && out.size < a->listed) {
@@ -38,7 +46,8 @@ void check_tensor(const exn_gather_tensor& from, const Names& names, Check& chec
                         static_cast<long long>(out.size), static_cast<long long>(a->listed));
   }
   check.may_alias(names.out, names.input);
-  const bool in_place = input.data != nullptr && input.data == out.data;
+  // An empty tensor is in no place.
+  const bool in_place = has_elements(input) && has_elements(out) && input.data == out.data;
   if (in_place) {  // one tensor: then it has one layout
     check.same(names.out, "entries along its axis", out.size, names.input, input.size);
     check.same(names.out, "elements between entries", out.stride, names.input, input.stride);
@@ -47,6 +56,7 @@ void check_tensor(const exn_gather_tensor& from, const Names& names, Check& chec
   GatherItem& item = a->items[a->item_count++];
   item.input = static_cast<const char*>(input.data);
   item.out = static_cast<char*>(out.data);
+  item.in_place = in_place;
   item.element = element;
   item.outer = input.outer;
   item.bytes = input.inner * element;
@@ -83,8 +93,9 @@ void check_positions(const exn_gather_params& p, Check& check, GatherArgs* a) {
   a->position_out = static_cast<int32_t*>(out.data);
   a->positions = p.positions;
   a->first_position = p.first_position;
-  a->in_place = a->in_place ||
-                (p.position_out != nullptr && p.position != nullptr && out.data == a->position);
+  a->positions_in_place = p.position_out != nullptr && p.position != nullptr && out.size > 0 &&
+                          a->rows > 0 && out.data == a->position;
+  a->in_place = a->in_place || a->positions_in_place;
 }
 
 void check_args(const exn_gather_params& p, Check& check, GatherArgs* a) {

@@ -8,14 +8,14 @@ namespace {
 
 void check_tags(const exn_hidden_stack_params& p, Check& check, HiddenStackArgs* a) {
   const Role role = p.action == EXN_STACK_PUSH ? Role::kIn : Role::kOut;
-  const Vector stacked = check.flat("stack_tags", p.stack_tags, kI32Only, Role::kInOut);
+  const Vector stacked = check.flat("stack_tags", p.stack_tags, {2, 2}, kI32Only, Role::kInOut);
   if (!check.ok()) return;
-  a->tag_count = p.stack_tags->ndim == 2 ? p.stack_tags->shape[0] : 0;
+  a->tag_count = p.stack_tags->shape[0];
   check.at_least("M (rows of stack_tags)", a->tag_count, 1);
   check.shape("stack_tags", p.stack_tags, {a->tag_count, a->stack.rows});
   a->stack_tags = static_cast<int32_t*>(stacked.data);
   if (p.action == EXN_STACK_CLEAR) return;
-  const Vector tags = check.flat("tags", p.tags, kI32Only, role);
+  const Vector tags = check.flat("tags", p.tags, {2, 2}, kI32Only, role);
   check.shape("tags", p.tags, {a->tag_count, a->rows.rows});
   a->tags = static_cast<int32_t*>(tags.data);
 }

@@ -61,12 +61,12 @@ void check_args(const exn_hired_budget_params& p, Check& check, HiredBudgetArgs*
   const int64_t patches = p.patch_rows * p.patch_cols, parts = p.grid_rows * p.grid_cols;
   const int64_t images = a->attention.rows;
   check.same("attention", "columns", a->attention.cols, "patch_rows * patch_cols", patches);
-  const Vector budget = check.flat("budget", p.budget, kI32Only, Role::kOut);
+  const Vector budget = check.flat("budget", p.budget, {2, 2}, kI32Only, Role::kOut);
   check.shape("budget", p.budget, {images, 1 + parts});
   if (p.marks != nullptr && p.score != EXN_HIRED_TOP_COUNT) {
     check.absent("marks", p.marks, "score is not EXN_HIRED_TOP_COUNT (1)");
   }
-  const Vector marks = check.flat("marks", p.marks, kU8Only, Role::kOut, Need::kOptional);
+  const Vector marks = check.flat("marks", p.marks, {2, 2}, kU8Only, Role::kOut, Need::kOptional);
   check.shape("marks", p.marks, {images, patches});
   a->valid = check.per_row<uint8_t>("valid", p.valid, kU8Only, Role::kOut, "the rows of attention",
                                     images, Need::kOptional);

@@ -24,8 +24,8 @@ void check_append(const exn_kv_append_params& p, Check& check, KvAppendArgs* a) 
 
 void check_copy(const exn_kv_copy_params& p, Check& check, KvCopyArgs* a) {
   // Ranges are compared by the addresses of their names: each is written once.
-  static constexpr CacheNames kSource = {"source.k", "source.v", "source.block_table"};
-  static constexpr CacheNames kDestination = {"destination.k", "destination.v",
+  static constexpr CacheNames kSource = {"source", "source.k", "source.v", "source.block_table"};
+  static constexpr CacheNames kDestination = {"destination", "destination.k", "destination.v",
                                               "destination.block_table"};
   a->destination = check.cache(kDestination, p.destination, Role::kInOut);
   a->source = check.cache(kSource, p.source, Role::kIn);
@@ -49,7 +49,7 @@ void check_crop(const exn_kv_length_params& p, Check& check, KvLengthArgs* a) {
   check.absent("active", p.active, "action is EXN_KV_CROP (1)");
   check.absent("slot", p.slot, "action is EXN_KV_CROP (1)");
   check.absent("visible", p.visible, "action is EXN_KV_CROP (1)");
-  const Vector limit = check.flat("limit", p.limit, kI32Only, Role::kIn);
+  const Vector limit = check.flat("limit", p.limit, kAnyRank, kI32Only, Role::kIn);
   a->one_limit = limit.size == 1;
   if (!a->one_limit) check.same("limit", "elements", limit.size, "length", a->lengths);
   a->limit = static_cast<const int32_t*>(limit.data);
@@ -74,7 +74,7 @@ void check_advance(const exn_kv_length_params& p, Check& check, KvLengthArgs* a)
 void check_length(const exn_kv_length_params& p, Check& check, KvLengthArgs* a) {
   check.reserved(p.reserved);
   check.one_of("action", p.action, EXN_KV_ADVANCE, EXN_KV_CROP);
-  const Vector length = check.flat("length", p.length, kI32Only, Role::kInOut);
+  const Vector length = check.flat("length", p.length, kAnyRank, kI32Only, Role::kInOut);
   a->length = static_cast<int32_t*>(length.data);
   a->lengths = length.size;
   a->action = p.action;

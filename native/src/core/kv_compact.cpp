@@ -7,8 +7,9 @@ namespace exn {
 namespace {
 
 // Ranges are compared by the addresses of their names: each is written once.
-constexpr CacheNames kSource = {"source.k", "source.v", "source.block_table"};
-constexpr CacheNames kDestination = {"destination.k", "destination.v", "destination.block_table"};
+constexpr CacheNames kSource = {"source", "source.k", "source.v", "source.block_table"};
+constexpr CacheNames kDestination = {"destination", "destination.k", "destination.v",
+                                     "destination.block_table"};
 
 void check_caches(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a) {
   a->destination = check.cache(kDestination, p.destination, Role::kInOut);
@@ -38,9 +39,10 @@ void check_caches(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a
 void check_lists(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a) {
   check.one_of("per_head", p.per_head, 0, 1);
   a->per_head = p.per_head != 0;
-  a->lists = a->sequences * (a->per_head ? a->destination.heads : 1);
-  const Vector list = check.flat("list", p.list, kI32Only, Role::kIn);
+  check.product_in_range({{"B (sequences)", a->sequences},
+                          {"Hd (heads of destination)", a->destination.heads}});
   if (!check.ok()) return;
+  a->lists = a->sequences * (a->per_head ? a->destination.heads : 1);
   if ((p.offsets == nullptr) == (p.count == nullptr)) {
     check.fail_argument("offsets is %s and count is %s, exactly one of them is expected",
                         p.offsets == nullptr ? "null" : "given",
@@ -48,11 +50,9 @@ void check_lists(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a)
     return;
   }
   const bool packed = p.offsets != nullptr;
-  if (p.list->ndim != (packed ? 1 : 2)) {
-    check.fail_argument("list has rank %d, expected %d with %s", p.list->ndim, packed ? 1 : 2,
-                        packed ? "offsets" : "count");
-    return;
-  }
+  const Vector list =
+      check.flat("list", p.list, packed ? Ranks{1, 1} : Ranks{2, 2}, kI32Only, Role::kIn);
+  if (!check.ok()) return;
   if (!packed) {
     a->list_stride = p.list->shape[1];
     check.shape("list", p.list, {a->lists, a->list_stride});

@@ -16,15 +16,16 @@ void check_layer(const exn_kv_propagate_params& p, int32_t which, Check& check,
   const exn_kv_layer& from = p.layers[which];
   KvLayer& to = a->storage[which];
   const int64_t dim = a->hidden.cols;
-  check.one_of("layers[].index", from.index, 0, p.model_layers - 1);
+  check.enter("layers", which);
+  check.one_of("index", from.index, 0, p.model_layers - 1);
   if (which > 0 && from.index <= a->storage[which - 1].index) {
-    check.fail_argument("layers[%d].index is %d, expected more than the %d before it", which,
-                        from.index, a->storage[which - 1].index);
+    check.fail_argument("index is %d, expected more than the %d before it", from.index,
+                        a->storage[which - 1].index);
   }
   check.reserved(from.reserved);
   to.index = from.index;
-  check.norm({}, from.norm_weight, from.norm_bias, p.norm, p.norm_eps, dim, &to.norm_weight,
-             &to.norm_bias);
+  check.norm_coefficients({}, from.norm_weight, from.norm_bias, p.norm, dim, &to.norm_weight,
+                          &to.norm_bias);
   to.cache = check.cache({}, from.cache, Role::kInOut);
   const int64_t width = to.cache.heads * to.cache.dim;
   to.k_weight = check.matrix("k_weight", from.k_weight, kFloats, Role::kIn);
@@ -36,23 +37,23 @@ void check_layer(const exn_kv_propagate_params& p, int32_t which, Check& check,
   check.same_dtype("v_weight", to.v_weight.dtype, "k_weight", to.k_weight.dtype);
   to.k_bias = check.coefficients("k_bias", from.k_bias, "the rows of k_weight", width);
   to.v_bias = check.coefficients("v_bias", from.v_bias, "the rows of v_weight", width);
-  if (which == 0 || !check.ok()) return;
   const KvLayer& first = a->storage[0];
-  check.same("layers[].cache", "heads", to.cache.heads, "the first layer's", first.cache.heads);
-  check.same("layers[].cache", "elements per head", to.cache.dim, "the first layer's",
-             first.cache.dim);
-  check.same("layers[].cache", "sequences", to.cache.sequences, "the first layer's",
-             first.cache.sequences);
-  check.same_dtype("layers[].cache", to.cache.dtype, "the first layer's", first.cache.dtype);
-  check.same_dtype("layers[].k_weight", to.k_weight.dtype, "the first layer's",
-                   first.k_weight.dtype);
-  check.same("layers[].cache", "as its layout", from.cache.layout, "the first layer",
-             p.layers[0].cache.layout);
+  constexpr const char* kFirst = "that of layers[0]";
+  check.same("cache", "heads", to.cache.heads, kFirst, first.cache.heads);
+  check.same("cache", "elements per head", to.cache.dim, kFirst, first.cache.dim);
+  check.same("cache", "sequences", to.cache.sequences, kFirst, first.cache.sequences);
+  check.same_dtype("cache", to.cache.dtype, kFirst, first.cache.dtype);
+  check.same_dtype("k_weight", to.k_weight.dtype, kFirst, first.k_weight.dtype);
+  if (from.cache.layout != p.layers[0].cache.layout) {
+    check.fail_argument("cache.layout is %d, but %s is %d", from.cache.layout, kFirst,
+                        p.layers[0].cache.layout);
+  }
+  check.leave();
 }
 
 void check_slot(const exn_kv_propagate_params& p, Check& check, KvPropagateArgs* a) {
   const int64_t rows = a->hidden.rows;
-  const Vector slot = check.flat("slot", p.slot, kI32Only, Role::kIn);
+  const Vector slot = check.flat("slot", p.slot, {1, 2}, kI32Only, Role::kIn);
   if (!check.ok()) return;
   if (p.slot->ndim == 2) {
     check.shape("slot", p.slot, {p.layer_count, rows});
@@ -83,6 +84,7 @@ void check_args(const exn_kv_propagate_params& p, Check& check, KvPropagateArgs*
   if (!check.ok()) return;
   check_slot(p, check, a);
   check.one_of("rope_style", p.rope_style, EXN_ROPE_INTERLEAVED, EXN_ROPE_HALF);
+  check.norm_options({}, p.norm, p.norm_eps);
   for (int32_t i = 0; check.ok() && i < p.layer_count; ++i) check_layer(p, i, check, a);
   if (!check.ok()) return;
   a->table = check.rope_table("rope_table", p.rope_table, a->storage[0].cache.dim, Need::kOptional);

@@ -34,12 +34,8 @@ void check_order(const exn_layer_schedule_params& p, Check& check, LayerSchedule
 }
 
 void check_args(const exn_layer_schedule_params& p, Check& check, LayerScheduleArgs* a) {
-  const Vector layers = check.flat("layers", p.layers, kI32Only, Role::kOut);
+  const Vector layers = check.flat("layers", p.layers, {2, 2}, kI32Only, Role::kOut);
   if (!check.ok()) return;
-  if (p.layers->ndim != 2) {
-    check.fail_argument("layers has rank %d, expected 2", p.layers->ndim);
-    return;
-  }
   a->layers = static_cast<int32_t*>(layers.data);
   a->positions = p.layers->shape[0];
   a->model_layers = p.layers->shape[1];
@@ -49,7 +45,8 @@ void check_args(const exn_layer_schedule_params& p, Check& check, LayerScheduleA
   check.at_least("prompt", p.prompt, 0);
   a->count = check.per_row<int32_t>("count", p.count, kI32Only, Role::kOut, "the rows of layers",
                                     a->positions);
-  const Vector test = check.flat("exit_test", p.exit_test, kU8Only, Role::kOut, Need::kOptional);
+  const Vector test =
+      check.flat("exit_test", p.exit_test, {2, 2}, kU8Only, Role::kOut, Need::kOptional);
   check.shape("exit_test", p.exit_test, {a->positions, a->model_layers});
   a->exit_test = static_cast<uint8_t*>(test.data);
   if (p.kind != EXN_SCHEDULE_CALM) {

@@ -55,7 +55,7 @@ struct Host {
   void (*ran)(const char* path);
 };
 
-constexpr uint32_t kBackendAbi = 4;
+constexpr uint32_t kBackendAbi = 5;
 
 struct Backend {
   uint32_t abi;   // kBackendAbi

@@ -19,9 +19,9 @@ void same_shape(Check& check, const char* name, const DLTensor* t, const DLTenso
 }
 
 void check_args(const exn_perp_grad_params& p, Check& check, PerpGradArgs* a) {
-  a->weight = check.flat("weight", p.weight, kFloatsAndF64, Role::kIn);
-  a->grad = check.flat("grad", p.grad, kFloatsAndF64, Role::kIn);
-  a->out = check.flat("out", p.out, kFloatsAndF64, Role::kOut);
+  a->weight = check.flat("weight", p.weight, kAnyRank, kFloatsAndF64, Role::kIn);
+  a->grad = check.flat("grad", p.grad, kAnyRank, kFloatsAndF64, Role::kIn);
+  a->out = check.flat("out", p.out, kAnyRank, kFloatsAndF64, Role::kOut);
   same_shape(check, "grad", p.grad, p.weight);
   same_shape(check, "out", p.out, p.weight);
   check.same_dtype("grad", a->grad.dtype, "weight", a->weight.dtype);

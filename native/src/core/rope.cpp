@@ -29,11 +29,10 @@ void check_angles(Check& check, const RopeTableArgs& a) {
 }
 
 void check_table(const exn_rope_table_params& p, Check& check, RopeTableArgs* a) {
-  const Vector v = check.flat("table", p.table, kF32Only, Role::kOut);
-  if (check.ok() && (p.table->ndim != 3 || p.table->shape[2] != 2)) {
-    check.fail_argument(
-        "table has rank %d and %lld elements in the last axis, expected [T, n/2, 2]", p.table->ndim,
-        static_cast<long long>(p.table->ndim > 0 ? p.table->shape[p.table->ndim - 1] : 0));
+  const Vector v = check.flat("table", p.table, {3, 3}, kF32Only, Role::kOut);
+  if (check.ok() && p.table->shape[2] != 2) {
+    check.fail_argument("table has %lld elements in the last axis, expected [T, n/2, 2]",
+                        static_cast<long long>(p.table->shape[2]));
   }
   check.reserved(p.reserved);
   check.one_of("scaling", p.scaling, EXN_ROPE_SCALING_NONE, EXN_ROPE_SCALING_NTK);

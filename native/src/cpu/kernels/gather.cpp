@@ -58,7 +58,7 @@ Plan plan_moves(const GatherArgs& a, int64_t count) {
   Plan plan;
   for (int32_t k = 0; k < a.item_count; ++k) {
     const GatherItem& item = a.items[k];
-    plan.cuts[k] = cut_moves(count, item.bytes, item.outer, item.input == item.out);
+    plan.cuts[k] = cut_moves(count, item.bytes, item.outer, item.in_place);
     plan.units += item.outer * plan.cuts[k].units();
     plan.bytes += item.outer * count * item.bytes;
   }

@@ -261,7 +261,7 @@ class DropMisuseTest {
     invalid(() -> attention(cache).scores(f32(2, 4, 5)).build(), "columns", "5", "4");
     invalid(() -> attention(cache).columns(-1).build(), "columns", "-1", "0");
     invalid(() -> attention(cache).first(-1).build(), "first", "-1", "0");
-    invalid(() -> attention(cache).first(1).build(), "first + columns", "1", "0");
+    invalid(() -> attention(cache).first(1).build(), "first is 1", "columns is 4", "4");
     invalid(() -> attention(cache).columns(3).build(), "scores", "4", "3");
     invalid(() -> attention(cache).scores(f32(2, 3, 4)).build(), "scores", "3", "4");
     invalid(() -> attention(cache).heads(Heads.SUM).build(), "scores", "4", "1");
