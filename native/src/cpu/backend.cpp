@@ -113,7 +113,16 @@ const char* runnable() {
   return list;
 }
 
-exn_status no_isa() {
+// The kernels to run, or null where the environment asks for what makes no sense: see refuse().
+const Kernels* usable() {
+  return threads() == 0 ? nullptr : current().load(std::memory_order_acquire);
+}
+
+exn_status refuse() {
+  if (threads() == 0) {
+    return fail(EXN_UNSUPPORTED, "EXEUNT_THREADS is %s, expected 0..256",
+                std::getenv("EXEUNT_THREADS"));
+  }
   return fail(EXN_UNSUPPORTED, "EXEUNT_ISA is %s, but this machine runs %s",
               std::getenv("EXEUNT_ISA"), runnable());
 }
@@ -121,8 +130,8 @@ exn_status no_isa() {
 // Adapts a kernel to the Backend table: the stream means nothing on the CPU.
 template <class Args, exn_status (*Kernels::*Entry)(const Args&, Workspace&)>
 exn_status dispatch(const Args& args, Workspace& ws, exn_stream) {
-  const Kernels* table = current().load(std::memory_order_acquire);
-  return table == nullptr ? no_isa() : (table->*Entry)(args, ws);
+  const Kernels* table = usable();
+  return table == nullptr ? refuse() : (table->*Entry)(args, ws);
 }
 
 constexpr size_t kHugePage = size_t{2} << 20;
@@ -214,8 +223,7 @@ exn_status exn_cpu_set_threads(int32_t threads) {
     return exn::fail(EXN_INVALID_ARGUMENT, "exn_cpu_set_threads: threads is %d, expected 0..256",
                      threads);
   }
-  exn::cpu::set_threads(threads);
-  return EXN_OK;
+  return exn::cpu::set_threads(threads) ? EXN_OK : exn::cpu::refuse();
 }
 
 exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum) {
@@ -226,8 +234,8 @@ exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum) {
   if (data == nullptr && bytes > 0) {
     return exn::fail(EXN_INVALID_ARGUMENT, "exn_read_probe: data is null, but bytes is %zu", bytes);
   }
-  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
-  if (table == nullptr) return exn::cpu::no_isa();
+  const exn::cpu::Kernels* table = exn::cpu::usable();
+  if (table == nullptr) return exn::cpu::refuse();
   *checksum = table->read_probe(data, static_cast<int64_t>(bytes));
   return EXN_OK;
 }
@@ -247,8 +255,8 @@ exn_status exn_copy_probe(void* dst, const void* src, size_t bytes, int32_t past
     return exn::fail(EXN_INVALID_ARGUMENT,
                      "exn_copy_probe: dst and src overlap, %zu bytes each", bytes);
   }
-  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
-  if (table == nullptr) return exn::cpu::no_isa();
+  const exn::cpu::Kernels* table = exn::cpu::usable();
+  if (table == nullptr) return exn::cpu::refuse();
   table->copy_probe(dst, src, static_cast<int64_t>(bytes), past_caches == 1);
   return EXN_OK;
 }
@@ -258,8 +266,8 @@ exn_status exn_fma_probe(uint64_t multiply_adds, uint64_t* done) {
     return exn::fail(EXN_INVALID_ARGUMENT,
                      "exn_fma_probe: done is null, a place for it is required");
   }
-  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
-  if (table == nullptr) return exn::cpu::no_isa();
+  const exn::cpu::Kernels* table = exn::cpu::usable();
+  if (table == nullptr) return exn::cpu::refuse();
   *done = table->fma_probe(multiply_adds);
   return EXN_OK;
 }

@@ -2,22 +2,22 @@
 #include "pool.h"
 
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
-#include <exception>
 #include <mutex>
 #include <new>
-#include <thread>
-#include <vector>
 
 namespace exn::cpu {
 namespace {
 
 constexpr int32_t kMaxThreads = 256;
+constexpr size_t kWorkerStack = kMostScratch + (size_t{256} << 10);
 
 void futex_wait(std::atomic<uint32_t>* word, uint32_t seen) {
   syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
@@ -42,28 +42,43 @@ int32_t usable_cores() {
   return n < 1 ? 1 : n > kMaxThreads ? kMaxThreads : n;
 }
 
+// 0 if EXEUNT_THREADS is no number of threads.
 int32_t default_threads() {
   const char* text = std::getenv("EXEUNT_THREADS");
-  const int n = text != nullptr ? std::atoi(text) : 0;
-  return n >= 1 && n <= kMaxThreads ? n : usable_cores();
+  if (text == nullptr || *text == 0) return usable_cores();
+  char* end = nullptr;
+  errno = 0;
+  const long n = std::strtol(text, &end, 10);
+  if (*end != 0 || errno != 0 || n < 0 || n > kMaxThreads) return 0;
+  return n == 0 ? usable_cores() : static_cast<int32_t>(n);
 }
+
+class Pool;
+Pool& pool();
 
 class Pool {
  public:
-  Pool() : wanted_(default_threads()) {}
+  Pool() : wanted_(default_threads()) {
+    // A forked child has none of the workers, nor the thread whose loop may hold the lock.
+    pthread_atfork(nullptr, nullptr, [] { pool().forget_workers(); });
+  }
 
   int32_t threads() const { return wanted_.load(std::memory_order_relaxed); }
 
-  void set_threads(int32_t n) {
+  // Whether there is such a number: 0 asks for the default, which may make no sense.
+  bool set_threads(int32_t n) {
+    const int32_t wanted = n == 0 ? default_threads() : n;
+    if (wanted == 0) return false;
     std::lock_guard<std::mutex> lock(busy_);
     stop();
-    wanted_.store(n == 0 ? default_threads() : n, std::memory_order_relaxed);
+    wanted_.store(wanted, std::memory_order_relaxed);
+    return true;
   }
 
-  void run(int64_t count, int64_t chunk, void* context, Body body) {
+  void run(int64_t count, int64_t chunk, void* context, void* scratch, Body body) {
     const int64_t units = (count + chunk - 1) / chunk;
     if (threads() == 1 || units >= (int64_t{1} << 31) || !busy_.try_lock()) {
-      body(context, 0, count);
+      body(context, scratch, 0, count);
       return;
     }
     std::lock_guard<std::mutex> lock(busy_, std::adopt_lock);
@@ -83,7 +98,7 @@ class Pool {
     }
     loop_.generation.fetch_add(1, std::memory_order_seq_cst);
     if (sleepers_.load(std::memory_order_seq_cst) > 0) futex_wake_all(&loop_.generation);
-    const uint32_t own = work(0);
+    const uint32_t own = work(0, scratch);
     while (done_.load(std::memory_order_acquire) + own < static_cast<uint32_t>(units)) relax();
   }
 
@@ -112,13 +127,14 @@ class Pool {
     return true;
   }
 
-  void run_piece(const Piece& piece) {
+  void run_piece(const Piece& piece, void* scratch) {
     const int64_t end = piece.end * loop_.chunk;
-    loop_.body(loop_.context, piece.first * loop_.chunk, end < loop_.count ? end : loop_.count);
+    loop_.body(loop_.context, scratch, piece.first * loop_.chunk,
+               end < loop_.count ? end : loop_.count);
   }
 
   // Does what is left of the own range, then of the others'; returns how many units.
-  uint32_t work(int32_t own) {
+  uint32_t work(int32_t own, void* scratch) {
     const int32_t n = threads();
     uint32_t did = 0;
     for (int32_t from = own, tried = 0; tried < n;) {
@@ -129,7 +145,7 @@ class Pool {
         continue;
       }
       tried = 0;
-      run_piece(piece);
+      run_piece(piece, scratch);
       did += piece.end - piece.first;
       if (own != 0) done_.fetch_add(piece.end - piece.first, std::memory_order_release);
     }
@@ -137,6 +153,7 @@ class Pool {
   }
 
   void worker(int32_t index, uint32_t seen) {
+    alignas(64) char scratch[kMostScratch];
     while (!stopping_.load(std::memory_order_acquire)) {
       uint32_t now = loop_.generation.load(std::memory_order_acquire);
       // Loops follow each other within microseconds while an op runs: a
@@ -152,29 +169,52 @@ class Pool {
         continue;
       }
       seen = now;
-      work(index);
+      work(index, scratch);
     }
   }
 
+  // What a worker begins with.
+  struct Start {
+    Pool* pool;
+    int32_t index;
+    uint32_t seen;
+  };
+
   void start() {
-    if (!workers_.empty() || threads() == 1) return;
+    if (worker_count_ > 0 || threads() == 1) return;
     stopping_.store(false, std::memory_order_release);
     const uint32_t now = loop_.generation.load(std::memory_order_relaxed);
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0) return;
+    // The default is that of the process, which may have made it small, or none at all.
+    pthread_attr_setstacksize(&attributes, kWorkerStack);
     for (int32_t i = 1; i < threads(); ++i) {
-      try {
-        workers_.emplace_back([this, i, now] { worker(i, now); });
-      } catch (const std::exception&) {  // no thread, or no memory for its record
-        return;  // fewer workers: the others take what they would have done
-      }
+      starts_[i] = {this, i, now};
+      const auto main = [](void* argument) -> void* {
+        const Start& start = *static_cast<const Start*>(argument);
+        start.pool->worker(start.index, start.seen);
+        return nullptr;
+      };
+      // No thread to be had means fewer workers: the others take what they would have done.
+      if (pthread_create(&workers_[worker_count_], &attributes, main, &starts_[i]) != 0) break;
+      ++worker_count_;
     }
+    pthread_attr_destroy(&attributes);
   }
 
   void stop() {
     stopping_.store(true, std::memory_order_release);
     loop_.generation.fetch_add(1, std::memory_order_release);
     futex_wake_all(&loop_.generation);
-    for (std::thread& t : workers_) t.join();
-    workers_.clear();
+    while (worker_count_ > 0) pthread_join(workers_[--worker_count_], nullptr);
+  }
+
+  // In a forked child.
+  void forget_workers() {
+    worker_count_ = 0;
+    sleepers_.store(0, std::memory_order_relaxed);
+    for (Range& range : ranges_) range.units.store(0, std::memory_order_relaxed);
+    new (&busy_) std::mutex;
   }
 
   // What a worker waits for and then needs, in one line: between cores that share no cache a line
@@ -198,7 +238,9 @@ class Pool {
   alignas(64) std::mutex busy_;  // written with each loop; the rest stays in all caches
   alignas(64) std::atomic<uint32_t> sleepers_{0};
   std::atomic<int32_t> wanted_;
-  std::vector<std::thread> workers_;
+  pthread_t workers_[kMaxThreads];
+  Start starts_[kMaxThreads];
+  int32_t worker_count_ = 0;
   std::atomic<bool> stopping_{false};
 };
 
@@ -211,12 +253,12 @@ Pool& pool() {
 
 }  // namespace
 
-void parallel_for_pieces(int64_t count, int64_t chunk, void* context, Body body) {
-  pool().run(count, chunk, context, body);
+void parallel_for_pieces(int64_t count, int64_t chunk, void* context, void* scratch, Body body) {
+  pool().run(count, chunk, context, scratch, body);
 }
 
 int32_t threads() { return pool().threads(); }
 
-void set_threads(int32_t threads) { pool().set_threads(threads); }
+bool set_threads(int32_t threads) { return pool().set_threads(threads); }
 
 }  // namespace exn::cpu

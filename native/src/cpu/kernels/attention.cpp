@@ -44,6 +44,40 @@ struct States {
   States at(int64_t head) const { return {top + head, total + head, sum + head * stride, stride}; }
 };
 
+// Up to kSlab query heads of one KV head and one sequence.
+struct Slab {
+  int heads;
+  int64_t kv_head;
+  int64_t head;  // the first
+  States state;
+  int64_t visible[kSlab];
+  float* scores[kSlab];  // of slot 0; null if not asked for
+};
+
+// Slabs of neighbouring KV heads, whose rows lie side by side in a slot.
+constexpr int kSlabs = 8;
+struct Slabs {
+  int count;
+  int64_t sequence;
+  Slab slab[kSlabs];
+
+  int64_t visible() const {
+    int64_t most = 0;
+    for (int i = 0; i < count; ++i) {
+      for (int head = 0; head < slab[i].heads; ++head)
+        most = slab[i].visible[head] > most ? slab[i].visible[head] : most;
+    }
+    return most;
+  }
+};
+
+// A thread's scratch memory.
+struct PassScratch {
+  alignas(64) float s[kSlab][kTile];  // scores of a tile, then their weights
+  Slabs slabs;
+  Slabs part;  // the same heads with the states of one chunk
+};
+
 // Scratch and order of a call. Query heads are numbered [kv head][rank of the row][head of the
 // group], so that those of a work item lie side by side.
 struct Plan {
@@ -63,6 +97,7 @@ struct Plan {
   int64_t kv_heads;    // of a work item
   States whole, part;  // few rows: `part` has a state for each chunk [chunk][head]
   int32_t* merged = nullptr;  // few rows: chunks, from the first on, that `whole` has of a head
+  PassScratch* own = nullptr;  // the calling thread's
 
   explicit Plan(const AttentionArgs& args)
       : a(args),
@@ -115,6 +150,7 @@ struct Plan {
     whole = take_states(ws, heads());
     if (chunks > 1) part = take_states(ws, few ? heads() * chunks : heads());
     merged = ws.take<int32_t>(few ? heads() : 0);
+    own = ws.take<PassScratch>(1);
   }
 };
 
@@ -660,16 +696,6 @@ void merge_states(const States& to, const States& from) {
 
 // ---- one chunk ----------------------------------------------------------------------------------
 
-// Up to kSlab query heads of one KV head and one sequence.
-struct Slab {
-  int heads = 0;
-  int64_t kv_head = 0;
-  int64_t head = 0;  // the first
-  States state;
-  int64_t visible[kSlab];
-  float* scores[kSlab];  // of slot 0; null if not asked for
-};
-
 // The slots that a head of the slab sees of a tile.
 int seen_of(int64_t visible, int64_t tile) {
   return static_cast<int>(visible <= tile ? 0 : smaller(visible - tile, kTile));
@@ -811,13 +837,12 @@ struct Paces {
 // `offset` says where the rows of KV head 0 lie.
 template <class P, class T>
 void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, const int64_t* offset,
-                    const Paces& paces, Ahead* ahead) {
+                    const Paces& paces, float (*s)[kTile], Ahead* ahead) {
   const int64_t head_at = slab.kv_head * p.a.cache.head_stride;
   const Rows<T> key = {static_cast<const T*>(p.a.cache.k) + head_at, offset};
   const Rows<T> value = {static_cast<const T*>(p.a.cache.v) + head_at, offset};
   int seen[kSlab];
   for (int head = 0; head < slab.heads; ++head) seen[head] = seen_of(slab.visible[head], tile);
-  alignas(64) float s[kSlab][kTile];
   ahead->pace(paces.score);
   for_head_groups<kScoreHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
     score_heads<P, T, decltype(heads)::value>(p, slab, head, key, seen, s, ahead);
@@ -831,23 +856,6 @@ void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, const int64_t
     weigh_heads<T, decltype(heads)::value>(p, slab, head, value, seen, s, ahead);
   });
 }
-
-// Slabs of neighbouring KV heads, whose rows lie side by side in a slot.
-constexpr int kSlabs = 8;
-struct Slabs {
-  int count = 0;
-  int64_t sequence = 0;
-  Slab slab[kSlabs];
-
-  int64_t visible() const {
-    int64_t most = 0;
-    for (int i = 0; i < count; ++i) {
-      for (int head = 0; head < slab[i].heads; ++head)
-        most = slab[i].visible[head] > most ? slab[i].visible[head] : most;
-    }
-    return most;
-  }
-};
 
 void forget(const Slab& slab, int64_t stride) {
   for (int head = 0; head < slab.heads; ++head) {
@@ -878,7 +886,8 @@ enum class Then { kNothing, kNextChunk, kNextHeads };
 // The states of the slabs' heads over the slots of one chunk, whose first tile was asked for or
 // not.
 template <class P, class T>
-void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool asked, Then then) {
+void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool asked, Then then,
+                     float (*s)[kTile]) {
   const KvCache& c = p.a.cache;
   for (int i = 0; i < slabs.count; ++i) forget(slabs.slab[i], p.stride);
   const int64_t visible = slabs.visible(), end = smaller(visible, (chunk + 1) * kChunk);
@@ -927,7 +936,7 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool aske
                 p.again);
     paces.set(p, slabs.slab[0].heads, count, ahead.requests() / slabs.count, shares);
     for (int i = 0; i < slabs.count; ++i)
-      pass_over_tile<P, T>(p, slabs.slab[i], tile, offset[which], paces, &ahead);
+      pass_over_tile<P, T>(p, slabs.slab[i], tile, offset[which], paces, s, &ahead);
     tile += kTile;
     count = next;
   }
@@ -991,6 +1000,7 @@ void write_results(const Plan& p) {
 // to kSlab.
 void take_slabs(const Plan& p, int64_t block, int64_t first_kv_head, int64_t first_head,
                 Slabs* s) {
+  s->count = 0;
   s->sequence = sequence_of(p.a.sequence, p.order[p.first[block]]);
   const int64_t heads = (p.first[block + 1] - p.first[block]) * p.group;
   for (int64_t kv = first_kv_head; kv < p.a.cache.heads && kv < first_kv_head + p.kv_heads; ++kv) {
@@ -1041,15 +1051,19 @@ Then next_of(const Plan& p, const Slabs& slabs, int64_t chunk, bool more) {
 // thread that has computed all chunks before this one (`follows`) adds it to them while it is in
 // L1. `asked`: for its first tile; from then on, for that of the next item.
 template <class P, class T>
-void run_chunk(const Plan& p, Slabs* slabs, int64_t chunk, bool follows, bool more, bool* asked) {
-  if (chunk > 0 && chunk >= chunks_of(slabs->visible())) return;
-  const Slabs whole = *slabs;
-  if (chunk > 0) move_states(p.part.at((follows ? 1 : chunk) * p.heads()), slabs);
-  const Then then = next_of(p, *slabs, chunk, more);
-  pass_over_chunk<P, T>(p, *slabs, chunk, *asked, then);
+void run_chunk(const Plan& p, int64_t chunk, bool follows, bool more, bool* asked,
+               PassScratch& scratch) {
+  const Slabs& whole = scratch.slabs;
+  if (chunk > 0 && chunk >= chunks_of(whole.visible())) return;
+  if (chunk > 0) {
+    scratch.part = whole;
+    move_states(p.part.at((follows ? 1 : chunk) * p.heads()), &scratch.part);
+  }
+  const Then then = next_of(p, whole, chunk, more);
+  pass_over_chunk<P, T>(p, chunk > 0 ? scratch.part : whole, chunk, *asked, then, scratch.s);
   *asked = then != Then::kNothing;
   if (chunk == 0 || !follows) return;
-  merge_chunk(whole, *slabs, chunk);
+  merge_chunk(whole, scratch.part, chunk);
   for (int i = 0; i < whole.count; ++i) {
     for (int head = 0; head < whole.slab[i].heads; ++head)
       p.merged[whole.slab[i].head + head] = static_cast<int32_t>(chunk + 1);
@@ -1058,15 +1072,18 @@ void run_chunk(const Plan& p, Slabs* slabs, int64_t chunk, bool follows, bool mo
 
 // All chunks, one after another, and their results while the states are in L1.
 template <class P, class T>
-void run_block(const Plan& p, const Slabs& whole, bool more, bool* asked) {
+void run_block(const Plan& p, bool more, bool* asked, PassScratch& scratch) {
+  const Slabs& whole = scratch.slabs;
   const int64_t chunks = chunks_of(whole.visible());
-  Slabs part = whole;
-  if (chunks > 1) move_states(p.part, &part);
+  if (chunks > 1) {
+    scratch.part = whole;
+    move_states(p.part, &scratch.part);
+  }
   for (int64_t chunk = 0; chunk == 0 || chunk < chunks; ++chunk) {
     const Then then = next_of(p, whole, chunk, more);
-    pass_over_chunk<P, T>(p, chunk == 0 ? whole : part, chunk, *asked, then);
+    pass_over_chunk<P, T>(p, chunk == 0 ? whole : scratch.part, chunk, *asked, then, scratch.s);
     *asked = then != Then::kNothing;
-    if (chunk > 0) merge_chunk(whole, part, chunk);
+    if (chunk > 0) merge_chunk(whole, scratch.part, chunk);
   }
   for (int i = 0; i < whole.count; ++i) {
     const Slab& slab = whole.slab[i];
@@ -1083,23 +1100,23 @@ void run_items(const Plan& p) {
   const int64_t chunks = p.splits ? p.chunks : 1, items = p.blocks * kv_items * chunks;
   // Pieces enough to even out what the threads are given.
   const int64_t pieces = threads() * 8;
-  parallel_for(items, (items + pieces - 1) / pieces, [&](int64_t begin, int64_t end) {
+  const auto run = [&](int64_t begin, int64_t end, PassScratch& scratch) {
     bool asked = false;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t chunk = item % chunks, kv_head = item / chunks % kv_items * p.kv_heads,
                     block = item / chunks / kv_items;
       const int64_t heads = (p.first[block + 1] - p.first[block]) * p.group;
       for (int64_t head = 0; head < heads; head += kSlab) {
-        Slabs slabs;
-        take_slabs(p, block, kv_head, head, &slabs);
+        take_slabs(p, block, kv_head, head, &scratch.slabs);
         if (p.splits) {
-          run_chunk<P, T>(p, &slabs, chunk, item - chunk >= begin, item + 1 < end, &asked);
+          run_chunk<P, T>(p, chunk, item - chunk >= begin, item + 1 < end, &asked, scratch);
         } else {
-          run_block<P, T>(p, slabs, item + 1 < end, &asked);
+          run_block<P, T>(p, item + 1 < end, &asked, scratch);
         }
       }
     }
-  });
+  };
+  parallel_for(items, (items + pieces - 1) / pieces, p.own, run);
 }
 
 template <class T>

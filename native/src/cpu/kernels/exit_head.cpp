@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // exit_head on the CPU: for each block of up to 64 rows, reads the weights once, V * D *
-// sizeof(element) bytes; the logits of a few hundred vocabulary rows at a time live on the stack
-// and are summarised there.
+// sizeof(element) bytes; the logits of a few hundred vocabulary rows at a time stay in cache and are
+// summarised there.
 #include "normalise.h"
 #include "products.h"
 #include "stats.h"
@@ -11,6 +11,13 @@ namespace {
 
 constexpr int64_t kMaxVocabTile = 512;
 static_assert(kMaxVocabTile <= Rows<float>::kMost);
+
+// A thread's scratch memory.
+struct HeadScratch {
+  alignas(64) float z[kRowBlock * kMaxVocabTile];
+  ProductScratch products;
+  MappedTile mapped;
+};
 
 // Vocabulary rows per tile: about 512 KiB of weights, so that a tile is worth handing to another
 // thread and its statistics, during which the memory idles, weigh little. A function of the shape
@@ -28,7 +35,7 @@ void load_row(const Matrix& m, int64_t row, float* x, int64_t stride) {
 
 // to[r] = translator * from[r] + bias for all rows; `from` is left in the order
 // of the translator's pairs.
-void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride) {
+void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride, HeadScratch* own) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
   with_float_type(a.translator.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
@@ -36,12 +43,12 @@ void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride) {
     Inputs in;
     in.f32 = from;
     in.stride = stride;
-    parallel_for(dim, 64, [&](int64_t begin, int64_t end) {
+    parallel_for(dim, 64, own, [&](int64_t begin, int64_t end, HeadScratch& scratch) {
       const T* const at = row_of<T>(a.translator, begin);
       const Rows<T> weight(end - begin, 0, [at, pitch = a.translator.stride](int64_t w) {
         return at + w * pitch;
       });
-      row_products(weight, in, rows, dim, to + begin, stride);
+      row_products(weight, in, rows, dim, to + begin, stride, scratch.products);
     });
   });
   for (int64_t row = 0; row < rows; ++row) {
@@ -77,14 +84,14 @@ void place_to_id(TileStats* tile, const float* z, int64_t n, const int32_t* ids)
 
 template <class T>
 void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int64_t tile_rows,
-          int64_t tiles, TileStats* stats) {
+          int64_t tiles, TileStats* stats, HeadScratch* own) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
   const int32_t* ids = static_cast<const int32_t*>(a.shortlist.data);
   const int64_t entries = ids != nullptr ? a.shortlist.size : a.weight.rows;
   const int64_t blocks = (rows + kRowBlock - 1) / kRowBlock;
   const bool full = needs_full(a.out);
-  parallel_for(blocks * tiles, share(blocks * tiles, rows), [&](int64_t begin, int64_t end) {
-    alignas(64) float z[kRowBlock * kMaxVocabTile];
+  const auto run = [&](int64_t begin, int64_t end, HeadScratch& scratch) {
+    float* const z = scratch.z;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t first_row = item / tiles * kRowBlock, tile = item % tiles;
       const int64_t count = rows - first_row < kRowBlock ? rows - first_row : kRowBlock;
@@ -96,21 +103,23 @@ void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int6
       const Matrix from = a.weight;
       const Rows<T> weight(n, entries - first - n,
                            [=](int64_t w) { return row_of<T>(from, id(w)); });
-      row_products(weight, inputs_from(inputs, first_row), count, dim, z, tile_rows);
+      row_products(weight, inputs_from(inputs, first_row), count, dim, z, tile_rows,
+                   scratch.products);
       for (int64_t r = 0; r < count; ++r) {
         float* logits = z + r * tile_rows;
         if (a.bias != nullptr) {
           for (int64_t w = 0; w < n; ++w) logits[w] += a.bias[id(w)];
         }
         TileStats* out = stats + (first_row + r) * tiles + tile;
-        *out = summarise(logits, n, first, map, full);
+        *out = summarise(logits, n, first, map, full, scratch.mapped);
         if (ids != nullptr) {
           out->index -= static_cast<int32_t>(first);
           place_to_id(out, logits, n, ids + first);
         }
       }
     }
-  });
+  };
+  parallel_for(blocks * tiles, share(blocks * tiles, rows), own, run);
 }
 
 }  // namespace
@@ -127,6 +136,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   float* raw = ws.take<float>(translated ? rows * stride : 0);
   bf16* narrowed = ws.take<bf16>(pairs ? rows * stride : 0);
   TileStats* stats = ws.take<TileStats>(rows * tiles);
+  HeadScratch* own = ws.take<HeadScratch>(1);
   if (ws.counting()) return EXN_OK;
 
   if (a.shortlist.data != nullptr) {
@@ -149,7 +159,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
       });
     }
   }
-  if (translated) translate(a, raw, x, stride);
+  if (translated) translate(a, raw, x, stride, own);
   for (int64_t row = 0; row < rows; ++row) {
     float* to = x + row * stride;
     if (a.norm != EXN_NORM_NONE) {
@@ -171,7 +181,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   with_float_type(a.weight.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     for (int64_t row = 0; row < rows && !pairs; ++row) order_pairs<T>(x + row * stride, stride);
-    head<T>(a, inputs, map, tile_rows, tiles, stats);
+    head<T>(a, inputs, map, tile_rows, tiles, stats, own);
   });
   for (int64_t row = 0; row < rows; ++row) {
     write_row(stats + row * tiles, tiles, entries, map, a.out, row);

@@ -98,21 +98,21 @@ void activate_tile(const FfnArgs& f, const TileGrid::Item& item, TileProducts& t
 
 template <class T>
 void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float* a,
-                 int64_t stride) {
+                 int64_t stride, TileProducts* own) {
   const int64_t dim = f.up_weight.cols, parts = f.gate_weight.data != nullptr ? 2 : 1;
   const int64_t row_bytes = parts * dim * static_cast<int64_t>(sizeof(T));
   const TileGrid grid = {active.count, f.up_weight.rows,
                          weight_tile(f.up_weight.rows, row_bytes, kMaxTile / parts)};
-  parallel_for(grid.items(), share(grid.items(), grid.rows), [&](int64_t begin, int64_t end) {
-    TileProducts tile;
+  const auto run = [&](int64_t begin, int64_t end, TileProducts& tile) {
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
       const GateAndUp<T> row_at = {f.gate_weight, f.up_weight, item};
       const Rows<T> rows(row_at.count(), i + 1 < end ? row_at.after() : 0, row_at);
-      row_products(rows, inputs_from(x, item.row), item.rows, dim, tile.z, kMaxTile);
+      row_products(rows, inputs_from(x, item.row), item.rows, dim, tile.z, kMaxTile, tile.scratch);
       activate_tile(f, item, tile, a, stride);
     }
-  });
+  };
+  parallel_for(grid.items(), share(grid.items(), grid.rows), own, run);
 }
 
 // What the cosines are made of, with h = hidden, o = out before it is rounded, f = the branch.
@@ -179,9 +179,8 @@ Sums write_row(const T* hidden, float* branch, const float* bias, int64_t column
 // sums: [active rows, tiles of the grid].
 template <class T>
 void down(const FfnArgs& f, const Inputs& a, const Active& active, const TileGrid& grid,
-          Sums* sums) {
-  parallel_for(grid.items(), share(grid.items(), grid.rows), [&](int64_t begin, int64_t end) {
-    TileProducts tile;
+          Sums* sums, TileProducts* own) {
+  const auto run = [&](int64_t begin, int64_t end, TileProducts& tile) {
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
       multiply<T>(f.down_weight, a, item, i + 1 < end, &tile);
@@ -196,7 +195,8 @@ void down(const FfnArgs& f, const Inputs& a, const Active& active, const TileGri
         }
       });
     }
-  });
+  };
+  parallel_for(grid.items(), share(grid.items(), grid.rows), own, run);
 }
 
 // ---- rows that skip, and the cosines ------------------------------------------------------------
@@ -267,6 +267,7 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   bf16* tiles = ws.take<bf16>(
       tile_room(f.up_weight.dtype, rows, stride > wide ? stride : wide, kParts));
   Sums* sums = ws.take<Sums>(rows * down_grid.tiles());
+  TileProducts* own = ws.take<TileProducts>(1);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("ffn"));
 
@@ -290,7 +291,7 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   down_grid.rows = active.count;
   with_float_type(f.up_weight.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
-    gate_and_up<T>(f, in, active, a, wide);
+    gate_and_up<T>(f, in, active, a, wide, own);
     parallel_for(active.count, 65536 / wide + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         for (int64_t k = width; k < wide; ++k) a[i * wide + k] = 0;
@@ -298,7 +299,7 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
       }
     });
     into_tiles(f.down_weight.dtype, active.count, kParts, tiles, &middle);
-    down<T>(f, middle, active, down_grid, sums);
+    down<T>(f, middle, active, down_grid, sums, own);
   });
   for (int64_t i = 0; i < active.count; ++i) {
     write_cosines(f, run[i], sums + i * down_grid.tiles(), down_grid.tiles());

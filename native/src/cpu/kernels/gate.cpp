@@ -18,7 +18,8 @@ float sigmoid(float x) {
 // `ordered` has room for the rows in another order.
 template <class T>
 void project(const T* weight, int64_t pitch, int64_t count, int64_t dim, const float* from,
-             int64_t stride, int64_t rows, float* to, int64_t to_stride, float* ordered) {
+             int64_t stride, int64_t rows, float* to, int64_t to_stride, float* ordered,
+             ProductScratch* own) {
   Inputs in;
   in.f32 = from;
   in.stride = stride;
@@ -27,24 +28,25 @@ void project(const T* weight, int64_t pitch, int64_t count, int64_t dim, const f
     for (int64_t row = 0; row < rows; ++row) order_pairs<T>(ordered + row * stride, stride);
     in.f32 = ordered;
   }
-  parallel_for(count, 65536 / dim + 1, [&](int64_t begin, int64_t end) {
+  const auto run = [&](int64_t begin, int64_t end, ProductScratch& scratch) {
     for (int64_t first = begin; first < end; first += Rows<T>::kMost) {
       const int64_t size = end - first < Rows<T>::kMost ? end - first : Rows<T>::kMost;
       const Rows<T> part(size, 0, [=](int64_t w) { return weight + (first + w) * pitch; });
-      row_products(part, in, rows, dim, to + first, to_stride);
+      row_products(part, in, rows, dim, to + first, to_stride, scratch);
     }
-  });
+  };
+  parallel_for(count, 65536 / dim + 1, own, run);
 }
 
 // One hidden layer: y <- y + SiLU(H y + h), or y <- tanh(H y + h).
 template <class T>
 void hidden_layer(const GateArgs& a, int32_t layer, float* y, float* t, int64_t stride,
-                  float* ordered) {
+                  float* ordered, ProductScratch* own) {
   const int64_t rows = a.features.rows, dim = a.features.cols;
   const bool residual = a.kind == EXN_GATE_RESIDUAL;
   const int64_t which = residual ? 0 : layer;  // the residual blocks share one matrix
   const T* weight = static_cast<const T*>(a.hidden_weight.data) + which * dim * dim;
-  project(weight, dim, dim, dim, y, stride, rows, t, stride, ordered);
+  project(weight, dim, dim, dim, y, stride, rows, t, stride, ordered, own);
   for (int64_t row = 0; row < rows; ++row) {
     for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
       f32v x = load_part(t + row * stride + i, n, 0.0f);
@@ -69,6 +71,7 @@ exn_status gate(const GateArgs& a, Workspace& ws) {
   float* t = ws.take<float>(hidden ? rows * stride : 0);
   float* logits = ws.take<float>(rows * 2);
   float* ordered = ws.take<float>(needs_order(a) ? rows * stride : 0);
+  ProductScratch* own = ws.take<ProductScratch>(1);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("gate"));
   if (rows == 0) return EXN_OK;
@@ -86,7 +89,7 @@ exn_status gate(const GateArgs& a, Workspace& ws) {
   if (hidden) {
     with_float_type(a.hidden_weight.dtype, [&](auto type) {
       for (int32_t layer = 0; layer < a.repeats; ++layer) {
-        hidden_layer<EXN_TYPE_OF(type)>(a, layer, y, t, stride, ordered);
+        hidden_layer<EXN_TYPE_OF(type)>(a, layer, y, t, stride, ordered, own);
       }
     });
   }
@@ -94,7 +97,7 @@ exn_status gate(const GateArgs& a, Workspace& ws) {
   with_float_type(a.out_weight.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     project(static_cast<const T*>(a.out_weight.data), a.out_weight.stride, outputs, dim, y, stride,
-            rows, logits, 2, ordered);
+            rows, logits, 2, ordered, own);
   });
   for (int64_t row = 0; row < rows; ++row) {
     const float* o = logits + row * 2;

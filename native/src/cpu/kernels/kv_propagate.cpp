@@ -334,16 +334,16 @@ void project(const KvPropagateArgs& a, const Piece& piece, const Piece* next, in
   const TileRows<T> then = tile_rows<T>(a, next != nullptr ? *next : piece);
   const Rows<T> rows(columns, reach,
                      [=](int64_t w) { return w < columns ? here(w) : then(w - columns); });
-  row_products(rows, in, piece.job->count, a.hidden.cols, tile->z, kMaxTile);
+  row_products(rows, in, piece.job->count, a.hidden.cols, tile->z, kMaxTile,
+               tile->scratch);
   write_piece(a, piece, tile);
 }
 
 template <class T>
 void run_jobs(const KvPropagateArgs& a, const HeadGrid& grid, const Job* jobs, int64_t count,
-              int64_t stride) {
+              int64_t stride, TileProducts* own) {
   const int64_t items = 2 * grid.count;  // of a job: those of K, then those of V
-  parallel_for(count * items, share(count * items, a.hidden.rows), [&](int64_t begin, int64_t end) {
-    TileProducts tile;
+  const auto run = [&](int64_t begin, int64_t end, TileProducts& tile) {
     const auto piece = [&](int64_t i) -> Piece {
       const int64_t item = i % items;
       return {jobs + i / items, grid.tile(item % grid.count), item < grid.count};
@@ -354,7 +354,8 @@ void run_jobs(const KvPropagateArgs& a, const HeadGrid& grid, const Job* jobs, i
       if (i + 1 < end) next = piece(i + 1);
       project<T>(a, now, i + 1 < end ? &next : nullptr, stride, &tile);
     }
-  });
+  };
+  parallel_for(count * items, share(count * items, a.hidden.rows), own, run);
 }
 
 }  // namespace
@@ -376,6 +377,7 @@ exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
   SlotPlaces places;
   places.take(ws, rows);
   uint8_t* repeats = ws.take<uint8_t>(a.layer_count);
+  TileProducts* own = ws.take<TileProducts>(1);
   if (ws.counting()) return EXN_OK;
 
   const exn_status status = check_rows(a, slots, places, repeats);
@@ -398,7 +400,7 @@ exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
       for (int64_t i = begin; i < end; ++i) normalise_job(a, jobs[i], moments, stride);
     });
     with_float_type(a.layers[0].k_weight.dtype,
-                    [&](auto type) { run_jobs<EXN_TYPE_OF(type)>(a, grid, jobs, count, stride); });
+                    [&](auto type) { run_jobs<EXN_TYPE_OF(type)>(a, grid, jobs, count, stride, own); });
   }
   return EXN_OK;
 }

@@ -45,18 +45,18 @@ void write_tile(const LinearArgs& a, const TileGrid::Item& item, TileProducts& t
 }
 
 template <class T>
-void multiply_all(const LinearArgs& a, const Inputs& in) {
+void multiply_all(const LinearArgs& a, const Inputs& in, TileProducts* own) {
   const int64_t row_bytes = a.weight.cols * static_cast<int64_t>(sizeof(T));
   const TileGrid grid = {a.input.rows, a.weight.rows, weight_tile(a.weight.rows, row_bytes)};
-  parallel_for(grid.items(), share(grid.items(), grid.rows), [&](int64_t begin, int64_t end) {
-    TileProducts tile;
+  const auto run = [&](int64_t begin, int64_t end, TileProducts& tile) {
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
       multiply<T>(a.weight, in, item, i + 1 < end, &tile);
       with_float_type(a.out.dtype,
                       [&](auto type) { write_tile<EXN_TYPE_OF(type)>(a, item, tile); });
     }
-  });
+  };
+  parallel_for(grid.items(), share(grid.items(), grid.rows), own, run);
 }
 
 }  // namespace
@@ -70,6 +70,7 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
   float* wide = ws.take<float>(pairs ? 0 : a.input.rows * in.stride);
   bf16* narrow = ws.take<bf16>(pairs ? a.input.rows * in.stride : 0);
   bf16* tiles = ws.take<bf16>(tile_room(a.weight.dtype, a.input.rows, in.stride, parts));
+  TileProducts* own = ws.take<TileProducts>(1);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("linear"));
   if (pairs) {
@@ -80,7 +81,7 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
     in.f32 = wide;
     into_tiles(a.weight.dtype, a.input.rows, parts, tiles, &in);
   }
-  with_float_type(a.weight.dtype, [&](auto type) { multiply_all<EXN_TYPE_OF(type)>(a, in); });
+  with_float_type(a.weight.dtype, [&](auto type) { multiply_all<EXN_TYPE_OF(type)>(a, in, own); });
   return EXN_OK;
 }
 

@@ -535,19 +535,19 @@ static EXN_SIMD bool in_triples(const Rows<T>& weight, const Inputs& in, int64_t
 
 // Where many inputs pass by, each weight is widened once, not once per block. The products are the
 // same.
-constexpr int64_t kWideFloats = 16384;
 static EXN_SIMD bool worth_widening(int64_t inputs, int64_t dim) {
-  return inputs > 16 && padded(dim) * kBlockRows <= kWideFloats;
+  return inputs > 16 && padded(dim) * kBlockRows <= ProductScratch::kFloats;
 }
 
 template <class T>
 static EXN_SIMD void widened_rows(const Rows<T>& weight, const Inputs& in, int64_t inputs,
-                                  int64_t dim, float* out, int64_t out_stride) {
-  alignas(64) float wide[kWideFloats];
-  const float* wide_rows[kWideFloats / 32];  // a row is padded to 32 at least
+                                  int64_t dim, float* out, int64_t out_stride,
+                                  ProductScratch& scratch) {
+  float* const wide = scratch.at;
+  const float** const wide_rows = scratch.rows;
   const int64_t stride = padded(dim);
   const int64_t panel = (4096 / stride / kBlockRows + 1) * kBlockRows;
-  const int64_t rows = panel * stride <= kWideFloats ? panel : kBlockRows;
+  const int64_t rows = panel * stride <= ProductScratch::kFloats ? panel : kBlockRows;
   for (int64_t r = 0; r < rows; ++r) wide_rows[r] = wide + r * stride;
   for (int64_t first = 0; first < weight.count; first += rows) {
     const int64_t count = weight.count - first < rows ? weight.count - first : rows;
@@ -673,12 +673,13 @@ static __attribute__((noinline)) void chain_blocks(const T* const* weight, const
 // many columns as stay in L1 while the panel passes by.
 template <class T>
 static EXN_SIMD void chain_rows(const Rows<T>& weight, const Inputs& in, int64_t inputs,
-                                int64_t dim, float* out, int64_t out_stride) {
+                                int64_t dim, float* out, int64_t out_stride,
+                                ProductScratch& scratch) {
   constexpr int64_t kPanelBytes = int64_t{128} << 10, kPanelRows = 24, kColumns = 640;
   // Groups that share what is asked for: with more of them memory has time enough.
   constexpr int64_t kAskGroups = 4;
   constexpr int64_t kBlockSums = 2 * kChainSums * kLanes;
-  alignas(64) float waiting[kPanelRows / kChainRows * 2 * kBlockSums];
+  static_assert(kPanelRows / kChainRows * 2 * kBlockSums <= ProductScratch::kFloats);
   const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T));
   const int64_t fit = kPanelBytes / row_bytes / kChainRows * kChainRows;
   const int64_t panel = fit < kChainRows ? kChainRows : fit < kPanelRows ? fit : kPanelRows;
@@ -709,7 +710,7 @@ static EXN_SIMD void chain_rows(const Rows<T>& weight, const Inputs& in, int64_t
       const bool even = to - middle == middle - from;
       for (c.begin = 0; c.begin < dim; c.begin = c.end) {
         c.end = c.begin + columns < dim ? c.begin + columns : dim;
-        float* sums = waiting;
+        float* sums = scratch.at;
         for (int64_t w = first; w < last; w += kChainRows) {
           const int64_t at = w + kChainRows <= last ? w : last - kChainRows;
           const T* const* const rows = weight.at + at;
@@ -754,11 +755,11 @@ static EXN_SIMD bool worth_asking_again(const Rows<T>& weight, int64_t dim) {
 
 template <class T>
 void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64_t dim, float* out,
-                  int64_t out_stride) {
+                  int64_t out_stride, ProductScratch& scratch) {
   if (inputs == 0) return;
   if constexpr (kTiles && std::is_same_v<T, bf16>) {
     if (in.tiles != nullptr) {
-      tile_products(weight, in, inputs, dim, out, out_stride);
+      tile_products(weight, in, inputs, dim, out, out_stride, scratch);
       return;
     }
   }
@@ -797,13 +798,13 @@ void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64
   // Fewer inputs wait for memory, and short ones for the ends of rows: the blocks below suit them.
   constexpr int64_t kFew = std::is_same_v<T, float> ? 4 : 2;
   if (inputs > kFew && weight.count >= kChainRows && dim >= (dim % kPair == 0 ? 4 : 24) * kPair) {
-    chain_rows(weight, in, inputs, dim, out, out_stride);
+    chain_rows(weight, in, inputs, dim, out, out_stride, scratch);
     return;
   }
 #endif
   if constexpr (!std::is_same_v<T, float>) {
     if (in.bf == nullptr && worth_widening(inputs, dim)) {
-      widened_rows(weight, in, inputs, dim, out, out_stride);
+      widened_rows(weight, in, inputs, dim, out, out_stride, scratch);
       return;
     }
   }
@@ -837,8 +838,11 @@ void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64
         : panel_rows<T, Ask::kHalf>(weight, panel, ahead, in, inputs, dim, out, out_stride);
 }
 
-template void row_products(const Rows<float>&, const Inputs&, int64_t, int64_t, float*, int64_t);
-template void row_products(const Rows<f16>&, const Inputs&, int64_t, int64_t, float*, int64_t);
-template void row_products(const Rows<bf16>&, const Inputs&, int64_t, int64_t, float*, int64_t);
+template void row_products(const Rows<float>&, const Inputs&, int64_t, int64_t, float*, int64_t,
+                           ProductScratch&);
+template void row_products(const Rows<f16>&, const Inputs&, int64_t, int64_t, float*, int64_t,
+                           ProductScratch&);
+template void row_products(const Rows<bf16>&, const Inputs&, int64_t, int64_t, float*, int64_t,
+                           ProductScratch&);
 
 }  // namespace exn::cpu::EXN_ISA

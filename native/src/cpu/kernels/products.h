@@ -166,14 +166,21 @@ struct Rows {
   }
 };
 
+// What products keep in between: sums that wait for their next columns, or rows that were widened.
+struct ProductScratch {
+  static constexpr int64_t kFloats = 16384;
+  alignas(64) float at[kFloats];
+  const float* rows[kFloats / 32];  // a row is padded to 32 at least
+};
+
 // out[x * out_stride + w] = <weight row w, input row x> for inputs [0, inputs), whose columns are
 // in the order of pairs of T.
 template <class T>
 void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64_t dim, float* out,
-                  int64_t out_stride);
+                  int64_t out_stride, ProductScratch& scratch);
 
 // The same of inputs in tiles, up to kRowBlock of them.
 void tile_products(const Rows<bf16>& weight, const Inputs& in, int64_t inputs, int64_t dim,
-                   float* out, int64_t out_stride);
+                   float* out, int64_t out_stride, ProductScratch& scratch);
 
 }  // namespace exn::cpu::EXN_ISA

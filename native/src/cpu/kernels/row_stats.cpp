@@ -8,10 +8,11 @@ namespace exn::cpu::EXN_ISA {
 exn_status row_stats(const RowStatsArgs& a, Workspace& ws) {
   const int64_t rows = a.logits.rows, columns = a.logits.cols;
   const int64_t tiles = (columns + kStatsTile - 1) / kStatsTile;
+  const LogitMap map = logit_map(a.normalizer, a.temperature, a.softcap);
   TileStats* stats = ws.take<TileStats>(rows * tiles);
+  MappedTile* own = ws.take<MappedTile>(map.identity ? 0 : 1);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("row_stats"));
-  const LogitMap map = logit_map(a.normalizer, a.temperature, a.softcap);
   const bool full = needs_full(a.out);
 
   with_float_type(a.logits.dtype, [&](auto type) {
@@ -23,12 +24,13 @@ exn_status row_stats(const RowStatsArgs& a, Workspace& ws) {
     };
     const int64_t chunk =
         tiles_per_piece(rows * tiles, columns < kStatsTile ? columns : kStatsTile);
-    parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
+    parallel_for(rows * tiles, chunk, own, [&](int64_t begin, int64_t end, MappedTile& mapped) {
       Peaks peaks;
       find_peaks(tile_at(begin), 0, &peaks);
       for (int64_t item = begin; item < end; ++item) {
         const Span<T> tile = tile_at(item), next = item + 1 < end ? tile_at(item + 1) : Span<T>{};
-        stats[item] = summarise(tile.z, tile.n, item % tiles * kStatsTile, map, full, next, &peaks);
+        stats[item] = summarise(tile.z, tile.n, item % tiles * kStatsTile, map, full, next, &peaks,
+                                mapped);
       }
     });
   });

@@ -314,11 +314,17 @@ static EXN_SIMD void sum_up_as(const T* z, int64_t n, const LogitMap& map, bool 
   }
 }
 
+// Room for a tile's logits after a map that changes them.
+struct MappedTile {
+  alignas(64) float z[kStatsTile];
+};
+
 // Summarises z[0, n), which starts at `offset` in its row. Takes its peaks and
 // leaves those of the next tile.
 template <class T>
 static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const LogitMap& map,
-                                    bool full, const Span<T>& next, Peaks* peaks) {
+                                    bool full, const Span<T>& next, Peaks* peaks,
+                                    MappedTile& room) {
   TileStats out;
   find_top(z, n, offset, *peaks, &out);
   out.level = level_of(map, out.top1);
@@ -335,7 +341,7 @@ static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const
     return out;
   }
   // A mapped tile is laid down once, so that the passes are compiled for plain logits alone.
-  float mapped[kStatsTile];
+  float* const mapped = room.z;
   for_vectors(n, [&](int64_t i, int rest) EXN_FLAT {
     store_part(mapped + i, apply_map(map, load_part(z + i, rest, -INFINITY)), rest);
   });
@@ -351,10 +357,10 @@ static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const
 // The same for a tile on its own.
 template <class T>
 static EXN_SIMD TileStats summarise(const T* z, int64_t n, int64_t offset, const LogitMap& map,
-                                    bool full) {
+                                    bool full, MappedTile& room) {
   Peaks peaks;
   find_peaks(Span<T>{z, n}, 0, &peaks);
-  return summarise(z, n, offset, map, full, Span<T>{}, &peaks);
+  return summarise(z, n, offset, map, full, Span<T>{}, &peaks, room);
 }
 
 // The tiles of one row merged, all sums relative to the level of the largest logit.

@@ -284,11 +284,13 @@ void arrange_tiles(const Inputs& in, int64_t inputs, bf16* to) {
 }
 
 void tile_products(const Rows<bf16>& weight, const Inputs& in, int64_t inputs, int64_t dim,
-                   float* out, int64_t out_stride) {
+                   float* out, int64_t out_stride, ProductScratch& scratch) {
   const Groups groups(inputs);
   const int64_t steps = steps_of(dim), columns = groups.count * in.parts;
   const int64_t column = steps * 2 * kRows * groups.inputs;  // elements of a column of tiles
   const int64_t turns = (steps + kNearSteps - 1) / kNearSteps;
+  static_assert(sizeof(Sums) * kMostColumns <= sizeof scratch.at);
+  Sums* const sums = reinterpret_cast<Sums*>(scratch.at);
   shape_tiles(shapes_of(groups.inputs));
   for (int64_t first = 0; first < weight.count; first += kBlockRows) {
     Block block;
@@ -298,7 +300,6 @@ void tile_products(const Rows<bf16>& weight, const Inputs& in, int64_t inputs, i
     block.as_it_lies = block.count == kBlockRows && even(block.rows) && even(block.rows + kRows);
     block.inputs = groups.inputs;
     Next next = next_of(weight, first, dim);
-    alignas(64) Sums sums[kMostColumns];
     for (int64_t turn = 0; turn < turns; ++turn) {
       const int64_t begin = steps * turn / turns, end = steps * (turn + 1) / turns;
       for (int64_t c = 0; c < columns; c += 2) {

@@ -10,9 +10,10 @@ namespace exn::cpu::EXN_ISA {
 constexpr int64_t kMaxTile = 256;
 static_assert(kMaxTile <= Rows<float>::kMost);
 
-// Products of a row block with a tile of weights.
+// Products of a row block with a tile of weights; a thread's scratch memory.
 struct TileProducts {
   alignas(64) float z[kRowBlock * kMaxTile];
+  ProductScratch scratch;
   EXN_SIMD float* row(int64_t r) { return z + r * kMaxTile; }
 };
 
@@ -55,7 +56,8 @@ static EXN_SIMD void multiply(const Matrix& weight, const Inputs& in, const Tile
   const T* const first = row_of<T>(weight, item.column);
   const Rows<T> rows(item.columns, goes_on ? after : 0,
                      [first, stride = weight.stride](int64_t w) { return first + w * stride; });
-  row_products(rows, inputs_from(in, item.row), item.rows, weight.cols, out->z, kMaxTile);
+  row_products(rows, inputs_from(in, item.row), item.rows, weight.cols, out->z, kMaxTile,
+               out->scratch);
 }
 
 }  // namespace exn::cpu::EXN_ISA
