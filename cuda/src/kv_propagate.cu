@@ -30,14 +30,14 @@ PropagateLayer layer_of(const KvLayer& from) {
 }
 
 PropagateTask task_of(const KvPropagateArgs& args) {
-  const KvCache& cache = args.layers[0].cache;
+  const KvCache& cache = args.first.cache;
   PropagateTask task;
   task.layer_count = args.layer_count;
   task.hidden = args.hidden.data;
   task.hidden_stride = args.hidden.stride;
   task.storage = storage_of(args.hidden.dtype);
   task.norm = {norm_of(args.norm), args.norm_eps, nullptr, nullptr};
-  task.rounds = rounding_of(args.hidden.dtype, args.layers[0].k_weight.dtype) != Rounding::kNone;
+  task.rounds = rounding_of(args.hidden.dtype, args.first.k_weight.dtype) != Rounding::kNone;
   task.rows = args.hidden.rows;
   task.depth = args.hidden.cols;
   task.exit_layer = args.exit_layer;
@@ -59,8 +59,8 @@ PropagateTask task_of(const KvPropagateArgs& args) {
 void queue(const KvPropagateArgs& args, cudaStream_t stream) {
   const PropagateTask task = task_of(args);
   PropagateLayers layers{};
-  for (int32_t i = 0; i < args.layer_count; ++i) layers.layer[i] = layer_of(args.layers[i]);
-  dispatch_float(args.layers[0].k_weight.dtype, [&](auto tag) {
+  for (int32_t i = 0; i < args.layer_count; ++i) layers.layer[i] = layer_of(args.layer(i));
+  dispatch_float(args.first.k_weight.dtype, [&](auto tag) {
     using W = type_of<decltype(tag)>;
     dispatch_layer_rows(task.rows, [&](auto rows) {
       constexpr int kRows = decltype(rows)::value;

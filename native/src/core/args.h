@@ -360,13 +360,17 @@ struct KvPropagateArgs {
   int64_t slot_stride = 0;  // between layers; 0: one row of slots for all
   const int32_t* position = nullptr;
   RopeTable table;  // data null: no RoPE
-  const KvLayer* layers = nullptr;
+  // The layers, one at a time: all of them, up to 128, would not fit a small stack. `first` is that
+  // of index 0, with which the others agree in types and sizes.
+  KvLayer first;
+  KvLayer layer(int32_t which) const { return layer_of(*this, which); }
+  KvLayer (*layer_of)(const KvPropagateArgs& args, int32_t which) = nullptr;
+  const exn_kv_layer* source = nullptr;  // for layer_of alone: what the caller gave
   int32_t layer_count = 0;
   int32_t model_layers = 0;
   int32_t rope_style = 0;
   int32_t norm = 0;
   float norm_eps = 0;
-  KvLayer storage[EXN_KV_PROPAGATE_MAX_LAYERS];
 };
 
 struct HiddenStackArgs {

@@ -40,9 +40,15 @@ struct Op {
     const exn_status read = read_params(name, params, &copy);
     if (read != EXN_OK) return read;
     Range ranges[kMostRanges<Args>];
-    Check check(name, ranges);
+    Check check(name, ranges, kNoting<Args>);
     check_args(copy, check, args);
-    check.no_overlap();
+    if constexpr (kNoting<Args> == Noting::kOutputs) {
+      check.outputs_apart();
+      if (check.ok()) check_args(copy, check, args);
+    } else {
+      static_assert(kMostRanges<Args> <= Check::kFewRanges);
+      check.no_overlap();
+    }
     if (!check.ok()) return check.status();
     args->device = check.device_id();
     *backend = backend_for(check.device_type(), name);

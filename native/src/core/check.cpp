@@ -251,6 +251,10 @@ inline void Check::note(const char* name, const void* begin, int64_t bytes, Role
   uintptr_t end;
   if (__builtin_add_overflow(at, static_cast<uintptr_t>(bytes), &end))
     return ends_beyond(name, begin, bytes);
+  if (__builtin_expect(noting_ != Noting::kAll, 0)) {
+    return note_apart({name, at, end, pitch <= UINT32_MAX ? static_cast<uint32_t>(pitch) : 0,
+                       static_cast<int16_t>(item_), role != Role::kIn});
+  }
   if (range_count_ == most_ranges_) return finds_no_room(name);
   between_ |= uint32_t{at < all_end_ && end > all_begin_} << range_count_ % kFewRanges;
   all_begin_ = std::min(all_begin_, at);
@@ -263,6 +267,33 @@ inline void Check::note(const char* name, const void* begin, int64_t bytes, Role
   range.pitch = pitch <= UINT32_MAX ? static_cast<uint32_t>(pitch) : 0;
   range.item = static_cast<int16_t>(item_);
   range.written = role != Role::kIn;
+}
+
+// kOutputs: one of them; kAgainstOutputs: what must not overlap them, which lie in address order,
+// apart from each other.
+void Check::note_apart(const Range& range) {
+  if (!ok() || range.written != (noting_ == Noting::kOutputs) || noting_ == Noting::kNothing) return;
+  if (noting_ == Noting::kOutputs) {
+    if (range_count_ == most_ranges_) return finds_no_room(range.name);
+    ranges_[range_count_++] = range;
+    return;
+  }
+  const Range* const last = ranges_ + range_count_;
+  const Range* at =
+      std::partition_point(ranges_, ranges_ + range_count_,
+                           [&](const Range& output) { return output.end <= range.begin; });
+  for (; at != last && at->begin < range.end; ++at) {
+    if (overlaps(*at, range)) return;
+  }
+}
+
+void Check::outputs_apart() {
+  std::sort(ranges_, ranges_ + range_count_,
+            [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  for (int i = 1; i < range_count_; ++i) {
+    if (overlaps(ranges_[i - 1], ranges_[i])) return;
+  }
+  noting_ = Noting::kAgainstOutputs;
 }
 
 void Check::ends_beyond(const char* name, const void* begin, int64_t bytes) {
@@ -721,22 +752,9 @@ bool Check::some_overlap() const {
 }
 
 void Check::no_overlap() {
-  if (!ok() || between_ == 0) return;
-  if (range_count_ <= kFewRanges) {
-    if (!some_overlap()) return;
-    for (int i = 0; i < range_count_; ++i) {
-      for (int j = 0; j < i; ++j) {
-        if (overlaps(ranges_[i], ranges_[j])) return;
-      }
-    }
-    return;
-  }
-  // Hundreds of ranges: in address order only those that begin before the furthest end so far can
-  // overlap.
-  std::sort(ranges_, ranges_ + range_count_,
-            [](const Range& a, const Range& b) { return a.begin < b.begin; });
+  if (!ok() || between_ == 0 || !some_overlap()) return;
   for (int i = 0; i < range_count_; ++i) {
-    for (int j = i + 1; j < range_count_ && ranges_[j].begin < ranges_[i].end; ++j) {
+    for (int j = 0; j < i; ++j) {
       if (overlaps(ranges_[i], ranges_[j])) return;
     }
   }

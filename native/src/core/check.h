@@ -64,16 +64,26 @@ struct Range {
   bool written;
 };
 
-// How many tensors a call can have. An op with more says so in a specialisation: a call notes them
-// on the stack, as a run must not allocate.
+// Which tensors are noted, to be held against each other. Hundreds of them would not fit a small
+// stack: what is written is noted first, then the check goes through all arguments once more and
+// holds each that is read against those. kNothing: of arguments that were checked before.
+enum class Noting { kAll, kOutputs, kAgainstOutputs, kNothing };
+
+// How many tensors a call can note, and in which way. An op with more says so in specialisations: a
+// call notes them on the stack, as a run must not allocate.
 template <class Args>
 constexpr int kMostRanges = 32;
+template <class Args>
+constexpr Noting kNoting = Noting::kAll;
 
 class Check {
  public:
-  // `ranges` has room for the tensors of a call.
+  // `ranges` has room for the tensors that are noted.
   template <int kMost>
-  Check(const char* op, Range (&ranges)[kMost]) : op_(op), ranges_(ranges), most_ranges_(kMost) {}
+  Check(const char* op, Range (&ranges)[kMost], Noting noting = Noting::kAll)
+      : op_(op), noting_(noting), ranges_(ranges), most_ranges_(kMost) {}
+
+  static constexpr int kFewRanges = 32;  // the bits of between_
 
   bool ok() const { return status_ == EXN_OK; }
   exn_status status() const { return status_; }
@@ -201,12 +211,14 @@ class Check {
   void may_alias(const char* out, const char* in);
   // Call after the last tensor: outputs must not overlap anything else.
   void no_overlap();
+  // The same of kOutputs, in two steps: call this after the first pass over the arguments, then go
+  // through them again.
+  void outputs_apart();
 
   // Cold: what leads here is kept out of the way of the checks that pass.
   void fail_argument(const char* format, ...) __attribute__((cold, format(printf, 2, 3)));
 
  private:
-  static constexpr int kFewRanges = 32;  // the bits of between_
   static constexpr int kMostAliases = EXN_GATHER_MAX_TENSORS + 1;
 
   static long long wide(int64_t x) { return static_cast<long long>(x); }
@@ -225,6 +237,7 @@ class Check {
   void finds_no_room(const char* name) __attribute__((cold));
   void too_wide(const char* name, int64_t stride, int64_t count, const char* of)
       __attribute__((cold));
+  void note_apart(const Range& range);
   bool some_overlap() const;
   bool overlaps(const Range& a, const Range& b);
   bool are_one(const Range& a, const Range& b) const;
@@ -234,6 +247,7 @@ class Check {
   KvCache described(const CacheNames& names, const exn_kv_cache& cache, Role role, Need v_needed);
 
   const char* op_;
+  Noting noting_;
   const char* list_ = nullptr;
   int32_t item_ = -1;
   exn_status status_ = EXN_OK;
@@ -241,7 +255,7 @@ class Check {
   int32_t device_id_ = 0;
   const char* device_of_ = nullptr;
   // The tensors of a call. One that lies before or behind all that came before it is apart from
-  // them; the others are bits of `between_`, where several tensors share a bit if there are many.
+  // them; the others are bits of `between_`.
   uint32_t between_ = 0;
   uintptr_t all_begin_ = UINTPTR_MAX;
   uintptr_t all_end_ = 0;

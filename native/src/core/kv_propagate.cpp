@@ -5,26 +5,28 @@
 
 namespace exn {
 
-// Of a call, and of each layer.
 template <>
-constexpr int kMostRanges<KvPropagateArgs> = 6 + 9 * EXN_KV_PROPAGATE_MAX_LAYERS;
+constexpr Noting kNoting<KvPropagateArgs> = Noting::kOutputs;
+// K and V of each layer.
+template <>
+constexpr int kMostRanges<KvPropagateArgs> = 2 * EXN_KV_PROPAGATE_MAX_LAYERS;
 
 namespace {
 
-void check_layer(const exn_kv_propagate_params& p, int32_t which, Check& check,
-                 KvPropagateArgs* a) {
-  const exn_kv_layer& from = p.layers[which];
-  KvLayer& to = a->storage[which];
-  const int64_t dim = a->hidden.cols;
+// What `a` says of hidden, the norm and the layers' source is set.
+KvLayer check_layer(const KvPropagateArgs& a, int32_t which, Check& check) {
+  const exn_kv_layer& from = a.source[which];
+  KvLayer to;
+  const int64_t dim = a.hidden.cols;
   check.enter("layers", which);
-  check.one_of("index", from.index, 0, p.model_layers - 1);
-  if (which > 0 && from.index <= a->storage[which - 1].index) {
+  check.one_of("index", from.index, 0, a.model_layers - 1);
+  if (which > 0 && from.index <= a.source[which - 1].index) {
     check.fail_argument("index is %d, expected more than the %d before it", from.index,
-                        a->storage[which - 1].index);
+                        a.source[which - 1].index);
   }
   check.reserved(from.reserved);
   to.index = from.index;
-  check.norm_coefficients({}, from.norm_weight, from.norm_bias, p.norm, dim, &to.norm_weight,
+  check.norm_coefficients({}, from.norm_weight, from.norm_bias, a.norm, dim, &to.norm_weight,
                           &to.norm_bias);
   to.cache = check.cache({}, from.cache, Role::kInOut);
   const int64_t width = to.cache.heads * to.cache.dim;
@@ -37,18 +39,26 @@ void check_layer(const exn_kv_propagate_params& p, int32_t which, Check& check,
   check.same_dtype("v_weight", to.v_weight.dtype, "k_weight", to.k_weight.dtype);
   to.k_bias = check.coefficients("k_bias", from.k_bias, "the rows of k_weight", width);
   to.v_bias = check.coefficients("v_bias", from.v_bias, "the rows of v_weight", width);
-  const KvLayer& first = a->storage[0];
+  const KvLayer& first = which == 0 ? to : a.first;
   constexpr const char* kFirst = "that of layers[0]";
   check.same("cache", "heads", to.cache.heads, kFirst, first.cache.heads);
   check.same("cache", "elements per head", to.cache.dim, kFirst, first.cache.dim);
   check.same("cache", "sequences", to.cache.sequences, kFirst, first.cache.sequences);
   check.same_dtype("cache", to.cache.dtype, kFirst, first.cache.dtype);
   check.same_dtype("k_weight", to.k_weight.dtype, kFirst, first.k_weight.dtype);
-  if (from.cache.layout != p.layers[0].cache.layout) {
+  if (from.cache.layout != a.source[0].cache.layout) {
     check.fail_argument("cache.layout is %d, but %s is %d", from.cache.layout, kFirst,
-                        p.layers[0].cache.layout);
+                        a.source[0].cache.layout);
   }
   check.leave();
+  return to;
+}
+
+// A layer that has passed the check.
+KvLayer layer_of(const KvPropagateArgs& a, int32_t which) {
+  Range none[1];
+  Check passed("exn_kv_propagate", none, Noting::kNothing);
+  return check_layer(a, which, passed);
 }
 
 void check_slot(const exn_kv_propagate_params& p, Check& check, KvPropagateArgs* a) {
@@ -85,15 +95,17 @@ void check_args(const exn_kv_propagate_params& p, Check& check, KvPropagateArgs*
   check_slot(p, check, a);
   check.one_of("rope_style", p.rope_style, EXN_ROPE_INTERLEAVED, EXN_ROPE_HALF);
   check.norm_options({}, p.norm, p.norm_eps);
-  for (int32_t i = 0; check.ok() && i < p.layer_count; ++i) check_layer(p, i, check, a);
-  if (!check.ok()) return;
-  a->table = check.rope_table("rope_table", p.rope_table, a->storage[0].cache.dim, Need::kOptional);
-  a->layers = a->storage;
+  a->source = p.layers;
+  a->layer_of = layer_of;
   a->layer_count = p.layer_count;
   a->model_layers = p.model_layers;
   a->rope_style = p.rope_style;
   a->norm = p.norm;
   a->norm_eps = p.norm_eps;
+  if (check.ok()) a->first = check_layer(*a, 0, check);
+  for (int32_t i = 1; check.ok() && i < p.layer_count; ++i) check_layer(*a, i, check);
+  if (!check.ok()) return;
+  a->table = check.rope_table("rope_table", p.rope_table, a->first.cache.dim, Need::kOptional);
 }
 
 constexpr Op<exn_kv_propagate_params, KvPropagateArgs> kOp{"exn_kv_propagate", check_args,

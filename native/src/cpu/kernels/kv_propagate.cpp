@@ -66,15 +66,21 @@ struct HeadGrid {
   }
 };
 
+// The arguments with all layers side by side.
+struct Call : KvPropagateArgs {
+  Call(const KvPropagateArgs& args, const KvLayer* all) : KvPropagateArgs(args), layers(all) {}
+  const KvLayer* layers;
+};
+
 // About 256 KiB of weights make a tile; the heads are dealt out evenly.
 HeadGrid head_grid(const KvPropagateArgs& a) {
-  const KvCache& cache = a.layers[0].cache;
+  const KvCache& cache = a.first.cache;
   HeadGrid grid = {cache.heads, cache.dim, a.table.pairs, a.rope_style == EXN_ROPE_HALF, 0, 0};
   if (cache.dim > kMaxTile) {
     grid.count = grid.heads * grid.parts();
     return grid;
   }
-  const int64_t head_bytes = cache.dim * a.hidden.cols * size_of(a.layers[0].k_weight.dtype);
+  const int64_t head_bytes = cache.dim * a.hidden.cols * size_of(a.first.k_weight.dtype);
   int64_t most = (int64_t{256} << 10) / head_bytes;
   if (most > kMaxTile / cache.dim) most = kMaxTile / cache.dim;
   if (most < 1) most = 1;
@@ -96,11 +102,11 @@ struct Job {
   bf16* pairs;
 };
 
-bool left_below(const KvPropagateArgs& a, int32_t layer, int64_t row) {
+bool left_below(const Call& a, int32_t layer, int64_t row) {
   return a.exit_layer[row] >= 0 && a.exit_layer[row] <= a.layers[layer].index;
 }
 
-bool owes(const KvPropagateArgs& a, int32_t layer, int64_t row) {
+bool owes(const Call& a, int32_t layer, int64_t row) {
   return left_below(a, layer, row) && a.slot[layer * a.slot_stride + row] >= 0;
 }
 
@@ -119,7 +125,7 @@ struct SlotPlaces {
 
 // Whether two rows write one slot of a cache, -1 being none. Slots are told apart by their place:
 // sequences may share a page.
-bool writes_twice(const KvPropagateArgs& a, const KvCache& cache, const int32_t* slots,
+bool writes_twice(const Call& a, const KvCache& cache, const int32_t* slots,
                   const SlotPlaces& places) {
   if (places.count == 0) return false;
   std::memset(places.row, 0, static_cast<size_t>(places.count) * sizeof *places.row);
@@ -146,7 +152,7 @@ bool writes_twice(const KvPropagateArgs& a, const KvCache& cache, const int32_t*
 class Dealer {
  public:
   // `repeats`: layers of which some rows write one slot.
-  Dealer(const KvPropagateArgs& a, const uint8_t* repeats) : a_(a), repeats_(repeats) {}
+  Dealer(const Call& a, const uint8_t* repeats) : a_(a), repeats_(repeats) {}
 
   // Fills up to `room` jobs; returns how many. Jobs run side by side, so that no two are of a layer
   // that repeats a slot: there the last row has to stay.
@@ -170,7 +176,7 @@ class Dealer {
   }
 
  private:
-  const KvPropagateArgs& a_;
+  const Call& a_;
   const uint8_t* repeats_;
   int32_t layer_ = 0;
   int64_t row_ = 0;
@@ -178,7 +184,7 @@ class Dealer {
 
 // Nothing is written unless all ids of rows that owe something are in range. `slots` has room for a
 // number per row; says of each layer whether it repeats a slot.
-exn_status check_rows(const KvPropagateArgs& a, int32_t* slots, const SlotPlaces& places,
+exn_status check_rows(const Call& a, int32_t* slots, const SlotPlaces& places,
                       uint8_t* repeats) {
   const char* op = "exn_kv_propagate";
   const int64_t rows = a.hidden.rows;
@@ -202,15 +208,15 @@ exn_status check_rows(const KvPropagateArgs& a, int32_t* slots, const SlotPlaces
 }
 
 bool rounded(const KvPropagateArgs& a) {
-  return a.hidden.dtype == a.layers[0].k_weight.dtype && a.hidden.dtype != DType::kF32;
+  return a.hidden.dtype == a.first.k_weight.dtype && a.hidden.dtype != DType::kF32;
 }
 
 // Whether the rows are multiplied as they are stored.
 bool multiplies_pairs(const KvPropagateArgs& a) {
-  return in_pairs(a.hidden.dtype, a.layers[0].k_weight.dtype);
+  return in_pairs(a.hidden.dtype, a.first.k_weight.dtype);
 }
 
-void normalise_job(const KvPropagateArgs& a, const Job& job, const Moments* moments,
+void normalise_job(const Call& a, const Job& job, const Moments* moments,
                    int64_t stride) {
   const KvLayer& layer = a.layers[job.layer];
   const int64_t dim = a.hidden.cols;
@@ -283,7 +289,7 @@ struct TileRows {
 };
 
 template <class T>
-EXN_SIMD TileRows<T> tile_rows(const KvPropagateArgs& a, const Piece& piece) {
+EXN_SIMD TileRows<T> tile_rows(const Call& a, const Piece& piece) {
   const KvLayer& layer = a.layers[piece.job->layer];
   const HeadTile& t = piece.tile;
   const int64_t straight = t.runs[1].count > 0 ? t.runs[0].count : t.columns();
@@ -293,7 +299,7 @@ EXN_SIMD TileRows<T> tile_rows(const KvPropagateArgs& a, const Piece& piece) {
 }
 
 // Bias, rotation and conversion of what a piece's products are, on their way into the cache.
-void write_piece(const KvPropagateArgs& a, const Piece& piece, TileProducts* tile) {
+void write_piece(const Call& a, const Piece& piece, TileProducts* tile) {
   const Job& job = *piece.job;
   const HeadTile& t = piece.tile;
   const KvLayer& layer = a.layers[job.layer];
@@ -322,7 +328,7 @@ void write_piece(const KvPropagateArgs& a, const Piece& piece, TileProducts* til
 
 // `next` is what this thread takes after this piece, or null.
 template <class T>
-void project(const KvPropagateArgs& a, const Piece& piece, const Piece* next, int64_t stride,
+void project(const Call& a, const Piece& piece, const Piece* next, int64_t stride,
              TileProducts* tile) {
   Inputs in;
   in.f32 = piece.job->x;
@@ -340,7 +346,7 @@ void project(const KvPropagateArgs& a, const Piece& piece, const Piece* next, in
 }
 
 template <class T>
-void run_jobs(const KvPropagateArgs& a, const HeadGrid& grid, const Job* jobs, int64_t count,
+void run_jobs(const Call& a, const HeadGrid& grid, const Job* jobs, int64_t count,
               int64_t stride, TileProducts* own) {
   const int64_t items = 2 * grid.count;  // of a job: those of K, then those of V
   const auto run = [&](int64_t begin, int64_t end, TileProducts& tile) {
@@ -360,12 +366,12 @@ void run_jobs(const KvPropagateArgs& a, const HeadGrid& grid, const Job* jobs, i
 
 }  // namespace
 
-exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
-  const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim);
+exn_status kv_propagate(const KvPropagateArgs& args, Workspace& ws) {
+  const int64_t rows = args.hidden.rows, dim = args.hidden.cols, stride = padded(dim);
   const int64_t block = rows < kRowBlock ? rows : kRowBlock;
-  const bool pairs = multiplies_pairs(a);
+  const bool pairs = multiplies_pairs(args);
   const int64_t job_bytes = block * stride * (pairs ? 2 : 4);
-  const int64_t all = a.layer_count * ((rows + kRowBlock - 1) / kRowBlock);
+  const int64_t all = args.layer_count * ((rows + kRowBlock - 1) / kRowBlock);
   const int64_t fit = (int64_t{64} << 20) / (job_bytes + 1) + 1;
   const int64_t room = all < fit ? all : fit;
   Job* jobs = ws.take<Job>(room);
@@ -376,9 +382,13 @@ exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
   int32_t* slots = ws.take<int32_t>(rows);
   SlotPlaces places;
   places.take(ws, rows);
-  uint8_t* repeats = ws.take<uint8_t>(a.layer_count);
+  uint8_t* repeats = ws.take<uint8_t>(args.layer_count);
   TileProducts* own = ws.take<TileProducts>(1);
+  KvLayer* layers = ws.take<KvLayer>(args.layer_count);
   if (ws.counting()) return EXN_OK;
+
+  for (int32_t i = 0; i < args.layer_count; ++i) layers[i] = args.layer(i);
+  const Call a(args, layers);
 
   const exn_status status = check_rows(a, slots, places, repeats);
   if (status != EXN_OK) return status;
@@ -399,7 +409,7 @@ exn_status kv_propagate(const KvPropagateArgs& a, Workspace& ws) {
     parallel_for(count, 65536 / (block * dim) + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) normalise_job(a, jobs[i], moments, stride);
     });
-    with_float_type(a.layers[0].k_weight.dtype,
+    with_float_type(a.first.k_weight.dtype,
                     [&](auto type) { run_jobs<EXN_TYPE_OF(type)>(a, grid, jobs, count, stride, own); });
   }
   return EXN_OK;
