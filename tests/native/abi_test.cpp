@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -536,6 +537,54 @@ TEST(Library, ConcurrentCallers) {
   EXPECT_EQ(second, expected);
 }
 
+// What a child that was forked does and says by its exit status: workers stay behind in the parent.
+[[noreturn]] void compute_in_a_child(const exn_row_stats_params& p, void* workspace, size_t size) {
+  alarm(60);  // rather than wait for ever
+  for (int32_t threads : {0, 3, 1, 2}) {
+    if (exn_row_stats(&p, workspace, size, nullptr) != EXN_OK) _exit(2);
+    if (exn_cpu_set_threads(threads) != EXN_OK) _exit(3);
+    if (exn_row_stats(&p, workspace, size, nullptr) != EXN_OK) _exit(4);
+  }
+  _exit(0);
+}
+
+TEST(Library, ForkedChildrenCompute) {
+#if defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "ThreadSanitizer starts no threads in a child";
+#endif
+  const HostTensor logits = normal(Type::kF32, {9, 20000});
+  Placed placed(kCpu, logits), p1(kCpu, poisoned(Type::kF32, {9}));
+  exn_row_stats_params p = {sizeof p, placed.dl(), EXN_SOFTMAX, 1, 0, 0, {}};
+  p.out.p1 = p1.dl();
+  size_t size = 0;
+  ASSERT_EQ(exn_row_stats_workspace_size(&p, &size), EXN_OK) << exn_last_error();
+  const auto children_compute = [&] {
+    for (int i = 0; i < 10; ++i) {
+      DeviceMemory workspace(kCpu, size);
+      ASSERT_EQ(exn_cpu_set_threads(1 + i % 3), EXN_OK);
+      ASSERT_EQ(exn_row_stats(&p, workspace.data(), size, nullptr), EXN_OK) << exn_last_error();
+      const pid_t child = fork();
+      ASSERT_GE(child, 0);
+      if (child == 0) compute_in_a_child(p, workspace.data(), size);
+      int status = 0;
+      waitpid(child, &status, 0);
+      ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "status " << status;
+    }
+  };
+  children_compute();
+  // And while another thread's loop holds the pool.
+  std::atomic<bool> stop{false};
+  std::thread busy([&] {
+    const std::vector<unsigned char> memory(size_t{8} << 20);
+    uint64_t checksum = 0;
+    while (!stop) exn_read_probe(memory.data(), memory.size(), &checksum);
+  });
+  children_compute();
+  stop = true;
+  busy.join();
+  EXPECT_EQ(exn_cpu_set_threads(0), EXN_OK);
+}
+
 // ---- memory, copies, streams --------------------------------------------------------------------
 
 TEST(Memory, AllocationIsAlignedAndUnique) {
@@ -970,6 +1019,20 @@ TEST(InAProcessOfItsOwn, DISABLED_Runs) {
 
 TEST(InAProcessOfItsOwn, DISABLED_Threads) { EXPECT_EQ(exn_cpu_threads(), 3); }
 
+TEST(InAProcessOfItsOwn, DISABLED_ImpossibleThreads) {
+  EXPECT_EQ(exn_cpu_threads(), 0);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(run_row_stats(), EXN_UNSUPPORTED);
+    expect_words({"EXEUNT_THREADS", std::getenv("EXEUNT_THREADS"), "0..256"});
+    EXPECT_EQ(exn_cpu_set_threads(0), EXN_UNSUPPORTED);
+    expect_words({"EXEUNT_THREADS", std::getenv("EXEUNT_THREADS"), "0..256"});
+  }
+  uint64_t checksum = 0;
+  EXPECT_EQ(exn_read_probe(&checksum, sizeof checksum, &checksum), EXN_UNSUPPORTED);
+  EXPECT_EQ(exn_cpu_set_threads(2), EXN_OK);  // an explicit choice repairs it
+  EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
+}
+
 TEST(Environment, ImpossibleIsa) {
   EXPECT_TRUE(passes_with("ImpossibleIsa", {{"EXEUNT_ISA", "nonsense"}}));
 }
@@ -1038,6 +1101,12 @@ TEST(Backends, RefuseALibraryOfAnotherAbi) {
 }
 
 TEST(Environment, Threads) { EXPECT_TRUE(passes_with("Threads", {{"EXEUNT_THREADS", "3"}})); }
+
+TEST(Environment, ImpossibleThreads) {
+  for (const char* threads : {"abc", "3x", "-1", "257", "99999999999999999999"}) {
+    EXPECT_TRUE(passes_with("ImpossibleThreads", {{"EXEUNT_THREADS", threads}})) << threads;
+  }
+}
 
 }  // namespace
 }  // namespace exn::test

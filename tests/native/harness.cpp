@@ -2,6 +2,8 @@
 #include "harness.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cmath>
@@ -46,7 +48,8 @@ std::vector<Target> find_targets() {
 struct Summary {
   std::map<std::string, double> worst;  // error / bound
   std::map<std::string, std::pair<int64_t, int64_t>> bands;
-  std::set<std::string> left_out;  // ids of cases
+  std::map<std::string, size_t> stack;  // most bytes that a call of an op took
+  std::set<std::string> left_out;       // ids of cases
 };
 
 Summary& summary() {
@@ -69,6 +72,9 @@ class Report : public ::testing::Environment {
     for (const auto& [what, band] : summary().bands) {
       std::printf("inside the decision band: %-25s %lld of %lld\n", what.c_str(),
                   static_cast<long long>(band.first), static_cast<long long>(band.second));
+    }
+    for (const auto& [what, bytes] : summary().stack) {
+      std::printf("largest stack: %-36s %zu\n", what.c_str(), bytes);
     }
     if (summary().left_out.empty()) return;
     std::printf("left out, too large for this run: %zu cases:", summary().left_out.size());
@@ -282,6 +288,52 @@ void refuses_short_workspace(const Target& target, const BoundCall& call, size_t
   }
 }
 
+// Bytes of stack that f() takes, on one that was painted before.
+size_t stack_taken(const std::function<void()>& f) {
+  static constexpr size_t kBytes = size_t{1} << 20;
+  static constexpr uint64_t kPaint = 0xA5A5A5A5A5A5A5A5u;
+  static uint64_t* const stack = static_cast<uint64_t*>(
+      mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  struct Call {
+    const std::function<void()>& f;
+    uintptr_t from = 0;
+  } call{f};
+  const auto main = [](void* argument) -> void* {
+    Call* const mine = static_cast<Call*>(argument);
+    mine->from = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
+    mine->f();
+    return nullptr;
+  };
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  EXPECT_EQ(pthread_attr_setstack(&attributes, stack, kBytes), 0);
+  std::fill_n(stack, kBytes / sizeof kPaint, kPaint);
+  pthread_t thread;
+  EXPECT_EQ(pthread_create(&thread, &attributes, main, &call), 0);
+  pthread_join(thread, nullptr);
+  pthread_attr_destroy(&attributes);
+  const uint64_t* touched = stack;
+  while (*touched == kPaint) ++touched;
+  return call.from - reinterpret_cast<uintptr_t>(touched);
+}
+
+// A thread of Java may have 80 KiB of stack left when it calls, so no call takes more than 16. A
+// sanitizer's frames are larger, and so are those of emulated vectors.
+void expect_small_stack(const Target& target, const BoundCall& call, size_t bytes) {
+  if (!target.cpu() || allocations() == 0 || target.isa == "avx512_emulated") return;
+  GuardedWorkspace workspace(target, bytes, 0xFF);
+  const size_t taken = stack_taken([&] {
+    size_t size = 0;
+    (void)call.supported();
+    (void)call.workspace_size(&size);
+    (void)call.run(workspace.data(), bytes);
+  });
+  constexpr size_t kMost = size_t{16} << 10;
+  EXPECT_LE(taken, kMost) << call.name << " takes " << taken << " bytes of stack";
+  size_t& most = summary().stack[std::string(call.name) + " " + target.isa];
+  most = std::max(most, taken);
+}
+
 // The first run after exn_cpu_set_threads() does, which allocates.
 void start_threads() {
   static const std::vector<unsigned char> memory(1 << 20);
@@ -331,6 +383,10 @@ void exercise(const Target& target, const BoundCall& call, const std::vector<Pla
     ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0x3F, read, written));
     EXPECT_EQ(first, bytes_of(written))
         << call.name << ": other bits in a further run, with " << threads << " threads";
+    if (threads == 1) {
+      reset_all(written);
+      expect_small_stack(target, call, bytes);
+    }
   }
   ASSERT_EQ(exn_cpu_set_threads(before), EXN_OK) << exn_last_error();
 }

@@ -28,6 +28,7 @@
  *  - Every function returns a status and never aborts, exits, throws or prints. When the status is
  *    not EXN_OK, exn_last_error() names the argument and the values that disagree, and, unless the
  *    status is EXN_RUNTIME_FAILURE or EXN_DEVICE_LOST, nothing was written.
+ *  - A call takes at most 16 KiB of the calling thread's stack on the CPU, in every instruction set.
  *  - Every function may be called from any thread at any time, as long as no two concurrent calls
  *    share an output tensor, a state tensor or a workspace.
  *  - Outputs may not overlap inputs or each other unless a header says so. Rows may lie in the gaps
@@ -163,13 +164,16 @@ EXN_API const char* exn_cpu_isas(void);
  */
 EXN_API exn_status exn_cpu_set_isa(const char* name);
 
-/** Threads a CPU run may use, the caller included. */
+/**
+ * Threads a CPU run may use, the caller included; 0 if EXEUNT_THREADS is no number from 0 to 256,
+ * which makes every CPU run fail with EXN_UNSUPPORTED until exn_cpu_set_threads() gives one.
+ */
 EXN_API int32_t exn_cpu_threads(void);
 
 /**
  * Sets the thread count, 1..256; 0: the default, which is one per usable core unless the
  * environment variable EXEUNT_THREADS says 1..256. Results do not depend on it. Waits for a CPU run
- * in progress.
+ * in progress. A forked child may call it, and every op; it starts threads of its own.
  */
 EXN_API exn_status exn_cpu_set_threads(int32_t threads);
 
