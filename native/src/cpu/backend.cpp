@@ -91,12 +91,22 @@ const Kernels* named(const char* name) {
   return nullptr;
 }
 
-// The table in use; null if EXEUNT_ISA asks for something this machine cannot run.
-std::atomic<const Kernels*>& current() {
+// The table that was asked for; null if EXEUNT_ISA names something this machine cannot run.
+std::atomic<const Kernels*>& chosen() {
   static std::atomic<const Kernels*> table{[] {
     const char* forced = std::getenv("EXEUNT_ISA");
     return forced != nullptr && *forced != 0 ? named(forced) : best();
   }()};
+  return table;
+}
+
+const Kernels* with_threads() {
+  return threads() == 0 ? nullptr : chosen().load(std::memory_order_acquire);
+}
+
+// The table in use; null where the environment asks for what makes no sense: see refuse().
+std::atomic<const Kernels*>& current() {
+  static std::atomic<const Kernels*> table{with_threads()};
   return table;
 }
 
@@ -113,11 +123,6 @@ const char* runnable() {
   return list;
 }
 
-// The kernels to run, or null where the environment asks for what makes no sense: see refuse().
-const Kernels* usable() {
-  return threads() == 0 ? nullptr : current().load(std::memory_order_acquire);
-}
-
 exn_status refuse() {
   if (threads() == 0) {
     return fail(EXN_UNSUPPORTED, "EXEUNT_THREADS is %s, expected 0..256",
@@ -130,7 +135,7 @@ exn_status refuse() {
 // Adapts a kernel to the Backend table: the stream means nothing on the CPU.
 template <class Args, exn_status (*Kernels::*Entry)(const Args&, Workspace&)>
 exn_status dispatch(const Args& args, Workspace& ws, exn_stream) {
-  const Kernels* table = usable();
+  const Kernels* table = current().load(std::memory_order_acquire);
   return table == nullptr ? refuse() : (table->*Entry)(args, ws);
 }
 
@@ -200,7 +205,7 @@ const char* cpu_description() {
 extern "C" {
 
 const char* exn_cpu_isa(void) {
-  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
+  const exn::cpu::Kernels* table = exn::cpu::chosen().load(std::memory_order_acquire);
   return table == nullptr ? "" : table->isa;
 }
 
@@ -212,7 +217,8 @@ exn_status exn_cpu_set_isa(const char* name) {
     return exn::fail(EXN_INVALID_ARGUMENT, "exn_cpu_set_isa: name is %s, but this machine runs %s",
                      name, exn::cpu::runnable());
   }
-  exn::cpu::current().store(table, std::memory_order_release);
+  exn::cpu::chosen().store(table, std::memory_order_release);
+  exn::cpu::current().store(exn::cpu::with_threads(), std::memory_order_release);
   return EXN_OK;
 }
 
@@ -223,7 +229,10 @@ exn_status exn_cpu_set_threads(int32_t threads) {
     return exn::fail(EXN_INVALID_ARGUMENT, "exn_cpu_set_threads: threads is %d, expected 0..256",
                      threads);
   }
-  return exn::cpu::set_threads(threads) ? EXN_OK : exn::cpu::refuse();
+  if (!exn::cpu::set_threads(threads)) return exn::cpu::refuse();
+  const exn::cpu::Kernels* none = nullptr;  // else the choice of a set stays as it is
+  exn::cpu::current().compare_exchange_strong(none, exn::cpu::with_threads());
+  return EXN_OK;
 }
 
 exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum) {
@@ -234,7 +243,7 @@ exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum) {
   if (data == nullptr && bytes > 0) {
     return exn::fail(EXN_INVALID_ARGUMENT, "exn_read_probe: data is null, but bytes is %zu", bytes);
   }
-  const exn::cpu::Kernels* table = exn::cpu::usable();
+  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
   if (table == nullptr) return exn::cpu::refuse();
   *checksum = table->read_probe(data, static_cast<int64_t>(bytes));
   return EXN_OK;
@@ -255,7 +264,7 @@ exn_status exn_copy_probe(void* dst, const void* src, size_t bytes, int32_t past
     return exn::fail(EXN_INVALID_ARGUMENT,
                      "exn_copy_probe: dst and src overlap, %zu bytes each", bytes);
   }
-  const exn::cpu::Kernels* table = exn::cpu::usable();
+  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
   if (table == nullptr) return exn::cpu::refuse();
   table->copy_probe(dst, src, static_cast<int64_t>(bytes), past_caches == 1);
   return EXN_OK;
@@ -266,7 +275,7 @@ exn_status exn_fma_probe(uint64_t multiply_adds, uint64_t* done) {
     return exn::fail(EXN_INVALID_ARGUMENT,
                      "exn_fma_probe: done is null, a place for it is required");
   }
-  const exn::cpu::Kernels* table = exn::cpu::usable();
+  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
   if (table == nullptr) return exn::cpu::refuse();
   *done = table->fma_probe(multiply_adds);
   return EXN_OK;
