@@ -960,10 +960,17 @@ TEST(InAProcessOfItsOwn, DISABLED_NoSuchBackend) {
   }
   EXPECT_EQ(exn_cuda_open(nullptr), EXN_BACKEND_UNAVAILABLE);
   for (DLDeviceType device : {kDLCPU, kDLCUDA}) {
-    EXPECT_EQ(run_row_stats(device), EXN_BACKEND_UNAVAILABLE);
-    expect_words({"row_stats", "EXEUNT_BACKEND is gpu, neither cpu nor cuda"});
-    void* p = nullptr;
-    EXPECT_EQ(exn_alloc(device, 0, 8, &p), EXN_BACKEND_UNAVAILABLE);
+    float a[2] = {3, 4}, out[1] = {-7};  // the harness would ask for memory
+    int64_t matrix[2] = {1, 2}, rows[1] = {1};
+    const DLTensor row = {a, {device, 0}, 2, dl_type(Type::kF32), matrix, nullptr, 0};
+    const DLTensor result = {out, {device, 0}, 1, dl_type(Type::kF32), rows, nullptr, 0};
+    const exn_cosine_params p = {sizeof p, &row, &row, &result};
+    EXPECT_EQ(exn_cosine_supported(&p), EXN_BACKEND_UNAVAILABLE);
+    EXPECT_EQ(exn_cosine(&p, nullptr, 0, nullptr), EXN_BACKEND_UNAVAILABLE);
+    expect_words({"cosine", "EXEUNT_BACKEND is gpu, neither cpu nor cuda"});
+    EXPECT_EQ(out[0], -7);
+    void* memory = nullptr;
+    EXPECT_EQ(exn_alloc(device, 0, 8, &memory), EXN_BACKEND_UNAVAILABLE);
     expect_words({"exn_alloc", "EXEUNT_BACKEND is gpu"});
   }
 }
