@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the jars hold: natives in the jar of their platform and nowhere else, without the paths
-of the machine that built them.
+"""What the jars hold: natives with their digests in the jar of their platform and nowhere else,
+hardened and without the paths of the machine that built them; licences; nothing left over.
 
   check_jars.py ROOT VERSION PLATFORM NATIVE_BUILD
 
@@ -9,17 +9,18 @@ NATIVE_BUILD is CMake's folder: the -cuda jar must hold libexeunt_cuda.so exactl
 built, and is not left over from a build before CUDA was switched off.
 """
 
+import hashlib
 import pathlib
 import re
 import sys
 import tempfile
 import zipfile
+import zlib
 
 import elf
 
 
-def natives(jar):
-    names = zipfile.ZipFile(jar).namelist()
+def natives(names):
     return {name for name in names if re.search(r"\.(so|dll|dylib)(\.\d+)*$", name)}
 
 
@@ -39,22 +40,43 @@ def main():
         root / "java/target" / f"exeunt-{version}.jar": set(),
     }
     problems = elf.Problems()
-    for jar, wanted in expected.items():
-        if not jar.exists():
-            problems.expect(False, f"{jar} was not built")
-            continue
-        found = natives(jar)
-        problems.expect(found == wanted, f"{jar.name} holds the natives {sorted(found)}, "
-                        f"expected {sorted(wanted)}")
-        print(f"{jar.name}: {', '.join(sorted(found)) or 'no natives'}")
-        with tempfile.TemporaryDirectory() as scratch:
-            for name in sorted(found):
-                check_native(pathlib.Path(zipfile.ZipFile(jar).extract(name, scratch)), problems)
-    for jar in (pathlib.Path(f"{jni}.jar"), root / "java/target" / f"exeunt-{version}.jar"):
-        if jar.exists():
-            problems.expect("module-info.class" in zipfile.ZipFile(jar).namelist(),
-                            f"{jar.name} is no module")
+    for path, wanted in expected.items():
+        if path.exists():
+            with zipfile.ZipFile(path) as jar:
+                check_jar(path.name, jar, wanted, root, problems)
+        else:
+            problems.expect(False, f"{path} was not built")
+    for path in (pathlib.Path(f"{jni}.jar"), root / "java/target" / f"exeunt-{version}.jar"):
+        if path.exists():
+            problems.expect("module-info.class" in zipfile.ZipFile(path).namelist(),
+                            f"{path.name} is no module")
     problems.finish()
+
+
+def check_jar(name, jar, wanted, root, problems):
+    names = [entry for entry in jar.namelist() if not entry.endswith("/")]
+    found = natives(names)
+    problems.expect(found == wanted, f"{name} holds the natives {sorted(found)}, "
+                    f"expected {sorted(wanted)}")
+    print(f"{name}: {', '.join(sorted(found)) or 'no natives'}")
+    digests = {f"{native}.digest" for native in wanted}
+    for entry in names:
+        known = entry in wanted | digests or entry.startswith("META-INF/") or not wanted and (
+            entry.endswith(".class") and "-cuda" not in name)
+        problems.expect(known, f"{name} holds {entry}, which does not belong there")
+    for text in ("LICENSE", "NOTICE"):
+        entry = f"META-INF/{text}"
+        problems.expect(entry in names and jar.read(entry) == (root / text).read_bytes(),
+                        f"{name} does not hold {text} as it stands in the tree")
+    with tempfile.TemporaryDirectory() as scratch:
+        for native in sorted(found):
+            check_native(pathlib.Path(jar.extract(native, scratch)), problems)
+            packed = jar.read(native)
+            digest = (f"{hashlib.sha256(packed).hexdigest()} {zlib.crc32(packed):08x} "
+                      f"{len(packed)}\n")
+            entry = f"{native}.digest"
+            problems.expect(entry in names and jar.read(entry).decode() == digest,
+                            f"{name} does not hold {entry} of the library that it holds")
 
 
 def check_native(library, problems):
@@ -63,6 +85,8 @@ def check_native(library, problems):
         for path in elf.dynamic(library, tag):
             problems.expect(path.rstrip("/") == "$ORIGIN",
                             f"{library.name} carries the {tag} {path}")
+    for weakness in elf.weaknesses(library):
+        problems.expect(False, f"{library.name} {weakness}")
     ceiling = elf.glibc_ceiling(library)
     print(f"  {library.name}: glibc {ceiling[0]}.{ceiling[1]} or newer, "
           f"needs {', '.join(elf.dynamic(library, 'NEEDED'))}")

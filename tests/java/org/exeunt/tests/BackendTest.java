@@ -197,6 +197,18 @@ class BackendTest {
         output);
   }
 
+  /** No call gets through: the backend that was meant is neither of the two. */
+  @Test
+  void variableOfNoBackend() {
+    String output = Subprocess.of(Report.class).variable("EXEUNT_BACKEND", "gpu").run();
+    for (String use : new String[] {"isa", "threads", "cuda", "allocate"}) {
+      assertSays(
+          output,
+          use + ": IllegalArgumentException: EXEUNT_BACKEND is gpu, neither cpu nor cuda");
+    }
+    assertSays(Subprocess.of(Report.class).variable("EXEUNT_BACKEND", "").run(), "allocate: cpu/");
+  }
+
   @Test
   void wrongLibraryIsTheReason() {
     String output =

@@ -42,7 +42,7 @@ class PackagingTest {
     try (ZipFile zip = new ZipFile(jar.toFile())) {
       return zip.stream()
           .map(entry -> entry.getName())
-          .filter(name -> name.contains(".so"))
+          .filter(name -> name.endsWith(".so"))
           .collect(Collectors.toCollection(TreeSet::new));
     }
   }

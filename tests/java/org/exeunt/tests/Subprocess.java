@@ -22,6 +22,7 @@ final class Subprocess {
       new ArrayList<>(List.of("--enable-native-access=ALL-UNNAMED"));
   private final Map<String, String> environment = new HashMap<>();
   private final List<String> program;
+  private List<String> wrapper = List.of();
 
   private Subprocess(List<String> program) {
     this.program = program;
@@ -49,9 +50,15 @@ final class Subprocess {
     return this;
   }
 
+  /** Runs in another command, which takes it as its arguments. */
+  Subprocess in(String... command) {
+    wrapper = List.of(command);
+    return this;
+  }
+
   /** What it printed; it must end with status 0. */
   String run() {
-    List<String> command = new ArrayList<>();
+    List<String> command = new ArrayList<>(wrapper);
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     command.addAll(options);
     command.addAll(program);

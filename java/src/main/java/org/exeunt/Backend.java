@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
-import java.io.File;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
 import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Loader;
 import org.exeunt.jni.global.exeunt;
+import org.exeunt.presets.LibraryFiles;
 
 /**
  * What runs the ops. The CPU backend is part of the native library; the CUDA backend is a library
@@ -18,6 +18,12 @@ import org.exeunt.jni.global.exeunt;
  * system property {@code exeunt.cuda.library}, the environment variable {@code
  * EXEUNT_CUDA_LIBRARY}, the jar of {@code exeunt-jni} with the classifier of the platform and
  * {@code -cuda}, {@code libexeunt_cuda.so} beside {@code libexeunt.so}.
+ *
+ * <p>Libraries of the jars are unpacked before they are loaded, each into a folder named by its
+ * SHA-256 in {@code exeunt} below JavaCPP's cache: the system property {@code
+ * org.bytedeco.javacpp.cachedir}, else {@code .javacpp/cache} in the user's home folder. A folder
+ * that others may write to is not used, nor is one that cannot be written, unless the library lies
+ * there already; a private one in the temporary folder is used then. {@link #library()} tells.
  *
  * <p>System properties, read once: {@code exeunt.isa} and {@code exeunt.threads} when the native
  * library is loaded, {@code exeunt.backend} ({@code cpu}: CUDA stays closed; {@code cuda}: {@link
@@ -93,7 +99,10 @@ public enum Backend {
       return "the CUDA backend is kept closed by -Dexeunt.backend=cpu";
     }
     CudaLibrary.open();
-    return exeunt.exn_backend_available(code) == 1 ? "" : exeunt.exn_backend_reason(code);
+    if (exeunt.exn_backend_available(code) == 1) {
+      return "";
+    }
+    return CudaLibrary.failure != null ? CudaLibrary.failure : exeunt.exn_backend_reason(code);
   }
 
   /** Throws the reason if this backend is not available. */
@@ -141,6 +150,18 @@ public enum Backend {
       CUDA.require();
     }
     Status.check(exeunt.exn_cuda_open(library.toString()));
+  }
+
+  /**
+   * The file that the native library was loaded from.
+   *
+   * @return its path, as the dynamic linker knows it
+   */
+  public static Path library() {
+    Native.require();
+    Path unpacked = LibraryFiles.core();
+    // Of an unpacked one Native has made sure; the linker's bytes need not be text in every locale.
+    return unpacked != null ? unpacked : Path.of(exeunt.exn_library_path());
   }
 
   /**
@@ -319,12 +340,22 @@ public enum Backend {
 
   /** Opens the CUDA library at class initialisation, once. */
   private static final class CudaLibrary {
+    /** Why the library in the jar could not be unpacked, or null. */
+    static final String failure;
+
     static {
-      String path = find();
-      if (path == null) {
-        exeunt.exn_cuda_open((BytePointer) null);
-      } else {
+      String path = null;
+      String why = null;
+      try {
+        path = find();
+      } catch (IOException e) {
+        why = "the CUDA backend's library could not be unpacked: " + e.getMessage();
+      }
+      failure = why;
+      if (path != null) {
         exeunt.exn_cuda_open(path);
+      } else if (failure == null) {
+        exeunt.exn_cuda_open((BytePointer) null);
       }
     }
 
@@ -332,7 +363,7 @@ public enum Backend {
      * Null leaves the search to the native library. The outcome is asked for with
      * exn_backend_reason.
      */
-    private static String find() {
+    private static String find() throws IOException {
       String forced = System.getProperty("exeunt.cuda.library");
       if (forced != null && !forced.isEmpty()) {
         return forced;
@@ -341,14 +372,8 @@ public enum Backend {
       if (variable != null && !variable.isEmpty()) {
         return null;
       }
-      String resource =
-          "/org/exeunt/" + Loader.getPlatform() + "-cuda/" + System.mapLibraryName("exeunt_cuda");
-      try {
-        File extracted = Loader.cacheResource(exeunt.class, resource);
-        return extracted == null ? null : extracted.getPath();
-      } catch (IOException e) {
-        return null;
-      }
+      Path unpacked = LibraryFiles.unpacked(Loader.getPlatform() + "-cuda", "exeunt_cuda");
+      return unpacked == null ? null : unpacked.toString();
     }
 
     static void open() {}

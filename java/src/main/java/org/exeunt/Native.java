@@ -2,8 +2,10 @@
 package org.exeunt;
 
 import java.net.URL;
+import java.nio.file.Path;
 import org.bytedeco.javacpp.Loader;
 import org.exeunt.jni.global.exeunt;
+import org.exeunt.presets.LibraryFiles;
 
 /**
  * Loads the native library once and remembers why if that fails, so that every later use says the
@@ -44,6 +46,10 @@ final class Native {
                 + exeunt.EXN_ABI_VERSION
                 + ": use jars of one release, and no older libexeunt.so on the library path");
       }
+      String other = otherLibrary();
+      if (!other.isEmpty()) {
+        return new UnsatisfiedLinkError(other);
+      }
     } catch (LinkageError | RuntimeException e) {
       UnsatisfiedLinkError error = new UnsatisfiedLinkError(explain(e));
       error.initCause(e);
@@ -55,6 +61,18 @@ final class Native {
     } catch (RuntimeException e) {
       return e;
     }
+  }
+
+  /** The linker keeps the first library of a name, such as one of another release's jar. */
+  private static String otherLibrary() {
+    Path unpacked = LibraryFiles.core();
+    String used = exeunt.exn_library_path();
+    if (unpacked == null || used.endsWith(unpacked.subpath(unpacked.getNameCount() - 2,
+        unpacked.getNameCount()).toString())) {
+      return "";
+    }
+    return "this process had loaded " + used + " before " + unpacked
+        + ", and keeps it: use jars of one release, and no libexeunt.so of your own beside them";
   }
 
   private static String explain(Throwable failure) {
@@ -84,6 +102,10 @@ final class Native {
   }
 
   private static void applyProperties() {
+    String reason = exeunt.exn_backend_reason(exeunt.EXN_BACKEND_CPU);
+    if (!reason.isEmpty()) {
+      throw new IllegalArgumentException(reason); // a variable asks for the impossible
+    }
     String isa = System.getProperty("exeunt.isa");
     if (isa != null && !isa.isEmpty() && exeunt.exn_cpu_set_isa(isa) != exeunt.EXN_OK) {
       throw new IllegalArgumentException("-Dexeunt.isa=" + isa + ": " + exeunt.exn_last_error());

@@ -9,13 +9,11 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Collection;
-import java.util.Comparator;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 import java.util.regex.PatternSyntaxException;
-import java.util.stream.Stream;
 import org.openjdk.jmh.results.RunResult;
 import org.openjdk.jmh.results.format.ResultFormatFactory;
 import org.openjdk.jmh.results.format.ResultFormatType;
@@ -34,8 +32,6 @@ import org.openjdk.jmh.util.Statistics;
  * the check of the result, and {@link WarmUp}.
  */
 public final class Main {
-  private static final String LIBRARIES = "org.bytedeco.javacpp.cachedir";
-
   private final boolean quick;
   private final Pattern filter;
   private final Path out;
@@ -111,7 +107,6 @@ public final class Main {
     }
     Files.createDirectories(out);
     Path logs = Files.createTempDirectory("exeunt-bench-");
-    Path libraries = freshLibraries(logs);
     Host host = Host.current(mode());
     System.out.println("exeunt " + host.get("exeunt") + ", " + host.get("backend") + " on "
         + host.get("cpu") + ", JDK " + host.get("jdk") + ", load " + host.get("load"));
@@ -141,31 +136,8 @@ public final class Main {
     if (!results.isEmpty()) {
       Report.write(raw, out);
     }
-    delete(libraries);
     failures.forEach(failure -> System.err.println("failed: " + failure));
     return failures.isEmpty() ? 0 : 1;
-  }
-
-  /**
-   * A folder where this run's processes extract the native libraries to. JavaCPP keeps what it has
-   * extracted while size and time are the same, and the jars of a reproducible build all have one
-   * time: a library that was rebuilt to the same size would not be the one that is timed.
-   */
-  private static Path freshLibraries(Path parent) {
-    Path folder = parent.resolve("libraries");
-    System.setProperty(LIBRARIES, folder.toString());
-    return folder;
-  }
-
-  private static void delete(Path folder) throws IOException {
-    if (!Files.exists(folder)) {
-      return;
-    }
-    try (Stream<Path> files = Files.walk(folder)) {
-      for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
-        Files.delete(file);
-      }
-    }
   }
 
   private String mode() {
@@ -192,7 +164,7 @@ public final class Main {
         .output(log.toString())
         .verbosity(VerboseMode.NORMAL)
         .shouldFailOnError(true)
-        .jvmArgs(jvmArguments(host, step.contender()));
+        .jvmArgs(jvmArguments(host, archive(log, step.contender())));
     if (step.op().equals(Plan.CALL_COST)) {
       // Averages of short iterations, so that many of them are free of interruptions.
       iterations(options, 10, 20, 50);
@@ -214,16 +186,16 @@ public final class Main {
   }
 
   /** Heap arrays of the Java peer get huge pages too, as exeunt's memory does. */
-  private static String[] jvmArguments(Host host, String contender) {
+  private static String[] jvmArguments(Host host, Path archive) {
     List<String> arguments = new ArrayList<>(List.of(
         "-Xms1g", "-Xmx6g", "-XX:+UseParallelGC", "-XX:+UseTransparentHugePages",
         "--add-modules", "jdk.incubator.vector",
-        "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0",
-        "-D" + LIBRARIES + "=" + System.getProperty(LIBRARIES)));
+        "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0"));
     if (Runtime.version().feature() >= 22) {
       arguments.add("--enable-native-access=ALL-UNNAMED");
     }
-    arguments.add(classArchive(contender));
+    arguments.add((Files.exists(archive) ? "-XX:SharedArchiveFile=" : "-XX:ArchiveClassesAtExit=")
+        + archive);
     arguments.addAll(host.toJvmArguments());
     return arguments.toArray(String[]::new);
   }
@@ -233,10 +205,8 @@ public final class Main {
    * of those that it loaded to the later ones. Without one they only take longer: it does not
    * change what is compiled.
    */
-  private static String classArchive(String contender) {
-    Path archive = Path.of(System.getProperty(LIBRARIES)).resolveSibling(contender + ".jsa");
-    return (Files.exists(archive) ? "-XX:SharedArchiveFile=" : "-XX:ArchiveClassesAtExit=")
-        + archive;
+  private static Path archive(Path log, String contender) {
+    return log.resolveSibling(contender + ".jsa");
   }
 
   private static String summary(RunResult result) {

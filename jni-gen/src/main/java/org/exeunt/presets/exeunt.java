@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.presets;
 
+import org.bytedeco.javacpp.ClassProperties;
+import org.bytedeco.javacpp.LoadEnabled;
 import org.bytedeco.javacpp.annotation.NoException;
 import org.bytedeco.javacpp.annotation.Platform;
 import org.bytedeco.javacpp.annotation.Properties;
@@ -48,7 +50,7 @@ import org.bytedeco.javacpp.tools.InfoMapper;
     target = "org.exeunt.jni",
     global = "org.exeunt.jni.global.exeunt")
 @NoException // the ABI returns statuses and never throws
-public class exeunt implements InfoMapper {
+public class exeunt implements InfoMapper, LoadEnabled {
   private static final String[] OPS = {
     "row_stats",
     "exit_head",
@@ -80,12 +82,18 @@ public class exeunt implements InfoMapper {
   };
 
   private static final String[] TEXTS = {
-    "exn_version", "exn_last_error", "exn_last_path", "exn_cpu_isa", "exn_cpu_isas"
+    "exn_version", "exn_library_path", "exn_last_error", "exn_last_path", "exn_cpu_isa", "exn_cpu_isas"
   };
 
   private static final String[] TEXTS_OF_INT = {
     "exn_status_name", "exn_backend_reason", "exn_backend_name"
   };
+
+  /** Loads the libraries before JavaCPP looks for them. */
+  @Override
+  public void init(ClassProperties properties) {
+    LibraryFiles.load(properties);
+  }
 
   @Override
   public void map(InfoMap map) {
