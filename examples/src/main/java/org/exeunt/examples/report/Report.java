@@ -4,7 +4,10 @@ package org.exeunt.examples.report;
 import java.io.Closeable;
 import java.io.IOException;
 import java.io.Writer;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.FileAlreadyExistsException;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
@@ -17,10 +20,28 @@ public final class Report implements Closeable {
 
   /** Starts a report in {@code folder}, which is made if need be. */
   public Report(Path folder) throws IOException {
-    this.folder = Files.createDirectories(folder).toAbsolutePath();
+    this.folder = folder.toAbsolutePath();
     Path path = this.folder.resolve("report.md");
-    page = Files.newBufferedWriter(path);
+    try {
+      Files.createDirectories(this.folder);
+      page = Files.newBufferedWriter(path);
+    } catch (IOException e) {
+      throw unwritable(e);
+    }
     files.add(path);
+  }
+
+  /** Of the system's own sentences some name the file and no reason, others the reason alone. */
+  private IOException unwritable(IOException e) {
+    String reason = e.getMessage();
+    if (e instanceof AccessDeniedException denied) {
+      reason = denied.getFile() + " may not be written";
+    } else if (e instanceof FileAlreadyExistsException existing) {
+      reason = existing.getFile() + " is no folder";
+    } else if (e instanceof NoSuchFileException absent) {
+      reason = absent.getFile() + " cannot be made";
+    }
+    return new IOException("the report cannot be written to " + folder + ": " + reason, e);
   }
 
   /** A line that is worth seeing while waiting, and not worth keeping. */
@@ -50,7 +71,11 @@ public final class Report implements Closeable {
   /** Keeps {@code table} as {@code name}.csv without showing it. */
   public synchronized void data(String name, Table table) throws IOException {
     Path path = folder.resolve(name + ".csv");
-    Files.writeString(path, table.toCsv());
+    try {
+      Files.writeString(path, table.toCsv());
+    } catch (IOException e) {
+      throw unwritable(e);
+    }
     files.add(path);
   }
 
@@ -63,8 +88,12 @@ public final class Report implements Closeable {
 
   private void write(String text) throws IOException {
     System.out.print(text);
-    page.write(text);
-    page.flush();
+    try {
+      page.write(text);
+      page.flush();
+    } catch (IOException e) {
+      throw unwritable(e);
+    }
   }
 
   /** All files written so far. */
@@ -74,6 +103,10 @@ public final class Report implements Closeable {
 
   @Override
   public void close() throws IOException {
-    page.close();
+    try {
+      page.close();
+    } catch (IOException e) {
+      throw unwritable(e); // what could not be written is tried again
+    }
   }
 }

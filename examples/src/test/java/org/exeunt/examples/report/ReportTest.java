@@ -3,10 +3,12 @@ package org.exeunt.examples.report;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -45,5 +47,32 @@ class ReportTest {
           Files.readString(report.files().get(0)));
       assertEquals(TABLE.toCsv(), Files.readString(folder.resolve("new").resolve("rules.csv")));
     }
+  }
+
+  /** What the machine refuses is said with the folder and the reason. */
+  @Test
+  void whatCannotBeWrittenIsReported(@TempDir Path folder) throws IOException {
+    Path file = Files.createFile(folder.resolve("file"));
+    assertUnwritable(file, file + " is no folder");
+    assertUnwritable(file.resolve("below"), "below");
+    assertUnwritable(Path.of("/proc/exeunt"), "/proc/exeunt cannot be made");
+
+    Path full = Path.of("/dev/full");
+    Assumptions.assumeTrue(Files.isWritable(full), "this system has no " + full);
+    Files.createSymbolicLink(folder.resolve("report.md"), full);
+    assertUnwritable(folder, "No space left on device");
+    Files.delete(folder.resolve("report.md"));
+    Files.createSymbolicLink(folder.resolve("rules.csv"), full);
+    assertUnwritable(folder, "No space left on device");
+  }
+
+  private static void assertUnwritable(Path folder, String reason) {
+    String message = assertThrows(IOException.class, () -> {
+      try (Report report = new Report(folder)) {
+        report.table("rules", TABLE);
+      }
+    }).getMessage();
+    assertTrue(message.startsWith("the report cannot be written to " + folder + ": "), message);
+    assertTrue(message.contains(reason), message);
   }
 }
