@@ -434,7 +434,7 @@ final class ApiCalls {
       arena.memory().putInt((int) spec.offset + 4 * i, dtype == DType.F32
           ? Float.floatToIntBits(random.nextFloat()) : 0);
     }
-    spec.owner = Spec.Owner.values()[random.nextInt(Spec.Owner.values().length - 1)];
+    spec.owner = Spec.Owner.values()[random.nextInt(Spec.Owner.ABSENT.ordinal())];
     if (random.nextInt(3) > 0) {
       spec.owner = Spec.Owner.ADDRESS;
     }

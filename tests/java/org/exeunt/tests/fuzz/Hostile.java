@@ -121,8 +121,12 @@ final class Hostile {
         spec.device = Device.CPU;
         return new Fault(spec.name + " is over a " + spec.owner, false, true);
       case 4:
-        spec.owner = Spec.Owner.SCOPE;
-        return new Fault(spec.name + " is of a scope", false, false);
+        boolean scoped = random.nextBoolean();
+        spec.owner = scoped ? Spec.Owner.SCOPE : Spec.Owner.OWN_POINTER;
+        if (!scoped && !spec.honest()) {
+          return null;
+        }
+        return new Fault(spec.name + " is of a " + spec.owner, false, false);
       case 5:
         spec.dtype = DType.values()[random.nextInt(DType.values().length)];
         return new Fault(spec.name + " is " + spec.dtype, false, false);

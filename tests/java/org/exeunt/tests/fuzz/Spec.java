@@ -18,6 +18,7 @@ final class Spec extends Node {
     READ_ONLY,
     POINTER,
     SCOPE,
+    OWN_POINTER,
     CLOSED_POINTER,
     CLOSED_SCOPE,
     ABSENT
@@ -85,8 +86,8 @@ final class Spec extends Node {
 
   /** Adds the bytes of its elements. */
   void mark(BitSet bytes) {
-    if (owner == Owner.ABSENT || owner == Owner.SCOPE || nowhere || device != Device.CPU
-        || empty() || !honest()
+    if (owner == Owner.ABSENT || owner == Owner.SCOPE || owner == Owner.OWN_POINTER || nowhere
+        || device != Device.CPU || empty() || !honest()
         || Arrays.stream(shape).anyMatch(extent -> extent < 0)) {
       return;
     }
@@ -106,7 +107,7 @@ final class Spec extends Node {
   @Override
   Object value(Trial trial) {
     Tensor tensor = tensor(trial);
-    boolean exact = owner == Owner.SCOPE; // whose memory has no room for gaps
+    boolean exact = owner == Owner.SCOPE || owner == Owner.OWN_POINTER; // without room for gaps
     return tensor == null || strides == null || exact ? tensor : tensor.strided(shape, strides);
   }
 
@@ -122,6 +123,8 @@ final class Spec extends Node {
         return Tensor.of(new BytePointer(trial.slice(offset)), dtype, device, shape);
       case SCOPE:
         return trial.copyInScope(this);
+      case OWN_POINTER:
+        return trial.copyBehindPointer(this);
       case CLOSED_POINTER:
         try (BytePointer pointer = new BytePointer(64)) {
           return Tensor.of(pointer, dtype, device, 1).strided(shape, steps());

@@ -7,8 +7,11 @@ import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Queue;
 import java.util.Random;
 import java.util.Set;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import org.bytedeco.javacpp.BytePointer;
 import org.exeunt.Device;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
@@ -20,6 +23,7 @@ final class Trial implements AutoCloseable {
   private final Set<Executable> reached;
   private final List<AutoCloseable> resources = new ArrayList<>();
   private final List<Object[]> told = new ArrayList<>();
+  private final Queue<BytePointer> pointers = new ConcurrentLinkedQueue<>();
   private Scope tensors;
   private Scope ops;
 
@@ -95,6 +99,23 @@ final class Trial implements AutoCloseable {
       copy.byteBuffer().put(0, arena.memory(), (int) spec.offset, (int) copy.byteSize());
     }
     return copy;
+  }
+
+  /** A tensor over memory of JavaCPP's that holds what the arena holds. */
+  Tensor copyBehindPointer(Spec spec) {
+    long bytes = Math.multiplyExact(spec.dtype.bytes(),
+        Arrays.stream(spec.shape).reduce(1, Math::multiplyExact));
+    BytePointer pointer = keep(new BytePointer(Math.max(8, bytes)));
+    pointers.add(pointer);
+    if (bytes > 0) {
+      pointer.asByteBuffer().put(0, arena.memory(), (int) spec.offset, (int) bytes);
+    }
+    return Tensor.of(pointer, spec.dtype, Device.CPU, spec.shape);
+  }
+
+  /** Those behind tensors, which a race may close. */
+  Queue<BytePointer> pointers() {
+    return pointers;
   }
 
   /** Closes in the reverse order, whatever fails on the way. */
