@@ -237,7 +237,8 @@ class Filler {
       : seed_(seed), stream_(stream), cols_(tensor.cols) {
     static const std::vector<std::string> kinds = {"normal", "wide", "equal", "zero",  "negzero",
                                                    "ties",   "ints", "ones",  "spike", "outlier",
-                                                   "first",  "last", "pair",  "ramp",  "downramp"};
+                                                   "first",  "last", "pair",  "ramp",  "downramp",
+                                                   "above",  "two",  "coarse", "twins"};
     for (size_t i = 0; i < kinds.size(); ++i) {
       if (kinds[i] == kind) kind_ = static_cast<int>(i);
     }
@@ -289,8 +290,16 @@ class Filler {
         return col == first_ || col == second_ ? 16.0f : bell(w);
       case 13:
         return static_cast<float>(col);
-      default:
+      case 14:
         return -static_cast<float>(col);
+      case 15:
+        return col == first_ ? 1.0f : 0.0f;
+      case 16:
+        return (w >> 32) % 32 == 0 ? 1.0f : 0.0f;
+      case 17:
+        return float_of(bits_of(bell(w)) & 0xFFFF0000u);
+      default:
+        return bell(word(seed_, stream_, static_cast<uint64_t>(row_ / 2 * cols_ + col)));
     }
   }
 
@@ -310,10 +319,12 @@ void apply_special(HostTensor* t, int64_t row, int64_t column, const std::string
   if (special == "nan_last") return t->set(row, last, kNaN);
   if (special == "pinf_last") return t->set(row, last, kInf);
   if (special == "ninf_last") return t->set(row, last, -kInf);
-  if (special != "allninf" && special != "onlyone") fail("unknown special '" + special + "'");
+  const bool all = special == "allninf", nan = special == "onlyone_nan_last";
+  if (!all && !nan && special != "onlyone") fail("unknown special '" + special + "'");
   for (int64_t c = 0; c < t->cols; ++c) {
-    if (special == "allninf" || c != column) t->set(row, c, -kInf);
+    if (all || c != column) t->set(row, c, -kInf);
   }
+  if (nan) t->set(row, last, kNaN);
 }
 
 int64_t special_column(const HostTensor& t, uint64_t seed, uint64_t stream, int64_t row) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "tolerance.h"
 
@@ -110,9 +111,9 @@ Distribution<Real> distribution_of(const std::vector<Real>& x, Real power = 1) {
   return d;
 }
 
-double entropy_bound(const Distribution<double>& d, int64_t n, double u, double error) {
-  return u * (sum_error(n) * (1 + d.spread) + 4 * d.entropy) + u * 2 * d.spread * (1 + d.spread) +
-         2 * error * d.entropy_slope;
+// `error` is that of x as its weight has it, `log_error` what taking a logarithm adds.
+double entropy_bound(const Distribution<double>& d, double error, double log_error) {
+  return kStatsError * (1 + d.entropy) + 2 * error * d.entropy_slope + 2 * log_error;
 }
 
 // Applies softcap and temperature, with what they add to the errors.
@@ -151,11 +152,22 @@ void find_argmax(const Logits& logits, const std::vector<double>& z,
                  const std::vector<double>& error, StatsExpected* out) {
   const size_t best = argmax_of(logits, z);
   out->argmax = id_of(logits, best);
+  std::vector<size_t> near;
   for (size_t j = 0; j < z.size(); ++j) {
     const double slack = error[j] + error[best];
-    if (j == best || (slack > 0 && z[j] >= z[best] - slack)) {
-      out->near_argmax.push_back(id_of(logits, j));
-    }
+    if (j == best || (slack > 0 && z[j] >= z[best] - slack)) near.push_back(j);
+  }
+  // Logits that are equal before they are treated are so whatever rounding does: of those only the
+  // smallest id may win.
+  const auto same = [&](size_t k, size_t j) {
+    return logits.z[k] == logits.z[j] &&
+           (logits.error.empty() || logits.error[k] == logits.error[j]);
+  };
+  for (size_t j : near) {
+    const bool beaten = std::any_of(near.begin(), near.end(), [&](size_t k) {
+      return same(k, j) && id_of(logits, k) < id_of(logits, j);
+    });
+    if (!beaten) out->near_argmax.push_back(id_of(logits, j));
   }
   std::sort(out->near_argmax.begin(), out->near_argmax.end());
   out->stats[kMaxLogit] = {z[best], error[best]};
@@ -181,24 +193,24 @@ StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float tempe
   transform(temperature, softcap, &z, &error);
   find_argmax(logits, z, error, &out);
 
-  const int64_t n = static_cast<int64_t>(z.size());
-  double largest_error = 0;
+  double largest_error = 0, log_error = 0;
   for (size_t j = 0; j < z.size(); ++j) {
     if (z[j] == -kInf) continue;
     if (normalizer == EXN_STABLEMAX) {
       const double slope = 1 / (1 + std::fabs(z[j]));
       z[j] = log_s(z[j]);
-      error[j] = error[j] * slope + 2 * kUnit * (std::fabs(z[j]) + 1);
+      error[j] *= slope;
+      log_error = std::max(log_error, 2 * kUnit * (std::fabs(z[j]) + 1));
     }
     largest_error = std::max(largest_error, error[j]);
   }
 
   const Distribution<double> d = distribution_of(z);
-  // Relative, of sum exp.
-  const double sum_bound = kUnit * (sum_error(n) + 2 * d.spread) + 2 * largest_error;
+  // Relative, of the sum of weights.
+  const double sum_bound = kStatsError + 2 * largest_error;
   const double tiny = smallest(Type::kF32);
   const auto probability = [&](double p, double below_top) {
-    return Expected{p, p > 0 ? p * (sum_bound + kUnit * (4 + 2 * below_top)) + tiny : 0.0};
+    return Expected{p, p > 0 ? p * (sum_bound + kUnit * 2 * below_top) + tiny : 0.0};
   };
   // The second largest: the largest of all others. Its probability is taken from d,
   // since lse may swallow the sum.
@@ -210,25 +222,24 @@ StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float tempe
     p2 = d.p[j];
   }
   const double p1 = d.p[best];
-  out.stats[kLse] = {d.lse, sum_bound + kUnit * (2 * std::fabs(d.lse) + std::fabs(d.top))};
+  out.stats[kLse] = {d.lse, sum_bound + kUnit * 2 * (std::fabs(d.lse) + std::fabs(d.top))};
   out.stats[kP1] = probability(p1, 0);
   out.stats[kP2] = probability(p2, second == -kInf ? 0 : d.top - second);
-  out.stats[kMargin] = {p1 - p2, out.stats[kP1].bound + out.stats[kP2].bound + kUnit};
-  out.stats[kEntropy] = {d.entropy, entropy_bound(d, n, kUnit, largest_error)};
+  out.stats[kMargin] = {p1 - p2, out.stats[kP1].bound + out.stats[kP2].bound};
+  out.stats[kEntropy] = {d.entropy, entropy_bound(d, largest_error, log_error)};
 
   const Distribution<double> d2 = distribution_of(z, 2.0);
-  out.stats[kPow2Entropy] = {d2.entropy, entropy_bound(d2, n, kUnit, 2 * largest_error)};
+  out.stats[kPow2Entropy] = {d2.entropy, entropy_bound(d2, 2 * largest_error, 2 * log_error)};
 
   double sum = 0, magnitude = 0;
   for (double v : z) {
     sum += v;
     magnitude += std::fabs(v) + std::fabs(v - d.top);
   }
-  const double count = static_cast<double>(n);
+  const double count = static_cast<double>(z.size());
   const double mean = sum / count - d.lse;
   const double mean_bound =
-      kUnit * (sum_error(n) * magnitude / count + 4 * (std::fabs(d.top) + std::fabs(d.lse))) +
-      sum_bound;
+      kStatsError * (magnitude / count + std::fabs(d.lse)) + sum_bound + log_error;
   out.stats[kMeanLogP] = {mean, std::isfinite(mean) ? mean_bound : 0.0};
   return out;
 }
@@ -445,7 +456,7 @@ namespace {
 template <typename Real>
 struct Scores {
   std::vector<Real> x;
-  Real error = 0;  // largest
+  Real error = 0;  // largest, of a logarithm
   Distribution<Real> d;
   Real sum_bound = 0;  // relative, of sum exp
 };
@@ -462,20 +473,24 @@ Scores<Real> scores_of(const std::vector<Real>& z, int32_t normalizer, Real u) {
     }
   }
   s.d = distribution_of(s.x);
-  s.sum_bound = u * (sum_error(static_cast<int64_t>(z.size())) + 2 * s.d.spread) + 2 * s.error;
+  // In f64 the weights of StableMax are taken from their logarithms.
+  s.sum_bound = std::is_same_v<Real, Wide>
+                    ? u * (sum_error(static_cast<int64_t>(z.size())) + 2 * s.d.spread) + 2 * s.error
+                    : static_cast<Real>(kStatsError);
   return s;
 }
 
 template <typename Real>
 Real probability_bound(const Scores<Real>& s, size_t j, Real u) {
   if (s.x[j] == -kInf) return 0;
-  return s.d.p[j] * (s.sum_bound + u * (4 + 2 * (s.d.top - s.x[j])));
+  const Real operations = std::is_same_v<Real, Wide> ? 4 : 0;  // of the promise, if there is one
+  return s.d.p[j] * (s.sum_bound + u * (operations + 2 * (s.d.top - s.x[j])));
 }
 
 template <typename Real>
 Real log_bound(const Scores<Real>& s, size_t j, Real u) {
-  return s.sum_bound + s.error +
-         u * 2 * (std::fabs(s.x[j]) + std::fabs(s.d.lse) + std::fabs(s.d.top));
+  return s.sum_bound + 2 * s.error +
+         u * 2 * (std::fabs(s.x[j] - s.d.top) + std::fabs(s.x[j] - s.d.lse));
 }
 
 template <typename Real>

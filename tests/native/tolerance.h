@@ -2,7 +2,7 @@
 // How far a result may be from the oracle. Three tiers:
 //
 //  1. exact: indices, flags, masks, lists, copies, and sums of small integers;
-//  2. derived: a sum of n terms may be off by sum_error(n) * u * sum |x|, with u the unit roundoff
+//  2. derived: statistics of logits as the headers promise them, and a sum of n terms may be off by sum_error(n) * u * sum |x|, with u the unit roundoff
 //     of the precision that the contract asks for; the oracles carry such bounds through their
 //     formulas;
 //  3. table: what storing a result in a narrow type may add, rounding(type) and smallest(type).
@@ -48,6 +48,10 @@ inline double arithmetic(Type type) { return type == Type::kF64 ? 0x1p-53 : 0x1p
 // to have one sign; errors that do not conspire grow with the root. The constant covers exp, log
 // and the last few operations around the sum.
 inline double sum_error(int64_t n) { return 8 + 0.5 * std::sqrt(static_cast<double>(n)); }
+
+// What the headers promise of a sum of weights over a row of f32, f16 or bf16 logits, and of the
+// statistics made of it, however many terms it has and whatever they have in common.
+constexpr double kStatsError = 1e-6;
 
 // Independent errors add as the root of their squares; four times that is
 // never reached in practice.

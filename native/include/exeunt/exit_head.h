@@ -17,6 +17,9 @@
  * subnormal bf16 elements, products and sums count as 0. The result of a row does not depend on the
  * other rows of the batch.
  *
+ * The statistics are as near to those of the computed z as row_stats.h says; logits that are equal,
+ * as those of equal rows of W are, tie exactly, whatever their order in a shortlist.
+ *
  * With a shortlist only the listed vocabulary rows are read and take part: the statistics are those
  * of the distribution renormalised over the list, and argmax is the vocabulary id. A list entry
  * outside 0..V-1: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read the list on the

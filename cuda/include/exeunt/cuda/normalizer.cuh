@@ -9,7 +9,7 @@
 // them neither overflow nor vanish. -inf has weight 0; a NaN gives NaN.
 #pragma once
 
-#include "portable.cuh"
+#include "approximate.cuh"
 
 namespace exn::cuda {
 
@@ -33,6 +33,16 @@ __device__ __forceinline__ A quiet_nan() {
   return static_cast<A>(NAN);
 }
 
+// The smallest logarithm of a weight that matters: e to it underflows to 0, and 0 times it is still
+// 0, unlike 0 times -inf.
+constexpr float kLowestLog = -200.0f;
+
+// A weight and its logarithm, which is at least kLowestLog.
+struct Weighed {
+  float weight;
+  float log;
+};
+
 template <class A>
 struct Softmax {
   A reference;
@@ -49,11 +59,19 @@ struct Softmax {
   __device__ __forceinline__ A relative_log_weight(A z) const { return z - reference; }
 };
 
-// As Softmax, for sums over many elements: the hardware's exponential, whose relative error is
-// about 1e-7 per unit of distance from the reference - where the weight itself falls e-fold.
+// As Softmax, for sums over many elements: the hardware's power of two. Its argument, the distance
+// from the reference times log2 e, is rounded, which ten units away would cost 1e-6; what is left
+// of the distance makes up for it to first order.
 struct FastSoftmax : Softmax<float> {
   using Softmax<float>::Softmax;
-  __device__ __forceinline__ float weight(float z) const { return __expf(z - reference); }
+  __device__ __forceinline__ Weighed weigh(float z) const {
+    const float log = max_or_nan(z - reference, kLowestLog);
+    const float argument = __fmul_rn(log, 1.44269504f);
+    const float left =
+        __fmaf_rn(argument, 1.90465430e-9f, __fmaf_rn(argument, -0.693147182f, log));  // ln 2
+    const float power = exp2_approx(argument);
+    return {__fmaf_rn(power, left, power), log};
+  }
 };
 
 template <class A>
@@ -76,6 +94,9 @@ struct StableMax {
   __device__ __forceinline__ A weight(A z) const { return s(z) * inverse; }
   __device__ __forceinline__ A relative_log_weight(A z) const {
     return log_weight(z) - log_reference;
+  }
+  __device__ __forceinline__ Weighed weigh(float z) const {
+    return {weight(z), fmaxf(relative_log_weight(z), kLowestLog)};
   }
 };
 

@@ -38,13 +38,6 @@ __device__ __forceinline__ RowState<A> finish_row(const PartState<A>& part) {
   return {part.largest, A(1) / sum, log_of(sum)};
 }
 
-template <class Normalizer, class A>
-__device__ __forceinline__ PartState<A> merge_parts(const PartState<A>& a, const PartState<A>& b) {
-  const A largest = max_of(a.largest, b.largest);
-  const Normalizer normalizer(largest);
-  return {largest, normalizer.weight(a.largest) * a.sum + normalizer.weight(b.largest) * b.sum};
-}
-
 // State of the tile that kTileThreads threads hold in registers; each of them gets it. All threads
 // of the block come here.
 template <class Normalizer, int ITEMS, class A>
@@ -56,31 +49,33 @@ __device__ __forceinline__ PartState<A> tile_state(const A (&values)[ITEMS], A* 
   for (const A z : values) state.largest = max_of(state.largest, z);
   state.largest = block_reduce<Max, kWarps>(state.largest, scratch);
   const Normalizer normalizer(state.largest);
-  state.sum = A(0);
+  // Four chains: beside a term of 1 each addition may be off by half a unit in its last place, and
+  // where the terms are equal always in the same direction.
+  A sums[4] = {A(0), A(0), A(0), A(0)};
 #pragma unroll
-  for (const A z : values) state.sum += normalizer.weight(z);
+  for (int i = 0; i < ITEMS; ++i) sums[i % 4] += normalizer.weight(values[i]);
+  state.sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
   state.sum = block_reduce<Sum, kWarps>(state.sum, scratch + kWarps);
   return state;
 }
 
 constexpr int kTileScratch = 2 * kTileThreads / kWarp;
 
-// Merges the states of a row's tiles by one warp: each lane every 32nd, then the lanes in a fixed
-// tree. Lane 0 gets the result.
+// Merges the states of a row's tiles by one warp: each lane every 32nd, each of which is rescaled
+// once, then the lanes in a fixed tree. Every lane gets the result.
 template <class Normalizer, class A>
 __device__ __forceinline__ PartState<A> merge_tiles(const PartState<A>* parts, int64_t tiles) {
-  PartState<A> state = {-infinity<A>(), A(0)};
+  A largest = -infinity<A>(), sum = A(0);
   for (int64_t tile = threadIdx.x % kWarp; tile < tiles; tile += kWarp) {
-    state = merge_parts<Normalizer>(state, parts[tile]);
+    largest = max_of(largest, parts[tile].largest);
   }
-#pragma unroll
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    PartState<A> other;
-    other.largest = __shfl_down_sync(kFullWarp, state.largest, offset);
-    other.sum = __shfl_down_sync(kFullWarp, state.sum, offset);
-    state = merge_parts<Normalizer>(state, other);
+  largest = warp_reduce<Max>(largest);
+  const Normalizer normalizer(largest);
+  for (int64_t tile = threadIdx.x % kWarp; tile < tiles; tile += kWarp) {
+    const PartState<A> part = parts[tile];
+    sum += part.largest == largest ? part.sum : normalizer.weight(part.largest) * part.sum;
   }
-  return state;
+  return {largest, warp_reduce<Sum>(sum)};
 }
 
 // Logits as both ops read them.

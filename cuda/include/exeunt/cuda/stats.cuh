@@ -52,10 +52,6 @@ struct __align__(16) StatsState {
   float mean_log;       // sum of ln weight / V, which cannot overflow where the plain sum might
 };
 
-// The smallest d that matters: e underflows to 0 there, and 0 times it is still 0, unlike 0 times
-// -inf.
-constexpr float kLowestLog = -200.0f;
-
 __device__ __forceinline__ float treat_logit(float z, const StatsOptions& options) {
   if (options.softcap > 0.0f && fabsf(z) < INFINITY) {
     z = __fmul_rn(options.softcap, tanhf(z / options.softcap));
@@ -93,6 +89,20 @@ __device__ __forceinline__ TopTwo warp_top_two(TopTwo top) {
   return top;
 }
 
+// A thread's sum, in four chains: beside a term of 1 each addition may be off by 2^-24, and where
+// the terms are equal always in the same direction.
+struct FourSums {
+  float part[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+
+  __device__ __forceinline__ void add(int i, float x) { part[i % 4] += x; }
+  __device__ __forceinline__ void add_product(int i, float a, float b) {
+    part[i % 4] = __fmaf_rn(a, b, part[i % 4]);
+  }
+  __device__ __forceinline__ float total() const {
+    return (part[0] + part[1]) + (part[2] + part[3]);
+  }
+};
+
 // Adds up this thread's `values`, which it treats in place, relative to `state.largest`, which the
 // caller has set for the whole group of threads. `place(i)` is the place of value i in the part;
 // places from `count` on are padding, -inf.
@@ -104,34 +114,36 @@ __device__ __forceinline__ void accumulate(float (&values)[ITEMS], const StatsOp
     for (float& z : values) z = treat_logit(z, options);
   }
   const Normalizer normalizer(treat_logit(state.largest, options));
-  float sum = 0.0f, weighted_log = 0.0f;
+  FourSums sum, weighted_log;
 #pragma unroll
   for (int i = 0; i < ITEMS; ++i) {
-    const float weight = normalizer.weight(values[i]);
-    sum += weight;
-    weighted_log += weight * fmaxf(normalizer.relative_log_weight(values[i]), kLowestLog);
+    const Weighed z = normalizer.weigh(values[i]);
+    sum.add(i, z.weight);
+    weighted_log.add_product(i, z.weight, z.log);
   }
-  float sum2 = 0.0f, weighted_log2 = 0.0f, mean_log = 0.0f;
+  FourSums sum2, weighted_log2, mean_log;
   if (options.want_pow2) {
 #pragma unroll
     for (int i = 0; i < ITEMS; ++i) {
-      const float weight = normalizer.weight(values[i]);
-      const float square = weight * weight;
-      sum2 += square;
-      weighted_log2 += square * fmaxf(normalizer.relative_log_weight(values[i]), kLowestLog);
+      const Weighed z = normalizer.weigh(values[i]);
+      const float square = z.weight * z.weight;
+      sum2.add(i, square);
+      weighted_log2.add_product(i, square, z.log);
     }
   }
   if (options.want_mean) {
 #pragma unroll
     for (int i = 0; i < ITEMS; ++i) {
-      if (place(i) < count) mean_log += Normalizer::log_weight(values[i]) * options.inverse_count;
+      if (place(i) < count) {
+        mean_log.add_product(i, Normalizer::log_weight(values[i]), options.inverse_count);
+      }
     }
   }
-  state.sum = sum;
-  state.weighted_log = weighted_log;
-  state.sum2 = sum2;
-  state.weighted_log2 = weighted_log2;
-  state.mean_log = mean_log;
+  state.sum = sum.total();
+  state.weighted_log = weighted_log.total();
+  state.sum2 = sum2.total();
+  state.weighted_log2 = weighted_log2.total();
+  state.mean_log = mean_log.total();
 }
 
 // Adds up the sums of a warp whose lanes share `largest`.
@@ -146,29 +158,30 @@ __device__ __forceinline__ void warp_reduce_sums(StatsState& state, const StatsO
   if (options.want_mean) state.mean_log = warp_reduce<Sum>(state.mean_log);
 }
 
-// Merges `b` into `a`; the parts may have different `largest`, and either may come first in the
-// row.
+// Takes the sums of a part over to another reference, `largest`, that of the whole row.
 template <class Normalizer>
-__device__ __forceinline__ void merge(StatsState& a, const StatsState& b,
-                                      const StatsOptions& options) {
-  const float largest = fmaxf(a.largest, b.largest);
-  const float level_a = treat_logit(a.largest, options);
-  const float level_b = treat_logit(b.largest, options);
-  const Normalizer normalizer(a.largest == largest ? level_a : level_b);
-  const float scale_a = normalizer.weight(level_a);
-  const float scale_b = normalizer.weight(level_b);
-  const float shift_a = fmaxf(normalizer.relative_log_weight(level_a), kLowestLog);
-  const float shift_b = fmaxf(normalizer.relative_log_weight(level_b), kLowestLog);
+__device__ __forceinline__ void rebase(StatsState& part, float largest,
+                                       const Normalizer& normalizer, const StatsOptions& options) {
+  if (part.largest == largest) return;
+  const float level = treat_logit(part.largest, options);
+  const float scale = normalizer.weight(level);
+  const float shift = fmaxf(normalizer.relative_log_weight(level), kLowestLog);
+  part.weighted_log = scale * (part.weighted_log + shift * part.sum);
+  part.sum *= scale;
+  part.weighted_log2 = scale * scale * (part.weighted_log2 + shift * part.sum2);
+  part.sum2 *= scale * scale;
+}
+
+// Merges `b` into `a`; the sums of both have the same reference.
+__device__ __forceinline__ void merge(StatsState& a, const StatsState& b) {
   if (b.largest > a.largest || (b.largest == a.largest && b.argmax < a.argmax)) a.argmax = b.argmax;
   a.second = fmaxf(fmaxf(a.second, b.second), fminf(a.largest, b.largest));
-  a.weighted_log =
-      scale_a * (a.weighted_log + shift_a * a.sum) + scale_b * (b.weighted_log + shift_b * b.sum);
-  a.sum = scale_a * a.sum + scale_b * b.sum;
-  a.weighted_log2 = scale_a * scale_a * (a.weighted_log2 + shift_a * a.sum2) +
-                    scale_b * scale_b * (b.weighted_log2 + shift_b * b.sum2);
-  a.sum2 = scale_a * scale_a * a.sum2 + scale_b * scale_b * b.sum2;
+  a.largest = fmaxf(a.largest, b.largest);
+  a.sum += b.sum;
+  a.weighted_log += b.weighted_log;
+  a.sum2 += b.sum2;
+  a.weighted_log2 += b.weighted_log2;
   a.mean_log += b.mean_log;
-  a.largest = largest;
 }
 
 __device__ __forceinline__ StatsState empty_state() {
@@ -244,8 +257,7 @@ __device__ __forceinline__ void write_stats(const StatsTargets& out, int64_t row
 
 constexpr int kMergeThreads = 128;
 
-template <class Normalizer>
-__device__ __forceinline__ StatsState warp_merge(StatsState state, const StatsOptions& options) {
+__device__ __forceinline__ StatsState warp_merge(StatsState state) {
 #pragma unroll
   for (int offset = kWarp / 2; offset > 0; offset /= 2) {
     StatsState other;
@@ -257,35 +269,52 @@ __device__ __forceinline__ StatsState warp_merge(StatsState state, const StatsOp
     other.sum2 = __shfl_down_sync(kFullWarp, state.sum2, offset);
     other.weighted_log2 = __shfl_down_sync(kFullWarp, state.weighted_log2, offset);
     other.mean_log = __shfl_down_sync(kFullWarp, state.mean_log, offset);
-    merge<Normalizer>(state, other, options);
+    merge(state, other);
   }
   return state;
 }
 
 // Merges the `parts` states of each row, [rows, parts], and writes the row's statistics.
 //
-// Bytes: 32 per part. One block per row: thread t merges parts t, t + 128, ..., then the threads
-// are merged in a fixed tree.
+// Bytes: 32 per part; the largest logits of all are looked at beforehand, so that each part is
+// rescaled once. One block per row: thread t merges parts t and t + 128, then t + 256 and t + 384,
+// ..., then the threads are merged in a fixed tree.
 template <class Normalizer>
 __global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(
     const StatsState* states, int64_t parts, int64_t rows, StatsOptions options, StatsTargets out) {
   __shared__ StatsState warps[kMergeThreads / kWarp];
+  __shared__ float tops[kMergeThreads / kWarp];
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    StatsState state = empty_state();
+    const StatsState* const of_row = states + row * parts;
+    float largest = -INFINITY;
     for (int64_t part = threadIdx.x; part < parts; part += kMergeThreads) {
-      merge<Normalizer>(state, load_state(states + row * parts + part), options);
+      largest = fmaxf(largest, of_row[part].largest);
     }
-    state = warp_merge<Normalizer>(state, options);
+    largest = block_reduce<Max, kMergeThreads / kWarp>(largest, tops);
+    const Normalizer normalizer(treat_logit(largest, options));
+
+    StatsState state = empty_state();
+    for (int64_t part = threadIdx.x; part < parts; part += 2 * kMergeThreads) {
+      StatsState one = load_state(of_row + part);
+      rebase(one, largest, normalizer, options);
+      if (part + kMergeThreads < parts) {
+        StatsState other = load_state(of_row + part + kMergeThreads);
+        rebase(other, largest, normalizer, options);
+        merge(one, other);
+      }
+      merge(state, one);
+    }
+    state = warp_merge(state);
     if (threadIdx.x % kWarp == 0) store_state(&warps[threadIdx.x / kWarp], state);
     __syncthreads();
     if (threadIdx.x == 0) {
 #pragma unroll
       for (int warp = 1; warp < kMergeThreads / kWarp; ++warp) {
-        merge<Normalizer>(state, load_state(&warps[warp]), options);
+        merge(state, load_state(&warps[warp]));
       }
       write_stats<Normalizer>(out, row, state, options);
     }
-    __syncthreads();  // the next row writes `warps` again
+    __syncthreads();  // the next row writes `warps` and `tops` again
   }
 }
 

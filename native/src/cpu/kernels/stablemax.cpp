@@ -32,7 +32,7 @@ RowSum row_sum(const TileStats* tiles, int64_t count) {
   const TileStats all = merge(tiles, count);
   RowSum r;
   r.broken = all.broken || all.top1 == -INFINITY;
-  r.level = static_cast<double>(all.level);
+  r.level = all.level;
   r.sum = all.sum;
   return r;
 }
@@ -50,8 +50,6 @@ static EXN_SIMD void terms(const f32v (&x)[N], f32v level, f32v over_s, f32v (&e
   exp_floored(d, e);
 }
 
-static EXN_SIMD float scalar_g(float z) { return ::copysignf(::log1pf(::fabsf(z)), z); }
-
 static EXN_SIMD float reciprocal_s(float top) {
   return top >= 0 ? 1.0f / (1.0f + top) : 1.0f - top;
 }
@@ -66,30 +64,32 @@ template <class T, bool kStable, bool kKeep, bool kScaled>
 static __attribute__((noinline)) double sum_terms(const T* z, T* out, int64_t n, Mode mode,
                                                   float top, const Span<T>& next, Peaks* peaks) {
   const f32v level = set1(top), over_s = set1(kStable ? reciprocal_s(top) : 1.0f);
-  f32v sums[kSums];
-  for (f32v& sum : sums) sum = zero();
+  Sums<1> sums;
   const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
     constexpr int N = sizeof(x) / sizeof(x[0]);
     f32v e[N];
     terms<kStable, kScaled>(x, level, over_s, e);
-    for (int k = 0; k < N; ++k) sums[k % kSums] = add(sums[k % kSums], e[k]);
+    f32v& sum = sums.at(at)[0];
+    sum = add(sum, sum_of(e));
     if (!kKeep) return;
     for (int k = 0; k < N; ++k) {
       store_part(out + at + k * kLanes,
                  kStable && mode == Mode::kGradient ? mul(e[k], slope(x[k])) : e[k], rest);
     }
   };
-  pass_over<0>(n, next, peaks, [&](int64_t i) EXN_FLAT {
+  const auto group = [&](int64_t i) EXN_FLAT {
     f32v x[kGroup];
     for (int k = 0; k < kGroup; ++k) x[k] = load(z + i + k * kLanes);
     visit(x, i, kLanes);
-  });
+  };
+  pass_over<0>(n, next, peaks, group, [&]() EXN_FLAT { sums.settle(); });
   const int64_t i = n / (kGroup * kLanes) * (kGroup * kLanes);
   for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
     f32v x[1] = {load_part(z + i + j, rest, -INFINITY)};
     visit(x, i + j, rest);
   });
-  return fold(sums);
+  sums.settle();
+  return sums.total(0);
 }
 
 // First half: summarises a tile and, for f32 outputs that are a multiple of the terms, leaves the
@@ -103,7 +103,7 @@ TileStats first_half(const T* z, T* out, int64_t n, Mode mode, const Span<T>& ne
   tile.broken = !(tile.top1 < INFINITY);
   // With nothing but -inf in the tile any level gives terms of exactly 0.
   const float top = tile.top1 == -INFINITY ? 0 : tile.top1;
-  tile.level = tile.top1 == -INFINITY ? -INFINITY : kStable ? scalar_g(top) : top;
+  tile.level = tile.top1 == -INFINITY ? -HUGE_VAL : kStable ? log_s(top) : static_cast<double>(top);
   tile.sum = sum_terms<T, kStable, kKeep, true>(z, out, n, mode, top, next, peaks);
   tile.broken = tile.broken || !(tile.sum >= 0);
   return tile;
@@ -136,14 +136,18 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
     return;
   }
   if (plan.mode == Mode::kLog) {
-    const f32v lse = set1(static_cast<float>(row.level + ::log(row.sum)));
+    // In two steps: near the largest logit the first is exact, however large both are.
+    const f32v level = set1(static_cast<float>(row.level));
+    const f32v log_sum = set1(static_cast<float>(::log(row.sum)));
     const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
       constexpr int N = sizeof(x) / sizeof(x[0]);
       f32v s[N], g[N];
       if (kStable) stable_both(x, s, g);
       // Rounding must not lift a certain outcome above probability 1.
-      for (int k = 0; k < N; ++k)
-        store_part(out + at + k * kLanes, min(sub(kStable ? g[k] : x[k], lse), zero()), rest);
+      for (int k = 0; k < N; ++k) {
+        const f32v log_p = sub(sub(kStable ? g[k] : x[k], level), log_sum);
+        store_part(out + at + k * kLanes, min(log_p, zero()), rest);
+      }
     };
     int64_t i = 0;
     for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
@@ -159,7 +163,7 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
   }
   const double scale = plan.mode == Mode::kGradient ? plan.scale : 1;
   const bool empty = tile.top1 == -INFINITY;
-  const double shift = empty ? 0 : static_cast<double>(tile.level) - row.level;
+  const double shift = empty ? 0 : tile.level - row.level;
   const f32v factor = set1(empty ? 0.0f : static_cast<float>(scale * ::exp(shift) / row.sum));
   if (kKeep) {
     constexpr int64_t kPair = 128 / sizeof(T);

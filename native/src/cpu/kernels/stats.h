@@ -44,7 +44,7 @@ struct TileStats {
   double sum2 = 0;
   double weighted2 = 0;
   double total = 0;  // sum of z (StableMax: of g(z)) itself
-  float level = 0;   // m after the map; for StableMax g(m)
+  double level = 0;  // m after the map; for StableMax g(m)
   float top1 = 0;    // largest and second largest raw logit
   float top2 = 0;
   int32_t index = -1;  // of top1, within the row
@@ -59,9 +59,8 @@ static EXN_SIMD f32v apply_map(const LogitMap& map, f32v z) {
   return select(equal(z, set1(-INFINITY)), z, mapped);
 }
 
-// The same of one logit, and its level, by the vector operations that its row goes through: the
-// largest logit is then at its level: exactly, or with StableMax up to the rounding of g, which a
-// group that holds an extreme logit takes another way.
+// The same of one logit by the vector operations that its row goes through, so that the largest
+// logit is where its row looks for it.
 static EXN_SIMD float scalar_map(const LogitMap& map, float z) {
   if (map.identity || std::isinf(z)) return z;
   float lanes[kLanes];
@@ -69,7 +68,21 @@ static EXN_SIMD float scalar_map(const LogitMap& map, float z) {
   return lanes[0];
 }
 
-static EXN_SIMD float level_of(const LogitMap& map, float raw) {
+// ln s(z) of StableMax.
+static EXN_SIMD double log_s(float z) {
+  return ::copysign(::log1p(::fabs(static_cast<double>(z))), static_cast<double>(z));
+}
+
+// The level of a raw logit: what tiles are merged by and probabilities taken from.
+static EXN_SIMD double level_of(const LogitMap& map, float raw) {
+  const float z = scalar_map(map, raw);
+  return map.stablemax ? log_s(z) : static_cast<double>(z);
+}
+
+// The level that the terms of a tile refer to. With StableMax by the vector operations that its
+// logits go through: the largest is then at its level exactly, or up to the rounding of g, which a
+// group that holds an extreme logit takes another way.
+static EXN_SIMD float tile_level(const LogitMap& map, float raw) {
   const float z = scalar_map(map, raw);
   if (!map.stablemax) return z;
   const f32v x[1] = {set1(z)};
@@ -80,31 +93,76 @@ static EXN_SIMD float level_of(const LogitMap& map, float raw) {
   return lanes[0];
 }
 
-// Sums of a tile's second pass, each in as many parts as keep additions
-// from waiting for each other.
-constexpr int kSums = kGroup / 2;
-struct Sums {
-  f32v s[kSums], t[kSums], s2[kSums], t2[kSums], z[kSums];
-};
-
-template <int N, bool kFull>
-static EXN_SIMD void add_terms(Sums& sums, const f32v (&e)[N], const f32v (&d)[N],
-                               const f32v (&z)[N]) {
-  for (int k = 0; k < N; ++k) sums.s[k % kSums] = add(sums.s[k % kSums], e[k]);
-  for (int k = 0; k < N; ++k) sums.t[k % kSums] = fma(e[k], d[k], sums.t[k % kSums]);
-  if (!kFull) return;
-  for (int k = 0; k < N; ++k) {
-    const f32v e2 = mul(e[k], e[k]);
-    sums.s2[k % kSums] = add(sums.s2[k % kSums], e2);
-    sums.t2[k % kSums] = fma(e2, d[k], sums.t2[k % kSums]);
-    sums.z[k % kSums] = add(sums.z[k % kSums], z[k]);
+// A group's sum, pairwise.
+template <int N>
+static EXN_SIMD f32v sum_of(const f32v (&v)[N]) {
+  f32v all[N];
+  for (int k = 0; k < N; ++k) all[k] = v[k];
+  for (int half = N / 2; half > 0; half /= 2) {
+    for (int k = 0; k < half; ++k) all[k] = add(all[k], all[k + half]);
   }
+  return all[0];
 }
 
-static EXN_SIMD double fold(const f32v (&v)[kSums]) {
-  f32v all = v[0];
-  for (int k = 1; k < kSums; ++k) all = add(all, v[k]);
-  return static_cast<double>(reduce_add(all));
+// Sums of thousands of terms. One chain of f32 additions in each lane would drift: where most of a
+// row's logits are equal, so are the errors of adding their terms, and beside a term of 1 each may
+// be off by 2^-24. So the groups take turns at kTurns sums, each of which takes in kTurns groups;
+// then all of them move on to lanes of f64.
+constexpr int kTurns = 8;
+constexpr int64_t kRun = int64_t{kTurns} * kTurns * kGroup * kLanes;
+
+// N sums side by side.
+template <int N>
+struct Sums {
+  f32v part[kTurns][N];
+  f64v low[N], high[N];
+
+  EXN_SIMD Sums() {
+    for (auto& turn : part) {
+      for (f32v& p : turn) p = zero();
+    }
+    for (int k = 0; k < N; ++k) low[k] = high[k] = zero_f64();
+  }
+
+  // Those that the group at element i adds to.
+  EXN_SIMD f32v (&at(int64_t i))[N] { return part[i / (kGroup * kLanes) % kTurns]; }
+
+  // Moves on what the lanes of f32 hold.
+  EXN_SIMD void settle() {
+    for (int k = 0; k < N; ++k) {
+      f32v all[kTurns];
+      for (int turn = 0; turn < kTurns; ++turn) {
+        all[turn] = part[turn][k];
+        part[turn][k] = zero();
+      }
+      const f32v sum = sum_of(all);
+      low[k] = add(low[k], low_f64(sum));
+      high[k] = add(high[k], high_f64(sum));
+    }
+  }
+
+  EXN_SIMD double total(int k) const { return reduce_add(add(low[k], high[k])); }
+};
+
+// What a tile's second pass adds up.
+enum { kSumE, kSumED, kSumE2, kSumE2D, kSumZ, kAllSums };
+
+template <bool kFull, int N, int M>
+static EXN_SIMD void add_terms(f32v (&sums)[M], const f32v (&e)[N], const f32v (&d)[N],
+                               const f32v (&z)[N]) {
+  sums[kSumE] = add(sums[kSumE], sum_of(e));
+  f32v t = sums[kSumED];
+  for (int k = 0; k < N; ++k) t = fma(e[k], d[k], t);
+  sums[kSumED] = t;
+  if constexpr (kFull) {
+    f32v e2[N];
+    for (int k = 0; k < N; ++k) e2[k] = mul(e[k], e[k]);
+    sums[kSumE2] = add(sums[kSumE2], sum_of(e2));
+    f32v t2 = sums[kSumE2D];
+    for (int k = 0; k < N; ++k) t2 = fma(e2[k], d[k], t2);
+    sums[kSumE2D] = t2;
+    sums[kSumZ] = add(sums[kSumZ], sum_of(z));
+  }
 }
 
 // Pieces of a tile whose lane maxima the first look at it keeps: the two largest are then looked
@@ -164,15 +222,16 @@ static EXN_SIMD void find_peaks(const Span<T>& tile, int64_t first, Peaks* peaks
 }
 
 // A pass over a tile, whose last, incomplete group is left to the caller: visit(i) for each group
-// of vectors. Meanwhile it finds the peaks of the tile that comes next: maxima and multiplications
-// keep different units busy, and the memory is read at an even pace. Where the pass itself writes
-// nothing, it prefetches kReach bytes farther on, into L2: the processor's own prefetching stops at
-// each page, and in L1 what is asked for that early would be evicted before its use.
-template <int kReach, class T, class F>
-static EXN_SIMD void pass_over(int64_t n, const Span<T>& next, Peaks* peaks, F&& visit) {
+// of vectors, and rest() after each kRun elements. Meanwhile it finds the peaks of the tile that
+// comes next: maxima and multiplications keep different units busy, and the memory is read at an
+// even pace. Where the pass itself writes nothing, it prefetches kReach bytes farther on, into L2:
+// the processor's own prefetching stops at each page, and in L1 what is asked for that early would
+// be evicted before its use.
+template <int kReach, class T, class F, class G>
+static EXN_SIMD void pass_over(int64_t n, const Span<T>& next, Peaks* peaks, F&& visit, G&& rest) {
   const int64_t both = (n < next.n ? n : next.n) / kPiece;
   constexpr int64_t kStep = kGroup * kLanes;
-  static_assert(kPiece % kStep == 0, "a piece is whole groups");
+  static_assert(kPiece % kStep == 0 && kRun % kPiece == 0, "a run is pieces, a piece whole groups");
   constexpr int kSize = static_cast<int>(sizeof(T));
   for (int64_t p = 0; p < both; ++p) {
     f32v high[kGroup];
@@ -188,8 +247,12 @@ static EXN_SIMD void pass_over(int64_t n, const Span<T>& next, Peaks* peaks, F&&
     }
     for (int k = 1; k < kGroup; ++k) high[0] = max(high[0], high[k]);
     peaks->at[p] = high[0];
+    if ((p + 1) % (kRun / kPiece) == 0) rest();
   }
-  for (int64_t i = both * kPiece; i + kStep <= n; i += kStep) visit(i);
+  for (int64_t i = both * kPiece; i + kStep <= n; i += kStep) {
+    visit(i);
+    if ((i + kStep) % kRun == 0) rest();
+  }
   find_peaks(next, both, peaks);
 }
 
@@ -246,17 +309,15 @@ static __attribute__((noinline)) double sum_apart(const T* z, int64_t n) {
 template <class T, bool kStable, bool kFull>
 static __attribute__((noinline)) void sum_up(const T* z, int64_t n, const LogitMap& map,
                                              const Span<T>& next, Peaks* peaks, TileStats* out) {
-  const f32v minus_level = set1(-out->level);  // an addition takes its other operand from memory
+  const float level = tile_level(map, out->top1);
+  const f32v minus_level = set1(-level);  // an addition takes its other operand from memory
   // s(m) > 0 may be subnormal or near FLT_MAX; its reciprocal is taken branch
   // by branch and stays finite.
   const float top = scalar_map(map, out->top1);
   const f32v over_s = set1(top >= 0 ? 1.0f / (1.0f + top) : 1.0f - top);
-  Sums sums;
-  for (int k = 0; k < kSums; ++k) {
-    sums.s[k] = sums.t[k] = sums.s2[k] = sums.t2[k] = sums.z[k] = zero();
-  }
+  Sums<kFull ? kAllSums : 2> sums;
 
-  const auto visit = [&](auto& x, int rest) EXN_FLAT {
+  const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
     constexpr int N = sizeof(x) / sizeof(x[0]);
     f32v e[N], d[N], total[N];
     if (kStable) {
@@ -278,24 +339,26 @@ static __attribute__((noinline)) void sum_up(const T* z, int64_t n, const LogitM
       for (int l = rest; l < kLanes; ++l) lanes[l] = 0;
       total[0] = load(lanes);
     }
-    add_terms<N, kFull>(sums, e, d, total);
+    add_terms<kFull>(sums.at(at), e, d, total);
   };
-  pass_over<16384>(n, next, peaks, [&](int64_t i) EXN_FLAT {
+  const auto group = [&](int64_t i) EXN_FLAT {
     f32v x[kGroup];
     for (int k = 0; k < kGroup; ++k) x[k] = load(z + i + k * kLanes);
-    visit(x, kLanes);
-  });
+    visit(x, i, kLanes);
+  };
+  pass_over<16384>(n, next, peaks, group, [&]() EXN_FLAT { sums.settle(); });
   const int64_t i = n / (kGroup * kLanes) * (kGroup * kLanes);
   for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
     f32v x[1] = {load_part(z + i + j, rest, -INFINITY)};
-    visit(x, rest);
+    visit(x, i, rest);
   });
-  out->sum = fold(sums.s);
-  out->weighted = fold(sums.t);
-  if (kFull) {
-    out->sum2 = fold(sums.s2);
-    out->weighted2 = fold(sums.t2);
-    out->total = fold(sums.z) + static_cast<double>(n) * static_cast<double>(out->level);
+  sums.settle();
+  out->sum = sums.total(kSumE);
+  out->weighted = sums.total(kSumED);
+  if constexpr (kFull) {
+    out->sum2 = sums.total(kSumE2);
+    out->weighted2 = sums.total(kSumE2D);
+    out->total = sums.total(kSumZ) + static_cast<double>(n) * static_cast<double>(level);
     if (!kStable && out->total == -HUGE_VAL) out->total = sum_apart(z, n);
   }
   out->broken = out->broken || !(out->sum >= 0);
@@ -388,7 +451,7 @@ static EXN_SIMD TileStats merge(const TileStats* tiles, int64_t count) {
     const TileStats& x = tiles[t];
     all.total += x.total;
     if (x.top1 == -INFINITY) continue;
-    const double shift = static_cast<double>(x.level) - static_cast<double>(all.level);
+    const double shift = x.level - all.level;
     const double f = shift == 0 ? 1 : ::exp(shift);
     all.sum += f * x.sum;
     all.weighted += f * (x.weighted + shift * x.sum);
@@ -412,10 +475,9 @@ static EXN_SIMD void write_row(const TileStats* tiles, int64_t count, int64_t co
   // The largest logit alone adds 1, which StableMax's quotient may miss by its rounding.
   const double sum = all.sum > 1 ? all.sum : 1, sum2 = all.sum2 > 1 ? all.sum2 : 1;
   const double log_sum = ::log(sum);
-  const double lse = static_cast<double>(all.level) + log_sum;
+  const double lse = all.level + log_sum;
   const double p1 = 1 / sum;
-  const double p2 =
-      all.top2 == -INFINITY ? 0 : ::exp(static_cast<double>(level_of(map, all.top2)) - lse);
+  const double p2 = all.top2 == -INFINITY ? 0 : ::exp(level_of(map, all.top2) - lse);
   put(out.valid, row, valid ? 1 : 0);
   put(out.argmax, row, valid ? all.index : -1);
   put(out.max_logit, row, valid ? static_cast<double>(scalar_map(map, all.top1)) : nothing);

@@ -9,6 +9,7 @@
 namespace exn::cpu::EXN_ISA {
 
 constexpr int kLanes = 8;
+#define EXN_HAS_FMA 1
 constexpr int kRegisters = 16;
 using f32v = __m256;
 using maskv = __m256;

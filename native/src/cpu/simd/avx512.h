@@ -13,6 +13,7 @@
 namespace exn::cpu::EXN_ISA {
 
 constexpr int kLanes = 16;
+#define EXN_HAS_FMA 1
 constexpr int kRegisters = 32;
 using f32v = __m512;
 using maskv = __mmask16;

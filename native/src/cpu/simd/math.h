@@ -15,10 +15,10 @@ namespace exn::cpu::EXN_ISA {
 constexpr int kGroup = kRegisters / 8;
 
 // e^x for kExpFloor <= x <= 0 (elementwise over N vectors); relative error below 2e-7 (1.3e-6
-// near e^-87; without FMA 7e-6), exactly 1 at 0 and exactly 0 at the floor, to which the caller
-// clamps, -inf included; what should be subnormal lies between 0 and the true value; NaN stays
-// NaN. One reduction step is enough: its error is |x| 2^-26, and terms with large |x| weigh
-// nothing in a sum with e^0.
+// near e^-87), exactly 1 at 0 and exactly 0 at the floor, to which the caller clamps, -inf
+// included; what should be subnormal lies between 0 and the true value; NaN stays NaN. One
+// reduction step is enough: its error is |x| 2^-26, and terms with large |x| weigh nothing in a
+// sum with e^0.
 #if defined(EXN_HAS_POWER_TABLE)
 template <int N>
 static EXN_SIMD void exp_floored(const f32v (&x)[N], f32v (&out)[N]) {
@@ -40,12 +40,27 @@ template <int N>
 static EXN_SIMD void exp_floored(const f32v (&x)[N], f32v (&out)[N]) {
   f32v power[N], f[N], p[N];
   for (int k = 0; k < N; ++k) power[k] = nearest_power(x[k], set1(1.442695041f));
+#if defined(EXN_HAS_FMA)
   for (int k = 0; k < N; ++k) f[k] = fms(x[k], set1(1.442695041f), power_value(power[k]));
   // 2^f on [-1/2, 1/2]: minimax of degree 5 (Remez), constant term rounded to 1.
-  for (int k = 0; k < N; ++k) p[k] = fma(set1(1.3276472168e-3f), f[k], set1(9.6755413310e-3f));
-  for (int k = 0; k < N; ++k) p[k] = fma(p[k], f[k], set1(5.5507132729e-2f));
-  for (int k = 0; k < N; ++k) p[k] = fma(p[k], f[k], set1(2.4022119724e-1f));
-  for (int k = 0; k < N; ++k) p[k] = fma(p[k], f[k], set1(6.9314696707e-1f));
+  constexpr float kFactors[5] = {6.9314696707e-1f, 2.4022119724e-1f, 5.5507132729e-2f,
+                                 9.6755413310e-3f, 1.3276472168e-3f};
+#else
+  // A product that is rounded before the power is taken off it would lose as much as the power is
+  // long: e^f instead, where f is x less the power times ln 2, in two parts of which the first
+  // times any power is exact.
+  for (int k = 0; k < N; ++k) {
+    const f32v n = power_value(power[k]);
+    f[k] = sub(sub(x[k], mul(n, set1(0.693359375f))), mul(n, set1(-2.12194440e-4f)));
+  }
+  // The same polynomial in f / ln 2.
+  constexpr float kFactors[5] = {9.9999965878e-1f, 4.9998895920e-1f, 1.6667574184e-1f,
+                                 4.1915380376e-2f, 8.2976553777e-3f};
+#endif
+  for (int k = 0; k < N; ++k) p[k] = fma(set1(kFactors[4]), f[k], set1(kFactors[3]));
+  for (int term = 2; term >= 0; --term) {
+    for (int k = 0; k < N; ++k) p[k] = fma(p[k], f[k], set1(kFactors[term]));
+  }
   // The power is at hand before the polynomial: multiplied by f, it shortens the chain.
   for (int k = 0; k < N; ++k) {
     const f32v whole = times_power(set1(1.0f), power[k]);

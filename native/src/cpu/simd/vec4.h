@@ -14,6 +14,7 @@ namespace exn::cpu::EXN_ISA {
 
 constexpr int kLanes = 4;
 #if defined(__aarch64__)
+#define EXN_HAS_FMA 1
 constexpr int kRegisters = 32;
 #else
 constexpr int kRegisters = 16;

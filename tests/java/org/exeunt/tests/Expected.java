@@ -21,6 +21,12 @@ record Expected(double value, double bound) {
   static final double F32 = 0x1p-24;
 
   /**
+   * What the headers promise of a sum of weights over a row of f32, f16 or bf16 logits, and of the
+   * statistics made of it.
+   */
+  static final double STATS = 1e-6;
+
+  /**
    * Unit roundoff of the arithmetic for a storage type; the oracle's own doubles count too where
    * that is f64.
    */

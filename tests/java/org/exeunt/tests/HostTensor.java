@@ -304,7 +304,8 @@ final class HostTensor {
           double magnitude = (1 + high(w, 8)) * smallestDenormal();
           set(r, c, w % 2 != 0 ? -magnitude : magnitude);
         } else {
-          set(r, c, value(kind, w, i, c, first, second) * scale);
+          long twin = kind.equals("twins") ? word(seed, stream, (long) (r / 2) * cols + c) : w;
+          set(r, c, value(kind, twin, i, c, first, second) * scale);
         }
       }
     }
@@ -343,6 +344,14 @@ final class HostTensor {
         return col;
       case "downramp":
         return -(float) col;
+      case "above":
+        return col == first ? 1 : 0;
+      case "two":
+        return high(w, 32) == 0 ? 1 : 0;
+      case "coarse":
+        return Float.intBitsToFloat(Float.floatToRawIntBits(bell(w)) & 0xFFFF0000);
+      case "twins": // w is the word of the even row
+        return bell(w);
       default:
         throw new IllegalStateException("unknown fill '" + kind + "'");
     }
@@ -402,10 +411,14 @@ final class HostTensor {
         break;
       case "allninf":
       case "onlyone":
+      case "onlyone_nan_last":
         for (int c = 0; c < cols; c++) {
           if (special.equals("allninf") || c != column) {
             set(row, c, Double.NEGATIVE_INFINITY);
           }
+        }
+        if (special.equals("onlyone_nan_last")) {
+          set(row, cols - 1, Double.NaN);
         }
         break;
       default:

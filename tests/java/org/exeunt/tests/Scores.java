@@ -20,15 +20,19 @@ final class Scores {
   /** {@code sum p |ln p + H|}: how the entropy answers to errors of x. */
   double entropySlope;
 
-  /** Largest error of an x. */
-  double error;
+  /** Largest error of an x as its weight has it. */
+  final double error;
 
-  /** Relative error of {@code sum exp}. */
-  double sumBound;
+  /** What taking a logarithm adds to it. */
+  final double logError;
 
-  Scores(double[] x, double power, double error, double u) {
+  /** Relative error of the sum of weights. */
+  final double sumBound;
+
+  Scores(double[] x, double power, double error, double logError, double u) {
     this.x = x;
     this.error = error;
+    this.logError = logError;
     p = new double[x.length];
     double largest = Double.NEGATIVE_INFINITY;
     for (double v : x) {
@@ -50,13 +54,17 @@ final class Scores {
     for (int j = 0; j < x.length; j++) {
       entropySlope += p[j] > 0 ? p[j] * Math.abs(power * (x[j] - largest) - logSum + entropy) : 0;
     }
-    sumBound = u * (Expected.sumError(x.length) + 2 * spread) + 2 * error;
+    // In f64 the weights of StableMax are taken from their logarithms.
+    sumBound =
+        u == Expected.F32
+            ? Expected.STATS + 2 * error
+            : u * (Expected.sumError(x.length) + 2 * spread) + 2 * (error + logError);
   }
 
   /** Of logits that carry no error of their own. */
   static Scores of(double[] z, Normalizer normalizer, double u) {
     if (normalizer == Normalizer.SOFTMAX) {
-      return new Scores(z, 1, 0, u);
+      return new Scores(z, 1, 0, 0, u);
     }
     double[] x = new double[z.length];
     double error = 0;
@@ -65,7 +73,7 @@ final class Scores {
       error =
           z[j] == Double.NEGATIVE_INFINITY ? error : Math.max(error, 2 * u * (Math.abs(x[j]) + 1));
     }
-    return new Scores(x, 1, error, u);
+    return new Scores(x, 1, 0, error, u);
   }
 
   /** {@code ln s(z)} of StableMax, where -inf stands for a logit that is left out. */
@@ -90,16 +98,14 @@ final class Scores {
   double probabilityBound(int j, double u) {
     return p[j] == 0 && x[j] == Double.NEGATIVE_INFINITY
         ? 0
-        : p[j] * (sumBound + u * (4 + 2 * (top - x[j])));
+        : p[j] * (sumBound + u * ((u == Expected.F32 ? 0 : 4) + 2 * (top - x[j])));
   }
 
   double logBound(int j, double u) {
-    return sumBound + error + u * 2 * (Math.abs(x[j]) + Math.abs(lse) + Math.abs(top));
+    return sumBound + 2 * logError + u * 2 * (Math.abs(x[j] - top) + Math.abs(x[j] - lse));
   }
 
-  double entropyBound(double u) {
-    return u * (Expected.sumError(x.length) * (1 + spread) + 4 * entropy)
-        + u * 2 * spread * (1 + spread)
-        + 2 * error * entropySlope;
+  double entropyBound() {
+    return Expected.STATS * (1 + entropy) + 2 * error * entropySlope + 2 * logError;
   }
 }

@@ -5,7 +5,9 @@ import static org.exeunt.tests.Expected.F32;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.ArrayList;
 import java.util.EnumMap;
+import java.util.List;
 import java.util.Map;
 import java.util.TreeSet;
 import org.exeunt.DType;
@@ -44,7 +46,7 @@ final class StatsOracle {
     double[] z = logits.clone();
     double[] error = errors.clone();
     transform(z, error, temperature, softcap);
-    int best = findArgmax(z, error, ids);
+    int best = findArgmax(z, error, logits, errors, ids);
     statistics(z, error, best, normalizer);
   }
 
@@ -64,16 +66,29 @@ final class StatsOracle {
     }
   }
 
-  private int findArgmax(double[] z, double[] error, long[] ids) {
+  private int findArgmax(
+      double[] z, double[] error, double[] raw, double[] rawError, long[] ids) {
     int best = 0;
     for (int j = 1; j < z.length; j++) {
       if (z[j] > z[best] || z[j] == z[best] && id(ids, j) < id(ids, best)) {
         best = j;
       }
     }
+    List<Integer> near = new ArrayList<>();
     for (int j = 0; j < z.length; j++) {
       double slack = error[j] + error[best];
       if (j == best || slack > 0 && z[j] >= z[best] - slack) {
+        near.add(j);
+      }
+    }
+    // Logits that are equal before they are treated are so whatever rounding does: of those only
+    // the smallest id may win.
+    for (int j : near) {
+      boolean beaten = false;
+      for (int k : near) {
+        beaten |= raw[k] == raw[j] && rawError[k] == rawError[j] && id(ids, k) < id(ids, j);
+      }
+      if (!beaten) {
         argmax.add(id(ids, j));
       }
     }
@@ -88,6 +103,7 @@ final class StatsOracle {
   private void statistics(double[] z, double[] error, int best, Normalizer normalizer) {
     double[] x = z.clone();
     double largestError = 0;
+    double logError = 0;
     for (int j = 0; j < z.length; j++) {
       if (z[j] == Double.NEGATIVE_INFINITY) {
         continue;
@@ -95,18 +111,19 @@ final class StatsOracle {
       double own = error[j];
       if (normalizer == Normalizer.STABLEMAX) {
         x[j] = Scores.logS(z[j]);
-        own = own / (1 + Math.abs(z[j])) + 2 * F32 * (Math.abs(x[j]) + 1);
+        own /= 1 + Math.abs(z[j]);
+        logError = Math.max(logError, 2 * F32 * (Math.abs(x[j]) + 1));
       }
       largestError = Math.max(largestError, own);
     }
-    Scores s = new Scores(x, 1, largestError, F32);
+    Scores s = new Scores(x, 1, largestError, logError, F32);
     values.put(
         Statistic.LSE,
-        new Expected(s.lse, s.sumBound + F32 * (2 * Math.abs(s.lse) + Math.abs(s.top))));
+        new Expected(s.lse, s.sumBound + F32 * 2 * (Math.abs(s.lse) + Math.abs(s.top))));
     probabilities(s, best);
-    values.put(Statistic.ENTROPY, new Expected(s.entropy, s.entropyBound(F32)));
-    Scores squared = new Scores(x, 2, 2 * largestError, F32);
-    values.put(Statistic.POW2_ENTROPY, new Expected(squared.entropy, squared.entropyBound(F32)));
+    values.put(Statistic.ENTROPY, new Expected(s.entropy, s.entropyBound()));
+    Scores squared = new Scores(x, 2, 2 * largestError, 2 * logError, F32);
+    values.put(Statistic.POW2_ENTROPY, new Expected(squared.entropy, squared.entropyBound()));
     meanLogP(s);
   }
 
@@ -120,7 +137,7 @@ final class StatsOracle {
     values.put(Statistic.P1, p1);
     values.put(Statistic.P2, p2);
     values.put(
-        Statistic.MARGIN, new Expected(p1.value() - p2.value(), p1.bound() + p2.bound() + F32));
+        Statistic.MARGIN, new Expected(p1.value() - p2.value(), p1.bound() + p2.bound()));
   }
 
   private static Expected probability(Scores s, int j) {
@@ -141,8 +158,7 @@ final class StatsOracle {
     int n = s.x.length;
     double mean = sum / n - s.lse;
     double bound =
-        F32 * (Expected.sumError(n) * magnitude / n + 4 * (Math.abs(s.top) + Math.abs(s.lse)))
-            + s.sumBound;
+        Expected.STATS * (magnitude / n + Math.abs(s.lse)) + s.sumBound + s.logError;
     values.put(Statistic.MEAN_LOG_P, new Expected(mean, Double.isFinite(mean) ? bound : 0));
   }
 
