@@ -497,11 +497,13 @@ void put_special(const CacheSpec& c, uint64_t seed, const std::string& special,
                  CacheTensors* cache) {
   HostTensor* side = special[0] == 'k' ? &cache->k : &cache->v;
   const std::string what = special.substr(1);
-  if (what != "_nan" && what != "_pinf" && what != "_ninf")
+  const bool half = special == "k_ninf_half";
+  if (what != "_nan" && what != "_pinf" && what != "_ninf" && !half)
     fail("cache_special: unknown word '" + special + "'");
   const double value = what == "_nan" ? kNaN : what == "_pinf" ? kInf : -kInf;
-  const int64_t element = static_cast<int64_t>(pick(seed, 6, 0, c.dim));
-  side->set(0, cache_index(c, cache->block_table, 0, c.slots / 2, c.heads - 1, element), value);
+  const int64_t element = static_cast<int64_t>(pick(seed, 6, 0, c.dim)), middle = c.slots / 2;
+  for (int64_t slot = half ? 0 : middle; slot <= middle; ++slot)
+    side->set(0, cache_index(c, cache->block_table, 0, slot, c.heads - 1, element), value);
 }
 
 AttentionInputs make_inputs(const AttentionCase& c) {

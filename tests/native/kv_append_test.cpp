@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cmath>
 #include <cstring>
 
 #include "cache_fixture.h"
@@ -166,6 +167,33 @@ TEST_P(KvAppendIds, RowsMayBeOne) {
       const int64_t at =
           cache_index(spec, cache.block_table.initial(), 0, i / 16, i / 8 % 2, i % 8);
       EXPECT_EQ(got.at(0, at), row.at(0, i % 16)) << i;
+    }
+  }
+}
+
+// A NaN whose payload lies in the bits that a narrow type drops must not become an infinity, nor by
+// rounding up a zero.
+TEST_P(KvAppendIds, NansStayNans) {
+  for (Type narrow : {Type::kBF16, Type::kF16}) {
+    CacheSpec spec = little_cache(GetParam());
+    spec.type = narrow;
+    HostTensor row = normal(Type::kF32, {1, 2, 8});
+    const uint32_t nans[4] = {0x7F800001, 0xFF800001, 0x7FFFFFFF, 0xFFFFFFFF};
+    for (int64_t i = 0; i < 16; i += 3) {
+      std::memcpy(row.bytes.data() + i * 4, &nans[i / 3 % 4], 4);
+    }
+    for (const Target& target : targets()) {
+      SCOPED_TRACE(target.name());
+      PlacedCache cache(target, spec, zero_cache(spec));
+      Placed k(target, row), slot(target, integers({2}));
+      const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), k.dl(), nullptr, slot.dl()};
+      ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+      const HostTensor got = cache.k.read();
+      for (int64_t i = 0; i < 16; ++i) {
+        const double value =
+            got.at(0, cache_index(spec, cache.block_table.initial(), 0, 2, i / 8, i % 8));
+        EXPECT_EQ(std::isnan(value), i % 3 == 0) << name_of(narrow) << " element " << i;
+      }
     }
   }
 }

@@ -135,10 +135,12 @@ class AttentionScoresTest extends OpTest {
     private void spoil(CaseRow c) {
       CacheShape shape = cache.shape;
       double[] values = {Double.NaN, Double.POSITIVE_INFINITY, Double.NEGATIVE_INFINITY};
-      int which = c.choice("cache_special", "k_nan", "k_pinf", "k_ninf");
+      int which = c.choice("cache_special", "k_nan", "k_pinf", "k_ninf", "k_ninf_half");
       int element = (int) remainder(word(c.seed(), 6, 0), shape.dim());
-      int head = shape.at(0, shape.slots() / 2, shape.heads() - 1);
-      cache.k.set(0, head + element, values[which]);
+      int middle = shape.slots() / 2;
+      for (int slot = which == 3 ? 0 : middle; slot <= middle; slot++) {
+        cache.k.set(0, shape.at(0, slot, shape.heads() - 1) + element, values[Math.min(which, 2)]);
+      }
     }
 
     int group() {

@@ -88,11 +88,27 @@ class AttentionTest extends OpTest {
     private void spoil(CaseRow c) {
       CacheShape shape = cache.shape;
       int which =
-          c.choice("cache_special", "k_nan", "k_pinf", "k_ninf", "v_nan", "v_pinf", "v_ninf");
-      double[] values = {Double.NaN, Double.POSITIVE_INFINITY, Double.NEGATIVE_INFINITY};
+          c.choice(
+              "cache_special",
+              "k_nan",
+              "k_pinf",
+              "k_ninf",
+              "v_nan",
+              "v_pinf",
+              "v_ninf",
+              "k_ninf_half");
       int element = (int) remainder(word(c.seed(), 6, 0), shape.dim());
+      int middle = shape.slots() / 2;
+      if (which == 6) {
+        for (int slot = 0; slot <= middle; slot++) {
+          int head = shape.at(0, slot, shape.heads() - 1);
+          cache.k.set(0, head + element, Double.NEGATIVE_INFINITY);
+        }
+        return;
+      }
+      double[] values = {Double.NaN, Double.POSITIVE_INFINITY, Double.NEGATIVE_INFINITY};
       HostTensor side = which < 3 ? cache.k : cache.v;
-      side.set(0, shape.at(0, shape.slots() / 2, shape.heads() - 1) + element, values[which % 3]);
+      side.set(0, shape.at(0, middle, shape.heads() - 1) + element, values[which % 3]);
     }
 
     int sequence(int row) {
