@@ -269,9 +269,12 @@ std::vector<int64_t> row_compaction_oracle(const RowCompactionCase& c,
 
 namespace {
 
-// Quotient of non-negative numbers, rounded to the nearest, halves up.
+// Quotient of non-negative numbers, rounded to the nearest, halves up: the middles between whole
+// numbers, (2 q - 1) / 2, are counted that the quotient has reached.
 int64_t nearest_quotient(int64_t numerator, int64_t denominator) {
-  return (2 * numerator + denominator) / (2 * denominator);
+  int64_t reached = 0;
+  while ((2 * reached + 1) * denominator <= 2 * numerator) ++reached;
+  return reached;
 }
 
 std::vector<int32_t> all_layers(int64_t layers) {

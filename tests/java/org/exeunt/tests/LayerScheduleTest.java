@@ -163,7 +163,11 @@ class LayerScheduleTest {
 
   /** Of a quotient of numbers that are not negative, halves up. */
   private static long nearest(long numerator, long denominator) {
-    return Math.floorDiv(2 * numerator + denominator, 2 * denominator);
+    long reached = 0; // middles between whole numbers that the quotient has reached
+    while ((2 * reached + 1) * denominator <= 2 * numerator) {
+      reached++;
+    }
+    return reached;
   }
 
   private static boolean tested(CaseRow c, int layer) {
