@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "golden.h"
 #include "json.h"
 #include "safetensors.h"
 #include "selection_fixture.h"
@@ -23,18 +24,12 @@ const Op<exn_attention_scores_params> kScore = {"attention_scores", exn_attentio
 const Op<exn_select_params> kSelect = {"select", exn_select_supported, exn_select_workspace_size,
                                        exn_select};
 
-std::string golden_path(const std::string& file) {
-  const char* named = std::getenv("EXEUNT_GOLDEN");
-  const std::string folder =
-      named != nullptr ? named : std::string(EXN_SOURCE_DIRECTORY) + "/../shared/golden";
-  return folder + "/official/" + file;
-}
-
-#define EXN_READ_OR_SKIP(cases, tensors, method)                                     \
-  const Json cases = Json::read(golden_path(method ".json"));                        \
-  const Safetensors tensors = Safetensors::read(golden_path(method ".safetensors")); \
-  if (cases.null() || tensors.empty())                                               \
-  GTEST_SKIP() << "no recorded vectors at " << golden_path(method ".json")
+#define EXN_READ_OR_SKIP(cases, tensors, method)                                             \
+  if (!golden_folder_exists()) GTEST_SKIP() << "no recorded vectors at " << golden_path(""); \
+  const std::string path = golden_path("official/" method);                                  \
+  const Json cases = Json::read(path + ".json");                                             \
+  const Safetensors tensors = Safetensors::read(path + ".safetensors");                      \
+  ASSERT_FALSE(cases.null() || tensors.empty()) << path << " is missing or empty"
 
 constexpr double kClear = 1e-5;
 
@@ -176,6 +171,7 @@ void for_cases(const Json& file, F&& f) {
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());
     Tally tally;
+    ASSERT_FALSE(file.at("cases").members().empty());
     for (const auto& [id, c] : file.at("cases").members()) {
       SCOPED_TRACE(id);
       f(target, id + "/", c, tally);

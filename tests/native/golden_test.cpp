@@ -2,11 +2,11 @@
 // The library against recorded vectors: outputs of the official StableMax and OrthoGrad code, and
 // statistics of a real model's logits and hidden states. The vectors are not part of this
 // repository: EXEUNT_GOLDEN names their folder (default: shared/golden beside the repository);
-// without it the tests are skipped.
+// without it the tests are skipped. How many cases, tokens and layers there are, the files say.
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 
+#include "golden.h"
 #include "harness.h"
 #include "json.h"
 #include "safetensors.h"
@@ -26,16 +26,10 @@ const Op<exn_row_stats_params> kRowStats = {"row_stats", exn_row_stats_supported
 const Op<exn_cosine_params> kCosine = {"cosine", exn_cosine_supported, exn_cosine_workspace_size,
                                        exn_cosine};
 
-std::string golden_path(const std::string& file) {
-  const char* named = std::getenv("EXEUNT_GOLDEN");
-  return (named != nullptr ? std::string(named)
-                           : std::string(EXN_SOURCE_DIRECTORY) + "/../shared/golden") +
-         "/" + file;
-}
-
-#define EXN_READ_OR_SKIP(variable, file)                          \
-  const Safetensors variable = Safetensors::read(golden_path(file)); \
-  if (variable.empty()) GTEST_SKIP() << "no recorded vectors at " << golden_path(file)
+#define EXN_READ_OR_SKIP(variable, file)                                               \
+  if (!golden_folder_exists()) GTEST_SKIP() << "no recorded vectors at " << golden_path(""); \
+  const Safetensors variable = Safetensors::read(golden_path(file));                   \
+  ASSERT_FALSE(variable.empty()) << golden_path(file) << " is missing or empty"
 
 // Largest error allowed, relative to the largest value of the tensor (but not to less than 0.01:
 // certainty has loss 0).
@@ -114,7 +108,8 @@ void check_loss(const Target& target, const HostTensor& logits, const HostTensor
 
 TEST(Golden, OfficialStableMax) {
   EXN_READ_OR_SKIP(file, "official/stablemax.safetensors");
-  int checked = 0, softmax = 0;
+  const Json index = Json::read(golden_path("official/stablemax.json"));
+  size_t checked = 0, softmax = 0;
   for (const std::string& group : file.groups()) {
     const auto tensor = [&](const std::string& name) { return file.tensor(group + "/" + name); };
     const auto best = [&](const std::string& name) {
@@ -135,7 +130,7 @@ TEST(Golden, OfficialStableMax) {
     ++checked;
     softmax += has_softmax ? 1 : 0;
   }
-  EXPECT_EQ(checked, 35);
+  EXPECT_EQ(checked, index.at("cases").members().size());
   EXPECT_GT(softmax, 0);
 }
 
@@ -176,8 +171,10 @@ void check_perp_grad(const Target& target, const HostTensor& weight, const HostT
 
 TEST(Golden, OfficialOrthoGrad) {
   EXN_READ_OR_SKIP(file, "official/orthograd.safetensors");
+  const Json index = Json::read(golden_path("official/orthograd.json"));
   int checked = 0;
-  for (const std::string& group : file.groups()) {
+  for (const auto& [group, run] : index.at("cases").members()) {
+    const int before = checked;
     for (const std::string& suffix :
          {std::string(), std::string("0"), std::string("1"), std::string("2")}) {
       const auto name = [&](const std::string& base) { return group + "/" + base + suffix; };
@@ -190,8 +187,10 @@ TEST(Golden, OfficialOrthoGrad) {
       }
       ++checked;
     }
+    const bool is_step = run.has("kind") && run.at("kind").text() == "step";
+    EXPECT_EQ(checked > before, !is_step) << group << " has no gradients";
   }
-  EXPECT_EQ(checked, 52 + 2 * 3);
+  EXPECT_GT(checked, 0);
 }
 
 // SGD and AdamW as PyTorch defines them, in double: what a training loop does with the gradient.
@@ -260,7 +259,7 @@ TEST(Golden, OfficialOrthoGradSteps) {
     }
     ++checked;
   }
-  EXPECT_EQ(checked, 8);
+  EXPECT_GT(checked, 0);
 }
 
 // ---- a real model -------------------------------------------------------------------------------
@@ -280,8 +279,13 @@ HostTensor slice(const HostTensor& t, int64_t outer, int64_t first, int64_t coun
 TEST(Golden, StatisticsOfRealLogits) {
   EXN_READ_OR_SKIP(layers, "model/layers.safetensors");
   EXN_READ_OR_SKIP(stats, "model/exit_stats.safetensors");
-  const HostTensor logits = layers.tensor("logits_last4");  // of tokens 44 ... 47, after all layers
-  const int64_t tokens = 48, first = 44, depth = 30;
+  const HostTensor logits = layers.tensor("logits_last4");  // of the last tokens, after all layers
+  const HostTensor argmax = stats.tensor("argmax");         // [layers + 1, tokens of a longer text]
+  const int64_t tokens = layers.tensor("ids").size(), rows = logits.rows, first = tokens - rows,
+                depth = argmax.rows - 1;
+  ASSERT_GT(rows, 0);
+  ASSERT_GE(first, 0);
+  ASSERT_LE(tokens, argmax.cols);
   for (int64_t i = 0; i < tokens; ++i) {
     ASSERT_EQ(layers.tensor("ids").integer_at(i), stats.tensor("ids").integer_at(i))
         << "the files are about different texts";
@@ -293,15 +297,15 @@ TEST(Golden, StatisticsOfRealLogits) {
     if (target.emulated) continue;  // 49152 columns
     SCOPED_TRACE(target.name());
     Placed in(target, logits);
-    const StatsOutputs out(target, (1u << kStats) - 1, 4);
+    const StatsOutputs out(target, (1u << kStats) - 1, rows);
     const exn_row_stats_params p = {sizeof p, in.dl(), EXN_SOFTMAX, 1, 0, 0, out.dl()};
     ASSERT_EQ(run_once(target, kRowStats, p), EXN_OK) << exn_last_error();
     const std::vector<Placed*> got = out.all();
-    const HostTensor argmax = stats.tensor("argmax");
-    for (int64_t r = 0; r < 4; ++r) {
+    for (int64_t r = 0; r < rows; ++r) {
       SCOPED_TRACE("row " + std::to_string(r));
       EXPECT_EQ(got[kValid]->read().integer_at(r), 1);
-      EXPECT_EQ(got[kArgmax]->read().integer_at(r), argmax.integer_at(depth * 1024 + first + r));
+      EXPECT_EQ(got[kArgmax]->read().integer_at(r),
+                argmax.integer_at(depth * argmax.cols + first + r));
       // The stored logits are rounded to f32, which moves them by up to 2e-6.
       EXPECT_NEAR(got[kMaxLogit]->read().at(0, r), golden("max_logit", r), 5e-6);
       EXPECT_NEAR(got[kLse]->read().at(0, r), golden("lse", r), 1e-5);
@@ -317,19 +321,23 @@ TEST(Golden, StatisticsOfRealLogits) {
 TEST(Golden, CosinesOfRealHiddenStates) {
   EXN_READ_OR_SKIP(layers, "model/layers.safetensors");
   EXN_READ_OR_SKIP(stats, "model/exit_stats.safetensors");
-  HostTensor hidden = layers.tensor("hidden");  // [31,48,576]
+  HostTensor hidden = layers.tensor("hidden");  // [layers + 1, tokens, dim]
   const HostTensor golden = stats.tensor("state_cosine");
-  for (int64_t layer = 0; layer < 30; ++layer) {
-    const HostTensor before = slice(hidden, layer, 0, 48, 48, 576),
-                     after = slice(hidden, layer + 1, 0, 48, 48, 576);
+  ASSERT_EQ(hidden.shape.size(), 3u);
+  const int64_t tokens = hidden.shape[1], dim = hidden.shape[2];
+  ASSERT_EQ(hidden.shape[0], golden.rows + 1);
+  ASSERT_GT(golden.rows, 0);
+  for (int64_t layer = 0; layer < golden.rows; ++layer) {
+    const HostTensor before = slice(hidden, layer, 0, tokens, tokens, dim),
+                     after = slice(hidden, layer + 1, 0, tokens, tokens, dim);
     for (const Target& target : targets()) {
       if (target.emulated && layer % 10 != 0) continue;
       SCOPED_TRACE("layer " + std::to_string(layer) + " on " + target.name());
-      Placed a(target, before), b(target, after), out(target, poisoned(Type::kF32, {48}));
+      Placed a(target, before), b(target, after), out(target, poisoned(Type::kF32, {tokens}));
       const exn_cosine_params p = {sizeof p, a.dl(), b.dl(), out.dl()};
       ASSERT_EQ(run_once(target, kCosine, p), EXN_OK) << exn_last_error();
       const HostTensor got = out.read();
-      for (int64_t r = 0; r < 48; ++r) {
+      for (int64_t r = 0; r < tokens; ++r) {
         EXPECT_NEAR(got.at(0, r), golden.at(layer, r), 1e-6) << "token " << r;
       }
     }

@@ -127,8 +127,8 @@ struct Sums {
   // Those that the group at element i adds to.
   EXN_SIMD f32v (&at(int64_t i))[N] { return part[i / (kGroup * kLanes) % kTurns]; }
 
-  // Moves on what the lanes of f32 hold.
-  EXN_SIMD void settle() {
+  // Moves on what the lanes of f32 hold; rarely, and from several places.
+  __attribute__((noinline)) void settle() {
     for (int k = 0; k < N; ++k) {
       f32v all[kTurns];
       for (int turn = 0; turn < kTurns; ++turn) {

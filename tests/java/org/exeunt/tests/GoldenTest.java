@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.tests;
 
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Collection;
+import java.util.Optional;
 import java.util.stream.Stream;
 import org.exeunt.CrossEntropy;
 import org.exeunt.CrossEntropy.Reduction;
@@ -31,12 +33,13 @@ class GoldenTest {
   private static final String NONE = "no recorded vectors";
 
   private static Stream<String> cases(String method) {
-    Path file = file(method);
-    if (!Files.exists(file)) {
-      System.out.println("SKIPPED: " + file + " is not there");
+    Optional<Path> file = Setup.golden("official/" + method + ".safetensors");
+    if (file.isEmpty()) {
       return Stream.of(NONE);
     }
-    return new Safetensors(file).cases().stream();
+    Collection<String> cases = new Safetensors(file.get()).cases();
+    assertFalse(cases.isEmpty(), file.get() + " has no cases");
+    return cases.stream();
   }
 
   private static Path file(String method) {

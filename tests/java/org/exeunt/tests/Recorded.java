@@ -24,11 +24,9 @@ final class Recorded {
   private String numbers;
 
   Recorded(String method) {
-    Path file = Setup.golden().resolve("official").resolve(method + ".safetensors");
-    if (!Files.exists(file)) {
-      System.out.println("SKIPPED: " + file + " is not there");
-      Assumptions.abort("no recorded vectors");
-    }
+    Path file =
+        Setup.golden("official/" + method + ".safetensors")
+            .orElseGet(() -> Assumptions.abort("no recorded vectors"));
     tensors = new Safetensors(file);
     try {
       json = Files.readString(file.resolveSibling(method + ".json"));

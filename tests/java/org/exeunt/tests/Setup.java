@@ -49,6 +49,22 @@ final class Setup {
         : root().resolve("../shared/golden").normalize();
   }
 
+  /**
+   * A file of the recorded vectors; empty, and said so, where their folder is not there. A folder
+   * without the file is an error.
+   */
+  static Optional<Path> golden(String file) {
+    if (!Files.exists(golden())) {
+      System.out.println("SKIPPED: " + golden() + " is not there");
+      return Optional.empty();
+    }
+    Path path = golden().resolve(file);
+    if (!Files.exists(path)) {
+      throw new AssertionError(path + " is missing, and the folder of recorded vectors is not");
+    }
+    return Optional.of(path);
+  }
+
   /** Why this JVM's forced path cannot run here, in one sentence; empty if it can. */
   static Optional<String> obstacle() {
     String isa = System.getProperty("exeunt.isa");

@@ -1,35 +1,80 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples;
 
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
 import java.nio.file.Files;
 import java.nio.file.Path;
 import org.junit.jupiter.api.Assumptions;
+import org.junit.jupiter.api.extension.ConditionEvaluationResult;
+import org.junit.jupiter.api.extension.ExecutionCondition;
+import org.junit.jupiter.api.extension.ExtensionContext;
 
-/** Finds the model and the recorded vectors, and skips a test, saying so, where they are absent. */
+/**
+ * Finds the model and the recorded vectors, and skips a test, saying so, where they are absent. A
+ * class that reads them before all of its tests names what it needs in {@code @ExtendWith}: one
+ * that gave up there would not be counted at all.
+ */
 public final class TestData {
   private TestData() {}
 
   /** A file of the recorded vectors: below EXEUNT_GOLDEN, or beside the repository. */
   public static Path golden(String name) {
-    String configured = System.getenv("EXEUNT_GOLDEN");
-    Path root = configured != null ? Path.of(configured)
-        : Path.of(System.getProperty("basedir", "."), "..", "..", "shared", "golden");
-    return present(root.resolve(name).normalize(), "recorded vectors are not here "
-        + "(set EXEUNT_GOLDEN)");
+    Path root = root();
+    present(root, NO_VECTORS);
+    Path path = root.resolve(name).normalize();
+    assertTrue(Files.exists(path), path + " is missing, and the folder of recorded vectors is not");
+    return path;
   }
 
   /** The SmolLM2 model the demo runs. */
   public static Path model() {
-    Path path = Models.find();
-    return present(path, "the model is not here (set EXEUNT_MODEL, or run ./exeunt demo once)");
+    return present(Models.find(), NO_MODEL);
+  }
+
+  /** Skips a class without the model. */
+  public static final class NeedsModel implements ExecutionCondition {
+    @Override
+    public ConditionEvaluationResult evaluateExecutionCondition(ExtensionContext context) {
+      return condition(Models.find(), NO_MODEL);
+    }
+  }
+
+  /** Skips a class without the recorded vectors. */
+  public static final class NeedsGolden implements ExecutionCondition {
+    @Override
+    public ConditionEvaluationResult evaluateExecutionCondition(ExtensionContext context) {
+      return condition(root(), NO_VECTORS);
+    }
+  }
+
+  private static final String NO_VECTORS = "recorded vectors are not here (set EXEUNT_GOLDEN)";
+  private static final String NO_MODEL =
+      "the model is not here (set EXEUNT_MODEL, or run ./exeunt demo once)";
+
+  private static Path root() {
+    String configured = System.getenv("EXEUNT_GOLDEN");
+    return (configured != null && !configured.isEmpty() ? Path.of(configured)
+        : Path.of(System.getProperty("basedir", "."), "..", "..", "shared", "golden")).normalize();
+  }
+
+  private static ConditionEvaluationResult condition(Path path, String otherwise) {
+    if (Files.exists(path)) {
+      return ConditionEvaluationResult.enabled(path + " is there");
+    }
+    return ConditionEvaluationResult.disabled(skipped(path, otherwise));
   }
 
   private static Path present(Path path, String otherwise) {
     if (!Files.exists(path)) {
-      String reason = "skipped: " + path + ": " + otherwise;
-      System.out.println(reason);
-      Assumptions.abort(reason);
+      Assumptions.abort(skipped(path, otherwise));
     }
     return path;
+  }
+
+  private static String skipped(Path path, String otherwise) {
+    String reason = "skipped: " + path + ": " + otherwise;
+    System.out.println(reason);
+    return reason;
   }
 }

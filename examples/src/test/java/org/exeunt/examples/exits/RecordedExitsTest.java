@@ -17,12 +17,14 @@ import org.exeunt.examples.llama.Trace;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 
 /**
  * The exit head on a real model, against statistics recorded from a run in double precision: each
  * value within {@link #TOLERANCE}, whatever its size, and each argmax exact, except where the two
  * best recorded logits are closer than twice that.
  */
+@ExtendWith({TestData.NeedsModel.class, TestData.NeedsGolden.class})
 class RecordedExitsTest {
   private static final double TOLERANCE = 1e-4;
   private static final int TOKENS = 1024;

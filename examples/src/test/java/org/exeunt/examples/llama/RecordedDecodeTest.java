@@ -23,6 +23,7 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.DisabledIfSystemProperty;
+import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 import org.junit.jupiter.params.provider.ValueSource;
@@ -30,6 +31,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 /** A real model against recordings of runs in double precision, with weights in f32. */
 @DisabledIfSystemProperty(named = "exeunt.quick", matches = "true",
     disabledReason = "a quick run leaves out the longest tests on a real model")
+@ExtendWith({TestData.NeedsModel.class, TestData.NeedsGolden.class})
 class RecordedDecodeTest {
   private static final int LAYERS = 30;
   private static final int HEADS = 9;

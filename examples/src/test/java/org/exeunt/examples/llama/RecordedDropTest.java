@@ -26,6 +26,7 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.DisabledIfSystemProperty;
+import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
@@ -35,6 +36,7 @@ import org.junit.jupiter.params.provider.MethodSource;
  */
 @DisabledIfSystemProperty(named = "exeunt.quick", matches = "true",
     disabledReason = "a quick run leaves out the longest tests on a real model")
+@ExtendWith({TestData.NeedsModel.class, TestData.NeedsGolden.class})
 class RecordedDropTest {
   private static final int PROMPT = 512;
   private static final int HEADS = 9;

@@ -19,7 +19,9 @@ import org.exeunt.examples.io.Json;
 import org.exeunt.examples.io.SafetensorsFile;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 
+@ExtendWith(TestData.NeedsModel.class)
 class TokenizerTest {
   private static Tokenizer tokenizer;
   private static ChatTemplate template;
