@@ -248,7 +248,7 @@ public enum Backend {
    */
   public static long readBandwidthProbe(Tensor tensor) {
     Native.require();
-    tensor.requireCpu("readBandwidthProbe");
+    Named.present("tensor", tensor).requireCpu("readBandwidthProbe");
     tensor.requireCompact("readBandwidthProbe");
     long[] checksum = new long[1];
     tensor.acquire();
@@ -273,9 +273,9 @@ public enum Backend {
    */
   public static void copyBandwidthProbe(Tensor source, Tensor destination, boolean pastCaches) {
     Native.require();
-    source.requireCpu("copyBandwidthProbe");
+    Named.present("source", source).requireCpu("copyBandwidthProbe");
     source.requireCompact("copyBandwidthProbe");
-    destination.requireCpu("copyBandwidthProbe");
+    Named.present("destination", destination).requireCpu("copyBandwidthProbe");
     destination.requireCompact("copyBandwidthProbe");
     destination.requireWritable("copyBandwidthProbe");
     if (source.byteSize() != destination.byteSize()) {

@@ -19,6 +19,7 @@ public record Device(Backend backend, int id) {
    * @throws IllegalArgumentException if {@code id} is negative, or not 0 for the CPU
    */
   public Device {
+    Named.present("backend", backend);
     if (id < 0 || backend == Backend.CPU && id != 0) {
       throw new IllegalArgumentException("device id " + id + " is not one of " + backend);
     }

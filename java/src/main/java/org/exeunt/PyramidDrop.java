@@ -65,6 +65,7 @@ public final class PyramidDrop {
    * @throws IllegalArgumentException if there is none, or they are not in order
    */
   public static PyramidDrop of(Stage... stages) {
+    Named.present("stages", stages);
     if (stages.length == 0) {
       throw new IllegalArgumentException("stages is empty, expected at least 1");
     }
@@ -110,9 +111,17 @@ public final class PyramidDrop {
    * @param stage its index
    * @param imageTokens how many there were at first
    * @return the stage's share of them, truncated
+   * @throws IllegalArgumentException if {@code imageTokens} is negative
    * @throws IndexOutOfBoundsException if there is no such stage
    */
   public int kept(int stage, int imageTokens) {
+    if (stage < 0 || stage >= stages.size()) {
+      throw new IndexOutOfBoundsException(
+          "stage " + stage + " of a method with " + stages.size() + " stages");
+    }
+    if (imageTokens < 0) {
+      throw new IllegalArgumentException("imageTokens is " + imageTokens + ", expected 0 or more");
+    }
     return (int) (imageTokens * stages.get(stage).ratio);
   }
 
@@ -139,7 +148,7 @@ public final class PyramidDrop {
       int imageBegin,
       int imageEnd,
       int imageTokens) {
-    prompt.requirePrefill("PyramidDrop");
+    Named.present("prompt", prompt).requirePrefill("PyramidDrop");
     ImageTokens image = new ImageTokens(imageBegin, imageEnd, prompt.tokens());
     return image.choose(scope, stream, prompt, kept(stage, imageTokens));
   }

@@ -79,6 +79,7 @@ public final class Scope implements AutoCloseable {
    * @throws OutOfMemoryError if the device has not enough memory
    */
   public Tensor allocate(Device device, DType dtype, long... shape) {
+    Named.present("device", device);
     long bytes = Tensor.byteSize(dtype, shape);
     StackRoom.require();
     acquire();

@@ -37,6 +37,7 @@ public final class Stream implements AutoCloseable {
    */
   public static Stream create(Device device) {
     Native.require();
+    Named.present("device", device);
     device.backend().require();
     long[] out = new long[1];
     Status.check(exeunt.exn_stream_create(device.backend().dlpackCode(), device.id(), out));

@@ -69,10 +69,10 @@ public final class Tensor {
       Object owner,
       Held held) {
     this.address = address;
-    this.dtype = dtype;
+    this.dtype = Named.present("dtype", dtype);
     this.shape = shape;
     this.strides = strides;
-    this.device = device;
+    this.device = Named.present("device", device);
     this.scope = scope;
     this.owner = owner;
     this.held = held;
@@ -111,6 +111,8 @@ public final class Tensor {
    */
   public static Tensor of(Buffer buffer, DType dtype, long... shape) {
     Native.require();
+    Named.present("buffer", buffer);
+    Named.present("dtype", dtype);
     if (!buffer.isDirect()) {
       throw new IllegalArgumentException(
           "buffer: "
@@ -519,6 +521,8 @@ public final class Tensor {
    * @throws IllegalArgumentException if the two have different lengths
    */
   public Tensor strided(long[] extents, long[] steps) {
+    Named.present("extents", extents);
+    Named.present("steps", steps);
     if (extents.length != steps.length) {
       throw new IllegalArgumentException(
           "strided: " + extents.length + " extents, but " + steps.length + " strides");
@@ -662,6 +666,7 @@ public final class Tensor {
    *     of them is none that an integer dtype can hold, or {@link #isReadOnly}; nothing is written
    */
   public Tensor copyFrom(float[] values) {
+    Named.present("values", values);
     requireWritable("copyFrom");
     requireLength(values.length);
     Elements elements = Elements.write(this);
@@ -682,6 +687,7 @@ public final class Tensor {
    *     of them is none that an integer dtype can hold, or {@link #isReadOnly}; nothing is written
    */
   public Tensor copyFrom(double[] values) {
+    Named.present("values", values);
     requireWritable("copyFrom");
     requireLength(values.length);
     Elements elements = Elements.write(this);
@@ -702,6 +708,7 @@ public final class Tensor {
    *     of them is none that an integer dtype can hold, or {@link #isReadOnly}; nothing is written
    */
   public Tensor copyFrom(int[] values) {
+    Named.present("values", values);
     requireWritable("copyFrom");
     requireLength(values.length);
     Elements elements = Elements.write(this);
@@ -724,6 +731,8 @@ public final class Tensor {
    * @throws UnsupportedOperationException if one of the two is not compact
    */
   public Tensor copyFrom(Tensor source, Stream stream) {
+    Named.present("source", source);
+    Named.present("stream", stream);
     requireWritable("copyFrom");
     if (source.dtype != dtype) {
       throw new IllegalArgumentException(
@@ -762,7 +771,7 @@ public final class Tensor {
    * @return {@code destination}
    */
   public Tensor copyTo(Tensor destination, Stream stream) {
-    return destination.copyFrom(this, stream);
+    return Named.present("destination", destination).copyFrom(this, stream);
   }
 
   // ---- internals --------------------------------------------------------------------------------
@@ -871,6 +880,7 @@ public final class Tensor {
   }
 
   static long elements(long[] extents) {
+    Named.present("shape", extents);
     long product = 1;
     for (long extent : extents) {
       if (extent < 0) {
@@ -888,6 +898,7 @@ public final class Tensor {
   }
 
   static long byteSize(DType dtype, long[] extents) {
+    Named.present("dtype", dtype);
     try {
       return Math.multiplyExact(elements(extents), dtype.bytes());
     } catch (ArithmeticException e) {
@@ -912,6 +923,7 @@ public final class Tensor {
   }
 
   private static DType naturalType(Buffer buffer) {
+    Named.present("buffer", buffer);
     if (buffer instanceof FloatBuffer) {
       return DType.F32;
     } else if (buffer instanceof DoubleBuffer) {
