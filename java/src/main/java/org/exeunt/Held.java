@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
-import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicReference;
 import org.bytedeco.javacpp.Pointer;
 
 /**
@@ -24,29 +24,30 @@ final class Held {
   private static final int REFERENCES = 4; // of an acquisition
 
   /**
-   * Guards the look at a count, the addition to it and the next look: of two who add to the count
-   * of a pointer that is being freed at this moment, the second would think that it is in use.
-   * Pointers that share a count do not tell, so it is one lock for all.
+   * The thread that changes counts; null: none does. Of two who add to the count of a pointer that
+   * is being freed at this moment, the second would think that it is in use; and two who give back
+   * the last references, after the user has closed it twice, would both free it. Pointers that
+   * share a count do not tell, so it is one lock for all.
    */
-  private static final AtomicBoolean LOCK = new AtomicBoolean();
+  private static final AtomicReference<Thread> LOCK = new AtomicReference<>();
 
   final Held[] alone = {this};
   private final Pointer pointer;
   private final long address;
   private final boolean counted;
-  private boolean gone; // guarded by LOCK; a deallocator failed, and the count says nothing
+  private boolean gone; // under LOCK; a deallocator failed, and the count says nothing
 
   private Held(Pointer pointer) {
     this.pointer = pointer;
     address = pointer.address();
-    lock();
+    boolean locked = lock();
     try {
       if (pointer.referenceCount() == 0) {
         pointer.retainReference();
       }
       counted = pointer.referenceCount() > 0;
     } finally {
-      unlock();
+      unlock(locked);
     }
   }
 
@@ -65,14 +66,14 @@ final class Held {
       return;
     }
     int held = 0;
-    lock();
+    boolean locked = lock();
     try {
       while (held < all.length) {
         all[held].retain();
         held++;
       }
     } finally {
-      unlock();
+      unlock(locked);
       if (held < all.length) {
         release(all, held);
       }
@@ -84,7 +85,11 @@ final class Held {
   }
 
   private static void release(Held[] all, int count) {
+    if (count == 0) {
+      return;
+    }
     Throwable failure = null;
+    boolean locked = lock();
     for (int i = 0; i < count; i++) {
       try {
         all[i].release();
@@ -92,6 +97,7 @@ final class Held {
         failure = t;
       }
     }
+    unlock(locked);
     if (failure != null) {
       throw failed(failure);
     }
@@ -106,10 +112,29 @@ final class Held {
   }
 
   private void release() {
-    if (counted) {
-      for (int i = 0; i < REFERENCES; i++) { // once it is freed, the rest does nothing
-        pointer.releaseReference();
+    for (int given = 0; counted && given < REFERENCES; given++) {
+      if (pointer.referenceCount() <= 1) {
+        freeClosed();
+        return;
       }
+      pointer.releaseReference();
+    }
+  }
+
+  /**
+   * Frees what was closed during the run, unless somebody does. Another close() that comes just now
+   * would count down from 0 and free it again, hence the references that nobody gives back.
+   */
+  private void freeClosed() {
+    int count = pointer.referenceCount();
+    if (count < 1) {
+      return;
+    }
+    for (int i = 0; i < REFERENCES; i++) {
+      pointer.retainReference();
+    }
+    if (pointer.referenceCount() == count + REFERENCES) { // else the other one may have met the 0
+      pointer.deallocate();
     }
   }
 
@@ -159,17 +184,25 @@ final class Held {
         "the " + pointer.getClass().getSimpleName() + " behind a tensor was closed" + more);
   }
 
-  private static void lock() {
-    for (int spins = 0; !LOCK.compareAndSet(false, true); spins++) {
+  /** False if this thread has it already: a deallocator of the user's runs an op. */
+  private static boolean lock() {
+    Thread self = Thread.currentThread();
+    for (int spins = 0; !LOCK.compareAndSet(null, self); spins++) {
+      if (LOCK.get() == self) {
+        return false;
+      }
       if (spins < SPINS) {
         Thread.onSpinWait();
       } else {
         Thread.yield(); // its holder may have lost its core
       }
     }
+    return true;
   }
 
-  private static void unlock() {
-    LOCK.setRelease(false);
+  private static void unlock(boolean locked) {
+    if (locked) {
+      LOCK.setRelease(null);
+    }
   }
 }
