@@ -44,10 +44,11 @@ class ConcurrentCloseTest {
 
   @Test
   void virtualThreads() {
-    if (Runtime.version().feature() < 21) {
-      System.out.println("SKIPPED: Java " + Runtime.version().feature() + " has no virtual threads");
+    int version = Runtime.version().feature();
+    if (version < 21) {
+      System.out.println("SKIPPED: Java " + version + " has no virtual threads");
     }
-    Assumptions.assumeTrue(Runtime.version().feature() >= 21, "no virtual threads");
+    Assumptions.assumeTrue(version >= 21, "no virtual threads");
     check(Subprocess.of(Storm.class, "virtual"));
   }
 

@@ -47,10 +47,10 @@ class StackOverflowTest {
     private static final int ROUNDS = 2;
     private static final int WARM = 12_000;
 
-    /** Levels of recursion before the end in which a run is tried: some 50 KiB and more. */
-    private static final int LEVELS = 800;
+    /** Levels of recursion before the end in which a run is tried: some 20 KiB and more. */
+    private static final int LEVELS = 400;
 
-    private static final long[] STACK_KIB = {192, 256, 1024};
+    private static final long[] STACK_KIB = {192, 1024};
 
     private static long overflows;
     private static long stuck;

@@ -195,9 +195,9 @@ public enum Backend {
   }
 
   /**
-   * Forces the instruction set of the CPU kernels, as {@code -Dexeunt.isa} does. Ops that were built
-   * before run on it as well; the first run of one that needs a larger workspace there allocates
-   * it, and may throw an {@link OutOfMemoryError}.
+   * Forces the instruction set of the CPU kernels, as {@code -Dexeunt.isa} does. Ops that were
+   * built before run on it as well; the first run of one that needs a larger workspace there
+   * allocates it, and may throw an {@link OutOfMemoryError}.
    *
    * @param isa one of {@link #isas()}; null: the best
    * @throws IllegalArgumentException if this machine cannot run it; nothing has changed then
