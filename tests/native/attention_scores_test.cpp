@@ -418,7 +418,7 @@ TEST_P(AttentionScoresMisuse, HeadsAndPromptsThatDoNotFit) {
   Placed many(kCpu, normal(Type::kF32, {6, 4, 8}));
   p_.query = many.dl();
   p_.sequence = nullptr;
-  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"S (sequences of the cache)", "2", "3"});
+  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"S (sequences of keys)", "2", "3"});
 }
 
 TEST_P(AttentionScoresMisuse, WrongIndicesWriteNothing) {

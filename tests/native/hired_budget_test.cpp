@@ -311,7 +311,7 @@ TEST(HiredBudgetMisuse, IsRefused) {
   p.region = EXN_HIRED_STRIP;
   p.grid_rows = 5;
   p.grid_cols = 1;
-  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"sub-images is 5", "24"});
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"grid_rows * grid_cols is 5", "24"});
   p.region = EXN_HIRED_GRID;
   p.grid_rows = 2;
   p.grid_cols = 3;

@@ -34,7 +34,7 @@ void check_query(const exn_attention_scores_params& p, Check& check, AttentionSc
   a->sequence = check.per_row<const int32_t>("sequence", p.sequence, kI32Only, Role::kIn,
                                              "the prompts of query", a->prompts, Need::kOptional);
   if (p.sequence == nullptr) {
-    check.at_least("S (sequences of the cache)", a->keys.sequences, a->prompts);
+    check.at_least("S (sequences of keys)", a->keys.sequences, a->prompts);
   }
   a->visible = check.per_row<const int32_t>("visible", p.visible, kI32Only, Role::kIn,
                                             "the rows of query", a->query.rows);

@@ -599,7 +599,7 @@ void Check::ranges(const char* name, const DLTensor* t, int64_t rows, const int3
 
 Selection Check::selection(const exn_selection& given, int64_t rows, int64_t columns) {
   Selection s;
-  at_most("N (columns)", columns, INT32_MAX);
+  at_most("N (columns of scores)", columns, INT32_MAX);
   const Vector indices = flat("selection.indices", given.indices, {2, 2}, kI32Only, Role::kOut);
   if (!ok()) return s;
   s.capacity = given.indices->shape[1];
@@ -649,7 +649,8 @@ RopeTable Check::rope_table(const char* name, const DLTensor* t, int64_t head_di
   table.data = static_cast<const float*>(v.data);
   table.positions = t->shape[0];
   table.pairs = t->shape[1];
-  at_least("n/2 (pairs of the table)", table.pairs, 1);
+  if (table.pairs < 1)
+    fail_argument("%s has %lld pairs, expected at least 1", name, wide(table.pairs));
   if (2 * table.pairs > head_dim) {
     fail_argument("%s rotates %lld elements, but a head has %lld", name, wide(2 * table.pairs),
                   wide(head_dim));

@@ -43,7 +43,7 @@ void check_grid(const exn_hired_budget_params& p, Check& check) {
     divides("grid_rows", p.grid_rows, "patch_rows", p.patch_rows, check);
     divides("grid_cols", p.grid_cols, "patch_cols", p.patch_cols, check);
   } else {
-    divides("the number of sub-images", p.grid_rows * p.grid_cols, "the tokens of a partition",
+    divides("grid_rows * grid_cols", p.grid_rows * p.grid_cols, "patch_rows * patch_cols",
             p.patch_rows * p.patch_cols, check);
   }
 }

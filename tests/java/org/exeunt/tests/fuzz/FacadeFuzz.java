@@ -240,7 +240,7 @@ final class FacadeFuzz {
     }
     // Of tensors, whose factories refuse before an op hears of them, and of what several say.
     words.addAll(List.of("shape", "strided", "buffer", "pointer", "blockTable", "workspace",
-        "position", "capacity", "[A-Z] \\([a-z ]+\\)", "slots of a page", "number of sub-images"));
+        "position", "capacity", "[A-Z] \\([a-z ]+\\)", "slots of a page"));
     return Pattern.compile("^[\\w.\\[\\]]+ is null$|\\b(" + String.join("|", words) + ")(?!\\w)");
   }
 
