@@ -9,8 +9,9 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
-mkdir -p "$WORK/bin" "$WORK/tree"
+mkdir -p "$WORK/bin" "$WORK/tree/tests/fuzz"
 cp -r "$ROOT/exeunt" "$ROOT/launcher" "$WORK/tree/"
+cp "$ROOT/tests/fuzz/run" "$WORK/tree/tests/fuzz/"
 for module in examples bench; do
   mkdir -p "$WORK/tree/$module/src/main/resources"
   cp -r "$ROOT/$module/src/main/resources/help" "$WORK/tree/$module/src/main/resources/"
@@ -33,7 +34,8 @@ expect() {
   fi
 }
 
-for file in "$ROOT/exeunt" "$ROOT/.ci/run" "$ROOT"/launcher/*.sh "$ROOT"/tests/packaging/*.sh; do
+for file in "$ROOT/exeunt" "$ROOT/.ci/run" "$ROOT"/launcher/*.sh "$ROOT"/tests/packaging/*.sh \
+  "$ROOT/tests/fuzz/run"; do
   attempt bash -n "$file"
   expect "${file#"$ROOT/"} parses" 0 ''
   if command -v shellcheck >/dev/null; then
@@ -188,7 +190,7 @@ input=/dev/null
 # ---- help, from a tree that would have to be built ----------------------------------------------
 
 printf '#!/bin/sh\necho built >"%s/built"\n' "$WORK" >"$WORK/bin/mvn"
-for command in build test demo generate bench; do
+for command in build test demo generate bench fuzz; do
   rm -f "$WORK/built"
   attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" $command --help
   expect "$command --help" 0 "$command"
@@ -197,6 +199,8 @@ for command in build test demo generate bench; do
 done
 attempt "$WORK/tree/exeunt" bench --quick --help
 expect 'bench --quick --help' 0 '--filter'
+attempt "$WORK/tree/exeunt" fuzz --minutes some
+expect 'minutes that are no number' 2 'some is no number'
 
 # ---- where it is started from -------------------------------------------------------------------
 

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Memory for the tensors of a case: slots between pages that nobody may touch. Each is mapped
+// twice. What an op may only read it gets through a view that faults when written, so no page's
+// protection changes from case to case.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace exn::fuzz {
+
+struct Slot {
+  char* begin;      // for the driver, and for what an op may write
+  char* read_only;  // the same bytes
+  size_t bytes;
+  char* before;     // room for a copy of all bytes
+};
+
+class Arena {
+ public:
+  static constexpr unsigned char kCanary = 0xA5;
+
+  Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  // All slots are free again.
+  void reset();
+  // A free slot of at least that size; null if there is none.
+  Slot* take(size_t bytes);
+  // The taken slot in one of whose views the address lies, or null; *offset: from the slot's begin,
+  // below 0 or beyond its size if the address is in the slot's guards.
+  const Slot* around(uintptr_t address, int64_t* offset, bool* writable) const;
+  // The view of `slot` through which an op gets memory that it writes, or only reads.
+  static char* view(const Slot& slot, bool writable) {
+    return writable ? slot.begin : slot.read_only;
+  }
+
+ private:
+  static constexpr int kMostSlots = 96;
+  struct Size {
+    size_t bytes;
+    int count;
+  };
+  // The second half of these sizes is what few tensors of few cases need.
+  static constexpr Size kSizes[] = {{4096, kMostSlots}, {65536, 24}, {1 << 20, 6}};
+
+  struct Class {
+    Slot slots[kMostSlots];
+    char* views[2];  // of slot 0's front guard: writable, read-only
+    size_t stride;
+    int count;
+    int used;
+  };
+  Class classes_[sizeof kSizes / sizeof *kSizes];
+};
+
+}  // namespace exn::fuzz

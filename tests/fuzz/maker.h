@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What describes the params of an op and makes sound ones at the same time. A description
+// (ops.cpp) draws sizes and types, and names every field once with what goes in:
+//
+//   const Dim rows = m.dim(0, 5, 70), columns = m.dim(1, 40, 600);
+//   m.in(FIELD(logits), m.type(kFloats), {rows, columns}, kRows);
+//   m.choice(FIELD(normalizer), EXN_SOFTMAX, EXN_STABLEMAX);
+//
+// The maker puts tensors into guarded memory and keeps a list of fields, from which spoil.cpp knows
+// what can be wrong with them: a size that two fields have must not change in one of them alone, an
+// integer has its range, and so on.
+#pragma once
+
+#include <cstring>
+#include <initializer_list>
+#include <limits>
+
+#include "arena.h"
+#include "core/args.h"
+#include "random.h"
+
+namespace exn::fuzz {
+
+// A field of the params `p` and its name.
+#define FIELD(field) p.field, #field
+
+using DTypes = uint32_t;
+constexpr DTypes only(DType t) { return 1u << static_cast<int>(t); }
+constexpr DTypes kFloats = only(DType::kF32) | only(DType::kF16) | only(DType::kBF16);
+constexpr DTypes kFloatsAndF64 = kFloats | only(DType::kF64);
+constexpr DTypes kLabels = only(DType::kI32) | only(DType::kI64);
+constexpr DTypes kAnything = kFloatsAndF64 | kLabels | only(DType::kU8);
+DLDataType described(DType type);
+
+// A size, or a type. Those drawn once and used for several fields belong together.
+struct Dim {
+  int64_t size;
+  int symbol;
+};
+struct TypeOf {
+  DType type;
+  DTypes allowed;
+  int symbol;
+};
+constexpr TypeOf kF32{DType::kF32, only(DType::kF32), 0};
+constexpr TypeOf kI32{DType::kI32, only(DType::kI32), 0};
+constexpr TypeOf kU8{DType::kU8, only(DType::kU8), 0};
+
+enum Flags : unsigned {
+  kPlain = 0,
+  kOptional = 1,  // left out in some cases
+  kRows = 2,      // the stride of axis 0 is free
+  kAnyRank = 4,   // several ranks are sound
+  kWanted = 8,    // optional, but given in this case
+  kNever = 16,    // optional, and left out in this case
+};
+
+enum class Role { kIn, kOut, kInOut };
+
+constexpr int kMostRank = 8;
+
+struct Tensor {
+  DLTensor dl;
+  int64_t shape[kMostRank];
+  int64_t strides[kMostRank];
+  Slot* slot;
+  bool written;
+  bool resized;  // by a spoiler: sizes and strides alone
+  bool spoilt;   // in another way
+  int64_t elements;
+
+  // Its elements for the driver, in order: of a compact tensor.
+  template <class T>
+  T* data() {
+    return reinterpret_cast<T*>(slot->begin + offset());
+  }
+  int64_t offset() const {  // in the slot
+    return reinterpret_cast<char*>(dl.data) + dl.byte_offset - Arena::view(*slot, written);
+  }
+};
+
+// Entries that name something: within least..most, or else, if `strict`, the call is refused on the
+// CPU.
+struct Ids {
+  int64_t least;
+  int64_t most;
+  bool strict;
+};
+
+struct TensorField {
+  const char* name;
+  const DLTensor** place;
+  Tensor* tensor;  // null: left out
+  Role role;
+  TypeOf type;
+  int rank;
+  Dim dims[kMostRank];
+  unsigned flags;
+  bool absent;  // must be null in this case
+  bool has_ids;
+  Ids ids;
+  int may_equal;  // the field whose memory an output may have, or -1
+};
+
+enum class Domain { kPositive, kNotNegative, kFinite, kNotNan, kShare, kAtLeastOne, kAny };
+
+struct ScalarField {
+  enum Kind { kInt32, kInt64, kFloat, kDouble, kArray } kind;
+  const char* name;
+  void* place;
+  int64_t least;  // of integers
+  int64_t most;
+  Domain domain;  // of the others
+  int64_t in_array;  // entries behind the pointer, or of the array that it counts; else -1
+  bool is_mode;
+};
+
+constexpr int64_t kLeast32 = INT32_MIN, kMost32 = INT32_MAX;
+
+class Maker {
+ public:
+  static constexpr int kMostTensors = 64;
+  static constexpr int kMostScalars = 48;
+
+  explicit Maker(Arena* arena, int32_t device_type) : arena_(arena), device_type_(device_type) {}
+
+  // Starts a case; the params struct of `bytes` bytes, zeroed, ends at a guard. Null if a case
+  // wants more memory than there is, from here on.
+  void* begin(Random* random, size_t bytes);
+  // Whether the case found room for everything.
+  bool complete() const { return !out_of_room_; }
+  // After the last field: makes the tensors of this case start with what they hold now.
+  void end();
+
+  Random& random() { return *random_; }
+  bool on_cpu() const { return device_type_ == kDLCPU; }
+  int32_t device_type() const { return device_type_; }
+  const void* params() const { return params_read_only_; }
+  void* mutable_params() { return params_; }
+  Arena& arena() { return *arena_; }
+
+  // ---- sizes and types ----
+
+  // Mostly least..usual, at times up to `most`.
+  Dim dim(int64_t least, int64_t usual, int64_t most);
+  // A size that follows from others.
+  Dim derived(int64_t size) { return {size, ++symbols_}; }
+  TypeOf type(DTypes allowed);
+
+  // ---- tensors: null if the case leaves it out ----
+
+  Tensor* in(const DLTensor*& field, const char* name, TypeOf type,
+             std::initializer_list<Dim> dims, unsigned flags = kPlain) {
+    return tensor(field, name, Role::kIn, type, dims, flags);
+  }
+  Tensor* out(const DLTensor*& field, const char* name, TypeOf type,
+              std::initializer_list<Dim> dims, unsigned flags = kPlain) {
+    return tensor(field, name, Role::kOut, type, dims, flags);
+  }
+  Tensor* in_out(const DLTensor*& field, const char* name, TypeOf type,
+                 std::initializer_list<Dim> dims, unsigned flags = kPlain) {
+    return tensor(field, name, Role::kInOut, type, dims, flags);
+  }
+  // i32, each within ids.least..ids.most.
+  int32_t* ids(const DLTensor*& field, const char* name, std::initializer_list<Dim> dims, Ids ids,
+               unsigned flags = kPlain);
+  // i32 that the description fills; starts as zeros.
+  int32_t* integers(const DLTensor*& field, const char* name, Role role,
+                    std::initializer_list<Dim> dims, unsigned flags = kPlain);
+  // An output that may be exactly `input`, a tensor made before, and is in some cases. Of another
+  // type or size it never is.
+  Tensor* out_over(const DLTensor*& field, const char* name, const Tensor* input, TypeOf type,
+                   std::initializer_list<Dim> dims, unsigned flags = kPlain);
+  // `field` is `of` again: one tensor behind two fields.
+  void again(const DLTensor*& field, const char* name, const Tensor* of);
+  // Must be null in this case.
+  void none(const DLTensor*& field, const char* name) {
+    field = nullptr;
+    added(field, name)->absent = true;
+  }
+
+  // ---- scalars ----
+
+  template <class Integer>
+  void integer(Integer& field, const char* name, int64_t value, int64_t least, int64_t most) {
+    field = static_cast<Integer>(value);
+    scalar(sizeof field == 4 ? ScalarField::kInt32 : ScalarField::kInt64, &field, name, least,
+           most);
+  }
+  // Whatever it is, the call is sound, or wrong for another reason.
+  template <class Integer>
+  void any_integer(Integer& field, const char* name, int64_t value) {
+    integer(field, name, value, INT64_MIN, INT64_MAX);
+  }
+  int32_t choice(int32_t& field, const char* name, int32_t first, int32_t last) {
+    integer(field, name, random().between(first, last), first, last);
+    return field;
+  }
+  // A choice that says which tensors are written: another one would make another case.
+  int32_t mode(int32_t& field, const char* name, int32_t first, int32_t last) {
+    choice(field, name, first, last);
+    scalars_[scalar_count_ - 1].is_mode = true;
+    return field;
+  }
+  void zero(int32_t& field, const char* name) { integer(field, name, 0, 0, 0); }
+  // Drawn from the domain; what lies outside is wrong.
+  void real(float& field, const char* name, Domain domain) { number(&field, name, domain); }
+  void real(double& field, const char* name, Domain domain) { number(&field, name, domain); }
+  // The value does not matter in this case.
+  void unused(float& field, const char* name) { number(&field, name, Domain::kAny); }
+  // An array of structs behind `field`, at a guard, zeroed.
+  template <class T>
+  T* array(const T*& field, const char* name, int64_t count) {
+    const size_t bytes = static_cast<size_t>(count) * sizeof(T);
+    Slot* slot = room(bytes);
+    char* at = slot->begin + slot->bytes - bytes;
+    std::memset(at, 0, bytes);
+    field = reinterpret_cast<const T*>(slot->read_only + slot->bytes - bytes);
+    scalar(ScalarField::kArray, &field, name, 0, 0)->in_array = count;
+    return reinterpret_cast<T*>(at);
+  }
+  // How many entries it has, at most `most` for any caller.
+  void array_count(int32_t& field, const char* name, int64_t count, int64_t least, int64_t most) {
+    integer(field, name, count, least, most);
+    scalars_[scalar_count_ - 1].in_array = count;
+  }
+
+  // ---- what was made ----
+
+  TensorField* fields() { return fields_; }
+  int field_count() const { return field_count_; }
+  ScalarField* scalars() { return scalars_; }
+  int scalar_count() const { return scalar_count_; }
+  Tensor* tensors() { return tensors_; }
+  int tensor_count() const { return tensor_count_; }
+  int uses_of_size(int symbol) const { return symbol == 0 ? 0 : size_uses_[symbol]; }
+  int uses_of_type(int symbol) const { return symbol == 0 ? 0 : type_uses_[symbol]; }
+  // The field whose tensor is at `tensor`, for messages.
+  const TensorField* field_of(const Slot* slot) const;
+  Slot* room(size_t bytes);
+  void fill(Tensor* tensor, DType type);
+
+ private:
+  static constexpr int kMostSymbols = 128;
+
+  Tensor* tensor(const DLTensor*& field, const char* name, Role role, TypeOf type,
+                 std::initializer_list<Dim> dims, unsigned flags);
+  TensorField* added(const DLTensor*& field, const char* name);
+  ScalarField* scalar(ScalarField::Kind kind, void* place, const char* name, int64_t least,
+                      int64_t most);
+  template <class Real>
+  void number(Real* field, const char* name, Domain domain);
+
+  Arena* arena_;
+  int32_t device_type_;
+  Random* random_ = nullptr;
+  void* params_ = nullptr;
+  const void* params_read_only_ = nullptr;
+  bool out_of_room_ = false;
+  int symbols_ = 0;
+  int field_count_ = 0;
+  int scalar_count_ = 0;
+  int tensor_count_ = 0;
+  TensorField fields_[kMostTensors];
+  ScalarField scalars_[kMostScalars];
+  Tensor tensors_[kMostTensors];
+  int size_uses_[kMostSymbols];
+  int type_uses_[kMostSymbols];
+};
+
+}  // namespace exn::fuzz
