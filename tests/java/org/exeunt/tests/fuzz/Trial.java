@@ -103,12 +103,18 @@ final class Trial implements AutoCloseable {
 
   /** A tensor over memory of JavaCPP's that holds what the arena holds. */
   Tensor copyBehindPointer(Spec spec) {
-    long bytes = Math.multiplyExact(spec.dtype.bytes(),
-        Arrays.stream(spec.shape).reduce(1, Math::multiplyExact));
+    double size = spec.dtype.bytes();
+    for (long extent : spec.shape) {
+      size *= extent;
+    }
+    if (size < 0 || spec.offset < 0 || spec.offset + size > Arena.BYTES) {
+      return Tensor.ofAddress(arena.address(), spec.dtype, Device.CPU, spec.shape); // not run
+    }
+    int bytes = (int) size;
     BytePointer pointer = keep(new BytePointer(Math.max(8, bytes)));
     pointers.add(pointer);
     if (bytes > 0) {
-      pointer.asByteBuffer().put(0, arena.memory(), (int) spec.offset, (int) bytes);
+      pointer.asByteBuffer().put(0, arena.memory(), (int) spec.offset, bytes);
     }
     return Tensor.of(pointer, spec.dtype, Device.CPU, spec.shape);
   }
