@@ -546,7 +546,9 @@ KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Rol
       same(names.block_table, "elements between rows", table.stride, "a compact table",
            table.cols);
     }
-    at_least("slots of a page", run, 1);  // however many, where no sequence has a page
+    if (run < 1) {  // there may be ever so many where no sequence has a page
+      fail_argument("%s has %lld slots of a page, expected at least 1", names.cache, wide(run));
+    }
     c.page = run;
     c.pages = c.sequences;
     c.page_stride = c.sequence_stride;
