@@ -88,7 +88,6 @@ static __attribute__((noinline)) double sum_terms(const T* z, T* out, int64_t n,
     f32v x[1] = {load_part(z + i + j, rest, -INFINITY)};
     visit(x, i + j, rest);
   });
-  sums.settle();
   return sums.total(0);
 }
 

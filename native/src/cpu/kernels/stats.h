@@ -106,10 +106,10 @@ static EXN_SIMD f32v sum_of(const f32v (&v)[N]) {
 
 // Sums of thousands of terms. One chain of f32 additions in each lane would drift: where most of a
 // row's logits are equal, so are the errors of adding their terms, and beside a term of 1 each may
-// be off by 2^-24. So the groups take turns at kTurns sums, each of which takes in kTurns groups;
-// then all of them move on to lanes of f64.
-constexpr int kTurns = 8;
-constexpr int64_t kRun = int64_t{kTurns} * kTurns * kGroup * kLanes;
+// be off by 2^-24. So the groups take turns at kTurns sums, each of which takes in kChain groups;
+// then all of them move on to lanes of f64. Small groups afford to do so less often.
+constexpr int kTurns = kGroup == 2 ? 8 : 4, kChain = 8;
+constexpr int64_t kRun = int64_t{kTurns} * kChain * kGroup * kLanes;
 
 // N sums side by side.
 template <int N>
@@ -127,21 +127,27 @@ struct Sums {
   // Those that the group at element i adds to.
   EXN_SIMD f32v (&at(int64_t i))[N] { return part[i / (kGroup * kLanes) % kTurns]; }
 
-  // Moves on what the lanes of f32 hold; rarely, and from several places.
-  __attribute__((noinline)) void settle() {
+  // What the lanes of f32 hold.
+  EXN_SIMD f32v parts(int k) const {
+    f32v all[kTurns];
+    for (int turn = 0; turn < kTurns; ++turn) all[turn] = part[turn][k];
+    return sum_of(all);
+  }
+
+  // Moves that on.
+  EXN_SIMD void settle() {
     for (int k = 0; k < N; ++k) {
-      f32v all[kTurns];
-      for (int turn = 0; turn < kTurns; ++turn) {
-        all[turn] = part[turn][k];
-        part[turn][k] = zero();
-      }
-      const f32v sum = sum_of(all);
+      const f32v sum = parts(k);
+      for (int turn = 0; turn < kTurns; ++turn) part[turn][k] = zero();
       low[k] = add(low[k], low_f64(sum));
       high[k] = add(high[k], high_f64(sum));
     }
   }
 
-  EXN_SIMD double total(int k) const { return reduce_add(add(low[k], high[k])); }
+  EXN_SIMD double total(int k) const {
+    const f32v sum = parts(k);
+    return reduce_add(add(add(low[k], low_f64(sum)), add(high[k], high_f64(sum))));
+  }
 };
 
 // What a tile's second pass adds up.
@@ -352,7 +358,6 @@ static __attribute__((noinline)) void sum_up(const T* z, int64_t n, const LogitM
     f32v x[1] = {load_part(z + i + j, rest, -INFINITY)};
     visit(x, i, rest);
   });
-  sums.settle();
   out->sum = sums.total(kSumE);
   out->weighted = sums.total(kSumED);
   if constexpr (kFull) {
