@@ -41,18 +41,21 @@ public final class FfnSkipFit {
     }
   }
 
+  private static final int MOST_LAYERS = 1 << 20;
+
   private final float[][] cosines; // of each layer, as many as `counts` says
   private final int[] counts;
 
   /**
    * An empty fit.
    *
-   * @param layers how many the model has, at least 1
-   * @throws IllegalArgumentException if there is none
+   * @param layers how many the model has, 1 to 2^20
+   * @throws IllegalArgumentException if there is none, or too many
    */
   public FfnSkipFit(int layers) {
-    if (layers < 1) {
-      throw new IllegalArgumentException("layers is " + layers + ", expected at least 1");
+    if (layers < 1 || layers > MOST_LAYERS) {
+      throw new IllegalArgumentException(
+          "layers is " + layers + ", expected at least 1 and at most " + MOST_LAYERS);
     }
     cosines = new float[layers][0];
     counts = new int[layers];
