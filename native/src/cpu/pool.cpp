@@ -17,7 +17,8 @@ namespace exn::cpu {
 namespace {
 
 constexpr int32_t kMaxThreads = 256;
-constexpr size_t kWorkerStack = kMostScratch + (size_t{256} << 10);
+// Thread-local variables of all libraries of the process lie there, too.
+constexpr size_t kWorkerStack = kMostScratch + (size_t{2} << 20);
 
 void futex_wait(std::atomic<uint32_t>* word, uint32_t seen) {
   syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
