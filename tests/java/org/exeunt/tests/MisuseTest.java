@@ -194,7 +194,21 @@ class MisuseTest {
         () -> Rope.table(scope, Device.defaultDevice(), 3, 4, Double.NaN), "base", "nan");
     invalid(
         () -> Selection.allocate(scope, Device.CPU, 1L << 62, 0), "more bytes than a long");
+    invalid(() -> scope.copyOf(new float[3], 2, 2), "3 given", "4");
+    invalid(() -> scope.copyOf(new int[3], 2, 2), "3 given", "4");
+    invalid(
+        () -> scope.copyOf(DType.U8, new float[] {1, 300}, 2), "element 1 is 300", "U8");
     assertEquals(before, scope.allocatedBytes());
+  }
+
+  @Test
+  void anIntThatIsNone() {
+    Tensor longs = scope.allocate(DType.I64, 2).copyFrom(new double[] {7, 1L << 40});
+    refused(
+        UnsupportedOperationException.class,
+        longs::toIntArray,
+        "element 1 is " + (1L << 40),
+        "int");
   }
 
   @Test

@@ -145,6 +145,7 @@ public enum Backend {
    *     used
    */
   public static void openCuda(Path library) {
+    Named.present("library", library);
     Native.require();
     if (Choice.forced() == CPU) {
       CUDA.require();

@@ -172,7 +172,7 @@ public abstract sealed class Op implements AutoCloseable
    * @throws ExeuntException if the backend failed
    */
   public final void run(Stream stream) {
-    long handle = stream.handleFor(device);
+    long handle = handleFor(stream);
     enter();
     try {
       launch(handle);
@@ -287,7 +287,7 @@ public abstract sealed class Op implements AutoCloseable
   }
 
   final long handleFor(Stream stream) {
-    return stream.handleFor(device);
+    return Named.present("stream", stream).handleFor(device);
   }
 
   /** The params struct; to be written between {@link #enter} and {@link #leave} only. */

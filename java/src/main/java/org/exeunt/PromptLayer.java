@@ -93,6 +93,8 @@ public record PromptLayer(Tensor query, KvCache keys, int sequence, int tokens) 
       int limit,
       int k,
       int... keep) {
+    Named.present("scope", scope);
+    Named.present("stream", stream);
     Device device = query.device();
     int[] seen = new int[window];
     for (int i = 0; i < window; i++) {

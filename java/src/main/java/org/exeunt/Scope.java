@@ -102,7 +102,13 @@ public final class Scope implements AutoCloseable {
    * @return the filled tensor
    */
   public Tensor copyOf(DType dtype, float[] values, long... shape) {
-    return allocate(dtype, shape).copyFrom(values);
+    Tensor tensor = allocate(dtype, shape);
+    try {
+      return tensor.copyFrom(values);
+    } catch (RuntimeException | Error e) {
+      discard(e, tensor);
+      throw e;
+    }
   }
 
   /**
@@ -124,7 +130,13 @@ public final class Scope implements AutoCloseable {
    * @return the filled tensor
    */
   public Tensor copyOf(int[] values, long... shape) {
-    return allocate(DType.I32, shape).copyFrom(values);
+    Tensor tensor = allocate(DType.I32, shape);
+    try {
+      return tensor.copyFrom(values);
+    } catch (RuntimeException | Error e) {
+      discard(e, tensor);
+      throw e;
+    }
   }
 
   /**

@@ -203,7 +203,7 @@ public final class Tensor {
    * @return the view
    */
   public static Tensor ofAddress(long address, DType dtype, Device device, long... shape) {
-    return new Tensor(address, dtype, shape.clone(), compactStrides(shape), device, null, null);
+    return ofAddress(address, null, dtype, device, shape);
   }
 
   /**
@@ -218,7 +218,8 @@ public final class Tensor {
    */
   public static Tensor ofAddress(
       long address, Object owner, DType dtype, Device device, long... shape) {
-    return new Tensor(address, dtype, shape.clone(), compactStrides(shape), device, null, owner);
+    long[] strides = compactStrides(shape);
+    return new Tensor(address, dtype, shape.clone(), strides, device, null, owner);
   }
 
   /**
@@ -643,15 +644,20 @@ public final class Tensor {
    * #toFloatArray()}.
    *
    * @return elements in row-major order; U8 as 0 to 255
-   * @throws UnsupportedOperationException if the dtype is not I32, I64 or U8
-   * @throws ArithmeticException if an I64 element does not fit an int
+   * @throws UnsupportedOperationException if the dtype is not I32, I64 or U8, or an I64 element does
+   *     not fit an int
    */
   public int[] toIntArray() {
     requireType("toIntArray", DType.I32, DType.I64, DType.U8);
     int[] values = new int[arrayLength()];
     Elements elements = Elements.read(this);
     for (int i = 0; i < values.length; i++) {
-      values[i] = Math.toIntExact(elements.getLong(i));
+      long value = elements.getLong(i);
+      if (value != (int) value) {
+        throw new UnsupportedOperationException(
+            "toIntArray: element " + i + " is " + value + ", which an int cannot hold");
+      }
+      values[i] = (int) value;
     }
     return values;
   }

@@ -173,7 +173,7 @@ final class FacadeFuzz {
       }
     }
     boolean closed = plan.ending == Plan.Ending.RUN_CLOSED
-        || plan.ending == Plan.Ending.RUN_BEHIND_SCOPE;
+        || plan.ending == Plan.Ending.RUN_BEHIND_SCOPE || plan.ending == Plan.Ending.RUN_ON_NULL;
     boolean harmless = !closed && faults.stream().allMatch(Hostile.Fault::harmless);
     boolean fatal = closed || faults.size() == 1 && faults.get(0).fatal();
     boolean honest = plan.specs().stream().allMatch(Spec::honest);
@@ -201,7 +201,7 @@ final class FacadeFuzz {
     } else {
       count("accepted");
     }
-    if (thrown == null || plan.ending == Plan.Ending.BUILD_TWICE || closed) {
+    if (thrown == null || plan.ending == Plan.Ending.BUILD_TWICE) {
       plan.specs().stream().filter(spec -> spec.written).forEach(spec -> spec.mark(allowed));
     }
     int stray = arena.firstStray(allowed);
@@ -288,6 +288,7 @@ final class FacadeFuzz {
         }
       }
       case STEP -> step(plan, trial, filled.build(trial.ops()));
+      case RUN_ON_NULL -> trial.keep(filled.build()).run(null);
       case RUN_CLOSED -> {
         Op op = filled.build();
         op.close();

@@ -5,6 +5,9 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.ByteArrayOutputStream;
+import java.io.PrintStream;
+import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
@@ -13,14 +16,40 @@ import java.util.stream.Collectors;
 import org.exeunt.Op;
 import org.junit.jupiter.api.Test;
 
-/** What holds the fuzzer itself to its promises. */
+/** Some thousand trials of the fuzzer, and what holds the fuzzer itself to its promises. */
 class FuzzTest {
+  private static final int TRIALS = Integer.getInteger("exeunt.fuzz.test.trials", 30_000);
+  private static final int RACES = TRIALS / 15;
+  private static final long MOST_MILLIS = 120_000;
+
   @Test
   void everyOpHasARecipe() {
     Set<Class<?>> known = Set.copyOf(new Recipes(new Arena()).ops());
     Set<Class<?>> all = Arrays.stream(Op.class.getPermittedSubclasses())
         .collect(Collectors.toSet());
     assertEquals(all, known);
+  }
+
+  @Test
+  void callsAreTakenOrRefusedAsDocumented() throws Exception {
+    String output = output(Fuzz.CALLS, TRIALS);
+    assertTrue(output.contains("UNREACHED []"), output);
+    long most = Long.parseLong(output.replaceAll("(?s).*GROWN (-?\\d+) KiB.*", "$1"));
+    assertTrue(most < 12_000, "refused and accepted calls keep memory:\n" + output);
+  }
+
+  @Test
+  void racesWithClosesEnd() throws Exception {
+    output(Fuzz.RACES, RACES);
+  }
+
+  private static String output(String mode, int trials) throws Exception {
+    ByteArrayOutputStream log = new ByteArrayOutputStream();
+    List<String> findings = Fuzz.supervise(mode, 1, 0, trials, MOST_MILLIS, new PrintStream(log));
+    String output = log.toString(StandardCharsets.UTF_8);
+    assertEquals(List.of(), findings, output);
+    assertTrue(output.contains("TOTAL "), output);
+    return output;
   }
 
   @Test

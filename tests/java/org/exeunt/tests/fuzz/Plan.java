@@ -21,6 +21,7 @@ final class Plan {
     BUILD_SHARED,
     BUILD_TWICE,
     STEP,
+    RUN_ON_NULL,
     RUN_CLOSED,
     RUN_BEHIND_SCOPE
   }
