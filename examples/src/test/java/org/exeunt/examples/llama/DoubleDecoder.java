@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.util.Arrays;
+import java.util.stream.IntStream;
+import org.exeunt.DType;
+import org.exeunt.Tensor;
+
+/**
+ * A text through the whole model in double precision, over weights, keys and values as they are
+ * stored: what differs from it is the decoder's arithmetic.
+ */
+final class DoubleDecoder {
+  private static final int ROWS_AT_ONCE = 64;
+
+  /** The most likely next token of each position. */
+  final int[] argmax;
+
+  /** How far the second logit of each position lies below the first. */
+  final double[] margin;
+
+  /** The sum of -ln p of the tokens that did come. */
+  double nll;
+
+  private final LlamaWeights weights;
+  private final LlamaConfig config;
+  private final int tokens;
+
+  DoubleDecoder(LlamaWeights weights, int[] ids) {
+    this.weights = weights;
+    config = weights.config();
+    tokens = ids.length;
+    argmax = new int[tokens];
+    margin = new double[tokens];
+    double[][] x = new double[tokens][];
+    for (int t = 0; t < tokens; t++) {
+      x[t] = widened(weights.embedding().rows(ids[t], ids[t] + 1));
+    }
+    for (LlamaWeights.Layer layer : weights.layers()) {
+      add(x, times(attention(times(norm(x, layer.attentionNorm()), layer.queryKeyValue())),
+          layer.output()));
+      double[][] state = norm(x, layer.feedForwardNorm());
+      double[][] inner = times(state, layer.gate());
+      double[][] up = times(state, layer.up());
+      for (int t = 0; t < tokens; t++) {
+        for (int i = 0; i < inner[t].length; i++) {
+          inner[t][i] *= up[t][i] / (1 + Math.exp(-inner[t][i]));
+        }
+      }
+      add(x, times(inner, layer.down()));
+    }
+    look(times(norm(x, weights.outputNorm()), weights.head()), ids);
+  }
+
+  private void look(double[][] logits, int[] ids) {
+    for (int t = 0; t < tokens; t++) {
+      int first = 0;
+      double second = Double.NEGATIVE_INFINITY;
+      for (int v = 1; v < logits[t].length; v++) {
+        if (logits[t][v] > logits[t][first]) {
+          second = logits[t][first];
+          first = v;
+        } else {
+          second = Math.max(second, logits[t][v]);
+        }
+      }
+      double most = logits[t][first];
+      argmax[t] = first;
+      margin[t] = most - second;
+      if (t + 1 < tokens) {
+        double sum = Arrays.stream(logits[t]).map(z -> Math.exp(z - most)).sum();
+        nll += most + Math.log(sum) - logits[t][ids[t + 1]];
+      }
+    }
+  }
+
+  private double[][] norm(double[][] x, Tensor weight) {
+    double[] w = widened(weight);
+    double[][] to = new double[tokens][w.length];
+    for (int t = 0; t < tokens; t++) {
+      double square = Arrays.stream(x[t]).map(v -> v * v).sum() / w.length;
+      double scale = 1 / Math.sqrt(square + config.epsilon());
+      for (int i = 0; i < w.length; i++) {
+        to[t][i] = x[t][i] * scale * w[i];
+      }
+    }
+    return to;
+  }
+
+  /** Rows of x with each row of a matrix. */
+  private double[][] times(double[][] x, Tensor matrix) {
+    int outputs = (int) matrix.size(0);
+    int width = (int) matrix.size(1);
+    double[][] to = new double[tokens][outputs];
+    IntStream.range(0, (outputs + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE).parallel().forEach(block -> {
+      int from = block * ROWS_AT_ONCE;
+      int until = Math.min(outputs, from + ROWS_AT_ONCE);
+      double[] rows = widened(matrix.rows(from, until));
+      for (int row = from; row < until; row++) {
+        for (int t = 0; t < tokens; t++) {
+          to[t][row] = dot(x[t], rows, (row - from) * width);
+        }
+      }
+    });
+    return to;
+  }
+
+  /** Four sums, so that additions need not wait for each other. */
+  private static double dot(double[] x, double[] row, int at) {
+    double a = 0;
+    double b = 0;
+    double c = 0;
+    double d = 0;
+    int i = 0;
+    for (; i + 3 < x.length; i += 4) {
+      a = Math.fma(x[i], row[at + i], a);
+      b = Math.fma(x[i + 1], row[at + i + 1], b);
+      c = Math.fma(x[i + 2], row[at + i + 2], c);
+      d = Math.fma(x[i + 3], row[at + i + 3], d);
+    }
+    for (; i < x.length; i++) {
+      a = Math.fma(x[i], row[at + i], a);
+    }
+    return a + b + (c + d);
+  }
+
+  /** Of rows of all queries, then all keys, then all values. */
+  private double[][] attention(double[][] projected) {
+    int queries = config.heads() * config.headWidth();
+    int keys = config.kvHeads() * config.headWidth();
+    double[][] to = new double[tokens][queries];
+    for (int t = 0; t < tokens; t++) {
+      for (int head = 0; head < config.heads() + config.kvHeads(); head++) {
+        rotate(projected[t], head * config.headWidth(), t);
+      }
+      for (int i = queries; weights.type() == DType.BF16 && i < queries + 2 * keys; i++) {
+        projected[t][i] = DType.bf16ToFloat(DType.floatToBf16((float) projected[t][i]));
+      }
+    }
+    IntStream.range(0, tokens).parallel().forEach(t -> {
+      for (int head = 0; head < config.heads(); head++) {
+        int query = head * config.headWidth();
+        int shared = head / (config.heads() / config.kvHeads()) * config.headWidth();
+        attend(projected, t, query, queries + shared, queries + keys + shared, to[t]);
+      }
+    });
+    return to;
+  }
+
+  private void attend(double[][] rows, int t, int query, int key, int value, double[] to) {
+    double[] p = new double[t + 1];
+    double most = Double.NEGATIVE_INFINITY;
+    for (int s = 0; s <= t; s++) {
+      for (int i = 0; i < config.headWidth(); i++) {
+        p[s] += rows[t][query + i] * rows[s][key + i];
+      }
+      p[s] /= Math.sqrt(config.headWidth());
+      most = Math.max(most, p[s]);
+    }
+    double sum = 0;
+    for (int s = 0; s <= t; s++) {
+      p[s] = Math.exp(p[s] - most);
+      sum += p[s];
+    }
+    for (int s = 0; s <= t; s++) {
+      for (int i = 0; i < config.headWidth(); i++) {
+        to[query + i] += p[s] / sum * rows[s][value + i];
+      }
+    }
+  }
+
+  /** Neighbouring pairs, as the file's queries and keys are laid out. */
+  private void rotate(double[] row, int at, int position) {
+    for (int i = 0; i < config.headWidth(); i += 2) {
+      double turn = position / (double) config.ropeFactor()
+          * Math.pow(config.ropeBase(), -(double) i / config.headWidth());
+      double a = row[at + i];
+      double b = row[at + i + 1];
+      row[at + i] = a * Math.cos(turn) - b * Math.sin(turn);
+      row[at + i + 1] = a * Math.sin(turn) + b * Math.cos(turn);
+    }
+  }
+
+  private static void add(double[][] x, double[][] branch) {
+    for (int t = 0; t < x.length; t++) {
+      for (int i = 0; i < x[t].length; i++) {
+        x[t][i] += branch[t][i];
+      }
+    }
+  }
+
+  private static double[] widened(Tensor tensor) {
+    float[] narrow = tensor.toFloatArray();
+    double[] wide = new double[narrow.length];
+    for (int i = 0; i < wide.length; i++) {
+      wide[i] = narrow[i];
+    }
+    return wide;
+  }
+}
