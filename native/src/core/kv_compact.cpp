@@ -43,6 +43,7 @@ void check_lists(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a)
                           {"Hd (heads of destination)", a->destination.heads}});
   if (!check.ok()) return;
   a->lists = a->sequences * (a->per_head ? a->destination.heads : 1);
+  if (p.list == nullptr) check.fail_argument("list is null, a tensor is required");
   if ((p.offsets == nullptr) == (p.count == nullptr)) {
     check.fail_argument("offsets is %s and count is %s, exactly one of them is expected",
                         p.offsets == nullptr ? "null" : "given",
