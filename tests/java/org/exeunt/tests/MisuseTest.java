@@ -202,6 +202,12 @@ class MisuseTest {
   }
 
   @Test
+  void aTensorNowhereHasNoBuffer() {
+    Tensor nowhere = Tensor.ofAddress(0, DType.F32, Device.CPU, 2);
+    refused(IllegalStateException.class, nowhere::floatBuffer, "8 bytes", "address 0");
+  }
+
+  @Test
   void anIntThatIsNone() {
     Tensor longs = scope.allocate(DType.I64, 2).copyFrom(new double[] {7, 1L << 40});
     refused(

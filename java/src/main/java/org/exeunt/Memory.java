@@ -43,6 +43,9 @@ final class Memory {
     if (bytes == 0) {
       return ByteBuffer.allocateDirect(0).order(ByteOrder.nativeOrder());
     }
+    if (address == 0) {
+      throw new IllegalStateException("a tensor of " + bytes + " bytes has no memory: address 0");
+    }
     return new Address(address, bytes).asByteBuffer().order(ByteOrder.nativeOrder());
   }
 

@@ -640,7 +640,7 @@ final class Recipes {
           .set("limit", ids("limit", 0, 9, maybe() ? 1 : sequences));
     }
     int rows = rows();
-    Plan plan = new Plan(KvLength.class, "advance", value("capacity", 100L))
+    Plan plan = new Plan(KvLength.class, "advance", value("capacity", 1000L))
         .set("length", out("length", DType.I32, sequences))
         .set("slot", out("slot", DType.I32, rows));
     if (maybe()) {
@@ -767,7 +767,7 @@ final class Recipes {
       plan.set("newLength", out("new_length", DType.I32, lists).optional());
     }
     if (frees) {
-      plan.set("freed", out("freed", DType.I32, between(0, 6)),
+      plan.set("freed", out("freed", DType.I32, between(0, 6)).optional(),
           maybe() ? out("freed_count", DType.I32, 1).optional() : absent("freed_count"));
     }
     return plan;
