@@ -106,7 +106,7 @@ class LayerMisuseTest {
     invalid(() -> builder.build(), "rope", "table is null");
     invalid(() -> builder.table(f32(9, 5, 2), half).build(), "table", "10", "8");
     invalid(() -> builder.table(f32(9, 4), half).build(), "table", "rank 2", "expected 3");
-    invalid(() -> builder.table(f32(9, 0, 2), half).build(), "n/2", "0", "1");
+    invalid(() -> builder.table(f32(9, 0, 2), half).build(), "table", "0 pairs", "1");
     Rope.Builder whole = builder.table(f32(9, 4, 2), half);
     invalid(() -> whole.position(i32(3)).build(), "position", "3", "2");
     invalid(() -> whole.position(f32(2)).build(), "position", "f32", "i32");
