@@ -27,17 +27,19 @@ import org.junit.jupiter.api.extension.ExtendWith;
 @ExtendWith({TestData.NeedsModel.class, TestData.NeedsGolden.class})
 class RecordedExitsTest {
   private static final double TOLERANCE = 1e-4;
-  private static final int TOKENS = 1024;
-  private static final int WIDTH = 576;
 
   private static LlamaWeights weights;
   private static SafetensorsFile golden;
+  private static int recordedTokens;
+  private static int width;
 
   @BeforeAll
   static void load() throws IOException {
     try (GgufFile file = GgufFile.open(TestData.model())) {
       golden = SafetensorsFile.open(TestData.golden("model/exit_stats.safetensors"));
       weights = LlamaWeights.load(file, DType.F32);
+      recordedTokens = golden.ints("ids").length;
+      width = weights.config().width();
     }
   }
 
@@ -56,10 +58,11 @@ class RecordedExitsTest {
   void recordedHiddenStatesGiveTheRecordedStatistics() throws IOException {
     float[] hidden = golden.floats("hidden");
     int[] depths = golden.ints("hidden_layers");
-    int[] tokens = IntStream.range(TOKENS - 256, TOKENS).toArray();
+    int last = hidden.length / depths.length / width;
+    int[] tokens = IntStream.range(recordedTokens - last, recordedTokens).toArray();
     try (DepthStatistics head = new DepthStatistics(weights, tokens.length)) {
       for (int i = 0; i < depths.length; i++) {
-        int size = tokens.length * WIDTH;
+        int size = tokens.length * width;
         head.run(Arrays.copyOfRange(hidden, i * size, (i + 1) * size));
         check(head.statistics(), depths[i], tokens);
       }
@@ -70,7 +73,7 @@ class RecordedExitsTest {
   @Test
   void ownForwardPassGivesTheRecordedStatisticsAtEveryDepth() throws IOException {
     int stride = Boolean.getBoolean("exeunt.quick") ? 16 : 1;
-    int[] tokens = IntStream.range(0, TOKENS).filter(t -> t % stride == 0).toArray();
+    int[] tokens = IntStream.range(0, recordedTokens).filter(t -> t % stride == 0).toArray();
     Trace trace = Trace.of(weights, golden.ints("ids"));
     double[] recordedCosine = golden.doubles("state_cosine");
     try (DepthStatistics head = new DepthStatistics(weights, tokens.length)) {
@@ -80,7 +83,7 @@ class RecordedExitsTest {
         if (depth > 0) {
           float[] cosine = head.cosine().toFloatArray();
           for (int t = 0; t < tokens.length; t++) {
-            assertEquals(recordedCosine[(depth - 1) * TOKENS + tokens[t]], cosine[t], 1e-4,
+            assertEquals(recordedCosine[(depth - 1) * recordedTokens + tokens[t]], cosine[t], 1e-4,
                 "state cosine of layer " + (depth - 1) + ", token " + tokens[t]);
           }
         }
@@ -89,9 +92,9 @@ class RecordedExitsTest {
   }
 
   private static float[] select(Trace trace, int depth, int[] tokens) {
-    float[] rows = new float[tokens.length * WIDTH];
+    float[] rows = new float[tokens.length * width];
     for (int i = 0; i < tokens.length; i++) {
-      System.arraycopy(trace.hidden(depth), tokens[i] * WIDTH, rows, i * WIDTH, WIDTH);
+      System.arraycopy(trace.hidden(depth), tokens[i] * width, rows, i * width, width);
     }
     return rows;
   }
@@ -111,7 +114,7 @@ class RecordedExitsTest {
       throws IOException {
     double[] recorded = golden.doubles(name);
     for (int i = 0; i < tokens.length; i++) {
-      assertEquals(recorded[depth * TOKENS + tokens[i]], actual[i], TOLERANCE,
+      assertEquals(recorded[depth * recordedTokens + tokens[i]], actual[i], TOLERANCE,
           name + " at depth " + depth + ", token " + tokens[i]);
     }
   }
@@ -123,7 +126,7 @@ class RecordedExitsTest {
     double[] p2 = golden.doubles("p2");
     int close = 0;
     for (int i = 0; i < tokens.length; i++) {
-      int at = depth * TOKENS + tokens[i];
+      int at = depth * recordedTokens + tokens[i];
       double gap = Math.log(p1[at]) - Math.log(p2[at]);
       boolean tied = gap < 2 * TOLERANCE;
       close += tied ? 1 : 0;

@@ -31,16 +31,13 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
 /**
- * A real model that drops tokens of a prompt of 512, against recordings of runs in double
+ * A real model that drops tokens of a prompt, against recordings of runs in double
  * precision, with weights in f32.
  */
 @DisabledIfSystemProperty(named = "exeunt.quick", matches = "true",
     disabledReason = "a quick run leaves out the longest tests on a real model")
 @ExtendWith({TestData.NeedsModel.class, TestData.NeedsGolden.class})
 class RecordedDropTest {
-  private static final int PROMPT = 512;
-  private static final int HEADS = 9;
-  private static final int LAYERS = 30;
   private static final int[] FILTERS = {5, 10, 15};
   private static final int[] SIZES = {51, 128, 256};
 
@@ -51,11 +48,17 @@ class RecordedDropTest {
   private static final double SCORE_TOLERANCE = 1e-4;
 
   private static LlamaWeights weights;
+  private static int promptTokens; // tokens in front of those that are given one by one
+  private static int heads;
 
   @BeforeAll
   static void load() throws IOException {
     try (GgufFile file = GgufFile.open(TestData.model())) {
       weights = LlamaWeights.load(file, DType.F32);
+      heads = weights.config().heads();
+    }
+    try (SafetensorsFile golden = golden()) {
+      promptTokens = golden.ints("ids").length - golden.doubles("full/nll").length;
     }
   }
 
@@ -122,11 +125,11 @@ class RecordedDropTest {
     DecoderOptions options = DecoderOptions.FULL.withDrop(drop).withObserver(look).withLogits();
     int[] ids = golden.ints("ids");
     try (Decoder decoder = new Decoder(weights, options, 1, ids.length)) {
-      decoder.prefill(0, Arrays.copyOf(ids, PROMPT));
+      decoder.prefill(0, Arrays.copyOf(ids, promptTokens));
       if (Arrays.equals(recorded, kept[0])) {
         compareContinuation(golden, setting.name(), decoder, ids);
         int[] lengths = golden.ints(setting.name() + "cache_length");
-        for (int l = 0; l < LAYERS; l++) {
+        for (int l = 0; l < weights.config().layers(); l++) {
           assertEquals(lengths[l], decoder.kv().length(l, 0), "length of layer " + l);
         }
       }
@@ -166,7 +169,7 @@ class RecordedDropTest {
       int[] ids = golden.ints("ids");
       try (Decoder decoder =
           new Decoder(weights, DecoderOptions.FULL.withLogits(), 1, ids.length)) {
-        decoder.prefill(0, Arrays.copyOf(ids, PROMPT));
+        decoder.prefill(0, Arrays.copyOf(ids, promptTokens));
         compareContinuation(golden, "full/", decoder, ids);
       }
     }
@@ -175,9 +178,9 @@ class RecordedDropTest {
   /** Tokens in one list and not in the other must lie at the cut, as far as can be told. */
   private static void assertCutIsClose(SafetensorsFile golden, Setting setting, int[] recorded,
       int[] found) throws IOException {
-    double[] scores = pooled(golden, setting.layer, setting.pool, PROMPT - 1, 1.0 / HEADS);
-    double cut = IntStream.of(recorded).filter(i -> i < PROMPT - 1).mapToDouble(i -> scores[i])
-        .min().orElseThrow();
+    double[] scores = pooled(golden, setting.layer, setting.pool, promptTokens - 1, 1.0 / heads);
+    double cut = IntStream.of(recorded).filter(i -> i < promptTokens - 1)
+        .mapToDouble(i -> scores[i]).min().orElseThrow();
     assertEquals(recorded.length, found.length);
     IntStream.concat(IntStream.of(recorded).filter(i -> Arrays.binarySearch(found, i) < 0),
         IntStream.of(found).filter(i -> Arrays.binarySearch(recorded, i) < 0)).forEach(i ->
@@ -191,8 +194,8 @@ class RecordedDropTest {
     double[] raw = golden.doubles("scores/r" + layer);
     double[] sums = new double[tokens];
     for (int j = 0; j < tokens; j++) {
-      for (int h = 0; h < HEADS; h++) {
-        sums[j] += factor * raw[h * PROMPT + j];
+      for (int h = 0; h < heads; h++) {
+        sums[j] += factor * raw[h * promptTokens + j];
       }
     }
     double[] result = new double[tokens];
@@ -214,7 +217,7 @@ class RecordedDropTest {
     double sum = 0;
     for (int step = 0; step < nll.length; step++) {
       if (step > 0) {
-        decoder.step(ids[PROMPT + step - 1]);
+        decoder.step(ids[promptTokens + step - 1]);
       }
       String what = prefix + "step " + step;
       float[] logits = decoder.logits().row(0).toFloatArray();
@@ -223,10 +226,10 @@ class RecordedDropTest {
       assertEquals(lse[step], found, scale, "lse, " + what);
       assertEquals(p1[step], decoder.statistics().p1().toFloatArray()[0], TOLERANCE,
           "p1, " + what);
-      assertEquals(nll[step], found - logits[ids[PROMPT + step]], 2 * scale, "nll, " + what);
+      assertEquals(nll[step], found - logits[ids[promptTokens + step]], 2 * scale, "nll, " + what);
       float best = logits[decoder.argmax(0)];
       assertTrue(best - logits[argmax[step]] < 2 * scale, "argmax, " + what);
-      sum += found - logits[ids[PROMPT + step]] - nll[step];
+      sum += found - logits[ids[promptTokens + step]] - nll[step];
     }
     assertEquals(0, sum / nll.length, 1e-3, "mean nll of " + prefix);
   }
@@ -235,7 +238,7 @@ class RecordedDropTest {
   @Test
   void scoresAndGemFilterAreAsRecorded() throws IOException {
     try (SafetensorsFile golden = golden()) {
-      int[] ids = Arrays.copyOf(golden.ints("ids"), PROMPT);
+      int[] ids = Arrays.copyOf(golden.ints("ids"), promptTokens);
       List<String> problems = new ArrayList<>();
       PromptDrop look = pass -> {
         for (int layer = 0; layer < pass.layers(); layer++) {
@@ -252,7 +255,7 @@ class RecordedDropTest {
         }
       };
       try (Decoder decoder =
-          new Decoder(weights, DecoderOptions.FULL.withDrop(look), 1, PROMPT)) {
+          new Decoder(weights, DecoderOptions.FULL.withDrop(look), 1, promptTokens)) {
         decoder.prefill(0, ids);
       }
       assertEquals(List.of(), problems);
@@ -262,10 +265,10 @@ class RecordedDropTest {
   private static void compareScores(SafetensorsFile golden, PromptPass pass, int layer)
       throws IOException {
     PromptLayer prompt = pass.layer(layer);
-    Tensor scores = pass.scope().allocate(Device.CPU, DType.F32, 1, HEADS, PROMPT);
+    Tensor scores = pass.scope().allocate(Device.CPU, DType.F32, 1, heads, promptTokens);
     AttentionScores.builder().kind(AttentionScores.Kind.RAW)
-        .query(prompt.query().rows(PROMPT - 1, PROMPT)).keys(prompt.keys())
-        .visible(pass.scope().allocate(Device.CPU, DType.I32, 1).copyFrom(new int[] {PROMPT}))
+        .query(prompt.query().rows(promptTokens - 1, promptTokens)).keys(prompt.keys())
+        .visible(pass.scope().allocate(Device.CPU, DType.I32, 1).copyFrom(new int[] {promptTokens}))
         .scores(scores).runOnce();
     double[] recorded = golden.doubles("scores/r" + layer);
     double largest = Arrays.stream(recorded).map(Math::abs).max().orElseThrow();
