@@ -644,8 +644,8 @@ public final class Tensor {
    * #toFloatArray()}.
    *
    * @return elements in row-major order; U8 as 0 to 255
-   * @throws UnsupportedOperationException if the dtype is not I32, I64 or U8, or an I64 element does
-   *     not fit an int
+   * @throws UnsupportedOperationException if the dtype is not I32, I64 or U8, or an I64 element
+   *     does not fit an int
    */
   public int[] toIntArray() {
     requireType("toIntArray", DType.I32, DType.I64, DType.U8);
