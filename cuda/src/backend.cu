@@ -184,13 +184,13 @@ exn_status check(cudaError_t error, const char* what) {
   return fail(is_sticky(error) ? EXN_DEVICE_LOST : EXN_RUNTIME_FAILURE, sentence);
 }
 
-exn_status check_rows(OpName op, int64_t rows) {
+exn_status check_rows(OpName op, const char* name, int64_t rows) {
   if (rows <= kMostBlocks) return EXN_OK;
   char sentence[200];
   std::snprintf(sentence, sizeof sentence,
-                "exn_%s: R (rows) is %lld, but the CUDA kernels take a block for each, and a "
+                "exn_%s: %s has %lld rows, but the CUDA kernels take a block for each, and a "
                 "launch has at most %lld",
-                kOpNames[static_cast<int>(op)], static_cast<long long>(rows),
+                kOpNames[static_cast<int>(op)], name, static_cast<long long>(rows),
                 static_cast<long long>(kMostBlocks));
   return fail(EXN_UNSUPPORTED, sentence);
 }

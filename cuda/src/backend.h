@@ -44,7 +44,8 @@ enum class OpName { EXN_FOR_EACH_OP(EXN_NAME) kCount };
 void report_path(int32_t device, OpName op);
 
 // Refuses more rows than a launch has blocks, for the ops whose kernels take a block for each row.
-exn_status check_rows(OpName op, int64_t rows);
+// `name`: the argument whose rows they are.
+exn_status check_rows(OpName op, const char* name, int64_t rows);
 
 // Runs `launch()` - which only queues kernels - on `device` and turns a launch that failed into a
 // status.

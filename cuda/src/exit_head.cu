@@ -88,7 +88,7 @@ void queue_head(const ExitHeadArgs& args, const Space& space, cudaStream_t strea
 }  // namespace
 
 exn_status exit_head(const ExitHeadArgs& args, Workspace& workspace, exn_stream stream) {
-  const exn_status status = check_rows(OpName::exit_head, args.hidden.rows);
+  const exn_status status = check_rows(OpName::exit_head, "hidden", args.hidden.rows);
   if (status != EXN_OK) return status;
   const Space space(args, workspace);
   if (workspace.counting()) return EXN_OK;

@@ -52,7 +52,8 @@ void queue_output(const GateArgs& args, const Matrix& features, cudaStream_t str
 
 exn_status gate(const GateArgs& args, Workspace& workspace, exn_stream stream) {
   const int32_t repeats = args.kind == EXN_GATE_LINEAR ? 0 : args.repeats;
-  const exn_status status = check_rows(OpName::gate, repeats > 0 ? args.features.rows : 0);
+  const exn_status status =
+      check_rows(OpName::gate, "features", repeats > 0 ? args.features.rows : 0);
   if (status != EXN_OK) return status;
   const int64_t elements = repeats > 0 ? args.features.rows * padded(args.features.cols) : 0;
   float* const a = workspace.take<float>(elements);

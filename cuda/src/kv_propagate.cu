@@ -76,7 +76,7 @@ void queue(const KvPropagateArgs& args, cudaStream_t stream) {
 }  // namespace
 
 exn_status kv_propagate(const KvPropagateArgs& args, Workspace& workspace, exn_stream stream) {
-  const exn_status status = check_rows(OpName::kv_propagate, args.hidden.rows);
+  const exn_status status = check_rows(OpName::kv_propagate, "hidden", args.hidden.rows);
   if (status != EXN_OK) return status;
   if (workspace.counting()) return EXN_OK;
   return run_on(args.device, OpName::kv_propagate, "kv_propagate_kernel", [&] {

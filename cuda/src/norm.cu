@@ -41,7 +41,7 @@ void launch(const NormArgs& args, cudaStream_t stream) {
 }  // namespace
 
 exn_status norm(const NormArgs& args, Workspace& workspace, exn_stream stream) {
-  const exn_status status = check_rows(OpName::norm, args.input.rows);
+  const exn_status status = check_rows(OpName::norm, "input", args.input.rows);
   if (status != EXN_OK) return status;
   if (workspace.counting()) return EXN_OK;
   return run_on(args.device, OpName::norm, "norm_kernel", [&] {

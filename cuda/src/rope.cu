@@ -16,7 +16,7 @@ exn_status check_row(const RopeArgs& args) {
   if (elements <= INT32_MAX) return EXN_OK;
   char sentence[160];
   std::snprintf(sentence, sizeof sentence,
-                "exn_rope: H * dh (elements of a row) is %lld, the CUDA kernel takes at most %d",
+                "exn_rope: input has %lld elements in a row, the CUDA kernel takes at most %d",
                 static_cast<long long>(elements), INT32_MAX);
   return fail(EXN_UNSUPPORTED, sentence);
 }
@@ -35,7 +35,7 @@ exn_status rope_table(const RopeTableArgs& args, Workspace& workspace, exn_strea
 }
 
 exn_status rope(const RopeArgs& args, Workspace& workspace, exn_stream stream) {
-  exn_status status = check_rows(OpName::rope, args.input.rows);
+  exn_status status = check_rows(OpName::rope, "input", args.input.rows);
   if (status == EXN_OK) status = check_row(args);
   if (status != EXN_OK) return status;
   if (workspace.counting()) return EXN_OK;

@@ -734,6 +734,7 @@ bool Check::overlaps(const Range& a, const Range& b) {
   char name[96], other_name[96];
   write_name(out, name);
   write_name(other, other_name);
+  item_ = -1;  // both names say where they belong
   fail_argument("%s at %p..%p overlaps %s at %p..%p", name, reinterpret_cast<void*>(out.begin),
                 reinterpret_cast<void*>(out.end), other_name,
                 reinterpret_cast<void*>(other.begin), reinterpret_cast<void*>(other.end));
