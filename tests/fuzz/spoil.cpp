@@ -262,6 +262,7 @@ Effect device(Case* c) {
   if (type == c->maker.device_type()) return Effect::kNone;
   std::memcpy(&d.device_type, &type, sizeof type);
   c->tell("%s has device type %d", f->name, type);
+  c->may_change_device = true;
   return type == 1 || type == 2 ? Effect::kUnknown : Effect::kBroken;
 }
 
