@@ -111,9 +111,10 @@ final class Held {
     throw (RuntimeException) failure;
   }
 
+  /** No more references than this one's own: the user's are gone, and nobody else holds it. */
   private void release() {
-    for (int given = 0; counted && given < REFERENCES; given++) {
-      if (pointer.referenceCount() <= 1) {
+    for (int own = REFERENCES; counted && own > 0; own--) {
+      if (pointer.referenceCount() <= own) {
         freeClosed();
         return;
       }
@@ -126,15 +127,16 @@ final class Held {
    * would count down from 0 and free it again, hence the references that nobody gives back.
    */
   private void freeClosed() {
-    int count = pointer.referenceCount();
-    if (count < 1) {
+    if (pointer.referenceCount() < 1) {
       return;
     }
     for (int i = 0; i < REFERENCES; i++) {
       pointer.retainReference();
     }
-    if (pointer.referenceCount() == count + REFERENCES) { // else the other one may have met the 0
+    if (pointer.referenceCount() > REFERENCES) {
       pointer.deallocate();
+    } else { // it may have been 0 before these came
+      awaitFreed();
     }
   }
 
