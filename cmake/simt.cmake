@@ -165,8 +165,7 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
       list(APPEND environment "LD_PRELOAD=${EXN_SIMT_ASAN_RUNTIME}")
     endif()
     add_test(NAME simt.check.${name} COMMAND exeunt_gpu_check --backend $<TARGET_FILE:${backend}>
-      --cuda-runtime $<TARGET_FILE:${backend}> --cases ${CMAKE_SOURCE_DIR}/tests/cases
-      --small --no-bench ${arg_OPTIONS})
+      --cuda-runtime $<TARGET_FILE:${backend}> --small --no-bench ${arg_OPTIONS})
     set_tests_properties(simt.check.${name} PROPERTIES
       ENVIRONMENT "${environment}" TIMEOUT 1800 LABELS simt COST 50)
   endfunction()
@@ -201,8 +200,7 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
   function(exn_add_traffic_check name l2_bytes)
     add_test(NAME simt.traffic.${name} COMMAND exeunt_gpu_check --traffic
       --backend $<TARGET_FILE:exeunt_cuda_emu_race>
-      --cuda-runtime $<TARGET_FILE:exeunt_cuda_emu_race>
-      --cases ${CMAKE_SOURCE_DIR}/tests/cases ${ARGN})
+      --cuda-runtime $<TARGET_FILE:exeunt_cuda_emu_race> ${ARGN})
     set_tests_properties(simt.traffic.${name} PROPERTIES
       ENVIRONMENT "EXEUNT_BACKEND=;EXN_SIMT_SMS=108;EXN_SIMT_L2=${l2_bytes}"
       TIMEOUT 1800 LABELS simt COST 30)

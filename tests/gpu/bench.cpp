@@ -40,8 +40,8 @@ Timing time(const Stream& stream, int samples, int units, const std::function<vo
 
 double copy_bandwidth(const BenchOptions& options) {
   const Stream stream(kDLCUDA);
-  const Memory from(kDLCUDA, options.copy_bytes);
-  const Memory to(kDLCUDA, options.copy_bytes);
+  const test::DeviceMemory from(kDLCUDA, options.copy_bytes);
+  const test::DeviceMemory to(kDLCUDA, options.copy_bytes);
   const Timing timing = time(stream, options.samples, 1, [&] {
     require(
         exn_copy(to.data(), kDLCUDA, 0, from.data(), kDLCUDA, 0, options.copy_bytes, stream.get()),

@@ -4,7 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "ops.h"
+#include "case.h"
+#include "device.h"
 
 namespace exn::gpu {
 

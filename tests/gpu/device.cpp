@@ -9,9 +9,6 @@
 namespace exn::gpu {
 namespace {
 
-constexpr size_t kGuard = 256;
-constexpr unsigned char kGuardByte = 0xA7;
-
 CudaRuntime runtime;
 TrafficCounters counters;
 int (*configure_emulator)(const char* name, const char* value) = nullptr;
@@ -36,12 +33,6 @@ void look_up_emulator(void* library) {
 }
 
 }  // namespace
-
-void require(exn_status status, const char* what) {
-  if (status == EXN_OK) return;
-  throw std::runtime_error(std::string(what) + ": " + exn_status_name(status) + ": " +
-                           exn_last_error());
-}
 
 void require(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
@@ -141,78 +132,6 @@ double Stopwatch::milliseconds() const {
   float elapsed = 0;
   require(runtime.event_elapsed_time(&elapsed, start_, stop_), "cudaEventElapsedTime");
   return static_cast<double>(elapsed);
-}
-
-Memory::Memory(int32_t device_type, size_t bytes) : device_type_(device_type), bytes_(bytes) {
-  require(exn_alloc(device_type, 0, bytes, &data_), "exn_alloc");
-}
-
-Memory::~Memory() { exn_free(device_type_, 0, data_); }
-
-void Memory::write(const std::vector<unsigned char>& bytes) const {
-  require(exn_copy(data_, device_type_, 0, bytes.data(), kDLCPU, 0, bytes.size(), nullptr),
-          "exn_copy");
-  require(exn_stream_synchronize(device_type_, 0, nullptr), "exn_stream_synchronize");
-}
-
-std::vector<unsigned char> Memory::read() const {
-  std::vector<unsigned char> bytes(bytes_);
-  require(exn_copy(bytes.data(), kDLCPU, 0, data_, device_type_, 0, bytes_, nullptr), "exn_copy");
-  require(exn_stream_synchronize(device_type_, 0, nullptr), "exn_stream_synchronize");
-  return bytes;
-}
-
-size_t DeviceTensor::begin() const {
-  return kGuard + static_cast<size_t>(initial_.offset * test::size_of(initial_.type));
-}
-
-DeviceTensor::DeviceTensor(int32_t device_type, const test::HostTensor& initial)
-    : initial_(initial) {
-  if (!initial.given()) return;
-  image_.assign(begin() + initial.bytes.size() + kGuard, kGuardByte);
-  std::copy(initial.bytes.begin(), initial.bytes.end(),
-            image_.begin() + static_cast<std::ptrdiff_t>(begin()));
-  memory_ = std::make_unique<Memory>(device_type, image_.size());
-  reset();
-  shape_ = initial.shape;
-  strides_.assign(shape_.size(), 1);
-  for (size_t i = shape_.size(); i-- > 1;) strides_[i - 1] = strides_[i] * shape_[i];
-  if (shape_.size() >= 2 && initial.rows == shape_[0]) strides_[0] = initial.stride;
-  dl_.data = static_cast<unsigned char*>(memory_->data()) + kGuard;
-  dl_.byte_offset = begin() - kGuard;
-  dl_.device = {static_cast<DLDeviceType>(device_type), 0};
-  dl_.ndim = static_cast<int32_t>(shape_.size());
-  dl_.dtype = test::dl_type(initial.type);
-  dl_.shape = shape_.data();
-  dl_.strides = strides_.data();
-}
-
-void DeviceTensor::reset() {
-  if (memory_ != nullptr) memory_->write(image_);
-}
-
-test::HostTensor DeviceTensor::read() const {
-  test::HostTensor now = initial_;
-  if (memory_ == nullptr) return now;
-  const std::vector<unsigned char> bytes = memory_->read();
-  std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(begin()), now.bytes.size(),
-              now.bytes.begin());
-  return now;
-}
-
-bool DeviceTensor::unchanged() const { return memory_ == nullptr || memory_->read() == image_; }
-
-bool DeviceTensor::guards_intact() const {
-  if (memory_ == nullptr) return true;
-  std::vector<unsigned char> now = memory_->read();
-  const auto row_bytes = static_cast<size_t>(initial_.cols * test::size_of(initial_.type));
-  for (int64_t row = 0; row < initial_.rows; ++row) {
-    const size_t at =
-        begin() + static_cast<size_t>(row * initial_.stride * test::size_of(initial_.type));
-    std::copy_n(image_.begin() + static_cast<std::ptrdiff_t>(at), row_bytes,
-                now.begin() + static_cast<std::ptrdiff_t>(at));
-  }
-  return now == image_;
 }
 
 }  // namespace exn::gpu

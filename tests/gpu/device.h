@@ -12,12 +12,13 @@
 #include <string>
 #include <vector>
 
-#include "case_table.h"
+#include "memory.h"
 
 namespace exn::gpu {
 
-// Throws with exn_last_error if the status is not EXN_OK.
-void require(exn_status status, const char* what);
+// Cases, instances and memory are those of ops/common.
+using namespace test;
+using test::require;
 
 // The CUDA runtime's entry points that the C ABI does not cover.
 struct CudaRuntime {
@@ -106,49 +107,6 @@ class Stopwatch {
  private:
   cudaEvent_t start_ = nullptr;
   cudaEvent_t stop_ = nullptr;
-};
-
-class Memory {
- public:
-  Memory(int32_t device_type, size_t bytes);
-  ~Memory();
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-
-  void* data() const { return data_; }
-  size_t size() const { return bytes_; }
-  void write(const std::vector<unsigned char>& bytes) const;
-  std::vector<unsigned char> read() const;
-
- private:
-  int32_t device_type_;
-  size_t bytes_;
-  void* data_ = nullptr;
-};
-
-// A tensor on a device, with guard bytes on both sides.
-class DeviceTensor {
- public:
-  DeviceTensor(int32_t device_type, const test::HostTensor& initial);
-
-  // Null if the tensor was not given.
-  const DLTensor* dl() const { return initial_.given() ? &dl_ : nullptr; }
-  void reset();
-  test::HostTensor read() const;
-  bool unchanged() const;
-  // Nothing but elements of the tensor has changed.
-  bool guards_intact() const;
-  size_t bytes() const { return initial_.bytes.size(); }
-
- private:
-  size_t begin() const;
-
-  test::HostTensor initial_;
-  std::vector<unsigned char> image_;
-  std::unique_ptr<Memory> memory_;
-  std::vector<int64_t> shape_;
-  std::vector<int64_t> strides_;
-  DLTensor dl_{};
 };
 
 }  // namespace exn::gpu

@@ -19,7 +19,7 @@ namespace exn::gpu {
 namespace {
 
 constexpr const char* kUsage =
-    "usage: exeunt_gpu_check --backend FILE --cuda-runtime FILE --cases FOLDER [option...]\n"
+    "usage: exeunt_gpu_check --backend FILE --cuda-runtime FILE [option...]\n"
     "  --json FILE      write the results there\n"
     "  --ops A,B        only these ops\n"
     "  --small          only cases tagged small\n"
@@ -36,7 +36,6 @@ constexpr const char* kUsage =
 struct Options {
   std::string backend;
   std::string cuda_runtime;
-  std::string cases;
   std::string json;
   std::set<std::string> ops;
   bool small = false;
@@ -61,8 +60,6 @@ Options parse(int argc, char** argv) {
       options.backend = value();
     } else if (name == "--cuda-runtime") {
       options.cuda_runtime = value();
-    } else if (name == "--cases") {
-      options.cases = value();
     } else if (name == "--json") {
       options.json = value();
     } else if (name == "--ops") {
@@ -88,7 +85,7 @@ Options parse(int argc, char** argv) {
       throw std::runtime_error("unknown option " + name + "\n" + kUsage);
     }
   }
-  if (options.backend.empty() || options.cuda_runtime.empty() || options.cases.empty()) {
+  if (options.backend.empty() || options.cuda_runtime.empty()) {
     throw std::runtime_error(kUsage);
   }
   return options;
@@ -239,13 +236,12 @@ int run(const Options& options) {
   require(exn_cuda_open(options.backend.c_str()), "opening the CUDA backend");
   open_cuda_runtime(options.cuda_runtime);
   std::printf("%s\n", exn_backend_name(EXN_BACKEND_CUDA));
-  std::vector<ListedCase> cases = all_cases(options.cases);
-  if (!options.ops.empty()) {
-    std::vector<ListedCase> kept;
-    for (ListedCase& c : cases) {
-      if (options.ops.count(c.op) != 0) kept.push_back(std::move(c));
+  std::vector<ListedCase> cases;
+  for (const std::string& op : ops()) {
+    if (!options.ops.empty() && options.ops.count(op) == 0) continue;
+    for (ListedCase& c : cases_of(op)) {
+      if (!c.host_only) cases.push_back(std::move(c));
     }
-    cases = std::move(kept);
   }
   if (options.traffic) return count_traffic(cases, options);
   std::vector<CheckResult> checks;

@@ -1,84 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ops.h"
-
 #include <algorithm>
 #include <cmath>
-#include <sstream>
-#include <stdexcept>
 
-#include "judging.h"
+#include "judge.h"
 #include "oracle.h"
 
-namespace exn::gpu {
-
-using namespace exn::test;
+namespace exn::test {
 
 namespace {
 
 constexpr unsigned char kPoison = 0xCD;
 
-HostTensor poisoned(Type type, std::vector<int64_t> shape, int64_t pad, int64_t offset) {
-  HostTensor tensor = make_tensor(type, std::move(shape), pad, offset);
-  std::fill(tensor.bytes.begin(), tensor.bytes.end(), kPoison);
-  return tensor;
-}
-
 // Weights are read once for each block of up to 64 rows.
 double passes_over_weights(int64_t rows) { return static_cast<double>((rows + 63) / 64); }
-
-// ---- statistics ---------------------------------------------------------------------------------
-
-exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows) {
-  const DLTensor* tensors[kStats] = {};
-  for (int i = 0; i < kStats; ++i) {
-    const Type type = i == kArgmax ? Type::kI32 : i == kValid ? Type::kU8 : Type::kF32;
-    if ((outputs >> i & 1) != 0) tensors[i] = instance->output(kStatNames[i], type, {rows});
-  }
-  return {tensors[kArgmax],   tensors[kMaxLogit], tensors[kLse],     tensors[kP1],
-          tensors[kP2],       tensors[kMargin],   tensors[kEntropy], tensors[kPow2Entropy],
-          tensors[kMeanLogP], tensors[kValid]};
-}
-
-Complaint judge_stat(int stat, const StatsExpected& expected, const HostTensor& got, int64_t row) {
-  const std::string where = kStatNames[stat] + at(row, 0);
-  if (stat == kValid) {
-    return (got.integer_at(row) != 0) == expected.valid ? "" : where + ": wrong validity";
-  }
-  if (stat == kArgmax) {
-    const int64_t argmax = got.integer_at(row);
-    const bool near =
-        std::binary_search(expected.near_argmax.begin(), expected.near_argmax.end(), argmax);
-    if (argmax == expected.argmax || near) return "";
-    return where + ": got " + std::to_string(argmax) + ", expected " +
-           std::to_string(expected.argmax);
-  }
-  const Expected& e = expected.stats[stat];
-  return agrees(e, got.at(0, row)) ? "" : differs(where, e, got.at(0, row));
-}
-
-Complaint judge_stats(uint32_t outputs, const std::vector<StatsExpected>& expected,
-                      const Outputs& got) {
-  size_t next = 0;
-  for (int stat = 0; stat < kStats; ++stat) {
-    if ((outputs >> stat & 1) == 0) continue;
-    const HostTensor& tensor = got[next++];
-    for (size_t row = 0; row < expected.size(); ++row) {
-      const Complaint complaint =
-          judge_stat(stat, expected[row], tensor, static_cast<int64_t>(row));
-      if (!complaint.empty()) return complaint;
-    }
-  }
-  return "";
-}
-
-std::string stat_names(uint32_t outputs) {
-  std::string names;
-  for (int stat = 0; stat < kStats; ++stat) {
-    if ((outputs >> stat & 1) != 0)
-      names += (names.empty() ? "" : " ") + std::string(kStatNames[stat]);
-  }
-  return quoted(names);
-}
 
 Case make_case(const RowStatsCase& c) {
   Case result;
@@ -88,7 +22,7 @@ Case make_case(const RowStatsCase& c) {
     const exn_stats out = add_stats(instance.get(), c.outputs, c.logits.rows);
     const exn_row_stats_params params = {sizeof params, logits, c.normalizer, c.temperature,
                                          c.softcap,     0,      out};
-    instance->call(params, exn_row_stats_workspace_size, exn_row_stats);
+    instance->call(EXN_TEST_OP(row_stats), params);
     return instance;
   };
   const auto oracle = lazily([c] { return row_stats_oracle(c, make_inputs(c)); });
@@ -128,7 +62,7 @@ Case make_case(const ExitHeadCase& c) {
     params.temperature = c.temperature;
     params.softcap = c.softcap;
     params.out = add_stats(instance.get(), c.outputs, c.hidden.rows);
-    instance->call(params, exn_exit_head_workspace_size, exn_exit_head);
+    instance->call(EXN_TEST_OP(exit_head), params);
     return instance;
   };
   const auto oracle = lazily([c] { return exit_head_oracle(c, make_inputs(c)); });
@@ -164,7 +98,7 @@ Case make_case(const StableMaxCase& c) {
         c.in_place ? in
                    : instance->output("out", logits.type, logits.shape, c.out_pad, c.out_offset);
     const exn_stablemax_params params = {sizeof params, in, out, c.normalizer, c.log};
-    instance->call(params, exn_stablemax_workspace_size, exn_stablemax);
+    instance->call(EXN_TEST_OP(stablemax), params);
     return instance;
   };
   const auto oracle = lazily([c] { return stablemax_oracle(c, make_inputs(c)); });
@@ -199,7 +133,7 @@ Case make_case(const CrossEntropyCase& c) {
     }
     const exn_cross_entropy_params params = {sizeof params,  logits,       labels,     loss, grad,
                                              c.ignore_index, c.normalizer, c.reduction};
-    instance->call(params, exn_cross_entropy_workspace_size, exn_cross_entropy);
+    instance->call(EXN_TEST_OP(cross_entropy), params);
     return instance;
   };
   const auto oracle = lazily([c] { return cross_entropy_oracle(c, make_inputs(c)); });
@@ -237,7 +171,7 @@ Case make_case(const PerpGradCase& c) {
     std::fill(poison.bytes.begin(), poison.bytes.end(), kPoison);
     const DLTensor* out = c.in_place ? grad : instance->in_out("out", poison);
     const exn_perp_grad_params params = {sizeof params, weight, grad, out, c.form, 0};
-    instance->call(params, exn_perp_grad_workspace_size, exn_perp_grad);
+    instance->call(EXN_TEST_OP(perp_grad), params);
     return instance;
   };
   const auto oracle = lazily([c] { return perp_grad_oracle(c, make_inputs(c)); });
@@ -258,7 +192,7 @@ Case make_case(const CosineCase& c) {
     const DLTensor* b = in.b.given() ? instance->input(in.b) : a;
     const DLTensor* out = instance->output("out", Type::kF32, {c.a.rows});
     const exn_cosine_params params = {sizeof params, a, b, out};
-    instance->call(params, exn_cosine_workspace_size, exn_cosine);
+    instance->call(EXN_TEST_OP(cosine), params);
     return instance;
   };
   const auto oracle = lazily([c] { return cosine_oracle(c, make_inputs(c)); });
@@ -285,7 +219,7 @@ Case make_case(const GateCase& c) {
     const DLTensor* prob = instance->output("prob", Type::kF32, {c.features.rows});
     const exn_gate_params params = {sizeof params, features, hidden_weight, hidden_bias, out_weight,
                                     out_bias,      prob,     c.kind,        c.repeats};
-    instance->call(params, exn_gate_workspace_size, exn_gate);
+    instance->call(EXN_TEST_OP(gate), params);
     return instance;
   };
   const auto oracle = lazily([c] { return gate_oracle(c, make_inputs(c)); });
@@ -354,7 +288,7 @@ std::unique_ptr<Instance> instantiate(const ExitRuleCase& c, int32_t device_type
         params.active_list = instance->output("active_list", Type::kI32, {c.rows});
       if (asks_for(c, kActiveCount))
         params.active_count = instance->output("active_count", Type::kI32, {1});
-      instance->call(params, exn_exit_rule_workspace_size, exn_exit_rule);
+      instance->call(EXN_TEST_OP(exit_rule), params);
     }
   }
   return instance;
@@ -421,71 +355,15 @@ Case make_case(const ExitRuleCase& c) {
   return result;
 }
 
+const Room kRowStats("row_stats", [] { return listed("row_stats", row_stats_cases(), make_case); });
+const Room kExitHead("exit_head", [] { return listed("exit_head", exit_head_cases(), make_case); });
+const Room kStablemax("stablemax", [] { return listed("stablemax", stablemax_cases(), make_case); });
+const Room kCrossEntropy("cross_entropy", [] { return listed("cross_entropy", cross_entropy_cases(), make_case); });
+const Room kPerpGrad("perp_grad", [] { return listed("perp_grad", perp_grad_cases(), make_case); });
+const Room kCosine("cosine", [] { return listed("cosine", cosine_cases(), make_case); });
+const Room kGate("gate", [] { return listed("gate", gate_cases(), make_case); });
+const Room kExitRule("exit_rule", [] { return listed("exit_rule", exit_rule_cases(), make_case); });
+
 }  // namespace
 
-const DLTensor* Instance::input(const HostTensor& tensor) {
-  tensors_.emplace_back(device_type_, tensor);
-  return tensors_.back().dl();
-}
-
-const DLTensor* Instance::output(const std::string& name, Type type, std::vector<int64_t> shape,
-                                 int64_t pad, int64_t offset) {
-  return in_out(name, poisoned(type, std::move(shape), pad, offset));
-}
-
-const DLTensor* Instance::in_out(const std::string& name, const HostTensor& tensor) {
-  const DLTensor* dl = input(tensor);
-  outputs_.push_back(&tensors_.back());
-  output_names_.push_back(name);
-  return dl;
-}
-
-void Instance::run(exn_stream stream) const {
-  for (const auto& call : calls_) call(workspace_->data(), stream);
-}
-
-void Instance::prepare() {
-  for (DeviceTensor* output : outputs_) output->reset();
-  if (workspace_ == nullptr) {
-    workspace_ = std::make_unique<Memory>(device_type_, std::max<size_t>(workspace_bytes_, 64));
-  }
-  workspace_->write(std::vector<unsigned char>(workspace_->size(), kPoison));
-}
-
-Outputs Instance::outputs() const {
-  Outputs values;
-  for (const DeviceTensor* output : outputs_) values.push_back(output->read());
-  return values;
-}
-
-bool Instance::surroundings_intact() const {
-  return std::all_of(tensors_.begin(), tensors_.end(), [this](const DeviceTensor& tensor) {
-    const bool is_output = std::find(outputs_.begin(), outputs_.end(), &tensor) != outputs_.end();
-    return is_output ? tensor.guards_intact() : tensor.unchanged();
-  });
-}
-
-size_t Instance::tensor_bytes() const {
-  size_t bytes = 0;
-  for (const DeviceTensor& tensor : tensors_) bytes += tensor.bytes();
-  return bytes;
-}
-
-std::vector<ListedCase> all_cases(const std::string& directory) {
-  std::vector<ListedCase> all;
-  append(&all, "row_stats", row_stats_cases(directory), make_case);
-  append(&all, "exit_head", exit_head_cases(directory), make_case);
-  append(&all, "stablemax", stablemax_cases(directory), make_case);
-  append(&all, "cross_entropy", cross_entropy_cases(directory), make_case);
-  append(&all, "perp_grad", perp_grad_cases(directory), make_case);
-  append(&all, "cosine", cosine_cases(directory), make_case);
-  append(&all, "gate", gate_cases(directory), make_case);
-  append(&all, "exit_rule", exit_rule_cases(directory), make_case);
-  append_dense_cases(directory, &all);
-  append_cache_cases(directory, &all);
-  append_drop_cases(directory, &all);
-  append_step_cases(&all);
-  return all;
-}
-
-}  // namespace exn::gpu
+}  // namespace exn::test

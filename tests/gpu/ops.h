@@ -129,7 +129,7 @@ void append_spoiled(std::vector<ListedCase>* all, const char* op,
 }
 
 // All cases of all ops from the tables in `directory`.
-std::vector<ListedCase> all_cases(const std::string& directory);
+std::vector<ListedCase> all_cases();
 
 // Those of the ops on KV caches and of the row schedules.
 void append_cache_cases(const std::string& directory, std::vector<ListedCase>* all);

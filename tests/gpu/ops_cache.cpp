@@ -7,13 +7,11 @@
 #include <numeric>
 
 #include "caches.h"
-#include "case_reader.h"
-#include "judging.h"
+#include "table.h"
+#include "judge.h"
 #include "oracle_cache.h"
 
-namespace exn::gpu {
-
-using namespace exn::test;
+namespace exn::test {
 
 namespace {
 
@@ -52,7 +50,7 @@ std::unique_ptr<Instance> instantiate(const KvAppendCase& c, const KvAppendInput
   params.v = instance->input(in.v);
   params.sequence = instance->input(in.sequence);
   params.slot = instance->input(in.slot);
-  instance->call(params, exn_kv_append_workspace_size, exn_kv_append);
+  instance->call(EXN_TEST_OP(kv_append), params);
   return instance;
 }
 
@@ -95,7 +93,7 @@ std::unique_ptr<Instance> instantiate(const KvCopyCase& c, const KvCopyInputs& i
   params.from_slot = instance->input(in.from_slot);
   params.to_sequence = instance->input(in.to_sequence);
   params.to_slot = instance->input(in.to_slot);
-  instance->call(params, exn_kv_copy_workspace_size, exn_kv_copy);
+  instance->call(EXN_TEST_OP(kv_copy), params);
   return instance;
 }
 
@@ -151,7 +149,7 @@ std::unique_ptr<Instance> instantiate(const KvLengthCase& c, int32_t device_type
       params.slot = instance->output("slot", Type::kI32, {c.rows});
       if (c.visible) params.visible = instance->output("visible", Type::kI32, {c.rows});
     }
-    instance->call(params, exn_kv_length_workspace_size, exn_kv_length);
+    instance->call(EXN_TEST_OP(kv_length), params);
   }
   return instance;
 }
@@ -279,7 +277,7 @@ std::unique_ptr<Instance> instantiate(const AttentionCase& c, const AttentionInp
   }
   params.scale = c.scale;
   params.softcap = c.softcap;
-  instance->call(params, exn_attention_workspace_size, exn_attention);
+  instance->call(EXN_TEST_OP(attention), params);
   return instance;
 }
 
@@ -385,8 +383,7 @@ std::unique_ptr<Instance> instantiate(const HiddenStackCase& c, int32_t device_t
     stack.tags = instance->in_out("stack_tags", filled(tags, 0x7B));
   }
   for (int64_t call = 0; call < static_cast<int64_t>(c.script.size()); ++call) {
-    instance->call(stack_call(instance.get(), c, call, stack), exn_hidden_stack_workspace_size,
-                   exn_hidden_stack);
+    instance->call(EXN_TEST_OP(hidden_stack), stack_call(instance.get(), c, call, stack));
   }
   return instance;
 }
@@ -491,7 +488,7 @@ Case make_case(const RowCompactionCase& c) {
     const DLTensor* out = instance->output(
         "out", c.type, {gather ? c.listed + c.spare : c.rows, c.cols}, c.out_pad, c.out_offset);
     const exn_row_compaction_params params = {sizeof params, input, list, out, c.direction, 0};
-    instance->call(params, exn_row_compaction_workspace_size, exn_row_compaction);
+    instance->call(EXN_TEST_OP(row_compaction), params);
     return instance;
   };
   result.judge = [c](const Outputs& got) {
@@ -552,7 +549,7 @@ std::unique_ptr<Instance> instantiate(const FfnSkipRuleCase& c, int32_t device_t
     params.token_index = static_cast<int32_t>(token);
     params.budget = c.budget;
     params.threshold = c.threshold;
-    instance->call(params, exn_ffn_skip_rule_workspace_size, exn_ffn_skip_rule);
+    instance->call(EXN_TEST_OP(ffn_skip_rule), params);
     oracle.step(token, layer, in);
   });
   return instance;
@@ -580,19 +577,26 @@ Case make_case(const FfnSkipRuleCase& c) {
   return result;
 }
 
+const Room kKvAppend("kv_append", [] {
+  std::vector<ListedCase> all = listed("kv_append", kv_append_cases(), make_case);
+  append_spoiled(&all, "kv_append", kv_append_cases(), spoiled_case);
+  return all;
+});
+const Room kKvCopy("kv_copy", [] {
+  std::vector<ListedCase> all = listed("kv_copy", kv_copy_cases(), make_case);
+  append_spoiled(&all, "kv_copy", kv_copy_cases(), spoiled_case);
+  return all;
+});
+const Room kKvLength("kv_length", [] { return listed("kv_length", kv_length_cases(), make_case); });
+const Room kAttention("attention", [] {
+  std::vector<ListedCase> all = listed("attention", attention_cases(), make_case);
+  append_spoiled(&all, "attention", attention_cases(), spoiled_case);
+  return all;
+});
+const Room kHiddenStack("hidden_stack", [] { return listed("hidden_stack", hidden_stack_cases(), make_case); });
+const Room kRowCompaction("row_compaction", [] { return listed("row_compaction", row_compaction_cases(), make_case); });
+const Room kFfnSkipRule("ffn_skip_rule", [] { return listed("ffn_skip_rule", ffn_skip_rule_cases(), make_case); });
+
 }  // namespace
 
-void append_cache_cases(const std::string& directory, std::vector<ListedCase>* all) {
-  append(all, "kv_append", kv_append_cases(directory), make_case);
-  append_spoiled(all, "kv_append", kv_append_cases(directory), spoiled_case);
-  append(all, "kv_copy", kv_copy_cases(directory), make_case);
-  append_spoiled(all, "kv_copy", kv_copy_cases(directory), spoiled_case);
-  append(all, "kv_length", kv_length_cases(directory), make_case);
-  append(all, "attention", attention_cases(directory), make_case);
-  append_spoiled(all, "attention", attention_cases(directory), spoiled_case);
-  append(all, "hidden_stack", hidden_stack_cases(directory), make_case);
-  append(all, "row_compaction", row_compaction_cases(directory), make_case);
-  append(all, "ffn_skip_rule", ffn_skip_rule_cases(directory), make_case);
-}
-
-}  // namespace exn::gpu
+}  // namespace exn::test

@@ -4,14 +4,12 @@
 #include <algorithm>
 #include <deque>
 
-#include "case_reader.h"
+#include "table.h"
 #include "case_table_dense.h"
-#include "judging.h"
+#include "judge.h"
 #include "oracle_dense.h"
 
-namespace exn::gpu {
-
-using namespace exn::test;
+namespace exn::test {
 
 namespace {
 
@@ -41,7 +39,7 @@ Case make_case(const NormCase& c) {
                                                c.out_offset);
     params.norm = c.norm;
     params.eps = c.eps;
-    instance->call(params, exn_norm_workspace_size, exn_norm);
+    instance->call(EXN_TEST_OP(norm), params);
     return instance;
   };
   const auto oracle = lazily([c] { return norm_oracle(c, make_inputs(c)); });
@@ -68,7 +66,7 @@ Case make_case(const RopeTableCase& c) {
     params.base = static_cast<double>(c.base);
     params.factor = static_cast<double>(c.factor);
     params.scaling = c.scaling;
-    instance->call(params, exn_rope_table_workspace_size, exn_rope_table);
+    instance->call(EXN_TEST_OP(rope_table), params);
     return instance;
   };
   const auto oracle = lazily([c] { return rope_table_oracle(c); });
@@ -99,7 +97,7 @@ Case make_case(const RopeCase& c) {
     params.table = instance->input(in.table);
     params.out = c.in_place ? params.input : instance->in_out("out", untouched_heads(c));
     params.style = c.style;
-    instance->call(params, exn_rope_workspace_size, exn_rope);
+    instance->call(EXN_TEST_OP(rope), params);
     return instance;
   };
   const auto oracle = lazily([c] { return rope_oracle(c, make_inputs(c)); });
@@ -131,7 +129,7 @@ Case make_case(const LinearCase& c) {
     params.out = c.in_place ? params.residual
                             : instance->output("out", c.out_type, {c.input.rows, c.weight.rows},
                                                c.out_pad, c.out_offset);
-    instance->call(params, exn_linear_workspace_size, exn_linear);
+    instance->call(EXN_TEST_OP(linear), params);
     return instance;
   };
   const auto oracle = lazily([c] { return linear_oracle(c, make_inputs(c)); });
@@ -179,7 +177,7 @@ std::unique_ptr<Instance> instantiate(const FfnCase& c, int32_t device_type) {
   params.norm = c.norm;
   params.norm_eps = c.norm_eps;
   params.activation = c.activation;
-  instance->call(params, exn_ffn_workspace_size, exn_ffn);
+  instance->call(EXN_TEST_OP(ffn), params);
   return instance;
 }
 
@@ -268,7 +266,7 @@ std::unique_ptr<Instance> instantiate(const KvPropagateCase& c, const KvPropagat
   params.rope_style = c.rope_style;
   params.norm = c.norm;
   params.norm_eps = c.norm_eps;
-  instance->call(params, exn_kv_propagate_workspace_size, exn_kv_propagate);
+  instance->call(EXN_TEST_OP(kv_propagate), params);
   return instance;
 }
 
@@ -323,15 +321,13 @@ Case make_case(const KvPropagateCase& c) {
   return result;
 }
 
+const Room kNorm("norm", [] { return listed("norm", norm_cases(), make_case); });
+const Room kRopeTable("rope_table", [] { return listed("rope_table", rope_table_cases(), make_case); });
+const Room kRope("rope", [] { return listed("rope", rope_cases(), make_case); });
+const Room kLinear("linear", [] { return listed("linear", linear_cases(), make_case); });
+const Room kFfn("ffn", [] { return listed("ffn", ffn_cases(), make_case); });
+const Room kKvPropagate("kv_propagate", [] { return listed("kv_propagate", kv_propagate_cases(), make_case); });
+
 }  // namespace
 
-void append_dense_cases(const std::string& directory, std::vector<ListedCase>* all) {
-  append(all, "norm", norm_cases(directory), make_case);
-  append(all, "rope_table", rope_table_cases(directory), make_case);
-  append(all, "rope", rope_cases(directory), make_case);
-  append(all, "linear", linear_cases(directory), make_case);
-  append(all, "ffn", ffn_cases(directory), make_case);
-  append(all, "kv_propagate", kv_propagate_cases(directory), make_case);
-}
-
-}  // namespace exn::gpu
+}  // namespace exn::test

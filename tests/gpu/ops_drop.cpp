@@ -6,13 +6,11 @@
 #include <deque>
 
 #include "caches.h"
-#include "case_reader.h"
+#include "table.h"
 #include "oracle_moves.h"
 #include "oracle_scores.h"
 
-namespace exn::gpu {
-
-using namespace exn::test;
+namespace exn::test {
 
 namespace {
 
@@ -86,7 +84,7 @@ std::unique_ptr<Instance> instantiate(const SelectCase& c, const SelectInputs& i
   params.limit = instance->input(in.limit);
   params.selection = selection_of(instance.get(), c.selection, in.selection, c.rows());
   params.heads = c.heads;
-  instance->call(params, exn_select_workspace_size, exn_select);
+  instance->call(EXN_TEST_OP(select), params);
   return instance;
 }
 
@@ -176,7 +174,7 @@ std::unique_ptr<Instance> instantiate(const AttentionScoresCase& c,
   params.pool = c.pool;
   params.pool_width = c.pool_width;
   params.accumulate = c.accumulate ? 1 : 0;
-  instance->call(params, exn_attention_scores_workspace_size, exn_attention_scores);
+  instance->call(EXN_TEST_OP(attention_scores), params);
   return instance;
 }
 
@@ -327,7 +325,7 @@ Case make_case(const HiredBudgetCase& c) {
     params.score = c.score;
     params.region = c.region;
     params.remainder = c.remainder;
-    instance->call(params, exn_hired_budget_workspace_size, exn_hired_budget);
+    instance->call(EXN_TEST_OP(hired_budget), params);
     return instance;
   };
   const auto oracle = lazily([c] { return hired_budget_oracle(c, make_inputs(c)); });
@@ -397,7 +395,7 @@ std::unique_ptr<Instance> instantiate(const GatherCase& c, const GatherInputs& i
   params.positions =
       c.positions == "renumber" ? EXN_POSITIONS_RENUMBER : EXN_POSITIONS_KEEP;
   params.first_position = c.first_position;
-  instance->call(params, exn_gather_workspace_size, exn_gather);
+  instance->call(EXN_TEST_OP(gather), params);
   return instance;
 }
 
@@ -521,7 +519,7 @@ std::unique_ptr<Instance> instantiate(const KvCompactCase& c, const KvCompactInp
     params.freed_count = instance->output("freed_count", Type::kI32, {1});
   }
   params.per_head = c.per_head ? 1 : 0;
-  instance->call(params, exn_kv_compact_workspace_size, exn_kv_compact);
+  instance->call(EXN_TEST_OP(kv_compact), params);
   return instance;
 }
 
@@ -594,16 +592,20 @@ Case make_case(const KvCompactCase& c) {
 // The first entry that is spoiled is the second: all that have segments, then.
 bool has_segments(const SelectCase& c) { return !c.selection.segments.empty(); }
 
+const Room kAttentionScores("attention_scores", [] {
+  std::vector<ListedCase> all = listed("attention_scores", attention_scores_cases(), make_case);
+  append_spoiled(&all, "attention_scores", attention_scores_cases(), spoiled_case);
+  return all;
+});
+const Room kSelect("select", [] {
+  std::vector<ListedCase> all = listed("select", select_cases(), make_case);
+  append_spoiled(&all, "select", select_cases(), spoiled_case, has_segments);
+  return all;
+});
+const Room kHiredBudget("hired_budget", [] { return listed("hired_budget", hired_budget_cases(), make_case); });
+const Room kGather("gather", [] { return listed("gather", gather_cases(), make_case); });
+const Room kKvCompact("kv_compact", [] { return listed("kv_compact", kv_compact_cases(), make_case); });
+
 }  // namespace
 
-void append_drop_cases(const std::string& directory, std::vector<ListedCase>* all) {
-  append(all, "attention_scores", attention_scores_cases(directory), make_case);
-  append_spoiled(all, "attention_scores", attention_scores_cases(directory), spoiled_case);
-  append(all, "select", select_cases(directory), make_case);
-  append_spoiled(all, "select", select_cases(directory), spoiled_case, has_segments);
-  append(all, "hired_budget", hired_budget_cases(directory), make_case);
-  append(all, "gather", gather_cases(directory), make_case);
-  append(all, "kv_compact", kv_compact_cases(directory), make_case);
-}
-
-}  // namespace exn::gpu
+}  // namespace exn::test

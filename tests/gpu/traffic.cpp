@@ -227,7 +227,7 @@ TrafficResult measure_traffic(const Case& c) {
   const std::unique_ptr<Instance> instance = c.instantiate(kDLCUDA);
   instance->prepare();
   const Stream stream(kDLCUDA);
-  for (size_t call = 0; call < instance->calls(); ++call) {
+  for (size_t call = 0; call < instance->calls().size(); ++call) {
     traffic_counters().reset();
     instance->run_call(call, stream.get());
     stream.synchronize();

@@ -64,7 +64,7 @@ class PlacedCall {
     outcome.status = call_.call.workspace_size(&outcome.bytes);
     if (outcome.status == EXN_OK) {
       DeviceMemory workspace(target_, outcome.bytes + 1);
-      outcome.status = call_.call.run(workspace.data(), outcome.bytes);
+      outcome.status = call_.call.run(workspace.data(), outcome.bytes, nullptr);
       EXPECT_EQ(exn_stream_synchronize(target_.device_type, 0, nullptr), EXN_OK);
     }
     if (outcome.status != EXN_OK) outcome.error = exn_last_error();

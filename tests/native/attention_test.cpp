@@ -112,7 +112,7 @@ TEST_P(Attention, RowsDoNotDependOnTheBatch) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Attention,
-                         ::testing::ValuesIn(wanted_cases(attention_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(attention_cases())),
                          CaseName());
 
 // Where the same slots lie does not change a bit.

@@ -2,7 +2,7 @@
 // A KV cache on a device, and what the suites of its ops share.
 #pragma once
 
-#include "case_reader.h"
+#include "table.h"
 #include "misuse.h"
 #include "oracle_cache.h"
 

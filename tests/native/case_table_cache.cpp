@@ -7,7 +7,7 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "case_reader.h"
+#include "table.h"
 
 namespace exn::test {
 
@@ -15,8 +15,6 @@ namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInf = std::numeric_limits<double>::infinity();
-
-[[noreturn]] void fail(const std::string& what) { throw std::runtime_error(what); }
 
 uint64_t pick(uint64_t seed, uint64_t stream, int64_t i, int64_t below) {
   return word(seed, stream, static_cast<uint64_t>(i)) % static_cast<uint64_t>(below);
@@ -156,13 +154,8 @@ std::vector<int64_t> read_list(const std::string& text, char separator) {
   return values;
 }
 
-std::vector<KvAppendCase> kv_append_cases(const std::string& directory) {
-  return read_cases<KvAppendCase>(
-      directory, "kv_append",
-      {"id",      "rows",         "dtype",     "pad",   "offset", "fill", "scale",
-       "special", "layout",       "sequences", "heads", "slots",  "page", "dim",
-       "cache",   "cache_offset", "sequence",  "slot",  "seed",   "tags"},
-      [](const Row& row, KvAppendCase* c) {
+std::vector<KvAppendCase> kv_append_cases() {
+  return read_cases<KvAppendCase>("kv_append", [](const Row& row, KvAppendCase* c) {
         c->cache = read_cache(row, "cache", "cache_offset");
         c->rows = {row.integer("rows"), c->cache.columns(),    row.type("dtype"),
                    row.integer("pad"),  row.integer("offset"), row.text("fill"),
@@ -172,13 +165,8 @@ std::vector<KvAppendCase> kv_append_cases(const std::string& directory) {
       });
 }
 
-std::vector<KvCopyCase> kv_copy_cases(const std::string& directory) {
-  return read_cases<KvCopyCase>(
-      directory, "kv_copy",
-      {"id",           "count",    "layout",   "sequences", "slots", "page",  "to_layout",
-       "to_sequences", "to_slots", "to_page",  "heads",     "dim",   "dtype", "offset",
-       "to_offset",    "in_place", "sequence", "entries",   "seed",  "tags"},
-      [](const Row& row, KvCopyCase* c) {
+std::vector<KvCopyCase> kv_copy_cases() {
+  return read_cases<KvCopyCase>("kv_copy", [](const Row& row, KvCopyCase* c) {
         c->count = row.integer("count");
         c->source = read_cache(row, "dtype", "offset");
         c->in_place = row.flag("in_place");
@@ -192,11 +180,8 @@ std::vector<KvCopyCase> kv_copy_cases(const std::string& directory) {
       });
 }
 
-std::vector<KvLengthCase> kv_length_cases(const std::string& directory) {
-  return read_cases<KvLengthCase>(directory, "kv_length",
-                                  {"id", "action", "lengths", "rows", "calls", "capacity", "start",
-                                   "sequence", "active", "limit", "visible", "seed", "tags"},
-                                  [](const Row& row, KvLengthCase* c) {
+std::vector<KvLengthCase> kv_length_cases() {
+  return read_cases<KvLengthCase>("kv_length", [](const Row& row, KvLengthCase* c) {
                                     c->action = row.choice("action", {"advance", "crop"});
                                     c->lengths = read_list(row.text("lengths"), 'x');
                                     c->rows = row.integer("rows");
@@ -210,16 +195,8 @@ std::vector<KvLengthCase> kv_length_cases(const std::string& directory) {
                                   });
 }
 
-std::vector<AttentionCase> attention_cases(const std::string& directory) {
-  return read_cases<AttentionCase>(
-      directory, "attention",
-      {"id",           "rows",         "query_heads", "query",         "query_pad",
-       "query_offset", "fill",         "query_scale", "special",       "layout",
-       "sequences",    "heads",        "slots",       "page",          "dim",
-       "cache",        "cache_offset", "key_scale",   "cache_special", "out",
-       "out_pad",      "out_offset",   "sequence",    "visible",       "scores",
-       "scale",        "softcap",      "seed",        "tags"},
-      [](const Row& row, AttentionCase* c) {
+std::vector<AttentionCase> attention_cases() {
+  return read_cases<AttentionCase>("attention", [](const Row& row, AttentionCase* c) {
         c->cache = read_cache(row, "cache", "cache_offset");
         c->query_heads = row.integer("query_heads");
         c->query = {row.integer("rows"),         c->query_heads * c->cache.dim,
@@ -240,12 +217,8 @@ std::vector<AttentionCase> attention_cases(const std::string& directory) {
       });
 }
 
-std::vector<HiddenStackCase> hidden_stack_cases(const std::string& directory) {
-  return read_cases<HiddenStackCase>(
-      directory, "hidden_stack",
-      {"id", "capacity", "dim", "dtype", "stack_pad", "stack_offset", "rows", "pad", "offset",
-       "gathered", "tags_per_row", "mask", "overflow", "script", "seed", "tags"},
-      [](const Row& row, HiddenStackCase* c) {
+std::vector<HiddenStackCase> hidden_stack_cases() {
+  return read_cases<HiddenStackCase>("hidden_stack", [](const Row& row, HiddenStackCase* c) {
         c->capacity = row.integer("capacity");
         c->rows = {row.integer("rows"),
                    row.integer("dim"),
@@ -272,12 +245,8 @@ std::vector<HiddenStackCase> hidden_stack_cases(const std::string& directory) {
       });
 }
 
-std::vector<RowCompactionCase> row_compaction_cases(const std::string& directory) {
-  return read_cases<RowCompactionCase>(
-      directory, "row_compaction",
-      {"id", "rows", "cols", "dtype", "pad", "offset", "out_pad", "out_offset", "direction",
-       "listed", "spare", "list", "seed", "tags"},
-      [](const Row& row, RowCompactionCase* c) {
+std::vector<RowCompactionCase> row_compaction_cases() {
+  return read_cases<RowCompactionCase>("row_compaction", [](const Row& row, RowCompactionCase* c) {
         c->rows = row.integer("rows");
         c->cols = row.integer("cols");
         c->type = row.text("dtype") == "u8" ? Type::kU8 : row.type("dtype");
@@ -292,13 +261,8 @@ std::vector<RowCompactionCase> row_compaction_cases(const std::string& directory
       });
 }
 
-std::vector<LayerScheduleCase> layer_schedule_cases(const std::string& directory) {
-  return read_cases<LayerScheduleCase>(
-      directory, "layer_schedule",
-      {"id", "positions", "layers", "kind", "prompt", "horizon", "most", "least", "warm_up",
-       "first_exit", "min_exit", "interval", "decay", "start_threshold", "tau", "order", "outputs",
-       "seed", "tags"},
-      [](const Row& row, LayerScheduleCase* c) {
+std::vector<LayerScheduleCase> layer_schedule_cases() {
+  return read_cases<LayerScheduleCase>("layer_schedule", [](const Row& row, LayerScheduleCase* c) {
         const auto integer = [&](const char* column) { return narrow(row.integer(column)); };
         c->positions = row.integer("positions");
         c->layers = row.integer("layers");
@@ -322,12 +286,8 @@ std::vector<LayerScheduleCase> layer_schedule_cases(const std::string& directory
       });
 }
 
-std::vector<FfnSkipRuleCase> ffn_skip_rule_cases(const std::string& directory) {
-  return read_cases<FfnSkipRuleCase>(
-      directory, "ffn_skip_rule",
-      {"id", "rows", "layers", "tokens", "cold_start", "cold_end", "warm_up", "budget", "threshold",
-       "token", "cosines", "special", "seed", "tags"},
-      [](const Row& row, FfnSkipRuleCase* c) {
+std::vector<FfnSkipRuleCase> ffn_skip_rule_cases() {
+  return read_cases<FfnSkipRuleCase>("ffn_skip_rule", [](const Row& row, FfnSkipRuleCase* c) {
         c->rows = row.integer("rows");
         c->layers = narrow(row.integer("layers"));
         c->tokens = row.integer("tokens");

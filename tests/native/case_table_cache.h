@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cases and inputs of the ops on the KV cache and of the layer and row schedules.
-// tests/cases/README.md is the specification.
+// ops/README.md is the specification.
 #pragma once
 
 #include "case_table.h"
@@ -173,14 +173,14 @@ struct FfnSkipRuleCase : CaseBase {
   bool nan = false;
 };
 
-std::vector<KvAppendCase> kv_append_cases(const std::string& directory);
-std::vector<KvCopyCase> kv_copy_cases(const std::string& directory);
-std::vector<KvLengthCase> kv_length_cases(const std::string& directory);
-std::vector<AttentionCase> attention_cases(const std::string& directory);
-std::vector<HiddenStackCase> hidden_stack_cases(const std::string& directory);
-std::vector<RowCompactionCase> row_compaction_cases(const std::string& directory);
-std::vector<LayerScheduleCase> layer_schedule_cases(const std::string& directory);
-std::vector<FfnSkipRuleCase> ffn_skip_rule_cases(const std::string& directory);
+std::vector<KvAppendCase> kv_append_cases();
+std::vector<KvCopyCase> kv_copy_cases();
+std::vector<KvLengthCase> kv_length_cases();
+std::vector<AttentionCase> attention_cases();
+std::vector<HiddenStackCase> hidden_stack_cases();
+std::vector<RowCompactionCase> row_compaction_cases();
+std::vector<LayerScheduleCase> layer_schedule_cases();
+std::vector<FfnSkipRuleCase> ffn_skip_rule_cases();
 
 // ---- inputs
 // ------------------------------------------------------------------------------------------ A

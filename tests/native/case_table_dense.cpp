@@ -1,25 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "case_table_dense.h"
 
-#include "case_reader.h"
+#include "table.h"
 
 namespace exn::test {
 
 namespace {
-
-[[noreturn]] void fail(const std::string& what) { throw std::runtime_error(what); }
 
 const std::vector<const char*> kNorms = {"none", "rms", "layer"};
 const std::vector<const char*> kRopeStyles = {"interleaved", "half"};
 
 }  // namespace
 
-std::vector<NormCase> norm_cases(const std::string& directory) {
-  return read_cases<NormCase>(directory, "norm",
-                              {"id", "rows", "dim", "input", "input_pad", "input_offset",
-                               "input_fill", "input_scale", "special", "out", "out_pad",
-                               "out_offset", "norm", "eps", "bias", "in_place", "seed", "tags"},
-                              [](const Row& row, NormCase* c) {
+std::vector<NormCase> norm_cases() {
+  return read_cases<NormCase>("norm", [](const Row& row, NormCase* c) {
                                 c->input = read_matrix(row, "input", "rows", "dim", "special");
                                 c->out_type = row.type("out");
                                 c->out_pad = row.integer("out_pad");
@@ -34,11 +28,8 @@ std::vector<NormCase> norm_cases(const std::string& directory) {
                               });
 }
 
-std::vector<RopeTableCase> rope_table_cases(const std::string& directory) {
-  return read_cases<RopeTableCase>(
-      directory, "rope_table",
-      {"id", "positions", "pairs", "offset", "base", "factor", "scaling", "seed", "tags"},
-      [](const Row& row, RopeTableCase* c) {
+std::vector<RopeTableCase> rope_table_cases() {
+  return read_cases<RopeTableCase>("rope_table", [](const Row& row, RopeTableCase* c) {
         c->positions = row.integer("positions");
         c->pairs = row.integer("pairs");
         c->offset = row.integer("offset");
@@ -48,13 +39,8 @@ std::vector<RopeTableCase> rope_table_cases(const std::string& directory) {
       });
 }
 
-std::vector<RopeCase> rope_cases(const std::string& directory) {
-  return read_cases<RopeCase>(directory, "rope",
-                              {"id",        "rows",         "heads",      "dim",         "input",
-                               "input_pad", "input_offset", "input_fill", "input_scale", "special",
-                               "out_pad",   "out_offset",   "in_place",   "positions",   "pairs",
-                               "table",     "position",     "style",      "seed",        "tags"},
-                              [](const Row& row, RopeCase* c) {
+std::vector<RopeCase> rope_cases() {
+  return read_cases<RopeCase>("rope", [](const Row& row, RopeCase* c) {
                                 c->input = read_matrix(row, "input", "rows", "dim", "special");
                                 c->heads = row.integer("heads");
                                 c->dim = row.integer("dim");
@@ -70,15 +56,8 @@ std::vector<RopeCase> rope_cases(const std::string& directory) {
                               });
 }
 
-std::vector<LinearCase> linear_cases(const std::string& directory) {
-  return read_cases<LinearCase>(
-      directory, "linear",
-      {"id",         "rows",         "dim",           "cols",        "input",
-       "input_pad",  "input_offset", "input_fill",    "input_scale", "special",
-       "weight",     "weight_pad",   "weight_offset", "weight_fill", "weight_scale",
-       "bias",       "residual",     "residual_pad",  "out",         "out_pad",
-       "out_offset", "in_place",     "seed",          "tags"},
-      [](const Row& row, LinearCase* c) {
+std::vector<LinearCase> linear_cases() {
+  return read_cases<LinearCase>("linear", [](const Row& row, LinearCase* c) {
         c->input = read_matrix(row, "input", "rows", "dim", "special");
         c->weight = read_matrix(row, "weight", "cols", "dim");
         c->bias = row.text("bias");
@@ -92,16 +71,8 @@ std::vector<LinearCase> linear_cases(const std::string& directory) {
       });
 }
 
-std::vector<FfnCase> ffn_cases(const std::string& directory) {
-  return read_cases<FfnCase>(
-      directory, "ffn",
-      {"id",         "rows",          "dim",           "width",        "hidden",
-       "hidden_pad", "hidden_offset", "hidden_fill",   "hidden_scale", "special",
-       "weight",     "weight_pad",    "weight_offset", "weight_scale", "gate",
-       "biases",     "skip",          "norm",          "norm_eps",     "norm_bias",
-       "activation", "out_pad",       "out_offset",    "in_place",     "outputs",
-       "seed",       "tags"},
-      [](const Row& row, FfnCase* c) {
+std::vector<FfnCase> ffn_cases() {
+  return read_cases<FfnCase>("ffn", [](const Row& row, FfnCase* c) {
         c->hidden = read_matrix(row, "hidden", "rows", "dim", "special");
         c->width = row.integer("width");
         c->weight_type = row.type("weight");
@@ -124,17 +95,8 @@ std::vector<FfnCase> ffn_cases(const std::string& directory) {
       });
 }
 
-std::vector<KvPropagateCase> kv_propagate_cases(const std::string& directory) {
-  return read_cases<KvPropagateCase>(
-      directory, "kv_propagate",
-      {"id",         "rows",          "dim",         "heads",        "head_dim",  "hidden",
-       "hidden_pad", "hidden_offset", "hidden_fill", "hidden_scale", "special",   "weight",
-       "weight_pad", "weight_offset", "weight_fill", "weight_scale", "bias",      "cache",
-       "layout",     "sequences",     "slots",       "page",         "layers",    "first_layer",
-       "layer_step", "model_layers",  "norm",        "norm_eps",     "norm_bias", "pairs",
-       "positions",  "table",         "rope_style",  "exits",        "slot",      "slots_off",
-       "seed",       "tags"},
-      [](const Row& row, KvPropagateCase* c) {
+std::vector<KvPropagateCase> kv_propagate_cases() {
+  return read_cases<KvPropagateCase>("kv_propagate", [](const Row& row, KvPropagateCase* c) {
         c->hidden = read_matrix(row, "hidden", "rows", "dim", "special");
         c->heads = row.integer("heads");
         c->head_dim = row.integer("head_dim");

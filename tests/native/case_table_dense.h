@@ -103,12 +103,12 @@ struct KvPropagateCase : CaseBase {
   bool slots_off = false;
 };
 
-std::vector<NormCase> norm_cases(const std::string& directory);
-std::vector<RopeTableCase> rope_table_cases(const std::string& directory);
-std::vector<RopeCase> rope_cases(const std::string& directory);
-std::vector<LinearCase> linear_cases(const std::string& directory);
-std::vector<FfnCase> ffn_cases(const std::string& directory);
-std::vector<KvPropagateCase> kv_propagate_cases(const std::string& directory);
+std::vector<NormCase> norm_cases();
+std::vector<RopeTableCase> rope_table_cases();
+std::vector<RopeCase> rope_cases();
+std::vector<LinearCase> linear_cases();
+std::vector<FfnCase> ffn_cases();
+std::vector<KvPropagateCase> kv_propagate_cases();
 
 // ---- inputs -------------------------------------------------------------------------------------
 // A tensor that the case leaves out has an empty shape.

@@ -6,13 +6,11 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "case_reader.h"
+#include "table.h"
 
 namespace exn::test {
 
 namespace {
-
-[[noreturn]] void fail(const std::string& what) { throw std::runtime_error(what); }
 
 int64_t pick(uint64_t seed, uint64_t stream, int64_t i, int64_t below) {
   return static_cast<int64_t>(word(seed, stream, static_cast<uint64_t>(i)) %
@@ -95,12 +93,8 @@ int64_t GatherTensorSpec::inner() const {
   return n;
 }
 
-std::vector<GatherCase> gather_cases(const std::string& directory) {
-  return read_cases<GatherCase>(
-      directory, "gather",
-      {"id", "rows", "listed", "count", "list", "tensors", "in_place", "pad", "offset", "out_pad",
-       "out_offset", "spare", "positions", "first_position", "moved", "seed", "tags"},
-      [](const Row& row, GatherCase* c) {
+std::vector<GatherCase> gather_cases() {
+  return read_cases<GatherCase>("gather", [](const Row& row, GatherCase* c) {
         c->rows = row.integer("rows");
         c->listed = row.integer("listed");
         c->counted = row.text("count") != "-";
@@ -225,14 +219,8 @@ int64_t KvCompactCase::sequences() const {
 
 int64_t KvCompactCase::lists() const { return sequences() * (per_head ? destination.heads : 1); }
 
-std::vector<KvCompactCase> kv_compact_cases(const std::string& directory) {
-  return read_cases<KvCompactCase>(
-      directory, "kv_compact",
-      {"id",       "layout",   "sequences", "heads",     "slots",    "page",   "to_layout",
-       "to_heads", "to_slots", "to_page",   "dim",       "dtype",    "offset", "to_offset",
-       "in_place", "per_head", "sequence",  "length",    "kept",     "list",   "form",
-       "pages",    "freed",    "new_length", "seed",     "tags"},
-      [](const Row& row, KvCompactCase* c) {
+std::vector<KvCompactCase> kv_compact_cases() {
+  return read_cases<KvCompactCase>("kv_compact", [](const Row& row, KvCompactCase* c) {
         c->source = read_cache(row, "dtype", "offset");
         c->in_place = row.flag("in_place");
         c->destination = c->source;
@@ -424,13 +412,8 @@ KvCompactInputs make_inputs(const KvCompactCase& c) {
 
 // ---- hired_budget -------------------------------------------------------------------------------
 
-std::vector<HiredBudgetCase> hired_budget_cases(const std::string& directory) {
-  return read_cases<HiredBudgetCase>(
-      directory, "hired_budget",
-      {"id", "images", "patch_rows", "patch_cols", "pad", "offset", "fill", "scale", "special",
-       "rate", "alpha", "grid_rows", "grid_cols", "score", "region", "remainder", "outputs", "seed",
-       "tags"},
-      [](const Row& row, HiredBudgetCase* c) {
+std::vector<HiredBudgetCase> hired_budget_cases() {
+  return read_cases<HiredBudgetCase>("hired_budget", [](const Row& row, HiredBudgetCase* c) {
         c->patch_rows = row.integer("patch_rows");
         c->patch_cols = row.integer("patch_cols");
         c->attention = {row.integer("images"), c->patches(),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cases and inputs of the ops that drop tokens by moving the others: gather, kv_compact and the
-// budgets of HiRED. tests/cases/README.md is the specification.
+// budgets of HiRED. ops/README.md is the specification.
 #pragma once
 
 #include "case_table_cache.h"
@@ -76,9 +76,9 @@ struct HiredBudgetCase : CaseBase {
   int64_t patches() const { return patch_rows * patch_cols; }
 };
 
-std::vector<GatherCase> gather_cases(const std::string& directory);
-std::vector<KvCompactCase> kv_compact_cases(const std::string& directory);
-std::vector<HiredBudgetCase> hired_budget_cases(const std::string& directory);
+std::vector<GatherCase> gather_cases();
+std::vector<KvCompactCase> kv_compact_cases();
+std::vector<HiredBudgetCase> hired_budget_cases();
 
 // Of all tensors of the case together.
 int64_t elements_of(const GatherCase& c);

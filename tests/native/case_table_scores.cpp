@@ -6,7 +6,7 @@
 #include <limits>
 #include <stdexcept>
 
-#include "case_reader.h"
+#include "table.h"
 
 namespace exn::test {
 
@@ -16,8 +16,6 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // Streams that both ops use alike.
 constexpr uint64_t kLimitStream = 9, kBudgetStream = 10, kKeepStream = 11, kDropStream = 13;
-
-[[noreturn]] void fail(const std::string& what) { throw std::runtime_error(what); }
 
 int64_t pick(uint64_t seed, uint64_t stream, int64_t i, int64_t below) {
   return static_cast<int64_t>(word(seed, stream, static_cast<uint64_t>(i)) %
@@ -119,12 +117,8 @@ SelectionInputs make_selection(const SelectionSpec& s, int64_t rows, int64_t col
 
 // ---- tables -------------------------------------------------------------------------------------
 
-std::vector<SelectCase> select_cases(const std::string& directory) {
-  return read_cases<SelectCase>(
-      directory, "select",
-      {"id", "rows", "heads", "cols", "dtype", "pad", "offset", "fill", "scale", "special", "limit",
-       "k", "capacity", "budget", "segments", "keep", "drop", "outputs", "seed", "tags"},
-      [](const Row& row, SelectCase* c) {
+std::vector<SelectCase> select_cases() {
+  return read_cases<SelectCase>("select", [](const Row& row, SelectCase* c) {
         c->heads = row.integer("heads");
         c->scores = {row.integer("rows") * c->summed(), row.integer("cols"), row.type("dtype"),
                      row.integer("pad"), row.integer("offset"), row.text("fill"),
@@ -134,17 +128,8 @@ std::vector<SelectCase> select_cases(const std::string& directory) {
       });
 }
 
-std::vector<AttentionScoresCase> attention_scores_cases(const std::string& directory) {
-  return read_cases<AttentionScoresCase>(
-      directory, "attention_scores",
-      {"id",         "prompts",   "window",       "query_heads", "query",        "query_pad",
-       "query_offset", "fill",    "query_scale",  "special",     "layout",       "sequences",
-       "heads",      "slots",     "page",         "dim",         "cache",        "cache_offset",
-       "key_scale",  "cache_special", "sequence", "visible",     "columns",      "first",
-       "limit",      "scale",     "kind",         "reduction",   "pool",         "pool_width",
-       "accumulate", "scores",    "k",            "capacity",    "budget",       "segments",
-       "keep",       "drop",      "outputs",      "seed",        "tags"},
-      [](const Row& row, AttentionScoresCase* c) {
+std::vector<AttentionScoresCase> attention_scores_cases() {
+  return read_cases<AttentionScoresCase>("attention_scores", [](const Row& row, AttentionScoresCase* c) {
         c->cache = read_cache(row, "cache", "cache_offset");
         c->window = row.integer("window");
         c->query_heads = row.integer("query_heads");

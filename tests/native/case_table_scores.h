@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cases and inputs of the ops that score tokens and choose among them.
-// tests/cases/README.md is the specification.
+// ops/README.md is the specification.
 #pragma once
 
 #include "case_table_cache.h"
@@ -76,8 +76,8 @@ struct AttentionScoresCase : CaseBase {
   int64_t score_rows() const { return prompts() * score_heads(); }
 };
 
-std::vector<SelectCase> select_cases(const std::string& directory);
-std::vector<AttentionScoresCase> attention_scores_cases(const std::string& directory);
+std::vector<SelectCase> select_cases();
+std::vector<AttentionScoresCase> attention_scores_cases();
 
 // ---- inputs -------------------------------------------------------------------------------------
 

@@ -115,31 +115,31 @@ void check_small(const CaseBase& c, int64_t elements) {
 
 TEST(CaseTable, SmallMeansSmall) {
   const std::string directory = cases_directory();
-  for (const auto& c : row_stats_cases(directory)) check_small(c, c.logits.rows * c.logits.cols);
-  for (const auto& c : exit_head_cases(directory)) {
+  for (const auto& c : row_stats_cases()) check_small(c, c.logits.rows * c.logits.cols);
+  for (const auto& c : exit_head_cases()) {
     const int64_t d = c.hidden.cols;
     check_small(c, (c.hidden.rows + c.weight.rows + (c.translator ? d : 0)) * d);
   }
-  for (const auto& c : stablemax_cases(directory)) {
+  for (const auto& c : stablemax_cases()) {
     check_small(c, 2 * c.logits.rows * c.logits.cols);
   }
-  for (const auto& c : cross_entropy_cases(directory)) {
+  for (const auto& c : cross_entropy_cases()) {
     check_small(c, 2 * c.logits.rows * c.logits.cols);
   }
-  for (const auto& c : perp_grad_cases(directory)) {
+  for (const auto& c : perp_grad_cases()) {
     int64_t elements = 3;
     for (int64_t extent : c.shape) elements *= extent;
     check_small(c, elements);
   }
-  for (const auto& c : cosine_cases(directory)) check_small(c, 2 * c.a.rows * c.a.cols);
-  for (const auto& c : gate_cases(directory)) {
+  for (const auto& c : cosine_cases()) check_small(c, 2 * c.a.rows * c.a.cols);
+  for (const auto& c : gate_cases()) {
     const int64_t d = c.features.cols;
     const int64_t matrices = c.kind == EXN_GATE_LINEAR     ? 0
                              : c.kind == EXN_GATE_RESIDUAL ? 1
                                                            : c.repeats;
     check_small(c, (c.features.rows + c.classes + matrices * d) * d);
   }
-  for (const auto& c : exit_rule_cases(directory)) check_small(c, c.rows * c.layers * c.tokens);
+  for (const auto& c : exit_rule_cases()) check_small(c, c.rows * c.layers * c.tokens);
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ TEST_P(Cosine, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Cosine,
-                         ::testing::ValuesIn(wanted_cases(cosine_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(cosine_cases())),
                          CaseName());
 
 }  // namespace

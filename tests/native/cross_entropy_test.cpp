@@ -45,7 +45,7 @@ TEST_P(CrossEntropy, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, CrossEntropy,
-                         ::testing::ValuesIn(wanted_cases(cross_entropy_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(cross_entropy_cases())),
                          CaseName());
 
 // A label out of range: refused with nothing written on the CPU, NaN in its row

@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <utility>
 
-#include "case_reader.h"
+#include "table.h"
 #include "case_table_dense.h"
 #include "harness.h"
 
@@ -26,17 +26,17 @@ void check_sizes(const std::vector<Case>& cases) {
 
 TEST(DenseCaseTable, SmallMeansSmall) {
   const std::string directory = cases_directory();
-  check_sizes(norm_cases(directory));
-  check_sizes(rope_table_cases(directory));
-  check_sizes(rope_cases(directory));
-  check_sizes(linear_cases(directory));
-  check_sizes(ffn_cases(directory));
-  check_sizes(kv_propagate_cases(directory));
+  check_sizes(norm_cases());
+  check_sizes(rope_table_cases());
+  check_sizes(rope_cases());
+  check_sizes(linear_cases());
+  check_sizes(ffn_cases());
+  check_sizes(kv_propagate_cases());
 }
 
 // In an exact case no sum that f32 forms may need more than 24 bits, in whatever order.
 TEST(DenseCaseTable, ExactSumsFit) {
-  for (const LinearCase& c : linear_cases(cases_directory())) {
+  for (const LinearCase& c : linear_cases()) {
     if (!c.exact) continue;
     const LinearInputs in = make_inputs(c);
     double largest = 0;
@@ -52,7 +52,7 @@ TEST(DenseCaseTable, ExactSumsFit) {
 }
 
 TEST(DenseCaseTable, SlotsOfASequenceDiffer) {
-  for (const KvPropagateCase& c : kv_propagate_cases(cases_directory())) {
+  for (const KvPropagateCase& c : kv_propagate_cases()) {
     if (c.big) continue;
     const KvPropagateInputs in = make_inputs(c);
     for (int64_t k = 0; k < (c.slot_per_layer ? c.layers : 1); ++k) {
@@ -71,7 +71,7 @@ TEST(DenseCaseTable, SlotsOfASequenceDiffer) {
 // The table has rows that owe and rows that do not, in every state that a row can be in.
 TEST(DenseCaseTable, RowsAreInEveryState) {
   int64_t stay = 0, owe = 0, passed = 0, off = 0;
-  for (const KvPropagateCase& c : kv_propagate_cases(cases_directory())) {
+  for (const KvPropagateCase& c : kv_propagate_cases()) {
     if (c.big) continue;
     const KvPropagateInputs in = make_inputs(c);
     for (size_t j = 0; j < in.layers.size(); ++j) {

@@ -107,7 +107,7 @@ TEST_P(ExitHead, RowsDoNotDependOnTheBatch) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, ExitHead,
-                         ::testing::ValuesIn(wanted_cases(exit_head_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(exit_head_cases())),
                          CaseName());
 
 // A list entry out of range: refused on the CPU, all rows invalid on CUDA.

@@ -195,7 +195,7 @@ TEST_P(ExitRule, MatchesStateMachine) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, ExitRule,
-                         ::testing::ValuesIn(wanted_cases(exit_rule_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(exit_rule_cases())),
                          CaseName());
 
 }  // namespace

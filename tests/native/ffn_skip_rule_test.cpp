@@ -76,7 +76,7 @@ TEST_P(FfnSkipRule, MatchesStateMachine) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, FfnSkipRule,
-                         ::testing::ValuesIn(wanted_cases(ffn_skip_rule_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(ffn_skip_rule_cases())),
                          CaseName());
 
 // By hand: five layers, of which 1, 2 and 3 may be skipped.

@@ -138,7 +138,7 @@ TEST_P(Ffn, RowsDoNotDependOnTheBatch) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Ffn,
-                         ::testing::ValuesIn(wanted_cases(ffn_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(ffn_cases())),
                          CaseName());
 
 // Where every row skips no weight is read: there are none behind these pointers.

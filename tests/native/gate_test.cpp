@@ -36,7 +36,7 @@ TEST_P(Gate, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Gate,
-                         ::testing::ValuesIn(wanted_cases(gate_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(gate_cases())),
                          CaseName());
 
 }  // namespace

@@ -134,7 +134,7 @@ TEST_P(Gather, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Gather,
-                         ::testing::ValuesIn(wanted_cases(gather_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(gather_cases())),
                          CaseName());
 
 // A vector may have any stride along its only axis.

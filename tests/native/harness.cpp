@@ -21,9 +21,6 @@ namespace exn::test {
 
 namespace {
 
-constexpr size_t kGuard = 128;  // bytes on each side of a tensor or workspace
-constexpr unsigned char kGuardByte = 0xA7;
-constexpr unsigned char kPoison = 0xCD;
 constexpr int kReported = 5;  // failures of one test that are worth reading
 
 std::string environment(const char* name) {
@@ -46,7 +43,6 @@ std::vector<Target> find_targets() {
 }
 
 struct Summary {
-  std::map<std::string, double> worst;  // error / bound
   std::map<std::string, std::pair<int64_t, int64_t>> bands;
   std::map<std::string, size_t> stack;  // most bytes that a call of an op took
   std::set<std::string> left_out;       // ids of cases
@@ -66,7 +62,7 @@ class Report : public ::testing::Environment {
     }
   }
   void TearDown() override {
-    for (const auto& [what, ratio] : summary().worst) {
+    for (const auto& [what, ratio] : worst_errors()) {
       std::printf("largest error / bound: %-28s %.3f\n", what.c_str(), ratio);
     }
     for (const auto& [what, band] : summary().bands) {
@@ -114,11 +110,6 @@ void use(const Target& target) {
 
 bool library_asserts() { return environment("EXEUNT_TEST_ASSERTS") == "1"; }
 
-std::string cases_directory() {
-  const std::string named = environment("EXEUNT_CASES");
-  return named.empty() ? EXN_CASES_DIRECTORY : named;
-}
-
 bool wanted(const CaseBase& c, const Target& target) {
   if (target.emulated) return c.small;
   if (c.big) return environment("EXEUNT_TEST_BIG") == "1";
@@ -138,115 +129,9 @@ bool wanted_somewhere(const CaseBase& c) {
   return false;
 }
 
-// ---- memory -------------------------------------------------------------------------------------
-
-DeviceMemory::DeviceMemory(const Target& target, size_t bytes) : target_(target), bytes_(bytes) {
-  EXPECT_EQ(exn_alloc(target.device_type, 0, bytes, &data_), EXN_OK) << exn_last_error();
-}
-
-DeviceMemory::~DeviceMemory() {
-  EXPECT_EQ(exn_free(target_.device_type, 0, data_), EXN_OK) << exn_last_error();
-}
-
-void DeviceMemory::write(const std::vector<unsigned char>& bytes) {
-  ASSERT_EQ(bytes.size(), bytes_);
-  ASSERT_EQ(exn_copy(data_, target_.device_type, 0, bytes.data(), kDLCPU, 0, bytes_, nullptr),
-            EXN_OK)
-      << exn_last_error();
-  ASSERT_EQ(exn_stream_synchronize(target_.device_type, 0, nullptr), EXN_OK) << exn_last_error();
-}
-
-std::vector<unsigned char> DeviceMemory::read() const {
-  std::vector<unsigned char> bytes(bytes_);
-  EXPECT_EQ(exn_copy(bytes.data(), kDLCPU, 0, data_, target_.device_type, 0, bytes_, nullptr),
-            EXN_OK)
-      << exn_last_error();
-  EXPECT_EQ(exn_stream_synchronize(target_.device_type, 0, nullptr), EXN_OK) << exn_last_error();
-  return bytes;
-}
-
-size_t Placed::begin() const {
-  return kGuard + static_cast<size_t>(tensor_.offset * size_of(tensor_.type));
-}
-
-Placed::Placed(const Target& target, const HostTensor& tensor) : tensor_(tensor) {
-  if (!tensor.given()) return;
-  image_.assign(begin() + tensor.bytes.size() + kGuard, kGuardByte);
-  std::copy(tensor.bytes.begin(), tensor.bytes.end(),
-            image_.begin() + static_cast<std::ptrdiff_t>(begin()));
-  memory_ = std::make_unique<DeviceMemory>(target, image_.size());
-  reset();
-  shape_ = tensor.shape;
-  strides_.assign(shape_.size(), 1);
-  for (size_t i = shape_.size(); i-- > 1;) strides_[i - 1] = strides_[i] * shape_[i];
-  if (shape_.size() >= 2 && tensor.rows == shape_[0]) strides_[0] = tensor.stride;
-  dl_.data = memory_->data() + kGuard;
-  dl_.byte_offset = static_cast<uint64_t>(tensor.offset * size_of(tensor.type));
-  dl_.device = {static_cast<DLDeviceType>(target.device_type), 0};
-  dl_.ndim = static_cast<int32_t>(shape_.size());
-  dl_.dtype = dl_type(tensor.type);
-  dl_.shape = shape_.data();
-  dl_.strides = strides_.data();
-}
-
-void Placed::reset() {
-  if (memory_ != nullptr) memory_->write(image_);
-}
-
-HostTensor Placed::read() const {
-  HostTensor now = tensor_;
-  const std::vector<unsigned char> bytes = memory_->read();
-  std::copy_n(bytes.begin() + static_cast<std::ptrdiff_t>(begin()), now.bytes.size(),
-              now.bytes.begin());
-  return now;
-}
-
-bool Placed::unchanged() const { return memory_ == nullptr || memory_->read() == image_; }
-
-bool Placed::guards_intact() const {
-  if (memory_ == nullptr) return true;
-  std::vector<unsigned char> now = memory_->read();
-  const size_t row_bytes = static_cast<size_t>(tensor_.cols * size_of(tensor_.type));
-  for (int64_t r = 0; r < tensor_.rows; ++r) {
-    const size_t at = begin() + static_cast<size_t>(r * tensor_.stride * size_of(tensor_.type));
-    std::copy_n(image_.begin() + static_cast<std::ptrdiff_t>(at), row_bytes,
-                now.begin() + static_cast<std::ptrdiff_t>(at));
-  }
-  return now == image_;
-}
-
-HostTensor poisoned(Type type, std::vector<int64_t> shape, int64_t pad, int64_t offset) {
-  HostTensor t = make_tensor(type, std::move(shape), pad, offset);
-  std::fill(t.bytes.begin(), t.bytes.end(), kPoison);
-  return t;
-}
-
 // ---- the protocol -------------------------------------------------------------------------------
 
 namespace {
-
-// A workspace of exactly `bytes` bytes between guards, full of `dirt`.
-class GuardedWorkspace {
- public:
-  GuardedWorkspace(const Target& target, size_t bytes, unsigned char dirt)
-      : image_(kGuard + bytes + kGuard, kGuardByte), memory_(target, image_.size()), bytes_(bytes) {
-    std::fill_n(image_.begin() + kGuard, bytes, dirt);
-    memory_.write(image_);
-  }
-
-  void* data() { return memory_.data() + kGuard; }
-  bool unchanged() const { return memory_.read() == image_; }
-  bool guards_intact() const {
-    std::vector<unsigned char> now = memory_.read();
-    std::copy_n(image_.begin() + kGuard, bytes_, now.begin() + kGuard);
-    return now == image_;
-  }
-
- private:
-  std::vector<unsigned char> image_;
-  DeviceMemory memory_;
-  size_t bytes_;
-};
 
 void expect_path(const Target& target, const char* op) {
   const std::string path = exn_last_path();
@@ -272,20 +157,27 @@ void reset_all(const std::vector<Placed*>& tensors) {
   for (Placed* t : tensors) t->reset();
 }
 
-void refuses_short_workspace(const Target& target, const BoundCall& call, size_t bytes,
-                             const std::vector<Placed*>& written) {
-  GuardedWorkspace workspace(target, bytes, 0xFF);
-  EXPECT_EQ(call.run(workspace.data(), bytes - 1), EXN_INVALID_ARGUMENT)
-      << call.name << ": a byte less than " << bytes;
+// What the protocol runs again and again: calls, one after the other, and the tensors they share.
+struct Subject {
+  std::vector<BoundCall> calls;
+  std::function<void()> reset;        // puts the outputs back
+  std::function<bool()> untouched;    // outputs are as `reset` left them
+  std::function<void()> expect_intact;
+  std::function<std::vector<std::vector<unsigned char>>()> bits;
+};
+
+void refuses_short_workspace(const Target& target, const Subject& subject, const BoundCall& call,
+                             size_t bytes) {
+  GuardedMemory workspace(target, bytes, 0xFF);
+  EXPECT_EQ(call.run(workspace.data(), bytes - 1, nullptr), EXN_INVALID_ARGUMENT)
+      << call.op << ": a byte less than " << bytes;
   const std::string error = exn_last_error();
   EXPECT_NE(error.find("workspace"), std::string::npos) << error;
   EXPECT_NE(error.find(std::to_string(bytes)), std::string::npos) << error;
   EXPECT_NE(error.find(std::to_string(bytes - 1)), std::string::npos) << error;
-  EXPECT_TRUE(workspace.unchanged()) << call.name << " wrote to a workspace that it refused";
-  for (const Placed* t : written) {
-    EXPECT_TRUE(t->unchanged()) << call.name
-                                << " wrote an output although it refused the workspace";
-  }
+  EXPECT_TRUE(workspace.unchanged()) << call.op << " wrote to a workspace that it refused";
+  EXPECT_TRUE(subject.untouched()) << call.op
+                                   << " wrote an output although it refused the workspace";
 }
 
 // Bytes of stack that f() takes, on one that was painted before.
@@ -319,18 +211,20 @@ size_t stack_taken(const std::function<void()>& f) {
 
 // A thread of Java may have 80 KiB of stack left when it calls, so no call takes more than 16. A
 // sanitizer's frames are larger, and so are those of emulated vectors.
-void expect_small_stack(const Target& target, const BoundCall& call, size_t bytes) {
+void expect_small_stack(const Target& target, const BoundCall& call) {
   if (!target.cpu() || allocations() == 0 || target.isa == "avx512_emulated") return;
-  GuardedWorkspace workspace(target, bytes, 0xFF);
+  size_t bytes = 0;
+  ASSERT_EQ(call.workspace_size(&bytes), EXN_OK) << exn_last_error();
+  GuardedMemory workspace(target, bytes, 0xFF);
   const size_t taken = stack_taken([&] {
     size_t size = 0;
     (void)call.supported();
     (void)call.workspace_size(&size);
-    (void)call.run(workspace.data(), bytes);
+    (void)call.run(workspace.data(), bytes, nullptr);
   });
   constexpr size_t kMost = size_t{16} << 10;
-  EXPECT_LE(taken, kMost) << call.name << " takes " << taken << " bytes of stack";
-  size_t& most = summary().stack[std::string(call.name) + " " + target.isa];
+  EXPECT_LE(taken, kMost) << call.op << " takes " << taken << " bytes of stack";
+  size_t& most = summary().stack[std::string(call.op) + " " + target.isa];
   most = std::max(most, taken);
 }
 
@@ -341,54 +235,85 @@ void start_threads() {
   ASSERT_EQ(exn_read_probe(memory.data(), memory.size(), &checksum), EXN_OK) << exn_last_error();
 }
 
-// One run from freshly poisoned outputs.
-void run_guarded(const Target& target, const BoundCall& call, size_t bytes, unsigned char dirt,
-                 const std::vector<Placed*>& read, const std::vector<Placed*>& written) {
-  reset_all(written);
-  GuardedWorkspace workspace(target, bytes, dirt);
-  const auto run = [&] { return call.run(bytes == 0 ? nullptr : workspace.data(), bytes); };
-  const exn_status status = target.cpu() ? without_allocations(call.name, run) : run();
-  ASSERT_EQ(status, EXN_OK) << exn_last_error();
-  expect_path(target, call.name);
-  ASSERT_EQ(exn_stream_synchronize(target.device_type, 0, nullptr), EXN_OK) << exn_last_error();
-  EXPECT_TRUE(workspace.guards_intact())
-      << call.name << " wrote outside its workspace of " << bytes << " bytes";
-  for (const Placed* t : read) EXPECT_TRUE(t->unchanged()) << call.name << " changed an input";
-  for (const Placed* t : written) {
-    EXPECT_TRUE(t->guards_intact()) << call.name << " wrote outside an output";
+// One run of all calls from freshly poisoned outputs.
+void run_guarded(const Target& target, const Subject& subject, unsigned char dirt) {
+  subject.reset();
+  for (const BoundCall& call : subject.calls) {
+    size_t bytes = ~size_t{0};
+    ASSERT_EQ(call.workspace_size(&bytes), EXN_OK) << exn_last_error();
+    GuardedMemory workspace(target, bytes, dirt);
+    const auto run = [&] {
+      return call.run(bytes == 0 ? nullptr : workspace.data(), bytes, nullptr);
+    };
+    const exn_status status = target.cpu() ? without_allocations(call.op, run) : run();
+    ASSERT_EQ(status, EXN_OK) << exn_last_error();
+    expect_path(target, call.op);
+    ASSERT_EQ(exn_stream_synchronize(target.device_type, 0, nullptr), EXN_OK) << exn_last_error();
+    EXPECT_TRUE(workspace.guards_intact())
+        << call.op << " wrote outside its workspace of " << bytes << " bytes";
   }
+  subject.expect_intact();
 }
 
-}  // namespace
-
-void exercise(const Target& target, const BoundCall& call, const std::vector<Placed*>& read,
-              const std::vector<Placed*>& written) {
+void exercise(const Target& target, const Subject& subject) {
   use(target);
-  ASSERT_EQ(call.supported(), EXN_OK) << exn_last_error();
-  size_t bytes = ~size_t{0};
-  ASSERT_EQ(call.workspace_size(&bytes), EXN_OK) << exn_last_error();
-  if (bytes > 0) refuses_short_workspace(target, call, bytes, written);
+  for (const BoundCall& call : subject.calls) {
+    ASSERT_EQ(call.supported(), EXN_OK) << exn_last_error();
+    size_t bytes = ~size_t{0};
+    ASSERT_EQ(call.workspace_size(&bytes), EXN_OK) << exn_last_error();
+    if (bytes > 0) refuses_short_workspace(target, subject, call, bytes);
+  }
   if (target.cpu()) start_threads();
-  ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0xFF, read, written));
-  const auto first = bytes_of(written);
+  ASSERT_NO_FATAL_FAILURE(run_guarded(target, subject, 0xFF));
+  const auto first = subject.bits();
   if (!target.cpu()) {
-    ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0x3F, read, written));
-    EXPECT_EQ(first, bytes_of(written)) << call.name << ": the second run gives other bits";
+    ASSERT_NO_FATAL_FAILURE(run_guarded(target, subject, 0x3F));
+    EXPECT_EQ(first, subject.bits()) << "the second run gives other bits";
     return;
   }
   const int32_t before = exn_cpu_threads();
   for (int32_t threads : {1, 2, 3, 5}) {
     ASSERT_EQ(exn_cpu_set_threads(threads), EXN_OK) << exn_last_error();
     start_threads();
-    ASSERT_NO_FATAL_FAILURE(run_guarded(target, call, bytes, 0x3F, read, written));
-    EXPECT_EQ(first, bytes_of(written))
-        << call.name << ": other bits in a further run, with " << threads << " threads";
+    ASSERT_NO_FATAL_FAILURE(run_guarded(target, subject, 0x3F));
+    EXPECT_EQ(first, subject.bits())
+        << "other bits in a further run, with " << threads << " threads";
     if (threads == 1) {
-      reset_all(written);
-      expect_small_stack(target, call, bytes);
+      subject.reset();
+      for (const BoundCall& call : subject.calls) expect_small_stack(target, call);
     }
   }
   ASSERT_EQ(exn_cpu_set_threads(before), EXN_OK) << exn_last_error();
+}
+
+}  // namespace
+
+void exercise(const Target& target, const BoundCall& call, const std::vector<Placed*>& read,
+              const std::vector<Placed*>& written) {
+  const auto untouched = [&] {
+    return std::all_of(written.begin(), written.end(),
+                       [](const Placed* t) { return t->unchanged(); });
+  };
+  const auto expect_intact = [&] {
+    for (const Placed* t : read) EXPECT_TRUE(t->unchanged()) << call.op << " changed an input";
+    for (const Placed* t : written)
+      EXPECT_TRUE(t->guards_intact()) << call.op << " wrote outside an output";
+  };
+  exercise(target, Subject{{call}, [&] { reset_all(written); }, untouched, expect_intact,
+                           [&] { return bytes_of(written); }});
+}
+
+void exercise(const Target& target, Instance* instance) {
+  const auto bits = [&] {
+    std::vector<std::vector<unsigned char>> bytes;
+    for (HostTensor& output : instance->outputs()) bytes.push_back(std::move(output.bytes));
+    return bytes;
+  };
+  const auto expect_intact = [&] {
+    EXPECT_TRUE(instance->surroundings_intact()) << "changed an input or wrote outside an output";
+  };
+  exercise(target, Subject{instance->calls(), [&] { instance->reset_outputs(); },
+                           [&] { return instance->outputs_unchanged(); }, expect_intact, bits});
 }
 
 uint64_t allocations() { return exn_test_allocations(); }
@@ -399,7 +324,7 @@ exn_status run_once(const Target& target, const BoundCall& call) {
   exn_status status = call.workspace_size(&bytes);
   if (status != EXN_OK) return status;
   DeviceMemory workspace(target, bytes);
-  status = call.run(workspace.data(), bytes);
+  status = call.run(workspace.data(), bytes, nullptr);
   return status != EXN_OK ? status : exn_stream_synchronize(target.device_type, 0, nullptr);
 }
 
@@ -407,28 +332,14 @@ exn_status run_once(const Target& target, const BoundCall& call) {
 
 void expect_agrees(const std::string& what, const Expected& expected, double got, int64_t row,
                    int64_t col) {
-  if (!agrees(expected, got)) {
-    if (reported_in_this_test() >= kReported) return;  // the test has failed already
-    ADD_FAILURE() << what << " [" << row << "," << col << "]: got " << ::testing::PrintToString(got)
-                  << ", expected " << ::testing::PrintToString(expected.value) << " within "
-                  << expected.bound;
-    return;
-  }
-  if (std::isfinite(expected.bound) && expected.bound > 0 && std::isfinite(expected.value)) {
-    double& worst = summary().worst[what];
-    worst = std::max(worst, std::fabs(got - expected.value) / expected.bound);
-  }
+  const Complaint complaint = compare(what, place(row, col), expected, got);
+  if (complaint.empty() || reported_in_this_test() >= kReported) return;
+  ADD_FAILURE() << complaint;
 }
 
 void expect_all_agree(const std::string& what, const std::vector<Expected>& expected,
                       const HostTensor& got) {
-  ASSERT_EQ(static_cast<int64_t>(expected.size()), got.size());
-  for (int64_t r = 0; r < got.rows; ++r) {
-    for (int64_t c = 0; c < got.cols; ++c) {
-      const Expected& e = expected[static_cast<size_t>(r * got.cols + c)];
-      expect_agrees(what, e, got.at(r, c), r, c);
-    }
-  }
+  EXPECT_EQ(compare(what, expected, got), "");
 }
 
 void count_band(const std::string& what, int64_t hits, int64_t decisions) {

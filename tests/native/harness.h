@@ -11,7 +11,9 @@
 #include <string>
 #include <vector>
 
+#include "case.h"
 #include "case_table.h"
+#include "judge.h"
 #include "oracle.h"
 
 namespace exn::test {
@@ -22,6 +24,7 @@ struct Target {
   std::string isa;        // "" on CUDA
   bool emulated = false;  // CUDA, but by an emulator: small cases only
 
+  operator int32_t() const { return device_type; }
   bool cpu() const { return device_type == kDLCPU; }
   std::string name() const { return cpu() ? "cpu/" + isa : emulated ? "cuda (emulated)" : "cuda"; }
 };
@@ -39,9 +42,6 @@ void use(const Target& target);
 // Whether the library was built without NDEBUG (EXEUNT_TEST_ASSERTS=1) and refuses what other
 // builds leave to the caller.
 bool library_asserts();
-
-// tests/cases, or what EXEUNT_CASES names.
-std::string cases_directory();
 
 // Whether this run of the tests takes the case on this target: on an emulated device small ones,
 // else all but `big` ones (EXEUNT_TEST_BIG=1: these too) and, with EXEUNT_QUICK=1, `bench` ones,
@@ -78,74 +78,8 @@ struct CaseName {
 
 inline std::ostream& operator<<(std::ostream& stream, const CaseBase& c) { return stream << c.id; }
 
-// Memory of exn_alloc.
-class DeviceMemory {
- public:
-  DeviceMemory(const Target& target, size_t bytes);
-  ~DeviceMemory();
-  DeviceMemory(const DeviceMemory&) = delete;
-  DeviceMemory& operator=(const DeviceMemory&) = delete;
-
-  unsigned char* data() const { return static_cast<unsigned char*>(data_); }
-  void write(const std::vector<unsigned char>& bytes);
-  std::vector<unsigned char> read() const;
-
- private:
-  Target target_;
-  size_t bytes_;
-  void* data_ = nullptr;
-};
-
-// A tensor in device memory with guard bytes on both sides, `offset`
-// elements past a 64-byte boundary.
-class Placed {
- public:
-  Placed(const Target& target, const HostTensor& tensor);
-
-  // Null if the tensor was not given.
-  const DLTensor* dl() const { return tensor_.given() ? &dl_ : nullptr; }
-  DLTensor* mutable_dl() { return &dl_; }
-  const HostTensor& initial() const { return tensor_; }
-
-  // Puts the initial bytes back.
-  void reset();
-  HostTensor read() const;
-  // Nothing has changed, not even a guard byte.
-  bool unchanged() const;
-  // Nothing but elements of the tensor has changed.
-  bool guards_intact() const;
-
- private:
-  size_t begin() const;
-
-  HostTensor tensor_;
-  std::vector<unsigned char> image_;
-  std::unique_ptr<DeviceMemory> memory_;
-  std::vector<int64_t> shape_, strides_;
-  DLTensor dl_{};
-};
-
-// An output tensor full of poison.
-HostTensor poisoned(Type type, std::vector<int64_t> shape, int64_t pad = 0, int64_t offset = 0);
-
-template <class Params>
-struct Op {
-  const char* name;
-  exn_status (*supported)(const Params*);
-  exn_status (*workspace_size)(const Params*, size_t*);
-  exn_status (*run)(const Params*, void*, size_t, exn_stream);
-};
-
 // What this process has allocated so far; stays 0 under a sanitizer, whose malloc does not count.
 uint64_t allocations();
-
-// The protocol of a call, with its arguments bound.
-struct BoundCall {
-  const char* name;
-  std::function<exn_status()> supported;
-  std::function<exn_status(size_t*)> workspace_size;
-  std::function<exn_status(void*, size_t)> run;
-};
 
 // Calls f() and expects that no thread allocates meanwhile. This holds for every run on the CPU, a
 // refused one too, but for the first after exn_cpu_set_threads().
@@ -169,26 +103,18 @@ void exercise(const Target& target, const BoundCall& call, const std::vector<Pla
 template <class Params>
 void exercise(const Target& target, const Op<Params>& op, const Params& params,
               const std::vector<Placed*>& read, const std::vector<Placed*>& written) {
-  exercise(target,
-           BoundCall{op.name, [&] { return op.supported(&params); },
-                     [&](size_t* bytes) { return op.workspace_size(&params, bytes); },
-                     [&](void* workspace, size_t bytes) {
-                       return op.run(&params, workspace, bytes, nullptr);
-                     }},
-           read, written);
+  exercise(target, bound(op, params), read, written);
 }
+
+// The same for all calls of an instance, one after the other.
+void exercise(const Target& target, Instance* instance);
 
 // Runs a call once with a fresh workspace and waits for it.
 exn_status run_once(const Target& target, const BoundCall& call);
 
 template <class Params>
 exn_status run_once(const Target& target, const Op<Params>& op, const Params& params) {
-  return run_once(target,
-                  BoundCall{op.name, [&] { return op.supported(&params); },
-                            [&](size_t* bytes) { return op.workspace_size(&params, bytes); },
-                            [&](void* workspace, size_t bytes) {
-                              return op.run(&params, workspace, bytes, nullptr);
-                            }});
+  return run_once(target, bound(op, params));
 }
 
 // Compares a value with its bound. Reports the first few failures of a test and keeps the largest

@@ -142,7 +142,7 @@ TEST_P(HiddenStack, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, HiddenStack,
-                         ::testing::ValuesIn(wanted_cases(hidden_stack_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(hidden_stack_cases())),
                          CaseName());
 
 using P = exn_hidden_stack_params;

@@ -59,7 +59,7 @@ TEST_P(HiredBudget, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, HiredBudget,
-                         ::testing::ValuesIn(wanted_cases(hired_budget_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(hired_budget_cases())),
                          CaseName());
 
 // ---- by hand ------------------------------------------------------------------------------------

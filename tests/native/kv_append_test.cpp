@@ -49,7 +49,7 @@ TEST_P(KvAppend, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, KvAppend,
-                         ::testing::ValuesIn(wanted_cases(kv_append_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(kv_append_cases())),
                          CaseName());
 
 class KvAppendIds : public ::testing::TestWithParam<int32_t> {};

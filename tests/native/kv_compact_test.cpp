@@ -77,7 +77,7 @@ TEST_P(KvCompact, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, KvCompact,
-                         ::testing::ValuesIn(wanted_cases(kv_compact_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(kv_compact_cases())),
                          CaseName());
 
 // ---- misuse -------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ TEST_P(KvCopy, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, KvCopy,
-                         ::testing::ValuesIn(wanted_cases(kv_copy_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(kv_copy_cases())),
                          CaseName());
 
 // Two caches and a list of three entries.

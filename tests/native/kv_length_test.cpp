@@ -68,7 +68,7 @@ TEST_P(KvLength, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, KvLength,
-                         ::testing::ValuesIn(wanted_cases(kv_length_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(kv_length_cases())),
                          CaseName());
 
 using P = exn_kv_length_params;

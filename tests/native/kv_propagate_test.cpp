@@ -162,7 +162,7 @@ TEST_P(KvPropagate, RowsDoNotDependOnTheBatch) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, KvPropagate,
-                         ::testing::ValuesIn(wanted_cases(kv_propagate_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(kv_propagate_cases())),
                          CaseName());
 
 // ---- ids that are out of range ------------------------------------------------------------------

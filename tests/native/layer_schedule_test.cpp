@@ -80,7 +80,7 @@ TEST_P(LayerSchedule, SkipDecodeNeedsNoMissingKeys) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, LayerSchedule,
-                         ::testing::ValuesIn(wanted_cases(layer_schedule_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(layer_schedule_cases())),
                          CaseName());
 
 // Layers by position as counted by hand from the method's description.

@@ -82,7 +82,7 @@ TEST_P(Linear, RowsDoNotDependOnTheBatch) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Linear,
-                         ::testing::ValuesIn(wanted_cases(linear_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(linear_cases())),
                          CaseName());
 
 // However many rows there are: of infinite and NaN weights exactly those products are not finite

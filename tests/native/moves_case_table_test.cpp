@@ -18,15 +18,15 @@ void check_sizes(const std::vector<Case>& cases) {
 }
 
 TEST(MovesCaseTable, SmallMeansSmall) {
-  check_sizes(gather_cases(cases_directory()));
-  check_sizes(kv_compact_cases(cases_directory()));
-  check_sizes(hired_budget_cases(cases_directory()));
+  check_sizes(gather_cases());
+  check_sizes(kv_compact_cases());
+  check_sizes(hired_budget_cases());
 }
 
 // A hostile case is refused, and only a hostile one is.
 TEST(MovesCaseTable, HostileCasesAreRefused) {
   int gathers = 0, compactions = 0;
-  for (const GatherCase& c : gather_cases(cases_directory())) {
+  for (const GatherCase& c : gather_cases()) {
     if (c.big) continue;
     const bool unsorted = c.list == "swapped" || c.list == "twice" || c.list == "gap";
     const bool in_place = c.position_in_place || (!c.tensors.empty() && c.tensors[0].in_place);
@@ -36,7 +36,7 @@ TEST(MovesCaseTable, HostileCasesAreRefused) {
     EXPECT_EQ(gather_oracle(c, make_inputs(c)).refused, bad_count || (bad_list && !hidden)) << c.id;
     gathers += bad_count || (bad_list && !hidden) ? 1 : 0;
   }
-  for (const KvCompactCase& c : kv_compact_cases(cases_directory())) {
+  for (const KvCompactCase& c : kv_compact_cases()) {
     if (c.big) continue;
     const auto one_of = [](const std::string& word, std::initializer_list<const char*> words) {
       return std::find(words.begin(), words.end(), word) != words.end();
@@ -60,7 +60,7 @@ TEST(MovesCaseTable, HostileCasesAreRefused) {
 // The bands of the oracle hide no case.
 TEST(MovesCaseTable, BudgetsAreCertain) {
   int images = 0, uncertain = 0;
-  for (const HiredBudgetCase& c : hired_budget_cases(cases_directory())) {
+  for (const HiredBudgetCase& c : hired_budget_cases()) {
     const HiredBudgetExpected e = hired_budget_oracle(c, make_inputs(c));
     images += static_cast<int>(e.uncertain.size());
     uncertain += static_cast<int>(std::count(e.uncertain.begin(), e.uncertain.end(), true));

@@ -33,7 +33,7 @@ TEST_P(Norm, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Norm,
-                         ::testing::ValuesIn(wanted_cases(norm_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(norm_cases())),
                          CaseName());
 
 TEST(NormMisuse, EveryArgument) {

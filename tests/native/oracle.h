@@ -8,38 +8,9 @@
 #include <vector>
 
 #include "case_table.h"
+#include "expected.h"
 
 namespace exn::test {
-
-// |got - value| <= bound; a NaN value asks for NaN, an infinite one for itself.
-struct Expected {
-  double value = 0;
-  double bound = 0;
-};
-
-bool agrees(const Expected& expected, double got);
-
-bool is_16_bit(Type type);
-
-// ---- statistics of logits -----------------------------------------------------------------------
-
-struct StatsExpected {
-  bool valid = false;
-  int64_t argmax = -1;
-  // Ascending: all that rounding may make the maximum; one entry if nothing may.
-  std::vector<int64_t> near_argmax;
-  Expected stats[kStats];  // kArgmax and kValid unused
-};
-
-// Logits with an absolute error each; `ids` names them (empty: their position).
-struct Logits {
-  std::vector<double> z;
-  std::vector<double> error;
-  std::vector<int64_t> ids;
-};
-
-StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float temperature,
-                           float softcap);
 
 // One entry per row.
 std::vector<StatsExpected> row_stats_oracle(const RowStatsCase& c, const RowStatsInputs& in);

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "tolerance.h"
+#include "expected.h"
 
 namespace exn::test {
 

@@ -46,7 +46,7 @@ TEST_P(PerpGrad, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, PerpGrad,
-                         ::testing::ValuesIn(wanted_cases(perp_grad_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(perp_grad_cases())),
                          CaseName());
 
 }  // namespace

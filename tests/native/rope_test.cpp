@@ -3,7 +3,7 @@
 #include <cstdint>
 
 #include "case_table_dense.h"
-#include "case_reader.h"
+#include "table.h"
 #include "misuse.h"
 #include "oracle_dense.h"
 
@@ -33,7 +33,7 @@ TEST_P(RopeTable, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, RopeTable,
-                         ::testing::ValuesIn(wanted_cases(rope_table_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(rope_table_cases())),
                          CaseName());
 
 // An empty table needs no workspace, however many pairs it would have.
@@ -123,7 +123,7 @@ TEST_P(Rope, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Rope,
-                         ::testing::ValuesIn(wanted_cases(rope_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(rope_cases())),
                          CaseName());
 
 // What a table and a rotation are for: lengths stay, and the product of two rotated heads depends

@@ -39,7 +39,7 @@ TEST_P(RowCompaction, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, RowCompaction,
-                         ::testing::ValuesIn(wanted_cases(row_compaction_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(row_compaction_cases())),
                          CaseName());
 
 // Of two entries that name one row the last one stays, whatever the threads.

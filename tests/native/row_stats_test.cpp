@@ -29,7 +29,7 @@ TEST_P(RowStats, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, RowStats,
-                         ::testing::ValuesIn(wanted_cases(row_stats_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(row_stats_cases())),
                          CaseName());
 
 // Rounding lifts no probability above 1, whatever a logit goes through; and one logit is certain.

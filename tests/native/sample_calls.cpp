@@ -4,37 +4,33 @@
 namespace exn::test {
 namespace {
 
-#define EXN_TEST_OP(op)                                                                   \
-  constexpr Op<exn_##op##_params> k_##op = {#op, exn_##op##_supported,                    \
-                                            exn_##op##_workspace_size, exn_##op}
-EXN_TEST_OP(row_stats);
-EXN_TEST_OP(exit_head);
-EXN_TEST_OP(stablemax);
-EXN_TEST_OP(cross_entropy);
-EXN_TEST_OP(perp_grad);
-EXN_TEST_OP(cosine);
-EXN_TEST_OP(gate);
-EXN_TEST_OP(exit_rule);
-EXN_TEST_OP(norm);
-EXN_TEST_OP(rope_table);
-EXN_TEST_OP(rope);
-EXN_TEST_OP(linear);
-EXN_TEST_OP(kv_append);
-EXN_TEST_OP(kv_copy);
-EXN_TEST_OP(kv_length);
-EXN_TEST_OP(attention);
-EXN_TEST_OP(kv_propagate);
-EXN_TEST_OP(hidden_stack);
-EXN_TEST_OP(row_compaction);
-EXN_TEST_OP(layer_schedule);
-EXN_TEST_OP(ffn);
-EXN_TEST_OP(ffn_skip_rule);
-EXN_TEST_OP(attention_scores);
-EXN_TEST_OP(select);
-EXN_TEST_OP(hired_budget);
-EXN_TEST_OP(gather);
-EXN_TEST_OP(kv_compact);
-#undef EXN_TEST_OP
+constexpr auto k_row_stats = EXN_TEST_OP(row_stats);
+constexpr auto k_exit_head = EXN_TEST_OP(exit_head);
+constexpr auto k_stablemax = EXN_TEST_OP(stablemax);
+constexpr auto k_cross_entropy = EXN_TEST_OP(cross_entropy);
+constexpr auto k_perp_grad = EXN_TEST_OP(perp_grad);
+constexpr auto k_cosine = EXN_TEST_OP(cosine);
+constexpr auto k_gate = EXN_TEST_OP(gate);
+constexpr auto k_exit_rule = EXN_TEST_OP(exit_rule);
+constexpr auto k_norm = EXN_TEST_OP(norm);
+constexpr auto k_rope_table = EXN_TEST_OP(rope_table);
+constexpr auto k_rope = EXN_TEST_OP(rope);
+constexpr auto k_linear = EXN_TEST_OP(linear);
+constexpr auto k_kv_append = EXN_TEST_OP(kv_append);
+constexpr auto k_kv_copy = EXN_TEST_OP(kv_copy);
+constexpr auto k_kv_length = EXN_TEST_OP(kv_length);
+constexpr auto k_attention = EXN_TEST_OP(attention);
+constexpr auto k_kv_propagate = EXN_TEST_OP(kv_propagate);
+constexpr auto k_hidden_stack = EXN_TEST_OP(hidden_stack);
+constexpr auto k_row_compaction = EXN_TEST_OP(row_compaction);
+constexpr auto k_layer_schedule = EXN_TEST_OP(layer_schedule);
+constexpr auto k_ffn = EXN_TEST_OP(ffn);
+constexpr auto k_ffn_skip_rule = EXN_TEST_OP(ffn_skip_rule);
+constexpr auto k_attention_scores = EXN_TEST_OP(attention_scores);
+constexpr auto k_select = EXN_TEST_OP(select);
+constexpr auto k_hired_budget = EXN_TEST_OP(hired_budget);
+constexpr auto k_gather = EXN_TEST_OP(gather);
+constexpr auto k_kv_compact = EXN_TEST_OP(kv_compact);
 
 constexpr bool kNotZero = false;
 constexpr auto kOnes = Argument::kOnes;

@@ -47,12 +47,7 @@ class SampleCall {
   Params* params(const Op<Params>& op) {
     auto p = std::make_shared<Params>();
     p->struct_size = sizeof(Params);
-    keep_ = p;
-    call = {op.name, [op, p] { return op.supported(p.get()); },
-            [op, p](size_t* bytes) { return op.workspace_size(p.get(), bytes); },
-            [op, p](void* workspace, size_t bytes) {
-              return op.run(p.get(), workspace, bytes, nullptr);
-            }};
+    call = bound<Params>(op, p);
     return p.get();
   }
   // Whatever else must live as long as the call.
@@ -88,7 +83,6 @@ class SampleCall {
                 std::vector<int64_t> shape, Argument::Fill fill, bool written);
 
   Extents wanted_;
-  std::shared_ptr<void> keep_;
   std::vector<std::shared_ptr<void>> more_;
 };
 

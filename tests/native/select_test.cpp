@@ -53,7 +53,7 @@ TEST_P(Select, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Select,
-                         ::testing::ValuesIn(wanted_cases(select_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(select_cases())),
                          CaseName());
 
 // One row of the sums of f32 scores, k of them, on every target.

@@ -29,7 +29,7 @@ TEST_P(StableMax, MatchesOracle) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, StableMax,
-                         ::testing::ValuesIn(wanted_cases(stablemax_cases(cases_directory()))),
+                         ::testing::ValuesIn(wanted_cases(stablemax_cases())),
                          CaseName());
 
 }  // namespace

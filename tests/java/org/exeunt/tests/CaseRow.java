@@ -18,7 +18,7 @@ import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.exeunt.DType;
 
-/** One line of a case table; see tests/cases/README.md. */
+/** One line of a case table; see ops/README.md. */
 final class CaseRow {
   private static final Set<String> TAGS = Set.of("small", "exact", "big", "bench");
 
@@ -45,7 +45,7 @@ final class CaseRow {
   }
 
   static List<CaseRow> read(String op) {
-    Path path = Setup.root().resolve("tests/cases").resolve(op + ".tsv");
+    Path path = Setup.root().resolve("ops").resolve(op).resolve("cases.tsv");
     List<String[]> lines;
     try (Stream<String> text = Files.lines(path)) {
       lines =

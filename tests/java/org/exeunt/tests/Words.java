@@ -2,7 +2,7 @@
 package org.exeunt.tests;
 
 /**
- * The generator of tests/cases/README.md: every value is made from a 64-bit word, in each language
+ * The generator of ops/README.md: every value is made from a 64-bit word, in each language
  * the same.
  */
 final class Words {

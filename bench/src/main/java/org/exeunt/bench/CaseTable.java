@@ -12,12 +12,12 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * The rows tagged {@code bench} of the case tables that the tests use too (tests/cases, packed
- * into the jar), and of {@code bench-cases}, which holds in the same format what only benchmarks
+ * The rows tagged {@code bench} of the case tables that the tests use too (ops, packed into
+ * the jar), and of {@code bench-cases}, which holds in the same format what only benchmarks
  * time.
  */
 public final class CaseTable {
-  private static final String SHARED = "/cases/";
+  private static final String SHARED = "/ops/";
   private static final String OWN = "/bench-cases/";
 
   private final Map<String, BenchCase> cases = new LinkedHashMap<>();
@@ -27,8 +27,8 @@ public final class CaseTable {
   /** Reads the table of an op, such as {@code row_stats}. */
   public static CaseTable load(String op) {
     CaseTable table = new CaseTable();
-    if (!table.read(SHARED + op + ".tsv", op)) {
-      throw new IllegalStateException("the case table " + op + ".tsv is not in the jar");
+    if (!table.read(SHARED + op + "/cases.tsv", op)) {
+      throw new IllegalStateException("the case table of " + op + " is not in the jar");
     }
     table.read(OWN + op + ".tsv", op);
     return table;

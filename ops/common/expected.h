@@ -1,19 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-// How far a result may be from the oracle. Three tiers:
+// What an oracle says of a value, and how far a result may be from it. Oracles are scalar: plain
+// loops over the stored inputs, independent of the library, in double, and in long double where
+// results are f64. Three tiers of bounds:
 //
 //  1. exact: indices, flags, masks, lists, copies, and sums of small integers;
-//  2. derived: statistics of logits as the headers promise them, and a sum of n terms may be off by sum_error(n) * u * sum |x|, with u the unit roundoff
-//     of the precision that the contract asks for; the oracles carry such bounds through their
-//     formulas;
+//  2. derived: statistics of logits as the headers promise them, and a sum of n terms may be off by
+//     sum_error(n) * u * sum |x|, with u the unit roundoff of the precision that the contract asks
+//     for; the oracles carry such bounds through their formulas;
 //  3. table: what storing a result in a narrow type may add, rounding(type) and smallest(type).
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
-#include "case_table.h"
+#include "tensor.h"
 
 namespace exn::test {
+
+// |got - value| <= bound; a NaN value asks for NaN, an infinite one for itself.
+struct Expected {
+  double value = 0;
+  double bound = 0;
+};
+
+bool agrees(const Expected& expected, double got);
+
+bool is_16_bit(Type type);
 
 // Unit roundoff (half a unit in the last place) of a storage type.
 inline double rounding(Type type) {

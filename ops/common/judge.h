@@ -9,39 +9,28 @@
 #include <string>
 #include <vector>
 
-#include "ops.h"
-#include "oracle.h"
+#include "case.h"
+#include "expected.h"
 
-namespace exn::gpu {
+namespace exn::test {
 
-inline std::string at(int64_t row, int64_t col) {
+inline std::string place(int64_t row, int64_t col) {
   return "[" + std::to_string(row) + "," + std::to_string(col) + "]";
 }
 
-inline Complaint differs(const std::string& what, const test::Expected& expected, double got) {
-  std::ostringstream text;
-  text.precision(9);
-  text << what << ": got " << got << ", expected " << expected.value << " within "
-       << expected.bound;
-  return text.str();
-}
+// The largest error / bound seen so far of each output of each op, for summaries.
+std::map<std::string, double>& worst_errors();
 
-inline Complaint compare(const std::string& name, const std::vector<test::Expected>& expected,
-                         const test::HostTensor& got) {
-  if (static_cast<int64_t>(expected.size()) != got.size())
-    return name + ": the oracle has another size";
-  for (int64_t row = 0; row < got.rows; ++row) {
-    for (int64_t col = 0; col < got.cols; ++col) {
-      const test::Expected& e = expected[static_cast<size_t>(row * got.cols + col)];
-      if (!test::agrees(e, got.at(row, col)))
-        return differs(name + at(row, col), e, got.at(row, col));
-    }
-  }
-  return "";
-}
+// Empty if `got` agrees with what was expected. `what` names the output, `place` its element.
+Complaint compare(const std::string& what, const std::string& place, const Expected& expected,
+                  double got);
+
+// All elements of a matrix (or of a vector), expected in row-major order.
+Complaint compare(const std::string& name, const std::vector<Expected>& expected,
+                  const HostTensor& got);
 
 inline Complaint compare_integers(const std::string& name, const std::vector<int64_t>& expected,
-                                  const test::HostTensor& got) {
+                                  const HostTensor& got) {
   for (size_t i = 0; i < expected.size(); ++i) {
     const int64_t value = got.integer_at(static_cast<int64_t>(i));
     if (value == expected[i]) continue;
@@ -51,8 +40,8 @@ inline Complaint compare_integers(const std::string& name, const std::vector<int
   return "";
 }
 
-inline Complaint compare_bytes(const std::string& name, const test::HostTensor& expected,
-                               const test::HostTensor& got) {
+inline Complaint compare_bytes(const std::string& name, const HostTensor& expected,
+                               const HostTensor& got) {
   for (size_t i = 0; i < expected.bytes.size(); ++i) {
     if (expected.bytes[i] == got.bytes[i]) continue;
     return name + ": byte " + std::to_string(i) + " is another";
@@ -84,11 +73,11 @@ auto lazily(Make make) {
   };
 }
 
-inline double bytes_of(int64_t elements, test::Type type) {
-  return static_cast<double>(elements) * static_cast<double>(test::size_of(type));
+inline double bytes_of(int64_t elements, Type type) {
+  return static_cast<double>(elements) * static_cast<double>(size_of(type));
 }
 
 inline std::string text(int64_t value) { return std::to_string(value); }
 inline std::string quoted(const std::string& text) { return "\"" + text + "\""; }
 
-}  // namespace exn::gpu
+}  // namespace exn::test

@@ -11,12 +11,9 @@
 #include <cmath>
 #include <deque>
 
-#include "case_reader.h"
-#include "judging.h"
+#include "judge.h"
 
-namespace exn::gpu {
-
-using namespace exn::test;
+namespace exn::test {
 
 namespace {
 
@@ -173,7 +170,7 @@ class Step {
     p.temperature = 1;
     p.out.argmax = argmax;
     p.out.p1 = sure;
-    instance_->call(p, exn_exit_head_workspace_size, exn_exit_head);
+    instance_->call(EXN_TEST_OP(exit_head), p);
   }
 
   // Rows that leave (all of them without a mask) get keys and values in the layers they skip.
@@ -205,7 +202,7 @@ class Step {
     p.rope_style = EXN_ROPE_HALF;
     p.norm = EXN_NORM_RMS;
     p.norm_eps = kEps;
-    instance_->call(p, exn_kv_propagate_workspace_size, exn_kv_propagate);
+    instance_->call(EXN_TEST_OP(kv_propagate), p);
   }
 
   // Layer `l` for the rows in `active` (all of them without), its block for those not in `skip`.
@@ -220,18 +217,18 @@ class Step {
     advance(at, active, slot, visible);
     exn_norm_params norm = {sizeof norm, hidden_, weights_[at].attention_norm, nullptr, normed,
                             EXN_NORM_RMS, kEps};
-    instance_->call(norm, exn_norm_workspace_size, exn_norm);
+    instance_->call(EXN_TEST_OP(norm), norm);
     linear(normed, weights_[at].projections, nullptr, projected);
     const DLTensor* rotated = heads(projected, 0, kHeads + kKvHeads);
     exn_rope_params rope = {sizeof rope, rotated, position_, table_, rotated, EXN_ROPE_HALF, 0};
-    instance_->call(rope, exn_rope_workspace_size, exn_rope);
+    instance_->call(EXN_TEST_OP(rope), rope);
     exn_kv_append_params append = {sizeof append,
                                    cache_[at],
                                    heads(projected, kHeads, kKvHeads),
                                    heads(projected, kHeads + kKvHeads, kKvHeads),
                                    sequence_,
                                    slot};
-    instance_->call(append, exn_kv_append_workspace_size, exn_kv_append);
+    instance_->call(EXN_TEST_OP(kv_append), append);
     exn_attention_params attention = {};
     attention.struct_size = sizeof attention;
     attention.query = heads(projected, 0, kHeads);
@@ -241,7 +238,7 @@ class Step {
     attention.out = borrowed_->view(attended, {rows_, kHeads, kHeadDim},
                                     {kHeads * kHeadDim, kHeadDim, 1});
     attention.scale = 1 / std::sqrt(static_cast<float>(kHeadDim));
-    instance_->call(attention, exn_attention_workspace_size, exn_attention);
+    instance_->call(EXN_TEST_OP(attention), attention);
     linear(attended, weights_[at].output, hidden_, hidden_);
     exn_ffn_params ffn = {};
     ffn.struct_size = sizeof ffn;
@@ -256,7 +253,7 @@ class Step {
     ffn.norm = EXN_NORM_RMS;
     ffn.norm_eps = kEps;
     ffn.activation = EXN_ACT_SILU;
-    instance_->call(ffn, exn_ffn_workspace_size, exn_ffn);
+    instance_->call(EXN_TEST_OP(ffn), ffn);
   }
 
  private:
@@ -285,13 +282,13 @@ class Step {
     p.visible = visible;
     p.capacity = kSlots;
     p.action = EXN_KV_ADVANCE;
-    instance_->call(p, exn_kv_length_workspace_size, exn_kv_length);
+    instance_->call(EXN_TEST_OP(kv_length), p);
   }
 
   void linear(const DLTensor* input, const DLTensor* weight, const DLTensor* residual,
               const DLTensor* out) {
     exn_linear_params p = {sizeof p, input, weight, nullptr, residual, out};
-    instance_->call(p, exn_linear_workspace_size, exn_linear);
+    instance_->call(EXN_TEST_OP(linear), p);
   }
 
   Instance* instance_;
@@ -324,7 +321,7 @@ const DLTensor* ask(Instance* instance, Step* step, const DLTensor* state, const
   p.layer = layer;
   p.first = layer == 1;
   p.force = layer == kLayers;
-  instance->call(p, exn_exit_rule_workspace_size, exn_exit_rule);
+  instance->call(EXN_TEST_OP(exit_rule), p);
   return p.exit_mask;
 }
 
@@ -339,7 +336,7 @@ void mark(Instance* instance, const DLTensor* list, const DLTensor* active) {
     p.list = where;
     p.out = active;
     p.direction = direction;
-    instance->call(p, exn_row_compaction_workspace_size, exn_row_compaction);
+    instance->call(EXN_TEST_OP(row_compaction), p);
   };
   move(0, instance->input(integers(every)), EXN_ROWS_GATHER);
   move(1, list, EXN_ROWS_SCATTER);
@@ -358,7 +355,7 @@ const DLTensor* decide_skips(Instance* instance, const DLTensor* state, const DL
   p.cold_end = kLayers;
   p.budget = -1;
   p.threshold = kSettled;
-  instance->call(p, exn_ffn_skip_rule_workspace_size, exn_ffn_skip_rule);
+  instance->call(EXN_TEST_OP(ffn_skip_rule), p);
   return p.skip;
 }
 
@@ -522,14 +519,14 @@ Reference decide_on_the_host() {
 
 Complaint near(const std::string& what, double expected, double got) {
   const double bound = kTolerance * std::max(1.0, std::abs(expected));
-  return std::abs(expected - got) <= bound ? "" : differs(what, {expected, bound}, got);
+  return compare(what, "", {expected, bound}, got);
 }
 
 Complaint near(const std::string& what, const HostTensor& expected, const HostTensor& got) {
   for (int64_t row = 0; row < expected.rows; ++row) {
     for (int64_t col = 0; col < expected.cols; ++col) {
       const Complaint complaint =
-          near(what + at(row, col), expected.at(row, col), got.at(row, col));
+          near(what + place(row, col), expected.at(row, col), got.at(row, col));
       if (!complaint.empty()) return complaint;
     }
   }
@@ -588,13 +585,13 @@ Case make_case() {
   return c;
 }
 
-}  // namespace
-
-void append_step_cases(std::vector<ListedCase>* all) {
+const Room kRoom("decode_step", [] {
   ListedCase listed{"decode_step", {}, make_case, true};
   listed.base.id = "mixed_exits_and_skips";
   listed.base.small = true;
-  all->push_back(std::move(listed));
-}
+  return std::vector<ListedCase>{listed};
+});
 
-}  // namespace exn::gpu
+}  // namespace
+
+}  // namespace exn::test

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "case.h"
+
+#include <algorithm>
+
+namespace exn::test {
+
+namespace {
+
+using Lists = std::map<std::string, std::vector<ListedCase> (*)()>;
+
+Lists& lists() {
+  static Lists all;
+  return all;
+}
+
+constexpr unsigned char kDirt = 0xCD;
+
+}  // namespace
+
+Room::Room(const char* op, std::vector<ListedCase> (*cases)()) { lists()[op] = cases; }
+
+std::vector<std::string> ops() {
+  std::vector<std::string> names;
+  for (const auto& room : lists()) names.push_back(room.first);
+  return names;
+}
+
+std::vector<ListedCase> cases_of(const std::string& op) {
+  const auto found = lists().find(op);
+  if (found == lists().end()) fail("no room of an op '" + op + "'");
+  return found->second();
+}
+
+const DLTensor* Instance::input(const HostTensor& tensor) {
+  tensors_.emplace_back(device_type_, tensor);
+  return tensors_.back().dl();
+}
+
+const DLTensor* Instance::output(const std::string& name, Type type, std::vector<int64_t> shape,
+                                 int64_t pad, int64_t offset) {
+  return in_out(name, poisoned(type, std::move(shape), pad, offset));
+}
+
+const DLTensor* Instance::in_out(const std::string& name, const HostTensor& tensor) {
+  const DLTensor* dl = input(tensor);
+  outputs_.push_back(&tensors_.back());
+  output_names_.push_back(name);
+  return dl;
+}
+
+void Instance::run(exn_stream stream) const {
+  for (size_t call = 0; call < calls_.size(); ++call) run_call(call, stream);
+}
+
+void Instance::run_call(size_t call, exn_stream stream) const {
+  require(calls_[call].run(workspace_->data(), call_bytes_[call], stream), calls_[call].op);
+}
+
+void Instance::prepare() {
+  reset_outputs();
+  if (workspace_ == nullptr) {
+    size_t most = 64;
+    for (const BoundCall& call : calls_) {
+      size_t bytes = 0;
+      require(call.workspace_size(&bytes), call.op);
+      call_bytes_.push_back(bytes);
+      most = std::max(most, bytes);
+    }
+    workspace_ = std::make_unique<DeviceMemory>(device_type_, most);
+  }
+  workspace_->write(std::vector<unsigned char>(workspace_->size(), kDirt));
+}
+
+void Instance::reset_outputs() {
+  for (Placed* output : outputs_) output->reset();
+}
+
+Outputs Instance::outputs() const {
+  Outputs values;
+  for (const Placed* output : outputs_) values.push_back(output->read());
+  return values;
+}
+
+bool Instance::surroundings_intact() const {
+  return std::all_of(tensors_.begin(), tensors_.end(), [this](const Placed& tensor) {
+    const bool is_output = std::find(outputs_.begin(), outputs_.end(), &tensor) != outputs_.end();
+    return is_output ? tensor.guards_intact() : tensor.unchanged();
+  });
+}
+
+bool Instance::outputs_unchanged() const {
+  return std::all_of(outputs_.begin(), outputs_.end(),
+                     [](const Placed* output) { return output->unchanged(); });
+}
+
+size_t Instance::tensor_bytes() const {
+  size_t bytes = 0;
+  for (const Placed& tensor : tensors_) bytes += tensor.initial().bytes.size();
+  return bytes;
+}
+
+}  // namespace exn::test

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "expected.h"
+
+namespace exn::test {
+
+bool is_16_bit(Type type) { return type == Type::kF16 || type == Type::kBF16; }
+
+bool agrees(const Expected& expected, double got) {
+  if (std::isinf(expected.bound)) return true;
+  if (std::isnan(expected.value)) return std::isnan(got);
+  if (std::isinf(expected.value)) return got == expected.value;
+  return std::fabs(got - expected.value) <= expected.bound;
+}
+
+}  // namespace exn::test

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "memory.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+namespace exn::test {
+
+namespace {
+
+constexpr size_t kGuard = GuardedMemory::kGuard;
+constexpr unsigned char kPoison = 0xCD;
+
+std::ptrdiff_t distance(size_t bytes) { return static_cast<std::ptrdiff_t>(bytes); }
+
+}  // namespace
+
+void require(exn_status status, const char* what) {
+  if (status != EXN_OK) throw std::runtime_error(std::string(what) + ": " + exn_last_error());
+}
+
+DeviceMemory::DeviceMemory(int32_t device_type, size_t bytes)
+    : device_type_(device_type), bytes_(bytes) {
+  require(exn_alloc(device_type, 0, bytes, &data_), "exn_alloc");
+}
+
+DeviceMemory::~DeviceMemory() { exn_free(device_type_, 0, data_); }
+
+void DeviceMemory::write(const std::vector<unsigned char>& bytes) {
+  if (bytes.size() != bytes_) throw std::runtime_error("DeviceMemory::write: another size");
+  require(exn_copy(data_, device_type_, 0, bytes.data(), kDLCPU, 0, bytes_, nullptr), "exn_copy");
+  require(exn_stream_synchronize(device_type_, 0, nullptr), "exn_stream_synchronize");
+}
+
+std::vector<unsigned char> DeviceMemory::read() const {
+  std::vector<unsigned char> bytes(bytes_);
+  require(exn_copy(bytes.data(), kDLCPU, 0, data_, device_type_, 0, bytes_, nullptr), "exn_copy");
+  require(exn_stream_synchronize(device_type_, 0, nullptr), "exn_stream_synchronize");
+  return bytes;
+}
+
+GuardedMemory::GuardedMemory(int32_t device_type, size_t bytes, unsigned char dirt)
+    : bytes_(bytes),
+      image_(kGuard + bytes + kGuard, kGuardByte),
+      memory_(device_type, image_.size()) {
+  std::fill_n(image_.begin() + distance(kGuard), bytes, dirt);
+  memory_.write(image_);
+}
+
+bool GuardedMemory::guards_intact() const {
+  std::vector<unsigned char> now = memory_.read();
+  std::copy_n(image_.begin() + distance(kGuard), bytes_, now.begin() + distance(kGuard));
+  return now == image_;
+}
+
+size_t Placed::begin() const {
+  return kGuard + static_cast<size_t>(tensor_.offset * size_of(tensor_.type));
+}
+
+Placed::Placed(int32_t device_type, const HostTensor& tensor) : tensor_(tensor) {
+  if (!tensor.given()) return;
+  image_.assign(begin() + tensor.bytes.size() + kGuard, GuardedMemory::kGuardByte);
+  std::copy(tensor.bytes.begin(), tensor.bytes.end(), image_.begin() + distance(begin()));
+  memory_ = std::make_unique<DeviceMemory>(device_type, image_.size());
+  reset();
+  shape_ = tensor.shape;
+  strides_.assign(shape_.size(), 1);
+  for (size_t i = shape_.size(); i-- > 1;) strides_[i - 1] = strides_[i] * shape_[i];
+  if (shape_.size() >= 2 && tensor.rows == shape_[0]) strides_[0] = tensor.stride;
+  dl_.data = memory_->data() + kGuard;
+  dl_.byte_offset = begin() - kGuard;
+  dl_.device = {static_cast<DLDeviceType>(device_type), 0};
+  dl_.ndim = static_cast<int32_t>(shape_.size());
+  dl_.dtype = dl_type(tensor.type);
+  dl_.shape = shape_.data();
+  dl_.strides = strides_.data();
+}
+
+void Placed::reset() {
+  if (memory_ != nullptr) memory_->write(image_);
+}
+
+HostTensor Placed::read() const {
+  HostTensor now = tensor_;
+  if (memory_ == nullptr) return now;
+  const std::vector<unsigned char> bytes = memory_->read();
+  std::copy_n(bytes.begin() + distance(begin()), now.bytes.size(), now.bytes.begin());
+  return now;
+}
+
+bool Placed::unchanged() const { return memory_ == nullptr || memory_->read() == image_; }
+
+bool Placed::guards_intact() const {
+  if (memory_ == nullptr) return true;
+  std::vector<unsigned char> now = memory_->read();
+  const auto row_bytes = static_cast<size_t>(tensor_.cols * size_of(tensor_.type));
+  for (int64_t r = 0; r < tensor_.rows; ++r) {
+    const size_t at = begin() + static_cast<size_t>(r * tensor_.stride * size_of(tensor_.type));
+    std::copy_n(image_.begin() + distance(at), row_bytes, now.begin() + distance(at));
+  }
+  return now == image_;
+}
+
+HostTensor poisoned(Type type, std::vector<int64_t> shape, int64_t pad, int64_t offset) {
+  HostTensor t = make_tensor(type, std::move(shape), pad, offset);
+  std::fill(t.bytes.begin(), t.bytes.end(), kPoison);
+  return t;
+}
+
+}  // namespace exn::test

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory and guarded tensors on a device, through the C ABI. What fails throws std::runtime_error.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "tensor.h"
+
+namespace exn::test {
+
+// Throws with exn_last_error if the status is not EXN_OK.
+void require(exn_status status, const char* what);
+
+// Memory of exn_alloc.
+class DeviceMemory {
+ public:
+  DeviceMemory(int32_t device_type, size_t bytes);
+  ~DeviceMemory();
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+
+  unsigned char* data() const { return static_cast<unsigned char*>(data_); }
+  size_t size() const { return bytes_; }
+  void write(const std::vector<unsigned char>& bytes);
+  std::vector<unsigned char> read() const;
+
+ private:
+  int32_t device_type_;
+  size_t bytes_;
+  void* data_ = nullptr;
+};
+
+// Bytes between guards, full of `dirt`.
+class GuardedMemory {
+ public:
+  GuardedMemory(int32_t device_type, size_t bytes, unsigned char dirt);
+
+  void* data() { return memory_.data() + kGuard; }
+  bool unchanged() const { return memory_.read() == image_; }
+  bool guards_intact() const;
+
+  static constexpr size_t kGuard = 128;  // bytes on each side
+  static constexpr unsigned char kGuardByte = 0xA7;
+
+ private:
+  size_t bytes_;
+  std::vector<unsigned char> image_;
+  DeviceMemory memory_;
+};
+
+// A tensor in device memory with guard bytes on both sides, `offset` elements past a 64-byte
+// boundary.
+class Placed {
+ public:
+  Placed(int32_t device_type, const HostTensor& tensor);
+
+  // Null if the tensor was not given.
+  const DLTensor* dl() const { return tensor_.given() ? &dl_ : nullptr; }
+  DLTensor* mutable_dl() { return &dl_; }
+  const HostTensor& initial() const { return tensor_; }
+
+  // Puts the initial bytes back.
+  void reset();
+  HostTensor read() const;
+  // Nothing has changed, not even a guard byte.
+  bool unchanged() const;
+  // Nothing but elements of the tensor has changed.
+  bool guards_intact() const;
+
+ private:
+  size_t begin() const;
+
+  HostTensor tensor_;
+  std::vector<unsigned char> image_;
+  std::unique_ptr<DeviceMemory> memory_;
+  std::vector<int64_t> shape_, strides_;
+  DLTensor dl_{};
+};
+
+// An output tensor full of poison.
+HostTensor poisoned(Type type, std::vector<int64_t> shape, int64_t pad = 0, int64_t offset = 0);
+
+}  // namespace exn::test

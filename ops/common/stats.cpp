@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "stats.h"
+
+#include <algorithm>
+
+#include "distribution.h"
+
+namespace exn::test {
+
+const char* const kStatNames[kStats] = {"argmax",     "max_logit", "lse",     "p1",
+                                        "p2",         "margin",    "entropy", "pow2_entropy",
+                                        "mean_log_p", "valid"};
+
+namespace {
+
+// `error` is that of x as its weight has it, `log_error` what taking a logarithm adds.
+double entropy_bound(const Distribution<double>& d, double error, double log_error) {
+  return kStatsError * (1 + d.entropy) + 2 * error * d.entropy_slope + 2 * log_error;
+}
+
+// Applies softcap and temperature, with what they add to the errors.
+void transform(float temperature, float softcap, std::vector<double>* z,
+               std::vector<double>* error) {
+  const double cap = static_cast<double>(softcap);
+  for (size_t j = 0; j < z->size(); ++j) {
+    double& v = (*z)[j];
+    double& e = (*error)[j];
+    if (std::isinf(v)) continue;
+    if (softcap > 0) {
+      v = cap * std::tanh(v / cap);
+      e += 6 * kUnit * std::fabs(v);
+    }
+    if (!(temperature == 1.0f)) {
+      v /= static_cast<double>(temperature);
+      e = e / static_cast<double>(temperature) + 2 * kUnit * std::fabs(v);
+    }
+  }
+}
+
+int64_t id_of(const Logits& logits, size_t j) {
+  return logits.ids.empty() ? static_cast<int64_t>(j) : logits.ids[j];
+}
+
+// Largest z, ties to the smaller id.
+size_t argmax_of(const Logits& logits, const std::vector<double>& z) {
+  size_t best = 0;
+  for (size_t j = 1; j < z.size(); ++j) {
+    if (z[j] > z[best] || (z[j] == z[best] && id_of(logits, j) < id_of(logits, best))) best = j;
+  }
+  return best;
+}
+
+void find_argmax(const Logits& logits, const std::vector<double>& z,
+                 const std::vector<double>& error, StatsExpected* out) {
+  const size_t best = argmax_of(logits, z);
+  out->argmax = id_of(logits, best);
+  std::vector<size_t> near;
+  for (size_t j = 0; j < z.size(); ++j) {
+    const double slack = error[j] + error[best];
+    if (j == best || (slack > 0 && z[j] >= z[best] - slack)) near.push_back(j);
+  }
+  // Logits that are equal before they are treated are so whatever rounding does: of those only the
+  // smallest id may win.
+  const auto same = [&](size_t k, size_t j) {
+    return logits.z[k] == logits.z[j] &&
+           (logits.error.empty() || logits.error[k] == logits.error[j]);
+  };
+  for (size_t j : near) {
+    const bool beaten = std::any_of(near.begin(), near.end(), [&](size_t k) {
+      return same(k, j) && id_of(logits, k) < id_of(logits, j);
+    });
+    if (!beaten) out->near_argmax.push_back(id_of(logits, j));
+  }
+  std::sort(out->near_argmax.begin(), out->near_argmax.end());
+  out->stats[kMaxLogit] = {z[best], error[best]};
+}
+
+void invalid_row(StatsExpected* out) {
+  for (Expected& e : out->stats) e = nan();
+}
+
+}  // namespace
+
+StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float temperature,
+                           float softcap) {
+  StatsExpected out;
+  if (!valid_logits(logits.z)) {
+    invalid_row(&out);
+    return out;
+  }
+  out.valid = true;
+  std::vector<double> z = logits.z;
+  std::vector<double> error = logits.error;
+  error.resize(z.size(), 0);
+  transform(temperature, softcap, &z, &error);
+  find_argmax(logits, z, error, &out);
+
+  double largest_error = 0, log_error = 0;
+  for (size_t j = 0; j < z.size(); ++j) {
+    if (z[j] == -kInf) continue;
+    if (normalizer == EXN_STABLEMAX) {
+      const double slope = 1 / (1 + std::fabs(z[j]));
+      z[j] = log_s(z[j]);
+      error[j] *= slope;
+      log_error = std::max(log_error, 2 * kUnit * (std::fabs(z[j]) + 1));
+    }
+    largest_error = std::max(largest_error, error[j]);
+  }
+
+  const Distribution<double> d = distribution_of(z);
+  // Relative, of the sum of weights.
+  const double sum_bound = kStatsError + 2 * largest_error;
+  const double tiny = smallest(Type::kF32);
+  const auto probability = [&](double p, double below_top) {
+    return Expected{p, p > 0 ? p * (sum_bound + kUnit * 2 * below_top) + tiny : 0.0};
+  };
+  // The second largest: the largest of all others. Its probability is taken from d,
+  // since lse may swallow the sum.
+  const size_t best = argmax_of(logits, z);
+  double second = -kInf, p2 = 0;
+  for (size_t j = 0; j < z.size(); ++j) {
+    if (j == best || z[j] <= second) continue;
+    second = z[j];
+    p2 = d.p[j];
+  }
+  const double p1 = d.p[best];
+  out.stats[kLse] = {d.lse, sum_bound + kUnit * 2 * (std::fabs(d.lse) + std::fabs(d.top))};
+  out.stats[kP1] = probability(p1, 0);
+  out.stats[kP2] = probability(p2, second == -kInf ? 0 : d.top - second);
+  out.stats[kMargin] = {p1 - p2, out.stats[kP1].bound + out.stats[kP2].bound};
+  out.stats[kEntropy] = {d.entropy, entropy_bound(d, largest_error, log_error)};
+
+  const Distribution<double> d2 = distribution_of(z, 2.0);
+  out.stats[kPow2Entropy] = {d2.entropy, entropy_bound(d2, 2 * largest_error, 2 * log_error)};
+
+  double sum = 0, magnitude = 0;
+  for (double v : z) {
+    sum += v;
+    magnitude += std::fabs(v) + std::fabs(v - d.top);
+  }
+  const double count = static_cast<double>(z.size());
+  const double mean = sum / count - d.lse;
+  const double mean_bound =
+      kStatsError * (magnitude / count + std::fabs(d.lse)) + sum_bound + log_error;
+  out.stats[kMeanLogP] = {mean, std::isfinite(mean) ? mean_bound : 0.0};
+  return out;
+}
+
+// ---- outputs ------------------------------------------------------------------------------------
+
+exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows) {
+  const DLTensor* tensors[kStats] = {};
+  for (int i = 0; i < kStats; ++i) {
+    const Type type = i == kArgmax ? Type::kI32 : i == kValid ? Type::kU8 : Type::kF32;
+    if ((outputs >> i & 1) != 0) tensors[i] = instance->output(kStatNames[i], type, {rows});
+  }
+  return {tensors[kArgmax],   tensors[kMaxLogit], tensors[kLse],     tensors[kP1],
+          tensors[kP2],       tensors[kMargin],   tensors[kEntropy], tensors[kPow2Entropy],
+          tensors[kMeanLogP], tensors[kValid]};
+}
+
+namespace {
+
+Complaint judge_stat(int stat, const StatsExpected& expected, const HostTensor& got, int64_t row) {
+  const std::string where = kStatNames[stat] + place(row, 0);
+  if (stat == kValid) {
+    return (got.integer_at(row) != 0) == expected.valid ? "" : where + ": wrong validity";
+  }
+  if (stat == kArgmax) {
+    const int64_t argmax = got.integer_at(row);
+    const bool near =
+        std::binary_search(expected.near_argmax.begin(), expected.near_argmax.end(), argmax);
+    if (argmax == expected.argmax || near) return "";
+    return where + ": got " + std::to_string(argmax) + ", expected " +
+           std::to_string(expected.argmax);
+  }
+  const Expected& e = expected.stats[stat];
+  return compare(kStatNames[stat], place(row, 0), e, got.at(0, row));
+}
+
+}  // namespace
+
+Complaint judge_stats(uint32_t outputs, const std::vector<StatsExpected>& expected,
+                      const Outputs& got) {
+  size_t next = 0;
+  for (int stat = 0; stat < kStats; ++stat) {
+    if ((outputs >> stat & 1) == 0) continue;
+    const HostTensor& tensor = got[next++];
+    for (size_t row = 0; row < expected.size(); ++row) {
+      const Complaint complaint =
+          judge_stat(stat, expected[row], tensor, static_cast<int64_t>(row));
+      if (!complaint.empty()) return complaint;
+    }
+  }
+  return "";
+}
+
+std::string stat_names(uint32_t outputs) {
+  std::string names;
+  for (int stat = 0; stat < kStats; ++stat) {
+    if ((outputs >> stat & 1) != 0)
+      names += (names.empty() ? "" : " ") + std::string(kStatNames[stat]);
+  }
+  return quoted(names);
+}
+
+}  // namespace exn::test

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads the case table of an op, ops/<op>/cases.tsv.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tensor.h"
+
+namespace exn::test {
+
+struct Table {
+  struct Column {
+    std::string name;
+    bool was_read = false;
+  };
+  std::vector<Column> columns;
+  std::vector<std::vector<std::string>> lines;
+};
+
+// One line of a table. Accessors throw std::runtime_error on a missing column or a word that does
+// not parse.
+class Row {
+ public:
+  Row(Table* table, size_t line) : table_(table), line_(line) {}
+  const std::string& text(const char* column) const;
+  int64_t integer(const char* column) const;
+  float number(const char* column) const;
+  bool flag(const char* column) const;
+  Type type(const char* column) const;
+  // Position of the field in `words`.
+  int32_t choice(const char* column, const std::vector<const char*>& words) const;
+  // Bit i is set if the field is "all" or lists words[i].
+  uint32_t subset(const char* column, const std::vector<const char*>& words) const;
+
+ private:
+  Table* table_;
+  size_t line_;
+};
+
+[[noreturn]] inline void fail(const std::string& what) { throw std::runtime_error(what); }
+
+// <ops>/<op>/cases.tsv, where <ops> is the folder that EXEUNT_OPS names, or the tree's own. Throws
+// std::runtime_error if the file is missing or malformed.
+Table read_table(const std::string& op);
+
+struct CaseBase {
+  std::string id;
+  uint64_t seed = 0;
+  bool small = false;
+  bool exact = false;
+  bool big = false;
+  bool bench = false;
+};
+
+struct MatrixSpec {
+  int64_t rows = 0;
+  int64_t cols = 0;
+  Type type = Type::kF32;
+  int64_t pad = 0;
+  int64_t offset = 0;
+  std::string fill = "normal";
+  float scale = 1;
+  std::string special = "-";
+};
+
+inline void read_base(const Row& row, CaseBase* c) {
+  c->id = row.text("id");
+  c->seed = static_cast<uint64_t>(row.integer("seed"));
+  if (row.text("tags") == "-") return;
+  const uint32_t tags = row.subset("tags", {"small", "exact", "big", "bench"});
+  c->small = tags & 1;
+  c->exact = tags & 2;
+  c->big = tags & 4;
+  c->bench = tags & 8;
+}
+
+// The cases of an op; `read(row, &case)` takes what CaseBase does not. Throws too where a column was
+// not looked at: that would be a parameter that nobody tests.
+template <class Case, class Read>
+std::vector<Case> read_cases(const char* op, Read read) {
+  Table table = read_table(op);
+  std::vector<Case> cases(table.lines.size());
+  for (size_t i = 0; i < cases.size(); ++i) {
+    const Row row(&table, i);
+    try {
+      read_base(row, &cases[i]);
+      read(row, &cases[i]);
+    } catch (const std::runtime_error& e) {
+      throw std::runtime_error(std::string(op) + " " + row.text("id") + ": " + e.what());
+    }
+  }
+  for (const Table::Column& column : table.columns) {
+    if (!column.was_read && !cases.empty())
+      throw std::runtime_error(std::string(op) + ": nobody reads column '" + column.name + "'");
+  }
+  return cases;
+}
+
+// The columns of an op's only matrix: rows, <cols>, dtype, pad, offset, fill, scale, special.
+inline MatrixSpec read_matrix(const Row& row, const char* cols = "cols") {
+  MatrixSpec m;
+  m.rows = row.integer("rows");
+  m.cols = row.integer(cols);
+  m.type = row.type("dtype");
+  m.pad = row.integer("pad");
+  m.offset = row.integer("offset");
+  m.fill = row.text("fill");
+  m.scale = row.number("scale");
+  m.special = row.text("special");
+  return m;
+}
+
+// The columns of a matrix called `name`: <name> (the dtype), <name>_pad, <name>_offset,
+// <name>_fill, <name>_scale. `special` is the column of its special values, or null.
+inline MatrixSpec read_matrix(const Row& row, const std::string& name, const char* rows,
+                              const char* cols, const char* special = nullptr) {
+  MatrixSpec m;
+  m.rows = row.integer(rows);
+  m.cols = row.integer(cols);
+  m.type = row.type(name.c_str());
+  m.pad = row.integer((name + "_pad").c_str());
+  m.offset = row.integer((name + "_offset").c_str());
+  m.fill = row.text((name + "_fill").c_str());
+  m.scale = row.number((name + "_scale").c_str());
+  if (special != nullptr) m.special = row.text(special);
+  return m;
+}
+
+inline HostTensor make_matrix(const MatrixSpec& m, uint64_t seed, uint64_t stream) {
+  HostTensor t = make_tensor(m.type, {m.rows, m.cols}, m.pad, m.offset);
+  fill(&t, seed, stream, m.fill, m.scale, m.special);
+  return t;
+}
+
+}  // namespace exn::test
