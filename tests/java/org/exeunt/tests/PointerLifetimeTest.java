@@ -122,6 +122,147 @@ class PointerLifetimeTest {
     }
   }
 
+  /**
+   * One or two closes by others, at every step of the taking and giving back of a run. Two who free
+   * at once do so with JavaCPP alone as well, so these are left out: a close while another one
+   * frees, and both at the step that gives back the last reference of a pointer that was open.
+   */
+  @Test
+  void closedAtEveryStepOfARun() {
+    int steps = new Closing().steps;
+    List<String> lost = new ArrayList<>();
+    for (int first = 1; first <= steps; first++) {
+      int last = closedAt(first, Integer.MAX_VALUE, lost);
+      for (int second = first; second <= last; second++) {
+        if (first < steps || second > steps) {
+          closedAt(first, second, lost);
+        }
+      }
+    }
+    assertTrue(steps > 10 && lost.size() <= 5, steps + " steps, lost if closed at " + lost);
+  }
+
+  /** How many steps there were. */
+  private static int closedAt(int first, int second, List<String> lost) {
+    String when = first + " and " + second;
+    Closing closing = new Closing(first, second);
+    assertTrue(closing.freed.get() <= 1, () -> "freed twice when closed at " + when);
+    assertFalse(closing.letIn && closing.early, () -> "freed too early when closed at " + when);
+    if (closing.freed.get() == 0) {
+      assertTrue(closing.steps > Closing.PATIENCE && closing.referenceCount() > 0, when);
+      lost.add(when);
+    }
+    return Math.min(closing.steps, Closing.PATIENCE);
+  }
+
+  /** Runs an op when it is made. Steps are what that thread asks of the pointer. */
+  private static final class Closing extends FloatPointer {
+    static final int PATIENCE = 50; // steps that a run without waiting does not have
+    private static final FloatPointer MEMORY = new FloatPointer(8);
+
+    final AtomicInteger freed = new AtomicInteger();
+    boolean letIn = true;
+    volatile boolean early;
+    int steps;
+    private final Thread runner = Thread.currentThread();
+    private final CountDownLatch waitedFor = new CountDownLatch(1);
+    private final List<Thread> closers = new ArrayList<>();
+    private final List<Integer> when;
+    private boolean running;
+    private boolean deallocating;
+    private volatile boolean givesBack;
+
+    Closing(Integer... when) {
+      super((Pointer) null);
+      this.when = List.of(when);
+      deallocator(this::free);
+      address = MEMORY.address();
+      limit = capacity = 8;
+      try (Scope scope = Scope.open()) {
+        Tensor a = Tensor.of(this, DType.F32, Device.CPU, 1, 8);
+        Op op = Cosine.builder().a(a).b(a).out(scope.allocate(Device.CPU, DType.F32, 1))
+            .build(scope);
+        running = true;
+        try {
+          op.run();
+        } catch (IllegalStateException e) {
+          letIn = false;
+        }
+        if (when.length > 0) {
+          refused(IllegalStateException.class, op::run, "Closing behind a tensor was closed");
+        }
+        running = false;
+        waitedFor.countDown();
+        for (Thread closer : closers) {
+          closer.join();
+        }
+      } catch (InterruptedException e) {
+        throw new IllegalStateException(e);
+      }
+    }
+
+    private void step() {
+      if (Thread.currentThread() != runner || !running) {
+        return;
+      }
+      steps++;
+      for (int at : when) {
+        if (at == steps && closers.stream().noneMatch(Thread::isAlive)) {
+          Thread closer = new Thread(this::close);
+          closers.add(closer);
+          closer.start();
+          while (closer.isAlive() && closer.getState() != Thread.State.WAITING) {
+            Thread.yield();
+          }
+        }
+      }
+      if (steps > PATIENCE) {
+        waitedFor.countDown();
+      }
+    }
+
+    private void free() {
+      freed.incrementAndGet();
+      early |= !givesBack;
+      if (deallocating) {
+        step();
+      } else if (Thread.currentThread() != runner) {
+        try {
+          waitedFor.await();
+        } catch (InterruptedException e) {
+          throw new IllegalStateException(e);
+        }
+      }
+    }
+
+    @Override
+    public int referenceCount() {
+      step();
+      return super.referenceCount();
+    }
+
+    @Override
+    public <P extends Pointer> P retainReference() {
+      step();
+      return super.retainReference();
+    }
+
+    @Override
+    public boolean releaseReference() {
+      givesBack |= Thread.currentThread() == runner;
+      step();
+      return super.releaseReference();
+    }
+
+    @Override
+    public void deallocate() {
+      givesBack = true;
+      step();
+      deallocating = true;
+      super.deallocate();
+    }
+  }
+
   /** What it does to the count of references: close() goes on to free at once. */
   @Test
   void closeBetweenRunsFreesAtOnce() {

@@ -111,7 +111,10 @@ final class Held {
     throw (RuntimeException) failure;
   }
 
-  /** No more references than this one's own: the user's are gone, and nobody else holds it. */
+  /**
+   * No more references than this one's own: the user's are gone, and nobody else holds it. What is
+   * closed twice between the last look and the last reference, JavaCPP alone would free twice too.
+   */
   private void release() {
     for (int own = REFERENCES; counted && own > 0; own--) {
       if (pointer.referenceCount() <= own) {
@@ -127,16 +130,8 @@ final class Held {
    * would count down from 0 and free it again, hence the references that nobody gives back.
    */
   private void freeClosed() {
-    if (pointer.referenceCount() < 1) {
-      return;
-    }
-    for (int i = 0; i < REFERENCES; i++) {
-      pointer.retainReference();
-    }
-    if (pointer.referenceCount() > REFERENCES) {
+    if (pointer.referenceCount() > 0 && addReferences()) {
       pointer.deallocate();
-    } else { // it may have been 0 before these came
-      awaitFreed();
     }
   }
 
@@ -156,17 +151,24 @@ final class Held {
     if (!counted) {
       return;
     }
-    if (gone || pointer.referenceCount() < 1) {
+    if (gone || pointer.referenceCount() < 1 || !addReferences()) {
       throw closed("");
     }
-    pointer.retainReference();
-    if (pointer.referenceCount() < 2) {
-      awaitFreed();
-      throw closed("");
-    }
-    for (int i = 1; i < REFERENCES; i++) {
+  }
+
+  /**
+   * There was one before, so a count below 2 may have been 0 meanwhile. That is looked for after
+   * each of them: two may be closed between any two.
+   */
+  private boolean addReferences() {
+    for (int i = 0; i < REFERENCES; i++) {
       pointer.retainReference();
+      if (pointer.referenceCount() < 2) {
+        awaitFreed();
+        return false;
+      }
     }
+    return true;
   }
 
   /**
