@@ -136,7 +136,6 @@ if(exn_simt_backend_sources)
     endif()
     exn_add_simt_backend(${target} MODE ${mode} SOURCES ${exn_simt_backend_sources}
       INCLUDES ${CMAKE_SOURCE_DIR}/native/include ${CMAKE_SOURCE_DIR}/native/src
-        ${CMAKE_SOURCE_DIR}/native/src/core
       HEADERS <algorithm> <cstdio> <initializer_list> <mutex> <exeunt/cuda/portable.cuh>)
     target_link_options(${target} PRIVATE LINKER:-z,defs)
   endforeach()

@@ -8,7 +8,7 @@
 #include <exeunt/cuda/portable.cuh>
 #include <exeunt/cuda/stats.cuh>
 
-#include "core/ops.h"
+#include "base/ops.h"
 
 namespace exn::cuda {
 

@@ -17,7 +17,7 @@
 #include <limits>
 
 #include "arena.h"
-#include "core/args.h"
+#include "base/args.h"
 #include "random.h"
 
 namespace exn::fuzz {

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "core/ops.h"
+#include "base/ops.h"
 
 namespace exn::fuzz {
 namespace {

@@ -16,7 +16,7 @@
 #include <sstream>
 #include <thread>
 
-#include "core/ops.h"
+#include "base/ops.h"
 #include "misuse.h"
 
 namespace exn::test {

@@ -7,7 +7,7 @@
 
 #include <gtest/gtest.h>
 
-#include "../../native/src/core/params.h"
+#include "abi/params.h"
 
 namespace exn {
 namespace {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU backend: chooses the kernels of one instruction set and offers memory.
-#include "../core/backends.h"
+#include "abi/backends.h"
 
 #include <sys/mman.h>
 
@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "cpu_features.h"
-#include "kernels/kernels.h"
+#include "kernels.h"
 #include "pool.h"
 
 namespace exn::cpu {

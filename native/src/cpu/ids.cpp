@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "../core/status.h"
+#include "base/status.h"
 
 namespace exn::cpu {
 namespace {

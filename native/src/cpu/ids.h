@@ -3,7 +3,7 @@
 // function returns EXN_OK or one sentence that names the entry.
 #pragma once
 
-#include "../core/args.h"
+#include "base/args.h"
 
 namespace exn::cpu {
 

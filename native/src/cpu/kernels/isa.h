@@ -3,10 +3,10 @@
 // and the trace of what ran.
 #pragma once
 
-#include "../../core/status.h"
+#include "../kernels.h"
 #include "../pool.h"
 #include "../simd/simd.h"
-#include "kernels.h"
+#include "base/status.h"
 
 #define EXN_TEXT_(x) #x
 #define EXN_TEXT(x) EXN_TEXT_(x)

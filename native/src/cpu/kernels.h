@@ -3,7 +3,7 @@
 // into the namespace exn::cpu::EXN_ISA; table.cpp collects them.
 #pragma once
 
-#include "../../core/ops.h"
+#include "base/ops.h"
 
 namespace exn::cpu {
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "status.h"
+#include "base/status.h"
 
 namespace exn {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The seam between the C ABI and the backends. The ABI layer (src/core) checks every argument once
+// The seam between the C ABI and the backends. The ABI layer (src/abi) checks every argument once
 // and hands plain, sound values on; a backend fills one Backend table with one function per op.
 //
 // An op function runs in two modes, so that the size query and the carving of the workspace cannot

@@ -8,8 +8,8 @@
 #include <cstring>
 #include <initializer_list>
 
-#include "ops.h"
-#include "status.h"
+#include "base/ops.h"
+#include "base/status.h"
 
 namespace exn {
 
