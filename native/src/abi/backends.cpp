@@ -12,6 +12,8 @@
 #include <new>
 #include <string>
 
+#include "cpu/backend.h"
+
 namespace exn {
 namespace {
 
@@ -83,7 +85,7 @@ std::string open_library(const std::string& path, Backend* table) {
     return path + " is no exeunt backend: it does not export " + kBackendQuerySymbol;
   }
   if (query(kBackendAbi, &kHost, table) != EXN_OK) {
-    const std::string why = exn_last_error();
+    const std::string why = last_error();
     dlclose(library);
     return why;
   }
@@ -129,7 +131,7 @@ auto with_cuda_reason(F&& f) {
 const Backend* backend_for(int32_t device_type, const char* op) {
   if (device_type == kDLCPU) {
     const char* wrong = no_such_backend();
-    if (wrong == nullptr) return &cpu_backend();
+    if (wrong == nullptr) return &cpu::backend();
     fail(EXN_BACKEND_UNAVAILABLE, "%s: EXEUNT_BACKEND is %s, neither cpu nor cuda", op, wrong);
     return nullptr;
   }
@@ -217,7 +219,7 @@ const char* exn_backend_reason(int32_t backend) {
 }
 
 const char* exn_backend_name(int32_t backend) {
-  if (backend == EXN_BACKEND_CPU) return exn::cpu_description();
+  if (backend == EXN_BACKEND_CPU) return exn::cpu::description();
   return exn_backend_available(backend) ? exn::thread_text("%s", exn::cuda().table.name) : "";
 }
 

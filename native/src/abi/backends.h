@@ -7,10 +7,6 @@
 
 namespace exn {
 
-// The CPU backend (src/cpu).
-const Backend& cpu_backend();
-const char* cpu_description();
-
 // The backend of a device type, or null after recording why there is none.
 const Backend* backend_for(int32_t device_type, const char* op);
 

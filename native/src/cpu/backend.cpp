@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The CPU backend: chooses the kernels of one instruction set and offers memory.
-#include "abi/backends.h"
+#include "backend.h"
 
 #include <sys/mman.h>
 
@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/status.h"
 #include "cpu_features.h"
 #include "kernels.h"
 #include "pool.h"
@@ -110,33 +111,27 @@ std::atomic<const Kernels*>& current() {
   return table;
 }
 
-const char* runnable() {
-  static const char* list = [] {
-    static char text[64];
-    for (const Choice& choice : kChoices) {
-      if (!choice.runs_here()) continue;
-      if (text[0] != 0) std::strcat(text, ",");
-      std::strcat(text, choice.kernels->isa);
-    }
-    return text;
-  }();
-  return list;
-}
-
 exn_status refuse() {
   if (threads() == 0) {
     return fail(EXN_UNSUPPORTED, "EXEUNT_THREADS is %s, expected 0..256",
                 std::getenv("EXEUNT_THREADS"));
   }
   return fail(EXN_UNSUPPORTED, "EXEUNT_ISA is %s, but this machine runs %s",
-              std::getenv("EXEUNT_ISA"), runnable());
+              std::getenv("EXEUNT_ISA"), isas());
+}
+
+// The table in use, or null after recording why there is none.
+const Kernels* in_use() {
+  const Kernels* table = current().load(std::memory_order_acquire);
+  if (table == nullptr) refuse();
+  return table;
 }
 
 // Adapts a kernel to the Backend table: the stream means nothing on the CPU.
 template <class Args, exn_status (*Kernels::*Entry)(const Args&, Workspace&)>
 exn_status dispatch(const Args& args, Workspace& ws, exn_stream) {
-  const Kernels* table = current().load(std::memory_order_acquire);
-  return table == nullptr ? refuse() : (table->*Entry)(args, ws);
+  const Kernels* table = in_use();
+  return table == nullptr ? EXN_UNSUPPORTED : (table->*Entry)(args, ws);
 }
 
 constexpr size_t kHugePage = size_t{2} << 20;
@@ -172,12 +167,8 @@ exn_status stream_create(int32_t, exn_stream* out) {
 exn_status stream_nothing(int32_t, exn_stream) { return EXN_OK; }
 
 }  // namespace
-}  // namespace exn::cpu
 
-namespace exn {
-
-const Backend& cpu_backend() {
-  using namespace cpu;
+const Backend& backend() {
   static constexpr Backend kBackend = {
       kBackendAbi,
       sizeof(Backend),
@@ -196,89 +187,62 @@ const Backend& cpu_backend() {
   return kBackend;
 }
 
-const char* cpu_description() {
-  return thread_text("cpu (%s, %d threads)", exn_cpu_isa(), cpu::threads());
-}
+const char* description() { return thread_text("cpu (%s, %d threads)", isa(), threads()); }
 
-}  // namespace exn
-
-extern "C" {
-
-const char* exn_cpu_isa(void) {
-  const exn::cpu::Kernels* table = exn::cpu::chosen().load(std::memory_order_acquire);
+const char* isa() {
+  const Kernels* table = chosen().load(std::memory_order_acquire);
   return table == nullptr ? "" : table->isa;
 }
 
-const char* exn_cpu_isas(void) { return exn::cpu::runnable(); }
+const char* isas() {
+  static const char* list = [] {
+    static char text[64];
+    for (const Choice& choice : kChoices) {
+      if (!choice.runs_here()) continue;
+      if (text[0] != 0) std::strcat(text, ",");
+      std::strcat(text, choice.kernels->isa);
+    }
+    return text;
+  }();
+  return list;
+}
 
-exn_status exn_cpu_set_isa(const char* name) {
-  const exn::cpu::Kernels* table = name == nullptr ? exn::cpu::best() : exn::cpu::named(name);
-  if (table == nullptr) {
-    return exn::fail(EXN_INVALID_ARGUMENT, "exn_cpu_set_isa: name is %s, but this machine runs %s",
-                     name, exn::cpu::runnable());
-  }
-  exn::cpu::chosen().store(table, std::memory_order_release);
-  exn::cpu::current().store(exn::cpu::with_threads(), std::memory_order_release);
+bool use_isa(const char* name) {
+  const Kernels* table = name == nullptr ? best() : named(name);
+  if (table == nullptr) return false;
+  chosen().store(table, std::memory_order_release);
+  current().store(with_threads(), std::memory_order_release);
+  return true;
+}
+
+int32_t thread_count() { return threads(); }
+
+exn_status use_threads(int32_t count) {
+  if (!set_threads(count)) return refuse();
+  const Kernels* none = nullptr;  // else the choice of a set stays as it is
+  current().compare_exchange_strong(none, with_threads());
   return EXN_OK;
 }
 
-int32_t exn_cpu_threads(void) { return exn::cpu::threads(); }
-
-exn_status exn_cpu_set_threads(int32_t threads) {
-  if (threads < 0 || threads > 256) {
-    return exn::fail(EXN_INVALID_ARGUMENT, "exn_cpu_set_threads: threads is %d, expected 0..256",
-                     threads);
-  }
-  if (!exn::cpu::set_threads(threads)) return exn::cpu::refuse();
-  const exn::cpu::Kernels* none = nullptr;  // else the choice of a set stays as it is
-  exn::cpu::current().compare_exchange_strong(none, exn::cpu::with_threads());
+exn_status read_probe(const void* data, int64_t bytes, uint64_t* checksum) {
+  const Kernels* table = in_use();
+  if (table == nullptr) return EXN_UNSUPPORTED;
+  *checksum = table->read_probe(data, bytes);
   return EXN_OK;
 }
 
-exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum) {
-  if (checksum == nullptr) {
-    return exn::fail(EXN_INVALID_ARGUMENT,
-                     "exn_read_probe: checksum is null, a place for it is required");
-  }
-  if (data == nullptr && bytes > 0) {
-    return exn::fail(EXN_INVALID_ARGUMENT, "exn_read_probe: data is null, but bytes is %zu", bytes);
-  }
-  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
-  if (table == nullptr) return exn::cpu::refuse();
-  *checksum = table->read_probe(data, static_cast<int64_t>(bytes));
+exn_status copy_probe(void* to, const void* from, int64_t bytes, bool past_caches) {
+  const Kernels* table = in_use();
+  if (table == nullptr) return EXN_UNSUPPORTED;
+  table->copy_probe(to, from, bytes, past_caches);
   return EXN_OK;
 }
 
-exn_status exn_copy_probe(void* dst, const void* src, size_t bytes, int32_t past_caches) {
-  if (bytes > 0 && (dst == nullptr || src == nullptr)) {
-    return exn::fail(EXN_INVALID_ARGUMENT, "exn_copy_probe: %s is null, but bytes is %zu",
-                     dst == nullptr ? "dst" : "src", bytes);
-  }
-  if (past_caches != 0 && past_caches != 1) {
-    return exn::fail(EXN_INVALID_ARGUMENT,
-                     "exn_copy_probe: past_caches is %d, but must be 0 or 1", past_caches);
-  }
-  const uintptr_t to = reinterpret_cast<uintptr_t>(dst);
-  const uintptr_t from = reinterpret_cast<uintptr_t>(src);
-  if ((to < from ? from - to : to - from) < bytes) {
-    return exn::fail(EXN_INVALID_ARGUMENT,
-                     "exn_copy_probe: dst and src overlap, %zu bytes each", bytes);
-  }
-  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
-  if (table == nullptr) return exn::cpu::refuse();
-  table->copy_probe(dst, src, static_cast<int64_t>(bytes), past_caches == 1);
-  return EXN_OK;
-}
-
-exn_status exn_fma_probe(uint64_t multiply_adds, uint64_t* done) {
-  if (done == nullptr) {
-    return exn::fail(EXN_INVALID_ARGUMENT,
-                     "exn_fma_probe: done is null, a place for it is required");
-  }
-  const exn::cpu::Kernels* table = exn::cpu::current().load(std::memory_order_acquire);
-  if (table == nullptr) return exn::cpu::refuse();
+exn_status fma_probe(uint64_t multiply_adds, uint64_t* done) {
+  const Kernels* table = in_use();
+  if (table == nullptr) return EXN_UNSUPPORTED;
   *done = table->fma_probe(multiply_adds);
   return EXN_OK;
 }
 
-}  // extern "C"
+}  // namespace exn::cpu

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// The door to the CPU backend. It counts on checked arguments, like every backend; what it refuses
+// is an environment that asks for what makes no sense.
+#pragma once
+
+#include "base/ops.h"
+
+namespace exn::cpu {
+
+const Backend& backend();
+const char* description();
+
+// The instruction set in use, "" if EXEUNT_ISA names none that this machine runs, and those that
+// it runs, best first.
+const char* isa();
+const char* isas();
+// Null: the best. False if this machine does not run it.
+bool use_isa(const char* name);
+
+// 0 if EXEUNT_THREADS makes no sense and use_threads() gave no number.
+int32_t thread_count();
+// 0: what EXEUNT_THREADS says, or all cores.
+exn_status use_threads(int32_t count);
+
+exn_status read_probe(const void* data, int64_t bytes, uint64_t* checksum);
+exn_status copy_probe(void* to, const void* from, int64_t bytes, bool past_caches);
+exn_status fma_probe(uint64_t multiply_adds, uint64_t* done);
+
+}  // namespace exn::cpu
