@@ -142,8 +142,10 @@ struct ListedCase {
     Case made = make_unnamed();
     made.op = op;
     made.base = base;
-    made.cpu_refuses = spoiled;
-    if (spoiled) made.compulsory_bytes = 0;
+    if (spoiled) {
+      made.cpu_refuses = true;
+      made.compulsory_bytes = 0;
+    }
     return made;
   }
 };

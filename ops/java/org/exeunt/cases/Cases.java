@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.cases;
+
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Set;
+import java.util.stream.IntStream;
+import org.exeunt.Backend;
+import org.exeunt.Device;
+
+/**
+ * The rooms of the ops (the folder {@code ops}) as Java sees them: each op's cases, their inputs on
+ * a device, the call through the C ABI, and the double-precision oracle that judges it.
+ *
+ * <p>Loads {@code libexeunt_cases_jni.so}, which calls the {@code libexeunt.so} that this JVM runs
+ * on; {@code exeunt.cases.library} names its folder.
+ */
+public final class Cases {
+  static {
+    Backend.CPU.available(); // loads the library that the rooms call
+    Path folder = Path.of(System.getProperty("exeunt.cases.library", "build/native/lib"));
+    System.load(folder.resolve("libexeunt_cases_jni.so").toAbsolutePath().toString());
+  }
+
+  private Cases() {}
+
+  /** A case that is only known by name. */
+  public record Listed(String op, int index, String id, Set<String> tags) {
+    /** Its tensors on a device, its call and its judge. */
+    public OpCase open(Device device) {
+      return new OpCase(this, Cases.open(op, index, device.backend() == Backend.CPU ? 1 : 2));
+    }
+
+    @Override
+    public String toString() {
+      return id;
+    }
+  }
+
+  /** The ops that have a room, in alphabetical order. */
+  public static native String[] ops();
+
+  /** The cases of an op in the order of its table. */
+  public static List<Listed> of(String op) {
+    String[] lines = list(op);
+    return IntStream.range(0, lines.length).mapToObj(i -> listed(op, i, lines[i])).toList();
+  }
+
+  private static Listed listed(String op, int index, String line) {
+    List<String> words = List.of(line.split(" "));
+    return new Listed(op, index, words.get(0), Set.copyOf(words.subList(1, words.size())));
+  }
+
+  private static native String[] list(String op);
+
+  private static native long open(String op, int index, int deviceType);
+
+  static native void close(long handle);
+
+  static native int calls(long handle);
+
+  static native String op(long handle, int call);
+
+  static native long params(long handle, int call);
+
+  static native void prepare(long handle);
+
+  static native void run(long handle, int call);
+
+  static native void keepOutputs(long handle);
+
+  static native String changedOutput(long handle);
+
+  static native boolean intact(long handle);
+
+  static native String judge(long handle);
+
+  static native boolean untouched(long handle);
+
+  static native boolean refusedOnCpu(long handle);
+
+  static native double bytes(long handle);
+
+  static native String[] description(long handle);
+}

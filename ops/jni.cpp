@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rooms for Java: org.exeunt.cases.Cases. A handle is an open case, with its tensors on a device.
+#include <jni.h>
+
+#include <exception>
+#include <sstream>
+
+#include "case.h"
+
+namespace {
+
+using namespace exn::test;
+
+struct Open {
+  Case c;
+  std::unique_ptr<Instance> instance;
+  Outputs kept;
+};
+
+Open& at(jlong handle) { return *reinterpret_cast<Open*>(handle); }
+
+// Runs f; what it throws becomes an IllegalStateException.
+template <class F>
+auto guarded(JNIEnv* env, F&& f) {
+  using Result = decltype(f());
+  try {
+    return f();
+  } catch (const std::exception& e) {
+    env->ThrowNew(env->FindClass("java/lang/IllegalStateException"), e.what());
+    return Result();
+  }
+}
+
+template <class F>
+void guarded_call(JNIEnv* env, F&& f) {
+  guarded(env, [&] { f(); return 0; });
+}
+
+std::string text(JNIEnv* env, jstring string) {
+  const char* chars = env->GetStringUTFChars(string, nullptr);
+  const std::string copy = chars;
+  env->ReleaseStringUTFChars(string, chars);
+  return copy;
+}
+
+jobjectArray strings(JNIEnv* env, const std::vector<std::string>& values) {
+  const jobjectArray array = env->NewObjectArray(static_cast<jsize>(values.size()),
+                                                 env->FindClass("java/lang/String"), nullptr);
+  for (size_t i = 0; i < values.size(); ++i) {
+    const jstring value = env->NewStringUTF(values[i].c_str());
+    env->SetObjectArrayElement(array, static_cast<jsize>(i), value);
+    env->DeleteLocalRef(value);
+  }
+  return array;
+}
+
+// "<id> [tag...]"
+std::string line_of(const ListedCase& c) {
+  std::string line = c.base.id;
+  const std::pair<bool, const char*> tags[] = {
+      {c.base.small, " small"}, {c.base.exact, " exact"},   {c.base.big, " big"},
+      {c.base.bench, " bench"}, {c.spoiled, " spoiled"},    {c.host_only, " host_only"},
+      {c.composed, " composed"}};
+  for (const auto& tag : tags) {
+    if (tag.first) line += tag.second;
+  }
+  return line;
+}
+
+}  // namespace
+
+#define CASES(type, name) \
+  extern "C" JNIEXPORT type JNICALL Java_org_exeunt_cases_Cases_##name
+
+CASES(jobjectArray, ops)(JNIEnv* env, jclass) {
+  return guarded(env, [&] { return strings(env, ops()); });
+}
+
+CASES(jobjectArray, list)(JNIEnv* env, jclass, jstring op) {
+  return guarded(env, [&] {
+    std::vector<std::string> lines;
+    for (const ListedCase& c : cases_of(text(env, op))) lines.push_back(line_of(c));
+    return strings(env, lines);
+  });
+}
+
+CASES(jlong, open)(JNIEnv* env, jclass, jstring op, jint index, jint device_type) {
+  return guarded(env, [&] {
+    auto open = std::make_unique<Open>();
+    open->c = cases_of(text(env, op)).at(static_cast<size_t>(index)).make();
+    open->instance = open->c.instantiate(device_type);
+    open->instance->prepare();
+    return reinterpret_cast<jlong>(open.release());
+  });
+}
+
+CASES(void, close)(JNIEnv*, jclass, jlong handle) { delete &at(handle); }
+
+CASES(jint, calls)(JNIEnv*, jclass, jlong handle) {
+  return static_cast<jint>(at(handle).instance->calls().size());
+}
+
+CASES(jstring, op)(JNIEnv* env, jclass, jlong handle, jint call) {
+  return env->NewStringUTF(at(handle).instance->calls()[static_cast<size_t>(call)].op);
+}
+
+CASES(jlong, params)(JNIEnv*, jclass, jlong handle, jint call) {
+  const BoundCall& c = at(handle).instance->calls()[static_cast<size_t>(call)];
+  return reinterpret_cast<jlong>(c.params.get());
+}
+
+CASES(void, prepare)(JNIEnv* env, jclass, jlong handle) {
+  guarded_call(env, [&] { at(handle).instance->prepare(); });
+}
+
+CASES(void, run)(JNIEnv* env, jclass, jlong handle, jint call) {
+  guarded_call(env, [&] { at(handle).instance->run_call(static_cast<size_t>(call), nullptr); });
+}
+
+CASES(void, keepOutputs)(JNIEnv* env, jclass, jlong handle) {
+  guarded_call(env, [&] { at(handle).kept = at(handle).instance->outputs(); });
+}
+
+// Whether outputs are as before any run.
+CASES(jboolean, untouched)(JNIEnv* env, jclass, jlong handle) {
+  return guarded(env, [&]() -> jboolean { return at(handle).instance->outputs_unchanged(); });
+}
+
+// The first output whose bytes are not those that were kept; null if all are.
+CASES(jstring, changedOutput)(JNIEnv* env, jclass, jlong handle) {
+  return guarded(env, [&]() -> jstring {
+    const Open& open = at(handle);
+    const Outputs now = open.instance->outputs();
+    for (size_t i = 0; i < now.size(); ++i) {
+      if (now[i].bytes != open.kept[i].bytes)
+        return env->NewStringUTF(open.instance->output_names()[i].c_str());
+    }
+    return nullptr;
+  });
+}
+
+CASES(jboolean, intact)(JNIEnv* env, jclass, jlong handle) {
+  return guarded(env, [&]() -> jboolean { return at(handle).instance->surroundings_intact(); });
+}
+
+CASES(jstring, judge)(JNIEnv* env, jclass, jlong handle) {
+  return guarded(env, [&]() -> jstring {
+    const Complaint complaint = at(handle).c.judge(at(handle).instance->outputs());
+    return complaint.empty() ? nullptr : env->NewStringUTF(complaint.c_str());
+  });
+}
+
+CASES(jboolean, refusedOnCpu)(JNIEnv*, jclass, jlong handle) { return at(handle).c.cpu_refuses; }
+
+CASES(jdouble, bytes)(JNIEnv*, jclass, jlong handle) { return at(handle).c.compulsory_bytes; }
+
+CASES(jobjectArray, description)(JNIEnv* env, jclass, jlong handle) {
+  std::vector<std::string> pairs;
+  for (const auto& [name, value] : at(handle).c.description) {
+    pairs.push_back(name);
+    pairs.push_back(value);
+  }
+  return strings(env, pairs);
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.tests;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
+import org.bytedeco.javacpp.BytePointer;
+import org.bytedeco.javacpp.Loader;
+import org.bytedeco.javacpp.Pointer;
+import org.exeunt.Tensor;
+
+/** The structs of the C ABI as their headers declare them, and what stands in one. */
+final class Structs {
+  /** A field: a number, a tensor, a struct inside, or structs in a row. */
+  record Field(String type, String name, String comment) {
+    boolean tensor() {
+      return type.equals("const DLTensor*");
+    }
+
+    /** Structs in a row, as many as {@link #count} says. */
+    boolean array() {
+      return type.startsWith("const exn_");
+    }
+
+    String count() {
+      return name.replaceFirst("s$", "") + "_count";
+    }
+
+    String struct() {
+      return type.replaceFirst("^const ", "").replaceFirst("\\*$", "");
+    }
+  }
+
+  private static final Pattern STRUCT =
+      Pattern.compile("typedef struct (exn_\\w+) \\{(.*?)\\n\\} \\1;", Pattern.DOTALL);
+  private static final Pattern FIELD =
+      Pattern.compile(
+          "(?:^|\\n)\\s*((?:const )?\\w+\\*?)\\s+(\\w+);\\s*(/\\*\\*<.*?\\*/)?", Pattern.DOTALL);
+
+  private static final Map<String, List<Field>> ALL = read();
+
+  private Structs() {}
+
+  /** The fields of {@code exn_<op>_params}, of {@code exn_kv_cache} and so on. */
+  static List<Field> fields(String struct) {
+    return ALL.get(struct);
+  }
+
+  private static Map<String, List<Field>> read() {
+    Map<String, List<Field>> all = new LinkedHashMap<>();
+    try (Stream<Path> headers =
+        Files.list(Setup.root().resolve("native/include/exeunt")).sorted()) {
+      for (Path header : (Iterable<Path>) headers::iterator) {
+        Matcher struct = STRUCT.matcher(Files.readString(header));
+        while (struct.find()) {
+          List<Field> fields = new ArrayList<>();
+          Matcher field = FIELD.matcher(struct.group(2));
+          while (field.find()) {
+            String comment = field.group(3) == null ? "" : field.group(3);
+            fields.add(new Field(field.group(1), field.group(2), comment.replaceAll("\\s+", " ")));
+          }
+          all.put(struct.group(1), fields);
+        }
+      }
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+    return all;
+  }
+
+  /**
+   * What a struct says, field by field; tensors by address, type, shape and strides. Sizes and
+   * reserved words are left out, as are tensors and structs that are not there.
+   */
+  static Map<String, Object> contents(String struct, long address) {
+    Map<String, Object> contents = new LinkedHashMap<>();
+    put(contents, "", struct, address);
+    return contents;
+  }
+
+  private static void put(Map<String, Object> to, String path, String struct, long address) {
+    Class<? extends Pointer> type = type(struct);
+    for (Field field : fields(struct)) {
+      String name = path + field.name;
+      long at = address + Loader.offsetof(type, field.name);
+      if (field.name.equals("struct_size") || field.name.equals("reserved")) {
+        continue;
+      }
+      if (field.tensor()) {
+        long dl = memory(at, 8).getLong();
+        if (dl != 0) {
+          to.put(name, described(Tensor.ofDlpack(dl)));
+        }
+      } else if (field.array()) {
+        int count =
+            memory(address + Loader.offsetof(type, field.count()), 4).getInt();
+        long first = memory(at, 8).getLong();
+        for (int i = 0; i < count; i++) {
+          long element = first + (long) i * Loader.sizeof(type(field.struct()));
+          put(to, name + "[" + i + "].", field.struct(), element);
+        }
+      } else if (field.type.startsWith("exn_")) {
+        put(to, name + ".", field.struct(), at);
+      } else {
+        to.put(name, number(field.type, at));
+      }
+    }
+  }
+
+  private static Number number(String type, long at) {
+    BytePointer memory = memory(at, 8);
+    return switch (type) {
+      case "int32_t" -> memory.getInt();
+      case "int64_t" -> memory.getLong();
+      case "float" -> memory.getFloat();
+      case "double" -> memory.getDouble();
+      default -> throw new IllegalStateException("a field of type " + type);
+    };
+  }
+
+  /** Strides that no element needs are left out. */
+  private static String described(Tensor tensor) {
+    long[] shape = tensor.shape();
+    long[] strides = tensor.strides();
+    boolean empty = Arrays.stream(shape).anyMatch(extent -> extent == 0);
+    for (int i = 0; i < shape.length; i++) {
+      strides[i] = empty || shape[i] == 1 ? 0 : strides[i];
+    }
+    return tensor.dtype() + Arrays.toString(shape) + " strides " + Arrays.toString(strides)
+        + " at 0x" + Long.toHexString(tensor.address());
+  }
+
+  @SuppressWarnings("unchecked")
+  private static Class<? extends Pointer> type(String struct) {
+    try {
+      return (Class<? extends Pointer>) Class.forName("org.exeunt.jni." + struct);
+    } catch (ClassNotFoundException e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
+  private static final class Memory extends BytePointer {
+    Memory(long address, long bytes) {
+      super((Pointer) null);
+      this.address = address;
+      limit = bytes;
+      capacity = bytes;
+    }
+  }
+
+  private static BytePointer memory(long address, long bytes) {
+    return new Memory(address, bytes);
+  }
+}
