@@ -74,22 +74,21 @@ final class Recorded {
     return tensors.find(name + "/" + tensor) != null;
   }
 
-  HostTensor get(String tensor) {
+  Safetensors.Array get(String tensor) {
     return tensors.get(name + "/" + tensor);
   }
 
   float[] floats(String tensor) {
-    HostTensor t = get(tensor);
-    float[] values = new float[(int) Arrays.stream(t.shape).reduce(1, (a, b) -> a * b)];
+    Safetensors.Array t = get(tensor);
+    float[] values = new float[t.size()];
     for (int i = 0; i < values.length; i++) {
-      values[i] = (float) t.at(i / t.cols, i % t.cols);
+      values[i] = (float) t.at(i);
     }
     return values;
   }
 
   int[] ints(String tensor) {
-    HostTensor t = get(tensor);
-    int count = (int) Arrays.stream(t.shape).reduce(1, (a, b) -> a * b);
-    return IntStream.range(0, count).map(i -> (int) t.at(i / t.cols, i % t.cols)).toArray();
+    Safetensors.Array t = get(tensor);
+    return IntStream.range(0, t.size()).map(i -> (int) t.at(i)).toArray();
   }
 }

@@ -18,13 +18,32 @@ import org.exeunt.DType;
 
 /** Reads a safetensors file: 8 bytes of header length, a JSON header, raw row-major tensors. */
 final class Safetensors {
+  /** A tensor of the file. */
+  record Array(DType dtype, long[] shape, ByteBuffer bytes) {
+    int size() {
+      return bytes.capacity() / dtype.bytes();
+    }
+
+    double at(int element) {
+      return switch (dtype) {
+        case F32 -> bytes.getFloat(4 * element);
+        case F64 -> bytes.getDouble(8 * element);
+        case I32 -> bytes.getInt(4 * element);
+        case I64 -> bytes.getLong(8 * element);
+        case U8 -> bytes.get(element) & 0xFF;
+        case F16 -> DType.f16ToFloat(bytes.getShort(2 * element));
+        case BF16 -> DType.bf16ToFloat(bytes.getShort(2 * element));
+      };
+    }
+  }
+
   private static final Pattern ENTRY =
       Pattern.compile(
           "\"([^\"]+)\"\\s*:\\s*\\{\\s*\"dtype\"\\s*:\\s*\"(\\w+)\"\\s*,"
               + "\\s*\"shape\"\\s*:\\s*\\[([^]]*)]"
               + "\\s*,\\s*\"data_offsets\"\\s*:\\s*\\[(\\d+)\\s*,\\s*(\\d+)]\\s*}");
 
-  private final Map<String, HostTensor> tensors = new TreeMap<>();
+  private final Map<String, Array> tensors = new TreeMap<>();
 
   Safetensors(Path path) {
     ByteBuffer file;
@@ -38,11 +57,11 @@ final class Safetensors {
     while (entry.find()) {
       String[] extents = entry.group(3).isBlank() ? new String[0] : entry.group(3).split(",");
       long[] shape = Arrays.stream(extents).mapToLong(e -> Long.parseLong(e.strip())).toArray();
-      HostTensor tensor = HostTensor.of(DType.valueOf(entry.group(2)), shape);
+      DType dtype = DType.valueOf(entry.group(2));
       int from = Integer.parseInt(entry.group(4));
       int size = Integer.parseInt(entry.group(5)) - from;
-      tensor.bytes.put(0, file, 8 + header + from, size);
-      tensors.put(entry.group(1), tensor);
+      ByteBuffer bytes = file.slice(8 + header + from, size).order(ByteOrder.LITTLE_ENDIAN);
+      tensors.put(entry.group(1), new Array(dtype, shape, bytes));
     }
   }
 
@@ -54,11 +73,11 @@ final class Safetensors {
   }
 
   /** A tensor, or null. */
-  HostTensor find(String name) {
+  Array find(String name) {
     return tensors.get(name);
   }
 
-  HostTensor get(String name) {
+  Array get(String name) {
     if (!tensors.containsKey(name)) {
       throw new IllegalStateException("no tensor '" + name + "'");
     }

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.util.Random;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicReference;
 import org.exeunt.Backend;
@@ -45,9 +46,10 @@ class WorkspaceTest {
 
   private Tensor random(Device device, int seed, long... shape) {
     Tensor tensor = scope.allocate(device, DType.F32, shape);
+    Random random = new Random(seed);
     float[] values = new float[(int) tensor.elements()];
     for (int i = 0; i < values.length; i++) {
-      values[i] = Words.bell(Words.word(seed, 0, i));
+      values[i] = (float) random.nextGaussian();
     }
     return tensor.copyFrom(values);
   }
