@@ -79,8 +79,8 @@ public final class KvLength extends Op {
     /**
      * Slots in use.
      *
-     * @param tensor in and out, I32, compact, entries 0 or more; advance: [S]; crop: any shape,
-     *     such as [layers,S]
+     * @param tensor in and out, I32, compact, entries 0 or more, any shape, such as layers times S;
+     *     advance: S elements
      * @return this
      */
     public Builder length(Tensor tensor) {

@@ -98,8 +98,8 @@ public final class RowCompaction extends Op {
     /**
      * Where they go.
      *
-     * @param tensor out, dtype of the input, last stride 1; gather: at least K rows of D; scatter:
-     *     [R,D]
+     * @param tensor out, [K,D] or with more rows (gather) or [R,D] (scatter), dtype of the input,
+     *     last stride 1
      * @return this
      */
     public Builder out(Tensor tensor) {
