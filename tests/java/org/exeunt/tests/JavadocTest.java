@@ -74,8 +74,9 @@ class JavadocTest {
 
   /** A method of the builder, and which of its parameters takes the field. */
   private record Setter(String method, int parameter) {
-    /** Of overloads, the one with a parameter there. */
+    /** Of overloads, the shortest with a parameter there. */
     String javadoc(String source) {
+      List<String> shortest = null;
       Matcher found =
           Pattern.compile(
                   "/\\*\\*((?:(?!\\*/).)*?)\\*/\\s*(?:@\\w+\\s*)*public (?:final )?B(?:uilder)? "
@@ -89,11 +90,15 @@ class JavadocTest {
             params.add(part.strip());
           }
         }
-        if (parameter < params.size()) {
-          return params.get(parameter);
+        boolean fits = parameter < params.size();
+        if (fits && (shortest == null || params.size() < shortest.size())) {
+          shortest = params;
         }
       }
-      throw new AssertionError("no Javadoc of " + method + ", parameter " + parameter);
+      if (shortest == null) {
+        throw new AssertionError("no Javadoc of " + method + ", parameter " + parameter);
+      }
+      return shortest.get(parameter);
     }
   }
 
