@@ -36,6 +36,8 @@ struct BoundCall {
   std::function<exn_status()> supported;
   std::function<exn_status(size_t*)> workspace_size;
   std::function<exn_status(void*, size_t, exn_stream)> run;
+  // What a device puts up with: the CPU refuses it and writes nothing.
+  bool cpu_refuses = false;
 };
 
 template <class Params>
@@ -75,8 +77,9 @@ class Instance {
 
   // Adds a call; the calls of an instance run one after the other.
   template <class Params>
-  void call(const Op<Params>& op, const Params& params) {
+  void call(const Op<Params>& op, const Params& params, bool cpu_refuses = false) {
     calls_.push_back(bound(op, params));
+    calls_.back().cpu_refuses = cpu_refuses;
   }
   const std::vector<BoundCall>& calls() const { return calls_; }
 
@@ -119,6 +122,8 @@ struct Case {
   double compulsory_bytes = 0;
   // What a device must put up with and the CPU refuses: judged on the device alone.
   bool cpu_refuses = false;
+  // Where the CPU refuses but some of the calls: judges what the others leave there.
+  std::function<Complaint(const Outputs&)> judge_on_cpu;
   // Outputs that must have the bits of the CPU's, by name.
   std::vector<std::string> same_as_cpu;
   // What a peer needs to time the same thing: names and values, the values in JSON.
@@ -156,6 +161,17 @@ std::vector<ListedCase> listed(const char* op, const std::vector<SpecificCase>& 
   std::vector<ListedCase> all;
   for (const SpecificCase& c : cases) all.push_back({op, c, [c, make] { return make(c); }});
   return all;
+}
+
+// Ids out of range: which of them a spoiled case has, every third one beginning with the second.
+inline bool is_spoiled(int64_t index) { return index % 3 == 1; }
+
+// Puts `low` or, in turn, `high` into the spoiled entries.
+inline HostTensor with_strays(HostTensor ids, int64_t low, int64_t high) {
+  for (int64_t i = 0; i < ids.size(); ++i) {
+    if (is_spoiled(i)) ids.set_integer(i, i % 2 == 0 ? high : low);
+  }
+  return ids;
 }
 
 // Some of the small cases once more, and all of them that `always` names, with ids out of range.

@@ -102,10 +102,13 @@ bool Placed::guards_intact() const {
   return now == image_;
 }
 
+HostTensor poisoned(HostTensor tensor) {
+  std::fill(tensor.bytes.begin(), tensor.bytes.end(), kPoison);
+  return tensor;
+}
+
 HostTensor poisoned(Type type, std::vector<int64_t> shape, int64_t pad, int64_t offset) {
-  HostTensor t = make_tensor(type, std::move(shape), pad, offset);
-  std::fill(t.bytes.begin(), t.bytes.end(), kPoison);
-  return t;
+  return poisoned(make_tensor(type, std::move(shape), pad, offset));
 }
 
 }  // namespace exn::test

@@ -79,6 +79,7 @@ class Placed {
 };
 
 // An output tensor full of poison.
+HostTensor poisoned(HostTensor tensor);
 HostTensor poisoned(Type type, std::vector<int64_t> shape, int64_t pad = 0, int64_t offset = 0);
 
 }  // namespace exn::test

@@ -67,6 +67,13 @@ uint32_t Row::subset(const char* column, const std::vector<const char*>& words) 
   return bits;
 }
 
+std::vector<int64_t> read_list(const std::string& text, char separator) {
+  std::vector<int64_t> values;
+  std::stringstream list(text);
+  for (std::string part; std::getline(list, part, separator);) values.push_back(std::stoll(part));
+  return values;
+}
+
 namespace {
 
 std::vector<std::string> fields_of(const std::string& line) {

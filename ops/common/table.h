@@ -46,6 +46,9 @@ class Row {
 // std::runtime_error if the file is missing or malformed.
 Table read_table(const std::string& op);
 
+// Integers with a separator between them.
+std::vector<int64_t> read_list(const std::string& text, char separator);
+
 struct CaseBase {
   std::string id;
   uint64_t seed = 0;

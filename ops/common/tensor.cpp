@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 #include <sstream>
 #include <stdexcept>
 
@@ -187,6 +188,14 @@ void HostTensor::set_integer(int64_t index, int64_t value) {
   } else {
     std::memcpy(p, &value, sizeof value);
   }
+}
+
+std::vector<int64_t> shuffled(int64_t n, uint64_t seed, uint64_t stream) {
+  std::vector<int64_t> order(static_cast<size_t>(n));
+  std::iota(order.begin(), order.end(), 0);
+  for (int64_t i = n - 1; i > 0; --i)
+    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(pick(seed, stream, i, i + 1))]);
+  return order;
 }
 
 HostTensor make_tensor(Type type, std::vector<int64_t> shape, int64_t pad, int64_t offset) {

@@ -68,6 +68,15 @@ inline float bell(uint64_t w) {
   return static_cast<float>(sum - 131070) * 0x1p-15f;
 }
 
+// A number below `below`.
+inline int64_t pick(uint64_t seed, uint64_t stream, int64_t i, int64_t below) {
+  return static_cast<int64_t>(word(seed, stream, static_cast<uint64_t>(i)) %
+                              static_cast<uint64_t>(below));
+}
+
+// A permutation of 0 .. n-1.
+std::vector<int64_t> shuffled(int64_t n, uint64_t seed, uint64_t stream);
+
 // A matrix in host memory: `rows` rows of `cols` elements, `stride` elements apart; what lies
 // between rows is NaN (floating point) or 0x7B bytes. A vector is one row. `offset` says where a
 // placed copy should begin, in elements past a 64-byte boundary.
@@ -100,6 +109,11 @@ struct HostTensor {
   }
   void set_integer(int64_t index, int64_t value);
 };
+
+// Element i of an index tensor that may be left out.
+inline int64_t id_or(const HostTensor& ids, int64_t i, int64_t otherwise) {
+  return ids.given() ? ids.integer_at(i) : otherwise;
+}
 
 // `shape` {R, C}: R rows with padding; any other rank: compact, seen as one row.
 HostTensor make_tensor(Type type, std::vector<int64_t> shape, int64_t pad = 0, int64_t offset = 0);

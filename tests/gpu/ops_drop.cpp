@@ -21,18 +21,6 @@ HostTensor untouched(HostTensor tensor) {
   return tensor;
 }
 
-// Ids out of range: the CPU refuses them, a device clamps them or gives up on the row. Every third
-// one is spoiled, beginning with the second.
-bool is_spoiled(int64_t index) { return index % 3 == 1; }
-
-// Puts `low` or, in turn, `high` into the spoiled entries.
-HostTensor with_strays(HostTensor ids, int64_t low, int64_t high) {
-  for (int64_t i = 0; i < ids.size(); ++i) {
-    if (is_spoiled(i)) ids.set_integer(i, i % 2 == 0 ? high : low);
-  }
-  return ids;
-}
-
 // ---- selections ---------------------------------------------------------------------------------
 
 bool asked(const SelectionSpec& s, SelectOutput output) { return (s.outputs >> output & 1) != 0; }

@@ -2,28 +2,16 @@
 // A KV cache on a device, and what the suites of its ops share.
 #pragma once
 
-#include "table.h"
+#include "cache.h"
 #include "misuse.h"
 #include "oracle_cache.h"
 
 namespace exn::test {
 
-struct PlacedCache {
-  PlacedCache(const Target& target, const CacheSpec& c, const CacheTensors& t)
-      : layout(c.layout), k(target, t.k), v(target, t.v), block_table(target, t.block_table) {}
-
-  exn_kv_cache dl() const { return {k.dl(), v.dl(), block_table.dl(), layout, 0}; }
-
-  int32_t layout;
-  Placed k, v, block_table;
-};
-
 // [R,H,dh] full of poison.
 inline HostTensor poisoned_heads(Type type, int64_t rows, int64_t heads, int64_t dim, int64_t pad,
                                  int64_t offset) {
-  HostTensor t = poisoned(type, {rows, heads * dim}, pad, offset);
-  t.shape = {rows, heads, dim};
-  return t;
+  return poisoned(make_heads(type, rows, heads, dim, pad, offset));
 }
 
 inline HostTensor integers(const std::vector<int32_t>& values) {
@@ -43,24 +31,6 @@ inline std::vector<int32_t> integers_of(const HostTensor& t) {
   std::vector<int32_t> values;
   for (int64_t i = 0; i < t.size(); ++i) values.push_back(static_cast<int32_t>(t.integer_at(i)));
   return values;
-}
-
-// A cache of two sequences with four slots, two heads and eight elements, in f32.
-inline CacheSpec little_cache(int32_t layout) {
-  CacheSpec c;
-  c.layout = layout;
-  c.sequences = 2;
-  c.heads = 2;
-  c.slots = 4;
-  c.page = 2;
-  c.dim = 8;
-  return c;
-}
-
-inline CacheTensors zero_cache(const CacheSpec& c) {
-  CacheTensors t = empty_cache(c, 1);
-  for (HostTensor* side : {&t.k, &t.v}) std::fill(side->bytes.begin(), side->bytes.end(), 0);
-  return t;
 }
 
 // The run alone must refuse what only the contents of the tensors can tell.

@@ -7,109 +7,16 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "reals.h"
 #include "table.h"
 
 namespace exn::test {
 
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-constexpr double kInf = std::numeric_limits<double>::infinity();
-
-uint64_t pick(uint64_t seed, uint64_t stream, int64_t i, int64_t below) {
-  return word(seed, stream, static_cast<uint64_t>(i)) % static_cast<uint64_t>(below);
-}
-
 int32_t narrow(int64_t value) { return static_cast<int32_t>(value); }
 
 }  // namespace
-
-// ---- a described cache --------------------------------------------------------------------------
-
-int64_t cache_index(const CacheSpec& c, const HostTensor& block_table, int64_t sequence,
-                    int64_t slot, int64_t head, int64_t element) {
-  if (c.layout == EXN_KV_HEAD_MAJOR)
-    return ((sequence * c.heads + head) * c.slots + slot) * c.dim + element;
-  int64_t row = sequence * c.slots + slot;
-  if (c.layout == EXN_KV_PAGED) {
-    row = block_table.integer_at(sequence * c.blocks() + slot / c.page) * c.page + slot % c.page;
-  }
-  return (row * c.heads + head) * c.dim + element;
-}
-
-std::vector<int64_t> shuffled(int64_t n, uint64_t seed, uint64_t stream) {
-  std::vector<int64_t> order(static_cast<size_t>(n));
-  for (int64_t i = 0; i < n; ++i) order[static_cast<size_t>(i)] = i;
-  for (int64_t i = n - 1; i > 0; --i) {
-    std::swap(order[static_cast<size_t>(i)], order[pick(seed, stream, i, i + 1)]);
-  }
-  return order;
-}
-
-CacheTensors empty_cache(const CacheSpec& c, uint64_t seed) {
-  CacheTensors t;
-  std::vector<int64_t> shape;
-  if (c.layout == EXN_KV_PAGED) {
-    shape = {c.pages(), c.page, c.heads, c.dim};
-    const std::vector<int64_t> pages = shuffled(c.pages(), seed, 7);
-    t.block_table = make_tensor(Type::kI32, {c.sequences, c.blocks()});
-    for (int64_t i = 0; i < c.sequences * c.blocks(); ++i)
-      t.block_table.set_integer(i, pages[static_cast<size_t>(i)]);
-  } else {
-    shape = c.layout == EXN_KV_HEAD_MAJOR ? std::vector<int64_t>{c.heads, c.slots, c.dim}
-                                          : std::vector<int64_t>{c.slots, c.heads, c.dim};
-    if (c.sequence_axis) shape.insert(shape.begin(), c.sequences);
-  }
-  for (HostTensor* side : {&t.k, &t.v}) {
-    *side = make_tensor(c.type, shape, 0, c.offset);
-    if (side->cols == 0) continue;
-    side->set(0, 0, kNaN);
-    const auto size = static_cast<size_t>(size_of(c.type));
-    unsigned char* first = side->bytes.data();
-    for (size_t at = size; at < side->bytes.size(); at += size) {
-      std::memcpy(first + at, first, size);
-    }
-  }
-  return t;
-}
-
-void scatter(const CacheSpec& c, const HostTensor& block_table, const HostTensor& values,
-             HostTensor* side) {
-  for (int64_t row = 0; row < values.rows; ++row) {
-    for (int64_t head = 0; head < c.heads; ++head) {
-      const int64_t to = cache_index(c, block_table, row / c.slots, row % c.slots, head, 0);
-      for (int64_t i = 0; i < c.dim; ++i) side->set(0, to + i, values.at(row, head * c.dim + i));
-    }
-  }
-}
-
-namespace {
-
-// A cache whose every slot is filled: K with `stream`, V with the next one.
-CacheTensors full_cache(const CacheSpec& c, uint64_t seed, uint64_t stream,
-                        const std::string& kind) {
-  CacheTensors t = empty_cache(c, seed);
-  HostTensor values = make_tensor(c.type, {c.sequences * c.slots, c.columns()});
-  fill(&values, seed, stream, kind, 1, "-");
-  scatter(c, t.block_table, values, &t.k);
-  fill(&values, seed, stream + 1, kind, 1, "-");
-  scatter(c, t.block_table, values, &t.v);
-  return t;
-}
-
-}  // namespace
-
-HostTensor make_sequences(const std::string& kind, int64_t rows, int64_t sequences, uint64_t seed,
-                          uint64_t stream) {
-  if (kind == "-") return {};
-  HostTensor t = make_tensor(Type::kI32, {rows});
-  for (int64_t r = 0; r < rows; ++r) {
-    if (kind != "mod" && kind != "random") fail("sequence: unknown word '" + kind + "'");
-    t.set_integer(
-        r, kind == "mod" ? r % sequences : static_cast<int64_t>(pick(seed, stream, r, sequences)));
-  }
-  return t;
-}
 
 namespace {
 
@@ -119,40 +26,7 @@ int64_t optional_integer(const Row& row, const char* column) {
   return row.text(column) == "-" ? 0 : row.integer(column);
 }
 
-const std::vector<const char*> kLayouts = {"head", "token", "paged"};
-
 }  // namespace
-
-void read_layout(const Row& row, const char* layout, const char* sequences, const char* slots,
-                 const char* page, CacheSpec* c) {
-  c->layout = row.choice(layout, kLayouts);
-  c->sequence_axis = row.text(sequences) != "-";
-  c->sequences = c->sequence_axis ? row.integer(sequences) : 1;
-  c->slots = row.integer(slots);
-  const bool paged = c->layout == EXN_KV_PAGED;
-  if (paged != (row.text(page) != "-")) fail(std::string(page) + " goes with the paged layout");
-  if (!paged) return;
-  c->page = row.integer(page);
-  if (!c->sequence_axis || c->slots % c->page != 0)
-    fail(std::string(page) + " does not divide the slots of a sequence");
-}
-
-CacheSpec read_cache(const Row& row, const char* dtype, const char* offset) {
-  CacheSpec c;
-  read_layout(row, "layout", "sequences", "slots", "page", &c);
-  c.heads = row.integer("heads");
-  c.dim = row.integer("dim");
-  c.type = row.type(dtype);
-  c.offset = row.integer(offset);
-  return c;
-}
-
-std::vector<int64_t> read_list(const std::string& text, char separator) {
-  std::vector<int64_t> values;
-  std::stringstream list(text);
-  for (std::string part; std::getline(list, part, separator);) values.push_back(std::stoll(part));
-  return values;
-}
 
 std::vector<KvAppendCase> kv_append_cases() {
   return read_cases<KvAppendCase>("kv_append", [](const Row& row, KvAppendCase* c) {
@@ -306,12 +180,6 @@ std::vector<FfnSkipRuleCase> ffn_skip_rule_cases() {
 
 namespace {
 
-HostTensor make_head_rows(const MatrixSpec& m, int64_t dim, uint64_t seed, uint64_t stream) {
-  HostTensor t = make_heads(m.type, m.rows, m.cols / dim, dim, m.pad, m.offset);
-  fill(&t, seed, stream, m.fill, m.scale, m.special);
-  return t;
-}
-
 HostTensor make_slots(const KvAppendCase& c) {
   HostTensor t = make_tensor(Type::kI32, {c.rows.rows});
   const std::vector<int64_t> order = shuffled(c.cache.slots, c.seed, 5);
@@ -338,7 +206,7 @@ HostTensor make_slots(const KvAppendCase& c) {
 
 KvAppendInputs make_inputs(const KvAppendCase& c) {
   KvAppendInputs in;
-  in.cache = full_cache(c.cache, c.seed, 2, "normal");
+  in.cache = full_cache(c.cache, c.seed, 2);
   in.k = make_head_rows(c.rows, c.cache.dim, c.seed, 0);
   in.v = make_head_rows(c.rows, c.cache.dim, c.seed, 1);
   in.sequence = make_sequences(c.sequence, c.rows.rows, c.cache.sequences, c.seed, 4);
@@ -359,7 +227,7 @@ CopyEntry copy_entry(const KvCopyCase& c, int64_t i, const std::vector<int64_t>&
   e.from_slot = i;
   e.to_slot = i;
   if (c.entries == "compact") {
-    e.from_slot = 2 * i + static_cast<int64_t>(pick(c.seed, 4, i, 2));
+    e.from_slot = 2 * i + pick(c.seed, 4, i, 2);
     e.to_sequence = e.from_sequence;
   } else if (c.entries == "fork") {
     e.from_sequence = 0;
@@ -368,7 +236,7 @@ CopyEntry copy_entry(const KvCopyCase& c, int64_t i, const std::vector<int64_t>&
     e.from_sequence = e.to_sequence = 0;
     e.to_slot = i + 1;
   } else if (c.entries == "random" || c.entries == "off") {
-    e.from_slot = static_cast<int64_t>(pick(c.seed, 4, i, c.source.slots));
+    e.from_slot = pick(c.seed, 4, i, c.source.slots);
     e.to_slot = order.at(static_cast<size_t>(i));
     if (c.entries == "off" && pick(c.seed, 5, i, 4) == 0) e.from_slot = -1;
     if (c.entries == "off" && pick(c.seed, 6, i, 4) == 0) e.to_slot = -1;
@@ -382,8 +250,8 @@ CopyEntry copy_entry(const KvCopyCase& c, int64_t i, const std::vector<int64_t>&
 
 KvCopyInputs make_inputs(const KvCopyCase& c) {
   KvCopyInputs in;
-  in.source = full_cache(c.source, c.seed, 0, "normal");
-  if (!c.in_place) in.destination = full_cache(c.destination, c.seed + 1, 2, "normal");
+  in.source = full_cache(c.source, c.seed, 0);
+  if (!c.in_place) in.destination = full_cache(c.destination, c.seed + 1, 2);
   if (c.sequence != "-" && c.sequence != "from" && c.sequence != "to" && c.sequence != "both")
     fail("sequence: " + c.sequence);
   const bool from = c.sequence == "from" || c.sequence == "both",
@@ -410,14 +278,14 @@ KvLengthInputs make_inputs(const KvLengthCase& c, int64_t call) {
   for (int64_t i = 0; i < lengths; ++i) {
     if (c.start != "zero" && c.start != "random" && c.start != "full")
       fail("start: unknown word '" + c.start + "'");
-    const int64_t random = static_cast<int64_t>(pick(c.seed, 0, i, c.capacity / 2 + 1));
+    const int64_t random = pick(c.seed, 0, i, c.capacity / 2 + 1);
     in.length.set_integer(i, c.start == "zero" ? 0 : c.start == "random" ? random : c.capacity);
   }
   if (c.action == EXN_KV_CROP) {
     in.limit = make_tensor(Type::kI32, {c.one_limit ? 1 : lengths});
     for (int64_t i = 0; i < in.limit.size(); ++i) {
       in.limit.set_integer(
-          i, static_cast<int64_t>(pick(c.seed, 1, call * lengths + i, c.capacity + 1)));
+          i, pick(c.seed, 1, call * lengths + i, c.capacity + 1));
     }
     return in;
   }
@@ -428,7 +296,7 @@ KvLengthInputs make_inputs(const KvLengthCase& c, int64_t call) {
   in.active = make_tensor(Type::kU8, {c.rows});
   for (int64_t r = 0; r < c.rows; ++r) {
     // Any value but 0 is yes.
-    const int64_t value = static_cast<int64_t>(pick(c.seed, 3, call * c.rows + r, 3));
+    const int64_t value = pick(c.seed, 3, call * c.rows + r, 3);
     in.active.set_integer(r, c.active == "some" ? value : 0);
   }
   return in;
@@ -438,7 +306,7 @@ namespace {
 
 int64_t visible_of(const AttentionCase& c, int64_t row) {
   const int64_t slots = c.cache.slots;
-  const int64_t random = static_cast<int64_t>(pick(c.seed, 5, row, slots + 1));
+  const int64_t random = pick(c.seed, 5, row, slots + 1);
   if (c.visible == "all") return slots;
   if (c.visible == "random") return random;
   if (c.visible == "causal") return slots - c.query.rows + 1 + row;
@@ -452,19 +320,6 @@ int64_t visible_of(const AttentionCase& c, int64_t row) {
 }
 
 }  // namespace
-
-void put_special(const CacheSpec& c, uint64_t seed, const std::string& special,
-                 CacheTensors* cache) {
-  HostTensor* side = special[0] == 'k' ? &cache->k : &cache->v;
-  const std::string what = special.substr(1);
-  const bool half = special == "k_ninf_half";
-  if (what != "_nan" && what != "_pinf" && what != "_ninf" && !half)
-    fail("cache_special: unknown word '" + special + "'");
-  const double value = what == "_nan" ? kNaN : what == "_pinf" ? kInf : -kInf;
-  const int64_t element = static_cast<int64_t>(pick(seed, 6, 0, c.dim)), middle = c.slots / 2;
-  for (int64_t slot = half ? 0 : middle; slot <= middle; ++slot)
-    side->set(0, cache_index(c, cache->block_table, 0, slot, c.heads - 1, element), value);
-}
 
 AttentionInputs make_inputs(const AttentionCase& c) {
   AttentionInputs in;
@@ -480,17 +335,8 @@ AttentionInputs make_inputs(const AttentionCase& c) {
     if (visible > most) most = visible;
   }
   in.cache = empty_cache(c.cache, c.seed);
-  for (int side = 0; side < 2; ++side) {
-    HostTensor values =
-        make_tensor(c.cache.type, {c.cache.sequences * c.cache.slots, c.cache.columns()});
-    fill(&values, c.seed, 1 + static_cast<uint64_t>(side), c.query.fill,
-         side == 0 ? c.key_scale : 1, "-");
-    for (int64_t row = 0; row < values.rows; ++row) {
-      const bool hidden = row % c.cache.slots >= seen[static_cast<size_t>(row / c.cache.slots)];
-      for (int64_t i = 0; hidden && i < values.cols; ++i) values.set(row, i, kNaN);
-    }
-    scatter(c.cache, in.cache.block_table, values, side == 0 ? &in.cache.k : &in.cache.v);
-  }
+  fill_seen(c.cache, in.cache.block_table, seen, c.query.fill, c.key_scale, c.seed, 1, &in.cache.k);
+  fill_seen(c.cache, in.cache.block_table, seen, c.query.fill, 1, c.seed, 2, &in.cache.v);
   if (c.cache_special != "-" && c.cache.slots > 0)
     put_special(c.cache, c.seed, c.cache_special, &in.cache);
   return in;
@@ -508,7 +354,7 @@ HiddenStackInputs make_inputs(const HiddenStackCase& c, int64_t call) {
     for (int64_t i = 0; i < in.tags.size(); ++i) {
       const int64_t tag = i / c.rows.rows, row = i % c.rows.rows;
       in.tags.set_integer(
-          i, static_cast<int64_t>(pick(c.seed, 4, (first + row) * c.tags + tag, 1000)));
+          i, pick(c.seed, 4, (first + row) * c.tags + tag, 1000));
     }
   }
   if (c.mask == "-") return in;
@@ -517,7 +363,7 @@ HiddenStackInputs make_inputs(const HiddenStackCase& c, int64_t call) {
   for (int64_t r = 0; r < c.rows.rows; ++r) {
     // Any value but 0 is yes.
     in.mask.set_integer(r,
-                        c.mask == "some" ? static_cast<int64_t>(pick(c.seed, 5, first + r, 3)) : 0);
+                        c.mask == "some" ? pick(c.seed, 5, first + r, 3) : 0);
   }
   return in;
 }
@@ -527,11 +373,11 @@ namespace {
 int64_t list_entry(const RowCompactionCase& c, int64_t i, const std::vector<int64_t>& order) {
   if (c.list == "identity") return i;
   if (c.list == "none") return -1;
-  if (c.list == "random") return static_cast<int64_t>(pick(c.seed, 2, i, c.rows));
+  if (c.list == "random") return pick(c.seed, 2, i, c.rows);
   const int64_t entry = order.at(static_cast<size_t>(i));
   if (c.list == "shuffled") return entry;
   if (c.list == "holes")
-    return pick(c.seed, 3, i, 3) == 0 ? -1 - static_cast<int64_t>(pick(c.seed, 4, i, 100)) : entry;
+    return pick(c.seed, 3, i, 3) == 0 ? -1 - pick(c.seed, 4, i, 100) : entry;
   fail("list: unknown word '" + c.list + "'");
 }
 

@@ -3,66 +3,10 @@
 // ops/README.md is the specification.
 #pragma once
 
+#include "cache.h"
 #include "case_table.h"
 
 namespace exn::test {
-
-// ---- a described cache --------------------------------------------------------------------------
-
-struct CacheSpec {
-  int32_t layout = EXN_KV_HEAD_MAJOR;
-  bool sequence_axis = true;  // false: rank 3, one sequence
-  int64_t sequences = 1;
-  int64_t heads = 1;
-  int64_t slots = 0;  // T
-  int64_t page = 1;   // PAGED; divides T
-  int64_t dim = 1;
-  Type type = Type::kF32;
-  int64_t offset = 0;
-
-  int64_t blocks() const { return slots / page; }                       // B
-  int64_t pages() const { return sequences * blocks() + kSparePages; }  // P
-  int64_t columns() const { return heads * dim; }
-
-  static constexpr int64_t kSparePages = 3;  // pages of no sequence
-};
-
-struct CacheTensors {
-  HostTensor k, v;
-  HostTensor block_table;  // PAGED
-};
-
-// Where the caches' tensors keep an element, as an index into their one row.
-int64_t cache_index(const CacheSpec& c, const HostTensor& block_table, int64_t sequence,
-                    int64_t slot, int64_t head, int64_t element);
-
-// k and v full of NaN, and the shuffled table.
-CacheTensors empty_cache(const CacheSpec& c, uint64_t seed);
-
-// Puts row s * T + t of `values` [S * T, Hkv * dh] where slot t of sequence s lies.
-void scatter(const CacheSpec& c, const HostTensor& block_table, const HostTensor& values,
-             HostTensor* side);
-
-// The value that the column `cache_special` names, where README.md says.
-void put_special(const CacheSpec& c, uint64_t seed, const std::string& special,
-                 CacheTensors* cache);
-
-// sequence[r] of `rows` rows; not given for "-".
-HostTensor make_sequences(const std::string& kind, int64_t rows, int64_t sequences, uint64_t seed,
-                          uint64_t stream);
-
-// The columns called here, which say how K and V are laid out; the caller reads the others.
-void read_layout(const Row& row, const char* layout, const char* sequences, const char* slots,
-                 const char* page, CacheSpec* c);
-
-// The columns `layout`, `sequences`, `heads`, `slots`, `page` and `dim`, and those called here.
-CacheSpec read_cache(const Row& row, const char* dtype, const char* offset);
-
-// Integers with a separator between them.
-std::vector<int64_t> read_list(const std::string& text, char separator);
-
-// A permutation of 0 .. n-1.
-std::vector<int64_t> shuffled(int64_t n, uint64_t seed, uint64_t stream);
 
 // ---- cases --------------------------------------------------------------------------------------
 

@@ -12,11 +12,6 @@ namespace exn::test {
 
 namespace {
 
-int64_t pick(uint64_t seed, uint64_t stream, int64_t i, int64_t below) {
-  return static_cast<int64_t>(word(seed, stream, static_cast<uint64_t>(i)) %
-                              static_cast<uint64_t>(below));
-}
-
 int64_t number_in(const char* column, const std::string& text) {
   char* end = nullptr;
   const int64_t value = std::strtoll(text.c_str(), &end, 10);

@@ -12,15 +12,8 @@ namespace exn::test {
 
 namespace {
 
-constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
 // Streams that both ops use alike.
 constexpr uint64_t kLimitStream = 9, kBudgetStream = 10, kKeepStream = 11, kDropStream = 13;
-
-int64_t pick(uint64_t seed, uint64_t stream, int64_t i, int64_t below) {
-  return static_cast<int64_t>(word(seed, stream, static_cast<uint64_t>(i)) %
-                              static_cast<uint64_t>(below));
-}
 
 int64_t number(const std::string& column, const std::string& text) {
   char* end = nullptr;
@@ -203,23 +196,15 @@ void make_keys(const AttentionScoresCase& c, AttentionScoresInputs* in) {
     most = std::max(most, in->visible.integer_at(r));
   }
   in->cache = empty_cache(c.cache, c.seed);
-  HostTensor keys =
-      make_tensor(c.cache.type, {c.cache.sequences * c.cache.slots, c.cache.columns()});
-  fill(&keys, c.seed, 1, c.query.fill, c.key_scale, "-");
-  for (int64_t row = 0; row < keys.rows; ++row) {
-    const bool hidden = row % c.cache.slots >= seen[static_cast<size_t>(row / c.cache.slots)];
-    for (int64_t i = 0; hidden && i < keys.cols; ++i) keys.set(row, i, kNaN);
-  }
-  scatter(c.cache, in->cache.block_table, keys, &in->cache.k);
+  fill_seen(c.cache, in->cache.block_table, seen, c.query.fill, c.key_scale, c.seed, 1,
+            &in->cache.k);
 }
 
 }  // namespace
 
 AttentionScoresInputs make_inputs(const AttentionScoresCase& c) {
   AttentionScoresInputs in;
-  in.query = make_heads(c.query.type, c.query.rows, c.query_heads, c.cache.dim, c.query.pad,
-                        c.query.offset);
-  fill(&in.query, c.seed, 0, c.query.fill, c.query.scale, c.query.special);
+  in.query = make_head_rows(c.query, c.cache.dim, c.seed, 0);
   in.sequence = make_sequences(c.sequence, c.prompts(), c.cache.sequences, c.seed, 4);
   in.visible = make_tensor(Type::kI32, {c.query.rows});
   for (int64_t r = 0; r < c.query.rows; ++r)

@@ -245,7 +245,14 @@ void run_guarded(const Target& target, const Subject& subject, unsigned char dir
     const auto run = [&] {
       return call.run(bytes == 0 ? nullptr : workspace.data(), bytes, nullptr);
     };
+    const bool refused = target.cpu() && call.cpu_refuses;
+    const auto before = refused ? subject.bits() : std::vector<std::vector<unsigned char>>();
     const exn_status status = target.cpu() ? without_allocations(call.op, run) : run();
+    if (refused) {
+      ASSERT_EQ(status, EXN_INVALID_ARGUMENT) << exn_last_error();
+      EXPECT_EQ(subject.bits(), before) << call.op << " wrote an output of a run that it refused";
+      continue;
+    }
     ASSERT_EQ(status, EXN_OK) << exn_last_error();
     expect_path(target, call.op);
     ASSERT_EQ(exn_stream_synchronize(target.device_type, 0, nullptr), EXN_OK) << exn_last_error();

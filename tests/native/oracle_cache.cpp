@@ -21,10 +21,6 @@ constexpr Real kUnit = 0x1p-24;  // of f32, the precision of every sum
 
 size_t at(int64_t i) { return static_cast<size_t>(i); }
 
-int64_t id_or(const HostTensor& ids, int64_t i, int64_t otherwise) {
-  return ids.given() ? ids.integer_at(i) : otherwise;
-}
-
 std::vector<Expected> contents_of(const HostTensor& t) {
   std::vector<Expected> all(at(t.cols));
   for (int64_t i = 0; i < t.cols; ++i) all[at(i)].value = t.at(0, i);

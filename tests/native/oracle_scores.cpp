@@ -20,10 +20,6 @@ constexpr Real kUnit = 0x1p-24;  // of f32, the precision of every sum
 
 size_t at(int64_t i) { return static_cast<size_t>(i); }
 
-int64_t id_or(const HostTensor& ids, int64_t i, int64_t otherwise) {
-  return ids.given() ? ids.integer_at(i) : otherwise;
-}
-
 // ---- selections ---------------------------------------------------------------------------------
 
 enum class Part { kOut, kKept, kCandidate };
