@@ -21,6 +21,15 @@ inline std::string place(int64_t row, int64_t col) {
 // The largest error / bound seen so far of each output of each op, for summaries.
 std::map<std::string, double>& worst_errors();
 
+// Decisions so near to their threshold that rounding may tip them, and decisions in all, for
+// summaries.
+struct Band {
+  int64_t hits = 0;
+  int64_t decisions = 0;
+};
+std::map<std::string, Band>& bands();
+void count_band(const std::string& what, int64_t hits, int64_t decisions);
+
 // Empty if `got` agrees with what was expected. `what` names the output, `place` its element.
 Complaint compare(const std::string& what, const std::string& place, const Expected& expected,
                   double got);
@@ -28,6 +37,9 @@ Complaint compare(const std::string& what, const std::string& place, const Expec
 // All elements of a matrix (or of a vector), expected in row-major order.
 Complaint compare(const std::string& name, const std::vector<Expected>& expected,
                   const HostTensor& got);
+
+// Whatever the rounding: no element lies outside of low ... high. NaN is none's concern here.
+Complaint compare_range(const std::string& name, double low, double high, const HostTensor& got);
 
 inline Complaint compare_integers(const std::string& name, const std::vector<int64_t>& expected,
                                   const HostTensor& got) {
@@ -76,6 +88,9 @@ auto lazily(Make make) {
 inline double bytes_of(int64_t elements, Type type) {
   return static_cast<double>(elements) * static_cast<double>(size_of(type));
 }
+
+// Weights are read once for each block of up to 64 rows.
+inline double passes_over_weights(int64_t rows) { return static_cast<double>((rows + 63) / 64); }
 
 inline std::string text(int64_t value) { return std::to_string(value); }
 inline std::string quoted(const std::string& text) { return "\"" + text + "\""; }

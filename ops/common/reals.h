@@ -2,6 +2,7 @@
 // What the oracles over rows of numbers share.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -46,6 +47,11 @@ bool valid_logits(const std::vector<Real>& z) {
     finite = finite || std::isfinite(v);
   }
   return finite;
+}
+
+template <typename Real>
+bool all_finite(const std::vector<Real>& x) {
+  return std::all_of(x.begin(), x.end(), [](Real v) { return std::isfinite(v); });
 }
 
 // The result after it was stored as `type`, on top of the error it had.

@@ -376,4 +376,31 @@ void fill(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::string&
   fill_special(tensor, seed, stream, special);
 }
 
+bool derive(const HostTensor& a, const std::string& relation, uint64_t seed, float scale,
+            HostTensor* b) {
+  const bool known = relation == "parallel" || relation == "parallel3" ||
+                     relation == "orthogonal" || relation == "nearly" || relation == "equal" ||
+                     relation == "negated" || relation == "scaled" || relation == "near";
+  if (!known) return false;
+  for (int64_t r = 0; r < a.rows; ++r) {
+    for (int64_t c = 0; c < a.cols; ++c) {
+      const float v = static_cast<float>(a.at(r, c));
+      const uint64_t w = word(seed, 1, static_cast<uint64_t>(r * a.cols + c));
+      float out = v;
+      if (relation == "parallel" || relation == "scaled") out = 0.5f * v;
+      if (relation == "parallel3") out = 3.0f * v;
+      if (relation == "negated") out = -v;
+      if (relation == "nearly") out = 0.5f * v + bell(w) * 0x1p-10f;
+      if (relation == "near") out = v + bell(w) * 0x1p-6f;
+      if (relation == "orthogonal") {
+        const int64_t partner = c ^ 1;
+        out = partner >= a.cols ? 0.0f
+                                : static_cast<float>(a.at(r, partner)) * (c % 2 ? -1.0f : 1.0f);
+      }
+      b->set(r, c, static_cast<double>(out * scale));
+    }
+  }
+  return true;
+}
+
 }  // namespace exn::test

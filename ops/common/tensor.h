@@ -125,6 +125,11 @@ void fill_special(HostTensor* tensor, uint64_t seed, uint64_t stream, const std:
 void fill(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::string& kind, float scale,
           const std::string& special);
 
+// Makes b of the stored values of a, row by row, each times `scale` (ops/README.md); false if
+// `relation` is none of those that do so.
+bool derive(const HostTensor& a, const std::string& relation, uint64_t seed, float scale,
+            HostTensor* b);
+
 // [R,H,dh] with compact heads and padding between rows; for the generator one row has H * dh
 // columns.
 inline HostTensor make_heads(Type type, int64_t rows, int64_t heads, int64_t dim, int64_t pad,

@@ -11,9 +11,6 @@ namespace {
 
 constexpr unsigned char kPoison = 0xCD;
 
-// Weights are read once for each block of up to 64 rows.
-double passes_over_weights(int64_t rows) { return static_cast<double>((rows + 63) / 64); }
-
 Case make_case(const RowStatsCase& c) {
   Case result;
   result.instantiate = [c](int32_t device_type) {
@@ -183,29 +180,6 @@ Case make_case(const PerpGradCase& c) {
   return result;
 }
 
-Case make_case(const CosineCase& c) {
-  Case result;
-  result.instantiate = [c](int32_t device_type) {
-    auto instance = std::make_unique<Instance>(device_type);
-    const CosineInputs in = make_inputs(c);
-    const DLTensor* a = instance->input(in.a);
-    const DLTensor* b = in.b.given() ? instance->input(in.b) : a;
-    const DLTensor* out = instance->output("out", Type::kF32, {c.a.rows});
-    const exn_cosine_params params = {sizeof params, a, b, out};
-    instance->call(EXN_TEST_OP(cosine), params);
-    return instance;
-  };
-  const auto oracle = lazily([c] { return cosine_oracle(c, make_inputs(c)); });
-  result.judge = [oracle](const Outputs& got) { return compare("out", oracle(), got[0]); };
-  const int64_t operands = c.relation == "same" ? 1 : 2;
-  result.compulsory_bytes =
-      bytes_of(operands * c.a.rows * c.a.cols, c.a.type) + bytes_of(c.a.rows, Type::kF32);
-  result.description = {{"rows", std::to_string(c.a.rows)},
-                        {"cols", std::to_string(c.a.cols)},
-                        {"dtype", quoted(name_of(c.a.type))}};
-  return result;
-}
-
 Case make_case(const GateCase& c) {
   Case result;
   result.instantiate = [c](int32_t device_type) {
@@ -360,7 +334,6 @@ const Room kExitHead("exit_head", [] { return listed("exit_head", exit_head_case
 const Room kStablemax("stablemax", [] { return listed("stablemax", stablemax_cases(), make_case); });
 const Room kCrossEntropy("cross_entropy", [] { return listed("cross_entropy", cross_entropy_cases(), make_case); });
 const Room kPerpGrad("perp_grad", [] { return listed("perp_grad", perp_grad_cases(), make_case); });
-const Room kCosine("cosine", [] { return listed("cosine", cosine_cases(), make_case); });
 const Room kGate("gate", [] { return listed("gate", gate_cases(), make_case); });
 const Room kExitRule("exit_rule", [] { return listed("exit_rule", exit_rule_cases(), make_case); });
 

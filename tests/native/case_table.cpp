@@ -107,18 +107,6 @@ std::vector<PerpGradCase> perp_grad_cases() {
       });
 }
 
-std::vector<CosineCase> cosine_cases() {
-  return read_cases<CosineCase>("cosine", [](const Row& row, CosineCase* c) {
-        c->a = {row.integer("rows"),   row.integer("cols"),     row.type("dtype"),
-                row.integer("pad_a"),  row.integer("offset_a"), row.text("fill"),
-                row.number("scale_a"), row.text("special")};
-        c->pad_b = row.integer("pad_b");
-        c->offset_b = row.integer("offset_b");
-        c->relation = row.text("relation");
-        c->scale_b = row.number("scale_b");
-      });
-}
-
 std::vector<GateCase> gate_cases() {
   return read_cases<GateCase>("gate", [](const Row& row, GateCase* c) {
         c->features = read_matrix(row, "dim");
@@ -223,39 +211,6 @@ CrossEntropyInputs make_inputs(const CrossEntropyCase& c) {
   return in;
 }
 
-namespace {
-
-// b from the stored a; false if `relation` is none of the derived ones. A
-// matrix of one row is a vector.
-bool derive(const HostTensor& a, const std::string& relation, uint64_t seed, float scale,
-            HostTensor* b) {
-  const bool known = relation == "parallel" || relation == "parallel3" ||
-                     relation == "orthogonal" || relation == "nearly" || relation == "equal" ||
-                     relation == "negated" || relation == "scaled" || relation == "near";
-  if (!known) return false;
-  for (int64_t r = 0; r < a.rows; ++r) {
-    for (int64_t c = 0; c < a.cols; ++c) {
-      const float v = static_cast<float>(a.at(r, c));
-      const uint64_t w = word(seed, 1, static_cast<uint64_t>(r * a.cols + c));
-      float out = v;
-      if (relation == "parallel" || relation == "scaled") out = 0.5f * v;
-      if (relation == "parallel3") out = 3.0f * v;
-      if (relation == "negated") out = -v;
-      if (relation == "nearly") out = 0.5f * v + bell(w) * 0x1p-10f;
-      if (relation == "near") out = v + bell(w) * 0x1p-6f;
-      if (relation == "orthogonal") {
-        const int64_t partner = c ^ 1;
-        out = partner >= a.cols ? 0.0f
-                                : static_cast<float>(a.at(r, partner)) * (c % 2 ? -1.0f : 1.0f);
-      }
-      b->set(r, c, static_cast<double>(out * scale));
-    }
-  }
-  return true;
-}
-
-}  // namespace
-
 PerpGradInputs make_inputs(const PerpGradCase& c) {
   PerpGradInputs in;
   in.weight = make_tensor(c.type, c.shape, 0, c.offset);
@@ -271,27 +226,6 @@ PerpGradInputs make_inputs(const PerpGradCase& c) {
   }
   if (c.special.rfind("weight_", 0) == 0) fill_special(&in.weight, c.seed, 0, c.special.substr(7));
   if (c.special.rfind("grad_", 0) == 0) fill_special(&in.grad, c.seed, 1, c.special.substr(5));
-  return in;
-}
-
-CosineInputs make_inputs(const CosineCase& c) {
-  CosineInputs in;
-  MatrixSpec plain = c.a;
-  plain.special = "-";
-  if (c.relation == "zero_a") plain.fill = "zero";
-  in.a = make_matrix(plain, c.seed, 0);
-  if (c.relation != "same") {
-    in.b = make_tensor(c.a.type, {c.a.rows, c.a.cols}, c.pad_b, c.offset_b);
-    const bool independent = c.relation == "independent" || c.relation == "zero_a";
-    if (independent) {
-      fill(&in.b, c.seed, 1, c.a.fill, c.scale_b, "-");
-    } else if (c.relation == "zero") {
-      fill(&in.b, c.seed, 1, "zero", 1, "-");
-    } else if (!derive(in.a, c.relation, c.seed, 1, &in.b)) {
-      fail("relation: " + c.relation);
-    }
-  }
-  fill_special(&in.a, c.seed, 0, c.a.special);
   return in;
 }
 

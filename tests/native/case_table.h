@@ -70,14 +70,6 @@ struct PerpGradCase : CaseBase {
   bool in_place = false;
 };
 
-struct CosineCase : CaseBase {
-  MatrixSpec a;
-  int64_t pad_b = 0;
-  int64_t offset_b = 0;
-  std::string relation;
-  float scale_b = 1;
-};
-
 struct GateCase : CaseBase {
   MatrixSpec features;
   Type weight_type = Type::kF32;
@@ -120,7 +112,6 @@ std::vector<ExitHeadCase> exit_head_cases();
 std::vector<StableMaxCase> stablemax_cases();
 std::vector<CrossEntropyCase> cross_entropy_cases();
 std::vector<PerpGradCase> perp_grad_cases();
-std::vector<CosineCase> cosine_cases();
 std::vector<GateCase> gate_cases();
 std::vector<ExitRuleCase> exit_rule_cases();
 
@@ -147,11 +138,6 @@ struct PerpGradInputs {
   HostTensor weight, grad;
 };
 
-struct CosineInputs {
-  HostTensor a;
-  HostTensor b;  // not given: b is a
-};
-
 struct GateInputs {
   HostTensor features, hidden_weight, hidden_bias, out_weight, out_bias;
 };
@@ -165,7 +151,6 @@ ExitHeadInputs make_inputs(const ExitHeadCase& c);
 StableMaxInputs make_inputs(const StableMaxCase& c);
 CrossEntropyInputs make_inputs(const CrossEntropyCase& c);
 PerpGradInputs make_inputs(const PerpGradCase& c);
-CosineInputs make_inputs(const CosineCase& c);
 GateInputs make_inputs(const GateCase& c);
 // Of one call: token `token`, layer `layer`.
 ExitRuleInputs make_inputs(const ExitRuleCase& c, int64_t token, int64_t layer);

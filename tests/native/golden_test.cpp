@@ -9,6 +9,7 @@
 #include "golden.h"
 #include "harness.h"
 #include "json.h"
+#include "reals.h"
 #include "safetensors.h"
 
 namespace exn::test {
@@ -52,10 +53,6 @@ std::vector<double> values_of(const HostTensor& t) {
     for (int64_t c = 0; c < t.cols; ++c) values.push_back(t.at(r, c));
   }
   return values;
-}
-
-bool all_finite(const std::vector<double>& values) {
-  return std::all_of(values.begin(), values.end(), [](double v) { return std::isfinite(v); });
 }
 
 // Where the official code overflows or divides 0 by 0, ours must still be finite.

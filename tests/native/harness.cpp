@@ -43,7 +43,6 @@ std::vector<Target> find_targets() {
 }
 
 struct Summary {
-  std::map<std::string, std::pair<int64_t, int64_t>> bands;
   std::map<std::string, size_t> stack;  // most bytes that a call of an op took
   std::set<std::string> left_out;       // ids of cases
 };
@@ -65,9 +64,9 @@ class Report : public ::testing::Environment {
     for (const auto& [what, ratio] : worst_errors()) {
       std::printf("largest error / bound: %-28s %.3f\n", what.c_str(), ratio);
     }
-    for (const auto& [what, band] : summary().bands) {
+    for (const auto& [what, band] : bands()) {
       std::printf("inside the decision band: %-25s %lld of %lld\n", what.c_str(),
-                  static_cast<long long>(band.first), static_cast<long long>(band.second));
+                  static_cast<long long>(band.hits), static_cast<long long>(band.decisions));
     }
     for (const auto& [what, bytes] : summary().stack) {
       std::printf("largest stack: %-36s %zu\n", what.c_str(), bytes);
@@ -347,12 +346,6 @@ void expect_agrees(const std::string& what, const Expected& expected, double got
 void expect_all_agree(const std::string& what, const std::vector<Expected>& expected,
                       const HostTensor& got) {
   EXPECT_EQ(compare(what, expected, got), "");
-}
-
-void count_band(const std::string& what, int64_t hits, int64_t decisions) {
-  auto& band = summary().bands[what];
-  band.first += hits;
-  band.second += decisions;
 }
 
 // ---- statistics ---------------------------------------------------------------------------------

@@ -126,9 +126,6 @@ void expect_agrees(const std::string& what, const Expected& expected, double got
 void expect_all_agree(const std::string& what, const std::vector<Expected>& expected,
                       const HostTensor& got);
 
-// A decision inside its band, for the summary.
-void count_band(const std::string& what, int64_t hits, int64_t decisions);
-
 // The outputs of row_stats and exit_head.
 class StatsOutputs {
  public:

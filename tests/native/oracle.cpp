@@ -368,11 +368,6 @@ CrossEntropyExpected cross_entropy_oracle(const CrossEntropyCase& c, const Cross
 namespace {
 
 template <typename Real>
-bool all_finite(const std::vector<Real>& x) {
-  return std::all_of(x.begin(), x.end(), [](Real v) { return std::isfinite(v); });
-}
-
-template <typename Real>
 PerpGradExpected perp_grad_in(const PerpGradCase& c, const PerpGradInputs& in) {
   const Type type = in.weight.type;
   const Real u = static_cast<Real>(arithmetic(type));
@@ -429,36 +424,6 @@ PerpGradExpected perp_grad_in(const PerpGradCase& c, const PerpGradInputs& in) {
 
 PerpGradExpected perp_grad_oracle(const PerpGradCase& c, const PerpGradInputs& in) {
   return in.weight.type == Type::kF64 ? perp_grad_in<Wide>(c, in) : perp_grad_in<double>(c, in);
-}
-
-std::vector<Expected> cosine_oracle(const CosineCase&, const CosineInputs& in) {
-  const HostTensor& other = in.b.given() ? in.b : in.a;
-  std::vector<Expected> out;
-  for (int64_t r = 0; r < in.a.rows; ++r) {
-    const std::vector<double> a = row_of<double>(in.a, r), b = row_of<double>(other, r);
-    if (!all_finite(a) || !all_finite(b)) {
-      out.push_back(nan());
-      continue;
-    }
-    double ab = 0, aa = 0, bb = 0, magnitude = 0;
-    for (size_t i = 0; i < a.size(); ++i) {
-      ab += a[i] * b[i];
-      magnitude += std::fabs(a[i] * b[i]);
-      aa += a[i] * a[i];
-      bb += b[i] * b[i];
-    }
-    if (aa == 0 || bb == 0) {
-      out.push_back({0, 0});
-      continue;
-    }
-    const double norms = std::sqrt(aa) * std::sqrt(bb);
-    const double cosine = ab / norms;
-    const double sum_bound = kUnit * sum_error(in.a.cols);
-    const double bound =
-        sum_bound * (magnitude / norms + std::fabs(cosine)) + 4 * kUnit * std::fabs(cosine);
-    out.push_back({cosine, bound});
-  }
-  return out;
 }
 
 // ---- gates --------------------------------------------------------------------------------------

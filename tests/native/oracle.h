@@ -39,9 +39,6 @@ struct PerpGradExpected {
 
 PerpGradExpected perp_grad_oracle(const PerpGradCase& c, const PerpGradInputs& in);
 
-// One entry per row.
-std::vector<Expected> cosine_oracle(const CosineCase& c, const CosineInputs& in);
-
 // One entry per row. A row with an infinity whose probability depends on the order of
 // operations has bound +inf.
 std::vector<Expected> gate_oracle(const GateCase& c, const GateInputs& in);

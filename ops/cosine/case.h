@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include "expected.h"
+
+namespace exn::test {
+
+// One entry per row.
+std::vector<Expected> cosine_oracle(const HostTensor& a, const HostTensor& b);
+
+}  // namespace exn::test
