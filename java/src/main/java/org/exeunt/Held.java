@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import java.lang.reflect.Field;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicReference;
 import org.bytedeco.javacpp.Pointer;
 
@@ -31,10 +33,16 @@ final class Held {
    */
   private static final AtomicReference<Thread> LOCK = new AtomicReference<>();
 
+  /** Where JavaCPP keeps the count; null where its module is not open to us. */
+  private static final Field[] TO_COUNT =
+      fields("Pointer.deallocator", "Pointer$ProxyDeallocator.pointer",
+          "Pointer$DeallocatorReference.count");
+
   final Held[] alone = {this};
   private final Pointer pointer;
   private final long address;
   private final boolean counted;
+  private final AtomicInteger count; // null: only JavaCPP changes it
   private boolean gone; // under LOCK; a deallocator failed, and the count says nothing
 
   private Held(Pointer pointer) {
@@ -46,6 +54,7 @@ final class Held {
         pointer.retainReference();
       }
       counted = pointer.referenceCount() > 0;
+      count = counted && TO_COUNT != null ? count(pointer) : null;
     } finally {
       unlock(locked);
     }
@@ -111,17 +120,60 @@ final class Held {
     throw (RuntimeException) failure;
   }
 
-  /**
-   * No more references than this one's own: the user's are gone, and nobody else holds it. What is
-   * closed twice between the last look and the last reference, JavaCPP alone would free twice too.
-   */
+  /** No more references than this one's own: the user's are gone, and nobody else holds it. */
   private void release() {
     for (int own = REFERENCES; counted && own > 0; own--) {
       if (pointer.referenceCount() <= own) {
         freeClosed();
         return;
       }
+      giveBack();
+    }
+  }
+
+  /**
+   * Never the last one where that can be seen to, since a second close() would free what this frees
+   * just now. Where it cannot, it takes both between the look and the end of freeing.
+   */
+  private void giveBack() {
+    if (count == null) {
       pointer.releaseReference();
+      return;
+    }
+    int now;
+    do {
+      now = count.get();
+      if (now <= 1) {
+        freeClosed();
+        return;
+      }
+    } while (!count.compareAndSet(now, now - 1));
+  }
+
+  private static AtomicInteger count(Pointer pointer) {
+    try {
+      Object counting = TO_COUNT[0].get(pointer);
+      while (TO_COUNT[1].getDeclaringClass().isInstance(counting)) {
+        counting = TO_COUNT[0].get(TO_COUNT[1].get(counting));
+      }
+      return counting == null ? null : (AtomicInteger) TO_COUNT[2].get(counting);
+    } catch (IllegalAccessException e) {
+      throw new IllegalStateException(e);
+    }
+  }
+
+  private static Field[] fields(String... names) {
+    Field[] fields = new Field[names.length];
+    try {
+      for (int i = 0; i < names.length; i++) {
+        int dot = names[i].indexOf('.');
+        fields[i] = Class.forName("org.bytedeco.javacpp." + names[i].substring(0, dot))
+            .getDeclaredField(names[i].substring(dot + 1));
+        fields[i].setAccessible(true);
+      }
+      return fields;
+    } catch (ReflectiveOperationException | RuntimeException e) {
+      return null;
     }
   }
 
