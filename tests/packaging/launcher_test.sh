@@ -121,6 +121,23 @@ expect 'no half toolkit is left' 0 ''
 with_launcher 'jdk_major() { echo 11; }; missing_packages "${BUILD_NEEDS[@]}"'
 expect 'an old JDK is not enough' 0 'openjdk-17-jdk-headless'
 
+# The formatter, on a tree with one source.
+printf 'int  f( );\n' >"$WORK/tree/native.cpp"
+attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/launcher/format.sh" --check
+expect 'no network for the formatter' 3 'no clang-format could be fetched'
+attempt "$WORK/tree/exeunt" format --fast
+expect 'format refuses an option' 2 "not '--fast'"
+if [[ -d $ROOT/build/format ]]; then
+  cp "$ROOT/.clang-format" "$WORK/tree/"
+  cp -r "$ROOT/build/format" "$WORK/tree/build/"
+  attempt "$WORK/tree/launcher/format.sh" --check
+  expect 'a source that is not formatted' 1 native.cpp
+  attempt "$WORK/tree/exeunt" format
+  expect 'format' 0 ''
+  attempt "$WORK/tree/launcher/format.sh" --check
+  expect 'a source that is formatted' 0 ''
+fi
+
 # generate on a tree that counts as built. GenerateTest holds what the program itself says to a
 # prompt that is too long, foreign or broken models and senseless options; here, that its sentence
 # and its status 2 arrive, and that a model is fetched only where none was named.
@@ -190,7 +207,7 @@ input=/dev/null
 # ---- help, from a tree that would have to be built ----------------------------------------------
 
 printf '#!/bin/sh\necho built >"%s/built"\n' "$WORK" >"$WORK/bin/mvn"
-for command in build test demo generate bench fuzz; do
+for command in build test format demo generate bench fuzz; do
   rm -f "$WORK/built"
   attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" $command --help
   expect "$command --help" 0 "$command"
