@@ -12,24 +12,11 @@
 namespace exn::cuda {
 namespace {
 
-// What a block may use besides its static shared memory; every GPU has 48 KiB without asking.
-constexpr int kMostSharedBytes = 44 * 1024;
 // Blocks that an SM holds at once, about: the slots are split until that many are there.
 constexpr int64_t kBlocksPerSm = 4;
 
-Stored stored_as(DType dtype) {
-  return dtype == DType::kF32 ? Stored::kF32 : dtype == DType::kF16 ? Stored::kF16 : Stored::kBF16;
-}
-
 HeadRows head_rows(const Heads& heads) {
-  return {heads.data, stored_as(heads.dtype), heads.stride};
-}
-
-// The smallest n with 2^n >= least.
-int shift_for(int64_t least) {
-  int shift = 0;
-  while ((int64_t{1} << shift) < least) ++shift;
-  return shift;
+  return {heads.data, storage_of(heads.dtype), heads.stride};
 }
 
 // Queries that a block takes at most: their rows in f32 fit into 16 KiB.

@@ -24,8 +24,6 @@ static_assert(static_cast<int>(Pooling::kNone) == EXN_POOL_NONE &&
                   static_cast<int>(Pooling::kMax) == EXN_POOL_MAX,
               "pools");
 
-// What a block may use besides its static shared memory; every GPU has 48 KiB without asking.
-constexpr int kMostSharedBytes = 44 * 1024;
 // Rows of a prompt's window in a launch: fewer where their products would take more than that.
 constexpr int64_t kMostRows = 64;
 constexpr int64_t kMostProductBytes = 64 * 1024 * 1024;
@@ -35,19 +33,6 @@ constexpr int kLeastSlotShift = 3;
 // Columns of a finishing block: few where each is a sum of many products.
 constexpr int kManyProducts = 8;
 constexpr int kWidePiece = 4 * kScoreThreads;
-
-Storage storage_of(DType dtype) {
-  return dtype == DType::kF32   ? Storage::kF32
-         : dtype == DType::kF16 ? Storage::kF16
-                                : Storage::kBF16;
-}
-
-// The smallest n with 2^n >= least.
-int shift_for(int64_t least) {
-  int shift = 0;
-  while ((int64_t{1} << shift) < least) ++shift;
-  return shift;
-}
 
 bool has_vectors(const KvCache& keys) {
   return widest_word({address_of(keys.k), static_cast<uint64_t>(keys.dim * size_of(keys.dtype))}) ==

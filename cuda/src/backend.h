@@ -67,6 +67,13 @@ inline cudaStream_t stream_of(exn_stream stream) { return static_cast<cudaStream
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// The smallest n with 2^n >= least.
+inline int shift_for(int64_t least) {
+  int shift = 0;
+  while ((int64_t{1} << shift) < least) ++shift;
+  return shift;
+}
+
 constexpr int64_t kMostBlocks = INT32_MAX;  // of a launch
 
 // Blocks for `items` pieces of work; the kernels loop when there are more pieces than a grid has
@@ -74,6 +81,10 @@ constexpr int64_t kMostBlocks = INT32_MAX;  // of a launch
 inline unsigned grid_for(int64_t items) {
   return static_cast<unsigned>(items < kMostBlocks ? items : kMostBlocks);
 }
+
+// Dynamic shared memory that a block has without asking, beside at most 4 KiB of static: every GPU
+// has 48 KiB.
+constexpr int kMostSharedBytes = 44 * 1024;
 
 // Allows a kernel the dynamic shared memory it needs (at most 68 KiB; every supported GPU has 99),
 // beside at most 16 KiB that it has anyway. Queues nothing, so it is legal during capture.

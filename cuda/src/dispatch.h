@@ -7,6 +7,7 @@
 
 #include <exeunt/cuda/normalizer.cuh>
 #include <exeunt/cuda/portable.cuh>
+#include <exeunt/cuda/storage.cuh>
 
 #include "base/ops.h"
 
@@ -39,6 +40,17 @@ template <class F>
 void dispatch_real(DType dtype, F&& f) {
   if (dtype == DType::kF64) return f(Type<double>{});
   dispatch_float(dtype, f);
+}
+
+inline Storage storage_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF16:
+      return Storage::kF16;
+    case DType::kBF16:
+      return Storage::kBF16;
+    default:
+      return Storage::kF32;
+  }
 }
 
 // Calls f(Type<Softmax<A>>{}) or f(Type<StableMax<A>>{}).

@@ -12,10 +12,6 @@ static_assert(kMostGathered == EXN_GATHER_MAX_TENSORS + 1, "tensors and position
 // A list up to here is looked through by every block that moves: a launch would take longer.
 constexpr int64_t kShortList = 2048;
 constexpr int64_t kCheckPart = 4096;  // entries of a longer one that one block looks through
-// Bytes of an entry that a block owns in place. Narrower slices make more blocks, until sectors of
-// memory would be torn apart.
-constexpr int64_t kWidestSlice = 512;
-constexpr int64_t kNarrowestSlice = 64;
 
 GatherTensor tensor_of(const GatherItem& item) {
   const auto bytes = [](int64_t n) { return static_cast<uint64_t>(n); };

@@ -8,11 +8,6 @@
 namespace exn::cuda {
 namespace {
 
-// Bytes of a head that a block owns in place. Narrower slices make more blocks, until sectors of
-// memory would be torn apart.
-constexpr int64_t kWidestSlice = 512;
-constexpr int64_t kNarrowestSlice = 64;
-
 KvCompactPlan plan_of(const KvCompactArgs& args, const int32_t* verdicts) {
   KvCompactPlan plan;
   plan.source = layout_of(args.source);

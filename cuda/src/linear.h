@@ -57,17 +57,6 @@ inline Rounding rounding_of(DType from, DType weight) {
   return weight == DType::kBF16 ? Rounding::kBF16 : Rounding::kNone;
 }
 
-inline Storage storage_of(DType dtype) {
-  switch (dtype) {
-    case DType::kF16:
-      return Storage::kF16;
-    case DType::kBF16:
-      return Storage::kBF16;
-    default:
-      return Storage::kF32;
-  }
-}
-
 // Calls f(std::integral_constant<int, ROWS>{}) for the smallest block of a layer that holds the
 // rows. Fewer sizes than the head has: up to 8 rows all are bound by the bytes of W.
 template <class F>

@@ -12,9 +12,8 @@ constexpr int64_t kSummedColumns = 8192;
 
 template <class T>
 void queue_summed(const SelectTask<T>& task, float* sums, int64_t stride, cudaStream_t stream) {
-  constexpr int64_t kTile = kSumThreads * kKeyGroup;
   if (task.rows == 0) return;
-  EXN_LAUNCH((sum_heads_kernel<T>), grid_for(task.rows * ceil_div(task.columns, kTile)),
+  EXN_LAUNCH((sum_heads_kernel<T>), grid_for(task.rows * ceil_div(task.columns, kSumTile)),
              kSumThreads, 0, stream, task, sums, stride);
   SelectTask<float> summed;
   summed.scores = sums;

@@ -33,6 +33,11 @@ void dispatch_word(int64_t bytes, F&& f) {
   f(Type<uint16_t>{});
 }
 
+// Bytes of an entry or a head that a block owns in place. Narrower slices make more blocks, until
+// sectors of memory would be torn apart.
+constexpr int64_t kWidestSlice = 512;
+constexpr int64_t kNarrowestSlice = 64;
+
 // Rows by pieces of a row, for kernels on move_row.
 inline dim3 move_grid(int64_t rows, int64_t words) {
   constexpr int64_t kMostPieces = 65535;

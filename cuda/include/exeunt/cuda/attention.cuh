@@ -19,6 +19,7 @@
 #include "kv.cuh"
 #include "normalizer.cuh"
 #include "reduce.cuh"
+#include "storage.cuh"
 
 namespace exn::cuda {
 
@@ -30,12 +31,10 @@ constexpr int kAttentionBlocks = QUERIES == 4 ? 4 : WIDTH <= 4 ? 3 : 2;
 constexpr int kMostQueries = 32;  // of a block
 constexpr int kMostTileSlots = kAttentionWarps * kWarp;
 
-enum class Stored : int { kF32, kF16, kBF16 };
-
 // [rows, heads, dim] with compact heads.
 struct HeadRows {
   void* data;
-  Stored type;
+  Storage type;
   int64_t stride;  // elements between rows
 };
 
@@ -151,35 +150,6 @@ struct AttentionShared {
 
 constexpr int32_t kInvalidRow = -1;
 constexpr int64_t kNoQuery = -1;
-
-template <class Q>
-__device__ __forceinline__ float stored_at(const void* data, int64_t i) {
-  return widen(static_cast<const Q*>(data)[i]);
-}
-
-__device__ __forceinline__ float load_stored(const HeadRows& from, int64_t i) {
-  switch (from.type) {
-    case Stored::kF32:
-      return stored_at<float>(from.data, i);
-    case Stored::kF16:
-      return stored_at<__half>(from.data, i);
-    default:
-      return stored_at<__nv_bfloat16>(from.data, i);
-  }
-}
-
-__device__ __forceinline__ void store_stored(const HeadRows& to, int64_t i, float value) {
-  switch (to.type) {
-    case Stored::kF32:
-      static_cast<float*>(to.data)[i] = value;
-      break;
-    case Stored::kF16:
-      static_cast<__half*>(to.data)[i] = narrow<__half>(value);
-      break;
-    default:
-      static_cast<__nv_bfloat16*>(to.data)[i] = narrow<__nv_bfloat16>(value);
-  }
-}
 
 // What a row's weights are relative to; finite even if all it saw is -inf.
 __device__ __forceinline__ float reference_of(float largest) {
@@ -321,7 +291,9 @@ class AttentionBlock {
       const AttentionQuery q = query_at(m);
       const int64_t base = q.row * task_.query.stride + q.head * task_.dim;
       for (int i = lane_; i < task_.layout.query_pitch; i += kWarp) {
-        query(m)[i] = q.present && i < task_.dim ? load_stored(task_.query, base + i) : 0.0f;
+        query(m)[i] = q.present && i < task_.dim
+                          ? load_as(task_.query.type, task_.query.data, base + i)
+                          : 0.0f;
       }
       if (lane_ == 0) {
         fixed_.seen[m] =
@@ -631,8 +603,9 @@ class AttentionBlock {
       task_.parts[part_of(m) * task_.part_pitch + column] = value;
     } else {
       const AttentionQuery q = query_at(m);
-      store_stored(task_.out, q.row * task_.out.stride + q.head * task_.dim + column,
-                   attended(value, sum, fixed_.seen[m]));
+      store_as(task_.out.type, task_.out.data,
+               q.row * task_.out.stride + q.head * task_.dim + column,
+               attended(value, sum, fixed_.seen[m]));
     }
   }
 
@@ -745,7 +718,7 @@ static __global__ __launch_bounds__(kAttentionMergeThreads) void attention_merge
       const float value = merge_columns(task, query, live, reference, column, sums);
       const int mine = column + static_cast<int>(threadIdx.x);
       if (threadIdx.x < kMergeColumns && mine < task.dim) {
-        store_stored(task.out, out + mine, attended(value, sum, seen));
+        store_as(task.out.type, task.out.data, out + mine, attended(value, sum, seen));
       }
     }
     __syncthreads();  // the next query writes `scratch` again

@@ -143,17 +143,17 @@ __device__ __forceinline__ void sum_scores(const T* from, int64_t heads, int64_t
 }
 
 constexpr int kSumThreads = 128;
+constexpr int kSumTile = kSumThreads * kKeyGroup;  // columns
 
 // Sums of heads of long rows, for select_kernel to read, `sums_stride` elements apart, a multiple
 // of kKeyGroup. Bytes: every score once, 4 for each sum.
 template <class T>
 __global__ __launch_bounds__(kSumThreads)
 void sum_heads_kernel(SelectTask<T> task, float* sums, int64_t sums_stride) {
-  constexpr int kTile = kSumThreads * kKeyGroup;
-  const int64_t tiles = (task.columns + kTile - 1) / kTile;
+  const int64_t tiles = (task.columns + kSumTile - 1) / kSumTile;
   for (int64_t tile = blockIdx.x; tile < task.rows * tiles; tile += gridDim.x) {
     const int64_t row = tile / tiles;
-    const int64_t column = tile % tiles * kTile + threadIdx.x * kKeyGroup;
+    const int64_t column = tile % tiles * kSumTile + threadIdx.x * kKeyGroup;
     if (column >= task.columns) continue;
     const int64_t left = task.columns - column;
     float x[kKeyGroup];
