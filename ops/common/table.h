@@ -2,6 +2,7 @@
 // Reads the case table of an op, ops/<op>/cases.tsv.
 #pragma once
 
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -41,6 +42,14 @@ class Row {
 };
 
 [[noreturn]] inline void fail(const std::string& what) { throw std::runtime_error(what); }
+
+// The integer that a word of a column is.
+inline int64_t number_in(const std::string& column, const std::string& text) {
+  char* end = nullptr;
+  const int64_t value = std::strtoll(text.c_str(), &end, 10);
+  if (text.empty() || *end != '\0') fail(column + ": unknown word '" + text + "'");
+  return value;
+}
 
 // <ops>/<op>/cases.tsv, where <ops> is the folder that EXEUNT_OPS names, or the tree's own. Throws
 // std::runtime_error if the file is missing or malformed.

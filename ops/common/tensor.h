@@ -115,11 +115,35 @@ inline int64_t id_or(const HostTensor& ids, int64_t i, int64_t otherwise) {
   return ids.given() ? ids.integer_at(i) : otherwise;
 }
 
+// The low bytes of word(seed, stream, i) for the element at byte `at`.
+inline void put_word(HostTensor* t, size_t at, uint64_t seed, uint64_t stream, int64_t i) {
+  const uint64_t w = word(seed, stream, static_cast<uint64_t>(i));
+  for (int64_t b = 0; b < size_of(t->type); ++b) {
+    t->bytes[at + static_cast<size_t>(b)] = static_cast<unsigned char>(w >> 8 * b);
+  }
+}
+
 // `shape` {R, C}: R rows with padding; any other rank: compact, seen as one row.
 HostTensor make_tensor(Type type, std::vector<int64_t> shape, int64_t pad = 0, int64_t offset = 0);
 
 // Puts the special values that a table's word names where they belong.
 void fill_special(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::string& special);
+
+// A vector of i32.
+inline HostTensor make_integers(const std::vector<int64_t>& values) {
+  HostTensor t = make_tensor(Type::kI32, {static_cast<int64_t>(values.size())});
+  for (size_t i = 0; i < values.size(); ++i) t.set_integer(static_cast<int64_t>(i), values[i]);
+  return t;
+}
+
+// Strictly ascending, with what is negative behind all others.
+inline bool ascends(const std::vector<int64_t>& list) {
+  for (size_t i = 1; i < list.size(); ++i) {
+    if (list[i] >= 0 && list[i] <= list[i - 1]) return false;
+    if (list[i] >= 0 && list[i - 1] < 0) return false;
+  }
+  return true;
+}
 
 // Fills all of `tensor`; `special` "-" leaves it at that.
 void fill(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::string& kind, float scale,

@@ -5,11 +5,12 @@
 // repository); without it the tests are skipped.
 //
 // Where the official selection is cut within kClear of a tie it is not compared, but our own choice
-// is then still what the scores that we hand out ask for, which attention_scores_test.cpp sees to.
+// is then still what the scores that we hand out ask for, which the suite of attention_scores sees to.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
+#include "attention_scores/case.h"
 #include "golden.h"
 #include "json.h"
 #include "safetensors.h"

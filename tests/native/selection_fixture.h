@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cache_fixture.h"
-#include "oracle_scores.h"
+#include "selection.h"
 
 namespace exn::test {
 

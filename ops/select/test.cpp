@@ -2,6 +2,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "select/case.h"
 #include "selection_fixture.h"
 
 namespace exn::test {
@@ -35,26 +36,6 @@ struct PlacedSelect {
   PlacedSelection selection;
   int64_t heads;
 };
-
-class Select : public ::testing::TestWithParam<SelectCase> {};
-
-TEST_P(Select, MatchesOracle) {
-  const SelectCase& c = GetParam();
-  const SelectInputs in = make_inputs(c);
-  const SelectExpected expected = select_oracle(c, in);
-  for (const Target& target : targets()) {
-    if (!wanted(c, target)) continue;
-    SCOPED_TRACE(target.name());
-    PlacedSelect placed(target, c.selection, in, c.heads);
-    exercise(target, kOp, placed.params(), placed.read(), placed.selection.written());
-    if (HasFatalFailure()) return;
-    placed.selection.expect(expected);
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Cases, Select,
-                         ::testing::ValuesIn(wanted_cases(select_cases())),
-                         CaseName());
 
 // One row of the sums of f32 scores, k of them, on every target.
 void expect_kept(const std::vector<std::vector<float>>& heads, int64_t k,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The table against the oracle, the small example of the paper's mathematics, and the budgets and
+// The small example of the paper's mathematics, and the budgets and
 // masks of the official code: EXEUNT_GOLDEN names their folder (see golden_test.cpp).
 #include <algorithm>
 #include <cstdlib>
@@ -7,8 +7,8 @@
 #include <numeric>
 
 #include "cache_fixture.h"
+#include "hired_budget/case.h"
 #include "golden.h"
-#include "oracle_moves.h"
 #include "safetensors.h"
 
 namespace exn::test {
@@ -17,50 +17,16 @@ namespace {
 const Op<exn_hired_budget_params> kOp = {"hired_budget", exn_hired_budget_supported,
                                          exn_hired_budget_workspace_size, exn_hired_budget};
 
-class HiredBudget : public ::testing::TestWithParam<HiredBudgetCase> {};
-
-TEST_P(HiredBudget, MatchesOracle) {
-  const HiredBudgetCase& c = GetParam();
-  const HiredBudgetInputs in = make_inputs(c);
-  const HiredBudgetExpected expected = hired_budget_oracle(c, in);
-  const int64_t images = c.attention.rows, partitions = 1 + c.parts();
-  for (const Target& target : targets()) {
-    if (!wanted(c, target)) continue;
-    SCOPED_TRACE(target.name());
-    const auto asked = [&](HiredOutput output, std::vector<int64_t> shape) {
-      return c.outputs >> output & 1 ? poisoned(Type::kU8, std::move(shape)) : HostTensor{};
-    };
-    Placed attention(target, in.attention);
-    Placed budget(target, poisoned(Type::kI32, {images, partitions}));
-    Placed marks(target, asked(kHiredMarks, {images, c.patches()}));
-    Placed valid(target, asked(kHiredValid, {images}));
-    const exn_hired_budget_params params = {
-        sizeof params, attention.dl(), budget.dl(),  marks.dl(),   valid.dl(),
-        c.rate,        c.alpha,        c.patch_rows, c.patch_cols, c.grid_rows,
-        c.grid_cols,   c.score,        c.region,     c.remainder,  0};
-    exercise(target, kOp, params, {&attention}, {&budget, &marks, &valid});
-    if (HasFatalFailure()) return;
-    const HostTensor got = budget.read();
-    for (int64_t i = 0; i < got.size(); ++i) {
-      const bool uncertain = expected.uncertain[static_cast<size_t>(i / partitions)];
-      if (uncertain && i % partitions != 0) continue;
-      EXPECT_EQ(got.integer_at(i), expected.budget[static_cast<size_t>(i)])
-          << "image " << i / partitions << ", partition " << i % partitions;
-    }
-    const auto& uncertain = expected.uncertain;
-    count_band("hired_budget", std::count(uncertain.begin(), uncertain.end(), true), images);
-    if (marks.dl() != nullptr) {
-      EXPECT_EQ(marks.read().bytes, expected.marks);
-    }
-    if (valid.dl() != nullptr) {
-      EXPECT_EQ(valid.read().bytes, expected.valid);
-    }
+// The bands of the oracle hide no case.
+TEST(HiredBudgetCases, BudgetsAreCertain) {
+  int images = 0, uncertain = 0;
+  for (const HiredBudgetCase& c : hired_budget_cases()) {
+    const HiredBudgetExpected e = hired_budget_oracle(c, make_attention(c));
+    images += static_cast<int>(e.uncertain.size());
+    uncertain += static_cast<int>(std::count(e.uncertain.begin(), e.uncertain.end(), true));
   }
+  EXPECT_LE(uncertain * 50, images) << uncertain << " of " << images;
 }
-
-INSTANTIATE_TEST_SUITE_P(Cases, HiredBudget,
-                         ::testing::ValuesIn(wanted_cases(hired_budget_cases())),
-                         CaseName());
 
 // ---- by hand ------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "attention_scores/case.h"
 #include "selection_fixture.h"
 
 namespace exn::test {
@@ -63,47 +64,7 @@ struct PlacedScores {
   exn_attention_scores_params p = {};
 };
 
-// Without scores: what is chosen may differ where bounds allow it.
-void judge_choices(const AttentionScoresCase& c, const AttentionScoresInputs& in,
-                   const AttentionScoresExpected& expected, const PlacedSelection& got) {
-  for (int64_t r = 0; r < c.score_rows(); ++r) {
-    SCOPED_TRACE("row " + std::to_string(r));
-    const auto begin = expected.scores.begin() + r * c.columns;
-    const std::vector<Expected> row(begin, begin + c.columns);
-    Choice choice = got.choice(r);
-    const int64_t limit = expected.scored[static_cast<size_t>(r / c.score_heads())];
-    if (got.valid.dl() == nullptr) choice.valid = true;
-    const ChoiceVerdict v = judge_choice(row, limit, c.selection, in.selection, r, choice);
-    EXPECT_TRUE(v.permitted) << ::testing::PrintToString(choice.kept);
-    if (got.count.dl() != nullptr) {
-      EXPECT_EQ(got.count.read().integer_at(r), static_cast<int64_t>(choice.kept.size()));
-    }
-    count_band("attention_scores", v.hits, static_cast<int64_t>(choice.kept.size()));
-  }
-}
-
 class AttentionScores : public ::testing::TestWithParam<AttentionScoresCase> {};
-
-TEST_P(AttentionScores, MatchesOracle) {
-  const AttentionScoresCase& c = GetParam();
-  const AttentionScoresInputs in = make_inputs(c);
-  const AttentionScoresExpected expected = attention_scores_oracle(c, in);
-  for (const Target& target : targets()) {
-    if (!wanted(c, target)) continue;
-    SCOPED_TRACE(target.name());
-    PlacedScores placed(target, c, in);
-    exercise(target, kOp, placed.p, placed.read(), placed.written());
-    if (HasFatalFailure()) return;
-    if (c.scores) {
-      const HostTensor scores = placed.scores.read();
-      const std::string kind = c.kind == EXN_SCORE_RAW ? "raw" : "softmax";
-      expect_all_agree("attention_scores " + kind, expected.scores, scores);
-      if (c.selects) placed.selection.expect(selection_oracle(c, in, expected, scores));
-    } else {
-      judge_choices(c, in, expected, placed.selection);
-    }
-  }
-}
 
 // Prompt s of a case alone.
 AttentionScoresInputs prompt_of(const AttentionScoresCase& c, const AttentionScoresInputs& in,
