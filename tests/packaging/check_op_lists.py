@@ -29,7 +29,7 @@ LISTS = [
     ("tests/java/**/ReadOnlyTest.java", r"(.*)", r'"exn_(\w+): ', NAME),
     ("tests/native/sample_calls.cpp", r"(.*)", r"params\(k_(\w+)\)", NAME),
     ("tests/gpu/peers.py", r"\nCOMPOSITIONS = \{(.*?)\}", r"\w+", NAME),
-    ("bench/src/**/Plan.java", r"(.*)", r'map\.put\("(\w+)"', NAME),
+    ("bench/src/**/Problems.java", r"(.*)", r'map\.put\("(\w+)"', NAME),
     ("examples/src/**/OpExamplesTest.java", r"(.*)", r"(\w+)Example::main", EXAMPLE),
     ("ops/java/**/Facade.java", r"(.*)", r'BUILDERS\.put\("(\w+)"', NAME),
     ("ops/README.md", r"(.*)", r"(?m)^## (\w+)\.tsv$", NAME),

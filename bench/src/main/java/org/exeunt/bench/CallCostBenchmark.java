@@ -8,6 +8,7 @@ import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.PointerScope;
 import org.exeunt.Backend;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.CosineProblem;
 import org.exeunt.bench.reference.Matrix;
 import org.exeunt.bench.reference.Storage;
@@ -65,7 +66,7 @@ public class CallCostBenchmark {
         call = binding(problem);
         break;
       default:
-        contenderRunning = Contenders.of(contender).cosine(problem, threads);
+        contenderRunning = Lineup.of(contender).on(problem, threads);
         contenderRunning.run();
         problem.check(contenderRunning.result());
         call = this::runContender;

@@ -38,9 +38,8 @@ final class Figure {
   /** Reads an entry of JMH's JSON. */
   static Figure of(JsonObject entry) {
     Figure figure = new Figure();
-    String benchmark = entry.get("benchmark").getAsString();
     JsonObject params = entry.getAsJsonObject("params");
-    figure.op = Plan.opOf(benchmark.substring(0, benchmark.lastIndexOf('.')));
+    figure.op = params.has("op") ? params.get("op").getAsString() : Plan.CALL_COST;
     figure.id = params.has("id") ? params.get("id").getAsString() : Plan.CALL_CASE;
     figure.contender = params.get("contender").getAsString();
     figure.threads = params.get("threads").getAsInt();

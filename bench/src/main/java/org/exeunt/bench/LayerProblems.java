@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench;
 
+import org.exeunt.bench.cases.BenchCase;
 import org.exeunt.bench.reference.AttentionProblem;
 import org.exeunt.bench.reference.CacheLayout;
 import org.exeunt.bench.reference.FfnProblem;

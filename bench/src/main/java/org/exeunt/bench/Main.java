@@ -155,8 +155,10 @@ public final class Main {
   }
 
   private RunResult runStep(Plan.Step step, Host host, Path log) throws RunnerException {
+    boolean call = step.op().equals(Plan.CALL_COST);
+    Class<?> benchmark = call ? CallCostBenchmark.class : OpBenchmark.class;
     ChainedOptionsBuilder options = new OptionsBuilder()
-        .include("^" + Pattern.quote(step.benchmark().getName()) + "\\.")
+        .include("^" + Pattern.quote(benchmark.getName()) + "\\.")
         .param("contender", step.contender())
         .param("threads", Integer.toString(step.threads()))
         .addProfiler(Limit.class)
@@ -165,11 +167,13 @@ public final class Main {
         .verbosity(VerboseMode.NORMAL)
         .shouldFailOnError(true)
         .jvmArgs(jvmArguments(host, archive(log, step.contender())));
-    if (step.op().equals(Plan.CALL_COST)) {
+    if (call) {
       // Averages of short iterations, so that many of them are free of interruptions.
       iterations(options, 10, 20, 50);
     } else {
-      options.param("id", step.id()).param("operands", step.operands().toString());
+      options.param("op", step.op())
+          .param("id", step.id())
+          .param("operands", step.operands().toString());
       iterations(options, 1, quick ? 2 : 6, quick ? 80 : 300);
     }
     Collection<RunResult> results = new Runner(options.build()).run();

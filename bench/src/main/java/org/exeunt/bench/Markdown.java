@@ -39,7 +39,8 @@ final class Markdown {
       "  exist), with resident inputs and outputs. It has no bf16 kernels on the CPU: bf16",
       "  tensors are cast, bf16 weights become f32 when its session is built.",
       "* Vector API is hand-written `jdk.incubator.vector` code on heap arrays in huge pages; for",
-      "  exit rules a plain loop. Peers are left out where a case has no counterpart in them.",
+      "  selections and moves plain loops. Peers are left out where a case has no counterpart in",
+      "  them, and where nobody would write the op by other means.",
       "* exit_rule times one token: a call for each exit point.",
       "");
 
@@ -61,7 +62,7 @@ final class Markdown {
   private String render() {
     header();
     targets();
-    Plan.BENCHMARKS.keySet().forEach(this::op);
+    Problems.OPS.forEach(this::op);
     calls();
     text.append(NOTES);
     return text.toString();

@@ -2,17 +2,16 @@
 package org.exeunt.bench;
 
 import java.util.ArrayList;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.Set;
 import java.util.regex.Pattern;
+import org.exeunt.bench.cases.BenchCase;
+import org.exeunt.bench.cases.CaseTable;
 
 /** Which benchmarks to run, contenders on the same case next to each other. */
 final class Plan {
   /** One fork of one benchmark. */
-  record Step(Class<?> benchmark, String op, String id, String contender, int threads,
-      Operands operands) {
+  record Step(String op, String id, String contender, int threads, Operands operands) {
     @Override
     public String toString() {
       return op + "/" + id + " " + contender + " " + threads
@@ -22,9 +21,6 @@ final class Plan {
 
   static final String CALL_COST = "call_cost";
   static final String CALL_CASE = "cosine_16";
-
-  /** Benchmarks by the op whose case table they run, in the order of the report. */
-  static final Map<String, Class<? extends OpBenchmark>> BENCHMARKS = benchmarks();
 
   static final String OURS = "exeunt";
   static final String JAVA = "vector";
@@ -46,72 +42,30 @@ final class Plan {
 
   private Plan() {}
 
-  private static Map<String, Class<? extends OpBenchmark>> benchmarks() {
-    Map<String, Class<? extends OpBenchmark>> map = new LinkedHashMap<>();
-    map.put("stablemax", StableMaxBenchmark.class);
-    map.put("cross_entropy", CrossEntropyBenchmark.class);
-    map.put("perp_grad", PerpGradBenchmark.class);
-    map.put("row_stats", RowStatsBenchmark.class);
-    map.put("exit_head", ExitHeadBenchmark.class);
-    map.put("gate", GateBenchmark.class);
-    map.put("cosine", CosineBenchmark.class);
-    map.put("exit_rule", ExitRuleBenchmark.class);
-    map.put("linear", LinearBenchmark.class);
-    map.put("ffn", FfnBenchmark.class);
-    map.put("kv_propagate", KvPropagateBenchmark.class);
-    map.put("attention", AttentionBenchmark.class);
-    map.put("norm", NormBenchmark.class);
-    map.put("rope", RopeBenchmark.class);
-    map.put("kv_copy", KvCopyBenchmark.class);
-    map.put("row_compaction", RowCompactionBenchmark.class);
-    map.put("select", SelectBenchmark.class);
-    map.put("attention_scores", AttentionScoresBenchmark.class);
-    map.put("gather", GatherBenchmark.class);
-    map.put("kv_compact", KvCompactBenchmark.class);
-    map.put("kv_append", KvAppendBenchmark.class);
-    map.put("kv_length", KvLengthBenchmark.class);
-    map.put("hidden_stack", HiddenStackBenchmark.class);
-    map.put("ffn_skip_rule", FfnSkipRuleBenchmark.class);
-    map.put("hired_budget", HiredBudgetBenchmark.class);
-    map.put("rope_table", RopeTableBenchmark.class);
-    map.put("layer_schedule", LayerScheduleBenchmark.class);
-    return map;
-  }
-
-  /** The op whose benchmark this class is. */
-  static String opOf(String benchmarkClass) {
-    return BENCHMARKS.entrySet().stream()
-        .filter(e -> e.getValue().getName().equals(benchmarkClass))
-        .map(Map.Entry::getKey)
-        .findFirst()
-        .orElse(CALL_COST);
-  }
-
   /** The steps of a quick or full run whose text matches the filter. */
   static List<Step> steps(boolean quick, Pattern filter, int cores) {
     long cache = LastLevelCache.bytes();
     List<Target> targets = Target.load();
     List<Step> steps = new ArrayList<>();
-    BENCHMARKS.forEach((op, benchmark) -> {
+    for (String op : Problems.OPS) {
       for (BenchCase benchCase : CaseTable.load(op).cases()) {
         String name = benchCase.toString();
         int most = Math.min(2, cores);
         for (Operands place : Streamed.places(benchCase, cache)) {
           if (!quick) {
-            addCase(steps, benchmark, benchCase, place, most, most);
+            addCase(steps, benchCase, place, most, most);
           } else {
             boolean compared = place == Operands.CACHE && (QUICK.contains(name)
                 || targets.stream().anyMatch(target -> target.cases().contains(name)));
             int promised = promisedThreads(targets, name, place, most);
             int threads = compared ? Math.max(1, promised) : promised;
-            addCase(steps, benchmark, benchCase, place, threads, 1);
+            addCase(steps, benchCase, place, threads, 1);
           }
         }
       }
-    });
+    }
     for (String contender : List.of("empty", "binding", "exeunt", "onnxruntime")) {
-      steps.add(new Step(
-          CallCostBenchmark.class, CALL_COST, CALL_CASE, contender, 1, Operands.CACHE));
+      steps.add(new Step(CALL_COST, CALL_CASE, contender, 1, Operands.CACHE));
     }
     return steps.stream().filter(step -> filter.matcher(step.toString()).find()).toList();
   }
@@ -128,16 +82,15 @@ final class Plan {
   }
 
   /** Peers run on the same operands only, which may be so large that they come from memory. */
-  private static void addCase(List<Step> steps, Class<?> benchmark, BenchCase benchCase,
-      Operands place, int mostThreads, int mostOfPeers) {
+  private static void addCase(List<Step> steps, BenchCase benchCase, Operands place,
+      int mostThreads, int mostOfPeers) {
     boolean copies = Streamed.places(benchCase, LastLevelCache.bytes()).indexOf(place) > 0;
     for (int threads = 1; threads <= mostThreads; threads++) {
       for (String contender : CONTENDERS) {
         boolean ours = contender.equals(OURS);
         if ((ours || !copies && threads <= mostOfPeers)
-            && Contenders.of(contender).offers(benchCase)) {
-          steps.add(
-              new Step(benchmark, benchCase.op(), benchCase.id(), contender, threads, place));
+            && Lineup.of(contender).offers(benchCase)) {
+          steps.add(new Step(benchCase.op(), benchCase.id(), contender, threads, place));
         }
       }
     }

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench;
 
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Set;
+import java.util.function.Function;
+import org.exeunt.bench.cases.BenchCase;
 import org.exeunt.bench.reference.CosineProblem;
 import org.exeunt.bench.reference.CrossEntropyProblem;
 import org.exeunt.bench.reference.ExitHeadProblem;
@@ -9,6 +14,7 @@ import org.exeunt.bench.reference.GateProblem;
 import org.exeunt.bench.reference.Matrix;
 import org.exeunt.bench.reference.Normalizer;
 import org.exeunt.bench.reference.PerpGradProblem;
+import org.exeunt.bench.reference.Problem;
 import org.exeunt.bench.reference.RowStatsProblem;
 import org.exeunt.bench.reference.SoftmaxProblem;
 
@@ -19,7 +25,48 @@ import org.exeunt.bench.reference.SoftmaxProblem;
 final class Problems {
   private static final String FOUR = "argmax,p1,margin,entropy";
 
+  private static final Map<String, Function<BenchCase, Problem<?>>> BUILDERS = builders();
+
+  /** In the order of the report. */
+  static final Set<String> OPS = BUILDERS.keySet();
+
   private Problems() {}
+
+  private static Map<String, Function<BenchCase, Problem<?>>> builders() {
+    Map<String, Function<BenchCase, Problem<?>>> map = new LinkedHashMap<>();
+    map.put("stablemax", Problems::softmax);
+    map.put("cross_entropy", Problems::crossEntropy);
+    map.put("perp_grad", Problems::perpGrad);
+    map.put("row_stats", Problems::rowStats);
+    map.put("exit_head", Problems::exitHead);
+    map.put("gate", Problems::gate);
+    map.put("cosine", Problems::cosine);
+    map.put("exit_rule", Problems::exitRule);
+    map.put("linear", LayerProblems::linear);
+    map.put("ffn", LayerProblems::ffn);
+    map.put("kv_propagate", LayerProblems::kvPropagate);
+    map.put("attention", LayerProblems::attention);
+    map.put("norm", LayerProblems::norm);
+    map.put("rope", LayerProblems::rope);
+    map.put("kv_copy", LayerProblems::kvCopy);
+    map.put("row_compaction", LayerProblems::rowCompaction);
+    map.put("select", DropProblems::select);
+    map.put("attention_scores", DropProblems::attentionScores);
+    map.put("gather", DropProblems::gather);
+    map.put("kv_compact", DropProblems::kvCompact);
+    map.put("kv_append", StepProblems::kvAppend);
+    map.put("kv_length", StepProblems::kvLength);
+    map.put("hidden_stack", StepProblems::hiddenStack);
+    map.put("ffn_skip_rule", StepProblems::ffnSkipRule);
+    map.put("hired_budget", StepProblems::hiredBudget);
+    map.put("rope_table", StepProblems::ropeTable);
+    map.put("layer_schedule", StepProblems::layerSchedule);
+    return map;
+  }
+
+  static Problem<?> of(BenchCase benchCase) {
+    return BUILDERS.get(benchCase.op()).apply(benchCase);
+  }
 
   static SoftmaxProblem softmax(BenchCase c) {
     c.require("log", "0").require("in_place", "0");

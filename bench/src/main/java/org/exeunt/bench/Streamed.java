@@ -2,6 +2,7 @@
 package org.exeunt.bench;
 
 import java.util.List;
+import org.exeunt.bench.cases.BenchCase;
 import org.exeunt.bench.reference.Storage;
 
 /**

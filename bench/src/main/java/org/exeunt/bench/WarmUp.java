@@ -2,6 +2,7 @@
 package org.exeunt.bench;
 
 import java.util.concurrent.TimeUnit;
+import org.exeunt.bench.contenders.Contender;
 
 /**
  * Runs a contender until it gets no faster, and at least once on each copy of its operands: what

@@ -4,8 +4,9 @@ package org.exeunt.bench;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
 import java.util.List;
-import java.util.function.Consumer;
 import java.util.stream.Stream;
+import org.exeunt.bench.contenders.Contender;
+import org.exeunt.bench.contenders.Contenders;
 import org.exeunt.bench.exeunt.ExeuntContenders;
 import org.exeunt.bench.onnx.OnnxContenders;
 import org.exeunt.bench.reference.AttentionProblem;
@@ -32,6 +33,7 @@ import org.exeunt.bench.reference.Matrix;
 import org.exeunt.bench.reference.NormProblem;
 import org.exeunt.bench.reference.Normalizer;
 import org.exeunt.bench.reference.PerpGradProblem;
+import org.exeunt.bench.reference.Problem;
 import org.exeunt.bench.reference.RopeProblem;
 import org.exeunt.bench.reference.RopeTableProblem;
 import org.exeunt.bench.reference.RowCompactionProblem;
@@ -49,8 +51,8 @@ import org.junit.jupiter.params.provider.MethodSource;
 class ContendersTest {
   static Stream<Arguments> setups() {
     Stream<Contenders> all = Stream.concat(
-        Stream.of("exeunt", "onnxruntime", "vector").map(Contenders::of),
-        Stream.of(Contenders.of("exeunt", 2)));
+        Stream.of("exeunt", "onnxruntime", "vector").map(Lineup::of),
+        Stream.of(Lineup.of("exeunt", 2)));
     return all.flatMap(contenders ->
         Stream.of(1, 2).flatMap(threads ->
             Stream.of(Storage.F32, Storage.BF16)
@@ -62,11 +64,11 @@ class ContendersTest {
   }
 
   /** Runs twice, since a peer that forgets to reset its state is right only once. */
-  private static <R> void check(Contender<R> contender, Consumer<R> reference) {
-    try (Contender<R> running = contender) {
+  private static <R> void check(Contenders contenders, Problem<R> problem, int threads) {
+    try (Contender<R> running = contenders.on(problem, threads)) {
       for (int i = 0; i < 2; i++) {
         running.run();
-        reference.accept(running.result());
+        problem.check(running.result());
       }
     }
   }
@@ -79,9 +81,9 @@ class ContendersTest {
         for (int rows : List.of(1, 3)) {
           Matrix logits = normal(rows, cols, storage, 3);
           SoftmaxProblem softmax = new SoftmaxProblem(normalizer, logits);
-          check(contenders.softmax(softmax, threads), softmax::check);
+          check(contenders, softmax, threads);
           CrossEntropyProblem loss = new CrossEntropyProblem(normalizer, logits, 5);
-          check(contenders.crossEntropy(loss, threads), loss::check);
+          check(contenders, loss, threads);
         }
       }
     }
@@ -94,7 +96,7 @@ class ContendersTest {
       for (int cols : List.of(2, 34, 1000, 2050, 9000)) {
         RowStatsProblem problem =
             new RowStatsProblem(normalizer, normal(3, cols, storage, 4), false);
-        check(contenders.rowStats(problem, threads), problem::check);
+        check(contenders, problem, threads);
       }
     }
   }
@@ -109,7 +111,7 @@ class ContendersTest {
         logits.values()[at] = 16;
       }
       RowStatsProblem problem = new RowStatsProblem(Normalizer.SOFTMAX, logits, false);
-      check(contenders.rowStats(problem, threads), problem::check);
+      check(contenders, problem, threads);
     }
   }
 
@@ -122,7 +124,7 @@ class ContendersTest {
         for (Storage hidden : List.of(Storage.F32, Storage.BF16)) {
           ExitHeadProblem problem = new ExitHeadProblem(
               normal(rows, width, hidden, 1), weight, null, 0, null, false);
-          check(contenders.exitHead(problem, threads), problem::check);
+          check(contenders, problem, threads);
         }
       }
     }
@@ -135,7 +137,7 @@ class ContendersTest {
       for (int width : List.of(2, 38, 576)) {
         Matrix a = normal(rows, width, storage, 1);
         CosineProblem problem = new CosineProblem(a, Matrix.near(a, 3, 1));
-        check(contenders.cosine(problem, threads), problem::check);
+        check(contenders, problem, threads);
       }
     }
   }
@@ -150,7 +152,7 @@ class ContendersTest {
       grad.values()[i] = storage.stored(grad.values()[i] + weight.values()[i] / 2);
     }
     PerpGradProblem problem = new PerpGradProblem(weight, grad);
-    check(contenders.perpGrad(problem, threads), problem::check);
+    check(contenders, problem, threads);
   }
 
   @ParameterizedTest
@@ -160,7 +162,7 @@ class ContendersTest {
       for (int classes : List.of(1, 2)) {
         GateProblem problem = new GateProblem(
             normal(5, 64, storage, 1), repeats, classes, 0.125f, repeats > 0, 23);
-        check(contenders.gate(problem, threads), problem::check);
+        check(contenders, problem, threads);
       }
     }
   }
@@ -171,15 +173,15 @@ class ContendersTest {
     for (int rows : List.of(1, 5)) {
       Matrix input = normal(rows, 64, storage, 1);
       NormProblem norm = new NormProblem(input, NormProblem.weight(64, 9, 1), null, 1e-5f);
-      check(contenders.norm(norm, threads), norm::check);
+      check(contenders, norm, threads);
       for (Matrix residual : new Matrix[] {null, normal(rows, 50, storage, 1)}) {
         LinearProblem linear =
             new LinearProblem(input, normal(50, 64, storage, 0.25f), residual, storage);
-        check(contenders.linear(linear, threads), linear::check);
+        check(contenders, linear, threads);
       }
       FfnProblem ffn = new FfnProblem(input, 96, storage, 0.125f, true, false, 1e-5f, null,
           FfnProblem.Extra.NONE, 11);
-      check(contenders.ffn(ffn, threads), ffn::check);
+      check(contenders, ffn, threads);
     }
   }
 
@@ -190,13 +192,13 @@ class ContendersTest {
         for (boolean interleaved : new boolean[] {true, false}) {
           KvPropagateProblem problem = new KvPropagateProblem(normal(3, 48, storage, 1), 2, 4, 8,
               2, 8, storage, 0.25f, 1e-5f, 20, 4, interleaved, false, 16, 0, 5);
-          check(contenders.kvPropagate(problem, 2), problem::check);
+          check(contenders, problem, 2);
         }
       }
     }
     KvPropagateProblem mixed = new KvPropagateProblem(normal(7, 48, Storage.BF16, 1), 2, 4, 8,
         2, 8, Storage.BF16, 0.25f, 1e-5f, 20, 4, false, true, 16, 4, 5);
-    check(new ExeuntContenders().kvPropagate(mixed, 2), mixed::check);
+    check(new ExeuntContenders(), mixed, 2);
   }
 
   @Test
@@ -205,33 +207,32 @@ class ContendersTest {
       CacheLayout layout = new CacheLayout(kind, 2, 40, 8, 2, 32, 3);
       AttentionProblem many =
           new AttentionProblem(layout, 4, 6, Storage.BF16, true, 0.2f, true, 8);
-      check(new ExeuntContenders().attention(many, 2), many::check);
+      check(new ExeuntContenders(), many, 2);
     }
     CacheLayout layout = new CacheLayout(CacheLayout.Kind.HEAD, 1, 50, 50, 2, 64, 3);
     AttentionProblem one =
         new AttentionProblem(layout, 1, 8, Storage.BF16, false, 0.125f, false, 8);
     for (String name : List.of("exeunt", "onnxruntime", "vector")) {
-      check(Contenders.of(name).attention(one, 2), one::check);
+      check(Lineup.of(name), one, 2);
     }
   }
 
   @Test
   void moves() {
-    for (Contenders contenders : List.of(new ExeuntContenders(), new VectorContenders())) {
-      CacheLayout layout = new CacheLayout(CacheLayout.Kind.TOKEN, 1, 30, 30, 2, 16, 3);
-      KvCopyProblem copy = new KvCopyProblem(layout, 12, Storage.BF16, false, true, 6);
-      check(contenders.kvCopy(copy, 2), copy::check);
-      // A second run would compact what the first one has left.
-      KvCopyProblem compact = new KvCopyProblem(layout, 12, Storage.BF16, true, true, 6);
-      try (Contender<float[]> once = contenders.kvCopy(compact, 2)) {
-        once.run();
-        compact.check(once.result());
-      }
-      for (boolean gather : new boolean[] {true, false}) {
-        RowCompactionProblem rows =
-            new RowCompactionProblem(normal(9, 20, Storage.BF16, 1), gather, false, 6);
-        check(contenders.rowCompaction(rows, 2), rows::check);
-      }
+    Contenders contenders = new ExeuntContenders();
+    CacheLayout layout = new CacheLayout(CacheLayout.Kind.TOKEN, 1, 30, 30, 2, 16, 3);
+    KvCopyProblem copy = new KvCopyProblem(layout, 12, Storage.BF16, false, true, 6);
+    check(contenders, copy, 2);
+    // A second run would compact what the first one has left.
+    KvCopyProblem compact = new KvCopyProblem(layout, 12, Storage.BF16, true, true, 6);
+    try (Contender<float[]> once = contenders.on(compact, 2)) {
+      once.run();
+      compact.check(once.result());
+    }
+    for (boolean gather : new boolean[] {true, false}) {
+      RowCompactionProblem rows =
+          new RowCompactionProblem(normal(9, 20, Storage.BF16, 1), gather, false, 6);
+      check(contenders, rows, 2);
     }
   }
 
@@ -243,23 +244,23 @@ class ContendersTest {
         for (int heads : List.of(1, 3)) {
           SelectProblem one =
               new SelectProblem(normal(3 * heads, cols, storage, 2), heads, Math.min(k, cols));
-          check(contenders.select(one, threads), one::check);
+          check(contenders, one, threads);
         }
       }
     }
     SelectProblem ties = new SelectProblem(Matrix.ties(2, 300, storage, 4, 0), 1, 90);
-    check(contenders.select(ties, threads), ties::check);
+    check(contenders, ties, threads);
     for (int summed : List.of(0, 1, 6)) {
       GatherProblem rows = new GatherProblem(storage, 1, 1, 50, 24, 13, false, summed, 5);
-      check(contenders.gather(rows, threads), rows::check);
+      check(contenders, rows, threads);
     }
     GatherProblem heads = new GatherProblem(storage, 2, 3, 50, 24, 13, false, 0, 5);
-    check(contenders.gather(heads, threads), heads::check);
+    check(contenders, heads, threads);
     CacheLayout layout = new CacheLayout(CacheLayout.Kind.HEAD, 1, 40, 40, 2, 16, 3);
     CacheLayout small = new CacheLayout(CacheLayout.Kind.HEAD, 1, 12, 12, 2, 16, 3);
     KvCompactProblem compact =
         new KvCompactProblem(layout, small, 12, storage, false, false, 5);
-    check(contenders.kvCompact(compact, threads), compact::check);
+    check(contenders, compact, threads);
   }
 
   @Test
@@ -270,14 +271,14 @@ class ContendersTest {
         KvCompactProblem problem =
             new KvCompactProblem(layout, layout, 12, Storage.BF16, true, perHead, 5);
         // A second run would compact what the first one has left.
-        try (Contender<float[]> once = new ExeuntContenders().kvCompact(problem, 2)) {
+        try (Contender<float[]> once = new ExeuntContenders().on(problem, 2)) {
           once.run();
           problem.check(once.result());
         }
       }
     }
     GatherProblem gather = new GatherProblem(Storage.F32, 2, 3, 50, 24, 13, true, 0, 5);
-    try (Contender<float[]> once = new ExeuntContenders().gather(gather, 2)) {
+    try (Contender<float[]> once = new ExeuntContenders().on(gather, 2)) {
       once.run();
       gather.check(once.result());
     }
@@ -293,7 +294,7 @@ class ContendersTest {
             48, 48, 0, 0.2f, softmax, AttentionScoresProblem.Heads.MEAN,
             AttentionScoresProblem.Pool.NONE, 0, choice == null, choice, 8);
         for (String name : List.of("exeunt", "onnxruntime", "vector")) {
-          check(Contenders.of(name).attentionScores(last, 2), last::check);
+          check(Lineup.of(name), last, 2);
         }
       }
     }
@@ -305,7 +306,7 @@ class ContendersTest {
           AttentionScoresProblem many = new AttentionScoresProblem(layout, 4, 6, Storage.BF16,
               true, 36, 40, 0, 0.2f, true, heads, pool,
               pool == AttentionScoresProblem.Pool.NONE ? 0 : 5, true, window, 8);
-          check(new ExeuntContenders().attentionScores(many, 2), many::check);
+          check(new ExeuntContenders(), many, 2);
         }
       }
     }
@@ -317,7 +318,7 @@ class ContendersTest {
       for (boolean interleaved : new boolean[] {true, false}) {
         RopeProblem problem = new RopeProblem(normal(3, 32, storage, 1), 2,
             RopeProblem.table(9, 8, 4), RopeProblem.positions(3, 9, false, 4, 1), interleaved);
-        check(new ExeuntContenders().rope(problem, 1), problem::check);
+        check(new ExeuntContenders(), problem, 1);
       }
     }
   }
@@ -329,21 +330,20 @@ class ContendersTest {
     for (FfnProblem.Extra extra : FfnProblem.Extra.values()) {
       FfnProblem gated =
           new FfnProblem(hidden, 80, Storage.BF16, 0.1f, true, false, 1e-5f, skip, extra, 2);
-      check(new ExeuntContenders().ffn(gated, 2), gated::check);
+      check(new ExeuntContenders(), gated, 2);
       FfnProblem plain = new FfnProblem(
           normal(4, 48, Storage.F32, 1), 80, Storage.F32, 0.1f, false, true, 1e-5f, null, extra, 2);
-      check(new ExeuntContenders().ffn(plain, 2), plain::check);
+      check(new ExeuntContenders(), plain, 2);
     }
   }
 
   @Test
   void exitRule() {
-    for (Contenders contenders : List.of(new ExeuntContenders(), new VectorContenders())) {
-      for (ExitRuleProblem.Rule rule : ExitRuleProblem.Rule.values()) {
-        for (boolean low : new boolean[] {true, false}) {
-          ExitRuleProblem problem = new ExitRuleProblem(rule, 100, 30, 0.9f, low, 4);
-          check(contenders.exitRule(problem, 1), problem::check);
-        }
+    Contenders contenders = new ExeuntContenders();
+    for (ExitRuleProblem.Rule rule : ExitRuleProblem.Rule.values()) {
+      for (boolean low : new boolean[] {true, false}) {
+        ExitRuleProblem problem = new ExitRuleProblem(rule, 100, 30, 0.9f, low, 4);
+        check(contenders, problem, 1);
       }
     }
   }
@@ -357,12 +357,12 @@ class ContendersTest {
         for (boolean last : new boolean[] {false, true}) {
           KvAppendProblem problem =
               new KvAppendProblem(layout, 7, storage, Storage.BF16, last, 4);
-          check(contenders.kvAppend(problem, threads), problem::check);
+          check(contenders, problem, threads);
         }
         if (storage == Storage.F32) {
           KvAppendProblem wide =
               new KvAppendProblem(layout, 7, storage, Storage.F32, false, 4);
-          check(contenders.kvAppend(wide, threads), wide::check);
+          check(contenders, wide, threads);
         }
       }
     }
@@ -370,30 +370,28 @@ class ContendersTest {
 
   @Test
   void kvLength() {
-    for (Contenders contenders : List.of(new ExeuntContenders(), new VectorContenders())) {
-      for (boolean random : new boolean[] {false, true}) {
-        for (int lengths : List.of(1, 5)) {
-          KvLengthProblem advance = KvLengthProblem.advance(lengths, 13, 100, random, 4);
-          check(contenders.kvLength(advance, 1), advance::check);
-          KvLengthProblem crop = KvLengthProblem.crop(lengths, 100, random, 4);
-          check(contenders.kvLength(crop, 1), crop::check);
-        }
+    Contenders contenders = new ExeuntContenders();
+    for (boolean random : new boolean[] {false, true}) {
+      for (int lengths : List.of(1, 5)) {
+        KvLengthProblem advance = KvLengthProblem.advance(lengths, 13, 100, random, 4);
+        check(contenders, advance, 1);
+        KvLengthProblem crop = KvLengthProblem.crop(lengths, 100, random, 4);
+        check(contenders, crop, 1);
       }
     }
   }
 
   @Test
   void hiddenStack() {
-    for (Contenders contenders : List.of(new ExeuntContenders(), new VectorContenders())) {
-      for (Storage storage : List.of(Storage.F32, Storage.BF16)) {
-        for (boolean masked : new boolean[] {false, true}) {
-          HiddenStackProblem push =
-              new HiddenStackProblem(9, 1, 7, 20, storage, 3, masked, false, 4);
-          check(contenders.hiddenStack(push, 1), push::check);
-          HiddenStackProblem gather =
-              new HiddenStackProblem(30, 4, 7, 20, storage, 3, masked, true, 4);
-          check(contenders.hiddenStack(gather, 1), gather::check);
-        }
+    Contenders contenders = new ExeuntContenders();
+    for (Storage storage : List.of(Storage.F32, Storage.BF16)) {
+      for (boolean masked : new boolean[] {false, true}) {
+        HiddenStackProblem push =
+            new HiddenStackProblem(9, 1, 7, 20, storage, 3, masked, false, 4);
+        check(contenders, push, 1);
+        HiddenStackProblem gather =
+            new HiddenStackProblem(30, 4, 7, 20, storage, 3, masked, true, 4);
+        check(contenders, gather, 1);
       }
     }
   }
@@ -401,31 +399,31 @@ class ContendersTest {
   @ParameterizedTest
   @MethodSource("setups")
   void decisionsAndTables(Contenders contenders, int threads, Storage storage) {
-    FfnSkipRuleProblem skip = new FfnSkipRuleProblem(37, 9, 0.95f, 4);
-    check(contenders.ffnSkipRule(skip, threads), skip::check);
-    HiredBudgetProblem sums =
-        new HiredBudgetProblem(Matrix.unit(3, 12 * 8, 4, 0), 12, 8, 3, 2, 0.3, 0.4, false);
-    check(contenders.hiredBudget(sums, threads), sums::check);
+    if (!(contenders instanceof VectorContenders)) {
+      check(contenders, new FfnSkipRuleProblem(37, 9, 0.95f, 4), threads);
+      HiredBudgetProblem sums =
+          new HiredBudgetProblem(Matrix.unit(3, 12 * 8, 4, 0), 12, 8, 3, 2, 0.3, 0.4, false);
+      check(contenders, sums, threads);
+    }
     for (int pairs : List.of(8, 13)) {
       RopeTableProblem table = new RopeTableProblem(50, pairs, 10000);
-      check(contenders.ropeTable(table, threads), table::check);
+      check(contenders, table, threads);
     }
   }
 
   @Test
   void countsAndSchedules() {
-    for (Contenders contenders : List.of(new ExeuntContenders(), new VectorContenders())) {
-      HiredBudgetProblem counts =
-          new HiredBudgetProblem(Matrix.unit(3, 12 * 8, 4, 0), 12, 8, 3, 2, 0.3, 0.4, true);
-      check(contenders.hiredBudget(counts, 1), counts::check);
-      for (int warmUp : List.of(0, 2)) {
-        LayerScheduleProblem fewer =
-            LayerScheduleProblem.skipDecode(40, 12, 31, 10, 3, warmUp);
-        check(contenders.layerSchedule(fewer, 1), fewer::check);
-      }
-      LayerScheduleProblem calm = LayerScheduleProblem.calm(40, 12, 31, 0.9f, 4);
-      check(contenders.layerSchedule(calm, 1), calm::check);
+    Contenders contenders = new ExeuntContenders();
+    HiredBudgetProblem counts =
+        new HiredBudgetProblem(Matrix.unit(3, 12 * 8, 4, 0), 12, 8, 3, 2, 0.3, 0.4, true);
+    check(contenders, counts, 1);
+    for (int warmUp : List.of(0, 2)) {
+      LayerScheduleProblem fewer =
+          LayerScheduleProblem.skipDecode(40, 12, 31, 10, 3, warmUp);
+      check(contenders, fewer, 1);
     }
+    LayerScheduleProblem calm = LayerScheduleProblem.calm(40, 12, 31, 0.9f, 4);
+    check(contenders, calm, 1);
   }
 
   @Test
@@ -433,7 +431,7 @@ class ContendersTest {
     RowStatsProblem all = new RowStatsProblem(
         Normalizer.SOFTMAX, normal(1, 8, Storage.F32, 1), true);
     for (Contenders peer : List.of(new OnnxContenders(), new VectorContenders())) {
-      assertThrows(UnsupportedOperationException.class, () -> peer.rowStats(all, 1));
+      assertThrows(UnsupportedOperationException.class, () -> peer.on(all, 1));
     }
   }
 
@@ -445,10 +443,10 @@ class ContendersTest {
       for (int[] shortlist : new int[][] {null, ExitHeadProblem.shortlist(40, 500)}) {
         ExitHeadProblem problem = new ExitHeadProblem(
             hidden, weight, ExitHeadProblem.normWeight(96, 3), 1e-5f, shortlist, true);
-        check(new ExeuntContenders().exitHead(problem, 2), problem::check);
+        check(new ExeuntContenders(), problem, 2);
       }
       RowStatsProblem all = new RowStatsProblem(Normalizer.SOFTMAX, weight, true);
-      check(new ExeuntContenders().rowStats(all, 2), all::check);
+      check(new ExeuntContenders(), all, 2);
     }
   }
 }

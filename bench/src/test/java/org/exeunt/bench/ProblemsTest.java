@@ -6,56 +6,42 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
 import java.util.List;
-import java.util.Map;
-import java.util.function.Function;
+import org.exeunt.bench.cases.BenchCase;
+import org.exeunt.bench.cases.CaseTable;
 import org.exeunt.bench.reference.ExitHeadProblem;
 import org.junit.jupiter.api.Test;
 
 /** The case tables and the benchmarks agree on what a case is. */
 class ProblemsTest {
-  private static final Map<String, Function<BenchCase, Object>> BUILDERS = Map.ofEntries(
-      Map.entry("stablemax", Problems::softmax),
-      Map.entry("cross_entropy", Problems::crossEntropy),
-      Map.entry("row_stats", Problems::rowStats),
-      Map.entry("exit_head", Problems::exitHead),
-      Map.entry("cosine", Problems::cosine),
-      Map.entry("perp_grad", Problems::perpGrad),
-      Map.entry("gate", Problems::gate),
-      Map.entry("exit_rule", Problems::exitRule),
-      Map.entry("norm", LayerProblems::norm),
-      Map.entry("rope", LayerProblems::rope),
-      Map.entry("linear", LayerProblems::linear),
-      Map.entry("ffn", LayerProblems::ffn),
-      Map.entry("kv_propagate", LayerProblems::kvPropagate),
-      Map.entry("attention", LayerProblems::attention),
-      Map.entry("kv_copy", LayerProblems::kvCopy),
-      Map.entry("row_compaction", LayerProblems::rowCompaction),
-      Map.entry("select", DropProblems::select),
-      Map.entry("attention_scores", DropProblems::attentionScores),
-      Map.entry("gather", DropProblems::gather),
-      Map.entry("kv_compact", DropProblems::kvCompact),
-      Map.entry("kv_append", StepProblems::kvAppend),
-      Map.entry("kv_length", StepProblems::kvLength),
-      Map.entry("hidden_stack", StepProblems::hiddenStack),
-      Map.entry("ffn_skip_rule", StepProblems::ffnSkipRule),
-      Map.entry("hired_budget", StepProblems::hiredBudget),
-      Map.entry("rope_table", StepProblems::ropeTable),
-      Map.entry("layer_schedule", StepProblems::layerSchedule));
-
   @Test
   void everyTableHasCasesThatCanBeBuilt() {
-    BUILDERS.forEach((op, builder) -> {
+    for (String op : Problems.OPS) {
       List<BenchCase> cases = CaseTable.load(op).cases();
       assertFalse(cases.isEmpty(), op);
       // Big ones follow the same path with more elements.
-      cases.stream().filter(c -> !c.list("tags").contains("big")).forEach(builder::apply);
-    });
+      cases.stream().filter(c -> !c.list("tags").contains("big")).forEach(c -> {
+        assertEquals(op, Problems.of(c).op());
+        assertTrue(Lineup.of(Plan.OURS).offers(c), op);
+      });
+    }
   }
 
+  /** The launcher gives the process that plans no module of vectors. */
   @Test
-  void everyBenchmarkHasACaseTable() {
-    assertEquals(BUILDERS.keySet(), Plan.BENCHMARKS.keySet());
+  void planNeedsNoVectors() throws IOException, InterruptedException {
+    Process list = new ProcessBuilder(
+        Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-cp",
+        System.getProperty("java.class.path"), Main.class.getName(), "--quick", "--list")
+        .redirectErrorStream(true)
+        .start();
+    String output = new String(list.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    assertEquals(0, list.waitFor(), output);
+    assertTrue(output.contains("cosine/bench_128x576_f32 vector 1 thread"), output);
+    assertFalse(output.contains("kv_length/bench_decode vector"), output);
   }
 
   @Test

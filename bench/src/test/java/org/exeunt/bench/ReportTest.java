@@ -13,6 +13,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.regex.Pattern;
+import org.exeunt.bench.cases.CaseTable;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -25,15 +26,15 @@ class ReportTest {
 
   @TempDir Path folder;
 
-  private static String sampled(String benchmark, String id, String contender, int threads,
+  private static String sampled(String op, String id, String contender, int threads,
       double p50, double limit) {
-    return sampled(benchmark, id, contender, threads, Operands.CACHE, p50, limit, 0);
+    return sampled(op, id, contender, threads, Operands.CACHE, p50, limit, 0);
   }
 
-  private static String sampled(String benchmark, String id, String contender, int threads,
+  private static String sampled(String op, String id, String contender, int threads,
       Operands operands, double p50, double limit, int moved) {
-    return String.format(Locale.ROOT, "{\"benchmark\": \"%s.run\", %s,"
-        + "\"params\": {\"id\": \"%s\", \"contender\": \"%s\", \"threads\": \"%d\","
+    return String.format(Locale.ROOT, "{%s,"
+        + "\"params\": {\"op\": \"%s\", \"id\": \"%s\", \"contender\": \"%s\", \"threads\": \"%d\","
         + " \"operands\": \"%s\"},"
         + "\"primaryMetric\": {\"scoreUnit\": \"us/op\", \"scorePercentiles\":"
         + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f}},"
@@ -43,26 +44,25 @@ class ReportTest {
         + " \"limit.round\": {\"rawData\": [[400000, 400000]]},"
         + " \"limit.p50\": {\"rawData\": [[%f, %f]]},"
         + " \"limit.min\": {\"rawData\": [[1.5, 1.25]]}}}",
-        benchmark, ARGUMENTS, id, contender, threads, operands, p50 - 1, p50, p50 + 2, moved,
+        ARGUMENTS, op, id, contender, threads, operands, p50 - 1, p50, p50 + 2, moved,
         moved, limit - 1, limit + 1);
   }
 
   /** A sample of an op that does many multiply-adds, which take {@code arithmetic} at the peak. */
-  private static String computing(String benchmark, String id, double p50, double arithmetic) {
-    String sampled = sampled(benchmark, id, "exeunt", 1, p50, 2);
+  private static String computing(String op, String id, double p50, double arithmetic) {
+    String sampled = sampled(op, id, "exeunt", 1, p50, 2);
     return sampled.substring(0, sampled.length() - 2) + String.format(Locale.ROOT,
         ", \"multiply.adds\": {\"rawData\": [[1000, 1000]]},"
         + " \"arithmetic.p50\": {\"rawData\": [[%f, %f]]}}}", arithmetic - 1, arithmetic + 1);
   }
 
   private static String call(String contender, double nanoseconds) {
-    return String.format(Locale.ROOT, "{\"benchmark\": \"%s.run\", %s,"
+    return String.format(Locale.ROOT, "{%s,"
         + "\"params\": {\"contender\": \"%s\", \"threads\": \"1\"},"
         + "\"primaryMetric\": {\"scoreUnit\": \"ns/op\", \"scorePercentiles\":"
         + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f}},"
         + "\"secondaryMetrics\": {\"load\": {\"rawData\": [[0.5]]}}}",
-        CallCostBenchmark.class.getName(), ARGUMENTS, contender, nanoseconds, nanoseconds,
-        nanoseconds);
+        ARGUMENTS, contender, nanoseconds, nanoseconds, nanoseconds);
   }
 
   private String report(String... entries) throws IOException {
@@ -79,10 +79,10 @@ class ReportTest {
 
   @Test
   void absoluteTargetIsMetAtTheBoundAndMissedAboveIt() throws IOException {
-    String benchmark = RowStatsBenchmark.class.getName();
+    String op = "row_stats";
     String text = report(
-        sampled(benchmark, "bench_1x49152_cheap", "exeunt", 1, 12, 3),
-        sampled(benchmark, "bench_1x49152_cheap", "exeunt", 2, 12.5, 3));
+        sampled(op, "bench_1x49152_cheap", "exeunt", 1, 12, 3),
+        sampled(op, "bench_1x49152_cheap", "exeunt", 2, 12.5, 3));
     assertTrue(text.contains("## Targets: 1 of 2 met"), text);
     assertTrue(text.contains(
         "| row_stats/bench_1x49152_cheap | partly in cache | 1 | <= 12.0 us | 12.0 us "
@@ -93,7 +93,7 @@ class ReportTest {
 
   @Test
   void ratioTargetUsesTheMedianLimitOfTheSameFork() throws IOException {
-    String text = report(sampled(CosineBenchmark.class.getName(), "bench_2048x4096_f32",
+    String text = report(sampled("cosine", "bench_2048x4096_f32",
         "exeunt", 1, Operands.MEMORY, 21, 20, 0));
     assertTrue(text.contains("<= 1.1 x limit | 1.05 x limit | 20.0 read | met"), text);
     JsonObject target = digest().getAsJsonArray("targets").get(0).getAsJsonObject();
@@ -105,11 +105,11 @@ class ReportTest {
 
   @Test
   void targetsAreJudgedWhereTheySayAndShowTheOtherPlace() throws IOException {
-    String benchmark = LinearBenchmark.class.getName();
+    String op = "linear";
     String text = report(
-        sampled(benchmark, "model_576x1536_r1", "exeunt", 1, Operands.CACHE, 30, 20, 0),
-        sampled(benchmark, "model_576x1536_r1", "vector", 1, Operands.CACHE, 60, 20, 0),
-        sampled(benchmark, "model_576x1536_r1", "exeunt", 1, Operands.MEMORY, 80, 79, 0));
+        sampled(op, "model_576x1536_r1", "exeunt", 1, Operands.CACHE, 30, 20, 0),
+        sampled(op, "model_576x1536_r1", "vector", 1, Operands.CACHE, 60, 20, 0),
+        sampled(op, "model_576x1536_r1", "exeunt", 1, Operands.MEMORY, 80, 79, 0));
     assertTrue(text.contains("## Targets: 1 of 1 met"), text);
     assertTrue(text.contains("| linear/model_576x1536_r1 | from memory | 1 | <= 1.25 x limit "
         + "| 1.01 x limit | 79.0 read | met | 1.50 x limit partly in cache |"), text);
@@ -122,12 +122,12 @@ class ReportTest {
 
   @Test
   void ratiosCompareCasesInTheSamePlace() throws IOException {
-    String benchmark = KvPropagateBenchmark.class.getName();
+    String op = "kv_propagate";
     String text = report(
-        sampled(benchmark, "model_576_r1", "exeunt", 1, Operands.CACHE, 10, 5, 0),
-        sampled(benchmark, "model_576_r8", "exeunt", 1, Operands.CACHE, 40, 5, 0),
-        sampled(benchmark, "model_576_r1", "exeunt", 1, Operands.MEMORY, 100, 99, 0),
-        sampled(benchmark, "model_576_r8", "exeunt", 1, Operands.MEMORY, 120, 99, 0));
+        sampled(op, "model_576_r1", "exeunt", 1, Operands.CACHE, 10, 5, 0),
+        sampled(op, "model_576_r8", "exeunt", 1, Operands.CACHE, 40, 5, 0),
+        sampled(op, "model_576_r1", "exeunt", 1, Operands.MEMORY, 100, 99, 0),
+        sampled(op, "model_576_r8", "exeunt", 1, Operands.MEMORY, 120, 99, 0));
     assertTrue(text.contains("| kv_propagate/model_576_r8 | from memory | 1 "
         + "| <= 1.3 x model_576_r1 | 1.200 x | 99.0 read | met | 4.000 x partly in cache |"),
         text);
@@ -136,8 +136,8 @@ class ReportTest {
   @Test
   void shareOfThePeakIsMetAtTheBoundAndMissedBelowIt() throws IOException {
     String text = report(
-        computing(LinearBenchmark.class.getName(), "model_576x1536_r512", 50, 20),
-        computing(AttentionBenchmark.class.getName(), "bench_prefill_512", 50, 19));
+        computing("linear", "model_576x1536_r512", 50, 20),
+        computing("attention", "bench_prefill_512", 50, 19));
     assertTrue(text.contains("## Targets: 1 of 2 met"), text);
     assertTrue(text.contains("| linear/model_576x1536_r512 | partly in cache | 1 "
         + "| >= 40 % of the FMA peak | 40 % of the FMA peak | 2.00 read | met | - |"), text);
@@ -150,10 +150,10 @@ class ReportTest {
 
   @Test
   void limitsSayWhatTheyDo() throws IOException {
-    String benchmark = GatherBenchmark.class.getName();
+    String op = "gather";
     String text = report(
-        sampled(benchmark, "kv_f32", "exeunt", 1, Operands.MEMORY, 30, 20, 98_304),
-        sampled(benchmark, "kv_f32", "exeunt", 2, Operands.MEMORY, 30, 20, 90_000));
+        sampled(op, "kv_f32", "exeunt", 1, Operands.MEMORY, 30, 20, 98_304),
+        sampled(op, "kv_f32", "exeunt", 2, Operands.MEMORY, 30, 20, 90_000));
     assertTrue(text.contains("| kv_f32 | from memory | 1 | 197 kB | 20.0 copy |"), text);
     assertTrue(text.contains("| kv_f32 | from memory | 2 | 197 kB | 20.0 read + copy |"), text);
     JsonObject figure = digest().getAsJsonArray("figuresUs").get(0).getAsJsonObject();
@@ -165,11 +165,11 @@ class ReportTest {
 
   @Test
   void peersStandBesideExeuntAndTheFastestCounts() throws IOException {
-    String benchmark = RowStatsBenchmark.class.getName();
+    String op = "row_stats";
     String text = report(
-        sampled(benchmark, "bench_1x49152_cheap", "exeunt", 1, 10, 5),
-        sampled(benchmark, "bench_1x49152_cheap", "onnxruntime", 1, 70, 5),
-        sampled(benchmark, "bench_1x49152_cheap", "vector", 1, 30, 5));
+        sampled(op, "bench_1x49152_cheap", "exeunt", 1, 10, 5),
+        sampled(op, "bench_1x49152_cheap", "onnxruntime", 1, 70, 5),
+        sampled(op, "bench_1x49152_cheap", "vector", 1, 30, 5));
     assertTrue(text.contains("| bench_1x49152_cheap | partly in cache | 1 | 197 kB | 5.00 read "
         + "| 10.0 (9.00 - 12.0) | 19.7 | 2.00 | - | 70.0 (69.0 - 72.0) | 30.0 (29.0 - 32.0) "
         + "| 3.00 |"), text);

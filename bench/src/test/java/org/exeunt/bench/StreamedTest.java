@@ -9,6 +9,8 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import org.exeunt.bench.cases.BenchCase;
+import org.exeunt.bench.cases.CaseTable;
 import org.exeunt.bench.reference.FfnProblem;
 import org.exeunt.bench.reference.KvPropagateProblem;
 import org.junit.jupiter.api.Test;
@@ -26,7 +28,7 @@ class StreamedTest {
 
   @Test
   void everyRoundExceedsTwiceTheCache() {
-    for (String op : Plan.BENCHMARKS.keySet()) {
+    for (String op : Problems.OPS) {
       for (BenchCase c : CaseTable.load(op).cases()) {
         for (long cache : new long[] {8 * MEBIBYTE, 32 * MEBIBYTE, 512 * MEBIBYTE}) {
           List<Operands> places = Streamed.places(c, cache);
@@ -97,7 +99,7 @@ class StreamedTest {
 
   @Test
   void peersHaveNoCopies() {
-    assertThrows(IllegalArgumentException.class, () -> Contenders.of("vector", 2));
+    assertThrows(IllegalArgumentException.class, () -> Lineup.of("vector", 2));
   }
 
   private void cache(int cpu, int index, int level, String type, String size, String shared)

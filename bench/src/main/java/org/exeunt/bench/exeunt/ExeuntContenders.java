@@ -16,9 +16,7 @@ import org.exeunt.Statistic;
 import org.exeunt.Statistics;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
-import org.exeunt.bench.BenchCase;
-import org.exeunt.bench.Contender;
-import org.exeunt.bench.Contenders;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.CosineProblem;
 import org.exeunt.bench.reference.CrossEntropyProblem;
 import org.exeunt.bench.reference.ExitHeadProblem;
@@ -31,7 +29,7 @@ import org.exeunt.bench.reference.RowStatsProblem;
 import org.exeunt.bench.reference.SoftmaxProblem;
 
 /** The library under test, through its Java API; all memory comes from a {@link Scope}. */
-public final class ExeuntContenders extends ExeuntSteps implements Contenders {
+public final class ExeuntContenders extends ExeuntSteps {
   private static final Statistic[] FOUR = {
     Statistic.ARGMAX, Statistic.P1, Statistic.MARGIN, Statistic.ENTROPY
   };
@@ -44,15 +42,17 @@ public final class ExeuntContenders extends ExeuntSteps implements Contenders {
   /** On the next of so many copies of the large operands at each run. */
   public ExeuntContenders(int copies) {
     super(copies);
+    offer("stablemax", this::softmax);
+    offer("cross_entropy", this::crossEntropy);
+    offer("row_stats", this::rowStats);
+    offer("exit_head", this::exitHead);
+    offer("cosine", this::cosine);
+    offer("perp_grad", this::perpGrad);
+    offer("gate", this::gate);
+    offer("exit_rule", this::exitRule);
   }
 
-  @Override
-  public boolean offers(BenchCase benchCase) {
-    return true;
-  }
-
-  @Override
-  public Contender<float[]> softmax(SoftmaxProblem problem, int threads) {
+  private Contender<float[]> softmax(SoftmaxProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor out = like(scope, problem.logits);
     StableMax op = StableMax.forward()
@@ -63,8 +63,7 @@ public final class ExeuntContenders extends ExeuntSteps implements Contenders {
     return new OpContender<>(scope, op, out::toFloatArray);
   }
 
-  @Override
-  public Contender<LossAndGrad> crossEntropy(CrossEntropyProblem problem, int threads) {
+  private Contender<LossAndGrad> crossEntropy(CrossEntropyProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor labels = scope.allocate(DType.I64, problem.labels.length);
     for (int r = 0; r < problem.labels.length; r++) {
@@ -83,8 +82,7 @@ public final class ExeuntContenders extends ExeuntSteps implements Contenders {
         scope, op, () -> new LossAndGrad(loss.toFloatArray()[0], grad.toFloatArray()));
   }
 
-  @Override
-  public Contender<org.exeunt.bench.reference.RowStats> rowStats(
+  private Contender<org.exeunt.bench.reference.RowStats> rowStats(
       RowStatsProblem problem, int threads) {
     Scope scope = open(threads);
     Statistics out = statistics(scope, problem.logits.rows(), problem.all);
@@ -97,8 +95,7 @@ public final class ExeuntContenders extends ExeuntSteps implements Contenders {
     return new StatsContender(scope, turns, out, problem.logits.rows(), problem.all);
   }
 
-  @Override
-  public Contender<org.exeunt.bench.reference.RowStats> exitHead(
+  private Contender<org.exeunt.bench.reference.RowStats> exitHead(
       ExitHeadProblem problem, int threads) {
     Scope scope = open(threads);
     int rows = problem.hidden.rows();
@@ -121,8 +118,7 @@ public final class ExeuntContenders extends ExeuntSteps implements Contenders {
     return new StatsContender(scope, turns, out, rows, problem.all);
   }
 
-  @Override
-  public Contender<float[]> cosine(CosineProblem problem, int threads) {
+  private Contender<float[]> cosine(CosineProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor out = scope.allocate(DType.F32, problem.a.rows());
     Copies states = new Copies(scope, copies, problem.a, problem.b);
@@ -134,8 +130,7 @@ public final class ExeuntContenders extends ExeuntSteps implements Contenders {
     return new OpContender<>(scope, turns, out::toFloatArray);
   }
 
-  @Override
-  public Contender<float[]> perpGrad(PerpGradProblem problem, int threads) {
+  private Contender<float[]> perpGrad(PerpGradProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor out = like(scope, problem.grad);
     PerpGrad op = PerpGrad.builder()
@@ -146,8 +141,7 @@ public final class ExeuntContenders extends ExeuntSteps implements Contenders {
     return new OpContender<>(scope, op, out::toFloatArray);
   }
 
-  @Override
-  public Contender<float[]> gate(GateProblem problem, int threads) {
+  private Contender<float[]> gate(GateProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor prob = scope.allocate(DType.F32, problem.features.rows());
     Gate.Builder builder = Gate.builder()
@@ -162,8 +156,7 @@ public final class ExeuntContenders extends ExeuntSteps implements Contenders {
     return new OpContender<>(scope, builder.build(scope), prob::toFloatArray);
   }
 
-  @Override
-  public Contender<int[]> exitRule(ExitRuleProblem problem, int threads) {
+  private Contender<int[]> exitRule(ExitRuleProblem problem, int threads) {
     return new RuleContender(open(threads), problem);
   }
 

@@ -14,8 +14,7 @@ import org.exeunt.Scope;
 import org.exeunt.Select;
 import org.exeunt.Selection;
 import org.exeunt.Tensor;
-import org.exeunt.bench.Contender;
-import org.exeunt.bench.DropContenders;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.AttentionScoresProblem;
 import org.exeunt.bench.reference.CacheLayout;
 import org.exeunt.bench.reference.GatherProblem;
@@ -25,13 +24,16 @@ import org.exeunt.bench.reference.ScoresResult;
 import org.exeunt.bench.reference.SelectProblem;
 
 /** The ops that drop tokens, through the Java API. */
-abstract class ExeuntDrops extends ExeuntLayers implements DropContenders {
+abstract class ExeuntDrops extends ExeuntLayers {
   ExeuntDrops(int copies) {
     super(copies);
+    offer("select", this::select);
+    offer("attention_scores", this::attentionScores);
+    offer("gather", this::gather);
+    offer("kv_compact", this::kvCompact);
   }
 
-  @Override
-  public Contender<int[]> select(SelectProblem problem, int threads) {
+  private Contender<int[]> select(SelectProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor indices = scope.allocate(DType.I32, problem.rows(), problem.k);
     Select op = Select.builder()
@@ -42,8 +44,7 @@ abstract class ExeuntDrops extends ExeuntLayers implements DropContenders {
     return new OpContender<>(scope, op, indices::toIntArray);
   }
 
-  @Override
-  public Contender<ScoresResult> attentionScores(AttentionScoresProblem problem, int threads) {
+  private Contender<ScoresResult> attentionScores(AttentionScoresProblem problem, int threads) {
     Scope scope = open(threads);
     CacheLayout layout = problem.layout;
     int rows = layout.sequences * problem.scoreHeads();
@@ -87,8 +88,7 @@ abstract class ExeuntDrops extends ExeuntLayers implements DropContenders {
   }
 
   /** With scores: the selection, then the gather that reads its list. */
-  @Override
-  public Contender<float[]> gather(GatherProblem problem, int threads) {
+  private Contender<float[]> gather(GatherProblem problem, int threads) {
     Scope scope = open(threads);
     long[] from = {problem.outer, problem.entries, problem.inner};
     long[] to = {problem.outer, problem.room(), problem.inner};
@@ -121,8 +121,7 @@ abstract class ExeuntDrops extends ExeuntLayers implements DropContenders {
     return new Chain(scope, select, gather, first);
   }
 
-  @Override
-  public Contender<float[]> kvCompact(KvCompactProblem problem, int threads) {
+  private Contender<float[]> kvCompact(KvCompactProblem problem, int threads) {
     Scope scope = open(threads);
     Copies sources = new Copies(scope, copies, problem.k, problem.v);
     Matrix room = Matrix.zeros(1, problem.destination.elements(), problem.k.storage());

@@ -21,8 +21,8 @@ import org.exeunt.RowCompaction;
 import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
-import org.exeunt.bench.Contender;
-import org.exeunt.bench.LayerContenders;
+import org.exeunt.bench.contenders.Contender;
+import org.exeunt.bench.contenders.Contenders;
 import org.exeunt.bench.reference.AttentionProblem;
 import org.exeunt.bench.reference.CacheLayout;
 import org.exeunt.bench.reference.FfnProblem;
@@ -37,12 +37,20 @@ import org.exeunt.bench.reference.RowCompactionProblem;
 import org.exeunt.bench.reference.Storage;
 
 /** The ops of a transformer layer, through the Java API. */
-abstract class ExeuntLayers implements LayerContenders {
+abstract class ExeuntLayers extends Contenders {
   /** Of the large operands that a step streams; each run takes the next. */
   final int copies;
 
   ExeuntLayers(int copies) {
     this.copies = copies;
+    offer("norm", this::norm);
+    offer("rope", this::rope);
+    offer("linear", this::linear);
+    offer("ffn", this::ffn);
+    offer("kv_propagate", this::kvPropagate);
+    offer("attention", this::attention);
+    offer("kv_copy", this::kvCopy);
+    offer("row_compaction", this::rowCompaction);
   }
 
   /** Built for each copy. */
@@ -50,8 +58,7 @@ abstract class ExeuntLayers implements LayerContenders {
     return new Turns(copies, op);
   }
 
-  @Override
-  public Contender<float[]> norm(NormProblem problem, int threads) {
+  private Contender<float[]> norm(NormProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor out = like(scope, problem.input);
     Norm.Builder builder = Norm.builder().input(tensor(scope, problem.input)).out(out);
@@ -62,8 +69,7 @@ abstract class ExeuntLayers implements LayerContenders {
     return new OpContender<>(scope, op, out::toFloatArray);
   }
 
-  @Override
-  public Contender<float[]> rope(RopeProblem problem, int threads) {
+  private Contender<float[]> rope(RopeProblem problem, int threads) {
     Scope scope = open(threads);
     long[] shape = {problem.input.rows(), problem.heads, problem.dim()};
     Tensor out = like(scope, problem.input);
@@ -76,8 +82,7 @@ abstract class ExeuntLayers implements LayerContenders {
     return new OpContender<>(scope, op, out::toFloatArray);
   }
 
-  @Override
-  public Contender<float[]> linear(LinearProblem problem, int threads) {
+  private Contender<float[]> linear(LinearProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor out = scope.allocate(
         dtype(problem.out), problem.input.rows(), problem.weight.rows());
@@ -93,13 +98,11 @@ abstract class ExeuntLayers implements LayerContenders {
     return new OpContender<>(scope, turns, out::toFloatArray);
   }
 
-  @Override
-  public Contender<FfnResult> ffn(FfnProblem problem, int threads) {
+  private Contender<FfnResult> ffn(FfnProblem problem, int threads) {
     return new FfnContender(open(threads), problem, copies);
   }
 
-  @Override
-  public Contender<float[]> kvPropagate(KvPropagateProblem problem, int threads) {
+  private Contender<float[]> kvPropagate(KvPropagateProblem problem, int threads) {
     Scope scope = open(threads);
     int rows = problem.hidden.rows();
     int dim = problem.width() / problem.heads;
@@ -166,8 +169,7 @@ abstract class ExeuntLayers implements LayerContenders {
     return result;
   }
 
-  @Override
-  public Contender<float[]> attention(AttentionProblem problem, int threads) {
+  private Contender<float[]> attention(AttentionProblem problem, int threads) {
     Scope scope = open(threads);
     CacheLayout layout = problem.layout;
     int rows = problem.query.rows();
@@ -192,8 +194,7 @@ abstract class ExeuntLayers implements LayerContenders {
     return new OpContender<>(scope, turns, out::toFloatArray);
   }
 
-  @Override
-  public Contender<float[]> kvCopy(KvCopyProblem problem, int threads) {
+  private Contender<float[]> kvCopy(KvCopyProblem problem, int threads) {
     Scope scope = open(threads);
     CacheLayout layout = problem.layout;
     Copies sources = new Copies(scope, copies, problem.k, problem.v);
@@ -212,8 +213,7 @@ abstract class ExeuntLayers implements LayerContenders {
         scope, turns, () -> destinations.vector(turns.last(), 0).toFloatArray());
   }
 
-  @Override
-  public Contender<float[]> rowCompaction(RowCompactionProblem problem, int threads) {
+  private Contender<float[]> rowCompaction(RowCompactionProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor out = like(scope, problem.input);
     RowCompaction op = (problem.gather ? RowCompaction.gather() : RowCompaction.scatter())

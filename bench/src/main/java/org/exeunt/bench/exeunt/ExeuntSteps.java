@@ -18,8 +18,7 @@ import org.exeunt.RopeTable;
 import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
-import org.exeunt.bench.Contender;
-import org.exeunt.bench.StepContenders;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.CacheLayout;
 import org.exeunt.bench.reference.FfnSkipRuleProblem;
 import org.exeunt.bench.reference.HiddenStackProblem;
@@ -32,13 +31,19 @@ import org.exeunt.bench.reference.ScheduleResult;
 import org.exeunt.bench.reference.StackResult;
 
 /** What is written, counted, decided or tabulated around layers, through the Java API. */
-abstract class ExeuntSteps extends ExeuntDrops implements StepContenders {
+abstract class ExeuntSteps extends ExeuntDrops {
   ExeuntSteps(int copies) {
     super(copies);
+    offer("kv_append", this::kvAppend);
+    offer("kv_length", this::kvLength);
+    offer("hidden_stack", this::hiddenStack);
+    offer("ffn_skip_rule", this::ffnSkipRule);
+    offer("hired_budget", this::hiredBudget);
+    offer("rope_table", this::ropeTable);
+    offer("layer_schedule", this::layerSchedule);
   }
 
-  @Override
-  public Contender<float[]> kvAppend(KvAppendProblem problem, int threads) {
+  private Contender<float[]> kvAppend(KvAppendProblem problem, int threads) {
     Scope scope = open(threads);
     CacheLayout layout = problem.layout;
     Tensor k = zeros(scope, dtype(problem.cache), layout.elements());
@@ -61,8 +66,7 @@ abstract class ExeuntSteps extends ExeuntDrops implements StepContenders {
     return scope.allocate(dtype, elements).copyFrom(new float[elements]);
   }
 
-  @Override
-  public Contender<int[]> kvLength(KvLengthProblem problem, int threads) {
+  private Contender<int[]> kvLength(KvLengthProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor length = ints(scope, problem.start);
     if (problem.limit != null) {
@@ -86,8 +90,7 @@ abstract class ExeuntSteps extends ExeuntDrops implements StepContenders {
     return Arrays.stream(tensors).flatMapToInt(t -> IntStream.of(t.toIntArray())).toArray();
   }
 
-  @Override
-  public Contender<StackResult> hiddenStack(HiddenStackProblem problem, int threads) {
+  private Contender<StackResult> hiddenStack(HiddenStackProblem problem, int threads) {
     Scope scope = open(threads);
     DType dtype = dtype(problem.pushed[0].storage());
     int tagsPerRow = problem.tagsPerRow();
@@ -129,13 +132,11 @@ abstract class ExeuntSteps extends ExeuntDrops implements StepContenders {
     return new StackResult(count.toIntArray()[0], rows.toFloatArray(), tags.toIntArray());
   }
 
-  @Override
-  public Contender<int[]> ffnSkipRule(FfnSkipRuleProblem problem, int threads) {
+  private Contender<int[]> ffnSkipRule(FfnSkipRuleProblem problem, int threads) {
     return new SkipContender(open(threads), problem);
   }
 
-  @Override
-  public Contender<int[]> hiredBudget(HiredBudgetProblem problem, int threads) {
+  private Contender<int[]> hiredBudget(HiredBudgetProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor budget = scope.allocate(DType.I32, problem.images(), 1 + problem.parts());
     Tensor marks =
@@ -153,16 +154,14 @@ abstract class ExeuntSteps extends ExeuntDrops implements StepContenders {
         () -> problem.count ? joined(budget, marks) : budget.toIntArray());
   }
 
-  @Override
-  public Contender<float[]> ropeTable(RopeTableProblem problem, int threads) {
+  private Contender<float[]> ropeTable(RopeTableProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor table = scope.allocate(DType.F32, problem.positions, problem.pairs, 2);
     Op op = RopeTable.builder().table(table).base(problem.base).build(scope);
     return new OpContender<>(scope, op, table::toFloatArray);
   }
 
-  @Override
-  public Contender<ScheduleResult> layerSchedule(LayerScheduleProblem problem, int threads) {
+  private Contender<ScheduleResult> layerSchedule(LayerScheduleProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor layers = scope.allocate(DType.I32, problem.positions, problem.layers);
     Tensor count = scope.allocate(DType.I32, problem.positions);

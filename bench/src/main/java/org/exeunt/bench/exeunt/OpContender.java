@@ -4,7 +4,7 @@ package org.exeunt.bench.exeunt;
 import java.util.function.Supplier;
 import org.exeunt.Op;
 import org.exeunt.Scope;
-import org.exeunt.bench.Contender;
+import org.exeunt.bench.contenders.Contender;
 
 /** An op whose results stay in native memory. */
 final class OpContender<R> implements Contender<R> {

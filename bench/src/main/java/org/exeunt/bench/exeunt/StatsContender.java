@@ -6,7 +6,7 @@ import java.nio.IntBuffer;
 import org.exeunt.Scope;
 import org.exeunt.Statistics;
 import org.exeunt.Tensor;
-import org.exeunt.bench.Contender;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.RowStats;
 
 /** The decision is made in Java, so a run includes handing the statistics over. */

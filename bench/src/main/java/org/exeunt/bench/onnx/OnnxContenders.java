@@ -7,16 +7,13 @@ import static org.exeunt.bench.onnx.OnnxGraph.INT64;
 
 import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
-import java.util.Set;
 import java.util.function.Supplier;
-import org.exeunt.bench.BenchCase;
-import org.exeunt.bench.Contender;
-import org.exeunt.bench.Contenders;
-import org.exeunt.bench.Peers;
+import org.exeunt.bench.cases.BenchCase;
+import org.exeunt.bench.contenders.Contender;
+import org.exeunt.bench.contenders.Peers;
 import org.exeunt.bench.reference.CosineProblem;
 import org.exeunt.bench.reference.CrossEntropyProblem;
 import org.exeunt.bench.reference.ExitHeadProblem;
-import org.exeunt.bench.reference.ExitRuleProblem;
 import org.exeunt.bench.reference.GateProblem;
 import org.exeunt.bench.reference.LossAndGrad;
 import org.exeunt.bench.reference.Matrix;
@@ -32,21 +29,27 @@ import org.exeunt.bench.reference.Storage;
  * Its CPU kernels know no bf16, so bf16 logits are cast on the way in and out, and bf16 weights
  * become f32 when the session is built; that is the best this peer can do with such a model.
  */
-public final class OnnxContenders extends OnnxSteps implements Contenders {
+public final class OnnxContenders extends OnnxSteps {
   private static final long LAST = -1;
-  private static final Set<String> NOTHING_LIKE =
-      Set.of("exit_rule", "rope", "kv_propagate", "kv_copy", "row_compaction", "kv_length",
-          "hidden_stack", "layer_schedule");
+
+  public OnnxContenders() {
+    offer("stablemax", this::softmax);
+    offer("cross_entropy", this::crossEntropy);
+    offer("row_stats", this::rowStats);
+    offer("exit_head", this::exitHead);
+    offer("cosine", this::cosine);
+    offer("perp_grad", this::perpGrad);
+    offer("gate", this::gate);
+  }
 
   @Override
   public boolean offers(BenchCase benchCase) {
     boolean counted = benchCase.op().equals("hired_budget")
         && benchCase.text("score").equals("top_count");
-    return Peers.offer(benchCase) && !NOTHING_LIKE.contains(benchCase.op()) && !counted;
+    return super.offers(benchCase) && Peers.offer(benchCase) && !counted;
   }
 
-  @Override
-  public Contender<float[]> softmax(SoftmaxProblem problem, int threads) {
+  private Contender<float[]> softmax(SoftmaxProblem problem, int threads) {
     OnnxGraph graph = new OnnxGraph();
     String z = floatInput(graph, "logits", problem.logits);
     String p = problem.normalizer == Normalizer.SOFTMAX
@@ -59,8 +62,7 @@ public final class OnnxContenders extends OnnxSteps implements Contenders {
     return contender(session, out);
   }
 
-  @Override
-  public Contender<LossAndGrad> crossEntropy(CrossEntropyProblem problem, int threads) {
+  private Contender<LossAndGrad> crossEntropy(CrossEntropyProblem problem, int threads) {
     OnnxGraph graph = new OnnxGraph();
     int rows = problem.logits.rows();
     String z = floatInput(graph, "logits", problem.logits);
@@ -95,9 +97,8 @@ public final class OnnxContenders extends OnnxSteps implements Contenders {
     return contender(session, () -> new LossAndGrad(loss.get(0), out.get()));
   }
 
-  @Override
-  public Contender<RowStats> rowStats(RowStatsProblem problem, int threads) {
-    Peers.requireFour(problem);
+  private Contender<RowStats> rowStats(RowStatsProblem problem, int threads) {
+    Peers.four(problem);
     OnnxGraph graph = new OnnxGraph();
     String z = floatInput(graph, "logits", problem.logits);
     int rows = problem.logits.rows();
@@ -107,9 +108,8 @@ public final class OnnxContenders extends OnnxSteps implements Contenders {
     return new StatsContender(session, rows);
   }
 
-  @Override
-  public Contender<RowStats> exitHead(ExitHeadProblem problem, int threads) {
-    Peers.requireBare(problem);
+  private Contender<RowStats> exitHead(ExitHeadProblem problem, int threads) {
+    Peers.bare(problem);
     OnnxGraph graph = new OnnxGraph();
     String x = floatInput(graph, "hidden", problem.hidden);
     Matrix weight = problem.weight;
@@ -121,8 +121,7 @@ public final class OnnxContenders extends OnnxSteps implements Contenders {
     return new StatsContender(session, rows);
   }
 
-  @Override
-  public Contender<float[]> cosine(CosineProblem problem, int threads) {
+  private Contender<float[]> cosine(CosineProblem problem, int threads) {
     OnnxGraph graph = new OnnxGraph();
     String a = floatInput(graph, "a", problem.a);
     String b = floatInput(graph, "b", problem.b);
@@ -141,8 +140,7 @@ public final class OnnxContenders extends OnnxSteps implements Contenders {
     return contender(session, () -> floats(out));
   }
 
-  @Override
-  public Contender<float[]> perpGrad(PerpGradProblem problem, int threads) {
+  private Contender<float[]> perpGrad(PerpGradProblem problem, int threads) {
     OnnxGraph graph = new OnnxGraph();
     String w = floatInput(graph, "weight", problem.weight);
     String g = floatInput(graph, "grad", problem.grad);
@@ -161,8 +159,7 @@ public final class OnnxContenders extends OnnxSteps implements Contenders {
     return contender(session, session.matrixOutput("out", problem.grad));
   }
 
-  @Override
-  public Contender<float[]> gate(GateProblem problem, int threads) {
+  private Contender<float[]> gate(GateProblem problem, int threads) {
     OnnxGraph graph = new OnnxGraph();
     String y = floatInput(graph, "features", problem.features);
     int width = problem.features.cols();
@@ -190,11 +187,6 @@ public final class OnnxContenders extends OnnxSteps implements Contenders {
     session.input("features", problem.features);
     FloatBuffer out = session.floatOutput("out", rows, classes);
     return contender(session, () -> lastColumn(out, rows, classes));
-  }
-
-  @Override
-  public Contender<int[]> exitRule(ExitRuleProblem problem, int threads) {
-    throw new UnsupportedOperationException("a rule with state is no graph of operators");
   }
 
   /** log_softmax -> exp -> sum(p log p) -> top 2, the shortest composition there is. */

@@ -11,9 +11,8 @@ import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
 import java.util.function.Supplier;
 import java.util.stream.IntStream;
-import org.exeunt.bench.Contender;
-import org.exeunt.bench.DropContenders;
-import org.exeunt.bench.Peers;
+import org.exeunt.bench.contenders.Contender;
+import org.exeunt.bench.contenders.Peers;
 import org.exeunt.bench.reference.AttentionScoresProblem;
 import org.exeunt.bench.reference.CacheLayout;
 import org.exeunt.bench.reference.GatherProblem;
@@ -24,9 +23,15 @@ import org.exeunt.bench.reference.SelectProblem;
 import org.exeunt.bench.reference.Storage;
 
 /** Selections by ReduceSum and TopK, a second one sorting the list; moves by Gather. */
-abstract class OnnxDrops extends OnnxLayers implements DropContenders {
-  @Override
-  public Contender<int[]> select(SelectProblem problem, int threads) {
+abstract class OnnxDrops extends OnnxLayers {
+  OnnxDrops() {
+    offer("select", this::select);
+    offer("attention_scores", this::attentionScores);
+    offer("gather", this::gather);
+    offer("kv_compact", this::kvCompact);
+  }
+
+  private Contender<int[]> select(SelectProblem problem, int threads) {
     OnnxGraph graph = new OnnxGraph();
     int rows = problem.rows();
     ascending(graph, summed(graph, problem.scores, problem.heads), problem.k, "indices");
@@ -66,9 +71,8 @@ abstract class OnnxDrops extends OnnxLayers implements DropContenders {
   }
 
   /** For each cached head its queries times K, softmax, mean over all heads; the cache is f32. */
-  @Override
-  public Contender<ScoresResult> attentionScores(AttentionScoresProblem problem, int threads) {
-    Peers.requireLastRow(problem);
+  private Contender<ScoresResult> attentionScores(AttentionScoresProblem problem, int threads) {
+    Peers.lastRow(problem);
     OnnxGraph graph = new OnnxGraph();
     CacheLayout layout = problem.layout;
     Matrix k = layout.arrange(problem.k).widened();
@@ -111,9 +115,8 @@ abstract class OnnxDrops extends OnnxLayers implements DropContenders {
     return values;
   }
 
-  @Override
-  public Contender<float[]> gather(GatherProblem problem, int threads) {
-    Peers.requireCopy(problem.inPlace);
+  private Contender<float[]> gather(GatherProblem problem, int threads) {
+    Peers.copy(problem, problem.inPlace);
     OnnxGraph graph = new OnnxGraph();
     int kept = problem.list.length;
     if (problem.scores == null) {
@@ -128,9 +131,8 @@ abstract class OnnxDrops extends OnnxLayers implements DropContenders {
     return moved(graph, problem.tensors, from, problem.list, problem.scores, threads);
   }
 
-  @Override
-  public Contender<float[]> kvCompact(KvCompactProblem problem, int threads) {
-    Peers.requireCopy(problem.inPlace);
+  private Contender<float[]> kvCompact(KvCompactProblem problem, int threads) {
+    Peers.copy(problem, problem.inPlace);
     CacheLayout layout = problem.layout;
     if (layout.kind != CacheLayout.Kind.HEAD || problem.perHead
         || problem.destination.slots != problem.lists[0].length) {

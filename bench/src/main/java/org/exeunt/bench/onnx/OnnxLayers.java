@@ -6,24 +6,26 @@ import static org.exeunt.bench.onnx.OnnxContenders.floatInput;
 import static org.exeunt.bench.onnx.OnnxContenders.matrixOutput;
 
 import java.util.function.Supplier;
-import org.exeunt.bench.Contender;
-import org.exeunt.bench.LayerContenders;
-import org.exeunt.bench.Peers;
+import org.exeunt.bench.contenders.Contender;
+import org.exeunt.bench.contenders.Contenders;
+import org.exeunt.bench.contenders.Peers;
 import org.exeunt.bench.reference.AttentionProblem;
 import org.exeunt.bench.reference.FfnProblem;
 import org.exeunt.bench.reference.FfnResult;
-import org.exeunt.bench.reference.KvCopyProblem;
-import org.exeunt.bench.reference.KvPropagateProblem;
 import org.exeunt.bench.reference.LinearProblem;
 import org.exeunt.bench.reference.Matrix;
 import org.exeunt.bench.reference.NormProblem;
-import org.exeunt.bench.reference.RopeProblem;
-import org.exeunt.bench.reference.RowCompactionProblem;
 
 /** The ops of a transformer layer, composed of standard operators where there are any. */
-abstract class OnnxLayers implements LayerContenders {
-  @Override
-  public Contender<float[]> norm(NormProblem problem, int threads) {
+abstract class OnnxLayers extends Contenders {
+  OnnxLayers() {
+    offer("norm", this::norm);
+    offer("linear", this::linear);
+    offer("ffn", this::ffn);
+    offer("attention", this::attention);
+  }
+
+  private Contender<float[]> norm(NormProblem problem, int threads) {
     OnnxGraph graph = new OnnxGraph();
     String x = floatInput(graph, "input", problem.input);
     String y = normed(graph, x, problem.weight, problem.eps);
@@ -41,8 +43,7 @@ abstract class OnnxLayers implements LayerContenders {
     return graph.node("Mul", graph.node("Div", x, size), w);
   }
 
-  @Override
-  public Contender<float[]> linear(LinearProblem problem, int threads) {
+  private Contender<float[]> linear(LinearProblem problem, int threads) {
     OnnxGraph graph = new OnnxGraph();
     String y = product(graph, floatInput(graph, "input", problem.input), problem.weight);
     Matrix like = Matrix.normal(
@@ -64,9 +65,8 @@ abstract class OnnxLayers implements LayerContenders {
     return graph.node("MatMul", x, w);
   }
 
-  @Override
-  public Contender<FfnResult> ffn(FfnProblem problem, int threads) {
-    Peers.requirePlain(problem);
+  private Contender<FfnResult> ffn(FfnProblem problem, int threads) {
+    Peers.plain(problem);
     OnnxGraph graph = new OnnxGraph();
     String hidden = floatInput(graph, "hidden", problem.hidden);
     String x = normed(graph, hidden, problem.normWeight, problem.eps);
@@ -82,9 +82,8 @@ abstract class OnnxLayers implements LayerContenders {
   }
 
   /** One row: for each cached head its queries times K, softmax, times V; the cache is f32. */
-  @Override
-  public Contender<float[]> attention(AttentionProblem problem, int threads) {
-    Peers.requireDecode(problem);
+  private Contender<float[]> attention(AttentionProblem problem, int threads) {
+    Peers.decode(problem);
     OnnxGraph graph = new OnnxGraph();
     int heads = problem.layout.heads;
     int slots = problem.layout.slots;
@@ -111,26 +110,6 @@ abstract class OnnxLayers implements LayerContenders {
 
   static String reshaped(OnnxGraph graph, String x, long... shape) {
     return graph.node("Reshape", x, graph.constant(shape, shape.length));
-  }
-
-  @Override
-  public Contender<float[]> rope(RopeProblem problem, int threads) {
-    throw nothing("rotary embedding");
-  }
-
-  @Override
-  public Contender<float[]> kvPropagate(KvPropagateProblem problem, int threads) {
-    throw nothing("writing to slots of a cache");
-  }
-
-  @Override
-  public Contender<float[]> kvCopy(KvCopyProblem problem, int threads) {
-    throw nothing("moving slots of a cache");
-  }
-
-  @Override
-  public Contender<float[]> rowCompaction(RowCompactionProblem problem, int threads) {
-    throw nothing("a list with padding");
   }
 
   static UnsupportedOperationException nothing(String what) {

@@ -14,29 +14,29 @@ import java.nio.LongBuffer;
 import java.util.Arrays;
 import java.util.function.Supplier;
 import java.util.stream.IntStream;
-import org.exeunt.bench.Contender;
-import org.exeunt.bench.StepContenders;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.CacheLayout;
 import org.exeunt.bench.reference.FfnSkipRuleProblem;
-import org.exeunt.bench.reference.HiddenStackProblem;
 import org.exeunt.bench.reference.HiredBudgetProblem;
 import org.exeunt.bench.reference.KvAppendProblem;
-import org.exeunt.bench.reference.KvLengthProblem;
-import org.exeunt.bench.reference.LayerScheduleProblem;
 import org.exeunt.bench.reference.Matrix;
 import org.exeunt.bench.reference.RopeTableProblem;
-import org.exeunt.bench.reference.ScheduleResult;
-import org.exeunt.bench.reference.StackResult;
 import org.exeunt.bench.reference.Storage;
 
 /** What is written, decided or tabulated around layers, where operators without state will do. */
-abstract class OnnxSteps extends OnnxDrops implements StepContenders {
+abstract class OnnxSteps extends OnnxDrops {
+  OnnxSteps() {
+    offer("kv_append", this::kvAppend);
+    offer("ffn_skip_rule", this::ffnSkipRule);
+    offer("hired_budget", this::hiredBudget);
+    offer("rope_table", this::ropeTable);
+  }
+
   /**
    * ScatterND of heads, or of slots where a slot's heads lie together. The new cache lies where the
    * old one does, so that nothing but the rows is moved.
    */
-  @Override
-  public Contender<float[]> kvAppend(KvAppendProblem problem, int threads) {
+  private Contender<float[]> kvAppend(KvAppendProblem problem, int threads) {
     OnnxGraph graph = new OnnxGraph();
     CacheLayout layout = problem.layout;
     int rows = problem.k.rows();
@@ -75,24 +75,12 @@ abstract class OnnxSteps extends OnnxDrops implements StepContenders {
     return storage == Storage.F32 ? FLOAT : BFLOAT16;
   }
 
-  @Override
-  public Contender<int[]> kvLength(KvLengthProblem problem, int threads) {
-    throw nothing("counting on from row to row");
-  }
-
-  @Override
-  public Contender<StackResult> hiddenStack(HiddenStackProblem problem, int threads) {
-    throw nothing("a stack that remembers how many entries it has");
-  }
-
-  @Override
-  public Contender<int[]> ffnSkipRule(FfnSkipRuleProblem problem, int threads) {
+  private Contender<int[]> ffnSkipRule(FfnSkipRuleProblem problem, int threads) {
     return new SkipRule(problem, threads);
   }
 
   /** The sum of each cell of the grid, and its share of what the sub-images may keep. */
-  @Override
-  public Contender<int[]> hiredBudget(HiredBudgetProblem problem, int threads) {
+  private Contender<int[]> hiredBudget(HiredBudgetProblem problem, int threads) {
     if (problem.count) {
       throw nothing("tokens that are counted and marked");
     }
@@ -126,8 +114,7 @@ abstract class OnnxSteps extends OnnxDrops implements StepContenders {
   }
 
   /** Positions times frequencies, in f32 as models compute them; cosines and sines in turn. */
-  @Override
-  public Contender<float[]> ropeTable(RopeTableProblem problem, int threads) {
+  private Contender<float[]> ropeTable(RopeTableProblem problem, int threads) {
     OnnxGraph graph = new OnnxGraph();
     Matrix positions = Matrix.ascending(problem.positions);
     float[] frequencies = new float[problem.pairs];
@@ -147,11 +134,6 @@ abstract class OnnxSteps extends OnnxDrops implements StepContenders {
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
     session.input("positions", positions);
     return contender(session, session.matrixOutput("table", like));
-  }
-
-  @Override
-  public Contender<ScheduleResult> layerSchedule(LayerScheduleProblem problem, int threads) {
-    throw nothing("lists of different lengths");
   }
 
   /** After each layer a session: who skipped, or is alike enough now, skips the next one. */

@@ -4,7 +4,7 @@ package org.exeunt.bench.reference;
 import java.util.stream.IntStream;
 
 /** Grouped-query attention of rows over a cache; the result is [R, heads * dim]. */
-public final class AttentionProblem {
+public final class AttentionProblem extends Problem<float[]> {
   public final CacheLayout layout;
   public final int queryHeads;
 
@@ -25,6 +25,7 @@ public final class AttentionProblem {
   /** Causal rows see one slot more than the row before, the last one all; others see all. */
   public AttentionProblem(CacheLayout layout, int rows, int queryHeads, Storage storage,
       boolean causal, float scale, boolean scores, int seed) {
+    super("attention");
     this.layout = layout;
     this.queryHeads = queryHeads;
     this.scale = scale;
@@ -40,6 +41,7 @@ public final class AttentionProblem {
   }
 
   /** Bytes that must move: the visible slots of each sequence, query, output, scores. */
+  @Override
   public long bytes() {
     long seen = 0;
     for (int s = 0; s < layout.sequences; s++) {
@@ -53,11 +55,13 @@ public final class AttentionProblem {
   }
 
   /** Multiply-adds of queries with the keys that they see, and of weights with the values. */
+  @Override
   public long multiplyAdds() {
     return 2L * IntStream.of(visible).asLongStream().sum() * queryHeads * layout.dim;
   }
 
   /** Throws unless {@code out} is right. */
+  @Override
   public void check(float[] out) {
     Check.length("elements", query.values().length, out.length);
     int dim = layout.dim;

@@ -4,7 +4,7 @@ package org.exeunt.bench.reference;
 import java.util.stream.IntStream;
 
 /** What a few queries pay to each token, and the tokens to keep for it. */
-public final class AttentionScoresProblem {
+public final class AttentionScoresProblem extends Problem<ScoresResult> {
   /** What becomes of the query heads. */
   public enum Heads {
     EACH,
@@ -55,6 +55,7 @@ public final class AttentionScoresProblem {
   public AttentionScoresProblem(CacheLayout layout, int window, int queryHeads, Storage storage,
       boolean causal, int limit, int columns, int first, float scale, boolean softmax, Heads heads,
       Pool pool, int poolWidth, boolean scores, Choice choice, int seed) {
+    super("attention_scores");
     this.layout = layout;
     this.window = window;
     this.queryHeads = queryHeads;
@@ -82,6 +83,7 @@ public final class AttentionScoresProblem {
   }
 
   /** Bytes that must move: keys once for 2^20 scores of rows, queries, scores and lists. */
+  @Override
   public long bytes() {
     long rows = Math.max(1, (1L << 20) / ((long) queryHeads * layout.slots));
     long passes = (window + rows - 1) / rows;
@@ -91,11 +93,13 @@ public final class AttentionScoresProblem {
   }
 
   /** Multiply-adds of queries with the keys that they see. */
+  @Override
   public long multiplyAdds() {
     return IntStream.of(visible).asLongStream().sum() * queryHeads * layout.dim;
   }
 
   /** Throws unless scores and lists are right. */
+  @Override
   public void check(ScoresResult result) {
     int rows = layout.sequences * scoreHeads();
     // Sums of products may cancel, and a small weight is as good as none.

@@ -4,21 +4,23 @@ package org.exeunt.bench.reference;
 import java.util.stream.IntStream;
 
 /** Cosine similarity of the rows of two matrices. */
-public final class CosineProblem {
+public final class CosineProblem extends Problem<float[]> {
   public final Matrix a;
   public final Matrix b;
 
   public CosineProblem(Matrix a, Matrix b) {
+    super("cosine");
     this.a = a;
     this.b = b;
   }
 
   /** Bytes that must be read. */
+  @Override
   public long bytes() {
     return a.bytes() + b.bytes();
   }
 
-  /** Throws unless the similarities are right. */
+  @Override
   public void check(float[] cosines) {
     Check.length("cosines", a.rows(), cosines.length);
     IntStream.range(0, a.rows()).parallel().forEach(r -> {

@@ -4,7 +4,7 @@ package org.exeunt.bench.reference;
 import java.util.stream.IntStream;
 
 /** Mean cross-entropy of rows of logits and its gradient, in the storage of the logits. */
-public final class CrossEntropyProblem {
+public final class CrossEntropyProblem extends Problem<LossAndGrad> {
   public final Normalizer normalizer;
   public final Matrix logits;
 
@@ -12,6 +12,7 @@ public final class CrossEntropyProblem {
   public final int[] labels;
 
   public CrossEntropyProblem(Normalizer normalizer, Matrix logits, int seed) {
+    super("cross_entropy");
     this.normalizer = normalizer;
     this.logits = logits;
     Words words = new Words(seed, 1);
@@ -22,11 +23,12 @@ public final class CrossEntropyProblem {
   }
 
   /** Bytes that must be read and written. */
+  @Override
   public long bytes() {
     return 2 * logits.bytes();
   }
 
-  /** Throws unless the mean loss and the gradient are right. */
+  @Override
   public void check(LossAndGrad result) {
     Check.length("gradient", logits.values().length, result.grad.length);
     double sum = IntStream.range(0, logits.rows()).parallel()

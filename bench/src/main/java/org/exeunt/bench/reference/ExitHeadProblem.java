@@ -4,7 +4,7 @@ package org.exeunt.bench.reference;
 import java.util.stream.IntStream;
 
 /** Statistics of the logits that an LM head gives for a few hidden states. */
-public final class ExitHeadProblem {
+public final class ExitHeadProblem extends Problem<RowStats> {
   /** A norm amplifies the rounding of x to bf16, where two correct results may differ by a step. */
   private static final double ROUNDED_TOLERANCE = 5e-3;
 
@@ -24,6 +24,7 @@ public final class ExitHeadProblem {
 
   public ExitHeadProblem(Matrix hidden, Matrix weight, Matrix normWeight, float normEps,
       int[] shortlist, boolean all) {
+    super("exit_head");
     this.hidden = hidden;
     this.weight = weight;
     this.normWeight = normWeight;
@@ -53,6 +54,7 @@ public final class ExitHeadProblem {
   }
 
   /** Bytes that must be read: the rows of the weights that take part, and the hidden states. */
+  @Override
   public long bytes() {
     return hidden.bytes() + (shortlist == null
         ? weight.bytes()
@@ -60,12 +62,13 @@ public final class ExitHeadProblem {
   }
 
   /** Multiply-adds of the LM head. */
+  @Override
   public long multiplyAdds() {
     int vocabulary = shortlist == null ? weight.rows() : shortlist.length;
     return (long) hidden.rows() * vocabulary * weight.cols();
   }
 
-  /** Throws unless the statistics are right. */
+  @Override
   public void check(RowStats stats) {
     Check.length("statistics", hidden.rows(), stats.argmax.length);
     double tolerance = normWeight != null && rounded() ? ROUNDED_TOLERANCE : Check.F32_TOLERANCE;

@@ -2,7 +2,7 @@
 package org.exeunt.bench.reference;
 
 /** One token's way through all exit points under a rule; the result is each row's exit layer. */
-public final class ExitRuleProblem {
+public final class ExitRuleProblem extends Problem<int[]> {
   /** The rules that the benchmarks know. */
   public enum Rule {
     /** Leave when the score reaches the threshold. */
@@ -20,6 +20,7 @@ public final class ExitRuleProblem {
   /** A token with the scores {@code unit} or, if {@code low}, {@code low} of the case tables. */
   public ExitRuleProblem(Rule rule, int rows, int layers, float threshold, boolean low,
       int seed) {
+    super("exit_rule");
     this.rule = rule;
     this.threshold = threshold;
     Words words = new Words(seed, 0);
@@ -35,11 +36,13 @@ public final class ExitRuleProblem {
   }
 
   /** Bytes that move: about 40 per row and layer. */
+  @Override
   public long bytes() {
     return 40L * scores.values().length;
   }
 
   /** Throws unless {@code exitLayer} has each row's layer, -1 for those that never left. */
+  @Override
   public void check(int[] exitLayer) {
     Check.length("exit layers", rows(), exitLayer.length);
     for (int r = 0; r < rows(); r++) {

@@ -7,7 +7,7 @@ import java.util.stream.IntStream;
  * A feed-forward block behind a norm, with its residual: SwiGLU with RMSNorm or, where there is no
  * gate, GELU with LayerNorm and biases.
  */
-public final class FfnProblem {
+public final class FfnProblem extends Problem<FfnResult> {
   /** What is wanted beside the output. */
   public enum Extra {
     /** Nothing. */
@@ -45,6 +45,7 @@ public final class FfnProblem {
   /** A block with the weights of the case tables. */
   public FfnProblem(Matrix hidden, int width, Storage storage, float scale, boolean gated,
       boolean biased, float eps, boolean[] skip, Extra extra, int seed) {
+    super("ffn");
     int d = hidden.cols();
     this.hidden = hidden;
     this.eps = eps;
@@ -68,17 +69,19 @@ public final class FfnProblem {
   }
 
   /** Bytes that must move: the weights once for each 64 rows that run, input and output. */
+  @Override
   public long bytes() {
     long weights = up.bytes() + down.bytes() + (gate == null ? 0 : gate.bytes());
     return (running() + 63) / 64 * weights + 2 * hidden.bytes();
   }
 
   /** Multiply-adds of the projections of the rows that run. */
+  @Override
   public long multiplyAdds() {
     return running() * (gate == null ? 2 : 3) * up.rows() * up.cols();
   }
 
-  /** Throws unless the block is right. */
+  @Override
   public void check(FfnResult result) {
     int d = hidden.cols();
     Check.length("elements", hidden.rows() * d, result.out().length);

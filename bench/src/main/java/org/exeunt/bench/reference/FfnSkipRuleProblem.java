@@ -5,7 +5,7 @@ package org.exeunt.bench.reference;
  * One token's way through all layers, each of which may be skipped, under a rule without a budget.
  * The result is every layer's mask, [L, R].
  */
-public final class FfnSkipRuleProblem {
+public final class FfnSkipRuleProblem extends Problem<int[]> {
   public final float threshold;
 
   /** One row for each layer but the last; NaN where a row skipped the layer. */
@@ -15,6 +15,7 @@ public final class FfnSkipRuleProblem {
 
   /** Cosines as {@code high} of the case tables has them. */
   public FfnSkipRuleProblem(int rows, int layers, float threshold, int seed) {
+    super("ffn_skip_rule");
     this.threshold = threshold;
     Words words = new Words(seed, 0);
     masks = new int[layers * rows];
@@ -36,11 +37,12 @@ public final class FfnSkipRuleProblem {
   }
 
   /** Bytes that move: about 21 per row and layer. */
+  @Override
   public long bytes() {
     return 21L * masks.length;
   }
 
-  /** Throws unless the masks are right. */
+  @Override
   public void check(int[] result) {
     Check.length("masks", masks.length, result.length);
     for (int i = 0; i < masks.length; i++) {

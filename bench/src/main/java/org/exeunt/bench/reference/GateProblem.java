@@ -5,7 +5,7 @@ package org.exeunt.bench.reference;
  * A learned exit gate: {@code repeats} residual SiLU blocks that share one matrix, then a linear
  * layer with one or two classes. No repeats make it the linear gate.
  */
-public final class GateProblem {
+public final class GateProblem extends Problem<float[]> {
   public final int repeats;
   public final Matrix features;
 
@@ -23,6 +23,7 @@ public final class GateProblem {
   /** A gate with the weights of the case tables, all stored like the features. */
   public GateProblem(Matrix features, int repeats, int classes, float weightScale,
       boolean hiddenBias, int seed) {
+    super("gate");
     int width = features.cols();
     Storage storage = features.storage();
     this.repeats = repeats;
@@ -36,11 +37,12 @@ public final class GateProblem {
   }
 
   /** Bytes that must be read: the weights once, and the features. */
+  @Override
   public long bytes() {
     return features.bytes() + outWeight.bytes() + (repeats == 0 ? 0 : hiddenWeight.bytes());
   }
 
-  /** Throws unless the probabilities are right. */
+  @Override
   public void check(float[] prob) {
     Check.length("probabilities", features.rows(), prob.length);
     for (int r = 0; r < features.rows(); r++) {

@@ -7,7 +7,7 @@ import java.util.Arrays;
  * Tensors [outer, N, inner], of which the listed entries are kept; the result is the first one's
  * output. With scores the list is not given: it is the best of their sums, which a run finds.
  */
-public final class GatherProblem {
+public final class GatherProblem extends Problem<float[]> {
   /** Each one row. */
   public final Matrix[] tensors;
 
@@ -25,6 +25,7 @@ public final class GatherProblem {
   /** With 0 heads the list is given. */
   public GatherProblem(Storage storage, int count, int outer, int entries, int inner, int kept,
       boolean inPlace, int heads, int seed) {
+    super("gather");
     this.outer = outer;
     this.entries = entries;
     this.inner = inner;
@@ -40,11 +41,13 @@ public final class GatherProblem {
   }
 
   /** Bytes that must move: entries read and written, the list, the scores. */
+  @Override
   public long bytes() {
     return 2 * moved() + 4L * list.length + (scores == null ? 0 : scores.bytes());
   }
 
   /** Bytes of the entries. */
+  @Override
   public long moved() {
     long entry = (long) outer * inner * tensors[0].storage().bytes();
     return entry * list.length * tensors.length;
@@ -56,6 +59,7 @@ public final class GatherProblem {
   }
 
   /** Throws unless the first output is right after the first run. */
+  @Override
   public void check(float[] out) {
     Check.length("elements", outer * room() * inner, out.length);
     for (int o = 0; o < outer; o++) {

@@ -7,7 +7,7 @@ import java.util.Arrays;
  * Rows and their tags pushed onto an empty stack, or all entries gathered from one that pushes have
  * filled before.
  */
-public final class HiddenStackProblem {
+public final class HiddenStackProblem extends Problem<StackResult> {
   public final int capacity;
 
   /** The rows of each push. */
@@ -24,6 +24,7 @@ public final class HiddenStackProblem {
 
   public HiddenStackProblem(int capacity, int pushes, int rows, int dim, Storage storage,
       int tagsPerRow, boolean masked, boolean gather, int seed) {
+    super("hidden_stack");
     this.capacity = capacity;
     this.gather = gather;
     pushed = new Matrix[pushes];
@@ -69,16 +70,19 @@ public final class HiddenStackProblem {
   }
 
   /** Bytes that must move: rows and tags, read and written. */
+  @Override
   public long bytes() {
     return 2 * moved();
   }
 
   /** Bytes of rows and tags. */
+  @Override
   public long moved() {
     return count() * (1L * dim() * pushed[0].storage().bytes() + 4L * tagsPerRow());
   }
 
   /** Throws unless the entries are the rows that were pushed, in order. */
+  @Override
   public void check(StackResult result) {
     Check.same("count", 0, count(), result.count());
     int entry = 0;

@@ -6,7 +6,7 @@ package org.exeunt.bench.reference;
  * by top tokens counted in strips (the code). The result is the budgets of each image, the full
  * image's first; then, if tokens are counted, which ones were.
  */
-public final class HiredBudgetProblem {
+public final class HiredBudgetProblem extends Problem<int[]> {
   /** A row for each image. */
   public final Matrix attention;
 
@@ -22,6 +22,7 @@ public final class HiredBudgetProblem {
 
   public HiredBudgetProblem(Matrix attention, int patchRows, int patchCols, int gridRows,
       int gridCols, double rate, double alpha, boolean count) {
+    super("hired_budget");
     this.attention = attention;
     this.patchRows = patchRows;
     this.patchCols = patchCols;
@@ -75,11 +76,13 @@ public final class HiredBudgetProblem {
   }
 
   /** Bytes that must move: the attention, budgets and marks. */
+  @Override
   public long bytes() {
     return images() * (4L * tokens() + 4L * (1 + parts()) + (count ? tokens() : 0));
   }
 
   /** Throws unless budgets and marks are right. */
+  @Override
   public void check(int[] result) {
     int each = 1 + parts();
     int budgets = images() * each;

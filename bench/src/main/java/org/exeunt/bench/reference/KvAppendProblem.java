@@ -5,7 +5,7 @@ package org.exeunt.bench.reference;
  * Rows of K and V written to their slots of a cache of zeros. The result is K and then V after one
  * run, as the layout keeps them.
  */
-public final class KvAppendProblem {
+public final class KvAppendProblem extends Problem<float[]> {
   public final CacheLayout layout;
 
   /** How the cache stores its elements. */
@@ -21,6 +21,7 @@ public final class KvAppendProblem {
   /** Rows go to the sequences in turn, to ascending slots from the first or down from the last. */
   public KvAppendProblem(CacheLayout layout, int rows, Storage storage, Storage cache,
       boolean last, int seed) {
+    super("kv_append");
     this.layout = layout;
     this.cache = cache;
     k = Matrix.normal(rows, layout.heads * layout.dim, storage, 1, seed, 0);
@@ -39,16 +40,19 @@ public final class KvAppendProblem {
   }
 
   /** Bytes that must move: K and V, read and written. */
+  @Override
   public long bytes() {
     return 2L * k.rows() * k.cols() * (k.storage().bytes() + cache.bytes());
   }
 
   /** Bytes of the rows if the cache keeps them as they are; 0 if it converts them. */
+  @Override
   public long moved() {
     return k.storage() == cache ? bytes() / 2 : 0;
   }
 
   /** Throws unless the rows are in their slots and nothing else is there. */
+  @Override
   public void check(float[] cached) {
     int elements = layout.elements();
     Check.length("elements", 2 * elements, cached.length);

@@ -7,7 +7,7 @@ import java.util.Arrays;
  * A cache of one sequence that keeps some of its slots, each head its own if need be. The result is
  * the destination's K after one run, as its layout keeps it.
  */
-public final class KvCompactProblem {
+public final class KvCompactProblem extends Problem<float[]> {
   public final CacheLayout layout;
   public final CacheLayout destination;
   public final Matrix k;
@@ -20,6 +20,7 @@ public final class KvCompactProblem {
 
   public KvCompactProblem(CacheLayout layout, CacheLayout destination, int kept, Storage storage,
       boolean inPlace, boolean perHead, int seed) {
+    super("kv_compact");
     this.layout = layout;
     this.destination = destination;
     this.inPlace = inPlace;
@@ -40,16 +41,19 @@ public final class KvCompactProblem {
   }
 
   /** Bytes that must move: K and V, read and written, and the lists. */
+  @Override
   public long bytes() {
     return 2 * moved() + 4L * lists.length * lists[0].length;
   }
 
   /** Bytes of the kept K and V. */
+  @Override
   public long moved() {
     return 2L * lists[0].length * layout.heads * layout.dim * k.storage().bytes();
   }
 
   /** Throws unless K is right after the first run. */
+  @Override
   public void check(float[] kAfter) {
     Check.length("elements", destination.elements(), kAfter.length);
     for (int h = 0; h < layout.heads; h++) {

@@ -5,7 +5,7 @@ package org.exeunt.bench.reference;
  * Slots copied from one cache to another, or down within one. The result is the destination's K
  * after one run, as its layout keeps it.
  */
-public final class KvCopyProblem {
+public final class KvCopyProblem extends Problem<float[]> {
   public final CacheLayout layout;
   public final Matrix k;
   public final Matrix v;
@@ -16,6 +16,7 @@ public final class KvCopyProblem {
   /** Compaction keeps about every second slot; a copy takes the leading ones. */
   public KvCopyProblem(CacheLayout layout, int count, Storage storage, boolean inPlace,
       boolean compact, int seed) {
+    super("kv_copy");
     this.layout = layout;
     this.inPlace = inPlace;
     k = layout.arrange(
@@ -32,16 +33,19 @@ public final class KvCopyProblem {
   }
 
   /** Bytes that must move: K and V, read and written. */
+  @Override
   public long bytes() {
     return 2 * moved();
   }
 
   /** Bytes of the copied K and V. */
+  @Override
   public long moved() {
     return 2L * from.length * layout.heads * layout.dim * k.storage().bytes();
   }
 
   /** Throws unless K is right after the first run. */
+  @Override
   public void check(float[] kAfter) {
     Check.length("elements", k.values().length, kAfter.length);
     for (int i = 0; i < from.length; i++) {

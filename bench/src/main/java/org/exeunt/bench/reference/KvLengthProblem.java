@@ -6,7 +6,7 @@ package org.exeunt.bench.reference;
  * The result is each row's slot, then what each row may see, then the lengths; of a crop, the
  * lengths alone.
  */
-public final class KvLengthProblem {
+public final class KvLengthProblem extends Problem<int[]> {
   public final int[] start;
   public final int capacity;
 
@@ -17,6 +17,7 @@ public final class KvLengthProblem {
   public final int[] limit;
 
   private KvLengthProblem(int[] start, int capacity, int[] sequence, int[] limit) {
+    super("kv_length");
     this.start = start;
     this.capacity = capacity;
     this.sequence = sequence;
@@ -54,11 +55,13 @@ public final class KvLengthProblem {
   }
 
   /** Bytes that move: 12 for each row, or for each length that is cropped. */
+  @Override
   public long bytes() {
     return 12L * (limit == null ? sequence.length : start.length);
   }
 
   /** Throws unless slots, what is visible and lengths are right. */
+  @Override
   public void check(int[] result) {
     int rows = sequence.length;
     Check.length("words", 2 * rows + start.length, result.length);

@@ -8,7 +8,7 @@ import java.util.stream.IntStream;
  * The result has for each listed layer and row the key, then the value; zeros where nothing is
  * owed.
  */
-public final class KvPropagateProblem {
+public final class KvPropagateProblem extends Problem<float[]> {
   /** One layer that rows may owe. */
   public record Layer(int index, Matrix normWeight, Matrix kWeight, Matrix vWeight) {}
 
@@ -33,6 +33,7 @@ public final class KvPropagateProblem {
   public KvPropagateProblem(Matrix hidden, int first, int count, int modelLayers, int heads,
       int dim, Storage storage, float scale, float eps, int positions, int pairs,
       boolean interleaved, boolean mixed, int slots, int page, int seed) {
+    super("kv_propagate");
     this.hidden = hidden;
     this.modelLayers = modelLayers;
     this.heads = heads;
@@ -74,6 +75,7 @@ public final class KvPropagateProblem {
   }
 
   /** Bytes that must move: the weights of each owed layer, and the keys and values. */
+  @Override
   public long bytes() {
     long bytes = hidden.bytes();
     for (int j = 0; j < layers.length; j++) {
@@ -85,6 +87,7 @@ public final class KvPropagateProblem {
   }
 
   /** Multiply-adds of the projections that are owed. */
+  @Override
   public long multiplyAdds() {
     long projections = IntStream.range(0, layers.length).mapToLong(this::owing).sum() * 2;
     return projections * width() * hidden.cols();
@@ -95,7 +98,7 @@ public final class KvPropagateProblem {
     return (layer * hidden.rows() + row) * 2 * width();
   }
 
-  /** Throws unless the keys and values are right. */
+  @Override
   public void check(float[] result) {
     Check.length("elements", layers.length * hidden.rows() * 2 * width(), result.length);
     Storage weights = layers[0].kWeight.storage();

@@ -5,7 +5,7 @@ package org.exeunt.bench.reference;
  * Which layers each position runs: ever fewer (SkipDecode), or all of them with an exit test after
  * each but the last and a threshold that decays (CALM, as in its code). There is no prompt.
  */
-public final class LayerScheduleProblem {
+public final class LayerScheduleProblem extends Problem<ScheduleResult> {
   public final int positions;
   public final int layers;
   public final int horizon;
@@ -24,6 +24,7 @@ public final class LayerScheduleProblem {
 
   private LayerScheduleProblem(int positions, int layers, int horizon, boolean calm, int most,
       int least, int warmUp, float start, float tau) {
+    super("layer_schedule");
     this.positions = positions;
     this.layers = layers;
     this.horizon = horizon;
@@ -47,11 +48,12 @@ public final class LayerScheduleProblem {
   }
 
   /** Bytes that must move: the tables. */
+  @Override
   public long bytes() {
     return positions * (5L * layers + 4 + (calm ? 4 : 0));
   }
 
-  /** Throws unless the tables are right. */
+  @Override
   public void check(ScheduleResult result) {
     Check.length("layers", positions * layers, result.layers().length);
     Check.length("counts", positions, result.count().length);

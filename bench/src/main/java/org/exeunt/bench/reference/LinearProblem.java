@@ -4,7 +4,7 @@ package org.exeunt.bench.reference;
 import java.util.stream.IntStream;
 
 /** Rows times a weight, and a residual where there is one. */
-public final class LinearProblem {
+public final class LinearProblem extends Problem<float[]> {
   public final Matrix input;
   public final Matrix weight;
 
@@ -15,6 +15,7 @@ public final class LinearProblem {
   public final Storage out;
 
   public LinearProblem(Matrix input, Matrix weight, Matrix residual, Storage out) {
+    super("linear");
     this.input = input;
     this.weight = weight;
     this.residual = residual;
@@ -22,6 +23,7 @@ public final class LinearProblem {
   }
 
   /** Bytes that must move: the weight once for each 64 rows, input, output and residual. */
+  @Override
   public long bytes() {
     long result = (long) out.bytes() * input.rows() * weight.rows();
     long blocks = (input.rows() + 63) / 64;
@@ -29,11 +31,13 @@ public final class LinearProblem {
   }
 
   /** Multiply-adds of the product. */
+  @Override
   public long multiplyAdds() {
     return (long) input.rows() * weight.rows() * weight.cols();
   }
 
   /** Throws unless {@code result}, row-major, is right. */
+  @Override
   public void check(float[] result) {
     int n = weight.rows();
     Check.length("elements", input.rows() * n, result.length);

@@ -2,7 +2,7 @@
 package org.exeunt.bench.reference;
 
 /** RMSNorm, or LayerNorm where there is a bias, of the rows of a matrix. */
-public final class NormProblem {
+public final class NormProblem extends Problem<float[]> {
   public final Matrix input;
 
   /** In f32. */
@@ -14,6 +14,7 @@ public final class NormProblem {
   public final float eps;
 
   public NormProblem(Matrix input, Matrix weight, Matrix bias, float eps) {
+    super("norm");
     this.input = input;
     this.weight = weight;
     this.bias = bias;
@@ -27,11 +28,13 @@ public final class NormProblem {
   }
 
   /** Bytes that must move. */
+  @Override
   public long bytes() {
     return 2 * input.bytes();
   }
 
   /** Throws unless {@code out}, row-major, is right. */
+  @Override
   public void check(float[] out) {
     int width = input.cols();
     Check.length("elements", input.rows() * width, out.length);

@@ -2,21 +2,24 @@
 package org.exeunt.bench.reference;
 
 /** A gradient without its part along the weights, norm restored as the official code does. */
-public final class PerpGradProblem {
+public final class PerpGradProblem extends Problem<float[]> {
   public final Matrix weight;
   public final Matrix grad;
 
   public PerpGradProblem(Matrix weight, Matrix grad) {
+    super("perp_grad");
     this.weight = weight;
     this.grad = grad;
   }
 
   /** Bytes that must be read (twice) and written. */
+  @Override
   public long bytes() {
     return 5 * weight.bytes();
   }
 
   /** Throws unless the projected gradient, widened to f32, is right. */
+  @Override
   public void check(float[] out) {
     Check.length("gradient", grad.values().length, out.length);
     double wg = 0;

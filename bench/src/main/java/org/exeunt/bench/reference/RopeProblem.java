@@ -2,7 +2,7 @@
 package org.exeunt.bench.reference;
 
 /** Rotary embedding of whole heads by a table of cosines and sines. */
-public final class RopeProblem {
+public final class RopeProblem extends Problem<float[]> {
   /** [R, heads * dim]. */
   public final Matrix input;
 
@@ -18,6 +18,7 @@ public final class RopeProblem {
 
   public RopeProblem(Matrix input, int heads, Matrix table, int[] position,
       boolean interleaved) {
+    super("rope");
     this.input = input;
     this.heads = heads;
     this.table = table;
@@ -46,11 +47,13 @@ public final class RopeProblem {
   }
 
   /** Bytes that must move: input and output, and a line of the table for each row. */
+  @Override
   public long bytes() {
     return 2 * input.bytes() + 4L * table.cols() * input.rows();
   }
 
   /** Throws unless {@code out}, row-major, is right. */
+  @Override
   public void check(float[] out) {
     Check.length("elements", input.values().length, out.length);
     for (int r = 0; r < input.rows(); r++) {

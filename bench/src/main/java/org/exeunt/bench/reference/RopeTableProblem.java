@@ -2,12 +2,13 @@
 package org.exeunt.bench.reference;
 
 /** The cosine and sine of every position and frequency, in turn; the result is [T, n/2, 2]. */
-public final class RopeTableProblem {
+public final class RopeTableProblem extends Problem<float[]> {
   public final int positions;
   public final int pairs;
   public final double base;
 
   public RopeTableProblem(int positions, int pairs, double base) {
+    super("rope_table");
     this.positions = positions;
     this.pairs = pairs;
     this.base = base;
@@ -19,11 +20,13 @@ public final class RopeTableProblem {
   }
 
   /** Bytes that must move: the table. */
+  @Override
   public long bytes() {
     return 8L * positions * pairs;
   }
 
   /** Throws unless the table is right, to what angles in f32 allow. */
+  @Override
   public void check(float[] table) {
     Check.length("elements", 2 * positions * pairs, table.length);
     for (int i = 0; i < pairs; i++) {

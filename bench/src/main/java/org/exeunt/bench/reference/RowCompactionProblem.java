@@ -2,13 +2,14 @@
 package org.exeunt.bench.reference;
 
 /** Rows gathered or scattered by a list whose padding is negative. */
-public final class RowCompactionProblem {
+public final class RowCompactionProblem extends Problem<float[]> {
   public final Matrix input;
   public final int[] list;
   public final boolean gather;
 
   /** Lists every row, or about every second one and then -1. */
   public RowCompactionProblem(Matrix input, boolean gather, boolean all, int seed) {
+    super("row_compaction");
     this.input = input;
     this.gather = gather;
     Words words = new Words(seed, 5);
@@ -31,16 +32,19 @@ public final class RowCompactionProblem {
   }
 
   /** Bytes that must move. */
+  @Override
   public long bytes() {
     return 2 * moved();
   }
 
   /** Bytes of the listed rows. */
+  @Override
   public long moved() {
     return listed() * input.cols() * input.storage().bytes();
   }
 
   /** Throws unless the rows that were moved are where they belong. */
+  @Override
   public void check(float[] out) {
     int width = input.cols();
     Check.length("elements", input.values().length, out.length);

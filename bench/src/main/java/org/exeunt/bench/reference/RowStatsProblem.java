@@ -4,7 +4,7 @@ package org.exeunt.bench.reference;
 import java.util.stream.IntStream;
 
 /** Statistics of the rows of a matrix of logits. */
-public final class RowStatsProblem {
+public final class RowStatsProblem extends Problem<RowStats> {
   public final Normalizer normalizer;
   public final Matrix logits;
 
@@ -12,17 +12,19 @@ public final class RowStatsProblem {
   public final boolean all;
 
   public RowStatsProblem(Normalizer normalizer, Matrix logits, boolean all) {
+    super("row_stats");
     this.normalizer = normalizer;
     this.logits = logits;
     this.all = all;
   }
 
   /** Bytes that must be read. */
+  @Override
   public long bytes() {
     return logits.bytes();
   }
 
-  /** Throws unless the statistics are right. */
+  @Override
   public void check(RowStats stats) {
     Check.length("statistics", logits.rows(), stats.argmax.length);
     IntStream.range(0, logits.rows()).parallel().forEach(r ->

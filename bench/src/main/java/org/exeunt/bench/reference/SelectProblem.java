@@ -6,7 +6,7 @@ import java.util.Comparator;
 import java.util.stream.IntStream;
 
 /** The k best columns of each row, or of the sum of several, ascending; the result is [R, k]. */
-public final class SelectProblem {
+public final class SelectProblem extends Problem<int[]> {
   /** [R * heads, N]. */
   public final Matrix scores;
 
@@ -14,6 +14,7 @@ public final class SelectProblem {
   public final int k;
 
   public SelectProblem(Matrix scores, int heads, int k) {
+    super("select");
     this.scores = scores;
     this.heads = heads;
     this.k = k;
@@ -25,11 +26,13 @@ public final class SelectProblem {
   }
 
   /** Bytes that must move: the scores, and a list for each row. */
+  @Override
   public long bytes() {
     return scores.bytes() + 4L * k * rows();
   }
 
   /** Throws unless {@code indices} is right. */
+  @Override
   public void check(int[] indices) {
     Check.length("indices", rows() * k, indices.length);
     for (int r = 0; r < rows(); r++) {

@@ -4,21 +4,24 @@ package org.exeunt.bench.reference;
 import java.util.stream.IntStream;
 
 /** Probabilities of the rows of a matrix of logits, in the storage of the logits. */
-public final class SoftmaxProblem {
+public final class SoftmaxProblem extends Problem<float[]> {
   public final Normalizer normalizer;
   public final Matrix logits;
 
   public SoftmaxProblem(Normalizer normalizer, Matrix logits) {
+    super("stablemax");
     this.normalizer = normalizer;
     this.logits = logits;
   }
 
   /** Bytes that must be read and written. */
+  @Override
   public long bytes() {
     return 2 * logits.bytes();
   }
 
   /** Throws unless {@code probabilities}, widened to f32, are right. */
+  @Override
   public void check(float[] probabilities) {
     Check.length("probabilities", logits.values().length, probabilities.length);
     double tolerance = Check.tolerance(logits.storage());

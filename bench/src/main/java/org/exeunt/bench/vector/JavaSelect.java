@@ -2,7 +2,7 @@
 package org.exeunt.bench.vector;
 
 import java.util.Arrays;
-import org.exeunt.bench.Contender;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.SelectProblem;
 
 /**

@@ -7,7 +7,7 @@ import jdk.incubator.vector.ShortVector;
 import jdk.incubator.vector.VectorOperators;
 import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
-import org.exeunt.bench.Contender;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.Bfloat16;
 import org.exeunt.bench.reference.CacheLayout;
 import org.exeunt.bench.reference.KvAppendProblem;

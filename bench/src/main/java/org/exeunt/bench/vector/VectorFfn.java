@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import org.exeunt.bench.Contender;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.FfnProblem;
 import org.exeunt.bench.reference.FfnResult;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import org.exeunt.bench.Contender;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.KvPropagateProblem;
 
 /** Layer after layer: RMSNorm, both projections shared out among the workers, rotated keys. */

@@ -8,7 +8,7 @@ import static org.exeunt.bench.vector.Lanes.INTS;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorOperators;
-import org.exeunt.bench.Contender;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.NormProblem;
 import org.exeunt.bench.reference.Storage;
 import org.openjdk.jmh.annotations.CompilerControl;

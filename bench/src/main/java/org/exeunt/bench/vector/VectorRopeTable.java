@@ -4,7 +4,7 @@ package org.exeunt.bench.vector;
 import jdk.incubator.vector.DoubleVector;
 import jdk.incubator.vector.VectorOperators;
 import jdk.incubator.vector.VectorSpecies;
-import org.exeunt.bench.Contender;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.RopeTableProblem;
 
 /** Cosines and sines of whole vectors in double; positions are shared out among the workers. */

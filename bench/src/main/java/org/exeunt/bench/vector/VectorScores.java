@@ -6,7 +6,7 @@ import static org.exeunt.bench.vector.Lanes.FLOATS;
 
 import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
-import org.exeunt.bench.Contender;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.AttentionScoresProblem;
 import org.exeunt.bench.reference.ScoresResult;
 import org.openjdk.jmh.annotations.CompilerControl;

@@ -2,7 +2,7 @@
 package org.exeunt.bench.vector;
 
 import java.util.function.Supplier;
-import org.exeunt.bench.Contender;
+import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.reference.CrossEntropyProblem;
 import org.exeunt.bench.reference.LossAndGrad;
 import org.exeunt.bench.reference.Matrix;

@@ -9,10 +9,10 @@ import static org.junit.jupiter.api.Assertions.assertSame;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
-import java.util.function.Consumer;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
-import org.exeunt.bench.Contender;
+import org.exeunt.bench.contenders.Contender;
+import org.exeunt.bench.contenders.Contenders;
 import org.exeunt.bench.reference.AttentionProblem;
 import org.exeunt.bench.reference.AttentionScoresProblem;
 import org.exeunt.bench.reference.CacheLayout;
@@ -26,6 +26,7 @@ import org.exeunt.bench.reference.KvPropagateProblem;
 import org.exeunt.bench.reference.LinearProblem;
 import org.exeunt.bench.reference.Matrix;
 import org.exeunt.bench.reference.Normalizer;
+import org.exeunt.bench.reference.Problem;
 import org.exeunt.bench.reference.RowStatsProblem;
 import org.exeunt.bench.reference.Storage;
 import org.junit.jupiter.api.Test;
@@ -42,11 +43,11 @@ class RotationTest {
   }
 
   /** Two rounds, so that the second one finds its way back to the first copy. */
-  private static <R> void checkRounds(Contender<R> contender, Consumer<R> reference) {
-    try (Contender<R> running = contender) {
+  private static <R> void checkRounds(Contenders contenders, Problem<R> problem, int threads) {
+    try (Contender<R> running = contenders.on(problem, threads)) {
       for (int i = 0; i < 2 * COPIES; i++) {
         running.run();
-        reference.accept(running.result());
+        problem.check(running.result());
       }
     }
   }
@@ -76,14 +77,14 @@ class RotationTest {
   void consecutiveRunsReadOtherMemory() {
     LinearProblem problem = new LinearProblem(
         normal(1, 64, Storage.BF16), normal(50, 64, Storage.BF16), null, Storage.BF16);
-    try (Contender<float[]> linear = ROTATING.linear(problem, 1)) {
+    try (Contender<float[]> linear = ROTATING.on(problem, 1)) {
       Object first = linear.run();
       Object second = linear.run();
       assertNotSame(first, second);
       assertNotSame(second, linear.run());
       assertSame(first, linear.run());
     }
-    try (Contender<float[]> linear = new ExeuntContenders().linear(problem, 1)) {
+    try (Contender<float[]> linear = new ExeuntContenders().on(problem, 1)) {
       assertSame(linear.run(), linear.run());
     }
   }
@@ -111,19 +112,19 @@ class RotationTest {
     for (int rows : new int[] {1, 5}) {
       LinearProblem linear = new LinearProblem(normal(rows, 64, Storage.BF16),
           normal(50, 64, Storage.BF16), normal(rows, 50, Storage.F32), Storage.F32);
-      checkRounds(ROTATING.linear(linear, 2), linear::check);
+      checkRounds(ROTATING, linear, 2);
       for (boolean gated : new boolean[] {true, false}) {
         FfnProblem ffn = new FfnProblem(normal(rows, 48, Storage.F32), 80, Storage.F32, 0.1f,
             gated, !gated, 1e-5f, null, FfnProblem.Extra.DECISION, 2);
-        checkRounds(ROTATING.ffn(ffn, 2), ffn::check);
+        checkRounds(ROTATING, ffn, 2);
       }
     }
     KvPropagateProblem owed = new KvPropagateProblem(normal(3, 48, Storage.BF16), 2, 4, 8, 2, 8,
         Storage.BF16, 0.25f, 1e-5f, 20, 4, false, true, 16, 4, 5);
-    checkRounds(ROTATING.kvPropagate(owed, 2), owed::check);
+    checkRounds(ROTATING, owed, 2);
     ExitHeadProblem head = new ExitHeadProblem(normal(2, 64, Storage.BF16),
         normal(4501, 64, Storage.BF16), null, 0, null, false);
-    checkRounds(ROTATING.exitHead(head, 2), head::check);
+    checkRounds(ROTATING, head, 2);
   }
 
   @Test
@@ -132,19 +133,19 @@ class RotationTest {
       CacheLayout layout = new CacheLayout(kind, 2, 40, 8, 2, 32, 3);
       AttentionProblem attention =
           new AttentionProblem(layout, 4, 6, Storage.BF16, true, 0.2f, true, 8);
-      checkRounds(ROTATING.attention(attention, 2), attention::check);
+      checkRounds(ROTATING, attention, 2);
       AttentionScoresProblem scores = new AttentionScoresProblem(layout, 4, 6, Storage.BF16,
           true, 36, 40, 0, 0.2f, true, AttentionScoresProblem.Heads.MEAN,
           AttentionScoresProblem.Pool.NONE, 0, true,
           new AttentionScoresProblem.Choice(7, 12, 36), 8);
-      checkRounds(ROTATING.attentionScores(scores, 2), scores::check);
+      checkRounds(ROTATING, scores, 2);
     }
     CacheLayout small = new CacheLayout(CacheLayout.Kind.HEAD, 1, 12, 12, 2, 32, 3);
     KvCompactProblem compact =
         new KvCompactProblem(HEAD, small, 12, Storage.F32, false, true, 5);
-    checkRounds(ROTATING.kvCompact(compact, 2), compact::check);
+    checkRounds(ROTATING, compact, 2);
     KvCopyProblem copy = new KvCopyProblem(HEAD, 12, Storage.BF16, false, true, 6);
-    checkRounds(ROTATING.kvCopy(copy, 2), copy::check);
+    checkRounds(ROTATING, copy, 2);
   }
 
   @Test
@@ -152,14 +153,14 @@ class RotationTest {
     for (int heads : List.of(0, 6)) {
       GatherProblem gather = new GatherProblem(
           Storage.BF16, heads == 0 ? 2 : 1, heads == 0 ? 3 : 1, 50, 24, 13, false, heads, 5);
-      checkRounds(ROTATING.gather(gather, 2), gather::check);
+      checkRounds(ROTATING, gather, 2);
     }
     Matrix a = normal(5, 38, Storage.F32);
     CosineProblem cosine = new CosineProblem(a, Matrix.near(a, 3, 1));
-    checkRounds(ROTATING.cosine(cosine, 2), cosine::check);
+    checkRounds(ROTATING, cosine, 2);
     RowStatsProblem stats = new RowStatsProblem(
         Normalizer.SOFTMAX, Matrix.normal(3, 1000, Storage.F32, 4, 1, 1), false);
-    checkRounds(ROTATING.rowStats(stats, 2), stats::check);
+    checkRounds(ROTATING, stats, 2);
   }
 
   /** Each copy is compacted once; a second time would compact what the first has left. */
@@ -168,8 +169,8 @@ class RotationTest {
     KvCompactProblem compact =
         new KvCompactProblem(HEAD, HEAD, 12, Storage.BF16, true, false, 5);
     GatherProblem gather = new GatherProblem(Storage.F32, 2, 3, 50, 24, 13, true, 0, 5);
-    try (Contender<float[]> caches = ROTATING.kvCompact(compact, 2);
-        Contender<float[]> tensors = ROTATING.gather(gather, 2)) {
+    try (Contender<float[]> caches = ROTATING.on(compact, 2);
+        Contender<float[]> tensors = ROTATING.on(gather, 2)) {
       for (int i = 0; i < COPIES; i++) {
         caches.run();
         compact.check(caches.result());

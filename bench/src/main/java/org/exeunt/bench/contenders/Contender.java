@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.contenders;
 
 /**
  * One implementation of an op, set up on one problem: what a benchmark times.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-package org.exeunt.bench;
+package org.exeunt.bench.contenders;
 
+import org.exeunt.bench.cases.BenchCase;
 import org.exeunt.bench.reference.AttentionProblem;
 import org.exeunt.bench.reference.AttentionScoresProblem;
 import org.exeunt.bench.reference.CacheLayout;
@@ -44,23 +45,25 @@ public final class Peers {
   }
 
   /** Throws unless the problem is a SwiGLU block that all rows run; peers give no cosines. */
-  public static void requirePlain(FfnProblem problem) {
+  public static FfnProblem plain(FfnProblem problem) {
     if (problem.gate == null || problem.skip != null) {
       throw new UnsupportedOperationException("the peers run whole SwiGLU blocks");
     }
+    return problem;
   }
 
   /** Throws unless the problem is one row over all of a head-major cache. */
-  public static void requireDecode(AttentionProblem problem) {
+  public static AttentionProblem decode(AttentionProblem problem) {
     if (problem.query.rows() != 1 || problem.scores
         || problem.layout.kind != CacheLayout.Kind.HEAD) {
       throw new UnsupportedOperationException(
           "the peers attend with one row over a head-major cache");
     }
+    return problem;
   }
 
   /** Throws unless one row's scores are averaged over the heads of a head-major cache. */
-  public static void requireLastRow(AttentionScoresProblem problem) {
+  public static AttentionScoresProblem lastRow(AttentionScoresProblem problem) {
     if (problem.window != 1 || problem.layout.sequences != 1
         || problem.layout.kind != CacheLayout.Kind.HEAD || problem.first != 0
         || problem.heads != AttentionScoresProblem.Heads.MEAN
@@ -69,27 +72,31 @@ public final class Peers {
       throw new UnsupportedOperationException(
           "the peers average one row's scores over a head-major cache");
     }
+    return problem;
   }
 
   /** Throws if the result would take the place of what was there. */
-  public static void requireCopy(boolean inPlace) {
+  public static <P> P copy(P problem, boolean inPlace) {
     if (inPlace) {
       throw new UnsupportedOperationException("the peers gather into other memory");
     }
+    return problem;
   }
 
   /** Throws if more than the four statistics of an exit decision are asked for. */
-  public static void requireFour(RowStatsProblem problem) {
+  public static RowStatsProblem four(RowStatsProblem problem) {
     if (problem.all) {
       throw new UnsupportedOperationException("the peers compute four statistics");
     }
+    return problem;
   }
 
   /** Throws unless the problem is hidden states, LM head, four statistics. */
-  public static void requireBare(ExitHeadProblem problem) {
+  public static ExitHeadProblem bare(ExitHeadProblem problem) {
     if (!problem.bare()) {
       throw new UnsupportedOperationException(
           "the peers compute four statistics of all logits, without a norm");
     }
+    return problem;
   }
 }
