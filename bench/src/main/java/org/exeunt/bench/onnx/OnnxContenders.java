@@ -25,9 +25,10 @@ import org.exeunt.bench.reference.SoftmaxProblem;
 import org.exeunt.bench.reference.Storage;
 
 /**
- * ONNX Runtime on the CPU: each op composed of standard operators, as nothing fused exists there.
- * Its CPU kernels know no bf16, so bf16 logits are cast on the way in and out, and bf16 weights
- * become f32 when the session is built; that is the best this peer can do with such a model.
+ * ONNX Runtime on the CPU: each op composed of standard operators. Of version 1.29
+ * RMSNormalization and Attention take 1.4 times as long as what they stand for. Its products know
+ * no bf16, so bf16 logits are cast on the way in and out, and bf16 weights become f32 when the
+ * session is built; that is the best this peer can do with such a model.
  */
 public final class OnnxContenders extends OnnxSteps {
   private static final long LAST = -1;
