@@ -28,7 +28,8 @@
  *  - Every function returns a status and never aborts, exits, throws or prints. When the status is
  *    not EXN_OK, exn_last_error() names the argument and the values that disagree, and, unless the
  *    status is EXN_RUNTIME_FAILURE or EXN_DEVICE_LOST, nothing was written.
- *  - A call takes at most 16 KiB of the calling thread's stack on the CPU, in every instruction set.
+ *  - On the CPU a call takes at most 16 KiB of the calling thread's stack, in every instruction
+ *    set.
  *  - Every function may be called from any thread at any time, as long as no two concurrent calls
  *    share an output tensor, a state tensor or a workspace.
  *  - Outputs may not overlap inputs or each other unless a header says so. Rows may lie in the gaps

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // exit_head on the CPU: for each block of up to 64 rows, reads the weights once, V * D *
-// sizeof(element) bytes; the logits of a few hundred vocabulary rows at a time stay in cache and are
-// summarised there.
+// sizeof(element) bytes; the logits of a few hundred vocabulary rows at a time stay in cache and
+// are summarised there.
 #include "normalise.h"
 #include "products.h"
 #include "stats.h"

@@ -63,8 +63,8 @@ public final class DropDemo {
       throw new IllegalStateException("two runs of the same text differ");
     }
     report.paragraph("A prompt of %d tokens and %d that follow it, each given, with bf16 weights. "
-        + "\"Kept\": tokens that the topmost layer remembers. \"Agrees\": of the first %d tokens "
-        + "behind the prompt, those that would be the same without dropping.", prompt,
+        + "\"Kept\": tokens that the topmost layer remembers. \"Agrees\": of the first %d "
+        + "tokens behind the prompt, those that would be the same without dropping.", prompt,
         text.length - prompt, DropRun.COMPARED);
     Table table = new Table("method", "kept", "to the first token, ms", "cache, MB", "perplexity",
         "agrees");
@@ -86,8 +86,8 @@ public final class DropDemo {
       report.paragraph("Saved: nothing; no method halved the cache.");
     } else {
       report.paragraph("Saved: of the methods that at least halve the cache, \"%s\" predicts best: "
-          + "%.1f of %.1f MB are left, and the first token comes after %.0f ms instead of %.0f. "
-          + "What it cost: the perplexity goes from %.2f to %.2f.", bestName,
+          + "%.1f of %.1f MB are left, and the first token comes after %.0f ms instead of "
+          + "%.0f. What it cost: the perplexity goes from %.2f to %.2f.", bestName,
           best.cacheBytes() / 1e6, full.cacheBytes() / 1e6, best.prefillNanos() / 1e6,
           full.prefillNanos() / 1e6, full.perplexity(), best.perplexity());
     }

@@ -39,10 +39,10 @@ public final class HiredDemo {
       Path file = report.file("hired.png");
       draw(kept).write(file);
       int all = CUT.partitions() * CUT.patches();
-      report.paragraph("HiRED takes a full view and %d sub-images of %d x %d tokens; attention is "
-          + "drawn like the picture, since there is no vision encoder here. Of %d tokens %d go on "
-          + "(%s): %d of the full view, and %s of the sub-images, by what the full view pays to "
-          + "each. %s shows them; what is dark was dropped.", GRID * GRID, SIDE, SIDE, all,
+      report.paragraph("HiRED takes a full view and %d sub-images of %d x %d tokens; attention "
+          + "is drawn like the picture, since there is no vision encoder here. Of %d tokens %d "
+          + "go on (%s): %d of the full view, and %s of the sub-images, by what the full view "
+          + "pays to each. %s shows them; what is dark was dropped.", GRID * GRID, SIDE, SIDE, all,
           IntStream.of(budget).sum(),
           String.format("%.0f %%", 100.0 * IntStream.of(budget).sum() / all), budget[0],
           list(budget), file);

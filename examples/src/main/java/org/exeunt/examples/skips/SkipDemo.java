@@ -193,8 +193,8 @@ public final class SkipDemo {
     double reads = weights.bytesPerToken() / step[PROBES / 2] / 1e6;
     double best = weights.memory().byteSize() / probe[PROBES / 2] / 1e6;
     report.paragraph("A step at full depth reads %.1f GB of weights per second, all else it does "
-        + "included; merely reading the same memory in the same minute, %.1f GB per second: %.0f "
-        + "%% (medians of %d).", reads, best, 100 * reads / best, PROBES);
+        + "included; merely reading the same memory in the same minute, %.1f GB per second: "
+        + "%.0f %% (medians of %d).", reads, best, 100 * reads / best, PROBES);
   }
 
   private static double milliseconds(Runnable action) {

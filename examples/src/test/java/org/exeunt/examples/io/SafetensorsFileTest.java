@@ -87,7 +87,8 @@ class SafetensorsFileTest {
       "levels of nesting|{\"a\":"
           + "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
           + "[[[[",
-      "member \"a\" twice|{\"a\":{\"dtype\":\"I32\",\"shape\":[0],\"data_offsets\":[0,0]},\"a\":1}",
+      "member \"a\" twice|{\"a\":{\"dtype\":\"I32\",\"shape\":[0],"
+          + "\"data_offsets\":[0,0]},\"a\":1}",
       "tensor 'a' is not a JSON object|{\"a\":3}",
       "has dtype F8|{\"a\":{\"dtype\":\"F8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
       "has dtype null|{\"a\":{\"shape\":[1],\"data_offsets\":[0,1]}}",
@@ -100,9 +101,12 @@ class SafetensorsFileTest {
           + "\"data_offsets\":[0,4]}}",
       "I32 of shape [2] is not 4 bytes|{\"a\":{\"dtype\":\"I32\",\"shape\":[2],"
           + "\"data_offsets\":[0,4]}}",
-      "data section holds 4 bytes|{\"a\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
-      "data section holds 4 bytes|{\"a\":{\"dtype\":\"I32\",\"shape\":[0],\"data_offsets\":[4,0]}}",
-      "not a first and a last byte|{\"a\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[0]}}",
+      "data section holds 4 bytes|{\"a\":{\"dtype\":\"I32\",\"shape\":[2],"
+          + "\"data_offsets\":[0,8]}}",
+      "data section holds 4 bytes|{\"a\":{\"dtype\":\"I32\",\"shape\":[0],"
+          + "\"data_offsets\":[4,0]}}",
+      "not a first and a last byte|{\"a\":{\"dtype\":\"I32\",\"shape\":[1],"
+          + "\"data_offsets\":[0]}}",
       "data_offsets is [0, 9.223372036854776E18]|{\"a\":{\"dtype\":\"I32\",\"shape\":[1],"
           + "\"data_offsets\":[0,9223372036854775807]}}"})
   void hostileHeadersAreReported(String expected, String header) throws IOException {
