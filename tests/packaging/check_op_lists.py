@@ -32,7 +32,6 @@ LISTS = [
     ("bench/src/**/Problems.java", r"(.*)", r'map\.put\("(\w+)"', NAME),
     ("examples/src/**/OpExamplesTest.java", r"(.*)", r"(\w+)Example::main", EXAMPLE),
     ("ops/java/**/Facade.java", r"(.*)", r'BUILDERS\.put\("(\w+)"', NAME),
-    ("ops/README.md", r"(.*)", r"(?m)^## (\w+)\.tsv$", NAME),
 ]
 # What has no composition in peers.py, for the reason that it gives, or makes nothing on a device.
 WITHOUT = {"tests/gpu/peers.py": {"exit_rule", "ffn_skip_rule", "hidden_stack", "kv_length",
