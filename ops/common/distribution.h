@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "reals.h"
 
@@ -41,6 +42,47 @@ Distribution<Real> distribution_of(const std::vector<Real>& x, Real power = 1) {
     }
   }
   return d;
+}
+
+// x = z or ln s(z), with the error that computing it in `u` gives each element.
+template <typename Real>
+struct Scores {
+  std::vector<Real> x;
+  Real error = 0;  // largest, of a logarithm
+  Distribution<Real> d;
+  Real sum_bound = 0;  // relative, of sum exp
+};
+
+template <typename Real>
+Scores<Real> scores_of(const std::vector<Real>& z, int32_t normalizer, Real u) {
+  Scores<Real> s;
+  s.x = z;
+  if (normalizer == EXN_STABLEMAX) {
+    for (Real& v : s.x) {
+      if (v == -kInf) continue;
+      v = log_s(v);
+      s.error = std::max(s.error, 2 * u * (std::fabs(v) + 1));
+    }
+  }
+  s.d = distribution_of(s.x);
+  // In f64 the weights of StableMax are taken from their logarithms.
+  s.sum_bound = std::is_same_v<Real, Wide>
+                    ? u * (sum_error(static_cast<int64_t>(z.size())) + 2 * s.d.spread) + 2 * s.error
+                    : static_cast<Real>(kStatsError);
+  return s;
+}
+
+template <typename Real>
+Real probability_bound(const Scores<Real>& s, size_t j, Real u) {
+  if (s.x[j] == -kInf) return 0;
+  const Real operations = std::is_same_v<Real, Wide> ? 4 : 0;  // of the promise, if there is one
+  return s.d.p[j] * (s.sum_bound + u * (operations + 2 * (s.d.top - s.x[j])));
+}
+
+template <typename Real>
+Real log_bound(const Scores<Real>& s, size_t j, Real u) {
+  return s.sum_bound + 2 * s.error +
+         u * 2 * (std::fabs(s.x[j] - s.d.top) + std::fabs(s.x[j] - s.d.lse));
 }
 
 }  // namespace exn::test

@@ -43,6 +43,9 @@ struct Logits {
 StatsExpected stats_oracle(const Logits& logits, int32_t normalizer, float temperature,
                            float softcap);
 
+// The column that says which outputs a case asks for.
+uint32_t read_stats(const Row& row);
+
 // The outputs that bit i of `outputs` asks for.
 exn_stats add_stats(Instance* instance, uint32_t outputs, int64_t rows);
 Complaint judge_stats(uint32_t outputs, const std::vector<StatsExpected>& expected,

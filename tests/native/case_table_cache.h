@@ -4,7 +4,6 @@
 #pragma once
 
 #include "cache.h"
-#include "case_table.h"
 
 namespace exn::test {
 

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "case_table.h"
+#include "table.h"
 
 namespace exn::test {
 

@@ -2,13 +2,16 @@
 // The generator makes the words that the README of the tables promises, and the
 // tables keep their own rules.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmath>
-#include <cstring>
+#include <cstdlib>
+#include <fstream>
 #include <limits>
 #include <stdexcept>
 
-#include "harness.h"
+#include "table.h"
 
 namespace exn::test {
 namespace {
@@ -62,16 +65,13 @@ TEST(CaseTable, Bf16RoundTripsAndRoundsToEven) {
 }
 
 TEST(CaseTable, PaddingIsNotANumberAndDoesNotChangeTheValues) {
-  MatrixSpec plain;
-  plain.rows = 3;
-  plain.cols = 5;
-  RowStatsCase c;
-  c.seed = 9;
-  c.logits = plain;
-  const HostTensor compact = make_inputs(c).logits;
-  c.logits.pad = 2;
-  c.logits.offset = 3;
-  const HostTensor padded = make_inputs(c).logits;
+  MatrixSpec m;
+  m.rows = 3;
+  m.cols = 5;
+  const HostTensor compact = make_matrix(m, 9, 0);
+  m.pad = 2;
+  m.offset = 3;
+  const HostTensor padded = make_matrix(m, 9, 0);
   for (int64_t r = 0; r < 3; ++r) {
     for (int64_t col = 0; col < 5; ++col) EXPECT_EQ(compact.at(r, col), padded.at(r, col));
   }
@@ -80,11 +80,11 @@ TEST(CaseTable, PaddingIsNotANumberAndDoesNotChangeTheValues) {
 }
 
 TEST(CaseTable, SpecialRowsAreEveryThird) {
-  RowStatsCase c;
-  c.logits.rows = 5;
-  c.logits.cols = 4;
-  c.logits.special = "nan";
-  const HostTensor t = make_inputs(c).logits;
+  MatrixSpec m;
+  m.rows = 5;
+  m.cols = 4;
+  m.special = "nan";
+  const HostTensor t = make_matrix(m, 1, 0);
   for (int64_t r = 0; r < 5; ++r) {
     int nans = 0;
     for (int64_t col = 0; col < 4; ++col) nans += std::isnan(t.at(r, col)) ? 1 : 0;
@@ -92,54 +92,48 @@ TEST(CaseTable, SpecialRowsAreEveryThird) {
   }
 }
 
+// A folder of tables for the time of a test.
+class Folder {
+ public:
+  explicit Folder(const std::string& table) {
+    EXPECT_EQ(mkdir((path_ + "/an_op").c_str(), 0700), 0);
+    std::ofstream(path_ + "/an_op/cases.tsv") << table;
+    setenv("EXEUNT_OPS", path_.c_str(), 1);
+  }
+  ~Folder() {
+    unsetenv("EXEUNT_OPS");
+    unlink((path_ + "/an_op/cases.tsv").c_str());
+    rmdir((path_ + "/an_op").c_str());
+    rmdir(path_.c_str());
+  }
+
+ private:
+  char name_[32] = "/tmp/exeunt_tables_XXXXXX";
+  std::string path_ = mkdtemp(name_);
+};
+
+std::vector<CaseBase> cases_in(const std::string& table) {
+  const Folder folder(table);
+  return read_cases<CaseBase>("an_op", [](const Row& row, CaseBase*) { row.integer("n"); });
+}
+
 TEST(CaseTable, MalformedTablesAreErrors) {
-  Table table;
-  EXPECT_THROW(read_table("/nonexistent", "row_stats", {"id"}, &table), std::runtime_error);
-  EXPECT_THROW(read_table(cases_directory(), "row_stats", {"id", "rows"}, &table),
-               std::runtime_error);
-  const std::vector<std::string> columns = {"id", "n", "kind"};
-  const Row row(&columns, {"a", "7x", "what"});
-  EXPECT_THROW(row.integer("n"), std::runtime_error);
+  EXPECT_THROW(read_table("no_such_op"), std::runtime_error);
+  const std::vector<CaseBase> good = cases_in("# a comment\n\nid n seed tags\na 7 1 small,exact\n");
+  ASSERT_EQ(good.size(), 1u);
+  EXPECT_TRUE(good[0].id == "a" && good[0].seed == 1 && good[0].small && good[0].exact);
+  for (const char* bad : {"id n seed tags\na 7 1\n", "id n seed tags\na 7x 1 -\n",
+                          "id n seed tags\na 7 1 tiny\n", "id seed tags\na 1 -\n",
+                          "id n seed tags\na 7 1 -\na 8 2 -\n", "id n m seed tags\na 7 7 1 -\n"}) {
+    EXPECT_THROW(cases_in(bad), std::runtime_error) << bad;
+  }
+  Table table = {{{"id"}, {"n"}, {"kind"}}, {{"a", "7x", "what"}}};
+  const Row row(&table, 0);
   EXPECT_THROW(row.number("n"), std::runtime_error);
   EXPECT_THROW(row.text("m"), std::runtime_error);
   EXPECT_THROW(row.choice("kind", {"this", "that"}), std::runtime_error);
   EXPECT_THROW(row.subset("kind", {"this", "that"}), std::runtime_error);
   EXPECT_THROW(row.type("kind"), std::runtime_error);
-}
-
-// `small` says exactly what it means, so that no case drops out of the emulator by a forgotten tag.
-void check_small(const CaseBase& c, int64_t elements) {
-  EXPECT_EQ(c.small, elements <= 20000) << c.id << " has " << elements << " elements";
-  EXPECT_FALSE(c.small && c.big) << c.id;
-}
-
-TEST(CaseTable, SmallMeansSmall) {
-  const std::string directory = cases_directory();
-  for (const auto& c : row_stats_cases()) check_small(c, c.logits.rows * c.logits.cols);
-  for (const auto& c : exit_head_cases()) {
-    const int64_t d = c.hidden.cols;
-    check_small(c, (c.hidden.rows + c.weight.rows + (c.translator ? d : 0)) * d);
-  }
-  for (const auto& c : stablemax_cases()) {
-    check_small(c, 2 * c.logits.rows * c.logits.cols);
-  }
-  for (const auto& c : cross_entropy_cases()) {
-    check_small(c, 2 * c.logits.rows * c.logits.cols);
-  }
-  for (const auto& c : perp_grad_cases()) {
-    int64_t elements = 3;
-    for (int64_t extent : c.shape) elements *= extent;
-    check_small(c, elements);
-  }
-  for (const auto& c : cosine_cases()) check_small(c, 2 * c.a.rows * c.a.cols);
-  for (const auto& c : gate_cases()) {
-    const int64_t d = c.features.cols;
-    const int64_t matrices = c.kind == EXN_GATE_LINEAR     ? 0
-                             : c.kind == EXN_GATE_RESIDUAL ? 1
-                                                           : c.repeats;
-    check_small(c, (c.features.rows + c.classes + matrices * d) * d);
-  }
-  for (const auto& c : exit_rule_cases()) check_small(c, c.rows * c.layers * c.tokens);
 }
 
 }  // namespace

@@ -9,23 +9,13 @@
 #include "golden.h"
 #include "harness.h"
 #include "json.h"
+#include "perp_grad/case.h"
 #include "reals.h"
 #include "safetensors.h"
+#include "stats.h"
 
 namespace exn::test {
 namespace {
-
-const Op<exn_stablemax_params> kStableMax = {"stablemax", exn_stablemax_supported,
-                                             exn_stablemax_workspace_size, exn_stablemax};
-const Op<exn_cross_entropy_params> kCrossEntropy = {"cross_entropy", exn_cross_entropy_supported,
-                                                    exn_cross_entropy_workspace_size,
-                                                    exn_cross_entropy};
-const Op<exn_perp_grad_params> kPerpGrad = {"perp_grad", exn_perp_grad_supported,
-                                            exn_perp_grad_workspace_size, exn_perp_grad};
-const Op<exn_row_stats_params> kRowStats = {"row_stats", exn_row_stats_supported,
-                                            exn_row_stats_workspace_size, exn_row_stats};
-const Op<exn_cosine_params> kCosine = {"cosine", exn_cosine_supported, exn_cosine_workspace_size,
-                                       exn_cosine};
 
 #define EXN_READ_OR_SKIP(variable, file)                                               \
   if (!golden_folder_exists()) GTEST_SKIP() << "no recorded vectors at " << golden_path(""); \
@@ -75,7 +65,7 @@ void expect_close(const HostTensor& golden, const HostTensor& got, double relati
 void check_log(const Target& target, const HostTensor& logits, const HostTensor& golden) {
   Placed in(target, logits), out(target, poisoned(logits.type, logits.shape));
   const exn_stablemax_params p = {sizeof p, in.dl(), out.dl(), EXN_STABLEMAX, 1};
-  ASSERT_EQ(run_once(target, kStableMax, p), EXN_OK) << exn_last_error();
+  ASSERT_EQ(run_once(target, EXN_TEST_OP(stablemax), p), EXN_OK) << exn_last_error();
   expect_close(golden, out.read(), tolerance(logits.type));
 }
 
@@ -93,12 +83,12 @@ void check_loss(const Target& target, const HostTensor& logits, const HostTensor
   const double loss_tolerance = std::max(tolerance(loss_type), tolerance(golden.rows.type));
   exn_cross_entropy_params p = {sizeof p, in.dl(), label.dl(), rows.dl(),
                                 nullptr,  -100,    normalizer, EXN_REDUCE_NONE};
-  ASSERT_EQ(run_once(target, kCrossEntropy, p), EXN_OK) << exn_last_error();
+  ASSERT_EQ(run_once(target, EXN_TEST_OP(cross_entropy), p), EXN_OK) << exn_last_error();
   expect_close(golden.rows, rows.read(), loss_tolerance);
   p.loss = mean.dl();
   p.grad = grad.dl();
   p.reduction = EXN_REDUCE_MEAN;
-  ASSERT_EQ(run_once(target, kCrossEntropy, p), EXN_OK) << exn_last_error();
+  ASSERT_EQ(run_once(target, EXN_TEST_OP(cross_entropy), p), EXN_OK) << exn_last_error();
   expect_close(golden.mean, mean.read(), loss_tolerance);
   expect_close(golden.grad, grad.read(), tolerance(logits.type));
 }
@@ -143,20 +133,18 @@ void check_perp_grad(const Target& target, const HostTensor& weight, const HostT
                      const HostTensor& golden) {
   Placed w(target, weight), g(target, grad), out(target, poisoned(grad.type, grad.shape));
   const exn_perp_grad_params p = {sizeof p, w.dl(), g.dl(), out.dl(), EXN_PERP_CODE, 0};
-  ASSERT_EQ(run_once(target, kPerpGrad, p), EXN_OK) << exn_last_error();
+  ASSERT_EQ(run_once(target, EXN_TEST_OP(perp_grad), p), EXN_OK) << exn_last_error();
   const HostTensor got = out.read();
   EXPECT_TRUE(all_finite(values_of(got)));
   // A gradient that is a multiple of the weights leaves rounding noise, which
   // the official code scales up.
-  PerpGradCase c;
-  c.form = EXN_PERP_CODE;
   HostTensor flat_weight = weight, flat_grad = grad;
   for (HostTensor* t : {&flat_weight, &flat_grad}) {
     t->cols = t->size();
     t->stride = t->cols;
     t->rows = 1;
   }
-  const PerpGradExpected oracle = perp_grad_oracle(c, {flat_weight, flat_grad});
+  const PerpGradExpected oracle = perp_grad_oracle(flat_weight, flat_grad, EXN_PERP_CODE);
   const bool vanishes = std::all_of(oracle.out.begin(), oracle.out.end(),
                                     [](const Expected& e) { return e.value == 0; });
   if (oracle.noise || vanishes) {
@@ -245,7 +233,7 @@ TEST(Golden, OfficialOrthoGradSteps) {
         }
         Placed w(target, weight), g(target, grad), out(target, poisoned(grad.type, grad.shape));
         const exn_perp_grad_params p = {sizeof p, w.dl(), g.dl(), out.dl(), EXN_PERP_CODE, 0};
-        ASSERT_EQ(run_once(target, kPerpGrad, p), EXN_OK) << exn_last_error();
+        ASSERT_EQ(run_once(target, EXN_TEST_OP(perp_grad), p), EXN_OK) << exn_last_error();
         const std::vector<double> projected = values_of(out.read());
         for (size_t i = 0; i < projected.size(); ++i) {
           const int64_t at = static_cast<int64_t>(i);
@@ -293,24 +281,27 @@ TEST(Golden, StatisticsOfRealLogits) {
   for (const Target& target : targets()) {
     if (target.emulated) continue;  // 49152 columns
     SCOPED_TRACE(target.name());
-    Placed in(target, logits);
-    const StatsOutputs out(target, (1u << kStats) - 1, rows);
-    const exn_row_stats_params p = {sizeof p, in.dl(), EXN_SOFTMAX, 1, 0, 0, out.dl()};
-    ASSERT_EQ(run_once(target, kRowStats, p), EXN_OK) << exn_last_error();
-    const std::vector<Placed*> got = out.all();
+    use(target);
+    Instance instance(target);
+    const DLTensor* in = instance.input(logits);
+    const exn_stats out = add_stats(&instance, (1u << kStats) - 1, rows);
+    const exn_row_stats_params p = {sizeof p, in, EXN_SOFTMAX, 1, 0, 0, out};
+    instance.call(EXN_TEST_OP(row_stats), p);
+    instance.prepare();
+    instance.run(nullptr);
+    const Outputs got = instance.outputs();
     for (int64_t r = 0; r < rows; ++r) {
       SCOPED_TRACE("row " + std::to_string(r));
-      EXPECT_EQ(got[kValid]->read().integer_at(r), 1);
-      EXPECT_EQ(got[kArgmax]->read().integer_at(r),
-                argmax.integer_at(depth * argmax.cols + first + r));
+      EXPECT_EQ(got[kValid].integer_at(r), 1);
+      EXPECT_EQ(got[kArgmax].integer_at(r), argmax.integer_at(depth * argmax.cols + first + r));
       // The stored logits are rounded to f32, which moves them by up to 2e-6.
-      EXPECT_NEAR(got[kMaxLogit]->read().at(0, r), golden("max_logit", r), 5e-6);
-      EXPECT_NEAR(got[kLse]->read().at(0, r), golden("lse", r), 1e-5);
-      EXPECT_NEAR(got[kP1]->read().at(0, r), golden("p1", r), 1e-5);
-      EXPECT_NEAR(got[kP2]->read().at(0, r), golden("p2", r), 1e-5);
-      EXPECT_NEAR(got[kEntropy]->read().at(0, r), golden("entropy", r), 2e-5);
-      EXPECT_NEAR(got[kPow2Entropy]->read().at(0, r), golden("pow2_entropy", r), 2e-5);
-      EXPECT_NEAR(got[kMeanLogP]->read().at(0, r), golden("mean_logp", r), 3e-5);
+      EXPECT_NEAR(got[kMaxLogit].at(0, r), golden("max_logit", r), 5e-6);
+      EXPECT_NEAR(got[kLse].at(0, r), golden("lse", r), 1e-5);
+      EXPECT_NEAR(got[kP1].at(0, r), golden("p1", r), 1e-5);
+      EXPECT_NEAR(got[kP2].at(0, r), golden("p2", r), 1e-5);
+      EXPECT_NEAR(got[kEntropy].at(0, r), golden("entropy", r), 2e-5);
+      EXPECT_NEAR(got[kPow2Entropy].at(0, r), golden("pow2_entropy", r), 2e-5);
+      EXPECT_NEAR(got[kMeanLogP].at(0, r), golden("mean_logp", r), 3e-5);
     }
   }
 }
@@ -332,7 +323,7 @@ TEST(Golden, CosinesOfRealHiddenStates) {
       SCOPED_TRACE("layer " + std::to_string(layer) + " on " + target.name());
       Placed a(target, before), b(target, after), out(target, poisoned(Type::kF32, {tokens}));
       const exn_cosine_params p = {sizeof p, a.dl(), b.dl(), out.dl()};
-      ASSERT_EQ(run_once(target, kCosine, p), EXN_OK) << exn_last_error();
+      ASSERT_EQ(run_once(target, EXN_TEST_OP(cosine), p), EXN_OK) << exn_last_error();
       const HostTensor got = out.read();
       for (int64_t r = 0; r < tokens; ++r) {
         EXPECT_NEAR(got.at(0, r), golden.at(layer, r), 1e-6) << "token " << r;

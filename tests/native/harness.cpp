@@ -21,8 +21,6 @@ namespace exn::test {
 
 namespace {
 
-constexpr int kReported = 5;  // failures of one test that are worth reading
-
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
@@ -79,11 +77,6 @@ class Report : public ::testing::Environment {
 };
 
 const ::testing::Environment* const kReport = ::testing::AddGlobalTestEnvironment(new Report);
-
-int reported_in_this_test() {
-  const ::testing::TestInfo* test = ::testing::UnitTest::GetInstance()->current_test_info();
-  return test == nullptr ? 0 : test->result()->total_part_count();
-}
 
 }  // namespace
 
@@ -338,75 +331,9 @@ exn_status run_once(const Target& target, const BoundCall& call) {
 
 // ---- comparison ---------------------------------------------------------------------------------
 
-void expect_agrees(const std::string& what, const Expected& expected, double got, int64_t row,
-                   int64_t col) {
-  const Complaint complaint = compare(what, place(row, col), expected, got);
-  if (complaint.empty() || reported_in_this_test() >= kReported) return;
-  ADD_FAILURE() << complaint;
-}
-
 void expect_all_agree(const std::string& what, const std::vector<Expected>& expected,
                       const HostTensor& got) {
   EXPECT_EQ(compare(what, expected, got), "");
-}
-
-// ---- statistics ---------------------------------------------------------------------------------
-
-StatsOutputs::StatsOutputs(const Target& target, uint32_t outputs, int64_t rows) : rows_(rows) {
-  for (int i = 0; i < kStats; ++i) {
-    const Type type = i == kArgmax ? Type::kI32 : i == kValid ? Type::kU8 : Type::kF32;
-    const bool asked = (outputs >> i & 1) != 0;
-    outputs_[i] = std::make_unique<Placed>(target, asked ? poisoned(type, {rows}) : HostTensor{});
-  }
-}
-
-exn_stats StatsOutputs::dl() const {
-  return {outputs_[kArgmax]->dl(),  outputs_[kMaxLogit]->dl(),    outputs_[kLse]->dl(),
-          outputs_[kP1]->dl(),      outputs_[kP2]->dl(),          outputs_[kMargin]->dl(),
-          outputs_[kEntropy]->dl(), outputs_[kPow2Entropy]->dl(), outputs_[kMeanLogP]->dl(),
-          outputs_[kValid]->dl()};
-}
-
-std::vector<Placed*> StatsOutputs::all() const {
-  std::vector<Placed*> tensors;
-  for (const auto& t : outputs_) tensors.push_back(t.get());
-  return tensors;
-}
-
-void StatsOutputs::expect(const std::string& op, const std::vector<StatsExpected>& expected) const {
-  ASSERT_EQ(static_cast<int64_t>(expected.size()), rows_);
-  for (int i = 0; i < kStats; ++i) {
-    if (outputs_[i]->dl() == nullptr) continue;
-    const HostTensor got = outputs_[i]->read();
-    for (int64_t r = 0; r < rows_; ++r) {
-      const StatsExpected& e = expected[static_cast<size_t>(r)];
-      const std::string where = "row " + std::to_string(r);
-      if (i == kValid) {
-        EXPECT_EQ(got.integer_at(r), e.valid ? 1 : 0) << "valid " << where;
-      } else if (i == kArgmax && e.near_argmax.size() > 1) {
-        const int64_t argmax = got.integer_at(r);
-        EXPECT_TRUE(std::binary_search(e.near_argmax.begin(), e.near_argmax.end(), argmax))
-            << "argmax " << where << ": got " << argmax << ", expected " << e.argmax
-            << " or one as large within rounding";
-        count_band(op + " argmax", argmax == e.argmax ? 0 : 1, 1);
-      } else if (i == kArgmax) {
-        EXPECT_EQ(got.integer_at(r), e.argmax) << "argmax " << where;
-      } else {
-        expect_agrees(op + " " + kStatNames[i], e.stats[i], got.at(0, r), r, 0);
-      }
-    }
-  }
-}
-
-std::vector<unsigned char> StatsOutputs::row_bytes(int64_t row) const {
-  std::vector<unsigned char> bytes;
-  for (const auto& t : outputs_) {
-    if (t->dl() == nullptr) continue;
-    const HostTensor got = t->read();
-    const int64_t size = size_of(got.type);
-    bytes.insert(bytes.end(), got.bytes.begin() + row * size, got.bytes.begin() + (row + 1) * size);
-  }
-  return bytes;
 }
 
 }  // namespace exn::test

@@ -12,9 +12,7 @@
 #include <vector>
 
 #include "case.h"
-#include "case_table.h"
 #include "judge.h"
-#include "oracle.h"
 
 namespace exn::test {
 
@@ -117,29 +115,8 @@ exn_status run_once(const Target& target, const Op<Params>& op, const Params& pa
   return run_once(target, bound(op, params));
 }
 
-// Compares a value with its bound. Reports the first few failures of a test and keeps the largest
-// error / bound of each `what` for the summary at the end of the program.
-void expect_agrees(const std::string& what, const Expected& expected, double got, int64_t row,
-                   int64_t col);
-
 // Compares all elements of a matrix (or of a vector) with expectations in row-major order.
 void expect_all_agree(const std::string& what, const std::vector<Expected>& expected,
                       const HostTensor& got);
-
-// The outputs of row_stats and exit_head.
-class StatsOutputs {
- public:
-  StatsOutputs(const Target& target, uint32_t outputs, int64_t rows);
-
-  exn_stats dl() const;
-  std::vector<Placed*> all() const;
-  void expect(const std::string& op, const std::vector<StatsExpected>& expected) const;
-  // Bytes of row `row` in all outputs one after the other.
-  std::vector<unsigned char> row_bytes(int64_t row) const;
-
- private:
-  std::unique_ptr<Placed> outputs_[kStats];
-  int64_t rows_;
-};
 
 }  // namespace exn::test

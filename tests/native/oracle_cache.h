@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "case_table_cache.h"
-#include "oracle.h"
+#include "expected.h"
 
 namespace exn::test {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "case_table_dense.h"
-#include "oracle.h"
+#include "expected.h"
 
 namespace exn::test {
 

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The oracles against rows worked out by hand.
-#include "oracle.h"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "cosine/case.h"
+#include "cross_entropy/case.h"
+#include "exit_head/case.h"
+#include "exit_rule/case.h"
+#include "gate/case.h"
+#include "perp_grad/case.h"
+#include "stablemax/case.h"
+#include "stats.h"
 
 namespace exn::test {
 namespace {
@@ -232,12 +237,9 @@ const std::vector<StableMaxRow>& stablemax_rows() {
 
 TEST(StableMaxOracle, FourRowsByHand) {
   for (const StableMaxRow& row : stablemax_rows()) {
-    StableMaxCase c;
-    c.normalizer = EXN_STABLEMAX;
-    const StableMaxInputs in = {matrix(Type::kF64, {row.z})};
-    const std::vector<Expected> p = stablemax_oracle(c, in);
-    c.log = true;
-    const std::vector<Expected> log = stablemax_oracle(c, in);
+    const HostTensor z = matrix(Type::kF64, {row.z});
+    const std::vector<Expected> p = stablemax_oracle(z, EXN_STABLEMAX, false);
+    const std::vector<Expected> log = stablemax_oracle(z, EXN_STABLEMAX, true);
     for (size_t j = 0; j < row.z.size(); ++j) {
       EXPECT_NEAR(p[j].value, row.p[j], kSixDigits);
       EXPECT_NEAR(log[j].value, row.log[j], kSixDigits);
@@ -306,31 +308,25 @@ TEST(CrossEntropyOracle, IgnoredRowsAndTheirMean) {
 
 // ---- perpGrad and cosine ------------------------------------------------------------------------
 
-PerpGradInputs vectors(const std::vector<double>& w, const std::vector<double>& g) {
-  return {matrix(Type::kF64, {w}), matrix(Type::kF64, {g})};
+PerpGradExpected perp_grad_of(const std::vector<double>& w, const std::vector<double>& g,
+                              int32_t form = EXN_PERP_CODE) {
+  return perp_grad_oracle(matrix(Type::kF64, {w}), matrix(Type::kF64, {g}), form);
 }
 
 TEST(PerpGradOracle, ThreeFourByHand) {
-  PerpGradCase c;
-  const PerpGradExpected paper = [&] {
-    c.form = EXN_PERP_PAPER;
-    return perp_grad_oracle(c, vectors({3, 4}, {1, 2}));
-  }();
+  const PerpGradExpected paper = perp_grad_of({3, 4}, {1, 2}, EXN_PERP_PAPER);
   EXPECT_NEAR(paper.out[0].value, -.32, 1e-12);
   EXPECT_NEAR(paper.out[1].value, .24, 1e-12);
-  c.form = EXN_PERP_CODE;
-  const PerpGradExpected code = perp_grad_oracle(c, vectors({3, 4}, {1, 2}));
+  const PerpGradExpected code = perp_grad_of({3, 4}, {1, 2});
   EXPECT_NEAR(code.out[0].value, -1.788854, kSixDigits);
   EXPECT_NEAR(code.out[1].value, 1.341641, kSixDigits);
 }
 
 TEST(PerpGradOracle, GuardsAndZeros) {
-  PerpGradCase c;
-  c.form = EXN_PERP_CODE;
-  EXPECT_EQ(perp_grad_oracle(c, vectors({3, 4}, {6, 8})).out[0].value, 0);
-  EXPECT_NEAR(perp_grad_oracle(c, vectors({0, 0}, {1, 2})).out[1].value, 2, 1e-12);
-  EXPECT_EQ(perp_grad_oracle(c, vectors({3, 4}, {0, 0})).out[1].value, 0);
-  EXPECT_TRUE(std::isnan(perp_grad_oracle(c, vectors({3, NAN}, {1, 2})).out[0].value));
+  EXPECT_EQ(perp_grad_of({3, 4}, {6, 8}).out[0].value, 0);
+  EXPECT_NEAR(perp_grad_of({0, 0}, {1, 2}).out[1].value, 2, 1e-12);
+  EXPECT_EQ(perp_grad_of({3, 4}, {0, 0}).out[1].value, 0);
+  EXPECT_TRUE(std::isnan(perp_grad_of({3, NAN}, {1, 2}).out[0].value));
 }
 
 TEST(CosineOracle, ByHand) {
@@ -396,7 +392,7 @@ ExitRuleCall rule(int32_t which, float threshold) {
   ExitRuleCall call = {};
   call.rule = which;
   call.threshold = threshold;
-  call.horizon = 1;
+  call.decay_horizon = 1;
   return call;
 }
 
@@ -411,7 +407,7 @@ ExitRuleInputs scores(const std::vector<double>& values) {
 int exit_of(ExitRuleCall call, const std::vector<double>& sequence) {
   ExitRuleOracle oracle(1);
   for (size_t l = 0; l < sequence.size(); ++l) {
-    call.first = l == 0;
+    call.first = l == 0 ? 1 : 0;
     oracle.step(call, scores({sequence[l]}), nullptr);
     if (oracle.mask()[0] != 0) return static_cast<int>(l) + 1;
   }
@@ -452,7 +448,7 @@ TEST(ExitRuleOracle, PatienceCountsAgreements) {
     ExitRuleInputs in;
     in.label = make_tensor(Type::kI32, {1});
     in.label.set_integer(0, labels[l]);
-    call.first = l == 0;
+    call.first = l == 0 ? 1 : 0;
     oracle.step(call, in, nullptr);
     if (oracle.mask()[0] != 0) left = static_cast<int>(l) + 1;
   }
@@ -473,8 +469,8 @@ TEST(ExitRuleOracle, CalmDecay) {
     for (bool paper : {false, true}) {
       ExitRuleCall call = rule(EXN_RULE_THRESHOLD, .9f);
       call.decay = paper ? EXN_DECAY_CALM_PAPER : EXN_DECAY_CALM_CODE;
-      call.tau = 4;
-      call.horizon = 128;
+      call.decay_tau = 4;
+      call.decay_horizon = 128;
       call.step_index = line.t;
       const double theta = paper ? line.paper : line.code;
       EXPECT_EQ(exit_of(call, {theta + 1e-5}), 1) << line.t;
@@ -496,7 +492,7 @@ TEST(ExitRuleOracle, ComparatorsAtTheThreshold) {
 
 TEST(ExitRuleOracle, Scopes) {
   ExitRuleCall call = rule(EXN_RULE_THRESHOLD, .5f);
-  call.first = true;
+  call.first = 1;
   call.scope = EXN_SCOPE_ALL;
   ExitRuleOracle all(3);
   all.step(call, scores({.9, .1, .9}), nullptr);
@@ -513,7 +509,7 @@ TEST(ExitRuleOracle, Scopes) {
 
 TEST(ExitRuleOracle, ForceAndValidity) {
   ExitRuleCall call = rule(EXN_RULE_THRESHOLD, .5f);
-  call.first = true;
+  call.first = 1;
   call.layer = 6;
   ExitRuleOracle oracle(2);
   ExitRuleInputs in = scores({.9, .9});
@@ -524,15 +520,15 @@ TEST(ExitRuleOracle, ForceAndValidity) {
   EXPECT_EQ(oracle.mask(), (std::vector<uint8_t>{1, 0}));
   EXPECT_EQ(oracle.exit_layer(0), 6);
   EXPECT_EQ(oracle.exit_layer(1), -1);
-  call.first = false;
-  call.force = true;
+  call.first = 0;
+  call.force = 1;
   oracle.step(call, in, nullptr);
   EXPECT_EQ(oracle.mask(), (std::vector<uint8_t>{0, 1}));
 }
 
 TEST(ExitRuleOracle, TheBandFollowsWhatWasObserved) {
   ExitRuleCall call = rule(EXN_RULE_QUANTILE, .5f);
-  call.first = true;
+  call.first = 1;
   for (uint8_t observed : {uint8_t{0}, uint8_t{1}}) {
     ExitRuleOracle oracle(1);
     const std::vector<uint8_t> mask = {observed};

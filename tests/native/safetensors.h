@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 
-#include "case_table.h"
+#include "tensor.h"
 
 namespace exn::test {
 

@@ -1,57 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scalar oracles: plain loops over the stored inputs, independent of the library, in double, and in
-// long double where results are f64. Every number comes with a bound on the error that a correct
-// implementation in the contract's precision may show; tolerance.h says how it is made.
 #pragma once
 
-#include <cstdint>
 #include <vector>
 
-#include "case_table.h"
-#include "expected.h"
+#include "judge.h"
 
 namespace exn::test {
 
-// One entry per row.
-std::vector<StatsExpected> row_stats_oracle(const RowStatsCase& c, const RowStatsInputs& in);
-std::vector<StatsExpected> exit_head_oracle(const ExitHeadCase& c, const ExitHeadInputs& in);
-
-// ---- rows to rows -------------------------------------------------------------------------------
-
-// Row-major [R,V].
-std::vector<Expected> stablemax_oracle(const StableMaxCase& c, const StableMaxInputs& in);
-
-struct CrossEntropyExpected {
-  std::vector<Expected> loss;  // [R] or [1]
-  std::vector<Expected> grad;  // row-major [R,V]
+struct ExitRuleInputs {
+  HostTensor score, label, valid, step;
 };
 
-CrossEntropyExpected cross_entropy_oracle(const CrossEntropyCase& c, const CrossEntropyInputs& in);
-
-struct PerpGradExpected {
-  std::vector<Expected> out;
-  // The gradient is so nearly parallel to the weights that rounding decides whether the guard
-  // returns 0 or a vector of noise no longer than the gradient: `norm` bounds its length, `out` is
-  // not to be compared.
-  bool noise = false;
-  double norm = 0;
-};
-
-PerpGradExpected perp_grad_oracle(const PerpGradCase& c, const PerpGradInputs& in);
-
-// One entry per row. A row with an infinity whose probability depends on the order of
-// operations has bound +inf.
-std::vector<Expected> gate_oracle(const GateCase& c, const GateInputs& in);
-
-// ---- exit rules ---------------------------------------------------------------------------------
-
-// Options of one call, as in exn_exit_rule_params.
-struct ExitRuleCall {
-  int32_t rule, comparator, decay, scope;
-  float threshold, tau, horizon;
-  int32_t step_index, patience, min_steps, max_steps, layer;
-  bool first, force;
-};
+// Options of one call; its tensors are not looked at.
+using ExitRuleCall = exn_exit_rule_params;
 
 // The state machine of all rows, written from the header's formulas in its arithmetic, f32. A
 // decision whose deciding quantity lies within kDecisionBand (relative) of the threshold, but not

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "exit_head/case.h"
+
+#include "reals.h"
+
+namespace exn::test {
+
+namespace {
+
+void read_case(const Row& row, ExitHeadCase* c) {
+  c->hidden = read_matrix(row, "hidden", "rows", "dim", "special");
+  c->weight = read_matrix(row, "weight", "vocab", "dim");
+  c->bias = row.text("bias");
+  c->norm = row.choice("norm", {"none", "rms", "layer"});
+  c->norm_eps = row.number("norm_eps");
+  c->norm_bias = row.flag("norm_bias");
+  c->translator = row.text("translator") != "-";
+  if (c->translator) c->translator_type = row.type("translator");
+  c->translator_pad = row.integer("translator_pad");
+  c->translate = row.choice("translate", {"raw", "rms"});
+  c->translator_bias = row.flag("translator_bias");
+  const std::string& list = row.text("shortlist");
+  if (list != "-") {
+    char* end = nullptr;
+    c->shortlist = std::strtoll(list.c_str(), &end, 10);
+    c->shortlist_descending = std::string(end) == ":desc";
+    if (c->shortlist <= 0 || (*end != '\0' && !c->shortlist_descending)) {
+      fail("shortlist: '" + list + "'");
+    }
+  }
+  c->normalizer = row.choice("normalizer", {"softmax", "stablemax"});
+  c->temperature = row.number("temperature");
+  c->softcap = row.number("softcap");
+  c->outputs = read_stats(row);
+}
+
+}  // namespace
+
+std::vector<ExitHeadCase> exit_head_cases() {
+  return read_cases<ExitHeadCase>("exit_head", read_case);
+}
+
+namespace {
+
+HostTensor make_translator(const ExitHeadCase& c) {
+  const int64_t d = c.hidden.cols;
+  HostTensor t = make_tensor(c.translator_type, {d, d}, c.translator_pad);
+  for (int64_t i = 0; i < d; ++i) {
+    for (int64_t j = 0; j < d; ++j) {
+      const float v = bell(word(c.seed, 5, static_cast<uint64_t>(i * d + j))) * 0x1p-5f;
+      t.set(i, j, static_cast<double>(i == j ? v + 1 : v));
+    }
+  }
+  return t;
+}
+
+HostTensor make_shortlist(const ExitHeadCase& c) {
+  HostTensor t = make_tensor(Type::kI32, {c.shortlist});
+  for (int64_t k = 0; k < c.shortlist; ++k) {
+    const int64_t at = c.shortlist_descending ? c.shortlist - 1 - k : k;
+    t.set_integer(at, k * c.weight.rows / c.shortlist);
+  }
+  return t;
+}
+
+}  // namespace
+
+ExitHeadInputs make_inputs(const ExitHeadCase& c) {
+  const int64_t d = c.hidden.cols;
+  ExitHeadInputs in;
+  in.hidden = make_matrix(c.hidden, c.seed, 0);
+  in.weight = make_matrix(c.weight, c.seed, 1);
+  if (c.bias != "-") {
+    in.bias = make_tensor(Type::kF32, {c.weight.rows});
+    fill(&in.bias, c.seed, 2, "normal", 1, c.bias == "normal" ? "-" : c.bias);
+  }
+  if (c.norm != EXN_NORM_NONE) in.norm_weight = make_bell(Type::kF32, {d}, c.seed, 3, 0.25f, 1);
+  if (c.norm_bias) in.norm_bias = make_bell(Type::kF32, {d}, c.seed, 4, 0.25f);
+  if (c.translator) in.translator = make_translator(c);
+  if (c.translator_bias) in.translator_bias = make_bell(Type::kF32, {d}, c.seed, 6, 0.125f);
+  if (c.shortlist > 0) in.shortlist = make_shortlist(c);
+  return in;
+}
+
+namespace {
+
+// A hidden state on its way to the head. The error of x[i] is error[i] (independent of the others),
+// plus a common factor (relative error `scale_error` of scaled[i]) and a common shift
+// (`shift_error` times shifted[i]).
+struct State {
+  std::vector<double> x;
+  std::vector<double> error;
+  std::vector<double> scaled;
+  std::vector<double> shifted;
+  double scale_error = 0;
+  double shift_error = 0;
+};
+
+double mean_square(const std::vector<double>& x) {
+  double sum = 0;
+  for (double v : x) sum += v * v;
+  return sum / static_cast<double>(x.size());
+}
+
+// Relative error of 1 / sqrt(mean x^2 + eps) when x has independent errors.
+double rms_error(const std::vector<double>& x, const std::vector<double>& error, double eps) {
+  double cross = 0;
+  for (size_t i = 0; i < x.size(); ++i) cross += x[i] * x[i] * error[i] * error[i];
+  const double n = static_cast<double>(x.size());
+  const double total = n * (mean_square(x) + eps);
+  const double from_x = total > 0 ? kIndependent * std::sqrt(cross) / total : 0;
+  return kUnit * (0.5 * sum_error(static_cast<int64_t>(x.size())) + 4) + from_x;
+}
+
+void translate(const ExitHeadCase& c, const ExitHeadInputs& in, State* s) {
+  const size_t n = s->x.size();
+  double scale_error = 0;
+  if (c.translate == EXN_TRANSLATE_RMS) {
+    const double eps = static_cast<double>(c.norm_eps);
+    const double scale = 1 / std::sqrt(mean_square(s->x) + eps);
+    scale_error = rms_error(s->x, s->error, eps);
+    for (double& v : s->x) v *= scale;
+  }
+  std::vector<double> y(n), error(n);
+  for (size_t i = 0; i < n; ++i) {
+    double sum = 0, magnitude = 0;
+    for (size_t j = 0; j < n; ++j) {
+      const double term =
+          in.translator.at(static_cast<int64_t>(i), static_cast<int64_t>(j)) * s->x[j];
+      sum += term;
+      magnitude += std::fabs(term);
+    }
+    const double bias =
+        in.translator_bias.given() ? in.translator_bias.at(0, static_cast<int64_t>(i)) : 0;
+    y[i] = sum + bias;
+    error[i] = kUnit * (sum_error(static_cast<int64_t>(n)) * magnitude + std::fabs(y[i])) +
+               scale_error * std::fabs(sum);
+  }
+  s->x = y;
+  s->error = error;
+}
+
+void rms_norm(const ExitHeadCase& c, const ExitHeadInputs& in, State* s) {
+  const double eps = static_cast<double>(c.norm_eps);
+  const double scale = 1 / std::sqrt(mean_square(s->x) + eps);
+  s->scale_error = rms_error(s->x, s->error, eps);
+  for (size_t i = 0; i < s->x.size(); ++i) {
+    const double w = in.norm_weight.at(0, static_cast<int64_t>(i));
+    s->x[i] *= scale * w;
+    s->error[i] = s->error[i] * scale * std::fabs(w) + 3 * kUnit * std::fabs(s->x[i]);
+  }
+  s->scaled = s->x;
+}
+
+void layer_norm(const ExitHeadCase& c, const ExitHeadInputs& in, State* s) {
+  const size_t n = s->x.size();
+  const double count = static_cast<double>(n);
+  double sum = 0, magnitude = 0, errors = 0;
+  for (size_t i = 0; i < n; ++i) {
+    sum += s->x[i];
+    magnitude += std::fabs(s->x[i]);
+    errors += s->error[i] * s->error[i];
+  }
+  const double mean = sum / count;
+  s->shift_error =
+      kUnit * (sum_error(static_cast<int64_t>(n)) * magnitude / count + std::fabs(mean)) +
+      kIndependent * std::sqrt(errors) / count;
+  for (size_t i = 0; i < n; ++i) {
+    s->error[i] += kUnit * (std::fabs(s->x[i]) + std::fabs(mean));
+    s->x[i] -= mean;
+  }
+  const double eps = static_cast<double>(c.norm_eps);
+  const double variance = mean_square(s->x) + eps;
+  const double scale = 1 / std::sqrt(variance);
+  s->scale_error = rms_error(s->x, s->error, eps) + s->shift_error * s->shift_error / variance;
+  s->scaled.resize(n);
+  s->shifted.resize(n);
+  for (size_t i = 0; i < n; ++i) {
+    const double w = in.norm_weight.at(0, static_cast<int64_t>(i));
+    const double bias = in.norm_bias.given() ? in.norm_bias.at(0, static_cast<int64_t>(i)) : 0;
+    s->scaled[i] = s->x[i] * scale * w;
+    s->shifted[i] = scale * w;
+    s->x[i] = s->scaled[i] + bias;
+    s->error[i] = s->error[i] * scale * std::fabs(w) +
+                  kUnit * (3 * std::fabs(s->scaled[i]) + std::fabs(s->x[i]));
+  }
+}
+
+// Rounds the state to a 16-bit type. An element within its error of a rounding
+// boundary may land on either side.
+void round_state(Type type, State* s) {
+  for (size_t i = 0; i < s->x.size(); ++i) {
+    double e = s->error[i];
+    if (!s->scaled.empty()) e += s->scale_error * std::fabs(s->scaled[i]);
+    if (!s->shifted.empty()) e += s->shift_error * std::fabs(s->shifted[i]);
+    const double rounded = rounded_to(type, s->x[i]);
+    const double low = rounded_to(type, s->x[i] - e);
+    const double high = rounded_to(type, s->x[i] + e);
+    s->x[i] = rounded;
+    s->error[i] = std::max(high - rounded, rounded - low);
+  }
+  s->scaled.clear();
+  s->shifted.clear();
+}
+
+State prepared(const ExitHeadCase& c, const ExitHeadInputs& in, int64_t row) {
+  State s;
+  s.x = row_of<double>(in.hidden, row);
+  s.error.assign(s.x.size(), 0);
+  if (c.translator) translate(c, in, &s);
+  if (c.norm == EXN_NORM_RMS) rms_norm(c, in, &s);
+  if (c.norm == EXN_NORM_LAYER) layer_norm(c, in, &s);
+  if (c.hidden.type == c.weight.type && is_16_bit(c.hidden.type)) round_state(c.hidden.type, &s);
+  return s;
+}
+
+struct Dot {
+  double value = 0;
+  double error = 0;
+};
+
+Dot logit_of(const State& s, const std::vector<double>& w, bool exact) {
+  Dot dot;
+  double magnitude = 0, independent = 0, scaled = 0, shifted = 0;
+  for (size_t i = 0; i < w.size(); ++i) {
+    const double term = w[i] * s.x[i];
+    dot.value += term;
+    magnitude += std::fabs(term);
+    independent += w[i] * w[i] * s.error[i] * s.error[i];
+    if (!s.scaled.empty()) scaled += w[i] * s.scaled[i];
+    if (!s.shifted.empty()) shifted += w[i] * s.shifted[i];
+  }
+  if (exact) return dot;
+  dot.error = kUnit * sum_error(static_cast<int64_t>(w.size())) * magnitude +
+              kIndependent * std::sqrt(independent) + s.scale_error * std::fabs(scaled) +
+              s.shift_error * std::fabs(shifted) + 1e-37;
+  return dot;
+}
+
+std::vector<int64_t> ids_of(const ExitHeadInputs& in) {
+  std::vector<int64_t> ids;
+  if (!in.shortlist.given()) return ids;
+  for (int64_t k = 0; k < in.shortlist.cols; ++k) ids.push_back(in.shortlist.integer_at(k));
+  return ids;
+}
+
+}  // namespace
+
+std::vector<StatsExpected> exit_head_oracle(const ExitHeadCase& c, const ExitHeadInputs& in) {
+  const std::vector<int64_t> ids = ids_of(in);
+  const int64_t count = ids.empty() ? in.weight.rows : static_cast<int64_t>(ids.size());
+  std::vector<State> states;
+  for (int64_t r = 0; r < in.hidden.rows; ++r) states.push_back(prepared(c, in, r));
+  std::vector<Logits> logits(states.size());
+  for (Logits& row : logits) {
+    row.z.resize(at(count));
+    row.error.resize(at(count));
+    row.ids = ids;
+  }
+  for (int64_t k = 0; k < count; ++k) {
+    const int64_t v = ids.empty() ? k : ids[at(k)];
+    const std::vector<double> w = row_of<double>(in.weight, v);
+    const double bias = in.bias.given() ? in.bias.at(0, v) : 0;
+    for (size_t r = 0; r < states.size(); ++r) {
+      const Dot dot = logit_of(states[r], w, c.exact);
+      const double z = dot.value + bias;
+      logits[r].z[at(k)] = z;
+      logits[r].error[at(k)] = c.exact || std::isinf(z) ? 0 : dot.error + kUnit * std::fabs(z);
+    }
+  }
+  std::vector<StatsExpected> rows;
+  for (const Logits& row : logits) {
+    rows.push_back(stats_oracle(row, c.normalizer, c.temperature, c.softcap));
+  }
+  return rows;
+}
+
+std::unique_ptr<Instance> instantiate(const ExitHeadCase& c, const ExitHeadInputs& in,
+                                      int32_t device_type) {
+  auto instance = std::make_unique<Instance>(device_type);
+  exn_exit_head_params params = {};
+  params.struct_size = sizeof params;
+  params.hidden = instance->input(in.hidden);
+  params.weight = instance->input(in.weight);
+  params.bias = instance->input(in.bias);
+  params.norm_weight = instance->input(in.norm_weight);
+  params.norm_bias = instance->input(in.norm_bias);
+  params.translator_weight = instance->input(in.translator);
+  params.translator_bias = instance->input(in.translator_bias);
+  params.shortlist = instance->input(in.shortlist);
+  params.norm = c.norm;
+  params.norm_eps = c.norm_eps;
+  params.translate = c.translate;
+  params.normalizer = c.normalizer;
+  params.temperature = c.temperature;
+  params.softcap = c.softcap;
+  params.out = add_stats(instance.get(), c.outputs, in.hidden.rows);
+  instance->call(EXN_TEST_OP(exit_head), params);
+  return instance;
+}
+
+namespace {
+
+Case make_case(const ExitHeadCase& c) {
+  Case result;
+  result.instantiate = [c](int32_t device_type) {
+    return instantiate(c, make_inputs(c), device_type);
+  };
+  const auto oracle = lazily([c] { return exit_head_oracle(c, make_inputs(c)); });
+  result.judge = [c, oracle](const Outputs& got) { return judge_stats(c.outputs, oracle(), got); };
+  const int64_t vocabulary = c.shortlist > 0 ? c.shortlist : c.weight.rows;
+  const double passes = passes_over_weights(c.hidden.rows);
+  result.compulsory_bytes = passes * bytes_of(vocabulary * c.weight.cols, c.weight.type) +
+                            bytes_of(c.hidden.rows * c.hidden.cols, c.hidden.type);
+  if (c.translator) {
+    result.compulsory_bytes += passes * bytes_of(c.hidden.cols * c.hidden.cols, c.translator_type);
+  }
+  result.description = {{"rows", text(c.hidden.rows)},
+                        {"dim", text(c.hidden.cols)},
+                        {"vocab", text(c.weight.rows)},
+                        {"dtype", quoted(name_of(c.hidden.type))},
+                        {"weight_dtype", quoted(name_of(c.weight.type))},
+                        {"norm", text(c.norm)},
+                        {"shortlist", text(c.shortlist)},
+                        {"normalizer", text(c.normalizer)},
+                        {"outputs", stat_names(c.outputs)}};
+  return result;
+}
+
+const Room kRoom("exit_head", [] { return listed("exit_head", exit_head_cases(), make_case); });
+
+}  // namespace
+
+}  // namespace exn::test

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include "expected.h"
+
+namespace exn::test {
+
+// Row-major [R,V].
+std::vector<Expected> stablemax_oracle(const HostTensor& logits, int32_t normalizer, bool log);
+
+}  // namespace exn::test
