@@ -49,6 +49,14 @@ const DLTensor* Instance::in_out(const std::string& name, const HostTensor& tens
   return dl;
 }
 
+Placed* Instance::tensor(const DLTensor* argument) {
+  const auto found =
+      std::find_if(tensors_.begin(), tensors_.end(),
+                   [argument](const Placed& tensor) { return tensor.dl() == argument; });
+  if (argument == nullptr || found == tensors_.end()) fail("no tensor of this instance");
+  return &*found;
+}
+
 void Instance::run(exn_stream stream) const {
   for (size_t call = 0; call < calls_.size(); ++call) run_call(call, stream);
 }

@@ -93,6 +93,16 @@ class Instance {
   void reset_outputs();
   Outputs outputs() const;
   const std::vector<std::string>& output_names() const { return output_names_; }
+
+  // For tests of wrong arguments: those of the first call, the tensor that one of them points at,
+  // and all tensors that calls write.
+  template <class Params>
+  const Params& params() const {
+    return *static_cast<const Params*>(calls_[0].params.get());
+  }
+  Placed* tensor(const DLTensor* argument);
+  const std::vector<Placed*>& written() const { return outputs_; }
+
   // Inputs are unchanged, and so is everything around the outputs.
   bool surroundings_intact() const;
   bool outputs_unchanged() const;

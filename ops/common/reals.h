@@ -57,9 +57,11 @@ bool all_finite(const std::vector<Real>& x) {
 // The result after it was stored as `type`, on top of the error it had.
 template <typename Real>
 Expected stored(Type type, Real value, Real error) {
+  const double kept = rounded_to(type, as_double(value));
+  if (!std::isfinite(kept)) return {kept, 0};
   const Real rounding_error = static_cast<Real>(rounding(type) * 1.01) * std::fabs(value) +
                               static_cast<Real>(smallest(type));
-  return {as_double(value), std::isfinite(value) ? as_double(error + rounding_error) : 0.0};
+  return {as_double(value), as_double(error + rounding_error)};
 }
 
 inline Expected nan() { return {kNaN, 0}; }

@@ -221,6 +221,20 @@ HostTensor make_tensor(Type type, std::vector<int64_t> shape, int64_t pad, int64
   return t;
 }
 
+HostTensor part_of(const HostTensor& t, int64_t first, int64_t count) {
+  const bool is_vector = t.shape.size() == 1;
+  const int64_t cols = is_vector ? 1 : t.cols, stride = is_vector ? 1 : t.stride;
+  std::vector<int64_t> shape = {count};
+  if (!is_vector) shape.push_back(cols);
+  HostTensor part = make_tensor(t.type, std::move(shape), stride - cols, t.offset);
+  for (int64_t r = 0; r < count; ++r) {
+    std::memcpy(part.bytes.data() + r * stride * size_of(t.type),
+                t.bytes.data() + (first + r) * stride * size_of(t.type),
+                static_cast<size_t>(cols * size_of(t.type)));
+  }
+  return part;
+}
+
 namespace {
 
 double smallest_denormal(Type type) {

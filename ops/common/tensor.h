@@ -126,6 +126,9 @@ inline void put_word(HostTensor* t, size_t at, uint64_t seed, uint64_t stream, i
 // `shape` {R, C}: R rows with padding; any other rank: compact, seen as one row.
 HostTensor make_tensor(Type type, std::vector<int64_t> shape, int64_t pad = 0, int64_t offset = 0);
 
+// Rows first ... first + count of a matrix, or such elements of a vector, as a tensor of their own.
+HostTensor part_of(const HostTensor& t, int64_t first, int64_t count);
+
 // Puts the special values that a table's word names where they belong.
 void fill_special(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::string& special);
 

@@ -4,7 +4,12 @@
 
 #include <cmath>
 
-#include "oracle_dense.h"
+#include "ffn/case.h"
+#include "kv_propagate/case.h"
+#include "linear/case.h"
+#include "norm/case.h"
+#include "rope/case.h"
+#include "rope_table/case.h"
 
 namespace exn::test {
 namespace {
@@ -121,9 +126,8 @@ TEST(KvPropagateOracle, ByHand) {
   KvPropagateCase c;
   c.hidden.rows = 3;
   c.hidden.cols = 2;
-  c.heads = 1;
-  c.head_dim = 2;
-  c.slots = 3;
+  c.cache.dim = 2;
+  c.cache.slots = 3;
   c.layers = 2;
   c.norm = EXN_NORM_NONE;
   c.pairs = 1;
@@ -139,8 +143,8 @@ TEST(KvPropagateOracle, ByHand) {
     layer.k_weight = matrix({{1, 2}, {3, 4}});
     layer.v_weight = matrix({{5, 6}, {7, 8}});
     layer.v_bias = vector({10, 20});
-    layer.k = layer.v = vector({-1, -2, -3, -4, -5, -6});
-    layer.k.shape = layer.v.shape = {1, 3, 2};
+    layer.cache.k = layer.cache.v = vector({-1, -2, -3, -4, -5, -6});
+    layer.cache.k.shape = layer.cache.v.shape = {1, 3, 2};
     in.layers.push_back(layer);
   }
   const std::vector<KvLayerExpected> e = kv_propagate_oracle(c, in);

@@ -2,121 +2,20 @@
 #include <cmath>
 #include <cstdint>
 #include <deque>
+#include <set>
 
-#include "case_table_dense.h"
+#include "cache_fixture.h"
+#include "kv_propagate/case.h"
 #include "misuse.h"
-#include "oracle_dense.h"
 
 namespace exn::test {
 namespace {
 
-const Op<exn_kv_propagate_params> kOp = {"kv_propagate", exn_kv_propagate_supported,
-                                         exn_kv_propagate_workspace_size, exn_kv_propagate};
+using Params = exn_kv_propagate_params;
 
-struct PlacedLayer {
-  PlacedLayer(const Target& target, const KvLayerInputs& in)
-      : norm_weight(target, in.norm_weight),
-        norm_bias(target, in.norm_bias),
-        k_weight(target, in.k_weight),
-        k_bias(target, in.k_bias),
-        v_weight(target, in.v_weight),
-        v_bias(target, in.v_bias),
-        k(target, in.k),
-        v(target, in.v),
-        block_table(target, in.block_table),
-        index(in.index) {}
-
-  exn_kv_layer dl(int32_t layout) const {
-    exn_kv_layer layer = {};
-    layer.norm_weight = norm_weight.dl();
-    layer.norm_bias = norm_bias.dl();
-    layer.k_weight = k_weight.dl();
-    layer.k_bias = k_bias.dl();
-    layer.v_weight = v_weight.dl();
-    layer.v_bias = v_bias.dl();
-    layer.cache = {k.dl(), v.dl(), block_table.dl(), layout, 0};
-    layer.index = index;
-    return layer;
-  }
-
-  Placed norm_weight, norm_bias, k_weight, k_bias, v_weight, v_bias, k, v, block_table;
-  int32_t index;
-};
-
-// A case's tensors on a device. `params` stays as long as this object.
-struct PlacedPropagate {
-  PlacedPropagate(const Target& target, const KvPropagateCase& c, const KvPropagateInputs& in)
-      : hidden(target, in.hidden),
-        exit_layer(target, in.exit_layer),
-        sequence(target, in.sequence),
-        slot(target, in.slot),
-        position(target, in.position),
-        table(target, in.table) {
-    for (const KvLayerInputs& layer : in.layers) layers.emplace_back(target, layer);
-    for (const PlacedLayer& layer : layers) list.push_back(layer.dl(c.layout));
-    params.struct_size = sizeof params;
-    params.hidden = hidden.dl();
-    params.exit_layer = exit_layer.dl();
-    params.sequence = sequence.dl();
-    params.slot = slot.dl();
-    params.position = position.dl();
-    params.rope_table = table.dl();
-    params.layers = list.data();
-    params.layer_count = static_cast<int32_t>(list.size());
-    params.model_layers = static_cast<int32_t>(c.model_layers);
-    params.rope_style = c.rope_style;
-    params.norm = c.norm;
-    params.norm_eps = c.norm_eps;
-  }
-
-  std::vector<Placed*> read() {
-    std::vector<Placed*> tensors = {&hidden, &exit_layer, &sequence, &slot, &position, &table};
-    for (PlacedLayer& l : layers) {
-      for (Placed* t : {&l.norm_weight, &l.norm_bias, &l.k_weight, &l.k_bias, &l.v_weight,
-                        &l.v_bias, &l.block_table}) {
-        tensors.push_back(t);
-      }
-    }
-    return tensors;
-  }
-  std::vector<Placed*> written() {
-    std::vector<Placed*> tensors;
-    for (PlacedLayer& layer : layers) {
-      tensors.push_back(&layer.k);
-      tensors.push_back(&layer.v);
-    }
-    return tensors;
-  }
-
-  Placed hidden, exit_layer, sequence, slot, position, table;
-  std::deque<PlacedLayer> layers;
-  std::vector<exn_kv_layer> list;
-  exn_kv_propagate_params params = {};
-};
-
-void expect_caches(const std::vector<KvLayerExpected>& expected, const PlacedPropagate& placed) {
-  for (size_t j = 0; j < expected.size(); ++j) {
-    SCOPED_TRACE("entry " + std::to_string(j));
-    expect_all_agree("kv_propagate k", expected[j].k, placed.layers[j].k.read());
-    expect_all_agree("kv_propagate v", expected[j].v, placed.layers[j].v.read());
-  }
-}
+const Op<Params> kOp = EXN_TEST_OP(kv_propagate);
 
 class KvPropagate : public ::testing::TestWithParam<KvPropagateCase> {};
-
-TEST_P(KvPropagate, MatchesOracle) {
-  const KvPropagateCase& c = GetParam();
-  const KvPropagateInputs in = make_inputs(c);
-  const std::vector<KvLayerExpected> expected = kv_propagate_oracle(c, in);
-  for (const Target& target : targets()) {
-    if (!wanted(c, target)) continue;
-    SCOPED_TRACE(target.name());
-    PlacedPropagate placed(target, c, in);
-    exercise(target, kOp, placed.params, placed.read(), placed.written());
-    if (HasFatalFailure()) return;
-    expect_caches(expected, placed);
-  }
-}
 
 // The rows one at a time, and the layers one at a time, leave the same bits in the caches.
 TEST_P(KvPropagate, RowsDoNotDependOnTheBatch) {
@@ -126,44 +25,70 @@ TEST_P(KvPropagate, RowsDoNotDependOnTheBatch) {
   for (const Target& target : targets()) {
     if (!target.cpu()) continue;
     SCOPED_TRACE(target.name());
-    PlacedPropagate whole(target, c, in), parts(target, c, in);
-    ASSERT_EQ(run_once(target, kOp, whole.params), EXN_OK) << exn_last_error();
+    const std::unique_ptr<Instance> whole = instantiate(c, in, target),
+                                    parts = instantiate(c, in, target);
+    ASSERT_EQ(run_once(target, whole->calls()[0]), EXN_OK) << exn_last_error();
+    const Params& all = parts->params<Params>();
     for (int64_t r = 0; r < c.hidden.rows; ++r) {
-      exn_kv_propagate_params p = parts.params;
+      Params p = all;
       std::deque<Placed> of_row;
-      const auto vector = [&](const HostTensor& t) -> const DLTensor* {
-        if (!t.given()) return nullptr;
-        HostTensor one = make_tensor(Type::kI32, {1});
-        one.set_integer(0, t.integer_at(r));
-        return of_row.emplace_back(target, one).dl();
+      const auto row_of = [&](const HostTensor& t) {
+        return of_row.emplace_back(target, t.given() ? part_of(t, r, 1) : t).dl();
       };
-      p.hidden = of_row.emplace_back(target, rows_of(in.hidden, r, 1)).dl();
-      p.exit_layer = vector(in.exit_layer);
-      p.sequence = vector(in.sequence);
-      p.position = vector(in.position);
+      p.hidden = row_of(in.hidden);
+      p.exit_layer = row_of(in.exit_layer);
+      p.sequence = row_of(in.sequence);
+      p.position = row_of(in.position);
       p.layer_count = 1;
       for (size_t j = 0; j < in.layers.size(); ++j) {
-        HostTensor slot = make_tensor(Type::kI32, {1});
-        slot.set_integer(
-            0, in.slot.integer_at((c.slot_per_layer ? static_cast<int64_t>(j) * c.hidden.rows : 0) +
-                                  r));
-        p.slot = of_row.emplace_back(target, slot).dl();
-        p.layers = &parts.list[j];
+        const int32_t slot = static_cast<int32_t>(in.slot_of(j, r));
+        p.slot = of_row.emplace_back(target, integers({slot})).dl();
+        p.layers = &all.layers[j];
         ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
       }
     }
-    for (size_t j = 0; j < in.layers.size(); ++j) {
-      ASSERT_EQ(parts.layers[j].k.read().bytes, whole.layers[j].k.read().bytes)
-          << "k of entry " << j;
-      ASSERT_EQ(parts.layers[j].v.read().bytes, whole.layers[j].v.read().bytes)
-          << "v of entry " << j;
+    const Outputs got = parts->outputs(), expected = whole->outputs();
+    for (size_t i = 0; i < got.size(); ++i) {
+      ASSERT_EQ(got[i].bytes, expected[i].bytes) << whole->output_names()[i];
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, KvPropagate,
-                         ::testing::ValuesIn(wanted_cases(kv_propagate_cases())),
+INSTANTIATE_TEST_SUITE_P(Room, KvPropagate, ::testing::ValuesIn(wanted_cases(kv_propagate_cases())),
                          CaseName());
+
+TEST(KvPropagateCases, SlotsOfASequenceDiffer) {
+  for (const KvPropagateCase& c : kv_propagate_cases()) {
+    if (c.big) continue;
+    const KvPropagateInputs in = make_inputs(c);
+    for (size_t j = 0; j < (c.slot_per_layer ? in.layers.size() : 1); ++j) {
+      std::set<std::pair<int64_t, int64_t>> seen;
+      for (int64_t r = 0; r < c.hidden.rows; ++r) {
+        const int64_t slot = in.slot_of(j, r);
+        ASSERT_LT(slot, c.cache.slots) << c.id;
+        if (slot < 0) continue;
+        EXPECT_TRUE(seen.emplace(in.sequence.given() ? in.sequence.integer_at(r) : 0, slot).second)
+            << c.id << " row " << r;
+      }
+    }
+  }
+}
+
+// The table has rows that owe and rows that do not, in every state that a row can be in.
+TEST(KvPropagateCases, RowsAreInEveryState) {
+  int64_t stay = 0, owe = 0, passed = 0, off = 0;
+  for (const KvPropagateCase& c : kv_propagate_cases()) {
+    if (c.big) continue;
+    const KvPropagateInputs in = make_inputs(c);
+    for (size_t j = 0; j < in.layers.size(); ++j) {
+      for (int64_t r = 0; r < c.hidden.rows; ++r) {
+        const int64_t exit = in.exit_layer.integer_at(r);
+        ++(exit < 0 ? stay : exit > in.layers[j].index ? passed : in.slot_of(j, r) < 0 ? off : owe);
+      }
+    }
+  }
+  for (int64_t count : {stay, owe, passed, off}) EXPECT_GT(count, 20);
+}
 
 // ---- ids that are out of range ------------------------------------------------------------------
 
@@ -171,12 +96,8 @@ KvPropagateCase sample(int32_t layout = EXN_KV_HEAD_MAJOR) {
   KvPropagateCase c;
   c.hidden = {4, 12, Type::kF32, 0, 0, "normal", 1, "-"};
   c.weight = {16, 12, Type::kF32, 0, 0, "normal", 0.25f, "-"};
-  c.heads = 2;
-  c.head_dim = 8;
-  c.layout = layout;
-  c.sequences = 2;
-  c.slots = 6;
-  c.page = 2;
+  c.cache = little_cache(layout);
+  c.cache.slots = 6;
   c.layers = 2;
   c.first_layer = 1;
   c.model_layers = 3;
@@ -198,12 +119,12 @@ TEST(KvPropagateLaunches, One) {
     SCOPED_TRACE(rows);
     KvPropagateCase c = sample();
     c.hidden.rows = rows;
-    PlacedPropagate placed(targets().front(), c, make_inputs(c));
+    const std::unique_ptr<Instance> instance = instantiate(c, make_inputs(c), targets().front());
     reset();
     size_t scratch = 1;
-    ASSERT_EQ(exn_kv_propagate_workspace_size(&placed.params, &scratch), EXN_OK);
+    ASSERT_EQ(instance->calls()[0].workspace_size(&scratch), EXN_OK);
     EXPECT_EQ(scratch, 0u);
-    ASSERT_EQ(run_once(targets().front(), kOp, placed.params), EXN_OK) << exn_last_error();
+    ASSERT_EQ(run_once(targets().front(), instance->calls()[0]), EXN_OK) << exn_last_error();
     EXPECT_EQ(launches(), rows == 0 ? 0u : 1u);
   }
 }
@@ -213,18 +134,18 @@ TEST(KvPropagateLaunches, One) {
 void expect_row_off(const KvPropagateCase& c, const KvPropagateInputs& in, const Words& words) {
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());
-    PlacedPropagate placed(target, c, in);
-    const exn_status status = run_once(target, kOp, placed.params);
+    const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+    const exn_status status = run_once(target, instance->calls()[0]);
     if (target.cpu()) {
       EXPECT_EQ(status, EXN_INVALID_ARGUMENT);
       expect_words(words);
-      for (const Placed* t : placed.written()) EXPECT_TRUE(t->unchanged());
+      EXPECT_TRUE(instance->outputs_unchanged());
       continue;
     }
     ASSERT_EQ(status, EXN_OK) << exn_last_error();
     KvPropagateInputs off = make_inputs(c);
     off.exit_layer.set_integer(1, -1);
-    expect_caches(kv_propagate_oracle(c, off), placed);
+    EXPECT_EQ(judge(kv_propagate_oracle(c, off), instance->outputs()), "");
   }
 }
 
@@ -262,35 +183,35 @@ TEST(KvPropagateIds, SlotOfALayer) {
   in.slot.set_integer(1, -1);
   for (const Target& target : targets()) {
     if (!target.cpu()) continue;
-    PlacedPropagate placed(target, c, in);
-    EXPECT_EQ(run_once(target, kOp, placed.params), EXN_INVALID_ARGUMENT);
+    const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+    EXPECT_EQ(run_once(target, instance->calls()[0]), EXN_INVALID_ARGUMENT);
     expect_words({"slot[1][1]", "9", "-1..5"});
-    for (const Placed* t : placed.written()) EXPECT_TRUE(t->unchanged());
+    EXPECT_TRUE(instance->outputs_unchanged());
   }
 }
 
 TEST(KvPropagateIds, PageOutOfRange) {
   const KvPropagateCase c = sample(EXN_KV_PAGED);
-  for (int32_t bad : {-1, 7, INT32_MAX, INT32_MIN}) {
+  for (int32_t bad : {-1, 9, INT32_MAX, INT32_MIN}) {
     KvPropagateInputs in = make_inputs(c);
     // Row 1 is the first of sequence 1 and writes slot 3, in block 1; row 3 writes slot 2, which
     // lies there too.
-    for (KvLayerInputs& layer : in.layers) layer.block_table.set_integer(3 + 1, bad);
+    for (KvLayerInputs& layer : in.layers) layer.cache.block_table.set_integer(3 + 1, bad);
     in.slot.set_integer(3, -1);
     for (const Target& target : targets()) {
       SCOPED_TRACE(target.name());
-      PlacedPropagate placed(target, c, in);
-      const exn_status status = run_once(target, kOp, placed.params);
+      const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+      const exn_status status = run_once(target, instance->calls()[0]);
       if (target.cpu()) {
         EXPECT_EQ(status, EXN_INVALID_ARGUMENT);
-        expect_words({"exn_kv_propagate", "block_table[1,1]", std::to_string(bad), "0..6"});
-        for (const Placed* t : placed.written()) EXPECT_TRUE(t->unchanged());
+        expect_words({"exn_kv_propagate", "block_table[1,1]", std::to_string(bad), "0..8"});
+        EXPECT_TRUE(instance->outputs_unchanged());
         continue;
       }
       ASSERT_EQ(status, EXN_OK) << exn_last_error();
       KvPropagateInputs off = in;
       off.exit_layer.set_integer(1, -1);
-      expect_caches(kv_propagate_oracle(c, off), placed);
+      EXPECT_EQ(judge(kv_propagate_oracle(c, off), instance->outputs()), "");
     }
   }
 }
@@ -313,9 +234,9 @@ TEST(KvPropagateIds, RowsThatOweNothingMayNameAnything) {
   const std::vector<KvLayerExpected> expected = kv_propagate_oracle(c, in);
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());
-    PlacedPropagate placed(target, c, in);
-    ASSERT_EQ(run_once(target, kOp, placed.params), EXN_OK) << exn_last_error();
-    expect_caches(expected, placed);
+    const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+    ASSERT_EQ(run_once(target, instance->calls()[0]), EXN_OK) << exn_last_error();
+    EXPECT_EQ(judge(expected, instance->outputs()), "");
   }
 }
 
@@ -329,28 +250,28 @@ TEST(KvPropagateIds, OneSlotTwice) {
   for (const Target& target : targets()) {
     if (!target.cpu()) continue;
     SCOPED_TRACE(target.name());
-    PlacedPropagate placed(target, c, in);
-    const exn_status status = run_once(target, kOp, placed.params);
+    const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+    const exn_status status = run_once(target, instance->calls()[0]);
     if (!library_asserts()) {
       ASSERT_EQ(status, EXN_OK) << exn_last_error();
-      expect_caches(expected, placed);
+      EXPECT_EQ(judge(expected, instance->outputs()), "");
     } else {
       EXPECT_EQ(status, EXN_INVALID_ARGUMENT);
       expect_words({"slot[2]", "row 0"});
-      for (const Placed* t : placed.written()) EXPECT_TRUE(t->unchanged());
+      EXPECT_TRUE(instance->outputs_unchanged());
     }
   }
 }
 
 // Races would show in some of the rounds, which take 1 to 5 threads in turn.
 void expect_last_writer_stays(const Target& target, const std::vector<KvLayerExpected>& expected,
-                              PlacedPropagate* placed, int rounds) {
+                              Instance* instance, int rounds) {
   const int32_t before = exn_cpu_threads();
   for (int round = 0; round < rounds && !::testing::Test::HasFailure(); ++round) {
     exn_cpu_set_threads(1 + round % 5);
-    for (Placed* t : placed->written()) t->reset();
-    EXPECT_EQ(run_once(target, kOp, placed->params), EXN_OK) << exn_last_error();
-    expect_caches(expected, *placed);
+    instance->reset_outputs();
+    EXPECT_EQ(run_once(target, instance->calls()[0]), EXN_OK) << exn_last_error();
+    EXPECT_EQ(judge(expected, instance->outputs()), "");
   }
   exn_cpu_set_threads(before);
 }
@@ -365,60 +286,74 @@ TEST(KvPropagateIds, SlotsOfManyRows) {
   for (const Target& target : targets()) {
     if (!target.cpu()) continue;
     SCOPED_TRACE(target.name());
-    PlacedPropagate placed(target, c, in);
-    expect_last_writer_stays(target, expected, &placed, 20);
+    const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+    expect_last_writer_stays(target, expected, instance.get(), 20);
   }
 }
 
 // And where the slots have different names: all sequences share a page.
 TEST(KvPropagateIds, OneSlotOfASharedPage) {
   KvPropagateCase c = sample(EXN_KV_PAGED);
-  c.hidden.rows = c.sequences = 330;
-  c.slots = 2;
+  c.hidden.rows = c.cache.sequences = 330;
+  c.cache.slots = 2;
   KvPropagateInputs in = make_inputs(c);
   for (KvLayerInputs& layer : in.layers) {
-    for (int64_t s = 0; s < c.sequences; ++s) layer.block_table.set_integer(s, 0);
+    for (int64_t s = 0; s < c.cache.sequences; ++s) layer.cache.block_table.set_integer(s, 0);
   }
   const std::vector<KvLayerExpected> expected = kv_propagate_oracle(c, in);
   for (const Target& target : targets()) {
     if (!target.cpu()) continue;
     SCOPED_TRACE(target.name());
-    PlacedPropagate placed(target, c, in);
+    const std::unique_ptr<Instance> instance = instantiate(c, in, target);
     if (library_asserts()) {
-      EXPECT_EQ(run_once(target, kOp, placed.params), EXN_INVALID_ARGUMENT);
+      EXPECT_EQ(run_once(target, instance->calls()[0]), EXN_INVALID_ARGUMENT);
       expect_words({"slot[1]", "is 1", "sequence 1", "row 0"});
-      for (const Placed* t : placed.written()) EXPECT_TRUE(t->unchanged());
+      EXPECT_TRUE(instance->outputs_unchanged());
       continue;
     }
-    expect_last_writer_stays(target, expected, &placed, 60);
+    expect_last_writer_stays(target, expected, instance.get(), 60);
   }
 }
 
 // ---- arguments ----------------------------------------------------------------------------------
 
-using Params = exn_kv_propagate_params;
+// A call whose arguments are spoilt one by one.
+struct Sample {
+  explicit Sample(const KvPropagateCase& c)
+      : instance(instantiate(c, make_inputs(c), kCpu)),
+        params(instance->params<Params>()),
+        layers(params.layers, params.layers + params.layer_count) {
+    params.layers = layers.data();
+  }
+  Placed* of(const DLTensor* argument) { return instance->tensor(argument); }
+
+  std::unique_ptr<Instance> instance;
+  Params params;
+  std::vector<exn_kv_layer> layers;
+};
 
 TEST(KvPropagateMisuse, Rows) {
   const KvPropagateCase c = sample();
-  PlacedPropagate t(kCpu, c, make_inputs(c));
-  const std::vector<Placed*> written = t.written();
-  expect_sound_struct_sizes(kOp, t.params, written);
+  Sample t(c);
+  const Params& p = t.params;
+  const std::vector<Placed*>& written = t.instance->written();
+  expect_sound_struct_sizes(kOp, p, written);
   Spoiler<Params> spoil(kOp, t.params, written);
   spoil.required(&Params::hidden, "hidden");
   spoil.required(&Params::exit_layer, "exit_layer");
   spoil.required(&Params::slot, "slot");
   spoil.required(&Params::position, "position");
-  spoil.tensor(&t.hidden, "hidden", "bf16");
-  for (auto [placed, name] : {std::pair<Placed*, const char*>{&t.exit_layer, "exit_layer"},
-                              {&t.sequence, "sequence"},
-                              {&t.position, "position"}}) {
-    spoil.tensor(placed, name, "i32");
-    spoil.on_another_device(placed, name);
-    spoil.size(placed, name, 0, 3);
+  spoil.tensor(t.of(p.hidden), "hidden", "bf16");
+  for (auto [ids, name] : {std::pair<const DLTensor*, const char*>{p.exit_layer, "exit_layer"},
+                           {p.sequence, "sequence"},
+                           {p.position, "position"}}) {
+    spoil.tensor(t.of(ids), name, "i32");
+    spoil.on_another_device(t.of(ids), name);
+    spoil.size(t.of(ids), name, 0, 3);
   }
-  spoil.tensor(&t.table, "rope_table", "f32");
-  spoil.on_another_device(&t.slot, "slot");
-  spoil.size(&t.slot, "slot", 0, 5);
+  spoil.tensor(t.of(p.rope_table), "rope_table", "f32");
+  spoil.on_another_device(t.of(p.slot), "slot");
+  spoil.size(t.of(p.slot), "slot", 0, 5);
   for (int32_t bad : {0, -1, 129}) {
     spoil.value(&Params::layer_count, bad, {"layer_count", std::to_string(bad), "128"});
   }
@@ -434,9 +369,9 @@ TEST(KvPropagateMisuse, Rows) {
   spoil.value(&Params::norm, int32_t{EXN_NORM_NONE}, {"norm_weight"});
   spoil.value(&Params::layers, static_cast<const exn_kv_layer*>(nullptr), {"layers", "null", "2"});
   spoil.value(&Params::model_layers, 2, {"layers[1].index", "2", "0..1"});
-  t.hidden.mutable_dl()->shape[1] = 0;
+  t.of(p.hidden)->mutable_dl()->shape[1] = 0;
   expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT, {"D", "0", "1"});
-  t.hidden.mutable_dl()->shape[1] = 12;
+  t.of(p.hidden)->mutable_dl()->shape[1] = 12;
   Placed per_layer(kCpu, zeros(Type::kI32, {3, 4})),
       long_table(kCpu, normal(Type::kF32, {7, 5, 2}));
   spoil.value(&Params::slot, per_layer.dl(), {"slot", "3", "2"});
@@ -446,17 +381,16 @@ TEST(KvPropagateMisuse, Rows) {
 // One field of one layer at a time.
 TEST(KvPropagateMisuse, Layers) {
   const KvPropagateCase c = sample(EXN_KV_PAGED);
-  PlacedPropagate t(kCpu, c, make_inputs(c));
-  const std::vector<Placed*> written = t.written();
-  const std::vector<exn_kv_layer> good = t.list;
+  Sample t(c);
+  const std::vector<Placed*>& written = t.instance->written();
+  const std::vector<exn_kv_layer> good = t.layers;
   const auto spoilt = [&](const Words& words) {
     expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT, words);
-    t.list = good;
-    t.params.layers = t.list.data();
+    std::copy(good.begin(), good.end(), t.layers.begin());
   };
   for (size_t j : {size_t{0}, size_t{1}}) {
     SCOPED_TRACE(j);
-    exn_kv_layer& layer = t.list[j];
+    exn_kv_layer& layer = t.layers[j];
     const std::string of = "layers[" + std::to_string(j) + "].";
     for (auto [field, name] : {std::pair<const DLTensor * exn_kv_layer::*, const char*>{
                                    &exn_kv_layer::norm_weight, "norm_weight"},
@@ -485,48 +419,52 @@ TEST(KvPropagateMisuse, Layers) {
     layer.index = -1;
     spoilt({": " + of + "index is -1", "0..2"});
   }
-  t.list[1].index = 1;
+  t.layers[1].index = 1;
   spoilt({": layers[1].index is 1", "more than the 1"});
 }
 
 TEST(KvPropagateMisuse, TensorsOfALayer) {
   const KvPropagateCase c = sample();
-  PlacedPropagate t(kCpu, c, make_inputs(c));
-  const std::vector<Placed*> written = t.written();
+  Sample t(c);
+  const std::vector<Placed*>& written = t.instance->written();
   Spoiler<Params> spoil(kOp, t.params, written);
-  PlacedLayer& second = t.layers[1];
-  for (auto [placed, name, type] :
-       {std::tuple<Placed*, const char*, const char*>{&second.norm_weight, "layers[1].norm_weight",
-                                                      "f32"},
-        {&second.norm_bias, "layers[1].norm_bias", "f32"},
-        {&second.k_weight, "layers[1].k_weight", "bf16"},
-        {&second.v_weight, "layers[1].v_weight", "bf16"},
-        {&second.k_bias, "layers[1].k_bias", "f32"},
-        {&second.v_bias, "layers[1].v_bias", "f32"}}) {
-    spoil.tensor(placed, name, type);
-    spoil.on_another_device(placed, name);
+  const exn_kv_layer &first = t.layers[0], &second = t.layers[1];
+  for (auto [argument, name, type] :
+       {std::tuple<const DLTensor*, const char*, const char*>{second.norm_weight,
+                                                              "layers[1].norm_weight", "f32"},
+        {second.norm_bias, "layers[1].norm_bias", "f32"},
+        {second.k_weight, "layers[1].k_weight", "bf16"},
+        {second.v_weight, "layers[1].v_weight", "bf16"},
+        {second.k_bias, "layers[1].k_bias", "f32"},
+        {second.v_bias, "layers[1].v_bias", "f32"}}) {
+    spoil.tensor(t.of(argument), name, type);
+    spoil.on_another_device(t.of(argument), name);
   }
-  spoil.size(&second.norm_weight, "norm_weight", 0, 11);
-  spoil.size(&second.k_weight, "k_weight", 0, 15);
-  spoil.size(&second.k_weight, "k_weight", 1, 11);
-  spoil.size(&second.v_weight, "v_weight", 0, 15);
-  spoil.size(&second.v_weight, "v_weight", 1, 11);
-  spoil.size(&second.k_bias, "k_bias", 0, 15);
-  spoil.size(&second.v_bias, "v_bias", 0, 17);
-  second.v_weight.mutable_dl()->dtype = dl_type(Type::kBF16);
+  spoil.size(t.of(second.norm_weight), "norm_weight", 0, 11);
+  spoil.size(t.of(second.k_weight), "k_weight", 0, 15);
+  spoil.size(t.of(second.k_weight), "k_weight", 1, 11);
+  spoil.size(t.of(second.v_weight), "v_weight", 0, 15);
+  spoil.size(t.of(second.v_weight), "v_weight", 1, 11);
+  spoil.size(t.of(second.k_bias), "k_bias", 0, 15);
+  spoil.size(t.of(second.v_bias), "v_bias", 0, 17);
+  t.of(second.v_weight)->mutable_dl()->dtype = dl_type(Type::kBF16);
   expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT,
                  {"layers[1].v_weight", "bf16", "k_weight", "f32"});
-  second.k_weight.mutable_dl()->dtype = dl_type(Type::kBF16);
+  t.of(second.k_weight)->mutable_dl()->dtype = dl_type(Type::kBF16);
   expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT,
                  {"layers[1].k_weight", "bf16", "layers[0]", "f32"});
-  second.k_weight.mutable_dl()->dtype = second.v_weight.mutable_dl()->dtype = dl_type(Type::kF32);
-  for (Placed* cache : {&second.k, &second.v}) cache->mutable_dl()->dtype = dl_type(Type::kBF16);
+  for (const DLTensor* weight : {second.k_weight, second.v_weight})
+    t.of(weight)->mutable_dl()->dtype = dl_type(Type::kF32);
+  for (const DLTensor* side : {second.cache.k, second.cache.v})
+    t.of(side)->mutable_dl()->dtype = dl_type(Type::kBF16);
   expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT,
                  {"layers[1].cache", "bf16", "layers[0]", "f32"});
-  for (Placed* cache : {&second.k, &second.v}) cache->mutable_dl()->dtype = dl_type(Type::kF32);
-  spoil.overlap(&second.k, "layers[1].cache.k", second.v, "layers[1].cache.v", 4);
-  spoil.overlap(&second.k, "layers[1].cache.k", t.layers[0].k, "layers[0].cache.k");
-  spoil.overlap(&second.v, "layers[1].cache.v", t.layers[0].k_weight, "layers[0].k_weight");
+  for (const DLTensor* side : {second.cache.k, second.cache.v})
+    t.of(side)->mutable_dl()->dtype = dl_type(Type::kF32);
+  Placed *const k = t.of(second.cache.k), *const v = t.of(second.cache.v);
+  spoil.overlap(k, "layers[1].cache.k", *v, "layers[1].cache.v", 4);
+  spoil.overlap(k, "layers[1].cache.k", *t.of(first.cache.k), "layers[0].cache.k");
+  spoil.overlap(v, "layers[1].cache.v", *t.of(first.k_weight), "layers[0].k_weight");
 }
 
 // As many tensors as a call can have, any two of which may overlap.
@@ -534,42 +472,42 @@ TEST(KvPropagateMisuse, TensorsOfAllLayers) {
   KvPropagateCase c = sample(EXN_KV_PAGED);
   c.layers = c.model_layers = EXN_KV_PROPAGATE_MAX_LAYERS;
   c.first_layer = 0;
-  PlacedPropagate t(kCpu, c, make_inputs(c));
+  Sample t(c);
   EXPECT_EQ(exn_kv_propagate_supported(&t.params), EXN_OK) << exn_last_error();
-  Spoiler<Params> spoil(kOp, t.params, t.written());
-  PlacedLayer& last = t.layers.back();
-  spoil.overlap(&last.v, "layers[127].cache.v", last.k, "layers[127].cache.k", 4);
-  spoil.overlap(&last.k, "layers[127].cache.k", t.layers[0].k, "layers[0].cache.k");
+  Spoiler<Params> spoil(kOp, t.params, t.instance->written());
+  const exn_kv_layer &first = t.layers[0], &middle = t.layers[63], &last = t.layers[127];
+  Placed *const k = t.of(last.cache.k), *const v = t.of(last.cache.v);
+  spoil.overlap(v, "layers[127].cache.v", *k, "layers[127].cache.k", 4);
+  spoil.overlap(k, "layers[127].cache.k", *t.of(first.cache.k), "layers[0].cache.k");
   // It may cover what lies behind the bias, too.
-  spoil.overlap(&last.v, "exn_kv_propagate: layers[127].cache.v", t.layers[63].v_bias,
+  spoil.overlap(v, "exn_kv_propagate: layers[127].cache.v", *t.of(middle.v_bias),
                 "overlaps layers[63].");
-  spoil.overlap(&last.v, "layers[127].cache.v", t.table, " rope_table");
-  spoil.overlap(&t.layers[0].k, "layers[0].cache.k", last.block_table,
+  spoil.overlap(v, "layers[127].cache.v", *t.of(t.params.rope_table), " rope_table");
+  spoil.overlap(t.of(first.cache.k), "layers[0].cache.k", *t.of(last.cache.block_table),
                 "layers[127].cache.block_table");
-  spoil.overlap(&t.layers[63].k, "layers[63].cache.k", t.hidden, " hidden");
+  spoil.overlap(t.of(middle.cache.k), "layers[63].cache.k", *t.of(t.params.hidden), " hidden");
 }
 
 TEST(KvPropagateMisuse, LayersThatDiffer) {
   const KvPropagateCase c = sample();
   const auto expect_other = [&](const KvPropagateCase& other, const Words& words) {
-    PlacedPropagate t(kCpu, c, make_inputs(c)), u(kCpu, other, make_inputs(other));
-    t.list[1] = u.list[1];
-    std::vector<Placed*> written = t.written();
-    for (Placed* p : u.written()) written.push_back(p);
+    Sample t(c), u(other);
+    t.layers[1] = u.layers[1];
+    std::vector<Placed*> written = t.instance->written();
+    for (Placed* output : u.instance->written()) written.push_back(output);
     expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT, words);
   };
   KvPropagateCase other = c;
-  other.heads = 4;
-  other.head_dim = 4;
+  other.cache.heads = 4;
+  other.cache.dim = 4;
   expect_other(other, {"heads", "4", "2"});
   other = c;
-  other.sequences = 3;
+  other.cache.sequences = 3;
   expect_other(other, {"sequences", "3", "2"});
   other = c;
-  other.layout = EXN_KV_TOKEN_MAJOR;
-  other.slots = 2;  // [2,2,2,8] either way: the layout alone differs
-  KvPropagateCase same_shape = other;
-  expect_other(same_shape, {"layout", "1", "0"});
+  other.cache.layout = EXN_KV_TOKEN_MAJOR;
+  other.cache.slots = 2;  // [2,2,2,8] either way: the layout alone differs
+  expect_other(other, {"layout", "1", "0"});
 }
 
 }  // namespace

@@ -1,40 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "case_table_dense.h"
 #include "misuse.h"
-#include "oracle_dense.h"
 
 namespace exn::test {
 namespace {
 
-const Op<exn_norm_params> kOp = {"norm", exn_norm_supported, exn_norm_workspace_size, exn_norm};
-
-class Norm : public ::testing::TestWithParam<NormCase> {};
-
-TEST_P(Norm, MatchesOracle) {
-  const NormCase& c = GetParam();
-  const NormInputs in = make_inputs(c);
-  const std::vector<Expected> expected = norm_oracle(c, in);
-  for (const Target& target : targets()) {
-    if (!wanted(c, target)) continue;
-    SCOPED_TRACE(target.name());
-    Placed input(target, in.input), weight(target, in.weight), bias(target, in.bias);
-    Placed separate(target, c.in_place ? HostTensor{}
-                                       : poisoned(c.out_type, {c.input.rows, c.input.cols},
-                                                  c.out_pad, c.out_offset));
-    Placed& out = c.in_place ? input : separate;
-    const exn_norm_params params = {sizeof params, input.dl(), weight.dl(), bias.dl(),
-                                    out.dl(),      c.norm,     c.eps};
-    std::vector<Placed*> read = {&weight, &bias};
-    if (!c.in_place) read.push_back(&input);
-    exercise(target, kOp, params, read, {&out});
-    if (HasFatalFailure()) return;
-    expect_all_agree("norm", expected, out.read());
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Cases, Norm,
-                         ::testing::ValuesIn(wanted_cases(norm_cases())),
-                         CaseName());
+const Op<exn_norm_params> kOp = EXN_TEST_OP(norm);
 
 TEST(NormMisuse, EveryArgument) {
   Placed input(kCpu, normal(Type::kF32, {3, 8})), out(kCpu, poisoned(Type::kF32, {3, 8}, 2));

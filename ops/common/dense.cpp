@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dense.h"
+
+namespace exn::test {
+
+const std::vector<const char*> kNorms = {"none", "rms", "layer"};
+const std::vector<const char*> kRopeStyles = {"interleaved", "half"};
+
+int64_t draw(uint64_t seed, uint64_t stream, int64_t i, int64_t below) {
+  return static_cast<int64_t>(word(seed, stream, static_cast<uint64_t>(i)) %
+                              static_cast<uint64_t>(below));
+}
+
+HostTensor make_rope_table(int64_t positions, int64_t pairs, const std::string& kind,
+                           uint64_t seed) {
+  HostTensor t = make_tensor(Type::kF32, {positions, pairs, 2});
+  fill(&t, seed, 2, kind, kind == "normal" ? 0.5f : 1.0f, "-");
+  return t;
+}
+
+Values exact_values(const HostTensor& t, int64_t row) {
+  Values values(at(t.cols));
+  for (int64_t c = 0; c < t.cols; ++c) values[at(c)].x = t.at(row, c);
+  return values;
+}
+
+Matrix matrix_of(const HostTensor& t) {
+  Matrix rows;
+  for (int64_t r = 0; r < t.rows; ++r) rows.push_back(row_of<double>(t, r));
+  return rows;
+}
+
+// What the scale and the mean are off is shared by all elements.
+void normalise(Values* row, int32_t norm, float eps, const HostTensor& weight,
+               const HostTensor& bias) {
+  if (norm == EXN_NORM_NONE) return;
+  const int64_t n = static_cast<int64_t>(row->size());
+  const double count = static_cast<double>(n);
+  double mean = 0, mean_error = 0;
+  if (norm == EXN_NORM_LAYER) {
+    double magnitude = 0;
+    for (const Approximate& v : *row) {
+      mean += v.x / count;
+      magnitude += std::fabs(v.x) / count;
+    }
+    mean_error = kUnit * (sum_error(n) * magnitude + std::fabs(mean));
+  }
+  double square = 0, square_error = mean_error * mean_error;
+  for (const Approximate& v : *row) {
+    const double d = v.x - mean;
+    square += d * d / count;
+    square_error += kUnit * 2 * std::fabs(d) * (std::fabs(v.x) + std::fabs(mean)) / count;
+  }
+  const double scale = 1 / std::sqrt(square + static_cast<double>(eps));
+  const double scale_error =
+      scale * (0.5 * scale * scale * (square_error + kUnit * sum_error(n) * square) + 4 * kUnit);
+  for (int64_t i = 0; i < n; ++i) {
+    Approximate& v = (*row)[at(i)];
+    const double w = weight.at(0, i), d = v.x - mean;
+    const double scaled = d * scale * w;
+    v.own =
+        (norm == EXN_NORM_LAYER ? kUnit * (std::fabs(v.x) + std::fabs(mean)) * scale * std::fabs(w)
+                                : 0) +
+        4 * kUnit * std::fabs(scaled);
+    v.shared = scale_error * std::fabs(d * w) + mean_error * scale * std::fabs(w);
+    v.x = scaled;
+    v = plus(v, bias.given() ? bias.at(0, i) : 0);
+  }
+}
+
+Approximate plus(Approximate v, double term) {
+  v.x += term;
+  v.own += kUnit * std::fabs(v.x);
+  return v;
+}
+
+namespace {
+
+// <w, x> in f32.
+Approximate dot(const std::vector<double>& w, const Values& x) {
+  Approximate sum;
+  double magnitude = 0, independent = 0;
+  for (size_t i = 0; i < w.size(); ++i) {
+    const double term = w[i] * x[i].x;
+    sum.x += term;
+    magnitude += std::fabs(term);
+    independent += w[i] * w[i] * x[i].own * x[i].own;
+    sum.shared += std::fabs(w[i]) * x[i].shared;
+  }
+  sum.own = kUnit * sum_error(static_cast<int64_t>(w.size())) * magnitude +
+            kIndependent * std::sqrt(independent);
+  return sum;
+}
+
+}  // namespace
+
+Values projected(const Matrix& weight, const HostTensor& bias, const Values& x) {
+  Values y(weight.size());
+  for (size_t i = 0; i < y.size(); ++i) {
+    y[i] = dot(weight[i], x);
+    if (bias.given()) y[i] = plus(y[i], bias.at(0, static_cast<int64_t>(i)));
+  }
+  return y;
+}
+
+void rotate(Approximate* head, const HostTensor& table, int64_t pairs, int64_t position,
+            int32_t style) {
+  for (int64_t i = 0; i < pairs; ++i) {
+    Approximate& a = head[style == EXN_ROPE_HALF ? i : 2 * i];
+    Approximate& b = head[style == EXN_ROPE_HALF ? i + pairs : 2 * i + 1];
+    const double cosine = table.at(0, (position * pairs + i) * 2),
+                 sine = table.at(0, (position * pairs + i) * 2 + 1);
+    const auto turned = [](const Approximate& p, double u, const Approximate& q, double v) {
+      Approximate out;
+      out.x = p.x * u + q.x * v;
+      out.own = p.own * std::fabs(u) + q.own * std::fabs(v) +
+                2 * kUnit * (std::fabs(p.x * u) + std::fabs(q.x * v) + std::fabs(out.x));
+      out.shared = p.shared * std::fabs(u) + q.shared * std::fabs(v);
+      return out;
+    };
+    const Approximate first = turned(a, cosine, b, -sine), second = turned(b, cosine, a, sine);
+    a = first;
+    b = second;
+  }
+}
+
+Expected stored(Type type, const Approximate& v, bool exact) {
+  return exact ? Expected{rounded_to(type, v.x), 0} : stored(type, v.x, v.error());
+}
+
+}  // namespace exn::test

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include "common/case.h"
+#include "expected.h"
+
+namespace exn::test {
+
+struct FfnCase : CaseBase {
+  MatrixSpec hidden;
+  int64_t width = 0;
+  Type weight_type = Type::kF32;
+  int64_t weight_pad = 0;
+  int64_t weight_offset = 0;
+  float weight_scale = 1;
+  bool gate = true;
+  bool biases = false;
+  std::string skip = "-";
+  int32_t norm = EXN_NORM_RMS;
+  float norm_eps = 0;
+  bool norm_bias = false;
+  int32_t activation = EXN_ACT_SILU;
+  int64_t out_pad = 0;
+  int64_t out_offset = 0;
+  bool in_place = false;
+  bool cosine = false;
+  bool branch_cosine = false;
+};
+
+std::vector<FfnCase> ffn_cases();
+
+struct FfnInputs {
+  HostTensor hidden, norm_weight, norm_bias, gate_weight, gate_bias, up_weight, up_bias,
+      down_weight, down_bias, skip;
+
+  // Rows that the mask does not skip.
+  int64_t running() const;
+};
+
+FfnInputs make_inputs(const FfnCase& c);
+
+struct FfnExpected {
+  std::vector<Expected> out;  // [R,D]
+  std::vector<Expected> cosine;
+  std::vector<Expected> branch_cosine;
+};
+
+FfnExpected ffn_oracle(const FfnCase& c, const FfnInputs& in);
+
+// Outputs: out, and the cosines that the case asks for.
+std::unique_ptr<Instance> instantiate(const FfnCase& c, const FfnInputs& in, int32_t device_type);
+
+}  // namespace exn::test

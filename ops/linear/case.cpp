@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "linear/case.h"
+
+#include "dense.h"
+#include "judge.h"
+
+namespace exn::test {
+
+std::vector<LinearCase> linear_cases() {
+  return read_cases<LinearCase>("linear", [](const Row& row, LinearCase* c) {
+    c->input = read_matrix(row, "input", "rows", "dim", "special");
+    c->weight = read_matrix(row, "weight", "cols", "dim");
+    c->bias = row.text("bias");
+    c->residual = row.text("residual");
+    c->residual_pad = row.integer("residual_pad");
+    c->out_type = row.type("out");
+    c->out_pad = row.integer("out_pad");
+    c->out_offset = row.integer("out_offset");
+    c->in_place = row.flag("in_place");
+    if (c->in_place && c->residual == "-") fail("in_place without a residual");
+  });
+}
+
+LinearInputs make_inputs(const LinearCase& c) {
+  LinearInputs in;
+  in.input = make_matrix(c.input, c.seed, 0);
+  in.weight = make_matrix(c.weight, c.seed, 1);
+  if (c.bias != "-") {
+    in.bias = make_tensor(Type::kF32, {c.weight.rows});
+    fill(&in.bias, c.seed, 2, c.bias, 1, "-");
+  }
+  if (c.residual == "-") return in;
+  const int64_t pad = c.in_place ? c.out_pad : c.residual_pad,
+                offset = c.in_place ? c.out_offset : 0;
+  in.residual = make_matrix(
+      {c.input.rows, c.weight.rows, c.out_type, pad, offset, c.residual, 1, "-"}, c.seed, 3);
+  return in;
+}
+
+std::vector<Expected> linear_oracle(const LinearCase& c, const LinearInputs& in) {
+  const Matrix weight = matrix_of(in.weight);
+  std::vector<Expected> out;
+  for (int64_t r = 0; r < in.input.rows; ++r) {
+    Values y = projected(weight, in.bias, exact_values(in.input, r));
+    for (int64_t i = 0; i < in.weight.rows; ++i) {
+      if (in.residual.given()) y[at(i)] = plus(y[at(i)], in.residual.at(r, i));
+      out.push_back(stored(c.out_type, y[at(i)], c.exact));
+    }
+  }
+  return out;
+}
+
+std::unique_ptr<Instance> instantiate(const LinearCase& c, const LinearInputs& in,
+                                      int32_t device_type) {
+  auto instance = std::make_unique<Instance>(device_type);
+  exn_linear_params params = {};
+  params.struct_size = sizeof params;
+  params.input = instance->input(in.input);
+  params.weight = instance->input(in.weight);
+  params.bias = instance->input(in.bias);
+  params.residual =
+      c.in_place ? instance->in_out("out", in.residual) : instance->input(in.residual);
+  params.out = c.in_place ? params.residual
+                          : instance->output("out", c.out_type, {in.input.rows, in.weight.rows},
+                                             c.out_pad, c.out_offset);
+  instance->call(EXN_TEST_OP(linear), params);
+  return instance;
+}
+
+namespace {
+
+Case make_case(const LinearCase& c) {
+  Case result;
+  result.instantiate = [c](int32_t device_type) {
+    return instantiate(c, make_inputs(c), device_type);
+  };
+  const auto oracle = lazily([c] { return linear_oracle(c, make_inputs(c)); });
+  result.judge = [oracle](const Outputs& got) { return compare("out", oracle(), got[0]); };
+  const int64_t rows = c.input.rows, dim = c.input.cols, cols = c.weight.rows;
+  result.compulsory_bytes = passes_over_weights(rows) * bytes_of(cols * dim, c.weight.type) +
+                            bytes_of(rows * dim, c.input.type) +
+                            (c.residual == "-" ? 1 : 2) * bytes_of(rows * cols, c.out_type);
+  result.description = {{"rows", text(rows)},
+                        {"dim", text(dim)},
+                        {"cols", text(cols)},
+                        {"dtype", quoted(name_of(c.input.type))},
+                        {"weight_dtype", quoted(name_of(c.weight.type))},
+                        {"out_dtype", quoted(name_of(c.out_type))},
+                        {"residual", text(c.residual != "-")}};
+  return result;
+}
+
+const Room kRoom("linear", [] { return listed("linear", linear_cases(), make_case); });
+
+}  // namespace
+
+}  // namespace exn::test

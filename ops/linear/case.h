@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <vector>
+
+#include "common/case.h"
+#include "expected.h"
+
+namespace exn::test {
+
+struct LinearCase : CaseBase {
+  MatrixSpec input;
+  MatrixSpec weight;
+  std::string bias = "-";
+  std::string residual = "-";
+  int64_t residual_pad = 0;
+  Type out_type = Type::kF32;
+  int64_t out_pad = 0;
+  int64_t out_offset = 0;
+  bool in_place = false;
+};
+
+std::vector<LinearCase> linear_cases();
+
+struct LinearInputs {
+  HostTensor input, weight, bias, residual;
+};
+
+LinearInputs make_inputs(const LinearCase& c);
+
+// Row-major over the elements of the output.
+std::vector<Expected> linear_oracle(const LinearCase& c, const LinearInputs& in);
+
+std::unique_ptr<Instance> instantiate(const LinearCase& c, const LinearInputs& in,
+                                      int32_t device_type);
+
+}  // namespace exn::test
