@@ -54,9 +54,26 @@ inline Complaint compare_integers(const std::string& name, const std::vector<int
 
 inline Complaint compare_bytes(const std::string& name, const HostTensor& expected,
                                const HostTensor& got) {
+  const bool integers = expected.type == Type::kI32 || expected.type == Type::kU8;
   for (size_t i = 0; i < expected.bytes.size(); ++i) {
     if (expected.bytes[i] == got.bytes[i]) continue;
-    return name + ": byte " + std::to_string(i) + " is another";
+    if (!integers) return name + ": byte " + std::to_string(i) + " is another";
+    const int64_t element = static_cast<int64_t>(i) / size_of(expected.type);
+    return name + "[" + std::to_string(element) + "]: got " +
+           std::to_string(got.integer_at(element)) + ", expected " +
+           std::to_string(expected.integer_at(element));
+  }
+  return "";
+}
+
+// Outputs that are exact to the bit, padding and what stays untouched included, with their names.
+using ExactOutputs = std::vector<std::pair<std::string, HostTensor>>;
+
+inline Complaint compare_bytes(const ExactOutputs& expected, const Outputs& got) {
+  if (expected.size() != got.size()) return "the oracle has other outputs";
+  for (size_t i = 0; i < got.size(); ++i) {
+    const Complaint complaint = compare_bytes(expected[i].first, expected[i].second, got[i]);
+    if (!complaint.empty()) return complaint;
   }
   return "";
 }

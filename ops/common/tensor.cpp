@@ -194,7 +194,8 @@ std::vector<int64_t> shuffled(int64_t n, uint64_t seed, uint64_t stream) {
   std::vector<int64_t> order(static_cast<size_t>(n));
   std::iota(order.begin(), order.end(), 0);
   for (int64_t i = n - 1; i > 0; --i)
-    std::swap(order[static_cast<size_t>(i)], order[static_cast<size_t>(pick(seed, stream, i, i + 1))]);
+    std::swap(order[static_cast<size_t>(i)],
+              order[static_cast<size_t>(pick(seed, stream, i, i + 1))]);
   return order;
 }
 
@@ -255,9 +256,9 @@ class Filler {
  public:
   Filler(const HostTensor& tensor, uint64_t seed, uint64_t stream, const std::string& kind)
       : seed_(seed), stream_(stream), cols_(tensor.cols) {
-    static const std::vector<std::string> kinds = {"normal", "wide", "equal", "zero",  "negzero",
-                                                   "ties",   "ints", "ones",  "spike", "outlier",
-                                                   "first",  "last", "pair",  "ramp",  "downramp",
+    static const std::vector<std::string> kinds = {"normal", "wide", "equal",  "zero",  "negzero",
+                                                   "ties",   "ints", "ones",   "spike", "outlier",
+                                                   "first",  "last", "pair",   "ramp",  "downramp",
                                                    "above",  "two",  "coarse", "twins"};
     for (size_t i = 0; i < kinds.size(); ++i) {
       if (kinds[i] == kind) kind_ = static_cast<int>(i);

@@ -157,6 +157,13 @@ void fill(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::string&
 bool derive(const HostTensor& a, const std::string& relation, uint64_t seed, float scale,
             HostTensor* b);
 
+// The elements of a row, bit for bit, between matrices of one type and as many columns.
+inline void copy_row(const HostTensor& from, int64_t row, HostTensor* to, int64_t to_row) {
+  const int64_t size = size_of(from.type);
+  std::memcpy(to->bytes.data() + to_row * to->stride * size,
+              from.bytes.data() + row * from.stride * size, static_cast<size_t>(from.cols * size));
+}
+
 // [R,H,dh] with compact heads and padding between rows; for the generator one row has H * dh
 // columns.
 inline HostTensor make_heads(Type type, int64_t rows, int64_t heads, int64_t dim, int64_t pad,

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "case_table_cache.h"
+#include "cache.h"
 #include "common/case.h"
 #include "expected.h"
 

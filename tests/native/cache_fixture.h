@@ -1,18 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A KV cache on a device, and what the suites of its ops share.
+// What the suites of the ops on KV caches, and of those that take indices, share.
 #pragma once
 
 #include "cache.h"
 #include "misuse.h"
-#include "oracle_cache.h"
 
 namespace exn::test {
-
-// [R,H,dh] full of poison.
-inline HostTensor poisoned_heads(Type type, int64_t rows, int64_t heads, int64_t dim, int64_t pad,
-                                 int64_t offset) {
-  return poisoned(make_heads(type, rows, heads, dim, pad, offset));
-}
 
 inline HostTensor integers(const std::vector<int32_t>& values) {
   HostTensor t = make_tensor(Type::kI32, {static_cast<int64_t>(values.size())});

@@ -4,97 +4,26 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_layer_schedule_params> kOp = {"layer_schedule", exn_layer_schedule_supported,
-                                           exn_layer_schedule_workspace_size, exn_layer_schedule};
+const auto kOp = EXN_TEST_OP(layer_schedule);
 using P = exn_layer_schedule_params;
-
-P options_of(const LayerScheduleCase& c) {
-  P p = {};
-  p.struct_size = sizeof p;
-  p.kind = c.kind;
-  p.prompt = c.prompt;
-  p.horizon = c.horizon;
-  p.most = c.most;
-  p.least = c.least;
-  p.warm_up = c.warm_up;
-  p.first_exit = c.first_exit;
-  p.min_exit = c.min_exit;
-  p.interval = c.interval;
-  p.decay = c.decay;
-  p.start_threshold = c.start_threshold;
-  p.tau = c.tau;
-  return p;
-}
-
-class LayerSchedule : public ::testing::TestWithParam<LayerScheduleCase> {};
-
-TEST_P(LayerSchedule, MatchesOracle) {
-  const LayerScheduleCase& c = GetParam();
-  const LayerScheduleExpected expected = layer_schedule_oracle(c);
-  for (const Target& target : targets()) {
-    if (!target.cpu() || !wanted(c, target)) continue;  // a table for the host
-    SCOPED_TRACE(target.name());
-    const auto asked = [&](ScheduleOutput output) { return (c.outputs >> output & 1) != 0; };
-    Placed layers(target, poisoned(Type::kI32, {c.positions, c.layers})),
-        count(target, poisoned(Type::kI32, {c.positions}));
-    Placed test(target,
-                asked(kExitTest) ? poisoned(Type::kU8, {c.positions, c.layers}) : HostTensor{});
-    Placed threshold(target,
-                     asked(kThreshold) ? poisoned(Type::kF32, {c.positions}) : HostTensor{});
-    Placed order(target, c.order.empty() ? HostTensor{} : integers(c.order));
-    P p = options_of(c);
-    p.layers = layers.dl();
-    p.count = count.dl();
-    p.exit_test = test.dl();
-    p.threshold = threshold.dl();
-    p.order = order.dl();
-    exercise(target, kOp, p, {&order}, {&layers, &count, &test, &threshold});
-    if (HasFatalFailure()) return;
-    EXPECT_EQ(integers_of(layers.read()), expected.layers);
-    EXPECT_EQ(integers_of(count.read()), expected.count);
-    if (asked(kExitTest)) {
-      EXPECT_EQ(test.read().bytes, expected.exit_test);
-    }
-    if (asked(kThreshold))
-      expect_all_agree("layer_schedule threshold", expected.threshold, threshold.read());
-  }
-}
-
-// A layer that runs at a position has run at every earlier one: whatever K and V it attends to are
-// there.
-TEST_P(LayerSchedule, SkipDecodeNeedsNoMissingKeys) {
-  const LayerScheduleCase& c = GetParam();
-  if (c.kind != EXN_SCHEDULE_SKIPDECODE) GTEST_SKIP() << "another kind";
-  const LayerScheduleExpected e = layer_schedule_oracle(c);
-  std::vector<bool> ran(static_cast<size_t>(c.layers), true);
-  for (int64_t t = 0; t < c.positions; ++t) {
-    std::vector<bool> runs(static_cast<size_t>(c.layers), false);
-    for (int32_t i = 0; i < e.count[static_cast<size_t>(t)]; ++i) {
-      const size_t layer = static_cast<size_t>(e.layers[static_cast<size_t>(t * c.layers + i)]);
-      EXPECT_TRUE(ran[layer]) << "layer " << layer << " at position " << t;
-      runs[layer] = true;
-    }
-    EXPECT_TRUE(runs.back() || e.count[static_cast<size_t>(t)] == c.warm_up);
-    ran = runs;
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Cases, LayerSchedule,
-                         ::testing::ValuesIn(wanted_cases(layer_schedule_cases())),
-                         CaseName());
 
 // Layers by position as counted by hand from the method's description.
 TEST(LayerSchedule, SkipDecodeWorkedExample) {
-  LayerScheduleCase c;
-  c.positions = 13;
-  c.layers = 10;
-  c.horizon = 10;
-  c.most = 10;
-  c.least = 4;
-  c.warm_up = 1;
-  const LayerScheduleExpected e = layer_schedule_oracle(c);
-  EXPECT_EQ(e.count, (std::vector<int32_t>{10, 9, 9, 8, 8, 7, 6, 6, 5, 5, 4, 4, 4}));
-  EXPECT_EQ(std::vector<int32_t>(e.layers.end() - 10, e.layers.end()),
+  if (!on_cpu()) GTEST_SKIP() << "no CPU target";
+  Placed layers(kCpu, poisoned(Type::kI32, {13, 10})), count(kCpu, poisoned(Type::kI32, {13}));
+  P p = {};
+  p.struct_size = sizeof p;
+  p.layers = layers.dl();
+  p.count = count.dl();
+  p.horizon = 10;
+  p.most = 10;
+  p.least = 4;
+  p.warm_up = 1;
+  ASSERT_EQ(run_once(targets().front(), kOp, p), EXN_OK) << exn_last_error();
+  EXPECT_EQ(integers_of(count.read()),
+            (std::vector<int32_t>{10, 9, 9, 8, 8, 7, 6, 6, 5, 5, 4, 4, 4}));
+  const std::vector<int32_t> got = integers_of(layers.read());
+  EXPECT_EQ(std::vector<int32_t>(got.end() - 10, got.end()),
             (std::vector<int32_t>{0, 7, 8, 9, -1, -1, -1, -1, -1, -1}));
 }
 

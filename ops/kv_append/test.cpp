@@ -7,50 +7,7 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_kv_append_params> kOp = {"kv_append", exn_kv_append_supported,
-                                      exn_kv_append_workspace_size, exn_kv_append};
-
-class KvAppend : public ::testing::TestWithParam<KvAppendCase> {};
-
-TEST_P(KvAppend, MatchesOracle) {
-  const KvAppendCase& c = GetParam();
-  const KvAppendInputs in = make_inputs(c);
-  const CacheExpected expected = kv_append_oracle(c, in);
-  for (const Target& target : targets()) {
-    if (!wanted(c, target)) continue;
-    SCOPED_TRACE(target.name());
-    PlacedCache cache(target, c.cache, in.cache);
-    Placed k(target, in.k), v(target, in.v), sequence(target, in.sequence), slot(target, in.slot);
-    const exn_kv_append_params params = {sizeof params, cache.dl(),    k.dl(),
-                                         v.dl(),        sequence.dl(), slot.dl()};
-    exercise(target, kOp, params, {&k, &v, &sequence, &slot, &cache.block_table},
-             {&cache.k, &cache.v});
-    if (HasFatalFailure()) return;
-    const HostTensor got_k = cache.k.read(), got_v = cache.v.read();
-    expect_all_agree("kv_append k", expected.k, got_k);
-    expect_all_agree("kv_append v", expected.v, got_v);
-    if (c.rows.type != c.cache.type) continue;
-    // Nothing was converted: bit for bit, whatever the bits mean.
-    const int64_t size = size_of(c.cache.type);
-    for (int64_t r = 0; r < c.rows.rows; ++r) {
-      if (in.slot.integer_at(r) < 0) continue;
-      for (int64_t i = 0; i < c.rows.cols; ++i) {
-        const int64_t of = in.sequence.given() ? in.sequence.integer_at(r) : 0;
-        const int64_t to = cache_index(c.cache, in.cache.block_table, of, in.slot.integer_at(r),
-                                       i / c.cache.dim, i % c.cache.dim);
-        ASSERT_EQ(std::memcmp(&got_k.bytes[static_cast<size_t>(to * size)],
-                              &in.k.bytes[static_cast<size_t>((r * in.k.stride + i) * size)],
-                              static_cast<size_t>(size)),
-                  0)
-            << "row " << r << ", column " << i;
-      }
-    }
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Cases, KvAppend,
-                         ::testing::ValuesIn(wanted_cases(kv_append_cases())),
-                         CaseName());
+const auto kOp = EXN_TEST_OP(kv_append);
 
 class KvAppendIds : public ::testing::TestWithParam<int32_t> {};
 
@@ -222,9 +179,9 @@ TEST_P(KvAppendMisuse, MoreSlotsThanThereAreNumbers) {
   Placed k(kCpu, zeros(Type::kF32, {0, huge, 2, 8})), v(kCpu, zeros(Type::kF32, {0, huge, 2, 8}));
   Placed table(kCpu, zeros(Type::kI32, {0, huge})), slot(kCpu, zeros(Type::kI32, {0}));
   Placed row(kCpu, zeros(Type::kF32, {0, 2, 8}));
-  const exn_kv_append_params p = {
-      sizeof p, {k.dl(), v.dl(), table.dl(), EXN_KV_PAGED, 0}, row.dl(), row.dl(), nullptr,
-      slot.dl()};
+  const exn_kv_append_params p = {sizeof p, {k.dl(), v.dl(), table.dl(), EXN_KV_PAGED, 0},
+                                  row.dl(), row.dl(),
+                                  nullptr,  slot.dl()};
   expect_refused(kOp, p, {&k, &v}, EXN_INVALID_ARGUMENT, {"T (slots", "2147483647"});
 }
 

@@ -6,41 +6,7 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_row_compaction_params> kOp = {"row_compaction", exn_row_compaction_supported,
-                                           exn_row_compaction_workspace_size, exn_row_compaction};
-
-class RowCompaction : public ::testing::TestWithParam<RowCompactionCase> {};
-
-TEST_P(RowCompaction, MatchesOracle) {
-  const RowCompactionCase& c = GetParam();
-  const RowCompactionInputs in = make_inputs(c);
-  const std::vector<int64_t> source = row_compaction_oracle(c, in);
-  const size_t bytes = static_cast<size_t>(c.cols * size_of(c.type));
-  for (const Target& target : targets()) {
-    if (!wanted(c, target)) continue;
-    SCOPED_TRACE(target.name());
-    Placed input(target, in.input), list(target, in.list);
-    Placed out(target, poisoned(c.type, {static_cast<int64_t>(source.size()), c.cols}, c.out_pad,
-                                c.out_offset));
-    const exn_row_compaction_params params = {sizeof params, input.dl(),  list.dl(),
-                                              out.dl(),      c.direction, 0};
-    exercise(target, kOp, params, {&input, &list}, {&out});
-    if (HasFatalFailure()) return;
-    const HostTensor got = out.read();
-    const HostTensor& before = out.initial();
-    for (size_t r = 0; r < source.size() && bytes > 0; ++r) {
-      const size_t to = r * static_cast<size_t>(got.stride * size_of(c.type));
-      const size_t from = static_cast<size_t>(source[r] * in.input.stride * size_of(c.type));
-      const unsigned char* expected = source[r] < 0 ? &before.bytes[to] : &in.input.bytes[from];
-      EXPECT_EQ(std::memcmp(&got.bytes[to], expected, bytes), 0)
-          << "row " << r << " of out, row " << source[r] << " of input";
-    }
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Cases, RowCompaction,
-                         ::testing::ValuesIn(wanted_cases(row_compaction_cases())),
-                         CaseName());
+const auto kOp = EXN_TEST_OP(row_compaction);
 
 // Of two entries that name one row the last one stays, whatever the threads.
 TEST(RowCompaction, LastOfTwoScatteredRowsStays) {

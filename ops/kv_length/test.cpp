@@ -4,72 +4,7 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_kv_length_params> kOp = {"kv_length", exn_kv_length_supported,
-                                      exn_kv_length_workspace_size, exn_kv_length};
-
-// Plays the calls of a case on one target.
-class Calls {
- public:
-  Calls(const KvLengthCase& c, const Target& target)
-      : c_(c), target_(target), length_(make_inputs(c, 0).length) {}
-
-  void play() {
-    for (int64_t n = 0; n < c_.calls && going_; ++n) {
-      SCOPED_TRACE("call " + std::to_string(n));
-      call(make_inputs(c_, n));
-      if (::testing::Test::HasFailure()) return;
-    }
-  }
-
- private:
-  void call(const KvLengthInputs& in) {
-    const KvLengthExpected expected = kv_length_oracle(c_, in, integers_of(length_));
-    const bool advance = c_.action == EXN_KV_ADVANCE;
-    Placed length(target_, length_), sequence(target_, in.sequence), active(target_, in.active),
-        limit(target_, in.limit);
-    Placed slot(target_, advance ? poisoned(Type::kI32, {c_.rows}) : HostTensor{});
-    Placed visible(target_, advance && c_.visible ? poisoned(Type::kI32, {c_.rows}) : HostTensor{});
-    const exn_kv_length_params p = {
-        sizeof p,     length.dl(), sequence.dl(), active.dl(), slot.dl(),
-        visible.dl(), limit.dl(),  c_.capacity,   c_.action,   0};
-    const std::vector<Placed*> written = {&length, &slot, &visible};
-    if (expected.full && target_.cpu()) {
-      use(target_);
-      expect_run_refused(kOp, p, written, {"full", std::to_string(c_.capacity)});
-      going_ = false;
-      return;
-    }
-    exercise(target_, kOp, p, {&sequence, &active, &limit}, written);
-    if (::testing::Test::HasFatalFailure()) return;
-    length_ = length.read();
-    EXPECT_EQ(integers_of(length_), expected.length);
-    if (advance) {
-      EXPECT_EQ(integers_of(slot.read()), expected.slot);
-    }
-    if (visible.dl() != nullptr) {
-      EXPECT_EQ(integers_of(visible.read()), expected.visible);
-    }
-  }
-
-  const KvLengthCase& c_;
-  const Target& target_;
-  HostTensor length_;
-  bool going_ = true;
-};
-
-class KvLength : public ::testing::TestWithParam<KvLengthCase> {};
-
-TEST_P(KvLength, MatchesOracle) {
-  for (const Target& target : targets()) {
-    if (!wanted(GetParam(), target)) continue;
-    SCOPED_TRACE(target.name());
-    Calls(GetParam(), target).play();
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Cases, KvLength,
-                         ::testing::ValuesIn(wanted_cases(kv_length_cases())),
-                         CaseName());
+const auto kOp = EXN_TEST_OP(kv_length);
 
 using P = exn_kv_length_params;
 

@@ -8,142 +8,7 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_hidden_stack_params> kOp = {"hidden_stack", exn_hidden_stack_supported,
-                                         exn_hidden_stack_workspace_size, exn_hidden_stack};
-
-// Plays a case's script on one target.
-class Script {
- public:
-  Script(const HiddenStackCase& c, const Target& target) : c_(c), target_(target), oracle_(c) {
-    stack_ = poisoned(c.rows.type, {c.capacity, c.rows.cols}, c.stack_pad, c.stack_offset);
-    if (c.tags > 0) tags_ = poisoned(Type::kI32, {c.tags, c.capacity});
-    count_ = integers({0});
-  }
-
-  void play() {
-    for (int64_t n = 0; n < static_cast<int64_t>(c_.script.size()); ++n) {
-      SCOPED_TRACE("call " + std::to_string(n));
-      inputs_.push_back(make_inputs(c_, n));
-      call(n);
-      if (::testing::Test::HasFailure()) return;
-    }
-  }
-
- private:
-  void call(int64_t n) {
-    const HiddenStackInputs& in = inputs_.back();
-    const int32_t action = c_.script[static_cast<size_t>(n)];
-    const bool gather = action == EXN_STACK_GATHER;
-    const int64_t over = oracle_.step(n, in);
-    Placed stack(target_, stack_), stack_tags(target_, tags_), count(target_, count_),
-        mask(target_, in.mask);
-    Placed rows(target_, gather ? poisoned(c_.rows.type, {c_.gathered, c_.rows.cols}, c_.rows.pad,
-                                           c_.rows.offset)
-                                : in.rows);
-    Placed tags(target_,
-                gather && c_.tags > 0 ? poisoned(Type::kI32, {c_.tags, c_.gathered}) : in.tags);
-    Placed overflow(target_, c_.overflow ? poisoned(Type::kI32, {1}) : HostTensor{});
-    const exn_hidden_stack_params p = {sizeof p,  stack.dl(), stack_tags.dl(), count.dl(),
-                                       rows.dl(), tags.dl(),  mask.dl(),       overflow.dl(),
-                                       action,    0};
-    std::vector<Placed*> read = {&mask}, written = {&stack, &stack_tags, &count, &overflow};
-    (gather ? written : read).insert((gather ? written : read).end(), {&rows, &tags});
-    if (over > 0 && target_.cpu()) {
-      use(target_);
-      written.insert(written.end(), {&rows, &tags});
-      expect_run_refused(kOp, p, written, {"count is", "rows"});
-      return;
-    }
-    exercise(target_, kOp, p, read, written);
-    if (::testing::Test::HasFatalFailure()) return;
-    if (c_.overflow) {
-      EXPECT_EQ(overflow.read().integer_at(0), over);
-    }
-    judge_stack(stack, stack_tags, count);
-    if (gather) judge_gathered(rows, tags, over);
-  }
-
-  // The bytes that entry `i` was pushed with.
-  void expect_entry(const HostTensor& got, int64_t row, size_t i) {
-    const HiddenStackOracle::Entry& e = oracle_.entries()[i];
-    const HostTensor& from = inputs_[static_cast<size_t>(e.call)].rows;
-    const int64_t size = size_of(from.type);
-    if (from.cols == 0) return;
-    EXPECT_EQ(std::memcmp(got.bytes.data() + row * got.stride * size,
-                          from.bytes.data() + e.row * from.stride * size,
-                          static_cast<size_t>(from.cols * size)),
-              0)
-        << "entry " << i;
-  }
-
-  void expect_tags(const HostTensor& got, int64_t row, size_t i) {
-    const HiddenStackOracle::Entry& e = oracle_.entries()[i];
-    const int64_t pushed = c_.rows.rows;
-    for (int64_t m = 0; m < c_.tags; ++m) {
-      EXPECT_EQ(got.integer_at(m * got.cols + row),
-                inputs_[static_cast<size_t>(e.call)].tags.integer_at(m * pushed + e.row))
-          << "entry " << i << ", tag " << m;
-    }
-  }
-
-  void judge_stack(const Placed& stack, const Placed& tags, const Placed& count) {
-    const size_t held = oracle_.entries().size();
-    count_ = count.read();
-    EXPECT_EQ(count_.integer_at(0), static_cast<int64_t>(held));
-    const HostTensor before = stack_, tags_before = tags_;
-    stack_ = stack.read();
-    if (c_.tags > 0) tags_ = tags.read();
-    for (size_t i = 0; i < held; ++i) {
-      expect_entry(stack_, static_cast<int64_t>(i), i);
-      expect_tags(tags_, static_cast<int64_t>(i), i);
-    }
-    // What lies above the entries is nobody's business.
-    const size_t above = held * static_cast<size_t>(stack_.stride * size_of(stack_.type));
-    for (size_t b = above; b < stack_.bytes.size(); ++b)
-      ASSERT_EQ(stack_.bytes[b], before.bytes[b]) << "byte " << b;
-    for (int64_t i = 0; i < tags_.size(); ++i) {
-      if (i % c_.capacity < static_cast<int64_t>(held)) continue;
-      ASSERT_EQ(tags_.integer_at(i), tags_before.integer_at(i)) << "tag " << i;
-    }
-  }
-
-  void judge_gathered(const Placed& rows, const Placed& tags, int64_t over) {
-    const HostTensor got = rows.read();
-    const size_t held = over > 0 ? 0 : oracle_.entries().size();
-    for (size_t i = 0; i < held; ++i) expect_entry(got, static_cast<int64_t>(i), i);
-    const size_t above = held * static_cast<size_t>(got.stride * size_of(got.type));
-    for (size_t b = above; b < got.bytes.size(); ++b)
-      ASSERT_EQ(got.bytes[b], rows.initial().bytes[b]) << "byte " << b;
-    if (c_.tags == 0) return;
-    const HostTensor got_tags = tags.read();
-    for (size_t i = 0; i < held; ++i) expect_tags(got_tags, static_cast<int64_t>(i), i);
-    for (int64_t i = 0; i < got_tags.size(); ++i) {
-      if (i % c_.gathered >= static_cast<int64_t>(held)) {
-        EXPECT_EQ(got_tags.integer_at(i), -1);
-      }
-    }
-  }
-
-  const HiddenStackCase& c_;
-  const Target& target_;
-  HiddenStackOracle oracle_;
-  std::vector<HiddenStackInputs> inputs_;
-  HostTensor stack_, tags_, count_;
-};
-
-class HiddenStack : public ::testing::TestWithParam<HiddenStackCase> {};
-
-TEST_P(HiddenStack, MatchesOracle) {
-  for (const Target& target : targets()) {
-    if (!wanted(GetParam(), target)) continue;
-    SCOPED_TRACE(target.name());
-    Script(GetParam(), target).play();
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Cases, HiddenStack,
-                         ::testing::ValuesIn(wanted_cases(hidden_stack_cases())),
-                         CaseName());
+const auto kOp = EXN_TEST_OP(hidden_stack);
 
 using P = exn_hidden_stack_params;
 
@@ -258,8 +123,7 @@ TEST(HiddenStackTags, SwitchOffWhatIsNotThere) {
       const int32_t values[] = {1, 0, 0, 2, 0, 0, 5, 0, 2, 3, 1, 1, 0, 2, 1};
       for (int64_t i = 0; i < tags.size(); ++i) tags.set_integer(i, values[i]);
       HostTensor two = make_tensor(Type::kI32, {kTags, 2}), rows = make_tensor(Type::kF32, {2, 16});
-      for (int64_t i = 0; i < two.size(); ++i)
-        two.set_integer(i, values[i / 2 * 3 + i % 2 * 2]);
+      for (int64_t i = 0; i < two.size(); ++i) two.set_integer(i, values[i / 2 * 3 + i % 2 * 2]);
       for (int64_t i = 0; i < 32; ++i) rows.set(i / 16, i % 16, from.at(i / 16 * 2, i % 16));
       HostTensor some = mask.initial();
       some.bytes[1] = 0;

@@ -4,39 +4,7 @@
 namespace exn::test {
 namespace {
 
-const Op<exn_kv_copy_params> kOp = {"kv_copy", exn_kv_copy_supported, exn_kv_copy_workspace_size,
-                                    exn_kv_copy};
-
-class KvCopy : public ::testing::TestWithParam<KvCopyCase> {};
-
-TEST_P(KvCopy, MatchesOracle) {
-  const KvCopyCase& c = GetParam();
-  const KvCopyInputs in = make_inputs(c);
-  const CacheTensors expected = kv_copy_oracle(c, in);
-  for (const Target& target : targets()) {
-    if (!wanted(c, target)) continue;
-    SCOPED_TRACE(target.name());
-    PlacedCache source(target, c.source, in.source);
-    PlacedCache separate(target, c.destination, in.destination);
-    PlacedCache& to = c.in_place ? source : separate;
-    Placed from_sequence(target, in.from_sequence), from_slot(target, in.from_slot);
-    Placed to_sequence(target, in.to_sequence), to_slot(target, in.to_slot);
-    const exn_kv_copy_params params = {sizeof params,      source.dl(),    to.dl(),
-                                       from_sequence.dl(), from_slot.dl(), to_sequence.dl(),
-                                       to_slot.dl()};
-    std::vector<Placed*> read = {&from_sequence, &from_slot, &to_sequence, &to_slot,
-                                 &source.block_table};
-    if (!c.in_place) read.insert(read.end(), {&source.k, &source.v, &to.block_table});
-    exercise(target, kOp, params, read, {&to.k, &to.v});
-    if (HasFatalFailure()) return;
-    EXPECT_EQ(to.k.read().bytes, expected.k.bytes);
-    EXPECT_EQ(to.v.read().bytes, expected.v.bytes);
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Cases, KvCopy,
-                         ::testing::ValuesIn(wanted_cases(kv_copy_cases())),
-                         CaseName());
+const auto kOp = EXN_TEST_OP(kv_copy);
 
 // Two caches and a list of three entries.
 class KvCopyMisuse : public ::testing::TestWithParam<int32_t> {

@@ -1,49 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 
+#include "attention/case.h"
 #include "cache_fixture.h"
 
 namespace exn::test {
 namespace {
 
-const Op<exn_attention_params> kOp = {"attention", exn_attention_supported,
-                                      exn_attention_workspace_size, exn_attention};
+const auto kOp = EXN_TEST_OP(attention);
 
-// A case's tensors on a device.
-struct PlacedAttention {
-  PlacedAttention(const Target& target, const AttentionCase& c, const AttentionInputs& in)
-      : cache(target, c.cache, in.cache),
-        query(target, in.query),
-        sequence(target, in.sequence),
-        visible(target, in.visible),
-        out(target, poisoned_heads(c.out_type, in.query.rows, c.query_heads, c.cache.dim, c.out_pad,
-                                   c.out_offset)),
-        scores(target, c.scores
-                           ? poisoned(Type::kF32, {in.query.rows, c.query_heads, c.score_slots})
-                           : HostTensor{}),
-        scale(c.scale),
-        softcap(c.softcap) {}
-
-  exn_attention_params params() const {
-    return {sizeof(exn_attention_params),
-            query.dl(),
-            cache.dl(),
-            sequence.dl(),
-            visible.dl(),
-            out.dl(),
-            scores.dl(),
-            scale,
-            softcap};
-  }
-  std::vector<Placed*> read() {
-    return {&query, &cache.k, &cache.v, &cache.block_table, &sequence, &visible};
-  }
-  std::vector<Placed*> written() { return {&out, &scores}; }
-
-  PlacedCache cache;
-  Placed query, sequence, visible, out, scores;
-  float scale, softcap;
-};
+Outputs run(const AttentionCase& c, const AttentionInputs& in, const Target& target) {
+  use(target);
+  const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+  instance->prepare();
+  instance->run(nullptr);
+  return instance->outputs();
+}
 
 // Row `row` of `t`, [R,H,dh] or [R,H,N].
 HostTensor row_of(const HostTensor& t, int64_t row) {
@@ -67,21 +39,6 @@ HostTensor integer_of(const HostTensor& t, int64_t row) {
 
 class Attention : public ::testing::TestWithParam<AttentionCase> {};
 
-TEST_P(Attention, MatchesOracle) {
-  const AttentionCase& c = GetParam();
-  const AttentionInputs in = make_inputs(c);
-  const AttentionExpected expected = attention_oracle(c, in);
-  for (const Target& target : targets()) {
-    if (!wanted(c, target)) continue;
-    SCOPED_TRACE(target.name());
-    PlacedAttention placed(target, c, in);
-    exercise(target, kOp, placed.params(), placed.read(), placed.written());
-    if (HasFatalFailure()) return;
-    expect_all_agree("attention", expected.out, placed.out.read());
-    if (c.scores) expect_all_agree("attention scores", expected.scores, placed.scores.read());
-  }
-}
-
 // Each row alone gives the bits that it has beside others.
 TEST_P(Attention, RowsDoNotDependOnTheBatch) {
   const AttentionCase& c = GetParam();
@@ -90,9 +47,7 @@ TEST_P(Attention, RowsDoNotDependOnTheBatch) {
   for (const Target& target : targets()) {
     if (!target.cpu()) continue;
     SCOPED_TRACE(target.name());
-    PlacedAttention all(target, c, in);
-    ASSERT_EQ(run_once(target, kOp, all.params()), EXN_OK) << exn_last_error();
-    const HostTensor out = all.out.read();
+    const Outputs all = run(c, in, target);
     const int64_t step = c.query.rows / 24 + 1;
     for (int64_t r = 0; r < c.query.rows; r += step) {
       AttentionInputs one;
@@ -100,19 +55,15 @@ TEST_P(Attention, RowsDoNotDependOnTheBatch) {
       one.cache = in.cache;
       one.sequence = integer_of(in.sequence, r);
       one.visible = integer_of(in.visible, r);
-      PlacedAttention alone(target, c, one);
-      ASSERT_EQ(run_once(target, kOp, alone.params()), EXN_OK) << exn_last_error();
-      ASSERT_EQ(row_of(alone.out.read(), 0).bytes, row_of(out, r).bytes) << "row " << r;
-      if (c.scores && c.score_slots > 0) {
-        ASSERT_EQ(row_of(alone.scores.read(), 0).bytes, row_of(all.scores.read(), r).bytes)
-            << "scores of row " << r;
-      }
+      const Outputs alone = run(c, one, target);
+      for (size_t i = 0; i < all.size() && all[i].size() > 0; ++i)
+        ASSERT_EQ(row_of(alone[i], 0).bytes, row_of(all[i], r).bytes)
+            << "output " << i << " row " << r;
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, Attention,
-                         ::testing::ValuesIn(wanted_cases(attention_cases())),
+INSTANTIATE_TEST_SUITE_P(Cases, Attention, ::testing::ValuesIn(wanted_cases(attention_cases())),
                          CaseName());
 
 // Where the same slots lie does not change a bit.
@@ -132,9 +83,7 @@ TEST(Attention, LayoutsAgree) {
     std::vector<std::vector<unsigned char>> outs;
     for (int32_t layout : {EXN_KV_HEAD_MAJOR, EXN_KV_TOKEN_MAJOR, EXN_KV_PAGED}) {
       c.cache.layout = layout;
-      PlacedAttention placed(target, c, make_inputs(c));
-      ASSERT_EQ(run_once(target, kOp, placed.params()), EXN_OK) << exn_last_error();
-      outs.push_back(placed.out.read().bytes);
+      outs.push_back(run(c, make_inputs(c), target)[0].bytes);
     }
     EXPECT_EQ(outs[0], outs[1]);
     EXPECT_EQ(outs[0], outs[2]);
