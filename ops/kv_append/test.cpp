@@ -107,6 +107,25 @@ TEST_P(KvAppendIds, RowsThatAreOffMayNameAnySequence) {
   }
 }
 
+// The host cannot read them: rows that name what is not there are off.
+TEST_P(KvAppendIds, RowsThatNameNothingAreOffOnADevice) {
+  const CacheSpec spec = little_cache(GetParam());
+  const bool paged = spec.layout == EXN_KV_PAGED;
+  for (const Target& target : targets()) {
+    if (target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    CacheTensors zeros = zero_cache(spec);
+    if (paged) zeros.block_table.set_integer(3, static_cast<int32_t>(spec.pages()));  // [1,1]
+    PlacedCache cache(target, spec, zeros);
+    Placed k(target, normal(Type::kF32, {5, 2, 8})), sequence(target, integers({0, -1, 2, 0, 1})),
+        slot(target, integers({4, 0, 0, -2, paged ? 3 : 4}));
+    const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), k.dl(), sequence.dl(), slot.dl()};
+    ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+    EXPECT_TRUE(cache.k.unchanged());
+    EXPECT_TRUE(cache.v.unchanged());
+  }
+}
+
 // One row for all: inputs may have a row stride of 0.
 TEST_P(KvAppendIds, RowsMayBeOne) {
   const CacheSpec spec = little_cache(GetParam());

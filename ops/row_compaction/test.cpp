@@ -24,6 +24,26 @@ TEST(RowCompaction, LastOfTwoScatteredRowsStays) {
   EXPECT_EQ(std::memcmp(got.bytes.data() + bytes, rows.bytes.data() + 3 * bytes, bytes), 0);
 }
 
+// Where the host cannot read the list, an entry beyond the rows is skipped.
+TEST(RowCompaction, EntriesBeyondTheRowsAreSkippedOnADevice) {
+  const HostTensor rows = normal(Type::kF32, {3, 8});
+  for (const Target& target : targets()) {
+    if (target.cpu()) continue;
+    for (int32_t direction : {EXN_ROWS_GATHER, EXN_ROWS_SCATTER}) {
+      Placed input(target, rows), list(target, integers({2, 3, 1})),
+          out(target, poisoned(Type::kF32, {3, 8}));
+      const exn_row_compaction_params p = {sizeof p, input.dl(), list.dl(), out.dl(), direction, 0};
+      exercise(target, kOp, p, {&input, &list}, {&out});
+      const bool gathers = direction == EXN_ROWS_GATHER;
+      const int64_t off = gathers ? 1 : 0, first = gathers ? 0 : 2;  // rows of out
+      const auto row = [](const HostTensor& t, int64_t r) { return t.bytes.data() + r * 32; };
+      const HostTensor got = out.read();
+      EXPECT_EQ(std::memcmp(row(got, off), row(out.initial(), off), 32), 0);
+      EXPECT_EQ(std::memcmp(row(got, first), row(rows, gathers ? 2 : 0), 32), 0);
+    }
+  }
+}
+
 TEST(RowCompactionMisuse, IsRefused) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   using P = exn_row_compaction_params;

@@ -60,6 +60,7 @@ class TensorTest {
   void refusedBuffers() {
     invalid(() -> Tensor.of(FloatBuffer.allocate(4), 4), "buffer", "heap", "direct");
     invalid(() -> Tensor.of(direct(1, 2), 3), "buffer", "8 bytes", "12");
+    invalid(() -> Tensor.of(ByteBuffer.allocateDirect(7), DType.F32, 2), "7 bytes", "8");
     invalid(() -> Tensor.of(direct(1, 2), DType.F64, 1), "4 bytes", "F64");
     FloatBuffer swapped =
         ByteBuffer.allocateDirect(8)
