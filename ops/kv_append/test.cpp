@@ -49,6 +49,13 @@ TEST_P(KvAppendMisuse, IsRefused) {
   spoil.overlap(&cache.k, "cache.k", k, "k");
   spoil.overlap(&cache.v, "cache.v", v, "v", 4);
   spoil.overlap(&cache.v, "cache.v", cache.k, "cache.k");
+  for (int axis = 0; axis < 3; ++axis) {
+    int64_t& stride = cache.k.mutable_dl()->strides[axis];
+    ++stride;
+    expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT,
+                   {"cache.k", "stride", "axis " + std::to_string(axis), "compact"});
+    --stride;
+  }
   k.mutable_dl()->strides[0] = -1;
   expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"k", "row stride", "-1", "0"});
   k.mutable_dl()->strides[0] = 16;

@@ -68,6 +68,14 @@ TEST(RowCompactionMisuse, IsRefused) {
   out.mutable_dl()->dtype = dl_type(Type::kI32);
   expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"out", "i32", "input", "f32"});
   out.mutable_dl()->dtype = dl_type(Type::kF32);
+  input.mutable_dl()->shape[0] = 0;
+  input.mutable_dl()->shape[1] = int64_t{1} << 50;
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"input", "axis 1", "exceeds"});
+  input.mutable_dl()->shape[0] = 5;
+  input.mutable_dl()->shape[1] = 8;
+  out.mutable_dl()->strides[0] = 7;
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"out", "row stride", "7", "8"});
+  out.mutable_dl()->strides[0] = 8;
   out.mutable_dl()->shape[0] = 2;
   expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"rows of out", "2", "3"});
   out.mutable_dl()->shape[0] = 4;
