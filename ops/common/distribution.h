@@ -14,7 +14,7 @@ struct Distribution {
   Real top = -static_cast<Real>(kInf);  // largest x
   Real lse = 0;
   std::vector<Real> p;
-  Real spread = 0;         // sum p |x - top|
+  Real spread = 0;  // sum p |x - top|
   Real entropy = 0;
   Real entropy_slope = 0;  // sum p |ln p + H|: how the entropy answers to errors of x
 };

@@ -87,8 +87,8 @@ std::vector<std::string> fields_of(const std::string& line) {
 
 Table read_table(const std::string& op) {
   const char* folder = std::getenv("EXEUNT_OPS");
-  const std::string path = std::string(folder == nullptr ? EXN_OPS_DIRECTORY : folder) + "/" + op +
-                           "/cases.tsv";
+  const std::string path =
+      std::string(folder == nullptr ? EXN_OPS_DIRECTORY : folder) + "/" + op + "/cases.tsv";
   std::ifstream file(path);
   if (!file) fail("cannot read " + path);
   Table table;

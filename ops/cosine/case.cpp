@@ -17,9 +17,8 @@ struct CosineCase : CaseBase {
 };
 
 void read_case(const Row& row, CosineCase* c) {
-  c->a = {row.integer("rows"),   row.integer("cols"),     row.type("dtype"),
-          row.integer("pad_a"),  row.integer("offset_a"), row.text("fill"),
-          row.number("scale_a"), row.text("special")};
+  c->a = {row.integer("rows"),     row.integer("cols"), row.type("dtype"),     row.integer("pad_a"),
+          row.integer("offset_a"), row.text("fill"),    row.number("scale_a"), row.text("special")};
   c->pad_b = row.integer("pad_b");
   c->offset_b = row.integer("offset_b");
   c->relation = row.text("relation");
@@ -106,9 +105,8 @@ Case make_case(const CosineCase& c) {
   const int64_t operands = c.relation == "same" ? 1 : 2;
   result.compulsory_bytes =
       bytes_of(operands * c.a.rows * c.a.cols, c.a.type) + bytes_of(c.a.rows, Type::kF32);
-  result.description = {{"rows", text(c.a.rows)},
-                        {"cols", text(c.a.cols)},
-                        {"dtype", quoted(name_of(c.a.type))}};
+  result.description = {
+      {"rows", text(c.a.rows)}, {"cols", text(c.a.cols)}, {"dtype", quoted(name_of(c.a.type))}};
   return result;
 }
 

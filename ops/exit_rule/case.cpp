@@ -296,8 +296,8 @@ std::unique_ptr<Instance> instantiate(const ExitRuleCase& c, int32_t device_type
 
 // Takes one call. Without a mask nobody sees how a decision within its band fell: there must be
 // none.
-Complaint judge_call(const ExitRuleCase& c, int64_t token, int64_t layer,
-                     const HostTensor*& output, ExitRuleOracle* oracle) {
+Complaint judge_call(const ExitRuleCase& c, int64_t token, int64_t layer, const HostTensor*& output,
+                     ExitRuleOracle* oracle) {
   const ExitRuleCall call = options_of(c, token, layer);
   const ExitRuleInputs in = make_inputs(c, token, layer);
   if (asks_for(c, kExitMask)) {

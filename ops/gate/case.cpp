@@ -160,9 +160,8 @@ Case make_case(const GateCase& c) {
   return result;
 }
 
-const Room kRoom("gate", [] {
-  return listed("gate", read_cases<GateCase>("gate", read_case), make_case);
-});
+const Room kRoom("gate",
+                 [] { return listed("gate", read_cases<GateCase>("gate", read_case), make_case); });
 
 }  // namespace
 

@@ -150,9 +150,8 @@ Case make_case(const PerpGradCase& c) {
   });
   result.judge = [oracle](const Outputs& got) { return judge(oracle(), got[0]); };
   result.compulsory_bytes = 5 * bytes_of(elements, c.type);
-  result.description = {{"elements", text(elements)},
-                        {"dtype", quoted(name_of(c.type))},
-                        {"form", text(c.form)}};
+  result.description = {
+      {"elements", text(elements)}, {"dtype", quoted(name_of(c.type))}, {"form", text(c.form)}};
   return result;
 }
 

@@ -21,8 +21,8 @@ TEST(RowStatsBounds, ProbabilitiesEndAtOne) {
           // Two ways of taking g, each within 3e-7 of it; no |z| is above 1e6.
           const double noise = normalizer == EXN_STABLEMAX ? 6e-7 * 13.82 : 0;
           Instance instance(target);
-          exn_row_stats_params p = {sizeof p, instance.input(values), normalizer, map.temperature,
-                                    map.softcap, 0, {}};
+          exn_row_stats_params p = {
+              sizeof p, instance.input(values), normalizer, map.temperature, map.softcap, 0, {}};
           p.out = add_stats(&instance, 1u << kP1 | 1u << kEntropy | 1u << kPow2Entropy, 64);
           instance.call(EXN_TEST_OP(row_stats), p);
           instance.prepare();

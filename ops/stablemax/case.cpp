@@ -42,7 +42,7 @@ std::vector<Expected> stablemax_in(const HostTensor& logits, int32_t normalizer,
     const Scores<Real> s = scores_of(z, normalizer, u);
     for (size_t j = 0; j < z.size(); ++j) {
       out.push_back(log ? stored(type, s.x[j] - s.d.lse, log_bound(s, j, u))
-                          : stored(type, s.d.p[j], probability_bound(s, j, u)));
+                        : stored(type, s.d.p[j], probability_bound(s, j, u)));
     }
   }
   return out;

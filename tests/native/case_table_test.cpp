@@ -11,7 +11,7 @@
 #include <limits>
 #include <stdexcept>
 
-#include "table.h"
+#include "case.h"
 
 namespace exn::test {
 namespace {
@@ -134,6 +134,24 @@ TEST(CaseTable, MalformedTablesAreErrors) {
   EXPECT_THROW(row.choice("kind", {"this", "that"}), std::runtime_error);
   EXPECT_THROW(row.subset("kind", {"this", "that"}), std::runtime_error);
   EXPECT_THROW(row.type("kind"), std::runtime_error);
+}
+
+// No case drops out of the emulator by a forgotten tag, and none slows it down by a wrong one. Most
+// small cases have less than 100 kB; sequences of calls, with tensors for each, have more.
+TEST(CaseTable, SmallMeansSmall) {
+  constexpr size_t kSurely = 32 << 10, kAtMost = 320 << 10;
+  if (std::string(exn_cpu_isas()).rfind(exn_cpu_isa(), 0) != 0) GTEST_SKIP() << "once is enough";
+  for (const std::string& op : ops()) {
+    for (const ListedCase& c : cases_of(op)) {
+      if (c.base.big || c.base.bench || c.spoiled) continue;
+      const size_t bytes = c.make().instantiate(kDLCPU)->tensor_bytes();
+      EXPECT_FALSE(c.base.small ? bytes > kAtMost : bytes <= kSurely)
+          << op << " " << c.base.id << " has " << bytes << " bytes";
+    }
+    for (const ListedCase& c : cases_of(op)) {
+      EXPECT_FALSE(c.base.small && c.base.big) << op << " " << c.base.id;
+    }
+  }
 }
 
 }  // namespace

@@ -17,9 +17,9 @@
 namespace exn::test {
 namespace {
 
-#define EXN_READ_OR_SKIP(variable, file)                                               \
+#define EXN_READ_OR_SKIP(variable, file)                                                     \
   if (!golden_folder_exists()) GTEST_SKIP() << "no recorded vectors at " << golden_path(""); \
-  const Safetensors variable = Safetensors::read(golden_path(file));                   \
+  const Safetensors variable = Safetensors::read(golden_path(file));                         \
   ASSERT_FALSE(variable.empty()) << golden_path(file) << " is missing or empty"
 
 // Largest error allowed, relative to the largest value of the tensor (but not to less than 0.01:
