@@ -134,7 +134,7 @@ EXN_SIMD uint64_t bits_of_scores(const float* score, int64_t n, F&& holds) {
 }
 
 // 64 rows, or fewer at the end.
-struct Block {
+struct RowBlock {
   uint64_t active;  // have not left yet
   uint64_t usable;  // have not been called invalid
   uint64_t wants;   // are active, and their own verdict is to leave
@@ -191,13 +191,13 @@ uint64_t verdicts(const ExitRuleArgs& r, int64_t first, int64_t n, uint64_t rows
 
 // First pass: every row's own verdict.
 template <int32_t kRule>
-void judge(const ExitRuleArgs& args, Block* blocks) {
+void judge(const ExitRuleArgs& args, RowBlock* blocks) {
   const ExitRuleArgs r = args;  // a copy that no store can alias
   State* state = reinterpret_cast<State*>(r.state);
   const State fresh = initial(kRule);
   for (int64_t first = 0; first < r.rows; first += kBits) {
     const int64_t n = r.rows - first < kBits ? r.rows - first : kBits;
-    Block block = {first_bits(n), first_bits(n), 0};
+    RowBlock block = {first_bits(n), first_bits(n), 0};
     if (r.first != 0) {
       for (int64_t i = 0; i < n; ++i) std::memcpy(state + first + i, &fresh, sizeof fresh);
     } else {
@@ -208,15 +208,14 @@ void judge(const ExitRuleArgs& args, Block* blocks) {
     }
     if (r.valid != nullptr) {
       const uint8_t* valid = r.valid;
-      block.usable =
-          bits_where(first, n, [&](int64_t row) EXN_FLAT { return valid[row] != 0; });
+      block.usable = bits_where(first, n, [&](int64_t row) EXN_FLAT { return valid[row] != 0; });
     }
     block.wants = verdicts<kRule>(r, first, n, block.active & block.usable);
     *blocks++ = block;
   }
 }
 
-void judge(const ExitRuleArgs& r, Block* blocks) {
+void judge(const ExitRuleArgs& r, RowBlock* blocks) {
   switch (r.rule) {
     case EXN_RULE_THRESHOLD:
       return judge<EXN_RULE_THRESHOLD>(r, blocks);
@@ -232,7 +231,7 @@ void judge(const ExitRuleArgs& r, Block* blocks) {
 }
 
 // Whether the verdicts let all rows leave, where the scope asks for all or for the last.
-bool all_agree(const ExitRuleArgs& r, const Block* blocks, int64_t count) {
+bool all_agree(const ExitRuleArgs& r, const RowBlock* blocks, int64_t count) {
   if (r.scope == EXN_SCOPE_LAST) {
     return count > 0 && (blocks[count - 1].wants >> (r.rows - 1) % kBits & 1) != 0;
   }
@@ -247,7 +246,7 @@ bool all_agree(const ExitRuleArgs& r, const Block* blocks, int64_t count) {
 exn_status exit_rule(const ExitRuleArgs& args, Workspace& ws) {
   const ExitRuleArgs r = args;  // a copy that no store can alias
   const int64_t count = (r.rows + kBits - 1) / kBits;
-  Block* blocks = ws.take<Block>(count);
+  RowBlock* blocks = ws.take<RowBlock>(count);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("exit_rule"));
   judge(r, blocks);
@@ -257,7 +256,7 @@ exn_status exit_rule(const ExitRuleArgs& args, Workspace& ws) {
   // Second pass: who leaves, and the list of those who stay.
   int64_t staying = 0;
   for (int64_t b = 0; b < count; ++b) {
-    const Block& block = blocks[b];
+    const RowBlock& block = blocks[b];
     const int64_t first = b * kBits, n = r.rows - first < kBits ? r.rows - first : kBits;
     const uint64_t agreed = (each ? block.wants : common) & block.usable;
     const uint64_t leave = block.active & (r.force != 0 ? ~uint64_t{0} : agreed);

@@ -16,10 +16,10 @@ namespace exn::cpu::EXN_ISA {
 namespace {
 
 // Elements summed on their own before tiles are merged in ascending order.
-constexpr int64_t kTile = 16384;
+constexpr int64_t kDotTile = 16384;
 // Elements whose products are summed in f32: chains of 32 products in any instruction set.
-constexpr int64_t kBlock = 64 * kLanes;
-static_assert(kTile % kBlock == 0, "");
+constexpr int64_t kDotBlock = 64 * kLanes;
+static_assert(kDotTile % kDotBlock == 0, "");
 
 struct Dots {
   double ww = 0;
@@ -101,8 +101,8 @@ struct ShortProduct {
 template <class T>
 Dots short_dots(const T* w, const T* g, int64_t n) {
   ShortProduct ww, wg, gg;
-  for (int64_t first = 0; first < n; first += kBlock) {
-    const int64_t end = n - first < kBlock ? n : first + kBlock;
+  for (int64_t first = 0; first < n; first += kDotBlock) {
+    const int64_t end = n - first < kDotBlock ? n : first + kDotBlock;
     int64_t i = first;
     for (; i + 2 * kLanes <= end; i += 2 * kLanes) {
       const f32v x = load(w + i), y = load(g + i);
@@ -169,9 +169,9 @@ void write_short(const T* w, const T* g, double along, double scale, int64_t n, 
 // The same past the caches, whatever out's alignment.
 template <class T>
 void stream_short(const T* w, const T* g, double along, double scale, int64_t n, T* out) {
-  alignas(64) T block[kBlock];
-  for (int64_t i = 0; i < n; i += kBlock) {
-    const int64_t count = n - i < kBlock ? n - i : kBlock;
+  alignas(64) T block[kDotBlock];
+  for (int64_t i = 0; i < n; i += kDotBlock) {
+    const int64_t count = n - i < kDotBlock ? n - i : kDotBlock;
     write_short(w + i, g + i, along, scale, count, block);
     move_entry<true, false>(reinterpret_cast<char*>(out + i), reinterpret_cast<const char*>(block),
                             count * static_cast<int64_t>(sizeof(T)), nullptr);
@@ -196,11 +196,11 @@ double noise_share(DType dtype) {
 // f(t, first element, elements) for all tiles, or for the last tile first.
 template <class F>
 void for_tiles(int64_t n, bool backwards, F&& f) {
-  const int64_t tiles = (n + kTile - 1) / kTile;
+  const int64_t tiles = (n + kDotTile - 1) / kDotTile;
   parallel_for(tiles, 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t t = backwards ? tiles - 1 - i : i, first = t * kTile;
-      f(t, first, n - first < kTile ? n - first : kTile);
+      const int64_t t = backwards ? tiles - 1 - i : i, first = t * kDotTile;
+      f(t, first, n - first < kDotTile ? n - first : kDotTile);
     }
     end_stream();  // if f did
   });
@@ -208,11 +208,10 @@ void for_tiles(int64_t n, bool backwards, F&& f) {
 
 template <class Sum, class F>
 Sum sum_tiles(int64_t n, Sum* partial, F&& f) {
-  for_tiles(n, false, [&](int64_t t, int64_t first, int64_t count) {
-    partial[t] = f(first, count);
-  });
+  for_tiles(n, false,
+            [&](int64_t t, int64_t first, int64_t count) { partial[t] = f(first, count); });
   Sum sum = {};
-  for (int64_t t = 0; t < (n + kTile - 1) / kTile; ++t) sum += partial[t];
+  for (int64_t t = 0; t < (n + kDotTile - 1) / kDotTile; ++t) sum += partial[t];
   return sum;
 }
 
@@ -276,7 +275,7 @@ void project(const PerpGradArgs& a, Dots* partial, double* partial_square) {
 }  // namespace
 
 exn_status perp_grad(const PerpGradArgs& a, Workspace& ws) {
-  const int64_t tiles = (a.weight.size + kTile - 1) / kTile;
+  const int64_t tiles = (a.weight.size + kDotTile - 1) / kDotTile;
   Dots* partial = ws.take<Dots>(tiles);
   double* partial_square = ws.take<double>(tiles);
   if (ws.counting()) return EXN_OK;
@@ -284,9 +283,8 @@ exn_status perp_grad(const PerpGradArgs& a, Workspace& ws) {
   if (a.weight.dtype == DType::kF64) {
     project<double>(a, partial, partial_square);
   } else {
-    with_float_type(a.weight.dtype, [&](auto type) {
-      project<EXN_TYPE_OF(type)>(a, partial, partial_square);
-    });
+    with_float_type(a.weight.dtype,
+                    [&](auto type) { project<EXN_TYPE_OF(type)>(a, partial, partial_square); });
   }
   return EXN_OK;
 }

@@ -11,17 +11,17 @@ namespace exn::cpu::EXN_ISA {
 namespace {
 
 // The table takes few cosines and sines from libm, which needs longer for one than memory for a
-// line. A position is the sum kBlock^2 x + kBlock y + z with y, z < kBlock, its angle the sum of
-// three, and its rotation the product of theirs: so there are 2 kBlock positions to ask for, and
-// one of every kBlock^2.
+// line. A position is the sum kRadix^2 x + kRadix y + z with y, z < kRadix, its angle the sum of
+// three, and its rotation the product of theirs: so there are 2 kRadix positions to ask for, and
+// one of every kRadix^2.
 //
 // In units of 2^-53: libm's cosine and sine are off by less than one each, by less than sqrt 2
 // together; a product of two rotations adds up what its factors are off by, and at most sqrt 5 for
 // its own rounding. That is 3 sqrt 2 + 2 sqrt 5 < 9 with two products. The three angles are rounded
 // as that of the sum would be: by a few units of the angle. An entry's own rounding is 2^28 units.
-constexpr int64_t kBlock = 16;
-constexpr int64_t kBlocks = kBlock * kBlock;  // positions that a thread takes at a time
-constexpr int64_t kTablePairs = 64;           // pairs of a position likewise
+constexpr int64_t kRadix = 16;
+constexpr int64_t kSpan = kRadix * kRadix;  // positions that a thread takes at a time
+constexpr int64_t kTablePairs = 64;         // pairs of a position likewise
 
 // A rotation of every pair, as a product takes its left factor: (cos, cos) and (-sin, sin).
 struct Turn {
@@ -52,9 +52,9 @@ void turn_at(const Angles& angles, int64_t position, int64_t first, int64_t coun
 
 // What the blocks of a table share.
 struct TableParts {
-  int64_t width;  // elements of a position, whole vectors
-  double* fine;   // [kBlock, 2, width] for z: (cos, sin) and (sin, cos)
-  double* middle;  // [kBlock, 2, width] for y: as a Turn
+  int64_t width;   // elements of a position, whole vectors
+  double* fine;    // [kRadix, 2, width] for z: (cos, sin) and (sin, cos)
+  double* middle;  // [kRadix, 2, width] for y: as a Turn
   Angles angles;
 
   Turn middle_turn(int64_t y) const {
@@ -63,7 +63,7 @@ struct TableParts {
 };
 
 void fill_parts(const RopeTableArgs& a, const TableParts& p) {
-  for (int64_t z = 0; z < kBlock && z < a.positions; ++z) {
+  for (int64_t z = 0; z < kRadix && z < a.positions; ++z) {
     double* entry = p.fine + 2 * z * p.width;
     for (int64_t i = 0; i < a.pairs; ++i) {
       const double angle = p.angles.of(z, i);
@@ -71,20 +71,20 @@ void fill_parts(const RopeTableArgs& a, const TableParts& p) {
       entry[2 * i + 1] = entry[p.width + 2 * i] = ::sin(angle);
     }
   }
-  for (int64_t y = 0; y < kBlock && y * kBlock < a.positions; ++y)
-    turn_at(p.angles, y * kBlock, 0, a.pairs, p.middle_turn(y));
+  for (int64_t y = 0; y < kRadix && y * kRadix < a.positions; ++y)
+    turn_at(p.angles, y * kRadix, 0, a.pairs, p.middle_turn(y));
 }
 
-// Positions [begin, begin + kBlocks) of up to kTablePairs pairs: every product but the last is one
-// for kBlock positions.
+// Positions [begin, begin + kSpan) of up to kTablePairs pairs: every product but the last is one
+// for kRadix positions.
 void fill_blocks(const RopeTableArgs& a, const TableParts& p, int64_t begin, int64_t first_pair) {
   alignas(64) double cosine[2 * kTablePairs], sine[2 * kTablePairs];
   const int64_t pairs = a.pairs - first_pair < kTablePairs ? a.pairs - first_pair : kTablePairs;
   turn_at(p.angles, begin, first_pair, pairs, {cosine, sine});
   constexpr int kHalf = kLanes / 2;
-  for (int64_t y = 0; y < kBlock && begin + y * kBlock < a.positions; ++y) {
-    const int64_t block = begin + y * kBlock, left = a.positions - block;
-    const int64_t count = left < kBlock ? left : kBlock;
+  for (int64_t y = 0; y < kRadix && begin + y * kRadix < a.positions; ++y) {
+    const int64_t block = begin + y * kRadix, left = a.positions - block;
+    const int64_t count = left < kRadix ? left : kRadix;
     const Turn middle = p.middle_turn(y);
     for_vectors(2 * pairs, [&](int64_t i, int n) EXN_FLAT {
       const int64_t column = 2 * first_pair + i;
@@ -124,8 +124,8 @@ exn_status rope_table(const RopeTableArgs& args, Workspace& ws) {
   }
   parts.width = (2 * a.pairs + kLanes - 1) / kLanes * kLanes;
   double* frequency = ws.take<double>(a.pairs);
-  parts.fine = ws.take<double>(2 * kBlock * parts.width);
-  parts.middle = ws.take<double>(2 * kBlock * parts.width);
+  parts.fine = ws.take<double>(2 * kRadix * parts.width);
+  parts.middle = ws.take<double>(2 * kRadix * parts.width);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("rope_table"));
   const double n = 2 * static_cast<double>(a.pairs);
@@ -134,11 +134,11 @@ exn_status rope_table(const RopeTableArgs& args, Workspace& ws) {
   }
   parts.angles = {frequency, a.divisor};
   fill_parts(a, parts);
-  const int64_t units = (a.positions + kBlocks - 1) / kBlocks;
+  const int64_t units = (a.positions + kSpan - 1) / kSpan;
   parallel_for(units, 64 / a.pairs + 1, [&](int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
       for (int64_t pair = 0; pair < a.pairs; pair += kTablePairs)
-        fill_blocks(a, parts, unit * kBlocks, pair);
+        fill_blocks(a, parts, unit * kSpan, pair);
     }
   });
   return EXN_OK;

@@ -26,7 +26,7 @@ void add_rows(const From* from, const T* rows, int64_t stride, int64_t n, float*
 
 // Columns that are summed at a time: their sums stay in L1 while the heads are read, each in a run
 // that the hardware sees coming.
-constexpr int64_t kPiece = 512;
+constexpr int64_t kSumPiece = 512;
 
 int64_t limit_of(const SelectArgs& a, int64_t row) {
   return a.limit != nullptr ? a.limit[row] : a.scores.cols;
@@ -36,7 +36,7 @@ int64_t limit_of(const SelectArgs& a, int64_t row) {
 template <class T>
 void sum_piece(const SelectArgs& a, int64_t row, int64_t first, float* sums) {
   constexpr int kBeside = 4;
-  const int64_t rest = limit_of(a, row) - first, n = rest < kPiece ? rest : kPiece;
+  const int64_t rest = limit_of(a, row) - first, n = rest < kSumPiece ? rest : kSumPiece;
   const int64_t stride = a.scores.stride;
   const T* head = row_of<T>(a.scores, row * a.heads) + first;
   float* to = sums + first;
@@ -55,11 +55,11 @@ constexpr int64_t kWorthSumming = 32768;
 // one.
 template <class T>
 void sum_rows(const SelectArgs& a, const SelectionRooms& rooms) {
-  const int64_t pieces = (a.scores.cols + kPiece - 1) / kPiece;
-  const int64_t chunk = kWorthSumming / kPiece / a.heads + 1;
+  const int64_t pieces = (a.scores.cols + kSumPiece - 1) / kSumPiece;
+  const int64_t chunk = kWorthSumming / kSumPiece / a.heads + 1;
   parallel_for(a.rows() * pieces, chunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      sum_piece<T>(a, i / pieces, i % pieces * kPiece, rooms.room(i / pieces).score);
+      sum_piece<T>(a, i / pieces, i % pieces * kSumPiece, rooms.room(i / pieces).score);
   });
 }
 
@@ -81,7 +81,7 @@ void run_rows(const SelectArgs& a, const SelectionRooms& rooms) {
           selector.run(row_of<T>(a.scores, row), row, limit, room);
           continue;
         }
-        for (int64_t first = 0; !summed && first < limit; first += kPiece)
+        for (int64_t first = 0; !summed && first < limit; first += kSumPiece)
           sum_piece<T>(a, row, first, room.score);
         selector.run<float>(room.score, row, limit, room);
       }

@@ -113,7 +113,7 @@ static EXN_SIMD int64_t keep_between(const float* x, int64_t n, float low, float
 }
 
 // Where a row is cut: all above `bar` and the first `equal` of those that equal it.
-struct Cut {
+struct ScoreCut {
   float bar;
   int64_t equal;
 };
@@ -121,8 +121,8 @@ struct Cut {
 // The cut that leaves the k largest of n scores; NaN are none of them, and of the others there are
 // more than k > 0, from `low` to `high`. `room` holds n / kFew + kLanes scores.
 constexpr int64_t kFew = 4;
-static EXN_SIMD Cut cut_at(const float* x, int64_t n, int64_t k, float low, float high,
-                           float* room) {
+static EXN_SIMD ScoreCut cut_at(const float* x, int64_t n, int64_t k, float low, float high,
+                                float* room) {
   int64_t least = rank_of(low), most = rank_of(high);
   // Scores above the bounds `least` - 1 and `most`.
   int64_t above_least = n, above_most = 0;
@@ -153,7 +153,7 @@ static EXN_SIMD Cut cut_at(const float* x, int64_t n, int64_t k, float low, floa
 struct SelectionRoom {
   float* score = nullptr;  // the row; NaN where a column is no candidate
   float* near_cut = nullptr;
-  ColumnSet open;   // candidates
+  ColumnSet open;  // candidates
   ColumnSet taken;
 
   // Rows share rooms: there are as many as can be of use to threads, within a few MiB.
@@ -287,7 +287,7 @@ class Selector {
     }
     if (k == 0) return;
     const float* x = room.score + begin;
-    const Cut cut = cut_at(x, end - begin, k, low, high, room.near_cut);
+    const ScoreCut cut = cut_at(x, end - begin, k, low, high, room.near_cut);
     int64_t equals = cut.equal;
     for_vectors(end - begin, [&](int64_t i, int lanes) EXN_FLAT {
       const f32v v = load_part(x + i, lanes, NAN);
