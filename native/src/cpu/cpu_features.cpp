@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cpu_features.h"
 
+#include "tuning.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #if defined(__linux__)
@@ -10,7 +12,9 @@
 #endif
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 namespace exn::cpu {
 
@@ -21,7 +25,7 @@ struct Features {
   bool avx2 = false;
   bool avx512 = false;
   bool tiles = false;
-  bool intel = false;
+  char processor[24] = "";
 };
 
 bool bit(uint32_t word, int n) { return (word >> n & 1) != 0; }
@@ -47,11 +51,12 @@ bool may_use_tiles() {
 
 Features detect() {
   Features f;
-  uint32_t a, b, c, d;
-  // "GenuineIntel"
-  if (__get_cpuid(0, &a, &b, &c, &d))
-    f.intel = b == 0x756e6547 && d == 0x49656e69 && c == 0x6c65746e;
+  uint32_t a, b, c, d, maker[3];
+  if (!__get_cpuid(0, &a, &maker[0], &maker[2], &maker[1])) return f;
   if (!__get_cpuid(1, &a, &b, &c, &d)) return f;
+  const uint32_t family = a >> 8 & 15, extended = family == 15 ? a >> 20 & 255 : 0;
+  std::snprintf(f.processor, sizeof f.processor, "%.12s/%u", reinterpret_cast<const char*>(maker),
+                family + extended);
   const bool fma = bit(c, 12), osxsave = bit(c, 27), f16c = bit(c, 29);
   if (!osxsave || !fma || !f16c) return f;
   const uint64_t saved = saved_state();
@@ -83,21 +88,26 @@ bool has_amx() {
 }
 #endif
 
-// The maker, whose cores differ in what they are fast at. Tests take either way.
-static bool intel() {
+// As Tuning::processor names it. Tests take either way.
+static const char* processor() {
 #if defined(EXN_EMULATE_AVX512)
-  return std::getenv("EXEUNT_TEST_AS_INTEL") != nullptr;
+  return std::getenv("EXEUNT_TEST_AS_INTEL") != nullptr ? "GenuineIntel" : "";
 #elif defined(__x86_64__)
-  return features().intel;
+  return features().processor;
 #else
-  return true;
+  return "GenuineIntel";
 #endif
 }
 
-bool bf16_dot_pays() { return !intel(); }
-bool alternation_pays() { return intel(); }
-bool line_requests_pay() { return intel(); }
-bool copies_by_l2() { return intel(); }
-bool asking_again_pays() { return !intel(); }
+static const Tuning& find_tuning() {
+  const Tuning* row = kTunings;
+  while (std::strncmp(processor(), row->processor, std::strlen(row->processor)) != 0) ++row;
+  return *row;
+}
+
+const Tuning& tuning() {
+  static const Tuning& found = find_tuning();
+  return found;
+}
 
 }  // namespace exn::cpu

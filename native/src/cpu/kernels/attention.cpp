@@ -10,29 +10,16 @@
 // Rows of one sequence pass over K and V together, with all query heads of a KV head; for a few
 // rows the chunks of a sequence are work items of their own, so that threads share one long
 // sequence.
-#include <cmath>
-
-#include "../ids.h"
-#include "kv.h"
-#include "products.h"
 #include "score_products.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
 
 constexpr int kTile = 64;
-constexpr int64_t kChunk = 512;
 // Query heads of a work item that pass over a tile together.
 constexpr int kSlab = 32;
 // Up to so many rows, chunks are separate work items.
 constexpr int64_t kFewRows = 16;
-constexpr float kLowest = -HUGE_VALF;
-
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t chunks_of(int64_t slots) { return (slots + kChunk - 1) / kChunk; }
-
-// States are padded to whole vectors of every kind.
-int64_t state_stride(int64_t dim) { return (dim + 31) / 32 * 32; }
 
 // What is known of some query heads over some slots: sum_t e^(s - top) and the same sum of V.
 struct States {
@@ -82,35 +69,33 @@ struct PassScratch {
 // group], so that those of a work item lie side by side.
 struct Plan {
   const AttentionArgs& a;
+  Queries query;
   int64_t group, dim, stride;
   int64_t chunks;  // of all slots of the cache; then of those that a row sees
   bool few;
-  bool splits = false;            // chunks are work items of their own
-  bool pairs = false;             // products of bf16 pairs
-  bool alternates = false;        // asks for lines of K and of V in turn
-  bool again = false;             // asks for lines several times
-  float* query = nullptr;         // [heads, stride]
-  bf16* narrow_query = nullptr;   // the same, of pairs
+  bool splits = false;       // chunks are work items of their own
+  bool alternates = false;   // prefetches lines of K and of V in turn
+  bool again = false;        // prefetches lines several times
   int32_t* order = nullptr;  // rows by rank: those of one block lie side by side
   int32_t* first = nullptr;  // first rank of each block, and the end
   int64_t blocks = 0;
-  int64_t kv_heads;    // of a work item
-  States whole, part;  // few rows: `part` has a state for each chunk [chunk][head]
-  int32_t* merged = nullptr;  // few rows: chunks, from the first on, that `whole` has of a head
+  int64_t kv_heads;            // of a work item
+  States whole, part;          // few rows: `part` has a state for each chunk [chunk][head]
+  int32_t* merged = nullptr;   // few rows: chunks, from the first on, that `whole` has of a head
   PassScratch* own = nullptr;  // the calling thread's
 
   explicit Plan(const AttentionArgs& args)
       : a(args),
+        query(args.query, args.cache),
         group(args.query.heads / args.cache.heads),
-        dim(args.cache.dim),
-        stride(state_stride(args.cache.dim)),
+        dim(query.dim),
+        stride(query.stride),
         chunks(chunks_of(args.cache.slots)),
         few(args.query.rows <= kFewRows),
         kv_heads(few ? neighbours(args) : 1) {
-    pairs = in_pairs(args.query.dtype, args.cache.dtype);
 #if defined(EXN_HAS_BF16_DOT)
-    alternates = alternation_pays();
-    again = asking_again_pays() && !alternates;
+    alternates = tuning().prefetch_alternates;
+    again = tuning().prefetch_again && !alternates;
 #endif
   }
 
@@ -143,8 +128,7 @@ struct Plan {
   }
 
   void take(Workspace& ws) {
-    query = ws.take<float>(pairs ? 0 : heads() * stride);
-    narrow_query = ws.take<bf16>(pairs ? heads() * stride : 0);
+    query.take(ws, heads());
     order = ws.take<int32_t>(a.query.rows);
     first = ws.take<int32_t>(a.query.rows + 1);
     whole = take_states(ws, heads());
@@ -184,49 +168,14 @@ void order_rows(Plan* p) {
   p->first[block] = static_cast<int32_t>(rows);
 }
 
-template <class T, class To>
-void load_query(const T* from, int64_t dim, To* to, int64_t stride) {
-  for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
-    store_part(to + i, load_part(from + i, n, 0.0f), n);
-  });
-  for (int64_t i = dim; i < stride; ++i) from_float(to + i, 0);
-}
-
-// The same in the order of columns that pairs of bf16 have.
-void load_query_pairs(const bf16* from, int64_t dim, float* to, int64_t stride) {
-  for (int64_t i = 0; i < stride; i += kPair) {
-    const int64_t left = dim - i;
-    f32v first = zero(), second = zero();
-    if (left >= kPair) {
-      load_pair(from + i, first, second);
-    } else if (left > 0) {
-      load_pair_n(from + i, static_cast<int>(left), first, second);
-    }
-    store_two(to + i, first, second);
-  }
-}
-
 void load_queries(const Plan& p) {
   with_float_type(p.a.query.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     parallel_for(p.heads(), 64, [&](int64_t begin, int64_t end) {
       for (int64_t head = begin; head < end; ++head) {
-        const T* from = static_cast<const T*>(p.a.query.data) + p.row_of(head) * p.a.query.stride +
-                        p.query_head_of(head) * p.dim;
-        if (p.pairs) {
-          load_query(from, p.dim, p.narrow_query + head * p.stride, p.stride);
-          continue;
-        }
-        float* to = p.query + head * p.stride;
-        if constexpr (std::is_same_v<T, bf16>) {
-          if (p.a.cache.dtype == DType::kBF16) {
-            load_query_pairs(from, p.dim, to, p.stride);
-            continue;
-          }
-        }
-        load_query(from, p.dim, to, p.stride);
-        with_float_type(p.a.cache.dtype,
-                        [&](auto cache) { order_pairs<EXN_TYPE_OF(cache)>(to, p.stride); });
+        const T* rows = static_cast<const T*>(p.a.query.data);
+        const int64_t row = p.row_of(head) * p.a.query.stride;
+        p.query.load(rows + row + p.query_head_of(head) * p.dim, head);
       }
     });
   });
@@ -234,158 +183,40 @@ void load_queries(const Plan& p) {
 
 // ---- one tile -----------------------------------------------------------------------------------
 
-// Asks for the lines of the next tile while this one is worked on, in the order of addresses, into
-// L2: a tile of several KV heads is larger than L1. A core holds few requests at a time and waits
-// for one to be answered before it makes another, so they have to come evenly. Where vectors are
-// long, two lines are asked for at once: neighbours, or one of K and the one of V that belongs to
-// it, wherever that pays. Zen 4 drops requests while many are under way, and a line that is not
-// there costs more than many requests: each is asked for again twice. With one thread a decode step
-// over 4096 slots of 8 heads of 128, bf16, takes 0.93 of the time with four query heads for each KV
-// head, 0.86 with two and 0.87 with one.
-class Ahead {
- public:
-  static constexpr int kTogether = kLanes == 16 ? 2 : 1;
-
-  // Bytes at `begin` come next.
-  EXN_SIMD void add(const char* begin, int64_t bytes) {
-    if (runs_ > 0 && end_[runs_ - 1] == begin) {
-      end_[runs_ - 1] += bytes;
-    } else {
-      begin_[runs_] = begin;
-      end_[runs_++] = begin + bytes;
-    }
-    lines_ += (bytes + 63) / 64;
-  }
-  // Starts with what was added; `beside` bytes from there lies what is asked for as well, if not 0.
-  EXN_SIMD void start(int64_t beside, bool again) {
-    again_ = again;
-    at_ = runs_ > 0 ? begin_[0] : nullptr;
-    last_ = runs_ > 0 ? end_[0] : nullptr;
-    if (kTogether > 1 && beside != 0) {
-      beside_ = beside;
-      step_ = 64;
-    }
-  }
-  // How often kTogether lines are to be asked for.
-  int64_t requests() const { return (lines_ * 64 + step() - 1) / step(); }
-  // What each call of ask() asks for from now on: requests, times 2^kShift.
-  EXN_SIMD void pace(uint32_t pace) { pace_ = pace; }
-  static uint32_t pace_of(int64_t requests, int64_t calls) {
-    return static_cast<uint32_t>((requests << kShift) / (calls < 1 ? 1 : calls) + 1);
-  }
-
-  // Lines to ask for evenly, which cost a step two instructions each: what is asked for stays in
-  // registers, and nothing depends on it.
-  struct Share {
-    const char* at;
-    int64_t pace, beside;
-
-    template <int kLines>
-    EXN_SIMD void ask() {
-      for (int i = 0; i < kLines; i += kTogether) {
-        prefetch_far(at);
-        if constexpr (kTogether > 1) prefetch_far(at + beside);
-        at += pace;
-      }
-    }
-  };
-  // What one ask() would ask for, for so many lines asked for. The end of a run cuts it off; what
-  // comes next makes up for it.
-  EXN_SIMD Share share(int64_t lines) {
-    due_ += pace_;
-    // Nothing left: then for what is in L1, as an address of no page would be looked up each time.
-    if (at_ >= last_ && !next_run(&at_)) return {reinterpret_cast<const char*>(this), 0, 0};
-    const int64_t wanted = (due_ >> kShift) * step(), left = last_ - at_;
-    const int64_t bytes = wanted < left ? wanted : left, asks = lines / kTogether;
-    const auto pace = static_cast<uint32_t>(bytes + asks - 1) / static_cast<uint32_t>(asks);
-    const Share some = {at_, pace, beside_};
-    at_ += bytes;
-    due_ -= static_cast<uint32_t>((bytes + step() - 1) / step()) << kShift;
-    return some;
-  }
-
-  EXN_SIMD void ask() {
-    const uint32_t due = due_ + pace_;
-    const char* at = at_;
-    for (uint32_t requests = due >> kShift; requests > 0; --requests) {
-      if (at >= last_ && !next_run(&at)) return;
-      prefetch_far(at);
-      if constexpr (kTogether > 1) {
-        prefetch_far(at + beside_);
-        if (again_) {
-          prefetch_far(at - kOnceMore);
-          prefetch_far(at - kOnceMore + 64);
-          prefetch_far(at - kTwiceMore);
-          prefetch_far(at - kTwiceMore + 64);
-        }
-      }
-      at += step();
-    }
-    at_ = at;
-    due_ = due % (1u << kShift);
-  }
-
- private:
-  static constexpr int kShift = 12;
-
-  // Bytes of a run that one request goes on.
-  int64_t step() const { return kTogether > 1 ? step_ : 64; }
-
-  bool next_run(const char** at) {
-    if (run_ + 1 >= runs_) {
-      due_ = pace_ = 0;
-      return false;
-    }
-    ++run_;
-    *at = begin_[run_];
-    last_ = end_[run_];
-    return true;
-  }
-
-  const char* at_ = nullptr;
-  const char* last_ = nullptr;
-  int64_t beside_ = 64, step_ = 128;
-  bool again_ = false;
-  uint32_t due_ = 0, pace_ = 0;
-  int runs_ = 0, run_ = 0;
-  int64_t lines_ = 0;
-  static constexpr int kSides = 3;  // values of the first tile, keys and values of the next one
-  const char* begin_[kSides * kTile];
-  const char* end_[kSides * kTile];
-};
+// The lines of the next tile, prefetched while this one is worked on, into L2: a tile of several KV
+// heads is larger than L1. They lie in a run each for values of the first tile, keys and values of
+// the next one, at most.
+using Ahead = PacedPrefetch<3 * kTile>;
 
 // Where the rows of a tile lie, one a slot.
 template <class T>
-struct Rows {
+struct SlotRows {
   const T* base;
   const int64_t* at;
 
   EXN_SIMD const T* operator[](int slot) const { return base + at[slot]; }
-  EXN_SIMD Rows from(int slot) const { return {base, at + slot}; }
+  EXN_SIMD SlotRows from(int slot) const { return {base, at + slot}; }
 };
 
-// Accumulators that a block of scores or of weighted sums keeps in registers.
-constexpr int kSums = kRegisters == 32 ? 16 : 8;
-// Whether a step of kX queries asks by itself. With a single one it is memory that takes the time.
-// Otherwise a step on few accumulators is over before what ask() keeps has been through memory, and
-// several have a share.
+// Whether a step of kX queries prefetches by itself. With a single one it is memory that takes the
+// time. Otherwise a step on few accumulators is over before what prefetch() keeps has been through
+// memory, and several have a share.
 template <int kX>
-constexpr bool kAsksEach = kX == 1 || kRegisters == 32;
+constexpr bool kPrefetchesEach = kX == 1 || kRegisters == 32;
 // Slots that have a share of values.
 constexpr int kShareSlots = 32;
-// Lines that a step on kN pairs asks for with a share: no more than it reads, but whole requests.
+// Lines that a step on kN pairs prefetches from a share: no more than it reads, but whole requests.
 template <class T, int kN>
-constexpr int kStepLines =
-    (kN * kPair * static_cast<int>(sizeof(T)) + Ahead::kTogether * 64 - 1) /
-    (Ahead::kTogether * 64) * Ahead::kTogether;
+constexpr int kStepLines = (kN * kPair * static_cast<int>(sizeof(T)) + Ahead::kAtOnce * 64 - 1) /
+                           (Ahead::kAtOnce * 64) * Ahead::kAtOnce;
 
 // out[w] = <key w, query> for a single query: one key after another, as they lie in memory.
 template <class P, class T, int kW>
-EXN_SIMD void score_single(const Rows<T>& key, const typename P::Query* query, int64_t dim,
+EXN_SIMD void score_single(const SlotRows<T>& key, const typename P::Query* query, int64_t dim,
                            float* out, Ahead* ahead) {
   f32v acc[kW];
   for (int w = 0; w < kW; ++w) {
-    ahead->ask();
+    ahead->prefetch();
     f32v sum = zero();
     int64_t i = 0;
     for (; i + kPair <= dim; i += kPair) sum = P::add(P::key(key[w] + i), P::query(query + i), sum);
@@ -406,14 +237,14 @@ EXN_SIMD void score_single(const Rows<T>& key, const typename P::Query* query, i
 // have room. What takes the time is the instructions, of which a core begins some four a cycle, not
 // the multiplications, two a cycle: hence no unrolled steps, whose addresses would be computed.
 template <class P, class T, int kW, int kX>
-EXN_SIMD void score_block(const Rows<T>& rows, const typename P::Query* query, int64_t stride,
+EXN_SIMD void score_block(const SlotRows<T>& rows, const typename P::Query* query, int64_t stride,
                           int64_t dim, float* out, Ahead::Share* next) {
   const T* key[kW];
   for (int w = 0; w < kW; ++w) key[w] = rows[w];
   f32v acc[kX * kW];
   for (f32v& v : acc) v = zero();
   const auto step = [&](int64_t at, auto load_key) EXN_FLAT {
-    next->ask<kStepLines<T, kW>>();
+    next->prefetch<kStepLines<T, kW>>();
     decltype(load_key(key[0])) k[kW];
     for (int w = 0; w < kW; ++w) k[w] = load_key(key[w] + at);
     for (int turn = 0; turn < P::kTurns; ++turn) {
@@ -441,14 +272,14 @@ EXN_SIMD void score_block(const Rows<T>& rows, const typename P::Query* query, i
 // after another as they lie in memory: a key's sums are halved twice before the next one comes.
 // Takes sixteen keys at a time and returns how many it took.
 template <int kX, int kSteps>
-EXN_SIMD int score_held(const Rows<bf16>& key, int count, const bf16* query, int64_t stride,
+EXN_SIMD int score_held(const SlotRows<bf16>& key, int count, const bf16* query, int64_t stride,
                         float* out, Ahead* ahead) {
   const Held<kX, kSteps> held(query, stride);
   int w = 0;
-  for (; w + 16 <= count; w += 16) {
+  for (; w + kHeldKeys <= count; w += kHeldKeys) {
     int slot = w;
     const auto next_key = [&]() EXN_FLAT {
-      ahead->ask();
+      ahead->prefetch();
       return key[slot++];
     };
     f32v sums[4];
@@ -465,7 +296,7 @@ EXN_SIMD int score_held(const Rows<bf16>& key, int count, const bf16* query, int
 // queries are twelve sums, so that no multiplication waits for the one before it; a vector of V is
 // widened for four of them, a weight loaded for three.
 template <class T, int kV, int kX, bool kSecond>
-EXN_SIMD void weigh_chain(const Rows<T>& value, int begin, int end, const float* p, float* sum,
+EXN_SIMD void weigh_chain(const SlotRows<T>& value, int begin, int end, const float* p, float* sum,
                           int64_t stride, int64_t column, Ahead* ahead) {
   float* const to = sum + column + (kSecond ? kLanes : 0);
   f32v acc[kX * kV];
@@ -476,7 +307,7 @@ EXN_SIMD void weigh_chain(const Rows<T>& value, int begin, int end, const float*
     const int last = part + kShareSlots < end ? part + kShareSlots : end;
     Ahead::Share next = ahead->share(kShareSlots * kStepLines<T, 1>);
     for (int t = part; t < last; ++t) {
-      next.ask<kStepLines<T, 1>>();
+      next.prefetch<kStepLines<T, 1>>();
       const T* at = value[t] + column;
       f32v v[kV];
       load_halves<kSecond, T>([&](int d) EXN_FLAT { return at + d * kPair; }, t, v);
@@ -494,11 +325,13 @@ EXN_SIMD void weigh_chain(const Rows<T>& value, int begin, int end, const float*
 
 // Keys of a block.
 template <int kX>
-constexpr int kKeys = kX == 1 ? kSums : kX == 2 ? kSums / 2 : kSums / 4;
+constexpr int kKeys = kX == 1   ? kSums
+                      : kX == 2 ? kSums / 2
+                                : kSums / 4;
 
 // Not inlined, like its sister below: on their own both have registers enough.
 template <class P, class T, int kX>
-__attribute__((noinline)) void score_keys(const Rows<T>& key, int count,
+__attribute__((noinline)) void score_keys(const SlotRows<T>& key, int count,
                                           const typename P::Query* query, int64_t stride,
                                           int64_t dim, float* out, Ahead* ahead) {
   constexpr int kW = kKeys<kX>;
@@ -524,8 +357,8 @@ __attribute__((noinline)) void score_keys(const Rows<T>& key, int count,
 // sum[x][i] += p[x][t] V[t][i] for t in [begin, end) and kD pairs of vectors from `column` on, each
 // of n elements; slots in ascending order.
 template <class T, int kD, int kX>
-EXN_SIMD void weigh_columns(const Rows<T>& value, int begin, int end, const float* p, float* sum,
-                            int64_t stride, int64_t column, int n, Ahead* ahead) {
+EXN_SIMD void weigh_columns(const SlotRows<T>& value, int begin, int end, const float* p,
+                            float* sum, int64_t stride, int64_t column, int n, Ahead* ahead) {
   constexpr int kLines = kStepLines<T, kD> + 1;  // more than keys, see Shares
   f32v acc[kX * kD * 2];
   for (int x = 0; x < kX; ++x) {
@@ -551,15 +384,15 @@ EXN_SIMD void weigh_columns(const Rows<T>& value, int begin, int end, const floa
       }
     }
   };
-  for (int t = begin; kAsksEach<kX> && t < end; ++t) {
-    ahead->ask();
+  for (int t = begin; kPrefetchesEach<kX> && t < end; ++t) {
+    ahead->prefetch();
     step(t);
   }
-  for (int part = begin; !kAsksEach<kX> && part < end; part += kShareSlots) {
+  for (int part = begin; !kPrefetchesEach<kX> && part < end; part += kShareSlots) {
     const int last = part + kShareSlots < end ? part + kShareSlots : end;
     Ahead::Share next = ahead->share(kShareSlots * kLines);
     for (int t = part; t < last; ++t) {
-      next.ask<kLines>();
+      next.prefetch<kLines>();
       step(t);
     }
   }
@@ -572,10 +405,12 @@ EXN_SIMD void weigh_columns(const Rows<T>& value, int begin, int end, const floa
 
 // Pairs of columns whose sums stay in registers.
 template <int kX>
-constexpr int kColumns = kX == 1 ? 4 : kX == 2 ? kSums / 4 : kSums / 8;
+constexpr int kColumns = kX == 1   ? 4
+                         : kX == 2 ? kSums / 4
+                                   : kSums / 8;
 
 template <class T, int kX>
-__attribute__((noinline)) void weigh_values(const Rows<T>& value, int begin, int end,
+__attribute__((noinline)) void weigh_values(const SlotRows<T>& value, int begin, int end,
                                             const float* p, float* sum, int64_t stride, int64_t dim,
                                             Ahead* ahead) {
   constexpr int kD = kColumns<kX>;
@@ -605,21 +440,20 @@ __attribute__((noinline)) void weigh_values(const Rows<T>& value, int begin, int
     weigh_columns<T, 1, kX>(value, begin, end, p, sum, stride, i, kPair, ahead);
   }
   if (i < dim) {
-    weigh_columns<T, 1, kX>(value, begin, end, p, sum, stride, i, static_cast<int>(dim - i),
-                            ahead);
+    weigh_columns<T, 1, kX>(value, begin, end, p, sum, stride, i, static_cast<int>(dim - i), ahead);
   }
 }
 
-// How often the two passes over `count` slots ask.
+// How often the two passes over `count` slots prefetch.
 template <int kX>
-int64_t score_asks(int count, [[maybe_unused]] bool held) {
+int64_t score_prefetches(int count, [[maybe_unused]] bool held) {
 #if defined(EXN_HAS_BF16_DOT)
-  if (held && kX > 1) return count / 16 * 16 + (count % 16 > 0 ? 1 : 0);
+  if (held && kX > 1) return count / kHeldKeys * kHeldKeys + (count % kHeldKeys > 0 ? 1 : 0);
 #endif
   return kX == 1 ? count / kKeys<kX> * kKeys<kX> + (count % kKeys<kX> > 0 ? 1 : 0) : 1;
 }
 template <int kX>
-int64_t weigh_asks(int count, int64_t dim) {
+int64_t weigh_prefetches(int count, int64_t dim) {
   constexpr int64_t kWidest = kColumns<kX> * kPair, kDouble = 2 * kPair;
   const int64_t rest = dim % kWidest;
   int64_t passes = dim / kWidest + rest / kDouble + (rest % kDouble + kPair - 1) / kPair;
@@ -627,14 +461,14 @@ int64_t weigh_asks(int count, int64_t dim) {
   const int64_t pairs = dim / kPair, single = pairs % 3 == 1 ? 1 : 0;
   if (kX > 2) passes = (pairs + 1) / 3 * 2 + single + (dim % kPair > 0 ? 1 : 0);
 #endif
-  return (kAsksEach<kX> ? count : (count + kShareSlots - 1) / kShareSlots) * passes;
+  return (kPrefetchesEach<kX> ? count : (count + kShareSlots - 1) / kShareSlots) * passes;
 }
 
 // ---- softmax ------------------------------------------------------------------------------------
 
 // Turns the scores of a tile, times `scale`, into weights against the running maximum, for kX heads
 // side by side: each is a long chain of operations. `shrink` is what the sums so far shrink by.
-// Asks once for each head.
+// Prefetches once for each head.
 template <int kX>
 __attribute__((noinline)) void weigh_scores(float (*s)[kTile], const float* scale, float* top,
                                             float* total, float* shrink, Ahead* ahead) {
@@ -642,7 +476,7 @@ __attribute__((noinline)) void weigh_scores(float (*s)[kTile], const float* scal
   static_assert(kX <= kLanes);
   float now[kX], base[kX], drop[kLanes] = {};
   for (int x = 0; x < kX; ++x) {
-    ahead->ask();
+    ahead->prefetch();
     f32v highest = set1(top[x]);
     for (int v = 0; v < kVectors; ++v) {
       const f32v scaled = mul(load(s[x] + v * kLanes), set1(scale[x]));
@@ -654,18 +488,11 @@ __attribute__((noinline)) void weigh_scores(float (*s)[kTile], const float* scal
     drop[x] = top[x] - base[x];
   }
   store(drop, exp_negative(load(drop)));
-  constexpr int kAtOnce = kGroup < kVectors ? kGroup : kVectors;
+  constexpr int kBeside = kGroup < kVectors ? kGroup : kVectors;
   for (int x = 0; x < kX; ++x) {
     f32v sum = zero();
-    for (int v = 0; v < kVectors; v += kAtOnce) {
-      f32v d[kAtOnce], e[kAtOnce];
-      for (int k = 0; k < kAtOnce; ++k) d[k] = sub(load(s[x] + (v + k) * kLanes), set1(base[x]));
-      exp_clamped(d, e);
-      for (int k = 0; k < kAtOnce; ++k) {
-        store(s[x] + (v + k) * kLanes, e[k]);
-        sum = add(sum, e[k]);
-      }
-    }
+    for (int v = 0; v < kVectors; v += kBeside)
+      sum = weigh_vectors<kBeside>(s[x] + v * kLanes, set1(base[x]), sum);
     shrink[x] = drop[x];
     total[x] = total[x] * shrink[x] + reduce_add(sum);
     top[x] = now[x];
@@ -717,23 +544,13 @@ void finish_scores(const AttentionArgs& a, const Slab& slab, int head, int64_t t
   for (int64_t t = 0; t < wanted; ++t) slab.scores[head][tile + t] = s[t];
 }
 
-// The queries of products P.
-template <class P>
-const typename P::Query* queries(const Plan& p) {
-  if constexpr (std::is_same_v<typename P::Query, float>) {
-    return p.query;
-  } else {
-    return p.narrow_query;
-  }
-}
-
 template <class P, class T, int kX>
-EXN_SIMD void score_heads(const Plan& p, const Slab& slab, int head, const Rows<T>& key,
+EXN_SIMD void score_heads(const Plan& p, const Slab& slab, int head, const SlotRows<T>& key,
                           const int* seen, float (*s)[kTile], Ahead* ahead) {
   int most = 0;
   for (int x = 0; x < kX; ++x) most = seen[head + x] > most ? seen[head + x] : most;
-  score_keys<P, T, kX>(key, most, queries<P>(p) + (slab.head + head) * p.stride, p.stride, p.dim,
-                       s[head], ahead);
+  score_keys<P, T, kX>(key, most, p.query.from<P>(slab.head + head), p.stride, p.dim, s[head],
+                       ahead);
 }
 
 template <int kX>
@@ -746,14 +563,13 @@ EXN_SIMD void turn_heads(const Plan& p, const Slab& slab, int head, int64_t tile
     scale[x] = 1;
     finish_scores(p.a, slab, head + x, tile, seen[head + x], s[head + x]);
   }
-  weigh_scores<kX>(s + head, scale, slab.state.top + head, slab.state.total + head, shrink,
-                   ahead);
+  weigh_scores<kX>(s + head, scale, slab.state.top + head, slab.state.total + head, shrink, ahead);
   for (int x = 0; x < kX; ++x)
     shrink_sums(slab.state.sum + (head + x) * p.stride, p.stride, shrink[x]);
 }
 
 template <class T, int kX>
-EXN_SIMD void weigh_heads(const Plan& p, const Slab& slab, int head, const Rows<T>& value,
+EXN_SIMD void weigh_heads(const Plan& p, const Slab& slab, int head, const SlotRows<T>& value,
                           const int* seen, const float (*s)[kTile], Ahead* ahead) {
   int common = kTile;
   for (int x = 0; x < kX; ++x) common = seen[head + x] < common ? seen[head + x] : common;
@@ -766,20 +582,6 @@ EXN_SIMD void weigh_heads(const Plan& p, const Slab& slab, int head, const Rows<
   }
 }
 
-// Calls f(head, kX) for the heads of a slab, kMost at a time while there are so many.
-template <int kMost, class F>
-EXN_SIMD void for_head_groups(int heads, F&& f) {
-  int head = 0;
-  for (; head + kMost <= heads; head += kMost) f(head, std::integral_constant<int, kMost>());
-  if constexpr (kMost > 3) {
-    if (heads - head == 3) f(head, std::integral_constant<int, 3>());
-  }
-  if constexpr (kMost > 2) {
-    if (heads - head == 2) f(head, std::integral_constant<int, 2>());
-  }
-  if (heads - head == 1) f(head, std::integral_constant<int, 1>());
-}
-
 // Query heads that share one load of a key, and of a value: where vectors are long, the more share
 // it, the less often it is widened, at the cost of a multiplication each time.
 constexpr int kScoreHeads = 4;
@@ -790,16 +592,16 @@ constexpr int kNarrowHeads = kRegisters == 32 ? 4 : 2;
 template <class F>
 EXN_SIMD void for_weigh_groups(int64_t dim, int heads, F&& f) {
   if (kNarrowHeads > kWeighHeads && dim <= 2 * kPair) {
-    for_head_groups<kNarrowHeads>(heads, f);
+    for_groups<kNarrowHeads>(heads, f);
   } else {
-    for_head_groups<kWeighHeads>(heads, f);
+    for_groups<kWeighHeads>(heads, f);
   }
 }
 
-// What a slab asks for during the scores and during softmax, of 64 lines; the values take the rest.
-// These are the parts of its time: memory must not wait for the program in any of them. The scores
-// of few registers take longer than the values, and so do those that are not of bf16 pairs. With a
-// single query for each of several KV heads it is the requests that take the time.
+// What a slab prefetches during the scores and during softmax, of 64 lines; the values take the
+// rest. These are the parts of its time: memory must not wait for the program in any of them. The
+// scores of few registers take longer than the values, and so do those that are not of bf16 pairs.
+// With a single query for each of several KV heads it is the requests that take the time.
 struct Shares {
   int64_t score, turn;
 };
@@ -809,7 +611,7 @@ constexpr Shares shares_of(int heads, int slabs, bool alternates) {
   return slabs > 1 ? Shares{30, 2} : Shares{24, 2};
 }
 
-// At which pace a slab asks while it passes over a tile.
+// At which pace a slab prefetches while it passes over a tile.
 struct Paces {
   uint32_t score = 0, turn = 0, weigh = 0;
   int64_t requests = -1;  // that it is to make
@@ -819,13 +621,13 @@ struct Paces {
     if (slots == count && some == requests) return;
     count = slots;
     requests = some;
-    const bool held = p.pairs && (p.dim == 2 * kPair || p.dim == 4 * kPair);
+    const bool held = p.query.pairs && (p.dim == 2 * kPair || p.dim == 4 * kPair);
     int64_t score_calls = 0, weigh_calls = 0;
-    for_head_groups<kScoreHeads>(heads, [&](int, auto group) EXN_FLAT {
-      score_calls += score_asks<decltype(group)::value>(slots, held);
+    for_groups<kScoreHeads>(heads, [&](int, auto group) EXN_FLAT {
+      score_calls += score_prefetches<decltype(group)::value>(slots, held);
     });
     for_weigh_groups(p.dim, heads, [&](int, auto group) EXN_FLAT {
-      weigh_calls += weigh_asks<decltype(group)::value>(slots, p.dim);
+      weigh_calls += weigh_prefetches<decltype(group)::value>(slots, p.dim);
     });
     const int64_t first = requests * shares.score / 64, second = requests * shares.turn / 64;
     score = Ahead::pace_of(first, score_calls);
@@ -839,16 +641,16 @@ template <class P, class T>
 void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, const int64_t* offset,
                     const Paces& paces, float (*s)[kTile], Ahead* ahead) {
   const int64_t head_at = slab.kv_head * p.a.cache.head_stride;
-  const Rows<T> key = {static_cast<const T*>(p.a.cache.k) + head_at, offset};
-  const Rows<T> value = {static_cast<const T*>(p.a.cache.v) + head_at, offset};
+  const SlotRows<T> key = {static_cast<const T*>(p.a.cache.k) + head_at, offset};
+  const SlotRows<T> value = {static_cast<const T*>(p.a.cache.v) + head_at, offset};
   int seen[kSlab];
   for (int head = 0; head < slab.heads; ++head) seen[head] = seen_of(slab.visible[head], tile);
   ahead->pace(paces.score);
-  for_head_groups<kScoreHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
+  for_groups<kScoreHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
     score_heads<P, T, decltype(heads)::value>(p, slab, head, key, seen, s, ahead);
   });
   ahead->pace(paces.turn);
-  for_head_groups<kScoreHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
+  for_groups<kScoreHeads>(slab.heads, [&](int head, auto heads) EXN_FLAT {
     turn_heads<decltype(heads)::value>(p, slab, head, tile, seen, s, ahead);
   });
   ahead->pace(paces.weigh);
@@ -880,13 +682,13 @@ void find_rows(const KvCache& c, int64_t sequence, int64_t first, int count, int
   }
 }
 
-// What a thread does after a chunk, to ask for it in time.
+// What a thread does after a chunk, to prefetch it in time.
 enum class Then { kNothing, kNextChunk, kNextHeads };
 
-// The states of the slabs' heads over the slots of one chunk, whose first tile was asked for or
+// The states of the slabs' heads over the slots of one chunk, whose first tile was prefetched or
 // not.
 template <class P, class T>
-void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool asked, Then then,
+void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool prefetched, Then then,
                      float (*s)[kTile]) {
   const KvCache& c = p.a.cache;
   for (int i = 0; i < slabs.count; ++i) forget(slabs.slab[i], p.stride);
@@ -926,10 +728,10 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool aske
       for (int t = 0; !runs_on && t < slots; ++t)
         ahead.add(reinterpret_cast<const char*>(base + rows[t]), bytes);
     };
-    // Nobody asked for the first tile: its keys are read at once, its values a little later.
-    if (!p.alternates && !asked)
+    // Nobody prefetched the first tile: its keys are read at once, its values a little later.
+    if (!p.alternates && !prefetched)
       add(c.v, slabs.slab[0].kv_head * c.head_stride, offset[which], count);
-    asked = true;
+    prefetched = true;
     add(c.k, head_at, next_at, wanted);
     if (!p.alternates) add(c.v, head_at, next_at, wanted);
     ahead.start(p.alternates ? static_cast<const char*>(c.v) - static_cast<const char*>(c.k) : 0,
@@ -970,22 +772,21 @@ void write_result(const Plan& p, int64_t head) {
 }
 
 // Where the chunks of a row are work items of their own, their states meet here, unless they have
-// met before. They come from the cores that computed them, and each would be waited for: 25 of
-// 400 us of a step of 32 heads over 4096 slots, with two threads on Zen 4.
+// met before. They come from the cores that computed them, and each would be waited for.
 void write_results(const Plan& p) {
   const auto seen = [&](int64_t head) EXN_FLAT { return chunks_of(p.a.visible[p.row_of(head)]); };
-  const auto ask = [&](int64_t head) EXN_FLAT {
+  const auto prefetch = [&](int64_t head) EXN_FLAT {
     for (int64_t chunk = p.merged[head]; chunk < seen(head); ++chunk) {
       const States part = p.part.at(chunk * p.heads() + head);
-      prefetch(part.top);
-      prefetch(part.total);
-      for (int64_t i = 0; i < p.stride; i += 16) prefetch(part.sum + i);
+      prefetch_l1(part.top);
+      prefetch_l1(part.total);
+      for (int64_t i = 0; i < p.stride; i += kLineOf<float>) prefetch_l1(part.sum + i);
     }
   };
   parallel_for(p.heads(), 64 / (p.chunks + 1) + 1, [&](int64_t begin, int64_t end) {
-    ask(begin);
+    prefetch(begin);
     for (int64_t head = begin; head < end; ++head) {
-      if (head + 1 < end) ask(head + 1);
+      if (head + 1 < end) prefetch(head + 1);
       const States state = p.whole.at(head);
       for (int64_t chunk = p.merged[head]; chunk < seen(head); ++chunk)
         merge_states(state, p.part.at(chunk * p.heads() + head));
@@ -998,8 +799,7 @@ void write_results(const Plan& p) {
 
 // Query heads of a block that pass over the cache together: for each of the KV heads of an item up
 // to kSlab.
-void take_slabs(const Plan& p, int64_t block, int64_t first_kv_head, int64_t first_head,
-                Slabs* s) {
+void take_slabs(const Plan& p, int64_t block, int64_t first_kv_head, int64_t first_head, Slabs* s) {
   s->count = 0;
   s->sequence = sequence_of(p.a.sequence, p.order[p.first[block]]);
   const int64_t heads = (p.first[block + 1] - p.first[block]) * p.group;
@@ -1024,8 +824,7 @@ void take_slabs(const Plan& p, int64_t block, int64_t first_kv_head, int64_t fir
 
 // The same heads with their states in `part`.
 void move_states(const States& part, Slabs* s) {
-  for (int i = 0; i < s->count; ++i)
-    s->slab[i].state = part.at(s->slab[i].head);
+  for (int i = 0; i < s->count; ++i) s->slab[i].state = part.at(s->slab[i].head);
 }
 
 // Adds the states of a chunk to those of the whole, of heads that see it.
@@ -1049,9 +848,9 @@ Then next_of(const Plan& p, const Slabs& slabs, int64_t chunk, bool more) {
 
 // One chunk, where it is an item. The first chunk's state is that of the whole to begin with. A
 // thread that has computed all chunks before this one (`follows`) adds it to them while it is in
-// L1. `asked`: for its first tile; from then on, for that of the next item.
+// L1. `prefetched`: its first tile; from then on, that of the next item.
 template <class P, class T>
-void run_chunk(const Plan& p, int64_t chunk, bool follows, bool more, bool* asked,
+void run_chunk(const Plan& p, int64_t chunk, bool follows, bool more, bool* prefetched,
                PassScratch& scratch) {
   const Slabs& whole = scratch.slabs;
   if (chunk > 0 && chunk >= chunks_of(whole.visible())) return;
@@ -1060,8 +859,8 @@ void run_chunk(const Plan& p, int64_t chunk, bool follows, bool more, bool* aske
     move_states(p.part.at((follows ? 1 : chunk) * p.heads()), &scratch.part);
   }
   const Then then = next_of(p, whole, chunk, more);
-  pass_over_chunk<P, T>(p, chunk > 0 ? scratch.part : whole, chunk, *asked, then, scratch.s);
-  *asked = then != Then::kNothing;
+  pass_over_chunk<P, T>(p, chunk > 0 ? scratch.part : whole, chunk, *prefetched, then, scratch.s);
+  *prefetched = then != Then::kNothing;
   if (chunk == 0 || !follows) return;
   merge_chunk(whole, scratch.part, chunk);
   for (int i = 0; i < whole.count; ++i) {
@@ -1072,7 +871,7 @@ void run_chunk(const Plan& p, int64_t chunk, bool follows, bool more, bool* aske
 
 // All chunks, one after another, and their results while the states are in L1.
 template <class P, class T>
-void run_block(const Plan& p, bool more, bool* asked, PassScratch& scratch) {
+void run_block(const Plan& p, bool more, bool* prefetched, PassScratch& scratch) {
   const Slabs& whole = scratch.slabs;
   const int64_t chunks = chunks_of(whole.visible());
   if (chunks > 1) {
@@ -1081,8 +880,9 @@ void run_block(const Plan& p, bool more, bool* asked, PassScratch& scratch) {
   }
   for (int64_t chunk = 0; chunk == 0 || chunk < chunks; ++chunk) {
     const Then then = next_of(p, whole, chunk, more);
-    pass_over_chunk<P, T>(p, chunk == 0 ? whole : scratch.part, chunk, *asked, then, scratch.s);
-    *asked = then != Then::kNothing;
+    const Slabs& slabs = chunk == 0 ? whole : scratch.part;
+    pass_over_chunk<P, T>(p, slabs, chunk, *prefetched, then, scratch.s);
+    *prefetched = then != Then::kNothing;
     if (chunk > 0) merge_chunk(whole, scratch.part, chunk);
   }
   for (int i = 0; i < whole.count; ++i) {
@@ -1092,7 +892,7 @@ void run_block(const Plan& p, bool more, bool* asked, PassScratch& scratch) {
 }
 
 // An item is a block of rows, some neighbouring KV heads and, where chunks are split, a chunk. A
-// thread takes several that follow each other, as what it asks for at the end of one serves the
+// thread takes several that follow each other, as what it prefetches at the end of one serves the
 // next.
 template <class P, class T>
 void run_items(const Plan& p) {
@@ -1101,7 +901,7 @@ void run_items(const Plan& p) {
   // Pieces enough to even out what the threads are given.
   const int64_t pieces = threads() * 8;
   const auto run = [&](int64_t begin, int64_t end, PassScratch& scratch) {
-    bool asked = false;
+    bool prefetched = false;
     for (int64_t item = begin; item < end; ++item) {
       const int64_t chunk = item % chunks, kv_head = item / chunks % kv_items * p.kv_heads,
                     block = item / chunks / kv_items;
@@ -1109,24 +909,14 @@ void run_items(const Plan& p) {
       for (int64_t head = 0; head < heads; head += kSlab) {
         take_slabs(p, block, kv_head, head, &scratch.slabs);
         if (p.splits) {
-          run_chunk<P, T>(p, chunk, item - chunk >= begin, item + 1 < end, &asked, scratch);
+          run_chunk<P, T>(p, chunk, item - chunk >= begin, item + 1 < end, &prefetched, scratch);
         } else {
-          run_block<P, T>(p, item + 1 < end, &asked, scratch);
+          run_block<P, T>(p, item + 1 < end, &prefetched, scratch);
         }
       }
     }
   };
   parallel_for(items, (items + pieces - 1) / pieces, p.own, run);
-}
-
-template <class T>
-void run_items(const Plan& p) {
-#if defined(EXN_HAS_BF16_DOT)
-  if constexpr (std::is_same_v<T, bf16>) {
-    if (p.pairs) return run_items<Pairs, T>(p);
-  }
-#endif
-  run_items<Plain<T>, T>(p);
 }
 
 exn_status wrong_sequence(const AttentionArgs& a, int64_t row) {
@@ -1172,7 +962,11 @@ exn_status attention(const AttentionArgs& a, Workspace& ws) {
   plan.splits = plan.few && plan.chunks > 1;
   for (int64_t head = 0; plan.splits && head < plan.heads(); ++head) plan.merged[head] = 1;
   load_queries(plan);
-  with_float_type(a.cache.dtype, [&](auto type) { run_items<EXN_TYPE_OF(type)>(plan); });
+  with_float_type(a.cache.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    with_products<T>(plan.query.pairs,
+                     [&](auto products) { run_items<EXN_TYPE_OF(products), T>(plan); });
+  });
   if (plan.splits) write_results(plan);
   return EXN_OK;
 }

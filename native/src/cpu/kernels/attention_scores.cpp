@@ -9,10 +9,6 @@
 // over the rows in ascending order, and over the heads of each, whoever computes them and
 // whatever else is computed beside: a prompt has the same bits for every thread count, in every
 // batch and layout.
-#include <cmath>
-
-#include "../ids.h"
-#include "kv.h"
 #include "score_products.h"
 #include "selection.h"
 
@@ -22,23 +18,16 @@ namespace {
 constexpr int64_t kStepScores = int64_t{1} << 20;
 // Scores of a step and thread that become weights, and these sums, in L2. As many as the workspace
 // holds would be written to memory and read again beside the keys where each layer has an op, and
-// with it a workspace, of its own: 1.1 to 1.2 times the time on Granite Rapids.
+// with it a workspace, of its own.
 constexpr int64_t kNearScores = int64_t{1} << 15;
-// The same of several threads where products are of pairs: on Zen 4 two of them, with four queries
-// for each KV head, take 0.95 of the time, as fewer steps are waited for. Twice as many: 1.1.
+// The same of several threads where products are of pairs: fewer steps are waited for.
 constexpr int64_t kNearScoresOfPairs = int64_t{1} << 16;
-constexpr int64_t kChunk = 512;
-constexpr float kLowest = -HUGE_VALF;
 // Room for pooling on both sides of a row, in floats; half of the largest width.
 constexpr int64_t kMargin = 128;
 
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-int64_t whole_lines(int64_t floats) { return (floats + 31) / 32 * 32; }
-
 // Rows of scores lie an odd number of lines apart: a power of two would put the scores of a slot,
 // for all heads, into one set of the cache.
-constexpr int64_t kLine = 16;
+constexpr int64_t kSkew = 16;
 
 // Prompts, KV heads and rows of each prompt that are computed together.
 struct Step {
@@ -56,11 +45,9 @@ struct Extent {
 // Scratch and order of a call.
 struct Plan {
   const AttentionScoresArgs& a;
-  int64_t group, dim, stride, slots, chunks;
+  Queries query;
+  int64_t group, dim, slots, chunks;
   int64_t prompts, kv_heads, rows;  // of a step
-  bool pairs = false;  // products of bf16 pairs
-  float* query = nullptr;      // [queries, stride]
-  bf16* narrow_query = nullptr;  // the same, of pairs
   float* z = nullptr;          // [queries, slots]: scores, or weights against the chunk's maximum
   float* top = nullptr;        // [queries, chunks]: maximum of a chunk, later its factor
   float* total = nullptr;      // [queries, chunks]: sum of its weights
@@ -70,13 +57,12 @@ struct Plan {
 
   explicit Plan(const AttentionScoresArgs& args)
       : a(args),
+        query(args.query, args.keys),
         group(args.query.heads / args.keys.heads),
-        dim(args.keys.dim),
-        stride(whole_lines(args.keys.dim)),
-        slots(whole_lines(args.keys.slots) + kLine),
-        chunks((args.keys.slots + kChunk - 1) / kChunk) {
-    pairs = in_pairs(args.query.dtype, args.keys.dtype);
-    const int64_t queries = larger(1, kStepScores / larger(slots - kLine, 1));
+        dim(query.dim),
+        slots(whole_vectors(args.keys.slots) + kSkew),
+        chunks(chunks_of(args.keys.slots)) {
+    const int64_t queries = larger(1, kStepScores / larger(slots - kSkew, 1));
     const int64_t of_row = args.query.heads, of_prompt = args.window * of_row;
     prompts = larger(1, smaller(args.prompts, queries / of_prompt));
     rows = larger(1, smaller(args.window, queries / of_row));
@@ -85,14 +71,13 @@ struct Plan {
 
   bool selects() const { return a.selection.indices != nullptr; }
   int64_t queries() const { return prompts * kv_heads * rows * group; }
-  int64_t sum_stride() const { return whole_lines(a.columns) + 2 * kMargin; }
+  int64_t sum_stride() const { return whole_vectors(a.columns) + 2 * kMargin; }
   int64_t score_rows() const { return a.prompts * a.score_heads; }
 
   void take(Workspace& ws) {
     // Of a cache without sequences no prompt has one: the run is refused.
     if (a.prompts == 0 || a.keys.sequences == 0) return;
-    query = ws.take<float>(pairs ? 0 : queries() * stride);
-    narrow_query = ws.take<bf16>(pairs ? queries() * stride : 0);
+    query.take(ws, queries());
     z = ws.take<float>(queries() * slots);
     top = ws.take<float>(queries() * chunks);
     total = ws.take<float>(queries() * chunks);
@@ -107,8 +92,8 @@ struct Plan {
   // by side are read together.
   int64_t heads_of_step() const {
     if (a.window > 1 || a.keys.head_stride == dim) return kv_heads;
-    const int64_t of_head = larger(1, prompts * group * (slots - kLine));
-    const int64_t near = pairs && threads() > 1 ? kNearScoresOfPairs : kNearScores;
+    const int64_t of_head = larger(1, prompts * group * (slots - kSkew));
+    const int64_t near = query.pairs && threads() > 1 ? kNearScoresOfPairs : kNearScores;
     return larger(1, smaller(kv_heads, near * threads() / of_head));
   }
 
@@ -135,36 +120,18 @@ struct Plan {
 
 // ---- queries ------------------------------------------------------------------------------------
 
-template <class T, class To>
-void load_query(const Plan& p, const T* from, To* to) {
-  for_vectors(p.dim, [&](int64_t i, int n) EXN_FLAT {
-    store_part(to + i, load_part(from + i, n, 0.0f), n);
-  });
-  for (int64_t i = p.dim; i < p.stride; ++i) from_float(to + i, 0);
-}
-
 void load_queries(const Plan& p, const Step& s) {
   with_float_type(p.a.query.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     parallel_for(s.prompts * s.rows, 16, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t prompt = s.prompt + i / s.rows, row = s.row + i % s.rows;
-        const T* from = static_cast<const T*>(p.a.query.data) +
-                        (prompt * p.a.window + row) * p.a.query.stride;
+        const T* from =
+            static_cast<const T*>(p.a.query.data) + (prompt * p.a.window + row) * p.a.query.stride;
         for (int64_t kv = s.kv_head; kv < s.kv_head + s.kv_heads; ++kv) {
           for (int64_t g = 0; g < p.group; ++g) {
             const T* head = from + (kv * p.group + g) * p.dim;
-            const int64_t at = (p.number(s, prompt, kv, row) + g) * p.stride;
-            if constexpr (std::is_same_v<T, bf16>) {
-              if (p.pairs) {
-                load_query(p, head, p.narrow_query + at);
-                continue;
-              }
-            }
-            float* to = p.query + at;
-            load_query(p, head, to);
-            with_float_type(p.a.keys.dtype,
-                            [&](auto key) { order_pairs<EXN_TYPE_OF(key)>(to, p.stride); });
+            p.query.load(head, p.number(s, prompt, kv, row) + g);
           }
         }
       }
@@ -186,8 +153,7 @@ struct Tile {
   int64_t z[kGroups];      // element of its first score
 };
 
-// Sums that a block carries, and queries that share one reading of a group.
-constexpr int kSums = kRegisters == 32 ? 16 : 8;
+// Queries that share one reading of a group.
 constexpr int kMostQueries = 4;
 
 // Where a call's queries and scores lie.
@@ -220,8 +186,7 @@ EXN_SIMD void add_rows(f32v (&acc)[kX * kW], const Tile& tile, int group, int sl
   for (; i + P::kStep <= to.dim; i += P::kStep) step(i, P::key(key + i));
   const int rest = static_cast<int>(to.dim - i);
   if (rest > 0) step(i, P::key_n(key + i, rest));
-  if constexpr (kAt + 1 < kW)
-    add_rows<P, T, kW, kX, kOneHead, kAt + 1>(acc, tile, group, slot, to);
+  if constexpr (kAt + 1 < kW) add_rows<P, T, kW, kX, kOneHead, kAt + 1>(acc, tile, group, slot, to);
 }
 
 // Scores of kW rows with kX queries each: one accumulator each, elements in ascending order.
@@ -242,12 +207,12 @@ EXN_SIMD void multiply_rows(const Tile& tile, int group, int slot,
 }
 
 // The same of a group whose keys share each reading of a query, as many at a time as there are sums
-// for. Asks meanwhile for what lies `ahead` of the group's first key.
-template <class P, class T, int kX, bool kAsk>
+// for. Prefetches meanwhile what lies `ahead` of the group's first key.
+template <class P, class T, int kX, bool kPrefetch>
 EXN_SIMD void multiply_group(const Tile& tile, int group, int64_t ahead,
                              const Target<typename P::Query>& to) {
   constexpr int kKeys = kSums / kX < kSide ? kSums / kX : kSide;
-  const T* ask = static_cast<const T*>(tile.key[group][0]) + ahead;
+  const T* next = static_cast<const T*>(tile.key[group][0]) + ahead;
   const typename P::Query* query = to.query + tile.query[group];
   float* z = to.z + tile.z[group];
   for (int first = 0; first < kSide; first += kKeys) {
@@ -256,10 +221,9 @@ EXN_SIMD void multiply_group(const Tile& tile, int group, int64_t ahead,
     f32v acc[kX * kKeys];
     for (f32v& v : acc) v = zero();
     const auto step = [&](int64_t i, auto load_key) EXN_FLAT {
-      if constexpr (kAsk) {
-        constexpr int kBytes = kKeys * P::kStep * static_cast<int>(sizeof(T));
-        for (int b = 0; b < kBytes; b += 64)
-          prefetch(reinterpret_cast<const char*>(ask + first * to.dim + i * kKeys) + b);
+      if constexpr (kPrefetch) {
+        for (int at = 0; at < kKeys * P::kStep; at += kLineOf<T>)
+          prefetch_l1(next + first * to.dim + i * kKeys + at);
       }
       decltype(load_key(key[0])) k[kKeys];
       for (int r = 0; r < kKeys; ++r) k[r] = load_key(key[r] + i);
@@ -281,7 +245,7 @@ EXN_SIMD void multiply_group(const Tile& tile, int group, int64_t ahead,
   }
 }
 
-// Groups of one head from one to that which is asked for: the more it computes, the more.
+// Groups of one head from one to that which is prefetched: the more it computes, the more.
 template <int kX>
 constexpr int64_t kGroupsAhead = kX > 1 && kRegisters < 32 ? 4 : 1;
 
@@ -303,7 +267,7 @@ __attribute__((noinline)) void read_keys(const Tile& tile, const Target<typename
       multiply_group<P, T, kX, true>(tile, g, ahead + (kOneHead ? 0 : g * kSide * to.dim - at), to);
     }
   } else {
-    // Rows far apart cannot be read side by side, nor asked for, as fast as one after another, in
+    // Rows far apart cannot be read side by side, nor prefetched, as fast as one after another, in
     // the order of addresses, which the hardware runs ahead of.
     constexpr int kHeads = kW < kGroups ? kW : kGroups;
     for (int slot = 0; slot < kSide; ++slot) {
@@ -322,8 +286,7 @@ __attribute__((noinline)) void reread_keys(const Tile& tile, const Target<typena
 
 // The keys of a tile with all queries of their heads, the first of which bring them into cache.
 template <class P, class T>
-void multiply_tile(const Tile& tile, int64_t queries, bool one_head,
-                   Target<typename P::Query> to) {
+void multiply_tile(const Tile& tile, int64_t queries, bool one_head, Target<typename P::Query> to) {
   int64_t x = 0;
   const auto some = [&](auto together) EXN_FLAT {
     constexpr int kX = decltype(together)::value;
@@ -370,7 +333,7 @@ class Walk {
       for (; g < kGroups && head_ < heads_; ++g, ++head_) {
         const int64_t query = first_ + head_ * of_head_;
         for (int r = 0; r < kSide; ++r) tile->key[g][r] = row_[r] + head_ * p_.a.keys.head_stride;
-        tile->query[g] = query * p_.stride;
+        tile->query[g] = query * p_.query.stride;
         tile->z[g] = query * p_.slots + slot_;
       }
       if (head_ < heads_) break;
@@ -389,26 +352,15 @@ class Walk {
   int64_t heads_, first_, of_head_, slot_, end_, head_ = 0;
 };
 
+// Scores of an item's queries, not yet scaled.
 template <class P, class T>
-void score_chunk(const Plan& p, const Step& s, const Item& it, const Extent& extent,
-                 const typename P::Query* query) {
+void score_chunk(const Plan& p, const Step& s, const Item& it, const Extent& extent) {
   const int64_t begin = larger(extent.begin, it.chunk * kChunk);
   Walk<T> walk(p, s, it, begin, smaller(extent.end, (it.chunk + 1) * kChunk));
-  const Target<typename P::Query> to = {query, p.stride, p.z, p.slots, p.dim};
+  const Target<typename P::Query> to = {p.query.from<P>(0), p.query.stride, p.z, p.slots, p.dim};
   Tile tile;
   for (walk.take(&tile); tile.groups > 0; walk.take(&tile))
     multiply_tile<P, T>(tile, s.rows * p.group, it.kv_heads == 1, to);
-}
-
-// Scores of an item's queries, not yet scaled.
-template <class T>
-void score_chunk(const Plan& p, const Step& s, const Item& it, const Extent& extent) {
-#if defined(EXN_HAS_BF16_DOT)
-  if constexpr (std::is_same_v<T, bf16>) {
-    if (p.pairs) return score_chunk<Pairs, T>(p, s, it, extent, p.narrow_query);
-  }
-#endif
-  score_chunk<Plain<T>, T>(p, s, it, extent, p.query);
 }
 
 // ---- weights ------------------------------------------------------------------------------------
@@ -445,13 +397,7 @@ float weigh(float* z, int64_t n, float top) {
   f32v sum = zero();
   int64_t i = 0;
   for (; i + kGroup * kLanes <= n; i += kGroup * kLanes) {
-    f32v x[kGroup], e[kGroup];
-    for (int k = 0; k < kGroup; ++k) x[k] = sub(load(z + i + k * kLanes), set1(base));
-    exp_clamped(x, e);
-    for (int k = 0; k < kGroup; ++k) {
-      store(z + i + k * kLanes, e[k]);
-      sum = add(sum, e[k]);
-    }
+    sum = weigh_vectors<kGroup>(z + i, set1(base), sum);
   }
   for_vectors(n - i, [&](int64_t j, int lanes) EXN_FLAT {
     const f32v e = exp_negative(sub(load_part(z + i + j, lanes, kLowest), set1(base)));
@@ -462,8 +408,7 @@ float weigh(float* z, int64_t n, float top) {
 }
 
 // Makes weights of an item's scores, which may be scaled already.
-void finish_chunk(const Plan& p, const Step& s, const Item& it, const Extent& extent,
-                  bool scaled) {
+void finish_chunk(const Plan& p, const Step& s, const Item& it, const Extent& extent, bool scaled) {
   const bool raw = p.a.kind == EXN_SCORE_RAW;
   if (raw && scaled) return;
   const int64_t begin = larger(extent.begin, it.chunk * kChunk);
@@ -478,8 +423,7 @@ void finish_chunk(const Plan& p, const Step& s, const Item& it, const Extent& ex
   for (int64_t query = first; query < last; ++query) {
     const int64_t n = seen(query);
     if (n <= 0) continue;
-    const float top =
-        scaled ? highest_score(z(query), n) : scale_scores(z(query), n, p.a.scale);
+    const float top = scaled ? highest_score(z(query), n) : scale_scores(z(query), n, p.a.scale);
     if (!raw) p.top[query * p.chunks + it.chunk] = top;
   }
   for (int64_t query = first; query < last && !raw; ++query) {
@@ -494,23 +438,19 @@ void finish_chunk(const Plan& p, const Step& s, const Item& it, const Extent& ex
 // For heads of kSteps whole vectors. What a core reads in ascending order comes at the speed of
 // memory. So keys are read as they lie there, vector by vector, and meet queries that stay in
 // registers; the compiler would change the order. The hardware follows more closely where one line
-// of each key is asked for. Heads that lie side by side in a slot are read one after another from
-// a tile that was asked for whole, in its order.
+// of each key is prefetched. Heads that lie side by side in a slot are read one after another from
+// a tile that was prefetched whole, in its order.
 
-// Slots whose scores are folded together.
-constexpr int kBlock = 16;
-static_assert(kChunk % kBlock == 0 && kBlock == kLanes);
+static_assert(kChunk % kHeldKeys == 0);
 // Slots of a KV head that further queries read again, from L1.
 constexpr int64_t kTileSlots = 64;
-// Slots from a key to the one that is asked for.
+// Slots from a key to the one that is prefetched.
 constexpr int64_t kSlotsAhead = 32;
 
 // Three or four queries in the way of Held: a quarter of a vector of the key meets all of them at
-// once, so that what fold_to_quads would give, bit for bit, costs three additions. On Zen 4 each
-// quarter is spread by the unit that would shuffle the sums, and a key takes 21 cycles instead of
-// 18. But where heads lie side by side, whose lines are asked for one by one, requests that come
-// faster than memory answers are dropped: there a step over a cache by tokens takes 0.92 of the
-// time that it takes with Held, by pages 1.03.
+// once, so that what fold_to_quads would give, bit for bit, costs three additions. That takes
+// longer, as the unit that would shuffle the sums spreads the quarters; but where heads lie side by
+// side, requests that come faster than memory answers are lost.
 template <int kX, int kSteps>
 struct HeldQuarters {
   bf16v part[kSteps][4];
@@ -543,63 +483,60 @@ struct HeldQuarters {
   }
 };
 
-// Scores of whole blocks of a KV head with kX queries. Asks for kAsk lines of `next` with each key;
-// for all of them several times, as AMD's processors, whose products are of pairs, drop requests
-// while many are under way: a step over a cache by tokens or by pages takes 0.8 to 0.9 of the time.
-// Where keys lie is computed: a table of it, written just before, would have to reach the cache
-// behind all keys that are still on their way, and memory would be idle.
-template <int kX, int kSteps, int kAsk>
+// Scores of whole blocks of a KV head with kX queries. Prefetches kLines lines of `next` with each
+// key; all of them several times, as processors whose products are of pairs lose requests. Where
+// keys lie is computed: a table of it, written just before, would have to reach the cache behind
+// all keys that are still on their way, and memory would be idle.
+template <int kX, int kSteps, int kLines>
 __attribute__((noinline)) void score_keys(const bf16* key, int64_t slots, const bf16* query,
                                           int64_t query_stride, float* z, int64_t z_stride,
                                           float scale, int64_t key_stride, const bf16* next) {
-  using Queries =
-      std::conditional_t<kAsk == kSteps && kX >= 3, HeldQuarters<kX, kSteps>, Held<kX, kSteps>>;
-  const Queries held(query, query_stride);
-  const auto ask = [](const bf16* line) EXN_FLAT {
-    for (int i = 0; i < kAsk; ++i) prefetch_far(line + i * kDotLanes);
-  };
+  std::conditional_t<kLines == kSteps && kX >= 3, HeldQuarters<kX, kSteps>, Held<kX, kSteps>> held(
+      query, query_stride);
   const auto next_key = [&]() EXN_FLAT {
-    ask(next);
-    if constexpr (kAsk == kSteps) {
-      ask(next - kOnceMore / sizeof(bf16));
-      ask(next - kTwiceMore / sizeof(bf16));
-    }
+    prefetch_lines<kLines>(next);
+    if constexpr (kLines == kSteps) prefetch_lines<kLines>(next, KeysAgain());
     next += kSteps * kDotLanes;
     const bf16* at = key;
     key += key_stride;
     return at;
   };
-  for (const float* end = z + slots; z < end; z += kBlock) {
+  for (const float* end = z + slots; z < end; z += kHeldKeys) {
     f32v sums[4];
     held.multiply(next_key, sums);
     for (int x = 0; x < kX; ++x) store(z + x * z_stride, mul(sums[x], set1(scale)));
   }
 }
 
-// The same with queries of f32, for which keys are widened; a few meet each load of a query. What
-// is asked for meanwhile: nothing, what lies behind the keys, the same in the manner of AMD's
-// processors, or a tile elsewhere.
-enum class Next { kNothing, kRunsOn, kFar, kTile };
+// What is prefetched while queries of f32 meet keys: nothing; what lies behind the keys, all of it
+// into L1 and some lines earlier into L2, from where the hardware goes on; the same into L2 alone,
+// or a tile elsewhere.
+enum class KeysAhead { kNothing, kStaged, kFar, kTile };
+
+// As many lines as a step reads, kLines, for step `step` of the keys before `next`.
+template <KeysAhead kAhead, int kLines>
+EXN_SIMD void prefetch_keys([[maybe_unused]] const bf16* next, [[maybe_unused]] int step) {
+  [[maybe_unused]] const char* const line =
+      reinterpret_cast<const char*>(next + step * kLines * kDotLanes);
+  if constexpr (kAhead == KeysAhead::kStaged) {
+    prefetch_l2(line + kKeysStagedL2);
+    for (int i = 0; i < kLines; ++i) prefetch_l1(line + kKeysStagedL1 + i * kLine);
+  } else if constexpr (kAhead == KeysAhead::kFar) {
+    prefetch_lines<kLines>(line + kKeysFar);
+  } else if constexpr (kAhead == KeysAhead::kTile) {
+    if (kLines > 1 || step % 4 == 0) prefetch_l2(line + kKeysEarlier);  // one in four
+    prefetch_lines<kLines>(line);
+  }
+}
 
 // Adds to sums [kX, kKeys] the products of kX queries with kBeside keys, from number kAt on, and
 // goes on to the next ones. Recursive, as add_rows is.
-template <int kX, int kKeys, int kBeside, int kSteps, Next kNext, int kAt = 0>
+template <int kX, int kKeys, int kBeside, int kSteps, KeysAhead kAhead, int kAt = 0>
 EXN_SIMD void add_keys(f32v (&acc)[kX * kKeys], const bf16* key, int64_t key_stride,
                        const float* query, int64_t query_stride, const bf16* next) {
   using P = Plain<bf16>;
   for (int i = 0; i < kSteps; ++i) {
-    if constexpr (kNext == Next::kRunsOn) ask_behind<kBeside>(next + i * kBeside * kDotLanes);
-    if constexpr (kNext == Next::kFar) {
-      constexpr int kLines = 192;  // 0.95 of the time that ask_behind takes on Zen 4
-      const bf16* line = next + (kLines + i * kBeside) * kDotLanes;
-      for (int r = 0; r < kBeside; ++r) prefetch_far(line + r * kDotLanes);
-    }
-    if constexpr (kNext == Next::kTile) {
-      constexpr int kEarlier = 16;  // lines; one in four, as ask_behind does
-      const bf16* line = next + i * kBeside * kDotLanes;
-      if (kBeside > 1 || i % 4 == 0) prefetch_far(line + kEarlier * kDotLanes);
-      for (int r = 0; r < kBeside; ++r) prefetch_far(line + r * kDotLanes);
-    }
+    prefetch_keys<kAhead, kBeside>(next, i);
     typename P::Part k[kBeside];
     for (int r = 0; r < kBeside; ++r) k[r] = P::key(key + r * key_stride + i * kDotLanes);
     for (int turn = 0; turn < P::kTurns; ++turn) {
@@ -611,21 +548,21 @@ EXN_SIMD void add_keys(f32v (&acc)[kX * kKeys], const bf16* key, int64_t key_str
     }
   }
   if constexpr (kAt + kBeside < kKeys) {
-    add_keys<kX, kKeys, kBeside, kSteps, kNext, kAt + kBeside>(
+    add_keys<kX, kKeys, kBeside, kSteps, kAhead, kAt + kBeside>(
         acc, key + kBeside * key_stride, key_stride, query, query_stride,
         next + kBeside * kSteps * kDotLanes);
   }
 }
 
-template <int kX, int kSteps, Next kNext>
+template <int kX, int kSteps, KeysAhead kAhead>
 __attribute__((noinline)) void score_keys(const bf16* key, int64_t slots, const float* query,
                                           int64_t query_stride, float* z, int64_t z_stride,
                                           float scale, int64_t key_stride, const bf16* next) {
-  constexpr int kKeys = kX > 2 ? 4 : kBlock / kX, kBeside = kX > 2 ? 4 : 1;
+  constexpr int kKeys = kX > 2 ? 4 : kHeldKeys / kX, kBeside = kX > 2 ? 4 : 1;
   for (const float* end = z + slots; z < end; z += kKeys) {
     f32v acc[kX * kKeys];
     for (f32v& v : acc) v = zero();
-    add_keys<kX, kKeys, kBeside, kSteps, kNext>(acc, key, key_stride, query, query_stride, next);
+    add_keys<kX, kKeys, kBeside, kSteps, kAhead>(acc, key, key_stride, query, query_stride, next);
     float sums[kX * kKeys];
     fold_vectors(acc, sums);
     for (int x = 0; x < kX; ++x) {
@@ -642,10 +579,10 @@ EXN_SIMD auto score_first(bool alone) {
   if constexpr (std::is_same_v<P, Pairs>) {
     return alone ? score_keys<kX, kSteps, 1> : score_keys<kX, kSteps, kSteps>;
   } else {
-    if (!alone) return score_keys<kX, kSteps, Next::kTile>;
-    if (line_requests_pay()) return score_keys<kX, kSteps, Next::kRunsOn>;
+    if (!alone) return score_keys<kX, kSteps, KeysAhead::kTile>;
+    if (tuning().prefetch_streams) return score_keys<kX, kSteps, KeysAhead::kStaged>;
     // Keys that are read side by side are not in the order of addresses.
-    return kX > 2 ? score_keys<kX, kSteps, Next::kFar> : score_keys<kX, kSteps, Next::kNothing>;
+    return score_keys < kX, kSteps, (kX > 2) ? KeysAhead::kFar : KeysAhead::kNothing > ;
   }
 }
 template <int kX, int kSteps, class P>
@@ -653,7 +590,7 @@ EXN_SIMD auto score_again() {
   if constexpr (std::is_same_v<P, Pairs>) {
     return score_keys<kX, kSteps, 1>;
   } else {
-    return score_keys<kX, kSteps, Next::kNothing>;
+    return score_keys<kX, kSteps, KeysAhead::kNothing>;
   }
 }
 
@@ -666,55 +603,45 @@ float score_key(const bf16* key, const typename P::Query* query, float scale) {
   return reduce_add(sum) * scale;
 }
 
-// Calls f(first query, integral_constant count) for all queries of a KV head.
-template <class F>
-EXN_SIMD void for_queries(int64_t queries, F&& f) {
-  int64_t x = 0;
-  for (; x + 4 <= queries; x += 4) f(x, std::integral_constant<int, 4>());
-  if (queries - x == 3) f(x, std::integral_constant<int, 3>());
-  if (queries - x == 2) f(x, std::integral_constant<int, 2>());
-  if (queries - x == 1) f(x, std::integral_constant<int, 1>());
-}
-
 // The scores that score_chunk gives, bit for bit, and scaled.
 template <int kSteps, class P>
-void score_whole(const Plan& p, const Step& s, const Item& it, const Extent& extent,
-                 const typename P::Query* queries_of_step) {
+void score_whole(const Plan& p, const Step& s, const Item& it, const Extent& extent) {
   constexpr bool kPairs = std::is_same_v<P, Pairs>;
   const KvCache& c = p.a.keys;
   const bool alone = it.kv_heads == 1, paged = c.blocks != nullptr;
   const bool runs_on = c.slot_stride == it.kv_heads * p.dim;
   const int64_t queries = s.rows * p.group, sequence = p.sequence(it.prompt);
+  const int64_t stride = p.query.stride;
   const int64_t end = smaller(extent.end, (it.chunk + 1) * kChunk);
   const auto key_at = [&](int64_t slot) EXN_FLAT {
     return static_cast<const bf16*>(c.k) + kv_offset(c, sequence, it.kv_head, slot);
   };
   int64_t slots = 0;
-  for (int64_t slot = larger(extent.begin, it.chunk * kChunk) / kBlock * kBlock; slot < end;
+  for (int64_t slot = larger(extent.begin, it.chunk * kChunk) / kHeldKeys * kHeldKeys; slot < end;
        slot += slots) {
-    slots = smaller(end - slot, alone ? kTileSlots : kBlock);
+    slots = smaller(end - slot, alone ? kTileSlots : kHeldKeys);
     if (paged) slots = smaller(slots, c.page - slot % c.page);
-    if (slots > kBlock) slots = slots / kBlock * kBlock;
+    if (slots > kHeldKeys) slots = slots / kHeldKeys * kHeldKeys;
     const bf16* key = key_at(slot);
     const bf16* next = key;
     if (kPairs && alone && !paged) next += kSlotsAhead * c.slot_stride;
-    if (!alone && runs_on && slot + 2 * kBlock <= extent.end) next = key_at(slot + kBlock);
+    if (!alone && runs_on && slot + 2 * kHeldKeys <= extent.end) next = key_at(slot + kHeldKeys);
     for (int64_t h = 0; h < it.kv_heads; ++h) {
       const int64_t first = p.number(s, it.prompt, it.kv_head + h, s.row);
-      const typename P::Query* query = queries_of_step + first * p.stride;
+      const typename P::Query* query = p.query.from<P>(first);
       float* z = p.z + first * p.slots + slot;
-      if (slots < kBlock) {
+      if (slots < kHeldKeys) {
         for (int64_t i = 0; i < slots * queries; ++i) {
           const int64_t x = i / slots, w = i % slots;
           z[x * p.slots + w] =
-              score_key<kSteps, P>(key + w * c.slot_stride, query + x * p.stride, p.a.scale);
+              score_key<kSteps, P>(key + w * c.slot_stride, query + x * stride, p.a.scale);
         }
       } else {
-        for_queries(queries, [&](int64_t x, auto count) EXN_FLAT {
+        for_groups<4>(queries, [&](int64_t x, auto count) EXN_FLAT {
           constexpr int kX = decltype(count)::value;
           auto score = score_first<kX, kSteps, P>(alone);
           if (x > 0) score = score_again<kX, kSteps, P>();
-          score(key, slots, query + x * p.stride, p.stride, z + x * p.slots, p.slots, p.a.scale,
+          score(key, slots, query + x * stride, stride, z + x * p.slots, p.slots, p.a.scale,
                 c.slot_stride, x > 0 ? key : next);
         });
       }
@@ -724,26 +651,19 @@ void score_whole(const Plan& p, const Step& s, const Item& it, const Extent& ext
   }
 }
 
-template <class P>
-bool score_whole(const Plan& p, const Step& s, const Item& it, const Extent& extent,
-                 const typename P::Query* queries) {
-  if (p.dim == 4 * kDotLanes) return score_whole<4, P>(p, s, it, extent, queries), true;
-  if (p.dim == 2 * kDotLanes) return score_whole<2, P>(p, s, it, extent, queries), true;
-  return false;
-}
 #endif
 
 // Whether it took them. A single query for each of several heads is better off with score_chunk,
 // which reads slot by slot.
-template <class T>
+template <class P, class T>
 bool score_whole([[maybe_unused]] const Plan& p, [[maybe_unused]] const Step& s,
                  [[maybe_unused]] const Item& it, [[maybe_unused]] const Extent& extent) {
 #if defined(EXN_HAS_BF16_DOT)
   if constexpr (std::is_same_v<T, bf16>) {
-    if (p.a.keys.blocks != nullptr && p.a.keys.page % kBlock != 0) return false;
+    if (p.a.keys.blocks != nullptr && p.a.keys.page % kHeldKeys != 0) return false;
     if (it.kv_heads > 1 && s.rows * p.group == 1) return false;
-    return p.pairs ? score_whole<Pairs>(p, s, it, extent, p.narrow_query)
-                   : score_whole<Plain<bf16>>(p, s, it, extent, p.query);
+    if (p.dim == 4 * kDotLanes) return score_whole<4, P>(p, s, it, extent), true;
+    if (p.dim == 2 * kDotLanes) return score_whole<2, P>(p, s, it, extent), true;
   }
 #endif
   return false;
@@ -772,17 +692,19 @@ void score_step(const Plan& p, const Step& s) {
   // its share of a step that is short to stay in L2; else pieces enough to even out what the
   // threads are given, but not smaller than what becomes weights together if each has two.
   const auto share = [=](int64_t pieces) { return (items + pieces - 1) / pieces; };
-  const int64_t of_piece =
-      s.kv_heads < p.kv_heads
-          ? share(threads())
-          : larger(smaller(together, share(2 * threads())), share(8 * threads()));
+  const int64_t of_piece = s.kv_heads < p.kv_heads ? share(threads())
+                                                   : larger(smaller(together, share(2 * threads())),
+                                                            share(8 * threads()));
   parallel_for(items, of_piece, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i += together) {
       const int64_t last = smaller(end, i + together);
       bool scaled = false;
       for_items(i, last, [&](const Item& it, const Extent& extent) {
-        scaled = score_whole<T>(p, s, it, extent);
-        if (!scaled) score_chunk<T>(p, s, it, extent);
+        with_products<T>(p.query.pairs, [&](auto products) EXN_FLAT {
+          using P = EXN_TYPE_OF(products);
+          scaled = score_whole<P, T>(p, s, it, extent);
+          if (!scaled) score_chunk<P, T>(p, s, it, extent);
+        });
       });
       for_items(i, last, [&](const Item& it, const Extent& extent) {
         finish_chunk(p, s, it, extent, scaled);
@@ -895,7 +817,7 @@ f32v pooled(const AttentionScoresArgs& a, const float* sum, int n) {
     if (a.pool == EXN_POOL_AVG) {
       v = add(v, next);
     } else {
-      v = select(less(v, next), next, v);       // a NaN stays
+      v = select(less(v, next), next, v);      // a NaN stays
       v = select(equal(next, next), v, next);  // and one that comes is taken
     }
   }
@@ -931,8 +853,8 @@ void finish_rows(const Plan& p, const Step& s) {
         const int64_t prompt = s.prompt + i / a.score_heads;
         const int64_t row = prompt * a.score_heads + i % a.score_heads;
         const int64_t scored = p.extent(prompt).scored;
-        float* out = a.scores != nullptr ? a.scores + row * a.columns
-                                         : p.row_score + lane * a.columns;
+        float* out =
+            a.scores != nullptr ? a.scores + row * a.columns : p.row_score + lane * a.columns;
         finish_row(a, sum_of(p, s, prompt, i % a.score_heads), scored, out);
         if (p.selects()) selector.run(out, row, scored, p.rooms.room(lane));
       }

@@ -4,7 +4,7 @@
 
 #include <type_traits>
 
-#include "../cpu_features.h"
+#include "../tuning.h"
 #include "isa.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -13,7 +13,7 @@ namespace exn::cpu::EXN_ISA {
 // the number of rows, so that a row has the same bits in every batch.
 static EXN_SIMD bool in_pairs([[maybe_unused]] DType one, [[maybe_unused]] DType other) {
 #if defined(EXN_HAS_BF16_DOT)
-  return one == DType::kBF16 && other == DType::kBF16 && bf16_dot_pays();
+  return one == DType::kBF16 && other == DType::kBF16 && tuning().bf16_dot;
 #else
   return false;
 #endif

@@ -10,7 +10,7 @@ namespace exn::cpu::EXN_ISA {
 namespace {
 
 constexpr int64_t kMaxVocabTile = 512;
-static_assert(kMaxVocabTile <= Rows<float>::kMost);
+static_assert(kMaxVocabTile <= WeightRows<float>::kMost);
 
 // A thread's scratch memory.
 struct HeadScratch {
@@ -45,9 +45,8 @@ void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride, He
     in.stride = stride;
     parallel_for(dim, 64, own, [&](int64_t begin, int64_t end, HeadScratch& scratch) {
       const T* const at = row_of<T>(a.translator, begin);
-      const Rows<T> weight(end - begin, 0, [at, pitch = a.translator.stride](int64_t w) {
-        return at + w * pitch;
-      });
+      const WeightRows<T> weight(
+          end - begin, 0, [at, pitch = a.translator.stride](int64_t w) { return at + w * pitch; });
       row_products(weight, in, rows, dim, to + begin, stride, scratch.products);
     });
   });
@@ -101,8 +100,8 @@ void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int6
         return ids != nullptr ? ids[first + w] : first + w;
       };
       const Matrix from = a.weight;
-      const Rows<T> weight(n, entries - first - n,
-                           [=](int64_t w) { return row_of<T>(from, id(w)); });
+      const WeightRows<T> weight(n, entries - first - n,
+                                 [=](int64_t w) { return row_of<T>(from, id(w)); });
       row_products(weight, inputs_from(inputs, first_row), count, dim, z, tile_rows,
                    scratch.products);
       for (int64_t r = 0; r < count; ++r) {

@@ -97,8 +97,8 @@ void activate_tile(const FfnArgs& f, const TileGrid::Item& item, TileProducts& t
 }
 
 template <class T>
-void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float* a,
-                 int64_t stride, TileProducts* own) {
+void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float* a, int64_t stride,
+                 TileProducts* own) {
   const int64_t dim = f.up_weight.cols, parts = f.gate_weight.data != nullptr ? 2 : 1;
   const int64_t row_bytes = parts * dim * static_cast<int64_t>(sizeof(T));
   const TileGrid grid = {active.count, f.up_weight.rows,
@@ -107,7 +107,7 @@ void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float*
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
       const GateAndUp<T> row_at = {f.gate_weight, f.up_weight, item};
-      const Rows<T> rows(row_at.count(), i + 1 < end ? row_at.after() : 0, row_at);
+      const WeightRows<T> rows(row_at.count(), i + 1 < end ? row_at.after() : 0, row_at);
       row_products(rows, inputs_from(x, item.row), item.rows, dim, tile.z, kMaxTile, tile.scratch);
       activate_tile(f, item, tile, a, stride);
     }
@@ -116,7 +116,7 @@ void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float*
 }
 
 // What the cosines are made of, with h = hidden, o = out before it is rounded, f = the branch.
-struct Sums {
+struct CosineSums {
   double hh, ho, oo, hf, ff;
 };
 
@@ -124,8 +124,8 @@ struct Sums {
 bool in_range(float square) { return square > 1e-30f && square < 1e30f; }
 
 template <class T>
-Sums careful_sums(const T* hidden, const float* branch, int64_t columns) {
-  Sums s = {};
+CosineSums careful_sums(const T* hidden, const float* branch, int64_t columns) {
+  CosineSums s = {};
   for (int64_t i = 0; i < columns; ++i) {
     const float narrow = to_float(hidden[i]) + branch[i];
     const double h = static_cast<double>(to_float(hidden[i])), f = static_cast<double>(branch[i]);
@@ -140,7 +140,7 @@ Sums careful_sums(const T* hidden, const float* branch, int64_t columns) {
 }
 
 template <class T>
-Sums sums_of(const T* hidden, const float* branch, int64_t columns) {
+CosineSums sums_of(const T* hidden, const float* branch, int64_t columns) {
   f32v hh = zero(), ho = zero(), oo = zero(), hf = zero(), ff = zero();
   for_vectors(columns, [&](int64_t i, int n) EXN_FLAT {
     const f32v h = load_part(hidden + i, n, 0.0f), f = load_part(branch + i, n, 0.0f),
@@ -163,13 +163,13 @@ Sums sums_of(const T* hidden, const float* branch, int64_t columns) {
 
 // Part of a row: the branch gets its bias, `out` the sum of both. `out` may be `hidden`.
 template <class T>
-Sums write_row(const T* hidden, float* branch, const float* bias, int64_t columns, T* out) {
+CosineSums write_row(const T* hidden, float* branch, const float* bias, int64_t columns, T* out) {
   if (bias != nullptr) {
     for_vectors(columns, [&](int64_t i, int n) EXN_FLAT {
       store_part(branch + i, add(load_part(branch + i, n, 0.0f), load_part(bias + i, n, 0.0f)), n);
     });
   }
-  const Sums sums = sums_of(hidden, branch, columns);
+  const CosineSums sums = sums_of(hidden, branch, columns);
   for_vectors(columns, [&](int64_t i, int n) EXN_FLAT {
     store_part(out + i, add(load_part(hidden + i, n, 0.0f), load_part(branch + i, n, 0.0f)), n);
   });
@@ -179,7 +179,7 @@ Sums write_row(const T* hidden, float* branch, const float* bias, int64_t column
 // sums: [active rows, tiles of the grid].
 template <class T>
 void down(const FfnArgs& f, const Inputs& a, const Active& active, const TileGrid& grid,
-          Sums* sums, TileProducts* own) {
+          CosineSums* sums, TileProducts* own) {
   const auto run = [&](int64_t begin, int64_t end, TileProducts& tile) {
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
@@ -222,8 +222,8 @@ float cosine_from(double ab, double aa, double bb) {
   return static_cast<float>(c > 1 ? 1 : c < -1 ? -1 : c);
 }
 
-void write_cosines(const FfnArgs& f, int64_t row, const Sums* tiles, int64_t count) {
-  Sums all = tiles[0];
+void write_cosines(const FfnArgs& f, int64_t row, const CosineSums* tiles, int64_t count) {
+  CosineSums all = tiles[0];
   for (int64_t t = 1; t < count; ++t) {
     all.hh += tiles[t].hh;
     all.ho += tiles[t].ho;
@@ -264,9 +264,9 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   int64_t* run = ws.take<int64_t>(rows);
   float* x = ws.take<float>(rows * stride);
   float* a = ws.take<float>(rows * wide);
-  bf16* tiles = ws.take<bf16>(
-      tile_room(f.up_weight.dtype, rows, stride > wide ? stride : wide, kParts));
-  Sums* sums = ws.take<Sums>(rows * down_grid.tiles());
+  bf16* tiles =
+      ws.take<bf16>(tile_room(f.up_weight.dtype, rows, stride > wide ? stride : wide, kParts));
+  CosineSums* sums = ws.take<CosineSums>(rows * down_grid.tiles());
   TileProducts* own = ws.take<TileProducts>(1);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("ffn"));

@@ -29,9 +29,9 @@ void project(const T* weight, int64_t pitch, int64_t count, int64_t dim, const f
     in.f32 = ordered;
   }
   const auto run = [&](int64_t begin, int64_t end, ProductScratch& scratch) {
-    for (int64_t first = begin; first < end; first += Rows<T>::kMost) {
-      const int64_t size = end - first < Rows<T>::kMost ? end - first : Rows<T>::kMost;
-      const Rows<T> part(size, 0, [=](int64_t w) { return weight + (first + w) * pitch; });
+    for (int64_t first = begin; first < end; first += WeightRows<T>::kMost) {
+      const int64_t size = end - first < WeightRows<T>::kMost ? end - first : WeightRows<T>::kMost;
+      const WeightRows<T> part(size, 0, [=](int64_t w) { return weight + (first + w) * pitch; });
       row_products(part, in, rows, dim, to + first, to_stride, scratch);
     }
   };
@@ -50,8 +50,7 @@ void hidden_layer(const GateArgs& a, int32_t layer, float* y, float* t, int64_t 
   for (int64_t row = 0; row < rows; ++row) {
     for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
       f32v x = load_part(t + row * stride + i, n, 0.0f);
-      if (a.hidden_bias != nullptr)
-        x = add(x, load_part(a.hidden_bias + which * dim + i, n, 0.0f));
+      if (a.hidden_bias != nullptr) x = add(x, load_part(a.hidden_bias + which * dim + i, n, 0.0f));
       float* out = y + row * stride + i;
       store_part(out, residual ? add(load_part(out, n, 0.0f), silu(x)) : tanh(x), n);
     });

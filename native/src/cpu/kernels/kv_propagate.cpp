@@ -184,8 +184,7 @@ class Dealer {
 
 // Nothing is written unless all ids of rows that owe something are in range. `slots` has room for a
 // number per row; says of each layer whether it repeats a slot.
-exn_status check_rows(const Call& a, int32_t* slots, const SlotPlaces& places,
-                      uint8_t* repeats) {
+exn_status check_rows(const Call& a, int32_t* slots, const SlotPlaces& places, uint8_t* repeats) {
   const char* op = "exn_kv_propagate";
   const int64_t rows = a.hidden.rows;
   exn_status status = check_ids(op, "exit_layer", a.exit_layer, rows, -1, a.model_layers);
@@ -199,8 +198,7 @@ exn_status check_rows(const Call& a, int32_t* slots, const SlotPlaces& places,
     const KvCache& cache = a.layers[layer].cache;
     status = check_slots(op, cache, "sequence", a.sequence, name, slots, rows, true);
     if (status == EXN_OK && a.table.data != nullptr) {
-      status = check_ids_of_rows(op, "position", a.position, slots, rows, 0,
-                                 a.table.positions - 1);
+      status = check_ids_of_rows(op, "position", a.position, slots, rows, 0, a.table.positions - 1);
     }
     repeats[layer] = status == EXN_OK && writes_twice(a, cache, slots, places) ? 1 : 0;
   }
@@ -216,8 +214,7 @@ bool multiplies_pairs(const KvPropagateArgs& a) {
   return in_pairs(a.hidden.dtype, a.first.k_weight.dtype);
 }
 
-void normalise_job(const Call& a, const Job& job, const Moments* moments,
-                   int64_t stride) {
+void normalise_job(const Call& a, const Job& job, const Moments* moments, int64_t stride) {
   const KvLayer& layer = a.layers[job.layer];
   const int64_t dim = a.hidden.cols;
   const bool pairs = multiplies_pairs(a), round = rounded(a);
@@ -237,9 +234,8 @@ void normalise_job(const Call& a, const Job& job, const Moments* moments,
       float* x = job.x + i * stride;
       normalise(x);
       if (round) round_row(a.hidden.dtype, x, dim);
-      with_float_type(layer.k_weight.dtype, [&](auto weight) {
-        order_pairs<EXN_TYPE_OF(weight)>(x, stride);
-      });
+      with_float_type(layer.k_weight.dtype,
+                      [&](auto weight) { order_pairs<EXN_TYPE_OF(weight)>(x, stride); });
     }
   });
 }
@@ -294,8 +290,8 @@ EXN_SIMD TileRows<T> tile_rows(const Call& a, const Piece& piece) {
   const HeadTile& t = piece.tile;
   const int64_t straight = t.runs[1].count > 0 ? t.runs[0].count : t.columns();
   const int64_t jump = t.runs[1].first - t.runs[0].first - t.runs[0].count;
-  return {piece.keys ? layer.k_weight : layer.v_weight,
-          t.head * layer.cache.dim + t.runs[0].first, straight, jump};
+  return {piece.keys ? layer.k_weight : layer.v_weight, t.head * layer.cache.dim + t.runs[0].first,
+          straight, jump};
 }
 
 // Bias, rotation and conversion of what a piece's products are, on their way into the cache.
@@ -338,16 +334,15 @@ void project(const Call& a, const Piece& piece, const Piece* next, int64_t strid
   const int64_t reach = next != nullptr ? next->tile.columns() : 0;
   const TileRows<T> here = tile_rows<T>(a, piece);
   const TileRows<T> then = tile_rows<T>(a, next != nullptr ? *next : piece);
-  const Rows<T> rows(columns, reach,
-                     [=](int64_t w) { return w < columns ? here(w) : then(w - columns); });
-  row_products(rows, in, piece.job->count, a.hidden.cols, tile->z, kMaxTile,
-               tile->scratch);
+  const WeightRows<T> rows(columns, reach,
+                           [=](int64_t w) { return w < columns ? here(w) : then(w - columns); });
+  row_products(rows, in, piece.job->count, a.hidden.cols, tile->z, kMaxTile, tile->scratch);
   write_piece(a, piece, tile);
 }
 
 template <class T>
-void run_jobs(const Call& a, const HeadGrid& grid, const Job* jobs, int64_t count,
-              int64_t stride, TileProducts* own) {
+void run_jobs(const Call& a, const HeadGrid& grid, const Job* jobs, int64_t count, int64_t stride,
+              TileProducts* own) {
   const int64_t items = 2 * grid.count;  // of a job: those of K, then those of V
   const auto run = [&](int64_t begin, int64_t end, TileProducts& tile) {
     const auto piece = [&](int64_t i) -> Piece {
@@ -409,8 +404,9 @@ exn_status kv_propagate(const KvPropagateArgs& args, Workspace& ws) {
     parallel_for(count, 65536 / (block * dim) + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) normalise_job(a, jobs[i], moments, stride);
     });
-    with_float_type(a.first.k_weight.dtype,
-                    [&](auto type) { run_jobs<EXN_TYPE_OF(type)>(a, grid, jobs, count, stride, own); });
+    with_float_type(a.first.k_weight.dtype, [&](auto type) {
+      run_jobs<EXN_TYPE_OF(type)>(a, grid, jobs, count, stride, own);
+    });
   }
   return EXN_OK;
 }

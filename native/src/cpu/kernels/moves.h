@@ -3,19 +3,18 @@
 //
 // Entries that lie apart cost more than their bytes: at each the hardware's prefetcher starts anew,
 // and so does the translation of addresses. So the lines of an entry some way down the list are
-// asked for while this one is moved.
+// prefetched while this one is moved. docs/tuning.md has what each way was worth.
 #pragma once
 
 #include <type_traits>
 
-#include "../cpu_features.h"
+#include "../simd/prefetch.h"
 #include "isa.h"
 
 namespace exn::cpu::EXN_ISA {
 
 // ---- one entry ----------------------------------------------------------------------------------
 
-constexpr int64_t kLine = 64;
 #if defined(__AVX512F__)
 constexpr int kPart = 64;
 #elif defined(__AVX__)
@@ -34,15 +33,15 @@ static EXN_SIMD void move_bytes(char* to, const char* from) {
   __builtin_memcpy(to, &bytes, kBytes);
 }
 
-// Lines that are read before any of them is written, as many as registers hold. In one go with the
-// lines asked for, eight of them keep more reads under way than line after line does (every other
-// line first: the hardware fetches neighbours along); the four of AVX2 gain a few percent.
+// Lines that are read before any of them is written, as many as registers hold: in one go with the
+// lines prefetched they keep more reads under way than line after line does (every other line
+// first: the hardware fetches neighbours along).
 #if defined(__AVX512F__)
-constexpr int kTogether = 8;
+constexpr int kMoveLines = 8;
 #elif defined(__AVX__)
-constexpr int kTogether = 4;
+constexpr int kMoveLines = 4;
 #else
-constexpr int kTogether = 1;
+constexpr int kMoveLines = 1;
 #endif
 
 static EXN_SIMD constexpr int nth_line(int i, int lines) {
@@ -116,73 +115,66 @@ static EXN_SIMD void move_rest(char* to, const char* from, int64_t bytes) {
   }
 }
 
-// Into L2: of lines asked for into L1 fewer can be under way.
-static EXN_SIMD void ask_for(const char* line) { __builtin_prefetch(line, 0, 2); }
-
-// kLines lines; kAsk: and asks for as many at `next`.
-template <bool kStream, bool kAsk, int kLines>
+// kLines lines; kPrefetch: and prefetches as many at `next`.
+template <bool kStream, bool kPrefetch, int kLines>
 static EXN_SIMD void move_block(char* to, const char* from, const char* next) {
-  if constexpr (kAsk) {
+  if constexpr (kPrefetch) {
 #pragma GCC unroll 8
-    for (int k = 0; k < kLines; ++k) ask_for(next + nth_line(k, kLines) * kLine);
+    for (int k = 0; k < kLines; ++k) prefetch_l2(next + nth_line(k, kLines) * kLine);
     if constexpr (kLines > 1) in_order();  // or the loads come among them
   }
-  constexpr int kGroupLines = kLines < kTogether ? kLines : kTogether;
+  constexpr int kGroupLines = kLines < kMoveLines ? kLines : kMoveLines;
 #pragma GCC unroll 4
   for (int k = 0; k < kLines; k += kGroupLines)
     move_lines<kStream, kGroupLines>(to + k * kLine, from + k * kLine);
 }
 
-// Moves `bytes` bytes; kAsk: and asks for as many at `next`, which will be moved soon. Streamed:
-// `to` is a multiple of 64.
-template <bool kStream, bool kAsk>
+// Moves `bytes` bytes; kPrefetch: and prefetches as many at `next`, which will be moved soon.
+// Streamed: `to` is a multiple of 64.
+template <bool kStream, bool kPrefetch>
 static EXN_SIMD void move_aligned(char* to, const char* from, int64_t bytes, const char* next) {
-  if constexpr (kTogether > 1) {  // pointers that advance: otherwise addresses crowd the registers
-    constexpr int64_t kBlock = kTogether * kLine;
+  if constexpr (kMoveLines > 1) {  // pointers that advance: otherwise addresses crowd the registers
+    constexpr int64_t kBlock = kMoveLines * kLine;
     for (; bytes >= kBlock; bytes -= kBlock, to += kBlock, from += kBlock) {
-      move_block<kStream, kAsk, kTogether>(to, from, next);
-      if constexpr (kAsk) next += kBlock;
+      move_block<kStream, kPrefetch, kMoveLines>(to, from, next);
+      if constexpr (kPrefetch) next += kBlock;
     }
   }
   int64_t i = 0;
   const auto step = [&](auto lines) EXN_FLAT {
-    move_block<kStream, kAsk, lines>(to + i, from + i, next + (kAsk ? i : 0));
+    move_block<kStream, kPrefetch, lines>(to + i, from + i, next + (kPrefetch ? i : 0));
     i += lines * kLine;
   };
-  if (kTogether > 4 && i + 4 * kLine <= bytes) step(std::integral_constant<int, 4>());
-  if (kTogether > 2 && i + 2 * kLine <= bytes) step(std::integral_constant<int, 2>());
+  if (kMoveLines > 4 && i + 4 * kLine <= bytes) step(std::integral_constant<int, 4>());
+  if (kMoveLines > 2 && i + 2 * kLine <= bytes) step(std::integral_constant<int, 2>());
   while (i + kLine <= bytes) step(std::integral_constant<int, 1>());
   if (i == bytes) return;
-  if constexpr (kAsk) ask_for(next + bytes - 1);
+  if constexpr (kPrefetch) prefetch_l2(next + bytes - 1);
   move_rest(to + i, from + i, bytes - i);
 }
 
 // `to` and `from` do not overlap.
-template <bool kStream, bool kAsk>
+template <bool kStream, bool kPrefetch>
 static EXN_SIMD void move_entry(char* to, const char* from, int64_t bytes, const char* next) {
   int64_t skewed = 0;
   if constexpr (kStream) {
     skewed = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(to) & (kLine - 1));
-    if (skewed >= bytes) return move_aligned<false, kAsk>(to, from, bytes, next);
-    if constexpr (kAsk) ask_for(next);
+    if (skewed >= bytes) return move_aligned<false, kPrefetch>(to, from, bytes, next);
+    if constexpr (kPrefetch) prefetch_l2(next);
     move_rest(to, from, skewed);
   }
-  if constexpr (kAsk) next += skewed;
-  move_aligned<kStream, kAsk>(to + skewed, from + skewed, bytes - skewed, next);
+  if constexpr (kPrefetch) next += skewed;
+  move_aligned<kStream, kPrefetch>(to + skewed, from + skewed, bytes - skewed, next);
 }
 
 // ---- entries of a list --------------------------------------------------------------------------
 
 // Entries of kAbreastLeast to kAbreastMost bytes are streamed kAbreast at a time, a block of each
-// in turn, while the same block of those kAbreast further down is asked for. From memory one entry
-// after another is a third slower: the loads of a single one run so far ahead that stores wait for
-// buffers. (Entries whole pages apart gain most: sharing sets of L1 they hold the loads back
-// further.) Eight longer ones would be asked for so early that L2 loses them again.
-//
-// Measured on Zen 4 with AVX-512, where eight shorter ones are asked for too late, and on Zen 3
-// with AVX2, whose L2 is half as large: there longer entries go one after another, and what lies
-// kWithin bytes further on, in this entry or the next, is asked for. Either now goes another way
-// (move_again).
+// in turn, while the same block of those kAbreast further down is prefetched: the loads of a single
+// one run so far ahead that stores wait for buffers. Eight longer ones would be prefetched so early
+// that L2 loses them again, eight shorter ones too late. With AVX2, made for an L2 half as large,
+// longer entries go one after another, and what lies kWithin bytes further on, in this entry or the
+// next, is prefetched.
 constexpr int kAbreast = 8;
 #if defined(__AVX512F__)
 constexpr int64_t kAbreastLeast = int64_t{1} << 10, kAbreastMost = int64_t{32} << 10;
@@ -201,9 +193,8 @@ static EXN_SIMD void move_singly(int64_t begin, int64_t end, int64_t last, int64
                                  From&& from, To&& to) {
   constexpr int64_t kAhead = int64_t{16} << 10;  // bytes: about what is under way to the memory
   constexpr int64_t kDense = int64_t{64} << 10;
-  const bool ask_within = kWithin > 0 && bytes > kWithin;
-  const int64_t ahead =
-      ask_within || bytes >= kAhead ? 1 : kAhead / (bytes < kLine ? kLine : bytes);
+  const bool within = kWithin > 0 && bytes > kWithin;
+  const int64_t ahead = within || bytes >= kAhead ? 1 : kAhead / (bytes < kLine ? kLine : bytes);
   const char* after = nullptr;  // the end of the last entry that came next
   int64_t dense = 0;
   for (int64_t i = begin; i < end; ++i) {
@@ -214,8 +205,8 @@ static EXN_SIMD void move_singly(int64_t begin, int64_t end, int64_t last, int64
     char* target = to(i);
     if (source == nullptr || source == target) continue;
     if (next != nullptr && dense < kDense) {
-      const int64_t head = ask_within ? bytes - kWithin : 0;
-      if (ask_within) move_entry<kStream, true>(target, source, head, source + kWithin);
+      const int64_t head = within ? bytes - kWithin : 0;
+      if (within) move_entry<kStream, true>(target, source, head, source + kWithin);
       move_entry<kStream, true>(target + head, source + head, bytes - head, next);
     } else {
       move_entry<kStream, false>(target, source, bytes, nullptr);
@@ -265,18 +256,10 @@ static EXN_SIMD bool may_go_abreast(int64_t first, From&& from, To&& to) {
 
 // Streams entries of kShort bytes, as a head's 128 f32 of K or V, one after another in a loop that
 // keeps nothing on the stack: so short an entry is moved in the time that it takes to keep eight
-// abreast in order. The first line is asked for further ahead than the others, which then find its
+// abreast in order. The first line is prefetched further ahead than the others, which then find its
 // page open. Returns where it stopped: at a target that is no multiple of 64, or at the end.
-//
-// Zen 3 with AVX2, one thread, from memory, K and V of 8 heads, 1024 of 4096 slots at random, over
-// the copy probe: abreast 1.80 to 1.87, so 1.63 to 1.68. Loads of these entries alone take 1.3 to
-// 1.4, however they are asked for (slots in runs of 4 KiB 1.0, linear 0.7), stores alone 0.3, and
-// one core hardly overlaps the two. Worse: asking in bursts, a buffer between loads and stores,
-// stores through the caches, checks in a pass of their own. Entries of 256 bytes and 1 KiB: equal.
-// Granite Rapids with AVX-512, the same: singly 1.21, so 1.12; asking into L1 is a tenth worse.
 template <class From, class To>
-static EXN_SIMD int64_t move_short(int64_t begin, int64_t end, int64_t last, From&& from,
-                                   To&& to) {
+static EXN_SIMD int64_t move_short(int64_t begin, int64_t end, int64_t last, From&& from, To&& to) {
   constexpr int64_t kFar = 8, kNear = 4;  // entries
   constexpr int kLines = 4;
   for (int64_t i = begin; i < end; ++i) {
@@ -288,9 +271,9 @@ static EXN_SIMD int64_t move_short(int64_t begin, int64_t end, int64_t last, Fro
     const char* near = i + kNear < last ? from(i + kNear) : nullptr;
     if (far == nullptr) far = source;
     if (near == nullptr) near = source;
-    ask_for(far);
+    prefetch_l2(far);
 #pragma GCC unroll 8
-    for (int64_t line = 1; line < kShort / kLine; ++line) ask_for(near + line * kLine);
+    for (int64_t line = 1; line < kShort / kLine; ++line) prefetch_l2(near + line * kLine);
     in_order();  // or the loads come among them
 #pragma GCC unroll 2
     for (int64_t at = 0; at < kShort; at += kLines * kLine)
@@ -299,20 +282,12 @@ static EXN_SIMD int64_t move_short(int64_t begin, int64_t end, int64_t last, Fro
   return end;
 }
 
-// ---- entries asked for again --------------------------------------------------------------------
+// ---- entries prefetched again -------------------------------------------------------------------
 
-// Zen 4 loses requests for lines where many are under way: those for entries of 512 bytes, without
-// loads, are through in a third of the time in which memory delivers as much. The load of a line
-// whose request was lost waits for memory. So here each line is asked for kAsked times, which costs
-// little where it is on its way already. Requests, loads and stores take turns line by line: of
-// requests in bursts more are lost.
-//
-// Zen 4 with AVX-512, from memory, over the copy probe, K and V of 8 heads, 1024 of 4096 slots at
-// random. One thread: move_short 1.93; asked for once 1.89, twice 1.35, three times 1.31, four
-// times 1.21, five times 1.13, six times 1.19. Two threads: 1.66, so 0.99. Entries of 64 bytes:
-// 4.8, so 1.9; of 256: 2.2, so 1.3; of 2304: 1.6, so 1.0; of 8 KiB: a tenth less. With AVX2: 1.81,
-// so 1.08. In the cache they take what they did, with AVX2 4 to 10 % more.
-static EXN_SIMD bool asks_again(int64_t bytes) { return bytes >= kLine && asking_again_pays(); }
+// The load of a line whose request was lost waits for memory. So where requests are lost each line
+// is asked for several times, which costs little where it is on its way already. Requests, loads
+// and stores take turns line by line: of requests in bursts more are lost.
+static EXN_SIMD bool goes_again(int64_t bytes) { return bytes >= kLine && tuning().prefetch_again; }
 
 // Entries are cut into blocks of one size; the last one of an entry may begin within the one before
 // it. Of four to eight lines those that overlap least.
@@ -334,7 +309,8 @@ static EXN_SIMD int64_t block_of(int64_t bytes) {
 template <class From, class To>
 static EXN_SIMD void move_again(int64_t begin, int64_t end, int64_t last, int64_t bytes,
                                 From&& from, To&& to, int64_t to_next_list) {
-  constexpr uint64_t kAsked = 5, kApart = 8, kFar = kAsked * kApart, kRing = 64;
+  constexpr uint64_t kTimes = kEntryTimes, kApart = kEntryBlocksApart;
+  constexpr uint64_t kFar = kTimes * kApart, kRing = 64;
   static_assert(kFar < kRing, "");
   const int64_t block = block_of(bytes), moved = bytes < block ? bytes : block;
 
@@ -377,27 +353,27 @@ static EXN_SIMD void move_again(int64_t begin, int64_t end, int64_t last, int64_
 
   for (uint64_t n = 0; n < stop; ++n) {
     queue(n + kFar);
-    const char* ahead[kAsked];
+    const char* ahead[kTimes];
 #pragma GCC unroll 8
-    for (uint64_t k = 0; k < kAsked; ++k) {
-      ahead[k] = sources[(n + (kAsked - k) * kApart) % kRing];
+    for (uint64_t k = 0; k < kTimes; ++k) {
+      ahead[k] = sources[(n + (kTimes - k) * kApart) % kRing];
       __asm__("" : "+r"(ahead[k]));  // or the addresses of all its lines crowd the registers
     }
-    const auto ask = [&](int64_t line) EXN_FLAT {
+    const auto prefetch = [&](int64_t line) EXN_FLAT {
 #pragma GCC unroll 8
-      for (uint64_t k = 0; k < kAsked; ++k) ask_for(ahead[k] + line);
+      for (uint64_t k = 0; k < kTimes; ++k) prefetch_l2(ahead[k] + line);
       in_order();  // or the loads come among them
     };
     const char* read = sources[n % kRing];
     char* written = targets[n % kRing];
     if (moved == block && reinterpret_cast<uintptr_t>(written) % kLine == 0) {
       for (int64_t line = 0; line < block; line += kLine) {
-        ask(line);
+        prefetch(line);
         move_lines<true, 1>(written + line, read + line);
         in_order();
       }
     } else {
-      for (int64_t line = 0; line < block; line += kLine) ask(line);
+      for (int64_t line = 0; line < block; line += kLine) prefetch(line);
       move_entry<true, false>(written, read, moved, nullptr);
     }
   }
@@ -413,7 +389,7 @@ static EXN_SIMD void move_entries(int64_t begin, int64_t end, int64_t last, int6
                                   From&& from, To&& to, int64_t to_next_list) {
   int64_t i = begin;
   if constexpr (kStream) {
-    if (asks_again(bytes)) return move_again(begin, end, last, bytes, from, to, to_next_list);
+    if (goes_again(bytes)) return move_again(begin, end, last, bytes, from, to, to_next_list);
     if (bytes == kShort) i = move_short(begin, end, last, from, to);
     for (; goes_abreast(bytes) && i + kAbreast <= end; i += kAbreast) {
       if (may_go_abreast(i, from, to)) {

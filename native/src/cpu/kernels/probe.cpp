@@ -3,14 +3,12 @@
 // each byte once, the copy probe read and write it, the FMA probe moves nothing.
 #include <cstring>
 
-#include "../cpu_features.h"
-#include "isa.h"
+#include "moves.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-constexpr int64_t kLine = 64;
-constexpr int64_t kPiece = int64_t{256} << 10;
+constexpr int64_t kProbePiece = int64_t{256} << 10;
 
 uint64_t read_lines(const char* p, int64_t bytes) {
   probe_v acc[4] = {probe_zero(), probe_zero(), probe_zero(), probe_zero()};
@@ -29,40 +27,14 @@ uint64_t read_lines(const char* p, int64_t bytes) {
 }
 
 // Lines that are read before the first of them is written, as many as registers hold.
-#if defined(__AVX512F__)
-constexpr int kTogether = 4, kPart = 64;
-#elif defined(__AVX__)
-constexpr int kTogether = 4, kPart = 32;
-#else
-constexpr int kTogether = 2, kPart = 16;
-#endif
-constexpr int kBlock = kTogether * static_cast<int>(kLine);
-typedef uint8_t part_t __attribute__((vector_size(kPart), aligned(1), may_alias));
+constexpr int kCopyLines = kPart > 16 ? 4 : 2;
 
-// Past the caches, where the instruction set can do that; `to` is a multiple of the part then.
-inline __attribute__((always_inline)) void stream_part(char* to, part_t part) {
-#if defined(__AVX512F__)
-  _mm512_stream_si512(reinterpret_cast<__m512i*>(to), reinterpret_cast<__m512i>(part));
-#elif defined(__AVX__)
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(to), reinterpret_cast<__m256i>(part));
-#elif defined(__SSE2__)
-  _mm_stream_si128(reinterpret_cast<__m128i*>(to), reinterpret_cast<__m128i>(part));
-#else
-  *reinterpret_cast<part_t*>(to) = part;
-#endif
-}
-
-// Whoever stores past the caches does so because memory is the limit, and then it pays to ask for
-// lines early: 16 % on Zen 4, beyond what the hardware's prefetcher does. Stores through the caches
-// only lose by it.
-//
-// On Granite Rapids with AVX-512, one thread, 8.4 MB of 1 GB: asking into L1 takes 880 us in one
-// build of the library and 1200 in another, by the same instructions; into L2 (kL2) 830, and with
-// two threads 430 after 540 or 640. A limit of such luck flatters the ops held against it.
+// Whoever stores past the caches does so because memory is the limit, and then it pays to prefetch,
+// into L2 or L1. Stores through the caches only lose by it.
 template <bool kStream, bool kL2>
 void copy_lines(char* to, const char* from, int64_t bytes) {
   constexpr int64_t kAhead = kL2 ? 4096 : 2048;
-  constexpr int kParts = kBlock / kPart;
+  constexpr int kBlock = kCopyLines * static_cast<int>(kLine), kParts = kBlock / kPart;
   int64_t i = 0;
   if constexpr (kStream) {
     const int64_t skewed = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(to) & (kLine - 1));
@@ -73,8 +45,10 @@ void copy_lines(char* to, const char* from, int64_t bytes) {
     part_t parts[kParts];
     if constexpr (kStream) {
       if (i + kAhead + kBlock <= bytes) {
-        for (int k = 0; k < kTogether; ++k)
-          __builtin_prefetch(from + i + kAhead + k * kLine, 0, kL2 ? 2 : 3);
+        for (int k = 0; k < kCopyLines; ++k) {
+          const char* const line = from + i + kAhead + k * kLine;
+          kL2 ? prefetch_l2(line) : prefetch_l1(line);
+        }
         if constexpr (kL2) in_order();
       }
     }
@@ -84,22 +58,16 @@ void copy_lines(char* to, const char* from, int64_t bytes) {
 #pragma GCC unroll 8
     for (int k = 0; k < kParts; ++k) {
       char* at = to + i + k * kPart;
-      if constexpr (kStream) {
-        stream_part(at, parts[k]);
-      } else {
-        *reinterpret_cast<part_t*>(at) = parts[k];
-      }
+      kStream ? stream_part(at, parts[k]) : write_part(at, parts[k]);
     }
   }
   std::memcpy(to + i, from + i, static_cast<size_t>(bytes - i));
-#if defined(__SSE2__)
-  if constexpr (kStream) _mm_sfence();  // before whatever the caller writes next
-#endif
+  if constexpr (kStream) end_stream();
 }
 
 // Independent sums that hide the latency of a multiply-add and leave a register for its factor.
-constexpr int kSums = 12;
-constexpr int64_t kRound = int64_t{kSums} * kLanes;
+constexpr int kFmaSums = 12;
+constexpr int64_t kRound = int64_t{kFmaSums} * kLanes;
 // A sum counts its own multiply-adds, which f32 does exactly up to 2^24.
 constexpr int64_t kRoundsOfAPiece = 4096;
 
@@ -107,7 +75,7 @@ uint64_t count_rounds(int64_t rounds) {
   // A factor that the compiler does not know keeps it from knowing the sums.
   volatile float unknown = 1.0f;
   const f32v one = set1(unknown);
-  f32v sums[kSums];
+  f32v sums[kFmaSums];
   for (f32v& sum : sums) sum = zero();
   for (int64_t i = 0; i < rounds; ++i) {
     for (f32v& sum : sums) sum = fma(sum, one, one);
@@ -120,10 +88,10 @@ uint64_t count_rounds(int64_t rounds) {
 // Pieces for all threads; f gets the first byte and the number of bytes of some neighbouring ones.
 template <class F>
 void for_pieces(int64_t bytes, F&& f) {
-  const int64_t pieces = (bytes + kPiece - 1) / kPiece;
+  const int64_t pieces = (bytes + kProbePiece - 1) / kProbePiece;
   parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
-    const int64_t last = end * kPiece < bytes ? end * kPiece : bytes;
-    f(begin * kPiece, last - begin * kPiece);
+    const int64_t last = end * kProbePiece < bytes ? end * kProbePiece : bytes;
+    f(begin * kProbePiece, last - begin * kProbePiece);
   });
 }
 
@@ -142,7 +110,7 @@ void copy_probe(void* to, const void* from, int64_t bytes, bool past_caches) {
   char* target = static_cast<char*>(to);
   const char* source = static_cast<const char*>(from);
 #if defined(__AVX512F__)
-  const bool by_l2 = copies_by_l2();
+  const bool by_l2 = tuning().copy_by_l2;
 #else
   const bool by_l2 = false;
 #endif

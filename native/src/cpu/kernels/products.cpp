@@ -1,65 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 // The products of products.h.
 //
-// How the weights are walked decides the speed. A core asks for lines far enough ahead only where
-// it reads on and on in one direction: two rows side by side come at less than half the speed of
-// memory, and with every line asked for by the program at 85 %. So for a single input rows are
-// taken one at a time. On Granite Rapids each line comes with a request for one that lies some KiB
-// further on: without, f32 loses 15 % and bf16 38 % to the same loads with nothing to multiply. On
-// Zen 4, with these requests, f32 loses 25 % and bf16 40 %, and without them next to nothing. That
-// needs an input that stays in L1, and additions that are done before the next row is there;
-// otherwise, and for several inputs, rows are taken side by side and asked for, well ahead, into
-// L2, evenly over the time that their products take. From about five inputs on it is the
-// multipliers that are waited for, which leave room for half a load each; see chain_rows, and
-// triple_rows where there are registers for the sums of all.
+// How the weights are walked decides the speed. A core reads far enough ahead only where it reads
+// on and on in one direction, so for a single input rows are taken one at a time, and where that
+// pays a line some KiB further on is prefetched with each. That needs an input that stays in L1,
+// and additions that are done before the next row is there; otherwise, and for several inputs, rows
+// are taken side by side and prefetched, well ahead, into L2, evenly over the time that their
+// products take. From about five inputs on it is the multipliers that are waited for, which leave
+// room for half a load each; see chain_rows, and triple_rows where there are registers for the sums
+// of all. docs/tuning.md has the figures.
 #include "products.h"
 
 namespace exn::cpu::EXN_ISA {
 
-// How much of what comes next a block asks for: all, half or none of the bytes that it reads
-// itself. Into L2: into L1, so far ahead, a line would push another out that is still wanted.
-// kHalfAgain, kAllAgain: each line several times.
-enum class Ask { kNothing, kHalf, kAll, kHalfAgain, kAllAgain };
+// How much of what comes next a block prefetches: all, half or none of the bytes that it reads
+// itself. kHalfAgain, kAllAgain: each line several times, as it comes nearer.
+enum class Prefetch { kNothing, kHalf, kAll, kHalfAgain, kAllAgain };
 
-template <Ask kAsk>
-using AskAs = std::integral_constant<Ask, kAsk>;
+template <Prefetch kPrefetch>
+using PrefetchAs = std::integral_constant<Prefetch, kPrefetch>;
 
-// Bytes that one step asks for.
-template <Ask kAsk>
-constexpr int asked(int bytes) {
-  if (kAsk == Ask::kNothing) return 0;
-  return kAsk == Ask::kAll || kAsk == Ask::kAllAgain ? bytes : bytes / 2;
+// Bytes that one step prefetches.
+template <Prefetch kPrefetch>
+constexpr int prefetched(int bytes) {
+  if (kPrefetch == Prefetch::kNothing) return 0;
+  return kPrefetch == Prefetch::kAll || kPrefetch == Prefetch::kAllAgain ? bytes : bytes / 2;
 }
 
-// Input x's share of the kBytes that a step with kX inputs asks for. Spread over the step they come
-// sooner than all at once, by up to a fifth.
-//
-// Zen 4 loses requests where many are under way (moves.h), so there a line is asked for again as it
-// comes nearer. Weights from memory, over the reading alone, with two to four inputs of bf16: asked
-// for once 1.34 to 1.44, four times 1.07 to 1.12, five times 1.04 to 1.08; but from L3 four times
-// take 1.2 to 1.6 of the time of once, five times 1.2 to 1.9. With more inputs the multipliers
-// leave less room: from memory three times take 0.83 to 0.98 of the time of once, five times up to
-// 1.10.
-constexpr int kTimesOfAll = 4, kTimesOfHalf = 3;
-constexpr int kApartOfAll = 12 << 10, kApartOfHalf = 16 << 10;  // bytes
-template <int kBytes, int kX, Ask kAsk>
-static EXN_SIMD void ask_for(const char* next, int x) {
-  constexpr int kTimes = kAsk == Ask::kAllAgain    ? kTimesOfAll
-                         : kAsk == Ask::kHalfAgain ? kTimesOfHalf
-                                                   : 1;
-  constexpr int kApart = kAsk == Ask::kAllAgain ? kApartOfAll : kApartOfHalf;
-  constexpr int kLines = (kBytes + 63) / 64, kTogether = (kLines + kX - 1) / kX;
-  constexpr int kEvery = kLines > 0 ? kX * kTogether / kLines : 1;
-  if (kLines > 0 && x % kEvery == 0 && x / kEvery * kTogether < kLines) {
-    in_order();
-    for (int i = 0; i < kTogether; ++i) {
-      const char* const line = next + (x / kEvery * kTogether + i) * 64;
-      prefetch_far(line);
-#pragma GCC unroll 8
-      for (int n = 1; n < kTimes; ++n) prefetch_far(line - n * kApart);
-    }
-    in_order();
-  }
+template <Prefetch kPrefetch>
+using Places = std::conditional_t<
+    kPrefetch == Prefetch::kAllAgain, AllWeightsAgain,
+    std::conditional_t<kPrefetch == Prefetch::kHalfAgain, HalfWeightsAgain, Before<0>>>;
+
+// Input x's share of the kBytes that a step with kX inputs prefetches.
+template <int kBytes, int kX, Prefetch kPrefetch>
+static EXN_SIMD void prefetch_share(const char* next, int x) {
+  prefetch_turn<(kBytes + 63) / 64, kX>(
+      x, [&](int line) EXN_FLAT { prefetch_lines<1>(next + line * kLine, Places<kPrefetch>()); });
 }
 
 // Accumulators of a product. Short vectors make long chains of additions, which a single row of
@@ -67,11 +44,11 @@ static EXN_SIMD void ask_for(const char* next, int x) {
 constexpr int kChains = kLanes == 16 ? 1 : 2;
 
 // out[x * out_stride + w] = <weight row w, input row x> for a block of kW x kX.
-template <class T, int kW, int kX, Ask kAsk>
+template <class T, int kW, int kX, Prefetch kPrefetch>
 static EXN_SIMD void pair_block(const T* const* weight, const float* input, int64_t input_stride,
                                 int64_t dim, float* out, int64_t out_stride, const char* next) {
   constexpr int kSums = kW * kX, kSecond = (kChains - 1) * kSums;
-  constexpr int kAsked = asked<kAsk>(kW * kPair * static_cast<int>(sizeof(T)));
+  constexpr int kPrefetched = prefetched<kPrefetch>(kW * kPair * static_cast<int>(sizeof(T)));
   const T* rows[kW];
   for (int w = 0; w < kW; ++w) rows[w] = weight[w];
   f32v acc[kChains * kSums];
@@ -82,7 +59,7 @@ static EXN_SIMD void pair_block(const T* const* weight, const float* input, int6
     for (int w = 0; w < kW; ++w) load_weight(rows[w] + k, a[w], b[w]);
 #pragma GCC unroll 4
     for (int x = 0; x < kX; ++x) {  // by order, or all sums are stored in each step
-      ask_for<kAsked, kX, kAsk>(next, x);
+      prefetch_share<kPrefetched, kX, kPrefetch>(next, x);
       const f32v p = load(input + x * input_stride + k);
       const f32v q = load(input + x * input_stride + k + kLanes);
       for (int w = 0; w < kW; ++w) {
@@ -92,7 +69,7 @@ static EXN_SIMD void pair_block(const T* const* weight, const float* input, int6
         second = fma(b[w], q, second);
       }
     }
-    next += kAsked;
+    next += kPrefetched;
   };
   for (; k + kPair <= dim; k += kPair) {
     step([](const T* p, f32v& a, f32v& b) EXN_FLAT { load_pair(p, a, b); });
@@ -111,10 +88,11 @@ static EXN_SIMD void pair_block(const T* const* weight, const float* input, int6
 }
 
 #if defined(EXN_HAS_BF16_DOT)
-template <int kW, int kX, Ask kAsk>
+template <int kW, int kX, Prefetch kPrefetch>
 static EXN_SIMD void dot_block(const bf16* const* weight, const bf16* input, int64_t input_stride,
                                int64_t dim, float* out, int64_t out_stride, const char* next) {
-  constexpr int kAsked = asked<kAsk>(kW * kDotLanes * static_cast<int>(sizeof(bf16)));
+  constexpr int kPrefetched =
+      prefetched<kPrefetch>(kW * kDotLanes * static_cast<int>(sizeof(bf16)));
   const bf16* rows[kW];
   for (int w = 0; w < kW; ++w) rows[w] = weight[w];
   f32v acc[kW * kX];
@@ -125,11 +103,11 @@ static EXN_SIMD void dot_block(const bf16* const* weight, const bf16* input, int
     for (int w = 0; w < kW; ++w) v[w] = load_weight(rows[w] + k);
 #pragma GCC unroll 4
     for (int x = 0; x < kX; ++x) {  // by order, or all sums are stored in each step
-      ask_for<kAsked, kX, kAsk>(next, x);
+      prefetch_share<kPrefetched, kX, kPrefetch>(next, x);
       const bf16v p = load_pairs(input + x * input_stride + k);
       for (int w = 0; w < kW; ++w) acc[x * kW + w] = dot_pairs(v[w], p, acc[x * kW + w]);
     }
-    next += kAsked;
+    next += kPrefetched;
   };
   for (; k + kDotLanes <= dim; k += kDotLanes) {
     step([](const bf16* p) EXN_FLAT { return load_pairs(p); });
@@ -146,26 +124,26 @@ static EXN_SIMD void dot_block(const bf16* const* weight, const bf16* input, int
 }
 #endif
 
-template <class T, int kW, int kX, Ask kAsk>
+template <class T, int kW, int kX, Prefetch kPrefetch>
 static EXN_SIMD void any_block(const T* const* weight, const Inputs& in, int64_t first_input,
                                int64_t dim, float* out, int64_t out_stride, const char* next) {
   const int64_t at = first_input * in.stride;
 #if defined(EXN_HAS_BF16_DOT)
   if constexpr (std::is_same_v<T, bf16>) {
     if (in.bf != nullptr) {
-      dot_block<kW, kX, kAsk>(weight, in.bf + at, in.stride, dim, out, out_stride, next);
+      dot_block<kW, kX, kPrefetch>(weight, in.bf + at, in.stride, dim, out, out_stride, next);
       return;
     }
   }
 #endif
-  pair_block<T, kW, kX, kAsk>(weight, in.f32 + at, in.stride, dim, out, out_stride, next);
+  pair_block<T, kW, kX, kPrefetch>(weight, in.f32 + at, in.stride, dim, out, out_stride, next);
 }
 
-// *out = <weight row, input>. Asks for as many bytes at `next`, a line before each that it reads.
+// *out = <weight row, input>. Prefetches as many bytes at `next`, a line before each that it reads.
 template <class T>
 static EXN_SIMD void single_row(const T* weight, const float* input, int64_t dim, const char* next,
                                 float* out) {
-  constexpr int kSize = static_cast<int>(sizeof(T)), kLine = 64 / kSize;  // elements
+  constexpr int kSize = static_cast<int>(sizeof(T)), kElements = kLineOf<T>;
   f32v acc[kChains];
   for (f32v& v : acc) v = zero();
   const auto join = [&](f32v a, f32v b, int64_t k) EXN_FLAT {
@@ -173,11 +151,11 @@ static EXN_SIMD void single_row(const T* weight, const float* input, int64_t dim
     acc[kChains - 1] = fma(b, load(input + k + kLanes), acc[kChains - 1]);
   };
   int64_t k = 0;
-  if constexpr (kLine < kPair) {
+  if constexpr (kElements < kPair) {
     for (; k + kPair <= dim; k += kPair) {
       for (int i = 0; i < 2; ++i) {
         const int64_t at = k + i * kLanes;
-        prefetch_far(next + at * kSize);
+        prefetch_l2(next + at * kSize);
         in_order();
         f32v& sum = acc[i * (kChains - 1)];
         sum = fma(load(weight + at), load(input + at), sum);
@@ -185,10 +163,10 @@ static EXN_SIMD void single_row(const T* weight, const float* input, int64_t dim
       }
     }
   } else {
-    for (; k + kLine <= dim; k += kLine) {
-      prefetch_far(next + k * kSize);
+    for (; k + kElements <= dim; k += kElements) {
+      prefetch_l2(next + k * kSize);
       in_order();
-      for (int i = 0; i < kLine; i += kPair) {
+      for (int i = 0; i < kElements; i += kPair) {
         f32v a, b;
         load_pair(weight + k + i, a, b);
         join(a, b, k + i);
@@ -215,7 +193,7 @@ static EXN_SIMD void single_row(const bf16* weight, const bf16* input, int64_t d
   f32v sum = zero();
   int64_t k = 0;
   for (; k + kDotLanes <= dim; k += kDotLanes) {
-    prefetch_far(next + k * static_cast<int>(sizeof(bf16)));
+    prefetch_l2(next + k * static_cast<int>(sizeof(bf16)));
     in_order();
     sum = dot_pairs(load_pairs(weight + k), load_pairs(input + k), sum);
     in_order();
@@ -251,10 +229,9 @@ static EXN_SIMD int64_t rows_ahead(int64_t bytes, int64_t row_bytes, int64_t blo
 // A single input that stays in L1: one row after another. A function of its own, as all loops here
 // are: nothing else wants the registers.
 template <class T, class U>
-static __attribute__((noinline)) void asked_rows(const Rows<T>& weight, const U* input,
-                                                 int64_t dim, float* out) {
-  const int64_t ahead =
-      rows_ahead(int64_t{8} << 10, dim * static_cast<int64_t>(sizeof(T)), 1);
+static __attribute__((noinline)) void prefetched_rows(const WeightRows<T>& weight, const U* input,
+                                                      int64_t dim, float* out) {
+  const int64_t ahead = rows_ahead(int64_t{8} << 10, dim * static_cast<int64_t>(sizeof(T)), 1);
   const int64_t count = weight.count, limit = count + weight.reach;
   for (int64_t w = 0; w < count; ++w) {
     const T* const next = weight.at[w + ahead < limit ? w + ahead : w];
@@ -263,19 +240,18 @@ static __attribute__((noinline)) void asked_rows(const Rows<T>& weight, const U*
 }
 
 // The same where the core is left to read ahead. Where rows jump it has nothing to guess by: the
-// beginning of what follows is asked for.
+// beginning of what follows is prefetched.
 template <class T>
-static __attribute__((noinline)) void plain_rows(const Rows<T>& weight, const Inputs& in,
+static __attribute__((noinline)) void plain_rows(const WeightRows<T>& weight, const Inputs& in,
                                                  int64_t dim, float* out) {
   constexpr int kJumpLines = 24;
   const int64_t count = weight.count, limit = count + weight.reach;
   for (int64_t w = 0; w < count; ++w) {
     const T* const row = weight.at[w];
     if (w + 1 < limit && weight.at[w + 1] != row + dim) {
-      const char* const next = reinterpret_cast<const char*>(weight.at[w + 1]);
-      for (int i = 0; i < kJumpLines; ++i) prefetch_far(next + i * 64);
+      prefetch_lines<kJumpLines>(weight.at[w + 1]);
     }
-    any_block<T, 1, 1, Ask::kNothing>(&row, in, 0, dim, out + w, 0, nullptr);
+    any_block<T, 1, 1, Prefetch::kNothing>(&row, in, 0, dim, out + w, 0, nullptr);
   }
 }
 
@@ -286,8 +262,8 @@ constexpr int kBlockInputs = kChains == 1 ? 4 : 2;
 constexpr int kSideRows = kRegisters == 32 ? 8 : 4;
 
 // A single input, rows side by side.
-template <class T, Ask kAsk>
-static __attribute__((noinline)) void side_rows(const Rows<T>& weight, const Inputs& in,
+template <class T, Prefetch kPrefetch>
+static __attribute__((noinline)) void side_rows(const WeightRows<T>& weight, const Inputs& in,
                                                 int64_t dim, float* out) {
   const int64_t ahead =
       rows_ahead(int64_t{128} << 10, dim * static_cast<int64_t>(sizeof(T)), kSideRows);
@@ -296,21 +272,21 @@ static __attribute__((noinline)) void side_rows(const Rows<T>& weight, const Inp
     const T* const* const rows = weight.at + w;
     if (w + ahead + kSideRows <= weight.count + weight.reach) {
       const char* next = reinterpret_cast<const char*>(rows[ahead]);
-      any_block<T, kSideRows, 1, kAsk>(rows, in, 0, dim, out + w, 0, next);
+      any_block<T, kSideRows, 1, kPrefetch>(rows, in, 0, dim, out + w, 0, next);
     } else {
-      any_block<T, kSideRows, 1, Ask::kNothing>(rows, in, 0, dim, out + w, 0, nullptr);
+      any_block<T, kSideRows, 1, Prefetch::kNothing>(rows, in, 0, dim, out + w, 0, nullptr);
     }
   }
   for (; w < weight.count; ++w) {
-    any_block<T, 1, 1, Ask::kNothing>(weight.at + w, in, 0, dim, out + w, 0, nullptr);
+    any_block<T, 1, 1, Prefetch::kNothing>(weight.at + w, in, 0, dim, out + w, 0, nullptr);
   }
 }
 
 // Weight rows [first, last) with inputs [x, end) in groups of kX, the last of which may begin
-// earlier. The blocks ask for the rows `ahead` further on, of which those before `limit` exist;
+// earlier. The blocks prefetch the rows `ahead` further on, of which those before `limit` exist;
 // with kHalf two groups share this, since all at once the requests would come in bursts with idle
 // memory between them.
-template <class T, int kX, Ask kAsk>
+template <class T, int kX, Prefetch kPrefetch>
 static __attribute__((noinline)) void block_rows(const T* const* weight, int64_t first,
                                                  int64_t last, int64_t limit, int64_t ahead,
                                                  const Inputs& in, int64_t x, int64_t end,
@@ -319,44 +295,45 @@ static __attribute__((noinline)) void block_rows(const T* const* weight, int64_t
   int64_t w = first;
   for (; w + kBlockRows <= last; w += kBlockRows) {
     const char* next = nullptr;
-    if (kAsk != Ask::kNothing) {
-      next = reinterpret_cast<const char*>(
-          weight[w + ahead + kBlockRows <= limit ? w + ahead : w]);
+    if (kPrefetch != Prefetch::kNothing) {
+      next = reinterpret_cast<const char*>(weight[w + ahead + kBlockRows <= limit ? w + ahead : w]);
     }
     for (int64_t group = x; group < end; group += kX) {
       const int64_t begin = group + kX <= end ? group : end - kX;
-      any_block<T, kBlockRows, kX, kAsk>(weight + w, in, begin, dim, out + begin * out_stride + w,
-                                         out_stride, group == 0 ? next : next + half);
+      any_block<T, kBlockRows, kX, kPrefetch>(weight + w, in, begin, dim,
+                                              out + begin * out_stride + w, out_stride,
+                                              group == 0 ? next : next + half);
     }
   }
   for (; w < last; ++w) {
     for (int64_t group = x; group < end; group += kX) {
       const int64_t begin = group + kX <= end ? group : end - kX;
-      any_block<T, 1, kX, Ask::kNothing>(weight + w, in, begin, dim, out + begin * out_stride + w,
-                                         out_stride, nullptr);
+      any_block<T, 1, kX, Prefetch::kNothing>(weight + w, in, begin, dim,
+                                              out + begin * out_stride + w, out_stride, nullptr);
     }
   }
 }
 
 // The same, panel by panel: the weights of a panel stay in cache while group after group of more
 // inputs than kBlockInputs passes by.
-template <class T, Ask kAsk>
-static EXN_SIMD void panel_rows(const Rows<T>& weight, int64_t panel, int64_t ahead,
+template <class T, Prefetch kPrefetch>
+static EXN_SIMD void panel_rows(const WeightRows<T>& weight, int64_t panel, int64_t ahead,
                                 const Inputs& in, int64_t inputs, int64_t dim, float* out,
                                 int64_t out_stride) {
   constexpr int kX = kBlockInputs;
   const int64_t count = weight.count, limit = count + weight.reach;
   for (int64_t first = 0; first < count; first += panel) {
     const int64_t last = first + panel < count ? first + panel : count;
-    block_rows<T, kX, kAsk>(weight.at, first, last, limit, ahead, in, 0, kX, dim, out, out_stride);
+    block_rows<T, kX, kPrefetch>(weight.at, first, last, limit, ahead, in, 0, kX, dim, out,
+                                 out_stride);
     for (int64_t x = kX; x < inputs; x += kX) {
       const int64_t begin = x + kX <= inputs ? x : inputs - kX;
       if (x == kX) {
-        block_rows<T, kX, kAsk>(weight.at, first, last, limit, ahead, in, begin, begin + kX, dim,
-                                out, out_stride);
+        block_rows<T, kX, kPrefetch>(weight.at, first, last, limit, ahead, in, begin, begin + kX,
+                                     dim, out, out_stride);
       } else {
-        block_rows<T, kX, Ask::kNothing>(weight.at, first, last, limit, ahead, in, begin,
-                                         begin + kX, dim, out, out_stride);
+        block_rows<T, kX, Prefetch::kNothing>(weight.at, first, last, limit, ahead, in, begin,
+                                              begin + kX, dim, out, out_stride);
       }
     }
   }
@@ -368,22 +345,6 @@ static EXN_SIMD void panel_rows(const Rows<T>& weight, int64_t panel, int64_t ah
 // each weight is widened once for all of them. Where these are all inputs, memory is what is waited
 // for.
 constexpr int kTriple = 3, kAtOnce = 8;
-
-// What turn `turn` of the kTurns of a step asks for, of kLines: each line into L2 far ahead, and
-// one in three into L1 a block ahead. On Granite Rapids, products with eight inputs then take 1.22
-// times as long as the reading alone, from huge pages, and 1.08 times from small ones scattered in
-// memory; without the requests into L1 1.28 and 0.98 times. All lines into L1 and one in three into
-// L2 make the hardware read ahead: 1.15 times, but 1.38 times where the next page is not wanted.
-template <int kLines, int kTurns>
-static EXN_SIMD void ask_twice(const char* soon, const char* later, int turn) {
-  in_order();
-  for (int i = 0; i < kLines; ++i) {
-    if (i * kTurns / kLines != turn) continue;
-    if (i % 3 == 0) prefetch(soon + i * 64);
-    prefetch_far(later + i * 64);
-  }
-  in_order();
-}
 
 // sums[x * kTriple + w] becomes the vector whose lanes add up to <weight row w, input row x>. The
 // loops are unrolled by order, or all sums would be stored in each step.
@@ -410,7 +371,12 @@ static EXN_SIMD void triple_block(const T* const* weight, const float* input, in
     }
 #pragma GCC unroll 8
     for (int x = 0; x < kX; ++x) {
-      ask_twice<kLines, 2 * kX>(soon, later, kSecond * kX + x);
+      in_order();
+      // Each line into L2 far ahead, and one in three into L1 a block ahead.
+      prefetch_turn<kLines, 2 * kX>(kSecond * kX + x, [&](int line) EXN_FLAT {
+        if (line % 3 == 0) prefetch_l1(soon + line * kLine);
+        prefetch_l2(later + line * kLine);
+      });
       const f32v p = load(inputs[x / 3] + x % 3 * pitch + kSecond * kLanes);
 #pragma GCC unroll 3
       for (int w = 0; w < kTriple; ++w) {
@@ -442,8 +408,7 @@ static EXN_SIMD void triple_block(const T* const* weight, const float* input, in
 
 // Vectors of kBlocks blocks, filled up to whole trees.
 template <int kX, int kBlocks>
-constexpr int kTripleSums =
-    (kBlocks * kTriple * kX + kReduceTree - 1) / kReduceTree * kReduceTree;
+constexpr int kTripleSums = (kBlocks * kTriple * kX + kReduceTree - 1) / kReduceTree * kReduceTree;
 
 // What the vectors of blocks add up to. A function of its own: its constants would take registers
 // from the sums.
@@ -464,9 +429,9 @@ static __attribute__((noinline)) void fold_triples(const f32v* vectors, float* o
 }
 
 // Weight rows [first, last), two blocks at a time, whose sums fill trees better than those of one;
-// the last ones may begin earlier. What is asked for into L2 lies `later` rows further on.
+// the last ones may begin earlier. What is prefetched into L2 lies `later` rows further on.
 template <class T, int kX>
-static __attribute__((noinline)) void triple_rows(const Rows<T>& weight, int64_t first,
+static __attribute__((noinline)) void triple_rows(const WeightRows<T>& weight, int64_t first,
                                                   int64_t last, int64_t later, const float* input,
                                                   int64_t input_stride, int64_t dim, float* out,
                                                   int64_t out_stride) {
@@ -493,9 +458,9 @@ static __attribute__((noinline)) void triple_rows(const Rows<T>& weight, int64_t
 }
 
 // More than eight inputs pass by in groups of one size while the weights of a panel stay in L2. Not
-// inlined, as a single input would have to step over it: 5 % for small matrices and two threads.
+// inlined, as a single input would have to step over it.
 template <class T>
-static __attribute__((noinline)) void triple_panels(const Rows<T>& weight, const Inputs& in,
+static __attribute__((noinline)) void triple_panels(const WeightRows<T>& weight, const Inputs& in,
                                                     int64_t inputs, int64_t dim, float* out,
                                                     int64_t out_stride) {
   const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T)), count = weight.count;
@@ -519,17 +484,16 @@ static __attribute__((noinline)) void triple_panels(const Rows<T>& weight, const
 }
 
 // Whether they pay: not for rows so short that their ends weigh, nor for inputs that leave L1; of
-// f32, two groups of four do as well for seven or eight. What is asked for has to lie in memory as
-// it comes.
+// f32, two groups of four do as well for seven or eight. What is prefetched has to lie in memory
+// as it comes.
 template <class T>
-static EXN_SIMD bool in_triples(const Rows<T>& weight, const Inputs& in, int64_t inputs,
+static EXN_SIMD bool in_triples(const WeightRows<T>& weight, const Inputs& in, int64_t inputs,
                                 int64_t dim) {
   if (kChains != 1 || kRegisters != 32 || in.bf != nullptr || inputs <= kBlockInputs) return false;
   const int64_t row = in.stride * 4, last = weight.count - 1;
-  const bool pays = inputs <= kAtOnce
-                        ? dim > 8 * kPair && inputs * row <= kInputBytes &&
-                              (sizeof(T) == 2 || inputs <= 6)
-                        : dim >= 16 * kPair && kAtOnce * row <= (int64_t{24} << 10);
+  const bool pays = inputs <= kAtOnce ? dim > 8 * kPair && inputs * row <= kInputBytes &&
+                                            (sizeof(T) == 2 || inputs <= 6)
+                                      : dim >= 16 * kPair && kAtOnce * row <= (int64_t{24} << 10);
   return pays && last >= 8 * kTriple && weight.at[last] == weight.at[0] + last * dim;
 }
 
@@ -540,7 +504,7 @@ static EXN_SIMD bool worth_widening(int64_t inputs, int64_t dim) {
 }
 
 template <class T>
-static EXN_SIMD void widened_rows(const Rows<T>& weight, const Inputs& in, int64_t inputs,
+static EXN_SIMD void widened_rows(const WeightRows<T>& weight, const Inputs& in, int64_t inputs,
                                   int64_t dim, float* out, int64_t out_stride,
                                   ProductScratch& scratch) {
   float* const wide = scratch.at;
@@ -569,9 +533,9 @@ static EXN_SIMD void widened_rows(const Rows<T>& weight, const Inputs& in, int64
     const int64_t wide_dim = (dim + kPair - 1) / kPair * kPair;
     for (int64_t x = 0; x < inputs; x += kBlockInputs) {
       const int64_t begin = x + kBlockInputs <= inputs ? x : inputs - kBlockInputs;
-      block_rows<float, kBlockInputs, Ask::kNothing>(wide_rows, 0, count, count, 0, in, begin,
-                                                     begin + kBlockInputs, wide_dim, out + first,
-                                                     out_stride);
+      block_rows<float, kBlockInputs, Prefetch::kNothing>(wide_rows, 0, count, count, 0, in, begin,
+                                                          begin + kBlockInputs, wide_dim,
+                                                          out + first, out_stride);
     }
   }
 }
@@ -584,8 +548,9 @@ static EXN_SIMD void widened_rows(const Rows<T>& weight, const Inputs& in, int64
 // sums of a chain wait in memory until those of the other join them.
 constexpr int kChainRows = 3, kChainInputs = 4;
 constexpr int kChainSums = kChainRows * kChainInputs;
+constexpr int64_t kChainBlockSums = 2 * kChainSums * kLanes;
 
-// Columns [begin, end) of rows of `dim`. While they are multiplied, what comes next is asked for
+// Columns [begin, end) of rows of `dim`. While they are multiplied, what comes next is prefetched
 // evenly, `pace` bytes in each step.
 struct Chains {
   int64_t begin, end, dim;
@@ -628,19 +593,10 @@ static __attribute__((noinline)) void chain_blocks(const T* const* weight, const
       f32v acc[kSums];
       for (int i = 0; i < kSums; ++i) acc[i] = begin == 0 ? zero() : load(to + i * kLanes);
       for (int64_t k = begin; k < whole; k += kPair) {
-        for (int i = 0; i < kLines; ++i) prefetch_far(next + i * 64);
+        prefetch_lines<kLines>(next);
         if constexpr (kLines > 0) next += pace;
         f32v v[kW];
-        if constexpr (std::is_same_v<T, bf16> && kSecond) {
-          const auto mask = odd_mask(k);
-          for (int w = 0; w < kW; ++w) v[w] = load_odd(weight[w] + k, mask);
-        } else {
-          for (int w = 0; w < kW; ++w) {
-            f32v a, b;
-            load_pair(weight[w] + k, a, b);
-            v[w] = kSecond ? b : a;
-          }
-        }
+        load_halves<kSecond, T>([&](int w) EXN_FLAT { return weight[w] + k; }, k, v);
         for (int x = 0; x < kX; ++x) {
           const f32v p = load(input + x * stride + k + (kSecond ? kLanes : 0));
           for (int w = 0; w < kW; ++w) acc[w * kX + x] = fma(v[w], p, acc[w * kX + x]);
@@ -664,98 +620,136 @@ static __attribute__((noinline)) void chain_blocks(const T* const* weight, const
     }
     input += kX * stride;
     out += kX * c->out_stride;
-    sums += 2 * kChainSums * kLanes;
+    sums += kChainBlockSums;
   }
   c->next = next;
+}
+
+// The same for one to kChainInputs inputs a block.
+template <class T>
+static EXN_SIMD void chain_inputs(const T* const* weight, const float* input, int64_t size,
+                                  int64_t groups, float* sums, float* out, Chains* c) {
+  with_count<kChainInputs>(size, [&](auto n) EXN_FLAT {
+    constexpr int kX = decltype(n)::value;
+    if (c->pace == 0) {
+      chain_blocks<T, kX, 0>(weight, input, groups, sums, out, c);
+    } else if (c->pace <= kLine) {
+      chain_blocks<T, kX, 1>(weight, input, groups, sums, out, c);
+    } else {
+      chain_blocks<T, kX, 2>(weight, input, groups, sums, out, c);
+    }
+  });
+}
+
+// Two groups of inputs, [from, middle) and [middle, to).
+struct ChainPair {
+  int64_t from, middle, to;
+  EXN_SIMD bool even() const { return to - middle == middle - from; }
+};
+
+// Columns of a panel of `count` weight rows, where all have as many, with two groups of inputs.
+// Of the `apart` rows behind the panel, which lie apart, the same columns are prefetched. Sums of
+// the next rows lie `pitch` further on.
+template <class T>
+static EXN_SIMD void chain_panel(const T* const* weight, int64_t count, int64_t apart,
+                                 const Inputs& in, const ChainPair& pair, float* sums,
+                                 int64_t pitch, float* out, Chains* c) {
+  for (int64_t w = 0; w < count; w += kChainRows, sums += pitch) {
+    const int64_t at = w + kChainRows <= count ? w : count - kChainRows;
+    for (int64_t i = w; i < apart && i < w + kChainRows; ++i) {
+      const T* const end = weight[count + i] + c->end;
+      for (const T* p = weight[count + i] + c->begin; p < end; p += kLineOf<T>) prefetch_l2(p);
+    }
+    for (int64_t x = pair.from, end = pair.middle; x < end; x = end, end = pair.to) {
+      if (x > pair.from && pair.even()) break;  // they went together
+      chain_inputs(weight + at, in.f32 + x * in.stride, end - x, pair.even() ? 2 : 1,
+                   sums + (x > pair.from ? kChainBlockSums : 0), out + x * c->out_stride + at, c);
+    }
+  }
 }
 
 // The weights of a panel stay in L2 while the inputs pass by, two groups at a time: of these so
 // many columns as stay in L1 while the panel passes by.
 template <class T>
-static EXN_SIMD void chain_rows(const Rows<T>& weight, const Inputs& in, int64_t inputs,
+static EXN_SIMD void chain_rows(const WeightRows<T>& weight, const Inputs& in, int64_t inputs,
                                 int64_t dim, float* out, int64_t out_stride,
                                 ProductScratch& scratch) {
   constexpr int64_t kPanelBytes = int64_t{128} << 10, kPanelRows = 24, kColumns = 640;
-  // Groups that share what is asked for: with more of them memory has time enough.
-  constexpr int64_t kAskGroups = 4;
-  constexpr int64_t kBlockSums = 2 * kChainSums * kLanes;
-  static_assert(kPanelRows / kChainRows * 2 * kBlockSums <= ProductScratch::kFloats);
+  // Groups that share what is prefetched: with more of them memory has time enough.
+  constexpr int64_t kSharing = 4;
+  static_assert(kPanelRows / kChainRows * 2 * kChainBlockSums <= ProductScratch::kFloats);
   const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T));
   const int64_t fit = kPanelBytes / row_bytes / kChainRows * kChainRows;
   const int64_t panel = fit < kChainRows ? kChainRows : fit < kPanelRows ? fit : kPanelRows;
   const int64_t groups = (inputs + kChainInputs - 1) / kChainInputs;
+  const int64_t sharing = groups < kSharing ? groups : kSharing;
   const int64_t most = groups == 1 ? 2 * kColumns : kColumns, parts = (dim + most - 1) / most;
   const int64_t columns = ((dim + parts - 1) / parts + 31) / 32 * 32;
-  const int64_t count = weight.count;
-  for (int64_t first = 0; first < count; first += panel) {
-    const int64_t last = first + panel < count ? first + panel : count;
-    const int64_t left = count + weight.reach - last, ahead = left < panel ? left : panel;
+  const int64_t pitch = parts > 1 ? 2 * kChainBlockSums : 0;
+  for (int64_t first = 0; first < weight.count; first += panel) {
+    const T* const* const rows = weight.at + first;
+    const int64_t count = first + panel < weight.count ? panel : weight.count - first;
+    const int64_t left = weight.count + weight.reach - first - count;
+    const int64_t ahead = left < panel ? left : panel;
+    const bool apart = ahead > 0 && rows[count + ahead - 1] != rows[count] + (ahead - 1) * dim;
     Chains c = {0, 0, dim, in.stride, out_stride, nullptr, 0};
-    bool scattered = false;
-    if (ahead > 0) {
-      const T* const next = weight.at[last];
-      scattered = weight.at[last + ahead - 1] != next + (ahead - 1) * dim;
-      if (!scattered) {
-        const int64_t sharing = groups < kAskGroups ? groups : kAskGroups;
-        const int64_t steps =
-            sharing * 2 * ((last - first + kChainRows - 1) / kChainRows) * (dim / kPair + 1);
-        c.next = reinterpret_cast<const char*>(next);
-        c.pace = (ahead * row_bytes + steps - 1) / steps;
-      }
+    if (ahead > 0 && !apart) {
+      const int64_t steps =
+          sharing * 2 * ((count + kChainRows - 1) / kChainRows) * (dim / kPair + 1);
+      c.next = reinterpret_cast<const char*>(rows[count]);
+      c.pace = (ahead * row_bytes + steps - 1) / steps;
     }
     for (int64_t g = 0; g < groups; g += 2) {
-      // As even as can be.
-      const int64_t from = inputs * g / groups, middle = inputs * (g + 1) / groups;
-      const int64_t to = g + 2 <= groups ? inputs * (g + 2) / groups : middle;
-      const bool even = to - middle == middle - from;
+      const int64_t after = g + 2 < groups ? g + 2 : groups;  // as even as can be
+      const ChainPair pair = {inputs * g / groups, inputs * (g + 1) / groups,
+                              inputs * after / groups};
+      if (g >= sharing) c.pace = 0;
       for (c.begin = 0; c.begin < dim; c.begin = c.end) {
         c.end = c.begin + columns < dim ? c.begin + columns : dim;
-        float* sums = scratch.at;
-        for (int64_t w = first; w < last; w += kChainRows) {
-          const int64_t at = w + kChainRows <= last ? w : last - kChainRows;
-          const T* const* const rows = weight.at + at;
-          for (int64_t i = w; scattered && g == 0 && i < w + kChainRows; ++i) {
-            if (i - first >= ahead) break;
-            const T* const row = weight.at[last + i - first];
-            for (int64_t k = c.begin; k < c.end; k += 64 / static_cast<int64_t>(sizeof(T))) {
-              prefetch_far(row + k);
-            }
-          }
-          const auto run = [&](int64_t x, int64_t size, int64_t blocks, float* place) {
-            with_count<kChainInputs>(size, [&](auto n) EXN_FLAT {
-              constexpr int kX = decltype(n)::value;
-              const float* const input = in.f32 + x * in.stride;
-              float* const result = out + x * out_stride + at;
-              if (c.pace == 0 || g >= kAskGroups) {
-                chain_blocks<T, kX, 0>(rows, input, blocks, place, result, &c);
-              } else if (c.pace <= 64) {
-                chain_blocks<T, kX, 1>(rows, input, blocks, place, result, &c);
-              } else {
-                chain_blocks<T, kX, 2>(rows, input, blocks, place, result, &c);
-              }
-            });
-          };
-          run(from, middle - from, even ? 2 : 1, sums);
-          if (!even && middle < to) run(middle, to - middle, 1, sums + kBlockSums);
-          if (parts > 1) sums += 2 * kBlockSums;
-        }
+        chain_panel(rows, count, apart && g == 0 ? ahead : 0, in, pair, scratch.at, pitch,
+                    out + first, &c);
       }
     }
   }
 }
 #endif
 
-// Whether lines are asked for several times: what lies before one that is asked for must be what is
-// read before it.
+// Whether lines are prefetched several times: what lies before one must be what is read before it.
 template <class T>
-static EXN_SIMD bool worth_asking_again(const Rows<T>& weight, int64_t dim) {
+static EXN_SIMD bool prefetches_again(const WeightRows<T>& weight, int64_t dim) {
   const int64_t last = weight.count - 1;
-  return last > 0 && weight.at[last] == weight.at[0] + last * dim && asking_again_pays();
+  return last > 0 && weight.at[last] == weight.at[0] + last * dim && tuning().prefetch_again;
 }
 
 template <class T>
-void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64_t dim, float* out,
-                  int64_t out_stride, ProductScratch& scratch) {
+static EXN_SIMD void single_input(const WeightRows<T>& weight, const Inputs& in, int64_t dim,
+                                  float* out, bool again) {
+  // The two chains of a row of 16-bit weights take AVX2 as long as memory does, or longer; but
+  // short rows from memory come slower side by side.
+  const bool chains_wait = kChainwise && sizeof(T) == 2 && dim >= 1024;
+  if (chains_wait || in.stride * (in.bf != nullptr ? 2 : 4) >= kInputBytes) {
+    again ? side_rows<T, Prefetch::kAllAgain>(weight, in, dim, out)
+          : side_rows<T, Prefetch::kAll>(weight, in, dim, out);
+    return;
+  }
+  if (!tuning().prefetch_streams) {
+    plain_rows(weight, in, dim, out);
+    return;
+  }
+#if defined(EXN_HAS_BF16_DOT)
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (in.bf != nullptr) {
+      prefetched_rows(weight, in.bf, dim, out);
+      return;
+    }
+  }
+#endif
+  prefetched_rows(weight, in.f32, dim, out);
+}
+
+template <class T>
+void row_products(const WeightRows<T>& weight, const Inputs& in, int64_t inputs, int64_t dim,
+                  float* out, int64_t out_stride, ProductScratch& scratch) {
   if (inputs == 0) return;
   if constexpr (kTiles && std::is_same_v<T, bf16>) {
     if (in.tiles != nullptr) {
@@ -763,29 +757,9 @@ void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64
       return;
     }
   }
-  const bool again = worth_asking_again(weight, dim);
+  const bool again = prefetches_again(weight, dim);
   if (inputs == 1) {
-    // The two chains of a row of 16-bit weights take AVX2 as long as memory does, or longer; but
-    // short rows from memory come slower side by side.
-    const bool chains_wait = kChainwise && sizeof(T) == 2 && dim >= 1024;
-    if (!chains_wait && in.stride * (in.bf != nullptr ? 2 : 4) < kInputBytes) {
-      if (!line_requests_pay()) {
-        plain_rows(weight, in, dim, out);
-        return;
-      }
-#if defined(EXN_HAS_BF16_DOT)
-      if constexpr (std::is_same_v<T, bf16>) {
-        if (in.bf != nullptr) {
-          asked_rows(weight, in.bf, dim, out);
-          return;
-        }
-      }
-#endif
-      asked_rows(weight, in.f32, dim, out);
-    } else {
-      again ? side_rows<T, Ask::kAllAgain>(weight, in, dim, out)
-            : side_rows<T, Ask::kAll>(weight, in, dim, out);
-    }
+    single_input(weight, in, dim, out, again);
     return;
   }
   if constexpr (kChains == 1) {
@@ -825,8 +799,8 @@ void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64
                                                    dim, out, out_stride);
         }
       };
-      again ? run(AskAs<Ask::kAllAgain>(), AskAs<Ask::kHalfAgain>())
-            : run(AskAs<Ask::kAll>(), AskAs<Ask::kHalf>());
+      again ? run(PrefetchAs<Prefetch::kAllAgain>(), PrefetchAs<Prefetch::kHalfAgain>())
+            : run(PrefetchAs<Prefetch::kAll>(), PrefetchAs<Prefetch::kHalf>());
     });
     return;
   }
@@ -834,15 +808,17 @@ void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64
   const int64_t panel_bytes = int64_t{input_bytes <= kInputBytes ? 12 : 128} << 10;
   const int64_t panel = rows_ahead(panel_bytes, row_bytes, kBlockRows);
   const int64_t ahead = rows_ahead(int64_t{64} << 10, row_bytes, panel);
-  again ? panel_rows<T, Ask::kHalfAgain>(weight, panel, ahead, in, inputs, dim, out, out_stride)
-        : panel_rows<T, Ask::kHalf>(weight, panel, ahead, in, inputs, dim, out, out_stride);
+  const auto run = [&](auto half) EXN_FLAT {
+    panel_rows<T, decltype(half)::value>(weight, panel, ahead, in, inputs, dim, out, out_stride);
+  };
+  again ? run(PrefetchAs<Prefetch::kHalfAgain>()) : run(PrefetchAs<Prefetch::kHalf>());
 }
 
-template void row_products(const Rows<float>&, const Inputs&, int64_t, int64_t, float*, int64_t,
+template void row_products(const WeightRows<float>&, const Inputs&, int64_t, int64_t, float*,
+                           int64_t, ProductScratch&);
+template void row_products(const WeightRows<f16>&, const Inputs&, int64_t, int64_t, float*, int64_t,
                            ProductScratch&);
-template void row_products(const Rows<f16>&, const Inputs&, int64_t, int64_t, float*, int64_t,
-                           ProductScratch&);
-template void row_products(const Rows<bf16>&, const Inputs&, int64_t, int64_t, float*, int64_t,
-                           ProductScratch&);
+template void row_products(const WeightRows<bf16>&, const Inputs&, int64_t, int64_t, float*,
+                           int64_t, ProductScratch&);
 
 }  // namespace exn::cpu::EXN_ISA

@@ -10,6 +10,7 @@
 // their own.
 #pragma once
 
+#include "../simd/prefetch.h"
 #include "elements.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -149,9 +150,26 @@ static EXN_SIMD void fold_vectors(const f32v (&v)[N], float* out) {
   }
 }
 
+#if defined(EXN_HAS_ODD_LOADS)
+// v[n] = the first or the second vector of the pair at(n). `step` tells the steps of a loop apart.
+template <bool kSecond, class T, int kN, class At>
+static EXN_SIMD void load_halves(At&& at, int64_t step, f32v (&v)[kN]) {
+  if constexpr (kSecond && std::is_same_v<T, bf16>) {
+    const auto mask = odd_mask(step);
+    for (int n = 0; n < kN; ++n) v[n] = load_odd(at(n), mask);
+  } else {
+    for (int n = 0; n < kN; ++n) {
+      f32v first, second;
+      load_pair(at(n), first, second);
+      v[n] = kSecond ? second : first;
+    }
+  }
+}
+#endif
+
 // Weight rows, in the order in which they are multiplied.
 template <class T>
-struct Rows {
+struct WeightRows {
   static constexpr int64_t kMost = 512, kNext = 128;
   const T* at[kMost + kNext];
   int64_t count;  // at most kMost
@@ -159,7 +177,7 @@ struct Rows {
 
   // By value, so that nothing in row_at could change with an entry and is loaded again.
   template <class RowAt>
-  EXN_SIMD Rows(int64_t size, int64_t after, RowAt row_at)
+  EXN_SIMD WeightRows(int64_t size, int64_t after, RowAt row_at)
       : count(size), reach(after < kNext ? after : kNext) {
     const int64_t end = count + reach;
     for (int64_t w = 0; w < end; ++w) at[w] = row_at(w);
@@ -176,11 +194,11 @@ struct ProductScratch {
 // out[x * out_stride + w] = <weight row w, input row x> for inputs [0, inputs), whose columns are
 // in the order of pairs of T.
 template <class T>
-void row_products(const Rows<T>& weight, const Inputs& in, int64_t inputs, int64_t dim, float* out,
-                  int64_t out_stride, ProductScratch& scratch);
+void row_products(const WeightRows<T>& weight, const Inputs& in, int64_t inputs, int64_t dim,
+                  float* out, int64_t out_stride, ProductScratch& scratch);
 
 // The same of inputs in tiles, up to kRowBlock of them.
-void tile_products(const Rows<bf16>& weight, const Inputs& in, int64_t inputs, int64_t dim,
+void tile_products(const WeightRows<bf16>& weight, const Inputs& in, int64_t inputs, int64_t dim,
                    float* out, int64_t out_stride, ProductScratch& scratch);
 
 }  // namespace exn::cpu::EXN_ISA

@@ -1,11 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of a key and a query, for attention and attention_scores.
+// What attention and attention_scores share: queries, their products with keys, and weights.
 #pragma once
 
+#include <cmath>
+
+#include "../ids.h"
+#include "kv.h"
 #include "products.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
+
+// Slots whose weights are taken against one maximum, counted from slot 0.
+constexpr int64_t kChunk = 512;
+constexpr float kLowest = -HUGE_VALF;
+// Accumulators that a block of scores or of weighted sums keeps in registers.
+constexpr int kSums = kRegisters == 32 ? 16 : 8;
+
+EXN_SIMD int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+EXN_SIMD int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+// Padded to whole vectors of every kind.
+EXN_SIMD int64_t whole_vectors(int64_t floats) { return (floats + 31) / 32 * 32; }
+EXN_SIMD int64_t chunks_of(int64_t slots) { return (slots + kChunk - 1) / kChunk; }
+
+// Calls f(first, integral_constant n) for groups of `count`, kMost each while there are so many.
+template <int kMost, class N, class F>
+EXN_SIMD void for_groups(N count, F&& f) {
+  N first = 0;
+  for (; first + kMost <= count; first += kMost) f(first, std::integral_constant<int, kMost>());
+  if constexpr (kMost > 3) {
+    if (count - first == 3) f(first, std::integral_constant<int, 3>());
+  }
+  if constexpr (kMost > 2) {
+    if (count - first == 2) f(first, std::integral_constant<int, 2>());
+  }
+  if (count - first == 1) f(first, std::integral_constant<int, 1>());
+}
+
+// N vectors of scaled scores become weights against `base`; they are added to `sum`.
+template <int N>
+EXN_SIMD f32v weigh_vectors(float* z, f32v base, f32v sum) {
+  f32v d[N], e[N];
+  for (int k = 0; k < N; ++k) d[k] = sub(load(z + k * kLanes), base);
+  exp_clamped(d, e);
+  for (int k = 0; k < N; ++k) {
+    store(z + k * kLanes, e[k]);
+    sum = add(sum, e[k]);
+  }
+  return sum;
+}
 
 // What a score multiplies, kStep elements at a time: f32, or pairs of bf16.
 template <class T>
@@ -37,9 +80,6 @@ struct Plain {
   }
 };
 
-// Bytes from a line that is asked for to those that are asked for again with it, where that pays.
-constexpr int kOnceMore = 1024, kTwiceMore = 3072;
-
 #if defined(EXN_HAS_BF16_DOT)
 struct Pairs {
   static_assert(kDotLanes == kPair);
@@ -53,6 +93,10 @@ struct Pairs {
   static EXN_SIMD bf16v query(const bf16* p, int) { return load_pairs(p); }
   static EXN_SIMD f32v add(bf16v k, bf16v q, f32v sum, int) { return dot_pairs(k, q, sum); }
 };
+
+// Keys whose sums are folded together.
+constexpr int kHeldKeys = 16;
+static_assert(kHeldKeys == kLanes);
 
 // kX queries of kSteps pairs that stay in registers while keys pass by.
 template <int kX, int kSteps>
@@ -68,15 +112,14 @@ struct Held {
   // sums[x] = <key w, query x> of sixteen keys, which `next_key()` gives one after another: read in
   // that order, vector by vector, as what a core reads in ascending order comes at the speed of
   // memory. A key's sums, folded as reduce_add folds, are a chain of operations behind a chain of
-  // products; folded after the products of two more keys, as none of them waits then, a key of 128
-  // elements with four queries takes 17.8 cycles on Zen 4 instead of 19.6. 16 are its products.
+  // products: they are folded after the products of two more keys, as none of them waits then.
   template <class NextKey>
   EXN_SIMD void multiply(NextKey&& next_key, f32v (&sums)[4]) const {
-    constexpr int kKeys = 16, kLater = 2, kKept = kLater + 1;
+    constexpr int kLater = 2, kKept = kLater + 1;
     f32v acc[kKept][4], quads[4];
 #pragma GCC unroll 18
-    for (int k = 0; k < kKeys + kLater; ++k) {
-      if (k < kKeys) {
+    for (int k = 0; k < kHeldKeys + kLater; ++k) {
+      if (k < kHeldKeys) {
         const bf16* key = next_key();
         f32v(&to)[4] = acc[k % kKept];
         for (f32v& v : to) v = zero();
@@ -96,35 +139,64 @@ struct Held {
 };
 #endif
 
-// Asks for what lies behind kLines lines when these are read, one after another, and computed with:
-// all of it into L1, and one line in four earlier, from where the hardware goes on. What a core
-// reads ahead by itself ends where a few hundred instructions come between: with 64 multiplications
-// for 256 bytes, 1.7 times the time of reading alone becomes 1.0 on Granite Rapids. Without the
-// earlier lines it is 1.2, and twice as far 1.3.
-template <int kLines>
-static EXN_SIMD void ask_behind(const void* line) {
-  constexpr int kNear = 2560, kFar = 3584;
-  const char* at = static_cast<const char*>(line);
-  for (int i = 0; i < kLines; i += 4) prefetch_far(at + kFar + i * 64);
-  for (int i = 0; i < kLines; ++i) prefetch(at + kNear + i * 64);
+// Calls f with a pointer to what keys T are multiplied as, Pairs or Plain.
+template <class T, class F>
+EXN_SIMD auto with_products([[maybe_unused]] bool pairs, F&& f) {
+#if defined(EXN_HAS_BF16_DOT)
+  if constexpr (std::is_same_v<T, bf16>) {
+    if (pairs) return f(static_cast<const Pairs*>(nullptr));
+  }
+#endif
+  return f(static_cast<const Plain<T>*>(nullptr));
 }
 
-#if defined(EXN_HAS_ODD_LOADS)
-// v[n] = the first or the second vector of the pair at(n). `step` tells the steps of a loop apart.
-template <bool kSecond, class T, int kN, class At>
-EXN_SIMD void load_halves(At&& at, int64_t step, f32v (&v)[kN]) {
-  if constexpr (kSecond && std::is_same_v<T, bf16>) {
-    const auto mask = odd_mask(step);
-    for (int n = 0; n < kN; ++n) v[n] = load_odd(at(n), mask);
-  } else {
-    for (int n = 0; n < kN; ++n) {
-      f32v first, second;
-      load_pair(at(n), first, second);
-      v[n] = kSecond ? second : first;
+template <class T, class To>
+void load_padded(const T* from, int64_t dim, To* to, int64_t stride) {
+  for_vectors(
+      dim, [&](int64_t i, int n) EXN_FLAT { store_part(to + i, load_part(from + i, n, 0.0f), n); });
+  for (int64_t i = dim; i < stride; ++i) from_float(to + i, 0);
+}
+
+// The queries of a call, each padded with zeros to `stride`: pairs of bf16, or f32 in the order of
+// columns that pairs of the keys have.
+struct Queries {
+  DType keys;
+  int64_t dim, stride;
+  bool pairs;
+  float* wide = nullptr;
+  bf16* narrow = nullptr;
+
+  Queries(const Heads& query, const KvCache& cache)
+      : keys(cache.dtype),
+        dim(cache.dim),
+        stride(whole_vectors(cache.dim)),
+        pairs(in_pairs(query.dtype, cache.dtype)) {}
+
+  void take(Workspace& ws, int64_t count) {
+    wide = ws.take<float>(pairs ? 0 : count * stride);
+    narrow = ws.take<bf16>(pairs ? count * stride : 0);
+  }
+
+  template <class T>
+  void load(const T* from, int64_t number) const {
+    if constexpr (std::is_same_v<T, bf16>) {
+      if (pairs) return load_padded(from, dim, narrow + number * stride, stride);
+    }
+    float* const to = wide + number * stride;
+    load_padded(from, dim, to, stride);
+    with_float_type(keys, [&](auto key) { order_pairs<EXN_TYPE_OF(key)>(to, stride); });
+  }
+
+  // Those of products P, from one on.
+  template <class P>
+  EXN_SIMD const typename P::Query* from(int64_t number) const {
+    if constexpr (std::is_same_v<typename P::Query, float>) {
+      return wide + number * stride;
+    } else {
+      return narrow + number * stride;
     }
   }
-}
-#endif
+};
 
 }  // namespace
 }  // namespace exn::cpu::EXN_ISA

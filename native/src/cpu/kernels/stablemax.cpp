@@ -125,11 +125,11 @@ TileStats stable_half(const T* z, T* out, int64_t n, Mode mode) {
 }
 
 // Second half: from terms (or logits) to the result, once the row's sum is known. Multiplying terms
-// takes nothing from memory; meanwhile `ask`, n logits that a first half will read next (or null),
-// come into L2: one line of each pair, with which the processor takes the other.
+// takes nothing from memory; meanwhile `next`, n logits that a first half will read (or null), come
+// into L2: one line of each pair, with which the processor takes the other.
 template <class T, bool kStable, bool kKeep>
 void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const RowSum& row,
-                 const RowPlan& plan, const T* ask) {
+                 const RowPlan& plan, const T* next) {
   if (row.broken) {
     for_vectors(n, [&](int64_t i, int rest) EXN_FLAT { store_part(out + i, set1(NAN), rest); });
     return;
@@ -165,12 +165,12 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
   const double shift = empty ? 0 : tile.level - row.level;
   const f32v factor = set1(empty ? 0.0f : static_cast<float>(scale * ::exp(shift) / row.sum));
   if (kKeep) {
-    constexpr int64_t kPair = 128 / sizeof(T);
     int64_t i = 0;
     for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
       for (int k = 0; k < 4; ++k)
         store(out + i + k * kLanes, mul(load(out + i + k * kLanes), factor));
-      for (int64_t k = 0; ask != nullptr && k < 4 * kLanes; k += kPair) prefetch_far(ask + i + k);
+      for (int64_t k = 0; next != nullptr && k < 4 * kLanes; k += 2 * kLineOf<T>)
+        prefetch_l2(next + i + k);
     }
     for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
       store_part(out + i + j, mul(load_part(out + i + j, rest, 0.0f), factor), rest);
@@ -236,16 +236,15 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, const 
                        : first_half<T, kStable, false>(tile.z, to, tile.n, plan.mode, next, peaks);
   };
   // `next` is the row whose logits will be read after this, or -1. In place there is no second
-  // stream to fill the time of: the processor's own prefetching is faster then, and on Zen 4 it is
-  // out of place too, by 2 to 6 %.
+  // stream to fill the time of: the processor's own prefetching is faster then.
   const auto second = [&](int64_t row, int64_t t, const RowSum& sum, int64_t next) {
     if (out_data == nullptr) return;
     const T* z = row_of<T>(logits, row) + t * kStatsTile;
     T* to = out_data + row * out.stride + t * kStatsTile;
-    const bool asks = next >= 0 && out.data != logits.data && line_requests_pay();
-    const T* ask = asks ? row_of<T>(logits, next) + t * kStatsTile : nullptr;
+    const bool ahead = next >= 0 && out.data != logits.data && tuning().prefetch_streams;
+    const T* after = ahead ? row_of<T>(logits, next) + t * kStatsTile : nullptr;
     second_half<T, kStable, kKeep>(z, to, tile_length(columns, t), stats[row * tiles + t], sum,
-                                   plan, ask);
+                                   plan, after);
   };
   if (tiles == 1 || rows >= 16) {
     parallel_for(rows, 16384 / columns + 1, [&](int64_t begin, int64_t end) {

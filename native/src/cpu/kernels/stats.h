@@ -13,14 +13,14 @@
 #include <cmath>
 #include <type_traits>
 
+#include "../simd/prefetch.h"
 #include "elements.h"
 
 namespace exn::cpu::EXN_ISA {
 
-// Half of a 32 KiB L1, so that the second pass over a tile finds it there. With 8 lanes, measured
-// on Zen 3, that pass is limited by its arithmetic, which hides the way from L2, and what is done
-// once for each tile costs as much as a few dozen vectors: there twice as much. With 4 lanes each
-// would add up too much.
+// Half of a 32 KiB L1, so that the second pass over a tile finds it there. With 8 lanes that pass
+// is limited by its arithmetic, which hides the way from L2, and what is done once for each tile
+// weighs more: there twice as much. With 4 lanes each would add up too much.
 constexpr int64_t kStatsTile = kLanes == 8 ? 8192 : 4096;
 
 // Tiles that a thread takes at a time: a few pieces for each thread, but enough in
@@ -32,14 +32,14 @@ static EXN_SIMD int64_t tiles_per_piece(int64_t tiles, int64_t length) {
 
 // What happens to a raw logit before the normalizer.
 struct LogitMap {
-  float scale = 1;        // 1 / temperature
-  float softcap = 0;      // 0: none
+  float scale = 1;    // 1 / temperature
+  float softcap = 0;  // 0: none
   bool identity = true;
   bool stablemax = false;
 };
 
 struct TileStats {
-  double sum = 0;      // S
+  double sum = 0;       // S
   double weighted = 0;  // T
   double sum2 = 0;
   double weighted2 = 0;
@@ -47,7 +47,7 @@ struct TileStats {
   double level = 0;  // m after the map; for StableMax g(m)
   float top1 = 0;    // largest and second largest raw logit
   float top2 = 0;
-  int32_t index = -1;  // of top1, within the row
+  int32_t index = -1;   // of top1, within the row
   bool broken = false;  // a NaN or +inf was seen
 };
 
@@ -125,7 +125,7 @@ struct Sums {
   }
 
   // Those that the group at element i adds to.
-  EXN_SIMD f32v (&at(int64_t i))[N] { return part[i / (kGroup * kLanes) % kTurns]; }
+  EXN_SIMD f32v (&at(int64_t i)) [N] { return part[i / (kGroup * kLanes) % kTurns]; }
 
   // What the lanes of f32 hold.
   EXN_SIMD f32v parts(int k) const {
@@ -239,14 +239,13 @@ static EXN_SIMD void pass_over(int64_t n, const Span<T>& next, Peaks* peaks, F&&
   constexpr int64_t kStep = kGroup * kLanes;
   static_assert(kPiece % kStep == 0 && kRun % kPiece == 0, "a run is pieces, a piece whole groups");
   constexpr int kSize = static_cast<int>(sizeof(T));
+  constexpr int kLines = (kStep * kSize + kLine - 1) / kLine;
   for (int64_t p = 0; p < both; ++p) {
     f32v high[kGroup];
     for (f32v& h : high) h = set1(-INFINITY);
     for (int64_t i = p * kPiece; i < (p + 1) * kPiece; i += kStep) {
-      for (int at = 0; kReach > 0 && at < kStep; at += 64 / kSize) {
-        prefetch_far(next.z + i + kReach / kSize + at);
-      }
-      // Or Zen 4 takes 1.27 times as long. With fewer registers the compiler stores all sums there.
+      if constexpr (kReach > 0) prefetch_lines<kLines>(next.z + i + kReach / kSize);
+      // Or Zen 4 waits for memory. With fewer registers the compiler stores all sums there.
       if constexpr (kReach > 0 && kLanes == 16) in_order();
       for (int k = 0; k < kGroup; ++k) high[k] = max(high[k], load(next.z + i + k * kLanes));
       visit(i);

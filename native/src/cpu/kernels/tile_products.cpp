@@ -21,17 +21,17 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-constexpr int kRows = 16, kDepth = 32;  // of a tile of weights
-constexpr int kBlockRows = 2 * kRows;
-constexpr int kGroup = 16;  // most inputs that share a tile
+constexpr int kTileRows = 16, kDepth = 32;  // of a tile of weights
+constexpr int kTiledRows = 2 * kTileRows;
+constexpr int kTileInputs = 16;  // most inputs that share a tile
 constexpr int kMostParts = 3;
-constexpr int kMostColumns = kMostParts * kRowBlock / kGroup;  // of tiles, in a block of inputs
+constexpr int kMostColumns = kMostParts * kRowBlock / kTileInputs;  // of tiles, of a row block
 
 // How the inputs of a block share tiles: groups of as many each, the last ones with room left.
 struct Groups {
   int64_t count, inputs;
   explicit Groups(int64_t all)
-      : count((all + kGroup - 1) / kGroup), inputs((all + count - 1) / count) {}
+      : count((all + kTileInputs - 1) / kTileInputs), inputs((all + count - 1) / count) {}
 };
 
 // Steps of 32 columns.
@@ -65,18 +65,18 @@ bool vanishes(const float* x, int64_t dim) {
 template <int kParts>
 void arrange(const Inputs& in, int64_t inputs, bf16* to) {
   const Groups groups(inputs);
-  const int64_t steps = steps_of(in.stride), tile = 2 * kRows * groups.inputs;
+  const int64_t steps = steps_of(in.stride), tile = 2 * kTileRows * groups.inputs;
   const int lanes = static_cast<int>(groups.inputs);
   for (int64_t g = 0; g < groups.count; ++g) {
     const int64_t first = g * groups.inputs;
     const int64_t count = inputs - first < groups.inputs ? inputs - first : groups.inputs;
-    bool lost[kGroup] = {};
+    bool lost[kTileInputs] = {};
     for (int64_t i = 0; i < count; ++i) {
       lost[i] = vanishes(in.f32 + (first + i) * in.stride, in.stride);
     }
     for (int64_t step = 0; step < steps; ++step) {
-      f32v v[kParts][kGroup];
-      for (int i = 0; i < kGroup; ++i) {
+      f32v v[kParts][kTileInputs];
+      for (int i = 0; i < kTileInputs; ++i) {
         f32v parts[kParts];
         for (f32v& part : parts) part = lost[i] ? set1(NAN) : zero();
         if (i < count && !lost[i]) {
@@ -87,7 +87,7 @@ void arrange(const Inputs& in, int64_t inputs, bf16* to) {
       for (int p = 0; p < kParts; ++p) {
         transpose_lanes(v[p]);
         bf16* const at = to + ((g * kParts + p) * steps + step) * tile;
-        for (int i = 0; i < kRows; ++i) {
+        for (int i = 0; i < kTileRows; ++i) {
           store_n(reinterpret_cast<float*>(at + i * 2 * groups.inputs), v[p][i], lanes);
         }
       }
@@ -99,11 +99,11 @@ void arrange(const Inputs& in, int64_t inputs, bf16* to) {
 
 // Weights that do not lie in memory as a tile wants them: rows apart or missing, or the end of all.
 struct Staged {
-  alignas(64) bf16 at[kBlockRows * kDepth];
+  alignas(64) bf16 at[kTiledRows * kDepth];
 
   void take(const bf16* const* rows, int64_t count, int64_t first, int64_t dim) {
     const int n = dim - first < kDepth ? static_cast<int>(dim - first) : kDepth;
-    for (int64_t w = 0; w < kBlockRows; ++w) {
+    for (int64_t w = 0; w < kTiledRows; ++w) {
       const bf16v v = w < count ? load_pairs_n(rows[w] + first, n) : load_pairs_n(at, 0);
       store(reinterpret_cast<float*>(at + w * kDepth), _mm512_castsi512_ps(v));
     }
@@ -113,23 +113,11 @@ struct Staged {
 // Whether 16 rows lie evenly apart.
 bool even(const bf16* const* rows) {
   const int64_t pitch = rows[1] - rows[0];
-  for (int i = 2; i < kRows; ++i) {
+  for (int i = 2; i < kTileRows; ++i) {
     if (rows[i] - rows[i - 1] != pitch) return false;
   }
   return true;
 }
-
-// What comes next in memory, asked for line by line while this is multiplied.
-struct Next {
-  const char* at;
-  const char* end;
-
-  EXN_SIMD void ask() {
-    if (at >= end) return;
-    prefetch_far(at);
-    at += 64;
-  }
-};
 
 struct Block {
   const bf16* const* rows;
@@ -140,15 +128,16 @@ struct Block {
 };
 
 // Sums of a block with one column of tiles: [32 weight rows][inputs of the group].
-using Sums = float[kBlockRows * kGroup];
+using TileSums = float[kTiledRows * kTileInputs];
 
 // Steps [begin, end) of a block with one or two columns of tiles, whose sums so far are in memory
 // where begin > 0. Registers: 0 to 3 for sums, 4 and 5 for weights, 6 and 7 for inputs.
 template <int kWide>
 __attribute__((noinline)) void multiply_block(const Block& block, const bf16* const (&columns)[2],
-                                              int64_t begin, int64_t end, Sums* sums, Next* next) {
-  const int64_t pitch = 4 * block.inputs, tile = 2 * kRows * block.inputs;
-  const int64_t half = kRows * block.inputs;
+                                              int64_t begin, int64_t end, TileSums* sums,
+                                              PrefetchRun* next) {
+  const int64_t pitch = 4 * block.inputs, tile = 2 * kTileRows * block.inputs;
+  const int64_t half = kTileRows * block.inputs;
   if (begin == 0) {
     EXN_TILE_ZERO(0);
     EXN_TILE_ZERO(1);
@@ -163,33 +152,33 @@ __attribute__((noinline)) void multiply_block(const Block& block, const bf16* co
     }
   }
   const bf16 *b0 = columns[0] + begin * tile, *b1 = columns[1] + begin * tile;
-  Next asked = *next;
+  PrefetchRun ahead = *next;
   const auto step = [&](const bf16* upper, int64_t upper_pitch, const bf16* lower,
                         int64_t lower_pitch) EXN_FLAT {
     EXN_TILE_LOAD(4, upper, upper_pitch);
-    asked.ask();
+    ahead.prefetch();
     EXN_TILE_LOAD(6, b0, pitch);
-    asked.ask();
+    ahead.prefetch();
     EXN_TILE_DOT(0, 4, 6);
     EXN_TILE_LOAD(5, lower, lower_pitch);
-    asked.ask();
+    ahead.prefetch();
     EXN_TILE_DOT(1, 5, 6);
     if constexpr (kWide > 1) {
       EXN_TILE_LOAD(7, b1, pitch);
-      asked.ask();
+      ahead.prefetch();
       EXN_TILE_DOT(2, 4, 7);
-      asked.ask();
+      ahead.prefetch();
       EXN_TILE_DOT(3, 5, 7);
     }
-    asked.ask();
+    ahead.prefetch();
     b0 += tile;
     b1 += tile;
   };
   const int64_t whole = !block.as_it_lies ? begin : end * kDepth <= block.dim ? end : end - 1;
   if (whole > begin) {
-    const bf16 *upper = block.rows[0], *lower = block.rows[kRows];
+    const bf16 *upper = block.rows[0], *lower = block.rows[kTileRows];
     const int64_t upper_pitch = (block.rows[1] - upper) * 2;
-    const int64_t lower_pitch = (block.rows[kRows + 1] - lower) * 2;
+    const int64_t lower_pitch = (block.rows[kTileRows + 1] - lower) * 2;
     for (int64_t i = begin; i < whole; ++i) {
       step(upper + i * kDepth, upper_pitch, lower + i * kDepth, lower_pitch);
     }
@@ -197,9 +186,9 @@ __attribute__((noinline)) void multiply_block(const Block& block, const bf16* co
   for (int64_t i = whole; i < end; ++i) {
     Staged staged;
     staged.take(block.rows, block.count, i * kDepth, block.dim);
-    step(staged.at, kDepth * 2, staged.at + kRows * kDepth, kDepth * 2);
+    step(staged.at, kDepth * 2, staged.at + kTileRows * kDepth, kDepth * 2);
   }
-  *next = asked;
+  *next = ahead;
   EXN_TILE_STORE(0, sums[0], pitch);
   EXN_TILE_STORE(1, sums[0] + half, pitch);
   if constexpr (kWide > 1) {
@@ -221,12 +210,12 @@ float product(const bf16* weight, const float* x, int64_t dim) {
 
 // out[x * out_stride + w] for the weight rows [first, first + 16) of a block and `count` inputs of
 // a group, of whose parts `sums` are.
-void write(const Block& block, int64_t first, const Sums* sums, const Inputs& in, int64_t count,
+void write(const Block& block, int64_t first, const TileSums* sums, const Inputs& in, int64_t count,
            float* out, int64_t out_stride) {
   const int64_t left = block.count - first;
-  const int rows = left < kRows ? static_cast<int>(left) : kRows;
-  f32v v[kRows];
-  for (int w = 0; w < kRows; ++w) {
+  const int rows = left < kTileRows ? static_cast<int>(left) : kTileRows;
+  f32v v[kTileRows];
+  for (int w = 0; w < kTileRows; ++w) {
     // Lanes beyond the group belong to the row below, and are not used.
     const int64_t at = (first + w) * block.inputs;
     const int lanes = static_cast<int>(block.inputs);
@@ -254,20 +243,20 @@ TileShapes shapes_of(int64_t inputs) {
   TileShapes shapes;
   for (int i = 0; i < 8; ++i) {
     const bool weights = i == 4 || i == 5;
-    shapes.rows[i] = kRows;
+    shapes.rows[i] = kTileRows;
     shapes.row_bytes[i] = static_cast<uint16_t>(weights ? 2 * kDepth : 4 * inputs);
   }
   return shapes;
 }
 
 // The block of weights after this one, if it lies in the order of memory.
-Next next_of(const Rows<bf16>& weight, int64_t first, int64_t dim) {
-  const int64_t begin = first + kBlockRows, end = begin + kBlockRows;
+PrefetchRun next_of(const WeightRows<bf16>& weight, int64_t first, int64_t dim) {
+  const int64_t begin = first + kTiledRows, end = begin + kTiledRows;
   const bool there = end <= weight.count + weight.reach &&
-                     weight.at[end - 1] - weight.at[begin] == (kBlockRows - 1) * dim;
+                     weight.at[end - 1] - weight.at[begin] == (kTiledRows - 1) * dim;
   if (!there) return {nullptr, nullptr};
   const char* const at = reinterpret_cast<const char*>(weight.at[begin]);
-  return {at, at + kBlockRows * dim * static_cast<int64_t>(sizeof(bf16))};
+  return {at, at + kTiledRows * dim * static_cast<int64_t>(sizeof(bf16))};
 }
 
 // Steps in which a block of weights stays in L1 while the columns of tiles pass by.
@@ -283,23 +272,24 @@ void arrange_tiles(const Inputs& in, int64_t inputs, bf16* to) {
   }
 }
 
-void tile_products(const Rows<bf16>& weight, const Inputs& in, int64_t inputs, int64_t dim,
+void tile_products(const WeightRows<bf16>& weight, const Inputs& in, int64_t inputs, int64_t dim,
                    float* out, int64_t out_stride, ProductScratch& scratch) {
   const Groups groups(inputs);
   const int64_t steps = steps_of(dim), columns = groups.count * in.parts;
-  const int64_t column = steps * 2 * kRows * groups.inputs;  // elements of a column of tiles
+  const int64_t column = steps * 2 * kTileRows * groups.inputs;  // elements of a column of tiles
   const int64_t turns = (steps + kNearSteps - 1) / kNearSteps;
-  static_assert(sizeof(Sums) * kMostColumns <= sizeof scratch.at);
-  Sums* const sums = reinterpret_cast<Sums*>(scratch.at);
+  static_assert(sizeof(TileSums) * kMostColumns <= sizeof scratch.at);
+  TileSums* const sums = reinterpret_cast<TileSums*>(scratch.at);
   shape_tiles(shapes_of(groups.inputs));
-  for (int64_t first = 0; first < weight.count; first += kBlockRows) {
+  for (int64_t first = 0; first < weight.count; first += kTiledRows) {
     Block block;
     block.rows = weight.at + first;
-    block.count = weight.count - first < kBlockRows ? weight.count - first : kBlockRows;
+    block.count = weight.count - first < kTiledRows ? weight.count - first : kTiledRows;
     block.dim = dim;
-    block.as_it_lies = block.count == kBlockRows && even(block.rows) && even(block.rows + kRows);
+    block.as_it_lies =
+        block.count == kTiledRows && even(block.rows) && even(block.rows + kTileRows);
     block.inputs = groups.inputs;
-    Next next = next_of(weight, first, dim);
+    PrefetchRun next = next_of(weight, first, dim);
     for (int64_t turn = 0; turn < turns; ++turn) {
       const int64_t begin = steps * turn / turns, end = steps * (turn + 1) / turns;
       for (int64_t c = 0; c < columns; c += 2) {
@@ -314,7 +304,7 @@ void tile_products(const Rows<bf16>& weight, const Inputs& in, int64_t inputs, i
     for (int64_t g = 0; g < groups.count; ++g) {
       const int64_t x = g * groups.inputs;
       const int64_t count = inputs - x < groups.inputs ? inputs - x : groups.inputs;
-      for (int64_t w = 0; w < block.count; w += kRows) {
+      for (int64_t w = 0; w < block.count; w += kTileRows) {
         write(block, w, sums + g * in.parts, inputs_from(in, x), count,
               out + x * out_stride + first + w, out_stride);
       }

@@ -8,7 +8,7 @@ namespace exn::cpu::EXN_ISA {
 
 // Most weight rows of a tile, so that its products fit in L2 beside the inputs.
 constexpr int64_t kMaxTile = 256;
-static_assert(kMaxTile <= Rows<float>::kMost);
+static_assert(kMaxTile <= WeightRows<float>::kMost);
 
 // Products of a row block with a tile of weights; a thread's scratch memory.
 struct TileProducts {
@@ -54,8 +54,9 @@ static EXN_SIMD void multiply(const Matrix& weight, const Inputs& in, const Tile
                               bool goes_on, TileProducts* out) {
   const int64_t after = weight.rows - item.column - item.columns;
   const T* const first = row_of<T>(weight, item.column);
-  const Rows<T> rows(item.columns, goes_on ? after : 0,
-                     [first, stride = weight.stride](int64_t w) { return first + w * stride; });
+  const WeightRows<T> rows(
+      item.columns, goes_on ? after : 0,
+      [first, stride = weight.stride](int64_t w) { return first + w * stride; });
   row_products(rows, inputs_from(in, item.row), item.rows, weight.cols, out->z, kMaxTile,
                out->scratch);
 }

@@ -201,11 +201,4 @@ static EXN_SIMD probe_v probe_add(probe_v a, const void* p) {
   return _mm256_add_epi64(_mm256_add_epi64(a, _mm256_loadu_si256(q)), _mm256_loadu_si256(q + 1));
 }
 
-static EXN_SIMD void prefetch(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
-}
-static EXN_SIMD void prefetch_far(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
-}
-
 }  // namespace exn::cpu::EXN_ISA

@@ -131,8 +131,8 @@ alignas(64) static constexpr uint32_t kPowers[32] = {
     0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907, 0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3};
 static EXN_SIMD f32v power_of_two(f32v shifted) {
   const __m512i bits = _mm512_castps_si512(shifted);
-  const __m512 entry = _mm512_permutex2var_ps(_mm512_loadu_ps(kPowers), bits,
-                                              _mm512_loadu_ps(kPowers + kLanes));
+  const __m512 entry =
+      _mm512_permutex2var_ps(_mm512_loadu_ps(kPowers), bits, _mm512_loadu_ps(kPowers + kLanes));
   return _mm512_castsi512_ps(
       _mm512_add_epi32(_mm512_castps_si512(entry), _mm512_slli_epi32(bits, 18)));
 }
@@ -205,8 +205,7 @@ static EXN_SIMD f32v fold_to_quads(const f32v (&v)[4]) {
   // 128-bit lanes 1 of x, 0 of y, 3 of x, 2 of y
   const __m512i crossed =
       _mm512_setr_epi32(4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27);
-  return add(_mm512_mask_blend_ps(0xf0f0, a[0], a[1]),
-             _mm512_permutex2var_ps(a[0], crossed, a[1]));
+  return add(_mm512_mask_blend_ps(0xf0f0, a[0], a[1]), _mm512_permutex2var_ps(a[0], crossed, a[1]));
 }
 
 // The sums of the four quarters of each v, side by side: those of v[0] first in each quarter.
@@ -326,12 +325,5 @@ static EXN_SIMD probe_v probe_add(probe_v a, const void* p) {
   return _mm512_add_epi64(a, _mm512_loadu_si512(p));
 }
 static EXN_SIMD probe_v probe_add(probe_v a, probe_v b) { return _mm512_add_epi64(a, b); }
-
-static EXN_SIMD void prefetch(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
-}
-static EXN_SIMD void prefetch_far(const void* p) {
-  _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1);
-}
 
 }  // namespace exn::cpu::EXN_ISA

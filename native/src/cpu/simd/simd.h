@@ -10,8 +10,7 @@
 //   add_product(a, b, sum)  fma(a, b, sum), for sums that stay in registers through a loop
 //   reduce_add(v)           folds halves, lane i with lane i + n/2 and so on down, in every set
 //   reduce_add_all(v, out)  the same of several vectors, bit for bit
-//   prefetch, prefetch_far  into L1, into L2
-//   in_order()              loads and requests stay on their side of it: a core reads ahead in
+//   in_order()              loads and prefetches stay on their side of it: a core reads ahead in
 //                           their order, which the compiler would change
 //   f64v                    kLanes / 2 lanes; low_f64, high_f64 widen a half, narrow joins them
 //   load_n, store_n         the first n lanes, 0 <= n <= kLanes; the others read as `fill`, and

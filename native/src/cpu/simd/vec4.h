@@ -166,7 +166,4 @@ static EXN_SIMD probe_v probe_add(probe_v a, const void* p) {
   return a + v[0] + v[1] + v[2] + v[3];
 }
 
-static EXN_SIMD void prefetch(const void* p) { __builtin_prefetch(p); }
-static EXN_SIMD void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
-
 }  // namespace exn::cpu::EXN_ISA

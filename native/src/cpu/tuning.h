@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// What was tuned to processors: a row for each, and the distances that are part of machine code.
+// docs/tuning.md has the measurements. A new processor is a new row.
+#pragma once
+
+namespace exn::cpu {
+
+struct Tuning {
+  // What a processor's maker and family begin with, "GenuineIntel/6" say.
+  const char* processor;
+  // VDPBF16PS multiplies faster than widening to f32 does. Decides the bits of bf16 times bf16.
+  bool bf16_dot;
+  // What a stream of loads will read is prefetched line by line; otherwise hardware does it better.
+  bool prefetch_streams;
+  // Where two arrays are read together, their lines are prefetched in turn, not one array's first.
+  bool prefetch_alternates;
+  // Lines that lie apart, or far behind, are asked for several times, as requests are lost where
+  // many are under way.
+  bool prefetch_again;
+  // Copies with AVX-512 past the caches prefetch into L2 instead of L1.
+  bool copy_by_l2;
+};
+
+// The first row that fits counts, and the last one fits all.
+inline constexpr Tuning kTunings[] = {
+    // processor     bf16_dot  streams  alternates  again  copy_by_l2
+    {"GenuineIntel", false, true, true, false, true},  // Granite Rapids; what is not x86, untimed
+    {"", true, false, false, true, false},             // Zen 4
+};
+
+// The row of this processor.
+const Tuning& tuning();
+
+// Bytes before a line, in the direction of reading: places at each of which it is prefetched.
+template <int... kBytes>
+struct Before {};
+
+// Where prefetch_again: weights, of which a block prefetches all that it reads or half; and keys.
+using AllWeightsAgain = Before<0, 12 << 10, 24 << 10, 36 << 10>;
+using HalfWeightsAgain = Before<0, 16 << 10, 32 << 10>;
+using KeysAgain = Before<1 << 10, 3 << 10>;  // beside the line itself
+// Bytes from keys that meet queries of f32 to those that are prefetched: into both levels where
+// prefetch_streams, into L2 elsewhere; and of a tile that is elsewhere, to the earlier ones.
+constexpr int kKeysStagedL1 = 2560, kKeysStagedL2 = 3584;
+constexpr int kKeysFar = 12 << 10, kKeysEarlier = 1 << 10;
+// Entries of a list (moves.h): how often, and blocks from one time to the next.
+constexpr int kEntryTimes = 5, kEntryBlocksApart = 8;
+
+}  // namespace exn::cpu
