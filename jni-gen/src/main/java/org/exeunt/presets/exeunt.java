@@ -1,8 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.presets;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Set;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import org.bytedeco.javacpp.ClassProperties;
 import org.bytedeco.javacpp.LoadEnabled;
+import org.bytedeco.javacpp.Loader;
 import org.bytedeco.javacpp.annotation.NoException;
 import org.bytedeco.javacpp.annotation.Platform;
 import org.bytedeco.javacpp.annotation.Properties;
@@ -19,67 +29,12 @@ import org.bytedeco.javacpp.tools.InfoMapper;
     value =
         @Platform(
             define = "DLPACK_DLPACK_H_",
-            include = {
-              "exeunt/dlpack_abi.h",
-              "exeunt/core.h",
-              "exeunt/row_stats.h",
-              "exeunt/exit_head.h",
-              "exeunt/stablemax.h",
-              "exeunt/perp_grad.h",
-              "exeunt/cosine.h",
-              "exeunt/gate.h",
-              "exeunt/exit_rule.h",
-              "exeunt/norm.h",
-              "exeunt/rope.h",
-              "exeunt/linear.h",
-              "exeunt/kv_cache.h",
-              "exeunt/attention.h",
-              "exeunt/kv_propagate.h",
-              "exeunt/hidden_stack.h",
-              "exeunt/row_compaction.h",
-              "exeunt/layer_schedule.h",
-              "exeunt/ffn.h",
-              "exeunt/ffn_skip_rule.h",
-              "exeunt/select.h",
-              "exeunt/attention_scores.h",
-              "exeunt/hired_budget.h",
-              "exeunt/gather.h",
-              "exeunt/kv_compact.h"
-            },
             link = "exeunt"),
     target = "org.exeunt.jni",
     global = "org.exeunt.jni.global.exeunt")
 @NoException // the ABI returns statuses and never throws
 public class exeunt implements InfoMapper, LoadEnabled {
-  private static final String[] OPS = {
-    "row_stats",
-    "exit_head",
-    "stablemax",
-    "cross_entropy",
-    "perp_grad",
-    "cosine",
-    "gate",
-    "exit_rule",
-    "norm",
-    "rope_table",
-    "rope",
-    "linear",
-    "kv_append",
-    "kv_copy",
-    "kv_length",
-    "attention",
-    "kv_propagate",
-    "hidden_stack",
-    "row_compaction",
-    "layer_schedule",
-    "ffn",
-    "ffn_skip_rule",
-    "select",
-    "attention_scores",
-    "hired_budget",
-    "gather",
-    "kv_compact"
-  };
+  private static final Set<String> OPS = new LinkedHashSet<>();
 
   private static final String[] TEXTS = {
     "exn_version", "exn_library_path", "exn_last_error", "exn_last_path", "exn_cpu_isa", "exn_cpu_isas"
@@ -89,10 +44,38 @@ public class exeunt implements InfoMapper, LoadEnabled {
     "exn_status_name", "exn_backend_reason", "exn_backend_name"
   };
 
-  /** Loads the libraries before JavaCPP looks for them. */
+  /** Loads the libraries before JavaCPP looks for them; a build that makes the binding has none. */
   @Override
   public void init(ClassProperties properties) {
+    if (!Loader.isLoadLibraries()) {
+      List<String> headers = properties.get("platform.include");
+      for (String path : properties.get("platform.includepath")) {
+        read(Path.of(path), "exeunt/exeunt.h", headers);
+      }
+      headers.remove("exeunt/exeunt.h");
+    }
     LibraryFiles.load(properties);
+  }
+
+  /** Adds a header behind those that it includes, and its ops. */
+  private static void read(Path folder, String header, List<String> headers) {
+    if (headers.contains(header) || !Files.exists(folder.resolve(header))) {
+      return;
+    }
+    try {
+      String text = Files.readString(folder.resolve(header));
+      Matcher include = Pattern.compile("#include <(exeunt/\\w+\\.h)>").matcher(text);
+      while (include.find()) {
+        read(folder, include.group(1), headers);
+      }
+      Matcher params = Pattern.compile("\\} exn_(\\w+)_params;").matcher(text);
+      while (params.find()) {
+        OPS.add(params.group(1));
+      }
+      headers.add(header);
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
   }
 
   @Override
