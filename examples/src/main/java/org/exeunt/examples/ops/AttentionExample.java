@@ -15,6 +15,9 @@ import org.exeunt.Tensor;
 public final class AttentionExample {
   private AttentionExample() {}
 
+  // Prints
+  //   slot 0 sees 1: [1.0, 0.0]
+  //   slot 1 sees 2: [0.25, 0.75]
   public static void main(String[] arguments) {
     float[][] keys = {{0, 0}, {(float) Math.log(3), 0}};
     float[][] values = {{1, 0}, {0, 1}};

@@ -13,6 +13,9 @@ import org.exeunt.Tensor;
 public final class AttentionScoresExample {
   private AttentionScoresExample() {}
 
+  // Prints
+  //   scores [0.2, 1.2, 1.2, 1.0, 0.6, 0.6, -0.4, -Infinity]
+  //   kept   [1, 2, 7]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       // One head of one element; the prompt has eight tokens.

@@ -14,6 +14,8 @@ import org.exeunt.Tensor;
 public final class CosineExample {
   private CosineExample() {}
 
+  // Prints
+  //   [0.96, 0.0]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor before = scope.copyOf(new float[] {3, 4, 1, 0}, 2, 2);

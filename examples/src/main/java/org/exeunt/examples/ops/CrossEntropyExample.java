@@ -12,6 +12,9 @@ import org.exeunt.Tensor;
 public final class CrossEntropyExample {
   private CrossEntropyExample() {}
 
+  // Prints
+  //   mean loss 2.5217125
+  //   gradient of row 1 [0.1, 0.1, 0.1, 0.1, -0.4]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor logits = scope.copyOf(new float[] {-3, -1, 0, 1, 3, 0, 0, 0, 0, 0}, 2, 5);

@@ -14,6 +14,12 @@ import org.exeunt.Tensor;
 public final class ExitRuleExample {
   private ExitRuleExample() {}
 
+  // Prints
+  //   after layer 0 go on with [0, 2, -1]
+  //   after layer 1 go on with [0, 2, -1]
+  //   after layer 2 go on with [2, -1, -1]
+  //   after layer 3 go on with [-1, -1, -1]
+  //   left after [2, 0, 3]
   public static void main(String[] arguments) {
     float[][] confidence = {{.2f, .95f, .1f}, {.5f, .4f, .3f}, {.92f, .1f, .5f}, {.9f, .9f, .6f}};
     try (Scope scope = Scope.open()) {

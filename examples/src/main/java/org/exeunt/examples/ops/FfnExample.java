@@ -11,6 +11,9 @@ import org.exeunt.Tensor;
 public final class FfnExample {
   private FfnExample() {}
 
+  // Prints
+  //   out [1.0, 0.7310586, 0.0, 1.0]
+  //   cosine [0.8072798, NaN]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor hidden = scope.copyOf(new float[] {1, 0, 0, 1}, 2, 2);

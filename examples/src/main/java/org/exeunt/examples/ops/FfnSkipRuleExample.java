@@ -11,6 +11,12 @@ import org.exeunt.Tensor;
 public final class FfnSkipRuleExample {
   private FfnSkipRuleExample() {}
 
+  // Prints
+  //   layer 0 runs
+  //   layer 1 runs
+  //   layer 2 skips
+  //   layer 3 skips
+  //   layer 4 runs
   public static void main(String[] arguments) {
     float[] cosines = {.99f, .95f, Float.NaN, Float.NaN, .5f}; // a skipped block measures nothing
     try (Scope scope = Scope.open()) {

@@ -11,6 +11,8 @@ import org.exeunt.Tensor;
 public final class GateExample {
   private GateExample() {}
 
+  // Prints
+  //   [0.5, 0.182426]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor features = scope.copyOf(new float[] {1, 2, -1, 0}, 2, 2);

@@ -11,6 +11,11 @@ import org.exeunt.Tensor;
 public final class GatherExample {
   private GatherExample() {}
 
+  // Prints
+  //   hidden    [10.0, 11.0, 30.0, 31.0]
+  //   head 0    [2.0, 4.0]
+  //   head 1    [6.0, 8.0]
+  //   positions [6, 8]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor hidden = scope.copyOf(new float[] {0, 1, 10, 11, 20, 21, 30, 31}, 4, 2);

@@ -16,6 +16,10 @@ import org.exeunt.Tensor;
 public final class HiddenStackExample {
   private HiddenStackExample() {}
 
+  // Prints
+  //   rows [1.0, 2.0, 5.0, 6.0]
+  //   positions [7, 9, -1]
+  //   keys [1.0, 2.0, 0.0, 0.0, 5.0, 6.0]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor stack = scope.allocate(DType.F32, 8, 2);

@@ -13,6 +13,11 @@ import org.exeunt.Tensor;
 public final class HiredBudgetExample {
   private HiredBudgetExample() {}
 
+  // Prints
+  //   budgets [3, 2, 1]
+  //   partition 0 keeps [0, 2, 3, -1]
+  //   partition 1 keeps [2, 3, -1, -1]
+  //   partition 2 keeps [1, -1, -1, -1]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor early = scope.copyOf(new float[] {.4f, .1f, .3f, .2f}, 1, 4);

@@ -13,6 +13,9 @@ import org.exeunt.Tensor;
 public final class KvCacheExample {
   private KvCacheExample() {}
 
+  // Prints
+  //   keys    [1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0, 0.0]
+  //   lengths [3, 2]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       KvCache cache = KvCache.contiguous(scope, Device.defaultDevice(), DType.F32,

@@ -11,6 +11,10 @@ import org.exeunt.Tensor;
 public final class KvCompactExample {
   private KvCompactExample() {}
 
+  // Prints
+  //   page 2  [10.0, 21.0, 40.0, 11.0]
+  //   lengths [2, 1]
+  //   freed   [0, 1, -1]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       // Three pages of two slots; five slots are in use. Slot t of head h holds 10 t + h.

@@ -13,6 +13,10 @@ import org.exeunt.Tensor;
 public final class KvPropagateExample {
   private KvPropagateExample() {}
 
+  // Prints
+  //   layer 0: k [0.0, 0.0], v [0.0, 0.0]
+  //   layer 1: k [1.0, 2.0], v [20.0, 10.0]
+  //   layer 2: k [1.0, 2.0], v [20.0, 10.0]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor hidden = scope.copyOf(new float[] {1, 2}, 1, 2);

@@ -8,6 +8,10 @@ import org.exeunt.LayerSchedule;
 public final class LayerScheduleExample {
   private LayerScheduleExample() {}
 
+  // Prints
+  //   position 0 runs [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+  //   position 5 runs [0, 4, 5, 6, 7, 8, 9]
+  //   position 10 runs [0, 7, 8, 9]
   public static void main(String[] arguments) {
     LayerSchedule.Table table = LayerSchedule.skipDecode(0, 10, 10, 4, 1).table(11, 10);
     for (int position = 0; position <= 10; position += 5) {

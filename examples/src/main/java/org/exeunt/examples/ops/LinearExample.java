@@ -11,6 +11,8 @@ import org.exeunt.Tensor;
 public final class LinearExample {
   private LinearExample() {}
 
+  // Prints
+  //   [11.5, 22.0, 33.0]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor input = scope.copyOf(new float[] {1, 2}, 1, 2);

@@ -11,6 +11,9 @@ import org.exeunt.Tensor;
 public final class NormExample {
   private NormExample() {}
 
+  // Prints
+  //   RMSNorm   [0.8485281, 1.1313708, 0.4472136, 1.3416408]
+  //   LayerNorm [-1.0, 1.0, -1.0, 1.0]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor rows = scope.copyOf(new float[] {3, 4, 1, 3}, 2, 2);

@@ -10,6 +10,9 @@ import org.exeunt.Tensor;
 public final class PerpGradExample {
   private PerpGradExample() {}
 
+  // Prints
+  //   gradient [-1.788854, 1.341641]
+  //   along the weights 0
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor weight = scope.copyOf(new float[] {3, 4}, 2);

@@ -11,6 +11,8 @@ import org.exeunt.Tensor;
 public final class RopeExample {
   private RopeExample() {}
 
+  // Prints
+  //   [1.0, 0.0, 0.5403023, 0.8414710]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor table = Rope.table(scope, Device.defaultDevice(), 2, 2, 10000);

@@ -17,6 +17,10 @@ import org.exeunt.Tensor;
 public final class RowCompactionExample {
   private RowCompactionExample() {}
 
+  // Prints
+  //   list     [0, 2, -1]
+  //   together [3.0, 3.0, 4.0, 4.0, 0.0, 0.0]
+  //   back     [3.0, 6.0, 5.0, 6.0, 4.0, 8.0]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor rows = scope.copyOf(new float[] {3, 3, 5, 6, 4, 4}, 3, 2);

@@ -13,6 +13,8 @@ import org.exeunt.Tensor;
 public final class SelectExample {
   private SelectExample() {}
 
+  // Prints
+  //   4 tokens stay: [2, 3, 4, 5, -1]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor scores = scope.copyOf(new float[] {9, 1, 5, 7, 0, 3}, 1, 6);

@@ -15,6 +15,9 @@ import org.exeunt.Tensor;
 public final class StableMaxExample {
   private StableMaxExample() {}
 
+  // Prints
+  //   SOFTMAX [1.0, 0.0, 0.0]
+  //   STABLEMAX [0.9974813, 0.0000249, 0.0024937]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor logits = scope.copyOf(new float[] {399, -99, 0}, 1, 3);
