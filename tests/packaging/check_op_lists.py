@@ -3,7 +3,8 @@
 """Every list of ops that is kept by hand names each op of EXN_FOR_EACH_OP.
 
 A new list gets a line in LISTS. What a compiler or another test compares with that one list needs
-none: the tables of the backends, the C fuzzer, the budgets of CUDA kernels.
+none: the tables of the backends, the C fuzzer, the budgets of CUDA kernels. A composition in
+tests/gpu/peers.py is a choice.
 
   check_op_lists.py ROOT
 """
@@ -22,20 +23,12 @@ NAME, CLASS, HEADER, EXAMPLE = range(4)
 LISTS = [
     ("README.md", r"\n## Ops\n(.*?)\n## ", r"(?<=[|,] )`(\w+)\.h`", HEADER),
     ("native/include/exeunt/exeunt.h", r"(.*)", r"#include <exeunt/(\w+)\.h>", HEADER),
-    ("jni-gen/src/**/presets/exeunt.java", r"\binclude = \{(.*?)\}", r'"exeunt/(\w+)\.h"', HEADER),
-    ("jni-gen/src/**/presets/exeunt.java", r"\bOPS = \{(.*?)\}", r'"(\w+)"', NAME),
     ("java/src/**/Op.java", r"\bpermits\b(.*?)\{", r"\w+", CLASS),
     ("tests/java/**/Recipes.java", r"(.*)", r"byOp\.put\((\w+)\.class", CLASS),
-    ("tests/java/**/ReadOnlyTest.java", r"(.*)", r'"exn_(\w+): ', NAME),
     ("tests/native/sample_calls.cpp", r"(.*)", r"params\(k_(\w+)\)", NAME),
-    ("tests/gpu/peers.py", r"\nCOMPOSITIONS = \{(.*?)\}", r"\w+", NAME),
     ("bench/src/**/Problems.java", r"(.*)", r'map\.put\("(\w+)"', NAME),
-    ("examples/src/**/OpExamplesTest.java", r"(.*)", r"(\w+)Example::main", EXAMPLE),
     ("ops/java/**/Facade.java", r"(.*)", r'BUILDERS\.put\("(\w+)"', NAME),
 ]
-# What has no composition in peers.py, for the reason that it gives, or makes nothing on a device.
-WITHOUT = {"tests/gpu/peers.py": {"exit_rule", "ffn_skip_rule", "hidden_stack", "kv_length",
-                                  "layer_schedule"}}
 
 
 def ops_of(root):
@@ -61,12 +54,13 @@ def main():
         for path in files:
             found = re.search(part, path.read_text(), flags=re.S)
             listed = set(re.findall(entry, found[1])) if found else set()
-            wanted = {op[kind] for op in ops if op[NAME] not in WITHOUT.get(pattern, ())}
+            wanted = {op[kind] for op in ops}
             for name in sorted(wanted - listed):
                 problems.expect(False, f"{path.relative_to(root)} does not list {name}")
-    for op in ops:
-        problems.expect((root / "ops" / op[NAME] / "cases.tsv").is_file(),
-                        f"ops/{op[NAME]} has no cases.tsv")
+    for name, _, _, example in ops:
+        for file in (f"ops/{name}/cases.tsv",
+                     f"examples/src/main/java/org/exeunt/examples/ops/{example}Example.java"):
+            problems.expect((root / file).is_file(), f"there is no {file}")
     print(f"{len(ops)} ops in {len(LISTS)} lists")
     problems.finish()
 

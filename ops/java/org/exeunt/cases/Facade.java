@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.cases;
 
+import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.function.LongFunction;
+import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
 import org.exeunt.Attention;
@@ -113,6 +115,8 @@ public final class Facade {
     BUILDERS.put("stablemax", p -> stableMax(new exn_stablemax_params(at(p))));
   }
 
+  private static final ThreadLocal<Long> READ_ONLY = ThreadLocal.withInitial(() -> 0L);
+
   private Facade() {}
 
   /** The ops that this class knows. */
@@ -123,6 +127,19 @@ public final class Facade {
   /** A builder with what the params struct of {@code op} at {@code params} says. */
   public static Op.Builder<?> builder(String op, long params) {
     return BUILDERS.get(op).apply(params);
+  }
+
+  /**
+   * The same, but one of the tensors, the one whose DLTensor is at {@code readOnly}, lies in a
+   * read-only buffer.
+   */
+  public static Op.Builder<?> builder(String op, long params, long readOnly) {
+    READ_ONLY.set(readOnly);
+    try {
+      return builder(op, params);
+    } finally {
+      READ_ONLY.remove();
+    }
   }
 
   // ---- pieces -----------------------------------------------------------------------------------
@@ -138,7 +155,23 @@ public final class Facade {
   }
 
   private static Tensor tensor(DLTensor dl) {
-    return dl == null || dl.isNull() ? null : Tensor.ofDlpack(dl);
+    return dl == null || dl.isNull() ? null : tensor(dl.address());
+  }
+
+  private static Tensor tensor(long dl) {
+    Tensor tensor = Tensor.ofDlpack(dl);
+    if (dl != READ_ONLY.get()) {
+      return tensor;
+    }
+    long[] shape = tensor.shape();
+    long[] strides = tensor.strides();
+    long span = 1;
+    for (int i = 0; i < shape.length; i++) {
+      span += Math.max(shape[i] - 1, 0) * strides[i];
+    }
+    BytePointer memory = new BytePointer(at(tensor.address()));
+    ByteBuffer bytes = memory.capacity(span * tensor.dtype().bytes()).asByteBuffer();
+    return Tensor.of(bytes.asReadOnlyBuffer(), tensor.dtype(), span).strided(shape, strides);
   }
 
   /** A field that has the name of a method of every JavaCPP pointer. */
@@ -148,7 +181,7 @@ public final class Facade {
 
   private static Tensor tensor(Pointer struct, String field) {
     long dl = word(struct, field);
-    return dl == 0 ? null : Tensor.ofDlpack(dl);
+    return dl == 0 ? null : tensor(dl);
   }
 
   /** Constants are declared in the order of their codes. */

@@ -2,6 +2,7 @@
 package org.exeunt.tests;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -13,6 +14,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.exeunt.Device;
@@ -173,13 +176,86 @@ class FacadeTest {
           contents(c.op(call), c.params(call)).forEach(
               (name, value) -> {
                 if (!(value instanceof Number number) || number.doubleValue() != 0) {
-                  missing.remove(name.replaceAll("\\[\\d+\\]", "[]"));
+                  missing.remove(generic(name));
                 }
               });
         }
       }
     }
     assertTrue(missing.isEmpty(), () -> op + ": no small case gives " + missing);
+  }
+
+  /**
+   * What an op writes may not be read-only, by the name that its refusal gives; what it reads may.
+   * The headers say which is which.
+   */
+  @ParameterizedTest
+  @MethodSource("ops")
+  void writesNothingThatIsReadOnly(String op) {
+    Set<String> toRefuse = new TreeSet<>();
+    Set<String> toTake = new TreeSet<>();
+    addRoles("exn_" + op + "_params", "", Set.of(), toRefuse, toTake);
+    assertFalse(toRefuse.isEmpty());
+    Set<String> refused = new TreeSet<>();
+    Set<String> taken = new TreeSet<>();
+    for (Cases.Listed listed : Cases.of(op)) {
+      if (!listed.tags().contains("small")
+          || refused.containsAll(toRefuse) && taken.containsAll(toTake)) {
+        continue;
+      }
+      try (OpCase c = listed.open(Device.CPU)) {
+        for (int call = 0; call < c.calls(); call++) {
+          if (c.op(call).equals(op)) {
+            tryReadOnly(op, c.params(call), refused, taken);
+          }
+        }
+      }
+    }
+    assertEquals(toRefuse, refused);
+    assertEquals(toTake, taken);
+  }
+
+  private static void tryReadOnly(String op, long params, Set<String> refused, Set<String> taken) {
+    Structs.tensors("exn_" + op + "_params", params)
+        .forEach(
+            (name, dl) -> {
+              try {
+                Facade.builder(op, params, dl).build().close();
+                taken.add(generic(name));
+              } catch (IllegalArgumentException e) {
+                Matcher written =
+                    Pattern.compile("^exn_" + op + ": (\\S+) is written, but .* is read-only$")
+                        .matcher(e.getMessage());
+                assertTrue(written.find(), e.getMessage());
+                refused.add(generic(written.group(1)));
+              }
+            });
+  }
+
+  private static String generic(String name) {
+    return name.replaceAll("\\[\\d+\\]", "[]");
+  }
+
+  /** What a struct's own fields do not say, the field that holds it does. */
+  private static void addRoles(
+      String struct, String path, Set<String> outer, Set<String> written, Set<String> read) {
+    for (Structs.Field field : Structs.fields(struct)) {
+      Set<String> roles = field.roles().isEmpty() ? outer : field.roles();
+      String name = path + field.name();
+      if (field.array()) {
+        addRoles(field.struct(), name + "[].", roles, written, read);
+      } else if (field.type().startsWith("exn_")) {
+        addRoles(field.struct(), name + ".", roles, written, read);
+      } else if (field.tensor()) {
+        assertFalse(roles.isEmpty(), name + " is neither in nor out");
+        if (roles.contains("in")) {
+          read.add(name);
+        }
+        if (roles.contains("out") || roles.contains("in-out")) {
+          written.add(name);
+        }
+      }
+    }
   }
 
   static Stream<String> ops() {

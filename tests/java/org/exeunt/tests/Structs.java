@@ -10,6 +10,8 @@ import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Set;
+import java.util.TreeSet;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Stream;
@@ -35,6 +37,16 @@ final class Structs {
       return name.replaceFirst("s$", "") + "_count";
     }
 
+    /** What the comment begins with, or says of one of the op's directions: in, out or in-out. */
+    Set<String> roles() {
+      Matcher role = ROLE.matcher(comment);
+      Set<String> roles = new TreeSet<>();
+      while (role.find()) {
+        roles.add(role.group(1));
+      }
+      return roles;
+    }
+
     String struct() {
       return type.replaceFirst("^const ", "").replaceFirst("\\*$", "");
     }
@@ -45,6 +57,8 @@ final class Structs {
   private static final Pattern FIELD =
       Pattern.compile(
           "(?:^|\\n)\\s*((?:const )?\\w+\\*?)\\s+(\\w+);\\s*(/\\*\\*<.*?\\*/)?", Pattern.DOTALL);
+
+  private static final Pattern ROLE = Pattern.compile("(?:\\*<|[A-Z]+:) (in-out|in|out)\\b");
 
   private static final Map<String, List<Field>> ALL = read();
 
@@ -84,8 +98,27 @@ final class Structs {
   static Map<String, Object> contents(String struct, long address) {
     Map<String, Object> contents = new LinkedHashMap<>();
     put(contents, "", struct, address);
+    contents.replaceAll(
+        (name, value) ->
+            value instanceof Dl dl ? described(Tensor.ofDlpack(dl.address)) : value);
     return contents;
   }
+
+  /** The address of each DLTensor that a struct points at. */
+  static Map<String, Long> tensors(String struct, long address) {
+    Map<String, Object> contents = new LinkedHashMap<>();
+    put(contents, "", struct, address);
+    Map<String, Long> tensors = new LinkedHashMap<>();
+    contents.forEach(
+        (name, value) -> {
+          if (value instanceof Dl dl) {
+            tensors.put(name, dl.address);
+          }
+        });
+    return tensors;
+  }
+
+  private record Dl(long address) {}
 
   private static void put(Map<String, Object> to, String path, String struct, long address) {
     Class<? extends Pointer> type = type(struct);
@@ -98,7 +131,7 @@ final class Structs {
       if (field.tensor()) {
         long dl = memory(at, 8).getLong();
         if (dl != 0) {
-          to.put(name, described(Tensor.ofDlpack(dl)));
+          to.put(name, new Dl(dl));
         }
       } else if (field.array()) {
         int count =
