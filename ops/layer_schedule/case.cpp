@@ -175,8 +175,7 @@ std::unique_ptr<Instance> instantiate(const LayerScheduleCase& c, int32_t device
   if (c.asks_for(kThreshold))
     params.threshold = instance->output("threshold", Type::kF32, {c.positions});
   HostTensor order;
-  if (!c.order.empty()) order = make_tensor(Type::kI32, {static_cast<int64_t>(c.order.size())});
-  for (int64_t i = 0; i < order.size(); ++i) order.set_integer(i, c.order[at(i)]);
+  if (!c.order.empty()) order = make_integers(widened(c.order));
   params.order = instance->input(order);
   instance->call(EXN_TEST_OP(layer_schedule), params);
   return instance;

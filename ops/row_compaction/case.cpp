@@ -68,13 +68,9 @@ HostTensor make_list(const RowCompactionCase& c) {
 
 HostTensor make_input(const RowCompactionCase& c) {
   HostTensor t = make_tensor(c.type, {c.input_rows(), c.cols}, c.pad, c.offset);
-  const int64_t size = size_of(c.type);
   for (int64_t i = 0; i < t.size(); ++i) {
-    const uint64_t w = word(c.seed, 0, static_cast<uint64_t>(i));
-    for (int64_t b = 0; b < size; ++b) {
-      t.bytes[at((i / t.cols * t.stride + i % t.cols) * size + b)] =
-          static_cast<unsigned char>(w >> 8 * b);
-    }
+    const int64_t element = i / t.cols * t.stride + i % t.cols;
+    put_word(&t, at(element * size_of(c.type)), c.seed, 0, i);
   }
   return t;
 }
