@@ -6,11 +6,6 @@ namespace exn::test {
 const std::vector<const char*> kNorms = {"none", "rms", "layer"};
 const std::vector<const char*> kRopeStyles = {"interleaved", "half"};
 
-int64_t draw(uint64_t seed, uint64_t stream, int64_t i, int64_t below) {
-  return static_cast<int64_t>(word(seed, stream, static_cast<uint64_t>(i)) %
-                              static_cast<uint64_t>(below));
-}
-
 HostTensor make_rope_table(int64_t positions, int64_t pairs, const std::string& kind,
                            uint64_t seed) {
   HostTensor t = make_tensor(Type::kF32, {positions, pairs, 2});

@@ -14,9 +14,6 @@ extern const std::vector<const char*> kRopeStyles;  // EXN_ROPE_*
 
 // ---- inputs -------------------------------------------------------------------------------------
 
-// word(seed, stream, i) % below.
-int64_t draw(uint64_t seed, uint64_t stream, int64_t i, int64_t below);
-
 // Any numbers serve as cosines and sines: the ops read the table, whoever made it. `kind` is
 // "normal", which halves, or "ones"; stream 2, one row.
 HostTensor make_rope_table(int64_t positions, int64_t pairs, const std::string& kind,

@@ -36,7 +36,7 @@ namespace {
 bool skips(const FfnCase& c, int64_t row) {
   if (c.skip == "none") return false;
   if (c.skip == "all") return true;
-  if (c.skip == "some") return draw(c.seed, 9, row, 3) == 0;
+  if (c.skip == "some") return pick(c.seed, 9, row, 3) == 0;
   if (c.skip == "alternate") return row % 2 == 0;
   if (c.skip == "but_last") return row + 1 < c.hidden.rows;
   fail("skip: unknown word '" + c.skip + "'");
@@ -147,8 +147,8 @@ Values branch_of(const FfnCase& c, const FfnInputs& in, const Weights& weights, 
   const Values gate = projected(weights.gate, in.gate_bias, x);
   Values a(up.size());
   for (size_t i = 0; i < a.size(); ++i) {
-    a[i] = c.gate ? product(activated(c.activation, gate[i]), up[i])
-                  : activated(c.activation, up[i]);
+    a[i] =
+        c.gate ? product(activated(c.activation, gate[i]), up[i]) : activated(c.activation, up[i]);
   }
   return projected(weights.down, in.down_bias, a);
 }
@@ -194,9 +194,9 @@ std::unique_ptr<Instance> instantiate(const FfnCase& c, const FfnInputs& in, int
   params.down_weight = instance->input(in.down_weight);
   params.down_bias = instance->input(in.down_bias);
   params.skip = instance->input(in.skip);
-  params.out = c.in_place ? params.hidden
-                          : instance->output("out", c.hidden.type, in.hidden.shape, c.out_pad,
-                                             c.out_offset);
+  params.out =
+      c.in_place ? params.hidden
+                 : instance->output("out", c.hidden.type, in.hidden.shape, c.out_pad, c.out_offset);
   if (c.cosine) params.cosine = instance->output("cosine", Type::kF32, {in.hidden.rows});
   if (c.branch_cosine)
     params.branch_cosine = instance->output("branch_cosine", Type::kF32, {in.hidden.rows});

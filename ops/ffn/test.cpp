@@ -18,12 +18,7 @@ TEST_P(Ffn, RowsDoNotDependOnTheBatch) {
   for (const Target& target : targets()) {
     if (!target.cpu()) continue;
     SCOPED_TRACE(target.name());
-    const auto outputs = [&](const FfnInputs& inputs) {
-      const std::unique_ptr<Instance> instance = instantiate(c, inputs, target);
-      EXPECT_EQ(run_once(target, instance->calls()[0]), EXN_OK) << exn_last_error();
-      return instance->outputs();
-    };
-    const Outputs whole = outputs(in);
+    const Outputs whole = outputs_of(target, instantiate(c, in, target));
     for (int64_t size : {int64_t{1}, int64_t{3}, int64_t{8}, int64_t{65}}) {
       if (size >= c.hidden.rows) continue;
       for (int64_t first = 0; first + size <= c.hidden.rows; first += size) {
@@ -34,18 +29,14 @@ TEST_P(Ffn, RowsDoNotDependOnTheBatch) {
             meets_in_tiles(c.weight_type, in.running())) {
           continue;
         }
-        const Outputs part = outputs(few);
-        for (size_t i = 0; i < whole.size(); ++i) {
-          ASSERT_EQ(part_of(part[i], 0, size).bytes, part_of(whole[i], first, size).bytes)
-              << "output " << i << " of " << size << " rows from " << first
-              << " against a batch of " << c.hidden.rows;
-        }
+        expect_rows_of(whole, first, size, outputs_of(target, instantiate(c, few, target)));
+        if (HasFatalFailure()) return;
       }
     }
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Room, Ffn, ::testing::ValuesIn(wanted_cases(ffn_cases())), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, Ffn, ::testing::ValuesIn(wanted_cases(ffn_cases())), CaseName());
 
 // Where every row skips no weight is read: there are none behind these pointers.
 TEST(FfnSkip, AllSkippedReadsNoWeights) {
@@ -134,11 +125,10 @@ TEST(FfnMisuse, EveryArgument) {
   spoil.value(&exn_ffn_params::norm, int32_t{EXN_NORM_NONE}, {"norm_weight"});
   spoil.value(&exn_ffn_params::gate_weight, static_cast<const DLTensor*>(nullptr),
               {"gate_bias", "gate_weight"});
-  for (auto [t, name, other] :
-       {std::tuple<const DLTensor*, const char*, const char*>{p.gate_weight, "gate_weight",
-                                                              "up_weight"},
-        {p.down_weight, "down_weight", "up_weight"},
-        {p.out, "out", "hidden"}}) {
+  for (auto [t, name, other] : {std::tuple<const DLTensor*, const char*, const char*>{
+                                    p.gate_weight, "gate_weight", "up_weight"},
+                                {p.down_weight, "down_weight", "up_weight"},
+                                {p.out, "out", "hidden"}}) {
     of(t)->mutable_dl()->dtype = dl_type(Type::kBF16);
     expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {name, "bf16", other, "f32"});
     of(t)->mutable_dl()->dtype = dl_type(Type::kF32);

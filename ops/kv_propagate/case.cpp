@@ -54,13 +54,13 @@ int64_t make_exit(const KvPropagateCase& c, int64_t row) {
   if (c.exits == "none") return -1;
   if (c.exits == "last") return c.model_layers;
   if (c.exits == "first") return c.first_layer;
-  if (c.exits == "mixed") return row % 4 == 3 ? -1 : draw(c.seed, 10, row, c.model_layers + 1);
+  if (c.exits == "mixed") return row % 4 == 3 ? -1 : pick(c.seed, 10, row, c.model_layers + 1);
   fail("exits: unknown word '" + c.exits + "'");
 }
 
 // Distinct for the rows of one sequence, since 5 and the number of slots have no common divisor.
 int64_t make_slot(const KvPropagateCase& c, int64_t layer, int64_t row) {
-  if (c.slots_off && draw(c.seed, 11, layer * c.hidden.rows + row, 5) == 0) return -1;
+  if (c.slots_off && pick(c.seed, 11, layer * c.hidden.rows + row, 5) == 0) return -1;
   return (row / c.cache.sequences * 5 + 3 + layer) % c.cache.slots;
 }
 
@@ -79,9 +79,7 @@ KvLayerInputs make_layer(const KvPropagateCase& c, int64_t layer) {
     in.norm_weight = make_bell(Type::kF32, {dim}, c.seed, stream + 4, 0.25f, 1);
   }
   if (c.norm_bias) in.norm_bias = make_bell(Type::kF32, {dim}, c.seed, stream + 5, 0.25f);
-  in.cache = empty_cache(c.cache, c.seed);
-  fill(&in.cache.k, c.seed, stream + 6, "normal", 1, "-");
-  fill(&in.cache.v, c.seed, stream + 7, "normal", 1, "-");
+  in.cache = full_cache(c.cache, c.seed, stream + 6);
   return in;
 }
 
@@ -102,7 +100,7 @@ KvPropagateInputs make_inputs(const KvPropagateCase& c) {
   for (int64_t r = 0; r < rows; ++r) {
     in.exit_layer.set_integer(r, make_exit(c, r));
     if (in.sequence.given()) in.sequence.set_integer(r, r % c.cache.sequences);
-    if (in.position.given()) in.position.set_integer(r, draw(c.seed, 12, r, c.positions));
+    if (in.position.given()) in.position.set_integer(r, pick(c.seed, 12, r, c.positions));
     for (int64_t k = 0; k < (c.slot_per_layer ? c.layers : 1); ++k) {
       in.slot.set_integer(k * rows + r, make_slot(c, k, r));
     }
@@ -189,10 +187,7 @@ exn_kv_layer layer_on(Instance* instance, const KvPropagateCase& c, const KvLaye
   layer.k_bias = instance->input(in.k_bias);
   layer.v_weight = instance->input(in.v_weight);
   layer.v_bias = instance->input(in.v_bias);
-  layer.cache.k = instance->in_out("layer " + text(in.index) + " k", in.cache.k);
-  layer.cache.v = instance->in_out("layer " + text(in.index) + " v", in.cache.v);
-  layer.cache.block_table = instance->input(in.cache.block_table);
-  layer.cache.layout = c.cache.layout;
+  layer.cache = in_out_cache(instance, c.cache, in.cache, "layer " + text(in.index) + " ");
   layer.index = in.index;
   return layer;
 }
@@ -225,8 +220,8 @@ std::unique_ptr<Instance> instantiate(const KvPropagateCase& c, const KvPropagat
 Complaint judge(const std::vector<KvLayerExpected>& expected, const Outputs& got) {
   Complaint complaint;
   for (size_t i = 0; i < expected.size() && complaint.empty(); ++i) {
-    complaint = first_of({compare("k", expected[i].k, got[2 * i]),
-                          compare("v", expected[i].v, got[2 * i + 1])});
+    complaint = first_of(
+        {compare("k", expected[i].k, got[2 * i]), compare("v", expected[i].v, got[2 * i + 1])});
     if (!complaint.empty()) complaint = "entry " + text(static_cast<int64_t>(i)) + " " + complaint;
   }
   return complaint;

@@ -4,14 +4,13 @@
 #include <vector>
 
 #include "cache.h"
-#include "common/case.h"
 #include "expected.h"
 
 namespace exn::test {
 
 struct KvPropagateCase : CaseBase {
   MatrixSpec hidden;
-  MatrixSpec weight;  // of each Wk and Wv
+  MatrixSpec weight;   // of each Wk and Wv
   CacheSpec cache;     // of each layer
   int64_t layers = 1;  // J
   int64_t first_layer = 0;

@@ -4,7 +4,6 @@
 #include <deque>
 #include <set>
 
-#include "cache_fixture.h"
 #include "kv_propagate/case.h"
 #include "misuse.h"
 
@@ -41,8 +40,9 @@ TEST_P(KvPropagate, RowsDoNotDependOnTheBatch) {
       p.position = row_of(in.position);
       p.layer_count = 1;
       for (size_t j = 0; j < in.layers.size(); ++j) {
-        const int32_t slot = static_cast<int32_t>(in.slot_of(j, r));
-        p.slot = of_row.emplace_back(target, integers({slot})).dl();
+        HostTensor slot = zeros(Type::kI32, {1});
+        slot.set_integer(0, in.slot_of(j, r));
+        p.slot = of_row.emplace_back(target, slot).dl();
         p.layers = &all.layers[j];
         ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
       }
@@ -54,8 +54,8 @@ TEST_P(KvPropagate, RowsDoNotDependOnTheBatch) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Room, KvPropagate, ::testing::ValuesIn(wanted_cases(kv_propagate_cases())),
-                         CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, KvPropagate,
+                         ::testing::ValuesIn(wanted_cases(kv_propagate_cases())), CaseName());
 
 TEST(KvPropagateCases, SlotsOfASequenceDiffer) {
   for (const KvPropagateCase& c : kv_propagate_cases()) {
@@ -429,14 +429,13 @@ TEST(KvPropagateMisuse, TensorsOfALayer) {
   const std::vector<Placed*>& written = t.instance->written();
   Spoiler<Params> spoil(kOp, t.params, written);
   const exn_kv_layer &first = t.layers[0], &second = t.layers[1];
-  for (auto [argument, name, type] :
-       {std::tuple<const DLTensor*, const char*, const char*>{second.norm_weight,
-                                                              "layers[1].norm_weight", "f32"},
-        {second.norm_bias, "layers[1].norm_bias", "f32"},
-        {second.k_weight, "layers[1].k_weight", "bf16"},
-        {second.v_weight, "layers[1].v_weight", "bf16"},
-        {second.k_bias, "layers[1].k_bias", "f32"},
-        {second.v_bias, "layers[1].v_bias", "f32"}}) {
+  for (auto [argument, name, type] : {std::tuple<const DLTensor*, const char*, const char*>{
+                                          second.norm_weight, "layers[1].norm_weight", "f32"},
+                                      {second.norm_bias, "layers[1].norm_bias", "f32"},
+                                      {second.k_weight, "layers[1].k_weight", "bf16"},
+                                      {second.v_weight, "layers[1].v_weight", "bf16"},
+                                      {second.k_bias, "layers[1].k_bias", "f32"},
+                                      {second.v_bias, "layers[1].v_bias", "f32"}}) {
     spoil.tensor(t.of(argument), name, type);
     spoil.on_another_device(t.of(argument), name);
   }

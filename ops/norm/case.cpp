@@ -58,9 +58,9 @@ Case make_case(const NormCase& c) {
     params.input = c.in_place ? instance->in_out("out", in.input) : instance->input(in.input);
     params.weight = instance->input(in.weight);
     params.bias = instance->input(in.bias);
-    params.out = c.in_place ? params.input
-                            : instance->output("out", c.out_type, in.input.shape, c.out_pad,
-                                               c.out_offset);
+    params.out = c.in_place
+                     ? params.input
+                     : instance->output("out", c.out_type, in.input.shape, c.out_pad, c.out_offset);
     params.norm = c.norm;
     params.eps = c.eps;
     instance->call(EXN_TEST_OP(norm), params);

@@ -56,8 +56,7 @@ TEST(NormRows, MoreRowsThanALaunchHasBlocks) {
     const uintptr_t nowhere = uintptr_t{1} << 40;
     void* const data = reinterpret_cast<void*>(nowhere);
     const DLTensor input = {data, device, 2, dl_type(Type::kF32), shape, nullptr, 0};
-    const exn_norm_params p = {sizeof p, &input, weight.dl(), nullptr,
-                               &input,   EXN_NORM_RMS, 1e-5f};
+    const exn_norm_params p = {sizeof p, &input, weight.dl(), nullptr, &input, EXN_NORM_RMS, 1e-5f};
     if (target.device_type == kDLCPU) {
       EXPECT_EQ(exn_norm_supported(&p), EXN_OK) << exn_last_error();
       continue;

@@ -24,7 +24,7 @@ void read_case(const Row& row, RopeCase* c) {
 }
 
 int64_t position_of(const RopeCase& c, int64_t row) {
-  if (c.position == "random") return draw(c.seed, 1, row, c.positions);
+  if (c.position == "random") return pick(c.seed, 1, row, c.positions);
   if (c.position == "ascending") return row % c.positions;
   if (c.position == "last") return c.positions - 1;
   fail("position: unknown word '" + c.position + "'");
@@ -40,9 +40,9 @@ RopeInputs make_inputs(const RopeCase& c) {
   in.position = make_tensor(Type::kI32, {rows});
   for (int64_t r = 0; r < rows; ++r) in.position.set_integer(r, position_of(c, r));
   in.table = make_rope_table(c.positions, c.pairs, c.table, c.seed);
-  if (c.in_place) return in;
-  in.out = poisoned(c.input.type, {rows, c.input.cols}, c.out_pad, c.out_offset);
-  in.out.shape = in.input.shape;
+  if (!c.in_place) {
+    in.out = poisoned(make_heads(c.input.type, rows, c.heads, c.dim, c.out_pad, c.out_offset));
+  }
   return in;
 }
 

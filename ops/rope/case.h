@@ -32,7 +32,6 @@ RopeInputs make_inputs(const RopeCase& c);
 // Row-major over the elements of the output.
 std::vector<Expected> rope_oracle(const RopeCase& c, const RopeInputs& in);
 
-std::unique_ptr<Instance> instantiate(const RopeCase& c, const RopeInputs& in,
-                                      int32_t device_type);
+std::unique_ptr<Instance> instantiate(const RopeCase& c, const RopeInputs& in, int32_t device_type);
 
 }  // namespace exn::test

@@ -22,8 +22,7 @@ TEST(RopeRows, MoreRowsThanALaunchHasBlocks) {
     };
     const DLTensor input = {at(0), device, 3, dl_type(Type::kF32), shape, nullptr, 0};
     const DLTensor position = {at(100), device, 1, dl_type(Type::kI32), shape, nullptr, 0};
-    const exn_rope_params p = {sizeof p,   &input, &position, table.dl(), &input,
-                               EXN_ROPE_HALF, 0};
+    const exn_rope_params p = {sizeof p, &input, &position, table.dl(), &input, EXN_ROPE_HALF, 0};
     if (target.device_type == kDLCPU) {
       EXPECT_EQ(exn_rope_supported(&p), EXN_OK) << exn_last_error();
       continue;
@@ -42,8 +41,13 @@ TEST(RopeRows, LongerThanAKernelCounts) {
       SCOPED_TRACE(target.name());
       const DLDevice device = {static_cast<DLDeviceType>(target.device_type), 0};
       Placed table(target, zeros(Type::kF32, {1, 1, 2})), position(target, zeros(Type::kI32, {1}));
-      const DLTensor input = {reinterpret_cast<void*>(uintptr_t{1} << 40), device, 3,
-                              dl_type(Type::kF32), shape, nullptr, 0};
+      const DLTensor input = {reinterpret_cast<void*>(uintptr_t{1} << 40),
+                              device,
+                              3,
+                              dl_type(Type::kF32),
+                              shape,
+                              nullptr,
+                              0};
       const exn_rope_params p = {sizeof p,      &input, position.dl(), table.dl(), &input,
                                  EXN_ROPE_HALF, 0};
       if (target.device_type == kDLCPU || heads < int64_t{1} << 30) {

@@ -330,7 +330,21 @@ exn_status run_once(const Target& target, const BoundCall& call) {
   return status != EXN_OK ? status : exn_stream_synchronize(target.device_type, 0, nullptr);
 }
 
+Outputs outputs_of(const Target& target, const std::unique_ptr<Instance>& instance) {
+  use(target);
+  instance->prepare();
+  instance->run(nullptr);
+  return instance->outputs();
+}
+
 // ---- comparison ---------------------------------------------------------------------------------
+
+void expect_rows_of(const Outputs& all, int64_t first, int64_t count, const Outputs& few) {
+  for (size_t i = 0; i < all.size(); ++i) {
+    ASSERT_EQ(part_of(few[i], 0, count).bytes, part_of(all[i], first, count).bytes)
+        << "output " << i << ", " << count << " rows from " << first;
+  }
+}
 
 void expect_all_agree(const std::string& what, const std::vector<Expected>& expected,
                       const HostTensor& got) {

@@ -115,6 +115,13 @@ exn_status run_once(const Target& target, const Op<Params>& op, const Params& pa
   return run_once(target, bound(op, params));
 }
 
+// The outputs of one run of an instance, which nothing may refuse.
+Outputs outputs_of(const Target& target, const std::unique_ptr<Instance>& instance);
+
+// `few`, the outputs for `count` rows of a batch from row `first` on, have the bits of `all`, those
+// for the whole batch.
+void expect_rows_of(const Outputs& all, int64_t first, int64_t count, const Outputs& few);
+
 // Compares all elements of a matrix (or of a vector) with expectations in row-major order.
 void expect_all_agree(const std::string& what, const std::vector<Expected>& expected,
                       const HostTensor& got);
