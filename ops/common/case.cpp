@@ -108,10 +108,4 @@ size_t Instance::tensor_bytes() const {
   return bytes;
 }
 
-int64_t Instance::elements() const {
-  int64_t elements = 0;
-  for (const Placed& tensor : tensors_) elements += tensor.initial().size();
-  return elements;
-}
-
 }  // namespace exn::test

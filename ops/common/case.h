@@ -107,7 +107,6 @@ class Instance {
   bool surroundings_intact() const;
   bool outputs_unchanged() const;
   size_t tensor_bytes() const;
-  int64_t elements() const;  // of all tensors together
 
  private:
   int32_t device_type_;
