@@ -30,7 +30,9 @@ class OpExamplesTest {
 
   static List<String> programs() throws IOException {
     try (Stream<Path> files = Files.list(FOLDER)) {
-      return files.map(file -> file.getFileName().toString().replace(".java", "")).sorted().toList();
+      return files.map(file -> file.getFileName().toString().replace(".java", ""))
+          .sorted()
+          .toList();
     }
   }
 
@@ -66,10 +68,12 @@ class OpExamplesTest {
 
   /** Backends may differ in the last bits, so numbers are compared to five decimals. */
   private static List<String> rounded(List<String> lines) {
-    return lines.stream().map(line -> {
-      Matcher number = NUMBER.matcher(line);
-      return number.replaceAll(found ->
-          String.format(Locale.ROOT, "%.5f", Double.parseDouble(found.group()) + 0.0));
-    }).toList();
+    return lines.stream()
+        .map(line -> {
+          Matcher number = NUMBER.matcher(line);
+          return number.replaceAll(
+              found -> String.format(Locale.ROOT, "%.5f", Double.parseDouble(found.group()) + 0.0));
+        })
+        .toList();
   }
 }
