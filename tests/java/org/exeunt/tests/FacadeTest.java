@@ -2,7 +2,6 @@
 package org.exeunt.tests;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -14,6 +13,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.function.BooleanSupplier;
+import java.util.function.LongConsumer;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.IntStream;
@@ -165,23 +166,16 @@ class FacadeTest {
   @ParameterizedTest
   @MethodSource("ops")
   void everyFieldIsGivenBySomeCase(String op) {
-    Set<String> missing = new TreeSet<>();
-    addFields("exn_" + op + "_params", "", missing);
-    for (Cases.Listed listed : Cases.of(op)) {
-      if (missing.isEmpty() || !listed.tags().contains("small")) {
-        continue;
-      }
-      try (OpCase c = listed.open(Device.CPU)) {
-        for (int call = 0; call < c.calls(); call++) {
-          contents(c.op(call), c.params(call)).forEach(
-              (name, value) -> {
-                if (!(value instanceof Number number) || number.doubleValue() != 0) {
-                  missing.remove(generic(name));
-                }
-              });
-        }
-      }
-    }
+    Set<String> missing = new TreeSet<>(Structs.leaves("exn_" + op + "_params").keySet());
+    inSmallCases(
+        op,
+        missing::isEmpty,
+        params -> contents(op, params).forEach(
+            (name, value) -> {
+              if (!(value instanceof Number number) || number.doubleValue() != 0) {
+                missing.remove(generic(name));
+              }
+            }));
     assertTrue(missing.isEmpty(), () -> op + ": no small case gives " + missing);
   }
 
@@ -194,23 +188,22 @@ class FacadeTest {
   void writesNothingThatIsReadOnly(String op) {
     Set<String> toRefuse = new TreeSet<>();
     Set<String> toTake = new TreeSet<>();
-    addRoles("exn_" + op + "_params", "", Set.of(), toRefuse, toTake);
-    assertFalse(toRefuse.isEmpty());
+    Structs.leaves("exn_" + op + "_params").forEach(
+        (name, field) -> {
+          assertTrue(!field.tensor() || !field.roles().isEmpty(), name + " is neither in nor out");
+          if (field.tensor() && field.roles().contains("in")) {
+            toTake.add(name);
+          }
+          if (field.tensor() && !field.roles().equals(Set.of("in"))) {
+            toRefuse.add(name);
+          }
+        });
     Set<String> refused = new TreeSet<>();
     Set<String> taken = new TreeSet<>();
-    for (Cases.Listed listed : Cases.of(op)) {
-      if (!listed.tags().contains("small")
-          || refused.containsAll(toRefuse) && taken.containsAll(toTake)) {
-        continue;
-      }
-      try (OpCase c = listed.open(Device.CPU)) {
-        for (int call = 0; call < c.calls(); call++) {
-          if (c.op(call).equals(op)) {
-            tryReadOnly(op, c.params(call), refused, taken);
-          }
-        }
-      }
-    }
+    inSmallCases(
+        op,
+        () -> refused.containsAll(toRefuse) && taken.containsAll(toTake),
+        params -> tryReadOnly(op, params, refused, taken));
     assertEquals(toRefuse, refused);
     assertEquals(toTake, taken);
   }
@@ -236,23 +229,17 @@ class FacadeTest {
     return name.replaceAll("\\[\\d+\\]", "[]");
   }
 
-  /** What a struct's own fields do not say, the field that holds it does. */
-  private static void addRoles(
-      String struct, String path, Set<String> outer, Set<String> written, Set<String> read) {
-    for (Structs.Field field : Structs.fields(struct)) {
-      Set<String> roles = field.roles().isEmpty() ? outer : field.roles();
-      String name = path + field.name();
-      if (field.array()) {
-        addRoles(field.struct(), name + "[].", roles, written, read);
-      } else if (field.type().startsWith("exn_")) {
-        addRoles(field.struct(), name + ".", roles, written, read);
-      } else if (field.tensor()) {
-        assertFalse(roles.isEmpty(), name + " is neither in nor out");
-        if (roles.contains("in")) {
-          read.add(name);
-        }
-        if (roles.contains("out") || roles.contains("in-out")) {
-          written.add(name);
+  /** The params of each call of the op in its small cases, until nobody wants more. */
+  private static void inSmallCases(String op, BooleanSupplier done, LongConsumer params) {
+    for (Cases.Listed listed : Cases.of(op)) {
+      if (done.getAsBoolean() || !listed.tags().contains("small")) {
+        continue;
+      }
+      try (OpCase c = listed.open(Device.CPU)) {
+        for (int call = 0; call < c.calls(); call++) {
+          if (c.op(call).equals(op)) {
+            params.accept(c.params(call));
+          }
         }
       }
     }
@@ -260,18 +247,6 @@ class FacadeTest {
 
   static Stream<String> ops() {
     return Facade.ops().stream();
-  }
-
-  private static void addFields(String struct, String path, Set<String> names) {
-    for (Structs.Field field : Structs.fields(struct)) {
-      if (field.array() && !field.tensor()) {
-        addFields(field.struct(), path + field.name() + "[].", names);
-      } else if (field.type().startsWith("exn_")) {
-        addFields(field.struct(), path + field.name() + ".", names);
-      } else if (!field.name().matches("struct_size|reserved")) {
-        names.add(path + field.name());
-      }
-    }
   }
 
   /** Every op has a room, and its door here. */

@@ -11,6 +11,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
@@ -67,6 +68,31 @@ final class Structs {
   /** The fields of {@code exn_<op>_params}, of {@code exn_kv_cache} and so on. */
   static List<Field> fields(String struct) {
     return ALL.get(struct);
+  }
+
+  /**
+   * Every number and tensor of a struct and of the structs inside, by its path. Where its own
+   * comment names no role, it has that of the field which holds it.
+   */
+  static Map<String, Field> leaves(String struct) {
+    Map<String, Field> leaves = new TreeMap<>();
+    addLeaves(leaves, "", "", struct);
+    return leaves;
+  }
+
+  private static void addLeaves(
+      Map<String, Field> to, String path, String outer, String struct) {
+    for (Field field : fields(struct)) {
+      String comment = field.roles().isEmpty() ? outer : field.comment;
+      String name = path + field.name;
+      if (field.array()) {
+        addLeaves(to, name + "[].", comment, field.struct());
+      } else if (field.type.startsWith("exn_")) {
+        addLeaves(to, name + ".", comment, field.struct());
+      } else if (!field.name.matches("struct_size|reserved")) {
+        to.put(name, new Field(field.type, field.name, comment));
+      }
+    }
   }
 
   private static Map<String, List<Field>> read() {
