@@ -33,7 +33,10 @@ auto guarded(JNIEnv* env, F&& f) {
 
 template <class F>
 void guarded_call(JNIEnv* env, F&& f) {
-  guarded(env, [&] { f(); return 0; });
+  guarded(env, [&] {
+    f();
+    return 0;
+  });
 }
 
 std::string text(JNIEnv* env, jstring string) {
@@ -58,8 +61,8 @@ jobjectArray strings(JNIEnv* env, const std::vector<std::string>& values) {
 std::string line_of(const ListedCase& c) {
   std::string line = c.base.id;
   const std::pair<bool, const char*> tags[] = {
-      {c.base.small, " small"}, {c.base.exact, " exact"},   {c.base.big, " big"},
-      {c.base.bench, " bench"}, {c.spoiled, " spoiled"},    {c.host_only, " host_only"},
+      {c.base.small, " small"}, {c.base.exact, " exact"}, {c.base.big, " big"},
+      {c.base.bench, " bench"}, {c.spoiled, " spoiled"},  {c.host_only, " host_only"},
       {c.composed, " composed"}};
   for (const auto& tag : tags) {
     if (tag.first) line += tag.second;
@@ -69,8 +72,7 @@ std::string line_of(const ListedCase& c) {
 
 }  // namespace
 
-#define CASES(type, name) \
-  extern "C" JNIEXPORT type JNICALL Java_org_exeunt_cases_Cases_##name
+#define CASES(type, name) extern "C" JNIEXPORT type JNICALL Java_org_exeunt_cases_Cases_##name
 
 CASES(jobjectArray, ops)(JNIEnv* env, jclass) {
   return guarded(env, [&] { return strings(env, ops()); });

@@ -147,8 +147,8 @@ Parts take_parts(const AttentionScoresArgs& args, const Plan& plan, Workspace& w
   Parts parts;
   parts.counters = workspace.take<unsigned>(counters);
   parts.counter_bytes = static_cast<size_t>(counters) * sizeof(unsigned);
-  parts.products = workspace.take<float>(
-      heads * product_rows<QUERIES>(plan, plan.shape.queries) * pitch_of(args));
+  parts.products = workspace.take<float>(heads * product_rows<QUERIES>(plan, plan.shape.queries) *
+                                         pitch_of(args));
   parts.states = workspace.take<float2>(queries * plan.shape.tiles);
   parts.weights = workspace.take<float2>(queries);
   parts.sums = workspace.take<float>(plan.launches > 1 ? scores : 0);

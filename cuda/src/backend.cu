@@ -29,7 +29,6 @@ struct Device {
 };
 Device devices[kMostDevices];
 
-
 }  // namespace
 
 exn_status fail(exn_status status, const char* sentence) { return host->fail(status, sentence); }

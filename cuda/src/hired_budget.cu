@@ -43,8 +43,8 @@ exn_status hired_budget(const HiredBudgetArgs& args, Workspace& workspace, exn_s
   const size_t stage_bytes = task.stages ? static_cast<size_t>(patches) * sizeof(float) : 0;
   return run_on(args.device, OpName::hired_budget, "hired_budget_kernel", [&] {
     if (images == 0) return;
-    EXN_LAUNCH(hired_budget_kernel, grid_for(images), kHiredThreads, stage_bytes,
-               stream_of(stream), task);
+    EXN_LAUNCH(hired_budget_kernel, grid_for(images), kHiredThreads, stage_bytes, stream_of(stream),
+               task);
   });
 }
 

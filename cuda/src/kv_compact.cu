@@ -99,16 +99,15 @@ exn_status kv_compact(const KvCompactArgs& args, Workspace& workspace, exn_strea
           if (pages > 0) {
             cudaMemsetAsync(owners, 0, static_cast<size_t>(pages) * sizeof *owners, queue);
           }
-          EXN_LAUNCH(kv_compact_check_kernel, grid_for(args.lists), kKvCheckThreads, 0, queue,
-                     plan, verdicts, pages > 0 ? owners : nullptr);
+          EXN_LAUNCH(kv_compact_check_kernel, grid_for(args.lists), kKvCheckThreads, 0, queue, plan,
+                     verdicts, pages > 0 ? owners : nullptr);
         }
         const auto dim = static_cast<uint64_t>(args.source.dim * size_of(args.source.dtype));
         const int64_t word =
             widest_word({address_of(args.source.k), address_of(args.source.v),
                          address_of(args.destination.k), address_of(args.destination.v), dim});
-        dispatch_word<2>(word, [&](auto tag) {
-          queue_moves<type_of<decltype(tag)>>(args, plan, queue);
-        });
+        dispatch_word<2>(word,
+                         [&](auto tag) { queue_moves<type_of<decltype(tag)>>(args, plan, queue); });
       });
 }
 

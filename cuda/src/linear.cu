@@ -113,8 +113,8 @@ void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const flo
 }
 
 int depth_parts(int32_t device, const Product& product) {
-  const int64_t stages = ceil_div(product.weight.cols * size_of(product.weight.dtype),
-                                  kStageRowBytes);
+  const int64_t stages =
+      ceil_div(product.weight.cols * size_of(product.weight.dtype), kStageRowBytes);
   const int64_t wanted = ceil_div(sm_count(device), product.tiles());
   const int64_t most = stages / 2;  // shorter ones would spend their time on filling the pipeline
   if (most < 1) return 1;
@@ -134,8 +134,8 @@ void queue_merge(const Product& product, cudaStream_t stream) {
     using W = type_of<decltype(tag)>;
     const int64_t blocks = ceil_div(product.output.y_columns, 4 * kMergeLinearThreads);
     const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(product.rows));
-    EXN_LAUNCH((merge_linear_kernel<W>), grid, kMergeLinearThreads, 0, stream,
-               input_of<W>(product), product.output);
+    EXN_LAUNCH((merge_linear_kernel<W>), grid, kMergeLinearThreads, 0, stream, input_of<W>(product),
+               product.output);
   });
 }
 

@@ -89,9 +89,7 @@ struct Product {
   LinearOutput output{};
 
   bool paired() const { return second.data != nullptr; }
-  int64_t tiles() const {
-    return ceil_div(weight.rows, paired() ? kPairOutputs : kLinearOutputs);
-  }
+  int64_t tiles() const { return ceil_div(weight.rows, paired() ? kPairOutputs : kLinearOutputs); }
   int64_t partials() const { return parts * rows * tiles() * kLinearOutputs; }
 };
 

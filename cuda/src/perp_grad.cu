@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kMostParts =
     4096;  // blocks of the summing kernels; the workspace holds as many results
-constexpr int64_t kBlocksPerSm = 4;   // what their launch bounds promise
+constexpr int64_t kBlocksPerSm = 4;  // what their launch bounds promise
 
 }  // namespace
 

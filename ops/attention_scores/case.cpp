@@ -11,29 +11,33 @@ namespace exn::test {
 namespace {
 
 void read_case(const Row& row, AttentionScoresCase* c) {
-        c->cache = read_cache(row, "cache", "cache_offset");
-        c->window = row.integer("window");
-        c->query_heads = row.integer("query_heads");
-        c->query = {row.integer("prompts") * c->window, c->query_heads * c->cache.dim,
-                    row.type("query"),                  row.integer("query_pad"),
-                    row.integer("query_offset"),        row.text("fill"),
-                    row.number("query_scale"),          row.text("special")};
-        c->key_scale = row.number("key_scale");
-        c->cache_special = row.text("cache_special");
-        c->sequence = row.text("sequence");
-        c->visible = row.text("visible");
-        c->columns = row.integer("columns");
-        c->first = row.integer("first");
-        c->limit = row.text("limit");
-        c->scale = row.number("scale");
-        c->kind = row.choice("kind", {"raw", "softmax"});
-        c->reduction = row.choice("reduction", {"each", "sum", "mean", "group"});
-        c->pool = row.choice("pool", {"-", "avg", "max"});
-        c->pool_width = static_cast<int32_t>(row.integer("pool_width"));
-        c->accumulate = row.flag("accumulate");
-        c->scores = row.flag("scores");
-        c->selects = row.text("capacity") != "-";
-        if (c->selects) c->selection = read_selection(row);
+  c->cache = read_cache(row, "cache", "cache_offset");
+  c->window = row.integer("window");
+  c->query_heads = row.integer("query_heads");
+  c->query = {row.integer("prompts") * c->window,
+              c->query_heads * c->cache.dim,
+              row.type("query"),
+              row.integer("query_pad"),
+              row.integer("query_offset"),
+              row.text("fill"),
+              row.number("query_scale"),
+              row.text("special")};
+  c->key_scale = row.number("key_scale");
+  c->cache_special = row.text("cache_special");
+  c->sequence = row.text("sequence");
+  c->visible = row.text("visible");
+  c->columns = row.integer("columns");
+  c->first = row.integer("first");
+  c->limit = row.text("limit");
+  c->scale = row.number("scale");
+  c->kind = row.choice("kind", {"raw", "softmax"});
+  c->reduction = row.choice("reduction", {"each", "sum", "mean", "group"});
+  c->pool = row.choice("pool", {"-", "avg", "max"});
+  c->pool_width = static_cast<int32_t>(row.integer("pool_width"));
+  c->accumulate = row.flag("accumulate");
+  c->scores = row.flag("scores");
+  c->selects = row.text("capacity") != "-";
+  if (c->selects) c->selection = read_selection(row);
 }
 
 // Row i of prompt s.
@@ -97,8 +101,7 @@ AttentionScoresInputs make_inputs(const AttentionScoresCase& c) {
   } else if (c.scores) {
     in.scores = make_tensor(Type::kF32, {c.prompts(), c.score_heads(), c.columns});
   }
-  if (c.selects)
-    in.selection = make_selection(c.selection, c.score_rows(), c.columns, c.seed);
+  if (c.selects) in.selection = make_selection(c.selection, c.score_rows(), c.columns, c.seed);
   return in;
 }
 
@@ -131,8 +134,8 @@ class PromptHead {
     const int64_t sequence = id_or(in.sequence, prompt, prompt);
     for (int64_t t = 0; t < most_visible(c, in, prompt); ++t) {
       for (int64_t i = 0; i < c.cache.dim; ++i) {
-        keys_.push_back(static_cast<Real>(in.cache.k.at(
-            0, cache_index(c.cache, in.cache.block_table, sequence, t, kv_head, i))));
+        keys_.push_back(static_cast<Real>(
+            in.cache.k.at(0, cache_index(c.cache, in.cache.block_table, sequence, t, kv_head, i))));
       }
     }
   }
@@ -209,8 +212,7 @@ class PromptHead {
 Score pooled(const AttentionScoresCase& c, const std::vector<Score>& columns, int64_t j) {
   if (c.pool == EXN_POOL_NONE) return columns[at(j)];
   const int64_t first = std::max<int64_t>(0, j - c.pool_width / 2);
-  const int64_t end =
-      std::min(static_cast<int64_t>(columns.size()), j + c.pool_width / 2 + 1);
+  const int64_t end = std::min(static_cast<int64_t>(columns.size()), j + c.pool_width / 2 + 1);
   Score s;
   if (c.pool == EXN_POOL_MAX) s.value = -kInf;
   for (int64_t i = first; i < end; ++i) {
@@ -304,8 +306,8 @@ HostTensor untouched(HostTensor tensor) {
   return tensor;
 }
 
-std::unique_ptr<Instance> instantiate(const AttentionScoresCase& c,
-                                      const AttentionScoresInputs& in, int32_t device_type) {
+std::unique_ptr<Instance> instantiate(const AttentionScoresCase& c, const AttentionScoresInputs& in,
+                                      int32_t device_type) {
   auto instance = std::make_unique<Instance>(device_type);
   exn_attention_scores_params params = {};
   params.struct_size = sizeof params;

@@ -30,8 +30,9 @@ struct AttentionScoresCase : CaseBase {
 
   int64_t prompts() const { return query.rows / window; }
   int64_t score_heads() const {
-    return reduction == EXN_HEADS_EACH ? query_heads
-           : reduction == EXN_HEADS_GROUP_SUM ? cache.heads : 1;
+    return reduction == EXN_HEADS_EACH        ? query_heads
+           : reduction == EXN_HEADS_GROUP_SUM ? cache.heads
+                                              : 1;
   }
   int64_t score_rows() const { return prompts() * score_heads(); }
 };

@@ -110,9 +110,8 @@ TEST_P(AttentionScores, PromptsDoNotDependOnTheBatch) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Cases, AttentionScores,
-    ::testing::ValuesIn(wanted_cases(attention_scores_cases())), CaseName());
+INSTANTIATE_TEST_SUITE_P(Cases, AttentionScores,
+                         ::testing::ValuesIn(wanted_cases(attention_scores_cases())), CaseName());
 
 AttentionScoresCase little_case(int32_t layout) {
   AttentionScoresCase c;

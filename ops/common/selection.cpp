@@ -67,7 +67,9 @@ HostTensor make_limits(const std::string& kind, int64_t rows, int64_t columns, u
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t random = pick(seed, kLimitStream, r, columns + 1);
     t.set_integer(r, kind == "random"  ? random
-                     : kind == "mixed" ? (r % 3 == 0 ? 0 : r % 3 == 1 ? columns : random)
+                     : kind == "mixed" ? (r % 3 == 0   ? 0
+                                          : r % 3 == 1 ? columns
+                                                       : random)
                                        : number_in("limit", kind));
   }
   return t;
@@ -124,8 +126,8 @@ struct Segment {
   int64_t begin, end, budget;
 };
 
-std::vector<Segment> segments_of(int64_t columns, const SelectionSpec& s,
-                                 const SelectionInputs& in, int64_t row) {
+std::vector<Segment> segments_of(int64_t columns, const SelectionSpec& s, const SelectionInputs& in,
+                                 int64_t row) {
   std::vector<Segment> segments;
   for (int64_t g = 0; g < s.segment_count(); ++g) {
     segments.push_back({in.segments.given() ? in.segments.integer_at(g) : 0,
@@ -240,7 +242,7 @@ ChoiceVerdict judge_choice(const std::vector<Expected>& scores, int64_t limit,
 bool asked(const SelectionSpec& s, SelectOutput output) { return (s.outputs >> output & 1) != 0; }
 
 exn_selection add_selection(Instance* instance, const SelectionSpec& s, const SelectionInputs& in,
-                           int64_t rows) {
+                            int64_t rows) {
   exn_selection selection = {};
   selection.indices = instance->output("indices", Type::kI32, {rows, s.capacity});
   if (asked(s, kSelectCount)) selection.count = instance->output("count", Type::kI32, {rows});
@@ -264,8 +266,8 @@ Complaint judge_selection(const SelectionSpec& s, const SelectExpected& expected
 }
 
 double selection_bytes(const SelectionSpec& s, int64_t rows) {
-  const int64_t bytes = 4 * s.capacity + (asked(s, kSelectCount) ? 4 : 0) +
-                        (asked(s, kSelectValid) ? 1 : 0);
+  const int64_t bytes =
+      4 * s.capacity + (asked(s, kSelectCount) ? 4 : 0) + (asked(s, kSelectValid) ? 1 : 0);
   return static_cast<double>(rows * bytes);
 }
 

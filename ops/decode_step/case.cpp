@@ -90,8 +90,8 @@ Model make_model() {
   m.table = make_tensor(Type::kF32, {kSlots, kHeadDim / 2, 2});
   for (int64_t t = 0; t < kSlots; ++t) {
     for (int64_t i = 0; i < kHeadDim / 2; ++i) {
-      const double angle = static_cast<double>(t) *
-                           std::pow(10000.0, -2.0 * static_cast<double>(i) / kHeadDim);
+      const double angle =
+          static_cast<double>(t) * std::pow(10000.0, -2.0 * static_cast<double>(i) / kHeadDim);
       m.table.set(0, t * kHeadDim + 2 * i, std::cos(angle));
       m.table.set(0, t * kHeadDim + 2 * i + 1, std::sin(angle));
     }
@@ -148,9 +148,12 @@ class Step {
     for (size_t l = 0; l < kLayers; ++l) {
       const std::string layer = "layer " + std::to_string(l) + " ";
       const LayerWeights& w = model.layers[l];
-      weights_[l] = {instance->input(w.attention_norm), instance->input(w.projections),
-                     instance->input(w.output),         instance->input(w.ffn_norm),
-                     instance->input(w.gate),           instance->input(w.up),
+      weights_[l] = {instance->input(w.attention_norm),
+                     instance->input(w.projections),
+                     instance->input(w.output),
+                     instance->input(w.ffn_norm),
+                     instance->input(w.gate),
+                     instance->input(w.up),
                      instance->input(w.down)};
       cache_[l] = {instance->in_out(layer + "k", state.k[l]),
                    instance->in_out(layer + "v", state.v[l]), nullptr, EXN_KV_HEAD_MAJOR, 0};
@@ -215,7 +218,7 @@ class Step {
     const DLTensor* attended =
         instance_->output("attended", Type::kF32, {rows_, kHeads * kHeadDim});
     advance(at, active, slot, visible);
-    exn_norm_params norm = {sizeof norm, hidden_, weights_[at].attention_norm, nullptr, normed,
+    exn_norm_params norm = {sizeof norm,  hidden_, weights_[at].attention_norm, nullptr, normed,
                             EXN_NORM_RMS, kEps};
     instance_->call(EXN_TEST_OP(norm), norm);
     linear(normed, weights_[at].projections, nullptr, projected);
@@ -235,8 +238,8 @@ class Step {
     attention.cache = cache_[at];
     attention.sequence = sequence_;
     attention.visible = visible;
-    attention.out = borrowed_->view(attended, {rows_, kHeads, kHeadDim},
-                                    {kHeads * kHeadDim, kHeadDim, 1});
+    attention.out =
+        borrowed_->view(attended, {rows_, kHeads, kHeadDim}, {kHeads * kHeadDim, kHeadDim, 1});
     attention.scale = 1 / std::sqrt(static_cast<float>(kHeadDim));
     instance_->call(EXN_TEST_OP(attention), attention);
     linear(attended, weights_[at].output, hidden_, hidden_);
@@ -268,7 +271,7 @@ class Step {
 
   const DLTensor* projection(size_t layer, int64_t first, int64_t number) {
     return borrowed_->view(weights_[layer].projections, {number * kHeadDim, kDim}, {kDim, 1},
-                first * kHeadDim * kDim);
+                           first * kHeadDim * kDim);
   }
 
   void advance(size_t layer, const DLTensor* active, const DLTensor* slot,
@@ -551,9 +554,8 @@ Complaint judge(const Reference& expected, const std::vector<std::string>& names
     const Complaint complaint = first_of(
         {integer("exit layer", row.exit_layer), integer("argmax" + where, row.argmax),
          near(who + "p1", row.sure, output("p1" + where).at(0, r)),
-         row.exit_layer < kLayers
-             ? ""
-             : near(who + "hidden", row.hidden, row_of(output("hidden"), r))});
+         row.exit_layer < kLayers ? ""
+                                  : near(who + "hidden", row.hidden, row_of(output("hidden"), r))});
     if (!complaint.empty()) return complaint;
   }
   for (size_t l = 0; l < kLayers; ++l) {
@@ -578,9 +580,8 @@ Case make_case() {
     return instantiate(device_type, &borrowed->emplace_back());
   };
   const auto reference = lazily(decide_on_the_host);
-  const auto names = lazily([borrowed] {
-    return instantiate(kDLCPU, &borrowed->emplace_back())->output_names();
-  });
+  const auto names =
+      lazily([borrowed] { return instantiate(kDLCPU, &borrowed->emplace_back())->output_names(); });
   c.judge = [reference, names](const Outputs& got) { return judge(reference(), names(), got); };
   return c;
 }

@@ -34,27 +34,27 @@ GatherTensorSpec tensor_in(const std::string& text, int64_t rows) {
 }
 
 void read_case(const Row& row, GatherCase* c) {
-        c->rows = row.integer("rows");
-        c->listed = row.integer("listed");
-        c->counted = row.text("count") != "-";
-        if (c->counted) c->count = row.integer("count");
-        c->list = row.text("list");
-        const int32_t place = row.choice("in_place", {"0", "1", "first"});
-        std::stringstream tensors(row.text("tensors") == "-" ? "" : row.text("tensors"));
-        for (std::string part; std::getline(tensors, part, ',');) {
-          c->tensors.push_back(tensor_in(part, c->rows));
-          c->tensors.back().in_place = place == 1 || (place == 2 && c->tensors.size() == 1);
-        }
-        c->pad = row.integer("pad");
-        c->offset = row.integer("offset");
-        c->out_pad = row.integer("out_pad");
-        c->out_offset = row.integer("out_offset");
-        c->spare = row.integer("spare");
-        c->positions = row.text("positions");
-        row.choice("positions", {"-", "index", "keep", "renumber"});
-        c->position_in_place = place == 1 && c->positions == "keep";
-        c->first_position = static_cast<int32_t>(row.integer("first_position"));
-        c->moved = row.flag("moved");
+  c->rows = row.integer("rows");
+  c->listed = row.integer("listed");
+  c->counted = row.text("count") != "-";
+  if (c->counted) c->count = row.integer("count");
+  c->list = row.text("list");
+  const int32_t place = row.choice("in_place", {"0", "1", "first"});
+  std::stringstream tensors(row.text("tensors") == "-" ? "" : row.text("tensors"));
+  for (std::string part; std::getline(tensors, part, ',');) {
+    c->tensors.push_back(tensor_in(part, c->rows));
+    c->tensors.back().in_place = place == 1 || (place == 2 && c->tensors.size() == 1);
+  }
+  c->pad = row.integer("pad");
+  c->offset = row.integer("offset");
+  c->out_pad = row.integer("out_pad");
+  c->out_offset = row.integer("out_offset");
+  c->spare = row.integer("spare");
+  c->positions = row.text("positions");
+  row.choice("positions", {"-", "index", "keep", "renumber"});
+  c->position_in_place = place == 1 && c->positions == "keep";
+  c->first_position = static_cast<int32_t>(row.integer("first_position"));
+  c->moved = row.flag("moved");
 }
 
 // `count` entries of a permutation of 0 .. n-1, ascending.
@@ -97,8 +97,7 @@ HostTensor gather_tensor(const GatherTensorSpec& t, int64_t entries, int64_t pad
 size_t entry_offset(const GatherTensorSpec& t, const HostTensor& tensor, int64_t entries,
                     int64_t outer, int64_t entry) {
   const bool compact = t.axis > 0 || t.shape.size() == 1;
-  const int64_t element =
-      compact ? (outer * entries + entry) * t.inner() : entry * tensor.stride;
+  const int64_t element = compact ? (outer * entries + entry) * t.inner() : entry * tensor.stride;
   return static_cast<size_t>(element * size_of(t.type));
 }
 
@@ -169,8 +168,8 @@ namespace {
 size_t at(int64_t i) { return static_cast<size_t>(i); }
 
 bool moves_in_place(const GatherCase& c) {
-  return c.position_in_place || std::any_of(c.tensors.begin(), c.tensors.end(),
-                                            [](const auto& t) { return t.in_place; });
+  return c.position_in_place ||
+         std::any_of(c.tensors.begin(), c.tensors.end(), [](const auto& t) { return t.in_place; });
 }
 
 }  // namespace
@@ -243,8 +242,7 @@ std::unique_ptr<Instance> instantiate(const GatherCase& c, const GatherInputs& i
   params.rows = c.rows;
   params.tensor_count = static_cast<int32_t>(tensors.size());
   params.tensors = instance->keep(std::move(tensors));
-  params.positions =
-      c.positions == "renumber" ? EXN_POSITIONS_RENUMBER : EXN_POSITIONS_KEEP;
+  params.positions = c.positions == "renumber" ? EXN_POSITIONS_RENUMBER : EXN_POSITIONS_KEEP;
   params.first_position = c.first_position;
   instance->call(EXN_TEST_OP(gather), params);
   return instance;
@@ -307,8 +305,8 @@ double moved_bytes(const GatherCase& c, const GatherExpected& expected) {
 std::string shapes_of(const GatherCase& c) {
   std::string shapes;
   for (const GatherTensorSpec& t : c.tensors) {
-    shapes += (shapes.empty() ? "" : " ") + std::string(name_of(t.type)) + ":" +
-              std::to_string(t.axis);
+    shapes +=
+        (shapes.empty() ? "" : " ") + std::string(name_of(t.type)) + ":" + std::to_string(t.axis);
     for (const int64_t size : t.shape) shapes += "," + std::to_string(size);
   }
   return quoted(shapes);
@@ -333,8 +331,8 @@ Case make_case(const GatherCase& c) {
     in_place = in_place || t.in_place;
   }
   if (!expected.refused) {
-    result.compulsory_bytes = moved_bytes(c, expected) +
-                              static_cast<double>(4 * used + per_position * expected.moved);
+    result.compulsory_bytes =
+        moved_bytes(c, expected) + static_cast<double>(4 * used + per_position * expected.moved);
   }
   result.cpu_refuses = expected.refused;
   result.description = {{"rows", text(c.rows)},
@@ -346,9 +344,7 @@ Case make_case(const GatherCase& c) {
   return result;
 }
 
-const Room kRoom("gather", [] {
-  return listed("gather", gather_cases(), make_case);
-});
+const Room kRoom("gather", [] { return listed("gather", gather_cases(), make_case); });
 
 }  // namespace
 

@@ -43,8 +43,9 @@ TEST(Gather, ElementsOfAStridedVector) {
     to.shape = &two;
     to.strides = &three;
     const exn_gather_tensor tensor = {&from, &to, 0, 0};
-    exn_gather_params p = {sizeof p, &tensor, list.dl(), nullptr, nullptr, nullptr, nullptr, 4, 1,
-                           EXN_POSITIONS_KEEP, 0, 0};
+    exn_gather_params p = {sizeof p, &tensor, list.dl(), nullptr, nullptr,
+                           nullptr,  nullptr, 4,         1,       EXN_POSITIONS_KEEP,
+                           0,        0};
     exercise(target, kOp, p, {&input, &list}, {&out});
     EXPECT_EQ(integers_of(out.read()), (std::vector<int32_t>{11, 0, 0, 13, 0, 0}));
   }
@@ -70,9 +71,18 @@ class GatherMisuse : public ::testing::Test {
   Placed position_out_{kCpu, poisoned(Type::kI32, {3})}, moved_{kCpu, poisoned(Type::kI32, {1})};
   exn_gather_tensor tensors_[2] = {{rows_.dl(), rows_out_.dl(), 0, 0},
                                    {keys_.dl(), keys_out_.dl(), 1, 0}};
-  P p_ = {sizeof p_,      tensors_,           list_.dl(), count_.dl(),
-          position_.dl(), position_out_.dl(), moved_.dl(), 5,
-          2,              EXN_POSITIONS_KEEP, 0,           0};
+  P p_ = {sizeof p_,
+          tensors_,
+          list_.dl(),
+          count_.dl(),
+          position_.dl(),
+          position_out_.dl(),
+          moved_.dl(),
+          5,
+          2,
+          EXN_POSITIONS_KEEP,
+          0,
+          0};
   std::vector<Placed*> written_ = {&rows_out_, &keys_out_, &position_out_, &moved_};
 
   void refused(const Words& words) {

@@ -18,20 +18,19 @@ double f64_in(const Row& row, const char* column) {
 }
 
 void read_case(const Row& row, HiredBudgetCase* c) {
-        c->patch_rows = row.integer("patch_rows");
-        c->patch_cols = row.integer("patch_cols");
-        c->attention = {row.integer("images"), c->patches(),
-                        Type::kF32,            row.integer("pad"),
-                        row.integer("offset"), row.text("fill"),
-                        row.number("scale"),   row.text("special")};
-        c->rate = f64_in(row, "rate");
-        c->alpha = f64_in(row, "alpha");
-        c->grid_rows = row.integer("grid_rows");
-        c->grid_cols = row.integer("grid_cols");
-        c->score = row.choice("score", {"sum", "top_count"});
-        c->region = row.choice("region", {"grid", "strip"});
-        c->remainder = row.choice("remainder", {"truncate", "largest"});
-        c->outputs = row.text("outputs") == "-" ? 0 : row.subset("outputs", {"marks", "valid"});
+  c->patch_rows = row.integer("patch_rows");
+  c->patch_cols = row.integer("patch_cols");
+  c->attention = {row.integer("images"), c->patches(),          Type::kF32,
+                  row.integer("pad"),    row.integer("offset"), row.text("fill"),
+                  row.number("scale"),   row.text("special")};
+  c->rate = f64_in(row, "rate");
+  c->alpha = f64_in(row, "alpha");
+  c->grid_rows = row.integer("grid_rows");
+  c->grid_cols = row.integer("grid_cols");
+  c->score = row.choice("score", {"sum", "top_count"});
+  c->region = row.choice("region", {"grid", "strip"});
+  c->remainder = row.choice("remainder", {"truncate", "largest"});
+  c->outputs = row.text("outputs") == "-" ? 0 : row.subset("outputs", {"marks", "valid"});
 }
 
 // ---- the oracle ---------------------------------------------------------------------------------
@@ -140,7 +139,9 @@ class HiredImage {
 
 }  // namespace
 
-std::vector<HiredBudgetCase> hired_budget_cases() { return read_cases<HiredBudgetCase>("hired_budget", read_case); }
+std::vector<HiredBudgetCase> hired_budget_cases() {
+  return read_cases<HiredBudgetCase>("hired_budget", read_case);
+}
 
 HostTensor make_attention(const HiredBudgetCase& c) {
   if (c.attention.fill != "unit") return make_matrix(c.attention, c.seed, 0);
@@ -202,10 +203,9 @@ Case make_case(const HiredBudgetCase& c) {
       const size_t image = i / static_cast<size_t>(1 + c.parts());
       if (oracle().uncertain[image]) budget[i] = got[0].integer_at(static_cast<int64_t>(i));
     }
-    return first_of(
-        {compare_integers("budget", budget, got[0]),
-         marks ? compare_integers("marks", widened(oracle().marks), got[1]) : "",
-         valid ? compare_integers("valid", widened(oracle().valid), got.back()) : ""});
+    return first_of({compare_integers("budget", budget, got[0]),
+                     marks ? compare_integers("marks", widened(oracle().marks), got[1]) : "",
+                     valid ? compare_integers("valid", widened(oracle().valid), got.back()) : ""});
   };
   const int64_t bytes =
       4 * c.patches() + 4 * (1 + c.parts()) + (marks ? c.patches() : 0) + (valid ? 1 : 0);
@@ -223,9 +223,8 @@ Case make_case(const HiredBudgetCase& c) {
   return result;
 }
 
-const Room kRoom("hired_budget", [] {
-  return listed("hired_budget", hired_budget_cases(), make_case);
-});
+const Room kRoom("hired_budget",
+                 [] { return listed("hired_budget", hired_budget_cases(), make_case); });
 
 }  // namespace
 

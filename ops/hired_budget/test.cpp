@@ -55,11 +55,10 @@ Budgets budgets_of(const Target& target, const HostTensor& attention, int64_t pa
   Placed in(target, attention);
   Placed budget(target, poisoned(Type::kI32, {1, 1 + grid_rows * grid_cols}));
   const bool marked = form.score == EXN_HIRED_TOP_COUNT;
-  Placed marks(target,
-               marked ? poisoned(Type::kU8, {1, patch_rows * patch_cols}) : HostTensor{});
-  const exn_hired_budget_params p = {sizeof p,   in.dl(),    budget.dl(), marks.dl(), nullptr,
-                                     rate,       alpha,      patch_rows,  patch_cols, grid_rows,
-                                     grid_cols,  form.score, form.region, form.remainder, 0};
+  Placed marks(target, marked ? poisoned(Type::kU8, {1, patch_rows * patch_cols}) : HostTensor{});
+  const exn_hired_budget_params p = {sizeof p,  in.dl(),    budget.dl(), marks.dl(),     nullptr,
+                                     rate,      alpha,      patch_rows,  patch_cols,     grid_rows,
+                                     grid_cols, form.score, form.region, form.remainder, 0};
   EXPECT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
   return {integers_of(budget.read()), marked ? integers_of(marks.read()) : std::vector<int32_t>{}};
 }
@@ -199,8 +198,7 @@ TEST(HiredBudgetGolden, OfficialCode) {
       const Budgets own = run(tensor("score_block0_full"));
       EXPECT_EQ(own.budget, expected);
       EXPECT_EQ(own.marks, integers_of(marks));
-      EXPECT_EQ(mask_of(tensor("score_block22"), own.budget),
-                integers_of(tensor("expected_mask")));
+      EXPECT_EQ(mask_of(tensor("score_block22"), own.budget), integers_of(tensor("expected_mask")));
     }
     ++checked;
     scored += tied ? 0 : 1;
@@ -216,8 +214,21 @@ TEST(HiredBudgetMisuse, IsRefused) {
   using P = exn_hired_budget_params;
   Placed attention(kCpu, normal(Type::kF32, {2, 24})), budget(kCpu, poisoned(Type::kI32, {2, 7}));
   Placed marks(kCpu, poisoned(Type::kU8, {2, 24})), valid(kCpu, poisoned(Type::kU8, {2}));
-  P p = {sizeof p, attention.dl(), budget.dl(), marks.dl(), valid.dl(), .2, .5, 4, 6, 2, 3,
-         EXN_HIRED_TOP_COUNT, EXN_HIRED_GRID, EXN_HIRED_TRUNCATE, 0};
+  P p = {sizeof p,
+         attention.dl(),
+         budget.dl(),
+         marks.dl(),
+         valid.dl(),
+         .2,
+         .5,
+         4,
+         6,
+         2,
+         3,
+         EXN_HIRED_TOP_COUNT,
+         EXN_HIRED_GRID,
+         EXN_HIRED_TRUNCATE,
+         0};
   const std::vector<Placed*> written = {&budget, &marks, &valid};
   expect_sound_struct_sizes(kOp, p, written);
   Spoiler<P> spoil(kOp, p, written);

@@ -15,34 +15,34 @@ int64_t KvCompactCase::lists() const { return sequences() * (per_head ? destinat
 namespace {
 
 void read_case(const Row& row, KvCompactCase* c) {
-        c->source = read_cache(row, "dtype", "offset");
-        c->in_place = row.flag("in_place");
-        c->destination = c->source;
-        if (!c->in_place) {
-          read_layout(row, "to_layout", "sequences", "to_slots", "to_page", &c->destination);
-          c->destination.heads = row.integer("to_heads");
-          c->destination.offset = row.integer("to_offset");
-        }
-        c->per_head = row.flag("per_head");
-        c->sequence = row.text("sequence");
-        row.choice("sequence", {"-", "reversed", "some", "twice", "over"});
-        c->length = row.text("length");
-        c->kept = row.text("kept");
-        c->list = row.text("list");
-        row.choice("list", {"identity", "tail", "sorted", "shuffled", "random", "over", "swapped",
-                            "twice", "negative"});
-        c->form = row.text("form");
-        row.choice("form", {"packed", "gaps", "padded", "falling", "beyond", "before", "count_over",
-                            "count_negative"});
-        c->pages = row.text("pages");
-        row.choice("pages", {"-", "unused", "from_over", "to_over", "from_minus", "to_minus",
-                             "from_shared", "to_shared"});
-        c->frees = row.text("freed") != "-";
-        if (c->frees) {
-          c->freed = row.text("freed") == "all" ? c->sequences() * c->source.blocks()
-                                                : row.integer("freed");
-        }
-        c->new_length = row.flag("new_length");
+  c->source = read_cache(row, "dtype", "offset");
+  c->in_place = row.flag("in_place");
+  c->destination = c->source;
+  if (!c->in_place) {
+    read_layout(row, "to_layout", "sequences", "to_slots", "to_page", &c->destination);
+    c->destination.heads = row.integer("to_heads");
+    c->destination.offset = row.integer("to_offset");
+  }
+  c->per_head = row.flag("per_head");
+  c->sequence = row.text("sequence");
+  row.choice("sequence", {"-", "reversed", "some", "twice", "over"});
+  c->length = row.text("length");
+  c->kept = row.text("kept");
+  c->list = row.text("list");
+  row.choice("list", {"identity", "tail", "sorted", "shuffled", "random", "over", "swapped",
+                      "twice", "negative"});
+  c->form = row.text("form");
+  row.choice("form", {"packed", "gaps", "padded", "falling", "beyond", "before", "count_over",
+                      "count_negative"});
+  c->pages = row.text("pages");
+  row.choice("pages", {"-", "unused", "from_over", "to_over", "from_minus", "to_minus",
+                       "from_shared", "to_shared"});
+  c->frees = row.text("freed") != "-";
+  if (c->frees) {
+    c->freed =
+        row.text("freed") == "all" ? c->sequences() * c->source.blocks() : row.integer("freed");
+  }
+  c->new_length = row.flag("new_length");
 }
 
 // Every slot of every sequence holds bits that mean nothing; what is no slot keeps its NaN.
@@ -50,8 +50,8 @@ CacheTensors random_cache(const CacheSpec& c, uint64_t seed, uint64_t stream) {
   CacheTensors t = empty_cache(c, seed);
   for (int64_t row = 0; row < c.sequences * c.slots; ++row) {
     for (int64_t i = 0; i < c.columns(); ++i) {
-      const int64_t at = cache_index(c, t.block_table, row / c.slots, row % c.slots, i / c.dim,
-                                     i % c.dim);
+      const int64_t at =
+          cache_index(c, t.block_table, row / c.slots, row % c.slots, i / c.dim, i % c.dim);
       const size_t byte = static_cast<size_t>(at * size_of(c.type));
       put_word(&t.k, byte, seed, stream, row * c.columns() + i);
       put_word(&t.v, byte, seed, stream + 1, row * c.columns() + i);
@@ -179,7 +179,9 @@ void spoil_pages(const KvCompactCase& c, KvCompactInputs* in) {
 
 }  // namespace
 
-std::vector<KvCompactCase> kv_compact_cases() { return read_cases<KvCompactCase>("kv_compact", read_case); }
+std::vector<KvCompactCase> kv_compact_cases() {
+  return read_cases<KvCompactCase>("kv_compact", read_case);
+}
 
 KvCompactInputs make_inputs(const KvCompactCase& c) {
   KvCompactInputs in;
@@ -288,8 +290,8 @@ class KvCompaction {
     for (int64_t b = 0; b < c_.sequences(); ++b) {
       for (int64_t head = 0; head < c_.destination.heads; ++head) {
         for (int64_t slot : list(list_of(b, head))) {
-          const int64_t page = in_.source.block_table.integer_at(
-              sequence(b) * c_.source.blocks() + slot / c_.source.page);
+          const int64_t page = in_.source.block_table.integer_at(sequence(b) * c_.source.blocks() +
+                                                                 slot / c_.source.page);
           if (page < 0 || page >= c_.source.pages()) return false;
         }
       }
@@ -382,8 +384,8 @@ std::unique_ptr<Instance> instantiate(const KvCompactCase& c, const KvCompactInp
 
 Complaint judge(const KvCompactCase& c, const KvCompactExpected& expected, const Outputs& got) {
   size_t next = 2;
-  Complaint complaint = first_of({compare_bytes("k", expected.cache.k, got[0]),
-                                  compare_bytes("v", expected.cache.v, got[1])});
+  Complaint complaint = first_of(
+      {compare_bytes("k", expected.cache.k, got[0]), compare_bytes("v", expected.cache.v, got[1])});
   if (complaint.empty() && c.new_length)
     complaint = compare_integers("new_length", widened(expected.new_length), got[next++]);
   if (!complaint.empty() || !c.frees) return complaint;
@@ -446,9 +448,7 @@ Case make_case(const KvCompactCase& c) {
   return result;
 }
 
-const Room kRoom("kv_compact", [] {
-  return listed("kv_compact", kv_compact_cases(), make_case);
-});
+const Room kRoom("kv_compact", [] { return listed("kv_compact", kv_compact_cases(), make_case); });
 
 }  // namespace
 

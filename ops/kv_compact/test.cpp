@@ -18,12 +18,11 @@ TEST(KvCompactCases, HostileOnesAreRefused) {
     const auto one_of = [](const std::string& word, std::initializer_list<const char*> words) {
       return std::find(words.begin(), words.end(), word) != words.end();
     };
-    bool bad = one_of(c.list, {"over", "negative"}) ||
-               (c.in_place && one_of(c.list, {"swapped", "twice"})) || c.length == "over" ||
-               one_of(c.sequence, {"twice", "over"}) ||
-               !one_of(c.form, {"packed", "gaps", "padded"}) ||
-               one_of(c.pages, {"to_over", "to_minus", "to_shared"}) ||
-               c.id.rfind("longer", 0) == 0;
+    bool bad =
+        one_of(c.list, {"over", "negative"}) ||
+        (c.in_place && one_of(c.list, {"swapped", "twice"})) || c.length == "over" ||
+        one_of(c.sequence, {"twice", "over"}) || !one_of(c.form, {"packed", "gaps", "padded"}) ||
+        one_of(c.pages, {"to_over", "to_minus", "to_shared"}) || c.id.rfind("longer", 0) == 0;
     if (one_of(c.pages, {"from_over", "from_minus", "from_shared"})) {
       bad = c.list == "identity";
     }
@@ -64,8 +63,18 @@ class KvCompactMisuse : public ::testing::TestWithParam<int32_t> {
   Placed sequence_{kCpu, integers({1, 0})}, length_{kCpu, integers({3, 4})};
   Placed new_length_{kCpu, poisoned(Type::kI32, {2})}, freed_{kCpu, poisoned(Type::kI32, {3})};
   Placed freed_count_{kCpu, poisoned(Type::kI32, {1})};
-  P p_ = {sizeof p_,      source_.dl(),  destination_.dl(), list_.dl(), offsets_.dl(), nullptr,
-          sequence_.dl(), length_.dl(),  new_length_.dl(),  nullptr,    nullptr,       0,
+  P p_ = {sizeof p_,
+          source_.dl(),
+          destination_.dl(),
+          list_.dl(),
+          offsets_.dl(),
+          nullptr,
+          sequence_.dl(),
+          length_.dl(),
+          new_length_.dl(),
+          nullptr,
+          nullptr,
+          0,
           0};
   std::vector<Placed*> written_ = {&destination_.k, &destination_.v, &new_length_};
 };

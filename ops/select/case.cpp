@@ -10,12 +10,17 @@ namespace exn::test {
 namespace {
 
 void read_case(const Row& row, SelectCase* c) {
-        c->heads = row.integer("heads");
-        c->scores = {row.integer("rows") * c->summed(), row.integer("cols"), row.type("dtype"),
-                     row.integer("pad"), row.integer("offset"), row.text("fill"),
-                     row.number("scale"), row.text("special")};
-        c->limit = row.text("limit");
-        c->selection = read_selection(row);
+  c->heads = row.integer("heads");
+  c->scores = {row.integer("rows") * c->summed(),
+               row.integer("cols"),
+               row.type("dtype"),
+               row.integer("pad"),
+               row.integer("offset"),
+               row.text("fill"),
+               row.number("scale"),
+               row.text("special")};
+  c->limit = row.text("limit");
+  c->selection = read_selection(row);
 }
 
 SelectInputs make_inputs(const SelectCase& c) {

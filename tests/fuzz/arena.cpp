@@ -26,8 +26,8 @@ char* reserve(size_t bytes) {
 }
 
 char* map(char* at, size_t bytes, int protection, int file, size_t offset) {
-  void* mapped = mmap(at, bytes, protection, MAP_SHARED | MAP_FIXED, file,
-                      static_cast<off_t>(offset));
+  void* mapped =
+      mmap(at, bytes, protection, MAP_SHARED | MAP_FIXED, file, static_cast<off_t>(offset));
   if (mapped == MAP_FAILED) die("fuzz: cannot map memory");
   return static_cast<char*>(mapped);
 }
@@ -85,8 +85,8 @@ const Slot* Arena::around(uintptr_t address, int64_t* offset, bool* writable) co
       if (index >= static_cast<size_t>(c.used)) return nullptr;
       const Slot& slot = c.slots[index];
       *writable = view == c.views[0];
-      *offset = static_cast<int64_t>(address -
-                                     reinterpret_cast<uintptr_t>(Arena::view(slot, *writable)));
+      *offset =
+          static_cast<int64_t>(address - reinterpret_cast<uintptr_t>(Arena::view(slot, *writable)));
       return &slot;
     }
   }

@@ -14,7 +14,7 @@ struct Slot {
   char* begin;      // for the driver, and for what an op may write
   char* read_only;  // the same bytes
   size_t bytes;
-  char* before;     // room for a copy of all bytes
+  char* before;  // room for a copy of all bytes
 };
 
 class Arena {

@@ -52,8 +52,12 @@ class Call {
   DLTensor* described_as(DType type, std::vector<int64_t> shape, void* data) {
     numbers_.push_back(std::move(shape));
     std::vector<int64_t>& kept = numbers_.back();
-    tensors_.push_back({data, {static_cast<DLDeviceType>(device_type_), 0},
-                        static_cast<int32_t>(kept.size()), described(type), kept.data(), nullptr,
+    tensors_.push_back({data,
+                        {static_cast<DLDeviceType>(device_type_), 0},
+                        static_cast<int32_t>(kept.size()),
+                        described(type),
+                        kept.data(),
+                        nullptr,
                         0});
     return &tensors_.back();
   }
@@ -289,8 +293,8 @@ std::string usual_strides_of_a_table_without_blocks(Arena* arena, int32_t device
   exn_attention_params p{};
   p.struct_size = sizeof p;
   p.query = call.floats({2, 1, 4});
-  p.cache = one_cache(call, EXN_KV_PAGED, {1, 2, 1, 4},
-                      call.with_strides(call.integers({2, 0}), {1, 1}));
+  p.cache =
+      one_cache(call, EXN_KV_PAGED, {1, 2, 1, 4}, call.with_strides(call.integers({2, 0}), {1, 1}));
   p.sequence = call.integers({2}, {0, 1});
   p.visible = call.integers({2}, {0, 0});
   p.out = call.floats({2, 1, 4});

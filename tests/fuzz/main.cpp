@@ -88,12 +88,11 @@ int op_of(uint64_t iteration) {
 
 // Always made before a case, not when something is found: then it may be too late.
 void describe_reproduction(uint64_t iteration, int op) {
-  std::snprintf(reproduction, sizeof reproduction,
-                "fuzz --seed %llu --first %llu --cases 1 --op %s%s%s%s",
-                static_cast<unsigned long long>(options.seed),
-                static_cast<unsigned long long>(iteration), name_of(op),
-                options.device == kDLCPU ? "" : " --device cuda",
-                options.isa.empty() ? "" : " --isa ", options.isa.c_str());
+  std::snprintf(
+      reproduction, sizeof reproduction, "fuzz --seed %llu --first %llu --cases 1 --op %s%s%s%s",
+      static_cast<unsigned long long>(options.seed), static_cast<unsigned long long>(iteration),
+      name_of(op), options.device == kDLCPU ? "" : " --device cuda",
+      options.isa.empty() ? "" : " --isa ", options.isa.c_str());
 }
 
 // ---- the worker ---------------------------------------------------------------------------------
@@ -101,8 +100,8 @@ void describe_reproduction(uint64_t iteration, int op) {
 // All of this may fail in a process that has just gone wrong; the supervisor notices either way.
 void on_fault(int signal, siginfo_t* info, void*) {
   char text[512];
-  int size = std::snprintf(text, sizeof text, "FAULT signal %d at %p in %s", signal,
-                           info->si_addr, shared->progress.step);
+  int size = std::snprintf(text, sizeof text, "FAULT signal %d at %p in %s", signal, info->si_addr,
+                           shared->progress.step);
   const uintptr_t address = reinterpret_cast<uintptr_t>(info->si_addr);
   int64_t offset;
   bool writable;
@@ -412,8 +411,8 @@ int main(int argc, char** argv) {
   parse(argc, argv);
   if (options.fields) return check_fields();
   static_assert(sizeof(Shared) <= 1 << 16);
-  void* memory = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                      -1, 0);
+  void* memory =
+      mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return 2;
   shared = new (memory) Shared{};
   const int past = run_corpus();

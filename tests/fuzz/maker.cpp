@@ -163,8 +163,8 @@ Tensor* Maker::tensor(const DLTensor*& field, const char* name, Role role, TypeO
   const size_t at = behind && bytes <= t->slot->bytes ? t->slot->bytes - bytes : 0;
   if (t->written) std::memset(t->slot->begin, Arena::kCanary, t->slot->bytes);
   char* data = Arena::view(*t->slot, t->written) + at;
-  t->dl = {data, {static_cast<DLDeviceType>(device_type_), 0}, f->rank, described(type.type),
-           t->shape, has_strides ? t->strides : nullptr, 0};
+  t->dl = {data,     {static_cast<DLDeviceType>(device_type_), 0}, f->rank, described(type.type),
+           t->shape, has_strides ? t->strides : nullptr,           0};
   // A share of the empty ones have no memory at all, as is usual.
   if (bytes == 0 && random().below(2) == 0) t->dl.data = nullptr;
   if (bytes == 0 || bytes > t->slot->bytes) return field = &t->dl, t;
@@ -227,10 +227,10 @@ Tensor* Maker::out_over(const DLTensor*& field, const char* name, const Tensor* 
   }
   fields_[field_count_ - 1].may_equal = static_cast<int>(over - fields_);
   Tensor* in = over->tensor;
-  const bool alike = std::memcmp(&in->dl.dtype, &out->dl.dtype, sizeof in->dl.dtype) == 0 &&
-                     in->dl.ndim == out->dl.ndim &&
-                     std::memcmp(in->shape, out->shape,
-                                 static_cast<size_t>(in->dl.ndim) * sizeof *in->shape) == 0;
+  const bool alike =
+      std::memcmp(&in->dl.dtype, &out->dl.dtype, sizeof in->dl.dtype) == 0 &&
+      in->dl.ndim == out->dl.ndim &&
+      std::memcmp(in->shape, out->shape, static_cast<size_t>(in->dl.ndim) * sizeof *in->shape) == 0;
   if (!alike || in->elements == 0 || in->dl.data == nullptr || random().below(3) != 0) return out;
   // What lies around an input is no canary, but it must not change either.
   in->dl.data = in->slot->begin + in->offset();
@@ -267,11 +267,9 @@ ScalarField* Maker::scalar(ScalarField::Kind kind, void* place, const char* name
 template <class Real>
 void Maker::number(Real* field, const char* name, Domain domain) {
   const double choices[] = {1, 0.5, 0.125, 2, 30, 1e-5, 0, -1};
-  const bool may_be_negative = domain == Domain::kFinite || domain == Domain::kNotNan ||
-                               domain == Domain::kAny;
-  double value = choices[random().below(may_be_negative           ? 8
-                                        : domain == Domain::kPositive ? 6
-                                                                      : 7)];
+  const bool may_be_negative =
+      domain == Domain::kFinite || domain == Domain::kNotNan || domain == Domain::kAny;
+  double value = choices[random().below(may_be_negative ? 8 : domain == Domain::kPositive ? 6 : 7)];
   if (domain == Domain::kShare && value > 1) value = 0.75;
   if (domain == Domain::kAtLeastOne && value < 1) value = 1;
   *field = static_cast<Real>(value);

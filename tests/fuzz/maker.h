@@ -111,7 +111,7 @@ struct ScalarField {
   void* place;
   int64_t least;  // of integers
   int64_t most;
-  Domain domain;  // of the others
+  Domain domain;     // of the others
   int64_t in_array;  // entries behind the pointer, or of the array that it counts; else -1
   bool is_mode;
 };
@@ -150,8 +150,8 @@ class Maker {
 
   // ---- tensors: null if the case leaves it out ----
 
-  Tensor* in(const DLTensor*& field, const char* name, TypeOf type,
-             std::initializer_list<Dim> dims, unsigned flags = kPlain) {
+  Tensor* in(const DLTensor*& field, const char* name, TypeOf type, std::initializer_list<Dim> dims,
+             unsigned flags = kPlain) {
     return tensor(field, name, Role::kIn, type, dims, flags);
   }
   Tensor* out(const DLTensor*& field, const char* name, TypeOf type,

@@ -55,11 +55,11 @@ struct CacheShape {
   Dim sequences;
   Dim heads;
   Dim dim;
-  int64_t slots;   // T
-  Dim run;         // slots of a sequence, or of a page
-  Dim blocks;      // of a sequence
+  int64_t slots;  // T
+  Dim run;        // slots of a sequence, or of a page
+  Dim blocks;     // of a sequence
   Dim pages;
-  bool has_one;    // [Hkv,T,dh]
+  bool has_one;  // [Hkv,T,dh]
   TypeOf type;
 };
 
@@ -105,7 +105,7 @@ struct CacheNames {
   const char* reserved;
 };
 #define CACHE_NAMES(cache) \
-  { cache ".k", cache ".v", cache ".block_table", cache ".layout", cache ".reserved" }
+  {cache ".k", cache ".v", cache ".block_table", cache ".layout", cache ".reserved"}
 
 void cache(Maker& m, exn_kv_cache& p, const CacheNames& names, const CacheShape& c, Role role,
            unsigned v_flags = kPlain) {
@@ -143,10 +143,9 @@ struct SelectionShape {
 void ranges(Maker& m, const DLTensor*& field, const char* name, const SelectionShape& s) {
   const Dim count = m.dim(0, 2, 4), two = m.derived(2);
   const bool per_row = in_some(m, 2);
-  int32_t* pairs = per_row ? m.integers(field, name, Role::kIn, {s.rows, count, two},
-                                        kOptional | kAnyRank)
-                           : m.integers(field, name, Role::kIn, {count, two},
-                                        kOptional | kAnyRank);
+  int32_t* pairs =
+      per_row ? m.integers(field, name, Role::kIn, {s.rows, count, two}, kOptional | kAnyRank)
+              : m.integers(field, name, Role::kIn, {count, two}, kOptional | kAnyRank);
   TensorField& f = m.fields()[m.field_count() - 1];
   f.has_ids = true;
   f.ids = {0, s.columns, s.rows.size > 0};
@@ -331,10 +330,17 @@ void describe(Maker& m, exn_perp_grad_params& p) {
     m.out_over(FIELD(out), grad, type, dims, kAnyRank);
   };
   switch (m.random().below(4)) {
-    case 0: made({}); break;
-    case 1: made({a, b, c}); break;
-    case 2: made({a, b}); break;
-    default: made({b});
+    case 0:
+      made({});
+      break;
+    case 1:
+      made({a, b, c});
+      break;
+    case 2:
+      made({a, b});
+      break;
+    default:
+      made({b});
   }
   m.choice(FIELD(form), EXN_PERP_CODE, EXN_PERP_PAPER);
   m.zero(FIELD(reserved));
@@ -354,8 +360,7 @@ void describe(Maker& m, exn_norm_params& p) {
 
 void describe(Maker& m, exn_rope_table_params& p) {
   m.out(FIELD(table), kF32, {m.dim(0, 9, 100), m.dim(2, 9, 70), m.derived(2)});
-  const int32_t scaling =
-      m.choice(FIELD(scaling), EXN_ROPE_SCALING_NONE, EXN_ROPE_SCALING_NTK);
+  const int32_t scaling = m.choice(FIELD(scaling), EXN_ROPE_SCALING_NONE, EXN_ROPE_SCALING_NTK);
   m.real(FIELD(base), Domain::kPositive);
   p.base = 10000 * (1 + p.base);  // below 1 the last angles are large
   m.real(FIELD(factor), Domain::kAtLeastOne);
@@ -437,9 +442,8 @@ void describe(Maker& m, exn_kv_length_params& p) {
   const Dim a = m.dim(1, 3, 9), b = m.dim(0, 3, 5), rows = m.dim(0, 5, 60);
   const bool crops = action == EXN_KV_CROP;
   const bool is_matrix = crops && in_some(m, 2);
-  int32_t* length =
-      is_matrix ? m.integers(FIELD(length), Role::kInOut, {a, b}, kAnyRank)
-                : m.integers(FIELD(length), Role::kInOut, {a}, kAnyRank);
+  int32_t* length = is_matrix ? m.integers(FIELD(length), Role::kInOut, {a, b}, kAnyRank)
+                              : m.integers(FIELD(length), Role::kInOut, {a}, kAnyRank);
   const int64_t lengths = is_matrix ? a.size * b.size : a.size;
   for (int64_t i = 0; i < lengths && m.complete(); ++i)
     length[i] = static_cast<int32_t>(m.random().below(30));
@@ -541,8 +545,7 @@ void describe(Maker& m, exn_hidden_stack_params& p) {
   const int32_t action = m.mode(FIELD(action), EXN_STACK_PUSH, EXN_STACK_CLEAR);
   m.zero(FIELD(reserved));
   m.in_out(FIELD(stack), type, {capacity, columns}, kRows);
-  const bool tagged =
-      m.in_out(FIELD(stack_tags), kI32, {tags, capacity}, kOptional) != nullptr;
+  const bool tagged = m.in_out(FIELD(stack_tags), kI32, {tags, capacity}, kOptional) != nullptr;
   int32_t* count = m.integers(FIELD(count), Role::kInOut, {one}, kPlain);
   TensorField& f = m.fields()[m.field_count() - 1];
   f.has_ids = true;
@@ -679,8 +682,7 @@ void describe(Maker& m, exn_attention_scores_params& p) {
   m.ids(FIELD(visible), {rows}, {0, c.slots, true});
   const Dim columns = m.derived(m.random().between(0, c.slots));
   m.integer(FIELD(columns), columns.size, 0, c.slots);
-  m.integer(FIELD(first), m.random().between(0, c.slots - columns.size), 0,
-            c.slots - columns.size);
+  m.integer(FIELD(first), m.random().between(0, c.slots - columns.size), 0, c.slots - columns.size);
   m.ids(FIELD(limit), {prompt}, {0, columns.size, true}, kOptional);
   m.integer(FIELD(window), window.size, 1, INT64_MAX);
   m.real(FIELD(scale), Domain::kPositive);
@@ -784,8 +786,7 @@ void describe(Maker& m, exn_gather_params& p) {
 #undef TENSOR
   };
   for (int64_t i = 0; i < count.size; ++i) describe_tensor(tensors[i]);
-  const int32_t positions =
-      m.choice(FIELD(positions), EXN_POSITIONS_KEEP, EXN_POSITIONS_RENUMBER);
+  const int32_t positions = m.choice(FIELD(positions), EXN_POSITIONS_KEEP, EXN_POSITIONS_RENUMBER);
   const bool renumbers = positions == EXN_POSITIONS_RENUMBER;
   m.integer(FIELD(first_position), renumbers ? m.random().below(9) : 0, renumbers ? kAny64 : 0,
             renumbers ? INT64_MAX : 0);
@@ -839,16 +840,14 @@ void describe(Maker& m, exn_kv_compact_params& p) {
   const int64_t kept = m.random().between(0, used);
   const bool packed = in_some(m, 2);
   const Dim width = m.derived(packed ? lists * kept : kept + m.random().below(3));
-  int32_t* list = packed
-                      ? m.ids(FIELD(list), {width}, {0, from.slots - 1, false})
-                      : m.ids(FIELD(list), {list_count, width}, {0, from.slots - 1, false});
+  int32_t* list = packed ? m.ids(FIELD(list), {width}, {0, from.slots - 1, false})
+                         : m.ids(FIELD(list), {list_count, width}, {0, from.slots - 1, false});
   const int64_t stride = packed ? kept : width.size;
   for (int64_t g = 0; g < lists && m.complete(); ++g) {
     for (int64_t i = 0; i < kept; ++i) list[g * stride + i] = static_cast<int32_t>(i);
   }
   if (packed) {
-    int32_t* offsets =
-        m.ids(FIELD(offsets), {m.derived(lists + 1)}, {0, lists * kept, true});
+    int32_t* offsets = m.ids(FIELD(offsets), {m.derived(lists + 1)}, {0, lists * kept, true});
     for (int64_t g = 0; g <= lists && m.complete(); ++g)
       offsets[g] = static_cast<int32_t>(g * kept);
     m.none(FIELD(count));
@@ -858,31 +857,31 @@ void describe(Maker& m, exn_kv_compact_params& p) {
   }
   const bool may_free = in_place && from.layout == EXN_KV_PAGED;
   const bool frees = may_free && in_some(m, 2);
-  int32_t* length = m.ids(FIELD(length), {batch}, {0, from.slots, true},
-                          frees ? kPlain : kOptional);
+  int32_t* length =
+      m.ids(FIELD(length), {batch}, {0, from.slots, true}, frees ? kPlain : kOptional);
   for (int64_t i = 0; length != nullptr && i < sequences && m.complete(); ++i)
     length[i] = static_cast<int32_t>(m.random().between(used, from.slots));
   m.out(FIELD(new_length), kI32, {list_count}, kOptional);
-  may_free ? (void)m.out(FIELD(freed), kI32, {m.dim(0, 9, 20)},
-                         kOptional | (frees ? kWanted : kNever))
-           : m.none(FIELD(freed));
+  may_free
+      ? (void)m.out(FIELD(freed), kI32, {m.dim(0, 9, 20)}, kOptional | (frees ? kWanted : kNever))
+      : m.none(FIELD(freed));
   frees ? (void)m.out(FIELD(freed_count), kI32, {one}, kOptional) : m.none(FIELD(freed_count));
 }
 
 }  // namespace
 
-#define EXN_UNDER_TEST(op, Args)                                                                \
-  {"exn_" #op,                                                                                  \
-   sizeof(exn_##op##_params),                                                                   \
-   [](Maker& m, void* params) { describe(m, *static_cast<exn_##op##_params*>(params)); },       \
-   [](const void* params) {                                                                     \
-     return exn_##op##_supported(static_cast<const exn_##op##_params*>(params));                \
-   },                                                                                           \
-   [](const void* params, size_t* bytes) {                                                      \
-     return exn_##op##_workspace_size(static_cast<const exn_##op##_params*>(params), bytes);    \
-   },                                                                                           \
-   [](const void* params, void* workspace, size_t bytes, exn_stream stream) {                   \
-     return exn_##op(static_cast<const exn_##op##_params*>(params), workspace, bytes, stream);  \
+#define EXN_UNDER_TEST(op, Args)                                                               \
+  {"exn_" #op,                                                                                 \
+   sizeof(exn_##op##_params),                                                                  \
+   [](Maker& m, void* params) { describe(m, *static_cast<exn_##op##_params*>(params)); },      \
+   [](const void* params) {                                                                    \
+     return exn_##op##_supported(static_cast<const exn_##op##_params*>(params));               \
+   },                                                                                          \
+   [](const void* params, size_t* bytes) {                                                     \
+     return exn_##op##_workspace_size(static_cast<const exn_##op##_params*>(params), bytes);   \
+   },                                                                                          \
+   [](const void* params, void* workspace, size_t bytes, exn_stream stream) {                  \
+     return exn_##op(static_cast<const exn_##op##_params*>(params), workspace, bytes, stream); \
    }},
 const OpUnderTest kOps[] = {EXN_FOR_EACH_OP(EXN_UNDER_TEST)};
 const int kOpCount = sizeof kOps / sizeof *kOps;

@@ -20,11 +20,30 @@ enum class Effect {
   kUnknown,
 };
 
-constexpr int64_t kStrangeSizes[] = {
-    -1, INT64_MIN, 0, 1, 2, 3, 7, 64, 65, 1 << 20, INT32_MAX - 1, INT32_MAX, int64_t{1} << 31,
-    int64_t{1} << 32, (int64_t{1} << 32) + 1, int64_t{1} << 53, int64_t{1} << 56,
-    (int64_t{1} << 56) + 1, int64_t{1} << 61, int64_t{1} << 62, INT64_MAX - 1, INT64_MAX,
-    INT64_MAX / 3 + 1, (int64_t{1} << 62) / 3};
+constexpr int64_t kStrangeSizes[] = {-1,
+                                     INT64_MIN,
+                                     0,
+                                     1,
+                                     2,
+                                     3,
+                                     7,
+                                     64,
+                                     65,
+                                     1 << 20,
+                                     INT32_MAX - 1,
+                                     INT32_MAX,
+                                     int64_t{1} << 31,
+                                     int64_t{1} << 32,
+                                     (int64_t{1} << 32) + 1,
+                                     int64_t{1} << 53,
+                                     int64_t{1} << 56,
+                                     (int64_t{1} << 56) + 1,
+                                     int64_t{1} << 61,
+                                     int64_t{1} << 62,
+                                     INT64_MAX - 1,
+                                     INT64_MAX,
+                                     INT64_MAX / 3 + 1,
+                                     (int64_t{1} << 62) / 3};
 
 // One of the fields with a tensor that `wanted` takes, or null. What was spoilt before is left
 // alone, but that sizes and strides may be wrong together.
@@ -81,10 +100,17 @@ Effect dtype(Case* c) {
   DLDataType& t = f->tensor->dl.dtype;
   const DLDataType before = t;
   switch (random.below(4)) {
-    case 0: t.bits = random.pick<uint8_t>({0, 1, 7, 8, 16, 32, 64, 128, 255}); break;
-    case 1: t.lanes = random.pick<uint16_t>({0, 2, 4, 65535}); break;
-    case 2: t.code = random.pick<uint8_t>({0, 1, 2, 3, 4, 5, 6, 255}); break;
-    default: t = described(static_cast<DType>(random.below(7)));
+    case 0:
+      t.bits = random.pick<uint8_t>({0, 1, 7, 8, 16, 32, 64, 128, 255});
+      break;
+    case 1:
+      t.lanes = random.pick<uint16_t>({0, 2, 4, 65535});
+      break;
+    case 2:
+      t.code = random.pick<uint8_t>({0, 1, 2, 3, 4, 5, 6, 255});
+      break;
+    default:
+      t = described(static_cast<DType>(random.below(7)));
   }
   if (std::memcmp(&t, &before, sizeof t) == 0) return Effect::kNone;
   c->tell("%s has dtype (%d, %d, %d)", f->name, t.code, t.bits, t.lanes);
@@ -193,9 +219,8 @@ Effect stride(Case* c) {
 
 // As other libraries describe a tensor without elements: as if its zeros were ones.
 Effect strides_of_empty(Case* c) {
-  TensorField* f = some_field(c, [](const TensorField& g) {
-    return !has_elements(g) && g.rank > 0;
-  });
+  TensorField* f =
+      some_field(c, [](const TensorField& g) { return !has_elements(g) && g.rank > 0; });
   if (f == nullptr) return Effect::kNone;
   Tensor& t = *f->tensor;
   int64_t stride = 1;
@@ -218,9 +243,8 @@ Effect null_data(Case* c) {
 }
 
 Effect misaligned(Case* c) {
-  TensorField* f = some_field(c, [](const TensorField& g) {
-    return has_elements(g) && g.tensor->dl.dtype.bits > 8;
-  });
+  TensorField* f = some_field(
+      c, [](const TensorField& g) { return has_elements(g) && g.tensor->dl.dtype.bits > 8; });
   if (f == nullptr) return Effect::kNone;
   f->tensor->dl.byte_offset += 1;
   c->tell("%s is misaligned", f->name);
@@ -238,10 +262,10 @@ Effect byte_offset(Case* c) {
     c->tell("%s has a byte_offset", f->name);
     return Effect::kSound;
   }
-  t.byte_offset = random.pick<uint64_t>(
-      {UINT64_MAX, UINT64_MAX - 7, UINT64_MAX - 63, uint64_t{1} << 63, uint64_t{1} << 62,
-       uint64_t{1} << 48, 0 - reinterpret_cast<uint64_t>(t.data),
-       0 - reinterpret_cast<uint64_t>(t.data) - 64});
+  t.byte_offset = random.pick<uint64_t>({UINT64_MAX, UINT64_MAX - 7, UINT64_MAX - 63,
+                                         uint64_t{1} << 63, uint64_t{1} << 62, uint64_t{1} << 48,
+                                         0 - reinterpret_cast<uint64_t>(t.data),
+                                         0 - reinterpret_cast<uint64_t>(t.data) - 64});
   c->tell("%s has byte_offset %llu", f->name, static_cast<unsigned long long>(t.byte_offset));
   uintptr_t begin, end;
   const bool beyond = t.byte_offset + reinterpret_cast<uint64_t>(t.data) < t.byte_offset;
@@ -269,9 +293,8 @@ Effect device(Case* c) {
 // ---- tensors that share memory ------------------------------------------------------------------
 
 Effect overlap(Case* c) {
-  TensorField* out = some_field(c, [](const TensorField& g) {
-    return g.role != Role::kIn && has_elements(g);
-  });
+  TensorField* out =
+      some_field(c, [](const TensorField& g) { return g.role != Role::kIn && has_elements(g); });
   if (out == nullptr) return Effect::kNone;
   const TensorField* other = some_field(c, [&](const TensorField& g) {
     return has_elements(g) && g.tensor->slot != out->tensor->slot;
@@ -297,9 +320,8 @@ Effect interleaved(Case* c) {
   const auto wanted = [](const TensorField& g) {
     return (g.flags & kRows) != 0 && has_elements(g) && g.tensor->shape[0] > 1;
   };
-  TensorField* a = some_field(c, [&](const TensorField& g) {
-    return wanted(g) && g.role != Role::kIn;
-  });
+  TensorField* a =
+      some_field(c, [&](const TensorField& g) { return wanted(g) && g.role != Role::kIn; });
   if (a == nullptr) return Effect::kNone;
   TensorField* b = some_field(c, [&](const TensorField& g) {
     return wanted(g) && g.tensor->slot != a->tensor->slot &&
@@ -386,8 +408,8 @@ Effect spoilt_integer(Case* c, const ScalarField& s) {
   Random& random = c->maker.random();
   Integer* place = static_cast<Integer*>(s.place);
   const int64_t before = *place;
-  int64_t value = random.below(3) == 0 ? before + random.pick({-1, 1, 2})
-                                       : random.pick(kStrangeSizes);
+  int64_t value =
+      random.below(3) == 0 ? before + random.pick({-1, 1, 2}) : random.pick(kStrangeSizes);
   if (random.below(4) == 0) value = sizeof *place == 4 ? INT32_MIN : INT64_MIN;
   *place = static_cast<Integer>(value);
   value = *place;

@@ -18,10 +18,10 @@ struct Case {
   Workspace workspace = Workspace::kExact;
   // What must come of it, as far as that is known.
   bool must_be_accepted = false;
-  bool must_be_refused = false;         // by all three functions
-  bool may_change_device = false;       // its only tensor may be on the other device
-  bool run_must_be_refused = false;     // by the run, which alone looks at what tensors hold
-  char story[512] = "";                 // how it was spoilt
+  bool must_be_refused = false;      // by all three functions
+  bool may_change_device = false;    // its only tensor may be on the other device
+  bool run_must_be_refused = false;  // by the run, which alone looks at what tensors hold
+  char story[512] = "";              // how it was spoilt
 
   void tell(const char* format, ...) __attribute__((format(printf, 2, 3)));
 };

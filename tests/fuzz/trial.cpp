@@ -19,10 +19,10 @@ constexpr const char* kNamesOfOthers[] = {
     "params.struct_size",
     "workspace",
     "bytes is null",
-    "device_id is",           // of all tensors
-    "the tensors are on",     // a device whose backend is closed
-    "the cache's layout",     // of whichever cache
-    "reserved is",            // of whichever struct
+    "device_id is",                    // of all tensors
+    "the tensors are on",              // a device whose backend is closed
+    "the cache's layout",              // of whichever cache
+    "reserved is",                     // of whichever struct
     "a schedule is made on the host",  // not by layer_schedule on a device
 };
 
@@ -81,7 +81,9 @@ void print_case(const Case& c) {
     int32_t type;
     std::memcpy(&type, &t.device.device_type, sizeof type);
     std::fprintf(stderr, "    %-24s %-6s (%d,%d,%d) on %d:%d  data %p + %llu  rank %d [", f.name,
-                 f.role == Role::kIn ? "in" : f.role == Role::kOut ? "out" : "in-out",
+                 f.role == Role::kIn    ? "in"
+                 : f.role == Role::kOut ? "out"
+                                        : "in-out",
                  t.dtype.code, t.dtype.bits, t.dtype.lanes, type, t.device.device_id, t.data,
                  static_cast<unsigned long long>(t.byte_offset), t.ndim);
     const int32_t axes = t.shape == nullptr || t.ndim < 0 || t.ndim > kMostRank ? 0 : t.ndim;
@@ -360,9 +362,9 @@ void Bench::judge(Case* c, Count* count) {
   }
 
   const exn_status ran = run(c->params, bytes, 0xCD, count);
-  const bool no_workspace = bytes > 0 && (c->workspace == Workspace::kNull ||
-                                          c->workspace == Workspace::kShort ||
-                                          c->workspace == Workspace::kMisaligned);
+  const bool no_workspace =
+      bytes > 0 && (c->workspace == Workspace::kNull || c->workspace == Workspace::kShort ||
+                    c->workspace == Workspace::kMisaligned);
   if (ran != EXN_OK) {
     if (c->must_be_accepted && !no_workspace)
       complain("%s does not run what is sound: %s", op.name, exn_last_error());

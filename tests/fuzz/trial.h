@@ -16,7 +16,7 @@ struct Count {
   uint64_t calls;     // of the C ABI
   uint64_t accepted;  // runs that did their work
   uint64_t refused;
-  uint64_t not_run;   // cases whose tensors claim memory that is not there
+  uint64_t not_run;  // cases whose tensors claim memory that is not there
 };
 
 // Where a worker is, for whoever has to say what it was doing when it died.
@@ -67,7 +67,7 @@ class Bench {
   const char* path_ = "";
   int64_t run_every_ = 1;
   uint8_t printed_[4096] = {};  // complaints of each kind
-  char* workspace_ = nullptr;      // at a guard
+  char* workspace_ = nullptr;   // at a guard
   char* workspace_end_ = nullptr;
 };
 

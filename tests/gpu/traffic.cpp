@@ -116,11 +116,11 @@ constexpr KnownWaste kKnownRequests[] = {
     {"gate", "bench_1x576_residual_3", 3.04, kRepeated},
     {"norm", "model_512x576", 1.25, kWeight},
     {"norm", "model_256x4096_layer", 1.99, kWeightAndBias},
-    {"linear", "model_576x1536_r1", 1.05, kParts},  // at least 1.04, with B = 48
-    {"linear", "model_576x1536_r8", 1.36, kParts},  // at least 1.33
+    {"linear", "model_576x1536_r1", 1.05, kParts},   // at least 1.04, with B = 48
+    {"linear", "model_576x1536_r8", 1.36, kParts},   // at least 1.33
     {"linear", "model_576x1536_r64", 3.49, kParts},  // at least 3.31
-    {"linear", "model_576x576_r1", 1.06, kParts},  // at least 1.04, with B = 20
-    {"linear", "model_1536x576_r1", 1.06, kParts},  // at least 1.05, with B = 60
+    {"linear", "model_576x576_r1", 1.06, kParts},    // at least 1.04, with B = 20
+    {"linear", "model_1536x576_r1", 1.06, kParts},   // at least 1.05, with B = 60
     {"ffn", "model_576x1536_r1", 1.07, kParts},
     {"ffn", "model_576x1536_r8", 1.41, kParts},
     {"ffn", "model_576x1536_r8_alternate", 1.28, kParts},

@@ -676,8 +676,8 @@ class FailingDevice : public ::testing::Test {
       if (target.emulated) device_ = target;
     }
     if (device_.cpu()) GTEST_SKIP() << "no emulated device in this run";
-    configure_ = reinterpret_cast<int (*)(const char*, const char*)>(
-        emulator_function("simt_configure"));
+    configure_ =
+        reinterpret_cast<int (*)(const char*, const char*)>(emulator_function("simt_configure"));
     reset_ = reinterpret_cast<void (*)()>(emulator_function("simt_reset"));
     ASSERT_TRUE(configure_ != nullptr && reset_ != nullptr);
     in_ = std::make_unique<Placed>(device_, normal(Type::kF32, {2, 8}));
@@ -760,9 +760,9 @@ TEST_F(FailingDevice, EveryErrorThatEndsAContextIsALostDevice) {
 
 TEST_F(FailingDevice, ARefusedLaunchIsAFailureOfOneRun) {
   const std::pair<int, exn_status> refusals[] = {
-      {1, EXN_RUNTIME_FAILURE},     {98, EXN_RUNTIME_FAILURE},  // invalid value, device function
-      {209, EXN_RUNTIME_FAILURE},   {701, EXN_RUNTIME_FAILURE},  // no kernel image, resources
-      {2, EXN_OUT_OF_MEMORY},       {35, EXN_BACKEND_UNAVAILABLE},
+      {1, EXN_RUNTIME_FAILURE},       {98, EXN_RUNTIME_FAILURE},   // invalid value, device function
+      {209, EXN_RUNTIME_FAILURE},     {701, EXN_RUNTIME_FAILURE},  // no kernel image, resources
+      {2, EXN_OUT_OF_MEMORY},         {35, EXN_BACKEND_UNAVAILABLE},
       {100, EXN_BACKEND_UNAVAILABLE}, {999, EXN_BACKEND_UNAVAILABLE}};
   for (const auto& [error, status] : refusals) {
     SCOPED_TRACE(error);
@@ -1020,9 +1020,7 @@ TEST(InAProcessOfItsOwn, DISABLED_RealBackend) {
   EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
 }
 
-TEST(InAProcessOfItsOwn, DISABLED_Runs) {
-  EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
-}
+TEST(InAProcessOfItsOwn, DISABLED_Runs) { EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error(); }
 
 TEST(InAProcessOfItsOwn, DISABLED_Threads) { EXPECT_EQ(exn_cpu_threads(), 3); }
 
@@ -1101,8 +1099,8 @@ TEST(Backends, RefuseALibraryOfAnotherAbi) {
                                [](const char*) {}};
   Backend table = {};
   EXPECT_EQ(query(kBackendAbi + 1, &kOther, &table), EXN_BACKEND_UNAVAILABLE);
-  EXPECT_EQ(said, "the CUDA backend speaks ABI " + std::to_string(kBackendAbi) +
-                      ", the library " + std::to_string(kBackendAbi + 1));
+  EXPECT_EQ(said, "the CUDA backend speaks ABI " + std::to_string(kBackendAbi) + ", the library " +
+                      std::to_string(kBackendAbi + 1));
   EXPECT_EQ(table.alloc, nullptr) << "a refused query filled the table";
   dlclose(library);
 }

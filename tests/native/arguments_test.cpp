@@ -250,8 +250,8 @@ class AtTheEnd {
  public:
   explicit AtTheEnd(const std::vector<int64_t>& values)
       : page_(static_cast<size_t>(sysconf(_SC_PAGESIZE))),
-        memory_(mmap(nullptr, 2 * page_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                     0)) {
+        memory_(
+            mmap(nullptr, 2 * page_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) {
     EXPECT_NE(memory_, MAP_FAILED);
     EXPECT_EQ(mprotect(static_cast<char*>(memory_) + page_, page_, PROT_NONE), 0);
     const size_t bytes = values.size() * sizeof(int64_t);
@@ -313,10 +313,10 @@ void place_nowhere(const Target& target, SampleCall* call) {
 // Asks for the size of a workspace alone. With a sanitizer this sees what is counted beyond 64
 // bits; without, what divides by what it comes to, and sizes that no memory has.
 TEST_P(AnyOp, CountsNothingBeyond64Bits) {
-  const int64_t large[] = {int64_t{1} << 24,       INT32_MAX,          int64_t{1} << 31,
-                           (int64_t{1} << 32) + 1, int64_t{1} << 40,   int64_t{1} << 47,
-                           int64_t{1} << 48,       int64_t{1} << 56,   int64_t{1} << 62,
-                           INT64_MAX};
+  const int64_t large[] = {
+      int64_t{1} << 24, INT32_MAX,        int64_t{1} << 31, (int64_t{1} << 32) + 1,
+      int64_t{1} << 40, int64_t{1} << 47, int64_t{1} << 48, int64_t{1} << 56,
+      int64_t{1} << 62, INT64_MAX};
   for (const Target& target : targets()) {
     if (!takes(GetParam(), target)) continue;
     SCOPED_TRACE(target.name());
@@ -560,8 +560,13 @@ TEST(Gaps, AnOverlapIsAByteThatIsShared) {
     for (int i = 0; i < 3; ++i) {
       strides[i][0] = places[i].stride;
       strides[i][1] = 1;
-      t[i] = {reinterpret_cast<void*>(uintptr_t{1} << 20), {kDLCPU, 0}, 2, dl_type(Type::kF32),
-              shape, strides[i], static_cast<uint64_t>(4 * places[i].first)};
+      t[i] = {reinterpret_cast<void*>(uintptr_t{1} << 20),
+              {kDLCPU, 0},
+              2,
+              dl_type(Type::kF32),
+              shape,
+              strides[i],
+              static_cast<uint64_t>(4 * places[i].first)};
     }
     t[2].ndim = 1;
     t[2].shape = shape + 1;

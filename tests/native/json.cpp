@@ -25,8 +25,8 @@ class Json::Reader {
 
   // The next byte that is no blank; '\0' at the end.
   char next() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' ||
-                                  text_[at_] == '\r'))
+    while (at_ < text_.size() &&
+           (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' || text_[at_] == '\r'))
       ++at_;
     return at_ < text_.size() ? text_[at_] : '\0';
   }

@@ -65,8 +65,7 @@ void expect_sound_struct_sizes(const Op<Params>& op, const Params& params,
                                const std::vector<Placed*>& written,
                                uint64_t first_size = sizeof(Params)) {
   Params p = params;
-  for (uint64_t size :
-       {uint64_t{0}, uint64_t{8}, first_size - 1, uint64_t{5000}, ~uint64_t{0}}) {
+  for (uint64_t size : {uint64_t{0}, uint64_t{8}, first_size - 1, uint64_t{5000}, ~uint64_t{0}}) {
     p.struct_size = size;
     expect_refused(op, p, written, EXN_INVALID_ARGUMENT, {"struct_size", std::to_string(size)});
   }
@@ -96,7 +95,7 @@ class Spoiler {
       : op_(op), params_(params), written_(std::move(written)) {}
 
   // A required tensor of rank `rank`, called `name`, that takes `dtypes`.
-  void required(const DLTensor* Params::*field, const char* name) {
+  void required(const DLTensor* Params::* field, const char* name) {
     SCOPED_TRACE(name);
     Params p = params_;
     p.*field = nullptr;
@@ -172,7 +171,7 @@ class Spoiler {
   }
 
   template <class Value>
-  void value(Value Params::*field, Value wrong, const Words& words) {
+  void value(Value Params::* field, Value wrong, const Words& words) {
     SCOPED_TRACE(::testing::PrintToString(wrong));
     Params p = params_;
     p.*field = wrong;

@@ -365,8 +365,7 @@ void layer_schedule(SampleCall* s) {
   s->out(&p->layers, "layers", Type::kI32, {t, l});
   s->out(&p->count, "count", Type::kI32, {t});
   optional(s->out(&p->exit_test, "exit_test", Type::kU8, {t, l}));
-  if (kKind == EXN_SCHEDULE_CALM)
-    optional(s->out(&p->threshold, "threshold", Type::kF32, {t}));
+  if (kKind == EXN_SCHEDULE_CALM) optional(s->out(&p->threshold, "threshold", Type::kF32, {t}));
   if (kKind == EXN_SCHEDULE_FIXED)
     s->in(&p->order, "order", Type::kI32, {s->extent("K", 3, kNotZero)}, kCounting);
   p->kind = kKind;
@@ -582,8 +581,13 @@ Argument* SampleCall::add(const DLTensor** field, const std::string& name, Type 
   a->fill = fill;
   a->constant = 0;
   a->fields = {field};
-  a->dl = {nullptr, {kDLCPU, 0}, static_cast<int32_t>(a->shape.size()), dl_type(type),
-           a->shape.data(), nullptr, 0};
+  a->dl = {nullptr,
+           {kDLCPU, 0},
+           static_cast<int32_t>(a->shape.size()),
+           dl_type(type),
+           a->shape.data(),
+           nullptr,
+           0};
   *field = &a->dl;
   return a;
 }

@@ -24,8 +24,8 @@ struct PlacedSelection {
   }
 
   exn_selection dl() const {
-    return {indices.dl(), count.dl(), valid.dl(), budget.dl(), segments.dl(),
-            keep.dl(),    drop.dl(),  k};
+    return {indices.dl(),  count.dl(), valid.dl(), budget.dl(),
+            segments.dl(), keep.dl(),  drop.dl(),  k};
   }
   std::vector<Placed*> read() { return {&budget, &segments, &keep, &drop}; }
   std::vector<Placed*> written() { return {&indices, &count, &valid}; }
@@ -60,7 +60,7 @@ struct PlacedSelection {
 // How a selection of two rows of eight columns can be wrong. `params` holds `good`, which `placed`
 // describes with two segments, budgets, keep [1,2] and drop [2,1,2]; `at` finds it.
 template <class Params>
-void spoil_selection(const Op<Params>& op, const Params& params, exn_selection Params::*field,
+void spoil_selection(const Op<Params>& op, const Params& params, exn_selection Params::* field,
                      PlacedSelection* placed, const std::vector<Placed*>& written) {
   const auto spoilt = [&](auto change, const Words& words) {
     Params p = params;

@@ -9,7 +9,7 @@ namespace own {
 #include <exeunt/dlpack_abi.h>
 }
 
-#define SAME_FIELD(type, field)                                                      \
+#define SAME_FIELD(type, field)                                                       \
   static_assert(offsetof(::type, field) == offsetof(own::type, field), #type #field); \
   static_assert(sizeof(::type::field) == sizeof(own::type::field), #type #field)
 

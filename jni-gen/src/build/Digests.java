@@ -20,8 +20,7 @@ public final class Digests {
   public static void main(String[] folders) throws IOException, NoSuchAlgorithmException {
     for (String folder : folders) {
       if (Files.isDirectory(Path.of(folder))) {
-        try (DirectoryStream<Path> libraries =
-            Files.newDirectoryStream(Path.of(folder), "*.so")) {
+        try (DirectoryStream<Path> libraries = Files.newDirectoryStream(Path.of(folder), "*.so")) {
           for (Path library : libraries) {
             write(library);
           }
@@ -35,8 +34,7 @@ public final class Digests {
     CRC32 crc = new CRC32();
     crc.update(bytes);
     String sha = HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(bytes));
-    Files.writeString(
-        library.resolveSibling(library.getFileName() + ".digest"),
+    Files.writeString(library.resolveSibling(library.getFileName() + ".digest"),
         String.format("%s %08x %d%n", sha, crc.getValue(), bytes.length));
   }
 }

@@ -222,8 +222,7 @@ EXN_API exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* chec
  * where the instruction set can do that, which is faster where what is written is not in them; 0
  * stores through them. The two blocks must not overlap. For benchmarks.
  */
-EXN_API exn_status exn_copy_probe(void* dst, const void* src, size_t bytes,
-                                  int32_t past_caches);
+EXN_API exn_status exn_copy_probe(void* dst, const void* src, size_t bytes, int32_t past_caches);
 
 /**
  * Does `multiply_adds` f32 multiply-adds, rounded up to a multiple of at most 192, in registers,

@@ -45,27 +45,27 @@ enum {
 };
 
 typedef struct exn_exit_head_params {
-  uint64_t struct_size;               /**< sizeof(exn_exit_head_params) */
-  const DLTensor* hidden;             /**< in, [R,D], f32 | f16 | bf16, last stride 1;
+  uint64_t struct_size;              /**< sizeof(exn_exit_head_params) */
+  const DLTensor* hidden;            /**< in, [R,D], f32 | f16 | bf16, last stride 1;
                                            R may be 0, D >= 1 */
-  const DLTensor* weight;             /**< in, [V,D], f32 | f16 | bf16, last stride 1;
+  const DLTensor* weight;            /**< in, [V,D], f32 | f16 | bf16, last stride 1;
                                            1 <= V < 2^31 */
-  const DLTensor* bias;               /**< in, optional, [V], f32, compact */
-  const DLTensor* norm_weight;        /**< in, [D], f32, compact;
+  const DLTensor* bias;              /**< in, optional, [V], f32, compact */
+  const DLTensor* norm_weight;       /**< in, [D], f32, compact;
                                            needed unless norm is EXN_NORM_NONE */
-  const DLTensor* norm_bias;          /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
-  const DLTensor* translator_weight;  /**< in, optional, [D,D] (out, in), f32 | f16 | bf16,
+  const DLTensor* norm_bias;         /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
+  const DLTensor* translator_weight; /**< in, optional, [D,D] (out, in), f32 | f16 | bf16,
                                            last stride 1 */
-  const DLTensor* translator_bias;    /**< in, optional, [D], f32, compact;
+  const DLTensor* translator_bias;   /**< in, optional, [D], f32, compact;
                                            only with translator_weight */
-  const DLTensor* shortlist;          /**< in, optional, [N], i32, compact, N >= 1,
+  const DLTensor* shortlist;         /**< in, optional, [N], i32, compact, N >= 1,
                                            entries in 0..V-1 */
-  int32_t norm;                       /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
-  float norm_eps;                     /**< >= 0 and finite */
-  int32_t translate;                  /**< EXN_TRANSLATE_RAW or EXN_TRANSLATE_RMS */
-  int32_t normalizer;                 /**< EXN_SOFTMAX or EXN_STABLEMAX */
-  float temperature;                  /**< > 0 and finite */
-  float softcap;                      /**< >= 0 and finite; 0 = none */
+  int32_t norm;                      /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
+  float norm_eps;                    /**< >= 0 and finite */
+  int32_t translate;                 /**< EXN_TRANSLATE_RAW or EXN_TRANSLATE_RMS */
+  int32_t normalizer;                /**< EXN_SOFTMAX or EXN_STABLEMAX */
+  float temperature;                 /**< > 0 and finite */
+  float softcap;                     /**< >= 0 and finite; 0 = none */
   exn_stats out;
 } exn_exit_head_params;
 

@@ -67,36 +67,36 @@ enum { EXN_SCOPE_EACH = 0, EXN_SCOPE_ALL = 1, EXN_SCOPE_LAST = 2 };
 #define EXN_EXIT_STATE_WORDS 4
 
 typedef struct exn_exit_rule_params {
-  uint64_t struct_size;        /**< sizeof(exn_exit_rule_params) */
-  const DLTensor* score;       /**< in, [R], f32, compact;
+  uint64_t struct_size;         /**< sizeof(exn_exit_rule_params) */
+  const DLTensor* score;        /**< in, [R], f32, compact;
                                     PATIENCE with labels: optional. R may be 0 */
-  const DLTensor* label;       /**< in, optional, [R], i32, compact; PATIENCE */
-  const DLTensor* valid;       /**< in, optional, [R], u8, compact;
+  const DLTensor* label;        /**< in, optional, [R], i32, compact; PATIENCE */
+  const DLTensor* valid;        /**< in, optional, [R], u8, compact;
                                     0 = the row may only leave by `force` */
-  const DLTensor* step;        /**< in, optional, [R], i32, compact:
+  const DLTensor* step;         /**< in, optional, [R], i32, compact:
                                     token step t of each row, for the decay; NULL: `step_index` */
-  const DLTensor* state;       /**< in-out, [R, EXN_EXIT_STATE_WORDS], i32, compact */
-  const DLTensor* exit_mask;   /**< out, optional, [R], u8, compact:
+  const DLTensor* state;        /**< in-out, [R, EXN_EXIT_STATE_WORDS], i32, compact */
+  const DLTensor* exit_mask;    /**< out, optional, [R], u8, compact:
                                     1 = the row leaves in this call */
-  const DLTensor* active_list; /**< out, optional, [R], i32, compact: ascending rows that stay;
+  const DLTensor* active_list;  /**< out, optional, [R], i32, compact: ascending rows that stay;
                                     entries past active_count are -1 */
-  const DLTensor* active_count;/**< out, optional, [1], i32 */
-  const DLTensor* exit_layer;  /**< in-out, optional, [R], i32, compact: set to `layer` for rows
+  const DLTensor* active_count; /**< out, optional, [1], i32 */
+  const DLTensor* exit_layer;   /**< in-out, optional, [R], i32, compact: set to `layer` for rows
                                     that leave; -1 for all others if `first` */
-  int32_t rule;                /**< EXN_RULE_* */
-  int32_t comparator;          /**< EXN_COMPARE_*, THRESHOLD only */
-  int32_t decay;               /**< EXN_DECAY_*, THRESHOLD only */
-  int32_t scope;               /**< EXN_SCOPE_* */
-  float threshold;             /**< not NaN; finite if decay is not NONE */
-  float decay_tau;             /**< tau of the decay, >= 0 and finite (CALM: 4) */
-  float decay_horizon;         /**< T of the decay, > 0 and finite if decay is not NONE */
-  int32_t step_index;          /**< t for all rows when `step` is NULL, >= 0 */
-  int32_t patience;            /**< >= 0 */
-  int32_t min_steps;           /**< SPECDEC, >= 0 */
-  int32_t max_steps;           /**< SPECDEC, 0 or >= min_steps */
-  int32_t layer;               /**< what exit_layer records */
-  int32_t first;               /**< 1: forget the old state first (a new token), all rows active */
-  int32_t force;               /**< 1: every active row leaves */
+  int32_t rule;                 /**< EXN_RULE_* */
+  int32_t comparator;           /**< EXN_COMPARE_*, THRESHOLD only */
+  int32_t decay;                /**< EXN_DECAY_*, THRESHOLD only */
+  int32_t scope;                /**< EXN_SCOPE_* */
+  float threshold;              /**< not NaN; finite if decay is not NONE */
+  float decay_tau;              /**< tau of the decay, >= 0 and finite (CALM: 4) */
+  float decay_horizon;          /**< T of the decay, > 0 and finite if decay is not NONE */
+  int32_t step_index;           /**< t for all rows when `step` is NULL, >= 0 */
+  int32_t patience;             /**< >= 0 */
+  int32_t min_steps;            /**< SPECDEC, >= 0 */
+  int32_t max_steps;            /**< SPECDEC, 0 or >= min_steps */
+  int32_t layer;                /**< what exit_layer records */
+  int32_t first;                /**< 1: forget the old state first (a new token), all rows active */
+  int32_t force;                /**< 1: every active row leaves */
 } exn_exit_rule_params;
 
 EXN_API exn_status exn_exit_rule_supported(const exn_exit_rule_params* params);

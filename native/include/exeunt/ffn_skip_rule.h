@@ -31,21 +31,21 @@ extern "C" {
 #define EXN_FFN_SKIP_STATE_WORDS 2
 
 typedef struct exn_ffn_skip_rule_params {
-  uint64_t struct_size;     /**< sizeof(exn_ffn_skip_rule_params) */
-  const DLTensor* cosine;   /**< in, [R], f32, compact: of `layer`, as exn_ffn gives it;
+  uint64_t struct_size;   /**< sizeof(exn_ffn_skip_rule_params) */
+  const DLTensor* cosine; /**< in, [R], f32, compact: of `layer`, as exn_ffn gives it;
                                  not needed if layer = -1 */
-  const DLTensor* token;    /**< in, optional, [R], i32, compact: token index of each row;
+  const DLTensor* token;  /**< in, optional, [R], i32, compact: token index of each row;
                                  NULL: token_index */
-  const DLTensor* state;    /**< in-out, [R, EXN_FFN_SKIP_STATE_WORDS], i32, compact */
-  const DLTensor* skip;     /**< out, [R], u8, compact: the mask of layer + 1 */
-  int32_t layer;            /**< the layer whose block has just run, -1 .. L-2 */
-  int32_t model_layers;     /**< L >= 1 */
-  int32_t cold_start;       /**< first layer that may be skipped, 0 .. L */
-  int32_t cold_end;         /**< first layer after those, cold_start .. L */
-  int32_t warm_up;          /**< tokens that run in full, >= 0 */
-  int32_t token_index;      /**< for all rows when `token` is NULL, >= 0 */
-  int32_t budget;           /**< most blocks a token may skip, or -1 */
-  float threshold;          /**< not NaN */
+  const DLTensor* state;  /**< in-out, [R, EXN_FFN_SKIP_STATE_WORDS], i32, compact */
+  const DLTensor* skip;   /**< out, [R], u8, compact: the mask of layer + 1 */
+  int32_t layer;          /**< the layer whose block has just run, -1 .. L-2 */
+  int32_t model_layers;   /**< L >= 1 */
+  int32_t cold_start;     /**< first layer that may be skipped, 0 .. L */
+  int32_t cold_end;       /**< first layer after those, cold_start .. L */
+  int32_t warm_up;        /**< tokens that run in full, >= 0 */
+  int32_t token_index;    /**< for all rows when `token` is NULL, >= 0 */
+  int32_t budget;         /**< most blocks a token may skip, or -1 */
+  float threshold;        /**< not NaN */
 } exn_ffn_skip_rule_params;
 
 EXN_API exn_status exn_ffn_skip_rule_supported(const exn_ffn_skip_rule_params* params);

@@ -68,9 +68,9 @@ typedef struct exn_kv_append_params {
  * distances; if one of the two is shared alone, the call is EXN_INVALID_ARGUMENT.
  */
 typedef struct exn_kv_copy_params {
-  uint64_t struct_size;         /**< sizeof(exn_kv_copy_params) */
-  exn_kv_cache source;          /**< in */
-  exn_kv_cache destination;     /**< in-out; dtype, Hkv and dh of source; may be exactly source */
+  uint64_t struct_size;          /**< sizeof(exn_kv_copy_params) */
+  exn_kv_cache source;           /**< in */
+  exn_kv_cache destination;      /**< in-out; dtype, Hkv and dh of source; may be exactly source */
   const DLTensor* from_sequence; /**< in, optional, [N], i32, compact; NULL: sequence 0 */
   const DLTensor* from_slot;     /**< in, [N], i32, compact; -1: the entry is off */
   const DLTensor* to_sequence;   /**< in, optional, [N], i32, compact; NULL: sequence 0 */

@@ -55,24 +55,24 @@ typedef struct exn_kv_layer {
 #define EXN_KV_PROPAGATE_MAX_LAYERS 128
 
 typedef struct exn_kv_propagate_params {
-  uint64_t struct_size;         /**< sizeof(exn_kv_propagate_params) */
-  const DLTensor* hidden;       /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0 */
-  const DLTensor* exit_layer;   /**< in, [R], i32, compact: layers the row ran, 0..L;
+  uint64_t struct_size;       /**< sizeof(exn_kv_propagate_params) */
+  const DLTensor* hidden;     /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0 */
+  const DLTensor* exit_layer; /**< in, [R], i32, compact: layers the row ran, 0..L;
                                      -1: it has not left */
-  const DLTensor* sequence;     /**< in, optional, [R], i32, compact;
+  const DLTensor* sequence;   /**< in, optional, [R], i32, compact;
                                      NULL: all rows belong to sequence 0 */
-  const DLTensor* slot;         /**< in, [J,R] or [R] (the same in every layer), i32, compact;
+  const DLTensor* slot;       /**< in, [J,R] or [R] (the same in every layer), i32, compact;
                                      -1: off */
-  const DLTensor* position;     /**< in, [R], i32, compact; needed with rope_table */
-  const DLTensor* rope_table;   /**< in, optional, [T, n/2, 2], f32, compact, as in rope.h;
+  const DLTensor* position;   /**< in, [R], i32, compact; needed with rope_table */
+  const DLTensor* rope_table; /**< in, optional, [T, n/2, 2], f32, compact, as in rope.h;
                                      NULL: no RoPE */
-  const exn_kv_layer* layers;   /**< in, J entries in host memory */
-  int32_t layer_count;          /**< J, 1 .. EXN_KV_PROPAGATE_MAX_LAYERS */
-  int32_t model_layers;         /**< L >= 1 */
-  int32_t rope_style;           /**< EXN_ROPE_INTERLEAVED or EXN_ROPE_HALF */
-  int32_t norm;                 /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
-  float norm_eps;               /**< >= 0 and finite */
-  int32_t reserved;             /**< 0 */
+  const exn_kv_layer* layers; /**< in, J entries in host memory */
+  int32_t layer_count;        /**< J, 1 .. EXN_KV_PROPAGATE_MAX_LAYERS */
+  int32_t model_layers;       /**< L >= 1 */
+  int32_t rope_style;         /**< EXN_ROPE_INTERLEAVED or EXN_ROPE_HALF */
+  int32_t norm;               /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
+  float norm_eps;             /**< >= 0 and finite */
+  int32_t reserved;           /**< 0 */
 } exn_kv_propagate_params;
 
 EXN_API exn_status exn_kv_propagate_supported(const exn_kv_propagate_params* params);

@@ -66,11 +66,11 @@ typedef struct exn_selection {
 } exn_selection;
 
 typedef struct exn_select_params {
-  uint64_t struct_size;   /**< sizeof(exn_select_params) */
-  const DLTensor* scores; /**< in, [R,N], or [R*H,N] with heads, f32 | f16 | bf16, last stride 1 */
-  const DLTensor* limit;  /**< in, optional, [R], i32, compact, entries in 0..N; NULL: N */
+  uint64_t struct_size;    /**< sizeof(exn_select_params) */
+  const DLTensor* scores;  /**< in, [R,N], or [R*H,N] with heads, f32 | f16 | bf16, last stride 1 */
+  const DLTensor* limit;   /**< in, optional, [R], i32, compact, entries in 0..N; NULL: N */
   exn_selection selection; /**< how many, and where to */
-  int64_t heads;          /**< H >= 0, divides the rows of scores: neighbouring rows that are summed
+  int64_t heads; /**< H >= 0, divides the rows of scores: neighbouring rows that are summed
                                up for one list; 0 or 1: each row has its own */
 } exn_select_params;
 

@@ -194,9 +194,8 @@ const char* exn_library_path(void) { return exn::this_library(); }
 
 exn_status exn_cuda_open(const char* path) {
   if (exn::open_cuda(path)) return EXN_OK;
-  return exn::with_cuda_reason([](const char* why) {
-    return exn::fail(EXN_BACKEND_UNAVAILABLE, "exn_cuda_open: %s", why);
-  });
+  return exn::with_cuda_reason(
+      [](const char* why) { return exn::fail(EXN_BACKEND_UNAVAILABLE, "exn_cuda_open: %s", why); });
 }
 
 int32_t exn_backend_available(int32_t backend) {
@@ -207,9 +206,8 @@ int32_t exn_backend_available(int32_t backend) {
 const char* exn_backend_reason(int32_t backend) {
   if (backend == EXN_BACKEND_CPU) {
     const char* wrong = exn::no_such_backend();
-    return wrong == nullptr
-               ? ""
-               : exn::thread_text("EXEUNT_BACKEND is %s, neither cpu nor cuda", wrong);
+    return wrong == nullptr ? ""
+                            : exn::thread_text("EXEUNT_BACKEND is %s, neither cpu nor cuda", wrong);
   }
   if (backend != EXN_BACKEND_CUDA) {
     return exn::thread_text("backend is %d, expected 0 (cpu) or 1 (cuda)", backend);

@@ -272,16 +272,17 @@ inline void Check::note(const char* name, const void* begin, int64_t bytes, Role
 // kOutputs: one of them; kAgainstOutputs: what must not overlap them, which lie in address order,
 // apart from each other.
 void Check::note_apart(const Range& range) {
-  if (!ok() || range.written != (noting_ == Noting::kOutputs) || noting_ == Noting::kNothing) return;
+  if (!ok() || range.written != (noting_ == Noting::kOutputs) || noting_ == Noting::kNothing)
+    return;
   if (noting_ == Noting::kOutputs) {
     if (range_count_ == most_ranges_) return finds_no_room(range.name);
     ranges_[range_count_++] = range;
     return;
   }
   const Range* const last = ranges_ + range_count_;
-  const Range* at =
-      std::partition_point(ranges_, ranges_ + range_count_,
-                           [&](const Range& output) { return output.end <= range.begin; });
+  const Range* at = std::partition_point(ranges_, ranges_ + range_count_, [&](const Range& output) {
+    return output.end <= range.begin;
+  });
   for (; at != last && at->begin < range.end; ++at) {
     if (overlaps(*at, range)) return;
   }
@@ -357,8 +358,7 @@ Matrix Check::matrix(const char* name, const DLTensor* t, DTypes allowed, Role r
   }
   const int64_t extent = empty ? 0 : (m.rows - 1) * m.stride + m.cols;
   m.data = data(name, t, m.dtype, extent);
-  note(name, m.data, extent * size_of(m.dtype), role,
-       pitch_of(m.rows, m.stride, m.cols, m.dtype));
+  note(name, m.data, extent * size_of(m.dtype), role, pitch_of(m.rows, m.stride, m.cols, m.dtype));
   return m;
 }
 
@@ -398,12 +398,11 @@ Heads Check::heads(const char* name, const DLTensor* t, DTypes allowed, Role rol
   const int64_t columns = h.heads * h.dim;
   const bool empty = h.rows == 0 || columns == 0;
   h.stride = h.rows > 1 && !empty ? stride_of(t, 0) : columns;
-  const bool dense = empty || ((h.dim <= 1 || stride_of(t, 2) == 1) &&
-                               (h.heads <= 1 || stride_of(t, 1) == h.dim));
+  const bool dense =
+      empty || ((h.dim <= 1 || stride_of(t, 2) == 1) && (h.heads <= 1 || stride_of(t, 1) == h.dim));
   if (!dense) {
     fail_argument("%s has strides %lld and %lld within a row, compact heads need %lld and 1", name,
-                  wide(stride_of(t, 1)), wide(stride_of(t, 2)),
-                  wide(h.dim));
+                  wide(stride_of(t, 1)), wide(stride_of(t, 2)), wide(h.dim));
     return h;
   }
   if (h.stride < (role == Role::kIn ? 0 : columns)) {
@@ -417,8 +416,7 @@ Heads Check::heads(const char* name, const DLTensor* t, DTypes allowed, Role rol
   }
   const int64_t extent = empty ? 0 : (h.rows - 1) * h.stride + columns;
   h.data = data(name, t, h.dtype, extent);
-  note(name, h.data, extent * size_of(h.dtype), role,
-       pitch_of(h.rows, h.stride, columns, h.dtype));
+  note(name, h.data, extent * size_of(h.dtype), role, pitch_of(h.rows, h.stride, columns, h.dtype));
   return h;
 }
 
@@ -496,8 +494,8 @@ KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Rol
   if (cache.reserved != 0)
     fail_argument("%s.reserved is %d, expected 0", names.cache, cache.reserved);
   if (cache.layout < EXN_KV_HEAD_MAJOR || cache.layout > EXN_KV_PAGED) {
-    fail_argument("%s.layout is %d, expected %d..%d", names.cache, cache.layout,
-                  EXN_KV_HEAD_MAJOR, EXN_KV_PAGED);
+    fail_argument("%s.layout is %d, expected %d..%d", names.cache, cache.layout, EXN_KV_HEAD_MAJOR,
+                  EXN_KV_PAGED);
   }
   const bool paged = cache.layout == EXN_KV_PAGED;
   const Ranks ranks = {paged ? 4 : 3, 4};
@@ -543,8 +541,7 @@ KvCache Check::described(const CacheNames& names, const exn_kv_cache& cache, Rol
     const Matrix table = matrix(names.block_table, cache.block_table, kI32Only, Role::kIn);
     if (!ok()) return c;
     if (table.rows > 1) {
-      same(names.block_table, "elements between rows", table.stride, "a compact table",
-           table.cols);
+      same(names.block_table, "elements between rows", table.stride, "a compact table", table.cols);
     }
     if (run < 1) {  // there may be ever so many where no sequence has a page
       fail_argument("%s has %lld slots of a page, expected at least 1", names.cache, wide(run));
@@ -677,9 +674,7 @@ void Check::shape(const char* name, const DLTensor* t, std::initializer_list<int
   }
 }
 
-void Check::may_alias(const char* out, const char* in) {
-  aliases_[alias_count_++] = {out, in};
-}
+void Check::may_alias(const char* out, const char* in) { aliases_[alias_count_++] = {out, in}; }
 
 bool Check::are_one(const Range& a, const Range& b) const {
   if (a.begin != b.begin || a.end != b.end || a.pitch != b.pitch) return false;
@@ -736,8 +731,8 @@ bool Check::overlaps(const Range& a, const Range& b) {
   write_name(other, other_name);
   item_ = -1;  // both names say where they belong
   fail_argument("%s at %p..%p overlaps %s at %p..%p", name, reinterpret_cast<void*>(out.begin),
-                reinterpret_cast<void*>(out.end), other_name,
-                reinterpret_cast<void*>(other.begin), reinterpret_cast<void*>(other.end));
+                reinterpret_cast<void*>(out.end), other_name, reinterpret_cast<void*>(other.begin),
+                reinterpret_cast<void*>(other.end));
   return true;
 }
 

@@ -43,14 +43,14 @@ exn_status exn_copy_probe(void* dst, const void* src, size_t bytes, int32_t past
                      dst == nullptr ? "dst" : "src", bytes);
   }
   if (past_caches != 0 && past_caches != 1) {
-    return exn::fail(EXN_INVALID_ARGUMENT,
-                     "exn_copy_probe: past_caches is %d, but must be 0 or 1", past_caches);
+    return exn::fail(EXN_INVALID_ARGUMENT, "exn_copy_probe: past_caches is %d, but must be 0 or 1",
+                     past_caches);
   }
   const uintptr_t to = reinterpret_cast<uintptr_t>(dst);
   const uintptr_t from = reinterpret_cast<uintptr_t>(src);
   if ((to < from ? from - to : to - from) < bytes) {
-    return exn::fail(EXN_INVALID_ARGUMENT,
-                     "exn_copy_probe: dst and src overlap, %zu bytes each", bytes);
+    return exn::fail(EXN_INVALID_ARGUMENT, "exn_copy_probe: dst and src overlap, %zu bytes each",
+                     bytes);
   }
   return exn::cpu::copy_probe(dst, src, static_cast<int64_t>(bytes), past_caches == 1);
 }

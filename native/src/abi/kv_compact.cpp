@@ -39,8 +39,8 @@ void check_caches(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a
 void check_lists(const exn_kv_compact_params& p, Check& check, KvCompactArgs* a) {
   check.one_of("per_head", p.per_head, 0, 1);
   a->per_head = p.per_head != 0;
-  check.product_in_range({{"B (sequences)", a->sequences},
-                          {"Hd (heads of destination)", a->destination.heads}});
+  check.product_in_range(
+      {{"B (sequences)", a->sequences}, {"Hd (heads of destination)", a->destination.heads}});
   if (!check.ok()) return;
   a->lists = a->sequences * (a->per_head ? a->destination.heads : 1);
   if (p.list == nullptr) check.fail_argument("list is null, a tensor is required");

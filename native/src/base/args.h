@@ -270,7 +270,7 @@ struct RopeTableArgs {
   float* table = nullptr;  // [positions, pairs, 2]
   int64_t positions = 0;
   int64_t pairs = 0;
-  double base = 1;    // NTK applied
+  double base = 1;     // NTK applied
   double divisor = 1;  // of the position
 };
 
@@ -334,7 +334,7 @@ struct AttentionArgs {
   const int32_t* sequence = nullptr;
   const int32_t* visible = nullptr;
   Heads out;
-  float* scores = nullptr;      // [R, H, score_slots]
+  float* scores = nullptr;  // [R, H, score_slots]
   int64_t score_slots = 0;
   float scale = 1;
   float softcap = 0;
@@ -458,10 +458,10 @@ struct FfnSkipRuleArgs {
 // How many columns of each row are kept, and where the list goes (exn_selection). indices is null
 // where none is made.
 struct Selection {
-  int32_t* indices = nullptr;  // [rows, capacity]
-  int64_t capacity = 0;        // K
-  int32_t* count = nullptr;    // [rows]
-  uint8_t* valid = nullptr;    // [rows]
+  int32_t* indices = nullptr;         // [rows, capacity]
+  int64_t capacity = 0;               // K
+  int32_t* count = nullptr;           // [rows]
+  uint8_t* valid = nullptr;           // [rows]
   const int32_t* budget = nullptr;    // [rows, segment_count]
   const int32_t* segments = nullptr;  // [segment_count + 1]; null: one of all columns
   int64_t segment_count = 1;
@@ -489,7 +489,7 @@ struct SelectArgs {
 struct AttentionScoresArgs {
   int32_t device = 0;
   Heads query;
-  KvCache keys;  // v is null or not to be read
+  KvCache keys;                       // v is null or not to be read
   const int32_t* sequence = nullptr;  // [prompts]; null: prompt s is sequence s
   const int32_t* visible = nullptr;   // [prompts * window]
   const int32_t* limit = nullptr;     // [prompts]
@@ -532,7 +532,7 @@ struct GatherItem {
   const char* input = nullptr;
   char* out = nullptr;
   bool in_place = false;  // input and out are one
-  int64_t element = 1;  // bytes of an element: the alignment that may be counted on
+  int64_t element = 1;    // bytes of an element: the alignment that may be counted on
   int64_t outer = 1;
   int64_t bytes = 0;  // of an entry
   int64_t input_outer_stride = 0;
@@ -563,10 +563,10 @@ struct KvCompactArgs {
   KvCache source;
   KvCache destination;
   const int32_t* list = nullptr;
-  int64_t list_size = 0;             // M, or lists * list_stride
-  const int32_t* offsets = nullptr;  // [lists + 1]; null: padded lists, list_stride apart
-  const int32_t* count = nullptr;    // [lists], with list_stride
-  int64_t list_stride = 0;           // K
+  int64_t list_size = 0;              // M, or lists * list_stride
+  const int32_t* offsets = nullptr;   // [lists + 1]; null: padded lists, list_stride apart
+  const int32_t* count = nullptr;     // [lists], with list_stride
+  int64_t list_stride = 0;            // K
   const int32_t* sequence = nullptr;  // [sequences]
   const int32_t* length = nullptr;    // [sequences]
   int32_t* new_length = nullptr;      // [lists]

@@ -169,19 +169,18 @@ exn_status stream_nothing(int32_t, exn_stream) { return EXN_OK; }
 }  // namespace
 
 const Backend& backend() {
-  static constexpr Backend kBackend = {
-      kBackendAbi,
-      sizeof(Backend),
-      "cpu",
-      [] { return 1; },
-      alloc,
-      release,
-      copy,
-      stream_create,
-      stream_nothing,
-      stream_nothing,
+  static constexpr Backend kBackend = {kBackendAbi,
+                                       sizeof(Backend),
+                                       "cpu",
+                                       [] { return 1; },
+                                       alloc,
+                                       release,
+                                       copy,
+                                       stream_create,
+                                       stream_nothing,
+                                       stream_nothing,
 #define EXN_DISPATCH(op, Args) dispatch<Args, &Kernels::op>,
-      EXN_FOR_EACH_OP(EXN_DISPATCH)
+                                       EXN_FOR_EACH_OP(EXN_DISPATCH)
 #undef EXN_DISPATCH
   };
   return kBackend;

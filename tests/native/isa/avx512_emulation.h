@@ -35,9 +35,9 @@ struct alignas(64) Doubles {
 EXN_EMULATED Floats setzero_ps() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
 EXN_EMULATED Floats set1_ps(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 
-#define EXN_BOTH(name)                                                                \
-  EXN_EMULATED Floats name(Floats a, Floats b) {                                      \
-    return {_mm256_##name(a.low, b.low), _mm256_##name(a.high, b.high)};              \
+#define EXN_BOTH(name)                                                   \
+  EXN_EMULATED Floats name(Floats a, Floats b) {                         \
+    return {_mm256_##name(a.low, b.low), _mm256_##name(a.high, b.high)}; \
   }
 EXN_BOTH(add_ps)
 EXN_BOTH(sub_ps)
@@ -49,9 +49,9 @@ EXN_BOTH(or_ps)
 EXN_BOTH(and_ps)
 #undef EXN_BOTH
 
-#define EXN_FUSED(name)                                                                     \
-  EXN_EMULATED Floats name(Floats a, Floats b, Floats c) {                                  \
-    return {_mm256_##name(a.low, b.low, c.low), _mm256_##name(a.high, b.high, c.high)};     \
+#define EXN_FUSED(name)                                                                 \
+  EXN_EMULATED Floats name(Floats a, Floats b, Floats c) {                              \
+    return {_mm256_##name(a.low, b.low, c.low), _mm256_##name(a.high, b.high, c.high)}; \
   }
 EXN_FUSED(fmadd_ps)
 EXN_FUSED(fmsub_ps)
@@ -83,8 +83,8 @@ EXN_EMULATED __m256i lanes_of(uint32_t mask) {
 }
 EXN_EMULATED Integers all_lanes_of(__mmask16 m) { return {lanes_of(m), lanes_of(m >> 8)}; }
 EXN_EMULATED __mmask16 mask_of(Floats lanes) {
-  return static_cast<__mmask16>(_mm256_movemask_ps(lanes.low) |
-                                _mm256_movemask_ps(lanes.high) << 8);
+  return static_cast<__mmask16>(_mm256_movemask_ps(lanes.low) | _mm256_movemask_ps(lanes.high)
+                                                                    << 8);
 }
 
 // b where the sign of `lanes` is set.
@@ -94,8 +94,8 @@ EXN_EMULATED Floats choose(Floats a, Floats b, Floats lanes) {
 
 template <int kPredicate>
 EXN_EMULATED __mmask16 cmp_ps_mask(Floats a, Floats b) {
-  return mask_of({_mm256_cmp_ps(a.low, b.low, kPredicate),
-                  _mm256_cmp_ps(a.high, b.high, kPredicate)});
+  return mask_of(
+      {_mm256_cmp_ps(a.low, b.low, kPredicate), _mm256_cmp_ps(a.high, b.high, kPredicate)});
 }
 EXN_EMULATED Floats mask_blend_ps(__mmask16 m, Floats a, Floats b) {
   return choose(a, b, castsi512_ps(all_lanes_of(m)));
@@ -231,8 +231,8 @@ EXN_EMULATED Floats getmant_ps(Floats a) {
 EXN_EMULATED Floats getexp_ps(Floats a) {
   const Floats subnormal = without_exponent(a);
   const Integers bits = castps_si512(normalised(a, subnormal));
-  const Integers bias = castps_si512(choose(castsi512_ps(set1_epi32(127)),
-                                            castsi512_ps(set1_epi32(127 + 32)), subnormal));
+  const Integers bias = castps_si512(
+      choose(castsi512_ps(set1_epi32(127)), castsi512_ps(set1_epi32(127 + 32)), subnormal));
   const Integers e = sub_epi32(srli_epi32(slli_epi32(bits, 1), 24), bias);
   return {_mm256_cvtepi32_ps(e.low), _mm256_cvtepi32_ps(e.high)};
 }

@@ -120,7 +120,7 @@ enum class DrawBug {
   kNoFenceBeforeTicket
 };
 
-constexpr unsigned kMakers = 4;    // blocks that make products
+constexpr unsigned kMakers = 4;     // blocks that make products
 constexpr unsigned kFinishers = 3;  // blocks that wait for them; the last one adds up
 
 struct Counters {

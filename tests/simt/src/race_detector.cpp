@@ -72,7 +72,7 @@ std::vector<Range> find_constant_ranges() {
         std::vector<Range> constant;
         bool is_ours = false;
         for (int i = 0; i < info->dlpi_phnum; ++i) {
-          const ElfW(Phdr)& header = info->dlpi_phdr[i];
+          const ElfW(Phdr) & header = info->dlpi_phdr[i];
           const char* begin = reinterpret_cast<const char*>(info->dlpi_addr + header.p_vaddr);
           const Range range{begin, begin + header.p_memsz};
           const bool loaded = header.p_type == PT_LOAD;

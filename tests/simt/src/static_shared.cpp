@@ -23,7 +23,7 @@ int visit_module(dl_phdr_info* info, size_t, void* opaque) {
   const auto* begin = static_cast<const unsigned char*>(info->dlpi_tls_data);
   if (begin == nullptr) return 0;
   for (int i = 0; i < info->dlpi_phnum; ++i) {
-    const ElfW(Phdr)& header = info->dlpi_phdr[i];
+    const ElfW(Phdr) & header = info->dlpi_phdr[i];
     if (header.p_type != PT_TLS) continue;
     if (search->inside < begin || search->inside >= begin + header.p_memsz) continue;
     search->found = {static_cast<unsigned char*>(info->dlpi_tls_data), header.p_memsz};

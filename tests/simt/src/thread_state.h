@@ -94,7 +94,7 @@ struct Block {
   unsigned char* dynamic_shared = nullptr;
   size_t dynamic_size = 0;
   SharedImage static_shared;
-  std::unique_ptr<BlockRaceState> race;            // race builds only
+  std::unique_ptr<BlockRaceState> race;  // race builds only
 
   Warp& warp_of(const Fiber& fiber) { return warps[fiber.warp]; }
 };

@@ -27,7 +27,9 @@ constexpr int kAttentionThreads = 128;
 constexpr int kAttentionWarps = kAttentionThreads / kWarp;
 // Blocks on an SM, which registers and shared memory must allow.
 template <int WIDTH, int QUERIES>
-constexpr int kAttentionBlocks = QUERIES == 4 ? 4 : WIDTH <= 4 ? 3 : 2;
+constexpr int kAttentionBlocks = QUERIES == 4 ? 4
+                                 : WIDTH <= 4 ? 3
+                                              : 2;
 constexpr int kMostQueries = 32;  // of a block
 constexpr int kMostTileSlots = kAttentionWarps * kWarp;
 

@@ -45,15 +45,15 @@ enum class Pooling : int { kNone, kAverage, kMax };
 
 // How the work of a launch is cut. Everything follows from the parameters and the device.
 struct ScoresShape {
-  int queries;        // of a KV head
-  int query_groups;   // 1 or 2: groups of warps that take other queries
-  int slot_shift;     // of a tile, a warp takes 2^slot_shift slots, up to 32
-  int copy_shift;     // 2^copy_shift threads are side by side along a row of K
-  bool vectors;       // rows of K are whole, aligned chunks of 16 bytes
-  int64_t tiles;      // of a KV head
-  int select_items;   // columns of a thread that selects; 0: nobody does
-  int piece;          // columns of a row that a finishing block takes
-  int64_t pieces;     // of a row
+  int queries;       // of a KV head
+  int query_groups;  // 1 or 2: groups of warps that take other queries
+  int slot_shift;    // of a tile, a warp takes 2^slot_shift slots, up to 32
+  int copy_shift;    // 2^copy_shift threads are side by side along a row of K
+  bool vectors;      // rows of K are whole, aligned chunks of 16 bytes
+  int64_t tiles;     // of a KV head
+  int select_items;  // columns of a thread that selects; 0: nobody does
+  int piece;         // columns of a row that a finishing block takes
+  int64_t pieces;    // of a row
   int64_t score_blocks;
   int64_t finish_blocks;
 
@@ -266,8 +266,8 @@ class ScoresBlock {
     place.kv_head = head % task_.kv_heads;
     place.tile = item % task_.shape.tiles;
     place.seen = seen;
-    place.sequence = task_.sequence != nullptr ? task_.sequence[prompt]
-                                               : static_cast<int32_t>(prompt);
+    place.sequence =
+        task_.sequence != nullptr ? task_.sequence[prompt] : static_cast<int32_t>(prompt);
     // A softmax needs every slot that is seen, a raw score only those of the columns.
     const int64_t origin = task_.softmax ? 0 : task_.first;
     const int64_t reach = task_.softmax ? seen : task_.first + limit_of(prompt);
@@ -299,8 +299,7 @@ class ScoresBlock {
     } else {
 #pragma unroll 1
       for (int i = 0; i < kVector<C>; ++i) {
-        reinterpret_cast<C*>(to)[i] =
-            i < left ? task_.keys[offset + column + i] : narrow<C>(0.0f);
+        reinterpret_cast<C*>(to)[i] = i < left ? task_.keys[offset + column + i] : narrow<C>(0.0f);
       }
     }
   }
@@ -380,8 +379,7 @@ class ScoresBlock {
   __device__ __forceinline__ void multiply_queries(int first) {
     const int mine = first + warp_query();  // the warp's first query
     const int left = task_.shape.queries - mine;
-    const int64_t slot =
-        place().begin + warp_slot() + (lane_ & (task_.shape.warp_slots() - 1));
+    const int64_t slot = place().begin + warp_slot() + (lane_ & (task_.shape.warp_slots() - 1));
     const bool exists = slot < place().end;
     float products[QUERIES];
     multiply(exists, products);
@@ -653,8 +651,8 @@ class ScoresBlock {
 // QUERIES queries of a KV head), and 16 for each query and tile; 4 for each score that is chosen
 // from. Blocks whose tile begins beyond what is seen leave after reading `visible`.
 template <class C, int QUERIES>
-__global__ __launch_bounds__(
-    kScoreThreads, (kScoreBlocks<QUERIES>)) void attention_scores_kernel(ScoresTask<C> task) {
+__global__ __launch_bounds__(kScoreThreads, (kScoreBlocks<QUERIES>)) void attention_scores_kernel(
+    ScoresTask<C> task) {
   EXN_DYN_SMEM(dynamic);
   __shared__ ScoresShared<QUERIES> fixed;
   ScoresBlock<C, QUERIES> block(task, dynamic, &fixed);

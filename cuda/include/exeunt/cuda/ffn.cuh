@@ -112,8 +112,8 @@ __device__ __forceinline__ void load_ffn_values(const FfnFinishTask<T>& task, in
     const int64_t column = finish_column(begin, item);
     float4 branch = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (column < task.columns) {
-      branch = merged_products(task.partials, rank, column, task.partial_stride, task.rows,
-                               task.parts);
+      branch =
+          merged_products(task.partials, rank, column, task.partial_stride, task.rows, task.parts);
     }
     values.branch[item] = branch.x;
     values.branch[item + 1] = branch.y;

@@ -21,7 +21,7 @@ struct GatherTensor {
   const char* input;
   char* out;
   int64_t outer;
-  int64_t words;  // of an entry
+  int64_t words;               // of an entry
   int64_t input_outer_stride;  // in words, as all here
   int64_t input_stride;        // between entries
   int64_t out_outer_stride;

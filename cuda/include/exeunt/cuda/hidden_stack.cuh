@@ -143,8 +143,7 @@ __global__ __launch_bounds__(kMoveThreads) void stack_gather_kernel(StackGather<
     if (task.tags.stacked == nullptr || blockIdx.y != 0) continue;
     int32_t* const tags = task.tags.outside + row;
     if (present) {
-      move_tags(tags, task.tags.rows, task.tags.stacked + row, task.tags.capacity,
-                task.tags.count);
+      move_tags(tags, task.tags.rows, task.tags.stacked + row, task.tags.capacity, task.tags.count);
     } else {
       for (int64_t i = threadIdx.x; i < task.tags.count; i += kMoveThreads)
         tags[i * task.tags.rows] = -1;

@@ -105,8 +105,7 @@ __device__ __forceinline__ void score_regions(const HiredBudgetTask& task, doubl
 // same.
 __device__ __forceinline__ float share_of(const HiredBudgetTask& task, double score, double sum) {
   const double part = sum > 0.0 ? score / sum : 1.0 / task.parts;
-  const float share =
-      __fmul_rn(static_cast<float>(part), static_cast<float>(task.sub_budget));
+  const float share = __fmul_rn(static_cast<float>(part), static_cast<float>(task.sub_budget));
   return share > 0.0f ? fminf(share, static_cast<float>(task.patches)) : 0.0f;
 }
 
@@ -183,8 +182,8 @@ __device__ __forceinline__ void write_budgets(const HiredBudgetTask& task, const
 //
 // Bytes: 4 * Nv read, 4 * P and, for marks, Nv written. The attention is looked at again, once for
 // sums and about 20 times for marks: in shared memory, or in the caches if it is too long for that.
-static __global__ __launch_bounds__(kHiredThreads, 3) void hired_budget_kernel(
-    HiredBudgetTask task) {
+static __global__ __launch_bounds__(kHiredThreads,
+                                    3) void hired_budget_kernel(HiredBudgetTask task) {
   __shared__ HiredScratch scratch;
   EXN_DYN_SMEM(stage);
   auto* const staged = reinterpret_cast<float*>(stage);
@@ -194,8 +193,7 @@ static __global__ __launch_bounds__(kHiredThreads, 3) void hired_budget_kernel(
     const bool stages = task.stages;
     const auto attention = [=](int32_t t) { return stages ? staged[t] : read[t]; };
     int32_t* const budget = task.budget + image * (1 + task.parts);
-    uint8_t* const marks =
-        task.marks != nullptr ? task.marks + image * task.patches : nullptr;
+    uint8_t* const marks = task.marks != nullptr ? task.marks + image * task.patches : nullptr;
     double* const scores = task.scores + image * task.parts;
 
     bool broken = false;
@@ -237,8 +235,8 @@ static __global__ __launch_bounds__(kHiredThreads, 3) void hired_budget_kernel(
       shares[i] = share_of(task, scores[i], sum);
     }
     __syncthreads();  // all shares are there
-    const HiredDeal deal = task.deals ? deal_out(task, shares, scratch)
-                                      : HiredDeal{0, ~uint64_t{0}};
+    const HiredDeal deal =
+        task.deals ? deal_out(task, shares, scratch) : HiredDeal{0, ~uint64_t{0}};
     write_budgets(task, shares, deal, budget);
     __syncthreads();  // the next image writes the scratch again
   }

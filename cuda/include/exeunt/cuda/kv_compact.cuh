@@ -45,8 +45,8 @@ __device__ __forceinline__ KvList list_of(const KvCompactPlan& plan, int64_t g) 
     end = begin + plan.count[g];
     most = begin + plan.stride;
   }
-  const bool fits = begin >= 0 && end >= begin && end <= most &&
-                    end - begin <= plan.destination.slots;
+  const bool fits =
+      begin >= 0 && end >= begin && end <= most && end - begin <= plan.destination.slots;
   if (!fits) return {plan.list, -1};
   return {plan.list + begin, static_cast<int32_t>(end - begin)};
 }

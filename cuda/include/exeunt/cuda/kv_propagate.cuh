@@ -276,8 +276,8 @@ struct OwedRows {
     } else {
 #pragma unroll 1
       for (int row = threadIdx.x / kWarp; row < shared->rows; row += kWarps) {
-        const Moments found = warp_moments(
-            hidden + shared->targets[row].row * task.hidden_stride, task.depth, task.norm);
+        const Moments found = warp_moments(hidden + shared->targets[row].row * task.hidden_stride,
+                                           task.depth, task.norm);
         if (threadIdx.x % kWarp == 0) shared->moments[row] = found;
       }
     }

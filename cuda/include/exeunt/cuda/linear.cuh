@@ -19,8 +19,8 @@
 
 namespace exn::cuda {
 
-constexpr int kLinearOutputs = 128;     // of a block
-constexpr int kStageRowBytes = 128;     // of W, in one stage
+constexpr int kLinearOutputs = 128;  // of a block
+constexpr int kStageRowBytes = 128;  // of W, in one stage
 // A multiple of 16 whose odd factor keeps 128-bit reads of 8 rows off one another's banks.
 constexpr int kStagePitch = 128 + 16;
 
@@ -59,11 +59,11 @@ struct LinearInput {
   int64_t weight_stride;  // elements between rows
   const float* x;         // [R,D], zero padded
   int64_t x_stride;
-  int64_t outputs;        // N: rows of W, or entries of the list
-  int64_t depth;          // D
-  int64_t rows;           // R
-  const int32_t* list;    // optional: rows of W to take
-  int64_t vocabulary;     // rows of W; a list entry outside is not read
+  int64_t outputs;      // N: rows of W, or entries of the list
+  int64_t depth;        // D
+  int64_t rows;         // R
+  const int32_t* list;  // optional: rows of W to take
+  int64_t vocabulary;   // rows of W; a list entry outside is not read
   // Optional: a second matrix of N rows. A tile then holds 64 outputs, those of W and those of
   // `second` beside them.
   const W* second = nullptr;
@@ -343,8 +343,8 @@ struct LinearOutput {
   void* y;            // [R,N]
   int64_t y_stride;
   Activation activation;
-  Storage storage = Storage::kF32;  // of y and of the residual
-  int64_t y_columns = 0;            // zeros from N up to here, so that y can be the next x
+  Storage storage = Storage::kF32;     // of y and of the residual
+  int64_t y_columns = 0;               // zeros from N up to here, so that y can be the next x
   const float* second_bias = nullptr;  // of the second matrix
   const void* residual = nullptr;      // [R,N], optional, added last
   int64_t residual_stride = 0;
@@ -429,16 +429,16 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   linear_tile<W, ROWS>(input, rows_of_w, range, shared, results);
   const float* const products = share_results<W, ROWS>(results, shared);
 
-  const int per_row = input.second != nullptr && output.partials == nullptr ? kPairOutputs
-                                                                            : kLinearOutputs;
+  const int per_row =
+      input.second != nullptr && output.partials == nullptr ? kPairOutputs : kLinearOutputs;
 #pragma unroll 1
   for (int i = threadIdx.x; i < range.rows * per_row; i += Shape::kThreads) {
     const int64_t row = place.first_row + i / per_row;
     const int n = i % per_row;
     const float* const product = products + i / per_row * kResultPitch + n;
     if (output.partials != nullptr) {
-      output.partials[(place.part * input.rows + row) * output.partial_stride +
-                      place.first_output + n] = *product;
+      output.partials[(place.part * input.rows + row) * output.partial_stride + place.first_output +
+                      n] = *product;
     } else if (input.second != nullptr) {
       store_output(input, output, row, place.first_output / 2 + n, product[0],
                    product[kPairOutputs]);
@@ -450,9 +450,8 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
 
 // The products of a row's outputs `place` .. `place` + 3 of the partial ones, parts added from left
 // to right.
-__device__ __forceinline__ float4 merged_products(const float* partials, int64_t row,
-                                                  int64_t place, int64_t stride, int64_t rows,
-                                                  int splits) {
+__device__ __forceinline__ float4 merged_products(const float* partials, int64_t row, int64_t place,
+                                                  int64_t stride, int64_t rows, int splits) {
   const float* from = partials + row * stride + place;
   float4 sum = *reinterpret_cast<const float4*>(from);
 #pragma unroll 4

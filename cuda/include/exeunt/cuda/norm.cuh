@@ -117,9 +117,8 @@ __device__ __forceinline__ Moments warp_moments(const T* row, int64_t columns,
     moments.mean = warp_sum(row, columns, [](float x, float sum) { return sum + x; }) / count;
   }
   const float mean = moments.mean;
-  const float squares = warp_sum(row, columns, [mean](float x, float sum) {
-    return fmaf(x - mean, x - mean, sum);
-  });
+  const float squares =
+      warp_sum(row, columns, [mean](float x, float sum) { return fmaf(x - mean, x - mean, sum); });
   moments.scale = 1.0f / sqrtf(squares / count + norm.eps);
   return moments;
 }

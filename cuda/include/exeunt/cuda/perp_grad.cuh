@@ -148,8 +148,8 @@ struct Projection {
   Pair<A> along;
   A scale_w;
   A scale_g;
-  A gg;      // |g'|^2
-  A factor;  // of g_perp'
+  A gg;                // |g'|^2
+  A factor;            // of g_perp'
   int needs_residual;  // |g_perp'| has to be summed up from its elements
 };
 
@@ -159,9 +159,9 @@ struct PerpGradTask {
   const T* grad;
   T* out;
   int64_t size;
-  int keep_norm;  // 1: |out| = |g|
-  Dots<acc_t<T>>* dots;        // one per block of perp_dots_kernel
-  acc_t<T>* residuals;         // one per block of perp_residual_kernel
+  int keep_norm;         // 1: |out| = |g|
+  Dots<acc_t<T>>* dots;  // one per block of perp_dots_kernel
+  acc_t<T>* residuals;   // one per block of perp_residual_kernel
   Projection<acc_t<T>>* projection;
 };
 

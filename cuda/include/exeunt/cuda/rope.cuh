@@ -75,8 +75,7 @@ __device__ __forceinline__ PairVectors load_pairs(const T* row, const PairPlaces
 }
 
 template <class T, RopeStyle kStyle>
-__device__ __forceinline__ PairVectors rotated_pairs(const PairVectors& pairs,
-                                                     const float* turns) {
+__device__ __forceinline__ PairVectors rotated_pairs(const PairVectors& pairs, const float* turns) {
   constexpr int kV = kVector<T>;
   constexpr bool kIsHalf = kStyle == RopeStyle::kHalf;
   float x[2 * kV], turn[2 * kV];
@@ -176,8 +175,8 @@ __global__ __launch_bounds__(kRopeThreads) void rope_kernel(RopeTask<T> task) {
   const int64_t row = blockIdx.x;
   const T* const in = task.in + row * task.in_stride;
   T* const out = task.out + row * task.out_stride;
-  const bool vectors = is_vector_aligned(in) && is_vector_aligned(out) && task.dim % kV == 0 &&
-                       task.pairs % kV == 0;
+  const bool vectors =
+      is_vector_aligned(in) && is_vector_aligned(out) && task.dim % kV == 0 && task.pairs % kV == 0;
   for (int64_t begin = 0; begin < task.pairs; begin += kTurnPairs) {
     const int count = tile_count(begin, task.pairs, kTurnPairs);
     const auto read_turns = [&] {

@@ -49,9 +49,9 @@ struct SelectionTask {
 
 template <class T>
 struct SelectTask {
-  const T* scores;       // [rows * heads, columns]
+  const T* scores;  // [rows * heads, columns]
   int64_t rows;
-  int64_t heads;         // rows of scores that are summed up for one
+  int64_t heads;  // rows of scores that are summed up for one
   int64_t columns;
   int64_t stride;        // elements between rows of scores
   const int32_t* limit;  // [rows], optional
@@ -148,8 +148,8 @@ constexpr int kSumTile = kSumThreads * kKeyGroup;  // columns
 // Sums of heads of long rows, for select_kernel to read, `sums_stride` elements apart, a multiple
 // of kKeyGroup. Bytes: every score once, 4 for each sum.
 template <class T>
-__global__ __launch_bounds__(kSumThreads)
-void sum_heads_kernel(SelectTask<T> task, float* sums, int64_t sums_stride) {
+__global__ __launch_bounds__(kSumThreads) void sum_heads_kernel(SelectTask<T> task, float* sums,
+                                                                int64_t sums_stride) {
   const int64_t tiles = (task.columns + kSumTile - 1) / kSumTile;
   for (int64_t tile = blockIdx.x; tile < task.rows * tiles; tile += gridDim.x) {
     const int64_t row = tile / tiles;
@@ -498,8 +498,8 @@ class SelectRow {
 // all have whose heads are summed up here, else up to five times, all but the first from the L2
 // cache; 4 for each place of the list. THREADS * items keys lie in the dynamic shared memory.
 template <class T, int THREADS>
-__global__ __launch_bounds__(THREADS, THREADS == 512 ? 1 : 3)
-void select_kernel(SelectTask<T> task) {
+__global__ __launch_bounds__(THREADS,
+                             THREADS == 512 ? 1 : 3) void select_kernel(SelectTask<T> task) {
   __shared__ SelectShared<THREADS> shared;
   EXN_DYN_SMEM(keys);
   SelectRow<T, THREADS> block(task.selection, &shared, reinterpret_cast<unsigned*>(keys),

@@ -181,8 +181,9 @@ constexpr int kMergePartsThreads = 128;
 // Bytes: 8 (f64: 16) per tile. A row has few tiles (32 for a vocabulary of 128k), so one warp per
 // row.
 template <class Normalizer, class A>
-__global__ __launch_bounds__(kMergePartsThreads, 8) void merge_parts_kernel(
-    const PartState<A>* parts, int64_t tiles, int64_t rows, RowState<A>* states) {
+__global__ __launch_bounds__(kMergePartsThreads,
+                             8) void merge_parts_kernel(const PartState<A>* parts, int64_t tiles,
+                                                        int64_t rows, RowState<A>* states) {
   constexpr int kWarps = kMergePartsThreads / kWarp;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp;
   for (int64_t row = first; row < rows; row += static_cast<int64_t>(gridDim.x) * kWarps) {
@@ -221,8 +222,8 @@ __device__ __forceinline__ void make_outputs(const StableMaxTask<T>& task, const
 // Bytes: every logit once, every output once. One block per row, of as many threads as its tiles
 // take; `out` may be the logits, as each thread writes the elements that it has read.
 template <class T, class Normalizer>
-__global__ __launch_bounds__(kMostHeldThreads<T>, 1) void stablemax_held_kernel(
-    StableMaxTask<T> task) {
+__global__ __launch_bounds__(kMostHeldThreads<T>,
+                             1) void stablemax_held_kernel(StableMaxTask<T> task) {
   using A = acc_t<T>;
   __shared__ HeldScratch<T> scratch;
   const LogitRows<T>& logits = task.logits;
@@ -277,7 +278,7 @@ struct CrossEntropyTask {
   T* grad;             // null if not asked for
   int64_t grad_stride;
   const LabelCount<acc_t<T>>* count;  // null: no mean
-  const RowState<acc_t<T>>* states;  // [rows]; unused when blocks hold rows
+  const RowState<acc_t<T>>* states;   // [rows]; unused when blocks hold rows
 };
 
 __device__ __forceinline__ int64_t label_of(const void* labels, int wide, int64_t row) {
@@ -370,8 +371,8 @@ __device__ __forceinline__ void write_gradient(const CrossEntropyTask<T>& task, 
 // Bytes: every logit once, every gradient element once, a label, its logit and a loss per row. One
 // block per row, of as many threads as its tiles take; `grad` may be the logits.
 template <class T, class Normalizer>
-__global__ __launch_bounds__(kMostHeldThreads<T>, 1) void cross_entropy_held_kernel(
-    CrossEntropyTask<T> task) {
+__global__ __launch_bounds__(kMostHeldThreads<T>,
+                             1) void cross_entropy_held_kernel(CrossEntropyTask<T> task) {
   using A = acc_t<T>;
   __shared__ HeldScratch<T> scratch;
   __shared__ Target<A> target;

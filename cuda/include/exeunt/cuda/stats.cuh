@@ -280,8 +280,10 @@ __device__ __forceinline__ StatsState warp_merge(StatsState state) {
 // rescaled once. One block per row: thread t merges parts t and t + 128, then t + 256 and t + 384,
 // ..., then the threads are merged in a fixed tree.
 template <class Normalizer>
-__global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(
-    const StatsState* states, int64_t parts, int64_t rows, StatsOptions options, StatsTargets out) {
+__global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(const StatsState* states,
+                                                                    int64_t parts, int64_t rows,
+                                                                    StatsOptions options,
+                                                                    StatsTargets out) {
   __shared__ StatsState warps[kMergeThreads / kWarp];
   __shared__ float tops[kMergeThreads / kWarp];
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {

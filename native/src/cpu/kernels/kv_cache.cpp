@@ -12,7 +12,9 @@ EXN_SIMD void convert(const From* from, To* to, int64_t n) {
     std::memcpy(to, from, static_cast<size_t>(n) * sizeof(To));
   } else {
     for_vectors(n, [&](int64_t i, int lanes)
-                       EXN_FLAT { store_part(to + i, load_part(from + i, lanes, 0.0f), lanes); });
+                       EXN_FLAT {
+      store_part(to + i, load_part(from + i, lanes, 0.0f), lanes);
+    });
   }
 }
 

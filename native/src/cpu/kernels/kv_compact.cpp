@@ -74,9 +74,8 @@ exn_status check_sizes(const KvCompactArgs& a) {
   for (int64_t g = 0; g < a.lists; ++g) {
     const List list = list_of(a, g);
     if (list.size < 0) {
-      return fail(EXN_INVALID_ARGUMENT,
-                  "%s: offsets[%lld] is %d, which is below the %d before it", kOp, wide(g + 1),
-                  a.offsets[g + 1], a.offsets[g]);
+      return fail(EXN_INVALID_ARGUMENT, "%s: offsets[%lld] is %d, which is below the %d before it",
+                  kOp, wide(g + 1), a.offsets[g + 1], a.offsets[g]);
     }
     if (list.size > a.destination.slots) {
       return fail(EXN_INVALID_ARGUMENT,

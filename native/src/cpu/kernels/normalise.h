@@ -17,7 +17,9 @@ static EXN_SIMD T* out_row(const Matrix& m, int64_t row) {
 template <class T, class U>
 static EXN_SIMD void convert(const T* from, int64_t n, U* to) {
   for_vectors(n, [&](int64_t i, int part)
-                     EXN_FLAT { store_part(to + i, load_part(from + i, part, 0.0f), part); });
+                     EXN_FLAT {
+    store_part(to + i, load_part(from + i, part, 0.0f), part);
+  });
 }
 
 // Sum of f(vector) over a row, in four chains so that additions do not wait for each other; what
@@ -32,7 +34,9 @@ static EXN_SIMD float sum_row(const T* x, int64_t n, float fill, F&& f) {
     for (int k = 0; k < 4; ++k) acc[k] = f(v[k], acc[k]);
   }
   for_vectors(n - i, [&](int64_t j, int part)
-                         EXN_FLAT { acc[0] = f(load_part(x + i + j, part, fill), acc[0]); });
+                         EXN_FLAT {
+    acc[0] = f(load_part(x + i + j, part, fill), acc[0]);
+  });
   return reduce_add(add(add(acc[0], acc[1]), add(acc[2], acc[3])));
 }
 
@@ -81,9 +85,8 @@ static EXN_SIMD void normalise_row(const T* x, int64_t dim, const Moments& m, co
     int64_t i = 0;
     for (; i + 2 * kLanes <= dim; i += 2 * kLanes)
       store_two(to + i, normal(i, kLanes), normal(i + kLanes, kLanes));
-    for_vectors(dim - i, [&](int64_t j, int n) EXN_FLAT {
-      store_part(to + i + j, normal(i + j, n), n);
-    });
+    for_vectors(dim - i,
+                [&](int64_t j, int n) EXN_FLAT { store_part(to + i + j, normal(i + j, n), n); });
   };
   const std::true_type yes;
   const std::false_type no;

@@ -29,8 +29,8 @@ exn_status row_stats(const RowStatsArgs& a, Workspace& ws) {
       find_peaks(tile_at(begin), 0, &peaks);
       for (int64_t item = begin; item < end; ++item) {
         const Span<T> tile = tile_at(item), next = item + 1 < end ? tile_at(item + 1) : Span<T>{};
-        stats[item] = summarise(tile.z, tile.n, item % tiles * kStatsTile, map, full, next, &peaks,
-                                mapped);
+        stats[item] =
+            summarise(tile.z, tile.n, item % tiles * kStatsTile, map, full, next, &peaks, mapped);
       }
     });
   });

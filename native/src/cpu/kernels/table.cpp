@@ -12,8 +12,7 @@ uint64_t fma_probe(uint64_t multiply_adds);
 
 #define EXN_NAME(op, Args) op,
 extern const Kernels kernels;
-const Kernels kernels = {EXN_ISA_NAME, EXN_FOR_EACH_OP(EXN_NAME) read_probe, copy_probe,
-                         fma_probe};
+const Kernels kernels = {EXN_ISA_NAME, EXN_FOR_EACH_OP(EXN_NAME) read_probe, copy_probe, fma_probe};
 #undef EXN_NAME
 
 }  // namespace exn::cpu::EXN_ISA

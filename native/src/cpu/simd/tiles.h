@@ -47,8 +47,7 @@ static EXN_SIMD void release_tiles() { __asm__ volatile("tilerelease" : : : "mem
   __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #t : : "r"(p), "r"(pitch) : "memory")
 #define EXN_TILE_STORE(t, p, pitch) \
   __asm__ volatile("tilestored %%tmm" #t ", (%0,%1,1)" : : "r"(p), "r"(pitch) : "memory")
-#define EXN_TILE_DOT(c, a, b) \
-  __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :)
+#define EXN_TILE_DOT(c, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #c : :)
 #endif
 
 namespace exn::cpu::EXN_ISA {

@@ -148,12 +148,8 @@ inline T simt_rounded(T x) {
   return x;
 }
 
-inline float __fadd_rn(float a, float b) {
-  return simt_rounded(simt_rounded(a) + simt_rounded(b));
-}
-inline float __fsub_rn(float a, float b) {
-  return simt_rounded(simt_rounded(a) - simt_rounded(b));
-}
+inline float __fadd_rn(float a, float b) { return simt_rounded(simt_rounded(a) + simt_rounded(b)); }
+inline float __fsub_rn(float a, float b) { return simt_rounded(simt_rounded(a) - simt_rounded(b)); }
 inline float __fmul_rn(float a, float b) { return simt_rounded(a * b); }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }

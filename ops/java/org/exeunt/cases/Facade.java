@@ -203,17 +203,9 @@ public final class Facade {
   }
 
   private static Statistics statistics(exn_stats s) {
-    return new Statistics(
-        tensor(s.argmax()),
-        tensor(s.max_logit()),
-        tensor(s.lse()),
-        tensor(s.p1()),
-        tensor(s.p2()),
-        tensor(s.margin()),
-        tensor(s.entropy()),
-        tensor(s.pow2_entropy()),
-        tensor(s.mean_log_p()),
-        tensor(s.valid()));
+    return new Statistics(tensor(s.argmax()), tensor(s.max_logit()), tensor(s.lse()),
+        tensor(s.p1()), tensor(s.p2()), tensor(s.margin()), tensor(s.entropy()),
+        tensor(s.pow2_entropy()), tensor(s.mean_log_p()), tensor(s.valid()));
   }
 
   /** Null if the struct asks for none. */
@@ -222,15 +214,8 @@ public final class Facade {
     if (indices == null) {
       return null;
     }
-    return new Selection(
-        indices,
-        tensor(s.count()),
-        tensor(s.valid()),
-        tensor(s.budget()),
-        tensor(s.segments()),
-        tensor(s.keep()),
-        tensor(s.drop()),
-        s.k());
+    return new Selection(indices, tensor(s.count()), tensor(s.valid()), tensor(s.budget()),
+        tensor(s.segments()), tensor(s.keep()), tensor(s.drop()), s.k());
   }
 
   // ---- ops --------------------------------------------------------------------------------------
@@ -294,15 +279,12 @@ public final class Facade {
             .out(statistics(p.out()));
     switch (constant(Norm.Kind.class, p.norm())) {
       case RMS -> builder.rmsNorm(tensor(p.norm_weight()), p.norm_eps());
-      case LAYER ->
-          builder.layerNorm(tensor(p.norm_weight()), tensor(p.norm_bias()), p.norm_eps());
+      case LAYER -> builder.layerNorm(tensor(p.norm_weight()), tensor(p.norm_bias()), p.norm_eps());
       default -> builder.noNorm().normEps(p.norm_eps());
     }
     Tensor translator = tensor(p.translator_weight());
     if (translator != null) {
-      builder.translator(
-          translator,
-          tensor(p.translator_bias()),
+      builder.translator(translator, tensor(p.translator_bias()),
           constant(ExitHead.Translate.class, p.translate()));
     }
     return builder;
@@ -428,8 +410,7 @@ public final class Facade {
       default:
         builder = HiddenStack.clear();
     }
-    return builder
-        .stack(tensor(p.stack()))
+    return builder.stack(tensor(p.stack()))
         .count(tensor(p.count()))
         .rows(tensor(p.rows()))
         .tags(tensor(p.stack_tags()), tensor(p.tags()))
@@ -486,12 +467,10 @@ public final class Facade {
   }
 
   private static Op.Builder<?> kvLength(exn_kv_length_params p) {
-    KvLength.Builder builder =
-        p.action() == exeunt.EXN_KV_ADVANCE
-            ? KvLength.advance(word(p, "capacity"))
-            : KvLength.crop();
-    return builder
-        .length(tensor(p.length()))
+    KvLength.Builder builder = p.action() == exeunt.EXN_KV_ADVANCE
+        ? KvLength.advance(word(p, "capacity"))
+        : KvLength.crop();
+    return builder.length(tensor(p.length()))
         .sequence(tensor(p.sequence()))
         .active(tensor(p.active()))
         .slot(tensor(p.slot()))
@@ -510,8 +489,7 @@ public final class Facade {
             .modelLayers(p.model_layers());
     Tensor table = tensor(p.rope_table());
     if (table != null) {
-      builder.rope(
-          table, constant(Rope.Style.class, p.rope_style()), tensor(p, "position"));
+      builder.rope(table, constant(Rope.Style.class, p.rope_style()), tensor(p, "position"));
     }
     List<KvPropagate.Layer> layers = new ArrayList<>();
     for (int i = 0; i < p.layer_count(); i++) {
@@ -521,14 +499,8 @@ public final class Facade {
   }
 
   private static KvPropagate.Layer layer(exn_kv_layer l) {
-    return new KvPropagate.Layer(
-        l.index(),
-        tensor(l.norm_weight()),
-        tensor(l.norm_bias()),
-        tensor(l.k_weight()),
-        tensor(l.k_bias()),
-        tensor(l.v_weight()),
-        tensor(l.v_bias()),
+    return new KvPropagate.Layer(l.index(), tensor(l.norm_weight()), tensor(l.norm_bias()),
+        tensor(l.k_weight()), tensor(l.k_bias()), tensor(l.v_weight()), tensor(l.v_bias()),
         cache(l.cache()));
   }
 
@@ -549,15 +521,10 @@ public final class Facade {
         builder = LayerSchedule.unified(p.prompt(), p.least());
     }
     if (p.kind() == exeunt.EXN_SCHEDULE_CALM) {
-      builder.threshold(
-          p.start_threshold(),
-          constant(ExitRule.Decay.class, p.decay()),
-          p.prompt(),
-          p.horizon(),
-          p.tau());
+      builder.threshold(p.start_threshold(), constant(ExitRule.Decay.class, p.decay()), p.prompt(),
+          p.horizon(), p.tau());
     }
-    return builder
-        .layers(tensor(p.layers()))
+    return builder.layers(tensor(p.layers()))
         .count(tensor(p.count()))
         .exitTest(tensor(p.exit_test()))
         .threshold(tensor(p.threshold()));
@@ -614,9 +581,7 @@ public final class Facade {
 
   private static Op.Builder<?> rowCompaction(exn_row_compaction_params p) {
     RowCompaction.Builder builder =
-        p.direction() == exeunt.EXN_ROWS_GATHER
-            ? RowCompaction.gather()
-            : RowCompaction.scatter();
+        p.direction() == exeunt.EXN_ROWS_GATHER ? RowCompaction.gather() : RowCompaction.scatter();
     return builder.input(tensor(p.input())).list(tensor(p.list())).out(tensor(p.out()));
   }
 
@@ -639,8 +604,7 @@ public final class Facade {
 
   private static Op.Builder<?> stableMax(exn_stablemax_params p) {
     StableMax.Builder builder = p.log() != 0 ? StableMax.logForward() : StableMax.forward();
-    return builder
-        .logits(tensor(p.logits()))
+    return builder.logits(tensor(p.logits()))
         .out(tensor(p.out()))
         .normalizer(constant(Normalizer.class, p.normalizer()));
   }

@@ -68,8 +68,7 @@ class BackendTest {
   }
 
   private static void assertSays(String output, String line) {
-    assertTrue(
-        output.lines().anyMatch(l -> l.startsWith(line)),
+    assertTrue(output.lines().anyMatch(l -> l.startsWith(line)),
         () -> "'" + line + "' is not in:\n" + output);
   }
 
@@ -134,10 +133,8 @@ class BackendTest {
       }
       Tensor shorter = scope.allocate(Device.CPU, DType.I32, 1000);
       assertThrows(
-          IllegalArgumentException.class,
-          () -> Backend.copyBandwidthProbe(source, shorter, false));
-      assertThrows(
-          IllegalArgumentException.class,
+          IllegalArgumentException.class, () -> Backend.copyBandwidthProbe(source, shorter, false));
+      assertThrows(IllegalArgumentException.class,
           () -> Backend.copyBandwidthProbe(source.rows(0, 9), source.rows(8, 17), false));
     }
   }
@@ -177,8 +174,7 @@ class BackendTest {
     threads = Subprocess.of(Report.class).option("-Dexeunt.threads=257").run();
     assertSays(threads, "allocate: IllegalArgumentException: -Dexeunt.threads=257: ");
     String backend = Subprocess.of(Report.class).option("-Dexeunt.backend=tpu").run();
-    assertSays(
-        backend,
+    assertSays(backend,
         "allocate: IllegalArgumentException: -Dexeunt.backend=tpu is neither cpu nor cuda");
   }
 
@@ -186,14 +182,9 @@ class BackendTest {
   @Test
   void impossibleVariable() {
     String output = Subprocess.of(Report.class).variable("EXEUNT_ISA", "sse9").run();
-    assertTrue(
-        output
-            .lines()
-            .anyMatch(
-                l ->
-                    l.startsWith("allocate: UnsupportedOperationException: ")
-                        && l.contains("EXEUNT_ISA")
-                        && l.contains("sse9")),
+    assertTrue(output.lines().anyMatch(l
+                   -> l.startsWith("allocate: UnsupportedOperationException: ")
+                       && l.contains("EXEUNT_ISA") && l.contains("sse9")),
         output);
   }
 
@@ -203,8 +194,7 @@ class BackendTest {
     String output = Subprocess.of(Report.class).variable("EXEUNT_BACKEND", "gpu").run();
     for (String use : new String[] {"isa", "threads", "cuda", "allocate"}) {
       assertSays(
-          output,
-          use + ": IllegalArgumentException: EXEUNT_BACKEND is gpu, neither cpu nor cuda");
+          output, use + ": IllegalArgumentException: EXEUNT_BACKEND is gpu, neither cpu nor cuda");
     }
     assertSays(Subprocess.of(Report.class).variable("EXEUNT_BACKEND", "").run(), "allocate: cpu/");
   }
@@ -229,10 +219,8 @@ class BackendTest {
     Assumptions.assumeTrue(Files.exists(library), library + " is not there");
     String output = Subprocess.of(Report.class).option("-Dexeunt.cuda.library=" + library).run();
     assertSays(output, "cuda: false");
-    assertTrue(
-        output
-            .lines()
-            .anyMatch(l -> l.startsWith("reason: ") && l.contains("exn_cuda_backend_query")),
+    assertTrue(output.lines().anyMatch(
+                   l -> l.startsWith("reason: ") && l.contains("exn_cuda_backend_query")),
         output);
     assertSays(output, "allocate: cpu/");
   }
@@ -287,15 +275,12 @@ class BackendTest {
         Arrays.stream(System.getProperty("java.class.path").split(File.pathSeparator))
             .filter(entry -> !entry.matches(".*exeunt-jni.*linux.*|.*jni-gen/target/classes/?"))
             .collect(Collectors.joining(File.pathSeparator));
-    Assumptions.assumeTrue(
-        withoutNatives.contains("exeunt-jni"),
+    Assumptions.assumeTrue(withoutNatives.contains("exeunt-jni"),
         "the binding and its natives share a folder in this run");
     String output = Subprocess.java("-cp", withoutNatives, Report.class.getName()).run();
     for (String use : new String[] {"isa", "allocate", "cuda"}) {
-      assertSays(
-          output,
-          use
-              + ": UnsatisfiedLinkError: exeunt's native library could not be loaded on"
+      assertSays(output,
+          use + ": UnsatisfiedLinkError: exeunt's native library could not be loaded on"
               + " linux-x86_64. Tried: resource /org/exeunt/linux-x86_64/libjniexeunt.so (in no"
               + " jar: is exeunt-jni with classifier linux-x86_64 on the path?)");
     }

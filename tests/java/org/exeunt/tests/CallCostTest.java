@@ -51,8 +51,7 @@ class CallCostTest {
   /** A run holds the pointer so that nobody frees it; both tensors are over the same one. */
   @Test
   void facadeOverNativeMethodWithAPointer() {
-    try (Scope scope = Scope.open();
-        FloatPointer pointer = new FloatPointer(16)) {
+    try (Scope scope = Scope.open(); FloatPointer pointer = new FloatPointer(16)) {
       Tensor a = Tensor.of(pointer, DType.F32, Device.CPU, 1, 16).copyFrom(new float[16]);
       Tensor out = scope.allocate(Device.CPU, DType.F32, 1);
       measure("Cosine.run over a pointer", scope, a, out);
@@ -67,20 +66,18 @@ class CallCostTest {
       params.struct_size(params.sizeof());
       params.a(dl(a)).b(params.a()).out(dl(out));
       long address = params.address();
-      IntConsumer bare =
-          calls -> {
-            int failures = 0;
-            for (int i = 0; i < calls; i++) {
-              failures |= exeunt.exn_cosine(address, 0, 0, 0);
-            }
-            assertTrue(failures == 0);
-          };
-      IntConsumer facade =
-          calls -> {
-            for (int i = 0; i < calls; i++) {
-              op.run(Stream.DEFAULT);
-            }
-          };
+      IntConsumer bare = calls -> {
+        int failures = 0;
+        for (int i = 0; i < calls; i++) {
+          failures |= exeunt.exn_cosine(address, 0, 0, 0);
+        }
+        assertTrue(failures == 0);
+      };
+      IntConsumer facade = calls -> {
+        for (int i = 0; i < calls; i++) {
+          op.run(Stream.DEFAULT);
+        }
+      };
       double[] ns = {0, Double.MAX_VALUE};
       for (int i = 0; i < TRIES && ns[1] - ns[0] >= PROMISED_NS; i++) {
         ns = fastest(bare, facade);
@@ -97,11 +94,9 @@ class CallCostTest {
   private static void warmUpOtherOps(Scope scope, Tensor out) {
     Tensor a = scope.allocate(Device.CPU, DType.F32, 1, 16);
     Tensor square = scope.allocate(Device.CPU, DType.F32, 1, 16);
-    Op[] ops = {
-      StableMax.forward().logits(a).out(square).build(scope),
-      PerpGrad.builder().weight(a).grad(a).out(square).build(scope),
-      Gate.builder().features(a).output(a, null).prob(out).build(scope)
-    };
+    Op[] ops = {StableMax.forward().logits(a).out(square).build(scope),
+        PerpGrad.builder().weight(a).grad(a).out(square).build(scope),
+        Gate.builder().features(a).output(a, null).prob(out).build(scope)};
     for (int i = 0; i < WARM_UP; i++) {
       for (Op op : ops) {
         op.run(Stream.DEFAULT);

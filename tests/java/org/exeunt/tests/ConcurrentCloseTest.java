@@ -96,20 +96,29 @@ class ConcurrentCloseTest {
       Op second = head(weight.rows(0, ROWS), weight, scope).build(scope, shared);
       Tensor cosines = scope.allocate(Device.CPU, DType.F32, ROWS);
       Op third = Cosine.builder().a(hidden).b(hidden).out(cosines).build(other);
-      List<Use> all = List.of(
-          round -> first.run(),
-          round -> second.run(),
-          round -> third.run(),
-          round -> third.run(), // by two at once
-          round -> head(hidden, weight, scope).build(other, shared).run(),
-          round -> scope.allocate(Device.CPU, DType.F32, 3).copyFrom(new float[3]),
-          round -> weight.rows(0, ROWS).copyFrom(hidden, Stream.DEFAULT),
-          round -> hidden.slice(1, 0, 3).toFloatArray(),
-          round -> shared.bytes(),
-          round -> close(round, 20, first),
-          round -> close(round % 15 == 0 ? round : 0, 30, pointer), // twice
-          round -> close(round, 40, scope),
-          round -> close(round, 50, other));
+      List<Use> all = List.of(round
+          -> first.run(),
+          round
+          -> second.run(),
+          round
+          -> third.run(),
+          round
+          -> third.run(), // by two at once
+          round
+          -> head(hidden, weight, scope).build(other, shared).run(),
+          round
+          -> scope.allocate(Device.CPU, DType.F32, 3).copyFrom(new float[3]),
+          round
+          -> weight.rows(0, ROWS).copyFrom(hidden, Stream.DEFAULT),
+          round
+          -> hidden.slice(1, 0, 3).toFloatArray(),
+          round
+          -> shared.bytes(),
+          round
+          -> close(round, 20, first),
+          round
+          -> close(round % 15 == 0 ? round : 0, 30, pointer), // twice
+          round -> close(round, 40, scope), round -> close(round, 50, other));
       CountDownLatch go = new CountDownLatch(1);
       List<Thread> threads = new ArrayList<>();
       for (Use use : all) {
@@ -129,8 +138,8 @@ class ConcurrentCloseTest {
     }
 
     private static ExitHead.Builder head(Tensor hidden, Tensor weight, Scope scope) {
-      return ExitHead.builder().hidden(hidden).weight(weight)
-          .out(Statistics.allocate(scope, Device.CPU, ROWS, Statistic.ENTROPY));
+      return ExitHead.builder().hidden(hidden).weight(weight).out(
+          Statistics.allocate(scope, Device.CPU, ROWS, Statistic.ENTROPY));
     }
 
     private static void close(int round, int when, AutoCloseable what) {

@@ -36,22 +36,14 @@ class DTypeTest {
     for (int bits = 0; bits < 0x7bff; bits++) {
       float low = DType.f16ToFloat((short) bits);
       float middle = (low + DType.f16ToFloat((short) (bits + 1))) / 2; // exact
-      check(
-          bits,
-          middle,
-          DType.floatToF16(Math.nextDown(middle)),
-          DType.floatToF16(middle),
+      check(bits, middle, DType.floatToF16(Math.nextDown(middle)), DType.floatToF16(middle),
           DType.floatToF16(Math.nextUp(middle)));
       assertEquals((short) (bits | 0x8000), DType.floatToF16(-low));
     }
     for (int bits = 0; bits < 0x7f7f; bits++) {
       float low = DType.bf16ToFloat((short) bits);
       float middle = Float.intBitsToFloat(Float.floatToRawIntBits(low) + 0x8000);
-      check(
-          bits,
-          middle,
-          DType.floatToBf16(Math.nextDown(middle)),
-          DType.floatToBf16(middle),
+      check(bits, middle, DType.floatToBf16(Math.nextDown(middle)), DType.floatToBf16(middle),
           DType.floatToBf16(Math.nextUp(middle)));
     }
     assertEquals(0x7c00, DType.floatToF16(65520f));

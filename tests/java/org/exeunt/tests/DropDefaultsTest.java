@@ -47,8 +47,8 @@ class DropDefaultsTest {
   /** Two query heads share a key head. */
   private record Prompt(int tokens, float[] query, float[] keys) {
     static Prompt random(int tokens, int seed) {
-      return new Prompt(tokens, gaussian(tokens * HEADS * WIDTH, seed),
-          gaussian(tokens * WIDTH, seed + 1));
+      return new Prompt(
+          tokens, gaussian(tokens * HEADS * WIDTH, seed), gaussian(tokens * WIDTH, seed + 1));
     }
 
     PromptLayer layer(Scope scope) {
@@ -82,7 +82,9 @@ class DropDefaultsTest {
 
     /** Over all heads. */
     double mean(int column) {
-      return IntStream.range(0, HEADS).mapToDouble(h -> logit(tokens - 1, h, column)).average()
+      return IntStream.range(0, HEADS)
+          .mapToDouble(h -> logit(tokens - 1, h, column))
+          .average()
           .orElseThrow();
     }
   }
@@ -97,8 +99,8 @@ class DropDefaultsTest {
   }
 
   private static double[] softmax(IntToDoubleFunction logit, int count) {
-    double[] p = IntStream.range(0, count).mapToDouble(j -> Math.exp(logit.applyAsDouble(j)))
-        .toArray();
+    double[] p =
+        IntStream.range(0, count).mapToDouble(j -> Math.exp(logit.applyAsDouble(j))).toArray();
     double sum = Arrays.stream(p).sum();
     return Arrays.stream(p).map(value -> value / sum).toArray();
   }
@@ -109,14 +111,23 @@ class DropDefaultsTest {
 
   /** The average over five neighbours, zero outside. */
   private static double[] pooled(double... scores) {
-    return scores(scores.length, j -> IntStream.rangeClosed(j - 2, j + 2)
-        .filter(i -> i >= 0 && i < scores.length).mapToDouble(i -> scores[i]).sum() / 5);
+    return scores(scores.length,
+        j
+        -> IntStream.rangeClosed(j - 2, j + 2)
+                .filter(i -> i >= 0 && i < scores.length)
+                .mapToDouble(i -> scores[i])
+                .sum()
+            / 5);
   }
 
   /** The k best, ascending; the cut must be clearer than what f32 can blur. */
   private static int[] best(double[] scores, int k) {
-    int[] order = IntStream.range(0, scores.length).boxed()
-        .sorted(Comparator.comparingDouble(j -> -scores[j])).mapToInt(j -> j).toArray();
+    int[] order =
+        IntStream.range(0, scores.length)
+            .boxed()
+            .sorted(Comparator.comparingDouble(j -> - scores[j]))
+            .mapToInt(j -> j)
+            .toArray();
     if (k > 0 && k < order.length) {
       double largest = Arrays.stream(scores).map(Math::abs).max().orElseThrow();
       assertTrue(scores[order[k - 1]] - scores[order[k]] > 1e-5 * largest, "the cut is not clear");
@@ -154,8 +165,8 @@ class DropDefaultsTest {
     Prompt prompt = Prompt.random(1200, 3);
     double[] scores = pooled(scores(prompt.tokens, prompt::mean));
     try (Scope scope = Scope.open()) {
-      assertArrayEquals(best(scores, 1024),
-          list(method.choose(scope, Stream.DEFAULT, prompt.layer(scope)), 0));
+      assertArrayEquals(
+          best(scores, 1024), list(method.choose(scope, Stream.DEFAULT, prompt.layer(scope)), 0));
     }
   }
 
@@ -211,8 +222,8 @@ class DropDefaultsTest {
   @Test
   void fastV() {
     FastV method = FastV.standard();
-    assertArrayEquals(new int[] {1},
-        IntStream.range(0, 32).filter(l -> method.choosesBehind(l, 32)).toArray());
+    assertArrayEquals(
+        new int[] {1}, IntStream.range(0, 32).filter(l -> method.choosesBehind(l, 32)).toArray());
     assertEquals(288, method.kept(576));
     Prompt prompt = Prompt.random(100, 9);
     try (Scope scope = Scope.open()) {
@@ -225,13 +236,14 @@ class DropDefaultsTest {
   void pyramidDrop() {
     PyramidDrop method = PyramidDrop.standard();
     assertEquals(List.of(new PyramidDrop.Stage(8, .5), new PyramidDrop.Stage(16, .25),
-        new PyramidDrop.Stage(24, .125)), method.stages());
+                     new PyramidDrop.Stage(24, .125)),
+        method.stages());
     assertArrayEquals(new int[] {8, 16, 24},
         IntStream.range(0, 32).filter(l -> method.stageBefore(l) >= 0).toArray());
     Prompt prompt = Prompt.random(100, 11); // its 80 image tokens were 160 at first
     try (Scope scope = Scope.open()) {
-      assertArrayEquals(ofImage(prompt, 40), list(
-          method.choose(scope, Stream.DEFAULT, 1, prompt.layer(scope), 10, 90, 160), 0));
+      assertArrayEquals(ofImage(prompt, 40),
+          list(method.choose(scope, Stream.DEFAULT, 1, prompt.layer(scope), 10, 90, 160), 0));
     }
   }
 
@@ -246,8 +258,7 @@ class DropDefaultsTest {
 
     Hired.Block block(Scope scope) {
       return new Hired.Block(tensor(scope, query, PARTITIONS, HEADS, WIDTH),
-          KvCache.ofHeadMajor(
-              tensor(scope, keys, PARTITIONS, HEADS, 1 + PATCHES, WIDTH), null));
+          KvCache.ofHeadMajor(tensor(scope, keys, PARTITIONS, HEADS, 1 + PATCHES, WIDTH), null));
     }
 
     /** What the CLS token pays to each patch, summed over heads. */
@@ -258,8 +269,8 @@ class DropDefaultsTest {
         double[] p = softmax(j -> {
           double product = 0;
           for (int i = 0; i < WIDTH; i++) {
-            product += (double) query[head * WIDTH + i]
-                * keys[(head * (1 + PATCHES) + j) * WIDTH + i];
+            product +=
+                (double) query[head * WIDTH + i] * keys[(head * (1 + PATCHES) + j) * WIDTH + i];
           }
           return product / Math.sqrt(WIDTH);
         }, 1 + PATCHES);
@@ -322,8 +333,12 @@ class DropDefaultsTest {
     }
     try (Scope scope = Scope.open()) {
       Tensor budget = scope.allocate(Device.defaultDevice(), DType.I32, 1, PARTITIONS);
-      HiredBudget.builder().attention(tensor(scope, rounded, 1, PATCHES)).budget(budget)
-          .patches(SIDE, SIDE).grid(2, 2).runOnce();
+      HiredBudget.builder()
+          .attention(tensor(scope, rounded, 1, PATCHES))
+          .budget(budget)
+          .patches(SIDE, SIDE)
+          .grid(2, 2)
+          .runOnce();
       assertArrayEquals(budgets(attention, false), budget.toIntArray());
     }
   }
@@ -336,10 +351,15 @@ class DropDefaultsTest {
     try (Scope scope = Scope.open()) {
       Hired.Grid grid = new Hired.Grid(SIDE, SIDE, 2, 2);
       assertArrayEquals(
-          Hired.asInCode().withRate(.2, .5).choose(scope, Stream.DEFAULT, early.block(scope),
-              late.block(scope), grid).indices().toIntArray(),
-          Hired.asInCode().choose(scope, Stream.DEFAULT, early.block(scope), late.block(scope),
-              grid).indices().toIntArray());
+          Hired.asInCode()
+              .withRate(.2, .5)
+              .choose(scope, Stream.DEFAULT, early.block(scope), late.block(scope), grid)
+              .indices()
+              .toIntArray(),
+          Hired.asInCode()
+              .choose(scope, Stream.DEFAULT, early.block(scope), late.block(scope), grid)
+              .indices()
+              .toIntArray());
     }
   }
 }

@@ -56,9 +56,8 @@ class DropHandVectorsTest {
   @Test
   void headsAreAddedUpInTheirOrder() {
     float big = 0x1p24f;
-    Tensor scores =
-        scope.copyOf(
-            new float[] {big, 1, 0, 1, 1, 0, 1, big, 3, /* and */ 1, 2, 3, 0, 0, 0, 9, 0, 0}, 6, 3);
+    Tensor scores = scope.copyOf(
+        new float[] {big, 1, 0, 1, 1, 0, 1, big, 3, /* and */ 1, 2, 3, 0, 0, 0, 9, 0, 0}, 6, 3);
     Selection selection = Selection.allocate(scope, 2, 1);
     Select.builder().scores(scores).heads(3).select(selection).runOnce();
     finish();
@@ -101,8 +100,7 @@ class DropHandVectorsTest {
   /** Average pooling divides by the width at the edges too; the maximum looks at what is there. */
   @Test
   void pooledScores() {
-    assertArrayEquals(
-        new float[] {.2f, 1.2f, 1.2f, 1, .6f, .6f, -.4f}, scores(Pool.AVG, 5), 1e-6f);
+    assertArrayEquals(new float[] {.2f, 1.2f, 1.2f, 1, .6f, .6f, -.4f}, scores(Pool.AVG, 5), 1e-6f);
     assertArrayEquals(new float[] {1, 5, 5, 5, 5, 5, 0}, scores(Pool.MAX, 5));
     assertArrayEquals(SCORES, scores(Pool.NONE, 0));
   }
@@ -165,8 +163,7 @@ class DropHandVectorsTest {
   @Test
   void hiredBudgets() {
     assertArrayEquals(new int[] {3, 1, 1}, budgets(HiredBudget.asInCode()));
-    assertArrayEquals(
-        new int[] {3, 2, 1},
+    assertArrayEquals(new int[] {3, 2, 1},
         budgets(HiredBudget.asInCode().remainder(Remainder.LARGEST_REMAINDER)));
     // The paper weighs .5 against .5 here, to the same end.
     assertArrayEquals(new int[] {3, 1, 1}, budgets(HiredBudget.builder()));
@@ -174,8 +171,7 @@ class DropHandVectorsTest {
 
   private int[] budgets(HiredBudget.Builder builder) {
     Tensor budget = scope.allocate(DType.I32, 1, 3);
-    builder
-        .attention(scope.copyOf(new float[] {.4f, .1f, .3f, .2f}, 1, 4))
+    builder.attention(scope.copyOf(new float[] {.4f, .1f, .3f, .2f}, 1, 4))
         .budget(budget)
         .patches(4, 1)
         .grid(2, 1)

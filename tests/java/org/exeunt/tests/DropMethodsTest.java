@@ -65,16 +65,19 @@ class DropMethodsTest {
         try (Scope scope = Scope.open()) {
           float[] last = Arrays.copyOfRange(queries, b * heads * width, (b + 1) * heads * width);
           int size = kvHeads * tokens * width;
-          KvCache keys = keys(scope, Arrays.copyOfRange(allKeys, b * size, (b + 1) * size),
-              kvHeads, tokens, width);
-          Selection kept = method.choose(scope, Stream.DEFAULT, 0,
-              prompt(scope, last, heads, 1, width, keys, end + 1));
+          KvCache keys = keys(
+              scope, Arrays.copyOfRange(allKeys, b * size, (b + 1) * size), kvHeads, tokens, width);
+          Selection kept = method.choose(
+              scope, Stream.DEFAULT, 0, prompt(scope, last, heads, 1, width, keys, end + 1));
           // What stands behind the last token of a shorter prompt is kept by the authors; here it
           // is no part of the prompt.
           int[] valid = row(recorded.ints("kept_valid"), batch, b);
           int[] official = row(recorded.ints("kept_indices"), batch, b);
-          int[] expected = IntStream.range(0, official.length)
-              .filter(i -> valid[i] == 1 && official[i] <= end).map(i -> official[i]).toArray();
+          int[] expected =
+              IntStream.range(0, official.length)
+                  .filter(i -> valid[i] == 1 && official[i] <= end)
+                  .map(i -> official[i])
+                  .toArray();
           assertArrayEquals(expected, list(kept, 0), name + " row " + b);
           compared++;
         }
@@ -97,10 +100,12 @@ class DropMethodsTest {
       int width = recorded.integer("head_dim");
       int tokens = recorded.integer("n");
       try (Scope scope = Scope.open()) {
-        KvCache keys = keys(scope, recorded.floats("keys"), recorded.integer("kv_heads"), tokens,
-            width);
-        Selection kept = GemFilter.of(13, recorded.integer("k")).choose(scope, Stream.DEFAULT,
-            prompt(scope, recorded.floats("query_last"), heads, 1, width, keys, tokens));
+        KvCache keys =
+            keys(scope, recorded.floats("keys"), recorded.integer("kv_heads"), tokens, width);
+        Selection kept =
+            GemFilter.of(13, recorded.integer("k"))
+                .choose(scope, Stream.DEFAULT,
+                    prompt(scope, recorded.floats("query_last"), heads, 1, width, keys, tokens));
         assertArrayEquals(recorded.ints("kept_indices"), list(kept, 0), name);
         compared++;
       }
@@ -122,18 +127,21 @@ class DropMethodsTest {
       int tokens = recorded.integer("N");
       int window = recorded.integer("window");
       AttentionScores.Pool pool = recorded.text("pool").startsWith("max")
-          ? AttentionScores.Pool.MAX : AttentionScores.Pool.AVG;
+          ? AttentionScores.Pool.MAX
+          : AttentionScores.Pool.AVG;
       try (Scope scope = Scope.open()) {
-        KvCache keys = keys(scope, recorded.floats("keys"), recorded.integer("kv_heads"), tokens,
-            width);
-        SnapKv method = SnapKv.of(window, recorded.integer("capacity"))
-            .withPooling(pool, recorded.integer("kernel"));
-        Selection kept = method.choose(scope, Stream.DEFAULT, prompt(scope,
-            recorded.floats("query_window"), heads, window, width, keys, tokens));
+        KvCache keys =
+            keys(scope, recorded.floats("keys"), recorded.integer("kv_heads"), tokens, width);
+        SnapKv method =
+            SnapKv.of(window, recorded.integer("capacity"))
+                .withPooling(pool, recorded.integer("kernel"));
+        Selection kept = method.choose(scope, Stream.DEFAULT,
+            prompt(scope, recorded.floats("query_window"), heads, window, width, keys, tokens));
         for (int h = 0; h < heads; h++) {
           int[] prefix = row(recorded.ints("kept_indices"), heads, h);
-          int[] expected = IntStream.concat(IntStream.of(prefix),
-              IntStream.range(tokens - window, tokens)).toArray();
+          int[] expected =
+              IntStream.concat(IntStream.of(prefix), IntStream.range(tokens - window, tokens))
+                  .toArray();
           assertArrayEquals(expected, list(kept, h), name + " head " + h);
           compared++;
         }
@@ -161,12 +169,12 @@ class DropMethodsTest {
         continue; // shares of 1 in all leave nothing to drop
       }
       try (Scope scope = Scope.open()) {
-        KvCache keys = keys(scope, recorded.floats("keys"), recorded.integer("kv_heads"), tokens,
-            width);
+        KvCache keys =
+            keys(scope, recorded.floats("keys"), recorded.integer("kv_heads"), tokens, width);
         H2o method = H2o.of((heavy + .25) / tokens, (recent + .25) / tokens);
         assertEquals(heavy + recent, method.kept(tokens));
-        Selection kept = method.choose(scope, Stream.DEFAULT, prompt(scope,
-            recorded.floats("queries"), heads, tokens, width, keys, tokens));
+        Selection kept = method.choose(scope, Stream.DEFAULT,
+            prompt(scope, recorded.floats("queries"), heads, tokens, width, keys, tokens));
         for (int h = 0; h < heads; h++) {
           assertArrayEquals(row(recorded.ints("expected_positions"), heads, h), list(kept, h),
               name + " head " + h);
@@ -192,12 +200,13 @@ class DropMethodsTest {
       int begin = recorded.integer("image_start");
       int length = recorded.integer("image_length");
       try (Scope scope = Scope.open()) {
-        KvCache keys = keys(scope, recorded.floats("keys"), recorded.integer("kv_heads"), tokens,
-            width);
+        KvCache keys =
+            keys(scope, recorded.floats("keys"), recorded.integer("kv_heads"), tokens, width);
         FastV method = FastV.of(recorded.integer("layer"), recorded.number("r"));
         assertEquals(recorded.integer("keep"), method.kept(length), name);
-        Selection kept = method.choose(scope, Stream.DEFAULT, prompt(scope,
-            recorded.floats("query_last"), heads, 1, width, keys, tokens), begin, begin + length);
+        Selection kept = method.choose(scope, Stream.DEFAULT,
+            prompt(scope, recorded.floats("query_last"), heads, 1, width, keys, tokens), begin,
+            begin + length);
         assertArrayEquals(recorded.ints("kept_indices"), list(kept, 0), name);
         compared++;
       }
@@ -230,17 +239,21 @@ class DropMethodsTest {
         int original = recorded.integers("image_tokens_original")[b];
         try (Scope scope = Scope.open()) {
           int size = heads * tokens * width;
-          KvCache keys = keys(scope, Arrays.copyOfRange(recorded.floats("keys"), b * size,
-              (b + 1) * size), heads, tokens, width);
-          float[] query = Arrays.copyOfRange(recorded.floats("query_row"), b * heads * width,
-              (b + 1) * heads * width);
+          KvCache keys = keys(scope,
+              Arrays.copyOfRange(recorded.floats("keys"), b * size, (b + 1) * size), heads, tokens,
+              width);
+          float[] query = Arrays.copyOfRange(
+              recorded.floats("query_row"), b * heads * width, (b + 1) * heads * width);
           Selection kept = method.choose(scope, Stream.DEFAULT, stage,
               prompt(scope, query, heads, 1, width, keys, last + 1), begin, begin + now, original);
           assertEquals(recorded.integers("keep")[b], method.kept(stage, original), name);
           int[] valid = row(recorded.ints("kept_valid"), batch, b);
           int[] official = row(recorded.ints("kept_indices"), batch, b);
-          int[] expected = IntStream.range(0, official.length)
-              .filter(i -> valid[i] == 1 && official[i] <= last).map(i -> official[i]).toArray();
+          int[] expected =
+              IntStream.range(0, official.length)
+                  .filter(i -> valid[i] == 1 && official[i] <= last)
+                  .map(i -> official[i])
+                  .toArray();
           assertArrayEquals(expected, list(kept, 0), name + " row " + b);
           compared++;
         }
@@ -261,13 +274,14 @@ class DropMethodsTest {
       }
       int side = recorded.integer("side");
       int partitions = recorded.integer("partitions");
-      Hired.Grid grid = new Hired.Grid(side, side, recorded.integer("grid_rows"),
-          recorded.integer("grid_cols"));
+      Hired.Grid grid =
+          new Hired.Grid(side, side, recorded.integer("grid_rows"), recorded.integer("grid_cols"));
       try (Scope scope = Scope.open()) {
-        Selection kept = Hired.asInCode().withRate(recorded.number("rate"),
-            recorded.number("alpha")).choose(scope, Stream.DEFAULT,
-            DropOutcomeTest.block(scope, recorded, "0"),
-            DropOutcomeTest.block(scope, recorded, "22"), grid);
+        Selection kept =
+            Hired.asInCode()
+                .withRate(recorded.number("rate"), recorded.number("alpha"))
+                .choose(scope, Stream.DEFAULT, DropOutcomeTest.block(scope, recorded, "0"),
+                    DropOutcomeTest.block(scope, recorded, "22"), grid);
         int[] mask = recorded.ints("expected_mask");
         for (int p = 0; p < partitions; p++) {
           int[] part = row(mask, partitions, p);
@@ -294,16 +308,22 @@ class DropMethodsTest {
   void smallPromptsByHand() {
     try (Scope scope = Scope.open()) {
       PromptLayer prompt = simple(scope, 5, 1, 4, 2, 3, 0);
-      assertArrayEquals(new int[] {0, 2, 5}, list(
-          PromptDistill.of(new PromptDistill.Stage(0, 2)).withPooling(1)
-              .choose(scope, Stream.DEFAULT, 0, prompt), 0));
-      assertArrayEquals(new int[] {0, 1, 2, 3, 4, 5}, list(
-          PromptDistill.of(new PromptDistill.Stage(0, 9))
-              .choose(scope, Stream.DEFAULT, 0, prompt), 0));
-      assertArrayEquals(new int[] {0, 4, 5}, list(SnapKv.of(2, 3)
-          .withPooling(AttentionScores.Pool.NONE, 0).choose(scope, Stream.DEFAULT, prompt), 0));
-      assertArrayEquals(new int[] {0, 2, 3, 4, 5}, list(
-          FastV.of(2, .5).choose(scope, Stream.DEFAULT, prompt, 1, 4), 0), "1.5 rounds to 2");
+      assertArrayEquals(new int[] {0, 2, 5},
+          list(PromptDistill.of(new PromptDistill.Stage(0, 2))
+                   .withPooling(1)
+                   .choose(scope, Stream.DEFAULT, 0, prompt),
+              0));
+      assertArrayEquals(new int[] {0, 1, 2, 3, 4, 5},
+          list(PromptDistill.of(new PromptDistill.Stage(0, 9))
+                   .choose(scope, Stream.DEFAULT, 0, prompt),
+              0));
+      assertArrayEquals(new int[] {0, 4, 5},
+          list(SnapKv.of(2, 3)
+                   .withPooling(AttentionScores.Pool.NONE, 0)
+                   .choose(scope, Stream.DEFAULT, prompt),
+              0));
+      assertArrayEquals(new int[] {0, 2, 3, 4, 5},
+          list(FastV.of(2, .5).choose(scope, Stream.DEFAULT, prompt, 1, 4), 0), "1.5 rounds to 2");
     }
   }
 
@@ -311,8 +331,10 @@ class DropMethodsTest {
   void aBrokenScoreKeepsEverything() {
     try (Scope scope = Scope.open()) {
       PromptLayer prompt = simple(scope, 5, Float.NaN, 4, 2, 3, 0);
-      Selection kept = PromptDistill.of(new PromptDistill.Stage(0, 2)).withPooling(1)
-          .choose(scope, Stream.DEFAULT, 0, prompt);
+      Selection kept =
+          PromptDistill.of(new PromptDistill.Stage(0, 2))
+              .withPooling(1)
+              .choose(scope, Stream.DEFAULT, 0, prompt);
       assertEquals(0, kept.valid().toIntArray()[0]);
       assertArrayEquals(new int[] {0, 1, 2, 3, 4, 5}, list(kept, 0));
     }
@@ -324,15 +346,16 @@ class DropMethodsTest {
       PromptLayer prompt = simple(scope, 5, 1, 4, 2);
       PromptLayer step = new PromptLayer(prompt.query().rows(3, 4), prompt.keys(), 0, 4);
       PromptDistill distill = PromptDistill.of(new PromptDistill.Stage(0, 2));
-      String message = assertThrows(IllegalStateException.class,
-          () -> distill.choose(scope, Stream.DEFAULT, 0, step)).getMessage();
+      String message = assertThrows(
+          IllegalStateException.class, () -> distill.choose(scope, Stream.DEFAULT, 0, step))
+                           .getMessage();
       assertTrue(message.contains("1 rows") && message.contains("4 tokens"), message);
       assertThrows(IllegalStateException.class,
           () -> GemFilter.of(0, 1).choose(scope, Stream.DEFAULT, step));
-      assertThrows(IllegalStateException.class,
-          () -> SnapKv.of(1, 2).choose(scope, Stream.DEFAULT, step));
-      assertThrows(IllegalStateException.class,
-          () -> H2o.standard().choose(scope, Stream.DEFAULT, step));
+      assertThrows(
+          IllegalStateException.class, () -> SnapKv.of(1, 2).choose(scope, Stream.DEFAULT, step));
+      assertThrows(
+          IllegalStateException.class, () -> H2o.standard().choose(scope, Stream.DEFAULT, step));
       assertThrows(IllegalStateException.class,
           () -> FastV.standard().choose(scope, Stream.DEFAULT, step, 0, 1));
       assertThrows(IllegalStateException.class,
@@ -346,23 +369,24 @@ class DropMethodsTest {
     try (Scope scope = Scope.open()) {
       PromptLayer prompt = simple(scope, 1, 2, 3, 4);
       Tensor query = prompt.query();
-      Tensor wide = scope.allocate(
-          Device.defaultDevice(), DType.F32, 4, query.size(1), query.size(2) + 1);
+      Tensor wide =
+          scope.allocate(Device.defaultDevice(), DType.F32, 4, query.size(1), query.size(2) + 1);
       PromptLayer misfit = new PromptLayer(wide, prompt.keys(), 0, 4);
       long before = scope.allocatedBytes();
       Stream stream = Stream.DEFAULT;
       String why = "elements per head";
-      assertRefused(why, () -> PromptDistill.of(new PromptDistill.Stage(0, 2))
-          .choose(scope, stream, 0, misfit));
+      assertRefused(why,
+          () -> PromptDistill.of(new PromptDistill.Stage(0, 2)).choose(scope, stream, 0, misfit));
       assertRefused(why, () -> GemFilter.of(0, 2).choose(scope, stream, misfit));
       assertRefused(why, () -> SnapKv.of(1, 2).choose(scope, stream, misfit));
       assertRefused(why, () -> H2o.standard().choose(scope, stream, misfit));
       assertRefused(why, () -> FastV.standard().choose(scope, stream, misfit, 0, 2));
+      assertRefused(why, () -> PyramidDrop.standard().choose(scope, stream, 0, misfit, 0, 2, 2));
       assertRefused(why,
-          () -> PyramidDrop.standard().choose(scope, stream, 0, misfit, 0, 2, 2));
-      assertRefused(why, () -> Hired.standard().choose(scope, stream,
-          new Hired.Block(query.rows(0, 1), prompt.keys()),
-          new Hired.Block(wide.rows(0, 1), prompt.keys()), new Hired.Grid(1, 3, 0, 0)));
+          ()
+              -> Hired.standard().choose(scope, stream,
+                  new Hired.Block(query.rows(0, 1), prompt.keys()),
+                  new Hired.Block(wide.rows(0, 1), prompt.keys()), new Hired.Grid(1, 3, 0, 0)));
       assertEquals(before, scope.allocatedBytes());
       GemFilter.of(0, 2).choose(scope, stream, prompt);
       assertTrue(scope.allocatedBytes() > before);
@@ -380,8 +404,8 @@ class DropMethodsTest {
     assertRefused("keep is 0", () -> GemFilter.of(0, 0));
     assertRefused("keep is -1", () -> new PromptDistill.Stage(0, -1));
     assertRefused("stages is empty", PromptDistill::of);
-    assertRefused("behind layer 3", () -> PromptDistill.of(
-        new PromptDistill.Stage(3, 4), new PromptDistill.Stage(3, 2)));
+    assertRefused("behind layer 3",
+        () -> PromptDistill.of(new PromptDistill.Stage(3, 4), new PromptDistill.Stage(3, 2)));
     assertRefused("window is 0", () -> SnapKv.of(0, 4));
     assertRefused("capacity is 4", () -> SnapKv.of(4, 4));
     assertRefused("heavy is 0.75", () -> H2o.of(.75, .5));
@@ -389,25 +413,24 @@ class DropMethodsTest {
     assertRefused("layer is 0", () -> new PyramidDrop.Stage(0, .5));
     assertRefused("width is 4", () -> PromptDistill.standard().withPooling(4));
     assertRefused("count is -2", () -> PromptDistill.standard().withTruncation(-2));
-    assertRefused("width is 0",
-        () -> SnapKv.standard().withPooling(AttentionScores.Pool.MAX, 0));
-    assertRefused("width is 5",
-        () -> SnapKv.standard().withPooling(AttentionScores.Pool.NONE, 5));
+    assertRefused("width is 0", () -> SnapKv.standard().withPooling(AttentionScores.Pool.MAX, 0));
+    assertRefused("width is 5", () -> SnapKv.standard().withPooling(AttentionScores.Pool.NONE, 5));
     assertRefused("1.5", () -> Hired.standard().withRate(.2, 1.5));
-    assertRefused("does not follow", () -> PyramidDrop.of(
-        new PyramidDrop.Stage(1, .25), new PyramidDrop.Stage(2, .5)));
+    assertRefused("does not follow",
+        () -> PyramidDrop.of(new PyramidDrop.Stage(1, .25), new PyramidDrop.Stage(2, .5)));
     try (Scope scope = Scope.open()) {
       PromptLayer prompt = simple(scope, 1, 2, 3, 4);
       assertRefused("fewer than the capacity of 5",
           () -> SnapKv.of(2, 5).choose(scope, Stream.DEFAULT, prompt));
       assertRefused("2 to 5, but the prompt has 4",
           () -> FastV.standard().choose(scope, Stream.DEFAULT, prompt, 2, 5));
-      assertRefused("sequence is 1",
-          () -> new PromptLayer(prompt.query(), prompt.keys(), 1, 4));
+      assertRefused("sequence is 1", () -> new PromptLayer(prompt.query(), prompt.keys(), 1, 4));
       assertRefused("tokens is 5", () -> new PromptLayer(prompt.query(), prompt.keys(), 0, 5));
-      assertRefused("early.query", () -> Hired.standard().choose(scope, Stream.DEFAULT,
-          new Hired.Block(prompt.query(), prompt.keys()),
-          new Hired.Block(prompt.query(), prompt.keys()), new Hired.Grid(1, 3, 1, 2)));
+      assertRefused("early.query",
+          ()
+              -> Hired.standard().choose(scope, Stream.DEFAULT,
+                  new Hired.Block(prompt.query(), prompt.keys()),
+                  new Hired.Block(prompt.query(), prompt.keys()), new Hired.Grid(1, 3, 1, 2)));
     }
   }
 }

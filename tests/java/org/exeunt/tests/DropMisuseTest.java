@@ -154,16 +154,12 @@ class DropMisuseTest {
     invalid(() -> select(two().withCount(i32(2, 1))).build(), "selection.count", "rank 2", "1");
     invalid(() -> select(two().withValid(i32(2))).build(), "selection.valid", "i32", "u8");
     invalid(() -> select(two().withBudget(i32(3))).build(), "selection.budget", "3", "2");
-    invalid(
-        () -> select(two().withBudget(i32(2)).withSegments(ints(0, 2, 5))).build(),
-        "selection.budget",
-        "rank 1",
-        "2");
-    invalid(
-        () -> select(two().withBudget(i32(2, 3)).withSegments(ints(0, 2, 5))).build(),
-        "selection.budget",
-        "3",
-        "2");
+    invalid(()
+                -> select(two().withBudget(i32(2)).withSegments(ints(0, 2, 5))).build(),
+        "selection.budget", "rank 1", "2");
+    invalid(()
+                -> select(two().withBudget(i32(2, 3)).withSegments(ints(0, 2, 5))).build(),
+        "selection.budget", "3", "2");
     invalid(() -> select(two().withSegments(ints(0))).build(), "selection.segments", "1", "2");
     invalid(() -> select(two().withKeep(i32(2))).build(), "selection.keep", "rank 1", "2 or 3");
     invalid(() -> select(two().withKeep(i32(1, 3))).build(), "selection.keep", "3", "2");
@@ -175,15 +171,12 @@ class DropMisuseTest {
   void selectedMemory() {
     Tensor shared = i32(2, 4);
     Tensor count = shared.reshape(8).slice(0, 5, 7);
-    invalid(
-        () -> select(Selection.top(2, shared).withCount(count)).build(),
-        "selection.count",
-        "overlaps",
-        "selection.indices");
+    invalid(()
+                -> select(Selection.top(2, shared).withCount(count)).build(),
+        "selection.count", "overlaps", "selection.indices");
     Tensor scores = f32(2, 5);
     Tensor inside = scores.reinterpret(DType.I32, 0, 2, 3);
-    invalid(
-        () -> Select.compute(scores, 2, inside), "selection.indices", "overlaps", "scores");
+    invalid(() -> Select.compute(scores, 2, inside), "selection.indices", "overlaps", "scores");
   }
 
   @Test
@@ -194,20 +187,15 @@ class DropMisuseTest {
     refusedByTheRun(select(s).limit(ints(-1, 5)).build(scope), list, "limit[0]", "-1");
     refusedByTheRun(
         select(s.withBudget(ints(1, -1))).build(scope), list, "selection.budget[1]", "-1");
-    refusedByTheRun(
-        select(s.withSegments(ints(0, 3, 2))).build(scope),
-        list,
-        "selection.segments[2]",
-        "2",
-        "3");
+    refusedByTheRun(select(s.withSegments(ints(0, 3, 2))).build(scope), list,
+        "selection.segments[2]", "2", "3");
     refusedByTheRun(
         select(s.withSegments(ints(0, 6))).build(scope), list, "selection.segments[1]", "6", "5");
     refusedByTheRun(
         select(s.withSegments(ints(-1, 5))).build(scope), list, "selection.segments[0]", "-1");
     refusedByTheRun(
         select(s.withKeep(ranges(0, 1, 3, 2))).build(scope), list, "selection.keep", "3", "2");
-    refusedByTheRun(
-        select(s.withKeep(ranges(-1, 1))).build(scope), list, "selection.keep", "-1");
+    refusedByTheRun(select(s.withKeep(ranges(-1, 1))).build(scope), list, "selection.keep", "-1");
     refusedByTheRun(
         select(s.withDrop(ranges(0, 6))).build(scope), list, "selection.drop", "6", "5");
   }
@@ -240,12 +228,9 @@ class DropMisuseTest {
   @Test
   void attentionScores() {
     KvCache cache = cache(DType.F32, 2, 2, 4, 8);
-    invalid(
-        () -> attention(cache(DType.F32, 2, 3, 4, 8)).build(),
-        "attention_scores",
-        "query",
-        "4 heads",
-        "3");
+    invalid(()
+                -> attention(cache(DType.F32, 2, 3, 4, 8)).build(),
+        "attention_scores", "query", "4 heads", "3");
     invalid(() -> attention(cache(DType.F32, 2, 2, 4, 16)).build(), "query", "8", "16");
     invalid(() -> attention(null).build(), "keys.k is null");
     invalid(() -> attention(cache(DType.F32, 1, 2, 4, 8)).build(), "S", "1", "2");
@@ -279,36 +264,30 @@ class DropMisuseTest {
     invalid(() -> attention(cache).pool(Pool.MAX, 0).build(), "pool_width", "0", "1..255");
     invalid(() -> attention(cache).pool(Pool.MAX, 257).build(), "pool_width", "257", "1..255");
     invalid(() -> attention(cache).pool(Pool.NONE, 5).build(), "pool_width", "5", "0");
-    invalid(
-        () -> attention(cache).pool(Pool.AVG, 5).accumulate(true).build(),
-        "accumulate",
-        "1",
-        "pool");
+    invalid(()
+                -> attention(cache).pool(Pool.AVG, 5).accumulate(true).build(),
+        "accumulate", "1", "pool");
     Selection selection = Selection.top(2, i32(8, 2));
-    invalid(
-        () -> attention(cache).scores(null).accumulate(true).select(selection).build(),
+    invalid(()
+                -> attention(cache).scores(null).accumulate(true).select(selection).build(),
         "scores is null");
   }
 
   @Test
   void scoredSelections() {
     KvCache cache = cache(DType.F32, 2, 2, 4, 8);
-    invalid(
-        () -> attention(cache).select(Selection.top(2, i32(2, 2))).build(),
-        "selection.indices",
-        "2",
-        "8");
+    invalid(()
+                -> attention(cache).select(Selection.top(2, i32(2, 2))).build(),
+        "selection.indices", "2", "8");
     Tensor none = null;
-    invalid(
-        () -> attention(cache).select(Selection.top(2, none).withCount(i32(8))).build(),
-        "selection.count",
-        "selection.indices is null");
+    invalid(()
+                -> attention(cache).select(Selection.top(2, none).withCount(i32(8))).build(),
+        "selection.count", "selection.indices is null");
     Tensor scores = f32(2, 4, 4);
     Tensor inside = scores.reinterpret(DType.I32, 0, 8, 2);
-    invalid(
-        () -> attention(cache).scores(scores).select(Selection.top(2, inside)).build(),
-        "overlaps",
-        "scores");
+    invalid(()
+                -> attention(cache).scores(scores).select(Selection.top(2, inside)).build(),
+        "overlaps", "scores");
   }
 
   @Test
@@ -332,11 +311,7 @@ class DropMisuseTest {
   // ---- HiRED's budgets --------------------------------------------------------------------------
 
   private HiredBudget.Builder budget() {
-    return HiredBudget.builder()
-        .attention(f32(2, 24))
-        .budget(i32(2, 5))
-        .patches(4, 6)
-        .grid(2, 2);
+    return HiredBudget.builder().attention(f32(2, 24)).budget(i32(2, 5)).patches(4, 6).grid(2, 2);
   }
 
   @Test
@@ -385,10 +360,9 @@ class DropMisuseTest {
     invalid(() -> gather().tensor(f32(4, 3), f32(2, 3), -1).build(), "axis -1");
     invalid(() -> gather().tensor(f32(4, 3), f32(6)).build(), "tensors[0].out", "1", "2");
     invalid(
-        () -> gather().tensor(f32(4, 3), f32(2, 3)).tensor(f32(2, 5, 8), f32(2, 2, 8), 1).build(),
-        "tensors[1].input",
-        "5",
-        "4");
+        ()
+            -> gather().tensor(f32(4, 3), f32(2, 3)).tensor(f32(2, 5, 8), f32(2, 2, 8), 1).build(),
+        "tensors[1].input", "5", "4");
     invalid(() -> gather().rows(-1).build(), "rows", "-1", "0");
     invalid(() -> gather().rows(1L << 31).build(), "rows", "2147483648", "2147483647");
     invalid(
@@ -413,17 +387,13 @@ class DropMisuseTest {
   @Test
   void gatheredMemory() {
     Tensor memory = f32(4, 3);
-    invalid(
-        () -> gather().tensor(memory, memory.rows(1, 4)).build(),
-        "tensors[0].out",
-        "overlaps",
-        "tensors[0].input");
+    invalid(()
+                -> gather().tensor(memory, memory.rows(1, 4)).build(),
+        "tensors[0].out", "overlaps", "tensors[0].input");
     Tensor out = f32(2, 3);
-    invalid(
-        () -> gather().tensor(f32(4, 3), out).tensor(f32(4, 3), out).build(),
-        "tensors[1].out",
-        "overlaps",
-        "tensors[0].out");
+    invalid(()
+                -> gather().tensor(f32(4, 3), out).tensor(f32(4, 3), out).build(),
+        "tensors[1].out", "overlaps", "tensors[0].out");
     Tensor gaps = f32(2, 4, 8).strided(new long[] {2, 4, 4}, new long[] {32, 8, 1});
     invalid(() -> gather().tensor(gaps, f32(2, 2, 4), 1).build(), "tensors[0].input", "stride");
   }
@@ -469,12 +439,9 @@ class DropMisuseTest {
     KvCache cache = cache(DType.F32, 2, 2, 4, 8);
     invalid(() -> KvCompact.builder().build(), "kv_compact", "destination.k is null");
     invalid(() -> KvCompact.builder().destination(cache).build(), "source.k is null");
-    invalid(
-        () -> cache.compactTo(cache(DType.F16, 2, 2, 4, 8)).build(),
-        "destination",
-        "f16",
-        "source",
-        "f32");
+    invalid(()
+                -> cache.compactTo(cache(DType.F16, 2, 2, 4, 8)).build(),
+        "destination", "f16", "source", "f32");
     invalid(
         () -> cache.compactTo(cache(DType.F32, 2, 3, 4, 8)).build(), "destination", "3 heads", "2");
     invalid(() -> cache.compactTo(cache(DType.F32, 1, 2, 4, 8)).build(), "sequences", "1", "2");
@@ -486,8 +453,7 @@ class DropMisuseTest {
         () -> cache.compact().packed(ints(1, 2), null).build(), "offsets is null", "count is null");
     invalid(
         () -> cache.compact().padded(i32(2, 2), null).build(), "offsets is null", "count is null");
-    invalid(
-        () -> cache.compact().packed(i32(2, 2), ints(0, 2, 4)).build(), "list", "rank 2", "1");
+    invalid(() -> cache.compact().packed(i32(2, 2), ints(0, 2, 4)).build(), "list", "rank 2", "1");
     invalid(() -> cache.compact().padded(ints(0), ints(1, 1)).build(), "list", "rank 1", "2");
     invalid(() -> cache.compact().packed(ints(0), ints(0, 1)).build(), "offsets", "2", "3");
     invalid(() -> cache.compact().padded(i32(3, 2), ints(1, 1)).build(), "list", "3", "2");
@@ -508,22 +474,18 @@ class DropMisuseTest {
     KvCache paged = pages(4, table);
     invalid(() -> compact(paged).freed(i32(4), i32(1)).build(), "length is null");
     invalid(() -> compact(paged).freed(null, i32(1)).build(), "freed_count", "freed is null");
-    invalid(
-        () -> compact(paged).length(lengths).freed(i32(4), i32(2)).build(),
-        "freed_count",
-        "2",
-        "1");
+    invalid(()
+                -> compact(paged).length(lengths).freed(i32(4), i32(2)).build(),
+        "freed_count", "2", "1");
     KvCache other = pages(4, table);
     invalid(
-        () ->
-            paged
-                .compactTo(other)
+        ()
+            -> paged.compactTo(other)
                 .packed(ints(1, 2), ints(0, 1, 2))
                 .length(lengths)
                 .freed(i32(4), i32(1))
                 .build(),
-        "freed",
-        "in place");
+        "freed", "in place");
   }
 
   @Test
@@ -533,12 +495,9 @@ class DropMisuseTest {
     invalid(() -> compact(cache).destination(halves).build(), "destination.k");
     KvCache turned =
         KvCache.ofTokenMajor(cache.k().reshape(2, 4, 2, 8), cache.v().reshape(2, 4, 2, 8));
-    invalid(
-        () -> compact(cache).destination(turned).build(),
-        "destination",
-        "8 elements between heads",
-        "source",
-        "32");
+    invalid(()
+                -> compact(cache).destination(turned).build(),
+        "destination", "8 elements between heads", "source", "32");
     Tensor table = i32(2, 2).copyFrom(new int[] {0, 1, 2, 3});
     KvCache paged = pages(4, table);
     KvCache again =
@@ -597,8 +556,7 @@ class DropMisuseTest {
     Tensor list = other.allocate(DType.I32, 2, 5);
     Selection selection = Selection.top(2, list);
     Select select = select(selection).build(scope);
-    Gather gather =
-        gather().list(list.row(0)).tensor(f32(4, 3), f32(5, 3)).build(scope);
+    Gather gather = gather().list(list.row(0)).tensor(f32(4, 3), f32(5, 3)).build(scope);
     KvCache cache = KvCache.ofHeadMajor(other.allocate(DType.F32, 2, 2, 4, 8), f32(2, 2, 4, 8));
     AttentionScores scores = attention(cache).build(scope);
     KvCompact compact = compact(cache).build(scope);

@@ -38,7 +38,6 @@ import org.junit.jupiter.api.extension.ExtendWith;
 @Tag("kernels")
 @ExtendWith(ForcedPath.class)
 class DropOutcomeTest {
-
   /** From a cache with a head for each group of query heads to one with a head for each of them. */
   @Test
   void snapKvCaches() {
@@ -59,10 +58,12 @@ class DropOutcomeTest {
             tensor(scope, recorded.floats("keys"), 1, kvHeads, tokens, width),
             tensor(scope, recorded.floats("values"), 1, kvHeads, tokens, width));
         int window = recorded.integer("window");
-        Selection kept = SnapKv.of(window, capacity)
-            .withPooling(AttentionScores.Pool.AVG, recorded.integer("kernel"))
-            .choose(scope, Stream.DEFAULT, prompt(
-                scope, recorded.floats("query_window"), heads, window, width, cache, tokens));
+        Selection kept =
+            SnapKv.of(window, capacity)
+                .withPooling(AttentionScores.Pool.AVG, recorded.integer("kernel"))
+                .choose(scope, Stream.DEFAULT,
+                    prompt(scope, recorded.floats("query_window"), heads, window, width, cache,
+                        tokens));
         KvCache shorter = KvCache.contiguous(scope, Device.defaultDevice(), DType.F32,
             KvCache.Layout.HEAD_MAJOR, 1, heads, capacity, width);
         cache.compactTo(shorter).select(kept).perHead(true).runOnce();
@@ -116,40 +117,51 @@ class DropOutcomeTest {
     int rows = recorded.integer("T");
     int[] stages = recorded.integers("layers");
     int[] keep = recorded.integers("k");
-    PromptDistill method = PromptDistill.of(new PromptDistill.Stage(stages[0], keep[0]),
-        new PromptDistill.Stage(stages[1], keep[1]))
-        .withTruncation(recorded.integer("cache_truncation_end"));
+    PromptDistill method =
+        PromptDistill
+            .of(new PromptDistill.Stage(stages[0], keep[0]),
+                new PromptDistill.Stage(stages[1], keep[1]))
+            .withTruncation(recorded.integer("cache_truncation_end"));
     KvCache[] caches = new KvCache[layers];
     int[] lengths = new int[layers];
-    Tensor position = scope.allocate(Device.defaultDevice(), DType.I32, rows)
-        .copyFrom(IntStream.range(0, rows).toArray());
+    Tensor position =
+        scope.allocate(Device.defaultDevice(), DType.I32, rows)
+            .copyFrom(IntStream.range(0, rows).toArray());
     for (int layer = 0; layer < layers; layer++) {
       int stage = method.stageBehind(layer, layers);
-      float[] known = stage < 0 ? new float[kvHeads * rows * width]
+      float[] known = stage < 0
+          ? new float[kvHeads * rows * width]
           : recorded.floats("stage" + (stage + 1) + "_keys");
-      caches[layer] = KvCache.ofHeadMajor(
-          tensor(scope, known, 1, kvHeads, rows, width),
+      caches[layer] = KvCache.ofHeadMajor(tensor(scope, known, 1, kvHeads, rows, width),
           tensor(scope, new float[known.length], 1, kvHeads, rows, width));
       lengths[layer] = rows;
       if (stage < 0) {
         continue;
       }
       String at = "stage" + (stage + 1);
-      Selection kept = method.choose(scope, Stream.DEFAULT, stage, prompt(
-          scope, recorded.floats(at + "_query_last"), heads, 1, width, caches[layer], rows));
+      Selection kept = method.choose(scope, Stream.DEFAULT, stage,
+          prompt(scope, recorded.floats(at + "_query_last"), heads, 1, width, caches[layer], rows));
       assertArrayEquals(recorded.ints(at + "_kept"), list(kept, 0), name + " " + at);
       for (int below = 0; below <= layer && method.truncates(stage); below++) {
         Tensor length = scope.allocate(Device.defaultDevice(), DType.I32, 1);
-        caches[below].compact().select(kept).length(tensorOf(scope, lengths[below]))
-            .newLength(length).runOnce();
+        caches[below]
+            .compact()
+            .select(kept)
+            .length(tensorOf(scope, lengths[below]))
+            .newLength(length)
+            .runOnce();
         lengths[below] = length.toIntArray()[0];
       }
-      Gather.builder().list(kept.indices().row(0)).count(kept.count()).rows(rows)
-          .positions(position.rows(0, rows), position.rows(0, rows)).runOnce();
+      Gather.builder()
+          .list(kept.indices().row(0))
+          .count(kept.count())
+          .rows(rows)
+          .positions(position.rows(0, rows), position.rows(0, rows))
+          .runOnce();
       rows = kept.count().toIntArray()[0];
     }
-    assertArrayEquals(recorded.ints("composed_kept"), position.rows(0, rows).toIntArray(),
-        name + " positions");
+    assertArrayEquals(
+        recorded.ints("composed_kept"), position.rows(0, rows).toIntArray(), name + " positions");
     assertArrayEquals(recorded.integers("kv_lengths"), lengths, name + " lengths");
     assertArrayEquals(recorded.floats("layer0_key_cache"),
         caches[0].k().row(0).slice(1, 0, lengths[0]).toFloatArray(), name + " keys of layer 0");
@@ -185,8 +197,7 @@ class DropOutcomeTest {
     }
     for (int y = padRows; y < down * side - padRows; y++) {
       for (int x = padCols; x < across * side - padCols; x++) {
-        order.add(new int[] {
-            1 + y / side * across + x / side, y % side * side + x % side});
+        order.add(new int[] {1 + y / side * across + x / side, y % side * side + x % side});
       }
     }
     return order;
@@ -194,10 +205,14 @@ class DropOutcomeTest {
 
   /** The tokens that were kept, in the order they are read. */
   private static List<int[]> packed(Recorded recorded, Selection kept) {
-    int[][] lists = IntStream.range(0, recorded.integer("partitions"))
-        .mapToObj(p -> list(kept, p)).toArray(int[][]::new);
-    return reading(recorded).stream()
-        .filter(at -> Arrays.binarySearch(lists[at[0]], at[1]) >= 0).toList();
+    int[][] lists =
+        IntStream.range(0, recorded.integer("partitions"))
+            .mapToObj(p -> list(kept, p))
+            .toArray(int[][] ::new);
+    return reading(recorded)
+        .stream()
+        .filter(at -> Arrays.binarySearch(lists[at[0]], at[1]) >= 0)
+        .toList();
   }
 
   /** The budgets of images in a batch, and the lists of one of them. */
@@ -205,12 +220,16 @@ class DropOutcomeTest {
       double rate, double alpha) {
     int images = (int) attention.size(0);
     int partitions = (int) scores.size(0);
-    Tensor budget =
-        scope.allocate(Device.defaultDevice(), DType.I32, images, partitions);
-    HiredBudget.asInCode().attention(attention).budget(budget).rate(rate, alpha)
-        .patches(side, side).grid(partitions - 1, 1).runOnce();
-    Selection kept = Selection.allocate(scope, partitions, (long) side * side)
-        .withBudget(budget.row(image));
+    Tensor budget = scope.allocate(Device.defaultDevice(), DType.I32, images, partitions);
+    HiredBudget.asInCode()
+        .attention(attention)
+        .budget(budget)
+        .rate(rate, alpha)
+        .patches(side, side)
+        .grid(partitions - 1, 1)
+        .runOnce();
+    Selection kept =
+        Selection.allocate(scope, partitions, (long) side * side).withBudget(budget.row(image));
     Select.builder().scores(scores).select(kept).runOnce();
     return kept;
   }
@@ -228,18 +247,17 @@ class DropOutcomeTest {
       }
       int side = recorded.integer("side");
       // Attention that was summed in half precision is marked in another order there.
-      String attention =
-          recorded.text("dtype").equals("f16") ? "marks" : "score_block0_full";
+      String attention = recorded.text("dtype").equals("f16") ? "marks" : "score_block0_full";
       try (Scope scope = Scope.open()) {
-        Selection kept = hired(scope,
-            tensor(scope, recorded.floats(attention), 1, side * side), 0,
+        Selection kept = hired(scope, tensor(scope, recorded.floats(attention), 1, side * side), 0,
             tensor(scope, recorded.floats("score_block22"), recorded.integer("partitions"),
-                side * side), side, recorded.number("rate"), recorded.number("alpha"));
+                side * side),
+            side, recorded.number("rate"), recorded.number("alpha"));
         List<int[]> found = packed(recorded, kept);
         assertArrayEquals(recorded.ints("packed_partition"),
             found.stream().mapToInt(at -> at[0]).toArray(), name);
-        assertArrayEquals(recorded.ints("packed_token"),
-            found.stream().mapToInt(at -> at[1]).toArray(), name);
+        assertArrayEquals(
+            recorded.ints("packed_token"), found.stream().mapToInt(at -> at[1]).toArray(), name);
       }
       compared++;
     }
@@ -260,19 +278,20 @@ class DropOutcomeTest {
       int patches = side * side;
       int partitions = recorded.integer("partitions");
       try (Scope scope = Scope.open()) {
-        Selection kept = Hired.asInCode()
-            .withRate(recorded.number("rate"), recorded.number("alpha"))
-            .choose(scope, Stream.DEFAULT, block(scope, recorded, "0"),
-                block(scope, recorded, "22"), new Hired.Grid(side, side,
-                    recorded.integer("grid_rows"), recorded.integer("grid_cols")));
-        int[] rows = packed(recorded, kept).stream().mapToInt(at -> at[0] * patches + at[1])
-            .toArray();
+        Selection kept =
+            Hired.asInCode()
+                .withRate(recorded.number("rate"), recorded.number("alpha"))
+                .choose(scope, Stream.DEFAULT, block(scope, recorded, "0"),
+                    block(scope, recorded, "22"),
+                    new Hired.Grid(
+                        side, side, recorded.integer("grid_rows"), recorded.integer("grid_cols")));
+        int[] rows =
+            packed(recorded, kept).stream().mapToInt(at -> at[0] * patches + at[1]).toArray();
         float[] features = recorded.floats("projected_features");
         int width = features.length / (partitions * patches);
-        Tensor out =
-            scope.allocate(Device.defaultDevice(), DType.F32, rows.length, width);
-        Gather.compute(tensor(scope, features, partitions * patches, width),
-            tensorOf(scope, rows), out);
+        Tensor out = scope.allocate(Device.defaultDevice(), DType.F32, rows.length, width);
+        Gather.compute(
+            tensor(scope, features, partitions * patches, width), tensorOf(scope, rows), out);
         assertArrayEquals(recorded.floats("packed_features"), out.toFloatArray(), name);
       }
       compared++;
@@ -288,18 +307,23 @@ class DropOutcomeTest {
     long slots = 1 + (long) recorded.integer("Nv");
     return new Hired.Block(
         tensor(scope, recorded.floats("q_cls_block" + number), partitions, heads, width),
-        KvCache.ofTokenMajor(tensor(scope, recorded.floats("k_block" + number), partitions, slots,
-            heads, width), null));
+        KvCache.ofTokenMajor(
+            tensor(scope, recorded.floats("k_block" + number), partitions, slots, heads, width),
+            null));
   }
 
   /** Two images that were cut differently: the budgets of a batch of both, for either grid. */
   @Test
   void hiredBatchOfTwoImages() {
     Recorded recorded = new Recorded("hired");
-    recorded.at(recorded.cases().stream().filter(name -> {
-      recorded.at(name);
-      return recorded.has("expected_mask_image1");
-    }).findFirst().orElseThrow());
+    recorded.at(recorded.cases()
+            .stream()
+            .filter(name -> {
+              recorded.at(name);
+              return recorded.has("expected_mask_image1");
+            })
+            .findFirst()
+            .orElseThrow());
     int side = recorded.integer("side");
     int patches = side * side;
     int[] partitions = recorded.integers("partitions");
@@ -313,8 +337,9 @@ class DropOutcomeTest {
       int[] mask = recorded.ints("expected_mask_image" + image);
       try (Scope scope = Scope.open()) {
         Selection kept = hired(scope, tensor(scope, full, partitions.length, patches), image,
-            tensor(scope, Arrays.copyOfRange(late, first * patches,
-                (first + partitions[image]) * patches), partitions[image], patches),
+            tensor(scope,
+                Arrays.copyOfRange(late, first * patches, (first + partitions[image]) * patches),
+                partitions[image], patches),
             side, recorded.number("rate"), recorded.number("alpha"));
         for (int p = 0; p < partitions[image]; p++) {
           int[] part = row(mask, partitions[image], p);

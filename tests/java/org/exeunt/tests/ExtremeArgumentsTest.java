@@ -28,8 +28,8 @@ import java.util.TreeSet;
 import java.util.stream.Stream;
 import org.bytedeco.javacpp.FloatPointer;
 import org.exeunt.Backend;
-import org.exeunt.Device;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.KvCache;
 import org.exeunt.Op;
 import org.exeunt.Scope;
@@ -55,10 +55,9 @@ class ExtremeArgumentsTest {
     private static final int ROUNDS = 4;
 
     /** These take an address or a layout at their caller's word, or end what the others need. */
-    private static final Set<String> LEFT_OUT =
-        Set.of("Tensor.ofAddress", "Tensor.ofDlpack", "Tensor.strided", "Stream.wrap",
-            "Scope.close", "Backend.openCuda", "Backend.setThreads", "Backend.setIsa",
-            "Backend.fmaProbe", "Rope.table");
+    private static final Set<String> LEFT_OUT = Set.of("Tensor.ofAddress", "Tensor.ofDlpack",
+        "Tensor.strided", "Stream.wrap", "Scope.close", "Backend.openCuda", "Backend.setThreads",
+        "Backend.setIsa", "Backend.fmaProbe", "Rope.table");
 
     private final Map<Class<?>, List<Object>> pool = new HashMap<>();
     private final Set<String> complaints = new TreeSet<>();
@@ -70,8 +69,7 @@ class ExtremeArgumentsTest {
     }
 
     private void drive() throws Exception {
-      try (Scope scope = Scope.open();
-          FloatPointer pointer = new FloatPointer(64)) {
+      try (Scope scope = Scope.open(); FloatPointer pointer = new FloatPointer(64)) {
         add(scope);
         add(Workspace.in(scope, Device.CPU));
         add(scope.allocate(DType.F32, 4, 6).copyFrom(new float[24]));
@@ -87,17 +85,15 @@ class ExtremeArgumentsTest {
             callAll(type);
           }
         }
-        pool.values().forEach(
-            objects -> objects.forEach(
-                object -> {
-                  if (object instanceof Op op) {
-                    op.close();
-                  }
-                }));
+        pool.values().forEach(objects -> objects.forEach(object -> {
+          if (object instanceof Op op) {
+            op.close();
+          }
+        }));
       }
       complaints.forEach(System.out::println);
-      System.out.println(calls + " calls of " + called.size() + " methods, " + complaints.size()
-          + " complaints");
+      System.out.println(
+          calls + " calls of " + called.size() + " methods, " + complaints.size() + " complaints");
     }
 
     private static List<Class<?>> types() throws Exception {
@@ -141,9 +137,7 @@ class ExtremeArgumentsTest {
       for (Method method : methods) {
         String name = type.getSimpleName() + "." + method.getName();
         if (method.getDeclaringClass().getPackage() != Backend.class.getPackage()
-            || method.isBridge()
-            || LEFT_OUT.contains(name)
-            || method.getName().equals("equals")
+            || method.isBridge() || LEFT_OUT.contains(name) || method.getName().equals("equals")
             || Op.class.isAssignableFrom(type) && method.getName().equals("close")) {
           continue;
         }
@@ -187,10 +181,9 @@ class ExtremeArgumentsTest {
       calls++;
       called.add(method.toString());
       try {
-        Object result =
-            method instanceof Method m
-                ? m.invoke(receiver, arguments)
-                : ((Constructor<?>) method).newInstance(arguments);
+        Object result = method instanceof Method m
+            ? m.invoke(receiver, arguments)
+            : ((Constructor<?>) method).newInstance(arguments);
         if (result != null && result.getClass().getPackage() == Backend.class.getPackage()) {
           add(result);
         }
@@ -198,8 +191,8 @@ class ExtremeArgumentsTest {
         String complaint = complaint(e.getCause());
         if (complaint != null) {
           String text = text(arguments);
-          complaints.add(method.getDeclaringClass().getSimpleName() + "." + method.getName()
-              + ": " + complaint + "  [" + text.substring(0, Math.min(90, text.length())) + "]");
+          complaints.add(method.getDeclaringClass().getSimpleName() + "." + method.getName() + ": "
+              + complaint + "  [" + text.substring(0, Math.min(90, text.length())) + "]");
         }
       }
     }
@@ -211,21 +204,15 @@ class ExtremeArgumentsTest {
     /** Null if the sentence may be shown to a user. */
     private static String complaint(Throwable t) {
       String message = t.getMessage();
-      boolean bare =
-          message == null
-              || message.matches(
-                  "(?s)(Cannot (invoke|read|load|store|throw|enter|assign).*"
-                      + "|Index:? -?\\d+ .*|-?\\d+|(integer|long) overflow"
-                      + "|Range .* out of bounds.*|/ by zero|Java heap space|.*from.*> to.*"
-                      + "|Requested array size.*|(Cannot reserve|Out of) direct.*|capacity < 0.*)");
-      boolean kind =
-          t instanceof IllegalArgumentException
-              || t instanceof IllegalStateException
-              || t instanceof UnsupportedOperationException
-              || t instanceof IndexOutOfBoundsException
-              || t instanceof NullPointerException
-              || t instanceof OutOfMemoryError
-              || t instanceof org.exeunt.ExeuntException;
+      boolean bare = message == null
+          || message.matches("(?s)(Cannot (invoke|read|load|store|throw|enter|assign).*"
+              + "|Index:? -?\\d+ .*|-?\\d+|(integer|long) overflow"
+              + "|Range .* out of bounds.*|/ by zero|Java heap space|.*from.*> to.*"
+              + "|Requested array size.*|(Cannot reserve|Out of) direct.*|capacity < 0.*)");
+      boolean kind = t instanceof IllegalArgumentException || t instanceof IllegalStateException
+          || t instanceof UnsupportedOperationException || t instanceof IndexOutOfBoundsException
+          || t instanceof NullPointerException || t instanceof OutOfMemoryError
+          || t instanceof org.exeunt.ExeuntException;
       return bare || !kind ? t.getClass().getSimpleName() + ": " + message + where(t) : null;
     }
 
@@ -242,8 +229,7 @@ class ExtremeArgumentsTest {
       if (object instanceof Tensor && known(Tensor.class).size() >= POOL) {
         return;
       }
-      List<Object> known =
-          pool.computeIfAbsent(object.getClass(), type -> new ArrayList<>());
+      List<Object> known = pool.computeIfAbsent(object.getClass(), type -> new ArrayList<>());
       if (known.size() < POOL) {
         known.add(object);
       } else if (object instanceof Op op) {
@@ -253,12 +239,11 @@ class ExtremeArgumentsTest {
 
     private List<Object> known(Class<?> type) {
       Set<Object> found = new LinkedHashSet<>();
-      pool.forEach(
-          (key, objects) -> {
-            if (type.isAssignableFrom(key)) {
-              found.addAll(objects);
-            }
-          });
+      pool.forEach((key, objects) -> {
+        if (type.isAssignableFrom(key)) {
+          found.addAll(objects);
+        }
+      });
       return new ArrayList<>(found);
     }
 

@@ -38,13 +38,11 @@ import org.junit.jupiter.params.provider.MethodSource;
 @ExtendWith(ForcedPath.class)
 class FacadeTest {
   /** The numbers that each kind of schedule looks at, in the order of the kinds' codes. */
-  private static final List<Set<String>> SEEN_BY_SCHEDULE =
-      List.of(
-          Set.of("kind", "prompt", "horizon", "most", "least", "warm_up"),
-          Set.of("kind", "first_exit", "interval", "min_exit", "decay", "start_threshold", "tau",
-              "prompt", "horizon"),
-          Set.of("kind"),
-          Set.of("kind", "prompt", "least"));
+  private static final List<Set<String>> SEEN_BY_SCHEDULE = List.of(
+      Set.of("kind", "prompt", "horizon", "most", "least", "warm_up"),
+      Set.of("kind", "first_exit", "interval", "min_exit", "decay", "start_threshold", "tau",
+          "prompt", "horizon"),
+      Set.of("kind"), Set.of("kind", "prompt", "least"));
 
   /**
    * The cases that this run wants: no big ones unless asked for, in a quick run none that are only
@@ -167,15 +165,11 @@ class FacadeTest {
   @MethodSource("ops")
   void everyFieldIsGivenBySomeCase(String op) {
     Set<String> missing = new TreeSet<>(Structs.leaves("exn_" + op + "_params").keySet());
-    inSmallCases(
-        op,
-        missing::isEmpty,
-        params -> contents(op, params).forEach(
-            (name, value) -> {
-              if (!(value instanceof Number number) || number.doubleValue() != 0) {
-                missing.remove(generic(name));
-              }
-            }));
+    inSmallCases(op, missing::isEmpty, params -> contents(op, params).forEach((name, value) -> {
+      if (!(value instanceof Number number) || number.doubleValue() != 0) {
+        missing.remove(generic(name));
+      }
+    }));
     assertTrue(missing.isEmpty(), () -> op + ": no small case gives " + missing);
   }
 
@@ -188,41 +182,38 @@ class FacadeTest {
   void writesNothingThatIsReadOnly(String op) {
     Set<String> toRefuse = new TreeSet<>();
     Set<String> toTake = new TreeSet<>();
-    Structs.leaves("exn_" + op + "_params").forEach(
-        (name, field) -> {
-          assertTrue(!field.tensor() || !field.roles().isEmpty(), name + " is neither in nor out");
-          if (field.tensor() && field.roles().contains("in")) {
-            toTake.add(name);
-          }
-          if (field.tensor() && !field.roles().equals(Set.of("in"))) {
-            toRefuse.add(name);
-          }
-        });
+    Structs.leaves("exn_" + op + "_params").forEach((name, field) -> {
+      assertTrue(!field.tensor() || !field.roles().isEmpty(), name + " is neither in nor out");
+      if (field.tensor() && field.roles().contains("in")) {
+        toTake.add(name);
+      }
+      if (field.tensor() && !field.roles().equals(Set.of("in"))) {
+        toRefuse.add(name);
+      }
+    });
     Set<String> refused = new TreeSet<>();
     Set<String> taken = new TreeSet<>();
-    inSmallCases(
-        op,
-        () -> refused.containsAll(toRefuse) && taken.containsAll(toTake),
+    inSmallCases(op,
+        ()
+            -> refused.containsAll(toRefuse) && taken.containsAll(toTake),
         params -> tryReadOnly(op, params, refused, taken));
     assertEquals(toRefuse, refused);
     assertEquals(toTake, taken);
   }
 
   private static void tryReadOnly(String op, long params, Set<String> refused, Set<String> taken) {
-    Structs.tensors("exn_" + op + "_params", params)
-        .forEach(
-            (name, dl) -> {
-              try {
-                Facade.builder(op, params, dl).build().close();
-                taken.add(generic(name));
-              } catch (IllegalArgumentException e) {
-                Matcher written =
-                    Pattern.compile("^exn_" + op + ": (\\S+) is written, but .* is read-only$")
-                        .matcher(e.getMessage());
-                assertTrue(written.find(), e.getMessage());
-                refused.add(generic(written.group(1)));
-              }
-            });
+    Structs.tensors("exn_" + op + "_params", params).forEach((name, dl) -> {
+      try {
+        Facade.builder(op, params, dl).build().close();
+        taken.add(generic(name));
+      } catch (IllegalArgumentException e) {
+        Matcher written =
+            Pattern.compile("^exn_" + op + ": (\\S+) is written, but .* is read-only$")
+                .matcher(e.getMessage());
+        assertTrue(written.find(), e.getMessage());
+        refused.add(generic(written.group(1)));
+      }
+    });
   }
 
   private static String generic(String name) {

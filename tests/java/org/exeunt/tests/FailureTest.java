@@ -96,25 +96,14 @@ class FailureTest {
     String output =
         Subprocess.of(Failing.class).option("-Dexeunt.cuda.library=" + Setup.emulator()).run();
     String lost = "DeviceLostException DEVICE_LOST: .*CUDA error 719 cudaErrorLaunchFailure .*";
-    List<String> expected =
-        List.of(
-            "memory: OutOfMemoryError: CUDA device 0 has not enough free memory for "
-                + (1L << 40)
-                + " bytes",
-            "copy: ExeuntException RUNTIME_FAILURE: .*CUDA error 1 cudaErrorInvalidValue .*",
-            "works: cuda/emulated/cosine 1\\.0",
-            "run: queued",
-            "synchronize: " + lost,
-            "run again: " + lost,
-            "allocate: " + lost,
-            "read: " + lost,
-            "available: true",
-            "cpu: 1",
-            "close stream: (done|" + lost + ")",
-            "close scope: " + lost,
-            "open: false",
-            "close scope again: done",
-            "cpu still: 1");
+    List<String> expected = List.of(
+        "memory: OutOfMemoryError: CUDA device 0 has not enough free memory for " + (1L << 40)
+            + " bytes",
+        "copy: ExeuntException RUNTIME_FAILURE: .*CUDA error 1 cudaErrorInvalidValue .*",
+        "works: cuda/emulated/cosine 1\\.0", "run: queued", "synchronize: " + lost,
+        "run again: " + lost, "allocate: " + lost, "read: " + lost, "available: true", "cpu: 1",
+        "close stream: (done|" + lost + ")", "close scope: " + lost, "open: false",
+        "close scope again: done", "cpu still: 1");
     // The emulator's own report of the kernel stands between them.
     List<String> lines = output.lines().filter(line -> !line.startsWith("simt: ")).toList();
     assertEquals(expected.size(), lines.size(), output);
@@ -126,9 +115,8 @@ class FailureTest {
   @Test
   void moreMemoryThanThereCanBe() {
     try (Scope scope = Scope.open()) {
-      OutOfMemoryError error =
-          assertThrows(
-              OutOfMemoryError.class, () -> scope.allocate(Device.CPU, DType.U8, 1L << 55));
+      OutOfMemoryError error = assertThrows(
+          OutOfMemoryError.class, () -> scope.allocate(Device.CPU, DType.U8, 1L << 55));
       assertTrue(error.getMessage().contains(Long.toString(1L << 55)), error.getMessage());
       assertEquals(0, scope.allocatedBytes());
     }

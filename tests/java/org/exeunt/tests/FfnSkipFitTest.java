@@ -49,8 +49,7 @@ class FfnSkipFitTest {
       Tensor cosine = scope.copyOf(new float[] {found.threshold()}, 1);
       Tensor skip = scope.allocate(DType.U8, 1);
       FfnSkipRule rule =
-          found
-              .applyTo(FfnSkipRule.builder())
+          found.applyTo(FfnSkipRule.builder())
               .modelLayers(6)
               .warmUp(0)
               .cosine(cosine)

@@ -66,10 +66,8 @@ class HandVectorsTest {
     Stream.DEFAULT.synchronize();
     double[] expected = {.25 / 7.75, .5 / 7.75, 1 / 7.75, 2 / 7.75, 4 / 7.75};
     assertArrayEquals(expected, p.toDoubleArray(), 1e-15);
-    assertArrayEquals(
-        new double[] {-3.433987, -2.740840, -2.047693, -1.354546, -.661398},
-        log.toDoubleArray(),
-        1e-6);
+    assertArrayEquals(new double[] {-3.433987, -2.740840, -2.047693, -1.354546, -.661398},
+        log.toDoubleArray(), 1e-6);
     assertEquals(3.433987, loss.toDoubleArray()[0], 1e-6);
     assertArrayEquals(
         new double[] {-.241935, .032258, .129032, .129032, .129032}, grad.toDoubleArray(), 1e-6);

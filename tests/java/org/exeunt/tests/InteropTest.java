@@ -97,8 +97,7 @@ class InteropTest {
       succeed(cudart.cudaMalloc(memory, 5 * Float.BYTES));
       FloatPointer floats = new FloatPointer(memory);
       FloatPointer values = new FloatPointer(3, 4, 4, 3);
-      succeed(
-          cudart.cudaMemcpy(floats, values, 4 * Float.BYTES, cudart.cudaMemcpyHostToDevice));
+      succeed(cudart.cudaMemcpy(floats, values, 4 * Float.BYTES, cudart.cudaMemcpyHostToDevice));
       Tensor a = Tensor.of(memory, DType.F32, Device.cuda(0), 1, 2);
       Tensor b = Tensor.of(floats.getPointer(2), DType.F32, Device.cuda(0), 1, 2);
       Tensor out = Tensor.of(floats.getPointer(4), DType.F32, Device.cuda(0), 1);
@@ -107,9 +106,8 @@ class InteropTest {
         succeed(cudart.cudaStreamSynchronize(stream));
       }
       FloatPointer result = new FloatPointer(1);
-      succeed(
-          cudart.cudaMemcpy(
-              result, floats.getPointer(4), Float.BYTES, cudart.cudaMemcpyDeviceToHost));
+      succeed(cudart.cudaMemcpy(
+          result, floats.getPointer(4), Float.BYTES, cudart.cudaMemcpyDeviceToHost));
       System.out.println("result: " + Backend.lastPath() + " " + result.get());
       succeed(cudart.cudaFree(memory));
       succeed(cudart.cudaStreamDestroy(stream));
@@ -141,8 +139,7 @@ class InteropTest {
   /** A stream and device memory as another binding would hand them over, on the emulated device. */
   static final class OnDevice {
     public static void main(String[] args) {
-      try (Scope scope = Scope.open();
-          Stream made = Stream.create(Device.cuda(0))) {
+      try (Scope scope = Scope.open(); Stream made = Stream.create(Device.cuda(0))) {
         Tensor memory = scope.copyOf(new float[] {3, 4, 4, 3}, 2, 2);
         FloatPointer pointer = new FloatPointer(new Handle(memory.address()));
         Tensor a = Tensor.of(pointer, DType.F32, Device.cuda(0), 1, 2);

@@ -78,12 +78,15 @@ class JavadocTest {
     String javadoc(String source) {
       List<String> shortest = null;
       Matcher found =
-          Pattern.compile(
+          Pattern
+              .compile(
                   "/\\*\\*((?:(?!\\*/).)*?)\\*/\\s*(?:@\\w+\\s*)*public (?:final )?B(?:uilder)? "
-                      + method + "\\(", Pattern.DOTALL)
+                      + method + "\\(",
+                  Pattern.DOTALL)
               .matcher(source);
       while (found.find()) {
-        String[] parts = found.group(1).replaceAll("\\s*\\n\\s*\\*", " ").split("@(?=param|return)");
+        String[] parts =
+            found.group(1).replaceAll("\\s*\\n\\s*\\*", " ").split("@(?=param|return)");
         List<String> params = new ArrayList<>();
         for (String part : parts) {
           if (part.startsWith("param ")) {
@@ -104,9 +107,8 @@ class JavadocTest {
 
   /** Walks back from the field to the call that takes it; null where no tensor does. */
   private static Setter setterOf(String field, String door) {
-    Matcher use =
-        Pattern.compile("tensor\\(p(?:\\." + field + "\\(\\)|, \"" + field + "\")\\)")
-            .matcher(door);
+    Matcher use = Pattern.compile("tensor\\(p(?:\\." + field + "\\(\\)|, \"" + field + "\")\\)")
+                      .matcher(door);
     if (!use.find()) {
       return null;
     }
@@ -134,9 +136,8 @@ class JavadocTest {
     if (c != '=' || !variable.find()) {
       return null;
     }
-    Matcher use =
-        Pattern.compile("\\.(\\w+)\\(([^;:{]*?)\\b" + variable.group(1) + "\\b(?! =)")
-            .matcher(door.substring(at));
+    Matcher use = Pattern.compile("\\.(\\w+)\\(([^;:{]*?)\\b" + variable.group(1) + "\\b(?! =)")
+                      .matcher(door.substring(at));
     return use.find()
         ? new Setter(use.group(1), (int) use.group(2).chars().filter(x -> x == ',').count())
         : null;

@@ -155,10 +155,9 @@ class LayerMisuseTest {
     invalid(() -> builder.weight(f32(3, 5)).build(), "weight", "5 columns", "4");
     invalid(() -> builder.weight(f32(12)).build(), "weight", "rank 1", "expected 2");
     invalid(() -> builder.weight(f32(0, 4)).out(f32(2, 0)).build(), "N", "0", "1");
-    invalid(
-        () -> builder.weight(f32(3, 4)).out(f32(2, 3).reinterpret(DType.I32, 0, 2, 3)).build(),
-        "out",
-        "i32");
+    invalid(()
+                -> builder.weight(f32(3, 4)).out(f32(2, 3).reinterpret(DType.I32, 0, 2, 3)).build(),
+        "out", "i32");
     Tensor shared = f32(2, 4);
     invalid(() -> Linear.compute(shared, f32(4, 4), shared), "out", "input", "overlaps");
   }
@@ -231,15 +230,13 @@ class LayerMisuseTest {
     invalid(() -> KvCache.ofPages(f32(4, 2, 3), f32(4, 2, 3), i32(1, 4)), "k", "rank 3", "4");
     invalid(
         () -> KvCache.ofPages(f32(1, 4, 2, 3), f32(1, 4, 2, 3), i32(4)), "blockTable", "rank 1");
-    invalid(
-        () -> KvCache.ofPages(f32(0, 4, 2, 3), f32(0, 4, 2, 3), i32(0, 1L << 62)),
-        "blockTable",
-        "4611686018427387904 pages of 4 slots");
+    invalid(()
+                -> KvCache.ofPages(f32(0, 4, 2, 3), f32(0, 4, 2, 3), i32(0, 1L << 62)),
+        "blockTable", "4611686018427387904 pages of 4 slots");
     Device device = Device.defaultDevice();
-    invalid(
-        () -> KvCache.contiguous(scope, device, DType.F32, KvCache.Layout.PAGED, 1, 1, 1, 1),
-        "layout",
-        "PAGED");
+    invalid(()
+                -> KvCache.contiguous(scope, device, DType.F32, KvCache.Layout.PAGED, 1, 1, 1, 1),
+        "layout", "PAGED");
     KvCache heads = cache(DType.BF16, 2, 3, 5, 8);
     assertEquals(List.of(2L, 3L, 5L, 8L), extents(heads));
     assertEquals(
@@ -298,55 +295,34 @@ class LayerMisuseTest {
   void copy() {
     KvCache cache = cache(DType.F32, 1, 2, 4, 8);
     KvCache half = cache(DType.F16, 1, 2, 4, 8);
+    invalid(()
+                -> cache.copyTo(half).from(ints(0), null).to(ints(1), null).build(),
+        "kv_copy", "source", "f32", "destination", "f16");
     invalid(
-        () -> cache.copyTo(half).from(ints(0), null).to(ints(1), null).build(),
-        "kv_copy",
-        "source",
-        "f32",
-        "destination",
-        "f16");
-    invalid(
-        () ->
-            cache
-                .copyTo(cache(DType.F32, 1, 3, 4, 8))
+        ()
+            -> cache.copyTo(cache(DType.F32, 1, 3, 4, 8))
                 .from(ints(0), null)
                 .to(ints(1), null)
                 .build(),
-        "source",
-        "2 heads",
-        "3");
-    invalid(
-        () -> cache.copyTo(cache).from(ints(0), null).to(ints(1, 2), null).build(),
-        "to_slot",
-        "2",
-        "1");
+        "source", "2 heads", "3");
+    invalid(()
+                -> cache.copyTo(cache).from(ints(0), null).to(ints(1, 2), null).build(),
+        "to_slot", "2", "1");
     KvCache sameValues = KvCache.ofHeadMajor(f32(1, 2, 4, 8), cache.v());
-    invalid(
-        () -> cache.copyTo(sameValues).from(ints(0), null).to(ints(1), null).build(),
-        "destination.v is exactly that of source",
-        "destination.k");
+    invalid(()
+                -> cache.copyTo(sameValues).from(ints(0), null).to(ints(1), null).build(),
+        "destination.v is exactly that of source", "destination.k");
     KvCache turned =
         KvCache.ofTokenMajor(cache.k().reshape(1, 4, 2, 8), cache.v().reshape(1, 4, 2, 8));
-    invalid(
-        () -> cache.copyTo(turned).from(ints(0), null).to(ints(1), null).build(),
-        "destination",
-        "8 elements between heads",
-        "source",
-        "32");
+    invalid(()
+                -> cache.copyTo(turned).from(ints(0), null).to(ints(1), null).build(),
+        "destination", "8 elements between heads", "source", "32");
     cache.k().copyFrom(new float[64]);
     cache.v().copyFrom(new float[64]);
-    refusedByTheRun(
-        cache.copyTo(cache).from(ints(4), null).to(ints(0), null).build(scope),
-        cache.k(),
-        "from_slot",
-        "4",
-        "3");
-    refusedByTheRun(
-        cache.copyTo(cache).from(ints(0), null).to(ints(0), ints(1)).build(scope),
-        cache.k(),
-        "to_sequence",
-        "1",
-        "0");
+    refusedByTheRun(cache.copyTo(cache).from(ints(4), null).to(ints(0), null).build(scope),
+        cache.k(), "from_slot", "4", "3");
+    refusedByTheRun(cache.copyTo(cache).from(ints(0), null).to(ints(0), ints(1)).build(scope),
+        cache.k(), "to_sequence", "1", "0");
   }
 
   @Test
@@ -354,25 +330,21 @@ class LayerMisuseTest {
     Tensor length = ints(0, 3);
     invalid(() -> KvLength.advance(0).length(length).slot(i32(2)).build(), "capacity", "0", "1");
     invalid(() -> KvLength.advance(4).slot(i32(2)).build(), "length is null");
-    invalid(
-        () -> KvLength.advance(4).length(length).slot(i32(2)).limit(ints(1)).build(),
-        "limit",
-        "EXN_KV_ADVANCE");
-    invalid(
-        () -> KvLength.crop().length(length).limit(ints(1)).slot(i32(2)).build(),
-        "slot",
-        "EXN_KV_CROP");
+    invalid(()
+                -> KvLength.advance(4).length(length).slot(i32(2)).limit(ints(1)).build(),
+        "limit", "EXN_KV_ADVANCE");
+    invalid(()
+                -> KvLength.crop().length(length).limit(ints(1)).slot(i32(2)).build(),
+        "slot", "EXN_KV_CROP");
     invalid(() -> KvLength.crop().length(length).limit(ints(1, 2, 3)).build(), "limit", "3", "2");
     invalid(
-        () ->
-            KvLength.advance(4)
+        ()
+            -> KvLength.advance(4)
                 .length(length)
                 .slot(i32(2))
                 .active(scope.allocate(DType.U8, 3))
                 .build(),
-        "active",
-        "3",
-        "2");
+        "active", "3", "2");
     Tensor slot = i32(2).copyFrom(new int[] {9, 9});
     KvLength full = KvLength.advance(4).length(length).sequence(ints(1, 1)).slot(slot).build(scope);
     refusedByTheRun(full, length, "length", "4");
@@ -415,10 +387,7 @@ class LayerMisuseTest {
             .out(out)
             .visible(ints(0, 5))
             .build(scope),
-        out,
-        "visible",
-        "5",
-        "4");
+        out, "visible", "5", "4");
   }
 
   // ---- rows that left ---------------------------------------------------------------------------
@@ -455,41 +424,35 @@ class LayerMisuseTest {
         () -> propagate().layer(layer(2, a)).layer(layer(2, b)).build(), "layers[1]", "index", "2");
     invalid(() -> propagate().layer(layer(2, a)).layer(layer(3, a)).build(), "k", "overlaps");
     invalid(
-        () -> propagate().layer(layer(2, a)).layer(layer(3, cache(DType.F16, 1, 2, 4, 8))).build(),
-        "cache",
-        "f16",
-        "f32");
+        ()
+            -> propagate().layer(layer(2, a)).layer(layer(3, cache(DType.F16, 1, 2, 4, 8))).build(),
+        "cache", "f16", "f32");
     invalid(
-        () -> propagate().layer(layer(2, a)).layer(layer(3, cache(DType.F32, 1, 2, 4, 4))).build(),
-        "16",
-        "8");
+        ()
+            -> propagate().layer(layer(2, a)).layer(layer(3, cache(DType.F32, 1, 2, 4, 4))).build(),
+        "16", "8");
     invalid(() -> propagate().layer(layer(1, null)).build(), "k is null");
     invalid(
         () -> propagate().norm(Norm.Kind.RMS, 0).layer(layer(1, a)).build(), "norm_weight is null");
     invalid(
         () -> propagate().layer(layer(1, a).withBias(f32(8), null)).build(), "k_bias", "8", "16");
+    invalid(()
+                -> propagate().layer(layer(1, a).withNormBias(f32(4))).build(),
+        "norm_bias", "EXN_NORM_LAYER");
     invalid(
-        () -> propagate().layer(layer(1, a).withNormBias(f32(4))).build(),
-        "norm_bias",
-        "EXN_NORM_LAYER");
+        ()
+            -> propagate().layer(KvPropagate.Layer.of(1, null, f32(16, 5), f32(16, 4), a)).build(),
+        "k_weight", "5 columns", "4");
     invalid(
-        () -> propagate().layer(KvPropagate.Layer.of(1, null, f32(16, 5), f32(16, 4), a)).build(),
-        "k_weight",
-        "5 columns",
-        "4");
-    invalid(
-        () -> propagate().layer(KvPropagate.Layer.of(1, null, f32(16, 4), f16(16, 4), a)).build(),
-        "v_weight",
-        "f16",
-        "f32");
+        ()
+            -> propagate().layer(KvPropagate.Layer.of(1, null, f32(16, 4), f16(16, 4), a)).build(),
+        "v_weight", "f16", "f32");
     Tensor table = f32(4, 8, 2);
-    invalid(
-        () -> propagate().rope(table, Rope.Style.HALF, ints(0, 0)).layer(layer(1, a)).build(),
-        "rope_table",
-        "16",
-        "8");
-    invalid(
-        () -> propagate().rope(f32(4, 4, 2), Rope.Style.HALF, null).layer(layer(1, a)).build(),
+    invalid(()
+                -> propagate().rope(table, Rope.Style.HALF, ints(0, 0)).layer(layer(1, a)).build(),
+        "rope_table", "16", "8");
+    invalid(()
+                -> propagate().rope(f32(4, 4, 2), Rope.Style.HALF, null).layer(layer(1, a)).build(),
         "position is null");
     invalid(() -> propagate().slot(i32(2, 2)).layer(layer(1, a)).build(), "slot", "2", "1");
     invalid(() -> propagate().exitLayer(ints(0)).layer(layer(1, a)).build(), "exit_layer", "1");
@@ -499,9 +462,8 @@ class LayerMisuseTest {
   @Test
   void propagateRunsRefuse() {
     KvCache cache = smallCache();
-    KvPropagate.Layer layer =
-        KvPropagate.Layer.of(
-            1, null, f32(16, 4).copyFrom(new float[64]), f32(16, 4).copyFrom(new float[64]), cache);
+    KvPropagate.Layer layer = KvPropagate.Layer.of(
+        1, null, f32(16, 4).copyFrom(new float[64]), f32(16, 4).copyFrom(new float[64]), cache);
     Tensor k = cache.k();
     refusedByTheRun(
         propagate().exitLayer(ints(0, 5)).layer(layer).build(scope), k, "exit_layer", "5", "4");
@@ -513,10 +475,7 @@ class LayerMisuseTest {
             .rope(f32(4, 4, 2).copyFrom(new float[32]), Rope.Style.HALF, ints(0, 4))
             .layer(layer)
             .build(scope),
-        k,
-        "position",
-        "4",
-        "3");
+        k, "position", "4", "3");
   }
 
   /** A row that ran all L layers is no mistake, whatever slot it names. */
@@ -555,20 +514,18 @@ class LayerMisuseTest {
     push.mask(null);
     invalid(() -> push.count(ints(0, 0)).build(), "count", "2", "1");
     push.count(count);
+    invalid(()
+                -> HiddenStack.clear().stack(stack).count(count).rows(f32(1, 4)).build(),
+        "rows", "EXN_STACK_CLEAR");
     invalid(
-        () -> HiddenStack.clear().stack(stack).count(count).rows(f32(1, 4)).build(),
-        "rows",
-        "EXN_STACK_CLEAR");
-    invalid(
-        () ->
-            HiddenStack.gather()
+        ()
+            -> HiddenStack.gather()
                 .stack(stack)
                 .count(count)
                 .rows(f32(2, 4))
                 .mask(scope.allocate(DType.U8, 2))
                 .build(),
-        "mask",
-        "EXN_STACK_PUSH");
+        "mask", "EXN_STACK_PUSH");
     refusedByTheRun(push.rows(f32(3, 4)).build(scope), stack, "count", "3", "2");
     assertArrayEquals(new int[] {0}, count.toIntArray());
   }
@@ -581,29 +538,21 @@ class LayerMisuseTest {
     invalid(() -> gather.out(f32(2, 4)).build(), "out", "4 columns", "3");
     invalid(() -> gather.out(f16(2, 3)).build(), "out", "f16", "f32");
     invalid(() -> gather.out(f32(2, 3)).list(f32(2)).build(), "list", "f32", "i32");
-    invalid(
-        () -> RowCompaction.scatter().input(f32(1, 3)).list(ints(0, 1)).out(f32(4, 3)).build(),
-        "input",
-        "1",
-        "2");
+    invalid(()
+                -> RowCompaction.scatter().input(f32(1, 3)).list(ints(0, 1)).out(f32(4, 3)).build(),
+        "input", "1", "2");
     Tensor out = f32(2, 3).copyFrom(new float[6]);
-    refusedByTheRun(
-        RowCompaction.gather().input(f32(4, 3)).list(ints(0, 4)).out(out).build(scope),
-        out,
-        "list[1]",
-        "4");
+    refusedByTheRun(RowCompaction.gather().input(f32(4, 3)).list(ints(0, 4)).out(out).build(scope),
+        out, "list[1]", "4");
   }
 
   // ---- schedules --------------------------------------------------------------------------------
 
   @Test
   void layerSchedules() {
-    invalid(
-        () -> LayerSchedule.skipDecode(5, 5, 4, 2, 1).table(8, 4),
-        "layer_schedule",
-        "horizon",
-        "5",
-        "6");
+    invalid(()
+                -> LayerSchedule.skipDecode(5, 5, 4, 2, 1).table(8, 4),
+        "layer_schedule", "horizon", "5", "6");
     invalid(() -> LayerSchedule.skipDecode(0, 5, 5, 2, 1).table(8, 4), "most", "5", "4");
     invalid(() -> LayerSchedule.skipDecode(0, 5, 4, 2, 3).table(8, 4), "warm_up", "3", "2");
     invalid(() -> LayerSchedule.fixed().table(8, 4), "K", "0", "1");
@@ -616,11 +565,8 @@ class LayerMisuseTest {
           LayerSchedule.calm(0, 1, 0).threshold(bad, ExitRule.Decay.CALM_CODE, 0, 1, 4);
       invalid(() -> calm.table(8, 4), "start_threshold", "finite");
     }
-    for (LayerSchedule.Builder other :
-        List.of(
-            LayerSchedule.skipDecode(2, 10, 8, 4, 1),
-            LayerSchedule.unified(6, 3),
-            LayerSchedule.fixed(0))) {
+    for (LayerSchedule.Builder other : List.of(LayerSchedule.skipDecode(2, 10, 8, 4, 1),
+             LayerSchedule.unified(6, 3), LayerSchedule.fixed(0))) {
       LayerSchedule.Table before = other.table(12, 8);
       invalid(() -> other.threshold(.9f, ExitRule.Decay.NONE, 0, 5, 0), "thresholds", "CALM");
       LayerSchedule.Table after = other.table(12, 8);

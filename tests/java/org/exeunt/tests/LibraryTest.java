@@ -90,15 +90,13 @@ class LibraryTest {
   }
 
   private Subprocess with(Subprocess process) {
-    return process
-        .option("-Duser.home=" + home)
+    return process.option("-Duser.home=" + home)
         .option("-Djava.io.tmpdir=" + temporary)
         .variable("EXEUNT_CUDA_LIBRARY", "");
   }
 
   private static String line(String output, String what) {
-    return output
-        .lines()
+    return output.lines()
         .filter(line -> line.startsWith(what + ": "))
         .map(line -> line.substring(what.length() + 2))
         .findFirst()
@@ -212,13 +210,10 @@ class LibraryTest {
   /** A library of another, in the place where JavaCPP would look, with the size and the time. */
   private void plant(Path cache, URL resource, String marker) throws Exception {
     JarURLConnection connection = (JarURLConnection) resource.openConnection();
-    Path place =
-        cache
-            .resolve(Path.of(connection.getJarFile().getName()).getFileName())
-            .resolve(connection.getEntryName());
+    Path place = cache.resolve(Path.of(connection.getJarFile().getName()).getFileName())
+                     .resolve(connection.getEntryName());
     Files.createDirectories(place.getParent());
-    SharedLibrary.of(
-        "#include <stdio.h>\n__attribute__((constructor)) static void run(void)"
+    SharedLibrary.of("#include <stdio.h>\n__attribute__((constructor)) static void run(void)"
             + " { FILE* f = fopen(\"" + folder.resolve(marker) + "\", \"w\"); fclose(f); }",
         place);
     long size = connection.getJarEntry().getSize();
@@ -250,11 +245,9 @@ class LibraryTest {
   /** Without a home folder JavaCPP would take what lies in the shared temporary folder. */
   @Test
   void whatLiesInTheTemporaryFolderIsNotTaken() throws Exception {
-    Path shared =
-        temporary.resolve(".javacpp-" + System.getProperty("user.name")).resolve("cache");
+    Path shared = temporary.resolve(".javacpp-" + System.getProperty("user.name")).resolve("cache");
     plantAll(shared);
-    plant(
-        shared,
+    plant(shared,
         Loader.class.getResource("/org/bytedeco/javacpp/" + PLATFORM + "/libjnijavacpp.so"),
         "javacpp was run");
     Files.delete(home);
@@ -296,9 +289,9 @@ class LibraryTest {
     Files.createFile(home);
     Path taken = temporary.resolve("exeunt-" + uid());
     List<Callable<Object>> takers = new ArrayList<>();
-    takers.add(
-        () -> Files.setPosixFilePermissions(
-            Files.createDirectory(taken), PosixFilePermissions.fromString("rwxrwxrwx")));
+    takers.add(()
+                   -> Files.setPosixFilePermissions(
+                       Files.createDirectory(taken), PosixFilePermissions.fromString("rwxrwxrwx")));
     takers.add(() -> Files.createSymbolicLink(taken, Files.createDirectory(folder.resolve("x"))));
     takers.add(() -> Files.createFile(taken));
     if (uid() == 0) {
@@ -337,12 +330,12 @@ class LibraryTest {
     command.add(script[0]);
     command.add("sh");
     command.addAll(List.of(script).subList(1, script.length));
-    return process.in(command.toArray(String[]::new));
+    return process.in(command.toArray(String[] ::new));
   }
 
   private void assumeMounts(String script, String... arguments) throws Exception {
-    List<String> command = new ArrayList<>(List.of("unshare", "--map-root-user", "--mount", "sh",
-        "-c", script, "sh"));
+    List<String> command =
+        new ArrayList<>(List.of("unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh"));
     command.addAll(List.of(arguments));
     command.add("true");
     Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
@@ -369,10 +362,10 @@ class LibraryTest {
     Subprocess fullHome = inNamespace(report(), SMALL_DISK, "1m", home.toString());
     assertEquals(temporary, loaded(fullHome.run()).getParent().getParent().getParent());
 
-    String both = SMALL_DISK.replace("&& exec", "&& mount -t tmpfs -o size=1m none \"$1\" && shift"
-        + " && exec");
-    Subprocess full =
-        inNamespace(report(), both, "1m", home.toString(), temporary.toString());
+    String both = SMALL_DISK.replace("&& exec",
+        "&& mount -t tmpfs -o size=1m none \"$1\" && shift"
+            + " && exec");
+    Subprocess full = inNamespace(report(), both, "1m", home.toString(), temporary.toString());
     String sentence = line(full.run(), "failed");
     assertTrue(sentence.contains("No space left on device"), sentence);
   }
@@ -381,8 +374,7 @@ class LibraryTest {
   void processesMayUnpackAtOnce() throws Exception {
     ExecutorService pool = Executors.newFixedThreadPool(4);
     try {
-      List<Future<String>> outputs =
-          pool.invokeAll(Collections.nCopies(4, () -> report().run()));
+      List<Future<String>> outputs = pool.invokeAll(Collections.nCopies(4, () -> report().run()));
       for (Future<String> output : outputs) {
         assertPacked(loaded(output.get()));
       }
@@ -420,8 +412,7 @@ class LibraryTest {
   private String classPathWith(boolean digests, boolean damaged) throws IOException {
     List<String> entries = new ArrayList<>();
     for (String entry : System.getProperty("java.class.path").split(File.pathSeparator)) {
-      entries.add(
-          entry.matches(".*exeunt-jni.*" + PLATFORM + "\\.jar")
+      entries.add(entry.matches(".*exeunt-jni.*" + PLATFORM + "\\.jar")
               ? changed(Path.of(entry), digests, damaged).toString()
               : entry);
     }
@@ -430,8 +421,7 @@ class LibraryTest {
 
   private Path changed(Path jar, boolean digests, boolean damaged) throws IOException {
     Path copy = folder.resolve("changed.jar");
-    try (ZipFile from = new ZipFile(jar.toFile());
-        OutputStream file = Files.newOutputStream(copy);
+    try (ZipFile from = new ZipFile(jar.toFile()); OutputStream file = Files.newOutputStream(copy);
         ZipOutputStream to = new ZipOutputStream(file)) {
       for (ZipEntry entry : Collections.list(from.entries())) {
         if (digests || !entry.getName().endsWith(".digest")) {
@@ -455,10 +445,9 @@ class LibraryTest {
       String classPath = classPathWith(digests, digests);
       Subprocess process = with(Subprocess.java("-cp", classPath, Report.class.getName()));
       String sentence = line(process.run(), "failed");
-      String expected =
-          digests
-              ? "libexeunt.so is not the file that its digest was made of"
-              : "libexeunt.so has no digest beside it";
+      String expected = digests
+          ? "libexeunt.so is not the file that its digest was made of"
+          : "libexeunt.so has no digest beside it";
       assertTrue(sentence.contains(expected), sentence);
     }
     // Nothing is wrong with a copy as such.
@@ -468,8 +457,7 @@ class LibraryTest {
 
   @Test
   void theCudaLibraryIsUnpackedLikeTheOthers() throws Exception {
-    URL packed =
-        exeunt.class.getResource("/org/exeunt/" + PLATFORM + "-cuda/libexeunt_cuda.so");
+    URL packed = exeunt.class.getResource("/org/exeunt/" + PLATFORM + "-cuda/libexeunt_cuda.so");
     Assumptions.assumeTrue(packed != null, "no CUDA backend was built");
     String output = report("with CUDA").run();
     byte[] bytes;
@@ -481,10 +469,11 @@ class LibraryTest {
     assertArrayEquals(bytes, Files.readAllBytes(unpacked), output);
 
     assumeMounts(SMALL_DISK, "9m", home.toString());
-    String script = SMALL_DISK.replace("&& exec", "&& mount -t tmpfs -o size=1m none \"$1\" &&"
-        + " shift && exec");
-    output = inNamespace(report("with CUDA"), script, "9m", home.toString(),
-        temporary.toString()).run();
+    String script = SMALL_DISK.replace("&& exec",
+        "&& mount -t tmpfs -o size=1m none \"$1\" &&"
+            + " shift && exec");
+    output =
+        inNamespace(report("with CUDA"), script, "9m", home.toString(), temporary.toString()).run();
     assertTrue(
         line(output, "cuda").startsWith("the CUDA backend's library could not be unpacked: "),
         output);
@@ -525,7 +514,7 @@ class LibraryTest {
       }
       for (int i = 0; i < 2; i++) {
         ClassLoader loader =
-            new URLClassLoader(urls.toArray(URL[]::new), ClassLoader.getPlatformClassLoader());
+            new URLClassLoader(urls.toArray(URL[] ::new), ClassLoader.getPlatformClassLoader());
         Class<?> report = Class.forName(Report.class.getName(), true, loader);
         var main = report.getDeclaredMethod("main", String[].class);
         main.setAccessible(true);

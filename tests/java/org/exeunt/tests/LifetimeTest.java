@@ -126,20 +126,18 @@ class LifetimeTest {
       AtomicReference<Throwable> failure = new AtomicReference<>();
       Thread[] threads = new Thread[4];
       for (int t = 0; t < threads.length; t++) {
-        threads[t] =
-            new Thread(
-                () -> {
-                  Statistics out = Statistics.allocate(scope, Device.CPU, 64, Statistic.ENTROPY);
-                  try (RowStats op = RowStats.builder().logits(logits).out(out).build()) {
-                    for (int i = 0; i < 50; i++) {
-                      op.run();
-                      assertEquals(
-                          Arrays.toString(expected), Arrays.toString(out.entropy().toFloatArray()));
-                    }
-                  } catch (Throwable e) {
-                    failure.set(e);
-                  }
-                });
+        threads[t] = new Thread(() -> {
+          Statistics out = Statistics.allocate(scope, Device.CPU, 64, Statistic.ENTROPY);
+          try (RowStats op = RowStats.builder().logits(logits).out(out).build()) {
+            for (int i = 0; i < 50; i++) {
+              op.run();
+              assertEquals(
+                  Arrays.toString(expected), Arrays.toString(out.entropy().toFloatArray()));
+            }
+          } catch (Throwable e) {
+            failure.set(e);
+          }
+        });
         threads[t].start();
       }
       for (Thread thread : threads) {
@@ -201,18 +199,15 @@ class LifetimeTest {
         measure("workspaces", 2_000, () -> runAndClose(large, scope, null));
         ExitHead.Builder small = withWorkspace(scope, 128);
         float[] values = new float[20_000];
-        measure(
-            "scopes",
-            2_000,
-            () -> {
-              try (Scope passing = Scope.open()) {
-                passing.copyOf(values, values.length);
-                Workspace shared = Workspace.in(passing, Device.CPU);
-                runAndClose(small, passing, shared);
-                runAndClose(large, passing, shared);
-                large.build(passing).run();
-              }
-            });
+        measure("scopes", 2_000, () -> {
+          try (Scope passing = Scope.open()) {
+            passing.copyOf(values, values.length);
+            Workspace shared = Workspace.in(passing, Device.CPU);
+            runAndClose(small, passing, shared);
+            runAndClose(large, passing, shared);
+            large.build(passing).run();
+          }
+        });
       }
     }
 
@@ -247,7 +242,8 @@ class LifetimeTest {
     }
 
     private static long residentKib() throws IOException {
-      return Files.readAllLines(Path.of("/proc/self/status")).stream()
+      return Files.readAllLines(Path.of("/proc/self/status"))
+          .stream()
           .filter(line -> line.startsWith("VmRSS:"))
           .mapToLong(line -> Long.parseLong(line.replaceAll("\\D+", "")))
           .findFirst()

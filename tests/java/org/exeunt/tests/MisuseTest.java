@@ -66,17 +66,13 @@ class MisuseTest {
     invalid(() -> cosine(f32(2, 4), half, f32(2)).build(), "cosine", "b", "f16", "a", "f32");
     invalid(() -> cosine(ints, ints, f32(2)).build(), "a", "i32", "f32 or f16 or bf16");
     invalid(() -> cosine(f32(2, 4), f32(2, 4), half.row(0)).build(), "out", "f16", "f32");
-    invalid(
-        () -> RowStats.compute(scope.allocate(DType.F64, 2, 4), Statistics.allocate(scope, 2)),
-        "logits",
-        "f64",
-        "f32");
+    invalid(()
+                -> RowStats.compute(scope.allocate(DType.F64, 2, 4), Statistics.allocate(scope, 2)),
+        "logits", "f64", "f32");
     Tensor labels = f32(2);
-    invalid(
-        () -> StableMax.crossEntropy().logits(f32(2, 4)).labels(labels).loss(f32(1)).build(),
-        "labels",
-        "f32",
-        "i32 or i64");
+    invalid(()
+                -> StableMax.crossEntropy().logits(f32(2, 4)).labels(labels).loss(f32(1)).build(),
+        "labels", "f32", "i32 or i64");
     invalid(() -> StableMax.forward(f32(2, 4), half), "out", "f16", "f32");
   }
 
@@ -95,29 +91,24 @@ class MisuseTest {
     invalid(
         () -> PerpGrad.compute(f32(2, 3), f32(3, 2), f32(2, 3)), "grad", "size 3", "weight has 2");
     invalid(
-        () ->
-            ExitHead.builder()
+        ()
+            -> ExitHead.builder()
                 .hidden(f32(2, 8))
                 .weight(f32(10, 9))
                 .out(Statistics.allocate(scope, 2))
                 .build(),
-        "weight",
-        "9",
-        "8");
+        "weight", "9", "8");
+    invalid(()
+                -> Gate.builder().features(f32(2, 8)).output(f32(3, 8), null).prob(f32(2)).build(),
+        "out_weight", "3");
     invalid(
-        () -> Gate.builder().features(f32(2, 8)).output(f32(3, 8), null).prob(f32(2)).build(),
-        "out_weight",
-        "3");
-    invalid(
-        () ->
-            ExitRule.builder()
+        ()
+            -> ExitRule.builder()
                 .score(f32(4))
                 .state(scope.allocate(DType.I32, 4, 3))
                 .jei(0)
                 .build(),
-        "state",
-        "3",
-        "4");
+        "state", "3", "4");
   }
 
   @Test
@@ -151,12 +142,10 @@ class MisuseTest {
     invalid(() -> cosine(f32(2, 4), f32(2, 4), null).build(), "out is null");
     invalid(() -> RowStats.compute(f32(2, 4), null), "out", "0 outputs");
     invalid(() -> Gate.builder().build(), "features is null");
-    invalid(
-        () ->
-            Tensor.ofAddress(0, DType.F32, Device.defaultDevice(), 2, 4)
-                .strided(new long[] {2}, new long[] {1, 1}),
-        "2",
-        "1");
+    invalid(()
+                -> Tensor.ofAddress(0, DType.F32, Device.defaultDevice(), 2, 4)
+                    .strided(new long[] {2}, new long[] {1, 1}),
+        "2", "1");
     Tensor nowhere = Tensor.ofAddress(0, DType.F32, Device.defaultDevice(), 2, 4);
     invalid(() -> cosine(nowhere, f32(2, 4), f32(2)).build(), "a", "null", "8");
   }
@@ -184,20 +173,16 @@ class MisuseTest {
   @Test
   void refusalsLeaveNothingInAScope() {
     long before = scope.allocatedBytes();
-    invalid(
-        () -> Statistics.allocate(scope, 2, Statistic.P1, null), "element of which is null");
-    refused(
-        OutOfMemoryError.class,
-        () -> Statistics.allocate(scope, Device.CPU, 1L << 58, Statistic.VALID, Statistic.P1),
+    invalid(() -> Statistics.allocate(scope, 2, Statistic.P1, null), "element of which is null");
+    refused(OutOfMemoryError.class,
+        ()
+            -> Statistics.allocate(scope, Device.CPU, 1L << 58, Statistic.VALID, Statistic.P1),
         Long.toString(1L << 60));
-    invalid(
-        () -> Rope.table(scope, Device.defaultDevice(), 3, 4, Double.NaN), "base", "nan");
-    invalid(
-        () -> Selection.allocate(scope, Device.CPU, 1L << 62, 0), "more bytes than a long");
+    invalid(() -> Rope.table(scope, Device.defaultDevice(), 3, 4, Double.NaN), "base", "nan");
+    invalid(() -> Selection.allocate(scope, Device.CPU, 1L << 62, 0), "more bytes than a long");
     invalid(() -> scope.copyOf(new float[3], 2, 2), "3 given", "4");
     invalid(() -> scope.copyOf(new int[3], 2, 2), "3 given", "4");
-    invalid(
-        () -> scope.copyOf(DType.U8, new float[] {1, 300}, 2), "element 1 is 300", "U8");
+    invalid(() -> scope.copyOf(DType.U8, new float[] {1, 300}, 2), "element 1 is 300", "U8");
     assertEquals(before, scope.allocatedBytes());
   }
 
@@ -210,10 +195,7 @@ class MisuseTest {
   @Test
   void anIntThatIsNone() {
     Tensor longs = scope.allocate(DType.I64, 2).copyFrom(new double[] {7, 1L << 40});
-    refused(
-        UnsupportedOperationException.class,
-        longs::toIntArray,
-        "element 1 is " + (1L << 40),
+    refused(UnsupportedOperationException.class, longs::toIntArray, "element 1 is " + (1L << 40),
         "int");
   }
 
@@ -221,11 +203,8 @@ class MisuseTest {
   void positionsBeyondASchedule() {
     LayerSchedule.Table table = LayerSchedule.unified(0, 2).table(3, 4);
     for (int position : new int[] {-1, 3, Integer.MAX_VALUE}) {
-      refused(
-          IndexOutOfBoundsException.class,
-          () -> table.count(position),
-          "position " + position,
-          "3 positions");
+      refused(IndexOutOfBoundsException.class,
+          () -> table.count(position), "position " + position, "3 positions");
     }
     refused(IndexOutOfBoundsException.class, () -> table.layers(3), "position 3");
     refused(IndexOutOfBoundsException.class, () -> table.threshold(3), "position 3");
@@ -235,40 +214,34 @@ class MisuseTest {
   @Test
   void wrongValues() {
     Statistics out = Statistics.allocate(scope, 2);
-    invalid(
-        () -> RowStats.builder().logits(f32(2, 4)).temperature(0).out(out).build(),
-        "temperature",
-        "0");
-    invalid(
-        () -> RowStats.builder().logits(f32(2, 4)).softcap(Float.NaN).out(out).build(),
-        "softcap",
-        "nan");
+    invalid(()
+                -> RowStats.builder().logits(f32(2, 4)).temperature(0).out(out).build(),
+        "temperature", "0");
+    invalid(()
+                -> RowStats.builder().logits(f32(2, 4)).softcap(Float.NaN).out(out).build(),
+        "softcap", "nan");
     Tensor state = ExitRule.allocateState(scope, Device.defaultDevice(), 2);
     invalid(
-        () ->
-            ExitRule.builder()
+        ()
+            -> ExitRule.builder()
                 .score(f32(2))
                 .state(state)
                 .threshold(ExitRule.Comparator.GE, Float.NaN)
                 .build(),
-        "threshold",
-        "NaN");
+        "threshold", "NaN");
     invalid(
-        () ->
-            ExitRule.builder()
+        ()
+            -> ExitRule.builder()
                 .score(f32(2))
                 .state(state)
                 .threshold(ExitRule.Comparator.LE, Float.POSITIVE_INFINITY)
                 .decay(ExitRule.Decay.CALM_CODE, 4, 8)
                 .build(),
-        "threshold",
-        "finite");
+        "threshold", "finite");
     invalid(() -> ExitRule.builder().score(f32(2)).state(state).build(), "jei", "is missing");
-    invalid(
-        () -> ExitRule.builder().score(f32(2)).state(state).patience(-1).build(),
-        "patience",
-        "-1",
-        "0");
+    invalid(()
+                -> ExitRule.builder().score(f32(2)).state(state).patience(-1).build(),
+        "patience", "-1", "0");
   }
 
   @Test
@@ -285,8 +258,8 @@ class MisuseTest {
     invalid(() -> cosine(f32(2, 0), f32(2, 0), f32(2)).build(), "D", "0", "1");
     invalid(() -> StableMax.forward(f32(2, 0), f32(2, 0)), "V", "0", "1");
     Tensor labels = scope.copyOf(new int[] {0, 0}, 2);
-    invalid(
-        () -> StableMax.crossEntropy().logits(f32(2, 0)).labels(labels).loss(f32(1)).build(),
+    invalid(()
+                -> StableMax.crossEntropy().logits(f32(2, 0)).labels(labels).loss(f32(1)).build(),
         "V", "0", "1");
     RowStats.compute(f32(0, 4), Statistics.allocate(scope, 0));
     cosine(f32(0, 4), f32(0, 4), f32(0)).runOnce();
@@ -323,8 +296,13 @@ class MisuseTest {
   void shortlistOutOfRange() {
     Statistics out = Statistics.allocate(scope, 1, Statistic.LSE);
     out.lse().copyFrom(new float[] {7});
-    ExitHead head = ExitHead.builder().hidden(f32(1, 2)).weight(f32(3, 2))
-        .shortlist(scope.copyOf(new int[] {0, 3}, 2)).out(out).build(scope);
+    ExitHead head =
+        ExitHead.builder()
+            .hidden(f32(1, 2))
+            .weight(f32(3, 2))
+            .shortlist(scope.copyOf(new int[] {0, 3}, 2))
+            .out(out)
+            .build(scope);
     if (!Setup.cuda()) {
       invalid(head::run, "shortlist", "3", "2");
       assertArrayEquals(new float[] {7}, out.lse().toFloatArray(), "a refused run wrote");
@@ -333,14 +311,15 @@ class MisuseTest {
 
   @Test
   void aRefusedStepIsForgotten() {
-    ExitRule rule = ExitRule.builder()
-        .score(scope.copyOf(new float[] {.5f}, 1))
-        .state(ExitRule.allocateState(scope, Device.defaultDevice(), 1))
-        .exitMask(scope.allocate(DType.U8, 1))
-        .threshold(ExitRule.Comparator.GE, .9f)
-        .decay(ExitRule.Decay.CALM_PAPER, 4, 128)
-        .stepIndex(64)
-        .build(scope);
+    ExitRule rule =
+        ExitRule.builder()
+            .score(scope.copyOf(new float[] {.5f}, 1))
+            .state(ExitRule.allocateState(scope, Device.defaultDevice(), 1))
+            .exitMask(scope.allocate(DType.U8, 1))
+            .threshold(ExitRule.Comparator.GE, .9f)
+            .decay(ExitRule.Decay.CALM_PAPER, 4, 128)
+            .stepIndex(64)
+            .build(scope);
     invalid(() -> rule.run(Stream.DEFAULT, 0, true, false, -1), "step_index", "-1");
     rule.run(0, true, false);
     Stream.DEFAULT.synchronize();
@@ -385,10 +364,8 @@ class MisuseTest {
     Stream stream = Stream.create(Device.defaultDevice());
     stream.synchronize();
     stream.close();
-    refused(
-        IllegalStateException.class,
-        () -> cosine(f32(2, 4), f32(2, 4), f32(2)).runOnce(stream),
-        "stream is closed");
+    refused(IllegalStateException.class,
+        () -> cosine(f32(2, 4), f32(2, 4), f32(2)).runOnce(stream), "stream is closed");
     stream.close();
   }
 }

@@ -52,13 +52,11 @@ class PackagingTest {
     assertEquals(new TreeSet<>(), natives(requireJar("exeunt-jni-[0-9.]+(-SNAPSHOT)?")));
     assertEquals(new TreeSet<>(), natives(requireJar("exeunt-[0-9.]+(-SNAPSHOT)?")));
     String folder = "org/exeunt/" + PLATFORM + "/";
-    assertEquals(
-        new TreeSet<>(List.of(folder + "libexeunt.so", folder + "libjniexeunt.so")),
+    assertEquals(new TreeSet<>(List.of(folder + "libexeunt.so", folder + "libjniexeunt.so")),
         natives(requireJar("exeunt-jni-.*" + PLATFORM)));
     TreeSet<String> cuda = natives(requireJar("exeunt-jni-.*" + PLATFORM + "-cuda"));
     boolean built = Files.exists(Setup.libraries().resolve("libexeunt_cuda.so"));
-    assertEquals(
-        built
+    assertEquals(built
             ? new TreeSet<>(List.of("org/exeunt/" + PLATFORM + "-cuda/libexeunt_cuda.so"))
             : new TreeSet<>(),
         cuda);
@@ -88,49 +86,30 @@ class PackagingTest {
   @Test
   void worksAsAModule() throws IOException {
     String modulePath =
-        List.of(
-                requireJar("exeunt-[0-9.]+(-SNAPSHOT)?"),
+        List.of(requireJar("exeunt-[0-9.]+(-SNAPSHOT)?"),
                 requireJar("exeunt-jni-[0-9.]+(-SNAPSHOT)?"),
-                requireJar("exeunt-jni-.*" + PLATFORM),
-                requireJar("javacpp-[0-9.]+"),
+                requireJar("exeunt-jni-.*" + PLATFORM), requireJar("javacpp-[0-9.]+"),
                 requireJar("javacpp-[0-9.]+-" + PLATFORM))
             .stream()
             .map(Path::toString)
             .collect(Collectors.joining(File.pathSeparator));
     Path source = Files.createDirectories(folder.resolve("source/user"));
-    Path module =
-        Files.writeString(
-            source.getParent().resolve("module-info.java"), "module user { requires org.exeunt; }");
-    Path program =
-        Files.writeString(
-            source.resolve("Main.java"),
-            "package user; import org.exeunt.*; public class Main { public static void"
-                + " main(String[] args) { try (Scope scope = Scope.open()) { Tensor a ="
-                + " scope.copyOf(new float[] {1, 2}, 1, 2); Tensor out = scope.allocate(DType.F32,"
-                + " 1); Cosine.compute(a, a, out); System.out.println(Scope.class.getModule() + \""
-                + " \" + out.toFloatArray()[0]); } } }");
+    Path module = Files.writeString(
+        source.getParent().resolve("module-info.java"), "module user { requires org.exeunt; }");
+    Path program = Files.writeString(source.resolve("Main.java"),
+        "package user; import org.exeunt.*; public class Main { public static void"
+            + " main(String[] args) { try (Scope scope = Scope.open()) { Tensor a ="
+            + " scope.copyOf(new float[] {1, 2}, 1, 2); Tensor out = scope.allocate(DType.F32,"
+            + " 1); Cosine.compute(a, a, out); System.out.println(Scope.class.getModule() + \""
+            + " \" + out.toFloatArray()[0]); } } }");
     Path classes = folder.resolve("classes");
-    int status =
-        ToolProvider.getSystemJavaCompiler()
-            .run(
-                null,
-                null,
-                null,
-                "-p",
-                modulePath,
-                "-d",
-                classes.toString(),
-                module.toString(),
-                program.toString());
+    int status = ToolProvider.getSystemJavaCompiler().run(null, null, null, "-p", modulePath, "-d",
+        classes.toString(), module.toString(), program.toString());
     assertEquals(0, status);
     String output =
-        Subprocess.java(
-                "-p",
-                modulePath + File.pathSeparator + classes,
-                "--add-modules",
-                "ALL-MODULE-PATH",
-                "-m",
-                "user/user.Main")
+        Subprocess
+            .java("-p", modulePath + File.pathSeparator + classes, "--add-modules",
+                "ALL-MODULE-PATH", "-m", "user/user.Main")
             .option("--enable-native-access=org.bytedeco.javacpp")
             .run();
     assertTrue(output.contains("module org.exeunt"), output);

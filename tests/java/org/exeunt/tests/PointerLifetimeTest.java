@@ -90,18 +90,15 @@ class PointerLifetimeTest {
       Tensor b = large(alias);
       b.copyFrom(new float[(int) LARGE]);
       Tensor copy = scope.allocate(Device.CPU, DType.F32, 1, LARGE);
-      Op first = Cosine.builder().a(a).b(b).out(scope.allocate(Device.CPU, DType.F32, 1))
-          .build(scope);
-      Op second = Cosine.builder().a(b).b(b).out(scope.allocate(Device.CPU, DType.F32, 1))
-          .build(scope);
-      return List.of(first::run, second::run, () -> b.copyTo(copy, Stream.DEFAULT),
-          () -> a.row(0).slice(0, 7, 900).toFloatArray());
+      Op first =
+          Cosine.builder().a(a).b(b).out(scope.allocate(Device.CPU, DType.F32, 1)).build(scope);
+      Op second =
+          Cosine.builder().a(b).b(b).out(scope.allocate(Device.CPU, DType.F32, 1)).build(scope);
+      return List.of(first::run, second::run,
+          () -> b.copyTo(copy, Stream.DEFAULT), () -> a.row(0).slice(0, 7, 900).toFloatArray());
     }
 
-    private static void untilClosed(
-        Runnable use,
-        CountDownLatch started,
-        AtomicInteger runs,
+    private static void untilClosed(Runnable use, CountDownLatch started, AtomicInteger runs,
         AtomicReference<Throwable> wrong) {
       try {
         use.run();
@@ -178,8 +175,8 @@ class PointerLifetimeTest {
       limit = capacity = 8;
       try (Scope scope = Scope.open()) {
         Tensor a = Tensor.of(this, DType.F32, Device.CPU, 1, 8);
-        Op op = Cosine.builder().a(a).b(a).out(scope.allocate(Device.CPU, DType.F32, 1))
-            .build(scope);
+        Op op =
+            Cosine.builder().a(a).b(a).out(scope.allocate(Device.CPU, DType.F32, 1)).build(scope);
         running = true;
         try {
           op.run();
@@ -305,8 +302,7 @@ class PointerLifetimeTest {
   @Test
   void pointersWithoutAnOwnerAreTheCallersWord() {
     try (FloatPointer owner = new FloatPointer(1f, 2f)) {
-      Tensor tensor =
-          Tensor.of(new Bare(owner.address()), DType.F32, Device.CPU, 2);
+      Tensor tensor = Tensor.of(new Bare(owner.address()), DType.F32, Device.CPU, 2);
       assertEquals(2, tensor.toFloatArray()[1]);
       assertTrue(tensor.isAlive());
       assertEquals(0, owner.referenceCount());

@@ -24,8 +24,8 @@ final class Prompts {
   }
 
   /** The last rows' queries, [heads, window, width], as a prompt whose other rows are zero. */
-  static PromptLayer prompt(Scope scope, float[] last, int heads, int window, int width,
-      KvCache keys, int tokens) {
+  static PromptLayer prompt(
+      Scope scope, float[] last, int heads, int window, int width, KvCache keys, int tokens) {
     float[] query = new float[tokens * heads * width];
     for (int h = 0; h < heads; h++) {
       for (int i = 0; i < window; i++) {

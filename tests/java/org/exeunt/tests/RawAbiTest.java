@@ -66,8 +66,7 @@ class RawAbiTest {
 
   @Test
   void structSize() {
-    try (Scope scope = Scope.open();
-        PointerScope pointers = new PointerScope()) {
+    try (Scope scope = Scope.open(); PointerScope pointers = new PointerScope()) {
       exn_row_stats_params p = rowStats(scope);
       assertEquals(exeunt.EXN_OK, exeunt.exn_row_stats_supported(p), exeunt.exn_last_error());
       p.struct_size(3);
@@ -80,8 +79,7 @@ class RawAbiTest {
 
   @Test
   void workspaceOneByteShort() {
-    try (Scope scope = Scope.open();
-        PointerScope pointers = new PointerScope()) {
+    try (Scope scope = Scope.open(); PointerScope pointers = new PointerScope()) {
       exn_exit_head_params p = new exn_exit_head_params();
       Pointer.memset(p, 0, p.sizeof());
       p.struct_size(p.sizeof());

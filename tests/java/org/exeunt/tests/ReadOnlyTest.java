@@ -78,9 +78,8 @@ class ReadOnlyTest {
     Tensor out = Tensor.of(ByteBuffer.allocateDirect(8), DType.F32, 2);
     Cosine.builder().a(in).b(in).out(out).runOnce();
     assertTrue(Float.isNaN(out.toFloatArray()[0]) || out.toFloatArray()[0] == 0);
-    invalid(
-        () -> Cosine.builder().a(in).b(in).out(in.row(0)).build(),
-        "exn_cosine: out is written, but F32[4] on cpu",
-        "is read-only");
+    invalid(()
+                -> Cosine.builder().a(in).b(in).out(in.row(0)).build(),
+        "exn_cosine: out is written, but F32[4] on cpu", "is read-only");
   }
 }

@@ -24,9 +24,8 @@ final class Recorded {
   private String numbers;
 
   Recorded(String method) {
-    Path file =
-        Setup.golden("official/" + method + ".safetensors")
-            .orElseGet(() -> Assumptions.abort("no recorded vectors"));
+    Path file = Setup.golden("official/" + method + ".safetensors")
+                    .orElseGet(() -> Assumptions.abort("no recorded vectors"));
     tensors = new Safetensors(file);
     try {
       json = Files.readString(file.resolveSibling(method + ".json"));
@@ -47,7 +46,7 @@ final class Recorded {
 
   String text(String field) {
     Matcher m = Pattern.compile("\"" + field + "\"\\s*:\\s*(\"[^\"]*\"|\\[[^]]*]|[^,}\\s]+)")
-        .matcher(numbers);
+                    .matcher(numbers);
     return m.find() ? m.group(1).replace("\"", "") : "";
   }
 
@@ -61,7 +60,8 @@ final class Recorded {
 
   int[] integers(String field) {
     return Arrays.stream(text(field).replaceAll("[\\[\\]\\s]", "").split(","))
-        .mapToInt(Integer::parseInt).toArray();
+        .mapToInt(Integer::parseInt)
+        .toArray();
   }
 
   /** Whether no list of the case is cut where f32 cannot tell. */

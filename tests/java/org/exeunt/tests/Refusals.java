@@ -13,8 +13,7 @@ final class Refusals {
   static void refused(Class<? extends Throwable> type, Executable action, String... words) {
     Throwable thrown = assertThrows(type, action);
     for (String word : words) {
-      assertTrue(
-          String.valueOf(thrown.getMessage()).contains(word),
+      assertTrue(String.valueOf(thrown.getMessage()).contains(word),
           () -> "'" + word + "' is not in: " + thrown.getMessage());
     }
   }

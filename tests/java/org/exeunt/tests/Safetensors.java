@@ -37,11 +37,10 @@ final class Safetensors {
     }
   }
 
-  private static final Pattern ENTRY =
-      Pattern.compile(
-          "\"([^\"]+)\"\\s*:\\s*\\{\\s*\"dtype\"\\s*:\\s*\"(\\w+)\"\\s*,"
-              + "\\s*\"shape\"\\s*:\\s*\\[([^]]*)]"
-              + "\\s*,\\s*\"data_offsets\"\\s*:\\s*\\[(\\d+)\\s*,\\s*(\\d+)]\\s*}");
+  private static final Pattern ENTRY = Pattern.compile(
+      "\"([^\"]+)\"\\s*:\\s*\\{\\s*\"dtype\"\\s*:\\s*\"(\\w+)\"\\s*,"
+      + "\\s*\"shape\"\\s*:\\s*\\[([^]]*)]"
+      + "\\s*,\\s*\"data_offsets\"\\s*:\\s*\\[(\\d+)\\s*,\\s*(\\d+)]\\s*}");
 
   private final Map<String, Array> tensors = new TreeMap<>();
 

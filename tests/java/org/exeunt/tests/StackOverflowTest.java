@@ -88,13 +88,23 @@ class StackOverflowTest {
         }
         Tensor score = scope.allocate(Device.CPU, DType.F32, 2).copyFrom(new float[2]);
         Tensor state = ExitRule.allocateState(scope, Device.CPU, 2);
-        ExitRule rule = ExitRule.builder().score(score).state(state)
-            .threshold(ExitRule.Comparator.GE, .5f).build(scope);
+        ExitRule rule =
+            ExitRule.builder()
+                .score(score)
+                .state(state)
+                .threshold(ExitRule.Comparator.GE, .5f)
+                .build(scope);
         uses.add(() -> rule.run(1, true, false));
-        FfnSkipRule skip = FfnSkipRule.builder().cosine(score)
-            .state(FfnSkipRule.allocateState(scope, Device.CPU, 2))
-            .skip(scope.allocate(Device.CPU, DType.U8, 2))
-            .modelLayers(4).coldLayers(1, 3).warmUp(0).threshold(.5f).build(scope);
+        FfnSkipRule skip =
+            FfnSkipRule.builder()
+                .cosine(score)
+                .state(FfnSkipRule.allocateState(scope, Device.CPU, 2))
+                .skip(scope.allocate(Device.CPU, DType.U8, 2))
+                .modelLayers(4)
+                .coldLayers(1, 3)
+                .warmUp(0)
+                .threshold(.5f)
+                .build(scope);
         uses.add(() -> skip.run(-1, 0));
         for (Use use : uses) {
           overflow(use);

@@ -82,7 +82,12 @@ class StepTest {
     Tensor rows = scope.copyOf(new float[] {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, 3, 4);
     Tensor tags = scope.copyOf(new int[] {1, 0, 0, 2, 0, 1, 0, 0, 0, 3, 1, 2}, 4, 3);
     Tensor leaves = scope.allocate(DType.U8, 3).copyFrom(new int[] {1, 0, 1});
-    HiddenStack.push().stack(stack).count(count).rows(rows).tags(stackTags, tags).mask(leaves)
+    HiddenStack.push()
+        .stack(stack)
+        .count(count)
+        .rows(rows)
+        .tags(stackTags, tags)
+        .mask(leaves)
         .runOnce();
     HiddenStack.gather().stack(stack).count(count).rows(rows).tags(stackTags, tags).runOnce();
     Tensor sequence = tags.row(0);
@@ -91,7 +96,11 @@ class StepTest {
 
     Tensor table = Rope.table(scope, Device.defaultDevice(), 4, 4, 10000);
     Tensor heads = rows.reshape(3, 1, 4);
-    Rope.builder().input(heads).position(position).table(table, Rope.Style.HALF).out(heads)
+    Rope.builder()
+        .input(heads)
+        .position(position)
+        .table(table, Rope.Style.HALF)
+        .out(heads)
         .runOnce();
     float[] expected = new float[2 * 3 * 4];
     System.arraycopy(new float[] {1, 2, 3, 4}, 0, expected, (3 + 2) * 4, 4);
@@ -116,7 +125,12 @@ class StepTest {
     assertArrayEquals(expected, owed.k().toFloatArray());
 
     Tensor out = scope.allocate(DType.F32, 3, 1, 4);
-    Attention.builder().query(heads).cache(owed).sequence(sequence).visible(tags.row(3)).out(out)
+    Attention.builder()
+        .query(heads)
+        .cache(owed)
+        .sequence(sequence)
+        .visible(tags.row(3))
+        .out(out)
         .runOnce();
     assertArrayEquals(new float[4], out.row(2).toFloatArray());
   }

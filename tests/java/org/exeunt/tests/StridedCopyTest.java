@@ -33,11 +33,11 @@ class StridedCopyTest {
   @Test
   @Tag("kernels")
   void elementsLieWhereTheirStridesSay() {
-    long[][][] layouts = { // extents, strides
-      {{7}, {1}}, {{7}, {3}}, {{1}, {5}}, {{0, 3}, {3, 1}}, {{4, 3}, {5, 1}}, {{4, 3}, {1, 4}},
-      {{4, 3}, {2, 9}}, {{2, 3, 4}, {12, 4, 1}}, {{2, 3, 4}, {40, 4, 1}}, {{2, 3, 4}, {40, 12, 1}},
-      {{3, 1, 4}, {4, 99, 1}}, {{3, 1, 4}, {9, -7, 2}}, {{2, 2, 2, 2}, {31, 8, 2, 1}}, {{}, {}}
-    };
+    long[][][] layouts = {// extents, strides
+        {{7}, {1}}, {{7}, {3}}, {{1}, {5}}, {{0, 3}, {3, 1}}, {{4, 3}, {5, 1}}, {{4, 3}, {1, 4}},
+        {{4, 3}, {2, 9}}, {{2, 3, 4}, {12, 4, 1}}, {{2, 3, 4}, {40, 4, 1}},
+        {{2, 3, 4}, {40, 12, 1}}, {{3, 1, 4}, {4, 99, 1}}, {{3, 1, 4}, {9, -7, 2}},
+        {{2, 2, 2, 2}, {31, 8, 2, 1}}, {{}, {}}};
     for (DType dtype : DTYPES) {
       for (long[][] layout : layouts) {
         check(dtype, layout[0], layout[1]);
@@ -121,8 +121,8 @@ class StridedCopyTest {
     int step = 64 << 10;
     int rows = 512;
     Path file = folder.resolve("sparse");
-    try (FileChannel channel = FileChannel.open(file, StandardOpenOption.CREATE,
-        StandardOpenOption.READ, StandardOpenOption.WRITE)) {
+    try (FileChannel channel = FileChannel.open(
+             file, StandardOpenOption.CREATE, StandardOpenOption.READ, StandardOpenOption.WRITE)) {
       // A private mapping gets a page of its own for each that is written.
       MappedByteBuffer mapped = channel.map(FileChannel.MapMode.PRIVATE, 0, (long) rows * step);
       Tensor memory = Tensor.of(mapped, DType.F32, rows, step / Float.BYTES);

@@ -55,9 +55,8 @@ final class Structs {
 
   private static final Pattern STRUCT =
       Pattern.compile("typedef struct (exn_\\w+) \\{(.*?)\\n\\} \\1;", Pattern.DOTALL);
-  private static final Pattern FIELD =
-      Pattern.compile(
-          "(?:^|\\n)\\s*((?:const )?\\w+\\*?)\\s+(\\w+);\\s*(/\\*\\*<.*?\\*/)?", Pattern.DOTALL);
+  private static final Pattern FIELD = Pattern.compile(
+      "(?:^|\\n)\\s*((?:const )?\\w+\\*?)\\s+(\\w+);\\s*(/\\*\\*<.*?\\*/)?", Pattern.DOTALL);
 
   private static final Pattern ROLE = Pattern.compile("(?:\\*<|[A-Z]+:) (in-out|in|out)\\b");
 
@@ -80,8 +79,7 @@ final class Structs {
     return leaves;
   }
 
-  private static void addLeaves(
-      Map<String, Field> to, String path, String outer, String struct) {
+  private static void addLeaves(Map<String, Field> to, String path, String outer, String struct) {
     for (Field field : fields(struct)) {
       String comment = field.roles().isEmpty() ? outer : field.comment;
       String name = path + field.name;
@@ -97,8 +95,8 @@ final class Structs {
 
   private static Map<String, List<Field>> read() {
     Map<String, List<Field>> all = new LinkedHashMap<>();
-    try (Stream<Path> headers =
-        Files.list(Setup.root().resolve("native/include/exeunt")).sorted()) {
+    try (
+        Stream<Path> headers = Files.list(Setup.root().resolve("native/include/exeunt")).sorted()) {
       for (Path header : (Iterable<Path>) headers::iterator) {
         Matcher struct = STRUCT.matcher(Files.readString(header));
         while (struct.find()) {
@@ -125,8 +123,7 @@ final class Structs {
     Map<String, Object> contents = new LinkedHashMap<>();
     put(contents, "", struct, address);
     contents.replaceAll(
-        (name, value) ->
-            value instanceof Dl dl ? described(Tensor.ofDlpack(dl.address)) : value);
+        (name, value) -> value instanceof Dl dl ? described(Tensor.ofDlpack(dl.address)) : value);
     return contents;
   }
 
@@ -135,12 +132,11 @@ final class Structs {
     Map<String, Object> contents = new LinkedHashMap<>();
     put(contents, "", struct, address);
     Map<String, Long> tensors = new LinkedHashMap<>();
-    contents.forEach(
-        (name, value) -> {
-          if (value instanceof Dl dl) {
-            tensors.put(name, dl.address);
-          }
-        });
+    contents.forEach((name, value) -> {
+      if (value instanceof Dl dl) {
+        tensors.put(name, dl.address);
+      }
+    });
     return tensors;
   }
 
@@ -160,8 +156,7 @@ final class Structs {
           to.put(name, new Dl(dl));
         }
       } else if (field.array()) {
-        int count =
-            memory(address + Loader.offsetof(type, field.count()), 4).getInt();
+        int count = memory(address + Loader.offsetof(type, field.count()), 4).getInt();
         long first = memory(at, 8).getLong();
         for (int i = 0; i < count; i++) {
           long element = first + (long) i * Loader.sizeof(type(field.struct()));

@@ -64,8 +64,7 @@ class TensorTest {
     invalid(() -> Tensor.of(direct(1, 2), DType.F64, 1), "4 bytes", "F64");
     FloatBuffer swapped =
         ByteBuffer.allocateDirect(8)
-            .order(
-                ByteOrder.nativeOrder() == ByteOrder.BIG_ENDIAN
+            .order(ByteOrder.nativeOrder() == ByteOrder.BIG_ENDIAN
                     ? ByteOrder.LITTLE_ENDIAN
                     : ByteOrder.BIG_ENDIAN)
             .asFloatBuffer();
@@ -88,8 +87,7 @@ class TensorTest {
   @Test
   void dlpack() {
     try (FloatPointer data = new FloatPointer(0f, 1f, 2f, 3f, 4f, 5f, 6f, 7f);
-        LongPointer shape = new LongPointer(2, 2);
-        LongPointer strides = new LongPointer(4, 1);
+        LongPointer shape = new LongPointer(2, 2); LongPointer strides = new LongPointer(4, 1);
         DLTensor dl = new DLTensor()) {
       dl.data(data).ndim(2).shape(shape).strides(strides).byte_offset(4);
       dl.device().device_type(1).device_id(0);
@@ -136,11 +134,8 @@ class TensorTest {
     refused(UnsupportedOperationException.class, column::floatBuffer, "not compact");
     invalid(() -> t.reshape(4), "4", "6");
     invalid(() -> t.copyFrom(new float[5]), "5", "6");
-    refused(
-        IndexOutOfBoundsException.class,
-        () -> t.reinterpret(DType.F64, 8, 3),
-        "24 bytes at 8",
-        "24");
+    refused(IndexOutOfBoundsException.class,
+        () -> t.reinterpret(DType.F64, 8, 3), "24 bytes at 8", "24");
     invalid(() -> Tensor.ofAddress(0, DType.F32, Device.CPU, -1), "negative");
     invalid(() -> Tensor.ofAddress(0, DType.F32, Device.CPU, 1L << 62, 4), "more elements");
   }
@@ -202,8 +197,7 @@ class TensorTest {
       assertEquals(1 + 0x1p-10f, half.toFloatArray()[0]);
       Tensor longs = scope.allocate(DType.I64, 2).copyFrom(new int[] {-1, 7});
       assertArrayEquals(new int[] {-1, 7}, longs.toIntArray());
-      assertArrayEquals(
-          new int[] {255, 0},
+      assertArrayEquals(new int[] {255, 0},
           scope.allocate(DType.U8, 2).copyFrom(new int[] {255, 0}).toIntArray());
       refused(UnsupportedOperationException.class, half::toIntArray, "F16");
       refused(UnsupportedOperationException.class, half::floatBuffer, "F16", "F32");

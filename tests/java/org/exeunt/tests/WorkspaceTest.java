@@ -56,8 +56,10 @@ class WorkspaceTest {
 
   private Linear.Builder linear(long rows) {
     Tensor out = scope.allocate(Device.CPU, DType.F32, rows, 24);
-    return Linear.builder().input(random(Device.CPU, 1, rows, DIM))
-        .weight(random(Device.CPU, 2, 24, DIM)).out(out);
+    return Linear.builder()
+        .input(random(Device.CPU, 1, rows, DIM))
+        .weight(random(Device.CPU, 2, 24, DIM))
+        .out(out);
   }
 
   @Test
@@ -168,8 +170,7 @@ class WorkspaceTest {
       Backend.setIsa(before);
     }
     if (grown == 0) {
-      System.out.println(
-          "SKIPPED: no op needs a larger workspace on another of " + Backend.isas());
+      System.out.println("SKIPPED: no op needs a larger workspace on another of " + Backend.isas());
     }
   }
 
@@ -178,11 +179,17 @@ class WorkspaceTest {
     for (Workspace shared : new Workspace[] {null, Workspace.in(scope, Device.CPU)}) {
       Backend.setIsa(from);
       Tensor out = scope.allocate(Device.CPU, dtype, 20, 24);
-      Linear.Builder linear = Linear.builder().input(random(dtype, 1, 20, DIM))
-          .weight(random(dtype, 2, 24, DIM)).out(out);
+      Linear.Builder linear =
+          Linear.builder()
+              .input(random(dtype, 1, 20, DIM))
+              .weight(random(dtype, 2, 24, DIM))
+              .out(out);
       Statistics statistics = Statistics.allocate(scope, Device.CPU, 20, Statistic.ENTROPY);
-      ExitHead.Builder head = ExitHead.builder().hidden(random(dtype, 3, 20, DIM))
-          .weight(random(dtype, 4, 200, DIM)).out(statistics);
+      ExitHead.Builder head =
+          ExitHead.builder()
+              .hidden(random(dtype, 3, 20, DIM))
+              .weight(random(dtype, 4, 200, DIM))
+              .out(statistics);
       Op first = linear.build(scope, shared);
       Op second = head.build(scope, shared);
       run(first, out);
@@ -191,8 +198,7 @@ class WorkspaceTest {
       Backend.setIsa(to);
       float[] product = run(first, out);
       float[] entropy = run(second, statistics.entropy());
-      try (Op again = linear.build();
-          Op headAgain = head.build()) {
+      try (Op again = linear.build(); Op headAgain = head.build()) {
         assertArrayEquals(run(again, out), product, from + " to " + to);
         assertArrayEquals(run(headAgain, statistics.entropy()), entropy, from + " to " + to);
         assertTrue(first.workspaceBytes() >= again.workspaceBytes());
@@ -221,19 +227,16 @@ class WorkspaceTest {
     assertEquals(0, counted, "workspaces are not counted");
     passing.close();
     refused(IllegalStateException.class, op::run, "scope is closed");
-    refused(
-        IllegalStateException.class,
-        () -> linear(5).build(scope, shared),
-        "scope is closed");
+    refused(IllegalStateException.class, () -> linear(5).build(scope, shared), "scope is closed");
     op.close();
   }
 
   @Test
   void anotherDeviceIsRefused() {
     Workspace elsewhere = Workspace.in(scope, Device.cuda(3));
-    refused(
-        IllegalArgumentException.class,
-        () -> linear(5).build(scope, elsewhere),
+    refused(IllegalArgumentException.class,
+        ()
+            -> linear(5).build(scope, elsewhere),
         "workspace", elsewhere.device().toString(), Device.CPU.toString());
     refused(NullPointerException.class, () -> Workspace.in(null, Device.CPU), "owner");
     refused(NullPointerException.class, () -> Workspace.in(scope, null), "device");

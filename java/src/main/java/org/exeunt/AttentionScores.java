@@ -102,9 +102,8 @@ public final class AttentionScores extends Op {
     /** Refuses the widths that an op would refuse. */
     void requireWidth(int width) {
       if (this == NONE ? width != 0 : width < 1 || width > 255 || width % 2 == 0) {
-        throw new IllegalArgumentException(
-            "width is " + width + ", expected " + (this == NONE ? "0" : "an odd number up to 255")
-                + " for " + this);
+        throw new IllegalArgumentException("width is " + width + ", expected "
+            + (this == NONE ? "0" : "an odd number up to 255") + " for " + this);
       }
     }
   }

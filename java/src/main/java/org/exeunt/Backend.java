@@ -56,14 +56,8 @@ public enum Backend {
         return backend;
       }
     }
-    throw new IllegalArgumentException(
-        "DLPack device type "
-            + deviceType
-            + " is neither "
-            + exeunt.kDLCPU
-            + " (CPU) nor "
-            + exeunt.kDLCUDA
-            + " (CUDA)");
+    throw new IllegalArgumentException("DLPack device type " + deviceType + " is neither "
+        + exeunt.kDLCPU + " (CPU) nor " + exeunt.kDLCUDA + " (CUDA)");
   }
 
   /**
@@ -280,19 +274,15 @@ public enum Backend {
     destination.requireCompact("copyBandwidthProbe");
     destination.requireWritable("copyBandwidthProbe");
     if (source.byteSize() != destination.byteSize()) {
-      throw new IllegalArgumentException(
-          "copyBandwidthProbe: source has "
-              + source.byteSize()
-              + " bytes, but destination "
-              + destination.byteSize());
+      throw new IllegalArgumentException("copyBandwidthProbe: source has " + source.byteSize()
+          + " bytes, but destination " + destination.byteSize());
     }
     source.acquire();
     try {
       destination.acquire();
       try {
-        Status.check(
-            exeunt.exn_copy_probe(
-                destination.address(), source.address(), source.byteSize(), pastCaches ? 1 : 0));
+        Status.check(exeunt.exn_copy_probe(
+            destination.address(), source.address(), source.byteSize(), pastCaches ? 1 : 0));
       } finally {
         destination.release();
       }

@@ -212,8 +212,7 @@ public final class Gather extends Op {
               .int32("first_position", firstPosition);
       List<Params> structs = params.array("tensors", exn_gather_tensor.class, items.size());
       for (int i = 0; i < items.size(); i++) {
-        structs
-            .get(i)
+        structs.get(i)
             .tensor("input", items.get(i).input)
             .written("out", items.get(i).out)
             .int32("axis", items.get(i).axis);

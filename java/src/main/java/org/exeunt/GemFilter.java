@@ -80,13 +80,7 @@ public final class GemFilter {
    */
   public Selection choose(Scope scope, Stream stream, PromptLayer prompt) {
     Named.present("prompt", prompt).requirePrefill("GemFilter");
-    return prompt.choose(
-        scope,
-        stream,
-        AttentionScores.gemFilter(),
-        1,
-        AttentionScores.Heads.SUM,
-        prompt.tokens(),
-        keep);
+    return prompt.choose(scope, stream, AttentionScores.gemFilter(), 1, AttentionScores.Heads.SUM,
+        prompt.tokens(), keep);
   }
 }

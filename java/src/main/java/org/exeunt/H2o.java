@@ -85,15 +85,8 @@ public final class H2o {
     Named.present("prompt", prompt).requirePrefill("H2O");
     int tokens = prompt.tokens();
     int older = tokens - (int) (recent * tokens);
-    return prompt.choose(
-        scope,
-        stream,
-        AttentionScores.builder(),
-        tokens,
-        grouped ? AttentionScores.Heads.GROUP_SUM : AttentionScores.Heads.EACH,
-        older,
-        (int) (heavy * tokens),
-        older,
-        tokens);
+    return prompt.choose(scope, stream, AttentionScores.builder(), tokens,
+        grouped ? AttentionScores.Heads.GROUP_SUM : AttentionScores.Heads.EACH, older,
+        (int) (heavy * tokens), older, tokens);
   }
 }

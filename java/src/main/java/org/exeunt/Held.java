@@ -34,9 +34,8 @@ final class Held {
   private static final AtomicReference<Thread> LOCK = new AtomicReference<>();
 
   /** Where JavaCPP keeps the count; null where its module is not open to us. */
-  private static final Field[] TO_COUNT =
-      fields("Pointer.deallocator", "Pointer$ProxyDeallocator.pointer",
-          "Pointer$DeallocatorReference.count");
+  private static final Field[] TO_COUNT = fields("Pointer.deallocator",
+      "Pointer$ProxyDeallocator.pointer", "Pointer$DeallocatorReference.count");
 
   final Held[] alone = {this};
   private final Pointer pointer;
@@ -168,7 +167,7 @@ final class Held {
       for (int i = 0; i < names.length; i++) {
         int dot = names[i].indexOf('.');
         fields[i] = Class.forName("org.bytedeco.javacpp." + names[i].substring(0, dot))
-            .getDeclaredField(names[i].substring(dot + 1));
+                        .getDeclaredField(names[i].substring(dot + 1));
         fields[i].setAccessible(true);
       }
       return fields;

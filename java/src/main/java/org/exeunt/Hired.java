@@ -59,19 +59,9 @@ public final class Hired {
 
     private static void requireSize(String name, int rows, int cols, int least) {
       if (rows < least || cols < least || (long) rows * cols >= Integer.MAX_VALUE) {
-        throw new IllegalArgumentException(
-            name
-                + (least == 0 ? " is " : " are ")
-                + rows
-                + " x "
-                + cols
-                + ", expected at least "
-                + least
-                + " x "
-                + least
-                + " and fewer than "
-                + Integer.MAX_VALUE
-                + " in all");
+        throw new IllegalArgumentException(name + (least == 0 ? " is " : " are ") + rows + " x "
+            + cols + ", expected at least " + least + " x " + least + " and fewer than "
+            + Integer.MAX_VALUE + " in all");
       }
     }
 
@@ -120,11 +110,7 @@ public final class Hired {
   private final HiredBudget.Region region;
   private final HiredBudget.Remainder remainder;
 
-  private Hired(
-      double rate,
-      double alpha,
-      HiredBudget.Score score,
-      HiredBudget.Region region,
+  private Hired(double rate, double alpha, HiredBudget.Score score, HiredBudget.Region region,
       HiredBudget.Remainder remainder) {
     this.rate = rate;
     this.alpha = alpha;
@@ -140,11 +126,7 @@ public final class Hired {
    * @return the method
    */
   public static Hired standard() {
-    return new Hired(
-        RATE,
-        ALPHA,
-        HiredBudget.Score.SUM,
-        HiredBudget.Region.GRID,
+    return new Hired(RATE, ALPHA, HiredBudget.Score.SUM, HiredBudget.Region.GRID,
         HiredBudget.Remainder.TRUNCATE);
   }
 
@@ -154,11 +136,7 @@ public final class Hired {
    * @return the method
    */
   public static Hired asInCode() {
-    return new Hired(
-        RATE,
-        ALPHA,
-        HiredBudget.Score.TOP_COUNT,
-        HiredBudget.Region.STRIP,
+    return new Hired(RATE, ALPHA, HiredBudget.Score.TOP_COUNT, HiredBudget.Region.STRIP,
         HiredBudget.Remainder.TRUNCATE);
   }
 
@@ -254,9 +232,8 @@ public final class Hired {
 
   private static void requirePartitions(String name, Block block, int partitions) {
     if (block.query.rank() != 3 || block.query.size(0) != partitions) {
-      throw new IllegalArgumentException(
-          name + ".query is " + block.query + ", expected a row for each of " + partitions
-              + " partitions");
+      throw new IllegalArgumentException(name + ".query is " + block.query
+          + ", expected a row for each of " + partitions + " partitions");
     }
   }
 }

@@ -16,17 +16,7 @@ record ImageTokens(int begin, int end, int tokens) {
 
   /** The last token's softmax, mean over heads: the best of the image, and all that is no image. */
   Selection choose(Scope scope, Stream stream, PromptLayer prompt, int keep) {
-    return prompt.choose(
-        scope,
-        stream,
-        AttentionScores.fastV(),
-        1,
-        AttentionScores.Heads.MEAN,
-        tokens,
-        Math.min(keep, size()),
-        0,
-        begin,
-        end,
-        tokens);
+    return prompt.choose(scope, stream, AttentionScores.fastV(), 1, AttentionScores.Heads.MEAN,
+        tokens, Math.min(keep, size()), 0, begin, end, tokens);
   }
 }

@@ -19,8 +19,7 @@ final class InputNorm {
   }
 
   void write(Params params) {
-    params
-        .tensor("norm_weight", weight)
+    params.tensor("norm_weight", weight)
         .tensor("norm_bias", bias)
         .int32("norm", kind.code)
         .float32("norm_eps", eps);

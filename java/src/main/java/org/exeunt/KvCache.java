@@ -91,12 +91,8 @@ public final class KvCache {
     requireRank("blockTable", blockTable, 2, 2);
     if (Math.multiplyHigh(blockTable.size(1), k.size(1)) != 0
         || blockTable.size(1) * k.size(1) < 0) {
-      throw new IllegalArgumentException(
-          "blockTable: "
-              + blockTable.size(1)
-              + " pages of "
-              + k.size(1)
-              + " slots are more than a long can count");
+      throw new IllegalArgumentException("blockTable: " + blockTable.size(1) + " pages of "
+          + k.size(1) + " slots are more than a long can count");
     }
     return new KvCache(Layout.PAGED, k, v, blockTable);
   }
@@ -115,15 +111,8 @@ public final class KvCache {
    * @param headDim dh
    * @return the description
    */
-  public static KvCache contiguous(
-      Scope scope,
-      Device device,
-      DType dtype,
-      Layout layout,
-      long sequences,
-      long heads,
-      long capacity,
-      long headDim) {
+  public static KvCache contiguous(Scope scope, Device device, DType dtype, Layout layout,
+      long sequences, long heads, long capacity, long headDim) {
     long[] shape;
     switch (Named.present("layout", layout)) {
       case HEAD_MAJOR:
@@ -150,14 +139,8 @@ public final class KvCache {
    * @param blockTable in, [S,B], I32, compact, entries from 0 to P - 1; says the device
    * @return the description
    */
-  public static KvCache paged(
-      Scope scope,
-      DType dtype,
-      long pages,
-      long slotsPerPage,
-      long heads,
-      long headDim,
-      Tensor blockTable) {
+  public static KvCache paged(Scope scope, DType dtype, long pages, long slotsPerPage, long heads,
+      long headDim, Tensor blockTable) {
     requireRank("blockTable", blockTable, 2, 2);
     Device device = blockTable.device();
     return allocate(
@@ -170,8 +153,7 @@ public final class KvCache {
     Tensor v = null;
     try {
       v = scope.allocate(device, dtype, shape);
-      return layout == Layout.PAGED
-          ? ofPages(k, v, blockTable) : new KvCache(layout, k, v, null);
+      return layout == Layout.PAGED ? ofPages(k, v, blockTable) : new KvCache(layout, k, v, null);
     } catch (RuntimeException | Error e) {
       scope.discard(e, k);
       if (v != null) {
@@ -328,8 +310,7 @@ public final class KvCache {
     if (cache == null) {
       return;
     }
-    params
-        .inside(field, exn_kv_cache.class)
+    params.inside(field, exn_kv_cache.class)
         .tensor("k", cache.k, written)
         .tensor("v", cache.v, written)
         .tensor("block_table", cache.blockTable)
@@ -341,32 +322,16 @@ public final class KvCache {
       throw new IllegalArgumentException(name + ": null");
     }
     if (tensor.rank() < least || tensor.rank() > most) {
-      throw new IllegalArgumentException(
-          name
-              + ": shape "
-              + Arrays.toString(tensor.shape())
-              + " has rank "
-              + tensor.rank()
-              + ", expected "
-              + (least == most ? "" + least : least + " or " + most));
+      throw new IllegalArgumentException(name + ": shape " + Arrays.toString(tensor.shape())
+          + " has rank " + tensor.rank() + ", expected "
+          + (least == most ? "" + least : least + " or " + most));
     }
   }
 
   /** Layout, extents, dtype and device, for messages. */
   @Override
   public String toString() {
-    return layout
-        + " cache of "
-        + sequences()
-        + " sequence(s), "
-        + capacity()
-        + " slots, "
-        + heads()
-        + " heads of "
-        + headDim()
-        + ", "
-        + dtype()
-        + " on "
-        + k.device();
+    return layout + " cache of " + sequences() + " sequence(s), " + capacity() + " slots, "
+        + heads() + " heads of " + headDim() + ", " + dtype() + " on " + k.device();
   }
 }

@@ -56,16 +56,8 @@ public final class KvPropagate extends Op {
    * @param vBias in, optional, [Hkv dh], F32, compact
    * @param cache in and out
    */
-  public record Layer(
-      int index,
-      Tensor normWeight,
-      Tensor normBias,
-      Tensor kWeight,
-      Tensor kBias,
-      Tensor vWeight,
-      Tensor vBias,
-      KvCache cache) {
-
+  public record Layer(int index, Tensor normWeight, Tensor normBias, Tensor kWeight, Tensor kBias,
+      Tensor vWeight, Tensor vBias, KvCache cache) {
     /**
      * A layer without biases.
      *
@@ -283,8 +275,7 @@ public final class KvPropagate extends Op {
     }
 
     private static void write(Layer layer, Params params) {
-      params
-          .tensor("norm_weight", layer.normWeight)
+      params.tensor("norm_weight", layer.normWeight)
           .tensor("norm_bias", layer.normBias)
           .tensor("k_weight", layer.kWeight)
           .tensor("k_bias", layer.kBias)

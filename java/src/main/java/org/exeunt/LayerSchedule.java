@@ -312,26 +312,16 @@ public final class LayerSchedule extends Op {
     public Table table(int positions, int modelLayers) {
       Native.require();
       if (positions > 0 && (long) positions * Math.max(1, modelLayers) > MOST_ENTRIES) {
-        throw new IllegalArgumentException(
-            positions
-                + " positions and "
-                + modelLayers
-                + " model layers, but a table on the heap has at most "
-                + MOST_ENTRIES
-                + " entries");
+        throw new IllegalArgumentException(positions + " positions and " + modelLayers
+            + " model layers, but a table on the heap has at most " + MOST_ENTRIES + " entries");
       }
       Heap lists = Heap.of(DType.I32, positions, modelLayers);
       Heap counts = Heap.of(DType.I32, positions);
       Heap tests = Heap.of(DType.U8, positions, modelLayers);
       Heap thresholds = Heap.of(DType.F32, positions);
       boolean calm = kind == exeunt.EXN_SCHEDULE_CALM;
-      try (LayerSchedule op =
-          create(
-              new Place(null, null),
-              lists.tensor,
-              counts.tensor,
-              tests.tensor,
-              calm ? thresholds.tensor : null)) {
+      try (LayerSchedule op = create(new Place(null, null), lists.tensor, counts.tensor,
+               tests.tensor, calm ? thresholds.tensor : null)) {
         op.run();
       }
       int[][] run = new int[positions][];

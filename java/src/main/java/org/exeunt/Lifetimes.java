@@ -26,7 +26,7 @@ final class Lifetimes {
         held.add(pointer);
       }
     }
-    scopes = open.toArray(Scope[]::new);
+    scopes = open.toArray(Scope[] ::new);
     pointers = held.toArray(Held.NONE);
   }
 

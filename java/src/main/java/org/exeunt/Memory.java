@@ -22,16 +22,8 @@ final class Memory {
 
   static void copy(
       Device dstDevice, long dst, Device srcDevice, long src, long bytes, long stream) {
-    Status.check(
-        exeunt.exn_copy(
-            dst,
-            dstDevice.backend().dlpackCode(),
-            dstDevice.id(),
-            src,
-            srcDevice.backend().dlpackCode(),
-            srcDevice.id(),
-            bytes,
-            stream));
+    Status.check(exeunt.exn_copy(dst, dstDevice.backend().dlpackCode(), dstDevice.id(), src,
+        srcDevice.backend().dlpackCode(), srcDevice.id(), bytes, stream));
   }
 
   /** A buffer over host memory that somebody else frees. */

@@ -37,14 +37,10 @@ final class Native {
       Loader.load(exeunt.class);
       int version = exeunt.exn_abi_version();
       if (version != exeunt.EXN_ABI_VERSION) {
-        return new UnsatisfiedLinkError(
-            "libexeunt.so has ABI version "
-                + version
-                + " (library "
-                + exeunt.exn_version()
-                + "), this jar was generated for ABI version "
-                + exeunt.EXN_ABI_VERSION
-                + ": use jars of one release, and no older libexeunt.so on the library path");
+        return new UnsatisfiedLinkError("libexeunt.so has ABI version " + version + " (library "
+            + exeunt.exn_version() + "), this jar was generated for ABI version "
+            + exeunt.EXN_ABI_VERSION
+            + ": use jars of one release, and no older libexeunt.so on the library path");
       }
       String other = otherLibrary();
       if (!other.isEmpty()) {
@@ -67,8 +63,9 @@ final class Native {
   private static String otherLibrary() {
     Path unpacked = LibraryFiles.core();
     String used = exeunt.exn_library_path();
-    if (unpacked == null || used.endsWith(unpacked.subpath(unpacked.getNameCount() - 2,
-        unpacked.getNameCount()).toString())) {
+    if (unpacked == null
+        || used.endsWith(
+            unpacked.subpath(unpacked.getNameCount() - 2, unpacked.getNameCount()).toString())) {
       return "";
     }
     return "this process had loaded " + used + " before " + unpacked

@@ -86,8 +86,7 @@ final class Params {
     int first = block.append(count * bytes);
     block.links.add(new Link(at(field), first));
     return IntStream.range(0, count)
-        .mapToObj(
-            i -> new Params(element, block, first + i * bytes, path + field + "[" + i + "]."))
+        .mapToObj(i -> new Params(element, block, first + i * bytes, path + field + "[" + i + "]."))
         .toList();
   }
 

@@ -89,9 +89,8 @@ public final class PromptDistill {
     }
     for (int i = 1; i < stages.length; i++) {
       if (stages[i].layer <= stages[i - 1].layer) {
-        throw new IllegalArgumentException(
-            "stage " + i + " is behind layer " + stages[i].layer + ", but the one before it behind "
-                + stages[i - 1].layer);
+        throw new IllegalArgumentException("stage " + i + " is behind layer " + stages[i].layer
+            + ", but the one before it behind " + stages[i - 1].layer);
       }
     }
     return new PromptDistill(List.of(stages), POOL, 1);

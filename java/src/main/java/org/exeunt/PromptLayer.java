@@ -55,13 +55,9 @@ public record PromptLayer(Tensor query, KvCache keys, int sequence, int tokens) 
   /** Refuses what is no prefill. */
   void requirePrefill(String method) {
     if (query.size(0) != tokens) {
-      throw new IllegalStateException(
-          method
-              + " chooses tokens in the prefill of a whole prompt: this pass has "
-              + query.size(0)
-              + " rows, but the layer holds "
-              + tokens
-              + " tokens");
+      throw new IllegalStateException(method
+          + " chooses tokens in the prefill of a whole prompt: this pass has " + query.size(0)
+          + " rows, but the layer holds " + tokens + " tokens");
     }
   }
 
@@ -84,15 +80,8 @@ public record PromptLayer(Tensor query, KvCache keys, int sequence, int tokens) 
    * @param k how many candidates to keep
    * @param keep ranges of tokens that are kept besides: begin, end, begin, end, ...
    */
-  Selection choose(
-      Scope scope,
-      Stream stream,
-      AttentionScores.Builder method,
-      int window,
-      AttentionScores.Heads heads,
-      int limit,
-      int k,
-      int... keep) {
+  Selection choose(Scope scope, Stream stream, AttentionScores.Builder method, int window,
+      AttentionScores.Heads heads, int limit, int k, int... keep) {
     Named.present("scope", scope);
     Named.present("stream", stream);
     Device device = query.device();
@@ -107,8 +96,7 @@ public record PromptLayer(Tensor query, KvCache keys, int sequence, int tokens) 
       if (keep.length > 0) {
         ranges = passing.allocate(device, DType.I32, keep.length / 2, 2).copyFrom(keep);
       }
-      method
-          .query(query.rows(tokens - window, tokens))
+      method.query(query.rows(tokens - window, tokens))
           .keys(keys)
           .sequence(ints(passing, device, sequence))
           .visible(ints(passing, device, seen))

@@ -140,14 +140,8 @@ public final class PyramidDrop {
    * @throws IllegalArgumentException if the image lies outside the prompt
    * @throws IndexOutOfBoundsException if there is no such stage
    */
-  public Selection choose(
-      Scope scope,
-      Stream stream,
-      int stage,
-      PromptLayer prompt,
-      int imageBegin,
-      int imageEnd,
-      int imageTokens) {
+  public Selection choose(Scope scope, Stream stream, int stage, PromptLayer prompt, int imageBegin,
+      int imageEnd, int imageTokens) {
     Named.present("prompt", prompt).requirePrefill("PyramidDrop");
     ImageTokens image = new ImageTokens(imageBegin, imageEnd, prompt.tokens());
     return image.choose(scope, stream, prompt, kept(stage, imageTokens));

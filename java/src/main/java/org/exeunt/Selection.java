@@ -48,16 +48,8 @@ import org.exeunt.jni.exn_selection;
  * @param drop in, optional, shaped as {@code keep}
  * @param k 0 or more; not used where a budget is given
  */
-public record Selection(
-    Tensor indices,
-    Tensor count,
-    Tensor valid,
-    Tensor budget,
-    Tensor segments,
-    Tensor keep,
-    Tensor drop,
-    long k) {
-
+public record Selection(Tensor indices, Tensor count, Tensor valid, Tensor budget, Tensor segments,
+    Tensor keep, Tensor drop, long k) {
   /**
    * The k best of each row, or of each segment.
    *
@@ -200,8 +192,7 @@ public record Selection(
     if (selection == null) {
       return;
     }
-    params
-        .inside("selection", exn_selection.class)
+    params.inside("selection", exn_selection.class)
         .written("indices", selection.indices)
         .written("count", selection.count)
         .written("valid", selection.valid)

@@ -117,15 +117,8 @@ public final class SnapKv {
       throw new IllegalArgumentException(
           "the prompt has " + tokens + " tokens, fewer than the capacity of " + capacity);
     }
-    return prompt.choose(
-        scope,
-        stream,
-        AttentionScores.snapKv(window).pool(pool, poolWidth),
-        window,
-        grouped ? AttentionScores.Heads.GROUP_SUM : AttentionScores.Heads.EACH,
-        tokens - window,
-        capacity - window,
-        tokens - window,
-        tokens);
+    return prompt.choose(scope, stream, AttentionScores.snapKv(window).pool(pool, poolWidth),
+        window, grouped ? AttentionScores.Heads.GROUP_SUM : AttentionScores.Heads.EACH,
+        tokens - window, capacity - window, tokens - window, tokens);
   }
 }

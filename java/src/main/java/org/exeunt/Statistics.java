@@ -21,18 +21,8 @@ import org.exeunt.jni.exn_stats;
  * @param meanLogP F32, see {@link Statistic#MEAN_LOG_P}
  * @param valid U8, see {@link Statistic#VALID}
  */
-public record Statistics(
-    Tensor argmax,
-    Tensor maxLogit,
-    Tensor lse,
-    Tensor p1,
-    Tensor p2,
-    Tensor margin,
-    Tensor entropy,
-    Tensor pow2Entropy,
-    Tensor meanLogP,
-    Tensor valid) {
-
+public record Statistics(Tensor argmax, Tensor maxLogit, Tensor lse, Tensor p1, Tensor p2,
+    Tensor margin, Tensor entropy, Tensor pow2Entropy, Tensor meanLogP, Tensor valid) {
   /**
    * Allocates outputs on {@link Device#defaultDevice()}.
    *
@@ -59,8 +49,8 @@ public record Statistics(
     for (Statistic statistic : Named.present("which", which)) {
       Named.present("an element of which", statistic);
     }
-    EnumSet<Statistic> wanted = which.length == 0
-        ? EnumSet.allOf(Statistic.class) : EnumSet.copyOf(List.of(which));
+    EnumSet<Statistic> wanted =
+        which.length == 0 ? EnumSet.allOf(Statistic.class) : EnumSet.copyOf(List.of(which));
     Tensor[] tensors = new Tensor[Statistic.values().length];
     try {
       for (Statistic statistic : wanted) {
@@ -89,8 +79,7 @@ public record Statistics(
    */
   public Tensor get(Statistic statistic) {
     Tensor[] inOrder = {
-      argmax, maxLogit, lse, p1, p2, margin, entropy, pow2Entropy, meanLogP, valid
-    };
+        argmax, maxLogit, lse, p1, p2, margin, entropy, pow2Entropy, meanLogP, valid};
     return inOrder[Named.present("statistic", statistic).ordinal()];
   }
 

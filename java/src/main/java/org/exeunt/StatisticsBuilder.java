@@ -64,8 +64,7 @@ public abstract sealed class StatisticsBuilder<O extends Op, B extends Statistic
   }
 
   final Params write(Params params) {
-    params
-        .int32("normalizer", normalizer.code)
+    params.int32("normalizer", normalizer.code)
         .float32("temperature", temperature)
         .float32("softcap", softcap);
     Statistics.write(out, params);

@@ -48,26 +48,13 @@ public final class Tensor {
   private final Object owner;
   private final Held held; // of a JavaCPP pointer; null for other owners
 
-  Tensor(
-      long address,
-      DType dtype,
-      long[] shape,
-      long[] strides,
-      Device device,
-      Scope scope,
+  Tensor(long address, DType dtype, long[] shape, long[] strides, Device device, Scope scope,
       Object owner) {
     this(address, dtype, shape, strides, device, scope, owner, Held.of(owner));
   }
 
-  private Tensor(
-      long address,
-      DType dtype,
-      long[] shape,
-      long[] strides,
-      Device device,
-      Scope scope,
-      Object owner,
-      Held held) {
+  private Tensor(long address, DType dtype, long[] shape, long[] strides, Device device,
+      Scope scope, Object owner, Held held) {
     this.address = address;
     this.dtype = Named.present("dtype", dtype);
     this.shape = shape;
@@ -114,41 +101,23 @@ public final class Tensor {
     Named.present("buffer", buffer);
     Named.present("dtype", dtype);
     if (!buffer.isDirect()) {
-      throw new IllegalArgumentException(
-          "buffer: "
-              + buffer.getClass().getSimpleName()
-              + " is on the heap, a direct buffer is needed");
+      throw new IllegalArgumentException("buffer: " + buffer.getClass().getSimpleName()
+          + " is on the heap, a direct buffer is needed");
     }
     int width = elementBytes(buffer);
     if (width != 1 && width != dtype.bytes()) {
-      throw new IllegalArgumentException(
-          "buffer: elements of "
-              + width
-              + " bytes cannot hold "
-              + dtype
-              + " of "
-              + dtype.bytes()
-              + " bytes");
+      throw new IllegalArgumentException("buffer: elements of " + width + " bytes cannot hold "
+          + dtype + " of " + dtype.bytes() + " bytes");
     }
     if (width != 1 && order(buffer) != ByteOrder.nativeOrder()) {
-      throw new IllegalArgumentException(
-          "buffer: byte order "
-              + order(buffer)
-              + ", but this machine's is "
-              + ByteOrder.nativeOrder());
+      throw new IllegalArgumentException("buffer: byte order " + order(buffer)
+          + ", but this machine's is " + ByteOrder.nativeOrder());
     }
     long needed = byteSize(dtype, shape);
     long present = (long) buffer.remaining() * width;
     if (present < needed) {
-      throw new IllegalArgumentException(
-          "buffer: "
-              + present
-              + " bytes remain, but shape "
-              + Arrays.toString(shape)
-              + " of "
-              + dtype
-              + " needs "
-              + needed);
+      throw new IllegalArgumentException("buffer: " + present + " bytes remain, but shape "
+          + Arrays.toString(shape) + " of " + dtype + " needs " + needed);
     }
     Pointer start = new Pointer(buffer);
     long address = start.address() + (long) buffer.position() * width;
@@ -178,15 +147,8 @@ public final class Tensor {
     long width = pointer.capacity() > 0 || pointer.position() != 0 ? pointer.sizeof() : 1;
     long present = (pointer.limit() - pointer.position()) * width;
     if (pointer.capacity() > 0 && present < needed) {
-      throw new IllegalArgumentException(
-          "pointer: "
-              + present
-              + " bytes remain, but shape "
-              + Arrays.toString(shape)
-              + " of "
-              + dtype
-              + " needs "
-              + needed);
+      throw new IllegalArgumentException("pointer: " + present + " bytes remain, but shape "
+          + Arrays.toString(shape) + " of " + dtype + " needs " + needed);
     }
     long address = pointer.address() + pointer.position() * width;
     return new Tensor(address, dtype, shape.clone(), compactStrides(shape), device, null, pointer);
@@ -258,13 +220,9 @@ public final class Tensor {
       dl.strides().get(strides);
     }
     Pointer data = dl.data();
-    return new Tensor(
-        (data == null ? 0 : data.address()) + dl.byte_offset(),
-        DType.of(dl.dtype().code(), dl.dtype().bits() & 0xff, dl.dtype().lanes()),
-        shape,
-        strides,
-        new Device(Backend.ofDlpack(dl.device().device_type()), dl.device().device_id()),
-        null,
+    return new Tensor((data == null ? 0 : data.address()) + dl.byte_offset(),
+        DType.of(dl.dtype().code(), dl.dtype().bits() & 0xff, dl.dtype().lanes()), shape, strides,
+        new Device(Backend.ofDlpack(dl.device().device_type()), dl.device().device_id()), null,
         null);
   }
 
@@ -471,15 +429,8 @@ public final class Tensor {
   public Tensor reshape(long... extents) {
     requireCompact("reshape");
     if (elements(extents) != elements()) {
-      throw new IllegalArgumentException(
-          "reshape: "
-              + Arrays.toString(extents)
-              + " has "
-              + elements(extents)
-              + " elements, "
-              + Arrays.toString(shape)
-              + " has "
-              + elements());
+      throw new IllegalArgumentException("reshape: " + Arrays.toString(extents) + " has "
+          + elements(extents) + " elements, " + Arrays.toString(shape) + " has " + elements());
     }
     return with(address, extents.clone(), compactStrides(extents));
   }
@@ -501,15 +452,8 @@ public final class Tensor {
       throw new IndexOutOfBoundsException(
           "reinterpret: " + size + " bytes at " + byteOffset + " of a tensor of " + byteSize());
     }
-    return new Tensor(
-        address + byteOffset,
-        type,
-        extents.clone(),
-        compactStrides(extents),
-        device,
-        scope,
-        owner,
-        held);
+    return new Tensor(address + byteOffset, type, extents.clone(), compactStrides(extents), device,
+        scope, owner, held);
   }
 
   /**
@@ -745,11 +689,8 @@ public final class Tensor {
           "source: dtype " + source.dtype + ", but the destination has " + dtype);
     }
     if (!Arrays.equals(source.shape, shape)) {
-      throw new IllegalArgumentException(
-          "source: shape "
-              + Arrays.toString(source.shape)
-              + ", but the destination has "
-              + Arrays.toString(shape));
+      throw new IllegalArgumentException("source: shape " + Arrays.toString(source.shape)
+          + ", but the destination has " + Arrays.toString(shape));
     }
     requireCompact("copyFrom");
     source.requireCompact("copyFrom");
@@ -841,13 +782,8 @@ public final class Tensor {
 
   void requireCompact(String what) {
     if (!isCompact()) {
-      throw new UnsupportedOperationException(
-          what
-              + ": tensor with shape "
-              + Arrays.toString(shape)
-              + " and strides "
-              + Arrays.toString(strides)
-              + " is not compact");
+      throw new UnsupportedOperationException(what + ": tensor with shape " + Arrays.toString(shape)
+          + " and strides " + Arrays.toString(strides) + " is not compact");
     }
   }
 
@@ -867,13 +803,8 @@ public final class Tensor {
 
   private void requireLength(int length) {
     if (length != elements()) {
-      throw new IllegalArgumentException(
-          "values: "
-              + length
-              + " given, but shape "
-              + Arrays.toString(shape)
-              + " has "
-              + elements());
+      throw new IllegalArgumentException("values: " + length + " given, but shape "
+          + Arrays.toString(shape) + " has " + elements());
     }
   }
 
@@ -908,12 +839,8 @@ public final class Tensor {
     try {
       return Math.multiplyExact(elements(extents), dtype.bytes());
     } catch (ArithmeticException e) {
-      throw new IllegalArgumentException(
-          "shape "
-              + Arrays.toString(extents)
-              + " of "
-              + dtype
-              + " has more bytes than a long can count");
+      throw new IllegalArgumentException("shape " + Arrays.toString(extents) + " of " + dtype
+          + " has more bytes than a long can count");
     }
   }
 

@@ -117,9 +117,8 @@ public final class Workspace {
    */
   void take(Op who) {
     if (!busy.compareAndSet(false, true)) {
-      throw new IllegalStateException(
-          (who == null ? "workspace" : who.getClass().getSimpleName())
-              + ": another op that shares the workspace is running");
+      throw new IllegalStateException((who == null ? "workspace" : who.getClass().getSimpleName())
+          + ": another op that shares the workspace is running");
     }
   }
 

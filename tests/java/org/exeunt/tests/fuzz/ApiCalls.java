@@ -52,9 +52,9 @@ import org.exeunt.jni.DLTensor;
 /** Calls of everything public beside the builders, with arguments that their types allow. */
 final class ApiCalls {
   /** Methods that read or write elements: not called where memory is promised that is not there. */
-  private static final Set<String> TOUCHING = Set.of(
-      "toFloatArray", "toDoubleArray", "toIntArray", "copyFrom", "copyTo", "readBandwidthProbe",
-      "copyBandwidthProbe", "compute", "forward", "logForward", "choose", "run", "runOnce");
+  private static final Set<String> TOUCHING = Set.of("toFloatArray", "toDoubleArray", "toIntArray",
+      "copyFrom", "copyTo", "readBandwidthProbe", "copyBandwidthProbe", "compute", "forward",
+      "logForward", "choose", "run", "runOnce");
   private static final int MOST_CALLS = 5;
   private static final int DEEPEST = 4;
 
@@ -92,7 +92,9 @@ final class ApiCalls {
   /** What the language makes, and nobody wrote. */
   private static boolean isGiven(Class<?> type, Method method) {
     Set<String> names = type.isEnum() ? Set.of("values", "valueOf")
-        : type.isRecord() ? Set.of("equals", "hashCode", "toString") : Set.of();
+        : type.isRecord()
+        ? Set.of("equals", "hashCode", "toString")
+        : Set.of();
     return names.contains(method.getName()) || Throwable.class.isAssignableFrom(type);
   }
 
@@ -173,8 +175,8 @@ final class ApiCalls {
     boolean isStatic = Modifier.isStatic(target.getModifiers()) || target instanceof Constructor;
     Object receiver = isStatic ? null : receiver(target.getDeclaringClass(), depth);
     Object[] values = arguments(target, depth);
-    boolean doubtful = Stream.concat(Stream.of(values), Stream.ofNullable(receiver))
-        .anyMatch(this::doubtful);
+    boolean doubtful =
+        Stream.concat(Stream.of(values), Stream.ofNullable(receiver)).anyMatch(this::doubtful);
     if (doubtful && TOUCHING.contains(target.getName()) || tooLong(target, values)) {
       throw new Skipped();
     }
@@ -189,9 +191,10 @@ final class ApiCalls {
       result = Node.invoke(trial, target, receiver, values);
     } catch (Throwable t) {
       if (scope != null && scope.isOpen() && scope.allocatedBytes() != held) {
-        throw new FacadeFuzz.Found("a refused " + target.getDeclaringClass().getSimpleName() + "."
-            + target.getName() + " left " + (scope.allocatedBytes() - held)
-            + " bytes in its scope", t);
+        throw new FacadeFuzz.Found(
+            "a refused " + target.getDeclaringClass().getSimpleName() + "." + target.getName()
+                + " left " + (scope.allocatedBytes() - held) + " bytes in its scope",
+            t);
       }
       throw t;
     }
@@ -223,8 +226,8 @@ final class ApiCalls {
     if (!(result instanceof Tensor tensor) || tensor.device() != Device.CPU) {
       return false;
     }
-    Spec spec = new Spec("", tensor.dtype(), tensor.address() - arena.address(), true,
-        tensor.shape());
+    Spec spec =
+        new Spec("", tensor.dtype(), tensor.address() - arena.address(), true, tensor.shape());
     spec.strides = tensor.strides();
     return spec.honest() && (tensor.elements() == 0 || tensor.address() >= arena.address());
   }
@@ -250,7 +253,10 @@ final class ApiCalls {
 
   private static Scope scopeOf(Object receiver, Object... values) {
     return Stream.concat(Stream.ofNullable(receiver), Stream.of(values))
-        .filter(Scope.class::isInstance).map(Scope.class::cast).findFirst().orElse(null);
+        .filter(Scope.class ::isInstance)
+        .map(Scope.class ::cast)
+        .findFirst()
+        .orElse(null);
   }
 
   /** Memory that the machine might give, and then would have to find. */
@@ -286,8 +292,7 @@ final class ApiCalls {
     } else if (target.getName().equals("ofDlpack")) { // an address is the caller's word
       Pointer pointer = random.nextInt(6) == 0 ? new DLTensor((Pointer) null) : dlTensor();
       return new Object[] {
-        target.getParameterTypes()[0] == long.class ? (Object) pointer.address() : pointer
-      };
+          target.getParameterTypes()[0] == long.class ? (Object) pointer.address() : pointer};
     }
     Class<?>[] types = target.getParameterTypes();
     Object[] values = new Object[types.length];
@@ -312,7 +317,7 @@ final class ApiCalls {
       return (short) random.nextInt();
     } else if (type.isPrimitive()) {
       return random.nextInt(3) > 0 && type == double.class ? (Object) random.nextDouble()
-          : hostile.other(type, null);
+                                                           : hostile.other(type, null);
     }
     if (random.nextInt(25) == 0) {
       return null;
@@ -337,15 +342,18 @@ final class ApiCalls {
     int length = small();
     Object array = Array.newInstance(element, length);
     for (int i = 0; i < length; i++) {
-      Array.set(array, i, element.isPrimitive() && random.nextInt(3) > 0
-          ? plain(element) : value(element, depth + 1));
+      Array.set(array, i,
+          element.isPrimitive() && random.nextInt(3) > 0
+              ? plain(element)
+              : value(element, depth + 1));
     }
     return array;
   }
 
   private Object plain(Class<?> type) {
-    return type == int.class ? (Object) small()
-        : type == float.class ? (Object) random.nextFloat() : (Object) random.nextDouble();
+    return type == int.class  ? (Object) small()
+        : type == float.class ? (Object) random.nextFloat()
+                              : (Object) random.nextDouble();
   }
 
   private long[] shape() {
@@ -378,8 +386,8 @@ final class ApiCalls {
     } else if (type == Pointer.class) {
       return pointer();
     } else if (type == Path.class) {
-      return Path.of(List.of("", "/", "no/such/file", "/dev/null", "/proc/self/maps").get(
-          random.nextInt(5)));
+      return Path.of(
+          List.of("", "/", "no/such/file", "/dev/null", "/proc/self/maps").get(random.nextInt(5)));
     } else if (type == String.class) {
       List<String> texts = new ArrayList<>(Backend.isas());
       texts.addAll(List.of("", "avx", "AVX2", "\0", "avx2,baseline", "x".repeat(5000), "\ud800"));
@@ -399,8 +407,7 @@ final class ApiCalls {
   /** What some method or constructor of the facade makes of arguments of its own. */
   private Object produced(Class<?> type, int depth) throws Throwable {
     List<Executable> makers = targets.stream().filter(t -> makes(t, type)).toList();
-    return makers.isEmpty() ? null
-        : call(makers.get(random.nextInt(makers.size())), depth + 1);
+    return makers.isEmpty() ? null : call(makers.get(random.nextInt(makers.size())), depth + 1);
   }
 
   private static boolean makes(Executable target, Class<?> type) {
@@ -431,8 +438,8 @@ final class ApiCalls {
     long elements = Arrays.stream(shape).reduce(1, (a, b) -> a * b);
     Spec spec = new Spec("", dtype, arena.take(elements * 8), true, shape);
     for (int i = 0; i < elements; i++) {
-      arena.memory().putInt((int) spec.offset + 4 * i, dtype == DType.F32
-          ? Float.floatToIntBits(random.nextFloat()) : 0);
+      arena.memory().putInt((int) spec.offset + 4 * i,
+          dtype == DType.F32 ? Float.floatToIntBits(random.nextFloat()) : 0);
     }
     spec.owner = Spec.Owner.values()[random.nextInt(Spec.Owner.ABSENT.ordinal())];
     if (random.nextInt(3) > 0) {
@@ -516,8 +523,10 @@ final class ApiCalls {
     dl.ndim(rank);
     dl.shape(shape);
     dl.strides(random.nextBoolean() ? null : strides);
-    dl.dtype().code((byte) (dtype == DType.BF16 ? 4 : dtype.isFloat() ? 2
-        : dtype == DType.U8 ? 1 : 0));
+    dl.dtype().code((byte) (dtype == DType.BF16 ? 4
+            : dtype.isFloat()                   ? 2
+            : dtype == DType.U8                 ? 1
+                                                : 0));
     dl.dtype().bits((byte) (8 * dtype.bytes()));
     dl.dtype().lanes((short) 1);
     dl.device().device_type(1).device_id(0);
@@ -531,15 +540,20 @@ final class ApiCalls {
       case 6 -> dl.data(null);
       case 7 -> dl.shape(null);
       case 8 -> strides.put(0, (long) hostile.other(long.class, null));
-      default -> { }
+      default -> {
+      }
     }
     return dl;
   }
 
   /** Names of what nobody called yet. */
   static List<String> missing(Set<Executable> reached, Map<String, String> excused) {
-    return publicApi().stream().filter(e -> !reached.contains(e))
+    return publicApi()
+        .stream()
+        .filter(e -> !reached.contains(e))
         .map(e -> e.getDeclaringClass().getName().replace("org.exeunt.", "") + "." + e.getName())
-        .filter(name -> !excused.containsKey(name)).distinct().toList();
+        .filter(name -> !excused.containsKey(name))
+        .distinct()
+        .toList();
   }
 }

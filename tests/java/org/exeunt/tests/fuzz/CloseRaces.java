@@ -79,8 +79,7 @@ final class CloseRaces {
         thread.join();
       }
       if (objection.get() != null) {
-        throw new FacadeFuzz.Found(
-            objection.get() + " in a race\n    " + plan, objection.get());
+        throw new FacadeFuzz.Found(objection.get() + " in a race\n    " + plan, objection.get());
       }
       op.close();
       second.close();
@@ -112,7 +111,8 @@ final class CloseRaces {
       try { // from JDK 21 on: Thread.ofVirtual().unstarted(work)
         Object builder = Thread.class.getMethod("ofVirtual").invoke(null);
         return (Thread) Class.forName("java.lang.Thread$Builder")
-            .getMethod("unstarted", Runnable.class).invoke(builder, work);
+            .getMethod("unstarted", Runnable.class)
+            .invoke(builder, work);
       } catch (ReflectiveOperationException e) {
         return new Thread(work);
       }
@@ -150,8 +150,8 @@ final class CloseRaces {
       outcome = "done";
     } catch (Throwable t) {
       outcome = t.getClass().getSimpleName();
-      boolean small = t instanceof StackOverflowError && Thread.currentThread().getName()
-          .equals("small");
+      boolean small =
+          t instanceof StackOverflowError && Thread.currentThread().getName().equals("small");
       if (!small && Verdict.objection(t) != null) {
         objection.set(t);
       }

@@ -115,7 +115,7 @@ final class FacadeFuzz {
       sentence = sentence.substring(0, 300);
     }
     sentences.merge(what + ": " + thrown.getClass().getSimpleName() + ": "
-        + sentence.replaceAll("0x[0-9a-f]+", "ADDRESS").replaceAll("-?\\d[\\d.E+-]*", "#"),
+            + sentence.replaceAll("0x[0-9a-f]+", "ADDRESS").replaceAll("-?\\d[\\d.E+-]*", "#"),
         1L, Long::sum);
   }
 
@@ -207,7 +207,8 @@ final class FacadeFuzz {
     int stray = arena.firstStray(allowed);
     if (stray >= 0) {
       throw new Found((thrown == null ? "an accepted" : "a refused") + " call wrote byte " + stray
-          + (thrown == null ? "" : ": " + thrown) + "\n    " + context, thrown);
+              + (thrown == null ? "" : ": " + thrown) + "\n    " + context,
+          thrown);
     }
   }
 
@@ -218,11 +219,14 @@ final class FacadeFuzz {
   }
 
   private static Pattern vocabulary(Class<?> op) {
-    String snake = op == StableMax.class ? "stablemax"
-        : op.getSimpleName().replaceAll("(?<=.)(?=[A-Z])", "_").toLowerCase(Locale.ROOT);
+    String snake =
+        op == StableMax.class ? "stablemax"
+                              : op.getSimpleName()
+                                    .replaceAll("(?<=.)(?=[A-Z])", "_")
+                                    .toLowerCase(Locale.ROOT);
     List<String> words = new ArrayList<>();
     for (String struct : List.of("exn_" + snake + "_params", "exn_kv_cache", "exn_selection",
-        "exn_stats", "exn_kv_layer", "exn_gather_tensor")) {
+             "exn_stats", "exn_kv_layer", "exn_gather_tensor")) {
       try {
         for (Method method : Class.forName("org.exeunt.jni." + struct).getDeclaredMethods()) {
           if (Modifier.isNative(method.getModifiers()) && method.getParameterCount() == 0) {
@@ -281,8 +285,7 @@ final class FacadeFuzz {
         invoke(trial, op, "run");
       }
       case BUILD_TWICE -> {
-        try (Op first = filled.build();
-            Op second = filled.build()) {
+        try (Op first = filled.build(); Op second = filled.build()) {
           second.run();
           first.run();
         }
@@ -315,8 +318,8 @@ final class FacadeFuzz {
     Object[] values = new Object[types.length];
     int next = 0;
     for (int i = 0; i < types.length; i++) {
-      values[i] = types[i] == Stream.class
-          ? Stream.DEFAULT : plan.stepArguments.get(next++).value(trial);
+      values[i] =
+          types[i] == Stream.class ? Stream.DEFAULT : plan.stepArguments.get(next++).value(trial);
     }
     Node.invoke(trial, way, op, values);
   }

@@ -53,17 +53,16 @@ public final class Fuzz {
           CALLS, seed, from, trials, mode.isEmpty() ? millis * 3 / 4 : millis, System.out));
     }
     if (!mode.equals(CALLS)) {
-      findings.addAll(supervise(
-          RACES, seed, from, trials, mode.isEmpty() ? millis / 4 : millis, System.out));
+      findings.addAll(
+          supervise(RACES, seed, from, trials, mode.isEmpty() ? millis / 4 : millis, System.out));
     }
     System.out.println(findings.isEmpty() ? "nothing found" : findings.size() + " findings");
     System.exit(findings.isEmpty() ? 0 : 1);
   }
 
   /** Runs trials in other processes until all are done or time is up; what was found. */
-  static List<String> supervise(
-      String mode, long seed, long from, long trials, long millis, PrintStream log)
-      throws IOException, InterruptedException {
+  static List<String> supervise(String mode, long seed, long from, long trials, long millis,
+      PrintStream log) throws IOException, InterruptedException {
     List<String> findings = new ArrayList<>();
     long end = System.currentTimeMillis() + millis;
     long next = from;
@@ -88,8 +87,8 @@ public final class Fuzz {
   }
 
   static String reproduction(String mode, long seed, long number) {
-    return "again with " + Fuzz.class.getName() + " --mode " + mode + " --seed " + seed
-        + " --from " + number + " --trials 1";
+    return "again with " + Fuzz.class.getName() + " --mode " + mode + " --seed " + seed + " --from "
+        + number + " --trials 1";
   }
 
   /** A process at work, watched. */
@@ -99,18 +98,17 @@ public final class Fuzz {
     long reached;
     String death = "";
 
-    Child(String mode, long seed, long from, long last, long millis, Path progress,
-        PrintStream log) throws IOException, InterruptedException {
+    Child(String mode, long seed, long from, long last, long millis, Path progress, PrintStream log)
+        throws IOException, InterruptedException {
       List<String> command = new ArrayList<>(List.of(
           Path.of(System.getProperty("java.home"), "bin", "java").toString(),
           "--enable-native-access=ALL-UNNAMED", "-Xms96m", "-Xmx96m", "-XX:+AlwaysPreTouch",
           "-XX:MaxDirectMemorySize=64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-          "-XX:-OmitStackTraceInFastThrow", "-XX:-CreateCoredumpOnCrash",
-          "-XX:ErrorFile=/dev/null",
+          "-XX:-OmitStackTraceInFastThrow", "-XX:-CreateCoredumpOnCrash", "-XX:ErrorFile=/dev/null",
           "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0",
           "-Dexeunt.threads=" + (mode.equals(CALLS) ? 1 : 2), "-Dexeunt.fuzz.mode=" + mode));
-      for (String name : List.of("exeunt.isa", "exeunt.backend", "exeunt.cuda.library",
-          "exeunt.fuzz.sentences")) {
+      for (String name :
+          List.of("exeunt.isa", "exeunt.backend", "exeunt.cuda.library", "exeunt.fuzz.sentences")) {
         if (System.getProperty(name) != null) {
           command.add("-D" + name + "=" + System.getProperty(name));
         }
@@ -171,10 +169,10 @@ public final class Fuzz {
     long first = Long.getLong("exeunt.fuzz.from", 0);
     long number = first;
     long resident = 0;
-    try (FileChannel channel = FileChannel.open(
-        progress, StandardOpenOption.READ, StandardOpenOption.WRITE, StandardOpenOption.CREATE)) {
-      ByteBuffer mapped = channel.map(FileChannel.MapMode.READ_WRITE, 0, Long.BYTES)
-          .order(ByteOrder.nativeOrder());
+    try (FileChannel channel = FileChannel.open(progress, StandardOpenOption.READ,
+             StandardOpenOption.WRITE, StandardOpenOption.CREATE)) {
+      ByteBuffer mapped =
+          channel.map(FileChannel.MapMode.READ_WRITE, 0, Long.BYTES).order(ByteOrder.nativeOrder());
       for (; number < last && System.currentTimeMillis() < end; number++) {
         mapped.putLong(0, number);
         if (number - first == WARM_UP) {
@@ -208,17 +206,24 @@ public final class Fuzz {
   }
 
   private static long residentKib() throws IOException {
-    return Files.readAllLines(Path.of("/proc/self/status")).stream()
+    return Files.readAllLines(Path.of("/proc/self/status"))
+        .stream()
         .filter(line -> line.startsWith("VmRSS:"))
-        .mapToLong(line -> Long.parseLong(line.replaceAll("\\D+", ""))).findFirst().orElse(0);
+        .mapToLong(line -> Long.parseLong(line.replaceAll("\\D+", "")))
+        .findFirst()
+        .orElse(0);
   }
 
   /** One line for findings that are alike. */
   private static String kind(FacadeFuzz.Found found) {
-    return found.getMessage().lines().findFirst().orElse("").replaceAll("0x[0-9a-f]+", "@")
-        .replaceAll("-?\\d+", "#")
+    return found.getMessage()
+               .lines()
+               .findFirst()
+               .orElse("")
+               .replaceAll("0x[0-9a-f]+", "@")
+               .replaceAll("-?\\d+", "#")
         + (found.getCause() == null ? found.getMessage().lines().skip(1).findFirst().orElse("")
-            : place(found.getCause()));
+                                    : place(found.getCause()));
   }
 
   private static String place(Throwable thrown) {

@@ -25,8 +25,8 @@ class FuzzTest {
   @Test
   void everyOpHasARecipe() {
     Set<Class<?>> known = Set.copyOf(new Recipes(new Arena()).ops());
-    Set<Class<?>> all = Arrays.stream(Op.class.getPermittedSubclasses())
-        .collect(Collectors.toSet());
+    Set<Class<?>> all =
+        Arrays.stream(Op.class.getPermittedSubclasses()).collect(Collectors.toSet());
     assertEquals(all, known);
   }
 
@@ -65,11 +65,11 @@ class FuzzTest {
   @Test
   void theJudgeObjects() {
     for (Throwable foreign : List.of(new NullPointerException(), new ClassCastException("a b c"),
-        new ArrayIndexOutOfBoundsException(3), new ArithmeticException("/ by zero"),
-        new NegativeArraySizeException("-1"), new InternalError("a fault in memory access"),
-        new IllegalArgumentException(), new IllegalArgumentException("3 > 2"),
-        new NullPointerException("Cannot read field \"a\" because \"b\" is null"),
-        new IndexOutOfBoundsException("Index 5 out of bounds for length 3"))) {
+             new ArrayIndexOutOfBoundsException(3), new ArithmeticException("/ by zero"),
+             new NegativeArraySizeException("-1"), new InternalError("a fault in memory access"),
+             new IllegalArgumentException(), new IllegalArgumentException("3 > 2"),
+             new NullPointerException("Cannot read field \"a\" because \"b\" is null"),
+             new IndexOutOfBoundsException("Index 5 out of bounds for length 3"))) {
       assertTrue(Verdict.objection(foreign) != null, foreign.toString());
     }
     assertNull(Verdict.objection(new IllegalArgumentException("out has rank 1, expected 2")));

@@ -13,28 +13,21 @@ import org.exeunt.Device;
 
 /** Faults that are put into a valid plan, one at a time. */
 final class Hostile {
-  static final long[] LONGS = {
-    0, 1, -1, 2, 3, 7, 64, 65, 255, 256, 257, 65536, (1 << 20) + 1, 1 << 30, Integer.MAX_VALUE - 1,
-    Integer.MAX_VALUE, 1L << 31, (1L << 31) + 1, 1L << 32, (1L << 32) + 1, 1L << 33, 1L << 40,
-    1L << 52, 1L << 60, 1L << 61, (1L << 61) + 1, 1L << 62, (1L << 62) + 1, Long.MAX_VALUE / 3,
-    Long.MAX_VALUE / 2 + 1, Long.MAX_VALUE - 1, Long.MAX_VALUE, Long.MIN_VALUE, Long.MIN_VALUE + 1,
-    Integer.MIN_VALUE, -2, -64, -(1L << 32), -(1L << 62)
-  };
-  static final int[] INTS = {
-    0, 1, -1, 2, 3, 5, 63, 64, 65, 127, 128, 129, 255, 256, 257, 65535, 65536, (1 << 20) - 1,
-    1 << 20, (1 << 20) + 1, 1 << 29, 1 << 30, Integer.MAX_VALUE - 1, Integer.MAX_VALUE,
-    Integer.MIN_VALUE, Integer.MIN_VALUE + 1, -2, -100
-  };
-  static final float[] FLOATS = {
-    0, -0f, 1, -1, .5f, 2, Float.NaN, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY,
-    Float.MIN_VALUE, -Float.MIN_VALUE, Float.MIN_NORMAL, Float.MAX_VALUE, -Float.MAX_VALUE, 1e-30f,
-    1e30f, 1.0000001f, .99999994f
-  };
-  static final double[] DOUBLES = {
-    0, -0., 1, -1, .5, 2, Double.NaN, Double.POSITIVE_INFINITY, Double.NEGATIVE_INFINITY,
-    Double.MIN_VALUE, Double.MIN_NORMAL, Double.MAX_VALUE, -Double.MAX_VALUE, 1e-300, 1e300,
-    1.0000000000000002, .9999999999999999, 1e9, 1e40
-  };
+  static final long[] LONGS = {0, 1, -1, 2, 3, 7, 64, 65, 255, 256, 257, 65536, (1 << 20) + 1,
+      1 << 30, Integer.MAX_VALUE - 1, Integer.MAX_VALUE, 1L << 31, (1L << 31) + 1, 1L << 32,
+      (1L << 32) + 1, 1L << 33, 1L << 40, 1L << 52, 1L << 60, 1L << 61, (1L << 61) + 1, 1L << 62,
+      (1L << 62) + 1, Long.MAX_VALUE / 3, Long.MAX_VALUE / 2 + 1, Long.MAX_VALUE - 1,
+      Long.MAX_VALUE, Long.MIN_VALUE, Long.MIN_VALUE + 1, Integer.MIN_VALUE, -2, -64, -(1L << 32),
+      -(1L << 62)};
+  static final int[] INTS = {0, 1, -1, 2, 3, 5, 63, 64, 65, 127, 128, 129, 255, 256, 257, 65535,
+      65536, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 1 << 29, 1 << 30, Integer.MAX_VALUE - 1,
+      Integer.MAX_VALUE, Integer.MIN_VALUE, Integer.MIN_VALUE + 1, -2, -100};
+  static final float[] FLOATS = {0, -0f, 1, -1, .5f, 2, Float.NaN, Float.POSITIVE_INFINITY,
+      Float.NEGATIVE_INFINITY, Float.MIN_VALUE, -Float.MIN_VALUE, Float.MIN_NORMAL, Float.MAX_VALUE,
+      -Float.MAX_VALUE, 1e-30f, 1e30f, 1.0000001f, .99999994f};
+  static final double[] DOUBLES = {0, -0., 1, -1, .5, 2, Double.NaN, Double.POSITIVE_INFINITY,
+      Double.NEGATIVE_INFINITY, Double.MIN_VALUE, Double.MIN_NORMAL, Double.MAX_VALUE,
+      -Double.MAX_VALUE, 1e-300, 1e300, 1.0000000000000002, .9999999999999999, 1e9, 1e40};
 
   /** What a fault was, and whether the call must be refused for it, or must work all the same. */
   record Fault(String what, boolean fatal, boolean harmless) {}
@@ -86,10 +79,12 @@ final class Hostile {
   Object other(Class<?> type, Object now) {
     if (type == int.class) {
       return random.nextInt(3) == 0 && now instanceof Integer n
-          ? n + random.nextInt(3) - 1 : INTS[random.nextInt(INTS.length)];
+          ? n + random.nextInt(3) - 1
+          : INTS[random.nextInt(INTS.length)];
     } else if (type == long.class) {
       return random.nextInt(3) == 0 && now instanceof Long n
-          ? n + random.nextInt(3) - 1 : LONGS[random.nextInt(LONGS.length)];
+          ? n + random.nextInt(3) - 1
+          : LONGS[random.nextInt(LONGS.length)];
     } else if (type == float.class) {
       return FLOATS[random.nextInt(FLOATS.length)];
     } else if (type == double.class) {
@@ -162,8 +157,9 @@ final class Hostile {
 
   /** Whether two tensors share bytes that are written, without being the same tensor. */
   private static boolean collide(Spec spec, Spec other) {
-    boolean same = spec == other || spec.offset == other.offset && spec.dtype == other.dtype
-        && Arrays.equals(spec.shape, other.shape) && Arrays.equals(spec.steps(), other.steps());
+    boolean same = spec == other
+        || spec.offset == other.offset && spec.dtype == other.dtype
+            && Arrays.equals(spec.shape, other.shape) && Arrays.equals(spec.steps(), other.steps());
     BitSet bytes = new BitSet();
     BitSet others = new BitSet();
     spec.mark(bytes);
@@ -195,8 +191,8 @@ final class Hostile {
         Arrays.fill(spec.shape, 1);
     }
     spec.strides = null;
-    boolean tooMany = spec.shape.length > 4 && !ANY_RANK.contains(spec.name)
-        && !spec.name.startsWith("tensors[");
+    boolean tooMany =
+        spec.shape.length > 4 && !ANY_RANK.contains(spec.name) && !spec.name.startsWith("tensors[");
     return new Fault(spec.name + " has rank " + spec.shape.length, tooMany, false);
   }
 

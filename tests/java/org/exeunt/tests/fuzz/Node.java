@@ -120,8 +120,8 @@ abstract class Node {
 
   static String describe(Executable target, Node... arguments) {
     String name = target instanceof Constructor ? "new" : target.getName();
-    return name + Arrays.stream(arguments).map(Node::toString)
-        .collect(Collectors.joining(", ", "(", ")"));
+    return name
+        + Arrays.stream(arguments).map(Node::toString).collect(Collectors.joining(", ", "(", ")"));
   }
 
   /** Calls a public method or constructor and throws what it throws. */

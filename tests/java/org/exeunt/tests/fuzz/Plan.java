@@ -60,7 +60,11 @@ final class Plan {
   }
 
   List<Spec> specs() {
-    return nodes().stream().filter(Spec.class::isInstance).map(Spec.class::cast).distinct()
+    return nodes()
+        .stream()
+        .filter(Spec.class ::isInstance)
+        .map(Spec.class ::cast)
+        .distinct()
         .toList();
   }
 

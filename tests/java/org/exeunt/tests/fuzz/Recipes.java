@@ -134,8 +134,7 @@ final class Recipes {
 
   private Spec tensor(String name, DType dtype, boolean written, long... shape) {
     long elements = Arrays.stream(shape).reduce(1, (a, b) -> a * b);
-    Spec spec =
-        new Spec(name, dtype, arena.take(elements * dtype.bytes()), written, shape);
+    Spec spec = new Spec(name, dtype, arena.take(elements * dtype.bytes()), written, shape);
     int at = (int) spec.offset;
     ByteBuffer memory = arena.memory();
     for (int i = 0; i < elements; i++, at += dtype.bytes()) {
@@ -279,14 +278,14 @@ final class Recipes {
       }
     }
 
-    private Node make(String name, String factory, boolean written, boolean values, Spec table,
-        long... shape) {
+    private Node make(
+        String name, String factory, boolean written, boolean values, Spec table, long... shape) {
       Spec k = tensor(name + ".k", dtype, written, shape);
       Spec v = values ? tensor(name + ".v", dtype, written, shape) : null;
       if (v != null && name.equals("keys")) {
         v.optional(); // only keys are read
       }
-      Node[] tensors = table == null 
+      Node[] tensors = table == null
           ? new Node[] {k, v == null ? absent(name + ".v") : v}
           : new Node[] {k, v == null ? absent(name + ".v") : v, table};
       return new Node.Made(name, Plan.method(KvCache.class, factory, tensors), tensors);
@@ -313,8 +312,8 @@ final class Recipes {
     parts.add(maybe() ? out("selection.count", DType.I32, rows).optional() : absent("count"));
     parts.add(maybe() ? out("selection.valid", DType.U8, rows).optional() : absent("valid"));
     long[] each = groups == 0 ? new long[] {rows} : new long[] {rows, groups};
-    parts.add(budgets
-        ? ids("selection.budget", 0, columns, each).optional() : absent("selection.budget"));
+    parts.add(budgets ? ids("selection.budget", 0, columns, each).optional()
+                      : absent("selection.budget"));
     if (groups == 0) {
       parts.add(absent("selection.segments"));
     } else {
@@ -325,7 +324,7 @@ final class Recipes {
     parts.add(maybe() ? ranges("selection.keep", rows, columns) : absent("selection.keep"));
     parts.add(maybe() ? ranges("selection.drop", rows, columns) : absent("selection.drop"));
     parts.add(value("selection.k", (long) k));
-    Node[] arguments = parts.toArray(Node[]::new);
+    Node[] arguments = parts.toArray(Node[] ::new);
     return new Node.Made("selection", Plan.constructor(Selection.class, arguments), arguments);
   }
 
@@ -364,9 +363,10 @@ final class Recipes {
     int dim = width();
     int vocabulary = width();
     DType type = storage();
-    Plan plan = new Plan(ExitHead.class, "builder")
-        .set("hidden", in("hidden", maybe() ? type : storage(), rows, dim))
-        .set("weight", in("weight", type, vocabulary, dim));
+    Plan plan =
+        new Plan(ExitHead.class, "builder")
+            .set("hidden", in("hidden", maybe() ? type : storage(), rows, dim))
+            .set("weight", in("weight", type, vocabulary, dim));
     statisticsOptions(plan, rows);
     if (maybe()) {
       plan.set("bias", in("bias", DType.F32, vocabulary).optional());
@@ -381,8 +381,7 @@ final class Recipes {
           anyOf("translate", ExitHead.Translate.class));
     }
     if (maybe()) {
-      plan.set("shortlist",
-          ids("shortlist", 0, vocabulary - 1, between(1, vocabulary)).optional());
+      plan.set("shortlist", ids("shortlist", 0, vocabulary - 1, between(1, vocabulary)).optional());
     }
     return plan;
   }
@@ -390,26 +389,28 @@ final class Recipes {
   private void inputNorm(Plan plan, int dim) {
     switch (random.nextInt(3)) {
       case 0 -> plan.set("noNorm");
-      case 1 -> plan.set(
-          "rmsNorm", in("norm_weight", DType.F32, dim), value("norm_eps", 1e-5f));
-      default -> plan.set("layerNorm", in("norm_weight", DType.F32, dim),
-          maybe() ? in("norm_bias", DType.F32, dim).optional() : absent("norm_bias"),
-          value("norm_eps", 1e-5f));
+      case 1 -> plan.set("rmsNorm", in("norm_weight", DType.F32, dim), value("norm_eps", 1e-5f));
+      default ->
+        plan.set("layerNorm", in("norm_weight", DType.F32, dim),
+            maybe() ? in("norm_bias", DType.F32, dim).optional() : absent("norm_bias"),
+            value("norm_eps", 1e-5f));
     }
   }
 
   private Plan exitRule() {
     int rows = rows();
     Spec score = in("score", DType.F32, rows);
-    Plan plan = new Plan(ExitRule.class, "builder")
-        .set("score", score)
-        .set("state", out("state", DType.I32, rows, ExitRule.STATE_WORDS));
+    Plan plan =
+        new Plan(ExitRule.class, "builder")
+            .set("score", score)
+            .set("state", out("state", DType.I32, rows, ExitRule.STATE_WORDS));
     switch (random.nextInt(6)) {
-      case 0 -> plan.set("threshold", anyOf("comparator", ExitRule.Comparator.class),
-          value("threshold", .5f));
+      case 0 ->
+        plan.set(
+            "threshold", anyOf("comparator", ExitRule.Comparator.class), value("threshold", .5f));
       case 1 -> {
-        plan.set("threshold", anyOf("comparator", ExitRule.Comparator.class),
-            value("threshold", .5f));
+        plan.set(
+            "threshold", anyOf("comparator", ExitRule.Comparator.class), value("threshold", .5f));
         plan.set("decay", anyOf("decay", ExitRule.Decay.class), value("decay_tau", 4f),
             value("decay_horizon", 128f));
         if (maybe()) {
@@ -421,8 +422,7 @@ final class Recipes {
         plan.set("patience", value("patience", between(0, 3)));
         plan.set("label", ids("label", 0, 5, rows).optional());
       }
-      case 3 -> plan.set(
-          "patience", value("patience", between(0, 3)), value("threshold", .1f));
+      case 3 -> plan.set("patience", value("patience", between(0, 3)), value("threshold", .1f));
       case 4 -> plan.set("quantile", value("threshold", random.nextFloat()));
       default -> {
         if (maybe()) {
@@ -489,14 +489,16 @@ final class Recipes {
     int rows = rows();
     int layers = between(1, 6);
     int start = random.nextInt(layers + 1);
-    Plan plan = new Plan(FfnSkipRule.class, "builder")
-        .set("cosine", in("cosine", DType.F32, rows).optional())
-        .set("state", out("state", DType.I32, rows, FfnSkipRule.STATE_WORDS))
-        .set("skip", out("skip", DType.U8, rows))
-        .set("modelLayers", value("model_layers", layers))
-        .set("coldLayers", value("cold_start", start), value("cold_end", between(start, layers)))
-        .set("threshold", value("threshold", .5f))
-        .set("warmUp", value("warm_up", between(0, 5)));
+    Plan plan =
+        new Plan(FfnSkipRule.class, "builder")
+            .set("cosine", in("cosine", DType.F32, rows).optional())
+            .set("state", out("state", DType.I32, rows, FfnSkipRule.STATE_WORDS))
+            .set("skip", out("skip", DType.U8, rows))
+            .set("modelLayers", value("model_layers", layers))
+            .set(
+                "coldLayers", value("cold_start", start), value("cold_end", between(start, layers)))
+            .set("threshold", value("threshold", .5f))
+            .set("warmUp", value("warm_up", between(0, 5)));
     if (maybe()) {
       plan.set("token", ids("token", 0, 9, rows).optional());
     }
@@ -513,21 +515,22 @@ final class Recipes {
     int rows = rows();
     int dim = width();
     int outs = between(1, 2);
-    Plan plan = new Plan(Gate.class, "builder")
-        .set("features", in("features", storage(), rows, dim))
-        .set("output", in("out_weight", storage(), outs, dim),
-            maybe() ? in("out_bias", DType.F32, outs).optional() : absent("out_bias"))
-        .set("prob", out("prob", DType.F32, rows));
+    Plan plan =
+        new Plan(Gate.class, "builder")
+            .set("features", in("features", storage(), rows, dim))
+            .set("output", in("out_weight", storage(), outs, dim),
+                maybe() ? in("out_bias", DType.F32, outs).optional() : absent("out_bias"))
+            .set("prob", out("prob", DType.F32, rows));
     switch (random.nextInt(3)) {
       case 0 -> plan.set("linear");
-      case 1 -> plan.set("residual", in("hidden_weight", storage(), dim, dim).optional(),
-          maybe() ? in("hidden_bias", DType.F32, dim).optional() : absent("hidden_bias"),
-          value("repeats", between(0, 3)));
+      case 1 ->
+        plan.set("residual", in("hidden_weight", storage(), dim, dim).optional(),
+            maybe() ? in("hidden_bias", DType.F32, dim).optional() : absent("hidden_bias"),
+            value("repeats", between(0, 3)));
       default -> {
         int layers = between(1, 3);
         plan.set("tanh", in("hidden_weight", storage(), layers, dim, dim),
-            maybe() ? in("hidden_bias", DType.F32, layers, dim).optional()
-                : absent("hidden_bias"),
+            maybe() ? in("hidden_bias", DType.F32, layers, dim).optional() : absent("hidden_bias"),
             value("repeats", layers));
       }
     }
@@ -554,11 +557,13 @@ final class Recipes {
     DType type = storageOrDouble();
     boolean inPlace = random.nextInt(4) == 0;
     Spec logits = tensor("logits", type, inPlace, rows, columns);
-    Plan plan = new Plan(StableMax.class, maybe() ? "forward" : "logForward")
-        .set("logits", logits)
-        .set("out", inPlace ? logits : out("out", type, rows, columns));
+    Plan plan =
+        new Plan(StableMax.class, maybe() ? "forward" : "logForward")
+            .set("logits", logits)
+            .set("out", inPlace ? logits : out("out", type, rows, columns));
     return maybe()
-        ? plan.set("normalizer", anyOf("normalizer", org.exeunt.Normalizer.class)) : plan;
+        ? plan.set("normalizer", anyOf("normalizer", org.exeunt.Normalizer.class))
+        : plan;
   }
 
   private Plan crossEntropy() {
@@ -571,19 +576,18 @@ final class Recipes {
     if (gradient) {
       loss.optional();
     }
-    Spec labels = maybe()
-        ? ids("labels", 0, columns - 1, rows) : in("labels", DType.I64, rows);
-    Plan plan = maybe() ? new Plan(CrossEntropy.class, "builder")
+    Spec labels = maybe() ? ids("labels", 0, columns - 1, rows) : in("labels", DType.I64, rows);
+    Plan plan = maybe()
+        ? new Plan(CrossEntropy.class, "builder")
         : new Plan(StableMax.class, "crossEntropy");
-    plan.set("logits", in("logits", type, rows, columns)).set("labels", labels)
-        .set("loss", loss);
+    plan.set("logits", in("logits", type, rows, columns)).set("labels", labels).set("loss", loss);
     if (gradient) {
       plan.set("grad", out("grad", type, rows, columns).optional());
       plan.set("ignoreIndex", value("ignore_index", -100L));
       plan.set("normalizer", anyOf("normalizer", org.exeunt.Normalizer.class));
     }
-    return plan.set("reduction", constant("reduction",
-        mean ? CrossEntropy.Reduction.MEAN : CrossEntropy.Reduction.NONE));
+    return plan.set("reduction",
+        constant("reduction", mean ? CrossEntropy.Reduction.MEAN : CrossEntropy.Reduction.NONE));
   }
 
   private Plan perpGrad() {
@@ -591,25 +595,27 @@ final class Recipes {
     DType type = storageOrDouble();
     boolean inPlace = random.nextInt(4) == 0;
     Spec grad = tensor("grad", type, inPlace, shape);
-    Plan plan = new Plan(PerpGrad.class, "builder")
-        .set("weight", in("weight", type, shape))
-        .set("grad", grad)
-        .set("out", inPlace ? grad : out("out", type, shape));
+    Plan plan =
+        new Plan(PerpGrad.class, "builder")
+            .set("weight", in("weight", type, shape))
+            .set("grad", grad)
+            .set("out", inPlace ? grad : out("out", type, shape));
     return maybe() ? plan.set("form", anyOf("form", PerpGrad.Form.class)) : plan;
   }
 
   private Plan kvAppend() {
     int rows = rows();
-    Cache cache = new Cache(
-        "cache", storage(), between(1, 3), between(1, 3), between(1, 8), true);
+    Cache cache = new Cache("cache", storage(), between(1, 3), between(1, 3), between(1, 8), true);
     DType type = storage();
-    Plan plan = new Plan(KvAppend.class, "builder")
-        .set("cache", cache.node)
-        .set("k", in("k", type, rows, cache.heads, cache.headDim))
-        .set("v", in("v", type, rows, cache.heads, cache.headDim))
-        .set("slot", ids("slot", -1, cache.capacity - 1, rows));
+    Plan plan =
+        new Plan(KvAppend.class, "builder")
+            .set("cache", cache.node)
+            .set("k", in("k", type, rows, cache.heads, cache.headDim))
+            .set("v", in("v", type, rows, cache.heads, cache.headDim))
+            .set("slot", ids("slot", -1, cache.capacity - 1, rows));
     return maybe()
-        ? plan.set("sequence", ids("sequence", 0, cache.sequences - 1, rows).optional()) : plan;
+        ? plan.set("sequence", ids("sequence", 0, cache.sequences - 1, rows).optional())
+        : plan;
   }
 
   private Plan kvCopy() {
@@ -619,17 +625,17 @@ final class Recipes {
     int headDim = between(1, 8);
     boolean inPlace = random.nextInt(3) == 0;
     Cache destination = new Cache("destination", type, between(1, 3), heads, headDim, true);
-    Cache source = inPlace ? destination
-        : new Cache("source", type, between(1, 3), heads, headDim, false);
+    Cache source =
+        inPlace ? destination : new Cache("source", type, between(1, 3), heads, headDim, false);
     return new Plan(KvCopy.class, "builder")
         .set("source", source.node)
         .set("destination", destination.node)
         .set("from", ids("from_slot", -1, source.capacity - 1, entries),
             maybe() ? ids("from_sequence", 0, source.sequences - 1, entries).optional()
-                : absent("from_sequence"))
+                    : absent("from_sequence"))
         .set("to", ids("to_slot", -1, destination.capacity - 1, entries),
             maybe() ? ids("to_sequence", 0, destination.sequences - 1, entries).optional()
-                : absent("to_sequence"));
+                    : absent("to_sequence"));
   }
 
   private Plan kvLength() {
@@ -640,9 +646,10 @@ final class Recipes {
           .set("limit", ids("limit", 0, 9, maybe() ? 1 : sequences));
     }
     int rows = rows();
-    Plan plan = new Plan(KvLength.class, "advance", value("capacity", 1000L))
-        .set("length", out("length", DType.I32, sequences))
-        .set("slot", out("slot", DType.I32, rows));
+    Plan plan =
+        new Plan(KvLength.class, "advance", value("capacity", 1000L))
+            .set("length", out("length", DType.I32, sequences))
+            .set("slot", out("slot", DType.I32, rows));
     if (maybe()) {
       plan.set("sequence", ids("sequence", 0, sequences - 1, rows).optional());
       plan.set("active", in("active", DType.U8, rows).optional());
@@ -667,31 +674,31 @@ final class Recipes {
     int[] numbers = random.ints(0, modelLayers).distinct().limit(count).sorted().toArray();
     for (int j = 0; j < count; j++) {
       String path = "layers[" + j + "].";
-      Cache cache = new Cache(
-          path + "cache", layout, cached, sequences, heads, headDim, true, true);
+      Cache cache =
+          new Cache(path + "cache", layout, cached, sequences, heads, headDim, true, true);
       capacity = Math.min(capacity, cache.capacity);
       long out = (long) heads * headDim;
-      Node[] parts = {
-        value(path + "index", numbers[j]),
-        kind == 0 ? absent(path + "norm_weight") : in(path + "norm_weight", DType.F32, dim),
-        kind == 2 && maybe()
-            ? in(path + "norm_bias", DType.F32, dim).optional() : absent(path + "norm_bias"),
-        in(path + "k_weight", weights, out, dim),
-        maybe() ? in(path + "k_bias", DType.F32, out).optional() : absent(path + "k_bias"),
-        in(path + "v_weight", weights, out, dim),
-        maybe() ? in(path + "v_bias", DType.F32, out).optional() : absent(path + "v_bias"),
-        cache.node
-      };
-      layers.add(
-          new Node.Made(path, Plan.constructor(KvPropagate.Layer.class, parts), parts));
+      Node[] parts = {value(path + "index", numbers[j]),
+          kind == 0 ? absent(path + "norm_weight") : in(path + "norm_weight", DType.F32, dim),
+          kind == 2 && maybe()
+              ? in(path + "norm_bias", DType.F32, dim).optional()
+              : absent(path + "norm_bias"),
+          in(path + "k_weight", weights, out, dim),
+          maybe() ? in(path + "k_bias", DType.F32, out).optional() : absent(path + "k_bias"),
+          in(path + "v_weight", weights, out, dim),
+          maybe() ? in(path + "v_bias", DType.F32, out).optional() : absent(path + "v_bias"),
+          cache.node};
+      layers.add(new Node.Made(path, Plan.constructor(KvPropagate.Layer.class, parts), parts));
     }
-    Plan plan = new Plan(KvPropagate.class, "builder")
-        .set("hidden", in("hidden", storage(), rows, dim))
-        .set("exitLayer", ids("exit_layer", -1, modelLayers, rows))
-        .set("slot", maybe() ? ids("slot", -1, capacity - 1, rows)
-            : ids("slot", -1, capacity - 1, count, rows))
-        .set("norm", constant("norm", Norm.Kind.values()[kind]), value("norm_eps", 1e-5f))
-        .set("modelLayers", value("model_layers", modelLayers));
+    Plan plan =
+        new Plan(KvPropagate.class, "builder")
+            .set("hidden", in("hidden", storage(), rows, dim))
+            .set("exitLayer", ids("exit_layer", -1, modelLayers, rows))
+            .set("slot",
+                maybe() ? ids("slot", -1, capacity - 1, rows)
+                        : ids("slot", -1, capacity - 1, count, rows))
+            .set("norm", constant("norm", Norm.Kind.values()[kind]), value("norm_eps", 1e-5f))
+            .set("modelLayers", value("model_layers", modelLayers));
     if (maybe()) {
       plan.set("layers", new Node.Several("layers", layers));
     } else {
@@ -714,15 +721,16 @@ final class Recipes {
     int heads = between(1, 2);
     int headDim = between(1, 6);
     Cache destination = new Cache("destination", type, sequences, heads, headDim, true);
-    Cache source = inPlace ? destination
-        : new Cache("source", type, sequences, heads, headDim, false);
+    Cache source =
+        inPlace ? destination : new Cache("source", type, sequences, heads, headDim, false);
     boolean perHead = maybe();
     int lists = sequences * (perHead ? heads : 1);
     int most = Math.min(source.capacity, destination.capacity);
-    Plan plan = new Plan(KvCompact.class, "builder")
-        .set("source", source.node)
-        .set("destination", destination.node)
-        .set("perHead", value("per_head", perHead));
+    Plan plan =
+        new Plan(KvCompact.class, "builder")
+            .set("source", source.node)
+            .set("destination", destination.node)
+            .set("perHead", value("per_head", perHead));
     int[] counts = random.ints(lists, 0, most + 1).toArray();
     boolean packed = maybe();
     int room = packed ? Arrays.stream(counts).sum() : most;
@@ -735,8 +743,7 @@ final class Recipes {
       Arrays.sort(kept);
       System.arraycopy(kept, 0, slots, at, counts[g]);
     }
-    Spec list = packed
-        ? in("list", DType.I32, room) : in("list", DType.I32, lists, room);
+    Spec list = packed ? in("list", DType.I32, room) : in("list", DType.I32, lists, room);
     put(list, slots);
     Spec ends = in(packed ? "offsets" : "count", DType.I32, packed ? lists + 1 : lists);
     put(ends, packed ? offsets : counts);
@@ -747,8 +754,8 @@ final class Recipes {
     } else {
       Node[] parts = {list, ends, absent("valid"), absent("budget"), absent("segments"),
           absent("keep"), absent("drop"), value("k", 0L)};
-      plan.set("select", new Node.Made(
-          "selection", Plan.constructor(Selection.class, parts), parts));
+      plan.set(
+          "select", new Node.Made("selection", Plan.constructor(Selection.class, parts), parts));
     }
     if (maybe()) {
       Spec sequence = in("sequence", DType.I32, sequences);
@@ -779,17 +786,18 @@ final class Recipes {
     int heads = kvHeads * between(1, 3);
     Cache cache = new Cache("cache", storage(), between(1, 3), kvHeads, between(1, 9), false);
     DType type = storage();
-    Plan plan = new Plan(Attention.class, "builder")
-        .set("query", in("query", type, rows, heads, cache.headDim))
-        .set("cache", cache.node)
-        .set("visible", ids("visible", -1, cache.capacity, rows))
-        .set("out", out("out", storage(), rows, heads, cache.headDim));
+    Plan plan =
+        new Plan(Attention.class, "builder")
+            .set("query", in("query", type, rows, heads, cache.headDim))
+            .set("cache", cache.node)
+            .set("visible", ids("visible", -1, cache.capacity, rows))
+            .set("out", out("out", storage(), rows, heads, cache.headDim));
     if (maybe()) {
       plan.set("sequence", ids("sequence", 0, cache.sequences - 1, rows).optional());
     }
     if (maybe()) {
-      plan.set("scores",
-          out("scores", DType.F32, rows, heads, between(0, cache.capacity)).optional());
+      plan.set(
+          "scores", out("scores", DType.F32, rows, heads, between(0, cache.capacity)).optional());
     }
     if (maybe()) {
       plan.set("scale", value("scale", .5f));
@@ -807,8 +815,7 @@ final class Recipes {
     Cache keys = new Cache("keys", random.nextInt(3), maybe() ? type : storage(),
         between(Math.max(1, prompts), 3), kvHeads, between(1, 9), false, maybe());
     String[] factories = {
-      "builder", "hired", "promptDistill", "gemFilter", "fastV", "snapKv", "heavyHitters"
-    };
+        "builder", "hired", "promptDistill", "gemFilter", "fastV", "snapKv", "heavyHitters"};
     String factory = oneOf(factories);
     boolean windowed = factory.equals("snapKv") || factory.equals("heavyHitters");
     Plan plan = windowed
@@ -816,7 +823,9 @@ final class Recipes {
         : new Plan(AttentionScores.class, factory);
     AttentionScores.Heads reduction = oneOf(AttentionScores.Heads.values());
     int each = reduction == AttentionScores.Heads.EACH ? heads
-        : reduction == AttentionScores.Heads.GROUP_SUM ? kvHeads : 1;
+        : reduction == AttentionScores.Heads.GROUP_SUM
+        ? kvHeads
+        : 1;
     int first = keys.capacity > 1 ? between(0, 1) : 0;
     int columns = between(0, keys.capacity - first);
     boolean selects = maybe();
@@ -848,8 +857,8 @@ final class Recipes {
     if (maybe()) {
       boolean accumulates = scores && maybe();
       plan.set("accumulate", value("accumulate", accumulates));
-      AttentionScores.Pool pool = accumulates
-          ? AttentionScores.Pool.NONE : oneOf(AttentionScores.Pool.values());
+      AttentionScores.Pool pool =
+          accumulates ? AttentionScores.Pool.NONE : oneOf(AttentionScores.Pool.values());
       plan.set("pool", constant("pool", pool),
           value("pool_width", pool == AttentionScores.Pool.NONE ? 0 : 3));
     }
@@ -860,9 +869,10 @@ final class Recipes {
     int rows = rows();
     int heads = between(1, 3);
     int columns = between(0, 12);
-    Plan plan = new Plan(Select.class, "builder")
-        .set("scores", in("scores", storage(), (long) rows * heads, columns))
-        .set("select", selection(rows, columns));
+    Plan plan =
+        new Plan(Select.class, "builder")
+            .set("scores", in("scores", storage(), (long) rows * heads, columns))
+            .set("select", selection(rows, columns));
     if (heads > 1 || maybe()) {
       plan.set("heads", value("heads", (long) heads));
     }
@@ -879,30 +889,31 @@ final class Recipes {
     int partitions = 1 + gridRows * gridCols;
     boolean strip = patches % Math.max(1, gridRows * gridCols) == 0 && maybe();
     boolean counts = maybe();
-    Plan plan = new Plan(HiredBudget.class, maybe() ? "builder" : "asInCode")
-        .set("attention", in("attention", DType.F32, images, patches))
-        .set("budget", out("budget", DType.I32, images, partitions))
-        .set("patches", value("patch_rows", (long) patchRows),
-            value("patch_cols", (long) patchCols))
-        .set("grid", value("grid_rows", (long) gridRows), value("grid_cols", (long) gridCols))
-        .set("score", constant("score",
-            counts ? HiredBudget.Score.TOP_COUNT : HiredBudget.Score.SUM))
-        .set("region", constant("region",
-            strip ? HiredBudget.Region.STRIP : HiredBudget.Region.GRID))
-        .set("rate", value("rate", random.nextDouble()), value("alpha", random.nextDouble()));
+    Plan plan =
+        new Plan(HiredBudget.class, maybe() ? "builder" : "asInCode")
+            .set("attention", in("attention", DType.F32, images, patches))
+            .set("budget", out("budget", DType.I32, images, partitions))
+            .set("patches", value("patch_rows", (long) patchRows),
+                value("patch_cols", (long) patchCols))
+            .set("grid", value("grid_rows", (long) gridRows), value("grid_cols", (long) gridCols))
+            .set("score",
+                constant("score", counts ? HiredBudget.Score.TOP_COUNT : HiredBudget.Score.SUM))
+            .set("region",
+                constant("region", strip ? HiredBudget.Region.STRIP : HiredBudget.Region.GRID))
+            .set("rate", value("rate", random.nextDouble()), value("alpha", random.nextDouble()));
     if (maybe()) {
       plan.set("remainder", anyOf("remainder", HiredBudget.Remainder.class));
       plan.set("valid", out("valid", DType.U8, images).optional());
     }
     return counts && maybe()
-        ? plan.set("marks", out("marks", DType.U8, images, patches).optional()) : plan;
+        ? plan.set("marks", out("marks", DType.U8, images, patches).optional())
+        : plan;
   }
 
   private Plan gather() {
     int n = between(1, 8);
     int count = between(0, n);
-    Plan plan =
-        new Plan(Gather.class, "builder").set("list", ascending("list", count, n));
+    Plan plan = new Plan(Gather.class, "builder").set("list", ascending("list", count, n));
     int tensors = between(0, 3);
     if (tensors == 0 || maybe()) {
       plan.set("rows", value("rows", (long) n));
@@ -914,10 +925,10 @@ final class Recipes {
       String path = "tensors[" + i + "].";
       long[] from = {n, between(1, 5)};
       long[] to = {count, from[1]};
-      Spec input = tensor(path + "input", type, inPlace,
-          axis == 0 ? from : new long[] {from[1], n});
-      Spec out = inPlace ? input
-          : out(path + "out", type, axis == 0 ? to : new long[] {to[1], count});
+      Spec input =
+          tensor(path + "input", type, inPlace, axis == 0 ? from : new long[] {from[1], n});
+      Spec out =
+          inPlace ? input : out(path + "out", type, axis == 0 ? to : new long[] {to[1], count});
       if (axis == 0 && maybe()) {
         plan.set("tensor", input, out);
       } else {
@@ -937,10 +948,11 @@ final class Recipes {
         plan.set("positions", position,
             inPlace ? position : out("position_out", DType.I32, count).optional());
       }
-      case 1 -> plan.set(
-          "renumber", value("first_position", 3),
+      case 1 ->
+        plan.set("renumber", value("first_position", 3),
             out("position_out", DType.I32, count).optional());
-      default -> { }
+      default -> {
+      }
     }
     return plan;
   }
@@ -951,9 +963,10 @@ final class Recipes {
     int outs = width();
     DType type = storage();
     boolean inPlace = random.nextInt(4) == 0;
-    Plan plan = new Plan(Linear.class, "builder")
-        .set("input", in("input", maybe() ? type : storage(), rows, dim))
-        .set("weight", in("weight", type, outs, dim));
+    Plan plan =
+        new Plan(Linear.class, "builder")
+            .set("input", in("input", maybe() ? type : storage(), rows, dim))
+            .set("weight", in("weight", type, outs, dim));
     if (maybe()) {
       plan.set("bias", in("bias", DType.F32, outs).optional());
     }
@@ -971,15 +984,16 @@ final class Recipes {
     int dim = width();
     boolean inPlace = random.nextInt(4) == 0;
     Spec input = tensor("input", storage(), inPlace, rows, dim);
-    Plan plan = new Plan(Norm.class, "builder")
-        .set("input", input)
-        .set("out", inPlace ? input : out("out", storage(), rows, dim));
+    Plan plan =
+        new Plan(Norm.class, "builder")
+            .set("input", input)
+            .set("out", inPlace ? input : out("out", storage(), rows, dim));
     switch (random.nextInt(3)) {
       case 0 -> plan.set("none");
       case 1 -> plan.set("rms", in("weight", DType.F32, dim), value("eps", 1e-5f));
-      default -> plan.set("layer", in("weight", DType.F32, dim),
-          maybe() ? in("bias", DType.F32, dim).optional() : absent("bias"),
-          value("eps", 1e-5f));
+      default ->
+        plan.set("layer", in("weight", DType.F32, dim),
+            maybe() ? in("bias", DType.F32, dim).optional() : absent("bias"), value("eps", 1e-5f));
     }
     return plan;
   }
@@ -1000,7 +1014,7 @@ final class Recipes {
 
   private Plan ropeTable() {
     Plan plan = new Plan(RopeTable.class, "builder")
-        .set("table", out("table", DType.F32, rows(), between(2, 6), 2));
+                    .set("table", out("table", DType.F32, rows(), between(2, 6), 2));
     if (maybe()) {
       plan.set("base", value("base", 1 + 1e4 * random.nextDouble()));
     }
@@ -1032,9 +1046,10 @@ final class Recipes {
     Spec count = out("count", DType.I32, 1);
     int action = random.nextInt(3);
     String factory = new String[] {"push", "gather", "clear"}[action];
-    Plan plan = new Plan(HiddenStack.class, factory)
-        .set("stack", out("stack", type, capacity, dim))
-        .set("count", count);
+    Plan plan =
+        new Plan(HiddenStack.class, factory)
+            .set("stack", out("stack", type, capacity, dim))
+            .set("count", count);
     boolean tagged = maybe();
     if (action == 0) {
       rows = Math.min(rows, capacity / 2);
@@ -1065,15 +1080,19 @@ final class Recipes {
     int kind = random.nextInt(4);
     int least = between(1, layers);
     Plan plan = switch (kind) {
-      case 0 -> new Plan(LayerSchedule.class, "skipDecode", value("prompt", 2),
-          value("horizon", between(3, 9)), value("most", between(least, layers)),
-          value("least", least), value("warm_up", between(0, least)));
-      case 1 -> new Plan(LayerSchedule.class, "calm", value("first_exit", 1),
-          value("interval", between(1, 3)), value("min_exit", between(0, 2)));
-      case 2 -> new Plan(LayerSchedule.class, "fixed", new Node.Leaf("order", int[].class,
-          shuffled(layers, between(1, layers))));
-      default -> new Plan(LayerSchedule.class, "unified", value("prompt", 2),
-          value("count", between(1, layers)));
+      case 0 ->
+        new Plan(LayerSchedule.class, "skipDecode", value("prompt", 2),
+            value("horizon", between(3, 9)), value("most", between(least, layers)),
+            value("least", least), value("warm_up", between(0, least)));
+      case 1 ->
+        new Plan(LayerSchedule.class, "calm", value("first_exit", 1),
+            value("interval", between(1, 3)), value("min_exit", between(0, 2)));
+      case 2 ->
+        new Plan(LayerSchedule.class, "fixed",
+            new Node.Leaf("order", int[].class, shuffled(layers, between(1, layers))));
+      default ->
+        new Plan(
+            LayerSchedule.class, "unified", value("prompt", 2), value("count", between(1, layers)));
     };
     plan.set("layers", out("layers", DType.I32, positions, layers))
         .set("count", out("count", DType.I32, positions));
@@ -1082,9 +1101,8 @@ final class Recipes {
     }
     if (kind == 1) {
       if (maybe()) {
-        plan.set("threshold", value("start_threshold", .9f),
-            anyOf("decay", ExitRule.Decay.class), value("prompt", 1), value("horizon", 64),
-            value("tau", 4f));
+        plan.set("threshold", value("start_threshold", .9f), anyOf("decay", ExitRule.Decay.class),
+            value("prompt", 1), value("horizon", 64), value("tau", 4f));
       }
       if (maybe()) {
         plan.set("threshold", out("threshold", DType.F32, positions).optional());

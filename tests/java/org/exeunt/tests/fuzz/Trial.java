@@ -54,9 +54,13 @@ final class Trial implements AutoCloseable {
     StringBuilder text = new StringBuilder();
     for (Object[] call : told) {
       Executable target = (Executable) call[0];
-      text.append(text.isEmpty() ? "" : "\n    ").append(call[1] == null ? "" : call[1] + " ")
-          .append(target.getDeclaringClass().getSimpleName()).append('.')
-          .append(target.getName()).append(' ').append(Arrays.deepToString((Object[]) call[2]));
+      text.append(text.isEmpty() ? "" : "\n    ")
+          .append(call[1] == null ? "" : call[1] + " ")
+          .append(target.getDeclaringClass().getSimpleName())
+          .append('.')
+          .append(target.getName())
+          .append(' ')
+          .append(Arrays.deepToString((Object[]) call[2]));
     }
     return text.toString();
   }

@@ -21,7 +21,8 @@ final class Verdict {
   static String objection(Throwable thrown) {
     String message = thrown.getMessage();
     String saidNothing = message == null || message.isBlank() || FOREIGN.matcher(message).matches()
-        ? "does not say which argument is wrong" : null;
+        ? "does not say which argument is wrong"
+        : null;
     if (thrown instanceof OutOfMemoryError) {
       return message == null ? "does not say what was asked for" : null;
     }

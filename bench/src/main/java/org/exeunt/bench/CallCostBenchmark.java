@@ -37,12 +37,10 @@ public class CallCostBenchmark {
   private static final int ELEMENTS = 16;
 
   /** What is called. */
-  @Param({"empty", "binding", "exeunt", "onnxruntime"})
-  public String contender;
+  @Param({"empty", "binding", "exeunt", "onnxruntime"}) public String contender;
 
   /** Only 1: so little work is never split. */
-  @Param({"1"})
-  public int threads;
+  @Param({"1"}) public int threads;
 
   private Call call;
   private PointerScope pointers;

@@ -45,7 +45,8 @@ final class DropProblems {
     boolean causal = c.text("visible").equals("causal");
     int firstSeen = causal ? layout.slots - window + 1 : layout.slots;
     int limit = c.text("limit").equals("-") ? columns
-        : c.text("limit").equals("before") ? firstSeen - 1 - c.integer("first")
+        : c.text("limit").equals("before")
+        ? firstSeen - 1 - c.integer("first")
         : c.integer("limit");
     AttentionScoresProblem.Choice choice = null;
     if (!c.text("capacity").equals("-")) {
@@ -57,8 +58,8 @@ final class DropProblems {
           keepFrom);
     }
     String pool = c.text("pool").equals("-") ? "none" : c.text("pool");
-    return new AttentionScoresProblem(layout, window, c.integer("query_heads"),
-        c.storage("query"), causal, limit, columns, c.integer("first"), c.real("scale"),
+    return new AttentionScoresProblem(layout, window, c.integer("query_heads"), c.storage("query"),
+        causal, limit, columns, c.integer("first"), c.real("scale"),
         c.text("kind").equals("softmax"),
         AttentionScoresProblem.Heads.valueOf(c.text("reduction").toUpperCase()),
         AttentionScoresProblem.Pool.valueOf(pool.toUpperCase()), c.integer("pool_width"),
@@ -80,8 +81,8 @@ final class DropProblems {
     }
     return new GatherProblem(Storage.of(parts[0]), tensors.length,
         parts.length == 4 ? Integer.parseInt(parts[1]) : 1, c.integer("rows"),
-        Integer.parseInt(parts[parts.length - 1]), c.integer("listed"), c.flag("in_place"),
-        heads, c.integer("seed"));
+        Integer.parseInt(parts[parts.length - 1]), c.integer("listed"), c.flag("in_place"), heads,
+        c.integer("seed"));
   }
 
   static KvCompactProblem kvCompact(BenchCase c) {
@@ -95,10 +96,10 @@ final class DropProblems {
       c.require("to_layout", "head").require("layout", "head").require("to_offset", "0");
       c.require("to_heads", c.text("heads"));
       int slots = c.integer("to_slots");
-      destination = new CacheLayout(
-          CacheLayout.Kind.HEAD, 1, slots, slots, layout.heads, layout.dim, 0);
+      destination =
+          new CacheLayout(CacheLayout.Kind.HEAD, 1, slots, slots, layout.heads, layout.dim, 0);
     }
-    return new KvCompactProblem(layout, destination, c.integer("kept"), c.storage("dtype"),
-        inPlace, c.flag("per_head"), c.integer("seed"));
+    return new KvCompactProblem(layout, destination, c.integer("kept"), c.storage("dtype"), inPlace,
+        c.flag("per_head"), c.integer("seed"));
   }
 }

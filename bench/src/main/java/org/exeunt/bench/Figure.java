@@ -43,8 +43,8 @@ final class Figure {
     figure.id = params.has("id") ? params.get("id").getAsString() : Plan.CALL_CASE;
     figure.contender = params.get("contender").getAsString();
     figure.threads = params.get("threads").getAsInt();
-    figure.operands = Operands.of(
-        params.has("operands") ? params.get("operands").getAsString() : "cache");
+    figure.operands =
+        Operands.of(params.has("operands") ? params.get("operands").getAsString() : "cache");
     JsonObject primary = entry.getAsJsonObject("primaryMetric");
     JsonObject percentiles = primary.getAsJsonObject("scorePercentiles");
     double unit = microseconds(primary.get("scoreUnit").getAsString());
@@ -58,7 +58,9 @@ final class Figure {
       figure.moved = median(secondary, Limit.MOVED);
       figure.limitRound = median(secondary, Limit.ROUND);
       figure.limit = figure.moved == 0 ? "read"
-          : figure.moved * 2 == figure.bytes ? "copy" : "read + copy";
+          : figure.moved * 2 == figure.bytes
+          ? "copy"
+          : "read + copy";
       figure.limitP50 = median(secondary, Limit.MEDIAN);
       figure.limitMin = iterations(secondary, Limit.FASTEST).get(0);
     }
@@ -107,7 +109,8 @@ final class Figure {
     List<Double> values = iterations(metrics, name);
     int middle = values.size() / 2;
     return values.size() % 2 == 1
-        ? values.get(middle) : (values.get(middle - 1) + values.get(middle)) / 2;
+        ? values.get(middle)
+        : (values.get(middle - 1) + values.get(middle)) / 2;
   }
 
   /** The values of all iterations, ascending. */

@@ -81,8 +81,8 @@ final class Host {
 
   /** For file names: the CPU, and the mode where it is not the full one. */
   String slug() {
-    String name = get("cpu").toLowerCase(Locale.ROOT).replaceAll("[^a-z0-9]+", "-")
-        .replaceAll("^-|-$", "");
+    String name =
+        get("cpu").toLowerCase(Locale.ROOT).replaceAll("[^a-z0-9]+", "-").replaceAll("^-|-$", "");
     name += "-" + get("isa");
     return get("mode").equals("full") ? name : name + "-" + get("mode");
   }
@@ -94,7 +94,8 @@ final class Host {
 
   private static String cpu() {
     try {
-      return Files.readAllLines(Path.of("/proc/cpuinfo")).stream()
+      return Files.readAllLines(Path.of("/proc/cpuinfo"))
+          .stream()
           .filter(line -> line.startsWith("model name"))
           .map(line -> line.substring(line.indexOf(':') + 1).trim())
           .findFirst()

@@ -37,7 +37,7 @@ final class LastLevelCache {
     try (DirectoryStream<Path> folders = Files.newDirectoryStream(cpus, "cpu[0-9]*")) {
       for (Path cpu : folders) {
         try (DirectoryStream<Path> caches =
-            Files.newDirectoryStream(cpu.resolve("cache"), "index[0-9]*")) {
+                 Files.newDirectoryStream(cpu.resolve("cache"), "index[0-9]*")) {
           for (Path cache : caches) {
             int level = Integer.parseInt(line(cache.resolve("level")));
             if (line(cache.resolve("type")).equals("Instruction") || level < highest) {

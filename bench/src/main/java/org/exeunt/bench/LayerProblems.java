@@ -26,8 +26,7 @@ final class LayerProblems {
     c.require("bias", layer ? "1" : "0");
     int seed = c.integer("seed");
     return new NormProblem(input, NormProblem.weight(input.cols(), seed, 1),
-        layer ? Matrix.normal(1, input.cols(), Storage.F32, 0.25f, seed, 3) : null,
-        c.real("eps"));
+        layer ? Matrix.normal(1, input.cols(), Storage.F32, 0.25f, seed, 3) : null, c.real("eps"));
   }
 
   static RopeProblem rope(BenchCase c) {
@@ -38,10 +37,9 @@ final class LayerProblems {
     int seed = c.integer("seed");
     c.require("pairs", Integer.toString(c.integer("dim") / 2));
     return new RopeProblem(matrix(c, "input", c.integer("heads") * c.integer("dim")),
-        c.integer("heads"),
-        RopeProblem.table(c.integer("positions"), c.integer("pairs"), seed),
-        RopeProblem.positions(rows, c.integer("positions"),
-            c.text("position").equals("ascending"), seed, 1),
+        c.integer("heads"), RopeProblem.table(c.integer("positions"), c.integer("pairs"), seed),
+        RopeProblem.positions(
+            rows, c.integer("positions"), c.text("position").equals("ascending"), seed, 1),
         c.text("style").equals("interleaved"));
   }
 
@@ -53,12 +51,13 @@ final class LayerProblems {
     int rows = c.integer("rows");
     int cols = c.integer("cols");
     int seed = c.integer("seed");
-    Matrix weight = Matrix.normal(cols, c.integer("dim"), c.storage("weight"),
-        c.real("weight_scale"), seed, 1);
+    Matrix weight =
+        Matrix.normal(cols, c.integer("dim"), c.storage("weight"), c.real("weight_scale"), seed, 1);
     Matrix residual = c.text("residual").equals("-")
-        ? null : Matrix.normal(rows, cols, c.storage("out"), 1, seed, 3);
-    return new LinearProblem(matrix(c, "input", c.integer("dim")), weight, residual,
-        c.storage("out"));
+        ? null
+        : Matrix.normal(rows, cols, c.storage("out"), 1, seed, 3);
+    return new LinearProblem(
+        matrix(c, "input", c.integer("dim")), weight, residual, c.storage("out"));
   }
 
   static FfnProblem ffn(BenchCase c) {
@@ -76,10 +75,12 @@ final class LayerProblems {
       }
     }
     FfnProblem.Extra extra = c.text("outputs").equals("-") ? FfnProblem.Extra.NONE
-        : c.text("outputs").equals("all") ? FfnProblem.Extra.COSINES : FfnProblem.Extra.DECISION;
+        : c.text("outputs").equals("all")
+        ? FfnProblem.Extra.COSINES
+        : FfnProblem.Extra.DECISION;
     return new FfnProblem(matrix(c, "hidden", c.integer("dim")), c.integer("width"),
-        c.storage("weight"), c.real("weight_scale"), gated, c.flag("biases"),
-        c.real("norm_eps"), skip, extra, c.integer("seed"));
+        c.storage("weight"), c.real("weight_scale"), gated, c.flag("biases"), c.real("norm_eps"),
+        skip, extra, c.integer("seed"));
   }
 
   static KvPropagateProblem kvPropagate(BenchCase c) {
@@ -90,13 +91,12 @@ final class LayerProblems {
     c.require("table", "normal").require("rope_style", "half", "interleaved");
     c.require("exits", "zero", "mixed").require("slot", "shared").require("slots_off", "0");
     c.require("pairs", Integer.toString(c.integer("head_dim") / 2));
-    return new KvPropagateProblem(matrix(c, "hidden", c.integer("dim")),
-        c.integer("first_layer"), c.integer("layers"), c.integer("model_layers"),
-        c.integer("heads"), c.integer("head_dim"), c.storage("weight"), c.real("weight_scale"),
-        c.real("norm_eps"), c.integer("positions"), c.integer("pairs"),
-        c.text("rope_style").equals("interleaved"), c.text("exits").equals("mixed"),
-        c.integer("slots"), c.text("layout").equals("paged") ? c.integer("page") : 0,
-        c.integer("seed"));
+    return new KvPropagateProblem(matrix(c, "hidden", c.integer("dim")), c.integer("first_layer"),
+        c.integer("layers"), c.integer("model_layers"), c.integer("heads"), c.integer("head_dim"),
+        c.storage("weight"), c.real("weight_scale"), c.real("norm_eps"), c.integer("positions"),
+        c.integer("pairs"), c.text("rope_style").equals("interleaved"),
+        c.text("exits").equals("mixed"), c.integer("slots"),
+        c.text("layout").equals("paged") ? c.integer("page") : 0, c.integer("seed"));
   }
 
   static AttentionProblem attention(BenchCase c) {
@@ -127,8 +127,8 @@ final class LayerProblems {
     c.require("pad", "0").require("offset", "0").require("out_pad", "0");
     c.require("out_offset", "0").require("listed", c.text("rows")).require("spare", "0");
     c.require("list", "active", "identity").require("direction", "gather", "scatter");
-    Matrix input = Matrix.normal(c.integer("rows"), c.integer("cols"), c.storage("dtype"), 1,
-        c.integer("seed"), 0);
+    Matrix input = Matrix.normal(
+        c.integer("rows"), c.integer("cols"), c.storage("dtype"), 1, c.integer("seed"), 0);
     return new RowCompactionProblem(input, c.text("direction").equals("gather"),
         c.text("list").equals("identity"), c.integer("seed"));
   }
@@ -136,10 +136,9 @@ final class LayerProblems {
   static CacheLayout layout(BenchCase c) {
     CacheLayout.Kind kind = CacheLayout.Kind.valueOf(c.text("layout").toUpperCase());
     int slots = c.integer("slots");
-    return new CacheLayout(kind,
-        c.text("sequences").equals("-") ? 1 : c.integer("sequences"), slots,
-        kind == CacheLayout.Kind.PAGED ? c.integer("page") : slots,
-        c.integer("heads"), c.integer("dim"), c.integer("seed"));
+    return new CacheLayout(kind, c.text("sequences").equals("-") ? 1 : c.integer("sequences"),
+        slots, kind == CacheLayout.Kind.PAGED ? c.integer("page") : slots, c.integer("heads"),
+        c.integer("dim"), c.integer("seed"));
   }
 
   private static BenchCase plain(BenchCase c, String prefix) {

@@ -90,8 +90,8 @@ public final class Limit implements InternalProfiler {
 
   @Override
   @SuppressWarnings("rawtypes") // as JMH declares it
-  public Collection<? extends Result> afterIteration(BenchmarkParams benchmark,
-      IterationParams iteration, IterationResult result) {
+  public Collection<? extends Result> afterIteration(
+      BenchmarkParams benchmark, IterationParams iteration, IterationResult result) {
     if (iteration.getType() == IterationType.WARMUP) {
       return List.of();
     }

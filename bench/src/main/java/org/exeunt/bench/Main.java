@@ -84,8 +84,7 @@ public final class Main {
   /** A file, which the launcher shows without building anything. */
   private static String help() {
     try (InputStream page = Main.class.getResourceAsStream("/help/bench.txt")) {
-      return new String(page.readAllBytes(), StandardCharsets.UTF_8)
-          .replaceAll("(?m)^#.*\\R", "");
+      return new String(page.readAllBytes(), StandardCharsets.UTF_8).replaceAll("(?m)^#.*\\R", "");
     } catch (IOException e) {
       throw new UncheckedIOException(e);
     }
@@ -157,16 +156,17 @@ public final class Main {
   private RunResult runStep(Plan.Step step, Host host, Path log) throws RunnerException {
     boolean call = step.op().equals(Plan.CALL_COST);
     Class<?> benchmark = call ? CallCostBenchmark.class : OpBenchmark.class;
-    ChainedOptionsBuilder options = new OptionsBuilder()
-        .include("^" + Pattern.quote(benchmark.getName()) + "\\.")
-        .param("contender", step.contender())
-        .param("threads", Integer.toString(step.threads()))
-        .addProfiler(Limit.class)
-        .forks(1)
-        .output(log.toString())
-        .verbosity(VerboseMode.NORMAL)
-        .shouldFailOnError(true)
-        .jvmArgs(jvmArguments(host, archive(log, step.contender())));
+    ChainedOptionsBuilder options =
+        new OptionsBuilder()
+            .include("^" + Pattern.quote(benchmark.getName()) + "\\.")
+            .param("contender", step.contender())
+            .param("threads", Integer.toString(step.threads()))
+            .addProfiler(Limit.class)
+            .forks(1)
+            .output(log.toString())
+            .verbosity(VerboseMode.NORMAL)
+            .shouldFailOnError(true)
+            .jvmArgs(jvmArguments(host, archive(log, step.contender())));
     if (call) {
       // Averages of short iterations, so that many of them are free of interruptions.
       iterations(options, 10, 20, 50);
@@ -181,8 +181,8 @@ public final class Main {
   }
 
   /** Warm-up proper is {@link WarmUp}'s; here it only lets JMH's own code compile. */
-  private void iterations(ChainedOptionsBuilder options, int warmUps, int measurements,
-      int milliseconds) {
+  private void iterations(
+      ChainedOptionsBuilder options, int warmUps, int measurements, int milliseconds) {
     options.warmupIterations(warmUps)
         .warmupTime(TimeValue.milliseconds(Math.min(milliseconds, quick ? 40 : 200)))
         .measurementIterations(measurements)
@@ -191,17 +191,16 @@ public final class Main {
 
   /** Heap arrays of the Java peer get huge pages too, as exeunt's memory does. */
   private static String[] jvmArguments(Host host, Path archive) {
-    List<String> arguments = new ArrayList<>(List.of(
-        "-Xms1g", "-Xmx6g", "-XX:+UseParallelGC", "-XX:+UseTransparentHugePages",
-        "--add-modules", "jdk.incubator.vector",
+    List<String> arguments = new ArrayList<>(List.of("-Xms1g", "-Xmx6g", "-XX:+UseParallelGC",
+        "-XX:+UseTransparentHugePages", "--add-modules", "jdk.incubator.vector",
         "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0"));
     if (Runtime.version().feature() >= 22) {
       arguments.add("--enable-native-access=ALL-UNNAMED");
     }
-    arguments.add((Files.exists(archive) ? "-XX:SharedArchiveFile=" : "-XX:ArchiveClassesAtExit=")
-        + archive);
+    arguments.add(
+        (Files.exists(archive) ? "-XX:SharedArchiveFile=" : "-XX:ArchiveClassesAtExit=") + archive);
     arguments.addAll(host.toJvmArguments());
-    return arguments.toArray(String[]::new);
+    return arguments.toArray(String[] ::new);
   }
 
   /**
@@ -219,8 +218,10 @@ public final class Main {
     String unit = primary.getScoreUnit().replaceAll("/op", "");
     double median = statistics.getPercentile(50);
     var limit = result.getSecondaryResults().get(Limit.MEDIAN);
-    return String.format(Locale.ROOT, "%10.2f %s", median, unit) + (limit == null ? ""
-        : String.format(Locale.ROOT, "  %6.2fx the limit", median / limit.getScore()));
+    return String.format(Locale.ROOT, "%10.2f %s", median, unit)
+        + (limit == null
+                ? ""
+                : String.format(Locale.ROOT, "  %6.2fx the limit", median / limit.getScore()));
   }
 
   /** JMH keeps a fork's exception to its log; the last cause there says most. */

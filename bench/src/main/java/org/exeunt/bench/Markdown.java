@@ -8,9 +8,7 @@ import java.util.Optional;
 
 /** The report as people read it. */
 final class Markdown {
-  private static final String NOTES = String.join("\n",
-      "## How to read this",
-      "",
+  private static final String NOTES = String.join("\n", "## How to read this", "",
       "* Each cell is the median in microseconds, in brackets the fastest call and the 90th",
       "  percentile. JMH sample time, one fork for each cell; every result was checked against",
       "  a double-precision reference before it was timed.",
@@ -42,8 +40,7 @@ final class Markdown {
       "* Vector API is hand-written `jdk.incubator.vector` code on heap arrays in huge pages; for",
       "  selections and moves plain loops. Peers are left out where a case has no counterpart in",
       "  them, and where nobody would write the op by other means.",
-      "* exit_rule times one token: a call for each exit point.",
-      "");
+      "* exit_rule times one token: a call for each exit point.", "");
 
   private final Host host;
   private final List<Figure> figures;
@@ -114,7 +111,9 @@ final class Markdown {
   private String operands(Figure figure) {
     double cache = host.cache();
     return figure.operands == Operands.MEMORY || figure.bytes <= cache ? figure.operands.words()
-        : figure.bytes < 2 * cache ? "partly in cache" : Operands.MEMORY.words();
+        : figure.bytes < 2 * cache
+        ? "partly in cache"
+        : Operands.MEMORY.words();
   }
 
   private static String limit(Figure figure) {
@@ -174,9 +173,10 @@ final class Markdown {
   private void row(List<Figure> contenders) {
     Figure any = contenders.get(0);
     Optional<Figure> exeunt = find(contenders, "exeunt");
-    Optional<Figure> fastest = contenders.stream()
-        .filter(f -> !f.contender.equals("exeunt"))
-        .min((a, b) -> Double.compare(a.p50, b.p50));
+    Optional<Figure> fastest =
+        contenders.stream()
+            .filter(f -> !f.contender.equals("exeunt"))
+            .min((a, b) -> Double.compare(a.p50, b.p50));
     Figure limited = exeunt.orElse(any);
     line("| %s | %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %s |", any.id, operands(any),
         any.threads, bytes(any.bytes), limit(limited), cell(exeunt),
@@ -185,7 +185,8 @@ final class Markdown {
         exeunt.filter(f -> f.multiplyAdds > 0).map(f -> share(f.ofPeak())).orElse("-"),
         cell(find(contenders, "onnxruntime")), cell(find(contenders, "vector")),
         exeunt.isPresent() && fastest.isPresent()
-            ? String.format(Locale.ROOT, "%.2f", fastest.get().p50 / exeunt.get().p50) : "-");
+            ? String.format(Locale.ROOT, "%.2f", fastest.get().p50 / exeunt.get().p50)
+            : "-");
   }
 
   private static Optional<Figure> find(List<Figure> figures, String contender) {
@@ -215,8 +216,9 @@ final class Markdown {
   }
 
   private void call(String contender, String description) {
-    Verdict.call(figures, contender).ifPresent(
-        f -> line("| %s | %s | %s |", description, number(f.min * 1e3), number(f.p50 * 1e3)));
+    Verdict.call(figures, contender)
+        .ifPresent(
+            f -> line("| %s | %s | %s |", description, number(f.min * 1e3), number(f.p50 * 1e3)));
   }
 
   private static String bytes(double bytes) {

@@ -27,24 +27,19 @@ import org.openjdk.jmh.annotations.TearDown;
 @OutputTimeUnit(TimeUnit.MICROSECONDS)
 public class OpBenchmark {
   /** The op, whose case table is read. */
-  @Param({})
-  public String op;
+  @Param({}) public String op;
 
   /** Id of the case in the table of the op. */
-  @Param({})
-  public String id;
+  @Param({}) public String id;
 
   /** Who runs it; see {@link Lineup#of}. */
-  @Param({"exeunt", "onnxruntime", "vector"})
-  public String contender;
+  @Param({"exeunt", "onnxruntime", "vector"}) public String contender;
 
   /** Threads that a run may use. */
-  @Param({"1", "2"})
-  public int threads;
+  @Param({"1", "2"}) public int threads;
 
   /** Where its large operands are; see {@link Operands}. */
-  @Param({"cache", "memory"})
-  public String operands;
+  @Param({"cache", "memory"}) public String operands;
 
   private Contender<?> running;
 
@@ -53,8 +48,7 @@ public class OpBenchmark {
     Backend.setThreads(threads);
     BenchCase benchCase = CaseTable.load(op).get(id);
     boolean memory = Operands.of(operands) == Operands.MEMORY;
-    int copies =
-        memory ? Streamed.copies(Streamed.bytes(benchCase), LastLevelCache.bytes()) : 1;
+    int copies = memory ? Streamed.copies(Streamed.bytes(benchCase), LastLevelCache.bytes()) : 1;
     Problem<?> problem = Problems.of(benchCase);
     running = checked(Lineup.of(contender, copies), problem);
     WarmUp.run(running, contender.equals(Plan.JAVA), copies);

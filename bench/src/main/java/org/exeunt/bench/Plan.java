@@ -31,14 +31,13 @@ final class Plan {
    * What a quick run times, on one thread and in the cache, beside the cases that have a target.
    * Peers, and what exeunt takes where a target is not judged, are timed there, too.
    */
-  private static final Set<String> QUICK = Set.of(
-      "stablemax/bench_32x32000_stablemax", "cross_entropy/bench_8x49152_stablemax",
-      "perp_grad/bench_576x1536_f32", "gate/bench_1x576_residual_3",
-      "exit_rule/bench_64", "cosine/bench_128x576_f32", "norm/model_512x576",
-      "rope/model_prompt", "kv_copy/bench_compact", "row_compaction/bench_gather",
-      "kv_compact/kv_head_f32", "kv_append/bench_decode", "kv_length/bench_decode",
-      "hidden_stack/step_push", "ffn_skip_rule/bench_64", "hired_budget/llava_next_sum",
-      "rope_table/model_4096", "layer_schedule/bench_skipdecode");
+  private static final Set<String> QUICK = Set.of("stablemax/bench_32x32000_stablemax",
+      "cross_entropy/bench_8x49152_stablemax", "perp_grad/bench_576x1536_f32",
+      "gate/bench_1x576_residual_3", "exit_rule/bench_64", "cosine/bench_128x576_f32",
+      "norm/model_512x576", "rope/model_prompt", "kv_copy/bench_compact",
+      "row_compaction/bench_gather", "kv_compact/kv_head_f32", "kv_append/bench_decode",
+      "kv_length/bench_decode", "hidden_stack/step_push", "ffn_skip_rule/bench_64",
+      "hired_budget/llava_next_sum", "rope_table/model_4096", "layer_schedule/bench_skipdecode");
 
   private Plan() {}
 
@@ -55,8 +54,9 @@ final class Plan {
           if (!quick) {
             addCase(steps, benchCase, place, most, most);
           } else {
-            boolean compared = place == Operands.CACHE && (QUICK.contains(name)
-                || targets.stream().anyMatch(target -> target.cases().contains(name)));
+            boolean compared = place == Operands.CACHE
+                && (QUICK.contains(name)
+                    || targets.stream().anyMatch(target -> target.cases().contains(name)));
             int promised = promisedThreads(targets, name, place, most);
             int threads = compared ? Math.max(1, promised) : promised;
             addCase(steps, benchCase, place, threads, 1);
@@ -71,8 +71,7 @@ final class Plan {
   }
 
   /** The most threads that a target speaks of; 0 if none needs this case there. */
-  private static int promisedThreads(
-      List<Target> targets, String name, Operands place, int most) {
+  private static int promisedThreads(List<Target> targets, String name, Operands place, int most) {
     return targets.stream()
         .filter(target -> target.cases().contains(name))
         .filter(target -> target.operands == place)
@@ -82,14 +81,13 @@ final class Plan {
   }
 
   /** Peers run on the same operands only, which may be so large that they come from memory. */
-  private static void addCase(List<Step> steps, BenchCase benchCase, Operands place,
-      int mostThreads, int mostOfPeers) {
+  private static void addCase(
+      List<Step> steps, BenchCase benchCase, Operands place, int mostThreads, int mostOfPeers) {
     boolean copies = Streamed.places(benchCase, LastLevelCache.bytes()).indexOf(place) > 0;
     for (int threads = 1; threads <= mostThreads; threads++) {
       for (String contender : CONTENDERS) {
         boolean ours = contender.equals(OURS);
-        if ((ours || !copies && threads <= mostOfPeers)
-            && Lineup.of(contender).offers(benchCase)) {
+        if ((ours || !copies && threads <= mostOfPeers) && Lineup.of(contender).offers(benchCase)) {
           steps.add(new Step(benchCase.op(), benchCase.id(), contender, threads, place));
         }
       }

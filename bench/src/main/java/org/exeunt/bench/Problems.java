@@ -84,8 +84,8 @@ final class Problems {
 
   static RowStatsProblem rowStats(BenchCase c) {
     c.require("temperature", "1").require("softcap", "0").require("outputs", "all", FOUR);
-    return new RowStatsProblem(Normalizer.of(c.text("normalizer")), logits(c),
-        c.text("outputs").equals("all"));
+    return new RowStatsProblem(
+        Normalizer.of(c.text("normalizer")), logits(c), c.text("outputs").equals("all"));
   }
 
   static ExitHeadProblem exitHead(BenchCase c) {
@@ -97,15 +97,16 @@ final class Problems {
     int seed = c.integer("seed");
     int width = c.integer("dim");
     int vocabulary = c.integer("vocab");
-    Matrix hidden = Matrix.normal(c.integer("rows"), width, c.storage("hidden"),
-        c.real("hidden_scale"), seed, 0);
-    Matrix weight = Matrix.normal(vocabulary, width, c.storage("weight"),
-        c.real("weight_scale"), seed, 1);
+    Matrix hidden = Matrix.normal(
+        c.integer("rows"), width, c.storage("hidden"), c.real("hidden_scale"), seed, 0);
+    Matrix weight =
+        Matrix.normal(vocabulary, width, c.storage("weight"), c.real("weight_scale"), seed, 1);
     return new ExitHeadProblem(hidden, weight,
         c.text("norm").equals("rms") ? ExitHeadProblem.normWeight(width, seed) : null,
         c.real("norm_eps"),
         c.text("shortlist").equals("-")
-            ? null : ExitHeadProblem.shortlist(c.integer("shortlist"), vocabulary),
+            ? null
+            : ExitHeadProblem.shortlist(c.integer("shortlist"), vocabulary),
         c.text("outputs").equals("all"));
   }
 
@@ -145,17 +146,17 @@ final class Problems {
     c.require("decay", "none").require("step", "index").require("scope", "each");
     c.require("scores", "unit", "low").require("labels", "-").require("valid", "-");
     c.require("special", "-").require("force", "0").require("outputs", "all");
-    return new ExitRuleProblem(
-        c.text("rule").equals("threshold")
-            ? ExitRuleProblem.Rule.THRESHOLD : ExitRuleProblem.Rule.QUANTILE,
-        c.integer("rows"), c.integer("layers"), c.real("threshold"),
-        c.text("scores").equals("low"), c.integer("seed"));
+    return new ExitRuleProblem(c.text("rule").equals("threshold")
+            ? ExitRuleProblem.Rule.THRESHOLD
+            : ExitRuleProblem.Rule.QUANTILE,
+        c.integer("rows"), c.integer("layers"), c.real("threshold"), c.text("scores").equals("low"),
+        c.integer("seed"));
   }
 
   private static Matrix logits(BenchCase c) {
     c.require("pad", "0").require("offset", "0").require("fill", "normal");
     c.require("special", "-");
-    return Matrix.normal(c.integer("rows"), c.integer("cols"), c.storage("dtype"),
-        c.real("scale"), c.integer("seed"), 0);
+    return Matrix.normal(c.integer("rows"), c.integer("cols"), c.storage("dtype"), c.real("scale"),
+        c.integer("seed"), 0);
   }
 }

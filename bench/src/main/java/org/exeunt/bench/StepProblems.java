@@ -92,8 +92,8 @@ final class StepProblems {
     int horizon = c.integer("horizon");
     return calm
         ? LayerScheduleProblem.calm(
-            positions, layers, horizon, c.real("start_threshold"), c.real("tau"))
+              positions, layers, horizon, c.real("start_threshold"), c.real("tau"))
         : LayerScheduleProblem.skipDecode(positions, layers, horizon, c.integer("most"),
-            c.integer("least"), c.integer("warm_up"));
+              c.integer("least"), c.integer("warm_up"));
   }
 }

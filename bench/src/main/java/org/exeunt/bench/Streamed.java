@@ -28,7 +28,8 @@ final class Streamed {
       case "linear":
         return matrix(c, c.integer("cols"), c.integer("dim"));
       case "ffn":
-        return c.text("skip").equals("all") ? 0
+        return c.text("skip").equals("all")
+            ? 0
             : matrix(c, c.integer("width") * (c.flag("gate") ? 3 : 2), c.integer("dim"));
       case "exit_head":
         return matrix(c, c.integer(c.text("shortlist").equals("-") ? "vocab" : "shortlist"),
@@ -47,10 +48,12 @@ final class Streamed {
       case "gather":
         return listed(c);
       case "cosine":
-        return c.integer("rows") < PROMPT ? 0
+        return c.integer("rows") < PROMPT
+            ? 0
             : 2L * c.integer("rows") * c.integer("cols") * c.storage("dtype").bytes();
       case "row_stats":
-        return c.integer("rows") < PROMPT ? 0
+        return c.integer("rows") < PROMPT
+            ? 0
             : (long) c.integer("rows") * c.integer("cols") * c.storage("dtype").bytes();
       default:
         return 0;
@@ -94,7 +97,8 @@ final class Streamed {
       return List.of(Operands.CACHE);
     }
     return copies(bytes, cache) == 1
-        ? List.of(Operands.MEMORY) : List.of(Operands.CACHE, Operands.MEMORY);
+        ? List.of(Operands.MEMORY)
+        : List.of(Operands.CACHE, Operands.MEMORY);
   }
 
   /** Copies of {@code bytes} bytes whose round exceeds the cache; 1 if a single one does. */

@@ -49,7 +49,7 @@ final class Target {
   /** All promises. */
   static List<Target> load() {
     try (BufferedReader reader = new BufferedReader(new InputStreamReader(
-        Target.class.getResourceAsStream("/targets.tsv"), StandardCharsets.UTF_8))) {
+             Target.class.getResourceAsStream("/targets.tsv"), StandardCharsets.UTF_8))) {
       return reader.lines()
           .filter(line -> !line.isBlank() && !line.startsWith("#"))
           .skip(1)
@@ -67,11 +67,9 @@ final class Target {
     }
     String[] measure = fields[4].split(":");
     return new Target(fields[0], fields[1],
-        fields[2].equals("-") ? null : Integer.valueOf(fields[2]),
-        Operands.of(fields[3]),
+        fields[2].equals("-") ? null : Integer.valueOf(fields[2]), Operands.of(fields[3]),
         Measure.valueOf(measure[0].toUpperCase(Locale.ROOT)),
-        measure.length == 1 ? null : measure[1],
-        Double.parseDouble(fields[5]));
+        measure.length == 1 ? null : measure[1], Double.parseDouble(fields[5]));
   }
 
   /** Names of the cases that this promise needs, as op/id. */

@@ -23,7 +23,8 @@ final class Verdict {
 
   boolean met() {
     return target.measure == Target.Measure.PEAK
-        ? measured >= target.bound : measured <= target.bound;
+        ? measured >= target.bound
+        : measured <= target.bound;
   }
 
   /** Verdicts on all targets whose case was run, in the order of the targets. */
@@ -31,14 +32,13 @@ final class Verdict {
     List<Verdict> verdicts = new ArrayList<>();
     for (Target target : targets) {
       if (target.measure == Target.Measure.CALL) {
-        callCost(figures).ifPresent(
-            cost -> verdicts.add(new Verdict(target, 1, cost, null)));
+        callCost(figures).ifPresent(cost -> verdicts.add(new Verdict(target, 1, cost, null)));
         continue;
       }
       for (Figure figure : figures) {
         if (figure.contender.equals(Plan.OURS) && target.covers(figure)) {
-          measured(target, figure, figures).ifPresent(value ->
-              verdicts.add(new Verdict(target, figure.threads, value, figure)));
+          measured(target, figure, figures)
+              .ifPresent(value -> verdicts.add(new Verdict(target, figure.threads, value, figure)));
         }
       }
     }
@@ -48,12 +48,13 @@ final class Verdict {
   /** The same promise held against the other place of the operands; empty if that was not run. */
   static Optional<Verdict> elsewhere(Target target, Figure judged, List<Figure> figures) {
     return figures.stream()
-        .filter(f -> judged != null && f.contender.equals(judged.contender)
-            && f.op.equals(judged.op) && f.id.equals(judged.id) && f.threads == judged.threads
-            && f.operands != judged.operands)
+        .filter(f
+            -> judged != null && f.contender.equals(judged.contender) && f.op.equals(judged.op)
+                && f.id.equals(judged.id) && f.threads == judged.threads
+                && f.operands != judged.operands)
         .findFirst()
-        .flatMap(f -> measured(target, f, figures).map(
-            value -> new Verdict(target, f.threads, value, f)));
+        .flatMap(f
+            -> measured(target, f, figures).map(value -> new Verdict(target, f.threads, value, f)));
   }
 
   /** Empty if the other case that the target speaks of was not run. */
@@ -67,9 +68,10 @@ final class Verdict {
         return Optional.of(figure.ofPeak());
       default:
         return figures.stream()
-            .filter(f -> f.contender.equals(figure.contender) && f.op.equals(figure.op)
-                && f.threads == figure.threads && f.operands == figure.operands
-                && f.id.equals(target.base))
+            .filter(f
+                -> f.contender.equals(figure.contender) && f.op.equals(figure.op)
+                    && f.threads == figure.threads && f.operands == figure.operands
+                    && f.id.equals(target.base))
             .findFirst()
             .map(f -> figure.p50 / f.p50);
     }

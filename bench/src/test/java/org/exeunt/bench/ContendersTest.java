@@ -53,9 +53,9 @@ class ContendersTest {
     Stream<Contenders> all = Stream.concat(
         Stream.of("exeunt", "onnxruntime", "vector").map(Lineup::of),
         Stream.of(Lineup.of("exeunt", 2)));
-    return all.flatMap(contenders ->
-        Stream.of(1, 2).flatMap(threads ->
-            Stream.of(Storage.F32, Storage.BF16)
+    return all.flatMap(contenders
+        -> Stream.of(1, 2).flatMap(threads
+            -> Stream.of(Storage.F32, Storage.BF16)
                 .map(storage -> Arguments.of(contenders, threads, storage))));
   }
 
@@ -122,8 +122,8 @@ class ContendersTest {
       for (int width : List.of(64, 70)) {
         Matrix weight = normal(4501, width, storage, 0.5f);
         for (Storage hidden : List.of(Storage.F32, Storage.BF16)) {
-          ExitHeadProblem problem = new ExitHeadProblem(
-              normal(rows, width, hidden, 1), weight, null, 0, null, false);
+          ExitHeadProblem problem =
+              new ExitHeadProblem(normal(rows, width, hidden, 1), weight, null, 0, null, false);
           check(contenders, problem, threads);
         }
       }
@@ -160,8 +160,8 @@ class ContendersTest {
   void gate(Contenders contenders, int threads, Storage storage) {
     for (int repeats : List.of(0, 3)) {
       for (int classes : List.of(1, 2)) {
-        GateProblem problem = new GateProblem(
-            normal(5, 64, storage, 1), repeats, classes, 0.125f, repeats > 0, 23);
+        GateProblem problem =
+            new GateProblem(normal(5, 64, storage, 1), repeats, classes, 0.125f, repeats > 0, 23);
         check(contenders, problem, threads);
       }
     }
@@ -179,8 +179,8 @@ class ContendersTest {
             new LinearProblem(input, normal(50, 64, storage, 0.25f), residual, storage);
         check(contenders, linear, threads);
       }
-      FfnProblem ffn = new FfnProblem(input, 96, storage, 0.125f, true, false, 1e-5f, null,
-          FfnProblem.Extra.NONE, 11);
+      FfnProblem ffn = new FfnProblem(
+          input, 96, storage, 0.125f, true, false, 1e-5f, null, FfnProblem.Extra.NONE, 11);
       check(contenders, ffn, threads);
     }
   }
@@ -190,14 +190,14 @@ class ContendersTest {
     for (Contenders contenders : List.of(new ExeuntContenders(), new VectorContenders())) {
       for (Storage storage : List.of(Storage.F32, Storage.BF16)) {
         for (boolean interleaved : new boolean[] {true, false}) {
-          KvPropagateProblem problem = new KvPropagateProblem(normal(3, 48, storage, 1), 2, 4, 8,
-              2, 8, storage, 0.25f, 1e-5f, 20, 4, interleaved, false, 16, 0, 5);
+          KvPropagateProblem problem = new KvPropagateProblem(normal(3, 48, storage, 1), 2, 4, 8, 2,
+              8, storage, 0.25f, 1e-5f, 20, 4, interleaved, false, 16, 0, 5);
           check(contenders, problem, 2);
         }
       }
     }
-    KvPropagateProblem mixed = new KvPropagateProblem(normal(7, 48, Storage.BF16, 1), 2, 4, 8,
-        2, 8, Storage.BF16, 0.25f, 1e-5f, 20, 4, false, true, 16, 4, 5);
+    KvPropagateProblem mixed = new KvPropagateProblem(normal(7, 48, Storage.BF16, 1), 2, 4, 8, 2, 8,
+        Storage.BF16, 0.25f, 1e-5f, 20, 4, false, true, 16, 4, 5);
     check(new ExeuntContenders(), mixed, 2);
   }
 
@@ -205,8 +205,7 @@ class ContendersTest {
   void attention() {
     for (CacheLayout.Kind kind : CacheLayout.Kind.values()) {
       CacheLayout layout = new CacheLayout(kind, 2, 40, 8, 2, 32, 3);
-      AttentionProblem many =
-          new AttentionProblem(layout, 4, 6, Storage.BF16, true, 0.2f, true, 8);
+      AttentionProblem many = new AttentionProblem(layout, 4, 6, Storage.BF16, true, 0.2f, true, 8);
       check(new ExeuntContenders(), many, 2);
     }
     CacheLayout layout = new CacheLayout(CacheLayout.Kind.HEAD, 1, 50, 50, 2, 64, 3);
@@ -258,8 +257,7 @@ class ContendersTest {
     check(contenders, heads, threads);
     CacheLayout layout = new CacheLayout(CacheLayout.Kind.HEAD, 1, 40, 40, 2, 16, 3);
     CacheLayout small = new CacheLayout(CacheLayout.Kind.HEAD, 1, 12, 12, 2, 16, 3);
-    KvCompactProblem compact =
-        new KvCompactProblem(layout, small, 12, storage, false, false, 5);
+    KvCompactProblem compact = new KvCompactProblem(layout, small, 12, storage, false, false, 5);
     check(contenders, compact, threads);
   }
 
@@ -288,8 +286,8 @@ class ContendersTest {
   void attentionScores() {
     CacheLayout head = new CacheLayout(CacheLayout.Kind.HEAD, 1, 48, 48, 2, 32, 3);
     for (boolean softmax : new boolean[] {true, false}) {
-      for (AttentionScoresProblem.Choice choice : new AttentionScoresProblem.Choice[] {
-          null, new AttentionScoresProblem.Choice(9, 9, 48)}) {
+      for (AttentionScoresProblem.Choice choice :
+          new AttentionScoresProblem.Choice[] {null, new AttentionScoresProblem.Choice(9, 9, 48)}) {
         AttentionScoresProblem last = new AttentionScoresProblem(head, 1, 6, Storage.BF16, false,
             48, 48, 0, 0.2f, softmax, AttentionScoresProblem.Heads.MEAN,
             AttentionScoresProblem.Pool.NONE, 0, choice == null, choice, 8);
@@ -303,9 +301,9 @@ class ContendersTest {
       CacheLayout layout = new CacheLayout(kind, 2, 40, 8, 2, 32, 3);
       for (AttentionScoresProblem.Heads heads : AttentionScoresProblem.Heads.values()) {
         for (AttentionScoresProblem.Pool pool : AttentionScoresProblem.Pool.values()) {
-          AttentionScoresProblem many = new AttentionScoresProblem(layout, 4, 6, Storage.BF16,
-              true, 36, 40, 0, 0.2f, true, heads, pool,
-              pool == AttentionScoresProblem.Pool.NONE ? 0 : 5, true, window, 8);
+          AttentionScoresProblem many = new AttentionScoresProblem(layout, 4, 6, Storage.BF16, true,
+              36, 40, 0, 0.2f, true, heads, pool, pool == AttentionScoresProblem.Pool.NONE ? 0 : 5,
+              true, window, 8);
           check(new ExeuntContenders(), many, 2);
         }
       }
@@ -355,13 +353,11 @@ class ContendersTest {
       for (int sequences : List.of(1, 3)) {
         CacheLayout layout = new CacheLayout(kind, sequences, 12, 4, 2, 24, 3);
         for (boolean last : new boolean[] {false, true}) {
-          KvAppendProblem problem =
-              new KvAppendProblem(layout, 7, storage, Storage.BF16, last, 4);
+          KvAppendProblem problem = new KvAppendProblem(layout, 7, storage, Storage.BF16, last, 4);
           check(contenders, problem, threads);
         }
         if (storage == Storage.F32) {
-          KvAppendProblem wide =
-              new KvAppendProblem(layout, 7, storage, Storage.F32, false, 4);
+          KvAppendProblem wide = new KvAppendProblem(layout, 7, storage, Storage.F32, false, 4);
           check(contenders, wide, threads);
         }
       }
@@ -386,8 +382,7 @@ class ContendersTest {
     Contenders contenders = new ExeuntContenders();
     for (Storage storage : List.of(Storage.F32, Storage.BF16)) {
       for (boolean masked : new boolean[] {false, true}) {
-        HiddenStackProblem push =
-            new HiddenStackProblem(9, 1, 7, 20, storage, 3, masked, false, 4);
+        HiddenStackProblem push = new HiddenStackProblem(9, 1, 7, 20, storage, 3, masked, false, 4);
         check(contenders, push, 1);
         HiddenStackProblem gather =
             new HiddenStackProblem(30, 4, 7, 20, storage, 3, masked, true, 4);
@@ -418,8 +413,7 @@ class ContendersTest {
         new HiredBudgetProblem(Matrix.unit(3, 12 * 8, 4, 0), 12, 8, 3, 2, 0.3, 0.4, true);
     check(contenders, counts, 1);
     for (int warmUp : List.of(0, 2)) {
-      LayerScheduleProblem fewer =
-          LayerScheduleProblem.skipDecode(40, 12, 31, 10, 3, warmUp);
+      LayerScheduleProblem fewer = LayerScheduleProblem.skipDecode(40, 12, 31, 10, 3, warmUp);
       check(contenders, fewer, 1);
     }
     LayerScheduleProblem calm = LayerScheduleProblem.calm(40, 12, 31, 0.9f, 4);
@@ -428,8 +422,8 @@ class ContendersTest {
 
   @Test
   void casesWithoutCompositionAreRefused() {
-    RowStatsProblem all = new RowStatsProblem(
-        Normalizer.SOFTMAX, normal(1, 8, Storage.F32, 1), true);
+    RowStatsProblem all =
+        new RowStatsProblem(Normalizer.SOFTMAX, normal(1, 8, Storage.F32, 1), true);
     for (Contenders peer : List.of(new OnnxContenders(), new VectorContenders())) {
       assertThrows(UnsupportedOperationException.class, () -> peer.on(all, 1));
     }

@@ -33,11 +33,11 @@ class ProblemsTest {
   /** The launcher gives the process that plans no module of vectors. */
   @Test
   void planNeedsNoVectors() throws IOException, InterruptedException {
-    Process list = new ProcessBuilder(
-        Path.of(System.getProperty("java.home"), "bin", "java").toString(), "-cp",
-        System.getProperty("java.class.path"), Main.class.getName(), "--quick", "--list")
-        .redirectErrorStream(true)
-        .start();
+    Process list =
+        new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+            "-cp", System.getProperty("java.class.path"), Main.class.getName(), "--quick", "--list")
+            .redirectErrorStream(true)
+            .start();
     String output = new String(list.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
     assertEquals(0, list.waitFor(), output);
     assertTrue(output.contains("cosine/bench_128x576_f32 vector 1 thread"), output);
@@ -46,7 +46,8 @@ class ProblemsTest {
 
   @Test
   void targetsNameCasesThatAreThere() {
-    Target.load().stream()
+    Target.load()
+        .stream()
         .filter(target -> !target.op.equals(Plan.CALL_COST))
         .flatMap(target -> target.cases().stream())
         .map(name -> name.split("/"))
@@ -72,8 +73,7 @@ class ProblemsTest {
     BenchCase prompt = CaseTable.load("linear").get("model_576x1536_r512");
     assertEquals(512L * 576 * 1536, LayerProblems.linear(prompt).multiplyAdds());
     BenchCase prefill = CaseTable.load("attention").get("bench_prefill_512");
-    assertEquals(
-        2L * (512 * 513 / 2) * 32 * 128, LayerProblems.attention(prefill).multiplyAdds());
+    assertEquals(2L * (512 * 513 / 2) * 32 * 128, LayerProblems.attention(prefill).multiplyAdds());
     BenchCase head = CaseTable.load("exit_head").get("bench_8x576x49152_bf16_bare");
     assertEquals(8L * 576 * 49152, Problems.exitHead(head).multiplyAdds());
     BenchCase owed = CaseTable.load("kv_propagate").get("model_576_r1");

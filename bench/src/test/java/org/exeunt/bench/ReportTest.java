@@ -26,42 +26,46 @@ class ReportTest {
 
   @TempDir Path folder;
 
-  private static String sampled(String op, String id, String contender, int threads,
-      double p50, double limit) {
+  private static String sampled(
+      String op, String id, String contender, int threads, double p50, double limit) {
     return sampled(op, id, contender, threads, Operands.CACHE, p50, limit, 0);
   }
 
   private static String sampled(String op, String id, String contender, int threads,
       Operands operands, double p50, double limit, int moved) {
-    return String.format(Locale.ROOT, "{%s,"
-        + "\"params\": {\"op\": \"%s\", \"id\": \"%s\", \"contender\": \"%s\", \"threads\": \"%d\","
-        + " \"operands\": \"%s\"},"
-        + "\"primaryMetric\": {\"scoreUnit\": \"us/op\", \"scorePercentiles\":"
-        + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f}},"
-        + "\"secondaryMetrics\": {\"load\": {\"rawData\": [[0.5, 1.5]]},"
-        + " \"bytes\": {\"rawData\": [[196608, 196608]]},"
-        + " \"bytes.moved\": {\"rawData\": [[%d, %d]]},"
-        + " \"limit.round\": {\"rawData\": [[400000, 400000]]},"
-        + " \"limit.p50\": {\"rawData\": [[%f, %f]]},"
-        + " \"limit.min\": {\"rawData\": [[1.5, 1.25]]}}}",
-        ARGUMENTS, op, id, contender, threads, operands, p50 - 1, p50, p50 + 2, moved,
-        moved, limit - 1, limit + 1);
+    return String.format(Locale.ROOT,
+        "{%s,"
+            + "\"params\": {\"op\": \"%s\", \"id\": \"%s\", \"contender\": \"%s\", \"threads\": \"%d\","
+            + " \"operands\": \"%s\"},"
+            + "\"primaryMetric\": {\"scoreUnit\": \"us/op\", \"scorePercentiles\":"
+            + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f}},"
+            + "\"secondaryMetrics\": {\"load\": {\"rawData\": [[0.5, 1.5]]},"
+            + " \"bytes\": {\"rawData\": [[196608, 196608]]},"
+            + " \"bytes.moved\": {\"rawData\": [[%d, %d]]},"
+            + " \"limit.round\": {\"rawData\": [[400000, 400000]]},"
+            + " \"limit.p50\": {\"rawData\": [[%f, %f]]},"
+            + " \"limit.min\": {\"rawData\": [[1.5, 1.25]]}}}",
+        ARGUMENTS, op, id, contender, threads, operands, p50 - 1, p50, p50 + 2, moved, moved,
+        limit - 1, limit + 1);
   }
 
   /** A sample of an op that does many multiply-adds, which take {@code arithmetic} at the peak. */
   private static String computing(String op, String id, double p50, double arithmetic) {
     String sampled = sampled(op, id, "exeunt", 1, p50, 2);
-    return sampled.substring(0, sampled.length() - 2) + String.format(Locale.ROOT,
-        ", \"multiply.adds\": {\"rawData\": [[1000, 1000]]},"
-        + " \"arithmetic.p50\": {\"rawData\": [[%f, %f]]}}}", arithmetic - 1, arithmetic + 1);
+    return sampled.substring(0, sampled.length() - 2)
+        + String.format(Locale.ROOT,
+            ", \"multiply.adds\": {\"rawData\": [[1000, 1000]]},"
+                + " \"arithmetic.p50\": {\"rawData\": [[%f, %f]]}}}",
+            arithmetic - 1, arithmetic + 1);
   }
 
   private static String call(String contender, double nanoseconds) {
-    return String.format(Locale.ROOT, "{%s,"
-        + "\"params\": {\"contender\": \"%s\", \"threads\": \"1\"},"
-        + "\"primaryMetric\": {\"scoreUnit\": \"ns/op\", \"scorePercentiles\":"
-        + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f}},"
-        + "\"secondaryMetrics\": {\"load\": {\"rawData\": [[0.5]]}}}",
+    return String.format(Locale.ROOT,
+        "{%s,"
+            + "\"params\": {\"contender\": \"%s\", \"threads\": \"1\"},"
+            + "\"primaryMetric\": {\"scoreUnit\": \"ns/op\", \"scorePercentiles\":"
+            + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f}},"
+            + "\"secondaryMetrics\": {\"load\": {\"rawData\": [[0.5]]}}}",
         ARGUMENTS, contender, nanoseconds, nanoseconds, nanoseconds);
   }
 
@@ -73,28 +77,27 @@ class ReportTest {
   }
 
   private JsonObject digest() throws IOException {
-    return JsonParser.parseString(
-        Files.readString(folder.resolve("test-cpu-9000-avx2-quick.json"))).getAsJsonObject();
+    return JsonParser.parseString(Files.readString(folder.resolve("test-cpu-9000-avx2-quick.json")))
+        .getAsJsonObject();
   }
 
   @Test
   void absoluteTargetIsMetAtTheBoundAndMissedAboveIt() throws IOException {
     String op = "row_stats";
-    String text = report(
-        sampled(op, "bench_1x49152_cheap", "exeunt", 1, 12, 3),
+    String text = report(sampled(op, "bench_1x49152_cheap", "exeunt", 1, 12, 3),
         sampled(op, "bench_1x49152_cheap", "exeunt", 2, 12.5, 3));
     assertTrue(text.contains("## Targets: 1 of 2 met"), text);
     assertTrue(text.contains(
-        "| row_stats/bench_1x49152_cheap | partly in cache | 1 | <= 12.0 us | 12.0 us "
-        + "| 3.00 read | met | - |"), text);
-    assertTrue(
-        text.contains("| 2 | <= 12.0 us | 12.5 us | 3.00 read | **missed** | - |"), text);
+                   "| row_stats/bench_1x49152_cheap | partly in cache | 1 | <= 12.0 us | 12.0 us "
+                   + "| 3.00 read | met | - |"),
+        text);
+    assertTrue(text.contains("| 2 | <= 12.0 us | 12.5 us | 3.00 read | **missed** | - |"), text);
   }
 
   @Test
   void ratioTargetUsesTheMedianLimitOfTheSameFork() throws IOException {
-    String text = report(sampled("cosine", "bench_2048x4096_f32",
-        "exeunt", 1, Operands.MEMORY, 21, 20, 0));
+    String text =
+        report(sampled("cosine", "bench_2048x4096_f32", "exeunt", 1, Operands.MEMORY, 21, 20, 0));
     assertTrue(text.contains("<= 1.1 x limit | 1.05 x limit | 20.0 read | met"), text);
     JsonObject target = digest().getAsJsonArray("targets").get(0).getAsJsonObject();
     assertTrue(target.get("met").getAsBoolean());
@@ -106,41 +109,43 @@ class ReportTest {
   @Test
   void targetsAreJudgedWhereTheySayAndShowTheOtherPlace() throws IOException {
     String op = "linear";
-    String text = report(
-        sampled(op, "model_576x1536_r1", "exeunt", 1, Operands.CACHE, 30, 20, 0),
+    String text = report(sampled(op, "model_576x1536_r1", "exeunt", 1, Operands.CACHE, 30, 20, 0),
         sampled(op, "model_576x1536_r1", "vector", 1, Operands.CACHE, 60, 20, 0),
         sampled(op, "model_576x1536_r1", "exeunt", 1, Operands.MEMORY, 80, 79, 0));
     assertTrue(text.contains("## Targets: 1 of 1 met"), text);
     assertTrue(text.contains("| linear/model_576x1536_r1 | from memory | 1 | <= 1.25 x limit "
-        + "| 1.01 x limit | 79.0 read | met | 1.50 x limit partly in cache |"), text);
+                   + "| 1.01 x limit | 79.0 read | met | 1.50 x limit partly in cache |"),
+        text);
     assertTrue(text.contains("| model_576x1536_r1 | partly in cache | 1 | 197 kB | 20.0 read "
-        + "| 30.0 (29.0 - 32.0) | 6.55 | 1.50 | - | - | 60.0 (59.0 - 62.0) | 2.00 |"), text);
+                   + "| 30.0 (29.0 - 32.0) | 6.55 | 1.50 | - | - | 60.0 (59.0 - 62.0) | 2.00 |"),
+        text);
     assertTrue(text.contains("| model_576x1536_r1 | from memory | 1 | 197 kB | 79.0 read "
-        + "| 80.0 (79.0 - 82.0) | 2.46 | 1.01 | - | - | - | - |"), text);
+                   + "| 80.0 (79.0 - 82.0) | 2.46 | 1.01 | - | - | - | - |"),
+        text);
     assertTrue(text.contains("| last-level cache | 150 kB |"), text);
   }
 
   @Test
   void ratiosCompareCasesInTheSamePlace() throws IOException {
     String op = "kv_propagate";
-    String text = report(
-        sampled(op, "model_576_r1", "exeunt", 1, Operands.CACHE, 10, 5, 0),
+    String text = report(sampled(op, "model_576_r1", "exeunt", 1, Operands.CACHE, 10, 5, 0),
         sampled(op, "model_576_r8", "exeunt", 1, Operands.CACHE, 40, 5, 0),
         sampled(op, "model_576_r1", "exeunt", 1, Operands.MEMORY, 100, 99, 0),
         sampled(op, "model_576_r8", "exeunt", 1, Operands.MEMORY, 120, 99, 0));
-    assertTrue(text.contains("| kv_propagate/model_576_r8 | from memory | 1 "
-        + "| <= 1.3 x model_576_r1 | 1.200 x | 99.0 read | met | 4.000 x partly in cache |"),
+    assertTrue(
+        text.contains("| kv_propagate/model_576_r8 | from memory | 1 "
+            + "| <= 1.3 x model_576_r1 | 1.200 x | 99.0 read | met | 4.000 x partly in cache |"),
         text);
   }
 
   @Test
   void shareOfThePeakIsMetAtTheBoundAndMissedBelowIt() throws IOException {
-    String text = report(
-        computing("linear", "model_576x1536_r512", 50, 20),
+    String text = report(computing("linear", "model_576x1536_r512", 50, 20),
         computing("attention", "bench_prefill_512", 50, 19));
     assertTrue(text.contains("## Targets: 1 of 2 met"), text);
     assertTrue(text.contains("| linear/model_576x1536_r512 | partly in cache | 1 "
-        + "| >= 40 % of the FMA peak | 40 % of the FMA peak | 2.00 read | met | - |"), text);
+                   + "| >= 40 % of the FMA peak | 40 % of the FMA peak | 2.00 read | met | - |"),
+        text);
     assertTrue(text.contains("| 38 % of the FMA peak | 2.00 read | **missed** | - |"), text);
     assertTrue(text.contains("| 50.0 (49.0 - 52.0) | 3.93 | 25.00 | 40 % | - | - | - |"), text);
     JsonObject figure = digest().getAsJsonArray("figuresUs").get(0).getAsJsonObject();
@@ -151,8 +156,7 @@ class ReportTest {
   @Test
   void limitsSayWhatTheyDo() throws IOException {
     String op = "gather";
-    String text = report(
-        sampled(op, "kv_f32", "exeunt", 1, Operands.MEMORY, 30, 20, 98_304),
+    String text = report(sampled(op, "kv_f32", "exeunt", 1, Operands.MEMORY, 30, 20, 98_304),
         sampled(op, "kv_f32", "exeunt", 2, Operands.MEMORY, 30, 20, 90_000));
     assertTrue(text.contains("| kv_f32 | from memory | 1 | 197 kB | 20.0 copy |"), text);
     assertTrue(text.contains("| kv_f32 | from memory | 2 | 197 kB | 20.0 read + copy |"), text);
@@ -166,19 +170,20 @@ class ReportTest {
   @Test
   void peersStandBesideExeuntAndTheFastestCounts() throws IOException {
     String op = "row_stats";
-    String text = report(
-        sampled(op, "bench_1x49152_cheap", "exeunt", 1, 10, 5),
+    String text = report(sampled(op, "bench_1x49152_cheap", "exeunt", 1, 10, 5),
         sampled(op, "bench_1x49152_cheap", "onnxruntime", 1, 70, 5),
         sampled(op, "bench_1x49152_cheap", "vector", 1, 30, 5));
-    assertTrue(text.contains("| bench_1x49152_cheap | partly in cache | 1 | 197 kB | 5.00 read "
-        + "| 10.0 (9.00 - 12.0) | 19.7 | 2.00 | - | 70.0 (69.0 - 72.0) | 30.0 (29.0 - 32.0) "
-        + "| 3.00 |"), text);
+    assertTrue(
+        text.contains("| bench_1x49152_cheap | partly in cache | 1 | 197 kB | 5.00 read "
+            + "| 10.0 (9.00 - 12.0) | 19.7 | 2.00 | - | 70.0 (69.0 - 72.0) | 30.0 (29.0 - 32.0) "
+            + "| 3.00 |"),
+        text);
   }
 
   @Test
   void callCostIsWhatTheApiAddsPlusTheSmallestCall() throws IOException {
-    String text = report(call("empty", 5), call("binding", 30), call("exeunt", 48),
-        call("onnxruntime", 3300));
+    String text = report(
+        call("empty", 5), call("binding", 30), call("exeunt", 48), call("onnxruntime", 3300));
     assertTrue(text.contains("| what the Java API adds to the kernel | 23.0 | |"), text);
     assertTrue(text.contains("< 100 ns over the kernel | 23.0 ns | - | met | - |"), text);
   }
@@ -208,9 +213,11 @@ class ReportTest {
       for (int threads = 1; threads <= (target.threads == null ? 2 : target.threads); threads++) {
         for (String name : target.cases()) {
           int count = threads;
-          assertTrue(steps.stream().anyMatch(step -> name.equals(step.op() + "/" + step.id())
-              && step.contender().equals("exeunt") && step.operands() == target.operands
-              && step.threads() == count), name + ", threads " + threads);
+          assertTrue(
+              steps.stream().anyMatch(step
+                  -> name.equals(step.op() + "/" + step.id()) && step.contender().equals("exeunt")
+                      && step.operands() == target.operands && step.threads() == count),
+              name + ", threads " + threads);
         }
       }
     }
@@ -229,15 +236,16 @@ class ReportTest {
         Plan.steps(false, Pattern.compile("exit_head/bench_1x576x49152_f32"), 2);
     // Its 113 MB may fit into this machine's cache or not; peers run in one of the places.
     Operands first = steps.get(0).operands();
-    List<String> bare = steps.stream()
-        .filter(step -> step.id().equals("bench_1x576x49152_f32_bare"))
-        .filter(step -> step.operands() == first)
-        .map(step -> step.contender() + step.threads())
-        .toList();
-    assertEquals(List.of("exeunt1", "onnxruntime1", "vector1", "exeunt2", "onnxruntime2",
-        "vector2"), bare);
+    List<String> bare =
+        steps.stream()
+            .filter(step -> step.id().equals("bench_1x576x49152_f32_bare"))
+            .filter(step -> step.operands() == first)
+            .map(step -> step.contender() + step.threads())
+            .toList();
+    assertEquals(
+        List.of("exeunt1", "onnxruntime1", "vector1", "exeunt2", "onnxruntime2", "vector2"), bare);
     assertTrue(steps.stream()
-        .filter(step -> step.id().equals("bench_1x576x49152_f32"))
-        .allMatch(step -> step.contender().equals("exeunt")));
+            .filter(step -> step.id().equals("bench_1x576x49152_f32"))
+            .allMatch(step -> step.contender().equals("exeunt")));
   }
 }

@@ -50,8 +50,7 @@ class StreamedTest {
     assertEquals(LayerProblems.linear(linear).weight.bytes(), Streamed.bytes(linear));
     BenchCase ffn = find("ffn", "model_576x1536_r1");
     FfnProblem block = LayerProblems.ffn(ffn);
-    assertEquals(
-        block.up.bytes() + block.down.bytes() + block.gate.bytes(), Streamed.bytes(ffn));
+    assertEquals(block.up.bytes() + block.down.bytes() + block.gate.bytes(), Streamed.bytes(ffn));
     BenchCase gelu = find("ffn", "model_768x3072_r1_gelu");
     block = LayerProblems.ffn(gelu);
     assertEquals(block.up.bytes() + block.down.bytes(), Streamed.bytes(gelu));
@@ -81,12 +80,11 @@ class StreamedTest {
 
   @Test
   void whatWasJustMadeIsInTheCache() {
-    for (String[] c : new String[][] {
-        {"stablemax", "bench_1x49152_softmax"}, {"row_stats", "bench_32x32000_cheap"},
-        {"select", "bench_576_of_2880"}, {"norm", "model_512x576"},
-        {"ffn", "model_576x1536_r8_all"}, {"cosine", "bench_128x576_f32"}}) {
-      assertEquals(
-          List.of(Operands.CACHE), Streamed.places(find(c[0], c[1]), 32 * MEBIBYTE), c[1]);
+    for (String[] c : new String[][] {{"stablemax", "bench_1x49152_softmax"},
+             {"row_stats", "bench_32x32000_cheap"}, {"select", "bench_576_of_2880"},
+             {"norm", "model_512x576"}, {"ffn", "model_576x1536_r8_all"},
+             {"cosine", "bench_128x576_f32"}}) {
+      assertEquals(List.of(Operands.CACHE), Streamed.places(find(c[0], c[1]), 32 * MEBIBYTE), c[1]);
     }
     // A prompt passes over its weights several times.
     assertEquals(List.of(Operands.CACHE),

@@ -102,7 +102,8 @@ public final class Demo {
       } else {
         report.paragraph(
             "The parts with a real model are left out, because %s does not exist; `./exeunt "
-                + "demo` fetches the model, and --model names another place.", model);
+                + "demo` fetches the model, and --model names another place.",
+            model);
       }
       HiredDemo.run(report);
       System.out.println("Everything above, and each table as CSV:");

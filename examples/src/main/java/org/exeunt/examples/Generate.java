@@ -137,15 +137,18 @@ public final class Generate {
 
   private String prompt(GgufFile file) throws IOException {
     String text = options.prompt.equals("-")
-        ? new String(System.in.readAllBytes(), StandardCharsets.UTF_8) : options.prompt;
-    return options.raw ? text
+        ? new String(System.in.readAllBytes(), StandardCharsets.UTF_8)
+        : options.prompt;
+    return options.raw
+        ? text
         : new ChatTemplate(file).render(List.of(new ChatTemplate.Message("user", text)));
   }
 
   private void answer(Decoder decoder, int[] prompt, Tokenizer tokenizer, int most)
       throws IOException {
-    Sampler sampler = options.temperature == 0 ? null : new Sampler(tokenizer.size(),
-        options.temperature, options.topP, options.seed);
+    Sampler sampler = options.temperature == 0
+        ? null
+        : new Sampler(tokenizer.size(), options.temperature, options.topP, options.seed);
     FloatBuffer logits = sampler == null ? null : decoder.logits().floatBuffer();
     TextStream text = new TextStream(tokenizer);
     long start = System.nanoTime();
@@ -155,8 +158,9 @@ public final class Generate {
     int[] token = new int[1];
     for (int i = 0; i < most; i++) {
       if (decoder.argmax(0) < 0) {
-        throw new ModelFormatException(options.model, "after " + decoder.position(0)
-            + " tokens its logits are not numbers; it may have been damaged.");
+        throw new ModelFormatException(options.model,
+            "after " + decoder.position(0)
+                + " tokens its logits are not numbers; it may have been damaged.");
       }
       token[0] = sampler == null ? decoder.argmax(0) : sampler.draw(logits);
       if (token[0] == tokenizer.endOfSequence()) {
@@ -184,11 +188,12 @@ public final class Generate {
       return;
     }
     double tokens = work.tokens();
-    log.printf("answer: %d tokens decoded, %.1f per second%n", work.tokens(),
-        1e9 * tokens / decodeNanos);
+    log.printf(
+        "answer: %d tokens decoded, %.1f per second%n", work.tokens(), 1e9 * tokens / decodeNanos);
     log.printf("layers per token: %.1f of %d; feed-forward blocks: %.1f; readings of the head: "
-        + "%.1f%n", work.layers() / tokens, weights.config().layers(),
-        work.feedForwards() / tokens, work.headReadings() / tokens);
+            + "%.1f%n",
+        work.layers() / tokens, weights.config().layers(), work.feedForwards() / tokens,
+        work.headReadings() / tokens);
     double change = 100.0 * work.bytes() / work.bytesAtFullDepth() - 100;
     log.printf("weights read per token: %.1f MB; at full depth %.1f MB (%.1f %% %s)%n",
         work.bytes() / tokens / 1e6, weights.bytesPerToken() / 1e6, Math.abs(change),

@@ -91,11 +91,13 @@ final class GenerateOptions {
 
   /** What the decoder leaves out; some options mean different things to different models. */
   DecoderOptions decoder(int layers) {
-    DecoderOptions options = DecoderOptions.FULL
-        .withExit(ExitPolicy.parse(exit, exitPoints, layers), kv == null ? KvPolicy.PROPAGATE : kv)
-        .withSchedule(Schedule.parse(schedule, layers))
-        .withFfnSkip(FfnSkip.parse(ffnSkip, layers))
-        .withDrop(PromptDrop.parse(drop, layers));
+    DecoderOptions options =
+        DecoderOptions.FULL
+            .withExit(
+                ExitPolicy.parse(exit, exitPoints, layers), kv == null ? KvPolicy.PROPAGATE : kv)
+            .withSchedule(Schedule.parse(schedule, layers))
+            .withFfnSkip(FfnSkip.parse(ffnSkip, layers))
+            .withDrop(PromptDrop.parse(drop, layers));
     options.check();
     return temperature > 0 ? options.withLogits() : options;
   }
@@ -111,8 +113,8 @@ final class GenerateOptions {
     return switch (value) {
       case "f32" -> DType.F32;
       case "bf16" -> DType.BF16;
-      default -> throw new IllegalArgumentException(
-          "--weights is '" + value + "', not f32 or bf16");
+      default ->
+        throw new IllegalArgumentException("--weights is '" + value + "', not f32 or bf16");
     };
   }
 
@@ -122,8 +124,7 @@ final class GenerateOptions {
         return policy;
       }
     }
-    throw new IllegalArgumentException(
-        "--kv is '" + value + "', not propagate, recompute or none");
+    throw new IllegalArgumentException("--kv is '" + value + "', not propagate, recompute or none");
   }
 
   private static int integer(String option, String value, int least, int most) {

@@ -12,8 +12,7 @@ final class Help {
 
   static String of(String command) {
     try (InputStream page = Help.class.getResourceAsStream("/help/" + command + ".txt")) {
-      return new String(page.readAllBytes(), StandardCharsets.UTF_8)
-          .replaceAll("(?m)^#.*\\R", "");
+      return new String(page.readAllBytes(), StandardCharsets.UTF_8).replaceAll("(?m)^#.*\\R", "");
     } catch (IOException e) {
       throw new UncheckedIOException(e);
     }

@@ -19,7 +19,8 @@ public final class Models {
       return Path.of(configured);
     }
     String cache = System.getenv("XDG_CACHE_HOME");
-    Path root = cache != null && !cache.isBlank() ? Path.of(cache)
+    Path root = cache != null && !cache.isBlank()
+        ? Path.of(cache)
         : Path.of(System.getProperty("user.home"), ".cache");
     return root.resolve("exeunt").resolve(FILE);
   }

@@ -53,8 +53,8 @@ class DemoTest {
     Path absent = out.resolve("absent.gguf");
     String said = demo(absent, out);
     assertTrue(said.contains("left out, because " + absent + " does not exist"), said);
-    assertTrue(said.matches("(?s).*\\n\\| softmax \\+ perpGrad +\\|.*\\| +epoch [0-9]+ \\|\\n.*"),
-        said);
+    assertTrue(
+        said.matches("(?s).*\\n\\| softmax \\+ perpGrad +\\|.*\\| +epoch [0-9]+ \\|\\n.*"), said);
     assertTrue(said.matches("(?s).*\\n\\| softmax +\\|.*\\| +never \\|\\n.*"), said);
 
     assertTrue(savedFiles(said) >= 6, said);
@@ -80,8 +80,8 @@ class DemoTest {
 
     Map<String, List<String>> skips = table(out, "skips");
     assertEquals(12, skips.size(), skips.keySet().toString());
-    assertEquals(List.of("0.0 %", "0.0 %", "0.0 %", "100.0 %"),
-        skips.get("full depth").subList(1, 5));
+    assertEquals(
+        List.of("0.0 %", "0.0 %", "0.0 %", "100.0 %"), skips.get("full depth").subList(1, 5));
     assertEquals("40.0 %", skips.get("exit fixed:3, KV propagate").get(1));
 
     Map<String, List<String>> drops = table(out, "drops");
@@ -100,8 +100,7 @@ class DemoTest {
     ByteArrayOutputStream bytes = new ByteArrayOutputStream();
     System.setOut(new PrintStream(bytes, true, StandardCharsets.UTF_8));
     try {
-      assertEquals(0,
-          Demo.run("--quick", "--model", model.toString(), "--out", out.toString()));
+      assertEquals(0, Demo.run("--quick", "--model", model.toString(), "--out", out.toString()));
     } finally {
       System.setOut(console);
     }
@@ -110,8 +109,12 @@ class DemoTest {
 
   /** How many files it names at its end, none of which is empty. */
   private static int savedFiles(String said) throws Exception {
-    List<String> saved = said.substring(said.indexOf("Everything above")).lines().skip(1)
-        .map(String::strip).toList();
+    List<String> saved =
+        said.substring(said.indexOf("Everything above"))
+            .lines()
+            .skip(1)
+            .map(String::strip)
+            .toList();
     for (String file : saved) {
       assertTrue(Files.size(Path.of(file)) > 0, file);
     }
@@ -122,8 +125,8 @@ class DemoTest {
   private static Map<String, List<String>> table(Path out, String name) throws Exception {
     Map<String, List<String>> rows = new LinkedHashMap<>();
     for (String line : Files.readAllLines(out.resolve(name + ".csv")).stream().skip(1).toList()) {
-      List<String> cells = CELL.matcher(line).results()
-          .map(cell -> cell.group().replace("\"", "")).toList();
+      List<String> cells =
+          CELL.matcher(line).results().map(cell -> cell.group().replace("\"", "")).toList();
       rows.put(cells.get(0), cells.subList(1, cells.size()));
     }
     return rows;

@@ -44,15 +44,15 @@ class GenerateTest {
     ByteArrayOutputStream log = new ByteArrayOutputStream();
     int status = Generate.run(new PrintStream(out, false, StandardCharsets.UTF_8),
         new PrintStream(log, true, StandardCharsets.UTF_8), arguments);
-    return new Result(status, out.toString(StandardCharsets.UTF_8),
-        log.toString(StandardCharsets.UTF_8));
+    return new Result(
+        status, out.toString(StandardCharsets.UTF_8), log.toString(StandardCharsets.UTF_8));
   }
 
   private static Result answer(String options) {
-    List<String> arguments = new ArrayList<>(List.of("--model", model.toString(), "--raw",
-        "--prompt", "abcabc", "--max-tokens", "12"));
+    List<String> arguments = new ArrayList<>(
+        List.of("--model", model.toString(), "--raw", "--prompt", "abcabc", "--max-tokens", "12"));
     arguments.addAll(options.isEmpty() ? List.of() : Arrays.asList(options.split(" ")));
-    return generate(arguments.toArray(String[]::new));
+    return generate(arguments.toArray(String[] ::new));
   }
 
   private static void assertRefused(String expected, String... arguments) {
@@ -64,14 +64,16 @@ class GenerateTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"", "--weights f32", "--exit fixed:2", "--exit threshold:0.1 --kv none",
-      "--exit calm:0.2,4,12 --exit-points 1,1",
-      "--exit margin:0.05 --exit-points 1,1 --kv recompute", "--schedule unified:3",
-      "--ffn-skip 1,4,0,-2,2", "--temperature 0.7 --top-p 0.9 --seed 3",
-      "--drop promptdistill:1,3", "--drop promptdistill:0,4,2,2",
-      "--drop promptdistill:1,3:1,0", "--drop gemfilter:2,3", "--drop snapkv:2,4",
-      "--drop snapkv:2,4:max,3", "--drop h2o:0.4,0.4", "--drop h2o", "--drop fastv:2,0.5",
-      "--drop pyramiddrop:1,0.8,3,0.4", "--drop promptdistill:1,3 --exit fixed:2 --kv recompute"})
+  @ValueSource(
+      strings = {"", "--weights f32", "--exit fixed:2", "--exit threshold:0.1 --kv none",
+          "--exit calm:0.2,4,12 --exit-points 1,1",
+          "--exit margin:0.05 --exit-points 1,1 --kv recompute", "--schedule unified:3",
+          "--ffn-skip 1,4,0,-2,2", "--temperature 0.7 --top-p 0.9 --seed 3",
+          "--drop promptdistill:1,3", "--drop promptdistill:0,4,2,2",
+          "--drop promptdistill:1,3:1,0", "--drop gemfilter:2,3", "--drop snapkv:2,4",
+          "--drop snapkv:2,4:max,3", "--drop h2o:0.4,0.4", "--drop h2o", "--drop fastv:2,0.5",
+          "--drop pyramiddrop:1,0.8,3,0.4",
+          "--drop promptdistill:1,3 --exit fixed:2 --kv recompute"})
   void answersWithEveryMethod(String options) {
     Result result = answer(options);
     assertEquals(0, result.status, result.log);
@@ -101,8 +103,8 @@ class GenerateTest {
   @Test
   void helpNamesEveryForm() {
     String help = generate("--help").out.replaceAll("\\s+", " ");
-    for (String forms : new String[] {ExitPolicy.FORMS, Schedule.FORMS, FfnSkip.FORM,
-        PromptDrop.FORMS}) {
+    for (String forms :
+        new String[] {ExitPolicy.FORMS, Schedule.FORMS, FfnSkip.FORM, PromptDrop.FORMS}) {
       assertTrue(help.contains(" " + forms + " "), forms);
     }
   }
@@ -131,13 +133,15 @@ class GenerateTest {
 
   /** Where nobody takes the text, no more of it is computed. */
   @ParameterizedTest
-  @CsvSource({"Broken pipe, 141, ''", "No space left on device, 1, "
-      + "'generate: the answer could not be written: No space left on device'"})
+  @CsvSource({"Broken pipe, 141, ''",
+      "No space left on device, 1, "
+          + "'generate: the answer could not be written: No space left on device'"})
   void stopsWhereNobodyReads(String reason, int status, String log) {
     Broken out = new Broken(reason);
     ByteArrayOutputStream said = new ByteArrayOutputStream();
-    assertEquals(status, Generate.run(out, new PrintStream(said, true, StandardCharsets.UTF_8),
-        "--model", model.toString(), "--raw", "--prompt", "abcabc", "--max-tokens", "12"));
+    assertEquals(status,
+        Generate.run(out, new PrintStream(said, true, StandardCharsets.UTF_8), "--model",
+            model.toString(), "--raw", "--prompt", "abcabc", "--max-tokens", "12"));
     assertEquals(2, out.writes);
     assertEquals(log, said.toString(StandardCharsets.UTF_8).strip());
   }
@@ -168,7 +172,7 @@ class GenerateTest {
     List<String> arguments =
         new ArrayList<>(List.of("--raw", "--prompt", "abc", "--model", file.toString()));
     arguments.addAll(List.of(options));
-    assertRefused(expected, arguments.toArray(String[]::new));
+    assertRefused(expected, arguments.toArray(String[] ::new));
   }
 
   @Test
@@ -177,8 +181,8 @@ class GenerateTest {
     assertModelRefused("--exit is 'early'", model, "--exit", "early");
     assertModelRefused("to be 0 to 4", model, "--schedule", "fixed:5");
     assertModelRefused("to be 0 to 5", model, "--ffn-skip", "6,6,0,1");
-    assertModelRefused("cannot be used together", model, "--exit", "fixed:2", "--schedule",
-        "unified:2");
+    assertModelRefused(
+        "cannot be used together", model, "--exit", "fixed:2", "--schedule", "unified:2");
     assertModelRefused("--drop is 'half'", model, "--drop", "half");
     assertModelRefused("to be 0 to 3", model, "--drop", "promptdistill:4,8");
     assertModelRefused("for each stage", model, "--drop", "promptdistill:1,8,2");
@@ -194,18 +198,18 @@ class GenerateTest {
     assertModelRefused("heavy is 0.8", model, "--drop", "h2o:0.8,0.4");
     assertModelRefused("the share to be a finite number", model, "--drop", "fastv:2,much");
     assertModelRefused("does not follow", model, "--drop", "pyramiddrop:2,.2,3,.4");
-    assertModelRefused("cannot be used together", model, "--drop", "fastv:2,.5", "--schedule",
-        "unified:2");
+    assertModelRefused(
+        "cannot be used together", model, "--drop", "fastv:2,.5", "--schedule", "unified:2");
   }
 
   @Test
   void aPromptMustFitTheContext() {
     String long96 = "a".repeat(TinyModel.CONTEXT);
-    assertRefused("has 96 tokens; this model takes 1 to 95", "--raw", "--model",
-        model.toString(), "--prompt", long96);
+    assertRefused("has 96 tokens; this model takes 1 to 95", "--raw", "--model", model.toString(),
+        "--prompt", long96);
     assertRefused("has 0 tokens", "--raw", "--model", model.toString(), "--prompt", "");
-    Result full = generate("--raw", "--model", model.toString(), "--prompt",
-        long96.substring(1), "--max-tokens", "9");
+    Result full = generate(
+        "--raw", "--model", model.toString(), "--prompt", long96.substring(1), "--max-tokens", "9");
     assertEquals(0, full.status, full.log);
     assertTrue(full.out.strip().length() <= 1, "there is room for one token: " + full.out);
   }
@@ -217,8 +221,9 @@ class GenerateTest {
     assertModelRefused("is not a regular file", Path.of("/dev/null"));
     Path text = Files.writeString(folder.resolve("text.gguf"), "not a model, but long enough");
     assertModelRefused("is not a GGUF file", text);
-    assertModelRefused("has no tensor 'blk.3.ffn_up.weight'", TinyModel.write(
-        folder.resolve("missing.gguf"), TinyModel.metadata(), "blk.3.ffn_up.weight"));
+    assertModelRefused("has no tensor 'blk.3.ffn_up.weight'",
+        TinyModel.write(
+            folder.resolve("missing.gguf"), TinyModel.metadata(), "blk.3.ffn_up.weight"));
     for (String more : new String[] {"blk.2.attn_q.bias", "blk.5.attn_q.weight", "output.bias"}) {
       List<TinyModel.Weight> weights = new ArrayList<>(TinyModel.weights());
       weights.add(new TinyModel.Weight(more, 1, 8, new float[8]));
@@ -229,9 +234,10 @@ class GenerateTest {
     foreign.put("general.architecture", "mamba");
     assertModelRefused("'general.architecture' is 'mamba', not 'llama'",
         TinyModel.write(folder.resolve("foreign.gguf"), foreign, null));
-    assertRefused("no default system message", "--prompt", "a", "--model", TinyModel.write(
-        folder.resolve("chat.gguf"), other("tokenizer.chat_template", "{{ x }}"), null)
-        .toString());
+    assertRefused("no default system message", "--prompt", "a", "--model",
+        TinyModel
+            .write(folder.resolve("chat.gguf"), other("tokenizer.chat_template", "{{ x }}"), null)
+            .toString());
   }
 
   private static Map<String, Object> other(String key, Object value) {
@@ -244,12 +250,15 @@ class GenerateTest {
   @Test
   void modelsWithoutNumbersAreRefused() throws IOException {
     List<TinyModel.Weight> weights = TinyModel.weights();
-    weights.stream().filter(weight -> weight.name().equals("blk.0.attn_k.weight")).findFirst()
-        .orElseThrow().values()[0] = Float.NaN;
+    weights.stream()
+        .filter(weight -> weight.name().equals("blk.0.attn_k.weight"))
+        .findFirst()
+        .orElseThrow()
+        .values()[0] = Float.NaN;
     Path broken =
         TinyModel.writeWeights(folder.resolve("broken.gguf"), TinyModel.metadata(), weights);
     for (String drop : new String[] {"none", "promptdistill:1,1", "gemfilter:2,1", "snapkv:1,2",
-        "h2o:.4,.4", "fastv:2,.5", "pyramiddrop:1,.8"}) {
+             "h2o:.4,.4", "fastv:2,.5", "pyramiddrop:1,.8"}) {
       assertModelRefused("after 3 tokens its logits are not numbers", broken, "--drop", drop);
     }
     assertModelRefused("its logits are not numbers", broken, "--temperature", "1");

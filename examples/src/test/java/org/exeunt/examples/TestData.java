@@ -54,8 +54,10 @@ public final class TestData {
 
   private static Path root() {
     String configured = System.getenv("EXEUNT_GOLDEN");
-    return (configured != null && !configured.isEmpty() ? Path.of(configured)
-        : Path.of(System.getProperty("basedir", "."), "..", "..", "shared", "golden")).normalize();
+    return (configured != null && !configured.isEmpty()
+            ? Path.of(configured)
+            : Path.of(System.getProperty("basedir", "."), "..", "..", "shared", "golden"))
+        .normalize();
   }
 
   private static ConditionEvaluationResult condition(Path path, String otherwise) {

@@ -57,7 +57,7 @@ public final class LibraryFiles {
         core = onLibraryPath("exeunt") == null ? file : null;
         load(platform, "jniexeunt");
       } catch (IOException e) {
-        throw (UnsatisfiedLinkError) new UnsatisfiedLinkError(e.getMessage()).initCause(e);
+        throw(UnsatisfiedLinkError) new UnsatisfiedLinkError(e.getMessage()).initCause(e);
       }
       loaded = true;
     }
@@ -96,28 +96,25 @@ public final class LibraryFiles {
     }
     URL digest = find(platform, resource.concat(".digest"));
     if (digest == null) {
-      throw new IOException(
-          packed + " has no digest beside it: use a jar as the build made it");
+      throw new IOException(packed + " has no digest beside it: use a jar as the build made it");
     }
     Digest expected = Digest.read(digest);
-    PrivateFolder.Use use =
-        new PrivateFolder.Use() {
-          @Override
-          public Path in(PrivateFolder folder) throws IOException {
-            return place(folder, name, packed, expected);
-          }
-        };
+    PrivateFolder.Use use = new PrivateFolder.Use() {
+      @Override
+      public Path in(PrivateFolder folder) throws IOException {
+        return place(folder, name, packed, expected);
+      }
+    };
     return PrivateFolder.first(expected.sha256.substring(0, 32), use);
   }
 
   private static Path load(String platform, String library) throws IOException {
     Path listed = onLibraryPath(library);
-    for (int copy = 0; ; copy++) {
+    for (int copy = 0;; copy++) {
       String resource = fileName(library);
-      Path file =
-          listed != null
-              ? listed
-              : unpacked(platform, resource, copy == 0 ? resource : fileName(library + copy));
+      Path file = listed != null
+          ? listed
+          : unpacked(platform, resource, copy == 0 ? resource : fileName(library + copy));
       if (file == null) {
         throw new IOException(
             "no jar holds org/exeunt/" + platform + "/" + resource + ": use jars of one release");
@@ -199,8 +196,7 @@ public final class LibraryFiles {
 
   private static void copy(URL packed, Path file, Digest expected) throws IOException {
     MessageDigest sha256 = sha256();
-    try (InputStream in = packed.openStream();
-        OutputStream out = Files.newOutputStream(file)) {
+    try (InputStream in = packed.openStream(); OutputStream out = Files.newOutputStream(file)) {
       byte[] buffer = new byte[1 << 16];
       for (int n = in.read(buffer); n >= 0; n = in.read(buffer)) {
         sha256.update(buffer, 0, n);

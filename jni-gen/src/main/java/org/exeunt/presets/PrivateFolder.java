@@ -87,14 +87,10 @@ final class PrivateFolder {
         failure.addSuppressed(e);
       }
     }
-    throw (IOException)
-        new IOException(
-                "no folder was found to unpack it to that only this user can write to ("
-                    + reasons
-                    + "); -D"
-                    + CACHE
-                    + "=FOLDER names another")
-            .initCause(failure);
+    throw(IOException) new IOException(
+        "no folder was found to unpack it to that only this user can write to (" + reasons + "); -D"
+        + CACHE + "=FOLDER names another")
+        .initCause(failure);
   }
 
   // No lambdas here: a JVM that has just started takes longer for one than for all the rest.
@@ -126,18 +122,15 @@ final class PrivateFolder {
     } catch (IOException e) {
       // It would go to the shared temporary folder.
     }
-    Path other =
-        first(
-            "javacpp",
-            new Use() {
-              @Override
-              public Path in(PrivateFolder folder) throws IOException {
-                if (!Files.isWritable(folder.path)) {
-                  throw new AccessDeniedException(folder.path.toString());
-                }
-                return folder.path;
-              }
-            });
+    Path other = first("javacpp", new Use() {
+      @Override
+      public Path in(PrivateFolder folder) throws IOException {
+        if (!Files.isWritable(folder.path)) {
+          throw new AccessDeniedException(folder.path.toString());
+        }
+        return folder.path;
+      }
+    });
     System.setProperty(CACHE, other.toString());
   }
 
@@ -159,8 +152,7 @@ final class PrivateFolder {
     try {
       Map<String, Object> found = attributes(file);
       int mode = (Integer) found.get("mode");
-      return (mode & KIND) == REGULAR
-          && (mode & OTHERS_WRITE) == 0
+      return (mode & KIND) == REGULAR && (mode & OTHERS_WRITE) == 0
           && (Integer) found.get("uid") == uid();
     } catch (NoSuchFileException e) {
       return false;
@@ -305,10 +297,8 @@ final class PrivateFolder {
         throw new IOException(part + " belongs to another user");
       }
       // Where each user has a group of the same number, that is the user's alone.
-      boolean ownGroup =
-          (mode & OTHERS_WRITE) == GROUP_WRITES
-              && owner == uid()
-              && found.get("gid").equals(found.get("uid"));
+      boolean ownGroup = (mode & OTHERS_WRITE) == GROUP_WRITES && owner == uid()
+          && found.get("gid").equals(found.get("uid"));
       if ((mode & OTHERS_WRITE) != 0 && (mode & STICKY) == 0 && !ownGroup) {
         throw new IOException(part + " may be written to by others");
       }

@@ -25,24 +25,18 @@ import org.bytedeco.javacpp.tools.InfoMapper;
  * description: defining the guard of {@code dlpack/dlpack.h} keeps a system header, which declares
  * the same layout, from declaring it twice.
  */
-@Properties(
-    value =
-        @Platform(
-            define = "DLPACK_DLPACK_H_",
-            link = "exeunt"),
+@Properties(value = @Platform(define = "DLPACK_DLPACK_H_", link = "exeunt"),
     target = "org.exeunt.jni",
     global = "org.exeunt.jni.global.exeunt")
 @NoException // the ABI returns statuses and never throws
 public class exeunt implements InfoMapper, LoadEnabled {
   private static final Set<String> OPS = new LinkedHashSet<>();
 
-  private static final String[] TEXTS = {
-    "exn_version", "exn_library_path", "exn_last_error", "exn_last_path", "exn_cpu_isa", "exn_cpu_isas"
-  };
+  private static final String[] TEXTS = {"exn_version", "exn_library_path", "exn_last_error",
+      "exn_last_path", "exn_cpu_isa", "exn_cpu_isas"};
 
   private static final String[] TEXTS_OF_INT = {
-    "exn_status_name", "exn_backend_reason", "exn_backend_name"
-  };
+      "exn_status_name", "exn_backend_reason", "exn_backend_name"};
 
   /** Loads the libraries before JavaCPP looks for them; a build that makes the binding has none. */
   @Override
@@ -102,100 +96,54 @@ public class exeunt implements InfoMapper, LoadEnabled {
   private static void mapOp(InfoMap map, String op) {
     String params = "@Cast(\"const " + op + "_params*\") ";
     String run = "public static native @Cast(\"exn_status\") int " + op;
-    map.put(
-        new Info(op)
-            .javaText(
-                run
-                    + "("
-                    + params
-                    + "Pointer params, Pointer workspace,\n"
-                    + "    @Cast(\"size_t\") long workspaceBytes, @Cast(\"exn_stream\") Pointer"
-                    + " stream);\n"
-                    + run
-                    + "("
-                    + params
-                    + "long params, @Cast(\"void*\") long workspace,\n"
-                    + "    @Cast(\"size_t\") long workspaceBytes, @Cast(\"exn_stream\") long"
-                    + " stream);"));
-    map.put(
-        new Info(op + "_supported")
-            .javaText(
-                run
-                    + "_supported("
-                    + params
-                    + "Pointer params);\n"
-                    + run
-                    + "_supported("
-                    + params
-                    + "long params);"));
-    map.put(
-        new Info(op + "_workspace_size")
-            .javaText(
-                run
-                    + "_workspace_size("
-                    + params
-                    + "Pointer params, @Cast(\"size_t*\") long[] bytes);\n"
-                    + run
-                    + "_workspace_size("
-                    + params
-                    + "long params, @Cast(\"size_t*\") long[] bytes);"));
+    map.put(new Info(op).javaText(run + "(" + params + "Pointer params, Pointer workspace,\n"
+        + "    @Cast(\"size_t\") long workspaceBytes, @Cast(\"exn_stream\") Pointer"
+        + " stream);\n" + run + "(" + params + "long params, @Cast(\"void*\") long workspace,\n"
+        + "    @Cast(\"size_t\") long workspaceBytes, @Cast(\"exn_stream\") long"
+        + " stream);"));
+    map.put(new Info(op + "_supported")
+            .javaText(run + "_supported(" + params + "Pointer params);\n" + run + "_supported("
+                + params + "long params);"));
+    map.put(new Info(op + "_workspace_size")
+            .javaText(run + "_workspace_size(" + params
+                + "Pointer params, @Cast(\"size_t*\") long[] bytes);\n" + run + "_workspace_size("
+                + params + "long params, @Cast(\"size_t*\") long[] bytes);"));
   }
 
   private static void mapMemory(InfoMap map) {
     String status = "public static native @Cast(\"exn_status\") int ";
-    map.put(
-        new Info("exn_alloc")
-            .javaText(
-                status
-                    + "exn_alloc(int deviceType, int deviceId, @Cast(\"size_t\") long bytes,\n"
-                    + "    @Cast(\"void**\") long[] out);"));
-    map.put(
-        new Info("exn_free")
+    map.put(new Info("exn_alloc")
+            .javaText(status
+                + "exn_alloc(int deviceType, int deviceId, @Cast(\"size_t\") long bytes,\n"
+                + "    @Cast(\"void**\") long[] out);"));
+    map.put(new Info("exn_free")
             .javaText(
                 status + "exn_free(int deviceType, int deviceId, @Cast(\"void*\") long pointer);"));
-    map.put(
-        new Info("exn_copy")
-            .javaText(
-                status
-                    + "exn_copy(@Cast(\"void*\") long dst, int dstDeviceType, int dstDeviceId,\n"
-                    + "    @Cast(\"const void*\") long src, int srcDeviceType, int srcDeviceId,\n"
-                    + "    @Cast(\"size_t\") long bytes, @Cast(\"exn_stream\") long stream);"));
-    map.put(
-        new Info("exn_stream_create")
-            .javaText(
-                status
-                    + "exn_stream_create(int deviceType, int deviceId,\n"
-                    + "    @Cast(\"exn_stream*\") long[] out);"));
-    map.put(
-        new Info("exn_stream_destroy")
-            .javaText(
-                status
-                    + "exn_stream_destroy(int deviceType, int deviceId,\n"
-                    + "    @Cast(\"exn_stream\") long stream);"));
-    map.put(
-        new Info("exn_stream_synchronize")
-            .javaText(
-                status
-                    + "exn_stream_synchronize(int deviceType, int deviceId,\n"
-                    + "    @Cast(\"exn_stream\") long stream);"));
-    map.put(
-        new Info("exn_read_probe")
-            .javaText(
-                status
-                    + "exn_read_probe(@Cast(\"const void*\") long data, @Cast(\"size_t\") long"
-                    + " bytes,\n"
-                    + "    @Cast(\"uint64_t*\") long[] checksum);"));
-    map.put(
-        new Info("exn_copy_probe")
-            .javaText(
-                status
-                    + "exn_copy_probe(@Cast(\"void*\") long dst, @Cast(\"const void*\") long src,\n"
-                    + "    @Cast(\"size_t\") long bytes, int pastCaches);"));
-    map.put(
-        new Info("exn_fma_probe")
-            .javaText(
-                status
-                    + "exn_fma_probe(@Cast(\"uint64_t\") long multiplyAdds,\n"
-                    + "    @Cast(\"uint64_t*\") long[] done);"));
+    map.put(new Info("exn_copy")
+            .javaText(status
+                + "exn_copy(@Cast(\"void*\") long dst, int dstDeviceType, int dstDeviceId,\n"
+                + "    @Cast(\"const void*\") long src, int srcDeviceType, int srcDeviceId,\n"
+                + "    @Cast(\"size_t\") long bytes, @Cast(\"exn_stream\") long stream);"));
+    map.put(new Info("exn_stream_create")
+            .javaText(status + "exn_stream_create(int deviceType, int deviceId,\n"
+                + "    @Cast(\"exn_stream*\") long[] out);"));
+    map.put(new Info("exn_stream_destroy")
+            .javaText(status + "exn_stream_destroy(int deviceType, int deviceId,\n"
+                + "    @Cast(\"exn_stream\") long stream);"));
+    map.put(new Info("exn_stream_synchronize")
+            .javaText(status + "exn_stream_synchronize(int deviceType, int deviceId,\n"
+                + "    @Cast(\"exn_stream\") long stream);"));
+    map.put(new Info("exn_read_probe")
+            .javaText(status
+                + "exn_read_probe(@Cast(\"const void*\") long data, @Cast(\"size_t\") long"
+                + " bytes,\n"
+                + "    @Cast(\"uint64_t*\") long[] checksum);"));
+    map.put(new Info("exn_copy_probe")
+            .javaText(status
+                + "exn_copy_probe(@Cast(\"void*\") long dst, @Cast(\"const void*\") long src,\n"
+                + "    @Cast(\"size_t\") long bytes, int pastCaches);"));
+    map.put(new Info("exn_fma_probe")
+            .javaText(status + "exn_fma_probe(@Cast(\"uint64_t\") long multiplyAdds,\n"
+                + "    @Cast(\"uint64_t*\") long[] done);"));
   }
 }

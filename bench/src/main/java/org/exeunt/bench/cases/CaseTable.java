@@ -75,8 +75,8 @@ public final class CaseTable {
 
   private void add(String resource, String op, List<String> columns, List<String> fields) {
     if (columns.size() != fields.size()) {
-      throw new IllegalStateException(resource + ": case " + fields.get(0) + " has "
-          + fields.size() + " fields, the header " + columns.size());
+      throw new IllegalStateException(resource + ": case " + fields.get(0) + " has " + fields.size()
+          + " fields, the header " + columns.size());
     }
     Map<String, String> values = new LinkedHashMap<>();
     for (int i = 0; i < columns.size(); i++) {

@@ -45,8 +45,8 @@ final class Copies {
   /** A matrix of a set. */
   Tensor tensor(int copy, int matrix) {
     Matrix m = matrices[matrix];
-    return memory.reinterpret(ExeuntLayers.dtype(m.storage()), copy * stride + offsets[matrix],
-        m.rows(), m.cols());
+    return memory.reinterpret(
+        ExeuntLayers.dtype(m.storage()), copy * stride + offsets[matrix], m.rows(), m.cols());
   }
 
   /** A matrix of one row. */

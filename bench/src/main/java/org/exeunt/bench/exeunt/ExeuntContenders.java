@@ -31,8 +31,7 @@ import org.exeunt.bench.reference.SoftmaxProblem;
 /** The library under test, through its Java API; all memory comes from a {@link Scope}. */
 public final class ExeuntContenders extends ExeuntSteps {
   private static final Statistic[] FOUR = {
-    Statistic.ARGMAX, Statistic.P1, Statistic.MARGIN, Statistic.ENTROPY
-  };
+      Statistic.ARGMAX, Statistic.P1, Statistic.MARGIN, Statistic.ENTROPY};
 
   /** On the same operands at each run. */
   public ExeuntContenders() {
@@ -55,11 +54,12 @@ public final class ExeuntContenders extends ExeuntSteps {
   private Contender<float[]> softmax(SoftmaxProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor out = like(scope, problem.logits);
-    StableMax op = StableMax.forward()
-        .logits(tensor(scope, problem.logits))
-        .out(out)
-        .normalizer(normalizer(problem.normalizer))
-        .build(scope);
+    StableMax op =
+        StableMax.forward()
+            .logits(tensor(scope, problem.logits))
+            .out(out)
+            .normalizer(normalizer(problem.normalizer))
+            .build(scope);
     return new OpContender<>(scope, op, out::toFloatArray);
   }
 
@@ -71,13 +71,14 @@ public final class ExeuntContenders extends ExeuntSteps {
     }
     Tensor loss = scope.allocate(DType.F32, 1);
     Tensor grad = like(scope, problem.logits);
-    CrossEntropy op = CrossEntropy.builder()
-        .logits(tensor(scope, problem.logits))
-        .labels(labels)
-        .loss(loss)
-        .grad(grad)
-        .normalizer(normalizer(problem.normalizer))
-        .build(scope);
+    CrossEntropy op =
+        CrossEntropy.builder()
+            .logits(tensor(scope, problem.logits))
+            .labels(labels)
+            .loss(loss)
+            .grad(grad)
+            .normalizer(normalizer(problem.normalizer))
+            .build(scope);
     return new OpContender<>(
         scope, op, () -> new LossAndGrad(loss.toFloatArray()[0], grad.toFloatArray()));
   }
@@ -87,11 +88,12 @@ public final class ExeuntContenders extends ExeuntSteps {
     Scope scope = open(threads);
     Statistics out = statistics(scope, problem.logits.rows(), problem.all);
     Copies logits = new Copies(scope, copies, problem.logits);
-    Turns turns = turns(copy -> RowStats.builder()
-        .logits(logits.tensor(copy, 0))
-        .normalizer(normalizer(problem.normalizer))
-        .out(out)
-        .build(scope));
+    Turns turns = turns(copy
+        -> RowStats.builder()
+            .logits(logits.tensor(copy, 0))
+            .normalizer(normalizer(problem.normalizer))
+            .out(out)
+            .build(scope));
     return new StatsContender(scope, turns, out, problem.logits.rows(), problem.all);
   }
 
@@ -122,36 +124,38 @@ public final class ExeuntContenders extends ExeuntSteps {
     Scope scope = open(threads);
     Tensor out = scope.allocate(DType.F32, problem.a.rows());
     Copies states = new Copies(scope, copies, problem.a, problem.b);
-    Turns turns = turns(copy -> Cosine.builder()
-        .a(states.tensor(copy, 0))
-        .b(states.tensor(copy, 1))
-        .out(out)
-        .build(scope));
+    Turns turns = turns(copy
+        -> Cosine.builder()
+            .a(states.tensor(copy, 0))
+            .b(states.tensor(copy, 1))
+            .out(out)
+            .build(scope));
     return new OpContender<>(scope, turns, out::toFloatArray);
   }
 
   private Contender<float[]> perpGrad(PerpGradProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor out = like(scope, problem.grad);
-    PerpGrad op = PerpGrad.builder()
-        .weight(tensor(scope, problem.weight))
-        .grad(tensor(scope, problem.grad))
-        .out(out)
-        .build(scope);
+    PerpGrad op =
+        PerpGrad.builder()
+            .weight(tensor(scope, problem.weight))
+            .grad(tensor(scope, problem.grad))
+            .out(out)
+            .build(scope);
     return new OpContender<>(scope, op, out::toFloatArray);
   }
 
   private Contender<float[]> gate(GateProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor prob = scope.allocate(DType.F32, problem.features.rows());
-    Gate.Builder builder = Gate.builder()
-        .features(tensor(scope, problem.features))
-        .output(tensor(scope, problem.outWeight), vector(scope, problem.outBias))
-        .prob(prob);
+    Gate.Builder builder =
+        Gate.builder()
+            .features(tensor(scope, problem.features))
+            .output(tensor(scope, problem.outWeight), vector(scope, problem.outBias))
+            .prob(prob);
     if (problem.repeats > 0) {
       builder.residual(tensor(scope, problem.hiddenWeight),
-          problem.hiddenBias == null ? null : vector(scope, problem.hiddenBias),
-          problem.repeats);
+          problem.hiddenBias == null ? null : vector(scope, problem.hiddenBias), problem.repeats);
     }
     return new OpContender<>(scope, builder.build(scope), prob::toFloatArray);
   }
@@ -166,7 +170,8 @@ public final class ExeuntContenders extends ExeuntSteps {
 
   private static org.exeunt.Normalizer normalizer(Normalizer normalizer) {
     return normalizer == Normalizer.SOFTMAX
-        ? org.exeunt.Normalizer.SOFTMAX : org.exeunt.Normalizer.STABLEMAX;
+        ? org.exeunt.Normalizer.SOFTMAX
+        : org.exeunt.Normalizer.STABLEMAX;
   }
 
   /** One token: a run of the rule after each layer, on that layer's scores. */
@@ -186,16 +191,18 @@ public final class ExeuntContenders extends ExeuntSteps {
       exitLayer = scope.allocate(DType.I32, rows);
       rules = new ExitRule[problem.layers()];
       for (int layer = 0; layer < rules.length; layer++) {
-        ExitRule.Builder builder = ExitRule.builder()
-            .score(scores.row(layer))
-            .state(state)
-            .exitMask(mask)
-            .activeList(active)
-            .activeCount(count)
-            .exitLayer(exitLayer);
+        ExitRule.Builder builder =
+            ExitRule.builder()
+                .score(scores.row(layer))
+                .state(state)
+                .exitMask(mask)
+                .activeList(active)
+                .activeCount(count)
+                .exitLayer(exitLayer);
         rules[layer] = (problem.rule == ExitRuleProblem.Rule.THRESHOLD
-            ? builder.threshold(ExitRule.Comparator.GE, problem.threshold)
-            : builder.quantile(problem.threshold)).build(scope);
+                ? builder.threshold(ExitRule.Comparator.GE, problem.threshold)
+                : builder.quantile(problem.threshold))
+                           .build(scope);
       }
     }
 

@@ -36,11 +36,12 @@ abstract class ExeuntDrops extends ExeuntLayers {
   private Contender<int[]> select(SelectProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor indices = scope.allocate(DType.I32, problem.rows(), problem.k);
-    Select op = Select.builder()
-        .scores(tensor(scope, problem.scores))
-        .heads(problem.heads)
-        .select(Selection.top(problem.k, indices))
-        .build(scope);
+    Select op =
+        Select.builder()
+            .scores(tensor(scope, problem.scores))
+            .heads(problem.heads)
+            .select(Selection.top(problem.k, indices))
+            .build(scope);
     return new OpContender<>(scope, op, indices::toIntArray);
   }
 
@@ -49,42 +50,48 @@ abstract class ExeuntDrops extends ExeuntLayers {
     CacheLayout layout = problem.layout;
     int rows = layout.sequences * problem.scoreHeads();
     Copies keys = new Copies(scope, copies, layout.arrange(problem.k));
-    Tensor query = tensor(scope, problem.query)
-        .reshape(problem.query.rows(), problem.queryHeads, layout.dim);
+    Tensor query =
+        tensor(scope, problem.query).reshape(problem.query.rows(), problem.queryHeads, layout.dim);
     Tensor visible = ints(scope, problem.visible);
-    Tensor limit = problem.limit == problem.columns ? null
+    Tensor limit = problem.limit == problem.columns
+        ? null
         : ints(scope, IntStream.range(0, layout.sequences).map(s -> problem.limit).toArray());
-    Tensor scores = !problem.scores ? null
+    Tensor scores = !problem.scores
+        ? null
         : scope.allocate(DType.F32, layout.sequences, problem.scoreHeads(), problem.columns);
     Selection selection = problem.choice == null ? null : selection(scope, problem, rows);
-    Turns turns = turns(copy -> AttentionScores.builder()
-        .query(query)
-        .keys(cache(scope, layout, keys.vector(copy, 0), keys.vector(copy, 0)))
-        .visible(visible)
-        .limit(limit)
-        .scores(scores)
-        .select(selection)
-        .columns(problem.columns)
-        .first(problem.first)
-        .window(problem.window)
-        .scale(problem.scale)
-        .kind(problem.softmax ? AttentionScores.Kind.SOFTMAX : AttentionScores.Kind.RAW)
-        .heads(AttentionScores.Heads.values()[problem.heads.ordinal()])
-        .pool(AttentionScores.Pool.values()[problem.pool.ordinal()], problem.poolWidth)
-        .build(scope));
-    return new OpContender<>(scope, turns, () -> new ScoresResult(
-        scores == null ? null : scores.toFloatArray(),
-        selection == null ? null : selection.indices().toIntArray()));
+    Turns turns = turns(copy
+        -> AttentionScores.builder()
+            .query(query)
+            .keys(cache(scope, layout, keys.vector(copy, 0), keys.vector(copy, 0)))
+            .visible(visible)
+            .limit(limit)
+            .scores(scores)
+            .select(selection)
+            .columns(problem.columns)
+            .first(problem.first)
+            .window(problem.window)
+            .scale(problem.scale)
+            .kind(problem.softmax ? AttentionScores.Kind.SOFTMAX : AttentionScores.Kind.RAW)
+            .heads(AttentionScores.Heads.values()[problem.heads.ordinal()])
+            .pool(AttentionScores.Pool.values()[problem.pool.ordinal()], problem.poolWidth)
+            .build(scope));
+    return new OpContender<>(scope, turns,
+        ()
+            -> new ScoresResult(scores == null ? null : scores.toFloatArray(),
+                selection == null ? null : selection.indices().toIntArray()));
   }
 
   private static Selection selection(Scope scope, AttentionScoresProblem problem, int rows) {
     AttentionScoresProblem.Choice choice = problem.choice;
     Tensor indices = scope.allocate(DType.I32, rows, choice.room());
-    Selection selection = Selection.top(choice.k(), indices)
-        .withCount(scope.allocate(DType.I32, rows))
-        .withValid(scope.allocate(DType.U8, rows));
-    return choice.keepFrom() == problem.columns ? selection : selection.withKeep(
-        scope.copyOf(new int[] {choice.keepFrom(), problem.columns}, 1, 2));
+    Selection selection =
+        Selection.top(choice.k(), indices)
+            .withCount(scope.allocate(DType.I32, rows))
+            .withValid(scope.allocate(DType.U8, rows));
+    return choice.keepFrom() == problem.columns
+        ? selection
+        : selection.withKeep(scope.copyOf(new int[] {choice.keepFrom(), problem.columns}, 1, 2));
   }
 
   /** With scores: the selection, then the gather that reads its list. */
@@ -96,28 +103,32 @@ abstract class ExeuntDrops extends ExeuntLayers {
     // Rows that were just chosen go on in one place; caches are each layer's own.
     boolean chosen = problem.scores != null;
     Copies inputs = new Copies(scope, copies, problem.tensors);
-    Copies outs = problem.inPlace ? inputs : new Copies(scope, chosen ? 1 : copies,
-        Arrays.stream(problem.tensors)
-            .map(t -> Matrix.zeros(1, problem.outer * problem.room() * problem.inner, t.storage()))
-            .toArray(Matrix[]::new));
+    Copies outs = problem.inPlace
+        ? inputs
+        : new Copies(scope, chosen ? 1 : copies,
+              Arrays.stream(problem.tensors)
+                  .map(t
+                      -> Matrix.zeros(
+                          1, problem.outer * problem.room() * problem.inner, t.storage()))
+                  .toArray(Matrix[] ::new));
     Turns gather = turns(copy -> {
       Gather.Builder builder = Gather.builder().list(list);
       for (int t = 0; t < problem.tensors.length; t++) {
-        builder.tensor(inputs.tensor(copy, t).reshape(from),
-            outs.tensor(chosen ? 0 : copy, t).reshape(to), 1);
+        builder.tensor(
+            inputs.tensor(copy, t).reshape(from), outs.tensor(chosen ? 0 : copy, t).reshape(to), 1);
       }
       return builder.build(scope);
     });
-    Supplier<float[]> first =
-        () -> outs.vector(chosen ? 0 : gather.last(), 0).toFloatArray();
+    Supplier<float[]> first = () -> outs.vector(chosen ? 0 : gather.last(), 0).toFloatArray();
     if (!chosen) {
       return new OpContender<>(scope, gather, first);
     }
-    Select select = Select.builder()
-        .scores(tensor(scope, problem.scores))
-        .heads(problem.scores.rows())
-        .select(Selection.top(problem.list.length, list.reshape(1, problem.list.length)))
-        .build(scope);
+    Select select =
+        Select.builder()
+            .scores(tensor(scope, problem.scores))
+            .heads(problem.scores.rows())
+            .select(Selection.top(problem.list.length, list.reshape(1, problem.list.length)))
+            .build(scope);
     return new Chain(scope, select, gather, first);
   }
 
@@ -128,19 +139,22 @@ abstract class ExeuntDrops extends ExeuntLayers {
     Copies destinations = problem.inPlace ? sources : new Copies(scope, copies, room, room);
     int lists = problem.lists.length;
     int size = problem.lists[0].length;
-    Tensor list = ints(scope,
-        IntStream.range(0, lists).flatMap(g -> IntStream.of(problem.lists[g])).toArray());
+    Tensor list = ints(
+        scope, IntStream.range(0, lists).flatMap(g -> IntStream.of(problem.lists[g])).toArray());
     Tensor start = ints(scope, IntStream.rangeClosed(0, lists).map(g -> g * size).toArray());
     Tensor newLength = scope.allocate(DType.I32, lists);
     Turns turns = turns(copy -> {
       KvCache source =
           cache(scope, problem.layout, sources.vector(copy, 0), sources.vector(copy, 1));
-      KvCache destination = problem.inPlace ? source : cache(scope, problem.destination,
-          destinations.vector(copy, 0), destinations.vector(copy, 1));
-      KvCompact.Builder builder = source.compactTo(destination)
-          .perHead(problem.perHead)
-          .packed(list, start)
-          .newLength(newLength);
+      KvCache destination = problem.inPlace
+          ? source
+          : cache(scope, problem.destination, destinations.vector(copy, 0),
+                destinations.vector(copy, 1));
+      KvCompact.Builder builder =
+          source.compactTo(destination)
+              .perHead(problem.perHead)
+              .packed(list, start)
+              .newLength(newLength);
       if (problem.layout.kind == CacheLayout.Kind.PAGED) {
         builder.length(ints(scope, new int[] {problem.layout.slots}))
             .freed(scope.allocate(DType.I32, problem.layout.blockTable.length),

@@ -64,8 +64,9 @@ abstract class ExeuntLayers extends Contenders {
     Norm.Builder builder = Norm.builder().input(tensor(scope, problem.input)).out(out);
     Tensor weight = vector(scope, problem.weight);
     Norm op = (problem.bias == null
-        ? builder.rms(weight, problem.eps)
-        : builder.layer(weight, vector(scope, problem.bias), problem.eps)).build(scope);
+            ? builder.rms(weight, problem.eps)
+            : builder.layer(weight, vector(scope, problem.bias), problem.eps))
+                  .build(scope);
     return new OpContender<>(scope, op, out::toFloatArray);
   }
 
@@ -73,28 +74,29 @@ abstract class ExeuntLayers extends Contenders {
     Scope scope = open(threads);
     long[] shape = {problem.input.rows(), problem.heads, problem.dim()};
     Tensor out = like(scope, problem.input);
-    Rope op = Rope.builder()
-        .input(tensor(scope, problem.input).reshape(shape))
-        .position(ints(scope, problem.position))
-        .table(table(scope, problem.table), style(problem.interleaved))
-        .out(out.reshape(shape))
-        .build(scope);
+    Rope op =
+        Rope.builder()
+            .input(tensor(scope, problem.input).reshape(shape))
+            .position(ints(scope, problem.position))
+            .table(table(scope, problem.table), style(problem.interleaved))
+            .out(out.reshape(shape))
+            .build(scope);
     return new OpContender<>(scope, op, out::toFloatArray);
   }
 
   private Contender<float[]> linear(LinearProblem problem, int threads) {
     Scope scope = open(threads);
-    Tensor out = scope.allocate(
-        dtype(problem.out), problem.input.rows(), problem.weight.rows());
+    Tensor out = scope.allocate(dtype(problem.out), problem.input.rows(), problem.weight.rows());
     Tensor input = tensor(scope, problem.input);
     Tensor residual = problem.residual == null ? null : tensor(scope, problem.residual);
     Copies weight = new Copies(scope, copies, problem.weight);
-    Turns turns = turns(copy -> Linear.builder()
-        .input(input)
-        .weight(weight.tensor(copy, 0))
-        .residual(residual)
-        .out(out)
-        .build(scope));
+    Turns turns = turns(copy
+        -> Linear.builder()
+            .input(input)
+            .weight(weight.tensor(copy, 0))
+            .residual(residual)
+            .out(out)
+            .build(scope));
     return new OpContender<>(scope, turns, out::toFloatArray);
   }
 
@@ -123,24 +125,23 @@ abstract class ExeuntLayers extends Contenders {
     List<Matrix> matrices = new ArrayList<>();
     for (KvPropagateProblem.Layer layer : problem.layers) {
       DType dtype = dtype(layer.kWeight().storage());
-      Tensor k = scope.allocate(dtype, layout.elements())
-          .copyFrom(new float[layout.elements()]);
-      Tensor v = scope.allocate(dtype, layout.elements())
-          .copyFrom(new float[layout.elements()]);
+      Tensor k = scope.allocate(dtype, layout.elements()).copyFrom(new float[layout.elements()]);
+      Tensor v = scope.allocate(dtype, layout.elements()).copyFrom(new float[layout.elements()]);
       caches.add(cache(scope, layout, k, v));
       norms.add(vector(scope, layer.normWeight()));
       matrices.add(layer.kWeight());
       matrices.add(layer.vWeight());
     }
-    Copies weights = new Copies(scope, copies, matrices.toArray(Matrix[]::new));
+    Copies weights = new Copies(scope, copies, matrices.toArray(Matrix[] ::new));
     Turns turns = turns(copy -> {
-      KvPropagate.Builder builder = KvPropagate.builder()
-          .hidden(hidden)
-          .exitLayer(exitLayer)
-          .slot(slot)
-          .rope(table, style(problem.interleaved), position)
-          .norm(Norm.Kind.RMS, problem.eps)
-          .modelLayers(problem.modelLayers);
+      KvPropagate.Builder builder =
+          KvPropagate.builder()
+              .hidden(hidden)
+              .exitLayer(exitLayer)
+              .slot(slot)
+              .rope(table, style(problem.interleaved), position)
+              .norm(Norm.Kind.RMS, problem.eps)
+              .modelLayers(problem.modelLayers);
       for (int j = 0; j < problem.layers.length; j++) {
         builder.layer(KvPropagate.Layer.of(problem.layers[j].index(), norms.get(j),
             weights.tensor(copy, 2 * j), weights.tensor(copy, 2 * j + 1), caches.get(j)));
@@ -150,8 +151,8 @@ abstract class ExeuntLayers extends Contenders {
     return new OpContender<>(scope, turns, () -> owed(problem, layout, caches));
   }
 
-  private static float[] owed(KvPropagateProblem problem, CacheLayout layout,
-      List<KvCache> caches) {
+  private static float[] owed(
+      KvPropagateProblem problem, CacheLayout layout, List<KvCache> caches) {
     int rows = problem.hidden.rows();
     float[] result = new float[caches.size() * rows * 2 * problem.width()];
     for (int j = 0; j < caches.size(); j++) {
@@ -178,19 +179,19 @@ abstract class ExeuntLayers extends Contenders {
     Tensor query = tensor(scope, problem.query).reshape(shape);
     Tensor sequence = layout.sequences == 1 ? null : ints(scope, problem.sequence);
     Tensor visible = ints(scope, problem.visible);
-    Tensor scores = problem.scores
-        ? scope.allocate(DType.F32, rows, problem.queryHeads, layout.slots) : null;
-    Copies cached = new Copies(
-        scope, copies, layout.arrange(problem.k), layout.arrange(problem.v));
-    Turns turns = turns(copy -> Attention.builder()
-        .query(query)
-        .cache(cache(scope, layout, cached.vector(copy, 0), cached.vector(copy, 1)))
-        .sequence(sequence)
-        .visible(visible)
-        .scale(problem.scale)
-        .scores(scores)
-        .out(out.reshape(shape))
-        .build(scope));
+    Tensor scores =
+        problem.scores ? scope.allocate(DType.F32, rows, problem.queryHeads, layout.slots) : null;
+    Copies cached = new Copies(scope, copies, layout.arrange(problem.k), layout.arrange(problem.v));
+    Turns turns = turns(copy
+        -> Attention.builder()
+            .query(query)
+            .cache(cache(scope, layout, cached.vector(copy, 0), cached.vector(copy, 1)))
+            .sequence(sequence)
+            .visible(visible)
+            .scale(problem.scale)
+            .scores(scores)
+            .out(out.reshape(shape))
+            .build(scope));
     return new OpContender<>(scope, turns, out::toFloatArray);
   }
 
@@ -198,14 +199,16 @@ abstract class ExeuntLayers extends Contenders {
     Scope scope = open(threads);
     CacheLayout layout = problem.layout;
     Copies sources = new Copies(scope, copies, problem.k, problem.v);
-    Copies destinations = problem.inPlace ? sources : new Copies(scope, copies,
-        Matrix.zeros(1, layout.elements(), problem.k.storage()),
-        Matrix.zeros(1, layout.elements(), problem.v.storage()));
+    Copies destinations = problem.inPlace
+        ? sources
+        : new Copies(scope, copies, Matrix.zeros(1, layout.elements(), problem.k.storage()),
+              Matrix.zeros(1, layout.elements(), problem.v.storage()));
     Tensor from = ints(scope, problem.from);
     Tensor to = ints(scope, problem.to);
     Turns turns = turns(copy -> {
       KvCache source = cache(scope, layout, sources.vector(copy, 0), sources.vector(copy, 1));
-      KvCache destination = problem.inPlace ? source
+      KvCache destination = problem.inPlace
+          ? source
           : cache(scope, layout, destinations.vector(copy, 0), destinations.vector(copy, 1));
       return source.copyTo(destination).from(from, null).to(to, null).build(scope);
     });
@@ -216,11 +219,12 @@ abstract class ExeuntLayers extends Contenders {
   private Contender<float[]> rowCompaction(RowCompactionProblem problem, int threads) {
     Scope scope = open(threads);
     Tensor out = like(scope, problem.input);
-    RowCompaction op = (problem.gather ? RowCompaction.gather() : RowCompaction.scatter())
-        .input(tensor(scope, problem.input))
-        .list(ints(scope, problem.list))
-        .out(out)
-        .build(scope);
+    RowCompaction op =
+        (problem.gather ? RowCompaction.gather() : RowCompaction.scatter())
+            .input(tensor(scope, problem.input))
+            .list(ints(scope, problem.list))
+            .out(out)
+            .build(scope);
     return new OpContender<>(scope, op, out::toFloatArray);
   }
 
@@ -296,36 +300,43 @@ abstract class ExeuntLayers extends Contenders {
       Tensor downBias = optional(problem.downBias);
       Tensor weight = vector(scope, problem.normWeight);
       Tensor bias = optional(problem.normBias);
-      Tensor skip = problem.skip == null ? null : scope.allocate(DType.U8, rows).copyFrom(
-          IntStream.range(0, rows).map(r -> problem.skip[r] ? 1 : 0).toArray());
+      Tensor skip = problem.skip == null
+          ? null
+          : scope.allocate(DType.U8, rows)
+                .copyFrom(IntStream.range(0, rows).map(r -> problem.skip[r] ? 1 : 0).toArray());
       Copies matrices = problem.gate == null
           ? new Copies(scope, copies, problem.up, problem.down)
           : new Copies(scope, copies, problem.up, problem.down, problem.gate);
       turns = new Turns(copies, copy -> {
-        Ffn.Builder builder = Ffn.builder()
-            .hidden(hidden)
-            .up(matrices.tensor(copy, 0), upBias)
-            .down(matrices.tensor(copy, 1), downBias)
-            .activation(problem.gate == null ? Ffn.Activation.GELU : Ffn.Activation.SILU)
-            .out(out)
-            .cosine(cosine)
-            .branchCosine(branchCosine)
-            .skip(skip);
+        Ffn.Builder builder =
+            Ffn.builder()
+                .hidden(hidden)
+                .up(matrices.tensor(copy, 0), upBias)
+                .down(matrices.tensor(copy, 1), downBias)
+                .activation(problem.gate == null ? Ffn.Activation.GELU : Ffn.Activation.SILU)
+                .out(out)
+                .cosine(cosine)
+                .branchCosine(branchCosine)
+                .skip(skip);
         if (problem.gate != null) {
           builder.gate(matrices.tensor(copy, 2), null);
         }
-        return (problem.normBias == null ? builder.rmsNorm(weight, problem.eps)
-            : builder.layerNorm(weight, bias, problem.eps)).build(scope);
+        return (problem.normBias == null
+                ? builder.rmsNorm(weight, problem.eps)
+                : builder.layerNorm(weight, bias, problem.eps))
+            .build(scope);
       });
-      rule = problem.extra != FfnProblem.Extra.DECISION ? null : FfnSkipRule.builder()
-          .cosine(cosine)
-          .state(FfnSkipRule.allocateState(scope, Device.CPU, rows))
-          .skip(scope.allocate(DType.U8, rows))
-          .modelLayers(30)
-          .coldLayers(5, 25)
-          .warmUp(0)
-          .threshold(0.95f)
-          .build(scope);
+      rule = problem.extra != FfnProblem.Extra.DECISION
+          ? null
+          : FfnSkipRule.builder()
+                .cosine(cosine)
+                .state(FfnSkipRule.allocateState(scope, Device.CPU, rows))
+                .skip(scope.allocate(DType.U8, rows))
+                .modelLayers(30)
+                .coldLayers(5, 25)
+                .warmUp(0)
+                .threshold(0.95f)
+                .build(scope);
       if (rule != null) {
         rule.run(-1, 0);
       }

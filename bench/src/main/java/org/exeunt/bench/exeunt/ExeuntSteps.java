@@ -49,12 +49,14 @@ abstract class ExeuntSteps extends ExeuntDrops {
     Tensor k = zeros(scope, dtype(problem.cache), layout.elements());
     Tensor v = zeros(scope, dtype(problem.cache), layout.elements());
     long[] shape = {problem.k.rows(), layout.heads, layout.dim};
-    Op op = cache(scope, layout, k, v).append()
-        .k(tensor(scope, problem.k).reshape(shape))
-        .v(tensor(scope, problem.v).reshape(shape))
-        .sequence(layout.sequences == 1 ? null : ints(scope, problem.sequence))
-        .slot(ints(scope, problem.slot))
-        .build(scope);
+    Op op =
+        cache(scope, layout, k, v)
+            .append()
+            .k(tensor(scope, problem.k).reshape(shape))
+            .v(tensor(scope, problem.v).reshape(shape))
+            .sequence(layout.sequences == 1 ? null : ints(scope, problem.sequence))
+            .slot(ints(scope, problem.slot))
+            .build(scope);
     return new OpContender<>(scope, op, () -> {
       float[] both = Arrays.copyOf(k.toFloatArray(), 2 * layout.elements());
       System.arraycopy(v.toFloatArray(), 0, both, layout.elements(), layout.elements());
@@ -76,14 +78,15 @@ abstract class ExeuntSteps extends ExeuntDrops {
     int rows = problem.sequence.length;
     Tensor slot = scope.allocate(DType.I32, rows);
     Tensor visible = scope.allocate(DType.I32, rows);
-    Op op = KvLength.advance(problem.capacity)
-        .length(length)
-        .sequence(problem.start.length == 1 ? null : ints(scope, problem.sequence))
-        .slot(slot)
-        .visible(visible)
-        .build(scope);
-    return new Repeated<>(scope, op, length.intBuffer(), problem.start,
-        () -> joined(slot, visible, length));
+    Op op =
+        KvLength.advance(problem.capacity)
+            .length(length)
+            .sequence(problem.start.length == 1 ? null : ints(scope, problem.sequence))
+            .slot(slot)
+            .visible(visible)
+            .build(scope);
+    return new Repeated<>(
+        scope, op, length.intBuffer(), problem.start, () -> joined(slot, visible, length));
   }
 
   private static int[] joined(Tensor... tensors) {
@@ -100,12 +103,15 @@ abstract class ExeuntSteps extends ExeuntDrops {
     Tensor overflow = scope.allocate(DType.I32, 1);
     HiddenStack push = null;
     for (int n = 0; n < problem.pushed.length; n++) {
-      HiddenStack.Builder builder = HiddenStack.push()
-          .rows(tensor(scope, problem.pushed[n]))
-          .tags(stackTags, ints(scope, problem.tags[n]).reshape(tagsPerRow, problem.rows()));
+      HiddenStack.Builder builder =
+          HiddenStack.push()
+              .rows(tensor(scope, problem.pushed[n]))
+              .tags(stackTags, ints(scope, problem.tags[n]).reshape(tagsPerRow, problem.rows()));
       if (problem.mask != null) {
-        builder.mask(scope.allocate(DType.U8, problem.rows()).copyFrom(
-            IntStream.range(0, problem.rows()).map(r -> problem.mask[r] ? 1 : 0).toArray()));
+        builder.mask(scope.allocate(DType.U8, problem.rows())
+                .copyFrom(IntStream.range(0, problem.rows())
+                        .map(r -> problem.mask[r] ? 1 : 0)
+                        .toArray()));
       }
       push = builder.stack(stack).count(count).overflow(overflow).build(scope);
       if (problem.gather) {
@@ -113,18 +119,19 @@ abstract class ExeuntSteps extends ExeuntDrops {
       }
     }
     if (!problem.gather) {
-      return new Repeated<>(scope, push, count.intBuffer(), new int[1],
-          () -> result(count, stack, stackTags));
+      return new Repeated<>(
+          scope, push, count.intBuffer(), new int[1], () -> result(count, stack, stackTags));
     }
     Tensor rows = scope.allocate(dtype, problem.capacity, problem.dim());
     Tensor tags = scope.allocate(DType.I32, tagsPerRow, problem.capacity);
-    Op gather = HiddenStack.gather()
-        .rows(rows)
-        .tags(stackTags, tags)
-        .stack(stack)
-        .count(count)
-        .overflow(overflow)
-        .build(scope);
+    Op gather =
+        HiddenStack.gather()
+            .rows(rows)
+            .tags(stackTags, tags)
+            .stack(stack)
+            .count(count)
+            .overflow(overflow)
+            .build(scope);
     return new OpContender<>(scope, gather, () -> result(count, rows, tags));
   }
 
@@ -141,17 +148,18 @@ abstract class ExeuntSteps extends ExeuntDrops {
     Tensor budget = scope.allocate(DType.I32, problem.images(), 1 + problem.parts());
     Tensor marks =
         problem.count ? scope.allocate(DType.U8, problem.images(), problem.tokens()) : null;
-    Op op = (problem.count ? HiredBudget.asInCode() : HiredBudget.builder())
-        .attention(tensor(scope, problem.attention))
-        .budget(budget)
-        .marks(marks)
-        .valid(scope.allocate(DType.U8, problem.images()))
-        .rate(problem.rate, problem.alpha)
-        .patches(problem.patchRows, problem.patchCols)
-        .grid(problem.gridRows, problem.gridCols)
-        .build(scope);
-    return new OpContender<>(scope, op,
-        () -> problem.count ? joined(budget, marks) : budget.toIntArray());
+    Op op =
+        (problem.count ? HiredBudget.asInCode() : HiredBudget.builder())
+            .attention(tensor(scope, problem.attention))
+            .budget(budget)
+            .marks(marks)
+            .valid(scope.allocate(DType.U8, problem.images()))
+            .rate(problem.rate, problem.alpha)
+            .patches(problem.patchRows, problem.patchCols)
+            .grid(problem.gridRows, problem.gridCols)
+            .build(scope);
+    return new OpContender<>(
+        scope, op, () -> problem.count ? joined(budget, marks) : budget.toIntArray());
   }
 
   private Contender<float[]> ropeTable(RopeTableProblem problem, int threads) {
@@ -169,19 +177,19 @@ abstract class ExeuntSteps extends ExeuntDrops {
     Tensor threshold = problem.calm ? scope.allocate(DType.F32, problem.positions) : null;
     LayerSchedule.Builder builder = problem.calm
         ? LayerSchedule.calm(0, 1, 0).threshold(
-            problem.start, ExitRule.Decay.CALM_CODE, 0, problem.horizon, problem.tau)
-        : LayerSchedule.skipDecode(
-            0, problem.horizon, problem.most, problem.least, problem.warmUp);
-    Op op = builder.layers(layers).count(count).exitTest(exitTest).threshold(threshold)
-        .build(scope);
-    return new OpContender<>(scope, op, () -> new ScheduleResult(layers.toIntArray(),
-        count.toIntArray(), exitTest.toIntArray(),
-        threshold == null ? null : threshold.toFloatArray()));
+              problem.start, ExitRule.Decay.CALM_CODE, 0, problem.horizon, problem.tau)
+        : LayerSchedule.skipDecode(0, problem.horizon, problem.most, problem.least, problem.warmUp);
+    Op op =
+        builder.layers(layers).count(count).exitTest(exitTest).threshold(threshold).build(scope);
+    return new OpContender<>(scope, op,
+        ()
+            -> new ScheduleResult(layers.toIntArray(), count.toIntArray(), exitTest.toIntArray(),
+                threshold == null ? null : threshold.toFloatArray()));
   }
 
   /** An op that goes on from where its last run stopped: every run puts its few words back. */
-  private record Repeated<R>(Scope scope, Op op, IntBuffer words, int[] start,
-      Supplier<R> results) implements Contender<R> {
+  private record Repeated<R>(Scope scope, Op op, IntBuffer words, int[] start, Supplier<R> results)
+      implements Contender<R> {
     @Override
     public Object run() {
       words.put(0, start);
@@ -214,16 +222,17 @@ abstract class ExeuntSteps extends ExeuntDrops {
       masks = scope.allocate(DType.U8, problem.layers(), rows);
       rules = new FfnSkipRule[problem.layers()];
       for (int next = 0; next < rules.length; next++) {
-        rules[next] = FfnSkipRule.builder()
-            .cosine(next == 0 ? null : cosines.row(next - 1))
-            .state(state)
-            .skip(masks.row(next))
-            .modelLayers(rules.length)
-            .coldLayers(0, rules.length)
-            .warmUp(0)
-            .threshold(problem.threshold)
-            .at(next - 1, 0)
-            .build(scope);
+        rules[next] =
+            FfnSkipRule.builder()
+                .cosine(next == 0 ? null : cosines.row(next - 1))
+                .state(state)
+                .skip(masks.row(next))
+                .modelLayers(rules.length)
+                .coldLayers(0, rules.length)
+                .warmUp(0)
+                .threshold(problem.threshold)
+                .at(next - 1, 0)
+                .build(scope);
       }
     }
 

@@ -24,8 +24,8 @@ final class StatsContender implements Contender<RowStats> {
     stats = new RowStats(rows, all);
     argmax = out.argmax().intBuffer();
     if (all) {
-      sources = buffers(out.p1(), out.margin(), out.entropy(), out.maxLogit(), out.lse(),
-          out.p2(), out.pow2Entropy(), out.meanLogP());
+      sources = buffers(out.p1(), out.margin(), out.entropy(), out.maxLogit(), out.lse(), out.p2(),
+          out.pow2Entropy(), out.meanLogP());
       targets = new float[][] {stats.p1, stats.margin, stats.entropy, stats.maxLogit, stats.lse,
           stats.p2, stats.pow2Entropy, stats.meanLogP};
     } else {

@@ -45,8 +45,8 @@ public final class OnnxContenders extends OnnxSteps {
 
   @Override
   public boolean offers(BenchCase benchCase) {
-    boolean counted = benchCase.op().equals("hired_budget")
-        && benchCase.text("score").equals("top_count");
+    boolean counted =
+        benchCase.op().equals("hired_budget") && benchCase.text("score").equals("top_count");
     return super.offers(benchCase) && Peers.offer(benchCase) && !counted;
   }
 
@@ -69,12 +69,11 @@ public final class OnnxContenders extends OnnxSteps {
     String z = floatInput(graph, "logits", problem.logits);
     graph.input("labels", INT64, rows, 1);
     boolean softmax = problem.normalizer == Normalizer.SOFTMAX;
-    String p = softmax
-        ? graph.node("Softmax", axis(LAST), z)
-        : normalised(graph, stableScores(graph, z));
+    String p =
+        softmax ? graph.node("Softmax", axis(LAST), z) : normalised(graph, stableScores(graph, z));
     String py = graph.node("GatherElements", axis(1), p, "labels");
-    String mean = graph.node("ReduceMean", new Attributes().with("keepdims", 0),
-        graph.node("Log", py));
+    String mean =
+        graph.node("ReduceMean", new Attributes().with("keepdims", 0), graph.node("Log", py));
     graph.node("Neg", new Attributes(), new String[] {mean}, "loss");
     graph.output("loss", FLOAT);
     String updates = graph.node("Sub", py, graph.scalar(1));
@@ -177,8 +176,8 @@ public final class OnnxContenders extends OnnxSteps {
     }
     int classes = problem.outWeight.rows();
     String w = graph.constant(problem.outWeight.transposed(), width, classes);
-    String logits = graph.node("Add", graph.node("MatMul", y, w),
-        graph.constant(problem.outBias.values(), classes));
+    String logits = graph.node(
+        "Add", graph.node("MatMul", y, w), graph.constant(problem.outBias.values(), classes));
     int rows = problem.features.rows();
     boolean softmax = classes == 2;
     graph.node(softmax ? "Softmax" : "Sigmoid", softmax ? axis(LAST) : new Attributes(),
@@ -205,8 +204,8 @@ public final class OnnxContenders extends OnnxSteps {
         graph.node("Mul", p, logP), graph.constant(new long[] {1}, 1));
     graph.node("Neg", new Attributes(), new String[] {sum}, "entropy");
     graph.output("entropy", FLOAT, rows);
-    graph.node("TopK", axis(LAST), new String[] {p, graph.constant(new long[] {2}, 1)}, "top",
-        "index");
+    graph.node(
+        "TopK", axis(LAST), new String[] {p, graph.constant(new long[] {2}, 1)}, "top", "index");
     graph.output("top", FLOAT, rows, 2).output("index", INT64, rows, 2);
   }
 

@@ -76,18 +76,16 @@ abstract class OnnxDrops extends OnnxLayers {
     OnnxGraph graph = new OnnxGraph();
     CacheLayout layout = problem.layout;
     Matrix k = layout.arrange(problem.k).widened();
-    String q = reshaped(
-        graph, floatInput(graph, "query", problem.query), layout.heads, -1, layout.dim);
-    String keys = reshaped(
-        graph, floatInput(graph, "k", k), layout.heads, layout.slots, layout.dim);
-    String turned = graph.node(
-        "Transpose", new Attributes().with("perm", new long[] {0, 2, 1}), keys);
+    String q =
+        reshaped(graph, floatInput(graph, "query", problem.query), layout.heads, -1, layout.dim);
+    String keys =
+        reshaped(graph, floatInput(graph, "k", k), layout.heads, layout.slots, layout.dim);
+    String turned =
+        graph.node("Transpose", new Attributes().with("perm", new long[] {0, 2, 1}), keys);
     String z = graph.node("Mul", graph.node("MatMul", q, turned), graph.scalar(problem.scale));
-    String a = problem.softmax
-        ? graph.node("Softmax", new Attributes().with("axis", -1), z) : z;
-    graph.node("ReduceMean",
-        new Attributes().with("axes", new long[] {0, 1}).with("keepdims", 0), new String[] {a},
-        "scores");
+    String a = problem.softmax ? graph.node("Softmax", new Attributes().with("axis", -1), z) : z;
+    graph.node("ReduceMean", new Attributes().with("axes", new long[] {0, 1}).with("keepdims", 0),
+        new String[] {a}, "scores");
     if (problem.scores) {
       graph.output("scores", FLOAT, problem.columns);
     }
@@ -98,12 +96,11 @@ abstract class OnnxDrops extends OnnxLayers {
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
     session.input("query", problem.query);
     session.input("k", k);
-    FloatBuffer scores =
-        problem.scores ? session.floatOutput("scores", problem.columns) : null;
+    FloatBuffer scores = problem.scores ? session.floatOutput("scores", problem.columns) : null;
     LongBuffer indices =
         problem.choice == null ? null : session.longOutput("indices", problem.choice.k());
-    return contender(session, () -> new ScoresResult(floats(scores),
-        indices == null ? null : ints(indices)));
+    return contender(
+        session, () -> new ScoresResult(floats(scores), indices == null ? null : ints(indices)));
   }
 
   private static float[] floats(FloatBuffer buffer) {
@@ -141,21 +138,19 @@ abstract class OnnxDrops extends OnnxLayers {
     OnnxGraph graph = new OnnxGraph();
     graph.input("list", INT64, problem.lists[0].length);
     long[] from = {layout.heads, layout.slots, layout.dim};
-    return moved(
-        graph, new Matrix[] {problem.k, problem.v}, from, problem.lists[0], null, threads);
+    return moved(graph, new Matrix[] {problem.k, problem.v}, from, problem.lists[0], null, threads);
   }
 
   /** Gathers along axis 1 of each tensor; the result is the first one's. */
-  private static Contender<float[]> moved(OnnxGraph graph, Matrix[] tensors, long[] from,
-      int[] list, Matrix scores, int threads) {
+  private static Contender<float[]> moved(
+      OnnxGraph graph, Matrix[] tensors, long[] from, int[] list, Matrix scores, int threads) {
     Storage storage = tensors[0].storage();
-    Matrix like =
-        Matrix.normal(1, (int) (from[0] * list.length * from[2]), storage, 1, 0, 0);
+    Matrix like = Matrix.normal(1, (int) (from[0] * list.length * from[2]), storage, 1, 0, 0);
     for (int t = 0; t < tensors.length; t++) {
       int type = storage == Storage.F32 ? FLOAT : BFLOAT16;
       graph.input("in" + t, type, 1, tensors[t].cols());
-      String kept = graph.node("Gather", new Attributes().with("axis", 1),
-          reshaped(graph, "in" + t, from), "list");
+      String kept = graph.node(
+          "Gather", new Attributes().with("axis", 1), reshaped(graph, "in" + t, from), "list");
       graph.node("Reshape", new Attributes(),
           new String[] {kept, graph.constant(new long[] {1, like.cols()}, 2)}, "out" + t);
       graph.output("out" + t, type, 1, like.cols());

@@ -37,8 +37,8 @@ abstract class OnnxLayers extends Contenders {
 
   private static String normed(OnnxGraph graph, String x, Matrix weight, float eps) {
     String w = graph.constant(weight.values(), weight.cols());
-    String square = graph.node("ReduceMean", new Attributes().with("axes", new long[] {-1}),
-        graph.node("Mul", x, x));
+    String square = graph.node(
+        "ReduceMean", new Attributes().with("axes", new long[] {-1}), graph.node("Mul", x, x));
     String size = graph.node("Sqrt", graph.node("Add", square, graph.scalar(eps)));
     return graph.node("Mul", graph.node("Div", x, size), w);
   }
@@ -46,8 +46,7 @@ abstract class OnnxLayers extends Contenders {
   private Contender<float[]> linear(LinearProblem problem, int threads) {
     OnnxGraph graph = new OnnxGraph();
     String y = product(graph, floatInput(graph, "input", problem.input), problem.weight);
-    Matrix like = Matrix.normal(
-        problem.input.rows(), problem.weight.rows(), problem.out, 1, 0, 0);
+    Matrix like = Matrix.normal(problem.input.rows(), problem.weight.rows(), problem.out, 1, 0, 0);
     if (problem.residual != null) {
       y = graph.node("Add", y, floatInput(graph, "residual", problem.residual));
     }
@@ -94,10 +93,9 @@ abstract class OnnxLayers extends Contenders {
     String q = reshaped(graph, floatInput(graph, "query", problem.query), heads, -1, dim);
     String keys = reshaped(graph, floatInput(graph, "k", k), cached);
     String values = reshaped(graph, floatInput(graph, "v", v), cached);
-    String turned = graph.node(
-        "Transpose", new Attributes().with("perm", new long[] {0, 2, 1}), keys);
-    String scores =
-        graph.node("Mul", graph.node("MatMul", q, turned), graph.scalar(problem.scale));
+    String turned =
+        graph.node("Transpose", new Attributes().with("perm", new long[] {0, 2, 1}), keys);
+    String scores = graph.node("Mul", graph.node("MatMul", q, turned), graph.scalar(problem.scale));
     String p = graph.node("Softmax", new Attributes().with("axis", -1), scores);
     String out = reshaped(graph, graph.node("MatMul", p, values), 1, problem.query.cols());
     matrixOutput(graph, "out", out, problem.query);

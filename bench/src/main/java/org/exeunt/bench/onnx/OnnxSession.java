@@ -89,8 +89,7 @@ final class OnnxSession implements AutoCloseable {
 
   /** An output in the shape and storage of {@code like}; the supplier widens it to f32. */
   Supplier<float[]> matrixOutput(String name, Matrix like) {
-    ByteBuffer memory =
-        output(name, type(like), like.storage().bytes(), like.rows(), like.cols());
+    ByteBuffer memory = output(name, type(like), like.storage().bytes(), like.rows(), like.cols());
     return () -> floats(memory, like.storage());
   }
 

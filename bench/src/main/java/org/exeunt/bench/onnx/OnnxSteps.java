@@ -51,7 +51,8 @@ abstract class OnnxSteps extends OnnxDrops {
     for (String side : new String[] {"k", "v"}) {
       graph.input(side, type(problem.k.storage()), rows, problem.k.cols());
       graph.input(side + "_cache", type(problem.cache), cache.rows(), width);
-      String updates = problem.k.storage() == problem.cache ? side
+      String updates = problem.k.storage() == problem.cache
+          ? side
           : graph.node("Cast", new Attributes().with("to", type(problem.cache)), side);
       graph.node("ScatterND", new Attributes(),
           new String[] {side + "_cache", "cells", reshaped(graph, updates, cells.length, width)},
@@ -94,8 +95,7 @@ abstract class OnnxSteps extends OnnxDrops {
     String sums = reshaped(graph, summed(graph, cells, 2, 4), images, problem.parts());
     String share = graph.node("Cast", new Attributes().with("to", FLOAT),
         graph.node("Div", sums, summed(graph, sums, 1)));
-    String wanted = graph.node("Floor",
-        graph.node("Mul", share, graph.scalar(problem.shared())));
+    String wanted = graph.node("Floor", graph.node("Mul", share, graph.scalar(problem.shared())));
     String given = graph.node("Cast", new Attributes().with("to", INT64),
         graph.node("Min", wanted, graph.scalar(problem.tokens())));
     long[] full = new long[images];
@@ -149,9 +149,11 @@ abstract class OnnxSteps extends OnnxDrops {
       OnnxGraph graph = new OnnxGraph();
       Matrix cosine = Matrix.zeros(1, rows, Storage.F32);
       graph.input("skipped", BOOL, 1, rows);
-      graph.node("Or", new Attributes(), new String[] {"skipped",
-          graph.node("GreaterOrEqual", floatInput(graph, "cosine", cosine),
-              graph.scalar(problem.threshold))}, "skip");
+      graph.node("Or", new Attributes(),
+          new String[] {"skipped",
+              graph.node("GreaterOrEqual", floatInput(graph, "cosine", cosine),
+                  graph.scalar(problem.threshold))},
+          "skip");
       graph.output("skip", BOOL, 1, rows);
       byte[] model = graph.toModel();
       masks[0] = ByteBuffer.allocateDirect(rows);

@@ -24,8 +24,9 @@ final class ProtoWriter {
 
   ProtoWriter real(int field, float value) {
     int bits = Float.floatToRawIntBits(value);
-    return key(field, FIXED32).append(
-        new byte[] {(byte) bits, (byte) (bits >> 8), (byte) (bits >> 16), (byte) (bits >> 24)});
+    return key(field, FIXED32)
+        .append(
+            new byte[] {(byte) bits, (byte) (bits >> 8), (byte) (bits >> 16), (byte) (bits >> 24)});
   }
 
   ProtoWriter text(int field, String value) {

@@ -36,8 +36,10 @@ public final class AttentionProblem extends Problem<float[]> {
     k = Matrix.normal(slots, width, storage, 1, seed, 1);
     v = Matrix.normal(slots, width, storage, 1, seed, 2);
     sequence = IntStream.range(0, rows).map(r -> r % layout.sequences).toArray();
-    visible = IntStream.range(0, rows)
-        .map(r -> causal ? layout.slots - rows + 1 + r : layout.slots).toArray();
+    visible =
+        IntStream.range(0, rows)
+            .map(r -> causal ? layout.slots - rows + 1 + r : layout.slots)
+            .toArray();
   }
 
   /** Bytes that must move: the visible slots of each sequence, query, output, scores. */
@@ -46,8 +48,12 @@ public final class AttentionProblem extends Problem<float[]> {
     long seen = 0;
     for (int s = 0; s < layout.sequences; s++) {
       int of = s;
-      seen += IntStream.range(0, visible.length).filter(r -> sequence[r] == of)
-          .map(r -> visible[r]).max().orElse(0);
+      seen +=
+          IntStream.range(0, visible.length)
+              .filter(r -> sequence[r] == of)
+              .map(r -> visible[r])
+              .max()
+              .orElse(0);
     }
     long cache = 2 * seen * layout.heads * layout.dim * k.storage().bytes();
     long given = scores ? 4L * query.rows() * queryHeads * layout.slots : 0;
@@ -68,8 +74,8 @@ public final class AttentionProblem extends Problem<float[]> {
     IntStream.range(0, query.rows() * queryHeads).parallel().forEach(i -> {
       double[] expected = head(i / queryHeads, i % queryHeads);
       for (int d = 0; d < dim; d++) {
-        Check.close("out", i * dim + d, expected[d], out[i * dim + d],
-            Check.tolerance(query.storage()), 1);
+        Check.close(
+            "out", i * dim + d, expected[d], out[i * dim + d], Check.tolerance(query.storage()), 1);
       }
     });
   }

@@ -6,19 +6,10 @@ import java.util.stream.IntStream;
 /** What a few queries pay to each token, and the tokens to keep for it. */
 public final class AttentionScoresProblem extends Problem<ScoresResult> {
   /** What becomes of the query heads. */
-  public enum Heads {
-    EACH,
-    SUM,
-    MEAN,
-    GROUP
-  }
+  public enum Heads { EACH, SUM, MEAN, GROUP }
 
   /** How neighbours share their scores. */
-  public enum Pool {
-    NONE,
-    AVG,
-    MAX
-  }
+  public enum Pool { NONE, AVG, MAX }
 
   /** Of N columns the k best are kept, and those from {@code keepFrom} on; room for K. */
   public record Choice(int k, int room, int keepFrom) {}
@@ -73,8 +64,10 @@ public final class AttentionScoresProblem extends Problem<ScoresResult> {
     query = Matrix.normal(rows, queryHeads * layout.dim, storage, 1, seed, 0);
     k = Matrix.normal(
         layout.sequences * layout.slots, layout.heads * layout.dim, storage, 1, seed, 1);
-    visible = IntStream.range(0, rows)
-        .map(r -> causal ? layout.slots - window + 1 + r % window : layout.slots).toArray();
+    visible =
+        IntStream.range(0, rows)
+            .map(r -> causal ? layout.slots - window + 1 + r % window : layout.slots)
+            .toArray();
   }
 
   /** Rows of scores for each prompt. */
@@ -137,8 +130,7 @@ public final class AttentionScoresProblem extends Problem<ScoresResult> {
       highest = has[j] ? highest : Math.max(highest, expected[j]);
     }
     if (lowest < highest - Check.F32_TOLERANCE * Math.max(Math.abs(highest), floor)) {
-      throw new IllegalStateException(
-          "row " + row + " keeps " + lowest + ", but not " + highest);
+      throw new IllegalStateException("row " + row + " keeps " + lowest + ", but not " + highest);
     }
   }
 

@@ -9,11 +9,7 @@ import java.util.Arrays;
  */
 public final class CacheLayout {
   /** The three layouts. */
-  public enum Kind {
-    HEAD,
-    TOKEN,
-    PAGED
-  }
+  public enum Kind { HEAD, TOKEN, PAGED }
 
   private static final int SPARE_PAGES = 3;
 
@@ -29,8 +25,7 @@ public final class CacheLayout {
   /** The page of each block of each sequence; empty if not paged. */
   public final int[] blockTable;
 
-  public CacheLayout(Kind kind, int sequences, int slots, int page, int heads, int dim,
-      int seed) {
+  public CacheLayout(Kind kind, int sequences, int slots, int page, int heads, int dim, int seed) {
     this.kind = kind;
     this.sequences = sequences;
     this.slots = slots;

@@ -18,8 +18,8 @@ final class Check {
     return storage == Storage.BF16 ? BF16_TOLERANCE : F32_TOLERANCE; // f16 keeps ten bits
   }
 
-  static void close(String what, long index, double expected, double actual, double tolerance,
-      double floor) {
+  static void close(
+      String what, long index, double expected, double actual, double tolerance, double floor) {
     // Written so that a NaN on either side fails.
     if (!(Math.abs(actual - expected) <= tolerance * Math.max(Math.abs(expected), floor))) {
       throw new IllegalStateException(

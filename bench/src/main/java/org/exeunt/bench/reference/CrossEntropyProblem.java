@@ -31,8 +31,11 @@ public final class CrossEntropyProblem extends Problem<LossAndGrad> {
   @Override
   public void check(LossAndGrad result) {
     Check.length("gradient", logits.values().length, result.grad.length);
-    double sum = IntStream.range(0, logits.rows()).parallel()
-        .mapToDouble(r -> checkRow(r, result.grad)).sum();
+    double sum =
+        IntStream.range(0, logits.rows())
+            .parallel()
+            .mapToDouble(r -> checkRow(r, result.grad))
+            .sum();
     Check.close("loss", 0, sum / logits.rows(), result.loss, Check.F32_TOLERANCE, 1e-2);
   }
 
@@ -46,8 +49,8 @@ public final class CrossEntropyProblem extends Problem<LossAndGrad> {
       double expected = slope * (p[c] - (c == labels[row] ? 1 : 0)) / logits.rows();
       // p - 1 cancels in f32 where p is nearly 1, so there the error is measured against 1.
       double floor = c == labels[row] ? 1e-2 * slope / logits.rows() : 1e-30;
-      Check.close("gradient", (long) row * cols + c, expected, grad[row * cols + c], tolerance,
-          floor);
+      Check.close(
+          "gradient", (long) row * cols + c, expected, grad[row * cols + c], tolerance, floor);
     }
     return -Math.log(p[labels[row]]);
   }

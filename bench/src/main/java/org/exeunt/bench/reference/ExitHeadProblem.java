@@ -56,9 +56,9 @@ public final class ExitHeadProblem extends Problem<RowStats> {
   /** Bytes that must be read: the rows of the weights that take part, and the hidden states. */
   @Override
   public long bytes() {
-    return hidden.bytes() + (shortlist == null
-        ? weight.bytes()
-        : (long) shortlist.length * weight.cols() * weight.storage().bytes());
+    return hidden.bytes()
+        + (shortlist == null ? weight.bytes()
+                             : (long) shortlist.length * weight.cols() * weight.storage().bytes());
   }
 
   /** Multiply-adds of the LM head. */
@@ -100,8 +100,9 @@ public final class ExitHeadProblem extends Problem<RowStats> {
 
   private double[] logits(double[] x) {
     double[] z = new double[shortlist == null ? weight.rows() : shortlist.length];
-    IntStream.range(0, z.length).parallel().forEach(
-        i -> z[i] = dot(x, weight.values(), shortlist == null ? i : shortlist[i]));
+    IntStream.range(0, z.length)
+        .parallel()
+        .forEach(i -> z[i] = dot(x, weight.values(), shortlist == null ? i : shortlist[i]));
     return z;
   }
 

@@ -18,8 +18,7 @@ public final class ExitRuleProblem extends Problem<int[]> {
   public final Matrix scores;
 
   /** A token with the scores {@code unit} or, if {@code low}, {@code low} of the case tables. */
-  public ExitRuleProblem(Rule rule, int rows, int layers, float threshold, boolean low,
-      int seed) {
+  public ExitRuleProblem(Rule rule, int rows, int layers, float threshold, boolean low, int seed) {
     super("exit_rule");
     this.rule = rule;
     this.threshold = threshold;

@@ -133,8 +133,9 @@ public final class FfnProblem extends Problem<FfnResult> {
   /** To about 1e-7: Abramowitz and Stegun 7.1.26. */
   public static double erf(double x) {
     double t = 1 / (1 + 0.3275911 * Math.abs(x));
-    double poly = ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t
-        + 0.254829592) * t;
+    double poly =
+        ((((1.061405429 * t - 1.453152027) * t + 1.421413741) * t - 0.284496736) * t + 0.254829592)
+        * t;
     return Math.signum(x) * (1 - poly * Math.exp(-x * x));
   }
 }

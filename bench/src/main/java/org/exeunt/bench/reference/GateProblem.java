@@ -21,17 +21,15 @@ public final class GateProblem extends Problem<float[]> {
   public final Matrix outBias;
 
   /** A gate with the weights of the case tables, all stored like the features. */
-  public GateProblem(Matrix features, int repeats, int classes, float weightScale,
-      boolean hiddenBias, int seed) {
+  public GateProblem(
+      Matrix features, int repeats, int classes, float weightScale, boolean hiddenBias, int seed) {
     super("gate");
     int width = features.cols();
     Storage storage = features.storage();
     this.repeats = repeats;
     this.features = features;
-    hiddenWeight =
-        repeats == 0 ? null : Matrix.normal(width, width, storage, weightScale, seed, 1);
-    this.hiddenBias =
-        hiddenBias ? Matrix.normal(1, width, Storage.F32, 0.125f, seed, 2) : null;
+    hiddenWeight = repeats == 0 ? null : Matrix.normal(width, width, storage, weightScale, seed, 1);
+    this.hiddenBias = hiddenBias ? Matrix.normal(1, width, Storage.F32, 0.125f, seed, 2) : null;
     outWeight = Matrix.normal(classes, width, storage, weightScale, seed, 3);
     outBias = Matrix.normal(1, classes, Storage.F32, 0.125f, seed, 4);
   }
@@ -54,8 +52,7 @@ public final class GateProblem extends Problem<float[]> {
       int last = outWeight.rows() - 1;
       double logit = dot(y, outWeight, last) + outBias.values()[last];
       logit -= last == 0 ? 0 : dot(y, outWeight, 0) + outBias.values()[0];
-      Check.close("probability", r, 1 / (1 + Math.exp(-logit)), prob[r], Check.F32_TOLERANCE,
-          1e-6);
+      Check.close("probability", r, 1 / (1 + Math.exp(-logit)), prob[r], Check.F32_TOLERANCE, 1e-6);
     }
   }
 

@@ -35,7 +35,8 @@ public final class GatherProblem extends Problem<float[]> {
       tensors[t] = Matrix.normal(1, outer * entries * inner, storage, 1, seed, 16 + t);
     }
     scores = heads == 0 ? null : Matrix.normal(heads, entries, Storage.F32, 1, seed, 0);
-    list = scores != null ? SelectProblem.best(scores, heads, 0, kept)
+    list = scores != null
+        ? SelectProblem.best(scores, heads, 0, kept)
         : Arrays.copyOf(new Words(seed, 1).shuffled(entries), kept);
     Arrays.sort(list);
   }
@@ -66,8 +67,8 @@ public final class GatherProblem extends Problem<float[]> {
       for (int i = 0; i < list.length; i++) {
         for (int d = 0; d < inner; d++) {
           int to = (o * room() + i) * inner + d;
-          Check.close("out", to, tensors[0].values()[(o * entries + list[i]) * inner + d],
-              out[to], 0, 0);
+          Check.close(
+              "out", to, tensors[0].values()[(o * entries + list[i]) * inner + d], out[to], 0, 0);
         }
       }
     }

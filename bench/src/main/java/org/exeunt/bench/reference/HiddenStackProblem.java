@@ -97,8 +97,7 @@ public final class HiddenStackProblem extends Problem<StackResult> {
 
   private void check(int push, int row, int entry, StackResult result) {
     int dim = dim();
-    float[] expected =
-        Arrays.copyOfRange(pushed[push].values(), row * dim, (row + 1) * dim);
+    float[] expected = Arrays.copyOfRange(pushed[push].values(), row * dim, (row + 1) * dim);
     for (int d = 0; d < dim; d++) {
       Check.close("rows", entry * dim + d, expected[d], result.rows()[entry * dim + d], 0, 0);
     }

@@ -97,8 +97,7 @@ public final class HiredBudgetProblem extends Problem<int[]> {
         }
       }
       for (int token = 0; token < tokens(); token++) {
-        double value =
-            count ? marks[token] : attention.values()[image * tokens() + token];
+        double value = count ? marks[token] : attention.values()[image * tokens() + token];
         worth[region(token)] += value;
         all += value;
       }

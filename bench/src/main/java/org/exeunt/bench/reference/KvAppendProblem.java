@@ -19,8 +19,8 @@ public final class KvAppendProblem extends Problem<float[]> {
   public final int[] slot;
 
   /** Rows go to the sequences in turn, to ascending slots from the first or down from the last. */
-  public KvAppendProblem(CacheLayout layout, int rows, Storage storage, Storage cache,
-      boolean last, int seed) {
+  public KvAppendProblem(
+      CacheLayout layout, int rows, Storage storage, Storage cache, boolean last, int seed) {
     super("kv_append");
     this.layout = layout;
     this.cache = cache;

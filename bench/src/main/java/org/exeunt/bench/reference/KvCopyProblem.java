@@ -14,15 +14,13 @@ public final class KvCopyProblem extends Problem<float[]> {
   public final int[] to;
 
   /** Compaction keeps about every second slot; a copy takes the leading ones. */
-  public KvCopyProblem(CacheLayout layout, int count, Storage storage, boolean inPlace,
-      boolean compact, int seed) {
+  public KvCopyProblem(
+      CacheLayout layout, int count, Storage storage, boolean inPlace, boolean compact, int seed) {
     super("kv_copy");
     this.layout = layout;
     this.inPlace = inPlace;
-    k = layout.arrange(
-        Matrix.normal(layout.slots, layout.heads * layout.dim, storage, 1, seed, 0));
-    v = layout.arrange(
-        Matrix.normal(layout.slots, layout.heads * layout.dim, storage, 1, seed, 1));
+    k = layout.arrange(Matrix.normal(layout.slots, layout.heads * layout.dim, storage, 1, seed, 0));
+    v = layout.arrange(Matrix.normal(layout.slots, layout.heads * layout.dim, storage, 1, seed, 1));
     Words words = new Words(seed, 4);
     from = new int[count];
     to = new int[count];

@@ -25,8 +25,8 @@ public final class KvLengthProblem extends Problem<int[]> {
   }
 
   /** Rows go to the sequences in turn. */
-  public static KvLengthProblem advance(int lengths, int rows, int capacity, boolean random,
-      int seed) {
+  public static KvLengthProblem advance(
+      int lengths, int rows, int capacity, boolean random, int seed) {
     int[] sequence = new int[rows];
     for (int r = 0; r < rows; r++) {
       sequence[r] = r % lengths;
@@ -41,8 +41,7 @@ public final class KvLengthProblem extends Problem<int[]> {
     for (int i = 0; i < lengths; i++) {
       limit[i] = words.pick(i, capacity + 1);
     }
-    return new KvLengthProblem(
-        start(lengths, capacity, random, seed), capacity, new int[0], limit);
+    return new KvLengthProblem(start(lengths, capacity, random, seed), capacity, new int[0], limit);
   }
 
   private static int[] start(int lengths, int capacity, boolean random, int seed) {

@@ -43,17 +43,23 @@ public final class KvPropagateProblem extends Problem<float[]> {
     this.page = page;
     table = RopeProblem.table(positions, pairs, seed);
     position = RopeProblem.positions(hidden.rows(), positions, false, seed, 12);
-    layers = IntStream.range(0, count).mapToObj(k -> {
-      int stream = 128 + 16 * k;
-      return new Layer(first + k,
-          NormProblem.weight(hidden.cols(), seed, stream + 4),
-          Matrix.normal(heads * dim, hidden.cols(), storage, scale, seed, stream),
-          Matrix.normal(heads * dim, hidden.cols(), storage, scale, seed, stream + 1));
-    }).toArray(Layer[]::new);
+    layers =
+        IntStream.range(0, count)
+            .mapToObj(k -> {
+              int stream = 128 + 16 * k;
+              return new Layer(first + k, NormProblem.weight(hidden.cols(), seed, stream + 4),
+                  Matrix.normal(heads * dim, hidden.cols(), storage, scale, seed, stream),
+                  Matrix.normal(heads * dim, hidden.cols(), storage, scale, seed, stream + 1));
+            })
+            .toArray(Layer[] ::new);
     Words exits = new Words(seed, 10);
-    exitLayer = IntStream.range(0, hidden.rows())
-        .map(r -> !mixed ? 0 : r % 4 == 3 ? -1 : exits.pick(r, modelLayers + 1))
-        .toArray();
+    exitLayer =
+        IntStream.range(0, hidden.rows())
+            .map(r
+                -> !mixed        ? 0
+                    : r % 4 == 3 ? -1
+                                 : exits.pick(r, modelLayers + 1))
+            .toArray();
   }
 
   /** Where a row's token lies, in every layer. */

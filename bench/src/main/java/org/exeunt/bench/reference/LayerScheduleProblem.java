@@ -36,14 +36,13 @@ public final class LayerScheduleProblem extends Problem<ScheduleResult> {
     this.tau = tau;
   }
 
-  public static LayerScheduleProblem skipDecode(int positions, int layers, int horizon, int most,
-      int least, int warmUp) {
-    return new LayerScheduleProblem(
-        positions, layers, horizon, false, most, least, warmUp, 0, 0);
+  public static LayerScheduleProblem skipDecode(
+      int positions, int layers, int horizon, int most, int least, int warmUp) {
+    return new LayerScheduleProblem(positions, layers, horizon, false, most, least, warmUp, 0, 0);
   }
 
-  public static LayerScheduleProblem calm(int positions, int layers, int horizon, float start,
-      float tau) {
+  public static LayerScheduleProblem calm(
+      int positions, int layers, int horizon, float start, float tau) {
     return new LayerScheduleProblem(positions, layers, horizon, true, 0, 0, 0, start, tau);
   }
 

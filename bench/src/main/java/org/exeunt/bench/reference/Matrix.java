@@ -25,8 +25,8 @@ public final class Matrix {
   }
 
   /** The fill {@code normal} of the case tables. */
-  public static Matrix normal(int rows, int cols, Storage storage, float scale, int seed,
-      int stream) {
+  public static Matrix normal(
+      int rows, int cols, Storage storage, float scale, int seed, int stream) {
     Words words = new Words(seed, stream);
     return new Matrix(rows, cols, storage).fill(i -> words.bell(i) * scale);
   }

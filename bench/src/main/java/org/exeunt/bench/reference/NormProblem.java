@@ -41,8 +41,8 @@ public final class NormProblem extends Problem<float[]> {
     for (int r = 0; r < input.rows(); r++) {
       double[] y = normed(Rows.row(input, r), weight, bias, eps);
       for (int i = 0; i < width; i++) {
-        Check.close("out", r * width + i, y[i], out[r * width + i],
-            Check.tolerance(input.storage()), 1);
+        Check.close(
+            "out", r * width + i, y[i], out[r * width + i], Check.tolerance(input.storage()), 1);
       }
     }
   }

@@ -16,8 +16,7 @@ public final class RopeProblem extends Problem<float[]> {
   /** Pairs are neighbours; else an element and the one half a head further. */
   public final boolean interleaved;
 
-  public RopeProblem(Matrix input, int heads, Matrix table, int[] position,
-      boolean interleaved) {
+  public RopeProblem(Matrix input, int heads, Matrix table, int[] position, boolean interleaved) {
     super("rope");
     this.input = input;
     this.heads = heads;

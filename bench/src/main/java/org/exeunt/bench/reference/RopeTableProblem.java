@@ -34,8 +34,7 @@ public final class RopeTableProblem extends Problem<float[]> {
       for (int t = 0; t < positions; t++) {
         int at = 2 * (t * pairs + i);
         Check.close("cosine", at, Math.cos(t * frequency), table[at], Check.F32_TOLERANCE, 1);
-        Check.close("sine", at + 1, Math.sin(t * frequency), table[at + 1],
-            Check.F32_TOLERANCE, 1);
+        Check.close("sine", at + 1, Math.sin(t * frequency), table[at + 1], Check.F32_TOLERANCE, 1);
       }
     }
   }

@@ -52,8 +52,8 @@ public final class RowCompactionProblem extends Problem<float[]> {
       int from = gather ? list[i] : i;
       int to = gather ? i : list[i];
       for (int c = 0; list[i] >= 0 && c < width; c++) {
-        Check.close("out", to * width + c, input.values()[from * width + c],
-            out[to * width + c], 0, 0);
+        Check.close(
+            "out", to * width + c, input.values()[from * width + c], out[to * width + c], 0, 0);
       }
     }
   }

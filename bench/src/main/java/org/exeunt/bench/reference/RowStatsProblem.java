@@ -27,7 +27,9 @@ public final class RowStatsProblem extends Problem<RowStats> {
   @Override
   public void check(RowStats stats) {
     Check.length("statistics", logits.rows(), stats.argmax.length);
-    IntStream.range(0, logits.rows()).parallel().forEach(r ->
-        Rows.check(normalizer, Rows.row(logits, r), null, r, stats, Check.F32_TOLERANCE));
+    IntStream.range(0, logits.rows())
+        .parallel()
+        .forEach(
+            r -> Rows.check(normalizer, Rows.row(logits, r), null, r, stats, Check.F32_TOLERANCE));
   }
 }

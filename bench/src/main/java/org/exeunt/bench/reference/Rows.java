@@ -51,8 +51,8 @@ final class Rows {
    * Throws unless the statistics of row {@code row} are those of the logits {@code z}, which
    * belong to the vocabulary ids given (null: to all of them in order).
    */
-  static void check(Normalizer normalizer, double[] z, int[] ids, int row, RowStats actual,
-      double tolerance) {
+  static void check(
+      Normalizer normalizer, double[] z, int[] ids, int row, RowStats actual, double tolerance) {
     int best = argmax(z);
     double[] p = probabilities(normalizer, z);
     double p2 = 0;

@@ -51,12 +51,13 @@ public final class SelectProblem extends Problem<int[]> {
         sum[j] += scores.values()[(row * heads + h) * sum.length + j];
       }
     }
-    int[] columns = IntStream.range(0, scores.cols())
-        .boxed()
-        .sorted(Comparator.comparingDouble(j -> 0.0 - sum[j]))
-        .limit(k)
-        .mapToInt(j -> j)
-        .toArray();
+    int[] columns =
+        IntStream.range(0, scores.cols())
+            .boxed()
+            .sorted(Comparator.comparingDouble(j -> 0.0 - sum[j]))
+            .limit(k)
+            .mapToInt(j -> j)
+            .toArray();
     Arrays.sort(columns);
     return columns;
   }

@@ -25,9 +25,10 @@ final class JavaGather implements Contender<float[]> {
 
   JavaGather(GatherProblem problem, int threads) {
     this(problem.tensors, problem.outer, problem.entries, problem.inner, problem.list,
-        problem.scores == null ? null
+        problem.scores == null
+            ? null
             : new JavaSelect(problem.scores.values(), 1, problem.scores.rows(), problem.entries,
-                problem.list.length),
+                  problem.list.length),
         threads);
   }
 

@@ -33,8 +33,8 @@ final class Lanes {
   @CompilerControl(CompilerControl.Mode.INLINE)
   static FloatVector exp(FloatVector argument) {
     FloatVector x = argument.max(LOWEST);
-    FloatVector shifted = x.fma(FloatVector.broadcast(FLOATS, LOG2_E),
-        FloatVector.broadcast(FLOATS, TO_INTEGER));
+    FloatVector shifted =
+        x.fma(FloatVector.broadcast(FLOATS, LOG2_E), FloatVector.broadcast(FLOATS, TO_INTEGER));
     FloatVector n = shifted.sub(TO_INTEGER);
     FloatVector r = n.fma(FloatVector.broadcast(FLOATS, -LN2_HIGH), x);
     r = n.fma(FloatVector.broadcast(FLOATS, -LN2_LOW), r);

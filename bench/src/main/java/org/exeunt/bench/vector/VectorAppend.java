@@ -39,9 +39,8 @@ final class VectorAppend implements Contender<float[]> {
     if (!rounded && problem.k.storage() != problem.cache) {
       throw new UnsupportedOperationException("the Java peer rounds f32 to bf16 and no more");
     }
-    rows = wide
-        ? new Object[] {problem.k.values(), problem.v.values()}
-        : new Object[] {problem.k.halves(), problem.v.halves()};
+    rows = wide ? new Object[] {problem.k.values(), problem.v.values()}
+                : new Object[] {problem.k.halves(), problem.v.halves()};
     int elements = layout.elements();
     caches = problem.cache == Storage.F32
         ? new Object[] {new float[elements], new float[elements]}
@@ -71,12 +70,10 @@ final class VectorAppend implements Contender<float[]> {
   private static void round(float[] from, int first, short[] to, int start, int count) {
     int whole = Lanes.whole(count, Lanes.COUNT);
     for (int i = 0; i < whole; i += Lanes.COUNT) {
-      IntVector bits =
-          FloatVector.fromArray(Lanes.FLOATS, from, first + i).reinterpretAsInts();
+      IntVector bits = FloatVector.fromArray(Lanes.FLOATS, from, first + i).reinterpretAsInts();
       IntVector last = bits.lanewise(VectorOperators.LSHR, 16).lanewise(VectorOperators.AND, 1);
       IntVector high = bits.add(last).add(0x7fff).lanewise(VectorOperators.LSHR, 16);
-      ShortVector halves =
-          (ShortVector) high.convertShape(VectorOperators.I2S, HALVES, 0);
+      ShortVector halves = (ShortVector) high.convertShape(VectorOperators.I2S, HALVES, 0);
       halves.intoArray(to, start + i);
     }
     for (int i = whole; i < count; i++) {

@@ -115,8 +115,8 @@ final class VectorAttention implements Contender<float[]> {
 
   /** Adds two vectors of pairs, from pair {@code d} of each value on, to their place in out. */
   @CompilerControl(CompilerControl.Mode.DONT_INLINE)
-  private static void weigh(int[] v, int pairs, int d, float[] p, int from, int to, float[] out,
-      int head) {
+  private static void weigh(
+      int[] v, int pairs, int d, float[] p, int from, int to, float[] out, int head) {
     int even = head + d;
     int odd = even + pairs;
     FloatVector even0 = FloatVector.fromArray(FLOATS, out, even);

@@ -30,40 +30,40 @@ import org.exeunt.bench.reference.SoftmaxProblem;
  */
 public final class VectorContenders extends Contenders {
   public VectorContenders() {
-    offer("stablemax", (SoftmaxProblem problem, int threads) ->
-        VectorSoftmax.forward(problem.normalizer, problem.logits, threads));
-    offer("cross_entropy", (CrossEntropyProblem problem, int threads) ->
-        VectorSoftmax.loss(problem, threads));
-    offer("row_stats", (RowStatsProblem problem, int threads) ->
-        new VectorStats(Peers.four(problem), threads));
-    offer("exit_head", (ExitHeadProblem problem, int threads) ->
-        new VectorExitHead(Peers.bare(problem), threads));
-    offer("cosine", (CosineProblem problem, int threads) ->
-        new VectorCosine(problem, threads));
-    offer("perp_grad", (PerpGradProblem problem, int threads) ->
-        new VectorPerpGrad(problem, threads));
-    offer("gate", (GateProblem problem, int threads) ->
-        new VectorGate(problem, threads));
-    offer("norm", (NormProblem problem, int threads) ->
-        new VectorNorm(problem, threads));
-    offer("linear", (LinearProblem problem, int threads) ->
-        new VectorLinear(problem, threads));
-    offer("ffn", (FfnProblem problem, int threads) ->
-        new VectorFfn(Peers.plain(problem), threads));
-    offer("kv_propagate", (KvPropagateProblem problem, int threads) ->
-        new VectorKvPropagate(problem, threads));
-    offer("attention", (AttentionProblem problem, int threads) ->
-        new VectorAttention(Peers.decode(problem), threads));
+    offer("stablemax",
+        (SoftmaxProblem problem,
+            int threads) -> VectorSoftmax.forward(problem.normalizer, problem.logits, threads));
+    offer("cross_entropy",
+        (CrossEntropyProblem problem, int threads) -> VectorSoftmax.loss(problem, threads));
+    offer("row_stats",
+        (RowStatsProblem problem, int threads) -> new VectorStats(Peers.four(problem), threads));
+    offer("exit_head",
+        (ExitHeadProblem problem, int threads) -> new VectorExitHead(Peers.bare(problem), threads));
+    offer("cosine", (CosineProblem problem, int threads) -> new VectorCosine(problem, threads));
+    offer("perp_grad",
+        (PerpGradProblem problem, int threads) -> new VectorPerpGrad(problem, threads));
+    offer("gate", (GateProblem problem, int threads) -> new VectorGate(problem, threads));
+    offer("norm", (NormProblem problem, int threads) -> new VectorNorm(problem, threads));
+    offer("linear", (LinearProblem problem, int threads) -> new VectorLinear(problem, threads));
+    offer("ffn", (FfnProblem problem, int threads) -> new VectorFfn(Peers.plain(problem), threads));
+    offer("kv_propagate",
+        (KvPropagateProblem problem, int threads) -> new VectorKvPropagate(problem, threads));
+    offer("attention",
+        (AttentionProblem problem,
+            int threads) -> new VectorAttention(Peers.decode(problem), threads));
     offer("select", (SelectProblem problem, int threads) -> new JavaSelect(problem));
-    offer("attention_scores", (AttentionScoresProblem problem, int threads) ->
-        new VectorScores(Peers.lastRow(problem), threads));
-    offer("gather", (GatherProblem problem, int threads) ->
-        new JavaGather(Peers.copy(problem, problem.inPlace), threads));
-    offer("kv_compact", (KvCompactProblem problem, int threads) ->
-        new JavaGather(Peers.copy(problem, problem.inPlace), threads));
+    offer("attention_scores",
+        (AttentionScoresProblem problem,
+            int threads) -> new VectorScores(Peers.lastRow(problem), threads));
+    offer("gather",
+        (GatherProblem problem,
+            int threads) -> new JavaGather(Peers.copy(problem, problem.inPlace), threads));
+    offer("kv_compact",
+        (KvCompactProblem problem,
+            int threads) -> new JavaGather(Peers.copy(problem, problem.inPlace), threads));
     offer("kv_append", (KvAppendProblem problem, int threads) -> new VectorAppend(problem));
-    offer("rope_table", (RopeTableProblem problem, int threads) ->
-        new VectorRopeTable(problem, threads));
+    offer("rope_table",
+        (RopeTableProblem problem, int threads) -> new VectorRopeTable(problem, threads));
   }
 
   @Override

@@ -67,8 +67,7 @@ final class VectorFfn implements Contender<FfnResult> {
     for (int r = 0; r < rows; r++) {
       for (int o = from; o < to; o++) {
         float g = first[part][r][o - from];
-        activated[r * width + o] =
-            (float) (g / (1 + Math.exp(-g))) * second[part][r][o - from];
+        activated[r * width + o] = (float) (g / (1 + Math.exp(-g))) * second[part][r][o - from];
       }
     }
   }

@@ -55,9 +55,7 @@ final class VectorGate implements Contender<float[]> {
 
   /** Of two classes the second, whose softmax is the sigmoid of the difference. */
   private float probability(float[] z) {
-    float logit = outBias.length == 1
-        ? z[0] + outBias[0]
-        : z[1] + outBias[1] - z[0] - outBias[0];
+    float logit = outBias.length == 1 ? z[0] + outBias[0] : z[1] + outBias[1] - z[0] - outBias[0];
     return (float) (1 / (1 + Math.exp(-logit)));
   }
 

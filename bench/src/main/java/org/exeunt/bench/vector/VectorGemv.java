@@ -115,17 +115,17 @@ final class VectorGemv {
     int i = 0;
     for (; i < whole; i += 4 * COUNT) {
       sum0 = FloatVector.fromArray(FLOATS, w, row + i)
-          .fma(FloatVector.fromArray(FLOATS, x, vector + i), sum0);
+                 .fma(FloatVector.fromArray(FLOATS, x, vector + i), sum0);
       sum1 = FloatVector.fromArray(FLOATS, w, row + i + COUNT)
-          .fma(FloatVector.fromArray(FLOATS, x, vector + i + COUNT), sum1);
+                 .fma(FloatVector.fromArray(FLOATS, x, vector + i + COUNT), sum1);
       sum2 = FloatVector.fromArray(FLOATS, w, row + i + 2 * COUNT)
-          .fma(FloatVector.fromArray(FLOATS, x, vector + i + 2 * COUNT), sum2);
+                 .fma(FloatVector.fromArray(FLOATS, x, vector + i + 2 * COUNT), sum2);
       sum3 = FloatVector.fromArray(FLOATS, w, row + i + 3 * COUNT)
-          .fma(FloatVector.fromArray(FLOATS, x, vector + i + 3 * COUNT), sum3);
+                 .fma(FloatVector.fromArray(FLOATS, x, vector + i + 3 * COUNT), sum3);
     }
     for (; i + COUNT <= width; i += COUNT) {
       sum0 = FloatVector.fromArray(FLOATS, w, row + i)
-          .fma(FloatVector.fromArray(FLOATS, x, vector + i), sum0);
+                 .fma(FloatVector.fromArray(FLOATS, x, vector + i), sum0);
     }
     float sum = sum0.add(sum1).add(sum2.add(sum3)).reduceLanes(VectorOperators.ADD);
     for (; i < width; i++) {
@@ -148,8 +148,7 @@ final class VectorGemv {
       sum0 = Lanes.low(a).fma(FloatVector.fromArray(FLOATS, x, vector + i), sum0);
       sum1 = Lanes.high(a).fma(FloatVector.fromArray(FLOATS, x, vector + half + i), sum1);
       sum2 = Lanes.low(b).fma(FloatVector.fromArray(FLOATS, x, vector + i + COUNT), sum2);
-      sum3 = Lanes.high(b)
-          .fma(FloatVector.fromArray(FLOATS, x, vector + half + i + COUNT), sum3);
+      sum3 = Lanes.high(b).fma(FloatVector.fromArray(FLOATS, x, vector + half + i + COUNT), sum3);
     }
     for (; i + COUNT <= half; i += COUNT) {
       IntVector a = IntVector.fromArray(INTS, w, row + i);
@@ -235,8 +234,8 @@ final class VectorGemv {
   }
 
   @CompilerControl(CompilerControl.Mode.INLINE)
-  private static void store(float[][] out, int r, int v, FloatVector s0, FloatVector s1,
-      FloatVector s2, FloatVector s3) {
+  private static void store(
+      float[][] out, int r, int v, FloatVector s0, FloatVector s1, FloatVector s2, FloatVector s3) {
     out[r][v] = s0.reduceLanes(VectorOperators.ADD);
     out[r + 1][v] = s1.reduceLanes(VectorOperators.ADD);
     out[r + 2][v] = s2.reduceLanes(VectorOperators.ADD);

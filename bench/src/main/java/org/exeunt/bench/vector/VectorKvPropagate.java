@@ -68,8 +68,7 @@ final class VectorKvPropagate implements Contender<float[]> {
 
   private void store(int part, int from, int to, int offset) {
     for (int r = 0; r < rows; r++) {
-      System.arraycopy(
-          products[part][r], 0, out, problem.at(layer, r) + offset + from, to - from);
+      System.arraycopy(products[part][r], 0, out, problem.at(layer, r) + offset + from, to - from);
     }
   }
 

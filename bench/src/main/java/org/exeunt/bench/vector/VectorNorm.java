@@ -36,7 +36,8 @@ final class VectorNorm implements Contender<float[]> {
     wide = f32 ? problem.input.values().clone() : null;
     packed = f32 ? null : problem.input.packed();
     weight = f32
-        ? problem.weight.values().clone() : VectorGemv.evenOdd(problem.weight.values(), 0, width);
+        ? problem.weight.values().clone()
+        : VectorGemv.evenOdd(problem.weight.values(), 0, width);
     wideOut = f32 ? new float[rows * width] : null;
     packedOut = f32 ? null : new int[rows * width / 2];
     workers = new Workers(rows == 1 ? 1 : threads);
@@ -75,7 +76,9 @@ final class VectorNorm implements Contender<float[]> {
     float scale = (float) (1 / Math.sqrt(square / width + eps));
     for (int i = 0; i < whole; i += COUNT) {
       FloatVector.fromArray(FLOATS, x, from + i)
-          .mul(scale).mul(FloatVector.fromArray(FLOATS, weight, i)).intoArray(out, from + i);
+          .mul(scale)
+          .mul(FloatVector.fromArray(FLOATS, weight, i))
+          .intoArray(out, from + i);
     }
     for (int i = whole; i < width; i++) {
       out[from + i] = x[from + i] * scale * weight[i];

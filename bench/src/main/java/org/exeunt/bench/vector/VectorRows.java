@@ -20,8 +20,8 @@ final class VectorRows {
   @CompilerControl(CompilerControl.Mode.INLINE)
   static FloatVector stableScore(FloatVector z) {
     FloatVector above = z.add(1f);
-    FloatVector below = FloatVector.broadcast(FLOATS, 1f)
-        .div(FloatVector.broadcast(FLOATS, 1f).sub(z));
+    FloatVector below =
+        FloatVector.broadcast(FLOATS, 1f).div(FloatVector.broadcast(FLOATS, 1f).sub(z));
     VectorMask<Float> negative = z.compare(VectorOperators.LT, 0f);
     return above.blend(below, negative);
   }
@@ -54,8 +54,7 @@ final class VectorRows {
     int whole = Lanes.whole(to - from, 2 * COUNT);
     for (int i = 0; i < whole; i += 2 * COUNT) {
       FloatVector a = Lanes.exp(FloatVector.fromArray(FLOATS, z, from + i).sub(max));
-      FloatVector b =
-          Lanes.exp(FloatVector.fromArray(FLOATS, z, from + i + COUNT).sub(max));
+      FloatVector b = Lanes.exp(FloatVector.fromArray(FLOATS, z, from + i + COUNT).sub(max));
       a.intoArray(out, outFrom + i);
       b.intoArray(out, outFrom + i + COUNT);
       sum0 = sum0.add(a);
@@ -107,8 +106,7 @@ final class VectorRows {
     int whole = Lanes.whole(to - from, COUNT);
     for (int i = 0; i < whole; i += COUNT) {
       FloatVector slope = FloatVector.fromArray(FLOATS, z, zFrom + i).abs().add(1f);
-      FloatVector.fromArray(FLOATS, out, from + i).mul(factor).div(slope)
-          .intoArray(out, from + i);
+      FloatVector.fromArray(FLOATS, out, from + i).mul(factor).div(slope).intoArray(out, from + i);
     }
     for (int i = whole; i < to - from; i++) {
       out[from + i] *= factor / (1 + Math.abs(z[zFrom + i]));
@@ -141,8 +139,7 @@ final class VectorRows {
     }
     for (int i = whole; i < count; i++) {
       int low = Bfloat16.round(values[i]) & 0xffff;
-      pairs[from + i] =
-          low | Bfloat16.round(values[count + i]) << 16;
+      pairs[from + i] = low | Bfloat16.round(values[count + i]) << 16;
     }
   }
 

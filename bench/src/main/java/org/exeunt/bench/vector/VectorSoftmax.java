@@ -116,8 +116,8 @@ final class VectorSoftmax {
 
   private void row(float[] z, float[] target, int from, int row, int label) {
     int to = from + cols;
-    double sum = scores(z, from, to, normalizer == Normalizer.SOFTMAX
-        ? VectorRows.max(z, from, to) : 0, target);
+    double sum = scores(
+        z, from, to, normalizer == Normalizer.SOFTMAX ? VectorRows.max(z, from, to) : 0, target);
     if (label < 0) {
       VectorRows.scale(target, from, to, (float) (1 / sum));
       return;
@@ -140,20 +140,22 @@ final class VectorSoftmax {
 
   private void runSplitRow() {
     float max = normalizer == Normalizer.SOFTMAX ? splitMax() : 0;
-    workers.run(part -> partial[16 * part] =
-        scores(wide, workers.begin(part, cols), workers.begin(part + 1, cols), max, out));
+    workers.run(part
+        -> partial[16 * part] =
+               scores(wide, workers.begin(part, cols), workers.begin(part + 1, cols), max, out));
     double sum = 0;
     for (int part = 0; part < workers.parts(); part++) {
       sum += partial[16 * part];
     }
     float factor = (float) (1 / sum);
-    workers.run(part -> VectorRows.scale(
-        out, workers.begin(part, cols), workers.begin(part + 1, cols), factor));
+    workers.run(part
+        -> VectorRows.scale(out, workers.begin(part, cols), workers.begin(part + 1, cols), factor));
   }
 
   private float splitMax() {
-    workers.run(part -> partial[16 * part] =
-        VectorRows.max(wide, workers.begin(part, cols), workers.begin(part + 1, cols)));
+    workers.run(part
+        -> partial[16 * part] =
+               VectorRows.max(wide, workers.begin(part, cols), workers.begin(part + 1, cols)));
     double max = Double.NEGATIVE_INFINITY;
     for (int part = 0; part < workers.parts(); part++) {
       max = Math.max(max, partial[16 * part]);

@@ -95,8 +95,13 @@ class RotationTest {
     try (Scope scope = Scope.open()) {
       Copies rows = new Copies(scope, COPIES, normal(1, 16, Storage.F32));
       Tensor out = scope.allocate(org.exeunt.DType.F32, 1);
-      Turns turns = new Turns(COPIES, copy -> org.exeunt.Cosine.builder()
-          .a(rows.tensor(copy, 0)).b(rows.tensor(copy, 0)).out(out).build(scope));
+      Turns turns = new Turns(COPIES,
+          copy
+          -> org.exeunt.Cosine.builder()
+              .a(rows.tensor(copy, 0))
+              .b(rows.tensor(copy, 0))
+              .out(out)
+              .build(scope));
       rows.tensor(1, 0).copyFrom(new float[16]);
       float[] expected = {1, 0, 1, 1, 0, 1};
       for (int run = 0; run < expected.length; run++) {
@@ -114,16 +119,16 @@ class RotationTest {
           normal(50, 64, Storage.BF16), normal(rows, 50, Storage.F32), Storage.F32);
       checkRounds(ROTATING, linear, 2);
       for (boolean gated : new boolean[] {true, false}) {
-        FfnProblem ffn = new FfnProblem(normal(rows, 48, Storage.F32), 80, Storage.F32, 0.1f,
-            gated, !gated, 1e-5f, null, FfnProblem.Extra.DECISION, 2);
+        FfnProblem ffn = new FfnProblem(normal(rows, 48, Storage.F32), 80, Storage.F32, 0.1f, gated,
+            !gated, 1e-5f, null, FfnProblem.Extra.DECISION, 2);
         checkRounds(ROTATING, ffn, 2);
       }
     }
     KvPropagateProblem owed = new KvPropagateProblem(normal(3, 48, Storage.BF16), 2, 4, 8, 2, 8,
         Storage.BF16, 0.25f, 1e-5f, 20, 4, false, true, 16, 4, 5);
     checkRounds(ROTATING, owed, 2);
-    ExitHeadProblem head = new ExitHeadProblem(normal(2, 64, Storage.BF16),
-        normal(4501, 64, Storage.BF16), null, 0, null, false);
+    ExitHeadProblem head = new ExitHeadProblem(
+        normal(2, 64, Storage.BF16), normal(4501, 64, Storage.BF16), null, 0, null, false);
     checkRounds(ROTATING, head, 2);
   }
 
@@ -134,15 +139,14 @@ class RotationTest {
       AttentionProblem attention =
           new AttentionProblem(layout, 4, 6, Storage.BF16, true, 0.2f, true, 8);
       checkRounds(ROTATING, attention, 2);
-      AttentionScoresProblem scores = new AttentionScoresProblem(layout, 4, 6, Storage.BF16,
-          true, 36, 40, 0, 0.2f, true, AttentionScoresProblem.Heads.MEAN,
-          AttentionScoresProblem.Pool.NONE, 0, true,
-          new AttentionScoresProblem.Choice(7, 12, 36), 8);
+      AttentionScoresProblem scores = new AttentionScoresProblem(layout, 4, 6, Storage.BF16, true,
+          36, 40, 0, 0.2f, true, AttentionScoresProblem.Heads.MEAN,
+          AttentionScoresProblem.Pool.NONE, 0, true, new AttentionScoresProblem.Choice(7, 12, 36),
+          8);
       checkRounds(ROTATING, scores, 2);
     }
     CacheLayout small = new CacheLayout(CacheLayout.Kind.HEAD, 1, 12, 12, 2, 32, 3);
-    KvCompactProblem compact =
-        new KvCompactProblem(HEAD, small, 12, Storage.F32, false, true, 5);
+    KvCompactProblem compact = new KvCompactProblem(HEAD, small, 12, Storage.F32, false, true, 5);
     checkRounds(ROTATING, compact, 2);
     KvCopyProblem copy = new KvCopyProblem(HEAD, 12, Storage.BF16, false, true, 6);
     checkRounds(ROTATING, copy, 2);
@@ -166,8 +170,7 @@ class RotationTest {
   /** Each copy is compacted once; a second time would compact what the first has left. */
   @Test
   void inPlace() {
-    KvCompactProblem compact =
-        new KvCompactProblem(HEAD, HEAD, 12, Storage.BF16, true, false, 5);
+    KvCompactProblem compact = new KvCompactProblem(HEAD, HEAD, 12, Storage.BF16, true, false, 5);
     GatherProblem gather = new GatherProblem(Storage.F32, 2, 3, 50, 24, 13, true, 0, 5);
     try (Contender<float[]> caches = ROTATING.on(compact, 2);
         Contender<float[]> tensors = ROTATING.on(gather, 2)) {

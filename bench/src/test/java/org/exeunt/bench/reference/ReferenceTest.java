@@ -65,8 +65,8 @@ class ReferenceTest {
     assertThrows(IllegalStateException.class, () -> problem.check(stats));
     for (int field = 0; field < 7; field++) {
       RowStats off = handStats();
-      float[][] fields = {off.p1, off.p2, off.margin, off.entropy, off.lse, off.pow2Entropy,
-          off.meanLogP};
+      float[][] fields = {
+          off.p1, off.p2, off.margin, off.entropy, off.lse, off.pow2Entropy, off.meanLogP};
       fields[field][0] *= 1.005f;
       assertThrows(IllegalStateException.class, () -> problem.check(off));
       fields[field][0] = Float.NaN;
@@ -92,14 +92,13 @@ class ReferenceTest {
     // s = 3, 1, 1/2, so p = 6/9, 2/9, 1/9.
     SoftmaxProblem problem = new SoftmaxProblem(Normalizer.STABLEMAX, row(2, 0, -1));
     assertDoesNotThrow(() -> problem.check(new float[] {6 / 9f, 2 / 9f, 1 / 9f}));
-    assertThrows(IllegalStateException.class,
-        () -> problem.check(new float[] {6 / 9f, 2 / 9f, 1.01f / 9f}));
+    assertThrows(
+        IllegalStateException.class, () -> problem.check(new float[] {6 / 9f, 2 / 9f, 1.01f / 9f}));
   }
 
   @Test
   void stableMaxLossAndGradient() {
-    CrossEntropyProblem problem =
-        new CrossEntropyProblem(Normalizer.STABLEMAX, row(2, 0, -1), 1);
+    CrossEntropyProblem problem = new CrossEntropyProblem(Normalizer.STABLEMAX, row(2, 0, -1), 1);
     float[] p = {6 / 9f, 2 / 9f, 1 / 9f};
     float[] slope = {1 / 3f, 1, 1 / 2f};
     float[] grad = new float[3];
@@ -109,11 +108,10 @@ class ReferenceTest {
     }
     float loss = (float) -Math.log(p[label]);
     assertDoesNotThrow(() -> problem.check(new LossAndGrad(loss, grad)));
-    assertThrows(IllegalStateException.class,
-        () -> problem.check(new LossAndGrad(loss * 1.01f, grad)));
+    assertThrows(
+        IllegalStateException.class, () -> problem.check(new LossAndGrad(loss * 1.01f, grad)));
     grad[label] *= 1.01f;
-    assertThrows(IllegalStateException.class,
-        () -> problem.check(new LossAndGrad(loss, grad)));
+    assertThrows(IllegalStateException.class, () -> problem.check(new LossAndGrad(loss, grad)));
   }
 
   @Test
@@ -122,8 +120,7 @@ class ReferenceTest {
     Matrix weight = Matrix.of(4, 2, Storage.F32, i -> new float[] {9, 9, 1, 0, 9, 9, 0, 1}[i]);
     Matrix ones = row(1, 1);
     // x = (3, 4) / sqrt(12.5); the listed rows pick its two components.
-    ExitHeadProblem problem =
-        new ExitHeadProblem(hidden, weight, ones, 0, new int[] {1, 3}, false);
+    ExitHeadProblem problem = new ExitHeadProblem(hidden, weight, ones, 0, new int[] {1, 3}, false);
     double gap = Math.exp(-1 / Math.sqrt(12.5));
     double sum = 1 + gap;
     RowStats stats = new RowStats(1, false);

@@ -63,17 +63,19 @@ public final class DropDemo {
       throw new IllegalStateException("two runs of the same text differ");
     }
     report.paragraph("A prompt of %d tokens and %d that follow it, each given, with bf16 weights. "
-        + "\"Kept\": tokens that the topmost layer remembers. \"Agrees\": of the first %d "
-        + "tokens behind the prompt, those that would be the same without dropping.", prompt,
-        text.length - prompt, DropRun.COMPARED);
-    Table table = new Table("method", "kept", "to the first token, ms", "cache, MB", "perplexity",
-        "agrees");
+            + "\"Kept\": tokens that the topmost layer remembers. \"Agrees\": of the first %d "
+            + "tokens behind the prompt, those that would be the same without dropping.",
+        prompt, text.length - prompt, DropRun.COMPARED);
+    Table table =
+        new Table("method", "kept", "to the first token, ms", "cache, MB", "perplexity", "agrees");
     row(table, "all tokens", full, full);
     DropRun best = null;
     String bestName = "";
     for (Map.Entry<String, String> method : methods.entrySet()) {
-      DropRun run = DropRun.of(weights, DecoderOptions.FULL.withDrop(
-          PromptDrop.parse(method.getValue(), weights.config().layers())), text, prompt);
+      DropRun run = DropRun.of(weights,
+          DecoderOptions.FULL.withDrop(
+              PromptDrop.parse(method.getValue(), weights.config().layers())),
+          text, prompt);
       row(table, method.getKey(), run, full);
       if (run.cacheBytes() < full.cacheBytes() / 2
           && (best == null || run.perplexity() < best.perplexity())) {
@@ -86,9 +88,9 @@ public final class DropDemo {
       report.paragraph("Saved: nothing; no method halved the cache.");
     } else {
       report.paragraph("Saved: of the methods that at least halve the cache, \"%s\" predicts best: "
-          + "%.1f of %.1f MB are left, and the first token comes after %.0f ms instead of "
-          + "%.0f. What it cost: the perplexity goes from %.2f to %.2f.", bestName,
-          best.cacheBytes() / 1e6, full.cacheBytes() / 1e6, best.prefillNanos() / 1e6,
+              + "%.1f of %.1f MB are left, and the first token comes after %.0f ms instead of "
+              + "%.0f. What it cost: the perplexity goes from %.2f to %.2f.",
+          bestName, best.cacheBytes() / 1e6, full.cacheBytes() / 1e6, best.prefillNanos() / 1e6,
           full.prefillNanos() / 1e6, full.perplexity(), best.perplexity());
     }
   }
@@ -106,8 +108,8 @@ public final class DropDemo {
       methods.put("H2O" + kept, "h2o:" + share / 2 + "," + share / 2);
       methods.put("FastV from layer 2" + kept, "fastv:2," + (1 - share));
     }
-    methods.put("PyramidDrop, 50, 25, 12 %", "pyramiddrop:" + layers / 4 + ",.5," + layers / 2
-        + ",.25," + layers * 3 / 4 + ",.125");
+    methods.put("PyramidDrop, 50, 25, 12 %",
+        "pyramiddrop:" + layers / 4 + ",.5," + layers / 2 + ",.25," + layers * 3 / 4 + ",.125");
     return methods;
   }
 

@@ -5,8 +5,8 @@ import java.io.IOException;
 import java.nio.file.Path;
 import java.util.Random;
 import java.util.stream.IntStream;
-import org.exeunt.Device;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.Hired;
 import org.exeunt.KvCache;
 import org.exeunt.Scope;
@@ -33,17 +33,16 @@ public final class HiredDemo {
     report.heading("Which parts of an image does a language model need to see?");
     try (Scope scope = Scope.open()) {
       Hired.Block encoder = encoder(scope);
-      Selection kept =
-          Hired.standard().choose(scope, Stream.DEFAULT, encoder, encoder, CUT);
+      Selection kept = Hired.standard().choose(scope, Stream.DEFAULT, encoder, encoder, CUT);
       int[] budget = kept.budget().toIntArray();
       Path file = report.file("hired.png");
       draw(kept).write(file);
       int all = CUT.partitions() * CUT.patches();
       report.paragraph("HiRED takes a full view and %d sub-images of %d x %d tokens; attention "
-          + "is drawn like the picture, since there is no vision encoder here. Of %d tokens %d "
-          + "go on (%s): %d of the full view, and %s of the sub-images, by what the full view "
-          + "pays to each. %s shows them; what is dark was dropped.", GRID * GRID, SIDE, SIDE, all,
-          IntStream.of(budget).sum(),
+              + "is drawn like the picture, since there is no vision encoder here. Of %d tokens %d "
+              + "go on (%s): %d of the full view, and %s of the sub-images, by what the full view "
+              + "pays to each. %s shows them; what is dark was dropped.",
+          GRID * GRID, SIDE, SIDE, all, IntStream.of(budget).sum(),
           String.format("%.0f %%", 100.0 * IntStream.of(budget).sum() / all), budget[0],
           list(budget), file);
     }
@@ -75,8 +74,8 @@ public final class HiredDemo {
       }
     }
     Tensor cls = scope.allocate(Device.CPU, DType.F32, partitions, HEADS, WIDTH).copyFrom(query);
-    Tensor k = scope.allocate(Device.CPU, DType.F32, partitions, HEADS, slots, WIDTH)
-        .copyFrom(keys);
+    Tensor k =
+        scope.allocate(Device.CPU, DType.F32, partitions, HEADS, slots, WIDTH).copyFrom(keys);
     return new Hired.Block(cls, KvCache.ofHeadMajor(k, null));
   }
 

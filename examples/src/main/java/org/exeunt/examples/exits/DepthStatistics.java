@@ -2,8 +2,8 @@
 package org.exeunt.examples.exits;
 
 import org.exeunt.Cosine;
-import org.exeunt.Device;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.Scope;
 import org.exeunt.Statistics;
 import org.exeunt.Stream;

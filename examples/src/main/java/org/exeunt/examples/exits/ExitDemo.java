@@ -16,8 +16,8 @@ import java.util.Map;
 import java.util.function.IntPredicate;
 import java.util.function.IntUnaryOperator;
 import java.util.stream.IntStream;
-import org.exeunt.Device;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.ExitRule;
 import org.exeunt.Scope;
 import org.exeunt.Statistics;
@@ -114,19 +114,19 @@ public final class ExitDemo {
     Statistics s = depths.statistics();
     Scope scope = depths.scope();
     int rows = ids.length;
-    Tensor position = scope.allocate(Device.CPU, DType.I32, rows)
-        .copyFrom(IntStream.range(0, rows).toArray());
+    Tensor position =
+        scope.allocate(Device.CPU, DType.I32, rows).copyFrom(IntStream.range(0, rows).toArray());
     Map<String, ExitRule.Builder> byHead = new LinkedHashMap<>();
     byHead.put("max-prob >= 0.7", believed(s).score(s.p1()).threshold(GE, .7f));
     byHead.put("max-prob >= 0.9", believed(s).score(s.p1()).threshold(GE, .9f));
-    byHead.put("the same, decaying (CALM)", believed(s).score(s.p1()).threshold(GE, .9f)
-        .step(position).decay(ExitRule.Decay.CALM_CODE, 4, Math.max(1, rows)));
+    byHead.put("the same, decaying (CALM)",
+        believed(s).score(s.p1()).threshold(GE, .9f).step(position).decay(
+            ExitRule.Decay.CALM_CODE, 4, Math.max(1, rows)));
     byHead.put("margin > 0.9 (FREE)", believed(s).score(s.margin()).threshold(GT, .9f));
     byHead.put("entropy <= 0.3 nats", believed(s).score(s.entropy()).threshold(LE, .3f));
     byHead.put("patience 3 (PABEE)", believed(s).label(s.argmax()).patience(3));
     byHead.put("quantile 0.95 of max-prob", believed(s).score(s.p1()).quantile(.95f));
-    byHead.forEach((name, rule) ->
-        rules.add(new RuleRun(name, points, true, rule, scope, rows)));
+    byHead.forEach((name, rule) -> rules.add(new RuleRun(name, points, true, rule, scope, rows)));
     rules.add(new RuleRun("state cosine >= 0.98 (CALM)", points, false,
         believed(s).score(depths.cosine()).threshold(GE, .98f), scope, rows));
   }
@@ -139,9 +139,9 @@ public final class ExitDemo {
     report.paragraph(
         "%d tokens; the hidden state after each layer goes through the model's own final "
             + "norm and language-model head. \"Agrees\": same token as after the last layer. "
-            + "\"Cosine\": of the layer's output with its input.", ids.length);
-    Table table =
-        new Table("after layer", "max-prob", "margin", "entropy", "cosine", "agrees");
+            + "\"Cosine\": of the layer's output with its input.",
+        ids.length);
+    Table table = new Table("after layer", "max-prob", "margin", "entropy", "cosine", "agrees");
     for (int depth = 0; depth <= layers; depth++) {
       double[] mean = means.get(depth);
       int[] here = argmax[depth];
@@ -152,10 +152,9 @@ public final class ExitDemo {
   }
 
   private void reportRules(List<RuleRun> rules) throws IOException {
-    report.paragraph(
-        "Each rule lets a token leave when it is confident enough. \"Weights read\" "
-            + "counts the layers gone through and every reading of the head, against all layers "
-            + "and one head.");
+    report.paragraph("Each rule lets a token leave when it is confident enough. \"Weights read\" "
+        + "counts the layers gone through and every reading of the head, against all layers "
+        + "and one head.");
     Table table = new Table("rule", "exit points", "mean exit", "leave early", "agree",
         "early ones agree", "layers read", "weights read");
     for (RuleRun rule : rules) {
@@ -163,10 +162,9 @@ public final class ExitDemo {
       double mean = Arrays.stream(exits).average().orElse(layers);
       long early = Arrays.stream(exits).filter(exit -> exit < layers).count();
       table.row(rule.name(), rule.points().toString(), String.format("%.1f", mean),
-          percent((double) early / exits.length),
-          percent(agreement(exits)),
+          percent((double) early / exits.length), percent(agreement(exits)),
           early == 0 ? "none left"
-              : percent(agreement(t -> argmax[exits[t]][t], t -> exits[t] < layers)),
+                     : percent(agreement(t -> argmax[exits[t]][t], t -> exits[t] < layers)),
           percent(mean / layers), percent(weightsRead(rule, exits)));
     }
     report.table("rules", table);
@@ -182,8 +180,11 @@ public final class ExitDemo {
    * Names the rule that changes the fewest answers among those that read less than the whole model.
    */
   private void reportBargain(List<RuleRun> rules) throws IOException {
-    RuleRun best = rules.stream().filter(rule -> weightsRead(rule, rule.exitLayers()) < 1)
-        .max(Comparator.comparingDouble(rule -> agreement(rule.exitLayers()))).orElse(null);
+    RuleRun best =
+        rules.stream()
+            .filter(rule -> weightsRead(rule, rule.exitLayers()) < 1)
+            .max(Comparator.comparingDouble(rule -> agreement(rule.exitLayers())))
+            .orElse(null);
     if (best == null) {
       report.paragraph("Saved: nothing; no rule read less than the whole model.");
       return;
@@ -195,23 +196,28 @@ public final class ExitDemo {
             + "%s keeps the most answers: it leaves out %s of the weights, and %s of the tokens "
             + "stay what they were. Every token is judged with the keys and values of a full-depth "
             + "run behind it. This model was not trained to exit; read these as honest curves, not "
-            + "as a recommendation.", best.name(), best.points(), percent(1 - read), percent(kept));
+            + "as a recommendation.",
+        best.name(), best.points(), percent(1 - read), percent(kept));
   }
 
   private double agreement(int[] exits) {
     return agreement(t -> argmax[exits[t]][t], t -> true);
   }
 
-  private double agreement(IntUnaryOperator answer,
-      IntPredicate which) {
-    return IntStream.range(0, ids.length).filter(which)
-        .mapToDouble(t -> answer.applyAsInt(t) == argmax[layers][t] ? 1 : 0).average().orElse(0);
+  private double agreement(IntUnaryOperator answer, IntPredicate which) {
+    return IntStream.range(0, ids.length)
+        .filter(which)
+        .mapToDouble(t -> answer.applyAsInt(t) == argmax[layers][t] ? 1 : 0)
+        .average()
+        .orElse(0);
   }
 
   private double weightsRead(RuleRun rule, int[] exits) {
-    double read = Arrays.stream(exits)
-        .mapToDouble(exit -> exit * layerWeights() + rule.headReads(exit) * headWeights())
-        .average().orElse(0);
+    double read =
+        Arrays.stream(exits)
+            .mapToDouble(exit -> exit * layerWeights() + rule.headReads(exit) * headWeights())
+            .average()
+            .orElse(0);
     return read / (layers * layerWeights() + headWeights());
   }
 

@@ -24,6 +24,7 @@ record ExitPoints(int first, int stride, int last) {
   @Override
   public String toString() {
     return first == 1 && stride == 1
-        ? "every layer" : first + ", " + (first + stride) + ", … " + last;
+        ? "every layer"
+        : first + ", " + (first + stride) + ", … " + last;
   }
 }

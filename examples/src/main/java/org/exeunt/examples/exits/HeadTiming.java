@@ -4,8 +4,8 @@ package org.exeunt.examples.exits;
 import java.io.IOException;
 import java.util.Arrays;
 import org.exeunt.Backend;
-import org.exeunt.Device;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.ExitHead;
 import org.exeunt.Norm;
 import org.exeunt.Scope;
@@ -28,7 +28,8 @@ final class HeadTiming {
     report.paragraph(
         "One exit-head call for one token reads the head once. \"Read only\" is the same "
             + "memory, read linearly with the same threads and added up, in the same minute: "
-            + "median of %d, best in brackets.", REPETITIONS);
+            + "median of %d, best in brackets.",
+        REPETITIONS);
     Table table = new Table("head", "MB", "call, ms", "read only, ms", "share of read bandwidth",
         "argmax as f32", "kernel");
     for (DType type : new DType[] {DType.F32, DType.BF16}) {
@@ -39,14 +40,19 @@ final class HeadTiming {
     report.table("head-timing", table);
   }
 
-  private static void row(Table table, Scope scope, LlamaWeights weights, DType type,
-      Trace trace, int[] lastArgmax) {
+  private static void row(
+      Table table, Scope scope, LlamaWeights weights, DType type, Trace trace, int[] lastArgmax) {
     LlamaConfig config = weights.config();
     Tensor weight = as(scope, weights.head(), type);
     Tensor hidden = scope.allocate(Device.CPU, DType.F32, 1, config.width());
     Statistics out = Statistics.allocate(scope, Device.CPU, 1);
-    ExitHead head = ExitHead.builder().hidden(hidden)
-        .rmsNorm(weights.outputNorm(), config.epsilon()).weight(weight).out(out).build(scope);
+    ExitHead head =
+        ExitHead.builder()
+            .hidden(hidden)
+            .rmsNorm(weights.outputNorm(), config.epsilon())
+            .weight(weight)
+            .out(out)
+            .build(scope);
 
     int same = 0;
     for (int t = 0; t < lastArgmax.length; t++) {
@@ -68,8 +74,8 @@ final class HeadTiming {
     table.row(type.toString(), String.format("%.1f", weight.byteSize() / 1e6),
         String.format("%.2f (%.2f)", call[middle], call[0]),
         String.format("%.2f (%.2f)", read[middle], read[0]),
-        String.format("%.0f %% (%.0f %%)", 100 * read[middle] / call[middle],
-            100 * read[0] / call[0]),
+        String.format(
+            "%.0f %% (%.0f %%)", 100 * read[middle] / call[middle], 100 * read[0] / call[0]),
         String.format("%.1f %%", 100.0 * same / lastArgmax.length), kernel);
   }
 

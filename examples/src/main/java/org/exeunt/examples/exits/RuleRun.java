@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.exits;
 
-import org.exeunt.Device;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.ExitRule;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
@@ -25,10 +25,10 @@ final class RuleRun {
     this.points = points;
     this.readsHead = readsHead;
     exitLayer = scope.allocate(Device.CPU, DType.I32, rows);
-    this.rule = rule
-        .state(ExitRule.allocateState(scope, Device.CPU, rows))
-        .exitLayer(exitLayer)
-        .build(scope);
+    this.rule =
+        rule.state(ExitRule.allocateState(scope, Device.CPU, rows))
+            .exitLayer(exitLayer)
+            .build(scope);
   }
 
   /** Asks the rule after {@code depth} layers, if this is one of its exit points. */

@@ -76,9 +76,9 @@ public final class GgufFile implements Closeable {
   private static void readVersion(HeaderReader header) throws ModelFormatException {
     int magic = header.int32("the magic number");
     if (magic != MAGIC) {
-      throw header.problem(String.format(
-          "is not a GGUF file: it starts with bytes %08x, not with 'GGUF'.",
-          Integer.reverseBytes(magic)));
+      throw header.problem(
+          String.format("is not a GGUF file: it starts with bytes %08x, not with 'GGUF'.",
+              Integer.reverseBytes(magic)));
     }
     int version = header.int32("the version");
     if (version == 2 || version == 3) {
@@ -86,8 +86,9 @@ public final class GgufFile implements Closeable {
     }
     int swapped = Integer.reverseBytes(version);
     throw header.problem(swapped == 2 || swapped == 3
-        ? "is a big-endian GGUF file, version " + swapped + "; only little-endian ones are read."
-        : "the version is " + Integer.toUnsignedString(version) + "; 2 and 3 are read.");
+            ? "is a big-endian GGUF file, version " + swapped
+                + "; only little-endian ones are read."
+            : "the version is " + Integer.toUnsignedString(version) + "; 2 and 3 are read.");
   }
 
   private void readMetadata(HeaderReader header, int index) throws ModelFormatException {
@@ -105,8 +106,8 @@ public final class GgufFile implements Closeable {
     String field = "tensor '" + name + "'";
     int rank = header.int32("the rank of " + field);
     if (rank < 1 || rank > MAX_DIMENSIONS) {
-      throw header.problem(field + " has " + Integer.toUnsignedString(rank)
-          + " dimensions; 1 to " + MAX_DIMENSIONS + " are possible.");
+      throw header.problem(field + " has " + Integer.toUnsignedString(rank) + " dimensions; 1 to "
+          + MAX_DIMENSIONS + " are possible.");
     }
     List<Long> dimensions = new ArrayList<>();
     for (int d = 0; d < rank; d++) {
@@ -128,8 +129,8 @@ public final class GgufFile implements Closeable {
     try {
       for (long dimension : dimensions) {
         if (dimension <= 0) {
-          throw header.problem("tensor '" + name + "' has dimensions " + dimensions
-              + "; each must be positive.");
+          throw header.problem(
+              "tensor '" + name + "' has dimensions " + dimensions + "; each must be positive.");
         }
         rows = Math.multiplyExact(rows, dimension);
       }
@@ -140,8 +141,8 @@ public final class GgufFile implements Closeable {
       }
       GgufTensor tensor =
           new GgufTensor(name, type, rows, columns, List.copyOf(dimensions), offset);
-      Math.multiplyExact(rows, Math.multiplyExact(
-          columns / type.blockElements(), (long) type.blockBytes()));
+      Math.multiplyExact(
+          rows, Math.multiplyExact(columns / type.blockElements(), (long) type.blockBytes()));
       return tensor;
     } catch (ArithmeticException e) {
       throw header.problem(
@@ -242,8 +243,8 @@ public final class GgufFile implements Closeable {
   public int integer(String key, int least, int most) throws ModelFormatException {
     long value = value(key, Long.class);
     if (value < least || value > most) {
-      throw new ModelFormatException(path(), "metadata '" + key + "' is " + value
-          + ", outside " + least + " to " + most + ".");
+      throw new ModelFormatException(path(),
+          "metadata '" + key + "' is " + value + ", outside " + least + " to " + most + ".");
     }
     return (int) value;
   }
@@ -254,8 +255,9 @@ public final class GgufFile implements Closeable {
       throw new ModelFormatException(path(), "has no metadata '" + key + "'.");
     }
     if (!type.isInstance(value)) {
-      throw new ModelFormatException(path(), "metadata '" + key + "' is a "
-          + value.getClass().getSimpleName() + ", not a " + type.getSimpleName() + ".");
+      throw new ModelFormatException(path(),
+          "metadata '" + key + "' is a " + value.getClass().getSimpleName() + ", not a "
+              + type.getSimpleName() + ".");
     }
     return type.cast(value);
   }
@@ -267,8 +269,9 @@ public final class GgufFile implements Closeable {
       throw new ModelFormatException(path(), "has no tensor '" + name + "'.");
     }
     if (tensor.rows() != rows || tensor.columns() != columns) {
-      throw new ModelFormatException(path(), "tensor '" + name + "' is " + tensor.rows() + " x "
-          + tensor.columns() + ", but the metadata asks for " + rows + " x " + columns + ".");
+      throw new ModelFormatException(path(),
+          "tensor '" + name + "' is " + tensor.rows() + " x " + tensor.columns()
+              + ", but the metadata asks for " + rows + " x " + columns + ".");
     }
     return tensor;
   }
@@ -279,16 +282,16 @@ public final class GgufFile implements Closeable {
    */
   public void readRows(GgufTensor tensor, RowConsumer consumer) throws IOException {
     if (tensor.columns() > MAX_ARRAY) {
-      throw new ModelFormatException(path(), "tensor '" + tensor.name() + "' has rows of "
-          + tensor.columns() + " elements, above the " + MAX_ARRAY + " this reader accepts.");
+      throw new ModelFormatException(path(),
+          "tensor '" + tensor.name() + "' has rows of " + tensor.columns() + " elements, above the "
+              + MAX_ARRAY + " this reader accepts.");
     }
     float[] row = new float[(int) tensor.columns()];
     int rowBytes = (int) tensor.rowBytes();
     int atOnce = Math.max(1, READ_BYTES / rowBytes);
     for (long first = 0; first < tensor.rows(); first += atOnce) {
       int rows = (int) Math.min(atOnce, tensor.rows() - first);
-      ByteBuffer bytes =
-          file.read(tensor.offset() + first * rowBytes, (long) rows * rowBytes);
+      ByteBuffer bytes = file.read(tensor.offset() + first * rowBytes, (long) rows * rowBytes);
       for (int i = 0; i < rows; i++) {
         ByteBuffer one = bytes.slice(i * rowBytes, rowBytes).order(bytes.order());
         tensor.type().dequantize(one, row);

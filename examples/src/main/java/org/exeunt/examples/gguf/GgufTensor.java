@@ -15,7 +15,6 @@ import java.util.List;
  */
 public record GgufTensor(
     String name, GgmlType type, long rows, long columns, List<Long> dimensions, long offset) {
-
   /** Bytes of one row. */
   public long rowBytes() {
     return columns / type.blockElements() * type.blockBytes();

@@ -5,8 +5,19 @@ import org.exeunt.examples.io.ModelFormatException;
 
 /** The value types of GGUF metadata, in the order of their numbers in a file. */
 enum MetadataType {
-  UINT8(1), INT8(1), UINT16(2), INT16(2), UINT32(4), INT32(4), FLOAT32(4), BOOL(1), STRING(8),
-  ARRAY(12), UINT64(8), INT64(8), FLOAT64(8);
+  UINT8(1),
+  INT8(1),
+  UINT16(2),
+  INT16(2),
+  UINT32(4),
+  INT32(4),
+  FLOAT32(4),
+  BOOL(1),
+  STRING(8),
+  ARRAY(12),
+  UINT64(8),
+  INT64(8),
+  FLOAT64(8);
 
   /** The least bytes one value occupies. */
   private final int bytes;

@@ -21,8 +21,8 @@ final class AdamW {
     this.beta1 = beta1;
     this.beta2 = beta2;
     this.epsilon = epsilon;
-    mean = weights.stream().map(w -> new float[w.rows() * w.columns()]).toArray(float[][]::new);
-    square = weights.stream().map(w -> new float[w.rows() * w.columns()]).toArray(float[][]::new);
+    mean = weights.stream().map(w -> new float[w.rows() * w.columns()]).toArray(float[][] ::new);
+    square = weights.stream().map(w -> new float[w.rows() * w.columns()]).toArray(float[][] ::new);
   }
 
   /** Moves every weight against its gradient. */

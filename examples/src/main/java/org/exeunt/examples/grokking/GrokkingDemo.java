@@ -44,8 +44,8 @@ public final class GrokkingDemo {
     report.heading("Grokking in seconds");
     report.paragraph(
         "A network of 226-200-200-113 learns a + b mod 113 from 40 %% of the pairs, full "
-            + "batch, AdamW. The loss and its gradient come from exeunt's cross-entropy kernel; "
-            + "perpGrad takes out of each gradient what only makes the weights longer.");
+        + "batch, AdamW. The loss and its gradient come from exeunt's cross-entropy kernel; "
+        + "perpGrad takes out of each gradient what only makes the weights longer.");
     Map<String, Training.Setup> generalise = new LinkedHashMap<>();
     generalise.put("softmax + perpGrad", PERP_GRAD);
     generalise.put("softmax", CONTROL);
@@ -53,8 +53,8 @@ public final class GrokkingDemo {
 
     report.paragraph(
         "Softmax collapse: the largest logit's term swallows the f32 sum, p is exactly 1, "
-            + "and the pair teaches nothing more. The same network on 5 %% of the pairs, "
-            + "without perpGrad:");
+        + "and the pair teaches nothing more. The same network on 5 %% of the pairs, "
+        + "without perpGrad:");
     Map<String, Training.Setup> collapse = new LinkedHashMap<>();
     collapse.put("softmax", SMALL_SOFTMAX);
     collapse.put("StableMax", SMALL_STABLEMAX);
@@ -67,8 +67,9 @@ public final class GrokkingDemo {
     ExecutorService executor = Executors.newFixedThreadPool(Math.min(threads, setups.size()));
     try {
       Map<String, Future<List<Training.Snapshot>>> runs = new LinkedHashMap<>();
-      setups.forEach((label, setup) -> runs.put(label,
-          executor.submit(() -> train(report, label, setup, epochs))));
+      setups.forEach(
+          (label, setup)
+              -> runs.put(label, executor.submit(() -> train(report, label, setup, epochs))));
       Map<String, List<Training.Snapshot>> curves = new LinkedHashMap<>();
       for (Map.Entry<String, Future<List<Training.Snapshot>>> run : runs.entrySet()) {
         curves.put(run.getKey(), result(run.getValue()));
@@ -81,17 +82,20 @@ public final class GrokkingDemo {
   }
 
   /** Shows how each run ended; the whole curves go to the file only. */
-  private static void report(Report report, String name,
-      Map<String, List<Training.Snapshot>> curves) throws IOException {
-    Table ends = new Table("training", "epochs", "loss", "train", "test", "in collapse",
-        "test > 95 % at");
+  private static void report(
+      Report report, String name, Map<String, List<Training.Snapshot>> curves) throws IOException {
+    Table ends =
+        new Table("training", "epochs", "loss", "train", "test", "in collapse", "test > 95 % at");
     Table all = new Table("training", "epoch", "loss", "train", "test", "collapsed");
     curves.forEach((label, curve) -> {
       Training.Snapshot end = curve.get(curve.size() - 1);
       ends.row(label, Integer.toString(end.epoch()), String.format("%.2g", end.loss()),
           percent(end.trainAccuracy()), percent(end.testAccuracy()), percent(end.collapsed()),
-          curve.stream().filter(now -> now.testAccuracy() > .95).findFirst()
-              .map(now -> "epoch " + now.epoch()).orElse("never"));
+          curve.stream()
+              .filter(now -> now.testAccuracy() > .95)
+              .findFirst()
+              .map(now -> "epoch " + now.epoch())
+              .orElse("never"));
       for (Training.Snapshot now : curve) {
         all.row(label, Integer.toString(now.epoch()), Float.toString(now.loss()),
             Double.toString(now.trainAccuracy()), Double.toString(now.testAccuracy()),
@@ -103,8 +107,8 @@ public final class GrokkingDemo {
     report.data(name + "-curves", all);
   }
 
-  private static List<Training.Snapshot> train(Report report, String label, Training.Setup setup,
-      int epochs) {
+  private static List<Training.Snapshot> train(
+      Report report, String label, Training.Setup setup, int epochs) {
     try (Training training = new Training(setup)) {
       List<Training.Snapshot> snapshots = new ArrayList<>(List.of(training.evaluate()));
       for (int epoch = STEP; epoch <= epochs; epoch += STEP) {
@@ -123,8 +127,8 @@ public final class GrokkingDemo {
     try {
       return future.get();
     } catch (ExecutionException e) {
-      throw new IllegalStateException("a training run failed: " + e.getCause().getMessage(),
-          e.getCause());
+      throw new IllegalStateException(
+          "a training run failed: " + e.getCause().getMessage(), e.getCause());
     }
   }
 

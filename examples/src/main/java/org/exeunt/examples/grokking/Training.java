@@ -4,8 +4,8 @@ package org.exeunt.examples.grokking;
 import java.util.ArrayList;
 import java.util.List;
 import org.exeunt.CrossEntropy;
-import org.exeunt.Device;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.Normalizer;
 import org.exeunt.PerpGrad;
 import org.exeunt.Scope;
@@ -43,8 +43,9 @@ public final class Training implements AutoCloseable {
    * @param testAccuracy share of unseen pairs answered correctly
    * @param collapsed share of training pairs in softmax collapse, see {@link Training#evaluate()}
    */
-  public record Snapshot(
-      int epoch, float loss, double trainAccuracy, double testAccuracy, double collapsed) {}
+  public record
+      Snapshot(int epoch, float loss, double trainAccuracy, double testAccuracy, double collapsed) {
+  }
 
   /**
    * What one run does differently from another.
@@ -63,22 +64,23 @@ public final class Training implements AutoCloseable {
     train = mlp.new Batch(data.train());
     test = mlp.new Batch(data.test());
     optimizer = new AdamW(mlp.weights(), setup.rate(), .9f, .99f, 1e-25f);
-    Tensor labels = scope.allocate(Device.CPU, DType.I32, data.train().size())
-        .copyFrom(data.train().labels());
-    crossEntropy = CrossEntropy.builder()
-        .logits(train.logits().tensor())
-        .labels(labels)
-        .normalizer(setup.normalizer())
-        .loss(loss)
-        .grad(train.gradLogits().tensor())
-        .build(scope);
+    Tensor labels =
+        scope.allocate(Device.CPU, DType.I32, data.train().size()).copyFrom(data.train().labels());
+    crossEntropy =
+        CrossEntropy.builder()
+            .logits(train.logits().tensor())
+            .labels(labels)
+            .normalizer(setup.normalizer())
+            .loss(loss)
+            .grad(train.gradLogits().tensor())
+            .build(scope);
     for (int i = 0; setup.perpGrad() && i < mlp.weights().size(); i++) {
       Tensor gradient = train.gradients().get(i).tensor();
       perpGrads.add(PerpGrad.builder()
-          .weight(mlp.weights().get(i).tensor())
-          .grad(gradient)
-          .out(gradient)
-          .build(scope));
+              .weight(mlp.weights().get(i).tensor())
+              .grad(gradient)
+              .out(gradient)
+              .build(scope));
     }
   }
 
@@ -136,7 +138,8 @@ public final class Training implements AutoCloseable {
       float sum = 0;
       for (float z : row) {
         sum += setup.normalizer() == Normalizer.SOFTMAX
-            ? (float) Math.exp(z - max) : stable(z) / stable(max);
+            ? (float) Math.exp(z - max)
+            : stable(z) / stable(max);
       }
       collapsed += sum == 1 ? 1 : 0;
     }

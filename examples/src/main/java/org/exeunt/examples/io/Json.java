@@ -203,8 +203,8 @@ public final class Json {
   }
 
   private IllegalArgumentException unexpected(String wanted) {
-    String found = at < text.length()
-        ? String.format("character U+%04X", (int) text.charAt(at)) : "the end";
+    String found =
+        at < text.length() ? String.format("character U+%04X", (int) text.charAt(at)) : "the end";
     return new IllegalArgumentException(
         found + " where " + wanted + " was expected, at character " + at);
   }

@@ -60,20 +60,21 @@ public final class ModelFile implements Closeable {
   /** Reads {@code length} bytes from {@code offset}; the range must lie inside the file. */
   public ByteBuffer read(long offset, long length) throws IOException {
     if (offset < 0 || length < 0 || offset > size - length) {
-      throw new ModelFormatException(path, "bytes " + offset + " to " + offset + " + " + length
-          + " lie outside the file of " + size + " bytes.");
+      throw new ModelFormatException(path,
+          "bytes " + offset + " to " + offset + " + " + length + " lie outside the file of " + size
+              + " bytes.");
     }
     if (length > Integer.MAX_VALUE - 8) {
-      throw new ModelFormatException(path, "a range of " + length
-          + " bytes is longer than this reader takes at once.");
+      throw new ModelFormatException(
+          path, "a range of " + length + " bytes is longer than this reader takes at once.");
     }
     ByteBuffer bytes = ByteBuffer.allocate((int) length).order(ByteOrder.LITTLE_ENDIAN);
     while (bytes.hasRemaining()) {
       int begin = bytes.position();
       bytes.limit(Math.min((int) length, begin + PIECE));
       if (channel.read(bytes, offset + begin) < 0) {
-        throw new ModelFormatException(path, "has shrunk from " + size + " to " + channel.size()
-            + " bytes since it was opened.");
+        throw new ModelFormatException(path,
+            "has shrunk from " + size + " to " + channel.size() + " bytes since it was opened.");
       }
       bytes.limit((int) length);
     }

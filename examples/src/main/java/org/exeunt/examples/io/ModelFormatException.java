@@ -22,7 +22,8 @@ public final class ModelFormatException extends IOException {
 
   /** Names come from the file: they may be of any length, and hold what a terminal obeys. */
   private static String printable(String problem) {
-    String text = problem.length() <= LONGEST ? problem
+    String text = problem.length() <= LONGEST
+        ? problem
         : problem.substring(0, LONGEST / 2) + " [...] "
             + problem.substring(problem.length() - LONGEST / 2);
     return text.replaceAll("[\\p{Cntrl}\\p{Cs}\\u2028\\u2029]", "\ufffd");

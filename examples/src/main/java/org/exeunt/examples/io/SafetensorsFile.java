@@ -29,8 +29,19 @@ public final class SafetensorsFile implements Closeable {
 
   /** Element types. */
   public enum Type {
-    BOOL(1), U8(1), I8(1), I16(2), U16(2), F16(2), BF16(2), I32(4), U32(4), F32(4), I64(8),
-    U64(8), F64(8);
+    BOOL(1),
+    U8(1),
+    I8(1),
+    I16(2),
+    U16(2),
+    F16(2),
+    BF16(2),
+    I32(4),
+    U32(4),
+    F32(4),
+    I64(8),
+    U64(8),
+    F64(8);
 
     private final int bytes;
 
@@ -105,8 +116,7 @@ public final class SafetensorsFile implements Closeable {
   private Map<String, Object> readHeader(long length) throws IOException {
     Object header;
     try {
-      CharBuffer text =
-          StandardCharsets.UTF_8.newDecoder().decode(file.read(Long.BYTES, length));
+      CharBuffer text = StandardCharsets.UTF_8.newDecoder().decode(file.read(Long.BYTES, length));
       header = Json.parse(text.toString());
     } catch (CharacterCodingException e) {
       throw problem("the header of " + length + " bytes is not UTF-8.");
@@ -144,8 +154,8 @@ public final class SafetensorsFile implements Closeable {
       if (Math.multiplyExact(elements, (long) type.bytes()) == end - begin) {
         return new Tensor(name, type, shape, data + begin, elements);
       }
-      throw problem(field + ": " + type + " of shape " + shape + " is not " + (end - begin)
-          + " bytes.");
+      throw problem(
+          field + ": " + type + " of shape " + shape + " is not " + (end - begin) + " bytes.");
     } catch (ArithmeticException e) {
       throw problem(field + ": the product of shape " + shape + " overflows.");
     }
@@ -163,7 +173,7 @@ public final class SafetensorsFile implements Closeable {
   private List<Long> wholeNumbers(String field, Object value) throws ModelFormatException {
     if (value instanceof List<?> list
         && list.stream().allMatch(n -> n instanceof Long number && number >= 0)) {
-      return list.stream().map(Long.class::cast).toList();
+      return list.stream().map(Long.class ::cast).toList();
     }
     throw problem(field + " is " + value + ", not a list of whole numbers.");
   }

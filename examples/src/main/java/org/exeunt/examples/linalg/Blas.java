@@ -21,7 +21,8 @@ public final class Blas {
       Loader.load(openblas_nolapack.class);
     } finally {
       System.setErr(console);
-      said.toString(StandardCharsets.UTF_8).lines()
+      said.toString(StandardCharsets.UTF_8)
+          .lines()
           .filter(line -> !line.startsWith("Warning: Versions of org.bytedeco:"))
           .forEach(console::println);
     }

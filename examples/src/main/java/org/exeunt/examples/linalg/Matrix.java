@@ -30,7 +30,8 @@ public final class Matrix {
 
   private static FloatBuffer allocate(int count) {
     return ByteBuffer.allocateDirect(Math.multiplyExact(count, Float.BYTES))
-        .order(ByteOrder.nativeOrder()).asFloatBuffer();
+        .order(ByteOrder.nativeOrder())
+        .asFloatBuffer();
   }
 
   public int rows() {
@@ -76,15 +77,15 @@ public final class Matrix {
     gemm(this, CblasTrans, right, CblasNoTrans, 1, out);
   }
 
-  private static void gemm(Matrix a, int transposeA, Matrix b, int transposeB, float scale,
-      Matrix out) {
+  private static void gemm(
+      Matrix a, int transposeA, Matrix b, int transposeB, float scale, Matrix out) {
     int inner = transposeA == CblasTrans ? a.rows : a.columns;
     int innerB = transposeB == CblasTrans ? b.columns : b.rows;
     int rows = transposeA == CblasTrans ? a.columns : a.rows;
     int columns = transposeB == CblasTrans ? b.rows : b.columns;
     if (inner != innerB || out.rows != rows || out.columns != columns) {
-      throw new IllegalArgumentException("cannot multiply " + rows + " x " + inner + " by "
-          + innerB + " x " + columns + " into " + out.rows + " x " + out.columns);
+      throw new IllegalArgumentException("cannot multiply " + rows + " x " + inner + " by " + innerB
+          + " x " + columns + " into " + out.rows + " x " + out.columns);
     }
     if (rows > 0 && columns > 0) {
       cblas_sgemm(CblasRowMajor, transposeA, transposeB, rows, columns, inner, scale, a.data,

@@ -30,8 +30,9 @@ public final class ChatTemplate {
   public ChatTemplate(GgufFile file) throws IOException {
     Matcher system = SYSTEM.matcher(file.string(KEY));
     if (!system.find()) {
-      throw new ModelFormatException(file.path(), "metadata '" + KEY
-          + "' is not the template of SmolLM2: it has no default system message.");
+      throw new ModelFormatException(file.path(),
+          "metadata '" + KEY
+              + "' is not the template of SmolLM2: it has no default system message.");
     }
     defaultSystem = system.group(1);
   }
@@ -47,7 +48,10 @@ public final class ChatTemplate {
   }
 
   private static void append(StringBuilder prompt, Message message) {
-    prompt.append("<|im_start|>").append(message.role()).append('\n')
-        .append(message.content()).append("<|im_end|>\n");
+    prompt.append("<|im_start|>")
+        .append(message.role())
+        .append('\n')
+        .append(message.content())
+        .append("<|im_end|>\n");
   }
 }

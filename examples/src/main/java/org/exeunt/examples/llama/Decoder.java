@@ -83,10 +83,9 @@ public final class Decoder implements AutoCloseable {
       rows = new Rows(scope, config, Math.max(prefillRows, sequences + mostWaiting));
       exits = new Exits(scope, weights, options.exit(), sequences, options.keepLogits());
       mover = new RowMover(scope, rows, exits.hidden());
-      propagation =
-          options.exit().mayLeave() && options.kv() == KvPolicy.PROPAGATE
-              ? new Propagation(scope, weights, kv, ropeTable, exits, sequences)
-              : null;
+      propagation = options.exit().mayLeave() && options.kv() == KvPolicy.PROPAGATE
+          ? new Propagation(scope, weights, kv, ropeTable, exits, sequences)
+          : null;
       door = new WaitingDoor(scope, rows.capacity());
       waiting = waitingPlaces();
     } catch (RuntimeException | Error e) {
@@ -102,8 +101,7 @@ public final class Decoder implements AutoCloseable {
   }
 
   private Tensor ropeTable() {
-    Tensor table =
-        scope.allocate(Device.CPU, DType.F32, capacity, config.headWidth() / 2, 2);
+    Tensor table = scope.allocate(Device.CPU, DType.F32, capacity, config.headWidth() / 2, 2);
     RopeTable.builder().table(table).base(config.ropeBase()).linear(config.ropeFactor()).runOnce();
     return table;
   }
@@ -285,8 +283,10 @@ public final class Decoder implements AutoCloseable {
   }
 
   private LayerStack stack() {
-    return stacks.computeIfAbsent(rows.count(), count -> new LayerStack(scope, workspace, weights,
-        ropeTable, kv, rows, count, options.ffnSkip(), options.observer() != null));
+    return stacks.computeIfAbsent(rows.count(),
+        count
+        -> new LayerStack(scope, workspace, weights, ropeTable, kv, rows, count, options.ffnSkip(),
+            options.observer() != null));
   }
 
   private void observe(int depth) {

@@ -14,7 +14,6 @@ package org.exeunt.examples.llama;
  */
 public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, FfnSkip ffnSkip,
     PromptDrop drop, boolean keepLogits, LayerObserver observer) {
-
   /** Everything is computed. */
   public static final DecoderOptions FULL =
       new DecoderOptions(ExitPolicy.NONE, KvPolicy.PROPAGATE, null, null, null, false, null);
@@ -59,8 +58,9 @@ public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, Ff
     }
     if (drop != null && (schedule != null || ffnSkip != null)) {
       throw new IllegalArgumentException("dropping tokens cannot be used together with "
-          + (schedule != null ? "a schedule: its methods name layers that run" : "skipping "
-          + "feed-forward blocks: the rule follows each token through all layers"));
+          + (schedule != null ? "a schedule: its methods name layers that run"
+                              : "skipping "
+                      + "feed-forward blocks: the rule follows each token through all layers"));
     }
   }
 }

@@ -68,24 +68,24 @@ public final class ExitPolicy {
         }
         break;
       case "threshold":
-        return at(Signal.THRESHOLD, one(option, number, "the probability", 1), null, points,
-            layers);
+        return at(
+            Signal.THRESHOLD, one(option, number, "the probability", 1), null, points, layers);
       case "calm":
         Arguments calm = new Arguments(option, number, 3, 3, "P,TAU,LENGTH");
-        Fall fall = new Fall(calm.number(1, "the rate", 0, 100),
-            calm.integer(2, "the length", 1, 1 << 20));
+        Fall fall =
+            new Fall(calm.number(1, "the rate", 0, 100), calm.integer(2, "the length", 1, 1 << 20));
         return at(Signal.THRESHOLD, calm.number(0, "the probability", 0, 1), fall, points, layers);
       case "margin":
         return at(Signal.MARGIN, one(option, number, "the margin", 1), null, points, layers);
       case "entropy":
         return at(Signal.ENTROPY, one(option, number, "the entropy", 100), null, points, layers);
       case "patience":
-        int times = new Arguments(option, number, 1, 1, "one number").integer(0, "the count", 1,
-            layers);
+        int times =
+            new Arguments(option, number, 1, 1, "one number").integer(0, "the count", 1, layers);
         return at(Signal.PATIENCE, times, null, points, layers);
       case "fixed":
-        int depth = new Arguments(option, number, 1, 1, "one number").integer(0, "the depth", 1,
-            layers);
+        int depth =
+            new Arguments(option, number, 1, 1, "one number").integer(0, "the depth", 1, layers);
         return fixed(position -> depth);
       default:
         break;
@@ -99,8 +99,8 @@ public final class ExitPolicy {
 
   private static ExitPolicy at(Signal signal, float value, Fall fall, String points, int layers) {
     if (points == null) {
-      return new ExitPolicy(signal, value, Math.max(1, layers * 2 / 3), Math.max(1, layers / 6),
-          fall, null);
+      return new ExitPolicy(
+          signal, value, Math.max(1, layers * 2 / 3), Math.max(1, layers / 6), fall, null);
     }
     Arguments numbers = new Arguments("--exit-points", points, 2, 2, "FIRST,STRIDE");
     return new ExitPolicy(signal, value, numbers.integer(0, "the first depth", 1, layers),
@@ -147,7 +147,7 @@ public final class ExitPolicy {
       case MARGIN -> rule.score(found.margin()).valid(found.valid()).threshold(GE, value);
       case ENTROPY -> rule.score(found.entropy()).valid(found.valid()).threshold(LE, value);
       case PATIENCE ->
-          rule.score(found.p1()).label(found.argmax()).valid(found.valid()).patience((int) value);
+        rule.score(found.p1()).label(found.argmax()).valid(found.valid()).patience((int) value);
       case NONE, FIXED -> rule.score(verdicts).threshold(GE, 1);
     };
   }

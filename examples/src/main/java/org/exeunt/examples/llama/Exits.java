@@ -49,9 +49,13 @@ final class Exits {
     depths = exitDepth.intBuffer();
     stayingCount = staying.intBuffer();
     steps = step.intBuffer();
-    rule = policy.rule(head.statistics(), verdict, step)
-        .state(ExitRule.allocateState(scope, Device.CPU, sequences))
-        .exitMask(left).activeCount(staying).exitLayer(exitDepth).build(scope);
+    rule =
+        policy.rule(head.statistics(), verdict, step)
+            .state(ExitRule.allocateState(scope, Device.CPU, sequences))
+            .exitMask(left)
+            .activeCount(staying)
+            .exitLayer(exitDepth)
+            .build(scope);
   }
 
   /** {@code sequence} has taken in a prompt: its next token is the first of an answer. */

@@ -20,7 +20,7 @@ public final class FfnCalibration {
       }
     };
     try (Decoder decoder =
-        new Decoder(weights, DecoderOptions.FULL.withObserver(measure), 1, ids.length)) {
+             new Decoder(weights, DecoderOptions.FULL.withObserver(measure), 1, ids.length)) {
       decoder.prefill(0, ids);
     }
     return new FfnCalibration(fit);

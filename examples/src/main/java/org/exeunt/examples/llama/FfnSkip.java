@@ -24,10 +24,8 @@ public record FfnSkip(int coldStart, int coldEnd, int warmUp, float threshold, i
     }
     Arguments numbers = new Arguments("--ffn-skip", text, 4, 5, FORM + " or none");
     int start = numbers.integer(0, "the cold start", 0, layers);
-    return new FfnSkip(start,
-        numbers.integer(1, "the cold end", start, layers),
-        numbers.integer(2, "the warm-up", 0, Integer.MAX_VALUE),
-        numbers.number(3, "the threshold"),
+    return new FfnSkip(start, numbers.integer(1, "the cold end", start, layers),
+        numbers.integer(2, "the warm-up", 0, Integer.MAX_VALUE), numbers.number(3, "the threshold"),
         numbers.count() < 5 ? -1 : numbers.integer(4, "the budget", -1, layers));
   }
 }

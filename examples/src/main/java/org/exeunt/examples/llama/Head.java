@@ -29,19 +29,26 @@ public final class Head {
     long rows = hidden.size(0);
     statistics = Statistics.allocate(scope, Device.CPU, rows);
     if (!keepLogits) {
-      ExitHead head = ExitHead.builder().hidden(hidden)
-          .rmsNorm(weights.outputNorm(), config.epsilon()).weight(weights.head()).out(statistics)
-          .build(scope);
+      ExitHead head =
+          ExitHead.builder()
+              .hidden(hidden)
+              .rmsNorm(weights.outputNorm(), config.epsilon())
+              .weight(weights.head())
+              .out(statistics)
+              .build(scope);
       logits = null;
       run = head::run;
       return;
     }
     Tensor normed = scope.allocate(Device.CPU, DType.F32, rows, config.width());
     logits = scope.allocate(Device.CPU, DType.F32, rows, config.vocabulary());
-    Norm norm = Norm.builder().input(hidden).rms(weights.outputNorm(), config.epsilon())
-        .out(normed).build(scope);
-    Linear project = Linear.builder().input(normed).weight(weights.head()).out(logits)
-        .build(scope);
+    Norm norm =
+        Norm.builder()
+            .input(hidden)
+            .rms(weights.outputNorm(), config.epsilon())
+            .out(normed)
+            .build(scope);
+    Linear project = Linear.builder().input(normed).weight(weights.head()).out(logits).build(scope);
     RowStats stats = RowStats.builder().logits(logits).out(statistics).build(scope);
     run = () -> {
       norm.run();

@@ -37,26 +37,63 @@ final class LayerOps {
     Tensor rotated = rows.heads(count, 0, heads + kvHeads); // queries and keys lie side by side
     Tensor attended = rows.attended(count);
 
-    advance = cache.advance().length(lengths).sequence(rows.sequence(count))
-        .slot(rows.slot(count)).visible(rows.visible(count)).build(scope, workspace);
-    norm = Norm.builder().input(hidden).rms(layer.attentionNorm(), config.epsilon())
-        .out(rows.normed(count)).build(scope, workspace);
-    project = Linear.builder().input(rows.normed(count)).weight(layer.queryKeyValue())
-        .out(rows.projected(count)).build(scope, workspace);
-    rope = Rope.builder().input(rotated).position(rows.position(count))
-        .table(ropeTable, Rope.Style.INTERLEAVED).out(rotated).build(scope, workspace);
-    append = cache.append()
-        .k(rows.heads(count, heads, kvHeads)).v(rows.heads(count, heads + kvHeads, kvHeads))
-        .sequence(rows.sequence(count)).slot(rows.slot(count)).build(scope, workspace);
-    attention = Attention.builder().query(rows.heads(count, 0, heads)).cache(cache)
-        .sequence(rows.sequence(count)).visible(rows.visible(count))
-        .out(attended.reshape(count, heads, config.headWidth())).build(scope, workspace);
-    output = Linear.builder().input(attended).weight(layer.output()).residual(hidden).out(hidden)
-        .build(scope, workspace);
-    Ffn.Builder block = Ffn.builder().hidden(hidden)
-        .rmsNorm(layer.feedForwardNorm(), config.epsilon())
-        .gate(layer.gate(), null).up(layer.up(), null).down(layer.down(), null)
-        .activation(Ffn.Activation.SILU).out(hidden);
+    advance =
+        cache.advance()
+            .length(lengths)
+            .sequence(rows.sequence(count))
+            .slot(rows.slot(count))
+            .visible(rows.visible(count))
+            .build(scope, workspace);
+    norm =
+        Norm.builder()
+            .input(hidden)
+            .rms(layer.attentionNorm(), config.epsilon())
+            .out(rows.normed(count))
+            .build(scope, workspace);
+    project =
+        Linear.builder()
+            .input(rows.normed(count))
+            .weight(layer.queryKeyValue())
+            .out(rows.projected(count))
+            .build(scope, workspace);
+    rope =
+        Rope.builder()
+            .input(rotated)
+            .position(rows.position(count))
+            .table(ropeTable, Rope.Style.INTERLEAVED)
+            .out(rotated)
+            .build(scope, workspace);
+    append =
+        cache.append()
+            .k(rows.heads(count, heads, kvHeads))
+            .v(rows.heads(count, heads + kvHeads, kvHeads))
+            .sequence(rows.sequence(count))
+            .slot(rows.slot(count))
+            .build(scope, workspace);
+    attention =
+        Attention.builder()
+            .query(rows.heads(count, 0, heads))
+            .cache(cache)
+            .sequence(rows.sequence(count))
+            .visible(rows.visible(count))
+            .out(attended.reshape(count, heads, config.headWidth()))
+            .build(scope, workspace);
+    output =
+        Linear.builder()
+            .input(attended)
+            .weight(layer.output())
+            .residual(hidden)
+            .out(hidden)
+            .build(scope, workspace);
+    Ffn.Builder block =
+        Ffn.builder()
+            .hidden(hidden)
+            .rmsNorm(layer.feedForwardNorm(), config.epsilon())
+            .gate(layer.gate(), null)
+            .up(layer.up(), null)
+            .down(layer.down(), null)
+            .activation(Ffn.Activation.SILU)
+            .out(hidden);
     if (skip) {
       block.skip(rows.skip(count));
     }

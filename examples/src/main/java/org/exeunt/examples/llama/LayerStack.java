@@ -25,9 +25,14 @@ final class LayerStack {
     LlamaConfig config = weights.config();
     boolean narrow = weights.type() != DType.F32;
     Tensor looked = narrow
-        ? scope.allocate(Device.CPU, weights.type(), count, config.width()) : rows.hidden(count);
-    embed = RowCompaction.gather().input(weights.embedding()).list(rows.token(count)).out(looked)
-        .build(scope, workspace);
+        ? scope.allocate(Device.CPU, weights.type(), count, config.width())
+        : rows.hidden(count);
+    embed =
+        RowCompaction.gather()
+            .input(weights.embedding())
+            .list(rows.token(count))
+            .out(looked)
+            .build(scope, workspace);
     widen = narrow
         ? Norm.builder().input(looked).none().out(rows.hidden(count)).build(scope, workspace)
         : null;
@@ -35,11 +40,19 @@ final class LayerStack {
       layers.add(new LayerOps(scope, workspace, config, weights.layers().get(l), ropeTable,
           kv.cache(l), kv.lengths(l), rows, count, measure || skip != null, skip != null));
     }
-    skipRule = skip == null ? null : FfnSkipRule.builder()
-        .cosine(rows.cosine(count)).token(rows.position(count)).state(rows.skipState(count))
-        .skip(rows.skip(count)).modelLayers(config.layers())
-        .coldLayers(skip.coldStart(), skip.coldEnd()).threshold(skip.threshold())
-        .warmUp(skip.warmUp()).budget(skip.budget()).build(scope, workspace);
+    skipRule = skip == null
+        ? null
+        : FfnSkipRule.builder()
+              .cosine(rows.cosine(count))
+              .token(rows.position(count))
+              .state(rows.skipState(count))
+              .skip(rows.skip(count))
+              .modelLayers(config.layers())
+              .coldLayers(skip.coldStart(), skip.coldEnd())
+              .threshold(skip.threshold())
+              .warmUp(skip.warmUp())
+              .budget(skip.budget())
+              .build(scope, workspace);
   }
 
   /** Looks the rows' tokens up. */

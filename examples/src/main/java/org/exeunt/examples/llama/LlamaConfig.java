@@ -21,10 +21,8 @@ import org.exeunt.examples.io.ModelFormatException;
  * @param ropeFactor positions are divided by this before they turn a head (linear scaling); 1 if
  *     not at all
  */
-public record LlamaConfig(
-    int layers, int width, int heads, int kvHeads, int headWidth, int feedForward, int vocabulary,
-    int context, float epsilon, float ropeBase, float ropeFactor) {
-
+public record LlamaConfig(int layers, int width, int heads, int kvHeads, int headWidth,
+    int feedForward, int vocabulary, int context, float epsilon, float ropeBase, float ropeFactor) {
   /** What one call of {@code KvPropagate} can serve. */
   private static final int MAX_LAYERS = 128;
 
@@ -32,20 +30,20 @@ public record LlamaConfig(
   public static LlamaConfig of(GgufFile file) throws IOException {
     String architecture = file.string("general.architecture");
     if (!architecture.equals("llama")) {
-      throw new ModelFormatException(file.path(),
-          "metadata 'general.architecture' is '" + architecture + "', not 'llama'.");
+      throw new ModelFormatException(
+          file.path(), "metadata 'general.architecture' is '" + architecture + "', not 'llama'.");
     }
     int width = file.integer("llama.embedding_length", 1, 1 << 16);
     int heads = file.integer("llama.attention.head_count", 1, 1 << 10);
     int kvHeads = file.integer("llama.attention.head_count_kv", 1, heads);
     int headWidth = file.integer("llama.rope.dimension_count", 2, width);
     if (width != heads * headWidth || heads % kvHeads != 0 || headWidth % 2 != 0) {
-      throw new ModelFormatException(file.path(), "a width of " + width + " cannot be " + heads
-          + " heads of even width " + headWidth + " sharing " + kvHeads + " key heads.");
+      throw new ModelFormatException(file.path(),
+          "a width of " + width + " cannot be " + heads + " heads of even width " + headWidth
+              + " sharing " + kvHeads + " key heads.");
     }
-    return new LlamaConfig(
-        file.integer("llama.block_count", 1, MAX_LAYERS), width, heads, kvHeads, headWidth,
-        file.integer("llama.feed_forward_length", 1, 1 << 18),
+    return new LlamaConfig(file.integer("llama.block_count", 1, MAX_LAYERS), width, heads, kvHeads,
+        headWidth, file.integer("llama.feed_forward_length", 1, 1 << 18),
         file.strings("tokenizer.ggml.tokens").length,
         file.integer("llama.context_length", 1, 1 << 20),
         positive(file, "llama.attention.layer_norm_rms_epsilon"),
@@ -55,8 +53,8 @@ public record LlamaConfig(
   private static float positive(GgufFile file, String key) throws IOException {
     float value = (float) file.number(key);
     if (!(value > 0 && value < Float.POSITIVE_INFINITY)) {
-      throw new ModelFormatException(file.path(),
-          "metadata '" + key + "' is " + value + ", not a finite number above 0.");
+      throw new ModelFormatException(
+          file.path(), "metadata '" + key + "' is " + value + ", not a finite number above 0.");
     }
     return value;
   }
@@ -65,15 +63,15 @@ public record LlamaConfig(
     String key = "llama.rope.scaling.type";
     String type = file.metadata().containsKey(key) ? file.string(key) : "none";
     if (file.tensors().containsKey("rope_freqs.weight") || !type.matches("none|linear")) {
-      throw new ModelFormatException(file.path(), "its rotary frequencies are scaled in a way ("
-          + (type.equals("none") ? "tensor 'rope_freqs.weight'" : type)
-          + ") that this decoder does not know; it knows linear scaling.");
-    }
-    float factor =
-        type.equals("linear") ? (float) file.number("llama.rope.scaling.factor") : 1;
-    if (!(factor >= 1 && factor < Float.POSITIVE_INFINITY)) {
       throw new ModelFormatException(file.path(),
-          "metadata 'llama.rope.scaling.factor' is " + factor + ", not 1 or more.");
+          "its rotary frequencies are scaled in a way ("
+              + (type.equals("none") ? "tensor 'rope_freqs.weight'" : type)
+              + ") that this decoder does not know; it knows linear scaling.");
+    }
+    float factor = type.equals("linear") ? (float) file.number("llama.rope.scaling.factor") : 1;
+    if (!(factor >= 1 && factor < Float.POSITIVE_INFINITY)) {
+      throw new ModelFormatException(
+          file.path(), "metadata 'llama.rope.scaling.factor' is " + factor + ", not 1 or more.");
     }
     return factor;
   }

@@ -48,7 +48,6 @@ public final class LlamaWeights implements AutoCloseable {
    */
   public record Layer(Tensor attentionNorm, Tensor queryKeyValue, Tensor output,
       Tensor feedForwardNorm, Tensor gate, Tensor up, Tensor down) {
-
     /** Bytes of the matrices that attention reads. */
     long attentionBytes() {
       return queryKeyValue.byteSize() + output.byteSize();
@@ -76,7 +75,8 @@ public final class LlamaWeights implements AutoCloseable {
       weights = new LlamaWeights(config, type, shapes.ownHead());
     } catch (OutOfMemoryError e) {
       throw new IOException(file.path() + ": there is no memory for its " + shapes.parameters()
-          + " weights as " + type + ".", e);
+              + " weights as " + type + ".",
+          e);
     }
     try {
       weights.read(file);
@@ -115,14 +115,10 @@ public final class LlamaWeights implements AutoCloseable {
   private Layer takeLayer(WeightArena arena) {
     int width = config.width();
     int inner = config.feedForward();
-    return new Layer(
-        arena.take(DType.F32, width),
-        arena.take(type, config.queryKeyValueWidth(), width),
-        arena.take(type, width, width),
-        arena.take(DType.F32, width),
-        arena.take(type, inner, width),
-        arena.take(type, inner, width),
-        arena.take(type, width, inner));
+    return new Layer(arena.take(DType.F32, width),
+        arena.take(type, config.queryKeyValueWidth(), width), arena.take(type, width, width),
+        arena.take(DType.F32, width), arena.take(type, inner, width),
+        arena.take(type, inner, width), arena.take(type, width, inner));
   }
 
   private void read(GgufFile file) throws IOException {
@@ -238,8 +234,9 @@ public final class LlamaWeights implements AutoCloseable {
       }
       for (String name : file.tensors().keySet()) {
         if (!known.contains(name)) { // a bias, say
-          throw new ModelFormatException(file.path(), "has a tensor '" + name + "', which this "
-              + "decoder does not know; without it all that it computed would be wrong.");
+          throw new ModelFormatException(file.path(),
+              "has a tensor '" + name + "', which this "
+                  + "decoder does not know; without it all that it computed would be wrong.");
         }
       }
     }
@@ -263,8 +260,9 @@ public final class LlamaWeights implements AutoCloseable {
       file.tensor(name, rows, columns);
       long bytes = (long) rows * columns * Float.BYTES;
       if (bytes > Integer.MAX_VALUE) {
-        throw new ModelFormatException(file.path(), "tensor '" + name + "' takes " + bytes
-            + " bytes as f32, above the " + Integer.MAX_VALUE + " of this engine.");
+        throw new ModelFormatException(file.path(),
+            "tensor '" + name + "' takes " + bytes + " bytes as f32, above the " + Integer.MAX_VALUE
+                + " of this engine.");
       }
     }
 

@@ -68,8 +68,7 @@ public interface PromptDrop {
         pass.runLayer(layer);
         int stage = method.stageBehind(layer, pass.layers());
         if (stage >= 0) {
-          Selection kept =
-              method.choose(pass.scope(), Stream.DEFAULT, stage, pass.layer(layer));
+          Selection kept = method.choose(pass.scope(), Stream.DEFAULT, stage, pass.layer(layer));
           for (int below = 0; below <= layer && method.truncates(stage); below++) {
             pass.keepSlots(below, kept);
           }
@@ -97,8 +96,7 @@ public interface PromptDrop {
       for (int layer = 0; layer < pass.layers(); layer++) {
         pass.runLayer(layer);
         if (grouped.prunes(pass.tokens())) {
-          pass.keepSlots(
-              layer, grouped.choose(pass.scope(), Stream.DEFAULT, pass.layer(layer)));
+          pass.keepSlots(layer, grouped.choose(pass.scope(), Stream.DEFAULT, pass.layer(layer)));
         }
       }
     };
@@ -121,8 +119,9 @@ public interface PromptDrop {
       for (int layer = 0; layer < pass.layers(); layer++) {
         pass.runLayer(layer);
         if (method.choosesBehind(layer, pass.layers())) {
-          pass.keepRows(method.choose(pass.scope(), Stream.DEFAULT, pass.layer(layer), 0,
-              pass.tokens() - 1), false);
+          pass.keepRows(
+              method.choose(pass.scope(), Stream.DEFAULT, pass.layer(layer), 0, pass.tokens() - 1),
+              false);
         }
       }
     };
@@ -135,8 +134,9 @@ public interface PromptDrop {
       for (int layer = 0; layer < pass.layers(); layer++) {
         int stage = method.stageBefore(layer);
         if (stage >= 0) {
-          pass.keepRows(method.choose(pass.scope(), Stream.DEFAULT, stage, pass.projected(layer),
-              0, pass.tokens() - 1, most), true);
+          pass.keepRows(method.choose(pass.scope(), Stream.DEFAULT, stage, pass.projected(layer), 0,
+                            pass.tokens() - 1, most),
+              true);
         }
         pass.runLayer(layer);
       }
@@ -157,8 +157,7 @@ public interface PromptDrop {
       return PromptDistill.standard();
     }
     String[] halves = numbers.split(":", 2);
-    Arguments a =
-        pairs(option, halves[0], layers, "a layer and how many to keep, for each stage");
+    Arguments a = pairs(option, halves[0], layers, "a layer and how many to keep, for each stage");
     PromptDistill.Stage[] stages = new PromptDistill.Stage[a.count() / 2];
     for (int i = 0; i < stages.length; i++) {
       stages[i] = new PromptDistill.Stage(a.integer(2 * i, "the layer", 0, layers - 2),
@@ -171,7 +170,8 @@ public interface PromptDrop {
     Arguments more = new Arguments(option, halves[1], 1, 2,
         "a width to pool over, and behind how many stages the caches below shrink");
     method = method.withPooling(more.integer(0, "the width", 1, 255));
-    return more.count() == 1 ? method
+    return more.count() == 1
+        ? method
         : method.withTruncation(more.integer(1, "the stages", -1, stages.length));
   }
 
@@ -181,8 +181,8 @@ public interface PromptDrop {
       return GemFilter.standard();
     }
     Arguments a = new Arguments(option, numbers, 2, 2, "a layer and how many to keep");
-    return GemFilter.of(a.integer(0, "the layer", 0, layers - 1),
-        a.integer(1, "the tokens to keep", 1, 1 << 20));
+    return GemFilter.of(
+        a.integer(0, "the layer", 0, layers - 1), a.integer(1, "the tokens to keep", 1, 1 << 20));
   }
 
   private static SnapKv snapKv(String option, String numbers) {
@@ -198,8 +198,8 @@ public interface PromptDrop {
     }
     boolean average = halves[1].startsWith("avg,");
     if (!average && !halves[1].startsWith("max,")) {
-      throw new IllegalArgumentException(option + " pools by '" + halves[1]
-          + "', but needs avg or max and a width");
+      throw new IllegalArgumentException(
+          option + " pools by '" + halves[1] + "', but needs avg or max and a width");
     }
     Arguments more = new Arguments(option, halves[1].substring(4), 1, 1, "a width to pool over");
     return method.withPooling(average ? AttentionScores.Pool.AVG : AttentionScores.Pool.MAX,
@@ -211,8 +211,8 @@ public interface PromptDrop {
       return H2o.standard();
     }
     Arguments a = new Arguments(option, numbers, 2, 2, "two shares of the prompt");
-    return H2o.of(a.number(0, "the share of heavy hitters"),
-        a.number(1, "the share of recent tokens"));
+    return H2o.of(
+        a.number(0, "the share of heavy hitters"), a.number(1, "the share of recent tokens"));
   }
 
   private static FastV fastV(String option, String numbers, int layers) {
@@ -232,8 +232,8 @@ public interface PromptDrop {
     Arguments a = pairs(option, numbers, layers, "a layer and a share, for each stage");
     PyramidDrop.Stage[] stages = new PyramidDrop.Stage[a.count() / 2];
     for (int i = 0; i < stages.length; i++) {
-      stages[i] = new PyramidDrop.Stage(a.integer(2 * i, "the layer", 1, layers - 1),
-          a.number(2 * i + 1, "the share"));
+      stages[i] = new PyramidDrop.Stage(
+          a.integer(2 * i, "the layer", 1, layers - 1), a.number(2 * i + 1, "the share"));
     }
     return PyramidDrop.of(stages);
   }

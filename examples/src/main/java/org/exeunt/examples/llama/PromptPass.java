@@ -99,8 +99,12 @@ public final class PromptPass implements AutoCloseable {
   public void keepRows(Selection kept, boolean renumber) {
     int count = kept.count().intBuffer().get(0);
     Tensor list = kept.indices().row(0);
-    Gather.Builder gather = Gather.builder().list(list).count(kept.count())
-        .rows(rows.count()).tensor(rows.hidden(), rows.hidden());
+    Gather.Builder gather =
+        Gather.builder()
+            .list(list)
+            .count(kept.count())
+            .rows(rows.count())
+            .tensor(rows.hidden(), rows.hidden());
     Tensor position = rows.position(rows.count());
     (renumber ? gather.renumber(0, position) : gather.positions(position, position)).runOnce();
     rows.count(count);
@@ -119,7 +123,11 @@ public final class PromptPass implements AutoCloseable {
     }
     Tensor length = kv.length(layer, sequence, sequence + 1);
     try (Scope passing = Scope.open()) {
-      kv.cache(layer).compact().select(kept).perHead(counts.length > 1).length(length)
+      kv.cache(layer)
+          .compact()
+          .select(kept)
+          .perHead(counts.length > 1)
+          .length(length)
           .sequence(passing.allocate(Device.CPU, DType.I32, 1).copyFrom(new int[] {sequence}))
           .runOnce();
     }
@@ -129,10 +137,9 @@ public final class PromptPass implements AutoCloseable {
   /** Begins anew with the chosen tokens, as a prompt of their own. */
   public void restart(Selection kept) {
     int[] list = kept.indices().row(0).toIntArray();
-    int[] chosen = IntStream.range(0, kept.count().intBuffer().get(0)).map(i -> ids[list[i]])
-        .toArray();
-    IntConsumer forget =
-        layer -> kv.length(layer, sequence, sequence + 1).copyFrom(new int[] {0});
+    int[] chosen =
+        IntStream.range(0, kept.count().intBuffer().get(0)).map(i -> ids[list[i]]).toArray();
+    IntConsumer forget = layer -> kv.length(layer, sequence, sequence + 1).copyFrom(new int[] {0});
     IntStream.range(0, layers()).forEach(forget);
     positions = chosen.length;
     layers.enter(sequence, chosen);

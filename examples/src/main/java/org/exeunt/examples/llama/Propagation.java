@@ -24,8 +24,8 @@ final class Propagation {
   private final List<KvLength> advance = new ArrayList<>();
   private final KvPropagate op;
 
-  Propagation(Scope scope, LlamaWeights weights, KvState kv, Tensor ropeTable, Exits exits,
-      int sequences) {
+  Propagation(
+      Scope scope, LlamaWeights weights, KvState kv, Tensor ropeTable, Exits exits, int sequences) {
     LlamaConfig config = weights.config();
     this.exits = exits;
     this.sequences = sequences;
@@ -47,13 +47,24 @@ final class Propagation {
       Tensor projections = layer.queryKeyValue();
       list.add(KvPropagate.Layer.of(l, layer.attentionNorm(), projections.rows(keys, values),
           projections.rows(values, projections.size(0)), kv.cache(l)));
-      advance.add(kv.cache(l).advance().length(kv.lengths(l)).sequence(sequence)
-          .active(owing.row(l)).slot(slot.row(l)).build(scope));
+      advance.add(kv.cache(l)
+              .advance()
+              .length(kv.lengths(l))
+              .sequence(sequence)
+              .active(owing.row(l))
+              .slot(slot.row(l))
+              .build(scope));
     }
-    op = KvPropagate.builder().hidden(exits.hidden()).exitLayer(exits.exitDepth())
-        .sequence(sequence).slot(slot).norm(Norm.Kind.RMS, config.epsilon())
-        .rope(ropeTable, Rope.Style.INTERLEAVED, position).modelLayers(layers).layers(list)
-        .build(scope);
+    op = KvPropagate.builder()
+             .hidden(exits.hidden())
+             .exitLayer(exits.exitDepth())
+             .sequence(sequence)
+             .slot(slot)
+             .norm(Norm.Kind.RMS, config.epsilon())
+             .rope(ropeTable, Rope.Style.INTERLEAVED, position)
+             .modelLayers(layers)
+             .layers(list)
+             .build(scope);
   }
 
   /** Pays what the newest token of each sequence owes, if it left before the last layer. */

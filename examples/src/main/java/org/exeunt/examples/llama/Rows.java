@@ -147,9 +147,10 @@ public final class Rows {
   /** Some of the heads in {@link #projected}: queries first, then keys, then values. */
   Tensor heads(int rows, int first, int number) {
     long width = config.headWidth();
-    return projected(rows).slice(1, first * width, (first + number) * width)
-        .strided(new long[] {rows, number, width},
-            new long[] {config.queryKeyValueWidth(), width, 1});
+    return projected(rows)
+        .slice(1, first * width, (first + number) * width)
+        .strided(
+            new long[] {rows, number, width}, new long[] {config.queryKeyValueWidth(), width, 1});
   }
 
   /** Writes the keys and values projected last to the first slots of a cache for one sequence. */
@@ -159,8 +160,11 @@ public final class Rows {
     for (int row = 0; row < count; row++) {
       slot.intBuffer().put(row, row);
     }
-    cache.append().k(heads(count, heads, kvHeads)).v(heads(count, heads + kvHeads, kvHeads))
-        .slot(slot(count)).runOnce();
+    cache.append()
+        .k(heads(count, heads, kvHeads))
+        .v(heads(count, heads + kvHeads, kvHeads))
+        .slot(slot(count))
+        .runOnce();
   }
 
   Tensor token(int rows) {

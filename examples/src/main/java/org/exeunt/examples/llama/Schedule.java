@@ -38,16 +38,17 @@ public interface Schedule {
         int least = a.integer(1, "the least layers", 1, most);
         int horizon = a.integer(2, "the horizon", 1, 1 << 20);
         int warmUp = a.integer(3, "the warm-up layers", 0, least);
-        return prompt ->
-            LayerSchedule.skipDecode(prompt, prompt + horizon, most, least, warmUp);
+        return prompt -> LayerSchedule.skipDecode(prompt, prompt + horizon, most, least, warmUp);
       case "unified":
-        int kept = new Arguments(option, numbers, 1, 1, "one number")
-            .integer(0, "the count", 1, layers);
+        int kept =
+            new Arguments(option, numbers, 1, 1, "one number").integer(0, "the count", 1, layers);
         return prompt -> LayerSchedule.unified(prompt, kept);
       case "fixed":
         Arguments list = new Arguments(option, numbers, 1, layers, "the layers in order");
-        int[] order = IntStream.range(0, list.count())
-            .map(i -> list.integer(i, "each layer", 0, layers - 1)).toArray();
+        int[] order =
+            IntStream.range(0, list.count())
+                .map(i -> list.integer(i, "each layer", 0, layers - 1))
+                .toArray();
         if (IntStream.of(order).distinct().count() < order.length) {
           throw new IllegalArgumentException(option + " is '" + numbers + "', but names a layer "
               + "twice");
@@ -63,9 +64,9 @@ public interface Schedule {
   static int[][] tabulate(Schedule schedule, int prompt, int positions, int layers) {
     if (schedule == null) {
       int[] all = IntStream.range(0, layers).toArray();
-      return IntStream.range(0, positions).mapToObj(p -> all).toArray(int[][]::new);
+      return IntStream.range(0, positions).mapToObj(p -> all).toArray(int[][] ::new);
     }
     LayerSchedule.Table table = schedule.after(prompt).table(positions, layers);
-    return IntStream.range(0, positions).mapToObj(table::layers).toArray(int[][]::new);
+    return IntStream.range(0, positions).mapToObj(table::layers).toArray(int[][] ::new);
   }
 }

@@ -15,9 +15,10 @@ public final class TextStream {
   private static final int LONGEST_CHARACTER = 4;
 
   private final Tokenizer tokenizer;
-  private final CharsetDecoder decoder = StandardCharsets.UTF_8.newDecoder()
-      .onMalformedInput(CodingErrorAction.REPLACE)
-      .onUnmappableCharacter(CodingErrorAction.REPLACE);
+  private final CharsetDecoder decoder =
+      StandardCharsets.UTF_8.newDecoder()
+          .onMalformedInput(CodingErrorAction.REPLACE)
+          .onUnmappableCharacter(CodingErrorAction.REPLACE);
   private ByteBuffer pending = ByteBuffer.allocate(LONGEST_CHARACTER);
 
   public TextStream(Tokenizer tokenizer) {

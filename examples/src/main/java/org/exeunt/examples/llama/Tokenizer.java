@@ -33,7 +33,7 @@ public final class Tokenizer {
   /** GPT-2's split; the last alternative is reached only by blanks before another piece. */
   private static final Pattern PIECE = Pattern.compile(
       "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?[^\\p{IsWhite_Space}\\p{L}\\p{N}]+"
-          + "|\\p{IsWhite_Space}+(?!\\P{IsWhite_Space})|\\p{IsWhite_Space}+");
+      + "|\\p{IsWhite_Space}+(?!\\P{IsWhite_Space})|\\p{IsWhite_Space}+");
 
   private final String[] tokens;
   private final Map<String, Integer> ids = new HashMap<>();
@@ -73,8 +73,9 @@ public final class Tokenizer {
   private Pattern readSpecials(GgufFile file) throws IOException {
     long[] types = file.integers("tokenizer.ggml.token_type");
     if (types.length != tokens.length) {
-      throw new ModelFormatException(file.path(), "metadata 'tokenizer.ggml.token_type' has "
-          + types.length + " elements for " + tokens.length + " tokens.");
+      throw new ModelFormatException(file.path(),
+          "metadata 'tokenizer.ggml.token_type' has " + types.length + " elements for "
+              + tokens.length + " tokens.");
     }
     List<String> texts = new ArrayList<>();
     for (int id = 0; id < tokens.length; id++) {
@@ -85,7 +86,8 @@ public final class Tokenizer {
     }
     // Alternatives are tried in order, so that the longest of two overlapping specials wins.
     texts.sort(Comparator.comparingInt(String::length).reversed());
-    return texts.isEmpty() ? null
+    return texts.isEmpty()
+        ? null
         : Pattern.compile(String.join("|", texts.stream().map(Pattern::quote).toList()));
   }
 
@@ -112,8 +114,9 @@ public final class Tokenizer {
       Integer right = blank < 0 ? null : ids.get(lines[rank].substring(blank + 1));
       Integer result = left == null || right == null ? null : ids.get(tokens[left] + tokens[right]);
       if (result == null) {
-        throw new ModelFormatException(file.path(), "merge " + rank + " ('" + lines[rank]
-            + "') does not join two tokens of the vocabulary to a third.");
+        throw new ModelFormatException(file.path(),
+            "merge " + rank + " ('" + lines[rank]
+                + "') does not join two tokens of the vocabulary to a third.");
       }
       merges.putIfAbsent(pair(left, right), new Merge(rank, result));
     }

@@ -19,11 +19,11 @@ public final class Trace {
     Trace trace = new Trace(config.layers(), ids.length, config.width());
     LayerObserver keep = (depth, rows) -> {
       float[] states = rows.hidden().toFloatArray();
-      System.arraycopy(states, 0, trace.hidden[depth], rows.positionOf(0) * config.width(),
-          states.length);
+      System.arraycopy(
+          states, 0, trace.hidden[depth], rows.positionOf(0) * config.width(), states.length);
     };
     try (Decoder decoder =
-        new Decoder(weights, DecoderOptions.FULL.withObserver(keep), 1, ids.length)) {
+             new Decoder(weights, DecoderOptions.FULL.withObserver(keep), 1, ids.length)) {
       decoder.prefill(0, ids);
     }
     return trace;

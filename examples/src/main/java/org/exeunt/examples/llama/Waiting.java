@@ -28,10 +28,21 @@ final class Waiting {
     Tensor entries = scope.allocate(Device.CPU, DType.I32, 1);
     count = entries.intBuffer();
     count.put(0, 0);
-    push = HiddenStack.push().stack(stack).count(entries).rows(from).tags(tags, door.tagTensor())
-        .mask(door.maskTensor()).build(scope);
-    gather = HiddenStack.gather().stack(stack).count(entries).rows(to).tags(tags, door.tagTensor())
-        .build(scope);
+    push =
+        HiddenStack.push()
+            .stack(stack)
+            .count(entries)
+            .rows(from)
+            .tags(tags, door.tagTensor())
+            .mask(door.maskTensor())
+            .build(scope);
+    gather =
+        HiddenStack.gather()
+            .stack(stack)
+            .count(entries)
+            .rows(to)
+            .tags(tags, door.tagTensor())
+            .build(scope);
     clear = HiddenStack.clear().stack(stack).count(entries).build(scope);
   }
 

@@ -23,8 +23,8 @@ public final class AttentionExample {
     float[][] values = {{1, 0}, {0, 1}};
     try (Scope scope = Scope.open()) {
       Device device = Device.defaultDevice();
-      KvCache cache = KvCache.contiguous(
-          scope, device, DType.F32, KvCache.Layout.HEAD_MAJOR, 1, 1, 8, 2);
+      KvCache cache =
+          KvCache.contiguous(scope, device, DType.F32, KvCache.Layout.HEAD_MAJOR, 1, 1, 8, 2);
       Tensor length = scope.copyOf(new int[] {0}, 1);
       Tensor slot = scope.allocate(DType.I32, 1);
       Tensor visible = scope.allocate(DType.I32, 1);
@@ -34,8 +34,9 @@ public final class AttentionExample {
       Tensor out = scope.allocate(DType.F32, 1, 1, 2);
       KvLength advance = cache.advance().length(length).slot(slot).visible(visible).build(scope);
       KvAppend append = cache.append().k(k).v(v).slot(slot).build(scope);
-      Attention attention = Attention.builder()
-          .query(query).cache(cache).visible(visible).scale(1).out(out).build(scope);
+      Attention attention =
+          Attention.builder().query(query).cache(cache).visible(visible).scale(1).out(out).build(
+              scope);
 
       for (int token = 0; token < 2; token++) {
         k.copyFrom(keys[token]);

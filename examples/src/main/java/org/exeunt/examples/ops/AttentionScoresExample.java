@@ -22,9 +22,8 @@ public final class AttentionScoresExample {
       Tensor keys = scope.copyOf(new float[] {1, 0, 0, 5, 0, 0, -2, 3}, 1, 8, 1);
       Tensor last = scope.copyOf(new float[] {1}, 1, 1, 1);
       Tensor scores = scope.allocate(DType.F32, 1, 1, 8);
-      Selection selection = Selection.allocate(scope, 1, 3)
-          .withK(2)
-          .withKeep(scope.copyOf(new int[] {7, 8}, 1, 2));
+      Selection selection =
+          Selection.allocate(scope, 1, 3).withK(2).withKeep(scope.copyOf(new int[] {7, 8}, 1, 2));
       AttentionScores.promptDistill()
           .query(last)
           .keys(KvCache.ofHeadMajor(keys, null))

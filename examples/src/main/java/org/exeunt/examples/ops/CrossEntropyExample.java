@@ -21,13 +21,14 @@ public final class CrossEntropyExample {
       Tensor labels = scope.copyOf(new int[] {0, 4}, 2);
       Tensor loss = scope.allocate(DType.F32, 1);
       Tensor gradient = scope.allocate(DType.F32, 2, 5);
-      CrossEntropy crossEntropy = CrossEntropy.builder()
-          .logits(logits)
-          .labels(labels)
-          .normalizer(Normalizer.STABLEMAX)
-          .loss(loss)
-          .grad(gradient)
-          .build(scope);
+      CrossEntropy crossEntropy =
+          CrossEntropy.builder()
+              .logits(logits)
+              .labels(labels)
+              .normalizer(Normalizer.STABLEMAX)
+              .loss(loss)
+              .grad(gradient)
+              .build(scope);
       crossEntropy.run(); // once for each batch: fill logits and labels again, and run
 
       System.out.println("mean loss " + loss.toFloatArray()[0]);

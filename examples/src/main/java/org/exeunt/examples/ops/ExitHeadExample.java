@@ -22,24 +22,23 @@ public final class ExitHeadExample {
     try (Scope scope = Scope.open()) {
       Tensor hidden = scope.allocate(DType.F32, 1, 4);
       Tensor norm = scope.copyOf(new float[] {1, 1, 1, 1}, 4);
-      Tensor weight = scope.copyOf(DType.BF16, new float[] {
-          1, 0, 0, 0,
-          0, 1, 0, 0,
-          0, 0, 1, 1}, 3, 4);
+      Tensor weight =
+          scope.copyOf(DType.BF16, new float[] {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1}, 3, 4);
       Statistics out = Statistics.allocate(scope, 1, Statistic.ARGMAX, Statistic.P1);
-      ExitHead head = ExitHead.builder()
-          .hidden(hidden)
-          .rmsNorm(norm, 1e-5f)
-          .weight(weight)
-          .out(out)
-          .build(scope);
+      ExitHead head =
+          ExitHead.builder()
+              .hidden(hidden)
+              .rmsNorm(norm, 1e-5f)
+              .weight(weight)
+              .out(out)
+              .build(scope);
 
       float[][] states = {{5, 1, 0, 0}, {0, 1, 4, 4}};
       for (float[] state : states) { // an engine would let its layer write into `hidden`
         hidden.copyFrom(state);
         head.run();
-        System.out.printf("token %d with p %.4f%n", out.argmax().toIntArray()[0],
-            out.p1().toFloatArray()[0]);
+        System.out.printf(
+            "token %d with p %.4f%n", out.argmax().toIntArray()[0], out.p1().toFloatArray()[0]);
       }
     }
   }

@@ -2,8 +2,8 @@
 package org.exeunt.examples.ops;
 
 import java.util.Arrays;
-import org.exeunt.Device;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.ExitRule;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
@@ -27,19 +27,20 @@ public final class ExitRuleExample {
       Tensor score = scope.allocate(DType.F32, 3);
       Tensor active = scope.allocate(DType.I32, 3);
       Tensor exitLayer = scope.allocate(DType.I32, 3);
-      ExitRule rule = ExitRule.builder()
-          .threshold(ExitRule.Comparator.GE, .9f)
-          .score(score)
-          .state(ExitRule.allocateState(scope, device, 3))
-          .activeList(active)
-          .exitLayer(exitLayer)
-          .build(scope);
+      ExitRule rule =
+          ExitRule.builder()
+              .threshold(ExitRule.Comparator.GE, .9f)
+              .score(score)
+              .state(ExitRule.allocateState(scope, device, 3))
+              .activeList(active)
+              .exitLayer(exitLayer)
+              .build(scope);
 
       for (int layer = 0; layer < 4; layer++) {
         score.copyFrom(confidence[layer]);
         rule.run(layer, layer == 0, layer == 3);
-        System.out.println("after layer " + layer + " go on with "
-            + Arrays.toString(active.toIntArray()));
+        System.out.println(
+            "after layer " + layer + " go on with " + Arrays.toString(active.toIntArray()));
       }
       System.out.println("left after " + Arrays.toString(exitLayer.toIntArray()));
     }

@@ -22,15 +22,16 @@ public final class FfnSkipRuleExample {
     try (Scope scope = Scope.open()) {
       Tensor cosine = scope.allocate(DType.F32, 1);
       Tensor skip = scope.allocate(DType.U8, 1);
-      FfnSkipRule rule = FfnSkipRule.builder()
-          .cosine(cosine)
-          .state(FfnSkipRule.allocateState(scope, Device.defaultDevice(), 1))
-          .skip(skip)
-          .modelLayers(5)
-          .coldLayers(1, 4)
-          .warmUp(0)
-          .threshold(.9f)
-          .build(scope);
+      FfnSkipRule rule =
+          FfnSkipRule.builder()
+              .cosine(cosine)
+              .state(FfnSkipRule.allocateState(scope, Device.defaultDevice(), 1))
+              .skip(skip)
+              .modelLayers(5)
+              .coldLayers(1, 4)
+              .warmUp(0)
+              .threshold(.9f)
+              .build(scope);
 
       rule.run(-1, 0);
       for (int layer = 0; layer < 5; layer++) {

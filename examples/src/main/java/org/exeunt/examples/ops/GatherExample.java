@@ -24,7 +24,10 @@ public final class GatherExample {
       Tensor list = scope.copyOf(new int[] {1, 3, -1}, 3);
       Tensor kept = scope.allocate(DType.F32, 3, 2);
       Gather.builder()
-          .list(list).tensor(hidden, kept).tensor(keys, keys, 1).positions(position, position)
+          .list(list)
+          .tensor(hidden, kept)
+          .tensor(keys, keys, 1)
+          .positions(position, position)
           .runOnce();
       System.out.println("hidden    " + Arrays.toString(kept.rows(0, 2).toFloatArray()));
       for (int head = 0; head < 2; head++) {

@@ -28,15 +28,20 @@ public final class HiddenStackExample {
       Tensor rows = scope.copyOf(new float[] {1, 2, 3, 4, 5, 6}, 3, 2);
       Tensor tags = scope.copyOf(new int[] {0, 1, 2, 7, 8, 9}, 2, 3);
       Tensor leaves = scope.allocate(DType.U8, 3).copyFrom(new int[] {1, 0, 1});
-      HiddenStack.push().stack(stack).count(count).rows(rows).tags(stackTags, tags)
-          .mask(leaves).runOnce();
+      HiddenStack.push()
+          .stack(stack)
+          .count(count)
+          .rows(rows)
+          .tags(stackTags, tags)
+          .mask(leaves)
+          .runOnce();
 
       HiddenStack.gather().stack(stack).count(count).rows(rows).tags(stackTags, tags).runOnce();
       System.out.println("rows " + Arrays.toString(rows.rows(0, 2).toFloatArray()));
       System.out.println("positions " + Arrays.toString(tags.row(1).toIntArray()));
 
-      KvCache cache = KvCache.contiguous(scope, Device.defaultDevice(), DType.F32,
-          KvCache.Layout.TOKEN_MAJOR, 1, 1, 3, 2);
+      KvCache cache = KvCache.contiguous(
+          scope, Device.defaultDevice(), DType.F32, KvCache.Layout.TOKEN_MAJOR, 1, 1, 3, 2);
       cache.k().copyFrom(new float[6]);
       cache.v().copyFrom(new float[6]);
       Tensor heads = rows.reshape(3, 1, 2);

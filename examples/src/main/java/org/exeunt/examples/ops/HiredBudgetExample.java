@@ -23,7 +23,11 @@ public final class HiredBudgetExample {
       Tensor early = scope.copyOf(new float[] {.4f, .1f, .3f, .2f}, 1, 4);
       Tensor budget = scope.allocate(DType.I32, 1, 3);
       HiredBudget.asInCode()
-          .attention(early).budget(budget).rate(.5, .5).patches(4, 1).grid(2, 1)
+          .attention(early)
+          .budget(budget)
+          .rate(.5, .5)
+          .patches(4, 1)
+          .grid(2, 1)
           .remainder(HiredBudget.Remainder.LARGEST_REMAINDER)
           .runOnce();
       System.out.println("budgets " + Arrays.toString(budget.toIntArray()));

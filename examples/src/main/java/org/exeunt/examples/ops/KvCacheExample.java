@@ -18,8 +18,8 @@ public final class KvCacheExample {
   //   lengths [3, 2]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
-      KvCache cache = KvCache.contiguous(scope, Device.defaultDevice(), DType.F32,
-          KvCache.Layout.TOKEN_MAJOR, 2, 1, 4, 1);
+      KvCache cache = KvCache.contiguous(
+          scope, Device.defaultDevice(), DType.F32, KvCache.Layout.TOKEN_MAJOR, 2, 1, 4, 1);
       cache.k().copyFrom(new float[8]);
       cache.v().copyFrom(new float[8]);
       Tensor keys = scope.copyOf(new float[] {1, 2, 3}, 3, 1, 1);

@@ -19,15 +19,16 @@ public final class KvCompactExample {
     try (Scope scope = Scope.open()) {
       // Three pages of two slots; five slots are in use. Slot t of head h holds 10 t + h.
       Tensor pages = scope.copyOf(new int[] {2, 0, 1}, 1, 3);
-      Tensor k = scope.copyOf(
-          new float[] {20, 21, 30, 31, 40, 41, 50, 51, 0, 1, 10, 11}, 3, 2, 2, 1);
+      Tensor k =
+          scope.copyOf(new float[] {20, 21, 30, 31, 40, 41, 50, 51, 0, 1, 10, 11}, 3, 2, 2, 1);
       Tensor v = scope.copyOf(new float[12], 3, 2, 2, 1);
       Tensor kept = scope.copyOf(new int[] {1, 4, 2, -1}, 2, 2);
       Tensor counts = scope.copyOf(new int[] {2, 1}, 2);
       Tensor length = scope.copyOf(new int[] {5}, 1);
       Tensor lengths = scope.allocate(DType.I32, 2);
       Tensor freed = scope.allocate(DType.I32, 3);
-      KvCache.ofPages(k, v, pages).compact()
+      KvCache.ofPages(k, v, pages)
+          .compact()
           .perHead(true)
           .padded(kept, counts)
           .length(length)

@@ -22,24 +22,25 @@ public final class KvPropagateExample {
       Tensor hidden = scope.copyOf(new float[] {1, 2}, 1, 2);
       Tensor kWeight = scope.copyOf(new float[] {1, 0, 0, 1}, 2, 2);
       Tensor vWeight = scope.copyOf(new float[] {0, 10, 10, 0}, 2, 2);
-      KvPropagate.Builder builder = KvPropagate.builder()
-          .hidden(hidden)
-          .exitLayer(scope.copyOf(new int[] {1}, 1))
-          .slot(scope.copyOf(new int[] {0}, 1))
-          .modelLayers(3);
+      KvPropagate.Builder builder =
+          KvPropagate.builder()
+              .hidden(hidden)
+              .exitLayer(scope.copyOf(new int[] {1}, 1))
+              .slot(scope.copyOf(new int[] {0}, 1))
+              .modelLayers(3);
       KvCache[] caches = new KvCache[3];
       for (int layer = 0; layer < 3; layer++) {
-        caches[layer] = KvCache.contiguous(scope, Device.defaultDevice(), DType.F32,
-            KvCache.Layout.HEAD_MAJOR, 1, 1, 1, 2);
+        caches[layer] = KvCache.contiguous(
+            scope, Device.defaultDevice(), DType.F32, KvCache.Layout.HEAD_MAJOR, 1, 1, 1, 2);
         caches[layer].k().copyFrom(new float[2]);
         caches[layer].v().copyFrom(new float[2]);
         builder.layer(KvPropagate.Layer.of(layer, null, kWeight, vWeight, caches[layer]));
       }
       builder.runOnce();
       for (int layer = 0; layer < 3; layer++) {
-        System.out.println("layer " + layer
-            + ": k " + Arrays.toString(caches[layer].k().toFloatArray())
-            + ", v " + Arrays.toString(caches[layer].v().toFloatArray()));
+        System.out.println("layer " + layer + ": k "
+            + Arrays.toString(caches[layer].k().toFloatArray()) + ", v "
+            + Arrays.toString(caches[layer].v().toFloatArray()));
       }
     }
   }

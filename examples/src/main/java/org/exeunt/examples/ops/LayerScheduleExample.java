@@ -15,8 +15,8 @@ public final class LayerScheduleExample {
   public static void main(String[] arguments) {
     LayerSchedule.Table table = LayerSchedule.skipDecode(0, 10, 10, 4, 1).table(11, 10);
     for (int position = 0; position <= 10; position += 5) {
-      System.out.println("position " + position + " runs "
-          + Arrays.toString(table.layers(position)));
+      System.out.println(
+          "position " + position + " runs " + Arrays.toString(table.layers(position)));
     }
   }
 }

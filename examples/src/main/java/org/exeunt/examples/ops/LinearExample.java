@@ -19,7 +19,12 @@ public final class LinearExample {
       Tensor weight = scope.copyOf(DType.BF16, new float[] {1, 0, 0, 1, 1, 1}, 3, 2);
       Tensor bias = scope.copyOf(new float[] {.5f, 0, 0}, 3);
       Tensor stream = scope.copyOf(new float[] {10, 20, 30}, 1, 3);
-      Linear.builder().input(input).weight(weight).bias(bias).residual(stream).out(stream)
+      Linear.builder()
+          .input(input)
+          .weight(weight)
+          .bias(bias)
+          .residual(stream)
+          .out(stream)
           .runOnce();
       System.out.println(Arrays.toString(stream.toFloatArray()));
     }

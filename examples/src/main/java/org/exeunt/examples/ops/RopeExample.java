@@ -18,7 +18,11 @@ public final class RopeExample {
       Tensor table = Rope.table(scope, Device.defaultDevice(), 2, 2, 10000);
       Tensor heads = scope.copyOf(new float[] {1, 0, 1, 0}, 2, 1, 2);
       Tensor position = scope.copyOf(new int[] {0, 1}, 2);
-      Rope.builder().input(heads).position(position).table(table, Rope.Style.HALF).out(heads)
+      Rope.builder()
+          .input(heads)
+          .position(position)
+          .table(table, Rope.Style.HALF)
+          .out(heads)
           .runOnce();
       System.out.println(Arrays.toString(heads.toFloatArray()));
     }

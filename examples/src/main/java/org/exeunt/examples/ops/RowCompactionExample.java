@@ -2,8 +2,8 @@
 package org.exeunt.examples.ops;
 
 import java.util.Arrays;
-import org.exeunt.Device;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.ExitRule;
 import org.exeunt.Linear;
 import org.exeunt.RowCompaction;

@@ -17,8 +17,8 @@ public final class RowStatsExample {
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor logits = scope.copyOf(new float[] {2, 1, 0, -1, 9, 0, 0, 0}, 2, 4);
-      Statistics out = Statistics.allocate(scope, 2, Statistic.ARGMAX, Statistic.P1,
-          Statistic.MARGIN, Statistic.ENTROPY);
+      Statistics out = Statistics.allocate(
+          scope, 2, Statistic.ARGMAX, Statistic.P1, Statistic.MARGIN, Statistic.ENTROPY);
       RowStats.builder().logits(logits).out(out).runOnce();
 
       for (int row = 0; row < 2; row++) {

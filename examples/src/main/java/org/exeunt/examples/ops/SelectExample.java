@@ -19,13 +19,14 @@ public final class SelectExample {
     try (Scope scope = Scope.open()) {
       Tensor scores = scope.copyOf(new float[] {9, 1, 5, 7, 0, 3}, 1, 6);
       Tensor limit = scope.copyOf(new int[] {4}, 1);
-      Selection selection = Selection.allocate(scope, 1, 5)
-          .withK(2)
-          .withDrop(scope.copyOf(new int[] {0, 1}, 1, 2))
-          .withKeep(scope.copyOf(new int[] {4, 6}, 1, 2));
+      Selection selection =
+          Selection.allocate(scope, 1, 5)
+              .withK(2)
+              .withDrop(scope.copyOf(new int[] {0, 1}, 1, 2))
+              .withKeep(scope.copyOf(new int[] {4, 6}, 1, 2));
       Select.builder().scores(scores).limit(limit).select(selection).runOnce();
-      System.out.println(selection.count().toIntArray()[0] + " tokens stay: "
-          + Arrays.toString(selection.indices().toIntArray()));
+      System.out.println(selection.count().toIntArray()[0]
+          + " tokens stay: " + Arrays.toString(selection.indices().toIntArray()));
     }
   }
 }

@@ -59,8 +59,7 @@ public final class Png {
     }
   }
 
-  private static void chunk(DataOutputStream file, String type, byte[] content)
-      throws IOException {
+  private static void chunk(DataOutputStream file, String type, byte[] content) throws IOException {
     byte[] name = type.getBytes(StandardCharsets.US_ASCII);
     CRC32 checksum = new CRC32();
     checksum.update(name);

@@ -18,8 +18,7 @@ public final class Table {
   /** Adds a row, one cell for each column. */
   public Table row(String... cells) {
     if (cells.length != header.size()) {
-      throw new IllegalArgumentException(
-          cells.length + " cells for " + header.size() + " columns");
+      throw new IllegalArgumentException(cells.length + " cells for " + header.size() + " columns");
     }
     rows.add(List.of(cells));
     return this;

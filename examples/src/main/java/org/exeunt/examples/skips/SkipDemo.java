@@ -61,12 +61,13 @@ public final class SkipDemo {
       String chat =
           new ChatTemplate(file).render(List.of(new ChatTemplate.Message("user", QUESTION)));
       new SkipDemo(report, weights, tokenizer, tokenizer.encode(chat),
-          Arrays.copyOf(ids, Math.min(ids.length, length))).run();
+          Arrays.copyOf(ids, Math.min(ids.length, length)))
+          .run();
     }
   }
 
-  private SkipDemo(Report report, LlamaWeights weights, Tokenizer tokenizer, int[] question,
-      int[] text) {
+  private SkipDemo(
+      Report report, LlamaWeights weights, Tokenizer tokenizer, int[] question, int[] text) {
     this.report = report;
     this.weights = weights;
     this.tokenizer = tokenizer;
@@ -113,7 +114,8 @@ public final class SkipDemo {
     for (double share : new double[] {.1, .25}) {
       FfnSkip skip = calibration.propose(share, PROMPT);
       methods.put(String.format("FFN skip %d-%d, %.3f", skip.coldStart(), skip.coldEnd() - 1,
-          skip.threshold()), DecoderOptions.FULL.withFfnSkip(skip));
+                      skip.threshold()),
+          DecoderOptions.FULL.withFfnSkip(skip));
     }
     return methods;
   }
@@ -156,7 +158,7 @@ public final class SkipDemo {
     }
     report.data("ffn-cosines", table);
     report.paragraph("FFN skip is calibrated on the prompt: the mean cosine of a feed-forward "
-        + "block's input and output lies between %.3f and %.3f.",
+            + "block's input and output lies between %.3f and %.3f.",
         means.stream().mapToDouble(m -> m).min().orElse(0),
         means.stream().mapToDouble(m -> m).max().orElse(0));
   }
@@ -169,11 +171,14 @@ public final class SkipDemo {
             + "\"Agrees\": the next token as at full depth. \"Not read\" counts all weights, "
             + "propagation and every reading of the head included; below zero, more was read.",
         text.length - PROMPT, PROMPT);
-    Table table = new Table("method", "tokens/s", "layers skipped", "FFNs skipped", "not read",
-        "agrees", "perplexity");
-    runs.forEach((name, run) -> table.row(name, String.format("%.1f", run.tokensPerSecond()),
-        percent(run.layersSkipped()), percent(run.feedForwardsSkipped()), percent(run.notRead()),
-        percent(run.agreement(full)), String.format("%.1f", run.perplexity())));
+    Table table = new Table(
+        "method", "tokens/s", "layers skipped", "FFNs skipped", "not read", "agrees", "perplexity");
+    runs.forEach(
+        (name, run)
+            -> table.row(name, String.format("%.1f", run.tokensPerSecond()),
+                percent(run.layersSkipped()), percent(run.feedForwardsSkipped()),
+                percent(run.notRead()), percent(run.agreement(full)),
+                String.format("%.1f", run.perplexity())));
     report.table("skips", table);
   }
 
@@ -193,8 +198,9 @@ public final class SkipDemo {
     double reads = weights.bytesPerToken() / step[PROBES / 2] / 1e6;
     double best = weights.memory().byteSize() / probe[PROBES / 2] / 1e6;
     report.paragraph("A step at full depth reads %.1f GB of weights per second, all else it does "
-        + "included; merely reading the same memory in the same minute, %.1f GB per second: "
-        + "%.0f %% (medians of %d).", reads, best, 100 * reads / best, PROBES);
+            + "included; merely reading the same memory in the same minute, %.1f GB per second: "
+            + "%.0f %% (medians of %d).",
+        reads, best, 100 * reads / best, PROBES);
   }
 
   private static double milliseconds(Runnable action) {
@@ -206,16 +212,21 @@ public final class SkipDemo {
   private void reportAnswers(Map<String, String> answers) throws IOException {
     report.paragraph("\"%s\", answered greedily (%d tokens at most):", QUESTION, ANSWER);
     StringBuilder list = new StringBuilder();
-    answers.forEach((name, answer) -> list.append(String.format("* %s: %s%n", name,
-        answer.length() > SHOWN ? answer.substring(0, SHOWN) + "…" : answer)));
+    answers.forEach(
+        (name, answer)
+            -> list.append(String.format("* %s: %s%n", name,
+                answer.length() > SHOWN ? answer.substring(0, SHOWN) + "…" : answer)));
     report.text(list + "\n");
   }
 
   private void reportBargain(Map<String, TextRun> runs) throws IOException {
     TextRun full = runs.get(FULL);
-    Map.Entry<String, TextRun> best = runs.entrySet().stream()
-        .filter(run -> run.getValue().notRead() > .01)
-        .max(Comparator.comparingDouble(run -> run.getValue().agreement(full))).orElse(null);
+    Map.Entry<String, TextRun> best =
+        runs.entrySet()
+            .stream()
+            .filter(run -> run.getValue().notRead() > .01)
+            .max(Comparator.comparingDouble(run -> run.getValue().agreement(full)))
+            .orElse(null);
     if (best == null) {
       report.paragraph("Saved: nothing; no method read less than full depth.");
       return;
@@ -226,8 +237,9 @@ public final class SkipDemo {
             + "%s of the weights. What it cost: %s of the tokens are no longer those of full "
             + "depth, and the perplexity goes from %.1f to %.1f. This model was trained neither "
             + "to exit nor to do without layers; read the table as honest curves, not as a "
-            + "recommendation.", best.getKey(), percent(run.notRead()),
-        percent(1 - run.agreement(full)), full.perplexity(), run.perplexity());
+            + "recommendation.",
+        best.getKey(), percent(run.notRead()), percent(1 - run.agreement(full)), full.perplexity(),
+        run.perplexity());
   }
 
   private static String percent(double share) {

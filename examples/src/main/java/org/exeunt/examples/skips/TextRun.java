@@ -18,7 +18,6 @@ import org.exeunt.examples.llama.LlamaWeights;
  * @param work what the steps computed
  */
 record TextRun(int[] argmax, double meanNll, long nanos, DecodeWork work) {
-
   /** Reads {@code ids}, of which the first {@code prompt} go in at once. */
   static TextRun of(LlamaWeights weights, DecoderOptions options, int[] ids, int prompt) {
     int steps = ids.length - prompt;

@@ -130,9 +130,9 @@ class RecordedExitsTest {
       double gap = Math.log(p1[at]) - Math.log(p2[at]);
       boolean tied = gap < 2 * TOLERANCE;
       close += tied ? 1 : 0;
-      assertTrue(actual[i] == first[at] || tied && actual[i] == second[at], "argmax at depth "
-          + depth + ", token " + tokens[i] + ": " + actual[i] + ", recorded " + first[at]
-          + " with a logit gap of " + gap);
+      assertTrue(actual[i] == first[at] || tied && actual[i] == second[at],
+          "argmax at depth " + depth + ", token " + tokens[i] + ": " + actual[i] + ", recorded "
+              + first[at] + " with a logit gap of " + gap);
     }
     assertTrue(close <= tokens.length / 200 + 1,
         close + " of " + tokens.length + " rows are too close to tell at depth " + depth);

@@ -23,20 +23,17 @@ final class Draft {
     }
   }
 
-  private static final long[] NUMBERS = {
-    0, 1, -1, 2, 3, 5, 6, 7, 8, 9, 10, 13, 31, 32, 33, 64, 255, 256, 65535, 65536, 65537,
-    (1 << 20) + 1, 1 << 22, (1 << 22) + 1, 1 << 24, 1 << 25, 1 << 30, Integer.MAX_VALUE,
-    Integer.MIN_VALUE, 1L << 31, 1L << 32, (1L << 32) + 1, 1L << 40, 1L << 59, 1L << 60, 1L << 61,
-    1L << 62, Long.MAX_VALUE / 2, Long.MAX_VALUE - 31, Long.MAX_VALUE - 7, Long.MAX_VALUE,
-    Long.MIN_VALUE, Long.MIN_VALUE + 32, -32, -33, 0x7fc00000, 0x7f800000, 0x7ff0000000000000L
-  };
-  private static final byte[][] TEXTS = {
-    {}, {(byte) 0xff}, {(byte) 0xc0, (byte) 0x80}, {(byte) 0xed, (byte) 0xa0, (byte) 0x80},
-    {(byte) 0xf4, (byte) 0x90, (byte) 0x80, (byte) 0x80}, {0}, {'a', 0, 'b'}, {27, '[', '2', 'J'},
-    " ".getBytes(StandardCharsets.UTF_8), "\\E.*\\Q".getBytes(StandardCharsets.UTF_8),
-    "\u2028\n".getBytes(StandardCharsets.UTF_8), "%s%n".getBytes(StandardCharsets.UTF_8),
-    "x".repeat(70_000).getBytes(StandardCharsets.UTF_8)
-  };
+  private static final long[] NUMBERS = {0, 1, -1, 2, 3, 5, 6, 7, 8, 9, 10, 13, 31, 32, 33, 64, 255,
+      256, 65535, 65536, 65537, (1 << 20) + 1, 1 << 22, (1 << 22) + 1, 1 << 24, 1 << 25, 1 << 30,
+      Integer.MAX_VALUE, Integer.MIN_VALUE, 1L << 31, 1L << 32, (1L << 32) + 1, 1L << 40, 1L << 59,
+      1L << 60, 1L << 61, 1L << 62, Long.MAX_VALUE / 2, Long.MAX_VALUE - 31, Long.MAX_VALUE - 7,
+      Long.MAX_VALUE, Long.MIN_VALUE, Long.MIN_VALUE + 32, -32, -33, 0x7fc00000, 0x7f800000,
+      0x7ff0000000000000L};
+  private static final byte[][] TEXTS = {{}, {(byte) 0xff}, {(byte) 0xc0, (byte) 0x80},
+      {(byte) 0xed, (byte) 0xa0, (byte) 0x80}, {(byte) 0xf4, (byte) 0x90, (byte) 0x80, (byte) 0x80},
+      {0}, {'a', 0, 'b'}, {27, '[', '2', 'J'}, " ".getBytes(StandardCharsets.UTF_8),
+      "\\E.*\\Q".getBytes(StandardCharsets.UTF_8), "\u2028\n".getBytes(StandardCharsets.UTF_8),
+      "%s%n".getBytes(StandardCharsets.UTF_8), "x".repeat(70_000).getBytes(StandardCharsets.UTF_8)};
 
   private List<List<Field>> chunks = new ArrayList<>();
 
@@ -115,8 +112,8 @@ final class Draft {
     switch (random.nextInt(12)) {
       case 0 -> chunks.remove(chunk);
       case 1 -> chunks.add(random.nextInt(chunks.size() + 1), chunk); // its fields twice
-      case 2 -> Collections.swap(
-          chunks, random.nextInt(chunks.size()), random.nextInt(chunks.size()));
+      case 2 ->
+        Collections.swap(chunks, random.nextInt(chunks.size()), random.nextInt(chunks.size()));
       default -> {
         if (!chunk.isEmpty()) {
           spoil(chunk.get(random.nextInt(chunk.size())), random);

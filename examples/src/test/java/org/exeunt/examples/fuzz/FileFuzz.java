@@ -56,7 +56,8 @@ public final class FileFuzz {
     long cases = Long.parseLong(options.getOrDefault("--cases", "" + Integer.MAX_VALUE));
     double minutes = Double.parseDouble(options.getOrDefault("--minutes", "1"));
     Path memory = Path.of("/dev/shm"); // files there need no disk
-    Path folder = Files.isWritable(memory) ? Files.createTempDirectory(memory, "exeunt-files")
+    Path folder = Files.isWritable(memory)
+        ? Files.createTempDirectory(memory, "exeunt-files")
         : Files.createTempDirectory("exeunt-files");
     Path file = folder.resolve("hostile.model");
     int kinds;
@@ -87,8 +88,7 @@ public final class FileFuzz {
         }
       }
     }
-    System.out.println(
-        "TOTAL " + (number - from) + " files of seed " + seed + ": " + outcomes);
+    System.out.println("TOTAL " + (number - from) + " files of seed " + seed + ": " + outcomes);
     return kinds.size();
   }
 
@@ -109,8 +109,7 @@ public final class FileFuzz {
         }
         if (now.get() == before) {
           System.out.println("FOUND a reader that does not end, in "
-              + Arrays.toString(main.getStackTrace()) + "\n    "
-              + reproduction(seed, before));
+              + Arrays.toString(main.getStackTrace()) + "\n    " + reproduction(seed, before));
           Runtime.getRuntime().halt(3);
         }
         before = now.get();
@@ -154,18 +153,21 @@ public final class FileFuzz {
       String message = e.getMessage();
       String sentence = message.replace(file + ": ", "");
       return !ofFile || !message.startsWith(file + ": ") || sentence.length() < 10
-          || sentence.length() > 700 || !sentence.matches("(?s).*[.)]")
-          || sentence.matches("(?s).*\\p{Cntrl}.*")
-          ? what + ": not one clean sentence: " + message : null;
+              || sentence.length() > 700 || !sentence.matches("(?s).*[.)]")
+              || sentence.matches("(?s).*\\p{Cntrl}.*")
+          ? what + ": not one clean sentence: " + message
+          : null;
     } catch (IllegalArgumentException e) {
       count(what + " refused");
       return ofFile || e.getClass() != IllegalArgumentException.class
-          || !e.getMessage().contains("at character")
-          ? what + ": " + e + place(e) : null;
+              || !e.getMessage().contains("at character")
+          ? what + ": " + e + place(e)
+          : null;
     } catch (IOException e) {
       count(what + " unreadable");
       return e.getClass() == IOException.class && e.getMessage().startsWith(file + ": ")
-          ? null : what + ": " + e + place(e);
+          ? null
+          : what + ": " + e + place(e);
     } catch (RuntimeException | Error e) {
       return what + ": " + e + place(e);
     }
@@ -191,7 +193,7 @@ public final class FileFuzz {
       BitSet used = new BitSet();
       for (GgufTensor tensor : gguf.tensors().values()) {
         use(used, tensor.offset(), tensor.bytes());
-        gguf.readRows(tensor, (index, row) -> { });
+        gguf.readRows(tensor, (index, row) -> {});
       }
     }
   }
@@ -199,9 +201,12 @@ public final class FileFuzz {
   private void model(Random random) throws IOException {
     try (GgufFile gguf = GgufFile.open(file)) {
       List<Reader> readers = new ArrayList<>(List.of(
-          () -> LlamaConfig.of(gguf),
-          () -> tokenize(new Tokenizer(gguf)),
-          () -> new ChatTemplate(gguf).render(List.of(new ChatTemplate.Message("user", "hi"))),
+          ()
+              -> LlamaConfig.of(gguf),
+          ()
+              -> tokenize(new Tokenizer(gguf)),
+          ()
+              -> new ChatTemplate(gguf).render(List.of(new ChatTemplate.Message("user", "hi"))),
           () -> LlamaWeights.load(gguf, random.nextBoolean() ? DType.F32 : DType.BF16).close()));
       IOException refused = null;
       for (Reader reader : readers) {
@@ -236,7 +241,8 @@ public final class FileFuzz {
           case F32, F16, BF16 -> tensors.floats(tensor.name());
           case F64 -> tensors.doubles(tensor.name());
           case I32 -> tensors.ints(tensor.name());
-          default -> { }
+          default -> {
+          }
         }
       }
     }
@@ -261,8 +267,7 @@ public final class FileFuzz {
 
   /** A model that loads: one layer, a vocabulary of six. */
   private static Draft model() {
-    List<Entry> entries = List.of(
-        new Entry("token_embd.weight", GgmlType.F32, 6, 4),
+    List<Entry> entries = List.of(new Entry("token_embd.weight", GgmlType.F32, 6, 4),
         new Entry("output_norm.weight", GgmlType.F32, 1, 4),
         new Entry("output.weight", GgmlType.BF16, 6, 4),
         new Entry("blk.0.attn_norm.weight", GgmlType.F32, 1, 4),
@@ -274,8 +279,12 @@ public final class FileFuzz {
         new Entry("blk.0.ffn_gate.weight", GgmlType.F32, 32, 4),
         new Entry("blk.0.ffn_up.weight", GgmlType.F32, 32, 4),
         new Entry("blk.0.ffn_down.weight", GgmlType.Q8_0, 4, 32));
-    Draft draft = new Draft().raw("GGUF".getBytes(StandardCharsets.US_ASCII)).int32(3)
-        .int64(entries.size()).int64(17);
+    Draft draft =
+        new Draft()
+            .raw("GGUF".getBytes(StandardCharsets.US_ASCII))
+            .int32(3)
+            .int64(entries.size())
+            .int64(17);
     text(draft, "general.architecture", "llama");
     number(draft, "llama.embedding_length", 4);
     number(draft, "llama.attention.head_count", 2);
@@ -305,8 +314,12 @@ public final class FileFuzz {
     for (GgmlType type : GgmlType.values()) {
       entries.add(new Entry("of " + type, type, 3, 2 * type.blockElements()));
     }
-    Draft draft = new Draft().raw("GGUF".getBytes(StandardCharsets.US_ASCII)).int32(2)
-        .int64(entries.size()).int64(27);
+    Draft draft =
+        new Draft()
+            .raw("GGUF".getBytes(StandardCharsets.US_ASCII))
+            .int32(2)
+            .int64(entries.size())
+            .int64(27);
     for (int type = 0; type < 13; type++) {
       draft.chunk().string("one " + type).int32(type);
       if (type == 9) {
@@ -355,8 +368,13 @@ public final class FileFuzz {
   private static Draft tensors(Draft draft, List<Entry> entries) {
     long offset = 0;
     for (Entry entry : entries) {
-      draft.chunk().string(entry.name()).int32(2).int64(entry.columns()).int64(entry.rows())
-          .int32(entry.type().id()).int64(offset);
+      draft.chunk()
+          .string(entry.name())
+          .int32(2)
+          .int64(entry.columns())
+          .int64(entry.rows())
+          .int32(entry.type().id())
+          .int64(offset);
       offset += (entry.bytes() + 63) / 64 * 64;
     }
     draft.chunk().pad(64);

@@ -24,18 +24,20 @@ class FileFuzzTest {
 
   @Test
   void hostileFilesAreTakenOrRefusedInASentence() throws IOException, InterruptedException {
-    Process process = new ProcessBuilder(List.of(
-        Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-        "--enable-native-access=ALL-UNNAMED", "-Xmx64m", "-XX:MaxDirectMemorySize=8m",
-        "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-CreateCoredumpOnCrash",
-        "-XX:ErrorFile=/dev/null", "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0", "-cp",
-        System.getProperty("java.class.path"), FileFuzz.class.getName(), "--minutes", "5",
-        "--cases", FILES)).redirectErrorStream(true).start();
+    Process process = new ProcessBuilder(
+        List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+            "--enable-native-access=ALL-UNNAMED", "-Xmx64m", "-XX:MaxDirectMemorySize=8m",
+            "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-CreateCoredumpOnCrash",
+            "-XX:ErrorFile=/dev/null", "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0", "-cp",
+            System.getProperty("java.class.path"), FileFuzz.class.getName(), "--minutes", "5",
+            "--cases", FILES))
+                          .redirectErrorStream(true)
+                          .start();
     process.getOutputStream().close();
     String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
     assertEquals(0, process.waitFor(), output);
     for (String outcome : List.of("json taken", "json refused", "safetensors taken",
-        "safetensors refused", "gguf taken", "gguf refused", "model taken", "model refused")) {
+             "safetensors refused", "gguf taken", "gguf refused", "model taken", "model refused")) {
       assertTrue(output.contains(outcome + "="), output);
     }
     assertTrue(output.contains("TOTAL " + FILES + " files"), output);

@@ -18,11 +18,10 @@ final class Texts {
       + "\"i\":{\"dtype\":\"I32\",\"shape\":[2,1],\"data_offsets\":[24,32]},"
       + "\"d\":{\"dtype\":\"F64\",\"shape\":[],\"data_offsets\":[32,40]},"
       + "\"e\":{\"dtype\":\"F16\",\"shape\":[0,7],\"data_offsets\":[40,40]}}";
-  private static final List<String> TOKENS = List.of(
-      "{", "}", "[", "]", ",", ":", "\"", "\"a\"", "\"f\"", "0", "-", "-1", "1", "1.5", "1e9",
-      "1e999", "-0", "9223372036854775807", "9223372036854775808", "4294967296",
-      "99999999999999999", "1152921504606846976", "true", "null", "\\", "\"\\u", "\\ud800",
-      "\\u0000", "\\uFFFF", "\u0661",
+  private static final List<String> TOKENS = List.of("{", "}", "[", "]", ",", ":", "\"", "\"a\"",
+      "\"f\"", "0", "-", "-1", "1", "1.5", "1e9", "1e999", "-0", "9223372036854775807",
+      "9223372036854775808", "4294967296", "99999999999999999", "1152921504606846976", "true",
+      "null", "\\", "\"\\u", "\\ud800", "\\u0000", "\\uFFFF", "\u0661",
       "\"\\u\u0661\u0661\u0661\u0661\"", "\"dtype\"", "\"shape\"", "\"data_offsets\"", "\"F32\"",
       "\"U64\"", "\"__metadata__\"", "{\"a\":", "[[[[[[[[[[", "\t", "\u0000", "\ud83d\ude00", " ");
 
@@ -52,8 +51,8 @@ final class Texts {
 
   /** Puts another number, or what looks like one, in the place of one. */
   private static void number(StringBuilder text, Random random) {
-    int[] digits = IntStream.range(0, text.length())
-        .filter(i -> Character.isDigit(text.charAt(i))).toArray();
+    int[] digits =
+        IntStream.range(0, text.length()).filter(i -> Character.isDigit(text.charAt(i))).toArray();
     if (digits.length == 0) {
       return;
     }
@@ -74,17 +73,23 @@ final class Texts {
     long length = header.length;
     switch (random.nextInt(10)) {
       case 0 -> length += random.nextInt(3) - 1;
-      case 1 -> length = List.of(0L, 1L, -1L, 1L << 24, 1L << 32, Long.MAX_VALUE, Long.MIN_VALUE,
-          Long.MAX_VALUE - 7).get(random.nextInt(8));
+      case 1 ->
+        length = List.of(0L, 1L, -1L, 1L << 24, 1L << 32, Long.MAX_VALUE, Long.MIN_VALUE,
+                         Long.MAX_VALUE - 7)
+                     .get(random.nextInt(8));
       case 2 -> header[random.nextInt(header.length)] = (byte) random.nextInt();
-      default -> { }
+      default -> {
+      }
     }
     byte[] file = file(header, length);
     return random.nextInt(6) == 0 ? Arrays.copyOf(file, random.nextInt(file.length + 1)) : file;
   }
 
   private static byte[] file(byte[] header, long length) {
-    return ByteBuffer.allocate(Long.BYTES + header.length + DATA).order(ByteOrder.LITTLE_ENDIAN)
-        .putLong(length).put(header).array();
+    return ByteBuffer.allocate(Long.BYTES + header.length + DATA)
+        .order(ByteOrder.LITTLE_ENDIAN)
+        .putLong(length)
+        .put(header)
+        .array();
   }
 }

@@ -35,15 +35,31 @@ class GgufFileTest {
 
   /** Metadata of every shape, an F32 tensor of 2 x 3 and a Q8_0 row of 32. */
   private static GgufBuilder wellFormed() {
-    GgufBuilder file = GgufBuilder.start(2, 5)
-        .string("general.architecture").int32(STRING).string("llama")
-        .string("count").int32(UINT32).int32(-1)
-        .string("names").int32(ARRAY).int32(STRING).int64(2).string("a").string("")
-        .string("weights").int32(ARRAY).int32(6).int64(1).int32(Float.floatToIntBits(1.5f))
-        .string("flag").int32(7).raw((byte) 1)
-        .tensor("grid", F32, 0, 3, 2)
-        .tensor("row", Q8_0, 32, 32)
-        .pad(32);
+    GgufBuilder file =
+        GgufBuilder.start(2, 5)
+            .string("general.architecture")
+            .int32(STRING)
+            .string("llama")
+            .string("count")
+            .int32(UINT32)
+            .int32(-1)
+            .string("names")
+            .int32(ARRAY)
+            .int32(STRING)
+            .int64(2)
+            .string("a")
+            .string("")
+            .string("weights")
+            .int32(ARRAY)
+            .int32(6)
+            .int64(1)
+            .int32(Float.floatToIntBits(1.5f))
+            .string("flag")
+            .int32(7)
+            .raw((byte) 1)
+            .tensor("grid", F32, 0, 3, 2)
+            .tensor("row", Q8_0, 32, 32)
+            .pad(32);
     for (int i = 0; i < 6; i++) {
       file.int32(Float.floatToIntBits(i));
     }
@@ -81,8 +97,8 @@ class GgufFileTest {
       assertProblem("'count' is a Long, not a String", () -> file.string("count"));
       assertProblem("'count' is 4294967295, outside 1 to 10", () -> file.integer("count", 1, 10));
       assertProblem("has no tensor 'absent'", () -> file.tensor("absent", 1, 1));
-      assertProblem("'grid' is 2 x 3, but the metadata asks for 3 x 2",
-          () -> file.tensor("grid", 3, 2));
+      assertProblem(
+          "'grid' is 2 x 3, but the metadata asks for 3 x 2", () -> file.tensor("grid", 3, 2));
     }
   }
 
@@ -108,25 +124,29 @@ class GgufFileTest {
   void aFileThatIsCutWhileItIsReadIsReported() throws IOException {
     int columns = 1 << 16;
     int rows = 48; // 12 MB, which is more than is read at once
-    Path path = GgufBuilder.start(1, 0).tensor("big", F32, 0, columns, rows).pad(32)
-        .raw(new byte[4 * columns * rows]).write(folder.resolve("cut.gguf"));
+    Path path =
+        GgufBuilder.start(1, 0)
+            .tensor("big", F32, 0, columns, rows)
+            .pad(32)
+            .raw(new byte[4 * columns * rows])
+            .write(folder.resolve("cut.gguf"));
     long size = Files.size(path);
     long half = size / 2;
     try (GgufFile file = GgufFile.open(path);
         RandomAccessFile other = new RandomAccessFile(path.toFile(), "rw")) {
       GgufTensor tensor = file.tensor("big", rows, columns);
       int[] read = new int[1];
-      assertProblem("has shrunk from " + size + " to " + half, () ->
-          file.readRows(tensor, (i, row) -> {
+      assertProblem(
+          "has shrunk from " + size + " to " + half, () -> file.readRows(tensor, (i, row) -> {
             read[0]++;
             if (i == 0) {
               setLength(other, half);
             }
           }));
       assertTrue(read[0] < rows, () -> read[0] + " rows");
-      assertProblem("has shrunk", () -> file.readRows(tensor, (i, row) -> { }));
+      assertProblem("has shrunk", () -> file.readRows(tensor, (i, row) -> {}));
       setLength(other, 0);
-      assertProblem("has shrunk", () -> file.readRows(tensor, (i, row) -> { }));
+      assertProblem("has shrunk", () -> file.readRows(tensor, (i, row) -> {}));
     }
   }
 
@@ -142,8 +162,12 @@ class GgufFileTest {
     long huge = Long.MAX_VALUE;
     return Stream.of(
         Arguments.of("not a GGUF file", new GgufBuilder().raw("PK\3\4 a zip file, not a model")),
-        Arguments.of("big-endian", new GgufBuilder().raw("GGUF").raw((byte) 0, (byte) 0, (byte) 0,
-            (byte) 3).int64(0).int64(0)),
+        Arguments.of("big-endian",
+            new GgufBuilder()
+                .raw("GGUF")
+                .raw((byte) 0, (byte) 0, (byte) 0, (byte) 3)
+                .int64(0)
+                .int64(0)),
         Arguments.of("version is 1;", new GgufBuilder().raw("GGUF").int32(1).int64(0).int64(0)),
         Arguments.of("version is 4294967295", new GgufBuilder().raw("GGUF").int32(-1)),
         Arguments.of("the tensor count is " + huge, GgufBuilder.start(huge, 0)),
@@ -162,8 +186,13 @@ class GgufFileTest {
         Arguments.of("array of arrays",
             GgufBuilder.start(0, 1).string("k").int32(ARRAY).int32(ARRAY).int64(1)),
         Arguments.of("metadata 'k' occurs twice",
-            GgufBuilder.start(0, 2).string("k").int32(UINT32).int32(1)
-                .string("k").int32(UINT32).int32(1)),
+            GgufBuilder.start(0, 2)
+                .string("k")
+                .int32(UINT32)
+                .int32(1)
+                .string("k")
+                .int32(UINT32)
+                .int32(1)),
         Arguments.of("'general.alignment' is 24, not a power of two",
             GgufBuilder.start(0, 1).string("general.alignment").int32(UINT32).int32(24)),
         Arguments.of("'general.alignment' is 0,",
@@ -177,13 +206,12 @@ class GgufFileTest {
         Arguments.of("has dimensions [0]; each must be positive",
             GgufBuilder.start(1, 0).tensor("t", F32, 0, 0)),
         Arguments.of("has dimensions [-4]", GgufBuilder.start(1, 0).tensor("t", F32, 0, -4)),
-        Arguments.of("product overflows",
-            GgufBuilder.start(1, 0).tensor("t", F32, 0, 1L << 32, 1L << 32)),
+        Arguments.of(
+            "product overflows", GgufBuilder.start(1, 0).tensor("t", F32, 0, 1L << 32, 1L << 32)),
         Arguments.of("product overflows", GgufBuilder.start(1, 0).tensor("t", F32, 0, 1L << 62)),
         Arguments.of("rows of 33 elements, not a multiple of the 32",
             GgufBuilder.start(1, 0).tensor("t", Q8_0, 0, 33)),
-        Arguments.of("has type 4294967295",
-            GgufBuilder.start(1, 0).tensor("t", -1, 0, 32)),
+        Arguments.of("has type 4294967295", GgufBuilder.start(1, 0).tensor("t", -1, 0, 32)),
         Arguments.of("has type 12;", GgufBuilder.start(1, 0).tensor("t", 12, 0, 256)),
         Arguments.of("has offset 5, not a multiple of the alignment 32",
             GgufBuilder.start(1, 0).tensor("t", F32, 5, 1).pad(32).int64(0)),
@@ -194,10 +222,16 @@ class GgufFileTest {
         Arguments.of("at offset 9223372036854775776",
             GgufBuilder.start(1, 0).tensor("t", F32, huge - 31, 2).pad(32).int64(0).pad(32)),
         Arguments.of("tensor 's' begins at byte 128 of the file, inside tensor 't', which has 132",
-            GgufBuilder.start(2, 0).tensor("t", F32, 0, 33).tensor("s", F32, 32, 1).pad(32)
+            GgufBuilder.start(2, 0)
+                .tensor("t", F32, 0, 33)
+                .tensor("s", F32, 32, 1)
+                .pad(32)
                 .raw(new byte[160])),
         Arguments.of("tensor 't' occurs twice",
-            GgufBuilder.start(2, 0).tensor("t", F32, 0, 1).tensor("t", F32, 0, 1).pad(32)
+            GgufBuilder.start(2, 0)
+                .tensor("t", F32, 0, 1)
+                .tensor("t", F32, 0, 1)
+                .pad(32)
                 .int64(0)));
   }
 
@@ -214,14 +248,15 @@ class GgufFileTest {
         assertThrows(ModelFormatException.class, () -> GgufFile.open(folder)).getMessage();
     assertTrue(message.contains("is a directory"), message);
     message = assertThrows(ModelFormatException.class, () -> GgufFile.open(Path.of("/dev/null")))
-        .getMessage();
+                  .getMessage();
     assertTrue(message.contains("is not a regular file"), message);
   }
 
   /** A name that is no name may hold all of the file, and what a terminal would obey. */
   @Test
   void messagesAreShortAndPrintable() throws IOException {
-    String name = "a\u001b[2J\n" + "x".repeat(60_000);
+    String name = "a\u001b[2J\n"
+        + "x".repeat(60_000);
     Path path = GgufBuilder.start(1, 0).tensor(name, 99, 0, 1).write(folder.resolve("n.gguf"));
     String message =
         assertThrows(ModelFormatException.class, () -> GgufFile.open(path)).getMessage();
@@ -256,7 +291,7 @@ class GgufFileTest {
       Files.write(path, damaged);
       try (GgufFile file = GgufFile.open(path)) {
         for (GgufTensor tensor : file.tensors().values()) {
-          file.readRows(tensor, (i, row) -> { });
+          file.readRows(tensor, (i, row) -> {});
         }
         survived++;
       } catch (ModelFormatException e) {

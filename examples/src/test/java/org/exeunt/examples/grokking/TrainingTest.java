@@ -30,11 +30,10 @@ class TrainingTest {
     assertTrue(stableMax.trainAccuracy() > .9, stableMax.toString());
   }
 
-  private static Training.Snapshot train(Normalizer normalizer, boolean perpGrad, double share,
-      int epochs) {
+  private static Training.Snapshot train(
+      Normalizer normalizer, boolean perpGrad, double share, int epochs) {
     float rate = share < .1 ? .02f : .01f;
-    try (Training training =
-        new Training(new Training.Setup(normalizer, perpGrad, share, rate))) {
+    try (Training training = new Training(new Training.Setup(normalizer, perpGrad, share, rate))) {
       training.run(epochs);
       return training.evaluate();
     }

@@ -70,49 +70,50 @@ class SafetensorsFileTest {
   void aLyingHeaderLengthIsReported(long length) throws IOException {
     ByteBuffer file = ByteBuffer.allocate(16).order(ByteOrder.LITTLE_ENDIAN).putLong(length);
     Path path = write(file.array());
-    String message = assertThrows(ModelFormatException.class,
-        () -> SafetensorsFile.open(path).close()).getMessage();
+    String message =
+        assertThrows(ModelFormatException.class, () -> SafetensorsFile.open(path).close())
+            .getMessage();
     assertTrue(message.contains(Long.toUnsignedString(length)), message);
   }
 
   @ParameterizedTest
-  @CsvSource(delimiter = '|', value = {
-      "the header is not a JSON object|[]",
-      "the header is not JSON|{\"a\":}",
-      "the header is not JSON|{\"a\":1}{",
-      "where a hexadecimal digit was expected|{\"\\u\u0661\u0661\u0661\u0661\":1}",
-      "of the file, inside tensor 'a', which ends at|"
-          + "{\"a\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[0,4]},"
-          + "\"b\":{\"dtype\":\"I8\",\"shape\":[1],\"data_offsets\":[2,3]}}",
-      "levels of nesting|{\"a\":"
-          + "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
-          + "[[[[",
-      "member \"a\" twice|{\"a\":{\"dtype\":\"I32\",\"shape\":[0],"
-          + "\"data_offsets\":[0,0]},\"a\":1}",
-      "tensor 'a' is not a JSON object|{\"a\":3}",
-      "has dtype F8|{\"a\":{\"dtype\":\"F8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
-      "has dtype null|{\"a\":{\"shape\":[1],\"data_offsets\":[0,1]}}",
-      "shape is [-1]|{\"a\":{\"dtype\":\"I32\",\"shape\":[-1],\"data_offsets\":[0,4]}}",
-      "shape is [1.5]|{\"a\":{\"dtype\":\"I32\",\"shape\":[1.5],\"data_offsets\":[0,4]}}",
-      "shape is null|{\"a\":{\"dtype\":\"I32\",\"data_offsets\":[0,4]}}",
-      "overflows|{\"a\":{\"dtype\":\"I32\",\"shape\":[4294967296,4294967296],"
-          + "\"data_offsets\":[0,4]}}",
-      "overflows|{\"a\":{\"dtype\":\"I64\",\"shape\":[4294967296,536870912],"
-          + "\"data_offsets\":[0,4]}}",
-      "I32 of shape [2] is not 4 bytes|{\"a\":{\"dtype\":\"I32\",\"shape\":[2],"
-          + "\"data_offsets\":[0,4]}}",
-      "data section holds 4 bytes|{\"a\":{\"dtype\":\"I32\",\"shape\":[2],"
-          + "\"data_offsets\":[0,8]}}",
-      "data section holds 4 bytes|{\"a\":{\"dtype\":\"I32\",\"shape\":[0],"
-          + "\"data_offsets\":[4,0]}}",
-      "not a first and a last byte|{\"a\":{\"dtype\":\"I32\",\"shape\":[1],"
-          + "\"data_offsets\":[0]}}",
-      "data_offsets is [0, 9.223372036854776E18]|{\"a\":{\"dtype\":\"I32\",\"shape\":[1],"
-          + "\"data_offsets\":[0,9223372036854775807]}}"})
+  @CsvSource(delimiter = '|',
+      value = {"the header is not a JSON object|[]", "the header is not JSON|{\"a\":}",
+          "the header is not JSON|{\"a\":1}{",
+          "where a hexadecimal digit was expected|{\"\\u\u0661\u0661\u0661\u0661\":1}",
+          "of the file, inside tensor 'a', which ends at|"
+              + "{\"a\":{\"dtype\":\"I32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+              + "\"b\":{\"dtype\":\"I8\",\"shape\":[1],\"data_offsets\":[2,3]}}",
+          "levels of nesting|{\"a\":"
+              + "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
+              + "[[[[",
+          "member \"a\" twice|{\"a\":{\"dtype\":\"I32\",\"shape\":[0],"
+              + "\"data_offsets\":[0,0]},\"a\":1}",
+          "tensor 'a' is not a JSON object|{\"a\":3}",
+          "has dtype F8|{\"a\":{\"dtype\":\"F8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
+          "has dtype null|{\"a\":{\"shape\":[1],\"data_offsets\":[0,1]}}",
+          "shape is [-1]|{\"a\":{\"dtype\":\"I32\",\"shape\":[-1],\"data_offsets\":[0,4]}}",
+          "shape is [1.5]|{\"a\":{\"dtype\":\"I32\",\"shape\":[1.5],\"data_offsets\":[0,4]}}",
+          "shape is null|{\"a\":{\"dtype\":\"I32\",\"data_offsets\":[0,4]}}",
+          "overflows|{\"a\":{\"dtype\":\"I32\",\"shape\":[4294967296,4294967296],"
+              + "\"data_offsets\":[0,4]}}",
+          "overflows|{\"a\":{\"dtype\":\"I64\",\"shape\":[4294967296,536870912],"
+              + "\"data_offsets\":[0,4]}}",
+          "I32 of shape [2] is not 4 bytes|{\"a\":{\"dtype\":\"I32\",\"shape\":[2],"
+              + "\"data_offsets\":[0,4]}}",
+          "data section holds 4 bytes|{\"a\":{\"dtype\":\"I32\",\"shape\":[2],"
+              + "\"data_offsets\":[0,8]}}",
+          "data section holds 4 bytes|{\"a\":{\"dtype\":\"I32\",\"shape\":[0],"
+              + "\"data_offsets\":[4,0]}}",
+          "not a first and a last byte|{\"a\":{\"dtype\":\"I32\",\"shape\":[1],"
+              + "\"data_offsets\":[0]}}",
+          "data_offsets is [0, 9.223372036854776E18]|{\"a\":{\"dtype\":\"I32\",\"shape\":[1],"
+              + "\"data_offsets\":[0,9223372036854775807]}}"})
   void hostileHeadersAreReported(String expected, String header) throws IOException {
     Path path = write(bytes(header, 0));
-    String message = assertThrows(ModelFormatException.class,
-        () -> SafetensorsFile.open(path).close()).getMessage();
+    String message =
+        assertThrows(ModelFormatException.class, () -> SafetensorsFile.open(path).close())
+            .getMessage();
     assertTrue(message.contains(expected), message);
     assertTrue(message.contains("test.safetensors: "), message);
   }
@@ -122,8 +123,9 @@ class SafetensorsFileTest {
     byte[] file = bytes("{\"a\":1}");
     file[10] = (byte) 0xff;
     Path path = write(file);
-    String message = assertThrows(ModelFormatException.class,
-        () -> SafetensorsFile.open(path).close()).getMessage();
+    String message =
+        assertThrows(ModelFormatException.class, () -> SafetensorsFile.open(path).close())
+            .getMessage();
     assertTrue(message.contains("not UTF-8"), message);
   }
 }

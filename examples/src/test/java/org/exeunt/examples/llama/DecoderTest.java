@@ -105,8 +105,8 @@ class DecoderTest {
       }
       for (int step = 0; step < STEPS; step++) {
         int at = step;
-        decoder.step(IntStream.range(0, count)
-            .map(s -> tokens(STEPS, 100 + seeds[s])[at]).toArray());
+        decoder.step(
+            IntStream.range(0, count).map(s -> tokens(STEPS, 100 + seeds[s])[at]).toArray());
         for (int s = 0; s < count; s++) {
           logits.get(s).add(decoder.logits().row(s).toFloatArray());
         }
@@ -115,7 +115,8 @@ class DecoderTest {
         decoder.finish();
       }
       return IntStream.range(0, count)
-          .mapToObj(s -> Remains.of(decoder, s, logits.get(s))).toList();
+          .mapToObj(s -> Remains.of(decoder, s, logits.get(s)))
+          .toList();
     }
   }
 
@@ -134,10 +135,10 @@ class DecoderTest {
   @ParameterizedTest
   @EnumSource
   void rulesDecideForEachSequenceOnItsOwn(KvPolicy policy) {
-    for (String rule : new String[] {"threshold:0.2", "calm:0.2,4,3", "margin:0.1", "entropy:2.6",
-        "patience:1"}) {
-      DecoderOptions options = DecoderOptions.FULL
-          .withExit(ExitPolicy.parse(rule, "1,1", TinyModel.LAYERS), policy);
+    for (String rule :
+        new String[] {"threshold:0.2", "calm:0.2,4,3", "margin:0.1", "entropy:2.6", "patience:1"}) {
+      DecoderOptions options =
+          DecoderOptions.FULL.withExit(ExitPolicy.parse(rule, "1,1", TinyModel.LAYERS), policy);
       List<Remains> batch = run(options, true, 2, 3, 6);
       for (int s = 0; s < 3; s++) {
         run(options, true, new int[] {2, 3, 6}[s]).get(0).assertSame(batch.get(s));
@@ -183,8 +184,8 @@ class DecoderTest {
   void recomputedKeysAndValuesAreThoseOfFullDepth() {
     int[] seeds = {2, 7, 8};
     List<Remains> full = run(DecoderOptions.FULL, false, seeds);
-    List<Remains> recomputed = run(DecoderOptions.FULL
-        .withExit(ExitPolicy.fixed(DEPTHS), KvPolicy.RECOMPUTE), true, seeds);
+    List<Remains> recomputed = run(
+        DecoderOptions.FULL.withExit(ExitPolicy.fixed(DEPTHS), KvPolicy.RECOMPUTE), true, seeds);
     for (int s = 0; s < seeds.length; s++) {
       recomputed.get(s).assertSameKeysAndValues(full.get(s));
     }
@@ -193,8 +194,8 @@ class DecoderTest {
   /** More tokens leave in a row than may wait, so that some have to run in full. */
   @Test
   void tokensThatAlwaysLeaveAreRecomputedInTime() {
-    DecoderOptions early = DecoderOptions.FULL
-        .withExit(ExitPolicy.fixed(position -> 2), KvPolicy.RECOMPUTE);
+    DecoderOptions early =
+        DecoderOptions.FULL.withExit(ExitPolicy.fixed(position -> 2), KvPolicy.RECOMPUTE);
     int[] prompt = tokens(4, 1);
     int[] rest = tokens(CAPACITY - 4, 2);
     try (Decoder decoder = new Decoder(weights, early, 1, CAPACITY);
@@ -218,13 +219,13 @@ class DecoderTest {
     int[] expected = new int[TinyModel.LAYERS];
     for (int l = 0; l < TinyModel.LAYERS; l++) {
       int layer = l;
-      expected[l] = 5 + (int) IntStream.range(5, 5 + STEPS)
-          .filter(p -> DEPTHS.applyAsInt(p) > layer).count();
+      expected[l] =
+          5 + (int) IntStream.range(5, 5 + STEPS).filter(p -> DEPTHS.applyAsInt(p) > layer).count();
     }
-    List<Remains> none = run(
-        DecoderOptions.FULL.withExit(ExitPolicy.fixed(DEPTHS), KvPolicy.NONE), false, 2);
-    List<Remains> propagated = run(
-        DecoderOptions.FULL.withExit(ExitPolicy.fixed(DEPTHS), KvPolicy.PROPAGATE), false, 2);
+    List<Remains> none =
+        run(DecoderOptions.FULL.withExit(ExitPolicy.fixed(DEPTHS), KvPolicy.NONE), false, 2);
+    List<Remains> propagated =
+        run(DecoderOptions.FULL.withExit(ExitPolicy.fixed(DEPTHS), KvPolicy.PROPAGATE), false, 2);
     for (int l = 0; l < TinyModel.LAYERS; l++) {
       assertEquals(expected[l] * 16, none.get(0).keysAndValues().get(2 * l).length);
       assertEquals((5 + STEPS) * 16, propagated.get(0).keysAndValues().get(2 * l).length);
@@ -240,8 +241,7 @@ class DecoderTest {
   }
 
   private static float[] logitsAfter(int piece, int[] ids) {
-    try (Decoder decoder =
-        new Decoder(weights, DecoderOptions.FULL.withLogits(), 1, CAPACITY)) {
+    try (Decoder decoder = new Decoder(weights, DecoderOptions.FULL.withLogits(), 1, CAPACITY)) {
       decoder.prefill(0, Arrays.copyOf(ids, piece));
       for (int at = piece; at < ids.length; at += piece) {
         if (piece == 1) {
@@ -274,7 +274,8 @@ class DecoderTest {
     Remains full = run(DecoderOptions.FULL, false, 3).get(0);
     for (String all : new String[] {"unified:5", "fixed:0,1,2,3,4", "skipdecode:5,5,9,2"}) {
       run(DecoderOptions.FULL.withSchedule(Schedule.parse(all, TinyModel.LAYERS)), false, 3)
-          .get(0).assertSame(full);
+          .get(0)
+          .assertSame(full);
     }
   }
 
@@ -283,7 +284,7 @@ class DecoderTest {
   void skipDecodeNeverMissesAnEarlierToken() {
     Schedule schedule = Schedule.parse("skipdecode:4,2,8,1", TinyModel.LAYERS);
     try (Decoder decoder =
-        new Decoder(weights, DecoderOptions.FULL.withSchedule(schedule), 1, CAPACITY)) {
+             new Decoder(weights, DecoderOptions.FULL.withSchedule(schedule), 1, CAPACITY)) {
       decoder.prefill(0, tokens(6, 1));
       for (int token : tokens(STEPS, 2)) {
         decoder.step(token);
@@ -301,7 +302,7 @@ class DecoderTest {
     // Any cosine is enough, so that from layer 2 on every block is passed after the warm-up.
     FfnSkip always = new FfnSkip(1, TinyModel.LAYERS, 8, -2, -1);
     try (Decoder decoder =
-        new Decoder(weights, DecoderOptions.FULL.withFfnSkip(always), 1, CAPACITY)) {
+             new Decoder(weights, DecoderOptions.FULL.withFfnSkip(always), 1, CAPACITY)) {
       decoder.prefill(0, tokens(6, 1));
       for (int token : tokens(4, 2)) {
         decoder.step(token);
@@ -336,8 +337,12 @@ class DecoderTest {
   void whatDoesNotFitIsRefused() {
     assertThrows(IllegalArgumentException.class,
         () -> new Decoder(weights, DecoderOptions.FULL, 1, TinyModel.CONTEXT + 1));
-    assertThrows(IllegalArgumentException.class, () -> new Decoder(weights, DecoderOptions.FULL
-        .withExit(ExitPolicy.fixed(p -> 1), KvPolicy.NONE).withSchedule(p -> null), 1, 8));
+    assertThrows(IllegalArgumentException.class,
+        ()
+            -> new Decoder(weights,
+                DecoderOptions.FULL.withExit(ExitPolicy.fixed(p -> 1), KvPolicy.NONE)
+                    .withSchedule(p -> null),
+                1, 8));
     try (Decoder decoder = new Decoder(weights, DecoderOptions.FULL, 1, 8)) {
       assertThrows(IllegalArgumentException.class, () -> decoder.prefill(0));
       assertThrows(IllegalArgumentException.class, () -> decoder.prefill(0, new int[9]));
@@ -353,8 +358,7 @@ class DecoderTest {
     int[] ids = tokens(10, 4);
     Trace trace = Trace.of(weights, ids);
     assertEquals(10, trace.tokens());
-    assertArrayEquals(
-        weights.embedding().row(ids[9]).toFloatArray(), trace.hidden(0, 9));
+    assertArrayEquals(weights.embedding().row(ids[9]).toFloatArray(), trace.hidden(0, 9));
     assertArrayEquals(Arrays.copyOf(trace.hidden(TinyModel.LAYERS), 6 * WIDTH),
         Trace.of(weights, Arrays.copyOf(ids, 6)).hidden(TinyModel.LAYERS),
         "a prefix does not see what follows");
@@ -380,8 +384,8 @@ class DecoderTest {
   void keepingEveryTokenChangesNothing() {
     int[] ids = tokens(30, 5);
     float[][] expected = continuation(DecoderOptions.FULL, ids, 24);
-    for (String all : List.of("promptdistill:1,24", "gemfilter:2,24", "snapkv:4,24",
-        "h2o:0.5,0.5", "fastv:2,0", "pyramiddrop:1,1,3,1")) {
+    for (String all : List.of("promptdistill:1,24", "gemfilter:2,24", "snapkv:4,24", "h2o:0.5,0.5",
+             "fastv:2,0", "pyramiddrop:1,1,3,1")) {
       DecoderOptions options =
           DecoderOptions.FULL.withDrop(PromptDrop.parse(all, TinyModel.LAYERS));
       assertArrayEquals(expected, continuation(options, ids, 24), all);
@@ -405,8 +409,7 @@ class DecoderTest {
   }
 
   private static void assertRemembered(String drop, int... lengths) {
-    DecoderOptions options =
-        DecoderOptions.FULL.withDrop(PromptDrop.parse(drop, TinyModel.LAYERS));
+    DecoderOptions options = DecoderOptions.FULL.withDrop(PromptDrop.parse(drop, TinyModel.LAYERS));
     try (Decoder decoder = new Decoder(weights, options, 1, CAPACITY)) {
       decoder.prefill(0, tokens(24, 6));
       for (int l = 0; l < lengths.length; l++) {
@@ -422,18 +425,18 @@ class DecoderTest {
     int[] ids = tokens(30, 5);
     SnapKv snap = SnapKv.of(4, 10);
     PromptDistill distill = PromptDistill.of(new PromptDistill.Stage(1, 6));
-    Map<String, PromptDrop> drops = Map.of(
-        "snapkv:4,10", PromptDrop.of(snap),
-        "snapkv:4,10:avg,1", PromptDrop.of(snap.withPooling(AttentionScores.Pool.NONE, 0)),
-        "snapkv:4,10:max,7", PromptDrop.of(snap.withPooling(AttentionScores.Pool.MAX, 7)),
-        "promptdistill:1,6", PromptDrop.of(distill),
-        "promptdistill:1,6:1", PromptDrop.of(distill.withPooling(1)),
+    Map<String, PromptDrop> drops = Map.of("snapkv:4,10", PromptDrop.of(snap), "snapkv:4,10:avg,1",
+        PromptDrop.of(snap.withPooling(AttentionScores.Pool.NONE, 0)), "snapkv:4,10:max,7",
+        PromptDrop.of(snap.withPooling(AttentionScores.Pool.MAX, 7)), "promptdistill:1,6",
+        PromptDrop.of(distill), "promptdistill:1,6:1", PromptDrop.of(distill.withPooling(1)),
         "promptdistill:1,6:7,0", PromptDrop.of(distill.withPooling(7).withTruncation(0)));
     Set<String> different = new HashSet<>();
     drops.forEach((text, drop) -> {
       float[][] expected = continuation(DecoderOptions.FULL.withDrop(drop), ids, 24);
-      assertArrayEquals(expected, continuation(DecoderOptions.FULL.withDrop(
-          PromptDrop.parse(text, TinyModel.LAYERS)), ids, 24), text);
+      assertArrayEquals(expected,
+          continuation(
+              DecoderOptions.FULL.withDrop(PromptDrop.parse(text, TinyModel.LAYERS)), ids, 24),
+          text);
       different.add(Arrays.deepToString(expected));
     });
     assertEquals(drops.size(), different.size(), "each has an effect");
@@ -443,13 +446,16 @@ class DecoderTest {
   @Test
   void brokenScoresKeepEverything() throws IOException {
     List<TinyModel.Weight> parts = TinyModel.weights();
-    parts.stream().filter(weight -> weight.name().equals("blk.0.attn_k.weight")).findFirst()
-        .orElseThrow().values()[0] = Float.NaN;
-    try (GgufFile file = GgufFile.open(TinyModel.writeWeights(folder.resolve("broken.gguf"),
-            TinyModel.metadata(), parts));
+    parts.stream()
+        .filter(weight -> weight.name().equals("blk.0.attn_k.weight"))
+        .findFirst()
+        .orElseThrow()
+        .values()[0] = Float.NaN;
+    try (GgufFile file = GgufFile.open(
+             TinyModel.writeWeights(folder.resolve("broken.gguf"), TinyModel.metadata(), parts));
         LlamaWeights broken = LlamaWeights.load(file, DType.F32)) {
       for (String drop : List.of("promptdistill:1,6", "gemfilter:2,9", "snapkv:4,10",
-          "h2o:0.25,0.125", "fastv:2,0.5", "pyramiddrop:1,0.5,3,0.25")) {
+               "h2o:0.25,0.125", "fastv:2,0.5", "pyramiddrop:1,0.5,3,0.25")) {
         DecoderOptions options =
             DecoderOptions.FULL.withDrop(PromptDrop.parse(drop, TinyModel.LAYERS));
         try (Decoder decoder = new Decoder(broken, options, 1, CAPACITY)) {
@@ -465,8 +471,8 @@ class DecoderTest {
   /** Sequences of a batch drop on their own. */
   @Test
   void aBatchThatDropsEqualsItsSequences() {
-    DecoderOptions options = DecoderOptions.FULL.withLogits()
-        .withDrop(PromptDrop.parse("promptdistill:1,5", TinyModel.LAYERS));
+    DecoderOptions options = DecoderOptions.FULL.withLogits().withDrop(
+        PromptDrop.parse("promptdistill:1,5", TinyModel.LAYERS));
     int[] first = tokens(26, 7);
     int[] second = tokens(17, 8);
     float[][] alone = continuation(options, first, 25);
@@ -486,8 +492,9 @@ class DecoderTest {
         DecoderOptions.FULL.withDrop(PromptDrop.parse("fastv:2,0.5", TinyModel.LAYERS));
     try (Decoder decoder = new Decoder(weights, options, 1, CAPACITY)) {
       decoder.prefill(0, tokens(8, 1));
-      String message = assertThrows(IllegalArgumentException.class,
-          () -> decoder.prefill(0, tokens(8, 2))).getMessage();
+      String message =
+          assertThrows(IllegalArgumentException.class, () -> decoder.prefill(0, tokens(8, 2)))
+              .getMessage();
       assertTrue(message.contains("has 8 tokens already"), message);
     }
   }

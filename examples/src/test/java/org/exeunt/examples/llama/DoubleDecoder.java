@@ -37,8 +37,9 @@ final class DoubleDecoder {
       x[t] = widened(weights.embedding().rows(ids[t], ids[t] + 1));
     }
     for (LlamaWeights.Layer layer : weights.layers()) {
-      add(x, times(attention(times(norm(x, layer.attentionNorm()), layer.queryKeyValue())),
-          layer.output()));
+      add(x,
+          times(attention(times(norm(x, layer.attentionNorm()), layer.queryKeyValue())),
+              layer.output()));
       double[][] state = norm(x, layer.feedForwardNorm());
       double[][] inner = times(state, layer.gate());
       double[][] up = times(state, layer.up());

@@ -144,11 +144,16 @@ class DropChoiceTest {
 
   /** The k best of the scores, and all tokens behind them, ascending. */
   private static int[] best(double[] scores, int k, int tokens) {
-    int[] order = IntStream.range(0, scores.length).boxed()
-        .sorted(Comparator.comparingDouble(j -> -scores[j])).mapToInt(j -> j).toArray();
+    int[] order =
+        IntStream.range(0, scores.length)
+            .boxed()
+            .sorted(Comparator.comparingDouble(j -> - scores[j]))
+            .mapToInt(j -> j)
+            .toArray();
     assertTrue(scores[order[k - 1]] - scores[order[k]] > 1e-5, "the cut is not clear");
     return IntStream.concat(Arrays.stream(order, 0, k), IntStream.range(scores.length, tokens))
-        .sorted().toArray();
+        .sorted()
+        .toArray();
   }
 
   /** The last row's attention to all tokens before it, mean over heads. */
@@ -198,8 +203,8 @@ class DropChoiceTest {
     for (int l = 0; l < lists.length; l++) {
       for (int head = 0; head < KV_HEADS; head++) {
         double[] sums = summed(full[l], TOKENS - window, head);
-        lists[l][head] = best(pooled(Arrays.copyOf(sums, TOKENS - window)), capacity - window,
-            TOKENS);
+        lists[l][head] =
+            best(pooled(Arrays.copyOf(sums, TOKENS - window)), capacity - window, TOKENS);
       }
     }
     assertCaches("snapkv:" + window + "," + capacity, lists);
@@ -210,8 +215,7 @@ class DropChoiceTest {
     int[][][] lists = new int[TinyModel.LAYERS][KV_HEADS][];
     for (int l = 0; l < lists.length; l++) {
       for (int head = 0; head < KV_HEADS; head++) {
-        lists[l][head] =
-            best(Arrays.copyOf(summed(full[l], 0, head), TOKENS - 3), 6, TOKENS);
+        lists[l][head] = best(Arrays.copyOf(summed(full[l], 0, head), TOKENS - 3), 6, TOKENS);
       }
     }
     assertCaches("h2o:0.25,0.125", lists);
@@ -225,8 +229,8 @@ class DropChoiceTest {
     Layer[] layers = layersOf(dropping("fastv:" + layer + ",0.5"));
     int[] expected = best(lastRow(full[layer - 1]), 12, TOKENS); // 11.5 to even
     for (int l = 0; l < layers.length; l++) {
-      assertArrayEquals(l < layer ? full[l].position : expected, layers[l].position,
-          "positions in layer " + l);
+      assertArrayEquals(
+          l < layer ? full[l].position : expected, layers[l].position, "positions in layer " + l);
     }
     assertSameTokens(full[layer], expected, layers[layer]);
   }
@@ -248,8 +252,8 @@ class DropChoiceTest {
   private static void assertRenumbered(Layer[] before, int layer, int keep, Layer[] layers) {
     int[] expected = best(lastRow(before[layer]), keep, before[layer].tokens());
     for (int l = 0; l < layers.length; l++) {
-      assertArrayEquals(l < layer ? before[l].position
-          : IntStream.rangeClosed(0, keep).toArray(), layers[l].position, "layer " + l);
+      assertArrayEquals(l < layer ? before[l].position : IntStream.rangeClosed(0, keep).toArray(),
+          layers[l].position, "layer " + l);
     }
     assertSameTokens(before[layer], expected, layers[layer]);
   }
@@ -258,8 +262,8 @@ class DropChoiceTest {
   private static void assertSameTokens(Layer before, int[] list, Layer after) {
     int[] all = IntStream.range(0, after.tokens()).toArray();
     for (int head = 0; head < KV_HEADS; head++) {
-      assertArrayEquals(slots(before.v, head, list), slots(after.v, head, all), 1e-5f,
-          "values of head " + head);
+      assertArrayEquals(
+          slots(before.v, head, list), slots(after.v, head, all), 1e-5f, "values of head " + head);
     }
   }
 }

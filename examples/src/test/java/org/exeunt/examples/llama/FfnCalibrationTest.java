@@ -36,14 +36,16 @@ class FfnCalibrationTest {
   }
 
   private static double mean(FfnCalibration calibration, int start) {
-    return IntStream.range(start, start + 3).mapToDouble(calibration::meanCosine).average()
+    return IntStream.range(start, start + 3)
+        .mapToDouble(calibration::meanCosine)
+        .average()
         .orElseThrow();
   }
 
-  private static void assertHalfTheTokensBeginAtOnce(LlamaWeights weights, int[] ids,
-      FfnSkip skip) {
-    FfnSkip fromTheStart = new FfnSkip(
-        skip.coldStart(), skip.coldEnd(), 0, skip.threshold(), skip.budget());
+  private static void assertHalfTheTokensBeginAtOnce(
+      LlamaWeights weights, int[] ids, FfnSkip skip) {
+    FfnSkip fromTheStart =
+        new FfnSkip(skip.coldStart(), skip.coldEnd(), 0, skip.threshold(), skip.budget());
     int[] skipping = new int[1];
     LayerObserver count = (depth, rows) -> {
       if (depth == skip.coldStart() + 2) {
@@ -51,7 +53,7 @@ class FfnCalibrationTest {
       }
     };
     try (Decoder decoder = new Decoder(weights,
-        DecoderOptions.FULL.withFfnSkip(fromTheStart).withObserver(count), 1, TOKENS)) {
+             DecoderOptions.FULL.withFfnSkip(fromTheStart).withObserver(count), 1, TOKENS)) {
       decoder.prefill(0, ids);
     }
     assertEquals(TOKENS / 2, skipping[0]);

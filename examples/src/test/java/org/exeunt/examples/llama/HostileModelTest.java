@@ -90,16 +90,15 @@ class HostileModelTest {
 
   @Test
   void senselessSizesAreReported() throws IOException {
-    assertProblem("'general.architecture' is 'bert'", "general.architecture", "bert",
-        LlamaConfig::of);
+    assertProblem(
+        "'general.architecture' is 'bert'", "general.architecture", "bert", LlamaConfig::of);
     assertProblem("cannot be 3 heads", "llama.attention.head_count", 3, LlamaConfig::of);
-    assertProblem("'llama.attention.head_count' is 0,", "llama.attention.head_count", 0,
-        LlamaConfig::of);
+    assertProblem(
+        "'llama.attention.head_count' is 0,", "llama.attention.head_count", 0, LlamaConfig::of);
     assertProblem("'llama.block_count' is 4294967295", "llama.block_count", -1, LlamaConfig::of);
     assertProblem("is a String, not a Long", "llama.context_length", "long", LlamaConfig::of);
     assertProblem("'llama.block_count' is 129,", "llama.block_count", 129, LlamaConfig::of);
-    assertProblem("'llama.rope.freq_base' is -1.0,", "llama.rope.freq_base", -1f,
-        LlamaConfig::of);
+    assertProblem("'llama.rope.freq_base' is -1.0,", "llama.rope.freq_base", -1f, LlamaConfig::of);
     assertProblem("rms_epsilon' is NaN, not a finite number above 0",
         "llama.attention.layer_norm_rms_epsilon", Float.NaN, LlamaConfig::of);
     assertProblem("scaled in a way (yarn)", "llama.rope.scaling.type", "yarn", LlamaConfig::of);
@@ -123,8 +122,8 @@ class HostileModelTest {
   @Test
   void tokensThatSpellNoBytesStandForThemselves() throws IOException {
     Map<String, Object> metadata = sound();
-    metadata.put("tokenizer.ggml.tokens",
-        new String[] {"<end>", "a", "b", "ab", "\ud83d\ude00a", "\u4e2d"});
+    metadata.put(
+        "tokenizer.ggml.tokens", new String[] {"<end>", "a", "b", "ab", "\ud83d\ude00a", "\u4e2d"});
     metadata.put("tokenizer.ggml.token_type", new int[] {3, 1, 1, 1, 1, 1});
     try (GgufFile file = write(metadata)) {
       assertEquals("\ud83d\ude00a\u4e2d", new Tokenizer(file).decode(4, 5));
@@ -153,8 +152,8 @@ class HostileModelTest {
       assertProblem("merge 0 ('" + merge + "')", "tokenizer.ggml.merges", new String[] {merge},
           Tokenizer::new);
     }
-    assertProblem("'tokenizer.ggml.eos_token_id' is 4,", "tokenizer.ggml.eos_token_id", 4,
-        Tokenizer::new);
+    assertProblem(
+        "'tokenizer.ggml.eos_token_id' is 4,", "tokenizer.ggml.eos_token_id", 4, Tokenizer::new);
     assertProblem("no default system message", "tokenizer.chat_template", "{{ messages }}",
         ChatTemplate::new);
   }

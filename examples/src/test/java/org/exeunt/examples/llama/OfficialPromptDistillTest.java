@@ -86,7 +86,8 @@ class OfficialPromptDistillTest {
   private static int[] ints(String name) throws IOException {
     ByteBuffer bytes = golden.bytes(name);
     return IntStream.range(0, bytes.remaining() / Long.BYTES)
-        .map(i -> Math.toIntExact(bytes.getLong(i * Long.BYTES))).toArray();
+        .map(i -> Math.toIntExact(bytes.getLong(i * Long.BYTES)))
+        .toArray();
   }
 
   private static double[] numbers(String name) throws IOException {
@@ -114,9 +115,9 @@ class OfficialPromptDistillTest {
     metadata.put("llama.rope.freq_base", ((Double) sizes.get("rope_theta")).floatValue());
     int vocabulary = number(sizes, "vocab_size");
     metadata.put("tokenizer.ggml.tokens",
-        IntStream.range(0, vocabulary).mapToObj(id -> "t" + id).toArray(String[]::new));
-    metadata.put("tokenizer.ggml.token_type",
-        IntStream.range(0, vocabulary).map(id -> 1).toArray());
+        IntStream.range(0, vocabulary).mapToObj(id -> "t" + id).toArray(String[] ::new));
+    metadata.put(
+        "tokenizer.ggml.token_type", IntStream.range(0, vocabulary).map(id -> 1).toArray());
 
     int headWidth = number(sizes, "head_dim");
     List<TinyModel.Weight> parts = new ArrayList<>();
@@ -153,8 +154,8 @@ class OfficialPromptDistillTest {
     float[] ours = values.clone();
     for (int row = 0; turned > 0 && row < values.length / columns; row++) {
       int head = row / turned * turned;
-      System.arraycopy(values, (head + half(row - head, turned)) * columns, ours, row * columns,
-          columns);
+      System.arraycopy(
+          values, (head + half(row - head, turned)) * columns, ours, row * columns, columns);
     }
     return new TinyModel.Weight(name + ".weight", values.length / columns, columns, ours);
   }
@@ -231,7 +232,7 @@ class OfficialPromptDistillTest {
       }
     };
     try (Decoder decoder =
-        new Decoder(weights, DecoderOptions.FULL.withObserver(look), 1, CAPACITY)) {
+             new Decoder(weights, DecoderOptions.FULL.withObserver(look), 1, CAPACITY)) {
       decoder.prefill(0, prompt);
     }
     assertClose(numbers("model/plain_logits_f64"), found[0], "plain logits");
@@ -239,7 +240,7 @@ class OfficialPromptDistillTest {
 
   /** Each run was recorded in f32 and in f64. */
   static Stream<String> runs() {
-    return cases.keySet().stream().map(String.class::cast).filter(name -> name.startsWith("run"));
+    return cases.keySet().stream().map(String.class ::cast).filter(name -> name.startsWith("run"));
   }
 
   @ParameterizedTest
@@ -248,10 +249,12 @@ class OfficialPromptDistillTest {
     Map<?, ?> run = map(cases.get(name));
     int[] layers = list(run.get("layers"));
     int[] keep = list(run.get("k"));
-    PromptDistill method = PromptDistill.of(IntStream.range(0, layers.length)
-        .mapToObj(i -> new PromptDistill.Stage(layers[i], keep[i]))
-        .toArray(PromptDistill.Stage[]::new))
-        .withTruncation(number(run, "cache_truncation_end"));
+    PromptDistill method =
+        PromptDistill
+            .of(IntStream.range(0, layers.length)
+                    .mapToObj(i -> new PromptDistill.Stage(layers[i], keep[i]))
+                    .toArray(PromptDistill.Stage[] ::new))
+            .withTruncation(number(run, "cache_truncation_end"));
     int[][] kept = new int[1][];
     float[][] logits = new float[1][];
     LayerObserver look = (depth, rows) -> {
@@ -272,10 +275,9 @@ class OfficialPromptDistillTest {
       assertLengths(run, "kv_lengths_after_prefill", decoder);
       int last = config.layers() - 1;
       assertClose(numbers(name + "/layer0_keys"), remembered(decoder, 0, true), "first keys");
-      assertClose(numbers(name + "/last_layer_keys"), remembered(decoder, last, true),
-          "last keys");
-      assertClose(numbers(name + "/last_layer_values"), remembered(decoder, last, false),
-          "last values");
+      assertClose(numbers(name + "/last_layer_keys"), remembered(decoder, last, true), "last keys");
+      assertClose(
+          numbers(name + "/last_layer_values"), remembered(decoder, last, false), "last values");
       assertGreedy(name, decoder);
       assertLengths(run, "kv_lengths_after_decode", decoder);
     }
@@ -294,7 +296,8 @@ class OfficialPromptDistillTest {
   }
 
   private static void assertLengths(Map<?, ?> run, String when, Decoder decoder) {
-    assertArrayEquals(list(run.get(when)), IntStream.range(0, config.layers())
-        .map(layer -> decoder.kv().length(layer, 0)).toArray(), when);
+    assertArrayEquals(list(run.get(when)),
+        IntStream.range(0, config.layers()).map(layer -> decoder.kv().length(layer, 0)).toArray(),
+        when);
   }
 }

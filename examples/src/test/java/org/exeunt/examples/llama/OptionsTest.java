@@ -22,11 +22,11 @@ class OptionsTest {
   @Test
   void exitRulesAskWhereTheyAreTold() {
     ExitPolicy byDefault = ExitPolicy.parse("threshold:0.9", null, 30);
-    assertArrayEquals(new int[] {20, 25, 30},
-        IntStream.rangeClosed(1, 30).filter(byDefault::asksAt).toArray());
+    assertArrayEquals(
+        new int[] {20, 25, 30}, IntStream.rangeClosed(1, 30).filter(byDefault::asksAt).toArray());
     ExitPolicy chosen = ExitPolicy.parse("entropy:1.5", "12,6", 30);
-    assertArrayEquals(new int[] {12, 18, 24, 30},
-        IntStream.rangeClosed(1, 30).filter(chosen::asksAt).toArray());
+    assertArrayEquals(
+        new int[] {12, 18, 24, 30}, IntStream.rangeClosed(1, 30).filter(chosen::asksAt).toArray());
     assertTrue(chosen.readsHead());
     ExitPolicy calm = ExitPolicy.parse("calm:0.9,4,128", "12,6", 30);
     assertTrue(calm.readsHead() && calm.asksAt(18) && !calm.asksAt(20));
@@ -64,13 +64,12 @@ class OptionsTest {
     int[][] unified = Schedule.tabulate(Schedule.parse("unified:3", 30), 4, 6, 30);
     assertEquals(30, unified[3].length);
     assertArrayEquals(new int[] {0, 15, 29}, unified[4]);
-    int[][] decreasing =
-        Schedule.tabulate(Schedule.parse("skipdecode:10,4,10,1", 30), 5, 20, 30);
+    int[][] decreasing = Schedule.tabulate(Schedule.parse("skipdecode:10,4,10,1", 30), 5, 20, 30);
     assertEquals(10, decreasing[5].length);
     assertEquals(7, decreasing[10].length);
     assertArrayEquals(new int[] {0, 27, 28, 29}, decreasing[15]);
-    assertArrayEquals(new int[] {2, 1},
-        Schedule.tabulate(Schedule.parse("fixed:2,1", 3), 1, 1, 3)[0]);
+    assertArrayEquals(
+        new int[] {2, 1}, Schedule.tabulate(Schedule.parse("fixed:2,1", 3), 1, 1, 3)[0]);
     assertEquals(30, Schedule.tabulate(null, 1, 1, 30)[0].length);
   }
 
@@ -102,10 +101,13 @@ class OptionsTest {
   void whatContradictsItselfIsRefused() {
     ExitPolicy exit = ExitPolicy.parse("fixed:3", null, 5);
     FfnSkip skip = new FfnSkip(1, 4, 0, .9f, -1);
-    assertRefused("an exit rule and a schedule", () -> DecoderOptions.FULL
-        .withExit(exit, KvPolicy.NONE).withSchedule(Schedule.parse("unified:2", 5)).check());
-    assertRefused("recomputed", () -> DecoderOptions.FULL
-        .withExit(exit, KvPolicy.RECOMPUTE).withFfnSkip(skip).check());
+    assertRefused("an exit rule and a schedule",
+        ()
+            -> DecoderOptions.FULL.withExit(exit, KvPolicy.NONE)
+                .withSchedule(Schedule.parse("unified:2", 5))
+                .check());
+    assertRefused("recomputed",
+        () -> DecoderOptions.FULL.withExit(exit, KvPolicy.RECOMPUTE).withFfnSkip(skip).check());
     DecoderOptions.FULL.withExit(exit, KvPolicy.PROPAGATE).withFfnSkip(skip).check();
   }
 }

@@ -62,8 +62,8 @@ class RecordedDecodeTest {
   }
 
   /** Each row's error against its own norm; the residual stream has a few very large elements. */
-  private static void assertClose(String what, float[] all, int offset, float[] actual,
-      int columns) {
+  private static void assertClose(
+      String what, float[] all, int offset, float[] actual, int columns) {
     for (int row = 0; row < actual.length / columns; row++) {
       double norm = 0;
       double error = 0;
@@ -108,16 +108,20 @@ class RecordedDecodeTest {
             rows.hidden().toFloatArray(), 576);
         if (depth > 0) {
           int layer = depth - 1;
-          Attention.builder().query(rows.query().rows(last, last + 1))
-              .cache(decoder[0].kv().cache(layer)).visible(rows.visible().rows(last, last + 1))
-              .out(unused).scores(found).runOnce();
+          Attention.builder()
+              .query(rows.query().rows(last, last + 1))
+              .cache(decoder[0].kv().cache(layer))
+              .visible(rows.visible().rows(last, last + 1))
+              .out(unused)
+              .scores(found)
+              .runOnce();
           assertScores(scores, layer * HEADS * ids.length, found.toFloatArray(), layer);
           assertNear("ffn cosine of layer " + layer, cosine, layer, rows.cosine());
           assertNear("branch cosine of layer " + layer, branch, layer, rows.branchCosine());
         }
       };
-      try (Decoder running = new Decoder(weights,
-          DecoderOptions.FULL.withLogits().withObserver(compare), 1, ids.length)) {
+      try (Decoder running = new Decoder(
+               weights, DecoderOptions.FULL.withLogits().withObserver(compare), 1, ids.length)) {
         decoder[0] = running;
         running.prefill(0, ids);
         float[] keys = golden.floats("k");
@@ -142,8 +146,8 @@ class RecordedDecodeTest {
       float[] logits = golden.floats("logits_last4");
       int rows = logits.length / VOCABULARY;
       assertEquals(4, rows);
-      try (Decoder decoder =
-          new Decoder(weights, DecoderOptions.FULL.withLogits(), 1, ids.length)) {
+      try (
+          Decoder decoder = new Decoder(weights, DecoderOptions.FULL.withLogits(), 1, ids.length)) {
         decoder.prefill(0, Arrays.copyOf(ids, ids.length - rows + 1));
         assertLogits(logits, 0, decoder.logits(), "prompt's last token");
         for (int row = 1; row < rows; row++) {
@@ -157,8 +161,8 @@ class RecordedDecodeTest {
   private static void assertNear(String what, float[] all, int layer, Tensor actual) {
     float[] values = actual.toFloatArray();
     for (int t = 0; t < values.length; t++) {
-      assertEquals(all[layer * values.length + t], values[t], COSINE_TOLERANCE,
-          what + ", token " + t);
+      assertEquals(
+          all[layer * values.length + t], values[t], COSINE_TOLERANCE, what + ", token " + t);
     }
   }
 
@@ -189,8 +193,7 @@ class RecordedDecodeTest {
   /** Up to the first step that recorded a margin within the tolerance. */
   @Test
   void greedyAnswersAreAsRecorded() throws IOException {
-    List<?> cases =
-        (List<?>) Json.parse(Files.readString(TestData.golden("model/greedy.json")));
+    List<?> cases = (List<?>) Json.parse(Files.readString(TestData.golden("model/greedy.json")));
     int compared = 0;
     for (Object entry : cases) {
       Map<?, ?> recorded = (Map<?, ?>) entry;
@@ -210,7 +213,7 @@ class RecordedDecodeTest {
   private static int[] greedy(int[] prompt, int steps) {
     int[] ids = new int[steps];
     try (Decoder decoder =
-        new Decoder(weights, DecoderOptions.FULL, 1, prompt.length + Math.max(1, steps))) {
+             new Decoder(weights, DecoderOptions.FULL, 1, prompt.length + Math.max(1, steps))) {
       decoder.prefill(0, prompt);
       for (int i = 0; i < steps; i++) {
         ids[i] = decoder.argmax(0);
@@ -244,8 +247,8 @@ class RecordedDecodeTest {
       assertEquals(golden.ints(prefix + "argmax")[step], decoder.argmax(0), "argmax, " + what);
     }
     if (next >= 0) {
-      assertEquals(golden.doubles(prefix + "nll")[step], lse - logits[next], 2 * scale,
-          "nll, " + what);
+      assertEquals(
+          golden.doubles(prefix + "nll")[step], lse - logits[next], 2 * scale, "nll, " + what);
     }
   }
 
@@ -257,8 +260,8 @@ class RecordedDecodeTest {
       int[] ids = golden.ints("ids");
       int[] exits = golden.ints("exit_layer");
       int prompt = ids.length - exits.length;
-      DecoderOptions options = DecoderOptions.FULL.withLogits()
-          .withExit(ExitPolicy.fixed(position -> exits[position - prompt]), policy);
+      DecoderOptions options = DecoderOptions.FULL.withLogits().withExit(
+          ExitPolicy.fixed(position -> exits[position - prompt]), policy);
       try (Decoder decoder = new Decoder(weights, options, 1, ids.length)) {
         decoder.prefill(0, Arrays.copyOf(ids, prompt));
         for (int step = 0; step < exits.length; step++) {
@@ -291,8 +294,8 @@ class RecordedDecodeTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"cs5_ce25_tau0.97_budget99", "cs5_ce25_tau2_budget99",
-      "cs5_ce27_tau0.95_budget8"})
+  @ValueSource(
+      strings = {"cs5_ce25_tau0.97_budget99", "cs5_ce25_tau2_budget99", "cs5_ce27_tau0.95_budget8"})
   void skippedBlocksAreAsRecorded(String setting) throws IOException {
     try (SafetensorsFile golden = golden("ffn_skip")) {
       int[] ids = golden.ints("ids");
@@ -321,11 +324,10 @@ class RecordedDecodeTest {
             assertTrue(!(Math.abs(recorded - rule.threshold()) < COSINE_TOLERANCE));
             assertEquals(skipped[step * LAYERS + l] != 0, mask[at][l],
                 "mask of step " + step + ", layer " + l);
-            assertEquals(recorded, found[at][l], COSINE_TOLERANCE, "cosine of step " + step
-                + ", layer " + l);
+            assertEquals(recorded, found[at][l], COSINE_TOLERANCE,
+                "cosine of step " + step + ", layer " + l);
           }
-          compareStep(golden, setting + "/", decoder, step,
-              at + 1 < ids.length ? ids[at + 1] : -1);
+          compareStep(golden, setting + "/", decoder, step, at + 1 < ids.length ? ids[at + 1] : -1);
           if (step >= steps - 2) {
             assertLogits(golden.floats(setting + "/logits_last2"), step - steps + 2,
                 decoder.logits(), setting + ", step " + step);
@@ -348,8 +350,8 @@ class RecordedDecodeTest {
     try (SafetensorsFile golden = golden("early_exit")) {
       int[] ids = golden.ints("ids");
       int[] exits = golden.ints("exit_layer");
-      DecoderOptions options = DecoderOptions.FULL.withLogits()
-          .withExit(ExitPolicy.fixed(position -> exits[position % exits.length]), policy);
+      DecoderOptions options = DecoderOptions.FULL.withLogits().withExit(
+          ExitPolicy.fixed(position -> exits[position % exits.length]), policy);
       int[] prompts = {40, 47, 53};
       int steps = 10;
       float[][][] batch = run(options, ids, steps, prompts);

@@ -102,7 +102,8 @@ class RecordedDropTest {
     try (SafetensorsFile golden = golden()) {
       PromptDistill method =
           PromptDistill.of(new PromptDistill.Stage(setting.layer, setting.keep))
-              .withPooling(setting.pool).withTruncation(0);
+              .withPooling(setting.pool)
+              .withTruncation(0);
       int[] recorded = golden.ints(setting.name() + "indices");
       int[] kept = run(golden, setting, PromptDrop.of(method), recorded);
       if (!Arrays.equals(recorded, kept)) {
@@ -114,8 +115,8 @@ class RecordedDropTest {
   }
 
   /** Hands out what was kept; where that is as recorded, so must be all that comes behind it. */
-  private static int[] run(SafetensorsFile golden, Setting setting, PromptDrop drop,
-      int[] recorded) throws IOException {
+  private static int[] run(SafetensorsFile golden, Setting setting, PromptDrop drop, int[] recorded)
+      throws IOException {
     int[][] kept = new int[1][];
     LayerObserver look = (depth, rows) -> {
       if (depth == setting.layer + 2 && kept[0] == null) {
@@ -158,8 +159,7 @@ class RecordedDropTest {
     try (SafetensorsFile golden = golden()) {
       Setting setting = new Setting(FILTERS[0], SIZES[0], 1);
       int[] recorded = golden.ints(setting.name() + "indices");
-      assertArrayEquals(recorded,
-          run(golden, setting, keeping(setting.layer, recorded), recorded));
+      assertArrayEquals(recorded, run(golden, setting, keeping(setting.layer, recorded), recorded));
     }
   }
 
@@ -167,8 +167,8 @@ class RecordedDropTest {
   void nothingIsLostWithoutDropping() throws IOException {
     try (SafetensorsFile golden = golden()) {
       int[] ids = golden.ints("ids");
-      try (Decoder decoder =
-          new Decoder(weights, DecoderOptions.FULL.withLogits(), 1, ids.length)) {
+      try (
+          Decoder decoder = new Decoder(weights, DecoderOptions.FULL.withLogits(), 1, ids.length)) {
         decoder.prefill(0, Arrays.copyOf(ids, promptTokens));
         compareContinuation(golden, "full/", decoder, ids);
       }
@@ -176,21 +176,27 @@ class RecordedDropTest {
   }
 
   /** Tokens in one list and not in the other must lie at the cut, as far as can be told. */
-  private static void assertCutIsClose(SafetensorsFile golden, Setting setting, int[] recorded,
-      int[] found) throws IOException {
+  private static void assertCutIsClose(
+      SafetensorsFile golden, Setting setting, int[] recorded, int[] found) throws IOException {
     double[] scores = pooled(golden, setting.layer, setting.pool, promptTokens - 1, 1.0 / heads);
-    double cut = IntStream.of(recorded).filter(i -> i < promptTokens - 1)
-        .mapToDouble(i -> scores[i]).min().orElseThrow();
+    double cut =
+        IntStream.of(recorded)
+            .filter(i -> i < promptTokens - 1)
+            .mapToDouble(i -> scores[i])
+            .min()
+            .orElseThrow();
     assertEquals(recorded.length, found.length);
-    IntStream.concat(IntStream.of(recorded).filter(i -> Arrays.binarySearch(found, i) < 0),
-        IntStream.of(found).filter(i -> Arrays.binarySearch(recorded, i) < 0)).forEach(i ->
-            assertEquals(cut, scores[i], SCORE_TOLERANCE, "token " + i + " of " + setting));
+    IntStream
+        .concat(IntStream.of(recorded).filter(i -> Arrays.binarySearch(found, i) < 0),
+            IntStream.of(found).filter(i -> Arrays.binarySearch(recorded, i) < 0))
+        .forEach(
+            i -> assertEquals(cut, scores[i], SCORE_TOLERANCE, "token " + i + " of " + setting));
     System.out.println(setting + ": the cut is closer than f32 can tell; another token was kept");
   }
 
   /** The recorded scores of the first tokens, summed over heads times {@code factor}, pooled. */
-  private static double[] pooled(SafetensorsFile golden, int layer, int pool, int tokens,
-      double factor) throws IOException {
+  private static double[] pooled(
+      SafetensorsFile golden, int layer, int pool, int tokens, double factor) throws IOException {
     double[] raw = golden.doubles("scores/r" + layer);
     double[] sums = new double[tokens];
     for (int j = 0; j < tokens; j++) {
@@ -208,8 +214,8 @@ class RecordedDropTest {
   }
 
   /** Entry 0 is of the last token of the prompt, each further one of a token that was given. */
-  private static void compareContinuation(SafetensorsFile golden, String prefix, Decoder decoder,
-      int[] ids) throws IOException {
+  private static void compareContinuation(
+      SafetensorsFile golden, String prefix, Decoder decoder, int[] ids) throws IOException {
     double[] nll = golden.doubles(prefix + "nll");
     double[] lse = golden.doubles(prefix + "lse");
     double[] p1 = golden.doubles(prefix + "p1");
@@ -224,8 +230,7 @@ class RecordedDropTest {
       float found = decoder.statistics().lse().toFloatArray()[0];
       double scale = TOLERANCE * Math.max(1, Math.abs(lse[step]) / 10);
       assertEquals(lse[step], found, scale, "lse, " + what);
-      assertEquals(p1[step], decoder.statistics().p1().toFloatArray()[0], TOLERANCE,
-          "p1, " + what);
+      assertEquals(p1[step], decoder.statistics().p1().toFloatArray()[0], TOLERANCE, "p1, " + what);
       assertEquals(nll[step], found - logits[ids[promptTokens + step]], 2 * scale, "nll, " + what);
       float best = logits[decoder.argmax(0)];
       assertTrue(best - logits[argmax[step]] < 2 * scale, "argmax, " + what);
@@ -255,7 +260,7 @@ class RecordedDropTest {
         }
       };
       try (Decoder decoder =
-          new Decoder(weights, DecoderOptions.FULL.withDrop(look), 1, promptTokens)) {
+               new Decoder(weights, DecoderOptions.FULL.withDrop(look), 1, promptTokens)) {
         decoder.prefill(0, ids);
       }
       assertEquals(List.of(), problems);
@@ -266,10 +271,13 @@ class RecordedDropTest {
       throws IOException {
     PromptLayer prompt = pass.layer(layer);
     Tensor scores = pass.scope().allocate(Device.CPU, DType.F32, 1, heads, promptTokens);
-    AttentionScores.builder().kind(AttentionScores.Kind.RAW)
-        .query(prompt.query().rows(promptTokens - 1, promptTokens)).keys(prompt.keys())
+    AttentionScores.builder()
+        .kind(AttentionScores.Kind.RAW)
+        .query(prompt.query().rows(promptTokens - 1, promptTokens))
+        .keys(prompt.keys())
         .visible(pass.scope().allocate(Device.CPU, DType.I32, 1).copyFrom(new int[] {promptTokens}))
-        .scores(scores).runOnce();
+        .scores(scores)
+        .runOnce();
     double[] recorded = golden.doubles("scores/r" + layer);
     double largest = Arrays.stream(recorded).map(Math::abs).max().orElseThrow();
     float[] found = scores.toFloatArray();
@@ -281,8 +289,8 @@ class RecordedDropTest {
   private static void compareGemFilter(SafetensorsFile golden, PromptPass pass, int layer)
       throws IOException {
     for (int keep : SIZES) {
-      Selection kept = GemFilter.of(layer, keep)
-          .choose(pass.scope(), Stream.DEFAULT, pass.layer(layer));
+      Selection kept =
+          GemFilter.of(layer, keep).choose(pass.scope(), Stream.DEFAULT, pass.layer(layer));
       int count = kept.count().toIntArray()[0];
       assertArrayEquals(golden.ints("gemfilter/r" + layer + "_k" + keep + "/indices"),
           Arrays.copyOf(kept.indices().toIntArray(), count), "GemFilter behind layer " + layer);

@@ -35,7 +35,8 @@ class RecordedPerplexityTest {
       double expected = Arrays.stream(golden.doubles("nll")).average().orElseThrow();
       double actual = found.nll / (ids.length - 1);
       System.out.printf("F32 weights: argmax as recorded in %d of %d positions, mean nll %.5f "
-          + "(recorded %.5f)%n", same, ids.length, actual, expected);
+              + "(recorded %.5f)%n",
+          same, ids.length, actual, expected);
       assertTrue(same >= 0.999 * ids.length, same + " of " + ids.length + " argmaxes agree");
       assertEquals(expected, actual, 1e-4);
     }
@@ -67,7 +68,8 @@ class RecordedPerplexityTest {
       double expected = exact.nll / (ids.length - 1);
       double actual = found.nll / (ids.length - 1);
       System.out.printf("BF16 weights: argmax as in double precision in %d of %d positions, mean "
-          + "nll %.5f (%.5f)%n", same, ids.length, actual, expected);
+              + "nll %.5f (%.5f)%n",
+          same, ids.length, actual, expected);
       assertTrue(widest < NEAR_TIE, "an argmax differs where the margin is " + widest);
       assertEquals(expected, actual, 5e-4); // a key may round to the other side
     }
@@ -93,14 +95,14 @@ class RecordedPerplexityTest {
       }
     };
     try (Decoder decoder =
-        new Decoder(weights, DecoderOptions.FULL.withObserver(look), 1, ids.length)) {
+             new Decoder(weights, DecoderOptions.FULL.withObserver(look), 1, ids.length)) {
       decoder.prefill(0, ids);
     }
     return found;
   }
 
-  private static void look(LlamaWeights weights, Rows rows, int from, int to, int[] ids,
-      Found found) {
+  private static void look(
+      LlamaWeights weights, Rows rows, int from, int to, int[] ids, Found found) {
     try (Scope scope = Scope.open()) {
       Head head = new Head(scope, weights, rows.hidden().rows(from, to), true);
       head.run();
@@ -110,8 +112,7 @@ class RecordedPerplexityTest {
         int position = rows.positionOf(from + row);
         found.argmax[position] = argmax[row];
         if (position + 1 < ids.length) {
-          found.nll +=
-              lse[row] - head.logits().row(row).floatBuffer().get(ids[position + 1]);
+          found.nll += lse[row] - head.logits().row(row).floatBuffer().get(ids[position + 1]);
         }
       }
     }

@@ -23,7 +23,7 @@ class TextStreamTest {
     metadata.put("tokenizer.ggml.tokens", TOKENS);
     metadata.put("tokenizer.ggml.token_type", new int[] {3, 1, 1, 1, 1, 1, 1});
     try (GgufFile file =
-        GgufFile.open(TinyModel.write(folder.resolve("tiny.gguf"), metadata, null))) {
+             GgufFile.open(TinyModel.write(folder.resolve("tiny.gguf"), metadata, null))) {
       stream = new TextStream(new Tokenizer(file));
     }
   }

@@ -56,7 +56,7 @@ public final class TinyModel {
   private static String[] tokens() {
     List<String> tokens = new ArrayList<>(List.of("<end>"));
     LETTERS.chars().forEach(letter -> tokens.add(String.valueOf((char) letter)));
-    return tokens.toArray(String[]::new);
+    return tokens.toArray(String[] ::new);
   }
 
   private static List<Piece> pieces() {
@@ -87,8 +87,11 @@ public final class TinyModel {
   /** Its weights. */
   public static List<Weight> weights() {
     Random random = new Random(1);
-    return pieces().stream().map(piece -> new Weight(piece.name(), piece.rows(),
-        piece.columns(), values(piece, random))).toList();
+    return pieces()
+        .stream()
+        .map(
+            piece -> new Weight(piece.name(), piece.rows(), piece.columns(), values(piece, random)))
+        .toList();
   }
 
   /** Writes the model with other metadata, and without one of its tensors if that has a name. */
@@ -110,8 +113,8 @@ public final class TinyModel {
     }
     gguf.pad(32);
     for (Weight weight : weights) {
-      ByteBuffer bytes = ByteBuffer.allocate(weight.values().length * Float.BYTES)
-          .order(ByteOrder.LITTLE_ENDIAN);
+      ByteBuffer bytes =
+          ByteBuffer.allocate(weight.values().length * Float.BYTES).order(ByteOrder.LITTLE_ENDIAN);
       bytes.asFloatBuffer().put(weight.values());
       gguf.raw(bytes.array());
     }

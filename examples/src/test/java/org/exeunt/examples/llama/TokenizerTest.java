@@ -64,8 +64,7 @@ class TokenizerTest {
       List<ChatTemplate.Message> messages = new ArrayList<>();
       for (Object message : (List<?>) entry.get("messages")) {
         Map<?, ?> m = (Map<?, ?>) message;
-        messages.add(
-            new ChatTemplate.Message((String) m.get("role"), (String) m.get("content")));
+        messages.add(new ChatTemplate.Message((String) m.get("role"), (String) m.get("content")));
       }
       String prompt = template.render(messages);
       assertEquals(entry.get("prompt"), prompt);
@@ -76,10 +75,10 @@ class TokenizerTest {
   /** The recorded tokens of the essay are those after collapsing white space. */
   @Test
   void encodesTheRecordedEssay() throws IOException {
-    String text = Files.readString(TestData.golden("model/text.txt")).strip()
-        .replaceAll("\\s+", " ");
+    String text =
+        Files.readString(TestData.golden("model/text.txt")).strip().replaceAll("\\s+", " ");
     try (SafetensorsFile golden =
-        SafetensorsFile.open(TestData.golden("model/exit_stats.safetensors"))) {
+             SafetensorsFile.open(TestData.golden("model/exit_stats.safetensors"))) {
       int[] recorded = golden.ints("ids");
       assertArrayEquals(recorded, Arrays.copyOf(tokenizer.encode(text), recorded.length));
     }

@@ -13,9 +13,8 @@ import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 class ReportTest {
-  private static final Table TABLE = new Table("rule", "exit")
-      .row("p, \"max\"", "3")
-      .row("x", "12");
+  private static final Table TABLE =
+      new Table("rule", "exit").row("p, \"max\"", "3").row("x", "12");
 
   @Test
   void markdownIsAligned() {
