@@ -22,7 +22,7 @@ DEVICE = "cuda/include/exeunt/cuda"
 ROOMS = {
     PUBLIC: set(),
     BASE: {PUBLIC},
-    f"{CPU}/simd": set(),
+    f"{CPU}/simd": {f"{CPU}/tuning.h"},
     CPU: {PUBLIC, BASE},
     f"{CPU}/kernels": {PUBLIC, BASE, CPU, f"{CPU}/simd"},
     ABI: {PUBLIC, BASE, f"{CPU}/backend.h"},
