@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every op of native/src/base/ops.h behind one face.
+// Every op of native/src/base/args.h behind one face.
 #pragma once
 
 #include "maker.h"
