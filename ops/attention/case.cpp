@@ -210,9 +210,8 @@ struct AttentionExpected {
 
 // Spoiled: rows that see more slots than there are. On a device they are NaN, and so are their
 // scores.
-AttentionExpected oracle(const AttentionCase& c, bool spoiled) {
+AttentionExpected oracle(const AttentionCase& c, const AttentionInputs& in, bool spoiled) {
   AttentionExpected e;
-  const AttentionInputs in = make_inputs(c);
   const DecodedCache cache = {decoded(in.cache.k), decoded(in.cache.v)};
   for (int64_t r = 0; r < c.query.rows; ++r) {
     for (int64_t h = 0; h < c.query_heads; ++h) {
@@ -257,12 +256,13 @@ namespace {
 
 Case case_of(const AttentionCase& c, bool spoiled) {
   Case result;
-  result.instantiate = [c, spoiled](int32_t device_type) {
-    AttentionInputs in = make_inputs(c);
+  const auto inputs = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, inputs, spoiled](int32_t device_type) {
+    AttentionInputs in = inputs();
     if (spoiled) in.visible = with_strays(in.visible, -2, c.cache.slots + 1);
     return instantiate(c, in, device_type);
   };
-  const auto expected = lazily([c, spoiled] { return oracle(c, spoiled); });
+  const auto expected = lazily([c, inputs, spoiled] { return oracle(c, inputs(), spoiled); });
   result.judge = [c, expected](const Outputs& got) {
     return first_of({compare("out", expected().out, got[0]),
                      c.scores ? compare("scores", expected().scores, got[1]) : ""});

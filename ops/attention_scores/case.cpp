@@ -388,17 +388,14 @@ int64_t slots_read(const AttentionScoresCase& c, const AttentionScoresInputs& in
 
 Case make_case(const AttentionScoresCase& c) {
   Case result;
-  result.instantiate = [c](int32_t device_type) {
-    return instantiate(c, make_inputs(c), device_type);
-  };
-  const auto oracle = lazily([c] { return attention_scores_oracle(c, make_inputs(c)); });
-  result.judge = [c, oracle](const Outputs& got) {
-    return judge(c, make_inputs(c), oracle(), got);
-  };
+  const auto in = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, in](int32_t device_type) { return instantiate(c, in(), device_type); };
+  const auto oracle = lazily([c, in] { return attention_scores_oracle(c, in()); });
+  result.judge = [c, in, oracle](const Outputs& got) { return judge(c, in(), oracle(), got); };
   const int64_t passes = (c.window + 63) / 64;
   const int64_t scores = c.scores ? c.score_rows() * c.columns : 0;
   result.compulsory_bytes =
-      bytes_of(passes * slots_read(c, make_inputs(c)) * c.cache.columns(), c.cache.type) +
+      bytes_of(passes * slots_read(c, in()) * c.cache.columns(), c.cache.type) +
       bytes_of(c.query.rows * c.query.cols, c.query.type) +
       bytes_of(c.accumulate ? 2 * scores : scores, Type::kF32) +
       (c.selects ? selection_bytes(c.selection, c.score_rows()) : 0);

@@ -115,11 +115,14 @@ inline int64_t id_or(const HostTensor& ids, int64_t i, int64_t otherwise) {
   return ids.given() ? ids.integer_at(i) : otherwise;
 }
 
-// The low bytes of word(seed, stream, i) for the element at byte `at`.
-inline void put_word(HostTensor* t, size_t at, uint64_t seed, uint64_t stream, int64_t i) {
-  const uint64_t w = word(seed, stream, static_cast<uint64_t>(i));
-  for (int64_t b = 0; b < size_of(t->type); ++b) {
-    t->bytes[at + static_cast<size_t>(b)] = static_cast<unsigned char>(w >> 8 * b);
+// The low bytes of word(seed, stream, first + i) for the `count` elements that begin at byte `at`.
+inline void put_words(HostTensor* t, size_t at, int64_t count, uint64_t seed, uint64_t stream,
+                      int64_t first) {
+  const size_t size = static_cast<size_t>(size_of(t->type));
+  unsigned char* to = t->bytes.data() + at;
+  for (int64_t i = first; i < first + count; ++i, to += size) {
+    const uint64_t w = word(seed, stream, static_cast<uint64_t>(i));
+    std::memcpy(to, &w, size);
   }
 }
 

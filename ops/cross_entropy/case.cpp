@@ -154,10 +154,9 @@ namespace {
 
 Case make_case(const CrossEntropyCase& c) {
   Case result;
-  result.instantiate = [c](int32_t device_type) {
-    return instantiate(c, make_inputs(c), device_type);
-  };
-  const auto oracle = lazily([c] { return cross_entropy_oracle(c, make_inputs(c)); });
+  const auto in = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, in](int32_t device_type) { return instantiate(c, in(), device_type); };
+  const auto oracle = lazily([c, in] { return cross_entropy_oracle(c, in()); });
   result.judge = [c, oracle](const Outputs& got) { return judge(c, oracle(), got); };
   result.compulsory_bytes =
       (c.grad ? 2 : 1) * bytes_of(c.logits.rows * c.logits.cols, c.logits.type);

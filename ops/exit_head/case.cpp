@@ -303,10 +303,9 @@ namespace {
 
 Case make_case(const ExitHeadCase& c) {
   Case result;
-  result.instantiate = [c](int32_t device_type) {
-    return instantiate(c, make_inputs(c), device_type);
-  };
-  const auto oracle = lazily([c] { return exit_head_oracle(c, make_inputs(c)); });
+  const auto in = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, in](int32_t device_type) { return instantiate(c, in(), device_type); };
+  const auto oracle = lazily([c, in] { return exit_head_oracle(c, in()); });
   result.judge = [c, oracle](const Outputs& got) { return judge_stats(c.outputs, oracle(), got); };
   const int64_t vocabulary = c.shortlist > 0 ? c.shortlist : c.weight.rows;
   const double passes = passes_over_weights(c.hidden.rows);

@@ -219,13 +219,12 @@ Complaint judge(const FfnCase& c, const FfnExpected& expected, const Outputs& go
 
 Case make_case(const FfnCase& c) {
   Case result;
-  result.instantiate = [c](int32_t device_type) {
-    return instantiate(c, make_inputs(c), device_type);
-  };
-  const auto oracle = lazily([c] { return ffn_oracle(c, make_inputs(c)); });
+  const auto in = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, in](int32_t device_type) { return instantiate(c, in(), device_type); };
+  const auto oracle = lazily([c, in] { return ffn_oracle(c, in()); });
   result.judge = [c, oracle](const Outputs& got) { return judge(c, oracle(), got); };
   const int64_t rows = c.hidden.rows, dim = c.hidden.cols;
-  const int64_t running = make_inputs(c).running();
+  const int64_t running = in().running();
   result.compulsory_bytes =
       passes_over_weights(running) * bytes_of((c.gate ? 3 : 2) * c.width * dim, c.weight_type) +
       bytes_of((c.in_place ? 2 * running : 2 * rows) * dim, c.hidden.type);

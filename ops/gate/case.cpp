@@ -125,9 +125,10 @@ namespace {
 
 Case make_case(const GateCase& c) {
   Case result;
-  result.instantiate = [c](int32_t device_type) {
+  const auto inputs = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, inputs](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
-    const GateInputs in = make_inputs(c);
+    const GateInputs& in = inputs();
     const DLTensor* features = instance->input(in.features);
     const DLTensor* hidden_weight = instance->input(in.hidden_weight);
     const DLTensor* hidden_bias = instance->input(in.hidden_bias);
@@ -139,7 +140,7 @@ Case make_case(const GateCase& c) {
     instance->call(EXN_TEST_OP(gate), params);
     return instance;
   };
-  const auto oracle = lazily([c] { return gate_oracle(c, make_inputs(c)); });
+  const auto oracle = lazily([c, inputs] { return gate_oracle(c, inputs()); });
   result.judge = [oracle](const Outputs& got) {
     return first_of({compare("prob", oracle(), got[0]), compare_range("prob", 0, 1, got[0])});
   };

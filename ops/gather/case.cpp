@@ -142,14 +142,11 @@ GatherInputs make_inputs(const GatherCase& c) {
   for (size_t k = 0; k < c.tensors.size(); ++k) {
     const GatherTensorSpec& t = c.tensors[k];
     HostTensor x = gather_tensor(t, c.rows, c.pad, c.offset);
-    const int64_t size = size_of(t.type);
+    const int64_t inner = t.inner();
     for (int64_t o = 0; o < t.outer(); ++o) {
       for (int64_t e = 0; e < c.rows; ++e) {
-        const size_t at = entry_offset(t, x, c.rows, o, e);
-        for (int64_t i = 0; i < t.inner(); ++i) {
-          put_word(&x, at + static_cast<size_t>(i * size), c.seed, 16 + k,
-                   (o * c.rows + e) * t.inner() + i);
-        }
+        put_words(&x, entry_offset(t, x, c.rows, o, e), inner, c.seed, 16 + k,
+                  (o * c.rows + e) * inner);
       }
     }
     in.input.push_back(std::move(x));
@@ -314,14 +311,11 @@ std::string shapes_of(const GatherCase& c) {
 
 Case make_case(const GatherCase& c) {
   Case result;
-  result.instantiate = [c](int32_t device_type) {
-    return instantiate(c, make_inputs(c), device_type);
-  };
-  const auto oracle = lazily([c] { return gather_oracle(c, make_inputs(c)); });
-  result.judge = [c, oracle](const Outputs& got) {
-    return judge(c, make_inputs(c), oracle(), got);
-  };
-  const GatherExpected expected = gather_oracle(c, make_inputs(c));
+  const auto in = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, in](int32_t device_type) { return instantiate(c, in(), device_type); };
+  const auto oracle = lazily([c, in] { return gather_oracle(c, in()); });
+  result.judge = [c, in, oracle](const Outputs& got) { return judge(c, in(), oracle(), got); };
+  const GatherExpected& expected = oracle();
   const int64_t used = c.counted ? c.count : c.listed;
   const int64_t per_position = c.positions == "keep" ? 8 : c.positions == "-" ? 0 : 4;
   int64_t narrowest = INT64_MAX;

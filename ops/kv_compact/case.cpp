@@ -49,12 +49,12 @@ void read_case(const Row& row, KvCompactCase* c) {
 CacheTensors random_cache(const CacheSpec& c, uint64_t seed, uint64_t stream) {
   CacheTensors t = empty_cache(c, seed);
   for (int64_t row = 0; row < c.sequences * c.slots; ++row) {
-    for (int64_t i = 0; i < c.columns(); ++i) {
-      const int64_t at =
-          cache_index(c, t.block_table, row / c.slots, row % c.slots, i / c.dim, i % c.dim);
-      const size_t byte = static_cast<size_t>(at * size_of(c.type));
-      put_word(&t.k, byte, seed, stream, row * c.columns() + i);
-      put_word(&t.v, byte, seed, stream + 1, row * c.columns() + i);
+    for (int64_t head = 0; head < c.heads; ++head) {
+      const int64_t to = cache_index(c, t.block_table, row / c.slots, row % c.slots, head, 0);
+      const size_t byte = static_cast<size_t>(to * size_of(c.type));
+      const int64_t first = row * c.columns() + head * c.dim;
+      put_words(&t.k, byte, c.dim, seed, stream, first);
+      put_words(&t.v, byte, c.dim, seed, stream + 1, first);
     }
   }
   return t;
@@ -420,16 +420,14 @@ double moved_bytes(const KvCompactCase& c, const KvCompactInputs& in, int64_t* l
 
 Case make_case(const KvCompactCase& c) {
   Case result;
-  result.instantiate = [c](int32_t device_type) {
-    return instantiate(c, make_inputs(c), device_type);
-  };
-  const auto oracle = lazily([c] { return kv_compact_oracle(c, make_inputs(c)); });
+  const auto in = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, in](int32_t device_type) { return instantiate(c, in(), device_type); };
+  const auto oracle = lazily([c, in] { return kv_compact_oracle(c, in()); });
   result.judge = [c, oracle](const Outputs& got) { return judge(c, oracle(), got); };
-  const KvCompactInputs in = make_inputs(c);
-  result.cpu_refuses = kv_compact_oracle(c, in).refused;
+  result.cpu_refuses = oracle().refused;
   int64_t listed = 0;
   if (!result.cpu_refuses) {
-    result.compulsory_bytes = moved_bytes(c, in, &listed);
+    result.compulsory_bytes = moved_bytes(c, in(), &listed);
     result.compulsory_bytes += bytes_of(listed, Type::kI32);
   }
   result.description = {{"sequences", text(c.sequences())},

@@ -244,10 +244,9 @@ double compulsory_bytes(const KvPropagateCase& c) {
 
 Case make_case(const KvPropagateCase& c) {
   Case result;
-  result.instantiate = [c](int32_t device_type) {
-    return instantiate(c, make_inputs(c), device_type);
-  };
-  const auto oracle = lazily([c] { return kv_propagate_oracle(c, make_inputs(c)); });
+  const auto in = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, in](int32_t device_type) { return instantiate(c, in(), device_type); };
+  const auto oracle = lazily([c, in] { return kv_propagate_oracle(c, in()); });
   result.judge = [oracle](const Outputs& got) { return judge(oracle(), got); };
   result.compulsory_bytes = compulsory_bytes(c);
   result.description = {{"rows", text(c.hidden.rows)},

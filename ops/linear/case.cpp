@@ -71,10 +71,9 @@ namespace {
 
 Case make_case(const LinearCase& c) {
   Case result;
-  result.instantiate = [c](int32_t device_type) {
-    return instantiate(c, make_inputs(c), device_type);
-  };
-  const auto oracle = lazily([c] { return linear_oracle(c, make_inputs(c)); });
+  const auto in = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, in](int32_t device_type) { return instantiate(c, in(), device_type); };
+  const auto oracle = lazily([c, in] { return linear_oracle(c, in()); });
   result.judge = [oracle](const Outputs& got) { return compare("out", oracle(), got[0]); };
   const int64_t rows = c.input.rows, dim = c.input.cols, cols = c.weight.rows;
   result.compulsory_bytes = passes_over_weights(rows) * bytes_of(cols * dim, c.weight.type) +

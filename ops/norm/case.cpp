@@ -50,9 +50,10 @@ namespace {
 
 Case make_case(const NormCase& c) {
   Case result;
-  result.instantiate = [c](int32_t device_type) {
+  const auto inputs = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, inputs](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
-    const NormInputs in = make_inputs(c);
+    const NormInputs& in = inputs();
     exn_norm_params params = {};
     params.struct_size = sizeof params;
     params.input = c.in_place ? instance->in_out("out", in.input) : instance->input(in.input);
@@ -66,7 +67,7 @@ Case make_case(const NormCase& c) {
     instance->call(EXN_TEST_OP(norm), params);
     return instance;
   };
-  const auto oracle = lazily([c] { return norm_oracle(c, make_inputs(c)); });
+  const auto oracle = lazily([c, inputs] { return norm_oracle(c, inputs()); });
   result.judge = [oracle](const Outputs& got) { return compare("out", oracle(), got[0]); };
   const int64_t elements = c.input.rows * c.input.cols;
   const int64_t coefficients = (c.norm != EXN_NORM_NONE ? 1 : 0) + (c.bias ? 1 : 0);

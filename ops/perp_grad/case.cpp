@@ -134,9 +134,10 @@ Case make_case(const PerpGradCase& c) {
   Case result;
   int64_t elements = 1;
   for (const int64_t extent : c.shape) elements *= extent;
-  result.instantiate = [c](int32_t device_type) {
+  const auto inputs = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, inputs](int32_t device_type) {
     auto instance = std::make_unique<Instance>(device_type);
-    const Inputs in = make_inputs(c);
+    const Inputs& in = inputs();
     const DLTensor* weight = instance->input(in.weight);
     const DLTensor* grad = c.in_place ? instance->in_out("out", in.grad) : instance->input(in.grad);
     const DLTensor* out = c.in_place ? grad : instance->output("out", c.type, c.shape, 0, c.offset);
@@ -144,8 +145,8 @@ Case make_case(const PerpGradCase& c) {
     instance->call(EXN_TEST_OP(perp_grad), params);
     return instance;
   };
-  const auto oracle = lazily([c] {
-    const Inputs in = make_inputs(c);
+  const auto oracle = lazily([c, inputs] {
+    const Inputs& in = inputs();
     return perp_grad_oracle(in.weight, in.grad, c.form);
   });
   result.judge = [oracle](const Outputs& got) { return judge(oracle(), got[0]); };

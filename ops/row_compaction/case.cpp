@@ -68,10 +68,8 @@ HostTensor make_list(const RowCompactionCase& c) {
 
 HostTensor make_input(const RowCompactionCase& c) {
   HostTensor t = make_tensor(c.type, {c.input_rows(), c.cols}, c.pad, c.offset);
-  for (int64_t i = 0; i < t.size(); ++i) {
-    const int64_t element = i / t.cols * t.stride + i % t.cols;
-    put_word(&t, at(element * size_of(c.type)), c.seed, 0, i);
-  }
+  for (int64_t row = 0; row < t.rows; ++row)
+    put_words(&t, at(row * t.stride * size_of(c.type)), t.cols, c.seed, 0, row * t.cols);
   return t;
 }
 

@@ -66,10 +66,9 @@ std::unique_ptr<Instance> instantiate(const SelectCase& c, const SelectInputs& i
 
 Case make_case(const SelectCase& c) {
   Case result;
-  result.instantiate = [c](int32_t device_type) {
-    return instantiate(c, make_inputs(c), device_type);
-  };
-  const auto oracle = lazily([c] { return select_oracle(c, make_inputs(c)); });
+  const auto in = lazily([c] { return make_inputs(c); });
+  result.instantiate = [c, in](int32_t device_type) { return instantiate(c, in(), device_type); };
+  const auto oracle = lazily([c, in] { return select_oracle(c, in()); });
   result.judge = [c, oracle](const Outputs& got) {
     return judge_selection(c.selection, oracle(), got, 0);
   };
