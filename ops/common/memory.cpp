@@ -40,6 +40,17 @@ std::vector<unsigned char> DeviceMemory::read() const {
   return bytes;
 }
 
+const unsigned char* DeviceMemory::look(std::vector<unsigned char>* copy) const {
+  if (device_type_ == kDLCPU) return data();
+  *copy = read();
+  return copy->data();
+}
+
+bool DeviceMemory::holds(const std::vector<unsigned char>& bytes) const {
+  std::vector<unsigned char> copy;
+  return std::equal(bytes.begin(), bytes.end(), look(&copy));
+}
+
 GuardedMemory::GuardedMemory(int32_t device_type, size_t bytes, unsigned char dirt)
     : bytes_(bytes),
       image_(kGuard + bytes + kGuard, kGuardByte),
@@ -49,9 +60,11 @@ GuardedMemory::GuardedMemory(int32_t device_type, size_t bytes, unsigned char di
 }
 
 bool GuardedMemory::guards_intact() const {
-  std::vector<unsigned char> now = memory_.read();
-  std::copy_n(image_.begin() + distance(kGuard), bytes_, now.begin() + distance(kGuard));
-  return now == image_;
+  std::vector<unsigned char> copy;
+  const unsigned char* now = memory_.look(&copy);
+  const auto behind = image_.begin() + distance(kGuard + bytes_);
+  return std::equal(image_.begin(), image_.begin() + distance(kGuard), now) &&
+         std::equal(behind, image_.end(), now + kGuard + bytes_);
 }
 
 size_t Placed::begin() const {
@@ -84,22 +97,25 @@ void Placed::reset() {
 HostTensor Placed::read() const {
   HostTensor now = tensor_;
   if (memory_ == nullptr) return now;
-  const std::vector<unsigned char> bytes = memory_->read();
-  std::copy_n(bytes.begin() + distance(begin()), now.bytes.size(), now.bytes.begin());
+  std::vector<unsigned char> copy;
+  std::copy_n(memory_->look(&copy) + begin(), now.bytes.size(), now.bytes.begin());
   return now;
 }
 
-bool Placed::unchanged() const { return memory_ == nullptr || memory_->read() == image_; }
+bool Placed::unchanged() const { return memory_ == nullptr || memory_->holds(image_); }
 
 bool Placed::guards_intact() const {
   if (memory_ == nullptr) return true;
-  std::vector<unsigned char> now = memory_->read();
-  const auto row_bytes = static_cast<size_t>(tensor_.cols * size_of(tensor_.type));
+  std::vector<unsigned char> copy;
+  const unsigned char* now = memory_->look(&copy);
+  const auto size = static_cast<size_t>(size_of(tensor_.type));
+  size_t gap = 0;  // where what is no element begins
   for (int64_t r = 0; r < tensor_.rows; ++r) {
-    const size_t at = begin() + static_cast<size_t>(r * tensor_.stride * size_of(tensor_.type));
-    std::copy_n(image_.begin() + distance(at), row_bytes, now.begin() + distance(at));
+    const size_t row = begin() + static_cast<size_t>(r * tensor_.stride) * size;
+    if (!std::equal(now + gap, now + row, image_.begin() + distance(gap))) return false;
+    gap = row + static_cast<size_t>(tensor_.cols) * size;
   }
-  return now == image_;
+  return std::equal(image_.begin() + distance(gap), image_.end(), now + gap);
 }
 
 HostTensor poisoned(HostTensor tensor) {

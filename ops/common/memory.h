@@ -24,6 +24,9 @@ class DeviceMemory {
   size_t size() const { return bytes_; }
   void write(const std::vector<unsigned char>& bytes);
   std::vector<unsigned char> read() const;
+  // The bytes as they are: where they lie if the host can read them there, else a copy in `copy`.
+  const unsigned char* look(std::vector<unsigned char>* copy) const;
+  bool holds(const std::vector<unsigned char>& bytes) const;
 
  private:
   int32_t device_type_;
@@ -37,7 +40,7 @@ class GuardedMemory {
   GuardedMemory(int32_t device_type, size_t bytes, unsigned char dirt);
 
   void* data() { return memory_.data() + kGuard; }
-  bool unchanged() const { return memory_.read() == image_; }
+  bool unchanged() const { return memory_.holds(image_); }
   bool guards_intact() const;
 
   static constexpr size_t kGuard = 128;  // bytes on each side
