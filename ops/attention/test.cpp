@@ -100,7 +100,8 @@ TEST(Attention, RowsThatAreOff) {
       PlacedCache cache(target, spec, zero_cache(spec));
       Placed queries(target, query), out(target, poisoned(Type::kF32, {4, 4, 8})),
           scores(target, poisoned(Type::kF32, {4, 4, 4}));
-      Placed sequence(target, integers({-1, 1, 9, -1})), visible(target, integers({-1, 3, 0, -1}));
+      Placed sequence(target, make_integers({-1, 1, 9, -1})),
+          visible(target, make_integers({-1, 3, 0, -1}));
       const exn_attention_params p = {sizeof p,      queries.dl(), cache.dl(),
                                       sequence.dl(), visible.dl(), out.dl(),
                                       scores.dl(),   0.5f,         0};
@@ -123,8 +124,8 @@ class AttentionMisuse : public ::testing::TestWithParam<int32_t> {
 
   CacheSpec spec_ = little_cache(GetParam());
   PlacedCache cache_{kCpu, spec_, zero_cache(spec_)};
-  Placed query_{kCpu, normal(Type::kF32, {3, 4, 8})}, sequence_{kCpu, integers({0, 1, 1})},
-      visible_{kCpu, integers({4, 1, 3})};
+  Placed query_{kCpu, normal(Type::kF32, {3, 4, 8})}, sequence_{kCpu, make_integers({0, 1, 1})},
+      visible_{kCpu, make_integers({4, 1, 3})};
   Placed out_{kCpu, poisoned(Type::kF32, {3, 4, 8})},
       scores_{kCpu, poisoned(Type::kF32, {3, 4, 4})};
   exn_attention_params p_ = {sizeof p_,      query_.dl(),   cache_.dl(),

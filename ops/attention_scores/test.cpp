@@ -76,11 +76,11 @@ AttentionScoresInputs prompt_of(const AttentionScoresCase& c, const AttentionSco
                          in.query.bytes.begin() + ((s + 1) * c.window - 1) * row +
                              in.query.cols * size_of(in.query.type));
   const int64_t sequence = in.sequence.given() ? in.sequence.integer_at(s) : s;
-  one.sequence = integers({static_cast<int32_t>(sequence)});
+  one.sequence = make_integers({static_cast<int32_t>(sequence)});
   one.visible = make_tensor(Type::kI32, {c.window});
   for (int64_t i = 0; i < c.window; ++i)
     one.visible.set_integer(i, in.visible.integer_at(s * c.window + i));
-  if (in.limit.given()) one.limit = integers({static_cast<int32_t>(in.limit.integer_at(s))});
+  if (in.limit.given()) one.limit = make_integers({static_cast<int32_t>(in.limit.integer_at(s))});
   one.selection = {};
   return one;
 }
@@ -171,7 +171,7 @@ std::vector<float> scored_by_hand(const Target& target, const std::vector<float>
     in.cache.k.set(0, 2 * t, static_cast<double>(x[static_cast<size_t>(t)]));
     in.cache.k.set(0, 2 * t + 1, 7);
   }
-  in.visible = integers({static_cast<int32_t>(n)});
+  in.visible = make_integers({static_cast<int32_t>(n)});
   PlacedScores placed(target, c, in);
   EXPECT_EQ(run_once(target, kOp, placed.p), EXN_OK) << exn_last_error();
   std::vector<float> scores;
@@ -275,8 +275,8 @@ class AttentionScoresMisuse : public ::testing::TestWithParam<int32_t> {
   }
   static AttentionScoresInputs inputs(const AttentionScoresCase& c) {
     AttentionScoresInputs in = make_inputs(c);
-    in.sequence = integers({1, 0});
-    in.limit = integers({8, 4});
+    in.sequence = make_integers({1, 0});
+    in.limit = make_integers({8, 4});
     in.selection = spoilable_inputs();
     return in;
   }

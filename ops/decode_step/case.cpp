@@ -31,12 +31,6 @@ constexpr double kBand = 1e-3;
 // Of values that went through some layers in f32, next to 1.
 constexpr double kTolerance = 2e-4;
 
-HostTensor integers(const std::vector<int64_t>& values) {
-  HostTensor t = make_tensor(Type::kI32, {static_cast<int64_t>(values.size())});
-  for (size_t i = 0; i < values.size(); ++i) t.set_integer(static_cast<int64_t>(i), values[i]);
-  return t;
-}
-
 HostTensor mask(std::vector<int64_t> shape, unsigned char value) {
   HostTensor t = make_tensor(Type::kU8, std::move(shape));
   std::fill(t.bytes.begin(), t.bytes.end(), value);
@@ -107,9 +101,9 @@ State make_state() {
   for (uint64_t l = 0; l < kLayers; ++l) {
     s.k[l] = make_bell(Type::kF32, {kRows, kKvHeads, kSlots, kHeadDim}, 40 + l, 0, 1);
     s.v[l] = make_bell(Type::kF32, {kRows, kKvHeads, kSlots, kHeadDim}, 50 + l, 0, 1);
-    s.length[l] = integers(length);
+    s.length[l] = make_integers(length);
   }
-  s.position = integers(length);
+  s.position = make_integers(length);
   return s;
 }
 
@@ -139,7 +133,7 @@ class Step {
       : instance_(instance), borrowed_(borrowed), rows_(rows) {
     std::vector<int64_t> sequences;
     for (int64_t r = 0; r < rows; ++r) sequences.push_back(first_sequence + r);
-    sequence_ = instance->input(integers(sequences));
+    sequence_ = instance->input(make_integers(sequences));
     hidden_ = instance->in_out("hidden", state.hidden);
     position_ = instance->input(state.position);
     table_ = instance->input(model.table);
@@ -341,7 +335,7 @@ void mark(Instance* instance, const DLTensor* list, const DLTensor* active) {
     p.direction = direction;
     instance->call(EXN_TEST_OP(row_compaction), p);
   };
-  move(0, instance->input(integers(every)), EXN_ROWS_GATHER);
+  move(0, instance->input(make_integers(every)), EXN_ROWS_GATHER);
   move(1, list, EXN_ROWS_SCATTER);
 }
 
@@ -366,7 +360,7 @@ std::unique_ptr<Instance> instantiate(int32_t device_type, Borrowed* borrowed) {
   auto instance = std::make_unique<Instance>(device_type);
   Step step(instance.get(), borrowed, make_model(), make_state(), kRows, 0);
   const DLTensor* exit_layer =
-      instance->in_out("exit layer", integers(std::vector<int64_t>(kRows, 99)));
+      instance->in_out("exit layer", make_integers(std::vector<int64_t>(kRows, 99)));
   const DLTensor* exit_state =
       instance->in_out("exit state", make_tensor(Type::kI32, {kRows, EXN_EXIT_STATE_WORDS}));
   const DLTensor* skip_state =
@@ -422,7 +416,7 @@ class Token {
   Token(const Model& model, State* all, int64_t row) : model_(model), all_(all), row_(row) {
     state_ = *all;
     state_.hidden = row_of(all->hidden, row);
-    state_.position = integers({all->position.integer_at(row)});
+    state_.position = make_integers({all->position.integer_at(row)});
   }
 
   Outcome run() {
@@ -475,7 +469,7 @@ class Token {
 
   void leave(int32_t layer) {
     with_step([&](Instance* instance, Step* step) {
-      step->propagate(instance->input(integers({layer})), nullptr, layer);
+      step->propagate(instance->input(make_integers({layer})), nullptr, layer);
     });
   }
 

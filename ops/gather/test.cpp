@@ -13,7 +13,7 @@ const Op<exn_gather_params> kOp = {"gather", exn_gather_supported, exn_gather_wo
                                    exn_gather};
 
 // A hostile case is refused, and only a hostile one is.
-TEST(GatherCases, HostileOnesAreRefused) {
+TEST(GatherTables, HostileOnesAreRefused) {
   int gathers = 0;
   for (const GatherCase& c : gather_cases()) {
     if (c.big) continue;
@@ -33,8 +33,8 @@ TEST(Gather, ElementsOfAStridedVector) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   for (const Target& target : targets()) {
     if (!target.cpu()) continue;
-    HostTensor values = integers({10, -1, 11, -2, 12, -3, 13});
-    Placed input(target, values), list(target, integers({1, 3}));
+    HostTensor values = make_integers({10, -1, 11, -2, 12, -3, 13});
+    Placed input(target, values), list(target, make_integers({1, 3}));
     Placed out(target, filled(Type::kI32, {6}, 0));
     int64_t four = 4, two = 2, three = 3;
     DLTensor from = *input.dl(), to = *out.dl();
@@ -66,8 +66,8 @@ class GatherMisuse : public ::testing::Test {
   Placed keys_{kCpu, normal(Type::kBF16, {2, 5, 4})};
   Placed rows_out_{kCpu, poisoned(Type::kF32, {4, 8})};
   Placed keys_out_{kCpu, poisoned(Type::kBF16, {2, 3, 4})};
-  Placed list_{kCpu, integers({0, 2, 4})}, count_{kCpu, integers({3})};
-  Placed position_{kCpu, integers({5, 6, 7, 8, 9})};
+  Placed list_{kCpu, make_integers({0, 2, 4})}, count_{kCpu, make_integers({3})};
+  Placed position_{kCpu, make_integers({5, 6, 7, 8, 9})};
   Placed position_out_{kCpu, poisoned(Type::kI32, {3})}, moved_{kCpu, poisoned(Type::kI32, {1})};
   exn_gather_tensor tensors_[2] = {{rows_.dl(), rows_out_.dl(), 0, 0},
                                    {keys_.dl(), keys_out_.dl(), 1, 0}};

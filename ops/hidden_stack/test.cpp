@@ -117,7 +117,7 @@ TEST(HiddenStackTags, SwitchOffWhatIsNotThere) {
       const CacheSpec spec = little_cache(layout);
       const HostTensor from = normal(Type::kF32, {3, 16});
       Placed stack(target, poisoned(Type::kF32, {5, 16})),
-          stack_tags(target, poisoned(Type::kI32, {kTags, 5})), count(target, integers({0}));
+          stack_tags(target, poisoned(Type::kI32, {kTags, 5})), count(target, make_integers({0}));
       Placed pushed(target, from), mask(target, filled(Type::kU8, {3}, 1));
       HostTensor tags = make_tensor(Type::kI32, {kTags, 3});
       const int32_t values[] = {1, 0, 0, 2, 0, 0, 5, 0, 2, 3, 1, 1, 0, 2, 1};
@@ -156,8 +156,8 @@ TEST(HiddenStackCount, OutOfRange) {
     if (target.cpu()) continue;
     for (int32_t bad : {-1, -77, 6, 8, INT32_MAX, INT32_MIN}) {
       SCOPED_TRACE(target.name() + ", count " + std::to_string(bad));
-      Placed stack(target, poisoned(Type::kF32, {5, 8})), count(target, integers({bad}));
-      Placed rows(target, poisoned(Type::kF32, {7, 8})), overflow(target, integers({-5}));
+      Placed stack(target, poisoned(Type::kF32, {5, 8})), count(target, make_integers({bad}));
+      Placed rows(target, poisoned(Type::kF32, {7, 8})), overflow(target, make_integers({-5}));
       Placed stack_tags(target, zeros(Type::kI32, {2, 5})),
           tags(target, poisoned(Type::kI32, {2, 7}));
       const P p = {sizeof p,  stack.dl(), stack_tags.dl(), count.dl(),       rows.dl(),
@@ -185,7 +185,7 @@ class HiddenStackMisuse : public ::testing::Test {
   }
 
   Placed stack_{kCpu, poisoned(Type::kF32, {5, 8})},
-      stack_tags_{kCpu, poisoned(Type::kI32, {2, 5})}, count_{kCpu, integers({1})};
+      stack_tags_{kCpu, poisoned(Type::kI32, {2, 5})}, count_{kCpu, make_integers({1})};
   Placed mask_{kCpu, filled(Type::kU8, {3}, 1)}, overflow_{kCpu, poisoned(Type::kI32, {1})};
 };
 

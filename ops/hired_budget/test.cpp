@@ -18,7 +18,7 @@ const Op<exn_hired_budget_params> kOp = {"hired_budget", exn_hired_budget_suppor
                                          exn_hired_budget_workspace_size, exn_hired_budget};
 
 // The bands of the oracle hide no case.
-TEST(HiredBudgetCases, BudgetsAreCertain) {
+TEST(HiredBudgetTables, BudgetsAreCertain) {
   int images = 0, uncertain = 0;
   for (const HiredBudgetCase& c : hired_budget_cases()) {
     const HiredBudgetExpected e = hired_budget_oracle(c, make_attention(c));

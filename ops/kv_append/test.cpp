@@ -22,7 +22,7 @@ TEST_P(KvAppendMisuse, IsRefused) {
   const CacheSpec spec = little_cache(GetParam());
   PlacedCache cache(kCpu, spec, zero_cache(spec));
   Placed k(kCpu, normal(Type::kF32, {3, 2, 8})), v(kCpu, normal(Type::kF32, {3, 2, 8}, 1));
-  Placed sequence(kCpu, integers({0, 1, 1})), slot(kCpu, integers({0, 0, 3}));
+  Placed sequence(kCpu, make_integers({0, 1, 1})), slot(kCpu, make_integers({0, 0, 3}));
   const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), v.dl(), sequence.dl(), slot.dl()};
   using P = exn_kv_append_params;
   const std::vector<Placed*> written = {&cache.k, &cache.v};
@@ -67,7 +67,7 @@ TEST_P(KvAppendMisuse, WrongIndicesWriteNothing) {
   const CacheSpec spec = little_cache(GetParam());
   PlacedCache cache(kCpu, spec, zero_cache(spec));
   Placed k(kCpu, normal(Type::kF32, {3, 2, 8})), v(kCpu, normal(Type::kF32, {3, 2, 8}, 1));
-  Placed sequence(kCpu, integers({0, 1, 1})), slot(kCpu, integers({0, 0, 3}));
+  Placed sequence(kCpu, make_integers({0, 1, 1})), slot(kCpu, make_integers({0, 0, 3}));
   const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), v.dl(), sequence.dl(), slot.dl()};
   const std::vector<Placed*> written = {&cache.k, &cache.v};
   for (int32_t bad : {4, -2, 2147483647, -2147483647 - 1}) {
@@ -97,7 +97,7 @@ TEST_P(KvAppendIds, RowsThatAreOffMayNameAnySequence) {
     SCOPED_TRACE(target.name());
     PlacedCache cache(target, spec, zero_cache(spec));
     Placed from_k(target, k), from_v(target, v);
-    Placed sequence(target, integers({-1, 1, 7})), slot(target, integers({-1, 3, -1}));
+    Placed sequence(target, make_integers({-1, 1, 7})), slot(target, make_integers({-1, 3, -1}));
     const exn_kv_append_params p = {sizeof p,    cache.dl(),    from_k.dl(),
                                     from_v.dl(), sequence.dl(), slot.dl()};
     ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
@@ -124,8 +124,9 @@ TEST_P(KvAppendIds, RowsThatNameNothingAreOffOnADevice) {
     CacheTensors zeros = zero_cache(spec);
     if (paged) zeros.block_table.set_integer(3, static_cast<int32_t>(spec.pages()));  // [1,1]
     PlacedCache cache(target, spec, zeros);
-    Placed k(target, normal(Type::kF32, {5, 2, 8})), sequence(target, integers({0, -1, 2, 0, 1})),
-        slot(target, integers({4, 0, 0, -2, paged ? 3 : 4}));
+    Placed k(target, normal(Type::kF32, {5, 2, 8})),
+        sequence(target, make_integers({0, -1, 2, 0, 1})),
+        slot(target, make_integers({4, 0, 0, -2, paged ? 3 : 4}));
     const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), k.dl(), sequence.dl(), slot.dl()};
     ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
     EXPECT_TRUE(cache.k.unchanged());
@@ -140,7 +141,7 @@ TEST_P(KvAppendIds, RowsMayBeOne) {
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());
     PlacedCache cache(target, spec, zero_cache(spec));
-    Placed k(target, row), slot(target, integers({2, 0, 1}));
+    Placed k(target, row), slot(target, make_integers({2, 0, 1}));
     k.mutable_dl()->shape[0] = 3;
     k.mutable_dl()->strides[0] = 0;
     const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), k.dl(), nullptr, slot.dl()};
@@ -168,7 +169,7 @@ TEST_P(KvAppendIds, NansStayNans) {
     for (const Target& target : targets()) {
       SCOPED_TRACE(target.name());
       PlacedCache cache(target, spec, zero_cache(spec));
-      Placed k(target, row), slot(target, integers({2}));
+      Placed k(target, row), slot(target, make_integers({2}));
       const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), k.dl(), nullptr, slot.dl()};
       ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
       const HostTensor got = cache.k.read();
@@ -190,7 +191,7 @@ TEST_P(KvAppendMisuse, NoSequences) {
   spec.sequences = 0;
   PlacedCache cache(kCpu, spec, zero_cache(spec));
   Placed k(kCpu, normal(Type::kF32, {3, 2, 8})), v(kCpu, normal(Type::kF32, {3, 2, 8}, 1));
-  Placed slot(kCpu, integers({-1, 2, 0}));
+  Placed slot(kCpu, make_integers({-1, 2, 0}));
   const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), v.dl(), nullptr, slot.dl()};
   const std::vector<Placed*> written = {&cache.k, &cache.v};
   expect_run_refused(kOp, p, written, {"slot[1]", "is 2", "0 sequences"});
@@ -217,7 +218,7 @@ TEST_P(KvAppendMisuse, TwoRowsWithOneSlot) {
   PlacedCache cache(kCpu, spec, zero_cache(spec));
   const HostTensor rows = normal(Type::kF32, {3, 2, 8});
   Placed k(kCpu, rows), v(kCpu, normal(Type::kF32, {3, 2, 8}, 1));
-  Placed sequence(kCpu, integers({1, 0, 1})), slot(kCpu, integers({2, 2, 2}));
+  Placed sequence(kCpu, make_integers({1, 0, 1})), slot(kCpu, make_integers({2, 2, 2}));
   const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), v.dl(), sequence.dl(), slot.dl()};
   if (library_asserts()) {
     expect_run_refused(kOp, p, {&cache.k, &cache.v}, {"slot[2]", "is 2", "row 0"});
@@ -244,7 +245,7 @@ TEST_P(KvAppendMisuse, TwoRowsWithOneSlotOfASharedPage) {
   PlacedCache cache(kCpu, spec, tensors);
   const HostTensor rows = normal(Type::kF32, {3, 2, 8});
   Placed k(kCpu, rows), v(kCpu, normal(Type::kF32, {3, 2, 8}, 1));
-  Placed sequence(kCpu, integers({1, 0, 0})), slot(kCpu, integers({0, 0, 2}));
+  Placed sequence(kCpu, make_integers({1, 0, 0})), slot(kCpu, make_integers({0, 0, 2}));
   const exn_kv_append_params p = {sizeof p, cache.dl(), k.dl(), v.dl(), sequence.dl(), slot.dl()};
   if (library_asserts()) {
     expect_run_refused(kOp, p, {&cache.k, &cache.v}, {"slot[2]", "is 2", "sequence 0", "row 0"});

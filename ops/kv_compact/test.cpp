@@ -11,7 +11,7 @@ const Op<exn_kv_compact_params> kOp = {"kv_compact", exn_kv_compact_supported,
                                        exn_kv_compact_workspace_size, exn_kv_compact};
 
 // A hostile case is refused, and only a hostile one is.
-TEST(KvCompactCases, HostileOnesAreRefused) {
+TEST(KvCompactTables, HostileOnesAreRefused) {
   int compactions = 0;
   for (const KvCompactCase& c : kv_compact_cases()) {
     if (c.big) continue;
@@ -59,8 +59,8 @@ class KvCompactMisuse : public ::testing::TestWithParam<int32_t> {
   CacheSpec spec_ = little_cache(GetParam());
   PlacedCache source_{kCpu, spec_, zero_cache(spec_)};
   PlacedCache destination_{kCpu, spec_, zero_cache(spec_)};
-  Placed list_{kCpu, integers({0, 2, 1, 2, 3})}, offsets_{kCpu, integers({0, 2, 5})};
-  Placed sequence_{kCpu, integers({1, 0})}, length_{kCpu, integers({3, 4})};
+  Placed list_{kCpu, make_integers({0, 2, 1, 2, 3})}, offsets_{kCpu, make_integers({0, 2, 5})};
+  Placed sequence_{kCpu, make_integers({1, 0})}, length_{kCpu, make_integers({3, 4})};
   Placed new_length_{kCpu, poisoned(Type::kI32, {2})}, freed_{kCpu, poisoned(Type::kI32, {3})};
   Placed freed_count_{kCpu, poisoned(Type::kI32, {1})};
   P p_ = {sizeof p_,
@@ -113,7 +113,7 @@ TEST_P(KvCompactMisuse, IsRefused) {
 }
 
 TEST_P(KvCompactMisuse, OfPaddedLists) {
-  Placed list(kCpu, filled(Type::kI32, {2, 3}, 0)), count(kCpu, integers({1, 3}));
+  Placed list(kCpu, filled(Type::kI32, {2, 3}, 0)), count(kCpu, make_integers({1, 3}));
   p_.list = list.dl();
   refused({"list", "rank 2", "1"});
   p_.offsets = nullptr;

@@ -16,8 +16,8 @@ class KvCopyMisuse : public ::testing::TestWithParam<int32_t> {
   CacheSpec spec_ = little_cache(GetParam());
   PlacedCache source_{kCpu, spec_, zero_cache(spec_)};
   PlacedCache destination_{kCpu, spec_, zero_cache(spec_)};
-  Placed from_sequence_{kCpu, integers({0, 1, 1})}, from_slot_{kCpu, integers({0, 1, 3})};
-  Placed to_sequence_{kCpu, integers({1, 0, 1})}, to_slot_{kCpu, integers({0, 1, 2})};
+  Placed from_sequence_{kCpu, make_integers({0, 1, 1})}, from_slot_{kCpu, make_integers({0, 1, 3})};
+  Placed to_sequence_{kCpu, make_integers({1, 0, 1})}, to_slot_{kCpu, make_integers({0, 1, 2})};
   exn_kv_copy_params p_ = {sizeof p_,           source_.dl(),    destination_.dl(),
                            from_sequence_.dl(), from_slot_.dl(), to_sequence_.dl(),
                            to_slot_.dl()};

@@ -10,7 +10,7 @@ using P = exn_kv_length_params;
 
 TEST(KvLengthMisuse, Advance) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
-  Placed length(kCpu, integers({3, 5})), sequence(kCpu, integers({0, 1, 1})),
+  Placed length(kCpu, make_integers({3, 5})), sequence(kCpu, make_integers({0, 1, 1})),
       active(kCpu, zeros(Type::kU8, {3}));
   Placed slot(kCpu, poisoned(Type::kI32, {3})), visible(kCpu, poisoned(Type::kI32, {3}));
   P p = {sizeof p, length.dl(), sequence.dl(),  nullptr, slot.dl(), visible.dl(),

@@ -57,7 +57,7 @@ TEST_P(KvPropagate, RowsDoNotDependOnTheBatch) {
 INSTANTIATE_TEST_SUITE_P(Cases, KvPropagate,
                          ::testing::ValuesIn(wanted_cases(kv_propagate_cases())), CaseName());
 
-TEST(KvPropagateCases, SlotsOfASequenceDiffer) {
+TEST(KvPropagateTables, SlotsOfASequenceDiffer) {
   for (const KvPropagateCase& c : kv_propagate_cases()) {
     if (c.big) continue;
     const KvPropagateInputs in = make_inputs(c);
@@ -75,7 +75,7 @@ TEST(KvPropagateCases, SlotsOfASequenceDiffer) {
 }
 
 // The table has rows that owe and rows that do not, in every state that a row can be in.
-TEST(KvPropagateCases, RowsAreInEveryState) {
+TEST(KvPropagateTables, RowsAreInEveryState) {
   int64_t stay = 0, owe = 0, passed = 0, off = 0;
   for (const KvPropagateCase& c : kv_propagate_cases()) {
     if (c.big) continue;

@@ -44,7 +44,7 @@ class LayerScheduleMisuse : public ::testing::Test {
 
   Placed layers_{kCpu, poisoned(Type::kI32, {5, 6})}, count_{kCpu, poisoned(Type::kI32, {5})},
       test_{kCpu, poisoned(Type::kU8, {5, 6})};
-  Placed threshold_{kCpu, poisoned(Type::kF32, {5})}, order_{kCpu, integers({0, 3, 5})};
+  Placed threshold_{kCpu, poisoned(Type::kF32, {5})}, order_{kCpu, make_integers({0, 3, 5})};
   P p_ = {};
   std::vector<Placed*> written_ = {&layers_, &count_, &test_, &threshold_};
 };
@@ -99,7 +99,7 @@ TEST_F(LayerScheduleMisuse, Fixed) {
   Spoiler<P> spoil(kOp, p_, written_);
   spoil.required(&P::order, "order");
   spoil.tensor(&order_, "order", "i32");
-  Placed none(kCpu, integers({})), many(kCpu, integers({0, 1, 2, 3, 4, 5, 0}));
+  Placed none(kCpu, make_integers({})), many(kCpu, make_integers({0, 1, 2, 3, 4, 5, 0}));
   spoil.value(&P::order, none.dl(), {"order", "0", "1"});
   spoil.value(&P::order, many.dl(), {"order", "7", "6"});
   for (int32_t bad : {6, -1}) {
@@ -117,7 +117,7 @@ TEST_F(LayerScheduleMisuse, LongOrders) {
   std::vector<int32_t> layers(kLayers);
   for (int32_t i = 0; i < kLayers; ++i)
     layers[static_cast<size_t>(i)] = static_cast<int32_t>(int64_t{i} * 774'841 % kLayers);
-  Placed order(kCpu, integers(layers));
+  Placed order(kCpu, make_integers(widened(layers)));
   Placed schedule(kCpu, poisoned(Type::kI32, {1, kLayers}));
   Placed count(kCpu, poisoned(Type::kI32, {1}));
   written_ = {&schedule, &count};

@@ -16,19 +16,17 @@ TEST_P(Linear, RowsDoNotDependOnTheBatch) {
   for (const Target& target : targets()) {
     if (!target.cpu()) continue;
     SCOPED_TRACE(target.name());
-    const Outputs whole = outputs_of(target, instantiate(c, in, target));
-    for (int64_t size : {int64_t{1}, int64_t{3}, int64_t{8}, int64_t{65}}) {
-      if (size >= c.input.rows) continue;
-      if (meets_in_tiles(c.weight.type, size) != meets_in_tiles(c.weight.type, c.input.rows)) {
-        continue;
-      }
-      for (int64_t first = 0; first + size <= c.input.rows; first += size) {
-        LinearInputs few = in;
-        few.input = part_of(in.input, first, size);
-        if (in.residual.given()) few.residual = part_of(in.residual, first, size);
-        expect_rows_of(whole, first, size, outputs_of(target, instantiate(c, few, target)));
-        if (HasFatalFailure()) return;
-      }
+    const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+    const Outputs all = outputs_of(target, instance);
+    const bool tiles = meets_in_tiles(c.weight.type, c.input.rows);
+    for (int64_t size : {1, 3, 8, 65}) {
+      expect_blocks_agree(
+          target, kOp, instance.get(), all, c.input.rows, size,
+          [](exn_linear_params* p, BlockOfRows& block) {
+            for (const DLTensor** field : {&p->input, &p->residual, &p->out}) block(field);
+          },
+          [&](int64_t) { return meets_in_tiles(c.weight.type, size) == tiles; });
+      if (HasFatalFailure()) return;
     }
   }
 }
@@ -37,7 +35,7 @@ INSTANTIATE_TEST_SUITE_P(Cases, Linear, ::testing::ValuesIn(wanted_cases(linear_
                          CaseName());
 
 // In an exact case no sum that f32 forms may need more than 24 bits, in whatever order.
-TEST(LinearCases, ExactSumsFit) {
+TEST(LinearTables, ExactSumsFit) {
   for (const LinearCase& c : linear_cases()) {
     if (!c.exact) continue;
     const LinearInputs in = make_inputs(c);

@@ -60,7 +60,7 @@ TEST(RopeRows, LongerThanAKernelCounts) {
   }
 }
 
-TEST(RopeCases, HeadsAreCompactAndRowsPadded) {
+TEST(RopeTables, HeadsAreCompactAndRowsPadded) {
   const HostTensor t = make_heads(Type::kF16, 3, 2, 5, 4, 1);
   EXPECT_EQ(t.shape, (std::vector<int64_t>{3, 2, 5}));
   EXPECT_EQ(t.stride, 14);

@@ -13,7 +13,7 @@ TEST(RowCompaction, LastOfTwoScatteredRowsStays) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   const int64_t columns = 40000;  // enough for every thread
   const HostTensor rows = normal(Type::kF32, {4, columns});
-  Placed input(kCpu, rows), list(kCpu, integers({1, 0, 1, 1})),
+  Placed input(kCpu, rows), list(kCpu, make_integers({1, 0, 1, 1})),
       out(kCpu, poisoned(Type::kF32, {2, columns}));
   const exn_row_compaction_params p = {sizeof p, input.dl(),       list.dl(),
                                        out.dl(), EXN_ROWS_SCATTER, 0};
@@ -30,7 +30,7 @@ TEST(RowCompaction, EntriesBeyondTheRowsAreSkippedOnADevice) {
   for (const Target& target : targets()) {
     if (target.cpu()) continue;
     for (int32_t direction : {EXN_ROWS_GATHER, EXN_ROWS_SCATTER}) {
-      Placed input(target, rows), list(target, integers({2, 3, 1})),
+      Placed input(target, rows), list(target, make_integers({2, 3, 1})),
           out(target, poisoned(Type::kF32, {3, 8}));
       const exn_row_compaction_params p = {sizeof p, input.dl(), list.dl(), out.dl(), direction, 0};
       exercise(target, kOp, p, {&input, &list}, {&out});
@@ -47,7 +47,7 @@ TEST(RowCompaction, EntriesBeyondTheRowsAreSkippedOnADevice) {
 TEST(RowCompactionMisuse, IsRefused) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   using P = exn_row_compaction_params;
-  Placed input(kCpu, normal(Type::kF32, {5, 8})), list(kCpu, integers({0, 4, -1})),
+  Placed input(kCpu, normal(Type::kF32, {5, 8})), list(kCpu, make_integers({0, 4, -1})),
       out(kCpu, poisoned(Type::kF32, {4, 8}));
   P p = {sizeof p, input.dl(), list.dl(), out.dl(), EXN_ROWS_GATHER, 0};
   const std::vector<Placed*> written = {&out};

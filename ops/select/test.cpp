@@ -167,7 +167,7 @@ class SelectMisuse : public ::testing::Test {
   static SelectInputs inputs() {
     SelectInputs in;
     in.scores = normal(Type::kF32, {2, 8});
-    in.limit = integers({8, 4});
+    in.limit = make_integers({8, 4});
     in.selection = spoilable_inputs();
     return in;
   }

@@ -7,12 +7,6 @@
 
 namespace exn::test {
 
-inline HostTensor integers(const std::vector<int32_t>& values) {
-  HostTensor t = make_tensor(Type::kI32, {static_cast<int64_t>(values.size())});
-  for (size_t i = 0; i < values.size(); ++i) t.set_integer(static_cast<int64_t>(i), values[i]);
-  return t;
-}
-
 // Filled with `value`.
 inline HostTensor filled(Type type, std::vector<int64_t> shape, int32_t value) {
   HostTensor t = make_tensor(type, std::move(shape));

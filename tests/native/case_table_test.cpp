@@ -138,7 +138,7 @@ TEST(CaseTable, MalformedTablesAreErrors) {
 
 // No case drops out of the emulator by a forgotten tag, and none slows it down by a wrong one. Most
 // small cases have less than 100 kB; sequences of calls, with tensors for each, have more.
-TEST(CaseTable, SmallMeansSmall) {
+TEST(AllTables, SmallMeansSmall) {
   constexpr size_t kSurely = 32 << 10, kAtMost = 320 << 10;
   if (std::string(exn_cpu_isas()).rfind(exn_cpu_isa(), 0) != 0) GTEST_SKIP() << "once is enough";
   for (const std::string& op : ops()) {

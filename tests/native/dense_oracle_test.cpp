@@ -31,12 +31,6 @@ HostTensor vector(const std::vector<double>& values) {
   return t;
 }
 
-HostTensor integers(const std::vector<int64_t>& values) {
-  HostTensor t = make_tensor(Type::kI32, {static_cast<int64_t>(values.size())});
-  for (size_t i = 0; i < values.size(); ++i) t.set_integer(static_cast<int64_t>(i), values[i]);
-  return t;
-}
-
 void expect_values(const std::vector<Expected>& got, const std::vector<double>& values,
                    double error = 1e-9) {
   ASSERT_EQ(got.size(), values.size());
@@ -78,7 +72,7 @@ TEST(RopeOracle, RotatesByHand) {
   c.positions = 2;
   RopeInputs in;
   in.input = matrix({{1, 2, 3, 4, 9}});
-  in.position = integers({1});
+  in.position = make_integers({1});
   in.table = vector({1, 0, 1, 0, 0, 1, -1, 0});  // at position 1: a quarter turn, a half turn
   c.style = EXN_ROPE_HALF;                       // pairs (1, 3) and (2, 4)
   expect_values(rope_oracle(c, in), {-3, -2, 1, -4, 9});
@@ -133,9 +127,9 @@ TEST(KvPropagateOracle, ByHand) {
   c.pairs = 1;
   KvPropagateInputs in;
   in.hidden = matrix({{1, 0}, {0, 1}, {5, 5}});
-  in.exit_layer = integers({0, 2, -1});
-  in.slot = integers({2, 0, 1});
-  in.position = integers({0, 1, 0});
+  in.exit_layer = make_integers({0, 2, -1});
+  in.slot = make_integers({2, 0, 1});
+  in.position = make_integers({0, 1, 0});
   in.table = vector({1, 0, 0, 1});  // a quarter turn at position 1
   for (int32_t j = 1; j < 3; ++j) {
     KvLayerInputs layer;

@@ -99,8 +99,8 @@ Result run(const Target& target, const Call& c) {
   if (c.layout == EXN_KV_TOKEN_MAJOR) std::swap(k_shape[1], k_shape[2]);
   Placed query(target, packed(c.type, {c.prompts * c.window, c.heads, c.dim}, c.query));
   Placed keys(target, packed(c.type, k_shape, c.keys));
-  Placed visible(target, integers(c.visible));
-  Placed limit(target, c.limit.empty() ? HostTensor{} : integers(c.limit));
+  Placed visible(target, make_integers(widened(c.visible)));
+  Placed limit(target, c.limit.empty() ? HostTensor{} : make_integers(widened(c.limit)));
   const std::vector<int64_t> out = {c.prompts, shape.score_heads(), c.columns};
   Placed scores(target,
                 c.before.empty() ? poisoned(Type::kF32, out) : packed(Type::kF32, out, c.before));
@@ -234,7 +234,7 @@ std::vector<int64_t> select_row(const Target& target, const std::vector<double>&
   SelectionInputs in;
   in.keep = keep;
   Placed row(target, packed(Type::kF32, {1, s.capacity}, scores));
-  Placed limits(target, integers({static_cast<int32_t>(limit)}));
+  Placed limits(target, make_integers({static_cast<int32_t>(limit)}));
   PlacedSelection placed(target, s, in, 1);
   const exn_select_params p = {sizeof p, row.dl(), limits.dl(), placed.dl(), 0};
   EXPECT_EQ(run_once(target, kSelect, p), EXN_OK) << exn_last_error();
@@ -599,7 +599,7 @@ TEST(GoldenDrop, PyramidDrop) {
       }
     }
     call.ranges.keep = ranges(kept, 2);
-    call.ranges.budget = integers(budgets);
+    call.ranges.budget = make_integers(widened(budgets));
     const Result got = run(target, call);
     const HostTensor list = file.tensor(at + "kept_indices");
     const std::vector<int64_t> valid = whole_numbers(file.tensor(at + "kept_valid"));

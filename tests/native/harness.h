@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <ostream>
@@ -118,9 +119,39 @@ exn_status run_once(const Target& target, const Op<Params>& op, const Params& pa
 // The outputs of one run of an instance, which nothing may refuse.
 Outputs outputs_of(const Target& target, const std::unique_ptr<Instance>& instance);
 
-// `few`, the outputs for `count` rows of a batch from row `first` on, have the bits of `all`, those
-// for the whole batch.
-void expect_rows_of(const Outputs& all, int64_t first, int64_t count, const Outputs& few);
+// Some rows of the tensors of a call, where they lie: block(&params.input) puts a view of them in
+// the place of a tensor that is given.
+class BlockOfRows {
+ public:
+  BlockOfRows(int64_t first, int64_t count) : first_(first), count_(count) {}
+  void operator()(const DLTensor** field);
+
+ private:
+  int64_t first_, count_;
+  std::deque<DLTensor> views_;
+  std::deque<std::vector<int64_t>> shapes_;
+};
+
+// `got`, the outputs of a call on a block of rows, has in these the bits of `all`.
+void expect_rows_agree(const Outputs& all, const Outputs& got, int64_t first, int64_t count);
+
+// `rows` rows of the instance's one call, taken `size` at a time, have the bits that they have
+// together, which are `all`. `cut(&params, block)` calls `block` for each field that has a row axis;
+// blocks that `takes(first)` does not take are left out.
+template <class Params, class Cut, class Takes>
+void expect_blocks_agree(const Target& target, const Op<Params>& op, Instance* instance,
+                         const Outputs& all, int64_t rows, int64_t size, Cut cut, Takes takes) {
+  for (int64_t first = 0; size < rows && first + size <= rows; first += size) {
+    if (!takes(first)) continue;
+    Params params = instance->params<Params>();
+    BlockOfRows block(first, size);
+    cut(&params, block);
+    instance->reset_outputs();
+    ASSERT_EQ(run_once(target, op, params), EXN_OK) << exn_last_error();
+    expect_rows_agree(all, instance->outputs(), first, size);
+    if (::testing::Test::HasFatalFailure()) return;
+  }
+}
 
 // Compares all elements of a matrix (or of a vector) with expectations in row-major order.
 void expect_all_agree(const std::string& what, const std::vector<Expected>& expected,

@@ -87,7 +87,7 @@ void spoil_selection(const Op<Params>& op, const Params& params, exn_selection P
   expect_refused(op, params, written, EXN_INVALID_ARGUMENT,
                  {"elements of selection.segments", "1", "2"});
   placed->segments.mutable_dl()->shape[0] = 3;
-  Placed triples(kCpu, integers({0, 1, 2, 3, 4, 5}));
+  Placed triples(kCpu, make_integers({0, 1, 2, 3, 4, 5}));
   HostTensor wide = make_tensor(Type::kI32, {2, 3});
   Placed threes(kCpu, wide);
   spoilt([&](exn_selection* s) { s->keep = threes.dl(); }, {"selection.keep", "3", "2"});
@@ -134,7 +134,7 @@ inline SelectionInputs spoilable_inputs() {
   SelectionInputs in;
   in.budget = make_tensor(Type::kI32, {2, 2});
   for (int64_t i = 0; i < 4; ++i) in.budget.set_integer(i, i);
-  in.segments = integers({2, 5, 8});
+  in.segments = make_integers({2, 5, 8});
   in.keep = make_tensor(Type::kI32, {1, 2});
   in.keep.set_integer(0, 3);
   in.keep.set_integer(1, 5);
