@@ -3,7 +3,8 @@
 #include <jni.h>
 
 #include <exception>
-#include <sstream>
+#include <map>
+#include <mutex>
 
 #include "case.h"
 
@@ -37,6 +38,15 @@ void guarded_call(JNIEnv* env, F&& f) {
     f();
     return 0;
   });
+}
+
+// Reads a table once, not for each of its cases.
+const std::vector<ListedCase>& table(const std::string& op) {
+  static std::mutex mutex;
+  static std::map<std::string, std::vector<ListedCase>> tables;
+  const std::lock_guard<std::mutex> lock(mutex);
+  const auto found = tables.find(op);
+  return found != tables.end() ? found->second : tables.emplace(op, cases_of(op)).first->second;
 }
 
 std::string text(JNIEnv* env, jstring string) {
@@ -81,7 +91,7 @@ CASES(jobjectArray, ops)(JNIEnv* env, jclass) {
 CASES(jobjectArray, list)(JNIEnv* env, jclass, jstring op) {
   return guarded(env, [&] {
     std::vector<std::string> lines;
-    for (const ListedCase& c : cases_of(text(env, op))) lines.push_back(line_of(c));
+    for (const ListedCase& c : table(text(env, op))) lines.push_back(line_of(c));
     return strings(env, lines);
   });
 }
@@ -89,7 +99,7 @@ CASES(jobjectArray, list)(JNIEnv* env, jclass, jstring op) {
 CASES(jlong, open)(JNIEnv* env, jclass, jstring op, jint index, jint device_type) {
   return guarded(env, [&] {
     auto open = std::make_unique<Open>();
-    open->c = cases_of(text(env, op)).at(static_cast<size_t>(index)).make();
+    open->c = table(text(env, op)).at(static_cast<size_t>(index)).make();
     open->instance = open->c.instantiate(device_type);
     open->instance->prepare();
     return reinterpret_cast<jlong>(open.release());
