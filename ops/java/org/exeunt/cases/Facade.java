@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.cases;
 
-import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import java.util.function.LongFunction;
-import org.bytedeco.javacpp.BytePointer;
+import java.util.stream.Stream;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
 import org.exeunt.Attention;
@@ -115,7 +115,8 @@ public final class Facade {
     BUILDERS.put("stablemax", p -> stableMax(new exn_stablemax_params(at(p))));
   }
 
-  private static final ThreadLocal<Long> READ_ONLY = ThreadLocal.withInitial(() -> 0L);
+  private static final ThreadLocal<LongFunction<Tensor>> TENSORS =
+      ThreadLocal.withInitial(() -> Tensor::ofDlpack);
 
   private Facade() {}
 
@@ -129,16 +130,13 @@ public final class Facade {
     return BUILDERS.get(op).apply(params);
   }
 
-  /**
-   * The same, but one of the tensors, the one whose DLTensor is at {@code readOnly}, lies in a
-   * read-only buffer.
-   */
-  public static Op.Builder<?> builder(String op, long params, long readOnly) {
-    READ_ONLY.set(readOnly);
+  /** The same, with the tensors that {@code tensors} makes of the addresses of DLTensors. */
+  public static Op.Builder<?> builder(String op, long params, LongFunction<Tensor> tensors) {
+    TENSORS.set(tensors);
     try {
       return builder(op, params);
     } finally {
-      READ_ONLY.remove();
+      TENSORS.remove();
     }
   }
 
@@ -159,19 +157,7 @@ public final class Facade {
   }
 
   private static Tensor tensor(long dl) {
-    Tensor tensor = Tensor.ofDlpack(dl);
-    if (dl != READ_ONLY.get()) {
-      return tensor;
-    }
-    long[] shape = tensor.shape();
-    long[] strides = tensor.strides();
-    long span = 1;
-    for (int i = 0; i < shape.length; i++) {
-      span += Math.max(shape[i] - 1, 0) * strides[i];
-    }
-    BytePointer memory = new BytePointer(at(tensor.address()));
-    ByteBuffer bytes = memory.capacity(span * tensor.dtype().bytes()).asByteBuffer();
-    return Tensor.of(bytes.asReadOnlyBuffer(), tensor.dtype(), span).strided(shape, strides);
+    return TENSORS.get().apply(dl);
   }
 
   /** A field that has the name of a method of every JavaCPP pointer. */
@@ -211,11 +197,15 @@ public final class Facade {
   /** Null if the struct asks for none. */
   private static Selection selection(exn_selection s) {
     Tensor indices = tensor(s.indices());
-    if (indices == null) {
-      return null;
-    }
-    return new Selection(indices, tensor(s.count()), tensor(s.valid()), tensor(s.budget()),
-        tensor(s.segments()), tensor(s.keep()), tensor(s.drop()), s.k());
+    Tensor count = tensor(s.count());
+    Tensor valid = tensor(s.valid());
+    Tensor budget = tensor(s.budget());
+    Tensor segments = tensor(s.segments());
+    Tensor keep = tensor(s.keep());
+    Tensor drop = tensor(s.drop());
+    return Stream.of(indices, count, valid, budget, segments, keep, drop).allMatch(Objects::isNull)
+        ? null
+        : new Selection(indices, count, valid, budget, segments, keep, drop, s.k());
   }
 
   // ---- ops --------------------------------------------------------------------------------------
@@ -282,12 +272,8 @@ public final class Facade {
       case LAYER -> builder.layerNorm(tensor(p.norm_weight()), tensor(p.norm_bias()), p.norm_eps());
       default -> builder.noNorm().normEps(p.norm_eps());
     }
-    Tensor translator = tensor(p.translator_weight());
-    if (translator != null) {
-      builder.translator(translator, tensor(p.translator_bias()),
-          constant(ExitHead.Translate.class, p.translate()));
-    }
-    return builder;
+    return builder.translator(tensor(p.translator_weight()), tensor(p.translator_bias()),
+        constant(ExitHead.Translate.class, p.translate()));
   }
 
   private static Op.Builder<?> exitRule(exn_exit_rule_params p) {
@@ -390,12 +376,9 @@ public final class Facade {
       builder.tensor(tensor(item.input()), tensor(item.out()), item.axis());
     }
     Tensor positions = tensor(p.position_out());
-    if (p.positions() == exeunt.EXN_POSITIONS_RENUMBER) {
-      builder.renumber(p.first_position(), positions);
-    } else if (positions != null) {
-      builder.positions(tensor(p, "position"), positions);
-    }
-    return builder;
+    return p.positions() == exeunt.EXN_POSITIONS_RENUMBER
+        ? builder.renumber(p.first_position(), positions)
+        : builder.positions(tensor(p, "position"), positions);
   }
 
   private static Op.Builder<?> hiddenStack(exn_hidden_stack_params p) {
@@ -486,11 +469,9 @@ public final class Facade {
             .sequence(tensor(p.sequence()))
             .slot(tensor(p.slot()))
             .norm(constant(Norm.Kind.class, p.norm()), p.norm_eps())
+            .rope(tensor(p.rope_table()), constant(Rope.Style.class, p.rope_style()),
+                tensor(p, "position"))
             .modelLayers(p.model_layers());
-    Tensor table = tensor(p.rope_table());
-    if (table != null) {
-      builder.rope(table, constant(Rope.Style.class, p.rope_style()), tensor(p, "position"));
-    }
     List<KvPropagate.Layer> layers = new ArrayList<>();
     for (int i = 0; i < p.layer_count(); i++) {
       layers.add(layer(p.layers().getPointer(i)));

@@ -29,6 +29,11 @@ final class Structs {
       return type.equals("const DLTensor*");
     }
 
+    /** A number that stands for a word, or for yes and no. */
+    boolean code() {
+      return CODE.matcher(comment).lookingAt();
+    }
+
     /** Structs in a row, as many as {@link #count} says. */
     boolean array() {
       return type.startsWith("const exn_");
@@ -58,6 +63,7 @@ final class Structs {
   private static final Pattern FIELD = Pattern.compile(
       "(?:^|\\n)\\s*((?:const )?\\w+\\*?)\\s+(\\w+);\\s*(/\\*\\*<.*?\\*/)?", Pattern.DOTALL);
 
+  private static final Pattern CODE = Pattern.compile("/\\*\\*< ((\\w+: )?EXN_|[01]: |0 or 1)");
   private static final Pattern ROLE = Pattern.compile("(?:\\*<|[A-Z]+:) (in-out|in|out)\\b");
 
   private static final Map<String, List<Field>> ALL = read();
@@ -115,57 +121,57 @@ final class Structs {
     return all;
   }
 
-  /**
-   * What a struct says, field by field; tensors by address, type, shape and strides. Sizes and
-   * reserved words are left out, as are tensors and structs that are not there.
-   */
+  /** A number or a tensor of a struct in memory. */
+  record Place(Field field, long address) {
+    /** Null if it is a tensor that is not there. */
+    Object value() {
+      if (!field.tensor()) {
+        return number(field.type, address);
+      }
+      return dl() == 0 ? null : described(Tensor.ofDlpack(dl()));
+    }
+
+    /** The address of the DLTensor; 0 if there is none. */
+    long dl() {
+      return memory(address, 8).getLong();
+    }
+  }
+
+  /** What a struct says, field by field; tensors that are not there are left out. */
   static Map<String, Object> contents(String struct, long address) {
     Map<String, Object> contents = new LinkedHashMap<>();
-    put(contents, "", struct, address);
-    contents.replaceAll(
-        (name, value) -> value instanceof Dl dl ? described(Tensor.ofDlpack(dl.address)) : value);
+    places(struct, address).forEach((name, place) -> {
+      Object value = place.value();
+      if (value != null) {
+        contents.put(name, value);
+      }
+    });
     return contents;
   }
 
-  /** The address of each DLTensor that a struct points at. */
-  static Map<String, Long> tensors(String struct, long address) {
-    Map<String, Object> contents = new LinkedHashMap<>();
-    put(contents, "", struct, address);
-    Map<String, Long> tensors = new LinkedHashMap<>();
-    contents.forEach((name, value) -> {
-      if (value instanceof Dl dl) {
-        tensors.put(name, dl.address);
-      }
-    });
-    return tensors;
+  /** Each number and tensor of a struct, but sizes and reserved words. */
+  static Map<String, Place> places(String struct, long address) {
+    Map<String, Place> places = new LinkedHashMap<>();
+    addPlaces(places, "", struct, address);
+    return places;
   }
 
-  private record Dl(long address) {}
-
-  private static void put(Map<String, Object> to, String path, String struct, long address) {
+  private static void addPlaces(Map<String, Place> to, String path, String struct, long address) {
     Class<? extends Pointer> type = type(struct);
     for (Field field : fields(struct)) {
       String name = path + field.name;
       long at = address + Loader.offsetof(type, field.name);
-      if (field.name.equals("struct_size") || field.name.equals("reserved")) {
-        continue;
-      }
-      if (field.tensor()) {
-        long dl = memory(at, 8).getLong();
-        if (dl != 0) {
-          to.put(name, new Dl(dl));
-        }
-      } else if (field.array()) {
+      if (field.array()) {
         int count = memory(address + Loader.offsetof(type, field.count()), 4).getInt();
         long first = memory(at, 8).getLong();
         for (int i = 0; i < count; i++) {
           long element = first + (long) i * Loader.sizeof(type(field.struct()));
-          put(to, name + "[" + i + "].", field.struct(), element);
+          addPlaces(to, name + "[" + i + "].", field.struct(), element);
         }
       } else if (field.type.startsWith("exn_")) {
-        put(to, name + ".", field.struct(), at);
-      } else {
-        to.put(name, number(field.type, at));
+        addPlaces(to, name + ".", field.struct(), at);
+      } else if (!field.name.equals("struct_size") && !field.name.equals("reserved")) {
+        to.put(name, new Place(field, at));
       }
     }
   }
@@ -211,7 +217,7 @@ final class Structs {
     }
   }
 
-  private static BytePointer memory(long address, long bytes) {
+  static BytePointer memory(long address, long bytes) {
     return new Memory(address, bytes);
   }
 }
