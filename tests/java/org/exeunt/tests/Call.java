@@ -22,6 +22,7 @@ record Call(OpCase open, int index) {
 
   private static final Pattern ELEMENT = Pattern.compile("\\[\\d+\\]");
   private static final int ENOUGH = 25;
+  private static final int LONG = 100;
 
   private static final Map<String, List<Telling>> TELLING = new ConcurrentHashMap<>();
 
@@ -50,7 +51,8 @@ record Call(OpCase open, int index) {
       List<Integer> calls = new ArrayList<>();
       try (OpCase open = listed.open(Device.CPU)) {
         for (int i = 0; i < open.calls(); i++) {
-          if (open.op(i).equals(op) && given.addAll(new Call(open, i).given())) {
+          Call call = new Call(open, i);
+          if (call.op().equals(op) && !call.isLong() && given.addAll(call.given())) {
             calls.add(i);
           }
         }
@@ -90,6 +92,11 @@ record Call(OpCase open, int index) {
     Map<String, Structs.Place> tensors = places();
     tensors.values().removeIf(place -> !place.field().tensor() || place.dl() == 0);
     return tensors;
+  }
+
+  /** Of many structs in a row, which take their time. */
+  private boolean isLong() {
+    return Structs.places(struct(op()), params()).size() > LONG;
   }
 
   /** What it gives, without the numbers of elements; of words, which. */
