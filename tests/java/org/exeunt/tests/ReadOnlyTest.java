@@ -15,7 +15,6 @@ import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import org.exeunt.Backend;
-import org.exeunt.Cosine;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.Scope;
@@ -70,16 +69,5 @@ class ReadOnlyTest {
       other.copyFrom(t, Stream.DEFAULT);
       assertArrayEquals(new float[16], other.toFloatArray());
     }
-  }
-
-  @Test
-  void inputsMayBeReadOnly() throws IOException {
-    Tensor in = Tensor.of(mapped(), DType.F32, 2, 4);
-    Tensor out = Tensor.of(ByteBuffer.allocateDirect(8), DType.F32, 2);
-    Cosine.builder().a(in).b(in).out(out).runOnce();
-    assertTrue(Float.isNaN(out.toFloatArray()[0]) || out.toFloatArray()[0] == 0);
-    invalid(()
-                -> Cosine.builder().a(in).b(in).out(in.row(0)).build(),
-        "exn_cosine: out is written, but F32[4] on cpu", "is read-only");
   }
 }

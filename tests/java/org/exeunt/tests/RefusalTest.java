@@ -24,6 +24,7 @@ import org.exeunt.Scope;
 import org.exeunt.Tensor;
 import org.exeunt.cases.Facade;
 import org.exeunt.jni.global.exeunt;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.MethodSource;
 
@@ -31,6 +32,7 @@ import org.junit.jupiter.params.provider.MethodSource;
  * What the C call refuses the facade refuses in the same words, and what the one takes the other
  * takes: arguments of small cases of each op, spoilt one at a time.
  */
+@Tag("any-jdk")
 class RefusalTest {
   private static final List<Number> WHOLE = List.of(Long.MIN_VALUE, Integer.MIN_VALUE, -2, -1, 0, 1,
       2, 3, 255, Integer.MAX_VALUE, 1L << 31, 1L << 62, Long.MAX_VALUE);
