@@ -68,6 +68,7 @@ class StepTest {
     rule.run(-1, 3);
     rule.run(0, 3);
     invalid(() -> rule.run(9, 0), "layer", "9");
+    invalid(() -> rule.run(-1, -1), "token_index", "-1");
     rule.run();
     Stream.DEFAULT.synchronize();
     assertArrayEquals(new int[] {1, 1}, skip.toIntArray());
