@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.tests;
 
+import static org.junit.jupiter.api.Assertions.assertEquals;
+
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.function.Predicate;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.IntStream;
@@ -34,14 +36,18 @@ final class Recorded {
     }
   }
 
-  List<String> cases() {
-    return new ArrayList<>(tensors.cases());
+  /** The cases that are wanted, which are so many; each is looked at while it is the next. */
+  Iterable<String> cases(int count, Predicate<Recorded> wanted) {
+    List<String> names = tensors.cases().stream().filter(name -> wanted.test(at(name))).toList();
+    assertEquals(count, names.size(), "cases that can be compared");
+    return () -> names.stream().peek(this::at).iterator();
   }
 
-  void at(String which) {
+  private Recorded at(String which) {
     name = which;
     int begin = json.indexOf('{', json.indexOf("\"" + which + "\""));
     numbers = json.substring(begin, json.indexOf("\"tensors\"", begin));
+    return this;
   }
 
   String text(String field) {
