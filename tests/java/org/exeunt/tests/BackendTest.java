@@ -23,7 +23,6 @@ import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.jni.global.exeunt;
 import org.junit.jupiter.api.Assumptions;
-import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -31,7 +30,6 @@ import org.junit.jupiter.api.io.TempDir;
  * Choosing backends, instruction sets and threads; each choice in a process of its own where it is
  * made once.
  */
-@Tag("any-jdk")
 class BackendTest {
   /** Prints what a process with these properties has to say. */
   static final class Report {

@@ -44,12 +44,10 @@ import org.exeunt.Tensor;
 import org.exeunt.jni.global.exeunt;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeEach;
-import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 /** Which files are loaded as native libraries: those that were packed, and nobody else's. */
-@Tag("any-jdk")
 class LibraryTest {
   private static final String PLATFORM = "linux-x86_64";
 
