@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "judge.h"
+#include "parts.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -282,6 +283,23 @@ Case case_of(const AttentionCase& c, bool spoiled) {
                         {"scores", text(c.scores)}};
   return result;
 }
+
+void describe(Maker& m, exn_attention_params& p) {
+  constexpr CacheNames kNames = CACHE_NAMES("cache");
+  const CacheShape c = cache_shape(m, kNames);
+  const Dim rows = m.dim("rows", 0, 3, 40),
+            heads = m.derived(times(c.heads.size, m.within("group", 1, 3)));
+  m.in(FIELD(query), m.type(kFloats), {rows, heads, c.dim}, kRows);
+  cache(m, p.cache, kNames, c, Role::kIn);
+  m.ids(FIELD(sequence), {rows}, {0, c.sequences.size - 1, false}, kOptional);
+  m.ids(FIELD(visible), {rows}, {-1, c.slots, true});
+  m.out(FIELD(out), m.type(kFloats), {rows, heads, c.dim}, kRows);
+  m.out(FIELD(scores), kF32, {rows, heads, m.derived(m.within("scored", 0, c.slots))}, kOptional);
+  m.real(FIELD(scale), Domain::kPositive);
+  m.real(FIELD(softcap), Domain::kNotNegative);
+}
+
+const Described kDescribed = EXN_DESCRIBED(attention);
 
 const Room kRoom("attention", [] {
   const std::vector<AttentionCase> cases = attention_cases();

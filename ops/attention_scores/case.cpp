@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "parts.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -452,6 +453,54 @@ Case spoiled_case(const AttentionScoresCase& c) {
   };
   return result;
 }
+
+void describe(Maker& m, exn_attention_scores_params& p) {
+  constexpr CacheNames kNames = CACHE_NAMES("keys");
+  const CacheShape c = cache_shape(m, kNames);
+  const int64_t prompts = m.within("prompts", 0, c.sequences.size);
+  const Dim window = m.dim("window", 1, 3, 20),
+            heads = m.derived(times(c.heads.size, m.within("group", 1, 3)));
+  const Dim prompt = m.derived(prompts), rows = m.derived(times(prompts, window.size));
+  m.in(FIELD(query), m.type(kFloats), {rows, heads, c.dim}, kRows);
+  cache(m, p.keys, kNames, c, Role::kIn, kOptional);
+  m.ids(FIELD(sequence), {prompt}, {0, c.sequences.size - 1, false}, kOptional);
+  m.ids(FIELD(visible), {rows}, {0, c.slots, true});
+  const Dim columns = m.derived(m.within("columns", 0, c.slots));
+  m.integer(FIELD(columns), columns.size, 0, c.slots);
+  m.integer(FIELD(first), m.within("first", 0, c.slots - columns.size), 0, c.slots - columns.size);
+  m.ids(FIELD(limit), {prompt}, {0, columns.size, true}, kOptional);
+  m.integer(FIELD(window), window.size, 1, INT64_MAX);
+  m.real(FIELD(scale), Domain::kPositive);
+  m.choice(FIELD(kind), EXN_SCORE_RAW, EXN_SCORE_SOFTMAX);
+  const int32_t reduction = m.choice(FIELD(reduction), EXN_HEADS_EACH, EXN_HEADS_GROUP_SUM);
+  const Dim lists = reduction == EXN_HEADS_EACH        ? heads
+                    : reduction == EXN_HEADS_GROUP_SUM ? c.heads
+                                                       : m.derived(1);
+  const bool accumulates = m.some("accumulates", 4);
+  const int32_t pool = accumulates ? EXN_POOL_NONE : m.one_of("pool", EXN_POOL_NONE, EXN_POOL_MAX);
+  m.integer(FIELD(pool), pool, EXN_POOL_NONE, accumulates ? EXN_POOL_NONE : EXN_POOL_MAX);
+  m.integer(FIELD(pool_width), pool == EXN_POOL_NONE ? 0 : m.random().pick({1, 3, 5, 255}),
+            pool == EXN_POOL_NONE ? 0 : 1, pool == EXN_POOL_NONE ? 0 : 255);
+  m.integer(FIELD(accumulate), accumulates ? 1 : 0, 0, 1);
+  const bool selects = m.some("selects", 2);
+  const unsigned scores = selects && !accumulates ? kOptional : kPlain;
+  accumulates ? m.in_out(FIELD(scores), kF32, {prompt, lists, columns})
+              : m.out(FIELD(scores), kF32, {prompt, lists, columns}, scores);
+  if (selects) {
+    const SelectionShape shape{m.derived(times(prompts, lists.size)), columns.size};
+    return selection(m, p.selection, shape, kOptional | kWanted);
+  }
+  p.selection.indices = nullptr;
+  m.none(FIELD(selection.count));
+  m.none(FIELD(selection.valid));
+  m.none(FIELD(selection.budget));
+  m.none(FIELD(selection.segments));
+  m.none(FIELD(selection.keep));
+  m.none(FIELD(selection.drop));
+  m.any_integer(FIELD(selection.k), 0);
+}
+
+const Described kDescribed = EXN_DESCRIBED(attention_scores);
 
 const Room kRoom("attention_scores", [] {
   const std::vector<AttentionScoresCase> cases = attention_scores_cases();

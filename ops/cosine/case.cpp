@@ -2,6 +2,7 @@
 #include "cosine/case.h"
 
 #include "judge.h"
+#include "maker.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -110,6 +111,16 @@ Case make_case(const CosineCase& c) {
       {"rows", text(c.a.rows)}, {"cols", text(c.a.cols)}, {"dtype", quoted(name_of(c.a.type))}};
   return result;
 }
+
+void describe(Maker& m, exn_cosine_params& p) {
+  const Dim rows = m.dim("rows", 0, 4, 70), columns = m.dim("columns", 1, 40, 600);
+  const TypeOf type = m.type(kFloats);
+  m.in(FIELD(a), type, {rows, columns}, kRows);
+  m.in(FIELD(b), type, {rows, columns}, kRows);
+  m.out(FIELD(out), kF32, {rows});
+}
+
+const Described kDescribed = EXN_DESCRIBED(cosine);
 
 const Room kRoom("cosine", [] {
   return listed("cosine", read_cases<CosineCase>("cosine", read_case), make_case);

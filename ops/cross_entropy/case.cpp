@@ -2,6 +2,7 @@
 #include "cross_entropy/case.h"
 
 #include "distribution.h"
+#include "maker.h"
 
 namespace exn::test {
 
@@ -167,6 +168,32 @@ Case make_case(const CrossEntropyCase& c) {
                         {"grad", c.grad ? "true" : "false"}};
   return result;
 }
+
+void describe(Maker& m, exn_cross_entropy_params& p) {
+  const Dim rows = m.dim("rows", 0, 4, 40), columns = m.dim("columns", 1, 40, 600);
+  const TypeOf type = m.type(kFloatsAndF64);
+  const Tensor* logits = m.in(FIELD(logits), type, {rows, columns}, kRows);
+  m.choice(FIELD(normalizer), EXN_SOFTMAX, EXN_STABLEMAX);
+  const int32_t reduction = m.choice(FIELD(reduction), EXN_REDUCE_NONE, EXN_REDUCE_MEAN);
+  m.any_integer(FIELD(ignore_index), m.random().pick<int64_t>({-100, 0, INT64_MIN, INT32_MAX}));
+  const TypeOf label = m.type(kLabels);
+  Tensor* labels = m.in(FIELD(labels), label, {rows});
+  TensorField& f = m.fields()[m.field_count() - 1];
+  f.has_ids = true;
+  // One value outside may be ignore_index.
+  f.ids = {0, columns.size - 1, p.ignore_index == 0};
+  for (int64_t r = 0; r < labels->elements && m.complete(); ++r) {
+    const int64_t value = m.random().below(columns.size);
+    if (label.type == Type::kI64) labels->data<int64_t>()[r] = value;
+    if (label.type == Type::kI32) labels->data<int32_t>()[r] = static_cast<int32_t>(value);
+  }
+  const TypeOf loss = type.type == Type::kF64 ? TypeOf{Type::kF64, only(Type::kF64), 0} : kF32;
+  const Dim losses = reduction == EXN_REDUCE_NONE ? rows : m.derived(1);
+  const bool has_grad = m.out_over(FIELD(grad), logits, type, {rows, columns}, kRows | kOptional);
+  m.out(FIELD(loss), loss, {losses}, has_grad ? kOptional : kOptional | kWanted);
+}
+
+const Described kDescribed = EXN_DESCRIBED(cross_entropy);
 
 const Room kRoom("cross_entropy", [] {
   return listed("cross_entropy", read_cases<CrossEntropyCase>("cross_entropy", read_case),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "exit_head/case.h"
 
+#include "parts.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -325,6 +326,29 @@ Case make_case(const ExitHeadCase& c) {
                         {"outputs", stat_names(c.outputs)}};
   return result;
 }
+
+void describe(Maker& m, exn_exit_head_params& p) {
+  const Dim rows = m.dim("rows", 0, 3, 66), columns = m.dim("columns", 1, 40, 200),
+            vocabulary = m.dim("vocabulary", 1, 30, 300);
+  m.in(FIELD(hidden), m.type(kFloats), {rows, columns}, kRows);
+  m.in(FIELD(weight), m.type(kFloats), {vocabulary, columns}, kRows);
+  m.in(FIELD(bias), kF32, {vocabulary}, kOptional);
+  const int32_t norm = m.choice(FIELD(norm), EXN_NORM_NONE, EXN_NORM_LAYER);
+  norm_of(m, norm, FIELD(norm_weight), FIELD(norm_bias), columns);
+  m.real(FIELD(norm_eps), Domain::kNotNegative);
+  if (m.in(FIELD(translator_weight), m.type(kFloats), {columns, columns}, kRows | kOptional)) {
+    m.in(FIELD(translator_bias), kF32, {columns}, kOptional);
+  } else {
+    m.none(FIELD(translator_bias));
+  }
+  m.choice(FIELD(translate), EXN_TRANSLATE_RAW, EXN_TRANSLATE_RMS);
+  m.ids(FIELD(shortlist), {m.dim("listed", 1, 9, 80)}, {0, vocabulary.size - 1, rows.size > 0},
+        kOptional);
+  normalizer(m, p);
+  stats(m, p.out, rows);
+}
+
+const Described kDescribed = EXN_DESCRIBED(exit_head);
 
 const Room kRoom("exit_head", [] { return listed("exit_head", exit_head_cases(), make_case); });
 

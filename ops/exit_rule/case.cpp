@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "exit_rule/case.h"
 
+#include "maker.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -349,6 +350,41 @@ Case make_case(const ExitRuleCase& c) {
   result.description = {{"rows", text(c.rows)}, {"calls", text(c.layers * c.tokens)}};
   return result;
 }
+
+void describe(Maker& m, exn_exit_rule_params& p) {
+  const Dim rows = m.dim("rows", 0, 5, 200);
+  const int32_t rule = m.choice(FIELD(rule), EXN_RULE_THRESHOLD, EXN_RULE_SPECDEC);
+  const bool by_label = rule == EXN_RULE_PATIENCE;
+  m.integers(FIELD(label), Role::kIn, {rows}, kOptional);
+  m.in(FIELD(score), kF32, {rows}, by_label && p.label != nullptr ? kOptional : kPlain);
+  m.in(FIELD(valid), kU8, {rows}, kOptional);
+  m.in(FIELD(step), kI32, {rows}, kOptional);
+  m.in_out(FIELD(state), kI32, {rows, m.derived(EXN_EXIT_STATE_WORDS)});
+  m.out(FIELD(exit_mask), kU8, {rows}, kOptional);
+  m.out(FIELD(active_list), kI32, {rows}, kOptional);
+  m.out(FIELD(active_count), kI32, {m.derived(1)}, kOptional);
+  m.in_out(FIELD(exit_layer), kI32, {rows}, kOptional);
+  const bool compares = rule == EXN_RULE_THRESHOLD, counts = rule == EXN_RULE_SPECDEC;
+  const int64_t decay = m.random().between(EXN_DECAY_NONE, EXN_DECAY_CALM_PAPER);
+  const bool decays = compares && decay != EXN_DECAY_NONE;
+  m.integer(FIELD(comparator), m.random().below(3), compares ? 0 : kAny64,
+            compares ? int64_t{EXN_COMPARE_LE} : INT64_MAX);
+  m.integer(FIELD(decay), decay, compares ? 0 : kAny64,
+            compares ? int64_t{EXN_DECAY_CALM_PAPER} : INT64_MAX);
+  m.choice(FIELD(scope), EXN_SCOPE_EACH, EXN_SCOPE_LAST);
+  m.real(FIELD(threshold), decays ? Domain::kFinite : Domain::kNotNan);
+  decays ? m.real(FIELD(decay_tau), Domain::kNotNegative) : m.unused(FIELD(decay_tau));
+  decays ? m.real(FIELD(decay_horizon), Domain::kPositive) : m.unused(FIELD(decay_horizon));
+  m.integer(FIELD(step_index), m.random().below(9), decays ? 0 : kAny64, INT64_MAX);
+  m.integer(FIELD(patience), m.random().below(4), by_label ? 0 : kAny64, INT64_MAX);
+  m.integer(FIELD(min_steps), m.random().below(3), counts ? 0 : kAny64, INT64_MAX);
+  m.any_integer(FIELD(max_steps), m.random().pick({0, 2, 7}));
+  m.any_integer(FIELD(layer), m.random().below(9));
+  m.choice(FIELD(first), 0, 1);
+  m.choice(FIELD(force), 0, 1);
+}
+
+const Described kDescribed = EXN_DESCRIBED(exit_rule);
 
 const Room kRoom("exit_rule", [] {
   return listed("exit_rule", read_cases<ExitRuleCase>("exit_rule", read_case), make_case);

@@ -3,6 +3,7 @@
 
 #include "dense.h"
 #include "judge.h"
+#include "parts.h"
 
 namespace exn::test {
 
@@ -240,6 +241,33 @@ Case make_case(const FfnCase& c) {
                         {"running", text(running)}};
   return result;
 }
+
+void describe(Maker& m, exn_ffn_params& p) {
+  const Dim rows = m.dim("rows", 0, 3, 66), columns = m.dim("columns", 1, 20, 130),
+            width = m.dim("width", 1, 30, 200);
+  const TypeOf type = m.type(kFloats), weights = m.type(kFloats);
+  const Tensor* hidden = m.in(FIELD(hidden), type, {rows, columns}, kRows);
+  const int32_t norm = m.choice(FIELD(norm), EXN_NORM_NONE, EXN_NORM_LAYER);
+  norm_of(m, norm, FIELD(norm_weight), FIELD(norm_bias), columns);
+  if (m.in(FIELD(gate_weight), weights, {width, columns}, kRows | kOptional)) {
+    m.in(FIELD(gate_bias), kF32, {width}, kOptional);
+  } else {
+    m.none(FIELD(gate_bias));
+  }
+  m.in(FIELD(up_weight), weights, {width, columns}, kRows);
+  m.in(FIELD(up_bias), kF32, {width}, kOptional);
+  m.in(FIELD(down_weight), weights, {columns, width}, kRows);
+  m.in(FIELD(down_bias), kF32, {columns}, kOptional);
+  m.in(FIELD(skip), kU8, {rows}, kOptional);
+  m.out_over(FIELD(out), hidden, type, {rows, columns}, kRows);
+  m.out(FIELD(cosine), kF32, {rows}, kOptional);
+  m.out(FIELD(branch_cosine), kF32, {rows}, kOptional);
+  m.real(FIELD(norm_eps), Domain::kNotNegative);
+  m.choice(FIELD(activation), EXN_ACT_SILU, EXN_ACT_GELU_TANH);
+  m.zero(FIELD(reserved));
+}
+
+const Described kDescribed = EXN_DESCRIBED(ffn);
 
 const Room kRoom("ffn", [] { return listed("ffn", ffn_cases(), make_case); });
 

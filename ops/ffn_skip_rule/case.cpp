@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "judge.h"
+#include "maker.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -146,6 +147,27 @@ Case make_case(const FfnSkipRuleCase& c) {
   result.description = {{"rows", text(c.rows)}, {"calls", text(c.layers * c.tokens)}};
   return result;
 }
+
+void describe(Maker& m, exn_ffn_skip_rule_params& p) {
+  const Dim rows = m.dim("rows", 0, 5, 100);
+  const int64_t layers = m.random().between(2, 9);
+  m.integer(FIELD(model_layers), layers, 1, INT64_MAX);
+  const int64_t layer = m.random().between(-1, layers - 2);
+  const int64_t start = m.random().between(0, layers), end = m.random().between(start, layers);
+  m.integer(FIELD(layer), layer, -1, layers - 2);
+  m.integer(FIELD(cold_start), start, 0, end);
+  m.integer(FIELD(cold_end), end, start, layers);
+  m.integer(FIELD(warm_up), m.random().below(5), 0, INT64_MAX);
+  m.integer(FIELD(token_index), m.random().below(9), 0, INT64_MAX);
+  m.integer(FIELD(budget), m.random().between(-1, 4), -1, INT64_MAX);
+  m.real(FIELD(threshold), Domain::kNotNan);
+  m.in(FIELD(cosine), kF32, {rows}, layer >= 0 ? kPlain : kOptional);
+  m.in(FIELD(token), kI32, {rows}, kOptional);
+  m.in_out(FIELD(state), kI32, {rows, m.derived(EXN_FFN_SKIP_STATE_WORDS)});
+  m.out(FIELD(skip), kU8, {rows});
+}
+
+const Described kDescribed = EXN_DESCRIBED(ffn_skip_rule);
 
 const Room kRoom("ffn_skip_rule", [] {
   return listed("ffn_skip_rule", read_cases<FfnSkipRuleCase>("ffn_skip_rule", read_case),

@@ -2,6 +2,7 @@
 #include "gate/case.h"
 
 #include "judge.h"
+#include "maker.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -160,6 +161,32 @@ Case make_case(const GateCase& c) {
                         {"classes", text(c.classes)}};
   return result;
 }
+
+void describe(Maker& m, exn_gate_params& p) {
+  const Dim rows = m.dim("rows", 0, 4, 66), columns = m.dim("columns", 1, 30, 130),
+            outputs = m.dim("outputs", 1, 2, 2);
+  m.in(FIELD(features), m.type(kFloats), {rows, columns}, kRows);
+  const int32_t kind = m.choice(FIELD(kind), EXN_GATE_LINEAR, EXN_GATE_TANH);
+  const Dim repeats = m.dim("repeats", 0, 3, 5);
+  m.integer(FIELD(repeats), repeats.size, kind == EXN_GATE_LINEAR ? kAny64 : 0,
+            kind == EXN_GATE_LINEAR ? INT64_MAX : 64);
+  const unsigned needed = repeats.size > 0 ? kPlain : kOptional;
+  if (kind == EXN_GATE_LINEAR) {
+    m.none(FIELD(hidden_weight));
+    m.none(FIELD(hidden_bias));
+  } else if (kind == EXN_GATE_RESIDUAL) {
+    m.in(FIELD(hidden_weight), m.type(kFloats), {columns, columns}, needed);
+    m.in(FIELD(hidden_bias), kF32, {columns}, kOptional);
+  } else {
+    m.in(FIELD(hidden_weight), m.type(kFloats), {repeats, columns, columns}, needed);
+    m.in(FIELD(hidden_bias), kF32, {repeats, columns}, kOptional);
+  }
+  m.in(FIELD(out_weight), m.type(kFloats), {outputs, columns}, kRows);
+  m.in(FIELD(out_bias), kF32, {outputs}, kOptional);
+  m.out(FIELD(prob), kF32, {rows});
+}
+
+const Described kDescribed = EXN_DESCRIBED(gate);
 
 const Room kRoom("gate",
                  [] { return listed("gate", read_cases<GateCase>("gate", read_case), make_case); });

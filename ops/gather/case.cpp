@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "cache.h"
+#include "maker.h"
 
 namespace exn::test {
 
@@ -337,6 +338,61 @@ Case make_case(const GatherCase& c) {
                         {"in_place", text(in_place)}};
   return result;
 }
+
+void describe(Maker& m, exn_gather_params& p) {
+  const Dim rows = m.dim("rows", 0, 9, 60), listed = m.dim("listed", 0, 5, 40), one = m.derived(1);
+  const Dim count = m.count(0, 3, EXN_GATHER_MAX_TENSORS);
+  m.zero(FIELD(reserved));
+  m.array_count(FIELD(tensor_count), count.size, 0, EXN_GATHER_MAX_TENSORS);
+  m.integer(FIELD(rows), rows.size, 0, kMost32);
+  int32_t* list = m.ids(FIELD(list), {listed}, {-1, rows.size - 1, false});
+  // Ascending with negative entries behind, as an operation in place needs it.
+  for (int64_t i = 0; i < listed.size && m.complete(); ++i)
+    list[i] = i < rows.size ? static_cast<int32_t>(i) : -1;
+  m.ids(FIELD(count), {one}, {0, listed.size, true}, kOptional);
+  m.out(FIELD(moved), kI32, {one}, kOptional);
+  exn_gather_tensor* tensors = m.array(FIELD(tensors), count.size);
+  const auto describe_tensor = [&](exn_gather_tensor& tensor) {
+    struct {
+      exn_gather_tensor& tensors;
+    } q{tensor};
+#define TENSOR(field) q.tensors.field, "tensors[]." #field
+    const TypeOf type = m.type(kAnything);
+    const Dim columns = m.dim("columns", 0, 9, 60), heads = m.dim("outer", 0, 2, 4);
+    const bool as_many = m.some("as_many", 2) && rows.size >= listed.size;
+    const Dim entries =
+        m.derived(m.size("entries", as_many ? rows.size : plus(listed.size, m.random().below(3))));
+    m.zero(TENSOR(reserved));
+    const Tensor* input;
+    if (m.some(&tensor == tensors ? "first_inner" : "inner", 3)) {
+      m.integer(TENSOR(axis), 1, 0, 2);
+      input = m.in(TENSOR(input), type, {heads, rows, columns}, kAnyRank);
+      m.out_over(TENSOR(out), input, type, {heads, entries, columns}, kAnyRank);
+    } else {
+      m.integer(TENSOR(axis), 0, 0, 1);
+      input = m.in(TENSOR(input), type, {rows, columns}, kAnyRank | kRows);
+      m.out_over(TENSOR(out), input, type, {entries, columns}, kAnyRank | kRows);
+    }
+#undef TENSOR
+  };
+  for (int64_t i = 0; i < count.size; ++i) describe_tensor(tensors[i]);
+  const int32_t positions = m.choice(FIELD(positions), EXN_POSITIONS_KEEP, EXN_POSITIONS_RENUMBER);
+  const bool renumbers = positions == EXN_POSITIONS_RENUMBER;
+  m.integer(FIELD(first_position), renumbers ? m.random().below(9) : 0, renumbers ? kAny64 : 0,
+            renumbers ? INT64_MAX : 0);
+  const Dim enough = m.derived(m.size("positions_out", plus(listed.size, m.random().below(3))));
+  const bool placed = m.some("placed", 2);
+  const Tensor* position = nullptr;
+  if (renumbers || !placed) {
+    m.none(FIELD(position));
+  } else {
+    position = m.in(FIELD(position), kI32, {rows}, kOptional);
+  }
+  m.out_over(FIELD(position_out), position, kI32, {enough},
+             kOptional | (placed ? kWanted : kNever));
+}
+
+const Described kDescribed = EXN_DESCRIBED(gather);
 
 const Room kRoom("gather", [] { return listed("gather", gather_cases(), make_case); });
 

@@ -3,6 +3,7 @@
 #include <sstream>
 
 #include "judge.h"
+#include "maker.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -212,6 +213,46 @@ Case make_case(const HiddenStackCase& c) {
                         {"calls", text(static_cast<int64_t>(c.script.size()))}};
   return result;
 }
+
+void describe(Maker& m, exn_hidden_stack_params& p) {
+  const Dim capacity = m.dim("capacity", 0, 9, 70), columns = m.dim("columns", 0, 30, 300),
+            rows = m.dim("rows", 0, 4, 60);
+  const Dim tags = m.dim("tags", 1, 3, 5), one = m.derived(1);
+  const TypeOf type = m.type(kFloats);
+  const int32_t action = m.mode(FIELD(action), EXN_STACK_PUSH, EXN_STACK_CLEAR);
+  m.zero(FIELD(reserved));
+  m.in_out(FIELD(stack), type, {capacity, columns}, kRows);
+  const bool tagged = m.in_out(FIELD(stack_tags), kI32, {tags, capacity}, kOptional) != nullptr;
+  int32_t* count = m.integers(FIELD(count), Role::kInOut, {one}, kPlain);
+  TensorField& f = m.fields()[m.field_count() - 1];
+  f.has_ids = true;
+  f.ids = {0, capacity.size, action != EXN_STACK_CLEAR};
+  count[0] = static_cast<int32_t>(m.random().between(0, capacity.size));
+  const int64_t room = capacity.size - count[0];
+  const bool fits = action == EXN_STACK_PUSH ? rows.size <= room : count[0] <= rows.size;
+  if (!fits && action == EXN_STACK_PUSH)
+    count[0] = static_cast<int32_t>(std::max<int64_t>(0, capacity.size - rows.size));
+  if (!fits && action == EXN_STACK_GATHER) count[0] = static_cast<int32_t>(rows.size);
+  const bool too_many = action == EXN_STACK_PUSH && rows.size > capacity.size;
+  const Dim pushed = m.derived(m.size("pushed", too_many ? capacity.size : rows.size));
+  if (action == EXN_STACK_CLEAR) {
+    m.none(FIELD(rows));
+    m.none(FIELD(mask));
+    tagged ? (void)m.in(FIELD(tags), kI32, {tags, pushed}, kOptional | kNever)
+           : m.none(FIELD(tags));
+  } else if (action == EXN_STACK_PUSH) {
+    m.in(FIELD(rows), type, {pushed, columns}, kRows);
+    tagged ? (void)m.in(FIELD(tags), kI32, {tags, pushed}) : m.none(FIELD(tags));
+    m.in(FIELD(mask), kU8, {pushed}, kOptional);
+  } else {
+    m.out(FIELD(rows), type, {pushed, columns}, kRows);
+    tagged ? (void)m.out(FIELD(tags), kI32, {tags, pushed}) : m.none(FIELD(tags));
+    m.none(FIELD(mask));
+  }
+  m.out(FIELD(overflow), kI32, {one}, kOptional);
+}
+
+const Described kDescribed = EXN_DESCRIBED(hidden_stack);
 
 const Room kRoom("hidden_stack", [] {
   return listed("hidden_stack", read_cases<HiddenStackCase>("hidden_stack", read_case), make_case);

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "maker.h"
+
 namespace exn::test {
 
 namespace {
@@ -222,6 +224,33 @@ Case make_case(const HiredBudgetCase& c) {
                         {"alpha", std::to_string(c.alpha)}};
   return result;
 }
+
+void describe(Maker& m, exn_hired_budget_params& p) {
+  const int64_t grid_rows = m.one_of("grid_rows", 0, 3);
+  const int64_t grid_cols = grid_rows == 0 ? 0 : m.one_of("grid_cols", 1, 3);
+  const int64_t patch_rows =
+      m.size("patch_rows", std::max<int64_t>(grid_rows, 1) * m.random().between(1, 4));
+  const int64_t patch_cols =
+      m.size("patch_cols", std::max<int64_t>(grid_cols, 1) * m.random().between(1, 4));
+  const Dim images = m.dim("images", 0, 3, 9), patches = m.derived(times(patch_rows, patch_cols));
+  m.in(FIELD(attention), kF32, {images, patches}, kRows);
+  m.out(FIELD(budget), kI32, {images, m.derived(1 + grid_rows * grid_cols)});
+  const int32_t score = m.choice(FIELD(score), EXN_HIRED_SUM, EXN_HIRED_TOP_COUNT);
+  score == EXN_HIRED_TOP_COUNT ? (void)m.out(FIELD(marks), kU8, {images, patches}, kOptional)
+                               : m.none(FIELD(marks));
+  m.out(FIELD(valid), kU8, {images}, kOptional);
+  m.real(FIELD(rate), Domain::kShare);
+  m.real(FIELD(alpha), Domain::kShare);
+  m.integer(FIELD(patch_rows), patch_rows, patch_rows, patch_rows);
+  m.integer(FIELD(patch_cols), patch_cols, patch_cols, patch_cols);
+  m.integer(FIELD(grid_rows), grid_rows, grid_rows, grid_rows);
+  m.integer(FIELD(grid_cols), grid_cols, grid_cols, grid_cols);
+  m.choice(FIELD(region), EXN_HIRED_GRID, EXN_HIRED_STRIP);
+  m.choice(FIELD(remainder), EXN_HIRED_TRUNCATE, EXN_HIRED_LARGEST_REMAINDER);
+  m.zero(FIELD(reserved));
+}
+
+const Described kDescribed = EXN_DESCRIBED(hired_budget);
 
 const Room kRoom("hired_budget",
                  [] { return listed("hired_budget", hired_budget_cases(), make_case); });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cache.h"
 #include "judge.h"
+#include "parts.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -146,6 +147,22 @@ Case case_of(const KvAppendCase& c, bool spoiled) {
                         {"page", text(c.cache.page)}};
   return result;
 }
+
+void describe(Maker& m, exn_kv_append_params& p) {
+  constexpr CacheNames kNames = CACHE_NAMES("cache");
+  const CacheShape c = cache_shape(m, kNames);
+  const Dim rows = m.dim("rows", 0, 4, 40);
+  const TypeOf type = m.type(kFloats);
+  cache(m, p.cache, kNames, c, Role::kInOut);
+  m.in(FIELD(k), type, {rows, c.heads, c.dim}, kRows);
+  m.in(FIELD(v), type, {rows, c.heads, c.dim}, kRows);
+  const int32_t* sequence =
+      m.ids(FIELD(sequence), {rows}, {0, c.sequences.size - 1, false}, kOptional);
+  int32_t* slot = m.ids(FIELD(slot), {rows}, {-1, c.slots - 1, true});
+  distinct_slots(m, slot, sequence, rows.size, c.slots);
+}
+
+const Described kDescribed = EXN_DESCRIBED(kv_append);
 
 const Room kRoom("kv_append", [] {
   const std::vector<KvAppendCase> cases = read_cases<KvAppendCase>("kv_append", read_case);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <set>
 
+#include "parts.h"
+
 namespace exn::test {
 
 int64_t KvCompactCase::sequences() const {
@@ -445,6 +447,79 @@ Case make_case(const KvCompactCase& c) {
                         {"in_place", text(c.in_place)}};
   return result;
 }
+
+void describe(Maker& m, exn_kv_compact_params& p) {
+  constexpr CacheNames kFrom = CACHE_NAMES("source"), kTo = CACHE_NAMES("destination");
+  const CacheShape from = cache_shape(m, kFrom);
+  const bool in_place = m.some("in_place", 2);
+  CacheShape to = from;
+  if (!in_place) {
+    const int32_t layout = cache_layout(m, kTo);
+    const Dim heads = m.derived(times(from.heads.size, m.within("group", 1, 2)));
+    to = cache_shape(m, kTo, layout, from.sequences, heads, from.dim, from.type);
+  }
+  m.zero(FIELD(reserved));
+  cache(m, p.destination, kTo, to, Role::kInOut);
+  if (in_place) {
+    const TensorField* half = m.fields();
+    p.source = p.destination;
+    m.any_integer(FIELD(source.layout), p.source.layout);
+    m.zero(FIELD(source.reserved));
+    m.again(FIELD(source.k), half[0].tensor);
+    m.again(FIELD(source.v), half[1].tensor);
+    half[2].tensor == nullptr ? m.none(FIELD(source.block_table))
+                              : m.again(FIELD(source.block_table), half[2].tensor);
+  } else {
+    cache(m, p.source, kFrom, from, Role::kIn);
+  }
+  const int32_t per_head = m.choice(FIELD(per_head), 0, 1);
+  const int64_t sequences = from.sequences.size;
+  const bool named = m.some("named", 2);  // as many as there are, in the other order
+  const int64_t length_of_batch = m.size("batch", sequences);
+  const Dim batch{length_of_batch, named ? m.derived(0).symbol : from.sequences.symbol};
+  const int64_t lists = times(batch.size, per_head == 1 ? to.heads.size : 1);
+  const Dim list_count = m.derived(lists), one = m.derived(1);
+  int32_t* sequence = m.ids(FIELD(sequence), {batch}, {0, sequences - 1, true},
+                            kOptional | (named ? kWanted : kNever));
+  for (int64_t i = 0; sequence != nullptr && i < batch.size && m.complete(); ++i)
+    sequence[i] = static_cast<int32_t>(sequences - 1 - i);
+  // Each list keeps the first `kept` of `used` slots.
+  const int64_t used = std::min(from.slots, to.slots);
+  const bool packed = m.some("packed", 2);
+  int64_t kept = m.random().between(0, used);
+  const Dim width =
+      m.derived(m.size("width", packed ? times(lists, kept) : plus(kept, m.random().below(3))));
+  if (lists > 0) kept = std::min(kept, packed ? width.size / lists : width.size);
+  int32_t* list = packed ? m.ids(FIELD(list), {width}, {0, from.slots - 1, false})
+                         : m.ids(FIELD(list), {list_count, width}, {0, from.slots - 1, false});
+  const int64_t stride = packed ? kept : width.size;
+  for (int64_t g = 0; kept > 0 && g < lists && m.complete(); ++g) {
+    for (int64_t i = 0; i < kept; ++i) list[g * stride + i] = static_cast<int32_t>(i);
+  }
+  if (packed) {
+    int32_t* offsets =
+        m.ids(FIELD(offsets), {m.derived(plus(lists, 1))}, {0, times(lists, kept), true});
+    for (int64_t g = 0; g <= lists && m.complete(); ++g)
+      offsets[g] = static_cast<int32_t>(g * kept);
+    m.none(FIELD(count));
+  } else {
+    m.none(FIELD(offsets));
+    m.ids(FIELD(count), {list_count}, {0, kept, false});
+  }
+  const bool may_free = in_place && from.layout == EXN_KV_PAGED;
+  const bool frees = may_free && m.some("frees", 2);
+  int32_t* length =
+      m.ids(FIELD(length), {batch}, {0, from.slots, true}, frees ? kPlain : kOptional);
+  for (int64_t i = 0; length != nullptr && i < batch.size && m.complete(); ++i)
+    length[i] = static_cast<int32_t>(m.random().between(used, from.slots));
+  m.out(FIELD(new_length), kI32, {list_count}, kOptional);
+  may_free ? (void)m.out(FIELD(freed), kI32, {m.dim("freed", 0, 9, 20)},
+                         kOptional | (frees ? kWanted : kNever))
+           : m.none(FIELD(freed));
+  frees ? (void)m.out(FIELD(freed_count), kI32, {one}, kOptional) : m.none(FIELD(freed_count));
+}
+
+const Described kDescribed = EXN_DESCRIBED(kv_compact);
 
 const Room kRoom("kv_compact", [] { return listed("kv_compact", kv_compact_cases(), make_case); });
 

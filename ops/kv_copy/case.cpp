@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cache.h"
 #include "judge.h"
+#include "parts.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -165,6 +166,40 @@ Case case_of(const KvCopyCase& c, bool spoiled) {
                         {"to_sequences", text(c.destination.sequences)}};
   return result;
 }
+
+void describe(Maker& m, exn_kv_copy_params& p) {
+  constexpr CacheNames kFrom = CACHE_NAMES("source"), kTo = CACHE_NAMES("destination");
+  const CacheShape from = cache_shape(m, kFrom);
+  const bool in_place = m.some("in_place", 3);
+  const Dim entries = m.dim("entries", 0, 5, 60);
+  CacheShape to = from;
+  if (!in_place) {
+    const int32_t layout = cache_layout(m, kTo);
+    to =
+        cache_shape(m, kTo, layout, m.dim(kTo.sequences, 1, 3, 5), from.heads, from.dim, from.type);
+  }
+  cache(m, p.destination, kTo, to, Role::kInOut);
+  if (in_place) {
+    const TensorField* half = m.fields();
+    p.source = p.destination;
+    m.any_integer(FIELD(source.layout), p.source.layout);
+    m.zero(FIELD(source.reserved));
+    m.again(FIELD(source.k), half[0].tensor);
+    m.again(FIELD(source.v), half[1].tensor);
+    half[2].tensor == nullptr ? m.none(FIELD(source.block_table))
+                              : m.again(FIELD(source.block_table), half[2].tensor);
+  } else {
+    cache(m, p.source, kFrom, from, Role::kIn);
+  }
+  m.ids(FIELD(from_sequence), {entries}, {0, from.sequences.size - 1, false}, kOptional);
+  m.ids(FIELD(from_slot), {entries}, {-1, from.slots - 1, false});
+  const int32_t* sequence =
+      m.ids(FIELD(to_sequence), {entries}, {0, to.sequences.size - 1, false}, kOptional);
+  int32_t* slot = m.ids(FIELD(to_slot), {entries}, {-1, to.slots - 1, false});
+  distinct_slots(m, slot, sequence, entries.size, to.slots);
+}
+
+const Described kDescribed = EXN_DESCRIBED(kv_copy);
 
 const Room kRoom("kv_copy", [] {
   const std::vector<KvCopyCase> cases = read_cases<KvCopyCase>("kv_copy", read_case);

@@ -3,6 +3,7 @@
 
 #include "cache.h"
 #include "judge.h"
+#include "maker.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -171,6 +172,45 @@ Case make_case(const KvLengthCase& c) {
                         {"calls", text(c.calls)}};
   return result;
 }
+
+void describe(Maker& m, exn_kv_length_params& p) {
+  m.zero(FIELD(reserved));
+  const int32_t action = m.choice(FIELD(action), EXN_KV_ADVANCE, EXN_KV_CROP);
+  const Dim a = m.dim("sequences", 1, 3, 9), b = m.dim("layers", 0, 3, 5),
+            rows = m.dim("rows", 0, 5, 60);
+  const bool crops = action == EXN_KV_CROP;
+  const bool is_matrix = crops && m.some("is_matrix", 2);
+  int32_t* length = is_matrix ? m.integers(FIELD(length), Role::kInOut, {a, b}, kAnyRank)
+                              : m.integers(FIELD(length), Role::kInOut, {a}, kAnyRank);
+  const int64_t lengths = is_matrix ? times(a.size, b.size) : a.size;
+  for (int64_t i = 0; i < lengths && m.complete(); ++i)
+    length[i] = static_cast<int32_t>(m.random().below(30));
+  m.integer(FIELD(capacity), m.size("capacity", 100 + m.random().below(3)), crops ? kAny64 : 1,
+            crops ? INT64_MAX : kMost32);
+  if (crops) {
+    m.none(FIELD(sequence));
+    m.none(FIELD(active));
+    m.none(FIELD(slot));
+    m.none(FIELD(visible));
+    const Ids counts{0, kMost32, lengths > 0};
+    // One for all lengths is sound too, so that its sizes are not those of `length`.
+    const Dim c = m.derived(a.size), d = m.derived(b.size);
+    if (m.some("one_limit", 2)) {
+      m.ids(FIELD(limit), {m.derived(1)}, counts, kAnyRank);
+    } else {
+      is_matrix ? m.ids(FIELD(limit), {c, d}, counts, kAnyRank)
+                : m.ids(FIELD(limit), {c}, counts, kAnyRank);
+    }
+    return;
+  }
+  m.none(FIELD(limit));
+  m.ids(FIELD(sequence), {rows}, {0, a.size - 1, false}, kOptional);
+  m.in(FIELD(active), kU8, {rows}, kOptional);
+  m.out(FIELD(slot), kI32, {rows});
+  m.out(FIELD(visible), kI32, {rows}, kOptional);
+}
+
+const Described kDescribed = EXN_DESCRIBED(kv_length);
 
 const Room kRoom("kv_length", [] {
   return listed("kv_length", read_cases<KvLengthCase>("kv_length", read_case), make_case);

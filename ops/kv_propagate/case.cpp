@@ -5,6 +5,7 @@
 
 #include "dense.h"
 #include "judge.h"
+#include "parts.h"
 
 namespace exn::test {
 
@@ -263,6 +264,60 @@ Case make_case(const KvPropagateCase& c) {
                         {"mixed", text(c.exits == "mixed")}};
   return result;
 }
+
+void describe(Maker& m, exn_kv_propagate_params& p) {
+  constexpr CacheNames kNames = CACHE_NAMES("layers[].cache");
+  const Dim rows = m.dim("rows", 0, 3, 66), columns = m.dim("columns", 1, 20, 130);
+  const Dim count = m.count(1, 2, 3);
+  const CacheShape c = cache_shape(m, kNames);
+  const Dim width = m.derived(times(c.heads.size, c.dim.size));
+  m.in(FIELD(hidden), m.type(kFloats), {rows, columns}, kRows);
+  m.array_count(FIELD(layer_count), count.size, 1, EXN_KV_PROPAGATE_MAX_LAYERS);
+  m.integer(FIELD(model_layers), 8, 1, INT64_MAX);
+  m.zero(FIELD(reserved));
+  m.ids(FIELD(exit_layer), {rows}, {-1, p.model_layers, true});
+  const int32_t* sequence =
+      m.ids(FIELD(sequence), {rows}, {0, c.sequences.size - 1, false}, kOptional);
+  const Ids slots{-1, c.slots - 1, false};
+  const bool per_layer = m.some("slot_of_each_layer", 2);
+  int32_t* slot = per_layer ? m.ids(FIELD(slot), {count, rows}, slots, kAnyRank)
+                            : m.ids(FIELD(slot), {rows}, slots, kAnyRank);
+  for (int64_t j = 0; j < (per_layer ? count.size : 1) && m.complete(); ++j)
+    distinct_slots(m, slot + j * rows.size, sequence, rows.size, c.slots);
+  const Dim positions = m.dim("positions", 1, 9, 60);
+  const bool turned = c.dim.size >= 2 && m.some("turned", 2);
+  const Dim pairs = m.derived(turned ? m.within("pairs", 1, c.dim.size / 2) : 1);
+  m.in(FIELD(rope_table), kF32, {positions, pairs, m.derived(2)},
+       kOptional | (turned ? kWanted : kNever));
+  m.ids(FIELD(position), {rows}, {0, positions.size - 1, false}, turned ? kPlain : kOptional);
+  m.choice(FIELD(rope_style), EXN_ROPE_INTERLEAVED, EXN_ROPE_HALF);
+  const int32_t norm = m.choice(FIELD(norm), EXN_NORM_NONE, EXN_NORM_LAYER);
+  m.real(FIELD(norm_eps), Domain::kNotNegative);
+  const TypeOf weights = m.type(kFloats);
+  exn_kv_layer* layers = m.array(FIELD(layers), count.size);
+  const auto describe_layer = [&](exn_kv_layer& layer, int64_t index) {
+    struct {
+      exn_kv_layer& layers;
+    } q{layer};
+    CacheShape own = c;  // layers may differ in their slots
+    own.run = m.derived(c.run.size);
+    own.blocks = m.derived(c.blocks.size);
+    own.pages = m.derived(c.pages.size);
+#define LAYER(field) q.layers.field, "layers[]." #field
+    norm_of(m, norm, LAYER(norm_weight), LAYER(norm_bias), columns);
+    m.in(LAYER(k_weight), weights, {width, columns}, kRows);
+    m.in(LAYER(k_bias), kF32, {width}, kOptional);
+    m.in(LAYER(v_weight), weights, {width, columns}, kRows);
+    m.in(LAYER(v_bias), kF32, {width}, kOptional);
+    cache(m, layer.cache, kNames, own, Role::kInOut);
+    m.integer(LAYER(index), index, 0, 7);
+    m.zero(LAYER(reserved));
+#undef LAYER
+  };
+  for (int64_t j = 0; j < count.size; ++j) describe_layer(layers[j], 2 * j + 1);
+}
+
+const Described kDescribed = EXN_DESCRIBED(kv_propagate);
 
 const Room kRoom("kv_propagate",
                  [] { return listed("kv_propagate", kv_propagate_cases(), make_case); });

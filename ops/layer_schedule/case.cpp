@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "judge.h"
+#include "maker.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -204,6 +205,42 @@ Case make_case(const LayerScheduleCase& c) {
       {"positions", text(c.positions)}, {"layers", text(c.layers)}, {"kind", text(c.options.kind)}};
   return result;
 }
+
+void describe(Maker& m, exn_layer_schedule_params& p) {
+  const Dim positions = m.dim("positions", 0, 9, 100), layers = m.dim("layers", 1, 9, 60);
+  m.out(FIELD(layers), kI32, {positions, layers});
+  m.out(FIELD(count), kI32, {positions});
+  m.out(FIELD(exit_test), kU8, {positions, layers}, kOptional);
+  const int32_t kind = m.choice(FIELD(kind), EXN_SCHEDULE_SKIPDECODE, EXN_SCHEDULE_UNIFIED);
+  const bool calm = kind == EXN_SCHEDULE_CALM, falls = kind == EXN_SCHEDULE_SKIPDECODE;
+  calm ? (void)m.out(FIELD(threshold), kF32, {positions}, kOptional) : m.none(FIELD(threshold));
+  if (kind == EXN_SCHEDULE_FIXED) {
+    const Dim listed = m.derived(m.within("listed", 1, layers.size));
+    int32_t* order = m.ids(FIELD(order), {listed}, {0, layers.size - 1, true});
+    for (int64_t i = 0; i < listed.size && m.complete(); ++i)
+      order[i] = static_cast<int32_t>(layers.size - 1 - i);
+  } else {
+    m.none(FIELD(order));
+  }
+  const int64_t least = m.random().between(1, layers.size);
+  m.integer(FIELD(prompt), m.random().below(9), 0, falls ? 19 : INT64_MAX);
+  m.integer(FIELD(horizon), 20, falls || calm ? 1 : kAny64, INT64_MAX);
+  m.integer(FIELD(most), m.random().between(least, layers.size), falls ? least : kAny64,
+            falls ? layers.size : INT64_MAX);
+  const bool needs_least = falls || kind == EXN_SCHEDULE_UNIFIED;
+  m.integer(FIELD(least), least, needs_least ? 1 : kAny64, needs_least ? layers.size : INT64_MAX);
+  m.integer(FIELD(warm_up), m.random().between(0, least), falls ? 0 : kAny64,
+            falls ? least : INT64_MAX);
+  m.integer(FIELD(first_exit), m.random().below(5), calm ? 0 : kAny64, INT64_MAX);
+  m.integer(FIELD(min_exit), m.random().below(5), calm ? 0 : kAny64, INT64_MAX);
+  m.integer(FIELD(interval), m.random().between(1, 4), calm ? 1 : kAny64, INT64_MAX);
+  m.integer(FIELD(decay), m.random().below(3), calm ? 0 : kAny64,
+            calm ? int64_t{EXN_DECAY_CALM_PAPER} : INT64_MAX);
+  calm ? m.real(FIELD(start_threshold), Domain::kFinite) : m.unused(FIELD(start_threshold));
+  calm ? m.real(FIELD(tau), Domain::kNotNegative) : m.unused(FIELD(tau));
+}
+
+const Described kDescribed = EXN_DESCRIBED(layer_schedule);
 
 const Room kRoom("layer_schedule", [] {
   auto all = listed("layer_schedule", read_cases<LayerScheduleCase>("layer_schedule", read_case),

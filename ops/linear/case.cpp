@@ -3,6 +3,7 @@
 
 #include "dense.h"
 #include "judge.h"
+#include "maker.h"
 
 namespace exn::test {
 
@@ -88,6 +89,19 @@ Case make_case(const LinearCase& c) {
                         {"residual", text(c.residual != "-")}};
   return result;
 }
+
+void describe(Maker& m, exn_linear_params& p) {
+  const Dim rows = m.dim("rows", 0, 4, 70), columns = m.dim("columns", 1, 40, 300),
+            outputs = m.dim("outputs", 1, 20, 150);
+  m.in(FIELD(input), m.type(kFloats), {rows, columns}, kRows);
+  m.in(FIELD(weight), m.type(kFloats), {outputs, columns}, kRows);
+  m.in(FIELD(bias), kF32, {outputs}, kOptional);
+  const TypeOf type = m.type(kFloats);
+  const Tensor* residual = m.in(FIELD(residual), type, {rows, outputs}, kRows | kOptional);
+  m.out_over(FIELD(out), residual, type, {rows, outputs}, kRows);
+}
+
+const Described kDescribed = EXN_DESCRIBED(linear);
 
 const Room kRoom("linear", [] { return listed("linear", linear_cases(), make_case); });
 

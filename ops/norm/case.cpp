@@ -3,6 +3,7 @@
 
 #include "dense.h"
 #include "judge.h"
+#include "parts.h"
 
 namespace exn::test {
 
@@ -80,6 +81,18 @@ Case make_case(const NormCase& c) {
                         {"norm", text(c.norm)}};
   return result;
 }
+
+void describe(Maker& m, exn_norm_params& p) {
+  const Dim rows = m.dim("rows", 0, 4, 70), columns = m.dim("columns", 1, 40, 600);
+  const TypeOf type = m.type(kFloats);
+  const Tensor* input = m.in(FIELD(input), type, {rows, columns}, kRows);
+  const int32_t norm = m.choice(FIELD(norm), EXN_NORM_NONE, EXN_NORM_LAYER);
+  norm_of(m, norm, FIELD(weight), FIELD(bias), columns);
+  m.out_over(FIELD(out), input, m.type(kFloats), {rows, columns}, kRows);
+  m.real(FIELD(eps), Domain::kNotNegative);
+}
+
+const Described kDescribed = EXN_DESCRIBED(norm);
 
 const Room kRoom("norm",
                  [] { return listed("norm", read_cases<NormCase>("norm", read_case), make_case); });

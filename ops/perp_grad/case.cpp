@@ -2,6 +2,7 @@
 #include "perp_grad/case.h"
 
 #include "judge.h"
+#include "maker.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -155,6 +156,33 @@ Case make_case(const PerpGradCase& c) {
       {"elements", text(elements)}, {"dtype", quoted(name_of(c.type))}, {"form", text(c.form)}};
   return result;
 }
+
+void describe(Maker& m, exn_perp_grad_params& p) {
+  const Dim a = m.dim("a", 0, 5, 60), b = m.dim("b", 0, 20, 300), c = m.dim("c", 0, 3, 5);
+  const TypeOf type = m.type(kFloatsAndF64);
+  const auto made = [&](std::initializer_list<Dim> dims) {
+    m.in(FIELD(weight), type, dims, kAnyRank);
+    const Tensor* grad = m.in(FIELD(grad), type, dims, kAnyRank);
+    m.out_over(FIELD(out), grad, type, dims, kAnyRank);
+  };
+  switch (m.one_of("rank", 0, 3)) {
+    case 0:
+      made({});
+      break;
+    case 1:
+      made({b});
+      break;
+    case 2:
+      made({a, b});
+      break;
+    default:
+      made({a, b, c});
+  }
+  m.choice(FIELD(form), EXN_PERP_CODE, EXN_PERP_PAPER);
+  m.zero(FIELD(reserved));
+}
+
+const Described kDescribed = EXN_DESCRIBED(perp_grad);
 
 const Room kRoom("perp_grad", [] {
   return listed("perp_grad", read_cases<PerpGradCase>("perp_grad", read_case), make_case);

@@ -3,6 +3,7 @@
 
 #include "dense.h"
 #include "judge.h"
+#include "maker.h"
 
 namespace exn::test {
 
@@ -96,6 +97,22 @@ Case make_case(const RopeCase& c) {
                         {"style", text(c.style)}};
   return result;
 }
+
+void describe(Maker& m, exn_rope_params& p) {
+  const Dim rows = m.dim("rows", 0, 4, 70), heads = m.dim("heads", 0, 3, 5),
+            dim = m.dim("head_dim", 2, 20, 130);
+  const Dim positions = m.dim("positions", 1, 9, 60);
+  const Dim pairs = m.derived(m.within("pairs", 1, dim.size / 2));
+  const TypeOf type = m.type(kFloats);
+  const Tensor* input = m.in(FIELD(input), type, {rows, heads, dim}, kRows);
+  m.ids(FIELD(position), {rows}, {-1, positions.size - 1, true});
+  m.in(FIELD(table), kF32, {positions, pairs, m.derived(2)});
+  m.out_over(FIELD(out), input, type, {rows, heads, dim}, kRows);
+  m.choice(FIELD(style), EXN_ROPE_INTERLEAVED, EXN_ROPE_HALF);
+  m.zero(FIELD(reserved));
+}
+
+const Described kDescribed = EXN_DESCRIBED(rope);
 
 const Room kRoom("rope",
                  [] { return listed("rope", read_cases<RopeCase>("rope", read_case), make_case); });

@@ -2,6 +2,7 @@
 #include "rope_table/case.h"
 
 #include "judge.h"
+#include "maker.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -68,6 +69,19 @@ Case make_case(const RopeTableCase& c) {
                         {"elements", text(2 * c.positions * c.pairs)}};
   return result;
 }
+
+void describe(Maker& m, exn_rope_table_params& p) {
+  m.out(FIELD(table), kF32,
+        {m.dim("positions", 0, 9, 100), m.dim("pairs", 2, 9, 70), m.derived(2)});
+  const int32_t scaling = m.choice(FIELD(scaling), EXN_ROPE_SCALING_NONE, EXN_ROPE_SCALING_NTK);
+  m.real(FIELD(base), Domain::kPositive);
+  p.base = 10000 * (1 + p.base);  // below 1 the last angles are large
+  m.real(FIELD(factor), Domain::kAtLeastOne);
+  if (scaling == EXN_ROPE_SCALING_NONE) p.factor = 1;
+  m.zero(FIELD(reserved));
+}
+
+const Described kDescribed = EXN_DESCRIBED(rope_table);
 
 const Room kRoom("rope_table", [] {
   return listed("rope_table", read_cases<RopeTableCase>("rope_table", read_case), make_case);

@@ -2,6 +2,7 @@
 #include <set>
 
 #include "judge.h"
+#include "maker.h"
 #include "reals.h"
 
 namespace exn::test {
@@ -120,6 +121,24 @@ Case make_case(const RowCompactionCase& c) {
       {"listed", text(c.listed)}, {"moved", text(moved)}, {"scatter", text(!c.gather)}};
   return result;
 }
+
+void describe(Maker& m, exn_row_compaction_params& p) {
+  const Dim rows = m.dim("rows", 0, 9, 70), columns = m.dim("columns", 0, 30, 300),
+            listed = m.dim("listed", 0, 5, 40);
+  const TypeOf type = m.type(kAnything);
+  const int32_t direction = m.choice(FIELD(direction), EXN_ROWS_GATHER, EXN_ROWS_SCATTER);
+  m.zero(FIELD(reserved));
+  const bool gathers = direction == EXN_ROWS_GATHER;
+  const Dim long_enough = m.derived(m.size("room", plus(listed.size, m.random().below(3))));
+  m.in(FIELD(input), type, {gathers ? rows : long_enough, columns}, kRows);
+  m.out(FIELD(out), type, {gathers ? long_enough : rows, columns}, kRows);
+  int32_t* list = m.ids(FIELD(list), {listed}, {-1, rows.size - 1, false});
+  // A row that two entries scatter to is the last one's on the CPU, and anyone's on CUDA.
+  for (int64_t i = 0; i < listed.size && !gathers && m.complete(); ++i)
+    list[i] = i < rows.size ? static_cast<int32_t>(rows.size - 1 - i) : -1;
+}
+
+const Described kDescribed = EXN_DESCRIBED(row_compaction);
 
 const Room kRoom("row_compaction", [] {
   return listed("row_compaction", read_cases<RowCompactionCase>("row_compaction", read_case),

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "parts.h"
 #include "reals.h"
 #include "stats.h"
 
@@ -59,6 +60,16 @@ Case make_case(const RowStatsCase& c) {
                         {"outputs", stat_names(c.outputs)}};
   return result;
 }
+
+void describe(Maker& m, exn_row_stats_params& p) {
+  const Dim rows = m.dim("rows", 0, 4, 70), columns = m.dim("columns", 1, 40, 600);
+  m.in(FIELD(logits), m.type(kFloats), {rows, columns}, kRows);
+  normalizer(m, p);
+  m.zero(FIELD(reserved));
+  stats(m, p.out, rows);
+}
+
+const Described kDescribed = EXN_DESCRIBED(row_stats);
 
 const Room kRoom("row_stats", [] {
   return listed("row_stats", read_cases<RowStatsCase>("row_stats", read_case), make_case);

@@ -3,6 +3,7 @@
 
 #include "distribution.h"
 #include "judge.h"
+#include "maker.h"
 
 namespace exn::test {
 
@@ -80,6 +81,17 @@ Case make_case(const StableMaxCase& c) {
                         {"log", text(c.log)}};
   return result;
 }
+
+void describe(Maker& m, exn_stablemax_params& p) {
+  const Dim rows = m.dim("rows", 0, 4, 40), columns = m.dim("columns", 1, 40, 600);
+  const TypeOf type = m.type(kFloatsAndF64);
+  const Tensor* logits = m.in(FIELD(logits), type, {rows, columns}, kRows);
+  m.out_over(FIELD(out), logits, type, {rows, columns}, kRows);
+  m.choice(FIELD(normalizer), EXN_SOFTMAX, EXN_STABLEMAX);
+  m.choice(FIELD(log), 0, 1);
+}
+
+const Described kDescribed = EXN_DESCRIBED(stablemax);
 
 const Room kRoom("stablemax", [] {
   return listed("stablemax", read_cases<StableMaxCase>("stablemax", read_case), make_case);

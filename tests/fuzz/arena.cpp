@@ -85,8 +85,7 @@ const Slot* Arena::around(uintptr_t address, int64_t* offset, bool* writable) co
       if (index >= static_cast<size_t>(c.used)) return nullptr;
       const Slot& slot = c.slots[index];
       *writable = view == c.views[0];
-      *offset =
-          static_cast<int64_t>(address - reinterpret_cast<uintptr_t>(Arena::view(slot, *writable)));
+      *offset = static_cast<int64_t>(address - reinterpret_cast<uintptr_t>(slot.view(*writable)));
       return &slot;
     }
   }

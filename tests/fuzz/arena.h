@@ -5,37 +5,23 @@
 // protection changes from case to case.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
+#include "maker.h"
 
 namespace exn::fuzz {
 
-struct Slot {
-  char* begin;      // for the driver, and for what an op may write
-  char* read_only;  // the same bytes
-  size_t bytes;
-  char* before;  // room for a copy of all bytes
-};
+using namespace test;
 
-class Arena {
+class Arena : public Memory {
  public:
-  static constexpr unsigned char kCanary = 0xA5;
-
   Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // All slots are free again.
-  void reset();
-  // A free slot of at least that size; null if there is none.
-  Slot* take(size_t bytes);
+  void reset() override;
+  Slot* take(size_t bytes) override;
   // The taken slot in one of whose views the address lies, or null; *offset: from the slot's begin,
   // below 0 or beyond its size if the address is in the slot's guards.
   const Slot* around(uintptr_t address, int64_t* offset, bool* writable) const;
-  // The view of `slot` through which an op gets memory that it writes, or only reads.
-  static char* view(const Slot& slot, bool writable) {
-    return writable ? slot.begin : slot.read_only;
-  }
 
  private:
   static constexpr int kMostSlots = 96;

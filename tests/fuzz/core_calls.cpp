@@ -107,7 +107,7 @@ void probes(Core* c) {
   const bool with_null = c->random.below(4) == 0;
   const char* source = with_null ? nullptr : from->read_only + from->bytes - bytes;
   char* target = to->begin + to->bytes - bytes;
-  std::memset(to->begin, Arena::kCanary, to->bytes);
+  std::memset(to->begin, Slot::kCanary, to->bytes);
   uint64_t result = 0;
   uint64_t* out = c->random.below(8) == 0 ? nullptr : &result;
   const bool sound = bytes == 0 || !with_null;
@@ -118,7 +118,7 @@ void probes(Core* c) {
     if (bytes > 0 && std::memcmp(target, source, bytes) != 0)
       c->bench->complain("exn_copy_probe copied something else");
   }
-  if (bytes < to->bytes && static_cast<unsigned char>(target[-1]) != Arena::kCanary)
+  if (bytes < to->bytes && static_cast<unsigned char>(target[-1]) != Slot::kCanary)
     c->bench->complain("exn_copy_probe wrote in front of its block");
   const uint64_t count = c->random.pick<uint64_t>({0, 1, 191, 192, 193, 1000});
   c->judge("exn_fma_probe", exn_fma_probe(count, out), out != nullptr);

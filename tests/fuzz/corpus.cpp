@@ -10,8 +10,6 @@
 #include <thread>
 #include <vector>
 
-#include "ops.h"
-
 namespace exn::fuzz {
 namespace {
 
@@ -27,7 +25,7 @@ class Call {
 
   // Filled with `values`, or with zeros.
   template <class T = float>
-  DLTensor* tensor(DType type, std::vector<int64_t> shape, std::vector<T> values = {}) {
+  DLTensor* tensor(Type type, std::vector<int64_t> shape, std::vector<T> values = {}) {
     int64_t elements = 1;
     for (int64_t size : shape) elements *= size;
     const size_t bytes = static_cast<size_t>(elements * size_of(type));
@@ -38,10 +36,10 @@ class Call {
     return described_as(type, std::move(shape), bytes > 0 ? data : nullptr);
   }
   DLTensor* floats(std::vector<int64_t> shape, std::vector<float> values = {}) {
-    return tensor(DType::kF32, std::move(shape), std::move(values));
+    return tensor(Type::kF32, std::move(shape), std::move(values));
   }
   DLTensor* integers(std::vector<int64_t> shape, std::vector<int32_t> values = {}) {
-    return tensor(DType::kI32, std::move(shape), std::move(values));
+    return tensor(Type::kI32, std::move(shape), std::move(values));
   }
   DLTensor* with_strides(DLTensor* t, std::vector<int64_t> strides) {
     numbers_.push_back(std::move(strides));
@@ -49,13 +47,13 @@ class Call {
     return t;
   }
   // Without looking at what the sizes come to.
-  DLTensor* described_as(DType type, std::vector<int64_t> shape, void* data) {
+  DLTensor* described_as(Type type, std::vector<int64_t> shape, void* data) {
     numbers_.push_back(std::move(shape));
     std::vector<int64_t>& kept = numbers_.back();
     tensors_.push_back({data,
                         {static_cast<DLDeviceType>(device_type_), 0},
                         static_cast<int32_t>(kept.size()),
-                        described(type),
+                        dl_type(type),
                         kept.data(),
                         nullptr,
                         0});
@@ -224,8 +222,8 @@ std::string lists_that_wrap(Arena* arena, int32_t device) {
   exn_kv_compact_params p{};
   p.struct_size = sizeof p;
   const std::vector<int64_t> shape = {INT32_MAX, int64_t{1} << 33, 0, 1};
-  p.source = {call.described_as(DType::kF32, shape, nullptr),
-              call.described_as(DType::kF32, shape, nullptr), nullptr, EXN_KV_HEAD_MAJOR, 0};
+  p.source = {call.described_as(Type::kF32, shape, nullptr),
+              call.described_as(Type::kF32, shape, nullptr), nullptr, EXN_KV_HEAD_MAJOR, 0};
   p.destination = p.source;
   p.per_head = 1;
   p.list = call.integers({0});
@@ -310,8 +308,8 @@ std::string interleaved(Arena* arena, int32_t device) {
   float* all = data_of<float>(call.floats({2, 4}, {1, 2, 0, 0, 3, 4, 0, 0}));
   exn_norm_params p{};
   p.struct_size = sizeof p;
-  p.input = call.with_strides(call.described_as(DType::kF32, {2, 2}, all), {4, 1});
-  p.out = call.with_strides(call.described_as(DType::kF32, {2, 2}, all + 2), {4, 1});
+  p.input = call.with_strides(call.described_as(Type::kF32, {2, 2}, all), {4, 1});
+  p.out = call.with_strides(call.described_as(Type::kF32, {2, 2}, all + 2), {4, 1});
   p.norm = EXN_NORM_NONE;
   const exn_status status = RUN(call, exn_norm, p);
   const float expected[] = {1, 2, 1, 2, 3, 4, 3, 4};
@@ -326,8 +324,8 @@ std::string interleaved_too_close(Arena* arena, int32_t device) {
   float* all = data_of<float>(call.floats({2, 4}));
   exn_norm_params p{};
   p.struct_size = sizeof p;
-  p.input = call.with_strides(call.described_as(DType::kF32, {2, 2}, all), {4, 1});
-  p.out = call.with_strides(call.described_as(DType::kF32, {2, 2}, all + 1), {4, 1});
+  p.input = call.with_strides(call.described_as(Type::kF32, {2, 2}, all), {4, 1});
+  p.out = call.with_strides(call.described_as(Type::kF32, {2, 2}, all + 1), {4, 1});
   p.norm = EXN_NORM_NONE;
   return expect_refused(RUN(call, exn_norm, p));
 }

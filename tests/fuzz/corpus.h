@@ -7,7 +7,6 @@
 #include <string>
 
 #include "arena.h"
-#include "maker.h"
 
 namespace exn::fuzz {
 

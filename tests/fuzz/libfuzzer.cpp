@@ -32,10 +32,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static Driver* driver = new Driver;  // as large as a stack
   if (size == 0) return 0;
   Random random(data + 1, size - 1);
-  const int op = data[0] % (kOpCount + 1);
-  if (op == kOpCount) {
+  const std::vector<OpUnderTest>& ops = ops_under_test();
+  const size_t op = data[0] % (ops.size() + 1);
+  if (op == ops.size()) {
     judge_core(&driver->bench, &random, kDLCPU, &driver->count);
-  } else if (make_case(&driver->c, kOps[op], &random)) {
+  } else if (make_case(&driver->c, ops[op], &random)) {
     driver->bench.judge(&driver->c, &driver->count);
   }
   if (driver->progress.findings > 0) std::abort();

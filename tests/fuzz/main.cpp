@@ -7,12 +7,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 
+#include "base/ops.h"
 #include "core_calls.h"
 #include "corpus.h"
 #include "trial.h"
@@ -75,12 +77,17 @@ double now() {
   return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
 }
 
-const char* name_of(int op) { return op < kOpCount ? kOps[op].name : kCoreName; }
+int op_count() { return static_cast<int>(ops_under_test().size()); }
+
+const OpUnderTest& op_at(int op) { return ops_under_test()[static_cast<size_t>(op)]; }
+
+const char* name_of(int op) { return op < op_count() ? op_at(op).name : kCoreName; }
 
 // Which op a case is of; -1: none is meant.
 int op_of(uint64_t iteration) {
-  if (options.op.empty()) return static_cast<int>(iteration % static_cast<uint64_t>(kOpCount + 1));
-  for (int op = 0; op <= kOpCount; ++op) {
+  if (options.op.empty())
+    return static_cast<int>(iteration % static_cast<uint64_t>(op_count() + 1));
+  for (int op = 0; op <= op_count(); ++op) {
     if (options.op == name_of(op) || "exn_" + options.op == name_of(op)) return op;
   }
   return -1;
@@ -159,7 +166,7 @@ void set_up() {
   bench->set_run_every(static_cast<int64_t>(options.run_every));
   Case c(&arena, options.device);
   uint64_t calls = 0;
-  for (int op = 0; op <= kOpCount; ++op) calls += shared->counts[op].calls;
+  for (int op = 0; op <= op_count(); ++op) calls += shared->counts[op].calls;
   for (uint64_t i = first; i - options.first < options.cases && calls < options.calls; ++i) {
     if (i % 256 == 0 && now() >= deadline) break;
     const int op = op_of(i);
@@ -172,10 +179,10 @@ void set_up() {
     if (options.device == kDLCPU && i % 8192 == 0)
       exn_cpu_set_threads(static_cast<int32_t>(i / 8192 % 3) + 1);
     Random random(options.seed, i);
-    if (op == kOpCount) {
+    if (op == op_count()) {
       shared->progress.step = "core.h's functions";
       judge_core(bench, &random, options.device, count);
-    } else if (make_case(&c, kOps[op], &random)) {
+    } else if (make_case(&c, op_at(op), &random)) {
       bench->judge(&c, count);
     }
     calls += count->calls - calls_before;
@@ -189,7 +196,7 @@ void set_up() {
 
 void print_progress(double seconds) {
   uint64_t calls = 0;
-  for (int op = 0; op <= kOpCount; ++op) calls += shared->counts[op].calls;
+  for (int op = 0; op <= op_count(); ++op) calls += shared->counts[op].calls;
   const auto per_second = static_cast<double>(calls) / seconds;
   std::printf("%.0f s: %llu cases, %llu calls (%.0f a second), %llu findings\n", seconds,
               static_cast<unsigned long long>(shared->progress.cases),
@@ -209,7 +216,7 @@ void print_summary() {
                 static_cast<unsigned long long>(c.refused),
                 static_cast<unsigned long long>(c.not_run));
   };
-  for (int op = 0; op <= kOpCount; ++op) {
+  for (int op = 0; op <= op_count(); ++op) {
     const Count& c = shared->counts[op];
     if (c.cases > 0) line(name_of(op), c);
     all.cases += c.cases;
@@ -311,18 +318,28 @@ int supervise() {
 
 // ---- descriptions -------------------------------------------------------------------------------
 
+#define EXN_NAME_OF_OP(op, Args) "exn_" #op,
+
 // Every byte of every params struct must belong to a described field, in one case or another.
 int check_fields() {
   Arena arena;
   static Maker maker(&arena, kDLCPU);
   int missing = 0;
-  for (int op = 0; op < kOpCount; ++op) {
-    std::string known(kOps[op].params_bytes, 0);
+  for (const char* name : {EXN_FOR_EACH_OP(EXN_NAME_OF_OP)}) {
+    const std::vector<OpUnderTest>& all = ops_under_test();
+    if (std::any_of(all.begin(), all.end(),
+                    [&](const auto& op) { return std::strcmp(op.name, name) == 0; }))
+      continue;
+    std::printf("%s: no description in its room\n", name);
+    ++missing;
+  }
+  for (const OpUnderTest& op : ops_under_test()) {
+    std::string known(op.params_bytes, 0);
     known.replace(0, sizeof(uint64_t), sizeof(uint64_t), 1);  // struct_size
     for (uint64_t i = 0; i < 200; ++i) {
       Random random(1, i);
       char* params = static_cast<char*>(maker.begin(&random, known.size()));
-      kOps[op].describe(maker, params);
+      op.describe(maker, params);
       const auto mark = [&](const void* place, size_t bytes) {
         const size_t at = static_cast<size_t>(static_cast<const char*>(place) - params);
         if (at < known.size()) known.replace(at, bytes, bytes, 1);
@@ -337,10 +354,10 @@ int check_fields() {
     const size_t at = known.find('\0');
     if (at == std::string::npos) continue;
     std::printf("%s: no description of the field %zu bytes behind the begin of its params\n",
-                kOps[op].name, at);
+                op.name, at);
     ++missing;
   }
-  if (missing == 0) std::printf("%d ops, every field of their params described\n", kOpCount);
+  if (missing == 0) std::printf("%d ops, every field of their params described\n", op_count());
   return missing == 0 ? 0 : 1;
 }
 

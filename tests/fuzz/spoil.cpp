@@ -110,12 +110,12 @@ Effect dtype(Case* c) {
       t.code = random.pick<uint8_t>({0, 1, 2, 3, 4, 5, 6, 255});
       break;
     default:
-      t = described(static_cast<DType>(random.below(7)));
+      t = dl_type(static_cast<Type>(random.below(7)));
   }
   if (std::memcmp(&t, &before, sizeof t) == 0) return Effect::kNone;
   c->tell("%s has dtype (%d, %d, %d)", f->name, t.code, t.bits, t.lanes);
   for (int i = 0; i < 7; ++i) {
-    const DLDataType known = described(static_cast<DType>(i));
+    const DLDataType known = dl_type(static_cast<Type>(i));
     if ((f->type.allowed >> i & 1) == 0 || std::memcmp(&t, &known, sizeof t) != 0) continue;
     return c->maker.uses_of_type(f->type.symbol) > 1 ? Effect::kBroken : Effect::kUnknown;
   }
@@ -340,7 +340,7 @@ Effect interleaved(Case* c) {
   const size_t element = a->tensor->dl.dtype.bits / 8;
   Slot* slot = c->maker.room(static_cast<size_t>(rows * row) * element);
   if (!c->maker.complete()) return Effect::kNone;
-  std::memset(slot->begin, Arena::kCanary, slot->bytes);
+  std::memset(slot->begin, Slot::kCanary, slot->bytes);
   size_t at = 0;
   for (TensorField* f : {a, b}) {
     Tensor& t = *f->tensor;

@@ -3,14 +3,14 @@
 // A case: a call of one op, sound as described or spoilt in one or two ways.
 #pragma once
 
-#include "ops.h"
+#include "arena.h"
 
 namespace exn::fuzz {
 
 enum class Workspace { kExact, kRoomy, kNull, kShort, kMisaligned };
 
 struct Case {
-  Case(Arena* arena, int32_t device_type) : maker(arena, device_type) {}
+  Case(Memory* memory, int32_t device_type) : maker(memory, device_type) {}
 
   const OpUnderTest* op = nullptr;
   Maker maker;

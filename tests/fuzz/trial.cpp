@@ -191,7 +191,7 @@ exn_status Bench::run(const void* params, size_t bytes, unsigned char rubbish, C
   const size_t room = (bytes + 63) / 64 * 64;
   char* at = workspace_end_ - room;
   std::memset(at, rubbish, room);
-  std::memset(at + bytes, Arena::kCanary, room - bytes);
+  std::memset(at + bytes, Slot::kCanary, room - bytes);
   size_t said = bytes;
   void* given = room > 0 ? at : nullptr;
   switch (case_->workspace) {
@@ -219,7 +219,7 @@ exn_status Bench::run(const void* params, size_t bytes, unsigned char rubbish, C
   }
   step("judging");
   for (size_t i = bytes; i < room && case_->workspace == Workspace::kExact; ++i) {
-    if (static_cast<unsigned char>(at[i]) != Arena::kCanary)
+    if (static_cast<unsigned char>(at[i]) != Slot::kCanary)
       return complain("byte %zu of a workspace of %zu was written", i, bytes), status;
   }
   return status;

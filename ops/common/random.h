@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where the fuzzer's choices come from: a seed, or the bytes that libFuzzer hands out. Either way
+// Where a fuzzer's choices come from: a seed, or the bytes that libFuzzer hands out. Either way
 // the same source makes the same case.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
 #include <initializer_list>
 
-namespace exn::fuzz {
+#include "tensor.h"
+
+namespace exn::test {
 
 class Random {
  public:
@@ -16,7 +16,7 @@ class Random {
   // Zeros once the bytes are used up: a short input makes a plain case.
   Random(const uint8_t* bytes, size_t size) : bytes_(bytes), left_(size), counts_bytes_(true) {}
 
-  uint64_t bits() { return counts_bytes_ ? taken(8) : mix(state_ += 0x9e3779b97f4a7c15); }
+  uint64_t bits() { return counts_bytes_ ? taken(8) : mix(state_ += kGolden); }
 
   // 0 .. count - 1, for counts below 2^32.
   int64_t below(int64_t count) {
@@ -25,7 +25,9 @@ class Random {
       return static_cast<int64_t>(taken(count <= 256 ? 1 : 4) % static_cast<uint64_t>(count));
     return static_cast<int64_t>((bits() >> 32) * static_cast<uint64_t>(count) >> 32);
   }
-  int64_t between(int64_t least, int64_t most) { return least + below(most - least + 1); }
+  int64_t between(int64_t least, int64_t most) {
+    return least + below(most - least < INT64_MAX ? most - least + 1 : INT64_MAX);
+  }
   bool one_in(int64_t count) { return below(count) == count - 1; }
 
   template <class T>
@@ -38,12 +40,6 @@ class Random {
   }
 
  private:
-  static uint64_t mix(uint64_t x) {  // SplitMix64's finalizer
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-    x = (x ^ x >> 27) * 0x94d049bb133111eb;
-    return x ^ x >> 31;
-  }
-
   uint64_t taken(int count) {
     uint64_t value = 0;
     for (int i = 0; i < count && left_ > 0; ++i, --left_) value = value << 8 | *bytes_++;
@@ -56,4 +52,4 @@ class Random {
   bool counts_bytes_ = false;
 };
 
-}  // namespace exn::fuzz
+}  // namespace exn::test

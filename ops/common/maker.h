@@ -1,37 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What describes the params of an op and makes sound ones at the same time. A description
-// (ops.cpp) draws sizes and types, and names every field once with what goes in:
+// What describes the params of an op and makes sound ones at the same time. A description (in each
+// op's case.cpp) draws sizes and types, and names every field once with what goes in:
 //
-//   const Dim rows = m.dim(0, 5, 70), columns = m.dim(1, 40, 600);
+//   const Dim rows = m.dim("rows", 0, 5, 70), columns = m.dim("columns", 1, 40, 600);
 //   m.in(FIELD(logits), m.type(kFloats), {rows, columns}, kRows);
 //   m.choice(FIELD(normalizer), EXN_SOFTMAX, EXN_STABLEMAX);
 //
-// The maker puts tensors into guarded memory and keeps a list of fields, from which spoil.cpp knows
-// what can be wrong with them: a size that two fields have must not change in one of them alone, an
-// integer has its range, and so on.
+// The maker puts tensors into the memory that it is given and keeps a list of fields, from which
+// those who spoil a call know what can be wrong with it: a size that two fields have must not
+// change in one of them alone, an integer has its range, and so on.
+//
+// It draws by chance, or makes a sample: every optional field given, each size as usual, unless
+// it is set by its name to whatever a test wants.
 #pragma once
 
 #include <cstring>
+#include <functional>
 #include <initializer_list>
 #include <limits>
+#include <map>
+#include <string>
+#include <vector>
 
-#include "arena.h"
-#include "base/args.h"
+#include "case.h"
 #include "random.h"
 
-namespace exn::fuzz {
+namespace exn::test {
+
+// Where a tensor lies.
+struct Slot {
+  static constexpr unsigned char kCanary = 0xA5;
+
+  char* begin;      // for the driver, and for what an op may write
+  char* read_only;  // the same bytes
+  size_t bytes;
+  char* before;  // room for a copy of all bytes
+
+  // Through which an op gets memory that it writes, or only reads.
+  char* view(bool writable) const { return writable ? begin : read_only; }
+};
+
+class Memory {
+ public:
+  virtual ~Memory() = default;
+  // All slots are free again.
+  virtual void reset() = 0;
+  // A free slot of at least that size; null if there is none. After a reset there is one of a byte.
+  virtual Slot* take(size_t bytes) = 0;
+};
 
 // A field of the params `p` and its name.
 #define FIELD(field) p.field, #field
 
 using DTypes = uint32_t;
-constexpr DTypes only(DType t) { return 1u << static_cast<int>(t); }
-constexpr DTypes kFloats = only(DType::kF32) | only(DType::kF16) | only(DType::kBF16);
-constexpr DTypes kFloatsAndF64 = kFloats | only(DType::kF64);
-constexpr DTypes kLabels = only(DType::kI32) | only(DType::kI64);
-constexpr DTypes kAnything = kFloatsAndF64 | kLabels | only(DType::kU8);
-DLDataType described(DType type);
+constexpr DTypes only(Type t) { return 1u << static_cast<int>(t); }
+constexpr DTypes kFloats = only(Type::kF32) | only(Type::kF16) | only(Type::kBF16);
+constexpr DTypes kFloatsAndF64 = kFloats | only(Type::kF64);
+constexpr DTypes kLabels = only(Type::kI32) | only(Type::kI64);
+constexpr DTypes kAnything = kFloatsAndF64 | kLabels | only(Type::kU8);
 
 // A size, or a type. Those drawn once and used for several fields belong together.
 struct Dim {
@@ -39,13 +66,13 @@ struct Dim {
   int symbol;
 };
 struct TypeOf {
-  DType type;
+  Type type;
   DTypes allowed;
   int symbol;
 };
-constexpr TypeOf kF32{DType::kF32, only(DType::kF32), 0};
-constexpr TypeOf kI32{DType::kI32, only(DType::kI32), 0};
-constexpr TypeOf kU8{DType::kU8, only(DType::kU8), 0};
+constexpr TypeOf kF32{Type::kF32, only(Type::kF32), 0};
+constexpr TypeOf kI32{Type::kI32, only(Type::kI32), 0};
+constexpr TypeOf kU8{Type::kU8, only(Type::kU8), 0};
 
 enum Flags : unsigned {
   kPlain = 0,
@@ -76,7 +103,7 @@ struct Tensor {
     return reinterpret_cast<T*>(slot->begin + offset());
   }
   int64_t offset() const {  // in the slot
-    return reinterpret_cast<char*>(dl.data) + dl.byte_offset - Arena::view(*slot, written);
+    return reinterpret_cast<char*>(dl.data) + dl.byte_offset - slot->view(written);
   }
 };
 
@@ -116,18 +143,32 @@ struct ScalarField {
   bool is_mode;
 };
 
-constexpr int64_t kLeast32 = INT32_MIN, kMost32 = INT32_MAX;
+constexpr int64_t kMost32 = INT32_MAX, kAny64 = INT64_MIN;
+
+// Of sizes that may be anything.
+inline int64_t times(int64_t a, int64_t b) {
+  int64_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) ? INT64_MAX : product;
+}
+inline int64_t plus(int64_t a, int64_t b) {
+  int64_t sum = 0;
+  return __builtin_add_overflow(a, b, &sum) ? INT64_MAX : sum;
+}
+
+using Named = std::map<std::string, int64_t>;
 
 class Maker {
  public:
   static constexpr int kMostTensors = 64;
   static constexpr int kMostScalars = 48;
 
-  explicit Maker(Arena* arena, int32_t device_type) : arena_(arena), device_type_(device_type) {}
+  Maker(Memory* memory, int32_t device_type) : memory_(memory), device_type_(device_type) {}
 
   // Starts a case; the params struct of `bytes` bytes, zeroed, ends at a guard. Null if a case
   // wants more memory than there is, from here on.
   void* begin(Random* random, size_t bytes);
+  // Starts a sample instead, with these sizes and choices where they are named.
+  void* begin_sample(const Named& wanted, size_t bytes);
   // Whether the case found room for everything.
   bool complete() const { return !out_of_room_; }
   // After the last field: makes the tensors of this case start with what they hold now.
@@ -138,15 +179,33 @@ class Maker {
   int32_t device_type() const { return device_type_; }
   const void* params() const { return params_read_only_; }
   void* mutable_params() { return params_; }
-  Arena& arena() { return *arena_; }
 
   // ---- sizes and types ----
 
   // Mostly least..usual, at times up to `most`.
-  Dim dim(int64_t least, int64_t usual, int64_t most);
+  Dim dim(const char* name, int64_t least, int64_t usual, int64_t most) {
+    return derived(size(name, wanted_ != nullptr ? usual : drawn(least, usual, most)));
+  }
+  // Any of least..most, in a sample about the middle.
+  int64_t within(const char* name, int64_t least, int64_t most) {
+    return size(name,
+                wanted_ != nullptr ? most - (most - least) / 2 : random().between(least, most));
+  }
+  // A size that the description has drawn, and any other of a sample.
+  int64_t size(const char* name, int64_t drawn);
+  // How many parts a case is made of: no size that a sample may change.
+  Dim count(int64_t least, int64_t usual, int64_t most) {
+    return derived(wanted_ != nullptr ? usual : drawn(least, usual, most));
+  }
   // A size that follows from others.
   Dim derived(int64_t size) { return {size, ++symbols_}; }
   TypeOf type(DTypes allowed);
+  // One of first..last; in a sample the last.
+  int32_t one_of(const char* name, int32_t first, int32_t last);
+  // Whether chance wants what is called so, as it does in one of `count` cases; a sample does not.
+  bool some(const char* name, int64_t count) {
+    return wanted_ != nullptr ? one_of(name, 0, 0) != 0 : random().one_in(count);
+  }
 
   // ---- tensors: null if the case leaves it out ----
 
@@ -194,7 +253,7 @@ class Maker {
     integer(field, name, value, INT64_MIN, INT64_MAX);
   }
   int32_t choice(int32_t& field, const char* name, int32_t first, int32_t last) {
-    integer(field, name, random().between(first, last), first, last);
+    integer(field, name, one_of(name, first, last), first, last);
     return field;
   }
   // A choice that says which tensors are written: another one would make another case.
@@ -236,14 +295,16 @@ class Maker {
   int tensor_count() const { return tensor_count_; }
   int uses_of_size(int symbol) const { return symbol == 0 ? 0 : size_uses_[symbol]; }
   int uses_of_type(int symbol) const { return symbol == 0 ? 0 : type_uses_[symbol]; }
+  const Named& sizes() const { return sizes_; }  // of a sample
   // The field whose tensor is at `tensor`, for messages.
   const TensorField* field_of(const Slot* slot) const;
   Slot* room(size_t bytes);
-  void fill(Tensor* tensor, DType type);
+  void fill(Tensor* tensor, Type type);
 
  private:
   static constexpr int kMostSymbols = 128;
 
+  int64_t drawn(int64_t least, int64_t usual, int64_t most);
   Tensor* tensor(const DLTensor*& field, const char* name, Role role, TypeOf type,
                  std::initializer_list<Dim> dims, unsigned flags);
   TensorField* added(const DLTensor*& field, const char* name);
@@ -252,9 +313,12 @@ class Maker {
   template <class Real>
   void number(Real* field, const char* name, Domain domain);
 
-  Arena* arena_;
+  Memory* memory_;
   int32_t device_type_;
   Random* random_ = nullptr;
+  const Named* wanted_ = nullptr;  // null: chance decides
+  Named sizes_;
+  Random sample_random_{1, 0};
   void* params_ = nullptr;
   const void* params_read_only_ = nullptr;
   bool out_of_room_ = false;
@@ -269,4 +333,37 @@ class Maker {
   int type_uses_[kMostSymbols];
 };
 
-}  // namespace exn::fuzz
+// An op of the C ABI whatever its params are.
+struct OpUnderTest {
+  const char* name;  // as in its messages: exn_gate
+  size_t params_bytes;
+  std::function<void(Maker&, void*)> describe;
+  std::function<exn_status(const void*)> supported;
+  std::function<exn_status(const void*, size_t*)> workspace_size;
+  std::function<exn_status(const void*, void*, size_t, exn_stream)> run;
+};
+
+// Those that are described, in alphabetical order.
+const std::vector<OpUnderTest>& ops_under_test();
+
+// What a room tells about its op: `const Described kDescribed = EXN_DESCRIBED(cosine);`.
+#define EXN_DESCRIBED(op) {"exn_" #op, EXN_TEST_OP(op), describe}
+class Described {
+ public:
+  template <class Params>
+  Described(const char* name, const Op<Params>& op, void (*describe)(Maker&, Params&))
+      : Described({name, sizeof(Params),
+                   [describe](Maker& m, void* p) { describe(m, *static_cast<Params*>(p)); },
+                   [op](const void* p) { return op.supported(static_cast<const Params*>(p)); },
+                   [op](const void* p, size_t* bytes) {
+                     return op.workspace_size(static_cast<const Params*>(p), bytes);
+                   },
+                   [op](const void* p, void* workspace, size_t bytes, exn_stream stream) {
+                     return op.run(static_cast<const Params*>(p), workspace, bytes, stream);
+                   }}) {}
+
+ private:
+  explicit Described(const OpUnderTest& op);
+};
+
+}  // namespace exn::test

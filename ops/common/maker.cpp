@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "maker.h"
 
-namespace exn::fuzz {
+#include <algorithm>
+
+namespace exn::test {
 namespace {
 
 // A bit pattern whose numbers are neither tiny nor large: a sign, an exponent close to that of 1
 // and a random mantissa.
-uint64_t tame(DType type, uint64_t bits) {
+uint64_t tame(Type type, uint64_t bits) {
   switch (type) {
-    case DType::kF32: {
+    case Type::kF32: {
       constexpr uint64_t kKeep = 0x81ffffff, kBase = 0x3e000000;
       return (bits & (kKeep | kKeep << 32)) | kBase | kBase << 32;
     }
-    case DType::kBF16:
+    case Type::kBF16:
       return (bits & 0x81ff81ff81ff81ff) | 0x3e003e003e003e00;
-    case DType::kF16:
+    case Type::kF16:
       return (bits & 0x8fff8fff8fff8fff) | 0x3000300030003000;
-    case DType::kF64:
+    case Type::kF64:
       return (bits & 0x803fffffffffffff) | 0x3fc0000000000000;
     default:
       return bits;
@@ -24,48 +26,52 @@ uint64_t tame(DType type, uint64_t bits) {
 }
 
 // NaN with a payload, infinities, zeros, the least and the largest numbers.
-uint64_t odd(DType type, Random& random) {
+uint64_t odd(Type type, Random& random) {
   const uint64_t sign = random.bits() & 1;
   const int which = static_cast<int>(random.below(6));
-  if (type == DType::kF64) {
+  if (type == Type::kF64) {
     const uint64_t values[] = {0x7ff0000000000000, 0x7ff8000000000123, 0, 1,
                                0x7fefffffffffffff, 0x7ff0000000000001};
     return values[which] | sign << 63;
   }
-  if (type == DType::kF32) {
+  if (type == Type::kF32) {
     const uint64_t values[] = {0x7f800000, 0x7fc00123, 0, 1, 0x7f7fffff, 0x7f800001};
     return values[which] | sign << 31;
   }
   const uint64_t bf16[] = {0x7f80, 0x7fc1, 0, 1, 0x7f7f, 0x7f81};
   const uint64_t f16[] = {0x7c00, 0x7e01, 0, 1, 0x7bff, 0x7c01};
-  return (type == DType::kBF16 ? bf16[which] : f16[which]) | sign << 15;
+  return (type == Type::kBF16 ? bf16[which] : f16[which]) | sign << 15;
+}
+
+std::vector<OpUnderTest>& described_ops() {
+  static std::vector<OpUnderTest> all;
+  return all;
 }
 
 }  // namespace
 
-DLDataType described(DType type) {
-  switch (type) {
-    case DType::kF32:
-      return {kDLFloat, 32, 1};
-    case DType::kF16:
-      return {kDLFloat, 16, 1};
-    case DType::kBF16:
-      return {kDLBfloat, 16, 1};
-    case DType::kF64:
-      return {kDLFloat, 64, 1};
-    case DType::kI32:
-      return {kDLInt, 32, 1};
-    case DType::kI64:
-      return {kDLInt, 64, 1};
-    case DType::kU8:
-      return {kDLUInt, 8, 1};
-  }
-  return {};
+const std::vector<OpUnderTest>& ops_under_test() { return described_ops(); }
+
+Described::Described(const OpUnderTest& op) {
+  std::vector<OpUnderTest>& all = described_ops();
+  const auto before = [](const OpUnderTest& a, const OpUnderTest& b) {
+    return std::strcmp(a.name, b.name) < 0;
+  };
+  all.insert(std::upper_bound(all.begin(), all.end(), op, before), op);
+}
+
+void* Maker::begin_sample(const Named& wanted, size_t bytes) {
+  sample_random_ = Random(1, 0);
+  void* params = begin(&sample_random_, bytes);
+  wanted_ = &wanted;
+  return params;
 }
 
 void* Maker::begin(Random* random, size_t bytes) {
   random_ = random;
-  arena_->reset();
+  wanted_ = nullptr;
+  sizes_.clear();
+  memory_->reset();
   out_of_room_ = false;
   symbols_ = field_count_ = scalar_count_ = tensor_count_ = 0;
   std::memset(size_uses_, 0, sizeof size_uses_);
@@ -88,28 +94,41 @@ void Maker::end() {
 
 // Cases that want more than there is are rare: they get what is there twice, and are dropped.
 Slot* Maker::room(size_t bytes) {
-  Slot* slot = arena_->take(bytes);
+  Slot* slot = memory_->take(bytes);
   if (slot != nullptr) return slot;
   out_of_room_ = true;
-  arena_->reset();
-  slot = arena_->take(bytes);
-  return slot != nullptr ? slot : arena_->take(1);
+  memory_->reset();
+  slot = memory_->take(bytes);
+  return slot != nullptr ? slot : memory_->take(1);
 }
 
-Dim Maker::dim(int64_t least, int64_t usual, int64_t most) {
+int64_t Maker::drawn(int64_t least, int64_t usual, int64_t most) {
   const int64_t choice = random().below(32);
   const int64_t upper = choice == 31 ? most : usual;
-  const int64_t size = choice < 3 ? least : random().between(least, upper);
-  return derived(size);
+  return choice < 3 ? least : random().between(least, upper);
+}
+
+int64_t Maker::size(const char* name, int64_t drawn) {
+  if (wanted_ == nullptr) return drawn;
+  const auto found = wanted_->find(name);
+  return sizes_[name] = found != wanted_->end() ? found->second : drawn;
+}
+
+int32_t Maker::one_of(const char* name, int32_t first, int32_t last) {
+  if (wanted_ == nullptr) return static_cast<int32_t>(random().between(first, last));
+  const auto found = wanted_->find(name);
+  return found != wanted_->end() ? static_cast<int32_t>(found->second) : last;
 }
 
 TypeOf Maker::type(DTypes allowed) {
-  DType types[7];
+  Type types[7];
   int count = 0;
   for (int i = 0; i < 7; ++i) {
-    if ((allowed >> i & 1) != 0) types[count++] = static_cast<DType>(i);
+    if ((allowed >> i & 1) != 0) types[count++] = static_cast<Type>(i);
   }
-  return {types[random().below(count)], allowed, ++symbols_};
+  const bool sample_of_f32 = wanted_ != nullptr && (allowed & only(Type::kF32)) != 0;
+  const Type type = sample_of_f32 ? Type::kF32 : types[random().below(count)];
+  return {type, allowed, ++symbols_};
 }
 
 TensorField* Maker::added(const DLTensor*& field, const char* name) {
@@ -130,7 +149,8 @@ Tensor* Maker::tensor(const DLTensor*& field, const char* name, Role role, TypeO
   f->flags = flags;
   for (const Dim& dim : dims) f->dims[f->rank++] = dim;
   field = nullptr;
-  const bool by_chance = (flags & (kOptional | kWanted | kNever)) == kOptional;
+  const bool by_chance =
+      wanted_ == nullptr && (flags & (kOptional | kWanted | kNever)) == kOptional;
   if ((flags & kNever) != 0 || (by_chance && random().below(3) == 0)) return nullptr;
 
   Tensor* t = &tensors_[tensor_count_++];
@@ -146,24 +166,24 @@ Tensor* Maker::tensor(const DLTensor*& field, const char* name, Role role, TypeO
     t->shape[i] = f->dims[i].size;
     t->strides[i] = t->elements;
     if (i == 0) row = t->elements;
-    t->elements *= t->shape[i];
+    t->elements = times(t->elements, t->shape[i]);
   }
   int64_t span = t->elements;
   bool has_strides = random().below(2) == 0;
-  if ((flags & kRows) != 0 && t->shape[0] > 1 && t->elements > 0 && random().below(3) == 0) {
+  if (wanted_ == nullptr && (flags & kRows) != 0 && t->shape[0] > 1 && t->elements > 0 &&
+      random().below(3) == 0) {
     t->strides[0] = row + random().between(1, 9);
     span = t->strides[0] * (t->shape[0] - 1) + row;
     has_strides = true;
   }
-  const size_t element = static_cast<size_t>(size_of(type.type));
-  const size_t bytes = static_cast<size_t>(span) * element;
+  const size_t bytes = static_cast<size_t>(times(span, size_of(type.type)));
   t->slot = room(bytes);
   // Against one guard or the other: behind the front one the data are aligned as well as can be.
   const bool behind = random().below(4) != 0 || bytes > t->slot->bytes;
   const size_t at = behind && bytes <= t->slot->bytes ? t->slot->bytes - bytes : 0;
-  if (t->written) std::memset(t->slot->begin, Arena::kCanary, t->slot->bytes);
-  char* data = Arena::view(*t->slot, t->written) + at;
-  t->dl = {data,     {static_cast<DLDeviceType>(device_type_), 0}, f->rank, described(type.type),
+  if (t->written) std::memset(t->slot->begin, Slot::kCanary, t->slot->bytes);
+  char* data = t->slot->view(t->written) + at;
+  t->dl = {data,     {static_cast<DLDeviceType>(device_type_), 0}, f->rank, dl_type(type.type),
            t->shape, has_strides ? t->strides : nullptr,           0};
   // A share of the empty ones have no memory at all, as is usual.
   if (bytes == 0 && random().below(2) == 0) t->dl.data = nullptr;
@@ -173,7 +193,7 @@ Tensor* Maker::tensor(const DLTensor*& field, const char* name, Role role, TypeO
   return t;
 }
 
-void Maker::fill(Tensor* t, DType type) {
+void Maker::fill(Tensor* t, Type type) {
   const size_t element = static_cast<size_t>(size_of(type));
   // All of the memory from the first element to the last, gaps too: they are no part of it.
   const int64_t rows = t->dl.ndim > 0 ? t->shape[0] : 1;
@@ -212,8 +232,9 @@ int32_t* Maker::ids(const DLTensor*& field, const char* name, std::initializer_l
   f.has_ids = true;
   f.ids = ids;
   if (entries == nullptr) return nullptr;
+  const int64_t most = std::min(ids.most, kMost32);
   for (int64_t i = 0; i < f.tensor->elements && complete(); ++i)
-    entries[i] = static_cast<int32_t>(random().between(ids.least, ids.most));
+    entries[i] = static_cast<int32_t>(random().between(ids.least, most));
   return entries;
 }
 
@@ -231,7 +252,7 @@ Tensor* Maker::out_over(const DLTensor*& field, const char* name, const Tensor* 
       std::memcmp(&in->dl.dtype, &out->dl.dtype, sizeof in->dl.dtype) == 0 &&
       in->dl.ndim == out->dl.ndim &&
       std::memcmp(in->shape, out->shape, static_cast<size_t>(in->dl.ndim) * sizeof *in->shape) == 0;
-  if (!alike || in->elements == 0 || in->dl.data == nullptr || random().below(3) != 0) return out;
+  if (!alike || in->elements == 0 || in->dl.data == nullptr || !some("in_place", 3)) return out;
   // What lies around an input is no canary, but it must not change either.
   in->dl.data = in->slot->begin + in->offset();
   in->written = true;
@@ -287,4 +308,4 @@ const TensorField* Maker::field_of(const Slot* slot) const {
   return nullptr;
 }
 
-}  // namespace exn::fuzz
+}  // namespace exn::test
