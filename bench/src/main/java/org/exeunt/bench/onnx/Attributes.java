@@ -7,18 +7,12 @@ import java.util.List;
 /** Attributes of an ONNX node, as AttributeProto messages. */
 final class Attributes {
   private static final int INT = 2;
-  private static final int STRING = 3;
   private static final int INTS = 7;
 
   private final List<ProtoWriter> list = new ArrayList<>();
 
   Attributes with(String name, long value) {
     list.add(new ProtoWriter().text(1, name).integer(3, value).integer(20, INT));
-    return this;
-  }
-
-  Attributes with(String name, String value) {
-    list.add(new ProtoWriter().text(1, name).text(4, value).integer(20, STRING));
     return this;
   }
 

@@ -13,20 +13,12 @@ import java.util.List;
 final class ProtoWriter {
   private static final int VARINT = 0;
   private static final int BYTES = 2;
-  private static final int FIXED32 = 5;
 
   private final List<byte[]> pieces = new ArrayList<>();
   private long size;
 
   ProtoWriter integer(int field, long value) {
     return key(field, VARINT).varint(value);
-  }
-
-  ProtoWriter real(int field, float value) {
-    int bits = Float.floatToRawIntBits(value);
-    return key(field, FIXED32)
-        .append(
-            new byte[] {(byte) bits, (byte) (bits >> 8), (byte) (bits >> 16), (byte) (bits >> 24)});
   }
 
   ProtoWriter text(int field, String value) {
