@@ -65,6 +65,7 @@ struct CaseBase {
   bool exact = false;
   bool big = false;
   bool bench = false;
+  bool timed = false;
 };
 
 struct MatrixSpec {
@@ -82,11 +83,12 @@ inline void read_base(const Row& row, CaseBase* c) {
   c->id = row.text("id");
   c->seed = static_cast<uint64_t>(row.integer("seed"));
   if (row.text("tags") == "-") return;
-  const uint32_t tags = row.subset("tags", {"small", "exact", "big", "bench"});
+  const uint32_t tags = row.subset("tags", {"small", "exact", "big", "bench", "timed"});
   c->small = tags & 1;
   c->exact = tags & 2;
-  c->big = tags & 4;
-  c->bench = tags & 8;
+  c->timed = tags & 16;
+  c->big = c->timed || (tags & 4);
+  c->bench = c->timed || (tags & 8);
 }
 
 // The cases of an op; `read(row, &case)` takes what CaseBase does not. Throws too where a column was

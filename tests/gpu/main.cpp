@@ -125,7 +125,8 @@ std::vector<Case> cases_to_time(const std::vector<ListedCase>& cases, bool dry) 
   std::vector<Case> chosen;
   std::set<std::string> have;
   for (const ListedCase& listed : cases) {
-    if (dry ? !listed.base.small || have.count(listed.op) != 0 : !listed.base.bench) continue;
+    const CaseBase& base = listed.base;
+    if (dry ? !base.small || have.count(listed.op) != 0 : !base.bench || base.timed) continue;
     Case c = listed.make();
     if (dry && c.compulsory_bytes == 0) continue;
     have.insert(c.op);

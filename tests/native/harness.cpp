@@ -104,7 +104,7 @@ bool library_asserts() { return environment("EXEUNT_TEST_ASSERTS") == "1"; }
 
 bool wanted(const CaseBase& c, const Target& target) {
   if (target.emulated) return c.small;
-  if (c.big) return environment("EXEUNT_TEST_BIG") == "1";
+  if (c.big) return !c.timed && environment("EXEUNT_TEST_BIG") == "1";
   return !c.bench || environment("EXEUNT_QUICK") != "1";
 }
 

@@ -43,8 +43,8 @@ void use(const Target& target);
 bool library_asserts();
 
 // Whether this run of the tests takes the case on this target: on an emulated device small ones,
-// else all but `big` ones (EXEUNT_TEST_BIG=1: these too) and, with EXEUNT_QUICK=1, `bench` ones,
-// which are the shapes of real models with nothing odd about them.
+// else all but `timed` and `big` ones (EXEUNT_TEST_BIG=1: the latter too) and, with EXEUNT_QUICK=1,
+// `bench` ones, which are the shapes of real models with nothing odd about them.
 bool wanted(const CaseBase& c, const Target& target);
 
 // Whether so many rows of linear or ffn meet such weights in tiles on the CPU, in an order of sums
