@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "case.h"
+#include "expected.h"
 
 namespace {
 
@@ -67,8 +68,19 @@ jobjectArray strings(JNIEnv* env, const std::vector<std::string>& values) {
   return array;
 }
 
-// "<id> [tag...]"
-std::string line_of(const ListedCase& c) {
+// Of each line of a table: "column=word ...".
+std::map<std::string, std::string> fields_of(const std::string& op) {
+  const Table table = read_table(op);
+  std::map<std::string, std::string> fields;
+  for (const std::vector<std::string>& line : table.lines) {
+    std::string& words = fields[line[0]];
+    for (size_t i = 1; i < line.size(); ++i) words += " " + table.columns[i].name + "=" + line[i];
+  }
+  return fields;
+}
+
+// "<id> [tag...] [column=word...]"
+std::string line_of(const ListedCase& c, const std::string& fields) {
   std::string line = c.base.id;
   const std::pair<bool, const char*> tags[] = {
       {c.base.small, " small"}, {c.base.exact, " exact"}, {c.base.big, " big"},
@@ -77,7 +89,7 @@ std::string line_of(const ListedCase& c) {
   for (const auto& tag : tags) {
     if (tag.first) line += tag.second;
   }
-  return line;
+  return line + fields;
 }
 
 }  // namespace
@@ -91,7 +103,9 @@ CASES(jobjectArray, ops)(JNIEnv* env, jclass) {
 CASES(jobjectArray, list)(JNIEnv* env, jclass, jstring op) {
   return guarded(env, [&] {
     std::vector<std::string> lines;
-    for (const ListedCase& c : table(text(env, op))) lines.push_back(line_of(c));
+    const std::string name = text(env, op);
+    std::map<std::string, std::string> fields = fields_of(name);
+    for (const ListedCase& c : table(name)) lines.push_back(line_of(c, fields[c.base.id]));
     return strings(env, lines);
   });
 }
@@ -107,6 +121,16 @@ CASES(jlong, open)(JNIEnv* env, jclass, jstring op, jint index, jint device_type
 }
 
 CASES(void, close)(JNIEnv*, jclass, jlong handle) { delete &at(handle); }
+
+CASES(jlong, streamedBytes)(JNIEnv*, jclass, jlong handle, jboolean outputs) {
+  return static_cast<jlong>(at(handle).instance->streamed_bytes(outputs));
+}
+
+CASES(void, moveTo)(JNIEnv* env, jclass, jlong handle, jlong address, jboolean outputs) {
+  guarded_call(env, [&] {
+    at(handle).instance->move_to(reinterpret_cast<unsigned char*>(address), outputs);
+  });
+}
 
 CASES(jint, calls)(JNIEnv*, jclass, jlong handle) {
   return static_cast<jint>(at(handle).instance->calls().size());
@@ -155,9 +179,11 @@ CASES(jboolean, intact)(JNIEnv* env, jclass, jlong handle) {
   return guarded(env, [&]() -> jboolean { return at(handle).instance->surroundings_intact(); });
 }
 
-CASES(jstring, judge)(JNIEnv* env, jclass, jlong handle) {
+CASES(jstring, judge)(JNIEnv* env, jclass, jlong handle, jdouble factor, jdouble more) {
   return guarded(env, [&]() -> jstring {
+    leeway() = {factor, more};
     const Complaint complaint = at(handle).c.judge(at(handle).instance->outputs());
+    leeway() = {};
     return complaint.empty() ? nullptr : env->NewStringUTF(complaint.c_str());
   });
 }

@@ -108,4 +108,35 @@ size_t Instance::tensor_bytes() const {
   return bytes;
 }
 
+// Those that others dwarf have just been made where an op is timed, or cost nothing.
+std::vector<Placed*> Instance::streamed(bool with_outputs) {
+  std::vector<Placed*> chosen;
+  size_t largest = 0;
+  for (Placed& tensor : tensors_) {
+    const bool is_output = std::find(outputs_.begin(), outputs_.end(), &tensor) != outputs_.end();
+    if (tensor.dl() == nullptr || (is_output && !with_outputs)) continue;
+    chosen.push_back(&tensor);
+    largest = std::max(largest, tensor.footprint());
+  }
+  constexpr size_t kDwarfed = 16;
+  chosen.erase(std::remove_if(
+                   chosen.begin(), chosen.end(),
+                   [&](const Placed* tensor) { return tensor->footprint() < largest / kDwarfed; }),
+               chosen.end());
+  return chosen;
+}
+
+size_t Instance::streamed_bytes(bool with_outputs) {
+  size_t bytes = 0;
+  for (const Placed* tensor : streamed(with_outputs)) bytes += tensor->footprint();
+  return bytes;
+}
+
+void Instance::move_to(unsigned char* memory, bool with_outputs) {
+  for (Placed* tensor : streamed(with_outputs)) {
+    tensor->move_to(memory);
+    memory += tensor->footprint();
+  }
+}
+
 }  // namespace exn::test

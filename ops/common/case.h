@@ -108,7 +108,13 @@ class Instance {
   bool outputs_unchanged() const;
   size_t tensor_bytes() const;
 
+  // The large inputs, and outputs where asked, are moved to memory of the caller's: so many bytes.
+  size_t streamed_bytes(bool with_outputs);
+  void move_to(unsigned char* memory, bool with_outputs);
+
  private:
+  std::vector<Placed*> streamed(bool with_outputs);
+
   int32_t device_type_;
   std::deque<Placed> tensors_;
   std::vector<Placed*> outputs_;

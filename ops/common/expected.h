@@ -23,6 +23,14 @@ struct Expected {
   double bound = 0;
 };
 
+// How far results may be off where something else than exeunt is judged: so many times the bound,
+// and so much more.
+struct Leeway {
+  double factor = 1;
+  double more = 0;
+};
+Leeway& leeway();
+
 bool agrees(const Expected& expected, double got);
 
 bool is_16_bit(Type type);

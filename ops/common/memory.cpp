@@ -25,7 +25,9 @@ DeviceMemory::DeviceMemory(int32_t device_type, size_t bytes)
   require(exn_alloc(device_type, 0, bytes, &data_), "exn_alloc");
 }
 
-DeviceMemory::~DeviceMemory() { exn_free(device_type_, 0, data_); }
+DeviceMemory::~DeviceMemory() {
+  if (is_owner_) exn_free(device_type_, 0, data_);
+}
 
 void DeviceMemory::write(const std::vector<unsigned char>& bytes) {
   if (bytes.size() != bytes_) throw std::runtime_error("DeviceMemory::write: another size");
@@ -88,6 +90,12 @@ Placed::Placed(int32_t device_type, const HostTensor& tensor) : tensor_(tensor) 
   dl_.dtype = dl_type(tensor.type);
   dl_.shape = shape_.data();
   dl_.strides = strides_.data();
+}
+
+void Placed::move_to(unsigned char* memory) {
+  memory_ = std::make_unique<DeviceMemory>(dl_.device.device_type, image_.size(), memory);
+  reset();
+  dl_.data = memory + kGuard;
 }
 
 void Placed::reset() {

@@ -16,6 +16,9 @@ void require(exn_status status, const char* what);
 class DeviceMemory {
  public:
   DeviceMemory(int32_t device_type, size_t bytes);
+  // Memory of the caller's.
+  DeviceMemory(int32_t device_type, size_t bytes, void* data)
+      : device_type_(device_type), bytes_(bytes), data_(data), is_owner_(false) {}
   ~DeviceMemory();
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
@@ -32,6 +35,7 @@ class DeviceMemory {
   int32_t device_type_;
   size_t bytes_;
   void* data_ = nullptr;
+  bool is_owner_ = true;
 };
 
 // Bytes between guards, full of `dirt`.
@@ -63,6 +67,10 @@ class Placed {
   DLTensor* mutable_dl() { return &dl_; }
   const HostTensor& initial() const { return tensor_; }
 
+  // Bytes with guards, so that another may follow at once.
+  size_t footprint() const { return (image_.size() + 63) / 64 * 64; }
+  // Goes on, as it was in the beginning, in memory of the caller's at a 64-byte boundary.
+  void move_to(unsigned char* memory);
   // Puts the initial bytes back.
   void reset();
   HostTensor read() const;

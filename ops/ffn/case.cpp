@@ -25,7 +25,9 @@ std::vector<FfnCase> ffn_cases() {
     c->out_pad = row.integer("out_pad");
     c->out_offset = row.integer("out_offset");
     c->in_place = row.flag("in_place");
-    if (row.text("outputs") == "-") return;
+    c->decision = row.text("outputs") == "decision";
+    c->cosine = c->branch_cosine = c->decision;
+    if (c->decision || row.text("outputs") == "-") return;
     const uint32_t outputs = row.subset("outputs", {"cosine", "branch_cosine"});
     c->cosine = outputs & 1;
     c->branch_cosine = outputs & 2;
@@ -181,6 +183,37 @@ FfnExpected ffn_oracle(const FfnCase& c, const FfnInputs& in) {
   return expected;
 }
 
+namespace {
+
+constexpr float kSkipsFrom = 0.95f;
+
+// Who skips the next block, in the middle of a model of 30 layers.
+void decide(Instance* instance, int64_t rows, const DLTensor* cosine) {
+  HostTensor state = make_tensor(Type::kI32, {rows, EXN_FFN_SKIP_STATE_WORDS});
+  std::fill(state.bytes.begin(), state.bytes.end(), 0);  // as it is before the first layer
+  exn_ffn_skip_rule_params params = {};
+  params.struct_size = sizeof params;
+  params.cosine = cosine;
+  params.state = instance->in_out("state", state);
+  params.skip = instance->output("skip", Type::kU8, {rows});
+  params.layer = 12;
+  params.model_layers = 30;
+  params.cold_start = 5;
+  params.cold_end = 25;
+  params.budget = -1;
+  params.threshold = kSkipsFrom;
+  instance->call(EXN_TEST_OP(ffn_skip_rule), params);
+}
+
+// Of the cosines as they are.
+Complaint judge_decision(const HostTensor& cosine, const HostTensor& skip) {
+  std::vector<int64_t> expected;
+  for (int64_t r = 0; r < cosine.size(); ++r) expected.push_back(cosine.at(0, r) >= kSkipsFrom);
+  return compare_integers("skip", expected, skip);
+}
+
+}  // namespace
+
 std::unique_ptr<Instance> instantiate(const FfnCase& c, const FfnInputs& in, int32_t device_type) {
   auto instance = std::make_unique<Instance>(device_type);
   exn_ffn_params params = {};
@@ -205,6 +238,7 @@ std::unique_ptr<Instance> instantiate(const FfnCase& c, const FfnInputs& in, int
   params.norm_eps = c.norm_eps;
   params.activation = c.activation;
   instance->call(EXN_TEST_OP(ffn), params);
+  if (c.decision) decide(instance.get(), in.hidden.rows, params.cosine);
   return instance;
 }
 
@@ -214,7 +248,8 @@ Complaint judge(const FfnCase& c, const FfnExpected& expected, const Outputs& go
   Complaint complaint = compare("out", expected.out, got[0]);
   if (complaint.empty() && c.cosine) complaint = compare("cosine", expected.cosine, got[1]);
   if (complaint.empty() && c.branch_cosine)
-    complaint = compare("branch_cosine", expected.branch_cosine, got.back());
+    complaint = compare("branch_cosine", expected.branch_cosine, got[c.cosine ? 2 : 1]);
+  if (complaint.empty() && c.decision) complaint = judge_decision(got[1], got.back());
   return complaint;
 }
 

@@ -27,6 +27,7 @@ struct FfnCase : CaseBase {
   bool in_place = false;
   bool cosine = false;
   bool branch_cosine = false;
+  bool decision = false;  // a call of ffn_skip_rule follows
 };
 
 std::vector<FfnCase> ffn_cases();

@@ -6,6 +6,7 @@
 
 #include "cache.h"
 #include "maker.h"
+#include "selection.h"
 
 namespace exn::test {
 
@@ -40,6 +41,7 @@ void read_case(const Row& row, GatherCase* c) {
   c->counted = row.text("count") != "-";
   if (c->counted) c->count = row.integer("count");
   c->list = row.text("list");
+  if (c->list.rfind("selected:", 0) == 0) c->heads = number_in("list", c->list.substr(9));
   const int32_t place = row.choice("in_place", {"0", "1", "first"});
   std::stringstream tensors(row.text("tensors") == "-" ? "" : row.text("tensors"));
   for (std::string part; std::getline(tensors, part, ',');) {
@@ -136,6 +138,19 @@ HostTensor make_list(const GatherCase& c) {
   return make_integers(list);
 }
 
+// The K best sums of the scores of all heads.
+HostTensor selected_list(const GatherCase& c, const HostTensor& scores) {
+  std::vector<double> sums(static_cast<size_t>(c.rows));
+  for (int64_t j = 0; j < c.rows; ++j) {
+    float sum = 0;
+    for (int64_t h = 0; h < c.heads; ++h) sum += static_cast<float>(scores.at(h, j));
+    sums[static_cast<size_t>(j)] = sum;
+  }
+  SelectionSpec best;
+  best.k = best.capacity = c.listed;
+  return make_integers(choose(sums, c.rows, best, {}, 0).kept);
+}
+
 }  // namespace
 
 GatherInputs make_inputs(const GatherCase& c) {
@@ -152,7 +167,9 @@ GatherInputs make_inputs(const GatherCase& c) {
     }
     in.input.push_back(std::move(x));
   }
-  in.list = make_list(c);
+  if (c.heads > 0)
+    in.scores = make_matrix({c.heads, c.rows, Type::kF32, 0, 0, "normal", 1, "-"}, c.seed, 0);
+  in.list = c.heads > 0 ? selected_list(c, in.scores) : make_list(c);
   if (c.counted) in.count = make_integers({c.count});
   if (c.positions == "keep") {
     in.position = make_tensor(Type::kI32, {c.rows});
@@ -220,6 +237,24 @@ HostTensor position_before(const GatherCase& c, const GatherInputs& in) {
   return untouched(make_tensor(Type::kI32, {c.listed + c.spare}));
 }
 
+// The call that makes the list, and the list, [K], in place of the selection's [1,K].
+const DLTensor* select_list(Instance* instance, const GatherCase& c, const GatherInputs& in) {
+  SelectionSpec best;
+  best.k = best.capacity = c.listed;
+  best.outputs = 0;
+  exn_select_params params = {};
+  params.struct_size = sizeof params;
+  params.scores = instance->input(in.scores);
+  params.selection = add_selection(instance, best, {}, 1);
+  params.heads = static_cast<int32_t>(c.heads);
+  instance->call(EXN_TEST_OP(select), params);
+  DLTensor list = *params.selection.indices;
+  list.ndim = 1;
+  ++list.shape;
+  ++list.strides;
+  return instance->keep(std::vector<DLTensor>{list});
+}
+
 std::unique_ptr<Instance> instantiate(const GatherCase& c, const GatherInputs& in,
                                       int32_t device_type) {
   std::vector<exn_gather_tensor> tensors;
@@ -231,7 +266,7 @@ std::unique_ptr<Instance> instantiate(const GatherCase& c, const GatherInputs& i
   }
   exn_gather_params params = {};
   params.struct_size = sizeof params;
-  params.list = instance->input(in.list);
+  params.list = c.heads > 0 ? select_list(instance.get(), c, in) : instance->input(in.list);
   params.count = instance->input(in.count);
   if (c.positions != "-")
     params.position_out = instance->in_out("position_out", position_before(c, in));
@@ -283,6 +318,10 @@ Complaint judge(const GatherCase& c, const GatherInputs& in, const GatherExpecte
     const Complaint complaint = compare_bytes("position_out", position, got[next++]);
     if (!complaint.empty()) return complaint;
   }
+  if (c.heads > 0) {
+    const Complaint complaint = compare_integers("list", expected.source, got[next++]);
+    if (!complaint.empty()) return complaint;
+  }
   return c.moved ? compare_integers("moved", {expected.moved}, got[next]) : "";
 }
 
@@ -326,8 +365,9 @@ Case make_case(const GatherCase& c) {
     in_place = in_place || t.in_place;
   }
   if (!expected.refused) {
-    result.compulsory_bytes =
-        moved_bytes(c, expected) + static_cast<double>(4 * used + per_position * expected.moved);
+    result.compulsory_bytes = moved_bytes(c, expected) +
+                              static_cast<double>(4 * used + per_position * expected.moved) +
+                              bytes_of(c.heads * c.rows, Type::kF32);
   }
   result.cpu_refuses = expected.refused;
   result.description = {{"rows", text(c.rows)},

@@ -26,6 +26,7 @@ struct GatherCase : CaseBase {
   bool counted = false;
   int64_t count = 0;
   std::string list;
+  int64_t heads = 0;  // of list selected:<heads>
   std::vector<GatherTensorSpec> tensors;
   int64_t pad = 0;
   int64_t offset = 0;
@@ -41,6 +42,7 @@ struct GatherCase : CaseBase {
 struct GatherInputs {
   std::vector<HostTensor> input;
   HostTensor list, count, position;
+  HostTensor scores;  // [heads,N], of which a call of select makes the list
 };
 
 std::vector<GatherCase> gather_cases();

@@ -25,7 +25,6 @@ LISTS = [
     ("native/include/exeunt/exeunt.h", r"(.*)", r"#include <exeunt/(\w+)\.h>", HEADER),
     ("java/src/**/Op.java", r"\bpermits\b(.*?)\{", r"\w+", CLASS),
     ("tests/java/**/Recipes.java", r"(.*)", r"byOp\.put\((\w+)\.class", CLASS),
-    ("bench/src/**/Problems.java", r"(.*)", r'map\.put\("(\w+)"', NAME),
     ("ops/java/**/Facade.java", r"(.*)", r'BUILDERS\.put\("(\w+)"', NAME),
 ]
 

@@ -2,7 +2,10 @@
 package org.exeunt.cases;
 
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.stream.IntStream;
 import org.exeunt.Backend;
@@ -25,7 +28,27 @@ public final class Cases {
   private Cases() {}
 
   /** A case that is only known by name. */
-  public record Listed(String op, int index, String id, Set<String> tags) {
+  public record
+      Listed(String op, int index, String id, Set<String> tags, Map<String, String> fields) {
+    /** A word of its line in the table. */
+    public String text(String column) {
+      String word = fields.get(column);
+      if (word == null) {
+        throw new IllegalArgumentException(op + " cases have no column " + column);
+      }
+      return word;
+    }
+
+    /** A number of its line in the table. */
+    public int integer(String column) {
+      return Integer.parseInt(text(column));
+    }
+
+    /** Such as {@code norm/model_576}. */
+    public String name() {
+      return op + "/" + id;
+    }
+
     /** Its tensors on a device, its call and its judge. */
     public OpCase open(Device device) {
       return new OpCase(this, Cases.open(op, index, device.backend() == Backend.CPU ? 1 : 2));
@@ -48,7 +71,17 @@ public final class Cases {
 
   private static Listed listed(String op, int index, String line) {
     List<String> words = List.of(line.split(" "));
-    return new Listed(op, index, words.get(0), Set.copyOf(words.subList(1, words.size())));
+    Set<String> tags = new LinkedHashSet<>();
+    Map<String, String> fields = new LinkedHashMap<>();
+    for (String word : words.subList(1, words.size())) {
+      int equals = word.indexOf('=');
+      if (equals < 0) {
+        tags.add(word);
+      } else {
+        fields.put(word.substring(0, equals), word.substring(equals + 1));
+      }
+    }
+    return new Listed(op, index, words.get(0), tags, fields);
   }
 
   private static native String[] list(String op);
@@ -56,6 +89,10 @@ public final class Cases {
   private static native long open(String op, int index, int deviceType);
 
   static native void close(long handle);
+
+  static native long streamedBytes(long handle, boolean outputs);
+
+  static native void moveTo(long handle, long address, boolean outputs);
 
   static native int calls(long handle);
 
@@ -73,7 +110,7 @@ public final class Cases {
 
   static native boolean intact(long handle);
 
-  static native String judge(long handle);
+  static native String judge(long handle, double factor, double more);
 
   static native boolean untouched(long handle);
 

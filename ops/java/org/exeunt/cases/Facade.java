@@ -148,11 +148,13 @@ public final class Facade {
     }
   }
 
-  private static Pointer at(long address) {
+  /** The struct at an address, for the constructor of its binding. */
+  public static Pointer at(long address) {
     return new Address(address);
   }
 
-  private static Tensor tensor(DLTensor dl) {
+  /** The tensor that a field of a struct points at; null if at none. */
+  public static Tensor tensor(DLTensor dl) {
     return dl == null || dl.isNull() ? null : tensor(dl.address());
   }
 
@@ -160,12 +162,12 @@ public final class Facade {
     return TENSORS.get().apply(dl);
   }
 
-  /** A field that has the name of a method of every JavaCPP pointer. */
   private static long word(Pointer struct, String field) {
     return new LongPointer(at(struct.address() + struct.offsetof(field))).get();
   }
 
-  private static Tensor tensor(Pointer struct, String field) {
+  /** Of a field that has the name of a method of every JavaCPP pointer. */
+  public static Tensor tensor(Pointer struct, String field) {
     long dl = word(struct, field);
     return dl == 0 ? null : tensor(dl);
   }
@@ -175,7 +177,8 @@ public final class Facade {
     return type.getEnumConstants()[code];
   }
 
-  private static KvCache cache(exn_kv_cache c) {
+  /** The cache that a struct describes. */
+  public static KvCache cache(exn_kv_cache c) {
     Tensor k = tensor(c.k());
     Tensor v = tensor(c.v());
     switch (c.layout()) {

@@ -18,6 +18,19 @@ public final class OpCase implements AutoCloseable {
     return listed;
   }
 
+  /** Bytes of the large inputs, and of outputs where asked: what {@link #moveTo} needs. */
+  public long streamedBytes(boolean outputs) {
+    return Cases.streamedBytes(handle, outputs);
+  }
+
+  /**
+   * Goes on with these tensors, as they were in the beginning, in memory of the caller's at a
+   * 64-byte boundary. What was built before keeps the memory that it was built on.
+   */
+  public void moveTo(long address, boolean outputs) {
+    Cases.moveTo(handle, address, outputs);
+  }
+
   /** How many calls it takes, one after the other. */
   public int calls() {
     return Cases.calls(handle);
@@ -41,6 +54,13 @@ public final class OpCase implements AutoCloseable {
   /** One call through the C ABI, on the default stream. */
   public void run(int call) {
     Cases.run(handle, call);
+  }
+
+  /** All calls. */
+  public void run() {
+    for (int call = 0; call < calls(); call++) {
+      run(call);
+    }
   }
 
   /** Remembers what the outputs are now. */
@@ -70,7 +90,12 @@ public final class OpCase implements AutoCloseable {
 
   /** What is wrong with the outputs of all calls; null if nothing is. */
   public String judge() {
-    return Cases.judge(handle);
+    return judge(1, 0);
+  }
+
+  /** The same of a peer of exeunt: off by so many times the bounds of exeunt, and so much more. */
+  public String judge(double factor, double more) {
+    return Cases.judge(handle, factor, more);
   }
 
   /** Bytes that any implementation must move. */

@@ -11,7 +11,7 @@ import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
-import org.exeunt.bench.reference.Problem;
+import org.exeunt.bench.contenders.Problem;
 import org.openjdk.jmh.infra.BenchmarkParams;
 import org.openjdk.jmh.infra.IterationParams;
 import org.openjdk.jmh.profile.InternalProfiler;
@@ -74,10 +74,11 @@ public final class Limit implements InternalProfiler {
    * @param memory whether what is read is to come from memory
    * @param destinations whether what is moved goes to another place each time, too
    */
-  static void arm(Problem<?> problem, boolean memory, boolean destinations) {
+  static void arm(Problem problem, boolean memory, boolean destinations) {
     long cache = memory ? LastLevelCache.bytes() : 0;
-    passes = new Passes(Scope.open(), problem.bytes(), problem.moved(), cache, destinations);
-    multiplyAdds = problem.multiplyAdds();
+    passes =
+        new Passes(Scope.open(), Work.bytes(problem), Work.moved(problem), cache, destinations);
+    multiplyAdds = Work.multiplyAdds(problem);
   }
 
   @Override

@@ -11,17 +11,20 @@ final class Lineup {
   private Lineup() {}
 
   static Contenders of(String name) {
-    return of(name, 1);
+    return of(name, 1, false);
   }
 
-  /** As {@link #of(String)}; each run takes the next of so many copies of the large operands. */
-  static Contenders of(String name, int copies) {
+  /**
+   * As {@link #of(String)}; each run takes the next of so many copies of the large operands, and of
+   * what is written where that, too, lies in as many places.
+   */
+  static Contenders of(String name, int copies, boolean destinations) {
     if (copies > 1 && !name.equals(Plan.OURS)) {
       throw new IllegalArgumentException(name + " always runs on the same operands");
     }
     switch (name) {
       case Plan.OURS:
-        return new ExeuntContenders(copies);
+        return new ExeuntContenders(copies, destinations);
       case "onnxruntime":
         return new OnnxContenders();
       case Plan.JAVA:

@@ -38,7 +38,7 @@ final class Markdown {
       "  faster on the CPU. It has no products in bf16 there: bf16 tensors are cast, bf16 weights",
       "  become f32 when its session is built.",
       "* Vector API is hand-written `jdk.incubator.vector` code on heap arrays in huge pages; for",
-      "  selections and moves plain loops. Peers are left out where a case has no counterpart in",
+      "  selections plain loops. Peers are left out where a case has no counterpart in",
       "  them, and where nobody would write the op by other means.",
       "* exit_rule times one token: a call for each exit point.", "");
 
@@ -60,7 +60,7 @@ final class Markdown {
   private String render() {
     header();
     targets();
-    Problems.OPS.forEach(this::op);
+    Plan.ops().forEach(this::op);
     calls();
     text.append(NOTES);
     return text.toString();

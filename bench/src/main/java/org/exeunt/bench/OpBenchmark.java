@@ -3,11 +3,9 @@ package org.exeunt.bench;
 
 import java.util.concurrent.TimeUnit;
 import org.exeunt.Backend;
-import org.exeunt.bench.cases.BenchCase;
-import org.exeunt.bench.cases.CaseTable;
 import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.contenders.Contenders;
-import org.exeunt.bench.reference.Problem;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.cases.Cases;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
 import org.openjdk.jmh.annotations.Mode;
@@ -41,33 +39,31 @@ public class OpBenchmark {
   /** Where its large operands are; see {@link Operands}. */
   @Param({"cache", "memory"}) public String operands;
 
-  private Contender<?> running;
+  private Problem problem;
+  private Contender running;
 
   @Setup
   public void setUp() {
     Backend.setThreads(threads);
-    BenchCase benchCase = CaseTable.load(op).get(id);
+    Cases.Listed benchCase = Problem.find(op, id);
     boolean memory = Operands.of(operands) == Operands.MEMORY;
     int copies = memory ? Streamed.copies(Streamed.bytes(benchCase), LastLevelCache.bytes()) : 1;
-    Problem<?> problem = Problems.of(benchCase);
-    running = checked(Lineup.of(contender, copies), problem);
+    boolean destinations = Streamed.destinations(benchCase);
+    problem = new Problem(benchCase);
+    running = Lineup.of(contender, copies, destinations).on(problem, threads);
+    running.run();
+    problem.check(running);
     WarmUp.run(running, contender.equals(Plan.JAVA), copies);
     if (contender.equals(Plan.OURS)) {
       // Peers are compared with exeunt, which runs on every case.
-      Limit.arm(problem, memory, Streamed.destinations(benchCase));
+      Limit.arm(problem, memory, destinations);
     }
-  }
-
-  private <R> Contender<R> checked(Contenders contenders, Problem<R> problem) {
-    Contender<R> contender = contenders.on(problem, threads);
-    contender.run();
-    problem.check(contender.result());
-    return contender;
   }
 
   @TearDown
   public void tearDown() {
     running.close();
+    problem.close();
   }
 
   @Benchmark

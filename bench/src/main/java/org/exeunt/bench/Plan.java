@@ -5,8 +5,10 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
 import java.util.regex.Pattern;
-import org.exeunt.bench.cases.BenchCase;
-import org.exeunt.bench.cases.CaseTable;
+import java.util.stream.Stream;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.cases.Cases;
+import org.exeunt.cases.Facade;
 
 /** Which benchmarks to run, contenders on the same case next to each other. */
 final class Plan {
@@ -18,6 +20,13 @@ final class Plan {
           + (threads == 1 ? " thread " : " threads ") + operands.words();
     }
   }
+
+  /** The first in the report; what is not named here comes after them. */
+  private static final List<String> OPS = List.of("stablemax", "cross_entropy", "perp_grad",
+      "row_stats", "exit_head", "gate", "cosine", "exit_rule", "linear", "ffn", "kv_propagate",
+      "attention", "norm", "rope", "kv_copy", "row_compaction", "select", "attention_scores",
+      "gather", "kv_compact", "kv_append", "kv_length", "hidden_stack", "ffn_skip_rule",
+      "hired_budget", "rope_table", "layer_schedule");
 
   static final String CALL_COST = "call_cost";
   static final String CALL_CASE = "cosine_16";
@@ -41,14 +50,19 @@ final class Plan {
 
   private Plan() {}
 
+  /** In the order of the report. */
+  static Stream<String> ops() {
+    return Stream.concat(OPS.stream(), Facade.ops().stream()).distinct();
+  }
+
   /** The steps of a quick or full run whose text matches the filter. */
   static List<Step> steps(boolean quick, Pattern filter, int cores) {
     long cache = LastLevelCache.bytes();
     List<Target> targets = Target.load();
     List<Step> steps = new ArrayList<>();
-    for (String op : Problems.OPS) {
-      for (BenchCase benchCase : CaseTable.load(op).cases()) {
-        String name = benchCase.toString();
+    for (String op : ops().toList()) {
+      for (Cases.Listed benchCase : Problem.listed(op)) {
+        String name = benchCase.name();
         int most = Math.min(2, cores);
         for (Operands place : Streamed.places(benchCase, cache)) {
           if (!quick) {
@@ -82,7 +96,7 @@ final class Plan {
 
   /** Peers run on the same operands only, which may be so large that they come from memory. */
   private static void addCase(
-      List<Step> steps, BenchCase benchCase, Operands place, int mostThreads, int mostOfPeers) {
+      List<Step> steps, Cases.Listed benchCase, Operands place, int mostThreads, int mostOfPeers) {
     boolean copies = Streamed.places(benchCase, LastLevelCache.bytes()).indexOf(place) > 0;
     for (int threads = 1; threads <= mostThreads; threads++) {
       for (String contender : CONTENDERS) {

@@ -2,8 +2,9 @@
 package org.exeunt.bench;
 
 import java.util.List;
-import org.exeunt.bench.cases.BenchCase;
-import org.exeunt.bench.reference.Storage;
+import java.util.Locale;
+import org.exeunt.DType;
+import org.exeunt.cases.Cases;
 
 /**
  * What a decoder streams: the large operands of a case that come from memory at each step, and in
@@ -23,14 +24,14 @@ final class Streamed {
   private Streamed() {}
 
   /** Bytes that a call reads of such operands; 0 if it has none. */
-  static long bytes(BenchCase c) {
+  static long bytes(Cases.Listed c) {
     switch (c.op()) {
       case "linear":
         return matrix(c, c.integer("cols"), c.integer("dim"));
       case "ffn":
         return c.text("skip").equals("all")
             ? 0
-            : matrix(c, c.integer("width") * (c.flag("gate") ? 3 : 2), c.integer("dim"));
+            : matrix(c, c.integer("width") * (c.integer("gate") == 1 ? 3 : 2), c.integer("dim"));
       case "exit_head":
         return matrix(c, c.integer(c.text("shortlist").equals("-") ? "vocab" : "shortlist"),
             c.integer("dim"));
@@ -50,32 +51,32 @@ final class Streamed {
       case "cosine":
         return c.integer("rows") < PROMPT
             ? 0
-            : 2L * c.integer("rows") * c.integer("cols") * c.storage("dtype").bytes();
+            : 2L * c.integer("rows") * c.integer("cols") * bytesOf(c.text("dtype"));
       case "row_stats":
         return c.integer("rows") < PROMPT
             ? 0
-            : (long) c.integer("rows") * c.integer("cols") * c.storage("dtype").bytes();
+            : (long) c.integer("rows") * c.integer("cols") * bytesOf(c.text("dtype"));
       default:
         return 0;
     }
   }
 
-  private static long matrix(BenchCase c, int rows, int cols) {
-    return (long) rows * cols * c.storage("weight").bytes();
+  private static long matrix(Cases.Listed c, int rows, int cols) {
+    return (long) rows * cols * bytesOf(c.text("weight"));
   }
 
-  private static long cached(BenchCase c, int slots, String storage) {
+  private static long cached(Cases.Listed c, int slots, String storage) {
     int sequences = c.text("sequences").equals("-") ? 1 : c.integer("sequences");
     return (long) sequences * slots * c.integer("heads") * c.integer("dim")
-        * c.storage(storage).bytes();
+        * bytesOf(c.text(storage));
   }
 
   /** The listed entries of the tensors, such as f32:8xNx128. */
-  private static long listed(BenchCase c) {
+  private static long listed(Cases.Listed c) {
     long bytes = 0;
     for (String tensor : c.text("tensors").split(",")) {
       String[] parts = tensor.split("[:x]");
-      long entries = Storage.of(parts[0]).bytes();
+      long entries = bytesOf(parts[0]);
       for (int i = 1; i < parts.length; i++) {
         entries *= parts[i].equals("N") ? c.integer("listed") : Integer.parseInt(parts[i]);
       }
@@ -84,14 +85,18 @@ final class Streamed {
     return bytes;
   }
 
+  private static int bytesOf(String dtype) {
+    return DType.valueOf(dtype.toUpperCase(Locale.ROOT)).bytes();
+  }
+
   /** Whether what is written lies in as many places: each layer has a KV cache of its own. */
-  static boolean destinations(BenchCase c) {
+  static boolean destinations(Cases.Listed c) {
     return c.op().equals("kv_compact") || c.op().equals("kv_copy")
         || c.op().equals("gather") && !c.text("list").startsWith("selected");
   }
 
   /** Where the operands of a case are timed. */
-  static List<Operands> places(BenchCase c, long cache) {
+  static List<Operands> places(Cases.Listed c, long cache) {
     long bytes = bytes(c);
     if (bytes == 0 || !onePass(c)) {
       return List.of(Operands.CACHE);
@@ -108,7 +113,7 @@ final class Streamed {
   }
 
   /** Prompts and windows pass over their operands several times, mostly within the cache. */
-  private static boolean onePass(BenchCase c) {
+  private static boolean onePass(Cases.Listed c) {
     switch (c.op()) {
       case "linear":
       case "ffn":

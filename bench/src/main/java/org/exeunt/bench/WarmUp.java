@@ -21,7 +21,7 @@ final class WarmUp {
   private WarmUp() {}
 
   /** As long as it takes; {@code java}: what it does is compiled at run time. */
-  static void run(Contender<?> contender, boolean java, int copies) {
+  static void run(Contender contender, boolean java, int copies) {
     long least = java ? QUIET_NANOS : QUIET_NATIVE_NANOS;
     long begin = System.nanoTime();
     long improved = begin;

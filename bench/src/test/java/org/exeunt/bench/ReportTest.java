@@ -13,7 +13,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 import java.util.regex.Pattern;
-import org.exeunt.bench.cases.CaseTable;
+import org.exeunt.bench.contenders.Problem;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -201,7 +201,7 @@ class ReportTest {
   void everyTargetIsAboutACaseThatExists() {
     for (Target target : Target.load()) {
       if (target.measure != Target.Measure.CALL) {
-        CaseTable.load(target.op).get(target.id);
+        Problem.find(target.op, target.id);
       }
     }
   }

@@ -9,10 +9,8 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
-import org.exeunt.bench.cases.BenchCase;
-import org.exeunt.bench.cases.CaseTable;
-import org.exeunt.bench.reference.FfnProblem;
-import org.exeunt.bench.reference.KvPropagateProblem;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.cases.Cases;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -22,14 +20,14 @@ class StreamedTest {
 
   @TempDir Path folder;
 
-  private static BenchCase find(String op, String id) {
-    return CaseTable.load(op).get(id);
+  private static Cases.Listed find(String op, String id) {
+    return Problem.find(op, id);
   }
 
   @Test
   void everyRoundExceedsTwiceTheCache() {
-    for (String op : Problems.OPS) {
-      for (BenchCase c : CaseTable.load(op).cases()) {
+    for (String op : Plan.ops().toList()) {
+      for (Cases.Listed c : Problem.listed(op)) {
         for (long cache : new long[] {8 * MEBIBYTE, 32 * MEBIBYTE, 512 * MEBIBYTE}) {
           List<Operands> places = Streamed.places(c, cache);
           if (places.contains(Operands.MEMORY)) {
@@ -46,36 +44,19 @@ class StreamedTest {
 
   @Test
   void bytesAreThoseOfTheOperands() {
-    BenchCase linear = find("linear", "model_576x1536_r1");
-    assertEquals(LayerProblems.linear(linear).weight.bytes(), Streamed.bytes(linear));
-    BenchCase ffn = find("ffn", "model_576x1536_r1");
-    FfnProblem block = LayerProblems.ffn(ffn);
-    assertEquals(block.up.bytes() + block.down.bytes() + block.gate.bytes(), Streamed.bytes(ffn));
-    BenchCase gelu = find("ffn", "model_768x3072_r1_gelu");
-    block = LayerProblems.ffn(gelu);
-    assertEquals(block.up.bytes() + block.down.bytes(), Streamed.bytes(gelu));
-    BenchCase owed = find("kv_propagate", "model_576_r1");
-    long weights = 0;
-    for (KvPropagateProblem.Layer layer : LayerProblems.kvPropagate(owed).layers) {
-      weights += layer.kWeight().bytes() + layer.vWeight().bytes();
-    }
-    assertEquals(weights, Streamed.bytes(owed));
-    BenchCase attention = find("attention", "bench_decode_group_4_head");
-    assertEquals(2 * LayerProblems.attention(attention).k.bytes(), Streamed.bytes(attention));
-    BenchCase scores = find("attention_scores", "bench_score_8");
-    assertEquals(DropProblems.attentionScores(scores).k.bytes(), Streamed.bytes(scores));
-    for (String id : List.of("drop_from_bf16", "kv_f32")) {
-      BenchCase gather = find("gather", id);
-      assertEquals(DropProblems.gather(gather).moved(), Streamed.bytes(gather));
-    }
-    BenchCase compact = find("kv_compact", "kv_head_f32");
-    assertEquals(DropProblems.kvCompact(compact).moved(), Streamed.bytes(compact));
-    BenchCase copy = find("kv_copy", "bench_layer_copy");
-    assertEquals(LayerProblems.kvCopy(copy).moved(), Streamed.bytes(copy));
-    BenchCase head = find("exit_head", "bench_1x576x49152_bf16_bare");
-    assertEquals(2L * 576 * 49152, Streamed.bytes(head));
-    BenchCase few = find("exit_head", "bench_1x576x49152_bf16_shortlist");
-    assertEquals(2L * 576 * 4096, Streamed.bytes(few));
+    assertBytes(2L * 576 * 1536, "linear", "model_576x1536_r1");
+    assertBytes(3L * 2 * 576 * 1536, "ffn", "model_576x1536_r1");
+    assertBytes(2L * 4 * 768 * 3072, "ffn", "model_768x3072_r1_gelu");
+    assertBytes(24L * 2 * 2 * 192 * 576, "kv_propagate", "model_576_r1");
+    assertBytes(2L * 8192 * 8 * 128, "attention_scores", "bench_score_32");
+    assertBytes(2L * 576 * 4096, "gather", "drop_from_bf16");
+    assertBytes(2L * 4 * 1024 * 8 * 128, "gather", "kv_f32");
+    assertBytes(2L * 576 * 49152, "exit_head", "bench_1x576x49152_bf16_bare");
+    assertBytes(2L * 576 * 4096, "exit_head", "bench_1x576x49152_bf16_shortlist");
+  }
+
+  private static void assertBytes(long expected, String op, String id) {
+    assertEquals(expected, Streamed.bytes(find(op, id)), op + "/" + id);
   }
 
   @Test
@@ -97,7 +78,7 @@ class StreamedTest {
 
   @Test
   void peersHaveNoCopies() {
-    assertThrows(IllegalArgumentException.class, () -> Lineup.of("vector", 2));
+    assertThrows(IllegalArgumentException.class, () -> Lineup.of("vector", 2, false));
   }
 
   private void cache(int cpu, int index, int level, String type, String size, String shared)

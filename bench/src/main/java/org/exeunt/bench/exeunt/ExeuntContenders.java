@@ -1,222 +1,114 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.exeunt;
 
-import org.exeunt.Cosine;
-import org.exeunt.CrossEntropy;
+import java.nio.IntBuffer;
 import org.exeunt.DType;
-import org.exeunt.Device;
-import org.exeunt.ExitHead;
-import org.exeunt.ExitRule;
-import org.exeunt.Gate;
-import org.exeunt.PerpGrad;
-import org.exeunt.RowStats;
+import org.exeunt.Op;
 import org.exeunt.Scope;
-import org.exeunt.StableMax;
-import org.exeunt.Statistic;
-import org.exeunt.Statistics;
-import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.CosineProblem;
-import org.exeunt.bench.reference.CrossEntropyProblem;
-import org.exeunt.bench.reference.ExitHeadProblem;
-import org.exeunt.bench.reference.ExitRuleProblem;
-import org.exeunt.bench.reference.GateProblem;
-import org.exeunt.bench.reference.LossAndGrad;
-import org.exeunt.bench.reference.Normalizer;
-import org.exeunt.bench.reference.PerpGradProblem;
-import org.exeunt.bench.reference.RowStatsProblem;
-import org.exeunt.bench.reference.SoftmaxProblem;
+import org.exeunt.bench.contenders.Contenders;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.cases.Cases;
+import org.exeunt.cases.Facade;
+import org.exeunt.cases.OpCase;
+import org.exeunt.jni.exn_hidden_stack_params;
+import org.exeunt.jni.exn_kv_length_params;
+import org.exeunt.jni.global.exeunt;
 
-/** The library under test, through its Java API; all memory comes from a {@link Scope}. */
-public final class ExeuntContenders extends ExeuntSteps {
-  private static final Statistic[] FOUR = {
-      Statistic.ARGMAX, Statistic.P1, Statistic.MARGIN, Statistic.ENTROPY};
+/**
+ * The library under test, through its Java API: every op on its case's own tensors. Large operands
+ * exist in copies, one after another in memory on huge pages, as the layers of a model that was
+ * loaded lie; each run takes the next.
+ */
+public final class ExeuntContenders extends Contenders {
+  /** Less memory than this does not come on huge pages. */
+  private static final long HUGE_PAGE = 2 << 20;
+
+  private final int copies;
+  private final boolean destinations;
 
   /** On the same operands at each run. */
   public ExeuntContenders() {
-    this(1);
+    this(1, false);
   }
 
-  /** On the next of so many copies of the large operands at each run. */
-  public ExeuntContenders(int copies) {
-    super(copies);
-    offer("stablemax", this::softmax);
-    offer("cross_entropy", this::crossEntropy);
-    offer("row_stats", this::rowStats);
-    offer("exit_head", this::exitHead);
-    offer("cosine", this::cosine);
-    offer("perp_grad", this::perpGrad);
-    offer("gate", this::gate);
-    offer("exit_rule", this::exitRule);
+  /** On the next of so many copies; of outputs too where each layer has some of its own. */
+  public ExeuntContenders(int copies, boolean destinations) {
+    this.copies = copies;
+    this.destinations = destinations;
   }
 
-  private Contender<float[]> softmax(SoftmaxProblem problem, int threads) {
-    Scope scope = open(threads);
-    Tensor out = like(scope, problem.logits);
-    StableMax op =
-        StableMax.forward()
-            .logits(tensor(scope, problem.logits))
-            .out(out)
-            .normalizer(normalizer(problem.normalizer))
-            .build(scope);
-    return new OpContender<>(scope, op, out::toFloatArray);
+  @Override
+  public boolean offers(Cases.Listed benchCase) {
+    return Facade.ops().contains(benchCase.op());
   }
 
-  private Contender<LossAndGrad> crossEntropy(CrossEntropyProblem problem, int threads) {
-    Scope scope = open(threads);
-    Tensor labels = scope.allocate(DType.I64, problem.labels.length);
-    for (int r = 0; r < problem.labels.length; r++) {
-      labels.longBuffer().put(r, problem.labels[r]);
+  @Override
+  public Contender on(Problem problem, int threads) {
+    return new Calls(problem);
+  }
+
+  /** The calls of a case, built for each copy of its large operands. */
+  private final class Calls implements Contender {
+    private final Scope scope = Scope.open();
+    private final Op[][] ops = new Op[copies][];
+    private final IntBuffer words;
+    private final int[] start;
+    private int last = copies - 1;
+
+    Calls(Problem problem) {
+      OpCase opened = problem.opened();
+      long stride = opened.streamedBytes(destinations);
+      long address = scope.allocate(DType.U8, Math.max(HUGE_PAGE, copies * stride)).address();
+      int first = setUpOnce(opened);
+      // The first one comes last: it is where the case is judged.
+      for (int copy = copies - 1; copy >= 0; copy--) {
+        opened.moveTo(address + copy * stride, destinations);
+        ops[copy] = new Op[opened.calls() - first];
+        for (int call = first; call < opened.calls(); call++) {
+          ops[copy][call - first] =
+              Facade.builder(opened.op(call), opened.params(call)).build(scope);
+        }
+      }
+      Tensor counters = counters(problem);
+      words = counters == null ? null : counters.intBuffer();
+      start = counters == null ? null : counters.toIntArray();
     }
-    Tensor loss = scope.allocate(DType.F32, 1);
-    Tensor grad = like(scope, problem.logits);
-    CrossEntropy op =
-        CrossEntropy.builder()
-            .logits(tensor(scope, problem.logits))
-            .labels(labels)
-            .loss(loss)
-            .grad(grad)
-            .normalizer(normalizer(problem.normalizer))
-            .build(scope);
-    return new OpContender<>(
-        scope, op, () -> new LossAndGrad(loss.toFloatArray()[0], grad.toFloatArray()));
-  }
 
-  private Contender<org.exeunt.bench.reference.RowStats> rowStats(
-      RowStatsProblem problem, int threads) {
-    Scope scope = open(threads);
-    Statistics out = statistics(scope, problem.logits.rows(), problem.all);
-    Copies logits = new Copies(scope, copies, problem.logits);
-    Turns turns = turns(copy
-        -> RowStats.builder()
-            .logits(logits.tensor(copy, 0))
-            .normalizer(normalizer(problem.normalizer))
-            .out(out)
-            .build(scope));
-    return new StatsContender(scope, turns, out, problem.logits.rows(), problem.all);
-  }
-
-  private Contender<org.exeunt.bench.reference.RowStats> exitHead(
-      ExitHeadProblem problem, int threads) {
-    Scope scope = open(threads);
-    int rows = problem.hidden.rows();
-    Statistics out = statistics(scope, rows, problem.all);
-    Tensor hidden = tensor(scope, problem.hidden);
-    Tensor norm = problem.normWeight == null ? null : vector(scope, problem.normWeight);
-    Tensor shortlist = problem.shortlist == null ? null : ints(scope, problem.shortlist);
-    Copies weight = new Copies(scope, copies, problem.weight);
-    Turns turns = turns(copy -> {
-      ExitHead.Builder builder =
-          ExitHead.builder().hidden(hidden).weight(weight.tensor(copy, 0)).out(out);
-      if (norm != null) {
-        builder.rmsNorm(norm, problem.normEps);
+    /** Of a stack that is gathered the pushes are not timed. Returns the first call that is. */
+    private static int setUpOnce(OpCase opened) {
+      int first = opened.listed().op().equals("hidden_stack") ? opened.calls() - 1 : 0;
+      for (int call = 0; call < first; call++) {
+        opened.run(call);
       }
-      if (shortlist != null) {
-        builder.shortlist(shortlist);
-      }
-      return builder.build(scope);
-    });
-    return new StatsContender(scope, turns, out, rows, problem.all);
-  }
-
-  private Contender<float[]> cosine(CosineProblem problem, int threads) {
-    Scope scope = open(threads);
-    Tensor out = scope.allocate(DType.F32, problem.a.rows());
-    Copies states = new Copies(scope, copies, problem.a, problem.b);
-    Turns turns = turns(copy
-        -> Cosine.builder()
-            .a(states.tensor(copy, 0))
-            .b(states.tensor(copy, 1))
-            .out(out)
-            .build(scope));
-    return new OpContender<>(scope, turns, out::toFloatArray);
-  }
-
-  private Contender<float[]> perpGrad(PerpGradProblem problem, int threads) {
-    Scope scope = open(threads);
-    Tensor out = like(scope, problem.grad);
-    PerpGrad op =
-        PerpGrad.builder()
-            .weight(tensor(scope, problem.weight))
-            .grad(tensor(scope, problem.grad))
-            .out(out)
-            .build(scope);
-    return new OpContender<>(scope, op, out::toFloatArray);
-  }
-
-  private Contender<float[]> gate(GateProblem problem, int threads) {
-    Scope scope = open(threads);
-    Tensor prob = scope.allocate(DType.F32, problem.features.rows());
-    Gate.Builder builder =
-        Gate.builder()
-            .features(tensor(scope, problem.features))
-            .output(tensor(scope, problem.outWeight), vector(scope, problem.outBias))
-            .prob(prob);
-    if (problem.repeats > 0) {
-      builder.residual(tensor(scope, problem.hiddenWeight),
-          problem.hiddenBias == null ? null : vector(scope, problem.hiddenBias), problem.repeats);
+      return first;
     }
-    return new OpContender<>(scope, builder.build(scope), prob::toFloatArray);
-  }
 
-  private Contender<int[]> exitRule(ExitRuleProblem problem, int threads) {
-    return new RuleContender(open(threads), problem);
-  }
-
-  private static Statistics statistics(Scope scope, int rows, boolean all) {
-    return all ? Statistics.allocate(scope, rows) : Statistics.allocate(scope, rows, FOUR);
-  }
-
-  private static org.exeunt.Normalizer normalizer(Normalizer normalizer) {
-    return normalizer == Normalizer.SOFTMAX
-        ? org.exeunt.Normalizer.SOFTMAX
-        : org.exeunt.Normalizer.STABLEMAX;
-  }
-
-  /** One token: a run of the rule after each layer, on that layer's scores. */
-  private static final class RuleContender implements Contender<int[]> {
-    private final Scope scope;
-    private final ExitRule[] rules;
-    private final Tensor exitLayer;
-
-    RuleContender(Scope scope, ExitRuleProblem problem) {
-      this.scope = scope;
-      int rows = problem.rows();
-      Tensor scores = tensor(scope, problem.scores);
-      Tensor state = ExitRule.allocateState(scope, Device.CPU, rows);
-      Tensor mask = scope.allocate(DType.U8, rows);
-      Tensor active = scope.allocate(DType.I32, rows);
-      Tensor count = scope.allocate(DType.I32, 1);
-      exitLayer = scope.allocate(DType.I32, rows);
-      rules = new ExitRule[problem.layers()];
-      for (int layer = 0; layer < rules.length; layer++) {
-        ExitRule.Builder builder =
-            ExitRule.builder()
-                .score(scores.row(layer))
-                .state(state)
-                .exitMask(mask)
-                .activeList(active)
-                .activeCount(count)
-                .exitLayer(exitLayer);
-        rules[layer] = (problem.rule == ExitRuleProblem.Rule.THRESHOLD
-                ? builder.threshold(ExitRule.Comparator.GE, problem.threshold)
-                : builder.quantile(problem.threshold))
-                           .build(scope);
+    /** What a run goes on from, and is put back by the next; null: nothing. */
+    private static Tensor counters(Problem problem) {
+      if (problem.listed().op().equals("kv_length")) {
+        exn_kv_length_params p = problem.params(exn_kv_length_params::new);
+        return p.action() == exeunt.EXN_KV_ADVANCE ? Facade.tensor(p.length()) : null;
       }
+      if (problem.listed().op().equals("hidden_stack")) {
+        exn_hidden_stack_params p = problem.params(exn_hidden_stack_params::new);
+        return p.action() == exeunt.EXN_STACK_PUSH ? Facade.tensor(p.count()) : null;
+      }
+      return null;
     }
 
     @Override
     public Object run() {
-      for (int layer = 0; layer < rules.length; layer++) {
-        rules[layer].run(Stream.DEFAULT, layer, layer == 0, false);
+      if (words != null) {
+        words.put(0, start);
       }
-      return exitLayer;
-    }
-
-    @Override
-    public int[] result() {
-      return exitLayer.toIntArray();
+      int next = last + 1 == copies ? 0 : last + 1;
+      last = next;
+      for (Op op : ops[next]) {
+        op.run();
+      }
+      return ops;
     }
 
     @Override

@@ -8,21 +8,25 @@ import static org.exeunt.bench.onnx.OnnxGraph.INT64;
 import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
 import java.util.function.Supplier;
-import org.exeunt.bench.cases.BenchCase;
+import java.util.stream.IntStream;
+import org.exeunt.DType;
+import org.exeunt.Normalizer;
 import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.contenders.Peers;
-import org.exeunt.bench.reference.CosineProblem;
-import org.exeunt.bench.reference.CrossEntropyProblem;
-import org.exeunt.bench.reference.ExitHeadProblem;
-import org.exeunt.bench.reference.GateProblem;
-import org.exeunt.bench.reference.LossAndGrad;
-import org.exeunt.bench.reference.Matrix;
-import org.exeunt.bench.reference.Normalizer;
-import org.exeunt.bench.reference.PerpGradProblem;
-import org.exeunt.bench.reference.RowStats;
-import org.exeunt.bench.reference.RowStatsProblem;
-import org.exeunt.bench.reference.SoftmaxProblem;
-import org.exeunt.bench.reference.Storage;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Peer;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.contenders.RowStats;
+import org.exeunt.cases.Cases;
+import org.exeunt.cases.Facade;
+import org.exeunt.jni.exn_cosine_params;
+import org.exeunt.jni.exn_cross_entropy_params;
+import org.exeunt.jni.exn_exit_head_params;
+import org.exeunt.jni.exn_gate_params;
+import org.exeunt.jni.exn_perp_grad_params;
+import org.exeunt.jni.exn_row_stats_params;
+import org.exeunt.jni.exn_stablemax_params;
+import org.exeunt.jni.exn_stats;
+import org.exeunt.jni.global.exeunt;
 
 /**
  * ONNX Runtime on the CPU: each op composed of standard operators. Of version 1.29
@@ -44,87 +48,96 @@ public final class OnnxContenders extends OnnxSteps {
   }
 
   @Override
-  public boolean offers(BenchCase benchCase) {
+  public boolean offers(Cases.Listed benchCase) {
     boolean counted =
         benchCase.op().equals("hired_budget") && benchCase.text("score").equals("top_count");
-    return super.offers(benchCase) && Peers.offer(benchCase) && !counted;
+    return super.offers(benchCase) && !counted;
   }
 
-  private Contender<float[]> softmax(SoftmaxProblem problem, int threads) {
+  private Contender softmax(Problem problem, int threads) {
+    exn_stablemax_params p = problem.params(exn_stablemax_params::new);
+    Matrix logits = Matrix.of(p.logits());
     OnnxGraph graph = new OnnxGraph();
-    String z = floatInput(graph, "logits", problem.logits);
-    String p = problem.normalizer == Normalizer.SOFTMAX
+    String z = floatInput(graph, "logits", logits);
+    String probabilities = Normalizer.values()[p.normalizer()] == Normalizer.SOFTMAX
         ? graph.node("Softmax", axis(LAST), z)
         : normalised(graph, stableScores(graph, z));
-    matrixOutput(graph, "out", p, problem.logits);
+    matrixOutput(graph, "out", probabilities, logits);
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("logits", problem.logits);
-    Supplier<float[]> out = session.matrixOutput("out", problem.logits);
-    return contender(session, out);
+    session.input("logits", logits);
+    Supplier<float[]> out = session.matrixOutput("out", logits);
+    return contender(session, () -> Problem.put(p.out(), out.get()));
   }
 
-  private Contender<LossAndGrad> crossEntropy(CrossEntropyProblem problem, int threads) {
+  private Contender crossEntropy(Problem problem, int threads) {
+    exn_cross_entropy_params p = problem.params(exn_cross_entropy_params::new);
+    Matrix logits = Matrix.of(p.logits());
     OnnxGraph graph = new OnnxGraph();
-    int rows = problem.logits.rows();
-    String z = floatInput(graph, "logits", problem.logits);
+    int rows = logits.rows();
+    String z = floatInput(graph, "logits", logits);
     graph.input("labels", INT64, rows, 1);
-    boolean softmax = problem.normalizer == Normalizer.SOFTMAX;
-    String p =
+    boolean softmax = Normalizer.values()[p.normalizer()] == Normalizer.SOFTMAX;
+    String y =
         softmax ? graph.node("Softmax", axis(LAST), z) : normalised(graph, stableScores(graph, z));
-    String py = graph.node("GatherElements", axis(1), p, "labels");
+    String py = graph.node("GatherElements", axis(1), y, "labels");
     String mean =
         graph.node("ReduceMean", new Attributes().with("keepdims", 0), graph.node("Log", py));
     graph.node("Neg", new Attributes(), new String[] {mean}, "loss");
     graph.output("loss", FLOAT);
     String updates = graph.node("Sub", py, graph.scalar(1));
-    String grad = graph.node("ScatterElements", axis(1), p, "labels", updates);
+    String grad = graph.node("ScatterElements", axis(1), y, "labels", updates);
     if (!softmax) {
       String slope = graph.node("Add", graph.node("Abs", z), graph.scalar(1));
       grad = graph.node("Div", grad, slope);
     }
     grad = graph.node("Mul", grad, graph.scalar(1f / rows));
-    matrixOutput(graph, "grad", grad, problem.logits);
+    matrixOutput(graph, "grad", grad, logits);
 
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("logits", problem.logits);
-    long[] labels = new long[rows];
-    for (int r = 0; r < rows; r++) {
-      labels[r] = problem.labels[r];
-    }
+    session.input("logits", logits);
+    long[] labels = IntStream.of(Facade.tensor(p.labels()).toIntArray()).asLongStream().toArray();
     session.input("labels", labels, rows, 1);
     FloatBuffer loss = session.floatOutput("loss");
-    Supplier<float[]> out = session.matrixOutput("grad", problem.logits);
-    return contender(session, () -> new LossAndGrad(loss.get(0), out.get()));
+    Supplier<float[]> out = session.matrixOutput("grad", logits);
+    return contender(session, () -> {
+      Problem.put(p.loss(), new float[] {loss.get(0)});
+      Problem.put(p.grad(), out.get());
+    });
   }
 
-  private Contender<RowStats> rowStats(RowStatsProblem problem, int threads) {
-    Peers.four(problem);
+  private Contender rowStats(Problem problem, int threads) {
+    exn_row_stats_params p = problem.params(exn_row_stats_params::new);
+    Matrix logits = Matrix.of(p.logits());
     OnnxGraph graph = new OnnxGraph();
-    String z = floatInput(graph, "logits", problem.logits);
-    int rows = problem.logits.rows();
-    statistics(graph, z, problem.normalizer, rows);
+    String z = floatInput(graph, "logits", logits);
+    int rows = logits.rows();
+    statistics(graph, z, Normalizer.values()[p.normalizer()], rows);
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("logits", problem.logits);
-    return new StatsContender(session, rows);
+    session.input("logits", logits);
+    return new StatsContender(session, rows, p.out());
   }
 
-  private Contender<RowStats> exitHead(ExitHeadProblem problem, int threads) {
-    Peers.bare(problem);
+  private Contender exitHead(Problem problem, int threads) {
+    exn_exit_head_params p = problem.params(exn_exit_head_params::new);
+    Matrix hidden = Matrix.of(p.hidden());
     OnnxGraph graph = new OnnxGraph();
-    String x = floatInput(graph, "hidden", problem.hidden);
-    Matrix weight = problem.weight;
+    String x = floatInput(graph, "hidden", hidden);
+    Matrix weight = Matrix.of(p.weight());
     String w = graph.constant(weight.transposed(), weight.cols(), weight.rows());
-    int rows = problem.hidden.rows();
+    int rows = hidden.rows();
     statistics(graph, graph.node("MatMul", x, w), Normalizer.SOFTMAX, rows);
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("hidden", problem.hidden);
-    return new StatsContender(session, rows);
+    session.input("hidden", hidden);
+    return new StatsContender(session, rows, p.out());
   }
 
-  private Contender<float[]> cosine(CosineProblem problem, int threads) {
+  private Contender cosine(Problem problem, int threads) {
+    exn_cosine_params p = problem.params(exn_cosine_params::new);
+    Matrix first = Matrix.of(p.a());
+    Matrix second = Matrix.of(p.b());
     OnnxGraph graph = new OnnxGraph();
-    String a = floatInput(graph, "a", problem.a);
-    String b = floatInput(graph, "b", problem.b);
+    String a = floatInput(graph, "a", first);
+    String b = floatInput(graph, "b", second);
     Attributes overRow = new Attributes().with("axes", new long[] {1}).with("keepdims", 0);
     String ab = graph.node("ReduceSum", new Attributes().with("keepdims", 0),
         graph.node("Mul", a, b), graph.constant(new long[] {1}, 1));
@@ -132,18 +145,21 @@ public final class OnnxContenders extends OnnxSteps {
     String bb = graph.node("ReduceSumSquare", overRow, b);
     String norms = graph.node("Sqrt", graph.node("Mul", aa, bb));
     graph.node("Div", new Attributes(), new String[] {ab, norms}, "out");
-    graph.output("out", FLOAT, problem.a.rows());
+    graph.output("out", FLOAT, first.rows());
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("a", problem.a);
-    session.input("b", problem.b);
-    FloatBuffer out = session.floatOutput("out", problem.a.rows());
-    return contender(session, () -> floats(out));
+    session.input("a", first);
+    session.input("b", second);
+    FloatBuffer out = session.floatOutput("out", first.rows());
+    return contender(session, () -> Problem.put(p.out(), floats(out)));
   }
 
-  private Contender<float[]> perpGrad(PerpGradProblem problem, int threads) {
+  private Contender perpGrad(Problem problem, int threads) {
+    exn_perp_grad_params p = problem.params(exn_perp_grad_params::new);
+    Matrix weight = Matrix.of(p.weight());
+    Matrix grad = Matrix.of(p.grad());
     OnnxGraph graph = new OnnxGraph();
-    String w = floatInput(graph, "weight", problem.weight);
-    String g = floatInput(graph, "grad", problem.grad);
+    String w = floatInput(graph, "weight", weight);
+    String g = floatInput(graph, "grad", grad);
     String wg = sum(graph, graph.node("Mul", w, g));
     String ww = graph.node("ReduceSumSquare", w);
     String gg = graph.node("ReduceSumSquare", g);
@@ -152,41 +168,45 @@ public final class OnnxContenders extends OnnxSteps {
     String pp = graph.node("ReduceSumSquare", perp);
     String scale = graph.node("Div", graph.node("Sqrt", gg),
         graph.node("Add", graph.node("Sqrt", pp), graph.scalar(1e-30f)));
-    matrixOutput(graph, "out", graph.node("Mul", perp, scale), problem.grad);
+    matrixOutput(graph, "out", graph.node("Mul", perp, scale), grad);
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("weight", problem.weight);
-    session.input("grad", problem.grad);
-    return contender(session, session.matrixOutput("out", problem.grad));
+    session.input("weight", weight);
+    session.input("grad", grad);
+    Supplier<float[]> out = session.matrixOutput("out", grad);
+    return contender(session, () -> Problem.put(p.out(), out.get()));
   }
 
-  private Contender<float[]> gate(GateProblem problem, int threads) {
+  private Contender gate(Problem problem, int threads) {
+    exn_gate_params p = problem.params(exn_gate_params::new);
+    Matrix features = Matrix.of(p.features());
+    Matrix hiddenBias = Matrix.of(p.hidden_bias());
+    Matrix outWeight = Matrix.of(p.out_weight());
     OnnxGraph graph = new OnnxGraph();
-    String y = floatInput(graph, "features", problem.features);
-    int width = problem.features.cols();
-    if (problem.repeats > 0) {
-      String h = graph.constant(problem.hiddenWeight.transposed(), width, width);
-      String bias =
-          problem.hiddenBias == null ? null : graph.constant(problem.hiddenBias.values(), width);
-      for (int i = 0; i < problem.repeats; i++) {
+    String y = floatInput(graph, "features", features);
+    int width = features.cols();
+    if (p.kind() != exeunt.EXN_GATE_LINEAR) {
+      String h = graph.constant(Matrix.of(p.hidden_weight()).transposed(), width, width);
+      String bias = hiddenBias == null ? null : graph.constant(hiddenBias.values(), width);
+      for (int i = 0; i < p.repeats(); i++) {
         String block = graph.node("MatMul", y, h);
         block = bias == null ? block : graph.node("Add", block, bias);
         String silu = graph.node("Mul", block, graph.node("Sigmoid", block));
         y = graph.node("Add", y, silu);
       }
     }
-    int classes = problem.outWeight.rows();
-    String w = graph.constant(problem.outWeight.transposed(), width, classes);
-    String logits = graph.node(
-        "Add", graph.node("MatMul", y, w), graph.constant(problem.outBias.values(), classes));
-    int rows = problem.features.rows();
+    int classes = outWeight.rows();
+    String w = graph.constant(outWeight.transposed(), width, classes);
+    String logits = graph.node("Add", graph.node("MatMul", y, w),
+        graph.constant(Matrix.of(p.out_bias()).values(), classes));
+    int rows = features.rows();
     boolean softmax = classes == 2;
     graph.node(softmax ? "Softmax" : "Sigmoid", softmax ? axis(LAST) : new Attributes(),
         new String[] {logits}, "out");
     graph.output("out", FLOAT, rows, classes);
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("features", problem.features);
+    session.input("features", features);
     FloatBuffer out = session.floatOutput("out", rows, classes);
-    return contender(session, () -> lastColumn(out, rows, classes));
+    return contender(session, () -> Problem.put(p.prob(), lastColumn(out, rows, classes)));
   }
 
   /** log_softmax -> exp -> sum(p log p) -> top 2, the shortest composition there is. */
@@ -232,14 +252,18 @@ public final class OnnxContenders extends OnnxSteps {
 
   /** A graph input as f32, cast if it is stored as bf16. */
   static String floatInput(OnnxGraph graph, String name, Matrix matrix) {
-    boolean wide = matrix.storage() == Storage.F32;
-    graph.input(name, wide ? FLOAT : BFLOAT16, matrix.rows(), matrix.cols());
-    return wide ? name : graph.node("Cast", new Attributes().with("to", FLOAT), name);
+    int type = type(matrix.storage());
+    graph.input(name, type, matrix.rows(), matrix.cols());
+    return type == FLOAT ? name : graph.node("Cast", new Attributes().with("to", FLOAT), name);
+  }
+
+  static int type(DType storage) {
+    return storage == DType.F32 ? FLOAT : BFLOAT16;
   }
 
   /** A graph output in the shape and storage of {@code like}. */
   static void matrixOutput(OnnxGraph graph, String name, String value, Matrix like) {
-    int type = like.storage() == Storage.F32 ? FLOAT : BFLOAT16;
+    int type = type(like.storage());
     if (type == FLOAT) {
       graph.node("Identity", new Attributes(), new String[] {value}, name);
     } else {
@@ -256,22 +280,31 @@ public final class OnnxContenders extends OnnxSteps {
     return values;
   }
 
-  private static float[] floats(FloatBuffer buffer) {
+  static float[] floats(FloatBuffer buffer) {
     float[] values = new float[buffer.capacity()];
     buffer.duplicate().get(values);
     return values;
   }
 
-  static <R> Contender<R> contender(OnnxSession session, Supplier<R> result) {
-    return new Contender<R>() {
+  static Contender contender(OnnxSession session, Runnable delivery) {
+    return contender(session, 0, delivery);
+  }
+
+  static Contender contender(OnnxSession session, double more, Runnable delivery) {
+    return new Peer() {
+      @Override
+      public double more() {
+        return more;
+      }
+
       @Override
       public Object run() {
         return session.run();
       }
 
       @Override
-      public R result() {
-        return result.get();
+      public void deliver() {
+        delivery.run();
       }
 
       @Override
@@ -282,19 +315,21 @@ public final class OnnxContenders extends OnnxSteps {
   }
 
   /** The decision is made in Java, so a run includes handing the statistics over. */
-  private static final class StatsContender implements Contender<RowStats> {
+  private static final class StatsContender implements Peer {
     private final OnnxSession session;
     private final FloatBuffer entropy;
     private final FloatBuffer top;
     private final LongBuffer index;
     private final RowStats stats;
+    private final exn_stats target;
 
-    StatsContender(OnnxSession session, int rows) {
+    StatsContender(OnnxSession session, int rows, exn_stats target) {
+      this.target = target;
       this.session = session;
       entropy = session.floatOutput("entropy", rows);
       top = session.floatOutput("top", rows, 2);
       index = session.longOutput("index", rows, 2);
-      stats = new RowStats(rows, false);
+      stats = new RowStats(rows);
     }
 
     @Override
@@ -310,8 +345,8 @@ public final class OnnxContenders extends OnnxSteps {
     }
 
     @Override
-    public RowStats result() {
-      return stats;
+    public void deliver() {
+      stats.deliver(target);
     }
 
     @Override

@@ -3,24 +3,30 @@ package org.exeunt.bench.onnx;
 
 import static org.exeunt.bench.onnx.OnnxContenders.contender;
 import static org.exeunt.bench.onnx.OnnxContenders.floatInput;
+import static org.exeunt.bench.onnx.OnnxContenders.floats;
+import static org.exeunt.bench.onnx.OnnxContenders.type;
 import static org.exeunt.bench.onnx.OnnxGraph.BFLOAT16;
 import static org.exeunt.bench.onnx.OnnxGraph.FLOAT;
 import static org.exeunt.bench.onnx.OnnxGraph.INT64;
 
+import java.nio.ByteBuffer;
 import java.nio.FloatBuffer;
 import java.nio.LongBuffer;
-import java.util.function.Supplier;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.stream.IntStream;
+import org.exeunt.DType;
+import org.exeunt.KvCache;
+import org.exeunt.Tensor;
 import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.contenders.Peers;
-import org.exeunt.bench.reference.AttentionScoresProblem;
-import org.exeunt.bench.reference.CacheLayout;
-import org.exeunt.bench.reference.GatherProblem;
-import org.exeunt.bench.reference.KvCompactProblem;
-import org.exeunt.bench.reference.Matrix;
-import org.exeunt.bench.reference.ScoresResult;
-import org.exeunt.bench.reference.SelectProblem;
-import org.exeunt.bench.reference.Storage;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.cases.Facade;
+import org.exeunt.jni.exn_attention_scores_params;
+import org.exeunt.jni.exn_gather_params;
+import org.exeunt.jni.exn_kv_compact_params;
+import org.exeunt.jni.exn_select_params;
+import org.exeunt.jni.global.exeunt;
 
 /** Selections by ReduceSum and TopK, a second one sorting the list; moves by Gather. */
 abstract class OnnxDrops extends OnnxLayers {
@@ -31,15 +37,19 @@ abstract class OnnxDrops extends OnnxLayers {
     offer("kv_compact", this::kvCompact);
   }
 
-  private Contender<int[]> select(SelectProblem problem, int threads) {
+  private Contender select(Problem problem, int threads) {
+    exn_select_params p = problem.params(exn_select_params::new);
+    Matrix scores = Matrix.of(p.scores());
+    int heads = Math.max(1, (int) p.heads());
+    long k = p.selection().k();
     OnnxGraph graph = new OnnxGraph();
-    int rows = problem.rows();
-    ascending(graph, summed(graph, problem.scores, problem.heads), problem.k, "indices");
-    graph.output("indices", INT64, rows, problem.k);
+    int rows = scores.rows() / heads;
+    ascending(graph, summed(graph, scores, heads), k, "indices");
+    graph.output("indices", INT64, rows, k);
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("scores", problem.scores);
-    LongBuffer indices = session.longOutput("indices", rows, problem.k);
-    return contender(session, () -> ints(indices));
+    session.input("scores", scores);
+    LongBuffer indices = session.longOutput("indices", rows, k);
+    return contender(session, () -> Problem.put(p.selection().indices(), ints(indices)));
   }
 
   /** The input `scores`, rows of as many heads added up. */
@@ -56,7 +66,7 @@ abstract class OnnxDrops extends OnnxLayers {
   }
 
   /** The k best along the last axis: which, then in ascending order. */
-  private static String ascending(OnnxGraph graph, String scores, int k, String name) {
+  private static String ascending(OnnxGraph graph, String scores, long k, String name) {
     String count = graph.constant(new long[] {k}, 1);
     String best = graph.freshName();
     graph.node("TopK", new Attributes().with("axis", -1).with("sorted", 0),
@@ -71,103 +81,112 @@ abstract class OnnxDrops extends OnnxLayers {
   }
 
   /** For each cached head its queries times K, softmax, mean over all heads; the cache is f32. */
-  private Contender<ScoresResult> attentionScores(AttentionScoresProblem problem, int threads) {
-    Peers.lastRow(problem);
+  private Contender attentionScores(Problem problem, int threads) {
+    exn_attention_scores_params p = problem.params(exn_attention_scores_params::new);
     OnnxGraph graph = new OnnxGraph();
-    CacheLayout layout = problem.layout;
-    Matrix k = layout.arrange(problem.k).widened();
-    String q =
-        reshaped(graph, floatInput(graph, "query", problem.query), layout.heads, -1, layout.dim);
-    String keys =
-        reshaped(graph, floatInput(graph, "k", k), layout.heads, layout.slots, layout.dim);
+    KvCache cached = Facade.cache(p.keys());
+    long heads = cached.heads();
+    long dim = cached.headDim();
+    Matrix query = Matrix.of(p.query());
+    Matrix k = Matrix.of(p.keys().k()).widened();
+    String q = reshaped(graph, floatInput(graph, "query", query), heads, -1, dim);
+    String keys = reshaped(graph, floatInput(graph, "k", k), heads, cached.capacity(), dim);
     String turned =
         graph.node("Transpose", new Attributes().with("perm", new long[] {0, 2, 1}), keys);
-    String z = graph.node("Mul", graph.node("MatMul", q, turned), graph.scalar(problem.scale));
-    String a = problem.softmax ? graph.node("Softmax", new Attributes().with("axis", -1), z) : z;
+    String z = graph.node("Mul", graph.node("MatMul", q, turned), graph.scalar(p.scale()));
+    String a = p.kind() == exeunt.EXN_SCORE_SOFTMAX
+        ? graph.node("Softmax", new Attributes().with("axis", -1), z)
+        : z;
     graph.node("ReduceMean", new Attributes().with("axes", new long[] {0, 1}).with("keepdims", 0),
         new String[] {a}, "scores");
-    if (problem.scores) {
-      graph.output("scores", FLOAT, problem.columns);
+    boolean handedOut = p.scores() != null;
+    boolean chosen = p.selection().indices() != null;
+    if (handedOut) {
+      graph.output("scores", FLOAT, p.columns());
     }
-    if (problem.choice != null) {
-      ascending(graph, "scores", problem.choice.k(), "indices");
-      graph.output("indices", INT64, problem.choice.k());
+    if (chosen) {
+      ascending(graph, "scores", p.selection().k(), "indices");
+      graph.output("indices", INT64, p.selection().k());
     }
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("query", problem.query);
+    session.input("query", query);
     session.input("k", k);
-    FloatBuffer scores = problem.scores ? session.floatOutput("scores", problem.columns) : null;
-    LongBuffer indices =
-        problem.choice == null ? null : session.longOutput("indices", problem.choice.k());
-    return contender(
-        session, () -> new ScoresResult(floats(scores), indices == null ? null : ints(indices)));
+    FloatBuffer scores = handedOut ? session.floatOutput("scores", p.columns()) : null;
+    LongBuffer indices = chosen ? session.longOutput("indices", p.selection().k()) : null;
+    return contender(session, () -> {
+      if (handedOut) {
+        Problem.put(p.scores(), floats(scores));
+      }
+      if (chosen) {
+        Problem.put(p.selection().indices(), ints(indices));
+      }
+    });
   }
 
-  private static float[] floats(FloatBuffer buffer) {
-    if (buffer == null) {
-      return null;
-    }
-    float[] values = new float[buffer.capacity()];
-    buffer.duplicate().get(values);
-    return values;
-  }
-
-  private Contender<float[]> gather(GatherProblem problem, int threads) {
-    Peers.copy(problem, problem.inPlace);
+  private Contender gather(Problem problem, int threads) {
+    exn_gather_params p = problem.params(exn_gather_params::new);
     OnnxGraph graph = new OnnxGraph();
-    int kept = problem.list.length;
-    if (problem.scores == null) {
-      graph.input("list", INT64, kept);
-    } else {
-      String scores = summed(graph, problem.scores, problem.scores.rows());
-      String list = ascending(graph, scores, kept, graph.freshName());
+    Matrix scores = null;
+    if (problem.opened().calls() > 1) {
+      long kept = Facade.tensor(p.list()).elements();
+      scores = Matrix.of(problem.params(0, exn_select_params::new).scores());
+      String sums = summed(graph, scores, scores.rows());
+      String list = ascending(graph, sums, kept, graph.freshName());
       graph.node("Reshape", new Attributes(),
           new String[] {list, graph.constant(new long[] {kept}, 1)}, "list");
     }
-    long[] from = {problem.outer, problem.entries, problem.inner};
-    return moved(graph, problem.tensors, from, problem.list, problem.scores, threads);
-  }
-
-  private Contender<float[]> kvCompact(KvCompactProblem problem, int threads) {
-    Peers.copy(problem, problem.inPlace);
-    CacheLayout layout = problem.layout;
-    if (layout.kind != CacheLayout.Kind.HEAD || problem.perHead
-        || problem.destination.slots != problem.lists[0].length) {
-      throw nothing("a list for each head, or a cache with room to spare,");
+    Tensor[] from = new Tensor[p.tensor_count()];
+    Tensor[] to = new Tensor[from.length];
+    for (int t = 0; t < from.length; t++) {
+      from[t] = Facade.tensor(p.tensors().getPointer(t).input());
+      to[t] = Facade.tensor(p.tensors().getPointer(t).out());
     }
-    OnnxGraph graph = new OnnxGraph();
-    graph.input("list", INT64, problem.lists[0].length);
-    long[] from = {layout.heads, layout.slots, layout.dim};
-    return moved(graph, new Matrix[] {problem.k, problem.v}, from, problem.lists[0], null, threads);
+    int axis = p.tensors().axis();
+    long[] shape = {axis == 0 ? 1 : from[0].size(0), p.rows(), from[0].size(axis + 1)};
+    return moved(graph, scores, Facade.tensor(p.list()), from, to, shape, threads);
   }
 
-  /** Gathers along axis 1 of each tensor; the result is the first one's. */
-  private static Contender<float[]> moved(
-      OnnxGraph graph, Matrix[] tensors, long[] from, int[] list, Matrix scores, int threads) {
-    Storage storage = tensors[0].storage();
-    Matrix like = Matrix.normal(1, (int) (from[0] * list.length * from[2]), storage, 1, 0, 0);
-    for (int t = 0; t < tensors.length; t++) {
-      int type = storage == Storage.F32 ? FLOAT : BFLOAT16;
-      graph.input("in" + t, type, 1, tensors[t].cols());
-      String kept = graph.node(
-          "Gather", new Attributes().with("axis", 1), reshaped(graph, "in" + t, from), "list");
-      graph.node("Reshape", new Attributes(),
-          new String[] {kept, graph.constant(new long[] {1, like.cols()}, 2)}, "out" + t);
-      graph.output("out" + t, type, 1, like.cols());
+  private Contender kvCompact(Problem problem, int threads) {
+    exn_kv_compact_params p = problem.params(exn_kv_compact_params::new);
+    KvCache from = Facade.cache(p.source());
+    KvCache to = Facade.cache(p.destination());
+    return moved(new OnnxGraph(), null, Facade.tensor(p.list()), new Tensor[] {from.k(), from.v()},
+        new Tensor[] {to.k(), to.v()}, new long[] {from.heads(), from.capacity(), from.headDim()},
+        threads);
+  }
+
+  /**
+   * Gathers along axis 1 of each tensor, bit by bit; the graph knows the list, or, without scores
+   * that it is made of, it is an input.
+   */
+  private static Contender moved(OnnxGraph graph, Matrix scores, Tensor list, Tensor[] from,
+      Tensor[] to, long[] shape, int threads) {
+    if (scores == null) {
+      graph.input("list", INT64, list.elements());
+    }
+    long[] kept = {shape[0], list.elements(), shape[2]};
+    for (int t = 0; t < from.length; t++) {
+      int type = type(from[t].dtype());
+      graph.input("in" + t, type, shape);
+      graph.node(
+          "Gather", new Attributes().with("axis", 1), new String[] {"in" + t, "list"}, "out" + t);
+      graph.output("out" + t, type, kept);
     }
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
     if (scores == null) {
-      long[] entries = IntStream.of(list).asLongStream().toArray();
-      session.input("list", entries, entries.length);
+      session.input("list", IntStream.of(list.toIntArray()).asLongStream().toArray(), kept[1]);
     } else {
       session.input("scores", scores);
     }
-    Supplier<float[]> first = null;
-    for (int t = 0; t < tensors.length; t++) {
-      session.input("in" + t, tensors[t]);
-      Supplier<float[]> out = session.matrixOutput("out" + t, like);
-      first = t == 0 ? out : first;
+    List<ByteBuffer> results = new ArrayList<>();
+    for (int t = 0; t < from.length; t++) {
+      session.input("in" + t, from[t], shape);
+      results.add(session.output("out" + t, from[t].dtype(), kept));
     }
-    return contender(session, first);
+    return contender(session, () -> {
+      for (int t = 0; t < to.length; t++) {
+        to[t].byteBuffer().put(results.get(t).rewind());
+      }
+    });
   }
 }

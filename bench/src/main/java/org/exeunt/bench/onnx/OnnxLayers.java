@@ -6,15 +6,16 @@ import static org.exeunt.bench.onnx.OnnxContenders.floatInput;
 import static org.exeunt.bench.onnx.OnnxContenders.matrixOutput;
 
 import java.util.function.Supplier;
+import org.exeunt.KvCache;
 import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.contenders.Contenders;
-import org.exeunt.bench.contenders.Peers;
-import org.exeunt.bench.reference.AttentionProblem;
-import org.exeunt.bench.reference.FfnProblem;
-import org.exeunt.bench.reference.FfnResult;
-import org.exeunt.bench.reference.LinearProblem;
-import org.exeunt.bench.reference.Matrix;
-import org.exeunt.bench.reference.NormProblem;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.cases.Facade;
+import org.exeunt.jni.exn_attention_params;
+import org.exeunt.jni.exn_ffn_params;
+import org.exeunt.jni.exn_linear_params;
+import org.exeunt.jni.exn_norm_params;
 
 /** The ops of a transformer layer, composed of standard operators where there are any. */
 abstract class OnnxLayers extends Contenders {
@@ -25,14 +26,17 @@ abstract class OnnxLayers extends Contenders {
     offer("attention", this::attention);
   }
 
-  private Contender<float[]> norm(NormProblem problem, int threads) {
+  private Contender norm(Problem problem, int threads) {
+    exn_norm_params p = problem.params(exn_norm_params::new);
+    Matrix input = Matrix.of(p.input());
     OnnxGraph graph = new OnnxGraph();
-    String x = floatInput(graph, "input", problem.input);
-    String y = normed(graph, x, problem.weight, problem.eps);
-    matrixOutput(graph, "out", y, problem.input);
+    String x = floatInput(graph, "input", input);
+    String y = normed(graph, x, Matrix.of(p.weight()), p.eps());
+    matrixOutput(graph, "out", y, input);
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("input", problem.input);
-    return contender(session, session.matrixOutput("out", problem.input));
+    session.input("input", input);
+    Supplier<float[]> out = session.matrixOutput("out", input);
+    return contender(session, () -> Problem.put(p.out(), out.get()));
   }
 
   private static String normed(OnnxGraph graph, String x, Matrix weight, float eps) {
@@ -43,20 +47,24 @@ abstract class OnnxLayers extends Contenders {
     return graph.node("Mul", graph.node("Div", x, size), w);
   }
 
-  private Contender<float[]> linear(LinearProblem problem, int threads) {
+  private Contender linear(Problem problem, int threads) {
+    exn_linear_params p = problem.params(exn_linear_params::new);
+    Matrix input = Matrix.of(p.input());
+    Matrix residual = Matrix.of(p.residual());
+    Matrix like = Matrix.of(p.out());
     OnnxGraph graph = new OnnxGraph();
-    String y = product(graph, floatInput(graph, "input", problem.input), problem.weight);
-    Matrix like = Matrix.normal(problem.input.rows(), problem.weight.rows(), problem.out, 1, 0, 0);
-    if (problem.residual != null) {
-      y = graph.node("Add", y, floatInput(graph, "residual", problem.residual));
+    String y = product(graph, floatInput(graph, "input", input), Matrix.of(p.weight()));
+    if (residual != null) {
+      y = graph.node("Add", y, floatInput(graph, "residual", residual));
     }
     matrixOutput(graph, "out", y, like);
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("input", problem.input);
-    if (problem.residual != null) {
-      session.input("residual", problem.residual);
+    session.input("input", input);
+    if (residual != null) {
+      session.input("residual", residual);
     }
-    return contender(session, session.matrixOutput("out", like));
+    Supplier<float[]> out = session.matrixOutput("out", like);
+    return contender(session, () -> Problem.put(p.out(), out.get()));
   }
 
   private static String product(OnnxGraph graph, String x, Matrix weight) {
@@ -64,53 +72,52 @@ abstract class OnnxLayers extends Contenders {
     return graph.node("MatMul", x, w);
   }
 
-  private Contender<FfnResult> ffn(FfnProblem problem, int threads) {
-    Peers.plain(problem);
+  private Contender ffn(Problem problem, int threads) {
+    exn_ffn_params p = problem.params(exn_ffn_params::new);
+    Matrix states = Matrix.of(p.hidden());
     OnnxGraph graph = new OnnxGraph();
-    String hidden = floatInput(graph, "hidden", problem.hidden);
-    String x = normed(graph, hidden, problem.normWeight, problem.eps);
-    String gate = product(graph, x, problem.gate);
+    String hidden = floatInput(graph, "hidden", states);
+    String x = normed(graph, hidden, Matrix.of(p.norm_weight()), p.norm_eps());
+    String gate = product(graph, x, Matrix.of(p.gate_weight()));
     String silu = graph.node("Mul", gate, graph.node("Sigmoid", gate));
-    String a = graph.node("Mul", silu, product(graph, x, problem.up));
-    String out = graph.node("Add", hidden, product(graph, a, problem.down));
-    matrixOutput(graph, "out", out, problem.hidden);
+    String a = graph.node("Mul", silu, product(graph, x, Matrix.of(p.up_weight())));
+    String out = graph.node("Add", hidden, product(graph, a, Matrix.of(p.down_weight())));
+    matrixOutput(graph, "out", out, states);
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("hidden", problem.hidden);
-    Supplier<float[]> result = session.matrixOutput("out", problem.hidden);
-    return contender(session, () -> new FfnResult(result.get(), null));
+    session.input("hidden", states);
+    Supplier<float[]> result = session.matrixOutput("out", states);
+    return contender(session, () -> Problem.put(p.out(), result.get()));
   }
 
   /** One row: for each cached head its queries times K, softmax, times V; the cache is f32. */
-  private Contender<float[]> attention(AttentionProblem problem, int threads) {
-    Peers.decode(problem);
+  private Contender attention(Problem problem, int threads) {
+    exn_attention_params p = problem.params(exn_attention_params::new);
+    KvCache cache = Facade.cache(p.cache());
+    Matrix query = Matrix.of(p.query());
     OnnxGraph graph = new OnnxGraph();
-    int heads = problem.layout.heads;
-    int slots = problem.layout.slots;
-    int dim = problem.layout.dim;
-    Matrix k = problem.layout.arrange(problem.k).widened();
-    Matrix v = problem.layout.arrange(problem.v).widened();
-    long[] cached = {heads, slots, dim};
-    String q = reshaped(graph, floatInput(graph, "query", problem.query), heads, -1, dim);
+    long heads = cache.heads();
+    long dim = cache.headDim();
+    Matrix k = Matrix.of(p.cache().k()).widened();
+    Matrix v = Matrix.of(p.cache().v()).widened();
+    long[] cached = {heads, cache.capacity(), dim};
+    String q = reshaped(graph, floatInput(graph, "query", query), heads, -1, dim);
     String keys = reshaped(graph, floatInput(graph, "k", k), cached);
     String values = reshaped(graph, floatInput(graph, "v", v), cached);
     String turned =
         graph.node("Transpose", new Attributes().with("perm", new long[] {0, 2, 1}), keys);
-    String scores = graph.node("Mul", graph.node("MatMul", q, turned), graph.scalar(problem.scale));
-    String p = graph.node("Softmax", new Attributes().with("axis", -1), scores);
-    String out = reshaped(graph, graph.node("MatMul", p, values), 1, problem.query.cols());
-    matrixOutput(graph, "out", out, problem.query);
+    String scores = graph.node("Mul", graph.node("MatMul", q, turned), graph.scalar(p.scale()));
+    String weights = graph.node("Softmax", new Attributes().with("axis", -1), scores);
+    String attended = reshaped(graph, graph.node("MatMul", weights, values), 1, query.cols());
+    matrixOutput(graph, "out", attended, query);
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
-    session.input("query", problem.query);
+    session.input("query", query);
     session.input("k", k);
     session.input("v", v);
-    return contender(session, session.matrixOutput("out", problem.query));
+    Supplier<float[]> out = session.matrixOutput("out", query);
+    return contender(session, () -> Problem.put(p.out(), out.get()));
   }
 
   static String reshaped(OnnxGraph graph, String x, long... shape) {
     return graph.node("Reshape", x, graph.constant(shape, shape.length));
-  }
-
-  static UnsupportedOperationException nothing(String what) {
-    return new UnsupportedOperationException(what + " has no composition of operators here");
   }
 }

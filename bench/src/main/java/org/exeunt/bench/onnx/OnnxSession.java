@@ -14,9 +14,9 @@ import java.nio.ShortBuffer;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.function.Supplier;
-import org.exeunt.bench.reference.Bfloat16;
-import org.exeunt.bench.reference.Matrix;
-import org.exeunt.bench.reference.Storage;
+import org.exeunt.DType;
+import org.exeunt.Tensor;
+import org.exeunt.bench.contenders.Matrix;
 
 /**
  * An ONNX Runtime session as a careful user would set it up: all graph optimisations, weights as
@@ -46,11 +46,17 @@ final class OnnxSession implements AutoCloseable {
 
   private void input(String name, Matrix matrix, ByteBuffer memory) {
     matrix.copyTo(memory);
-    inputs.put(name, tensor(memory, type(matrix), matrix.rows(), matrix.cols()));
+    inputs.put(name, tensor(memory, type(matrix.storage()), matrix.rows(), matrix.cols()));
   }
 
-  private static OnnxJavaType type(Matrix matrix) {
-    return matrix.storage() == Storage.BF16 ? OnnxJavaType.BFLOAT16 : OnnxJavaType.FLOAT;
+  /** The bits of a tensor, in another shape. */
+  void input(String name, Tensor tensor, long... shape) {
+    ByteBuffer memory = memory(tensor.byteSize());
+    inputs.put(name, tensor(memory.put(tensor.byteBuffer()).rewind(), type(tensor.dtype()), shape));
+  }
+
+  private static OnnxJavaType type(DType storage) {
+    return storage == DType.BF16 ? OnnxJavaType.BFLOAT16 : OnnxJavaType.FLOAT;
   }
 
   void input(String name, long[] values, long... shape) {
@@ -83,25 +89,30 @@ final class OnnxSession implements AutoCloseable {
   Supplier<float[]> updated(String output, String input, Matrix before) {
     ByteBuffer memory = memory(before.bytes());
     input(input, before, memory);
-    outputs.put(output, tensor(memory, type(before), before.rows(), before.cols()));
+    outputs.put(output, tensor(memory, type(before.storage()), before.rows(), before.cols()));
     return () -> floats(memory, before.storage());
   }
 
   /** An output in the shape and storage of {@code like}; the supplier widens it to f32. */
   Supplier<float[]> matrixOutput(String name, Matrix like) {
-    ByteBuffer memory = output(name, type(like), like.storage().bytes(), like.rows(), like.cols());
+    ByteBuffer memory = output(name, like.storage(), like.rows(), like.cols());
     return () -> floats(memory, like.storage());
   }
 
-  private static float[] floats(ByteBuffer memory, Storage storage) {
+  /** The bits of an output. */
+  ByteBuffer output(String name, DType storage, long... shape) {
+    return output(name, type(storage), storage.bytes(), shape);
+  }
+
+  private static float[] floats(ByteBuffer memory, DType storage) {
     float[] values = new float[memory.capacity() / storage.bytes()];
-    if (storage == Storage.F32) {
+    if (storage == DType.F32) {
       memory.asFloatBuffer().get(values);
       return values;
     }
     ShortBuffer halves = memory.asShortBuffer();
     for (int i = 0; i < values.length; i++) {
-      values[i] = Bfloat16.widen(halves.get(i));
+      values[i] = DType.bf16ToFloat(halves.get(i));
     }
     return values;
   }

@@ -2,15 +2,19 @@
 package org.exeunt.bench.vector;
 
 import java.util.Arrays;
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.SelectProblem;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Peer;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.jni.DLTensor;
+import org.exeunt.jni.exn_select_params;
+import org.exeunt.jni.exn_selection;
 
 /**
  * The k best of each row without sorting it: a histogram of the leading bits finds the bin of the
  * k-th score, the scores of that bin the score itself, and a last pass lists what is above. Heads
  * are summed up before.
  */
-final class JavaSelect implements Contender<int[]> {
+final class JavaSelect implements Peer {
   private static final int BITS = 11;
 
   private final float[] scores;
@@ -19,25 +23,31 @@ final class JavaSelect implements Contender<int[]> {
   private final int rows;
   private final int cols;
   private final int k;
+  private final DLTensor target;
   private final int[] keys;
   private final int[] bin;
   private final int[] counts = new int[1 << BITS];
   private final int[] indices;
 
-  JavaSelect(SelectProblem problem) {
-    this(problem.scores.values(), problem.rows(), problem.heads, problem.scores.cols(), problem.k);
+  static JavaSelect of(Problem problem) {
+    exn_select_params p = problem.params(exn_select_params::new);
+    Matrix scores = Matrix.of(p.scores());
+    int heads = Math.max(1, (int) p.heads());
+    return new JavaSelect(
+        scores.values(), scores.rows() / heads, heads, scores.cols(), p.selection());
   }
 
-  JavaSelect(float[] scores, int rows, int heads, int cols, int k) {
+  JavaSelect(float[] scores, int rows, int heads, int cols, exn_selection choice) {
     this.scores = scores;
     sums = heads == 1 ? null : new float[cols];
     this.heads = heads;
     this.rows = rows;
     this.cols = cols;
-    this.k = Math.min(k, cols);
+    k = (int) Math.min(choice.k(), cols);
+    target = choice.indices();
     keys = new int[cols];
     bin = new int[cols];
-    indices = new int[rows * this.k];
+    indices = new int[rows * k];
   }
 
   @Override
@@ -99,7 +109,7 @@ final class JavaSelect implements Contender<int[]> {
   }
 
   @Override
-  public int[] result() {
-    return indices;
+  public void deliver() {
+    Problem.put(target, indices);
   }
 }

@@ -7,8 +7,8 @@ import static org.exeunt.bench.vector.Lanes.FLOATS;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorOperators;
-import org.exeunt.bench.reference.Normalizer;
-import org.exeunt.bench.reference.RowStats;
+import org.exeunt.Normalizer;
+import org.exeunt.bench.contenders.RowStats;
 import org.openjdk.jmh.annotations.CompilerControl;
 
 /**

@@ -9,19 +9,25 @@ import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorOperators;
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.AttentionProblem;
-import org.exeunt.bench.reference.Storage;
+import org.exeunt.DType;
+import org.exeunt.KvCache;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Peer;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.cases.Facade;
+import org.exeunt.jni.DLTensor;
+import org.exeunt.jni.exn_attention_params;
 import org.openjdk.jmh.annotations.CompilerControl;
 
 /**
  * One query row over a head-major bf16 cache: cached heads are shared out among the workers, the
  * queries of a group share its keys and values.
  */
-final class VectorAttention implements Contender<float[]> {
+final class VectorAttention implements Peer {
   /** Slots whose values stay in the first-level cache while every query weighs them. */
   private static final int TILE = 64;
 
+  private final DLTensor target;
   private final int heads;
   private final int group;
   private final int slots;
@@ -35,26 +41,32 @@ final class VectorAttention implements Contender<float[]> {
   private final float[][] totals;
   private final float[] out;
 
-  VectorAttention(AttentionProblem problem, int threads) {
-    heads = problem.layout.heads;
-    group = problem.queryHeads / heads;
-    slots = problem.layout.slots;
-    dim = problem.layout.dim;
-    scale = problem.scale;
-    if (problem.k.storage() != Storage.BF16 || dim % (4 * COUNT) != 0) {
+  VectorAttention(Problem problem, int threads) {
+    exn_attention_params p = problem.params(exn_attention_params::new);
+    Matrix k = Matrix.of(p.cache().k());
+    Matrix v = Matrix.of(p.cache().v());
+    KvCache cached = Facade.cache(p.cache());
+    Matrix queries = Matrix.of(p.query());
+    target = p.out();
+    heads = (int) cached.heads();
+    slots = (int) cached.capacity();
+    dim = (int) cached.headDim();
+    group = queries.values().length / dim / heads;
+    scale = p.scale();
+    if (k.storage() != DType.BF16 || dim % (4 * COUNT) != 0) {
       throw new UnsupportedOperationException("the Vector API peer attends over bf16 caches");
     }
     keys = new VectorGemv[heads];
     values = new int[heads][];
     for (int h = 0; h < heads; h++) {
-      keys[h] = new VectorGemv(problem.k.columns(h * dim, (h + 1) * dim));
-      values[h] = problem.v.columns(h * dim, (h + 1) * dim).packed();
+      keys[h] = new VectorGemv(k.reshaped(dim).rows(h * slots, (h + 1) * slots));
+      values[h] = v.reshaped(dim).rows(h * slots, (h + 1) * slots).packed();
     }
-    query = keys[0].arranged(problem.query.values(), problem.queryHeads);
+    query = keys[0].arranged(queries.values(), group * heads);
     workers = new Workers(Math.min(threads, heads));
     scores = new float[workers.parts()][group][slots];
     totals = new float[workers.parts()][group];
-    out = new float[problem.queryHeads * dim];
+    out = new float[group * heads * dim];
   }
 
   @Override
@@ -140,14 +152,14 @@ final class VectorAttention implements Contender<float[]> {
 
   /** Even elements of a head lie before its odd ones. */
   @Override
-  public float[] result() {
+  public void deliver() {
     float[] result = new float[out.length];
     for (int i = 0; i < out.length; i++) {
       int head = i / dim * dim;
       int at = i % dim;
       result[i] = out[head + at / 2 + (at % 2) * (dim / 2)];
     }
-    return result;
+    Problem.put(target, result);
   }
 
   @Override

@@ -8,13 +8,17 @@ import static org.exeunt.bench.vector.Lanes.INTS;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorOperators;
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.CosineProblem;
-import org.exeunt.bench.reference.Storage;
+import org.exeunt.DType;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Peer;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.jni.DLTensor;
+import org.exeunt.jni.exn_cosine_params;
 import org.openjdk.jmh.annotations.CompilerControl;
 
 /** Row-wise cosine similarity, rows shared out among the workers. */
-final class VectorCosine implements Contender<float[]> {
+final class VectorCosine implements Peer {
+  private final DLTensor target;
   private final int rows;
   private final int width;
   private final float[] wideA;
@@ -24,17 +28,21 @@ final class VectorCosine implements Contender<float[]> {
   private final Workers workers;
   private final float[] out;
 
-  VectorCosine(CosineProblem problem, int threads) {
-    rows = problem.a.rows();
-    width = problem.a.cols();
-    boolean f32 = problem.a.storage() == Storage.F32;
+  VectorCosine(Problem problem, int threads) {
+    exn_cosine_params p = problem.params(exn_cosine_params::new);
+    Matrix a = Matrix.of(p.a());
+    Matrix b = Matrix.of(p.b());
+    target = p.out();
+    rows = a.rows();
+    width = a.cols();
+    boolean f32 = a.storage() == DType.F32;
     if (!f32 && width % 2 != 0) {
       throw new UnsupportedOperationException("the Vector API peer needs an even bf16 row");
     }
-    wideA = f32 ? problem.a.values().clone() : null;
-    wideB = f32 ? problem.b.values().clone() : null;
-    packedA = f32 ? null : problem.a.packed();
-    packedB = f32 ? null : problem.b.packed();
+    wideA = f32 ? a.values() : null;
+    wideB = f32 ? b.values() : null;
+    packedA = f32 ? null : a.packed();
+    packedB = f32 ? null : b.packed();
     // One row is less work than a meeting of two threads.
     workers = new Workers(rows == 1 ? 1 : threads);
     out = new float[rows];
@@ -132,8 +140,8 @@ final class VectorCosine implements Contender<float[]> {
   }
 
   @Override
-  public float[] result() {
-    return out;
+  public void deliver() {
+    Problem.put(target, out);
   }
 
   @Override

@@ -1,33 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.ExitHeadProblem;
-import org.exeunt.bench.reference.Normalizer;
-import org.exeunt.bench.reference.RowStats;
+import org.exeunt.Normalizer;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.contenders.RowStats;
+import org.exeunt.jni.exn_exit_head_params;
+import org.exeunt.jni.exn_stats;
 
 /** LM head and statistics: each worker takes a stretch of the vocabulary, tile by tile. */
-final class VectorExitHead implements Contender<RowStats> {
+final class VectorExitHead extends VectorPeer {
+  private final exn_stats target;
   private final int rows;
   private final VectorGemv weight;
   private final float[] hidden;
-  private final Workers workers;
   private final StatsPart[] parts;
   private final float[][][] logits;
   private final RowStats stats;
 
-  VectorExitHead(ExitHeadProblem problem, int threads) {
-    rows = problem.hidden.rows();
-    int width = problem.hidden.cols();
-    weight = new VectorGemv(problem.weight);
+  VectorExitHead(Problem problem, int threads) {
+    super(threads);
+    exn_exit_head_params p = problem.params(exn_exit_head_params::new);
+    Matrix states = Matrix.of(p.hidden());
+    target = p.out();
+    rows = states.rows();
+    int width = states.cols();
+    weight = new VectorGemv(Matrix.of(p.weight()));
     hidden = new float[rows * width];
     for (int r = 0; r < rows; r++) {
-      weight.arrange(problem.hidden.values(), r * width, hidden, r * width);
+      weight.arrange(states.values(), r * width, hidden, r * width);
     }
-    workers = new Workers(threads);
     parts = VectorStats.parts(Normalizer.SOFTMAX, rows * threads);
     logits = new float[threads][rows][StatsPart.BLOCK];
-    stats = new RowStats(rows, false);
+    stats = new RowStats(rows);
   }
 
   @Override
@@ -56,12 +61,7 @@ final class VectorExitHead implements Contender<RowStats> {
   }
 
   @Override
-  public RowStats result() {
-    return stats;
-  }
-
-  @Override
-  public void close() {
-    workers.close();
+  public void deliver() {
+    stats.deliver(target);
   }
 }

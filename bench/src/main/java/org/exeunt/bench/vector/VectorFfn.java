@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.FfnProblem;
-import org.exeunt.bench.reference.FfnResult;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.jni.DLTensor;
+import org.exeunt.jni.exn_ffn_params;
 
 /** A SwiGLU block behind RMSNorm: two meetings of the workers, between the projections. */
-final class VectorFfn implements Contender<FfnResult> {
+final class VectorFfn extends VectorPeer {
+  private final DLTensor target;
   private final int rows;
   private final int dim;
   private final int width;
@@ -16,7 +18,6 @@ final class VectorFfn implements Contender<FfnResult> {
   private final VectorGemv gate;
   private final VectorGemv up;
   private final VectorGemv down;
-  private final Workers workers;
   private final float[] normed;
   private final float[] x;
   private final float[] activated;
@@ -25,17 +26,21 @@ final class VectorFfn implements Contender<FfnResult> {
   private final float[][][] second;
   private final float[] out;
 
-  VectorFfn(FfnProblem problem, int threads) {
-    rows = problem.hidden.rows();
-    dim = problem.hidden.cols();
-    width = problem.up.rows();
-    eps = problem.eps;
-    hidden = problem.hidden.values();
-    normWeight = problem.normWeight.values();
-    gate = new VectorGemv(problem.gate);
-    up = new VectorGemv(problem.up);
-    down = new VectorGemv(problem.down);
-    workers = new Workers(threads);
+  VectorFfn(Problem problem, int threads) {
+    super(threads);
+    exn_ffn_params p = problem.params(exn_ffn_params::new);
+    Matrix states = Matrix.of(p.hidden());
+    Matrix upWeight = Matrix.of(p.up_weight());
+    target = p.out();
+    rows = states.rows();
+    dim = states.cols();
+    width = upWeight.rows();
+    eps = p.norm_eps();
+    hidden = states.values();
+    normWeight = Matrix.of(p.norm_weight()).values();
+    gate = new VectorGemv(Matrix.of(p.gate_weight()));
+    up = new VectorGemv(upWeight);
+    down = new VectorGemv(Matrix.of(p.down_weight()));
     normed = new float[rows * dim];
     x = new float[rows * dim];
     activated = new float[rows * width];
@@ -84,12 +89,7 @@ final class VectorFfn implements Contender<FfnResult> {
   }
 
   @Override
-  public FfnResult result() {
-    return new FfnResult(out, null);
-  }
-
-  @Override
-  public void close() {
-    workers.close();
+  public void deliver() {
+    Problem.put(target, out);
   }
 }

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.GateProblem;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Peer;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.jni.DLTensor;
+import org.exeunt.jni.exn_gate_params;
+import org.exeunt.jni.global.exeunt;
 
 /** The gate: residual blocks over all rows together, each worker a stretch of the outputs. */
-final class VectorGate implements Contender<float[]> {
+final class VectorGate implements Peer {
+  private final DLTensor target;
   private final int rows;
   private final int width;
   private final int repeats;
@@ -21,15 +26,19 @@ final class VectorGate implements Contender<float[]> {
   private final float[][] logits;
   private final float[] prob;
 
-  VectorGate(GateProblem problem, int threads) {
-    rows = problem.features.rows();
-    width = problem.features.cols();
-    repeats = problem.repeats;
-    hiddenBias = problem.hiddenBias == null ? new float[width] : problem.hiddenBias.values();
-    outBias = problem.outBias.values();
-    features = problem.features.values();
-    hiddenWeight = repeats == 0 ? null : new VectorGemv(problem.hiddenWeight);
-    outWeight = new VectorGemv(problem.outWeight);
+  VectorGate(Problem problem, int threads) {
+    exn_gate_params p = problem.params(exn_gate_params::new);
+    Matrix inputs = Matrix.of(p.features());
+    Matrix bias = Matrix.of(p.hidden_bias());
+    target = p.prob();
+    rows = inputs.rows();
+    width = inputs.cols();
+    repeats = p.kind() == exeunt.EXN_GATE_LINEAR ? 0 : p.repeats();
+    hiddenBias = bias == null ? new float[width] : bias.values();
+    outBias = Matrix.of(p.out_bias()).values();
+    features = inputs.values();
+    hiddenWeight = repeats == 0 ? null : new VectorGemv(Matrix.of(p.hidden_weight()));
+    outWeight = new VectorGemv(Matrix.of(p.out_weight()));
     workers = new Workers(repeats == 0 ? 1 : threads);
     state = new float[rows * width];
     arranged = new float[rows * width];
@@ -78,8 +87,8 @@ final class VectorGate implements Contender<float[]> {
   }
 
   @Override
-  public float[] result() {
-    return prob;
+  public void deliver() {
+    Problem.put(target, prob);
   }
 
   @Override

@@ -8,8 +8,8 @@ import static org.exeunt.bench.vector.Lanes.INTS;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorOperators;
-import org.exeunt.bench.reference.Matrix;
-import org.exeunt.bench.reference.Storage;
+import org.exeunt.DType;
+import org.exeunt.bench.contenders.Matrix;
 import org.openjdk.jmh.annotations.CompilerControl;
 
 /**
@@ -26,12 +26,12 @@ final class VectorGemv {
   VectorGemv(Matrix weight) {
     rows = weight.rows();
     width = weight.cols();
-    boolean f32 = weight.storage() == Storage.F32;
+    boolean f32 = weight.storage() == DType.F32;
     if (!f32 && width % 2 != 0) {
       throw new UnsupportedOperationException("the Vector API peer needs an even bf16 row");
     }
     tiled = width % (f32 ? COUNT : 2 * COUNT) == 0;
-    wide = f32 ? weight.values().clone() : null;
+    wide = f32 ? weight.values() : null;
     packed = f32 ? null : weight.packed();
   }
 

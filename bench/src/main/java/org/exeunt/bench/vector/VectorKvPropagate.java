@@ -1,57 +1,82 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.KvPropagateProblem;
+import java.util.Arrays;
+import org.exeunt.KvCache;
+import org.exeunt.Tensor;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.cases.Facade;
+import org.exeunt.jni.exn_kv_layer;
+import org.exeunt.jni.exn_kv_propagate_params;
+import org.exeunt.jni.global.exeunt;
 
 /** Layer after layer: RMSNorm, both projections shared out among the workers, rotated keys. */
-final class VectorKvPropagate implements Contender<float[]> {
-  private final KvPropagateProblem problem;
+final class VectorKvPropagate extends VectorPeer {
+  private final exn_kv_propagate_params params;
+  private final float[] hidden;
+  private final int[] position;
+  private final float[] table;
+  private final int pairs;
+  private final int heads;
+  private final boolean interleaved;
   private final int rows;
   private final int dim;
   private final int width;
   private final VectorGemv[] kWeights;
   private final VectorGemv[] vWeights;
   private final float[][] normWeights;
-  private final Workers workers;
   private final float[] normed;
   private final float[] x;
   private final float[][][] products;
   private final float[] out;
   private int layer;
 
-  VectorKvPropagate(KvPropagateProblem problem, int threads) {
-    this.problem = problem;
-    rows = problem.hidden.rows();
-    dim = problem.hidden.cols();
-    width = problem.width();
-    int count = problem.layers.length;
+  VectorKvPropagate(Problem problem, int threads) {
+    super(threads);
+    params = problem.params(exn_kv_propagate_params::new);
+    Matrix states = Matrix.of(params.hidden());
+    Tensor angles = Facade.tensor(params.rope_table());
+    hidden = states.values();
+    rows = states.rows();
+    dim = states.cols();
+    position = Facade.tensor(params, "position").toIntArray();
+    table = angles.toFloatArray();
+    pairs = (int) angles.size(1);
+    heads = (int) Facade.cache(params.layers().cache()).heads();
+    interleaved = params.rope_style() == exeunt.EXN_ROPE_INTERLEAVED;
+    int count = params.layer_count();
     kWeights = new VectorGemv[count];
     vWeights = new VectorGemv[count];
     normWeights = new float[count][];
     for (int j = 0; j < count; j++) {
-      kWeights[j] = new VectorGemv(problem.layers[j].kWeight());
-      vWeights[j] = new VectorGemv(problem.layers[j].vWeight());
-      normWeights[j] = problem.layers[j].normWeight().values();
+      exn_kv_layer owed = params.layers().getPointer(j);
+      kWeights[j] = new VectorGemv(Matrix.of(owed.k_weight()));
+      vWeights[j] = new VectorGemv(Matrix.of(owed.v_weight()));
+      normWeights[j] = Matrix.of(owed.norm_weight()).values();
     }
-    workers = new Workers(threads);
+    width = kWeights[0].rows();
     normed = new float[rows * dim];
     x = new float[rows * dim];
     products = new float[threads][rows][width];
     out = new float[count * rows * 2 * width];
   }
 
+  /** Where a result keeps the key of a row; the value follows it. */
+  private int at(int layer, int row) {
+    return (layer * rows + row) * 2 * width;
+  }
+
   @Override
   public Object run() {
     for (layer = 0; layer < kWeights.length; layer++) {
       for (int r = 0; r < rows; r++) {
-        VectorNorm.normalise(
-            problem.hidden.values(), r * dim, normWeights[layer], dim, problem.eps, normed);
+        VectorNorm.normalise(hidden, r * dim, normWeights[layer], dim, params.norm_eps(), normed);
         kWeights[layer].arrange(normed, r * dim, x, r * dim);
       }
       workers.run(this::project);
       for (int r = 0; r < rows; r++) {
-        rotate(problem.at(layer, r), problem.position[r]);
+        rotate(at(layer, r), position[r]);
       }
     }
     return out;
@@ -68,18 +93,16 @@ final class VectorKvPropagate implements Contender<float[]> {
 
   private void store(int part, int from, int to, int offset) {
     for (int r = 0; r < rows; r++) {
-      System.arraycopy(products[part][r], 0, out, problem.at(layer, r) + offset + from, to - from);
+      System.arraycopy(products[part][r], 0, out, at(layer, r) + offset + from, to - from);
     }
   }
 
   private void rotate(int key, int position) {
-    float[] table = problem.table.values();
-    int pairs = problem.table.cols() / 2;
-    int dimOfHead = width / problem.heads;
-    for (int h = 0; h < problem.heads; h++) {
+    int dimOfHead = width / heads;
+    for (int h = 0; h < heads; h++) {
       for (int i = 0; i < pairs; i++) {
-        int a = key + h * dimOfHead + (problem.interleaved ? 2 * i : i);
-        int b = problem.interleaved ? a + 1 : a + pairs;
+        int a = key + h * dimOfHead + (interleaved ? 2 * i : i);
+        int b = interleaved ? a + 1 : a + pairs;
         float cos = table[position * 2 * pairs + 2 * i];
         float sin = table[position * 2 * pairs + 2 * i + 1];
         float turned = out[a] * cos - out[b] * sin;
@@ -90,12 +113,30 @@ final class VectorKvPropagate implements Contender<float[]> {
   }
 
   @Override
-  public float[] result() {
-    return out;
+  public void deliver() {
+    int[] slots = Facade.tensor(params.slot()).toIntArray();
+    for (int j = 0; j < kWeights.length; j++) {
+      KvCache cache = Facade.cache(params.layers().getPointer(j).cache());
+      for (int r = 0; r < rows; r++) {
+        store(cache.k(), cache.capacity(), slots[r], at(j, r));
+        store(cache.v(), cache.capacity(), slots[r], at(j, r) + width);
+      }
+    }
   }
 
+  /** Normalised rows are not rounded to bf16 as exeunt's are, which moves sums of about 2 so far. */
   @Override
-  public void close() {
-    workers.close();
+  public double more() {
+    return 16e-3;
+  }
+
+  /** A token of a head-major cache of one sequence. */
+  private void store(Tensor cache, long capacity, int slot, int from) {
+    int head = width / heads;
+    Tensor tokens = cache.reshape(cache.elements() / head, head);
+    for (int h = 0; h < heads; h++) {
+      tokens.row(h * capacity + slot)
+          .copyFrom(Arrays.copyOfRange(out, from + h * head, from + (h + 1) * head));
+    }
   }
 }

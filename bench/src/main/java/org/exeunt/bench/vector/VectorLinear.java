@@ -1,27 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.LinearProblem;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.jni.DLTensor;
+import org.exeunt.jni.exn_linear_params;
 
 /** A projection: each worker takes a stretch of the outputs. */
-final class VectorLinear implements Contender<float[]> {
+final class VectorLinear extends VectorPeer {
+  private final DLTensor target;
   private final int rows;
   private final int cols;
   private final VectorGemv weight;
   private final float[] input;
   private final float[] residual;
-  private final Workers workers;
   private final float[][][] products;
   private final float[] out;
 
-  VectorLinear(LinearProblem problem, int threads) {
-    rows = problem.input.rows();
-    cols = problem.weight.rows();
-    weight = new VectorGemv(problem.weight);
-    input = weight.arranged(problem.input.values(), rows);
-    residual = problem.residual == null ? null : problem.residual.values();
-    workers = new Workers(threads);
+  VectorLinear(Problem problem, int threads) {
+    super(threads);
+    exn_linear_params p = problem.params(exn_linear_params::new);
+    Matrix rowsIn = Matrix.of(p.input());
+    Matrix added = Matrix.of(p.residual());
+    target = p.out();
+    rows = rowsIn.rows();
+    weight = new VectorGemv(Matrix.of(p.weight()));
+    cols = weight.rows();
+    input = weight.arranged(rowsIn.values(), rows);
+    residual = added == null ? null : added.values();
     products = new float[threads][rows][cols];
     out = new float[rows * cols];
   }
@@ -45,12 +51,7 @@ final class VectorLinear implements Contender<float[]> {
   }
 
   @Override
-  public float[] result() {
-    return out;
-  }
-
-  @Override
-  public void close() {
-    workers.close();
+  public void deliver() {
+    Problem.put(target, out);
   }
 }

@@ -8,13 +8,17 @@ import static org.exeunt.bench.vector.Lanes.INTS;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorOperators;
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.NormProblem;
-import org.exeunt.bench.reference.Storage;
+import org.exeunt.DType;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Peer;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.jni.DLTensor;
+import org.exeunt.jni.exn_norm_params;
 import org.openjdk.jmh.annotations.CompilerControl;
 
 /** RMSNorm, rows shared out among the workers; bf16 rows as packed pairs, in and out. */
-final class VectorNorm implements Contender<float[]> {
+final class VectorNorm implements Peer {
+  private final DLTensor target;
   private final int rows;
   private final int width;
   private final float eps;
@@ -25,19 +29,21 @@ final class VectorNorm implements Contender<float[]> {
   private final int[] packedOut;
   private final Workers workers;
 
-  VectorNorm(NormProblem problem, int threads) {
-    rows = problem.input.rows();
-    width = problem.input.cols();
-    eps = problem.eps;
-    boolean f32 = problem.input.storage() == Storage.F32;
-    if (problem.bias != null || !f32 && width % (2 * COUNT) != 0) {
+  VectorNorm(Problem problem, int threads) {
+    exn_norm_params p = problem.params(exn_norm_params::new);
+    Matrix input = Matrix.of(p.input());
+    Matrix factors = Matrix.of(p.weight());
+    target = p.out();
+    rows = input.rows();
+    width = input.cols();
+    eps = p.eps();
+    boolean f32 = input.storage() == DType.F32;
+    if (p.bias() != null || !f32 && width % (2 * COUNT) != 0) {
       throw new UnsupportedOperationException("the Vector API peer norms whole vectors by RMS");
     }
-    wide = f32 ? problem.input.values().clone() : null;
-    packed = f32 ? null : problem.input.packed();
-    weight = f32
-        ? problem.weight.values().clone()
-        : VectorGemv.evenOdd(problem.weight.values(), 0, width);
+    wide = f32 ? input.values() : null;
+    packed = f32 ? null : input.packed();
+    weight = f32 ? factors.values() : VectorGemv.evenOdd(factors.values(), 0, width);
     wideOut = f32 ? new float[rows * width] : null;
     packedOut = f32 ? null : new int[rows * width / 2];
     workers = new Workers(rows == 1 ? 1 : threads);
@@ -109,16 +115,8 @@ final class VectorNorm implements Contender<float[]> {
   }
 
   @Override
-  public float[] result() {
-    if (wide != null) {
-      return wideOut;
-    }
-    float[] out = new float[rows * width];
-    for (int i = 0; i < packedOut.length; i++) {
-      out[2 * i] = Float.intBitsToFloat(packedOut[i] << 16);
-      out[2 * i + 1] = Float.intBitsToFloat(packedOut[i] & 0xffff0000);
-    }
-    return out;
+  public void deliver() {
+    Problem.put(target, wideOut != null ? wideOut : VectorRows.widen(packedOut));
   }
 
   @Override

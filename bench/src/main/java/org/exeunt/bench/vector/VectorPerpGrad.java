@@ -8,16 +8,19 @@ import static org.exeunt.bench.vector.Lanes.INTS;
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorOperators;
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.PerpGradProblem;
-import org.exeunt.bench.reference.Storage;
+import org.exeunt.DType;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.jni.DLTensor;
+import org.exeunt.jni.exn_perp_grad_params;
 import org.openjdk.jmh.annotations.CompilerControl;
 
 /** perpGrad with norm restored: one pass for the three dot products, one for the projection. */
-final class VectorPerpGrad implements Contender<float[]> {
+final class VectorPerpGrad extends VectorPeer {
   /** Elements whose products are added in f32 before they join a double sum. */
   private static final int BLOCK = 4096;
 
+  private final DLTensor target;
   private final boolean f32;
   private final int units;
   private final float[] wideW;
@@ -26,24 +29,27 @@ final class VectorPerpGrad implements Contender<float[]> {
   private final int[] packedW;
   private final int[] packedG;
   private final int[] packedOut;
-  private final Workers workers;
   private final double[] sums;
 
-  VectorPerpGrad(PerpGradProblem problem, int threads) {
-    f32 = problem.weight.storage() == Storage.F32;
-    int elements = problem.weight.values().length;
+  VectorPerpGrad(Problem problem, int threads) {
+    super(threads);
+    exn_perp_grad_params p = problem.params(exn_perp_grad_params::new);
+    Matrix weight = Matrix.of(p.weight());
+    Matrix grad = Matrix.of(p.grad());
+    target = p.out();
+    f32 = weight.storage() == DType.F32;
+    int elements = weight.values().length;
     units = f32 ? elements : elements / 2;
     if (units % COUNT != 0) {
       throw new UnsupportedOperationException(
           "the Vector API peer needs whole vectors, not " + elements + " elements");
     }
-    wideW = f32 ? problem.weight.values().clone() : null;
-    wideG = f32 ? problem.grad.values().clone() : null;
+    wideW = f32 ? weight.values() : null;
+    wideG = f32 ? grad.values() : null;
     wideOut = f32 ? new float[elements] : null;
-    packedW = f32 ? null : problem.weight.packed();
-    packedG = f32 ? null : problem.grad.packed();
+    packedW = f32 ? null : weight.packed();
+    packedG = f32 ? null : grad.packed();
     packedOut = f32 ? null : new int[units];
-    workers = new Workers(threads);
     sums = new double[16 * threads];
   }
 
@@ -147,12 +153,7 @@ final class VectorPerpGrad implements Contender<float[]> {
   }
 
   @Override
-  public float[] result() {
-    return f32 ? wideOut : VectorRows.widen(packedOut);
-  }
-
-  @Override
-  public void close() {
-    workers.close();
+  public void deliver() {
+    Problem.put(target, f32 ? wideOut : VectorRows.widen(packedOut));
   }
 }

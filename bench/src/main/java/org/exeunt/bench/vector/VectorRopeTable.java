@@ -4,28 +4,34 @@ package org.exeunt.bench.vector;
 import jdk.incubator.vector.DoubleVector;
 import jdk.incubator.vector.VectorOperators;
 import jdk.incubator.vector.VectorSpecies;
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.RopeTableProblem;
+import org.exeunt.Tensor;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.cases.Facade;
+import org.exeunt.jni.DLTensor;
+import org.exeunt.jni.exn_rope_table_params;
 
 /** Cosines and sines of whole vectors in double; positions are shared out among the workers. */
-final class VectorRopeTable implements Contender<float[]> {
+final class VectorRopeTable extends VectorPeer {
   private static final VectorSpecies<Double> DOUBLES = DoubleVector.SPECIES_PREFERRED;
 
+  private final DLTensor target;
   private final int positions;
   private final int pairs;
   private final double[] frequencies;
   private final float[] table;
-  private final Workers workers;
 
-  VectorRopeTable(RopeTableProblem problem, int threads) {
-    positions = problem.positions;
-    pairs = problem.pairs;
+  VectorRopeTable(Problem problem, int threads) {
+    super(threads);
+    exn_rope_table_params p = problem.params(exn_rope_table_params::new);
+    target = p.table();
+    Tensor shape = Facade.tensor(target);
+    positions = (int) shape.size(0);
+    pairs = (int) shape.size(1);
     frequencies = new double[pairs];
     for (int i = 0; i < pairs; i++) {
-      frequencies[i] = problem.frequency(i);
+      frequencies[i] = Math.pow(p.base(), -(double) i / pairs);
     }
     table = new float[2 * positions * pairs];
-    workers = new Workers(threads);
   }
 
   @Override
@@ -62,12 +68,7 @@ final class VectorRopeTable implements Contender<float[]> {
   }
 
   @Override
-  public float[] result() {
-    return table;
-  }
-
-  @Override
-  public void close() {
-    workers.close();
+  public void deliver() {
+    Problem.put(target, table);
   }
 }

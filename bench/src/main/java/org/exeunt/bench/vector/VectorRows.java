@@ -9,7 +9,7 @@ import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
 import jdk.incubator.vector.VectorMask;
 import jdk.incubator.vector.VectorOperators;
-import org.exeunt.bench.reference.Bfloat16;
+import org.exeunt.DType;
 import org.openjdk.jmh.annotations.CompilerControl;
 
 /** Loops over pieces of rows that softmax, StableMax and their losses are made of. */
@@ -138,8 +138,8 @@ final class VectorRows {
       Lanes.pack(even, odd).intoArray(pairs, from + i);
     }
     for (int i = whole; i < count; i++) {
-      int low = Bfloat16.round(values[i]) & 0xffff;
-      pairs[from + i] = low | Bfloat16.round(values[count + i]) << 16;
+      int low = DType.floatToBf16(values[i]) & 0xffff;
+      pairs[from + i] = low | DType.floatToBf16(values[count + i]) << 16;
     }
   }
 

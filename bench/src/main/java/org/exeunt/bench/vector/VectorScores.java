@@ -6,23 +6,29 @@ import static org.exeunt.bench.vector.Lanes.FLOATS;
 
 import java.util.Arrays;
 import jdk.incubator.vector.FloatVector;
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.AttentionScoresProblem;
-import org.exeunt.bench.reference.ScoresResult;
+import org.exeunt.KvCache;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Peer;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.cases.Facade;
+import org.exeunt.jni.DLTensor;
+import org.exeunt.jni.exn_attention_scores_params;
+import org.exeunt.jni.exn_selection;
+import org.exeunt.jni.global.exeunt;
 import org.openjdk.jmh.annotations.CompilerControl;
 
 /**
  * One row's scores, averaged over the heads: cached heads are shared out among the workers, each of
  * which adds its own up.
  */
-final class VectorScores implements Contender<ScoresResult> {
+final class VectorScores implements Peer {
+  private final DLTensor target;
   private final int heads;
   private final int group;
   private final int slots;
   private final int dim;
   private final float scale;
   private final boolean softmax;
-  private final boolean handedOut;
   private final VectorGemv[] keys;
   private final float[] query;
   private final Workers workers;
@@ -30,24 +36,28 @@ final class VectorScores implements Contender<ScoresResult> {
   private final float[][] sums;
   private final JavaSelect select;
 
-  VectorScores(AttentionScoresProblem problem, int threads) {
-    heads = problem.layout.heads;
-    group = problem.queryHeads / heads;
-    slots = problem.layout.slots;
-    dim = problem.layout.dim;
-    scale = problem.scale;
-    softmax = problem.softmax;
-    handedOut = problem.scores;
+  VectorScores(Problem problem, int threads) {
+    exn_attention_scores_params p = problem.params(exn_attention_scores_params::new);
+    KvCache cached = Facade.cache(p.keys());
+    Matrix k = Matrix.of(p.keys().k());
+    Matrix queries = Matrix.of(p.query());
+    target = p.scores();
+    exn_selection choice = p.selection();
+    heads = (int) cached.heads();
+    slots = (int) cached.capacity();
+    dim = (int) cached.headDim();
+    group = queries.values().length / dim / heads;
+    scale = p.scale();
+    softmax = p.kind() == exeunt.EXN_SCORE_SOFTMAX;
     keys = new VectorGemv[heads];
     for (int h = 0; h < heads; h++) {
-      keys[h] = new VectorGemv(problem.k.columns(h * dim, (h + 1) * dim));
+      keys[h] = new VectorGemv(k.reshaped(dim).rows(h * slots, (h + 1) * slots));
     }
-    query = keys[0].arranged(problem.query.values(), problem.queryHeads);
+    query = keys[0].arranged(queries.values(), group * heads);
     workers = new Workers(Math.min(threads, heads));
     scores = new float[workers.parts()][group][slots];
     sums = new float[workers.parts()][slots];
-    select =
-        problem.choice == null ? null : new JavaSelect(sums[0], 1, 1, slots, problem.choice.k());
+    select = choice.indices() == null ? null : new JavaSelect(sums[0], 1, 1, slots, choice);
   }
 
   @Override
@@ -91,8 +101,13 @@ final class VectorScores implements Contender<ScoresResult> {
   }
 
   @Override
-  public ScoresResult result() {
-    return new ScoresResult(handedOut ? sums[0] : null, select == null ? null : select.result());
+  public void deliver() {
+    if (target != null) {
+      Problem.put(target, sums[0]);
+    }
+    if (select != null) {
+      select.deliver();
+    }
   }
 
   @Override

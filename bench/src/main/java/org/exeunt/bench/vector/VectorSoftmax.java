@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import java.util.function.Supplier;
+import org.exeunt.DType;
+import org.exeunt.Normalizer;
 import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.CrossEntropyProblem;
-import org.exeunt.bench.reference.LossAndGrad;
-import org.exeunt.bench.reference.Matrix;
-import org.exeunt.bench.reference.Normalizer;
-import org.exeunt.bench.reference.Storage;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Peer;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.cases.Facade;
+import org.exeunt.jni.exn_cross_entropy_params;
+import org.exeunt.jni.exn_stablemax_params;
 
 /**
  * Softmax or StableMax of rows, or their cross-entropy with gradient. Many rows are shared out
@@ -34,11 +36,11 @@ final class VectorSoftmax {
     this.labels = labels;
     rows = logits.rows();
     cols = logits.cols();
-    boolean f32 = logits.storage() == Storage.F32;
+    boolean f32 = logits.storage() == DType.F32;
     if (!f32 && cols % 2 != 0) {
       throw new UnsupportedOperationException("the Vector API peer needs an even bf16 row");
     }
-    wide = f32 ? logits.values().clone() : null;
+    wide = f32 ? logits.values() : null;
     out = f32 ? new float[wide.length] : null;
     packed = f32 ? null : logits.packed();
     packedOut = f32 ? null : new int[packed.length];
@@ -49,27 +51,33 @@ final class VectorSoftmax {
     losses = new double[rows];
   }
 
-  static Contender<float[]> forward(Normalizer normalizer, Matrix logits, int threads) {
-    VectorSoftmax kernel = new VectorSoftmax(normalizer, logits, null, threads);
-    return kernel.contender(kernel::widened);
+  static Contender forward(Problem problem, int threads) {
+    exn_stablemax_params p = problem.params(exn_stablemax_params::new);
+    VectorSoftmax kernel = new VectorSoftmax(
+        Normalizer.values()[p.normalizer()], Matrix.of(p.logits()), null, threads);
+    return kernel.contender(() -> Problem.put(p.out(), kernel.widened()));
   }
 
-  static Contender<LossAndGrad> loss(CrossEntropyProblem problem, int threads) {
-    VectorSoftmax kernel =
-        new VectorSoftmax(problem.normalizer, problem.logits, problem.labels, threads);
-    return kernel.contender(() -> new LossAndGrad(kernel.loss, kernel.widened()));
+  static Contender loss(Problem problem, int threads) {
+    exn_cross_entropy_params p = problem.params(exn_cross_entropy_params::new);
+    VectorSoftmax kernel = new VectorSoftmax(Normalizer.values()[p.normalizer()],
+        Matrix.of(p.logits()), Facade.tensor(p.labels()).toIntArray(), threads);
+    return kernel.contender(() -> {
+      Problem.put(p.loss(), new float[] {kernel.loss});
+      Problem.put(p.grad(), kernel.widened());
+    });
   }
 
-  private <R> Contender<R> contender(Supplier<R> result) {
-    return new Contender<R>() {
+  private Contender contender(Runnable delivery) {
+    return new Peer() {
       @Override
       public Object run() {
         return VectorSoftmax.this.run();
       }
 
       @Override
-      public R result() {
-        return result.get();
+      public void deliver() {
+        delivery.run();
       }
 
       @Override

@@ -1,33 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
-import org.exeunt.bench.contenders.Contender;
-import org.exeunt.bench.reference.Normalizer;
-import org.exeunt.bench.reference.RowStats;
-import org.exeunt.bench.reference.RowStatsProblem;
-import org.exeunt.bench.reference.Storage;
+import org.exeunt.DType;
+import org.exeunt.Normalizer;
+import org.exeunt.bench.contenders.Matrix;
+import org.exeunt.bench.contenders.Problem;
+import org.exeunt.bench.contenders.RowStats;
+import org.exeunt.jni.exn_row_stats_params;
+import org.exeunt.jni.exn_stats;
 
 /** One-pass row statistics; each row is split over the workers, since there may be only one. */
-final class VectorStats implements Contender<RowStats> {
+final class VectorStats extends VectorPeer {
+  private final exn_stats target;
   private final int rows;
   private final int cols;
   private final float[] wide;
   private final int[] packed;
-  private final Workers workers;
   private final StatsPart[] parts;
   private final float[][] scratch;
   private final RowStats stats;
 
-  VectorStats(RowStatsProblem problem, int threads) {
-    rows = problem.logits.rows();
-    cols = problem.logits.cols();
-    boolean f32 = problem.logits.storage() == Storage.F32;
-    wide = f32 ? problem.logits.values().clone() : null;
-    packed = f32 ? null : problem.logits.packed();
-    workers = new Workers(threads);
-    parts = parts(problem.normalizer, rows * threads);
+  VectorStats(Problem problem, int threads) {
+    super(threads);
+    exn_row_stats_params p = problem.params(exn_row_stats_params::new);
+    Matrix logits = Matrix.of(p.logits());
+    target = p.out();
+    rows = logits.rows();
+    cols = logits.cols();
+    boolean f32 = logits.storage() == DType.F32;
+    wide = f32 ? logits.values() : null;
+    packed = f32 ? null : logits.packed();
+    parts = parts(Normalizer.values()[p.normalizer()], rows * threads);
     scratch = new float[threads][StatsPart.BLOCK];
-    stats = new RowStats(rows, false);
+    stats = new RowStats(rows);
   }
 
   static StatsPart[] parts(Normalizer normalizer, int count) {
@@ -91,12 +96,7 @@ final class VectorStats implements Contender<RowStats> {
   }
 
   @Override
-  public RowStats result() {
-    return stats;
-  }
-
-  @Override
-  public void close() {
-    workers.close();
+  public void deliver() {
+    stats.deliver(target);
   }
 }
