@@ -208,7 +208,8 @@ void decide(Instance* instance, int64_t rows, const DLTensor* cosine) {
 // Of the cosines as they are.
 Complaint judge_decision(const HostTensor& cosine, const HostTensor& skip) {
   std::vector<int64_t> expected;
-  for (int64_t r = 0; r < cosine.size(); ++r) expected.push_back(cosine.at(0, r) >= kSkipsFrom);
+  for (int64_t r = 0; r < cosine.size(); ++r)
+    expected.push_back(cosine.at(0, r) >= static_cast<double>(kSkipsFrom));
   return compare_integers("skip", expected, skip);
 }
 
