@@ -104,8 +104,10 @@ CASES(jobjectArray, list)(JNIEnv* env, jclass, jstring op) {
   return guarded(env, [&] {
     std::vector<std::string> lines;
     const std::string name = text(env, op);
-    std::map<std::string, std::string> fields = fields_of(name);
-    for (const ListedCase& c : table(name)) lines.push_back(line_of(c, fields[c.base.id]));
+    const std::vector<ListedCase>& cases = table(name);
+    std::map<std::string, std::string> fields;
+    if (!cases.empty() && !cases[0].composed) fields = fields_of(name);
+    for (const ListedCase& c : cases) lines.push_back(line_of(c, fields[c.base.id]));
     return strings(env, lines);
   });
 }
