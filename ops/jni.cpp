@@ -2,12 +2,15 @@
 // The rooms for Java: org.exeunt.cases.Cases. A handle is an open case, with its tensors on a device.
 #include <jni.h>
 
+#include <algorithm>
+#include <deque>
 #include <exception>
 #include <map>
 #include <mutex>
 
 #include "case.h"
 #include "expected.h"
+#include "maker.h"
 
 namespace {
 
@@ -18,6 +21,38 @@ struct Open {
   std::unique_ptr<Instance> instance;
   Outputs kept;
 };
+
+// Memory of the caller's, with gaps between what is taken of it.
+class Pieces : public Memory {
+ public:
+  Pieces(char* begin, size_t bytes) : begin_(begin), bytes_(bytes) {}
+  void reset() override {
+    used_ = kGap;
+    slots_.clear();
+  }
+  Slot* take(size_t bytes) override {
+    if (bytes > bytes_ - kGap - used_) return nullptr;
+    slots_.push_back({begin_ + used_, begin_ + used_, bytes, nullptr});
+    used_ = std::min((used_ + bytes + 7) / 8 * 8 + kGap, bytes_ - kGap);
+    return &slots_.back();
+  }
+
+ private:
+  static constexpr size_t kGap = 64;
+  char* begin_;
+  size_t bytes_;
+  size_t used_ = kGap;
+  std::deque<Slot> slots_;
+};
+
+struct Drawn {
+  Drawn(char* begin, size_t bytes) : memory(begin, bytes), maker(&memory, kDLCPU) {}
+
+  Pieces memory;
+  Maker maker;
+};
+
+Drawn& drawn_at(jlong handle) { return *reinterpret_cast<Drawn*>(handle); }
 
 Open& at(jlong handle) { return *reinterpret_cast<Open*>(handle); }
 
@@ -202,3 +237,51 @@ CASES(jobjectArray, description)(JNIEnv* env, jclass, jlong handle) {
   }
   return strings(env, pairs);
 }
+
+// A sound call of `op` in so much memory.
+CASES(jlong, draw)(JNIEnv* env, jclass, jstring op, jlong seed, jlong memory, jlong bytes) {
+  return guarded(env, [&] {
+    const std::string name = "exn_" + text(env, op);
+    const std::vector<OpUnderTest>& all = ops_under_test();
+    const auto found =
+        std::find_if(all.begin(), all.end(), [&](const OpUnderTest& o) { return name == o.name; });
+    if (found == all.end()) throw std::runtime_error("no op is called " + name);
+    auto drawn =
+        std::make_unique<Drawn>(reinterpret_cast<char*>(memory), static_cast<size_t>(bytes));
+    for (uint64_t tries = 0; tries == 0 || !drawn->maker.complete(); ++tries) {
+      Random random(static_cast<uint64_t>(seed), tries);
+      found->describe(drawn->maker, drawn->maker.begin(&random, found->params_bytes));
+    }
+    return reinterpret_cast<jlong>(drawn.release());
+  });
+}
+
+CASES(jlong, drawnParams)(JNIEnv*, jclass, jlong handle) {
+  return reinterpret_cast<jlong>(drawn_at(handle).maker.params());
+}
+
+// Of each field: "<name> tensor <address> [written] [optional] [any_rank]", or of a number that may
+// be another: "<name> int32|int64|float|double <address>".
+CASES(jobjectArray, drawnFields)(JNIEnv* env, jclass, jlong handle) {
+  Maker& m = drawn_at(handle).maker;
+  std::vector<std::string> lines;
+  for (int i = 0; i < m.field_count(); ++i) {
+    const TensorField& f = m.fields()[i];
+    if (f.tensor == nullptr) continue;
+    lines.push_back(std::string(f.name) + " tensor " +
+                    std::to_string(reinterpret_cast<uintptr_t>(&f.tensor->dl)) +
+                    (f.tensor->written ? " written" : "") +
+                    ((f.flags & kOptional) != 0 ? " optional" : "") +
+                    ((f.flags & kAnyRank) != 0 ? " any_rank" : ""));
+  }
+  for (int i = 0; i < m.scalar_count(); ++i) {
+    const ScalarField& f = m.scalars()[i];
+    if (f.in_array >= 0 || f.is_mode) continue;
+    const char* const kinds[] = {" int32 ", " int64 ", " float ", " double "};
+    lines.push_back(f.name + std::string(kinds[f.kind]) +
+                    std::to_string(reinterpret_cast<uintptr_t>(f.place)));
+  }
+  return strings(env, lines);
+}
+
+CASES(void, release)(JNIEnv*, jclass, jlong handle) { delete &drawn_at(handle); }

@@ -24,7 +24,6 @@ LISTS = [
     ("README.md", r"\n## Ops\n(.*?)\n## ", r"(?<=[|,] )`(\w+)\.h`", HEADER),
     ("native/include/exeunt/exeunt.h", r"(.*)", r"#include <exeunt/(\w+)\.h>", HEADER),
     ("java/src/**/Op.java", r"\bpermits\b(.*?)\{", r"\w+", CLASS),
-    ("tests/java/**/Recipes.java", r"(.*)", r"byOp\.put\((\w+)\.class", CLASS),
     ("ops/java/**/Facade.java", r"(.*)", r'BUILDERS\.put\("(\w+)"', NAME),
 ]
 

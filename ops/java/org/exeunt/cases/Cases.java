@@ -84,6 +84,24 @@ public final class Cases {
     return new Listed(op, index, words.get(0), tags, fields);
   }
 
+  /**
+   * Draws a sound call of an op, the same for the same seed, with its params and tensors in memory
+   * of the caller's; the handle has to be released.
+   */
+  public static native long draw(String op, long seed, long memory, long bytes);
+
+  /** Address of the params struct of a drawn call. */
+  public static native long drawnParams(long handle);
+
+  /**
+   * The fields of a drawn call: {@code <name> tensor <address of the DLTensor>}, then which hold of
+   * {@code written}, {@code optional} and {@code any_rank}; or {@code <name> int32} (or {@code
+   * int64}, {@code float}, {@code double}) {@code <address>}.
+   */
+  public static native String[] drawnFields(long handle);
+
+  public static native void release(long handle);
+
   private static native String[] list(String op);
 
   private static native long open(String op, int index, int deviceType);

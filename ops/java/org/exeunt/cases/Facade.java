@@ -8,6 +8,7 @@ import java.util.Map;
 import java.util.Objects;
 import java.util.Set;
 import java.util.function.LongFunction;
+import java.util.function.Supplier;
 import java.util.stream.Stream;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
@@ -83,7 +84,7 @@ import org.exeunt.jni.global.exeunt;
  * its builder with every argument that the struct gives.
  */
 public final class Facade {
-  private static final Map<String, LongFunction<Op.Builder<?>>> BUILDERS = new LinkedHashMap<>();
+  private static final Map<String, LongFunction<Steps<?>>> BUILDERS = new LinkedHashMap<>();
 
   static {
     BUILDERS.put("attention", p -> attention(new exn_attention_params(at(p))));
@@ -115,8 +116,17 @@ public final class Facade {
     BUILDERS.put("stablemax", p -> stableMax(new exn_stablemax_params(at(p))));
   }
 
-  private static final ThreadLocal<LongFunction<Tensor>> TENSORS =
-      ThreadLocal.withInitial(() -> Tensor::ofDlpack);
+  /** Makes tensors of DLTensors, by their addresses, and says which arguments made of them to omit. */
+  public interface Hook {
+    Tensor tensor(long dl);
+
+    /** Whether a cache, a selection, statistics or a layer shall be null. */
+    default boolean omits() {
+      return false;
+    }
+  }
+
+  private static final ThreadLocal<Hook> HOOK = ThreadLocal.withInitial(() -> Tensor::ofDlpack);
 
   private Facade() {}
 
@@ -127,16 +137,21 @@ public final class Facade {
 
   /** A builder with what the params struct of {@code op} at {@code params} says. */
   public static Op.Builder<?> builder(String op, long params) {
+    return steps(op, params).fill();
+  }
+
+  /** What fills such a builder, call by call. */
+  public static Steps<?> steps(String op, long params) {
     return BUILDERS.get(op).apply(params);
   }
 
-  /** The same, with the tensors that {@code tensors} makes of the addresses of DLTensors. */
-  public static Op.Builder<?> builder(String op, long params, LongFunction<Tensor> tensors) {
-    TENSORS.set(tensors);
+  /** What {@code made} returns when tensors are made by {@code hook}. */
+  public static <T> T with(Hook hook, Supplier<T> made) {
+    HOOK.set(hook);
     try {
-      return builder(op, params);
+      return made.get();
     } finally {
-      TENSORS.remove();
+      HOOK.remove();
     }
   }
 
@@ -155,11 +170,11 @@ public final class Facade {
 
   /** The tensor that a field of a struct points at; null if at none. */
   public static Tensor tensor(DLTensor dl) {
-    return dl == null || dl.isNull() ? null : tensor(dl.address());
+    return dl == null || dl.isNull() ? null : HOOK.get().tensor(dl.address());
   }
 
-  private static Tensor tensor(long dl) {
-    return TENSORS.get().apply(dl);
+  private static int[] integers(Tensor tensor) {
+    return tensor == null ? null : tensor.toIntArray();
   }
 
   private static long word(Pointer struct, String field) {
@@ -169,12 +184,17 @@ public final class Facade {
   /** Of a field that has the name of a method of every JavaCPP pointer. */
   public static Tensor tensor(Pointer struct, String field) {
     long dl = word(struct, field);
-    return dl == 0 ? null : tensor(dl);
+    return dl == 0 ? null : HOOK.get().tensor(dl);
   }
 
-  /** Constants are declared in the order of their codes. */
+  /** Constants are declared in the order of their codes; null if none has this one. */
   private static <E extends Enum<E>> E constant(Class<E> type, int code) {
-    return type.getEnumConstants()[code];
+    E[] constants = type.getEnumConstants();
+    return code >= 0 && code < constants.length ? constants[code] : null;
+  }
+
+  private static <T> T unlessOmitted(T made) {
+    return HOOK.get().omits() ? null : made;
   }
 
   /** The cache that a struct describes. */
@@ -183,18 +203,18 @@ public final class Facade {
     Tensor v = tensor(c.v());
     switch (c.layout()) {
       case exeunt.EXN_KV_HEAD_MAJOR:
-        return KvCache.ofHeadMajor(k, v);
+        return unlessOmitted(KvCache.ofHeadMajor(k, v));
       case exeunt.EXN_KV_TOKEN_MAJOR:
-        return KvCache.ofTokenMajor(k, v);
+        return unlessOmitted(KvCache.ofTokenMajor(k, v));
       default:
-        return KvCache.ofPages(k, v, tensor(c.block_table()));
+        return unlessOmitted(KvCache.ofPages(k, v, tensor(c.block_table())));
     }
   }
 
   private static Statistics statistics(exn_stats s) {
-    return new Statistics(tensor(s.argmax()), tensor(s.max_logit()), tensor(s.lse()),
+    return unlessOmitted(new Statistics(tensor(s.argmax()), tensor(s.max_logit()), tensor(s.lse()),
         tensor(s.p1()), tensor(s.p2()), tensor(s.margin()), tensor(s.entropy()),
-        tensor(s.pow2_entropy()), tensor(s.mean_log_p()), tensor(s.valid()));
+        tensor(s.pow2_entropy()), tensor(s.mean_log_p()), tensor(s.valid())));
   }
 
   /** Null if the struct asks for none. */
@@ -208,388 +228,411 @@ public final class Facade {
     Tensor drop = tensor(s.drop());
     return Stream.of(indices, count, valid, budget, segments, keep, drop).allMatch(Objects::isNull)
         ? null
-        : new Selection(indices, count, valid, budget, segments, keep, drop, s.k());
+        : unlessOmitted(new Selection(indices, count, valid, budget, segments, keep, drop, s.k()));
   }
 
   // ---- ops --------------------------------------------------------------------------------------
 
-  private static Op.Builder<?> attention(exn_attention_params p) {
-    return Attention.builder()
-        .query(tensor(p.query()))
-        .cache(cache(p.cache()))
-        .sequence(tensor(p.sequence()))
-        .visible(tensor(p.visible()))
-        .out(tensor(p.out()))
-        .scores(tensor(p.scores()))
-        .scale(p.scale())
-        .softcap(p.softcap());
+  private static Steps<?> attention(exn_attention_params p) {
+    return Steps.of(Attention::builder)
+        .then(b -> b.query(tensor(p.query())))
+        .then(b -> b.cache(cache(p.cache())))
+        .then(b -> b.sequence(tensor(p.sequence())))
+        .then(b -> b.visible(tensor(p.visible())))
+        .then(b -> b.out(tensor(p.out())))
+        .then(b -> b.scores(tensor(p.scores())))
+        .then(b -> b.scale(p.scale()))
+        .then(b -> b.softcap(p.softcap()));
   }
 
-  private static Op.Builder<?> attentionScores(exn_attention_scores_params p) {
-    return AttentionScores.builder()
-        .query(tensor(p.query()))
-        .keys(cache(p.keys()))
-        .sequence(tensor(p.sequence()))
-        .visible(tensor(p.visible()))
-        .limit(tensor(p, "limit"))
-        .scores(tensor(p.scores()))
-        .select(selection(p.selection()))
-        .columns(p.columns())
-        .first(p.first())
-        .window(p.window())
-        .scale(p.scale())
-        .kind(constant(AttentionScores.Kind.class, p.kind()))
-        .heads(constant(AttentionScores.Heads.class, p.reduction()))
-        .pool(constant(AttentionScores.Pool.class, p.pool()), p.pool_width())
-        .accumulate(p.accumulate() != 0);
+  private static Steps<?> attentionScores(exn_attention_scores_params p) {
+    return Steps.of(AttentionScores::builder)
+        .then(b -> b.query(tensor(p.query())))
+        .then(b -> b.keys(cache(p.keys())))
+        .then(b -> b.sequence(tensor(p.sequence())))
+        .then(b -> b.visible(tensor(p.visible())))
+        .then(b -> b.limit(tensor(p, "limit")))
+        .then(b -> b.scores(tensor(p.scores())))
+        .then(b -> b.select(selection(p.selection())))
+        .then(b -> b.columns(p.columns()))
+        .then(b -> b.first(p.first()))
+        .then(b -> b.window(p.window()))
+        .then(b -> b.scale(p.scale()))
+        .then(b -> b.kind(constant(AttentionScores.Kind.class, p.kind())))
+        .then(b -> b.heads(constant(AttentionScores.Heads.class, p.reduction())))
+        .then(b -> b.pool(constant(AttentionScores.Pool.class, p.pool()), p.pool_width()))
+        .then(b -> b.accumulate(p.accumulate() != 0));
   }
 
-  private static Op.Builder<?> cosine(exn_cosine_params p) {
-    return Cosine.builder().a(tensor(p.a())).b(tensor(p.b())).out(tensor(p.out()));
+  private static Steps<?> cosine(exn_cosine_params p) {
+    return Steps.of(Cosine::builder)
+        .then(b -> b.a(tensor(p.a())))
+        .then(b -> b.b(tensor(p.b())))
+        .then(b -> b.out(tensor(p.out())));
   }
 
-  private static Op.Builder<?> crossEntropy(exn_cross_entropy_params p) {
-    return CrossEntropy.builder()
-        .logits(tensor(p.logits()))
-        .labels(tensor(p.labels()))
-        .loss(tensor(p.loss()))
-        .grad(tensor(p.grad()))
-        .ignoreIndex(p.ignore_index())
-        .normalizer(constant(Normalizer.class, p.normalizer()))
-        .reduction(constant(CrossEntropy.Reduction.class, p.reduction()));
+  private static Steps<?> crossEntropy(exn_cross_entropy_params p) {
+    return Steps.of(CrossEntropy::builder)
+        .then(b -> b.logits(tensor(p.logits())))
+        .then(b -> b.labels(tensor(p.labels())))
+        .then(b -> b.loss(tensor(p.loss())))
+        .then(b -> b.grad(tensor(p.grad())))
+        .then(b -> b.ignoreIndex(p.ignore_index()))
+        .then(b -> b.normalizer(constant(Normalizer.class, p.normalizer())))
+        .then(b -> b.reduction(constant(CrossEntropy.Reduction.class, p.reduction())));
   }
 
-  private static Op.Builder<?> exitHead(exn_exit_head_params p) {
-    ExitHead.Builder builder =
-        ExitHead.builder()
-            .hidden(tensor(p.hidden()))
-            .weight(tensor(p.weight()))
-            .bias(tensor(p.bias()))
-            .shortlist(tensor(p.shortlist()))
-            .normalizer(constant(Normalizer.class, p.normalizer()))
-            .temperature(p.temperature())
-            .softcap(p.softcap())
-            .out(statistics(p.out()));
-    switch (constant(Norm.Kind.class, p.norm())) {
-      case RMS -> builder.rmsNorm(tensor(p.norm_weight()), p.norm_eps());
-      case LAYER -> builder.layerNorm(tensor(p.norm_weight()), tensor(p.norm_bias()), p.norm_eps());
-      default -> builder.noNorm().normEps(p.norm_eps());
+  private static Steps<?> exitHead(exn_exit_head_params p) {
+    Steps<ExitHead.Builder> builder =
+        Steps.of(ExitHead::builder)
+            .then(b -> b.hidden(tensor(p.hidden())))
+            .then(b -> b.weight(tensor(p.weight())))
+            .then(b -> b.bias(tensor(p.bias())))
+            .then(b -> b.shortlist(tensor(p.shortlist())))
+            .then(b -> b.normalizer(constant(Normalizer.class, p.normalizer())))
+            .then(b -> b.temperature(p.temperature()))
+            .then(b -> b.softcap(p.softcap()))
+            .then(b -> b.out(statistics(p.out())));
+    switch (p.norm()) {
+      case exeunt.EXN_NORM_RMS ->
+        builder.then(b -> b.rmsNorm(tensor(p.norm_weight()), p.norm_eps()));
+      case exeunt.EXN_NORM_LAYER ->
+        builder.then(
+            b -> b.layerNorm(tensor(p.norm_weight()), tensor(p.norm_bias()), p.norm_eps()));
+      default -> builder.then(b -> b.noNorm()).then(b -> b.normEps(p.norm_eps()));
     }
-    return builder.translator(tensor(p.translator_weight()), tensor(p.translator_bias()),
-        constant(ExitHead.Translate.class, p.translate()));
+    return builder.then(b
+        -> b.translator(tensor(p.translator_weight()), tensor(p.translator_bias()),
+            constant(ExitHead.Translate.class, p.translate())));
   }
 
-  private static Op.Builder<?> exitRule(exn_exit_rule_params p) {
-    ExitRule.Builder builder =
-        ExitRule.builder()
-            .score(tensor(p.score()))
-            .label(tensor(p.label()))
-            .valid(tensor(p.valid()))
-            .step(tensor(p.step()))
-            .state(tensor(p.state()))
-            .exitMask(tensor(p.exit_mask()))
-            .activeList(tensor(p.active_list()))
-            .activeCount(tensor(p.active_count()))
-            .exitLayer(tensor(p.exit_layer()))
-            .decay(constant(ExitRule.Decay.class, p.decay()), p.decay_tau(), p.decay_horizon())
-            .rows(constant(ExitRule.Rows.class, p.scope()))
-            .stepIndex(p.step_index())
-            .at(p.layer(), p.first() != 0, p.force() != 0)
+  private static Steps<?> exitRule(exn_exit_rule_params p) {
+    Steps<ExitRule.Builder> builder =
+        Steps.of(ExitRule::builder)
+            .then(b -> b.score(tensor(p.score())))
+            .then(b -> b.label(tensor(p.label())))
+            .then(b -> b.valid(tensor(p.valid())))
+            .then(b -> b.step(tensor(p.step())))
+            .then(b -> b.state(tensor(p.state())))
+            .then(b -> b.exitMask(tensor(p.exit_mask())))
+            .then(b -> b.activeList(tensor(p.active_list())))
+            .then(b -> b.activeCount(tensor(p.active_count())))
+            .then(b -> b.exitLayer(tensor(p.exit_layer())))
+            .then(b
+                -> b.decay(
+                    constant(ExitRule.Decay.class, p.decay()), p.decay_tau(), p.decay_horizon()))
+            .then(b -> b.rows(constant(ExitRule.Rows.class, p.scope())))
+            .then(b -> b.stepIndex(p.step_index()))
+            .then(b -> b.at(p.layer(), p.first() != 0, p.force() != 0))
             // What the rule chosen below does not look at.
-            .specDec(0, p.min_steps(), p.max_steps())
-            .patience(p.patience());
+            .then(b -> b.specDec(0, p.min_steps(), p.max_steps()))
+            .then(b -> b.patience(p.patience()));
     switch (p.rule()) {
       case exeunt.EXN_RULE_THRESHOLD:
-        return builder.threshold(
-            constant(ExitRule.Comparator.class, p.comparator()), p.threshold());
+        return builder.then(
+            b -> b.threshold(constant(ExitRule.Comparator.class, p.comparator()), p.threshold()));
       case exeunt.EXN_RULE_PATIENCE:
-        return builder.patience(p.patience(), p.threshold());
+        return builder.then(b -> b.patience(p.patience(), p.threshold()));
       case exeunt.EXN_RULE_QUANTILE:
-        return builder.quantile(p.threshold());
+        return builder.then(b -> b.quantile(p.threshold()));
       case exeunt.EXN_RULE_JEI:
-        return builder.jei(p.threshold());
+        return builder.then(b -> b.jei(p.threshold()));
       default:
-        return builder.specDec(p.threshold(), p.min_steps(), p.max_steps());
+        return builder.then(b -> b.specDec(p.threshold(), p.min_steps(), p.max_steps()));
     }
   }
 
-  private static Op.Builder<?> ffn(exn_ffn_params p) {
-    Ffn.Builder builder =
-        Ffn.builder()
-            .hidden(tensor(p.hidden()))
-            .gate(tensor(p.gate_weight()), tensor(p.gate_bias()))
-            .up(tensor(p.up_weight()), tensor(p.up_bias()))
-            .down(tensor(p.down_weight()), tensor(p.down_bias()))
-            .activation(constant(Ffn.Activation.class, p.activation()))
-            .skip(tensor(p.skip()))
-            .out(tensor(p.out()))
-            .cosine(tensor(p.cosine()))
-            .branchCosine(tensor(p.branch_cosine()));
-    switch (constant(Norm.Kind.class, p.norm())) {
-      case RMS:
-        return builder.rmsNorm(tensor(p.norm_weight()), p.norm_eps());
-      case LAYER:
-        return builder.layerNorm(tensor(p.norm_weight()), tensor(p.norm_bias()), p.norm_eps());
+  private static Steps<?> ffn(exn_ffn_params p) {
+    Steps<Ffn.Builder> builder =
+        Steps.of(Ffn::builder)
+            .then(b -> b.hidden(tensor(p.hidden())))
+            .then(b -> b.gate(tensor(p.gate_weight()), tensor(p.gate_bias())))
+            .then(b -> b.up(tensor(p.up_weight()), tensor(p.up_bias())))
+            .then(b -> b.down(tensor(p.down_weight()), tensor(p.down_bias())))
+            .then(b -> b.activation(constant(Ffn.Activation.class, p.activation())))
+            .then(b -> b.skip(tensor(p.skip())))
+            .then(b -> b.out(tensor(p.out())))
+            .then(b -> b.cosine(tensor(p.cosine())))
+            .then(b -> b.branchCosine(tensor(p.branch_cosine())));
+    switch (p.norm()) {
+      case exeunt.EXN_NORM_RMS:
+        return builder.then(b -> b.rmsNorm(tensor(p.norm_weight()), p.norm_eps()));
+      case exeunt.EXN_NORM_LAYER:
+        return builder.then(
+            b -> b.layerNorm(tensor(p.norm_weight()), tensor(p.norm_bias()), p.norm_eps()));
       default:
-        return builder.noNorm();
+        return builder.then(b -> b.noNorm());
     }
   }
 
-  private static Op.Builder<?> ffnSkipRule(exn_ffn_skip_rule_params p) {
-    return FfnSkipRule.builder()
-        .cosine(tensor(p.cosine()))
-        .token(tensor(p.token()))
-        .state(tensor(p.state()))
-        .skip(tensor(p.skip()))
-        .modelLayers(p.model_layers())
-        .coldLayers(p.cold_start(), p.cold_end())
-        .threshold(p.threshold())
-        .warmUp(p.warm_up())
-        .budget(p.budget())
-        .at(p.layer(), p.token_index());
+  private static Steps<?> ffnSkipRule(exn_ffn_skip_rule_params p) {
+    return Steps.of(FfnSkipRule::builder)
+        .then(b -> b.cosine(tensor(p.cosine())))
+        .then(b -> b.token(tensor(p.token())))
+        .then(b -> b.state(tensor(p.state())))
+        .then(b -> b.skip(tensor(p.skip())))
+        .then(b -> b.modelLayers(p.model_layers()))
+        .then(b -> b.coldLayers(p.cold_start(), p.cold_end()))
+        .then(b -> b.threshold(p.threshold()))
+        .then(b -> b.warmUp(p.warm_up()))
+        .then(b -> b.budget(p.budget()))
+        .then(b -> b.at(p.layer(), p.token_index()));
   }
 
-  private static Op.Builder<?> gate(exn_gate_params p) {
-    Gate.Builder builder =
-        Gate.builder()
-            .features(tensor(p.features()))
-            .output(tensor(p.out_weight()), tensor(p.out_bias()))
-            .prob(tensor(p.prob()));
+  private static Steps<?> gate(exn_gate_params p) {
+    Steps<Gate.Builder> builder =
+        Steps.of(Gate::builder)
+            .then(b -> b.features(tensor(p.features())))
+            .then(b -> b.output(tensor(p.out_weight()), tensor(p.out_bias())))
+            .then(b -> b.prob(tensor(p.prob())));
     Tensor weight = tensor(p.hidden_weight());
     Tensor bias = tensor(p.hidden_bias());
     switch (p.kind()) {
       case exeunt.EXN_GATE_RESIDUAL:
-        return builder.residual(weight, bias, p.repeats());
+        return builder.then(b -> b.residual(weight, bias, p.repeats()));
       case exeunt.EXN_GATE_TANH:
-        return builder.tanh(weight, bias, p.repeats());
+        return builder.then(b -> b.tanh(weight, bias, p.repeats()));
       default:
-        return builder.linear();
+        return builder.then(b -> b.linear());
     }
   }
 
-  private static Op.Builder<?> gather(exn_gather_params p) {
-    Gather.Builder builder =
-        Gather.builder()
-            .list(tensor(p.list()))
-            .count(tensor(p.count()))
-            .rows(p.rows())
-            .moved(tensor(p.moved()));
+  private static Steps<?> gather(exn_gather_params p) {
+    Steps<Gather.Builder> builder =
+        Steps.of(Gather::builder)
+            .then(b -> b.list(tensor(p.list())))
+            .then(b -> b.count(tensor(p.count())))
+            .then(b -> b.rows(p.rows()))
+            .then(b -> b.moved(tensor(p.moved())));
     for (int i = 0; i < p.tensor_count(); i++) {
       var item = p.tensors().getPointer(i);
-      builder.tensor(tensor(item.input()), tensor(item.out()), item.axis());
+      builder.then(b -> b.tensor(tensor(item.input()), tensor(item.out()), item.axis()));
     }
-    Tensor positions = tensor(p.position_out());
     return p.positions() == exeunt.EXN_POSITIONS_RENUMBER
-        ? builder.renumber(p.first_position(), positions)
-        : builder.positions(tensor(p, "position"), positions);
+        ? builder.then(b -> b.renumber(p.first_position(), tensor(p.position_out())))
+        : builder.then(b -> b.positions(tensor(p, "position"), tensor(p.position_out())));
   }
 
-  private static Op.Builder<?> hiddenStack(exn_hidden_stack_params p) {
-    HiddenStack.Builder builder;
+  private static Steps<?> hiddenStack(exn_hidden_stack_params p) {
+    Steps<HiddenStack.Builder> builder;
     switch (p.action()) {
       case exeunt.EXN_STACK_PUSH:
-        builder = HiddenStack.push();
+        builder = Steps.of(HiddenStack::push);
         break;
       case exeunt.EXN_STACK_GATHER:
-        builder = HiddenStack.gather();
+        builder = Steps.of(HiddenStack::gather);
         break;
       default:
-        builder = HiddenStack.clear();
+        builder = Steps.of(HiddenStack::clear);
     }
-    return builder.stack(tensor(p.stack()))
-        .count(tensor(p.count()))
-        .rows(tensor(p.rows()))
-        .tags(tensor(p.stack_tags()), tensor(p.tags()))
-        .mask(tensor(p.mask()))
-        .overflow(tensor(p.overflow()));
+    return builder.then(b -> b.stack(tensor(p.stack())))
+        .then(b -> b.count(tensor(p.count())))
+        .then(b -> b.rows(tensor(p.rows())))
+        .then(b -> b.tags(tensor(p.stack_tags()), tensor(p.tags())))
+        .then(b -> b.mask(tensor(p.mask())))
+        .then(b -> b.overflow(tensor(p.overflow())));
   }
 
-  private static Op.Builder<?> hiredBudget(exn_hired_budget_params p) {
-    return HiredBudget.builder()
-        .attention(tensor(p.attention()))
-        .budget(tensor(p.budget()))
-        .marks(tensor(p.marks()))
-        .valid(tensor(p.valid()))
-        .rate(p.rate(), p.alpha())
-        .patches(p.patch_rows(), p.patch_cols())
-        .grid(p.grid_rows(), p.grid_cols())
-        .score(constant(HiredBudget.Score.class, p.score()))
-        .region(constant(HiredBudget.Region.class, p.region()))
-        .remainder(constant(HiredBudget.Remainder.class, p.remainder()));
+  private static Steps<?> hiredBudget(exn_hired_budget_params p) {
+    return Steps.of(HiredBudget::builder)
+        .then(b -> b.attention(tensor(p.attention())))
+        .then(b -> b.budget(tensor(p.budget())))
+        .then(b -> b.marks(tensor(p.marks())))
+        .then(b -> b.valid(tensor(p.valid())))
+        .then(b -> b.rate(p.rate(), p.alpha()))
+        .then(b -> b.patches(p.patch_rows(), p.patch_cols()))
+        .then(b -> b.grid(p.grid_rows(), p.grid_cols()))
+        .then(b -> b.score(constant(HiredBudget.Score.class, p.score())))
+        .then(b -> b.region(constant(HiredBudget.Region.class, p.region())))
+        .then(b -> b.remainder(constant(HiredBudget.Remainder.class, p.remainder())));
   }
 
-  private static Op.Builder<?> kvAppend(exn_kv_append_params p) {
-    return KvAppend.builder()
-        .cache(cache(p.cache()))
-        .k(tensor(p.k()))
-        .v(tensor(p.v()))
-        .sequence(tensor(p.sequence()))
-        .slot(tensor(p.slot()));
+  private static Steps<?> kvAppend(exn_kv_append_params p) {
+    return Steps.of(KvAppend::builder)
+        .then(b -> b.cache(cache(p.cache())))
+        .then(b -> b.k(tensor(p.k())))
+        .then(b -> b.v(tensor(p.v())))
+        .then(b -> b.sequence(tensor(p.sequence())))
+        .then(b -> b.slot(tensor(p.slot())));
   }
 
-  private static Op.Builder<?> kvCompact(exn_kv_compact_params p) {
-    KvCompact.Builder builder =
-        KvCompact.builder()
-            .source(cache(p.source()))
-            .destination(cache(p.destination()))
-            .perHead(p.per_head() != 0)
-            .sequence(tensor(p.sequence()))
-            .length(tensor(p.length()))
-            .newLength(tensor(p.new_length()))
-            .freed(tensor(p.freed()), tensor(p.freed_count()));
+  private static Steps<?> kvCompact(exn_kv_compact_params p) {
+    Steps<KvCompact.Builder> builder =
+        Steps.of(KvCompact::builder)
+            .then(b -> b.source(cache(p.source())))
+            .then(b -> b.destination(cache(p.destination())))
+            .then(b -> b.perHead(p.per_head() != 0))
+            .then(b -> b.sequence(tensor(p.sequence())))
+            .then(b -> b.length(tensor(p.length())))
+            .then(b -> b.newLength(tensor(p.new_length())))
+            .then(b -> b.freed(tensor(p.freed()), tensor(p.freed_count())));
     Tensor list = tensor(p.list());
     Tensor offsets = tensor(p.offsets());
     return offsets != null
-        ? builder.packed(list, offsets)
-        : builder.padded(list, tensor(p.count()));
+        ? builder.then(b -> b.packed(list, offsets))
+        : builder.then(b -> b.padded(list, tensor(p.count())));
   }
 
-  private static Op.Builder<?> kvCopy(exn_kv_copy_params p) {
-    return KvCopy.builder()
-        .source(cache(p.source()))
-        .destination(cache(p.destination()))
-        .from(tensor(p.from_slot()), tensor(p.from_sequence()))
-        .to(tensor(p.to_slot()), tensor(p.to_sequence()));
+  private static Steps<?> kvCopy(exn_kv_copy_params p) {
+    return Steps.of(KvCopy::builder)
+        .then(b -> b.source(cache(p.source())))
+        .then(b -> b.destination(cache(p.destination())))
+        .then(b -> b.from(tensor(p.from_slot()), tensor(p.from_sequence())))
+        .then(b -> b.to(tensor(p.to_slot()), tensor(p.to_sequence())));
   }
 
-  private static Op.Builder<?> kvLength(exn_kv_length_params p) {
-    KvLength.Builder builder = p.action() == exeunt.EXN_KV_ADVANCE
-        ? KvLength.advance(word(p, "capacity"))
-        : KvLength.crop();
-    return builder.length(tensor(p.length()))
-        .sequence(tensor(p.sequence()))
-        .active(tensor(p.active()))
-        .slot(tensor(p.slot()))
-        .visible(tensor(p.visible()))
-        .limit(tensor(p, "limit"));
+  private static Steps<?> kvLength(exn_kv_length_params p) {
+    Steps<KvLength.Builder> builder = p.action() == exeunt.EXN_KV_ADVANCE
+        ? Steps.of(() -> KvLength.advance(word(p, "capacity")))
+        : Steps.of(KvLength::crop);
+    return builder.then(b -> b.length(tensor(p.length())))
+        .then(b -> b.sequence(tensor(p.sequence())))
+        .then(b -> b.active(tensor(p.active())))
+        .then(b -> b.slot(tensor(p.slot())))
+        .then(b -> b.visible(tensor(p.visible())))
+        .then(b -> b.limit(tensor(p, "limit")));
   }
 
-  private static Op.Builder<?> kvPropagate(exn_kv_propagate_params p) {
-    KvPropagate.Builder builder =
-        KvPropagate.builder()
-            .hidden(tensor(p.hidden()))
-            .exitLayer(tensor(p.exit_layer()))
-            .sequence(tensor(p.sequence()))
-            .slot(tensor(p.slot()))
-            .norm(constant(Norm.Kind.class, p.norm()), p.norm_eps())
-            .rope(tensor(p.rope_table()), constant(Rope.Style.class, p.rope_style()),
-                tensor(p, "position"))
-            .modelLayers(p.model_layers());
+  private static Steps<?> kvPropagate(exn_kv_propagate_params p) {
+    Steps<KvPropagate.Builder> builder =
+        Steps.of(KvPropagate::builder)
+            .then(b -> b.hidden(tensor(p.hidden())))
+            .then(b -> b.exitLayer(tensor(p.exit_layer())))
+            .then(b -> b.sequence(tensor(p.sequence())))
+            .then(b -> b.slot(tensor(p.slot())))
+            .then(b -> b.norm(constant(Norm.Kind.class, p.norm()), p.norm_eps()))
+            .then(b
+                -> b.rope(tensor(p.rope_table()), constant(Rope.Style.class, p.rope_style()),
+                    tensor(p, "position")))
+            .then(b -> b.modelLayers(p.model_layers()));
     List<KvPropagate.Layer> layers = new ArrayList<>();
     for (int i = 0; i < p.layer_count(); i++) {
       layers.add(layer(p.layers().getPointer(i)));
     }
-    return builder.layers(layers);
+    return builder.then(b -> b.layers(layers));
   }
 
   private static KvPropagate.Layer layer(exn_kv_layer l) {
-    return new KvPropagate.Layer(l.index(), tensor(l.norm_weight()), tensor(l.norm_bias()),
-        tensor(l.k_weight()), tensor(l.k_bias()), tensor(l.v_weight()), tensor(l.v_bias()),
-        cache(l.cache()));
+    return unlessOmitted(new KvPropagate.Layer(l.index(), tensor(l.norm_weight()),
+        tensor(l.norm_bias()), tensor(l.k_weight()), tensor(l.k_bias()), tensor(l.v_weight()),
+        tensor(l.v_bias()), cache(l.cache())));
   }
 
-  private static Op.Builder<?> layerSchedule(exn_layer_schedule_params p) {
-    LayerSchedule.Builder builder;
+  private static Steps<?> layerSchedule(exn_layer_schedule_params p) {
+    Steps<LayerSchedule.Builder> builder;
     switch (p.kind()) {
       case exeunt.EXN_SCHEDULE_SKIPDECODE:
-        builder =
-            LayerSchedule.skipDecode(p.prompt(), p.horizon(), p.most(), p.least(), p.warm_up());
+        builder = Steps.of(
+            ()
+                -> LayerSchedule.skipDecode(
+                    p.prompt(), p.horizon(), p.most(), p.least(), p.warm_up()));
         break;
       case exeunt.EXN_SCHEDULE_CALM:
-        builder = LayerSchedule.calm(p.first_exit(), p.interval(), p.min_exit());
+        builder = Steps.of(() -> LayerSchedule.calm(p.first_exit(), p.interval(), p.min_exit()));
         break;
       case exeunt.EXN_SCHEDULE_FIXED:
-        builder = LayerSchedule.fixed(tensor(p.order()).toIntArray());
+        builder = Steps.of(() -> LayerSchedule.fixed(integers(tensor(p.order()))));
         break;
       default:
-        builder = LayerSchedule.unified(p.prompt(), p.least());
+        builder = Steps.of(() -> LayerSchedule.unified(p.prompt(), p.least()));
     }
     if (p.kind() == exeunt.EXN_SCHEDULE_CALM) {
-      builder.threshold(p.start_threshold(), constant(ExitRule.Decay.class, p.decay()), p.prompt(),
-          p.horizon(), p.tau());
+      builder.then(b
+          -> b.threshold(p.start_threshold(), constant(ExitRule.Decay.class, p.decay()), p.prompt(),
+              p.horizon(), p.tau()));
     }
-    return builder.layers(tensor(p.layers()))
-        .count(tensor(p.count()))
-        .exitTest(tensor(p.exit_test()))
-        .threshold(tensor(p.threshold()));
+    return builder.then(b -> b.layers(tensor(p.layers())))
+        .then(b -> b.count(tensor(p.count())))
+        .then(b -> b.exitTest(tensor(p.exit_test())))
+        .then(b -> b.threshold(tensor(p.threshold())));
   }
 
-  private static Op.Builder<?> linear(exn_linear_params p) {
-    return Linear.builder()
-        .input(tensor(p.input()))
-        .weight(tensor(p.weight()))
-        .bias(tensor(p.bias()))
-        .residual(tensor(p.residual()))
-        .out(tensor(p.out()));
+  private static Steps<?> linear(exn_linear_params p) {
+    return Steps.of(Linear::builder)
+        .then(b -> b.input(tensor(p.input())))
+        .then(b -> b.weight(tensor(p.weight())))
+        .then(b -> b.bias(tensor(p.bias())))
+        .then(b -> b.residual(tensor(p.residual())))
+        .then(b -> b.out(tensor(p.out())));
   }
 
-  private static Op.Builder<?> norm(exn_norm_params p) {
-    Norm.Builder builder = Norm.builder().input(tensor(p.input())).out(tensor(p.out()));
-    switch (constant(Norm.Kind.class, p.norm())) {
-      case RMS:
-        return builder.rms(tensor(p.weight()), p.eps());
-      case LAYER:
-        return builder.layer(tensor(p.weight()), tensor(p.bias()), p.eps());
+  private static Steps<?> norm(exn_norm_params p) {
+    Steps<Norm.Builder> builder =
+        Steps.of(Norm::builder)
+            .then(b -> b.input(tensor(p.input())))
+            .then(b -> b.out(tensor(p.out())));
+    switch (p.norm()) {
+      case exeunt.EXN_NORM_RMS:
+        return builder.then(b -> b.rms(tensor(p.weight()), p.eps()));
+      case exeunt.EXN_NORM_LAYER:
+        return builder.then(b -> b.layer(tensor(p.weight()), tensor(p.bias()), p.eps()));
       default:
-        return builder.none();
+        return builder.then(b -> b.none());
     }
   }
 
-  private static Op.Builder<?> perpGrad(exn_perp_grad_params p) {
-    return PerpGrad.builder()
-        .weight(tensor(p.weight()))
-        .grad(tensor(p.grad()))
-        .out(tensor(p.out()))
-        .form(constant(PerpGrad.Form.class, p.form()));
+  private static Steps<?> perpGrad(exn_perp_grad_params p) {
+    return Steps.of(PerpGrad::builder)
+        .then(b -> b.weight(tensor(p.weight())))
+        .then(b -> b.grad(tensor(p.grad())))
+        .then(b -> b.out(tensor(p.out())))
+        .then(b -> b.form(constant(PerpGrad.Form.class, p.form())));
   }
 
-  private static Op.Builder<?> rope(exn_rope_params p) {
-    return Rope.builder()
-        .input(tensor(p.input()))
-        .position(tensor(p, "position"))
-        .table(tensor(p.table()), constant(Rope.Style.class, p.style()))
-        .out(tensor(p.out()));
+  private static Steps<?> rope(exn_rope_params p) {
+    return Steps.of(Rope::builder)
+        .then(b -> b.input(tensor(p.input())))
+        .then(b -> b.position(tensor(p, "position")))
+        .then(b -> b.table(tensor(p.table()), constant(Rope.Style.class, p.style())))
+        .then(b -> b.out(tensor(p.out())));
   }
 
-  private static Op.Builder<?> ropeTable(exn_rope_table_params p) {
-    RopeTable.Builder builder = RopeTable.builder().table(tensor(p.table())).base(p.base());
+  private static Steps<?> ropeTable(exn_rope_table_params p) {
+    Steps<RopeTable.Builder> builder =
+        Steps.of(RopeTable::builder)
+            .then(b -> b.table(tensor(p.table())))
+            .then(b -> b.base(p.base()));
     switch (p.scaling()) {
       case exeunt.EXN_ROPE_SCALING_LINEAR:
-        return builder.linear(p.factor());
+        return builder.then(b -> b.linear(p.factor()));
       case exeunt.EXN_ROPE_SCALING_NTK:
-        return builder.ntk(p.factor());
+        return builder.then(b -> b.ntk(p.factor()));
       default:
         return builder;
     }
   }
 
-  private static Op.Builder<?> rowCompaction(exn_row_compaction_params p) {
-    RowCompaction.Builder builder =
-        p.direction() == exeunt.EXN_ROWS_GATHER ? RowCompaction.gather() : RowCompaction.scatter();
-    return builder.input(tensor(p.input())).list(tensor(p.list())).out(tensor(p.out()));
+  private static Steps<?> rowCompaction(exn_row_compaction_params p) {
+    Steps<RowCompaction.Builder> builder = p.direction() == exeunt.EXN_ROWS_GATHER
+        ? Steps.of(RowCompaction::gather)
+        : Steps.of(RowCompaction::scatter);
+    return builder.then(b -> b.input(tensor(p.input())))
+        .then(b -> b.list(tensor(p.list())))
+        .then(b -> b.out(tensor(p.out())));
   }
 
-  private static Op.Builder<?> rowStats(exn_row_stats_params p) {
-    return RowStats.builder()
-        .logits(tensor(p.logits()))
-        .normalizer(constant(Normalizer.class, p.normalizer()))
-        .temperature(p.temperature())
-        .softcap(p.softcap())
-        .out(statistics(p.out()));
+  private static Steps<?> rowStats(exn_row_stats_params p) {
+    return Steps.of(RowStats::builder)
+        .then(b -> b.logits(tensor(p.logits())))
+        .then(b -> b.normalizer(constant(Normalizer.class, p.normalizer())))
+        .then(b -> b.temperature(p.temperature()))
+        .then(b -> b.softcap(p.softcap()))
+        .then(b -> b.out(statistics(p.out())));
   }
 
-  private static Op.Builder<?> select(exn_select_params p) {
-    return Select.builder()
-        .scores(tensor(p.scores()))
-        .heads(p.heads())
-        .limit(tensor(p, "limit"))
-        .select(selection(p.selection()));
+  private static Steps<?> select(exn_select_params p) {
+    return Steps.of(Select::builder)
+        .then(b -> b.scores(tensor(p.scores())))
+        .then(b -> b.heads(p.heads()))
+        .then(b -> b.limit(tensor(p, "limit")))
+        .then(b -> b.select(selection(p.selection())));
   }
 
-  private static Op.Builder<?> stableMax(exn_stablemax_params p) {
-    StableMax.Builder builder = p.log() != 0 ? StableMax.logForward() : StableMax.forward();
-    return builder.logits(tensor(p.logits()))
-        .out(tensor(p.out()))
-        .normalizer(constant(Normalizer.class, p.normalizer()));
+  private static Steps<?> stableMax(exn_stablemax_params p) {
+    Steps<StableMax.Builder> builder =
+        p.log() != 0 ? Steps.of(StableMax::logForward) : Steps.of(StableMax::forward);
+    return builder.then(b -> b.logits(tensor(p.logits())))
+        .then(b -> b.out(tensor(p.out())))
+        .then(b -> b.normalizer(constant(Normalizer.class, p.normalizer())));
   }
 }

@@ -310,9 +310,9 @@ class RefusalTest {
   private static Op.Builder<?> with(
       Call call, Structs.Place place, UnaryOperator<Tensor> replacement) {
     long replaced = place.dl();
-    return Facade.builder(call.op(), call.params(), dl -> {
+    return Facade.with(dl -> {
       Tensor tensor = Tensor.ofDlpack(dl);
       return dl == replaced ? replacement.apply(tensor) : tensor;
-    });
+    }, call::builder);
   }
 }

@@ -49,7 +49,7 @@ import org.exeunt.TranslatorFit;
 import org.exeunt.Workspace;
 import org.exeunt.jni.DLTensor;
 
-/** Calls of everything public beside the builders, with arguments that their types allow. */
+/** Calls of everything public, one after the other, with arguments that their types allow. */
 final class ApiCalls {
   /** Methods that read or write elements: not called where memory is promised that is not there. */
   private static final Set<String> TOUCHING = Set.of("toFloatArray", "toDoubleArray", "toIntArray",
@@ -68,7 +68,7 @@ final class ApiCalls {
 
   ApiCalls(Arena arena) {
     this.arena = arena;
-    targets = publicApi().stream().filter(e -> !isSetter(e)).toList();
+    targets = publicApi();
   }
 
   /** Every public method and constructor of the facade that a caller can reach. */
@@ -137,11 +137,6 @@ final class ApiCalls {
     }
   }
 
-  private static boolean isSetter(Executable executable) {
-    return Op.Builder.class.isAssignableFrom(executable.getDeclaringClass())
-        && !executable.getName().equals("table");
-  }
-
   /** A few calls, of which each may use what those before it returned. */
   void chain(Trial now, FacadeFuzz.Observer observer) throws Throwable {
     trial = now;
@@ -188,7 +183,7 @@ final class ApiCalls {
     Object result;
     try {
       trial.tell(target, receiver, values);
-      result = Node.invoke(trial, target, receiver, values);
+      result = trial.invoke(target, receiver, values);
     } catch (Throwable t) {
       if (scope != null && scope.isOpen() && scope.allocatedBytes() != held) {
         throw new FacadeFuzz.Found(
@@ -226,9 +221,7 @@ final class ApiCalls {
     if (!(result instanceof Tensor tensor) || tensor.device() != Device.CPU) {
       return false;
     }
-    Spec spec =
-        new Spec("", tensor.dtype(), tensor.address() - arena.address(), true, tensor.shape());
-    spec.strides = tensor.strides();
+    Spec spec = new Spec("", tensor, tensor.address() - arena.address(), List.of());
     return spec.honest() && (tensor.elements() == 0 || tensor.address() >= arena.address());
   }
 
@@ -328,7 +321,8 @@ final class ApiCalls {
       return array(type.getComponentType(), depth);
     }
     List<Object> known = pool.stream().filter(type::isInstance).toList();
-    if (!known.isEmpty() && type != Object.class && random.nextInt(3) > 0) {
+    boolean vague = type == Object.class || type == List.class; // a list of what, it does not say
+    if (!known.isEmpty() && !vague && random.nextInt(3) > 0) {
       return known.get(random.nextInt(known.size()));
     }
     Object made = simple(type, depth);
@@ -436,7 +430,9 @@ final class ApiCalls {
 
   private Tensor tensor(DType dtype, long... shape) throws Throwable {
     long elements = Arrays.stream(shape).reduce(1, (a, b) -> a * b);
-    Spec spec = new Spec("", dtype, arena.take(elements * 8), true, shape);
+    int at = arena.take(elements * 8);
+    Tensor view = Tensor.ofAddress(arena.address() + at, dtype, Device.CPU, shape);
+    Spec spec = new Spec("", view, at, List.of("written"));
     for (int i = 0; i < elements; i++) {
       arena.memory().putInt((int) spec.offset + 4 * i,
           dtype == DType.F32 ? Float.floatToIntBits(random.nextFloat()) : 0);
@@ -445,7 +441,7 @@ final class ApiCalls {
     if (random.nextInt(3) > 0) {
       spec.owner = Spec.Owner.ADDRESS;
     }
-    return (Tensor) spec.value(trial);
+    return spec.value(trial);
   }
 
   private PromptLayer prompt() throws Throwable {

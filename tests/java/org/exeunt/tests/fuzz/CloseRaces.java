@@ -23,7 +23,6 @@ final class CloseRaces {
 
   private final long seed;
   private final Arena arena = new Arena();
-  private final Recipes recipes = new Recipes(arena);
   private final Map<String, Long> outcomes = new TreeMap<>();
 
   CloseRaces(long seed) {
@@ -37,7 +36,12 @@ final class CloseRaces {
   /** One race; what chance decides is repeatable, who wins is not. */
   void race(long number) {
     Random random = new Random(seed * 0x94d049bb133111ebL ^ number * 0xbf58476d1ce4e5b9L);
-    Plan plan = recipes.any(random);
+    try (Plan plan = Plan.any(random, arena)) {
+      race(plan, random);
+    }
+  }
+
+  private void race(Plan plan, Random random) {
     Spec.Owner[] owners = {Spec.Owner.SCOPE, Spec.Owner.OWN_POINTER, Spec.Owner.ADDRESS};
     plan.specs().forEach(spec -> spec.owner = owners[random.nextInt(owners.length)]);
     try (Trial trial = new Trial(arena, random, new HashSet<>())) {
@@ -46,11 +50,7 @@ final class CloseRaces {
       Workspace shared = random.nextBoolean() ? Workspace.in(ops, Device.CPU) : null;
       Op op;
       try {
-        Op.Builder<?> builder = (Op.Builder<?>) plan.factory.value(trial);
-        for (Plan.Step step : plan.steps) {
-          Node.call(trial, step.setter(), builder, step.arguments());
-        }
-        op = builder.build(ops, shared);
+        op = plan.fill(trial).build(ops, shared);
       } catch (IllegalArgumentException e) {
         return; // what is one tensor in the arena is two in a scope
       } catch (Throwable e) {
@@ -92,11 +92,7 @@ final class CloseRaces {
 
   private static Op op(Plan plan, Trial trial, Scope ops, Workspace shared) {
     try {
-      Op.Builder<?> builder = (Op.Builder<?>) plan.factory.value(trial);
-      for (Plan.Step step : plan.steps) {
-        Node.call(trial, step.setter(), builder, step.arguments());
-      }
-      return builder.build(ops, shared);
+      return plan.fill(trial).build(ops, shared);
     } catch (Throwable e) {
       throw new FacadeFuzz.Found("an op was refused when built again: " + e + "\n    " + plan, e);
     }

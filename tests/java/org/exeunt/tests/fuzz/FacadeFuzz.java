@@ -47,7 +47,6 @@ final class FacadeFuzz {
 
   private final long seed;
   private final Arena arena = new Arena();
-  private final Recipes recipes = new Recipes(arena);
   private final ApiCalls api = new ApiCalls(arena);
   private final Set<Executable> reached = new HashSet<>();
   private final Map<String, Long> outcomes = new TreeMap<>();
@@ -57,10 +56,6 @@ final class FacadeFuzz {
 
   FacadeFuzz(long seed) {
     this.seed = seed;
-  }
-
-  Recipes recipes() {
-    return recipes;
   }
 
   Set<Executable> reached() {
@@ -161,8 +156,13 @@ final class FacadeFuzz {
   // ---- ops --------------------------------------------------------------------------------------
 
   private void ofPlan(Trial trial) {
+    try (Plan plan = Plan.any(trial.random(), arena)) {
+      judge(plan, trial);
+    }
+  }
+
+  private void judge(Plan plan, Trial trial) {
     Random random = trial.random();
-    Plan plan = recipes.any(random);
     Hostile hostile = new Hostile(random, arena);
     List<Hostile.Fault> faults = new ArrayList<>();
     int draw = random.nextInt(10);
@@ -174,8 +174,8 @@ final class FacadeFuzz {
     }
     boolean closed = plan.ending == Plan.Ending.RUN_CLOSED
         || plan.ending == Plan.Ending.RUN_BEHIND_SCOPE || plan.ending == Plan.Ending.RUN_ON_NULL;
-    boolean harmless = !closed && faults.stream().allMatch(Hostile.Fault::harmless);
-    boolean fatal = closed || faults.size() == 1 && faults.get(0).fatal();
+    boolean sound = faults.stream().allMatch(Hostile.Fault::harmless);
+    boolean harmless = sound && !closed && runsAsItIs(plan);
     boolean honest = plan.specs().stream().allMatch(Spec::honest);
     if (!honest && closed) {
       return;
@@ -186,17 +186,17 @@ final class FacadeFuzz {
     calls++;
     Throwable thrown = null;
     try {
-      execute(plan, trial, honest);
+      execute(plan, trial, honest, harmless ? 0 : -1);
     } catch (Throwable t) {
       thrown = t;
     }
     if (thrown != null) {
-      judge(plan.op.getSimpleName(), thrown, context, harmless);
+      judge(plan.op, thrown, context, harmless);
       if (thrown instanceof IllegalArgumentException && !names(thrown.getMessage(), plan.built())) {
         throw new Found(thrown + " names no argument\n    " + context, thrown);
       }
       count(thrown.getClass().getSimpleName());
-    } else if (fatal && honest) {
+    } else if (honest && mustBeRefused(plan, closed, sound, faults)) {
       throw new Found("was accepted\n    " + context, null);
     } else {
       count("accepted");
@@ -210,6 +210,27 @@ final class FacadeFuzz {
               + (thrown == null ? "" : ": " + thrown) + "\n    " + context,
           thrown);
     }
+  }
+
+  /** Not where the ending asks for more than the call: another layer, room for two runs. */
+  private static boolean runsAsItIs(Plan plan) {
+    return switch (plan.ending) {
+      case STEP -> plan.op.equals("exit_rule");
+      case BUILD_TWICE -> !Set.of("hidden_stack", "kv_length").contains(plan.op);
+      default -> true;
+    };
+  }
+
+  private static boolean mustBeRefused(
+      Plan plan, boolean closed, boolean sound, List<Hostile.Fault> faults) {
+    if (plan.ending == Plan.Ending.RUN_BEHIND_SCOPE && sound) {
+      return plan.specs().stream().anyMatch(s -> s.used && s.owner == Spec.Owner.SCOPE);
+    }
+    if (closed) {
+      return plan.ending != Plan.Ending.RUN_BEHIND_SCOPE;
+    }
+    return faults.size() == 1 && faults.get(0).fatal()
+        && faults.get(0).about().stream().allMatch(spec -> spec.used);
   }
 
   /** Whether a sentence has the name of a setter or of a field of the op's struct in it. */
@@ -248,19 +269,12 @@ final class FacadeFuzz {
     return Pattern.compile("^[\\w.\\[\\]]+ is null$|\\b(" + String.join("|", words) + ")(?!\\w)");
   }
 
-  private void execute(Plan plan, Trial trial, boolean honest) throws Throwable {
-    Object builder = plan.factory.value(trial);
+  private void execute(Plan plan, Trial trial, boolean honest, int least) throws Throwable {
     if (plan.ending == Plan.Ending.RUN_BEHIND_SCOPE) {
       List<Spec> specs = plan.specs();
-      if (specs.isEmpty()) {
-        filled(builder).build(); // without any tensor
-      }
       specs.get(trial.random().nextInt(specs.size())).owner = Spec.Owner.SCOPE;
     }
-    for (Plan.Step step : plan.steps) {
-      Node.call(trial, step.setter(), builder, step.arguments());
-    }
-    Op.Builder<?> filled = filled(builder);
+    Op.Builder<?> filled = plan.fill(trial);
     if (!honest) {
       filled.build().close(); // a run would believe it
       return;
@@ -290,7 +304,7 @@ final class FacadeFuzz {
           first.run();
         }
       }
-      case STEP -> step(plan, trial, filled.build(trial.ops()));
+      case STEP -> step(plan, trial, filled.build(trial.ops()), least);
       case RUN_ON_NULL -> trial.keep(filled.build()).run(null);
       case RUN_CLOSED -> {
         Op op = filled.build();
@@ -306,22 +320,18 @@ final class FacadeFuzz {
     }
   }
 
-  private static Op.Builder<?> filled(Object builder) {
-    return (Op.Builder<?>) builder;
-  }
-
-  /** The op's own ways to run, with the arguments that the plan has for them. */
-  private static void step(Plan plan, Trial trial, Op op) throws Throwable {
+  /** The op's own ways to run, for some layer and token; {@code least} may be too little. */
+  private static void step(Plan plan, Trial trial, Op op, int least) throws Throwable {
     List<Method> ways = plan.runMethods();
     Method way = ways.get(trial.random().nextInt(ways.size()));
     Class<?>[] types = way.getParameterTypes();
     Object[] values = new Object[types.length];
-    int next = 0;
     for (int i = 0; i < types.length; i++) {
-      values[i] =
-          types[i] == Stream.class ? Stream.DEFAULT : plan.stepArguments.get(next++).value(trial);
+      values[i] = types[i] == Stream.class ? (Object) Stream.DEFAULT
+          : types[i] == int.class          ? (Object) (trial.random().nextInt(12) + least)
+                                           : (Object) trial.random().nextBoolean();
     }
-    Node.invoke(trial, way, op, values);
+    trial.invoke(way, op, values);
   }
 
   private static Object invoke(Trial trial, Object receiver, String name, Object... arguments)
@@ -330,7 +340,7 @@ final class FacadeFuzz {
     for (Method method : owner.getMethods()) {
       if (method.getName().equals(name) && Modifier.isPublic(method.getModifiers())
           && method.getParameterCount() == arguments.length) {
-        return Node.invoke(trial, method, receiver, arguments);
+        return trial.invoke(method, receiver, arguments);
       }
     }
     throw new IllegalStateException(name);

@@ -107,8 +107,8 @@ public final class Fuzz {
           "-XX:-OmitStackTraceInFastThrow", "-XX:-CreateCoredumpOnCrash", "-XX:ErrorFile=/dev/null",
           "-Dorg.bytedeco.javacpp.maxPhysicalBytes=0",
           "-Dexeunt.threads=" + (mode.equals(CALLS) ? 1 : 2), "-Dexeunt.fuzz.mode=" + mode));
-      for (String name :
-          List.of("exeunt.isa", "exeunt.backend", "exeunt.cuda.library", "exeunt.fuzz.sentences")) {
+      for (String name : List.of("exeunt.isa", "exeunt.backend", "exeunt.cuda.library",
+               "exeunt.cases.library", "exeunt.fuzz.sentences")) {
         if (System.getProperty(name) != null) {
           command.add("-D" + name + "=" + System.getProperty(name));
         }

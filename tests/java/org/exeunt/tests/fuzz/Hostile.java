@@ -7,7 +7,6 @@ import java.util.BitSet;
 import java.util.Collections;
 import java.util.List;
 import java.util.Random;
-import java.util.Set;
 import org.exeunt.DType;
 import org.exeunt.Device;
 
@@ -29,11 +28,17 @@ final class Hostile {
       Double.NEGATIVE_INFINITY, Double.MIN_VALUE, Double.MIN_NORMAL, Double.MAX_VALUE,
       -Double.MAX_VALUE, 1e-300, 1e300, 1.0000000000000002, .9999999999999999, 1e9, 1e40};
 
-  /** What a fault was, and whether the call must be refused for it, or must work all the same. */
-  record Fault(String what, boolean fatal, boolean harmless) {}
+  /**
+   * What a fault was, and whether the call must be refused for it if it uses the tensors that this
+   * is about, or must work all the same.
+   */
+  record Fault(String what, boolean fatal, boolean harmless, List<Spec> about) {
+    Fault(String what, boolean fatal, boolean harmless) {
+      this(what, fatal, harmless, List.of());
+    }
+  }
 
-  /** Of perpGrad, kv_length, gather and row_compaction: tensors of any rank. */
-  private static final Set<String> ANY_RANK = Set.of("grad", "length", "limit");
+  private static final int MOST_PARTS = 4; // caches, layers and the like of a call
 
   private final Random random;
   private final Arena arena;
@@ -46,33 +51,59 @@ final class Hostile {
   /** Puts a fault into a plan; null if chance found no place for one. */
   Fault spoil(Plan plan) {
     int draw = random.nextInt(20);
-    if (draw == 0 && !plan.steps.isEmpty()) {
-      Plan.Step dropped = plan.steps.remove(random.nextInt(plan.steps.size()));
-      return new Fault("without " + dropped.setter().getName(), false, false);
+    int which = random.nextInt(64);
+    if (draw == 0) {
+      plan.faults.add(calls -> calls.remove(which % calls.size()));
+      return new Fault("without setter " + which, false, false);
     }
-    if (draw == 1 && !plan.steps.isEmpty()) {
-      plan.steps.add(plan.steps.get(random.nextInt(plan.steps.size())));
-      return new Fault("a setter called twice", false, false);
+    if (draw == 1) {
+      plan.faults.add(calls -> repeat(calls, which % calls.size()));
+      return new Fault("setter " + which + " is called twice", false, false);
     }
     if (draw == 2) {
-      Collections.shuffle(plan.steps, random);
+      long seed = random.nextLong();
+      plan.faults.add(calls -> Collections.shuffle(calls, new Random(seed)));
       return new Fault("setters in another order", false, false);
     }
-    List<Node> nodes = plan.nodes();
-    if (nodes.isEmpty()) {
-      return null;
+    if (draw < 16 || plan.scalars.isEmpty()) {
+      List<Spec> specs = plan.specs();
+      Spec spec = specs.get(random.nextInt(specs.size()));
+      Fault fault = spoil(spec, specs);
+      return fault == null || !fault.about.isEmpty()
+          ? fault
+          : new Fault(fault.what, fault.fatal, fault.harmless, List.of(spec));
     }
-    Node node = nodes.get(random.nextInt(nodes.size()));
-    if (node instanceof Spec spec) {
-      return spoil(spec, plan.specs());
-    } else if (node instanceof Node.Made made) {
-      made.absent = true;
-      return new Fault(made.name + " is null", false, false);
-    } else if (node instanceof Node.Leaf leaf) {
-      leaf.value = other(leaf.type, leaf.value);
-      return new Fault(leaf.name + " is " + leaf, false, false);
+    if (draw == 16) {
+      plan.omitted = random.nextInt(MOST_PARTS);
+      return new Fault("part " + plan.omitted + " is null", false, false);
     }
-    return null;
+    return spoil(plan.scalars.get(random.nextInt(plan.scalars.size())));
+  }
+
+  private static <T> void repeat(List<T> calls, int which) {
+    calls.add(calls.get(which));
+  }
+
+  private Fault spoil(Plan.Scalar scalar) {
+    ByteBuffer memory = arena.memory();
+    int at = scalar.offset();
+    Object value;
+    if (scalar.type() == int.class) {
+      value = random.nextInt(3) == 0
+          ? random.nextInt(6) - 1 // a constant or beside
+          : other(int.class, memory.getInt(at));
+      memory.putInt(at, (int) value);
+    } else if (scalar.type() == long.class) {
+      value = other(long.class, memory.getLong(at));
+      memory.putLong(at, (long) value);
+    } else if (scalar.type() == float.class) {
+      value = other(float.class, null);
+      memory.putFloat(at, (float) value);
+    } else {
+      value = other(double.class, null);
+      memory.putDouble(at, (double) value);
+    }
+    return new Fault(scalar.name() + " is " + value, false, false);
   }
 
   /** Any value of a type, rather an extreme one. */
@@ -105,6 +136,9 @@ final class Hostile {
   }
 
   private Fault spoil(Spec spec, List<Spec> others) {
+    if (spec.isArray()) {
+      return otherContents(spec);
+    }
     switch (random.nextInt(15)) {
       case 0:
         spec.owner = Spec.Owner.ABSENT;
@@ -142,7 +176,8 @@ final class Hostile {
       case 11:
         Spec over = others.get(random.nextInt(others.size()));
         spec.offset = over.offset + (random.nextInt(3) - 1) * over.dtype.bytes();
-        return new Fault(spec.name + " lies over " + over.name, collide(spec, over), false);
+        return new Fault(
+            spec.name + " lies over " + over.name, collide(spec, over), false, List.of(spec, over));
       case 12:
         spec.owner = Spec.Owner.ADDRESS;
         spec.device = Device.cuda(random.nextInt(2) * 7);
@@ -191,8 +226,7 @@ final class Hostile {
         Arrays.fill(spec.shape, 1);
     }
     spec.strides = null;
-    boolean tooMany =
-        spec.shape.length > 4 && !ANY_RANK.contains(spec.name) && !spec.name.startsWith("tensors[");
+    boolean tooMany = spec.shape.length > 4 && !spec.anyRank;
     return new Fault(spec.name + " has rank " + spec.shape.length, tooMany, false);
   }
 

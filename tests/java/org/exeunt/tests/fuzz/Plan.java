@@ -1,17 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.tests.fuzz;
 
-import java.lang.reflect.Constructor;
-import java.lang.reflect.Executable;
 import java.lang.reflect.Method;
 import java.lang.reflect.Modifier;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.stream.Collectors;
+import java.util.Map;
+import java.util.Random;
+import java.util.function.Consumer;
+import java.util.function.Supplier;
+import org.exeunt.AttentionScores;
+import org.exeunt.HiredBudget;
+import org.exeunt.Op;
+import org.exeunt.StableMax;
+import org.exeunt.Tensor;
+import org.exeunt.cases.Cases;
+import org.exeunt.cases.Facade;
+import org.exeunt.cases.Steps;
 
-/** One op: how its builder is filled, as data that faults may be put into. */
-final class Plan {
+/** A sound call of an op as its room describes it, into which faults may be put. */
+final class Plan implements AutoCloseable {
   /** What is done with the filled builder. */
   enum Ending {
     RUN_ONCE,
@@ -26,78 +36,101 @@ final class Plan {
     RUN_BEHIND_SCOPE
   }
 
-  /** One call of a setter. */
-  record Step(Method setter, Node... arguments) {
-    @Override
-    public String toString() {
-      return Node.describe(setter, arguments);
-    }
+  /** Other ways to the same builder: what they choose is chosen again by the setters. */
+  private static final Map<String, List<Supplier<Op.Builder<?>>>> DOORS = Map.of("attention_scores",
+      List.of(AttentionScores::hired, AttentionScores::promptDistill, AttentionScores::gemFilter,
+          AttentionScores::fastV,
+          () -> AttentionScores.snapKv(3), () -> AttentionScores.heavyHitters(3)),
+      "cross_entropy", List.of(StableMax::crossEntropy), "hired_budget",
+      List.of(HiredBudget::asInCode));
+
+  /** A number of the params. */
+  record Scalar(String name, Class<?> type, int offset) {}
+
+  final String op; // as in the C ABI
+  final List<Scalar> scalars = new ArrayList<>();
+  final List<Consumer<List<?>>> faults = new ArrayList<>(); // of the order of the setters
+  int omitted = -1; // which cache, layer, selection or statistics is null
+  Ending ending;
+  private final Supplier<Op.Builder<?>> door;
+  private final long handle;
+  private final Map<Long, Spec> byAddress = new LinkedHashMap<>();
+
+  /** Any op's, over the arena, which it overwrites. */
+  static Plan any(Random random, Arena arena) {
+    List<String> ops = List.copyOf(Facade.ops());
+    return new Plan(ops.get(random.nextInt(ops.size())), random, arena);
   }
 
-  final Class<?> op;
-  final Node factory;
-  final List<Step> steps = new ArrayList<>();
-  Ending ending = Ending.BUILD_AND_RUN;
-  List<Node> stepArguments = List.of(); // of an op's own run method
-
-  Plan(Class<?> op, String factory, Node... arguments) {
+  Plan(String op, Random random, Arena arena) {
     this.op = op;
-    this.factory = new Node.Made("builder", method(op, factory, arguments), arguments);
+    arena.reset();
+    handle = Cases.draw(op, random.nextLong(), arena.address(), Arena.BYTES);
+    for (String line : Cases.drawnFields(handle)) {
+      List<String> words = List.of(line.split(" "));
+      long address = Long.parseLong(words.get(2));
+      if (!words.get(1).equals("tensor")) {
+        Class<?> type =
+            Map.of("int32", int.class, "int64", long.class, "float", float.class, "double",
+                   double.class)
+                .get(words.get(1));
+        scalars.add(new Scalar(words.get(0), type, (int) (address - arena.address())));
+        continue;
+      }
+      Tensor tensor = Tensor.ofDlpack(address);
+      long offset = tensor.address() == 0 ? 0 : tensor.address() - arena.address();
+      Spec spec =
+          byAddress.values()
+              .stream()
+              .filter(s -> s.offset == offset && !s.empty() && tensor.elements() > 0)
+              .findFirst()
+              .orElseGet(() -> new Spec(words.get(0), tensor, offset, words));
+      spec.optional &= words.contains("optional");
+      byAddress.put(address, spec);
+    }
+    List<Ending> endings = new ArrayList<>(List.of(Ending.values()));
+    if (runMethods().isEmpty()) {
+      endings.remove(Ending.STEP);
+    }
+    ending = endings.get(random.nextInt(endings.size()));
+    List<Supplier<Op.Builder<?>>> doors = DOORS.getOrDefault(op, List.of());
+    int which = random.nextInt(2 * doors.size() + 1);
+    door = which < doors.size() ? doors.get(which) : null;
   }
 
-  /** Calls a setter; the type of the builder is what the factory declares. */
-  Plan set(String setter, Node... arguments) {
-    steps.add(new Step(method(factory.type, setter, arguments), arguments));
-    return this;
-  }
+  /** A builder with all that the plan says. */
+  Op.Builder<?> fill(Trial trial) {
+    int[] made = {0};
+    Facade.Hook hook = new Facade.Hook() {
+      @Override
+      public Tensor tensor(long dl) {
+        return byAddress.get(dl).value(trial);
+      }
 
-  List<Node> nodes() {
-    List<Node> nodes = new ArrayList<>(factory.all());
-    nodes.remove(factory); // never null
-    steps.forEach(step -> Arrays.stream(step.arguments).forEach(n -> nodes.addAll(n.all())));
-    stepArguments.forEach(n -> nodes.addAll(n.all()));
-    return nodes;
+      @Override
+      public boolean omits() {
+        return made[0]++ == omitted;
+      }
+    };
+    return Facade.with(hook, () -> {
+      Steps<?> steps = Facade.steps(op, Cases.drawnParams(handle));
+      if (door != null) {
+        steps.beginWith(door);
+      }
+      faults.forEach(fault -> fault.accept(steps.calls()));
+      return steps.fill();
+    });
   }
 
   List<Spec> specs() {
-    return nodes()
-        .stream()
-        .filter(Spec.class ::isInstance)
-        .map(Spec.class ::cast)
-        .distinct()
-        .toList();
+    return byAddress.values().stream().distinct().toList();
   }
 
-  /** The public method of this name that takes such arguments. */
-  static Method method(Class<?> owner, String name, Node... arguments) {
-    for (Method method : owner.getMethods()) {
-      if (method.getName().equals(name) && !method.isBridge() && takes(method, arguments)) {
-        return method;
-      }
-    }
-    throw new IllegalStateException(owner + " has no " + name + Arrays.toString(arguments));
-  }
-
-  static Constructor<?> constructor(Class<?> owner, Node... arguments) {
-    for (Constructor<?> constructor : owner.getConstructors()) {
-      if (takes(constructor, arguments)) {
-        return constructor;
-      }
-    }
-    throw new IllegalStateException(owner + " cannot be made of " + Arrays.toString(arguments));
-  }
-
-  private static boolean takes(Executable executable, Node... arguments) {
-    Class<?>[] types = executable.getParameterTypes();
-    if (types.length != arguments.length) {
-      return false;
-    }
-    for (int i = 0; i < types.length; i++) {
-      if (!types[i].isAssignableFrom(arguments[i].type)) {
-        return false;
-      }
-    }
-    return true;
+  Class<?> built() {
+    return Arrays.stream(Op.class.getPermittedSubclasses())
+        .filter(c -> c.getSimpleName().equalsIgnoreCase(op.replace("_", "")))
+        .findFirst()
+        .orElseThrow();
   }
 
   /** The methods by which an op with a step runs: those of its own class. */
@@ -108,15 +141,13 @@ final class Plan {
         .toList();
   }
 
-  /** The op that the builder builds, which need not be the class that has the factory. */
-  Class<?> built() {
-    return factory.type.getEnclosingClass();
+  @Override
+  public void close() {
+    Cases.release(handle);
   }
 
   @Override
   public String toString() {
-    return op.getSimpleName() + "." + factory
-        + steps.stream().map(step -> "\n      ." + step).collect(Collectors.joining())
-        + "\n      then " + ending + (ending == Ending.STEP ? stepArguments : "");
+    return op + " " + specs() + "\n      then " + ending;
   }
 }

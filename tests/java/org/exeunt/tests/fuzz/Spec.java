@@ -3,6 +3,7 @@ package org.exeunt.tests.fuzz;
 
 import java.util.Arrays;
 import java.util.BitSet;
+import java.util.List;
 import org.bytedeco.javacpp.BytePointer;
 import org.exeunt.DType;
 import org.exeunt.Device;
@@ -10,7 +11,7 @@ import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
 /** A tensor argument before it exists: what a fault may change of it. */
-final class Spec extends Node {
+final class Spec {
   /** What keeps the tensor's memory. */
   enum Owner {
     ADDRESS,
@@ -31,20 +32,28 @@ final class Spec extends Node {
   boolean nowhere; // at address 0
   Owner owner = Owner.ADDRESS;
   Device device = Device.CPU;
+  final String name;
   final boolean written;
+  final boolean anyRank;
   boolean optional;
+  boolean used; // by an op of the facade
 
-  Spec(String name, DType dtype, long offset, boolean written, long... shape) {
-    super(name, Tensor.class);
-    this.dtype = dtype;
+  /** `what` holds of it, in the words of Cases.drawnFields. */
+  Spec(String name, Tensor tensor, long offset, List<String> what) {
+    this.name = name;
     this.offset = offset;
-    this.written = written;
-    this.shape = shape;
+    dtype = tensor.dtype();
+    shape = tensor.shape();
+    nowhere = tensor.address() == 0;
+    written = what.contains("written");
+    optional = what.contains("optional");
+    anyRank = what.contains("any_rank");
+    strides = empty() || Arrays.equals(tensor.strides(), steps()) ? null : tensor.strides();
   }
 
-  Spec optional() {
-    optional = true;
-    return this;
+  /** Of LayerSchedule, which takes an array where the C ABI takes a tensor. */
+  boolean isArray() {
+    return name.equals("order");
   }
 
   boolean empty() {
@@ -104,8 +113,8 @@ final class Spec extends Node {
     }
   }
 
-  @Override
-  Object value(Trial trial) {
+  Tensor value(Trial trial) {
+    used = !isArray();
     Tensor tensor = tensor(trial);
     boolean exact = owner == Owner.SCOPE || owner == Owner.OWN_POINTER; // without room for gaps
     return tensor == null || strides == null || exact ? tensor : tensor.strided(shape, strides);

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.tests.fuzz;
 
+import java.lang.reflect.Constructor;
 import java.lang.reflect.Executable;
+import java.lang.reflect.InvocationTargetException;
+import java.lang.reflect.Method;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
@@ -41,8 +44,16 @@ final class Trial implements AutoCloseable {
     return random;
   }
 
-  void called(Executable executable) {
-    reached.add(executable);
+  /** Calls a public method or constructor and throws what it throws. */
+  Object invoke(Executable target, Object receiver, Object... values) throws Throwable {
+    reached.add(target);
+    try {
+      return target instanceof Method method
+          ? method.invoke(receiver, values)
+          : ((Constructor<?>) target).newInstance(values);
+    } catch (InvocationTargetException e) {
+      throw e.getCause();
+    }
   }
 
   void tell(Executable target, Object receiver, Object... values) {
