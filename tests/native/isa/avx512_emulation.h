@@ -187,6 +187,14 @@ EXN_EMULATED void mask_storeu_ps(void* p, __mmask16 m, Floats v) {
   _mm256_maskstore_ps(to, lanes.low, v.low);
   _mm256_maskstore_ps(to + 8, lanes.high, v.high);
 }
+EXN_EMULATED_CALL Floats maskz_compress_ps(__mmask16 m, Floats v) {
+  float lanes[16], some[16] = {};
+  storeu_ps(lanes, v);
+  for (int i = 0, n = 0; i < 16; ++i) {
+    if ((m >> i & 1) != 0) some[n++] = lanes[i];
+  }
+  return loadu_ps(some);
+}
 EXN_EMULATED_CALL void maskz_load_16(uint32_t m, const void* p, int n, uint16_t* to) {
   for (int i = 0; i < n; ++i) {
     to[i] = (m >> i & 1) != 0 ? static_cast<const uint16_t*>(p)[i] : uint16_t{0};
@@ -392,6 +400,7 @@ EXN_EMULATED __mmask16 fpclass_ps_mask(Floats a) {
 #define _mm512_storeu_ps EXN_USE(storeu_ps)
 #define _mm512_mask_loadu_ps EXN_USE(mask_loadu_ps)
 #define _mm512_mask_storeu_ps EXN_USE(mask_storeu_ps)
+#define _mm512_maskz_compress_ps EXN_USE(maskz_compress_ps)
 #define _mm256_maskz_loadu_epi16 EXN_USE(maskz_loadu_epi16_256)
 #define _mm512_maskz_loadu_epi16 EXN_USE(maskz_loadu_epi16)
 #define _mm256_mask_storeu_epi16 EXN_USE(mask_storeu_epi16_256)

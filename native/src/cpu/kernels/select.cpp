@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// select on the CPU: a row at a time, in L1 or L2. Heads are summed up where the selection has room
-// for a row's scores, which it then finds in place.
+// select on the CPU: a row at a time, in L1 or L2; a long one by all threads where there are fewer
+// rows than threads. Heads are summed up where the selection has room for a row's scores, which it
+// then finds in place.
 #include "../ids.h"
 #include "selection.h"
 
@@ -71,19 +72,21 @@ void run_rows(const SelectArgs& a, const SelectionRooms& rooms) {
   if (summed) sum_rows<T>(a, rooms);
   const int64_t of_room = (rows + rooms.count - 1) / rooms.count;
   const int64_t scores = (summed ? 1 : a.heads) * a.scores.cols;
-  const int64_t chunk = kWorthSharing / (of_room * scores + 1) + 1;
+  // Loops do not nest: threads share either the rows or what is in each.
+  const bool shared = selector.shares(rows);
+  const int64_t chunk = shared ? rooms.count : kWorthSharing / (of_room * scores + 1) + 1;
   parallel_for(rooms.count, chunk, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const SelectionRoom room = rooms.room(i);
       for (int64_t row = i; row < rows; row += rooms.count) {
         const int64_t limit = limit_of(a, row);
         if (a.heads == 1) {
-          selector.run(row_of<T>(a.scores, row), row, limit, room);
+          selector.run(row_of<T>(a.scores, row), row, limit, room, shared);
           continue;
         }
         for (int64_t first = 0; !summed && first < limit; first += kSumPiece)
           sum_piece<T>(a, row, first, room.score);
-        selector.run<float>(room.score, row, limit, room);
+        selector.run<float>(room.score, row, limit, room, shared);
       }
     }
   });

@@ -5,10 +5,17 @@
 // threshold half way between the bounds, in the order of floats, and as soon as few scores lie
 // between the bounds, only those are looked at. At most 32 counts, wherever the scores lie and
 // whatever k is. Two more passes mark the columns above the cut and write their numbers.
+//
+// A long row is passed over once instead: a sample of it gives two scores that the k-th largest is
+// nearly always between, the pass marks what is above both and sets aside the few between them, and
+// only among those the bisection looks for the cut. Where the sample misled, or has too many scores
+// between the bounds, the row is bisected as a whole. Threads share out such a row.
 #pragma once
 
 #include <cmath>
 
+#include "../pool.h"
+#include "../simd/prefetch.h"
 #include "elements.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -56,10 +63,14 @@ struct ColumnSet {
   }
 
   static EXN_SIMD int64_t ones(uint64_t x) {
+#if defined(__POPCNT__)
+    return __builtin_popcountll(x);
+#else
     x -= x >> 1 & 0x5555555555555555u;
     x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
     x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
     return static_cast<int64_t>(x * 0x0101010101010101u >> 56);
+#endif
   }
 };
 
@@ -101,13 +112,13 @@ static EXN_SIMD int64_t count_above(const float* x, int64_t n, float bar) {
 }
 
 // Copies the scores from `low` to `high` to `out`, which may be `x`, and returns how many they are.
-static EXN_SIMD int64_t keep_between(const float* x, int64_t n, float low, float high, float* out) {
+static __attribute__((noinline)) int64_t keep_between(const float* x, int64_t n, float low,
+                                                      float high, float* out) {
   int64_t kept = 0;
   for_vectors(n, [&](int64_t i, int lanes) EXN_FLAT {
     const f32v v = load_part(x + i, lanes, NAN);
     const uint32_t off = bits_of(less(v, set1(low))) | bits_of(less(set1(high), v));
-    for (uint32_t in = bits_of(equal(v, v)) & ~off; in != 0; in &= in - 1)
-      out[kept++] = x[i + __builtin_ctz(in)];
+    kept += store_some(out + kept, v, bits_of(equal(v, v)) & ~off);
   });
   return kept;
 }
@@ -119,10 +130,10 @@ struct ScoreCut {
 };
 
 // The cut that leaves the k largest of n scores; NaN are none of them, and of the others there are
-// more than k > 0, from `low` to `high`. `room` holds n / kFew + kLanes scores.
+// k > 0 or more, from `low` to `high`. `room` holds n / kFew + kLanes scores, and may be x.
 constexpr int64_t kFew = 4;
-static EXN_SIMD ScoreCut cut_at(const float* x, int64_t n, int64_t k, float low, float high,
-                                float* room) {
+static __attribute__((noinline)) ScoreCut cut_at(const float* x, int64_t n, int64_t k, float low,
+                                                 float high, float* room) {
   int64_t least = rank_of(low), most = rank_of(high);
   // Scores above the bounds `least` - 1 and `most`.
   int64_t above_least = n, above_most = 0;
@@ -147,6 +158,76 @@ static EXN_SIMD ScoreCut cut_at(const float* x, int64_t n, int64_t k, float low,
   return {of_rank(static_cast<int32_t>(least)), k - above_most};
 }
 
+// ---- long rows ----------------------------------------------------------------------------------
+
+// From so many columns on a segment is sampled. A sample is an eighth of them or less: it and what
+// is looked at of it fit where few of the scores fit.
+constexpr int64_t kLong = 16384;
+// Columns of a long row that are passed over at a time, by one thread: in L1.
+constexpr int64_t kPiece = 8192;
+// What a thread takes of them, and how many columns pay for waking it.
+constexpr int64_t kPiecesOfThread = 2;
+constexpr int64_t kWorthThreads = 65536;
+
+// Calls f(i) for [0, pieces), where `shared` on several threads.
+template <class F>
+static EXN_SIMD void for_pieces(int64_t pieces, bool shared, F&& f) {
+  parallel_for(pieces, shared ? kPiecesOfThread : pieces, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) f(i);
+  });
+}
+
+// The lowest bit that is set, 0 if none is.
+static EXN_SIMD int first_bit(uint64_t bits) {
+#if defined(__BMI__)
+  return static_cast<int>(__builtin_ia32_tzcnt_u64(bits) & 63);
+#else
+  return bits != 0 ? __builtin_ctzll(bits) : 0;
+#endif
+}
+
+// Writes value(i) for each set bit i, and a few more: whether there is one more bit is harder to
+// foresee than to write in vain. Returns where the next one goes.
+template <int kAtOnce, class T, class F>
+static EXN_SIMD T* list_bits(uint64_t bits, T* to, F&& value) {
+  T* const end = to + ColumnSet::ones(bits);
+  do {
+    for (int i = 0; i < kAtOnce; ++i) {
+      to[i] = value(first_bit(bits));
+      bits &= bits - 1;
+    }
+    to += kAtOnce;
+  } while (to < end);
+  return end;
+}
+
+// Writes first + i for each set bit i; up to 64 places may be written.
+static EXN_SIMD int32_t* list_columns(uint64_t bits, int32_t first, int32_t* to) {
+#if defined(EXN_HAS_STORE_NUMBERS)
+  constexpr int64_t kMany = 16;
+  if (ColumnSet::ones(bits) > kMany) {
+    for (int i = 0; i < 64; i += kLanes) {
+      const auto some = static_cast<uint32_t>(bits >> i) & ((uint32_t{1} << kLanes) - 1);
+      to += store_numbers(to, first + i, some);
+    }
+    return to;
+  }
+#endif
+  return list_bits<8>(bits, to, [&](int bit) EXN_FLAT { return first + bit; });
+}
+
+// Bit i of `bits` at the place of the i-th bit of `places`.
+static EXN_SIMD uint64_t spread(uint64_t bits, uint64_t places) {
+#if defined(__BMI2__)
+  return __builtin_ia32_pdep_di(bits, places);
+#else
+  uint64_t all = 0;
+  for (; places != 0; places &= places - 1, bits >>= 1)
+    all |= (bits & 1) != 0 ? places & (~places + 1) : 0;
+  return all;
+#endif
+}
+
 // ---- a row --------------------------------------------------------------------------------------
 
 // Scratch for one row at a time.
@@ -155,6 +236,14 @@ struct SelectionRoom {
   float* near_cut = nullptr;
   ColumnSet open;  // candidates
   ColumnSet taken;
+  // Of long rows, the scores between the bounds, those of a piece from its first column on, and
+  // their columns.
+  float* near = nullptr;
+  ColumnSet between;
+  // Of each piece, how many scores are above the bounds and between them, where -1 stands for NaN;
+  // later where its list begins, and how many columns it has.
+  int32_t* above = nullptr;
+  int32_t* count = nullptr;
 
   // Rows share rooms: there are as many as can be of use to threads, within a few MiB.
   static EXN_SIMD int64_t rooms(int64_t rows, int64_t columns) {
@@ -164,12 +253,18 @@ struct SelectionRoom {
     return rows < rooms ? rows : rooms;
   }
   static EXN_SIMD int64_t padded(int64_t columns) { return ColumnSet::words(columns) * 64; }
+  static EXN_SIMD int64_t pieces(int64_t columns) { return (columns + kPiece - 1) / kPiece; }
 
   EXN_SIMD void take(Workspace& ws, int64_t columns) {
     score = ws.take<float>(padded(columns));
     near_cut = ws.take<float>(columns / kFew + kLanes);
     open.word = ws.take<uint64_t>(ColumnSet::words(columns));
     taken.word = ws.take<uint64_t>(ColumnSet::words(columns) + 1);
+    if (columns < kLong) return;
+    near = ws.take<float>(padded(columns) + kLanes);
+    between.word = ws.take<uint64_t>(ColumnSet::words(columns));
+    above = ws.take<int32_t>(pieces(columns));
+    count = ws.take<int32_t>(pieces(columns));
   }
 };
 
@@ -194,6 +289,11 @@ struct SelectionRooms {
     r.near_cut += i * step_;
     r.open.word += i * step_ / 2;
     r.taken.word += i * step_ / 2;
+    if (columns < kLong) return r;
+    r.near += i * step_;
+    r.between.word += i * step_ / 2;
+    r.above += i * step_;
+    r.count += i * step_;
     return r;
   }
 
@@ -207,22 +307,30 @@ class Selector {
   EXN_SIMD Selector(const Selection& selection, int64_t columns)
       : s_(selection), columns_(columns) {}
 
-  // Row `row`, whose candidates lie below `limit`. The scores may be those of the room.
+  // Row `row`, whose candidates lie below `limit`. The scores may be those of the room. `shared`:
+  // by all threads, if it is long.
   template <class T>
-  EXN_SIMD void run(const T* scores, int64_t row, int64_t limit, const SelectionRoom& room) const {
+  EXN_SIMD void run(const T* scores, int64_t row, int64_t limit, const SelectionRoom& room,
+                    bool shared = false) const {
     mark(row, limit, room);
-    float low, high;
-    const bool valid = load_scores(scores, limit, room, &low, &high);
+    bool valid = true;
     for (int64_t g = 0; valid && g < s_.segment_count; ++g) {
       const int64_t end = segment(g + 1) < limit ? segment(g + 1) : limit;
       const int64_t k = s_.budget != nullptr ? s_.budget[row * s_.segment_count + g] : s_.k;
-      if (segment(g) < end) take_best(room, segment(g), end, k, low, high);
+      if (segment(g) < end) valid = select_from(scores, {segment(g), end}, k, limit, room, shared);
     }
     if (!valid) room.taken.insert(0, limit);
-    write(row, valid, room);
+    write(row, valid, room, shared);
   }
 
+  // Whether threads gain by sharing each of so many rows, and not the rows.
+  EXN_SIMD bool shares(int64_t rows) const { return columns_ >= kWorthThreads && rows < threads(); }
+
  private:
+  struct Columns {
+    int64_t begin, end;
+  };
+
   EXN_SIMD int64_t segment(int64_t g) const {
     return s_.segments != nullptr ? s_.segments[g] : g == 0 ? 0 : columns_;
   }
@@ -249,14 +357,28 @@ class Selector {
     for_ranges(s_.keep, s_.keep_count, s_.keep_stride, row, keep);
   }
 
-  // Copies the scores below `limit`, puts NaN where no candidate is, and finds bounds of them all.
-  // Returns whether no candidate is NaN.
+  // Takes the k best candidates of a segment, unless one is NaN: then it returns false.
   template <class T>
-  EXN_SIMD bool load_scores(const T* scores, int64_t limit, const SelectionRoom& room, float* low,
-                            float* high) const {
+  EXN_SIMD bool select_from(const T* scores, const Columns& at, int64_t k, int64_t limit,
+                            const SelectionRoom& room, bool shared) const {
+    if (at.end - at.begin >= kLong && k > 0) {
+      const Outcome outcome = take_sampled(scores, at, k, room, shared);
+      if (outcome != Outcome::kMissed) return outcome == Outcome::kTaken;
+    }
+    float low, high;
+    if (!load_scores(scores, at, limit, room, &low, &high)) return false;
+    take_best(room, at.begin, at.end, k, low, high);
+    return true;
+  }
+
+  // Copies the scores of the words of a segment below `limit`, puts NaN where no candidate is, and
+  // finds bounds of them all. Returns whether no candidate is NaN.
+  template <class T>
+  EXN_SIMD bool load_scores(const T* scores, const Columns& at, int64_t limit,
+                            const SelectionRoom& room, float* low, float* high) const {
     f32v least = set1(HUGE_VALF), most = set1(-HUGE_VALF);
     uint64_t broken = 0;
-    for (int64_t begin = 0; begin < limit; begin += 64) {
+    for (int64_t begin = at.begin / 64 * 64; begin < at.end; begin += 64) {
       const uint64_t open = room.open.word[begin / 64];
       uint64_t numbers = 0;
       const int64_t rest = limit - begin < 64 ? limit - begin : 64;
@@ -299,18 +421,274 @@ class Selector {
     });
   }
 
-  EXN_SIMD void write(int64_t row, bool valid, const SelectionRoom& room) const {
-    int32_t* list = s_.indices + row * s_.capacity;
+  // ---- the same of long segments, from a sample
+
+  enum class Outcome { kTaken, kBroken, kMissed };
+
+  // What is between them is near the cut.
+  struct Bounds {
+    float low, high;
+  };
+
+  // Words of a piece, as far as the columns reach.
+  struct Words {
+    int64_t first, last;
+  };
+  static EXN_SIMD Words words_of(const Columns& at, int64_t piece) {
+    constexpr int64_t kWords = kPiece / 64;
+    const int64_t begin = at.begin / 64, end = ColumnSet::words(at.end);
+    return {begin > piece * kWords ? begin : piece * kWords,
+            end < (piece + 1) * kWords ? end : (piece + 1) * kWords};
+  }
+
+  // Two scores that hold the cut below the best `share` of the candidates, most likely; the same one
+  // where many candidates have it. False if too many lie between them.
+  template <class T>
+  EXN_SIMD bool sample(const T* scores, const Columns& at, double share, const SelectionRoom& room,
+                       Bounds* bounds) const {
+    const int64_t n = at.end - at.begin;
+    int shift = 11;
+    while (shift < 13 && n >> shift > 32) ++shift;
+    float* const x = room.near_cut;
     int64_t count = 0;
-    for (int64_t w = 0; w < ColumnSet::words(columns_); ++w) {
-      uint64_t left = room.taken.word[w];
-      for (; left != 0 && count < s_.capacity; left &= left - 1)
-        list[count++] = static_cast<int32_t>(w * 64 + __builtin_ctzll(left));
-      count += ColumnSet::ones(left);
+    for (int64_t i = 0; i < int64_t{1} << shift; ++i) {
+      const uint32_t jitter = static_cast<uint32_t>(i) * 2654435761u >> 16;
+      const int64_t j = at.begin + ((i << 16 | jitter) * n >> (16 + shift));
+      x[count] = to_float(scores[j]);
+      count += x[count] == x[count] && (room.open.word[j / 64] >> j % 64 & 1) != 0 ? 1 : 0;
     }
+    if (count == 0) return false;
+    float* const more = x + count;
+    f32v least = set1(x[0]), most = least;
+    for_vectors(count, [&](int64_t i, int lanes) EXN_FLAT {
+      const f32v v = load_part(x + i, lanes, x[0]);
+      least = min(v, least);
+      most = max(v, most);
+    });
+    const float lowest = -reduce_max(sub(zero(), least)), highest = reduce_max(most);
+    const auto best = [&](int64_t place) EXN_FLAT {
+      return cut_at(x, count, place, lowest, highest, more).bar;
+    };
+    // The place of the cut in the sample, and four deviations to both sides.
+    const double place = share * static_cast<double>(count);
+    const double away = 4 * ::sqrt(place * (1 - share)) + 4;
+    const auto above = place < away ? 0 : static_cast<int64_t>(place - away);
+    const int64_t below = static_cast<int64_t>(place + away) + 1;
+    bounds->high = above < 1 ? HUGE_VALF : best(above);
+    bounds->low = below > count ? -HUGE_VALF : best(below);
+    const int64_t near = keep_between(x, count, bounds->low, bounds->high, more);
+    if (near <= count / (2 * kFew)) return true;
+    const float bar = best(static_cast<int64_t>(place) + 1);
+    bounds->low = bounds->high = bar;
+    return keep_between(x, count, bar, bar, more) > near / 2;
+  }
+
+  // Marks the scores of a piece above the bounds, and those between them; sets these aside, or, if
+  // there is but one such score, counts them. NaN are taken for near until they are found there.
+  template <bool kOneScore, class T>
+  EXN_SIMD void mark_piece(const T* scores, const Columns& at, int64_t piece, const Bounds& bounds,
+                           const SelectionRoom& room) const {
+    const Words words = words_of(at, piece);
+    constexpr int64_t kAhead = 4096 / sizeof(T);
+    float* const near = room.near + piece * kPiece;
+    float* to = near;
+    int64_t taken = 0, same = 0;
+    uint64_t broken = 0;
+    for (int64_t w = words.first; w < words.last; ++w) {
+      const T* x = scores + w * 64;
+      uint64_t open = room.open.word[w];
+      if (w * 64 < at.begin) open &= ~uint64_t{0} << at.begin % 64;
+      const int64_t rest = at.end - w * 64;
+      if (rest < 64) open &= ~uint64_t{0} >> (64 - rest);
+      const auto bits_where = [&](auto is) EXN_FLAT {
+        uint64_t bits = 0;
+        if (rest >= 64) {
+          for (int i = 0; i < 64; i += kLanes) bits |= uint64_t{bits_of(is(load(x + i)))} << i;
+        } else {
+          for_vectors(rest, [&](int64_t i, int lanes) EXN_FLAT {
+            bits |= uint64_t{bits_of(is(load_part(x + i, lanes, NAN)))} << i;
+          });
+        }
+        return bits;
+      };
+      for (int i = 0; i < 64; i += kLineOf<T>) prefetch_l1(x + kAhead + i);
+      open &= ~bits_where([&](f32v v) EXN_FLAT { return less(v, set1(bounds.low)); });
+      if (open == 0) {
+        room.between.word[w] = 0;
+        continue;
+      }
+      const uint64_t above =
+          open & bits_where([&](f32v v) EXN_FLAT { return less(set1(bounds.high), v); });
+      const uint64_t between = open & ~above;
+      room.taken.word[w] |= above;
+      taken += ColumnSet::ones(above);
+      if (kOneScore) {
+        broken |= between & ~bits_where([&](f32v v)
+                                            EXN_FLAT { return equal(v, set1(bounds.low)); });
+        same += ColumnSet::ones(between);
+      } else {
+        to = list_bits<4>(between, to, [&](int j) EXN_FLAT { return to_float(x[j]); });
+      }
+      room.between.word[w] = between;
+    }
+    if (!kOneScore) {
+      same = to - near;
+      for_vectors(same, [&](int64_t i, int lanes) EXN_FLAT {
+        const f32v v = load_part(near + i, lanes, 0.0f);
+        broken |= ~bits_of(equal(v, v)) & ((uint32_t{1} << kLanes) - 1);
+      });
+    }
+    room.above[piece] = static_cast<int32_t>(taken);
+    room.count[piece] = broken != 0 ? -1 : static_cast<int32_t>(same);
+  }
+
+  // Takes the scores of a piece above the bar, and leaves those that equal it as the near ones.
+  __attribute__((noinline)) void take_near(const Columns& at, int64_t piece, float bar,
+                                           const SelectionRoom& room) const {
+    const Words words = words_of(at, piece);
+    const float* near = room.near + piece * kPiece;
+    const bool few = room.count[piece] < kPiece / 64;
+    int64_t equals = 0;
+    for (int64_t w = words.first; w < words.last; ++w) {
+      const uint64_t between = room.between.word[w];
+      if (few && between == 0) continue;
+      const int64_t ones = ColumnSet::ones(between);
+      uint64_t above = 0, same = 0;
+      int64_t i = 0;
+      do {  // at least once: often it is once, and rarely none at all
+        const f32v v = load(near + i);
+        above |= uint64_t{bits_of(less(set1(bar), v))} << i;
+        same |= uint64_t{bits_of(equal(v, set1(bar)))} << i;
+        i += kLanes;
+      } while (i < ones);
+      near += ones;
+      room.taken.word[w] |= spread(above, between);
+      room.between.word[w] = same = spread(same, between);
+      equals += ColumnSet::ones(same);
+    }
+    room.count[piece] = static_cast<int32_t>(equals);
+  }
+
+  // Takes the first of the near columns, so many.
+  EXN_SIMD void take_first(const Columns& at, int64_t wanted, const SelectionRoom& room) const {
+    for (int64_t w = at.begin / 64; wanted > 0; ++w) {
+      uint64_t bits = room.between.word[w];
+      const int64_t ones = ColumnSet::ones(bits);
+      for (int64_t more = ones - wanted; more > 0; --more)
+        bits &= ~(uint64_t{1} << (63 - __builtin_clzll(bits)));
+      room.taken.word[w] |= bits;
+      wanted -= ones;
+    }
+  }
+
+  template <class T>
+  EXN_SIMD Outcome take_sampled(const T* scores, const Columns& at, int64_t k,
+                                const SelectionRoom& room, bool shared) const {
+    const bool all = s_.keep_count == 0 && s_.drop_count == 0;
+    const int64_t candidates = all ? at.end - at.begin : room.open.count(at.begin, at.end);
+    Bounds bounds;
+    if (k >= candidates ||
+        !sample(scores, at, static_cast<double>(k) / static_cast<double>(candidates), room,
+                &bounds))
+      return Outcome::kMissed;
+    const bool one_score = bounds.low == bounds.high;
+    const int64_t first = at.begin / kPiece, last = (at.end + kPiece - 1) / kPiece;
+    for_pieces(last - first, shared, [&](int64_t i) EXN_FLAT {
+      if (one_score) {
+        mark_piece<true>(scores, at, first + i, bounds, room);
+      } else {
+        mark_piece<false>(scores, at, first + i, bounds, room);
+      }
+    });
+    int64_t near = 0;
+    for (int64_t i = first; i < last; ++i) {
+      if (room.count[i] < 0) return Outcome::kBroken;
+      k -= room.above[i];
+      near += room.count[i];
+    }
+    if (k <= 0 || k > near || (!one_score && near > (at.end - at.begin) / kFew)) {
+      ColumnSet::for_range(at.begin, at.end, [&](int64_t w, uint64_t bits) EXN_FLAT {
+        room.taken.word[w] &= ~(room.open.word[w] & bits);
+      });
+      return Outcome::kMissed;
+    }
+    if (one_score) {
+      take_first(at, k, room);
+      return Outcome::kTaken;
+    }
+    int64_t gathered = 0;
+    for (int64_t i = first; i < last; ++i) {
+      const float* from = room.near + i * kPiece;
+      for_vectors(room.count[i], [&](int64_t j, int lanes) EXN_FLAT {
+        store_part(room.near_cut + gathered + j, load_part(from + j, lanes, 0.0f), lanes);
+      });
+      gathered += room.count[i];
+    }
+    const ScoreCut cut = cut_at(room.near_cut, near, k, bounds.low, bounds.high, room.near_cut);
+    for_pieces(last - first, shared,
+               [&](int64_t i) EXN_FLAT { take_near(at, first + i, cut.bar, room); });
+    take_first(at, cut.equal, room);
+    return Outcome::kTaken;
+  }
+
+  // ---- the list
+
+  // The columns of some words, from `to` up to `end`. Returns how many there are.
+  static EXN_SIMD int64_t list_words(const SelectionRoom& room, const Words& words, int32_t* to,
+                                     int32_t* end) {
+    int64_t all = 0;
+    for (int64_t w = words.first; w < words.last; ++w) {
+      uint64_t left = room.taken.word[w];
+      if (left == 0) continue;
+      all += ColumnSet::ones(left);
+      const auto number = static_cast<int32_t>(w * 64);
+      if (end - to >= 64) {
+        to = list_columns(left, number, to);
+        continue;
+      }
+      for (; left != 0 && to < end; left &= left - 1) *to++ = number + first_bit(left);
+    }
+    return all;
+  }
+
+  __attribute__((noinline)) void write(int64_t row, bool valid, const SelectionRoom& room,
+                                       bool shared) const {
+    int32_t* list = s_.indices + row * s_.capacity;
+    const int64_t count =
+        shared ? write_shared(list, room)
+               : list_words(room, {0, ColumnSet::words(columns_)}, list, list + s_.capacity);
     if (s_.count != nullptr) s_.count[row] = static_cast<int32_t>(count);
     if (s_.valid != nullptr) s_.valid[row] = valid ? 1 : 0;
-    for (; count < s_.capacity; ++count) list[count] = -1;
+    for_pieces(SelectionRoom::pieces(s_.capacity), shared, [&](int64_t i) EXN_FLAT {
+      const int64_t begin = i * kPiece > count ? i * kPiece : count;
+      const int64_t end = (i + 1) * kPiece < s_.capacity ? (i + 1) * kPiece : s_.capacity;
+      for (int64_t at = begin; at < end; ++at) list[at] = -1;
+    });
+  }
+
+  // The list of a long row, by all threads; returns how many columns are taken.
+  __attribute__((noinline)) int64_t write_shared(int32_t* list, const SelectionRoom& room) const {
+    const Columns all = {0, columns_};
+    const int64_t pieces = SelectionRoom::pieces(columns_);
+    for_pieces(pieces, true, [&](int64_t i) EXN_FLAT {
+      const Words words = words_of(all, i);
+      int64_t ones = 0;
+      for (int64_t w = words.first; w < words.last; ++w)
+        ones += ColumnSet::ones(room.taken.word[w]);
+      room.count[i] = static_cast<int32_t>(ones);
+    });
+    int64_t count = 0;
+    for (int64_t i = 0; i < pieces; ++i) {
+      room.above[i] = static_cast<int32_t>(count);
+      count += room.count[i];
+    }
+    for_pieces(pieces, true, [&](int64_t i) EXN_FLAT {
+      const int64_t begin = room.above[i], end = begin + room.count[i];
+      if (begin >= s_.capacity) return;
+      list_words(room, words_of(all, i), list + begin,
+                 list + (end < s_.capacity ? end : s_.capacity));
+    });
+    return count;
   }
 
   Selection s_;

@@ -13,6 +13,9 @@
 //   in_order()              loads and prefetches stay on their side of it: a core reads ahead in
 //                           their order, which the compiler would change
 //   f64v                    kLanes / 2 lanes; low_f64, high_f64 widen a half, narrow joins them
+//   store_some(p, v, bits)  the lanes of `bits` one behind the other, and returns how many; up to
+//                           kLanes elements may be written
+//   store_numbers           the same of first, first + 1, ..., where the set has it
 //   load_n, store_n         the first n lanes, 0 <= n <= kLanes; the others read as `fill`, and
 //                           their memory is not touched
 #pragma once
@@ -69,6 +72,16 @@ static EXN_SIMD double reduce_add(f64v v) {
 
 #if !defined(EXN_HAS_ADD_PRODUCT)
 static EXN_SIMD f32v add_product(f32v a, f32v b, f32v sum) { return fma(a, b, sum); }
+#endif
+
+#if !defined(EXN_HAS_STORE_SOME)
+static EXN_SIMD int store_some(float* p, f32v v, uint32_t bits) {
+  float lanes[kLanes];
+  store(lanes, v);
+  int n = 0;
+  for (; bits != 0; bits &= bits - 1) p[n++] = lanes[__builtin_ctz(bits)];
+  return n;
+}
 #endif
 
 static EXN_SIMD void in_order() { __asm__ volatile("" ::: "memory"); }
