@@ -106,6 +106,17 @@ void cache(Maker& m, exn_kv_cache& p, const CacheNames& names, const CacheShape&
     pages[i] = static_cast<int32_t>(c.pages.size - 1 - i);
 }
 
+void cache_again(Maker& m, exn_kv_cache& p, const CacheNames& names, const exn_kv_cache& first) {
+  const TensorField* of_first = m.fields();
+  p = first;
+  m.any_integer(p.layout, names.layout, p.layout);
+  m.zero(p.reserved, names.reserved);
+  m.again(p.k, names.k, of_first[0].tensor);
+  m.again(p.v, names.v, of_first[1].tensor);
+  of_first[2].tensor == nullptr ? m.none(p.block_table, names.block_table)
+                                : m.again(p.block_table, names.block_table, of_first[2].tensor);
+}
+
 void distinct_slots(Maker& m, int32_t* slots, const int32_t* sequences, int64_t rows,
                     int64_t capacity) {
   int32_t next[16] = {};

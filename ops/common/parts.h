@@ -53,6 +53,9 @@ CacheShape cache_shape(Maker& m, const CacheNames& names);
 void cache(Maker& m, exn_kv_cache& p, const CacheNames& names, const CacheShape& c, Role role,
            unsigned v_flags = kPlain);
 
+// The cache whose tensors were described first, once more.
+void cache_again(Maker& m, exn_kv_cache& p, const CacheNames& names, const exn_kv_cache& first);
+
 // Which slot each row writes: a different one for each, -1 where there is none left or by chance.
 void distinct_slots(Maker& m, int32_t* slots, const int32_t* sequences, int64_t rows,
                     int64_t capacity);

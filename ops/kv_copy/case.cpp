@@ -180,14 +180,7 @@ void describe(Maker& m, exn_kv_copy_params& p) {
   }
   cache(m, p.destination, kTo, to, Role::kInOut);
   if (in_place) {
-    const TensorField* half = m.fields();
-    p.source = p.destination;
-    m.any_integer(FIELD(source.layout), p.source.layout);
-    m.zero(FIELD(source.reserved));
-    m.again(FIELD(source.k), half[0].tensor);
-    m.again(FIELD(source.v), half[1].tensor);
-    half[2].tensor == nullptr ? m.none(FIELD(source.block_table))
-                              : m.again(FIELD(source.block_table), half[2].tensor);
+    cache_again(m, p.source, kFrom, p.destination);
   } else {
     cache(m, p.source, kFrom, from, Role::kIn);
   }
