@@ -2,15 +2,21 @@
 package org.exeunt.bench;
 
 import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
 import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Instant;
 import java.time.temporal.ChronoUnit;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Locale;
 import java.util.Map;
+import java.util.Properties;
+import java.util.TreeMap;
+import java.util.stream.Collectors;
 import org.exeunt.Backend;
 
 /**
@@ -40,6 +46,8 @@ final class Host {
     facts.put("backend", Backend.CPU.description());
     facts.put("isa", Backend.isa());
     facts.put("exeunt", Backend.version());
+    facts.put("commit", commit());
+    facts.put("environment", environment(System.getenv()));
     facts.put("jdk",
         System.getProperty("java.vm.version") + " (" + System.getProperty("java.vendor") + ")");
     facts.put("date", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
@@ -51,12 +59,16 @@ final class Host {
   /** The host that a fork's arguments tell of. */
   static Host fromJvmArguments(List<String> arguments) {
     Map<String, String> facts = new LinkedHashMap<>();
+    List<String> flags = new ArrayList<>();
     for (String argument : arguments) {
       int equals = argument.indexOf('=');
       if (argument.startsWith(PREFIX) && equals > 0) {
         facts.put(argument.substring(PREFIX.length(), equals), argument.substring(equals + 1));
+      } else if (!argument.matches("-XX:(SharedArchiveFile|ArchiveClassesAtExit)=.*")) {
+        flags.add(argument);
       }
     }
+    facts.put("arguments", String.join(" ", flags));
     return new Host(facts);
   }
 
@@ -79,6 +91,12 @@ final class Host {
     return facts;
   }
 
+  /** Which code, when and where. */
+  String summary() {
+    return get("exeunt") + " (" + get("commit") + "), " + get("date") + ", " + get("cpu") + " "
+        + get("isa") + ", " + get("mode") + ", " + get("environment");
+  }
+
   /** For file names: the CPU, and the mode where it is not the full one. */
   String slug() {
     String name =
@@ -90,6 +108,32 @@ final class Host {
   /** Processes that want to run, averaged over a minute; negative where the system won't tell. */
   static double loadAverage() {
     return ManagementFactory.getOperatingSystemMXBean().getSystemLoadAverage();
+  }
+
+  /** What the jar was built from, as git describes it: -dirty if the tree had changes. */
+  private static String commit() {
+    Properties build = new Properties();
+    try (InputStream file = Host.class.getResourceAsStream("/build.properties")) {
+      if (file != null) {
+        build.load(file);
+      }
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+    String commit = build.getProperty("commit", "");
+    return commit.isBlank() ? "unknown commit" : commit;
+  }
+
+  /** What of the environment is exeunt's. */
+  static String environment(Map<String, String> variables) {
+    String own =
+        new TreeMap<>(variables)
+            .entrySet()
+            .stream()
+            .filter(e -> e.getKey().startsWith("EXEUNT_"))
+            .map(Map.Entry::toString)
+            .collect(Collectors.joining(" "));
+    return own.isEmpty() ? "no EXEUNT_* set" : own;
   }
 
   private static String cpu() {

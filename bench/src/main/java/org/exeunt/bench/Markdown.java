@@ -74,7 +74,10 @@ final class Markdown {
     line("| CPU | %s, %s cores |", host.get("cpu"), host.get("cores"));
     line("| last-level cache | %s |", bytes(host.cache()));
     line("| exeunt | %s, %s |", host.get("exeunt"), host.get("backend"));
+    line("| commit | %s |", host.get("commit"));
     line("| JDK | %s |", host.get("jdk"));
+    line("| JVM arguments | %s |", host.get("arguments"));
+    line("| environment | %s |", host.get("environment"));
     line("| date | %s |", host.get("date"));
     line("| load average | %s before the run, %.2f at most during it |", host.get("load"),
         figures.stream().mapToDouble(f -> f.load).max().orElse(0));

@@ -12,6 +12,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import java.util.regex.Pattern;
 import org.exeunt.bench.contenders.Problem;
 import org.junit.jupiter.api.Test;
@@ -22,35 +23,37 @@ class ReportTest {
   private static final String ARGUMENTS = "\"jvmArgs\": [\"-Xmx6g\","
       + " \"-Dexeunt.bench.cpu=Test CPU 9000\", \"-Dexeunt.bench.isa=avx2\","
       + " \"-Dexeunt.bench.load=0.25\", \"-Dexeunt.bench.mode=quick\","
-      + " \"-Dexeunt.bench.cache=150000\"]";
+      + " \"-Dexeunt.bench.cache=150000\", \"-Dexeunt.bench.commit=abc-dirty\","
+      + " \"-XX:SharedArchiveFile=/tmp/x.jsa\", \"-Dexeunt.bench.environment=EXEUNT_ISA=avx2\"]";
 
   @TempDir Path folder;
 
-  private static String sampled(
+  static String sampled(
       String op, String id, String contender, int threads, double p50, double limit) {
     return sampled(op, id, contender, threads, Operands.CACHE, p50, limit, 0);
   }
 
-  private static String sampled(String op, String id, String contender, int threads,
-      Operands operands, double p50, double limit, int moved) {
+  static String sampled(String op, String id, String contender, int threads, Operands operands,
+      double p50, double limit, int moved) {
     return String.format(Locale.ROOT,
         "{%s,"
             + "\"params\": {\"op\": \"%s\", \"id\": \"%s\", \"contender\": \"%s\", \"threads\": \"%d\","
             + " \"operands\": \"%s\"},"
             + "\"primaryMetric\": {\"scoreUnit\": \"us/op\", \"scorePercentiles\":"
-            + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f}},"
+            + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f},"
+            + " \"rawDataHistogram\": [[[[%f, 100]], [[%f, 100]]]]},"
             + "\"secondaryMetrics\": {\"load\": {\"rawData\": [[0.5, 1.5]]},"
             + " \"bytes\": {\"rawData\": [[196608, 196608]]},"
             + " \"bytes.moved\": {\"rawData\": [[%d, %d]]},"
             + " \"limit.round\": {\"rawData\": [[400000, 400000]]},"
             + " \"limit.p50\": {\"rawData\": [[%f, %f]]},"
             + " \"limit.min\": {\"rawData\": [[1.5, 1.25]]}}}",
-        ARGUMENTS, op, id, contender, threads, operands, p50 - 1, p50, p50 + 2, moved, moved,
-        limit - 1, limit + 1);
+        ARGUMENTS, op, id, contender, threads, operands, p50 - 1, p50, p50 + 2, p50 * 0.99,
+        p50 * 1.01, moved, moved, limit - 1, limit + 1);
   }
 
   /** A sample of an op that does many multiply-adds, which take {@code arithmetic} at the peak. */
-  private static String computing(String op, String id, double p50, double arithmetic) {
+  static String computing(String op, String id, double p50, double arithmetic) {
     String sampled = sampled(op, id, "exeunt", 1, p50, 2);
     return sampled.substring(0, sampled.length() - 2)
         + String.format(Locale.ROOT,
@@ -59,14 +62,14 @@ class ReportTest {
             arithmetic - 1, arithmetic + 1);
   }
 
-  private static String call(String contender, double nanoseconds) {
+  static String call(String contender, double nanoseconds) {
     return String.format(Locale.ROOT,
         "{%s,"
             + "\"params\": {\"contender\": \"%s\", \"threads\": \"1\"},"
             + "\"primaryMetric\": {\"scoreUnit\": \"ns/op\", \"scorePercentiles\":"
-            + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f}},"
+            + " {\"0.0\": %f, \"50.0\": %f, \"90.0\": %f}, \"rawData\": [[%f]]},"
             + "\"secondaryMetrics\": {\"load\": {\"rawData\": [[0.5]]}}}",
-        ARGUMENTS, contender, nanoseconds, nanoseconds, nanoseconds);
+        ARGUMENTS, contender, nanoseconds, nanoseconds, nanoseconds, nanoseconds);
   }
 
   private String report(String... entries) throws IOException {
@@ -193,8 +196,18 @@ class ReportTest {
     String text = report(call("empty", 5));
     assertTrue(text.contains("| CPU | Test CPU 9000, unknown cores |"), text);
     assertTrue(text.contains("| load average | 0.25 before the run, 0.50 at most"), text);
+    assertTrue(text.contains("| commit | abc-dirty |"), text);
+    assertTrue(text.contains("| JVM arguments | -Xmx6g |"), text);
+    assertTrue(text.contains("| environment | EXEUNT_ISA=avx2 |"), text);
     assertFalse(text.contains("## Targets"), text);
     assertEquals("avx2", digest().getAsJsonObject("host").get("isa").getAsString());
+  }
+
+  @Test
+  void ofTheEnvironmentOnlyOursIsTold() {
+    assertEquals("EXEUNT_ISA=avx2 EXEUNT_THREADS=1",
+        Host.environment(Map.of("EXEUNT_THREADS", "1", "HOME", "/root", "EXEUNT_ISA", "avx2")));
+    assertEquals("no EXEUNT_* set", Host.environment(Map.of("HOME", "/root")));
   }
 
   @Test
