@@ -141,9 +141,9 @@ fi
 # generate on a tree that counts as built. GenerateTest holds what the program itself says to a
 # prompt that is too long, foreign or broken models and senseless options; here, that its sentence
 # and its status 2 arrive, and that a model is fetched only where none was named.
-mkdir -p "$WORK"/tree/{cmake,native,cuda,jni-gen,java,examples/target}
+mkdir -p "$WORK"/tree/{cmake,native,cuda,jni-gen,java,ops,examples/target,bench/target}
 touch "$WORK"/tree/{pom.xml,CMakeLists.txt}
-echo the-class-path >"$WORK/tree/examples/target/classpath.txt"
+echo the-class-path | tee "$WORK"/tree/{examples,bench}/target/classpath.txt >/dev/null
 cat >"$WORK/bin/java" <<'JAVA'
 #!/bin/sh
 echo "$(locale charmap): $*" >"$SAID"
@@ -152,18 +152,20 @@ echo "generate: unknown option '--fast'" >&2
 exit 2
 JAVA
 chmod +x "$WORK/bin/java"
-# generate NAME=VALUE... OPTION...: leaves what java was told in $told as well.
-generate() {
-  local settings=()
+# started COMMAND NAME=VALUE... OPTION...: leaves what java was told in $told as well.
+started() {
+  local command=$1 settings=()
+  shift
   while [[ ${1:-} == *=* ]]; do
     settings+=("$1")
     shift
   done
   rm -f "$WORK/said"
   attempt env -u JAVA_HOME -u EXEUNT_MODEL --chdir="$WORK" LC_ALL=C PATH="$WORK/bin:$PATH" \
-    SAID="$WORK/said" XDG_CACHE_HOME="$WORK/cache" "${settings[@]}" "$WORK/tree/exeunt" generate "$@"
+    SAID="$WORK/said" XDG_CACHE_HOME="$WORK/cache" "${settings[@]}" "$WORK/tree/exeunt" "$command" "$@"
   told=$(cat "$WORK/said" 2>/dev/null || true)
 }
+generate() { started generate "$@"; }
 expect_told() {
   if [[ $told == "$2" ]]; then
     echo "ok    $1"
@@ -192,6 +194,9 @@ expect 'generate without its model' 3 'cannot read'
 expect_told 'generate without its model runs nothing' ''
 generate --prompt a
 expect 'generate without network' 3 'could not be downloaded'
+started bench --compare a.json /b.json --filter gate
+expect_told 'runs are compared without a build, and seen from the user' \
+  "${main/examples.Generate/bench.Main} --compare $WORK/a.json /b.json --filter gate"
 
 # On a tree that has to be built first, by a build that reads all it is given.
 printf '#!/bin/sh\ncat\n' >"$WORK/bin/mvn"

@@ -5,8 +5,10 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import java.util.ArrayList;
-import java.util.Collections;
 import java.util.List;
+import java.util.stream.DoubleStream;
+import java.util.stream.Stream;
+import java.util.stream.StreamSupport;
 
 /** What JMH measured for one contender on one case. Times are in microseconds. */
 final class Figure {
@@ -16,6 +18,8 @@ final class Figure {
   int threads;
   /** Whether each call was given the same operands, or the next copy. */
   Operands operands;
+  /** How it was called. */
+  String scene;
   double p50;
   double min;
   double p90;
@@ -34,6 +38,10 @@ final class Figure {
   double multiplyAdds;
   double arithmeticP50;
   double load;
+  /** The medians as far as one run can tell. They are for {@link Compare}, not for a digest. */
+  transient Interval time;
+  transient Interval limitTime;
+  transient Interval arithmeticTime;
 
   /** Reads an entry of JMH's JSON. */
   static Figure of(JsonObject entry) {
@@ -45,12 +53,14 @@ final class Figure {
     figure.threads = params.get("threads").getAsInt();
     figure.operands =
         Operands.of(params.has("operands") ? params.get("operands").getAsString() : "cache");
+    figure.scene = params.has("scene") ? params.get("scene").getAsString() : "loop";
     JsonObject primary = entry.getAsJsonObject("primaryMetric");
     JsonObject percentiles = primary.getAsJsonObject("scorePercentiles");
     double unit = microseconds(primary.get("scoreUnit").getAsString());
     figure.p50 = percentiles.get("50.0").getAsDouble() * unit;
     figure.min = percentiles.get("0.0").getAsDouble() * unit;
     figure.p90 = percentiles.get("90.0").getAsDouble() * unit;
+    figure.time = Interval.of(stretches(primary, unit), figure.p50);
     JsonObject secondary = entry.getAsJsonObject("secondaryMetrics");
     figure.load = median(secondary, Limit.LOAD);
     if (secondary.has(Limit.BYTES)) {
@@ -61,12 +71,14 @@ final class Figure {
           : figure.moved * 2 == figure.bytes
           ? "copy"
           : "read + copy";
-      figure.limitP50 = median(secondary, Limit.MEDIAN);
+      figure.limitTime = Interval.of(iterations(secondary, Limit.MEDIAN));
+      figure.limitP50 = figure.limitTime.middle();
       figure.limitMin = iterations(secondary, Limit.FASTEST).get(0);
     }
     if (secondary.has(Limit.MULTIPLY_ADDS)) {
       figure.multiplyAdds = median(secondary, Limit.MULTIPLY_ADDS);
-      figure.arithmeticP50 = median(secondary, Limit.ARITHMETIC);
+      figure.arithmeticTime = Interval.of(iterations(secondary, Limit.ARITHMETIC));
+      figure.arithmeticP50 = figure.arithmeticTime.middle();
     }
     return figure;
   }
@@ -91,7 +103,52 @@ final class Figure {
 
   boolean sameCase(Figure other) {
     return op.equals(other.op) && id.equals(other.id) && threads == other.threads
-        && operands == other.operands;
+        && operands == other.operands && scene.equals(other.scene);
+  }
+
+  /** Not a peer's. */
+  boolean ours() {
+    return contender.equals(Plan.OURS)
+        || op.equals(Plan.CALL_COST) && !contender.equals("onnxruntime");
+  }
+
+  /** Whether it was called again and again, with nothing going on beside. */
+  boolean loops() {
+    return scene.equals("loop");
+  }
+
+  /** Where and how the case ran, in words. */
+  String circumstances() {
+    return operands.words() + ", " + threads + (threads == 1 ? " thread" : " threads")
+        + (loops() ? "" : ", " + scene);
+  }
+
+  @Override
+  public String toString() {
+    return op + "/" + id + " " + contender + " " + circumstances();
+  }
+
+  /** The samples of each iteration of each fork, ascending. Averages of iterations are samples. */
+  private static List<double[]> stretches(JsonObject metric, double unit) {
+    List<double[]> stretches = new ArrayList<>();
+    if (!metric.has("rawDataHistogram")) {
+      for (JsonElement fork : metric.getAsJsonArray("rawData")) {
+        stretches.add(ascending(fork.getAsJsonArray()).mapToDouble(v -> v * unit).toArray());
+      }
+      return stretches;
+    }
+    for (JsonElement fork : metric.getAsJsonArray("rawDataHistogram")) {
+      for (JsonElement iteration : fork.getAsJsonArray()) {
+        stretches.add(StreamSupport.stream(iteration.getAsJsonArray().spliterator(), false)
+                .map(JsonElement::getAsJsonArray)
+                .flatMapToDouble(pair
+                    -> DoubleStream.generate(() -> pair.get(0).getAsDouble() * unit)
+                        .limit(pair.get(1).getAsLong()))
+                .sorted()
+                .toArray());
+      }
+    }
+    return stretches;
   }
 
   private static double microseconds(String scoreUnit) {
@@ -106,21 +163,19 @@ final class Figure {
   }
 
   private static double median(JsonObject metrics, String name) {
-    List<Double> values = iterations(metrics, name);
-    int middle = values.size() / 2;
-    return values.size() % 2 == 1
-        ? values.get(middle)
-        : (values.get(middle - 1) + values.get(middle)) / 2;
+    return Interval.of(iterations(metrics, name)).middle();
   }
 
   /** The values of all iterations, ascending. */
   private static List<Double> iterations(JsonObject metrics, String name) {
-    List<Double> values = new ArrayList<>();
-    JsonArray forks = metrics.getAsJsonObject(name).getAsJsonArray("rawData");
-    for (JsonElement fork : forks) {
-      fork.getAsJsonArray().forEach(value -> values.add(value.getAsDouble()));
-    }
-    Collections.sort(values);
-    return values;
+    return StreamSupport
+        .stream(metrics.getAsJsonObject(name).getAsJsonArray("rawData").spliterator(), false)
+        .flatMap(fork -> ascending(fork.getAsJsonArray()))
+        .sorted()
+        .toList();
+  }
+
+  private static Stream<Double> ascending(JsonArray values) {
+    return StreamSupport.stream(values.spliterator(), false).map(JsonElement::getAsDouble).sorted();
   }
 }

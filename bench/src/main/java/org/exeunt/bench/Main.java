@@ -36,11 +36,15 @@ public final class Main {
   private final Pattern filter;
   private final Path out;
   private final boolean list;
+  /** Two runs to compare instead of one to make; null without {@code --compare}. */
+  private final Compare compare;
 
   private Main(String[] arguments) {
     boolean quickMode = false;
     boolean listOnly = false;
     String expression = "";
+    Run before = null;
+    Run after = null;
     Path folder = Path.of("bench", "results");
     for (int i = 0; i < arguments.length; i++) {
       switch (arguments[i]) {
@@ -48,13 +52,29 @@ public final class Main {
         case "--list" -> listOnly = true;
         case "--filter" -> expression = value(arguments, ++i);
         case "--out" -> folder = Path.of(value(arguments, ++i));
+        case "--compare" -> {
+          before = run(value(arguments, ++i));
+          after = run(value(arguments, ++i));
+        }
         default -> throw new IllegalArgumentException("unknown argument " + arguments[i]);
       }
+    }
+    if (after != null && (quickMode || listOnly)) {
+      throw new IllegalArgumentException("--compare runs nothing: only --filter goes with it");
     }
     quick = quickMode;
     list = listOnly;
     filter = Pattern.compile(expression);
     out = folder;
+    compare = after == null ? null : new Compare(before, after, filter);
+  }
+
+  private static Run run(String file) {
+    try {
+      return Run.read(Path.of(file));
+    } catch (IllegalArgumentException e) {
+      throw new IllegalArgumentException("--compare: " + e.getMessage(), e);
+    }
   }
 
   private static String value(String[] arguments, int index) {
@@ -64,7 +84,7 @@ public final class Main {
     return arguments[index];
   }
 
-  /** See {@code --help}. Exit status 1: a benchmark failed; 2: the arguments are wrong. */
+  /** See {@code --help}, which tells the exit status, too. */
   public static void main(String[] arguments) throws IOException {
     if (List.of(arguments).contains("--help")) {
       System.out.print(help());
@@ -98,6 +118,9 @@ public final class Main {
   }
 
   private int run() throws IOException {
+    if (compare != null) {
+      return compare.print(System.out) ? 1 : 0;
+    }
     int cores = Runtime.getRuntime().availableProcessors();
     List<Plan.Step> steps = Plan.steps(quick, filter, cores);
     if (list) {

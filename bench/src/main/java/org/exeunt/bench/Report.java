@@ -4,14 +4,10 @@ package org.exeunt.bench;
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
 import com.google.gson.JsonArray;
-import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import com.google.gson.JsonParser;
 import java.io.IOException;
-import java.io.Reader;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
 
@@ -31,15 +27,9 @@ public final class Report {
   }
 
   static void write(Path raw, Path folder) throws IOException {
-    JsonArray entries;
-    try (Reader reader = Files.newBufferedReader(raw)) {
-      entries = JsonParser.parseReader(reader).getAsJsonArray();
-    }
-    Host host = host(entries.get(0).getAsJsonObject());
-    List<Figure> figures = new ArrayList<>();
-    for (JsonElement entry : entries) {
-      figures.add(Figure.of(entry.getAsJsonObject()));
-    }
+    Run run = Run.read(raw);
+    Host host = run.host();
+    List<Figure> figures = run.figures();
     List<Verdict> verdicts = Verdict.of(Target.load(), figures);
     Path markdown = folder.resolve(host.slug() + ".md");
     Path digest = folder.resolve(host.slug() + ".json");
@@ -50,12 +40,6 @@ public final class Report {
       System.out.println(sentence(verdict));
     }
     System.out.println("Report: " + markdown + " and " + digest);
-  }
-
-  private static Host host(JsonObject entry) {
-    List<String> arguments = new ArrayList<>();
-    entry.getAsJsonArray("jvmArgs").forEach(argument -> arguments.add(argument.getAsString()));
-    return Host.fromJvmArguments(arguments);
   }
 
   private static String sentence(Verdict verdict) {
