@@ -77,3 +77,10 @@ ensure_packages() {
   mapfile -t missing < <(missing_packages "$@")
   ((${#missing[@]} == 0)) || die 2 "installed, but still missing: ${missing[*]}; the log is $log"
 }
+
+# A test looks at the report of the benchmarks in a browser; without one it is left out.
+ensure_browser() {
+  have chromium-headless-shell || have chromium || have chromium-browser || have google-chrome ||
+    (ensure_packages 'command chromium-headless-shell:chromium-headless-shell') ||
+    say 'no Chromium here: no test looks at the report of the benchmarks'
+}

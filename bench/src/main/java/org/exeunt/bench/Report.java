@@ -11,7 +11,7 @@ import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
 
-/** Turns JMH's JSON into a Markdown report and a short JSON, named after the CPU of the run. */
+/** Turns JMH's JSON into pages and a short JSON, named after the CPU of the run. */
 public final class Report {
   private static final Gson GSON = new GsonBuilder().setPrettyPrinting().create();
 
@@ -32,14 +32,16 @@ public final class Report {
     List<Figure> figures = run.figures();
     List<Verdict> verdicts = Verdict.of(Target.load(), figures);
     Path markdown = folder.resolve(host.slug() + ".md");
+    Path page = folder.resolve(host.slug() + ".html");
     Path digest = folder.resolve(host.slug() + ".json");
     Files.createDirectories(folder);
     Files.writeString(markdown, Markdown.render(host, figures, verdicts));
+    Files.writeString(page, Page.render(host, figures, verdicts));
     Files.writeString(digest, GSON.toJson(digest(host, figures, verdicts)) + "\n");
     for (Verdict verdict : verdicts) {
       System.out.println(sentence(verdict));
     }
-    System.out.println("Report: " + markdown + " and " + digest);
+    System.out.println("Report: " + page + ", " + markdown + " and " + digest);
   }
 
   private static String sentence(Verdict verdict) {
