@@ -110,7 +110,7 @@ class PackagingTest {
         Subprocess
             .java("-p", modulePath + File.pathSeparator + classes, "--add-modules",
                 "ALL-MODULE-PATH", "-m", "user/user.Main")
-            .option("--enable-native-access=org.bytedeco.javacpp")
+            .option("--enable-native-access=org.exeunt.jni")
             .run();
     assertTrue(output.contains("module org.exeunt"), output);
   }

@@ -4,7 +4,6 @@ package org.exeunt;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.List;
-import org.bytedeco.javacpp.BytePointer;
 import org.bytedeco.javacpp.Loader;
 import org.exeunt.jni.global.exeunt;
 import org.exeunt.presets.LibraryFiles;
@@ -346,7 +345,7 @@ public enum Backend {
       if (path != null) {
         exeunt.exn_cuda_open(path);
       } else if (failure == null) {
-        exeunt.exn_cuda_open((BytePointer) null);
+        exeunt.exn_cuda_open((byte[]) null);
       }
     }
 
@@ -363,7 +362,7 @@ public enum Backend {
       if (variable != null && !variable.isEmpty()) {
         return null;
       }
-      Path unpacked = LibraryFiles.unpacked(Loader.getPlatform() + "-cuda", "exeunt_cuda");
+      Path unpacked = LibraryFiles.unpacked(Loader.Detector.getPlatform() + "-cuda", "exeunt_cuda");
       return unpacked == null ? null : unpacked.toString();
     }
 

@@ -4,7 +4,7 @@ package org.exeunt;
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import org.bytedeco.javacpp.Pointer;
+import org.exeunt.presets.Direct;
 
 /**
  * The elements of a tensor of any dtype, layout and device, in row-major order in host memory. What
@@ -130,7 +130,7 @@ final class Elements {
 
   private void copy(long offset, ByteBuffer host, int from, int size, boolean toTensor) {
     long there = tensor.address() + offset;
-    long here = new Pointer(host).address() + from;
+    long here = Direct.address(host) + from;
     if (toTensor) {
       Memory.copy(tensor.device(), there, Device.CPU, here, size, 0);
     } else {

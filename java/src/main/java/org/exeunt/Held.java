@@ -33,10 +33,6 @@ final class Held {
    */
   private static final AtomicReference<Thread> LOCK = new AtomicReference<>();
 
-  /** Where JavaCPP keeps the count; null where its module is not open to us. */
-  private static final Field[] TO_COUNT = fields("Pointer.deallocator",
-      "Pointer$ProxyDeallocator.pointer", "Pointer$DeallocatorReference.count");
-
   final Held[] alone = {this};
   private final Pointer pointer;
   private final long address;
@@ -53,7 +49,7 @@ final class Held {
         pointer.retainReference();
       }
       counted = pointer.referenceCount() > 0;
-      count = counted && TO_COUNT != null ? count(pointer) : null;
+      count = counted && Counts.TO_COUNT != null ? count(pointer) : null;
     } finally {
       unlock(locked);
     }
@@ -151,28 +147,35 @@ final class Held {
 
   private static AtomicInteger count(Pointer pointer) {
     try {
-      Object counting = TO_COUNT[0].get(pointer);
-      while (TO_COUNT[1].getDeclaringClass().isInstance(counting)) {
-        counting = TO_COUNT[0].get(TO_COUNT[1].get(counting));
+      Object counting = Counts.TO_COUNT[0].get(pointer);
+      while (Counts.TO_COUNT[1].getDeclaringClass().isInstance(counting)) {
+        counting = Counts.TO_COUNT[0].get(Counts.TO_COUNT[1].get(counting));
       }
-      return counting == null ? null : (AtomicInteger) TO_COUNT[2].get(counting);
+      return counting == null ? null : (AtomicInteger) Counts.TO_COUNT[2].get(counting);
     } catch (IllegalAccessException e) {
       throw new IllegalStateException(e);
     }
   }
 
-  private static Field[] fields(String... names) {
-    Field[] fields = new Field[names.length];
-    try {
-      for (int i = 0; i < names.length; i++) {
-        int dot = names[i].indexOf('.');
-        fields[i] = Class.forName("org.bytedeco.javacpp." + names[i].substring(0, dot))
-                        .getDeclaredField(names[i].substring(dot + 1));
-        fields[i].setAccessible(true);
+  /** Known with the first pointer, as looking there initialises JavaCPP's Pointer. */
+  private static final class Counts {
+    /** Where JavaCPP keeps the count; null where its module is not open to us. */
+    static final Field[] TO_COUNT = fields("Pointer.deallocator",
+        "Pointer$ProxyDeallocator.pointer", "Pointer$DeallocatorReference.count");
+
+    private static Field[] fields(String... names) {
+      Field[] fields = new Field[names.length];
+      try {
+        for (int i = 0; i < names.length; i++) {
+          int dot = names[i].indexOf('.');
+          fields[i] = Class.forName("org.bytedeco.javacpp." + names[i].substring(0, dot))
+                          .getDeclaredField(names[i].substring(dot + 1));
+          fields[i].setAccessible(true);
+        }
+        return fields;
+      } catch (ReflectiveOperationException | RuntimeException e) {
+        return null;
       }
-      return fields;
-    } catch (ReflectiveOperationException | RuntimeException e) {
-      return null;
     }
   }
 

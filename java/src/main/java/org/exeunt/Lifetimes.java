@@ -22,12 +22,22 @@ final class Lifetimes {
     for (Tensor tensor : tensors) {
       add(open, tensor.scope());
       Held pointer = tensor.held();
-      if (pointer != null && held.stream().noneMatch(pointer::sameAs)) {
+      if (pointer != null && !contains(held, pointer)) {
         held.add(pointer);
       }
     }
-    scopes = open.toArray(Scope[] ::new);
+    scopes = open.toArray(new Scope[0]);
     pointers = held.toArray(Held.NONE);
+  }
+
+  /** In words that a JVM which has just started knows already. */
+  private static boolean contains(List<Held> all, Held pointer) {
+    for (Held held : all) {
+      if (pointer.sameAs(held)) {
+        return true;
+      }
+    }
+    return false;
   }
 
   private static void add(List<Scope> scopes, Scope scope) {

@@ -5,6 +5,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import org.bytedeco.javacpp.Pointer;
 import org.exeunt.jni.global.exeunt;
+import org.exeunt.presets.Direct;
 
 /** Raw memory behind tensors, parameter blocks and workspaces. */
 final class Memory {
@@ -38,7 +39,7 @@ final class Memory {
     if (address == 0) {
       throw new IllegalStateException("a tensor of " + bytes + " bytes has no memory: address 0");
     }
-    return new Address(address, bytes).asByteBuffer().order(ByteOrder.nativeOrder());
+    return Direct.view(address, bytes).order(ByteOrder.nativeOrder());
   }
 
   /** A JavaCPP pointer made from an address; owns nothing. */

@@ -34,7 +34,6 @@ final class Native {
 
   private static Throwable load() {
     try {
-      Loader.load(exeunt.class);
       int version = exeunt.exn_abi_version();
       if (version != exeunt.EXN_ABI_VERSION) {
         return new UnsatisfiedLinkError("libexeunt.so has ABI version " + version + " (library "
@@ -73,7 +72,7 @@ final class Native {
   }
 
   private static String explain(Throwable failure) {
-    String platform = Loader.getPlatform();
+    String platform = Loader.Detector.getPlatform();
     String resource = "/org/exeunt/" + platform + "/" + System.mapLibraryName("jniexeunt");
     URL found = exeunt.class.getResource(resource);
     if (found == null) {

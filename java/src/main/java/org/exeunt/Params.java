@@ -5,12 +5,14 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.stream.IntStream;
-import org.bytedeco.javacpp.Loader;
 import org.bytedeco.javacpp.Pointer;
 import org.exeunt.jni.DLDataType;
 import org.exeunt.jni.DLDevice;
 import org.exeunt.jni.DLTensor;
+import org.exeunt.presets.Direct;
 
 /**
  * Collects an op's arguments and lays them out as the C struct, the structs it points at, its
@@ -21,6 +23,8 @@ import org.exeunt.jni.DLTensor;
  * #inside}) or one of an array ({@link #array}).
  */
 final class Params {
+  private static final Map<Class<?>, Map<String, Integer>> OFFSETS = new ConcurrentHashMap<>();
+
   private record Argument(int fieldOffset, Tensor tensor) {}
 
   /** A pointer to a part of the block, which has no address yet. */
@@ -59,9 +63,9 @@ final class Params {
   Params(Class<? extends Pointer> type) {
     this.type = type;
     block = new Block(type);
-    base = block.append(Loader.sizeof(type));
+    base = block.append(sizeof(type));
     path = "";
-    int64("struct_size", Loader.sizeof(type));
+    int64("struct_size", sizeof(type));
   }
 
   private Params(Class<? extends Pointer> type, Block block, int base, String path) {
@@ -72,7 +76,23 @@ final class Params {
   }
 
   static int offset(Class<? extends Pointer> type, String field) {
-    return Loader.offsetof(type, field);
+    Map<String, Integer> offsets = OFFSETS.get(type);
+    if (offsets == null) {
+      OFFSETS.put(type, offsets = new ConcurrentHashMap<>());
+    }
+    Integer offset = offsets.get(field);
+    if (offset == null) {
+      offset = Direct.offset(type.getName().replace('.', '/'), field);
+      if (offset < 0) {
+        throw new IllegalArgumentException(type.getName() + " has no field " + field);
+      }
+      offsets.put(field, offset);
+    }
+    return offset;
+  }
+
+  private static int sizeof(Class<? extends Pointer> type) {
+    return offset(type, "sizeof");
   }
 
   /** The struct that a field of this one holds. */
@@ -82,7 +102,7 @@ final class Params {
 
   /** Structs in a row, which a field of this one points at. */
   List<Params> array(String field, Class<? extends Pointer> element, int count) {
-    int bytes = Loader.sizeof(element);
+    int bytes = sizeof(element);
     int first = block.append(count * bytes);
     block.links.add(new Link(at(field), first));
     return IntStream.range(0, count)
@@ -137,7 +157,11 @@ final class Params {
   }
 
   List<Tensor> tensors() {
-    return block.arguments.stream().map(Argument::tensor).toList();
+    List<Tensor> tensors = new ArrayList<>(); // a lambda would take a new JVM long
+    for (Argument argument : block.arguments) {
+      tensors.add(argument.tensor());
+    }
+    return tensors;
   }
 
   /** The device of the first tensor; the native library checks that the others agree. */
@@ -191,7 +215,7 @@ final class Params {
   }
 
   private static int tensorBytes() {
-    return align(Loader.sizeof(DLTensor.class));
+    return align(sizeof(DLTensor.class));
   }
 
   private static int align(int bytes) {

@@ -13,6 +13,7 @@ import java.nio.ShortBuffer;
 import java.util.Arrays;
 import org.bytedeco.javacpp.Pointer;
 import org.exeunt.jni.DLTensor;
+import org.exeunt.presets.Direct;
 
 /**
  * An immutable view of memory: address, element type, shape, strides, device, and what keeps the
@@ -119,8 +120,7 @@ public final class Tensor {
       throw new IllegalArgumentException("buffer: " + present + " bytes remain, but shape "
           + Arrays.toString(shape) + " of " + dtype + " needs " + needed);
     }
-    Pointer start = new Pointer(buffer);
-    long address = start.address() + (long) buffer.position() * width;
+    long address = Direct.address(buffer) + (long) buffer.position() * width;
     return new Tensor(
         address, dtype, shape.clone(), compactStrides(shape), Device.CPU, null, buffer);
   }

@@ -33,23 +33,49 @@ import org.bytedeco.javacpp.Loader;
 public final class LibraryFiles {
   private static final String PATHS_FIRST = "org.bytedeco.javacpp.pathsFirst";
 
+  private static final String LOADS = "org.bytedeco.javacpp.loadLibraries";
+
   private static Path core;
   private static boolean loaded;
+  private static boolean prepared;
 
   private LibraryFiles() {}
 
   /**
-   * Called by JavaCPP before it looks for the libraries of a class of the binding: loads them
-   * first, under the names by which JavaCPP then finds them loaded.
+   * Loads the libraries for the binding's class of functions. What JavaCPP would do besides takes a
+   * JVM that has just started longer than all the rest, and waits for the first struct.
    */
-  static synchronized void load(ClassProperties properties) {
-    if (!Loader.isLoadLibraries()) {
-      return; // the build generates the binding
+  static void load() {
+    if (!loadPacked()) {
+      try {
+        Loader.load(Class.forName("org.exeunt.jni.global.exeunt"));
+      } catch (ClassNotFoundException e) {
+        throw new IllegalStateException(e);
+      }
+      prepareStructs();
     }
+  }
+
+  /**
+   * Called by JavaCPP before it looks for the libraries of a class of the binding: loads them
+   * first.
+   */
+  static void load(ClassProperties properties) {
+    if (loadPacked()) {
+      prepareStructs();
+      // JavaCPP looks for nothing, and is content with that, where a name ends so.
+      properties.get("platform.link").clear();
+      properties.setProperty("platform.library", "exeunt_is_loaded#");
+    }
+  }
+
+  /** False if JavaCPP is to load them: from the library path, or not at all. */
+  private static synchronized boolean loadPacked() {
     if (!loaded) {
-      String platform = properties.getProperty("platform");
-      if (find(platform, fileName("jniexeunt")) == null) {
-        return; // on the library path, perhaps: JavaCPP looks there
+      String platform = Loader.Detector.getPlatform();
+      if (System.getProperty(LOADS) != null || System.getProperty(LOADS.toLowerCase()) != null
+          || find(platform, fileName("jniexeunt")) == null) {
+        return false;
       }
       try {
         PrivateFolder.forJavacpp();
@@ -61,10 +87,16 @@ public final class LibraryFiles {
       }
       loaded = true;
     }
-    // A name after the colon is that of a file to look for. There is none of this name, and JavaCPP
-    // does not unpack again, or link to, what it has been told is loaded.
-    properties.get("platform.link").clear();
-    properties.setProperty("platform.library", "jniexeunt:loaded");
+    return true;
+  }
+
+  private static synchronized void prepareStructs() {
+    if (Loader.isLoadLibraries() && !prepared) {
+      if (!Direct.structs()) {
+        throw new UnsatisfiedLinkError("JavaCPP's part of libjniexeunt.so could not be prepared");
+      }
+      prepared = true;
+    }
   }
 
   /**
@@ -120,8 +152,7 @@ public final class LibraryFiles {
             "no jar holds org/exeunt/" + platform + "/" + resource + ": use jars of one release");
       }
       try {
-        URL[] only = {file.toUri().toURL()};
-        Loader.loadLibrary(LibraryFiles.class, only, library);
+        System.load(file.toString());
         return file;
       } catch (UnsatisfiedLinkError e) {
         // The JVM gives a file to one class loader alone. Its symbols are there for all, but native

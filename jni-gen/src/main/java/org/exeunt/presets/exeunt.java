@@ -3,6 +3,9 @@ package org.exeunt.presets;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.lang.ref.Reference;
+import java.nio.ByteBuffer;
+import java.nio.charset.Charset;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashSet;
@@ -12,7 +15,7 @@ import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.bytedeco.javacpp.ClassProperties;
 import org.bytedeco.javacpp.LoadEnabled;
-import org.bytedeco.javacpp.Loader;
+import org.bytedeco.javacpp.Pointer;
 import org.bytedeco.javacpp.annotation.NoException;
 import org.bytedeco.javacpp.annotation.Platform;
 import org.bytedeco.javacpp.annotation.Properties;
@@ -38,15 +41,57 @@ public class exeunt implements InfoMapper, LoadEnabled {
   private static final String[] TEXTS_OF_INT = {
       "exn_status_name", "exn_backend_reason", "exn_backend_name"};
 
+  private static final String[] OF_TEXT = {"exn_cuda_open", "exn_cpu_set_isa"};
+
+  /** What the binding calls Loader in its class of functions, and JavaCPP in those of structs. */
+  protected static final class Loader {
+    private Loader() {}
+
+    /** Loads the libraries without JavaCPP, where that can be. */
+    public static void load() {
+      LibraryFiles.load();
+    }
+  }
+
+  /** A C string; null for none. */
+  protected static String text(long address) {
+    if (address == 0) {
+      return null;
+    }
+    ByteBuffer bytes = Direct.view(address, Direct.length(address) + 1);
+    byte[] text = new byte[bytes.capacity() - 1];
+    bytes.get(text);
+    return new String(text, Charset.defaultCharset());
+  }
+
+  /** A C string of a Java one; null for none. */
+  protected static byte[] bytes(String text) {
+    return text == null ? null : text.concat("\0").getBytes(Charset.defaultCharset());
+  }
+
+  /** As JavaCPP passes a pointer to a function; 0 for none. */
+  protected static long at(Pointer pointer) {
+    return pointer == null ? 0 : pointer.address() + pointer.position();
+  }
+
+  /** Keeps what it is given from the garbage collector until a call has returned. */
+  protected static int after(int status, Object... used) {
+    for (Object one : used) {
+      Reference.reachabilityFence(one);
+    }
+    return status;
+  }
+
   /** Loads the libraries before JavaCPP looks for them; a build that makes the binding has none. */
   @Override
   public void init(ClassProperties properties) {
-    if (!Loader.isLoadLibraries()) {
+    if (!org.bytedeco.javacpp.Loader.isLoadLibraries()) {
       List<String> headers = properties.get("platform.include");
       for (String path : properties.get("platform.includepath")) {
         read(Path.of(path), "exeunt/exeunt.h", headers);
       }
       headers.remove("exeunt/exeunt.h");
+      headers.add("lazy.h");
     }
     LibraryFiles.load(properties);
   }
@@ -74,6 +119,7 @@ public class exeunt implements InfoMapper, LoadEnabled {
 
   @Override
   public void map(InfoMap map) {
+    map.put(new Info("lazy.h").skip());
     map.put(new Info("EXN_API").cppTypes().annotations());
     map.put(new Info("_WIN32", "defined(_WIN32)", "defined(__has_include)").define(false));
     map.put(new Info("exn_status").valueTypes("int").cast());
@@ -84,30 +130,47 @@ public class exeunt implements InfoMapper, LoadEnabled {
       mapOp(map, "exn_" + op);
     }
     for (String text : TEXTS) {
-      map.put(new Info(text).javaText("public static native String " + text + "();"));
+      mapText(map, text, "", "");
     }
     for (String text : TEXTS_OF_INT) {
-      map.put(new Info(text).javaText("public static native String " + text + "(int which);"));
+      mapText(map, text, "int which", "which");
+    }
+    for (String function : OF_TEXT) {
+      String run =
+          "public static native @Cast(\"exn_status\") int " + function + "(@Cast(\"const char*\") ";
+      String text = "public static int " + function + "(";
+      map.put(new Info(function).javaText(run + "byte[] text);\n" + run + "long text);\n" + text
+          + "String text) {\n  return " + function + "(bytes(text));\n}\n" + text
+          + "BytePointer text) {\n  return after(" + function + "(at(text)), text);\n}"));
     }
     mapMemory(map);
   }
 
-  /** Beside the Pointer form, one with plain addresses: each Pointer argument costs 3 ns a call. */
+  private static void mapText(InfoMap map, String text, String parameter, String argument) {
+    map.put(new Info(text).javaText("@Name(\"" + text + "\")\n"
+        + "private static native @Cast(\"intptr_t\") long address_of_" + text + "(" + parameter
+        + ");\npublic static String " + text + "(" + parameter + ") {\n  return text(address_of_"
+        + text + "(" + argument + "));\n}"));
+  }
+
+  /** With plain addresses: each Pointer costs 3 ns a call, and is taken apart in Java. */
   private static void mapOp(InfoMap map, String op) {
-    String params = "@Cast(\"const " + op + "_params*\") ";
+    String params = "(@Cast(\"const " + op + "_params*\") long params";
     String run = "public static native @Cast(\"exn_status\") int " + op;
-    map.put(new Info(op).javaText(run + "(" + params + "Pointer params, Pointer workspace,\n"
-        + "    @Cast(\"size_t\") long workspaceBytes, @Cast(\"exn_stream\") Pointer"
-        + " stream);\n" + run + "(" + params + "long params, @Cast(\"void*\") long workspace,\n"
-        + "    @Cast(\"size_t\") long workspaceBytes, @Cast(\"exn_stream\") long"
-        + " stream);"));
+    String pointers = "\npublic static int " + op;
+    map.put(new Info(op).javaText(run + params + ", @Cast(\"void*\") long workspace,\n"
+        + "    @Cast(\"size_t\") long workspaceBytes, @Cast(\"exn_stream\") long stream);"
+        + pointers + "(Pointer params, Pointer workspace, long workspaceBytes, Pointer stream) {\n"
+        + "  return after(" + op + "(at(params), at(workspace), workspaceBytes, at(stream)),\n"
+        + "      params, workspace, stream);\n}"));
     map.put(new Info(op + "_supported")
-            .javaText(run + "_supported(" + params + "Pointer params);\n" + run + "_supported("
-                + params + "long params);"));
+            .javaText(run + "_supported" + params + ");" + pointers
+                + "_supported(Pointer params) {\n  return after(" + op
+                + "_supported(at(params)), params);\n}"));
     map.put(new Info(op + "_workspace_size")
-            .javaText(run + "_workspace_size(" + params
-                + "Pointer params, @Cast(\"size_t*\") long[] bytes);\n" + run + "_workspace_size("
-                + params + "long params, @Cast(\"size_t*\") long[] bytes);"));
+            .javaText(run + "_workspace_size" + params + ", @Cast(\"size_t*\") long[] bytes);"
+                + pointers + "_workspace_size(Pointer params, long[] bytes) {\n  return after(" + op
+                + "_workspace_size(at(params), bytes), params);\n}"));
   }
 
   private static void mapMemory(InfoMap map) {
