@@ -6,9 +6,11 @@ import static org.exeunt.tests.Refusals.refused;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.lang.management.ManagementFactory;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.FloatBuffer;
@@ -215,6 +217,62 @@ class TensorTest {
       invalid(() -> a.copyTo(scope.allocate(DType.F32, 4), Stream.DEFAULT), "[2, 2]", "[4]");
       invalid(() -> a.copyTo(scope.allocate(DType.I32, 2, 2), Stream.DEFAULT), "F32", "I32");
     }
+  }
+
+  /** Reading and writing results makes nothing but the array: 24 bytes for one element. */
+  @Test
+  void readingMakesNoBuffers() {
+    var thread = (com.sun.management.ThreadMXBean) ManagementFactory.getThreadMXBean();
+    try (Scope scope = Scope.open()) {
+      Tensor token = scope.copyOf(new int[] {7}, 1);
+      Tensor p = scope.copyOf(new float[] {0.5f}, 1);
+      float[] next = {0.25f};
+      int calls = 1000;
+      long allocated = 0;
+      for (int round = 0; round < 2; round++) {
+        long before = thread.getCurrentThreadAllocatedBytes();
+        for (int i = 0; i < calls; i++) {
+          assertEquals(7, token.toIntArray()[0]);
+          p.copyFrom(next);
+          assertEquals(0.25f, p.toFloatArray()[0]);
+        }
+        allocated = thread.getCurrentThreadAllocatedBytes() - before;
+      }
+      assertTrue(allocated <= 2 * 24 * calls + 8000, "allocated " + allocated);
+    }
+  }
+
+  /** A tensor that was read before sees what is written since, by whatever way. */
+  @Test
+  void readingAgainSeesWhatWasWritten() {
+    try (Scope scope = Scope.open()) {
+      for (DType type : DType.values()) {
+        Tensor all = scope.allocate(type, 5).copyFrom(new int[] {1, 2, 3, 4, 5});
+        Tensor part = all.slice(0, 1, 3);
+        assertArrayEquals(new float[] {2, 3}, part.toFloatArray());
+        all.copyFrom(new float[] {6, 7, 8, 9, 10});
+        assertArrayEquals(new float[] {7, 8}, part.toFloatArray());
+        all.copyFrom(new double[] {11, 12, 13, 14, 15});
+        assertArrayEquals(new double[] {12, 13}, part.toDoubleArray());
+        part.byteBuffer().put(
+            0, scope.copyOf(type, new float[] {77}, 1).byteBuffer(), 0, type.bytes());
+        assertArrayEquals(new float[] {11, 77, 13, 14, 15}, all.toFloatArray());
+      }
+    }
+  }
+
+  @Test
+  void whatWasReadIsRefusedAfterTheClose() {
+    Scope scope = Scope.open();
+    Tensor token = scope.copyOf(new int[] {7}, 1);
+    Tensor p = scope.copyOf(new float[] {0.5f}, 1);
+    token.toIntArray();
+    p.toFloatArray();
+    scope.close();
+    assertThrows(IllegalStateException.class, token::toIntArray);
+    assertThrows(IllegalStateException.class, p::toFloatArray);
+    assertThrows(IllegalStateException.class, () -> token.copyFrom(new int[1]));
+    assertThrows(IllegalStateException.class, () -> p.copyFrom(new float[1]));
   }
 
   @Test

@@ -31,7 +31,10 @@ final class Elements {
     extents = new long[rank];
     steps = new long[rank];
     outer = size == 0 ? 0 : layOut();
-    bytes = ByteBuffer.allocateDirect((int) size).order(ByteOrder.nativeOrder());
+    bytes = (tensor.device().backend() == Backend.CPU
+            ? ByteBuffer.allocate((int) size)
+            : ByteBuffer.allocateDirect((int) size))
+                .order(ByteOrder.nativeOrder());
   }
 
   /** Finds the runs; returns the number of dimensions in front of them. */
@@ -93,10 +96,12 @@ final class Elements {
         return;
       }
       device.backend().require();
-      if (outer == 0) {
+      if (spanBytes <= Integer.MAX_VALUE && device.backend() == Backend.CPU) {
+        boolean made = outer == 0 && tensor.inPlace() instanceof ByteBuffer;
+        throughView(made ? (ByteBuffer) tensor.inPlace() : Memory.view(tensor.address(), spanBytes),
+            toTensor);
+      } else if (outer == 0) {
         copy(0, bytes, 0, runBytes, toTensor);
-      } else if (spanBytes <= Integer.MAX_VALUE && device.backend() == Backend.CPU) {
-        throughView(Memory.view(tensor.address(), spanBytes), toTensor);
       } else if (spanBytes <= Integer.MAX_VALUE && !toTensor) {
         ByteBuffer span = ByteBuffer.allocateDirect((int) spanBytes);
         copy(0, span, 0, (int) spanBytes, false);
@@ -108,7 +113,9 @@ final class Elements {
           next(at);
         }
       }
-      Stream.wrap(0, device).synchronize();
+      if (device.backend() != Backend.CPU) {
+        Stream.wrap(0, device).synchronize();
+      }
     } finally {
       tensor.release();
     }
@@ -130,6 +137,15 @@ final class Elements {
 
   private void copy(long offset, ByteBuffer host, int from, int size, boolean toTensor) {
     long there = tensor.address() + offset;
+    if (tensor.device().backend() == Backend.CPU) {
+      ByteBuffer run = Memory.view(there, size);
+      if (toTensor) {
+        run.put(0, host, from, size);
+      } else {
+        host.put(from, run, 0, size);
+      }
+      return;
+    }
     long here = Direct.address(host) + from;
     if (toTensor) {
       Memory.copy(tensor.device(), there, Device.CPU, here, size, 0);

@@ -48,6 +48,7 @@ public final class Tensor {
   private final Scope scope;
   private final Object owner;
   private final Held held; // of a JavaCPP pointer; null for other owners
+  private volatile Buffer elements; // see inPlace(); its position is nobody's
 
   Tensor(long address, DType dtype, long[] shape, long[] strides, Device device, Scope scope,
       Object owner) {
@@ -562,6 +563,16 @@ public final class Tensor {
    */
   public float[] toFloatArray() {
     float[] values = new float[arrayLength()];
+    if (dtype == DType.F32 && isInPlace()) {
+      FloatBuffer there = (FloatBuffer) inPlace();
+      acquire();
+      try {
+        there.get(0, values);
+      } finally {
+        release();
+      }
+      return values;
+    }
     Elements elements = Elements.read(this);
     for (int i = 0; i < values.length; i++) {
       values[i] = (float) elements.getDouble(i);
@@ -592,6 +603,17 @@ public final class Tensor {
    *     does not fit an int
    */
   public int[] toIntArray() {
+    if (dtype == DType.I32 && isInPlace()) {
+      int[] values = new int[arrayLength()];
+      IntBuffer there = (IntBuffer) inPlace();
+      acquire();
+      try {
+        there.get(0, values);
+      } finally {
+        release();
+      }
+      return values;
+    }
     requireType("toIntArray", DType.I32, DType.I64, DType.U8);
     int[] values = new int[arrayLength()];
     Elements elements = Elements.read(this);
@@ -619,6 +641,16 @@ public final class Tensor {
     Named.present("values", values);
     requireWritable("copyFrom");
     requireLength(values.length);
+    if (dtype == DType.F32 && isInPlace()) {
+      FloatBuffer there = (FloatBuffer) inPlace();
+      acquire();
+      try {
+        there.put(0, values);
+      } finally {
+        release();
+      }
+      return this;
+    }
     Elements elements = Elements.write(this);
     for (int i = 0; i < values.length; i++) {
       elements.put(i, values[i]);
@@ -661,6 +693,16 @@ public final class Tensor {
     Named.present("values", values);
     requireWritable("copyFrom");
     requireLength(values.length);
+    if (dtype == DType.I32 && isInPlace()) {
+      IntBuffer there = (IntBuffer) inPlace();
+      acquire();
+      try {
+        there.put(0, values);
+      } finally {
+        release();
+      }
+      return this;
+    }
     Elements elements = Elements.write(this);
     for (int i = 0; i < values.length; i++) {
       elements.put(i, (long) values[i]);
@@ -738,6 +780,28 @@ public final class Tensor {
 
   long[] steps() {
     return strides;
+  }
+
+  /** Whether the host sees the elements one after the other. */
+  boolean isInPlace() {
+    return device.backend() == Backend.CPU && isCompact();
+  }
+
+  /**
+   * The elements, if {@link #isInPlace}, to be touched between {@link #acquire} and {@link #release}
+   * by absolute gets and puts alone: made once, since a buffer costs more than reading a result.
+   */
+  Buffer inPlace() {
+    Buffer made = elements;
+    if (made == null) {
+      ByteBuffer bytes = Memory.view(address, byteSize());
+      made = dtype == DType.F32 ? bytes.asFloatBuffer()
+          : dtype == DType.I32
+          ? bytes.asIntBuffer()
+          : bytes;
+      elements = made;
+    }
+    return made;
   }
 
   /** Keeps the memory until {@link #release}, or throws. */
