@@ -111,24 +111,52 @@ struct Held {
 
   // sums[x] = <key w, query x> of sixteen keys, which `next_key()` gives one after another: read in
   // that order, vector by vector, as what a core reads in ascending order comes at the speed of
-  // memory. A key's sums, folded as reduce_add folds, are a chain of operations behind a chain of
-  // products: they are folded after the products of two more keys, as none of them waits then.
+  // memory.
   template <class NextKey>
   EXN_SIMD void multiply(NextKey&& next_key, f32v (&sums)[4]) const {
+    if constexpr (kX < 4) {
+      fold_queries(next_key, sums);
+    } else {
+      fold_keys(next_key, sums);
+    }
+  }
+
+ private:
+  template <class NextKey>
+  EXN_SIMD void add_key(NextKey&& next_key, f32v (&to)[kX]) const {
+    const bf16* key = next_key();
+    for (f32v& v : to) v = zero();
+    for (int i = 0; i < kSteps; ++i) {
+      const bf16v some = in_turn(load_pairs(key + i * kDotLanes));
+      for (int x = 0; x < kX; ++x) to[x] = in_turn(dot_pairs(some, part[x][i], to[x]));
+    }
+  }
+
+  // Folds the sums of four keys with a query, of which there are none to spare.
+  template <class NextKey>
+  EXN_SIMD void fold_queries(NextKey&& next_key, f32v (&sums)[4]) const {
+    f32v quads[kX][4];
+#pragma GCC unroll 4
+    for (int block = 0; block < 4; ++block) {
+      f32v acc[4][kX];
+#pragma GCC unroll 4
+      for (int k = 0; k < 4; ++k) add_key(next_key, acc[k]);
+      for (int x = 0; x < kX; ++x)
+        quads[x][block] = fold_to_quads({acc[0][x], acc[1][x], acc[2][x], acc[3][x]});
+    }
+    for (int x = 0; x < kX; ++x) sums[x] = fold_sixteen(quads[x]);
+  }
+
+  // Folds the sums of a key with four queries, for which fewer registers do. They are a chain of
+  // operations behind a chain of products: they are folded after the products of two more keys, as
+  // none of them waits then.
+  template <class NextKey>
+  EXN_SIMD void fold_keys(NextKey&& next_key, f32v (&sums)[4]) const {
     constexpr int kLater = 2, kKept = kLater + 1;
-    f32v acc[kKept][4], quads[4];
+    f32v acc[kKept][kX], quads[4];
 #pragma GCC unroll 18
     for (int k = 0; k < kHeldKeys + kLater; ++k) {
-      if (k < kHeldKeys) {
-        const bf16* key = next_key();
-        f32v(&to)[4] = acc[k % kKept];
-        for (f32v& v : to) v = zero();
-        for (int i = 0; i < kSteps; ++i) {
-          const bf16v some = in_turn(load_pairs(key + i * kDotLanes));
-          for (int x = 0; x < kX; ++x) to[x] = in_turn(dot_pairs(some, part[x][i], to[x]));
-        }
-        for (int x = kX; x < 4; ++x) to[x] = to[kX == 1 ? 0 : x - 2];  // spare sums
-      }
+      if (k < kHeldKeys) add_key(next_key, acc[k % kKept]);
       if (k < kLater) continue;
       const int done = k - kLater;
       quads[done % 4] = in_turn(fold_to_quads(acc[done % kKept]));

@@ -230,6 +230,13 @@ static EXN_SIMD f32v fold_quads(const f32v (&v)[4]) {
   return add(_mm512_shuffle_ps(c[0], c[1], 0x88), _mm512_shuffle_ps(c[0], c[1], 0xdd));
 }
 
+// The sums of sixteen vectors in their order, which are four to a v, folded to quads.
+static EXN_SIMD f32v fold_sixteen(const f32v (&v)[4]) {
+  // The quarters hold the sums of vectors 0, 4, 8, 12; of 2, 6, ...; of 1, 5, ...; of 3, 7, ...
+  const __m512i order = _mm512_setr_epi32(0, 8, 4, 12, 1, 9, 5, 13, 2, 10, 6, 14, 3, 11, 7, 15);
+  return _mm512_permutexvar_ps(order, fold_quads(v));
+}
+
 // out[i] = reduce_add(v[i]), bit for bit, by a transposing tree: 46
 // operations instead of 16 times 11.
 constexpr int kReduceTree = 16;
@@ -239,9 +246,7 @@ static EXN_SIMD void reduce_add_tree(const f32v* v, float* out) {
     const f32v* four = v + 4 * i;
     b[i] = fold_to_quads({four[0], four[1], four[2], four[3]});
   }
-  // The quarters hold the sums of vectors 0, 4, 8, 12; of 2, 6, ...; of 1, 5, ...; of 3, 7, ...
-  const __m512i order = _mm512_setr_epi32(0, 8, 4, 12, 1, 9, 5, 13, 2, 10, 6, 14, 3, 11, 7, 15);
-  _mm512_storeu_ps(out, _mm512_permutexvar_ps(order, fold_quads(b)));
+  store(out, fold_sixteen(b));
 }
 
 // v[i] becomes the i-th quarters, in the order 0, 2, 1, 3 of fold_to_quads, of all v.
