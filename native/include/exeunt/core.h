@@ -166,8 +166,9 @@ EXN_API const char* exn_cpu_isas(void);
 EXN_API exn_status exn_cpu_set_isa(const char* name);
 
 /**
- * Threads a CPU run may use, the caller included; 0 if EXEUNT_THREADS is no number from 0 to 256,
- * which makes every CPU run fail with EXN_UNSUPPORTED until exn_cpu_set_threads() gives one.
+ * Threads that CPU runs may use, the caller included; runs of several callers at the same time
+ * share them, each with its own at least. 0 if EXEUNT_THREADS is no number from 0 to 256, which
+ * makes every CPU run fail with EXN_UNSUPPORTED until exn_cpu_set_threads() gives one.
  */
 EXN_API int32_t exn_cpu_threads(void);
 

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -17,15 +18,20 @@ namespace exn::cpu {
 namespace {
 
 constexpr int32_t kMaxThreads = 256;
+// Loops that have workers at a time; who calls while so many are open, runs alone.
+constexpr int32_t kMostLoops = 16;
 // Thread-local variables of all libraries of the process lie there, too.
 constexpr size_t kWorkerStack = kMostScratch + (size_t{2} << 20);
+// Looks at what another thread writes, 20 to 60 us in all.
+constexpr int kPatience = 2000;
 
-void futex_wait(std::atomic<uint32_t>* word, uint32_t seen) {
-  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
+// `bits`: which sleepers, by the bits with which they wait.
+void futex_wait(std::atomic<uint32_t>* word, uint32_t seen, uint32_t bits) {
+  syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, seen, nullptr, nullptr, bits);
 }
 
-void futex_wake_all(std::atomic<uint32_t>* word) {
-  syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, kMaxThreads, nullptr, nullptr, 0);
+void futex_wake(std::atomic<uint32_t>* word, uint32_t bits) {
+  syscall(SYS_futex, word, FUTEX_WAKE_BITSET_PRIVATE, kMaxThreads, nullptr, nullptr, bits);
 }
 
 void relax() {
@@ -54,13 +60,190 @@ int32_t default_threads() {
   return n == 0 ? usable_cores() : static_cast<int32_t>(n);
 }
 
+// ---- a loop -------------------------------------------------------------------------------------
+
+// Units [first, end).
+struct Piece {
+  uint32_t first, end;
+};
+
+// What a thread has yet to do, first unit << 32 | end. It names units that nobody has taken, so
+// whoever finds it unchanged, in this loop or a later one, may take some.
+class alignas(64) Range {
+ public:
+  void set(int64_t first, int64_t end) {
+    units_.store(pack(first, end), std::memory_order_release);
+  }
+
+  // Takes half of what is left, rounded up: its owner from the front, where it goes on reading,
+  // anyone else from the back.
+  bool take(bool front, Piece* piece) {
+    uint64_t seen = units_.load(std::memory_order_acquire), left;
+    do {
+      const auto first = static_cast<uint32_t>(seen >> 32), end = static_cast<uint32_t>(seen);
+      if (first >= end) return false;
+      const uint32_t some = (end - first + 1) / 2;
+      *piece = front ? Piece{first, first + some} : Piece{end - some, end};
+      left = front ? pack(first + some, end) : pack(first, end - some);
+    } while (!units_.compare_exchange_weak(seen, left, std::memory_order_acq_rel));
+    return true;
+  }
+
+ private:
+  static uint64_t pack(int64_t first, int64_t end) {
+    return static_cast<uint64_t>(first) << 32 | static_cast<uint64_t>(end);
+  }
+
+  std::atomic<uint64_t> units_{0};
+};
+
+// Who shares a loop: its caller, who has seat 0, and the workers from `first` on.
+struct Team {
+  int32_t first, seats;
+
+  // 0: it has none.
+  int32_t seat_of(int32_t worker) const {
+    const int32_t seat = worker - first + 1;
+    return seat >= 1 && seat < seats ? seat : 0;
+  }
+
+  uint32_t bits() const {
+    uint32_t bits = seats > 32 ? ~0u : 0;
+    for (int32_t i = 0; bits != ~0u && i + 1 < seats; ++i) bits |= bit(first + i);
+    return bits;
+  }
+
+  static uint32_t bit(int32_t worker) { return 1u << (worker & 31); }
+};
+
+struct Loop {
+  // What a worker waits for and then needs, in one line: between cores that share no cache a line
+  // takes some 170 ns, and 1 MiB of weights is read in 20 us.
+  alignas(64) std::atomic<uint32_t> generation{0};
+  std::atomic<Team> team{Team{0, 0}};
+  int64_t count = 0;
+  int64_t chunk = 1;
+  void* context = nullptr;
+  Body body = nullptr;
+
+  Range ranges[kMaxThreads];                  // by seat
+  alignas(64) std::atomic<uint32_t> done{0};  // units, by workers
+  std::atomic<bool> awaited{false};           // its caller sleeps until a worker is through
+  alignas(64) std::mutex busy;  // written with each loop; the rest stays in all caches
+
+  // Does what is left of the seat's range, then of the others', as long as may_stay(); returns how
+  // many units.
+  template <class MayStay>
+  uint32_t work(int32_t seat, int32_t seats, void* scratch, MayStay&& may_stay) {
+    uint32_t did = 0;
+    for (int32_t from = seat, tried = 0; tried < seats && may_stay();) {
+      Piece piece;
+      if (!ranges[from].take(from == seat, &piece)) {
+        from = from + 1 < seats ? from + 1 : 0;
+        ++tried;
+        continue;
+      }
+      tried = 0;
+      const int64_t end = piece.end * chunk;
+      body(context, scratch, piece.first * chunk, end < count ? end : count);
+      did += piece.end - piece.first;
+      if (seat != 0) report(piece.end - piece.first);
+    }
+    return did;
+  }
+
+ private:
+  void report(uint32_t units) {
+    done.fetch_add(units, std::memory_order_seq_cst);
+    if (!awaited.load(std::memory_order_seq_cst)) return;
+    futex_wake(&done, ~0u);
+    sched_yield();  // to the caller, whose core this is
+  }
+};
+
+// ---- a thread of the pool -----------------------------------------------------------------------
+
+// It stays off the core of the caller that it works for. Left to the system, a worker that wakes
+// beside a busy process is often queued behind its caller, takes a piece when that one's time is
+// over, and has the caller wait for it on the core that it needs.
+class alignas(64) Worker {
+ public:
+  // The loop whose pieces it takes, or null.
+  std::atomic<const Loop*> serves{nullptr};
+
+  // Calls main(argument) on a thread of its own. False: none is to be had.
+  bool begin(void* (*main)(void*), void* argument) {
+    pthread_attr_t attributes;
+    if (pthread_attr_init(&attributes) != 0) return false;
+    // The default is that of the process, which may have made it small, or none at all.
+    pthread_attr_setstacksize(&attributes, kWorkerStack);
+    serves.store(nullptr, std::memory_order_relaxed);
+    off_.store(kUnknown, std::memory_order_relaxed);
+    placing_.clear(std::memory_order_relaxed);  // in a forked child it may be set
+    const bool runs = pthread_create(&thread_, &attributes, main, argument) == 0;
+    pthread_attr_destroy(&attributes);
+    CPU_ZERO(&given_);  // so what it has now is taken for what others allow it
+    return runs;
+  }
+
+  void join() { pthread_join(thread_, nullptr); }
+
+  void keep_off(int core) {
+    if (off_.load(std::memory_order_relaxed) == core) return;
+    place(core, [&](cpu_set_t* cores) { CPU_CLR(core, cores); });
+  }
+
+  // Brings it to a core that the calling thread is about to leave.
+  void move_to(int core) {
+    place(kUnknown, [&](cpu_set_t* cores) {
+      if (!CPU_ISSET(core, cores)) return;
+      CPU_ZERO(cores);
+      CPU_SET(core, cores);
+    });
+  }
+
+  // Nanoseconds for which it has run; 0 if nobody knows.
+  int64_t ran() const {
+    clockid_t clock;
+    timespec time;
+    if (pthread_getcpuclockid(thread_, &clock) != 0 || clock_gettime(clock, &time) != 0) return 0;
+    return int64_t{1000000000} * time.tv_sec + time.tv_nsec;
+  }
+
+ private:
+  static constexpr int kUnknown = -1;
+
+  // Gives it what f leaves of the cores that others allow it (taskset may be called at any time).
+  template <class F>
+  void place(int off, F&& f) {
+    if (placing_.test_and_set(std::memory_order_acquire)) return;
+    off_.store(off, std::memory_order_relaxed);
+    cpu_set_t now;
+    if (pthread_getaffinity_np(thread_, sizeof now, &now) == 0) {
+      if (!CPU_EQUAL(&now, &given_)) allowed_ = now;
+      cpu_set_t wanted = allowed_;
+      f(&wanted);
+      if (CPU_COUNT(&wanted) == 0) wanted = allowed_;
+      given_ = pthread_setaffinity_np(thread_, sizeof wanted, &wanted) == 0 ? wanted : now;
+    }
+    placing_.clear(std::memory_order_release);
+  }
+
+  pthread_t thread_;
+  std::atomic<int> off_{kUnknown};
+  std::atomic_flag placing_ = ATOMIC_FLAG_INIT;
+  cpu_set_t allowed_, given_;
+};
+
+// ---- the pool -----------------------------------------------------------------------------------
+
 class Pool;
 Pool& pool();
 
 class Pool {
  public:
   Pool() : wanted_(default_threads()) {
-    // A forked child has none of the workers, nor the thread whose loop may hold the lock.
+    // A forked child has none of the workers, nor the threads whose loops may hold the locks.
     pthread_atfork(nullptr, nullptr, [] { pool().forget_workers(); });
   }
 
@@ -70,179 +253,241 @@ class Pool {
   bool set_threads(int32_t n) {
     const int32_t wanted = n == 0 ? default_threads() : n;
     if (wanted == 0) return false;
-    std::lock_guard<std::mutex> lock(busy_);
+    for (Loop& loop : loops_) loop.busy.lock();
     stop();
     wanted_.store(wanted, std::memory_order_relaxed);
+    for (Loop& loop : loops_) loop.busy.unlock();
     return true;
   }
 
   void run(int64_t count, int64_t chunk, void* context, void* scratch, Body body) {
     const int64_t units = (count + chunk - 1) / chunk;
-    if (threads() == 1 || units >= (int64_t{1} << 31) || !busy_.try_lock()) {
+    if (threads() == 1 || units >= (int64_t{1} << 31)) return body(context, scratch, 0, count);
+    const int32_t callers = callers_.fetch_add(1, std::memory_order_relaxed) + 1;
+    const int32_t at = share_of(callers) > 1 ? lock_loop() : kMostLoops;
+    if (at < kMostLoops) {
+      Loop& loop = loops_[at];
+      std::lock_guard<std::mutex> lock(loop.busy, std::adopt_lock);
+      loop.count = count;
+      loop.chunk = chunk;
+      loop.context = context;
+      loop.body = body;
+      share_out(loop, team(at, callers), units, scratch);
+    } else {
       body(context, scratch, 0, count);
-      return;
     }
-    std::lock_guard<std::mutex> lock(busy_, std::adopt_lock);
+    callers_.fetch_sub(1, std::memory_order_relaxed);
+  }
+
+ private:
+  // Threads for each of so many callers, itself included.
+  int32_t share_of(int32_t callers) const {
+    const int32_t share = threads() / callers;
+    return share < 1 ? 1 : share;
+  }
+
+  // The place of a loop that nobody uses; kMostLoops if there is none.
+  int32_t lock_loop() {
+    int32_t at = 0;
+    while (at < kMostLoops && !loops_[at].busy.try_lock()) ++at;
+    return at;
+  }
+
+  // Callers have teams of their own, side by side, as long as all have an equal share.
+  Team team(int32_t at, int32_t callers) {
+    const int32_t share = share_of(callers), places = threads() - share + 1;
+    if (share_.load(std::memory_order_relaxed) != share)
+      share_.store(share, std::memory_order_relaxed);
+    if (loops_used_.load(std::memory_order_relaxed) <= at)
+      loops_used_.store(at + 1, std::memory_order_relaxed);
+    return {1 + at * (share - 1) % places, share};
+  }
+
+  void share_out(Loop& loop, const Team& team, int64_t units, void* scratch) {
     start();
-    loop_.count = count;
-    loop_.chunk = chunk;
-    loop_.context = context;
-    loop_.body = body;
-    done_.store(0, std::memory_order_relaxed);
+    loop.done.store(0, std::memory_order_relaxed);
+    loop.team.store(team, std::memory_order_relaxed);
     // A worker that is still looking for work of the last loop may begin at once.
-    const int64_t n = threads();
+    const int64_t n = team.seats;
     int64_t first = units;
     for (int64_t i = n - 1; i >= 0; --i) {
       const int64_t end = first;
       first = (units * i + n - 1) / n;
-      ranges_[i].units.store(pack(first, end), std::memory_order_release);
+      loop.ranges[i].set(first, end);
     }
-    loop_.generation.fetch_add(1, std::memory_order_seq_cst);
-    if (sleepers_.load(std::memory_order_seq_cst) > 0) futex_wake_all(&loop_.generation);
-    const uint32_t own = work(0, scratch);
-    while (done_.load(std::memory_order_acquire) + own < static_cast<uint32_t>(units)) relax();
+    loop.generation.fetch_add(1, std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_seq_cst) > 0) wake(team);
+    const uint32_t own = loop.work(0, team.seats, scratch, [] { return true; });
+    wait(loop, static_cast<uint32_t>(units) - own);
   }
 
- private:
-  static uint64_t pack(int64_t first, int64_t end) {
-    return static_cast<uint64_t>(first) << 32 | static_cast<uint64_t>(end);
+  void wake(const Team& team) {
+    // Among many cores the system finds free ones, and these calls would take longer than a loop.
+    constexpr int32_t kFew = 16;
+    const int core = team.seats <= kFew ? sched_getcpu() : -1;
+    for (int32_t i = 0; core >= 0 && i + 1 < team.seats; ++i) {
+      const int32_t worker = team.first + i;
+      if (worker <= worker_count_) workers_[worker].keep_off(core);
+    }
+    news_.fetch_add(1, std::memory_order_release);
+    futex_wake(&news_, team.bits());
   }
 
-  // Units [first, end).
-  struct Piece {
-    uint32_t first, end;
+  // Until workers have done so many units.
+  void wait(Loop& loop, uint32_t units) {
+    while (!comes(loop, units)) lend_core(loop, units);
+  }
+
+  static bool comes(const Loop& loop, uint32_t units) {
+    for (int i = 0; i < kPatience; ++i) {
+      if (loop.done.load(std::memory_order_acquire) == units) return true;
+      relax();
+    }
+    return false;
+  }
+
+  // A worker that has a piece in hand and does not run waits for a core. It gets this one.
+  void lend_core(Loop& loop, uint32_t units) {
+    const int core = sched_getcpu();
+    for (int32_t i = 1; core >= 0 && i <= worker_count_; ++i) {
+      Worker& worker = workers_[i];
+      if (worker.serves.load(std::memory_order_relaxed) != &loop) continue;
+      const int64_t ran = worker.ran();
+      if (comes(loop, units)) return;
+      if (ran == 0 || worker.ran() != ran) continue;
+      loop.awaited.store(true, std::memory_order_seq_cst);
+      const uint32_t seen = loop.done.load(std::memory_order_seq_cst);
+      if (seen != units) {
+        worker.move_to(core);
+        futex_wait(&loop.done, seen, ~0u);
+        worker.keep_off(core);
+      }
+      loop.awaited.store(false, std::memory_order_relaxed);
+      return;
+    }
+  }
+
+  // ---- workers ----------------------------------------------------------------------------------
+
+  // Which loops a worker has looked into.
+  struct Seen {
+    uint32_t generation[kMostLoops];
   };
 
-  // Takes half of what is left of a range, rounded up: its owner from the front, where it goes on
-  // reading, anyone else from the back.
-  bool take(int32_t from, bool front, Piece* piece) {
-    std::atomic<uint64_t>& units = ranges_[from].units;
-    uint64_t seen = units.load(std::memory_order_acquire), left;
-    do {
-      const auto first = static_cast<uint32_t>(seen >> 32), end = static_cast<uint32_t>(seen);
-      if (first >= end) return false;
-      const uint32_t some = (end - first + 1) / 2;
-      *piece = front ? Piece{first, first + some} : Piece{end - some, end};
-      left = front ? pack(first + some, end) : pack(first, end - some);
-    } while (!units.compare_exchange_weak(seen, left, std::memory_order_acq_rel));
-    return true;
-  }
-
-  void run_piece(const Piece& piece, void* scratch) {
-    const int64_t end = piece.end * loop_.chunk;
-    loop_.body(loop_.context, scratch, piece.first * loop_.chunk,
-               end < loop_.count ? end : loop_.count);
-  }
-
-  // Does what is left of the own range, then of the others'; returns how many units.
-  uint32_t work(int32_t own, void* scratch) {
-    const int32_t n = threads();
-    uint32_t did = 0;
-    for (int32_t from = own, tried = 0; tried < n;) {
-      Piece piece;
-      if (!take(from, from == own, &piece)) {
-        from = from + 1 < n ? from + 1 : 0;
-        ++tried;
-        continue;
-      }
-      tried = 0;
-      run_piece(piece, scratch);
-      did += piece.end - piece.first;
-      if (own != 0) done_.fetch_add(piece.end - piece.first, std::memory_order_release);
-    }
-    return did;
-  }
-
-  void worker(int32_t index, uint32_t seen) {
+  void worker(int32_t index) {
     alignas(64) char scratch[kMostScratch];
+    Seen seen;
+    for (int32_t i = 0; i < kMostLoops; ++i)
+      seen.generation[i] = loops_[i].generation.load(std::memory_order_relaxed) - 1;
     while (!stopping_.load(std::memory_order_acquire)) {
-      uint32_t now = loop_.generation.load(std::memory_order_acquire);
       // Loops follow each other within microseconds while an op runs: a
       // short spin spares the wake-up.
-      for (int spin = 0; now == seen && spin < 2000; ++spin) {
+      Loop* loop = next_loop(&seen);
+      for (int spin = 0; loop == nullptr && spin < kPatience; ++spin) {
         relax();
-        now = loop_.generation.load(std::memory_order_acquire);
+        loop = next_loop(&seen);
       }
-      if (now == seen) {
-        sleepers_.fetch_add(1, std::memory_order_seq_cst);
-        futex_wait(&loop_.generation, seen);
-        sleepers_.fetch_sub(1, std::memory_order_seq_cst);
-        continue;
+      if (loop != nullptr) {
+        serve(*loop, index, scratch);
+      } else {
+        sleep(&seen, index);
       }
-      seen = now;
-      work(index, scratch);
     }
+  }
+
+  // One that it has not seen, or null.
+  Loop* next_loop(Seen* seen) {
+    const int32_t used = loops_used_.load(std::memory_order_relaxed);
+    for (int32_t i = 0; i < used; ++i) {
+      const uint32_t now = loops_[i].generation.load(std::memory_order_seq_cst);
+      if (now == seen->generation[i]) continue;
+      seen->generation[i] = now;
+      return &loops_[i];
+    }
+    return nullptr;
+  }
+
+  void serve(Loop& loop, int32_t index, void* scratch) {
+    const Team team = loop.team.load(std::memory_order_relaxed);
+    const int32_t seat = team.seat_of(index);
+    if (seat == 0) return;
+    Worker& self = workers_[index];
+    self.serves.store(&loop, std::memory_order_relaxed);
+    // Another caller may come and want its share.
+    loop.work(seat, team.seats, scratch,
+              [&] { return seat < share_.load(std::memory_order_relaxed); });
+    self.serves.store(nullptr, std::memory_order_relaxed);
+  }
+
+  void sleep(Seen* seen, int32_t index) {
+    const uint32_t news = news_.load(std::memory_order_acquire);
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    Seen unchanged = *seen;
+    if (!stopping_.load(std::memory_order_seq_cst) && next_loop(&unchanged) == nullptr)
+      futex_wait(&news_, news, Team::bit(index));
+    sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+  }
+
+  void start() {
+    if (started_.load(std::memory_order_acquire)) return;
+    std::lock_guard<std::mutex> lock(starting_);
+    if (started_.load(std::memory_order_relaxed)) return;
+    stopping_.store(false, std::memory_order_release);
+    for (int32_t i = 1; i < threads(); ++i) {
+      starts_[i] = {this, i};
+      const auto main = [](void* argument) -> void* {
+        const Start& start = *static_cast<const Start*>(argument);
+        start.pool->worker(start.index);
+        return nullptr;
+      };
+      // No thread to be had means fewer workers: the others take what they would have done.
+      if (!workers_[i].begin(main, &starts_[i])) break;
+      worker_count_ = i;
+    }
+    started_.store(true, std::memory_order_release);
+  }
+
+  void stop() {
+    stopping_.store(true, std::memory_order_seq_cst);
+    news_.fetch_add(1, std::memory_order_release);
+    futex_wake(&news_, ~0u);
+    while (worker_count_ > 0) workers_[worker_count_--].join();
+    started_.store(false, std::memory_order_relaxed);
+  }
+
+  // In a forked child.
+  void forget_workers() {
+    worker_count_ = 0;
+    started_.store(false, std::memory_order_relaxed);
+    sleepers_.store(0, std::memory_order_relaxed);
+    callers_.store(0, std::memory_order_relaxed);
+    new (&starting_) std::mutex;
+    for (int32_t i = 0; i < loops_used_.load(std::memory_order_relaxed); ++i) {
+      for (Range& range : loops_[i].ranges) range.set(0, 0);
+      loops_[i].awaited.store(false, std::memory_order_relaxed);
+    }
+    for (Loop& loop : loops_) new (&loop.busy) std::mutex;
   }
 
   // What a worker begins with.
   struct Start {
     Pool* pool;
     int32_t index;
-    uint32_t seen;
   };
 
-  void start() {
-    if (worker_count_ > 0 || threads() == 1) return;
-    stopping_.store(false, std::memory_order_release);
-    const uint32_t now = loop_.generation.load(std::memory_order_relaxed);
-    pthread_attr_t attributes;
-    if (pthread_attr_init(&attributes) != 0) return;
-    // The default is that of the process, which may have made it small, or none at all.
-    pthread_attr_setstacksize(&attributes, kWorkerStack);
-    for (int32_t i = 1; i < threads(); ++i) {
-      starts_[i] = {this, i, now};
-      const auto main = [](void* argument) -> void* {
-        const Start& start = *static_cast<const Start*>(argument);
-        start.pool->worker(start.index, start.seen);
-        return nullptr;
-      };
-      // No thread to be had means fewer workers: the others take what they would have done.
-      if (pthread_create(&workers_[worker_count_], &attributes, main, &starts_[i]) != 0) break;
-      ++worker_count_;
-    }
-    pthread_attr_destroy(&attributes);
-  }
-
-  void stop() {
-    stopping_.store(true, std::memory_order_release);
-    loop_.generation.fetch_add(1, std::memory_order_release);
-    futex_wake_all(&loop_.generation);
-    while (worker_count_ > 0) pthread_join(workers_[--worker_count_], nullptr);
-  }
-
-  // In a forked child.
-  void forget_workers() {
-    worker_count_ = 0;
-    sleepers_.store(0, std::memory_order_relaxed);
-    for (Range& range : ranges_) range.units.store(0, std::memory_order_relaxed);
-    new (&busy_) std::mutex;
-  }
-
-  // What a worker waits for and then needs, in one line: between cores that share no cache a line
-  // takes some 170 ns, and 1 MiB of weights is read in 20 us.
-  struct alignas(64) Loop {
-    std::atomic<uint32_t> generation{0};
-    int64_t count = 0;
-    int64_t chunk = 1;
-    void* context = nullptr;
-    Body body = nullptr;
-  };
-  // What a thread has yet to do, first unit << 32 | end. It names units that nobody has taken, so
-  // whoever finds it unchanged, in this loop or a later one, may take some.
-  struct alignas(64) Range {
-    std::atomic<uint64_t> units{0};
-  };
-
-  Loop loop_;
-  Range ranges_[kMaxThreads];
-  alignas(64) std::atomic<uint32_t> done_{0};  // units, by workers
-  alignas(64) std::mutex busy_;  // written with each loop; the rest stays in all caches
-  alignas(64) std::atomic<uint32_t> sleepers_{0};
+  Loop loops_[kMostLoops];
+  alignas(64) std::atomic<int32_t> callers_{0};  // written with each loop
+  // Read by all workers, written when callers come and go.
+  alignas(64) std::atomic<int32_t> share_{0};
+  std::atomic<int32_t> loops_used_{0};
+  alignas(64) std::atomic<uint32_t> news_{0};  // what workers sleep by
+  std::atomic<uint32_t> sleepers_{0};
   std::atomic<int32_t> wanted_;
-  pthread_t workers_[kMaxThreads];
+  Worker workers_[kMaxThreads];  // from 1 on
   Start starts_[kMaxThreads];
   int32_t worker_count_ = 0;
-  std::atomic<bool> stopping_{false};
+  std::mutex starting_;
+  std::atomic<bool> started_{false}, stopping_{false};
 };
 
 Pool& pool() {

@@ -7,6 +7,9 @@
 // one counter would make each thread begin anew with each piece, and wait for the counter's line.
 // Which thread does which piece never shows in a result: every piece writes its own place, and what
 // is merged is merged afterwards in fixed order.
+//
+// Several callers have a loop each, and share the workers. docs/architecture.md, Threads, says how,
+// and where the workers run.
 #pragma once
 
 #include <cstdint>
@@ -21,9 +24,9 @@ constexpr int64_t kMostScratch = int64_t{256} << 10;
 using Body = void (*)(void* context, void* scratch, int64_t begin, int64_t end);
 
 // Calls body(context, scratch, begin, end) over all of [0, count) in pieces that begin at multiples
-// of `chunk`, on up to exn_cpu_threads() threads, and returns when all are done. A call from a
-// second thread while a loop runs does its loop alone. `scratch` is the calling thread's; on a
-// worker the body gets kMostScratch bytes, aligned to 64. Neither is initialised.
+// of `chunk`, on up to exn_cpu_threads() threads, and returns when all are done. `scratch` is the
+// calling thread's; on a worker the body gets kMostScratch bytes, aligned to 64. Neither is
+// initialised.
 void parallel_for_pieces(int64_t count, int64_t chunk, void* context, void* scratch, Body body);
 
 // The same of a lambda f(begin, end, Scratch&). A single piece goes without the pool, through the

@@ -202,7 +202,8 @@ public enum Backend {
   }
 
   /**
-   * Threads a CPU run may use, the calling one included.
+   * Threads that CPU runs may use, the calling one included. Runs of several callers at the same
+   * time share them, each with its own at least.
    *
    * @return 1 or more
    */

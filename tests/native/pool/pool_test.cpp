@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who takes part in a loop, and on which core. Bodies sleep rather than compute, so that two cores
+// are enough for any number of threads.
+#include "cpu/pool.h"
+
+#include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using exn::cpu::parallel_for;
+using exn::cpu::set_threads;
+
+void sleep_ms(int ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }
+
+// Looks every millisecond, for ten seconds.
+bool comes(const std::function<bool()>& condition) {
+  for (int i = 0; i < 10000 && !condition(); ++i) sleep_ms(1);
+  return condition();
+}
+
+std::vector<int> cores(pthread_t thread = pthread_self()) {
+  cpu_set_t set;
+  std::vector<int> all;
+  if (pthread_getaffinity_np(thread, sizeof set, &set) != 0) return all;
+  for (int i = 0; i < CPU_SETSIZE; ++i)
+    if (CPU_ISSET(i, &set)) all.push_back(i);
+  return all;
+}
+
+bool give(pthread_t thread, const std::vector<int>& cores) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (int core : cores) CPU_SET(core, &set);
+  return pthread_setaffinity_np(thread, sizeof set, &set) == 0;
+}
+
+std::vector<int> without(std::vector<int> cores, int core) {
+  cores.erase(std::remove(cores.begin(), cores.end(), core), cores.end());
+  return cores;
+}
+
+// Runs a loop of two pieces, of which a worker takes one and does f; the caller waits for that.
+void on_a_worker(const std::function<void()>& f) {
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<bool> taken{false};
+  parallel_for(2, 1, [&](int64_t, int64_t) {
+    if (std::this_thread::get_id() != caller) {
+      taken = true;
+      f();
+    } else {
+      EXPECT_TRUE(comes([&] { return taken.load(); })) << "no worker takes part";
+    }
+  });
+}
+
+// Long enough for all workers to have gone to sleep.
+void let_workers_sleep() { sleep_ms(100); }
+
+class Pool : public testing::Test {
+ protected:
+  void TearDown() override {
+    ASSERT_TRUE(set_threads(1));  // and no worker stays where a test has put it
+    ASSERT_TRUE(give(pthread_self(), all_));
+  }
+  const std::vector<int> all_ = cores();
+};
+
+TEST_F(Pool, EveryIndexComesOnceWhoeverCalls) {
+  for (int threads : {1, 2, 3, 8}) {
+    ASSERT_TRUE(set_threads(threads));
+    for (int callers : {1, 2, 5, 24}) {  // the last are more than loops that may be open
+      std::vector<std::thread> all;
+      for (int c = 0; c < callers; ++c) {
+        all.emplace_back([c] {
+          for (int64_t count : {int64_t{1}, int64_t{2}, int64_t{7}, int64_t{1000}}) {
+            for (int64_t chunk : {int64_t{1}, int64_t{3}, int64_t{999}}) {
+              std::vector<std::atomic<int>> times(static_cast<size_t>(count));
+              parallel_for(count, chunk, [&](int64_t begin, int64_t end) {
+                EXPECT_EQ(begin % chunk, 0);
+                for (int64_t i = begin; i < end; ++i) times[static_cast<size_t>(i)] += 1 + c;
+              });
+              for (const auto& t : times) ASSERT_EQ(t, 1 + c);
+            }
+          }
+        });
+      }
+      for (std::thread& thread : all) thread.join();
+    }
+  }
+}
+
+// The threads of a loop's pieces.
+struct Who {
+  std::mutex lock;
+  std::multiset<std::thread::id> pieces;
+  void note() {
+    std::lock_guard<std::mutex> held(lock);
+    pieces.insert(std::this_thread::get_id());
+  }
+  std::set<std::thread::id> threads() {
+    std::lock_guard<std::mutex> held(lock);
+    return {pieces.begin(), pieces.end()};
+  }
+};
+
+TEST_F(Pool, AloneACallerHasAllThreads) {
+  ASSERT_TRUE(set_threads(4));
+  Who who;
+  parallel_for(400, 1, [&](int64_t begin, int64_t end) {
+    for (; begin < end; ++begin) {
+      who.note();
+      sleep_ms(1);
+    }
+  });
+  EXPECT_EQ(who.threads().size(), 4u);
+}
+
+TEST_F(Pool, TwoCallersHaveHalfTheThreadsEach) {
+  ASSERT_TRUE(set_threads(4));
+  Who early, late, other;
+  std::atomic<bool> second{false}, half{false};
+  std::atomic<int64_t> done{0};
+  std::thread caller([&] {
+    EXPECT_TRUE(comes([&] { return early.threads().size() == 4; }));
+    second = true;
+    // As long as the first has work, so that both are seen beside each other.
+    parallel_for(2000, 1, [&](int64_t begin, int64_t end) {
+      for (; begin < end; ++begin) {
+        if (done < 1900) other.note();
+        if (!half) sleep_ms(1);
+      }
+    });
+  });
+  parallel_for(2000, 1, [&](int64_t begin, int64_t end) {
+    for (; begin < end; ++begin) {
+      if (!second) early.note();
+      // A piece that was begun before goes to its end: a quarter of a range, four ranges.
+      if (done > 1500) late.note();
+      sleep_ms(1);
+      ++done;
+    }
+  });
+  half = true;
+  caller.join();
+  EXPECT_EQ(early.threads().size(), 4u);
+  EXPECT_EQ(late.threads().size(), 2u);
+  EXPECT_EQ(other.threads().size(), 2u);
+}
+
+TEST_F(Pool, WorkersStayOffTheirCallersCore) {
+  if (all_.size() < 2) GTEST_SKIP() << "one core";
+  ASSERT_TRUE(set_threads(2));
+  on_a_worker([] {});  // begun by a thread of one core, it would have no other
+  for (int core : {all_[0], all_[1], all_[0]}) {
+    let_workers_sleep();
+    ASSERT_TRUE(give(pthread_self(), {core}));
+    std::vector<int> of_worker;
+    on_a_worker([&] { of_worker = cores(); });
+    EXPECT_EQ(of_worker, without(all_, core));
+  }
+}
+
+TEST_F(Pool, WorkersStayWhereOthersPutThem) {
+  if (all_.size() < 2) GTEST_SKIP() << "one core";
+  ASSERT_TRUE(set_threads(2));
+  on_a_worker([] {});
+  ASSERT_TRUE(give(pthread_self(), {all_[1]}));  // so it does not have that core already
+  on_a_worker([&] { ASSERT_TRUE(give(pthread_self(), {all_[1]})); });
+  for (int core : {all_[0], all_[1], all_[0]}) {
+    let_workers_sleep();
+    ASSERT_TRUE(give(pthread_self(), {core}));
+    std::vector<int> of_worker;
+    on_a_worker([&] { of_worker = cores(); });
+    EXPECT_EQ(of_worker, std::vector<int>{all_[1]}) << "caller on core " << core;
+  }
+}
+
+// A worker that does not run, here because it sleeps, is taken for one that waits for a core.
+TEST_F(Pool, ACallerLendsItsCoreToALateWorker) {
+  if (all_.size() < 2) GTEST_SKIP() << "one core";
+  ASSERT_TRUE(set_threads(2));
+  on_a_worker([] {});
+  for (int core : {all_[0], all_[1]}) {
+    ASSERT_TRUE(give(pthread_self(), {core}));
+    pthread_t worker;
+    on_a_worker([&] {
+      worker = pthread_self();
+      EXPECT_TRUE(comes([&] { return cores() == std::vector<int>{core}; }));
+    });
+    EXPECT_EQ(cores(worker), without(all_, core)) << "it was not given back";
+  }
+}
+
+TEST_F(Pool, AWorkerThatComputesKeepsItsCore) {
+  if (all_.size() < 2) GTEST_SKIP() << "one core";
+  ASSERT_TRUE(set_threads(2));
+  on_a_worker([] {});
+  let_workers_sleep();
+  ASSERT_TRUE(give(pthread_self(), {all_[0]}));
+  bool kept = false;  // once is enough: on a busy machine another process may have its core
+  for (int i = 0; i < 200 && !kept; ++i) {
+    on_a_worker([&] {
+      const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(500);
+      while (std::chrono::steady_clock::now() < end) {
+      }
+      kept = cores() != std::vector<int>{all_[0]};
+    });
+  }
+  EXPECT_TRUE(kept);
+}
+
+}  // namespace
