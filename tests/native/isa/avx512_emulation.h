@@ -137,6 +137,9 @@ EXN_EMULATED Integers equal_epi32(Integers a, Integers b) {
 EXN_EMULATED Integers mask_or_epi32(Integers src, __mmask16 m, Integers a, Integers b) {
   return castps_si512(mask_blend_ps(m, castsi512_ps(src), castsi512_ps(or_si512(a, b))));
 }
+EXN_EMULATED Integers cvtepu8_epi32(__m128i a) {
+  return {_mm256_cvtepu8_epi32(a), _mm256_cvtepu8_epi32(_mm_unpackhi_epi64(a, a))};
+}
 EXN_EMULATED Integers cvtepu16_epi32(__m256i a) {
   return {_mm256_cvtepu16_epi32(_mm256_castsi256_si128(a)),
           _mm256_cvtepu16_epi32(_mm256_extracti128_si256(a, 1))};
@@ -194,6 +197,15 @@ EXN_EMULATED_CALL Floats maskz_compress_ps(__mmask16 m, Floats v) {
     if ((m >> i & 1) != 0) some[n++] = lanes[i];
   }
   return loadu_ps(some);
+}
+EXN_EMULATED_CALL Integers maskz_compress_epi8(uint64_t m, Integers v) {
+  uint8_t bytes[64], some[64] = {};
+  std::memcpy(bytes, &v, sizeof bytes);
+  for (int i = 0, n = 0; i < 64; ++i) {
+    if ((m >> i & 1) != 0) some[n++] = bytes[i];
+  }
+  std::memcpy(&v, some, sizeof some);
+  return v;
 }
 EXN_EMULATED_CALL void maskz_load_16(uint32_t m, const void* p, int n, uint16_t* to) {
   for (int i = 0; i < n; ++i) {
@@ -389,6 +401,7 @@ EXN_EMULATED __mmask16 fpclass_ps_mask(Floats a) {
 #undef _mm512_srli_epi32
 #define _mm512_srli_epi32 EXN_USE(srli_epi32)
 #define _mm512_mask_or_epi32 EXN_USE(mask_or_epi32)
+#define _mm512_cvtepu8_epi32 EXN_USE(cvtepu8_epi32)
 #define _mm512_cvtepu16_epi32 EXN_USE(cvtepu16_epi32)
 #define _mm512_cvtepi32_epi16 EXN_USE(cvtepi32_epi16)
 #define _mm512_cvtneps_pbh EXN_USE(cvtneps_pbh)
@@ -400,6 +413,7 @@ EXN_EMULATED __mmask16 fpclass_ps_mask(Floats a) {
 #define _mm512_storeu_ps EXN_USE(storeu_ps)
 #define _mm512_mask_loadu_ps EXN_USE(mask_loadu_ps)
 #define _mm512_mask_storeu_ps EXN_USE(mask_storeu_ps)
+#define _mm512_maskz_compress_epi8 EXN_USE(maskz_compress_epi8)
 #define _mm512_maskz_compress_ps EXN_USE(maskz_compress_ps)
 #define _mm256_maskz_loadu_epi16 EXN_USE(maskz_loadu_epi16_256)
 #define _mm512_maskz_loadu_epi16 EXN_USE(maskz_loadu_epi16)

@@ -204,16 +204,10 @@ static EXN_SIMD T* list_bits(uint64_t bits, T* to, F&& value) {
 // Writes first + i for each set bit i; up to 64 places may be written.
 static EXN_SIMD int32_t* list_columns(uint64_t bits, int32_t first, int32_t* to) {
 #if defined(EXN_HAS_STORE_NUMBERS)
-  constexpr int64_t kMany = 16;
-  if (ColumnSet::ones(bits) > kMany) {
-    for (int i = 0; i < 64; i += kLanes) {
-      const auto some = static_cast<uint32_t>(bits >> i) & ((uint32_t{1} << kLanes) - 1);
-      to += store_numbers(to, first + i, some);
-    }
-    return to;
-  }
-#endif
+  return store_numbers(to, first, bits);
+#else
   return list_bits<8>(bits, to, [&](int bit) EXN_FLAT { return first + bit; });
+#endif
 }
 
 // Bit i of `bits` at the place of the i-th bit of `places`.

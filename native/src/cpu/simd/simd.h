@@ -15,7 +15,8 @@
 //   f64v                    kLanes / 2 lanes; low_f64, high_f64 widen a half, narrow joins them
 //   store_some(p, v, bits)  the lanes of `bits` one behind the other, and returns how many; up to
 //                           kLanes elements may be written
-//   store_numbers           the same of first, first + 1, ..., where the set has it
+//   store_numbers(p, first, bits)
+//                           first + i for each bit i of 64 that is set, where the set has it
 //   load_n, store_n         the first n lanes, 0 <= n <= kLanes; the others read as `fill`, and
 //                           their memory is not touched
 #pragma once

@@ -4,6 +4,7 @@ package org.exeunt.tests;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Optional;
 import org.exeunt.Backend;
 
@@ -85,12 +86,15 @@ final class Setup {
    * Asked of the system, not of exeunt, which refuses to load with an impossible instruction set.
    */
   private static boolean machineRuns(String isa) {
-    String flag = isa.equals("avx512") ? "avx512_bf16" : isa.equals("amx") ? "amx_bf16" : isa;
-    if (isa.equals("baseline")) {
-      return true;
-    }
+    List<String> flags = switch (isa) {
+      case "baseline" -> List.of();
+      case "avx512" -> List.of("avx512_vbmi2", "avx512_bf16");
+      case "amx" -> List.of("amx_bf16");
+      default -> List.of(isa);
+    };
     try {
-      return Files.readString(Path.of("/proc/cpuinfo")).matches("(?s).*\\b" + flag + "\\b.*");
+      String processor = Files.readString(Path.of("/proc/cpuinfo"));
+      return flags.stream().allMatch(f -> processor.matches("(?s).*\\b" + f + "\\b.*"));
     } catch (IOException e) {
       return false;
     }
