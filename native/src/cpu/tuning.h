@@ -3,6 +3,8 @@
 // docs/tuning.md has the measurements. A new processor is a new row.
 #pragma once
 
+#include <cstdint>
+
 namespace exn::cpu {
 
 struct Tuning {
@@ -19,13 +21,16 @@ struct Tuning {
   bool prefetch_again;
   // Copies with AVX-512 past the caches prefetch into L2 instead of L1.
   bool copy_by_l2;
+  // Many inputs pass by a few rows of weights that stay in L1, with AVX-512, and each group widens
+  // them: where that takes nothing from the multipliers.
+  bool blocks_stay;
 };
 
 // The first row that fits counts, and the last one fits all.
 inline constexpr Tuning kTunings[] = {
-    // processor     bf16_dot  streams  alternates  again  copy_by_l2
-    {"GenuineIntel", false, true, true, false, true},  // Granite Rapids; what is not x86, untimed
-    {"", true, false, false, true, false},             // Zen 4
+    // processor     bf16_dot  streams  alternates  again  copy_by_l2  blocks_stay
+    {"GenuineIntel", false, true, true, false, true, false},  // Granite Rapids; not x86: untimed
+    {"", true, false, false, true, false, true},              // Zen 4
 };
 
 // The row of this processor.
@@ -39,6 +44,11 @@ struct Before {};
 using AllWeightsAgain = Before<0, 12 << 10, 24 << 10, 36 << 10>;
 using HalfWeightsAgain = Before<0, 16 << 10, 32 << 10>;
 using KeysAgain = Before<1 << 10, 3 << 10>;  // beside the line itself
+// Weights of one of several streams, from kStreamAhead bytes before they are read on.
+using StreamAgain = Before<3 << 10, 2 << 10, 1 << 10, 0>;
+constexpr int kStreamAhead = 4 << 10;
+// Bytes of a weight matrix that no cache keeps from one call to the next.
+constexpr int64_t kFarBytes = int64_t{16} << 20;
 // Bytes from keys that meet queries of f32 to those that are prefetched: into both levels where
 // prefetch_streams, into L2 elsewhere; and of a tile that is elsewhere, to the earlier ones.
 constexpr int kKeysStagedL1 = 2560, kKeysStagedL2 = 3584;

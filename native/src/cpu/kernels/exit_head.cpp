@@ -176,6 +176,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   inputs.f32 = x;
   inputs.bf = pairs ? narrowed : nullptr;
   inputs.stride = stride;
+  inputs.far = is_far(a.weight);
   const LogitMap map = logit_map(a.normalizer, a.temperature, a.softcap);
   with_float_type(a.weight.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);

@@ -284,10 +284,12 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   Inputs in;
   in.stride = stride;
   in.f32 = x;
+  in.far = is_far(f.up_weight);
   into_tiles(f.up_weight.dtype, active.count, kParts, tiles, &in);
   Inputs middle;
   middle.stride = wide;
   middle.f32 = a;
+  middle.far = in.far;
   down_grid.rows = active.count;
   with_float_type(f.up_weight.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);

@@ -64,6 +64,7 @@ void multiply_all(const LinearArgs& a, const Inputs& in, TileProducts* own) {
 exn_status linear(const LinearArgs& a, Workspace& ws) {
   Inputs in;
   in.stride = padded(a.input.cols);
+  in.far = is_far(a.weight);
   const bool tiled = meet_in_tiles(a.weight.dtype, a.input.rows);
   const bool pairs = !tiled && in_pairs(a.input.dtype, a.weight.dtype);
   const int parts = a.input.dtype == DType::kBF16 ? 1 : 3;

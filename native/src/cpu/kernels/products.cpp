@@ -3,19 +3,20 @@
 //
 // How the weights are walked decides the speed. A core reads far enough ahead only where it reads
 // on and on in one direction, so for a single input rows are taken one at a time, and where that
-// pays a line some KiB further on is prefetched with each. That needs an input that stays in L1,
-// and additions that are done before the next row is there; otherwise, and for several inputs, rows
-// are taken side by side and prefetched, well ahead, into L2, evenly over the time that their
-// products take. From about five inputs on it is the multipliers that are waited for, which leave
-// room for half a load each; see chain_rows, and triple_rows where there are registers for the sums
-// of all. docs/tuning.md has the figures.
+// pays a line some KiB further on is prefetched with each; or, where the additions of a row take
+// longer than its bytes, one each of four runs. That needs an input that stays in L1; otherwise,
+// and for several inputs, rows are taken side by side and prefetched, well ahead, into L2, evenly
+// over the time that their products take. From about five inputs on it is the multipliers that are
+// waited for, which leave room for half a load each; see chain_rows, blocks_that_stay, and
+// triple_rows where there are registers for the sums of all. docs/tuning.md has the figures.
 #include "products.h"
 
 namespace exn::cpu::EXN_ISA {
 
 // How much of what comes next a block prefetches: all, half or none of the bytes that it reads
-// itself. kHalfAgain, kAllAgain: each line several times, as it comes nearer.
-enum class Prefetch { kNothing, kHalf, kAll, kHalfAgain, kAllAgain };
+// itself. kHalfAgain, kAllAgain: each line several times, as it comes nearer. kOwn: so too, behind
+// each of its rows.
+enum class Prefetch { kNothing, kHalf, kAll, kHalfAgain, kAllAgain, kOwn };
 
 template <Prefetch kPrefetch>
 using PrefetchAs = std::integral_constant<Prefetch, kPrefetch>;
@@ -23,7 +24,7 @@ using PrefetchAs = std::integral_constant<Prefetch, kPrefetch>;
 // Bytes that one step prefetches.
 template <Prefetch kPrefetch>
 constexpr int prefetched(int bytes) {
-  if (kPrefetch == Prefetch::kNothing) return 0;
+  if (kPrefetch == Prefetch::kNothing || kPrefetch == Prefetch::kOwn) return 0;
   return kPrefetch == Prefetch::kAll || kPrefetch == Prefetch::kAllAgain ? bytes : bytes / 2;
 }
 
@@ -37,6 +38,16 @@ template <int kBytes, int kX, Prefetch kPrefetch>
 static EXN_SIMD void prefetch_share(const char* next, int x) {
   prefetch_turn<(kBytes + 63) / 64, kX>(
       x, [&](int line) EXN_FLAT { prefetch_lines<1>(next + line * kLine, Places<kPrefetch>()); });
+}
+
+// What lies further on behind the pair at p, if a row prefetches its own.
+template <Prefetch kPrefetch, class T>
+static EXN_SIMD void prefetch_own(const T* p) {
+  if constexpr (kPrefetch == Prefetch::kOwn) {
+    constexpr int kSize = static_cast<int>(sizeof(T));
+    prefetch_lines<kPair * kSize / 64>(p + kStreamAhead / kSize, StreamAgain());
+    in_order();
+  }
 }
 
 // Accumulators of a product. Short vectors make long chains of additions, which a single row of
@@ -56,7 +67,10 @@ static EXN_SIMD void pair_block(const T* const* weight, const float* input, int6
   int64_t k = 0;
   const auto step = [&](auto load_weight) EXN_FLAT {
     f32v a[kW], b[kW];
-    for (int w = 0; w < kW; ++w) load_weight(rows[w] + k, a[w], b[w]);
+    for (int w = 0; w < kW; ++w) {
+      prefetch_own<kPrefetch>(rows[w] + k);
+      load_weight(rows[w] + k, a[w], b[w]);
+    }
 #pragma GCC unroll 4
     for (int x = 0; x < kX; ++x) {  // by order, or all sums are stored in each step
       prefetch_share<kPrefetched, kX, kPrefetch>(next, x);
@@ -100,7 +114,10 @@ static EXN_SIMD void dot_block(const bf16* const* weight, const bf16* input, int
   int64_t k = 0;
   const auto step = [&](auto load_weight) EXN_FLAT {
     bf16v v[kW];
-    for (int w = 0; w < kW; ++w) v[w] = load_weight(rows[w] + k);
+    for (int w = 0; w < kW; ++w) {
+      prefetch_own<kPrefetch>(rows[w] + k);
+      v[w] = load_weight(rows[w] + k);
+    }
 #pragma GCC unroll 4
     for (int x = 0; x < kX; ++x) {  // by order, or all sums are stored in each step
       prefetch_share<kPrefetched, kX, kPrefetch>(next, x);
@@ -218,8 +235,8 @@ static EXN_SIMD void with_count(int64_t n, F&& f) {
   f(std::integral_constant<int, kMost>());
 }
 
-// Inputs that stay in L1 beside the weights that pass by.
-constexpr int64_t kInputBytes = int64_t{20} << 10;
+// Inputs that stay in L1 beside the weights that pass by, and beside those of several streams.
+constexpr int64_t kInputBytes = int64_t{20} << 10, kNearInput = int64_t{8} << 10;
 
 // Rows that lie about `bytes` further on, in whole blocks of rows.
 static EXN_SIMD int64_t rows_ahead(int64_t bytes, int64_t row_bytes, int64_t block) {
@@ -252,6 +269,38 @@ static __attribute__((noinline)) void plain_rows(const WeightRows<T>& weight, co
       prefetch_lines<kJumpLines>(weight.at[w + 1]);
     }
     any_block<T, 1, 1, Prefetch::kNothing>(&row, in, 0, dim, out + w, 0, nullptr);
+  }
+}
+
+// Runs of rows into which a tile is parted for a single input: a core reads ahead of all of them as
+// of one, and the additions of one row leave time for those of the others.
+constexpr int kStreams = 4;
+
+// Whether the rows of each stream lie behind one another.
+template <class T>
+static EXN_SIMD bool in_streams(const WeightRows<T>& weight, int64_t dim) {
+  const int64_t each = weight.count / kStreams;
+  if (each == 0) return false;
+  for (int i = 0; i < kStreams; ++i) {
+    const T* const* const rows = weight.at + i * each;
+    if (rows[each - 1] != rows[0] + (each - 1) * dim) return false;
+  }
+  return true;
+}
+
+template <class T, Prefetch kPrefetch>
+static __attribute__((noinline)) void stream_rows(const WeightRows<T>& weight, const Inputs& in,
+                                                  int64_t dim, float* out) {
+  const int64_t each = weight.count / kStreams;
+  for (int64_t w = 0; w < each; ++w) {
+    const T* rows[kStreams];
+    for (int i = 0; i < kStreams; ++i) rows[i] = weight.at[i * each + w];
+    float sums[kStreams];
+    any_block<T, kStreams, 1, kPrefetch>(rows, in, 0, dim, sums, 0, nullptr);
+    for (int i = 0; i < kStreams; ++i) out[i * each + w] = sums[i];
+  }
+  for (int64_t w = kStreams * each; w < weight.count; ++w) {
+    any_block<T, 1, 1, Prefetch::kNothing>(weight.at + w, in, 0, dim, out + w, 0, nullptr);
   }
 }
 
@@ -310,6 +359,34 @@ static __attribute__((noinline)) void block_rows(const T* const* weight, int64_t
       const int64_t begin = group + kX <= end ? group : end - kX;
       any_block<T, 1, kX, Prefetch::kNothing>(weight + w, in, begin, dim,
                                               out + begin * out_stride + w, out_stride, nullptr);
+    }
+  }
+}
+
+// Many inputs: a block of weight rows stays in L1 while all of them pass by, and the first two
+// groups share what it prefetches. The last block may begin earlier, and so may the last group.
+template <class T, Prefetch kPrefetch>
+static __attribute__((noinline)) void blocks_that_stay(const WeightRows<T>& weight,
+                                                       const Inputs& in, int64_t inputs,
+                                                       int64_t dim, float* out,
+                                                       int64_t out_stride) {
+  constexpr int kW = kBlockRows, kX = kBlockInputs;
+  const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T));
+  const int64_t ahead = rows_ahead(int64_t{64} << 10, row_bytes, kW);
+  const int64_t count = weight.count, limit = count + weight.reach;
+  for (int64_t w = 0; w < count; w += kW) {
+    const int64_t first = w + kW <= count ? w : count - kW;
+    const T* const* const rows = weight.at + first;
+    const char* next = reinterpret_cast<const char*>(rows[first + ahead + kW <= limit ? ahead : 0]);
+    for (int64_t group = 0; group < inputs; group += kX) {
+      const int64_t x = group + kX <= inputs ? group : inputs - kX;
+      float* const to = out + x * out_stride + first;
+      if (group < 2 * kX) {
+        any_block<T, kW, kX, kPrefetch>(rows, in, x, dim, to, out_stride, next);
+        next += kW * row_bytes / 2;
+      } else {
+        any_block<T, kW, kX, Prefetch::kNothing>(rows, in, x, dim, to, out_stride, nullptr);
+      }
     }
   }
 }
@@ -727,7 +804,24 @@ static EXN_SIMD void single_input(const WeightRows<T>& weight, const Inputs& in,
   // The two chains of a row of 16-bit weights take AVX2 as long as memory does, or longer; but
   // short rows from memory come slower side by side.
   const bool chains_wait = kChainwise && sizeof(T) == 2 && dim >= 1024;
-  if (chains_wait || in.stride * (in.bf != nullptr ? 2 : 4) >= kInputBytes) {
+  const int64_t input_bytes = dim * (in.bf != nullptr ? 2 : 4);
+  if constexpr (kLanes == 16) {
+    const bool narrow = sizeof(T) == 2;
+    const bool near = input_bytes <= (in.bf != nullptr ? kInputBytes : kNearInput);
+    if (!tuning().prefetch_streams && in_streams(weight, dim)) {
+      // Sums of f32 weights keep up with memory: there it is long inputs that four rows read less
+      // often. Requests cost more than they bring where a cache has kept the weights.
+      if (in.far ? narrow || !near : narrow && !near && input_bytes < kInputBytes) {
+        stream_rows<T, Prefetch::kOwn>(weight, in, dim, out);
+        return;
+      }
+      if (narrow && near) {
+        stream_rows<T, Prefetch::kNothing>(weight, in, dim, out);
+        return;
+      }
+    }
+  }
+  if (chains_wait || input_bytes >= kInputBytes) {
     again ? side_rows<T, Prefetch::kAllAgain>(weight, in, dim, out)
           : side_rows<T, Prefetch::kAll>(weight, in, dim, out);
     return;
@@ -761,6 +855,19 @@ void row_products(const WeightRows<T>& weight, const Inputs& in, int64_t inputs,
   if (inputs == 1) {
     single_input(weight, in, dim, out, again);
     return;
+  }
+  if constexpr (kLanes == 16) {
+    // Four weight rows of bf16 and four inputs of it fill L1 from 2048 columns on; of f32 inputs
+    // L2 delivers enough.
+    const bool fits = in.bf == nullptr || dim < 2048;
+    if (inputs >= 3 * kBlockInputs && weight.count >= kBlockRows && fits && tuning().blocks_stay) {
+      if (again) {
+        blocks_that_stay<T, Prefetch::kHalfAgain>(weight, in, inputs, dim, out, out_stride);
+      } else {
+        blocks_that_stay<T, Prefetch::kHalf>(weight, in, inputs, dim, out, out_stride);
+      }
+      return;
+    }
   }
   if constexpr (kChains == 1) {
     if (in_triples(weight, in, inputs, dim)) {

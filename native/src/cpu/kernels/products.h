@@ -22,10 +22,16 @@ constexpr bool kChainwise = true;
 constexpr bool kChainwise = false;
 #endif
 
+#if defined(EXN_HAS_TILES)
+constexpr bool kTiles = true;
+#else
+constexpr bool kTiles = false;
+#endif
+
 // Elements of an input row with its padding: zeros, up to whole vectors of f32 pairs and of bf16.
 static EXN_SIMD int64_t padded(int64_t dim) {
   const int64_t whole = (dim + 31) / 32 * 32;
-  if (!kChainwise || whole < 896) return whole;
+  if (kTiles || (!kChainwise && kLanes != 16) || whole < 896) return whole;
   // Rows that lie (nearly) a multiple of 4 KiB apart would compete for the same places in L1.
   const int64_t beyond = whole % 1024;
   return beyond < 128 ? whole - beyond + 128 : beyond > 896 ? whole - beyond + 1152 : whole;
@@ -33,12 +39,6 @@ static EXN_SIMD int64_t padded(int64_t dim) {
 
 // Input rows that share one reading of the weights.
 constexpr int64_t kRowBlock = 64;
-
-#if defined(EXN_HAS_TILES)
-constexpr bool kTiles = true;
-#else
-constexpr bool kTiles = false;
-#endif
 
 // Whether so many inputs of linear or ffn meet such weights in tiles.
 static EXN_SIMD bool meet_in_tiles(DType weight, int64_t inputs) {
@@ -53,7 +53,13 @@ struct Inputs {
   const bf16* tiles = nullptr;  // takes precedence too, and stands beside f32; see into_tiles
   int parts = 0;                // numbers in `tiles` that an element is the sum of
   int64_t stride = 0;           // elements between rows, padded
+  bool far = false;             // the weights are more than caches keep
 };
+
+// Whether no cache has kept what a call reads of such a matrix.
+static EXN_SIMD bool is_far(const Matrix& weight) {
+  return weight.rows * weight.cols * size_of(weight.dtype) >= kFarBytes;
+}
 
 // Tiles of weights, of all that lie behind one another, which a thread takes at least. Where all
 // rows share one reading of the weights it is memory that is waited for, and a thread reads on
