@@ -111,10 +111,11 @@ void probes(Core* c) {
   uint64_t result = 0;
   uint64_t* out = c->random.below(8) == 0 ? nullptr : &result;
   const bool sound = bytes == 0 || !with_null;
-  c->judge("exn_read_probe", exn_read_probe(source, bytes, out), sound && out != nullptr);
-  const int32_t past = c->random.pick({0, 1, 1, 0, -1, 2, INT32_MIN});
-  const exn_status copied = exn_copy_probe(target, source, bytes, past);
-  if (c->judge("exn_copy_probe", copied, sound ? (past == 0 || past == 1 ? 1 : -1) : 0)) {
+  const int32_t way = c->random.pick({0, 1, 2, 3, 4, 5, 6, -1, INT32_MIN, INT32_MAX});
+  c->judge("exn_read_probe", exn_read_probe(source, bytes, way, out),
+           sound && out != nullptr && way >= 0 && way < EXN_READ_WAYS);
+  const exn_status copied = exn_copy_probe(target, source, bytes, way);
+  if (c->judge("exn_copy_probe", copied, sound && way >= 0 && way < EXN_COPY_WAYS)) {
     if (bytes > 0 && std::memcmp(target, source, bytes) != 0)
       c->bench->complain("exn_copy_probe copied something else");
   }

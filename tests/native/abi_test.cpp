@@ -577,7 +577,7 @@ TEST(Library, ForkedChildrenCompute) {
   std::thread busy([&] {
     const std::vector<unsigned char> memory(size_t{8} << 20);
     uint64_t checksum = 0;
-    while (!stop) exn_read_probe(memory.data(), memory.size(), &checksum);
+    while (!stop) exn_read_probe(memory.data(), memory.size(), 0, &checksum);
   });
   children_compute();
   stop = true;
@@ -794,18 +794,26 @@ TEST(ReadProbe, DependsOnEveryByte) {
     std::vector<unsigned char> bytes(1037);
     for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<unsigned char>(mix(i));
     uint64_t before = 0, after = 0;
-    ASSERT_EQ(exn_read_probe(bytes.data(), bytes.size(), &before), EXN_OK) << exn_last_error();
-    for (size_t i = 0; i < bytes.size(); ++i) {
-      bytes[i] ^= 0x10;
-      ASSERT_EQ(exn_read_probe(bytes.data(), bytes.size(), &after), EXN_OK);
-      EXPECT_NE(before, after) << "byte " << i;
-      bytes[i] ^= 0x10;
+    ASSERT_EQ(exn_read_probe(bytes.data(), bytes.size(), 0, &before), EXN_OK) << exn_last_error();
+    for (int32_t way = 0; way < EXN_READ_WAYS; ++way) {
+      ASSERT_EQ(exn_read_probe(bytes.data(), bytes.size(), way, &after), EXN_OK);
+      EXPECT_EQ(before, after) << "way " << way;
+      for (size_t i = 0; i < bytes.size(); ++i) {
+        bytes[i] ^= 0x10;
+        ASSERT_EQ(exn_read_probe(bytes.data(), bytes.size(), way, &after), EXN_OK);
+        EXPECT_NE(before, after) << "way " << way << ", byte " << i;
+        bytes[i] ^= 0x10;
+      }
     }
-    EXPECT_EQ(exn_read_probe(bytes.data(), bytes.size(), nullptr), EXN_INVALID_ARGUMENT);
+    EXPECT_EQ(exn_read_probe(bytes.data(), bytes.size(), 0, nullptr), EXN_INVALID_ARGUMENT);
     expect_words({"checksum", "null"});
-    EXPECT_EQ(exn_read_probe(nullptr, 8, &after), EXN_INVALID_ARGUMENT);
+    EXPECT_EQ(exn_read_probe(nullptr, 8, 0, &after), EXN_INVALID_ARGUMENT);
     expect_words({"data", "null", "8"});
-    EXPECT_EQ(exn_read_probe(nullptr, 0, &after), EXN_OK);
+    for (int32_t way : {-1, EXN_READ_WAYS}) {
+      EXPECT_EQ(exn_read_probe(bytes.data(), 8, way, &after), EXN_INVALID_ARGUMENT);
+      expect_words({"way", std::to_string(way), "0..5"});
+    }
+    EXPECT_EQ(exn_read_probe(nullptr, 0, 0, &after), EXN_OK);
   }
 }
 
@@ -817,17 +825,17 @@ TEST(CopyProbe, CopiesEveryByteAndNoOther) {
     constexpr size_t kPieces = (size_t{600} << 10) + 77;
     std::vector<unsigned char> source(kPieces + 64), copy(kPieces + 128);
     for (size_t i = 0; i < source.size(); ++i) source[i] = static_cast<unsigned char>(mix(i));
-    for (int32_t past_caches : {0, 1}) {
+    for (int32_t way = 0; way < EXN_COPY_WAYS; ++way) {
       for (size_t bytes : {size_t{0}, size_t{1}, size_t{31}, size_t{63}, size_t{64}, size_t{130},
                            size_t{4097}, kPieces}) {
         for (size_t skew : {size_t{0}, size_t{1}, size_t{63}}) {
           std::fill(copy.begin(), copy.end(), static_cast<unsigned char>(0xa5));
           unsigned char* to = copy.data() + skew;
           const unsigned char* from = source.data() + (skew * 5) % 64;
-          ASSERT_EQ(exn_copy_probe(to, from, bytes, past_caches), EXN_OK) << exn_last_error();
+          ASSERT_EQ(exn_copy_probe(to, from, bytes, way), EXN_OK) << exn_last_error();
           const auto untouched = [](unsigned char c) { return c == 0xa5; };
-          SCOPED_TRACE(std::to_string(bytes) + " bytes, skew " + std::to_string(skew) +
-                       ", past_caches " + std::to_string(past_caches));
+          SCOPED_TRACE(std::to_string(bytes) + " bytes, skew " + std::to_string(skew) + ", way " +
+                       std::to_string(way));
           EXPECT_TRUE(std::equal(to, to + bytes, from));
           EXPECT_TRUE(std::all_of(copy.data(), to, untouched));
           EXPECT_TRUE(std::all_of(to + bytes, copy.data() + copy.size(), untouched));
@@ -838,8 +846,10 @@ TEST(CopyProbe, CopiesEveryByteAndNoOther) {
     expect_words({"dst", "null", "8"});
     EXPECT_EQ(exn_copy_probe(copy.data(), nullptr, 8, 0), EXN_INVALID_ARGUMENT);
     expect_words({"src", "null", "8"});
-    EXPECT_EQ(exn_copy_probe(copy.data(), source.data(), 8, 2), EXN_INVALID_ARGUMENT);
-    expect_words({"past_caches", "2"});
+    for (int32_t way : {-1, EXN_COPY_WAYS}) {
+      EXPECT_EQ(exn_copy_probe(copy.data(), source.data(), 8, way), EXN_INVALID_ARGUMENT);
+      expect_words({"way", std::to_string(way), "0..4"});
+    }
     EXPECT_EQ(exn_copy_probe(copy.data(), copy.data() + 7, 8, 0), EXN_INVALID_ARGUMENT);
     expect_words({"overlap", "8"});
     EXPECT_EQ(exn_copy_probe(copy.data() + 7, copy.data(), 8, 0), EXN_INVALID_ARGUMENT);
@@ -1033,7 +1043,7 @@ TEST(InAProcessOfItsOwn, DISABLED_ImpossibleThreads) {
     expect_words({"EXEUNT_THREADS", std::getenv("EXEUNT_THREADS"), "0..256"});
   }
   uint64_t checksum = 0;
-  EXPECT_EQ(exn_read_probe(&checksum, sizeof checksum, &checksum), EXN_UNSUPPORTED);
+  EXPECT_EQ(exn_read_probe(&checksum, sizeof checksum, 0, &checksum), EXN_UNSUPPORTED);
   EXPECT_EQ(exn_cpu_set_threads(2), EXN_OK);  // an explicit choice repairs it
   EXPECT_EQ(run_row_stats(), EXN_OK) << exn_last_error();
 }

@@ -221,7 +221,7 @@ void expect_small_stack(const Target& target, const BoundCall& call) {
 void start_threads() {
   static const std::vector<unsigned char> memory(1 << 20);
   uint64_t checksum = 0;
-  ASSERT_EQ(exn_read_probe(memory.data(), memory.size(), &checksum), EXN_OK) << exn_last_error();
+  ASSERT_EQ(exn_read_probe(memory.data(), memory.size(), 0, &checksum), EXN_OK) << exn_last_error();
 }
 
 // One run of all calls from freshly poisoned outputs.

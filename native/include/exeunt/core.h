@@ -62,7 +62,7 @@ extern "C" {
 #endif
 
 /** Raised whenever a struct, a constant or the meaning of a function changes incompatibly. */
-#define EXN_ABI_VERSION 2
+#define EXN_ABI_VERSION 3
 
 /** Alignment in bytes that every workspace needs. exn_alloc satisfies it. */
 #define EXN_WORKSPACE_ALIGN 64
@@ -210,20 +210,28 @@ EXN_API exn_status exn_stream_destroy(int32_t device_type, int32_t device_id, ex
 EXN_API exn_status exn_stream_synchronize(int32_t device_type, int32_t device_id,
                                           exn_stream stream);
 
+/** Ways of exn_read_probe and exn_copy_probe to do the same; they are numbered from 0. */
+#define EXN_READ_WAYS 6
+#define EXN_COPY_WAYS 5
+
 /**
- * Reads `bytes` bytes of CPU memory once, linearly, with the widest loads of the instruction set in
- * use and the current thread count, and adds them up: the speed of light of a memory-bound kernel.
- * *checksum receives a value that depends on every byte. For benchmarks.
+ * Reads `bytes` bytes of CPU memory once with the widest loads of the instruction set in use and
+ * the current thread count, and adds them up: the speed of light of a memory-bound kernel. Which
+ * `way` is the fastest depends on the processor and on where the bytes are, so try all: 0 and 1
+ * leave prefetching to the processor, in short and in long steps, 2 and 3 prefetch into L1, 4 and 5
+ * into L2, from two distances each. *checksum receives a value that depends on every byte, and not
+ * on the way. For benchmarks.
  */
-EXN_API exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum);
+EXN_API exn_status exn_read_probe(const void* data, size_t bytes, int32_t way, uint64_t* checksum);
 
 /**
  * Copies `bytes` bytes of CPU memory once, linearly, as exn_read_probe reads them: the speed of
- * light of a kernel that moves what it reads. With `past_caches` 1 they are stored past the caches
- * where the instruction set can do that, which is faster where what is written is not in them; 0
- * stores through them. The two blocks must not overlap. For benchmarks.
+ * light of a kernel that moves what it reads. `way` 0 and 4 store through the caches, the others
+ * past them where the instruction set can do that, which is faster where what is written is not in
+ * them; what is read is prefetched into L1 by 2 and 4, into L2 by 3. The two blocks must not
+ * overlap. For benchmarks.
  */
-EXN_API exn_status exn_copy_probe(void* dst, const void* src, size_t bytes, int32_t past_caches);
+EXN_API exn_status exn_copy_probe(void* dst, const void* src, size_t bytes, int32_t way);
 
 /**
  * Does `multiply_adds` f32 multiply-adds, rounded up to a multiple of at most 192, in registers,

@@ -4,6 +4,14 @@
 
 #include "base/status.h"
 
+namespace {
+
+exn_status no_way(const char* probe, int32_t way, int32_t ways) {
+  return exn::fail(EXN_INVALID_ARGUMENT, "%s: way is %d, expected 0..%d", probe, way, ways - 1);
+}
+
+}  // namespace
+
 extern "C" {
 
 const char* exn_cpu_isa(void) { return exn::cpu::isa(); }
@@ -26,7 +34,7 @@ exn_status exn_cpu_set_threads(int32_t threads) {
   return exn::cpu::use_threads(threads);
 }
 
-exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum) {
+exn_status exn_read_probe(const void* data, size_t bytes, int32_t way, uint64_t* checksum) {
   if (checksum == nullptr) {
     return exn::fail(EXN_INVALID_ARGUMENT,
                      "exn_read_probe: checksum is null, a place for it is required");
@@ -34,25 +42,23 @@ exn_status exn_read_probe(const void* data, size_t bytes, uint64_t* checksum) {
   if (data == nullptr && bytes > 0) {
     return exn::fail(EXN_INVALID_ARGUMENT, "exn_read_probe: data is null, but bytes is %zu", bytes);
   }
-  return exn::cpu::read_probe(data, static_cast<int64_t>(bytes), checksum);
+  if (way < 0 || way >= EXN_READ_WAYS) return no_way("exn_read_probe", way, EXN_READ_WAYS);
+  return exn::cpu::read_probe(data, static_cast<int64_t>(bytes), way, checksum);
 }
 
-exn_status exn_copy_probe(void* dst, const void* src, size_t bytes, int32_t past_caches) {
+exn_status exn_copy_probe(void* dst, const void* src, size_t bytes, int32_t way) {
   if (bytes > 0 && (dst == nullptr || src == nullptr)) {
     return exn::fail(EXN_INVALID_ARGUMENT, "exn_copy_probe: %s is null, but bytes is %zu",
                      dst == nullptr ? "dst" : "src", bytes);
   }
-  if (past_caches != 0 && past_caches != 1) {
-    return exn::fail(EXN_INVALID_ARGUMENT, "exn_copy_probe: past_caches is %d, but must be 0 or 1",
-                     past_caches);
-  }
+  if (way < 0 || way >= EXN_COPY_WAYS) return no_way("exn_copy_probe", way, EXN_COPY_WAYS);
   const uintptr_t to = reinterpret_cast<uintptr_t>(dst);
   const uintptr_t from = reinterpret_cast<uintptr_t>(src);
   if ((to < from ? from - to : to - from) < bytes) {
     return exn::fail(EXN_INVALID_ARGUMENT, "exn_copy_probe: dst and src overlap, %zu bytes each",
                      bytes);
   }
-  return exn::cpu::copy_probe(dst, src, static_cast<int64_t>(bytes), past_caches == 1);
+  return exn::cpu::copy_probe(dst, src, static_cast<int64_t>(bytes), way);
 }
 
 exn_status exn_fma_probe(uint64_t multiply_adds, uint64_t* done) {

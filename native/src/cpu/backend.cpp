@@ -223,17 +223,17 @@ exn_status use_threads(int32_t count) {
   return EXN_OK;
 }
 
-exn_status read_probe(const void* data, int64_t bytes, uint64_t* checksum) {
+exn_status read_probe(const void* data, int64_t bytes, int32_t way, uint64_t* checksum) {
   const Kernels* table = in_use();
   if (table == nullptr) return EXN_UNSUPPORTED;
-  *checksum = table->read_probe(data, bytes);
+  *checksum = table->read_probe(data, bytes, way);
   return EXN_OK;
 }
 
-exn_status copy_probe(void* to, const void* from, int64_t bytes, bool past_caches) {
+exn_status copy_probe(void* to, const void* from, int64_t bytes, int32_t way) {
   const Kernels* table = in_use();
   if (table == nullptr) return EXN_UNSUPPORTED;
-  table->copy_probe(to, from, bytes, past_caches);
+  table->copy_probe(to, from, bytes, way);
   return EXN_OK;
 }
 

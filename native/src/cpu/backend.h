@@ -22,8 +22,8 @@ int32_t thread_count();
 // 0: what EXEUNT_THREADS says, or all cores.
 exn_status use_threads(int32_t count);
 
-exn_status read_probe(const void* data, int64_t bytes, uint64_t* checksum);
-exn_status copy_probe(void* to, const void* from, int64_t bytes, bool past_caches);
+exn_status read_probe(const void* data, int64_t bytes, int32_t way, uint64_t* checksum);
+exn_status copy_probe(void* to, const void* from, int64_t bytes, int32_t way);
 exn_status fma_probe(uint64_t multiply_adds, uint64_t* done);
 
 }  // namespace exn::cpu

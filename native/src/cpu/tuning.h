@@ -19,8 +19,6 @@ struct Tuning {
   // Lines that lie apart, or far behind, are asked for several times, as requests are lost where
   // many are under way.
   bool prefetch_again;
-  // Copies with AVX-512 past the caches prefetch into L2 instead of L1.
-  bool copy_by_l2;
   // Many inputs pass by a few rows of weights that stay in L1, with AVX-512, and each group widens
   // them: where that takes nothing from the multipliers.
   bool blocks_stay;
@@ -28,9 +26,9 @@ struct Tuning {
 
 // The first row that fits counts, and the last one fits all.
 inline constexpr Tuning kTunings[] = {
-    // processor     bf16_dot  streams  alternates  again  copy_by_l2  blocks_stay
-    {"GenuineIntel", false, true, true, false, true, false},  // Granite Rapids; not x86: untimed
-    {"", true, false, false, true, false, true},              // Zen 4
+    // processor     bf16_dot  streams  alternates  again  blocks_stay
+    {"GenuineIntel", false, true, true, false, false},  // Granite Rapids; what is not x86, untimed
+    {"", true, false, false, true, true},               // Zen 4
 };
 
 // The row of this processor.

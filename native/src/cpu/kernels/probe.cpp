@@ -10,59 +10,106 @@ namespace {
 
 constexpr int64_t kProbePiece = int64_t{256} << 10;
 
-uint64_t read_lines(const char* p, int64_t bytes) {
-  probe_v acc[4] = {probe_zero(), probe_zero(), probe_zero(), probe_zero()};
-  int64_t i = 0;
-  for (; i + 4 * kLine <= bytes; i += 4 * kLine) {
-    for (int k = 0; k < 4; ++k) acc[k] = probe_add(acc[k], p + i + k * kLine);
+// Sums of lines, several side by side.
+constexpr int kSums = 4;
+struct Sums {
+  probe_v all[kSums];
+
+  EXN_SIMD Sums() {
+    for (probe_v& sum : all) sum = probe_zero();
   }
-  for (; i + kLine <= bytes; i += kLine) acc[0] = probe_add(acc[0], p + i);
-  const probe_v all = probe_add(probe_add(acc[0], acc[1]), probe_add(acc[2], acc[3]));
-  uint64_t words[sizeof(probe_v) / sizeof(uint64_t)];
-  std::memcpy(words, &all, sizeof words);
-  uint64_t sum = 0;
-  for (uint64_t word : words) sum += word;
-  for (; i < bytes; ++i) sum += static_cast<uint8_t>(p[i]);
-  return sum;
+  // kLines lines, of which each has a sum for itself as far as there are some.
+  template <int kLines>
+  EXN_SIMD void add(const char* p) {
+#pragma GCC unroll 8
+    for (int k = 0; k < kLines; ++k) all[k % kSums] = probe_add(all[k % kSums], p + k * kLine);
+  }
+  EXN_SIMD uint64_t total() const {
+    const probe_v sum = probe_add(probe_add(all[0], all[1]), probe_add(all[2], all[3]));
+    uint64_t words[sizeof(probe_v) / sizeof(uint64_t)], total = 0;
+    std::memcpy(words, &sum, sizeof words);
+    for (uint64_t word : words) total += word;
+    return total;
+  }
+};
+
+// How a processor reads fastest depends on where the bytes are, and on the processor.
+enum class Prefetch { kNone, kL1, kL2 };
+
+// Line after line, kLines in a step, prefetched so many bytes ahead.
+template <int kLines, Prefetch kInto = Prefetch::kNone, int kAhead = 0>
+void read_lines(const char* p, int64_t bytes, Sums* sums) {
+  constexpr int64_t kStep = kLines * kLine;
+  Sums own = *sums;
+  int64_t i = 0;
+  for (; i + kStep <= bytes; i += kStep) {
+    if constexpr (kInto != Prefetch::kNone) {
+      for (int k = 0; k < kLines; ++k) {
+        const char* const line = p + i + kAhead + k * kLine;
+        kInto == Prefetch::kL2 ? prefetch_l2(line) : prefetch_l1(line);
+      }
+    }
+    own.add<kLines>(p + i);
+  }
+  for (; i + kLine <= bytes; i += kLine) own.add<1>(p + i);
+  *sums = own;
 }
+
+using Reader = void (*)(const char* p, int64_t bytes, Sums* sums);
+constexpr Reader kReaders[] = {read_lines<2>,
+                               read_lines<8>,
+                               read_lines<4, Prefetch::kL1, 2048>,
+                               read_lines<4, Prefetch::kL1, 4096>,
+                               read_lines<4, Prefetch::kL2, 2048>,
+                               read_lines<4, Prefetch::kL2, 16384>};
+static_assert(sizeof kReaders / sizeof *kReaders == EXN_READ_WAYS);
 
 // Lines that are read before the first of them is written, as many as registers hold.
 constexpr int kCopyLines = kPart > 16 ? 4 : 2;
+constexpr int64_t kCopyBlock = kCopyLines * kLine;
 
-// Whoever stores past the caches does so because memory is the limit, and then it pays to prefetch,
-// into L2 or L1. Stores through the caches only lose by it.
-template <bool kStream, bool kL2>
-void copy_lines(char* to, const char* from, int64_t bytes) {
-  constexpr int64_t kAhead = kL2 ? 4096 : 2048;
-  constexpr int kBlock = kCopyLines * static_cast<int>(kLine), kParts = kBlock / kPart;
+template <bool kStream>
+EXN_SIMD void copy_block(char* to, const char* from) {
+  constexpr int kParts = static_cast<int>(kCopyBlock) / kPart;
+  part_t parts[kParts];
+#pragma GCC unroll 8
+  for (int k = 0; k < kParts; ++k) parts[k] = *reinterpret_cast<const part_t*>(from + k * kPart);
+#pragma GCC unroll 8
+  for (int k = 0; k < kParts; ++k)
+    kStream ? stream_part(to + k * kPart, parts[k]) : write_part(to + k * kPart, parts[k]);
+}
+
+// Streamed: `to` is a multiple of 64. What is left is less than a block.
+template <bool kStream, Prefetch kInto, int kAhead>
+int64_t copy_blocks(char* to, const char* from, int64_t bytes) {
   int64_t i = 0;
-  if constexpr (kStream) {
-    const int64_t skewed = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(to) & (kLine - 1));
-    i = skewed < bytes ? skewed : bytes;
-    std::memcpy(to, from, static_cast<size_t>(i));
-  }
-  for (; i + kBlock <= bytes; i += kBlock) {
-    part_t parts[kParts];
-    if constexpr (kStream) {
-      if (i + kAhead + kBlock <= bytes) {
-        for (int k = 0; k < kCopyLines; ++k) {
-          const char* const line = from + i + kAhead + k * kLine;
-          kL2 ? prefetch_l2(line) : prefetch_l1(line);
-        }
-        if constexpr (kL2) in_order();
+  for (; i + kCopyBlock <= bytes; i += kCopyBlock) {
+    if constexpr (kInto != Prefetch::kNone) {
+      for (int k = 0; k < kCopyLines; ++k) {
+        const char* const line = from + i + kAhead + k * kLine;
+        kInto == Prefetch::kL2 ? prefetch_l2(line) : prefetch_l1(line);
       }
+      if constexpr (kInto == Prefetch::kL2) in_order();
     }
-#pragma GCC unroll 8
-    for (int k = 0; k < kParts; ++k)
-      parts[k] = *reinterpret_cast<const part_t*>(from + i + k * kPart);
-#pragma GCC unroll 8
-    for (int k = 0; k < kParts; ++k) {
-      char* at = to + i + k * kPart;
-      kStream ? stream_part(at, parts[k]) : write_part(at, parts[k]);
-    }
+    copy_block<kStream>(to + i, from + i);
   }
+  return i;
+}
+
+using Copier = int64_t (*)(char* to, const char* from, int64_t bytes);
+constexpr Copier kCopiers[] = {
+    copy_blocks<false, Prefetch::kNone, 0>, copy_blocks<true, Prefetch::kNone, 0>,
+    copy_blocks<true, Prefetch::kL1, 2048>, copy_blocks<true, Prefetch::kL2, 4096>,
+    copy_blocks<false, Prefetch::kL1, 2048>};
+static_assert(sizeof kCopiers / sizeof *kCopiers == EXN_COPY_WAYS);
+
+void copy_bytes(Copier copier, char* to, const char* from, int64_t bytes) {
+  const auto skewed = static_cast<int64_t>(-reinterpret_cast<uintptr_t>(to) & (kLine - 1));
+  int64_t i = skewed < bytes ? skewed : bytes;
+  std::memcpy(to, from, static_cast<size_t>(i));
+  i += copier(to + i, from + i, bytes - i);
   std::memcpy(to + i, from + i, static_cast<size_t>(bytes - i));
-  if constexpr (kStream) end_stream();
+  end_stream();
 }
 
 // Independent sums that hide the latency of a multiply-add and leave a register for its factor.
@@ -97,31 +144,25 @@ void for_pieces(int64_t bytes, F&& f) {
 
 }  // namespace
 
-uint64_t read_probe(const void* data, int64_t bytes) {
+uint64_t read_probe(const void* data, int64_t bytes, int32_t way) {
   const char* p = static_cast<const char*>(data);
   uint64_t total = 0;
   for_pieces(bytes, [&](int64_t first, int64_t count) {
-    __atomic_fetch_add(&total, read_lines(p + first, count), __ATOMIC_RELAXED);
+    Sums sums;
+    kReaders[way](p + first, count, &sums);
+    uint64_t sum = sums.total();
+    for (int64_t i = count / kLine * kLine; i < count; ++i)
+      sum += static_cast<uint8_t>(p[first + i]);
+    __atomic_fetch_add(&total, sum, __ATOMIC_RELAXED);
   });
   return total;
 }
 
-void copy_probe(void* to, const void* from, int64_t bytes, bool past_caches) {
+void copy_probe(void* to, const void* from, int64_t bytes, int32_t way) {
   char* target = static_cast<char*>(to);
   const char* source = static_cast<const char*>(from);
-#if defined(__AVX512F__)
-  const bool by_l2 = tuning().copy_by_l2;
-#else
-  const bool by_l2 = false;
-#endif
   for_pieces(bytes, [&](int64_t first, int64_t count) {
-    if (!past_caches) {
-      copy_lines<false, false>(target + first, source + first, count);
-    } else if (by_l2) {
-      copy_lines<true, true>(target + first, source + first, count);
-    } else {
-      copy_lines<true, false>(target + first, source + first, count);
-    }
+    copy_bytes(kCopiers[way], target + first, source + first, count);
   });
 }
 

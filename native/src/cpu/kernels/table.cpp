@@ -6,8 +6,8 @@ namespace exn::cpu::EXN_ISA {
 #define EXN_DECLARE(op, Args) exn_status op(const Args&, Workspace&);
 EXN_FOR_EACH_OP(EXN_DECLARE)
 #undef EXN_DECLARE
-uint64_t read_probe(const void* data, int64_t bytes);
-void copy_probe(void* to, const void* from, int64_t bytes, bool past_caches);
+uint64_t read_probe(const void* data, int64_t bytes, int32_t way);
+void copy_probe(void* to, const void* from, int64_t bytes, int32_t way);
 uint64_t fma_probe(uint64_t multiply_adds);
 
 #define EXN_NAME(op, Args) op,

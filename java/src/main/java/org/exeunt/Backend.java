@@ -248,7 +248,7 @@ public enum Backend {
     long[] checksum = new long[1];
     tensor.acquire();
     try {
-      Status.check(exeunt.exn_read_probe(tensor.address(), tensor.byteSize(), checksum));
+      Status.check(exeunt.exn_read_probe(tensor.address(), tensor.byteSize(), 0, checksum));
     } finally {
       tensor.release();
     }
@@ -282,7 +282,7 @@ public enum Backend {
       destination.acquire();
       try {
         Status.check(exeunt.exn_copy_probe(
-            destination.address(), source.address(), source.byteSize(), pastCaches ? 1 : 0));
+            destination.address(), source.address(), source.byteSize(), pastCaches ? 2 : 0));
       } finally {
         destination.release();
       }

@@ -200,11 +200,11 @@ public class exeunt implements InfoMapper, LoadEnabled {
             .javaText(status
                 + "exn_read_probe(@Cast(\"const void*\") long data, @Cast(\"size_t\") long"
                 + " bytes,\n"
-                + "    @Cast(\"uint64_t*\") long[] checksum);"));
+                + "    int way, @Cast(\"uint64_t*\") long[] checksum);"));
     map.put(new Info("exn_copy_probe")
             .javaText(status
                 + "exn_copy_probe(@Cast(\"void*\") long dst, @Cast(\"const void*\") long src,\n"
-                + "    @Cast(\"size_t\") long bytes, int pastCaches);"));
+                + "    @Cast(\"size_t\") long bytes, int way);"));
     map.put(new Info("exn_fma_probe")
             .javaText(status + "exn_fma_probe(@Cast(\"uint64_t\") long multiplyAdds,\n"
                 + "    @Cast(\"uint64_t*\") long[] done);"));
