@@ -226,10 +226,10 @@ EXN_API exn_status exn_read_probe(const void* data, size_t bytes, int32_t way, u
 
 /**
  * Copies `bytes` bytes of CPU memory once, linearly, as exn_read_probe reads them: the speed of
- * light of a kernel that moves what it reads. `way` 0 and 4 store through the caches, the others
- * past them where the instruction set can do that, which is faster where what is written is not in
- * them; what is read is prefetched into L1 by 2 and 4, into L2 by 3. The two blocks must not
- * overlap. For benchmarks.
+ * light of a kernel that moves what it reads. `way` 0 stores through the caches, the others past
+ * them where the instruction set can do that, which is faster where what is written is not in them;
+ * what is read is prefetched into L1 by 2, into L2 by 3, and several times by 4. The two blocks
+ * must not overlap. For benchmarks.
  */
 EXN_API exn_status exn_copy_probe(void* dst, const void* src, size_t bytes, int32_t way);
 

@@ -79,14 +79,15 @@ EXN_SIMD void copy_block(char* to, const char* from) {
     kStream ? stream_part(to + k * kPart, parts[k]) : write_part(to + k * kPart, parts[k]);
 }
 
-// Streamed: `to` is a multiple of 64. What is left is less than a block.
-template <bool kStream, Prefetch kInto, int kAhead>
+// Streamed: `to` is a multiple of 64. Lines are prefetched kTimes, each time kAhead bytes nearer, as
+// requests are lost where many are under way. What is left is less than a block.
+template <bool kStream, Prefetch kInto = Prefetch::kNone, int kAhead = 0, int kTimes = 1>
 int64_t copy_blocks(char* to, const char* from, int64_t bytes) {
   int64_t i = 0;
   for (; i + kCopyBlock <= bytes; i += kCopyBlock) {
     if constexpr (kInto != Prefetch::kNone) {
-      for (int k = 0; k < kCopyLines; ++k) {
-        const char* const line = from + i + kAhead + k * kLine;
+      for (int k = 0; k < kTimes * kCopyLines; ++k) {
+        const char* const line = from + i + (k / kCopyLines + 1) * kAhead + k % kCopyLines * kLine;
         kInto == Prefetch::kL2 ? prefetch_l2(line) : prefetch_l1(line);
       }
       if constexpr (kInto == Prefetch::kL2) in_order();
@@ -98,9 +99,8 @@ int64_t copy_blocks(char* to, const char* from, int64_t bytes) {
 
 using Copier = int64_t (*)(char* to, const char* from, int64_t bytes);
 constexpr Copier kCopiers[] = {
-    copy_blocks<false, Prefetch::kNone, 0>, copy_blocks<true, Prefetch::kNone, 0>,
-    copy_blocks<true, Prefetch::kL1, 2048>, copy_blocks<true, Prefetch::kL2, 4096>,
-    copy_blocks<false, Prefetch::kL1, 2048>};
+    copy_blocks<false>, copy_blocks<true>, copy_blocks<true, Prefetch::kL1, 2048>,
+    copy_blocks<true, Prefetch::kL2, 4096>, copy_blocks<true, Prefetch::kL2, 4096, 5>};
 static_assert(sizeof kCopiers / sizeof *kCopiers == EXN_COPY_WAYS);
 
 void copy_bytes(Copier copier, char* to, const char* from, int64_t bytes) {

@@ -31,7 +31,7 @@ final class Figure {
   String limit;
   /** Bytes of memory that the limit's passes went through, round after round. */
   double limitRound;
-  /** Median and fastest pass over those bytes, measured between this benchmark's iterations. */
+  /** Median and fastest pass over those bytes, measured in turns with this benchmark. */
   double limitP50;
   double limitMin;
   /** Multiply-adds that the op must do, and how long as many take in registers; 0 if few. */
@@ -42,6 +42,11 @@ final class Figure {
   transient Interval time;
   transient Interval limitTime;
   transient Interval arithmeticTime;
+  /** Median of the calls in the first 2 ms of bursts; 0 in other scenes. */
+  double first;
+  /** Medians of two callers, and of the first one alone; null and 0 in other scenes. */
+  double[] callers;
+  double alone;
 
   /** Reads an entry of JMH's JSON. */
   static Figure of(JsonObject entry) {
@@ -80,7 +85,20 @@ final class Figure {
       figure.arithmeticTime = Interval.of(iterations(secondary, Limit.ARITHMETIC));
       figure.arithmeticP50 = figure.arithmeticTime.middle();
     }
+    if (secondary.has(Limit.FIRST)) {
+      figure.first = median(secondary, Limit.FIRST);
+    }
+    if (secondary.has(Limit.ALONE)) {
+      figure.alone = median(secondary, Limit.ALONE);
+      figure.callers =
+          new double[] {median(secondary, Limit.CALLER + 0), median(secondary, Limit.CALLER + 1)};
+    }
     return figure;
+  }
+
+  /** Those of the scene that targets and tables speak of. */
+  static List<Figure> ofLoop(List<Figure> figures) {
+    return figures.stream().filter(Figure::loops).toList();
   }
 
   boolean hasLimit() {
@@ -114,7 +132,11 @@ final class Figure {
 
   /** Whether it was called again and again, with nothing going on beside. */
   boolean loops() {
-    return scene.equals("loop");
+    return in(Scene.LOOP);
+  }
+
+  boolean in(Scene which) {
+    return scene.equals(which.toString());
   }
 
   /** Where and how the case ran, in words. */

@@ -16,19 +16,16 @@ final class Lineup {
 
   /**
    * As {@link #of(String)}; each run takes the next of so many copies of the large operands, and of
-   * what is written where that, too, lies in as many places.
+   * what is written where that, too, lies in as many places. A peer is in as many copies itself.
    */
   static Contenders of(String name, int copies, boolean destinations) {
-    if (copies > 1 && !name.equals(Plan.OURS)) {
-      throw new IllegalArgumentException(name + " always runs on the same operands");
-    }
     switch (name) {
       case Plan.OURS:
         return new ExeuntContenders(copies, destinations);
       case "onnxruntime":
-        return new OnnxContenders();
+        return Copies.of(new OnnxContenders(), copies);
       case Plan.JAVA:
-        return new VectorContenders();
+        return Copies.of(new VectorContenders(), copies);
       default:
         throw new IllegalArgumentException("no contender is called " + name);
     }

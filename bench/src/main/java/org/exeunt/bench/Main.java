@@ -27,21 +27,23 @@ import org.openjdk.jmh.util.Statistics;
 
 /**
  * Runs the suite and writes the report. Each benchmark runs in a fork of its own; all contenders
- * of a case run one after another, with the limit measured in between. Most steps of a quick run
- * take about a second, of which a quarter is measured; the rest is a new virtual machine, inputs,
- * the check of the result, and {@link WarmUp}.
+ * of a case run one after another, exeunt in turns with the limit. Most steps of a quick run take
+ * about a second, of which a quarter is measured; the rest is a new virtual machine, inputs, the
+ * check of the result, and {@link WarmUp}.
  */
 public final class Main {
   private final boolean quick;
   private final Pattern filter;
   private final Path out;
   private final boolean list;
+  private final List<Scene> scenes;
   /** Two runs to compare instead of one to make; null without {@code --compare}. */
   private final Compare compare;
 
   private Main(String[] arguments) {
     boolean quickMode = false;
     boolean listOnly = false;
+    List<Scene> chosen = List.of(Scene.LOOP);
     String expression = "";
     Run before = null;
     Run after = null;
@@ -50,6 +52,7 @@ public final class Main {
       switch (arguments[i]) {
         case "--quick" -> quickMode = true;
         case "--list" -> listOnly = true;
+        case "--scene" -> chosen = scenes(value(arguments, ++i));
         case "--filter" -> expression = value(arguments, ++i);
         case "--out" -> folder = Path.of(value(arguments, ++i));
         case "--compare" -> {
@@ -64,6 +67,7 @@ public final class Main {
     }
     quick = quickMode;
     list = listOnly;
+    scenes = chosen;
     filter = Pattern.compile(expression);
     out = folder;
     compare = after == null ? null : new Compare(before, after, filter);
@@ -75,6 +79,21 @@ public final class Main {
     } catch (IllegalArgumentException e) {
       throw new IllegalArgumentException("--compare: " + e.getMessage(), e);
     }
+  }
+
+  private static List<Scene> scenes(String names) {
+    if (names.equals("all")) {
+      return List.of(Scene.values());
+    }
+    List<Scene> scenes = new ArrayList<>();
+    for (String name : names.split(",")) {
+      try {
+        scenes.add(Scene.of(name));
+      } catch (IllegalArgumentException e) {
+        throw new IllegalArgumentException("--scene: there is no scene '" + name + "'");
+      }
+    }
+    return scenes;
   }
 
   private static String value(String[] arguments, int index) {
@@ -122,7 +141,7 @@ public final class Main {
       return compare.print(System.out) ? 1 : 0;
     }
     int cores = Runtime.getRuntime().availableProcessors();
-    List<Plan.Step> steps = Plan.steps(quick, filter, cores);
+    List<Plan.Step> steps = Plan.steps(quick, scenes, filter, cores);
     if (list) {
       steps.forEach(System.out::println);
       return 0;
@@ -164,7 +183,10 @@ public final class Main {
 
   private String mode() {
     String mode = quick ? "quick" : "full";
-    return filter.pattern().isEmpty() ? mode : "partial";
+    if (!filter.pattern().isEmpty()) {
+      return "partial";
+    }
+    return scenes.equals(List.of(Scene.LOOP)) ? mode : mode + "-scenes";
   }
 
   private static String remaining(long begin, int done, int all) {
@@ -196,8 +218,14 @@ public final class Main {
     } else {
       options.param("op", step.op())
           .param("id", step.id())
-          .param("operands", step.operands().toString());
-      iterations(options, 1, quick ? 2 : 6, quick ? 80 : 300);
+          .param("operands", step.operands().toString())
+          .param("scene", step.scene().toString())
+          .threads(step.scene().callers());
+      if (step.scene() == Scene.BURSTS) {
+        iterations(options, 1, 1, quick ? 2000 : 6000); // 6 bursts, or 18
+      } else {
+        iterations(options, 1, quick ? 2 : 6, quick ? 120 : 500);
+      }
     }
     Collection<RunResult> results = new Runner(options.build()).run();
     return results.iterator().next();

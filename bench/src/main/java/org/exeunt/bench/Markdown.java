@@ -16,21 +16,24 @@ final class Markdown {
       "  call is given the next of so many copies that a round over them takes more than twice",
       "  the last-level cache, or the operands are that large themselves. So a decoder finds",
       "  weights and KV caches, since those of its other layers pass through the cache between",
-      "  two uses. *in cache*: each call is given the same operands, as peers are, which stay in",
-      "  the cache if they fit (*partly*: they are larger than it, but not twice). So a decoder",
-      "  finds what it has just made. Small operands, and results that the next op reads, are",
-      "  the same ones in both. *elsewhere* is what a target would be judged by in the other",
-      "  place.",
-      "* *limit* is the median time of one linear pass with the same threads over huge pages,",
-      "  from the same place, measured between the iterations of exeunt's benchmark. *read*:",
-      "  `exn_read_probe` reads as many bytes as the op reads and writes. *copy*:",
-      "  `exn_copy_probe` copies those that the op moves, in the faster of its two ways to store;",
-      "  *read + copy* also reads the lists and scores that say which. A pass computes nothing,",
-      "  so ops that take exponentials, or write what they computed, cannot reach it.",
+      "  two uses. *in cache*: each call is given the same operands, which stay in the cache",
+      "  (*partly*: with results they are larger than it, but not twice). So a decoder finds what",
+      "  it has just made. Small operands, and results that the next op reads, are the same ones",
+      "  in both. Peers are given copies of their own. *elsewhere* is what a target would be",
+      "  judged by in the other place.",
+      "* *limit* is the median time of one linear pass with the same threads over huge pages, in",
+      "  the same places, in the fastest of several ways, with and without prefetching. exeunt's",
+      "  benchmark and the limit take turns of about a millisecond. *read*: `exn_read_probe`",
+      "  reads as many bytes as the op reads and writes, from memory those that the op reads",
+      "  there. *copy*: `exn_copy_probe` copies those that the op moves; *read + copy* also reads",
+      "  the lists and scores that say which. In the cache op and limit go some times without a",
+      "  timer when their turn begins, so that each finds there what it has left there itself. A",
+      "  pass computes nothing, so ops that take exponentials, or write what they computed,",
+      "  cannot reach it.",
       "* *x limit* is exeunt's median over that limit. *bytes* counts what is moved twice, as read",
       "  and as written; GB/s is bytes over exeunt's median.",
       "* *FMA peak*, of ops that do many multiply-adds for each byte: how long as many take in",
-      "  registers (`exn_fma_probe`, f32, the same threads, the same seconds), over exeunt's",
+      "  registers (`exn_fma_probe`, f32, the same threads, in turns with it), over exeunt's",
       "  median. Products of two bf16 numbers can exceed it, as one instruction does two of them.",
       "* *best peer* is the fastest peer's median over exeunt's: above 1, exeunt is faster.",
       "* ONNX Runtime runs each op as a composition of its operators, with resident inputs and",
@@ -54,14 +57,16 @@ final class Markdown {
   }
 
   static String render(Host host, List<Figure> figures, List<Verdict> verdicts) {
-    return new Markdown(host, figures, verdicts).render();
+    Markdown loop = new Markdown(host, Figure.ofLoop(figures), verdicts);
+    return loop.render(Scenes.render(figures));
   }
 
-  private String render() {
+  private String render(String scenes) {
     header();
     targets();
     Plan.ops().forEach(this::op);
     calls();
+    text.append(scenes);
     text.append(NOTES);
     return text.toString();
   }
@@ -236,7 +241,7 @@ final class Markdown {
   }
 
   /** Three digits, more only before the point. */
-  private static String number(double value) {
+  static String number(double value) {
     String format = value >= 99.95 ? "%.0f" : value >= 9.995 ? "%.1f" : "%.2f";
     return String.format(Locale.ROOT, format, value);
   }

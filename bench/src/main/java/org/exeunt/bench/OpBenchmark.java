@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench;
 
+import java.util.concurrent.CyclicBarrier;
 import java.util.concurrent.TimeUnit;
 import org.exeunt.Backend;
 import org.exeunt.bench.contenders.Contender;
@@ -8,6 +9,7 @@ import org.exeunt.bench.contenders.Problem;
 import org.exeunt.cases.Cases;
 import org.openjdk.jmh.annotations.Benchmark;
 import org.openjdk.jmh.annotations.BenchmarkMode;
+import org.openjdk.jmh.annotations.Level;
 import org.openjdk.jmh.annotations.Mode;
 import org.openjdk.jmh.annotations.OutputTimeUnit;
 import org.openjdk.jmh.annotations.Param;
@@ -15,15 +17,18 @@ import org.openjdk.jmh.annotations.Scope;
 import org.openjdk.jmh.annotations.Setup;
 import org.openjdk.jmh.annotations.State;
 import org.openjdk.jmh.annotations.TearDown;
+import org.openjdk.jmh.infra.ThreadParams;
 
 /**
- * Every contender on every case of every op. The contender's result is checked before anything is
- * timed; a mismatch stops the case.
+ * Every contender on every case of every op, in every scene. The contender's result is checked
+ * before anything is timed; a mismatch stops the case.
  */
-@State(Scope.Benchmark)
+@State(Scope.Thread)
 @BenchmarkMode(Mode.SampleTime)
 @OutputTimeUnit(TimeUnit.MICROSECONDS)
 public class OpBenchmark {
+  private static final CyclicBarrier CALLERS = new CyclicBarrier(Scene.CALLERS.callers());
+
   /** The op, whose case table is read. */
   @Param({}) public String op;
 
@@ -39,11 +44,15 @@ public class OpBenchmark {
   /** Where its large operands are; see {@link Operands}. */
   @Param({"cache", "memory"}) public String operands;
 
+  /** What goes on around the calls; see {@link Scene}. */
+  @Param({"loop", "bursts", "neighbour", "callers"}) public String scene;
+
   private Problem problem;
   private Contender running;
+  private Between between;
 
   @Setup
-  public void setUp() {
+  public void setUp(ThreadParams thread) {
     Backend.setThreads(threads);
     Cases.Listed benchCase = Problem.find(op, id);
     boolean memory = Operands.of(operands) == Operands.MEMORY;
@@ -54,14 +63,44 @@ public class OpBenchmark {
     running.run();
     problem.check(running);
     WarmUp.run(running, contender.equals(Plan.JAVA), copies);
-    if (contender.equals(Plan.OURS)) {
-      // Peers are compared with exeunt, which runs on every case.
-      Limit.arm(problem, memory, destinations);
+    between = between(memory, destinations, thread.getThreadIndex());
+    Limit.add(between);
+  }
+
+  private Between between(boolean memory, boolean destinations, int caller) {
+    switch (Scene.of(scene)) {
+      case BURSTS:
+        return new Bursts();
+      case NEIGHBOUR:
+        return new Neighbour();
+      case CALLERS:
+        return new Callers(running, caller, CALLERS);
+      default:
+        // Peers are compared with exeunt, which runs on every case.
+        return contender.equals(Plan.OURS)
+            ? new Turns(running, problem, memory, destinations)
+            : new Between() {};
     }
+  }
+
+  @Setup(Level.Iteration)
+  public void begin() {
+    between.begin();
+  }
+
+  @Setup(Level.Invocation)
+  public void before() {
+    between.before();
+  }
+
+  @TearDown(Level.Invocation)
+  public void after() {
+    between.after();
   }
 
   @TearDown
   public void tearDown() {
+    between.close();
     running.close();
     problem.close();
   }

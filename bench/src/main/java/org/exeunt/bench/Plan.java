@@ -13,11 +13,12 @@ import org.exeunt.cases.Facade;
 /** Which benchmarks to run, contenders on the same case next to each other. */
 final class Plan {
   /** One fork of one benchmark. */
-  record Step(String op, String id, String contender, int threads, Operands operands) {
+  record Step(String op, String id, String contender, int threads, Operands operands, Scene scene) {
     @Override
     public String toString() {
-      return op + "/" + id + " " + contender + " " + threads
-          + (threads == 1 ? " thread " : " threads ") + operands.words();
+      return (op + "/" + id + " " + contender + " " + threads
+          + (threads == 1 ? " thread " : " threads ") + operands.words() + " " + scene.words())
+          .trim();
     }
   }
 
@@ -34,11 +35,12 @@ final class Plan {
   static final String OURS = "exeunt";
   static final String JAVA = "vector";
 
+  private static final int MOST_THREADS = 2;
+
   private static final List<String> CONTENDERS = List.of(OURS, "onnxruntime", JAVA);
 
   /**
-   * What a quick run times, on one thread and in the cache, beside the cases that have a target.
-   * Peers, and what exeunt takes where a target is not judged, are timed there, too.
+   * What a quick run times on one thread, in each place, beside the cases that have a target.
    */
   private static final Set<String> QUICK = Set.of("stablemax/bench_32x32000_stablemax",
       "cross_entropy/bench_8x49152_stablemax", "perp_grad/bench_576x1536_f32",
@@ -55,54 +57,47 @@ final class Plan {
     return Stream.concat(OPS.stream(), Facade.ops().stream()).distinct();
   }
 
-  /** The steps of a quick or full run whose text matches the filter. */
-  static List<Step> steps(boolean quick, Pattern filter, int cores) {
+  /** The steps of a quick or full run, in these scenes, whose text matches the filter. */
+  static List<Step> steps(boolean quick, List<Scene> scenes, Pattern filter, int cores) {
     long cache = LastLevelCache.bytes();
     List<Target> targets = Target.load();
     List<Step> steps = new ArrayList<>();
-    for (String op : ops().toList()) {
-      for (Cases.Listed benchCase : Problem.listed(op)) {
-        String name = benchCase.name();
-        int most = Math.min(2, cores);
-        for (Operands place : Streamed.places(benchCase, cache)) {
-          if (!quick) {
-            addCase(steps, benchCase, place, most, most);
-          } else {
-            boolean compared = place == Operands.CACHE
-                && (QUICK.contains(name)
-                    || targets.stream().anyMatch(target -> target.cases().contains(name)));
-            int promised = promisedThreads(targets, name, place, most);
-            int threads = compared ? Math.max(1, promised) : promised;
-            addCase(steps, benchCase, place, threads, 1);
+    for (Scene scene : scenes) {
+      for (String op : ops().toList()) {
+        for (Cases.Listed benchCase : Problem.listed(op)) {
+          for (Operands place : Streamed.places(benchCase, cache)) {
+            int threads = quick ? threads(targets, benchCase.name(), place, scene) : MOST_THREADS;
+            addCase(steps, benchCase, place, scene, Math.min(threads, cores));
           }
         }
       }
     }
-    for (String contender : List.of("empty", "binding", "exeunt", "onnxruntime")) {
-      steps.add(new Step(CALL_COST, CALL_CASE, contender, 1, Operands.CACHE));
+    if (scenes.contains(Scene.LOOP)) {
+      for (String contender : List.of("empty", "binding", "exeunt", "onnxruntime")) {
+        steps.add(new Step(CALL_COST, CALL_CASE, contender, 1, Operands.CACHE, Scene.LOOP));
+      }
     }
     return steps.stream().filter(step -> filter.matcher(step.toString()).find()).toList();
   }
 
-  /** The most threads that a target speaks of; 0 if none needs this case there. */
-  private static int promisedThreads(List<Target> targets, String name, Operands place, int most) {
-    return targets.stream()
-        .filter(target -> target.cases().contains(name))
-        .filter(target -> target.operands == place)
-        .mapToInt(target -> target.threads == null ? most : Math.min(target.threads, most))
-        .max()
-        .orElse(0);
+  /**
+   * The most threads that a quick run tries on a case: where a target is judged all, whatever it
+   * speaks of; in the other place one; and 0 leaves the case out.
+   */
+  private static int threads(List<Target> targets, String name, Operands place, Scene scene) {
+    List<Target> its = targets.stream().filter(target -> target.cases().contains(name)).toList();
+    if (its.stream().anyMatch(target -> target.operands == place)) {
+      return MOST_THREADS;
+    }
+    return scene == Scene.LOOP && (QUICK.contains(name) || !its.isEmpty()) ? 1 : 0;
   }
 
-  /** Peers run on the same operands only, which may be so large that they come from memory. */
   private static void addCase(
-      List<Step> steps, Cases.Listed benchCase, Operands place, int mostThreads, int mostOfPeers) {
-    boolean copies = Streamed.places(benchCase, LastLevelCache.bytes()).indexOf(place) > 0;
+      List<Step> steps, Cases.Listed benchCase, Operands place, Scene scene, int mostThreads) {
     for (int threads = 1; threads <= mostThreads; threads++) {
       for (String contender : CONTENDERS) {
-        boolean ours = contender.equals(OURS);
-        if ((ours || !copies && threads <= mostOfPeers) && Lineup.of(contender).offers(benchCase)) {
-          steps.add(new Step(benchCase.op(), benchCase.id(), contender, threads, place));
+        if (Lineup.of(contender).offers(benchCase)) {
+          steps.add(new Step(benchCase.op(), benchCase.id(), contender, threads, place, scene));
         }
       }
     }

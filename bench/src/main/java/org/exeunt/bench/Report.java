@@ -30,7 +30,7 @@ public final class Report {
     Run run = Run.read(raw);
     Host host = run.host();
     List<Figure> figures = run.figures();
-    List<Verdict> verdicts = Verdict.of(Target.load(), figures);
+    List<Verdict> verdicts = Verdict.of(Target.load(), Figure.ofLoop(figures));
     Path markdown = folder.resolve(host.slug() + ".md");
     Path page = folder.resolve(host.slug() + ".html");
     Path digest = folder.resolve(host.slug() + ".json");

@@ -3,18 +3,17 @@ package org.exeunt.bench;
 
 import java.util.List;
 import java.util.Locale;
+import java.util.stream.Stream;
 import org.exeunt.DType;
 import org.exeunt.cases.Cases;
 
 /**
- * What a decoder streams: the large operands of a case that come from memory at each step, and in
- * how many copies they must exist for that.
+ * What is read from memory where an op's operands are not in the cache: the large ones, weights and
+ * KV caches foremost, and in how many copies they must exist for that.
  */
 final class Streamed {
-  /** Rows that one pass over weights serves. */
-  private static final int ROWS_OF_A_PASS = 64;
-  /** So many rows are a prompt's; fewer have just been made and are still in the cache. */
-  private static final int PROMPT = 1024;
+  /** Less costs an op a few lines from memory, wherever it is. */
+  private static final long LEAST = 64 << 10;
   /**
    * A round over copies exceeds the cache so many times, lest part of it stays: in a virtual
    * machine two threads may each sit on a cache of its own though the system knows of one.
@@ -23,7 +22,7 @@ final class Streamed {
 
   private Streamed() {}
 
-  /** Bytes that a call reads of such operands; 0 if it has none. */
+  /** Bytes that a call reads of such operands; 0 if it has none, or goes on from the last call. */
   static long bytes(Cases.Listed c) {
     switch (c.op()) {
       case "linear":
@@ -49,16 +48,38 @@ final class Streamed {
       case "gather":
         return listed(c);
       case "cosine":
-        return c.integer("rows") < PROMPT
-            ? 0
-            : 2L * c.integer("rows") * c.integer("cols") * bytesOf(c.text("dtype"));
+        return 2 * logits(c);
+      case "stablemax":
+      case "cross_entropy":
       case "row_stats":
-        return c.integer("rows") < PROMPT
-            ? 0
-            : (long) c.integer("rows") * c.integer("cols") * bytesOf(c.text("dtype"));
+      case "row_compaction":
+        return logits(c);
+      case "select":
+        return c.integer("heads") * logits(c);
+      case "perp_grad":
+        return 2L * bytesOf(c.text("dtype"))
+            * Stream.of(c.text("shape").split("x"))
+                  .mapToLong(Long::parseLong)
+                  .reduce(1, (a, b) -> a * b);
+      case "gate":
+        return c.text("kind").equals("residual")
+            ? (long) c.integer("dim") * c.integer("dim") * bytesOf(c.text("weight_dtype"))
+            : 0;
+      case "norm":
+        return (long) c.integer("rows") * c.integer("dim") * bytesOf(c.text("input"));
+      case "rope":
+        return (long) c.integer("rows") * c.integer("heads") * c.integer("dim")
+            * bytesOf(c.text("input"));
+      case "kv_append":
+        return 2L * c.integer("rows") * c.integer("heads") * c.integer("dim")
+            * bytesOf(c.text("dtype"));
       default:
         return 0;
     }
+  }
+
+  private static long logits(Cases.Listed c) {
+    return (long) c.integer("rows") * c.integer("cols") * bytesOf(c.text("dtype"));
   }
 
   private static long matrix(Cases.Listed c, int rows, int cols) {
@@ -91,17 +112,15 @@ final class Streamed {
 
   /** Whether what is written lies in as many places: each layer has a KV cache of its own. */
   static boolean destinations(Cases.Listed c) {
-    return c.op().equals("kv_compact") || c.op().equals("kv_copy")
+    return c.op().equals("kv_compact") || c.op().equals("kv_copy") || c.op().equals("kv_append")
         || c.op().equals("gather") && !c.text("list").startsWith("selected");
   }
 
-  /** Where the operands of a case are timed. */
+  /** Where the operands of a case are timed: wherever they can be, results beside them. */
   static List<Operands> places(Cases.Listed c, long cache) {
     long bytes = bytes(c);
-    if (bytes == 0 || !onePass(c)) {
-      return List.of(Operands.CACHE);
-    }
-    return copies(bytes, cache) == 1
+    return bytes < LEAST ? List.of(Operands.CACHE)
+        : bytes > cache / 4 * 3
         ? List.of(Operands.MEMORY)
         : List.of(Operands.CACHE, Operands.MEMORY);
   }
@@ -110,20 +129,5 @@ final class Streamed {
   static int copies(long bytes, long cache) {
     long enough = TIMES_THE_CACHE * cache;
     return bytes >= enough ? 1 : Math.toIntExact(enough / bytes + 1);
-  }
-
-  /** Prompts and windows pass over their operands several times, mostly within the cache. */
-  private static boolean onePass(Cases.Listed c) {
-    switch (c.op()) {
-      case "linear":
-      case "ffn":
-      case "kv_propagate":
-      case "attention":
-        return c.integer("rows") <= ROWS_OF_A_PASS;
-      case "attention_scores":
-        return c.integer("window") == 1;
-      default:
-        return true;
-    }
   }
 }

@@ -2,12 +2,16 @@
 package org.exeunt.bench;
 
 import static org.junit.jupiter.api.Assertions.assertDoesNotThrow;
+import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 
+import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.Stream;
 import org.exeunt.Backend;
 import org.exeunt.bench.contenders.Contender;
+import org.exeunt.bench.contenders.Contenders;
+import org.exeunt.bench.contenders.Peer;
 import org.exeunt.bench.contenders.Problem;
 import org.exeunt.cases.Cases;
 import org.junit.jupiter.api.Test;
@@ -55,6 +59,49 @@ class ContendersTest {
       }
       assertDoesNotThrow(() -> problem.check(running), what);
     }
+  }
+
+  /** A peer of which there are copies that have results of their own. */
+  @Test
+  void eachRunTakesTheNextCopyOfAPeer() {
+    Cases.Listed c = Problem.find("linear", "model_576x1536_r1");
+    for (String name : List.of("onnxruntime", Plan.JAVA)) {
+      try (Problem problem = new Problem(c);
+          Contender running = Lineup.of(name, 3, false).on(problem, 2)) {
+        assertThrows(IllegalStateException.class, () -> problem.check(running), name);
+        for (int run = 0; run < 4; run++) {
+          problem.opened().prepare();
+          running.run();
+          problem.check(running);
+        }
+      }
+    }
+    List<Integer> runs = new ArrayList<>();
+    Contenders counted = new Contenders() {
+      private int made;
+
+      @Override
+      public Contender on(Problem problem, int threads) {
+        int number = made++;
+        return new Peer() {
+          @Override
+          public Object run() {
+            return runs.add(number);
+          }
+
+          @Override
+          public void deliver() {
+            runs.add(-number);
+          }
+        };
+      }
+    };
+    Peer running = (Peer) Copies.of(counted, 3).on(null, 1);
+    for (int run = 0; run < 4; run++) {
+      running.run();
+      running.deliver();
+    }
+    assertEquals(List.of(0, 0, 1, -1, 2, -2, 0, 0), runs);
   }
 
   @Test

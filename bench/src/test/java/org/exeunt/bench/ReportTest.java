@@ -221,7 +221,7 @@ class ReportTest {
 
   @Test
   void quickRunsEveryTargetWhereItIsJudgedWithEveryThreadCount() {
-    List<Plan.Step> steps = Plan.steps(true, Pattern.compile(""), 2);
+    List<Plan.Step> steps = Plan.steps(true, List.of(Scene.LOOP), Pattern.compile(""), 2);
     for (Target target : Target.load()) {
       for (int threads = 1; threads <= (target.threads == null ? 2 : target.threads); threads++) {
         for (String name : target.cases()) {
@@ -237,17 +237,10 @@ class ReportTest {
   }
 
   @Test
-  void peersRunOnTheSameOperandsOnly() {
-    List<Plan.Step> steps = Plan.steps(false, Pattern.compile("linear/model_576x1536_r1 "), 1);
-    assertEquals(List.of("exeunt CACHE", "onnxruntime CACHE", "vector CACHE", "exeunt MEMORY"),
-        steps.stream().map(step -> step.contender() + " " + step.operands().name()).toList());
-  }
-
-  @Test
   void planKeepsContendersOfACaseTogetherAndSkipsWhatTheyLack() {
-    List<Plan.Step> steps =
-        Plan.steps(false, Pattern.compile("exit_head/bench_1x576x49152_f32"), 2);
-    // Its 113 MB may fit into this machine's cache or not; peers run in one of the places.
+    List<Plan.Step> steps = Plan.steps(
+        false, List.of(Scene.LOOP), Pattern.compile("exit_head/bench_1x576x49152_f32"), 2);
+    // Its 113 MB may fit into this machine's cache or not.
     Operands first = steps.get(0).operands();
     List<String> bare =
         steps.stream()
@@ -260,5 +253,38 @@ class ReportTest {
     assertTrue(steps.stream()
             .filter(step -> step.id().equals("bench_1x576x49152_f32"))
             .allMatch(step -> step.contender().equals("exeunt")));
+  }
+
+  private static String inScene(Scene scene, int threads, double p50, String metrics) {
+    String sampled = sampled("gather", "kv_f32", "exeunt", threads, p50, 2);
+    return sampled.replace("\"operands\"", "\"scene\": \"" + scene + "\", \"operands\"")
+        .replace("\"secondaryMetrics\": {", "\"secondaryMetrics\": {" + metrics);
+  }
+
+  private static String metric(String name, double value) {
+    return String.format(Locale.ROOT, "\"%s\": {\"rawData\": [[%f]]}, ", name, value);
+  }
+
+  @Test
+  void scenesStandApart() throws IOException {
+    String text = report(sampled("gather", "kv_f32", "exeunt", 1, 400, 300),
+        inScene(Scene.BURSTS, 1, 300, metric("first.p50", 330)),
+        inScene(Scene.BURSTS, 2, 150, metric("first.p50", 220)),
+        inScene(Scene.NEIGHBOUR, 1, 310, ""), inScene(Scene.NEIGHBOUR, 2, 620, ""),
+        inScene(Scene.CALLERS, 2, 500,
+            metric("alone.p50", 200) + metric("caller.p50.0", 250) + metric("caller.p50.1", 400)));
+    assertTrue(text.contains(
+                   "| gather/kv_f32 | in cache | exeunt | 300 (330) | 150 (220) | 2.00 (1.50) |"),
+        text);
+    assertTrue(
+        text.contains("| gather/kv_f32 | in cache | exeunt | 310 (312) | 620 (622) | 0.50 |"),
+        text);
+    assertTrue(
+        text.contains("| gather/kv_f32 | in cache | exeunt | 2 | 200 | 250 | 400 | 2.00 |"), text);
+    // The loop's table and targets know nothing of them.
+    assertEquals(1, text.split("\\| kv_f32 \\|", -1).length - 1, text);
+    assertTrue(text.indexOf("## In bursts") > text.indexOf("## gather"), text);
+    assertFalse(
+        report(sampled("gather", "kv_f32", "exeunt", 1, 400, 300)).contains("## In bursts"));
   }
 }

@@ -5,6 +5,7 @@ import ai.onnxruntime.OnnxJavaType;
 import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtException;
+import ai.onnxruntime.OrtLoggingLevel;
 import ai.onnxruntime.OrtSession;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -21,22 +22,45 @@ import org.exeunt.bench.contenders.Matrix;
 /**
  * An ONNX Runtime session as a careful user would set it up: all graph optimisations, weights as
  * initializers so that they are pre-packed, inputs and outputs in resident memory, so that a run
- * copies and allocates nothing in Java.
+ * copies and allocates nothing in Java. Sessions that want as many threads as the first one share
+ * them: several are one program's.
  */
 final class OnnxSession implements AutoCloseable {
-  private final OrtEnvironment environment = OrtEnvironment.getEnvironment();
+  private static OrtEnvironment environment;
+  private static int shared;
+
   private final OrtSession session;
   private final Map<String, OnnxTensor> inputs = new LinkedHashMap<>();
   private final Map<String, OnnxTensor> outputs = new LinkedHashMap<>();
 
   OnnxSession(byte[] model, int threads) {
+    startEnvironment(threads);
     try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
-      options.setIntraOpNumThreads(threads);
-      options.setInterOpNumThreads(1);
+      if (threads == shared) {
+        options.disablePerSessionThreads();
+      } else {
+        options.setIntraOpNumThreads(threads);
+        options.setInterOpNumThreads(1);
+      }
       options.setOptimizationLevel(OrtSession.SessionOptions.OptLevel.ALL_OPT);
       session = environment.createSession(model, options);
     } catch (OrtException e) {
       throw new IllegalStateException("ONNX Runtime rejects the model: " + e.getMessage(), e);
+    }
+  }
+
+  private static synchronized void startEnvironment(int threads) {
+    if (environment != null) {
+      return;
+    }
+    try (OrtEnvironment.ThreadingOptions options = new OrtEnvironment.ThreadingOptions()) {
+      options.setGlobalIntraOpNumThreads(threads);
+      options.setGlobalInterOpNumThreads(1);
+      environment =
+          OrtEnvironment.getEnvironment(OrtLoggingLevel.ORT_LOGGING_LEVEL_WARNING, "", options);
+      shared = threads;
+    } catch (OrtException e) {
+      throw new IllegalStateException(e);
     }
   }
 

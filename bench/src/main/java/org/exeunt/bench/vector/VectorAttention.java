@@ -63,7 +63,7 @@ final class VectorAttention implements Peer {
       values[h] = v.reshaped(dim).rows(h * slots, (h + 1) * slots).packed();
     }
     query = keys[0].arranged(queries.values(), group * heads);
-    workers = new Workers(Math.min(threads, heads));
+    workers = Workers.of(Math.min(threads, heads));
     scores = new float[workers.parts()][group][slots];
     totals = new float[workers.parts()][group];
     out = new float[group * heads * dim];
@@ -160,10 +160,5 @@ final class VectorAttention implements Peer {
       result[i] = out[head + at / 2 + (at % 2) * (dim / 2)];
     }
     Problem.put(target, result);
-  }
-
-  @Override
-  public void close() {
-    workers.close();
   }
 }

@@ -44,7 +44,7 @@ final class VectorCosine implements Peer {
     packedA = f32 ? null : a.packed();
     packedB = f32 ? null : b.packed();
     // One row is less work than a meeting of two threads.
-    workers = new Workers(rows == 1 ? 1 : threads);
+    workers = Workers.of(rows == 1 ? 1 : threads);
     out = new float[rows];
   }
 
@@ -142,10 +142,5 @@ final class VectorCosine implements Peer {
   @Override
   public void deliver() {
     Problem.put(target, out);
-  }
-
-  @Override
-  public void close() {
-    workers.close();
   }
 }

@@ -39,7 +39,7 @@ final class VectorGate implements Peer {
     features = inputs.values();
     hiddenWeight = repeats == 0 ? null : new VectorGemv(Matrix.of(p.hidden_weight()));
     outWeight = new VectorGemv(Matrix.of(p.out_weight()));
-    workers = new Workers(repeats == 0 ? 1 : threads);
+    workers = Workers.of(repeats == 0 ? 1 : threads);
     state = new float[rows * width];
     arranged = new float[rows * width];
     products = new float[threads][rows][width];
@@ -89,10 +89,5 @@ final class VectorGate implements Peer {
   @Override
   public void deliver() {
     Problem.put(target, prob);
-  }
-
-  @Override
-  public void close() {
-    workers.close();
   }
 }

@@ -46,7 +46,7 @@ final class VectorNorm implements Peer {
     weight = f32 ? factors.values() : VectorGemv.evenOdd(factors.values(), 0, width);
     wideOut = f32 ? new float[rows * width] : null;
     packedOut = f32 ? null : new int[rows * width / 2];
-    workers = new Workers(rows == 1 ? 1 : threads);
+    workers = Workers.of(rows == 1 ? 1 : threads);
   }
 
   @Override
@@ -117,10 +117,5 @@ final class VectorNorm implements Peer {
   @Override
   public void deliver() {
     Problem.put(target, wideOut != null ? wideOut : VectorRows.widen(packedOut));
-  }
-
-  @Override
-  public void close() {
-    workers.close();
   }
 }

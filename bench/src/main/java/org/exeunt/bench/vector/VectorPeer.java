@@ -8,11 +8,6 @@ abstract class VectorPeer implements Peer {
   final Workers workers;
 
   VectorPeer(int threads) {
-    workers = new Workers(threads);
-  }
-
-  @Override
-  public void close() {
-    workers.close();
+    workers = Workers.of(threads);
   }
 }

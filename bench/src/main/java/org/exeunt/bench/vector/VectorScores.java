@@ -54,7 +54,7 @@ final class VectorScores implements Peer {
       keys[h] = new VectorGemv(k.reshaped(dim).rows(h * slots, (h + 1) * slots));
     }
     query = keys[0].arranged(queries.values(), group * heads);
-    workers = new Workers(Math.min(threads, heads));
+    workers = Workers.of(Math.min(threads, heads));
     scores = new float[workers.parts()][group][slots];
     sums = new float[workers.parts()][slots];
     select = choice.indices() == null ? null : new JavaSelect(sums[0], 1, 1, slots, choice);
@@ -108,10 +108,5 @@ final class VectorScores implements Peer {
     if (select != null) {
       select.deliver();
     }
-  }
-
-  @Override
-  public void close() {
-    workers.close();
   }
 }

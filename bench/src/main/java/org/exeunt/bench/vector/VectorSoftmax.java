@@ -44,7 +44,7 @@ final class VectorSoftmax {
     out = f32 ? new float[wide.length] : null;
     packed = f32 ? null : logits.packed();
     packedOut = f32 ? null : new int[packed.length];
-    workers = new Workers(threads);
+    workers = Workers.of(threads);
     in32 = f32 ? null : new float[threads][cols];
     out32 = f32 ? null : new float[threads][cols];
     partial = new double[16 * threads];
@@ -78,11 +78,6 @@ final class VectorSoftmax {
       @Override
       public void deliver() {
         delivery.run();
-      }
-
-      @Override
-      public void close() {
-        workers.close();
       }
     };
   }

@@ -1,19 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.vector;
 
+import java.util.HashMap;
+import java.util.Map;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.IntConsumer;
 
 /**
  * Runs a task in a fixed number of parts, the first one on the calling thread. The others spin for
  * a while between tasks before they sleep, so back-to-back tasks cost well under a microsecond.
+ * They live as long as the process, and serve whatever the thread that asked for them runs.
  */
-final class Workers implements AutoCloseable {
+final class Workers {
   private static final int SPINS = 20_000;
+  private static final ThreadLocal<Map<Integer, Workers>> OWN =
+      ThreadLocal.withInitial(HashMap::new);
 
   private final Worker[] workers;
 
-  Workers(int parts) {
+  /** Those of the current thread, for so many parts. */
+  static Workers of(int parts) {
+    return OWN.get().computeIfAbsent(parts, Workers::new);
+  }
+
+  private Workers(int parts) {
     workers = new Worker[parts - 1];
     for (int i = 0; i < workers.length; i++) {
       workers[i] = new Worker(i + 1);
@@ -39,13 +49,6 @@ final class Workers implements AutoCloseable {
   /** Where part {@code part} of {@code count} things begins; part {@code parts()} is the end. */
   int begin(int part, int count) {
     return (int) ((long) count * part / parts());
-  }
-
-  @Override
-  public void close() {
-    for (Worker worker : workers) {
-      worker.post(null);
-    }
   }
 
   private static final class Worker extends Thread {
@@ -83,9 +86,6 @@ final class Workers implements AutoCloseable {
     public void run() {
       while (true) {
         waitForTask();
-        if (task == null) {
-          return;
-        }
         try {
           task.accept(part);
         } catch (RuntimeException e) {

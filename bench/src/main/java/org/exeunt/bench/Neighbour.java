@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.bench;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+
+/** A process of the lowest priority that keeps a core busy as long as this one lives. */
+final class Neighbour implements Between {
+  private final Process process;
+
+  Neighbour() {
+    String spin = "while kill -0 " + ProcessHandle.current().pid()
+        + " 2>/dev/null; do i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; done";
+    try {
+      process = new ProcessBuilder("nice", "-n", "19", "sh", "-c", spin).start();
+    } catch (IOException e) {
+      throw new UncheckedIOException("no neighbour to be had", e);
+    }
+  }
+
+  Process process() {
+    return process;
+  }
+
+  @Override
+  public void close() {
+    process.destroyForcibly();
+  }
+}
