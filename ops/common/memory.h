@@ -71,7 +71,7 @@ class Placed {
   size_t footprint() const { return (image_.size() + 63) / 64 * 64; }
   // Goes on, as it was in the beginning, in memory of the caller's at a 64-byte boundary.
   void move_to(unsigned char* memory);
-  // Puts the initial bytes back.
+  // Puts the initial bytes back; every other time, from the first on, no cache has them then.
   void reset();
   HostTensor read() const;
   // Nothing has changed, not even a guard byte.
@@ -87,6 +87,7 @@ class Placed {
   std::unique_ptr<DeviceMemory> memory_;
   std::vector<int64_t> shape_, strides_;
   DLTensor dl_{};
+  int resets_ = 0;
 };
 
 // An output tensor full of poison.

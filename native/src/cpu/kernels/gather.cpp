@@ -65,28 +65,25 @@ Plan plan_moves(const GatherArgs& a, int64_t count) {
   return plan;
 }
 
-template <bool kStream>
-void move_unit(const GatherItem& item, const int32_t* list, const Cut& cut, int64_t unit) {
+// Calls f with the moves of a unit.
+template <class F>
+EXN_SIMD void with_moves(const GatherArgs& a, const Plan& plan, int64_t unit, F&& f) {
+  int32_t k = 0;
+  for (; unit >= a.items[k].outer * plan.cuts[k].units(); ++k)
+    unit -= a.items[k].outer * plan.cuts[k].units();
+  const GatherItem& item = a.items[k];
+  const Cut& cut = plan.cuts[k];
+  const int32_t* list = a.list;
   const int64_t outer = unit / cut.units(), part = unit % cut.units();
   const char* input = item.input + outer * item.input_outer_stride + cut.first_byte(part);
   char* out = item.out + outer * item.out_outer_stride + cut.first_byte(part);
   const int64_t input_stride = item.input_stride, out_stride = item.out_stride;
   const bool follows = cut.slices == 1 && outer + 1 < item.outer;
-  move_entries<kStream>(
-      cut.begin(part), cut.end(part), cut.entries, cut.width_of(part),
-      [=](int64_t i) EXN_FLAT { return list[i] < 0 ? nullptr : input + list[i] * input_stride; },
-      [=](int64_t i) EXN_FLAT { return out + i * out_stride; },
-      follows ? item.input_outer_stride : 0);
-}
-
-template <bool kStream>
-void move_all(const GatherArgs& a, const Plan& plan) {
-  for_units<kStream>(plan.units, plan.bytes, [&](int64_t unit) {
-    int32_t k = 0;
-    for (; unit >= a.items[k].outer * plan.cuts[k].units(); ++k)
-      unit -= a.items[k].outer * plan.cuts[k].units();
-    move_unit<kStream>(a.items[k], a.list, plan.cuts[k], unit);
-  });
+  f(Moves{cut.begin(part), cut.end(part), cut.entries, cut.width_of(part),
+          [=](int64_t i)
+              EXN_FLAT { return list[i] < 0 ? nullptr : input + list[i] * input_stride; },
+          [=](int64_t i) EXN_FLAT { return out + i * out_stride; },
+          follows ? item.input_outer_stride : 0});
 }
 
 }  // namespace
@@ -101,11 +98,7 @@ exn_status gather(const GatherArgs& a, Workspace& ws) {
   int32_t moved = 0;
   for (int64_t i = 0; i < count; ++i) moved += a.list[i] >= 0 ? 1 : 0;
   const Plan plan = plan_moves(a, count);
-  if (plan.bytes < kStreamed) {
-    move_all<false>(a, plan);
-  } else {
-    move_all<true>(a, plan);
-  }
+  move_units(plan.units, plan.bytes, [&](int64_t unit, auto&& f) { with_moves(a, plan, unit, f); });
   write_positions(a, count);
   if (a.moved != nullptr) *a.moved = moved;
   return EXN_OK;

@@ -260,8 +260,9 @@ class Slots {
   int64_t page_stride_ = 0;
 };
 
-template <bool kStream, bool kFromPages, bool kToPages>
-void move_unit(const KvCompactArgs& a, const Plan& plan, int64_t unit) {
+// Calls f with the moves of a unit.
+template <bool kFromPages, bool kToPages, class F>
+EXN_SIMD void with_moves(const KvCompactArgs& a, const Plan& plan, int64_t unit, F&& f) {
   const Cut& cut = plan.cut;
   const int64_t part = unit % cut.units(), run = unit / cut.units();
   const int64_t head = run % plan.lanes, side = run / plan.lanes % 2, b = run / plan.lanes / 2;
@@ -275,22 +276,16 @@ void move_unit(const KvCompactArgs& a, const Plan& plan, int64_t unit) {
   const int64_t end = cut.end(part) < list.size ? cut.end(part) : list.size;
   const int32_t* slots = list.slots;
   const bool follows = !a.per_head && group == 1 && cut.slices == 1 && head + 1 < plan.lanes;
-  move_entries<kStream>(
-      cut.begin(part), end, list.size, cut.width_of(part),
-      [=](int64_t i) EXN_FLAT { return from(slots[i]); },
-      [=](int64_t i) EXN_FLAT { return const_cast<char*>(to(i)); },
-      follows ? a.source.head_stride * size_of(a.source.dtype) : 0);
+  f(Moves{cut.begin(part), end, list.size, cut.width_of(part),
+          [=](int64_t i) EXN_FLAT { return from(slots[i]); },
+          [=](int64_t i) EXN_FLAT { return const_cast<char*>(to(i)); },
+          follows ? a.source.head_stride * size_of(a.source.dtype) : 0});
 }
 
-template <bool kStream, bool kFromPages>
+template <bool kFromPages, bool kToPages>
 void move_all(const KvCompactArgs& a, const Plan& plan) {
-  for_units<kStream>(plan.units, plan.bytes, [&](int64_t unit) {
-    if (a.destination.blocks != nullptr) {
-      move_unit<kStream, kFromPages, true>(a, plan, unit);
-    } else {
-      move_unit<kStream, kFromPages, false>(a, plan, unit);
-    }
-  });
+  move_units(plan.units, plan.bytes,
+             [&](int64_t unit, auto&& f) { with_moves<kFromPages, kToPages>(a, plan, unit, f); });
 }
 
 void free_pages(const KvCompactArgs& a) {
@@ -321,11 +316,11 @@ exn_status kv_compact(const KvCompactArgs& a, Workspace& ws) {
   if (status != EXN_OK) return status;
   ran(EXN_CPU_PATH("kv_compact"));
   const Plan plan = plan_moves(a);
-  const bool streams = plan.bytes >= kStreamed, paged = a.source.blocks != nullptr;
-  if (streams) {
-    paged ? move_all<true, true>(a, plan) : move_all<true, false>(a, plan);
+  const bool from_pages = a.source.blocks != nullptr;
+  if (a.destination.blocks != nullptr) {
+    from_pages ? move_all<true, true>(a, plan) : move_all<false, true>(a, plan);
   } else {
-    paged ? move_all<false, true>(a, plan) : move_all<false, false>(a, plan);
+    from_pages ? move_all<true, false>(a, plan) : move_all<false, false>(a, plan);
   }
   for (int64_t g = 0; a.new_length != nullptr && g < a.lists; ++g)
     a.new_length[g] = static_cast<int32_t>(list_of(a, g).size);

@@ -3,7 +3,8 @@
 //
 // Entries that lie apart cost more than their bytes: at each the hardware's prefetcher starts anew,
 // and so does the translation of addresses. So the lines of an entry some way down the list are
-// prefetched while this one is moved. docs/tuning.md has what each way was worth.
+// prefetched while this one is moved. Many bytes go past the caches, unless what they overwrite is
+// there. docs/tuning.md has what each way was worth.
 #pragma once
 
 #include <type_traits>
@@ -12,6 +13,74 @@
 #include "isa.h"
 
 namespace exn::cpu::EXN_ISA {
+
+// ---- which way ----------------------------------------------------------------------------------
+
+// Stores past the caches fetch no line only to overwrite it, and leave a core's share of the last
+// level to what was there. But a line that is there is overwritten faster where it is, and then is
+// there for whoever reads it. No size tells: the same buffers are in the cache in one program and
+// not in the other. So a call that writes much times loads of a few lines.
+struct Way {
+  bool past = false;   // the caches
+  bool again = false;  // each line is asked for several times
+  bool near = false;   // all of it is in the cache
+};
+
+constexpr int kLooked = 8;
+struct Look {
+  int count = 0;
+  bool long_entries = true;
+  const char* from[kLooked];
+  const char* to[kLooked];
+};
+
+// How many of these lines, or of those `beside` them, are in no cache of this core; `most` is more
+// than enough.
+#if defined(__SSE2__)
+static EXN_SIMD int missing_of(const char* const* lines, int count, uintptr_t beside, int most) {
+  int missing = 0;
+  const auto load = [](uintptr_t at) EXN_FLAT {
+    uint8_t value;
+    __asm__ volatile("movb (%1), %0" : "=q"(value) : "r"(at) : "memory");
+  };
+  const auto ticks = []() EXN_FLAT {
+    _mm_lfence();
+    const auto now = static_cast<int64_t>(__builtin_ia32_rdtsc());
+    _mm_lfence();
+    return now;
+  };
+  constexpr int kAtOnce = 4;
+  for (int i = 0; i < count && missing < most; ++i) {
+    // Other lines of the same pages first: the translation of addresses is not to be timed.
+    for (int k = i; i % kAtOnce == 0 && k < i + kAtOnce && k < count; ++k)
+      load(reinterpret_cast<uintptr_t>(lines[k]) ^ 2048);
+    const int64_t before = ticks();
+    load(reinterpret_cast<uintptr_t>(lines[i]) ^ beside);
+    missing += ticks() - before < tuning().cached_ticks ? 0 : 1;
+  }
+  return missing;
+}
+#else
+static EXN_SIMD int missing_of(const char* const*, int, uintptr_t, int) { return 0; }
+#endif
+
+// The way of a call that reads and writes so much for each thread.
+static EXN_SIMD Way way_of(const Look& look, int64_t bytes) {
+  constexpr int64_t kRoom = int64_t{10} << 20;  // a third of a last level, which others use, too
+  constexpr int kFew = kLooked / 8;
+  const int from = missing_of(look.from, look.count, 0, kFew + 1);
+  const int to = missing_of(look.to, look.count, 2 * kLine, kFew + 1);
+  Way way;
+  way.past = to > kFew;
+  // Of a call past the caches these lines are left in them, and tell the next one whether what it
+  // writes could have stayed there; those beside are like all others. Short entries gain too little
+  // for the call that fetches all lines.
+  if (way.past && from <= 1 && bytes <= kRoom && look.long_entries)
+    way.past = missing_of(look.to, look.count, 0, 2) > 1;
+  way.again = way.past || from > kFew;
+  way.near = !way.again;
+  return way;
+}
 
 // ---- one entry ----------------------------------------------------------------------------------
 
@@ -35,7 +104,7 @@ static EXN_SIMD void move_bytes(char* to, const char* from) {
 
 // Lines that are read before any of them is written, as many as registers hold: in one go with the
 // lines prefetched they keep more reads under way than line after line does (every other line
-// first: the hardware fetches neighbours along).
+// first: the hardware fetches neighbours along). Through the caches four in order do better.
 #if defined(__AVX512F__)
 constexpr int kMoveLines = 8;
 #elif defined(__AVX__)
@@ -71,7 +140,7 @@ static EXN_SIMD void move_lines(char* to, const char* from) {
   part_t parts[kLines][kParts];
 #pragma GCC unroll 8
   for (int i = 0; i < kLines; ++i) {
-    const int line = nth_line(i, kLines);
+    const int line = kStream ? nth_line(i, kLines) : i;
 #pragma GCC unroll 4
     for (int p = 0; p < kParts; ++p)
       parts[line][p] = *reinterpret_cast<const part_t*>(from + line * kLine + p * kPart);
@@ -123,7 +192,8 @@ static EXN_SIMD void move_block(char* to, const char* from, const char* next) {
     for (int k = 0; k < kLines; ++k) prefetch_l2(next + nth_line(k, kLines) * kLine);
     if constexpr (kLines > 1) in_order();  // or the loads come among them
   }
-  constexpr int kGroupLines = kLines < kMoveLines ? kLines : kMoveLines;
+  constexpr int kMost = kStream || kMoveLines < 4 ? kMoveLines : 4;
+  constexpr int kGroupLines = kLines < kMost ? kLines : kMost;
 #pragma GCC unroll 4
   for (int k = 0; k < kLines; k += kGroupLines)
     move_lines<kStream, kGroupLines>(to + k * kLine, from + k * kLine);
@@ -183,7 +253,7 @@ constexpr int64_t kWithin = 0;
 constexpr int64_t kAbreastLeast = int64_t{256}, kAbreastMost = int64_t{2} << 10;
 constexpr int64_t kWithin = int64_t{2} << 10;
 #endif
-constexpr int64_t kShort = 512;
+constexpr int64_t kShort = 512, kLong = 4096;
 
 // Moves entries [begin, end) of `bytes` bytes, one after another: entry i from from(i), which is
 // null if it is to be left out, to to(i). Those up to `last` come next. What lies side by side for
@@ -287,7 +357,6 @@ static EXN_SIMD int64_t move_short(int64_t begin, int64_t end, int64_t last, Fro
 // The load of a line whose request was lost waits for memory. So where requests are lost each line
 // is asked for several times, which costs little where it is on its way already. Requests, loads
 // and stores take turns line by line: of requests in bursts more are lost.
-static EXN_SIMD bool goes_again(int64_t bytes) { return bytes >= kLine && tuning().prefetch_again; }
 
 // Entries are cut into blocks of one size; the last one of an entry may begin within the one before
 // it. Of four to eight lines those that overlap least.
@@ -305,8 +374,8 @@ static EXN_SIMD int64_t block_of(int64_t bytes) {
   return best * kLine;
 }
 
-// Streams entries of at least a line.
-template <class From, class To>
+// Entries of at least a line.
+template <bool kPast, class From, class To>
 static EXN_SIMD void move_again(int64_t begin, int64_t end, int64_t last, int64_t bytes,
                                 From&& from, To&& to, int64_t to_next_list) {
   constexpr uint64_t kTimes = kEntryTimes, kApart = kEntryBlocksApart;
@@ -366,45 +435,60 @@ static EXN_SIMD void move_again(int64_t begin, int64_t end, int64_t last, int64_
     };
     const char* read = sources[n % kRing];
     char* written = targets[n % kRing];
-    if (moved == block && reinterpret_cast<uintptr_t>(written) % kLine == 0) {
+    if (moved == block && (!kPast || reinterpret_cast<uintptr_t>(written) % kLine == 0)) {
       for (int64_t line = 0; line < block; line += kLine) {
         prefetch(line);
-        move_lines<true, 1>(written + line, read + line);
+        move_lines<kPast, 1>(written + line, read + line);
         in_order();
       }
     } else {
       for (int64_t line = 0; line < block; line += kLine) prefetch(line);
-      move_entry<true, false>(written, read, moved, nullptr);
+      move_entry<kPast, false>(written, read, moved, nullptr);
     }
   }
 }
 
 // ---- entries, whichever way ---------------------------------------------------------------------
 
-// Moves entries [begin, end) of `bytes` bytes: entry i from from(i), which is null if it is to be
-// left out, to to(i). Those up to `last` come next. If to_next_list is not 0, entries 0 to `last`
-// follow then, from so many bytes further on.
-template <bool kStream, class From, class To>
-static EXN_SIMD void move_entries(int64_t begin, int64_t end, int64_t last, int64_t bytes,
-                                  From&& from, To&& to, int64_t to_next_list) {
-  int64_t i = begin;
-  if constexpr (kStream) {
-    if (goes_again(bytes)) return move_again(begin, end, last, bytes, from, to, to_next_list);
-    if (bytes == kShort) i = move_short(begin, end, last, from, to);
-    for (; goes_abreast(bytes) && i + kAbreast <= end; i += kAbreast) {
-      if (may_go_abreast(i, from, to)) {
-        move_abreast(i, last, bytes, from, to);
-      } else {
-        move_singly<true>(i, i + kAbreast, last, bytes, from, to);
-      }
+// Entries [begin, end) of `bytes` bytes: entry i from from(i), which is null if it is to be left
+// out, to to(i). Those up to `last` come next. If to_next_list is not 0, entries 0 to `last` follow
+// then, from so many bytes further on.
+template <class From, class To>
+struct Moves {
+  int64_t begin, end, last, bytes;
+  From from;
+  To to;
+  int64_t to_next_list;
+};
+template <class From, class To>
+Moves(int64_t, int64_t, int64_t, int64_t, From, To, int64_t) -> Moves<From, To>;
+
+template <class M>
+static EXN_SIMD void move_entries(Way way, const M& moves) {
+  const M m = moves;  // a copy that no store can alias
+  if (way.again && m.bytes >= kLine) {
+    if (way.past)
+      move_again<true>(m.begin, m.end, m.last, m.bytes, m.from, m.to, m.to_next_list);
+    else
+      move_again<false>(m.begin, m.end, m.last, m.bytes, m.from, m.to, m.to_next_list);
+    return;
+  }
+  if (!way.past) {
+    // In the cache long entries are read ahead well enough.
+    const int64_t last = way.near && m.bytes >= kLong ? m.begin : m.last;
+    return move_singly<false>(m.begin, m.end, last, m.bytes, m.from, m.to);
+  }
+  int64_t i = m.begin;
+  if (m.bytes == kShort) i = move_short(i, m.end, m.last, m.from, m.to);
+  for (; goes_abreast(m.bytes) && i + kAbreast <= m.end; i += kAbreast) {
+    if (may_go_abreast(i, m.from, m.to)) {
+      move_abreast(i, m.last, m.bytes, m.from, m.to);
+    } else {
+      move_singly<true>(i, i + kAbreast, m.last, m.bytes, m.from, m.to);
     }
   }
-  move_singly<kStream>(i, end, last, bytes, from, to);
+  move_singly<true>(i, m.end, m.last, m.bytes, m.from, m.to);
 }
-
-// A call that writes this much stores past the caches: no line is fetched only to be overwritten,
-// and a core's share of the last level is left to what was there.
-constexpr int64_t kStreamed = int64_t{4} << 20;
 
 // ---- sharing ------------------------------------------------------------------------------------
 
@@ -454,20 +538,46 @@ static EXN_SIMD Cut cut_moves(int64_t entries, int64_t bytes, int64_t lanes, boo
   return cut;
 }
 
-// Shares `units` units that move `bytes` bytes in all.
-template <bool kStream, class F>
-static EXN_SIMD void for_units(int64_t units, int64_t bytes, F&& f) {
+// A call that writes so much looks; on processors where it does not, past the caches it goes from
+// kStreamed bytes on.
+constexpr int64_t kLookedAt = int64_t{2} << 20, kStreamed = int64_t{4} << 20;
+
+// Shares `units` units that move `bytes` bytes in all: with_moves(unit, f) calls f(moves).
+template <class With>
+static EXN_SIMD void move_units(int64_t units, int64_t bytes, With&& with_moves) {
   constexpr int64_t kWorthSharing = int64_t{128} << 10;
   if (units == 0) return;
+  Way way;
+  Look look;
+  const bool looks = tuning().cached_ticks > 0 && bytes >= kLookedAt;
+  if (looks) {
+    for (int64_t k = 0; k < kLooked; ++k) {  // in the part that this thread begins with
+      with_moves(units * k / (kLooked * threads()), [&](const auto& m) EXN_FLAT {
+        if (m.begin >= m.end) return;
+        const int64_t i = m.begin + (m.end - m.begin) * (2 * k + 1) / (2 * kLooked);
+        const char* const from = m.from(i);
+        look.to[look.count] = m.to(i) + m.bytes / 2;
+        look.from[look.count] = from != nullptr ? from + m.bytes / 2 : look.to[look.count];
+        look.long_entries = look.long_entries && m.bytes >= kLong;
+        ++look.count;
+      });
+    }
+    way = way_of(look, 2 * bytes / threads());
+  } else if (tuning().cached_ticks == 0) {
+    way.past = bytes >= kStreamed;
+  }
   const int64_t of_one = bytes / units + 1;
   // A few pieces for each thread: at the end of a piece what was asked for ahead is another's.
   const int64_t fair = bytes / (4 * threads());
   const int64_t least = kWorthSharing / of_one + 1;
   const int64_t chunk = fair / of_one > least ? fair / of_one : least;
   parallel_for(units, chunk, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit) f(unit);
-    if constexpr (kStream) end_stream();
+    for (int64_t unit = begin; unit < end; ++unit)
+      with_moves(unit, [&](const auto& m) EXN_FLAT { move_entries(way, m); });
+    if (way.past) end_stream();
   });
+  // For the next call's way_of.
+  for (int k = 0; way.past && k < look.count; ++k) prefetch_l2(look.to[k]);
 }
 
 }  // namespace exn::cpu::EXN_ISA
