@@ -193,6 +193,7 @@ TEST_F(Pool, ACallerLendsItsCoreToALateWorker) {
   ASSERT_TRUE(set_threads(2));
   on_a_worker([] {});
   for (int core : {all_[0], all_[1]}) {
+    let_workers_sleep();
     ASSERT_TRUE(give(pthread_self(), {core}));
     pthread_t worker;
     on_a_worker([&] {
