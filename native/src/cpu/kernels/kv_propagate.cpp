@@ -330,6 +330,7 @@ void project(const Call& a, const Piece& piece, const Piece* next, int64_t strid
   in.f32 = piece.job->x;
   in.bf = piece.job->pairs;
   in.stride = stride;
+  in.far = is_far(a.layers[piece.job->layer].k_weight, 2 * a.layer_count);
   const int64_t columns = piece.tile.columns();
   const int64_t reach = next != nullptr ? next->tile.columns() : 0;
   const TileRows<T> here = tile_rows<T>(a, piece);

@@ -56,9 +56,9 @@ struct Inputs {
   bool far = false;             // the weights are more than caches keep
 };
 
-// Whether no cache has kept what a call reads of such a matrix.
-static EXN_SIMD bool is_far(const Matrix& weight) {
-  return weight.rows * weight.cols * size_of(weight.dtype) >= kFarBytes;
+// Whether no cache has kept what a call reads of so many such matrices.
+static EXN_SIMD bool is_far(const Matrix& weight, int64_t matrices = 1) {
+  return matrices * weight.rows * weight.cols * size_of(weight.dtype) >= kFarBytes;
 }
 
 // Tiles of weights, of all that lie behind one another, which a thread takes at least. Where all
