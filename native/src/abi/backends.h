@@ -49,7 +49,8 @@ struct Op {
     args->device = check.device_id();
     *backend = backend_for(check.device_type(), name);
     if (*backend == nullptr) return EXN_BACKEND_UNAVAILABLE;
-    if (args->device < 0 || args->device >= (*backend)->device_count()) {
+    // A backend that is there has a device 0.
+    if (args->device != 0 && (args->device < 0 || args->device >= (*backend)->device_count())) {
       return fail(EXN_INVALID_ARGUMENT, "%s: device_id is %d, but the backend has %d devices", name,
                   args->device, (*backend)->device_count());
     }

@@ -8,26 +8,6 @@
 namespace exn {
 namespace {
 
-struct KnownType {
-  uint8_t code;
-  uint8_t bits;
-  DType dtype;
-};
-constexpr KnownType kKnownTypes[] = {
-    {kDLFloat, 32, DType::kF32}, {kDLBfloat, 16, DType::kBF16}, {kDLFloat, 16, DType::kF16},
-    {kDLInt, 32, DType::kI32},   {kDLUInt, 8, DType::kU8},      {kDLInt, 64, DType::kI64},
-    {kDLFloat, 64, DType::kF64},
-};
-
-bool dtype_of(const DLDataType& t, DType* out) {
-  for (const KnownType& known : kKnownTypes) {
-    if (t.code != known.code || t.bits != known.bits || t.lanes != 1) continue;
-    *out = known.dtype;
-    return true;
-  }
-  return false;
-}
-
 void list_dtypes(DTypes set, char* text, size_t size) {
   text[0] = 0;
   size_t used = 0;
@@ -43,8 +23,7 @@ const char* device_name(int32_t type) {
   return type == kDLCPU ? "cpu" : type == kDLCUDA ? "cuda" : "unknown device type";
 }
 
-// Of a tensor, and what a product of counts from several of them may be.
-constexpr int64_t kMostElements = int64_t{1} << 48;
+// What a product of counts from several tensors may be.
 constexpr int64_t kMostProduct = int64_t{1} << 56;
 
 // stride * count within what a tensor may span. Not by a division, which takes longer than the rest
@@ -97,7 +76,7 @@ void Check::wrong_dtype(const char* name, const DLDataType& got, DTypes allowed)
   char wanted[64];
   list_dtypes(allowed, wanted, sizeof wanted);
   DType dtype;
-  if (dtype_of(got, &dtype)) {
+  if (dtype_of(got, kAnything, &dtype)) {
     fail_argument("%s has dtype %s, expected %s", name, name_of(dtype), wanted);
   } else {
     fail_argument("%s has dtype (code %d, bits %d, lanes %d), expected %s", name, got.code,
@@ -129,32 +108,6 @@ void Check::product_in_range(std::initializer_list<Count> counts) {
   fail_argument("%s: their product exceeds %lld", text, wide(kMostProduct));
 }
 
-// Whether nothing that tensor() looks at can be wrong but the sizes, the rank is as wanted, and
-// there is memory: so it is with nearly all tensors.
-inline bool Check::plain(const char* name, const DLTensor* t, int32_t rank, DTypes allowed,
-                         DType* dtype) {
-  if (t == nullptr || !ok()) return false;
-  int32_t type;  // by its bytes, as in tensor()
-  std::memcpy(&type, &t->device.device_type, sizeof type);
-  if (device_of_ == nullptr) {
-    if (type != kDLCPU && type != kDLCUDA) return false;
-    device_of_ = name;
-    device_type_ = type;
-    device_id_ = t->device.device_id;
-  }
-  return type == device_type_ && t->device.device_id == device_id_ && t->ndim == rank &&
-         t->shape != nullptr && t->data != nullptr && dtype_of(t->dtype, dtype) &&
-         (allowed & bit(*dtype)) != 0;
-}
-
-// The data of a plain tensor; null if they are misaligned or nowhere.
-inline char* Check::plain_data(const DLTensor* t, int64_t element) {
-  uintptr_t at;
-  const bool beyond = begins_beyond(t, &at);
-  const bool skewed = (at & static_cast<uintptr_t>(element - 1)) != 0;
-  return beyond || skewed ? nullptr : reinterpret_cast<char*>(at);
-}
-
 bool Check::tensor(const char* name, const DLTensor* t, Ranks ranks, DTypes allowed, Need need,
                    DType* dtype) {
   if (!ok()) return false;
@@ -162,7 +115,7 @@ bool Check::tensor(const char* name, const DLTensor* t, Ranks ranks, DTypes allo
     if (need == Need::kRequired) fail_argument("%s is null, a tensor is required", name);
     return false;
   }
-  if (!dtype_of(t->dtype, dtype) || !(allowed & bit(*dtype))) {
+  if (!dtype_of(t->dtype, allowed, dtype)) {
     wrong_dtype(name, t->dtype, allowed);
     return false;
   }
@@ -174,11 +127,10 @@ bool Check::tensor(const char* name, const DLTensor* t, Ranks ranks, DTypes allo
   }
   if (device_of_ == nullptr) {
     device_of_ = name;
-    device_type_ = type;
-    device_id_ = t->device.device_id;
-  } else if (type != device_type_ || t->device.device_id != device_id_) {
+    device_ = t->device;
+  } else if (type != device_type() || t->device.device_id != device_id()) {
     fail_argument("%s is on %s:%d, but %s is on %s:%d", name, device_name(type),
-                  t->device.device_id, device_of_, device_name(device_type_), device_id_);
+                  t->device.device_id, device_of_, device_name(device_type()), device_id());
     return false;
   }
   // Before anything goes through the shape, which may have fewer entries than the rank says.
@@ -244,29 +196,21 @@ bool Check::compact(const char* name, const DLTensor* t) {
   return true;
 }
 
-inline void Check::note(const char* name, const void* begin, int64_t bytes, Role role,
-                        int64_t pitch) {
+void Check::note(const char* name, const void* begin, int64_t bytes, Role role, int64_t pitch) {
   if (bytes == 0) return;
   const uintptr_t at = reinterpret_cast<uintptr_t>(begin);
   uintptr_t end;
   if (__builtin_add_overflow(at, static_cast<uintptr_t>(bytes), &end))
     return ends_beyond(name, begin, bytes);
-  if (__builtin_expect(noting_ != Noting::kAll, 0)) {
-    return note_apart({name, at, end, pitch <= UINT32_MAX ? static_cast<uint32_t>(pitch) : 0,
-                       static_cast<int16_t>(item_), role != Role::kIn});
-  }
+  const Range range = {name,
+                       at,
+                       end,
+                       pitch <= UINT32_MAX ? static_cast<uint32_t>(pitch) : 0,
+                       static_cast<int16_t>(item_),
+                       role != Role::kIn};
+  if (noting_ != Noting::kAll) return note_apart(range);
   if (range_count_ == most_ranges_) return finds_no_room(name);
-  between_ |= uint32_t{at < all_end_ && end > all_begin_} << range_count_ % kFewRanges;
-  all_begin_ = std::min(all_begin_, at);
-  all_end_ = std::max(all_end_, end);
-  // Field by field: a copy of a whole would have to wait for the stores that have just made it.
-  Range& range = ranges_[range_count_++];
-  range.name = name;
-  range.begin = at;
-  range.end = end;
-  range.pitch = pitch <= UINT32_MAX ? static_cast<uint32_t>(pitch) : 0;
-  range.item = static_cast<int16_t>(item_);
-  range.written = role != Role::kIn;
+  add(range);
 }
 
 // kOutputs: one of them; kAgainstOutputs: what must not overlap them, which lie in address order,
@@ -319,25 +263,9 @@ int64_t pitch_of(int64_t rows, int64_t stride, int64_t columns, DType dtype) {
 
 }  // namespace
 
-Matrix Check::matrix(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
+Matrix Check::any_matrix(const char* name, const DLTensor* t, DTypes allowed, Role role,
+                         Need need) {
   Matrix m;
-  if (plain(name, t, 2, allowed, &m.dtype)) {
-    constexpr int64_t kMost = int64_t{1} << 24;  // of rows and of a row, whose product is in range
-    const int64_t rows = t->shape[0], cols = t->shape[1], element = size_of(m.dtype);
-    const int64_t stride = rows > 1 && t->strides != nullptr ? t->strides[0] : cols;
-    const bool dense = t->strides == nullptr || t->strides[1] == 1 || cols == 1;
-    char* data = plain_data(t, element);
-    if (rows > 0 && rows < kMost && cols > 0 && stride >= cols && stride < kMost && dense &&
-        data != nullptr) {
-      note(name, data, ((rows - 1) * stride + cols) * element, role,
-           stride > cols ? stride * element : 0);
-      m.data = data;
-      m.rows = rows;
-      m.cols = cols;
-      m.stride = stride;
-      return m;
-    }
-  }
   if (!tensor(name, t, {2, 2}, allowed, need, &m.dtype)) return m;
   m.rows = t->shape[0];
   m.cols = t->shape[1];
@@ -371,22 +299,6 @@ Vector Check::flat(const char* name, const DLTensor* t, Ranks ranks, DTypes allo
   v.data = data(name, t, v.dtype, v.size);
   note(name, v.data, v.size * size_of(v.dtype), role);
   return v;
-}
-
-Vector Check::vector(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {
-  Vector v;
-  if (plain(name, t, 1, allowed, &v.dtype)) {
-    const int64_t size = t->shape[0], element = size_of(v.dtype);
-    const bool compact = t->strides == nullptr || t->strides[0] == 1 || size == 1;
-    char* data = plain_data(t, element);
-    if (size > 0 && size <= kMostElements && compact && data != nullptr) {
-      note(name, data, size * element, role);
-      v.data = data;
-      v.size = size;
-      return v;
-    }
-  }
-  return flat(name, t, {1, 1}, allowed, role, need);
 }
 
 Heads Check::heads(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need) {

@@ -44,6 +44,26 @@ struct CacheNames {
 
 const char* name_of(DType t);
 
+// Whether `t` is `dtype`, one of `allowed`. Compared as a whole, not field by field.
+EXN_INLINE bool is_dtype(const DLDataType& t, DTypes allowed, DType dtype, uint8_t code,
+                         uint8_t bits, DType* out) {
+  const DLDataType known = {code, bits, 1};
+  if ((allowed & bit(dtype)) == 0 || std::memcmp(&t, &known, sizeof t) != 0) return false;
+  *out = dtype;
+  return true;
+}
+
+// Whether `t` is one of `allowed`, and which.
+EXN_INLINE bool dtype_of(const DLDataType& t, DTypes allowed, DType* out) {
+  return is_dtype(t, allowed, DType::kF32, kDLFloat, 32, out) ||
+         is_dtype(t, allowed, DType::kBF16, kDLBfloat, 16, out) ||
+         is_dtype(t, allowed, DType::kF16, kDLFloat, 16, out) ||
+         is_dtype(t, allowed, DType::kI32, kDLInt, 32, out) ||
+         is_dtype(t, allowed, DType::kU8, kDLUInt, 8, out) ||
+         is_dtype(t, allowed, DType::kI64, kDLInt, 64, out) ||
+         is_dtype(t, allowed, DType::kF64, kDLFloat, 64, out);
+}
+
 // How many axes a tensor may have.
 struct Ranks {
   int32_t least;
@@ -52,6 +72,9 @@ struct Ranks {
 // More than any framework has: what a caller calls "any rank" is looked through up to here.
 constexpr int32_t kMostRank = 64;
 constexpr Ranks kAnyRank = {0, kMostRank};
+
+// Of a tensor.
+constexpr int64_t kMostElements = int64_t{1} << 48;
 
 // The memory of a tensor: one run of bytes, or rows with gaps between them, the last of which ends
 // where its elements do.
@@ -81,21 +104,71 @@ class Check {
   // `ranges` has room for the tensors that are noted.
   template <int kMost>
   Check(const char* op, Range (&ranges)[kMost], Noting noting = Noting::kAll)
-      : op_(op), noting_(noting), ranges_(ranges), most_ranges_(kMost) {}
+      : op_(op),
+        noting_(noting),
+        ranges_(ranges),
+        most_ranges_(kMost),
+        most_plain_(noting == Noting::kAll ? kMost : 0) {}
 
   static constexpr int kFewRanges = 32;  // the bits of between_
 
   bool ok() const { return status_ == EXN_OK; }
   exn_status status() const { return status_; }
-  int32_t device_type() const { return device_type_; }
-  int32_t device_id() const { return device_id_; }
+  int32_t device_type() const { return device_.device_type; }
+  int32_t device_id() const { return device_.device_id; }
+
+  // A call's checks are to take less than its kernel, however small. So the usual tensor is checked
+  // in line, where `allowed` and `role` are constants and the result stays in registers; any other
+  // is looked at again from the beginning, and refused there or not. Field by field: a whole that
+  // is copied must wait for the stores that have just made its parts.
 
   // Rank 2, last stride 1.
-  Matrix matrix(const char* name, const DLTensor* t, DTypes allowed, Role role,
-                Need need = Need::kRequired);
+  EXN_INLINE Matrix matrix(const char* name, const DLTensor* t, DTypes allowed, Role role,
+                           Need need = Need::kRequired) {
+    Matrix m;
+    if (t == nullptr && need == Need::kOptional) return m;
+    const int64_t most = int64_t{1} << 24;  // of rows and of a row, whose product is in range
+    if (plain(t, 2, allowed, &m.dtype)) {
+      m.rows = t->shape[0];
+      m.cols = t->shape[1];
+      m.stride = m.rows > 1 && t->strides != nullptr ? t->strides[0] : m.cols;
+      const bool dense = t->strides == nullptr || t->strides[1] == 1 || m.cols == 1;
+      const int64_t element = size_of(m.dtype);
+      if (dense && m.rows > 0 && m.rows < most && m.cols > 0 && m.stride >= m.cols &&
+          m.stride < most) {
+        m.data = note_plain(name, t, element, ((m.rows - 1) * m.stride + m.cols) * element, role,
+                            m.stride > m.cols ? m.stride * element : 0);
+        if (m.data != nullptr) return m;
+      }
+    }
+    const Matrix other = any_matrix(name, t, allowed, role, need);
+    m.data = other.data;
+    m.dtype = other.dtype;
+    m.rows = other.rows;
+    m.cols = other.cols;
+    m.stride = other.stride;
+    return m;
+  }
   // Rank 1, compact.
-  Vector vector(const char* name, const DLTensor* t, DTypes allowed, Role role,
-                Need need = Need::kRequired);
+  EXN_INLINE Vector vector(const char* name, const DLTensor* t, DTypes allowed, Role role,
+                           Need need = Need::kRequired) {
+    Vector v;
+    if (t == nullptr && need == Need::kOptional) return v;
+    if (plain(t, 1, allowed, &v.dtype)) {
+      v.size = t->shape[0];
+      const bool compact = t->strides == nullptr || t->strides[0] == 1 || v.size == 1;
+      const int64_t element = size_of(v.dtype);
+      if (compact && v.size > 0 && v.size <= kMostElements) {
+        v.data = note_plain(name, t, element, v.size * element, role, 0);
+        if (v.data != nullptr) return v;
+      }
+    }
+    const Vector other = flat(name, t, {1, 1}, allowed, role, need);
+    v.data = other.data;
+    v.dtype = other.dtype;
+    v.size = other.size;
+    return v;
+  }
   // Rank 3, heads compact (strides dh and 1), row stride free.
   Heads heads(const char* name, const DLTensor* t, DTypes allowed, Role role,
               Need need = Need::kRequired);
@@ -223,16 +296,42 @@ class Check {
 
   static long long wide(int64_t x) { return static_cast<long long>(x); }
 
-  bool plain(const char* name, const DLTensor* t, int32_t rank, DTypes allowed, DType* dtype);
-  static char* plain_data(const DLTensor* t, int64_t element);
+  // Whether nothing that tensor() looks at can be wrong but the sizes, the rank is as wanted, and
+  // there is memory: so it is with nearly all tensors.
+  EXN_INLINE bool plain(const DLTensor* t, int32_t rank, DTypes allowed, DType* dtype) const {
+    return t != nullptr && ok() && std::memcmp(&t->device, &device_, sizeof device_) == 0 &&
+           t->ndim == rank && t->shape != nullptr && t->data != nullptr &&
+           dtype_of(t->dtype, allowed, dtype);
+  }
+  // Notes the memory of a plain tensor and returns it; null if it cannot be so.
+  EXN_INLINE char* note_plain(const char* name, const DLTensor* t, int64_t element, int64_t bytes,
+                              Role role, int64_t pitch) {
+    uintptr_t at, end;
+    if (__builtin_add_overflow(reinterpret_cast<uintptr_t>(t->data), t->byte_offset, &at) ||
+        __builtin_add_overflow(at, static_cast<uintptr_t>(bytes), &end) || at == 0 ||
+        (at & static_cast<uintptr_t>(element - 1)) != 0 || range_count_ >= most_plain_) {
+      return nullptr;
+    }
+    if (device_of_ == nullptr) device_of_ = name;
+    add({name, at, end, pitch <= UINT32_MAX ? static_cast<uint32_t>(pitch) : 0,
+         static_cast<int16_t>(item_), role != Role::kIn});
+    return reinterpret_cast<char*>(at);
+  }
+  EXN_INLINE void add(const Range& range) {
+    const bool between = range.begin < all_end_ && range.end > all_begin_;
+    between_ |= uint32_t{between} << range_count_ % kFewRanges;
+    if (range.begin < all_begin_) all_begin_ = range.begin;
+    if (range.end > all_end_) all_end_ = range.end;
+    ranges_[range_count_++] = range;
+  }
+  Matrix any_matrix(const char* name, const DLTensor* t, DTypes allowed, Role role, Need need);
   bool tensor(const char* name, const DLTensor* t, Ranks ranks, DTypes allowed, Need need,
               DType* dtype);
   void wrong_dtype(const char* name, const DLDataType& got, DTypes allowed) __attribute__((cold));
   void wrong_rank(const char* name, int32_t rank, Ranks ranks) __attribute__((cold));
   void* data(const char* name, const DLTensor* t, DType dtype, int64_t extent);
   bool compact(const char* name, const DLTensor* t);
-  void note(const char* name, const void* begin, int64_t bytes, Role role, int64_t pitch = 0)
-      __attribute__((always_inline));
+  void note(const char* name, const void* begin, int64_t bytes, Role role, int64_t pitch = 0);
   void ends_beyond(const char* name, const void* begin, int64_t bytes) __attribute__((cold));
   void finds_no_room(const char* name) __attribute__((cold));
   void too_wide(const char* name, int64_t stride, int64_t count, const char* of)
@@ -251,8 +350,7 @@ class Check {
   const char* list_ = nullptr;
   int32_t item_ = -1;
   exn_status status_ = EXN_OK;
-  int32_t device_type_ = 0;
-  int32_t device_id_ = 0;
+  DLDevice device_ = {kDLCPU, 0};  // of all tensors, once device_of_ names the first
   const char* device_of_ = nullptr;
   // The tensors of a call. One that lies before or behind all that came before it is apart from
   // them; the others are bits of `between_`.
@@ -261,6 +359,7 @@ class Check {
   uintptr_t all_end_ = 0;
   Range* ranges_;
   int most_ranges_;
+  int most_plain_;
   int range_count_ = 0;
   struct Alias {
     const char* out;
