@@ -61,6 +61,11 @@ if (scrolls > width) faults.push(`${scrolls - width} pixels too wide`);
 for (const {r, element, text} of texts) {
   // A wide table scrolls by itself.
   if (!element.closest('table') && (r.left < 0 || r.right > width)) faults.push(`"${text}" is cut`);
+  const picture = element.ownerSVGElement?.getBoundingClientRect();
+  if (picture && (r.left < picture.left || r.right > picture.right || r.top < picture.top
+      || r.bottom > picture.bottom)) {
+    faults.push(`"${text}" leaves its picture`);
+  }
 }
 
 const bars = [...document.querySelectorAll('.bar')];

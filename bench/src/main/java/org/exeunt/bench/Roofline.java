@@ -17,7 +17,7 @@ final class Roofline {
   private static final int WIDTH = 520;
   private static final int HEIGHT = 360;
   private static final int LEFT = 66;
-  private static final int RIGHT = WIDTH - 12;
+  private static final int RIGHT = WIDTH - 24; // half of the last number is beyond
   private static final int TOP = 14;
   private static final int BOTTOM = HEIGHT - 54;
 
