@@ -76,13 +76,18 @@ final class Figure {
           : figure.moved * 2 == figure.bytes
           ? "copy"
           : "read + copy";
-      figure.limitTime = Interval.of(iterations(secondary, Limit.MEDIAN));
+      figure.limitTime = interval(secondary, Limit.MEDIAN);
       figure.limitP50 = figure.limitTime.middle();
-      figure.limitMin = iterations(secondary, Limit.FASTEST).get(0);
+      figure.limitMin =
+          forks(secondary, Limit.FASTEST)
+              .stream()
+              .mapToDouble(fork -> fork.get(0))
+              .min()
+              .getAsDouble();
     }
     if (secondary.has(Limit.MULTIPLY_ADDS)) {
       figure.multiplyAdds = median(secondary, Limit.MULTIPLY_ADDS);
-      figure.arithmeticTime = Interval.of(iterations(secondary, Limit.ARITHMETIC));
+      figure.arithmeticTime = interval(secondary, Limit.ARITHMETIC);
       figure.arithmeticP50 = figure.arithmeticTime.middle();
     }
     if (secondary.has(Limit.FIRST)) {
@@ -150,7 +155,10 @@ final class Figure {
     return op + "/" + id + " " + contender + " " + circumstances();
   }
 
-  /** The samples of each iteration of each fork, ascending. Averages of iterations are samples. */
+  /**
+   * The samples of each fork, ascending; those of each iteration if there is but one fork. Averages
+   * of iterations are samples.
+   */
   private static List<double[]> stretches(JsonObject metric, double unit) {
     List<double[]> stretches = new ArrayList<>();
     if (!metric.has("rawDataHistogram")) {
@@ -159,9 +167,14 @@ final class Figure {
       }
       return stretches;
     }
-    for (JsonElement fork : metric.getAsJsonArray("rawDataHistogram")) {
-      for (JsonElement iteration : fork.getAsJsonArray()) {
-        stretches.add(StreamSupport.stream(iteration.getAsJsonArray().spliterator(), false)
+    JsonArray forks = metric.getAsJsonArray("rawDataHistogram");
+    for (JsonElement fork : forks) {
+      List<JsonElement> iterations = list(fork);
+      int together = forks.size() == 1 ? 1 : iterations.size();
+      for (int i = 0; i < iterations.size(); i += together) {
+        stretches.add(iterations.subList(i, i + together)
+                .stream()
+                .flatMap(iteration -> list(iteration).stream())
                 .map(JsonElement::getAsJsonArray)
                 .flatMapToDouble(pair
                     -> DoubleStream.generate(() -> pair.get(0).getAsDouble() * unit)
@@ -185,19 +198,30 @@ final class Figure {
   }
 
   private static double median(JsonObject metrics, String name) {
-    return Interval.of(iterations(metrics, name)).middle();
+    return interval(metrics, name).middle();
   }
 
-  /** The values of all iterations, ascending. */
-  private static List<Double> iterations(JsonObject metrics, String name) {
-    return StreamSupport
-        .stream(metrics.getAsJsonObject(name).getAsJsonArray("rawData").spliterator(), false)
-        .flatMap(fork -> ascending(fork.getAsJsonArray()))
-        .sorted()
+  /** Of a value that each iteration has; as {@link #stretches}. */
+  private static Interval interval(JsonObject metrics, String name) {
+    List<List<Double>> forks = forks(metrics, name);
+    return Interval.of(forks.size() == 1
+            ? forks.get(0)
+            : forks.stream().map(fork -> Interval.of(fork).middle()).sorted().toList());
+  }
+
+  /** The values of each fork's iterations, ascending. */
+  private static List<List<Double>> forks(JsonObject metrics, String name) {
+    return list(metrics.getAsJsonObject(name).get("rawData"))
+        .stream()
+        .map(fork -> ascending(fork.getAsJsonArray()).toList())
         .toList();
   }
 
   private static Stream<Double> ascending(JsonArray values) {
-    return StreamSupport.stream(values.spliterator(), false).map(JsonElement::getAsDouble).sorted();
+    return list(values).stream().map(JsonElement::getAsDouble).sorted();
+  }
+
+  private static List<JsonElement> list(JsonElement array) {
+    return StreamSupport.stream(array.getAsJsonArray().spliterator(), false).toList();
   }
 }

@@ -13,7 +13,7 @@ record Interval(double low, double middle, double high) {
   /**
    * The median of samples that were taken in several stretches of time. Within one, ranks around
    * the middle bound it; but neighbours in time resemble each other, so each stretch counts as one
-   * sample: with fewer than seven, the interval is what theirs cover together.
+   * sample: with few, the interval is what theirs cover together.
    *
    * @param stretches of each, the samples in ascending order
    */

@@ -8,7 +8,6 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.Collection;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.TimeUnit;
@@ -20,14 +19,15 @@ import org.openjdk.jmh.results.format.ResultFormatType;
 import org.openjdk.jmh.runner.Runner;
 import org.openjdk.jmh.runner.RunnerException;
 import org.openjdk.jmh.runner.options.ChainedOptionsBuilder;
+import org.openjdk.jmh.runner.options.Options;
 import org.openjdk.jmh.runner.options.OptionsBuilder;
 import org.openjdk.jmh.runner.options.TimeValue;
 import org.openjdk.jmh.runner.options.VerboseMode;
 import org.openjdk.jmh.util.Statistics;
 
 /**
- * Runs the suite and writes the report. Each benchmark runs in a fork of its own; all contenders
- * of a case run one after another, exeunt in turns with the limit. Most steps of a quick run take
+ * Runs the suite and writes the report. Each benchmark runs in forks of its own; all contenders of
+ * a case run one after another, exeunt in turns with the limit. Most steps of a quick run take
  * about a second, of which a quarter is measured; the rest is a new virtual machine, inputs, the
  * check of the result, and {@link WarmUp}.
  */
@@ -36,13 +36,15 @@ public final class Main {
   private final Pattern filter;
   private final Path out;
   private final boolean list;
+  private final int forks;
   private final List<Scene> scenes;
   /** Two runs to compare instead of one to make; null without {@code --compare}. */
   private final Compare compare;
 
-  private Main(String[] arguments) {
+  Main(String... arguments) {
     boolean quickMode = false;
     boolean listOnly = false;
+    int forksOfEach = 0;
     List<Scene> chosen = List.of(Scene.LOOP);
     String expression = "";
     Run before = null;
@@ -52,6 +54,7 @@ public final class Main {
       switch (arguments[i]) {
         case "--quick" -> quickMode = true;
         case "--list" -> listOnly = true;
+        case "--forks" -> forksOfEach = forks(value(arguments, ++i));
         case "--scene" -> chosen = scenes(value(arguments, ++i));
         case "--filter" -> expression = value(arguments, ++i);
         case "--out" -> folder = Path.of(value(arguments, ++i));
@@ -62,11 +65,12 @@ public final class Main {
         default -> throw new IllegalArgumentException("unknown argument " + arguments[i]);
       }
     }
-    if (after != null && (quickMode || listOnly)) {
+    if (after != null && (quickMode || listOnly || forksOfEach != 0)) {
       throw new IllegalArgumentException("--compare runs nothing: only --filter goes with it");
     }
     quick = quickMode;
     list = listOnly;
+    forks = Math.max(1, forksOfEach);
     scenes = chosen;
     filter = Pattern.compile(expression);
     out = folder;
@@ -79,6 +83,13 @@ public final class Main {
     } catch (IllegalArgumentException e) {
       throw new IllegalArgumentException("--compare: " + e.getMessage(), e);
     }
+  }
+
+  private static int forks(String number) {
+    if (!number.matches("[1-9]\\d?")) {
+      throw new IllegalArgumentException("--forks is '" + number + "', expected 1 to 99");
+    }
+    return Integer.parseInt(number);
   }
 
   private static List<Scene> scenes(String names) {
@@ -199,6 +210,11 @@ public final class Main {
   }
 
   private RunResult runStep(Plan.Step step, Host host, Path log) throws RunnerException {
+    return new Runner(options(step, host, log)).run().iterator().next();
+  }
+
+  /** How JMH runs a step. */
+  Options options(Plan.Step step, Host host, Path log) {
     boolean call = step.op().equals(Plan.CALL_COST);
     Class<?> benchmark = call ? CallCostBenchmark.class : OpBenchmark.class;
     ChainedOptionsBuilder options =
@@ -207,7 +223,7 @@ public final class Main {
             .param("contender", step.contender())
             .param("threads", Integer.toString(step.threads()))
             .addProfiler(Limit.class)
-            .forks(1)
+            .forks(forks)
             .output(log.toString())
             .verbosity(VerboseMode.NORMAL)
             .shouldFailOnError(true)
@@ -227,8 +243,7 @@ public final class Main {
         iterations(options, 1, quick ? 2 : 6, quick ? 120 : 500);
       }
     }
-    Collection<RunResult> results = new Runner(options.build()).run();
-    return results.iterator().next();
+    return options.build();
   }
 
   /** Warm-up proper is {@link WarmUp}'s; here it only lets JMH's own code compile. */

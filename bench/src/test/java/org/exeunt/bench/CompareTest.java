@@ -15,6 +15,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import java.util.stream.DoubleStream;
 import org.exeunt.bench.Compare.Outcome;
 import org.junit.jupiter.api.Test;
@@ -57,6 +58,29 @@ class CompareTest {
     assertEquals(Outcome.SAME, judged(before, run("b", 101, 100)));
     // Its two iterations are 2 % apart in both runs, so 6 % may be 2 %.
     assertEquals(Outcome.UNCLEAR, judged(before, run("b", 106, 100)));
+  }
+
+  /** Iterations of a fork may be as far apart as they like; what counts is how forks differ. */
+  @Test
+  void eachForkIsOneSample() throws IOException {
+    Path before = forked("a", 100, 100.5, 101);
+    assertEquals(Outcome.SAME, judged(before, forked("b", 100, 101, 102)));
+    assertEquals(Outcome.UNCLEAR, judged(before, forked("b", 100, 101, 107)));
+    assertEquals(Outcome.SLOWER, judged(before, forked("b", 115, 116, 117)));
+    assertEquals(Outcome.UNCLEAR, judged(before, forked("b", 103, 116, 117)));
+  }
+
+  /** {@link #run} with a first case of three forks, each with a slow iteration. */
+  private Path forked(String name, double... medians) throws IOException {
+    String forks =
+        DoubleStream.of(medians)
+            .mapToObj(m -> "[[[" + m + ", 300]], [[" + 2 * m + ", 100]]]")
+            .collect(Collectors.joining(","));
+    Path run = run(name, medians[1], 100);
+    String text = Files.readString(run);
+    int from = text.indexOf("\"rawDataHistogram\": [") + 21;
+    return Files.writeString(
+        run, text.substring(0, from) + forks + text.substring(text.indexOf("]}", from)));
   }
 
   @Test

@@ -3,6 +3,7 @@ package org.exeunt.bench;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
@@ -156,5 +157,19 @@ class SceneTest {
     assertTrue(names(steps).contains(
         "gather/drop_from_bf16 onnxruntime 2 threads from memory from two callers"));
     assertTrue(steps(true, two, "call_cost").isEmpty());
+  }
+
+  @Test
+  void asManyForksAsAreAskedFor() {
+    Plan.Step step = steps(true, List.of(Scene.LOOP), "call_cost.* empty").get(0);
+    Host host = Host.current("quick");
+    Path log = Path.of("0.log");
+    assertEquals(1, new Main().options(step, host, log).getForkCount().get());
+    assertEquals(12, new Main("--forks", "12").options(step, host, log).getForkCount().get());
+    for (String wrong : new String[] {"0", "-1", "100", "two"}) {
+      Exception said =
+          assertThrows(IllegalArgumentException.class, () -> new Main("--forks", wrong));
+      assertEquals("--forks is '" + wrong + "', expected 1 to 99", said.getMessage());
+    }
   }
 }
