@@ -2,6 +2,8 @@
 package org.exeunt.tests;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.File;
 import java.io.InputStream;
@@ -134,6 +136,18 @@ class StartTest {
           "load pointer op raw", "raw op pointer", "together op struct pointer raw load op"})
   void steps(String steps) {
     assertEquals("done", Subprocess.of(Steps.class, steps.split(" ")).run());
+  }
+
+  /** Handles of variables and connections to jars take a JVM that has just started milliseconds. */
+  @Test
+  void loadsNothingBesides(@TempDir Path folder) throws Exception {
+    Path log = folder.resolve("loaded");
+    Subprocess.of(Steps.class, "op").option("-Xlog:class+load:file=" + log).run();
+    String loaded = Files.readString(log);
+    assertTrue(loaded.contains("org.exeunt.Cosine "), loaded);
+    for (String slow : new String[] {"java.lang.invoke.VarHandleInts", "JarURLConnection"}) {
+      assertFalse(loaded.contains(slow), slow);
+    }
   }
 
   /** Without the jar of the libraries JavaCPP loads them, and what it wants is done at once. */

@@ -31,14 +31,16 @@ final class Held {
    * the last references, after the user has closed it twice, would both free it. Pointers that
    * share a count do not tell, so it is one lock for all.
    */
-  private static final AtomicReference<Thread> LOCK = new AtomicReference<>();
+  private static final class Lock {
+    static final AtomicReference<Thread> HOLDER = new AtomicReference<>();
+  }
 
   final Held[] alone = {this};
   private final Pointer pointer;
   private final long address;
   private final boolean counted;
   private final AtomicInteger count; // null: only JavaCPP changes it
-  private boolean gone; // under LOCK; a deallocator failed, and the count says nothing
+  private boolean gone; // under the lock; a deallocator failed, and the count says nothing
 
   private Held(Pointer pointer) {
     this.pointer = pointer;
@@ -245,8 +247,8 @@ final class Held {
   /** False if this thread has it already: a deallocator of the user's runs an op. */
   private static boolean lock() {
     Thread self = Thread.currentThread();
-    for (int spins = 0; !LOCK.compareAndSet(null, self); spins++) {
-      if (LOCK.get() == self) {
+    for (int spins = 0; !Lock.HOLDER.compareAndSet(null, self); spins++) {
+      if (Lock.HOLDER.get() == self) {
         return false;
       }
       if (spins < SPINS) {
@@ -260,7 +262,7 @@ final class Held {
 
   private static void unlock(boolean locked) {
     if (locked) {
-      LOCK.setRelease(null);
+      Lock.HOLDER.setRelease(null);
     }
   }
 }

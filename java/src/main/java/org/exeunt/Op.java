@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
-import java.lang.invoke.MethodHandles;
-import java.lang.invoke.VarHandle;
 import java.lang.ref.Reference;
 import java.nio.ByteBuffer;
 import java.util.List;
+import java.util.concurrent.atomic.AtomicInteger;
 import org.exeunt.jni.global.exeunt;
 
 /**
@@ -42,17 +41,8 @@ public abstract sealed class Op
   private static final int IDLE = 0;
   private static final int RUNNING = 1;
   private static final int CLOSED = 2;
-  private static final VarHandle STATE;
 
-  static {
-    try {
-      STATE = MethodHandles.lookup().findVarHandle(Op.class, "state", int.class);
-    } catch (ReflectiveOperationException e) {
-      throw new ExceptionInInitializerError(e);
-    }
-  }
-
-  private volatile int state;
+  private final AtomicInteger state = new AtomicInteger();
   private final Device device;
   private final Scope owner; // null: the caller closes
   private final Lifetimes lifetimes;
@@ -167,7 +157,7 @@ public abstract sealed class Op
     lifetimes.acquire();
     boolean done = false;
     try {
-      if (!STATE.compareAndSet(this, IDLE, RUNNING)) {
+      if (!state.compareAndSet(IDLE, RUNNING)) {
         throw taken();
       }
       if (shared != null) {
@@ -188,14 +178,14 @@ public abstract sealed class Op
       done = true;
     } finally {
       if (!done) {
-        STATE.setRelease(this, IDLE);
+        state.setRelease(IDLE);
       }
     }
   }
 
   private IllegalStateException taken() {
     return new IllegalStateException(getClass().getSimpleName()
-        + (state == CLOSED ? " is closed" : " is running in another thread"));
+        + (state.get() == CLOSED ? " is closed" : " is running in another thread"));
   }
 
   final void launch(long stream) {
@@ -255,7 +245,7 @@ public abstract sealed class Op
       if (shared != null) {
         shared.leave();
       }
-      STATE.setRelease(this, IDLE);
+      state.setRelease(IDLE);
     } finally {
       lifetimes.release();
       Reference.reachabilityFence(this);
@@ -280,8 +270,8 @@ public abstract sealed class Op
   @Override
   public final void close() {
     StackRoom.require();
-    if (!STATE.compareAndSet(this, IDLE, CLOSED)) {
-      if (state == CLOSED) {
+    if (!state.compareAndSet(IDLE, CLOSED)) {
+      if (state.get() == CLOSED) {
         return;
       }
       throw taken();
@@ -297,7 +287,7 @@ public abstract sealed class Op
 
   /** For its scope, which nobody holds, so that nothing of it runs. */
   final void closeWithScope() {
-    if (STATE.compareAndSet(this, IDLE, CLOSED)) {
+    if (state.compareAndSet(IDLE, CLOSED)) {
       free();
     }
   }

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
-import java.lang.invoke.MethodHandles;
-import java.lang.invoke.VarHandle;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.atomic.AtomicInteger;
 
 /**
  * Owns native memory and frees it at {@link #close()}: the tensors it allocated and the ops built
@@ -25,17 +24,9 @@ import java.util.Set;
  */
 public final class Scope implements AutoCloseable {
   private static final int CLOSED = -1;
-  private static final VarHandle USERS;
 
-  static {
-    try {
-      USERS = MethodHandles.lookup().findVarHandle(Scope.class, "users", int.class);
-    } catch (ReflectiveOperationException e) {
-      throw new ExceptionInInitializerError(e);
-    }
-  }
-
-  private volatile int users;
+  // No VarHandle, with which a JVM that has just started would take milliseconds.
+  private final AtomicInteger users = new AtomicInteger();
   private final Set<Object> owned = new LinkedHashSet<>(); // ops, Allocations
   private long allocatedBytes;
 
@@ -145,7 +136,7 @@ public final class Scope implements AutoCloseable {
    * @return false after {@link #close()}
    */
   public boolean isOpen() {
-    return users != CLOSED;
+    return users.get() != CLOSED;
   }
 
   /**
@@ -167,8 +158,8 @@ public final class Scope implements AutoCloseable {
   @Override
   public void close() {
     StackRoom.require();
-    if (!USERS.compareAndSet(this, 0, CLOSED)) {
-      int now = users;
+    if (!users.compareAndSet(0, CLOSED)) {
+      int now = users.get();
       if (now == CLOSED) {
         return;
       }
@@ -201,16 +192,16 @@ public final class Scope implements AutoCloseable {
   void acquire() {
     int now;
     do {
-      now = users;
+      now = users.get();
       if (now == CLOSED) {
         throw new IllegalStateException(
             "scope is closed: its tensors and ops cannot be used any more");
       }
-    } while (!USERS.weakCompareAndSet(this, now, now + 1));
+    } while (!users.weakCompareAndSetVolatile(now, now + 1));
   }
 
   void release() {
-    int before = (int) USERS.getAndAdd(this, -1); // the cast makes the call exact, and fast
+    int before = users.getAndDecrement();
     assert before > 0;
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.presets;
 
+import java.io.ByteArrayInputStream;
 import java.io.File;
 import java.io.FileInputStream;
 import java.io.IOException;
@@ -14,6 +15,8 @@ import java.nio.file.StandardCopyOption;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.util.zip.CRC32;
+import java.util.zip.ZipEntry;
+import java.util.zip.ZipFile;
 import org.bytedeco.javacpp.ClassProperties;
 import org.bytedeco.javacpp.Loader;
 
@@ -122,19 +125,20 @@ public final class LibraryFiles {
   }
 
   private static Path unpacked(String platform, String resource, String name) throws IOException {
-    URL packed = find(platform, resource);
-    if (packed == null) {
-      return null;
-    }
+    // The library itself is looked for where it is needed: each look goes through every jar.
     URL digest = find(platform, resource.concat(".digest"));
     if (digest == null) {
+      URL packed = find(platform, resource);
+      if (packed == null) {
+        return null;
+      }
       throw new IOException(packed + " has no digest beside it: use a jar as the build made it");
     }
     Digest expected = Digest.read(digest);
     PrivateFolder.Use use = new PrivateFolder.Use() {
       @Override
       public Path in(PrivateFolder folder) throws IOException {
-        return place(folder, name, packed, expected);
+        return place(folder, name, platform, resource, expected);
       }
     };
     return PrivateFolder.first(expected.sha256.substring(0, 32), use);
@@ -204,11 +208,15 @@ public final class LibraryFiles {
   }
 
   /** The file `name` in `folder`, unpacked if it is not there or not what it should be. */
-  private static Path place(PrivateFolder folder, String name, URL packed, Digest expected)
-      throws IOException {
+  private static Path place(PrivateFolder folder, String name, String platform, String resource,
+      Digest expected) throws IOException {
     Path file = folder.path().resolve(name);
     folder.use();
     if (!(folder.owns(file) && expected.fits(file))) {
+      URL packed = find(platform, resource);
+      if (packed == null) {
+        throw new PrivateFolder.Hopeless("no jar holds " + resource + ", whose digest one has");
+      }
       folder.makeRoom();
       Path part = Files.createTempFile(folder.path(), name, ".part");
       try {
@@ -269,7 +277,7 @@ public final class LibraryFiles {
 
     static Digest read(URL resource) throws IOException {
       String text;
-      try (InputStream in = resource.openStream()) {
+      try (InputStream in = open(resource)) {
         text = new String(in.readAllBytes(), StandardCharsets.US_ASCII).trim();
       }
       String[] parts = text.split(" ");
@@ -281,6 +289,20 @@ public final class LibraryFiles {
         }
       }
       throw new PrivateFolder.Hopeless(resource + " holds no digest");
+    }
+
+    /** As the class loader does: a JarURLConnection is a dozen classes that no JVM has at hand. */
+    private static InputStream open(URL resource) throws IOException {
+      String file = resource.getFile();
+      int entry = file.indexOf("!/");
+      if (!resource.getProtocol().equals("jar") || !file.startsWith("file:/")
+          || file.indexOf('%') >= 0 || file.indexOf("!/", entry + 1) >= 0) {
+        return resource.openStream();
+      }
+      try (ZipFile jar = new ZipFile(file.substring("file:".length(), entry))) {
+        ZipEntry packed = jar.getEntry(file.substring(entry + 2));
+        return new ByteArrayInputStream(jar.getInputStream(packed).readAllBytes());
+      }
     }
 
     boolean fits(Path file) throws IOException {

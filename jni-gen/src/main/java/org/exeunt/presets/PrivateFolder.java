@@ -13,7 +13,6 @@ import java.nio.file.LinkOption;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.attribute.FileAttribute;
-import java.nio.file.attribute.FileTime;
 import java.nio.file.attribute.PosixFilePermission;
 import java.nio.file.attribute.PosixFilePermissions;
 import java.time.Duration;
@@ -140,11 +139,8 @@ final class PrivateFolder {
 
   /** Marks this folder as the one used last. */
   void use() {
-    try {
-      Files.setLastModifiedTime(path, FileTime.fromMillis(System.currentTimeMillis()));
-    } catch (IOException e) {
-      // One that may only be read is never cleared either.
-    }
+    // In vain where it may only be read: then it is never cleared either. Files has a lambda here.
+    path.toFile().setLastModified(System.currentTimeMillis());
   }
 
   /** Whether a file is a regular one of this user's that nobody else can write to. */
