@@ -113,6 +113,7 @@ class Instance {
   void move_to(unsigned char* memory, bool with_outputs);
 
  private:
+  bool is_output(const Placed& tensor) const;
   std::vector<Placed*> streamed(bool with_outputs);
 
   int32_t device_type_;
@@ -123,6 +124,7 @@ class Instance {
   std::vector<BoundCall> calls_;
   std::vector<size_t> call_bytes_;
   std::unique_ptr<DeviceMemory> workspace_;
+  int resets_ = 0;
 };
 
 // What was wrong with a result; empty if nothing was.

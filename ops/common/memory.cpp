@@ -105,11 +105,23 @@ void Placed::move_to(unsigned char* memory) {
 void Placed::reset() {
   if (memory_ == nullptr) return;
   memory_->write(image_);
+  place(resets_++ % 2 != 0);
+}
+
+void Placed::place(bool cached) {
 #if defined(__SSE2__)
-  if (resets_++ % 2 != 0 || dl_.device.device_type != kDLCPU) return;
-  const unsigned char* const bytes = memory_->data();
-  for (size_t i = 0; i < image_.size(); i += 64) _mm_clflush(bytes + i);
+  if (memory_ == nullptr || dl_.device.device_type != kDLCPU) return;
+  const volatile unsigned char* const bytes = memory_->data();
+  for (size_t i = 0; i < image_.size(); i += 64) {
+    if (cached) {
+      (void)bytes[i];
+    } else {
+      _mm_clflush(const_cast<const unsigned char*>(bytes + i));
+    }
+  }
   _mm_mfence();
+#else
+  (void)cached;
 #endif
 }
 

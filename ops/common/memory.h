@@ -73,6 +73,8 @@ class Placed {
   void move_to(unsigned char* memory);
   // Puts the initial bytes back; every other time, from the first on, no cache has them then.
   void reset();
+  // Into the caches, or out of all of them.
+  void place(bool cached);
   HostTensor read() const;
   // Nothing has changed, not even a guard byte.
   bool unchanged() const;

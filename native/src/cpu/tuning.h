@@ -56,5 +56,7 @@ constexpr int kKeysStagedL1 = 2560, kKeysStagedL2 = 3584;
 constexpr int kKeysFar = 12 << 10, kKeysEarlier = 1 << 10;
 // Entries of a list (moves.h): how often, and blocks from one time to the next.
 constexpr int kEntryTimes = 5, kEntryBlocksApart = 8;
+// In the cache: bytes to the entry that is prefetched, and of an entry from which on none is.
+constexpr int64_t kNearAhead = 8 << 10, kNearLong = 2 << 10;
 
 }  // namespace exn::cpu

@@ -29,13 +29,12 @@ struct Way {
 constexpr int kLooked = 8;
 struct Look {
   int count = 0;
-  bool long_entries = true;
   const char* from[kLooked];
   const char* to[kLooked];
 };
 
 // How many of these lines, or of those `beside` them, are in no cache of this core; `most` is more
-// than enough.
+// than enough, and so are half of the lines if none is missing.
 #if defined(__SSE2__)
 static EXN_SIMD int missing_of(const char* const* lines, int count, uintptr_t beside, int most) {
   int missing = 0;
@@ -50,7 +49,7 @@ static EXN_SIMD int missing_of(const char* const* lines, int count, uintptr_t be
     return now;
   };
   constexpr int kAtOnce = 4;
-  for (int i = 0; i < count && missing < most; ++i) {
+  for (int i = 0; i < count && missing < most && (missing > 0 || i < kAtOnce); ++i) {
     // Other lines of the same pages first: the translation of addresses is not to be timed.
     for (int k = i; i % kAtOnce == 0 && k < i + kAtOnce && k < count; ++k)
       load(reinterpret_cast<uintptr_t>(lines[k]) ^ 2048);
@@ -73,12 +72,10 @@ static EXN_SIMD Way way_of(const Look& look, int64_t bytes) {
   Way way;
   way.past = to > kFew;
   // Of a call past the caches these lines are left in them, and tell the next one whether what it
-  // writes could have stayed there; those beside are like all others. Short entries gain too little
-  // for the call that fetches all lines.
-  if (way.past && from <= 1 && bytes <= kRoom && look.long_entries)
-    way.past = missing_of(look.to, look.count, 0, 2) > 1;
-  way.again = way.past || from > kFew;
-  way.near = !way.again;
+  // writes could have stayed there; those beside are like all others.
+  if (way.past && from <= 1 && bytes <= kRoom) way.past = missing_of(look.to, look.count, 0, 2) > 1;
+  way.again = from > kFew;
+  way.near = !way.past && !way.again;
   return way;
 }
 
@@ -253,7 +250,7 @@ constexpr int64_t kWithin = 0;
 constexpr int64_t kAbreastLeast = int64_t{256}, kAbreastMost = int64_t{2} << 10;
 constexpr int64_t kWithin = int64_t{2} << 10;
 #endif
-constexpr int64_t kShort = 512, kLong = 4096;
+constexpr int64_t kShort = 512;
 
 // Moves entries [begin, end) of `bytes` bytes, one after another: entry i from from(i), which is
 // null if it is to be left out, to to(i). Those up to `last` come next. What lies side by side for
@@ -448,6 +445,35 @@ static EXN_SIMD void move_again(int64_t begin, int64_t end, int64_t last, int64_
   }
 }
 
+// ---- entries in the cache -----------------------------------------------------------------------
+
+// Entries of at least a line. Of what is prefetched for long ones the hardware has most already.
+template <class From, class To>
+static EXN_SIMD void move_near(int64_t begin, int64_t end, int64_t last, int64_t bytes, From&& from,
+                               To&& to) {
+  constexpr int kLines = 2;
+  constexpr int64_t kStep = kLines * kLine;
+  const int64_t ahead = bytes < kNearLong ? kNearAhead / bytes : 0;
+  for (int64_t i = begin; i < end; ++i) {
+    const char* source = from(i);
+    char* target = to(i);
+    if (source == nullptr || source == target) continue;
+    int64_t at = 0;
+    if (ahead > 0) {
+      const char* next = i + ahead < last ? from(i + ahead) : nullptr;
+      if (next == nullptr) next = source;
+      for (; at + kStep <= bytes; at += kStep) {
+        prefetch_lines<kLines>(next + at);
+        in_order();  // or the loads come among them
+        move_lines<false, kLines>(target + at, source + at);
+      }
+    } else {
+      for (; at + kStep <= bytes; at += kStep) move_lines<false, kLines>(target + at, source + at);
+    }
+    if (at < bytes) move_aligned<false, false>(target + at, source + at, bytes - at, nullptr);
+  }
+}
+
 // ---- entries, whichever way ---------------------------------------------------------------------
 
 // Entries [begin, end) of `bytes` bytes: entry i from from(i), which is null if it is to be left
@@ -474,9 +500,9 @@ static EXN_SIMD void move_entries(Way way, const M& moves) {
     return;
   }
   if (!way.past) {
-    // In the cache long entries are read ahead well enough.
-    const int64_t last = way.near && m.bytes >= kLong ? m.begin : m.last;
-    return move_singly<false>(m.begin, m.end, last, m.bytes, m.from, m.to);
+    if (way.near && m.bytes >= kLine)
+      return move_near(m.begin, m.end, m.last, m.bytes, m.from, m.to);
+    return move_singly<false>(m.begin, m.end, m.last, m.bytes, m.from, m.to);
   }
   int64_t i = m.begin;
   if (m.bytes == kShort) i = move_short(i, m.end, m.last, m.from, m.to);
@@ -552,13 +578,12 @@ static EXN_SIMD void move_units(int64_t units, int64_t bytes, With&& with_moves)
   const bool looks = tuning().cached_ticks > 0 && bytes >= kLookedAt;
   if (looks) {
     for (int64_t k = 0; k < kLooked; ++k) {  // in the part that this thread begins with
-      with_moves(units * k / (kLooked * threads()), [&](const auto& m) EXN_FLAT {
+      with_moves(units * (3 * k % kLooked) / (kLooked * threads()), [&](const auto& m) EXN_FLAT {
         if (m.begin >= m.end) return;
         const int64_t i = m.begin + (m.end - m.begin) * (2 * k + 1) / (2 * kLooked);
         const char* const from = m.from(i);
         look.to[look.count] = m.to(i) + m.bytes / 2;
         look.from[look.count] = from != nullptr ? from + m.bytes / 2 : look.to[look.count];
-        look.long_entries = look.long_entries && m.bytes >= kLong;
         ++look.count;
       });
     }
@@ -567,8 +592,9 @@ static EXN_SIMD void move_units(int64_t units, int64_t bytes, With&& with_moves)
     way.past = bytes >= kStreamed;
   }
   const int64_t of_one = bytes / units + 1;
-  // A few pieces for each thread: at the end of a piece what was asked for ahead is another's.
-  const int64_t fair = bytes / (4 * threads());
+  // Not too many pieces: at the end of one what was asked for ahead is another's. Not too few: for
+  // the last one a thread may wait.
+  const int64_t fair = bytes / (16 * threads());
   const int64_t least = kWorthSharing / of_one + 1;
   const int64_t chunk = fair / of_one > least ? fair / of_one : least;
   parallel_for(units, chunk, [&](int64_t begin, int64_t end) {
