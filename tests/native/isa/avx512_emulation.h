@@ -134,6 +134,15 @@ EXN_EMULATED Integers srli_epi32(Integers a, int n) {
 EXN_EMULATED Integers equal_epi32(Integers a, Integers b) {
   return {_mm256_cmpeq_epi32(a.low, b.low), _mm256_cmpeq_epi32(a.high, b.high)};
 }
+EXN_EMULATED __mmask16 test_epi32_mask(Integers a, Integers b) {
+  const Integers zeros = equal_epi32(and_si512(a, b), setzero_si512());
+  return static_cast<__mmask16>(~mask_of(castsi512_ps(zeros)));
+}
+template <int kTable>
+EXN_EMULATED Integers ternarylogic_epi32(Integers a, Integers b, Integers c) {
+  static_assert(kTable == 0xfe, "an or of three");
+  return or_si512(a, or_si512(b, c));
+}
 EXN_EMULATED Integers mask_or_epi32(Integers src, __mmask16 m, Integers a, Integers b) {
   return castps_si512(mask_blend_ps(m, castsi512_ps(src), castsi512_ps(or_si512(a, b))));
 }
@@ -384,6 +393,9 @@ EXN_EMULATED __mmask16 fpclass_ps_mask(Floats a) {
 #define _mm512_castsi512_ps EXN_USE(castsi512_ps)
 #define _mm512_castps_si512 EXN_USE(castps_si512)
 #define _mm512_and_si512 EXN_USE(and_si512)
+#define _mm512_test_epi32_mask EXN_USE(test_epi32_mask)
+#undef _mm512_ternarylogic_epi32
+#define _mm512_ternarylogic_epi32(a, b, c, table) EXN_USE(ternarylogic_epi32)<table>(a, b, c)
 #define _mm512_or_ps EXN_USE(or_ps)
 #define _mm512_and_ps EXN_USE(and_ps)
 #define _mm512_abs_ps EXN_USE(abs_ps)

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // stablemax and cross_entropy on the CPU. A row is read from memory once and written once: R * V *
-// (read + write) bytes. Within a tile of L1 or L2 the passes are: largest logit (StableMax out of
-// place does without); terms e relative to it, kept in the output where that is f32; then, when the
-// whole row's sum is known, one multiplication (16-bit outputs: the terms once more, so that a
-// result is rounded once).
+// (read + write) bytes. Within a tile of L1 or L2 the passes are: largest logit (out of place
+// StableMax does without, and softmax of f32 where it can); terms e relative to it, kept where the
+// output is f32: in it, or beside it if it goes past the caches; then, when the whole row's sum is
+// known, one multiplication (16-bit outputs: the terms once more, so that a result is rounded once).
 #include <cmath>
 #include <cstring>
 
+#include "moves.h"
 #include "stats.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -124,6 +125,97 @@ TileStats stable_half(const T* z, T* out, int64_t n, Mode mode) {
   return first_half<T, true, kKeep>(z, out, n, mode, Span<T>{}, &peaks);
 }
 
+// What a tile's terms must be multiplied with.
+float factor_of(const TileStats& tile, const RowSum& row, const RowPlan& plan) {
+  if (tile.top1 == -INFINITY) return 0;
+  const double scale = plan.mode == Mode::kGradient ? plan.scale : 1;
+  return static_cast<float>(scale * ::exp(tile.level - row.level) / row.sum);
+}
+
+// A tile whose terms wait for that until those of the next row are made: memory is busy meanwhile.
+struct Due {
+  const float* terms = nullptr;
+  float* out = nullptr;
+  float factor = 0;
+  bool past = false;  // the caches
+
+  EXN_SIMD void settle(int64_t at) const {
+    f32v e[kGroup];
+    for (int k = 0; k < kGroup; ++k) e[k] = mul(load(terms + at + k * kLanes), set1(factor));
+    if (past) {
+      part_t parts[sizeof e / kPart];
+      std::memcpy(parts, e, sizeof e);
+      for (size_t p = 0; p < sizeof e / kPart; ++p)
+        stream_part(reinterpret_cast<char*>(out + at) + p * kPart, parts[p]);
+    } else {
+      for (int k = 0; k < kGroup; ++k) store(out + at + k * kLanes, e[k]);
+    }
+  }
+  // From there to n.
+  EXN_SIMD void settle_rest(int64_t at, int64_t n) const {
+    for (; at + kGroup * kLanes <= n; at += kGroup * kLanes) settle(at);
+    for_vectors(n - at, [&](int64_t j, int rest) EXN_FLAT {
+      store_part(out + at + j, mul(load_part(terms + at + j, rest, 0.0f), set1(factor)), rest);
+    });
+  }
+};
+
+#if defined(EXN_HAS_POWER_TABLE)
+constexpr bool kNear = true;
+// Softmax of f32 for an output that is not its input: the level need not be the largest logit, as
+// long as that is not much larger. False if it is, or if something is NaN. ExpFrom's error far from
+// the level cancels in quotients; of a loss it leaves ln kMost 2^-26.
+template <bool kKeep, bool kDue>
+static __attribute__((noinline)) bool near_half(const float* z, float* out, int64_t n, float level,
+                                                const Due& due, TileStats* tile) {
+  constexpr double kMost = 0x1p40;
+  const ExpFrom exp(level);
+  f32v joined = zero();
+  Sums<1> sums;
+  const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
+    constexpr int N = sizeof(x) / sizeof(x[0]);
+    f32v e[N];
+    exp(x, e, &joined);
+    f32v& sum = sums.at(at)[0];
+    sum = add(sum, sum_of(e));
+    for (int k = 0; kKeep && k < N; ++k) store_part(out + at + k * kLanes, e[k], rest);
+  };
+  const auto group = [&](int64_t i) EXN_FLAT {
+    f32v x[kGroup];
+    for (int k = 0; k < kGroup; ++k) x[k] = load(z + i + k * kLanes);
+    if (kDue) due.settle(i);
+    visit(x, i, kLanes);
+  };
+  pass_over<0>(n, Span<float>{}, nullptr, group, [&]() EXN_FLAT { sums.settle(); });
+  const int64_t i = n / (kGroup * kLanes) * (kGroup * kLanes);
+  if (kDue) due.settle_rest(i, n);
+  for_vectors(n - i, [&](int64_t j, int rest) EXN_FLAT {
+    f32v x[1] = {load_part(z + i + j, rest, -INFINITY)};
+    visit(x, i + j, rest);
+  });
+  tile->top1 = level;
+  tile->level = static_cast<double>(level);
+  tile->sum = sums.total(0);
+  return !any_beyond(joined) && tile->sum < kMost;
+}
+
+// The same for any level of the tile's row.
+template <bool kKeep>
+TileStats any_half(const float* z, float* out, int64_t n, float level, const Due& due) {
+  TileStats tile;
+  const bool wanted = level >= -kMostLevel && level <= kMostLevel;
+  if (wanted && (due.terms != nullptr ? near_half<kKeep, true>(z, out, n, level, due, &tile)
+                                      : near_half<kKeep, false>(z, out, n, level, due, &tile)))
+    return tile;
+  if (!wanted && due.terms != nullptr) due.settle_rest(0, n);
+  Peaks peaks;
+  find_peaks(Span<float>{z, n}, 0, &peaks);
+  return first_half<float, false, kKeep>(z, out, n, Mode::kProbability, Span<float>{}, &peaks);
+}
+#else
+constexpr bool kNear = false;
+#endif
+
 // Second half: from terms (or logits) to the result, once the row's sum is known. Multiplying terms
 // takes nothing from memory; meanwhile `next`, n logits that a first half will read (or null), come
 // into L2: one line of each pair, with which the processor takes the other.
@@ -160,10 +252,7 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
     });
     return;
   }
-  const double scale = plan.mode == Mode::kGradient ? plan.scale : 1;
-  const bool empty = tile.top1 == -INFINITY;
-  const double shift = empty ? 0 : tile.level - row.level;
-  const f32v factor = set1(empty ? 0.0f : static_cast<float>(scale * ::exp(shift) / row.sum));
+  const f32v factor = set1(factor_of(tile, row, plan));
   if (kKeep) {
     int64_t i = 0;
     for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
@@ -177,7 +266,7 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
     });
     return;
   }
-  const float top = empty ? 0 : tile.top1;
+  const float top = tile.top1 == -INFINITY ? 0 : tile.top1;
   const f32v level = set1(top), over_s = set1(kStable ? reciprocal_s(top) : 1.0f);
   const auto visit = [&](auto& x, int64_t at, int rest) EXN_FLAT {
     constexpr int N = sizeof(x) / sizeof(x[0]);
@@ -200,6 +289,33 @@ void second_half(const T* z, T* out, int64_t n, const TileStats& tile, const Row
   });
 }
 
+// A row's terms on their way past the caches.
+struct Terms {
+  static constexpr int64_t kMost = int64_t{32} << 10;
+  alignas(64) float e[kMost];
+};
+constexpr int64_t kSizeOfF32 = sizeof(float);
+
+// Null where nothing goes past the caches, wherever the output is.
+Terms* take_terms(const Matrix& logits, Workspace& ws) {
+  const bool wanted = kNear && logits.dtype == DType::kF32 && logits.cols <= Terms::kMost &&
+                      logits.rows >= 16 && tuning().cached_ticks > 0 &&
+                      logits.rows * logits.cols >= kFarBytes / kSizeOfF32;
+  return wanted ? ws.take<Terms>(1) : nullptr;
+}
+
+// Lines of the logits and of the results, in the part that this thread begins with.
+Look look_at(const Matrix& logits, const Matrix& out) {
+  Look look;
+  for (; look.count < kLooked; ++look.count) {
+    const int64_t row = logits.rows * look.count / (kLooked * threads());
+    look.from[look.count] =
+        reinterpret_cast<const char*>(row_of<float>(logits, row) + logits.cols / 2);
+    look.to[look.count] = reinterpret_cast<const char*>(row_of<float>(out, row) + out.cols / 2);
+  }
+  return look;
+}
+
 int64_t tile_length(int64_t columns, int64_t tile) {
   const int64_t rest = columns - tile * kStatsTile;
   return rest < kStatsTile ? rest : kStatsTile;
@@ -208,8 +324,8 @@ int64_t tile_length(int64_t columns, int64_t tile) {
 // Both halves of a matrix of logits. `out` may be null: then only the sums are wanted. `sums`, one
 // for each row, may be null too.
 template <class T, bool kStable>
-void transform(const Matrix& logits, const Matrix& out, TileStats* stats, const RowPlan& plan,
-               RowSum* sums) {
+void transform(const Matrix& logits, const Matrix& out, TileStats* stats, Terms* own,
+               const RowPlan& plan, RowSum* sums) {
   const int64_t rows = logits.rows, columns = logits.cols;
   const int64_t tiles = (columns + kStatsTile - 1) / kStatsTile;
   constexpr bool kKeep = std::is_same_v<T, float>;
@@ -219,14 +335,38 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, const 
     const int64_t t = item % tiles;
     return Span<T>{row_of<T>(logits, item / tiles) + t * kStatsTile, tile_length(columns, t)};
   };
+  const bool near =
+      kNear && kKeep && !kStable && out.data != logits.data && plan.mode != Mode::kLog;
+  // The largest of a row's first logits or, where they are masked, of some from all over it, which
+  // core and memory take longer to find.
+  const auto near_level = [&](int64_t row) {
+    constexpr int64_t kSome = 16;
+    const T* const z = row_of<T>(logits, row);
+    const float level = reduce_max(lane_max(z, columns < kPiece ? columns : kPiece));
+    if (level != -INFINITY || columns <= kPiece) return level;
+    f32v high = set1(-INFINITY);
+    for (int64_t k = 1; k <= kSome; ++k) high = max(high, load(z + (columns - kLanes) * k / kSome));
+    return reduce_max(high);
+  };
   // `peaks` are those of this tile, and then of the next, item + 1, if that is before `end`.
-  const auto first = [&](int64_t row, int64_t t, int64_t end, Peaks* peaks) {
+  const auto first = [&](int64_t row, int64_t t, int64_t end, Peaks* peaks,
+                         [[maybe_unused]] float level, [[maybe_unused]] const Due& due, T* terms) {
     const int64_t item = row * tiles + t;
     const Span<T> tile = tile_at(item), next = item + 1 < end ? tile_at(item + 1) : Span<T>{};
     T* to = out_data == nullptr ? nullptr : out_data + row * out.stride + t * kStatsTile;
+    if (terms != nullptr) to = terms + t * kStatsTile;
     // The logarithm is no multiple of the terms, and its logits must survive
     // when it is taken in place.
     const bool keep = kKeep && to != nullptr && plan.mode != Mode::kLog;
+#if defined(EXN_HAS_POWER_TABLE)
+    if constexpr (kKeep && !kStable) {
+      if (near) {
+        stats[item] = keep ? any_half<true>(tile.z, to, tile.n, level, due)
+                           : any_half<false>(tile.z, to, tile.n, level, due);
+        return;
+      }
+    }
+#endif
     if (blind) {
       stats[item] = keep ? stable_half<T, kKeep>(tile.z, to, tile.n, plan.mode)
                          : stable_half<T, false>(tile.z, to, tile.n, plan.mode);
@@ -247,17 +387,40 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, const 
                                    plan, after);
   };
   if (tiles == 1 || rows >= 16) {
-    parallel_for(rows, 16384 / columns + 1, [&](int64_t begin, int64_t end) {
+    // Where the multiplication is not the time to prefetch the next row, it waits for that one.
+    const bool late = near && out_data != nullptr && !tuning().prefetch_streams;
+    const bool looks = late && own != nullptr && out.stride * kSizeOfF32 % kLine == 0 &&
+                       reinterpret_cast<uintptr_t>(out.data) % kLine == 0;
+    const Look look = looks ? look_at(logits, out) : Look();
+    const bool past = looks && way_of(look, 2 * rows * columns * kSizeOfF32 / threads()).past;
+    Terms* const scratch = own != nullptr ? own : reinterpret_cast<Terms*>(stats);  // not used then
+    parallel_for(rows, 16384 / columns + 1, scratch, [&](int64_t begin, int64_t end, Terms& room) {
       Peaks peaks;
-      if (!blind) find_peaks(tile_at(begin * tiles), 0, &peaks);
+      RowSum sum;
+      int64_t waits = -1;  // the row that is multiplied next
+      const auto due_at = [&](int64_t t) {
+        if (waits < 0) return Due{};
+        float* to = static_cast<float*>(out.data) + waits * out.stride + t * kStatsTile;
+        return Due{past ? room.e + t * kStatsTile : to, to,
+                   factor_of(stats[waits * tiles + t], sum, plan), past};
+      };
+      if (!blind && !near) find_peaks(tile_at(begin * tiles), 0, &peaks);
       for (int64_t row = begin; row < end; ++row) {
-        for (int64_t t = 0; t < tiles; ++t) first(row, t, end * tiles, &peaks);
-        const RowSum sum = row_sum(stats + row * tiles, tiles);
+        const float level = near ? near_level(row) : 0;
+        for (int64_t t = 0; t < tiles; ++t)
+          first(row, t, end * tiles, &peaks, level, due_at(t),
+                past ? reinterpret_cast<T*>(room.e) : nullptr);
+        sum = row_sum(stats + row * tiles, tiles);
+        waits = late && !sum.broken ? row : -1;
         const int64_t next = row + 1 < end ? row + 1 : -1;
-        for (int64_t t = 0; t < tiles; ++t) second(row, t, sum, next);
+        for (int64_t t = 0; waits < 0 && t < tiles; ++t) second(row, t, sum, next);
         if (sums != nullptr) sums[row] = sum;
       }
+      for (int64_t t = 0; waits >= 0 && t < tiles; ++t)
+        due_at(t).settle_rest(0, tile_length(columns, t));
+      if (past) end_stream();
     });
+    for (int k = 0; past && k < look.count; ++k) prefetch_l2(look.to[k]);  // for way_of
     return;
   }
   // Few long rows: the tiles themselves are shared out, with a meeting point
@@ -265,8 +428,12 @@ void transform(const Matrix& logits, const Matrix& out, TileStats* stats, const 
   const int64_t chunk = tiles_per_piece(rows * tiles, kStatsTile);
   parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
     Peaks peaks;
-    if (!blind) find_peaks(tile_at(begin), 0, &peaks);
-    for (int64_t item = begin; item < end; ++item) first(item / tiles, item % tiles, end, &peaks);
+    float level = 0;
+    if (!blind && !near) find_peaks(tile_at(begin), 0, &peaks);
+    for (int64_t item = begin; item < end; ++item) {
+      if (near && (item == begin || item % tiles == 0)) level = near_level(item / tiles);
+      first(item / tiles, item % tiles, end, &peaks, level, Due{}, nullptr);
+    }
   });
   parallel_for(rows * tiles, chunk, [&](int64_t begin, int64_t end) {
     int64_t known = -1;
@@ -343,8 +510,8 @@ void transform_f64(const Matrix& logits, const Matrix& out, const RowPlan& plan,
   });
 }
 
-void transform_any(const Matrix& logits, const Matrix& out, TileStats* stats, const RowPlan& plan,
-                   RowSum* sums) {
+void transform_any(const Matrix& logits, const Matrix& out, TileStats* stats, Terms* own,
+                   const RowPlan& plan, RowSum* sums) {
   if (logits.dtype == DType::kF64) {
     transform_f64(logits, out, plan, sums);
     return;
@@ -352,9 +519,9 @@ void transform_any(const Matrix& logits, const Matrix& out, TileStats* stats, co
   with_float_type(logits.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     if (plan.stablemax) {
-      transform<T, true>(logits, out, stats, plan, sums);
+      transform<T, true>(logits, out, stats, own, plan, sums);
     } else {
-      transform<T, false>(logits, out, stats, plan, sums);
+      transform<T, false>(logits, out, stats, own, plan, sums);
     }
   });
 }
@@ -399,16 +566,18 @@ int64_t label_at(const Vector& labels, int64_t row) {
 
 exn_status stablemax(const StableMaxArgs& a, Workspace& ws) {
   TileStats* stats = take_tiles(a.logits, ws);
+  Terms* own = take_terms(a.logits, ws);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("stablemax"));
   const RowPlan plan = {a.log ? Mode::kLog : Mode::kProbability, a.normalizer == EXN_STABLEMAX, 1};
-  transform_any(a.logits, a.out, stats, plan, nullptr);
+  transform_any(a.logits, a.out, stats, own, plan, nullptr);
   return EXN_OK;
 }
 
 exn_status cross_entropy(const CrossEntropyArgs& a, Workspace& ws) {
   const int64_t rows = a.logits.rows, columns = a.logits.cols;
   TileStats* stats = take_tiles(a.logits, ws);
+  Terms* own = take_terms(a.logits, ws);
   RowSum* sums = ws.take<RowSum>(rows);
   double* losses = ws.take<double>(rows);
   double* label_logits = ws.take<double>(rows);
@@ -436,7 +605,7 @@ exn_status cross_entropy(const CrossEntropyArgs& a, Workspace& ws) {
     label_logits[row] = label == a.ignore_index ? 0 : element(a.logits, row, label);
   }
   const RowPlan plan = {Mode::kGradient, stable, scale};
-  transform_any(a.logits, a.grad, stats, plan, sums);
+  transform_any(a.logits, a.grad, stats, own, plan, sums);
   parallel_for(rows, 64, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const RowSum& sum = sums[row];

@@ -144,17 +144,27 @@ static EXN_SIMD void store_n(f16* p, f32v v, int n) {
 }
 
 // Two registers hold 32 powers of two, and a permutation looks one up: exp then needs a polynomial
-// of degree 2. `shifted` is 1.5 * 2^18 plus a multiple q of 1/32, so its last five bits number the
-// power 2^(q - floor q), and the bits above them, moved into the exponent, are floor q. An entry
-// has its own number taken off where the move would add it. 2^-127, at the floor, comes out as 0.
+// of degree 2. `shifted` is kPowerShift plus a multiple q of 1/32, so its last five bits number the
+// power 2^(q - floor q), and the bits above them, moved into the exponent, are 128 + floor q. An
+// entry has that 128 and its own number taken off. 2^-127, at the floor, comes out as 0.
 #define EXN_HAS_POWER_TABLE 1
 constexpr float kExpFloor = -88.0296919f;
-constexpr float kPowerShift = 393216.0f;
+constexpr float kPowerShift = 393344.0f;  // 1.5 * 2^18 + 128
 alignas(64) static constexpr uint32_t kPowers[32] = {
-    0x3f800000, 0x3f7ecd87, 0x3f7daac3, 0x3f7c980f, 0x3f7b95c2, 0x3f7aa43a, 0x3f79c3d3, 0x3f78f4f0,
-    0x3f7837f0, 0x3f778d3a, 0x3f76f532, 0x3f767043, 0x3f75fed7, 0x3f75a15b, 0x3f75583f, 0x3f7523f6,
-    0x3f7504f3, 0x3f74fbaf, 0x3f7508a4, 0x3f752c4d, 0x3f75672a, 0x3f75b9be, 0x3f76248c, 0x3f76a81e,
-    0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907, 0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3};
+    0xff800000, 0xff7ecd87, 0xff7daac3, 0xff7c980f, 0xff7b95c2, 0xff7aa43a, 0xff79c3d3, 0xff78f4f0,
+    0xff7837f0, 0xff778d3a, 0xff76f532, 0xff767043, 0xff75fed7, 0xff75a15b, 0xff75583f, 0xff7523f6,
+    0xff7504f3, 0xff74fbaf, 0xff7508a4, 0xff752c4d, 0xff75672a, 0xff75b9be, 0xff76248c, 0xff76a81e,
+    0xff7744fd, 0xff77fbb8, 0xff78ccdf, 0xff79b907, 0xff7ac0c7, 0xff7be4ba, 0xff7d257d, 0xff7e83b3};
+// The bits of all. Joined `shifted`, with q >= -128 or NaN, tell whether one is NaN or q >= 128.
+static EXN_SIMD f32v any_of(f32v a, f32v b, f32v c) {
+  constexpr int kOr = 0xfe;
+  return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
+      _mm512_castps_si512(a), _mm512_castps_si512(b), _mm512_castps_si512(c), kOr));
+}
+static EXN_SIMD bool any_beyond(f32v joined) {
+  const __m512i beyond = _mm512_set1_epi32(~0x48c01fff);
+  return _mm512_test_epi32_mask(_mm512_castps_si512(joined), beyond) != 0;
+}
 static EXN_SIMD f32v power_of_two(f32v shifted) {
   const __m512i bits = _mm512_castps_si512(shifted);
   const __m512 entry =

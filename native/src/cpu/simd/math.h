@@ -35,6 +35,45 @@ static EXN_SIMD void exp_floored(const f32v (&x)[N], f32v (&out)[N]) {
     out[k] = fma(power, p[k], power);
   }
 }
+
+// Levels between this and its negative leave a shift exact.
+constexpr float kMostLevel = 0x1p16f;
+// e^(x - level) without subtracting first: the level's multiple of 1/32 goes into the shift, and
+// what is left of it into the polynomial. Relative error below 2.5e-7 + 2^-26 |x - level|, exactly
+// 1 at the level and exactly 0 from 88.03 below it on, -inf included; subnormals as in exp_floored.
+struct ExpFrom {
+  f32v floor, shift, square, linear, constant;
+
+  explicit EXN_SIMD ExpFrom(float level) {
+    const double log2e = static_cast<double>(1.442695041f), base = static_cast<double>(kPowerShift);
+    const double exact = static_cast<double>(level) * log2e;
+    const double whole = static_cast<double>(static_cast<float>(base + exact)) - base;
+    const double f = exact - whole, p = 6.9315734367e-1, q = 2.4022650696e-1;
+    const double scale = 1 / (1 + f * (p + f * q));
+    floor = set1(static_cast<float>((whole - 127) / log2e));
+    shift = set1(static_cast<float>(base - whole));
+    square = set1(static_cast<float>(scale * q));
+    linear = set1(static_cast<float>(scale * p));
+    constant = set1(static_cast<float>(scale - 1));
+  }
+
+  // any_beyond(*joined) afterwards: some x was NaN or 88 above the level, and no result counts.
+  template <int N>
+  EXN_SIMD void operator()(const f32v (&x)[N], f32v (&out)[N], f32v* joined) const {
+    const f32v log2e = set1(1.442695041f);
+    f32v floored[N], shifted[N], f[N], p[N];
+    for (int k = 0; k < N; ++k) floored[k] = max(floor, x[k]);
+    for (int k = 0; k < N; ++k) shifted[k] = fma(floored[k], log2e, shift);
+    for (int k = 0; k < N; ++k) f[k] = fms(floored[k], log2e, sub(shifted[k], shift));
+    for (int k = 0; k < N; k += 2) *joined = any_of(*joined, shifted[k], shifted[N - 1 - k]);
+    for (int k = 0; k < N; ++k) p[k] = fma(square, f[k], linear);
+    for (int k = 0; k < N; ++k) p[k] = fma(p[k], f[k], constant);
+    for (int k = 0; k < N; ++k) {
+      const f32v power = power_of_two(shifted[k]);
+      out[k] = fma(power, p[k], power);
+    }
+  }
+};
 #else
 template <int N>
 static EXN_SIMD void exp_floored(const f32v (&x)[N], f32v (&out)[N]) {
