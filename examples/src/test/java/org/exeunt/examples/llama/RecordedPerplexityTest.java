@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -39,6 +40,11 @@ class RecordedPerplexityTest {
           same, ids.length, actual, expected);
       assertTrue(same >= 0.999 * ids.length, same + " of " + ids.length + " argmaxes agree");
       assertEquals(expected, actual, 1e-4);
+
+      int[] first = Arrays.copyOf(ids, 64); // the rest would take a minute
+      int[] judged = new DoubleDecoder(weights, first).argmax();
+      int last = LAYERS * ids.length;
+      assertArrayEquals(Arrays.copyOfRange(recorded, last, last + first.length), judged);
     }
   }
 
@@ -59,13 +65,13 @@ class RecordedPerplexityTest {
       int same = 0;
       double widest = 0; // margin of a position where the two differ
       for (int t = 0; t < ids.length; t++) {
-        if (exact.argmax[t] == found.argmax[t]) {
+        if (exact.argmax()[t] == found.argmax[t]) {
           same++;
         } else {
-          widest = Math.max(widest, exact.margin[t]);
+          widest = Math.max(widest, exact.margin()[t]);
         }
       }
-      double expected = exact.nll / (ids.length - 1);
+      double expected = exact.nll() / (ids.length - 1);
       double actual = found.nll / (ids.length - 1);
       System.out.printf("BF16 weights: argmax as in double precision in %d of %d positions, mean "
               + "nll %.5f (%.5f)%n",

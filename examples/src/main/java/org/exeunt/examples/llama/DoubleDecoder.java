@@ -10,23 +10,20 @@ import org.exeunt.Tensor;
  * A text through the whole model in double precision, over weights, keys and values as they are
  * stored: what differs from it is the decoder's arithmetic.
  */
-final class DoubleDecoder {
+public final class DoubleDecoder {
   private static final int ROWS_AT_ONCE = 64;
+  private static final int TOKENS_AT_ONCE = 64;
 
-  /** The most likely next token of each position. */
-  final int[] argmax;
-
-  /** How far the second logit of each position lies below the first. */
-  final double[] margin;
-
-  /** The sum of -ln p of the tokens that did come. */
-  double nll;
+  private final int[] argmax;
+  private final double[] margin;
+  private double nll;
 
   private final LlamaWeights weights;
   private final LlamaConfig config;
   private final int tokens;
 
-  DoubleDecoder(LlamaWeights weights, int[] ids) {
+  /** Runs {@code ids} at positions 0, 1, … */
+  public DoubleDecoder(LlamaWeights weights, int... ids) {
     this.weights = weights;
     config = weights.config();
     tokens = ids.length;
@@ -50,27 +47,47 @@ final class DoubleDecoder {
       }
       add(x, times(inner, layer.down()));
     }
-    look(times(norm(x, weights.outputNorm()), weights.head()), ids);
+    double[][] state = norm(x, weights.outputNorm());
+    for (int from = 0; from < tokens; from += TOKENS_AT_ONCE) {
+      double[][] some = Arrays.copyOfRange(state, from, Math.min(tokens, from + TOKENS_AT_ONCE));
+      look(times(some, weights.head()), from, ids);
+    }
   }
 
-  private void look(double[][] logits, int[] ids) {
-    for (int t = 0; t < tokens; t++) {
+  /** The most likely next token of each position; not copied. */
+  public int[] argmax() {
+    return argmax;
+  }
+
+  /** How far the second logit of each position lies below the first; not copied. */
+  public double[] margin() {
+    return margin;
+  }
+
+  /** The sum of -ln p of the tokens that did come. */
+  public double nll() {
+    return nll;
+  }
+
+  private void look(double[][] logits, int from, int... ids) {
+    for (int row = 0; row < logits.length; row++) {
+      double[] z = logits[row];
       int first = 0;
       double second = Double.NEGATIVE_INFINITY;
-      for (int v = 1; v < logits[t].length; v++) {
-        if (logits[t][v] > logits[t][first]) {
-          second = logits[t][first];
+      for (int v = 1; v < z.length; v++) {
+        if (z[v] > z[first]) {
+          second = z[first];
           first = v;
         } else {
-          second = Math.max(second, logits[t][v]);
+          second = Math.max(second, z[v]);
         }
       }
-      double most = logits[t][first];
+      double most = z[first];
+      int t = from + row;
       argmax[t] = first;
       margin[t] = most - second;
       if (t + 1 < tokens) {
-        double sum = Arrays.stream(logits[t]).map(z -> Math.exp(z - most)).sum();
-        nll += most + Math.log(sum) - logits[t][ids[t + 1]];
+        nll += most + Math.log(Arrays.stream(z).map(l -> Math.exp(l - most)).sum()) - z[ids[t + 1]];
       }
     }
   }
@@ -89,16 +106,16 @@ final class DoubleDecoder {
   }
 
   /** Rows of x with each row of a matrix. */
-  private double[][] times(double[][] x, Tensor matrix) {
+  private static double[][] times(double[][] x, Tensor matrix) {
     int outputs = (int) matrix.size(0);
     int width = (int) matrix.size(1);
-    double[][] to = new double[tokens][outputs];
+    double[][] to = new double[x.length][outputs];
     IntStream.range(0, (outputs + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE).parallel().forEach(block -> {
       int from = block * ROWS_AT_ONCE;
       int until = Math.min(outputs, from + ROWS_AT_ONCE);
       double[] rows = widened(matrix.rows(from, until));
       for (int row = from; row < until; row++) {
-        for (int t = 0; t < tokens; t++) {
+        for (int t = 0; t < x.length; t++) {
           to[t][row] = dot(x[t], rows, (row - from) * width);
         }
       }
