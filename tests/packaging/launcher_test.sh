@@ -16,6 +16,7 @@ for module in examples bench; do
   mkdir -p "$WORK/tree/$module/src/main/resources"
   cp -r "$ROOT/$module/src/main/resources/help" "$WORK/tree/$module/src/main/resources/"
 done
+cp -r "$ROOT/bench/decode" "$WORK/tree/bench/"
 
 failures=0
 input=/dev/null
@@ -123,6 +124,13 @@ expect 'no half toolkit is left' 0 ''
 with_launcher 'jdk_major() { echo 11; }; missing_packages "${BUILD_NEEDS[@]}"'
 expect 'an old JDK is not enough' 0 'openjdk-17-jdk-headless'
 
+# shellcheck disable=SC2016
+with_launcher 'source "$ROOT/launcher/peer.sh"; ensure_peer'
+expect 'no network for llama.cpp' 3 'llama.cpp could not be fetched'
+# shellcheck disable=SC2016
+with_launcher '[[ ! -e $ROOT/build/peer ]]'
+expect 'no half peer is left' 0 ''
+
 # The formatter, on a tree with one source.
 printf 'int  f( );\n' >"$WORK/tree/native.cpp"
 attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/launcher/format.sh" --check
@@ -199,6 +207,16 @@ expect 'generate without network' 3 'could not be downloaded'
 started bench --compare a.json /b.json --filter gate
 expect_told 'runs are compared without a build, and seen from the user' \
   "${main/examples.Generate/bench.Main} --compare $WORK/a.json /b.json --filter gate"
+
+started bench --decode --steps 0 --fetch-peers
+expect 'bench --decode refuses with one sentence' 2 "bench --decode: argument --steps: '0' is no"
+[[ $out != *$'\n'* ]] || status='2, but with more than a sentence'
+expect 'bench --decode fetches nothing then' 2 ''
+touch "$WORK/own.gguf"
+started bench --decode --model own.gguf --text own.gguf
+expect 'bench --decode says what java said' 1 "bench --decode: generate: unknown option '--fast'"
+expect_told 'bench --decode hands the model on, as seen from the user' \
+  "${main/Generate/DecodeFigures} tokens --model $WORK/own.gguf --text ${told##* --text }"
 
 # On a tree that has to be built first, by a build that reads all it is given.
 printf '#!/bin/sh\ncat\n' >"$WORK/bin/mvn"

@@ -109,7 +109,7 @@ final class GenerateOptions {
     return value;
   }
 
-  private static DType weights(String value) {
+  static DType weights(String value) {
     return switch (value) {
       case "f32" -> DType.F32;
       case "bf16" -> DType.BF16;
