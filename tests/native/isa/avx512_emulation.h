@@ -207,6 +207,11 @@ EXN_EMULATED_CALL Floats maskz_compress_ps(__mmask16 m, Floats v) {
   }
   return loadu_ps(some);
 }
+EXN_EMULATED uint32_t kunpackw(uint32_t high, uint32_t low) { return high << 16 | (low & 0xffff); }
+EXN_EMULATED uint64_t kunpackd(uint64_t high, uint64_t low) {
+  return high << 32 | (low & 0xffffffff);
+}
+EXN_EMULATED __m128i castsi512_si128(Integers v) { return _mm256_castsi256_si128(v.low); }
 EXN_EMULATED_CALL Integers maskz_compress_epi8(uint64_t m, Integers v) {
   uint8_t bytes[64], some[64] = {};
   std::memcpy(bytes, &v, sizeof bytes);
@@ -425,6 +430,9 @@ EXN_EMULATED __mmask16 fpclass_ps_mask(Floats a) {
 #define _mm512_storeu_ps EXN_USE(storeu_ps)
 #define _mm512_mask_loadu_ps EXN_USE(mask_loadu_ps)
 #define _mm512_mask_storeu_ps EXN_USE(mask_storeu_ps)
+#define _mm512_castsi512_si128 EXN_USE(castsi512_si128)
+#define _mm512_kunpackd EXN_USE(kunpackd)
+#define _mm512_kunpackw EXN_USE(kunpackw)
 #define _mm512_maskz_compress_epi8 EXN_USE(maskz_compress_epi8)
 #define _mm512_maskz_compress_ps EXN_USE(maskz_compress_ps)
 #define _mm256_maskz_loadu_epi16 EXN_USE(maskz_loadu_epi16_256)

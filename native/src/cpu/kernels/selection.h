@@ -8,8 +8,9 @@
 //
 // A long row is passed over once instead: a sample of it gives two scores that the k-th largest is
 // nearly always between, the pass marks what is above both and sets aside the few between them, and
-// only among those the bisection looks for the cut. Where the sample misled, or has too many scores
-// between the bounds, the row is bisected as a whole. Threads share out such a row.
+// only among those the bisection looks for the cut. Then each piece knows where its list begins.
+// Where the sample misled, or has too many scores between the bounds, the row is bisected as a
+// whole. Threads share out such a row, the sample included.
 #pragma once
 
 #include <cmath>
@@ -163,16 +164,20 @@ static __attribute__((noinline)) ScoreCut cut_at(const float* x, int64_t n, int6
 // From so many columns on a segment is sampled. A sample is an eighth of them or less: it and what
 // is looked at of it fit where few of the scores fit.
 constexpr int64_t kLong = 16384;
+constexpr uint32_t kAllLanes = (uint32_t{1} << kLanes) - 1;
 // Columns of a long row that are passed over at a time, by one thread: in L1.
 constexpr int64_t kPiece = 8192;
+constexpr int64_t kSeenWords = kPiece / 64 / 64;
+// Places for its near scores: a few more are written.
+constexpr int64_t kNearPiece = kPiece + 64;
 // What a thread takes of them, and how many columns pay for waking it.
 constexpr int64_t kPiecesOfThread = 2;
 constexpr int64_t kWorthThreads = 65536;
 
 // Calls f(i) for [0, pieces), where `shared` on several threads.
-template <class F>
+template <int64_t kOfThread = kPiecesOfThread, class F>
 static EXN_SIMD void for_pieces(int64_t pieces, bool shared, F&& f) {
-  parallel_for(pieces, shared ? kPiecesOfThread : pieces, [&](int64_t first, int64_t last) {
+  parallel_for(pieces, shared ? kOfThread : pieces, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) f(i);
   });
 }
@@ -201,7 +206,8 @@ static EXN_SIMD T* list_bits(uint64_t bits, T* to, F&& value) {
   return end;
 }
 
-// Writes first + i for each set bit i; up to 64 places may be written.
+// Writes first + i for each set bit i, and up to kMoreListed places more.
+constexpr int64_t kMoreListed = 16;
 static EXN_SIMD int32_t* list_columns(uint64_t bits, int32_t first, int32_t* to) {
 #if defined(EXN_HAS_STORE_NUMBERS)
   return store_numbers(to, first, bits);
@@ -231,13 +237,16 @@ struct SelectionRoom {
   ColumnSet open;  // candidates
   ColumnSet taken;
   // Of long rows, the scores between the bounds, those of a piece from its first column on, and
-  // their columns.
+  // their columns, which count in those words alone that have a bit in `seen`.
   float* near = nullptr;
   ColumnSet between;
+  ColumnSet seen;
   // Of each piece, how many scores are above the bounds and between them, where -1 stands for NaN;
-  // later where its list begins, and how many columns it has.
+  // later where its list begins, and how many columns it has or takes of those that equal the cut.
   int32_t* above = nullptr;
   int32_t* count = nullptr;
+  // Where its near scores begin: behind those of the piece before it, if a thread marked both.
+  int64_t* near_at = nullptr;
 
   // Rows share rooms: there are as many as can be of use to threads, within a few MiB.
   static EXN_SIMD int64_t rooms(int64_t rows, int64_t columns) {
@@ -255,10 +264,12 @@ struct SelectionRoom {
     open.word = ws.take<uint64_t>(ColumnSet::words(columns));
     taken.word = ws.take<uint64_t>(ColumnSet::words(columns) + 1);
     if (columns < kLong) return;
-    near = ws.take<float>(padded(columns) + kLanes);
+    near = ws.take<float>(pieces(columns) * kNearPiece);
     between.word = ws.take<uint64_t>(ColumnSet::words(columns));
-    above = ws.take<int32_t>(pieces(columns));
+    seen.word = ws.take<uint64_t>(pieces(columns) * kSeenWords);
+    above = ws.take<int32_t>(pieces(columns) + 1);
     count = ws.take<int32_t>(pieces(columns));
+    near_at = ws.take<int64_t>(pieces(columns));
   }
 };
 
@@ -286,8 +297,10 @@ struct SelectionRooms {
     if (columns < kLong) return r;
     r.near += i * step_;
     r.between.word += i * step_ / 2;
+    r.seen.word += i * step_ / 2;
     r.above += i * step_;
     r.count += i * step_;
+    r.near_at += i * step_ / 2;
     return r;
   }
 
@@ -306,15 +319,23 @@ class Selector {
   template <class T>
   EXN_SIMD void run(const T* scores, int64_t row, int64_t limit, const SelectionRoom& room,
                     bool shared = false) const {
-    mark(row, limit, room);
+    const bool whole = is_whole() && limit >= kLong;
     bool valid = true;
+    if (whole && wanted(row, 0) > 0) {
+      const int64_t k = wanted(row, 0);
+      const Outcome outcome =
+          take_sampled<true>(scores, {0, limit}, k, room, shared, s_.indices + row * s_.capacity);
+      if (outcome == Outcome::kTaken) return finish(row, k, true, shared);
+      valid = outcome != Outcome::kBroken;
+    }
+    mark(row, limit, room);
     for (int64_t g = 0; valid && g < s_.segment_count; ++g) {
-      const int64_t end = segment(g + 1) < limit ? segment(g + 1) : limit;
-      const int64_t k = s_.budget != nullptr ? s_.budget[row * s_.segment_count + g] : s_.k;
-      if (segment(g) < end) valid = select_from(scores, {segment(g), end}, k, limit, room, shared);
+      const Columns at = {segment(g), segment(g + 1) < limit ? segment(g + 1) : limit};
+      const int64_t k = wanted(row, g);
+      if (at.begin < at.end) valid = select_from(scores, at, k, limit, room, shared, !whole);
     }
     if (!valid) room.taken.insert(0, limit);
-    write(row, valid, room, shared);
+    finish(row, write(row, room, shared), valid, shared);
   }
 
   // Whether threads gain by sharing each of so many rows, and not the rows.
@@ -327,6 +348,15 @@ class Selector {
 
   EXN_SIMD int64_t segment(int64_t g) const {
     return s_.segments != nullptr ? s_.segments[g] : g == 0 ? 0 : columns_;
+  }
+
+  EXN_SIMD int64_t wanted(int64_t row, int64_t g) const {
+    return s_.budget != nullptr ? s_.budget[row * s_.segment_count + g] : s_.k;
+  }
+
+  // Whether all columns below the limit are candidates, of one segment.
+  EXN_SIMD bool is_whole() const {
+    return s_.segments == nullptr && s_.keep_count == 0 && s_.drop_count == 0;
   }
 
   // Calls f(begin, end) for the ranges of a row.
@@ -354,9 +384,9 @@ class Selector {
   // Takes the k best candidates of a segment, unless one is NaN: then it returns false.
   template <class T>
   EXN_SIMD bool select_from(const T* scores, const Columns& at, int64_t k, int64_t limit,
-                            const SelectionRoom& room, bool shared) const {
-    if (at.end - at.begin >= kLong && k > 0) {
-      const Outcome outcome = take_sampled(scores, at, k, room, shared);
+                            const SelectionRoom& room, bool shared, bool may_sample) const {
+    if (may_sample && at.end - at.begin >= kLong && k > 0) {
+      const Outcome outcome = take_sampled<false>(scores, at, k, room, shared, nullptr);
       if (outcome != Outcome::kMissed) return outcome == Outcome::kTaken;
     }
     float low, high;
@@ -437,162 +467,282 @@ class Selector {
 
   // Two scores that hold the cut below the best `share` of the candidates, most likely; the same one
   // where many candidates have it. False if too many lie between them.
-  template <class T>
+  template <bool kWhole, class T>
   EXN_SIMD bool sample(const T* scores, const Columns& at, double share, const SelectionRoom& room,
-                       Bounds* bounds) const {
+                       bool shared, Bounds* bounds) const {
     const int64_t n = at.end - at.begin;
+    // Of a small share few lie between the bounds anyway.
+    const int largest = share < 1.0 / 512 ? 12 : 13;
     int shift = 11;
-    while (shift < 13 && n >> shift > 32) ++shift;
+    while (shift < largest && n >> shift > 32) ++shift;
+    constexpr int64_t kPart = 1024;
     float* const x = room.near_cut;
-    int64_t count = 0;
-    for (int64_t i = 0; i < int64_t{1} << shift; ++i) {
-      const uint32_t jitter = static_cast<uint32_t>(i) * 2654435761u >> 16;
-      const int64_t j = at.begin + ((i << 16 | jitter) * n >> (16 + shift));
-      x[count] = to_float(scores[j]);
-      count += x[count] == x[count] && (room.open.word[j / 64] >> j % 64 & 1) != 0 ? 1 : 0;
+    for_pieces<1>((int64_t{1} << shift) / kPart, shared, [&](int64_t part) EXN_FLAT {
+      for (int64_t i = part * kPart; i < (part + 1) * kPart; ++i) {
+        const uint32_t jitter = static_cast<uint32_t>(i) * 2654435761u >> 16;
+        const int64_t j = at.begin + ((i << 16 | jitter) * n >> (16 + shift));
+        const bool open = kWhole || (room.open.word[j / 64] >> j % 64 & 1) != 0;
+        x[i] = open ? to_float(scores[j]) : NAN;
+      }
+    });
+    int64_t count = int64_t{1} << shift;
+    f32v least = set1(HUGE_VALF), most = set1(-HUGE_VALF);
+    uint32_t numbers = kAllLanes;
+    for (int64_t i = 0; i < count; i += kLanes) {
+      const f32v v = load(x + i);
+      numbers &= bits_of(equal(v, v));
+      least = min(v, least);  // a NaN is no bound
+      most = max(v, most);
     }
+    const float lowest = -reduce_max(sub(zero(), least)), highest = reduce_max(most);
+    if (numbers != kAllLanes) count = keep_between(x, count, lowest, highest, x);
     if (count == 0) return false;
     float* const more = x + count;
-    f32v least = set1(x[0]), most = least;
-    for_vectors(count, [&](int64_t i, int lanes) EXN_FLAT {
-      const f32v v = load_part(x + i, lanes, x[0]);
-      least = min(v, least);
-      most = max(v, most);
-    });
-    const float lowest = -reduce_max(sub(zero(), least)), highest = reduce_max(most);
-    const auto best = [&](int64_t place) EXN_FLAT {
-      return cut_at(x, count, place, lowest, highest, more).bar;
+    const auto best = [&](int64_t place, float* free) EXN_FLAT {
+      return cut_at(x, count, place, lowest, highest, free).bar;
     };
     // The place of the cut in the sample, and four deviations to both sides.
     const double place = share * static_cast<double>(count);
     const double away = 4 * ::sqrt(place * (1 - share)) + 4;
     const auto above = place < away ? 0 : static_cast<int64_t>(place - away);
     const int64_t below = static_cast<int64_t>(place + away) + 1;
-    bounds->high = above < 1 ? HUGE_VALF : best(above);
-    bounds->low = below > count ? -HUGE_VALF : best(below);
+    for_pieces<1>(2, shared, [&](int64_t side) {
+      if (side == 0) {
+        bounds->high = above < 1 ? HUGE_VALF : best(above, more);
+      } else {
+        bounds->low = below > count ? -HUGE_VALF : best(below, more + count / kFew + kLanes);
+      }
+    });
     const int64_t near = keep_between(x, count, bounds->low, bounds->high, more);
-    if (near <= count / (2 * kFew)) return true;
-    const float bar = best(static_cast<int64_t>(place) + 1);
+    if (near <= count / 10) return true;  // as where scores differ
+    const float bar = best(static_cast<int64_t>(place) + 1, more);
+    if (keep_between(x, count, bar, bar, more) <= near / 2) return near <= count / (2 * kFew);
     bounds->low = bounds->high = bar;
-    return keep_between(x, count, bar, bar, more) > near / 2;
+    return true;
   }
 
-  // Marks the scores of a piece above the bounds, and those between them; sets these aside, or, if
-  // there is but one such score, counts them. NaN are taken for near until they are found there.
-  template <bool kOneScore, class T>
-  EXN_SIMD void mark_piece(const T* scores, const Columns& at, int64_t piece, const Bounds& bounds,
-                           const SelectionRoom& room) const {
+  // Marks the scores of a piece above the bounds, and those between them; sets these aside at
+  // `near`, and returns where they end, or, if there is but one such score, counts them. NaN are
+  // taken for near until they are found there. kWhole: all columns are candidates, and nothing is
+  // taken as yet.
+  template <bool kOneScore, bool kWhole, class T>
+  EXN_SIMD float* mark_piece(const T* scores, Columns at, int64_t piece, Bounds bounds, float* near,
+                             const SelectionRoom& room) const {
     const Words words = words_of(at, piece);
     constexpr int64_t kAhead = 4096 / sizeof(T);
-    float* const near = room.near + piece * kPiece;
+    const bool ahead = tuning().prefetch_streams;
+    // What the loop writes may lie anywhere, for all that the compiler knows, so it reads copies.
+    uint64_t* const open_words = room.open.word;
+    uint64_t* const taken_words = room.taken.word;
+    uint64_t* const between_words = room.between.word;
+    const f32v low = set1(bounds.low), high = set1(bounds.high);
     float* to = near;
     int64_t taken = 0, same = 0;
-    uint64_t broken = 0;
-    for (int64_t w = words.first; w < words.last; ++w) {
+    uint64_t broken = 0, seen = 0;
+    const auto mark_word = [&](int64_t w, uint64_t open, auto&& bits_where) EXN_FLAT {
       const T* x = scores + w * 64;
-      uint64_t open = room.open.word[w];
-      if (w * 64 < at.begin) open &= ~uint64_t{0} << at.begin % 64;
-      const int64_t rest = at.end - w * 64;
-      if (rest < 64) open &= ~uint64_t{0} >> (64 - rest);
-      const auto bits_where = [&](auto is) EXN_FLAT {
-        uint64_t bits = 0;
-        if (rest >= 64) {
-          for (int i = 0; i < 64; i += kLanes) bits |= uint64_t{bits_of(is(load(x + i)))} << i;
-        } else {
-          for_vectors(rest, [&](int64_t i, int lanes) EXN_FLAT {
-            bits |= uint64_t{bits_of(is(load_part(x + i, lanes, NAN)))} << i;
-          });
-        }
-        return bits;
-      };
-      for (int i = 0; i < 64; i += kLineOf<T>) prefetch_l1(x + kAhead + i);
-      open &= ~bits_where([&](f32v v) EXN_FLAT { return less(v, set1(bounds.low)); });
-      if (open == 0) {
-        room.between.word[w] = 0;
-        continue;
-      }
-      const uint64_t above =
-          open & bits_where([&](f32v v) EXN_FLAT { return less(set1(bounds.high), v); });
+      for (int i = 0; ahead && i < 64; i += kLineOf<T>) prefetch_l1(x + kAhead + i);
+      if (!kWhole) open &= open_words[w];
+      open &= ~bits_where([&](f32v v) EXN_FLAT { return less(v, low); });
+      if (open == 0) return;
+      const uint64_t above = open & bits_where([&](f32v v) EXN_FLAT { return less(high, v); });
       const uint64_t between = open & ~above;
-      room.taken.word[w] |= above;
+      taken_words[w] = kWhole ? above : taken_words[w] | above;
+      between_words[w] = between;
+      seen |= uint64_t{1} << w % 64;
       taken += ColumnSet::ones(above);
       if (kOneScore) {
-        broken |= between & ~bits_where([&](f32v v)
-                                            EXN_FLAT { return equal(v, set1(bounds.low)); });
+        broken |= between & ~bits_where([&](f32v v) EXN_FLAT { return equal(v, low); });
         same += ColumnSet::ones(between);
       } else {
-        to = list_bits<4>(between, to, [&](int j) EXN_FLAT { return to_float(x[j]); });
+        to = list_bits<3>(between, to, [&](int j) EXN_FLAT { return to_float(x[j]); });
       }
-      room.between.word[w] = between;
+    };
+    const auto mark_part = [&](int64_t w) EXN_FLAT {
+      const int64_t rest = at.end - w * 64 < 64 ? at.end - w * 64 : 64;
+      uint64_t open = ~uint64_t{0} >> (64 - rest);
+      if (w * 64 < at.begin) open &= ~uint64_t{0} << at.begin % 64;
+      mark_word(w, open, [&](auto is) EXN_FLAT {
+        uint64_t bits = 0;
+        for_vectors(rest, [&](int64_t i, int lanes) EXN_FLAT {
+          bits |= uint64_t{bits_of(is(load_part(scores + w * 64 + i, lanes, NAN)))} << i;
+        });
+        return bits;
+      });
+    };
+    for (int64_t first = words.first; first < words.last;) {
+      const int64_t end = (first / 64 + 1) * 64, last = end < words.last ? end : words.last;
+      const int64_t full = last * 64 <= at.end ? last : last - 1;
+      int64_t w = first;
+      seen = 0;
+      if (w * 64 < at.begin) mark_part(w++);
+      for (; w < full; ++w) {
+        mark_word(w, ~uint64_t{0}, [&](auto is) EXN_FLAT {
+          const T* x = scores + w * 64;
+#if defined(EXN_HAS_JOIN_BITS)
+          return join_bits(is(load(x)), is(load(x + 16)), is(load(x + 32)), is(load(x + 48)));
+#else
+          uint64_t bits = 0;
+          for (int i = 0; i < 64; i += kLanes) bits |= uint64_t{bits_of(is(load(x + i)))} << i;
+          return bits;
+#endif
+        });
+      }
+      if (w < last) mark_part(w);
+      room.seen.word[first / 64] = seen;
+      first = last;
     }
     if (!kOneScore) {
       same = to - near;
       for_vectors(same, [&](int64_t i, int lanes) EXN_FLAT {
         const f32v v = load_part(near + i, lanes, 0.0f);
-        broken |= ~bits_of(equal(v, v)) & ((uint32_t{1} << kLanes) - 1);
+        broken |= ~bits_of(equal(v, v)) & kAllLanes;
       });
     }
     room.above[piece] = static_cast<int32_t>(taken);
     room.count[piece] = broken != 0 ? -1 : static_cast<int32_t>(same);
+    room.near_at[piece] = near - room.near;
+    return to;
   }
 
-  // Takes the scores of a piece above the bar, and leaves those that equal it as the near ones.
-  __attribute__((noinline)) void take_near(const Columns& at, int64_t piece, float bar,
-                                           const SelectionRoom& room) const {
+  // Calls f(w) for the words of a piece that were seen.
+  template <class F>
+  static EXN_SIMD void for_seen(const Columns& at, int64_t piece, const SelectionRoom& room,
+                                F&& f) {
     const Words words = words_of(at, piece);
-    const float* near = room.near + piece * kPiece;
-    const bool few = room.count[piece] < kPiece / 64;
-    int64_t equals = 0;
-    for (int64_t w = words.first; w < words.last; ++w) {
-      const uint64_t between = room.between.word[w];
-      if (few && between == 0) continue;
-      const int64_t ones = ColumnSet::ones(between);
-      uint64_t above = 0, same = 0;
-      int64_t i = 0;
-      do {  // at least once: often it is once, and rarely none at all
-        const f32v v = load(near + i);
-        above |= uint64_t{bits_of(less(set1(bar), v))} << i;
-        same |= uint64_t{bits_of(equal(v, set1(bar)))} << i;
-        i += kLanes;
-      } while (i < ones);
-      near += ones;
-      room.taken.word[w] |= spread(above, between);
-      room.between.word[w] = same = spread(same, between);
-      equals += ColumnSet::ones(same);
-    }
-    room.count[piece] = static_cast<int32_t>(equals);
-  }
-
-  // Takes the first of the near columns, so many.
-  EXN_SIMD void take_first(const Columns& at, int64_t wanted, const SelectionRoom& room) const {
-    for (int64_t w = at.begin / 64; wanted > 0; ++w) {
-      uint64_t bits = room.between.word[w];
-      const int64_t ones = ColumnSet::ones(bits);
-      for (int64_t more = ones - wanted; more > 0; --more)
-        bits &= ~(uint64_t{1} << (63 - __builtin_clzll(bits)));
-      room.taken.word[w] |= bits;
-      wanted -= ones;
+    for (int64_t s = words.first / 64; s * 64 < words.last; ++s) {
+      for (uint64_t left = room.seen.word[s]; left != 0; left &= left - 1)
+        f(s * 64 + first_bit(left));
     }
   }
 
-  template <class T>
-  EXN_SIMD Outcome take_sampled(const T* scores, const Columns& at, int64_t k,
-                                const SelectionRoom& room, bool shared) const {
+  // Takes the scores of a piece above the bar, and those that equal it if the piece takes any.
+  // kWhole: lists what is taken, by several threads if `shared`.
+  template <bool kOneScore, bool kWhole>
+  __attribute__((noinline)) void settle(const Columns& at, int64_t piece, float bar,
+                                        const SelectionRoom& room, bool shared,
+                                        int32_t* list) const {
+    const float* near = room.near + room.near_at[piece];
+    const f32v cut = set1(bar);
+    const bool equals = room.count[piece] != 0;
+    uint64_t* const taken_words = room.taken.word;
+    const uint64_t* const between_words = room.between.word;
+    int32_t *to = nullptr, *end = nullptr;
+    if (kWhole) {
+      const int64_t begin = room.above[piece], next = room.above[piece + 1];
+      if (begin >= s_.capacity) return;
+      to = list + begin;
+      end = list + (shared && next < s_.capacity ? next : s_.capacity);
+    }
+    const auto settle_words = [&](auto is) EXN_FLAT {
+      for_seen(at, piece, room, [&](int64_t w) EXN_FLAT {
+        const uint64_t between = between_words[w];
+        uint64_t bits = taken_words[w];
+        if (kOneScore) {
+          bits |= equals ? between : 0;
+        } else {
+          const int64_t ones = ColumnSet::ones(between);
+          uint64_t above = 0;
+          int64_t i = 0;
+          do {  // at least once: often it is once, and rarely none at all
+            above |= uint64_t{is(load(near + i))} << i;
+            i += kLanes;
+          } while (i < ones);
+          near += ones;
+          bits |= spread(above, between);
+        }
+        if (!kWhole) {
+          taken_words[w] = bits;
+        } else {
+          to = list_word(w, bits, to, end);
+        }
+      });
+    };
+    if (equals) {
+      settle_words([&](f32v v) EXN_FLAT { return bits_of(less(cut, v)) | bits_of(equal(cut, v)); });
+    } else {
+      settle_words([&](f32v v) EXN_FLAT { return bits_of(less(cut, v)); });
+    }
+  }
+
+  // Leaves the first of a piece's near columns that equal the bar, so many, and none of the others.
+  template <bool kOneScore>
+  static __attribute__((noinline)) void leave_first(const Columns& at, int64_t piece, int64_t some,
+                                                    float bar, const SelectionRoom& room) {
+    if (kOneScore) {
+      for_seen(at, piece, room, [&](int64_t w) EXN_FLAT {
+        uint64_t bits = room.between.word[w];
+        int64_t ones = ColumnSet::ones(bits);
+        for (; ones > some; --ones) bits &= ~(uint64_t{1} << (63 - __builtin_clzll(bits)));
+        room.between.word[w] = bits;
+        some -= ones;
+      });
+      return;
+    }
+    float* const near = room.near + room.near_at[piece];
+    for (int64_t i = 0; i < room.count[piece]; ++i) {
+      if (near[i] == bar && --some < 0) near[i] = NAN;
+    }
+  }
+
+  // Where the lists of pieces begin, and which pieces take what equals the bar.
+  template <bool kOneScore>
+  static __attribute__((noinline)) void share_out(const Columns& at, int64_t equals, float bar,
+                                                  const SelectionRoom& room) {
+    const f32v cut = set1(bar), one = set1(1.0f);
+    int32_t begin = 0;
+    const int64_t last = (at.end - 1) / kPiece;
+    for (int64_t i = at.begin / kPiece; i <= last; ++i) {
+      int64_t more = room.above[i], same = room.count[i];
+      if (!kOneScore) {
+        const float* near = room.near + room.near_at[i];
+        f32v above = zero(), equal_to = zero();
+        for_vectors(room.count[i], [&](int64_t j, int lanes) EXN_FLAT {
+          const f32v v = load_part(near + j, lanes, NAN);
+          above = add(above, select(less(cut, v), one, zero()));
+          equal_to = add(equal_to, select(equal(cut, v), one, zero()));
+        });
+        more += static_cast<int64_t>(reduce_add(above));
+        same = static_cast<int64_t>(reduce_add(equal_to));
+      }
+      if (same > equals) {
+        if (equals > 0) leave_first<kOneScore>(at, i, equals, bar, room);
+        same = equals;
+      }
+      equals -= same;
+      room.above[i] = begin;
+      room.count[i] = static_cast<int32_t>(same);
+      begin += static_cast<int32_t>(more + same);
+    }
+    room.above[last + 1] = begin;
+  }
+
+  // Takes the k best of a segment; kWhole: and lists them.
+  template <bool kWhole, class T>
+  __attribute__((noinline)) Outcome take_sampled(const T* scores, const Columns& at, int64_t k,
+                                                 const SelectionRoom& room, bool shared,
+                                                 int32_t* list) const {
     const bool all = s_.keep_count == 0 && s_.drop_count == 0;
     const int64_t candidates = all ? at.end - at.begin : room.open.count(at.begin, at.end);
     Bounds bounds;
     if (k >= candidates ||
-        !sample(scores, at, static_cast<double>(k) / static_cast<double>(candidates), room,
-                &bounds))
+        !sample<kWhole>(scores, at, static_cast<double>(k) / static_cast<double>(candidates), room,
+                        shared, &bounds))
       return Outcome::kMissed;
-    const bool one_score = bounds.low == bounds.high;
+    return bounds.low == bounds.high
+               ? take_between<true, kWhole>(scores, at, k, bounds, room, shared, list)
+               : take_between<false, kWhole>(scores, at, k, bounds, room, shared, list);
+  }
+
+  template <bool kOneScore, bool kWhole, class T>
+  EXN_SIMD Outcome take_between(const T* scores, const Columns& at, int64_t k, const Bounds& bounds,
+                                const SelectionRoom& room, bool shared, int32_t* list) const {
     const int64_t first = at.begin / kPiece, last = (at.end + kPiece - 1) / kPiece;
-    for_pieces(last - first, shared, [&](int64_t i) EXN_FLAT {
-      if (one_score) {
-        mark_piece<true>(scores, at, first + i, bounds, room);
-      } else {
-        mark_piece<false>(scores, at, first + i, bounds, room);
-      }
+    const int64_t chunk = shared ? kPiecesOfThread : last - first;
+    parallel_for(last - first, chunk, [&](int64_t begin, int64_t end) {
+      float* to = room.near + begin * kNearPiece;
+      for (int64_t i = begin; i < end; ++i)
+        to = mark_piece<kOneScore, kWhole>(scores, at, first + i, bounds, to, room);
     });
     int64_t near = 0;
     for (int64_t i = first; i < last; ++i) {
@@ -600,62 +750,79 @@ class Selector {
       k -= room.above[i];
       near += room.count[i];
     }
-    if (k <= 0 || k > near || (!one_score && near > (at.end - at.begin) / kFew)) {
-      ColumnSet::for_range(at.begin, at.end, [&](int64_t w, uint64_t bits) EXN_FLAT {
-        room.taken.word[w] &= ~(room.open.word[w] & bits);
-      });
+    if (k <= 0 || k > near || (!kOneScore && near > (at.end - at.begin) / kFew)) {
+      if (!kWhole) {
+        ColumnSet::for_range(at.begin, at.end, [&](int64_t w, uint64_t bits) EXN_FLAT {
+          room.taken.word[w] &= ~(room.open.word[w] & bits);
+        });
+      }
       return Outcome::kMissed;
     }
-    if (one_score) {
-      take_first(at, k, room);
-      return Outcome::kTaken;
+    ScoreCut cut = {bounds.low, k};
+    if (!kOneScore) {
+      const float* x = room.near + room.near_at[first];
+      // Several threads leave several runs of them.
+      if (x + near != room.near + room.near_at[last - 1] + room.count[last - 1]) {
+        int64_t n = 0;
+        for (int64_t i = first; i < last; ++i) {
+          const float* from = room.near + room.near_at[i];
+          for_vectors(room.count[i], [&](int64_t j, int lanes) EXN_FLAT {
+            store_part(room.near_cut + n + j, load_part(from + j, lanes, 0.0f), lanes);
+          });
+          n += room.count[i];
+        }
+        x = room.near_cut;
+      }
+      cut = cut_at(x, near, k, bounds.low, bounds.high, room.near_cut);
     }
-    int64_t gathered = 0;
-    for (int64_t i = first; i < last; ++i) {
-      const float* from = room.near + i * kPiece;
-      for_vectors(room.count[i], [&](int64_t j, int lanes) EXN_FLAT {
-        store_part(room.near_cut + gathered + j, load_part(from + j, lanes, 0.0f), lanes);
-      });
-      gathered += room.count[i];
-    }
-    const ScoreCut cut = cut_at(room.near_cut, near, k, bounds.low, bounds.high, room.near_cut);
-    for_pieces(last - first, shared,
-               [&](int64_t i) EXN_FLAT { take_near(at, first + i, cut.bar, room); });
-    take_first(at, cut.equal, room);
+    share_out<kOneScore>(at, cut.equal, cut.bar, room);
+    for_pieces(last - first, shared, [&](int64_t i) EXN_FLAT {
+      settle<kOneScore, kWhole>(at, first + i, cut.bar, room, shared, list);
+    });
     return Outcome::kTaken;
   }
 
   // ---- the list
+
+  // The columns of a word, up to `end`; returns where the next ones go.
+  static EXN_SIMD int32_t* list_word(int64_t w, uint64_t bits, int32_t* to, int32_t* end) {
+    const auto number = static_cast<int32_t>(w * 64);
+    if (end - to >= 64 || end - to >= ColumnSet::ones(bits) + kMoreListed)
+      return list_columns(bits, number, to);
+    for (; bits != 0 && to < end; bits &= bits - 1) *to++ = number + first_bit(bits);
+    return to;
+  }
 
   // The columns of some words, from `to` up to `end`. Returns how many there are.
   static EXN_SIMD int64_t list_words(const SelectionRoom& room, const Words& words, int32_t* to,
                                      int32_t* end) {
     int64_t all = 0;
     for (int64_t w = words.first; w < words.last; ++w) {
-      uint64_t left = room.taken.word[w];
+      const uint64_t left = room.taken.word[w];
       if (left == 0) continue;
       all += ColumnSet::ones(left);
-      const auto number = static_cast<int32_t>(w * 64);
-      if (end - to >= 64) {
-        to = list_columns(left, number, to);
-        continue;
-      }
-      for (; left != 0 && to < end; left &= left - 1) *to++ = number + first_bit(left);
+      to = list_word(w, left, to, end);
     }
     return all;
   }
 
-  __attribute__((noinline)) void write(int64_t row, bool valid, const SelectionRoom& room,
-                                       bool shared) const {
+  __attribute__((noinline)) int64_t write(int64_t row, const SelectionRoom& room,
+                                          bool shared) const {
     int32_t* list = s_.indices + row * s_.capacity;
-    const int64_t count =
-        shared ? write_shared(list, room)
-               : list_words(room, {0, ColumnSet::words(columns_)}, list, list + s_.capacity);
+    return shared ? write_shared(list, room)
+                  : list_words(room, {0, ColumnSet::words(columns_)}, list, list + s_.capacity);
+  }
+
+  // What stands beside the list of a row with so many columns, and behind it.
+  EXN_SIMD void finish(int64_t row, int64_t count, bool valid, bool shared) const {
+    int32_t* list = s_.indices + row * s_.capacity;
     if (s_.count != nullptr) s_.count[row] = static_cast<int32_t>(count);
     if (s_.valid != nullptr) s_.valid[row] = valid ? 1 : 0;
-    for_pieces(SelectionRoom::pieces(s_.capacity), shared, [&](int64_t i) EXN_FLAT {
-      const int64_t begin = i * kPiece > count ? i * kPiece : count;
-      const int64_t end = (i + 1) * kPiece < s_.capacity ? (i + 1) * kPiece : s_.capacity;
+    const int64_t first = count < s_.capacity ? count : s_.capacity;
+    const int64_t rest = s_.capacity - first;
+    for_pieces(SelectionRoom::pieces(rest), shared, [&](int64_t i) EXN_FLAT {
+      const int64_t begin = first + i * kPiece;
+      const int64_t end = begin + kPiece < s_.capacity ? begin + kPiece : s_.capacity;
       for (int64_t at = begin; at < end; ++at) list[at] = -1;
     });
   }

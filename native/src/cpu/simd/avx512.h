@@ -116,25 +116,31 @@ static EXN_SIMD int store_some(float* p, f32v v, uint32_t bits) {
   store(p, _mm512_maskz_compress_ps(static_cast<maskv>(bits), v));
   return __builtin_popcount(bits);
 }
-// Writes first + i for each set bit i; up to 64 places may be written.
+// A store of 16 is enough for most.
 #define EXN_HAS_STORE_NUMBERS 1
 static EXN_SIMD int32_t* store_numbers(int32_t* p, int32_t first, uint64_t bits) {
   alignas(64) static constexpr uint8_t kCount[64] = {
       0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
       22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
       44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
-  alignas(64) uint8_t some[64];
   const __m512i listed = _mm512_maskz_compress_epi8(bits, _mm512_loadu_si512(kCount));
-  _mm512_storeu_ps(some, _mm512_castsi512_ps(listed));
+  const auto put = [&](int32_t* to, __m128i some) EXN_FLAT {
+    const __m512i numbers = _mm512_add_epi32(_mm512_set1_epi32(first), _mm512_cvtepu8_epi32(some));
+    _mm512_storeu_ps(to, _mm512_castsi512_ps(numbers));
+  };
   const int n = __builtin_popcountll(bits);
-  int i = 0;
-  do {
-    const __m128i part = _mm_load_si128(reinterpret_cast<const __m128i*>(some + i));
-    const __m512i numbers = _mm512_add_epi32(_mm512_set1_epi32(first), _mm512_cvtepu8_epi32(part));
-    _mm512_storeu_ps(p + i, _mm512_castsi512_ps(numbers));
-    i += 16;
-  } while (i < n);
+  put(p, _mm512_castsi512_si128(listed));
+  if (__builtin_expect(n > 16, 0)) {
+    alignas(64) uint8_t some[64];
+    _mm512_storeu_ps(some, _mm512_castsi512_ps(listed));
+    for (int i = 16; i < n; i += 16)
+      put(p + i, _mm_load_si128(reinterpret_cast<const __m128i*>(some + i)));
+  }
   return p + n;
+}
+#define EXN_HAS_JOIN_BITS 1
+static EXN_SIMD uint64_t join_bits(maskv a, maskv b, maskv c, maskv d) {
+  return _mm512_kunpackd(_mm512_kunpackw(d, c), _mm512_kunpackw(b, a));
 }
 static EXN_SIMD void store_n(bf16* p, f32v v, int n) {
   _mm256_mask_storeu_epi16(p, first_lanes(n), narrow_bf16(v));

@@ -16,7 +16,9 @@
 //   store_some(p, v, bits)  the lanes of `bits` one behind the other, and returns how many; up to
 //                           kLanes elements may be written
 //   store_numbers(p, first, bits)
-//                           first + i for each bit i of 64 that is set, where the set has it
+//                           first + i for each bit i of 64 that is set, where the set has it; up to
+//                           16 elements more may be written
+//   join_bits(a, b, c, d)   the bits of 4 masks of 16 lanes, those of a lowest, where the set has it
 //   load_n, store_n         the first n lanes, 0 <= n <= kLanes; the others read as `fill`, and
 //                           their memory is not touched
 #pragma once
