@@ -671,7 +671,7 @@ class Selector {
                                                     float bar, const SelectionRoom& room) {
     if (kOneScore) {
       for_seen(at, piece, room, [&](int64_t w) EXN_FLAT {
-        uint64_t bits = room.between.word[w];
+        uint64_t bits = some > 0 ? room.between.word[w] : 0;
         int64_t ones = ColumnSet::ones(bits);
         for (; ones > some; --ones) bits &= ~(uint64_t{1} << (63 - __builtin_clzll(bits)));
         room.between.word[w] = bits;
