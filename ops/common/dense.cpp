@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dense.h"
 
+#include "blocks.h"
+
 namespace exn::test {
 
 const std::vector<const char*> kNorms = {"none", "rms", "layer"};
@@ -21,7 +23,9 @@ Values exact_values(const HostTensor& t, int64_t row) {
 
 Matrix matrix_of(const HostTensor& t) {
   Matrix rows;
-  for (int64_t r = 0; r < t.rows; ++r) rows.push_back(row_of<double>(t, r));
+  for (int64_t r = 0; r < t.rows; ++r) {
+    rows.push_back(t.blocks == EXN_BLOCKS_NONE ? row_of<double>(t, r) : unpacked_row(t, r));
+  }
   return rows;
 }
 

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "tensor.h"
+#include "blocks.h"
 
 namespace exn::test {
 
@@ -72,6 +72,7 @@ struct MatrixSpec {
   int64_t rows = 0;
   int64_t cols = 0;
   Type type = Type::kF32;
+  int32_t blocks = EXN_BLOCKS_NONE;  // else type is u8
   int64_t pad = 0;
   int64_t offset = 0;
   std::string fill = "normal";
@@ -127,14 +128,19 @@ inline MatrixSpec read_matrix(const Row& row, const char* cols = "cols") {
   return m;
 }
 
-// The columns of a matrix called `name`: <name> (the dtype), <name>_pad, <name>_offset,
+// The columns of a matrix called `name`: <name> (the dtype, or of what blocks it is), <name>_pad, <name>_offset,
 // <name>_fill, <name>_scale. `special` is the column of its special values, or null.
 inline MatrixSpec read_matrix(const Row& row, const std::string& name, const char* rows,
                               const char* cols, const char* special = nullptr) {
   MatrixSpec m;
   m.rows = row.integer(rows);
   m.cols = row.integer(cols);
-  m.type = row.type(name.c_str());
+  if (const BlockFormat* const format = block_format(row.text(name.c_str()))) {
+    m.type = Type::kU8;
+    m.blocks = format->tag;
+  } else {
+    m.type = row.type(name.c_str());
+  }
   m.pad = row.integer((name + "_pad").c_str());
   m.offset = row.integer((name + "_offset").c_str());
   m.fill = row.text((name + "_fill").c_str());
@@ -143,7 +149,23 @@ inline MatrixSpec read_matrix(const Row& row, const std::string& name, const cha
   return m;
 }
 
+// Bytes of a matrix of weights, and what it is called in a case's description.
+inline double weight_bytes(const MatrixSpec& m) {
+  const auto elements = static_cast<double>(m.rows) * static_cast<double>(m.cols);
+  if (m.blocks == EXN_BLOCKS_NONE) return elements * static_cast<double>(size_of(m.type));
+  const BlockFormat& format = *block_format(m.blocks);
+  return elements * static_cast<double>(format.bytes) / static_cast<double>(format.elements);
+}
+inline const char* weight_name(const MatrixSpec& m) {
+  return m.blocks == EXN_BLOCKS_NONE ? name_of(m.type) : block_format(m.blocks)->name;
+}
+
 inline HostTensor make_matrix(const MatrixSpec& m, uint64_t seed, uint64_t stream) {
+  if (m.blocks != EXN_BLOCKS_NONE) {
+    HostTensor t = make_blocks(*block_format(m.blocks), m.rows, m.cols, m.pad, m.offset);
+    fill_blocks(&t, seed, stream, m.fill, m.scale, m.special);
+    return t;
+  }
   HostTensor t = make_tensor(m.type, {m.rows, m.cols}, m.pad, m.offset);
   fill(&t, seed, stream, m.fill, m.scale, m.special);
   return t;

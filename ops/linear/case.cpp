@@ -58,6 +58,7 @@ std::unique_ptr<Instance> instantiate(const LinearCase& c, const LinearInputs& i
   params.struct_size = sizeof params;
   params.input = instance->input(in.input);
   params.weight = instance->input(in.weight);
+  params.weight_blocks = in.weight.blocks;
   params.bias = instance->input(in.bias);
   params.residual =
       c.in_place ? instance->in_out("out", in.residual) : instance->input(in.residual);
@@ -77,14 +78,14 @@ Case make_case(const LinearCase& c) {
   const auto oracle = lazily([c, in] { return linear_oracle(c, in()); });
   result.judge = [oracle](const Outputs& got) { return compare("out", oracle(), got[0]); };
   const int64_t rows = c.input.rows, dim = c.input.cols, cols = c.weight.rows;
-  result.compulsory_bytes = passes_over_weights(rows) * bytes_of(cols * dim, c.weight.type) +
+  result.compulsory_bytes = passes_over_weights(rows) * weight_bytes(c.weight) +
                             bytes_of(rows * dim, c.input.type) +
                             (c.residual == "-" ? 1 : 2) * bytes_of(rows * cols, c.out_type);
   result.description = {{"rows", text(rows)},
                         {"dim", text(dim)},
                         {"cols", text(cols)},
                         {"dtype", quoted(name_of(c.input.type))},
-                        {"weight_dtype", quoted(name_of(c.weight.type))},
+                        {"weight_dtype", quoted(weight_name(c.weight))},
                         {"out_dtype", quoted(name_of(c.out_type))},
                         {"residual", text(c.residual != "-")}};
   return result;

@@ -5,6 +5,7 @@
 
 #include <exeunt/attention.h>
 #include <exeunt/attention_scores.h>
+#include <exeunt/blocks.h>
 #include <exeunt/core.h>
 #include <exeunt/cosine.h>
 #include <exeunt/exit_head.h>

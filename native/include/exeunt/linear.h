@@ -10,12 +10,24 @@
  * weights in tiles, whose sums go in another order than those of fewer rows, and in which subnormal
  * bf16 weights count as 0 whatever the input is. EXEUNT_ISA=avx512 keeps to one order.
  *
- * Bytes that must move: N * D * sizeof(weight element) once for each block of up to 64 rows,
+ * Quantised weights (blocks.h) meet an input whose every 32 elements, from the first on, were
+ * rounded to multiples of 2^(e - 13), e the exponent of the largest magnitude among them, so that
+ * bf16 elements of at least 2^(e - 6) are kept exactly; their products with the integers of a block
+ * are summed exactly, and scaled and added up in f32. (CUDA may keep the input as it is.) So
+ *
+ *   |out - W x| <= 2^-14 * sum over 32s of (max |x| * sum |w|) + what sums of D terms in f32 lose
+ *
+ * A block whose d, m or dmin is NaN or infinite makes the outputs of its weight row NaN, or
+ * infinite where f32 arithmetic says so; an input element that is NaN or infinite makes its row of
+ * out NaN. Weights without blocks take such elements as f32 arithmetic does.
+ *
+ * Bytes that must move: N * D * sizeof(weight element), or N rows of blocks, once for each block of up to 64 rows,
  * R * D * sizeof(input element), R * N * sizeof(out element), and as much again for a residual.
  */
 #ifndef EXEUNT_LINEAR_H
 #define EXEUNT_LINEAR_H
 
+#include <exeunt/blocks.h>
 #include <exeunt/core.h>
 
 #ifdef __cplusplus
@@ -25,11 +37,14 @@ extern "C" {
 typedef struct exn_linear_params {
   uint64_t struct_size;     /**< sizeof(exn_linear_params) */
   const DLTensor* input;    /**< in, [R,D], f32 | f16 | bf16, last stride 1; R may be 0, D >= 1 */
-  const DLTensor* weight;   /**< in, [N,D], f32 | f16 | bf16, last stride 1; N >= 1 */
+  const DLTensor* weight;   /**< in, [N,D], f32 | f16 | bf16, or blocks (u8, weight_blocks),
+                                 last stride 1; N >= 1 */
   const DLTensor* bias;     /**< in, optional, [N], f32, compact */
   const DLTensor* residual; /**< in, optional, [R,N], dtype of out, last stride 1 */
   const DLTensor* out;      /**< out, [R,N], f32 | f16 | bf16, last stride 1;
                                  may be exactly `residual` */
+  int32_t weight_blocks;    /**< EXN_BLOCKS_NONE, or what blocks the rows of weight are made of */
+  int32_t reserved;         /**< 0 */
 } exn_linear_params;
 
 EXN_API exn_status exn_linear_supported(const exn_linear_params* params);

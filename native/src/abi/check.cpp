@@ -55,6 +55,13 @@ int64_t stride_of(const DLTensor* t, int32_t axis) {
 
 }  // namespace
 
+bool blocks_of(int32_t tag, Blocks* blocks) {
+  *blocks = static_cast<Blocks>(tag);
+  if (shape_of(*blocks).elements > 0) return true;
+  *blocks = Blocks::kNone;
+  return false;
+}
+
 const char* name_of(DType t) {
   static constexpr const char* kNames[] = {"f32", "f16", "bf16", "f64", "i32", "i64", "u8"};
   return kNames[static_cast<int32_t>(t)];
@@ -287,6 +294,32 @@ Matrix Check::any_matrix(const char* name, const DLTensor* t, DTypes allowed, Ro
   const int64_t extent = empty ? 0 : (m.rows - 1) * m.stride + m.cols;
   m.data = data(name, t, m.dtype, extent);
   note(name, m.data, extent * size_of(m.dtype), role, pitch_of(m.rows, m.stride, m.cols, m.dtype));
+  return m;
+}
+
+Matrix Check::weights(const char* name, const DLTensor* t, const char* blocks_name, int32_t blocks,
+                      const char* because, int64_t columns, Need need) {
+  Blocks known = Blocks::kNone;
+  if (blocks != EXN_BLOCKS_NONE && !blocks_of(blocks, &known)) {
+    fail_argument("%s is %d, expected one of EXN_BLOCKS_*: 0, %s", blocks_name, blocks, kBlockTags);
+  }
+  Matrix m = matrix(name, t, known == Blocks::kNone ? kFloats : kU8Only, Role::kIn, need);
+  if (t == nullptr || !ok()) return m;
+  if (known == Blocks::kNone) {
+    same(name, "columns", m.cols, because, columns);
+    return m;
+  }
+  const BlockShape block = shape_of(known);
+  if (columns % block.elements != 0) {
+    fail_argument("%s has %lld columns, but %s is %d, whose blocks have %d elements", because,
+                  wide(columns), blocks_name, blocks, block.elements);
+  } else if (m.cols != columns / block.elements * block.bytes) {
+    fail_argument("%s has %lld bytes in a row, but %lld columns of %s %d take %lld", name,
+                  wide(m.cols), wide(columns), blocks_name, blocks,
+                  wide(columns / block.elements * block.bytes));
+  }
+  m.blocks = known;
+  m.cols = columns;
   return m;
 }
 

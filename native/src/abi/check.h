@@ -64,6 +64,10 @@ EXN_INLINE bool dtype_of(const DLDataType& t, DTypes allowed, DType* out) {
          is_dtype(t, allowed, DType::kF64, kDLFloat, 64, out);
 }
 
+// The tag in a public struct; kNone and false if it is none of kBlockTags.
+constexpr const char* kBlockTags = "2, 3, 6, 7, 8, 12, 13 or 14";
+bool blocks_of(int32_t tag, Blocks* blocks);
+
 // How many axes a tensor may have.
 struct Ranks {
   int32_t least;
@@ -149,6 +153,10 @@ class Check {
     m.stride = other.stride;
     return m;
   }
+  // The same of [N, as many columns as `because` has]: elements of a float type, or blocks as the
+  // tag `blocks` of the field `blocks_name` says.
+  Matrix weights(const char* name, const DLTensor* t, const char* blocks_name, int32_t blocks,
+                 const char* because, int64_t columns, Need need = Need::kRequired);
   // Rank 1, compact.
   EXN_INLINE Vector vector(const char* name, const DLTensor* t, DTypes allowed, Role role,
                            Need need = Need::kRequired) {

@@ -1,17 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/linear.h>
 
+#include <cstddef>
+
 #include "backends.h"
 
 namespace exn {
+
+template <>
+constexpr uint64_t kFirstSize<exn_linear_params> = offsetof(exn_linear_params, weight_blocks);
+
 namespace {
 
 void check_args(const exn_linear_params& p, Check& check, LinearArgs* a) {
   a->input = check.matrix("input", p.input, kFloats, Role::kIn);
-  a->weight = check.matrix("weight", p.weight, kFloats, Role::kIn);
+  a->weight = check.weights("weight", p.weight, "weight_blocks", p.weight_blocks, "input",
+                            a->input.cols);
   check.at_least("D (columns of input)", a->input.cols, 1);
   check.at_least("N (rows of weight)", a->weight.rows, 1);
-  check.same("weight", "columns", a->weight.cols, "input", a->input.cols);
+  check.reserved(p.reserved);
   a->bias = check.coefficients("bias", p.bias, "the rows of weight", a->weight.rows);
   a->out = check.matrix("out", p.out, kFloats, Role::kOut);
   check.same("out", "rows", a->out.rows, "input", a->input.rows);

@@ -35,6 +35,50 @@ EXN_INLINE int64_t size_of(DType t) {
   return 0;
 }
 
+// What the rows of a quantised matrix are made of: EXN_BLOCKS_*.
+enum class Blocks : int32_t {
+  kNone = EXN_BLOCKS_NONE,
+  kQ4_0 = EXN_BLOCKS_Q4_0,
+  kQ4_1 = EXN_BLOCKS_Q4_1,
+  kQ5_0 = EXN_BLOCKS_Q5_0,
+  kQ5_1 = EXN_BLOCKS_Q5_1,
+  kQ8_0 = EXN_BLOCKS_Q8_0,
+  kQ4_K = EXN_BLOCKS_Q4_K,
+  kQ5_K = EXN_BLOCKS_Q5_K,
+  kQ6_K = EXN_BLOCKS_Q6_K
+};
+
+// Of one block.
+struct BlockShape {
+  int32_t elements;
+  int32_t bytes;
+};
+
+// {0, 0}: none has such a tag.
+EXN_INLINE constexpr BlockShape shape_of(Blocks blocks) {
+  switch (blocks) {
+    case Blocks::kNone:
+      break;
+    case Blocks::kQ4_0:
+      return {32, 18};
+    case Blocks::kQ4_1:
+      return {32, 20};
+    case Blocks::kQ5_0:
+      return {32, 22};
+    case Blocks::kQ5_1:
+      return {32, 24};
+    case Blocks::kQ8_0:
+      return {32, 34};
+    case Blocks::kQ4_K:
+      return {256, 144};
+    case Blocks::kQ5_K:
+      return {256, 176};
+    case Blocks::kQ6_K:
+      return {256, 210};
+  }
+  return {0, 0};
+}
+
 // Products of counts, which are not negative: INT64_MAX where one has no such number. Whatever a
 // caller's numbers are multiplied with goes through here, unless a tensor has as many elements.
 EXN_INLINE constexpr int64_t product(int64_t a, int64_t b) {
@@ -82,7 +126,15 @@ struct Matrix {
   int64_t rows = 0;
   int64_t cols = 0;
   int64_t stride = 0;  // elements between rows
+  Blocks blocks = Blocks::kNone;  // else dtype is u8, and stride in bytes; cols are elements still
 };
+
+// Bytes of a row without its padding.
+EXN_INLINE int64_t row_bytes(const Matrix& m) {
+  if (m.blocks == Blocks::kNone) return m.cols * size_of(m.dtype);
+  const BlockShape block = shape_of(m.blocks);
+  return m.cols / block.elements * block.bytes;
+}
 
 // A compact vector (or a compact tensor seen flat).
 struct Vector {
