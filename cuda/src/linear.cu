@@ -152,6 +152,12 @@ void queue_linear(const Matrix& weight, const float* x, int64_t rows, const Line
 }
 
 exn_status linear(const LinearArgs& args, Workspace& workspace, exn_stream stream) {
+  if (args.weight.blocks != Blocks::kNone) {
+    return fail(
+        EXN_UNSUPPORTED,
+        "exn_linear: weight_blocks names a format, but the CUDA kernels take weights without "
+        "blocks");
+  }
   const LinearSpace space(args, workspace);
   if (workspace.counting()) return EXN_OK;
   return run_on(args.device, OpName::linear, "linear_kernel, its input and its merge", [&] {

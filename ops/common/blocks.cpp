@@ -45,8 +45,7 @@ double element(const unsigned char* p, int32_t tag, int64_t i) {
       const int pair = p[(five ? 48 : 16) + g / 2 * 32 + l];
       const int high = five ? p[16 + l] >> g & 1 : 0;
       const int q = (g % 2 == 0 ? pair & 15 : pair >> 4) + 16 * high;
-      return half_at(p) * six_bits(p + 4, g, false) * q -
-             half_at(p + 2) * six_bits(p + 4, g, true);
+      return half_at(p) * six_bits(p + 4, g, false) * q - half_at(p + 2) * six_bits(p + 4, g, true);
     }
     case EXN_BLOCKS_Q6_K: {
       const int64_t half = i / 128, l = i % 128;
@@ -70,10 +69,15 @@ class Scales {
     unsigned char* const d = six ? p + 208 : p;
     // Elements are about d * most off the middle of their range.
     const double most = largest() * (k ? (six ? 127 : 63) : 1);
-    const double size = zero ? 0 : ints ? 1 : static_cast<double>(scale_) * (1 + unit(w)) / most;
+    const double size =
+        zero   ? 0
+        : ints ? 1
+               : static_cast<double>(scale_) * (1 + static_cast<double>(unit(w))) / most;
     put_half(d, f16_from_float(static_cast<float>(w & 1 && !ints ? -size : size)));
     if (has_second()) {
-      const double second = zero ? 0 : ints ? 1 : size * (0.25 + 0.5 * unit(w << 20));
+      const double second = zero   ? 0
+                            : ints ? 1
+                                   : size * (0.25 + 0.5 * static_cast<double>(unit(w << 20)));
       // m is added, and of the size of the largest q d; dmin is multiplied by t.
       const double m = k ? second : ints ? -static_cast<double>(w >> 60) : -second * most;
       put_half(p + 2, f16_from_float(static_cast<float>(m)));
@@ -162,8 +166,7 @@ const BlockFormat* block_format(int32_t tag) {
 
 HostTensor make_blocks(const BlockFormat& format, int64_t rows, int64_t cols, int64_t pad,
                        int64_t offset) {
-  HostTensor t =
-      make_tensor(Type::kU8, {rows, cols / format.elements * format.bytes}, pad, offset);
+  HostTensor t = make_tensor(Type::kU8, {rows, cols / format.elements * format.bytes}, pad, offset);
   t.blocks = format.tag;
   return t;
 }
@@ -197,8 +200,7 @@ std::vector<double> unpacked_row(const HostTensor& tensor, int64_t row) {
   const unsigned char* p = tensor.bytes.data() + row * tensor.stride;
   for (size_t i = 0; i < values.size(); ++i) {
     const auto at = static_cast<int64_t>(i);
-    values[i] =
-        element(p + at / format.elements * format.bytes, format.tag, at % format.elements);
+    values[i] = element(p + at / format.elements * format.bytes, format.tag, at % format.elements);
   }
   return values;
 }

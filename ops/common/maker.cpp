@@ -193,6 +193,39 @@ Tensor* Maker::tensor(const DLTensor*& field, const char* name, Role role, TypeO
   return t;
 }
 
+const BlockFormat* Maker::blocks(int32_t& field, const char* name) {
+  const std::vector<BlockFormat>& all = block_formats();
+  const auto formats = static_cast<int64_t>(all.size());
+  // No device takes them yet.
+  const int64_t which = wanted_ != nullptr ? one_of("blocks", 0, 0)
+                        : on_cpu()         ? random().below(2 * formats)
+                                           : 0;
+  const BlockFormat* const format =
+      which < 1 || which > formats ? nullptr : &all[static_cast<size_t>(which - 1)];
+  const int32_t tag = format == nullptr ? EXN_BLOCKS_NONE : format->tag;
+  // Some formats fill a row with as many bytes as others, and all need bytes.
+  integer(field, name, tag, EXN_BLOCKS_NONE, EXN_BLOCKS_Q6_K);
+  scalars_[scalar_count_ - 1].is_mode = true;
+  return format;
+}
+
+Dim Maker::columns(const BlockFormat* blocks, const char* name, int64_t least, int64_t usual,
+                   int64_t most) {
+  if (blocks == nullptr) return dim(name, least, usual, most);
+  const int64_t each = blocks->elements;
+  if (wanted_ != nullptr) return derived(size(name, each));
+  return derived(times(each, drawn(1, 2, std::max<int64_t>(2, most / each))));
+}
+
+Tensor* Maker::weights(const DLTensor*& field, const char* name, const BlockFormat* blocks,
+                       std::initializer_list<Dim> dims, unsigned flags) {
+  if (blocks == nullptr) return in(field, name, type(kFloats), dims, flags);
+  const Dim rows = *dims.begin(), columns = *(dims.begin() + 1);
+  const Dim bytes = derived(times(columns.size / blocks->elements, blocks->bytes));
+  ++size_uses_[bytes.symbol];  // it follows from another size, and may not change alone
+  return in(field, name, kU8, {rows, bytes}, flags);
+}
+
 void Maker::fill(Tensor* t, Type type) {
   const size_t element = static_cast<size_t>(size_of(type));
   // All of the memory from the first element to the last, gaps too: they are no part of it.

@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "blocks.h"
 #include "case.h"
 #include "random.h"
 
@@ -221,6 +222,14 @@ class Maker {
                  std::initializer_list<Dim> dims, unsigned flags = kPlain) {
     return tensor(field, name, Role::kInOut, type, dims, flags);
   }
+  // Weights [rows, columns] of a float type or of blocks, whose tag goes into the field that
+  // blocks() was given; null: of no blocks. columns() draws as many as fit them. A sample has none,
+  // unless "blocks" numbers a format, from 1 on.
+  const BlockFormat* blocks(int32_t& field, const char* name);
+  Dim columns(const BlockFormat* blocks, const char* name, int64_t least, int64_t usual,
+              int64_t most);
+  Tensor* weights(const DLTensor*& field, const char* name, const BlockFormat* blocks,
+                  std::initializer_list<Dim> dims, unsigned flags = kRows);
   // i32, each within ids.least..ids.most.
   int32_t* ids(const DLTensor*& field, const char* name, std::initializer_list<Dim> dims, Ids ids,
                unsigned flags = kPlain);

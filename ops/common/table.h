@@ -72,12 +72,12 @@ struct MatrixSpec {
   int64_t rows = 0;
   int64_t cols = 0;
   Type type = Type::kF32;
-  int32_t blocks = EXN_BLOCKS_NONE;  // else type is u8
   int64_t pad = 0;
   int64_t offset = 0;
   std::string fill = "normal";
   float scale = 1;
   std::string special = "-";
+  int32_t blocks = EXN_BLOCKS_NONE;  // else type is u8
 };
 
 inline void read_base(const Row& row, CaseBase* c) {
@@ -128,8 +128,8 @@ inline MatrixSpec read_matrix(const Row& row, const char* cols = "cols") {
   return m;
 }
 
-// The columns of a matrix called `name`: <name> (the dtype, or of what blocks it is), <name>_pad, <name>_offset,
-// <name>_fill, <name>_scale. `special` is the column of its special values, or null.
+// The columns of a matrix called `name`: <name> (the dtype, or what blocks it is of), <name>_pad,
+// <name>_offset, <name>_fill, <name>_scale. `special` is the column of its special values, or null.
 inline MatrixSpec read_matrix(const Row& row, const std::string& name, const char* rows,
                               const char* cols, const char* special = nullptr) {
   MatrixSpec m;
@@ -163,7 +163,8 @@ inline const char* weight_name(const MatrixSpec& m) {
 inline HostTensor make_matrix(const MatrixSpec& m, uint64_t seed, uint64_t stream) {
   if (m.blocks != EXN_BLOCKS_NONE) {
     HostTensor t = make_blocks(*block_format(m.blocks), m.rows, m.cols, m.pad, m.offset);
-    fill_blocks(&t, seed, stream, m.fill, m.scale, m.special);
+    const bool special = m.fill == "nan" || m.fill == "pinf" || m.fill == "ninf";
+    fill_blocks(&t, seed, stream, special ? "normal" : m.fill, m.scale, special ? m.fill : "-");
     return t;
   }
   HostTensor t = make_tensor(m.type, {m.rows, m.cols}, m.pad, m.offset);

@@ -87,7 +87,7 @@ struct HostTensor {
   int64_t stride = 0;
   int64_t offset = 0;
   int32_t blocks = EXN_BLOCKS_NONE;  // else u8, and rows of such blocks (blocks.h)
-  std::vector<int64_t> shape;  // as the op sees it
+  std::vector<int64_t> shape;        // as the op sees it
   std::vector<unsigned char> bytes;
 
   bool given() const { return !shape.empty(); }

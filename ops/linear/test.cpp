@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "linear/case.h"
+
+#include <cstddef>
+
 #include "misuse.h"
 
 namespace exn::test {
@@ -42,8 +45,10 @@ TEST(LinearTables, ExactSumsFit) {
     double largest = 0;
     for (int64_t r = 0; r < in.input.rows; ++r) {
       double magnitude = 16;  // bias and residual
+      const double weight =
+          c.weight.blocks == EXN_BLOCKS_NONE ? 8 * static_cast<double>(c.weight.scale) : 128;
       for (int64_t i = 0; i < in.input.cols; ++i) {
-        magnitude += std::fabs(in.input.at(r, i)) * 8 * static_cast<double>(c.weight.scale);
+        magnitude += std::fabs(in.input.at(r, i)) * weight;
       }
       largest = std::max(largest, magnitude);
     }
@@ -89,10 +94,10 @@ TEST(LinearMisuse, EveryArgument) {
   Placed input(kCpu, normal(Type::kF32, {3, 8})), weight(kCpu, normal(Type::kF32, {5, 8}, 1)),
       bias(kCpu, normal(Type::kF32, {5}));
   Placed residual(kCpu, normal(Type::kF32, {3, 5})), out(kCpu, poisoned(Type::kF32, {3, 5}, 2));
-  const exn_linear_params p = {sizeof p,  input.dl(),    weight.dl(),
-                               bias.dl(), residual.dl(), out.dl()};
+  const exn_linear_params p = {sizeof p,      input.dl(), weight.dl(),     bias.dl(),
+                               residual.dl(), out.dl(),   EXN_BLOCKS_NONE, 0};
   const std::vector<Placed*> written = {&out};
-  expect_sound_struct_sizes(kOp, p, written);
+  expect_sound_struct_sizes(kOp, p, written, offsetof(exn_linear_params, weight_blocks));
   Spoiler<exn_linear_params> spoil(kOp, p, written);
   spoil.required(&exn_linear_params::input, "input");
   spoil.required(&exn_linear_params::weight, "weight");
@@ -126,6 +131,115 @@ TEST(LinearMisuse, EveryArgument) {
   input.mutable_dl()->shape[1] = 8;
   weight.mutable_dl()->shape[0] = 0;
   expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"N", "0", "1"});
+}
+
+// A weight row has the same bits alone and in any tile, wherever its blocks lie.
+TEST(LinearBlocks, RowsStandAlone) {
+  const Target cpu = {kDLCPU, exn_cpu_isa(), false};
+  for (const BlockFormat& format : block_formats()) {
+    SCOPED_TRACE(format.name);
+    const int64_t rows = 43, dim = format.elements == 32 ? 32 * 13 : 512;
+    HostTensor weight = make_blocks(format, rows, dim, 0, 0);
+    fill_blocks(&weight, 5, 1, "normal", 0.25f, "-");
+    for (const int64_t inputs : {1, 6}) {
+      const HostTensor input = normal(Type::kF32, {inputs, dim});
+      const auto product = [&](const HostTensor& some) {
+        Placed x(cpu, input), w(cpu, some), out(cpu, make_tensor(Type::kF32, {inputs, some.rows}));
+        exn_linear_params p{};
+        p.struct_size = sizeof p;
+        p.input = x.dl();
+        p.weight = w.dl();
+        p.weight_blocks = format.tag;
+        p.out = out.dl();
+        EXPECT_EQ(run_once(cpu, kOp, p), EXN_OK) << exn_last_error();
+        return out.read();
+      };
+      const HostTensor all = product(weight);
+      for (int64_t r = 0; r < rows; ++r) {
+        HostTensor one = make_blocks(format, 1, dim, 0, r % 7);
+        std::memcpy(one.bytes.data(), weight.bytes.data() + r * weight.stride,
+                    static_cast<size_t>(weight.cols));
+        const HostTensor alone = product(one);
+        for (int64_t x = 0; x < inputs; ++x) ASSERT_EQ(alone.at(x, 0), all.at(x, r)) << "row " << r;
+      }
+    }
+  }
+}
+
+TEST(LinearMisuse, Blocks) {
+  Placed input(kCpu, normal(Type::kF32, {3, 256})), out(kCpu, poisoned(Type::kF32, {3, 5}, 2));
+  const std::vector<Placed*> written = {&out};
+  for (const BlockFormat& format : block_formats()) {
+    SCOPED_TRACE(format.name);
+    const std::string tag = std::to_string(format.tag);
+    HostTensor blocks = make_blocks(format, 5, 256, 0, 0);
+    fill_blocks(&blocks, 5, 1, "normal", 0.25f, "-");
+    Placed weight(kCpu, blocks), floats(kCpu, normal(Type::kF32, {5, 256}, 1));
+    exn_linear_params p{};
+    p.struct_size = sizeof p;
+    p.input = input.dl();
+    p.weight = weight.dl();
+    p.out = out.dl();
+    expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"weight", "u8", "f32"});
+    for (const int32_t wrong : {-1, 1, 4, 5, 9, 10, 11, 15, INT32_MAX}) {
+      p.weight_blocks = wrong;
+      expect_refused(
+          kOp, p, written, EXN_INVALID_ARGUMENT,
+          {"weight_blocks", std::to_string(wrong).c_str(), "2, 3, 6, 7, 8, 12, 13 or 14"});
+    }
+    p.weight_blocks = format.tag;
+    for (const int64_t size : {weight.dl()->shape[1] - 1, weight.dl()->shape[1] + 1, int64_t{0}}) {
+      weight.mutable_dl()->shape[1] = size;
+      expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT,
+                     {"weight", std::to_string(size).c_str(), "256", tag.c_str(),
+                      std::to_string(blocks.cols).c_str()});
+    }
+    weight.mutable_dl()->shape[1] = blocks.cols;
+    input.mutable_dl()->shape[1] = 240;
+    expect_refused(
+        kOp, p, written, EXN_INVALID_ARGUMENT,
+        {"input", "240", "weight_blocks", tag.c_str(), std::to_string(format.elements).c_str()});
+    input.mutable_dl()->shape[1] = 256;
+    p.reserved = 1;
+    expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"reserved", "1", "0"});
+    p.reserved = 0;
+    p.weight = floats.dl();
+    expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"weight", "f32", "u8"});
+  }
+}
+
+TEST(LinearMisuse, NoDeviceTakesBlocks) {
+  for (const Target& target : targets()) {
+    if (target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    const HostTensor blocks = make_blocks(*block_format("q8_0"), 5, 32, 0, 0);
+    Placed input(target, normal(Type::kF32, {3, 32})), weight(target, blocks);
+    Placed out(target, poisoned(Type::kF32, {3, 5}, 2));
+    exn_linear_params p{};
+    p.struct_size = sizeof p;
+    p.input = input.dl();
+    p.weight = weight.dl();
+    p.weight_blocks = EXN_BLOCKS_Q8_0;
+    p.out = out.dl();
+    EXPECT_EQ(kOp.supported(&p), EXN_UNSUPPORTED);
+    expect_words({"linear", "weight_blocks"});
+  }
+}
+
+TEST(Blocks, RowBytes) {
+  for (int32_t tag = -1; tag < 20; ++tag) {
+    const BlockFormat* const format = block_format(tag);
+    for (const int64_t columns : {int64_t{-256}, int64_t{0}, int64_t{1}, int64_t{32}, int64_t{255},
+                                  int64_t{256}, int64_t{4096}, int64_t{1} << 60, INT64_MAX - 255}) {
+      int64_t bytes = -7;
+      const exn_status status = exn_blocks_row_bytes(tag, columns, &bytes);
+      const bool fits = format != nullptr && columns >= 0 && columns % format->elements == 0 &&
+                        columns / format->elements <= INT64_MAX / format->bytes;
+      EXPECT_EQ(status, fits ? EXN_OK : EXN_INVALID_ARGUMENT) << tag << ", " << columns;
+      EXPECT_EQ(bytes, fits ? columns / format->elements * format->bytes : -7);
+    }
+  }
+  EXPECT_EQ(exn_blocks_row_bytes(EXN_BLOCKS_Q4_K, 256, nullptr), EXN_INVALID_ARGUMENT);
 }
 
 }  // namespace

@@ -241,7 +241,11 @@ int run(const Options& options) {
   for (const std::string& op : ops()) {
     if (!options.ops.empty() && options.ops.count(op) == 0) continue;
     for (ListedCase& c : cases_of(op)) {
-      if (!c.host_only) cases.push_back(std::move(c));
+      if (c.host_only) {
+        std::printf("left to the CPU: %s %s\n", c.op.c_str(), c.base.id.c_str());
+      } else {
+        cases.push_back(std::move(c));
+      }
     }
   }
   if (options.traffic) return count_traffic(cases, options);

@@ -179,6 +179,8 @@ const std::vector<Sample>& samples() {
       {"exn_row_compaction", "_scatter", {{"direction", EXN_ROWS_SCATTER}}},
       {"exn_layer_schedule", "_calm", {{"kind", EXN_SCHEDULE_CALM}}},
       {"exn_layer_schedule", "_fixed", {{"kind", EXN_SCHEDULE_FIXED}}},
+      {"exn_linear", "", {}},
+      {"exn_linear", "_blocks", {{"blocks", 6}}},  // Q4_K
       {"exn_attention_scores", "", scoring(kTokenMajor)},
       {"exn_attention_scores", "_paged", scoring(kPaged)},
       {"exn_select", "", selecting({{"heads", 2}})},

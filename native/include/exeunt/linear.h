@@ -11,18 +11,21 @@
  * bf16 weights count as 0 whatever the input is. EXEUNT_ISA=avx512 keeps to one order.
  *
  * Quantised weights (blocks.h) meet an input whose every 32 elements, from the first on, were
- * rounded to multiples of 2^(e - 13), e the exponent of the largest magnitude among them, so that
- * bf16 elements of at least 2^(e - 6) are kept exactly; their products with the integers of a block
- * are summed exactly, and scaled and added up in f32. (CUDA may keep the input as it is.) So
+ * rounded to multiples of 2^(e - 13), e the exponent of the largest magnitude among them and at
+ * least -89, so that bf16 elements of at least 2^(e - 6) are kept exactly; their products with the
+ * integers of a block are summed exactly, and scaled and added up in f32. (CUDA may keep the input
+ * as it is.) So
  *
- *   |out - W x| <= 2^-14 * sum over 32s of (max |x| * sum |w|) + what sums of D terms in f32 lose
+ *   |out - W x| <= 2^-14 * sum over 32s of (max(|x|, 2^-89) * sum |w|)
+ *                  + what sums of D terms in f32 lose
  *
- * A block whose d, m or dmin is NaN or infinite makes the outputs of its weight row NaN, or
- * infinite where f32 arithmetic says so; an input element that is NaN or infinite makes its row of
- * out NaN. Weights without blocks take such elements as f32 arithmetic does.
+ * A block whose d, m or dmin is NaN or infinite, or d (times s) times 2^(e - 13) too large for f32,
+ * makes outputs of its weight row NaN or infinite; an input element that is NaN or infinite makes
+ * its row of out NaN. Weights without blocks take such elements as f32 arithmetic does.
  *
- * Bytes that must move: N * D * sizeof(weight element), or N rows of blocks, once for each block of up to 64 rows,
- * R * D * sizeof(input element), R * N * sizeof(out element), and as much again for a residual.
+ * Bytes that must move: N * D * sizeof(weight element), or N rows of blocks, once for each block of
+ * up to 64 rows, R * D * sizeof(input element), R * N * sizeof(out element), and as much again for
+ * a residual.
  */
 #ifndef EXEUNT_LINEAR_H
 #define EXEUNT_LINEAR_H

@@ -14,8 +14,8 @@ extern "C" exn_status exn_blocks_row_bytes(int32_t blocks, int64_t columns, int6
   const auto wide = static_cast<long long>(columns);
   if (columns < 0 || columns % block.elements != 0) {
     return exn::fail(EXN_INVALID_ARGUMENT,
-                     "%s: columns is %lld, expected a multiple of the %d elements of a block", kName,
-                     wide, block.elements);
+                     "%s: columns is %lld, expected a multiple of the %d elements of a block",
+                     kName, wide, block.elements);
   }
   const int64_t all = exn::product(columns / block.elements, int64_t{block.bytes});
   if (all == INT64_MAX) {

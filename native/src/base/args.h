@@ -125,7 +125,7 @@ struct Matrix {
   DType dtype = DType::kF32;
   int64_t rows = 0;
   int64_t cols = 0;
-  int64_t stride = 0;  // elements between rows
+  int64_t stride = 0;             // elements between rows
   Blocks blocks = Blocks::kNone;  // else dtype is u8, and stride in bytes; cols are elements still
 };
 

@@ -374,6 +374,79 @@ EXN_EMULATED __mmask16 fpclass_ps_mask(Floats a) {
   return static_cast<__mmask16>(mask_of(without_exponent(a)) & ~mask_of(castsi512_ps(zeros)));
 }
 
+// ---- bytes --------------------------------------------------------------------------------------
+
+EXN_EMULATED Integers xor_si512(Integers a, Integers b) {
+  return {_mm256_xor_si256(a.low, b.low), _mm256_xor_si256(a.high, b.high)};
+}
+// The table of 8 bits is indexed by a bit of a, of b and of c, a's being the highest.
+template <int kTable>
+EXN_EMULATED Integers ternarylogic_epi32(Integers a, Integers b, Integers c) {
+  static_assert(kTable == 0xca, "only a choice is emulated");
+  return {_mm256_or_si256(_mm256_and_si256(a.low, b.low), _mm256_andnot_si256(a.low, c.low)),
+          _mm256_or_si256(_mm256_and_si256(a.high, b.high), _mm256_andnot_si256(a.high, c.high))};
+}
+EXN_EMULATED Integers srli_epi16(Integers a, int n) {
+  return {_mm256_srli_epi16(a.low, n), _mm256_srli_epi16(a.high, n)};
+}
+EXN_EMULATED Integers broadcast_i64x4(__m256i a) { return {a, a}; }
+EXN_EMULATED __m256i castsi512_si256(Integers a) { return a.low; }
+EXN_EMULATED __m128i castsi512_si128(Integers a) { return _mm256_castsi256_si128(a.low); }
+EXN_EMULATED Integers cvtepi8_epi32(__m128i a) {
+  return {_mm256_cvtepi8_epi32(a), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(a, a))};
+}
+EXN_EMULATED Floats cvtepi32_ps(Integers a) {
+  return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)};
+}
+EXN_EMULATED Floats mask3_fnmadd_ps(Floats a, Floats b, Floats c, __mmask16 m) {
+  return choose(c, fnmadd_ps(a, b, c), castsi512_ps(all_lanes_of(m)));
+}
+EXN_EMULATED_CALL Integers maskz_loadu_epi8(uint64_t m, const void* p) {
+  uint8_t bytes[64] = {};
+  for (int i = 0; i < 64; ++i) {
+    if ((m >> i & 1) != 0) bytes[i] = static_cast<const uint8_t*>(p)[i];
+  }
+  Integers v;
+  std::memcpy(&v, bytes, sizeof bytes);
+  return v;
+}
+EXN_EMULATED_CALL Integers permutex2var_epi8(Integers a, Integers order, Integers b) {
+  uint8_t both[128], at[64], picked[64];
+  std::memcpy(both, &a, 64);
+  std::memcpy(both + 64, &b, 64);
+  std::memcpy(at, &order, 64);
+  for (int i = 0; i < 64; ++i) picked[i] = both[at[i] & 127];
+  std::memcpy(&a, picked, 64);
+  return a;
+}
+EXN_EMULATED Integers permutexvar_epi8(Integers order, Integers a) {
+  return permutex2var_epi8(a, order, a);
+}
+EXN_EMULATED_CALL Integers multishift_epi64_epi8(Integers from, Integers a) {
+  uint64_t words[8];
+  uint8_t at[64], picked[64];
+  std::memcpy(words, &a, 64);
+  std::memcpy(at, &from, 64);
+  for (int i = 0; i < 64; ++i) {
+    const uint64_t w = words[i / 8];
+    const int n = at[i] & 63;
+    picked[i] = static_cast<uint8_t>(n == 0 ? w : w >> n | w << (64 - n));
+  }
+  std::memcpy(&a, picked, 64);
+  return a;
+}
+EXN_EMULATED_CALL Integers dpbusd_epi32(Integers sums, Integers u, Integers s) {
+  int32_t lanes[16];
+  uint8_t x[64];
+  int8_t y[64];
+  std::memcpy(lanes, &sums, 64);
+  std::memcpy(x, &u, 64);
+  std::memcpy(y, &s, 64);
+  for (int i = 0; i < 64; ++i) lanes[i / 4] += x[i] * y[i];
+  std::memcpy(&sums, lanes, 64);
+  return sums;
+}
+
 #undef EXN_EMULATED_CALL
 #undef EXN_EMULATED
 
@@ -466,3 +539,19 @@ EXN_EMULATED __mmask16 fpclass_ps_mask(Floats a) {
 #define _mm512_dpbf16_ps EXN_USE(dpbf16_ps)
 #define _mm512_setzero_si512 EXN_USE(setzero_si512)
 #define _mm512_add_epi64 EXN_USE(add_epi64)
+#define _mm512_xor_si512 EXN_USE(xor_si512)
+#undef _mm512_ternarylogic_epi32
+#define _mm512_ternarylogic_epi32(a, b, c, table) EXN_USE(ternarylogic_epi32)<table>(a, b, c)
+#undef _mm512_srli_epi16
+#define _mm512_srli_epi16 EXN_USE(srli_epi16)
+#define _mm512_broadcast_i64x4 EXN_USE(broadcast_i64x4)
+#define _mm512_castsi512_si256 EXN_USE(castsi512_si256)
+#define _mm512_castsi512_si128 EXN_USE(castsi512_si128)
+#define _mm512_cvtepi8_epi32 EXN_USE(cvtepi8_epi32)
+#define _mm512_cvtepi32_ps EXN_USE(cvtepi32_ps)
+#define _mm512_mask3_fnmadd_ps EXN_USE(mask3_fnmadd_ps)
+#define _mm512_permutexvar_epi8 EXN_USE(permutexvar_epi8)
+#define _mm512_permutex2var_epi8 EXN_USE(permutex2var_epi8)
+#define _mm512_multishift_epi64_epi8 EXN_USE(multishift_epi64_epi8)
+#define _mm512_dpbusd_epi32 EXN_USE(dpbusd_epi32)
+#define _mm512_maskz_loadu_epi8 EXN_USE(maskz_loadu_epi8)

@@ -44,14 +44,15 @@ void write_tile(const LinearArgs& a, const TileGrid::Item& item, TileProducts& t
   }
 }
 
-template <class T>
-void multiply_all(const LinearArgs& a, const Inputs& in, TileProducts* own) {
-  const int64_t row_bytes = a.weight.cols * static_cast<int64_t>(sizeof(T));
-  const TileGrid grid = {a.input.rows, a.weight.rows, weight_tile(a.weight.rows, row_bytes)};
+// `multiply(item, goes_on, tile)` makes the products of a tile.
+template <class F>
+EXN_SIMD void multiply_all(const LinearArgs& a, TileProducts* own, F&& multiply) {
+  const TileGrid grid = {a.input.rows, a.weight.rows,
+                         weight_tile(a.weight.rows, row_bytes(a.weight))};
   const auto run = [&](int64_t begin, int64_t end, TileProducts& tile) {
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
-      multiply<T>(a.weight, in, item, i + 1 < end, &tile);
+      multiply(item, i + 1 < end, &tile);
       with_float_type(a.out.dtype,
                       [&](auto type) { write_tile<EXN_TYPE_OF(type)>(a, item, tile); });
     }
@@ -59,9 +60,36 @@ void multiply_all(const LinearArgs& a, const Inputs& in, TileProducts* own) {
   parallel_for(grid.items(), share(grid.items(), grid.rows), own, run);
 }
 
+exn_status by_blocks(const LinearArgs& a, Workspace& ws) {
+  const int64_t rows = a.input.rows, dim = a.input.cols;
+  BlockInputs in;
+  in.stride = block_input_bytes(a.weight.blocks, dim);
+  in.far = is_far(a.weight);
+  float* wide = ws.take<float>(product(rows, dim));
+  char* arranged = ws.take<char>(product(rows, in.stride));
+  TileProducts* own = ws.take<TileProducts>(1);
+  if (ws.counting()) return EXN_OK;
+  ran(EXN_CPU_PATH("linear"));
+  in.at = arranged;
+  with_float_type(a.input.dtype, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    parallel_for(rows, 8192 / dim + 1, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        convert(row_of<T>(a.input, row), dim, wide + row * dim);
+        arrange_block_input(a.weight.blocks, wide + row * dim, dim, arranged + row * in.stride);
+      }
+    });
+  });
+  multiply_all(a, own, [&](const TileGrid::Item& item, bool goes_on, TileProducts* tile) {
+    multiply(a.weight, in, item, goes_on, tile);
+  });
+  return EXN_OK;
+}
+
 }  // namespace
 
 exn_status linear(const LinearArgs& a, Workspace& ws) {
+  if (a.weight.blocks != Blocks::kNone) return by_blocks(a, ws);
   Inputs in;
   in.stride = padded(a.input.cols);
   in.far = is_far(a.weight);
@@ -82,7 +110,11 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
     in.f32 = wide;
     into_tiles(a.weight.dtype, a.input.rows, parts, tiles, &in);
   }
-  with_float_type(a.weight.dtype, [&](auto type) { multiply_all<EXN_TYPE_OF(type)>(a, in, own); });
+  with_float_type(a.weight.dtype, [&](auto type) {
+    multiply_all(a, own, [&](const TileGrid::Item& item, bool goes_on, TileProducts* tile) {
+      multiply<EXN_TYPE_OF(type)>(a.weight, in, item, goes_on, tile);
+    });
+  });
   return EXN_OK;
 }
 

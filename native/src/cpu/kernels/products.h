@@ -58,7 +58,7 @@ struct Inputs {
 
 // Whether no cache has kept what a call reads of so many such matrices.
 static EXN_SIMD bool is_far(const Matrix& weight, int64_t matrices = 1) {
-  return matrices * weight.rows * weight.cols * size_of(weight.dtype) >= kFarBytes;
+  return matrices * weight.rows * row_bytes(weight) >= kFarBytes;
 }
 
 // Tiles of weights, of all that lie behind one another, which a thread takes at least. Where all

@@ -14,6 +14,7 @@ import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
 import org.exeunt.Attention;
 import org.exeunt.AttentionScores;
+import org.exeunt.BlockFormat;
 import org.exeunt.Cosine;
 import org.exeunt.CrossEntropy;
 import org.exeunt.ExitHead;
@@ -191,6 +192,10 @@ public final class Facade {
   private static <E extends Enum<E>> E constant(Class<E> type, int code) {
     E[] constants = type.getEnumConstants();
     return code >= 0 && code < constants.length ? constants[code] : null;
+  }
+
+  private static BlockFormat blocks(int tag) {
+    return Stream.of(BlockFormat.values()).filter(f -> f.tag() == tag).findAny().orElse(null);
   }
 
   private static <T> T unlessOmitted(T made) {
@@ -551,6 +556,7 @@ public final class Facade {
     return Steps.of(Linear::builder)
         .then(b -> b.input(tensor(p.input())))
         .then(b -> b.weight(tensor(p.weight())))
+        .then(b -> b.weightBlocks(blocks(p.weight_blocks())))
         .then(b -> b.bias(tensor(p.bias())))
         .then(b -> b.residual(tensor(p.residual())))
         .then(b -> b.out(tensor(p.out())));

@@ -13,8 +13,15 @@ import org.exeunt.jni.global.exeunt;
  * row's result does not depend on the other rows, with one exception: on processors with AMX
  * (instruction set "amx") more than 64 rows meet BF16 weights in tiles, whose sums go in another
  * order than those of fewer rows, and which take subnormal weights for 0 whatever the input is;
- * {@code -Dexeunt.isa=avx512} keeps to one order. Bytes that must move: {@code N D} weight elements
- * once for each block of up to 64 rows, the input and the output once, a residual once.
+ * {@code -Dexeunt.isa=avx512} keeps to one order. Bytes that must move: {@code N D} weight elements,
+ * or N rows of blocks, once for each block of up to 64 rows, the input and the output once, a
+ * residual once.
+ *
+ * <p>Quantised weights ({@link Builder#weightBlocks}) meet an input whose every 32 elements were
+ * rounded to 15 bits and a common exponent: a result is off by at most {@code 2^-14} times the sum
+ * over these of {@code max |x|} (at least {@code 2^-89}) and {@code sum |w|}, and by what sums in
+ * f32 lose. A block with a scale that is NaN or infinite makes the outputs of its weight row NaN or
+ * infinite, an input element that is so its row of the output NaN.
  *
  * <p>Errors, threads, alignment: {@link Op}. The output may be exactly the residual.
  */
@@ -62,6 +69,7 @@ public final class Linear extends Op {
   public static final class Builder extends Op.Builder<Linear> {
     private Tensor input;
     private Tensor weight;
+    private BlockFormat weightBlocks;
     private Tensor bias;
     private Tensor residual;
     private Tensor out;
@@ -82,11 +90,23 @@ public final class Linear extends Op {
     /**
      * The weight.
      *
-     * @param tensor in, [N,D] (out, in), F32, F16 or BF16, last stride 1; N at least 1
+     * @param tensor in, [N,D] (out, in), F32, F16 or BF16, or blocks in a U8 tensor ({@link
+     *     #weightBlocks}), last stride 1; N at least 1
      * @return this
      */
     public Builder weight(Tensor tensor) {
       weight = tensor;
+      return this;
+    }
+
+    /**
+     * What blocks the rows of the weight are made of.
+     *
+     * @param format the format; null, the default: elements of the weight's type
+     * @return this
+     */
+    public Builder weightBlocks(BlockFormat format) {
+      weightBlocks = format;
       return this;
     }
 
@@ -131,7 +151,8 @@ public final class Linear extends Op {
               .tensor("weight", weight)
               .tensor("bias", bias)
               .tensor("residual", residual)
-              .written("out", out),
+              .written("out", out)
+              .int32("weight_blocks", BlockFormat.tagOf(weightBlocks)),
           place);
     }
   }

@@ -196,6 +196,9 @@ public class exeunt implements InfoMapper, LoadEnabled {
     map.put(new Info("exn_stream_synchronize")
             .javaText(status + "exn_stream_synchronize(int deviceType, int deviceId,\n"
                 + "    @Cast(\"exn_stream\") long stream);"));
+    map.put(new Info("exn_blocks_row_bytes")
+            .javaText(status + "exn_blocks_row_bytes(int blocks, @Cast(\"int64_t\") long columns,\n"
+                + "    @Cast(\"int64_t*\") long[] bytes);"));
     map.put(new Info("exn_read_probe")
             .javaText(status
                 + "exn_read_probe(@Cast(\"const void*\") long data, @Cast(\"size_t\") long"

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of quantised weight rows (exeunt/blocks.h) with the rows of a batch.
+//
+// Each 32 elements of an input are rounded to integers of 15 bits and a power of two, once; all
+// products with the integers of a block are exact, and so are their sums, one for each scale of the
+// block. The f32 additions of these, a block after the other in one vector, are the only ones that
+// round: so a row has the same bits in whatever batch, and wherever its weights lie.
+#pragma once
+
+#include "products.h"
+
+namespace exn::cpu::EXN_ISA {
+
+// Input rows as they meet blocks of one kind.
+struct BlockInputs {
+  const char* at = nullptr;  // aligned to 64
+  int64_t stride = 0;        // bytes
+  bool far = false;          // the weights are more than caches keep
+};
+
+// Bytes of an input row in that form: a multiple of 64.
+int64_t block_input_bytes(Blocks blocks, int64_t dim);
+
+// Brings a row into it.
+void arrange_block_input(Blocks blocks, const float* x, int64_t dim, char* to);
+
+// out[x * out_stride + w] = <weight row w, input row x> for inputs [0, inputs).
+void block_products(Blocks blocks, const WeightRows<uint8_t>& weight, const BlockInputs& in,
+                    int64_t inputs, int64_t dim, float* out, int64_t out_stride,
+                    ProductScratch& scratch);
+
+// What is known of blocks when they are compiled.
+template <Blocks kBlocks>
+struct BlockTraits {
+  static constexpr int kElements = shape_of(kBlocks).elements, kBytes = shape_of(kBlocks).bytes;
+  static constexpr bool kLong = kElements == 256;
+  static constexpr bool kFive =
+      kBlocks == Blocks::kQ5_0 || kBlocks == Blocks::kQ5_1 || kBlocks == Blocks::kQ5_K;
+  // Elements are not only multiples of d, but of m or of dmin, too.
+  static constexpr bool kTwo = kBlocks == Blocks::kQ4_1 || kBlocks == Blocks::kQ5_1 ||
+                               kBlocks == Blocks::kQ4_K || kBlocks == Blocks::kQ5_K;
+  // What is taken off the quants, as far as they are unsigned.
+  static constexpr int kLess = kBlocks == Blocks::kQ4_0   ? 8
+                               : kBlocks == Blocks::kQ5_0 ? 16
+                               : kBlocks == Blocks::kQ6_K ? 32
+                                                          : 0;
+  // Of a short block: where its quants, or their lower halves, begin, and their highest bits.
+  static constexpr int kHigh = kTwo ? 4 : 2, kLow = kHigh + (kFive ? 4 : 0);
+};
+
+// 32 elements of an input.
+struct Rounded {
+  int32_t q[32];
+  float scale;
+
+  EXN_SIMD explicit Rounded(const float* x) {
+    constexpr int kFraction = 23;
+    f32v top = zero(), none = zero();
+    for (int i = 0; i < 32; i += kLanes) {
+      top = max(abs(load(x + i)), top);
+      none = fma(load(x + i), zero(), none);  // NaN where an element is not finite
+    }
+    // No scale times d is subnormal.
+    constexpr uint32_t kLeast = (127u - 89) << kFraction, kMost = 254u << kFraction;
+    uint32_t e = float_to_bits(reduce_max(top)) & (255u << kFraction);
+    e = e < kLeast ? kLeast : e > kMost ? kMost : e;
+    scale = bits_to_float(e - (13u << kFraction)) + reduce_add(none);
+    const f32v up = set1(bits_to_float(((2 * 127u + 13) << kFraction) - e));
+    // In the last bits of a float.
+    constexpr float kShift = 12582912.0f;
+    for (int i = 0; i < 32; i += kLanes) {
+      const f32v v = select(less(abs(load(x + i)), set1(HUGE_VALF)), load(x + i), zero());
+      float shifted[kLanes];
+      store(shifted, add(mul(v, up), set1(kShift)));
+      std::memcpy(q + i, shifted, sizeof shifted);
+    }
+    for (int32_t& n : q) n -= 0x4b400000;
+  }
+  EXN_SIMD int32_t sum(int begin, int end) const {
+    int32_t total = 0;
+    for (int i = begin; i < end; ++i) total += q[i];
+    return total;
+  }
+};
+
+}  // namespace exn::cpu::EXN_ISA

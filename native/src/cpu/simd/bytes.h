@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// 64 bytes, or the integers that they are together, and sums of four products of bytes in 16 lanes:
+// for sets that have VNNI and VBMI.
+#pragma once
+
+#include "simd.h"
+
+namespace exn::cpu::EXN_ISA {
+
+using bytes_v = __m512i;
+static EXN_SIMD bytes_v load_bytes(const void* p) { return _mm512_loadu_si512(p); }
+// The first n of them, which may be less than 0 or more than 64; the others are 0, and not touched.
+static EXN_SIMD bytes_v load_bytes_n(const void* p, int64_t n) {
+  return _mm512_maskz_loadu_epi8(n <= 0 ? 0 : n < 64 ? (uint64_t{1} << n) - 1 : ~uint64_t{0}, p);
+}
+// 32 bytes twice.
+static EXN_SIMD bytes_v load_bytes_twice(const void* p) {
+  return _mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+}
+// Made anew each time, for nothing: a copy of 64 bytes takes as long as a multiplication.
+static EXN_SIMD bytes_v zero_bytes() {
+#if defined(EXN_EMULATE_AVX512)
+  return _mm512_setzero_si512();
+#else
+  bytes_v zeros;
+  __asm__ volatile("vpxord %0, %0, %0" : "=v"(zeros));
+  return zeros;
+#endif
+}
+// What was made of v is there before v is changed, so that it need not be copied.
+static EXN_SIMD void made_of(bytes_v& made, bytes_v& v) {
+#if !defined(EXN_EMULATE_AVX512)
+  __asm__("" : "+v"(made), "+v"(v));
+#endif
+}
+static EXN_SIMD bytes_v set1_bytes(int v) { return _mm512_set1_epi32(v * 0x01010101); }
+static EXN_SIMD bytes_v and_bytes(bytes_v a, bytes_v b) { return _mm512_and_si512(a, b); }
+static EXN_SIMD bytes_v xor_bytes(bytes_v a, bytes_v b) { return _mm512_xor_si512(a, b); }
+// Bits of a where `mask` has them, of b elsewhere.
+static EXN_SIMD bytes_v select_bits(bytes_v mask, bytes_v a, bytes_v b) {
+  return _mm512_ternarylogic_epi32(mask, a, b, 0xca);
+}
+// Upper halves of bytes where lower ones were; others' halves where upper ones were.
+static EXN_SIMD bytes_v upper_halves(bytes_v a) { return _mm512_srli_epi16(a, 4); }
+// Bytes of a, or of a and b, by number.
+static EXN_SIMD bytes_v pick_bytes(bytes_v order, bytes_v a) {
+  return _mm512_permutexvar_epi8(order, a);
+}
+static EXN_SIMD bytes_v pick_bytes(bytes_v order, bytes_v a, bytes_v b) {
+  return _mm512_permutex2var_epi8(a, order, b);
+}
+// Eight bits of each 64 that a byte lies in, from the bit on that the byte of `from` names; bit 0
+// comes after bit 63.
+static EXN_SIMD bytes_v pick_bits(bytes_v from, bytes_v a) {
+  return _mm512_multishift_epi64_epi8(from, a);
+}
+// sums + <u, s> of each four bytes, unsigned ones and signed ones.
+static EXN_SIMD bytes_v dot_bytes(bytes_v sums, bytes_v u, bytes_v s) {
+  return _mm512_dpbusd_epi32(sums, u, s);
+}
+static EXN_SIMD bytes_v times_256(bytes_v sums) { return _mm512_slli_epi32(sums, 8); }
+static EXN_SIMD bytes_v add_ints(bytes_v a, bytes_v b) { return _mm512_add_epi32(a, b); }
+static EXN_SIMD f32v to_floats(bytes_v ints) { return _mm512_cvtepi32_ps(ints); }
+// The first 16 halves; 16 bytes, with a sign or without.
+static EXN_SIMD f32v halves_to_floats(bytes_v a) {
+  return _mm512_cvtph_ps(_mm512_castsi512_si256(a));
+}
+static EXN_SIMD f32v bytes_to_floats(bytes_v a) {
+  return to_floats(_mm512_cvtepu8_epi32(_mm512_castsi512_si128(a)));
+}
+static EXN_SIMD f32v signed_bytes_to_floats(const void* p) {
+  return to_floats(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
+}
+static EXN_SIMD f32v pick_lanes(bytes_v order, f32v a) { return _mm512_permutexvar_ps(order, a); }
+// sum - a * b in the upper half.
+static EXN_SIMD f32v subtract_upper_product(f32v a, f32v b, f32v sum) {
+  return _mm512_mask3_fnmadd_ps(a, b, sum, 0xff00);
+}
+
+}  // namespace exn::cpu::EXN_ISA
