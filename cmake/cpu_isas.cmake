@@ -26,7 +26,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
 
   set(cpu_avx2 avx2 fma bmi1 bmi2 f16c)  # as /proc/cpuinfo spells them
   set(cpu_avx512 ${cpu_avx2} avx512f avx512bw avx512dq avx512vl avx512vbmi
-    avx512_vbmi2 avx512_vnni avx512_bf16)
+    avx512_vbmi2 gfni avx512_vnni avx512_bf16)
   set(cpu_amx ${cpu_avx512} amx_tile amx_bf16)
   set(cpu_flags "")
   if(EXISTS /proc/cpuinfo AND NOT CMAKE_CROSSCOMPILING)

@@ -67,7 +67,8 @@ Features detect() {
   const bool foundation = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);
   uint32_t a1 = 0, b1, c1, d1;
   if (a < 1 || !__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1)) return f;
-  const bool bytes = bit(c, 1) && bit(c, 6) && bit(c, 11);  // VBMI, VBMI2, VNNI
+  // VBMI, VBMI2, GFNI, VNNI
+  const bool bytes = bit(c, 1) && bit(c, 6) && bit(c, 8) && bit(c, 11);
   f.avx512 = f.avx2 && zmm && foundation && bytes && bit(a1, 5);
   f.tiles = bit(d, 22) && bit(d, 24) && (saved & 0x60000) == 0x60000;
   return f;

@@ -381,10 +381,14 @@ EXN_EMULATED Integers xor_si512(Integers a, Integers b) {
 }
 // The table of 8 bits is indexed by a bit of a, of b and of c, a's being the highest.
 template <int kTable>
+EXN_EMULATED __m256i ternary(__m256i a, __m256i b, __m256i c) {
+  static_assert(kTable == 0xca || kTable == 0xf8, "only two are emulated");
+  return kTable == 0xca ? _mm256_or_si256(_mm256_and_si256(a, b), _mm256_andnot_si256(a, c))
+                        : _mm256_or_si256(a, _mm256_and_si256(b, c));
+}
+template <int kTable>
 EXN_EMULATED Integers ternarylogic_epi32(Integers a, Integers b, Integers c) {
-  static_assert(kTable == 0xca, "only a choice is emulated");
-  return {_mm256_or_si256(_mm256_and_si256(a.low, b.low), _mm256_andnot_si256(a.low, c.low)),
-          _mm256_or_si256(_mm256_and_si256(a.high, b.high), _mm256_andnot_si256(a.high, c.high))};
+  return {ternary<kTable>(a.low, b.low, c.low), ternary<kTable>(a.high, b.high, c.high)};
 }
 EXN_EMULATED Integers srli_epi16(Integers a, int n) {
   return {_mm256_srli_epi16(a.low, n), _mm256_srli_epi16(a.high, n)};
@@ -398,8 +402,8 @@ EXN_EMULATED Integers cvtepi8_epi32(__m128i a) {
 EXN_EMULATED Floats cvtepi32_ps(Integers a) {
   return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)};
 }
-EXN_EMULATED Floats mask3_fnmadd_ps(Floats a, Floats b, Floats c, __mmask16 m) {
-  return choose(c, fnmadd_ps(a, b, c), castsi512_ps(all_lanes_of(m)));
+EXN_EMULATED Floats mask3_fmadd_ps(Floats a, Floats b, Floats c, __mmask16 m) {
+  return choose(c, fmadd_ps(a, b, c), castsi512_ps(all_lanes_of(m)));
 }
 EXN_EMULATED_CALL Integers maskz_loadu_epi8(uint64_t m, const void* p) {
   uint8_t bytes[64] = {};
@@ -421,6 +425,18 @@ EXN_EMULATED_CALL Integers permutex2var_epi8(Integers a, Integers order, Integer
 }
 EXN_EMULATED Integers permutexvar_epi8(Integers order, Integers a) {
   return permutex2var_epi8(a, order, a);
+}
+EXN_EMULATED_CALL Integers mask_permutexvar_epi8(Integers others, uint64_t m, Integers order,
+                                                 Integers a) {
+  uint8_t from[64], at[64], picked[64];
+  std::memcpy(from, &a, 64);
+  std::memcpy(at, &order, 64);
+  std::memcpy(picked, &others, 64);
+  for (int i = 0; i < 64; ++i) {
+    if ((m >> i & 1) != 0) picked[i] = from[at[i] & 63];
+  }
+  std::memcpy(&a, picked, 64);
+  return a;
 }
 EXN_EMULATED_CALL Integers multishift_epi64_epi8(Integers from, Integers a) {
   uint64_t words[8];
@@ -549,9 +565,10 @@ EXN_EMULATED_CALL Integers dpbusd_epi32(Integers sums, Integers u, Integers s) {
 #define _mm512_castsi512_si128 EXN_USE(castsi512_si128)
 #define _mm512_cvtepi8_epi32 EXN_USE(cvtepi8_epi32)
 #define _mm512_cvtepi32_ps EXN_USE(cvtepi32_ps)
-#define _mm512_mask3_fnmadd_ps EXN_USE(mask3_fnmadd_ps)
+#define _mm512_mask3_fmadd_ps EXN_USE(mask3_fmadd_ps)
 #define _mm512_permutexvar_epi8 EXN_USE(permutexvar_epi8)
 #define _mm512_permutex2var_epi8 EXN_USE(permutex2var_epi8)
 #define _mm512_multishift_epi64_epi8 EXN_USE(multishift_epi64_epi8)
 #define _mm512_dpbusd_epi32 EXN_USE(dpbusd_epi32)
 #define _mm512_maskz_loadu_epi8 EXN_USE(maskz_loadu_epi8)
+#define _mm512_mask_permutexvar_epi8 EXN_USE(mask_permutexvar_epi8)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// AVX-512 F, BW, DQ, VL, VBMI, VBMI2, VNNI, BF16: 16 lanes.
+// AVX-512 F, BW, DQ, VL, VBMI, VBMI2, GFNI, VNNI, BF16: 16 lanes.
 #pragma once
 
 #if defined(EXN_EMULATE_AVX512)

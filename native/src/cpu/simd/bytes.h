@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // 64 bytes, or the integers that they are together, and sums of four products of bytes in 16 lanes:
-// for sets that have VNNI and VBMI.
+// for sets that have VNNI, VBMI and GFNI.
 #pragma once
 
 #include "simd.h"
@@ -36,18 +36,37 @@ static EXN_SIMD void made_of(bytes_v& made, bytes_v& v) {
 static EXN_SIMD bytes_v set1_bytes(int v) { return _mm512_set1_epi32(v * 0x01010101); }
 static EXN_SIMD bytes_v and_bytes(bytes_v a, bytes_v b) { return _mm512_and_si512(a, b); }
 static EXN_SIMD bytes_v xor_bytes(bytes_v a, bytes_v b) { return _mm512_xor_si512(a, b); }
+// a, and the bits of b that `mask` has.
+static EXN_SIMD bytes_v or_bits(bytes_v a, bytes_v b, bytes_v mask) {
+  return _mm512_ternarylogic_epi32(a, b, mask, 0xf8);
+}
 // Bits of a where `mask` has them, of b elsewhere.
 static EXN_SIMD bytes_v select_bits(bytes_v mask, bytes_v a, bytes_v b) {
   return _mm512_ternarylogic_epi32(mask, a, b, 0xca);
 }
-// Upper halves of bytes where lower ones were; others' halves where upper ones were.
-static EXN_SIMD bytes_v upper_halves(bytes_v a) { return _mm512_srli_epi16(a, 4); }
+// Upper halves of bytes where lower ones were: GFNI does that at once.
+static EXN_SIMD bytes_v upper_nibbles(bytes_v a) {
+#if defined(EXN_EMULATE_AVX512)
+  return _mm512_and_si512(_mm512_srli_epi16(a, 4), set1_bytes(15));
+#else
+  static constexpr uint64_t kBit4ToBit0 = 0x1020408000000000;
+  bytes_v upper;
+  __asm__("vgf2p8affineqb $0, %2, %1, %0"
+          : "=v"(upper)
+          : "v"(a), "v"(_mm512_set1_epi64(kBit4ToBit0)));
+  return upper;
+#endif
+}
 // Bytes of a, or of a and b, by number.
 static EXN_SIMD bytes_v pick_bytes(bytes_v order, bytes_v a) {
   return _mm512_permutexvar_epi8(order, a);
 }
 static EXN_SIMD bytes_v pick_bytes(bytes_v order, bytes_v a, bytes_v b) {
   return _mm512_permutex2var_epi8(a, order, b);
+}
+// Those of a by number where `bits` has them, of `others` elsewhere.
+static EXN_SIMD bytes_v pick_some_bytes(bytes_v others, uint64_t bits, bytes_v order, bytes_v a) {
+  return _mm512_mask_permutexvar_epi8(others, bits, order, a);
 }
 // Eight bits of each 64 that a byte lies in, from the bit on that the byte of `from` names; bit 0
 // comes after bit 63.
@@ -59,7 +78,6 @@ static EXN_SIMD bytes_v dot_bytes(bytes_v sums, bytes_v u, bytes_v s) {
   return _mm512_dpbusd_epi32(sums, u, s);
 }
 static EXN_SIMD bytes_v times_256(bytes_v sums) { return _mm512_slli_epi32(sums, 8); }
-static EXN_SIMD bytes_v add_ints(bytes_v a, bytes_v b) { return _mm512_add_epi32(a, b); }
 static EXN_SIMD f32v to_floats(bytes_v ints) { return _mm512_cvtepi32_ps(ints); }
 // The first 16 halves; 16 bytes, with a sign or without.
 static EXN_SIMD f32v halves_to_floats(bytes_v a) {
@@ -72,9 +90,9 @@ static EXN_SIMD f32v signed_bytes_to_floats(const void* p) {
   return to_floats(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
 }
 static EXN_SIMD f32v pick_lanes(bytes_v order, f32v a) { return _mm512_permutexvar_ps(order, a); }
-// sum - a * b in the upper half.
-static EXN_SIMD f32v subtract_upper_product(f32v a, f32v b, f32v sum) {
-  return _mm512_mask3_fnmadd_ps(a, b, sum, 0xff00);
+// fma(a, b, sum) in the upper half.
+static EXN_SIMD f32v add_upper_product(f32v a, f32v b, f32v sum) {
+  return _mm512_mask3_fmadd_ps(a, b, sum, 0xff00);
 }
 
 }  // namespace exn::cpu::EXN_ISA
