@@ -284,7 +284,7 @@ class Step {
 
   void linear(const DLTensor* input, const DLTensor* weight, const DLTensor* residual,
               const DLTensor* out) {
-    exn_linear_params p = {sizeof p, input, weight, nullptr, residual, out};
+    exn_linear_params p = {sizeof p, input, weight, nullptr, residual, out, EXN_BLOCKS_NONE, 0};
     instance_->call(EXN_TEST_OP(linear), p);
   }
 
