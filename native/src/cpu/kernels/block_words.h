@@ -45,17 +45,20 @@ struct Step : BlockTraits<kBlocks> {
         if constexpr (kTwo) store(second + i, load(m + i));
       }
     } else if constexpr (kTwo) {
-      uint32_t in[3], six[4];
+      uint32_t in[3];
       std::memcpy(in, p + 4, sizeof in);
+      // By words of 64 bits, which a vector takes from a register.
+      uint64_t six[2];
       for (int i = 0; i < 2; ++i) {
-        six[2 * i] = in[i] & 0x3f3f3f3f;
-        six[2 * i + 1] = (in[2] >> 4 * i & 0x0f0f0f0f) | (in[i] >> 2 & 0x30303030);
+        const uint32_t last = (in[2] >> 4 * i & 0x0f0f0f0f) | (in[i] >> 2 & 0x30303030);
+        six[i] = (in[i] & 0x3f3f3f3f) | static_cast<uint64_t>(last) << 32;
       }
-      uint8_t st[16];
-      std::memcpy(st, six, sizeof st);
       const float d = to_float(half_at(p)), dmin = -to_float(half_at(p + 2));
-      for (int i = 0; i < 8; ++i) scale[i] = d * static_cast<float>(st[i]);
-      for (int i = 0; i < 8; ++i) second[i] = dmin * static_cast<float>(st[8 + i]);
+      uint8_t s[8], t[8];
+      std::memcpy(s, &six[0], sizeof s);
+      std::memcpy(t, &six[1], sizeof t);
+      for (int i = 0; i < 8; ++i) scale[i] = d * static_cast<float>(s[i]);
+      for (int i = 0; i < 8; ++i) second[i] = dmin * static_cast<float>(t[i]);
     } else {
       int8_t s[16];
       std::memcpy(s, p + 192, sizeof s);
@@ -108,10 +111,10 @@ struct Step : BlockTraits<kBlocks> {
   }
   // What the lowest bits add to nibbles: 16, or, where quants are less 16, -16 where there is none.
   static EXN_SIMD i16v bits_of_words(uint32_t bits) {
-    i16v each;
-    for (int i = 0; i < kWordLanes; ++i) each[i] = static_cast<int16_t>(1 << i);
-    i16v all;
-    for (int i = 0; i < kWordLanes; ++i) all[i] = static_cast<int16_t>(bits);
+    alignas(32) static constexpr int16_t kBits[16] = {
+        1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, -32768};
+    const i16v each = load_words(kBits);
+    const i16v all = static_cast<int16_t>(bits) - i16v{};
     return kLess == 0 ? ((all & each) == each) & 16 : ((all & each) == 0) & -16;
   }
 
