@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How quantised weights are walked: for one input a tile is parted into runs that are read side by
 // side, since their rows share what is loaded of the input; for several, rows are taken in pairs or
-// singly, unpacked once for up to eight inputs each, and what comes next is prefetched evenly.
+// singly, and unpacked once for up to eight inputs each, of which so many columns pass by as stay
+// in L1.
 #include "block_products.h"
 
 #if defined(EXN_HAS_BF16_DOT)  // and with it VNNI
@@ -13,7 +14,8 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-enum class Ahead { kNothing, kOwn, kNext };
+// What a row prefetches of what it reads.
+enum class Ahead { kNothing, kOwn };
 constexpr int kBlocksAhead = 4 << 10;
 
 // Steps of rows: [begin, whole), and then one with `rest` times 32 elements if that is not 0.
@@ -25,7 +27,7 @@ struct Steps {
 // Adds to the sums of a block of kW x kX.
 template <Blocks kBlocks, int kW, int kX, Ahead kAhead>
 EXN_SIMD void add_steps(const uint8_t* const* weight, const Steps& steps, const char* input,
-                        int64_t stride, f32v (&sums)[kW * kX], const char* next) {
+                        int64_t stride, f32v (&sums)[kW * kX]) {
   using S = Step<kBlocks>;
   const uint8_t* rows[kW];
   for (int w = 0; w < kW; ++w) rows[w] = weight[w];
@@ -36,10 +38,6 @@ EXN_SIMD void add_steps(const uint8_t* const* weight, const Steps& steps, const 
       for (int w = 0; w < kW; ++w)
         prefetch_lines<(S::kBytes + 63) / 64>(rows[w] + at + kBlocksAhead);
       in_order();
-    }
-    if constexpr (kAhead == Ahead::kNext) {
-      prefetch_lines<(kW * S::kBytes + 63) / 64>(next);
-      next += kW * S::kBytes;
     }
     add_step<kBlocks, kW, kX, true>(rows, at, 0, input, stride, sums);
     input += S::kInputBytes;
@@ -59,7 +57,7 @@ EXN_SIMD void rows_by_one(const uint8_t* const* rows, const Steps& steps, const 
                           float* out) {
   f32v sums[kW];
   for (f32v& sum : sums) sum = zero();
-  add_steps<kBlocks, kW, 1, kAhead>(rows, steps, input, 0, sums, nullptr);
+  add_steps<kBlocks, kW, 1, kAhead>(rows, steps, input, 0, sums);
   fold_vectors(sums, out);
 }
 
@@ -96,7 +94,7 @@ EXN_SIMD void rows_by_several(const uint8_t* const* rows, const Steps& steps, bo
   f32v sums[kW * kX];
   for (int i = 0; i < kW * kX; ++i)
     sums[i] = steps.begin == 0 ? zero() : load(waiting + i * kLanes);
-  add_steps<kBlocks, kW, kX, Ahead::kNothing>(rows, steps, input, stride, sums, nullptr);
+  add_steps<kBlocks, kW, kX, Ahead::kNothing>(rows, steps, input, stride, sums);
   if (!last) {
     for (int i = 0; i < kW * kX; ++i) store(waiting + i * kLanes, sums[i]);
     return;
