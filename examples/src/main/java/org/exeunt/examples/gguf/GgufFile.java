@@ -117,7 +117,7 @@ public final class GgufFile implements Closeable {
     GgmlType type = GgmlType.byId(typeId);
     if (type == null) {
       throw header.problem(field + " has type " + Integer.toUnsignedString(typeId)
-          + "; this reader knows F32, F16, BF16, Q8_0, Q4_0 and Q4_1.");
+          + "; this reader knows " + GgmlType.NAMES + ".");
     }
     return describe(header, name, type, dimensions, header.int64("the offset of " + field));
   }
@@ -232,6 +232,16 @@ public final class GgufFile implements Closeable {
   /** The integers stored under {@code key}; not copied. */
   public long[] integers(String key) throws ModelFormatException {
     return value(key, long[].class);
+  }
+
+  /** The floating-point numbers stored under {@code key}; not copied. */
+  public double[] numbers(String key) throws ModelFormatException {
+    return value(key, double[].class);
+  }
+
+  /** The boolean stored under {@code key}, or what counts without one. */
+  public boolean flag(String key, boolean otherwise) throws ModelFormatException {
+    return metadata.containsKey(key) ? value(key, Boolean.class) : otherwise;
   }
 
   /** The floating-point number stored under {@code key}. */

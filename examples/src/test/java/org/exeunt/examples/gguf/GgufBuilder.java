@@ -55,6 +55,38 @@ public final class GgufBuilder {
     return string(key).int32(6).int32(Float.floatToIntBits(value));
   }
 
+  /** A metadata entry of type bool. */
+  public GgufBuilder entry(String key, boolean value) {
+    return string(key).int32(7).raw((byte) (value ? 1 : 0));
+  }
+
+  /** A metadata entry: an array of float32. */
+  public GgufBuilder entry(String key, float[] values) {
+    string(key).int32(9).int32(6).int64(values.length);
+    for (float value : values) {
+      int32(Float.floatToIntBits(value));
+    }
+    return this;
+  }
+
+  /** A metadata entry of the type that fits: a number, a string, a boolean or an array. */
+  public GgufBuilder entry(String key, Object value) {
+    if (value instanceof Integer number) {
+      return entry(key, number.intValue());
+    } else if (value instanceof Float number) {
+      return entry(key, number.floatValue());
+    } else if (value instanceof Boolean flag) {
+      return entry(key, flag.booleanValue());
+    } else if (value instanceof String text) {
+      return entry(key, text);
+    } else if (value instanceof String[] texts) {
+      return entry(key, texts);
+    } else if (value instanceof float[] numbers) {
+      return entry(key, numbers);
+    }
+    return entry(key, (int[]) value);
+  }
+
   /** A metadata entry: an array of strings. */
   public GgufBuilder entry(String key, String... values) {
     string(key).int32(9).int32(8).int64(values.length);
