@@ -115,7 +115,7 @@ public final class Generate {
       LlamaConfig config = LlamaConfig.of(file);
       DecoderOptions decoding = options.decoder(config.layers());
       Tokenizer tokenizer = new Tokenizer(file);
-      int[] prompt = tokenizer.encode(prompt(file));
+      int[] prompt = tokenizer.encodePrompt(prompt(file));
       if (prompt.length == 0 || prompt.length >= config.context()) {
         throw new IllegalArgumentException("the prompt has " + prompt.length
             + " tokens; this model takes 1 to " + (config.context() - 1));
@@ -139,7 +139,10 @@ public final class Generate {
     String text = options.prompt.equals("-")
         ? new String(System.in.readAllBytes(), StandardCharsets.UTF_8)
         : options.prompt;
-    return options.raw
+    if (!options.raw && !ChatTemplate.in(file)) {
+      log.println("generate: the model knows no chat format: it goes on with the text");
+    }
+    return options.raw || !ChatTemplate.in(file)
         ? text
         : new ChatTemplate(file).render(List.of(new ChatTemplate.Message("user", text)));
   }
@@ -163,7 +166,7 @@ public final class Generate {
                 + " tokens its logits are not numbers; it may have been damaged.");
       }
       token[0] = sampler == null ? decoder.argmax(0) : sampler.draw(logits);
-      if (token[0] == tokenizer.endOfSequence()) {
+      if (tokenizer.ends(token[0])) {
         break;
       }
       show(text.add(token[0]));

@@ -20,6 +20,7 @@ import org.exeunt.examples.llama.ExitPolicy;
 import org.exeunt.examples.llama.FfnSkip;
 import org.exeunt.examples.llama.PromptDrop;
 import org.exeunt.examples.llama.Schedule;
+import org.exeunt.examples.llama.TinyGemma;
 import org.exeunt.examples.llama.TinyModel;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -80,6 +81,37 @@ class GenerateTest {
     assertEquals("", result.log);
     assertTrue(result.out.strip().matches("[a-w]*"), result.out);
     assertEquals(result.out, answer(options).out);
+  }
+
+  @ParameterizedTest
+  @ValueSource(
+      strings = {"", "--weights f32", "--exit fixed:2", "--exit threshold:0.1 --kv none",
+          "--exit margin:0.05 --exit-points 1,1 --kv recompute", "--schedule unified:3",
+          "--ffn-skip 1,6,0,-2,2", "--temperature 0.7 --seed 3"})
+  void answersWithGemma(String options) throws IOException {
+    Path gemma = TinyGemma.write(folder.resolve("gemma.gguf"));
+    List<String> arguments = new ArrayList<>(
+        List.of("--model", gemma.toString(), "--prompt", "abc a b c", "--max-tokens", "12"));
+    arguments.addAll(options.isEmpty() ? List.of() : Arrays.asList(options.split(" ")));
+    Result result = generate(arguments.toArray(String[] ::new));
+    assertEquals(0, result.status, result.log);
+    assertEquals("", result.log);
+    assertEquals(result.out, generate(arguments.toArray(String[] ::new)).out);
+    assertRefused("layers see a window", "--model", gemma.toString(), "--prompt", "a", "--drop",
+        "fastv:2,.5");
+  }
+
+  /** A model that was not taught to chat. */
+  @Test
+  void goesOnWithTextWithoutAChatFormat() throws IOException {
+    Map<String, Object> metadata = TinyModel.metadata();
+    metadata.remove("tokenizer.chat_template");
+    Path base = TinyModel.write(folder.resolve("base.gguf"), metadata, null);
+    Result result = generate("--model", base.toString(), "--prompt", "abcabc");
+    assertEquals(0, result.status);
+    assertEquals(
+        generate("--raw", "--model", base.toString(), "--prompt", "abcabc").out, result.out);
+    assertTrue(result.log.contains("knows no chat format"), result.log);
   }
 
   @Test
@@ -224,7 +256,8 @@ class GenerateTest {
     assertModelRefused("has no tensor 'blk.3.ffn_up.weight'",
         TinyModel.write(
             folder.resolve("missing.gguf"), TinyModel.metadata(), "blk.3.ffn_up.weight"));
-    for (String more : new String[] {"blk.2.attn_q.bias", "blk.5.attn_q.weight", "output.bias"}) {
+    for (String more : new String[] {"blk.2.ffn_up.bias", "blk.5.attn_q.weight", "output.bias",
+             "blk.0.attn_q_norm.weight"}) {
       List<TinyModel.Weight> weights = new ArrayList<>(TinyModel.weights());
       weights.add(new TinyModel.Weight(more, 1, 8, new float[8]));
       assertModelRefused("has a tensor '" + more + "', which this decoder does not know",
@@ -232,7 +265,7 @@ class GenerateTest {
     }
     Map<String, Object> foreign = TinyModel.metadata();
     foreign.put("general.architecture", "mamba");
-    assertModelRefused("'general.architecture' is 'mamba', not 'llama'",
+    assertModelRefused("'general.architecture' is 'mamba', not 'llama' or 'gemma3'",
         TinyModel.write(folder.resolve("foreign.gguf"), foreign, null));
     assertRefused("no default system message", "--prompt", "a", "--model",
         TinyModel

@@ -223,7 +223,7 @@ public final class ExitDemo {
 
   private double layerWeights() {
     LlamaConfig c = weights.config();
-    return c.width() * (2.0 * c.width() + 2.0 * c.kvWidth() + 3.0 * c.feedForward());
+    return c.width() * (2.0 * c.queryWidth() + 2.0 * c.kvWidth() + 3.0 * c.feedForward());
   }
 
   private double headWeights() {

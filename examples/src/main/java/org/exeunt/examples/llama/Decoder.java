@@ -6,18 +6,17 @@ import java.nio.IntBuffer;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
-import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.KvCache;
-import org.exeunt.RopeTable;
 import org.exeunt.Scope;
 import org.exeunt.Statistics;
 import org.exeunt.Tensor;
 import org.exeunt.Workspace;
 
 /**
- * Runs some sequences through a Llama-family decoder, leaving out what a policy says: layers above
- * an exit, layers of a schedule, feed-forward blocks. Everything is computed by exeunt's ops.
+ * Runs some sequences through a decoder of the Llama or Gemma 3 family, leaving out what a policy
+ * says: layers above an exit, layers of a schedule, feed-forward blocks. Everything but
+ * plain sums is computed by exeunt's ops.
  *
  * <p>A prompt goes in with {@link #prefill}, at full depth (or that of the schedule); each {@link
  * #step} then takes one token of every sequence. What came out lies in {@link #statistics()}, one
@@ -41,7 +40,7 @@ public final class Decoder implements AutoCloseable {
   private final int capacity;
   private final int mostWaiting;
   private final KvState kv;
-  private final Tensor ropeTable;
+  private final RopeTables ropeTables;
   private final Rows rows;
   private final Exits exits;
   private final RowMover mover;
@@ -77,14 +76,18 @@ public final class Decoder implements AutoCloseable {
     }
     try {
       options.check();
+      if (options.drop() != null && config.localPeriod() > 1) {
+        throw new IllegalArgumentException("dropping tokens cannot be used with a model whose "
+            + "layers see a window: its methods go by what a layer sees of the whole prompt");
+      }
       kv = new KvState(scope, config, weights.type(), sequences, capacity);
-      ropeTable = ropeTable();
+      ropeTables = new RopeTables(scope, weights, capacity);
       int prefillRows = options.drop() == null ? PREFILL_ROWS : capacity;
       rows = new Rows(scope, config, Math.max(prefillRows, sequences + mostWaiting));
       exits = new Exits(scope, weights, options.exit(), sequences, options.keepLogits());
       mover = new RowMover(scope, rows, exits.hidden());
       propagation = options.exit().mayLeave() && options.kv() == KvPolicy.PROPAGATE
-          ? new Propagation(scope, weights, kv, ropeTable, exits, sequences)
+          ? new Propagation(scope, weights, kv, ropeTables, exits, sequences)
           : null;
       door = new WaitingDoor(scope, rows.capacity());
       waiting = waitingPlaces();
@@ -98,12 +101,6 @@ public final class Decoder implements AutoCloseable {
     position = new int[sequences];
     staying = new int[rows.capacity()];
     layersOf = new int[sequences][][];
-  }
-
-  private Tensor ropeTable() {
-    Tensor table = scope.allocate(Device.CPU, DType.F32, capacity, config.headWidth() / 2, 2);
-    RopeTable.builder().table(table).base(config.ropeBase()).linear(config.ropeFactor()).runOnce();
-    return table;
   }
 
   private Waiting[] waitingPlaces() {
@@ -285,7 +282,7 @@ public final class Decoder implements AutoCloseable {
   private LayerStack stack() {
     return stacks.computeIfAbsent(rows.count(),
         count
-        -> new LayerStack(scope, workspace, weights, ropeTable, kv, rows, count, options.ffnSkip(),
+        -> new LayerStack(scope, workspace, weights, ropeTables, kv, rows, count, options.ffnSkip(),
             options.observer() != null));
   }
 

@@ -20,37 +20,48 @@ public final class DoubleDecoder {
 
   private final LlamaWeights weights;
   private final LlamaConfig config;
+  private final boolean gemma; // what that means is written down here a second time
   private final int tokens;
+  private final double[][] state; // what the head reads
 
   /** Runs {@code ids} at positions 0, 1, … */
   public DoubleDecoder(LlamaWeights weights, int... ids) {
     this.weights = weights;
     config = weights.config();
+    gemma = config.architecture() == LlamaConfig.Architecture.GEMMA3;
     tokens = ids.length;
     argmax = new int[tokens];
     margin = new double[tokens];
     double[][] x = new double[tokens][];
     for (int t = 0; t < tokens; t++) {
       x[t] = widened(weights.embedding().rows(ids[t], ids[t] + 1));
+      for (int i = 0; i < x[t].length; i++) {
+        x[t][i] *= gemma ? Math.sqrt(x[t].length) : 1;
+      }
     }
-    for (LlamaWeights.Layer layer : weights.layers()) {
-      add(x,
-          times(attention(times(norm(x, layer.attentionNorm()), layer.queryKeyValue())),
-              layer.output()));
+    for (int l = 0; l < config.layers(); l++) {
+      LlamaWeights.Layer layer = weights.layers().get(l);
+      double[][] projected = times(norm(x, layer.attentionNorm()), layer.queryKeyValue());
+      if (layer.bias() != null) {
+        double[][] bias = new double[tokens][];
+        Arrays.fill(bias, widened(layer.bias()));
+        add(projected, bias);
+      }
+      double[][] attended = times(attention(l, projected), layer.output());
+      add(x, branch(attended, layer.attentionBranchNorm()));
       double[][] state = norm(x, layer.feedForwardNorm());
       double[][] inner = times(state, layer.gate());
       double[][] up = times(state, layer.up());
       for (int t = 0; t < tokens; t++) {
         for (int i = 0; i < inner[t].length; i++) {
-          inner[t][i] *= up[t][i] / (1 + Math.exp(-inner[t][i]));
+          inner[t][i] = activated(inner[t][i]) * up[t][i];
         }
       }
-      add(x, times(inner, layer.down()));
+      add(x, branch(times(inner, layer.down()), layer.feedForwardBranchNorm()));
     }
-    double[][] state = norm(x, weights.outputNorm());
+    state = norm(x, weights.outputNorm());
     for (int from = 0; from < tokens; from += TOKENS_AT_ONCE) {
-      double[][] some = Arrays.copyOfRange(state, from, Math.min(tokens, from + TOKENS_AT_ONCE));
-      look(times(some, weights.head()), from, ids);
+      look(logits(from, Math.min(tokens, from + TOKENS_AT_ONCE)), from, ids);
     }
   }
 
@@ -64,9 +75,29 @@ public final class DoubleDecoder {
     return margin;
   }
 
+  /** All logits of the positions in [from, to), computed again. */
+  public double[][] logits(int from, int to) {
+    return times(Arrays.copyOfRange(state, from, to), weights.head());
+  }
+
   /** The sum of -ln p of the tokens that did come. */
   public double nll() {
     return nll;
+  }
+
+  private double activated(double z) {
+    return gemma
+        ? z / 2 * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (z + 0.044715 * z * z * z)))
+        : z / (1 + Math.exp(-z));
+  }
+
+  /** Five of six layers see a window. */
+  private boolean isLocal(int layer) {
+    return gemma && layer % 6 != 5;
+  }
+
+  private double[][] branch(double[][] added, Tensor norm) {
+    return norm == null ? added : norm(added, norm);
   }
 
   private void look(double[][] logits, int from, int... ids) {
@@ -94,15 +125,24 @@ public final class DoubleDecoder {
 
   private double[][] norm(double[][] x, Tensor weight) {
     double[] w = widened(weight);
-    double[][] to = new double[tokens][w.length];
+    double[][] to = new double[tokens][];
     for (int t = 0; t < tokens; t++) {
-      double square = Arrays.stream(x[t]).map(v -> v * v).sum() / w.length;
-      double scale = 1 / Math.sqrt(square + config.epsilon());
-      for (int i = 0; i < w.length; i++) {
-        to[t][i] = x[t][i] * scale * w[i];
-      }
+      to[t] = x[t].clone();
+      norm(to[t], 0, w);
     }
     return to;
+  }
+
+  /** As many elements from {@code at} on as there are weights. */
+  private void norm(double[] x, int at, double... weight) {
+    double square = 0;
+    for (int i = 0; i < weight.length; i++) {
+      square += x[at + i] * x[at + i];
+    }
+    double scale = 1 / Math.sqrt(square / weight.length + config.epsilon());
+    for (int i = 0; i < weight.length; i++) {
+      x[at + i] *= scale * weight[i];
+    }
   }
 
   /** Rows of x with each row of a matrix. */
@@ -143,13 +183,18 @@ public final class DoubleDecoder {
   }
 
   /** Of rows of all queries, then all keys, then all values. */
-  private double[][] attention(double[][] projected) {
+  private double[][] attention(int layer, double[][] projected) {
+    LlamaWeights.Layer weight = weights.layers().get(layer);
     int queries = config.heads() * config.headWidth();
     int keys = config.kvHeads() * config.headWidth();
     double[][] to = new double[tokens][queries];
     for (int t = 0; t < tokens; t++) {
       for (int head = 0; head < config.heads() + config.kvHeads(); head++) {
-        rotate(projected[t], head * config.headWidth(), t);
+        if (weight.keyNorm() != null) {
+          norm(projected[t], head * config.headWidth(),
+              widened(head < config.heads() ? weight.queryNorm() : weight.keyNorm()));
+        }
+        rotate(projected[t], head * config.headWidth(), t, isLocal(layer));
       }
       for (int i = queries; weights.type() == DType.BF16 && i < queries + 2 * keys; i++) {
         projected[t][i] = DType.bf16ToFloat(DType.floatToBf16((float) projected[t][i]));
@@ -159,16 +204,18 @@ public final class DoubleDecoder {
       for (int head = 0; head < config.heads(); head++) {
         int query = head * config.headWidth();
         int shared = head / (config.heads() / config.kvHeads()) * config.headWidth();
-        attend(projected, t, query, queries + shared, queries + keys + shared, to[t]);
+        int first = isLocal(layer) ? Math.max(0, t + 1 - config.window()) : 0;
+        attend(projected, first, t, query, queries + shared, queries + keys + shared, to[t]);
       }
     });
     return to;
   }
 
-  private void attend(double[][] rows, int t, int query, int key, int value, double[] to) {
+  private void attend(
+      double[][] rows, int first, int t, int query, int key, int value, double[] to) {
     double[] p = new double[t + 1];
     double most = Double.NEGATIVE_INFINITY;
-    for (int s = 0; s <= t; s++) {
+    for (int s = first; s <= t; s++) {
       for (int i = 0; i < config.headWidth(); i++) {
         p[s] += rows[t][query + i] * rows[s][key + i];
       }
@@ -176,26 +223,34 @@ public final class DoubleDecoder {
       most = Math.max(most, p[s]);
     }
     double sum = 0;
-    for (int s = 0; s <= t; s++) {
+    for (int s = first; s <= t; s++) {
       p[s] = Math.exp(p[s] - most);
       sum += p[s];
     }
-    for (int s = 0; s <= t; s++) {
+    for (int s = first; s <= t; s++) {
       for (int i = 0; i < config.headWidth(); i++) {
         to[query + i] += p[s] / sum * rows[s][value + i];
       }
     }
   }
 
-  /** Neighbouring pairs, as the file's queries and keys are laid out. */
-  private void rotate(double[] row, int at, int position) {
-    for (int i = 0; i < config.headWidth(); i += 2) {
-      double turn = position / (double) config.ropeFactor()
-          * Math.pow(config.ropeBase(), -(double) i / config.headWidth());
-      double a = row[at + i];
-      double b = row[at + i + 1];
-      row[at + i] = a * Math.cos(turn) - b * Math.sin(turn);
-      row[at + i + 1] = a * Math.sin(turn) + b * Math.cos(turn);
+  /** Neighbouring pairs in Llama's files, halves of a head in Gemma's. */
+  private void rotate(double[] row, int at, int position, boolean local) {
+    int width = config.headWidth();
+    boolean pairs = !gemma;
+    double base = local ? 10000 : config.ropeBase();
+    for (int i = 0; i < width / 2; i++) {
+      double turn = position * Math.pow(base, -2.0 * i / width);
+      if (!local) {
+        turn /= config.ropeFactor();
+        turn /= weights.ropeFactors() == null ? 1 : weights.ropeFactors().toFloatArray()[i];
+      }
+      int first = at + (pairs ? 2 * i : i);
+      int second = first + (pairs ? 1 : width / 2);
+      double a = row[first];
+      double b = row[second];
+      row[first] = a * Math.cos(turn) - b * Math.sin(turn);
+      row[second] = a * Math.sin(turn) + b * Math.cos(turn);
     }
   }
 

@@ -26,11 +26,17 @@ public final class KvState {
     this.capacity = capacity;
     // One block for all layers: large enough for huge pages, without which a short cache is read at
     // half the speed.
-    Tensor memory = scope.allocate(Device.CPU, type, config.layers(), 2, sequences,
-        config.kvHeads(), capacity, config.headWidth());
+    // Where layers see a window, a slot's heads lie side by side: as a page, a slot is one piece.
+    boolean slotBySlot = config.localPeriod() > 1;
+    Tensor memory = slotBySlot
+        ? scope.allocate(Device.CPU, type, config.layers(), 2, sequences, capacity,
+              config.kvHeads(), config.headWidth())
+        : scope.allocate(Device.CPU, type, config.layers(), 2, sequences, config.kvHeads(),
+              capacity, config.headWidth());
     for (int l = 0; l < config.layers(); l++) {
-      Tensor layer = memory.row(l);
-      caches.add(KvCache.ofHeadMajor(layer.row(0), layer.row(1)));
+      Tensor k = memory.row(l).row(0);
+      Tensor v = memory.row(l).row(1);
+      caches.add(slotBySlot ? KvCache.ofTokenMajor(k, v) : KvCache.ofHeadMajor(k, v));
     }
     lengths = scope.allocate(Device.CPU, DType.I32, config.layers(), sequences);
     lengths.copyFrom(new int[config.layers() * sequences]);
@@ -45,6 +51,10 @@ public final class KvState {
   /** How many tokens of {@code sequence} one layer knows. */
   public int length(int layer, int sequence) {
     return counts.get(layer * sequences + sequence);
+  }
+
+  int sequences() {
+    return sequences;
   }
 
   /** Slots for each sequence in each layer. */

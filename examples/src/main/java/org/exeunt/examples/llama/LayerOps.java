@@ -8,7 +8,6 @@ import org.exeunt.KvCache;
 import org.exeunt.KvLength;
 import org.exeunt.Linear;
 import org.exeunt.Norm;
-import org.exeunt.Rope;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 import org.exeunt.Workspace;
@@ -16,26 +15,29 @@ import org.exeunt.Workspace;
 /** One decoder layer for a fixed number of rows: built once, run for every token. */
 final class LayerOps {
   private final KvLength advance;
-  private final Norm norm;
-  private final Linear project;
-  private final Rope rope;
+  private final Projection projection;
   private final KvAppend append;
   private final Attention attention;
+  private final Window window;
+  private final Attention windowed;
   private final Linear output;
-  private final Ffn feedForward;
+  private final Norm branchNorm;
+  private final ScaledSum add;
+  private final Runnable feedForward;
 
   /**
+   * @param window null if this layer sees all
    * @param measure whether the feed-forward block reports its cosines
    * @param skip whether it obeys the rows' skip mask
    */
   LayerOps(Scope scope, Workspace workspace, LlamaConfig config, LlamaWeights.Layer layer,
-      Tensor ropeTable, KvCache cache, Tensor lengths, Rows rows, int count, boolean measure,
-      boolean skip) {
+      Tensor ropeTable, KvCache cache, Tensor lengths, Rows rows, int count, Window window,
+      boolean measure, boolean skip) {
     int heads = config.heads();
     int kvHeads = config.kvHeads();
     Tensor hidden = rows.hidden(count);
-    Tensor rotated = rows.heads(count, 0, heads + kvHeads); // queries and keys lie side by side
-    Tensor attended = rows.attended(count);
+    Tensor query = rows.heads(count, 0, heads);
+    Tensor attended = rows.attended(count).reshape(count, heads, config.headWidth());
 
     advance =
         cache.advance()
@@ -44,25 +46,8 @@ final class LayerOps {
             .slot(rows.slot(count))
             .visible(rows.visible(count))
             .build(scope, workspace);
-    norm =
-        Norm.builder()
-            .input(hidden)
-            .rms(layer.attentionNorm(), config.epsilon())
-            .out(rows.normed(count))
-            .build(scope, workspace);
-    project =
-        Linear.builder()
-            .input(rows.normed(count))
-            .weight(layer.queryKeyValue())
-            .out(rows.projected(count))
-            .build(scope, workspace);
-    rope =
-        Rope.builder()
-            .input(rotated)
-            .position(rows.position(count))
-            .table(ropeTable, Rope.Style.INTERLEAVED)
-            .out(rotated)
-            .build(scope, workspace);
+    projection = new Projection(scope, workspace, config, layer, ropeTable, hidden,
+        rows.position(count), rows.normed(count), rows.projected(count));
     append =
         cache.append()
             .k(rows.heads(count, heads, kvHeads))
@@ -72,50 +57,71 @@ final class LayerOps {
             .build(scope, workspace);
     attention =
         Attention.builder()
-            .query(rows.heads(count, 0, heads))
+            .query(query)
             .cache(cache)
+            .scale(config.attentionScale())
             .sequence(rows.sequence(count))
             .visible(rows.visible(count))
-            .out(attended.reshape(count, heads, config.headWidth()))
+            .out(attended)
             .build(scope, workspace);
+    this.window = window;
+    windowed = window == null ? null : window.attention(scope, workspace, cache, query, attended);
+    boolean normsBranch = layer.attentionBranchNorm() != null;
     output =
         Linear.builder()
-            .input(attended)
+            .input(rows.attended(count))
             .weight(layer.output())
-            .residual(hidden)
-            .out(hidden)
+            .residual(normsBranch ? null : hidden)
+            .out(normsBranch ? rows.branch(count) : hidden)
             .build(scope, workspace);
+    branchNorm = normsBranch
+        ? Norm.builder()
+              .input(rows.branch(count))
+              .rms(layer.attentionBranchNorm(), config.epsilon())
+              .out(rows.branch(count))
+              .build(scope, workspace)
+        : null;
+    add = normsBranch ? new ScaledSum(1, rows.branch(count), hidden, hidden) : null;
+    feedForward = normsBranch
+        ? new NormedFeedForward(scope, workspace, config, layer, rows, count, measure, skip)
+        : feedForward(scope, workspace, config, layer, rows, count, measure, skip);
+  }
+
+  private static Runnable feedForward(Scope scope, Workspace workspace, LlamaConfig config,
+      LlamaWeights.Layer layer, Rows rows, int count, boolean measure, boolean skip) {
     Ffn.Builder block =
         Ffn.builder()
-            .hidden(hidden)
+            .hidden(rows.hidden(count))
             .rmsNorm(layer.feedForwardNorm(), config.epsilon())
             .gate(layer.gate(), null)
             .up(layer.up(), null)
             .down(layer.down(), null)
-            .activation(Ffn.Activation.SILU)
-            .out(hidden);
+            .activation(config.architecture().activation())
+            .out(rows.hidden(count));
     if (skip) {
       block.skip(rows.skip(count));
     }
     if (measure) {
       block.cosine(rows.cosine(count)).branchCosine(rows.branchCosine(count));
     }
-    feedForward = block.build(scope, workspace);
+    return block.build(scope, workspace)::run;
   }
 
   /** Queries, keys and values of the rows. */
   void project() {
-    norm.run();
-    project.run();
-    rope.run();
+    projection.run();
   }
 
   void run() {
     advance.run();
     project();
     append.run();
-    attention.run();
+    (window != null && window.look() ? windowed : attention).run();
     output.run();
+    if (branchNorm != null) {
+      branchNorm.run();
+      add.run();
+    }
     feedForward.run();
   }
 }

@@ -16,12 +16,13 @@ import org.exeunt.Workspace;
 final class LayerStack {
   private final RowCompaction embed;
   private final Norm widen;
+  private final ScaledSum scale;
   private final List<LayerOps> layers = new ArrayList<>();
   private final FfnSkipRule skipRule;
 
   /** @param measure whether feed-forward blocks report their cosines even if none is skipped */
-  LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, Tensor ropeTable, KvState kv,
-      Rows rows, int count, FfnSkip skip, boolean measure) {
+  LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, RopeTables ropeTables,
+      KvState kv, Rows rows, int count, FfnSkip skip, boolean measure) {
     LlamaConfig config = weights.config();
     boolean narrow = weights.type() != DType.F32;
     Tensor looked = narrow
@@ -36,9 +37,16 @@ final class LayerStack {
     widen = narrow
         ? Norm.builder().input(looked).none().out(rows.hidden(count)).build(scope, workspace)
         : null;
+    scale = config.embeddingScale() == 1
+        ? null
+        : new ScaledSum(config.embeddingScale(), rows.hidden(count), null, rows.hidden(count));
+    Window window = config.localPeriod() > 1 && kv.capacity() > config.window()
+        ? new Window(scope, config, kv, rows, count)
+        : null;
     for (int l = 0; l < config.layers(); l++) {
-      layers.add(new LayerOps(scope, workspace, config, weights.layers().get(l), ropeTable,
-          kv.cache(l), kv.lengths(l), rows, count, measure || skip != null, skip != null));
+      layers.add(new LayerOps(scope, workspace, config, weights.layers().get(l), ropeTables.of(l),
+          kv.cache(l), kv.lengths(l), rows, count, config.isLocal(l) ? window : null,
+          measure || skip != null, skip != null));
     }
     skipRule = skip == null
         ? null
@@ -60,6 +68,9 @@ final class LayerStack {
     embed.run();
     if (widen != null) {
       widen.run();
+    }
+    if (scale != null) {
+      scale.run();
     }
   }
 

@@ -5,16 +5,18 @@ import java.nio.ByteBuffer;
 import java.nio.IntBuffer;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.function.IntConsumer;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.KvAppend;
 import org.exeunt.KvLength;
 import org.exeunt.KvPropagate;
 import org.exeunt.Norm;
-import org.exeunt.Rope;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
+import org.exeunt.Workspace;
 
-/** Gives every layer that a token did not run its keys and values, all in one call. */
+/** Gives every layer that a token did not run its keys and values. */
 final class Propagation {
   private final Exits exits;
   private final int layers;
@@ -22,10 +24,10 @@ final class Propagation {
   private final ByteBuffer owed;
   private final IntBuffer positions;
   private final List<KvLength> advance = new ArrayList<>();
-  private final KvPropagate op;
+  private final IntConsumer pay; // from a layer on
 
-  Propagation(
-      Scope scope, LlamaWeights weights, KvState kv, Tensor ropeTable, Exits exits, int sequences) {
+  Propagation(Scope scope, LlamaWeights weights, KvState kv, RopeTables ropeTables, Exits exits,
+      int sequences) {
     LlamaConfig config = weights.config();
     this.exits = exits;
     this.sequences = sequences;
@@ -39,14 +41,7 @@ final class Propagation {
     for (int s = 0; s < sequences; s++) {
       sequence.intBuffer().put(s, s);
     }
-    List<KvPropagate.Layer> list = new ArrayList<>();
-    int keys = config.width();
-    int values = keys + config.kvWidth();
     for (int l = 0; l < layers; l++) {
-      LlamaWeights.Layer layer = weights.layers().get(l);
-      Tensor projections = layer.queryKeyValue();
-      list.add(KvPropagate.Layer.of(l, layer.attentionNorm(), projections.rows(keys, values),
-          projections.rows(values, projections.size(0)), kv.cache(l)));
       advance.add(kv.cache(l)
               .advance()
               .length(kv.lengths(l))
@@ -55,16 +50,66 @@ final class Propagation {
               .slot(slot.row(l))
               .build(scope));
     }
-    op = KvPropagate.builder()
-             .hidden(exits.hidden())
-             .exitLayer(exits.exitDepth())
-             .sequence(sequence)
-             .slot(slot)
-             .norm(Norm.Kind.RMS, config.epsilon())
-             .rope(ropeTable, Rope.Style.INTERLEAVED, position)
-             .modelLayers(layers)
-             .layers(list)
-             .build(scope);
+    if (config.isGemma()) {
+      pay = inTurn(scope, weights, kv, ropeTables, sequence, slot, position);
+      return;
+    }
+    List<KvPropagate.Layer> list = new ArrayList<>();
+    int keys = config.queryWidth();
+    int values = keys + config.kvWidth();
+    int end = config.queryKeyValueWidth();
+    for (int l = 0; l < layers; l++) {
+      LlamaWeights.Layer layer = weights.layers().get(l);
+      Tensor matrix = layer.queryKeyValue();
+      Tensor bias = layer.bias();
+      KvPropagate.Layer owed = KvPropagate.Layer.of(l, layer.attentionNorm(),
+          matrix.rows(keys, values), matrix.rows(values, end), kv.cache(l));
+      list.add(bias == null
+              ? owed
+              : owed.withBias(bias.slice(0, keys, values), bias.slice(0, values, end)));
+    }
+    KvPropagate op =
+        KvPropagate.builder()
+            .hidden(exits.hidden())
+            .exitLayer(exits.exitDepth())
+            .sequence(sequence)
+            .slot(slot)
+            .norm(Norm.Kind.RMS, config.epsilon())
+            .rope(ropeTables.of(0), config.architecture().ropeStyle(), position)
+            .modelLayers(layers)
+            .layers(list)
+            .build(scope);
+    pay = least -> op.run();
+  }
+
+  /** Layer by layer, where keys are normed, for which the op has no place. */
+  private IntConsumer inTurn(Scope scope, LlamaWeights weights, KvState kv, RopeTables ropeTables,
+      Tensor sequence, Tensor slot, Tensor position) {
+    LlamaConfig config = weights.config();
+    Workspace workspace = Workspace.in(scope, Device.CPU);
+    Tensor normed = scope.allocate(Device.CPU, DType.F32, sequences, config.width());
+    Tensor projected = scope.allocate(Device.CPU, DType.F32, sequences, 2 * config.kvWidth());
+    Tensor k = Rows.heads(projected, 0, config.kvHeads(), config.headWidth());
+    Tensor v = Rows.heads(projected, config.kvHeads(), config.kvHeads(), config.headWidth());
+    List<Projection> projections = new ArrayList<>();
+    List<KvAppend> appends = new ArrayList<>();
+    for (int l = 0; l < layers; l++) {
+      projections.add(new Projection(scope, workspace, config, weights.layers().get(l),
+          ropeTables.of(l), exits.hidden(), position, normed, projected));
+      appends.add(kv.cache(l)
+              .append()
+              .k(k)
+              .v(v)
+              .sequence(sequence)
+              .slot(slot.row(l))
+              .build(scope, workspace));
+    }
+    return least -> {
+      for (int l = least; l < layers; l++) {
+        projections.get(l).run();
+        appends.get(l).run();
+      }
+    };
   }
 
   /** Pays what the newest token of each sequence owes, if it left before the last layer. */
@@ -83,7 +128,7 @@ final class Propagation {
       }
       advance.get(l).run(); // a slot of -1 where nothing is owed
     }
-    op.run();
+    pay.accept(least);
     work.propagation(layers - least);
   }
 }

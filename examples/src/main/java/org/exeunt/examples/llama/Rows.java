@@ -20,6 +20,8 @@ public final class Rows {
   private final Tensor normed;
   private final Tensor projected;
   private final Tensor attended;
+  private final Tensor branch;
+  private final Tensor before;
   private final Tensor token;
   private final Tensor sequence;
   private final Tensor position;
@@ -40,7 +42,11 @@ public final class Rows {
     hidden = scope.allocate(Device.CPU, DType.F32, capacity, config.width());
     normed = scope.allocate(Device.CPU, DType.F32, capacity, config.width());
     projected = scope.allocate(Device.CPU, DType.F32, capacity, config.queryKeyValueWidth());
-    attended = scope.allocate(Device.CPU, DType.F32, capacity, config.width());
+    attended = scope.allocate(Device.CPU, DType.F32, capacity, config.queryWidth());
+    branch =
+        config.isGemma() ? scope.allocate(Device.CPU, DType.F32, capacity, config.width()) : null;
+    before =
+        config.isGemma() ? scope.allocate(Device.CPU, DType.F32, capacity, config.width()) : null;
     token = scope.allocate(Device.CPU, DType.I32, capacity);
     sequence = scope.allocate(Device.CPU, DType.I32, capacity);
     position = scope.allocate(Device.CPU, DType.I32, capacity);
@@ -109,7 +115,10 @@ public final class Rows {
     return visible.rows(0, count);
   }
 
-  /** Cosine of the last feed-forward block's input and output, [count]; NaN where skipped. */
+  /**
+   * Cosine of the last feed-forward block's input and output, [count]; where skipped NaN, or what
+   * nothing added gives (Gemma).
+   */
   public Tensor cosine() {
     return cosine.rows(0, count);
   }
@@ -144,13 +153,25 @@ public final class Rows {
     return attended.rows(0, rows);
   }
 
+  /** What a block is about to add. */
+  Tensor branch(int rows) {
+    return branch.rows(0, rows);
+  }
+
+  /** The residual stream before the feed-forward block. */
+  Tensor before(int rows) {
+    return before.rows(0, rows);
+  }
+
   /** Some of the heads in {@link #projected}: queries first, then keys, then values. */
   Tensor heads(int rows, int first, int number) {
-    long width = config.headWidth();
-    return projected(rows)
-        .slice(1, first * width, (first + number) * width)
-        .strided(
-            new long[] {rows, number, width}, new long[] {config.queryKeyValueWidth(), width, 1});
+    return heads(projected(rows), first, number, config.headWidth());
+  }
+
+  /** Some of the heads that lie side by side in each row. */
+  static Tensor heads(Tensor rows, int first, int number, long width) {
+    return rows.slice(1, first * width, (first + number) * width)
+        .strided(new long[] {rows.size(0), number, width}, new long[] {rows.size(1), width, 1});
   }
 
   /** Writes the keys and values projected last to the first slots of a cache for one sequence. */

@@ -39,7 +39,8 @@ public final class FileFuzz {
 
   private final Path file;
   private final Map<String, Long> outcomes = new TreeMap<>();
-  private final Draft model = model();
+  private final Draft llama = llama();
+  private final Draft gemma = gemma();
   private final Draft zoo = zoo();
 
   private FileFuzz(Path file) {
@@ -138,7 +139,7 @@ public final class FileFuzz {
         Files.write(file, zoo.spoiled(random));
         return judge("gguf", this::gguf, true);
       default:
-        Files.write(file, model.spoiled(random));
+        Files.write(file, (random.nextInt(3) == 0 ? gemma : llama).spoiled(random));
         return judge("model", () -> model(random), true);
     }
   }
@@ -224,10 +225,11 @@ public final class FileFuzz {
 
   private static void tokenize(Tokenizer tokenizer) {
     for (String text : List.of("", "ab ba 12 <end>", "a".repeat(3000), "\ud800\u00e9\u4e2d\n")) {
-      int[] ids = tokenizer.encode(text);
+      int[] ids = tokenizer.encodePrompt(text);
       tokenizer.decode(ids);
     }
     if (tokenizer.size() > 0) {
+      tokenizer.ends(tokenizer.size() - 1);
       tokenizer.decode(tokenizer.size() - 1, tokenizer.endOfSequence());
     }
   }
@@ -266,7 +268,7 @@ public final class FileFuzz {
   }
 
   /** A model that loads: one layer, a vocabulary of six. */
-  private static Draft model() {
+  private static Draft llama() {
     List<Entry> entries = List.of(new Entry("token_embd.weight", GgmlType.F32, 6, 4),
         new Entry("output_norm.weight", GgmlType.F32, 1, 4),
         new Entry("output.weight", GgmlType.BF16, 6, 4),
@@ -305,6 +307,58 @@ public final class FileFuzz {
     texts(draft, "tokenizer.ggml.merges", "a b", "b a");
     number(draft, "tokenizer.ggml.eos_token_id", 0);
     text(draft, "tokenizer.chat_template", "<|im_start|>system\nBe kind.<|im_end|>\n");
+    return tensors(draft, entries);
+  }
+
+  /** The same of Gemma 3, with a vocabulary of scores. */
+  private static Draft gemma() {
+    List<Entry> entries = new ArrayList<>(List.of(
+        new Entry("token_embd.weight", GgmlType.Q5_1, 7, 32),
+        new Entry("output_norm.weight", GgmlType.F32, 1, 32),
+        new Entry("blk.0.attn_q.weight", GgmlType.Q5_0, 8, 32),
+        new Entry("blk.0.attn_k.weight", GgmlType.Q8_0, 4, 32),
+        new Entry("blk.0.attn_v.weight", GgmlType.Q4_0, 4, 32),
+        new Entry("blk.0.attn_q_norm.weight", GgmlType.F32, 1, 4),
+        new Entry("blk.0.attn_k_norm.weight", GgmlType.F32, 1, 4),
+        new Entry("blk.0.attn_output.weight", GgmlType.F32, 32, 8),
+        new Entry("blk.0.ffn_gate.weight", GgmlType.Q4_1, 256, 32),
+        new Entry("blk.0.ffn_up.weight", GgmlType.Q5_0, 256, 32),
+        new Entry("blk.0.ffn_down.weight", GgmlType.Q6_K, 32, 256)));
+    for (String norm : List.of("attn", "post_attention", "ffn", "post_ffw")) {
+      entries.add(new Entry("blk.0." + norm + "_norm.weight", GgmlType.F32, 1, 32));
+    }
+    Draft draft =
+        new Draft()
+            .raw("GGUF".getBytes(StandardCharsets.US_ASCII))
+            .int32(3)
+            .int64(entries.size())
+            .int64(20);
+    text(draft, "general.architecture", "gemma3");
+    number(draft, "gemma3.embedding_length", 32);
+    number(draft, "gemma3.attention.head_count", 2);
+    number(draft, "gemma3.attention.head_count_kv", 1);
+    number(draft, "gemma3.attention.key_length", 4);
+    number(draft, "gemma3.attention.value_length", 4);
+    number(draft, "gemma3.attention.sliding_window", 8);
+    number(draft, "gemma3.attention.sliding_window_pattern", 2);
+    number(draft, "gemma3.block_count", 1);
+    number(draft, "gemma3.feed_forward_length", 256);
+    number(draft, "gemma3.context_length", 16);
+    real(draft, "gemma3.attention.layer_norm_rms_epsilon", 1e-5f);
+    real(draft, "gemma3.rope.freq_base", 1e6f);
+    text(draft, "tokenizer.ggml.model", "llama");
+    texts(draft, "tokenizer.ggml.tokens", "<end>", "a", "b", "ab", "<0x0A>", "\u2581", "<0xC3>");
+    draft.chunk().string("tokenizer.ggml.token_type").int32(9).int32(5).int64(7);
+    for (int type : new int[] {3, 1, 1, 1, 6, 1, 6}) {
+      draft.int32(type);
+    }
+    draft.chunk().string("tokenizer.ggml.scores").int32(9).int32(6).int64(7);
+    for (int id = 0; id < 7; id++) {
+      draft.int32(Float.floatToIntBits(-id));
+    }
+    number(draft, "tokenizer.ggml.eos_token_id", 0);
+    number(draft, "tokenizer.ggml.bos_token_id", 0);
+    text(draft, "tokenizer.chat_template", "<start_of_turn>");
     return tensors(draft, entries);
   }
 
@@ -390,8 +444,10 @@ public final class FileFuzz {
     FileFuzz fuzz = new FileFuzz(folder.resolve("sound.model"));
     Files.write(fuzz.file, fuzz.zoo.toBytes());
     fuzz.gguf();
-    Files.write(fuzz.file, fuzz.model.toBytes());
-    fuzz.model(new Random(1));
+    for (Draft sound : List.of(fuzz.llama, fuzz.gemma)) {
+      Files.write(fuzz.file, sound.toBytes());
+      fuzz.model(new Random(1));
+    }
     Files.write(fuzz.file, Texts.sound());
     fuzz.safetensors();
   }

@@ -46,19 +46,7 @@ class HostileModelTest {
 
   private GgufFile write(Map<String, Object> metadata, long... embedding) throws IOException {
     GgufBuilder file = GgufBuilder.start(embedding.length == 0 ? 0 : 1, metadata.size());
-    metadata.forEach((key, value) -> {
-      if (value instanceof Integer number) {
-        file.entry(key, number.intValue());
-      } else if (value instanceof Float number) {
-        file.entry(key, number.floatValue());
-      } else if (value instanceof String text) {
-        file.entry(key, text);
-      } else if (value instanceof String[] texts) {
-        file.entry(key, texts);
-      } else {
-        file.entry(key, (int[]) value);
-      }
-    });
+    metadata.forEach(file::entry);
     if (embedding.length > 0) {
       file.tensor("token_embd.weight", 0, 0, embedding);
     }
@@ -104,6 +92,14 @@ class HostileModelTest {
     assertProblem("scaled in a way (yarn)", "llama.rope.scaling.type", "yarn", LlamaConfig::of);
     assertProblem("has no metadata 'llama.rope.scaling.factor'", "llama.rope.scaling.type",
         "linear", LlamaConfig::of);
+    assertProblem(
+        "cannot be 2 heads of even width 3", "llama.attention.key_length", 3, LlamaConfig::of);
+    assertProblem("'llama.rope.dimension_count' is 2, but a key has 6 elements",
+        "llama.attention.key_length", 6, LlamaConfig::of);
+    assertProblem("'llama.attention.value_length' is 4, but a key has 2 elements",
+        "llama.attention.value_length", 4, LlamaConfig::of);
+    assertProblem("'llama.final_logit_softcapping' is 30.0, and this decoder caps nothing",
+        "llama.final_logit_softcapping", 30f, LlamaConfig::of);
   }
 
   @Test
@@ -145,7 +141,16 @@ class HostileModelTest {
 
   @Test
   void senselessVocabulariesAreReported() throws IOException {
-    assertProblem("covers 'smollm'", "tokenizer.ggml.pre", "llama-bpe", Tokenizer::new);
+    assertProblem("covers 'gpt2' and 'llama'", "tokenizer.ggml.model", "bert", Tokenizer::new);
+    assertProblem(
+        "covers 'smollm', 'llama-bpe' and 'qwen2'", "tokenizer.ggml.pre", "falcon", Tokenizer::new);
+    assertProblem("has no metadata 'tokenizer.ggml.bos_token_id'", "tokenizer.ggml.add_bos_token",
+        true, Tokenizer::new);
+    assertProblem("is a Long, not a Boolean", "tokenizer.ggml.add_bos_token", 1, Tokenizer::new);
+    assertProblem(
+        "has no metadata 'tokenizer.ggml.scores'", "tokenizer.ggml.model", "llama", Tokenizer::new);
+    assertProblem(
+        "'tokenizer.ggml.eot_token_id' is 4,", "tokenizer.ggml.eot_token_id", 4, Tokenizer::new);
     assertProblem("has 2 elements for 4 tokens", "tokenizer.ggml.token_type", new int[] {3, 1},
         Tokenizer::new);
     for (String merge : new String[] {"a", "", " ", "a c", "b a", "a  b"}) {

@@ -10,7 +10,9 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import java.util.function.Function;
 import java.util.stream.IntStream;
+import org.exeunt.examples.gguf.GgmlType;
 import org.exeunt.examples.gguf.GgufBuilder;
 
 /** A sound model of a few thousand random weights, for tests that need no knowledge in them. */
@@ -104,40 +106,67 @@ public final class TinyModel {
   /** Writes a model of other weights, in F32. */
   public static Path writeWeights(Path file, Map<String, Object> metadata, List<Weight> weights)
       throws IOException {
+    return writeWeights(file, metadata, weights, weight -> GgmlType.F32);
+  }
+
+  /** Writes a model; blocks of quantised types have a weight's shape, but values of their own. */
+  static Path writeWeights(Path file, Map<String, Object> metadata, List<Weight> weights,
+      Function<Weight, GgmlType> types) throws IOException {
     GgufBuilder gguf = GgufBuilder.start(weights.size(), metadata.size());
-    metadata.forEach((key, value) -> entry(gguf, key, value));
+    metadata.forEach(gguf::entry);
+    List<byte[]> data = new ArrayList<>();
     long offset = 0;
     for (Weight weight : weights) {
-      gguf.tensor(weight.name(), 0, offset, weight.columns(), weight.rows());
-      offset += (long) weight.values().length * Float.BYTES;
+      GgmlType type = types.apply(weight);
+      gguf.tensor(weight.name(), type.id(), offset, weight.columns(), weight.rows());
+      data.add(type == GgmlType.F32 ? plain(weight) : blocks(weight, type));
+      offset += (data.get(data.size() - 1).length + 31) / 32 * 32;
     }
-    gguf.pad(32);
-    for (Weight weight : weights) {
-      ByteBuffer bytes =
-          ByteBuffer.allocate(weight.values().length * Float.BYTES).order(ByteOrder.LITTLE_ENDIAN);
-      bytes.asFloatBuffer().put(weight.values());
-      gguf.raw(bytes.array());
+    for (byte[] bytes : data) {
+      gguf.pad(32).raw(bytes);
     }
     return gguf.write(file);
   }
 
-  private static void entry(GgufBuilder gguf, String key, Object value) {
-    if (value instanceof Integer number) {
-      gguf.entry(key, number.intValue());
-    } else if (value instanceof Float number) {
-      gguf.entry(key, number.floatValue());
-    } else if (value instanceof String text) {
-      gguf.entry(key, text);
-    } else if (value instanceof String[] texts) {
-      gguf.entry(key, texts);
-    } else {
-      gguf.entry(key, (int[]) value);
+  private static byte[] plain(Weight weight) {
+    ByteBuffer bytes =
+        ByteBuffer.allocate(weight.values().length * Float.BYTES).order(ByteOrder.LITTLE_ENDIAN);
+    bytes.asFloatBuffer().put(weight.values());
+    return bytes.array();
+  }
+
+  /** Random quants, with scales that keep them within some quarters. */
+  private static byte[] blocks(Weight weight, GgmlType type) {
+    int count = weight.values().length / type.blockElements();
+    ByteBuffer bytes =
+        ByteBuffer.allocate(count * type.blockBytes()).order(ByteOrder.LITTLE_ENDIAN);
+    new Random(weight.name().hashCode()).nextBytes(bytes.array());
+    for (int at = 0; at < bytes.limit(); at += type.blockBytes()) {
+      switch (type) {
+        case Q4_0, Q5_0 -> bytes.putShort(at, half(-6));
+        case Q8_0 -> bytes.putShort(at, half(-9));
+        case Q4_1, Q5_1 ->
+          bytes.putShort(at, half(-6)).putShort(at + 2, (short) (half(-3) | 0x8000));
+        case Q4_K, Q5_K -> bytes.putShort(at, half(-12)).putShort(at + 2, half(-9));
+        case Q6_K -> bytes.putShort(at + 208, half(-14));
+        default -> throw new IllegalArgumentException(type + " has no blocks");
+      }
     }
+    return bytes.array();
+  }
+
+  /** A power of two as F16. */
+  private static short half(int exponent) {
+    return (short) (exponent + 15 << 10);
   }
 
   private static float[] values(Piece piece, Random random) {
-    float[] values = new float[piece.rows() * piece.columns()];
-    boolean norm = piece.rows() == 1;
+    return values(piece.rows(), piece.columns(), random);
+  }
+
+  static float[] values(int rows, int columns, Random random) {
+    float[] values = new float[rows * columns];
+    boolean norm = rows == 1;
     for (int i = 0; i < values.length; i++) {
       double value = random.nextGaussian();
       values[i] = (float) (norm ? 1 + value / 10 : value / Math.sqrt(WIDTH));

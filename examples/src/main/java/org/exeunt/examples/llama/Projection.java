@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.exeunt.Linear;
+import org.exeunt.Norm;
+import org.exeunt.Rope;
+import org.exeunt.Scope;
+import org.exeunt.Tensor;
+import org.exeunt.Workspace;
+
+/** From hidden states to what attention takes: queries, keys and values, or the last two alone. */
+final class Projection {
+  private final Norm norm;
+  private final Linear project;
+  private final List<Norm> headNorms = new ArrayList<>();
+  private final Rope rope;
+
+  /**
+   * @param hidden [R,D]
+   * @param position [R]
+   * @param normed [R,D], scratch
+   * @param projected [R, (H + 2 Hkv) dh], or [R, 2 Hkv dh] without queries
+   */
+  Projection(Scope scope, Workspace workspace, LlamaConfig config, LlamaWeights.Layer layer,
+      Tensor ropeTable, Tensor hidden, Tensor position, Tensor normed, Tensor projected) {
+    int width = config.headWidth();
+    long skipped = config.queryKeyValueWidth() - projected.size(1);
+    int queries = skipped == 0 ? config.heads() : 0;
+    Tensor matrix = layer.queryKeyValue();
+    norm =
+        Norm.builder()
+            .input(hidden)
+            .rms(layer.attentionNorm(), config.epsilon())
+            .out(normed)
+            .build(scope, workspace);
+    project =
+        Linear.builder()
+            .input(normed)
+            .weight(matrix.rows(skipped, matrix.size(0)))
+            .bias(layer.bias() == null ? null : layer.bias().slice(0, skipped, matrix.size(0)))
+            .out(projected)
+            .build(scope, workspace);
+    int turning = queries + config.kvHeads();
+    for (int head = 0; head < turning && layer.keyNorm() != null; head++) {
+      Tensor one = projected.slice(1, (long) head * width, (head + 1L) * width);
+      headNorms.add(Norm.builder()
+              .input(one)
+              .rms(head < queries ? layer.queryNorm() : layer.keyNorm(), config.epsilon())
+              .out(one)
+              .build(scope, workspace));
+    }
+    Tensor rotated = Rows.heads(projected, 0, turning, width); // queries and keys lie side by side
+    rope =
+        Rope.builder()
+            .input(rotated)
+            .position(position)
+            .table(ropeTable, config.architecture().ropeStyle())
+            .out(rotated)
+            .build(scope, workspace);
+  }
+
+  void run() {
+    norm.run();
+    project.run();
+    for (int i = 0; i < headNorms.size(); i++) { // without an iterator: a step allocates nothing
+      headNorms.get(i).run();
+    }
+    rope.run();
+  }
+}
