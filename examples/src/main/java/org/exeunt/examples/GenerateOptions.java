@@ -58,7 +58,7 @@ final class GenerateOptions {
   private void set(String option, String value) {
     switch (option) {
       case "--prompt" -> prompt = present(option, value);
-      case "--model" -> model = Path.of(present(option, value));
+      case "--model" -> model = Models.of(present(option, value));
       case "--weights" -> weights = weights(present(option, value));
       case "--max-tokens" -> maxTokens = integer(option, value, 1, 1 << 20);
       case "--temperature" -> temperature = number(option, value, 0, 100);

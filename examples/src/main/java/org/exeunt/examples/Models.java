@@ -3,25 +3,40 @@ package org.exeunt.examples;
 
 import java.nio.file.Path;
 
-/** Where the demo's model lies. */
+/** Where models lie. */
 public final class Models {
   private static final String FILE = "SmolLM2-135M-Instruct.Q4_1.gguf";
+  private static final String GEMMA3 = "gemma-3-270m-q4_k_m.gguf";
 
   private Models() {}
 
   /**
-   * The path given by system property or environment variable {@code EXEUNT_MODEL}, else the place
-   * where the launcher puts the model; whether it exists is for the caller to see.
+   * The demo's: the path given by system property or environment variable {@code EXEUNT_MODEL},
+   * else the place where the launcher puts the model; whether it exists is for the caller to see.
    */
   public static Path find() {
     String configured = System.getProperty("EXEUNT_MODEL", System.getenv("EXEUNT_MODEL"));
     if (configured != null && !configured.isBlank()) {
       return Path.of(configured);
     }
+    return cached(FILE);
+  }
+
+  /** Gemma 3 270M, where the launcher puts it when it is asked for. */
+  public static Path gemma3() {
+    return cached(GEMMA3);
+  }
+
+  /** A file, or the model {@code gemma3}. */
+  static Path of(String name) {
+    return name.equals("gemma3") ? gemma3() : Path.of(name);
+  }
+
+  private static Path cached(String file) {
     String cache = System.getenv("XDG_CACHE_HOME");
     Path root = cache != null && !cache.isBlank()
         ? Path.of(cache)
         : Path.of(System.getProperty("user.home"), ".cache");
-    return root.resolve("exeunt").resolve(FILE);
+    return root.resolve("exeunt").resolve(file);
   }
 }
