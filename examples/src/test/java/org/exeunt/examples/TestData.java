@@ -32,6 +32,12 @@ public final class TestData {
     return present(Models.find(), NO_MODEL);
   }
 
+  /** Gemma 3 270M, which is here only if somebody asked for it. */
+  public static Path gemma3() {
+    return present(Models.gemma3(),
+        "Gemma 3 is not here (./exeunt generate --model gemma3 fetches it, under its terms)");
+  }
+
   /** Skips a class without the model. */
   public static final class NeedsModel implements ExecutionCondition {
     @Override
