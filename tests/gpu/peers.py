@@ -520,12 +520,22 @@ def kv_compact(shape):
     return run
 
 
+def embedding(shape):
+    """Of tables of numbers: PyTorch has no blocks, which other libraries unpack on the host."""
+    out = dtype_of(shape, "out_dtype")
+    if shape["table_dtype"] not in DTYPES:
+        raise TypeError("no PyTorch composition unpacks " + shape["table_dtype"])
+    table = randn(shape["vocab"], shape["cols"], dtype=dtype_of(shape, "table_dtype"))
+    ids = torch.arange(shape["rows"], device="cuda")
+    return lambda: F.embedding(ids, table).to(out)
+
+
 # exit_rule, ffn_skip_rule, hidden_stack and kv_length have no composition that does not visit the
 # host, which a graph cannot hold; decode_step has only those of its parts.
 COMPOSITIONS = {f.__name__: f for f in (
     row_stats, exit_head, stablemax, cross_entropy, perp_grad, cosine, gate, norm, rope_table, rope,
     linear, ffn, kv_propagate, kv_append, kv_copy, attention, row_compaction, select,
-    attention_scores, hired_budget, gather, kv_compact)}
+    attention_scores, hired_budget, gather, kv_compact, embedding)}
 
 
 def time_composition(make, shape, sets):

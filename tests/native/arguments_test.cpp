@@ -169,6 +169,8 @@ const std::vector<Sample>& samples() {
       {"exn_kv_copy", "_paged", {{"source.layout", kPaged}, {"destination.layout", kPaged}}},
       {"exn_kv_length", "_advance", {{"action", EXN_KV_ADVANCE}}},
       {"exn_kv_length", "_crop", {{"action", EXN_KV_CROP}}},
+      {"exn_embedding", "", {}},
+      {"exn_embedding", "_blocks", {{"blocks", 6}}},  // Q4_K
       {"exn_attention", "", {{"cache.layout", kHeadMajor}}},
       {"exn_attention", "_paged", {{"cache.layout", kPaged}}},
       {"exn_kv_propagate", "", {{"layers[].cache.layout", kTokenMajor}, {"turned", 1}}},

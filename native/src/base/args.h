@@ -260,6 +260,15 @@ struct PerpGradArgs {
   int32_t form = 0;
 };
 
+// The rows of out are as many as ids.
+struct EmbeddingArgs {
+  int32_t device = 0;
+  Matrix table;
+  const int32_t* ids = nullptr;  // [rows of out]
+  Matrix out;
+  float scale = 1;
+};
+
 struct CosineArgs {
   int32_t device = 0;
   Matrix a;
@@ -660,6 +669,7 @@ struct KvCompactArgs {
   X(select, SelectArgs)                    \
   X(hired_budget, HiredBudgetArgs)         \
   X(gather, GatherArgs)                    \
-  X(kv_compact, KvCompactArgs)
+  X(kv_compact, KvCompactArgs)             \
+  X(embedding, EmbeddingArgs)
 
 }  // namespace exn

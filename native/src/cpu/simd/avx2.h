@@ -48,6 +48,10 @@ static EXN_SIMD f32v load(const bf16* p) {
 static EXN_SIMD f32v load(const f16* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
+static EXN_SIMD f32v load(const int8_t* p) {
+  const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
+}
 
 static EXN_SIMD f32v load_n(const float* p, int n, float fill) {
   const __m256i wanted =

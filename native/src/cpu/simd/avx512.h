@@ -65,6 +65,10 @@ static EXN_SIMD f32v load(const bf16* p) {
 static EXN_SIMD f32v load(const f16* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
+static EXN_SIMD f32v load(const int8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
 
 static EXN_SIMD f32v load_n(const float* p, int n, float fill) {
   return _mm512_mask_loadu_ps(set1(fill), first_lanes(n), p);

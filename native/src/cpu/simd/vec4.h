@@ -78,6 +78,18 @@ static EXN_SIMD f32v load(const f16* p) {
   return f32v{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])};
 #endif
 }
+static EXN_SIMD f32v load(const int8_t* p) {
+  uint32_t four;
+  std::memcpy(&four, p, sizeof four);
+#if defined(__aarch64__)
+  const int16x8_t wide = vmovl_s8(vreinterpret_s8_u64(vcreate_u64(four)));
+  return vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
+#else
+  const __m128i bytes = _mm_cvtsi32_si128(static_cast<int>(four));
+  const __m128i pairs = _mm_unpacklo_epi8(bytes, bytes);
+  return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(pairs, pairs), 24));
+#endif
+}
 template <class T>
 static EXN_SIMD f32v load_n(const T* p, int n, float fill) {
   f32v v = set1(fill);

@@ -17,6 +17,7 @@ import org.exeunt.AttentionScores;
 import org.exeunt.BlockFormat;
 import org.exeunt.Cosine;
 import org.exeunt.CrossEntropy;
+import org.exeunt.Embedding;
 import org.exeunt.ExitHead;
 import org.exeunt.ExitRule;
 import org.exeunt.Ffn;
@@ -51,6 +52,7 @@ import org.exeunt.jni.exn_attention_params;
 import org.exeunt.jni.exn_attention_scores_params;
 import org.exeunt.jni.exn_cosine_params;
 import org.exeunt.jni.exn_cross_entropy_params;
+import org.exeunt.jni.exn_embedding_params;
 import org.exeunt.jni.exn_exit_head_params;
 import org.exeunt.jni.exn_exit_rule_params;
 import org.exeunt.jni.exn_ffn_params;
@@ -92,6 +94,7 @@ public final class Facade {
     BUILDERS.put("attention_scores", p -> attentionScores(new exn_attention_scores_params(at(p))));
     BUILDERS.put("cosine", p -> cosine(new exn_cosine_params(at(p))));
     BUILDERS.put("cross_entropy", p -> crossEntropy(new exn_cross_entropy_params(at(p))));
+    BUILDERS.put("embedding", p -> embedding(new exn_embedding_params(at(p))));
     BUILDERS.put("exit_head", p -> exitHead(new exn_exit_head_params(at(p))));
     BUILDERS.put("exit_rule", p -> exitRule(new exn_exit_rule_params(at(p))));
     BUILDERS.put("ffn", p -> ffn(new exn_ffn_params(at(p))));
@@ -285,6 +288,15 @@ public final class Facade {
         .then(b -> b.ignoreIndex(p.ignore_index()))
         .then(b -> b.normalizer(constant(Normalizer.class, p.normalizer())))
         .then(b -> b.reduction(constant(CrossEntropy.Reduction.class, p.reduction())));
+  }
+
+  private static Steps<?> embedding(exn_embedding_params p) {
+    return Steps.of(Embedding::builder)
+        .then(b -> b.table(tensor(p.table())))
+        .then(b -> b.tableBlocks(blocks(p.table_blocks())))
+        .then(b -> b.ids(tensor(p.ids())))
+        .then(b -> b.out(tensor(p.out())))
+        .then(b -> b.scale(p.scale()));
   }
 
   private static Steps<?> exitHead(exn_exit_head_params p) {

@@ -14,6 +14,7 @@ import org.exeunt.Cosine;
 import org.exeunt.CrossEntropy;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.Embedding;
 import org.exeunt.ExitHead;
 import org.exeunt.ExitRule;
 import org.exeunt.Ffn;
@@ -226,6 +227,9 @@ class DefaultsTest {
     assertSame(out
         -> Gather.compute(b, ints(2, 0), out),
         out -> Gather.builder().list(ints(2, 0)).tensor(b, out).runOnce(), 2, 4);
+    assertSame(out
+        -> Embedding.compute(b, ints(2, 0), out),
+        out -> Embedding.builder().table(b).ids(ints(2, 0)).out(out).scale(1).runOnce(), 2, 4);
     assertSame(out
         -> RowStats.compute(a, lse(out)),
         out -> RowStats.builder().logits(a).out(lse(out)).runOnce(), 2);

@@ -34,10 +34,10 @@ import org.exeunt.jni.global.exeunt;
  * <p>An op holds native memory: close it, or build it into a {@link Scope} that does.
  */
 public abstract sealed class Op
-    implements AutoCloseable permits Attention, AttentionScores, Cosine, CrossEntropy, ExitHead,
-               ExitRule, Ffn, FfnSkipRule, Gate, Gather, HiddenStack, HiredBudget, KvAppend,
-               KvCompact, KvCopy, KvLength, KvPropagate, LayerSchedule, Linear, Norm, PerpGrad,
-               Rope, RopeTable, RowCompaction, RowStats, Select, StableMax {
+    implements AutoCloseable permits Attention, AttentionScores, Cosine, CrossEntropy, Embedding,
+               ExitHead, ExitRule, Ffn, FfnSkipRule, Gate, Gather, HiddenStack, HiredBudget,
+               KvAppend, KvCompact, KvCopy, KvLength, KvPropagate, LayerSchedule, Linear, Norm,
+               PerpGrad, Rope, RopeTable, RowCompaction, RowStats, Select, StableMax {
   private static final int IDLE = 0;
   private static final int RUNNING = 1;
   private static final int CLOSED = 2;

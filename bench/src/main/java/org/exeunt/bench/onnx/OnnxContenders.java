@@ -51,7 +51,9 @@ public final class OnnxContenders extends OnnxSteps {
   public boolean offers(Cases.Listed benchCase) {
     boolean counted =
         benchCase.op().equals("hired_budget") && benchCase.text("score").equals("top_count");
-    return super.offers(benchCase) && !counted;
+    boolean quantised =
+        benchCase.op().equals("embedding") && benchCase.text("table").startsWith("q");
+    return super.offers(benchCase) && !counted && !quantised;
   }
 
   private Contender softmax(Problem problem, int threads) {

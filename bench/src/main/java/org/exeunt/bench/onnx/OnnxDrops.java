@@ -23,18 +23,20 @@ import org.exeunt.bench.contenders.Matrix;
 import org.exeunt.bench.contenders.Problem;
 import org.exeunt.cases.Facade;
 import org.exeunt.jni.exn_attention_scores_params;
+import org.exeunt.jni.exn_embedding_params;
 import org.exeunt.jni.exn_gather_params;
 import org.exeunt.jni.exn_kv_compact_params;
 import org.exeunt.jni.exn_select_params;
 import org.exeunt.jni.global.exeunt;
 
-/** Selections by ReduceSum and TopK, a second one sorting the list; moves by Gather. */
+/** Selections by ReduceSum and TopK, a second one sorting the list; moves and rows by Gather. */
 abstract class OnnxDrops extends OnnxLayers {
   OnnxDrops() {
     offer("select", this::select);
     offer("attention_scores", this::attentionScores);
     offer("gather", this::gather);
     offer("kv_compact", this::kvCompact);
+    offer("embedding", this::embedding);
   }
 
   private Contender select(Problem problem, int threads) {
@@ -153,6 +155,28 @@ abstract class OnnxDrops extends OnnxLayers {
     return moved(new OnnxGraph(), null, Facade.tensor(p.list()), new Tensor[] {from.k(), from.v()},
         new Tensor[] {to.k(), to.v()}, new long[] {from.heads(), from.capacity(), from.headDim()},
         threads);
+  }
+
+  /** Rows of a table, cast where the output has another type. */
+  private Contender embedding(Problem problem, int threads) {
+    exn_embedding_params p = problem.params(exn_embedding_params::new);
+    Tensor table = Facade.tensor(p.table());
+    Tensor ids = Facade.tensor(p.ids());
+    Tensor out = Facade.tensor(p.out());
+    long[] shape = {table.size(0), table.size(1)};
+    long[] kept = {ids.elements(), shape[1]};
+    int type = type(out.dtype());
+    OnnxGraph graph = new OnnxGraph();
+    graph.input("table", type(table.dtype()), shape);
+    graph.input("ids", INT64, kept[0]);
+    String rows = graph.node("Gather", "table", "ids");
+    graph.node("Cast", new Attributes().with("to", type), new String[] {rows}, "out");
+    graph.output("out", type, kept);
+    OnnxSession session = new OnnxSession(graph.toModel(), threads);
+    session.input("table", table, shape);
+    session.input("ids", IntStream.of(ids.toIntArray()).asLongStream().toArray(), kept[0]);
+    ByteBuffer result = session.output("out", out.dtype(), kept);
+    return contender(session, () -> out.byteBuffer().put(result.rewind()));
   }
 
   /**
