@@ -4,25 +4,6 @@
 namespace exn::cuda {
 namespace {
 
-template <class W>
-LinearInput<W> input_of(const Product& product) {
-  LinearInput<W> input;
-  input.weight = static_cast<const W*>(product.weight.data);
-  input.weight_stride = product.weight.stride;
-  input.x = product.x;
-  input.x_stride = product.x_stride;
-  input.outputs = product.weight.rows;
-  input.depth = product.weight.cols;
-  input.rows = product.rows;
-  input.list = nullptr;
-  input.vocabulary = product.weight.rows;
-  input.second = static_cast<const W*>(product.second.data);
-  input.second_stride = product.second.stride;
-  input.row_count = product.row_count;
-  input.splits = product.parts;
-  return input;
-}
-
 template <class W, int ROWS>
 void launch(const Product& product, cudaStream_t stream) {
   using Shape = LinearShape<W, ROWS>;
@@ -33,9 +14,10 @@ void launch(const Product& product, cudaStream_t stream) {
              input_of<W>(product), product.output);
 }
 
-// Rows of f32 that linear_tile can read where they are.
-bool is_input(const Matrix& x, DType weight) {
-  const int64_t depth = kStageRowBytes / size_of(weight);
+// Rows of f32 that a product can read where they are.
+bool is_input(const Matrix& x, const Matrix& weight) {
+  const int64_t depth = is_quantised(weight) ? shape_of(weight.blocks).elements
+                                             : kStageRowBytes / size_of(weight.dtype);
   return x.dtype == DType::kF32 && x.stride % 4 == 0 && x.cols % depth == 0 &&
          reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
 }
@@ -65,7 +47,7 @@ struct LinearSpace {
     output.storage = storage_of(args.out.dtype);
     output.y_columns = args.weight.rows;
     output.residual_stride = args.residual.stride;
-    output.partial_stride = product.tiles() * kLinearOutputs;
+    output.partial_stride = product.tiles() * product.tile_outputs();
     if (product.parts > 1) output.partials = workspace.take<float>(product.partials());
   }
 };
@@ -77,7 +59,7 @@ void queue_rows(const LinearArgs& args, LinearSpace space, int64_t first, cudaSt
   const Matrix input = rows_of(args.input, first, product.rows);
   product.x = space.x;
   product.x_stride = padded(input.cols);
-  if (is_input(input, args.weight.dtype)) {
+  if (is_input(input, args.weight)) {
     product.x = static_cast<const float*>(input.data);
     product.x_stride = input.stride;
   } else {
@@ -113,15 +95,20 @@ void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const flo
 }
 
 int depth_parts(int32_t device, const Product& product) {
+  const bool quantised = is_quantised(product.weight);
   const int64_t stages =
-      ceil_div(product.weight.cols * size_of(product.weight.dtype), kStageRowBytes);
+      quantised ? ceil_div(product.weight.cols, kBlockDepth)
+                : ceil_div(product.weight.cols * size_of(product.weight.dtype), kStageRowBytes);
   const int64_t wanted = ceil_div(sm_count(device), product.tiles());
-  const int64_t most = stages / 2;  // shorter ones would spend their time on filling the pipeline
+  // Short parts spend their time on filling the pipeline. Blocks gain even so: each multiprocessor
+  // has fewer of them to unpack.
+  const int64_t most = quantised ? stages : stages / 2;
   if (most < 1) return 1;
   return static_cast<int>(wanted < most ? wanted : most);
 }
 
 void queue_product(const Product& product, cudaStream_t stream) {
+  if (is_quantised(product.weight)) return queue_blocks_product(product, stream);
   dispatch_float(product.weight.dtype, [&](auto tag) {
     dispatch_layer_rows(product.rows, [&](auto rows) {
       launch<type_of<decltype(tag)>, decltype(rows)::value>(product, stream);
@@ -130,13 +117,11 @@ void queue_product(const Product& product, cudaStream_t stream) {
 }
 
 void queue_merge(const Product& product, cudaStream_t stream) {
-  dispatch_float(product.weight.dtype, [&](auto tag) {
-    using W = type_of<decltype(tag)>;
-    const int64_t blocks = ceil_div(product.output.y_columns, 4 * kMergeLinearThreads);
-    const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(product.rows));
-    EXN_LAUNCH((merge_linear_kernel<W>), grid, kMergeLinearThreads, 0, stream, input_of<W>(product),
-               product.output);
-  });
+  using W = float;  // what the weights were made of no longer matters
+  const int64_t blocks = ceil_div(product.output.y_columns, 4 * kMergeLinearThreads);
+  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(product.rows));
+  EXN_LAUNCH((merge_linear_kernel<W>), grid, kMergeLinearThreads, 0, stream, input_of<W>(product),
+             product.output);
 }
 
 void queue_linear(const Matrix& weight, const float* x, int64_t rows, const LinearOutput& output,
@@ -152,19 +137,15 @@ void queue_linear(const Matrix& weight, const float* x, int64_t rows, const Line
 }
 
 exn_status linear(const LinearArgs& args, Workspace& workspace, exn_stream stream) {
-  if (args.weight.blocks != Blocks::kNone) {
-    return fail(
-        EXN_UNSUPPORTED,
-        "exn_linear: weight_blocks names a format, but the CUDA kernels take weights without "
-        "blocks");
-  }
   const LinearSpace space(args, workspace);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::linear, "linear_kernel, its input and its merge", [&] {
-    for (int64_t first = 0; first < args.input.rows; first += kRowsAtOnce) {
-      queue_rows(args, space, first, stream_of(stream));
-    }
-  });
+  return run_on(
+      args.device, OpName::linear,
+      "linear_kernel or linear_blocks_kernel, its input and its merge", [&] {
+        for (int64_t first = 0; first < args.input.rows; first += kRowsAtOnce) {
+          queue_rows(args, space, first, stream_of(stream));
+        }
+      });
 }
 
 }  // namespace exn::cuda

@@ -77,9 +77,11 @@ constexpr int64_t kRowsAtOnce = 256;
 void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const float* weight,
                    const float* bias, Rounding rounding, cudaStream_t stream);
 
+inline bool is_quantised(const Matrix& weight) { return weight.blocks != exn::Blocks::kNone; }
+
 // A product of f32 rows of padded(depth), 16-byte aligned and zero from the depth on.
 struct Product {
-  Matrix weight;
+  Matrix weight;  // not quantised if the product is a pair
   Matrix second;  // optional: the product is a pair, see LinearInput
   const float* x = nullptr;
   int64_t x_stride = 0;
@@ -89,9 +91,29 @@ struct Product {
   LinearOutput output{};
 
   bool paired() const { return second.data != nullptr; }
-  int64_t tiles() const { return ceil_div(weight.rows, paired() ? kPairOutputs : kLinearOutputs); }
-  int64_t partials() const { return parts * rows * tiles() * kLinearOutputs; }
+  int64_t tile_outputs() const { return is_quantised(weight) ? kBlockTile : kLinearOutputs; }
+  int64_t tiles() const { return ceil_div(weight.rows, tile_outputs() / (paired() ? 2 : 1)); }
+  int64_t partials() const { return parts * rows * tiles() * tile_outputs(); }
 };
+
+template <class W>
+LinearInput<W> input_of(const Product& product) {
+  LinearInput<W> input;
+  input.weight = static_cast<const W*>(product.weight.data);
+  input.weight_stride = product.weight.stride;
+  input.x = product.x;
+  input.x_stride = product.x_stride;
+  input.outputs = product.weight.rows;
+  input.depth = product.weight.cols;
+  input.rows = product.rows;
+  input.list = nullptr;
+  input.vocabulary = product.weight.rows;
+  input.second = static_cast<const W*>(product.second.data);
+  input.second_stride = product.second.stride;
+  input.row_count = product.row_count;
+  input.splits = product.parts;
+  return input;
+}
 
 // Cuts the depth into as many parts as it takes to give every multiprocessor a block. It must not
 // depend on the rows: the parts decide in which order a sum is formed.
@@ -99,6 +121,8 @@ int depth_parts(int32_t device, const Product& product);
 
 // Queues linear_kernel: outputs, or the partial products if output.partials is set.
 void queue_product(const Product& product, cudaStream_t stream);
+// The same for a weight of quantised blocks, to which queue_product leaves it.
+void queue_blocks_product(const Product& product, cudaStream_t stream);
 
 // Queues merge_linear_kernel, which makes outputs of the partial products.
 void queue_merge(const Product& product, cudaStream_t stream);

@@ -149,14 +149,7 @@ void describe(Maker& m, exn_linear_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(linear);
 
-const Room kRoom("linear", [] {
-  const std::vector<LinearCase> cases = linear_cases();
-  std::vector<ListedCase> all = listed("linear", cases, make_case);
-  for (size_t i = 0; i < cases.size(); ++i) {
-    all[i].host_only = cases[i].weight.blocks != EXN_BLOCKS_NONE;  // no device takes them yet
-  }
-  return all;
-});
+const Room kRoom("linear", [] { return listed("linear", linear_cases(), make_case); });
 
 }  // namespace
 

@@ -156,7 +156,7 @@ def compiled_kernels(nvcc, cuobjdump, archs, jobs):
     if not sources:
         sys.exit("cuda/src has no sources")
     # The longest to compile first.
-    sources.sort(key=lambda s: s.stem not in ("exit_head", "linear", "stablemax"))
+    sources.sort(key=lambda s: s.stem not in ("exit_head", "linear", "linear_blocks", "stablemax"))
     with (tempfile.TemporaryDirectory() as folder,
           concurrent.futures.ThreadPoolExecutor(jobs) as pool):
         work = [(source, arch) for source in sources for arch in archs]

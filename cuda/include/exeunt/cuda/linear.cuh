@@ -24,6 +24,11 @@ constexpr int kStageRowBytes = 128;  // of W, in one stage
 // A multiple of 16 whose odd factor keeps 128-bit reads of 8 rows off one another's banks.
 constexpr int kStagePitch = 128 + 16;
 
+// The same where W is quantised (linear_blocks.cuh): outputs of a block, elements of a row in a
+// stage.
+constexpr int kBlockTile = 64;
+constexpr int kBlockDepth = 256;
+
 constexpr int kResultPitch = kLinearOutputs + 1;  // of results in shared memory, in floats
 
 // How a block's 128 x ROWS results are spread over threads, each of which keeps kOutputs x kRows of
@@ -404,6 +409,29 @@ struct TilePlace {
   int part;
 };
 
+// Stores what a block's products, [rows][OUTPUTS + 1] in shared memory, belong to.
+template <int THREADS, int OUTPUTS, class W>
+__device__ __forceinline__ void finish_tile(const LinearInput<W>& input, const LinearOutput& output,
+                                            const TilePlace& place, int rows,
+                                            const float* products) {
+  constexpr int kPair = OUTPUTS / 2;
+  const int per_row = input.second != nullptr && output.partials == nullptr ? kPair : OUTPUTS;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < rows * per_row; i += THREADS) {
+    const int64_t row = place.first_row + i / per_row;
+    const int n = i % per_row;
+    const float* const product = products + i / per_row * (OUTPUTS + 1) + n;
+    if (output.partials != nullptr) {
+      output.partials[(place.part * input.rows + row) * output.partial_stride + place.first_output +
+                      n] = *product;
+    } else if (input.second != nullptr) {
+      store_output(input, output, row, place.first_output / 2 + n, product[0], product[kPair]);
+    } else {
+      store_output(input, output, row, place.first_output + n, *product, 0.0f);
+    }
+  }
+}
+
 // Bytes: W once for each block of ROWS rows that are there, x from the L2 cache for each block of
 // outputs, y once; or 4 per product for each part of the depth. Grid: above; where the depth is cut
 // into parts, z counts them.
@@ -429,23 +457,7 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   linear_tile<W, ROWS>(input, rows_of_w, range, shared, results);
   const float* const products = share_results<W, ROWS>(results, shared);
 
-  const int per_row =
-      input.second != nullptr && output.partials == nullptr ? kPairOutputs : kLinearOutputs;
-#pragma unroll 1
-  for (int i = threadIdx.x; i < range.rows * per_row; i += Shape::kThreads) {
-    const int64_t row = place.first_row + i / per_row;
-    const int n = i % per_row;
-    const float* const product = products + i / per_row * kResultPitch + n;
-    if (output.partials != nullptr) {
-      output.partials[(place.part * input.rows + row) * output.partial_stride + place.first_output +
-                      n] = *product;
-    } else if (input.second != nullptr) {
-      store_output(input, output, row, place.first_output / 2 + n, product[0],
-                   product[kPairOutputs]);
-    } else {
-      store_output(input, output, row, place.first_output + n, *product, 0.0f);
-    }
-  }
+  finish_tile<Shape::kThreads, kLinearOutputs>(input, output, place, range.rows, products);
 }
 
 // The products of a row's outputs `place` .. `place` + 3 of the partial ones, parts added from left
