@@ -139,13 +139,12 @@ void queue_linear(const Matrix& weight, const float* x, int64_t rows, const Line
 exn_status linear(const LinearArgs& args, Workspace& workspace, exn_stream stream) {
   const LinearSpace space(args, workspace);
   if (workspace.counting()) return EXN_OK;
-  return run_on(
-      args.device, OpName::linear,
-      "linear_kernel or linear_blocks_kernel, its input and its merge", [&] {
-        for (int64_t first = 0; first < args.input.rows; first += kRowsAtOnce) {
-          queue_rows(args, space, first, stream_of(stream));
-        }
-      });
+  return run_on(args.device, OpName::linear,
+                "linear_kernel or linear_blocks_kernel, its input and its merge", [&] {
+                  for (int64_t first = 0; first < args.input.rows; first += kRowsAtOnce) {
+                    queue_rows(args, space, first, stream_of(stream));
+                  }
+                });
 }
 
 }  // namespace exn::cuda

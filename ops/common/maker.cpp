@@ -196,8 +196,7 @@ Tensor* Maker::tensor(const DLTensor*& field, const char* name, Role role, TypeO
 const BlockFormat* Maker::blocks(int32_t& field, const char* name) {
   const std::vector<BlockFormat>& all = block_formats();
   const auto formats = static_cast<int64_t>(all.size());
-  const int64_t which =
-      wanted_ != nullptr ? one_of("blocks", 0, 0) : random().below(2 * formats);
+  const int64_t which = wanted_ != nullptr ? one_of("blocks", 0, 0) : random().below(2 * formats);
   const BlockFormat* const format =
       which < 1 || which > formats ? nullptr : &all[static_cast<size_t>(which - 1)];
   const int32_t tag = format == nullptr ? EXN_BLOCKS_NONE : format->tag;

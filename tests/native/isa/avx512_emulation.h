@@ -138,11 +138,6 @@ EXN_EMULATED __mmask16 test_epi32_mask(Integers a, Integers b) {
   const Integers zeros = equal_epi32(and_si512(a, b), setzero_si512());
   return static_cast<__mmask16>(~mask_of(castsi512_ps(zeros)));
 }
-template <int kTable>
-EXN_EMULATED Integers ternarylogic_epi32(Integers a, Integers b, Integers c) {
-  static_assert(kTable == 0xfe, "an or of three");
-  return or_si512(a, or_si512(b, c));
-}
 EXN_EMULATED Integers mask_or_epi32(Integers src, __mmask16 m, Integers a, Integers b) {
   return castps_si512(mask_blend_ps(m, castsi512_ps(src), castsi512_ps(or_si512(a, b))));
 }
@@ -382,7 +377,8 @@ EXN_EMULATED Integers xor_si512(Integers a, Integers b) {
 // The table of 8 bits is indexed by a bit of a, of b and of c, a's being the highest.
 template <int kTable>
 EXN_EMULATED __m256i ternary(__m256i a, __m256i b, __m256i c) {
-  static_assert(kTable == 0xca || kTable == 0xf8, "only two are emulated");
+  static_assert(kTable == 0xca || kTable == 0xf8 || kTable == 0xfe, "only three are emulated");
+  if (kTable == 0xfe) return _mm256_or_si256(a, _mm256_or_si256(b, c));
   return kTable == 0xca ? _mm256_or_si256(_mm256_and_si256(a, b), _mm256_andnot_si256(a, c))
                         : _mm256_or_si256(a, _mm256_and_si256(b, c));
 }
@@ -395,7 +391,6 @@ EXN_EMULATED Integers srli_epi16(Integers a, int n) {
 }
 EXN_EMULATED Integers broadcast_i64x4(__m256i a) { return {a, a}; }
 EXN_EMULATED __m256i castsi512_si256(Integers a) { return a.low; }
-EXN_EMULATED __m128i castsi512_si128(Integers a) { return _mm256_castsi256_si128(a.low); }
 EXN_EMULATED Integers cvtepi8_epi32(__m128i a) {
   return {_mm256_cvtepi8_epi32(a), _mm256_cvtepi8_epi32(_mm_unpackhi_epi64(a, a))};
 }
@@ -488,8 +483,6 @@ EXN_EMULATED_CALL Integers dpbusd_epi32(Integers sums, Integers u, Integers s) {
 #define _mm512_castps_si512 EXN_USE(castps_si512)
 #define _mm512_and_si512 EXN_USE(and_si512)
 #define _mm512_test_epi32_mask EXN_USE(test_epi32_mask)
-#undef _mm512_ternarylogic_epi32
-#define _mm512_ternarylogic_epi32(a, b, c, table) EXN_USE(ternarylogic_epi32)<table>(a, b, c)
 #define _mm512_or_ps EXN_USE(or_ps)
 #define _mm512_and_ps EXN_USE(and_ps)
 #define _mm512_abs_ps EXN_USE(abs_ps)
@@ -562,7 +555,6 @@ EXN_EMULATED_CALL Integers dpbusd_epi32(Integers sums, Integers u, Integers s) {
 #define _mm512_srli_epi16 EXN_USE(srli_epi16)
 #define _mm512_broadcast_i64x4 EXN_USE(broadcast_i64x4)
 #define _mm512_castsi512_si256 EXN_USE(castsi512_si256)
-#define _mm512_castsi512_si128 EXN_USE(castsi512_si128)
 #define _mm512_cvtepi8_epi32 EXN_USE(cvtepi8_epi32)
 #define _mm512_cvtepi32_ps EXN_USE(cvtepi32_ps)
 #define _mm512_mask3_fmadd_ps EXN_USE(mask3_fmadd_ps)
