@@ -28,7 +28,7 @@ static EXN_SIMD bytes_v zero_bytes() {
 #endif
 }
 // What was made of v is there before v is changed, so that it need not be copied.
-static EXN_SIMD void made_of(bytes_v& made, bytes_v& v) {
+static EXN_SIMD void made_of([[maybe_unused]] bytes_v& made, [[maybe_unused]] bytes_v& v) {
 #if !defined(EXN_EMULATE_AVX512)
   __asm__("" : "+v"(made), "+v"(v));
 #endif
