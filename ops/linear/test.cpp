@@ -208,24 +208,6 @@ TEST(LinearMisuse, Blocks) {
   }
 }
 
-TEST(LinearMisuse, NoDeviceTakesBlocks) {
-  for (const Target& target : targets()) {
-    if (target.cpu()) continue;
-    SCOPED_TRACE(target.name());
-    const HostTensor blocks = make_blocks(*block_format("q8_0"), 5, 32, 0, 0);
-    Placed input(target, normal(Type::kF32, {3, 32})), weight(target, blocks);
-    Placed out(target, poisoned(Type::kF32, {3, 5}, 2));
-    exn_linear_params p{};
-    p.struct_size = sizeof p;
-    p.input = input.dl();
-    p.weight = weight.dl();
-    p.weight_blocks = EXN_BLOCKS_Q8_0;
-    p.out = out.dl();
-    EXPECT_EQ(kOp.supported(&p), EXN_UNSUPPORTED);
-    expect_words({"linear", "weight_blocks"});
-  }
-}
-
 TEST(Blocks, RowBytes) {
   for (int32_t tag = -1; tag < 20; ++tag) {
     const BlockFormat* const format = block_format(tag);

@@ -39,6 +39,8 @@ constexpr KnownWaste kKnownWaste[] = {
     {"linear", "model_576x1536_r8", 1.12, kPartSums},
     {"linear", "model_576x1536_r64", 1.85, kPartSums},
     {"linear", "model_1536x576_r1", 1.03, kPartSums},
+    {"linear", "q4_1_576x1536_r1", 1.04, kPartSums},
+    {"linear", "q4_k_2048x2048_r8", 1.11, kPartSums},
     {"ffn", "model_576x1536_r8", 1.09, kPartSums},
     {"ffn", "model_576x1536_r8_alternate", 1.06, kPartSums},
     {"attention", "bench_decode_group_4_head", 1.06, kKeyStates},
@@ -66,6 +68,9 @@ constexpr const char* kParts =
     "B blocks of n outputs by k columns ask for 4 * R * V * D * (1 / n + 2 / k) of x and of sums "
     "that are written and read, so for at least 8 * R * sqrt(2 * V * D * B); one block for each "
     "second SM or so";
+constexpr const char* kBlockRows =
+    "each block of 64 outputs needs all of x, R / 16 bytes beside each weight of half a byte or so; "
+    "a row's share of a stage comes in aligned pieces of 16 bytes";
 constexpr const char* kLayerBlocks =
     "each block of 128 outputs reads its rows twice, for their moments and to multiply them: R * 4 "
     "/ (128 * sizeof(weight)) of the weights' bytes where both are 16 bits wide, and its layer's "
@@ -124,6 +129,11 @@ constexpr KnownWaste kKnownRequests[] = {
     {"linear", "model_576x1536_r64", 3.49, kParts},  // at least 3.31
     {"linear", "model_576x576_r1", 1.06, kParts},    // at least 1.04, with B = 20
     {"linear", "model_1536x576_r1", 1.06, kParts},   // at least 1.05, with B = 60
+    {"linear", "q4_1_576x1536_r1", 1.23, kBlockRows},
+    {"linear", "q4_k_2048x2048_r1", 1.14, kBlockRows},
+    {"linear", "q4_k_2048x2048_r8", 2.03, kBlockRows},
+    {"linear", "q6_k_768x32768_r1", 1.15, kBlockRows},
+    {"linear", "q8_0_2048x2048_r1", 1.08, kBlockRows},
     {"ffn", "model_576x1536_r1", 1.07, kParts},
     {"ffn", "model_576x1536_r8", 1.41, kParts},
     {"ffn", "model_576x1536_r8_alternate", 1.28, kParts},
@@ -169,6 +179,7 @@ constexpr KnownWaste kKnownRequests[] = {
     {"select", "heads_3_131072", 3.00, kWideSums},
     {"select", "bench_2048_of_131072", 3.96, kWideRow},
     {"select", "long_keep_drop*", 9.40, kWideRanges},
+    {"select", "long_two_segments", 5.30, kWideRanges},
     {"select", "long_*", 5.00, kWideRow},
     {"hired_budget", "8192_tokens", 1.03, kPartitions},
     {"gather", "threads_odd_rows_in_place", 3.01, kNarrowWords},
