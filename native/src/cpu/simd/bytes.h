@@ -33,7 +33,9 @@ static EXN_SIMD void made_of([[maybe_unused]] bytes_v& made, [[maybe_unused]] by
   __asm__("" : "+v"(made), "+v"(v));
 #endif
 }
-static EXN_SIMD bytes_v set1_bytes(int v) { return _mm512_set1_epi32(v * 0x01010101); }
+static EXN_SIMD bytes_v set1_bytes(int v) {
+  return _mm512_set1_epi32(static_cast<int>(static_cast<uint32_t>(v) * 0x01010101u));
+}
 static EXN_SIMD bytes_v and_bytes(bytes_v a, bytes_v b) { return _mm512_and_si512(a, b); }
 static EXN_SIMD bytes_v xor_bytes(bytes_v a, bytes_v b) { return _mm512_xor_si512(a, b); }
 // a, and the bits of b that `mask` has.
