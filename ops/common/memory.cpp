@@ -99,6 +99,7 @@ Placed::Placed(int32_t device_type, const HostTensor& tensor) : tensor_(tensor) 
 void Placed::move_to(unsigned char* memory) {
   memory_ = std::make_unique<DeviceMemory>(dl_.device.device_type, image_.size(), memory);
   reset();
+  is_moved_ = true;
   dl_.data = memory + kGuard;
 }
 
@@ -110,7 +111,7 @@ void Placed::reset() {
 
 void Placed::place(bool cached) {
 #if defined(__SSE2__)
-  if (memory_ == nullptr || dl_.device.device_type != kDLCPU) return;
+  if (memory_ == nullptr || is_moved_ || dl_.device.device_type != kDLCPU) return;
   const volatile unsigned char* const bytes = memory_->data();
   for (size_t i = 0; i < image_.size(); i += 64) {
     if (cached) {

@@ -73,7 +73,7 @@ class Placed {
   void move_to(unsigned char* memory);
   // Puts the initial bytes back; every other time, from the first on, no cache has them then.
   void reset();
-  // Into the caches, or out of all of them.
+  // Into the caches, or out of all of them; not where it was moved to, which may be gone.
   void place(bool cached);
   HostTensor read() const;
   // Nothing has changed, not even a guard byte.
@@ -90,6 +90,7 @@ class Placed {
   std::vector<int64_t> shape_, strides_;
   DLTensor dl_{};
   int resets_ = 0;
+  bool is_moved_ = false;
 };
 
 // An output tensor full of poison.

@@ -83,7 +83,7 @@ final class Streamed {
   }
 
   private static long matrix(Cases.Listed c, int rows, int cols) {
-    return (long) rows * cols * bytesOf(c.text("weight"));
+    return rows * Blocks.rowBytes(c.text("weight"), cols);
   }
 
   private static long cached(Cases.Listed c, int slots, String storage) {

@@ -45,7 +45,7 @@ final class Work {
     switch (problem.listed().op()) {
       case "linear":
         exn_linear_params linear = problem.params(exn_linear_params::new);
-        return Facade.tensor(linear.out()).size(0) * Facade.tensor(linear.weight()).elements();
+        return Facade.tensor(linear.out()).elements() * Facade.tensor(linear.input()).size(1);
       case "exit_head":
         exn_exit_head_params head = problem.params(exn_exit_head_params::new);
         Tensor hidden = Facade.tensor(head.hidden());

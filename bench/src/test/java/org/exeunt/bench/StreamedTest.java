@@ -45,6 +45,7 @@ class StreamedTest {
   @Test
   void bytesAreThoseOfTheOperands() {
     assertBytes(2L * 576 * 1536, "linear", "model_576x1536_r1");
+    assertBytes(576L / 32 * 20 * 1536, "linear", "q4_1_576x1536_r1");
     assertBytes(3L * 2 * 576 * 1536, "ffn", "model_576x1536_r1");
     assertBytes(2L * 4 * 768 * 3072, "ffn", "model_768x3072_r1_gelu");
     assertBytes(24L * 2 * 2 * 192 * 576, "kv_propagate", "model_576_r1");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.bench.contenders;
 
+import org.exeunt.bench.Blocks;
 import org.exeunt.cases.Cases;
 
 /** What the peers have compositions for; the rest of the cases times exeunt alone. */
@@ -15,6 +16,8 @@ final class Peers {
       case "exit_head":
         return !c.text("outputs").equals("all") && c.text("norm").equals("none")
             && c.text("shortlist").equals("-");
+      case "linear":
+        return !Blocks.are(c.text("weight"));
       case "norm":
         return c.text("norm").equals("rms") && !c.text("input").equals("f16");
       case "ffn":
