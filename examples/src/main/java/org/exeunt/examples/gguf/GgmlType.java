@@ -88,32 +88,14 @@ public enum GgmlType {
   Q4_K(12, 256, 144) {
     @Override
     void dequantizeBlock(ByteBuffer in, int at, float[] out, int to) {
-      float d = DType.f16ToFloat(in.getShort(at));
-      float e = DType.f16ToFloat(in.getShort(at + 2));
-      for (int group = 0; group < 8; group++) {
-        float scale = scale(in, at + 4, group, 0) * d;
-        float least = scale(in, at + 4, group, 4) * e;
-        for (int j = 0; j < 32; j++) {
-          int q = half(in.get(at + 16 + group / 2 * 32 + j), group);
-          out[to + group * 32 + j] = q * scale - least;
-        }
-      }
+      dequantizeGroups(in, at, false, out, to);
     }
   },
   /** As {@link #Q4_K}, with bit 4 of element j of a group in that bit of byte j of another 32. */
   Q5_K(13, 256, 176) {
     @Override
     void dequantizeBlock(ByteBuffer in, int at, float[] out, int to) {
-      float d = DType.f16ToFloat(in.getShort(at));
-      float e = DType.f16ToFloat(in.getShort(at + 2));
-      for (int group = 0; group < 8; group++) {
-        float scale = scale(in, at + 4, group, 0) * d;
-        float least = scale(in, at + 4, group, 4) * e;
-        for (int j = 0; j < 32; j++) {
-          int q = half(in.get(at + 48 + group / 2 * 32 + j), group);
-          out[to + group * 32 + j] = fifthBit(in.get(at + 16 + j), group, q) * scale - least;
-        }
-      }
+      dequantizeGroups(in, at, true, out, to);
     }
   },
   /**
@@ -162,6 +144,22 @@ public enum GgmlType {
 
   private static int fifthBit(int bits, int bit, int low) {
     return (bits >> bit & 1) << 4 | low;
+  }
+
+  /** A block of {@link #Q4_K}, or {@link #Q5_K}, whose fifth bits lie before the others. */
+  private static void dequantizeGroups(ByteBuffer in, int at, boolean five, float[] out, int to) {
+    float d = DType.f16ToFloat(in.getShort(at));
+    float e = DType.f16ToFloat(in.getShort(at + 2));
+    int quants = at + (five ? 48 : 16);
+    for (int group = 0; group < 8; group++) {
+      float scale = scale(in, at + 4, group, 0) * d;
+      float least = scale(in, at + 4, group, 4) * e;
+      for (int j = 0; j < 32; j++) {
+        int low = half(in.get(quants + group / 2 * 32 + j), group);
+        int q = five ? fifthBit(in.get(at + 16 + j), group, low) : low;
+        out[to + group * 32 + j] = q * scale - least;
+      }
+    }
   }
 
   /**
