@@ -18,6 +18,8 @@ final class Peers {
             && c.text("shortlist").equals("-");
       case "linear":
         return !Blocks.are(c.text("weight"));
+      case "embedding":
+        return !Blocks.are(c.text("table"));
       case "norm":
         return c.text("norm").equals("rms") && !c.text("input").equals("f16");
       case "ffn":

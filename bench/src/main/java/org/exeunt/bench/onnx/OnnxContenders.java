@@ -51,9 +51,7 @@ public final class OnnxContenders extends OnnxSteps {
   public boolean offers(Cases.Listed benchCase) {
     boolean counted =
         benchCase.op().equals("hired_budget") && benchCase.text("score").equals("top_count");
-    boolean quantised =
-        benchCase.op().equals("embedding") && benchCase.text("table").startsWith("q");
-    return super.offers(benchCase) && !counted && !quantised;
+    return super.offers(benchCase) && !counted;
   }
 
   private Contender softmax(Problem problem, int threads) {
