@@ -330,6 +330,8 @@ Case make_case(const ExitHeadCase& c) {
 void describe(Maker& m, exn_exit_head_params& p) {
   const Dim rows = m.dim("rows", 0, 3, 66), columns = m.dim("columns", 1, 40, 200),
             vocabulary = m.dim("vocabulary", 1, 30, 300);
+  m.zero(FIELD(weight_blocks));
+  m.zero(FIELD(translator_blocks));
   m.in(FIELD(hidden), m.type(kFloats), {rows, columns}, kRows);
   m.in(FIELD(weight), m.type(kFloats), {vocabulary, columns}, kRows);
   m.in(FIELD(bias), kF32, {vocabulary}, kOptional);

@@ -300,7 +300,9 @@ void describe(Maker& m, exn_ffn_params& p) {
   m.out(FIELD(branch_cosine), kF32, {rows}, kOptional);
   m.real(FIELD(norm_eps), Domain::kNotNegative);
   m.choice(FIELD(activation), EXN_ACT_SILU, EXN_ACT_GELU_TANH);
-  m.zero(FIELD(reserved));
+  m.zero(FIELD(gate_blocks));
+  m.zero(FIELD(up_blocks));
+  m.zero(FIELD(down_blocks));
 }
 
 const Described kDescribed = EXN_DESCRIBED(ffn);

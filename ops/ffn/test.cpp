@@ -124,7 +124,7 @@ TEST(FfnMisuse, EveryArgument) {
     spoil.value(&exn_ffn_params::activation, bad, {"activation", std::to_string(bad)});
   }
   for (float bad : {-1.0f, kNaN, kInf}) spoil.value(&exn_ffn_params::norm_eps, bad, {"norm_eps"});
-  spoil.value(&exn_ffn_params::reserved, 1, {"reserved", "1", "0"});
+  spoil.value(&exn_ffn_params::up_blocks, 1, {"up_blocks", "1", "0"});
   spoil.value(&exn_ffn_params::norm, int32_t{EXN_NORM_RMS}, {"norm_bias"});
   spoil.value(&exn_ffn_params::norm, int32_t{EXN_NORM_NONE}, {"norm_weight"});
   spoil.value(&exn_ffn_params::gate_weight, static_cast<const DLTensor*>(nullptr),

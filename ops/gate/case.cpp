@@ -183,6 +183,8 @@ void describe(Maker& m, exn_gate_params& p) {
   }
   m.in(FIELD(out_weight), m.type(kFloats), {outputs, columns}, kRows);
   m.in(FIELD(out_bias), kF32, {outputs}, kOptional);
+  m.zero(FIELD(hidden_blocks));
+  m.zero(FIELD(out_blocks));
   m.out(FIELD(prob), kF32, {rows});
 }
 

@@ -311,7 +311,8 @@ void describe(Maker& m, exn_kv_propagate_params& p) {
     m.in(LAYER(v_bias), kF32, {width}, kOptional);
     cache(m, layer.cache, kNames, own, Role::kInOut);
     m.integer(LAYER(index), index, 0, 7);
-    m.zero(LAYER(reserved));
+    m.zero(LAYER(k_blocks));
+    m.zero(LAYER(v_blocks));
 #undef LAYER
   };
   for (int64_t j = 0; j < count.size; ++j) describe_layer(layers[j], 2 * j + 1);

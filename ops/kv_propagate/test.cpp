@@ -410,8 +410,8 @@ TEST(KvPropagateMisuse, Layers) {
     spoilt({": " + of + "cache.layout is 3"});
     layer.cache.reserved = 7;
     spoilt({": " + of + "cache.reserved is 7"});
-    layer.reserved = 8;
-    spoilt({": " + of + "reserved is 8"});
+    layer.k_blocks = 1;
+    spoilt({": " + of + "k_blocks is 1"});
     layer.cache.layout = EXN_KV_TOKEN_MAJOR;
     spoilt({": " + of + "cache.block_table"});
     layer.index = 3;

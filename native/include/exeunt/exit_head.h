@@ -16,6 +16,10 @@
  * sum the exact products of W and x in pairs (VDPBF16PS): each addition rounds to nearest, and
  * subnormal bf16 elements, products and sums count as 0. The result of a row does not depend on the
  * other rows of the batch.
+ * Quantised weights (blocks.h), of the head or of the translator, meet an f32 x that is rounded as
+ * in linear.h says, whose bound holds for each logit; a row of x with an element that is not finite
+ * makes its logits NaN, a block with a scale that is not finite those of its row of W NaN or
+ * infinite.
  *
  * The statistics are as near to those of the computed z as row_stats.h says; logits that are equal,
  * as those of equal rows of W are, tie exactly, whatever their order in a shortlist.
@@ -25,12 +29,13 @@
  * outside 0..V-1: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read the list on the
  * host, every row of the call is invalid (nothing is read out of bounds).
  *
- * Bytes that must move: V * D * sizeof(weight element) once for each block of up to 64 rows, R * D
- * * sizeof(hidden element).
+ * Bytes that must move: V * D * sizeof(weight element), or V rows of blocks, once for each block of
+ * up to 64 rows, R * D * sizeof(hidden element).
  */
 #ifndef EXEUNT_EXIT_HEAD_H
 #define EXEUNT_EXIT_HEAD_H
 
+#include <exeunt/blocks.h>
 #include <exeunt/norm.h>
 #include <exeunt/row_stats.h>
 
@@ -45,17 +50,17 @@ enum {
 };
 
 typedef struct exn_exit_head_params {
-  uint64_t struct_size;              /**< sizeof(exn_exit_head_params) */
-  const DLTensor* hidden;            /**< in, [R,D], f32 | f16 | bf16, last stride 1;
+  uint64_t struct_size;        /**< sizeof(exn_exit_head_params) */
+  const DLTensor* hidden;      /**< in, [R,D], f32 | f16 | bf16, last stride 1;
                                            R may be 0, D >= 1 */
-  const DLTensor* weight;            /**< in, [V,D], f32 | f16 | bf16, last stride 1;
-                                           1 <= V < 2^31 */
-  const DLTensor* bias;              /**< in, optional, [V], f32, compact */
-  const DLTensor* norm_weight;       /**< in, [D], f32, compact;
+  const DLTensor* weight;      /**< in, [V,D], f32 | f16 | bf16, or blocks (u8, weight_blocks),
+                                           last stride 1; 1 <= V < 2^31 */
+  const DLTensor* bias;        /**< in, optional, [V], f32, compact */
+  const DLTensor* norm_weight; /**< in, [D], f32, compact;
                                            needed unless norm is EXN_NORM_NONE */
-  const DLTensor* norm_bias;         /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
-  const DLTensor* translator_weight; /**< in, optional, [D,D] (out, in), f32 | f16 | bf16,
-                                           last stride 1 */
+  const DLTensor* norm_bias;   /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
+  const DLTensor* translator_weight; /**< in, optional, [D,D] (out, in), f32 | f16 | bf16, or
+                                           blocks (u8, translator_blocks), last stride 1 */
   const DLTensor* translator_bias;   /**< in, optional, [D], f32, compact;
                                            only with translator_weight */
   const DLTensor* shortlist;         /**< in, optional, [N], i32, compact, N >= 1,
@@ -67,6 +72,9 @@ typedef struct exn_exit_head_params {
   float temperature;                 /**< > 0 and finite */
   float softcap;                     /**< >= 0 and finite; 0 = none */
   exn_stats out;
+  int32_t weight_blocks;     /**< EXN_BLOCKS_NONE, or what blocks the rows of weight are
+                                           made of */
+  int32_t translator_blocks; /**< the same of translator_weight */
 } exn_exit_head_params;
 
 EXN_API exn_status exn_exit_head_supported(const exn_exit_head_params* params);

@@ -20,12 +20,17 @@
  * running rows on processors with AMX, as in linear.h: their sums go in another order, and
  * subnormal bf16 weights count as 0.
  *
+ * Quantised weights (blocks.h) meet an x and an a that are rounded as linear.h says, whose bound
+ * holds for each of the three products; a row with an element that is not finite becomes NaN, as do
+ * all rows that meet a block with a scale that is not.
+ *
  * Bytes that must move: the three weights once for each block of up to 64 rows that run; hidden and
  * out once.
  */
 #ifndef EXEUNT_FFN_H
 #define EXEUNT_FFN_H
 
+#include <exeunt/blocks.h>
 #include <exeunt/norm.h>
 
 #ifdef __cplusplus
@@ -40,11 +45,14 @@ typedef struct exn_ffn_params {
                                       R may be 0, D >= 1 */
   const DLTensor* norm_weight;   /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE */
   const DLTensor* norm_bias;     /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
-  const DLTensor* gate_weight;   /**< in, optional, [F,D], dtype of up_weight, last stride 1 */
+  const DLTensor* gate_weight;   /**< in, optional, [F,D], dtype of up_weight, or blocks
+                                      (gate_blocks) if that has some, last stride 1 */
   const DLTensor* gate_bias;     /**< in, optional, [F], f32, compact; with gate_weight only */
-  const DLTensor* up_weight;     /**< in, [F,D], f32 | f16 | bf16, last stride 1; F >= 1 */
+  const DLTensor* up_weight;     /**< in, [F,D], f32 | f16 | bf16, or blocks (u8, up_blocks),
+                                      last stride 1; F >= 1 */
   const DLTensor* up_bias;       /**< in, optional, [F], f32, compact */
-  const DLTensor* down_weight;   /**< in, [D,F], dtype of up_weight, last stride 1 */
+  const DLTensor* down_weight;   /**< in, [D,F], dtype of up_weight, or blocks (down_blocks) if
+                                      that has some, last stride 1 */
   const DLTensor* down_bias;     /**< in, optional, [D], f32, compact */
   const DLTensor* skip;          /**< in, optional, [R], u8, compact; not 0: the row passes */
   const DLTensor* out;           /**< out, [R,D], dtype of hidden, last stride 1;
@@ -54,7 +62,10 @@ typedef struct exn_ffn_params {
   int32_t norm;                  /**< EXN_NORM_NONE, EXN_NORM_RMS or EXN_NORM_LAYER */
   float norm_eps;                /**< >= 0 and finite */
   int32_t activation;            /**< EXN_ACT_* */
-  int32_t reserved;              /**< 0 */
+  int32_t gate_blocks;           /**< EXN_BLOCKS_NONE, or what blocks the rows of gate_weight are
+                                      made of; formats of the three weights may differ */
+  int32_t up_blocks;             /**< the same of up_weight */
+  int32_t down_blocks;           /**< the same of down_weight */
 } exn_ffn_params;
 
 EXN_API exn_status exn_ffn_supported(const exn_ffn_params* params);

@@ -11,13 +11,16 @@
  *   o = W y + c,  O = 1 or 2 rows
  *   prob = sigmoid(o) for O = 1, softmax(o)[1] for O = 2
  *
- * Everything after loading is f32. A NaN in a row gives NaN for that row.
+ * Everything after loading is f32. A NaN in a row gives NaN for that row. Quantised weights
+ * (blocks.h) meet a y that is rounded as linear.h says, whose bound holds for each product; there an
+ * infinity in a row gives NaN, too, and a scale that is not finite NaN for all rows.
  *
  * Bytes that must move: weights once for each block of up to 64 rows, features once, 4 * R written.
  */
 #ifndef EXEUNT_GATE_H
 #define EXEUNT_GATE_H
 
+#include <exeunt/blocks.h>
 #include <exeunt/core.h>
 
 #ifdef __cplusplus
@@ -31,14 +34,19 @@ typedef struct exn_gate_params {
   const DLTensor* features;      /**< in, [R,D], f32 | f16 | bf16, last stride 1;
                                       R may be 0, 1 <= D */
   const DLTensor* hidden_weight; /**< in, RESIDUAL: [D,D]; TANH: [repeats,D,D];
-                                      compact, f32 | f16 | bf16; LINEAR: NULL */
+                                      compact, f32 | f16 | bf16, or blocks in place of the D
+                                      columns (u8, hidden_blocks); LINEAR: NULL */
   const DLTensor* hidden_bias;   /**< in, optional, RESIDUAL: [D]; TANH: [repeats,D];
                                       compact, f32 */
-  const DLTensor* out_weight;    /**< in, [O,D], O = 1 or 2, compact, f32 | f16 | bf16 */
+  const DLTensor* out_weight;    /**< in, [O,D], O = 1 or 2, compact, f32 | f16 | bf16, or
+                                      blocks (u8, out_blocks) */
   const DLTensor* out_bias;      /**< in, optional, [O], compact, f32 */
   const DLTensor* prob;          /**< out, [R], compact, f32 */
   int32_t kind;                  /**< EXN_GATE_LINEAR, EXN_GATE_RESIDUAL or EXN_GATE_TANH */
   int32_t repeats;               /**< 0..64; ignored for LINEAR; 0 leaves the hidden part out */
+  int32_t hidden_blocks;         /**< EXN_BLOCKS_NONE, or what blocks the rows of hidden_weight are
+                                      made of */
+  int32_t out_blocks;            /**< the same of out_weight */
 } exn_gate_params;
 
 EXN_API exn_status exn_gate_supported(const exn_gate_params* params);

@@ -19,10 +19,11 @@
  * and weights are both bf16 (or both f16), x is rounded to that type before the products, as in
  * exit_head; otherwise x stays f32. Where they are bf16, the CPU may sum the exact products in
  * pairs (VDPBF16PS): each addition rounds to nearest, and subnormal bf16 elements, products and
- * sums count as 0. Rows that write one slot of a layer, be it through a page that their sequences
- * share, and ids out of range: as for kv_append (kv_cache.h). A position outside the table:
- * EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off. An exit_layer outside -1..L:
- * EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off.
+ * sums count as 0. Quantised weights (blocks.h) meet an f32 x that is rounded as linear.h says, whose
+ * bound holds for each product. Rows that write one slot of a layer, be it through a page that their
+ * sequences share, and ids out of range: as for kv_append (kv_cache.h). A position outside the
+ * table: EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off. An exit_layer outside
+ * -1..L: EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off.
  *
  * Bytes that must move: sizeof Wk_j and Wv_j of each listed layer that some row owes, once for each
  * block of up to 64 rows; per owed (layer, row) 2 * Hkv * dh elements written. On CUDA one launch
@@ -31,6 +32,7 @@
 #ifndef EXEUNT_KV_PROPAGATE_H
 #define EXEUNT_KV_PROPAGATE_H
 
+#include <exeunt/blocks.h>
 #include <exeunt/kv_cache.h>
 #include <exeunt/norm.h>
 #include <exeunt/rope.h>
@@ -39,17 +41,23 @@
 extern "C" {
 #endif
 
-/** A layer that rows may owe. All layers share dtypes, D, Hkv, dh and the cache's layout and S. */
+/**
+ * A layer that rows may owe. All layers share dtypes, D, Hkv, dh and the cache's layout and S;
+ * formats of blocks may differ.
+ */
 typedef struct exn_kv_layer {
   const DLTensor* norm_weight; /**< in, [D], f32, compact; needed unless norm is EXN_NORM_NONE */
   const DLTensor* norm_bias;   /**< in, optional, [D], f32, compact; EXN_NORM_LAYER only */
-  const DLTensor* k_weight;    /**< in, [Hkv*dh,D], f32 | f16 | bf16, last stride 1 */
+  const DLTensor* k_weight;    /**< in, [Hkv*dh,D], f32 | f16 | bf16, or blocks (u8,
+                                    k_blocks), last stride 1 */
   const DLTensor* k_bias;      /**< in, optional, [Hkv*dh], f32, compact */
-  const DLTensor* v_weight;    /**< in, [Hkv*dh,D], dtype of k_weight, last stride 1 */
+  const DLTensor* v_weight;    /**< in, [Hkv*dh,D], as k_weight, or blocks if it is */
   const DLTensor* v_bias;      /**< in, optional, [Hkv*dh], f32, compact */
   exn_kv_cache cache;          /**< in-out */
   int32_t index;               /**< the layer's number j, 0..L-1; ascending in the list */
-  int32_t reserved;            /**< 0 */
+  int16_t k_blocks;            /**< EXN_BLOCKS_NONE, or what blocks the rows of k_weight are made
+                                    of; the weights of all layers have blocks, or none */
+  int16_t v_blocks;            /**< the same of v_weight */
 } exn_kv_layer;
 
 #define EXN_KV_PROPAGATE_MAX_LAYERS 128

@@ -297,29 +297,66 @@ Matrix Check::any_matrix(const char* name, const DLTensor* t, DTypes allowed, Ro
   return m;
 }
 
+Blocks Check::format(const char* name, int32_t tag) {
+  Blocks known = Blocks::kNone;
+  if (tag != EXN_BLOCKS_NONE && !blocks_of(tag, &known)) {
+    fail_argument("%s is %d, expected one of EXN_BLOCKS_*: 0, %s", name, tag, kBlockTags);
+  }
+  return known;
+}
+
+void Check::row_of_blocks(const char* name, int64_t bytes, const char* blocks_name, Blocks blocks,
+                          const char* because, int64_t columns) {
+  const BlockShape block = shape_of(blocks);
+  const auto tag = static_cast<int32_t>(blocks);
+  if (columns % block.elements != 0) {
+    fail_argument("%s has %lld columns, but %s is %d, whose blocks have %d elements", because,
+                  wide(columns), blocks_name, tag, block.elements);
+  } else if (bytes != columns / block.elements * block.bytes) {
+    fail_argument("%s has %lld bytes in a row, but %lld columns of %s %d take %lld", name,
+                  wide(bytes), wide(columns), blocks_name, tag,
+                  wide(columns / block.elements * block.bytes));
+  }
+}
+
 Matrix Check::weights(const char* name, const DLTensor* t, const char* blocks_name, int32_t blocks,
                       const char* because, int64_t columns, Need need) {
-  Blocks known = Blocks::kNone;
-  if (blocks != EXN_BLOCKS_NONE && !blocks_of(blocks, &known)) {
-    fail_argument("%s is %d, expected one of EXN_BLOCKS_*: 0, %s", blocks_name, blocks, kBlockTags);
-  }
+  const Blocks known = format(blocks_name, blocks);
   Matrix m = matrix(name, t, known == Blocks::kNone ? kFloats : kU8Only, Role::kIn, need);
   if (t == nullptr || !ok()) return m;
   if (known == Blocks::kNone) {
     same(name, "columns", m.cols, because, columns);
     return m;
   }
-  const BlockShape block = shape_of(known);
-  if (columns % block.elements != 0) {
-    fail_argument("%s has %lld columns, but %s is %d, whose blocks have %d elements", because,
-                  wide(columns), blocks_name, blocks, block.elements);
-  } else if (m.cols != columns / block.elements * block.bytes) {
-    fail_argument("%s has %lld bytes in a row, but %lld columns of %s %d take %lld", name,
-                  wide(m.cols), wide(columns), blocks_name, blocks,
-                  wide(columns / block.elements * block.bytes));
-  }
+  row_of_blocks(name, m.cols, blocks_name, known, because, columns);
   m.blocks = known;
   m.cols = columns;
+  return m;
+}
+
+Matrix Check::compact_weights(const char* name, const DLTensor* t,
+                              std::initializer_list<int64_t> shape, const char* blocks_name,
+                              int32_t blocks, const char* because, int64_t columns, Need need) {
+  const Blocks known = format(blocks_name, blocks);
+  const auto rank = static_cast<int32_t>(shape.size()) + 1;
+  const Vector v =
+      flat(name, t, {rank, rank}, known == Blocks::kNone ? kFloats : kU8Only, Role::kIn, need);
+  Matrix m;
+  if (t == nullptr || !ok()) return m;
+  int32_t axis = 0;
+  for (const int64_t size : shape) this->size(name, t, axis++, size);
+  const int64_t last = t->shape[axis];
+  if (known == Blocks::kNone) {
+    size(name, t, axis, columns);
+  } else {
+    row_of_blocks(name, last, blocks_name, known, because, columns);
+  }
+  m.data = v.data;
+  m.dtype = v.dtype;
+  m.rows = last > 0 ? v.size / last : 0;
+  m.cols = columns;
+  m.stride = last;
+  m.blocks = known;
   return m;
 }
 
@@ -609,14 +646,13 @@ void Check::shape(const char* name, const DLTensor* t, std::initializer_list<int
     return;
   }
   int32_t axis = 0;
-  for (int64_t size : expected) {
-    if (t->shape[axis] != size) {
-      fail_argument("%s has size %lld in axis %d, expected %lld", name, wide(t->shape[axis]), axis,
-                    wide(size));
-      return;
-    }
-    ++axis;
-  }
+  for (const int64_t size : expected) this->size(name, t, axis++, size);
+}
+
+void Check::size(const char* name, const DLTensor* t, int32_t axis, int64_t expected) {
+  if (!ok() || t->shape[axis] == expected) return;
+  fail_argument("%s has size %lld in axis %d, expected %lld", name, wide(t->shape[axis]), axis,
+                wide(expected));
 }
 
 void Check::may_alias(const char* out, const char* in) { aliases_[alias_count_++] = {out, in}; }

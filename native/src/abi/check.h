@@ -157,6 +157,10 @@ class Check {
   // tag `blocks` of the field `blocks_name` says.
   Matrix weights(const char* name, const DLTensor* t, const char* blocks_name, int32_t blocks,
                  const char* because, int64_t columns, Need need = Need::kRequired);
+  // The same, compact, of such a shape but for its last axis; seen as a matrix of all rows.
+  Matrix compact_weights(const char* name, const DLTensor* t, std::initializer_list<int64_t> shape,
+                         const char* blocks_name, int32_t blocks, const char* because,
+                         int64_t columns, Need need = Need::kRequired);
   // Rank 1, compact.
   EXN_INLINE Vector vector(const char* name, const DLTensor* t, DTypes allowed, Role role,
                            Need need = Need::kRequired) {
@@ -236,6 +240,7 @@ class Check {
     }
   }
   void shape(const char* name, const DLTensor* t, std::initializer_list<int64_t> expected);
+  void size(const char* name, const DLTensor* t, int32_t axis, int64_t expected);
   void one_of(const char* name, int32_t value, int32_t first, int32_t last) {
     if (value < first || value > last)
       fail_argument("%s is %d, expected %d..%d", name, value, first, last);
@@ -303,6 +308,11 @@ class Check {
   static constexpr int kMostAliases = EXN_GATHER_MAX_TENSORS + 1;
 
   static long long wide(int64_t x) { return static_cast<long long>(x); }
+
+  // A field's tag.
+  Blocks format(const char* name, int32_t tag);
+  void row_of_blocks(const char* name, int64_t bytes, const char* blocks_name, Blocks blocks,
+                     const char* because, int64_t columns);
 
   // Whether nothing that tensor() looks at can be wrong but the sizes, the rank is as wanted, and
   // there is memory: so it is with nearly all tensors.

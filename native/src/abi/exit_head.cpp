@@ -1,27 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/exit_head.h>
 
+#include <cstddef>
+
 #include "backends.h"
 
 namespace exn {
+
+template <>
+constexpr uint64_t kFirstSize<exn_exit_head_params> = offsetof(exn_exit_head_params, weight_blocks);
+
 namespace {
 
 void check_args(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) {
   a->hidden = check.matrix("hidden", p.hidden, kFloats, Role::kIn);
-  a->weight = check.matrix("weight", p.weight, kFloats, Role::kIn);
   const int64_t dim = a->hidden.cols;
+  a->weight = check.weights("weight", p.weight, "weight_blocks", p.weight_blocks, "hidden", dim);
   const int64_t vocab = a->weight.rows;
   check.at_least("D (columns of hidden)", dim, 1);
   check.at_least("V (rows of weight)", vocab, 1);
   check.at_most("V (rows of weight)", vocab, INT32_MAX);
-  check.same("weight", "columns", a->weight.cols, "hidden", dim);
   a->bias = check.coefficients("bias", p.bias, "the rows of weight", vocab);
   check.norm({}, p.norm_weight, p.norm_bias, p.norm, p.norm_eps, dim, &a->norm_weight,
              &a->norm_bias);
 
-  a->translator =
-      check.matrix("translator_weight", p.translator_weight, kFloats, Role::kIn, Need::kOptional);
-  check.shape("translator_weight", p.translator_weight, {dim, dim});
+  a->translator = check.weights("translator_weight", p.translator_weight, "translator_blocks",
+                                p.translator_blocks, "hidden", dim, Need::kOptional);
+  if (p.translator_weight != nullptr) {
+    check.same("translator_weight", "rows", a->translator.rows, "the columns of hidden", dim);
+  }
   if (p.translator_weight == nullptr) {
     check.absent("translator_bias", p.translator_bias, "translator_weight is null");
   }

@@ -1,31 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/ffn.h>
 
+#include <cstddef>
+
 #include "backends.h"
 
 namespace exn {
+
+template <>
+constexpr uint64_t kFirstSize<exn_ffn_params> = offsetof(exn_ffn_params, up_blocks);
+
 namespace {
 
 void check_weights(const exn_ffn_params& p, Check& check, FfnArgs* a) {
   const int64_t dim = a->hidden.cols;
-  a->up_weight = check.matrix("up_weight", p.up_weight, kFloats, Role::kIn);
+  a->up_weight = check.weights("up_weight", p.up_weight, "up_blocks", p.up_blocks, "hidden", dim);
   const int64_t width = a->up_weight.rows;
   check.at_least("F (rows of up_weight)", width, 1);
-  check.same("up_weight", "columns", a->up_weight.cols, "hidden", dim);
   check.product_in_range(
       {{"R (rows of hidden)", a->hidden.rows}, {"F (rows of up_weight)", width}});
   a->up_bias = check.coefficients("up_bias", p.up_bias, "the rows of up_weight", width);
   if (p.gate_weight == nullptr) check.absent("gate_bias", p.gate_bias, "gate_weight is null");
-  a->gate_weight = check.matrix("gate_weight", p.gate_weight, kFloats, Role::kIn, Need::kOptional);
+  a->gate_weight = check.weights("gate_weight", p.gate_weight, "gate_blocks", p.gate_blocks,
+                                 "hidden", dim, Need::kOptional);
   if (p.gate_weight != nullptr) {
     check.same("gate_weight", "rows", a->gate_weight.rows, "up_weight", width);
-    check.same("gate_weight", "columns", a->gate_weight.cols, "hidden", dim);
     check.same_dtype("gate_weight", a->gate_weight.dtype, "up_weight", a->up_weight.dtype);
   }
   a->gate_bias = check.coefficients("gate_bias", p.gate_bias, "the rows of gate_weight", width);
-  a->down_weight = check.matrix("down_weight", p.down_weight, kFloats, Role::kIn);
+  a->down_weight = check.weights("down_weight", p.down_weight, "down_blocks", p.down_blocks,
+                                 "the rows of up_weight", width);
   check.same("down_weight", "rows", a->down_weight.rows, "the columns of hidden", dim);
-  check.same("down_weight", "columns", a->down_weight.cols, "the rows of up_weight", width);
   check.same_dtype("down_weight", a->down_weight.dtype, "up_weight", a->up_weight.dtype);
   a->down_bias = check.coefficients("down_bias", p.down_bias, "the columns of hidden", dim);
 }
@@ -48,7 +53,6 @@ void check_args(const exn_ffn_params& p, Check& check, FfnArgs* a) {
                                    rows, Need::kOptional);
   a->branch_cosine = check.per_row<float>("branch_cosine", p.branch_cosine, kF32Only, Role::kOut,
                                           "the rows of hidden", rows, Need::kOptional);
-  check.reserved(p.reserved);
   check.one_of("activation", p.activation, EXN_ACT_SILU, EXN_ACT_GELU_TANH);
   a->norm = p.norm;
   a->norm_eps = p.norm_eps;

@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/gate.h>
 
+#include <cstddef>
+
 #include "backends.h"
 
 namespace exn {
+
+template <>
+constexpr uint64_t kFirstSize<exn_gate_params> = offsetof(exn_gate_params, hidden_blocks);
+
 namespace {
 
 void check_hidden(const exn_gate_params& p, Check& check, GateArgs* a) {
@@ -16,17 +22,17 @@ void check_hidden(const exn_gate_params& p, Check& check, GateArgs* a) {
   check.one_of("repeats", p.repeats, 0, 64);
   const Need need = p.repeats > 0 ? Need::kRequired : Need::kOptional;
   const bool residual = p.kind == EXN_GATE_RESIDUAL;
-  const Ranks weight_rank = residual ? Ranks{2, 2} : Ranks{3, 3};
   const Ranks bias_rank = residual ? Ranks{1, 1} : Ranks{2, 2};
-  a->hidden_weight =
-      check.flat("hidden_weight", p.hidden_weight, weight_rank, kFloats, Role::kIn, need);
+  const auto weight = [&](std::initializer_list<int64_t> shape) {
+    return check.compact_weights("hidden_weight", p.hidden_weight, shape, "hidden_blocks",
+                                 p.hidden_blocks, "features", dim, need);
+  };
+  a->hidden_weight = residual ? weight({dim}) : weight({p.repeats, dim});
   const Vector bias =
       check.flat("hidden_bias", p.hidden_bias, bias_rank, kF32Only, Role::kIn, Need::kOptional);
   if (residual) {
-    check.shape("hidden_weight", p.hidden_weight, {dim, dim});
     check.shape("hidden_bias", p.hidden_bias, {dim});
   } else {
-    check.shape("hidden_weight", p.hidden_weight, {p.repeats, dim, dim});
     check.shape("hidden_bias", p.hidden_bias, {p.repeats, dim});
   }
   a->hidden_bias = static_cast<const float*>(bias.data);
@@ -40,10 +46,10 @@ void check_args(const exn_gate_params& p, Check& check, GateArgs* a) {
   check.one_of("kind", p.kind, EXN_GATE_LINEAR, EXN_GATE_TANH);
   if (check.ok()) check_hidden(p, check, a);
 
-  a->out_weight = check.matrix("out_weight", p.out_weight, kFloats, Role::kIn);
+  a->out_weight =
+      check.weights("out_weight", p.out_weight, "out_blocks", p.out_blocks, "features", dim);
   check.at_least("O (rows of out_weight)", a->out_weight.rows, 1);
   check.at_most("O (rows of out_weight)", a->out_weight.rows, 2);
-  check.same("out_weight", "columns", a->out_weight.cols, "features", dim);
   const Vector bias = check.vector("out_bias", p.out_bias, kF32Only, Role::kIn, Need::kOptional);
   if (p.out_bias != nullptr) {
     check.same("out_bias", "elements", bias.size, "the rows of out_weight", a->out_weight.rows);

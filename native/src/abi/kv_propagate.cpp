@@ -24,18 +24,15 @@ KvLayer check_layer(const KvPropagateArgs& a, int32_t which, Check& check) {
     check.fail_argument("index is %d, expected more than the %d before it", from.index,
                         a.source[which - 1].index);
   }
-  check.reserved(from.reserved);
   to.index = from.index;
   check.norm_coefficients({}, from.norm_weight, from.norm_bias, a.norm, dim, &to.norm_weight,
                           &to.norm_bias);
   to.cache = check.cache({}, from.cache, Role::kInOut);
   const int64_t width = to.cache.heads * to.cache.dim;
-  to.k_weight = check.matrix("k_weight", from.k_weight, kFloats, Role::kIn);
-  to.v_weight = check.matrix("v_weight", from.v_weight, kFloats, Role::kIn);
+  to.k_weight = check.weights("k_weight", from.k_weight, "k_blocks", from.k_blocks, "hidden", dim);
+  to.v_weight = check.weights("v_weight", from.v_weight, "v_blocks", from.v_blocks, "hidden", dim);
   check.same("k_weight", "rows", to.k_weight.rows, "a slot of the cache", width);
   check.same("v_weight", "rows", to.v_weight.rows, "a slot of the cache", width);
-  check.same("k_weight", "columns", to.k_weight.cols, "hidden", dim);
-  check.same("v_weight", "columns", to.v_weight.cols, "hidden", dim);
   check.same_dtype("v_weight", to.v_weight.dtype, "k_weight", to.k_weight.dtype);
   to.k_bias = check.coefficients("k_bias", from.k_bias, "the rows of k_weight", width);
   to.v_bias = check.coefficients("v_bias", from.v_bias, "the rows of v_weight", width);

@@ -279,7 +279,7 @@ struct CosineArgs {
 struct GateArgs {
   int32_t device = 0;
   Matrix features;
-  Vector hidden_weight;  // [D*D] or [repeats*D*D]
+  Matrix hidden_weight;  // [D,D] or [repeats*D,D]
   const float* hidden_bias = nullptr;
   Matrix out_weight;  // [O,D]
   const float* out_bias = nullptr;

@@ -143,13 +143,13 @@ EXN_SIMD void up_to(int64_t inputs, const Rest&... rest) {
 }
 
 template <Blocks kBlocks>
-void products(const WeightRows<uint8_t>& weight, const BlockInputs& in, int64_t inputs, int64_t dim,
+void products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs, int64_t dim,
               float* out, int64_t out_stride, float* waiting) {
   using S = Step<kBlocks>;
   const Steps steps = {0, dim / S::kElements, static_cast<int>(dim % S::kElements) / 32};
   if (inputs == 1) {
-    in.far ? single_input<kBlocks, Ahead::kOwn>(weight, in.at, steps, out)
-           : single_input<kBlocks, Ahead::kNothing>(weight, in.at, steps, out);
+    in.far ? single_input<kBlocks, Ahead::kOwn>(weight, in.rounded, steps, out)
+           : single_input<kBlocks, Ahead::kNothing>(weight, in.rounded, steps, out);
     return;
   }
   // Weights of a panel stay in L2 while the inputs pass by.
@@ -161,8 +161,8 @@ void products(const WeightRows<uint8_t>& weight, const BlockInputs& in, int64_t 
     const int64_t count = w + panel < weight.count ? panel : weight.count - w;
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t x = inputs * g / groups, end = inputs * (g + 1) / groups;
-      up_to<kBlocks>(end - x, weight.at + w, count, steps, in.at + x * in.stride, in.stride,
-                     out + x * out_stride + w, out_stride, waiting);
+      up_to<kBlocks>(end - x, weight.at + w, count, steps, in.rounded + x * in.rounded_stride,
+                     in.rounded_stride, out + x * out_stride + w, out_stride, waiting);
     }
   }
 }
@@ -210,25 +210,40 @@ constexpr int64_t input_bytes(int64_t dim) {
 
 }  // namespace
 
-int64_t block_input_bytes(Blocks blocks, int64_t dim) {
+int64_t rounded_bytes(const Matrix& weight) {
   int64_t bytes = 0;
-  with_blocks(blocks, [&](auto b) EXN_FLAT { bytes = input_bytes<decltype(b)::value>(dim); });
+  with_blocks(weight.blocks,
+              [&](auto b) EXN_FLAT { bytes = input_bytes<decltype(b)::value>(weight.cols); });
   return bytes;
 }
 
-void arrange_block_input(Blocks blocks, const float* x, int64_t dim, char* to) {
-  with_blocks(blocks, [&](auto b) EXN_FLAT {
+void round_input(const Matrix& weight, const float* x, char* to) {
+  with_blocks(weight.blocks, [&](auto b) EXN_FLAT {
     constexpr Blocks kBlocks = decltype(b)::value;
-    std::memset(to, 0, static_cast<size_t>(input_bytes<kBlocks>(dim)));
-    for (int64_t n = 0; n < dim / 32; ++n) Step<kBlocks>::put(Rounded(x + n * 32), n, to);
+    std::memset(to, 0, static_cast<size_t>(input_bytes<kBlocks>(weight.cols)));
+    for (int64_t n = 0; n < weight.cols / 32; ++n) {
+      Step<kBlocks>::put(Rounded(x + n * 32), n, to);
+    }
   });
 }
 
-void block_products(Blocks blocks, const WeightRows<uint8_t>& weight, const BlockInputs& in,
-                    int64_t inputs, int64_t dim, float* out, int64_t out_stride,
-                    ProductScratch& scratch) {
+void into_blocks(const Matrix& weight, int64_t inputs, char* room, Inputs* in) {
+  if (weight.blocks == Blocks::kNone) return;
+  in->blocks = weight.blocks;
+  in->rounded_stride = rounded_bytes(weight);
+  in->rounded = room;
+  parallel_for(inputs, 8192 / weight.cols + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      round_input(weight, in->f32 + row * in->stride, room + row * in->rounded_stride);
+    }
+  });
+}
+
+template <>
+void row_products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs, int64_t dim,
+                  float* out, int64_t out_stride, ProductScratch& scratch) {
   if (inputs == 0) return;
-  with_blocks(blocks, [&](auto b) EXN_FLAT {
+  with_blocks(in.blocks, [&](auto b) EXN_FLAT {
     products<decltype(b)::value>(weight, in, inputs, dim, out, out_stride, scratch.at);
   });
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of quantised weight rows (exeunt/blocks.h) with the rows of a batch.
+// Products of quantised weight rows (exeunt/blocks.h) with the rows of a batch: what into_blocks and
+// row_products of products.h do for them.
 //
 // Each 32 elements of an input are rounded to integers of 15 bits and a power of two, once; all
 // products with the integers of a block are exact, and so are their sums, one for each scale of the
@@ -10,24 +11,6 @@
 #include "products.h"
 
 namespace exn::cpu::EXN_ISA {
-
-// Input rows as they meet blocks of one kind.
-struct BlockInputs {
-  const char* at = nullptr;  // aligned to 64
-  int64_t stride = 0;        // bytes
-  bool far = false;          // the weights are more than caches keep
-};
-
-// Bytes of an input row in that form: a multiple of 64.
-int64_t block_input_bytes(Blocks blocks, int64_t dim);
-
-// Brings a row into it.
-void arrange_block_input(Blocks blocks, const float* x, int64_t dim, char* to);
-
-// out[x * out_stride + w] = <weight row w, input row x> for inputs [0, inputs).
-void block_products(Blocks blocks, const WeightRows<uint8_t>& weight, const BlockInputs& in,
-                    int64_t inputs, int64_t dim, float* out, int64_t out_stride,
-                    ProductScratch& scratch);
 
 // What is known of blocks when they are compiled.
 template <Blocks kBlocks>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // exit_head on the CPU: for each block of up to 64 rows, reads the weights once, V * D *
-// sizeof(element) bytes; the logits of a few hundred vocabulary rows at a time stay in cache and
+// sizeof(element) bytes or as many blocks; the logits of a few hundred vocabulary rows at a time stay in cache and
 // are summarised there.
 #include "normalise.h"
 #include "products.h"
@@ -35,14 +35,16 @@ void load_row(const Matrix& m, int64_t row, float* x, int64_t stride) {
 
 // to[r] = translator * from[r] + bias for all rows; `from` is left in the order
 // of the translator's pairs.
-void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride, HeadScratch* own) {
+void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride, char* rounded,
+               HeadScratch* own) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
-  with_float_type(a.translator.dtype, [&](auto type) {
+  with_weight_type(a.translator, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     for (int64_t row = 0; row < rows; ++row) order_pairs<T>(from + row * stride, stride);
     Inputs in;
     in.f32 = from;
     in.stride = stride;
+    into_blocks(a.translator, rows, rounded, &in);
     parallel_for(dim, 64, own, [&](int64_t begin, int64_t end, HeadScratch& scratch) {
       const T* const at = row_of<T>(a.translator, begin);
       const WeightRows<T> weight(
@@ -126,14 +128,15 @@ void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int6
 exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   const int64_t rows = a.hidden.rows, dim = a.hidden.cols, stride = padded(dim);
   const bool translated = a.translator.data != nullptr;
-  const bool rounded = a.hidden.dtype == a.weight.dtype && a.hidden.dtype != DType::kF32;
+  const bool narrows = a.hidden.dtype == a.weight.dtype && a.hidden.dtype != DType::kF32;
   const bool pairs = in_pairs(a.hidden.dtype, a.weight.dtype);
   const int64_t entries = a.shortlist.data != nullptr ? a.shortlist.size : a.weight.rows;
-  const int64_t tile_rows = vocab_tile(dim * size_of(a.weight.dtype));
+  const int64_t tile_rows = vocab_tile(row_bytes(a.weight));
   const int64_t tiles = (entries + tile_rows - 1) / tile_rows;
   float* x = ws.take<float>(rows * stride);
   float* raw = ws.take<float>(translated ? rows * stride : 0);
   bf16* narrowed = ws.take<bf16>(pairs ? rows * stride : 0);
+  char* rounded = ws.take<char>(product(rows, rounded_bytes(a.weight, a.translator)));
   TileStats* stats = ws.take<TileStats>(rows * tiles);
   HeadScratch* own = ws.take<HeadScratch>(1);
   if (ws.counting()) return EXN_OK;
@@ -158,7 +161,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
       });
     }
   }
-  if (translated) translate(a, raw, x, stride, own);
+  if (translated) translate(a, raw, x, stride, rounded, own);
   for (int64_t row = 0; row < rows; ++row) {
     float* to = x + row * stride;
     if (a.norm != EXN_NORM_NONE) {
@@ -167,7 +170,7 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
     }
     if (pairs) {
       convert(to, stride, narrowed + row * stride);
-    } else if (rounded) {
+    } else if (narrows) {
       round_row(a.hidden.dtype, to, dim);
     }
   }
@@ -178,7 +181,8 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   inputs.stride = stride;
   inputs.far = is_far(a.weight);
   const LogitMap map = logit_map(a.normalizer, a.temperature, a.softcap);
-  with_float_type(a.weight.dtype, [&](auto type) {
+  into_blocks(a.weight, rows, rounded, &inputs);
+  with_weight_type(a.weight, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     for (int64_t row = 0; row < rows && !pairs; ++row) order_pairs<T>(x + row * stride, stride);
     head<T>(a, inputs, map, tile_rows, tiles, stats, own);

@@ -96,19 +96,37 @@ void activate_tile(const FfnArgs& f, const TileGrid::Item& item, TileProducts& t
   });
 }
 
+// What the weights of gate and up are multiplied with.
+struct GateAndUpInputs {
+  Inputs up, gate;
+
+  EXN_SIMD bool agree() const { return up.blocks == gate.blocks; }
+};
+
 template <class T>
-void gate_and_up(const FfnArgs& f, const Inputs& x, const Active& active, float* a, int64_t stride,
-                 TileProducts* own) {
-  const int64_t dim = f.up_weight.cols, parts = f.gate_weight.data != nullptr ? 2 : 1;
-  const int64_t row_bytes = parts * dim * static_cast<int64_t>(sizeof(T));
+void gate_and_up(const FfnArgs& f, const GateAndUpInputs& x, const Active& active, float* a,
+                 int64_t stride, TileProducts* own) {
+  const bool gated = f.gate_weight.data != nullptr;
+  const int64_t dim = f.up_weight.cols, parts = gated ? 2 : 1;
+  const int64_t bytes = row_bytes(f.up_weight) + (gated ? row_bytes(f.gate_weight) : 0);
   const TileGrid grid = {active.count, f.up_weight.rows,
-                         weight_tile(f.up_weight.rows, row_bytes, kMaxTile / parts)};
+                         weight_tile(f.up_weight.rows, bytes, kMaxTile / parts)};
   const auto run = [&](int64_t begin, int64_t end, TileProducts& tile) {
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
       const GateAndUp<T> row_at = {f.gate_weight, f.up_weight, item};
-      const WeightRows<T> rows(row_at.count(), i + 1 < end ? row_at.after() : 0, row_at);
-      row_products(rows, inputs_from(x, item.row), item.rows, dim, tile.z, kMaxTile, tile.scratch);
+      const Inputs up = inputs_from(x.up, item.row);
+      if (!gated || x.agree()) {
+        const WeightRows<T> rows(row_at.count(), i + 1 < end ? row_at.after() : 0, row_at);
+        row_products(rows, up, item.rows, dim, tile.z, kMaxTile, tile.scratch);
+      } else {
+        const Inputs gate = inputs_from(x.gate, item.row);
+        const int64_t columns = item.columns;
+        const WeightRows<T> first(columns, 0, row_at);
+        row_products(first, gate, item.rows, dim, tile.z, kMaxTile, tile.scratch);
+        const WeightRows<T> second(columns, 0, [=](int64_t w) { return row_at(columns + w); });
+        row_products(second, up, item.rows, dim, tile.z + columns, kMaxTile, tile.scratch);
+      }
       activate_tile(f, item, tile, a, stride);
     }
   };
@@ -246,7 +264,7 @@ void normalise_all(const FfnArgs& f, const Active& active, float* x, int64_t str
         normalise_row(from, dim, moments_of(from, dim, f.norm, f.norm_eps), f.norm_weight,
                       f.norm_bias, to);
         for (int64_t k = dim; k < stride; ++k) to[k] = 0;
-        with_float_type(f.up_weight.dtype, [&](auto weight) {
+        with_weight_type(f.up_weight, [&](auto weight) {
           order_input<EXN_TYPE_OF(weight)>(to, stride, active.count);
         });
       }
@@ -260,12 +278,19 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   constexpr int kParts = 3;  // of tiles: nothing here is rounded to bf16
   const int64_t rows = f.hidden.rows, dim = f.hidden.cols, width = f.up_weight.rows;
   const int64_t stride = padded(dim), wide = padded(width);
-  TileGrid down_grid = {rows, dim, weight_tile(dim, width * size_of(f.down_weight.dtype))};
+  TileGrid down_grid = {rows, dim, weight_tile(dim, row_bytes(f.down_weight))};
+  const bool two_forms =
+      f.gate_weight.data != nullptr && f.gate_weight.blocks != f.up_weight.blocks;
+  const int64_t gate_bytes = two_forms ? rounded_bytes(f.gate_weight) : 0;
   int64_t* run = ws.take<int64_t>(rows);
   float* x = ws.take<float>(rows * stride);
   float* a = ws.take<float>(rows * wide);
   bf16* tiles =
       ws.take<bf16>(tile_room(f.up_weight.dtype, rows, stride > wide ? stride : wide, kParts));
+  const int64_t first_bytes = rounded_bytes(f.up_weight) + gate_bytes;
+  const int64_t second_bytes = rounded_bytes(f.down_weight);
+  char* rounded =
+      ws.take<char>(product(rows, first_bytes > second_bytes ? first_bytes : second_bytes));
   CosineSums* sums = ws.take<CosineSums>(rows * down_grid.tiles());
   TileProducts* own = ws.take<TileProducts>(1);
   if (ws.counting()) return EXN_OK;
@@ -286,14 +311,20 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
   in.f32 = x;
   in.far = is_far(f.up_weight);
   into_tiles(f.up_weight.dtype, active.count, kParts, tiles, &in);
+  GateAndUpInputs both = {in, in};
+  into_blocks(f.up_weight, active.count, rounded, &both.up);
+  both.gate = both.up;
+  if (two_forms) {
+    into_blocks(f.gate_weight, active.count, rounded + rows * both.up.rounded_stride, &both.gate);
+  }
   Inputs middle;
   middle.stride = wide;
   middle.f32 = a;
   middle.far = in.far;
   down_grid.rows = active.count;
-  with_float_type(f.up_weight.dtype, [&](auto type) {
+  with_weight_type(f.up_weight, [&](auto type) {
     using T = EXN_TYPE_OF(type);
-    gate_and_up<T>(f, in, active, a, wide, own);
+    gate_and_up<T>(f, both, active, a, wide, own);
     parallel_for(active.count, 65536 / wide + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         for (int64_t k = width; k < wide; ++k) a[i * wide + k] = 0;
@@ -301,6 +332,7 @@ exn_status ffn(const FfnArgs& f, Workspace& ws) {
       }
     });
     into_tiles(f.down_weight.dtype, active.count, kParts, tiles, &middle);
+    into_blocks(f.down_weight, active.count, rounded, &middle);
     down<T>(f, middle, active, down_grid, sums, own);
   });
   for (int64_t i = 0; i < active.count; ++i) {

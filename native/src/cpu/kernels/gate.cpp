@@ -14,39 +14,52 @@ float sigmoid(float x) {
   return x >= 0 ? 1 / (1 + t) : t / (1 + t);
 }
 
-// to[r][w] = <weight row w, from row r>, w in [0, count), rows of weights `pitch` elements apart.
-// `ordered` has room for the rows in another order.
-template <class T>
-void project(const T* weight, int64_t pitch, int64_t count, int64_t dim, const float* from,
-             int64_t stride, int64_t rows, float* to, int64_t to_stride, float* ordered,
-             ProductScratch* own) {
-  Inputs in;
-  in.f32 = from;
-  in.stride = stride;
-  if constexpr (std::is_same_v<T, bf16>) {
-    std::memcpy(ordered, from, static_cast<size_t>(rows * stride) * sizeof(float));
-    for (int64_t row = 0; row < rows; ++row) order_pairs<T>(ordered + row * stride, stride);
-    in.f32 = ordered;
-  }
-  const auto run = [&](int64_t begin, int64_t end, ProductScratch& scratch) {
-    for (int64_t first = begin; first < end; first += WeightRows<T>::kMost) {
-      const int64_t size = end - first < WeightRows<T>::kMost ? end - first : WeightRows<T>::kMost;
-      const WeightRows<T> part(size, 0, [=](int64_t w) { return weight + (first + w) * pitch; });
-      row_products(part, in, rows, dim, to + first, to_stride, scratch);
+// Room for the rows as a weight takes them.
+struct Forms {
+  float* ordered;
+  char* rounded;
+};
+
+// to[r][w] = <weight row w, from row r>.
+void project(const Matrix& weight, const float* from, int64_t stride, int64_t rows, float* to,
+             int64_t to_stride, const Forms& forms, ProductScratch* own) {
+  const int64_t dim = weight.cols;
+  with_weight_type(weight, [&](auto type) {
+    using T = EXN_TYPE_OF(type);
+    Inputs in;
+    in.f32 = from;
+    in.stride = stride;
+    into_blocks(weight, rows, forms.rounded, &in);
+    if constexpr (std::is_same_v<T, bf16>) {
+      std::memcpy(forms.ordered, from, static_cast<size_t>(rows * stride) * sizeof(float));
+      for (int64_t row = 0; row < rows; ++row) order_pairs<T>(forms.ordered + row * stride, stride);
+      in.f32 = forms.ordered;
     }
-  };
-  parallel_for(count, 65536 / dim + 1, own, run);
+    const auto run = [&](int64_t begin, int64_t end, ProductScratch& scratch) {
+      for (int64_t first = begin; first < end; first += WeightRows<T>::kMost) {
+        const int64_t size =
+            end - first < WeightRows<T>::kMost ? end - first : WeightRows<T>::kMost;
+        const T* const at = row_of<T>(weight, first);
+        const WeightRows<T> part(size, 0,
+                                 [=, pitch = weight.stride](int64_t w) { return at + w * pitch; });
+        row_products(part, in, rows, dim, to + first, to_stride, scratch);
+      }
+    };
+    parallel_for(weight.rows, 65536 / dim + 1, own, run);
+  });
 }
 
 // One hidden layer: y <- y + SiLU(H y + h), or y <- tanh(H y + h).
-template <class T>
 void hidden_layer(const GateArgs& a, int32_t layer, float* y, float* t, int64_t stride,
-                  float* ordered, ProductScratch* own) {
+                  const Forms& forms, ProductScratch* own) {
   const int64_t rows = a.features.rows, dim = a.features.cols;
   const bool residual = a.kind == EXN_GATE_RESIDUAL;
   const int64_t which = residual ? 0 : layer;  // the residual blocks share one matrix
-  const T* weight = static_cast<const T*>(a.hidden_weight.data) + which * dim * dim;
-  project(weight, dim, dim, dim, y, stride, rows, t, stride, ordered, own);
+  Matrix weight = a.hidden_weight;
+  weight.data =
+      static_cast<char*>(weight.data) + which * dim * weight.stride * size_of(weight.dtype);
+  weight.rows = dim;
+  project(weight, y, stride, rows, t, stride, forms, own);
   for (int64_t row = 0; row < rows; ++row) {
     for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
       f32v x = load_part(t + row * stride + i, n, 0.0f);
@@ -69,7 +82,9 @@ exn_status gate(const GateArgs& a, Workspace& ws) {
   float* y = ws.take<float>(rows * stride);
   float* t = ws.take<float>(hidden ? rows * stride : 0);
   float* logits = ws.take<float>(rows * 2);
-  float* ordered = ws.take<float>(needs_order(a) ? rows * stride : 0);
+  Forms forms;
+  forms.ordered = ws.take<float>(needs_order(a) ? rows * stride : 0);
+  forms.rounded = ws.take<char>(product(rows, rounded_bytes(a.out_weight, a.hidden_weight)));
   ProductScratch* own = ws.take<ProductScratch>(1);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("gate"));
@@ -86,18 +101,12 @@ exn_status gate(const GateArgs& a, Workspace& ws) {
     }
   });
   if (hidden) {
-    with_float_type(a.hidden_weight.dtype, [&](auto type) {
-      for (int32_t layer = 0; layer < a.repeats; ++layer) {
-        hidden_layer<EXN_TYPE_OF(type)>(a, layer, y, t, stride, ordered, own);
-      }
-    });
+    for (int32_t layer = 0; layer < a.repeats; ++layer) {
+      hidden_layer(a, layer, y, t, stride, forms, own);
+    }
   }
   const int64_t outputs = a.out_weight.rows;
-  with_float_type(a.out_weight.dtype, [&](auto type) {
-    using T = EXN_TYPE_OF(type);
-    project(static_cast<const T*>(a.out_weight.data), a.out_weight.stride, outputs, dim, y, stride,
-            rows, logits, 2, ordered, own);
-  });
+  project(a.out_weight, y, stride, rows, logits, 2, forms, own);
   for (int64_t row = 0; row < rows; ++row) {
     const float* o = logits + row * 2;
     const float b0 = a.out_bias != nullptr ? a.out_bias[0] : 0;

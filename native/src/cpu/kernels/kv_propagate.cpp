@@ -80,7 +80,7 @@ HeadGrid head_grid(const KvPropagateArgs& a) {
     grid.count = grid.heads * grid.parts();
     return grid;
   }
-  const int64_t head_bytes = cache.dim * a.hidden.cols * size_of(a.first.k_weight.dtype);
+  const int64_t head_bytes = cache.dim * row_bytes(a.first.k_weight);
   int64_t most = (int64_t{256} << 10) / head_bytes;
   if (most > kMaxTile / cache.dim) most = kMaxTile / cache.dim;
   if (most < 1) most = 1;
@@ -93,13 +93,14 @@ HeadGrid head_grid(const KvPropagateArgs& a) {
 // ---- jobs ---------------------------------------------------------------------------------------
 
 // Rows of one layer, with room for a block of them; what they are multiplied as stands in one of
-// `x` and `pairs`.
+// `x` and `pairs`, or, where weights have blocks, in `rounded`: first for K, then for V.
 struct Job {
   int32_t layer;
   int64_t count;
   int64_t* rows;
   float* x;
   bf16* pairs;
+  char* rounded[2];
 };
 
 bool left_below(const Call& a, int32_t layer, int64_t row) {
@@ -234,8 +235,11 @@ void normalise_job(const Call& a, const Job& job, const Moments* moments, int64_
       float* x = job.x + i * stride;
       normalise(x);
       if (round) round_row(a.hidden.dtype, x, dim);
-      with_float_type(layer.k_weight.dtype,
-                      [&](auto weight) { order_pairs<EXN_TYPE_OF(weight)>(x, stride); });
+      with_weight_type(layer.k_weight,
+                       [&](auto weight) { order_pairs<EXN_TYPE_OF(weight)>(x, stride); });
+      if (job.rounded[0] == nullptr) continue;
+      round_input(layer.k_weight, x, job.rounded[0] + i * rounded_bytes(layer.k_weight));
+      round_input(layer.v_weight, x, job.rounded[1] + i * rounded_bytes(layer.v_weight));
     }
   });
 }
@@ -330,6 +334,11 @@ void project(const Call& a, const Piece& piece, const Piece* next, int64_t strid
   in.f32 = piece.job->x;
   in.bf = piece.job->pairs;
   in.stride = stride;
+  const KvLayer& layer = a.layers[piece.job->layer];
+  const Matrix& weight = piece.keys ? layer.k_weight : layer.v_weight;
+  in.rounded = piece.job->rounded[piece.keys ? 0 : 1];
+  in.rounded_stride = rounded_bytes(weight);
+  in.blocks = weight.blocks;
   in.far = is_far(a.layers[piece.job->layer].k_weight, 2 * a.layer_count);
   const int64_t columns = piece.tile.columns();
   const int64_t reach = next != nullptr ? next->tile.columns() : 0;
@@ -360,13 +369,26 @@ void run_jobs(const Call& a, const HeadGrid& grid, const Job* jobs, int64_t coun
   parallel_for(count * items, share(count * items, a.hidden.rows), own, run);
 }
 
+// Most that a row takes as it meets blocks of K or V.
+int64_t most_rounded_bytes(const KvPropagateArgs& a) {
+  int64_t most = 0;
+  if (a.first.k_weight.blocks == Blocks::kNone) return most;
+  for (int32_t i = 0; i < a.layer_count; ++i) {
+    const KvLayer layer = a.layer(i);
+    const int64_t here = rounded_bytes(layer.k_weight, layer.v_weight);
+    if (here > most) most = here;
+  }
+  return most;
+}
+
 }  // namespace
 
 exn_status kv_propagate(const KvPropagateArgs& args, Workspace& ws) {
   const int64_t rows = args.hidden.rows, dim = args.hidden.cols, stride = padded(dim);
   const int64_t block = rows < kRowBlock ? rows : kRowBlock;
   const bool pairs = multiplies_pairs(args);
-  const int64_t job_bytes = block * stride * (pairs ? 2 : 4);
+  const int64_t rounded_row = most_rounded_bytes(args);
+  const int64_t job_bytes = block * (stride * (pairs ? 2 : 4) + 2 * rounded_row);
   const int64_t all = args.layer_count * ((rows + kRowBlock - 1) / kRowBlock);
   const int64_t fit = (int64_t{64} << 20) / (job_bytes + 1) + 1;
   const int64_t room = all < fit ? all : fit;
@@ -374,6 +396,7 @@ exn_status kv_propagate(const KvPropagateArgs& args, Workspace& ws) {
   int64_t* job_rows = ws.take<int64_t>(room * block);
   float* x = ws.take<float>(pairs ? 0 : room * block * stride);
   bf16* narrow = ws.take<bf16>(pairs ? room * block * stride : 0);
+  char* rounded = ws.take<char>(product(2 * room, block, rounded_row));
   Moments* moments = ws.take<Moments>(rows);
   int32_t* slots = ws.take<int32_t>(rows);
   SlotPlaces places;
@@ -391,7 +414,15 @@ exn_status kv_propagate(const KvPropagateArgs& args, Workspace& ws) {
   ran(EXN_CPU_PATH("kv_propagate"));
   for (int64_t i = 0; i < room; ++i) {
     const int64_t at = i * block * stride;
-    jobs[i] = {0, 0, job_rows + i * block, pairs ? nullptr : x + at, pairs ? narrow + at : nullptr};
+    jobs[i] = {0,
+               0,
+               job_rows + i * block,
+               pairs ? nullptr : x + at,
+               pairs ? narrow + at : nullptr,
+               {nullptr, nullptr}};
+    for (int kind = 0; rounded_row > 0 && kind < 2; ++kind) {
+      jobs[i].rounded[kind] = rounded + (2 * i + kind) * block * rounded_row;
+    }
   }
   with_float_type(a.hidden.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
@@ -405,7 +436,7 @@ exn_status kv_propagate(const KvPropagateArgs& args, Workspace& ws) {
     parallel_for(count, 65536 / (block * dim) + 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) normalise_job(a, jobs[i], moments, stride);
     });
-    with_float_type(a.first.k_weight.dtype, [&](auto type) {
+    with_weight_type(a.first.k_weight, [&](auto type) {
       run_jobs<EXN_TYPE_OF(type)>(a, grid, jobs, count, stride, own);
     });
   }

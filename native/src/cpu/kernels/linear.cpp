@@ -19,8 +19,7 @@ void load_inputs(const Matrix& m, const Matrix& weight, int64_t stride, T* to) {
         convert(row_of<U>(m, row), m.cols, x);
         for (int64_t i = m.cols; i < stride; ++i) from_float(x + i, 0);
         if constexpr (std::is_same_v<T, float>) {
-          with_float_type(weight.dtype,
-                          [&](auto w) { order_input<EXN_TYPE_OF(w)>(x, stride, m.rows); });
+          with_weight_type(weight, [&](auto w) { order_input<EXN_TYPE_OF(w)>(x, stride, m.rows); });
         }
       }
     });
@@ -60,36 +59,9 @@ EXN_SIMD void multiply_all(const LinearArgs& a, TileProducts* own, F&& multiply)
   parallel_for(grid.items(), share(grid.items(), grid.rows), own, run);
 }
 
-exn_status by_blocks(const LinearArgs& a, Workspace& ws) {
-  const int64_t rows = a.input.rows, dim = a.input.cols;
-  BlockInputs in;
-  in.stride = block_input_bytes(a.weight.blocks, dim);
-  in.far = is_far(a.weight);
-  float* wide = ws.take<float>(product(rows, dim));
-  char* arranged = ws.take<char>(product(rows, in.stride));
-  TileProducts* own = ws.take<TileProducts>(1);
-  if (ws.counting()) return EXN_OK;
-  ran(EXN_CPU_PATH("linear"));
-  in.at = arranged;
-  with_float_type(a.input.dtype, [&](auto type) {
-    using T = EXN_TYPE_OF(type);
-    parallel_for(rows, 8192 / dim + 1, [&](int64_t begin, int64_t end) {
-      for (int64_t row = begin; row < end; ++row) {
-        convert(row_of<T>(a.input, row), dim, wide + row * dim);
-        arrange_block_input(a.weight.blocks, wide + row * dim, dim, arranged + row * in.stride);
-      }
-    });
-  });
-  multiply_all(a, own, [&](const TileGrid::Item& item, bool goes_on, TileProducts* tile) {
-    multiply(a.weight, in, item, goes_on, tile);
-  });
-  return EXN_OK;
-}
-
 }  // namespace
 
 exn_status linear(const LinearArgs& a, Workspace& ws) {
-  if (a.weight.blocks != Blocks::kNone) return by_blocks(a, ws);
   Inputs in;
   in.stride = padded(a.input.cols);
   in.far = is_far(a.weight);
@@ -99,6 +71,7 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
   float* wide = ws.take<float>(pairs ? 0 : a.input.rows * in.stride);
   bf16* narrow = ws.take<bf16>(pairs ? a.input.rows * in.stride : 0);
   bf16* tiles = ws.take<bf16>(tile_room(a.weight.dtype, a.input.rows, in.stride, parts));
+  char* rounded = ws.take<char>(product(a.input.rows, rounded_bytes(a.weight)));
   TileProducts* own = ws.take<TileProducts>(1);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("linear"));
@@ -109,8 +82,9 @@ exn_status linear(const LinearArgs& a, Workspace& ws) {
     load_inputs(a.input, a.weight, in.stride, wide);
     in.f32 = wide;
     into_tiles(a.weight.dtype, a.input.rows, parts, tiles, &in);
+    into_blocks(a.weight, a.input.rows, rounded, &in);
   }
-  with_float_type(a.weight.dtype, [&](auto type) {
+  with_weight_type(a.weight, [&](auto type) {
     multiply_all(a, own, [&](const TileGrid::Item& item, bool goes_on, TileProducts* tile) {
       multiply<EXN_TYPE_OF(type)>(a.weight, in, item, goes_on, tile);
     });

@@ -53,7 +53,11 @@ struct Inputs {
   const bf16* tiles = nullptr;  // takes precedence too, and stands beside f32; see into_tiles
   int parts = 0;                // numbers in `tiles` that an element is the sum of
   int64_t stride = 0;           // elements between rows, padded
-  bool far = false;             // the weights are more than caches keep
+  // As they meet blocks, in whose place they stand beside f32; see into_blocks.
+  const char* rounded = nullptr;
+  int64_t rounded_stride = 0;  // bytes
+  Blocks blocks = Blocks::kNone;
+  bool far = false;  // the weights are more than caches keep
 };
 
 // Whether no cache has kept what a call reads of so many such matrices.
@@ -76,6 +80,7 @@ static EXN_SIMD Inputs inputs_from(Inputs in, int64_t row) {
   if (in.f32 != nullptr) in.f32 += row * in.stride;
   if (in.bf != nullptr) in.bf += row * in.stride;
   if (in.tiles != nullptr) in.tiles += row * in.parts * in.stride;
+  if (in.rounded != nullptr) in.rounded += row * in.rounded_stride;
   return in;
 }
 
@@ -137,6 +142,31 @@ static EXN_SIMD void into_tiles(DType weight, int64_t inputs, int parts, bf16* r
                     room + first * parts * in->stride);
     }
   });
+}
+
+// Bytes of an input row of `weight` as it meets its blocks, a multiple of 64; 0 if it has none.
+int64_t rounded_bytes(const Matrix& weight);
+
+// The larger one of two such; of a weight that was left out it is 0.
+static EXN_SIMD int64_t rounded_bytes(const Matrix& a, const Matrix& b) {
+  const int64_t first = rounded_bytes(a), second = rounded_bytes(b);
+  return first > second ? first : second;
+}
+
+// Brings an input into that form.
+void round_input(const Matrix& weight, const float* x, char* to);
+
+// Brings inputs, as they stand at in->f32, into that form; does nothing if there are no blocks.
+void into_blocks(const Matrix& weight, int64_t inputs, char* room, Inputs* in);
+
+// Calls f with the type of which WeightRows of such a matrix are: uint8_t for blocks.
+template <class F>
+static EXN_SIMD void with_weight_type(const Matrix& weight, F&& f) {
+  if (weight.blocks != Blocks::kNone) {
+    f(static_cast<const uint8_t*>(nullptr));
+  } else {
+    with_float_type(weight.dtype, static_cast<F&&>(f));
+  }
 }
 
 // Sums of N vectors; a tree that is half empty is still cheaper than its vectors one by one.
@@ -201,6 +231,11 @@ struct ProductScratch {
 // in the order of pairs of T.
 template <class T>
 void row_products(const WeightRows<T>& weight, const Inputs& in, int64_t inputs, int64_t dim,
+                  float* out, int64_t out_stride, ProductScratch& scratch);
+
+// The same of rows of blocks and inputs that into_blocks made.
+template <>
+void row_products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs, int64_t dim,
                   float* out, int64_t out_stride, ProductScratch& scratch);
 
 // The same of inputs in tiles, up to kRowBlock of them.

@@ -2,7 +2,7 @@
 // The tiles in which rows of activations meet a weight matrix.
 #pragma once
 
-#include "block_products.h"
+#include "products.h"
 
 namespace exn::cpu::EXN_ISA {
 
@@ -59,18 +59,6 @@ static EXN_SIMD void multiply(const Matrix& weight, const Inputs& in, const Tile
       [first, stride = weight.stride](int64_t w) { return first + w * stride; });
   row_products(rows, inputs_from(in, item.row), item.rows, weight.cols, out->z, kMaxTile,
                out->scratch);
-}
-
-// The same of quantised weights.
-static EXN_SIMD void multiply(const Matrix& weight, const BlockInputs& in,
-                              const TileGrid::Item& item, bool goes_on, TileProducts* out) {
-  const int64_t after = weight.rows - item.column - item.columns;
-  const auto* const first = row_of<uint8_t>(weight, item.column);
-  const WeightRows<uint8_t> rows(
-      item.columns, goes_on ? after : 0,
-      [first, stride = weight.stride](int64_t w) { return first + w * stride; });
-  const BlockInputs from = {in.at + item.row * in.stride, in.stride, in.far};
-  block_products(weight.blocks, rows, from, item.rows, weight.cols, out->z, kMaxTile, out->scratch);
 }
 
 }  // namespace exn::cpu::EXN_ISA

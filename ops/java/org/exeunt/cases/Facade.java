@@ -304,6 +304,8 @@ public final class Facade {
         Steps.of(ExitHead::builder)
             .then(b -> b.hidden(tensor(p.hidden())))
             .then(b -> b.weight(tensor(p.weight())))
+            .then(b -> b.weightBlocks(blocks(p.weight_blocks())))
+            .then(b -> b.translatorBlocks(blocks(p.translator_blocks())))
             .then(b -> b.bias(tensor(p.bias())))
             .then(b -> b.shortlist(tensor(p.shortlist())))
             .then(b -> b.normalizer(constant(Normalizer.class, p.normalizer())))
@@ -366,6 +368,9 @@ public final class Facade {
             .then(b -> b.gate(tensor(p.gate_weight()), tensor(p.gate_bias())))
             .then(b -> b.up(tensor(p.up_weight()), tensor(p.up_bias())))
             .then(b -> b.down(tensor(p.down_weight()), tensor(p.down_bias())))
+            .then(b
+                -> b.weightBlocks(
+                    blocks(p.gate_blocks()), blocks(p.up_blocks()), blocks(p.down_blocks())))
             .then(b -> b.activation(constant(Ffn.Activation.class, p.activation())))
             .then(b -> b.skip(tensor(p.skip())))
             .then(b -> b.out(tensor(p.out())))
@@ -401,6 +406,7 @@ public final class Facade {
         Steps.of(Gate::builder)
             .then(b -> b.features(tensor(p.features())))
             .then(b -> b.output(tensor(p.out_weight()), tensor(p.out_bias())))
+            .then(b -> b.weightBlocks(blocks(p.hidden_blocks()), blocks(p.out_blocks())))
             .then(b -> b.prob(tensor(p.prob())));
     Tensor weight = tensor(p.hidden_weight());
     Tensor bias = tensor(p.hidden_bias());
@@ -532,7 +538,7 @@ public final class Facade {
   private static KvPropagate.Layer layer(exn_kv_layer l) {
     return unlessOmitted(new KvPropagate.Layer(l.index(), tensor(l.norm_weight()),
         tensor(l.norm_bias()), tensor(l.k_weight()), tensor(l.k_bias()), tensor(l.v_weight()),
-        tensor(l.v_bias()), cache(l.cache())));
+        tensor(l.v_bias()), cache(l.cache()), blocks(l.k_blocks()), blocks(l.v_blocks())));
   }
 
   private static Steps<?> layerSchedule(exn_layer_schedule_params p) {

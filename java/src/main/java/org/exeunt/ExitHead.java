@@ -25,8 +25,13 @@ import org.exeunt.jni.global.exeunt;
  * the vocabulary is an {@link IllegalArgumentException} on the CPU and makes every row invalid on
  * CUDA. Invalid rows: {@link RowStats}.
  *
- * <p>Bytes that must move: {@code V D} weight elements once for each block of up to 64 rows, {@code
- * R D} hidden elements.
+ * <p>Quantised weights ({@link Builder#weightBlocks}, {@link Builder#translatorBlocks}) meet an f32
+ * x that is rounded as in {@link Linear}, whose bound holds for each logit; a row of x with an
+ * element that is not finite makes its logits NaN, a block with a scale that is not finite those of
+ * its row of W NaN or infinite.
+ *
+ * <p>Bytes that must move: {@code V D} weight elements, or V rows of blocks, once for each block of
+ * up to 64 rows, {@code R D} hidden elements.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
@@ -95,11 +100,13 @@ public final class ExitHead extends Op {
   public static final class Builder extends StatisticsBuilder<ExitHead, Builder> {
     private Tensor hidden;
     private Tensor weight;
+    private BlockFormat weightBlocks;
     private Tensor bias;
     private final InputNorm norm = new InputNorm();
     private Translate translate = Translate.RAW;
     private Tensor translatorWeight;
     private Tensor translatorBias;
+    private BlockFormat translatorBlocks;
     private Tensor shortlist;
 
     private Builder() {}
@@ -118,11 +125,23 @@ public final class ExitHead extends Op {
     /**
      * The LM head.
      *
-     * @param tensor in, [V,D], F32, F16 or BF16, last stride 1; V from 1 to 2^31 - 1
+     * @param tensor in, [V,D], F32, F16 or BF16, or blocks in a U8 tensor ({@link
+     *     #weightBlocks}), last stride 1; V from 1 to 2^31 - 1
      * @return this
      */
     public Builder weight(Tensor tensor) {
       weight = tensor;
+      return this;
+    }
+
+    /**
+     * What blocks the rows of the LM head are made of.
+     *
+     * @param format the format; null, the default: elements of the weight's type
+     * @return this
+     */
+    public Builder weightBlocks(BlockFormat format) {
+      weightBlocks = format;
       return this;
     }
 
@@ -186,7 +205,8 @@ public final class ExitHead extends Op {
     /**
      * An affine map before the norm, fitted for this exit ("tuned lens").
      *
-     * @param translatorWeight in, [D,D] (out, in), F32, F16 or BF16, last stride 1
+     * @param translatorWeight in, [D,D] (out, in), F32, F16 or BF16, or blocks in a U8 tensor
+     *     ({@link #translatorBlocks}), last stride 1
      * @param translatorBias in, optional, [D], F32, compact
      * @param input what the map is fed
      * @return this
@@ -195,6 +215,17 @@ public final class ExitHead extends Op {
       this.translatorWeight = translatorWeight;
       this.translatorBias = translatorBias;
       translate = Named.present("translate", input);
+      return this;
+    }
+
+    /**
+     * What blocks the rows of the translator are made of.
+     *
+     * @param format the format; null, the default: elements of its type
+     * @return this
+     */
+    public Builder translatorBlocks(BlockFormat format) {
+      translatorBlocks = format;
       return this;
     }
 
@@ -224,7 +255,9 @@ public final class ExitHead extends Op {
               .tensor("translator_weight", translatorWeight)
               .tensor("translator_bias", translatorBias)
               .tensor("shortlist", shortlist)
-              .int32("translate", translate.code);
+              .int32("translate", translate.code)
+              .int32("weight_blocks", BlockFormat.tagOf(weightBlocks))
+              .int32("translator_blocks", BlockFormat.tagOf(translatorBlocks));
       norm.write(params);
       return new ExitHead(write(params), place);
     }

@@ -25,7 +25,10 @@ import org.exeunt.jni.global.exeunt;
  *
  * <p>Products are accumulated in f32, x and a stay f32; a row's result does not depend on the other
  * rows, but for more than 64 running rows on processors with AMX, as in {@link Linear}: their sums
- * go in another order, and subnormal BF16 weights count as 0. Bytes that must move: the three
+ * go in another order, and subnormal BF16 weights count as 0. Quantised weights ({@link
+ * Builder#weightBlocks}) meet an x and an a that are rounded as in {@link Linear}, whose bound holds
+ * for each of the three products; a row with an element that is not finite becomes NaN, as do all
+ * rows that meet a block with a scale that is not. Bytes that must move: the three
  * weights once for each block of up to 64 rows that run, hidden and out once.
  *
  * <p>Errors, threads, alignment: {@link Op}. The output may be exactly the input.
@@ -84,6 +87,9 @@ public final class Ffn extends Op {
     private Tensor upWeight;
     private Tensor upBias;
     private Tensor downWeight;
+    private BlockFormat gateBlocks;
+    private BlockFormat upBlocks;
+    private BlockFormat downBlocks;
     private Tensor downBias;
     private Activation activation = Activation.SILU;
     private Tensor skip;
@@ -144,7 +150,8 @@ public final class Ffn extends Op {
     /**
      * The gate projection; left out, the block has none.
      *
-     * @param weight in, optional, [F,D], dtype of the up projection, last stride 1
+     * @param weight in, optional, [F,D], dtype of the up projection, or blocks if that has some,
+     *     last stride 1
      * @param bias in, optional, [F], F32, compact
      * @return this
      */
@@ -157,7 +164,8 @@ public final class Ffn extends Op {
     /**
      * The up projection.
      *
-     * @param weight in, [F,D], F32, F16 or BF16, last stride 1; F at least 1
+     * @param weight in, [F,D], F32, F16 or BF16, or blocks in a U8 tensor ({@link #weightBlocks}), last
+     *     stride 1; F at least 1
      * @param bias in, optional, [F], F32, compact
      * @return this
      */
@@ -170,13 +178,28 @@ public final class Ffn extends Op {
     /**
      * The down projection.
      *
-     * @param weight in, [D,F], dtype of the up projection, last stride 1
+     * @param weight in, [D,F], dtype of the up projection, or blocks if that has some, last stride 1
      * @param bias in, optional, [D], F32, compact
      * @return this
      */
     public Builder down(Tensor weight, Tensor bias) {
       downWeight = weight;
       downBias = bias;
+      return this;
+    }
+
+    /**
+     * What blocks the rows of the three weights are made of; all have some, or none has.
+     *
+     * @param gate the format; null, the default: elements of the weight's type
+     * @param up the same of the up projection
+     * @param down the same of the down projection
+     * @return this
+     */
+    public Builder weightBlocks(BlockFormat gate, BlockFormat up, BlockFormat down) {
+      gateBlocks = gate;
+      upBlocks = up;
+      downBlocks = down;
       return this;
     }
 
@@ -250,7 +273,10 @@ public final class Ffn extends Op {
               .written("out", out)
               .written("cosine", cosine)
               .written("branch_cosine", branchCosine)
-              .int32("activation", activation.code);
+              .int32("activation", activation.code)
+              .int32("gate_blocks", BlockFormat.tagOf(gateBlocks))
+              .int32("up_blocks", BlockFormat.tagOf(upBlocks))
+              .int32("down_blocks", BlockFormat.tagOf(downBlocks));
       norm.write(params);
       return new Ffn(params, place);
     }

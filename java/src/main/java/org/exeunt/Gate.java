@@ -16,7 +16,10 @@ import org.exeunt.jni.global.exeunt;
  *   p = sigmoid(o) for one row of W, softmax(o)[1] for two
  * </pre>
  *
- * <p>Everything after loading is f32. A NaN in a row gives NaN for that row. Bytes that must move:
+ * <p>Everything after loading is f32. A NaN in a row gives NaN for that row. Quantised weights
+ * ({@link Builder#weightBlocks}) meet a y that is rounded as in {@link Linear}, whose bound holds for
+ * each product; there an infinity in a row gives NaN, too, and a scale that is not finite NaN for
+ * all rows. Bytes that must move:
  * the weights once for each block of up to 64 rows, the features once.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
@@ -59,6 +62,8 @@ public final class Gate extends Op {
     private int repeats;
     private Tensor outWeight;
     private Tensor outBias;
+    private BlockFormat hiddenBlocks;
+    private BlockFormat outBlocks;
     private Tensor prob;
 
     private Builder() {}
@@ -86,7 +91,8 @@ public final class Gate extends Op {
     /**
      * Residual SiLU blocks that share one weight.
      *
-     * @param weight in, [D,D], F32, F16 or BF16, compact
+     * @param weight in, [D,D], F32, F16 or BF16, or blocks in a U8 tensor ({@link #weightBlocks}),
+     *     compact
      * @param bias in, optional, [D], F32, compact
      * @param times how often the block is applied, 0 to 64
      * @return this
@@ -98,7 +104,8 @@ public final class Gate extends Op {
     /**
      * Hidden tanh layers, each with its own weight.
      *
-     * @param weight in, [layers,D,D], F32, F16 or BF16, compact
+     * @param weight in, [layers,D,D], F32, F16 or BF16, or blocks in a U8 tensor ({@link
+     *     #weightBlocks}), compact
      * @param bias in, optional, [layers,D], F32, compact
      * @param layers number of hidden layers, 0 to 64
      * @return this
@@ -118,13 +125,27 @@ public final class Gate extends Op {
     /**
      * The output layer.
      *
-     * @param weight in, [O,D] with O 1 (sigmoid) or 2 (softmax), F32, F16 or BF16, compact
+     * @param weight in, [O,D] with O 1 (sigmoid) or 2 (softmax), F32, F16 or BF16, or blocks in a U8
+     *     tensor ({@link #weightBlocks}), compact
      * @param bias in, optional, [O], F32, compact
      * @return this
      */
     public Builder output(Tensor weight, Tensor bias) {
       outWeight = weight;
       outBias = bias;
+      return this;
+    }
+
+    /**
+     * What blocks the rows of the weights are made of.
+     *
+     * @param hidden the format of the hidden part's; null, the default: elements of the weight's type
+     * @param output the same of the output layer's
+     * @return this
+     */
+    public Builder weightBlocks(BlockFormat hidden, BlockFormat output) {
+      hiddenBlocks = hidden;
+      outBlocks = output;
       return this;
     }
 
@@ -150,7 +171,9 @@ public final class Gate extends Op {
               .tensor("out_bias", outBias)
               .written("prob", prob)
               .int32("kind", kind)
-              .int32("repeats", repeats),
+              .int32("repeats", repeats)
+              .int32("hidden_blocks", BlockFormat.tagOf(hiddenBlocks))
+              .int32("out_blocks", BlockFormat.tagOf(outBlocks)),
           place);
     }
   }

@@ -28,7 +28,9 @@ import org.exeunt.jni.global.exeunt;
  * <p>When hidden and weights are both BF16 (or both F16), x is rounded to that type before the
  * products, as in {@link ExitHead}; otherwise x stays f32. Products are accumulated in f32, and a
  * row's result does not depend on the other rows. Where they are BF16, the CPU may sum the exact
- * products in pairs, which takes subnormal elements, products and sums for 0. Ids out of range and
+ * products in pairs, which takes subnormal elements, products and sums for 0. Quantised weights
+ * ({@link Layer#withBlocks}) meet an f32 x that is rounded as in {@link Linear}, whose bound holds for
+ * each product. Ids out of range and
  * slots that are written twice: {@link KvAppend}. A position outside the table, or an {@code
  * exitLayer} outside -1 to L, is an {@link IllegalArgumentException} on the CPU, with nothing
  * written; on CUDA, where a run cannot read them, such a row is switched off.
@@ -45,19 +47,22 @@ public final class KvPropagate extends Op {
 
   /**
    * One layer that rows may owe. All layers of an op share dtypes, D, Hkv, dh and the caches'
-   * layout and S.
+   * layout and S;
+   * their weights all have blocks, of whatever formats, or none has.
    *
    * @param index the layer's number j, 0 to L - 1
    * @param normWeight in, [D], F32, compact; null without a norm
    * @param normBias in, optional, [D], F32, compact; LayerNorm only
-   * @param kWeight in, [Hkv dh,D], F32, F16 or BF16, last stride 1
+   * @param kWeight in, [Hkv dh,D], F32, F16 or BF16, or blocks in a U8 tensor, last stride 1
    * @param kBias in, optional, [Hkv dh], F32, compact
-   * @param vWeight in, [Hkv dh,D], dtype of {@code kWeight}, last stride 1
+   * @param vWeight in, [Hkv dh,D], dtype of {@code kWeight}, or blocks if that has some, last stride 1
    * @param vBias in, optional, [Hkv dh], F32, compact
    * @param cache in and out
+   * @param kBlocks what blocks the rows of {@code kWeight} are made of; null: elements of its type
+   * @param vBlocks the same of {@code vWeight}
    */
   public record Layer(int index, Tensor normWeight, Tensor normBias, Tensor kWeight, Tensor kBias,
-      Tensor vWeight, Tensor vBias, KvCache cache) {
+      Tensor vWeight, Tensor vBias, KvCache cache, BlockFormat kBlocks, BlockFormat vBlocks) {
     /**
      * A layer without biases.
      *
@@ -70,7 +75,7 @@ public final class KvPropagate extends Op {
      */
     public static Layer of(
         int index, Tensor normWeight, Tensor kWeight, Tensor vWeight, KvCache cache) {
-      return new Layer(index, normWeight, null, kWeight, null, vWeight, null, cache);
+      return new Layer(index, normWeight, null, kWeight, null, vWeight, null, cache, null, null);
     }
 
     /**
@@ -81,7 +86,19 @@ public final class KvPropagate extends Op {
      * @return a new layer
      */
     public Layer withBias(Tensor k, Tensor v) {
-      return new Layer(index, normWeight, normBias, kWeight, k, vWeight, v, cache);
+      return new Layer(
+          index, normWeight, normBias, kWeight, k, vWeight, v, cache, kBlocks, vBlocks);
+    }
+
+    /**
+     * This layer with quantised weights.
+     *
+     * @param k the format of {@code kWeight}
+     * @param v the format of {@code vWeight}
+     * @return a new layer
+     */
+    public Layer withBlocks(BlockFormat k, BlockFormat v) {
+      return new Layer(index, normWeight, normBias, kWeight, kBias, vWeight, vBias, cache, k, v);
     }
 
     /**
@@ -91,7 +108,8 @@ public final class KvPropagate extends Op {
      * @return a new layer
      */
     public Layer withNormBias(Tensor bias) {
-      return new Layer(index, normWeight, bias, kWeight, kBias, vWeight, vBias, cache);
+      return new Layer(
+          index, normWeight, bias, kWeight, kBias, vWeight, vBias, cache, kBlocks, vBlocks);
     }
   }
 
@@ -281,7 +299,9 @@ public final class KvPropagate extends Op {
           .tensor("k_bias", layer.kBias)
           .tensor("v_weight", layer.vWeight)
           .tensor("v_bias", layer.vBias)
-          .int32("index", layer.index);
+          .int32("index", layer.index)
+          .int16("k_blocks", BlockFormat.tagOf(layer.kBlocks))
+          .int16("v_blocks", BlockFormat.tagOf(layer.vBlocks));
       KvCache.write(layer.cache, params, "cache", true);
     }
   }
