@@ -193,17 +193,11 @@ Tensor* Maker::tensor(const DLTensor*& field, const char* name, Role role, TypeO
   return t;
 }
 
-const BlockFormat* Maker::blocks(int32_t& field, const char* name) {
+const BlockFormat* Maker::drawn_blocks() {
   const std::vector<BlockFormat>& all = block_formats();
   const auto formats = static_cast<int64_t>(all.size());
   const int64_t which = wanted_ != nullptr ? one_of("blocks", 0, 0) : random().below(2 * formats);
-  const BlockFormat* const format =
-      which < 1 || which > formats ? nullptr : &all[static_cast<size_t>(which - 1)];
-  const int32_t tag = format == nullptr ? EXN_BLOCKS_NONE : format->tag;
-  // Some formats fill a row with as many bytes as others, and all need bytes.
-  integer(field, name, tag, EXN_BLOCKS_NONE, EXN_BLOCKS_Q6_K);
-  scalars_[scalar_count_ - 1].is_mode = true;
-  return format;
+  return which < 1 || which > formats ? nullptr : &all[static_cast<size_t>(which - 1)];
 }
 
 Dim Maker::columns(const BlockFormat* blocks, const char* name, int64_t least, int64_t usual,

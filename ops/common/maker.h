@@ -134,7 +134,7 @@ struct TensorField {
 enum class Domain { kPositive, kNotNegative, kFinite, kNotNan, kShare, kAtLeastOne, kAny };
 
 struct ScalarField {
-  enum Kind { kInt32, kInt64, kFloat, kDouble, kArray } kind;
+  enum Kind { kInt16, kInt32, kInt64, kFloat, kDouble, kArray } kind;
   const char* name;
   void* place;
   int64_t least;  // of integers
@@ -225,7 +225,15 @@ class Maker {
   // Weights [rows, columns] of a float type or of blocks, whose tag goes into the field that
   // blocks() was given; null: of no blocks. columns() draws as many as fit them. A sample has none,
   // unless "blocks" numbers a format, from 1 on.
-  const BlockFormat* blocks(int32_t& field, const char* name);
+  template <class Integer>
+  const BlockFormat* blocks(Integer& field, const char* name) {
+    const BlockFormat* const format = drawn_blocks();
+    // Some formats fill a row with as many bytes as others, and all need bytes.
+    integer(field, name, format == nullptr ? EXN_BLOCKS_NONE : format->tag, EXN_BLOCKS_NONE,
+            EXN_BLOCKS_Q6_K);
+    scalars_[scalar_count_ - 1].is_mode = true;
+    return format;
+  }
   Dim columns(const BlockFormat* blocks, const char* name, int64_t least, int64_t usual,
               int64_t most);
   Tensor* weights(const DLTensor*& field, const char* name, const BlockFormat* blocks,
@@ -253,8 +261,10 @@ class Maker {
   template <class Integer>
   void integer(Integer& field, const char* name, int64_t value, int64_t least, int64_t most) {
     field = static_cast<Integer>(value);
-    scalar(sizeof field == 4 ? ScalarField::kInt32 : ScalarField::kInt64, &field, name, least,
-           most);
+    scalar(sizeof field == 2   ? ScalarField::kInt16
+           : sizeof field == 4 ? ScalarField::kInt32
+                               : ScalarField::kInt64,
+           &field, name, least, most);
   }
   // Whatever it is, the call is sound, or wrong for another reason.
   template <class Integer>
@@ -271,7 +281,10 @@ class Maker {
     scalars_[scalar_count_ - 1].is_mode = true;
     return field;
   }
-  void zero(int32_t& field, const char* name) { integer(field, name, 0, 0, 0); }
+  template <class Integer>
+  void zero(Integer& field, const char* name) {
+    integer(field, name, 0, 0, 0);
+  }
   // Drawn from the domain; what lies outside is wrong.
   void real(float& field, const char* name, Domain domain) { number(&field, name, domain); }
   void real(double& field, const char* name, Domain domain) { number(&field, name, domain); }
@@ -311,6 +324,7 @@ class Maker {
   void fill(Tensor* tensor, Type type);
 
  private:
+  const BlockFormat* drawn_blocks();
   static constexpr int kMostSymbols = 128;
 
   int64_t drawn(int64_t least, int64_t usual, int64_t most);

@@ -136,8 +136,9 @@ Case make_case(const GateCase& c) {
     const DLTensor* out_weight = instance->input(in.out_weight);
     const DLTensor* out_bias = instance->input(in.out_bias);
     const DLTensor* prob = instance->output("prob", Type::kF32, {c.features.rows});
-    const exn_gate_params params = {sizeof params, features, hidden_weight, hidden_bias, out_weight,
-                                    out_bias,      prob,     c.kind,        c.repeats};
+    const exn_gate_params params = {sizeof params, features,        hidden_weight,  hidden_bias,
+                                    out_weight,    out_bias,        prob,           c.kind,
+                                    c.repeats,     EXN_BLOCKS_NONE, EXN_BLOCKS_NONE};
     instance->call(EXN_TEST_OP(gate), params);
     return instance;
   };

@@ -410,7 +410,7 @@ Effect spoilt_integer(Case* c, const ScalarField& s) {
   const int64_t before = *place;
   int64_t value =
       random.below(3) == 0 ? before + random.pick({-1, 1, 2}) : random.pick(kStrangeSizes);
-  if (random.below(4) == 0) value = sizeof *place == 4 ? INT32_MIN : INT64_MIN;
+  if (random.below(4) == 0) value = std::numeric_limits<Integer>::min();
   *place = static_cast<Integer>(value);
   value = *place;
   const bool outside = value < s.least || value > s.most;
@@ -443,6 +443,8 @@ Effect scalar(Case* c) {
   if (count == 0) return Effect::kNone;
   const ScalarField& s = c->maker.scalars()[c->maker.random().below(count)];
   switch (s.kind) {
+    case ScalarField::kInt16:
+      return spoilt_integer<int16_t>(c, s);
     case ScalarField::kInt32:
       return spoilt_integer<int32_t>(c, s);
     case ScalarField::kInt64:

@@ -179,6 +179,7 @@ final class Structs {
   private static Number number(String type, long at) {
     BytePointer memory = memory(at, 8);
     return switch (type) {
+      case "int16_t" -> memory.getShort();
       case "int32_t" -> memory.getInt();
       case "int64_t" -> memory.getLong();
       case "float" -> memory.getFloat();
