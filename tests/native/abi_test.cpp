@@ -291,7 +291,8 @@ TEST(Misuse, Gate) {
       prob(kCpu, poisoned(Type::kF32, {3}));
   const exn_gate_params p = {sizeof p,         features.dl(),   hidden_weight.dl(),
                              hidden_bias.dl(), out_weight.dl(), out_bias.dl(),
-                             prob.dl(),        EXN_GATE_TANH,   2};
+                             prob.dl(),        EXN_GATE_TANH,   2,
+                             EXN_BLOCKS_NONE,  EXN_BLOCKS_NONE};
   const std::vector<Placed*> written = {&prob};
   expect_sound_struct_sizes(kGate, p, written);
   Spoiler<exn_gate_params> spoil(kGate, p, written);
