@@ -180,7 +180,7 @@ void fill_blocks(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::
   for (int64_t r = 0; r < tensor->rows; ++r) {
     unsigned char* p = tensor->bytes.data() + r * tensor->stride;
     for (int64_t b = 0; b < blocks; ++b, p += format.bytes) {
-      const int64_t index = r * blocks + b;
+      const int64_t index = (kind == "twins" ? r / 2 * 2 : r) * blocks + b;
       for (int64_t i = 0; i < format.bytes; ++i) {
         const uint64_t w = word(seed, stream, static_cast<uint64_t>(index * words + i / 8));
         p[i] = static_cast<unsigned char>(w >> i % 8 * 8);

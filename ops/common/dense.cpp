@@ -22,11 +22,53 @@ Values exact_values(const HostTensor& t, int64_t row) {
 }
 
 Matrix matrix_of(const HostTensor& t) {
-  Matrix rows;
-  for (int64_t r = 0; r < t.rows; ++r) {
-    rows.push_back(t.blocks == EXN_BLOCKS_NONE ? row_of<double>(t, r) : unpacked_row(t, r));
+  Matrix m;
+  m.quantised = t.blocks != EXN_BLOCKS_NONE;
+  for (int64_t r = 0; r < t.rows; ++r) m.rows.push_back(weight_row(t, r));
+  return m;
+}
+
+std::vector<double> weight_row(const HostTensor& t, int64_t row) {
+  return t.blocks == EXN_BLOCKS_NONE ? row_of<double>(t, row) : unpacked_row(t, row);
+}
+
+namespace {
+
+constexpr size_t kTogether = 32;
+
+}  // namespace
+
+RoundedInput::RoundedInput(const Values& x) {
+  for (size_t i = 0; i < x.size(); ++i) add(i, x[i].x, x[i].error());
+}
+
+RoundedInput::RoundedInput(const std::vector<double>& x, const std::vector<double>& error) {
+  for (size_t i = 0; i < x.size(); ++i) add(i, x[i], error[i]);
+}
+
+void RoundedInput::add(size_t i, double x, double error) {
+  if (i % kTogether == 0) largest_.push_back(0x1p-89);
+  largest_.back() = std::max(largest_.back(), std::fabs(x) + error);
+  finite_ = finite_ && std::isfinite(x);
+}
+
+void RoundedInput::meet(const std::vector<double>& w, double* product, double* error) const {
+  if (!finite_ || !all_finite(w)) *product = kNaN;
+  for (size_t first = 0; first < w.size(); first += kTogether) {
+    double sum = 0;
+    for (size_t i = first; i < first + kTogether; ++i) sum += std::fabs(w[i]);
+    *error += 0x1p-14 * largest_[first / kTogether] * sum;
   }
-  return rows;
+}
+
+HostTensor without_infinities(const std::vector<Expected>& expected, HostTensor got) {
+  for (int64_t r = 0; r < got.rows; ++r) {
+    for (int64_t i = 0; i < got.cols; ++i) {
+      const bool none = std::isnan(expected[at(r * got.cols + i)].value);
+      if (none && std::isinf(got.at(r, i))) got.set(r, i, kNaN);
+    }
+  }
+  return got;
 }
 
 // What the scale and the mean are off is shared by all elements.
@@ -94,9 +136,11 @@ Approximate dot(const std::vector<double>& w, const Values& x) {
 }  // namespace
 
 Values projected(const Matrix& weight, const HostTensor& bias, const Values& x) {
-  Values y(weight.size());
+  const RoundedInput rounded(weight.quantised ? x : Values());
+  Values y(weight.rows.size());
   for (size_t i = 0; i < y.size(); ++i) {
-    y[i] = dot(weight[i], x);
+    y[i] = dot(weight.rows[i], x);
+    if (weight.quantised) rounded.meet(weight.rows[i], &y[i].x, &y[i].own);
     if (bias.given()) y[i] = plus(y[i], bias.at(0, static_cast<int64_t>(i)));
   }
   return y;

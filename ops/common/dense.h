@@ -32,10 +32,38 @@ struct Approximate {
 };
 
 using Values = std::vector<Approximate>;
-using Matrix = std::vector<std::vector<double>>;
+
+struct Matrix {
+  std::vector<std::vector<double>> rows;
+  bool quantised = false;
+};
 
 Values exact_values(const HostTensor& t, int64_t row);
 Matrix matrix_of(const HostTensor& t);
+
+// A row of weights, of elements or of blocks.
+std::vector<double> weight_row(const HostTensor& t, int64_t row);
+
+// An input that is rounded to meet quantised weights (linear.h).
+class RoundedInput {
+ public:
+  explicit RoundedInput(const Values& x);
+  RoundedInput(const std::vector<double>& x, const std::vector<double>& error);
+
+  // What rounding may change <w, x> by is added to its error. Of an element that is not finite, of
+  // the input or of w, comes NaN.
+  void meet(const std::vector<double>& w, double* product, double* error) const;
+
+ private:
+  void add(size_t i, double x, double error);
+
+  std::vector<double> largest_;  // of each 32
+  bool finite_ = true;
+};
+
+// `got` with NaN where NaN was expected and an infinity came: of quantised weights with a scale that
+// is not finite comes either.
+HostTensor without_infinities(const std::vector<Expected>& expected, HostTensor got);
 
 // The f32 normalisation of a row of exact values.
 void normalise(Values* row, int32_t norm, float eps, const HostTensor& weight,
@@ -44,7 +72,7 @@ void normalise(Values* row, int32_t norm, float eps, const HostTensor& weight,
 // One more sum in f32.
 Approximate plus(Approximate v, double term);
 
-// weight * x + bias in f32; without a bias if it is not given.
+// weight * x + bias in f32, x rounded for quantised weights; without a bias if it is not given.
 Values projected(const Matrix& weight, const HostTensor& bias, const Values& x);
 
 // Rotates one head by the entries of a table at `position`.

@@ -193,28 +193,39 @@ Tensor* Maker::tensor(const DLTensor*& field, const char* name, Role role, TypeO
   return t;
 }
 
-const BlockFormat* Maker::drawn_blocks() {
+const BlockFormat* Maker::drawn_format() {
   const std::vector<BlockFormat>& all = block_formats();
   const auto formats = static_cast<int64_t>(all.size());
   const int64_t which = wanted_ != nullptr ? one_of("blocks", 0, 0) : random().below(2 * formats);
   return which < 1 || which > formats ? nullptr : &all[static_cast<size_t>(which - 1)];
 }
 
-Dim Maker::columns(const BlockFormat* blocks, const char* name, int64_t least, int64_t usual,
-                   int64_t most) {
-  if (blocks == nullptr) return dim(name, least, usual, most);
-  const int64_t each = blocks->elements;
+const BlockFormat* Maker::drawn_format_as(const BlockFormat* first) {
+  if (wanted_ != nullptr || random().below(2) == 0) return first;
+  const std::vector<BlockFormat>& all = block_formats();
+  return &all[static_cast<size_t>(random().below(static_cast<int64_t>(all.size())))];
+}
+
+Dim Maker::columns(std::initializer_list<const BlockFormat*> blocks, const char* name,
+                   int64_t least, int64_t usual, int64_t most) {
+  int64_t each = 0;
+  for (const BlockFormat* format : blocks) {
+    if (format != nullptr) each = std::max(each, format->elements);
+  }
+  if (each == 0) return dim(name, least, usual, most);
   if (wanted_ != nullptr) return derived(size(name, each));
   return derived(times(each, drawn(1, 2, std::max<int64_t>(2, most / each))));
 }
 
 Tensor* Maker::weights(const DLTensor*& field, const char* name, const BlockFormat* blocks,
-                       std::initializer_list<Dim> dims, unsigned flags) {
-  if (blocks == nullptr) return in(field, name, type(kFloats), dims, flags);
-  const Dim rows = *dims.begin(), columns = *(dims.begin() + 1);
-  const Dim bytes = derived(times(columns.size / blocks->elements, blocks->bytes));
+                       TypeOf type, std::initializer_list<Dim> dims, unsigned flags) {
+  if (blocks == nullptr) return in(field, name, type, dims, flags);
+  const Dim* const axes = dims.begin();
+  const int64_t columns = axes[dims.size() - 1].size;
+  const Dim bytes = derived(times(columns / blocks->elements, blocks->bytes));
   ++size_uses_[bytes.symbol];  // it follows from another size, and may not change alone
-  return in(field, name, kU8, {rows, bytes}, flags);
+  return dims.size() == 2 ? in(field, name, kU8, {axes[0], bytes}, flags)
+                          : in(field, name, kU8, {axes[0], axes[1], bytes}, flags);
 }
 
 void Maker::fill(Tensor* t, Type type) {

@@ -222,21 +222,25 @@ class Maker {
                  std::initializer_list<Dim> dims, unsigned flags = kPlain) {
     return tensor(field, name, Role::kInOut, type, dims, flags);
   }
-  // Weights [rows, columns] of a float type or of blocks, whose tag goes into the field that
-  // blocks() was given; null: of no blocks. columns() draws as many as fit them. A sample has none,
-  // unless "blocks" numbers a format, from 1 on.
+  // Weights [..., columns] of a float type or of blocks, whose tag goes into the field that blocks()
+  // was given; null: of no blocks. blocks_as() gives blocks to another weight if `first` has some,
+  // and none if not. columns() draws as many as fit blocks of both kinds. A sample has none, unless
+  // "blocks" numbers a format, from 1 on.
   template <class Integer>
   const BlockFormat* blocks(Integer& field, const char* name) {
-    const BlockFormat* const format = drawn_blocks();
-    // Some formats fill a row with as many bytes as others, and all need bytes.
-    integer(field, name, format == nullptr ? EXN_BLOCKS_NONE : format->tag, EXN_BLOCKS_NONE,
-            EXN_BLOCKS_Q6_K);
-    scalars_[scalar_count_ - 1].is_mode = true;
-    return format;
+    return tagged(field, name, drawn_format());
+  }
+  template <class Integer>
+  const BlockFormat* blocks_as(const BlockFormat* first, Integer& field, const char* name) {
+    return tagged(field, name, first == nullptr ? nullptr : drawn_format_as(first));
   }
   Dim columns(const BlockFormat* blocks, const char* name, int64_t least, int64_t usual,
-              int64_t most);
-  Tensor* weights(const DLTensor*& field, const char* name, const BlockFormat* blocks,
+              int64_t most) {
+    return columns({blocks}, name, least, usual, most);
+  }
+  Dim columns(std::initializer_list<const BlockFormat*> blocks, const char* name, int64_t least,
+              int64_t usual, int64_t most);
+  Tensor* weights(const DLTensor*& field, const char* name, const BlockFormat* blocks, TypeOf type,
                   std::initializer_list<Dim> dims, unsigned flags = kRows);
   // i32, each within ids.least..ids.most.
   int32_t* ids(const DLTensor*& field, const char* name, std::initializer_list<Dim> dims, Ids ids,
@@ -326,6 +330,17 @@ class Maker {
  private:
   const BlockFormat* drawn_blocks();
   static constexpr int kMostSymbols = 128;
+
+  const BlockFormat* drawn_format();
+  const BlockFormat* drawn_format_as(const BlockFormat* first);
+  template <class Integer>
+  const BlockFormat* tagged(Integer& field, const char* name, const BlockFormat* format) {
+    // Some formats fill a row with as many bytes as others, and all need bytes.
+    integer(field, name, format == nullptr ? EXN_BLOCKS_NONE : format->tag, EXN_BLOCKS_NONE,
+            EXN_BLOCKS_Q6_K);
+    scalars_[scalar_count_ - 1].is_mode = true;
+    return format;
+  }
 
   int64_t drawn(int64_t least, int64_t usual, int64_t most);
   Tensor* tensor(const DLTensor*& field, const char* name, Role role, TypeOf type,

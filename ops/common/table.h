@@ -128,6 +128,16 @@ inline MatrixSpec read_matrix(const Row& row, const char* cols = "cols") {
   return m;
 }
 
+// The column that says what the dtype of a matrix is, or of what blocks.
+inline void read_storage(const Row& row, const char* column, MatrixSpec* m) {
+  if (const BlockFormat* const format = block_format(row.text(column))) {
+    m->type = Type::kU8;
+    m->blocks = format->tag;
+  } else {
+    m->type = row.type(column);
+  }
+}
+
 // The columns of a matrix called `name`: <name> (the dtype, or what blocks it is of), <name>_pad,
 // <name>_offset, <name>_fill, <name>_scale. `special` is the column of its special values, or null.
 inline MatrixSpec read_matrix(const Row& row, const std::string& name, const char* rows,
@@ -135,12 +145,7 @@ inline MatrixSpec read_matrix(const Row& row, const std::string& name, const cha
   MatrixSpec m;
   m.rows = row.integer(rows);
   m.cols = row.integer(cols);
-  if (const BlockFormat* const format = block_format(row.text(name.c_str()))) {
-    m.type = Type::kU8;
-    m.blocks = format->tag;
-  } else {
-    m.type = row.type(name.c_str());
-  }
+  read_storage(row, name.c_str(), &m);
   m.pad = row.integer((name + "_pad").c_str());
   m.offset = row.integer((name + "_offset").c_str());
   m.fill = row.text((name + "_fill").c_str());

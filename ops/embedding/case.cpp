@@ -122,7 +122,7 @@ void describe(Maker& m, exn_embedding_params& p) {
   const Dim rows = m.dim("rows", 0, 5, 60), vocab = m.dim("vocab", 1, 9, 60);
   const BlockFormat* const blocks = m.blocks(FIELD(table_blocks));
   const Dim columns = m.columns(blocks, "columns", 1, 40, 300);
-  m.weights(FIELD(table), blocks, {vocab, columns});
+  m.weights(FIELD(table), blocks, m.type(kFloats), {vocab, columns});
   m.ids(FIELD(ids), {rows}, {0, vocab.size - 1, true});
   m.out(FIELD(out), m.type(kFloats), {rows, columns}, kRows);
   m.real(FIELD(scale), Domain::kFinite);

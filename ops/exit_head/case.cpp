@@ -1,12 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "exit_head/case.h"
 
+#include "dense.h"
 #include "parts.h"
-#include "reals.h"
 
 namespace exn::test {
 
 namespace {
+
+MatrixSpec read_translator(const Row& row) {
+  MatrixSpec m;
+  m.pad = row.integer("translator_pad");
+  if (row.text("translator") == "-") return m;
+  m.rows = m.cols = row.integer("dim");
+  read_storage(row, "translator", &m);
+  m.scale = 0.125f;
+  return m;
+}
 
 void read_case(const Row& row, ExitHeadCase* c) {
   c->hidden = read_matrix(row, "hidden", "rows", "dim", "special");
@@ -15,9 +25,7 @@ void read_case(const Row& row, ExitHeadCase* c) {
   c->norm = row.choice("norm", {"none", "rms", "layer"});
   c->norm_eps = row.number("norm_eps");
   c->norm_bias = row.flag("norm_bias");
-  c->translator = row.text("translator") != "-";
-  if (c->translator) c->translator_type = row.type("translator");
-  c->translator_pad = row.integer("translator_pad");
+  c->translator = read_translator(row);
   c->translate = row.choice("translate", {"raw", "rms"});
   c->translator_bias = row.flag("translator_bias");
   const std::string& list = row.text("shortlist");
@@ -44,8 +52,9 @@ std::vector<ExitHeadCase> exit_head_cases() {
 namespace {
 
 HostTensor make_translator(const ExitHeadCase& c) {
+  if (c.translator.blocks != EXN_BLOCKS_NONE) return make_matrix(c.translator, c.seed, 5);
   const int64_t d = c.hidden.cols;
-  HostTensor t = make_tensor(c.translator_type, {d, d}, c.translator_pad);
+  HostTensor t = make_tensor(c.translator.type, {d, d}, c.translator.pad);
   for (int64_t i = 0; i < d; ++i) {
     for (int64_t j = 0; j < d; ++j) {
       const float v = bell(word(c.seed, 5, static_cast<uint64_t>(i * d + j))) * 0x1p-5f;
@@ -77,7 +86,7 @@ ExitHeadInputs make_inputs(const ExitHeadCase& c) {
   }
   if (c.norm != EXN_NORM_NONE) in.norm_weight = make_bell(Type::kF32, {d}, c.seed, 3, 0.25f, 1);
   if (c.norm_bias) in.norm_bias = make_bell(Type::kF32, {d}, c.seed, 4, 0.25f);
-  if (c.translator) in.translator = make_translator(c);
+  if (c.translator.rows > 0) in.translator = make_translator(c);
   if (c.translator_bias) in.translator_bias = make_bell(Type::kF32, {d}, c.seed, 6, 0.125f);
   if (c.shortlist > 0) in.shortlist = make_shortlist(c);
   return in;
@@ -95,6 +104,19 @@ struct State {
   std::vector<double> shifted;
   double scale_error = 0;
   double shift_error = 0;
+
+  // Of x[i] in all.
+  double total_error(size_t i) const {
+    double e = error[i];
+    if (!scaled.empty()) e += scale_error * std::fabs(scaled[i]);
+    if (!shifted.empty()) e += shift_error * std::fabs(shifted[i]);
+    return e;
+  }
+  RoundedInput rounded() const {
+    std::vector<double> errors;
+    for (size_t i = 0; i < x.size(); ++i) errors.push_back(total_error(i));
+    return RoundedInput(x, errors);
+  }
 };
 
 double mean_square(const std::vector<double>& x) {
@@ -113,7 +135,7 @@ double rms_error(const std::vector<double>& x, const std::vector<double>& error,
   return kUnit * (0.5 * sum_error(static_cast<int64_t>(x.size())) + 4) + from_x;
 }
 
-void translate(const ExitHeadCase& c, const ExitHeadInputs& in, State* s) {
+void translate(const ExitHeadCase& c, const ExitHeadInputs& in, const Matrix& rows, State* s) {
   const size_t n = s->x.size();
   double scale_error = 0;
   if (c.translate == EXN_TRANSLATE_RMS) {
@@ -122,12 +144,14 @@ void translate(const ExitHeadCase& c, const ExitHeadInputs& in, State* s) {
     scale_error = rms_error(s->x, s->error, eps);
     for (double& v : s->x) v *= scale;
   }
+  for (size_t i = 0; i < n; ++i) s->error[i] += scale_error * std::fabs(s->x[i]);
+  const RoundedInput rounded = s->rounded();
   std::vector<double> y(n), error(n);
   for (size_t i = 0; i < n; ++i) {
+    const std::vector<double>& w = rows.rows[i];
     double sum = 0, magnitude = 0;
     for (size_t j = 0; j < n; ++j) {
-      const double term =
-          in.translator.at(static_cast<int64_t>(i), static_cast<int64_t>(j)) * s->x[j];
+      const double term = w[j] * s->x[j];
       sum += term;
       magnitude += std::fabs(term);
     }
@@ -136,6 +160,7 @@ void translate(const ExitHeadCase& c, const ExitHeadInputs& in, State* s) {
     y[i] = sum + bias;
     error[i] = kUnit * (sum_error(static_cast<int64_t>(n)) * magnitude + std::fabs(y[i])) +
                scale_error * std::fabs(sum);
+    if (rows.quantised) rounded.meet(w, &y[i], &error[i]);
   }
   s->x = y;
   s->error = error;
@@ -191,9 +216,7 @@ void layer_norm(const ExitHeadCase& c, const ExitHeadInputs& in, State* s) {
 // boundary may land on either side.
 void round_state(Type type, State* s) {
   for (size_t i = 0; i < s->x.size(); ++i) {
-    double e = s->error[i];
-    if (!s->scaled.empty()) e += s->scale_error * std::fabs(s->scaled[i]);
-    if (!s->shifted.empty()) e += s->shift_error * std::fabs(s->shifted[i]);
+    const double e = s->total_error(i);
     const double rounded = rounded_to(type, s->x[i]);
     const double low = rounded_to(type, s->x[i] - e);
     const double high = rounded_to(type, s->x[i] + e);
@@ -204,11 +227,12 @@ void round_state(Type type, State* s) {
   s->shifted.clear();
 }
 
-State prepared(const ExitHeadCase& c, const ExitHeadInputs& in, int64_t row) {
+State prepared(const ExitHeadCase& c, const ExitHeadInputs& in, const Matrix& translator,
+               int64_t row) {
   State s;
   s.x = row_of<double>(in.hidden, row);
   s.error.assign(s.x.size(), 0);
-  if (c.translator) translate(c, in, &s);
+  if (c.translator.rows > 0) translate(c, in, translator, &s);
   if (c.norm == EXN_NORM_RMS) rms_norm(c, in, &s);
   if (c.norm == EXN_NORM_LAYER) layer_norm(c, in, &s);
   if (c.hidden.type == c.weight.type && is_16_bit(c.hidden.type)) round_state(c.hidden.type, &s);
@@ -250,8 +274,14 @@ std::vector<int64_t> ids_of(const ExitHeadInputs& in) {
 std::vector<StatsExpected> exit_head_oracle(const ExitHeadCase& c, const ExitHeadInputs& in) {
   const std::vector<int64_t> ids = ids_of(in);
   const int64_t count = ids.empty() ? in.weight.rows : static_cast<int64_t>(ids.size());
+  const Matrix translator = matrix_of(in.translator);
+  const bool quantised = in.weight.blocks != EXN_BLOCKS_NONE;
   std::vector<State> states;
-  for (int64_t r = 0; r < in.hidden.rows; ++r) states.push_back(prepared(c, in, r));
+  std::vector<RoundedInput> rounded;
+  for (int64_t r = 0; r < in.hidden.rows; ++r) {
+    states.push_back(prepared(c, in, translator, r));
+    rounded.push_back(states.back().rounded());
+  }
   std::vector<Logits> logits(states.size());
   for (Logits& row : logits) {
     row.z.resize(at(count));
@@ -260,10 +290,11 @@ std::vector<StatsExpected> exit_head_oracle(const ExitHeadCase& c, const ExitHea
   }
   for (int64_t k = 0; k < count; ++k) {
     const int64_t v = ids.empty() ? k : ids[at(k)];
-    const std::vector<double> w = row_of<double>(in.weight, v);
+    const std::vector<double> w = weight_row(in.weight, v);
     const double bias = in.bias.given() ? in.bias.at(0, v) : 0;
     for (size_t r = 0; r < states.size(); ++r) {
-      const Dot dot = logit_of(states[r], w, c.exact);
+      Dot dot = logit_of(states[r], w, c.exact);
+      if (quantised) rounded[r].meet(w, &dot.value, &dot.error);
       const double z = dot.value + bias;
       logits[r].z[at(k)] = z;
       logits[r].error[at(k)] = c.exact || std::isinf(z) ? 0 : dot.error + kUnit * std::fabs(z);
@@ -286,7 +317,9 @@ std::unique_ptr<Instance> instantiate(const ExitHeadCase& c, const ExitHeadInput
   params.bias = instance->input(in.bias);
   params.norm_weight = instance->input(in.norm_weight);
   params.norm_bias = instance->input(in.norm_bias);
+  params.weight_blocks = in.weight.blocks;
   params.translator_weight = instance->input(in.translator);
+  params.translator_blocks = in.translator.blocks;
   params.translator_bias = instance->input(in.translator_bias);
   params.shortlist = instance->input(in.shortlist);
   params.norm = c.norm;
@@ -308,18 +341,16 @@ Case make_case(const ExitHeadCase& c) {
   result.instantiate = [c, in](int32_t device_type) { return instantiate(c, in(), device_type); };
   const auto oracle = lazily([c, in] { return exit_head_oracle(c, in()); });
   result.judge = [c, oracle](const Outputs& got) { return judge_stats(c.outputs, oracle(), got); };
-  const int64_t vocabulary = c.shortlist > 0 ? c.shortlist : c.weight.rows;
-  const double passes = passes_over_weights(c.hidden.rows);
-  result.compulsory_bytes = passes * bytes_of(vocabulary * c.weight.cols, c.weight.type) +
-                            bytes_of(c.hidden.rows * c.hidden.cols, c.hidden.type);
-  if (c.translator) {
-    result.compulsory_bytes += passes * bytes_of(c.hidden.cols * c.hidden.cols, c.translator_type);
-  }
+  MatrixSpec read = c.weight;
+  if (c.shortlist > 0) read.rows = c.shortlist;
+  result.compulsory_bytes =
+      passes_over_weights(c.hidden.rows) * (weight_bytes(read) + weight_bytes(c.translator)) +
+      bytes_of(c.hidden.rows * c.hidden.cols, c.hidden.type);
   result.description = {{"rows", text(c.hidden.rows)},
                         {"dim", text(c.hidden.cols)},
                         {"vocab", text(c.weight.rows)},
                         {"dtype", quoted(name_of(c.hidden.type))},
-                        {"weight_dtype", quoted(name_of(c.weight.type))},
+                        {"weight_dtype", quoted(weight_name(c.weight))},
                         {"norm", text(c.norm)},
                         {"shortlist", text(c.shortlist)},
                         {"normalizer", text(c.normalizer)},
@@ -328,17 +359,18 @@ Case make_case(const ExitHeadCase& c) {
 }
 
 void describe(Maker& m, exn_exit_head_params& p) {
-  const Dim rows = m.dim("rows", 0, 3, 66), columns = m.dim("columns", 1, 40, 200),
-            vocabulary = m.dim("vocabulary", 1, 30, 300);
-  m.zero(FIELD(weight_blocks));
-  m.zero(FIELD(translator_blocks));
+  const Dim rows = m.dim("rows", 0, 3, 66), vocabulary = m.dim("vocabulary", 1, 30, 300);
+  const BlockFormat* const blocks = m.blocks(FIELD(weight_blocks));
+  const BlockFormat* const translator = m.blocks(FIELD(translator_blocks));
+  const Dim columns = m.columns({blocks, translator}, "columns", 1, 40, 200);
   m.in(FIELD(hidden), m.type(kFloats), {rows, columns}, kRows);
-  m.in(FIELD(weight), m.type(kFloats), {vocabulary, columns}, kRows);
+  m.weights(FIELD(weight), blocks, m.type(kFloats), {vocabulary, columns});
   m.in(FIELD(bias), kF32, {vocabulary}, kOptional);
   const int32_t norm = m.choice(FIELD(norm), EXN_NORM_NONE, EXN_NORM_LAYER);
   norm_of(m, norm, FIELD(norm_weight), FIELD(norm_bias), columns);
   m.real(FIELD(norm_eps), Domain::kNotNegative);
-  if (m.in(FIELD(translator_weight), m.type(kFloats), {columns, columns}, kRows | kOptional)) {
+  if (m.weights(FIELD(translator_weight), translator, m.type(kFloats), {columns, columns},
+                kRows | kOptional)) {
     m.in(FIELD(translator_bias), kF32, {columns}, kOptional);
   } else {
     m.none(FIELD(translator_bias));

@@ -12,9 +12,7 @@ struct ExitHeadCase : CaseBase {
   int32_t norm = EXN_NORM_NONE;
   float norm_eps = 0;
   bool norm_bias = false;
-  bool translator = false;
-  Type translator_type = Type::kF32;
-  int64_t translator_pad = 0;
+  MatrixSpec translator;  // no rows: none
   int32_t translate = EXN_TRANSLATE_RAW;
   bool translator_bias = false;
   int64_t shortlist = 0;

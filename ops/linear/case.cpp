@@ -38,51 +38,12 @@ LinearInputs make_inputs(const LinearCase& c) {
   return in;
 }
 
-namespace {
-
-// What the rounding of an input may change its products with quantised weights by: as the header
-// says. One with an element that is not finite has no others than NaN, as have weight rows with a
-// scale that is not.
-void add_rounding(const Matrix& weight, const Values& x, Values* y) {
-  constexpr size_t kTogether = 32;
-  bool finite = true;
-  for (size_t first = 0; first < x.size(); first += kTogether) {
-    double most = 0x1p-89;
-    for (size_t i = first; i < first + kTogether; ++i) {
-      most = std::max(most, std::fabs(x[i].x));
-      finite = finite && std::isfinite(x[i].x);
-    }
-    for (size_t w = 0; w < weight.size(); ++w) {
-      double sum = 0;
-      for (size_t i = first; i < first + kTogether; ++i) sum += std::fabs(weight[w][i]);
-      (*y)[w].own += 0x1p-14 * most * sum;
-    }
-  }
-  for (size_t w = 0; w < weight.size(); ++w) {
-    if (!finite || !all_finite(weight[w])) (*y)[w].x = kNaN;
-  }
-}
-
-// Of such weight rows outputs may be infinite as well.
-HostTensor without_infinities(const std::vector<Expected>& expected, HostTensor got) {
-  for (int64_t r = 0; r < got.rows; ++r) {
-    for (int64_t i = 0; i < got.cols; ++i) {
-      const bool none = std::isnan(expected[at(r * got.cols + i)].value);
-      if (none && std::isinf(got.at(r, i))) got.set(r, i, kNaN);
-    }
-  }
-  return got;
-}
-
-}  // namespace
-
 std::vector<Expected> linear_oracle(const LinearCase& c, const LinearInputs& in) {
   const Matrix weight = matrix_of(in.weight);
   std::vector<Expected> out;
   for (int64_t r = 0; r < in.input.rows; ++r) {
     const Values x = exact_values(in.input, r);
     Values y = projected(weight, in.bias, x);
-    if (in.weight.blocks != EXN_BLOCKS_NONE) add_rounding(weight, x, &y);
     for (int64_t i = 0; i < in.weight.rows; ++i) {
       if (in.residual.given()) y[at(i)] = plus(y[at(i)], in.residual.at(r, i));
       out.push_back(stored(c.out_type, y[at(i)], c.exact));
@@ -139,7 +100,7 @@ void describe(Maker& m, exn_linear_params& p) {
   const BlockFormat* const blocks = m.blocks(FIELD(weight_blocks));
   const Dim columns = m.columns(blocks, "columns", 1, 40, 300);
   m.in(FIELD(input), m.type(kFloats), {rows, columns}, kRows);
-  m.weights(FIELD(weight), blocks, {outputs, columns});
+  m.weights(FIELD(weight), blocks, m.type(kFloats), {outputs, columns});
   m.in(FIELD(bias), kF32, {outputs}, kOptional);
   const TypeOf type = m.type(kFloats);
   const Tensor* residual = m.in(FIELD(residual), type, {rows, outputs}, kRows | kOptional);

@@ -166,7 +166,7 @@ TEST(ExitHeadOracle, LayerNormByHand) {
 
 TEST(ExitHeadOracle, TranslatorShortlistAndBias) {
   ExitHeadCase c = head_case(2, 4);
-  c.translator = true;
+  c.translator.rows = c.translator.cols = 2;
   ExitHeadInputs in;
   in.hidden = matrix(Type::kF32, {{1, 2}});
   in.translator = matrix(Type::kF32, {{0, 1}, {3, 0}});  // x = (2, 3)
