@@ -28,8 +28,8 @@ HostTensor make_blocks(const BlockFormat& format, int64_t rows, int64_t cols, in
 // Fills all rows. Quants are random bits. `kind`: "normal": elements within about 2 * scale, nearly
 // all of them below it; "ints": d, and m where a block has one, are integers, and all elements
 // small ones; "extreme": the largest and the smallest quants and scales that there are, d as for
-// normal; "zero"; "twins": as normal, rows 2k and 2k + 1 alike. `special`: "nan", "pinf", "ninf": the d of a block of the rows that ops/README.md
-// names.
+// normal; "zero"; "twins": as normal, rows 2k and 2k + 1 alike. `special`: "nan", "pinf", "ninf":
+// the d of a block of the rows that ops/README.md names.
 void fill_blocks(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::string& kind,
                  float scale, const std::string& special);
 

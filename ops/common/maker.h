@@ -328,7 +328,6 @@ class Maker {
   void fill(Tensor* tensor, Type type);
 
  private:
-  const BlockFormat* drawn_blocks();
   static constexpr int kMostSymbols = 128;
 
   const BlockFormat* drawn_format();

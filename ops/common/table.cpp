@@ -35,13 +35,7 @@ float Row::number(const char* column) const {
 
 bool Row::flag(const char* column) const { return choice(column, {"0", "1"}) == 1; }
 
-Type Row::type(const char* column) const {
-  const std::string& field = text(column);
-  for (Type t : {Type::kF64, Type::kF32, Type::kF16, Type::kBF16, Type::kI32, Type::kI64}) {
-    if (field == name_of(t)) return t;
-  }
-  fail(std::string(column) + ": '" + field + "' is no dtype");
-}
+Type Row::type(const char* column) const { return type_in(column, text(column)); }
 
 int32_t Row::choice(const char* column, const std::vector<const char*>& words) const {
   const std::string& field = text(column);
@@ -67,10 +61,23 @@ uint32_t Row::subset(const char* column, const std::vector<const char*>& words) 
   return bits;
 }
 
+Type type_in(const std::string& column, const std::string& word) {
+  for (Type t : {Type::kF64, Type::kF32, Type::kF16, Type::kBF16, Type::kI32, Type::kI64}) {
+    if (word == name_of(t)) return t;
+  }
+  fail(column + ": '" + word + "' is no dtype");
+}
+
+std::vector<std::string> read_words(const std::string& text, char separator) {
+  std::vector<std::string> words;
+  std::stringstream list(text);
+  for (std::string part; std::getline(list, part, separator);) words.push_back(part);
+  return words;
+}
+
 std::vector<int64_t> read_list(const std::string& text, char separator) {
   std::vector<int64_t> values;
-  std::stringstream list(text);
-  for (std::string part; std::getline(list, part, separator);) values.push_back(std::stoll(part));
+  for (const std::string& word : read_words(text, separator)) values.push_back(std::stoll(word));
   return values;
 }
 

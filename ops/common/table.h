@@ -2,6 +2,7 @@
 // Reads the case table of an op, ops/<op>/cases.tsv.
 #pragma once
 
+#include <algorithm>
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
@@ -43,6 +44,9 @@ class Row {
 
 [[noreturn]] inline void fail(const std::string& what) { throw std::runtime_error(what); }
 
+// The dtype that a word of a column is.
+Type type_in(const std::string& column, const std::string& word);
+
 // The integer that a word of a column is.
 inline int64_t number_in(const std::string& column, const std::string& text) {
   char* end = nullptr;
@@ -55,7 +59,9 @@ inline int64_t number_in(const std::string& column, const std::string& text) {
 // std::runtime_error if the file is missing or malformed.
 Table read_table(const std::string& op);
 
-// Integers with a separator between them.
+// The words of a list, with a separator between them.
+std::vector<std::string> read_words(const std::string& text, char separator);
+// The same of integers.
 std::vector<int64_t> read_list(const std::string& text, char separator);
 
 struct CaseBase {
@@ -128,13 +134,13 @@ inline MatrixSpec read_matrix(const Row& row, const char* cols = "cols") {
   return m;
 }
 
-// The column that says what the dtype of a matrix is, or of what blocks.
-inline void read_storage(const Row& row, const char* column, MatrixSpec* m) {
-  if (const BlockFormat* const format = block_format(row.text(column))) {
+// The dtype of a matrix, or the blocks that it is of: a word of `column`.
+inline void read_storage(const char* column, const std::string& word, MatrixSpec* m) {
+  if (const BlockFormat* const format = block_format(word)) {
     m->type = Type::kU8;
     m->blocks = format->tag;
   } else {
-    m->type = row.type(column);
+    m->type = type_in(column, word);
   }
 }
 
@@ -145,13 +151,33 @@ inline MatrixSpec read_matrix(const Row& row, const std::string& name, const cha
   MatrixSpec m;
   m.rows = row.integer(rows);
   m.cols = row.integer(cols);
-  read_storage(row, name.c_str(), &m);
+  read_storage(name.c_str(), row.text(name.c_str()), &m);
   m.pad = row.integer((name + "_pad").c_str());
   m.offset = row.integer((name + "_offset").c_str());
   m.fill = row.text((name + "_fill").c_str());
   m.scale = row.number((name + "_scale").c_str());
   if (special != nullptr) m.special = row.text(special);
   return m;
+}
+
+// The same columns of several matrices, without their sizes; compact ones have no <name>_pad. <name>
+// and <name>_fill may list words, with commas between them, which the matrices have in turn.
+inline std::vector<MatrixSpec> read_matrices(const Row& row, const std::string& name,
+                                             bool compact = false) {
+  const auto words = [&](const std::string& column) {
+    return read_words(row.text(column.c_str()), ',');
+  };
+  const std::vector<std::string> storage = words(name), fills = words(name + "_fill");
+  std::vector<MatrixSpec> all(std::max(storage.size(), fills.size()));
+  for (size_t i = 0; i < all.size(); ++i) {
+    MatrixSpec& m = all[i];
+    read_storage(name.c_str(), storage[i % storage.size()], &m);
+    if (!compact) m.pad = row.integer((name + "_pad").c_str());
+    m.offset = row.integer((name + "_offset").c_str());
+    m.fill = fills[i % fills.size()];
+    m.scale = row.number((name + "_scale").c_str());
+  }
+  return all;
 }
 
 // Bytes of a matrix of weights, and what it is called in a case's description.
@@ -163,6 +189,15 @@ inline double weight_bytes(const MatrixSpec& m) {
 }
 inline const char* weight_name(const MatrixSpec& m) {
   return m.blocks == EXN_BLOCKS_NONE ? name_of(m.type) : block_format(m.blocks)->name;
+}
+
+// The one that matrix `which` of several is, with its sizes.
+inline MatrixSpec sized(const std::vector<MatrixSpec>& in_turn, int64_t which, int64_t rows,
+                        int64_t cols) {
+  MatrixSpec m = in_turn[static_cast<size_t>(which) % in_turn.size()];
+  m.rows = rows;
+  m.cols = cols;
+  return m;
 }
 
 inline HostTensor make_matrix(const MatrixSpec& m, uint64_t seed, uint64_t stream) {

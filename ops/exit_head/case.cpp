@@ -13,7 +13,7 @@ MatrixSpec read_translator(const Row& row) {
   m.pad = row.integer("translator_pad");
   if (row.text("translator") == "-") return m;
   m.rows = m.cols = row.integer("dim");
-  read_storage(row, "translator", &m);
+  read_storage("translator", row.text("translator"), &m);
   m.scale = 0.125f;
   return m;
 }

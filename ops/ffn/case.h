@@ -11,10 +11,7 @@ namespace exn::test {
 struct FfnCase : CaseBase {
   MatrixSpec hidden;
   int64_t width = 0;
-  Type weight_type = Type::kF32;
-  int64_t weight_pad = 0;
-  int64_t weight_offset = 0;
-  float weight_scale = 1;
+  std::vector<MatrixSpec> weights = {MatrixSpec()};  // of gate, up and down in turn
   bool gate = true;
   bool biases = false;
   std::string skip = "-";
@@ -28,6 +25,10 @@ struct FfnCase : CaseBase {
   bool cosine = false;
   bool branch_cosine = false;
   bool decision = false;  // a call of ffn_skip_rule follows
+
+  MatrixSpec gate_weight() const { return sized(weights, 0, gate ? width : 0, hidden.cols); }
+  MatrixSpec up_weight() const { return sized(weights, 1, width, hidden.cols); }
+  MatrixSpec down_weight() const { return sized(weights, 2, hidden.cols, width); }
 };
 
 std::vector<FfnCase> ffn_cases();

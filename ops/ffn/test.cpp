@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
+#include <cstddef>
 
 #include "ffn/case.h"
 #include "misuse.h"
@@ -21,7 +22,8 @@ TEST_P(Ffn, RowsDoNotDependOnTheBatch) {
     SCOPED_TRACE(target.name());
     const std::unique_ptr<Instance> instance = instantiate(c, in, target);
     const Outputs all = outputs_of(target, instance);
-    const bool tiles = meets_in_tiles(c.weight_type, in.running());
+    const Type type = c.up_weight().type;
+    const bool tiles = meets_in_tiles(type, in.running());
     for (int64_t size : {1, 3, 8, 65}) {
       expect_blocks_agree(
           target, kOp, instance.get(), all, c.hidden.rows, size,
@@ -33,7 +35,7 @@ TEST_P(Ffn, RowsDoNotDependOnTheBatch) {
           [&](int64_t first) {
             int64_t running = 0;
             for (int64_t r = first; r < first + size; ++r) running += id_or(in.skip, r, 0) == 0;
-            return meets_in_tiles(c.weight_type, running) == tiles;
+            return meets_in_tiles(type, running) == tiles;
           });
       if (HasFatalFailure()) return;
     }
@@ -47,7 +49,7 @@ TEST(FfnSkip, AllSkippedReadsNoWeights) {
   FfnCase c;
   c.hidden = {5, 24, Type::kBF16, 0, 0, "normal", 1, "-"};
   c.width = 32;
-  c.weight_type = Type::kBF16;
+  c.weights[0].type = Type::kBF16;
   c.skip = "all";
   c.cosine = c.branch_cosine = true;
   const FfnInputs in = make_inputs(c);
@@ -80,7 +82,7 @@ TEST(FfnMisuse, EveryArgument) {
   const exn_ffn_params& p = instance->params<exn_ffn_params>();
   const std::vector<Placed*>& written = instance->written();
   const auto of = [&](const DLTensor* argument) { return instance->tensor(argument); };
-  expect_sound_struct_sizes(kOp, p, written);
+  expect_sound_struct_sizes(kOp, p, written, offsetof(exn_ffn_params, up_blocks));
   Spoiler<exn_ffn_params> spoil(kOp, p, written);
   spoil.required(&exn_ffn_params::hidden, "hidden");
   spoil.required(&exn_ffn_params::norm_weight, "norm_weight");
@@ -146,6 +148,47 @@ TEST(FfnMisuse, EveryArgument) {
   of(p.hidden)->mutable_dl()->shape[1] = 8;
   of(p.up_weight)->mutable_dl()->shape[0] = 0;
   expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"F", "0", "1"});
+}
+
+TEST(FfnMisuse, Blocks) {
+  FfnCase c;
+  c.hidden = {3, 256, Type::kF32, 0, 0, "normal", 1, "-"};
+  c.width = 64;
+  c.norm = EXN_NORM_NONE;
+  c.weights.clear();
+  for (int32_t tag : {EXN_BLOCKS_Q4_K, EXN_BLOCKS_Q5_0, EXN_BLOCKS_Q8_0}) {
+    c.weights.push_back({0, 0, Type::kU8, 0, 0, "normal", 0.25f, "-", tag});
+  }
+  const std::unique_ptr<Instance> instance = instantiate(c, make_inputs(c), kCpu);
+  const exn_ffn_params& p = instance->params<exn_ffn_params>();
+  ASSERT_EQ(exn_ffn_supported(&p), EXN_OK) << exn_last_error();
+  const std::vector<Placed*>& written = instance->written();
+  const auto of = [&](const DLTensor* argument) { return instance->tensor(argument); };
+  Spoiler<exn_ffn_params> spoil(kOp, p, written);
+  spoil.blocks(&exn_ffn_params::gate_blocks, "gate_blocks", of(p.gate_weight), "gate_weight",
+               "hidden", 256);
+  spoil.blocks(&exn_ffn_params::up_blocks, "up_blocks", of(p.up_weight), "up_weight", "hidden",
+               256);
+  spoil.blocks(&exn_ffn_params::down_blocks, "down_blocks", of(p.down_weight), "down_weight",
+               "the rows of up_weight", 64);
+  spoil.size(of(p.gate_weight), "gate_weight", 0, 63);
+  spoil.size(of(p.down_weight), "down_weight", 0, 255);
+  // All three weights have blocks, or none.
+  Placed wide(kCpu, normal(Type::kF32, {64, 256})), tall(kCpu, normal(Type::kF32, {256, 64}));
+  for (auto [weight, blocks, floats, name] :
+       {std::tuple<const DLTensor * exn_ffn_params::*, int32_t exn_ffn_params::*, Placed*,
+                   const char*>{&exn_ffn_params::gate_weight, &exn_ffn_params::gate_blocks, &wide,
+                                "gate_weight"},
+        {&exn_ffn_params::down_weight, &exn_ffn_params::down_blocks, &tall, "down_weight"}}) {
+    exn_ffn_params q = p;
+    q.*weight = floats->dl();
+    q.*blocks = EXN_BLOCKS_NONE;
+    expect_refused(kOp, q, written, EXN_INVALID_ARGUMENT, {name, "f32", "up_weight", "u8"});
+  }
+  exn_ffn_params q = p;
+  q.up_weight = wide.dl();
+  q.up_blocks = EXN_BLOCKS_NONE;
+  expect_refused(kOp, q, written, EXN_INVALID_ARGUMENT, {"gate_weight", "u8", "up_weight", "f32"});
 }
 
 }  // namespace

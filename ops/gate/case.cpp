@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gate/case.h"
 
+#include "dense.h"
 #include "judge.h"
 #include "maker.h"
-#include "reals.h"
 
 namespace exn::test {
 
@@ -11,58 +11,12 @@ namespace {
 
 void read_case(const Row& row, GateCase* c) {
   c->features = read_matrix(row, "dim");
-  c->weight_type = row.type("weight_dtype");
-  c->weight_scale = row.number("weight_scale");
+  c->weights = read_matrices(row, "weight", true);
   c->kind = row.choice("kind", {"linear", "residual", "tanh"});
   c->repeats = static_cast<int32_t>(row.integer("repeats"));
   c->hidden_bias = row.flag("hidden_bias");
   c->classes = row.integer("classes");
   c->out_bias = row.flag("out_bias");
-}
-
-GateInputs make_inputs(const GateCase& c) {
-  const int64_t d = c.features.cols;
-  GateInputs in;
-  in.features = make_matrix(c.features, c.seed, 0);
-  if (c.kind == EXN_GATE_RESIDUAL) {
-    in.hidden_weight = make_bell(c.weight_type, {d, d}, c.seed, 1, c.weight_scale);
-    if (c.hidden_bias) in.hidden_bias = make_bell(Type::kF32, {d}, c.seed, 2, 0.125f);
-  }
-  if (c.kind == EXN_GATE_TANH) {
-    in.hidden_weight = make_bell(c.weight_type, {c.repeats, d, d}, c.seed, 1, c.weight_scale);
-    if (c.hidden_bias) in.hidden_bias = make_bell(Type::kF32, {c.repeats, d}, c.seed, 2, 0.125f);
-  }
-  in.out_weight = make_bell(c.weight_type, {c.classes, d}, c.seed, 3, c.weight_scale);
-  if (c.out_bias) in.out_bias = make_bell(Type::kF32, {c.classes}, c.seed, 4, 0.125f);
-  return in;
-}
-
-double sigmoid(double x) {
-  return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x));
-}
-
-// v = M y + bias with the errors of y carried along. `first` is the row of
-// `m` where the matrix begins.
-void affine(const HostTensor& m, int64_t first, int64_t rows, const HostTensor& bias,
-            int64_t bias_at, const std::vector<double>& y, const std::vector<double>& y_error,
-            std::vector<double>* v, std::vector<double>* v_error) {
-  const int64_t n = static_cast<int64_t>(y.size());
-  v->assign(at(rows), 0);
-  v_error->assign(at(rows), 0);
-  for (int64_t i = 0; i < rows; ++i) {
-    double sum = 0, magnitude = 0, independent = 0;
-    for (int64_t j = 0; j < n; ++j) {
-      const double w = m.at(0, (first + i) * n + j);
-      const double term = w * y[at(j)];
-      sum += term;
-      magnitude += std::fabs(term);
-      independent += w * w * y_error[at(j)] * y_error[at(j)];
-    }
-    if (bias.given()) sum += bias.at(0, bias_at + i);
-    (*v)[at(i)] = sum;
-    (*v_error)[at(i)] =
-        kUnit * (sum_error(n) * magnitude + std::fabs(sum)) + kIndependent * std::sqrt(independent);
-  }
 }
 
 // A view of a matrix as one long row, so that [D,D] and [repeats,D,D] are addressed alike.
@@ -74,6 +28,55 @@ HostTensor flat(const HostTensor& t) {
   return view;
 }
 
+GateInputs make_inputs(const GateCase& c) {
+  const int64_t d = c.features.cols;
+  GateInputs in;
+  in.features = make_matrix(c.features, c.seed, 0);
+  if (c.kind != EXN_GATE_LINEAR) in.hidden_weight = make_matrix(c.hidden_weight(), c.seed, 1);
+  if (c.kind == EXN_GATE_RESIDUAL) {
+    if (c.hidden_bias) in.hidden_bias = make_bell(Type::kF32, {d}, c.seed, 2, 0.125f);
+  }
+  if (c.kind == EXN_GATE_TANH) {
+    in.hidden_weight.shape = {c.repeats, d, in.hidden_weight.cols};
+    in.hidden_weight = flat(in.hidden_weight);
+    if (c.hidden_bias) in.hidden_bias = make_bell(Type::kF32, {c.repeats, d}, c.seed, 2, 0.125f);
+  }
+  in.out_weight = make_matrix(c.out_weight(), c.seed, 3);
+  if (c.out_bias) in.out_bias = make_bell(Type::kF32, {c.classes}, c.seed, 4, 0.125f);
+  return in;
+}
+
+double sigmoid(double x) {
+  return x >= 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x));
+}
+
+// v = M y + bias with the errors of y carried along. `first` is the row of
+// `m` where the matrix begins.
+void affine(const Matrix& m, int64_t first, int64_t rows, const HostTensor& bias, int64_t bias_at,
+            const std::vector<double>& y, const std::vector<double>& y_error,
+            std::vector<double>* v, std::vector<double>* v_error) {
+  const RoundedInput rounded(y, y_error);
+  const int64_t n = static_cast<int64_t>(y.size());
+  v->assign(at(rows), 0);
+  v_error->assign(at(rows), 0);
+  for (int64_t i = 0; i < rows; ++i) {
+    const auto begin = m.rows[0].begin() + (first + i) * n;
+    const std::vector<double> w(begin, begin + n);
+    double sum = 0, magnitude = 0, independent = 0;
+    for (size_t j = 0; j < w.size(); ++j) {
+      const double term = w[j] * y[j];
+      sum += term;
+      magnitude += std::fabs(term);
+      independent += w[j] * w[j] * y_error[j] * y_error[j];
+    }
+    if (bias.given()) sum += bias.at(0, bias_at + i);
+    (*v)[at(i)] = sum;
+    (*v_error)[at(i)] =
+        kUnit * (sum_error(n) * magnitude + std::fabs(sum)) + kIndependent * std::sqrt(independent);
+    if (m.quantised) rounded.meet(w, &(*v)[at(i)], &(*v_error)[at(i)]);
+  }
+}
+
 Expected probability_of(const std::vector<double>& o, const std::vector<double>& o_error) {
   const double x = o.size() == 1 ? o[0] : o[1] - o[0];
   const double e = o.size() == 1 ? o_error[0] : o_error[0] + o_error[1] + 2 * kUnit * std::fabs(x);
@@ -82,15 +85,18 @@ Expected probability_of(const std::vector<double>& o, const std::vector<double>&
   return {p, moved + (8 + std::fabs(x) * (1 - p)) * kUnit * p + smallest(Type::kF32)};
 }
 
-Expected gate_row(const GateCase& c, const GateInputs& in, const HostTensor& hidden,
-                  const HostTensor& head, int64_t row) {
+// What comes of an infinity depends on the order of operations.
+const Expected kAnything = {0, kInf};
+
+Expected gate_row(const GateCase& c, const GateInputs& in, const Matrix& hidden, const Matrix& head,
+                  int64_t row) {
   std::vector<double> y = row_of<double>(in.features, row), y_error(y.size(), 0), v, v_error;
   const bool nan_input = std::any_of(y.begin(), y.end(), [](double x) { return std::isnan(x); });
   const bool inf_input = std::any_of(y.begin(), y.end(), [](double x) { return std::isinf(x); });
-  if (nan_input) return nan();
-  if (inf_input) return {0, std::numeric_limits<double>::infinity()};
   const int64_t d = in.features.cols;
-  const int32_t repeats = c.kind == EXN_GATE_LINEAR ? 0 : c.repeats;
+  const int32_t repeats = c.hidden_layers();
+  if (nan_input || (inf_input && (repeats > 0 ? hidden : head).quantised)) return nan();
+  if (inf_input) return kAnything;
   for (int32_t k = 0; k < repeats; ++k) {
     const bool tanh = c.kind == EXN_GATE_TANH;
     affine(hidden, tanh ? k * d : 0, d, in.hidden_bias, tanh ? k * d : 0, y, y_error, &v, &v_error);
@@ -112,9 +118,15 @@ Expected gate_row(const GateCase& c, const GateInputs& in, const HostTensor& hid
 }  // namespace
 
 std::vector<Expected> gate_oracle(const GateCase& c, const GateInputs& in) {
-  const HostTensor hidden = flat(in.hidden_weight), head = flat(in.out_weight);
+  const Matrix hidden = matrix_of(flat(in.hidden_weight)), head = matrix_of(flat(in.out_weight));
   GateInputs flattened = in;
   if (in.hidden_bias.given()) flattened.hidden_bias = flat(in.hidden_bias);
+  const auto has = [&](const char* fill) {
+    return (c.hidden_layers() > 0 && c.hidden_weight().fill == fill) || c.out_weight().fill == fill;
+  };
+  const auto rows = static_cast<size_t>(in.features.rows);
+  if (has("nan")) return std::vector<Expected>(rows, nan());
+  if (has("pinf") || has("ninf")) return std::vector<Expected>(rows, kAnything);
   std::vector<Expected> out;
   for (int64_t r = 0; r < in.features.rows; ++r) {
     out.push_back(gate_row(c, flattened, hidden, head, r));
@@ -138,7 +150,7 @@ Case make_case(const GateCase& c) {
     const DLTensor* prob = instance->output("prob", Type::kF32, {c.features.rows});
     const exn_gate_params params = {sizeof params, features,        hidden_weight,  hidden_bias,
                                     out_weight,    out_bias,        prob,           c.kind,
-                                    c.repeats,     EXN_BLOCKS_NONE, EXN_BLOCKS_NONE};
+                                    c.repeats,     in.hidden_weight.blocks, in.out_weight.blocks};
     instance->call(EXN_TEST_OP(gate), params);
     return instance;
   };
@@ -147,25 +159,25 @@ Case make_case(const GateCase& c) {
     return first_of({compare("prob", oracle(), got[0]), compare_range("prob", 0, 1, got[0])});
   };
   const int64_t dim = c.features.cols;
-  const int64_t hidden = c.kind == EXN_GATE_LINEAR || c.repeats == 0 ? 0
-                         : c.kind == EXN_GATE_TANH                   ? c.repeats * dim * dim
-                                                                     : dim * dim;
+  const double hidden = c.hidden_layers() > 0 ? weight_bytes(c.hidden_weight()) : 0;
   result.compulsory_bytes =
-      passes_over_weights(c.features.rows) * bytes_of(hidden + c.classes * dim, c.weight_type) +
+      passes_over_weights(c.features.rows) * (hidden + weight_bytes(c.out_weight())) +
       bytes_of(c.features.rows * dim, c.features.type) + bytes_of(c.features.rows, Type::kF32);
   result.description = {{"rows", text(c.features.rows)},
                         {"dim", text(dim)},
                         {"dtype", quoted(name_of(c.features.type))},
                         {"kind", text(c.kind)},
-                        {"weight_dtype", quoted(name_of(c.weight_type))},
+                        {"weight_dtype", quoted(weight_name(c.weights[0]))},
                         {"repeats", text(c.repeats)},
                         {"classes", text(c.classes)}};
   return result;
 }
 
 void describe(Maker& m, exn_gate_params& p) {
-  const Dim rows = m.dim("rows", 0, 4, 66), columns = m.dim("columns", 1, 30, 130),
-            outputs = m.dim("outputs", 1, 2, 2);
+  const Dim rows = m.dim("rows", 0, 4, 66), outputs = m.dim("outputs", 1, 2, 2);
+  const BlockFormat* const hidden = m.blocks(FIELD(hidden_blocks));
+  const BlockFormat* const out = m.blocks(FIELD(out_blocks));
+  const Dim columns = m.columns({hidden, out}, "columns", 1, 30, 130);
   m.in(FIELD(features), m.type(kFloats), {rows, columns}, kRows);
   const int32_t kind = m.choice(FIELD(kind), EXN_GATE_LINEAR, EXN_GATE_TANH);
   const Dim repeats = m.dim("repeats", 0, 3, 5);
@@ -176,16 +188,14 @@ void describe(Maker& m, exn_gate_params& p) {
     m.none(FIELD(hidden_weight));
     m.none(FIELD(hidden_bias));
   } else if (kind == EXN_GATE_RESIDUAL) {
-    m.in(FIELD(hidden_weight), m.type(kFloats), {columns, columns}, needed);
+    m.weights(FIELD(hidden_weight), hidden, m.type(kFloats), {columns, columns}, needed);
     m.in(FIELD(hidden_bias), kF32, {columns}, kOptional);
   } else {
-    m.in(FIELD(hidden_weight), m.type(kFloats), {repeats, columns, columns}, needed);
+    m.weights(FIELD(hidden_weight), hidden, m.type(kFloats), {repeats, columns, columns}, needed);
     m.in(FIELD(hidden_bias), kF32, {repeats, columns}, kOptional);
   }
-  m.in(FIELD(out_weight), m.type(kFloats), {outputs, columns}, kRows);
+  m.weights(FIELD(out_weight), out, m.type(kFloats), {outputs, columns});
   m.in(FIELD(out_bias), kF32, {outputs}, kOptional);
-  m.zero(FIELD(hidden_blocks));
-  m.zero(FIELD(out_blocks));
   m.out(FIELD(prob), kF32, {rows});
 }
 

@@ -10,13 +10,20 @@ namespace exn::test {
 
 struct GateCase : CaseBase {
   MatrixSpec features;
-  Type weight_type = Type::kF32;
-  float weight_scale = 1;
+  std::vector<MatrixSpec> weights = {MatrixSpec()};  // of hidden_weight and out_weight in turn
   int32_t kind = EXN_GATE_LINEAR;
   int32_t repeats = 0;
   bool hidden_bias = false;
   int64_t classes = 1;
   bool out_bias = false;
+
+  // Times the hidden part is applied.
+  int32_t hidden_layers() const { return kind == EXN_GATE_LINEAR ? 0 : repeats; }
+  MatrixSpec hidden_weight() const {
+    const int64_t matrices = kind == EXN_GATE_TANH ? repeats : 1;
+    return sized(weights, 0, matrices * features.cols, features.cols);
+  }
+  MatrixSpec out_weight() const { return sized(weights, 1, classes, features.cols); }
 };
 
 struct GateInputs {

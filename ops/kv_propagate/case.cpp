@@ -21,8 +21,7 @@ std::vector<KvPropagateCase> kv_propagate_cases() {
     cache.page = row.integer("page");
     cache.dim = row.integer("head_dim");
     cache.type = row.type("cache");
-    c->weight = read_matrix(row, "weight", "heads", "dim");
-    c->weight.rows = cache.columns();
+    c->weights = read_matrices(row, "weight");
     c->bias = row.flag("bias");
     c->layers = row.integer("layers");
     c->first_layer = row.integer("first_layer");
@@ -70,8 +69,8 @@ KvLayerInputs make_layer(const KvPropagateCase& c, int64_t layer) {
   const int64_t width = c.cache.columns(), dim = c.hidden.cols;
   KvLayerInputs in;
   in.index = static_cast<int32_t>(c.first_layer + layer * c.layer_step);
-  in.k_weight = make_matrix(c.weight, c.seed, stream);
-  in.v_weight = make_matrix(c.weight, c.seed, stream + 1);
+  in.k_weight = make_matrix(c.k_weight(layer), c.seed, stream);
+  in.v_weight = make_matrix(c.v_weight(layer), c.seed, stream + 1);
   if (c.bias) {
     in.k_bias = make_bell(Type::kF32, {width}, c.seed, stream + 2, 0.25f);
     in.v_bias = make_bell(Type::kF32, {width}, c.seed, stream + 3, 0.25f);
@@ -141,12 +140,13 @@ void round_values(Type type, Values* values) {
 KvLayerExpected layer_oracle(const KvPropagateCase& c, const KvPropagateInputs& in, size_t entry) {
   const KvLayerInputs& layer = in.layers[entry];
   const Matrix k_weight = matrix_of(layer.k_weight), v_weight = matrix_of(layer.v_weight);
-  KvLayerExpected expected = {unchanged(layer.cache.k), unchanged(layer.cache.v)};
+  KvLayerExpected expected = {unchanged(layer.cache.k), unchanged(layer.cache.v),
+                              k_weight.quantised};
   for (int64_t r = 0; r < c.hidden.rows; ++r) {
     if (!in.owes(entry, r)) continue;
     Values x = exact_values(in.hidden, r);
     normalise(&x, c.norm, c.norm_eps, layer.norm_weight, layer.norm_bias);
-    if (c.hidden.type == c.weight.type && is_16_bit(c.hidden.type)) {
+    if (c.hidden.type == c.k_weight(0).type && is_16_bit(c.hidden.type)) {
       round_values(c.hidden.type, &x);
     }
     Values k = projected(k_weight, layer.k_bias, x);
@@ -188,6 +188,8 @@ exn_kv_layer layer_on(Instance* instance, const KvPropagateCase& c, const KvLaye
   layer.k_bias = instance->input(in.k_bias);
   layer.v_weight = instance->input(in.v_weight);
   layer.v_bias = instance->input(in.v_bias);
+  layer.k_blocks = static_cast<int16_t>(in.k_weight.blocks);
+  layer.v_blocks = static_cast<int16_t>(in.v_weight.blocks);
   layer.cache = in_out_cache(instance, c.cache, in.cache, "layer " + text(in.index) + " ");
   layer.index = in.index;
   return layer;
@@ -219,10 +221,15 @@ std::unique_ptr<Instance> instantiate(const KvPropagateCase& c, const KvPropagat
 }
 
 Complaint judge(const std::vector<KvLayerExpected>& expected, const Outputs& got) {
+  const bool quantised = expected[0].quantised;
+  const auto side = [&](const char* name, const std::vector<Expected>& values,
+                        const HostTensor& cache) {
+    return compare(name, values, quantised ? without_infinities(values, cache) : cache);
+  };
   Complaint complaint;
   for (size_t i = 0; i < expected.size() && complaint.empty(); ++i) {
-    complaint = first_of(
-        {compare("k", expected[i].k, got[2 * i]), compare("v", expected[i].v, got[2 * i + 1])});
+    complaint =
+        first_of({side("k", expected[i].k, got[2 * i]), side("v", expected[i].v, got[2 * i + 1])});
     if (!complaint.empty()) complaint = "entry " + text(static_cast<int64_t>(i)) + " " + complaint;
   }
   return complaint;
@@ -237,8 +244,10 @@ double compulsory_bytes(const KvPropagateCase& c) {
   for (size_t entry = 0; entry < in.layers.size(); ++entry) {
     int64_t owed = 0;
     for (int64_t r = 0; r < c.hidden.rows; ++r) owed += in.owes(entry, r);
-    bytes += 2 * passes_over_weights(owed) * bytes_of(c.weight.rows * c.weight.cols, c.weight.type);
-    bytes += 2 * bytes_of(owed * c.weight.rows, c.cache.type);
+    const auto layer = static_cast<int64_t>(entry);
+    bytes += passes_over_weights(owed) *
+             (weight_bytes(c.k_weight(layer)) + weight_bytes(c.v_weight(layer)));
+    bytes += 2 * bytes_of(owed * c.cache.columns(), c.cache.type);
   }
   return bytes;
 }
@@ -256,7 +265,7 @@ Case make_case(const KvPropagateCase& c) {
                         {"head_dim", text(c.cache.dim)},
                         {"layers", text(c.layers)},
                         {"dtype", quoted(name_of(c.hidden.type))},
-                        {"weight_dtype", quoted(name_of(c.weight.type))},
+                        {"weight_dtype", quoted(weight_name(c.k_weight(0)))},
                         {"cache_dtype", quoted(name_of(c.cache.type))},
                         {"norm", text(c.norm)},
                         {"pairs", text(c.pairs)},
@@ -265,10 +274,29 @@ Case make_case(const KvPropagateCase& c) {
   return result;
 }
 
+// Of formats of which one may be null.
+bool shorter(const BlockFormat* a, const BlockFormat* b) {
+  const auto elements = [](const BlockFormat* f) { return f == nullptr ? 0 : f->elements; };
+  return elements(a) < elements(b);
+}
+
 void describe(Maker& m, exn_kv_propagate_params& p) {
   constexpr CacheNames kNames = CACHE_NAMES("layers[].cache");
-  const Dim rows = m.dim("rows", 0, 3, 66), columns = m.dim("columns", 1, 20, 130);
-  const Dim count = m.count(1, 2, 3);
+  const Dim rows = m.dim("rows", 0, 3, 66), count = m.count(1, 2, 3);
+  exn_kv_layer* layers = m.array(FIELD(layers), count.size);
+#define LAYER(field) q.layers.field, "layers[]." #field
+  struct Layer {
+    exn_kv_layer& layers;
+  };
+  const BlockFormat *k_blocks[3], *v_blocks[3];
+  for (int64_t j = 0; j < count.size; ++j) {
+    Layer q{layers[j]};
+    k_blocks[j] = j == 0 ? m.blocks(LAYER(k_blocks)) : m.blocks_as(k_blocks[0], LAYER(k_blocks));
+    v_blocks[j] = m.blocks_as(k_blocks[0], LAYER(v_blocks));
+  }
+  const Dim columns = m.columns({*std::max_element(k_blocks, k_blocks + count.size, shorter),
+                                 *std::max_element(v_blocks, v_blocks + count.size, shorter)},
+                                "columns", 1, 20, 130);
   const CacheShape c = cache_shape(m, kNames);
   const Dim width = m.derived(times(c.heads.size, c.dim.size));
   m.in(FIELD(hidden), m.type(kFloats), {rows, columns}, kRows);
@@ -294,28 +322,21 @@ void describe(Maker& m, exn_kv_propagate_params& p) {
   const int32_t norm = m.choice(FIELD(norm), EXN_NORM_NONE, EXN_NORM_LAYER);
   m.real(FIELD(norm_eps), Domain::kNotNegative);
   const TypeOf weights = m.type(kFloats);
-  exn_kv_layer* layers = m.array(FIELD(layers), count.size);
-  const auto describe_layer = [&](exn_kv_layer& layer, int64_t index) {
-    struct {
-      exn_kv_layer& layers;
-    } q{layer};
+  for (int64_t j = 0; j < count.size; ++j) {
+    Layer q{layers[j]};
     CacheShape own = c;  // layers may differ in their slots
     own.run = m.derived(c.run.size);
     own.blocks = m.derived(c.blocks.size);
     own.pages = m.derived(c.pages.size);
-#define LAYER(field) q.layers.field, "layers[]." #field
     norm_of(m, norm, LAYER(norm_weight), LAYER(norm_bias), columns);
-    m.in(LAYER(k_weight), weights, {width, columns}, kRows);
+    m.weights(LAYER(k_weight), k_blocks[j], weights, {width, columns});
     m.in(LAYER(k_bias), kF32, {width}, kOptional);
-    m.in(LAYER(v_weight), weights, {width, columns}, kRows);
+    m.weights(LAYER(v_weight), v_blocks[j], weights, {width, columns});
     m.in(LAYER(v_bias), kF32, {width}, kOptional);
-    cache(m, layer.cache, kNames, own, Role::kInOut);
-    m.integer(LAYER(index), index, 0, 7);
-    m.zero(LAYER(k_blocks));
-    m.zero(LAYER(v_blocks));
+    cache(m, q.layers.cache, kNames, own, Role::kInOut);
+    m.integer(LAYER(index), 2 * j + 1, 0, 7);
+  }
 #undef LAYER
-  };
-  for (int64_t j = 0; j < count.size; ++j) describe_layer(layers[j], 2 * j + 1);
 }
 
 const Described kDescribed = EXN_DESCRIBED(kv_propagate);

@@ -10,8 +10,8 @@ namespace exn::test {
 
 struct KvPropagateCase : CaseBase {
   MatrixSpec hidden;
-  MatrixSpec weight;   // of each Wk and Wv
-  CacheSpec cache;     // of each layer
+  std::vector<MatrixSpec> weights = {MatrixSpec()};  // of Wk and Wv of each layer in turn
+  CacheSpec cache;                                   // of each layer
   int64_t layers = 1;  // J
   int64_t first_layer = 0;
   int64_t layer_step = 1;
@@ -27,6 +27,14 @@ struct KvPropagateCase : CaseBase {
   std::string exits = "mixed";
   bool slot_per_layer = false;
   bool slots_off = false;
+
+  MatrixSpec k_weight(int64_t layer) const { return weight(2 * layer); }
+  MatrixSpec v_weight(int64_t layer) const { return weight(2 * layer + 1); }
+
+ private:
+  MatrixSpec weight(int64_t which) const {
+    return sized(weights, which, cache.columns(), hidden.cols);
+  }
 };
 
 std::vector<KvPropagateCase> kv_propagate_cases();
@@ -53,6 +61,7 @@ KvPropagateInputs make_inputs(const KvPropagateCase& c);
 struct KvLayerExpected {
   std::vector<Expected> k;
   std::vector<Expected> v;
+  bool quantised = false;  // weights
 };
 
 std::vector<KvLayerExpected> kv_propagate_oracle(const KvPropagateCase& c,

@@ -95,7 +95,7 @@ TEST(KvPropagateTables, RowsAreInEveryState) {
 KvPropagateCase sample(int32_t layout = EXN_KV_HEAD_MAJOR) {
   KvPropagateCase c;
   c.hidden = {4, 12, Type::kF32, 0, 0, "normal", 1, "-"};
-  c.weight = {16, 12, Type::kF32, 0, 0, "normal", 0.25f, "-"};
+  c.weights[0].scale = 0.25f;
   c.cache = little_cache(layout);
   c.cache.slots = 6;
   c.layers = 2;
@@ -486,6 +486,60 @@ TEST(KvPropagateMisuse, TensorsOfAllLayers) {
   spoil.overlap(t.of(first.cache.k), "layers[0].cache.k", *t.of(last.cache.block_table),
                 "overlaps ");
   spoil.overlap(t.of(middle.cache.k), "layers[63].cache.k", *t.of(t.params.hidden), "overlaps ");
+}
+
+TEST(KvPropagateMisuse, Blocks) {
+  KvPropagateCase c = sample();
+  c.hidden.cols = 64;
+  c.weights.clear();
+  for (int32_t tag : {EXN_BLOCKS_Q4_0, EXN_BLOCKS_Q8_0, EXN_BLOCKS_Q5_1, EXN_BLOCKS_Q4_1}) {
+    c.weights.push_back({0, 0, Type::kU8, 0, 0, "normal", 0.25f, "-", tag});
+  }
+  Sample t(c);
+  const std::vector<Placed*>& written = t.instance->written();
+  ASSERT_EQ(exn_kv_propagate_supported(&t.params), EXN_OK) << exn_last_error();
+  const std::vector<exn_kv_layer> good = t.layers;
+  const auto spoilt = [&](const Words& words) {
+    expect_refused(kOp, t.params, written, EXN_INVALID_ARGUMENT, words);
+    std::copy(good.begin(), good.end(), t.layers.begin());
+  };
+  Placed floats(kCpu, normal(Type::kF32, {16, 64}));
+  for (size_t j : {size_t{0}, size_t{1}}) {
+    SCOPED_TRACE(j);
+    exn_kv_layer& layer = t.layers[j];
+    const std::string of = "layers[" + std::to_string(j) + "].";
+    for (auto [weight, blocks, name, tag] :
+         {std::tuple<const DLTensor * exn_kv_layer::*, int16_t exn_kv_layer::*, const char*,
+                     const char*>{&exn_kv_layer::k_weight, &exn_kv_layer::k_blocks, "k_weight",
+                                  "k_blocks"},
+          {&exn_kv_layer::v_weight, &exn_kv_layer::v_blocks, "v_weight", "v_blocks"}}) {
+      for (int wrong : {-1, 1, 9, 15, INT16_MAX, INT16_MIN}) {
+        layer.*blocks = static_cast<int16_t>(wrong);
+        spoilt({": " + of + tag + " is " + std::to_string(wrong), "2, 3, 6"});
+      }
+      layer.*blocks = EXN_BLOCKS_NONE;
+      spoilt({of + name, "u8", "f32"});
+      layer.*blocks = EXN_BLOCKS_Q6_K;
+      spoilt({"hidden", "64", of + tag, "14", "256"});
+      layer.*blocks = EXN_BLOCKS_Q5_0;
+      spoilt({of + name, "64", of + tag + " 6", "44"});
+      for (const int64_t more : {-1, 1}) {
+        int64_t& bytes = t.of(layer.*weight)->mutable_dl()->shape[1];
+        const int64_t right = bytes;
+        bytes += more;
+        const std::string wrong = std::to_string(bytes);
+        spoilt({of + name, wrong, std::to_string(right)});
+        bytes = right;
+      }
+      // Both weights of all layers have blocks, or none.
+      layer.*weight = floats.dl();
+      layer.*blocks = EXN_BLOCKS_NONE;
+      spoilt({"_weight", "u8", "f32"});
+    }
+    layer.k_weight = layer.v_weight = floats.dl();
+    layer.k_blocks = layer.v_blocks = EXN_BLOCKS_NONE;
+    spoilt({"layers[1].k_weight", "layers[0]", "u8", "f32"});
+  }
 }
 
 TEST(KvPropagateMisuse, LayersThatDiffer) {

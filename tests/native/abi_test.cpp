@@ -112,7 +112,7 @@ TEST(Misuse, ExitHead) {
   p.out.argmax = argmax.dl();
   p.out.lse = lse.dl();
   const std::vector<Placed*> written = {&argmax, &lse};
-  expect_sound_struct_sizes(kExitHead, p, written);
+  expect_sound_struct_sizes(kExitHead, p, written, offsetof(exn_exit_head_params, weight_blocks));
   Spoiler<exn_exit_head_params> spoil(kExitHead, p, written);
   spoil.required(&exn_exit_head_params::hidden, "hidden");
   spoil.required(&exn_exit_head_params::weight, "weight");
@@ -294,7 +294,7 @@ TEST(Misuse, Gate) {
                              prob.dl(),        EXN_GATE_TANH,   2,
                              EXN_BLOCKS_NONE,  EXN_BLOCKS_NONE};
   const std::vector<Placed*> written = {&prob};
-  expect_sound_struct_sizes(kGate, p, written);
+  expect_sound_struct_sizes(kGate, p, written, offsetof(exn_gate_params, hidden_blocks));
   Spoiler<exn_gate_params> spoil(kGate, p, written);
   spoil.required(&exn_gate_params::features, "features");
   spoil.required(&exn_gate_params::hidden_weight, "hidden_weight");

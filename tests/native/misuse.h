@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "blocks.h"
 #include "harness.h"
 
 namespace exn::test {
@@ -176,6 +177,28 @@ class Spoiler {
     Params p = params_;
     p.*field = wrong;
     expect_refused(op_, p, written_, EXN_INVALID_ARGUMENT, words);
+  }
+
+  // The tag beside `weight`, whose rows have blocks of `columns` elements, as `because` has.
+  void blocks(int32_t Params::* tag, const char* tag_name, Placed* weight, const char* name,
+              const char* because, int64_t columns) {
+    for (const int32_t wrong : {-1, 1, 4, 5, 9, 10, 11, 15, INT32_MAX}) {
+      value(tag, wrong, {tag_name, std::to_string(wrong), "2, 3, 6, 7, 8, 12, 13 or 14"});
+    }
+    value(tag, int32_t{EXN_BLOCKS_NONE}, {name, "u8", "f32"});
+    const int axis = weight->dl()->ndim - 1;
+    const int64_t bytes = weight->dl()->shape[axis];
+    for (const BlockFormat& format : block_formats()) {
+      if (format.tag == params_.*tag) continue;
+      Words words = {tag_name, std::to_string(format.tag), std::to_string(columns)};
+      if (columns % format.elements != 0) {
+        words.insert(words.end(), {because, std::to_string(format.elements)});
+      } else {
+        words.insert(words.end(), {name, std::to_string(bytes)});
+      }
+      value(tag, format.tag, words);
+    }
+    for (const int64_t wrong : {bytes - 1, bytes + 1, int64_t{0}}) size(weight, name, axis, wrong);
   }
 
   // `out` begins where `other` does, shifted by `bytes`.

@@ -161,6 +161,8 @@ class Check {
   Matrix compact_weights(const char* name, const DLTensor* t, std::initializer_list<int64_t> shape,
                          const char* blocks_name, int32_t blocks, const char* because,
                          int64_t columns, Need need = Need::kRequired);
+  // What blocks a field's tag stands for.
+  Blocks format(const char* name, int32_t tag);
   // Rank 1, compact.
   EXN_INLINE Vector vector(const char* name, const DLTensor* t, DTypes allowed, Role role,
                            Need need = Need::kRequired) {
@@ -309,8 +311,6 @@ class Check {
 
   static long long wide(int64_t x) { return static_cast<long long>(x); }
 
-  // A field's tag.
-  Blocks format(const char* name, int32_t tag);
   void row_of_blocks(const char* name, int64_t bytes, const char* blocks_name, Blocks blocks,
                      const char* because, int64_t columns);
 
