@@ -81,7 +81,7 @@ TEST(ExitHeadMisuse, Blocks) {
   ASSERT_EQ(exn_exit_head_supported(&p), EXN_OK) << exn_last_error();
   Spoiler<exn_exit_head_params> spoil(op, p, instance->written());
   Placed *const weight = instance->tensor(p.weight), *const hidden = instance->tensor(p.hidden),
-               *const translator = instance->tensor(p.translator_weight);
+                *const translator = instance->tensor(p.translator_weight);
   spoil.blocks(&exn_exit_head_params::weight_blocks, "weight_blocks", weight, "weight", "hidden",
                64);
   spoil.blocks(&exn_exit_head_params::translator_blocks, "translator_blocks", translator,

@@ -260,9 +260,8 @@ Case make_case(const FfnCase& c) {
   const int64_t rows = c.hidden.rows, dim = c.hidden.cols;
   const int64_t running = in().running();
   result.compulsory_bytes =
-      passes_over_weights(running) *
-          (weight_bytes(c.gate_weight()) + weight_bytes(c.up_weight()) +
-           weight_bytes(c.down_weight())) +
+      passes_over_weights(running) * (weight_bytes(c.gate_weight()) + weight_bytes(c.up_weight()) +
+                                      weight_bytes(c.down_weight())) +
       bytes_of((c.in_place ? 2 * running : 2 * rows) * dim, c.hidden.type);
   result.description = {{"rows", text(rows)},
                         {"dim", text(dim)},

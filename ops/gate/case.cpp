@@ -86,7 +86,7 @@ Expected probability_of(const std::vector<double>& o, const std::vector<double>&
 }
 
 // What comes of an infinity depends on the order of operations.
-const Expected kAnything = {0, kInf};
+const Expected kAnyProbability = {0, kInf};
 
 Expected gate_row(const GateCase& c, const GateInputs& in, const Matrix& hidden, const Matrix& head,
                   int64_t row) {
@@ -96,7 +96,7 @@ Expected gate_row(const GateCase& c, const GateInputs& in, const Matrix& hidden,
   const int64_t d = in.features.cols;
   const int32_t repeats = c.hidden_layers();
   if (nan_input || (inf_input && (repeats > 0 ? hidden : head).quantised)) return nan();
-  if (inf_input) return kAnything;
+  if (inf_input) return kAnyProbability;
   for (int32_t k = 0; k < repeats; ++k) {
     const bool tanh = c.kind == EXN_GATE_TANH;
     affine(hidden, tanh ? k * d : 0, d, in.hidden_bias, tanh ? k * d : 0, y, y_error, &v, &v_error);
@@ -126,7 +126,7 @@ std::vector<Expected> gate_oracle(const GateCase& c, const GateInputs& in) {
   };
   const auto rows = static_cast<size_t>(in.features.rows);
   if (has("nan")) return std::vector<Expected>(rows, nan());
-  if (has("pinf") || has("ninf")) return std::vector<Expected>(rows, kAnything);
+  if (has("pinf") || has("ninf")) return std::vector<Expected>(rows, kAnyProbability);
   std::vector<Expected> out;
   for (int64_t r = 0; r < in.features.rows; ++r) {
     out.push_back(gate_row(c, flattened, hidden, head, r));
@@ -148,9 +148,17 @@ Case make_case(const GateCase& c) {
     const DLTensor* out_weight = instance->input(in.out_weight);
     const DLTensor* out_bias = instance->input(in.out_bias);
     const DLTensor* prob = instance->output("prob", Type::kF32, {c.features.rows});
-    const exn_gate_params params = {sizeof params, features,        hidden_weight,  hidden_bias,
-                                    out_weight,    out_bias,        prob,           c.kind,
-                                    c.repeats,     in.hidden_weight.blocks, in.out_weight.blocks};
+    const exn_gate_params params = {sizeof params,
+                                    features,
+                                    hidden_weight,
+                                    hidden_bias,
+                                    out_weight,
+                                    out_bias,
+                                    prob,
+                                    c.kind,
+                                    c.repeats,
+                                    in.hidden_weight.blocks,
+                                    in.out_weight.blocks};
     instance->call(EXN_TEST_OP(gate), params);
     return instance;
   };

@@ -288,14 +288,14 @@ void describe(Maker& m, exn_kv_propagate_params& p) {
   struct Layer {
     exn_kv_layer& layers;
   };
-  const BlockFormat *k_blocks[3], *v_blocks[3];
+  const BlockFormat *k_blocks[3] = {}, *v_blocks[3] = {};
   for (int64_t j = 0; j < count.size; ++j) {
     Layer q{layers[j]};
     k_blocks[j] = j == 0 ? m.blocks(LAYER(k_blocks)) : m.blocks_as(k_blocks[0], LAYER(k_blocks));
     v_blocks[j] = m.blocks_as(k_blocks[0], LAYER(v_blocks));
   }
-  const Dim columns = m.columns({*std::max_element(k_blocks, k_blocks + count.size, shorter),
-                                 *std::max_element(v_blocks, v_blocks + count.size, shorter)},
+  const Dim columns = m.columns({*std::max_element(k_blocks, k_blocks + 3, shorter),
+                                 *std::max_element(v_blocks, v_blocks + 3, shorter)},
                                 "columns", 1, 20, 130);
   const CacheShape c = cache_shape(m, kNames);
   const Dim width = m.derived(times(c.heads.size, c.dim.size));

@@ -12,7 +12,7 @@ struct KvPropagateCase : CaseBase {
   MatrixSpec hidden;
   std::vector<MatrixSpec> weights = {MatrixSpec()};  // of Wk and Wv of each layer in turn
   CacheSpec cache;                                   // of each layer
-  int64_t layers = 1;  // J
+  int64_t layers = 1;                                // J
   int64_t first_layer = 0;
   int64_t layer_step = 1;
   int64_t model_layers = 1;  // L

@@ -522,7 +522,7 @@ TEST(KvPropagateMisuse, Blocks) {
       layer.*blocks = EXN_BLOCKS_Q6_K;
       spoilt({"hidden", "64", of + tag, "14", "256"});
       layer.*blocks = EXN_BLOCKS_Q5_0;
-      spoilt({of + name, "64", of + tag + " 6", "44"});
+      spoilt({of + name, "64", std::string(tag) + " 6", "44"});
       for (const int64_t more : {-1, 1}) {
         int64_t& bytes = t.of(layer.*weight)->mutable_dl()->shape[1];
         const int64_t right = bytes;

@@ -33,6 +33,9 @@ DTYPES = {"f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat1
 
 
 def dtype_of(shape, key="dtype"):
+    """PyTorch has no blocks, which other libraries unpack on the host."""
+    if shape[key] not in DTYPES:
+        raise TypeError("no PyTorch composition unpacks " + shape[key])
     return getattr(torch, DTYPES[shape[key]])
 
 
@@ -521,10 +524,7 @@ def kv_compact(shape):
 
 
 def embedding(shape):
-    """Of tables of numbers: PyTorch has no blocks, which other libraries unpack on the host."""
     out = dtype_of(shape, "out_dtype")
-    if shape["table_dtype"] not in DTYPES:
-        raise TypeError("no PyTorch composition unpacks " + shape["table_dtype"])
     table = randn(shape["vocab"], shape["cols"], dtype=dtype_of(shape, "table_dtype"))
     ids = torch.arange(shape["rows"], device="cuda")
     return lambda: F.embedding(ids, table).to(out)

@@ -189,13 +189,11 @@ class Spoiler {
     const int axis = weight->dl()->ndim - 1;
     const int64_t bytes = weight->dl()->shape[axis];
     for (const BlockFormat& format : block_formats()) {
-      if (format.tag == params_.*tag) continue;
+      const bool fits = columns % format.elements == 0;
+      if (fits && columns / format.elements * format.bytes == bytes) continue;
       Words words = {tag_name, std::to_string(format.tag), std::to_string(columns)};
-      if (columns % format.elements != 0) {
-        words.insert(words.end(), {because, std::to_string(format.elements)});
-      } else {
-        words.insert(words.end(), {name, std::to_string(bytes)});
-      }
+      words.push_back(fits ? name : because);
+      words.push_back(std::to_string(fits ? bytes : format.elements));
       value(tag, format.tag, words);
     }
     for (const int64_t wrong : {bytes - 1, bytes + 1, int64_t{0}}) size(weight, name, axis, wrong);

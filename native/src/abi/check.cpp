@@ -310,8 +310,8 @@ void Check::row_of_blocks(const char* name, int64_t bytes, const char* blocks_na
   const BlockShape block = shape_of(blocks);
   const auto tag = static_cast<int32_t>(blocks);
   if (columns % block.elements != 0) {
-    fail_argument("%s has %lld columns, but %s is %d, whose blocks have %d elements", because,
-                  wide(columns), blocks_name, tag, block.elements);
+    fail_argument("%s is %d, whose blocks have %d elements, which do not divide the %lld of %s",
+                  blocks_name, tag, block.elements, wide(columns), because);
   } else if (bytes != columns / block.elements * block.bytes) {
     fail_argument("%s has %lld bytes in a row, but %lld columns of %s %d take %lld", name,
                   wide(bytes), wide(columns), blocks_name, tag,

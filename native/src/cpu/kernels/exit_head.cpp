@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // exit_head on the CPU: for each block of up to 64 rows, reads the weights once, V * D *
-// sizeof(element) bytes or as many blocks; the logits of a few hundred vocabulary rows at a time stay in cache and
-// are summarised there.
+// sizeof(element) bytes or V rows of blocks; the logits of a few hundred vocabulary rows at a time
+// stay in cache and are summarised there.
+#include "matrix_products.h"
 #include "normalise.h"
-#include "products.h"
 #include "stats.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -45,12 +45,7 @@ void translate(const ExitHeadArgs& a, float* from, float* to, int64_t stride, ch
     in.f32 = from;
     in.stride = stride;
     into_blocks(a.translator, rows, rounded, &in);
-    parallel_for(dim, 64, own, [&](int64_t begin, int64_t end, HeadScratch& scratch) {
-      const T* const at = row_of<T>(a.translator, begin);
-      const WeightRows<T> weight(
-          end - begin, 0, [at, pitch = a.translator.stride](int64_t w) { return at + w * pitch; });
-      row_products(weight, in, rows, dim, to + begin, stride, scratch.products);
-    });
+    matrix_products<T>(a.translator, in, rows, 64, to, stride, &own->products);
   });
   for (int64_t row = 0; row < rows; ++row) {
     float* x = to + row * stride;

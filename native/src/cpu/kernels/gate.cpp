@@ -4,7 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "products.h"
+#include "matrix_products.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
@@ -23,7 +23,6 @@ struct Forms {
 // to[r][w] = <weight row w, from row r>.
 void project(const Matrix& weight, const float* from, int64_t stride, int64_t rows, float* to,
              int64_t to_stride, const Forms& forms, ProductScratch* own) {
-  const int64_t dim = weight.cols;
   with_weight_type(weight, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     Inputs in;
@@ -35,17 +34,7 @@ void project(const Matrix& weight, const float* from, int64_t stride, int64_t ro
       for (int64_t row = 0; row < rows; ++row) order_pairs<T>(forms.ordered + row * stride, stride);
       in.f32 = forms.ordered;
     }
-    const auto run = [&](int64_t begin, int64_t end, ProductScratch& scratch) {
-      for (int64_t first = begin; first < end; first += WeightRows<T>::kMost) {
-        const int64_t size =
-            end - first < WeightRows<T>::kMost ? end - first : WeightRows<T>::kMost;
-        const T* const at = row_of<T>(weight, first);
-        const WeightRows<T> part(size, 0,
-                                 [=, pitch = weight.stride](int64_t w) { return at + w * pitch; });
-        row_products(part, in, rows, dim, to + first, to_stride, scratch);
-      }
-    };
-    parallel_for(weight.rows, 65536 / dim + 1, own, run);
+    matrix_products<T>(weight, in, rows, 65536 / weight.cols + 1, to, to_stride, own);
   });
 }
 

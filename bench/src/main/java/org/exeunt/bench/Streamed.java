@@ -63,7 +63,7 @@ final class Streamed {
                   .reduce(1, (a, b) -> a * b);
       case "gate":
         return c.text("kind").equals("residual")
-            ? (long) c.integer("dim") * c.integer("dim") * bytesOf(c.text("weight_dtype"))
+            ? matrix(c, c.integer("dim"), c.integer("dim"))
             : 0;
       case "norm":
         return (long) c.integer("rows") * c.integer("dim") * bytesOf(c.text("input"));

@@ -10,16 +10,31 @@ final class Peers {
 
   /** Whether the peers have a composition for a case. */
   static boolean offer(Cases.Listed c) {
+    return !quantised(c) && composes(c);
+  }
+
+  private static boolean quantised(Cases.Listed c) {
+    switch (c.op()) {
+      case "exit_head":
+      case "ffn":
+      case "gate":
+      case "kv_propagate":
+      case "linear":
+        return Blocks.are(c.text("weight"));
+      case "embedding":
+        return Blocks.are(c.text("table"));
+      default:
+        return false;
+    }
+  }
+
+  private static boolean composes(Cases.Listed c) {
     switch (c.op()) {
       case "row_stats":
         return !c.text("outputs").equals("all");
       case "exit_head":
         return !c.text("outputs").equals("all") && c.text("norm").equals("none")
             && c.text("shortlist").equals("-");
-      case "linear":
-        return !Blocks.are(c.text("weight"));
-      case "embedding":
-        return !Blocks.are(c.text("table"));
       case "norm":
         return c.text("norm").equals("rms") && !c.text("input").equals("f16");
       case "ffn":
