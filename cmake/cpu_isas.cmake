@@ -16,17 +16,19 @@
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set(avx2 -mavx2 -mfma -mbmi -mbmi2 -mf16c)
-  set(EXN_ISAS baseline avx2 avx512 amx)
+  set(EXN_ISAS baseline avx2 vnni avx512 amx)
   set(EXN_ISA_FLAGS_baseline "")
   set(EXN_ISA_FLAGS_avx2 ${avx2})
   # GCC 12 takes the undefined source operand of unmasked intrinsics for a mistake (GCC bug 105593).
-  set(EXN_ISA_FLAGS_avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vbmi
-    -mavx512vbmi2 -mavx512vnni -mavx512bf16 -Wno-uninitialized -Wno-maybe-uninitialized)
+  set(EXN_ISA_FLAGS_vnni ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vbmi
+    -mavx512vbmi2 -mavx512vnni -Wno-uninitialized -Wno-maybe-uninitialized)
+  set(EXN_ISA_FLAGS_avx512 ${EXN_ISA_FLAGS_vnni} -mavx512bf16)
   set(EXN_ISA_FLAGS_amx ${EXN_ISA_FLAGS_avx512} -mamx-tile -mamx-bf16)
 
   set(cpu_avx2 avx2 fma bmi1 bmi2 f16c)  # as /proc/cpuinfo spells them
-  set(cpu_avx512 ${cpu_avx2} avx512f avx512bw avx512dq avx512vl avx512vbmi
-    avx512_vbmi2 gfni avx512_vnni avx512_bf16)
+  set(cpu_vnni ${cpu_avx2} avx512f avx512bw avx512dq avx512vl avx512vbmi avx512_vbmi2 gfni
+    avx512_vnni)
+  set(cpu_avx512 ${cpu_vnni} avx512_bf16)
   set(cpu_amx ${cpu_avx512} amx_tile amx_bf16)
   set(cpu_flags "")
   if(EXISTS /proc/cpuinfo AND NOT CMAKE_CROSSCOMPILING)

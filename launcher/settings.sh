@@ -15,7 +15,8 @@ check_settings() {
   setting_is EXEUNT_THREADS '[1-9]|[1-9][0-9]|1[0-9][0-9]|2[0-4][0-9]|25[0-6]' \
     'a number from 1 to 256'
   setting_is EXEUNT_BACKEND 'cpu|cuda' 'cpu or cuda'
-  setting_is EXEUNT_ISA 'baseline|avx2|avx512|amx|neon' 'baseline, avx2, avx512, amx or neon'
+  setting_is EXEUNT_ISA 'baseline|avx2|vnni|avx512|amx|neon' \
+    'baseline, avx2, vnni, avx512, amx or neon'
   local home=${JAVA_HOME:-} major
   [[ -n $home ]] || return 0
   [[ -x $home/bin/java && -x $home/bin/javac ]] ||

@@ -144,7 +144,9 @@ EXN_API const char* exn_backend_name(int32_t backend);
 EXN_API int32_t exn_device_count(int32_t backend);
 
 /**
- * Instruction set the CPU kernels use: "baseline", "avx2", "avx512", "amx" or "neon". Static text.
+ * Instruction set the CPU kernels use: "baseline", "avx2", "vnni", "avx512", "amx" or "neon".
+ * Static text. "vnni" is "avx512" without its products of pairs of bf16, for processors before them
+ * and virtual machines that hide them.
  *
  * "amx" is "avx512", but that linear and ffn multiply prompts, which are more than 64 rows, with
  * bf16 weights in tiles, several times as fast. The library asks Linux for the registers once, when

@@ -31,6 +31,11 @@ namespace avx2 {
 extern const Kernels kernels;
 }
 #endif
+#if !defined(EXN_WITHOUT_vnni)
+namespace vnni {
+extern const Kernels kernels;
+}
+#endif
 #if !defined(EXN_WITHOUT_avx512)
 namespace avx512 {
 extern const Kernels kernels;
@@ -64,6 +69,9 @@ constexpr Choice kChoices[] = {
 #endif
 #if !defined(EXN_WITHOUT_avx512)
     {&avx512::kernels, has_avx512},
+#endif
+#if !defined(EXN_WITHOUT_vnni)
+    {&vnni::kernels, has_vnni},
 #endif
 #if !defined(EXN_WITHOUT_avx2)
     {&avx2::kernels, has_avx2},

@@ -23,6 +23,7 @@ namespace {
 
 struct Features {
   bool avx2 = false;
+  bool vnni = false;
   bool avx512 = false;
   bool tiles = false;
   char processor[24] = "";
@@ -65,11 +66,12 @@ Features detect() {
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return f;
   f.avx2 = ymm && bit(b, 5) && bit(b, 3) && bit(b, 8);
   const bool foundation = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);
-  uint32_t a1 = 0, b1, c1, d1;
-  if (a < 1 || !__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1)) return f;
   // VBMI, VBMI2, GFNI, VNNI
   const bool bytes = bit(c, 1) && bit(c, 6) && bit(c, 8) && bit(c, 11);
-  f.avx512 = f.avx2 && zmm && foundation && bytes && bit(a1, 5);
+  f.vnni = f.avx2 && zmm && foundation && bytes;
+  uint32_t a1 = 0, b1, c1, d1;
+  if (a < 1 || !__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1)) return f;
+  f.avx512 = f.vnni && bit(a1, 5);
   f.tiles = bit(d, 22) && bit(d, 24) && (saved & 0x60000) == 0x60000;
   return f;
 }
@@ -82,6 +84,7 @@ const Features& features() {
 }  // namespace
 
 bool has_avx2() { return features().avx2; }
+bool has_vnni() { return features().vnni; }
 bool has_avx512() { return features().avx512; }
 // Asks, which detect() must not: a process that forces another set goes without.
 bool has_amx() {

@@ -5,7 +5,7 @@
 // in L1.
 #include "block_products.h"
 
-#if defined(EXN_HAS_BF16_DOT)  // and with it VNNI
+#if defined(EXN_HAS_BYTE_DOT)
 #include "block_bytes.h"
 #else
 #include "block_words.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// AVX-512 F, BW, DQ, VL, VBMI, VBMI2, GFNI, VNNI, BF16: 16 lanes.
+// AVX-512 F, BW, DQ, VL, VBMI, VBMI2, GFNI, VNNI, and BF16 where the set has it: 16 lanes.
 #pragma once
 
 #if defined(EXN_EMULATE_AVX512)
@@ -90,6 +90,8 @@ static EXN_SIMD __m256i narrow_bf16_bits(f32v v) {
   rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
+#if defined(__AVX512BF16__) || defined(EXN_EMULATE_AVX512)
+#define EXN_HAS_BF16_DOT 1
 // VCVTNEPS2BF16 takes a third of the time, but treats subnormals as zero: those are looked for.
 static EXN_SIMD __m256i narrow_bf16(f32v v) {
   constexpr int kSubnormal = 0x20;
@@ -100,6 +102,9 @@ static EXN_SIMD __m256i narrow_bf16(f32v v) {
   return reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
 #endif
 }
+#else
+static EXN_SIMD __m256i narrow_bf16(f32v v) { return narrow_bf16_bits(v); }
+#endif
 static EXN_SIMD __m256i narrow_f16(f32v v) {
   return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
@@ -310,8 +315,7 @@ static EXN_SIMD f64v fma(f64v a, f64v b, f64v c) { return _mm512_fmadd_pd(a, b, 
 static EXN_SIMD f64v load(const double* p) { return _mm512_loadu_pd(p); }
 static EXN_SIMD void store(double* p, f64v v) { _mm512_storeu_pd(p, v); }
 
-// Dot product of 32 pairs of bf16 added to 16 lanes of f32 (VDPBF16PS: subnormals count as zero).
-#define EXN_HAS_BF16_DOT 1
+// 32 bf16.
 constexpr int kDotLanes = 32;
 using bf16v = __m512i;
 static EXN_SIMD bf16v load_pairs(const bf16* p) { return _mm512_loadu_si512(p); }
@@ -345,6 +349,8 @@ static EXN_SIMD void transpose_quarters(bf16v (&v)[4]) {
   transpose_quads(quads);
   for (int i = 0; i < 4; ++i) v[i] = _mm512_castps_si512(quads[kOrder[i]]);
 }
+#if defined(EXN_HAS_BF16_DOT)
+// Products of 32 pairs of bf16 added to 16 lanes of f32 (VDPBF16PS: subnormals count as zero).
 static EXN_SIMD f32v dot_pairs(bf16v a, bf16v b, f32v c) {
 #if defined(EXN_EMULATE_AVX512)
   return _mm512_dpbf16_ps(c, a, b);
@@ -352,6 +358,7 @@ static EXN_SIMD f32v dot_pairs(bf16v a, bf16v b, f32v c) {
   return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
 #endif
 }
+#endif
 
 // Even and odd elements of 32, widened.
 static EXN_SIMD void widen_pair(bf16v both, f32v& even, f32v& odd) {
@@ -368,6 +375,9 @@ static EXN_SIMD void load_pair(const bf16* p, f32v& even, f32v& odd) {
 static EXN_SIMD void load_pair_n(const bf16* p, int n, f32v& even, f32v& odd) {
   widen_pair(load_pairs_n(p, n), even, odd);
 }
+
+// Sums of four products of bytes: bytes.h.
+#define EXN_HAS_BYTE_DOT 1
 
 // Adds up the 64-bit words of a cache line, for the read probe.
 using probe_v = __m512i;

@@ -88,6 +88,7 @@ final class Setup {
   private static boolean machineRuns(String isa) {
     List<String> flags = switch (isa) {
       case "baseline" -> List.of();
+      case "vnni" -> List.of("avx512_vbmi2", "avx512_vnni");
       case "avx512" -> List.of("avx512_vbmi2", "avx512_bf16");
       case "amx" -> List.of("amx_bf16");
       default -> List.of(isa);

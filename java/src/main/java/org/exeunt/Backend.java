@@ -171,7 +171,7 @@ public enum Backend {
   /**
    * Instruction set of the CPU kernels in use.
    *
-   * @return "baseline", "avx2", "avx512", "amx" or "neon"
+   * @return "baseline", "avx2", "vnni", "avx512", "amx" or "neon"
    */
   public static String isa() {
     Native.require();
