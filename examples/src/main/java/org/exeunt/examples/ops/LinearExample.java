@@ -2,17 +2,19 @@
 package org.exeunt.examples.ops;
 
 import java.util.Arrays;
+import org.exeunt.BlockFormat;
 import org.exeunt.DType;
 import org.exeunt.Linear;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
-/** A projection with a bias, added to a residual stream in place. */
+/** A projection with a bias, added to a residual stream in place; and one with quantised weights. */
 public final class LinearExample {
   private LinearExample() {}
 
   // Prints
   //   [11.5, 22.0, 33.0]
+  //   [48.0]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
       Tensor input = scope.copyOf(new float[] {1, 2}, 1, 2);
@@ -27,6 +29,20 @@ public final class LinearExample {
           .out(stream)
           .runOnce();
       System.out.println(Arrays.toString(stream.toFloatArray()));
+
+      int[] block = new int[(int) BlockFormat.Q8_0.rowBytes(32)];
+      block[1] = 0x38; // the upper byte of d: 1/2
+      Arrays.fill(block, 2, block.length, 3);
+      float[] ones = new float[32];
+      Arrays.fill(ones, 1);
+      Tensor out = scope.allocate(DType.F32, 1, 1);
+      Linear.builder()
+          .input(scope.copyOf(ones, 1, 32))
+          .weight(scope.allocate(DType.U8, 1, block.length).copyFrom(block))
+          .weightBlocks(BlockFormat.Q8_0)
+          .out(out)
+          .runOnce();
+      System.out.println(Arrays.toString(out.toFloatArray()));
     }
   }
 }
