@@ -38,6 +38,7 @@ TEST(GateMisuse, Blocks) {
   p.hidden_blocks = EXN_BLOCKS_Q8_0;
   p.out_blocks = EXN_BLOCKS_Q4_1;
   ASSERT_EQ(exn_gate_supported(&p), EXN_OK) << exn_last_error();
+  hidden.mutable_dl()->strides = nullptr;  // compact whatever a size is
   const std::vector<Placed*> written = {&prob};
   Spoiler<Params> spoil(kOp, p, written);
   spoil.blocks(&Params::hidden_blocks, "hidden_blocks", &hidden, "hidden_weight", "features", 64);

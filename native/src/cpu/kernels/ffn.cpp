@@ -108,6 +108,7 @@ void gate_and_up(const FfnArgs& f, const GateAndUpInputs& x, const Active& activ
                  int64_t stride, TileProducts* own) {
   const bool gated = f.gate_weight.data != nullptr;
   const int64_t dim = f.up_weight.cols, parts = gated ? 2 : 1;
+  const int passes = gated && !x.agree() ? 2 : 1;  // with up alone behind the gate alone
   const int64_t bytes = row_bytes(f.up_weight) + (gated ? row_bytes(f.gate_weight) : 0);
   const TileGrid grid = {active.count, f.up_weight.rows,
                          weight_tile(f.up_weight.rows, bytes, kMaxTile / parts)};
@@ -115,17 +116,13 @@ void gate_and_up(const FfnArgs& f, const GateAndUpInputs& x, const Active& activ
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
       const GateAndUp<T> row_at = {f.gate_weight, f.up_weight, item};
-      const Inputs up = inputs_from(x.up, item.row);
-      if (!gated || x.agree()) {
-        const WeightRows<T> rows(row_at.count(), i + 1 < end ? row_at.after() : 0, row_at);
-        row_products(rows, up, item.rows, dim, tile.z, kMaxTile, tile.scratch);
-      } else {
-        const Inputs gate = inputs_from(x.gate, item.row);
-        const int64_t columns = item.columns;
-        const WeightRows<T> first(columns, 0, row_at);
-        row_products(first, gate, item.rows, dim, tile.z, kMaxTile, tile.scratch);
-        const WeightRows<T> second(columns, 0, [=](int64_t w) { return row_at(columns + w); });
-        row_products(second, up, item.rows, dim, tile.z + columns, kMaxTile, tile.scratch);
+      const int64_t count = row_at.count() / passes;
+      const int64_t after = passes == 1 && i + 1 < end ? row_at.after() : 0;
+      for (int pass = 0; pass < passes; ++pass) {
+        const int64_t first = pass * count;
+        const WeightRows<T> rows(count, after, [=](int64_t w) { return row_at(first + w); });
+        const Inputs in = inputs_from(pass + 1 == passes ? x.up : x.gate, item.row);
+        row_products(rows, in, item.rows, dim, tile.z + first, kMaxTile, tile.scratch);
       }
       activate_tile(f, item, tile, a, stride);
     }
