@@ -45,14 +45,13 @@ TEST(GateMisuse, Blocks) {
   spoil.blocks(&Params::out_blocks, "out_blocks", &out, "out_weight", "features", 64);
   spoil.size(&hidden, "hidden_weight", 0, 1);
   spoil.size(&hidden, "hidden_weight", 1, 63);
-  features.mutable_dl()->shape[1] = 48;
-  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT,
-                 {"features", "48", "hidden_blocks", "8", "32"});
-  features.mutable_dl()->shape[1] = 64;
   // What belongs to a weight that is not there is looked at nevertheless.
   p.kind = EXN_GATE_LINEAR;
   p.hidden_weight = nullptr;
   EXPECT_EQ(exn_gate_supported(&p), EXN_OK) << exn_last_error();
+  features.mutable_dl()->shape[1] = 48;
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"features", "48", "out_blocks", "3", "32"});
+  features.mutable_dl()->shape[1] = 64;
   p.hidden_blocks = 99;
   expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"hidden_blocks", "99"});
 }
