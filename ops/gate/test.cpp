@@ -50,7 +50,8 @@ TEST(GateMisuse, Blocks) {
   p.hidden_weight = nullptr;
   EXPECT_EQ(exn_gate_supported(&p), EXN_OK) << exn_last_error();
   features.mutable_dl()->shape[1] = 48;
-  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"features", "48", "out_blocks", "3", "32"});
+  expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT,
+                 {"features", "48", "out_blocks", "3", "32"});
   features.mutable_dl()->shape[1] = 64;
   p.hidden_blocks = 99;
   expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"hidden_blocks", "99"});

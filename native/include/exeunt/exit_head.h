@@ -17,7 +17,7 @@
  * subnormal bf16 elements, products and sums count as 0. The result of a row does not depend on the
  * other rows of the batch.
  * Quantised weights (blocks.h), of the head or of the translator, meet an f32 x that is rounded as
- * in linear.h says, whose bound holds for each logit; a row of x with an element that is not finite
+ * linear.h says, whose bound holds for each logit; a row of x with an element that is not finite
  * makes its logits NaN, a block with a scale that is not finite those of its row of W NaN or
  * infinite.
  *

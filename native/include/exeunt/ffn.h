@@ -21,8 +21,8 @@
  * subnormal bf16 weights count as 0.
  *
  * Quantised weights (blocks.h) meet an x and an a that are rounded as linear.h says, whose bound
- * holds for each of the three products; a row with an element that is not finite becomes NaN, as do
- * all rows that meet a block with a scale that is not.
+ * holds for each of the three products; a row with an element that is not finite becomes NaN. So do
+ * all with a scale of gate or up that is not; one of down makes a column of out NaN or infinite.
  *
  * Bytes that must move: the three weights once for each block of up to 64 rows that run; hidden and
  * out once.

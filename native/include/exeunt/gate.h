@@ -12,8 +12,8 @@
  *   prob = sigmoid(o) for O = 1, softmax(o)[1] for O = 2
  *
  * Everything after loading is f32. A NaN in a row gives NaN for that row. Quantised weights
- * (blocks.h) meet a y that is rounded as linear.h says, whose bound holds for each product; there an
- * infinity in a row gives NaN, too, and a scale that is not finite NaN for all rows.
+ * (blocks.h) meet a y that is rounded as linear.h says, whose bound holds for each product; an
+ * infinity in such a y gives NaN, too. A scale that is NaN gives NaN, an infinite one any prob.
  *
  * Bytes that must move: weights once for each block of up to 64 rows, features once, 4 * R written.
  */

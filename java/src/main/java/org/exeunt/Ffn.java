@@ -27,9 +27,10 @@ import org.exeunt.jni.global.exeunt;
  * rows, but for more than 64 running rows on processors with AMX, as in {@link Linear}: their sums
  * go in another order, and subnormal BF16 weights count as 0. Quantised weights ({@link
  * Builder#weightBlocks}) meet an x and an a that are rounded as in {@link Linear}, whose bound holds
- * for each of the three products; a row with an element that is not finite becomes NaN, as do all
- * rows that meet a block with a scale that is not. Bytes that must move: the three
- * weights once for each block of up to 64 rows that run, hidden and out once.
+ * for each of the three products; a row with an element that is not finite becomes NaN. So do all
+ * rows with a scale of gate or up that is not; one of down makes a column of the output NaN or
+ * infinite. Bytes that must move: the three weights once for each block of up to 64 rows that run,
+ * hidden and out once.
  *
  * <p>Errors, threads, alignment: {@link Op}. The output may be exactly the input.
  */

@@ -18,9 +18,9 @@ import org.exeunt.jni.global.exeunt;
  *
  * <p>Everything after loading is f32. A NaN in a row gives NaN for that row. Quantised weights
  * ({@link Builder#weightBlocks}) meet a y that is rounded as in {@link Linear}, whose bound holds for
- * each product; there an infinity in a row gives NaN, too, and a scale that is not finite NaN for
- * all rows. Bytes that must move:
- * the weights once for each block of up to 64 rows, the features once.
+ * each product; an infinity in such a y gives NaN, too. A scale that is NaN gives NaN, an infinite
+ * one any probability. Bytes that must move: the weights once for each block of up to 64 rows, the
+ * features once.
  *
  * <p>Errors, threads, alignment, aliasing: {@link Op}.
  */
