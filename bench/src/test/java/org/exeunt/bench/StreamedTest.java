@@ -48,7 +48,10 @@ class StreamedTest {
     assertBytes(576L / 32 * 20 * 1536, "linear", "q4_1_576x1536_r1");
     assertBytes(3L * 2 * 576 * 1536, "ffn", "model_576x1536_r1");
     assertBytes(2L * 4 * 768 * 3072, "ffn", "model_768x3072_r1_gelu");
+    assertBytes(3L * 576 / 32 * 20 * 1536, "ffn", "model_576x1536_r1_q4_1");
     assertBytes(24L * 2 * 2 * 192 * 576, "kv_propagate", "model_576_r1");
+    assertBytes(24L * 2 * 192 * 576 / 32 * 20, "kv_propagate", "model_576_r1_q4_1");
+    assertBytes(576L * 576 / 32 * 20, "gate", "bench_1x576_residual_3_q4_1");
     assertBytes(2L * 8192 * 8 * 128, "attention_scores", "bench_score_32");
     assertBytes(2L * 576 * 4096, "gather", "drop_from_bf16");
     assertBytes(2L * 4 * 1024 * 8 * 128, "gather", "kv_f32");
