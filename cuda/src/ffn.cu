@@ -38,7 +38,8 @@ struct FfnSpace {
     up.rows = down.rows = rows;
     up.parts = depth_parts(args.device, up);
     down.parts = depth_parts(args.device, down);
-    const int64_t of_up = up.parts > 1 ? up.partials() : 0;
+    const bool merges = up.parts > 1 || (gated && is_quantised(up.weight));
+    const int64_t of_up = merges ? up.partials() : 0;
     x = workspace.take<float>(rows * padded(args.hidden.cols));
     a = workspace.take<float>(rows * padded(args.up_weight.rows));
     partials = workspace.take<float>(of_up > down.partials() ? of_up : down.partials());
@@ -53,13 +54,13 @@ struct FfnSpace {
     up.output.y = a;
     up.output.y_stride = up.output.y_columns = padded(args.up_weight.rows);
     up.output.activation = activation_of(args.activation);
-    up.output.partials = up.parts > 1 ? partials : nullptr;
-    up.output.partial_stride = up.tiles() * kLinearOutputs;
+    up.output.partials = merges ? partials : nullptr;
+    up.output.partial_stride = up.partial_stride();
     down.x = a;
     down.x_stride = padded(args.up_weight.rows);
     down.row_count = count;
     down.output.partials = partials;
-    down.output.partial_stride = down.tiles() * kLinearOutputs;
+    down.output.partial_stride = down.partial_stride();
   }
 };
 
@@ -116,7 +117,7 @@ void queue_rows(const FfnArgs& args, FfnSpace space, int64_t first, cudaStream_t
     using T = type_of<decltype(tag)>;
     queue_input<T>(args, space, first, stream);
     queue_product(space.up, stream);
-    if (space.up.parts > 1) queue_merge(space.up, stream);
+    if (space.up.output.partials != nullptr) queue_merge(space.up, stream);
     queue_product(space.down, stream);
     queue_finish<T>(args, space, first, stream);
   });

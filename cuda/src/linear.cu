@@ -22,14 +22,6 @@ bool is_input(const Matrix& x, const Matrix& weight) {
          reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
 }
 
-Matrix rows_of(const Matrix& matrix, int64_t first, int64_t count) {
-  if (matrix.data == nullptr) return matrix;
-  Matrix part = matrix;
-  part.data = static_cast<char*>(matrix.data) + first * matrix.stride * size_of(matrix.dtype);
-  part.rows = count;
-  return part;
-}
-
 // The product of a whole call; a launch takes a few rows of it.
 struct LinearSpace {
   Product product;
@@ -47,7 +39,7 @@ struct LinearSpace {
     output.storage = storage_of(args.out.dtype);
     output.y_columns = args.weight.rows;
     output.residual_stride = args.residual.stride;
-    output.partial_stride = product.tiles() * product.tile_outputs();
+    output.partial_stride = product.partial_stride();
     if (product.parts > 1) output.partials = workspace.take<float>(product.partials());
   }
 };
@@ -99,7 +91,7 @@ int depth_parts(int32_t device, const Product& product) {
   const int64_t stages =
       quantised ? ceil_div(product.weight.cols, kBlockDepth)
                 : ceil_div(product.weight.cols * size_of(product.weight.dtype), kStageRowBytes);
-  const int64_t wanted = ceil_div(sm_count(device), product.tiles());
+  const int64_t wanted = ceil_div(sm_count(device), product.tiles() / product.launches());
   // Short parts spend their time on filling the pipeline. Blocks gain even so: each multiprocessor
   // has fewer of them to unpack.
   const int64_t most = quantised ? stages : stages / 2;

@@ -69,6 +69,16 @@ void dispatch_layer_rows(int64_t rows, F&& f) {
   f(std::integral_constant<int, 64>{});
 }
 
+// As dispatch_rows, for quantised weights, each format of which has kernels of its own: so there are
+// fewer sizes. More rows are several blocks of 8, which take about a quarter more time than larger
+// ones would, for unpacking.
+template <class F>
+void dispatch_block_rows(int64_t rows, F&& f) {
+  if (rows <= 1) return f(std::integral_constant<int, 1>{});
+  if (rows <= 4) return f(std::integral_constant<int, 4>{});
+  f(std::integral_constant<int, 8>{});
+}
+
 // Rows that a launch takes at most, where there may be a whole prompt of them: this bounds the
 // workspace, and what a launch leaves there stays in the L2 cache.
 constexpr int64_t kRowsAtOnce = 256;
@@ -79,10 +89,20 @@ void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const flo
 
 inline bool is_quantised(const Matrix& weight) { return weight.blocks != exn::Blocks::kNone; }
 
+// Some rows of a matrix, which may be absent.
+inline Matrix rows_of(const Matrix& matrix, int64_t first, int64_t count) {
+  if (matrix.data == nullptr) return matrix;
+  Matrix part = matrix;
+  part.data = static_cast<char*>(matrix.data) + first * matrix.stride * size_of(matrix.dtype);
+  part.rows = count;
+  return part;
+}
+
 // A product of f32 rows of padded(depth), 16-byte aligned and zero from the depth on.
 struct Product {
-  Matrix weight;  // not quantised if the product is a pair
-  Matrix second;  // optional: the product is a pair, see LinearInput
+  Matrix weight;
+  Matrix second;  // optional: the product is a pair, see LinearInput. Both have blocks, or none;
+                  // with blocks there are partial products to be merged
   const float* x = nullptr;
   int64_t x_stride = 0;
   int64_t rows = 0;
@@ -92,9 +112,16 @@ struct Product {
 
   bool paired() const { return second.data != nullptr; }
   int64_t tile_outputs() const { return is_quantised(weight) ? kBlockTile : kLinearOutputs; }
-  int64_t tiles() const { return ceil_div(weight.rows, tile_outputs() / (paired() ? 2 : 1)); }
-  int64_t partials() const { return parts * rows * tiles() * tile_outputs(); }
+  int64_t tiles() const {
+    if (!paired()) return ceil_div(weight.rows, tile_outputs());
+    return ceil_div(weight.rows, kPairOutputs) * (kLinearOutputs / tile_outputs());
+  }
+  // Each format has its own.
+  int launches() const { return paired() && second.blocks != weight.blocks ? 2 : 1; }
+  int64_t partials() const { return parts * rows * partial_stride(); }
+  int64_t partial_stride() const { return tiles() * tile_outputs(); }
 };
+static_assert(kBlockTile == kPairOutputs, "partial products of pairs lie alike");
 
 template <class W>
 LinearInput<W> input_of(const Product& product) {

@@ -7,55 +7,33 @@ namespace exn::cuda {
 namespace {
 
 template <Blocks FORMAT, int ROWS>
-void launch(const Product& product, cudaStream_t stream) {
+void launch(const Product& product, const LinearInput<uint8_t>& input, cudaStream_t stream) {
   using Shape = BlockTileShape<FORMAT, ROWS>;
-  dim3 grid = linear_grid(product.rows, ROWS, product.tiles());
+  dim3 grid = linear_grid(product.rows, ROWS, product.tiles() / input.tile_step);
   if (product.parts > 1) grid.z = static_cast<unsigned>(product.parts);
   allow_shared(linear_blocks_kernel<FORMAT, ROWS>, Shape::kSharedBytes);
   EXN_LAUNCH((linear_blocks_kernel<FORMAT, ROWS>), grid, kBlockTileThreads, Shape::kSharedBytes,
-             stream, input_of<uint8_t>(product), product.output);
+             stream, input, product.output);
 }
 
-// As with_blocks(), on the host.
-template <class F>
-void dispatch_blocks(Blocks format, F&& f) {
-  switch (format) {
-    case Blocks::kQ4_0:
-      return f(BlockFormat<Blocks::kQ4_0>{});
-    case Blocks::kQ4_1:
-      return f(BlockFormat<Blocks::kQ4_1>{});
-    case Blocks::kQ5_0:
-      return f(BlockFormat<Blocks::kQ5_0>{});
-    case Blocks::kQ5_1:
-      return f(BlockFormat<Blocks::kQ5_1>{});
-    case Blocks::kQ8_0:
-      return f(BlockFormat<Blocks::kQ8_0>{});
-    case Blocks::kQ4_K:
-      return f(BlockFormat<Blocks::kQ4_K>{});
-    case Blocks::kQ5_K:
-      return f(BlockFormat<Blocks::kQ5_K>{});
-    case Blocks::kQ6_K:
-      return f(BlockFormat<Blocks::kQ6_K>{});
-  }
-}
-
-// Fewer sizes than for other weights: each format has its own kernels. More rows are several blocks
-// of 8, which take about a quarter more time than larger ones would, for unpacking.
-template <class F>
-void dispatch_block_rows(int64_t rows, F&& f) {
-  if (rows <= 1) return f(std::integral_constant<int, 1>{});
-  if (rows <= 4) return f(std::integral_constant<int, 4>{});
-  f(std::integral_constant<int, 8>{});
+void queue_tiles(exn::Blocks blocks, const Product& product, const LinearInput<uint8_t>& input,
+                 cudaStream_t stream) {
+  with_blocks(static_cast<Blocks>(blocks), [&](auto format) {
+    dispatch_block_rows(product.rows, [&](auto rows) {
+      launch<decltype(format)::value, decltype(rows)::value>(product, input, stream);
+    });
+  });
 }
 
 }  // namespace
 
 void queue_blocks_product(const Product& product, cudaStream_t stream) {
-  dispatch_blocks(static_cast<Blocks>(product.weight.blocks), [&](auto format) {
-    dispatch_block_rows(product.rows, [&](auto rows) {
-      launch<decltype(format)::value, decltype(rows)::value>(product, stream);
-    });
-  });
+  LinearInput<uint8_t> input = input_of<uint8_t>(product);
+  if (product.launches() == 1) return queue_tiles(product.weight.blocks, product, input, stream);
+  input.tile_step = 2;
+  queue_tiles(product.weight.blocks, product, input, stream);
+  input.first_tile = 1;
+  queue_tiles(product.second.blocks, product, input, stream);
 }
 
 }  // namespace exn::cuda

@@ -162,9 +162,10 @@ struct BlockFormat {
   static constexpr Blocks value = FORMAT;
 };
 
-// Calls f(BlockFormat<...>{}).
+// Calls f(BlockFormat<...>{}), here or there.
+#pragma nv_exec_check_disable
 template <class F>
-__device__ __forceinline__ void with_blocks(Blocks format, F&& f) {
+__host__ __device__ __forceinline__ void with_blocks(Blocks format, F&& f) {
   switch (format) {
     case Blocks::kQ4_0:
       return f(BlockFormat<Blocks::kQ4_0>{});

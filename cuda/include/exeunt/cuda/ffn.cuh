@@ -2,11 +2,12 @@
 //
 // ffn: a feed-forward block that rows may skip. Kernels in order: ffn_rows_kernel, linear_kernel
 // for gate and up together [and merge_linear_kernel], linear_kernel for down, which leaves partial
-// products, ffn_finish_kernel.
+// products, ffn_finish_kernel. Quantised weights meet linear_blocks_kernel instead, gate and up in
+// one launch if they have one format, and are merged always.
 //
 // The rows that run are compacted: row r of the batch is row `rank` of what lies between the first
-// and the last kernel, and blocks of linear_kernel beyond the count leave
-// before they read a weight.
+// and the last kernel, and blocks of linear_kernel beyond the count leave before they read a
+// weight.
 #pragma once
 
 #include "linear.cuh"

@@ -36,6 +36,8 @@ constexpr int kResultPitch = kLinearOutputs + 1;  // of results in shared memory
 // each multiplication; few rows leave it with one output.
 template <class W, int ROWS>
 struct LinearShape {
+  using Element = W;  // what x may be rounded to
+  static constexpr bool kKeepsInfinities = true;
   static constexpr int kRows = ROWS < 8 ? ROWS : 8;
   static constexpr int kOutputs = ROWS <= 8 ? 1 : ROWS == 16 ? 2 : 4;
   static constexpr int kColumns = kLinearOutputs / kOutputs;  // threads along the outputs
@@ -49,6 +51,11 @@ struct LinearShape {
   static constexpr int kResultBytes = ROWS * kResultPitch * static_cast<int>(sizeof(float));
   static constexpr int kStagesBytes = kStages * kStageBytes;
   static constexpr int kSharedBytes = kStagesBytes > kResultBytes ? kStagesBytes : kResultBytes;
+
+  // Of four elements of x in a stage, in units of as many.
+  static __device__ __forceinline__ int place(int row, int quad) {
+    return row * (kDepth / 4) + quad;
+  }
 };
 
 #define EXN_LINEAR_BOUNDS(W, ROWS) \
@@ -70,11 +77,14 @@ struct LinearInput {
   const int32_t* list;  // optional: rows of W to take
   int64_t vocabulary;   // rows of W; a list entry outside is not read
   // Optional: a second matrix of N rows. A tile then holds 64 outputs, those of W and those of
-  // `second` beside them.
+  // `second` beside them; where W is quantised, tiles of the two take turns.
   const W* second = nullptr;
   int64_t second_stride = 0;
   const int32_t* row_count = nullptr;  // optional, on the device: rows that there are, at most R
   int splits = 1;  // parts into which D is cut, each of which is left to blocks of its own
+  // Where W is quantised: the tiles that a launch takes, every tile_step-th from first_tile on.
+  int tile_step = 1;
+  int first_tile = 0;
 };
 
 constexpr int kPairOutputs = kLinearOutputs / 2;  // of a tile of two matrices
@@ -157,7 +167,7 @@ struct StoredRows {
     }
   }
 
-  // Called once, while the first stages are on their way.
+  // Called by all at once, while the first stages are on their way.
   __device__ __forceinline__ void prepare() const {}
 
   // Called when what this thread copied of a stage has arrived, which it may see and change before

@@ -26,18 +26,76 @@ constexpr int kBlockOutputs = 2;  // of a lane
 // Of x in shared memory, in floats: four more for each 32 keep the lanes off one another's banks.
 constexpr int kBlockInputPitch = kBlockDepth / 32 * 36;
 
+// How rows of x come to a tile of blocks, whatever their format: as LinearShape has it.
+template <int ROWS>
+struct BlockInputShape {
+  using Element = float;
+  static constexpr bool kKeepsInfinities = false;
+  static constexpr int kThreads = kBlockTileThreads;
+  static constexpr int kDepth = kBlockDepth;
+  static constexpr int kStages = ROWS == 1 ? 3 : 2;  // of an AnyBlockTile
+
+  static __device__ __forceinline__ int place(int row, int quad) {
+    return row * (kBlockInputPitch / 4) + quad / 8 * 9 + quad % 8;
+  }
+};
+
+// How a stage of W lies in shared memory.
+struct BlockStage {
+  int elements;  // of a block
+  int bytes;     // of a block
+  int row_bytes;
+  int pieces;  // of 16 bytes that may enclose those of a row
+  int pitch;   // between rows: an odd number of pieces, so that they lie in different banks
+
+  // A piece's row; exact for the few there are.
+  constexpr __host__ __device__ int row_of(int piece) const {
+    return piece * ((65536 + pieces - 1) / pieces) >> 16;
+  }
+  constexpr __host__ __device__ int weight_bytes() const { return kBlockTile * pitch; }
+  constexpr __host__ __device__ int all_bytes(int rows) const {
+    return weight_bytes() + rows * kBlockInputPitch * static_cast<int>(sizeof(float));
+  }
+};
+
+constexpr __host__ __device__ BlockStage block_stage(Blocks format) {
+  const int elements = block_elements(format), bytes = block_bytes(format);
+  const int row_bytes = kBlockDepth / elements * bytes;
+  const int pieces = (row_bytes + 15 + 15) / 16;
+  return {elements, bytes, row_bytes, pieces, (pieces | 1) * 16};
+}
+static_assert(kBlockTile * (8 * 34 + 30) / 16 * 19 < 65536, "row_of() is exact");
+
+// A tile whose format is known when it is compiled.
 template <Blocks FORMAT, int ROWS>
 struct BlockTileShape {
-  static constexpr int kRowBytes =
-      kBlockDepth / block_elements(FORMAT) * block_bytes(FORMAT);  // of a row in a stage
-  static constexpr int kPieces = (kRowBytes + 15 + 15) / 16;       // that may enclose them
-  static constexpr int kPitch = (kPieces | 1) * 16;                // odd: rows in different banks
-  static constexpr int kWeightBytes = kBlockTile * kPitch;
-  static constexpr int kStageBytes =
-      kWeightBytes + ROWS * kBlockInputPitch * static_cast<int>(sizeof(float));
-  static constexpr int kStages = 3 * kStageBytes <= 64 * 1024 ? 3 : 2;
-  static constexpr int kSharedBytes = kStages * kStageBytes;
+  static constexpr BlockStage kStage = block_stage(FORMAT);
+  static constexpr int kStages = 3 * kStage.all_bytes(ROWS) <= 64 * 1024 ? 3 : 2;
+  static constexpr int kSharedBytes = kStages * kStage.all_bytes(ROWS);
   static_assert(ROWS * (kBlockTile + 1) * 4 <= kSharedBytes, "results fit there, too");
+
+  __device__ __forceinline__ BlockStage stage() const { return block_stage(FORMAT); }
+  template <class F>
+  __device__ __forceinline__ void with_format(F&& f) const {
+    f(BlockFormat<FORMAT>{});
+  }
+};
+
+// One of any format.
+template <int ROWS>
+struct AnyBlockTile {
+  static constexpr int kStages = BlockInputShape<ROWS>::kStages;
+
+  Blocks format;
+
+  static constexpr int shared_bytes(Blocks format) {
+    return kStages * block_stage(format).all_bytes(ROWS);
+  }
+  __device__ __forceinline__ BlockStage stage() const { return block_stage(format); }
+  template <class F>
+  __device__ __forceinline__ void with_format(F&& f) const {
+    with_blocks(format, f);
+  }
 };
 
 // The memory that pieces of W may be read from.
@@ -225,16 +283,51 @@ __device__ __forceinline__ void unit_elements(unsigned quants, const BlockScale&
 
 // ---- a tile -------------------------------------------------------------------------------------
 
-// A stage of the rows of x, by the threads that look after it together.
-template <int ROWS, class F>
-__device__ __forceinline__ void for_each_input(int count, F&& f) {
-  constexpr int kQuads = kBlockDepth / 4;
-#pragma unroll 2
-  for (int i = threadIdx.x; i < ROWS * kQuads; i += kBlockTileThreads) {
-    const int row = i / kQuads, quad = i % kQuads;
-    if (quad * 4 < count) f(row, quad * 4, row * kBlockInputPitch + quad / 8 * 36 + quad % 8 * 4);
-  }
+// Infinities become NaN: against some q they would vanish, or remain what they are.
+__device__ __forceinline__ float4 without_infinities(const float4& v) {
+  return make_float4(fmaf(v.x, 0.0f, v.x), fmaf(v.y, 0.0f, v.y), fmaf(v.z, 0.0f, v.z),
+                     fmaf(v.w, 0.0f, v.w));
 }
+
+// As StoredRows, for a tile of blocks.
+template <int ROWS>
+struct StoredBlockRows {
+  const float* x;  // what the first stage multiplies of the first row
+  int64_t stride;
+  int64_t depth;  // from there on
+  int rows;
+
+  template <class F>
+  __device__ __forceinline__ void for_each_quad(int stage, F&& f) const {
+    constexpr int kQuads = kBlockDepth / 4;
+    const int count = tile_count(static_cast<int64_t>(stage) * kBlockDepth, depth, kBlockDepth);
+#pragma unroll 2
+    for (int i = threadIdx.x; i < ROWS * kQuads; i += kBlockTileThreads) {
+      const int row = i / kQuads, quad = i % kQuads;
+      if (quad * 4 < count) f(row, quad);
+    }
+  }
+
+  __device__ __forceinline__ void begin(float4* to, int stage) const {
+    const float* const from = x + static_cast<int64_t>(stage) * kBlockDepth;
+    for_each_quad(stage, [&](int row, int quad) {
+      // Rows past the end are copies of the last one: nobody looks at their results.
+      const int64_t source = Min::apply(row, rows - 1);
+      __pipeline_memcpy_async(to + BlockInputShape<ROWS>::place(row, quad),
+                              from + source * stride + quad * 4, 16);
+    });
+  }
+
+  __device__ __forceinline__ void prepare() const {}
+
+  __device__ __forceinline__ void finish(float4* copied, int stage) const {
+    for_each_quad(stage, [&](int row, int quad) {
+      float4& v = copied[BlockInputShape<ROWS>::place(row, quad)];
+      const float zero = fmaf(v.x, 0.0f, v.y * 0.0f) + fmaf(v.z, 0.0f, v.w * 0.0f);
+      if (zero != 0.0f) v = without_infinities(v);
+    });
+  }
+};
 
 // Output `o` of a thread, in its tile.
 __device__ __forceinline__ int block_output(int o) {
@@ -242,52 +335,101 @@ __device__ __forceinline__ int block_output(int o) {
   return thread / kWarp * (kBlockTile / 4) + o * 8 + thread % kWarp / kBlockLanes;
 }
 
+// Adds the products of a lane's elements of a stage, of which there are `count` in each row. at[o]:
+// where output o begins in its row of the stage, or -1: there is none.
+template <Blocks FORMAT, int ROWS>
+__device__ __forceinline__ void add_stage(const uint8_t* weights, const float4* inputs, int count,
+                                          const int (&at)[kBlockOutputs],
+                                          float (&results)[kBlockOutputs][ROWS]) {
+  constexpr int kPitch = block_stage(FORMAT).pitch;
+  const int lane = static_cast<int>(threadIdx.x) % kBlockLanes;
+  const uint8_t* rows[kBlockOutputs];
+  BlockUnit units[kBlockOutputs];
+#pragma unroll
+  for (int o = 0; o < kBlockOutputs; ++o) {
+    rows[o] = weights + block_output(o) * kPitch;
+    if constexpr (FORMAT == Blocks::kQ4_K || FORMAT == Blocks::kQ5_K) {
+      if (at[o] >= 0) group_scales(rows[o], at[o], lane, units[o].scales);
+    }
+  }
+#pragma unroll 1
+  for (int index = 0; index < 2; ++index) {
+    if (first_element<FORMAT>(lane, index, 0) >= count) break;
+#pragma unroll
+    for (int o = 0; o < kBlockOutputs; ++o) {
+      if (at[o] >= 0) {
+        read_unit<FORMAT>(rows[o], at[o], lane, index, units[o]);
+        continue;
+      }
+      units[o].scales[0] = units[o].scales[1] = {0.0f, 0.0f};
+#pragma unroll
+      for (int i = 0; i < 8; ++i) units[o].quants[i] = 0x80808080u;
+    }
+#pragma unroll
+    for (int run = 0; run < 2; ++run) {
+      const int element = first_element<FORMAT>(lane, index, run);
+      const float4* const x = inputs + BlockInputShape<ROWS>::place(0, element / 4);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        float w[kBlockOutputs][4];
+#pragma unroll
+        for (int o = 0; o < kBlockOutputs; ++o) {
+          unit_elements<FORMAT>(units[o].quants[run * 4 + i], units[o].scales[run], w[o]);
+        }
+#pragma unroll
+        for (int r = 0; r < ROWS; ++r) {
+          const float4 v = x[BlockInputShape<ROWS>::place(r, i)];
+#pragma unroll
+          for (int o = 0; o < kBlockOutputs; ++o) {
+            results[o][r] = fmaf(w[o][0], v.x, results[o][r]);
+            results[o][r] = fmaf(w[o][1], v.y, results[o][r]);
+            results[o][r] = fmaf(w[o][2], v.z, results[o][r]);
+            results[o][r] = fmaf(w[o][3], v.w, results[o][r]);
+          }
+        }
+      }
+    }
+  }
+}
+
 // results[o][r] = <row of W for output block_output(o), row r of x>, the same in all lanes that
 // share it. `rows_of_w` points to the tile's rows of W within `bounds`, null where there is none,
-// and is complete (a barrier has passed). Rows of x are aligned to 16 bytes.
-template <Blocks FORMAT, int ROWS>
-__device__ __forceinline__ void linear_blocks_tile(const LinearInput<uint8_t>& input,
+// and is complete (a barrier has passed). `tile` is a BlockTileShape or an AnyBlockTile, `rows_of_x`
+// a StoredBlockRows, or has the same members.
+template <int ROWS, class Tile, class RowsOfX>
+__device__ __forceinline__ void linear_blocks_tile(const Tile& tile, int64_t depth,
                                                    const BlockBounds& bounds,
                                                    const uint8_t* const* rows_of_w,
-                                                   const TileRange& range, unsigned char* shared,
+                                                   const TileRange& range, const RowsOfX& rows_of_x,
+                                                   unsigned char* shared,
                                                    float (&results)[kBlockOutputs][ROWS]) {
-  using Shape = BlockTileShape<FORMAT, ROWS>;
-  const int lane = static_cast<int>(threadIdx.x) % kBlockLanes;
+  constexpr int kStages = Tile::kStages;
+  const BlockStage form = tile.stage();
   const int stages = range.stages;
 
   const auto inputs_of = [&](unsigned char* stage_base) {
-    return reinterpret_cast<float*>(stage_base + Shape::kWeightBytes);
+    return reinterpret_cast<float4*>(stage_base + form.weight_bytes());
   };
-  const auto base_of = [&](int stage) {
-    return shared + stage % Shape::kStages * Shape::kStageBytes;
-  };
+  const auto base_of = [&](int stage) { return shared + stage % kStages * form.all_bytes(ROWS); };
   const auto count_of = [&](int stage) {
     const int64_t first = static_cast<int64_t>(range.first_stage + stage) * kBlockDepth;
-    return tile_count(first, input.depth, kBlockDepth);
+    return tile_count(first, depth, kBlockDepth);
   };
   const auto begin_stage = [&](int stage) {
     unsigned char* const base = base_of(stage);
-    const int count = count_of(stage);
-    const int bytes = count / block_elements(FORMAT) * block_bytes(FORMAT);
-    const int64_t place = static_cast<int64_t>(range.first_stage + stage) * Shape::kRowBytes;
+    const int bytes = count_of(stage) / form.elements * form.bytes;
+    const int64_t place = static_cast<int64_t>(range.first_stage + stage) * form.row_bytes;
 #pragma unroll 4
-    for (int i = threadIdx.x; i < kBlockTile * Shape::kPieces; i += kBlockTileThreads) {
-      const int output = i / Shape::kPieces, piece = i % Shape::kPieces;
+    for (int i = threadIdx.x; i < kBlockTile * form.pieces; i += kBlockTileThreads) {
+      const int output = form.row_of(i), piece = i - output * form.pieces;
       const uint8_t* const row = rows_of_w[output];
       if (row == nullptr) continue;
       const uint8_t* const from = row + place;
       const int before = low_bits(from);
       if (piece * 16 >= before + bytes) continue;
-      stage_piece(base + output * Shape::kPitch + piece * 16, from + (piece * 16 - before), bounds);
+      stage_piece(base + output * form.pitch + piece * 16, from + (piece * 16 - before), bounds);
     }
-    float* const x = inputs_of(base);
-    const float* const from =
-        range.x + static_cast<int64_t>(range.first_stage + stage) * kBlockDepth;
-    for_each_input<ROWS>(count, [&](int row, int column, int to) {
-      // Rows past the end are copies of the last one: nobody looks at their results.
-      const int64_t source = Min::apply(row, range.rows - 1);
-      __pipeline_memcpy_async(x + to, from + source * input.x_stride + column, 16);
-    });
+    rows_of_x.begin(inputs_of(base), stage);
   };
 
   int before[kBlockOutputs];  // bytes of the first piece before the row, or -1: there is no row
@@ -299,81 +441,30 @@ __device__ __forceinline__ void linear_blocks_tile(const LinearInput<uint8_t>& i
     for (int r = 0; r < ROWS; ++r) results[o][r] = 0.0f;
   }
 #pragma unroll 1
-  for (int stage = 0; stage < Shape::kStages - 1; ++stage) {
+  for (int stage = 0; stage < kStages - 1; ++stage) {
     if (stage < stages) begin_stage(stage);
     __pipeline_commit();
   }
+  rows_of_x.prepare();
 #pragma unroll 1
   for (int stage = 0; stage < stages; ++stage) {
-    __pipeline_wait_prior(Shape::kStages - 2);
+    __pipeline_wait_prior(kStages - 2);
     unsigned char* const base = base_of(stage);
-    const int count = count_of(stage);
-    // An infinity among what this thread copied becomes NaN: against some q it would vanish, or
-    // remain one.
-    for_each_input<ROWS>(count, [&](int, int, int to) {
-      auto* const quad = reinterpret_cast<float4*>(inputs_of(base) + to);
-      const float4 v = *quad;
-      const float zero = fmaf(v.x, 0.0f, v.y * 0.0f) + fmaf(v.z, 0.0f, v.w * 0.0f);
-      if (zero != 0.0f) {
-        *quad = make_float4(fmaf(v.x, 0.0f, v.x), fmaf(v.y, 0.0f, v.y), fmaf(v.z, 0.0f, v.z),
-                            fmaf(v.w, 0.0f, v.w));
-      }
-    });
+    rows_of_x.finish(inputs_of(base), stage);
     // This stage is there for all, and all have left the one that is overwritten next.
     __syncthreads();
-    if (stage + Shape::kStages - 1 < stages) begin_stage(stage + Shape::kStages - 1);
+    if (stage + kStages - 1 < stages) begin_stage(stage + kStages - 1);
     __pipeline_commit();  // also when empty: the wait counts groups
 
-    const int64_t place = static_cast<int64_t>(range.first_stage + stage) * Shape::kRowBytes;
-    const uint8_t* rows[kBlockOutputs];
+    const int64_t place = static_cast<int64_t>(range.first_stage + stage) * form.row_bytes;
     int at[kBlockOutputs];
-    BlockUnit units[kBlockOutputs];
 #pragma unroll
     for (int o = 0; o < kBlockOutputs; ++o) {
-      rows[o] = base + block_output(o) * Shape::kPitch;
-      at[o] = (before[o] + static_cast<int>(place & 15)) & 15;
-      if constexpr (FORMAT == Blocks::kQ4_K || FORMAT == Blocks::kQ5_K) {
-        if (before[o] >= 0) group_scales(rows[o], at[o], lane, units[o].scales);
-      }
+      at[o] = before[o] < 0 ? -1 : (before[o] + static_cast<int>(place & 15)) & 15;
     }
-#pragma unroll 1
-    for (int index = 0; index < 2; ++index) {
-      if (first_element<FORMAT>(lane, index, 0) >= count) break;
-#pragma unroll
-      for (int o = 0; o < kBlockOutputs; ++o) {
-        if (before[o] >= 0) {
-          read_unit<FORMAT>(rows[o], at[o], lane, index, units[o]);
-          continue;
-        }
-        units[o].scales[0] = units[o].scales[1] = {0.0f, 0.0f};
-#pragma unroll
-        for (int i = 0; i < 8; ++i) units[o].quants[i] = 0x80808080u;
-      }
-#pragma unroll
-      for (int run = 0; run < 2; ++run) {
-        const int element = first_element<FORMAT>(lane, index, run);
-        const float* const x = inputs_of(base) + element / 32 * 36 + element % 32;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          float w[kBlockOutputs][4];
-#pragma unroll
-          for (int o = 0; o < kBlockOutputs; ++o) {
-            unit_elements<FORMAT>(units[o].quants[run * 4 + i], units[o].scales[run], w[o]);
-          }
-#pragma unroll
-          for (int r = 0; r < ROWS; ++r) {
-            const float4 v = *reinterpret_cast<const float4*>(x + r * kBlockInputPitch + i * 4);
-#pragma unroll
-            for (int o = 0; o < kBlockOutputs; ++o) {
-              results[o][r] = fmaf(w[o][0], v.x, results[o][r]);
-              results[o][r] = fmaf(w[o][1], v.y, results[o][r]);
-              results[o][r] = fmaf(w[o][2], v.z, results[o][r]);
-              results[o][r] = fmaf(w[o][3], v.w, results[o][r]);
-            }
-          }
-        }
-      }
-    }
+    tile.with_format([&](auto format) {
+      add_stage<decltype(format)::value>(base, inputs_of(base), count_of(stage), at, results);
+    });
   }
   __pipeline_wait_prior(0);
 #pragma unroll
@@ -389,50 +480,92 @@ __device__ __forceinline__ void linear_blocks_tile(const LinearInput<uint8_t>& i
   __syncthreads();  // `shared` is free for the caller
 }
 
-// ---- a layer ------------------------------------------------------------------------------------
-
-// Bytes: W once for each block of ROWS rows (where rows are not aligned, a piece of 16 bytes more
-// of each row and stage comes from the L2 cache), x from the L2 cache for each block of outputs, y
-// once; or 4 per product for each part of the depth. Grid: that of linear_kernel, with tiles of 64
-// outputs.
+// The same of stored rows.
 template <Blocks FORMAT, int ROWS>
-__global__ __launch_bounds__(kBlockTileThreads, ROWS == 8 ? 3 : 4) void linear_blocks_kernel(
-    LinearInput<uint8_t> input, LinearOutput output) {
-  EXN_DYN_SMEM(shared);
-  __shared__ const uint8_t* rows_of_w[kBlockTile];
-  __shared__ TilePlace place;
-  const int part = input.splits > 1 ? static_cast<int>(blockIdx.z) : 0;
-  const int64_t first_output =
-      (input.splits > 1 ? static_cast<int64_t>(blockIdx.y) : linear_tile_index()) * kBlockTile;
-  const int64_t first_row = linear_first_row(ROWS);
-  const int64_t row_end = rows_present(input);
-  if (first_row >= row_end || first_output >= input.outputs) return;
-  if (threadIdx.x == 0) place = {first_row, first_output, part};
+__device__ __forceinline__ void linear_blocks_tile(const LinearInput<uint8_t>& input,
+                                                   const uint8_t* const* rows_of_w,
+                                                   const TileRange& range, unsigned char* shared,
+                                                   float (&results)[kBlockOutputs][ROWS]) {
+  const int64_t first_column = static_cast<int64_t>(range.first_stage) * kBlockDepth;
+  const StoredBlockRows<ROWS> rows_of_x{range.x + first_column, input.x_stride,
+                                        input.depth - first_column, range.rows};
+  linear_blocks_tile(BlockTileShape<FORMAT, ROWS>(), input.depth, bounds_of(input, FORMAT),
+                     rows_of_w, range, rows_of_x, shared, results);
+}
+
+// As part_of_depth(), in stages of blocks.
+template <int ROWS>
+__device__ __forceinline__ TileRange part_of_block_depth(const LinearInput<uint8_t>& input,
+                                                         int64_t first_row, int64_t row_end,
+                                                         int part) {
+  const int64_t stages = (input.depth + kBlockDepth - 1) / kBlockDepth;
+  const auto first_stage = static_cast<int>(stages * part / input.splits);
+  return {input.x + first_row * input.x_stride, tile_count(first_row, row_end, ROWS), first_stage,
+          static_cast<int>(stages * (part + 1) / input.splits) - first_stage};
+}
+
+// Fills `rows_of_w` for a tile that begins at output `first`; complete for all when it returns.
+__device__ __forceinline__ void find_block_rows(const LinearInput<uint8_t>& input, int64_t first,
+                                                const uint8_t** rows_of_w) {
   if (threadIdx.x < kBlockTile) {
-    const int64_t row = weight_row(input, first_output + threadIdx.x);
+    const int64_t row = weight_row(input, first + threadIdx.x);
     rows_of_w[threadIdx.x] = row < 0 ? nullptr : input.weight + row * input.weight_stride;
   }
   __syncthreads();
+}
 
-  const int64_t stages = (input.depth + kBlockDepth - 1) / kBlockDepth;
-  const auto first_stage = static_cast<int>(stages * part / input.splits);
-  const TileRange range = {input.x + first_row * input.x_stride,
-                           tile_count(first_row, row_end, ROWS), first_stage,
-                           static_cast<int>(stages * (part + 1) / input.splits) - first_stage};
-  float results[kBlockOutputs][ROWS];
-  linear_blocks_tile<FORMAT, ROWS>(input, bounds_of(input, FORMAT), rows_of_w, range, shared,
-                                   results);
-  auto* const products = reinterpret_cast<float*>(shared);
+// As share_results(): [ROWS][kBlockTile + 1].
+template <int ROWS>
+__device__ __forceinline__ float* share_block_results(const float (&results)[kBlockOutputs][ROWS],
+                                                      unsigned char* shared) {
+  auto* const table = reinterpret_cast<float*>(shared);
   if (threadIdx.x % kBlockLanes == 0) {
 #pragma unroll
     for (int o = 0; o < kBlockOutputs; ++o) {
 #pragma unroll
-      for (int r = 0; r < ROWS; ++r) {
-        products[r * (kBlockTile + 1) + block_output(o)] = results[o][r];
-      }
+      for (int r = 0; r < ROWS; ++r) table[r * (kBlockTile + 1) + block_output(o)] = results[o][r];
     }
   }
   __syncthreads();
+  return table;
+}
+
+#define EXN_BLOCK_BOUNDS(ROWS) __launch_bounds__(kBlockTileThreads, (ROWS) == 8 ? 3 : 4)
+
+// ---- a layer ------------------------------------------------------------------------------------
+
+// Bytes: W once for each block of ROWS rows (where rows are not aligned, a piece of 16 bytes more
+// of each row and stage comes from the L2 cache), x from the L2 cache for each block of outputs, y
+// once; or 4 per product for each part of the depth, as there always are of a second matrix. Grid:
+// that of linear_kernel, with tiles of 64 outputs.
+template <Blocks FORMAT, int ROWS>
+__global__ void EXN_BLOCK_BOUNDS(ROWS)
+    linear_blocks_kernel(LinearInput<uint8_t> input, LinearOutput output) {
+  EXN_DYN_SMEM(shared);
+  __shared__ const uint8_t* rows_of_w[kBlockTile];
+  __shared__ TilePlace place;
+  const int part = input.splits > 1 ? static_cast<int>(blockIdx.z) : 0;
+  const int64_t tile = (input.splits > 1 ? static_cast<int64_t>(blockIdx.y) : linear_tile_index()) *
+                           input.tile_step +
+                       input.first_tile;
+  int64_t first_output = tile * kBlockTile;
+  const int64_t first_row = linear_first_row(ROWS);
+  if (threadIdx.x == 0) place = {first_row, first_output, part};
+  if (input.second != nullptr) {
+    first_output = tile / 2 * kBlockTile;
+    if (tile % 2 == 1) {
+      input.weight = input.second;
+      input.weight_stride = input.second_stride;
+    }
+  }
+  const int64_t row_end = rows_present(input);
+  if (first_row >= row_end || first_output >= input.outputs) return;
+  find_block_rows(input, first_output, rows_of_w);
+
+  const TileRange range = part_of_block_depth<ROWS>(input, first_row, row_end, part);
+  float results[kBlockOutputs][ROWS];
+  linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, shared, results);
+  const float* const products = share_block_results<ROWS>(results, shared);
   finish_tile<kBlockTileThreads, kBlockTile>(input, output, place, range.rows, products);
 }
 
