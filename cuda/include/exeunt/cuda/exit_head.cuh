@@ -2,10 +2,12 @@
 //
 // exit_head: hidden state -> [translator] -> [norm] -> LM head -> statistics of the logits, which
 // never leave the chip. Kernels in order: prepare_rows_kernel, [linear_kernel,
-// prepare_rows_kernel,] exit_head_kernel, merge_stats_kernel.
+// prepare_rows_kernel,] exit_head_kernel, merge_stats_kernel; for quantised weights
+// linear_blocks_kernel and exit_head_blocks_kernel.
 #pragma once
 
 #include "linear.cuh"
+#include "linear_blocks.cuh"
 #include "norm.cuh"
 #include "stats.cuh"
 
@@ -14,23 +16,24 @@ namespace exn::cuda {
 struct HeadOutput {
   const float* bias;  // [V], optional
   StatsOptions options;
-  StatsState* states;  // [R, tiles of 128 outputs]
+  StatsState* states;  // [R, tiles]
   int64_t tiles;
 };
 
-// What a lane knows of the four outputs of a tile that it looks after: lane, lane + 32, ...
+// What a lane knows of the outputs of a tile that it looks after: lane, lane + 32, ...
+template <int PLACES>
 struct LaneOutputs {
-  int32_t id[4];  // row of W; -1: none
-  bool exists[4];
-  float bias[4];
+  int32_t id[PLACES];  // row of W; -1: none
+  bool exists[PLACES];
+  float bias[PLACES];
 };
 
-template <class W>
-__device__ __forceinline__ LaneOutputs lane_outputs(const LinearInput<W>& input, const float* bias,
-                                                    int64_t first) {
-  LaneOutputs lane;
+template <int PLACES, class W>
+__device__ __forceinline__ LaneOutputs<PLACES> lane_outputs(const LinearInput<W>& input,
+                                                            const float* bias, int64_t first) {
+  LaneOutputs<PLACES> lane;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < PLACES; ++i) {
     const int64_t output = first + threadIdx.x % kWarp + i * kWarp;
     lane.id[i] = static_cast<int32_t>(weight_row(input, output));
     lane.exists[i] = output < input.outputs;
@@ -39,16 +42,16 @@ __device__ __forceinline__ LaneOutputs lane_outputs(const LinearInput<W>& input,
   return lane;
 }
 
-// Statistics of one row's 128 products, by one warp.
-template <class Normalizer>
+// Statistics of one row's products of a tile, by one warp.
+template <class Normalizer, int PLACES>
 __device__ __forceinline__ StatsState products_state(const float* products,
-                                                     const LaneOutputs& outputs, int count,
+                                                     const LaneOutputs<PLACES>& outputs, int count,
                                                      const StatsOptions& options) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  float z[4];
+  float z[PLACES];
   TopTwo top;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < PLACES; ++i) {
     z[i] = products[lane + i * kWarp] + outputs.bias[i];
     // A list entry outside the vocabulary makes every row invalid.
     if (outputs.id[i] < 0) z[i] = outputs.exists[i] ? NAN : -INFINITY;
@@ -60,7 +63,7 @@ __device__ __forceinline__ StatsState products_state(const float* products,
   state.second = top.second;
   state.argmax = INT_MAX;  // the smallest id, which need not be the first place
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < PLACES; ++i) {
     if (z[i] == state.largest && outputs.id[i] >= 0) {
       state.argmax = Min::apply(state.argmax, outputs.id[i]);
     }
@@ -68,6 +71,27 @@ __device__ __forceinline__ StatsState products_state(const float* products,
   accumulate<Normalizer>(z, options, count, [&](int i) { return lane + i * kWarp; }, state);
   warp_reduce_sums(state, options);
   return state;
+}
+
+// Statistics of a tile's products, [ROWS][OUTPUTS + 1] in shared memory.
+template <int THREADS, int OUTPUTS, int ROWS, class W>
+__device__ __forceinline__ void store_states(const LinearInput<W>& input, const HeadOutput& output,
+                                             int64_t first_row, int64_t tile,
+                                             const float* products) {
+  const int64_t first_output = tile * OUTPUTS;
+  const auto outputs = lane_outputs<OUTPUTS / kWarp>(input, output.bias, first_output);
+  const int count = tile_count(first_output, input.outputs, OUTPUTS);
+#pragma unroll 1
+  for (int r = static_cast<int>(threadIdx.x) / kWarp; r < ROWS; r += THREADS / kWarp) {
+    if (first_row + r >= input.rows) break;
+    const float* row = products + r * (OUTPUTS + 1);
+    const StatsState state =
+        output.options.stablemax
+            ? products_state<StableMax<float>>(row, outputs, count, output.options)
+            : products_state<FastSoftmax>(row, outputs, count, output.options);
+    if (threadIdx.x % kWarp == 0)
+      store_state(output.states + (first_row + r) * output.tiles + tile, state);
+  }
 }
 
 // Logits of 128 vocabulary rows (or list entries) for ROWS rows, and their statistics.
@@ -84,27 +108,35 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   const int64_t first_row = linear_first_row(ROWS);
   const int64_t tile = linear_tile_index();
   if (tile >= output.tiles) return;
-  const int64_t first_output = tile * kLinearOutputs;
-  find_weight_rows<W, ROWS>(input, first_output, rows_of_w);
+  find_weight_rows<W, ROWS>(input, tile * kLinearOutputs, rows_of_w);
 
   float results[Shape::kOutputs][Shape::kRows];
   linear_tile<W, ROWS>(input, rows_of_w, whole_depth<W, ROWS>(input, first_row, input.rows), shared,
                        results);
   const float* const products = share_results<W, ROWS>(results, shared);
+  store_states<Shape::kThreads, kLinearOutputs, ROWS>(input, output, first_row, tile, products);
+}
 
-  const LaneOutputs outputs = lane_outputs(input, output.bias, first_output);
-  const int count = tile_count(first_output, input.outputs, kLinearOutputs);
-#pragma unroll 1
-  for (int r = static_cast<int>(threadIdx.x) / kWarp; r < ROWS; r += Shape::kThreads / kWarp) {
-    if (first_row + r >= input.rows) break;
-    const float* row = products + r * kResultPitch;
-    const StatsState state =
-        output.options.stablemax
-            ? products_state<StableMax<float>>(row, outputs, count, output.options)
-            : products_state<FastSoftmax>(row, outputs, count, output.options);
-    if (threadIdx.x % kWarp == 0)
-      store_state(output.states + (first_row + r) * output.tiles + tile, state);
-  }
+// The same for 64 rows of quantised blocks.
+//
+// Bytes: those of W once for each block of ROWS rows, of which several find them in the L2 cache
+// (where rows are not aligned, a piece of 16 bytes more of each row and stage comes from there); x
+// from the L2 cache; 32 per (row, 64 logits) written. Grid: that of linear_blocks_kernel.
+template <Blocks FORMAT, int ROWS>
+__global__ void EXN_BLOCK_BOUNDS(ROWS)
+    exit_head_blocks_kernel(LinearInput<uint8_t> input, HeadOutput output) {
+  EXN_DYN_SMEM(shared);
+  __shared__ const uint8_t* rows_of_w[kBlockTile];
+  const int64_t first_row = linear_first_row(ROWS);
+  const int64_t tile = linear_tile_index();
+  if (tile >= output.tiles) return;
+  find_block_rows(input, tile * kBlockTile, rows_of_w);
+
+  float results[kBlockOutputs][ROWS];
+  const TileRange range = part_of_block_depth<ROWS>(input, first_row, input.rows, 0);
+  linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, shared, results);
+  const float* const products = share_block_results<ROWS>(results, shared);
+  store_states<kBlockTileThreads, kBlockTile, ROWS>(input, output, first_row, tile, products);
 }
 
 }  // namespace exn::cuda
