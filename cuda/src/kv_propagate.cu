@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <exeunt/cuda/kv_propagate.cuh>
+#include "kv_propagate.h"
 
 #include "backend.h"
 #include "dispatch.h"
 #include "kv.h"
-#include "linear.h"
 
 namespace exn::cuda {
 namespace {
@@ -18,6 +17,8 @@ PropagateLayer layer_of(const KvLayer& from) {
   to.weight[1] = from.v_weight.data;
   to.weight_stride[0] = from.k_weight.stride;
   to.weight_stride[1] = from.v_weight.stride;
+  to.format[0] = static_cast<Blocks>(from.k_weight.blocks);
+  to.format[1] = static_cast<Blocks>(from.v_weight.blocks);
   to.bias[0] = from.k_bias;
   to.bias[1] = from.v_bias;
   to.norm_weight = from.norm_weight;
@@ -52,7 +53,9 @@ PropagateTask task_of(const KvPropagateArgs& args) {
   task.heads = static_cast<int>(cache.heads);
   task.dim = static_cast<int>(cache.dim);
   task.cache = storage_of(cache.dtype);
-  task.tiles = ceil_div(2 * cache.heads * (cache.dim + cache.dim % 2), kLinearOutputs);
+  const int64_t outputs = cache.heads * (cache.dim + cache.dim % 2);
+  task.tiles = is_quantised(args.first.k_weight) ? 2 * ceil_div(outputs, kBlockTile)
+                                                 : ceil_div(2 * outputs, kLinearOutputs);
   return task;
 }
 
@@ -60,6 +63,10 @@ void queue(const KvPropagateArgs& args, cudaStream_t stream) {
   const PropagateTask task = task_of(args);
   PropagateLayers layers{};
   for (int32_t i = 0; i < args.layer_count; ++i) layers.layer[i] = layer_of(args.layer(i));
+  if (is_quantised(args.first.k_weight)) {
+    queue_blocks_propagation(task, layers, stream);
+    return;
+  }
   dispatch_float(args.first.k_weight.dtype, [&](auto tag) {
     using W = type_of<decltype(tag)>;
     dispatch_layer_rows(task.rows, [&](auto rows) {
@@ -79,9 +86,10 @@ exn_status kv_propagate(const KvPropagateArgs& args, Workspace& workspace, exn_s
   const exn_status status = check_rows(OpName::kv_propagate, "hidden", args.hidden.rows);
   if (status != EXN_OK) return status;
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::kv_propagate, "kv_propagate_kernel", [&] {
-    if (args.hidden.rows > 0) queue(args, stream_of(stream));
-  });
+  return run_on(args.device, OpName::kv_propagate,
+                "kv_propagate_kernel or kv_propagate_blocks_kernel", [&] {
+                  if (args.hidden.rows > 0) queue(args, stream_of(stream));
+                });
 }
 
 }  // namespace exn::cuda

@@ -10,6 +10,7 @@
 
 #include "kv.cuh"
 #include "linear.cuh"
+#include "linear_blocks.cuh"
 #include "norm.cuh"
 #include "rope.cuh"
 
@@ -19,6 +20,7 @@ namespace exn::cuda {
 struct PropagateLayer {
   const void* weight[2];  // [Hkv*dh,D]
   int64_t weight_stride[2];
+  Blocks format[2];          // where they have blocks
   const float* bias[2];      // [Hkv*dh], optional
   const float* norm_weight;  // [D], optional
   const float* norm_bias;    // [D], optional
@@ -55,18 +57,23 @@ struct PropagateTask {
   int heads;
   int dim;
   Storage cache;
-  int64_t tiles;  // of 128 outputs, of one layer
+  int64_t tiles;  // of one layer: of 128 outputs, or, where weights have blocks, of 64
 };
 
 // A layer's keys and, behind them, its values are taken in an order in which the two elements of a
 // pair are neighbours, so that no pair is torn apart by tiles: head by head (of an even number of
-// outputs), the pairs first.
+// outputs), the pairs first. A tile of blocks has no values behind keys, as formats may differ.
 struct HeadPlace {
   int kind;     // 0: of the keys, 1: of the values
   int head;     // -1: there is no such output
   int element;  // of the head
   int pair;     // that RoPE turns; -1: none
 };
+
+// Places of all keys, or of all values.
+__device__ __forceinline__ int64_t outputs_of_heads(const PropagateTask& task) {
+  return static_cast<int64_t>(task.heads) * (task.dim + task.dim % 2);
+}
 
 __device__ __forceinline__ HeadPlace head_place(const PropagateTask& task, int64_t output) {
   const unsigned even_dim = static_cast<unsigned>(task.dim + task.dim % 2);
@@ -161,9 +168,8 @@ __device__ __forceinline__ float4 widen_quad(const float4& raw) {
 // A block's rows of hidden, which come to shared memory as they are stored and are normalised
 // there (see StoredRows). A warp takes the same columns of all rows, or of half of them, so that it
 // copies their coefficients only once.
-template <class W, int ROWS>
+template <class Shape, int ROWS>
 struct OwedRows {
-  using Shape = LinearShape<W, ROWS>;
   static constexpr int kWarps = Shape::kThreads / kWarp;
   static constexpr int kQuads = Shape::kDepth / 4;  // of a row in a stage
   static constexpr int kWarpQuads = kQuads / kWarps > 2 ? kQuads / kWarps : 2;
@@ -252,7 +258,7 @@ struct OwedRows {
     }
 #pragma unroll 1
     for (int row = mine.first_row; row < ROWS; row += kRowStep) {
-      float4* const place = to + row * kQuads + mine.quad;
+      float4* const place = to + Shape::place(row, mine.quad);
       if (row >= shared->rows) {
         *place = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
       } else if (task.storage == Storage::kF32) {
@@ -317,7 +323,7 @@ struct OwedRows {
     load_coefficients(shared->shifts, mine, layer().norm_bias != nullptr, shifts);
 #pragma unroll 1
     for (int row = mine.first_row; row < shared->rows; row += kRowStep) {
-      float4* const place = x + row * kQuads + mine.quad;
+      float4* const place = x + Shape::place(row, mine.quad);
       const float4 quad = widened(*place);
       const Moments moments = shared->moments[row];
       float y[4] = {quad.x, quad.y, quad.z, quad.w};
@@ -325,10 +331,11 @@ struct OwedRows {
       for (int i = 0; i < 4; ++i) {
         y[i] = (y[i] - moments.mean) * moments.scale;
         if (scales) y[i] = fmaf(y[i], factors[i], shifts[i]);
-        if (task.rounds) y[i] = widen(narrow<W>(y[i]));
+        if (task.rounds) y[i] = widen(narrow<typename Shape::Element>(y[i]));
         if (i >= mine.count) y[i] = 0.0f;
       }
       *place = make_float4(y[0], y[1], y[2], y[3]);
+      if constexpr (!Shape::kKeepsInfinities) *place = without_infinities(*place);
     }
   }
 };
@@ -355,6 +362,38 @@ __device__ __forceinline__ void store_pair(const PropagateTask& task, const Prop
   if (second.head >= 0) store_as(task.cache, layer.cache[kind], at + second.element, y.y);
 }
 
+// Where a tile's outputs go, from `first` on, and their rows of weights, null where there is none.
+// `kind`: 0 or 1 leaves out the others; -1: none. Complete for all when it returns.
+template <int THREADS, int OUTPUTS, class W>
+__device__ __forceinline__ void find_places(const PropagateTask& task, const PropagateLayer& layer,
+                                            int64_t first, int kind, HeadPlace* places,
+                                            const W** rows_of_w) {
+  for (int i = threadIdx.x; i < OUTPUTS; i += THREADS) {
+    HeadPlace place = head_place(task, first + i);
+    if (kind >= 0 && place.kind != kind) place.head = -1;
+    const int64_t row = static_cast<int64_t>(place.head) * task.dim + place.element;
+    places[i] = place;
+    rows_of_w[i] = place.head < 0 ? nullptr
+                                  : static_cast<const W*>(layer.weight[place.kind]) +
+                                        row * layer.weight_stride[place.kind];
+  }
+  __syncthreads();
+}
+
+// Keys and values of a tile's products, [rows][OUTPUTS + 1] in shared memory.
+template <int THREADS, int OUTPUTS>
+__device__ __forceinline__ void store_products(const PropagateTask& task,
+                                               const PropagateLayer& layer,
+                                               const RowTarget* targets, int rows,
+                                               const HeadPlace* places, const float* products) {
+#pragma unroll 1
+  for (int i = threadIdx.x; i < rows * (OUTPUTS / 2); i += THREADS) {
+    const int row = i / (OUTPUTS / 2), n = i % (OUTPUTS / 2) * 2;
+    store_pair(task, layer, targets[row], places[n], places[n + 1],
+               products + row * (OUTPUTS + 1) + n);
+  }
+}
+
 // Bytes: each weight of a layer once for each ROWS of the rows that owe it, and none of a layer
 // that nobody owes; keys and values once. For each 128 outputs, from the L2 or L1 cache: the rows
 // twice, the layer's coefficients once. Grid: that of linear_kernel, the tiles being those of the
@@ -364,10 +403,11 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
     kv_propagate_kernel(const __grid_constant__ PropagateTask task,
                         const __grid_constant__ PropagateLayers layers) {
   using Shape = LinearShape<W, ROWS>;
+  using Rows = OwedRows<Shape, ROWS>;
   EXN_DYN_SMEM(shared);
   __shared__ const W* rows_of_w[kLinearOutputs];
   __shared__ HeadPlace places[kLinearOutputs];
-  __shared__ typename OwedRows<W, ROWS>::Shared owed;
+  __shared__ typename Rows::Shared owed;
   const int64_t tile = linear_tile_index();
   if (tile >= task.layer_count * task.tiles) return;
   const int64_t which_layer = tile / task.tiles;
@@ -379,6 +419,8 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
     owed.layer = static_cast<int>(which_layer);
     owed.rows = rows;
   }
+  find_places<Shape::kThreads, kLinearOutputs>(task, layer, tile % task.tiles * kLinearOutputs, -1,
+                                               places, rows_of_w);
 
   LinearInput<W> input;
   input.weight = static_cast<const W*>(layer.weight[0]);
@@ -388,27 +430,60 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   input.x = nullptr;
   input.x_stride = 0;
   input.depth = task.depth;
-  for (int i = threadIdx.x; i < kLinearOutputs; i += Shape::kThreads) {
-    const HeadPlace place = head_place(task, tile % task.tiles * kLinearOutputs + i);
-    const int64_t row = static_cast<int64_t>(place.head) * task.dim + place.element;
-    places[i] = place;
-    rows_of_w[i] = place.head < 0 ? nullptr
-                                  : static_cast<const W*>(layer.weight[place.kind]) +
-                                        row * layer.weight_stride[place.kind];
-  }
-  __syncthreads();
-
   float results[Shape::kOutputs][Shape::kRows];
   linear_tile<W, ROWS>(input, rows_of_w, whole_depth<W, ROWS>(input, 0, rows),
-                       OwedRows<W, ROWS>{task, layers, &owed}, shared, results);
+                       Rows{task, layers, &owed}, shared, results);
   const float* const products = share_results<W, ROWS>(results, shared);
+  store_products<Shape::kThreads, kLinearOutputs>(task, layers.layer[owed.layer], owed.targets,
+                                                  owed.rows, places, products);
+}
 
-#pragma unroll 1
-  for (int i = threadIdx.x; i < owed.rows * (kLinearOutputs / 2); i += Shape::kThreads) {
-    const int row = i / (kLinearOutputs / 2), n = i % (kLinearOutputs / 2) * 2;
-    store_pair(task, layers.layer[owed.layer], owed.targets[row], places[n], places[n + 1],
-               products + row * kResultPitch + n);
+// The same for weights of blocks, whose formats differ from tile to tile.
+//
+// Bytes: those of kv_propagate_kernel, but that the rows and coefficients are read for each 64
+// outputs; where rows of weights are not aligned, a piece of 16 bytes more of each of them and
+// stage comes from the L2 cache. Grid: the same; of a layer's tiles, those of keys come first.
+template <int ROWS>
+__global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propagate_blocks_kernel(
+    const __grid_constant__ PropagateTask task, const __grid_constant__ PropagateLayers layers) {
+  using Rows = OwedRows<BlockInputShape<ROWS>, ROWS>;
+  EXN_DYN_SMEM(shared);
+  __shared__ const uint8_t* rows_of_w[kBlockTile];
+  __shared__ HeadPlace places[kBlockTile];
+  __shared__ typename Rows::Shared owed;
+  const int64_t tile = linear_tile_index();
+  if (tile >= task.layer_count * task.tiles) return;
+  const int64_t which_layer = tile / task.tiles;
+  const PropagateLayer& layer = layers.layer[which_layer];
+  const int rows = find_targets<kBlockTileThreads, ROWS>(task, layer, which_layer,
+                                                         linear_first_row(ROWS), owed.targets);
+  if (rows == 0) return;
+  if (threadIdx.x == 0) {
+    owed.layer = static_cast<int>(which_layer);
+    owed.rows = rows;
   }
+  const int64_t tiles_of_kind = task.tiles / 2, tile_of_layer = tile % task.tiles;
+  const int kind = tile_of_layer < tiles_of_kind ? 0 : 1;
+  const int64_t outputs_of_kind = outputs_of_heads(task);
+  const int64_t first =
+      kind * outputs_of_kind + (tile_of_layer - kind * tiles_of_kind) * kBlockTile;
+  find_places<kBlockTileThreads, kBlockTile>(task, layer, first, kind, places, rows_of_w);
+
+  LinearInput<uint8_t> input;
+  input.weight = static_cast<const uint8_t*>(layer.weight[kind]);
+  input.weight_stride = layer.weight_stride[kind];
+  input.x = nullptr;
+  input.x_stride = 0;
+  input.depth = task.depth;
+  input.vocabulary = static_cast<int64_t>(task.heads) * task.dim;
+  const TileRange range = part_of_block_depth<ROWS>(input, 0, rows, 0);
+  float results[kBlockOutputs][ROWS];
+  linear_blocks_tile(AnyBlockTile<ROWS>{layer.format[kind]}, task.depth,
+                     bounds_of(input, layer.format[kind]), rows_of_w, range,
+                     Rows{task, layers, &owed}, shared, results);
+  const float* const products = share_block_results<ROWS>(results, shared);
+  store_products<kBlockTileThreads, kBlockTile>(task, layers.layer[owed.layer], owed.targets,
+                                                owed.rows, places, products);
 }
 
 }  // namespace exn::cuda
