@@ -8,7 +8,7 @@
 namespace exn::cuda {
 namespace {
 
-// The hidden layers, from `from` to the returned buffer of the two.
+// The features and the hidden layers, from `from` to the returned buffer of the two.
 const float* queue_hidden(const GateArgs& args, int32_t repeats, float* from, float* to,
                           cudaStream_t stream) {
   const int64_t d = args.features.cols;
@@ -16,9 +16,7 @@ const float* queue_hidden(const GateArgs& args, int32_t repeats, float* from, fl
   for (int32_t i = 0; i < repeats; ++i) {
     const int64_t layer =
         args.kind == EXN_GATE_TANH ? i : 0;  // RESIDUAL applies one layer again and again
-    const int64_t layer_bytes = d * d * size_of(args.hidden_weight.dtype);
-    const Matrix weight{static_cast<char*>(args.hidden_weight.data) + layer * layer_bytes,
-                        args.hidden_weight.dtype, d, d, d};
+    const Matrix weight = rows_of(args.hidden_weight, layer * d, d);
     const float* bias = args.hidden_bias != nullptr ? args.hidden_bias + layer * d : nullptr;
     const Activation activation =
         args.kind == EXN_GATE_TANH ? Activation::kTanh : Activation::kResidualSilu;
@@ -48,26 +46,41 @@ void queue_output(const GateArgs& args, const Matrix& features, cudaStream_t str
   });
 }
 
+// The same where the weight is quantised, with room for the outputs.
+void queue_blocks_output(const GateArgs& args, const float* features, float2* outputs,
+                         cudaStream_t stream) {
+  const int64_t rows = args.features.rows;
+  queue_linear(args.out_weight, features, rows, {args.out_bias, outputs, 2, Activation::kNone},
+               stream);
+  EXN_LAUNCH(gate_probability_kernel, grid_for(ceil_div(rows, kGateThreads)), kGateThreads, 0,
+             stream, static_cast<const float2*>(outputs), static_cast<int>(args.out_weight.rows),
+             rows, args.prob);
+}
+
 }  // namespace
 
 exn_status gate(const GateArgs& args, Workspace& workspace, exn_stream stream) {
   const int32_t repeats = args.kind == EXN_GATE_LINEAR ? 0 : args.repeats;
-  const exn_status status =
-      check_rows(OpName::gate, "features", repeats > 0 ? args.features.rows : 0);
+  const bool blocks = is_quantised(args.out_weight);
+  const bool prepares = repeats > 0 || blocks;
+  const exn_status status = check_rows(OpName::gate, "features", prepares ? args.features.rows : 0);
   if (status != EXN_OK) return status;
-  const int64_t elements = repeats > 0 ? args.features.rows * padded(args.features.cols) : 0;
-  float* const a = workspace.take<float>(elements);
-  float* const b = workspace.take<float>(elements);
+  const int64_t elements = args.features.rows * padded(args.features.cols);
+  float* const a = workspace.take<float>(prepares ? elements : 0);
+  float* const b = workspace.take<float>(repeats > 0 ? elements : 0);
+  float2* const outputs = workspace.take<float2>(blocks ? args.features.rows : 0);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::gate, "gate_output_kernel and its hidden layers", [&] {
+  return run_on(args.device, OpName::gate, "the kernels of gate", [&] {
     if (args.features.rows == 0) return;
+    const cudaStream_t queue = stream_of(stream);
     Matrix features = args.features;
-    if (repeats > 0) {
-      const float* hidden = queue_hidden(args, repeats, a, b, stream_of(stream));
+    if (prepares) {
+      const float* const hidden = queue_hidden(args, repeats, a, b, queue);
+      if (blocks) return queue_blocks_output(args, hidden, outputs, queue);
       features = {const_cast<float*>(hidden), DType::kF32, features.rows, features.cols,
                   padded(features.cols)};
     }
-    queue_output(args, features, stream_of(stream));
+    queue_output(args, features, queue);
   });
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // gate: small learned exit heads, features -> probability. The hidden layers are linear_kernel
-// launches on f32 rows (prepare_rows_kernel makes them); this is the output layer.
+// launches on f32 rows (prepare_rows_kernel makes them); this is the output layer, and what is left
+// of it where its weights are quantised and linear_blocks_kernel has made its outputs.
 #pragma once
 
 #include "elements.cuh"
@@ -22,6 +23,8 @@ struct GateOutputTask {
 };
 
 constexpr int kGateThreads = 128;
+
+__device__ __forceinline__ float sigmoid(float logit) { return 1.0f / (1.0f + expf(-logit)); }
 
 // Sum over one row, by one warp: lane l takes columns l, l + 32, ...
 template <class T, class W>
@@ -48,7 +51,20 @@ __global__ __launch_bounds__(kGateThreads) void gate_output_kernel(GateOutputTas
       if (task.bias != nullptr) second += task.bias[1];
       logit = second - logit;
     }
-    if (threadIdx.x % kWarp == 0) task.prob[row] = 1.0f / (1.0f + expf(-logit));
+    if (threadIdx.x % kWarp == 0) task.prob[row] = sigmoid(logit);
+  }
+}
+
+// Probabilities of outputs [rows, 2], of which there are one or two. A thread per row.
+//
+// Bytes: 8 read and 4 written for each row.
+__global__ __launch_bounds__(kGateThreads) void gate_probability_kernel(const float2* outputs,
+                                                                        int count, int64_t rows,
+                                                                        float* prob) {
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kGateThreads + threadIdx.x;
+  for (int64_t row = first; row < rows; row += static_cast<int64_t>(gridDim.x) * kGateThreads) {
+    const float2 o = outputs[row];
+    prob[row] = sigmoid(count == 2 ? o.y - o.x : o.x);
   }
 }
 
