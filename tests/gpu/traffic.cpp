@@ -33,6 +33,8 @@ constexpr const char* kProducts =
     "a softmax over all columns: products go to the workspace first, 4 * H * N written";
 constexpr const char* kSums =
     "a row of more than 8192 sums, which go to the workspace: 4 * N written";
+constexpr const char* kLayers =
+    "few weights here: what each layer makes goes to the workspace as f32, 4 * R * D";
 constexpr KnownWaste kKnownWaste[] = {
     {"exit_head", "shared_8x576x384_bf16", 1.05, kFewWeights},
     {"exit_head", "shared_64x576x384_bf16", 1.31, kFewWeights},
@@ -43,6 +45,9 @@ constexpr KnownWaste kKnownWaste[] = {
     {"linear", "q4_k_2048x2048_r8", 1.11, kPartSums},
     {"ffn", "model_576x1536_r8", 1.09, kPartSums},
     {"ffn", "model_576x1536_r8_alternate", 1.06, kPartSums},
+    {"ffn", "model_576x1536_r1_q4_1", 1.04, kPartSums},
+    {"ffn", "model_576x1536_r8_q4_1", 1.22, kPartSums},
+    {"gate", "bench_1x576_residual_3_q4_1", 1.04, kLayers},
     {"attention", "bench_decode_group_4_head", 1.06, kKeyStates},
     {"attention", "bench_decode_group_4_token", 1.06, kKeyStates},
     {"attention", "bench_decode_group_4_paged", 1.06, kKeyStates},
@@ -75,6 +80,10 @@ constexpr const char* kLayerBlocks =
     "each block of 128 outputs reads its rows twice, for their moments and to multiply them: R * 4 "
     "/ (128 * sizeof(weight)) of the weights' bytes where both are 16 bits wide, and its layer's "
     "coefficients once: 4 / (128 * sizeof(weight))";
+constexpr const char* kLayerBlockRows =
+    "each block of 64 outputs reads its rows twice, for their moments and to multiply them, and its "
+    "layer's coefficients once: (2 * R * sizeof(hidden) + 4) / 64 bytes beside each weight of half a "
+    "byte or so; a row's share of a stage comes in aligned pieces of 16 bytes";
 constexpr const char* kSkipped =
     "all rows are skipped: each thread of the products and of what follows reads how many run, 4 "
     "bytes, one answer for a warp, and leaves";
@@ -108,6 +117,7 @@ constexpr KnownWaste kKnownRequests[] = {
     {"exit_head", "shared_8x576x384_bf16", 1.21, kBlocks},
     {"exit_head", "shared_64x576x384_bf16", 2.46, kBlocks},
     {"exit_head", "shared_65x576x384_bf16", 2.26, kBlocks},
+    {"exit_head", "bench_1x576x49152_q4_1", 1.18, kBlockRows},
     {"stablemax", "gpt2_f32", 1.51, kLongRow},
     {"stablemax", "gpt2_softmax_log", 1.51, kLongRow},
     {"stablemax", "llama3_bf16", 1.51, kLongRow},
@@ -122,6 +132,7 @@ constexpr KnownWaste kKnownRequests[] = {
     {"cross_entropy", "bench_8x49152_stablemax", 1.51, kLongRow},
     {"cross_entropy", "bench_8x49152_bf16", 1.51, kLongRow},
     {"gate", "bench_1x576_residual_3", 3.04, kRepeated},
+    {"gate", "bench_1x576_residual_3_q4_1", 3.59, kRepeated},
     {"norm", "model_512x576", 1.25, kWeight},
     {"norm", "model_256x4096_layer", 1.99, kWeightAndBias},
     {"linear", "model_576x1536_r1", 1.05, kParts},   // at least 1.04, with B = 48
@@ -139,8 +150,11 @@ constexpr KnownWaste kKnownRequests[] = {
     {"ffn", "model_576x1536_r8_alternate", 1.28, kParts},
     {"ffn", "model_576x1536_r8_all", 6.96, kSkipped},
     {"ffn", "model_768x3072_r1_gelu", 1.03, kParts},
+    {"ffn", "model_576x1536_r1_q4_1", 1.28, kBlockRows},
+    {"ffn", "model_576x1536_r8_q4_1", 2.46, kBlockRows},
     {"kv_propagate", "model_576_r1", 1.04, kLayerBlocks},
     {"kv_propagate", "model_576_r8", 1.16, kLayerBlocks},
+    {"kv_propagate", "model_576_r1_q4_1", 1.38, kLayerBlockRows},
     {"kv_append", "bench_decode", 1.13, kEntries},
     {"kv_append", "bench_decode_paged", 1.19, kEntries},
     {"kv_append", "bench_prefill", 1.07, kEntries},
