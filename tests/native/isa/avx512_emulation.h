@@ -397,8 +397,30 @@ EXN_EMULATED Integers cvtepi8_epi32(__m128i a) {
 EXN_EMULATED Floats cvtepi32_ps(Integers a) {
   return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)};
 }
-EXN_EMULATED Floats mask3_fmadd_ps(Floats a, Floats b, Floats c, __mmask16 m) {
-  return choose(c, fmadd_ps(a, b, c), castsi512_ps(all_lanes_of(m)));
+EXN_EMULATED Integers set1_epi64(long long x) {
+  return {_mm256_set1_epi64x(x), _mm256_set1_epi64x(x)};
+}
+EXN_EMULATED Integers unpacklo_epi32(Integers a, Integers b) {
+  return {_mm256_unpacklo_epi32(a.low, b.low), _mm256_unpacklo_epi32(a.high, b.high)};
+}
+EXN_EMULATED Integers unpackhi_epi32(Integers a, Integers b) {
+  return {_mm256_unpackhi_epi32(a.low, b.low), _mm256_unpackhi_epi32(a.high, b.high)};
+}
+EXN_EMULATED Integers unpacklo_epi64(Integers a, Integers b) {
+  return {_mm256_unpacklo_epi64(a.low, b.low), _mm256_unpacklo_epi64(a.high, b.high)};
+}
+EXN_EMULATED Integers unpackhi_epi64(Integers a, Integers b) {
+  return {_mm256_unpackhi_epi64(a.low, b.low), _mm256_unpackhi_epi64(a.high, b.high)};
+}
+template <int kOrder>
+EXN_EMULATED Integers shuffle_i32x4(Integers a, Integers b) {
+  static_assert(kOrder == 0x88 || kOrder == 0xdd, "only even and odd quarters are emulated");
+  constexpr int kQuarters = kOrder == 0x88 ? 0x20 : 0x31;
+  return {_mm256_permute2x128_si256(a.low, a.high, kQuarters),
+          _mm256_permute2x128_si256(b.low, b.high, kQuarters)};
+}
+EXN_EMULATED Integers shldi_epi32(Integers a, Integers b, int n) {
+  return or_si512(slli_epi32(a, n), srli_epi32(b, 32 - n));
 }
 EXN_EMULATED_CALL Integers maskz_loadu_epi8(uint64_t m, const void* p) {
   uint8_t bytes[64] = {};
@@ -557,9 +579,17 @@ EXN_EMULATED_CALL Integers dpbusd_epi32(Integers sums, Integers u, Integers s) {
 #define _mm512_castsi512_si256 EXN_USE(castsi512_si256)
 #define _mm512_cvtepi8_epi32 EXN_USE(cvtepi8_epi32)
 #define _mm512_cvtepi32_ps EXN_USE(cvtepi32_ps)
-#define _mm512_mask3_fmadd_ps EXN_USE(mask3_fmadd_ps)
 #define _mm512_permutexvar_epi8 EXN_USE(permutexvar_epi8)
 #define _mm512_permutex2var_epi8 EXN_USE(permutex2var_epi8)
+#define _mm512_set1_epi64 EXN_USE(set1_epi64)
+#define _mm512_unpacklo_epi32 EXN_USE(unpacklo_epi32)
+#define _mm512_unpackhi_epi32 EXN_USE(unpackhi_epi32)
+#define _mm512_unpacklo_epi64 EXN_USE(unpacklo_epi64)
+#define _mm512_unpackhi_epi64 EXN_USE(unpackhi_epi64)
+#undef _mm512_shuffle_i32x4
+#define _mm512_shuffle_i32x4(a, b, order) EXN_USE(shuffle_i32x4)<order>(a, b)
+#undef _mm512_shldi_epi32
+#define _mm512_shldi_epi32 EXN_USE(shldi_epi32)
 #define _mm512_multishift_epi64_epi8 EXN_USE(multishift_epi64_epi8)
 #define _mm512_dpbusd_epi32 EXN_USE(dpbusd_epi32)
 #define _mm512_maskz_loadu_epi8 EXN_USE(maskz_loadu_epi8)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // How quantised weights are walked: for one input a tile is parted into runs that are read side by
-// side, since their rows share what is loaded of the input; for several, rows are taken in pairs or
-// singly, and unpacked once for up to eight inputs each, of which so many columns pass by as stay
-// in L1.
+// side, since their rows share what is loaded of the input; for several, a panel of rows is unpacked
+// once, for so many columns as those of some inputs stay in L1, and meets these in blocks, while
+// what comes next is prefetched.
 #include "block_products.h"
 
 #if defined(EXN_HAS_BYTE_DOT)
@@ -14,54 +14,55 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-// What a row prefetches of what it reads.
-enum class Ahead { kNothing, kOwn };
+// From where a row is read for a single input to what it prefetches, wherever weights lie: from a
+// cache they come as fast with it.
 constexpr int kBlocksAhead = 4 << 10;
+// Steps of some inputs that stay in L1.
+constexpr int64_t kPartSteps = 8;
+// Bytes of rows that were unpacked, beside those.
+constexpr int64_t kNearPanel = 16 << 10;
 
-// Steps of rows: [begin, whole), and then one with `rest` times 32 elements if that is not 0.
+// Steps of a row, and the groups of 32 elements of a last one if that is not 0.
 struct Steps {
-  int64_t begin, whole;
+  int64_t whole;
   int rest;
 };
 
-// Adds to the sums of a block of kW x kX.
-template <Blocks kBlocks, int kW, int kX, Ahead kAhead>
+// Adds the products of kW rows with an input to their sums.
+template <Blocks kBlocks, int kW>
 EXN_SIMD void add_steps(const uint8_t* const* weight, const Steps& steps, const char* input,
-                        int64_t stride, f32v (&sums)[kW * kX]) {
+                        f32v (&sums)[kW]) {
   using S = Step<kBlocks>;
   const uint8_t* rows[kW];
   for (int w = 0; w < kW; ++w) rows[w] = weight[w];
-  input += steps.begin * S::kInputBytes;
-  int64_t at = steps.begin * S::kBytes;
+  int64_t at = 0;
   for (const int64_t end = steps.whole * S::kBytes; at < end; at += S::kBytes) {
-    if constexpr (kAhead == Ahead::kOwn) {
+    if constexpr (kW > 1) {
       for (int w = 0; w < kW; ++w)
         prefetch_lines<(S::kBytes + 63) / 64>(rows[w] + at + kBlocksAhead);
       in_order();
     }
-    add_step<kBlocks, kW, kX, true>(rows, at, 0, input, stride, sums);
+    add_step<kBlocks, kW>(rows, at, input, sums);
     input += S::kInputBytes;
   }
   if constexpr (!S::kLong) {
-    if (steps.rest > 0) {
-      add_step<kBlocks, kW, kX, false>(rows, at, steps.rest, input, stride, sums);
-    }
+    if (steps.rest > 0) add_rest<kBlocks, kW>(rows, at, steps.rest, input, sums);
   }
 }
 
 // Runs that are read side by side for a single input.
 constexpr int kRuns = kLanes == 16 ? 4 : 2;
 
-template <Blocks kBlocks, int kW, Ahead kAhead>
+template <Blocks kBlocks, int kW>
 EXN_SIMD void rows_by_one(const uint8_t* const* rows, const Steps& steps, const char* input,
                           float* out) {
   f32v sums[kW];
   for (f32v& sum : sums) sum = zero();
-  add_steps<kBlocks, kW, 1, kAhead>(rows, steps, input, 0, sums);
+  add_steps<kBlocks, kW>(rows, steps, input, sums);
   fold_vectors(sums, out);
 }
 
-template <Blocks kBlocks, Ahead kAhead>
+template <Blocks kBlocks>
 __attribute__((noinline)) void single_input(const WeightRows<uint8_t>& weight, const char* input,
                                             const Steps& steps, float* out) {
   const int64_t each = weight.count / kRuns;
@@ -69,100 +70,172 @@ __attribute__((noinline)) void single_input(const WeightRows<uint8_t>& weight, c
     const uint8_t* rows[kRuns];
     for (int i = 0; i < kRuns; ++i) rows[i] = weight.at[i * each + w];
     float sums[kRuns];
-    rows_by_one<kBlocks, kRuns, kAhead>(rows, steps, input, sums);
+    rows_by_one<kBlocks, kRuns>(rows, steps, input, sums);
     for (int i = 0; i < kRuns; ++i) out[i * each + w] = sums[i];
   }
   for (int64_t w = kRuns * each; w < weight.count; ++w) {
-    rows_by_one<kBlocks, 1, Ahead::kNothing>(weight.at + w, steps, input, out + w);
+    rows_by_one<kBlocks, 1>(weight.at + w, steps, input, out + w);
   }
 }
 
-// Rows of a block for several inputs, and inputs.
-template <Blocks kBlocks>
-constexpr int kSide = BlockTraits<kBlocks>::kLong ? 1 : 2;
-constexpr int kMost = kLanes == 16 ? 8 : 4;
-// Rows whose sums wait in memory while inputs pass by in parts that stay in L1.
-constexpr int64_t kPanelRows = 128;
-static_assert(kPanelRows * kMost * kLanes <= ProductScratch::kFloats);
+// A panel of rows that were unpacked, in blocks of kReadyRows.
+struct Ready {
+  const char* at;
+  int64_t pitch, count;
+  Steps steps;
+  bool first, last;  // of the columns
+};
 
-// Of kW rows and kX inputs; sums of other columns come in and go out unless these are the first or
-// the last.
-template <Blocks kBlocks, int kW, int kX>
-EXN_SIMD void rows_by_several(const uint8_t* const* rows, const Steps& steps, bool last,
-                              const char* input, int64_t stride, float* waiting, float* out,
-                              int64_t out_stride) {
-  f32v sums[kW * kX];
-  for (int i = 0; i < kW * kX; ++i)
-    sums[i] = steps.begin == 0 ? zero() : load(waiting + i * kLanes);
-  add_steps<kBlocks, kW, kX, Ahead::kNothing>(rows, steps, input, stride, sums);
-  if (!last) {
-    for (int i = 0; i < kW * kX; ++i) store(waiting + i * kLanes, sums[i]);
-    return;
-  }
-  float folded[kW * kX];
-  fold_vectors(sums, folded);
-  for (int x = 0; x < kX; ++x) {
-    for (int w = 0; w < kW; ++w) out[x * out_stride + w] = folded[x * kW + w];
-  }
-}
+// Sums that wait for other columns: those of a block of rows, and how far on those of the next lie.
+struct Waiting {
+  float* at;
+  int64_t pitch;
+};
 
-template <Blocks kBlocks, int kX>
-__attribute__((noinline)) void several_inputs(const uint8_t* const* weight, int64_t count,
-                                              const Steps& all, const char* input, int64_t stride,
-                                              float* out, int64_t out_stride, float* waiting) {
-  constexpr int kW = kSide<kBlocks>;
-  constexpr int64_t kStay = (int64_t{20} << 10) / (kX * Step<kBlocks>::kInputBytes);
-  const int64_t parts = all.whole / (kStay + 1) + 1;
-  for (int64_t part = 0; part < parts; ++part) {
-    const bool last = part + 1 == parts;
-    const Steps steps = {all.whole * part / parts, all.whole * (part + 1) / parts,
-                         last ? all.rest : 0};
-    int64_t w = 0;
-    for (; w + kW <= count; w += kW) {
-      rows_by_several<kBlocks, kW, kX>(weight + w, steps, last, input, stride,
-                                       waiting + w * kX * kLanes, out + w, out_stride);
+// What is prefetched meanwhile: of the rows `at` that come next, of which there are `count`, bytes
+// [begin, end), by steps of so many lines.
+struct Coming {
+  const uint8_t* const* at;
+  int64_t count, begin, end;
+};
+
+// Of a panel with kX inputs.
+template <class S, int kX>
+__attribute__((noinline)) void ready_products(const Ready& ready, const Waiting& between,
+                                              const char* input, int64_t stride,
+                                              const Coming& coming, float* out,
+                                              int64_t out_stride) {
+  constexpr int kW = kReadyRows;
+  const int64_t whole = ready.steps.whole, most = kLine * (whole > 0 ? whole : 1);
+  const int64_t lines = (coming.end - coming.begin + most - 1) / most;
+  for (int64_t w = 0; w < ready.count; w += kW) {
+    const char* rows[kW];
+    const uint8_t* next[kW];
+    for (int i = 0; i < kW; ++i) {
+      // The last block is filled up.
+      rows[i] = ready.at + (w + i < ready.count ? w + i : w) * ready.pitch;
+      next[i] = w + i < coming.count ? coming.at[w + i] + coming.begin : nullptr;
     }
-    if constexpr (kW > 1) {
-      for (; w < count; ++w) {
-        rows_by_several<kBlocks, 1, kX>(weight + w, steps, last, input, stride,
-                                        waiting + w * kX * kLanes, out + w, out_stride);
+    const int64_t ahead = next[kW - 1] != nullptr ? lines : 0;
+    float* const waiting = between.at + w / kW * between.pitch;
+    f32v sums[kX * kW];
+#pragma GCC unroll 16
+    for (int i = 0; i < kX * kW; ++i) sums[i] = ready.first ? zero() : load(waiting + i * kLanes);
+    int64_t at = 0;
+    const char* step_input = input;
+    for (const int64_t end = whole * S::kReadyBytes; at < end; at += S::kReadyBytes) {
+      for (int64_t line = 0; line < ahead; ++line) {
+        for (const uint8_t*& p : next) {
+          prefetch_l2(p);
+          p += kLine;
+        }
+      }
+      add_ready<S, kW, kX>(rows, at, step_input, stride, sums);
+      step_input += S::kInputBytes;
+    }
+    if (ready.steps.rest > 0) {
+      add_ready_rest<S, kW, kX>(rows, at, ready.steps.rest, step_input, stride, sums);
+    }
+    if (!ready.last) {
+#pragma GCC unroll 16
+      for (int i = 0; i < kX * kW; ++i) store(waiting + i * kLanes, sums[i]);
+      continue;
+    }
+    float folded[kX * kW];
+    fold_vectors(sums, folded);
+    for (int x = 0; x < kX; ++x) {
+      for (int i = 0; i < kW && w + i < ready.count; ++i)
+        out[x * out_stride + w + i] = folded[x * kW + i];
+    }
+  }
+}
+
+template <class S, int kX = kReadyInputs, class... Rest>
+EXN_SIMD void up_to(int64_t inputs, const Rest&... rest) {
+  if constexpr (kX > 1) {
+    if (inputs < kX) {
+      up_to<S, kX - 1>(inputs, rest...);
+      return;
+    }
+  }
+  ready_products<S, kX>(rest...);
+}
+
+// Steps of a panel, from `begin` on, as they are unpacked.
+template <Blocks kBlocks>
+__attribute__((noinline)) void make_panel(const uint8_t* const* weight, int64_t count,
+                                          int64_t begin, const Steps& steps, int64_t pitch,
+                                          char* to) {
+  using S = Step<kBlocks>;
+  const int64_t first = begin * S::kBytes, end = first + steps.whole * S::kBytes;
+  for (int64_t w = 0; w < count; ++w, to += pitch) {
+    char* made = to;
+    for (int64_t at = first; at < end; at += S::kBytes, made += S::kReadyBytes) {
+      make_step_ready<kBlocks>(weight[w] + at, made);
+    }
+    if constexpr (!S::kLong) {
+      if (steps.rest > 0) make_rest_ready<kBlocks>(weight[w], end, steps.rest, made);
+    }
+  }
+}
+
+template <Blocks kBlocks>
+void several_inputs(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs,
+                    const Steps& all, float* out, int64_t out_stride, ProductScratch& scratch) {
+  using S = Step<kBlocks>;
+  constexpr int kW = kReadyRows;
+  constexpr int64_t kBytes = int64_t{sizeof scratch.at}, kSum = kLanes * int64_t{sizeof(float)};
+  static_assert(kW * (kPartSteps * S::kReadyBytes + kRowBlock * kSum) <= kBytes);
+  const int64_t steps = all.whole + (all.rest > 0 ? 1 : 0);
+  const int64_t parts = (steps + kPartSteps - 1) / kPartSteps;
+  const int64_t most = (steps + parts - 1) / parts, pitch = most * S::kReadyBytes;
+  const int64_t waits = parts > 1 ? inputs * kSum : 0;  // bytes for each row
+  const int64_t groups = (inputs + kReadyInputs - 1) / kReadyInputs;
+  // Few groups do not wait for L2: rows stay in L1 from where they are unpacked.
+  const int64_t blocks = (groups > 2 ? kBytes : kNearPanel) / (kW * (pitch + waits));
+  const int64_t panel = blocks < 1 ? kW : blocks * kW;
+  char* const made = reinterpret_cast<char*>(scratch.at);
+  float* const waiting = reinterpret_cast<float*>(made + panel * pitch);
+  for (int64_t w = 0; w < weight.count; w += panel) {
+    const int64_t count = w + panel < weight.count ? panel : weight.count - w;
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t begin = steps * part / parts, end = steps * (part + 1) / parts;
+      const bool last = part + 1 == parts;
+      const int rest = last ? all.rest : 0;
+      const Steps here = {end - begin - (rest > 0 ? 1 : 0), rest};
+      make_panel<kBlocks>(weight.at + w, count, begin, here, pitch, made);
+      // Next come the other columns of these rows, or the first ones of the next panel.
+      const int64_t left = weight.count + weight.reach - w - count;
+      const uint8_t* const* const next = weight.at + w + (last ? count : 0);
+      const int64_t next_count = last && left < count ? left : count;
+      const int64_t next_part = last ? 0 : part + 1, next_begin = steps * next_part / parts;
+      const int64_t bytes = (steps * (next_part + 1) / parts - next_begin) * S::kBytes;
+      for (int64_t g = 0; g < groups; ++g) {
+        const int64_t x = inputs * g / groups, next_x = inputs * (g + 1) / groups;
+        const Ready ready = {made, pitch, count, here, part == 0, last};
+        const Waiting sums = {waiting + x * kW * kLanes, inputs * kW * kLanes};
+        const int64_t from = next_begin * S::kBytes;
+        const Coming coming = {next, next_count, from + bytes * g / groups,
+                               from + bytes * (g + 1) / groups};
+        up_to<ReadyStep<kBlocks>>(next_x - x, ready, sums,
+                                  in.rounded + x * in.rounded_stride + begin * S::kInputBytes,
+                                  in.rounded_stride, coming, out + x * out_stride + w, out_stride);
       }
     }
   }
 }
 
-template <Blocks kBlocks, int kX = kMost, class... Rest>
-EXN_SIMD void up_to(int64_t inputs, const Rest&... rest) {
-  if constexpr (kX > 1) {
-    if (inputs < kX) {
-      up_to<kBlocks, kX - 1>(inputs, rest...);
-      return;
-    }
-  }
-  several_inputs<kBlocks, kX>(rest...);
-}
-
 template <Blocks kBlocks>
 void products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs, int64_t dim,
-              float* out, int64_t out_stride, float* waiting) {
+              float* out, int64_t out_stride, ProductScratch& scratch) {
   using S = Step<kBlocks>;
-  const Steps steps = {0, dim / S::kElements, static_cast<int>(dim % S::kElements) / 32};
-  if (inputs == 1) {
-    in.far ? single_input<kBlocks, Ahead::kOwn>(weight, in.rounded, steps, out)
-           : single_input<kBlocks, Ahead::kNothing>(weight, in.rounded, steps, out);
-    return;
-  }
-  // Weights of a panel stay in L2 while the inputs pass by.
-  const int64_t bytes = dim / BlockTraits<kBlocks>::kElements * BlockTraits<kBlocks>::kBytes;
-  const int64_t fit = (int64_t{128} << 10) / bytes / 2 * 2;
-  const int64_t panel = fit < 2 ? 2 : fit < kPanelRows ? fit : kPanelRows;
-  const int64_t groups = (inputs + kMost - 1) / kMost;
-  for (int64_t w = 0; w < weight.count; w += panel) {
-    const int64_t count = w + panel < weight.count ? panel : weight.count - w;
-    for (int64_t g = 0; g < groups; ++g) {
-      const int64_t x = inputs * g / groups, end = inputs * (g + 1) / groups;
-      up_to<kBlocks>(end - x, weight.at + w, count, steps, in.rounded + x * in.rounded_stride,
-                     in.rounded_stride, out + x * out_stride + w, out_stride, waiting);
+  const Steps steps = {dim / S::kElements, static_cast<int>(dim % S::kElements) / 32};
+  if (inputs > kFewInputs) {
+    several_inputs<kBlocks>(weight, in, inputs, steps, out, out_stride, scratch);
+  } else {
+    for (int64_t x = 0; x < inputs; ++x) {
+      single_input<kBlocks>(weight, in.rounded + x * in.rounded_stride, steps,
+                            out + x * out_stride);
     }
   }
 }
@@ -221,9 +294,7 @@ void round_input(const Matrix& weight, const float* x, char* to) {
   with_blocks(weight.blocks, [&](auto b) EXN_FLAT {
     constexpr Blocks kBlocks = decltype(b)::value;
     std::memset(to, 0, static_cast<size_t>(input_bytes<kBlocks>(weight.cols)));
-    for (int64_t n = 0; n < weight.cols / 32; ++n) {
-      Step<kBlocks>::put(Rounded(x + n * 32), n, to);
-    }
+    put_input<kBlocks>(x, weight.cols / 32, to);
   });
 }
 
@@ -244,7 +315,7 @@ void row_products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t i
                   float* out, int64_t out_stride, ProductScratch& scratch) {
   if (inputs == 0) return;
   with_blocks(in.blocks, [&](auto b) EXN_FLAT {
-    products<decltype(b)::value>(weight, in, inputs, dim, out, out_stride, scratch.at);
+    products<decltype(b)::value>(weight, in, inputs, dim, out, out_stride, scratch);
   });
 }
 

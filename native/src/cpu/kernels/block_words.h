@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Quantised weights that meet inputs by words of 16 bits, which every set multiplies: elements in
-// their order, 256 in a step.
+// Quantised weights that meet inputs by words of 16 bits, which every set multiplies, 256 in a step:
+// elements in their order where a row is unpacked for one input, and side by side where it is for
+// several, so that a vector of sums has lanes for four scales. So have the sums of the former, once
+// they are folded.
 #pragma once
 
 #include "../simd/words.h"
@@ -19,12 +21,16 @@ struct Step : BlockTraits<kBlocks> {
   static constexpr int kElements = 256;
   static constexpr int kBytes = kElements / Traits::kElements * kBlockBytes;
   static constexpr int kScales = kBlocks == Blocks::kQ6_K ? 16 : 8;
-  // An input's step: words, scales, and the sums of elements if they are wanted.
-  static constexpr int kScalesAt = 2 * kElements, kSumsAt = kScalesAt + 32;
-  static constexpr int kInputBytes = kScalesAt + 64;
+  // An input's step: words in their order, and side by side, scales, and the sums of elements if
+  // they are wanted.
+  static constexpr int kSideBySide = 2 * kElements, kScalesAt = 4 * kElements;
+  static constexpr int kSumsAt = kScalesAt + 64;
+  static constexpr int kInputBytes = kSumsAt + (kTwo ? 64 : 0);
   // Vectors of 32 elements, and groups of so many that are unpacked together.
   static constexpr int kVectors = 32 / kWordLanes;
   static constexpr int kUnit = kBlocks == Blocks::kQ6_K ? 4 : kLong ? 2 : 1;
+  // Vectors that one scale belongs to, and four of them.
+  static constexpr int kEach = kVectors * 8 / kScales, kFour = 4 * kEach;
 
   static EXN_SIMD f16 half_at(const uint8_t* p) {
     f16 half;
@@ -54,16 +60,16 @@ struct Step : BlockTraits<kBlocks> {
         six[i] = (in[i] & 0x3f3f3f3f) | static_cast<uint64_t>(last) << 32;
       }
       const float d = to_float(half_at(p)), dmin = -to_float(half_at(p + 2));
-      uint8_t s[8], t[8];
-      std::memcpy(s, &six[0], sizeof s);
-      std::memcpy(t, &six[1], sizeof t);
-      for (int i = 0; i < 8; ++i) scale[i] = d * static_cast<float>(s[i]);
-      for (int i = 0; i < 8; ++i) second[i] = dmin * static_cast<float>(t[i]);
-    } else {
       int8_t s[16];
-      std::memcpy(s, p + 192, sizeof s);
-      const float d = to_float(half_at(p + 208));
-      for (int i = 0; i < 16; ++i) scale[i] = d * static_cast<float>(s[i]);
+      std::memcpy(s, six, sizeof s);
+      for (int i = 0; i < 8; i += kLanes) {
+        store(scale + i, mul(set1(d), load(s + i)));
+        store(second + i, mul(set1(dmin), load(s + 8 + i)));
+      }
+    } else {
+      const auto* const s = reinterpret_cast<const int8_t*>(p + 192);
+      const f32v d = set1(to_float(half_at(p + 208)));
+      for (int i = 0; i < 16; i += kLanes) store(scale + i, mul(d, load(s + i)));
     }
   }
 
@@ -123,60 +129,215 @@ struct Step : BlockTraits<kBlocks> {
     char* const to = input + n / 8 * kInputBytes;
     const int64_t group = n % 8;
     auto* const words = reinterpret_cast<int16_t*>(to) + group * 32;
+    auto* const beside = reinterpret_cast<int16_t*>(to + kSideBySide);
     for (int i = 0; i < 32; ++i) words[i] = static_cast<int16_t>(x.q[i]);
+    for (int i = 0; i < 32; i += 2) {
+      std::memcpy(beside + place_of(static_cast<int>(group), i), words + i, 2 * sizeof *words);
+    }
     auto* const scales = reinterpret_cast<float*>(to + kScalesAt);
     for (int64_t i = group * kScales / 8; i < (group + 1) * kScales / 8; ++i) scales[i] = x.scale;
     if constexpr (kTwo) {
       reinterpret_cast<float*>(to + kSumsAt)[group] = x.scale * static_cast<float>(x.sum(0, 32));
     }
   }
-};
 
-// Adds kX inputs' products with `groups` times 32 elements of a step of kW rows to their sums.
-template <Blocks kBlocks, int kW, int kX, bool kWhole>
-static EXN_SIMD void add_step(const uint8_t* const* weight, int64_t at, int some, const char* input,
-                              int64_t stride, f32v* sums) {
-  using S = Step<kBlocks>;
-  const int groups = kWhole ? 8 : some;
-  const uint8_t* rows[kW];
-  for (int w = 0; w < kW; ++w) rows[w] = weight[w] + at;
-  float scales[kW * kX][S::kScales];
-  for (int w = 0; w < kW; ++w) {
-    float scale[S::kScales], second[8];
-    S::load_scales(rows[w], groups, scale, second);
-    for (int x = 0; x < kX; ++x) {
-      const char* const from = input + x * stride;
-      const auto* const with = reinterpret_cast<const float*>(from + S::kScalesAt);
-      f32v& sum = sums[x * kW + w];
-      for (int i = 0; i < S::kScales; i += kLanes) {
-        store(scales[x * kW + w] + i, mul(load(scale + i), load(with + i)));
-      }
-      if constexpr (S::kTwo) {
-        const auto* const total = reinterpret_cast<const float*>(from + S::kSumsAt);
-        for (int i = 0; i < 8; i += kLanes) sum = fma(load(second + i), load(total + i), sum);
-      }
-    }
+  // Where element i of a group of 32 lies side by side: of each vector of its scale, fours of pairs
+  // were exchanged with those of three other scales.
+  static constexpr int place_of(int group, int i) {
+    const int scale = group * kScales / 8 + i / (256 / kScales), pair = i % (256 / kScales) / 2;
+    const int vector = scale / 4 * kFour + pair / (kWordLanes / 2) * 4 + pair % 4;
+    return vector * kWordLanes + (pair % (kWordLanes / 2) / 4 * 4 + scale % 4) * 2 + i % 2;
   }
-  for (int unit = 0; unit * S::kUnit < groups; ++unit) {
-    i16v q[kW][S::kUnit * S::kVectors];
-    for (int w = 0; w < kW; ++w) S::unpack(rows[w], unit, q[w]);
-    for (int x = 0; x < kX; ++x) {
-      const auto* const words =
-          reinterpret_cast<const int16_t*>(input + x * stride) + unit * S::kUnit * 32;
-      for (int w = 0; w < kW; ++w) {
-        const float* const scale = scales[x * kW + w] + unit * (S::kUnit * S::kScales / 8);
-        // Vectors that one scale belongs to.
-        constexpr int kEach = S::kVectors * 8 / S::kScales;
-        for (int v = 0; v < S::kUnit * S::kVectors; v += kEach) {
-          i32v ints = dot_words(q[w][v], load_words(words + v * kWordLanes));
-          for (int i = 1; i < kEach; ++i) {
-            ints = ints + dot_words(q[w][v + i], load_words(words + (v + i) * kWordLanes));
-          }
-          sums[x * kW + w] = fma(to_floats(ints), set1(scale[v / kEach]), sums[x * kW + w]);
+
+  // ---- rows that were unpacked: words side by side, scales and second numbers ----
+
+  static constexpr int kSecondsAt = 2 * kElements + 4 * kScales;
+  static constexpr int kReadyBytes = kSecondsAt + (kTwo ? 32 : 0);
+
+  template <bool kAll>
+  static EXN_SIMD void make_ready(const uint8_t* p, int some, char* to) {
+    const int groups = kAll ? 8 : some;
+    auto* const scales = reinterpret_cast<float*>(to + 2 * kElements);
+    float none[8];
+    load_scales(p, groups, scales, kTwo ? reinterpret_cast<float*>(to + kSecondsAt) : none);
+    constexpr int kGroups = 4 > kUnit ? 4 : kUnit;  // of 32, that are exchanged with one another
+    for (int first = 0; first < groups; first += kGroups) {
+      i16v q[kGroups * kVectors];
+#pragma GCC unroll 4
+      for (int g = 0; g < kGroups; g += kUnit) {
+        if (kAll || first + g < groups) {
+          unpack(p, (first + g) / kUnit, q + g * kVectors);
+        } else {
+          for (int i = 0; i < kVectors * kUnit; ++i) q[g * kVectors + i] = i16v{};
+        }
+      }
+#pragma GCC unroll 4
+      for (int v = 0; v < kGroups * kVectors; v += kFour) {
+#pragma GCC unroll 4
+        for (int i = 0; i < kEach; ++i) {
+          i16v four[4];
+#pragma GCC unroll 4
+          for (int n = 0; n < 4; ++n) four[n] = q[v + n * kEach + i];
+          exchange_pairs(four);
+          std::memcpy(to + (first * kVectors + v + 4 * i) * int{sizeof(i16v)}, four, sizeof four);
         }
       }
     }
   }
+};
+
+// The sum with what second numbers of a row add.
+template <class S>
+static EXN_SIMD f32v add_seconds(const float* second, const char* input, f32v sum) {
+  if constexpr (S::kTwo) {
+    const auto* const total = reinterpret_cast<const float*>(input + S::kSumsAt);
+    for (int i = 0; i < 8; i += kLanes) sum = fma(load(second + i), load(total + i), sum);
+  }
+  return sum;
 }
+
+// The sum with integers that belong to four scales, of a row and of an input.
+static EXN_SIMD f32v add_ints(i32v ints, const float* scales, const float* with, f32v sum) {
+  return fma(to_floats(ints), mul(load_fours(scales), load_fours(with)), sum);
+}
+
+// Adds an input's products with `groups` times 32 elements of a step of kW rows to their sums.
+template <Blocks kBlocks, int kW, bool kWhole>
+static EXN_SIMD void add_groups(const uint8_t* const* weight, int64_t at, int some,
+                                const char* input, f32v* sums) {
+  using S = Step<kBlocks>;
+  constexpr int kGroups = 4 > S::kUnit ? 4 : S::kUnit;
+  const int groups = kWhole ? 8 : some;
+  const auto* const with = reinterpret_cast<const float*>(input + S::kScalesAt);
+  const uint8_t* rows[kW];
+  float scales[kW][S::kScales];
+#pragma GCC unroll 2
+  for (int w = 0; w < kW; ++w) {
+    rows[w] = weight[w] + at;
+    float second[8];
+    S::load_scales(rows[w], groups, scales[w], second);
+    sums[w] = add_seconds<S>(second, input, sums[w]);
+  }
+  for (int first = 0; first < groups; first += kGroups) {
+    const auto* const words = reinterpret_cast<const int16_t*>(input) + first * 32;
+#pragma GCC unroll 2
+    for (int w = 0; w < kW; ++w) {
+      i32v ints[kGroups * S::kVectors / S::kEach] = {};
+#pragma GCC unroll 4
+      for (int g = 0; g < kGroups; g += S::kUnit) {
+        if (!kWhole && first + g >= groups) break;
+        i16v q[S::kUnit * S::kVectors];
+        S::unpack(rows[w], (first + g) / S::kUnit, q);
+#pragma GCC unroll 16
+        for (int v = 0; v < S::kUnit * S::kVectors; v += S::kEach) {
+          const int16_t* const p = words + (g * S::kVectors + v) * kWordLanes;
+          i32v sum = dot_words(q[v], load_words(p));
+#pragma GCC unroll 4
+          for (int i = 1; i < S::kEach; ++i) {
+            sum = sum + dot_words(q[v + i], load_words(p + i * kWordLanes));
+          }
+          ints[(g * S::kVectors + v) / S::kEach] = sum;
+        }
+      }
+      const int scale = first * S::kScales / 8;
+#pragma GCC unroll 2
+      for (int i = 0; i < kGroups * S::kVectors / S::kFour; ++i) {
+        sums[w] = add_ints(add_fours(ints + 4 * i), scales[w] + scale + 4 * i, with + scale + 4 * i,
+                           sums[w]);
+      }
+    }
+  }
+}
+
+template <Blocks kBlocks, int kW>
+static EXN_SIMD void add_step(const uint8_t* const* rows, int64_t at, const char* input,
+                              f32v* sums) {
+  add_groups<kBlocks, kW, true>(rows, at, 8, input, sums);
+}
+template <Blocks kBlocks, int kW>
+static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups, const char* input,
+                              f32v* sums) {
+  add_groups<kBlocks, kW, false>(rows, at, groups, input, sums);
+}
+
+template <Blocks kBlocks>
+static EXN_SIMD void make_step_ready(const uint8_t* p, char* to) {
+  Step<kBlocks>::template make_ready<true>(p, 8, to);
+}
+template <Blocks kBlocks>
+static EXN_SIMD void make_rest_ready(const uint8_t* row, int64_t at, int groups, char* to) {
+  Step<kBlocks>::template make_ready<false>(row + at, groups, to);
+}
+
+// `count` times 32 elements of an input into its steps, which hold zeros.
+template <Blocks kBlocks>
+static EXN_SIMD void put_input(const float* x, int64_t count, char* input) {
+  for (int64_t n = 0; n < count; ++n) Step<kBlocks>::put(Rounded(x + n * 32), n, input);
+}
+
+// Adds the products of kX inputs with kW rows that were unpacked to their sums.
+template <class S, int kW, int kX>
+static EXN_SIMD void add_ready_rest(const char* const* rows, int64_t at, int groups,
+                                    const char* input, int64_t stride, f32v* sums) {
+#pragma GCC unroll 4
+  for (int x = 0; x < kX; ++x) {
+#pragma GCC unroll 2
+    for (int w = 0; w < kW; ++w) {
+      const auto* const second = reinterpret_cast<const float*>(rows[w] + at + S::kSecondsAt);
+      sums[x * kW + w] = add_seconds<S>(second, input + x * stride, sums[x * kW + w]);
+    }
+  }
+  const int fours = (groups * S::kScales / 8 + 3) / 4;
+  for (int n = 0; n < fours; ++n) {
+    const int64_t words = int64_t{n} * S::kFour * int64_t{sizeof(i16v)};
+    i32v ints[kX * kW];
+#pragma GCC unroll 8
+    for (int i = 0; i < kX * kW; ++i) ints[i] = i32v{};
+#pragma GCC unroll 1  // or all products are made before they are added
+    for (int v = 0; v < S::kFour; ++v) {
+      const int64_t place = words + v * int64_t{sizeof(i16v)};
+      i16v q[kW];
+#pragma GCC unroll 2
+      for (int w = 0; w < kW; ++w) std::memcpy(q + w, rows[w] + at + place, sizeof(i16v));
+#pragma GCC unroll 4
+      for (int x = 0; x < kX; ++x) {
+        const i16v p = load_words(
+            reinterpret_cast<const int16_t*>(input + x * stride + S::kSideBySide + place));
+#pragma GCC unroll 2
+        for (int w = 0; w < kW; ++w) {
+          ints[x * kW + w] = ints[x * kW + w] + dot_words(q[w], p);
+        }
+      }
+    }
+#pragma GCC unroll 4
+    for (int x = 0; x < kX; ++x) {
+      const auto* const with =
+          reinterpret_cast<const float*>(input + x * stride + S::kScalesAt) + 4 * n;
+#pragma GCC unroll 2
+      for (int w = 0; w < kW; ++w) {
+        const auto* const scales =
+            reinterpret_cast<const float*>(rows[w] + at + 2 * S::kElements) + 4 * n;
+        sums[x * kW + w] = add_ints(ints[x * kW + w], scales, with, sums[x * kW + w]);
+      }
+    }
+  }
+}
+
+template <class S, int kW, int kX>
+static EXN_SIMD void add_ready(const char* const* rows, int64_t at, const char* input,
+                               int64_t stride, f32v* sums) {
+  add_ready_rest<S, kW, kX>(rows, at, 8, input, stride, sums);
+}
+
+// Inputs, each of which does best alone.
+constexpr int kFewInputs = 2;
+// Rows and inputs of a block that is made of them.
+constexpr int kReadyRows = 2, kReadyInputs = 4;
+
+// What formats have alike once they are unpacked.
+template <Blocks kBlocks>
+using ReadyStep = Step<BlockTraits<kBlocks>::kTwo ? Blocks::kQ4_1
+                       : kBlocks == Blocks::kQ6_K ? Blocks::kQ6_K
+                                                  : Blocks::kQ4_0>;
 
 }  // namespace exn::cpu::EXN_ISA

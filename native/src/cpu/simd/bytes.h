@@ -17,6 +17,21 @@ static EXN_SIMD bytes_v load_bytes_n(const void* p, int64_t n) {
 static EXN_SIMD bytes_v load_bytes_twice(const void* p) {
   return _mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
 }
+// Eight bytes eight times.
+static EXN_SIMD bytes_v load_eight_bytes(const void* p) {
+  long long eight;
+  std::memcpy(&eight, p, sizeof eight);
+  return _mm512_set1_epi64(eight);
+}
+static EXN_SIMD void store_bytes(void* p, bytes_v v) {
+  _mm512_storeu_ps(p, _mm512_castsi512_ps(v));
+}
+// A register holds v, whatever reads it, where the compiler would load it for each anew.
+static EXN_SIMD void keep_loaded([[maybe_unused]] bytes_v& v) {
+#if !defined(EXN_EMULATE_AVX512)
+  __asm__("" : "+v"(v));
+#endif
+}
 // Made anew each time, for nothing: a copy of 64 bytes takes as long as a multiplication.
 static EXN_SIMD bytes_v zero_bytes() {
 #if defined(EXN_EMULATE_AVX512)
@@ -25,12 +40,6 @@ static EXN_SIMD bytes_v zero_bytes() {
   bytes_v zeros;
   __asm__ volatile("vpxord %0, %0, %0" : "=v"(zeros));
   return zeros;
-#endif
-}
-// What was made of v is there before v is changed, so that it need not be copied.
-static EXN_SIMD void made_of([[maybe_unused]] bytes_v& made, [[maybe_unused]] bytes_v& v) {
-#if !defined(EXN_EMULATE_AVX512)
-  __asm__("" : "+v"(made), "+v"(v));
 #endif
 }
 static EXN_SIMD bytes_v set1_bytes(int v) {
@@ -70,6 +79,19 @@ static EXN_SIMD bytes_v pick_bytes(bytes_v order, bytes_v a, bytes_v b) {
 static EXN_SIMD bytes_v pick_some_bytes(bytes_v others, uint64_t bits, bytes_v order, bytes_v a) {
   return _mm512_mask_permutexvar_epi8(others, bits, order, a);
 }
+// In each quarter, one after the other: the lower or the upper eight bytes of a and of b; four bytes
+// of a, of b, of a and of b, from its lower or its upper half.
+static EXN_SIMD bytes_v lower_eights(bytes_v a, bytes_v b) { return _mm512_unpacklo_epi64(a, b); }
+static EXN_SIMD bytes_v upper_eights(bytes_v a, bytes_v b) { return _mm512_unpackhi_epi64(a, b); }
+static EXN_SIMD bytes_v lower_fours(bytes_v a, bytes_v b) { return _mm512_unpacklo_epi32(a, b); }
+static EXN_SIMD bytes_v upper_fours(bytes_v a, bytes_v b) { return _mm512_unpackhi_epi32(a, b); }
+// Quarters 0 and 2 of a and of b; quarters 1 and 3.
+static EXN_SIMD bytes_v even_sixteens(bytes_v a, bytes_v b) {
+  return _mm512_shuffle_i32x4(a, b, 0x88);
+}
+static EXN_SIMD bytes_v odd_sixteens(bytes_v a, bytes_v b) {
+  return _mm512_shuffle_i32x4(a, b, 0xdd);
+}
 // Eight bits of each 64 that a byte lies in, from the bit on that the byte of `from` names; bit 0
 // comes after bit 63.
 static EXN_SIMD bytes_v pick_bits(bytes_v from, bytes_v a) {
@@ -80,6 +102,10 @@ static EXN_SIMD bytes_v dot_bytes(bytes_v sums, bytes_v u, bytes_v s) {
   return _mm512_dpbusd_epi32(sums, u, s);
 }
 static EXN_SIMD bytes_v times_256(bytes_v sums) { return _mm512_slli_epi32(sums, 8); }
+// The same, and the first eight bits of each lane of `last` as the last ones.
+static EXN_SIMD bytes_v times_256(bytes_v sums, bytes_v last) {
+  return _mm512_shldi_epi32(sums, last, 8);
+}
 static EXN_SIMD f32v to_floats(bytes_v ints) { return _mm512_cvtepi32_ps(ints); }
 // The first 16 halves; 16 bytes, with a sign or without.
 static EXN_SIMD f32v halves_to_floats(bytes_v a) {
@@ -92,9 +118,5 @@ static EXN_SIMD f32v signed_bytes_to_floats(const void* p) {
   return to_floats(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
 }
 static EXN_SIMD f32v pick_lanes(bytes_v order, f32v a) { return _mm512_permutexvar_ps(order, a); }
-// fma(a, b, sum) in the upper half.
-static EXN_SIMD f32v add_upper_product(f32v a, f32v b, f32v sum) {
-  return _mm512_mask3_fmadd_ps(a, b, sum, 0xff00);
-}
 
 }  // namespace exn::cpu::EXN_ISA

@@ -27,6 +27,27 @@ static EXN_SIMD i32v dot_words(i16v a, i16v b) {
       _mm256_madd_epi16(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
 }
 static EXN_SIMD f32v to_floats(i32v a) { return _mm256_cvtepi32_ps(reinterpret_cast<__m256i>(a)); }
+// Four floats twice.
+static EXN_SIMD f32v load_fours(const float* p) {
+  return _mm256_broadcast_ps(reinterpret_cast<const __m128*>(p));
+}
+// Of each half, lanes of 32 and of 64 bits of a and of b in turn, from its lower or upper half on.
+static EXN_SIMD i32v zip_lower(i32v a, i32v b) {
+  return reinterpret_cast<i32v>(
+      _mm256_unpacklo_epi32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+}
+static EXN_SIMD i32v zip_upper(i32v a, i32v b) {
+  return reinterpret_cast<i32v>(
+      _mm256_unpackhi_epi32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+}
+static EXN_SIMD i32v zip_lower_pairs(i32v a, i32v b) {
+  return reinterpret_cast<i32v>(
+      _mm256_unpacklo_epi64(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+}
+static EXN_SIMD i32v zip_upper_pairs(i32v a, i32v b) {
+  return reinterpret_cast<i32v>(
+      _mm256_unpackhi_epi64(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+}
 #else
 constexpr int kWordLanes = 8;
 typedef int16_t i16v __attribute__((vector_size(16)));
@@ -54,6 +75,33 @@ static EXN_SIMD i32v dot_words(i16v a, i16v b) {
 #endif
 }
 static EXN_SIMD f32v to_floats(i32v a) { return __builtin_convertvector(a, f32v); }
+static EXN_SIMD f32v load_fours(const float* p) { return load(p); }
+static EXN_SIMD i32v zip_lower(i32v a, i32v b) { return __builtin_shuffle(a, b, i32v{0, 4, 1, 5}); }
+static EXN_SIMD i32v zip_upper(i32v a, i32v b) { return __builtin_shuffle(a, b, i32v{2, 6, 3, 7}); }
+static EXN_SIMD i32v zip_lower_pairs(i32v a, i32v b) {
+  return __builtin_shuffle(a, b, i32v{0, 1, 4, 5});
+}
+static EXN_SIMD i32v zip_upper_pairs(i32v a, i32v b) {
+  return __builtin_shuffle(a, b, i32v{2, 3, 6, 7});
+}
 #endif
+
+// In each four lanes, or the only ones: the sums of those of v[0], of v[1], of v[2] and of v[3].
+static EXN_SIMD i32v add_fours(const i32v* v) {
+  const i32v a = zip_lower(v[0], v[1]) + zip_upper(v[0], v[1]);
+  const i32v b = zip_lower(v[2], v[3]) + zip_upper(v[2], v[3]);
+  return zip_lower_pairs(a, b) + zip_upper_pairs(a, b);
+}
+// v[i] becomes the i-th pairs of words of each four, of all v.
+static EXN_SIMD void exchange_pairs(i16v (&v)[4]) {
+  i32v pairs[4];
+  std::memcpy(pairs, v, sizeof pairs);
+  const i32v a = zip_lower(pairs[0], pairs[1]), b = zip_lower(pairs[2], pairs[3]);
+  const i32v c = zip_upper(pairs[0], pairs[1]), d = zip_upper(pairs[2], pairs[3]);
+  v[0] = reinterpret_cast<i16v>(zip_lower_pairs(a, b));
+  v[1] = reinterpret_cast<i16v>(zip_upper_pairs(a, b));
+  v[2] = reinterpret_cast<i16v>(zip_lower_pairs(c, d));
+  v[3] = reinterpret_cast<i16v>(zip_upper_pairs(c, d));
+}
 
 }  // namespace exn::cpu::EXN_ISA
