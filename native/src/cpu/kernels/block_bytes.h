@@ -332,8 +332,9 @@ struct Step : BlockTraits<kBlocks> {
       reinterpret_cast<float*>(step + kScales)[place % 64 / 4] = x.scale;
     }
     if constexpr (kTwo) {
-      const float sum = x.scale * static_cast<float>(x.sum(0, 32));
-      reinterpret_cast<float*>(step + kSeconds)[8 + group] = kLong ? -sum : sum;
+      // Of the integer: a NaN keeps its sign, or that of a result would depend on its batch.
+      const int32_t sum = kLong ? -x.sum(0, 32) : x.sum(0, 32);
+      reinterpret_cast<float*>(step + kSeconds)[8 + group] = x.scale * static_cast<float>(sum);
     }
   }
   // What kLess takes off, once all elements are there.
