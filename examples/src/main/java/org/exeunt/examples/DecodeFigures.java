@@ -61,7 +61,7 @@ public final class DecodeFigures {
       switch (task) {
         case "tokens":
           String text = Files.readString(Path.of(option("--text")));
-          return "{\"tokens\": " + Arrays.toString(new Tokenizer(file).encode(text)) + "}";
+          return "{\"tokens\": " + Arrays.toString(new Tokenizer(file).encodePrompt(text)) + "}";
         case "judge": // F32 holds what a file has
           try (LlamaWeights weights = LlamaWeights.load(file, DType.F32)) {
             return "{\"steps\": " + Arrays.toString(new DoubleDecoder(weights, ids()).argmax())

@@ -125,7 +125,7 @@ public final class Generate {
       }
       // The last token that is drawn need not go in.
       int capacity = Math.min(config.context(), prompt.length + options.maxTokens);
-      try (LlamaWeights weights = LlamaWeights.load(file, options.weights);
+      try (LlamaWeights weights = LlamaWeights.load(file, options.weights, log);
           Decoder decoder = new Decoder(weights, decoding, 1, capacity)) {
         answer(decoder, prompt, tokenizer, capacity - prompt.length);
         if (options.stats) {

@@ -15,7 +15,7 @@ import org.exeunt.examples.llama.Schedule;
 final class GenerateOptions {
   String prompt;
   Path model = Models.find();
-  DType weights = DType.BF16;
+  DType weights; // null: as the file has them
   int maxTokens = 256;
   float temperature;
   float topP = 1;
@@ -109,12 +109,14 @@ final class GenerateOptions {
     return value;
   }
 
+  /** What matrices become; null: they stay as the file has them. */
   static DType weights(String value) {
     return switch (value) {
+      case "file" -> null;
       case "f32" -> DType.F32;
       case "bf16" -> DType.BF16;
       default ->
-        throw new IllegalArgumentException("--weights is '" + value + "', not f32 or bf16");
+        throw new IllegalArgumentException("--weights is '" + value + "', not file, f32 or bf16");
     };
   }
 

@@ -50,8 +50,12 @@ class GenerateTest {
   }
 
   private static Result answer(String options) {
+    return answer(model, options);
+  }
+
+  private static Result answer(Path of, String options) {
     List<String> arguments = new ArrayList<>(
-        List.of("--model", model.toString(), "--raw", "--prompt", "abcabc", "--max-tokens", "12"));
+        List.of("--model", of.toString(), "--raw", "--prompt", "abcabc", "--max-tokens", "12"));
     arguments.addAll(options.isEmpty() ? List.of() : Arrays.asList(options.split(" ")));
     return generate(arguments.toArray(String[] ::new));
   }
@@ -66,8 +70,8 @@ class GenerateTest {
 
   @ParameterizedTest
   @ValueSource(
-      strings = {"", "--weights f32", "--exit fixed:2", "--exit threshold:0.1 --kv none",
-          "--exit calm:0.2,4,12 --exit-points 1,1",
+      strings = {"", "--weights f32", "--weights bf16", "--exit fixed:2",
+          "--exit threshold:0.1 --kv none", "--exit calm:0.2,4,12 --exit-points 1,1",
           "--exit margin:0.05 --exit-points 1,1 --kv recompute", "--schedule unified:3",
           "--ffn-skip 1,4,0,-2,2", "--temperature 0.7 --top-p 0.9 --seed 3",
           "--drop promptdistill:1,3", "--drop promptdistill:0,4,2,2",
@@ -75,19 +79,22 @@ class GenerateTest {
           "--drop snapkv:2,4:max,3", "--drop h2o:0.4,0.4", "--drop h2o", "--drop fastv:2,0.5",
           "--drop pyramiddrop:1,0.8,3,0.4",
           "--drop promptdistill:1,3 --exit fixed:2 --kv recompute"})
-  void answersWithEveryMethod(String options) {
-    Result result = answer(options);
-    assertEquals(0, result.status, result.log);
-    assertEquals("", result.log);
-    assertTrue(result.out.strip().matches("[a-w]*"), result.out);
-    assertEquals(result.out, answer(options).out);
+  void answersWithEveryMethod(String options) throws IOException {
+    Path blocks = TinyModel.writeBlocks(folder.resolve("blocks.gguf"));
+    for (Path either : List.of(model, blocks)) {
+      Result result = answer(either, options);
+      assertEquals(0, result.status, result.log);
+      assertEquals("", result.log);
+      assertTrue(result.out.strip().matches("[a-w]*"), result.out);
+      assertEquals(result.out, answer(either, options).out);
+    }
   }
 
   @ParameterizedTest
   @ValueSource(
-      strings = {"", "--weights f32", "--exit fixed:2", "--exit threshold:0.1 --kv none",
-          "--exit margin:0.05 --exit-points 1,1 --kv recompute", "--schedule unified:3",
-          "--ffn-skip 1,6,0,-2,2", "--temperature 0.7 --seed 3"})
+      strings = {"", "--weights f32", "--weights bf16", "--exit fixed:2",
+          "--exit threshold:0.1 --kv none", "--exit margin:0.05 --exit-points 1,1 --kv recompute",
+          "--schedule unified:3", "--ffn-skip 1,6,0,-2,2", "--temperature 0.7 --seed 3"})
   void answersWithGemma(String options) throws IOException {
     Path gemma = TinyGemma.write(folder.resolve("gemma.gguf"));
     List<String> arguments = new ArrayList<>(
@@ -184,7 +191,7 @@ class GenerateTest {
     assertRefused("--prompt needs a value", "--prompt");
     assertRefused("'hello' is not an option", "hello");
     assertRefused("unknown option '--fast'", "--fast", "1");
-    assertRefused("not f32 or bf16", "--prompt", "a", "--weights", "f64");
+    assertRefused("not file, f32 or bf16", "--prompt", "a", "--weights", "f64");
     assertRefused("--max-tokens is '0'", "--prompt", "a", "--max-tokens", "0");
     assertRefused("--temperature is 'hot'", "--prompt", "a", "--temperature", "hot");
     assertRefused("--temperature is 'NaN'", "--prompt", "a", "--temperature", "NaN");

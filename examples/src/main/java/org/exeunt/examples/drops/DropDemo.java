@@ -6,7 +6,6 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
-import org.exeunt.DType;
 import org.exeunt.examples.Texts;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.llama.DecoderOptions;
@@ -39,7 +38,7 @@ public final class DropDemo {
     report.heading("What if it forgets most of a long prompt?");
     report.progress("loading %s", modelFile);
     try (GgufFile file = GgufFile.open(modelFile);
-        LlamaWeights weights = LlamaWeights.load(file, DType.BF16)) {
+        LlamaWeights weights = LlamaWeights.load(file, null)) {
       int[] ids = new Tokenizer(file).encode(Texts.recordedOrEssay());
       int steps = quick ? QUICK_STEPS : STEPS;
       int prompt = Math.min(quick ? QUICK_PROMPT : PROMPT, ids.length - steps);
@@ -62,7 +61,7 @@ public final class DropDemo {
     if (!Arrays.equals(warmUp.argmax(), full.argmax())) {
       throw new IllegalStateException("two runs of the same text differ");
     }
-    report.paragraph("A prompt of %d tokens and %d that follow it, each given, with bf16 weights. "
+    report.paragraph("A prompt of %d tokens and %d that follow it, each given. "
             + "\"Kept\": tokens that the topmost layer remembers. \"Agrees\": of the first %d "
             + "tokens behind the prompt, those that would be the same without dropping.",
         prompt, text.length - prompt, DropRun.COMPARED);

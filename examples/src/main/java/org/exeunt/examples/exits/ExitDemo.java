@@ -56,7 +56,7 @@ public final class ExitDemo {
       if (quick) {
         ids = Arrays.copyOf(ids, Math.min(ids.length, QUICK_TOKENS));
       }
-      try (LlamaWeights weights = LlamaWeights.load(file, DType.F32)) {
+      try (LlamaWeights weights = LlamaWeights.load(file, null)) {
         new ExitDemo(report, weights, ids).run();
       }
     }

@@ -7,13 +7,13 @@ import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.ExitHead;
-import org.exeunt.Norm;
 import org.exeunt.Scope;
 import org.exeunt.Statistics;
 import org.exeunt.Tensor;
 import org.exeunt.examples.llama.LlamaConfig;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Trace;
+import org.exeunt.examples.llama.Weight;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 
@@ -31,26 +31,30 @@ final class HeadTiming {
             + "median of %d, best in brackets.",
         REPETITIONS);
     Table table = new Table("head", "MB", "call, ms", "read only, ms", "share of read bandwidth",
-        "argmax as f32", "kernel");
-    for (DType type : new DType[] {DType.F32, DType.BF16}) {
-      try (Scope scope = Scope.open()) {
-        row(table, scope, weights, type, trace, lastArgmax);
+        "same argmax", "kernel");
+    try (Scope scope = Scope.open()) {
+      Weight head = weights.head();
+      String own = head.blocks() == null ? head.tensor().dtype() + "" : head.blocks() + "";
+      row(table, scope, own, weights, head, trace, lastArgmax);
+      for (DType type : new DType[] {DType.BF16, DType.F32}) {
+        Weight unpacked = Weight.of(head.unpacked(scope, type));
+        row(table, scope, type.toString(), weights, unpacked, trace, lastArgmax);
       }
     }
     report.table("head-timing", table);
   }
 
-  private static void row(
-      Table table, Scope scope, LlamaWeights weights, DType type, Trace trace, int[] lastArgmax) {
+  private static void row(Table table, Scope scope, String name, LlamaWeights weights,
+      Weight weight, Trace trace, int[] lastArgmax) {
     LlamaConfig config = weights.config();
-    Tensor weight = as(scope, weights.head(), type);
     Tensor hidden = scope.allocate(Device.CPU, DType.F32, 1, config.width());
     Statistics out = Statistics.allocate(scope, Device.CPU, 1);
     ExitHead head =
         ExitHead.builder()
             .hidden(hidden)
             .rmsNorm(weights.outputNorm(), config.epsilon())
-            .weight(weight)
+            .weight(weight.tensor())
+            .weightBlocks(weight.blocks())
             .out(out)
             .build(scope);
 
@@ -65,28 +69,18 @@ final class HeadTiming {
     double[] call = new double[REPETITIONS];
     double[] read = new double[REPETITIONS];
     for (int i = 0; i < REPETITIONS; i++) { // alternating, so that both meet the same neighbours
-      read[i] = milliseconds(() -> Backend.readBandwidthProbe(weight));
+      read[i] = milliseconds(() -> Backend.readBandwidthProbe(weight.tensor()));
       call[i] = milliseconds(head::run);
     }
     Arrays.sort(call);
     Arrays.sort(read);
     int middle = REPETITIONS / 2;
-    table.row(type.toString(), String.format("%.1f", weight.byteSize() / 1e6),
+    table.row(name, String.format("%.1f", weight.bytes() / 1e6),
         String.format("%.2f (%.2f)", call[middle], call[0]),
         String.format("%.2f (%.2f)", read[middle], read[0]),
         String.format(
             "%.0f %% (%.0f %%)", 100 * read[middle] / call[middle], 100 * read[0] / call[0]),
         String.format("%.1f %%", 100.0 * same / lastArgmax.length), kernel);
-  }
-
-  /** {@code weight} itself, or a copy of another type. */
-  private static Tensor as(Scope scope, Tensor weight, DType type) {
-    if (weight.dtype() == type) {
-      return weight;
-    }
-    Tensor copy = scope.allocate(Device.CPU, type, weight.shape());
-    Norm.builder().input(weight).none().out(copy).runOnce();
-    return copy;
   }
 
   private static double milliseconds(Runnable action) {

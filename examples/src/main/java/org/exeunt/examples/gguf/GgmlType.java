@@ -3,6 +3,7 @@ package org.exeunt.examples.gguf;
 
 import java.nio.ByteBuffer;
 import java.util.Arrays;
+import org.exeunt.BlockFormat;
 import org.exeunt.DType;
 
 /** The tensor types this reader understands, and how a block of each becomes floats. */
@@ -188,6 +189,26 @@ public enum GgmlType {
 
   public int blockBytes() {
     return blockBytes;
+  }
+
+  /** The blocks that exeunt's ops take as they are; null of plain elements. */
+  public BlockFormat blocks() {
+    for (BlockFormat format : BlockFormat.values()) {
+      if (format.tag() == id) {
+        return format;
+      }
+    }
+    return null;
+  }
+
+  /** Of plain elements; null of blocks. */
+  public DType dtype() {
+    return switch (this) {
+      case F32 -> DType.F32;
+      case F16 -> DType.F16;
+      case BF16 -> DType.BF16;
+      default -> null;
+    };
   }
 
   /** The type with this id, or null. */

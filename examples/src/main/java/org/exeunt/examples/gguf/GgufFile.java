@@ -11,13 +11,16 @@ import java.util.Comparator;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.exeunt.DType;
+import org.exeunt.Tensor;
 import org.exeunt.examples.io.ModelFile;
 import org.exeunt.examples.io.ModelFormatException;
 
 /**
- * A GGUF model file, versions 2 and 3, little-endian: its metadata, and its tensors as floats.
+ * A GGUF model file, versions 2 and 3, little-endian: its metadata, and its tensors, as floats or
+ * as they are.
  *
- * <p>A tensor is read when it is asked for. Nothing in the file is trusted: every count, length,
+ * <p>A tensor is read, or mapped, when it is asked for. Nothing in the file is trusted: every count, length,
  * type, dimension and offset is checked against the bytes that are really there, and whatever does
  * not fit is a {@link ModelFormatException}. Instances are immutable and may be shared between
  * threads until closed.
@@ -44,6 +47,10 @@ public final class GgufFile implements Closeable {
   private final ModelFile file;
   private final Map<String, Object> metadata = new LinkedHashMap<>();
   private final Map<String, GgufTensor> tensors = new LinkedHashMap<>();
+  private final List<Piece> mapped = new ArrayList<>();
+
+  /** Some neighbouring tensors of the file, which a buffer can hold. */
+  private record Piece(long offset, long end, Tensor bytes) {}
 
   /** Opens {@code path} and reads its header. */
   public static GgufFile open(Path path) throws IOException {
@@ -73,7 +80,7 @@ public final class GgufFile implements Closeable {
     placeTensors(relative, header);
   }
 
-  private static void readVersion(HeaderReader header) throws ModelFormatException {
+  private static void readVersion(HeaderReader header) throws IOException {
     int magic = header.int32("the magic number");
     if (magic != MAGIC) {
       throw header.problem(
@@ -91,7 +98,7 @@ public final class GgufFile implements Closeable {
             : "the version is " + Integer.toUnsignedString(version) + "; 2 and 3 are read.");
   }
 
-  private void readMetadata(HeaderReader header, int index) throws ModelFormatException {
+  private void readMetadata(HeaderReader header, int index) throws IOException {
     String key = header.string("metadata key " + index, MAX_NAME_BYTES);
     String field = "metadata '" + key + "'";
     Object value = MetadataType.read(header, field, MAX_ARRAY, MAX_HEADER_BYTES);
@@ -100,8 +107,7 @@ public final class GgufFile implements Closeable {
     }
   }
 
-  private static GgufTensor readTensorInfo(HeaderReader header, int index)
-      throws ModelFormatException {
+  private static GgufTensor readTensorInfo(HeaderReader header, int index) throws IOException {
     String name = header.string("the name of tensor " + index, MAX_NAME_BYTES);
     String field = "tensor '" + name + "'";
     int rank = header.int32("the rank of " + field);
@@ -287,10 +293,71 @@ public final class GgufFile implements Closeable {
   }
 
   /**
+   * {@code tensor} in place: elements of its type, [rows, columns], or blocks, U8 [rows, bytes of a
+   * row]. The mapping outlives this object. Null if it cannot be used so, because its address is no
+   * multiple of an element.
+   */
+  public Tensor map(GgufTensor tensor) throws IOException {
+    DType type = tensor.type().dtype();
+    if (type != null && tensor.offset() % type.bytes() != 0) {
+      return null;
+    }
+    Piece piece = piece(tensor);
+    return piece.bytes.reinterpret(type == null ? DType.U8 : type, tensor.offset() - piece.offset,
+        tensor.rows(), type == null ? tensor.rowBytes() : tensor.columns());
+  }
+
+  /** The part of the file that {@code tensor} is mapped with. */
+  public Tensor mapAround(GgufTensor tensor) throws IOException {
+    return piece(tensor).bytes;
+  }
+
+  private Piece piece(GgufTensor tensor) throws IOException {
+    synchronized (mapped) {
+      if (mapped.isEmpty()) {
+        mapAll();
+      }
+      for (Piece piece : mapped) {
+        if (tensor.offset() >= piece.offset && tensor.offset() + tensor.bytes() <= piece.end) {
+          return piece;
+        }
+      }
+    }
+    throw new ModelFormatException(path(),
+        "tensor '" + tensor.name() + "' has " + tensor.bytes() + " bytes, above the "
+            + ModelFile.MOST_AT_ONCE + " this reader maps at once.");
+  }
+
+  private void mapAll() throws IOException {
+    List<GgufTensor> left = new ArrayList<>(tensors.values());
+    left.removeIf(tensor -> tensor.bytes() > ModelFile.MOST_AT_ONCE);
+    left.sort(Comparator.comparingLong(GgufTensor::offset));
+    for (int i = 0; i < left.size();) {
+      long begin = left.get(i).offset();
+      long end = begin;
+      for (; i < left.size(); i++) {
+        long next = left.get(i).offset() + left.get(i).bytes();
+        if (next - begin > ModelFile.MOST_AT_ONCE) {
+          break;
+        }
+        end = next;
+      }
+      ByteBuffer bytes = file.map(begin, end - begin);
+      mapped.add(new Piece(begin, end, Tensor.of(bytes, DType.U8, end - begin)));
+    }
+  }
+
+  /**
    * The rows of {@code tensor}, dequantised one at a time into the same array, and handed to
    * {@code consumer}.
    */
   public void readRows(GgufTensor tensor, RowConsumer consumer) throws IOException {
+    readRows(tensor, 0, tensor.rows(), consumer);
+  }
+
+  /** The same of the rows in [{@code from}, {@code to}). */
+  public void readRows(GgufTensor tensor, long from, long to, RowConsumer consumer)
+      throws IOException {
     if (tensor.columns() > MAX_ARRAY) {
       throw new ModelFormatException(path(),
           "tensor '" + tensor.name() + "' has rows of " + tensor.columns() + " elements, above the "
@@ -299,8 +366,8 @@ public final class GgufFile implements Closeable {
     float[] row = new float[(int) tensor.columns()];
     int rowBytes = (int) tensor.rowBytes();
     int atOnce = Math.max(1, READ_BYTES / rowBytes);
-    for (long first = 0; first < tensor.rows(); first += atOnce) {
-      int rows = (int) Math.min(atOnce, tensor.rows() - first);
+    for (long first = from; first < to; first += atOnce) {
+      int rows = (int) Math.min(atOnce, to - first);
       ByteBuffer bytes = file.read(tensor.offset() + first * rowBytes, (long) rows * rowBytes);
       for (int i = 0; i < rows; i++) {
         ByteBuffer one = bytes.slice(i * rowBytes, rowBytes).order(bytes.order());

@@ -11,13 +11,16 @@ import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 
 /**
- * A regular file whose ranges can be read; every buffer is little-endian.
+ * A regular file whose ranges can be read, or mapped; every buffer is little-endian.
  *
- * <p>Read, not mapped: where another process cuts the file meanwhile, a mapping faults at some
- * later access, which the JVM reports as an error of its own. What is read is there, or the file
- * ends.
+ * <p>What is read is there, or the file ends. A mapping is as long as the file was: where another
+ * process cuts it meanwhile, a later access ends this process. So what is looked at is read, and
+ * mapped are only weights.
  */
 public final class ModelFile implements Closeable {
+  /** Java's arrays and buffers end there. */
+  public static final int MOST_AT_ONCE = Integer.MAX_VALUE - 8;
+
   // What a channel copies through a direct buffer at once, which it keeps for each thread.
   private static final int PIECE = 1 << 20;
 
@@ -59,26 +62,47 @@ public final class ModelFile implements Closeable {
 
   /** Reads {@code length} bytes from {@code offset}; the range must lie inside the file. */
   public ByteBuffer read(long offset, long length) throws IOException {
-    if (offset < 0 || length < 0 || offset > size - length) {
-      throw new ModelFormatException(path,
-          "bytes " + offset + " to " + offset + " + " + length + " lie outside the file of " + size
-              + " bytes.");
-    }
-    if (length > Integer.MAX_VALUE - 8) {
-      throw new ModelFormatException(
-          path, "a range of " + length + " bytes is longer than this reader takes at once.");
-    }
+    requireInside(offset, length);
     ByteBuffer bytes = ByteBuffer.allocate((int) length).order(ByteOrder.LITTLE_ENDIAN);
     while (bytes.hasRemaining()) {
       int begin = bytes.position();
       bytes.limit(Math.min((int) length, begin + PIECE));
       if (channel.read(bytes, offset + begin) < 0) {
-        throw new ModelFormatException(path,
-            "has shrunk from " + size + " to " + channel.size() + " bytes since it was opened.");
+        throw shrunk();
       }
       bytes.limit((int) length);
     }
     return bytes.flip();
+  }
+
+  /**
+   * Maps {@code length} bytes from {@code offset}, for reading; the range must lie inside the file.
+   * The mapping outlives this object, for as long as the buffer is reachable.
+   */
+  public ByteBuffer map(long offset, long length) throws IOException {
+    requireInside(offset, length);
+    if (offset > channel.size() - length) {
+      throw shrunk();
+    }
+    return channel.map(FileChannel.MapMode.READ_ONLY, offset, length)
+        .order(ByteOrder.LITTLE_ENDIAN);
+  }
+
+  private void requireInside(long offset, long length) throws ModelFormatException {
+    if (offset < 0 || length < 0 || offset > size - length) {
+      throw new ModelFormatException(path,
+          "bytes " + offset + " to " + offset + " + " + length + " lie outside the file of " + size
+              + " bytes.");
+    }
+    if (length > MOST_AT_ONCE) {
+      throw new ModelFormatException(
+          path, "a range of " + length + " bytes is longer than this reader takes at once.");
+    }
+  }
+
+  private ModelFormatException shrunk() throws IOException {
+    return new ModelFormatException(
+        path, "has shrunk from " + size + " to " + channel.size() + " bytes since it was opened.");
   }
 
   @Override

@@ -26,12 +26,14 @@ public final class DecodeWork {
 
   void head() {
     headReadings++;
-    bytes += weights.head().byteSize();
+    bytes += weights.head().bytes();
   }
 
-  void propagation(int layersOwed) {
-    LlamaConfig config = weights.config();
-    bytes += 2L * layersOwed * config.kvWidth() * config.width() * weights.type().bytes();
+  /** Keys and values of the layers from {@code first} on. */
+  void propagation(int first) {
+    for (int l = first; l < weights.layers().size(); l++) {
+      bytes += weights.layers().get(l).keyValueBytes();
+    }
   }
 
   /** Tokens that were decoded. */

@@ -80,7 +80,7 @@ public final class Decoder implements AutoCloseable {
         throw new IllegalArgumentException("dropping tokens cannot be used with a model whose "
             + "layers see a window: its methods go by what a layer sees of the whole prompt");
       }
-      kv = new KvState(scope, config, weights.type(), sequences, capacity);
+      kv = new KvState(scope, config, weights.cacheType(), sequences, capacity);
       ropeTables = new RopeTables(scope, weights, capacity);
       int prefillRows = options.drop() == null ? PREFILL_ROWS : capacity;
       rows = new Rows(scope, config, Math.max(prefillRows, sequences + mostWaiting));

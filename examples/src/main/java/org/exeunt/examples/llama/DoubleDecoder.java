@@ -34,14 +34,16 @@ public final class DoubleDecoder {
     margin = new double[tokens];
     double[][] x = new double[tokens][];
     for (int t = 0; t < tokens; t++) {
-      x[t] = widened(weights.embedding().rows(ids[t], ids[t] + 1));
+      x[t] = widened(weights.embedding().rows(ids[t], ids[t] + 1).toFloatArray());
       for (int i = 0; i < x[t].length; i++) {
         x[t][i] *= gemma ? Math.sqrt(x[t].length) : 1;
       }
     }
     for (int l = 0; l < config.layers(); l++) {
       LlamaWeights.Layer layer = weights.layers().get(l);
-      double[][] projected = times(norm(x, layer.attentionNorm()), layer.queryKeyValue());
+      double[][] normed = norm(x, layer.attentionNorm());
+      double[][] projected = joined(
+          times(normed, layer.query()), times(normed, layer.key()), times(normed, layer.value()));
       if (layer.bias() != null) {
         double[][] bias = new double[tokens][];
         Arrays.fill(bias, widened(layer.bias()));
@@ -146,14 +148,14 @@ public final class DoubleDecoder {
   }
 
   /** Rows of x with each row of a matrix. */
-  private static double[][] times(double[][] x, Tensor matrix) {
-    int outputs = (int) matrix.size(0);
-    int width = (int) matrix.size(1);
+  private static double[][] times(double[][] x, Weight matrix) {
+    int outputs = (int) matrix.rows();
+    int width = (int) matrix.columns();
     double[][] to = new double[x.length][outputs];
     IntStream.range(0, (outputs + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE).parallel().forEach(block -> {
       int from = block * ROWS_AT_ONCE;
       int until = Math.min(outputs, from + ROWS_AT_ONCE);
-      double[] rows = widened(matrix.rows(from, until));
+      double[] rows = widened(matrix.rows(from, until).toFloatArray());
       for (int row = from; row < until; row++) {
         for (int t = 0; t < x.length; t++) {
           to[t][row] = dot(x[t], rows, (row - from) * width);
@@ -196,8 +198,8 @@ public final class DoubleDecoder {
         }
         rotate(projected[t], head * config.headWidth(), t, isLocal(layer));
       }
-      for (int i = queries; weights.type() == DType.BF16 && i < queries + 2 * keys; i++) {
-        projected[t][i] = DType.bf16ToFloat(DType.floatToBf16((float) projected[t][i]));
+      for (int i = queries; i < queries + 2 * keys; i++) {
+        projected[t][i] = stored(projected[t][i]);
       }
     }
     IntStream.range(0, tokens).parallel().forEach(t -> {
@@ -262,8 +264,33 @@ public final class DoubleDecoder {
     }
   }
 
+  /** A key's or value's element as the cache holds it. */
+  private double stored(double element) {
+    return switch (weights.cacheType()) {
+      case BF16 -> DType.bf16ToFloat(DType.floatToBf16((float) element));
+      case F16 -> DType.f16ToFloat(DType.floatToF16((float) element));
+      default -> element;
+    };
+  }
+
+  /** Rows side by side. */
+  private static double[][] joined(double[][]... parts) {
+    double[][] rows = parts[0].clone();
+    for (int i = 1; i < parts.length; i++) {
+      for (int t = 0; t < rows.length; t++) {
+        int width = rows[t].length;
+        rows[t] = Arrays.copyOf(rows[t], width + parts[i][t].length);
+        System.arraycopy(parts[i][t], 0, rows[t], width, parts[i][t].length);
+      }
+    }
+    return rows;
+  }
+
   private static double[] widened(Tensor tensor) {
-    float[] narrow = tensor.toFloatArray();
+    return widened(tensor.toFloatArray());
+  }
+
+  private static double[] widened(float... narrow) {
     double[] wide = new double[narrow.length];
     for (int i = 0; i < wide.length; i++) {
       wide[i] = narrow[i];

@@ -33,7 +33,8 @@ public final class Head {
           ExitHead.builder()
               .hidden(hidden)
               .rmsNorm(weights.outputNorm(), config.epsilon())
-              .weight(weights.head())
+              .weight(weights.head().tensor())
+              .weightBlocks(weights.head().blocks())
               .out(statistics)
               .build(scope);
       logits = null;
@@ -48,7 +49,7 @@ public final class Head {
             .rms(weights.outputNorm(), config.epsilon())
             .out(normed)
             .build(scope);
-    Linear project = Linear.builder().input(normed).weight(weights.head()).out(logits).build(scope);
+    Linear project = weights.head().product().input(normed).out(logits).build(scope);
     RowStats stats = RowStats.builder().logits(logits).out(statistics).build(scope);
     run = () -> {
       norm.run();

@@ -68,9 +68,9 @@ final class LayerOps {
     windowed = window == null ? null : window.attention(scope, workspace, cache, query, attended);
     boolean normsBranch = layer.attentionBranchNorm() != null;
     output =
-        Linear.builder()
+        layer.output()
+            .product()
             .input(rows.attended(count))
-            .weight(layer.output())
             .residual(normsBranch ? null : hidden)
             .out(normsBranch ? rows.branch(count) : hidden)
             .build(scope, workspace);
@@ -90,13 +90,9 @@ final class LayerOps {
   private static Runnable feedForward(Scope scope, Workspace workspace, LlamaConfig config,
       LlamaWeights.Layer layer, Rows rows, int count, boolean measure, boolean skip) {
     Ffn.Builder block =
-        Ffn.builder()
+        layer.feedForward(config.architecture())
             .hidden(rows.hidden(count))
             .rmsNorm(layer.feedForwardNorm(), config.epsilon())
-            .gate(layer.gate(), null)
-            .up(layer.up(), null)
-            .down(layer.down(), null)
-            .activation(config.architecture().activation())
             .out(rows.hidden(count));
     if (skip) {
       block.skip(rows.skip(count));

@@ -3,20 +3,14 @@ package org.exeunt.examples.llama;
 
 import java.util.ArrayList;
 import java.util.List;
-import org.exeunt.DType;
-import org.exeunt.Device;
+import org.exeunt.Embedding;
 import org.exeunt.FfnSkipRule;
-import org.exeunt.Norm;
-import org.exeunt.RowCompaction;
 import org.exeunt.Scope;
-import org.exeunt.Tensor;
 import org.exeunt.Workspace;
 
 /** All that a fixed number of rows runs: the embedding, the layers, the rule that skips blocks. */
 final class LayerStack {
-  private final RowCompaction embed;
-  private final Norm widen;
-  private final ScaledSum scale;
+  private final Embedding embed;
   private final List<LayerOps> layers = new ArrayList<>();
   private final FfnSkipRule skipRule;
 
@@ -24,22 +18,14 @@ final class LayerStack {
   LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, RopeTables ropeTables,
       KvState kv, Rows rows, int count, FfnSkip skip, boolean measure) {
     LlamaConfig config = weights.config();
-    boolean narrow = weights.type() != DType.F32;
-    Tensor looked = narrow
-        ? scope.allocate(Device.CPU, weights.type(), count, config.width())
-        : rows.hidden(count);
     embed =
-        RowCompaction.gather()
-            .input(weights.embedding())
-            .list(rows.token(count))
-            .out(looked)
+        Embedding.builder()
+            .table(weights.embedding().tensor())
+            .tableBlocks(weights.embedding().blocks())
+            .ids(rows.token(count))
+            .scale(config.embeddingScale())
+            .out(rows.hidden(count))
             .build(scope, workspace);
-    widen = narrow
-        ? Norm.builder().input(looked).none().out(rows.hidden(count)).build(scope, workspace)
-        : null;
-    scale = config.embeddingScale() == 1
-        ? null
-        : new ScaledSum(config.embeddingScale(), rows.hidden(count), null, rows.hidden(count));
     Window window = config.localPeriod() > 1 && kv.capacity() > config.window()
         ? new Window(scope, config, kv, rows, count)
         : null;
@@ -66,12 +52,6 @@ final class LayerStack {
   /** Looks the rows' tokens up. */
   void embed() {
     embed.run();
-    if (widen != null) {
-      widen.run();
-    }
-    if (scale != null) {
-      scale.run();
-    }
   }
 
   void run(int layer) {

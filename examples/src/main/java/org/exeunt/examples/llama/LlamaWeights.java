@@ -2,225 +2,198 @@
 package org.exeunt.examples.llama;
 
 import java.io.IOException;
-import java.io.UncheckedIOException;
-import java.nio.FloatBuffer;
-import java.nio.ShortBuffer;
+import java.io.PrintStream;
+import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
-import java.util.stream.IntStream;
 import org.exeunt.DType;
-import org.exeunt.Device;
+import org.exeunt.Ffn;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 import org.exeunt.examples.gguf.GgufFile;
-import org.exeunt.examples.gguf.GgufTensor;
 import org.exeunt.examples.io.ModelFormatException;
 
 /**
- * The weights of a decoder, dequantised when they are loaded.
+ * The weights of a decoder: as the file has them, in place, or converted when they are loaded.
  *
- * <p>Matrices are F32 or BF16, norms always F32. The query, key and value projections of a layer
- * form one matrix, so that one product computes all three. Immutable, and safe to share between
- * decoders; close it last.
+ * <p>Norms and biases are F32. Immutable, and safe to share between decoders; close it last. Do not
+ * change the file meanwhile.
  */
 public final class LlamaWeights implements AutoCloseable {
   private static final String HEAD = "output.weight";
+  private static final String EMBEDDING = "token_embd.weight";
   private static final String ROPE_FACTORS = "rope_freqs.weight";
   private static final List<String> PROJECTIONS = List.of("attn_q", "attn_k", "attn_v");
+  private static final List<String> FEED_FORWARD = List.of("ffn_gate", "ffn_up", "ffn_down");
 
   private final Scope scope = Scope.open();
   private final LlamaConfig config;
   private final DType type;
+  private final Parts parts;
   private final Tensor memory;
-  private final Tensor embedding;
-  private final List<Layer> layers;
-  private final Tensor outputNorm;
-  private final Tensor head;
-  private final Tensor ropeFactors;
 
   /**
    * One decoder layer; what a model has not is null.
    *
    * @param attentionNorm [D]
-   * @param queryKeyValue [(H + 2 Hkv) dh, D]: all queries, then all keys, then all values
-   * @param bias [(H + 2 Hkv) dh], of the three
+   * @param query [H dh, D]
+   * @param key [Hkv dh, D]
+   * @param value [Hkv dh, D]
+   * @param bias [(H + 2 Hkv) dh], of queries, then keys, then values
    * @param queryNorm [dh]
    * @param keyNorm [dh]
    * @param output [D, H dh]
    * @param attentionBranchNorm [D], of what attention adds
    * @param feedForwardNorm [D]
    * @param gate [F, D]
-   * @param up [F, D]
-   * @param down [D, F]
+   * @param up [F, D], in blocks or of a type as gate
+   * @param down [D, F], as well
    * @param feedForwardBranchNorm [D], of what the feed-forward block adds
    */
-  public record Layer(Tensor attentionNorm, Tensor queryKeyValue, Tensor bias, Tensor queryNorm,
-      Tensor keyNorm, Tensor output, Tensor attentionBranchNorm, Tensor feedForwardNorm,
-      Tensor gate, Tensor up, Tensor down, Tensor feedForwardBranchNorm) {
+  public record Layer(Tensor attentionNorm, Weight query, Weight key, Weight value, Tensor bias,
+      Tensor queryNorm, Tensor keyNorm, Weight output, Tensor attentionBranchNorm,
+      Tensor feedForwardNorm, Weight gate, Weight up, Weight down, Tensor feedForwardBranchNorm) {
     /** Bytes of the matrices that attention reads. */
     long attentionBytes() {
-      return queryKeyValue.byteSize() + output.byteSize();
+      return query.bytes() + keyValueBytes() + output.bytes();
+    }
+
+    /** Bytes of the matrices that keys and values are made with. */
+    long keyValueBytes() {
+      return key.bytes() + value.bytes();
     }
 
     /** Bytes of the matrices of the feed-forward block. */
     long feedForwardBytes() {
-      return gate.byteSize() + up.byteSize() + down.byteSize();
+      return gate.bytes() + up.bytes() + down.bytes();
     }
+
+    /** The feed-forward block, without its norm. */
+    Ffn.Builder feedForward(LlamaConfig.Architecture architecture) {
+      return Ffn.builder()
+          .gate(gate.tensor(), null)
+          .up(up.tensor(), null)
+          .down(down.tensor(), null)
+          .weightBlocks(gate.blocks(), up.blocks(), down.blocks())
+          .activation(architecture.activation());
+    }
+  }
+
+  private record Parts(
+      List<Layer> layers, Tensor outputNorm, Weight embedding, Weight head, Tensor ropeFactors) {}
+
+  /** As {@link #load(GgufFile, DType, PrintStream)}, without a word. */
+  public static LlamaWeights load(GgufFile file, DType type) throws IOException {
+    return load(file, type, null);
   }
 
   /**
    * Loads all weights of {@code file}.
    *
-   * @param type what the matrices become, {@code F32} or {@code BF16}
+   * @param type what the matrices become, {@code F32} or {@code BF16}; null: they stay as they are,
+   *     in place, but for what no op takes (elements at odd addresses; feed-forward blocks that mix
+   *     blocks and elements), which becomes F32
+   * @param log where to say how far it is if that takes long; null: nowhere
    * @throws ModelFormatException if the file is no model this decoder can run
    * @throws IOException if it cannot be read, or there is no memory for it
    */
-  public static LlamaWeights load(GgufFile file, DType type) throws IOException {
-    LlamaConfig config = LlamaConfig.of(file);
-    Shapes shapes = new Shapes(file, config, new HashSet<>());
+  public static LlamaWeights load(GgufFile file, DType type, PrintStream log) throws IOException {
+    Shapes shapes = Shapes.of(file);
     shapes.check();
+    WeightArena counted = WeightArena.counting();
+    parts(shapes, new WeightReader(file, type, counted));
     LlamaWeights weights;
     try {
-      weights = new LlamaWeights(shapes, type);
+      weights = new LlamaWeights(shapes, type, counted, log);
     } catch (OutOfMemoryError e) {
       throw new IOException(file.path() + ": there is no memory for its " + shapes.parameters()
-              + " weights as " + type + ".",
+              + " weights" + (type == null ? "." : " as " + type + "."),
           e);
     }
-    try {
-      weights.read(file);
-      return weights;
-    } catch (IOException | RuntimeException | Error e) {
-      weights.close();
-      throw e;
-    }
+    return weights;
   }
 
-  private LlamaWeights(Shapes shapes, DType type) {
+  private LlamaWeights(Shapes shapes, DType type, WeightArena counted, PrintStream log)
+      throws IOException {
     config = shapes.config();
     this.type = type;
     try {
-      WeightArena arena = new WeightArena(scope, arenaBytes(shapes));
-      layers = IntStream.range(0, config.layers()).mapToObj(l -> takeLayer(arena, shapes)).toList();
-      memory = arena.memory();
-      outputNorm = arena.take(DType.F32, config.width());
-      embedding = arena.take(type, config.vocabulary(), config.width());
-      head = shapes.ownHead() ? arena.take(type, config.vocabulary(), config.width()) : embedding;
-      ropeFactors = shapes.ropeFactors()
-          ? scope.allocate(Device.CPU, DType.F32, config.headWidth() / 2)
-          : null;
-    } catch (RuntimeException | Error e) {
+      WeightArena arena = WeightArena.like(scope, counted);
+      GgufFile file = shapes.file();
+      WeightReader reader = new WeightReader(file, type, arena);
+      parts = parts(shapes, reader);
+      reader.convert(log);
+      memory = type == null ? file.mapAround(file.tensors().get(EMBEDDING)) : arena.memory();
+      checkFactors(file);
+    } catch (IOException | RuntimeException | Error e) {
       scope.close();
       throw e;
     }
   }
 
-  private long arenaBytes(Shapes shapes) {
-    LlamaConfig c = config;
-    long norm = WeightArena.sizeOf(DType.F32, c.width());
-    long norms =
-        c.isGemma() ? 4 * norm + 2 * WeightArena.sizeOf(DType.F32, c.headWidth()) : 2 * norm;
-    long bias = shapes.biased() ? WeightArena.sizeOf(DType.F32, c.queryKeyValueWidth()) : 0;
-    long attention = WeightArena.sizeOf(type, c.queryKeyValueWidth(), c.width())
-        + WeightArena.sizeOf(type, c.width(), c.queryWidth());
-    long feedForward = 3 * WeightArena.sizeOf(type, c.feedForward(), c.width());
-    long table = WeightArena.sizeOf(type, c.vocabulary(), c.width());
-    return c.layers() * (norms + bias + attention + feedForward) + norm
-        + (shapes.ownHead() ? 2 : 1) * table;
+  /** All tensors, in the order of use. */
+  private static Parts parts(Shapes shapes, WeightReader reader) throws IOException {
+    LlamaConfig config = shapes.config();
+    List<Layer> layers = new ArrayList<>();
+    for (int l = 0; l < config.layers(); l++) {
+      layers.add(layer(shapes, reader, "blk." + l + "."));
+    }
+    Tensor outputNorm = reader.vector("output_norm.weight", config.width());
+    Weight embedding = reader.matrix(EMBEDDING, config.vocabulary(), config.width());
+    Weight head =
+        shapes.ownHead() ? reader.matrix(HEAD, config.vocabulary(), config.width()) : embedding;
+    Tensor factors =
+        shapes.ropeFactors() ? reader.vector(ROPE_FACTORS, config.headWidth() / 2) : null;
+    return new Parts(layers, outputNorm, embedding, head, factors);
   }
 
-  private Layer takeLayer(WeightArena arena, Shapes shapes) {
+  private static Layer layer(Shapes shapes, WeightReader reader, String prefix) throws IOException {
+    LlamaConfig config = shapes.config();
     int width = config.width();
     int inner = config.feedForward();
+    int[] heads = {config.queryWidth(), config.kvWidth(), config.kvWidth()};
     boolean gemma = config.isGemma();
-    return new Layer(arena.take(DType.F32, width),
-        arena.take(type, config.queryKeyValueWidth(), width),
-        shapes.biased() ? arena.take(DType.F32, config.queryKeyValueWidth()) : null,
-        gemma ? arena.take(DType.F32, config.headWidth()) : null,
-        gemma ? arena.take(DType.F32, config.headWidth()) : null,
-        arena.take(type, width, config.queryWidth()), gemma ? arena.take(DType.F32, width) : null,
-        arena.take(DType.F32, width), arena.take(type, inner, width),
-        arena.take(type, inner, width), arena.take(type, width, inner),
-        gemma ? arena.take(DType.F32, width) : null);
+    Tensor attentionNorm = reader.vector(prefix + "attn_norm.weight", width);
+    List<Weight> projections = reader.stacked(names(prefix, PROJECTIONS, ".weight"), width, heads);
+    Tensor bias =
+        shapes.biased() ? reader.strung(names(prefix, PROJECTIONS, ".bias"), heads) : null;
+    Tensor queryNorm =
+        gemma ? reader.vector(prefix + "attn_q_norm.weight", config.headWidth()) : null;
+    Tensor keyNorm =
+        gemma ? reader.vector(prefix + "attn_k_norm.weight", config.headWidth()) : null;
+    Weight output = reader.matrix(prefix + "attn_output.weight", width, config.queryWidth());
+    Tensor attentionBranchNorm =
+        gemma ? reader.vector(prefix + "post_attention_norm.weight", width) : null;
+    Tensor feedForwardNorm = reader.vector(prefix + "ffn_norm.weight", width);
+    List<String> names = names(prefix, FEED_FORWARD, ".weight");
+    List<Weight> block =
+        reader.alike(names, new int[] {inner, inner, width}, new int[] {width, width, inner});
+    Tensor feedForwardBranchNorm =
+        gemma ? reader.vector(prefix + "post_ffw_norm.weight", width) : null;
+    return new Layer(attentionNorm, projections.get(0), projections.get(1), projections.get(2),
+        bias, queryNorm, keyNorm, output, attentionBranchNorm, feedForwardNorm, block.get(0),
+        block.get(1), block.get(2), feedForwardBranchNorm);
   }
 
-  private void read(GgufFile file) throws IOException {
-    try {
-      IntStream.range(0, config.layers()).parallel().forEach(l -> {
-        try {
-          readLayer(file, "blk." + l + ".", layers.get(l));
-        } catch (IOException e) {
-          throw new UncheckedIOException(e);
-        }
-      });
-    } catch (UncheckedIOException e) {
-      throw e.getCause();
+  private static List<String> names(String prefix, List<String> middle, String suffix) {
+    List<String> names = new ArrayList<>();
+    for (String name : middle) {
+      names.add(prefix + name + suffix);
     }
-    readVector(file, "output_norm.weight", outputNorm);
-    read(file, "token_embd.weight", embedding);
-    if (head != embedding) {
-      read(file, HEAD, head);
+    return names;
+  }
+
+  private void checkFactors(GgufFile file) throws ModelFormatException {
+    if (parts.ropeFactors == null) {
+      return;
     }
-    if (ropeFactors != null) {
-      readVector(file, ROPE_FACTORS, ropeFactors);
-      for (float factor : ropeFactors.toFloatArray()) {
-        if (!(factor > 0 && factor < Float.POSITIVE_INFINITY)) {
-          throw new ModelFormatException(file.path(),
-              "tensor '" + ROPE_FACTORS + "' has a factor " + factor
-                  + ", not a finite number above 0.");
-        }
+    for (float factor : parts.ropeFactors.toFloatArray()) {
+      if (!(factor > 0 && factor < Float.POSITIVE_INFINITY)) {
+        throw new ModelFormatException(file.path(),
+            "tensor '" + ROPE_FACTORS + "' has a factor " + factor
+                + ", not a finite number above 0.");
       }
-    }
-  }
-
-  private void readLayer(GgufFile file, String prefix, Layer layer) throws IOException {
-    int[] ends = {0, config.queryWidth(), config.queryWidth() + config.kvWidth(),
-        config.queryKeyValueWidth()};
-    for (int i = 0; i < PROJECTIONS.size(); i++) {
-      String name = prefix + PROJECTIONS.get(i);
-      read(file, name + ".weight", layer.queryKeyValue().rows(ends[i], ends[i + 1]));
-      if (layer.bias() != null) {
-        Tensor bias = layer.bias().slice(0, ends[i], ends[i + 1]);
-        if (file.tensors().containsKey(name + ".bias")) {
-          readVector(file, name + ".bias", bias);
-        } else {
-          bias.copyFrom(new float[ends[i + 1] - ends[i]]);
-        }
-      }
-    }
-    readVector(file, prefix + "attn_norm.weight", layer.attentionNorm());
-    read(file, prefix + "attn_output.weight", layer.output());
-    readVector(file, prefix + "ffn_norm.weight", layer.feedForwardNorm());
-    read(file, prefix + "ffn_gate.weight", layer.gate());
-    read(file, prefix + "ffn_up.weight", layer.up());
-    read(file, prefix + "ffn_down.weight", layer.down());
-    if (config.isGemma()) {
-      readVector(file, prefix + "attn_q_norm.weight", layer.queryNorm());
-      readVector(file, prefix + "attn_k_norm.weight", layer.keyNorm());
-      readVector(file, prefix + "post_attention_norm.weight", layer.attentionBranchNorm());
-      readVector(file, prefix + "post_ffw_norm.weight", layer.feedForwardBranchNorm());
-    }
-  }
-
-  private static void readVector(GgufFile file, String name, Tensor into) throws IOException {
-    read(file, name, into.reshape(1, into.size(0)));
-  }
-
-  private static void read(GgufFile file, String name, Tensor into) throws IOException {
-    GgufTensor tensor = file.tensor(name, into.size(0), into.size(1));
-    if (into.dtype() == DType.F32) {
-      FloatBuffer floats = into.floatBuffer();
-      file.readRows(tensor, (i, row) -> floats.put(row));
-    } else {
-      ShortBuffer bits = into.shortBuffer();
-      short[] rounded = new short[(int) into.size(1)];
-      file.readRows(tensor, (i, row) -> {
-        for (int j = 0; j < row.length; j++) {
-          rounded[j] = DType.floatToBf16(row[j]);
-        }
-        bits.put(rounded);
-      });
     }
   }
 
@@ -228,45 +201,50 @@ public final class LlamaWeights implements AutoCloseable {
     return config;
   }
 
-  /** What the matrices are stored as. */
-  public DType type() {
-    return type;
+  /** What keys and values are stored as beside these weights. */
+  public DType cacheType() {
+    return type == null ? DType.F16 : type;
   }
 
   /** The layers, bottom first. */
   public List<Layer> layers() {
-    return layers;
+    return parts.layers;
   }
 
   /** The token embedding, [V,D]. */
-  public Tensor embedding() {
-    return embedding;
+  public Weight embedding() {
+    return parts.embedding;
   }
 
   /** The weight of the RMSNorm before the language-model head, [D]. */
   public Tensor outputNorm() {
-    return outputNorm;
+    return parts.outputNorm;
   }
 
   /** The language-model head, [V,D]; the embedding itself where the file brings no other. */
-  public Tensor head() {
-    return head;
+  public Weight head() {
+    return parts.head;
   }
 
   /** What the rotary frequencies are divided by, one by one, [dh/2]; null if by nothing. */
   public Tensor ropeFactors() {
-    return ropeFactors;
+    return parts.ropeFactors;
   }
 
-  /** All weights as one piece of memory, in the order of use. */
+  /**
+   * All weights as one piece of memory, in the order of use or of the file; what a mapping cannot
+   * hold beside the embedding is missing.
+   */
   public Tensor memory() {
     return memory;
   }
 
   /** Bytes of all matrices that one token at full depth reads, head included. */
   public long bytesPerToken() {
-    return layers.stream().mapToLong(l -> l.attentionBytes() + l.feedForwardBytes()).sum()
-        + head.byteSize();
+    return parts.layers.stream()
+               .mapToLong(layer -> layer.attentionBytes() + layer.feedForwardBytes())
+               .sum()
+        + parts.head.bytes();
   }
 
   @Override
@@ -274,20 +252,29 @@ public final class LlamaWeights implements AutoCloseable {
     scope.close();
   }
 
-  /** Looks for every tensor, and for others, before memory is taken for any of them. */
-  private record Shapes(GgufFile file, LlamaConfig config, Set<String> known) {
+  /**
+   * Looks for every tensor, and for others, before memory is taken for any of them.
+   *
+   * @param biased whether any layer adds to its queries, keys or values
+   */
+  private record Shapes(GgufFile file, LlamaConfig config, boolean biased, Set<String> known) {
+    static Shapes of(GgufFile file) throws IOException {
+      LlamaConfig config = LlamaConfig.of(file);
+      boolean biased = false;
+      for (String name : file.tensors().keySet()) {
+        for (String projection : PROJECTIONS) {
+          biased |= !config.isGemma() && name.endsWith(projection + ".bias");
+        }
+      }
+      return new Shapes(file, config, biased, new HashSet<>());
+    }
+
     boolean ownHead() {
       return file.tensors().containsKey(HEAD);
     }
 
     boolean ropeFactors() {
       return !config.isGemma() && file.tensors().containsKey(ROPE_FACTORS);
-    }
-
-    /** Whether any layer adds to its queries, keys or values. */
-    boolean biased() {
-      return !config.isGemma()
-          && file.tensors().keySet().stream().anyMatch(n -> n.matches(".*attn_[qkv]\\.bias"));
     }
 
     void check() throws ModelFormatException {
@@ -334,16 +321,9 @@ public final class LlamaWeights implements AutoCloseable {
       }
     }
 
-    /** Java's buffers, through which the weights are written, end at 2 GiB. */
     private void tensor(String name, int rows, int columns) throws ModelFormatException {
       known.add(name);
       file.tensor(name, rows, columns);
-      long bytes = (long) rows * columns * Float.BYTES;
-      if (bytes > Integer.MAX_VALUE) {
-        throw new ModelFormatException(file.path(),
-            "tensor '" + name + "' takes " + bytes + " bytes as f32, above the " + Integer.MAX_VALUE
-                + " of this engine.");
-      }
     }
 
     long parameters() {

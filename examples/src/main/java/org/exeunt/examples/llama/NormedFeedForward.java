@@ -32,13 +32,9 @@ final class NormedFeedForward implements Runnable {
     Tensor branch = rows.branch(count);
     shrink = new ScaledSum(SMALL, hidden, null, small);
     Ffn.Builder builder =
-        Ffn.builder()
+        layer.feedForward(config.architecture())
             .hidden(small)
             .rmsNorm(layer.feedForwardNorm(), config.epsilon() * SMALL * SMALL)
-            .gate(layer.gate(), null)
-            .up(layer.up(), null)
-            .down(layer.down(), null)
-            .activation(config.architecture().activation())
             .out(branch);
     if (skip) {
       builder.skip(rows.skip(count));

@@ -13,7 +13,7 @@ import org.exeunt.Workspace;
 /** From hidden states to what attention takes: queries, keys and values, or the last two alone. */
 final class Projection {
   private final Norm norm;
-  private final Linear project;
+  private final List<Linear> projections = new ArrayList<>(); // one if the matrices lie together
   private final List<Norm> headNorms = new ArrayList<>();
   private final Rope rope;
 
@@ -28,20 +28,36 @@ final class Projection {
     int width = config.headWidth();
     long skipped = config.queryKeyValueWidth() - projected.size(1);
     int queries = skipped == 0 ? config.heads() : 0;
-    Tensor matrix = layer.queryKeyValue();
     norm =
         Norm.builder()
             .input(hidden)
             .rms(layer.attentionNorm(), config.epsilon())
             .out(normed)
             .build(scope, workspace);
-    project =
-        Linear.builder()
-            .input(normed)
-            .weight(matrix.rows(skipped, matrix.size(0)))
-            .bias(layer.bias() == null ? null : layer.bias().slice(0, skipped, matrix.size(0)))
-            .out(projected)
-            .build(scope, workspace);
+    List<Weight> parts = new ArrayList<>(List.of(layer.key(), layer.value()));
+    if (queries > 0) {
+      parts.add(0, layer.query());
+    }
+    for (int i = 0; i + 1 < parts.size();) {
+      Weight both = parts.get(i).joined(parts.get(i + 1));
+      if (both == null) {
+        i++;
+      } else {
+        parts.set(i, both);
+        parts.remove(i + 1);
+      }
+    }
+    long begin = 0;
+    for (Weight part : parts) {
+      long end = begin + part.rows();
+      projections.add(part.product()
+              .input(normed)
+              .bias(layer.bias() == null ? null
+                                         : layer.bias().slice(0, skipped + begin, skipped + end))
+              .out(projected.slice(1, begin, end))
+              .build(scope, workspace));
+      begin = end;
+    }
     int turning = queries + config.kvHeads();
     for (int head = 0; head < turning && layer.keyNorm() != null; head++) {
       Tensor one = projected.slice(1, (long) head * width, (head + 1L) * width);
@@ -63,8 +79,10 @@ final class Projection {
 
   void run() {
     norm.run();
-    project.run();
-    for (int i = 0; i < headNorms.size(); i++) { // without an iterator: a step allocates nothing
+    for (int i = 0; i < projections.size(); i++) { // without an iterator: a step allocates nothing
+      projections.get(i).run();
+    }
+    for (int i = 0; i < headNorms.size(); i++) {
       headNorms.get(i).run();
     }
     rope.run();

@@ -50,23 +50,24 @@ final class Propagation {
               .slot(slot.row(l))
               .build(scope));
     }
-    if (config.isGemma()) {
+    if (config.isGemma() || !alike(weights.layers())) {
       pay = inTurn(scope, weights, kv, ropeTables, sequence, slot, position);
       return;
     }
     List<KvPropagate.Layer> list = new ArrayList<>();
     int keys = config.queryWidth();
     int values = keys + config.kvWidth();
-    int end = config.queryKeyValueWidth();
     for (int l = 0; l < layers; l++) {
       LlamaWeights.Layer layer = weights.layers().get(l);
-      Tensor matrix = layer.queryKeyValue();
       Tensor bias = layer.bias();
-      KvPropagate.Layer owed = KvPropagate.Layer.of(l, layer.attentionNorm(),
-          matrix.rows(keys, values), matrix.rows(values, end), kv.cache(l));
+      KvPropagate.Layer owed =
+          KvPropagate.Layer
+              .of(l, layer.attentionNorm(), layer.key().tensor(), layer.value().tensor(),
+                  kv.cache(l))
+              .withBlocks(layer.key().blocks(), layer.value().blocks());
       list.add(bias == null
               ? owed
-              : owed.withBias(bias.slice(0, keys, values), bias.slice(0, values, end)));
+              : owed.withBias(bias.slice(0, keys, values), bias.slice(0, values, bias.size(0))));
     }
     KvPropagate op =
         KvPropagate.builder()
@@ -82,7 +83,17 @@ final class Propagation {
     pay = least -> op.run();
   }
 
-  /** Layer by layer, where keys are normed, for which the op has no place. */
+  /** Whether one op takes the keys' and values' matrices of all layers. */
+  private static boolean alike(List<LlamaWeights.Layer> layers) {
+    DType type = layers.get(0).key().tensor().dtype(); // U8 of blocks, whatever their format
+    return layers.stream().allMatch(
+        layer -> layer.key().tensor().dtype() == type && layer.value().tensor().dtype() == type);
+  }
+
+  /**
+   * Layer by layer, where keys are normed, for which the op has no place, or a file mixes blocks
+   * and elements.
+   */
   private IntConsumer inTurn(Scope scope, LlamaWeights weights, KvState kv, RopeTables ropeTables,
       Tensor sequence, Tensor slot, Tensor position) {
     LlamaConfig config = weights.config();
@@ -129,6 +140,6 @@ final class Propagation {
       advance.get(l).run(); // a slot of -1 where nothing is owed
     }
     pay.accept(least);
-    work.propagation(layers - least);
+    work.propagation(least);
   }
 }

@@ -7,7 +7,7 @@ import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
 /**
- * One block of memory for all weights of a model, handed out piece by piece.
+ * One block of memory for what is converted of a model, handed out piece by piece.
  *
  * <p>Most matrices of a small model are shorter than a huge page; only together do they get huge
  * pages from the system, and in the order of use they are read as one long stream.
@@ -18,28 +18,29 @@ final class WeightArena {
   private final Tensor memory;
   private long used;
 
-  /** Reserves {@code bytes}, which must cover {@link #sizeOf} of every piece. */
-  WeightArena(Scope scope, long bytes) {
-    memory = scope.allocate(Device.CPU, DType.U8, bytes);
+  private WeightArena(Tensor memory) {
+    this.memory = memory;
   }
 
+  /** An arena that only counts: nobody may look at what its pieces hold. */
+  static WeightArena counting() {
+    return new WeightArena(Tensor.ofAddress(ALIGNMENT, DType.U8, Device.CPU, Long.MAX_VALUE));
+  }
+
+  /** One for as much as another has handed out. */
+  static WeightArena like(Scope scope, WeightArena counted) {
+    return new WeightArena(scope.allocate(Device.CPU, DType.U8, counted.used));
+  }
+
+  /** What has been handed out. */
   Tensor memory() {
-    return memory;
-  }
-
-  /** The bytes a piece takes. */
-  static long sizeOf(DType type, long... shape) {
-    long bytes = type.bytes();
-    for (long extent : shape) {
-      bytes = Math.multiplyExact(bytes, extent);
-    }
-    return Math.addExact(bytes, ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return memory.rows(0, used);
   }
 
   /** The next piece. */
   Tensor take(DType type, long... shape) {
     Tensor piece = memory.reinterpret(type, used, shape);
-    used += sizeOf(type, shape);
+    used = Math.addExact(used, (piece.byteSize() + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
     return piece;
   }
 }

@@ -10,7 +10,6 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import org.exeunt.Backend;
-import org.exeunt.DType;
 import org.exeunt.examples.Texts;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.llama.ChatTemplate;
@@ -54,7 +53,7 @@ public final class SkipDemo {
     report.heading("What if it leaves out layers and blocks while it answers?");
     report.progress("loading %s", modelFile);
     try (GgufFile file = GgufFile.open(modelFile);
-        LlamaWeights weights = LlamaWeights.load(file, DType.BF16)) {
+        LlamaWeights weights = LlamaWeights.load(file, null)) {
       Tokenizer tokenizer = new Tokenizer(file);
       int[] ids = tokenizer.encode(Texts.recordedOrEssay());
       int length = PROMPT + (quick ? QUICK_STEPS : STEPS);

@@ -34,6 +34,9 @@ import org.exeunt.examples.llama.Tokenizer;
  * {@code --cases N}. Exit status 1: something was found.
  */
 public final class FileFuzz {
+  /** What weights are loaded as; null: what they are. */
+  private static final List<DType> FORMS = Arrays.asList(null, DType.F32, DType.BF16);
+
   private static final long HANGS_AFTER_MILLIS = 20_000;
   private static final int MOST_KINDS = 40;
 
@@ -208,7 +211,7 @@ public final class FileFuzz {
               -> tokenize(new Tokenizer(gguf)),
           ()
               -> new ChatTemplate(gguf).render(List.of(new ChatTemplate.Message("user", "hi"))),
-          () -> LlamaWeights.load(gguf, random.nextBoolean() ? DType.F32 : DType.BF16).close()));
+          () -> LlamaWeights.load(gguf, FORMS.get(random.nextInt(FORMS.size()))).close()));
       IOException refused = null;
       for (Reader reader : readers) {
         try {

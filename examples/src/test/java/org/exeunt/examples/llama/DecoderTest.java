@@ -358,7 +358,8 @@ class DecoderTest {
     int[] ids = tokens(10, 4);
     Trace trace = Trace.of(weights, ids);
     assertEquals(10, trace.tokens());
-    assertArrayEquals(weights.embedding().row(ids[9]).toFloatArray(), trace.hidden(0, 9));
+    assertArrayEquals(
+        weights.embedding().rows(ids[9], ids[9] + 1).toFloatArray(), trace.hidden(0, 9));
     assertArrayEquals(Arrays.copyOf(trace.hidden(TinyModel.LAYERS), 6 * WIDTH),
         Trace.of(weights, Arrays.copyOf(ids, 6)).hidden(TinyModel.LAYERS),
         "a prefix does not see what follows");

@@ -48,6 +48,30 @@ class RecordedPerplexityTest {
     }
   }
 
+  /** The ops round inputs of blocks to 15 bits, and the cache is F16. */
+  @Test
+  void predictsWithTheFilesWeightsAsRecorded() throws IOException {
+    try (GgufFile file = GgufFile.open(TestData.model());
+        SafetensorsFile golden =
+            SafetensorsFile.open(TestData.golden("model/exit_stats.safetensors"));
+        LlamaWeights weights = LlamaWeights.load(file, null)) {
+      int[] ids = golden.ints("ids");
+      int[] recorded = golden.ints("argmax");
+      Found found = predict(weights, ids);
+      int same = 0;
+      for (int t = 0; t < ids.length; t++) {
+        same += recorded[LAYERS * ids.length + t] == found.argmax[t] ? 1 : 0;
+      }
+      double expected = Arrays.stream(golden.doubles("nll")).average().orElseThrow();
+      double actual = found.nll / (ids.length - 1);
+      System.out.printf("the file's weights: argmax as recorded in %d of %d positions, mean nll "
+              + "%.5f (recorded %.5f)%n",
+          same, ids.length, actual, expected);
+      assertTrue(same >= 0.999 * ids.length, same + " of " + ids.length + " argmaxes agree");
+      assertEquals(expected, actual, 5e-4);
+    }
+  }
+
   /**
    * Rounding weights to bf16 changes what a model says, in double precision too, so the judge is
    * double precision over the same bf16 weights.

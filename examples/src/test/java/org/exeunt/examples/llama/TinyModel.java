@@ -12,6 +12,7 @@ import java.util.Map;
 import java.util.Random;
 import java.util.function.Function;
 import java.util.stream.IntStream;
+import org.exeunt.DType;
 import org.exeunt.examples.gguf.GgmlType;
 import org.exeunt.examples.gguf.GgufBuilder;
 
@@ -109,9 +110,26 @@ public final class TinyModel {
     return writeWeights(file, metadata, weights, weight -> GgmlType.F32);
   }
 
+  /** Writes the model with matrices in blocks of five formats, which change from one to the next. */
+  public static Path writeBlocks(Path file) throws IOException {
+    List<GgmlType> formats =
+        List.of(GgmlType.Q4_0, GgmlType.Q8_0, GgmlType.Q5_1, GgmlType.Q4_1, GgmlType.Q5_0);
+    return writeWeights(file, metadata(), weights(),
+        weight
+        -> weight.rows() == 1
+            ? GgmlType.F32
+            : formats.get(Math.floorMod(weight.name().hashCode(), formats.size())));
+  }
+
   /** Writes a model; blocks of quantised types have a weight's shape, but values of their own. */
   static Path writeWeights(Path file, Map<String, Object> metadata, List<Weight> weights,
       Function<Weight, GgmlType> types) throws IOException {
+    return writeWeights(file, metadata, weights, types, 32);
+  }
+
+  /** The same with an alignment, from 1 on, that the metadata has to name as well. */
+  static Path writeWeights(Path file, Map<String, Object> metadata, List<Weight> weights,
+      Function<Weight, GgmlType> types, int alignment) throws IOException {
     GgufBuilder gguf = GgufBuilder.start(weights.size(), metadata.size());
     metadata.forEach(gguf::entry);
     List<byte[]> data = new ArrayList<>();
@@ -119,19 +137,27 @@ public final class TinyModel {
     for (Weight weight : weights) {
       GgmlType type = types.apply(weight);
       gguf.tensor(weight.name(), type.id(), offset, weight.columns(), weight.rows());
-      data.add(type == GgmlType.F32 ? plain(weight) : blocks(weight, type));
-      offset += (data.get(data.size() - 1).length + 31) / 32 * 32;
+      data.add(type.blocks() == null ? plain(weight, type) : blocks(weight, type));
+      offset += (data.get(data.size() - 1).length + alignment - 1) / alignment * alignment;
     }
     for (byte[] bytes : data) {
-      gguf.pad(32).raw(bytes);
+      gguf.pad(alignment).raw(bytes);
     }
     return gguf.write(file);
   }
 
-  private static byte[] plain(Weight weight) {
+  private static byte[] plain(Weight weight, GgmlType type) {
     ByteBuffer bytes =
-        ByteBuffer.allocate(weight.values().length * Float.BYTES).order(ByteOrder.LITTLE_ENDIAN);
-    bytes.asFloatBuffer().put(weight.values());
+        ByteBuffer.allocate(weight.values().length * type.blockBytes())
+            .order(ByteOrder.LITTLE_ENDIAN);
+    for (float value : weight.values()) {
+      switch (type) {
+        case F32 -> bytes.putFloat(value);
+        case F16 -> bytes.putShort(DType.floatToF16(value));
+        case BF16 -> bytes.putShort(DType.floatToBf16(value));
+        default -> throw new IllegalArgumentException(type + " has blocks");
+      }
+    }
     return bytes.array();
   }
 
