@@ -65,8 +65,7 @@ public final class GgufFile implements Closeable {
 
   private GgufFile(ModelFile file) throws IOException {
     this.file = file;
-    ByteBuffer bytes = file.read(0, Math.min(file.size(), MAX_HEADER_BYTES));
-    HeaderReader header = new HeaderReader(file.path(), bytes);
+    HeaderReader header = new HeaderReader(file, Math.min(file.size(), MAX_HEADER_BYTES));
     readVersion(header);
     int tensorCount = header.count("the tensor count", MIN_TENSOR_BYTES, MAX_ENTRIES);
     int metadataCount = header.count("the metadata count", MIN_METADATA_BYTES, MAX_ENTRIES);
@@ -214,7 +213,7 @@ public final class GgufFile implements Closeable {
   /**
    * All metadata in file order. Integers and booleans are {@code Long} and {@code Boolean},
    * floating-point values {@code Double}, strings {@code String}; arrays are {@code long[]},
-   * {@code double[]} or {@code String[]}.
+   * {@code double[]} or {@link Strings}.
    */
   public Map<String, Object> metadata() {
     return Collections.unmodifiableMap(metadata);
@@ -231,8 +230,8 @@ public final class GgufFile implements Closeable {
   }
 
   /** The strings stored under {@code key}; not copied. */
-  public String[] strings(String key) throws ModelFormatException {
-    return value(key, String[].class);
+  public Strings strings(String key) throws ModelFormatException {
+    return value(key, Strings.class);
   }
 
   /** The integers stored under {@code key}; not copied. */

@@ -1,43 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.gguf;
 
+import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Path;
+import java.util.Arrays;
+import org.exeunt.examples.io.ModelFile;
 import org.exeunt.examples.io.ModelFormatException;
 
 /** A cursor over a file's header that knows what it is reading when the bytes run out. */
 final class HeaderReader {
-  private final Path file;
-  private final ByteBuffer bytes;
+  private static final int PIECE = 1 << 18;
 
-  HeaderReader(Path file, ByteBuffer bytes) {
+  private final ModelFile file;
+  private final long end;
+  private long begin; // of the piece, in the file
+  private ByteBuffer piece = ByteBuffer.allocate(0);
+
+  /** @param end where the header ends at the latest */
+  HeaderReader(ModelFile file, long end) {
     this.file = file;
-    this.bytes = bytes;
+    this.end = end;
   }
 
   long position() {
-    return bytes.position();
+    return begin + piece.position();
   }
 
-  byte int8(String field) throws ModelFormatException {
+  byte int8(String field) throws IOException {
     require(1, field);
-    return bytes.get();
+    return piece.get();
   }
 
-  short int16(String field) throws ModelFormatException {
+  short int16(String field) throws IOException {
     require(2, field);
-    return bytes.getShort();
+    return piece.getShort();
   }
 
-  int int32(String field) throws ModelFormatException {
+  int int32(String field) throws IOException {
     require(4, field);
-    return bytes.getInt();
+    return piece.getInt();
   }
 
-  long int64(String field) throws ModelFormatException {
+  long int64(String field) throws IOException {
     require(8, field);
-    return bytes.getLong();
+    return piece.getLong();
   }
 
   /**
@@ -45,12 +52,12 @@ final class HeaderReader {
    * {@code itemBytes} fit in what is left, so that nothing is ever allocated on a file's word
    * alone.
    */
-  int count(String field, int itemBytes, int limit) throws ModelFormatException {
+  int count(String field, int itemBytes, int limit) throws IOException {
     long count = int64(field);
-    long fits = bytes.remaining() / itemBytes;
-    if (count < 0 || count > fits) {
-      throw problem(field + " is " + Long.toUnsignedString(count) + ", but only "
-          + bytes.remaining() + " bytes of header can follow.");
+    long left = end - position();
+    if (count < 0 || count > left / itemBytes) {
+      throw problem(field + " is " + Long.toUnsignedString(count) + ", but only " + left
+          + " bytes of header can follow.");
     }
     if (count > limit) {
       throw problem(field + " is " + count + ", above the " + limit + " this reader accepts.");
@@ -58,24 +65,56 @@ final class HeaderReader {
     return (int) count;
   }
 
-  String string(String field, int limit) throws ModelFormatException {
+  String string(String field, int limit) throws IOException {
     int length = count("the length of " + field, 1, limit);
     if (length == 0) {
       return "";
     }
+    require(length, field);
     byte[] text = new byte[length];
-    bytes.get(text);
+    piece.get(text);
     return new String(text, StandardCharsets.UTF_8);
   }
 
-  ModelFormatException problem(String sentence) {
-    return new ModelFormatException(file, sentence);
+  /** So many strings. */
+  Strings strings(String field, int count, int limit) throws IOException {
+    int[] ends = new int[count];
+    byte[] texts = new byte[PIECE];
+    int used = 0;
+    for (int i = 0; i < count; i++) {
+      // What a field is called is put together only where something is wrong with it.
+      long length = piece.remaining() >= Long.BYTES ? piece.getLong(piece.position()) : -1;
+      if (length < 0 || length > Math.min(limit, piece.remaining() - Long.BYTES)) {
+        String element = "element " + i + " of " + field;
+        length = count("the length of " + element, 1, limit);
+        require((int) length, element);
+      } else {
+        piece.position(piece.position() + Long.BYTES);
+      }
+      if (length > texts.length - used) {
+        texts = Arrays.copyOf(texts, Math.max(2 * used, used + (int) length));
+      }
+      piece.get(texts, used, (int) length);
+      used += (int) length;
+      ends[i] = used;
+    }
+    return new Strings(texts, ends);
   }
 
-  private void require(int count, String field) throws ModelFormatException {
-    if (bytes.remaining() < count) {
-      throw problem("the header ends at byte " + bytes.limit() + ", but " + field + " needs bytes "
-          + bytes.position() + " to " + (bytes.position() + count) + ".");
+  ModelFormatException problem(String sentence) {
+    return new ModelFormatException(file.path(), sentence);
+  }
+
+  private void require(int count, String field) throws IOException {
+    if (piece.remaining() >= count) {
+      return;
     }
+    long at = position();
+    if (end - at < count) {
+      throw problem("the header ends at byte " + end + ", but " + field + " needs bytes " + at
+          + " to " + (at + count) + ".");
+    }
+    piece = file.read(at, Math.min(end - at, Math.max(count, PIECE)));
+    begin = at;
   }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.gguf;
 
-import org.exeunt.examples.io.ModelFormatException;
+import java.io.IOException;
 
 /** The value types of GGUF metadata, in the order of their numbers in a file. */
 enum MetadataType {
@@ -28,7 +28,7 @@ enum MetadataType {
 
   /** Reads a type number and the value that follows it. */
   static Object read(HeaderReader header, String field, int maxArray, int maxString)
-      throws ModelFormatException {
+      throws IOException {
     MetadataType type = readType(header, "the type of " + field);
     return switch (type) {
       case STRING -> header.string(field, maxString);
@@ -39,8 +39,7 @@ enum MetadataType {
     };
   }
 
-  private static MetadataType readType(HeaderReader header, String field)
-      throws ModelFormatException {
+  private static MetadataType readType(HeaderReader header, String field) throws IOException {
     int id = header.int32(field);
     if (id < 0 || id >= values().length) {
       throw header.problem(field + " is " + Integer.toUnsignedString(id) + "; 0 to "
@@ -50,7 +49,7 @@ enum MetadataType {
   }
 
   private static Object readArray(HeaderReader header, String field, int maxArray, int maxString)
-      throws ModelFormatException {
+      throws IOException {
     MetadataType type = readType(header, "the element type of " + field);
     if (type == ARRAY) {
       throw header.problem(field + " is an array of arrays, which this reader does not accept.");
@@ -58,11 +57,7 @@ enum MetadataType {
     int count = header.count("the length of " + field, type.bytes, maxArray);
     switch (type) {
       case STRING -> {
-        String[] strings = new String[count];
-        for (int i = 0; i < count; i++) {
-          strings[i] = header.string("element " + i + " of " + field, maxString);
-        }
-        return strings;
+        return header.strings(field, count, maxString);
       }
       case FLOAT32, FLOAT64 -> {
         double[] numbers = new double[count];
@@ -81,7 +76,7 @@ enum MetadataType {
     }
   }
 
-  private long integer(HeaderReader header, String field) throws ModelFormatException {
+  private long integer(HeaderReader header, String field) throws IOException {
     return switch (this) {
       case UINT8, BOOL -> header.int8(field) & 0xff;
       case INT8 -> header.int8(field);
@@ -93,7 +88,7 @@ enum MetadataType {
     };
   }
 
-  private double floating(HeaderReader header, String field) throws ModelFormatException {
+  private double floating(HeaderReader header, String field) throws IOException {
     return this == FLOAT32
         ? Float.intBitsToFloat(header.int32(field))
         : Double.longBitsToDouble(header.int64(field));

@@ -5,12 +5,11 @@ import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
-import java.util.HashMap;
-import java.util.Map;
 import java.util.function.IntConsumer;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.gguf.Strings;
 import org.exeunt.examples.io.ModelFormatException;
 
 /**
@@ -18,12 +17,12 @@ import org.exeunt.examples.io.ModelFormatException;
  * pieces, and the bytes of a piece are joined by a list of merges.
  */
 final class BytePairs implements Spelling {
-  private static final int ABSENT = -1;
+  private static final int ABSENT = Vocabulary.ABSENT;
 
-  private final String[] tokens;
-  private final Map<String, Integer> ids;
+  private final Vocabulary tokens;
   private final Split split;
-  private final Map<Long, Merges.Merge> merges = new HashMap<>();
+  private final Pattern pattern;
+  private final PairTable merges;
   private final int[] byteIds = new int[256];
   private final char[] characterOfByte = new char[256];
   private final int[] byteOfCharacter = new int[512];
@@ -42,12 +41,12 @@ final class BytePairs implements Spelling {
 
     private final String name;
     private final boolean wholeTokens;
-    private final Pattern pattern;
+    private final String pattern;
 
     Split(String name, boolean wholeTokens, String pattern) {
       this.name = name;
       this.wholeTokens = wholeTokens;
-      this.pattern = Pattern.compile(pattern);
+      this.pattern = pattern;
     }
 
     private static String words(String digits) {
@@ -70,12 +69,12 @@ final class BytePairs implements Spelling {
     }
   }
 
-  BytePairs(GgufFile file, String[] tokens, Map<String, Integer> ids) throws IOException {
+  BytePairs(GgufFile file, Vocabulary tokens) throws IOException {
     this.tokens = tokens;
-    this.ids = ids;
     split = Split.of(file);
+    pattern = Pattern.compile(split.pattern);
     readBytes();
-    readMerges(file);
+    merges = merges(file);
   }
 
   /** Whether prompts begin with a token of their own, unless the file says otherwise. */
@@ -95,28 +94,32 @@ final class BytePairs implements Spelling {
       char character = (char) (printable ? b : next++);
       characterOfByte[b] = character;
       byteOfCharacter[character] = b;
-      byteIds[b] = ids.getOrDefault(String.valueOf(character), ABSENT);
+      byteIds[b] = tokens.find(String.valueOf(character));
     }
   }
 
-  private void readMerges(GgufFile file) throws IOException {
-    String[] lines = file.strings("tokenizer.ggml.merges");
-    for (int rank = 0; rank < lines.length; rank++) {
-      int blank = lines[rank].indexOf(' ', 1);
-      Integer left = blank < 0 ? null : ids.get(lines[rank].substring(0, blank));
-      Integer right = blank < 0 ? null : ids.get(lines[rank].substring(blank + 1));
-      Integer result = left == null || right == null ? null : ids.get(tokens[left] + tokens[right]);
-      if (result == null) {
+  private PairTable merges(GgufFile file) throws IOException {
+    Strings lines = file.strings("tokenizer.ggml.merges");
+    PairTable table = new PairTable(lines.size());
+    byte[] bytes = lines.bytes();
+    for (int rank = 0; rank < lines.size(); rank++) {
+      int begin = lines.begin(rank);
+      int end = lines.end(rank);
+      int blank = begin + 1;
+      while (blank < end && bytes[blank] != ' ') {
+        blank++;
+      }
+      int left = blank < end ? tokens.find(bytes, begin, blank) : ABSENT;
+      int right = blank < end ? tokens.find(bytes, blank + 1, end) : ABSENT;
+      int result = left < 0 || right < 0 ? ABSENT : tokens.joined(left, right);
+      if (result < 0) {
         throw new ModelFormatException(file.path(),
-            "merge " + rank + " ('" + lines[rank]
+            "merge " + rank + " ('" + lines.get(rank)
                 + "') does not join two tokens of the vocabulary to a third.");
       }
-      merges.putIfAbsent(pair(left, right), new Merges.Merge(rank, result));
+      table.put(left, right, rank, result);
     }
-  }
-
-  private static long pair(int left, int right) {
-    return (long) left << 32 | right;
+    return table;
   }
 
   @Override
@@ -132,7 +135,7 @@ final class BytePairs implements Spelling {
   }
 
   private void encodeWords(String text, IntConsumer result) {
-    Matcher piece = split.pattern.matcher(text);
+    Matcher piece = pattern.matcher(text);
     while (piece.find()) {
       encodePiece(piece.group(), result);
     }
@@ -140,8 +143,8 @@ final class BytePairs implements Spelling {
 
   private void encodePiece(String text, IntConsumer result) {
     byte[] piece = text.getBytes(StandardCharsets.UTF_8);
-    Integer whole = split.wholeTokens ? ids.get(spelled(piece)) : null;
-    if (whole != null) {
+    int whole = split.wholeTokens ? tokens.find(spelled(piece)) : ABSENT;
+    if (whole >= 0) {
       result.accept(whole);
       return;
     }
@@ -149,7 +152,7 @@ final class BytePairs implements Spelling {
     for (int i = 0; i < piece.length; i++) {
       symbols[i] = byteIds[piece[i] & 0xff];
     }
-    Merges.run((left, right) -> merges.get(pair(left, right)), symbols, id -> {
+    Merges.run(merges::get, symbols, id -> {
       if (id != ABSENT) {
         result.accept(id);
       }
@@ -167,7 +170,7 @@ final class BytePairs implements Spelling {
   @Override
   public byte[] bytes(int id) {
     ByteArrayOutputStream bytes = new ByteArrayOutputStream();
-    tokens[id].codePoints().forEach(c -> {
+    tokens.text(id).codePoints().forEach(c -> {
       if (c < byteOfCharacter.length && byteOfCharacter[c] >= 0) {
         bytes.write(byteOfCharacter[c]);
       } else {

@@ -135,7 +135,7 @@ public record LlamaConfig(Architecture architecture, int layers, int width, int 
       double scaled = gemma && layers == GEMMA3_27B_LAYERS ? (double) width / heads : headWidth;
       float base = positive("rope.freq_base");
       return new LlamaConfig(architecture, layers, width, heads, kvHeads, headWidth,
-          integer("feed_forward_length", 1, 1 << 18), file.strings("tokenizer.ggml.tokens").length,
+          integer("feed_forward_length", 1, 1 << 18), file.strings("tokenizer.ggml.tokens").size(),
           integer("context_length", 1, 1 << 20), positive("attention.layer_norm_rms_epsilon"),
           (float) (1 / Math.sqrt(scaled)), base, ropeFactor(),
           has("rope.freq_base_swa") ? positive("rope.freq_base_swa") : 1e4f,

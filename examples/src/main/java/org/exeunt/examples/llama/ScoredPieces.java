@@ -5,6 +5,7 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.HashMap;
+import java.util.Locale;
 import java.util.Map;
 import java.util.function.IntConsumer;
 import org.exeunt.examples.gguf.GgufFile;
@@ -17,29 +18,27 @@ import org.exeunt.examples.io.ModelFormatException;
  */
 final class ScoredPieces implements Spelling {
   private static final int BYTE_TOKEN = 6;
-  private static final int ABSENT = -1;
+  private static final int ABSENT = Vocabulary.ABSENT;
   private static final char BLANK = '\u2581';
 
-  private final String[] tokens;
-  private final Map<String, Integer> ids;
+  private final Vocabulary tokens;
   private final double[] scores;
   private final int[] byteIds = new int[256];
   private final Map<Integer, Integer> byteOfToken = new HashMap<>();
 
-  ScoredPieces(GgufFile file, String[] tokens, Map<String, Integer> ids, long[] types)
-      throws IOException {
+  ScoredPieces(GgufFile file, Vocabulary tokens, long... types) throws IOException {
     this.tokens = tokens;
-    this.ids = ids;
     scores = file.numbers("tokenizer.ggml.scores");
-    if (scores.length != tokens.length) {
+    if (scores.length != tokens.size()) {
       throw new ModelFormatException(file.path(),
-          "metadata 'tokenizer.ggml.scores' has " + scores.length + " elements for " + tokens.length
+          "metadata 'tokenizer.ggml.scores' has " + scores.length + " elements for " + tokens.size()
               + " tokens.");
     }
     Arrays.fill(byteIds, ABSENT);
     for (int b = 0; b < 256; b++) {
-      Integer id = ids.get(String.format("<0x%02X>", b));
-      if (id != null && types[id] == BYTE_TOKEN) {
+      String digits = Integer.toHexString(b | 0x100).substring(1).toUpperCase(Locale.ROOT);
+      int id = tokens.find("<0x" + digits + ">");
+      if (id >= 0 && types[id] == BYTE_TOKEN) {
         byteIds[b] = id;
         byteOfToken.put(id, b);
       }
@@ -48,16 +47,19 @@ final class ScoredPieces implements Spelling {
 
   /** A character that is no token stands for itself below -1. */
   private int symbol(int character) {
-    return ids.getOrDefault(Character.toString(character), -2 - character);
+    int id = tokens.find(Character.toString(character));
+    return id >= 0 ? id : -2 - character;
   }
 
   private String text(int symbol) {
-    return symbol >= 0 ? tokens[symbol] : Character.toString(-2 - symbol);
+    return symbol >= 0 ? tokens.text(symbol) : Character.toString(-2 - symbol);
   }
 
   private Merges.Merge merge(int left, int right) {
-    Integer joined = ids.get(text(left) + text(right));
-    return joined == null ? null : new Merges.Merge(-scores[joined], joined);
+    int joined = left >= 0 && right >= 0
+        ? tokens.joined(left, right)
+        : tokens.find(text(left) + text(right));
+    return joined < 0 ? null : new Merges.Merge(-scores[joined], joined);
   }
 
   @Override
@@ -81,6 +83,6 @@ final class ScoredPieces implements Spelling {
     Integer single = byteOfToken.get(id);
     return single != null
         ? new byte[] {single.byteValue()}
-        : tokens[id].replace(BLANK, ' ').getBytes(StandardCharsets.UTF_8);
+        : tokens.text(id).replace(BLANK, ' ').getBytes(StandardCharsets.UTF_8);
   }
 }

@@ -4,9 +4,7 @@ package org.exeunt.examples.llama;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
-import java.util.HashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.stream.IntStream;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.ModelFormatException;
@@ -24,8 +22,7 @@ public final class Tokenizer {
   /** Tokens that end a turn of a conversation, whether or not the file says so. */
   private static final List<String> TURN_ENDS = List.of("<end_of_turn>", "<|eot_id|>");
 
-  private final String[] tokens;
-  private final Map<String, Integer> ids = new HashMap<>();
+  private final Vocabulary tokens;
   private final boolean[] special;
   private final SpecialTokens specials = new SpecialTokens();
   private final boolean[] ends;
@@ -37,26 +34,23 @@ public final class Tokenizer {
   /** Reads the tokenizer's part of {@code file}'s metadata. */
   public Tokenizer(GgufFile file) throws IOException {
     String model = file.string("tokenizer.ggml.model");
-    tokens = file.strings("tokenizer.ggml.tokens");
-    for (int id = 0; id < tokens.length; id++) {
-      ids.putIfAbsent(tokens[id], id);
-    }
+    tokens = new Vocabulary(file.strings("tokenizer.ggml.tokens"));
     long[] types = types(file);
-    special = new boolean[tokens.length];
+    special = new boolean[tokens.size()];
     readSpecials(types);
-    endOfSequence = file.integer("tokenizer.ggml.eos_token_id", 0, tokens.length - 1);
-    ends = new boolean[tokens.length];
+    endOfSequence = file.integer("tokenizer.ggml.eos_token_id", 0, tokens.size() - 1);
+    ends = new boolean[tokens.size()];
     readEnds(file);
     boolean begins;
     switch (model) {
       case "gpt2" -> {
-        BytePairs pairs = new BytePairs(file, tokens, ids);
+        BytePairs pairs = new BytePairs(file, tokens);
         spelling = pairs;
         begins = pairs.begins();
         blankFirst = false;
       }
       case "llama" -> {
-        spelling = new ScoredPieces(file, tokens, ids, types);
+        spelling = new ScoredPieces(file, tokens, types);
         begins = true;
         blankFirst = file.flag("tokenizer.ggml.add_space_prefix", true);
       }
@@ -66,25 +60,25 @@ public final class Tokenizer {
                 + "'; this tokenizer covers 'gpt2' and 'llama'.");
     }
     begin = file.flag("tokenizer.ggml.add_bos_token", begins)
-        ? file.integer("tokenizer.ggml.bos_token_id", 0, tokens.length - 1)
+        ? file.integer("tokenizer.ggml.bos_token_id", 0, tokens.size() - 1)
         : -1;
   }
 
   private long[] types(GgufFile file) throws IOException {
     long[] types = file.integers("tokenizer.ggml.token_type");
-    if (types.length != tokens.length) {
+    if (types.length != tokens.size()) {
       throw new ModelFormatException(file.path(),
           "metadata 'tokenizer.ggml.token_type' has " + types.length + " elements for "
-              + tokens.length + " tokens.");
+              + tokens.size() + " tokens.");
     }
     return types;
   }
 
   private void readSpecials(long... types) {
-    for (int id = 0; id < tokens.length; id++) {
+    for (int id = 0; id < tokens.size(); id++) {
       special[id] = types[id] == CONTROL_TOKEN || types[id] == USER_DEFINED_TOKEN;
-      if (special[id] && !tokens[id].isEmpty()) {
-        specials.add(tokens[id], id);
+      if (special[id] && !tokens.text(id).isEmpty()) {
+        specials.add(tokens.text(id), id);
       }
     }
   }
@@ -93,11 +87,11 @@ public final class Tokenizer {
     ends[endOfSequence] = true;
     String key = "tokenizer.ggml.eot_token_id";
     if (file.metadata().containsKey(key)) {
-      ends[file.integer(key, 0, tokens.length - 1)] = true;
+      ends[file.integer(key, 0, tokens.size() - 1)] = true;
     }
     for (String text : TURN_ENDS) {
-      Integer id = ids.get(text);
-      if (id != null && special[id]) {
+      int id = tokens.find(text);
+      if (id >= 0 && special[id]) {
         ends[id] = true;
       }
     }
@@ -105,7 +99,7 @@ public final class Tokenizer {
 
   /** The number of tokens in the vocabulary. */
   public int size() {
-    return tokens.length;
+    return tokens.size();
   }
 
   /** The token that ends a text. */
@@ -133,7 +127,7 @@ public final class Tokenizer {
       }
       spell(text.substring(start, i), result);
       result.accept(id);
-      i += tokens[id].length();
+      i += tokens.text(id).length();
       start = i;
     }
     spell(text.substring(start), result);
@@ -171,10 +165,10 @@ public final class Tokenizer {
    * @throws IllegalArgumentException if the vocabulary has no such token
    */
   public byte[] bytes(int id) {
-    if (id < 0 || id >= tokens.length) {
+    if (id < 0 || id >= tokens.size()) {
       throw new IllegalArgumentException(
-          "token " + id + " is not one of the " + tokens.length + " of the vocabulary");
+          "token " + id + " is not one of the " + tokens.size() + " of the vocabulary");
     }
-    return special[id] ? tokens[id].getBytes(StandardCharsets.UTF_8) : spelling.bytes(id);
+    return special[id] ? tokens.text(id).getBytes(StandardCharsets.UTF_8) : spelling.bytes(id);
   }
 }

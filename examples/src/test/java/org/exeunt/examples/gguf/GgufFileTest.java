@@ -75,7 +75,9 @@ class GgufFileTest {
     try (GgufFile file = GgufFile.open(wellFormed().write(folder.resolve("ok.gguf")))) {
       assertEquals("llama", file.string("general.architecture"));
       assertEquals(0xffff_ffffL, file.metadata().get("count"));
-      assertArrayEquals(new String[] {"a", ""}, file.strings("names"));
+      Strings names = file.strings("names");
+      assertEquals(List.of("a", ""), List.of(names.get(0), names.get(1)));
+      assertEquals(2, names.size());
       assertArrayEquals(new double[] {1.5}, (double[]) file.metadata().get("weights"));
       assertEquals(true, file.metadata().get("flag"));
 
