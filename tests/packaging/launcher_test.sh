@@ -184,8 +184,10 @@ expect_told() {
     failures=$((failures + 1))
   fi
 }
-main='UTF-8: --enable-native-access=ALL-UNNAMED -Dorg.bytedeco.javacpp.maxPhysicalBytes=0'
-main+=' -cp the-class-path org.exeunt.examples.Generate'
+program='--enable-native-access=ALL-UNNAMED -Dorg.bytedeco.javacpp.maxPhysicalBytes=0'
+program+=' -cp the-class-path org.exeunt'
+soon='-XX:+UseSerialGC -Xmn8m -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Xlog:disable'
+main="UTF-8: $soon $program.examples.Generate"
 
 generate --model own.gguf --prompt 'two words' --fast
 expect 'generate refuses with one sentence' 2 "generate: unknown option '--fast'"
@@ -202,6 +204,11 @@ expect_told 'generate takes EXEUNT_MODEL from here' "$main --model $WORK/bin/jav
 generate EXEUNT_MODEL="$WORK/absent.gguf" --prompt a
 expect 'generate without its model' 3 'cannot read'
 expect_told 'generate without its model runs nothing' ''
+generate --verify --model own.gguf --prompt a
+expect 'generate cannot verify a file of the user' 2 'not that of own.gguf'
+generate EXEUNT_MODEL="$WORK/bin/java" --prompt --verify --verify
+expect_told 'generate verifies, and a prompt may be --verify' \
+  "$main --model $WORK/bin/java --prompt --verify"
 generate --prompt a
 expect 'generate without network' 3 'could not be downloaded'
 generate --model gemma3 --prompt a
@@ -210,7 +217,7 @@ expect 'generate without network, by name' 3 'could not be downloaded'
 expect_told 'generate without the model that was named runs nothing' ''
 started bench --compare a.json /b.json --filter gate
 expect_told 'runs are compared without a build, and seen from the user' \
-  "${main/examples.Generate/bench.Main} --compare $WORK/a.json /b.json --filter gate"
+  "UTF-8: $program.bench.Main --compare $WORK/a.json /b.json --filter gate"
 
 started bench --decode --steps 0 --fetch-peers
 expect 'bench --decode refuses with one sentence' 2 "bench --decode: argument --steps: '0' is no"

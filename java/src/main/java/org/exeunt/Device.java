@@ -45,6 +45,19 @@ public record Device(Backend backend, int id) {
     return Backend.defaultBackend() == Backend.CUDA ? cuda(0) : CPU;
   }
 
+  // By hand: those that a record brings are put together at run time, which takes a JVM that has
+  // just started longer than its first op.
+
+  @Override
+  public boolean equals(Object other) {
+    return other instanceof Device device && device.backend == backend && device.id == id;
+  }
+
+  @Override
+  public int hashCode() {
+    return 31 * backend.hashCode() + id;
+  }
+
   @Override
   public String toString() {
     return backend == Backend.CPU ? "cpu" : "cuda:" + id;

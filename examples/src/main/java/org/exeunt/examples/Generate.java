@@ -13,7 +13,6 @@ import java.nio.file.AccessDeniedException;
 import java.nio.file.NoSuchFileException;
 import java.util.List;
 import java.util.Locale;
-import org.exeunt.Backend;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.ModelFormatException;
 import org.exeunt.examples.llama.ChatTemplate;
@@ -22,6 +21,7 @@ import org.exeunt.examples.llama.Decoder;
 import org.exeunt.examples.llama.DecoderOptions;
 import org.exeunt.examples.llama.LlamaConfig;
 import org.exeunt.examples.llama.LlamaWeights;
+import org.exeunt.examples.llama.Loading;
 import org.exeunt.examples.llama.Sampler;
 import org.exeunt.examples.llama.TextStream;
 import org.exeunt.examples.llama.Tokenizer;
@@ -114,22 +114,21 @@ public final class Generate {
     try (GgufFile file = GgufFile.open(options.model)) {
       LlamaConfig config = LlamaConfig.of(file);
       DecoderOptions decoding = options.decoder(config.layers());
-      Tokenizer tokenizer = new Tokenizer(file);
-      int[] prompt = tokenizer.encodePrompt(prompt(file));
-      if (prompt.length == 0 || prompt.length >= config.context()) {
-        throw new IllegalArgumentException("the prompt has " + prompt.length
-            + " tokens; this model takes 1 to " + (config.context() - 1));
-      }
-      if (options.threads > 0) {
-        Backend.setThreads(options.threads);
-      }
-      // The last token that is drawn need not go in.
-      int capacity = Math.min(config.context(), prompt.length + options.maxTokens);
-      try (LlamaWeights weights = LlamaWeights.load(file, options.weights, log);
-          Decoder decoder = new Decoder(weights, decoding, 1, capacity)) {
-        answer(decoder, prompt, tokenizer, capacity - prompt.length);
-        if (options.stats) {
-          report(decoder.work(), weights, prompt.length);
+      try (Loading loading = new Loading(file, options.weights, options.threads, log)) {
+        Tokenizer tokenizer = new Tokenizer(file);
+        int[] prompt = tokenizer.encodePrompt(prompt(file));
+        if (prompt.length == 0 || prompt.length >= config.context()) {
+          throw new IllegalArgumentException("the prompt has " + prompt.length
+              + " tokens; this model takes 1 to " + (config.context() - 1));
+        }
+        // The last token that is drawn need not go in.
+        int capacity = Math.min(config.context(), prompt.length + options.maxTokens);
+        LlamaWeights weights = loading.weights();
+        try (Decoder decoder = new Decoder(weights, decoding, 1, capacity)) {
+          answer(decoder, prompt, tokenizer, capacity - prompt.length);
+          if (options.stats) {
+            report(decoder.work(), weights, prompt.length);
+          }
         }
       }
     }
