@@ -28,7 +28,7 @@ cache_folder() {
 # Folders that JVMs and compilers are given have to be text for them, whatever the locale says.
 use_utf8() {
   [[ $(locale charmap 2>/dev/null) == UTF-8 ]] || export LC_ALL=C.UTF-8
-  iconv -f UTF-8 -t UTF-8 <<<"$ROOT" >/dev/null 2>&1 ||
+  [[ $ROOT =~ ^[\ -~]*$ ]] || iconv -f UTF-8 -t UTF-8 <<<"$ROOT" >/dev/null 2>&1 ||
     die 2 "the folder $(printf '%q' "$ROOT") has a name that is not UTF-8; Java could not read it"
 }
 

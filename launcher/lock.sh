@@ -22,7 +22,7 @@ lock_tree() {
   local mode=$1 what=$2 holders
   have flock || return 0
   if [[ -z $lock_descriptor ]]; then
-    if ! { mkdir -p "$ROOT/build" && : >>"$LOCK"; } 2>/dev/null; then
+    if ! { { [[ -d $ROOT/build ]] || mkdir -p "$ROOT/build"; } && : >>"$LOCK"; } 2>/dev/null; then
       die 1 "$ROOT/build cannot be written to, where all that is built belongs"
     fi
     exec {lock_descriptor}<>"$LOCK"

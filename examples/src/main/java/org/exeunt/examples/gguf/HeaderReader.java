@@ -2,20 +2,24 @@
 package org.exeunt.examples.gguf;
 
 import java.io.IOException;
-import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
-import java.util.Arrays;
 import org.exeunt.examples.io.ModelFile;
 import org.exeunt.examples.io.ModelFormatException;
 
-/** A cursor over a file's header that knows what it is reading when the bytes run out. */
+/**
+ * A cursor over a file's header that knows what it is reading when the bytes run out.
+ *
+ * <p>Headers have a hundred thousand strings and more, which a JVM that has just started must get
+ * through: so this works on an array, where a buffer would take several times as long.
+ */
 final class HeaderReader {
   private static final int PIECE = 1 << 18;
 
   private final ModelFile file;
   private final long end;
   private long begin; // of the piece, in the file
-  private ByteBuffer piece = ByteBuffer.allocate(0);
+  private byte[] piece = {};
+  private int at; // in the piece
 
   /** @param end where the header ends at the latest */
   HeaderReader(ModelFile file, long end) {
@@ -24,27 +28,35 @@ final class HeaderReader {
   }
 
   long position() {
-    return begin + piece.position();
+    return begin + at;
   }
 
   byte int8(String field) throws IOException {
     require(1, field);
-    return piece.get();
+    return piece[at++];
   }
 
   short int16(String field) throws IOException {
     require(2, field);
-    return piece.getShort();
+    at += 2;
+    return (short) (piece[at - 2] & 0xff | piece[at - 1] << 8);
   }
 
   int int32(String field) throws IOException {
     require(4, field);
-    return piece.getInt();
+    at += 4;
+    return word(at - 4);
   }
 
   long int64(String field) throws IOException {
     require(8, field);
-    return piece.getLong();
+    at += 8;
+    return (long) word(at - 4) << 32 | word(at - 8) & 0xffffffffL;
+  }
+
+  private int word(int from) {
+    return piece[from] & 0xff | (piece[from + 1] & 0xff) << 8 | (piece[from + 2] & 0xff) << 16
+        | piece[from + 3] << 24;
   }
 
   /**
@@ -67,38 +79,40 @@ final class HeaderReader {
 
   String string(String field, int limit) throws IOException {
     int length = count("the length of " + field, 1, limit);
-    if (length == 0) {
-      return "";
-    }
     require(length, field);
-    byte[] text = new byte[length];
-    piece.get(text);
-    return new String(text, StandardCharsets.UTF_8);
+    at += length;
+    return new String(piece, at - length, length, StandardCharsets.UTF_8);
   }
 
   /** So many strings. */
   Strings strings(String field, int count, int limit) throws IOException {
-    int[] ends = new int[count];
-    byte[] texts = new byte[PIECE];
-    int used = 0;
+    Strings strings = new Strings(count);
     for (int i = 0; i < count; i++) {
-      // What a field is called is put together only where something is wrong with it.
-      long length = piece.remaining() >= Long.BYTES ? piece.getLong(piece.position()) : -1;
-      if (length < 0 || length > Math.min(limit, piece.remaining() - Long.BYTES)) {
+      if (!next(strings, limit)) {
+        // What an element is called is put together only where it may be said.
         String element = "element " + i + " of " + field;
-        length = count("the length of " + element, 1, limit);
-        require((int) length, element);
-      } else {
-        piece.position(piece.position() + Long.BYTES);
+        int length = count("the length of " + element, 1, limit);
+        require(length, element);
+        at += length;
+        strings.add(piece, at - length, at);
       }
-      if (length > texts.length - used) {
-        texts = Arrays.copyOf(texts, Math.max(2 * used, used + (int) length));
-      }
-      piece.get(texts, used, (int) length);
-      used += (int) length;
-      ends[i] = used;
     }
-    return new Strings(texts, ends);
+    return strings;
+  }
+
+  /** Reads a string that lies in the piece as a whole; else false. */
+  private boolean next(Strings strings, int limit) {
+    int left = piece.length - at - Long.BYTES;
+    if (left < 0 || word(at + 4) != 0) {
+      return false;
+    }
+    int length = word(at);
+    if (length < 0 || length > left || length > limit) {
+      return false;
+    }
+    at += Long.BYTES + length;
+    strings.add(piece, at - length, at);
+    return true;
   }
 
   ModelFormatException problem(String sentence) {
@@ -106,15 +120,16 @@ final class HeaderReader {
   }
 
   private void require(int count, String field) throws IOException {
-    if (piece.remaining() >= count) {
+    if (piece.length - at >= count) {
       return;
     }
-    long at = position();
-    if (end - at < count) {
-      throw problem("the header ends at byte " + end + ", but " + field + " needs bytes " + at
-          + " to " + (at + count) + ".");
+    long from = position();
+    if (end - from < count) {
+      throw problem("the header ends at byte " + end + ", but " + field + " needs bytes " + from
+          + " to " + (from + count) + ".");
     }
-    piece = file.read(at, Math.min(end - at, Math.max(count, PIECE)));
-    begin = at;
+    piece = file.read(from, Math.min(end - from, Math.max(count, PIECE))).array();
+    begin = from;
+    at = 0;
   }
 }

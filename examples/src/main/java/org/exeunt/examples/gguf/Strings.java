@@ -2,19 +2,40 @@
 package org.exeunt.examples.gguf;
 
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
 
 /** An array of texts as a file has it: UTF-8, one behind the other. */
 public final class Strings {
-  private final byte[] bytes;
-  private final int[] ends;
+  private static final int SHORT = 16;
 
-  Strings(byte[] bytes, int... ends) {
-    this.bytes = bytes;
-    this.ends = ends;
+  private byte[] bytes = new byte[1 << 16];
+  private final int[] ends;
+  private int size;
+
+  /** None yet, with room for {@code most}. */
+  Strings(int most) {
+    ends = new int[most];
+  }
+
+  /** One more, out of UTF-8. */
+  void add(byte[] from, int begin, int end) {
+    int used = begin(size);
+    int length = end - begin;
+    if (length > bytes.length - used) {
+      bytes = Arrays.copyOf(bytes, Math.max(2 * used, used + length));
+    }
+    if (length > SHORT) {
+      System.arraycopy(from, begin, bytes, used, length);
+    } else {
+      for (int i = 0; i < length; i++) {
+        bytes[used + i] = from[begin + i];
+      }
+    }
+    ends[size++] = used + length;
   }
 
   public int size() {
-    return ends.length;
+    return size;
   }
 
   /** The bytes of all of them; not copied. */

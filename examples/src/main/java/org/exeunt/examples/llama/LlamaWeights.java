@@ -247,6 +247,20 @@ public final class LlamaWeights implements AutoCloseable {
         + parts.head.bytes();
   }
 
+  /** Has the system map what each token reads, so that the first one need not wait for it. */
+  void touch() {
+    for (Layer layer : parts.layers) {
+      layer.query.touch();
+      layer.key.touch();
+      layer.value.touch();
+      layer.output.touch();
+      layer.gate.touch();
+      layer.up.touch();
+      layer.down.touch();
+    }
+    parts.head.touch();
+  }
+
   @Override
   public void close() {
     scope.close();

@@ -7,7 +7,7 @@ import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.examples.gguf.GgufFile;
 
-/** Weights, and the native library, that a thread of its own loads: meanwhile others read words. */
+/** Weights, and the native library, that a thread of its own loads; others read words meanwhile. */
 public final class Loading implements AutoCloseable {
   private final Thread thread;
   private LlamaWeights weights;
@@ -27,6 +27,7 @@ public final class Loading implements AutoCloseable {
             Backend.setThreads(threads);
           }
           weights = LlamaWeights.load(file, type, log);
+          weights.touch();
         } catch (Throwable e) { // of whatever kind: it is thrown again where somebody waits
           failure = e;
         }

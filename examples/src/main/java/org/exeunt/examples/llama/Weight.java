@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import java.nio.ByteBuffer;
 import java.util.stream.IntStream;
 import org.exeunt.BlockFormat;
 import org.exeunt.DType;
@@ -18,6 +19,10 @@ import org.exeunt.Tensor;
  * @param columns elements of a row
  */
 public record Weight(Tensor tensor, BlockFormat blocks, long columns) {
+  private static final int TOUCHED = 1 << 16;
+
+  private static volatile int touched; // so that no compiler leaves the reading out
+
   /** A matrix of plain elements. */
   public static Weight of(Tensor tensor) {
     return new Weight(tensor, null, tensor.size(1));
@@ -44,6 +49,16 @@ public record Weight(Tensor tensor, BlockFormat blocks, long columns) {
             && tensor.address() + tensor.byteSize() == next.tensor.address()
         ? new Weight(tensor.strided(shape, tensor.strides()), blocks, columns)
         : null;
+  }
+
+  /** Reads a byte of every few pages, which is how many a system maps at once. */
+  void touch() {
+    ByteBuffer bytes = tensor.isReadOnly() ? tensor.byteBuffer() : null; // else it was just written
+    int sum = 0;
+    for (long at = 0; bytes != null && at < bytes.capacity(); at += TOUCHED) {
+      sum += bytes.get((int) at);
+    }
+    touched = sum;
   }
 
   /** The product of rows with this matrix. */
