@@ -69,7 +69,31 @@ class RecordedPerplexityTest {
           same, ids.length, actual, expected);
       assertTrue(same >= 0.999 * ids.length, same + " of " + ids.length + " argmaxes agree");
       assertEquals(expected, actual, 5e-4);
+      double worst = worst(file, weights, Arrays.copyOf(ids, 32)); // the rest would take a minute
+      System.out.printf("the file's weights: largest error of a logit %.1e%n", worst);
+      assertTrue(worst < 0.02, "largest error of a logit: " + worst);
     }
+  }
+
+  /** The largest distance of a logit, token by token, to double precision over the same numbers. */
+  private static double worst(GgufFile file, LlamaWeights weights, int... ids) throws IOException {
+    double worst = 0;
+    try (LlamaWeights wide = LlamaWeights.load(file, DType.F32);
+        Decoder decoder = new Decoder(weights, DecoderOptions.FULL.withLogits(), 1, ids.length)) {
+      double[][] exact = new DoubleDecoder(wide, ids).logits(0, ids.length);
+      for (int t = 0; t < ids.length; t++) {
+        if (t == 0) {
+          decoder.prefill(0, ids[0]);
+        } else {
+          decoder.step(ids[t]);
+        }
+        float[] found = decoder.logits().row(0).toFloatArray();
+        for (int v = 0; v < found.length; v++) {
+          worst = Math.max(worst, Math.abs(exact[t][v] - found[v]));
+        }
+      }
+    }
+    return worst;
   }
 
   /**
