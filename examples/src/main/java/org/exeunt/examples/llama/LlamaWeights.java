@@ -201,9 +201,12 @@ public final class LlamaWeights implements AutoCloseable {
     return config;
   }
 
-  /** What keys and values are stored as beside these weights. */
+  /**
+   * What keys and values are stored as beside these weights. F16 would double the error of logits
+   * that quantised weights leave.
+   */
   public DType cacheType() {
-    return type == null ? DType.F16 : type;
+    return type == null ? DType.F32 : type;
   }
 
   /** The layers, bottom first. */

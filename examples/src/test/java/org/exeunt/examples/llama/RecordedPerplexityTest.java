@@ -48,7 +48,7 @@ class RecordedPerplexityTest {
     }
   }
 
-  /** The ops round inputs of blocks to 15 bits, and the cache is F16. */
+  /** The ops round inputs of blocks to 15 bits. */
   @Test
   void predictsWithTheFilesWeightsAsRecorded() throws IOException {
     try (GgufFile file = GgufFile.open(TestData.model());
