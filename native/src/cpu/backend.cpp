@@ -12,6 +12,7 @@
 #include "cpu_features.h"
 #include "kernels.h"
 #include "pool.h"
+#include "screen.h"
 
 namespace exn::cpu {
 
@@ -229,6 +230,11 @@ exn_status use_threads(int32_t count) {
   const Kernels* none = nullptr;  // else the choice of a set stays as it is
   current().compare_exchange_strong(none, with_threads());
   return EXN_OK;
+}
+
+exn_status build_screen(const ScreenArgs& args) {
+  const Kernels* table = in_use();
+  return table == nullptr ? EXN_UNSUPPORTED : make_screen(args, *table);
 }
 
 exn_status read_probe(const void* data, int64_t bytes, int32_t way, uint64_t* checksum) {

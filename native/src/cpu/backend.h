@@ -5,6 +5,10 @@
 
 #include "base/ops.h"
 
+namespace exn {
+struct ScreenArgs;
+}
+
 namespace exn::cpu {
 
 const Backend& backend();
@@ -21,6 +25,10 @@ bool use_isa(const char* name);
 int32_t thread_count();
 // 0: what EXEUNT_THREADS says, or all cores.
 exn_status use_threads(int32_t count);
+
+// Makes the image of a screen, of checked arguments; entries of levels, and whether states and head
+// are finite, it sees for itself.
+exn_status build_screen(const ScreenArgs& args);
 
 exn_status read_probe(const void* data, int64_t bytes, int32_t way, uint64_t* checksum);
 exn_status copy_probe(void* to, const void* from, int64_t bytes, int32_t way);
