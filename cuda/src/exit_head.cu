@@ -98,6 +98,8 @@ void queue_head(const ExitHeadArgs& args, const Space& space, cudaStream_t strea
 exn_status exit_head(const ExitHeadArgs& args, Workspace& workspace, exn_stream stream) {
   const exn_status status = check_rows(OpName::exit_head, "hidden", args.hidden.rows);
   if (status != EXN_OK) return status;
+  if (args.screen != nullptr)
+    return fail(EXN_UNSUPPORTED, "exn_exit_head: screen is given, for which CUDA has no kernel");
   const Space space(args, workspace);
   if (workspace.counting()) return EXN_OK;
   return run_on(args.device, OpName::exit_head,

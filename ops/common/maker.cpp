@@ -328,6 +328,7 @@ void Maker::number(Real* field, const char* name, Domain domain) {
   double value = choices[random().below(may_be_negative ? 8 : domain == Domain::kPositive ? 6 : 7)];
   if (domain == Domain::kShare && value > 1) value = 0.75;
   if (domain == Domain::kAtLeastOne && value < 1) value = 1;
+  if (domain == Domain::kZero) value = 0;
   *field = static_cast<Real>(value);
   const auto kind = sizeof *field == 4 ? ScalarField::kFloat : ScalarField::kDouble;
   scalar(kind, field, name, 0, 0)->domain = domain;

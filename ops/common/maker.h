@@ -131,7 +131,7 @@ struct TensorField {
   int may_equal;  // the field whose memory an output may have, or -1
 };
 
-enum class Domain { kPositive, kNotNegative, kFinite, kNotNan, kShare, kAtLeastOne, kAny };
+enum class Domain { kPositive, kNotNegative, kFinite, kNotNan, kShare, kAtLeastOne, kZero, kAny };
 
 struct ScalarField {
   enum Kind { kInt16, kInt32, kInt64, kFloat, kDouble, kArray } kind;

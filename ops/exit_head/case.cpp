@@ -380,6 +380,15 @@ void describe(Maker& m, exn_exit_head_params& p) {
         kOptional);
   normalizer(m, p);
   stats(m, p.out, rows);
+  m.none(FIELD(screen));  // test.cpp has its cases: an image is made of a head
+  m.none(FIELD(certified));
+  m.none(FIELD(p1_low));
+  m.none(FIELD(p1_high));
+  m.none(FIELD(rows_read));
+  m.zero(FIELD(screen_level));
+  m.zero(FIELD(screen_mode));
+  m.zero(FIELD(screen_budget));
+  m.real(FIELD(screen_factor), Domain::kZero);
 }
 
 const Described kDescribed = EXN_DESCRIBED(exit_head);

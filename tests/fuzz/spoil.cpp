@@ -397,6 +397,8 @@ bool in_domain(double value, Domain domain) {
       return value >= 0 && value <= 1;
     case Domain::kAtLeastOne:
       return value >= 1 && std::isfinite(value);
+    case Domain::kZero:
+      return value == 0;
     case Domain::kAny:
       return true;
   }

@@ -29,6 +29,16 @@
  * outside 0..V-1: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where a run cannot read the list on the
  * host, every row of the call is invalid (nothing is read out of bounds).
  *
+ * With a screen (screen.h) the head is not read, but a form of it that is several times smaller,
+ * then those rows of the head that may hold the largest logit: argmax, max_logit and valid are the
+ * full head's, bit for bit (with EXN_SCREEN_CALIBRATED unless a bound fails). lse and p1 are
+ * estimates: p1 lies in [p1_low, p1_high], which holds the full head's, with proven bounds. Other
+ * statistics need all logits and are refused, as are a shortlist and EXN_STABLEMAX. Of a row whose
+ * candidates are more than screen_budget, whose input is not finite or beyond 2^96, or whose bounds
+ * are not finite, the full head is read, and all outputs are its own. A run looks at the screen's
+ * header; whether it belongs to this head is for exn_screen_check. CUDA has no kernel for screens
+ * yet: EXN_UNSUPPORTED.
+ *
  * Bytes that must move: V * D * sizeof(weight element), or V rows of blocks, once for each block of
  * up to 64 rows, R * D * sizeof(hidden element).
  */
@@ -38,6 +48,7 @@
 #include <exeunt/blocks.h>
 #include <exeunt/norm.h>
 #include <exeunt/row_stats.h>
+#include <exeunt/screen.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -75,6 +86,19 @@ typedef struct exn_exit_head_params {
   int32_t weight_blocks;     /**< EXN_BLOCKS_NONE, or what blocks the rows of weight are
                                            made of */
   int32_t translator_blocks; /**< the same of translator_weight */
+  const DLTensor* screen;    /**< in, optional, [bytes], u8, compact, at a multiple of 64: an
+                                           image that exn_screen_build made of weight */
+  const DLTensor* certified; /**< out, optional, [R], u8: EXN_CERTIFIED_*; with screen, as are
+                                           those below */
+  const DLTensor* p1_low;    /**< out, optional, [R], f32; both or neither */
+  const DLTensor* p1_high;   /**< out, optional, [R], f32 */
+  const DLTensor* rows_read; /**< out, optional, [R], i32: rows of weight that were read; V if
+                                           the full head was */
+  int32_t screen_level;      /**< the level of the hidden states, 0 up to those of the screen */
+  int32_t screen_mode;       /**< EXN_SCREEN_PROVEN or EXN_SCREEN_CALIBRATED */
+  int32_t screen_budget;     /**< most rows of weight that are read one by one for a row of
+                                           hidden, 1 up to V; 0 means V / 50 + 64, at most V */
+  float screen_factor;       /**< c of EXN_SCREEN_CALIBRATED, > 0 and finite; 0 means 8 */
 } exn_exit_head_params;
 
 EXN_API exn_status exn_exit_head_supported(const exn_exit_head_params* params);

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "backends.h"
+#include "base/screen.h"
 
 namespace exn {
 
@@ -11,6 +12,95 @@ template <>
 constexpr uint64_t kFirstSize<exn_exit_head_params> = offsetof(exn_exit_head_params, weight_blocks);
 
 namespace {
+
+void check_no_screen(const exn_exit_head_params& p, Check& check) {
+  constexpr const char* kWhy = "screen is null";
+  check.absent("certified", p.certified, kWhy);
+  check.absent("p1_low", p.p1_low, kWhy);
+  check.absent("p1_high", p.p1_high, kWhy);
+  check.absent("rows_read", p.rows_read, kWhy);
+  if (p.screen_level != 0) check.fail_argument("screen_level is %d, but %s", p.screen_level, kWhy);
+  if (p.screen_mode != 0) check.fail_argument("screen_mode is %d, but %s", p.screen_mode, kWhy);
+  if (p.screen_budget != 0)
+    check.fail_argument("screen_budget is %d, but %s", p.screen_budget, kWhy);
+  if (p.screen_factor != 0) {
+    check.fail_argument("screen_factor is %g, but %s", static_cast<double>(p.screen_factor), kWhy);
+  }
+}
+
+// A device's memory cannot be looked at.
+void check_image(Check& check, const Vector& image, int64_t vocabulary, int64_t dim,
+                 int32_t level) {
+  check.at_least("screen_level", level, 0);
+  if (check.ok() && reinterpret_cast<uintptr_t>(image.data) % kScreenAlign != 0) {
+    check.fail_argument("screen is at address %p, which is not aligned to %lld bytes", image.data,
+                        static_cast<long long>(kScreenAlign));
+  }
+  if (!check.ok() || check.device_type() != kDLCPU) return;
+  if (image.size < kScreenHeaderBytes) {
+    check.fail_argument("screen has %lld bytes, a header alone has %lld",
+                        static_cast<long long>(image.size),
+                        static_cast<long long>(kScreenHeaderBytes));
+    return;
+  }
+  ScreenHeader header;
+  std::memcpy(&header, image.data, sizeof header);
+  const char* const wrong = wrong_in(header, image.size);
+  if (wrong != nullptr) {
+    check.fail_argument("screen %s", wrong);
+    return;
+  }
+  check.same("screen", "rows", header.vocabulary, "weight", vocabulary);
+  check.same("screen", "columns", header.dim, "hidden", dim);
+  check.at_most("screen_level", level, header.levels - 1);
+}
+
+void check_screen(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) {
+  if (p.screen == nullptr) {
+    check_no_screen(p, check);
+    return;
+  }
+  constexpr const char* kWhy = "screen is given";
+  const Vector image = check.vector("screen", p.screen, kU8Only, Role::kIn);
+  check_image(check, image, a->weight.rows, a->hidden.cols, p.screen_level);
+  check.absent("shortlist", p.shortlist, kWhy);
+  if (p.normalizer == EXN_STABLEMAX)
+    check.fail_argument("normalizer is EXN_STABLEMAX (1), but %s", kWhy);
+  check.absent("out.p2", p.out.p2, kWhy);
+  check.absent("out.margin", p.out.margin, kWhy);
+  check.absent("out.entropy", p.out.entropy, kWhy);
+  check.absent("out.pow2_entropy", p.out.pow2_entropy, kWhy);
+  check.absent("out.mean_log_p", p.out.mean_log_p, kWhy);
+  const int64_t rows = a->hidden.rows;
+  const auto output = [&](const char* name, const DLTensor* t, DTypes dtypes) {
+    return check.per_row<void>(name, t, dtypes, Role::kOut, "hidden", rows, Need::kOptional);
+  };
+  a->certified = static_cast<uint8_t*>(output("certified", p.certified, kU8Only));
+  a->p1_low = static_cast<float*>(output("p1_low", p.p1_low, kF32Only));
+  a->p1_high = static_cast<float*>(output("p1_high", p.p1_high, kF32Only));
+  if ((p.p1_low == nullptr) != (p.p1_high == nullptr)) {
+    check.fail_argument("%s is given, but %s is null", p.p1_low != nullptr ? "p1_low" : "p1_high",
+                        p.p1_low != nullptr ? "p1_high" : "p1_low");
+  }
+  a->rows_read = static_cast<int32_t*>(output("rows_read", p.rows_read, kI32Only));
+  check.one_of("screen_mode", p.screen_mode, EXN_SCREEN_PROVEN, EXN_SCREEN_CALIBRATED);
+  check.at_least("screen_budget", p.screen_budget, 0);
+  check.at_most("screen_budget", p.screen_budget, a->weight.rows);
+  check.not_negative("screen_factor", p.screen_factor);
+  if (p.screen_mode == EXN_SCREEN_PROVEN && p.screen_factor != 0) {
+    check.fail_argument("screen_factor is %g, but screen_mode is EXN_SCREEN_PROVEN (0)",
+                        static_cast<double>(p.screen_factor));
+  }
+  const int64_t vocabulary = a->weight.rows, usual = vocabulary / 50 + 64;
+  a->screen = static_cast<const char*>(image.data);
+  a->screen_level = p.screen_level;
+  a->screen_budget = p.screen_budget != 0 ? p.screen_budget
+                     : usual < vocabulary ? usual
+                                          : vocabulary;
+  a->screen_factor = p.screen_mode == EXN_SCREEN_PROVEN ? 0
+                     : p.screen_factor == 0             ? 8
+                                                        : p.screen_factor;
+}
 
 void check_args(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) {
   a->hidden = check.matrix("hidden", p.hidden, kFloats, Role::kIn);
@@ -51,6 +141,7 @@ void check_args(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) {
   a->temperature = p.temperature;
   a->softcap = p.softcap;
   a->out = read_stats(check, p.out, a->hidden.rows);
+  check_screen(p, check, a);
 }
 
 constexpr Op<exn_exit_head_params, ExitHeadArgs> kOp{"exn_exit_head", check_args,

@@ -231,6 +231,14 @@ struct ExitHeadArgs {
   float temperature = 1;
   float softcap = 0;
   StatsOut out;
+  const char* screen = nullptr;  // the image, whose header is sound where the CPU can read it
+  uint8_t* certified = nullptr;
+  float* p1_low = nullptr;
+  float* p1_high = nullptr;
+  int32_t* rows_read = nullptr;
+  int64_t screen_budget = 0;
+  int32_t screen_level = 0;
+  float screen_factor = 0;  // 0: proven bounds
 };
 
 struct StableMaxArgs {

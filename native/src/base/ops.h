@@ -24,7 +24,7 @@ struct Host {
   void (*ran)(const char* path);
 };
 
-constexpr uint32_t kBackendAbi = 7;
+constexpr uint32_t kBackendAbi = 8;
 
 struct Backend {
   uint32_t abi;   // kBackendAbi

@@ -4,6 +4,7 @@
 // stay in cache and are summarised there.
 #include "matrix_products.h"
 #include "normalise.h"
+#include "screening.h"
 #include "stats.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -118,6 +119,363 @@ void head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map, int6
   parallel_for(blocks * tiles, share(blocks * tiles, rows), own, run);
 }
 
+// ---- with a screen ----
+
+// Scratch memory and results of a block of up to kScreenRows rows.
+struct Screening {
+  const ScreenImage& screen;
+  const ExitHeadArgs& a;
+  const LogitMap& map;
+  int64_t tiles;
+  float* upper;      // [kScreenRows, V]
+  float* logits;     // the same; null: nobody asks for probabilities
+  ScreenTile* tile;  // [kScreenRows, tiles]
+  int32_t* ids;      // [V]
+  float* exact;      // [V]
+  double* sums;      // [tiles, 3]
+};
+
+// The largest logit that was read, and how many were.
+struct Leader {
+  float logit = -INFINITY;
+  int32_t id = -1;
+  int64_t read = 0;
+};
+
+EXN_SIMD void bound_rows(const Screening& s, const Inputs (&inputs)[kScreenParts],
+                         const ScreenRow* row, int64_t rows, HeadScratch* own) {
+  const int64_t vocabulary = s.a.weight.rows;
+  static_assert(kScreenParts * kScreenRows * kScreenTile <= kRowBlock * kMaxVocabTile);
+  const auto run = [&](int64_t begin, int64_t end, HeadScratch& scratch) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t first = t * kScreenTile, left = vocabulary - first;
+      const int64_t n = left < kScreenTile ? left : kScreenTile;
+      for (int i = 0; i < kScreenParts; ++i) {
+        const Matrix part = s.screen.part(i);
+        if (part.cols == 0) continue;
+        const WeightRows<uint8_t> weight(
+            n, left - n, [=](int64_t w) { return row_of<uint8_t>(part, first + w); });
+        row_products(weight, inputs[i], rows, part.cols, scratch.z + i * kScreenRows * kScreenTile,
+                     kScreenTile, scratch.products);
+      }
+      for (int64_t r = 0; r < rows; ++r) {
+        const float* z[kScreenParts];
+        for (int i = 0; i < kScreenParts; ++i) {
+          z[i] = s.screen.header.parts[i] == 0 ? nullptr
+                                               : scratch.z + (i * kScreenRows + r) * kScreenTile;
+        }
+        const int64_t at = r * vocabulary + first;
+        s.tile[r * s.tiles + t] =
+            bound_tile(s.screen, s.a.screen_level, s.a.bias, s.a.screen_factor == 0, row[r], first,
+                       n, z, s.logits != nullptr ? s.logits + at : nullptr, s.upper + at);
+      }
+    }
+  };
+  parallel_for(s.tiles, share(s.tiles, 1), own, run);
+}
+
+// The rows of the vocabulary whose upper bound reaches `least`, into s.ids.
+EXN_SIMD int64_t candidates(const Screening& s, const ScreenTile* tile, const float* upper,
+                            float least) {
+  int64_t count = 0;
+  for (int64_t t = 0; t < s.tiles; ++t) {
+    if (!(tile[t].high >= least)) continue;
+    const int64_t first = t * kScreenTile, left = s.a.weight.rows - first;
+    const int64_t end = first + (left < kScreenTile ? left : kScreenTile);
+    for (int64_t v = first; v < end; ++v) {
+      s.ids[count] = static_cast<int32_t>(v);
+      count += upper[v] >= least ? 1 : 0;
+    }
+  }
+  return count;
+}
+
+// Brings the `most` of s.ids[0, count) with the largest bounds to the front.
+EXN_SIMD void best_first(int32_t* ids, int64_t count, const float* upper, int64_t most) {
+  // The front is a heap whose first is the smallest.
+  const auto sink = [&](int64_t at) EXN_FLAT {
+    for (;;) {
+      int64_t child = 2 * at + 1;
+      if (child >= most) return;
+      if (child + 1 < most && upper[ids[child + 1]] < upper[ids[child]]) ++child;
+      if (upper[ids[at]] <= upper[ids[child]]) return;
+      const int32_t id = ids[at];
+      ids[at] = ids[child];
+      ids[child] = id;
+      at = child;
+    }
+  };
+  for (int64_t i = most / 2; i-- > 0;) sink(i);
+  for (int64_t i = most; i < count; ++i) {
+    if (upper[ids[i]] <= upper[ids[0]]) continue;
+    const int32_t id = ids[0];
+    ids[0] = ids[i];
+    ids[i] = id;
+    sink(0);
+  }
+}
+
+// Reads rows of the head; false if a logit is not finite.
+template <class T>
+bool read_rows(const Screening& s, const Inputs& input, int64_t count, float* upper, float* logits,
+               Leader* leader, HeadScratch* own) {
+  constexpr int64_t kChunk = 32;
+  const Matrix from = s.a.weight;
+  const int32_t* const ids = s.ids;
+  Inputs in = input;
+  in.far = false;  // rows that jump: what lies behind one is not needed
+  parallel_for(count, kChunk, own, [&](int64_t begin, int64_t end, HeadScratch& scratch) {
+    for (int64_t i = begin; i < end; i += kChunk) {
+      const int64_t n = end - i < kChunk ? end - i : kChunk, left = end - i - n;
+      const int32_t* const some = ids + i;
+      const WeightRows<T> weight(n, left, [=](int64_t w) { return row_of<T>(from, some[w]); });
+      row_products(weight, in, 1, from.cols, s.exact + i, n, scratch.products);
+    }
+  });
+  for (int64_t i = 0; i < count; ++i) {
+    float z = s.exact[i];
+    if (s.a.bias != nullptr) z += s.a.bias[ids[i]];
+    if (!(z < INFINITY)) return false;
+    if (z > leader->logit || (z == leader->logit && ids[i] < leader->id)) {
+      leader->logit = z;
+      leader->id = ids[i];
+    }
+    upper[ids[i]] = z;
+    if (logits != nullptr) logits[ids[i]] = z;
+  }
+  leader->read += count;
+  return true;
+}
+
+// Finds the largest logit of a row of hidden; false: the full head is to be read.
+template <class T>
+bool find_leader(const Screening& s, int64_t r, const Inputs& input, Leader* leader,
+                 HeadScratch* own) {
+  const ScreenTile* const tile = s.tile + r * s.tiles;
+  float* const upper = s.upper + r * s.a.weight.rows;
+  float* const logits = s.logits != nullptr ? s.logits + r * s.a.weight.rows : nullptr;
+  float least = -INFINITY;
+  for (int64_t t = 0; t < s.tiles; ++t) {
+    if (tile[t].broken) return false;
+    least = tile[t].low > least ? tile[t].low : least;
+  }
+  if (least == -INFINITY) return false;
+  int64_t left = candidates(s, tile, upper, least);
+  // The best few first: the largest logit is most likely among them, and with it fewer remain.
+  int64_t most = 32;
+  while (left > 0) {
+    const int64_t allowed = s.a.screen_budget - leader->read;
+    if (allowed == 0 || (most > 64 && left > allowed)) return false;
+    const int64_t some = left <= 2 * most ? left : most, n = some < allowed ? some : allowed;
+    if (n < left) best_first(s.ids, left, upper, n);
+    if (!read_rows<T>(s, input, n, upper, logits, leader, own)) return false;
+    int64_t kept = 0;
+    for (int64_t i = n; i < left; ++i) {
+      s.ids[kept] = s.ids[i];
+      kept += upper[s.ids[i]] >= leader->logit ? 1 : 0;
+    }
+    left = kept;
+    most *= 2;
+  }
+  return leader->id >= 0;
+}
+
+// Of a row's e^(z - its largest logit): the sum of what is known or estimated, and two that bound it.
+struct Mass {
+  double sum = 0, low = 0, high = 0;
+};
+
+EXN_SIMD Mass mass_of(const Screening& s, int64_t r, float top) {
+  const int64_t vocabulary = s.a.weight.rows;
+  const float* const upper = s.upper + r * vocabulary;
+  const float* const logits = s.logits + r * vocabulary;
+  const LogitMap map = s.map;
+  const f32v level = set1(scalar_map(map, top));
+  // tanh of neighbours may be in the wrong order.
+  const f32v wrong = set1(map.softcap * map.scale * 0x1p-20f);
+  parallel_for(s.tiles, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t first = t * kScreenTile, left = vocabulary - first;
+      const int64_t n = left < kScreenTile ? left : kScreenTile;
+      f32v sums[3] = {zero(), zero(), zero()};
+      for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
+        const f32v z = load_part(logits + first + i, part, -INFINITY);
+        const f32v high = load_part(upper + first + i, part, -INFINITY);
+        // A mask has no bound.
+        const f32v low = select(equal(z, set1(-INFINITY)), z, sub(z, sub(high, z)));
+        f32v x[3] = {z, low, high}, e[3];
+        if (!map.identity) {
+          for (f32v& v : x) v = apply_map(map, v);
+          x[1] = sub(x[1], wrong);
+          x[2] = add(x[2], wrong);
+        }
+        for (f32v& v : x) v = min(sub(v, level), zero());
+        exp_clamped(x, e);
+        for (int k = 0; k < 3; ++k) sums[k] = add(sums[k], e[k]);
+      });
+      for (int k = 0; k < 3; ++k) s.sums[t * 3 + k] = static_cast<double>(reduce_add(sums[k]));
+    }
+  });
+  Mass mass;
+  for (int64_t t = 0; t < s.tiles; ++t) {
+    mass.sum += s.sums[t * 3];
+    mass.low += s.sums[t * 3 + 1];
+    mass.high += s.sums[t * 3 + 2];
+  }
+  return mass;
+}
+
+void write_leader(const Screening& s, int64_t r, int64_t row, const Leader& leader) {
+  const ExitHeadArgs& a = s.a;
+  put(a.out.valid, row, 1);
+  put(a.out.argmax, row, leader.id);
+  const double level = static_cast<double>(scalar_map(s.map, leader.logit));
+  put(a.out.max_logit, row, level);
+  put(a.certified, row, a.screen_factor == 0 ? EXN_CERTIFIED_PROVEN : EXN_CERTIFIED_CALIBRATED);
+  put(a.rows_read, row, static_cast<double>(leader.read));
+  if (s.logits == nullptr) return;
+  // What f32 loses of terms and sums is far below this share, and the full head's 1e-6 too.
+  constexpr double kSlack = 1e-5;
+  const Mass mass = mass_of(s, r, leader.logit);
+  const auto at_least_one = [](double sum) EXN_FLAT { return sum > 1 ? sum : 1; };
+  const double low = (1 - kSlack) / at_least_one(mass.high);
+  const double high = (1 + kSlack) / at_least_one(mass.low);
+  const double sum = at_least_one(mass.sum);
+  put(a.out.lse, row, level + ::log(sum));
+  put(a.out.p1, row, 1 / sum);
+  put(a.p1_low, row, low);
+  put(a.p1_high, row, high < 1 ? high : 1);
+}
+
+void write_full(const ExitHeadArgs& a, const TileStats* stats, int64_t tiles, const LogitMap& map,
+                int64_t row) {
+  write_row(stats, tiles, a.weight.rows, map, a.out, row);
+  put(a.certified, row, EXN_CERTIFIED_NOT);
+  put(a.rows_read, row, static_cast<double>(a.weight.rows));
+  StatsOut probability;
+  float p1;
+  probability.p1 = &p1;
+  write_row(stats, tiles, a.weight.rows, map, probability, 0);
+  put(a.p1_low, row, static_cast<double>(p1));
+  put(a.p1_high, row, static_cast<double>(p1));
+}
+
+// What a screen takes of the workspace.
+struct ScreenRoom {
+  float* d = nullptr;  // x - m
+  float* y = nullptr;
+  ScreenRow* row = nullptr;
+  char* rounded[kScreenParts] = {};
+  float* upper = nullptr;
+  float* logits = nullptr;
+  ScreenTile* tile = nullptr;
+  int32_t* ids = nullptr;
+  float* exact = nullptr;
+  double* sums = nullptr;
+};
+
+bool wants_mass(const ExitHeadArgs& a) {
+  return a.out.p1 != nullptr || a.out.lse != nullptr || a.p1_low != nullptr;
+}
+
+ScreenRoom take_room(const ExitHeadArgs& a, Workspace& ws) {
+  ScreenRoom room;
+  if (a.screen == nullptr) return room;
+  const ScreenImage screen(a.screen);
+  const int64_t rows = a.hidden.rows, vocabulary = a.weight.rows, stride = padded(a.hidden.cols);
+  const int64_t tiles = (vocabulary + kScreenTile - 1) / kScreenTile;
+  room.d = ws.take<float>(rows * stride);
+  room.y = ws.take<float>(rows * stride);
+  room.row = ws.take<ScreenRow>(rows);
+  for (int i = 0; i < kScreenParts; ++i) {
+    room.rounded[i] = ws.take<char>(
+        screen.header.parts[i] == 0 ? 0 : product(rows, rounded_bytes(screen.part(i))));
+  }
+  room.upper = ws.take<float>(kScreenRows * vocabulary);
+  if (wants_mass(a)) room.logits = ws.take<float>(kScreenRows * vocabulary);
+  room.tile = ws.take<ScreenTile>(kScreenRows * tiles);
+  room.ids = ws.take<int32_t>(vocabulary);
+  room.exact = ws.take<float>(vocabulary);
+  room.sums = ws.take<double>(3 * tiles);
+  return room;
+}
+
+// Before the rows of x are brought into another order: what they are in the screen's directions, and
+// what that makes of its norms.
+void rotate(const ExitHeadArgs& a, const float* x, int64_t stride, const ScreenRoom& room,
+            HeadScratch* own) {
+  const ScreenImage screen(a.screen);
+  const int64_t rows = a.hidden.rows, dim = a.hidden.cols;
+  const float* const mean = screen.mean(a.screen_level);
+  for (int64_t row = 0; row < rows; ++row) {
+    float* const d = room.d + row * stride;
+    for_vectors(dim, [&](int64_t i, int n) EXN_FLAT {
+      store_part(d + i, sub(load_part(x + row * stride + i, n, 0.0f), load_part(mean + i, n, 0.0f)),
+                 n);
+    });
+    for (int64_t i = dim; i < stride; ++i) d[i] = room.y[row * stride + i] = 0;
+  }
+  Inputs in;
+  in.f32 = room.d;
+  in.stride = stride;
+  matrix_products<float>(screen.rotation(), in, rows, 64, room.y, stride, &own->products);
+  parallel_for(rows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      screen_row(screen, a.screen_level, a.screen_factor, a.weight.blocks != Blocks::kNone,
+                 x + row * stride, room.d + row * stride, room.y + row * stride, room.row + row);
+    }
+  });
+}
+
+template <class T>
+void screened_head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& map,
+                   int64_t tile_rows, int64_t tiles, const ScreenRoom& room, TileStats* stats,
+                   HeadScratch* own) {
+  const ScreenImage screen(a.screen);
+  const int64_t rows = a.hidden.rows, vocabulary = a.weight.rows;
+  const Screening s = {
+      screen,     a,           map,       (vocabulary + kScreenTile - 1) / kScreenTile,
+      room.upper, room.logits, room.tile, room.ids,
+      room.exact, room.sums};
+  Inputs parts[kScreenParts];
+  const bool far = screen.at.bytes - screen.at.parts[0] >= kFarBytes;
+  for (int i = 0, columns = 0; i < kScreenParts; ++i) {
+    const Matrix part = screen.part(i);
+    if (part.cols == 0) continue;
+    parts[i].f32 = room.y + columns;
+    parts[i].stride = inputs.stride;
+    parts[i].far = far;
+    into_blocks(part, rows, room.rounded[i], &parts[i]);
+    columns += static_cast<int>(part.cols);
+  }
+  for (int64_t first = 0; first < rows; first += kScreenRows) {
+    const int64_t count = rows - first < kScreenRows ? rows - first : kScreenRows;
+    Inputs block[kScreenParts];
+    for (int i = 0; i < kScreenParts; ++i) block[i] = inputs_from(parts[i], first);
+    bound_rows(s, block, room.row + first, count, own);
+    int64_t from = count, to = 0;  // of rows that need the full head
+    bool full[kScreenRows];
+    for (int64_t r = 0; r < count; ++r) {
+      Leader leader;
+      full[r] = room.row[first + r].full ||
+                !find_leader<T>(s, r, inputs_from(inputs, first + r), &leader, own);
+      if (!full[r]) {
+        write_leader(s, r, first + r, leader);
+        continue;
+      }
+      from = r < from ? r : from;
+      to = r + 1;
+    }
+    if (to == 0) continue;
+    ExitHeadArgs some = a;
+    some.hidden.rows = to - from;
+    head<T>(some, inputs_from(inputs, first + from), map, tile_rows, tiles, stats, own);
+    for (int64_t r = from; r < to; ++r) {
+      if (full[r]) write_full(a, stats + (r - from) * tiles, tiles, map, first + r);
+    }
+  }
+}
+
 }  // namespace
 
 exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
@@ -132,8 +490,11 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   float* raw = ws.take<float>(translated ? rows * stride : 0);
   bf16* narrowed = ws.take<bf16>(pairs ? rows * stride : 0);
   char* rounded = ws.take<char>(product(rows, rounded_bytes(a.weight, a.translator)));
-  TileStats* stats = ws.take<TileStats>(rows * tiles);
+  const bool screened = a.screen != nullptr;
+  TileStats* stats =
+      ws.take<TileStats>((screened && rows > kScreenRows ? kScreenRows : rows) * tiles);
   HeadScratch* own = ws.take<HeadScratch>(1);
+  const ScreenRoom room = take_room(a, ws);
   if (ws.counting()) return EXN_OK;
 
   if (a.shortlist.data != nullptr) {
@@ -175,14 +536,23 @@ exn_status exit_head(const ExitHeadArgs& a, Workspace& ws) {
   inputs.bf = pairs ? narrowed : nullptr;
   inputs.stride = stride;
   inputs.far = is_far(a.weight);
+  if (screened) {
+    for (int64_t row = 0; row < rows && pairs; ++row)
+      convert(narrowed + row * stride, dim, x + row * stride);
+    rotate(a, x, stride, room, own);
+  }
   const LogitMap map = logit_map(a.normalizer, a.temperature, a.softcap);
   into_blocks(a.weight, rows, rounded, &inputs);
   with_weight_type(a.weight, [&](auto type) {
     using T = EXN_TYPE_OF(type);
     for (int64_t row = 0; row < rows && !pairs; ++row) order_pairs<T>(x + row * stride, stride);
-    head<T>(a, inputs, map, tile_rows, tiles, stats, own);
+    if (screened) {
+      screened_head<T>(a, inputs, map, tile_rows, tiles, room, stats, own);
+    } else {
+      head<T>(a, inputs, map, tile_rows, tiles, stats, own);
+    }
   });
-  for (int64_t row = 0; row < rows; ++row) {
+  for (int64_t row = 0; row < rows && !screened; ++row) {
     write_row(stats + row * tiles, tiles, entries, map, a.out, row);
   }
   return EXN_OK;

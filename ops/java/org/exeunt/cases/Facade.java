@@ -42,6 +42,7 @@ import org.exeunt.Rope;
 import org.exeunt.RopeTable;
 import org.exeunt.RowCompaction;
 import org.exeunt.RowStats;
+import org.exeunt.Screen;
 import org.exeunt.Select;
 import org.exeunt.Selection;
 import org.exeunt.StableMax;
@@ -308,6 +309,15 @@ public final class Facade {
             .then(b -> b.translatorBlocks(blocks(p.translator_blocks())))
             .then(b -> b.bias(tensor(p.bias())))
             .then(b -> b.shortlist(tensor(p.shortlist())))
+            .then(b -> b.screen(tensor(p.screen())))
+            .then(b -> b.screenLevel(p.screen_level()))
+            .then(b -> b.screenBounds(constant(Screen.Bounds.class, p.screen_mode())))
+            .then(b -> b.screenBudget(p.screen_budget()))
+            .then(b -> b.screenFactor(p.screen_factor()))
+            .then(b -> b.certified(tensor(p.certified())))
+            .then(b -> b.p1Low(tensor(p.p1_low())))
+            .then(b -> b.p1High(tensor(p.p1_high())))
+            .then(b -> b.rowsRead(tensor(p.rows_read())))
             .then(b -> b.normalizer(constant(Normalizer.class, p.normalizer())))
             .then(b -> b.temperature(p.temperature()))
             .then(b -> b.softcap(p.softcap()))

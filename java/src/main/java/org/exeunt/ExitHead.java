@@ -30,6 +30,16 @@ import org.exeunt.jni.global.exeunt;
  * element that is not finite makes its logits NaN, a block with a scale that is not finite those of
  * its row of W NaN or infinite.
  *
+ * <p>With a {@link Screen} ({@link Builder#screen(Screen)}) the head is not read, but a form of it
+ * that is several times smaller, then those rows of the head that may hold the largest logit:
+ * argmax, maximum and valid are the full head's, bit for bit (with {@link Screen.Bounds#CALIBRATED}
+ * unless a bound fails). Log-sum-exp and p1 are estimates: p1 lies in {@link Builder#p1Low} to
+ * {@link Builder#p1High}, which hold the full head's, with proven bounds. Other statistics need all
+ * logits and are refused, as are a shortlist and StableMax. Of a row whose candidates are more than
+ * {@link Builder#screenBudget}, whose input is not finite or beyond 2^96, or whose bounds are not
+ * finite, the full head is read, and all outputs are its own. Whether the screen was made of this
+ * head is for {@link Screen#check}. CUDA has no kernel for screens yet.
+ *
  * <p>Bytes that must move: {@code V D} weight elements, or V rows of blocks, once for each block of
  * up to 64 rows, {@code R D} hidden elements.
  *
@@ -108,6 +118,15 @@ public final class ExitHead extends Op {
     private Tensor translatorBias;
     private BlockFormat translatorBlocks;
     private Tensor shortlist;
+    private Tensor screen;
+    private int screenLevel;
+    private Screen.Bounds screenBounds = Screen.Bounds.PROVEN;
+    private int screenBudget;
+    private float screenFactor;
+    private Tensor certified;
+    private Tensor p1Low;
+    private Tensor p1High;
+    private Tensor rowsRead;
 
     private Builder() {}
 
@@ -240,6 +259,119 @@ public final class ExitHead extends Op {
       return this;
     }
 
+    /**
+     * Reads this in place of the head, as far as that suffices.
+     *
+     * @param value made of the head that {@link #weight} gives; kept reachable, and open while the
+     *     op runs; null, the default: the head itself is read
+     * @return this
+     */
+    public Builder screen(Screen value) {
+      screen = value == null ? null : value.image();
+      return this;
+    }
+
+    /**
+     * The same of the image of a screen.
+     *
+     * @param image in, optional, [bytes], U8, compact
+     * @return this
+     */
+    public Builder screen(Tensor image) {
+      screen = image;
+      return this;
+    }
+
+    /**
+     * Where the hidden states come from.
+     *
+     * @param level of the screen's levels, from 0; left out, 0
+     * @return this
+     */
+    public Builder screenLevel(int level) {
+      screenLevel = level;
+      return this;
+    }
+
+    /**
+     * How the errors of the screen are bounded.
+     *
+     * @param bounds proven ones, the default, or calibrated ones
+     * @return this
+     */
+    public Builder screenBounds(Screen.Bounds bounds) {
+      screenBounds = Named.present("bounds", bounds);
+      return this;
+    }
+
+    /**
+     * Standard deviations of calibrated bounds.
+     *
+     * @param factor positive and finite; 0, the default, means 8
+     * @return this
+     */
+    public Builder screenFactor(float factor) {
+      screenFactor = factor;
+      return this;
+    }
+
+    /**
+     * Most rows of the head that are read one by one for a hidden state; where more are candidates,
+     * the full head is read.
+     *
+     * @param rows 1 to V; 0, the default, means {@code V / 50 + 64}, at most V
+     * @return this
+     */
+    public Builder screenBudget(int rows) {
+      screenBudget = rows;
+      return this;
+    }
+
+    /**
+     * How the result of a row is known: 0, the full head was read; 1, by proven bounds without it;
+     * 2, by calibrated bounds without it, which is likely, not proven.
+     *
+     * @param tensor out, optional, [R], U8, compact; with a screen
+     * @return this
+     */
+    public Builder certified(Tensor tensor) {
+      certified = tensor;
+      return this;
+    }
+
+    /**
+     * The lower end of an interval that p1 is in.
+     *
+     * @param tensor out, optional, [R], F32, compact; with a screen, and with {@link #p1High}
+     * @return this
+     */
+    public Builder p1Low(Tensor tensor) {
+      p1Low = tensor;
+      return this;
+    }
+
+    /**
+     * The upper end of an interval that p1 is in.
+     *
+     * @param tensor out, optional, [R], F32, compact; with a screen, and with {@link #p1Low}
+     * @return this
+     */
+    public Builder p1High(Tensor tensor) {
+      p1High = tensor;
+      return this;
+    }
+
+    /**
+     * How many rows of the head were read for a hidden state; V if the full head was.
+     *
+     * @param tensor out, optional, [R], I32, compact; with a screen
+     * @return this
+     */
+    public Builder rowsRead(Tensor tensor) {
+      rowsRead = tensor;
+      return this;
+    }
+
     @Override
     Builder self() {
       return this;
@@ -257,7 +389,16 @@ public final class ExitHead extends Op {
               .tensor("shortlist", shortlist)
               .int32("translate", translate.code)
               .int32("weight_blocks", BlockFormat.tagOf(weightBlocks))
-              .int32("translator_blocks", BlockFormat.tagOf(translatorBlocks));
+              .int32("translator_blocks", BlockFormat.tagOf(translatorBlocks))
+              .tensor("screen", screen)
+              .written("certified", certified)
+              .written("p1_low", p1Low)
+              .written("p1_high", p1High)
+              .written("rows_read", rowsRead)
+              .int32("screen_level", screenLevel)
+              .int32("screen_mode", screenBounds.code)
+              .int32("screen_budget", screenBudget)
+              .float32("screen_factor", screenFactor);
       norm.write(params);
       return new ExitHead(write(params), place);
     }

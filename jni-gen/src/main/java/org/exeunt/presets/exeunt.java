@@ -199,6 +199,13 @@ public class exeunt implements InfoMapper, LoadEnabled {
     map.put(new Info("exn_blocks_row_bytes")
             .javaText(status + "exn_blocks_row_bytes(int blocks, @Cast(\"int64_t\") long columns,\n"
                 + "    @Cast(\"int64_t*\") long[] bytes);"));
+    String screen = "(@Cast(\"const exn_screen_params*\") long params";
+    map.put(new Info("exn_screen_size")
+            .javaText(status + "exn_screen_size" + screen + ", @Cast(\"size_t*\") long[] bytes);"));
+    map.put(new Info("exn_screen_build").javaText(status + "exn_screen_build" + screen + ");"));
+    map.put(new Info("exn_screen_check")
+            .javaText(status + "exn_screen_check" + screen
+                + ",\n    @Cast(\"exn_screen_info*\") long info);"));
     map.put(new Info("exn_read_probe")
             .javaText(status
                 + "exn_read_probe(@Cast(\"const void*\") long data, @Cast(\"size_t\") long"

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.nio.file.StandardOpenOption;
+import org.exeunt.jni.exn_screen_info;
+import org.exeunt.jni.exn_screen_params;
+import org.exeunt.jni.global.exeunt;
+
+/**
+ * A form of an LM head that takes about a third of its BF16 bytes and tells which few rows of it
+ * may hold the largest logit, with a proof: an {@link ExitHead} reads it in place of the head, then
+ * the rows that remain of the head itself, and has the full head's argmax.
+ *
+ * <p>It is made once per model from the head and calibration states, as the head sees them (behind
+ * the final norm): at least D of them, and one more for each level. A level is what the states of a
+ * place have in common, such as the depth of an exit. The rows are rotated into the states'
+ * principal directions and quantised there, more finely where that counts, and beside them lie the
+ * exact norms of what that lost. The header {@code screen.h} has the bounds and their proof.
+ *
+ * <p>A screen is kept as a file with checksums, which {@link #open} maps. Whether it was made of a
+ * certain head only {@link #check} tells, which reads both once; a screen of another head gives
+ * wrong answers. CPU only.
+ *
+ * <p>Thread-safe but for {@link #close}.
+ */
+public final class Screen implements AutoCloseable {
+  /** How an exit head bounds the errors of the screen's logits. */
+  public enum Bounds {
+    /** As is proven: what it says is certain. */
+    PROVEN(exeunt.EXN_SCREEN_PROVEN),
+    /**
+     * By a number of standard deviations ({@link ExitHead.Builder#screenFactor}): fewer rows to
+     * read, and likely. {@link Screen#worstRatio} is what was seen.
+     */
+    CALIBRATED(exeunt.EXN_SCREEN_CALIBRATED);
+
+    final int code;
+
+    Bounds(int code) {
+      this.code = code;
+    }
+  }
+
+  private final Scope scope; // null: a file is mapped
+  private Tensor image; // null: closed
+  private final long vocabulary;
+  private final long dim;
+  private final long states;
+  private final int levelCount;
+  private final float bitsPerWeight;
+  private final float worstRatio;
+
+  private Screen(Scope scope, Tensor image, Params params) {
+    this.scope = scope;
+    this.image = image;
+    int size = Params.offset(exn_screen_info.class, "sizeof");
+    long at = Memory.allocate(Device.CPU, size);
+    try {
+      call(params.tensor("image", image), block -> exeunt.exn_screen_check(block, at));
+      ByteBuffer info = Memory.view(at, size);
+      vocabulary = info.getLong(of("vocabulary"));
+      dim = info.getLong(of("dim"));
+      states = info.getLong(of("states"));
+      levelCount = info.getInt(of("level_count"));
+      bitsPerWeight = info.getFloat(of("bits_per_weight"));
+      worstRatio = info.getFloat(of("worst_ratio"));
+    } finally {
+      Memory.free(Device.CPU, at);
+    }
+  }
+
+  private static int of(String field) {
+    return Params.offset(exn_screen_info.class, field);
+  }
+
+  /** A call with a params struct of its own. */
+  private interface Call {
+    int run(long params);
+  }
+
+  private static void call(Params params, Call call) {
+    Lifetimes lifetimes = new Lifetimes(params.tensors());
+    StackRoom.require();
+    lifetimes.acquire();
+    try {
+      long block = Memory.allocate(Device.CPU, params.blockBytes());
+      try {
+        params.write(Memory.view(block, params.blockBytes()), block);
+        Status.check(call.run(block));
+      } finally {
+        Memory.free(Device.CPU, block);
+      }
+    } finally {
+      lifetimes.release();
+    }
+  }
+
+  /**
+   * Starts building: one level, 5 bits per weight.
+   *
+   * @return an empty builder
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /**
+   * Maps a file that {@link #save} wrote, and reads it once to check it.
+   *
+   * @param file its path, below 2 GiB; must not change while the screen is in use
+   * @return the screen, whose memory is the file's pages
+   * @throws IOException if the file cannot be read or mapped
+   * @throws IllegalArgumentException if it is no screen, of another version, or damaged
+   */
+  public static Screen open(Path file) throws IOException {
+    Native.require();
+    try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
+      long bytes = channel.size();
+      if (bytes > Integer.MAX_VALUE) {
+        throw new IllegalArgumentException(
+            file + " has " + bytes + " bytes, expected at most " + Integer.MAX_VALUE);
+      }
+      if (bytes == 0) {
+        throw new IllegalArgumentException(file + " is empty");
+      }
+      Tensor image = Tensor.of(channel.map(FileChannel.MapMode.READ_ONLY, 0, bytes), bytes);
+      return new Screen(null, image, new Params(exn_screen_params.class));
+    }
+  }
+
+  /**
+   * Writes the screen to a file: beside it first, then renamed, so that nobody sees half of it.
+   *
+   * @param file the path; what is there is replaced
+   * @throws IOException if it cannot be written
+   * @throws IllegalStateException if this screen is closed
+   */
+  public void save(Path file) throws IOException {
+    Path target = file.toAbsolutePath();
+    Path part = Files.createTempFile(target.getParent(), target.getFileName() + ".", ".part");
+    try {
+      try (FileChannel channel = FileChannel.open(part, StandardOpenOption.WRITE)) {
+        ByteBuffer bytes = image().byteBuffer();
+        while (bytes.hasRemaining()) {
+          channel.write(bytes);
+        }
+      }
+      Files.move(part, target, StandardCopyOption.REPLACE_EXISTING);
+    } finally {
+      Files.deleteIfExists(part);
+    }
+  }
+
+  /**
+   * Checks that this screen was made of a head, by its shape, type and content; reads both once.
+   *
+   * @param weight [V,D], F32, F16 or BF16, or blocks in a U8 tensor, on the CPU
+   * @param blocks what blocks its rows are made of; null: elements of its type
+   * @throws IllegalArgumentException if it was not, or is damaged, with the reason
+   * @throws IllegalStateException if this screen is closed
+   */
+  public void check(Tensor weight, BlockFormat blocks) {
+    call(new Params(exn_screen_params.class)
+             .tensor("weight", Named.present("weight", weight))
+             .int32("weight_blocks", BlockFormat.tagOf(blocks))
+             .tensor("image", image()),
+        block -> exeunt.exn_screen_check(block, 0));
+  }
+
+  /**
+   * The bytes, as {@link ExitHead.Builder#screen(Tensor)} takes them.
+   *
+   * @return [bytes], U8; valid until this screen closes
+   * @throws IllegalStateException if this screen is closed
+   */
+  public Tensor image() {
+    Tensor now = image;
+    if (now == null) {
+      throw new IllegalStateException("the screen is closed");
+    }
+    return now;
+  }
+
+  /**
+   * Rows of the head.
+   *
+   * @return V
+   */
+  public long vocabulary() {
+    return vocabulary;
+  }
+
+  /**
+   * Columns of the head.
+   *
+   * @return D
+   */
+  public long dim() {
+    return dim;
+  }
+
+  /**
+   * States it was calibrated with.
+   *
+   * @return their number
+   */
+  public long states() {
+    return states;
+  }
+
+  /**
+   * Levels of hidden states.
+   *
+   * @return 1 or more
+   */
+  public int levelCount() {
+    return levelCount;
+  }
+
+  /**
+   * Bits for each element of the head.
+   *
+   * @return the bits, scales included
+   */
+  public float bitsPerWeight() {
+    return bitsPerWeight;
+  }
+
+  /**
+   * The evidence for {@link Bounds#CALIBRATED}: the largest error seen with calibration states and
+   * all rows.
+   *
+   * @return in standard deviations
+   */
+  public float worstRatio() {
+    return worstRatio;
+  }
+
+  /**
+   * Frees the memory of a screen that was built. That of a mapped file is its file's pages, and
+   * goes with the garbage collector. Closing twice is allowed.
+   *
+   * @throws IllegalStateException if an op that uses it is running
+   */
+  @Override
+  public void close() {
+    if (scope != null) {
+      scope.close();
+    }
+    image = null;
+  }
+
+  /** Arguments of a {@link Screen}. */
+  public static final class Builder {
+    private Tensor weight;
+    private BlockFormat weightBlocks;
+    private Tensor states;
+    private Tensor levels;
+    private int levelCount = 1;
+    private float bitsPerWeight;
+
+    private Builder() {}
+
+    /**
+     * The LM head.
+     *
+     * @param tensor in, [V,D], F32, F16 or BF16, or blocks in a U8 tensor ({@link #weightBlocks}),
+     *     last stride 1, finite; D up to 16384
+     * @return this
+     */
+    public Builder weight(Tensor tensor) {
+      weight = tensor;
+      return this;
+    }
+
+    /**
+     * What blocks the rows of the LM head are made of.
+     *
+     * @param format the format; null, the default: elements of the weight's type
+     * @return this
+     */
+    public Builder weightBlocks(BlockFormat format) {
+      weightBlocks = format;
+      return this;
+    }
+
+    /**
+     * Hidden states behind the final norm, of all levels.
+     *
+     * @param tensor in, [N,D], F32, last stride 1, finite; N at least D and one more for each level
+     * @return this
+     */
+    public Builder states(Tensor tensor) {
+      states = tensor;
+      return this;
+    }
+
+    /**
+     * The level of each state.
+     *
+     * @param tensor in, [N], I32, compact, entries from 0 to {@code count - 1}, each of which occurs;
+     *     null: all are of level 0
+     * @param count levels, 1 to 1024
+     * @return this
+     */
+    public Builder levels(Tensor tensor, int count) {
+      levels = tensor;
+      levelCount = count;
+      return this;
+    }
+
+    /**
+     * How finely the rows are stored.
+     *
+     * @param bits 4.5 to 8.5, scales included; 0, the default, means 5
+     * @return this
+     */
+    public Builder bitsPerWeight(float bits) {
+      bitsPerWeight = bits;
+      return this;
+    }
+
+    /**
+     * Makes the screen: in seconds for a head of 262144 rows of 640 columns.
+     *
+     * @return a screen to close when done
+     * @throws IllegalArgumentException if an argument is wrong, naming it and the values that
+     *     disagree
+     * @throws OutOfMemoryError if there is no memory for it
+     * @throws IllegalStateException if the scope of a tensor is closed
+     */
+    public Screen build() {
+      Native.require();
+      long[] bytes = new long[1];
+      call(params(), block -> exeunt.exn_screen_size(block, bytes));
+      Scope scope = Scope.open();
+      boolean done = false;
+      try {
+        Tensor image = scope.allocate(Device.CPU, DType.U8, bytes[0]);
+        call(params().tensor("states", states).tensor("levels", levels).tensor("image", image),
+            exeunt::exn_screen_build);
+        Screen made = new Screen(scope, image, new Params(exn_screen_params.class));
+        done = true;
+        return made;
+      } finally {
+        if (!done) {
+          scope.close();
+        }
+      }
+    }
+
+    private Params params() {
+      return new Params(exn_screen_params.class)
+          .tensor("weight", weight)
+          .int32("weight_blocks", BlockFormat.tagOf(weightBlocks))
+          .int32("level_count", levelCount)
+          .float32("bits_per_weight", bitsPerWeight);
+    }
+  }
+}
