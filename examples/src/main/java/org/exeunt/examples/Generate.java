@@ -11,14 +11,17 @@ import java.nio.FloatBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.AccessDeniedException;
 import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import org.exeunt.Screen;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.ModelFormatException;
 import org.exeunt.examples.llama.ChatTemplate;
 import org.exeunt.examples.llama.DecodeWork;
 import org.exeunt.examples.llama.Decoder;
 import org.exeunt.examples.llama.DecoderOptions;
+import org.exeunt.examples.llama.HeadScreen;
 import org.exeunt.examples.llama.LlamaConfig;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Loading;
@@ -124,7 +127,8 @@ public final class Generate {
         // The last token that is drawn need not go in.
         int capacity = Math.min(config.context(), prompt.length + options.maxTokens);
         LlamaWeights weights = loading.weights();
-        try (Decoder decoder = new Decoder(weights, decoding, 1, capacity)) {
+        try (Screen screen = options.certified ? screen(weights, tokenizer) : null;
+            Decoder decoder = new Decoder(weights, decoding.withScreen(screen), 1, capacity)) {
           answer(decoder, prompt, tokenizer, capacity - prompt.length);
           if (options.stats) {
             report(decoder.work(), weights, prompt.length);
@@ -132,6 +136,11 @@ public final class Generate {
         }
       }
     }
+  }
+
+  private Screen screen(LlamaWeights weights, Tokenizer tokenizer) throws IOException {
+    Path file = Models.screen(options.model, options.weights);
+    return HeadScreen.openOrMake(file, weights, tokenizer, Texts.essay(), log);
   }
 
   private String prompt(GgufFile file) throws IOException {
@@ -196,6 +205,10 @@ public final class Generate {
             + "%.1f%n",
         work.layers() / tokens, weights.config().layers(), work.feedForwards() / tokens,
         work.headReadings() / tokens);
+    if (options.certified) {
+      log.printf("certified without the whole head: %d of %d tokens%n", work.certified(),
+          work.headReadings());
+    }
     double change = 100.0 * work.bytes() / work.bytesAtFullDepth() - 100;
     log.printf("weights read per token: %.1f MB; at full depth %.1f MB (%.1f %% %s)%n",
         work.bytes() / tokens / 1e6, weights.bytesPerToken() / 1e6, Math.abs(change),

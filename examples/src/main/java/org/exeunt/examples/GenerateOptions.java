@@ -30,6 +30,7 @@ final class GenerateOptions {
   private String ffnSkip = "none";
   private String drop = "none";
   private KvPolicy kv; // null: not given
+  boolean certified;
   private boolean tunesDraws;
 
   private GenerateOptions() {}
@@ -60,6 +61,7 @@ final class GenerateOptions {
       case "--prompt" -> prompt = present(option, value);
       case "--model" -> model = Models.of(present(option, value));
       case "--weights" -> weights = weights(present(option, value));
+      case "--head" -> certified = certified(present(option, value));
       case "--max-tokens" -> maxTokens = integer(option, value, 1, 1 << 20);
       case "--temperature" -> temperature = number(option, value, 0, 100);
       case "--top-p" -> topP = number(option, value, Float.MIN_VALUE, 1);
@@ -82,6 +84,10 @@ final class GenerateOptions {
     }
     if (tunesDraws && temperature == 0) {
       throw new IllegalArgumentException("--top-p and --seed need a --temperature above 0");
+    }
+    if (certified && temperature > 0) {
+      throw new IllegalArgumentException(
+          "--head certified finds the most probable token; a --temperature needs all logits");
     }
     if (kv != null && exit.equals("none")) {
       throw new IllegalArgumentException("--kv is '" + kv.name().toLowerCase(Locale.ROOT)
@@ -117,6 +123,15 @@ final class GenerateOptions {
       case "bf16" -> DType.BF16;
       default ->
         throw new IllegalArgumentException("--weights is '" + value + "', not file, f32 or bf16");
+    };
+  }
+
+  private static boolean certified(String value) {
+    return switch (value) {
+      case "certified" -> true;
+      case "full" -> false;
+      default ->
+        throw new IllegalArgumentException("--head is '" + value + "', not certified or full");
     };
   }
 

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples;
 
+import java.io.IOException;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.util.Locale;
+import org.exeunt.DType;
 
 /** Where models lie. */
 public final class Models {
@@ -30,6 +35,17 @@ public final class Models {
   /** A file, or the model {@code gemma3}. */
   static Path of(String name) {
     return name.equals("gemma3") ? gemma3() : Path.of(name);
+  }
+
+  /**
+   * Where the screen of a model's head is kept: in the cache, by the model's place, size and date,
+   * and by what its weights become.
+   */
+  static Path screen(Path model, DType weights) throws IOException {
+    BasicFileAttributes file = Files.readAttributes(model, BasicFileAttributes.class);
+    return cached(String.format("%s.%s-%x-%x-%08x.screen", model.getFileName(),
+        weights == null ? "file" : weights.toString().toLowerCase(Locale.ROOT), file.size(),
+        file.lastModifiedTime().toMillis(), model.toRealPath().toString().hashCode()));
   }
 
   private static Path cached(String file) {

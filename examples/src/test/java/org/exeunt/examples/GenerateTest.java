@@ -192,6 +192,8 @@ class GenerateTest {
     assertRefused("'hello' is not an option", "hello");
     assertRefused("unknown option '--fast'", "--fast", "1");
     assertRefused("not file, f32 or bf16", "--prompt", "a", "--weights", "f64");
+    assertRefused("not certified or full", "--prompt", "a", "--head", "half");
+    assertRefused("needs all logits", "--prompt", "a", "--head", "certified", "--temperature", "1");
     assertRefused("--max-tokens is '0'", "--prompt", "a", "--max-tokens", "0");
     assertRefused("--temperature is 'hot'", "--prompt", "a", "--temperature", "hot");
     assertRefused("--temperature is 'NaN'", "--prompt", "a", "--temperature", "NaN");

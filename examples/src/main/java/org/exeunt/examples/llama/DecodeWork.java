@@ -8,6 +8,7 @@ public final class DecodeWork {
   private long layers;
   private long feedForwards;
   private long headReadings;
+  private long certified;
   private long bytes;
 
   DecodeWork(LlamaWeights weights) {
@@ -24,9 +25,10 @@ public final class DecodeWork {
     bytes += layer.attentionBytes() + (running > 0 ? layer.feedForwardBytes() : 0);
   }
 
-  void head() {
+  void head(Head head) {
     headReadings++;
-    bytes += weights.head().bytes();
+    certified += head.certified();
+    bytes += head.bytesRead();
   }
 
   /** Keys and values of the layers from {@code first} on. */
@@ -59,6 +61,11 @@ public final class DecodeWork {
   /** How often the language-model head was read. */
   public long headReadings() {
     return headReadings;
+  }
+
+  /** Tokens whose argmax was proven without reading the whole head. */
+  public long certified() {
+    return certified;
   }
 
   /** Bytes of weights read. */

@@ -84,7 +84,7 @@ public final class Decoder implements AutoCloseable {
       ropeTables = new RopeTables(scope, weights, capacity);
       int prefillRows = options.drop() == null ? PREFILL_ROWS : capacity;
       rows = new Rows(scope, config, Math.max(prefillRows, sequences + mostWaiting));
-      exits = new Exits(scope, weights, options.exit(), sequences, options.keepLogits());
+      exits = new Exits(scope, weights, options, sequences);
       mover = new RowMover(scope, rows, exits.hidden());
       propagation = options.exit().mayLeave() && options.kv() == KvPolicy.PROPAGATE
           ? new Propagation(scope, weights, kv, ropeTables, exits, sequences)
@@ -299,7 +299,7 @@ public final class Decoder implements AutoCloseable {
     mover.copyToExits(older);
     int stay = exits.ask(depth, last);
     if (options.exit().readsHead()) {
-      work.head();
+      work.head(exits.head());
     }
     if (last) {
       rows.clear();
@@ -369,7 +369,7 @@ public final class Decoder implements AutoCloseable {
 
   private void readHead() {
     exits.head().run();
-    work.head();
+    work.head(exits.head());
   }
 
   // ---- results

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import org.exeunt.Screen;
+
 /**
  * What a decoder leaves out, and what it lets one see.
  *
@@ -10,36 +12,43 @@ package org.exeunt.examples.llama;
  * @param ffnSkip when feed-forward blocks are passed; null: never
  * @param drop which tokens of a prompt are dropped, and where; null: none
  * @param keepLogits whether logits are written, as sampling needs them; statistics do not
+ * @param screen a form of the head that proves which token is the most probable one; null: the
+ *     head itself is read
  * @param observer looks on at every layer; null: nobody
  */
 public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, FfnSkip ffnSkip,
-    PromptDrop drop, boolean keepLogits, LayerObserver observer) {
+    PromptDrop drop, boolean keepLogits, Screen screen, LayerObserver observer) {
   /** Everything is computed. */
   public static final DecoderOptions FULL =
-      new DecoderOptions(ExitPolicy.NONE, KvPolicy.PROPAGATE, null, null, null, false, null);
+      new DecoderOptions(ExitPolicy.NONE, KvPolicy.PROPAGATE, null, null, null, false, null, null);
 
   public DecoderOptions withExit(ExitPolicy policy, KvPolicy keysAndValues) {
-    return new DecoderOptions(policy, keysAndValues, schedule, ffnSkip, drop, keepLogits, observer);
+    return new DecoderOptions(
+        policy, keysAndValues, schedule, ffnSkip, drop, keepLogits, screen, observer);
   }
 
   public DecoderOptions withSchedule(Schedule value) {
-    return new DecoderOptions(exit, kv, value, ffnSkip, drop, keepLogits, observer);
+    return new DecoderOptions(exit, kv, value, ffnSkip, drop, keepLogits, screen, observer);
   }
 
   public DecoderOptions withFfnSkip(FfnSkip value) {
-    return new DecoderOptions(exit, kv, schedule, value, drop, keepLogits, observer);
+    return new DecoderOptions(exit, kv, schedule, value, drop, keepLogits, screen, observer);
   }
 
   public DecoderOptions withDrop(PromptDrop value) {
-    return new DecoderOptions(exit, kv, schedule, ffnSkip, value, keepLogits, observer);
+    return new DecoderOptions(exit, kv, schedule, ffnSkip, value, keepLogits, screen, observer);
   }
 
   public DecoderOptions withLogits() {
-    return new DecoderOptions(exit, kv, schedule, ffnSkip, drop, true, observer);
+    return new DecoderOptions(exit, kv, schedule, ffnSkip, drop, true, screen, observer);
+  }
+
+  public DecoderOptions withScreen(Screen value) {
+    return new DecoderOptions(exit, kv, schedule, ffnSkip, drop, keepLogits, value, observer);
   }
 
   public DecoderOptions withObserver(LayerObserver value) {
-    return new DecoderOptions(exit, kv, schedule, ffnSkip, drop, keepLogits, value);
+    return new DecoderOptions(exit, kv, schedule, ffnSkip, drop, keepLogits, screen, value);
   }
 
   /** Refuses, with an {@link IllegalArgumentException}, what cannot go together. */
@@ -47,6 +56,14 @@ public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, Ff
     if (exit.mayLeave() && schedule != null) {
       throw new IllegalArgumentException("an exit rule and a schedule cannot be used together: "
           + "both say which layers run");
+    }
+    if (screen != null && keepLogits) {
+      throw new IllegalArgumentException("a certified head and a temperature cannot be used "
+          + "together: a draw needs all logits, and the head is certified not to need them");
+    }
+    if (screen != null && exit.readsHead()) {
+      throw new IllegalArgumentException("a certified head cannot be used with an exit rule that "
+          + "reads the head: it is made for the states behind the last layer");
     }
     if (ffnSkip != null && schedule != null) {
       throw new IllegalArgumentException("skipping feed-forward blocks and a schedule cannot be "

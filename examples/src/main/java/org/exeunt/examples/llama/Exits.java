@@ -32,13 +32,13 @@ final class Exits {
   private final int[] positions;
   private boolean first;
 
-  Exits(Scope scope, LlamaWeights weights, ExitPolicy policy, int sequences, boolean keepLogits) {
-    this.policy = policy;
+  Exits(Scope scope, LlamaWeights weights, DecoderOptions options, int sequences) {
+    policy = options.exit();
     this.sequences = sequences;
     positions = new int[sequences];
     hidden = scope.allocate(Device.CPU, DType.F32, sequences, weights.config().width());
     hidden.copyFrom(new float[sequences * weights.config().width()]);
-    head = new Head(scope, weights, hidden, keepLogits);
+    head = new Head(scope, weights, hidden, options.keepLogits(), options.screen());
     exitDepth = scope.allocate(Device.CPU, DType.I32, sequences);
     Tensor verdict = scope.allocate(Device.CPU, DType.F32, sequences);
     Tensor left = scope.allocate(Device.CPU, DType.U8, sequences);

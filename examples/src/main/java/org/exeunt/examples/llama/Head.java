@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import java.nio.ByteBuffer;
+import java.nio.IntBuffer;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.ExitHead;
@@ -8,35 +10,64 @@ import org.exeunt.Linear;
 import org.exeunt.Norm;
 import org.exeunt.RowStats;
 import org.exeunt.Scope;
+import org.exeunt.Screen;
+import org.exeunt.Statistic;
 import org.exeunt.Statistics;
 import org.exeunt.Tensor;
 
 /**
  * The final norm and the language-model head over some hidden states: statistics of the logits, and
- * the logits themselves only where somebody needs them.
+ * the logits themselves only where somebody needs them. With a screen, the most probable token
+ * alone, from a part of the head's bytes.
  */
 public final class Head {
   private final Statistics statistics;
   private final Tensor logits;
   private final Runnable run;
+  private final long bytes;
+  private final Certificate certificate; // null: no screen
+
+  /** Of each row, what a screen could do without, and how many rows of the head were read. */
+  private record Certificate(ByteBuffer certified, IntBuffer rowsRead, long rowBytes) {}
 
   /**
    * @param hidden [R,D], F32
    * @param keepLogits whether to write the logits, which costs {@code 4 R V} bytes
    */
   public Head(Scope scope, LlamaWeights weights, Tensor hidden, boolean keepLogits) {
+    this(scope, weights, hidden, keepLogits, null);
+  }
+
+  /**
+   * @param screen of this head; null: the head itself is read. With it there are no statistics but
+   *     the argmax, and no logits
+   */
+  Head(Scope scope, LlamaWeights weights, Tensor hidden, boolean keepLogits, Screen screen) {
     LlamaConfig config = weights.config();
     long rows = hidden.size(0);
-    statistics = Statistics.allocate(scope, Device.CPU, rows);
-    if (!keepLogits) {
+    if (screen != null) {
+      statistics = Statistics.allocate(scope, Device.CPU, rows, Statistic.ARGMAX);
+      logits = null;
+      Tensor certified = scope.allocate(Device.CPU, DType.U8, rows);
+      Tensor rowsRead = scope.allocate(Device.CPU, DType.I32, rows);
       ExitHead head =
-          ExitHead.builder()
-              .hidden(hidden)
-              .rmsNorm(weights.outputNorm(), config.epsilon())
-              .weight(weights.head().tensor())
-              .weightBlocks(weights.head().blocks())
+          head(weights, hidden)
+              .screen(screen)
+              .certified(certified)
+              .rowsRead(rowsRead)
               .out(statistics)
               .build(scope);
+      run = head::run;
+      bytes = screen.image().byteSize();
+      certificate = new Certificate(certified.byteBuffer(), rowsRead.intBuffer(),
+          weights.head().bytes() / weights.head().rows());
+      return;
+    }
+    bytes = weights.head().bytes();
+    certificate = null;
+    statistics = Statistics.allocate(scope, Device.CPU, rows);
+    if (!keepLogits) {
+      ExitHead head = head(weights, hidden).out(statistics).build(scope);
       logits = null;
       run = head::run;
       return;
@@ -58,6 +89,14 @@ public final class Head {
     };
   }
 
+  private static ExitHead.Builder head(LlamaWeights weights, Tensor hidden) {
+    return ExitHead.builder()
+        .hidden(hidden)
+        .rmsNorm(weights.outputNorm(), weights.config().epsilon())
+        .weight(weights.head().tensor())
+        .weightBlocks(weights.head().blocks());
+  }
+
   public void run() {
     run.run();
   }
@@ -65,6 +104,24 @@ public final class Head {
   /** What the last run found, [R] each. */
   public Statistics statistics() {
     return statistics;
+  }
+
+  /** Bytes of weights that the last run read, or of a screen and of rows that it left to see. */
+  long bytesRead() {
+    long read = bytes;
+    for (int row = 0; certificate != null && row < certificate.rowsRead.capacity(); row++) {
+      read += certificate.rowsRead.get(row) * certificate.rowBytes;
+    }
+    return read;
+  }
+
+  /** For how many rows the last run could do without the head. */
+  int certified() {
+    int count = 0;
+    for (int row = 0; certificate != null && row < certificate.certified.capacity(); row++) {
+      count += certificate.certified.get(row) != 0 ? 1 : 0;
+    }
+    return count;
   }
 
   /** The logits of the last run, [R,V]; null if they are not kept. */

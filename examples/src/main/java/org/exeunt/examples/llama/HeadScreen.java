@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.io.IOException;
+import java.io.PrintStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Arrays;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.Norm;
+import org.exeunt.Scope;
+import org.exeunt.Screen;
+import org.exeunt.Tensor;
+
+/**
+ * The screen of a model's head, made from states that the model itself runs through: those of a
+ * text, and of what it writes after pieces of it.
+ */
+public final class HeadScreen {
+  private static final int SEQUENCES = 8;
+  /** States for each column of the head. */
+  private static final int STATES_PER_COLUMN = 3;
+  private static final long SEED = 1;
+  private static final long SILENT_NANOS = 500_000_000L;
+
+  private final LlamaWeights weights;
+  private final PrintStream log; // null: nobody listens
+  private final int width;
+  private final float[] states;
+  private int count; // floats of states
+  private long shown;
+  private boolean told;
+
+  private HeadScreen(LlamaWeights weights, PrintStream log) {
+    this.weights = weights;
+    this.log = log;
+    width = weights.config().width();
+    states = new float[STATES_PER_COLUMN * width * width];
+  }
+
+  /**
+   * Opens a screen that was kept, or makes it, which takes seconds to a minute, and keeps it.
+   *
+   * @param kept where it is, or goes
+   * @param text to begin with
+   * @param log where progress is shown if it takes long; null: nowhere
+   * @throws IOException if the file can be neither read nor written
+   */
+  public static Screen openOrMake(Path kept, LlamaWeights weights, Tokenizer tokenizer, String text,
+      PrintStream log) throws IOException {
+    if (Files.exists(kept)) {
+      try {
+        return Screen.open(kept);
+      } catch (IllegalArgumentException e) {
+        if (log != null) {
+          log.println("making the certified head anew: " + e.getMessage());
+        }
+      }
+    }
+    Screen made = make(weights, tokenizer.encodePrompt(text), log);
+    try {
+      Files.createDirectories(kept.toAbsolutePath().getParent());
+      made.save(kept);
+    } catch (IOException e) {
+      made.close();
+      throw e;
+    }
+    return made;
+  }
+
+  /**
+   * Makes a screen.
+   *
+   * @param text tokens to begin with, at least {@value #SEQUENCES}
+   */
+  static Screen make(LlamaWeights weights, int[] text, PrintStream log) {
+    HeadScreen maker = new HeadScreen(weights, log);
+    maker.shown = System.nanoTime();
+    maker.collect(text);
+    try (Scope scope = Scope.open()) {
+      Tensor normed = maker.normed(scope);
+      maker.tell("building");
+      return Screen.builder()
+          .weight(weights.head().tensor())
+          .weightBlocks(weights.head().blocks())
+          .states(normed)
+          .build();
+    } finally {
+      if (maker.told) {
+        log.println("\rmaking the certified head: done    ");
+      }
+    }
+  }
+
+  /** Runs the text, each sequence a piece of it, and then whatever the model goes on with. */
+  private void collect(int... text) {
+    LlamaConfig config = weights.config();
+    int capacity =
+        Math.min(config.context(), text.length / SEQUENCES + 2 + states.length / width / SEQUENCES);
+    LayerObserver keep = (depth, rows) -> {
+      if (depth == config.layers()) {
+        float[] now = rows.hidden().toFloatArray();
+        int taken = Math.min(now.length, states.length - count);
+        System.arraycopy(now, 0, states, count, taken);
+        count += taken;
+      }
+    };
+    DecoderOptions options = DecoderOptions.FULL.withLogits().withObserver(keep);
+    try (Decoder decoder = new Decoder(weights, options, SEQUENCES, capacity)) {
+      for (int s = 0; s < SEQUENCES; s++) {
+        decoder.prefill(s,
+            Arrays.copyOfRange(
+                text, text.length * s / SEQUENCES, text.length * (s + 1) / SEQUENCES));
+      }
+      Sampler sampler = new Sampler(config.vocabulary(), 1, 1, SEED);
+      int[] next = new int[SEQUENCES];
+      while (count < states.length && decoder.position(0) + 1 < capacity) {
+        for (int s = 0; s < SEQUENCES; s++) {
+          next[s] = sampler.draw(decoder.logits().rows(s, s + 1).floatBuffer());
+        }
+        decoder.step(next);
+        tell(100L * count / states.length + " %");
+      }
+    }
+  }
+
+  private Tensor normed(Scope scope) {
+    Tensor hidden = scope.copyOf(Arrays.copyOf(states, count), count / width, width);
+    Tensor out = scope.allocate(Device.CPU, DType.F32, count / width, width);
+    Norm.builder()
+        .input(hidden)
+        .rms(weights.outputNorm(), weights.config().epsilon())
+        .out(out)
+        .runOnce();
+    return out;
+  }
+
+  private void tell(String what) {
+    long now = System.nanoTime();
+    if (log != null && now - shown > SILENT_NANOS) {
+      log.print("\rmaking the certified head: " + what + "    ");
+      log.flush();
+      shown = now;
+      told = true;
+    }
+  }
+}
