@@ -245,7 +245,8 @@ TEST_F(RealHead, IsCertified) {
         ASSERT_EQ(run_once(cpu, op, h), EXN_OK) << exn_last_error();
         Result sum;
         const HostTensor flags = certified.read(), counts = read.read(), got = argmax.read(),
-                         logit = top.read(), estimate = p1.read(), from = low.read(), to = high.read();
+                         logit = top.read(), estimate = p1.read(), from = low.read(),
+                         to = high.read();
         for (int64_t r = 0; r < rows; ++r) {
           EXPECT_EQ(got.integer_at(r), full[0].integer_at(r)) << "row " << r;
           EXPECT_EQ(logit.at(0, r), full[1].at(0, r)) << "row " << r;
@@ -261,7 +262,7 @@ TEST_F(RealHead, IsCertified) {
         const double n = static_cast<double>(sum.states);
         EXPECT_GE(static_cast<double>(sum.certified), (depth == kDepths - 1 ? 0.9 : 0.98) * n)
             << "depth " << depth << ", mode " << mode;
-        EXPECT_LT(sum.wrong, 0.05);
+        EXPECT_LT(sum.wrong, mode == EXN_SCREEN_PROVEN ? 5e-3 : 0.03);
         if (timed) {
           std::printf(
               "  %s bounds, depth %d: %.1f %% certified, %.1f rows read on average, p1 off by "

@@ -34,7 +34,8 @@ class HeadScreenTest {
 
   private void tiny(DType type, Check check) throws IOException {
     Path model = TinyModel.write(folder.resolve("tiny.gguf"));
-    try (GgufFile file = GgufFile.open(model); LlamaWeights weights = LlamaWeights.load(file, type)) {
+    try (GgufFile file = GgufFile.open(model);
+        LlamaWeights weights = LlamaWeights.load(file, type)) {
       check.see(weights);
     }
   }
@@ -98,7 +99,8 @@ class HeadScreenTest {
       damaged[damaged.length - 1] ^= 1;
       Files.write(kept, damaged);
       HeadScreen.openOrMake(kept, weights, tokenizer, text, out).close();
-      assertTrue(log.toString(StandardCharsets.UTF_8).startsWith("making the certified head anew: "),
+      assertTrue(
+          log.toString(StandardCharsets.UTF_8).startsWith("making the certified head anew: "),
           log.toString(StandardCharsets.UTF_8));
       assertArrayEquals(first, Files.readAllBytes(kept));
     }
@@ -110,8 +112,8 @@ class HeadScreenTest {
       try (Screen screen = HeadScreen.make(weights, text(), null)) {
         DecoderOptions options = DecoderOptions.FULL.withScreen(screen);
         ExitPolicy threshold = ExitPolicy.parse("threshold:0.9", null, TinyModel.LAYERS);
-        for (DecoderOptions wrong : List.of(
-                 options.withLogits(), options.withExit(threshold, KvPolicy.PROPAGATE))) {
+        for (DecoderOptions wrong :
+            List.of(options.withLogits(), options.withExit(threshold, KvPolicy.PROPAGATE))) {
           String message = assertThrows(
               IllegalArgumentException.class, () -> new Decoder(weights, wrong, 1, 8).close())
                                .getMessage();
