@@ -87,7 +87,7 @@ TEST_F(EmbeddingMisuse, OfBlocks) {
   p_.table_blocks = EXN_BLOCKS_Q4_0;
   refused({"table", "68 bytes", "64 columns", "table_blocks 2", "36"});
   p_.table_blocks = EXN_BLOCKS_Q6_K;
-  refused({"out", "64 columns", "table_blocks is 14", "256"});
+  refused({"out", "the 64 of out", "table_blocks is 14", "256"});
   p_.table_blocks = EXN_BLOCKS_Q8_0;
   EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
 }
