@@ -119,6 +119,7 @@ class RealHead : public ::testing::Test {
   static constexpr int kDepths = 4;
 
   void SetUp() override {
+    if (std::getenv("EXEUNT_QUICK") != nullptr) GTEST_SKIP() << "takes too long for quick runs";
     if (!golden_folder_exists()) GTEST_SKIP() << "no recorded vectors at " << golden_path("");
     stats_ = Safetensors::read(golden_path("model/exit_stats.safetensors"));
     ASSERT_FALSE(stats_.empty());
