@@ -276,8 +276,10 @@ class Screen : public ::testing::TestWithParam<HeadType> {
 
 TEST_P(Screen, AnswersAsTheHeadDoes) {
   uint64_t seed = 1;
-  int64_t certified = 0, asked = 0;
+  int64_t certified = 0, asked = 0, before = 0;
   for (const int64_t wanted : {1, 31, 33, 64, 100}) {
+    if (columns(wanted) == before) continue;  // blocks are long
+    before = columns(wanted);
     for (const int64_t vocabulary : {1, 7, 513, 1500}) {
       ++seed;
       const int64_t dim = columns(wanted);
@@ -494,7 +496,8 @@ HostTensor along_errors(const Model& m, int64_t rows, uint64_t seed) {
 }
 
 TEST(ScreenBounds, HoldForRandomHeadsAndStates) {
-  const int64_t models = std::getenv("EXEUNT_LONG") != nullptr ? 400 : 40;
+  const bool quick = std::getenv("EXEUNT_QUICK") != nullptr;
+  const int64_t models = std::getenv("EXEUNT_LONG") != nullptr ? 400 : quick ? 4 : 40;
   int64_t pairs = 0;
   for (int64_t n = 0; n < models; ++n) {
     SCOPED_TRACE("model " + std::to_string(n));
