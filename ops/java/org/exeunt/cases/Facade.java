@@ -309,7 +309,7 @@ public final class Facade {
             .then(b -> b.translatorBlocks(blocks(p.translator_blocks())))
             .then(b -> b.bias(tensor(p.bias())))
             .then(b -> b.shortlist(tensor(p.shortlist())))
-            .then(b -> b.screen(tensor(p.screen())))
+            .then(b -> b.screenImage(tensor(p.screen())))
             .then(b -> b.screenLevel(p.screen_level()))
             .then(b -> b.screenBounds(constant(Screen.Bounds.class, p.screen_mode())))
             .then(b -> b.screenBudget(p.screen_budget()))

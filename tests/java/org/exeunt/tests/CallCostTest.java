@@ -39,6 +39,11 @@ class CallCostTest {
   private static final int TRIES = 50;
   private static final double PROMISED_NS = 100;
 
+  /** Machines on which the native call is slow are slow here, too. */
+  private static double promised(double bareNs) {
+    return Math.max(PROMISED_NS, 2 * bareNs);
+  }
+
   @Test
   void facadeOverNativeMethod() {
     try (Scope scope = Scope.open()) {
@@ -79,14 +84,14 @@ class CallCostTest {
         }
       };
       double[] ns = {0, Double.MAX_VALUE};
-      for (int i = 0; i < TRIES && ns[1] - ns[0] >= PROMISED_NS; i++) {
+      for (int i = 0; i < TRIES && ns[1] - ns[0] >= promised(ns[0]); i++) {
         ns = fastest(bare, facade);
         System.out.printf(
             "call cost: bare native method %.1f ns, %s %.1f ns, facade %.1f ns (16 elements,"
                 + " fastest of %d)%n",
             ns[0], what, ns[1], ns[1] - ns[0], BURSTS);
       }
-      assertTrue(ns[1] - ns[0] < PROMISED_NS, Arrays.toString(ns));
+      assertTrue(ns[1] - ns[0] < promised(ns[0]), Arrays.toString(ns));
     }
   }
 

@@ -158,13 +158,15 @@ class FacadeTest {
 
   /**
    * Each field is given by some case, so that a builder which forgets it fails above: a tensor is
-   * there, a number is not 0.
+   * there, a number is not 0. Those beside a screen, which no table describes, {@link ScreenTest}
+   * gives.
    */
   @ParameterizedTest
   @MethodSource("ops")
   void everyFieldIsGivenBySomeCase(String op) {
     Set<String> missing = new TreeSet<>(Structs.leaves(Call.struct(op)).keySet());
     Call.telling(op, call -> missing.removeAll(call.given()));
+    missing.removeAll(op.equals("exit_head") ? ScreenTest.FIELDS : Set.of());
     assertTrue(missing.isEmpty(), () -> op + ": no small case gives " + missing);
   }
 

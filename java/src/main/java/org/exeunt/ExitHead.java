@@ -274,10 +274,11 @@ public final class ExitHead extends Op {
     /**
      * The same of the image of a screen.
      *
-     * @param image in, optional, [bytes], U8, compact
+     * @param image in, optional, [bytes], U8, compact, at a multiple of 64: what {@link
+     *     Screen#image} gives
      * @return this
      */
-    public Builder screen(Tensor image) {
+    public Builder screenImage(Tensor image) {
       screen = image;
       return this;
     }

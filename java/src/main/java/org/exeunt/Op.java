@@ -10,7 +10,7 @@ import org.exeunt.jni.global.exeunt;
 /**
  * A kernel with its arguments: built once, where arguments are checked and the workspace is
  * allocated, and run many times. A run allocates nothing, synchronises nothing and adds less than
- * 100 ns to the native call.
+ * 100 ns to the native call, and on slow machines less than twice the smallest call.
  *
  * <p>On the CPU a run has finished when the call returns. On CUDA its work is queued on the stream
  * (it may be captured into a graph); outputs may be read after {@link Stream#synchronize()}.

@@ -120,6 +120,7 @@ public final class Screen implements AutoCloseable {
    */
   public static Screen open(Path file) throws IOException {
     Native.require();
+    requireRegular(file);
     try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
       long bytes = channel.size();
       if (bytes > Integer.MAX_VALUE) {
@@ -142,6 +143,7 @@ public final class Screen implements AutoCloseable {
    * @throws IllegalStateException if this screen is closed
    */
   public void save(Path file) throws IOException {
+    requireRegular(file);
     Path target = file.toAbsolutePath();
     Path part = Files.createTempFile(target.getParent(), target.getFileName() + ".", ".part");
     try {
@@ -154,6 +156,13 @@ public final class Screen implements AutoCloseable {
       Files.move(part, target, StandardCopyOption.REPLACE_EXISTING);
     } finally {
       Files.deleteIfExists(part);
+    }
+  }
+
+  /** Folders and devices cannot be mapped, and must not be replaced. */
+  private static void requireRegular(Path file) throws IOException {
+    if (Files.exists(Named.present("file", file)) && !Files.isRegularFile(file)) {
+      throw new IOException("file '" + file + "' is no regular file");
     }
   }
 
@@ -174,7 +183,7 @@ public final class Screen implements AutoCloseable {
   }
 
   /**
-   * The bytes, as {@link ExitHead.Builder#screen(Tensor)} takes them.
+   * The bytes, as {@link ExitHead.Builder#screenImage} takes them.
    *
    * @return [bytes], U8; valid until this screen closes
    * @throws IllegalStateException if this screen is closed

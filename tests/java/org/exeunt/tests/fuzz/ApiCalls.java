@@ -44,6 +44,7 @@ import org.exeunt.LayerSchedule;
 import org.exeunt.Op;
 import org.exeunt.PromptLayer;
 import org.exeunt.Scope;
+import org.exeunt.Screen;
 import org.exeunt.Tensor;
 import org.exeunt.TranslatorFit;
 import org.exeunt.Workspace;
@@ -373,6 +374,8 @@ final class ApiCalls {
       return random.nextInt(3) > 0 ? org.exeunt.Stream.DEFAULT : null;
     } else if (type == PromptLayer.class) {
       return random.nextInt(4) > 0 ? prompt() : null;
+    } else if (type == Screen.class) {
+      return random.nextInt(4) > 0 ? screen() : null;
     } else if (type == Hired.Block.class) {
       return random.nextInt(4) > 0 ? hiredArguments()[2] : null;
     } else if (type == Buffer.class) {
@@ -452,6 +455,17 @@ final class ApiCalls {
     Tensor k = tensor(DType.F32, 1, kvHeads, tokens + random.nextInt(3), headDim);
     return new PromptLayer(
         tensor(DType.F32, tokens, heads, headDim), KvCache.ofHeadMajor(k, k), 0, tokens);
+  }
+
+  private Screen screen() throws Throwable {
+    int width = 1 + random.nextInt(4);
+    Screen made =
+        Screen.builder()
+            .weight(tensor(DType.F32, 2 + random.nextInt(5), width))
+            .states(tensor(DType.F32, width + 1 + random.nextInt(4), width))
+            .build();
+    trial.keep(made);
+    return made;
   }
 
   private Object[] hiredArguments() throws Throwable {
