@@ -107,11 +107,12 @@ class RefusalTest {
             || FacadeTest.isIdle(op, name, given)) {
           return;
         }
-        byte[] before = new byte[field.type().matches("int32_t|float") ? 4 : 8];
+        byte[] before = new byte[field.bytes()];
         BytePointer memory = Structs.memory(place.address(), before.length);
         memory.get(before);
         for (Number number : field.type().startsWith("int") ? WHOLE : REAL) {
           switch (field.type()) {
+            case "int16_t" -> memory.putShort(number.shortValue());
             case "int32_t" -> memory.putInt(number.intValue());
             case "int64_t" -> memory.putLong(number.longValue());
             case "float" -> memory.putFloat(number.floatValue());
@@ -233,7 +234,9 @@ class RefusalTest {
   void writesNothingThatIsReadOnly(String op) {
     Set<String> toRefuse = new TreeSet<>();
     Set<String> toTake = new TreeSet<>();
-    Structs.leaves(Call.struct(op)).forEach((name, field) -> {
+    Map<String, Structs.Field> leaves = Structs.leaves(Call.struct(op));
+    leaves.keySet().removeAll(op.equals("exit_head") ? ScreenTest.FIELDS : Set.of());
+    leaves.forEach((name, field) -> {
       assertTrue(!field.tensor() || !field.roles().isEmpty(), name + " is neither in nor out");
       if (field.tensor() && field.roles().contains("in")) {
         toTake.add(name);

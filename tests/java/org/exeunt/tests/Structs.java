@@ -29,9 +29,18 @@ final class Structs {
       return type.equals("const DLTensor*");
     }
 
-    /** A number that stands for a word, or for yes and no. */
+    /** A number that stands for a word, or for yes and no; so do the tags of blocks. */
     boolean code() {
-      return CODE.matcher(comment).lookingAt();
+      return CODE.matcher(comment).lookingAt() || name.endsWith("_blocks");
+    }
+
+    /** Of a number. */
+    int bytes() {
+      return switch (type) {
+        case "int16_t" -> 2;
+        case "int32_t", "float" -> 4;
+        default -> 8;
+      };
     }
 
     /** Structs in a row, as many as {@link #count} says. */
