@@ -47,7 +47,7 @@ RoundedInput::RoundedInput(const std::vector<double>& x, const std::vector<doubl
 }
 
 void RoundedInput::add(size_t i, double x, double error) {
-  if (i % kTogether == 0) largest_.push_back(0x1p-89);
+  if (i % kTogether == 0) largest_.push_back(0x1p-88);
   largest_.back() = std::max(largest_.back(), std::fabs(x) + error);
   finite_ = finite_ && std::isfinite(x);
 }
@@ -57,7 +57,7 @@ void RoundedInput::meet(const std::vector<double>& w, double* product, double* e
   for (size_t first = 0; first < w.size(); first += kTogether) {
     double sum = 0;
     for (size_t i = first; i < first + kTogether; ++i) sum += std::fabs(w[i]);
-    *error += 0x1p-14 * largest_[first / kTogether] * sum;
+    *error += (0x1p-15 + 0x1p-22) * largest_[first / kTogether] * sum;
   }
 }
 

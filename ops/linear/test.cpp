@@ -2,6 +2,7 @@
 #include "linear/case.h"
 
 #include <cstddef>
+#include <set>
 
 #include "misuse.h"
 
@@ -88,6 +89,34 @@ TEST(LinearWeights, NeedNotBeFinite) {
       }
     }
   }
+}
+
+// Inputs whose largest integers are just those that have two halves of eight bits, or would be one
+// more, on either side of zero, and at the ends of what is scaled.
+TEST(LinearBlocks, TakesTheLargestIntegers) {
+  const Target cpu = {kDLCPU, exn_cpu_isa(), false};
+  std::set<int32_t> formats;
+  for (const LinearCase& c : linear_cases()) {
+    if (c.weight.blocks == EXN_BLOCKS_NONE || c.input.type != Type::kF32 || c.bench ||
+        c.weight.fill != "normal" || c.out_type != Type::kF32 || c.input.rows == 0) {
+      continue;
+    }
+    if (!formats.insert(c.weight.blocks).second) continue;
+    for (const double largest : {32639.0, 32639.49, 32639.5, 32639.51, 32640.0, 32767.9}) {
+      for (const double scale : {0x1p-140, 0x1p-103, 0x1p-14, 0x1p60}) {
+        SCOPED_TRACE(c.id + ", " + std::to_string(largest) + " times " + std::to_string(scale));
+        LinearInputs in = make_inputs(c);
+        for (int64_t r = 0; r < in.input.rows; ++r) {
+          for (int64_t i = 0; i < in.input.cols; ++i) {
+            in.input.set(r, i, (i % 3 == 1 ? -largest : largest - i % 5) * scale);
+          }
+        }
+        const Outputs got = outputs_of(cpu, instantiate(c, in, cpu));
+        EXPECT_EQ(compare("out", linear_oracle(c, in), got[0]), "");
+      }
+    }
+  }
+  EXPECT_EQ(formats.size(), 8u);
 }
 
 TEST(LinearMisuse, EveryArgument) {

@@ -11,15 +11,15 @@
  * bf16 weights count as 0 whatever the input is. EXEUNT_ISA=avx512 keeps to one order.
  *
  * Quantised weights (blocks.h) meet an input whose every 32 elements, from the first on, were
- * rounded to multiples of 2^(e - 13), e the exponent of the largest magnitude among them and at
- * least -89, so that bf16 elements of at least 2^(e - 6) are kept exactly; their products with the
- * integers of a block are summed exactly, and scaled and added up in f32. (CUDA may keep the input
- * as it is.) So
+ * rounded to multiples of 2^(e - 14), e the exponent of the largest magnitude among them and at
+ * least -88, or one more where that magnitude is at least 32639.5 / 32768 of 2^(e + 1); so bf16
+ * elements of at least 2^(e - 6) are kept exactly. Their products with the integers of a block are
+ * summed exactly, and scaled and added up in f32. (CUDA may keep the input as it is.) So
  *
- *   |out - W x| <= 2^-14 * sum over 32s of (max(|x|, 2^-89) * sum |w|)
+ *   |out - W x| <= (2^-15 + 2^-22) * sum over 32s of (max(|x|, 2^-88) * sum |w|)
  *                  + what sums of D terms in f32 lose
  *
- * A block whose d, m or dmin is NaN or infinite, or d (times s) times 2^(e - 13) too large for f32,
+ * A block whose d, m or dmin is NaN or infinite, or d (times s) times 2^(e - 14) too large for f32,
  * makes outputs of its weight row NaN or infinite; an input element that is NaN or infinite makes
  * its row of out NaN. Weights without blocks take such elements as f32 arithmetic does.
  *

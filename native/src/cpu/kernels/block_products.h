@@ -2,7 +2,7 @@
 // Products of quantised weight rows (exeunt/blocks.h) with the rows of a batch: what into_blocks and
 // row_products of products.h do for them.
 //
-// Each 32 elements of an input are rounded to integers of 15 bits and a power of two, once; all
+// Each 32 elements of an input are rounded to integers of 16 bits and a power of two, once; all
 // products with the integers of a block are exact, and so are their sums, one or more for each scale.
 // The f32 additions of these, 256 elements after others in the lanes of one vector, are the only ones
 // that round: so a row has the same bits in whatever batch, and wherever its weights lie.
@@ -44,11 +44,14 @@ struct Rounded {
       none = fma(load(x + i), zero(), none);  // NaN where an element is not finite
     }
     // No scale times d is subnormal.
-    constexpr uint32_t kLeast = (127u - 89) << kFraction, kMost = 254u << kFraction;
-    uint32_t e = float_to_bits(reduce_max(top)) & (255u << kFraction);
-    e = e < kLeast ? kLeast : e > kMost ? kMost : e;
-    scale = bits_to_float(e - (13u << kFraction)) + reduce_add(none);
-    const f32v up = set1(bits_to_float(((2 * 127u + 13) << kFraction) - e));
+    constexpr uint32_t kLeast = (127u - 88) << kFraction;
+    // Integers above 127 * 256 + 127 have no halves of eight bits: what would be rounded to one
+    // takes twice the scale.
+    constexpr uint32_t kBeyond = 257u << (kFraction - 15);  // 2 - (127 * 256 + 127.5) / 2^14
+    uint32_t e = (float_to_bits(reduce_max(top)) + kBeyond) & (255u << kFraction);
+    if (e < kLeast) e = kLeast;
+    scale = bits_to_float(e - (14u << kFraction)) + reduce_add(none);
+    const f32v up = set1(bits_to_float(((2 * 127u + 14) << kFraction) - e));
     // In the last bits of a float.
     constexpr float kShift = 12582912.0f;
     for (int i = 0; i < 32; i += kLanes) {

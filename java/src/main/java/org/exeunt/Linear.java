@@ -18,10 +18,10 @@ import org.exeunt.jni.global.exeunt;
  * residual once.
  *
  * <p>Quantised weights ({@link Builder#weightBlocks}) meet an input whose every 32 elements were
- * rounded to 15 bits and a common exponent: a result is off by at most {@code 2^-14} times the sum
- * over these of {@code max |x|} (at least {@code 2^-89}) and {@code sum |w|}, and by what sums in
- * f32 lose. A block with a scale that is NaN or infinite makes the outputs of its weight row NaN or
- * infinite, an input element that is so its row of the output NaN.
+ * rounded to 16 bits and a common exponent: a result is off by at most {@code 2^-15 + 2^-22} times
+ * the sum over these of {@code max |x|} (at least {@code 2^-88}) and {@code sum |w|}, and by what
+ * sums in f32 lose. A block with a scale that is NaN or infinite makes the outputs of its weight row
+ * NaN or infinite, an input element that is so its row of the output NaN.
  *
  * <p>Errors, threads, alignment: {@link Op}. The output may be exactly the residual.
  */
