@@ -59,7 +59,7 @@ public record DecoderOptions(ExitPolicy exit, KvPolicy kv, Schedule schedule, Ff
     }
     if (screen != null && keepLogits) {
       throw new IllegalArgumentException("a certified head and a temperature cannot be used "
-          + "together: a draw needs all logits, and the head is certified not to need them");
+          + "together: a draw needs all logits, of which such a head has a few");
     }
     if (screen != null && exit.readsHead()) {
       throw new IllegalArgumentException("a certified head cannot be used with an exit rule that "
