@@ -16,6 +16,7 @@
  * sum the exact products of W and x in pairs (VDPBF16PS): each addition rounds to nearest, and
  * subnormal bf16 elements, products and sums count as 0. The result of a row does not depend on the
  * other rows of the batch.
+ *
  * Quantised weights (blocks.h), of the head or of the translator, meet an f32 x that is rounded as
  * linear.h says, whose bound holds for each logit; a row of x with an element that is not finite
  * makes its logits NaN, a block with a scale that is not finite those of its row of W NaN or
@@ -85,7 +86,7 @@ typedef struct exn_exit_head_params {
   exn_stats out;
   int32_t weight_blocks;     /**< EXN_BLOCKS_NONE, or what blocks the rows of weight are
                                            made of */
-  int32_t translator_blocks; /**< the same of translator_weight */
+  int32_t translator_blocks; /**< EXN_BLOCKS_*, the same of translator_weight */
   const DLTensor* screen;    /**< in, optional, [bytes], u8, compact, at a multiple of 64: an
                                            image that exn_screen_build made of weight */
   const DLTensor* certified; /**< out, optional, [R], u8: EXN_CERTIFIED_*; with screen, as are

@@ -64,8 +64,8 @@ typedef struct exn_ffn_params {
   int32_t activation;            /**< EXN_ACT_* */
   int32_t gate_blocks;           /**< EXN_BLOCKS_NONE, or what blocks the rows of gate_weight are
                                       made of; formats of the three weights may differ */
-  int32_t up_blocks;             /**< the same of up_weight */
-  int32_t down_blocks;           /**< the same of down_weight */
+  int32_t up_blocks;             /**< EXN_BLOCKS_*, the same of up_weight */
+  int32_t down_blocks;           /**< EXN_BLOCKS_*, the same of down_weight */
 } exn_ffn_params;
 
 EXN_API exn_status exn_ffn_supported(const exn_ffn_params* params);

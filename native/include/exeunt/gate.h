@@ -46,7 +46,7 @@ typedef struct exn_gate_params {
   int32_t repeats;               /**< 0..64; ignored for LINEAR; 0 leaves the hidden part out */
   int32_t hidden_blocks;         /**< EXN_BLOCKS_NONE, or what blocks the rows of hidden_weight are
                                       made of */
-  int32_t out_blocks;            /**< the same of out_weight */
+  int32_t out_blocks;            /**< EXN_BLOCKS_*, the same of out_weight */
 } exn_gate_params;
 
 EXN_API exn_status exn_gate_supported(const exn_gate_params* params);

@@ -19,11 +19,13 @@
  * and weights are both bf16 (or both f16), x is rounded to that type before the products, as in
  * exit_head; otherwise x stays f32. Where they are bf16, the CPU may sum the exact products in
  * pairs (VDPBF16PS): each addition rounds to nearest, and subnormal bf16 elements, products and
- * sums count as 0. Quantised weights (blocks.h) meet an f32 x that is rounded as linear.h says, whose
- * bound holds for each product. Rows that write one slot of a layer, be it through a page that their
- * sequences share, and ids out of range: as for kv_append (kv_cache.h). A position outside the
- * table: EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off. An exit_layer outside
- * -1..L: EXN_INVALID_ARGUMENT on the CPU; on CUDA the row is switched off.
+ * sums count as 0. Quantised weights (blocks.h) meet an f32 x that is rounded as linear.h says,
+ * whose bound holds for each product.
+ *
+ * Rows that write one slot of a layer, be it through a page that their sequences share, and ids out
+ * of range: as for kv_append (kv_cache.h). A position outside the table: EXN_INVALID_ARGUMENT on the
+ * CPU; on CUDA the row is switched off. An exit_layer outside -1..L: EXN_INVALID_ARGUMENT on the
+ * CPU; on CUDA the row is switched off.
  *
  * Bytes that must move: sizeof Wk_j and Wv_j of each listed layer that some row owes, once for each
  * block of up to 64 rows; per owed (layer, row) 2 * Hkv * dh elements written. On CUDA one launch
@@ -57,7 +59,7 @@ typedef struct exn_kv_layer {
   int32_t index;               /**< the layer's number j, 0..L-1; ascending in the list */
   int16_t k_blocks;            /**< EXN_BLOCKS_NONE, or what blocks the rows of k_weight are made
                                     of; the weights of all layers have blocks, or none */
-  int16_t v_blocks;            /**< the same of v_weight */
+  int16_t v_blocks;            /**< EXN_BLOCKS_*, the same of v_weight */
 } exn_kv_layer;
 
 #define EXN_KV_PROPAGATE_MAX_LAYERS 128

@@ -14,11 +14,7 @@ constexpr float kUsualBits = 5, kLeastBits = 4.5f, kMostBits = 8.5f;
 // The head of one of these calls; D is not known but from its own row.
 Matrix head_of(Check& check, const exn_screen_params& p, Need need) {
   Matrix m;
-  Blocks known = Blocks::kNone;
-  if (p.weight_blocks != EXN_BLOCKS_NONE && !blocks_of(p.weight_blocks, &known)) {
-    check.fail_argument("weight_blocks is %d, expected one of EXN_BLOCKS_*: 0, %s", p.weight_blocks,
-                        kBlockTags);
-  }
+  const Blocks known = check.format("weight_blocks", p.weight_blocks);
   if (known == Blocks::kNone) {
     m = check.matrix("weight", p.weight, kFloats, Role::kIn, need);
   } else {

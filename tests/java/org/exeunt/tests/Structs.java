@@ -29,9 +29,9 @@ final class Structs {
       return type.equals("const DLTensor*");
     }
 
-    /** A number that stands for a word, or for yes and no; so do the tags of blocks. */
+    /** A number that stands for a word, or for yes and no. */
     boolean code() {
-      return CODE.matcher(comment).lookingAt() || name.endsWith("_blocks");
+      return CODE.matcher(comment).lookingAt();
     }
 
     /** Of a number. */
