@@ -325,7 +325,56 @@ EXN_SIMD Mass mass_of(const Screening& s, int64_t r, float top) {
   return mass;
 }
 
-void write_leader(const Screening& s, int64_t r, int64_t row, const Leader& leader) {
+// Where p1 lies.
+struct Interval {
+  double low, high, sum;
+};
+
+EXN_SIMD Interval interval_of(const Screening& s, int64_t r, float top) {
+  // What f32 loses of terms and sums is far below this share, and the full head's 1e-6 too.
+  constexpr double kSlack = 1e-5;
+  const Mass mass = mass_of(s, r, top);
+  const auto at_least_one = [](double sum) EXN_FLAT { return sum > 1 ? sum : 1; };
+  const double high = (1 + kSlack) / at_least_one(mass.low);
+  return {(1 - kSlack) / at_least_one(mass.high), high < 1 ? high : 1, at_least_one(mass.sum)};
+}
+
+// Reads what else the budget allows of the rows with the largest bounds, since those make an interval
+// of p1 wide. Rows that were read have no width.
+template <class T>
+bool read_more(const Screening& s, int64_t r, const Inputs& input, Leader* leader,
+               HeadScratch* own) {
+  // What lies so far below weighs little, however wide it is.
+  constexpr float kFar = 16;
+  const float* const logits = s.logits + r * s.a.weight.rows;
+  float* const upper = s.upper + r * s.a.weight.rows;
+  const int64_t allowed = s.a.screen_budget - leader->read;
+  const int64_t all =
+      candidates(s, s.tile + r * s.tiles, upper, leader->logit - kFar / s.map.scale);
+  int64_t count = 0;
+  for (int64_t i = 0; i < all; ++i) {
+    s.ids[count] = s.ids[i];
+    count += upper[s.ids[i]] > logits[s.ids[i]] ? 1 : 0;
+  }
+  const int64_t some = count < allowed ? count : allowed;
+  if (some <= 0) return true;
+  if (some < count) best_first(s.ids, count, upper, some);
+  return read_rows<T>(s, input, some, upper, s.logits + r * s.a.weight.rows, leader, own);
+}
+
+template <class T>
+bool write_leader(const Screening& s, int64_t r, int64_t row, const Inputs& input, Leader leader,
+                  HeadScratch* own) {
+  // Narrower intervals are not worth more rows.
+  constexpr double kNarrow = 1.0 / 64;
+  Interval p1 = {};
+  if (s.logits != nullptr) {
+    p1 = interval_of(s, r, leader.logit);
+    if (s.a.p1_low != nullptr && p1.high - p1.low > kNarrow) {
+      if (!read_more<T>(s, r, input, &leader, own)) return false;
+      p1 = interval_of(s, r, leader.logit);
+    }
+  }
   const ExitHeadArgs& a = s.a;
   put(a.out.valid, row, 1);
   put(a.out.argmax, row, leader.id);
@@ -333,18 +382,12 @@ void write_leader(const Screening& s, int64_t r, int64_t row, const Leader& lead
   put(a.out.max_logit, row, level);
   put(a.certified, row, a.screen_factor == 0 ? EXN_CERTIFIED_PROVEN : EXN_CERTIFIED_CALIBRATED);
   put(a.rows_read, row, static_cast<double>(leader.read));
-  if (s.logits == nullptr) return;
-  // What f32 loses of terms and sums is far below this share, and the full head's 1e-6 too.
-  constexpr double kSlack = 1e-5;
-  const Mass mass = mass_of(s, r, leader.logit);
-  const auto at_least_one = [](double sum) EXN_FLAT { return sum > 1 ? sum : 1; };
-  const double low = (1 - kSlack) / at_least_one(mass.high);
-  const double high = (1 + kSlack) / at_least_one(mass.low);
-  const double sum = at_least_one(mass.sum);
-  put(a.out.lse, row, level + ::log(sum));
-  put(a.out.p1, row, 1 / sum);
-  put(a.p1_low, row, low);
-  put(a.p1_high, row, high < 1 ? high : 1);
+  if (s.logits == nullptr) return true;
+  put(a.out.lse, row, level + ::log(p1.sum));
+  put(a.out.p1, row, 1 / p1.sum);
+  put(a.p1_low, row, p1.low);
+  put(a.p1_high, row, p1.high);
+  return true;
 }
 
 void write_full(const ExitHeadArgs& a, const TileStats* stats, int64_t tiles, const LogitMap& map,
@@ -457,12 +500,10 @@ void screened_head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& 
     bool full[kScreenRows];
     for (int64_t r = 0; r < count; ++r) {
       Leader leader;
-      full[r] = room.row[first + r].full ||
-                !find_leader<T>(s, r, inputs_from(inputs, first + r), &leader, own);
-      if (!full[r]) {
-        write_leader(s, r, first + r, leader);
-        continue;
-      }
+      const Inputs input = inputs_from(inputs, first + r);
+      full[r] = room.row[first + r].full || !find_leader<T>(s, r, input, &leader, own) ||
+                !write_leader<T>(s, r, first + r, input, leader, own);
+      if (!full[r]) continue;
       from = r < from ? r : from;
       to = r + 1;
     }
