@@ -125,11 +125,12 @@ struct Model {
     p.weight_blocks = head.blocks;
     return p;
   }
-  exn_status check() const {
+  exn_status check(int32_t header_only = 0) const {
     View weight = view_of(head), bytes = image->view();
     exn_screen_params p = params();
     p.weight = weight.dl();
     p.image = bytes.dl();
+    p.header_only = header_only;
     return exn_screen_check(&p, nullptr);
   }
 };
@@ -694,6 +695,7 @@ TEST_F(Hostile, AreRefusedInASentence) {
       const std::string why = run(whole);
       EXPECT_NE(why.find("1 exn_exit_head: screen "), std::string::npos) << i << ": " << why;
       EXPECT_NE(m_.check(), EXN_OK) << i;
+      EXPECT_NE(m_.check(1), EXN_OK) << i;
       std::memcpy(p, before.data(), 4096);
     }
   }
@@ -723,12 +725,15 @@ TEST_F(Hostile, BodiesAndHeadsAreTold) {
        {size_t{250}, size_t{4095}, size_t{4096}, m_.image->bytes / 2, m_.image->bytes - 1}) {
     p[at] = static_cast<char>(p[at] ^ 4);
     EXPECT_EQ(m_.check(), EXN_INVALID_ARGUMENT) << at;
+    EXPECT_EQ(m_.check(1), at < 4096 ? EXN_INVALID_ARGUMENT : EXN_OK) << at;
     p[at] = static_cast<char>(p[at] ^ 4);
   }
   const double kept = m_.head.at(77, 7);
   m_.head.set(77, 7, kept * 1.0001);
   EXPECT_EQ(m_.check(), EXN_INVALID_ARGUMENT);
   EXPECT_NE(std::string(exn_last_error()).find("another head"), std::string::npos);
+  EXPECT_EQ(m_.check(1), EXN_OK);
+  EXPECT_EQ(m_.check(2), EXN_INVALID_ARGUMENT);
   m_.head.set(77, 7, kept);
   EXPECT_EQ(m_.check(), EXN_OK);
 }
@@ -805,7 +810,7 @@ TEST(ScreenArguments, AreNamed) {
   });
   refused("bits_per_weight is 4", [](exn_screen_params* q) { q->bits_per_weight = 4; });
   refused("bits_per_weight is nan", [](exn_screen_params* q) { q->bits_per_weight = NAN; });
-  refused("reserved is 1", [](exn_screen_params* q) { q->reserved = 1; });
+  refused("header_only is 1", [](exn_screen_params* q) { q->header_only = 1; });
   View shorter(image.at.get(), kDLUInt, 8, {static_cast<int64_t>(bytes) - 1});
   refused("exn_screen_size", [&](exn_screen_params* q) { q->image = shorter.dl(); });
   View crooked(image.at.get() + 8, kDLUInt, 8, {static_cast<int64_t>(bytes)});

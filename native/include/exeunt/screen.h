@@ -54,7 +54,9 @@
  * reads. In memory it begins at a multiple of 64. Numbers are little-endian.
  *
  * Bytes that a run of exit_head reads of it, once for up to 8 rows: V * (bytes of Q + groups + 1 +
- * 4) + 4 D (D + 2); and rows_read rows of the head for each row of hidden.
+ * 4) + 4 D (D + 2); and rows_read rows of the head for each row of hidden. More rows of hidden read
+ * it again for every 8, since what is kept of each is up to 8 V bytes: from about 16 rows on, the head
+ * itself, which serves 64 at once, is less to read.
  *
  * These functions are no ops: they take CPU tensors, may allocate, and use the threads of the CPU
  * backend. They may be called from any thread.
@@ -96,7 +98,8 @@ typedef struct exn_screen_params {
   int32_t level_count;    /**< 1..1024; exn_screen_check: 0, or as many as the image must have */
   float bits_per_weight;  /**< of Q, scales included: 4.5..8.5, or 0, which means 5; D is rounded up
                                to a multiple of 32, the bits down to whole blocks */
-  int32_t reserved;       /**< 0 */
+  int32_t header_only;    /**< exn_screen_check: 1 to look at the header alone, which is all that
+                               keeps a run in bounds; 0 to look at everything. Elsewhere 0 */
 } exn_screen_params;
 
 /** What an image says about itself. */
@@ -123,8 +126,9 @@ EXN_API exn_status exn_screen_build(const exn_screen_params* params);
 
 /**
  * EXN_OK if `image` is whole: magic, version, sizes, checksums; and, if weight is given, was made
- * of that head: its V, D, type and content, by a digest. Everything is read once. *info, if it is
- * not null, receives what the image says; nothing is written otherwise.
+ * of that head: its V, D, type and content, by a digest. Everything is read once; with header_only
+ * no checksum but the header's is taken, and of weight only its shape is compared, in microseconds.
+ * *info, if it is not null, receives what the image says; nothing is written otherwise.
  */
 EXN_API exn_status exn_screen_check(const exn_screen_params* params, exn_screen_info* info);
 

@@ -41,7 +41,7 @@ ScreenHeader planned(Check& check, const exn_screen_params& p, const Matrix& hea
   ScreenHeader header = {};
   check.at_least("level_count", p.level_count, 1);
   check.at_most("level_count", p.level_count, kScreenMostLevels);
-  check.reserved(p.reserved);
+  check.reserved(p.header_only, "header_only");
   const float bits = p.bits_per_weight == 0 ? kUsualBits : p.bits_per_weight;
   if (!(bits >= kLeastBits && bits <= kMostBits)) {
     check.fail_argument("bits_per_weight is %g, expected 0 or %g..%g", static_cast<double>(bits),
@@ -126,7 +126,7 @@ exn_status check(const exn_screen_params* params, exn_screen_info* info) {
   const Matrix head = head_of(check, p, Need::kOptional);
   check.absent("states", p.states, "only exn_screen_build takes them");
   check.absent("levels", p.levels, "only exn_screen_build takes them");
-  check.reserved(p.reserved);
+  check.one_of("header_only", p.header_only, 0, 1);
   if (!check.ok()) return check.status();
   const auto refuse = [&](const char* why) {
     return fail(EXN_INVALID_ARGUMENT, "%s: image %s", kName, why);
@@ -146,11 +146,13 @@ exn_status check(const exn_screen_params* params, exn_screen_info* info) {
   if (p.level_count != 0)
     check.same("image", "levels", header.levels, "level_count", p.level_count);
   if (!check.ok()) return check.status();
-  Digest body;
-  body.bytes(bytes + kScreenHeaderBytes, image.size - kScreenHeaderBytes);
-  if (std::memcmp(body.at, header.body, sizeof body.at) != 0)
-    return refuse("is damaged: its checksum differs");
-  if (p.weight != nullptr) {
+  if (p.header_only == 0) {
+    Digest body;
+    body.bytes(bytes + kScreenHeaderBytes, image.size - kScreenHeaderBytes);
+    if (std::memcmp(body.at, header.body, sizeof body.at) != 0)
+      return refuse("is damaged: its checksum differs");
+  }
+  if (p.weight != nullptr && p.header_only == 0) {
     const Digest own = digest_of(head);
     if (std::memcmp(own.at, header.head, sizeof own.at) != 0)
       return refuse("was made of another head than weight: the digest differs");

@@ -140,7 +140,7 @@ public final class Generate {
 
   private Screen screen(LlamaWeights weights, Tokenizer tokenizer) throws IOException {
     Path file = Models.screen(options.model, options.weights);
-    return HeadScreen.openOrMake(file, weights, tokenizer, Texts.essay(), log);
+    return HeadScreen.openOrMake(file, weights, tokenizer, Texts.essay(), options.verify, log);
   }
 
   private String prompt(GgufFile file) throws IOException {

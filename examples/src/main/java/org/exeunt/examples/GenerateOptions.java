@@ -24,6 +24,7 @@ final class GenerateOptions {
   boolean raw;
   boolean stats;
   boolean help;
+  boolean verify;
   private String exit = "none";
   private String exitPoints;
   private String schedule = "none";
@@ -43,6 +44,7 @@ final class GenerateOptions {
         case "--raw" -> options.raw = true;
         case "--stats" -> options.stats = true;
         case "--help" -> options.help = true;
+        case "--verify" -> options.verify = true;
         default -> {
           String option = arguments[i++];
           if (!option.startsWith("--")) {

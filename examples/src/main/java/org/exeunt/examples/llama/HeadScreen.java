@@ -44,14 +44,16 @@ public final class HeadScreen {
    *
    * @param kept where it is, or goes
    * @param text to begin with
+   * @param verify whether all of one that was kept is checked, and that it is this head's; otherwise
+   *     its header is, as the path tells models apart
    * @param log where progress is shown if it takes long; null: nowhere
    * @throws IOException if the file can be neither read nor written
    */
   public static Screen openOrMake(Path kept, LlamaWeights weights, Tokenizer tokenizer, String text,
-      PrintStream log) throws IOException {
+      boolean verify, PrintStream log) throws IOException {
     if (Files.exists(kept)) {
       try {
-        return Screen.open(kept);
+        return opened(kept, weights, verify);
       } catch (IllegalArgumentException e) {
         if (log != null) {
           log.println("making the certified head anew: " + e.getMessage());
@@ -67,6 +69,23 @@ public final class HeadScreen {
       throw e;
     }
     return made;
+  }
+
+  private static Screen opened(Path kept, LlamaWeights weights, boolean verify) throws IOException {
+    Screen screen = verify ? Screen.open(kept) : Screen.map(kept);
+    try {
+      if (verify) {
+        screen.check(weights.head().tensor(), weights.head().blocks());
+      } else if (screen.vocabulary() != weights.head().rows()
+          || screen.dim() != weights.config().width()) {
+        throw new IllegalArgumentException(kept + " is of a head of " + screen.vocabulary() + " x "
+            + screen.dim() + ", not " + weights.head().rows() + " x " + weights.config().width());
+      }
+      return screen;
+    } catch (IllegalArgumentException e) {
+      screen.close();
+      throw e;
+    }
   }
 
   /**
