@@ -2,6 +2,11 @@
 #include "core_calls.h"
 
 #include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <vector>
+
+#include "base/screen.h"
 
 namespace exn::fuzz {
 namespace {
@@ -158,13 +163,151 @@ void names(Core* c) {
   }
 }
 
+// A small head and its screen, made once.
+struct ScreenSample {
+  static constexpr int64_t kVocabulary = 70, kDim = 40, kStates = 45;
+  std::vector<float> head, hidden;
+  std::vector<char> image;
+
+  ScreenSample() : head(kVocabulary * kDim), hidden(kStates * kDim) {
+    Random random(1, 1);
+    for (std::vector<float>* values : {&head, &hidden}) {
+      for (float& v : *values) v = static_cast<float>(random.below(2001) - 1000) * 1e-3f;
+    }
+    DLTensor weight = matrix(head.data(), kVocabulary, kDim),
+             x = matrix(hidden.data(), kStates, kDim);
+    exn_screen_params p = {};
+    p.struct_size = sizeof p;
+    p.weight = &weight;
+    p.states = &x;
+    p.level_count = 1;
+    size_t bytes = 0;
+    if (exn_screen_size(&p, &bytes) != EXN_OK) std::abort();
+    const std::unique_ptr<void, void (*)(void*)> made(std::aligned_alloc(64, bytes), std::free);
+    int64_t size[] = {static_cast<int64_t>(bytes)};
+    DLTensor to = {made.get(), {kDLCPU, 0}, 1, {kDLUInt, 8, 1}, size, nullptr, 0};
+    p.image = &to;
+    if (exn_screen_build(&p) != EXN_OK) std::abort();
+    image.assign(static_cast<char*>(made.get()), static_cast<char*>(made.get()) + bytes);
+  }
+
+  // Until the next one with as many columns.
+  DLTensor matrix(float* data, int64_t rows, int64_t cols) {
+    int64_t* const shape = shapes_[used_++ % 4];
+    shape[0] = rows;
+    shape[1] = cols;
+    return {data, {kDLCPU, 0}, 2, {kDLFloat, 32, 1}, shape, nullptr, 0};
+  }
+
+ private:
+  int64_t shapes_[4][2];
+  int used_ = 0;
+};
+
+// An image that is whole, damaged, cut, crooked, of another head, or made up with checksums that
+// hold, between guard pages. Whatever it holds, nothing else is read.
+void screens(Core* c) {
+  static ScreenSample sample;
+  constexpr int64_t kVocabulary = ScreenSample::kVocabulary, kDim = ScreenSample::kDim;
+  Arena& arena = c->bench->arena();
+  arena.reset();
+  const size_t bytes = sample.image.size();
+  const Slot* const slot = arena.take(bytes);
+  char* const image = slot->begin + slot->bytes - bytes;
+  std::memcpy(image, sample.image.data(), bytes);
+  const auto behind = [&] {
+    return static_cast<size_t>(
+        c->random.between(exn::kScreenHeaderBytes, static_cast<int64_t>(bytes) - 1));
+  };
+  const auto spoil = [&](size_t at) {
+    image[at] = static_cast<char>(image[at] ^ 1 << c->random.below(8));
+  };
+  // What must come of the header alone, of all, and of a run.
+  int header = 1, all = 1, run = 1;
+  size_t shown = bytes;
+  int64_t rows = kVocabulary;
+  const char* at = slot->read_only + slot->bytes - bytes;
+  switch (c->random.below(7)) {
+    case 0:
+      break;
+    case 1:  // the checksum finds it
+      spoil(static_cast<size_t>(c->random.below(sizeof(exn::ScreenHeader))));
+      header = all = run = 0;
+      break;
+    case 2: {  // and does not find it
+      exn::ScreenHeader h;
+      const auto word = static_cast<size_t>(
+          c->random.below(static_cast<int64_t>(offsetof(exn::ScreenHeader, own)) / 4));
+      const int32_t value = c->strange();
+      std::memcpy(image + 4 * word, &value, sizeof value);
+      std::memcpy(&h, image, sizeof h);
+      h.own = exn::own_digest(h);
+      std::memcpy(image, &h, sizeof h);
+      header = all = run = -1;
+      break;
+    }
+    case 3:
+      for (int64_t n = c->random.below(200); n >= 0; --n) spoil(behind());
+      spoil(behind());
+      all = -1;
+      break;
+    case 4:
+      shown = static_cast<size_t>(c->random.below(static_cast<int64_t>(bytes)));
+      at += bytes - shown;
+      at -= reinterpret_cast<uintptr_t>(at) % 64;
+      header = all = run = 0;
+      break;
+    case 5:
+      at -= 1 + c->random.below(63);
+      header = all = run = 0;
+      break;
+    default:
+      rows = c->random.below(kVocabulary);
+      header = all = run = 0;
+  }
+  int64_t size[] = {static_cast<int64_t>(shown)}, one[] = {1};
+  DLTensor screen = {const_cast<char*>(at), {kDLCPU, 0}, 1, {kDLUInt, 8, 1}, size, nullptr, 0};
+  DLTensor weight = sample.matrix(sample.head.data(), rows, kDim);
+  exn_screen_params p = {};
+  p.struct_size = sizeof p;
+  p.weight = &weight;
+  p.image = &screen;
+  exn_screen_info info = {};
+  c->judge("exn_screen_check", exn_screen_check(&p, &info), all);
+  p.header_only = 1;
+  c->judge("exn_screen_check", exn_screen_check(&p, nullptr), header);
+  int32_t argmax = 0;
+  float p1[3] = {};
+  DLTensor hidden = sample.matrix(sample.hidden.data() + c->random.below(40) * kDim, 1, kDim);
+  DLTensor token = {&argmax, {kDLCPU, 0}, 1, {kDLInt, 32, 1}, one, nullptr, 0}, out[3];
+  for (int i = 0; i < 3; ++i) out[i] = {p1 + i, {kDLCPU, 0}, 1, {kDLFloat, 32, 1}, one, nullptr, 0};
+  exn_exit_head_params h = {};
+  h.struct_size = sizeof h;
+  h.hidden = &hidden;
+  h.weight = &weight;
+  h.temperature = 1;
+  h.screen = &screen;
+  h.out.argmax = &token;
+  if (c->random.below(2) == 0) {
+    h.out.p1 = &out[0];
+    h.p1_low = &out[1];
+    h.p1_high = &out[2];
+  }
+  size_t needed = 0;
+  if (!c->judge("exn_exit_head", exn_exit_head_workspace_size(&h, &needed), run)) return;
+  const std::unique_ptr<void, void (*)(void*)> workspace(
+      std::aligned_alloc(64, (needed + 63) / 64 * 64), std::free);
+  c->judge("exn_exit_head", exn_exit_head(&h, workspace.get(), needed, nullptr), run);
+  if (argmax < -1 || argmax >= rows) c->bench->complain("exn_exit_head found token %d", argmax);
+}
+
 }  // namespace
 
 void judge_core(Bench* bench, Random* random, int32_t device_type, Count* count) {
   Core core{bench, *random, device_type, count};
   ++count->cases;
-  void (*const kCalls[])(Core*) = {alloc_and_free, free_nothing, copy, streams,
-                                   probes,         settings,     names};
+  void (*const kCalls[])(Core*) = {alloc_and_free, free_nothing, copy,  streams,
+                                   probes,         settings,     names, screens};
   random->pick(kCalls)(&core);
 }
 
