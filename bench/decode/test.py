@@ -33,6 +33,8 @@ elif "convert" in words:
     if value("--to") == "Q4_0":
         sys.exit("cannot convert")
     print("{{}}")
+elif "screen" in words:
+    print("{{}}")
 elif "judge" in words:
     print(json.dumps({{"steps": [1] * 10}}))
 elif "agreement" in words:
@@ -64,13 +66,15 @@ class Arguments(unittest.TestCase):
     def test_refused(self):
         self.assertIn("'0' is no number", self.refused("--repeats", "0"))
         self.assertIn("'two' is no number", self.refused("--threads", "1,two"))
+        self.assertIn("'half' is not certified or full", self.refused("--head", "half"))
         self.assertIn("--quick", self.refused("--quick"))
         self.assertIn("--out: expected", self.refused("--out"))
         self.assertIn("no file /nowhere.gguf", self.refused("--model", "/nowhere.gguf"))
         self.assertIn("no file /nowhere.txt", self.refused("--text", "/nowhere.txt"))
 
     def test_taken(self):
-        self.assertEqual(driver().main(["--parse", "--decode", "--threads", "1,4"]), 0)
+        for words in ["--threads", "1,4"], ["--head", "certified,full"], ["--model", "gemma3"]:
+            self.assertEqual(driver().main(["--parse", "--decode", *words]), 0)
 
 
 class Runs(unittest.TestCase):
@@ -124,6 +128,17 @@ class Runs(unittest.TestCase):
         self.assertIn("llama.cpp is not here, so its columns are empty", page)
         self.assertRegex(page, r"behind 16 [^|]*\| 100.0 \(.*\) \|( +- \|){4}")
         self.assertNotIn("peer.py", self.log.read_text())
+
+    def test_heads(self):
+        status, said, page = self.run_driver("--head", "certified,full")
+        self.assertEqual(status, 0, said)
+        self.assertRegex(page, r"\| exeunt file, certified \| +exeunt file \|")
+        asked = self.log.read_text().splitlines()
+        self.assertEqual(sum(" screen " in line for line in asked), 1)
+        for task in "agreement", "speed", "generate":
+            of_task = [line for line in asked if task in line.split()]
+            heads = ["certified" in line.split() for line in of_task]
+            self.assertEqual(sum(heads) * 2, len(heads))
 
     def test_exeunt_must(self):
         self.engine.write_text(self.engine.read_text().replace('elif "judge"', 'elif "no judge"'))

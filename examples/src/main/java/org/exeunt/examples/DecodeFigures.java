@@ -12,12 +12,15 @@ import java.util.Map;
 import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.Scope;
+import org.exeunt.Screen;
 import org.exeunt.Tensor;
 import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.llama.DecodeWork;
 import org.exeunt.examples.llama.Decoder;
 import org.exeunt.examples.llama.DecoderOptions;
 import org.exeunt.examples.llama.DoubleDecoder;
 import org.exeunt.examples.llama.Head;
+import org.exeunt.examples.llama.HeadScreen;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Tokenizer;
 import org.exeunt.examples.llama.Trace;
@@ -71,16 +74,34 @@ public final class DecodeFigures {
           Backend.setThreads(number("--threads"));
           try (LlamaWeights weights =
                    LlamaWeights.load(file, GenerateOptions.weights(option("--weights")))) {
-            return task.equals("agreement") ? agreement(weights) : speed(weights);
+            try (Screen screen = certified() ? screen(file, weights) : null) {
+              return task.equals("screen") ? "{}"
+                  : task.equals("agreement")
+                  ? agreement(weights, screen)
+                  : speed(weights, screen);
+            }
           }
       }
     }
   }
 
-  private String agreement(LlamaWeights weights) throws IOException {
+  private boolean certified() {
+    return options.getOrDefault("--head", "full").equals("certified");
+  }
+
+  /** As generate has it, made now if it has not been. */
+  private Screen screen(GgufFile file, LlamaWeights weights) throws IOException {
+    Path kept =
+        Models.screen(Path.of(option("--model")), GenerateOptions.weights(option("--weights")));
+    return HeadScreen.openOrMake(
+        kept, weights, new Tokenizer(file), Texts.essay(), false, System.err);
+  }
+
+  private String agreement(LlamaWeights weights, Screen screen) throws IOException {
     int[] ids = ids();
     int[] steps = new int[ids.length];
-    try (Decoder decoder = new Decoder(weights, DecoderOptions.FULL, 1, ids.length)) {
+    try (Decoder decoder =
+             new Decoder(weights, DecoderOptions.FULL.withScreen(screen), 1, ids.length)) {
       for (int t = 0; t < ids.length; t++) {
         if (t == 0) {
           decoder.prefill(0, ids[0]);
@@ -112,24 +133,25 @@ public final class DecodeFigures {
     return argmax;
   }
 
-  private String speed(LlamaWeights weights) throws IOException {
+  private String speed(LlamaWeights weights, Screen screen) throws IOException {
     int[] ids = ids();
     int prompt = number("--prompt");
     int few = number("--short");
     int steps = number("--steps");
-    perSecond(weights, ids, prompt, steps); // until its code is compiled
-    double[] behindFew = perSecond(weights, ids, few, steps);
-    double[] behindPrompt = perSecond(weights, ids, prompt, steps);
+    perSecond(weights, screen, ids, prompt, steps); // until its code is compiled
+    double[] behindFew = perSecond(weights, screen, ids, few, steps);
+    double[] behindPrompt = perSecond(weights, screen, ids, prompt, steps);
     return String.format("{\"short\": %.2f, \"long\": %.2f, \"prompt\": %.2f, \"bytes\": %d, "
             + "\"isa\": \"%s\", \"version\": \"%s, JDK %s\"}",
-        behindFew[1], behindPrompt[1], behindPrompt[0], weights.bytesPerToken(), Backend.isa(),
+        behindFew[1], behindPrompt[1], behindPrompt[0], (long) behindPrompt[2], Backend.isa(),
         Backend.version(), Runtime.version());
   }
 
-  /** Tokens per second: of a prompt, and of {@code steps} behind it. */
-  private static double[] perSecond(LlamaWeights weights, int[] ids, int prompt, int steps) {
+  /** Tokens per second: of a prompt, and of {@code steps} behind it; and bytes of weights of these. */
+  private static double[] perSecond(
+      LlamaWeights weights, Screen screen, int[] ids, int prompt, int steps) {
     int until = prompt + WARM_UP + steps;
-    try (Decoder decoder = new Decoder(weights, DecoderOptions.FULL, 1, until)) {
+    try (Decoder decoder = new Decoder(weights, DecoderOptions.FULL.withScreen(screen), 1, until)) {
       long begin = System.nanoTime();
       decoder.prefill(0, Arrays.copyOf(ids, prompt));
       double prompted = 1e9 * prompt / (System.nanoTime() - begin);
@@ -139,7 +161,9 @@ public final class DecodeFigures {
         }
         decoder.step(ids[t]);
       }
-      return new double[] {prompted, 1e9 * steps / (System.nanoTime() - begin)};
+      double decoded = 1e9 * steps / (System.nanoTime() - begin);
+      DecodeWork work = decoder.work();
+      return new double[] {prompted, decoded, work.bytes() / (double) work.tokens()};
     }
   }
 
