@@ -21,6 +21,9 @@ import org.exeunt.Tensor;
  * alone, from a part of the head's bytes.
  */
 public final class Head {
+  /** The share of the head's rows that may be read before all of it is: one in so many. */
+  private static final int BUDGET = 4;
+
   private final Statistics statistics;
   private final Tensor logits;
   private final Runnable run;
@@ -51,8 +54,9 @@ public final class Head {
       Tensor certified = scope.allocate(Device.CPU, DType.U8, rows);
       Tensor rowsRead = scope.allocate(Device.CPU, DType.I32, rows);
       ExitHead head =
-          head(weights, hidden)
-              .screen(screen)
+          screened(weights, screen)
+              .hidden(hidden)
+              .rmsNorm(weights.outputNorm(), weights.config().epsilon())
               .certified(certified)
               .rowsRead(rowsRead)
               .out(statistics)
@@ -87,6 +91,15 @@ public final class Head {
       project.run();
       stats.run();
     };
+  }
+
+  /** The head with its screen, of normed states. */
+  static ExitHead.Builder screened(LlamaWeights weights, Screen screen) {
+    return ExitHead.builder()
+        .weight(weights.head().tensor())
+        .weightBlocks(weights.head().blocks())
+        .screen(screen)
+        .screenBudget((int) Math.max(1, weights.head().rows() / BUDGET));
   }
 
   private static ExitHead.Builder head(LlamaWeights weights, Tensor hidden) {

@@ -8,9 +8,12 @@ import java.nio.file.Path;
 import java.util.Arrays;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.ExitHead;
 import org.exeunt.Norm;
 import org.exeunt.Scope;
 import org.exeunt.Screen;
+import org.exeunt.Statistic;
+import org.exeunt.Statistics;
 import org.exeunt.Tensor;
 
 /**
@@ -21,6 +24,11 @@ public final class HeadScreen {
   private static final int SEQUENCES = 8;
   /** States for each column of the head. */
   private static final int STATES_PER_COLUMN = 3;
+  /** Bits of a screen's elements, and those that do where these let too many rows pass. */
+  private static final float FEW_BITS = 4.5f;
+  private static final float MORE_BITS = 5;
+  /** States of which rows are counted. */
+  private static final int COUNTED = 64;
   private static final long SEED = 1;
   private static final long SILENT_NANOS = 500_000_000L;
 
@@ -100,16 +108,64 @@ public final class HeadScreen {
     try (Scope scope = Scope.open()) {
       Tensor normed = maker.normed(scope);
       maker.tell("building");
-      return Screen.builder()
-          .weight(weights.head().tensor())
-          .weightBlocks(weights.head().blocks())
-          .states(normed)
-          .build();
+      return maker.build(scope, normed);
     } finally {
       if (maker.told) {
         log.println("\rmaking the certified head: done    ");
       }
     }
+  }
+
+  /** Builds it with the fewer bits, if what they save is more than the rows that a step then reads. */
+  private Screen build(Scope scope, Tensor normed) {
+    Screen few = build(normed, FEW_BITS);
+    try {
+      Weight head = weights.head();
+      double saved = (MORE_BITS - FEW_BITS) / 8 * head.rows() * width;
+      if (rowsRead(scope, normed, few) * head.bytes() / head.rows() <= saved) {
+        Screen chosen = few;
+        few = null;
+        return chosen;
+      }
+    } finally {
+      if (few != null) {
+        few.close();
+      }
+    }
+    return build(normed, MORE_BITS);
+  }
+
+  private Screen build(Tensor normed, float bits) {
+    return Screen.builder()
+        .weight(weights.head().tensor())
+        .weightBlocks(weights.head().blocks())
+        .states(normed)
+        .bitsPerWeight(bits)
+        .build();
+  }
+
+  /** Rows of the head that a step reads, on average. */
+  private double rowsRead(Scope scope, Tensor normed, Screen screen) {
+    long some = Math.min(COUNTED, normed.size(0));
+    long step = normed.size(0) / some;
+    Tensor read = scope.allocate(Device.CPU, DType.I32, 1);
+    double sum = 0;
+    try (Scope own = Scope.open()) {
+      Tensor state = own.allocate(Device.CPU, DType.F32, 1, width);
+      ExitHead head =
+          Head.screened(weights, screen)
+              .hidden(state)
+              .noNorm()
+              .rowsRead(read)
+              .out(Statistics.allocate(own, Device.CPU, 1, Statistic.ARGMAX))
+              .build(own);
+      for (long i = 0; i < some; i++) {
+        state.floatBuffer().put(normed.rows(i * step, i * step + 1).floatBuffer());
+        head.run();
+        sum += read.intBuffer().get(0);
+      }
+    }
+    return sum / some;
   }
 
   /** Runs the text, each sequence a piece of it, and then whatever the model goes on with. */
