@@ -117,7 +117,8 @@ public final class Generate {
     try (GgufFile file = GgufFile.open(options.model)) {
       LlamaConfig config = LlamaConfig.of(file);
       DecoderOptions decoding = options.decoder(config.layers());
-      try (Loading loading = new Loading(file, options.weights, options.threads, log)) {
+      try (Loading loading =
+               new Loading(file, options.weights, options.threads, !options.certified, log)) {
         Tokenizer tokenizer = new Tokenizer(file);
         int[] prompt = tokenizer.encodePrompt(prompt(file));
         if (prompt.length == 0 || prompt.length >= config.context()) {

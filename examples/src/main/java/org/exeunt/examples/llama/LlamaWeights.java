@@ -250,8 +250,12 @@ public final class LlamaWeights implements AutoCloseable {
         + parts.head.bytes();
   }
 
-  /** Has the system map what each token reads, so that the first one need not wait for it. */
-  void touch() {
+  /**
+   * Has the system map what each token reads, so that the first one need not wait for it.
+   *
+   * @param head whether the head is read; otherwise a few rows of it are
+   */
+  void touch(boolean head) {
     for (Layer layer : parts.layers) {
       layer.query.touch();
       layer.key.touch();
@@ -261,7 +265,9 @@ public final class LlamaWeights implements AutoCloseable {
       layer.up.touch();
       layer.down.touch();
     }
-    parts.head.touch();
+    if (head) {
+      parts.head.touch();
+    }
   }
 
   @Override

@@ -17,8 +17,9 @@ public final class Loading implements AutoCloseable {
    * Begins to load; the arguments are those of {@link LlamaWeights#load}.
    *
    * @param threads CPU threads to use from then on; 0: as many as there are
+   * @param head whether each token reads the head, and not a screen of it
    */
-  public Loading(GgufFile file, DType type, int threads, PrintStream log) {
+  public Loading(GgufFile file, DType type, int threads, boolean head, PrintStream log) {
     thread = new Thread("loading") {
       @Override
       public void run() {
@@ -27,7 +28,7 @@ public final class Loading implements AutoCloseable {
             Backend.setThreads(threads);
           }
           weights = LlamaWeights.load(file, type, log);
-          weights.touch();
+          weights.touch(head);
         } catch (Throwable e) { // of whatever kind: it is thrown again where somebody waits
           failure = e;
         }
