@@ -150,6 +150,13 @@ class ScreenTest {
       bytes[bytes.length / 2] ^= 4;
       Files.write(damaged, bytes);
       assertThrows(IllegalArgumentException.class, () -> Screen.open(damaged));
+      try (Screen trusted = Screen.map(damaged)) {
+        assertEquals(VOCABULARY, trusted.vocabulary());
+        assertThrows(IllegalArgumentException.class, () -> trusted.check(weight, null));
+      }
+      bytes[70] ^= 4;
+      Files.write(damaged, bytes);
+      assertThrows(IllegalArgumentException.class, () -> Screen.map(damaged));
       screen.close();
       assertThrows(IllegalStateException.class, screen::image);
       assertThrows(IllegalStateException.class, () -> screen.save(damaged));
