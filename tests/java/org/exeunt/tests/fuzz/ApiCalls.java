@@ -58,6 +58,7 @@ final class ApiCalls {
       "logForward", "choose", "run", "runOnce");
   private static final int MOST_CALLS = 5;
   private static final int DEEPEST = 4;
+  private static final int SCREEN_HEADER = 4096; // screen.h
 
   private final Arena arena;
   private final List<Executable> targets;
@@ -465,7 +466,26 @@ final class ApiCalls {
             .states(tensor(DType.F32, width + 1 + random.nextInt(4), width))
             .build();
     trial.keep(made);
-    return made;
+    return random.nextInt(3) > 0 ? made : damaged(made);
+  }
+
+  /** With numbers that a header says nothing of: they may make any answer, and read nothing else. */
+  private Screen damaged(Screen screen) throws IOException {
+    Path file = Files.createTempFile("exeunt-fuzz", ".screen");
+    try {
+      screen.save(file);
+      byte[] bytes = Files.readAllBytes(file);
+      for (int n = random.nextInt(100); n >= 0; n--) {
+        bytes[SCREEN_HEADER + random.nextInt(bytes.length - SCREEN_HEADER)] =
+            (byte) random.nextInt();
+      }
+      Files.write(file, bytes);
+      Screen mapped = Screen.map(file);
+      trial.keep(mapped);
+      return mapped;
+    } finally {
+      Files.delete(file);
+    }
   }
 
   private Object[] hiredArguments() throws Throwable {
