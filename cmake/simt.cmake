@@ -171,12 +171,12 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
 
   # The costs here are seconds, roughly, and of tests that take long; the others have none. Those
   # that take longest begin first, so that no core is idle in the end.
-  # All cases once, and every third five times: at once, from a graph, on two streams. A schedule is
-  # the same whenever a launch is repeated, so under others, and for races, every third case runs
-  # once; where memory is watched, every fifth in all five ways.
-  set(exn_simt_once --every 3 --once)
+  # All cases once, and every fifth five times: at once, from a graph, on two streams. A schedule is
+  # the same whenever a launch is repeated, so under others, and for races, every fifth case runs
+  # once; where memory is watched, every seventh in all five ways.
+  set(exn_simt_once --every 5 --once)
   exn_add_emulated_check(plain plain OPTIONS --once)
-  exn_add_emulated_check(graphs plain OPTIONS --every 3)
+  exn_add_emulated_check(graphs plain OPTIONS --every 5)
   exn_add_emulated_check(priority plain
     SETTINGS EXN_SIMT_POLICY=priority EXN_SIMT_SEED=11 OPTIONS ${exn_simt_once})
   exn_add_emulated_check(reverse plain
@@ -184,7 +184,7 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
   # Protection changes page tables at every copy and launch, which is slow: a handful of each op.
   exn_add_emulated_check(protect plain SETTINGS EXN_SIMT_PROTECT=1 OPTIONS --every 60)
   if("asan" IN_LIST EXN_SIMT_MODES)
-    exn_add_emulated_check(asan asan OPTIONS --every 5)
+    exn_add_emulated_check(asan asan OPTIONS --every 7)
   endif()
   if("race" IN_LIST EXN_SIMT_MODES)
     exn_add_emulated_check(race race OPTIONS ${exn_simt_once})

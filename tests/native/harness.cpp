@@ -2,6 +2,7 @@
 #include "harness.h"
 
 #include <dlfcn.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <sys/mman.h>
 
@@ -24,6 +25,34 @@ namespace {
 std::string environment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
+}
+
+// EXEUNT_TEST_SHARE, or all.
+struct Share {
+  uint64_t index = 0, of = 1;
+};
+
+Share read_share() {
+  const std::string text = environment("EXEUNT_TEST_SHARE");
+  Share share;
+  if (!text.empty() &&
+      (std::sscanf(text.c_str(), "%" SCNu64 "/%" SCNu64, &share.index, &share.of) != 2 ||
+       share.index >= share.of)) {
+    std::fprintf(stderr, "EXEUNT_TEST_SHARE is I/N with 0 <= I < N, not '%s'\n", text.c_str());
+    std::abort();
+  }
+  return share;
+}
+
+const Share& share() {
+  static const Share read = read_share();
+  return read;
+}
+
+bool in_share(const std::string& id) {
+  uint64_t hash = 0xCBF29CE484222325;  // FNV-1a
+  for (const char ch : id) hash = (hash ^ static_cast<unsigned char>(ch)) * 0x100000001B3;
+  return (hash >> 32) % share().of == share().index;
 }
 
 std::vector<Target> find_targets() {
@@ -68,6 +97,9 @@ class Report : public ::testing::Environment {
     }
     for (const auto& [what, bytes] : summary().stack) {
       std::printf("largest stack: %-36s %zu\n", what.c_str(), bytes);
+    }
+    if (share().of > 1) {
+      std::printf("share %" PRIu64 " of the cases, of %" PRIu64 "\n", share().index, share().of);
     }
     if (summary().left_out.empty()) return;
     std::printf("left out, too large for this run: %zu cases:", summary().left_out.size());
@@ -114,6 +146,7 @@ bool meets_in_tiles(Type weight, int64_t rows) {
 }
 
 bool wanted_somewhere(const CaseBase& c) {
+  if (!in_share(c.id)) return false;
   for (const Target& target : targets()) {
     if (wanted(c, target)) return true;
   }

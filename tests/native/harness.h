@@ -51,7 +51,8 @@ bool wanted(const CaseBase& c, const Target& target);
 // that fewer rows do not have.
 bool meets_in_tiles(Type weight, int64_t rows);
 
-// Whether any target takes it; else the summary at the end of the program names it as left out.
+// Whether any target takes it; else the summary at the end of the program names it as left out. With
+// EXEUNT_TEST_SHARE=I/N this run has one case in N, picked by its name; runs of all I have all.
 bool wanted_somewhere(const CaseBase& c);
 
 template <class Case>
