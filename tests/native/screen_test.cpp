@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "blocks.h"
+#include "harness.h"
 #include "tensor.h"
 
 namespace exn::test {
@@ -31,8 +32,9 @@ class View {
            nullptr,
            0};
   }
-  View(const View&) = delete;
-  View& operator=(const View&) = delete;
+  View(View&& other) noexcept : shape_(std::move(other.shape_)), dl_(other.dl_) {
+    dl_.shape = shape_.data();
+  }
   DLTensor* dl() { return &dl_; }
 
  private:
@@ -62,6 +64,36 @@ struct Aligned {
   View view() const { return {at.get(), kDLUInt, 8, {static_cast<int64_t>(bytes)}}; }
   size_t bytes;
   std::unique_ptr<char, void (*)(void*)> at;
+};
+
+// The device that answers; images are made on the CPU.
+const Target& device() { return targets().front(); }
+
+// What a view shows, where the device has it. What a run wrote comes back by fetch().
+class There {
+ public:
+  explicit There(View view) : view_(std::move(view)), dl_(*view_.dl()) {
+    bytes_ = dl_.dtype.bits / 8;
+    for (int32_t i = 0; i < dl_.ndim; ++i) bytes_ *= static_cast<size_t>(dl_.shape[i]);
+    if (device().cpu() || bytes_ == 0) return;
+    const auto* const from = static_cast<const unsigned char*>(dl_.data);
+    memory_ = std::make_unique<DeviceMemory>(device(), bytes_);
+    memory_->write({from, from + bytes_});
+    dl_.data = memory_->data();
+    dl_.device = {kDLCUDA, 0};
+  }
+  const DLTensor* dl() const { return &dl_; }
+  void fetch() {
+    if (memory_ == nullptr) return;
+    const std::vector<unsigned char> now = memory_->read();
+    std::copy(now.begin(), now.end(), static_cast<unsigned char*>(view_.dl()->data));
+  }
+
+ private:
+  View view_;
+  DLTensor dl_;
+  size_t bytes_;
+  std::unique_ptr<DeviceMemory> memory_;
 };
 
 HostTensor make_head(Type type, const BlockFormat* format, int64_t rows, int64_t cols,
@@ -157,11 +189,12 @@ Answers ask(const Model& m, const Question& q, bool screened) {
   a.certified.assign(rows, 77);
   for (std::vector<float>* v : {&a.top, &a.lse, &a.p1, &a.low, &a.high}) v->assign(rows, -7);
   const std::vector<int64_t> shape = {q.hidden.rows};
-  View hidden = view_of(q.hidden), weight = view_of(m.head), image = m.image->view(),
-       bias = view_of(q.bias, {m.vocabulary}), argmax = view_of(a.argmax), read = view_of(a.read),
-       valid = view_of(a.valid), certified = view_of(a.certified), top = view_of(a.top, shape),
-       lse = view_of(a.lse, shape), p1 = view_of(a.p1, shape), low = view_of(a.low, shape),
-       high = view_of(a.high, shape);
+  const int64_t biases = static_cast<int64_t>(q.bias.size());
+  There hidden(view_of(q.hidden)), weight(view_of(m.head)), image(m.image->view()),
+      bias(view_of(q.bias, {biases})), argmax(view_of(a.argmax)), read(view_of(a.read)),
+      valid(view_of(a.valid)), certified(view_of(a.certified)), top(view_of(a.top, shape)),
+      lse(view_of(a.lse, shape)), p1(view_of(a.p1, shape)), low(view_of(a.low, shape)),
+      high(view_of(a.high, shape));
   exn_exit_head_params p = {};
   p.struct_size = sizeof p;
   p.hidden = hidden.dl();
@@ -188,9 +221,12 @@ Answers ask(const Model& m, const Question& q, bool screened) {
   }
   size_t bytes = 0;
   EXPECT_EQ(exn_exit_head_workspace_size(&p, &bytes), EXN_OK) << exn_last_error();
-  const Aligned workspace(bytes + 64);
-  std::memset(workspace.at.get(), 0xff, bytes);
-  EXPECT_EQ(exn_exit_head(&p, workspace.at.get(), bytes, nullptr), EXN_OK) << exn_last_error();
+  GuardedMemory workspace(device(), bytes, 0xff);
+  EXPECT_EQ(exn_exit_head(&p, workspace.data(), bytes, nullptr), EXN_OK) << exn_last_error();
+  EXPECT_EQ(exn_stream_synchronize(device(), 0, nullptr), EXN_OK) << exn_last_error();
+  EXPECT_TRUE(workspace.guards_intact());
+  for (There* out : {&argmax, &read, &valid, &certified, &top, &lse, &p1, &low, &high})
+    out->fetch();
   return a;
 }
 

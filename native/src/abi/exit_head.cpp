@@ -28,7 +28,7 @@ void check_no_screen(const exn_exit_head_params& p, Check& check) {
   }
 }
 
-// A device's memory cannot be looked at.
+// A device's memory cannot be looked at; there the kernels do.
 void check_image(Check& check, const Vector& image, int64_t vocabulary, int64_t dim,
                  int32_t level) {
   check.at_least("screen_level", level, 0);
@@ -36,13 +36,12 @@ void check_image(Check& check, const Vector& image, int64_t vocabulary, int64_t 
     check.fail_argument("screen is at address %p, which is not aligned to %lld bytes", image.data,
                         static_cast<long long>(kScreenAlign));
   }
-  if (!check.ok() || check.device_type() != kDLCPU) return;
-  if (image.size < kScreenHeaderBytes) {
+  if (check.ok() && image.size < kScreenHeaderBytes) {
     check.fail_argument("screen has %lld bytes, a header alone has %lld",
                         static_cast<long long>(image.size),
                         static_cast<long long>(kScreenHeaderBytes));
-    return;
   }
+  if (!check.ok() || check.device_type() != kDLCPU) return;
   ScreenHeader header;
   std::memcpy(&header, image.data, sizeof header);
   const char* const wrong = wrong_in(header, image.size);
@@ -93,6 +92,7 @@ void check_screen(const exn_exit_head_params& p, Check& check, ExitHeadArgs* a) 
   }
   const int64_t vocabulary = a->weight.rows, usual = vocabulary / 50 + 64;
   a->screen = static_cast<const char*>(image.data);
+  a->screen_bytes = image.size;
   a->screen_level = p.screen_level;
   a->screen_budget = p.screen_budget != 0 ? p.screen_budget
                      : usual < vocabulary ? usual

@@ -232,6 +232,7 @@ struct ExitHeadArgs {
   float softcap = 0;
   StatsOut out;
   const char* screen = nullptr;  // the image, whose header is sound where the CPU can read it
+  int64_t screen_bytes = 0;
   uint8_t* certified = nullptr;
   float* p1_low = nullptr;
   float* p1_high = nullptr;

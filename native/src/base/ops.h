@@ -24,7 +24,7 @@ struct Host {
   void (*ran)(const char* path);
 };
 
-constexpr uint32_t kBackendAbi = 8;
+constexpr uint32_t kBackendAbi = 9;
 
 struct Backend {
   uint32_t abi;   // kBackendAbi

@@ -18,7 +18,20 @@ struct HeadOutput {
   StatsOptions options;
   StatsState* states;  // [R, tiles]
   int64_t tiles;
+  // Optional, [R], on the device: 0 of a row whose statistics nobody wants. Blocks that have no
+  // other rows leave at once.
+  const int32_t* wanted = nullptr;
 };
+
+__device__ __forceinline__ bool has_wanted_rows(const HeadOutput& output, int64_t first_row,
+                                                int rows) {
+  if (output.wanted == nullptr) return true;
+#pragma unroll 1
+  for (int r = 0; r < rows; ++r) {
+    if (output.wanted[first_row + r] != 0) return true;
+  }
+  return false;
+}
 
 // What a lane knows of the outputs of a tile that it looks after: lane, lane + 32, ...
 template <int PLACES>
@@ -108,6 +121,7 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   const int64_t first_row = linear_first_row(ROWS);
   const int64_t tile = linear_tile_index();
   if (tile >= output.tiles) return;
+  if (!has_wanted_rows(output, first_row, tile_count(first_row, input.rows, ROWS))) return;
   find_weight_rows<W, ROWS>(input, tile * kLinearOutputs, rows_of_w);
 
   float results[Shape::kOutputs][Shape::kRows];
@@ -130,6 +144,7 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
   const int64_t first_row = linear_first_row(ROWS);
   const int64_t tile = linear_tile_index();
   if (tile >= output.tiles) return;
+  if (!has_wanted_rows(output, first_row, tile_count(first_row, input.rows, ROWS))) return;
   find_block_rows(input, tile * kBlockTile, rows_of_w);
 
   float results[kBlockOutputs][ROWS];

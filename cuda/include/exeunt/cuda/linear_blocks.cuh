@@ -392,6 +392,21 @@ __device__ __forceinline__ void add_stage(const uint8_t* weights, const float4* 
   }
 }
 
+// Adds the sums of the lanes that share a row; all of them get the result.
+template <int ROWS>
+__device__ __forceinline__ void add_lanes(float (&results)[kBlockOutputs][ROWS]) {
+#pragma unroll
+  for (int o = 0; o < kBlockOutputs; ++o) {
+#pragma unroll
+    for (int r = 0; r < ROWS; ++r) {
+#pragma unroll
+      for (int offset = 1; offset < kBlockLanes; offset *= 2) {
+        results[o][r] += __shfl_xor_sync(kFullWarp, results[o][r], offset);
+      }
+    }
+  }
+}
+
 // results[o][r] = <row of W for output block_output(o), row r of x>, the same in all lanes that
 // share it. `rows_of_w` points to the tile's rows of W within `bounds`, null where there is none,
 // and is complete (a barrier has passed). `tile` is a BlockTileShape or an AnyBlockTile, `rows_of_x`
@@ -467,16 +482,7 @@ __device__ __forceinline__ void linear_blocks_tile(const Tile& tile, int64_t dep
     });
   }
   __pipeline_wait_prior(0);
-#pragma unroll
-  for (int o = 0; o < kBlockOutputs; ++o) {
-#pragma unroll
-    for (int r = 0; r < ROWS; ++r) {
-#pragma unroll
-      for (int offset = 1; offset < kBlockLanes; offset *= 2) {
-        results[o][r] += __shfl_xor_sync(kFullWarp, results[o][r], offset);
-      }
-    }
-  }
+  add_lanes<ROWS>(results);
   __syncthreads();  // `shared` is free for the caller
 }
 

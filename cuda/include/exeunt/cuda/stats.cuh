@@ -211,10 +211,10 @@ __device__ __forceinline__ void put(V* target, int64_t row, V value) {
   if (target != nullptr) target[row] = value;
 }
 
-// Writes the statistics of a complete row. `Normalizer` is an accurate one.
+// Writes the statistics of a complete row, and returns p1. `Normalizer` is an accurate one.
 template <class Normalizer>
-__device__ __forceinline__ void write_stats(const StatsTargets& out, int64_t row,
-                                            const StatsState& state, const StatsOptions& options) {
+__device__ __forceinline__ float write_stats(const StatsTargets& out, int64_t row,
+                                             const StatsState& state, const StatsOptions& options) {
   const bool valid =
       state.sum == state.sum && state.largest > -INFINITY && state.largest < INFINITY;
   if (!valid) {
@@ -228,7 +228,7 @@ __device__ __forceinline__ void write_stats(const StatsTargets& out, int64_t row
     put(out.pow2_entropy, row, NAN);
     put(out.mean_log_p, row, NAN);
     put(out.valid, row, uint8_t(0));
-    return;
+    return NAN;
   }
   const float largest = treat_logit(state.largest, options);
   const Normalizer normalizer(largest);
@@ -251,6 +251,7 @@ __device__ __forceinline__ void write_stats(const StatsTargets& out, int64_t row
       fmaxf(logf(state.sum2) - 2.0f * state.weighted_log2 / state.sum2, 0.0f));
   put(out.mean_log_p, row, state.mean_log - lse);
   put(out.valid, row, uint8_t(1));
+  return p1;
 }
 
 // ---- rows whose parts lie in the workspace ------------------------------------------------------
@@ -274,49 +275,62 @@ __device__ __forceinline__ StatsState warp_merge(StatsState state) {
   return state;
 }
 
+// Scratch memory of merge_row().
+struct MergeShared {
+  StatsState warps[kMergeThreads / kWarp];
+  float tops[kMergeThreads / kWarp];
+};
+
+// Merges the `parts` states of a row; thread 0 gets the result. Thread t merges parts t and t + 128,
+// then t + 256 and t + 384, ..., then the threads are merged in a fixed tree. The caller lets a
+// barrier pass before it uses the same scratch memory again.
+template <class Normalizer>
+__device__ __forceinline__ StatsState merge_row(const StatsState* of_row, int64_t parts,
+                                                const StatsOptions& options, MergeShared& shared) {
+  float largest = -INFINITY;
+  for (int64_t part = threadIdx.x; part < parts; part += kMergeThreads) {
+    largest = fmaxf(largest, of_row[part].largest);
+  }
+  largest = block_reduce<Max, kMergeThreads / kWarp>(largest, shared.tops);
+  const Normalizer normalizer(treat_logit(largest, options));
+
+  StatsState state = empty_state();
+  for (int64_t part = threadIdx.x; part < parts; part += 2 * kMergeThreads) {
+    StatsState one = load_state(of_row + part);
+    rebase(one, largest, normalizer, options);
+    if (part + kMergeThreads < parts) {
+      StatsState other = load_state(of_row + part + kMergeThreads);
+      rebase(other, largest, normalizer, options);
+      merge(one, other);
+    }
+    merge(state, one);
+  }
+  state = warp_merge(state);
+  if (threadIdx.x % kWarp == 0) store_state(&shared.warps[threadIdx.x / kWarp], state);
+  __syncthreads();
+  if (threadIdx.x == 0) {
+#pragma unroll
+    for (int warp = 1; warp < kMergeThreads / kWarp; ++warp) {
+      merge(state, load_state(&shared.warps[warp]));
+    }
+  }
+  return state;
+}
+
 // Merges the `parts` states of each row, [rows, parts], and writes the row's statistics.
 //
 // Bytes: 32 per part; the largest logits of all are looked at beforehand, so that each part is
-// rescaled once. One block per row: thread t merges parts t and t + 128, then t + 256 and t + 384,
-// ..., then the threads are merged in a fixed tree.
+// rescaled once. One block per row.
 template <class Normalizer>
 __global__ __launch_bounds__(kMergeThreads) void merge_stats_kernel(const StatsState* states,
                                                                     int64_t parts, int64_t rows,
                                                                     StatsOptions options,
                                                                     StatsTargets out) {
-  __shared__ StatsState warps[kMergeThreads / kWarp];
-  __shared__ float tops[kMergeThreads / kWarp];
+  __shared__ MergeShared shared;
   for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const StatsState* const of_row = states + row * parts;
-    float largest = -INFINITY;
-    for (int64_t part = threadIdx.x; part < parts; part += kMergeThreads) {
-      largest = fmaxf(largest, of_row[part].largest);
-    }
-    largest = block_reduce<Max, kMergeThreads / kWarp>(largest, tops);
-    const Normalizer normalizer(treat_logit(largest, options));
-
-    StatsState state = empty_state();
-    for (int64_t part = threadIdx.x; part < parts; part += 2 * kMergeThreads) {
-      StatsState one = load_state(of_row + part);
-      rebase(one, largest, normalizer, options);
-      if (part + kMergeThreads < parts) {
-        StatsState other = load_state(of_row + part + kMergeThreads);
-        rebase(other, largest, normalizer, options);
-        merge(one, other);
-      }
-      merge(state, one);
-    }
-    state = warp_merge(state);
-    if (threadIdx.x % kWarp == 0) store_state(&warps[threadIdx.x / kWarp], state);
-    __syncthreads();
-    if (threadIdx.x == 0) {
-#pragma unroll
-      for (int warp = 1; warp < kMergeThreads / kWarp; ++warp) {
-        merge(state, load_state(&warps[warp]));
-      }
-      write_stats<Normalizer>(out, row, state, options);
-    }
-    __syncthreads();  // the next row writes `warps` and `tops` again
+    const StatsState state = merge_row<Normalizer>(states + row * parts, parts, options, shared);
+    if (threadIdx.x == 0) write_stats<Normalizer>(out, row, state, options);
+    __syncthreads();  // the next row writes `shared` again
   }
 }
 
