@@ -18,6 +18,17 @@ MatrixSpec read_translator(const Row& row) {
   return m;
 }
 
+void read_screen(const std::string& text, ExitHeadCase* c) {
+  c->screen = text.substr(0, text.find(':'));
+  if (c->screen != "-" && c->screen != "proven" && c->screen != "calibrated")
+    fail("screen: '" + text + "'");
+  if (c->screen.size() == text.size()) return;
+  char* end = nullptr;
+  c->screen_budget =
+      static_cast<int32_t>(std::strtol(text.c_str() + c->screen.size() + 1, &end, 10));
+  if (c->screen_budget <= 0 || *end != '\0') fail("screen: '" + text + "'");
+}
+
 void read_case(const Row& row, ExitHeadCase* c) {
   c->hidden = read_matrix(row, "hidden", "rows", "dim", "special");
   c->weight = read_matrix(row, "weight", "vocab", "dim");
@@ -40,6 +51,7 @@ void read_case(const Row& row, ExitHeadCase* c) {
   c->normalizer = row.choice("normalizer", {"softmax", "stablemax"});
   c->temperature = row.number("temperature");
   c->softcap = row.number("softcap");
+  read_screen(row.text("screen"), c);
   c->outputs = read_stats(row);
 }
 
@@ -73,6 +85,35 @@ HostTensor make_shortlist(const ExitHeadCase& c) {
   return t;
 }
 
+// Of two levels, the second of which is asked for.
+constexpr int32_t kLevels = 2;
+
+// An image on the CPU, of the head and of states like those that will come.
+HostTensor make_screen(const ExitHeadCase& c, const ExitHeadInputs& in) {
+  const int64_t d = c.hidden.cols, n = d + kLevels;
+  HostTensor states = make_bell(Type::kF32, {n, d}, c.seed, 7, 1);
+  HostTensor levels = make_tensor(Type::kI32, {n});
+  for (int64_t r = 0; r < n; ++r) {
+    levels.set_integer(r, r % kLevels);
+    for (int64_t i = 0; i < d && in.norm_weight.given(); ++i)
+      states.set(r, i, states.at(r, i) * in.norm_weight.at(0, i));
+  }
+  const Placed weight(kDLCPU, in.weight), x(kDLCPU, states), of(kDLCPU, levels);
+  exn_screen_params params = {};
+  params.struct_size = sizeof params;
+  params.weight = weight.dl();
+  params.weight_blocks = in.weight.blocks;
+  params.states = x.dl();
+  params.levels = of.dl();
+  params.level_count = kLevels;
+  size_t bytes = 0;
+  require(exn_screen_size(&params, &bytes), "exn_screen_size");
+  const Placed image(kDLCPU, make_tensor(Type::kU8, {static_cast<int64_t>(bytes)}));
+  params.image = image.dl();
+  require(exn_screen_build(&params), "exn_screen_build");
+  return image.read();
+}
+
 }  // namespace
 
 ExitHeadInputs make_inputs(const ExitHeadCase& c) {
@@ -89,6 +130,7 @@ ExitHeadInputs make_inputs(const ExitHeadCase& c) {
   if (c.translator.rows > 0) in.translator = make_translator(c);
   if (c.translator_bias) in.translator_bias = make_bell(Type::kF32, {d}, c.seed, 6, 0.125f);
   if (c.shortlist > 0) in.shortlist = make_shortlist(c);
+  if (c.screen != "-") in.screen = make_screen(c, in);
   return in;
 }
 
@@ -329,22 +371,84 @@ std::unique_ptr<Instance> instantiate(const ExitHeadCase& c, const ExitHeadInput
   params.temperature = c.temperature;
   params.softcap = c.softcap;
   params.out = add_stats(instance.get(), c.outputs, in.hidden.rows);
+  if (in.screen.given()) {
+    const std::vector<int64_t> rows = {in.hidden.rows};
+    params.screen = instance->input(in.screen);
+    params.certified = instance->output("certified", Type::kU8, rows);
+    params.p1_low = instance->output("p1_low", Type::kF32, rows);
+    params.p1_high = instance->output("p1_high", Type::kF32, rows);
+    params.rows_read = instance->output("rows_read", Type::kI32, rows);
+    params.screen_level = kLevels - 1;
+    params.screen_mode = c.screen == "proven" ? EXN_SCREEN_PROVEN : EXN_SCREEN_CALIBRATED;
+    params.screen_budget = c.screen_budget;
+  }
   instance->call(EXN_TEST_OP(exit_head), params);
   return instance;
 }
 
 namespace {
 
+// What a run reads of an image made for 5 bits a weight; rows of the head come to that.
+double screen_bytes(const ExitHeadCase& c) {
+  const auto vocabulary = static_cast<double>(c.weight.rows),
+             d = static_cast<double>(c.hidden.cols);
+  const double blocks = std::ceil(d / 32);
+  return vocabulary * (20 * blocks + std::min(blocks, 8.0) + 5) + 4 * d * (d + 2);
+}
+
+// lse and p1 are estimates: p1 lies where it is said to, and so does what is expected.
+Complaint judge_screened(const ExitHeadCase& c, const std::vector<StatsExpected>& expected,
+                         const Outputs& got) {
+  constexpr uint32_t kEstimates = 1u << kLse | 1u << kP1;
+  Outputs exact;
+  size_t next = 0;
+  const HostTensor* p1 = nullptr;
+  for (int stat = 0; stat < kStats; ++stat) {
+    if ((c.outputs >> stat & 1) == 0) continue;
+    const HostTensor& tensor = got[next++];
+    if ((kEstimates >> stat & 1) == 0) exact.push_back(tensor);
+    if (stat == kP1) p1 = &tensor;
+  }
+  const Complaint complaint = judge_stats(c.outputs & ~kEstimates, expected, exact);
+  if (!complaint.empty()) return complaint;
+  const HostTensor &certified = got[next], &low = got[next + 1], &high = got[next + 2],
+                   &read = got[next + 3];
+  for (int64_t row = 0; row < c.hidden.rows; ++row) {
+    const Expected& p = expected[at(row)].stats[kP1];
+    const int64_t kind = certified.integer_at(row), rows = read.integer_at(row);
+    if (kind != EXN_CERTIFIED_NOT &&
+        kind != (c.screen == "proven" ? EXN_CERTIFIED_PROVEN : EXN_CERTIFIED_CALIBRATED)) {
+      return "certified" + place(row, 0) + ": got " + std::to_string(kind);
+    }
+    if (kind == EXN_CERTIFIED_NOT ? rows != c.weight.rows : rows < 1 || rows > c.weight.rows)
+      return "rows_read" + place(row, 0) + ": got " + std::to_string(rows);
+    if (!expected[at(row)].valid) continue;
+    const double least = low.at(0, row), largest = high.at(0, row);
+    const double now = p1 == nullptr ? p.value : p1->at(0, row);
+    if (!(least <= p.value + p.bound && largest >= p.value - p.bound))
+      return "p1" + place(row, 0) + ": " + std::to_string(p.value) + " is not within " +
+             std::to_string(least) + " to " + std::to_string(largest);
+    if (p1 != nullptr && !(least <= now * (1 + 1e-6) && now <= largest * (1 + 1e-6)))
+      return "p1" + place(row, 0) + ": got " + std::to_string(now) + ", but also " +
+             std::to_string(least) + " to " + std::to_string(largest);
+  }
+  return "";
+}
+
 Case make_case(const ExitHeadCase& c) {
   Case result;
   const auto in = lazily([c] { return make_inputs(c); });
   result.instantiate = [c, in](int32_t device_type) { return instantiate(c, in(), device_type); };
   const auto oracle = lazily([c, in] { return exit_head_oracle(c, in()); });
-  result.judge = [c, oracle](const Outputs& got) { return judge_stats(c.outputs, oracle(), got); };
+  result.judge = [c, oracle](const Outputs& got) {
+    return c.screen != "-" ? judge_screened(c, oracle(), got)
+                           : judge_stats(c.outputs, oracle(), got);
+  };
   MatrixSpec read = c.weight;
   if (c.shortlist > 0) read.rows = c.shortlist;
+  const double head_bytes = c.screen != "-" ? screen_bytes(c) : weight_bytes(read);
   result.compulsory_bytes =
-      passes_over_weights(c.hidden.rows) * (weight_bytes(read) + weight_bytes(c.translator)) +
+      passes_over_weights(c.hidden.rows) * (head_bytes + weight_bytes(c.translator)) +
       bytes_of(c.hidden.rows * c.hidden.cols, c.hidden.type);
   result.description = {{"rows", text(c.hidden.rows)},
                         {"dim", text(c.hidden.cols)},
@@ -354,6 +458,7 @@ Case make_case(const ExitHeadCase& c) {
                         {"norm", text(c.norm)},
                         {"shortlist", text(c.shortlist)},
                         {"normalizer", text(c.normalizer)},
+                        {"screen", quoted(c.screen)},
                         {"outputs", stat_names(c.outputs)}};
   return result;
 }
@@ -380,7 +485,7 @@ void describe(Maker& m, exn_exit_head_params& p) {
         kOptional);
   normalizer(m, p);
   stats(m, p.out, rows);
-  m.none(FIELD(screen));  // test.cpp has its cases: an image is made of a head
+  m.none(FIELD(screen));  // an image is made of a head
   m.none(FIELD(certified));
   m.none(FIELD(p1_low));
   m.none(FIELD(p1_high));

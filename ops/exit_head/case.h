@@ -20,13 +20,16 @@ struct ExitHeadCase : CaseBase {
   int32_t normalizer = EXN_SOFTMAX;
   float temperature = 1;
   float softcap = 0;
+  std::string screen = "-";  // bounds
+  int32_t screen_budget = 0;
   uint32_t outputs = 0;
 };
 
 std::vector<ExitHeadCase> exit_head_cases();
 
 struct ExitHeadInputs {
-  HostTensor hidden, weight, bias, norm_weight, norm_bias, translator, translator_bias, shortlist;
+  HostTensor hidden, weight, bias, norm_weight, norm_bias, translator, translator_bias, shortlist,
+      screen;
 };
 
 ExitHeadInputs make_inputs(const ExitHeadCase& c);

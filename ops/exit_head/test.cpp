@@ -26,7 +26,8 @@ TEST_P(ExitHead, RowsDoNotDependOnTheBatch) {
             exn_stats& out = p->out;
             for (const DLTensor** field :
                  {&p->hidden, &out.argmax, &out.max_logit, &out.lse, &out.p1, &out.p2, &out.margin,
-                  &out.entropy, &out.pow2_entropy, &out.mean_log_p, &out.valid})
+                  &out.entropy, &out.pow2_entropy, &out.mean_log_p, &out.valid, &p->certified,
+                  &p->p1_low, &p->p1_high, &p->rows_read})
               block(field);
           },
           [](int64_t) { return true; });

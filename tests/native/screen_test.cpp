@@ -61,7 +61,10 @@ struct Aligned {
   explicit Aligned(size_t size)
       : bytes(size),
         at(static_cast<char*>(std::aligned_alloc(64, (size + 63) / 64 * 64)), std::free) {}
-  View view() const { return {at.get(), kDLUInt, 8, {static_cast<int64_t>(bytes)}}; }
+  // Of all bytes, or of the first ones.
+  View view(size_t some = 0) const {
+    return {at.get(), kDLUInt, 8, {static_cast<int64_t>(some != 0 ? some : bytes)}};
+  }
   size_t bytes;
   std::unique_ptr<char, void (*)(void*)> at;
 };
@@ -178,6 +181,7 @@ struct Question {
   std::vector<float> bias;
   float temperature = 1, softcap = 0, factor = 0;
   int32_t level = 0, mode = EXN_SCREEN_PROVEN, budget = 0;
+  size_t image_bytes = 0;  // 0: all of them
 };
 
 Answers ask(const Model& m, const Question& q, bool screened) {
@@ -190,7 +194,7 @@ Answers ask(const Model& m, const Question& q, bool screened) {
   for (std::vector<float>* v : {&a.top, &a.lse, &a.p1, &a.low, &a.high}) v->assign(rows, -7);
   const std::vector<int64_t> shape = {q.hidden.rows};
   const int64_t biases = static_cast<int64_t>(q.bias.size());
-  There hidden(view_of(q.hidden)), weight(view_of(m.head)), image(m.image->view()),
+  There hidden(view_of(q.hidden)), weight(view_of(m.head)), image(m.image->view(q.image_bytes)),
       bias(view_of(q.bias, {biases})), argmax(view_of(a.argmax)), read(view_of(a.read)),
       valid(view_of(a.valid)), certified(view_of(a.certified)), top(view_of(a.top, shape)),
       lse(view_of(a.lse, shape)), p1(view_of(a.p1, shape)), low(view_of(a.low, shape)),
@@ -225,6 +229,7 @@ Answers ask(const Model& m, const Question& q, bool screened) {
   EXPECT_EQ(exn_exit_head(&p, workspace.data(), bytes, nullptr), EXN_OK) << exn_last_error();
   EXPECT_EQ(exn_stream_synchronize(device(), 0, nullptr), EXN_OK) << exn_last_error();
   EXPECT_TRUE(workspace.guards_intact());
+  EXPECT_EQ(std::string(exn_last_path()).rfind(device().cpu() ? "cpu/" : "cuda/", 0), 0u);
   for (There* out : {&argmax, &read, &valid, &certified, &top, &lse, &p1, &low, &high})
     out->fetch();
   return a;
@@ -624,6 +629,52 @@ TEST(ScreenAnswers, NearTiesAreTheHeads) {
   }
 }
 
+// More candidates than are read at first, alike or not quite, in two stages and parts of columns.
+TEST(ScreenAnswers, LongListsAreRead) {
+  for (const double spread : {0.0, 1e-6, 0.5}) {
+    SCOPED_TRACE(spread);
+    constexpr int64_t kRows = 900, kDim = 300, kFirst = 100, kAlike = 500;
+    HostTensor head = make_bell(Type::kF32, {kRows, kDim}, 6, 1, 0.25f);
+    for (int64_t v = kFirst + 1; v < kFirst + kAlike; ++v) {
+      for (int64_t i = 0; i < kDim; ++i) {
+        const auto at = static_cast<uint64_t>(v * kDim + i);
+        const double factor = 1 + spread * static_cast<double>(bell(word(6, 2, at)));
+        head.set(v, i, head.at(kFirst, i) * factor);
+      }
+    }
+    const Model m(head, kDim, 1, 0, 6);
+    Question q;
+    q.hidden = make_tensor(Type::kF32, {2, kDim});
+    for (int64_t i = 0; i < kDim; ++i) {
+      q.hidden.set(0, i, 10 * head.at(kFirst, i));
+      q.hidden.set(1, i, 10 * head.at(7, i));
+    }
+    q.budget = kAlike + 20;
+    EXPECT_EQ(expect_same(m, q), 2);
+    const Answers a = ask(m, q, true);
+    EXPECT_GE(a.read[0], spread < 1e-3 ? kAlike : 1);
+    EXPECT_LT(a.read[1], kAlike);
+    q.budget = 150;
+    EXPECT_EQ(expect_same(m, q), spread < 1e-3 ? 1 : 2);
+    q.budget = 40;
+    expect_same(m, q);
+  }
+}
+
+TEST(ScreenAnswers, ManyColumnsAreReadInParts) {
+  for (const int64_t dim : {257, 600}) {
+    for (const float bits : {5.0f, 6.3f}) {
+      SCOPED_TRACE(std::to_string(dim) + ", " + std::to_string(bits) + " bits");
+      const Model m(make_head(Type::kF16, nullptr, 40, dim, 5), dim, 2, bits, 5);
+      Question q;
+      q.hidden = hidden_of(m, Type::kF32, 3, 5);
+      q.level = 1;
+      q.budget = 40;
+      EXPECT_EQ(expect_same(m, q), 3);
+    }
+  }
+}
+
 TEST(ScreenAnswers, WhatIsNotFiniteIsTheHeads) {
   const Model m(make_head(Type::kF32, nullptr, 300, 40, 8), 40, 1, 0, 8);
   Question q;
@@ -752,6 +803,51 @@ TEST_F(Hostile, AreRefusedInASentence) {
     }
   }
   EXPECT_EQ(run(whole), "");
+}
+
+// A device has no way to say so. What it reads, the emulator looks at.
+TEST_F(Hostile, DevicesReadTheHead) {
+  if (device().cpu()) GTEST_SKIP() << "the CPU refuses such images";
+  char* const p = m_.image->at.get();
+  const std::string before(p, 4096);
+  Question q;
+  q.hidden = hidden_of(m_, Type::kF32, 2, 3);
+  const Answers full = ask(m_, q, false);
+  ASSERT_NE(ask(m_, q, true).certified[0], EXN_CERTIFIED_NOT);
+  const auto expect_head = [&](size_t what) {
+    const Answers got = ask(m_, q, true);
+    for (size_t r = 0; r < 2; ++r) {
+      EXPECT_EQ(got.certified[r], EXN_CERTIFIED_NOT) << what;
+      EXPECT_EQ(got.argmax[r], full.argmax[r]) << what;
+      EXPECT_TRUE(same_bits(got.p1[r], full.p1[r])) << what;
+    }
+    std::memcpy(p, before.data(), 4096);
+  };
+  for (size_t i = 0; i < kSigned + 8; i += 3) {
+    p[i] = static_cast<char>(p[i] ^ 1 << i % 8);
+    expect_head(i);
+  }
+  for (size_t i = 0; i < 88; i += 4) {
+    for (const uint32_t value : {0u, 1u, 0x7fffffffu, 0x80000000u, 0xffffffffu}) {
+      uint32_t now;
+      std::memcpy(&now, p + i, 4);
+      if (now == value || i >= 56 + 4 * static_cast<size_t>(Image(m_).groups)) continue;
+      std::memcpy(p + i, &value, 4);
+      sign();
+      expect_head(i);
+    }
+  }
+  q.level = 2;
+  expect_head(1);
+  q.level = 0;
+  for (const size_t less : {m_.image->bytes - 64, m_.image->bytes / 2, size_t{4096}}) {
+    q.image_bytes = less;
+    expect_head(less);
+    const auto bytes = static_cast<int64_t>(less);
+    std::memcpy(p + 16, &bytes, 8);  // it says so itself
+    sign();
+    expect_head(less);
+  }
 }
 
 TEST_F(Hostile, BodiesAndHeadsAreTold) {
