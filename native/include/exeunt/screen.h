@@ -38,8 +38,10 @@
  *
  * and 16 u |bias_v| where there is a bias, and 2^-80 for what is subnormal. n = D/8 + 16 is more
  * than the additions that a term goes through in any instruction set: they have 4 lanes at least, or
- * two sums. Norms are taken in double, and what comes of them is multiplied by 1 + 2^-16, which is
- * more than f32 loses of a sum of ten terms that are not negative.
+ * two sums. CUDA adds up to 64 terms of each 256 columns of blocks one after the other, and 64 of all
+ * others, so there n = D/4 + 80; y~ and x~ are the computed P d and x as they are. Norms are taken in
+ * double, and what comes of them is multiplied by 1 + 2^-16, which is more than f32 loses of a sum of
+ * ten terms that are not negative.
  * With b_v their sum, the full head's computed logit lies within b_v of z_v = w_v m + Q_v y~ + bias_v.
  *
  * A calibrated bound replaces the first sum by c sqrt(sum over g of (|(e_v s)_g| |(y~ / s)_g|)^2 /
@@ -51,7 +53,8 @@
  * arrays of numbers alone, each 64-byte aligned from the image's beginning. Nothing in it leads out
  * of bounds: every offset follows from V, D, the levels and the numbers of columns, and is compared.
  * An image whose checksums hold, but whose numbers were made up, makes wrong answers, no stray
- * reads. In memory it begins at a multiple of 64. Numbers are little-endian.
+ * reads. In memory it begins at a multiple of 64. Numbers are little-endian. CUDA takes the same
+ * bytes in device memory: check an image on the CPU, then copy it there.
  *
  * Bytes that a run of exit_head reads of it, once for up to 8 rows: V * (bytes of Q + groups + 1 +
  * 4) + 4 D (D + 2); and rows_read rows of the head for each row of hidden. More rows of hidden read

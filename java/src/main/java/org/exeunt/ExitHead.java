@@ -38,7 +38,9 @@ import org.exeunt.jni.global.exeunt;
  * logits and are refused, as are a shortlist and StableMax. Of a row whose candidates are more than
  * {@link Builder#screenBudget}, whose input is not finite or beyond 2^96, or whose bounds are not
  * finite, the full head is read, and all outputs are its own. Whether the screen was made of this
- * head is for {@link Screen#check}. CUDA has no kernel for screens yet.
+ * head is for {@link Screen#check}. On CUDA an image ({@link Builder#screenImage}) in device memory
+ * is taken; where its header is damaged, or of another V, D or size, or lacks the level, the full
+ * head is read for all rows, and rows read may be other numbers than on the CPU.
  *
  * <p>Bytes that must move: {@code V D} weight elements, or V rows of blocks, once for each block of
  * up to 64 rows, {@code R D} hidden elements.
@@ -260,7 +262,7 @@ public final class ExitHead extends Op {
     }
 
     /**
-     * Reads this in place of the head, as far as that suffices.
+     * Reads this in place of the head, as far as that suffices. On the CPU.
      *
      * @param value made of the head that {@link #weight} gives; kept reachable, and open while the
      *     op runs; null, the default: the head itself is read
@@ -275,7 +277,7 @@ public final class ExitHead extends Op {
      * The same of the image of a screen.
      *
      * @param image in, optional, [bytes], U8, compact, at a multiple of 64: what {@link
-     *     Screen#image} gives
+     *     Screen#image} gives, or a copy of it in device memory
      * @return this
      */
     public Builder screenImage(Tensor image) {

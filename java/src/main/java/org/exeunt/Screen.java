@@ -26,7 +26,8 @@ import org.exeunt.jni.global.exeunt;
  * <p>A screen is kept as a file with checksums, which {@link #open} maps and checks, and {@link #map}
  * takes on trust but for its header. Whether it was made of a
  * certain head only {@link #check} tells, which reads both once; a screen of another head gives
- * wrong answers. CPU only.
+ * wrong answers. It is made and checked on the CPU; an exit head on CUDA takes a copy of its {@link
+ * #image} in device memory.
  *
  * <p>Thread-safe but for {@link #close}.
  */
