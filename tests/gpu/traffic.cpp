@@ -35,9 +35,14 @@ constexpr const char* kSums =
     "a row of more than 8192 sums, which go to the workspace: 4 * N written";
 constexpr const char* kLayers =
     "few weights here: what each layer makes goes to the workspace as f32, 4 * R * D";
+constexpr const char* kBounds =
+    "a logit and its bound for each row of the vocabulary go to the workspace: 8 * R * V written; "
+    "and the rows of the head that were read";
 constexpr KnownWaste kKnownWaste[] = {
     {"exit_head", "shared_8x576x384_bf16", 1.05, kFewWeights},
     {"exit_head", "shared_64x576x384_bf16", 1.31, kFewWeights},
+    {"exit_head", "bench_1x576x49152_bf16_screen", 1.03, kBounds},
+    {"exit_head", "bench_8x576x49152_bf16_screen", 1.27, kBounds},
     {"linear", "model_576x1536_r8", 1.12, kPartSums},
     {"linear", "model_576x1536_r64", 1.85, kPartSums},
     {"linear", "model_1536x576_r1", 1.03, kPartSums},
@@ -76,6 +81,10 @@ constexpr const char* kParts =
 constexpr const char* kBlockRows =
     "each block of 64 outputs needs all of x, R / 16 bytes beside each weight of half a byte or so; "
     "a row's share of a stage comes in aligned pieces of 16 bytes";
+constexpr const char* kScreenRows =
+    "each block of 64 rows of the vocabulary needs all of y, R / 16 bytes beside each weight of five "
+    "bits, and has its rows' parts in aligned pieces of 16 bytes; each warp that makes an element of "
+    "y needs all of x and m: 4 * D * D * (R + 1); logits and bounds are read again";
 constexpr const char* kLayerBlocks =
     "each block of 128 outputs reads its rows twice, for their moments and to multiply them: R * 4 "
     "/ (128 * sizeof(weight)) of the weights' bytes where both are 16 bits wide, and its layer's "
@@ -118,6 +127,8 @@ constexpr KnownWaste kKnownRequests[] = {
     {"exit_head", "shared_64x576x384_bf16", 2.46, kBlocks},
     {"exit_head", "shared_65x576x384_bf16", 2.26, kBlocks},
     {"exit_head", "bench_1x576x49152_q4_1", 1.18, kBlockRows},
+    {"exit_head", "bench_1x576x49152_bf16_screen", 1.41, kScreenRows},
+    {"exit_head", "bench_8x576x49152_bf16_screen", 3.32, kScreenRows},
     {"stablemax", "gpt2_f32", 1.51, kLongRow},
     {"stablemax", "gpt2_softmax_log", 1.51, kLongRow},
     {"stablemax", "llama3_bf16", 1.51, kLongRow},

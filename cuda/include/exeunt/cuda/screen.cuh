@@ -86,9 +86,8 @@ struct ScreenView {
 
 // What is known of a row of hidden.
 struct ScreenRow {
-  float by_group[kScreenGroups];  // of one step of a code
-  float by_norm;
-  float least;   // the largest lower bound of a logit
+  float steps[kScreenGroups + 1];  // of a code of the norms of groups, and of K
+  float least;                     // the largest lower bound of a logit
   unsigned cut;  // the rows read first: the first ones whose bound has at least this order_key ...
   int32_t last;  // ... up to this one
   int32_t first;
@@ -334,7 +333,7 @@ __global__ __launch_bounds__(kScreenRowThreads) void screen_row_kernel(ScreenTas
     double by = sqrt(sums[group]) * static_cast<double>(view.units[group]) * kSlack;
     if (task.factor > 0)
       by *= static_cast<double>(task.factor) / sqrt(static_cast<double>(columns));
-    row.by_group[group] = static_cast<float>(by);
+    row.steps[group] = static_cast<float>(by);
     bounds += by;
   }
   const double residual = static_cast<double>(view.residual);
@@ -343,7 +342,7 @@ __global__ __launch_bounds__(kScreenRowThreads) void screen_row_kernel(ScreenTas
   const double by = (residual * of_d + (1 + residual) * off + gamma * (of_y + of_x) +
                      16 * kUnit * (of_m + of_x + of_y)) *
                     unit * kSlack;
-  row.by_norm = static_cast<float>(by);
+  row.steps[view.groups] = static_cast<float>(by);
   bounds += by;
   // Not of NaN either.
   const bool is_usual =
@@ -392,24 +391,38 @@ __device__ __forceinline__ ScreenStage screen_stage(const ScreenView& view, int 
           view.rows[part] + first * bytes};
 }
 
+// What a block keeps in shared memory of its tile of the vocabulary.
+template <int ROWS>
+struct ScreenTile {
+  ScreenView view;
+  __align__(16) uint8_t codes[kScreenGroups + 1][kBlockTile];
+  float base[kBlockTile];
+  float bias[kBlockTile];
+  float steps[ROWS][kScreenGroups + 1];
+  ScreenExtremes halves[ROWS][2];
+};
+
 // The bounds of a tile's rows for one row of hidden, by two warps: thread n of 64 has row n of the
-// vocabulary among the tile's, whose codes lie in shared memory.
-__device__ __forceinline__ ScreenExtremes bound_logit(const ScreenTask& task, int r, int groups,
-                                                      int64_t v, float logit, float bias,
-                                                      const uint8_t (*codes)[kBlockTile]) {
-  const ScreenRow& row = task.row[r];
-  const int n = static_cast<int>(threadIdx.x) % kBlockTile;
+// tile's. `product` is Q y~.
+template <int ROWS>
+__device__ __forceinline__ ScreenExtremes bound_logit(const ScreenTask& task,
+                                                      const ScreenTile<ROWS>& tile, int r,
+                                                      int64_t first, float product) {
+  const int n = static_cast<int>(threadIdx.x) % kBlockTile, groups = tile.view.groups;
+  const int64_t v = first + n;
   const auto code = [&](int group) {
-    return static_cast<float>(static_cast<int8_t>(codes[group][n]) + 128);
+    return static_cast<float>(static_cast<int8_t>(tile.codes[group][n]) + 128);
   };
+  const float bias = tile.bias[n];
+  float logit = product + tile.base[n];
   float sum = task.factor == 0.0f ? 0x1p-80f : 0.0f;
 #pragma unroll 1
   for (int group = 0; group < groups; ++group) {
-    const float term = code(group) * row.by_group[group];
+    const float term = code(group) * tile.steps[r][group];
     sum = task.factor == 0.0f ? sum + term : fmaf(term, term, sum);
   }
   if (task.factor != 0.0f) sum = sqrtf(sum);
-  float bound = fmaf(code(groups), row.by_norm, sum);
+  float bound = fmaf(code(groups), tile.steps[r][groups], sum);
   ScreenExtremes extremes = {-INFINITY, -INFINITY};
   // A bias of -inf is a mask.
   if (v < task.vocabulary && bias != -INFINITY) {
@@ -433,23 +446,34 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS) screen_scores_kernel(ScreenTask task) {
   using Shape = ScreenShape<ROWS>;
   constexpr int kStages = Shape::kStages;
   EXN_DYN_SMEM(shared);
-  __shared__ __align__(16) uint8_t codes[kScreenGroups + 1][kBlockTile];
-  __shared__ ScreenExtremes halves[ROWS][2];
+  __shared__ ScreenTile<ROWS> own;
   const int64_t tile = linear_tile_index();
-  const ScreenView& view = *task.view;
-  if (tile >= task.tiles || view.sound == 0) return;
+  if (tile >= task.tiles) return;
   const int64_t first = tile * kBlockTile;
-  const int thread = static_cast<int>(threadIdx.x), groups = view.groups;
-  for (int i = thread; i < (groups + 1) * (kBlockTile / 16); i += kBlockTileThreads) {
+  const int thread = static_cast<int>(threadIdx.x), rows = tile_count(0, task.rows, ROWS);
+  constexpr int kViewWords = static_cast<int>(sizeof(ScreenView) / sizeof(uint64_t));
+  if (thread < kViewWords) {
+    reinterpret_cast<uint64_t*>(&own.view)[thread] =
+        reinterpret_cast<const uint64_t*>(task.view)[thread];
+  }
+  __syncthreads();
+  const ScreenView& view = own.view;
+  if (view.sound == 0) return;
+  for (int i = thread; i < (view.groups + 1) * (kBlockTile / 16); i += kBlockTileThreads) {
     const int group = i / (kBlockTile / 16), place = i % (kBlockTile / 16) * 16;
-    __pipeline_memcpy_async(&codes[group][place],
+    __pipeline_memcpy_async(&own.codes[group][place],
                             view.codes + group * view.codes_stride + first + place, 16);
   }
-  const int64_t v = first + thread % kBlockTile;
-  const float base = v < task.vocabulary ? view.base[v] : 0.0f;
-  const float bias = v < task.vocabulary && task.bias != nullptr ? task.bias[v] : 0.0f;
+  if (thread < kBlockTile) {
+    const int64_t v = first + thread;
+    own.base[thread] = v < task.vocabulary ? view.base[v] : 0.0f;
+    own.bias[thread] = v < task.vocabulary && task.bias != nullptr ? task.bias[v] : 0.0f;
+  }
+  for (int i = thread; i < rows * (kScreenGroups + 1); i += kBlockTileThreads) {
+    own.steps[i / (kScreenGroups + 1)][i % (kScreenGroups + 1)] =
+        task.row[i / (kScreenGroups + 1)].steps[i % (kScreenGroups + 1)];
+  }
   const BlockBounds bounds = {task.image, task.image + task.image_bytes};
-  const int rows = tile_count(0, task.rows, ROWS);
   int stages = 0;
 #pragma unroll
   for (int part = 0; part < kScreenParts; ++part) stages += screen_stages(view, part);
@@ -514,14 +538,14 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS) screen_scores_kernel(ScreenTask task) {
   const float* const products = share_block_results<ROWS>(results, shared);
 #pragma unroll 1
   for (int r = thread / kBlockTile; r < rows; r += kBlockTileThreads / kBlockTile) {
-    const float logit = products[r * (kBlockTile + 1) + thread % kBlockTile] + base;
-    const ScreenExtremes one = bound_logit(task, r, groups, v, logit, bias, codes);
+    const float product = products[r * (kBlockTile + 1) + thread % kBlockTile];
+    const ScreenExtremes one = bound_logit(task, own, r, first, product);
     const float low = warp_reduce<Max>(one.low), high = warp_reduce<Max>(one.high);
-    if (thread % kWarp == 0) halves[r][thread / kWarp % 2] = {low, high};
+    if (thread % kWarp == 0) own.halves[r][thread / kWarp % 2] = {low, high};
   }
   __syncthreads();
   if (thread < rows) {
-    const ScreenExtremes a = halves[thread][0], b = halves[thread][1];
+    const ScreenExtremes a = own.halves[thread][0], b = own.halves[thread][1];
     task.tile[thread * task.tiles + tile] = {fmaxf(a.low, b.low), fmaxf(a.high, b.high)};
   }
 }
