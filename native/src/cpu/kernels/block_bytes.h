@@ -2,10 +2,10 @@
 // Quantised weights that meet inputs by bytes, where there are instructions for that: unsigned
 // quants, and the two halves of an input's integers, both with a sign.
 //
-// A step is 256 elements in four vectors, in each of which every scale of the step has as many bytes:
-// eight of a group of 32, or four of a group of 16. So one vector of sums suits all, and there is one
-// conversion to f32 for each step. Half a step of short blocks, with which a row may end, has two
-// vectors of 16 of a group.
+// A step is 16 scales of a row side by side, each with a lane of its own: 512 elements, or 256 where
+// scales have 16 each. A vector has four bytes of every scale, so that one vector of sums suits all,
+// and there is one conversion to f32 for each step. Where a row ends, half a step has two lanes for
+// each scale, and of short blocks a quarter of one has four.
 #pragma once
 
 #include "../simd/bytes.h"
@@ -37,86 +37,146 @@ struct alignas(64) LaneOrder {
   EXN_SIMD operator bytes_v() const { return load_bytes(at); }
 };
 
-template <Blocks kBlocks>
+// All of the bytes of a step, or of a part of one, are there; or those before, or from an edge on.
+enum class There { kAll, kBefore, kFrom };
+
+// A step, or what a row may end with.
+enum class Part { kStep, kHalf, kQuarter };
+
+template <Blocks kBlocks, bool kPacked = false>
 struct Step : BlockTraits<kBlocks> {
   using Traits = BlockTraits<kBlocks>;
   using Traits::kFive;
   using Traits::kLong;
   using Traits::kTwo;
   static constexpr int kBlockBytes = Traits::kBytes;
-  static constexpr int kElements = 256;
+  static constexpr bool kSix = kBlocks == Blocks::kQ6_K, kEight = kBlocks == Blocks::kQ8_0;
+  static constexpr int kLess = kEight ? 128 : Traits::kLess;
+  static constexpr int kElements = kSix ? 256 : 512, kGroups = kElements / 32;
+  static constexpr int kVectors = kElements / 64;
   static constexpr int kBytes = kElements / Traits::kElements * kBlockBytes;
-  static constexpr bool kSix = kBlocks == Blocks::kQ6_K, kWhole = kBlocks == Blocks::kQ8_0;
-  static constexpr int kLess = kWhole ? 128 : Traits::kLess;
+  // Of 256 elements, and of 128.
+  static constexpr int kHalfBytes = 256 / Traits::kElements * kBlockBytes;
+  static constexpr int kQuarterBytes = 4 * kBlockBytes;
+  // Whether rows may end within a step; what they end with is not packed.
+  static constexpr bool kRests = !kSix;
+  using Plain = Step<kBlocks>;
+
+  static constexpr int vectors_of(Part part) {
+    return part == Part::kStep ? kVectors : part == Part::kHalf ? 4 : 2;
+  }
+  static constexpr int groups_of(Part part) { return 2 * vectors_of(part); }
+  static constexpr int bytes_of(Part part) {
+    return part == Part::kStep ? kBytes : part == Part::kHalf ? kHalfBytes : kQuarterBytes;
+  }
+  // What so many groups of 32 are taken as, and groups for which that stands.
+  static constexpr Part part_of(int groups) {
+    return groups > 8 ? Part::kStep : groups > 4 ? Part::kHalf : Part::kQuarter;
+  }
+
+  static constexpr int taken_as(int64_t steps_before, int groups) {
+    return steps_before > 0 || kLong ? groups : kGroups;
+  }
 
   // An input's step: upper and lower halves of its elements, and scales. Then, where blocks have
-  // second numbers, what these are multiplied by, in lanes 8 to 15; and elsewhere what kLess takes
-  // off the sums, in multiples of 256, and its last eight bits, as the first of their lanes.
-  static constexpr int kUpper = 0, kLower = 256, kScales = 512, kSeconds = 576;
-  static constexpr int kTaken = 576, kLeft = 640;
-  static constexpr int kInputBytes = kTwo ? 640 : 704;
+  // second numbers, what these are multiplied by, in a part of a step in lanes 8 to 15; and
+  // elsewhere what kLess takes off the sums, in multiples of 256, and its last eight bits, as the
+  // first of their lanes.
+  static constexpr int kUpper = 0, kLower = 64 * kVectors, kScales = 2 * kLower;
+  static constexpr int kSeconds = kScales + 64, kTaken = kScales + 64, kLeft = kScales + 128;
+  static constexpr int kInputBytes = kTwo ? kScales + 128 : kScales + 192;
 
-  // 64 bytes of a step, of which `bytes` exist from its beginning on if it is not all there.
-  template <bool kAll>
-  static EXN_SIMD bytes_v load_at(const uint8_t* p, int first, int64_t bytes) {
-    return kAll ? load_bytes(p + first) : load_bytes_n(p + first, bytes - first);
+  // 64 bytes, of which some are not there and 0 instead.
+  template <There kThere>
+  static EXN_SIMD bytes_v load_at(const uint8_t* p, int first, int64_t edge) {
+    if constexpr (kThere == There::kAll) return load_bytes(p + first);
+    if constexpr (kThere == There::kBefore) return load_bytes_n(p + first, edge - first);
+    if constexpr (kThere == There::kFrom) return load_bytes_from(p + first, edge - first);
   }
 
   // Group of the scale of a lane.
   static constexpr int group_of(int lane) {
     return kSix ? lane % 4 * 4 + lane / 4 : kLong ? lane / 2 : lane / 4 + lane / 2 % 2 * 4;
   }
+  // The same of a whole step of two halves. Of the groups of long blocks two and two lie side by
+  // side.
+  static constexpr int step_group_of(int lane) {
+    if (kSix) return group_of(lane);
+    if (kLong) return lane % 2 * 8 + lane / 4 * 2 + lane / 2 % 2;
+    return lane / 2 % 2 * 8 + group_of(lane / 4 * 4 + lane % 2 * 2);
+  }
 
   // ---- scales ----
 
-  // Of all lanes, and, where there are second numbers, d in lanes 0 to 7 and those in the others.
+  // Of all lanes; and of second numbers what kSeconds says, if there are any.
   struct Scales {
     f32v each, seconds;
   };
-  template <bool kAll>
-  static EXN_SIMD Scales scales(const uint8_t* p, int64_t bytes) {
-    static constexpr auto kEach = LaneOrder::of(group_of);
+  template <Part kPart, There kThere>
+  static EXN_SIMD Scales scales(const uint8_t* p, int64_t edge) {
     if constexpr (kSix) {
       static constexpr auto kNumber = ByteOrder::of([](int i) { return 62 + i % 2; });
+      static constexpr auto kEach = LaneOrder::of(group_of);
       const f32v d = halves_to_floats(pick_bytes(kNumber, load_bytes(p + kBytes - 64)));
       return {mul(pick_lanes(kEach, signed_bytes_to_floats(p + 192)), d), d};
-    } else {
-      const f32v v = kLong ? six_bit_scales(p) : short_scales<kAll>(p, bytes);
+    } else if constexpr (kPart == Part::kQuarter) {
+      static constexpr auto kEach = LaneOrder::of([](int i) { return i / 4; });
+      const f32v v = quarter_scales<kThere>(p, edge);
       return {kTwo ? pick_lanes(kEach, v) : v, v};
+    } else if constexpr (kPart == Part::kHalf) {
+      static constexpr auto kEach = LaneOrder::of(group_of);
+      const f32v v = half_scales<kThere>(p, edge);
+      return {kTwo ? pick_lanes(kEach, v) : v, v};
+    } else if constexpr (kPacked && kThere == There::kAll && !kLong) {
+      const auto* const d = reinterpret_cast<const f16*>(p);
+      return {load(d), kTwo ? load(d + 16) : zero()};
+    } else {
+      constexpr int kSecond = kPacked && kLong ? 16 : kHalfBytes;
+      const f32v a = half_scales<kThere>(p, edge);
+      const f32v b = half_scales<kThere>(p + kSecond, edge - kSecond);
+      if constexpr (kTwo) {
+        static constexpr auto kEach =
+            LaneOrder::of([](int i) { return step_group_of(i) / 8 * 16 + step_group_of(i) % 8; });
+        static constexpr auto kOthers = LaneOrder::of(
+            [](int i) { return step_group_of(i) / 8 * 16 + step_group_of(i) % 8 + 8; });
+        return {pick_lanes(kEach, a, b), pick_lanes(kOthers, a, b)};
+      } else {
+        return {even_lanes(a, b), a};
+      }
     }
   }
-  template <bool kAll>
-  static EXN_SIMD f32v short_scales(const uint8_t* p, int64_t bytes) {
-    constexpr int kBehind = kWhole ? 128 : kBytes - 64;
+
+  // Of half a step: all d and all second numbers, or d of the lanes.
+  template <There kThere>
+  static EXN_SIMD f32v half_scales(const uint8_t* p, int64_t edge) {
+    if constexpr (kLong) return six_bit_scales(p);
+    constexpr int kBehind = kEight ? 128 : kHalfBytes - 64;
     static constexpr auto kFirst = ByteOrder::of(half_at);
     static constexpr auto kBehindFirst = ByteOrder::of([](int i) { return half_at(i) - kBehind; });
-    bytes_v halves = pick_bytes(kFirst, load_at<kAll>(p, 0, bytes), load_at<kAll>(p, 64, bytes));
+    bytes_v halves = pick_bytes(kFirst, load_at<kThere>(p, 0, edge), load_at<kThere>(p, 64, edge));
     if constexpr (halves_in(128, 192) != 0) {
       halves = pick_some_bytes(halves, halves_in(128, 192), kBehindFirst,
-                               load_at<kAll>(p, kBehind, bytes));
+                               load_at<kThere>(p, kBehind, edge));
     }
     if constexpr (halves_in(192, 256) != 0) {
       static constexpr auto kLast = ByteOrder::of([](int i) { return half_at(i) - 192; });
-      halves = pick_some_bytes(halves, halves_in(192, 256), kLast, load_at<kAll>(p, 192, bytes));
+      halves = pick_some_bytes(halves, halves_in(192, 256), kLast, load_at<kThere>(p, 192, edge));
     }
     return halves_to_floats(halves);
   }
-  // The same of half a step.
-  template <bool kAll>
-  static EXN_SIMD Scales half_scales(const uint8_t* p, int64_t bytes) {
-    static constexpr auto kEach = LaneOrder::of([](int i) { return i / 4; });
+  // The same of a quarter.
+  template <There kThere>
+  static EXN_SIMD f32v quarter_scales(const uint8_t* p, int64_t edge) {
     static constexpr auto kHalves = ByteOrder::of([](int i) {
-      return in_half((kTwo ? i / 2 % 4 : i / 8 % 4) * kBlockBytes + i % 2 +
-                     (kTwo && i >= 16 ? 2 : 0));
+      return in_quarter((kTwo ? i / 2 % 4 : i / 8 % 4) * kBlockBytes + i % 2 +
+                        (kTwo && i >= 16 ? 2 : 0));
     });
-    const f32v v = halves_to_floats(
-        pick_bytes(kHalves, load_at<kAll>(p, 0, bytes), load_at<kAll>(p, kHalfSecond, bytes)));
-    return {kTwo ? pick_lanes(kEach, v) : v, v};
+    return halves_to_floats(
+        pick_bytes(kHalves, load_at<kThere>(p, 0, edge), load_at<kThere>(p, kQuarterSecond, edge)));
   }
-  // Of the two vectors that half a step is in.
-  static constexpr int kHalfStepBytes = 4 * kBlockBytes;
-  static constexpr int kHalfSecond = kWhole ? 64 : kHalfStepBytes - 64;
-  static constexpr int in_half(int at) { return at < 64 ? at : at - kHalfSecond + 64; }
+  // Of the two vectors that a quarter is in.
+  static constexpr int kQuarterSecond = kEight ? 64 : kQuarterBytes - 64;
+  static constexpr int in_quarter(int at) { return at < 64 ? at : at - kQuarterSecond + 64; }
 
   // Where the bytes of sixteen halves lie in short blocks: all d and all second numbers, or d of the
   // lanes.
@@ -151,29 +211,114 @@ struct Step : BlockTraits<kBlocks> {
 
   // ---- quants ----
 
-  template <bool kAll>
-  static EXN_SIMD void quants(const uint8_t* p, int64_t bytes, bytes_v (&q)[4]) {
-    if constexpr (kSix) {
+  template <Part kPart, There kThere>
+  static EXN_SIMD void quants(const uint8_t* p, int64_t edge, bytes_v* q) {
+    if constexpr (kPacked && kPart == Part::kStep && kThere == There::kAll) {
+      packed_quants(p, q);
+    } else if constexpr (kSix) {
       six_bit_quants(p, q);
+    } else if constexpr (kPart == Part::kQuarter) {
+      quarter_quants<kThere>(p, edge, q);
+    } else if constexpr (kPart == Part::kHalf) {
+      half_quants<kThere>(p, edge, q);
     } else if constexpr (kLong) {
+      two_long_quants(p, p + kHalfBytes, q);
+    } else {
+      two_short_quants<kThere>(p, p + kHalfBytes, edge, q);
+    }
+  }
+
+  // Half a step, where each group has two lanes.
+  template <There kThere>
+  static EXN_SIMD void half_quants(const uint8_t* p, int64_t edge, bytes_v* q) {
+    if constexpr (kLong) {
       long_quants(p, q);
-    } else if constexpr (kWhole) {
-      constexpr int kHalf = 4 * kBlockBytes;
+    } else if constexpr (kEight) {
       bytes_v a[2], b[2];
-      whole_quants<kAll>(p, bytes, a);
-      whole_quants<kAll>(p + kHalf, bytes - kHalf, b);
+      whole_quants<kThere>(p, edge, a);
+      whole_quants<kThere>(p + kQuarterBytes, edge - kQuarterBytes, b);
       for (int i = 0; i < 2; ++i) {
         q[i] = xor_bytes(lower_eights(a[i], b[i]), set1_bytes(128));
         q[2 + i] = xor_bytes(upper_eights(a[i], b[i]), set1_bytes(128));
       }
     } else {
-      short_quants<kAll>(p, bytes, q);
+      const ShortHalf half = short_half<kThere>(p, edge);
+      for (int i = 0; i < 2; ++i) {
+        q[2 * i] = and_bytes(half.nibbles[i], set1_bytes(15));
+        q[2 * i + 1] = upper_nibbles(half.nibbles[i]);
+      }
+      if constexpr (kFive) {
+        static constexpr ByteOrder kFrom[4] = {bits_from(0), bits_from(16), bits_from(8),
+                                               bits_from(24)};
+        for (int i = 0; i < 4; ++i)
+          q[i] = or_bits(q[i], pick_bits(kFrom[i], half.bits), set1_bytes(16));
+      }
+    }
+  }
+
+  // A step of two halves: the pairs of lanes that a group has in each of them are parted.
+  template <There kThere>
+  static EXN_SIMD void two_short_quants(const uint8_t* p, const uint8_t* second, int64_t edge,
+                                        bytes_v* q) {
+    if constexpr (kEight) {
+      bytes_v a[4], b[4];
+      half_quants<kThere>(p, edge, a);
+      half_quants<kThere>(second, edge - kHalfBytes, b);
+      for (int i = 0; i < 4; ++i) {
+        q[i / 2 * 4 + i % 2] = even_fours(a[i], b[i]);
+        q[i / 2 * 4 + i % 2 + 2] = odd_fours(a[i], b[i]);
+      }
+    } else {
+      const ShortHalf a = short_half<kThere>(p, edge);
+      const ShortHalf b = short_half<kThere>(second, edge - kHalfBytes);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const bytes_v v = i % 2 == 0 ? even_fours(a.nibbles[i / 2], b.nibbles[i / 2])
+                                     : odd_fours(a.nibbles[i / 2], b.nibbles[i / 2]);
+        q[2 * i] = and_bytes(v, set1_bytes(15));
+        q[2 * i + 1] = upper_nibbles(v);
+      }
+      if constexpr (kFive) {
+        static constexpr ByteOrder kFrom[8] = {
+            lane_bits_from(0), lane_bits_from(16), lane_bits_from(4),  lane_bits_from(20),
+            lane_bits_from(8), lane_bits_from(24), lane_bits_from(12), lane_bits_from(28)};
+        const bytes_v bits = even_fours(a.bits, b.bits);
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; ++i) q[i] = or_bits(q[i], pick_bits(kFrom[i], bits), set1_bytes(16));
+      }
+    }
+  }
+  static EXN_SIMD void two_long_quants(const uint8_t* p, const uint8_t* second, bytes_v* q) {
+    constexpr int kNibbles = kFive ? 48 : 16;
+    const bytes_v a[2] = {load_bytes(p + kNibbles), load_bytes(p + kNibbles + 64)};
+    const bytes_v b[2] = {load_bytes(second + kNibbles), load_bytes(second + kNibbles + 64)};
+    for (int i = 0; i < 2; ++i) {
+      const bytes_v x = i == 0 ? even_sixteens(a[0], a[1]) : odd_sixteens(a[0], a[1]);
+      const bytes_v y = i == 0 ? even_sixteens(b[0], b[1]) : odd_sixteens(b[0], b[1]);
+      for (int n = 0; n < 2; ++n) {
+        const bytes_v both = n == 0 ? lower_eights(x, y) : upper_eights(x, y);
+        const bytes_v low = and_bytes(both, set1_bytes(15)), high = upper_nibbles(both);
+        q[4 * i + 2 * n] = even_fours(low, high);
+        q[4 * i + 2 * n + 1] = odd_fours(low, high);
+      }
+    }
+    if constexpr (kFive) {
+      // Four bytes of one block beside those of the other.
+      static constexpr auto kBeside =
+          ByteOrder::of([](int i) { return i / 4 % 2 * 64 + i / 8 * 4 + i % 4; });
+      alignas(64) uint8_t beside[64];
+      store_bytes(beside, pick_bytes(kBeside, load_bytes(p + 16), load_bytes(second + 16)));
+#pragma GCC unroll 8
+      for (int i = 0; i < 8; ++i) {
+        const bytes_v bits = pick_bits(kGroupBits, load_eight_bytes(beside + 8 * i));
+        q[i] = or_bits(q[i], bits, set1_bytes(16));
+      }
     }
   }
 
   // The first halves of four blocks, and the second ones.
-  template <bool kAll>
-  static EXN_SIMD void whole_quants(const uint8_t* p, int64_t bytes, bytes_v (&q)[2]) {
+  template <There kThere>
+  static EXN_SIMD void whole_quants(const uint8_t* p, int64_t edge, bytes_v (&q)[2]) {
     constexpr int kThird = 16, kFourth = 4 * kBlockBytes - 64;  // for the upper halves of blocks
     static constexpr auto kLow =
         ByteOrder::of([](int i) { return i / 16 * kBlockBytes + 2 + i % 16; });
@@ -181,14 +326,14 @@ struct Step : BlockTraits<kBlocks> {
       const int at = i / 16 * kBlockBytes + 18 + i % 16;
       return at < kFourth ? at - kThird : at - kFourth + 64;
     });
-    q[0] = pick_bytes(kLow, load_at<kAll>(p, 0, bytes), load_at<kAll>(p, 64, bytes));
-    q[1] = pick_bytes(kHigh, load_at<kAll>(p, kThird, bytes), load_at<kAll>(p, kFourth, bytes));
+    q[0] = pick_bytes(kLow, load_at<kThere>(p, 0, edge), load_at<kThere>(p, 64, edge));
+    q[1] = pick_bytes(kHigh, load_at<kThere>(p, kThird, edge), load_at<kThere>(p, kFourth, edge));
   }
 
   // Of the vectors at 0 and 64, or of those at 64 and at the end.
   template <int kHalf>
   static constexpr int in_two(int at) {
-    constexpr int kLast = kBytes - 64;
+    constexpr int kLast = kHalfBytes - 64;
     return kHalf == 0 ? at : at < kLast ? at - 64 : at - kLast + 64;
   }
   // Halves of bytes of four blocks.
@@ -197,53 +342,52 @@ struct Step : BlockTraits<kBlocks> {
     return in_two<kHalf>((4 * kHalf + i / 16) * kBlockBytes + Traits::kLow + i % 16);
   }
 
-  template <bool kAll>
-  static EXN_SIMD void short_quants(const uint8_t* p, int64_t bytes, bytes_v (&q)[4]) {
+  // Of half a step of short blocks: halves of bytes, and the bytes that have highest bits, twice.
+  struct ShortHalf {
+    bytes_v nibbles[2], bits;
+  };
+  template <There kThere>
+  static EXN_SIMD ShortHalf short_half(const uint8_t* p, int64_t edge) {
     static constexpr auto kFirst = ByteOrder::of(nibbles_at<0>);
     static constexpr auto kSecond = ByteOrder::of(nibbles_at<1>);
-    const bytes_v a = load_at<kAll>(p, 0, bytes), b = load_at<kAll>(p, 64, bytes);
-    const bytes_v c = load_at<kAll>(p, kBytes - 64, bytes);
+    const bytes_v a = load_at<kThere>(p, 0, edge), b = load_at<kThere>(p, 64, edge);
+    const bytes_v c = load_at<kThere>(p, kHalfBytes - 64, edge);
     const bytes_v first = pick_bytes(kFirst, a, b), second = pick_bytes(kSecond, b, c);
-    const bytes_v low = lower_eights(first, second), high = upper_eights(first, second);
-    q[0] = and_bytes(low, set1_bytes(15));
-    q[1] = upper_nibbles(low);
-    q[2] = and_bytes(high, set1_bytes(15));
-    q[3] = upper_nibbles(high);
+    ShortHalf half = {{lower_eights(first, second), upper_eights(first, second)}, first};
     if constexpr (kFive) {
-      // Of each block four bytes, twice; bit 4 of a byte is the one that its element wants.
       static constexpr auto kBits = ByteOrder::of([](int i) { return bit_byte(i) & 127; });
       static constexpr auto kBehind =
-          ByteOrder::of([](int i) { return bit_byte(i) - (kBytes - 64); });
-      bytes_v bits = pick_bytes(kBits, a, b);
+          ByteOrder::of([](int i) { return bit_byte(i) - (kHalfBytes - 64); });
+      half.bits = pick_bytes(kBits, a, b);
       if constexpr (bit_bytes_behind() != 0) {
-        bits = pick_some_bytes(bits, bit_bytes_behind(), kBehind, c);
+        half.bits = pick_some_bytes(half.bits, bit_bytes_behind(), kBehind, c);
       }
-      static constexpr ByteOrder kFrom[4] = {bits_from(0), bits_from(16), bits_from(8),
-                                             bits_from(24)};
-      for (int i = 0; i < 4; ++i) q[i] = or_bits(q[i], pick_bits(kFrom[i], bits), set1_bytes(16));
     }
+    return half;
   }
-  template <bool kAll>
-  static EXN_SIMD void half_quants(const uint8_t* p, int64_t bytes, bytes_v (&q)[2]) {
-    if constexpr (kWhole) {
-      whole_quants<kAll>(p, bytes, q);
-      for (bytes_v& v : q) v = xor_bytes(v, set1_bytes(128));
-      return;
-    }
-    static constexpr auto kNibbles =
-        ByteOrder::of([](int i) { return in_half(i / 16 * kBlockBytes + Traits::kLow + i % 16); });
-    const bytes_v a = load_at<kAll>(p, 0, bytes), b = load_at<kAll>(p, kHalfSecond, bytes);
-    const bytes_v both = pick_bytes(kNibbles, a, b);
-    q[0] = and_bytes(both, set1_bytes(15));
-    q[1] = upper_nibbles(both);
-    if constexpr (kFive) {
-      static constexpr auto kBits = ByteOrder::of(
-          [](int i) { return in_half(i / 16 * kBlockBytes + Traits::kHigh + i % 4); });
-      static constexpr auto kFirst = ByteOrder::of([](int i) { return (i % 16 - 4) & 63; });
-      static constexpr auto kSecond = ByteOrder::of([](int i) { return i % 16 + 16 - 4; });
-      const bytes_v bits = pick_bytes(kBits, a, b);
-      q[0] = or_bits(q[0], pick_bits(kFirst, bits), set1_bytes(16));
-      q[1] = or_bits(q[1], pick_bits(kSecond, bits), set1_bytes(16));
+  template <There kThere>
+  static EXN_SIMD void quarter_quants(const uint8_t* p, int64_t edge, bytes_v* q) {
+    if constexpr (kEight) {
+      bytes_v whole[2];
+      whole_quants<kThere>(p, edge, whole);
+      for (int i = 0; i < 2; ++i) q[i] = xor_bytes(whole[i], set1_bytes(128));
+    } else {
+      static constexpr auto kNibbles = ByteOrder::of(
+          [](int i) { return in_quarter(i / 16 * kBlockBytes + Traits::kLow + i % 16); });
+      const bytes_v a = load_at<kThere>(p, 0, edge);
+      const bytes_v b = load_at<kThere>(p, kQuarterSecond, edge);
+      const bytes_v both = pick_bytes(kNibbles, a, b);
+      q[0] = and_bytes(both, set1_bytes(15));
+      q[1] = upper_nibbles(both);
+      if constexpr (kFive) {
+        static constexpr auto kBits = ByteOrder::of(
+            [](int i) { return in_quarter(i / 16 * kBlockBytes + Traits::kHigh + i % 4); });
+        static constexpr auto kFirst = ByteOrder::of([](int i) { return (i % 16 - 4) & 63; });
+        static constexpr auto kSecond = ByteOrder::of([](int i) { return i % 16 + 16 - 4; });
+        const bytes_v bits = pick_bytes(kBits, a, b);
+        q[0] = or_bits(q[0], pick_bits(kFirst, bits), set1_bytes(16));
+        q[1] = or_bits(q[1], pick_bits(kSecond, bits), set1_bytes(16));
+      }
     }
   }
 
@@ -257,12 +401,18 @@ struct Step : BlockTraits<kBlocks> {
     }
     return bits;
   }
-  // Of eight bytes each: bits from `first` on, one for each, as bit 4.
+  // Of eight bytes each: bits from `first` on, one for each, as bit 4; and of each four bytes.
   static constexpr ByteOrder bits_from(int first) {
     return ByteOrder::of([=](int i) { return (i % 8 + first - 4) & 63; });
   }
+  static constexpr ByteOrder lane_bits_from(int first) {
+    return ByteOrder::of([=](int i) { return (i / 4 % 2 * 32 + i % 4 + first - 4) & 63; });
+  }
+  // Of eight bytes of which each has a bit for every group, in the order of groups.
+  static constexpr auto kGroupBits =
+      ByteOrder::of([](int i) { return (i % 8 * 8 + i / 8 - 4) & 63; });
 
-  static EXN_SIMD void long_quants(const uint8_t* p, bytes_v (&q)[4]) {
+  static EXN_SIMD void long_quants(const uint8_t* p, bytes_v* q) {
     const uint8_t* const nibbles = p + (kFive ? 48 : 16);
     const bytes_v a = load_bytes(nibbles), b = load_bytes(nibbles + 64);
     const bytes_v halves[2] = {even_sixteens(a, b), odd_sixteens(a, b)};
@@ -272,16 +422,14 @@ struct Step : BlockTraits<kBlocks> {
       q[2 * i + 1] = upper_eights(low, high);
     }
     if constexpr (kFive) {
-      static constexpr auto kFrom =
-          ByteOrder::of([](int i) { return (i % 8 * 8 + i / 8 - 4) & 63; });
       for (int i = 0; i < 4; ++i) {
-        const bytes_v bits = pick_bits(kFrom, load_eight_bytes(p + 16 + 8 * i));
+        const bytes_v bits = pick_bits(kGroupBits, load_eight_bytes(p + 16 + 8 * i));
         q[i] = or_bits(q[i], bits, set1_bytes(16));
       }
     }
   }
 
-  static EXN_SIMD void six_bit_quants(const uint8_t* p, bytes_v (&q)[4]) {
+  static EXN_SIMD void six_bit_quants(const uint8_t* p, bytes_v* q) {
     // Bits from 0 or 4 on of a byte as those from 4 on in the lower half, and two later ones in the
     // upper.
     static constexpr ByteOrder kFrom[2] = {pairs_from(0), pairs_from(4)};
@@ -305,28 +453,75 @@ struct Step : BlockTraits<kBlocks> {
     return ByteOrder::of([=](int i) { return (i % 8 * 8 + first + i / 32 * 2 - 4) & 63; });
   }
 
-  // ---- inputs ----
+  // ---- packed steps: scales, highest bits, quants; of six bits the other way round ----
 
-  // Where element i of a group of 32 lies in a step, or half a step.
-  static constexpr int place_of(int group, int i, bool half) {
-    if (half) return i / 16 * 64 + group * 16 + i % 16;
-    if (kSix) {
-      const int sixteen = 2 * group + i / 16, e = i % 16;
-      return e / 4 * 64 + sixteen % 4 * 16 + sixteen / 4 * 4 + e % 4;
-    }
-    if (kLong) return i / 8 * 64 + group * 8 + i % 8;
-    return (i % 16 / 8 * 2 + i / 16) * 64 + group % 4 * 16 + group / 4 * 8 + i % 8;
+  static constexpr int kPackedScales = kSix ? 192 : 0;
+  static constexpr int kPackedBits = kSix ? 128 : kTwo && !kLong ? 64 : 32;
+  static constexpr int kPackedQuants = kSix ? 0 : kPackedBits + (kFive ? 64 : 0);
+  // Bits of a byte for every vector, above the four that lie in kPackedQuants.
+  static constexpr int kUpperBits = kSix ? 2 : kFive ? 1 : 0;
+
+  // kUpperBits of each byte, as those from 4 on.
+  static constexpr ByteOrder upper_bits(int vector) {
+    return ByteOrder::of([=](int i) { return (i % 8 * 8 + vector * kUpperBits - 4) & 63; });
   }
 
-  // 32 elements of an input into their step, which holds zeros.
-  static EXN_SIMD void put(const Rounded& x, int group, bool half, char* step) {
+  static EXN_SIMD void packed_quants(const uint8_t* p, bytes_v* q) {
+    const uint8_t* const quants = p + kPackedQuants;
+    if constexpr (kEight) {
+#pragma GCC unroll 8
+      for (int i = 0; i < kVectors; ++i) q[i] = load_bytes(quants + 64 * i);
+    } else {
+#pragma GCC unroll 4
+      for (int i = 0; i < kVectors; i += 2) {
+        const bytes_v both = load_bytes(quants + 32 * i);
+        q[i] = and_bytes(both, set1_bytes(15));
+        q[i + 1] = upper_nibbles(both);
+      }
+    }
+    if constexpr (kUpperBits > 0) {
+      static constexpr ByteOrder kFrom[8] = {upper_bits(0), upper_bits(1), upper_bits(2),
+                                             upper_bits(3), upper_bits(4), upper_bits(5),
+                                             upper_bits(6), upper_bits(7)};
+      const bytes_v bits = load_bytes(p + kPackedBits);
+#pragma GCC unroll 8
+      for (int i = 0; i < kVectors; ++i) {
+        q[i] = or_bits(q[i], pick_bits(kFrom[i], bits), set1_bytes(kSix ? 48 : 16));
+      }
+    }
+  }
+
+  // ---- inputs ----
+
+  // Where element i of a group of 32 lies in a part.
+  static constexpr int place_of(int group, int i, Part part) {
+    const int byte = i % 4;
+    if (part == Part::kQuarter) return i / 16 * 64 + group * 16 + i % 16;
+    if (kSix) {
+      const int sixteen = 2 * group + i / 16, e = i % 16;
+      return e / 4 * 64 + sixteen % 4 * 16 + sixteen / 4 * 4 + byte;
+    }
+    if (part == Part::kHalf) {
+      if (kLong) return i / 8 * 64 + group * 8 + i % 8;
+      return (i % 16 / 8 * 2 + i / 16) * 64 + group % 4 * 16 + group / 4 * 8 + i % 8;
+    }
+    return (kLong ? i / 4 : i % 16 / 4 * 2 + i / 16) * 64 + step_lane_of(group) * 4 + byte;
+  }
+  static constexpr int step_lane_of(int group) {
+    int lane = 0;
+    while (lane < 15 && step_group_of(lane) != group) ++lane;
+    return lane;
+  }
+
+  // 32 elements of an input into their part of a step, which holds zeros.
+  static EXN_SIMD void put(const Rounded& x, int group, Part part, char* step) {
     int8_t upper[32], lower[32];
     for (int i = 0; i < 32; ++i) {
       lower[i] = static_cast<int8_t>(x.q[i]);
       upper[i] = static_cast<int8_t>((x.q[i] - lower[i]) >> 8);
     }
     for (int i = 0; i < 32; i += 4) {
-      const int place = place_of(group, i, half);
+      const int place = place_of(group, i, part);
       std::memcpy(step + kUpper + place, upper + i, 4);
       std::memcpy(step + kLower + place, lower + i, 4);
       reinterpret_cast<float*>(step + kScales)[place % 64 / 4] = x.scale;
@@ -334,18 +529,19 @@ struct Step : BlockTraits<kBlocks> {
     if constexpr (kTwo) {
       // Of the integer: a NaN keeps its sign, or that of a result would depend on its batch.
       const int32_t sum = kLong ? -x.sum(0, 32) : x.sum(0, 32);
-      reinterpret_cast<float*>(step + kSeconds)[8 + group] = x.scale * static_cast<float>(sum);
+      const int lane = part == Part::kStep ? step_lane_of(group) : 8 + group;
+      reinterpret_cast<float*>(step + kSeconds)[lane] = x.scale * static_cast<float>(sum);
     }
   }
   // What kLess takes off, once all elements are there.
   static EXN_SIMD void put_taken(char* step) {
     bytes_v ints = zero_bytes();
-    for (int i = 0; i < 256; i += 64) {
-      ints = dot_bytes(ints, set1_bytes(kLess), load_bytes(step + kUpper + i));
+    for (int i = 0; i < kVectors; ++i) {
+      ints = dot_bytes(ints, set1_bytes(kLess), load_bytes(step + kUpper + 64 * i));
     }
     ints = times_256(ints);
-    for (int i = 0; i < 256; i += 64) {
-      ints = dot_bytes(ints, set1_bytes(kLess), load_bytes(step + kLower + i));
+    for (int i = 0; i < kVectors; ++i) {
+      ints = dot_bytes(ints, set1_bytes(kLess), load_bytes(step + kLower + 64 * i));
     }
     int32_t lanes[16], taken[16], left[16];
     store_bytes(lanes, ints);
@@ -358,47 +554,48 @@ struct Step : BlockTraits<kBlocks> {
 
   // ---- rows that were unpacked ----
 
-  static constexpr int kReadyBytes = kTwo ? 384 : 320;
+  static constexpr int kReadyScales = 64 * kVectors, kReadySeconds = kReadyScales + 64;
+  static constexpr int kReadyBytes = kReadySeconds + (kTwo ? 64 : 0);
 
-  template <bool kAll>
-  static EXN_SIMD void make_ready(const uint8_t* p, int64_t bytes, char* to) {
-    bytes_v q[4];
-    quants<kAll>(p, bytes, q);
-    for (int i = 0; i < 4; ++i) store_bytes(to + 64 * i, q[i]);
-    store_scales(scales<kAll>(p, bytes), to);
-  }
-  template <bool kAll>
-  static EXN_SIMD void make_half_ready(const uint8_t* p, int64_t bytes, char* to) {
-    bytes_v q[2];
-    half_quants<kAll>(p, bytes, q);
-    for (int i = 0; i < 2; ++i) store_bytes(to + 64 * i, q[i]);
-    store_scales(half_scales<kAll>(p, bytes), to);
-  }
-  static EXN_SIMD void store_scales(const Scales& s, char* to) {
-    store(reinterpret_cast<float*>(to + 256), s.each);
-    if constexpr (kTwo) store(reinterpret_cast<float*>(to + 320), s.seconds);
+  template <Part kPart, There kThere>
+  static EXN_SIMD void make_ready(const uint8_t* p, int64_t edge, char* to) {
+    constexpr int kSome = vectors_of(kPart);
+    bytes_v q[kSome];
+    quants<kPart, kThere>(p, edge, q);
+#pragma GCC unroll 8
+    for (int i = 0; i < kSome; ++i) store_bytes(to + 64 * i, q[i]);
+    const Scales s = scales<kPart, kThere>(p, edge);
+    store(reinterpret_cast<float*>(to + kReadyScales), s.each);
+    if constexpr (kTwo) store(reinterpret_cast<float*>(to + kReadySeconds), s.seconds);
   }
 };
 
-// Adds the products of kX inputs' step with that of kW rows to their sums. quant(w, i) is the i-th
-// vector of a row, of kVectors; scales(w) are its scales.
-template <class S, int kW, int kX, int kVectors, class Quant, class Scales>
+// Adds the products of kX inputs' step, or part of one, with that of kW rows to their sums; those of
+// an input lie kPitch apart. quant(w, i) is the i-th vector of a row, of kVectors; scales(w) are its
+// scales.
+template <class S, int kW, int kX, int kVectors, int kPitch = kW, class Quant, class Scales>
 static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* input, int64_t stride,
                                   f32v* sums) {
-  bytes_v ints[kX * kW];
-  const auto add_half = [&](int half) EXN_FLAT {
+  // Few sums would wait for their own additions: there the halves have some each.
+  constexpr bool kApart = kX * kW <= 2;
+  bytes_v ints[kX * kW], lower[kX * kW];
+  const auto add_half = [&](bytes_v* to, int i, int half, const bytes_v(&q)[kW]) EXN_FLAT {
 #pragma GCC unroll 4
+    for (int x = 0; x < kX; ++x) {
+      bytes_v p = load_bytes(input + x * stride + half + 64 * i);
+      if constexpr (kW > 1) keep_loaded(p);
+#pragma GCC unroll 4
+      for (int w = 0; w < kW; ++w) to[x * kW + w] = dot_bytes(to[x * kW + w], q[w], p);
+    }
+  };
+  const auto add_halves = [&](bool upper_half, bool lower_half) EXN_FLAT {
+#pragma GCC unroll 8
     for (int i = 0; i < kVectors; ++i) {
       bytes_v q[kW];
 #pragma GCC unroll 4
       for (int w = 0; w < kW; ++w) q[w] = quant(w, i);
-#pragma GCC unroll 4
-      for (int x = 0; x < kX; ++x) {
-        bytes_v p = load_bytes(input + x * stride + half + 64 * i);
-        if constexpr (kW > 1) keep_loaded(p);
-#pragma GCC unroll 4
-        for (int w = 0; w < kW; ++w) ints[x * kW + w] = dot_bytes(ints[x * kW + w], q[w], p);
-      }
+      if (upper_half) add_half(ints, i, S::kUpper, q);
+      if (lower_half) add_half(kApart ? lower : ints, i, S::kLower, q);
     }
   };
 #pragma GCC unroll 4
@@ -406,9 +603,10 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
 #pragma GCC unroll 4
     for (int w = 0; w < kW; ++w) {
       ints[x * kW + w] = S::kTwo ? zero_bytes() : load_bytes(input + x * stride + S::kTaken);
+      if constexpr (kApart) lower[x * kW + w] = zero_bytes();
     }
   }
-  add_half(S::kUpper);
+  add_halves(true, kApart);
 #pragma GCC unroll 4
   for (int x = 0; x < kX; ++x) {
     const char* const left = input + x * stride + S::kLeft;
@@ -416,17 +614,20 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
     for (int w = 0; w < kW; ++w) {
       bytes_v& v = ints[x * kW + w];
       v = S::kTwo ? times_256(v) : times_256(v, load_bytes(left));
+      if constexpr (kApart) v = add_ints(v, lower[x * kW + w]);
     }
   }
-  if constexpr (kX > 1) in_order();  // loads quants again, as there are no registers for all
-  add_half(S::kLower);
+  if constexpr (!kApart) {
+    if constexpr (kX > 1) in_order();  // loads quants again, as there are no registers for all
+    add_halves(false, true);
+  }
 #pragma GCC unroll 4
   for (int x = 0; x < kX; ++x) {
     const char* const from = input + x * stride;
     const f32v with = load(reinterpret_cast<const float*>(from + S::kScales));
 #pragma GCC unroll 4
     for (int w = 0; w < kW; ++w) {
-      f32v& sum = sums[x * kW + w];
+      f32v& sum = sums[x * kPitch + w];
       const auto s = scales(w);
       if constexpr (S::kTwo) {
         sum = fma(s.seconds, load(reinterpret_cast<const float*>(from + S::kSeconds)), sum);
@@ -436,111 +637,136 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
   }
 }
 
-// The same with rows of blocks, of which `bytes` exist if a step, or half a step, is not all there.
-template <Blocks kBlocks, int kW, bool kAll, int kVectors = 4>
-static EXN_SIMD void add_blocks(const uint8_t* const* rows, int64_t at, int64_t bytes,
-                                const char* input, f32v* sums) {
-  using S = Step<kBlocks>;
-  // Rows that share what is loaded of the input; of more the registers do not hold the quants.
-  constexpr int kBoth = kW % 2 == 0 ? 2 : 1;
+// The same with rows of blocks.
+template <class S, int kW, int kX, Part kPart, There kThere>
+static EXN_SIMD void add_blocks(const uint8_t* const* rows, int64_t at, int64_t edge,
+                                const char* input, int64_t stride, f32v* sums) {
+  constexpr int kVectors = S::vectors_of(kPart);
 #pragma GCC unroll 4
-  for (int first = 0; first < kW; first += kBoth) {
-    bytes_v q[kBoth][kVectors];
-    typename S::Scales scales[kBoth];
-#pragma GCC unroll 2
-    for (int w = 0; w < kBoth; ++w) {
-      const uint8_t* const p = rows[first + w] + at;
-      if constexpr (kVectors == 4) {
-        S::template quants<kAll>(p, bytes, q[w]);
-        scales[w] = S::template scales<kAll>(p, bytes);
-      } else {
-        S::template half_quants<kAll>(p, bytes, q[w]);
-        scales[w] = S::template half_scales<kAll>(p, bytes);
-      }
+  for (int w = 0; w < kW; ++w) {
+    const uint8_t* const p = rows[w] + at;
+    if constexpr (kW > 1) {
+      prefetch_lines<(S::kBytes + 63) / 64>(p + kBlocksAhead);
+      in_order();
     }
-    add_products<S, kBoth, 1, kVectors>([&](int w, int i) EXN_FLAT { return q[w][i]; },
-                                        [&](int w) EXN_FLAT { return scales[w]; }, input, 0,
-                                        sums + first);
+    bytes_v q[kVectors];  // of more rows the registers do not hold them
+    S::template quants<kPart, kThere>(p, edge, q);
+    const typename S::Scales scales = S::template scales<kPart, kThere>(p, edge);
+    add_products<S, 1, kX, kVectors, kW>([&](int, int i) EXN_FLAT { return q[i]; },
+                                         [&](int) EXN_FLAT { return scales; }, input, stride,
+                                         sums + w);
   }
 }
-template <Blocks kBlocks, int kW>
+template <class S, int kW, int kX>
 static EXN_SIMD void add_step(const uint8_t* const* rows, int64_t at, const char* input,
-                              f32v* sums) {
-  add_blocks<kBlocks, kW, true>(rows, at, 0, input, sums);
+                              int64_t stride, f32v* sums) {
+  add_blocks<S, kW, kX, Part::kStep, There::kAll>(rows, at, 0, input, stride, sums);
 }
 
-// Whether so many groups of 32 are taken as half a step.
-static EXN_SIMD constexpr bool is_half(int groups) { return groups <= 4; }
-
-// The last groups of rows, at `at`, which have whole steps before them or not. They are the last
-// ones of a step, or half a step, that ends with the row, and where it meets others the input has
-// zeros: nothing is asked for that lies behind a row.
-template <Blocks kBlocks, int kW>
-static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups, const char* input,
-                              f32v* sums) {
-  using S = Step<kBlocks>;
-  const int64_t bytes = groups * S::kBlockBytes;
-  const int64_t half = at + bytes - S::kHalfStepBytes, whole = at + bytes - S::kBytes;
-  if (is_half(groups)) {
-    at > 0 ? add_blocks<kBlocks, kW, true, 2>(rows, half, 0, input, sums)
-           : add_blocks<kBlocks, kW, false, 2>(rows, 0, bytes, input, sums);
+// The last groups of a row, at `at` with whole steps before them or not, as f(integral_constant
+// part, integral_constant there, where the part begins in the row, edge) takes them. They are the
+// last ones of a part that ends with the row, or the first ones of a step: nothing is asked for that
+// lies beside a row.
+template <class S, class F>
+static EXN_SIMD void with_rest(int64_t at, int groups, F&& f) {
+  const auto run = [&](auto part, auto there, int64_t from, int64_t edge) EXN_FLAT {
+    f(std::integral_constant<Part, decltype(part)::value>(),
+      std::integral_constant<There, decltype(there)::value>(), from, edge);
+  };
+  constexpr std::integral_constant<Part, Part::kStep> kStep;
+  constexpr std::integral_constant<Part, Part::kHalf> kHalf;
+  if constexpr (S::kLong) {
+    run(kHalf, std::integral_constant<There, There::kAll>(), at, 0);
   } else {
-    at > 0 ? add_blocks<kBlocks, kW, true>(rows, whole, 0, input, sums)
-           : add_blocks<kBlocks, kW, false>(rows, 0, bytes, input, sums);
+    constexpr std::integral_constant<Part, Part::kQuarter> kQuarter;
+    constexpr std::integral_constant<There, There::kFrom> kFrom;
+    const int64_t bytes = groups * S::kBlockBytes;
+    const auto from = [&](auto part) EXN_FLAT {
+      const int64_t before = S::bytes_of(decltype(part)::value) - bytes;
+      run(part, kFrom, at - before, before);
+    };
+    if (at == 0) {
+      run(kStep, std::integral_constant<There, There::kBefore>(), 0, bytes);
+    } else if (S::part_of(groups) == Part::kQuarter) {
+      from(kQuarter);
+    } else if (S::part_of(groups) == Part::kHalf) {
+      from(kHalf);
+    } else {
+      from(kStep);
+    }
+  }
+}
+// Of one row, and what its sums are to it.
+template <class S, int kX>
+static __attribute__((noinline)) void add_rest(const uint8_t* row, int64_t at, int groups,
+                                               const char* input, int64_t stride, f32v* sums) {
+  with_rest<S>(at, groups, [&](auto part, auto there, int64_t from, int64_t edge) EXN_FLAT {
+    add_blocks<S, 1, kX, decltype(part)::value, decltype(there)::value>(&row, from, edge, input,
+                                                                        stride, sums);
+  });
+}
+template <class S, int kW, int kX>
+static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups, const char* input,
+                              int64_t stride, f32v* sums) {
+#pragma GCC unroll 4
+  for (int w = 0; w < kW; ++w) {
+    f32v own[kX];
+#pragma GCC unroll 4
+    for (int x = 0; x < kX; ++x) own[x] = sums[x * kW + w];
+    add_rest<typename S::Plain, kX>(rows[w], at, groups, input, stride, own);
+#pragma GCC unroll 4
+    for (int x = 0; x < kX; ++x) sums[x * kW + w] = own[x];
   }
 }
 
 // The same, unpacked.
-template <Blocks kBlocks>
-static EXN_SIMD void make_rest_ready(const uint8_t* row, int64_t at, int groups, char* to) {
-  using S = Step<kBlocks>;
-  const int64_t bytes = groups * S::kBlockBytes;
-  const uint8_t* const end = row + at + bytes;
-  if (is_half(groups)) {
-    at > 0 ? S::template make_half_ready<true>(end - S::kHalfStepBytes, 0, to)
-           : S::template make_half_ready<false>(row, bytes, to);
-  } else {
-    at > 0 ? S::template make_ready<true>(end - S::kBytes, 0, to)
-           : S::template make_ready<false>(row, bytes, to);
-  }
+template <class S>
+static __attribute__((noinline)) void make_rest_ready(const uint8_t* row, int64_t at, int groups,
+                                                      char* to) {
+  using Plain = typename S::Plain;
+  with_rest<Plain>(at, groups, [&](auto part, auto there, int64_t from, int64_t edge) EXN_FLAT {
+    Plain::template make_ready<decltype(part)::value, decltype(there)::value>(row + from, edge, to);
+  });
 }
-template <Blocks kBlocks>
+template <class S>
 static EXN_SIMD void make_step_ready(const uint8_t* p, char* to) {
-  Step<kBlocks>::template make_ready<true>(p, 0, to);
+  S::template make_ready<Part::kStep, There::kAll>(p, 0, to);
 }
 
 // `count` times 32 elements of an input into its steps, which hold zeros.
-template <Blocks kBlocks>
+template <class S>
 static EXN_SIMD void put_input(const float* x, int64_t count, char* input) {
-  using S = Step<kBlocks>;
-  const int64_t whole = count / 8 * 8;
-  const int rest = static_cast<int>(count % 8);
-  const bool half = is_half(rest);
-  const int moved = whole > 0 ? (half ? 4 : 8) - rest : 0;
+  const int64_t whole = count / S::kGroups * S::kGroups;
+  const int rest = static_cast<int>(count % S::kGroups);
+  const Part part = S::part_of(S::taken_as(whole, rest));
+  const int moved = whole > 0 ? S::groups_of(part) - rest : 0;
   for (int64_t n = 0; n < count; ++n) {
-    char* const step = input + n / 8 * S::kInputBytes;
-    const int group = static_cast<int>(n % 8);
+    char* const step = input + n / S::kGroups * S::kInputBytes;
+    const int group = static_cast<int>(n % S::kGroups);
     if (n < whole) {
-      S::put(Rounded(x + n * 32), group, false, step);
+      S::put(Rounded(x + n * 32), group, Part::kStep, step);
     } else {
-      S::put(Rounded(x + n * 32), group + moved, half, step);
+      S::put(Rounded(x + n * 32), group + moved, part, step);
     }
     if constexpr (!S::kTwo) {
-      if (group == 7 || n + 1 == count) S::put_taken(step);
+      if (group + 1 == S::kGroups || n + 1 == count) S::put_taken(step);
     }
   }
 }
 
 // The same with rows that were unpacked.
-template <class S, int kW, int kX, int kVectors = 4>
+template <class S, int kW, int kX, int kVectors = S::kVectors>
 static EXN_SIMD void add_ready(const char* const* rows, int64_t at, const char* input,
                                int64_t stride, f32v* sums) {
+  const auto floats = [&](int w, int from) EXN_FLAT {
+    return load(reinterpret_cast<const float*>(rows[w] + at + from));
+  };
   add_products<S, kW, kX, kVectors>(
       [&](int w, int i) EXN_FLAT { return load_bytes(rows[w] + at + 64 * i); },
       [&](int w) EXN_FLAT {
         typename S::Scales s;
-        s.each = load(reinterpret_cast<const float*>(rows[w] + at + 256));
-        if constexpr (S::kTwo) s.seconds = load(reinterpret_cast<const float*>(rows[w] + at + 320));
+        s.each = floats(w, S::kReadyScales);
+        if constexpr (S::kTwo) s.seconds = floats(w, S::kReadySeconds);
         return s;
       },
       input, stride, sums);
@@ -548,17 +774,27 @@ static EXN_SIMD void add_ready(const char* const* rows, int64_t at, const char* 
 template <class S, int kW, int kX>
 static EXN_SIMD void add_ready_rest(const char* const* rows, int64_t at, int groups,
                                     const char* input, int64_t stride, f32v* sums) {
-  is_half(groups) ? add_ready<S, kW, kX, 2>(rows, at, input, stride, sums)
-                  : add_ready<S, kW, kX>(rows, at, input, stride, sums);
+  if constexpr (S::kRests) {
+    switch (S::part_of(groups)) {
+      case Part::kStep:
+        return add_ready<S, kW, kX>(rows, at, input, stride, sums);
+      case Part::kHalf:
+        return add_ready<S, kW, kX, S::vectors_of(Part::kHalf)>(rows, at, input, stride, sums);
+      case Part::kQuarter:
+        return add_ready<S, kW, kX, S::vectors_of(Part::kQuarter)>(rows, at, input, stride, sums);
+    }
+  }
 }
 
-// Inputs, each of which does best alone.
-constexpr int kFewInputs = 1;
+// Inputs for which a row is unpacked in registers, all at once.
+constexpr int kFewInputs = 4, kTogether = 4;
 // Rows and inputs of a block that is made of them.
 constexpr int kReadyRows = 3, kReadyInputs = 4;
 
 // What formats have alike once they are unpacked.
 template <Blocks kBlocks>
-using ReadyStep = Step<BlockTraits<kBlocks>::kTwo ? Blocks::kQ4_1 : Blocks::kQ4_0>;
+using ReadyStep = Step<BlockTraits<kBlocks>::kTwo    ? Blocks::kQ4_1
+                       : BlockTraits<kBlocks>::kLong ? Blocks::kQ6_K
+                                                     : Blocks::kQ4_0>;
 
 }  // namespace exn::cpu::EXN_ISA

@@ -14,11 +14,8 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-// From where a row is read for a single input to what it prefetches, wherever weights lie: from a
-// cache they come as fast with it.
-constexpr int kBlocksAhead = 4 << 10;
-// Steps of some inputs that stay in L1.
-constexpr int64_t kPartSteps = 8;
+// Elements of some inputs that stay in L1.
+constexpr int64_t kPartElements = 2048;
 // Bytes of rows that were unpacked, beside those.
 constexpr int64_t kNearPanel = 16 << 10;
 
@@ -28,53 +25,54 @@ struct Steps {
   int rest;
 };
 
-// Adds the products of kW rows with an input to their sums.
-template <Blocks kBlocks, int kW>
+// Adds the products of kW rows with kX inputs to their sums.
+template <class S, int kW, int kX>
 EXN_SIMD void add_steps(const uint8_t* const* weight, const Steps& steps, const char* input,
-                        f32v (&sums)[kW]) {
-  using S = Step<kBlocks>;
+                        int64_t stride, f32v (&sums)[kW * kX]) {
   const uint8_t* rows[kW];
   for (int w = 0; w < kW; ++w) rows[w] = weight[w];
   int64_t at = 0;
   for (const int64_t end = steps.whole * S::kBytes; at < end; at += S::kBytes) {
-    if constexpr (kW > 1) {
-      for (int w = 0; w < kW; ++w)
-        prefetch_lines<(S::kBytes + 63) / 64>(rows[w] + at + kBlocksAhead);
-      in_order();
-    }
-    add_step<kBlocks, kW>(rows, at, input, sums);
+    add_step<S, kW, kX>(rows, at, input, stride, sums);
     input += S::kInputBytes;
   }
-  if constexpr (!S::kLong) {
-    if (steps.rest > 0) add_rest<kBlocks, kW>(rows, at, steps.rest, input, sums);
+  if constexpr (S::kRests) {
+    if (steps.rest > 0) add_rest<S, kW, kX>(rows, at, steps.rest, input, stride, sums);
   }
 }
 
-// Runs that are read side by side for a single input.
+// Runs that are read side by side for few inputs.
 constexpr int kRuns = kLanes == 16 ? 4 : 2;
 
-template <Blocks kBlocks, int kW>
-EXN_SIMD void rows_by_one(const uint8_t* const* rows, const Steps& steps, const char* input,
-                          float* out) {
-  f32v sums[kW];
+// out[x * kW + w] = <row w, input x>.
+template <class S, int kW, int kX>
+EXN_SIMD void rows_by_few(const uint8_t* const* rows, const Steps& steps, const char* input,
+                          int64_t stride, float* out) {
+  f32v sums[kW * kX];
+#pragma GCC unroll 16
   for (f32v& sum : sums) sum = zero();
-  add_steps<kBlocks, kW>(rows, steps, input, sums);
+  add_steps<S, kW, kX>(rows, steps, input, stride, sums);
   fold_vectors(sums, out);
 }
 
-template <Blocks kBlocks>
-__attribute__((noinline)) void single_input(const WeightRows<uint8_t>& weight, const char* input,
-                                            const Steps& steps, float* out) {
+template <class S, int kX>
+__attribute__((noinline)) void few_inputs(const WeightRows<uint8_t>& weight, const char* input,
+                                          int64_t stride, const Steps& steps, float* out,
+                                          int64_t out_stride) {
   const int64_t each = weight.count / kRuns;
   for (int64_t w = 0; w < each; ++w) {
     const uint8_t* rows[kRuns];
     for (int i = 0; i < kRuns; ++i) rows[i] = weight.at[i * each + w];
-    float sums[kRuns];
-    rows_by_one<kBlocks, kRuns>(rows, steps, input, sums);
-    for (int i = 0; i < kRuns; ++i) out[i * each + w] = sums[i];
+    float sums[kRuns * kX];
+    rows_by_few<S, kRuns, kX>(rows, steps, input, stride, sums);
+    for (int x = 0; x < kX; ++x) {
+      for (int i = 0; i < kRuns; ++i) out[x * out_stride + i * each + w] = sums[x * kRuns + i];
+    }
   }
   for (int64_t w = kRuns * each; w < weight.count; ++w) {
-    rows_by_one<kBlocks, 1>(weight.at + w, steps, input, out + w);
+    float sums[kX];
+    rows_by_few<S, 1, kX>(weight.at + w, steps, input, stride, sums);
+    for (int x = 0; x < kX; ++x) out[x * out_stride + w] = sums[x];
   }
 }
 
@@ -150,40 +148,40 @@ __attribute__((noinline)) void ready_products(const Ready& ready, const Waiting&
   }
 }
 
-template <class S, int kX = kReadyInputs, class... Rest>
-EXN_SIMD void up_to(int64_t inputs, const Rest&... rest) {
-  if constexpr (kX > 1) {
-    if (inputs < kX) {
-      up_to<S, kX - 1>(inputs, rest...);
+// Calls f(integral_constant inputs), of which there are up to kMost.
+template <int kMost, class F>
+EXN_SIMD void up_to(int64_t inputs, F&& f) {
+  if constexpr (kMost > 1) {
+    if (inputs < kMost) {
+      up_to<kMost - 1>(inputs, f);
       return;
     }
   }
-  ready_products<S, kX>(rest...);
+  f(std::integral_constant<int, kMost>());
 }
 
 // Steps of a panel, from `begin` on, as they are unpacked.
-template <Blocks kBlocks>
+template <class S>
 __attribute__((noinline)) void make_panel(const uint8_t* const* weight, int64_t count,
                                           int64_t begin, const Steps& steps, int64_t pitch,
                                           char* to) {
-  using S = Step<kBlocks>;
   const int64_t first = begin * S::kBytes, end = first + steps.whole * S::kBytes;
   for (int64_t w = 0; w < count; ++w, to += pitch) {
     char* made = to;
     for (int64_t at = first; at < end; at += S::kBytes, made += S::kReadyBytes) {
-      make_step_ready<kBlocks>(weight[w] + at, made);
+      make_step_ready<S>(weight[w] + at, made);
     }
-    if constexpr (!S::kLong) {
-      if (steps.rest > 0) make_rest_ready<kBlocks>(weight[w], end, steps.rest, made);
+    if constexpr (S::kRests) {
+      if (steps.rest > 0) make_rest_ready<S>(weight[w], end, steps.rest, made);
     }
   }
 }
 
-template <Blocks kBlocks>
+template <class S>
 void several_inputs(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs,
                     const Steps& all, float* out, int64_t out_stride, ProductScratch& scratch) {
-  using S = Step<kBlocks>;
   constexpr int kW = kReadyRows;
+  constexpr int64_t kPartSteps = kPartElements / S::kElements;
   constexpr int64_t kBytes = int64_t{sizeof scratch.at}, kSum = kLanes * int64_t{sizeof(float)};
   static_assert(kW * (kPartSteps * S::kReadyBytes + kRowBlock * kSum) <= kBytes);
   const int64_t steps = all.whole + (all.rest > 0 ? 1 : 0);
@@ -203,7 +201,7 @@ void several_inputs(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t
       const bool last = part + 1 == parts;
       const int rest = last ? all.rest : 0;
       const Steps here = {end - begin - (rest > 0 ? 1 : 0), rest};
-      make_panel<kBlocks>(weight.at + w, count, begin, here, pitch, made);
+      make_panel<S>(weight.at + w, count, begin, here, pitch, made);
       // Next come the other columns of these rows, or the first ones of the next panel.
       const int64_t left = weight.count + weight.reach - w - count;
       const uint8_t* const* const next = weight.at + w + (last ? count : 0);
@@ -212,31 +210,35 @@ void several_inputs(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t
       const int64_t bytes = (steps * (next_part + 1) / parts - next_begin) * S::kBytes;
       for (int64_t g = 0; g < groups; ++g) {
         const int64_t x = inputs * g / groups, next_x = inputs * (g + 1) / groups;
-        const Ready ready = {made, pitch, count, here, part == 0, last};
+        const Steps taken = {here.whole, rest > 0 ? S::taken_as(all.whole, rest) : 0};
+        const Ready ready = {made, pitch, count, taken, part == 0, last};
         const Waiting sums = {waiting + x * kW * kLanes, inputs * kW * kLanes};
         const int64_t from = next_begin * S::kBytes;
         const Coming coming = {next, next_count, from + bytes * g / groups,
                                from + bytes * (g + 1) / groups};
-        up_to<ReadyStep<kBlocks>>(next_x - x, ready, sums,
-                                  in.rounded + x * in.rounded_stride + begin * S::kInputBytes,
-                                  in.rounded_stride, coming, out + x * out_stride + w, out_stride);
+        up_to<kReadyInputs>(next_x - x, [&](auto n) EXN_FLAT {
+          ready_products<ReadyStep<S::kBlocks>, decltype(n)::value>(
+              ready, sums, in.rounded + x * in.rounded_stride + begin * S::kInputBytes,
+              in.rounded_stride, coming, out + x * out_stride + w, out_stride);
+        });
       }
     }
   }
 }
 
-template <Blocks kBlocks>
+template <class S>
 void products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs, int64_t dim,
               float* out, int64_t out_stride, ProductScratch& scratch) {
-  using S = Step<kBlocks>;
   const Steps steps = {dim / S::kElements, static_cast<int>(dim % S::kElements) / 32};
   if (inputs > kFewInputs) {
-    several_inputs<kBlocks>(weight, in, inputs, steps, out, out_stride, scratch);
-  } else {
-    for (int64_t x = 0; x < inputs; ++x) {
-      single_input<kBlocks>(weight, in.rounded + x * in.rounded_stride, steps,
-                            out + x * out_stride);
-    }
+    several_inputs<S>(weight, in, inputs, steps, out, out_stride, scratch);
+    return;
+  }
+  for (int64_t x = 0; x < inputs; x += kTogether) {
+    up_to<kTogether>(inputs - x, [&](auto n) EXN_FLAT {
+      few_inputs<S, decltype(n)::value>(weight, in.rounded + x * in.rounded_stride,
+                                        in.rounded_stride, steps, out + x * out_stride, out_stride);
+    });
   }
 }
 
@@ -294,7 +296,7 @@ void round_input(const Matrix& weight, const float* x, char* to) {
   with_blocks(weight.blocks, [&](auto b) EXN_FLAT {
     constexpr Blocks kBlocks = decltype(b)::value;
     std::memset(to, 0, static_cast<size_t>(input_bytes<kBlocks>(weight.cols)));
-    put_input<kBlocks>(x, weight.cols / 32, to);
+    put_input<Step<kBlocks>>(x, weight.cols / 32, to);
   });
 }
 
@@ -315,7 +317,8 @@ void row_products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t i
                   float* out, int64_t out_stride, ProductScratch& scratch) {
   if (inputs == 0) return;
   with_blocks(in.blocks, [&](auto b) EXN_FLAT {
-    products<decltype(b)::value>(weight, in, inputs, dim, out, out_stride, scratch);
+    constexpr Blocks kBlocks = decltype(b)::value;
+    products<Step<kBlocks>>(weight, in, inputs, dim, out, out_stride, scratch);
   });
 }
 

@@ -12,9 +12,14 @@
 
 namespace exn::cpu::EXN_ISA {
 
+// From where a row is read for few inputs to what it prefetches, wherever weights lie: from a cache
+// they come as fast with it.
+constexpr int kBlocksAhead = 4 << 10;
+
 // What is known of blocks when they are compiled.
-template <Blocks kBlocks>
+template <Blocks kFormat>
 struct BlockTraits {
+  static constexpr Blocks kBlocks = kFormat;
   static constexpr int kElements = shape_of(kBlocks).elements, kBytes = shape_of(kBlocks).bytes;
   static constexpr bool kLong = kElements == 256;
   static constexpr bool kFive =

@@ -10,7 +10,7 @@
 
 namespace exn::cpu::EXN_ISA {
 
-template <Blocks kBlocks>
+template <Blocks kBlocks, bool kPacked = false>
 struct Step : BlockTraits<kBlocks> {
   using Traits = BlockTraits<kBlocks>;
   using Traits::kFive;
@@ -19,6 +19,8 @@ struct Step : BlockTraits<kBlocks> {
   using Traits::kTwo;
   static constexpr int kBlockBytes = Traits::kBytes;
   static constexpr int kElements = 256;
+  static constexpr bool kRests = !kLong;  // whether rows may end within a step
+  static constexpr int taken_as(int64_t, int groups) { return groups; }
   static constexpr int kBytes = kElements / Traits::kElements * kBlockBytes;
   static constexpr int kScales = kBlocks == Blocks::kQ6_K ? 16 : 8;
   // An input's step: words in their order, and side by side, scales, and the sums of elements if
@@ -202,10 +204,9 @@ static EXN_SIMD f32v add_ints(i32v ints, const float* scales, const float* with,
 }
 
 // Adds an input's products with `groups` times 32 elements of a step of kW rows to their sums.
-template <Blocks kBlocks, int kW, bool kWhole>
+template <class S, int kW, bool kWhole>
 static EXN_SIMD void add_groups(const uint8_t* const* weight, int64_t at, int some,
                                 const char* input, f32v* sums) {
-  using S = Step<kBlocks>;
   constexpr int kGroups = 4 > S::kUnit ? 4 : S::kUnit;
   const int groups = kWhole ? 8 : some;
   const auto* const with = reinterpret_cast<const float*>(input + S::kScalesAt);
@@ -249,30 +250,36 @@ static EXN_SIMD void add_groups(const uint8_t* const* weight, int64_t at, int so
   }
 }
 
-template <Blocks kBlocks, int kW>
-static EXN_SIMD void add_step(const uint8_t* const* rows, int64_t at, const char* input,
+template <class S, int kW, int kX>
+static EXN_SIMD void add_step(const uint8_t* const* rows, int64_t at, const char* input, int64_t,
                               f32v* sums) {
-  add_groups<kBlocks, kW, true>(rows, at, 8, input, sums);
+  static_assert(kX == 1);
+  if constexpr (kW > 1) {
+    for (int w = 0; w < kW; ++w) prefetch_lines<(S::kBytes + 63) / 64>(rows[w] + at + kBlocksAhead);
+    in_order();
+  }
+  add_groups<S, kW, true>(rows, at, 8, input, sums);
 }
-template <Blocks kBlocks, int kW>
+template <class S, int kW, int kX>
 static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups, const char* input,
-                              f32v* sums) {
-  add_groups<kBlocks, kW, false>(rows, at, groups, input, sums);
+                              int64_t, f32v* sums) {
+  static_assert(kX == 1);
+  add_groups<S, kW, false>(rows, at, groups, input, sums);
 }
 
-template <Blocks kBlocks>
+template <class S>
 static EXN_SIMD void make_step_ready(const uint8_t* p, char* to) {
-  Step<kBlocks>::template make_ready<true>(p, 8, to);
+  S::template make_ready<true>(p, 8, to);
 }
-template <Blocks kBlocks>
+template <class S>
 static EXN_SIMD void make_rest_ready(const uint8_t* row, int64_t at, int groups, char* to) {
-  Step<kBlocks>::template make_ready<false>(row + at, groups, to);
+  S::template make_ready<false>(row + at, groups, to);
 }
 
 // `count` times 32 elements of an input into its steps, which hold zeros.
-template <Blocks kBlocks>
+template <class S>
 static EXN_SIMD void put_input(const float* x, int64_t count, char* input) {
-  for (int64_t n = 0; n < count; ++n) Step<kBlocks>::put(Rounded(x + n * 32), n, input);
+  for (int64_t n = 0; n < count; ++n) S::put(Rounded(x + n * 32), n, input);
 }
 
 // Adds the products of kX inputs with kW rows that were unpacked to their sums.
@@ -329,8 +336,8 @@ static EXN_SIMD void add_ready(const char* const* rows, int64_t at, const char* 
   add_ready_rest<S, kW, kX>(rows, at, 8, input, stride, sums);
 }
 
-// Inputs, each of which does best alone.
-constexpr int kFewInputs = 2;
+// Inputs for each of which a row is unpacked in registers.
+constexpr int kFewInputs = 2, kTogether = 1;
 // Rows and inputs of a block that is made of them.
 constexpr int kReadyRows = 2, kReadyInputs = 4;
 

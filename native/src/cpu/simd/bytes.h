@@ -13,6 +13,10 @@ static EXN_SIMD bytes_v load_bytes(const void* p) { return _mm512_loadu_si512(p)
 static EXN_SIMD bytes_v load_bytes_n(const void* p, int64_t n) {
   return _mm512_maskz_loadu_epi8(n <= 0 ? 0 : n < 64 ? (uint64_t{1} << n) - 1 : ~uint64_t{0}, p);
 }
+// The same but for the first n, which are 0 and not touched.
+static EXN_SIMD bytes_v load_bytes_from(const void* p, int64_t n) {
+  return _mm512_maskz_loadu_epi8(n <= 0 ? ~uint64_t{0} : n < 64 ? ~uint64_t{0} << n : 0, p);
+}
 // 32 bytes twice.
 static EXN_SIMD bytes_v load_bytes_twice(const void* p) {
   return _mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
@@ -85,6 +89,16 @@ static EXN_SIMD bytes_v lower_eights(bytes_v a, bytes_v b) { return _mm512_unpac
 static EXN_SIMD bytes_v upper_eights(bytes_v a, bytes_v b) { return _mm512_unpackhi_epi64(a, b); }
 static EXN_SIMD bytes_v lower_fours(bytes_v a, bytes_v b) { return _mm512_unpacklo_epi32(a, b); }
 static EXN_SIMD bytes_v upper_fours(bytes_v a, bytes_v b) { return _mm512_unpackhi_epi32(a, b); }
+// In each quarter: two of a and two of b, those with even numbers or the others.
+static EXN_SIMD bytes_v even_fours(bytes_v a, bytes_v b) {
+  const f32v fours = _mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0x88);
+  return _mm512_castps_si512(fours);
+}
+static EXN_SIMD bytes_v odd_fours(bytes_v a, bytes_v b) {
+  const f32v fours = _mm512_shuffle_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), 0xdd);
+  return _mm512_castps_si512(fours);
+}
+static EXN_SIMD f32v even_lanes(f32v a, f32v b) { return _mm512_shuffle_ps(a, b, 0x88); }
 // Quarters 0 and 2 of a and of b; quarters 1 and 3.
 static EXN_SIMD bytes_v even_sixteens(bytes_v a, bytes_v b) {
   return _mm512_shuffle_i32x4(a, b, 0x88);
@@ -101,6 +115,7 @@ static EXN_SIMD bytes_v pick_bits(bytes_v from, bytes_v a) {
 static EXN_SIMD bytes_v dot_bytes(bytes_v sums, bytes_v u, bytes_v s) {
   return _mm512_dpbusd_epi32(sums, u, s);
 }
+static EXN_SIMD bytes_v add_ints(bytes_v a, bytes_v b) { return _mm512_add_epi32(a, b); }
 static EXN_SIMD bytes_v times_256(bytes_v sums) { return _mm512_slli_epi32(sums, 8); }
 // The same, and the first eight bits of each lane of `last` as the last ones.
 static EXN_SIMD bytes_v times_256(bytes_v sums, bytes_v last) {
@@ -118,5 +133,8 @@ static EXN_SIMD f32v signed_bytes_to_floats(const void* p) {
   return to_floats(_mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
 }
 static EXN_SIMD f32v pick_lanes(bytes_v order, f32v a) { return _mm512_permutexvar_ps(order, a); }
+static EXN_SIMD f32v pick_lanes(bytes_v order, f32v a, f32v b) {
+  return _mm512_permutex2var_ps(a, order, b);
+}
 
 }  // namespace exn::cpu::EXN_ISA
