@@ -45,12 +45,14 @@ enum {
   EXN_BLOCKS_Q8_0 = 8,
   EXN_BLOCKS_Q4_K = 12,
   EXN_BLOCKS_Q5_K = 13,
-  EXN_BLOCKS_Q6_K = 14
+  EXN_BLOCKS_Q6_K = 14,
+  EXN_BLOCKS_PACKED =
+      256 /**< added to one of these: rows that exn_pack_build (pack.h) rearranged */
 };
 
 /**
- * Bytes of a row of `columns` elements as blocks. EXN_INVALID_ARGUMENT, and nothing written: an
- * unknown tag (EXN_BLOCKS_NONE too, which has no blocks), columns that are negative, too many, or
+ * Bytes of a row of `columns` elements as blocks, packed or not. EXN_INVALID_ARGUMENT, and nothing
+ * written: an unknown tag (EXN_BLOCKS_NONE too, which has no blocks), columns that are negative, too many, or
  * no multiple of a block's elements, `bytes` null. Thread-safe.
  */
 EXN_API exn_status exn_blocks_row_bytes(int32_t blocks, int64_t columns, int64_t* bytes);

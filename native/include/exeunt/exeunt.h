@@ -27,6 +27,7 @@
 #include <exeunt/rope.h>
 #include <exeunt/row_compaction.h>
 #include <exeunt/row_stats.h>
+#include <exeunt/pack.h>
 #include <exeunt/screen.h>
 #include <exeunt/select.h>
 #include <exeunt/stablemax.h>

@@ -6,7 +6,8 @@
 extern "C" exn_status exn_blocks_row_bytes(int32_t blocks, int64_t columns, int64_t* bytes) {
   constexpr const char* kName = "exn_blocks_row_bytes";
   exn::Blocks known;
-  if (!exn::blocks_of(blocks, &known)) {
+  const bool packed = blocks > EXN_BLOCKS_PACKED;  // has as many bytes
+  if (!exn::blocks_of(packed ? blocks - EXN_BLOCKS_PACKED : blocks, &known)) {
     return exn::fail(EXN_INVALID_ARGUMENT, "%s: blocks is %d, expected %s", kName, blocks,
                      exn::kBlockTags);
   }

@@ -5,6 +5,8 @@
 #include <cstdarg>
 #include <cstdio>
 
+#include "cpu/backend.h"
+
 namespace exn {
 namespace {
 
@@ -57,7 +59,7 @@ int64_t stride_of(const DLTensor* t, int32_t axis) {
 
 bool blocks_of(int32_t tag, Blocks* blocks) {
   *blocks = static_cast<Blocks>(tag);
-  if (shape_of(*blocks).elements > 0) return true;
+  if (!is_packed(*blocks) && shape_of(*blocks).elements > 0) return true;
   *blocks = Blocks::kNone;
   return false;
 }
@@ -305,6 +307,29 @@ Blocks Check::format(const char* name, int32_t tag) {
   return known;
 }
 
+Blocks Check::format_or_packed(const char* name, int32_t tag) {
+  if (tag < EXN_BLOCKS_PACKED) return format(name, tag);
+  Blocks known = Blocks::kNone;
+  if (!blocks_of(tag - EXN_BLOCKS_PACKED, &known)) {
+    fail_argument("%s is %d, expected one of EXN_BLOCKS_*: 0, %s, or with EXN_BLOCKS_PACKED", name,
+                  tag, kBlockTags);
+    return known;
+  }
+  return packed(known);
+}
+
+void Check::packed_here(const char* name, Blocks blocks) {
+  if (!ok() || !is_packed(blocks)) return;
+  const auto tag = static_cast<int32_t>(blocks);
+  if (device_type() != kDLCPU) {
+    status_ = fail(EXN_UNSUPPORTED, "%s: %s is %d, packed for the CPU, but its weights are on cuda",
+                   op_, name, tag);
+  } else if (!cpu::reads_packed()) {
+    status_ = fail(EXN_UNSUPPORTED, "%s: %s is %d, packed for vnni, avx512 or amx, this runs %s",
+                   op_, name, tag, cpu::isa());
+  }
+}
+
 void Check::row_of_blocks(const char* name, int64_t bytes, const char* blocks_name, Blocks blocks,
                           const char* because, int64_t columns) {
   const BlockShape block = shape_of(blocks);
@@ -321,13 +346,14 @@ void Check::row_of_blocks(const char* name, int64_t bytes, const char* blocks_na
 
 Matrix Check::weights(const char* name, const DLTensor* t, const char* blocks_name, int32_t blocks,
                       const char* because, int64_t columns, Need need) {
-  const Blocks known = format(blocks_name, blocks);
+  const Blocks known = format_or_packed(blocks_name, blocks);
   Matrix m = matrix(name, t, known == Blocks::kNone ? kFloats : kU8Only, Role::kIn, need);
   if (t == nullptr || !ok()) return m;
   if (known == Blocks::kNone) {
     same(name, "columns", m.cols, because, columns);
     return m;
   }
+  packed_here(blocks_name, known);
   row_of_blocks(name, m.cols, blocks_name, known, because, columns);
   m.blocks = known;
   m.cols = columns;
@@ -337,7 +363,7 @@ Matrix Check::weights(const char* name, const DLTensor* t, const char* blocks_na
 Matrix Check::compact_weights(const char* name, const DLTensor* t,
                               std::initializer_list<int64_t> shape, const char* blocks_name,
                               int32_t blocks, const char* because, int64_t columns, Need need) {
-  const Blocks known = format(blocks_name, blocks);
+  const Blocks known = format_or_packed(blocks_name, blocks);
   const auto rank = static_cast<int32_t>(shape.size()) + 1;
   const Vector v =
       flat(name, t, {rank, rank}, known == Blocks::kNone ? kFloats : kU8Only, Role::kIn, need);
@@ -349,6 +375,7 @@ Matrix Check::compact_weights(const char* name, const DLTensor* t,
   if (known == Blocks::kNone) {
     size(name, t, axis, columns);
   } else {
+    packed_here(blocks_name, known);
     row_of_blocks(name, last, blocks_name, known, because, columns);
   }
   m.data = v.data;

@@ -161,8 +161,11 @@ class Check {
   Matrix compact_weights(const char* name, const DLTensor* t, std::initializer_list<int64_t> shape,
                          const char* blocks_name, int32_t blocks, const char* because,
                          int64_t columns, Need need = Need::kRequired);
-  // What blocks a field's tag stands for.
+  // What blocks a field's tag stands for; and where it may be that of rows that were packed, which
+  // this backend and instruction set must then read.
   Blocks format(const char* name, int32_t tag);
+  Blocks format_or_packed(const char* name, int32_t tag);
+  void packed_here(const char* name, Blocks blocks);
   // Rank 1, compact.
   EXN_INLINE Vector vector(const char* name, const DLTensor* t, DTypes allowed, Role role,
                            Need need = Need::kRequired) {

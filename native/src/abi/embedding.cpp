@@ -12,6 +12,7 @@ void check_args(const exn_embedding_params& p, Check& check, EmbeddingArgs* a) {
   a->out = check.matrix("out", p.out, kFloats, Role::kOut);
   check.same("out", "rows", a->out.rows, "ids", ids.size);
   check.at_least("D (columns of out)", a->out.cols, 1);
+  check.format("table_blocks", p.table_blocks);  // packed ones are not unpacked row by row
   a->table = check.weights("table", p.table, "table_blocks", p.table_blocks, "out", a->out.cols);
   check.at_least("V (rows of table)", a->table.rows, 1);
   check.finite("scale", p.scale);

@@ -14,7 +14,7 @@ namespace {
 
 void check_hidden(const exn_gate_params& p, Check& check, GateArgs* a) {
   const int64_t dim = a->features.cols;
-  check.format("hidden_blocks", p.hidden_blocks);
+  check.format_or_packed("hidden_blocks", p.hidden_blocks);
   if (p.kind == EXN_GATE_LINEAR) {
     check.absent("hidden_weight", p.hidden_weight, "kind is EXN_GATE_LINEAR (0)");
     check.absent("hidden_bias", p.hidden_bias, "kind is EXN_GATE_LINEAR (0)");

@@ -48,6 +48,17 @@ enum class Blocks : int32_t {
   kQ6_K = EXN_BLOCKS_Q6_K
 };
 
+// Whether exn_pack_build rearranged them, and what they were before.
+EXN_INLINE constexpr bool is_packed(Blocks blocks) {
+  return (static_cast<int32_t>(blocks) & EXN_BLOCKS_PACKED) != 0;
+}
+EXN_INLINE constexpr Blocks format_of(Blocks blocks) {
+  return static_cast<Blocks>(static_cast<int32_t>(blocks) & ~EXN_BLOCKS_PACKED);
+}
+EXN_INLINE constexpr Blocks packed(Blocks blocks) {
+  return static_cast<Blocks>(static_cast<int32_t>(blocks) | EXN_BLOCKS_PACKED);
+}
+
 // Of one block.
 struct BlockShape {
   int32_t elements;
@@ -56,7 +67,7 @@ struct BlockShape {
 
 // {0, 0}: none has such a tag.
 EXN_INLINE constexpr BlockShape shape_of(Blocks blocks) {
-  switch (blocks) {
+  switch (format_of(blocks)) {
     case Blocks::kNone:
       break;
     case Blocks::kQ4_0:

@@ -237,6 +237,18 @@ exn_status build_screen(const ScreenArgs& args) {
   return table == nullptr ? EXN_UNSUPPORTED : make_screen(args, *table);
 }
 
+bool reads_packed() {
+  const Kernels* table = chosen().load(std::memory_order_acquire);
+  return table != nullptr && table->packs;
+}
+
+exn_status pack_rows(const Matrix& weight, char* to) {
+  const Kernels* table = in_use();
+  if (table == nullptr) return EXN_UNSUPPORTED;
+  table->pack_rows(weight, to);
+  return EXN_OK;
+}
+
 exn_status read_probe(const void* data, int64_t bytes, int32_t way, uint64_t* checksum) {
   const Kernels* table = in_use();
   if (table == nullptr) return EXN_UNSUPPORTED;

@@ -30,6 +30,12 @@ exn_status use_threads(int32_t count);
 // are finite, it sees for itself.
 exn_status build_screen(const ScreenArgs& args);
 
+// Whether the instruction set in use wants rows of blocks rearranged, and reads them so.
+bool reads_packed();
+// Rows of blocks, of checked arguments, as the instruction set in use reads them fastest, one behind
+// the other.
+exn_status pack_rows(const Matrix& weight, char* to);
+
 exn_status read_probe(const void* data, int64_t bytes, int32_t way, uint64_t* checksum);
 exn_status copy_probe(void* to, const void* from, int64_t bytes, int32_t way);
 exn_status fma_probe(uint64_t multiply_adds, uint64_t* done);

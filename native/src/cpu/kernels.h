@@ -15,6 +15,8 @@ struct Kernels {
   uint64_t (*read_probe)(const void* data, int64_t bytes, int32_t way);
   void (*copy_probe)(void* to, const void* from, int64_t bytes, int32_t way);
   uint64_t (*fma_probe)(uint64_t multiply_adds);
+  bool packs;  // whether pack_rows rearranges them
+  void (*pack_rows)(const Matrix& weight, char* to);
 };
 
 }  // namespace exn::cpu

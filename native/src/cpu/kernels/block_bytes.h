@@ -580,7 +580,7 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
   constexpr bool kApart = kX * kW <= 2;
   bytes_v ints[kX * kW], lower[kX * kW];
   const auto add_half = [&](bytes_v* to, int i, int half, const bytes_v(&q)[kW]) EXN_FLAT {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int x = 0; x < kX; ++x) {
       bytes_v p = load_bytes(input + x * stride + half + 64 * i);
       if constexpr (kW > 1) keep_loaded(p);
@@ -598,7 +598,7 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
       if (lower_half) add_half(kApart ? lower : ints, i, S::kLower, q);
     }
   };
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int x = 0; x < kX; ++x) {
 #pragma GCC unroll 4
     for (int w = 0; w < kW; ++w) {
@@ -607,7 +607,7 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
     }
   }
   add_halves(true, kApart);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int x = 0; x < kX; ++x) {
     const char* const left = input + x * stride + S::kLeft;
 #pragma GCC unroll 4
@@ -621,7 +621,7 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
     if constexpr (kX > 1) in_order();  // loads quants again, as there are no registers for all
     add_halves(false, true);
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int x = 0; x < kX; ++x) {
     const char* const from = input + x * stride;
     const f32v with = load(reinterpret_cast<const float*>(from + S::kScales));
@@ -645,7 +645,7 @@ static EXN_SIMD void add_blocks(const uint8_t* const* rows, int64_t at, int64_t 
 #pragma GCC unroll 4
   for (int w = 0; w < kW; ++w) {
     const uint8_t* const p = rows[w] + at;
-    if constexpr (kW > 1) {
+    if constexpr (kPart == Part::kStep && kThere == There::kAll) {
       prefetch_lines<(S::kBytes + 63) / 64>(p + kBlocksAhead);
       in_order();
     }
@@ -711,10 +711,10 @@ static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups
 #pragma GCC unroll 4
   for (int w = 0; w < kW; ++w) {
     f32v own[kX];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int x = 0; x < kX; ++x) own[x] = sums[x * kW + w];
     add_rest<typename S::Plain, kX>(rows[w], at, groups, input, stride, own);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int x = 0; x < kX; ++x) sums[x * kW + w] = own[x];
   }
 }
@@ -787,7 +787,7 @@ static EXN_SIMD void add_ready_rest(const char* const* rows, int64_t at, int gro
 }
 
 // Inputs for which a row is unpacked in registers, all at once.
-constexpr int kFewInputs = 4, kTogether = 4;
+constexpr int kFewInputs = 8, kTogether = 8;
 // Rows and inputs of a block that is made of them.
 constexpr int kReadyRows = 3, kReadyInputs = 4;
 

@@ -41,17 +41,33 @@ EXN_SIMD void add_steps(const uint8_t* const* weight, const Steps& steps, const 
   }
 }
 
-// Runs that are read side by side for few inputs.
-constexpr int kRuns = kLanes == 16 ? 4 : 2;
+// Rows that are read side by side for few inputs, each from a run of its own; with more than four
+// inputs the registers hold the sums of one, and two are folded together.
+template <int kX>
+constexpr int kRunsFor = kX > 4 || kLanes < 16 ? 2 : 4;
+template <int kX>
+constexpr int kSideFor = kX > 4 ? 1 : kRunsFor<kX>;
 
-// out[x * kW + w] = <row w, input x>.
-template <class S, int kW, int kX>
+// out[x * kW + w] = <row w, input x>. kSide of the rows go through the steps together: one or all.
+template <class S, int kW, int kSide, int kX>
 EXN_SIMD void rows_by_few(const uint8_t* const* rows, const Steps& steps, const char* input,
                           int64_t stride, float* out) {
   f32v sums[kW * kX];
+  if constexpr (kSide == kW) {
 #pragma GCC unroll 16
-  for (f32v& sum : sums) sum = zero();
-  add_steps<S, kW, kX>(rows, steps, input, stride, sums);
+    for (f32v& sum : sums) sum = zero();
+    add_steps<S, kW, kX>(rows, steps, input, stride, sums);
+  } else {
+#pragma GCC unroll 4
+    for (int w = 0; w < kW; ++w) {
+      f32v own[kX];
+#pragma GCC unroll 8
+      for (f32v& sum : own) sum = zero();
+      add_steps<S, 1, kX>(rows + w, steps, input, stride, own);
+#pragma GCC unroll 8
+      for (int x = 0; x < kX; ++x) sums[x * kW + w] = own[x];
+    }
+  }
   fold_vectors(sums, out);
 }
 
@@ -59,19 +75,20 @@ template <class S, int kX>
 __attribute__((noinline)) void few_inputs(const WeightRows<uint8_t>& weight, const char* input,
                                           int64_t stride, const Steps& steps, float* out,
                                           int64_t out_stride) {
+  constexpr int kRuns = kRunsFor<kX>;
   const int64_t each = weight.count / kRuns;
   for (int64_t w = 0; w < each; ++w) {
     const uint8_t* rows[kRuns];
     for (int i = 0; i < kRuns; ++i) rows[i] = weight.at[i * each + w];
     float sums[kRuns * kX];
-    rows_by_few<S, kRuns, kX>(rows, steps, input, stride, sums);
+    rows_by_few<S, kRuns, kSideFor<kX>, kX>(rows, steps, input, stride, sums);
     for (int x = 0; x < kX; ++x) {
       for (int i = 0; i < kRuns; ++i) out[x * out_stride + i * each + w] = sums[x * kRuns + i];
     }
   }
   for (int64_t w = kRuns * each; w < weight.count; ++w) {
     float sums[kX];
-    rows_by_few<S, 1, kX>(weight.at + w, steps, input, stride, sums);
+    rows_by_few<S, 1, 1, kX>(weight.at + w, steps, input, stride, sums);
     for (int x = 0; x < kX; ++x) out[x * out_stride + w] = sums[x];
   }
 }
@@ -246,7 +263,7 @@ void products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t input
 template <class F>
 EXN_SIMD void with_blocks(Blocks blocks, F&& f) {
   const auto as = [&](auto known) EXN_FLAT { f(known); };
-  switch (blocks) {
+  switch (format_of(blocks)) {
     case Blocks::kNone:
       break;
     case Blocks::kQ4_0:
@@ -318,6 +335,12 @@ void row_products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t i
   if (inputs == 0) return;
   with_blocks(in.blocks, [&](auto b) EXN_FLAT {
     constexpr Blocks kBlocks = decltype(b)::value;
+#if defined(EXN_HAS_BYTE_DOT)
+    if (is_packed(in.blocks)) {
+      products<Step<kBlocks, true>>(weight, in, inputs, dim, out, out_stride, scratch);
+      return;
+    }
+#endif
     products<Step<kBlocks>>(weight, in, inputs, dim, out, out_stride, scratch);
   });
 }

@@ -24,7 +24,23 @@ public enum BlockFormat {
   /** 256 elements in 176 bytes: {@code d s q - dmin t}, q of five bits, s and t of 32 elements. */
   Q5_K(exeunt.EXN_BLOCKS_Q5_K, 256, 176),
   /** 256 elements in 210 bytes: {@code d s (q - 32)}, q of six bits, s of 16 elements. */
-  Q6_K(exeunt.EXN_BLOCKS_Q6_K, 256, 210);
+  Q6_K(exeunt.EXN_BLOCKS_Q6_K, 256, 210),
+  /** Rows of {@link #Q4_0} that a {@link Packed} rearranged. */
+  PACKED_Q4_0(exeunt.EXN_BLOCKS_Q4_0 + exeunt.EXN_BLOCKS_PACKED, 32, 18),
+  /** Rows of {@link #Q4_1} that a {@link Packed} rearranged. */
+  PACKED_Q4_1(exeunt.EXN_BLOCKS_Q4_1 + exeunt.EXN_BLOCKS_PACKED, 32, 20),
+  /** Rows of {@link #Q5_0} that a {@link Packed} rearranged. */
+  PACKED_Q5_0(exeunt.EXN_BLOCKS_Q5_0 + exeunt.EXN_BLOCKS_PACKED, 32, 22),
+  /** Rows of {@link #Q5_1} that a {@link Packed} rearranged. */
+  PACKED_Q5_1(exeunt.EXN_BLOCKS_Q5_1 + exeunt.EXN_BLOCKS_PACKED, 32, 24),
+  /** Rows of {@link #Q8_0} that a {@link Packed} rearranged. */
+  PACKED_Q8_0(exeunt.EXN_BLOCKS_Q8_0 + exeunt.EXN_BLOCKS_PACKED, 32, 34),
+  /** Rows of {@link #Q4_K} that a {@link Packed} rearranged. */
+  PACKED_Q4_K(exeunt.EXN_BLOCKS_Q4_K + exeunt.EXN_BLOCKS_PACKED, 256, 144),
+  /** Rows of {@link #Q5_K} that a {@link Packed} rearranged. */
+  PACKED_Q5_K(exeunt.EXN_BLOCKS_Q5_K + exeunt.EXN_BLOCKS_PACKED, 256, 176),
+  /** Rows of {@link #Q6_K} that a {@link Packed} rearranged. */
+  PACKED_Q6_K(exeunt.EXN_BLOCKS_Q6_K + exeunt.EXN_BLOCKS_PACKED, 256, 210);
 
   private final int tag;
   private final int elements;
@@ -41,8 +57,19 @@ public enum BlockFormat {
     return format == null ? exeunt.EXN_BLOCKS_NONE : format.tag;
   }
 
+  /** The format with such a tag, which the library gave. */
+  static BlockFormat ofTag(int tag) {
+    for (BlockFormat format : values()) {
+      if (format.tag == tag) {
+        return format;
+      }
+    }
+    throw new IllegalStateException("no format has the tag " + tag);
+  }
+
   /**
-   * The number of this format in ggml and in GGUF files, and of {@code EXN_BLOCKS_*}.
+   * The number of this format in ggml and in GGUF files, and of {@code EXN_BLOCKS_*}; of packed rows
+   * that of their format and {@code EXN_BLOCKS_PACKED}.
    *
    * @return the number
    */

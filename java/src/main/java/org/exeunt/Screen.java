@@ -3,11 +3,7 @@ package org.exeunt;
 
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
-import java.nio.file.StandardOpenOption;
 import org.exeunt.jni.exn_screen_info;
 import org.exeunt.jni.exn_screen_params;
 import org.exeunt.jni.global.exeunt;
@@ -65,7 +61,7 @@ public final class Screen implements AutoCloseable {
     int size = Params.offset(exn_screen_info.class, "sizeof");
     long at = Memory.allocate(Device.CPU, size);
     try {
-      call(params.tensor("image", image), block -> exeunt.exn_screen_check(block, at));
+      Image.call(params.tensor("image", image), block -> exeunt.exn_screen_check(block, at));
       ByteBuffer info = Memory.view(at, size);
       vocabulary = info.getLong(of("vocabulary"));
       dim = info.getLong(of("dim"));
@@ -80,28 +76,6 @@ public final class Screen implements AutoCloseable {
 
   private static int of(String field) {
     return Params.offset(exn_screen_info.class, field);
-  }
-
-  /** A call with a params struct of its own. */
-  private interface Call {
-    int run(long params);
-  }
-
-  private static void call(Params params, Call call) {
-    Lifetimes lifetimes = new Lifetimes(params.tensors());
-    StackRoom.require();
-    lifetimes.acquire();
-    try {
-      long block = Memory.allocate(Device.CPU, params.blockBytes());
-      try {
-        params.write(Memory.view(block, params.blockBytes()), block);
-        Status.check(call.run(block));
-      } finally {
-        Memory.free(Device.CPU, block);
-      }
-    } finally {
-      lifetimes.release();
-    }
   }
 
   /**
@@ -122,7 +96,7 @@ public final class Screen implements AutoCloseable {
    * @throws IllegalArgumentException if it is no screen, of another version, or damaged
    */
   public static Screen open(Path file) throws IOException {
-    return map(file, false);
+    return new Screen(null, Image.map(file), false);
   }
 
   /**
@@ -135,24 +109,7 @@ public final class Screen implements AutoCloseable {
    * @throws IllegalArgumentException if it does not begin as a screen, or is not as long as it says
    */
   public static Screen map(Path file) throws IOException {
-    return map(file, true);
-  }
-
-  private static Screen map(Path file, boolean headerOnly) throws IOException {
-    Native.require();
-    requireRegular(file);
-    try (FileChannel channel = FileChannel.open(file, StandardOpenOption.READ)) {
-      long bytes = channel.size();
-      if (bytes > Integer.MAX_VALUE) {
-        throw new IllegalArgumentException(
-            file + " has " + bytes + " bytes, expected at most " + Integer.MAX_VALUE);
-      }
-      if (bytes == 0) {
-        throw new IllegalArgumentException(file + " is empty");
-      }
-      Tensor image = Tensor.of(channel.map(FileChannel.MapMode.READ_ONLY, 0, bytes), bytes);
-      return new Screen(null, image, headerOnly);
-    }
+    return new Screen(null, Image.map(file), true);
   }
 
   /**
@@ -163,27 +120,7 @@ public final class Screen implements AutoCloseable {
    * @throws IllegalStateException if this screen is closed
    */
   public void save(Path file) throws IOException {
-    requireRegular(file);
-    Path target = file.toAbsolutePath();
-    Path part = Files.createTempFile(target.getParent(), target.getFileName() + ".", ".part");
-    try {
-      try (FileChannel channel = FileChannel.open(part, StandardOpenOption.WRITE)) {
-        ByteBuffer bytes = image().byteBuffer();
-        while (bytes.hasRemaining()) {
-          channel.write(bytes);
-        }
-      }
-      Files.move(part, target, StandardCopyOption.REPLACE_EXISTING);
-    } finally {
-      Files.deleteIfExists(part);
-    }
-  }
-
-  /** Folders and devices cannot be mapped, and must not be replaced. */
-  private static void requireRegular(Path file) throws IOException {
-    if (Files.exists(Named.present("file", file)) && !Files.isRegularFile(file)) {
-      throw new IOException("file '" + file + "' is no regular file");
-    }
+    Image.save(image(), file);
   }
 
   /**
@@ -195,10 +132,11 @@ public final class Screen implements AutoCloseable {
    * @throws IllegalStateException if this screen is closed
    */
   public void check(Tensor weight, BlockFormat blocks) {
-    call(new Params(exn_screen_params.class)
-             .tensor("weight", Named.present("weight", weight))
-             .int32("weight_blocks", BlockFormat.tagOf(blocks))
-             .tensor("image", image()),
+    Image.call(
+        new Params(exn_screen_params.class)
+            .tensor("weight", Named.present("weight", weight))
+            .int32("weight_blocks", BlockFormat.tagOf(blocks))
+            .tensor("image", image()),
         block -> exeunt.exn_screen_check(block, 0));
   }
 
@@ -367,12 +305,13 @@ public final class Screen implements AutoCloseable {
     public Screen build() {
       Native.require();
       long[] bytes = new long[1];
-      call(params(), block -> exeunt.exn_screen_size(block, bytes));
+      Image.call(params(), block -> exeunt.exn_screen_size(block, bytes));
       Scope scope = Scope.open();
       boolean done = false;
       try {
         Tensor image = scope.allocate(Device.CPU, DType.U8, bytes[0]);
-        call(params().tensor("states", states).tensor("levels", levels).tensor("image", image),
+        Image.call(
+            params().tensor("states", states).tensor("levels", levels).tensor("image", image),
             exeunt::exn_screen_build);
         Screen made = new Screen(scope, image, true);
         done = true;

@@ -206,6 +206,13 @@ public class exeunt implements InfoMapper, LoadEnabled {
     map.put(new Info("exn_screen_check")
             .javaText(status + "exn_screen_check" + screen
                 + ",\n    @Cast(\"exn_screen_info*\") long info);"));
+    String pack = "(@Cast(\"const exn_pack_params*\") long params";
+    map.put(new Info("exn_pack_size")
+            .javaText(status + "exn_pack_size" + pack + ", @Cast(\"size_t*\") long[] bytes);"));
+    map.put(new Info("exn_pack_build").javaText(status + "exn_pack_build" + pack + ");"));
+    map.put(new Info("exn_pack_check")
+            .javaText(
+                status + "exn_pack_check" + pack + ",\n    @Cast(\"exn_pack_info*\") long info);"));
     map.put(new Info("exn_read_probe")
             .javaText(status
                 + "exn_read_probe(@Cast(\"const void*\") long data, @Cast(\"size_t\") long"
