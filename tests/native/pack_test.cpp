@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packed rows of blocks (pack.h): every op answers with them bit by bit as it does in place, whatever
-// the shape and the batch; images that are damaged, or not for this machine, are refused.
+// Packed rows of blocks (pack.h): ops answer with them bit by bit as they do in place, whatever the
+// shape and the batch; images that are damaged, or not for this machine, are refused.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -135,6 +135,102 @@ TEST(Pack, SameBitsAsInPlace) {
         expect_same_bits(first, {in_place.begin(), in_place.begin() + rows});
       }
     }
+  }
+}
+
+// Runs an op whose params the caller has filled in.
+template <class Params>
+void run(const Params& p, exn_status (*size)(const Params*, size_t*),
+         exn_status (*op)(const Params*, void*, size_t, exn_stream)) {
+  size_t need = 0;
+  ASSERT_EQ(size(&p, &need), EXN_OK) << exn_last_error();
+  const Aligned workspace(need + 64);
+  ASSERT_EQ(op(&p, workspace.at.get(), need, nullptr), EXN_OK) << exn_last_error();
+}
+
+// Rows of an operand, in place or packed.
+struct Operand {
+  Operand(const HostTensor& weight, const Packed* packed, int32_t format)
+      : view(packed != nullptr ? packed->rows() : reinterpret_cast<const char*>(weight.bytes.data()),
+             kBytes, {weight.rows, weight.cols}),
+        blocks(packed != nullptr ? packed->info.blocks : format) {}
+  View view;
+  int32_t blocks;
+};
+
+TEST(Pack, OtherOps) {
+  for (const BlockFormat& format : block_formats()) {
+    SCOPED_TRACE(format.name);
+    const int64_t dim = 768, wide = 512, inputs = 3;
+    const HostTensor up = rows_of(format, wide, dim, "normal");
+    const HostTensor down = rows_of(format, dim, wide, "normal");
+    const HostTensor square = rows_of(format, dim, dim, "normal");
+    const HostTensor two = rows_of(format, 2, dim, "normal");
+    const Packed packed_up(up, format.tag), packed_down(down, format.tag);
+    const Packed packed_square(square, format.tag), packed_two(two, format.tag);
+    const HostTensor input = make_bell(Type::kF32, {inputs, dim}, 7, 0, 1.0f);
+    View x(input.bytes.data(), kFloats, {inputs, dim});
+    std::vector<float> ffn[2], gate[2], largest[2];
+    std::vector<int32_t> argmax[2];
+    for (const int p : {0, 1}) {
+      Operand u(up, p ? &packed_up : nullptr, format.tag);
+      Operand d(down, p ? &packed_down : nullptr, format.tag);
+      Operand s(square, p ? &packed_square : nullptr, format.tag);
+      Operand o(two, p ? &packed_two : nullptr, format.tag);
+      ffn[p].resize(static_cast<size_t>(inputs * dim));
+      View ffn_out(ffn[p].data(), kFloats, {inputs, dim});
+      exn_ffn_params f{};
+      f.struct_size = sizeof f;
+      f.hidden = x.dl();
+      f.up_weight = u.view.dl();
+      f.gate_weight = u.view.dl();
+      f.down_weight = d.view.dl();
+      f.out = ffn_out.dl();
+      f.norm = EXN_NORM_NONE;
+      f.up_blocks = u.blocks;
+      f.gate_blocks = u.blocks;
+      f.down_blocks = d.blocks;
+      run(f, exn_ffn_workspace_size, exn_ffn);
+      gate[p].resize(static_cast<size_t>(inputs));
+      View prob(gate[p].data(), kFloats, {inputs});
+      exn_gate_params g{};
+      g.struct_size = sizeof g;
+      g.features = x.dl();
+      g.hidden_weight = s.view.dl();
+      g.out_weight = o.view.dl();
+      g.prob = prob.dl();
+      g.kind = EXN_GATE_RESIDUAL;
+      g.repeats = 2;
+      g.hidden_blocks = s.blocks;
+      g.out_blocks = o.blocks;
+      run(g, exn_gate_workspace_size, exn_gate);
+      const int32_t listed[] = {501, 3, 77, 4, 500, 1, 2};
+      View list(listed, {kDLInt, 32, 1}, {7});
+      for (DLTensor* shortlist : {static_cast<DLTensor*>(nullptr), list.dl()}) {
+        std::vector<int32_t> best(static_cast<size_t>(inputs));
+        std::vector<float> logit(static_cast<size_t>(inputs));
+        View best_view(best.data(), {kDLInt, 32, 1}, {inputs}), z(logit.data(), kFloats, {inputs});
+        exn_exit_head_params h{};
+        h.struct_size = sizeof h;
+        h.hidden = x.dl();
+        h.weight = u.view.dl();
+        h.weight_blocks = u.blocks;
+        h.translator_weight = s.view.dl();
+        h.translator_blocks = s.blocks;
+        h.shortlist = shortlist;
+        h.norm = EXN_NORM_NONE;
+        h.temperature = 1;
+        h.out.argmax = best_view.dl();
+        h.out.max_logit = z.dl();
+        run(h, exn_exit_head_workspace_size, exn_exit_head);
+        argmax[p].insert(argmax[p].end(), best.begin(), best.end());
+        largest[p].insert(largest[p].end(), logit.begin(), logit.end());
+      }
+    }
+    expect_same_bits(ffn[0], ffn[1]);
+    expect_same_bits(gate[0], gate[1]);
+    expect_same_bits(largest[0], largest[1]);
+    EXPECT_EQ(argmax[0], argmax[1]);
   }
 }
 
