@@ -151,8 +151,9 @@ void run(const Params& p, exn_status (*size)(const Params*, size_t*),
 // Rows of an operand, in place or packed.
 struct Operand {
   Operand(const HostTensor& weight, const Packed* packed, int32_t format)
-      : view(packed != nullptr ? packed->rows() : reinterpret_cast<const char*>(weight.bytes.data()),
-             kBytes, {weight.rows, weight.cols}),
+      : view(
+            packed != nullptr ? packed->rows() : reinterpret_cast<const char*>(weight.bytes.data()),
+            kBytes, {weight.rows, weight.cols}),
         blocks(packed != nullptr ? packed->info.blocks : format) {}
   View view;
   int32_t blocks;

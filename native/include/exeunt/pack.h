@@ -8,7 +8,7 @@
  * every 512 elements first the scales, then the fifth bits, then the halves of bytes, or bytes
  * (without their sign: 128 is added) of Q8_0; of Q6_K the other way round. What is left of a row
  * remains as it was. A row has as many bytes as before, and the same numbers: results have the same
- * bits as in place. Other sets read blocks best as they are, and there an image holds just these.
+ * bits as in place. For other sets an image holds the blocks as they are.
  *
  * The image is one contiguous run of bytes, in memory as in a file: a header of 4096 bytes, then the
  * rows, one behind the other. In memory it begins at a multiple of 64. Ops take the rows like any

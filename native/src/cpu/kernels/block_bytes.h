@@ -696,27 +696,33 @@ static EXN_SIMD void with_rest(int64_t at, int groups, F&& f) {
     }
   }
 }
-// Of one row, and what its sums are to it.
+// Of `count` rows. A call of its own, as there are as many ways through it as formats and parts; so
+// the sums are copies, or they would never be in registers.
 template <class S, int kX>
-static __attribute__((noinline)) void add_rest(const uint8_t* row, int64_t at, int groups,
-                                               const char* input, int64_t stride, f32v* sums) {
+static __attribute__((noinline)) void add_rests(const uint8_t* const* rows, int count, int64_t at,
+                                                int groups, const char* input, int64_t stride,
+                                                f32v* sums) {
   with_rest<S>(at, groups, [&](auto part, auto there, int64_t from, int64_t edge) EXN_FLAT {
-    add_blocks<S, 1, kX, decltype(part)::value, decltype(there)::value>(&row, from, edge, input,
-                                                                        stride, sums);
+    for (int w = 0; w < count; ++w) {
+      f32v own[kX];
+#pragma GCC unroll 8
+      for (int x = 0; x < kX; ++x) own[x] = sums[x * count + w];
+      add_blocks<S, 1, kX, decltype(part)::value, decltype(there)::value>(rows + w, from, edge,
+                                                                          input, stride, own);
+#pragma GCC unroll 8
+      for (int x = 0; x < kX; ++x) sums[x * count + w] = own[x];
+    }
   });
 }
 template <class S, int kW, int kX>
 static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups, const char* input,
                               int64_t stride, f32v* sums) {
-#pragma GCC unroll 4
-  for (int w = 0; w < kW; ++w) {
-    f32v own[kX];
-#pragma GCC unroll 8
-    for (int x = 0; x < kX; ++x) own[x] = sums[x * kW + w];
-    add_rest<typename S::Plain, kX>(rows[w], at, groups, input, stride, own);
-#pragma GCC unroll 8
-    for (int x = 0; x < kX; ++x) sums[x * kW + w] = own[x];
-  }
+  f32v copies[kW * kX];
+#pragma GCC unroll 16
+  for (int i = 0; i < kW * kX; ++i) copies[i] = sums[i];
+  add_rests<typename S::Plain, kX>(rows, kW, at, groups, input, stride, copies);
+#pragma GCC unroll 16
+  for (int i = 0; i < kW * kX; ++i) sums[i] = copies[i];
 }
 
 // The same, unpacked.

@@ -58,7 +58,7 @@ EXN_SIMD void rows_by_few(const uint8_t* const* rows, const Steps& steps, const 
     for (f32v& sum : sums) sum = zero();
     add_steps<S, kW, kX>(rows, steps, input, stride, sums);
   } else {
-#pragma GCC unroll 4
+#pragma GCC unroll 1
     for (int w = 0; w < kW; ++w) {
       f32v own[kX];
 #pragma GCC unroll 8
@@ -247,7 +247,9 @@ template <class S>
 void products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs, int64_t dim,
               float* out, int64_t out_stride, ProductScratch& scratch) {
   const Steps steps = {dim / S::kElements, static_cast<int>(dim % S::kElements) / 32};
-  if (inputs > kFewInputs) {
+  // What short rows end with takes long where it is unpacked in registers.
+  const bool ragged = steps.rest > 0 && steps.whole < 3;
+  if (inputs > (ragged ? 2 : kFewInputs)) {
     several_inputs<S>(weight, in, inputs, steps, out, out_stride, scratch);
     return;
   }
