@@ -4,7 +4,7 @@
 //
 // Each 32 elements of an input are rounded to integers of 16 bits and a power of two, once; all
 // products with the integers of a block are exact, and so are their sums, one or more for each scale.
-// The f32 additions of these, 256 elements after others in the lanes of one vector, are the only ones
+// The f32 additions of these, a step after the other in the lanes of one vector, are the only ones
 // that round: so a row has the same bits in whatever batch, and wherever its weights lie.
 #pragma once
 

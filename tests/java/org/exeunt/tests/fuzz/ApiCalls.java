@@ -34,6 +34,7 @@ import org.bytedeco.javacpp.IntPointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
 import org.exeunt.Backend;
+import org.exeunt.BlockFormat;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.FfnSkipFit;
@@ -42,6 +43,7 @@ import org.exeunt.KvCache;
 import org.exeunt.KvPropagate;
 import org.exeunt.LayerSchedule;
 import org.exeunt.Op;
+import org.exeunt.Packed;
 import org.exeunt.PromptLayer;
 import org.exeunt.Scope;
 import org.exeunt.Screen;
@@ -375,6 +377,8 @@ final class ApiCalls {
       return random.nextInt(3) > 0 ? org.exeunt.Stream.DEFAULT : null;
     } else if (type == PromptLayer.class) {
       return random.nextInt(4) > 0 ? prompt() : null;
+    } else if (type == Packed.class) {
+      return random.nextInt(4) > 0 ? packed() : null;
     } else if (type == Screen.class) {
       return random.nextInt(4) > 0 ? screen() : null;
     } else if (type == Hired.Block.class) {
@@ -456,6 +460,13 @@ final class ApiCalls {
     Tensor k = tensor(DType.F32, 1, kvHeads, tokens + random.nextInt(3), headDim);
     return new PromptLayer(
         tensor(DType.F32, tokens, heads, headDim), KvCache.ofHeadMajor(k, k), 0, tokens);
+  }
+
+  private Packed packed() throws Throwable {
+    long bytes = BlockFormat.Q8_0.rowBytes(32L * (1 + random.nextInt(3)));
+    Packed made = Packed.of(tensor(DType.U8, 1 + random.nextInt(4), bytes), BlockFormat.Q8_0);
+    trial.keep(made);
+    return made;
   }
 
   private Screen screen() throws Throwable {
