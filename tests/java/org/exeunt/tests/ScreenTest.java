@@ -19,8 +19,10 @@ import org.exeunt.Scope;
 import org.exeunt.Screen;
 import org.exeunt.Statistic;
 import org.exeunt.Statistics;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -44,7 +46,7 @@ class ScreenTest {
     for (int i = 0; i < values.length; i++) {
       values[i] = (float) random.nextGaussian();
     }
-    return scope.copyOf(type, values, rows, WIDTH);
+    return scope.allocate(Device.CPU, type, rows, WIDTH).copyFrom(values);
   }
 
   @AfterEach
@@ -91,6 +93,51 @@ class ScreenTest {
     byte[] bytes = new byte[Math.toIntExact(screen.image().byteSize())];
     screen.image().byteBuffer().get(bytes);
     return bytes;
+  }
+
+  private Tensor copyThere(Tensor tensor) {
+    return scope.allocate(Device.defaultDevice(), tensor.dtype(), tensor.shape())
+        .copyFrom(tensor, Stream.DEFAULT);
+  }
+
+  @Test
+  @Tag("kernels")
+  void readsAnImageOnTheDevice() {
+    Device device = Device.defaultDevice();
+    try (Screen screen = builder().build()) {
+      Statistics full = Statistics.allocate(scope, device, 5);
+      Statistics screened = Statistics.allocate(
+          scope, device, 5, Statistic.ARGMAX, Statistic.MAX_LOGIT, Statistic.P1);
+      Tensor certified = scope.allocate(device, DType.U8, 5);
+      Tensor low = scope.allocate(device, DType.F32, 5);
+      Tensor high = scope.allocate(device, DType.F32, 5);
+      ExitHead.Builder head =
+          ExitHead.builder()
+              .hidden(copyThere(tensor(DType.F32, 5)))
+              .weight(copyThere(weight))
+              .out(full);
+      head.runOnce();
+      head.screenImage(copyThere(screen.image()))
+          .screenBudget(VOCABULARY)
+          .certified(certified)
+          .p1Low(low)
+          .p1High(high)
+          .out(screened)
+          .runOnce();
+      assertArrayEquals(full.argmax().toIntArray(), screened.argmax().toIntArray());
+      assertArrayEquals(full.maxLogit().toFloatArray(), screened.maxLogit().toFloatArray());
+      for (int row = 0; row < 5; row++) {
+        assertEquals(1, certified.toIntArray()[row]);
+        float p1 = full.p1().toFloatArray()[row];
+        assertTrue(low.toFloatArray()[row] <= p1 && p1 <= high.toFloatArray()[row]);
+      }
+      if (Setup.cuda()) { // the image must be there, too
+        String message =
+            assertThrows(IllegalArgumentException.class, () -> head.screen(screen).runOnce())
+                .getMessage();
+        assertTrue(message.contains("screen is on cpu"), message);
+      }
+    }
   }
 
   @Test
