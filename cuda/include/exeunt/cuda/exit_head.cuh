@@ -141,6 +141,7 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
     exit_head_blocks_kernel(LinearInput<uint8_t> input, HeadOutput output) {
   EXN_DYN_SMEM(shared);
   __shared__ const uint8_t* rows_of_w[kBlockTile];
+  __shared__ StoredBlockTile<ROWS> own;
   const int64_t first_row = linear_first_row(ROWS);
   const int64_t tile = linear_tile_index();
   if (tile >= output.tiles) return;
@@ -149,7 +150,7 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
 
   float results[kBlockOutputs][ROWS];
   const TileRange range = part_of_block_depth<ROWS>(input, first_row, input.rows, 0);
-  linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, shared, results);
+  linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, own, shared, results);
   const float* const products = share_block_results<ROWS>(results, shared);
   store_states<kBlockTileThreads, kBlockTile, ROWS>(input, output, first_row, tile, products);
 }

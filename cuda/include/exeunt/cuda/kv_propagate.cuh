@@ -450,6 +450,8 @@ __global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propa
   EXN_DYN_SMEM(shared);
   __shared__ const uint8_t* rows_of_w[kBlockTile];
   __shared__ HeadPlace places[kBlockTile];
+  __shared__ BlockBounds bounds;
+  __shared__ BlockStage form;
   __shared__ typename Rows::Shared owed;
   const int64_t tile = linear_tile_index();
   if (tile >= task.layer_count * task.tiles) return;
@@ -467,8 +469,6 @@ __global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propa
   const int64_t outputs_of_kind = outputs_of_heads(task);
   const int64_t first =
       kind * outputs_of_kind + (tile_of_layer - kind * tiles_of_kind) * kBlockTile;
-  find_places<kBlockTileThreads, kBlockTile>(task, layer, first, kind, places, rows_of_w);
-
   LinearInput<uint8_t> input;
   input.weight = static_cast<const uint8_t*>(layer.weight[kind]);
   input.weight_stride = layer.weight_stride[kind];
@@ -476,11 +476,16 @@ __global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propa
   input.x_stride = 0;
   input.depth = task.depth;
   input.vocabulary = static_cast<int64_t>(task.heads) * task.dim;
+  if (threadIdx.x == 0) {
+    bounds = bounds_of(input, layer.format[kind]);
+    form = block_stage(layer.format[kind]);
+  }
+  find_places<kBlockTileThreads, kBlockTile>(task, layer, first, kind, places, rows_of_w);
+
   const TileRange range = part_of_block_depth<ROWS>(input, 0, rows, 0);
   float results[kBlockOutputs][ROWS];
-  linear_blocks_tile(AnyBlockTile<ROWS>{layer.format[kind]}, task.depth,
-                     bounds_of(input, layer.format[kind]), rows_of_w, range,
-                     Rows{task, layers, &owed}, shared, results);
+  linear_blocks_tile(AnyBlockTile<ROWS>{layer.format[kind], &form}, task.depth, bounds, rows_of_w,
+                     range, Rows{task, layers, &owed}, shared, results);
   const float* const products = share_block_results<ROWS>(results, shared);
   store_products<kBlockTileThreads, kBlockTile>(task, layers.layer[owed.layer], owed.targets,
                                                 owed.rows, places, products);

@@ -87,11 +87,12 @@ struct AnyBlockTile {
   static constexpr int kStages = BlockInputShape<ROWS>::kStages;
 
   Blocks format;
+  const BlockStage* form;  // of the format, in shared memory: registers are scarce
 
   static constexpr int shared_bytes(Blocks format) {
     return kStages * block_stage(format).all_bytes(ROWS);
   }
-  __device__ __forceinline__ BlockStage stage() const { return block_stage(format); }
+  __device__ __forceinline__ const BlockStage& stage() const { return *form; }
   template <class F>
   __device__ __forceinline__ void with_format(F&& f) const {
     with_blocks(format, f);
@@ -419,7 +420,7 @@ __device__ __forceinline__ void linear_blocks_tile(const Tile& tile, int64_t dep
                                                    unsigned char* shared,
                                                    float (&results)[kBlockOutputs][ROWS]) {
   constexpr int kStages = Tile::kStages;
-  const BlockStage form = tile.stage();
+  const BlockStage& form = tile.stage();
   const int stages = range.stages;
 
   const auto inputs_of = [&](unsigned char* stage_base) {
@@ -486,17 +487,27 @@ __device__ __forceinline__ void linear_blocks_tile(const Tile& tile, int64_t dep
   __syncthreads();  // `shared` is free for the caller
 }
 
-// The same of stored rows.
+// What a block that multiplies stored rows looks up for each stage: registers are scarce.
+template <int ROWS>
+struct StoredBlockTile {
+  BlockBounds bounds;
+  StoredBlockRows<ROWS> rows_of_x;
+};
+
+// The same of stored rows; `own` is in shared memory.
 template <Blocks FORMAT, int ROWS>
-__device__ __forceinline__ void linear_blocks_tile(const LinearInput<uint8_t>& input,
-                                                   const uint8_t* const* rows_of_w,
-                                                   const TileRange& range, unsigned char* shared,
-                                                   float (&results)[kBlockOutputs][ROWS]) {
-  const int64_t first_column = static_cast<int64_t>(range.first_stage) * kBlockDepth;
-  const StoredBlockRows<ROWS> rows_of_x{range.x + first_column, input.x_stride,
-                                        input.depth - first_column, range.rows};
-  linear_blocks_tile(BlockTileShape<FORMAT, ROWS>(), input.depth, bounds_of(input, FORMAT),
-                     rows_of_w, range, rows_of_x, shared, results);
+__device__ __forceinline__ void linear_blocks_tile(
+    const LinearInput<uint8_t>& input, const uint8_t* const* rows_of_w, const TileRange& range,
+    StoredBlockTile<ROWS>& own, unsigned char* shared, float (&results)[kBlockOutputs][ROWS]) {
+  if (threadIdx.x == 0) {
+    const int64_t first_column = static_cast<int64_t>(range.first_stage) * kBlockDepth;
+    own.bounds = bounds_of(input, FORMAT);
+    own.rows_of_x = {range.x + first_column, input.x_stride, input.depth - first_column,
+                     range.rows};
+  }
+  __syncthreads();
+  linear_blocks_tile(BlockTileShape<FORMAT, ROWS>(), input.depth, own.bounds, rows_of_w, range,
+                     own.rows_of_x, shared, results);
 }
 
 // As part_of_depth(), in stages of blocks.
@@ -549,6 +560,7 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
     linear_blocks_kernel(LinearInput<uint8_t> input, LinearOutput output) {
   EXN_DYN_SMEM(shared);
   __shared__ const uint8_t* rows_of_w[kBlockTile];
+  __shared__ StoredBlockTile<ROWS> own;
   __shared__ TilePlace place;
   const int part = input.splits > 1 ? static_cast<int>(blockIdx.z) : 0;
   const int64_t tile = (input.splits > 1 ? static_cast<int64_t>(blockIdx.y) : linear_tile_index()) *
@@ -570,9 +582,9 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
 
   const TileRange range = part_of_block_depth<ROWS>(input, first_row, row_end, part);
   float results[kBlockOutputs][ROWS];
-  linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, shared, results);
+  linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, own, shared, results);
   const float* const products = share_block_results<ROWS>(results, shared);
-  finish_tile<kBlockTileThreads, kBlockTile>(input, output, place, range.rows, products);
+  finish_tile<kBlockTileThreads, kBlockTile>(input, output, place, own.rows_of_x.rows, products);
 }
 
 }  // namespace exn::cuda

@@ -804,6 +804,7 @@ __global__ void EXN_BLOCK_BOUNDS(1)
     screen_exact_blocks_kernel(LinearInput<uint8_t> input, ScreenTask task, bool second) {
   EXN_DYN_SMEM(shared);
   __shared__ const uint8_t* rows_of_w[kBlockTile];
+  __shared__ StoredBlockTile<1> own;
   const ScreenSpan span = span_of(task, second, kBlockTile);
   if (span.count == 0) return;
   const int i = static_cast<int>(threadIdx.x);
@@ -814,7 +815,7 @@ __global__ void EXN_BLOCK_BOUNDS(1)
   __syncthreads();
   float results[kBlockOutputs][1];
   const TileRange range = part_of_block_depth<1>(input, blockIdx.y, input.rows, 0);
-  linear_blocks_tile<FORMAT, 1>(input, rows_of_w, range, shared, results);
+  linear_blocks_tile<FORMAT, 1>(input, rows_of_w, range, own, shared, results);
   const float* const products = share_block_results<1>(results, shared);
   if (i < span.count) store_exact(task, span, i, products[i]);
 }
