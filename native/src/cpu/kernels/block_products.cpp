@@ -41,55 +41,40 @@ EXN_SIMD void add_steps(const uint8_t* const* weight, const Steps& steps, const 
   }
 }
 
-// Rows that are read side by side for few inputs, each from a run of its own; with more than four
-// inputs the registers hold the sums of one, and two are folded together.
+// Rows that are read side by side for few inputs, each from a run of its own.
+constexpr int kRuns = kLanes < 16 ? 2 : 4;
+// How many of them go through the steps together: with more than four inputs the registers hold the
+// sums of one.
 template <int kX>
-constexpr int kRunsFor = kX > 4 || kLanes < 16 ? 2 : 4;
-template <int kX>
-constexpr int kSideFor = kX > 4 ? 1 : kRunsFor<kX>;
-
-// out[x * kW + w] = <row w, input x>. kSide of the rows go through the steps together: one or all.
-template <class S, int kW, int kSide, int kX>
-EXN_SIMD void rows_by_few(const uint8_t* const* rows, const Steps& steps, const char* input,
-                          int64_t stride, float* out) {
-  f32v sums[kW * kX];
-  if constexpr (kSide == kW) {
-#pragma GCC unroll 16
-    for (f32v& sum : sums) sum = zero();
-    add_steps<S, kW, kX>(rows, steps, input, stride, sums);
-  } else {
-#pragma GCC unroll 1
-    for (int w = 0; w < kW; ++w) {
-      f32v own[kX];
-#pragma GCC unroll 8
-      for (f32v& sum : own) sum = zero();
-      add_steps<S, 1, kX>(rows + w, steps, input, stride, own);
-#pragma GCC unroll 8
-      for (int x = 0; x < kX; ++x) sums[x * kW + w] = own[x];
-    }
-  }
-  fold_vectors(sums, out);
-}
+constexpr int kSideFor = kX > 4 ? 1 : kRuns;
 
 template <class S, int kX>
 __attribute__((noinline)) void few_inputs(const WeightRows<uint8_t>& weight, const char* input,
                                           int64_t stride, const Steps& steps, float* out,
                                           int64_t out_stride) {
-  constexpr int kRuns = kRunsFor<kX>;
-  const int64_t each = weight.count / kRuns;
-  for (int64_t w = 0; w < each; ++w) {
-    const uint8_t* rows[kRuns];
-    for (int i = 0; i < kRuns; ++i) rows[i] = weight.at[i * each + w];
-    float sums[kRuns * kX];
-    rows_by_few<S, kRuns, kSideFor<kX>, kX>(rows, steps, input, stride, sums);
-    for (int x = 0; x < kX; ++x) {
-      for (int i = 0; i < kRuns; ++i) out[x * out_stride + i * each + w] = sums[x * kRuns + i];
+  constexpr int kSide = kSideFor<kX>;
+  const int64_t each = (weight.count + kRuns - 1) / kRuns;
+  for (int64_t n = 0; n < each * kRuns; n += kSide) {
+    const uint8_t* rows[kSide];
+    int64_t ids[kSide];
+    bool more = false;
+    for (int i = 0; i < kSide; ++i) {
+      // The last run is filled up.
+      const int64_t id = (n + i) % kRuns * each + n / kRuns;
+      more |= id < weight.count;
+      ids[i] = id < weight.count ? id : weight.count - 1;
+      rows[i] = weight.at[ids[i]];
     }
-  }
-  for (int64_t w = kRuns * each; w < weight.count; ++w) {
-    float sums[kX];
-    rows_by_few<S, 1, 1, kX>(weight.at + w, steps, input, stride, sums);
-    for (int x = 0; x < kX; ++x) out[x * out_stride + w] = sums[x];
+    if (!more) continue;
+    f32v sums[kSide * kX];
+#pragma GCC unroll 16
+    for (f32v& sum : sums) sum = zero();
+    add_steps<S, kSide, kX>(rows, steps, input, stride, sums);
+    float folded[kSide * kX];
+    fold_vectors(sums, folded);
+    for (int x = 0; x < kX; ++x) {
+      for (int i = 0; i < kSide; ++i) out[x * out_stride + ids[i]] = folded[x * kSide + i];
+    }
   }
 }
 
@@ -177,6 +162,18 @@ EXN_SIMD void up_to(int64_t inputs, F&& f) {
   f(std::integral_constant<int, kMost>());
 }
 
+// Calls f(integral_constant inputs), of which there are kMost, kMost / 2, ... or 1.
+template <int kMost, class F>
+EXN_SIMD void power_of_two(int64_t inputs, F&& f) {
+  if constexpr (kMost > 1) {
+    if (inputs < kMost) {
+      power_of_two<kMost / 2>(inputs, f);
+      return;
+    }
+  }
+  f(std::integral_constant<int, kMost>());
+}
+
 // Steps of a panel, from `begin` on, as they are unpacked.
 template <class S>
 __attribute__((noinline)) void make_panel(const uint8_t* const* weight, int64_t count,
@@ -247,14 +244,15 @@ template <class S>
 void products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs, int64_t dim,
               float* out, int64_t out_stride, ProductScratch& scratch) {
   const Steps steps = {dim / S::kElements, static_cast<int>(dim % S::kElements) / 32};
-  // What short rows end with takes long where it is unpacked in registers.
+  // What short rows end with takes long where it is unpacked in registers. As many functions as there
+  // are numbers of inputs would be a megabyte: those of a power of two.
   const bool ragged = steps.rest > 0 && steps.whole < 3;
-  if (inputs > (ragged ? 2 : kFewInputs)) {
+  if (inputs > (ragged ? 2 : kFewInputs) || (inputs & (inputs - 1)) != 0) {
     several_inputs<S>(weight, in, inputs, steps, out, out_stride, scratch);
     return;
   }
   for (int64_t x = 0; x < inputs; x += kTogether) {
-    up_to<kTogether>(inputs - x, [&](auto n) EXN_FLAT {
+    power_of_two<kTogether>(inputs - x, [&](auto n) EXN_FLAT {
       few_inputs<S, decltype(n)::value>(weight, in.rounded + x * in.rounded_stride,
                                         in.rounded_stride, steps, out + x * out_stride, out_stride);
     });
