@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calls of exeunt's C ABI on plain arrays. The library is linked in, so its pool of threads is this
+// provider's own and set to one: who runs side by side are the session's threads (`parallel`).
+#pragma once
+
+#include <exeunt/exeunt.h>
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "ort.h"
+
+namespace exn::ort {
+
+inline void check(exn_status status) {
+  if (status != EXN_OK) throw Failure(kEpFail, std::string("exeunt: ") + exn_last_error());
+}
+
+// A tensor of up to three axes; the last is dense.
+class Tensor {
+ public:
+  Tensor() = default;
+  Tensor(void* data, int32_t type, std::initializer_list<int64_t> shape, int64_t row_stride = 0) {
+    for (const int64_t extent : shape) shape_[tensor_.ndim++] = extent;
+    tensor_.data = data;
+    tensor_.device = {kDLCPU, 0};
+    tensor_.dtype = dtype(type);
+    if (row_stride > 0) {
+      strides_[0] = row_stride;
+      strides_[1] = 1;
+      strided_ = true;
+    }
+  }
+  // What a params struct takes; valid while this tensor stays where it is.
+  const DLTensor* get() {
+    if (tensor_.ndim == 0) return nullptr;
+    tensor_.shape = shape_;
+    tensor_.strides = strided_ ? strides_ : nullptr;
+    return &tensor_;
+  }
+
+  static DLDataType dtype(int32_t type) {
+    switch (type) {
+      case kFloat:
+        return {kDLFloat, 32, 1};
+      case kFloat16:
+        return {kDLFloat, 16, 1};
+      case kBfloat16:
+        return {kDLBfloat, 16, 1};
+      case kInt32:
+        return {kDLInt, 32, 1};
+      default:
+        return {kDLUInt, 8, 1};
+    }
+  }
+
+ private:
+  DLTensor tensor_ = {};
+  int64_t shape_[3] = {}, strides_[2] = {};
+  bool strided_ = false;
+};
+
+inline int64_t bytes_of(int32_t type) {
+  return type == kFloat || type == kInt32 ? 4 : type == kInt64 ? 8 : type == kUint8 ? 1 : 2;
+}
+
+// Memory of exn_alloc: huge pages where it is large.
+class Memory {
+ public:
+  Memory() = default;
+  explicit Memory(size_t bytes) { check(exn_alloc(kDLCPU, 0, bytes, &data_)); }
+  Memory(Memory&& other) noexcept : data_(other.data_) { other.data_ = nullptr; }
+  Memory& operator=(Memory&& other) noexcept {
+    std::swap(data_, other.data_);
+    return *this;
+  }
+  ~Memory() { exn_free(kDLCPU, 0, data_); }
+  void* data() const { return data_; }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data_);
+  }
+
+ private:
+  void* data_ = nullptr;
+};
+
+// Scratch memory of runs: each takes a block for itself, and once there are as many as runs at the
+// same time, and large enough, nothing is allocated any more.
+class Scratch {
+ public:
+  class Block {
+   public:
+    Block(Scratch& from, size_t bytes) : from_(from) {
+      {
+        const std::lock_guard<std::mutex> lock(from.mutex_);
+        if (!from.free_.empty()) {
+          memory_ = std::move(from.free_.back().first);
+          bytes_ = from.free_.back().second;
+          from.free_.pop_back();
+        }
+      }
+      if (bytes_ < bytes) {
+        memory_ = Memory();
+        memory_ = Memory(bytes);
+        bytes_ = bytes;
+      }
+    }
+    ~Block() {
+      const std::lock_guard<std::mutex> lock(from_.mutex_);
+      from_.free_.emplace_back(std::move(memory_), bytes_);
+    }
+    // The next part of it, at a multiple of 64.
+    void* take(size_t bytes) {
+      void* part = memory_.as<char>() + at_;
+      at_ += (bytes + 63) / 64 * 64;
+      return part;
+    }
+
+   private:
+    Scratch& from_;
+    Memory memory_;
+    size_t bytes_ = 0, at_ = 0;
+  };
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::pair<Memory, size_t>> free_;
+};
+
+inline size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+}  // namespace exn::ort

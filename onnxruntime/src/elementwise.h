@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// What no op of exeunt does alone: activations in place, sums with broadcasting, weights in other
+// layouts.
+#pragma once
+
+#include <cstdint>
+
+#include "match.h"
+
+namespace exn::ort {
+
+// act(x) of rows of `cols` elements that lie `stride` apart.
+void activate(Activation activation, float* x, int64_t rows, int64_t cols, int64_t stride);
+
+// out[cols,rows] = in[rows,cols] of elements of 2 or 4 bytes.
+void transpose(const void* in, int64_t rows, int64_t cols, int64_t bytes, void* out);
+
+uint16_t half_of(float value);
+
+}  // namespace exn::ort

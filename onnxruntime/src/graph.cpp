@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "graph.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace exn::ort {
+namespace {
+
+float from_bits(uint32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+float half(uint16_t bits) {
+  const uint32_t sign = uint32_t(bits & 0x8000) << 16, rest = bits & 0x7fff;
+  if (rest >= 0x7c00) return from_bits(sign | 0x7f800000 | (rest & 0x3ff) << 13);
+  const float magnitude = rest < 0x400 ? std::ldexp(static_cast<float>(rest), -24)
+                                       : from_bits((rest << 13) + (112u << 23));
+  return sign ? -magnitude : magnitude;
+}
+
+}  // namespace
+
+float to_float(const TensorView& tensor, int64_t i) {
+  switch (tensor.type) {
+    case kFloat:
+      return tensor.as<float>()[i];
+    case kFloat16:
+      return half(tensor.as<uint16_t>()[i]);
+    case kBfloat16:
+      return from_bits(uint32_t(tensor.as<uint16_t>()[i]) << 16);
+    default:
+      return NAN;
+  }
+}
+
+Graph::Graph(const Api& of, const OrtGraph* graph) : api(of) {
+  size_t n = 0;
+  check(api, api.Graph_GetNumNodes(graph, &n));
+  std::vector<const OrtNode*> list(n);
+  check(api, api.Graph_GetNodes(graph, list.data(), n));
+  nodes.reserve(n);
+  const auto read = [&](const OrtNode* node, auto count, auto get) {
+    size_t m = 0;
+    check(api, count(node, &m));
+    std::vector<const OrtValueInfo*> infos(m);
+    check(api, get(node, infos.data(), m));
+    std::vector<int> out;
+    for (const OrtValueInfo* info : infos) out.push_back(info == nullptr ? -1 : add(info));
+    return out;
+  };
+  for (const OrtNode* node : list) {
+    Node out;
+    const char* text = nullptr;
+    out.node = node;
+    check(api, api.Node_GetName(node, &text));
+    out.name = text;
+    check(api, api.Node_GetOperatorType(node, &text));
+    out.op = text;
+    check(api, api.Node_GetDomain(node, &text));
+    out.domain = std::strcmp(text, "ai.onnx") == 0 ? "" : text;
+    const int index = static_cast<int>(nodes.size());
+    out.inputs = read(node, api.Node_GetNumInputs, api.Node_GetInputs);
+    out.outputs = read(node, api.Node_GetNumOutputs, api.Node_GetOutputs);
+    for (const int value : out.inputs) {
+      if (value >= 0) values[value].consumers.push_back(index);
+    }
+    // What the branches of an If read.
+    for (const int value : read(node, api.Node_GetNumImplicitInputs, api.Node_GetImplicitInputs)) {
+      if (value >= 0) values[value].consumers.push_back(index);
+    }
+    for (const int value : out.outputs) {
+      if (value >= 0) values[value].producer = index;
+    }
+    nodes.push_back(std::move(out));
+  }
+  check(api, api.Graph_GetNumOutputs(graph, &n));
+  std::vector<const OrtValueInfo*> outputs(n);
+  check(api, api.Graph_GetOutputs(graph, outputs.data(), n));
+  for (const OrtValueInfo* info : outputs) {
+    if (info != nullptr) {
+      const int value = add(info);
+      if (value >= 0) values[value].leaves = true;
+    }
+  }
+}
+
+int Graph::add(const OrtValueInfo* info) {
+  const char* name = nullptr;
+  check(api, api.GetValueInfoName(info, &name));
+  if (*name == '\0') return -1;
+  const auto [at, fresh] = names_.emplace(name, static_cast<int>(values.size()));
+  if (!fresh) return at->second;
+  Value value;
+  value.name = name;
+  const OrtTypeInfo* type = nullptr;
+  const OrtTensorTypeAndShapeInfo* tensor = nullptr;
+  check(api, api.GetValueInfoTypeInfo(info, &type));
+  if (type != nullptr) check(api, api.CastTypeInfoToTensorInfo(type, &tensor));
+  if (tensor != nullptr) {
+    check(api, api.GetTensorElementType(tensor, &value.type));
+    size_t rank = 0;
+    check(api, api.GetDimensionsCount(tensor, &rank));
+    value.shape.resize(rank);
+    check(api, api.GetDimensions(tensor, value.shape.data(), rank));
+    value.ranked = rank > 0;
+  }
+  bool constant = false;
+  check(api, api.ValueInfo_IsConstantInitializer(info, &constant));
+  if (constant) {
+    check(api, api.ValueInfo_GetInitializerValue(info, &value.constant));
+    if (value.constant != nullptr) {
+      const TensorView view = view_of(api, value.constant);
+      value.type = view.type;
+      value.shape = view.shape;
+      value.ranked = true;
+    }
+  }
+  values.push_back(std::move(value));
+  return at->second;
+}
+
+const OrtOpAttr* Graph::attribute(const Node& node, const char* name, int32_t type) const {
+  size_t n = 0;
+  check(api, api.Node_GetNumAttributes(node.node, &n));
+  std::vector<const OrtOpAttr*> attributes(n);
+  check(api, api.Node_GetAttributes(node.node, attributes.data(), n));
+  for (const OrtOpAttr* attribute : attributes) {
+    const char* text = nullptr;
+    int32_t found = 0;
+    check(api, api.OpAttr_GetName(attribute, &text));
+    if (std::strcmp(text, name) != 0) continue;
+    check(api, api.OpAttr_GetType(attribute, &found));
+    return found == type ? attribute : nullptr;
+  }
+  return nullptr;
+}
+
+int64_t Graph::integer(const Node& node, const char* name, int64_t otherwise) const {
+  const OrtOpAttr* found = attribute(node, name, kAttrInt);
+  int64_t value = otherwise;
+  size_t bytes = 0;
+  if (found) check(api, api.ReadOpAttr(found, kAttrInt, &value, sizeof value, &bytes));
+  return value;
+}
+
+float Graph::number(const Node& node, const char* name, float otherwise) const {
+  const OrtOpAttr* found = attribute(node, name, kAttrFloat);
+  float value = otherwise;
+  size_t bytes = 0;
+  if (found) check(api, api.ReadOpAttr(found, kAttrFloat, &value, sizeof value, &bytes));
+  return value;
+}
+
+std::string Graph::text(const Node& node, const char* name, const char* otherwise) const {
+  const OrtOpAttr* found = attribute(node, name, kAttrString);
+  if (!found) return otherwise;
+  char buffer[64];
+  size_t bytes = 0;
+  check(api, api.ReadOpAttr(found, kAttrString, buffer, sizeof buffer, &bytes));
+  return std::string(buffer, strnlen(buffer, bytes));
+}
+
+std::vector<int64_t> Graph::integers(const Node& node, const char* name) const {
+  const OrtOpAttr* found = attribute(node, name, kAttrInts);
+  if (!found) return {};
+  int64_t buffer[16];
+  size_t bytes = 0;
+  check(api, api.ReadOpAttr(found, kAttrInts, buffer, sizeof buffer, &bytes));
+  return std::vector<int64_t>(buffer, buffer + bytes / sizeof *buffer);
+}
+
+std::vector<float> Graph::floats(int value) const {
+  if (value < 0 || values[value].constant == nullptr) return {};
+  const TensorView view = view_of(api, values[value].constant);
+  if (view.type != kFloat && view.type != kFloat16 && view.type != kBfloat16) return {};
+  std::vector<float> out(static_cast<size_t>(view.count()));
+  for (size_t i = 0; i < out.size(); ++i) out[i] = to_float(view, static_cast<int64_t>(i));
+  return out;
+}
+
+bool Graph::scalar(int value, float* out) const {
+  if (value < 0 || values[value].constant == nullptr) return false;
+  const TensorView view = view_of(api, values[value].constant);
+  if (view.count() != 1) return false;
+  *out = to_float(view, 0);
+  return !std::isnan(*out);
+}
+
+bool Graph::is_scalar(int value, float expected) const {
+  float found = 0;
+  return scalar(value, &found) &&
+         std::fabs(found - expected) <=
+             std::fabs(expected) * (values[value].type == kFloat ? 1e-5f : 5e-3f);
+}
+
+}  // namespace exn::ort

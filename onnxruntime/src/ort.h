@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every source here says to ONNX Runtime: statuses as exceptions, tensors as plain views.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "ort_api.h"
+
+namespace exn::ort {
+
+struct Failure : std::runtime_error {
+  int32_t code;
+  Failure(int32_t status, const std::string& text) : std::runtime_error(text), code(status) {}
+};
+
+// Throws what a status says.
+inline void check(const Api& api, OrtStatus* status) {
+  if (status == nullptr) return;
+  const std::string text = api.GetErrorMessage(status);
+  api.ReleaseStatus(status);
+  throw Failure(kFail, text);
+}
+
+// Calls f, and makes a status of what it throws: nothing may be thrown into ONNX Runtime.
+template <class F>
+OrtStatus* guarded(const Api& api, const F& f) noexcept {
+  try {
+    f();
+    return nullptr;
+  } catch (const Failure& failure) {
+    return api.CreateStatus(failure.code, failure.what());
+  } catch (const std::bad_alloc&) {
+    return api.CreateStatus(kEpFail, "exeunt: out of memory");
+  } catch (const std::exception& failure) {
+    return api.CreateStatus(kEpFail, failure.what());
+  }
+}
+
+// The elements of a dense tensor, wherever they lie.
+struct TensorView {
+  void* data = nullptr;
+  int32_t type = 0;
+  std::vector<int64_t> shape;
+
+  int64_t count() const {
+    int64_t n = 1;
+    for (const int64_t extent : shape) n *= extent;
+    return n;
+  }
+  int64_t last() const { return shape.empty() ? 1 : shape.back(); }
+  template <class T>
+  T* as() const {
+    return static_cast<T*>(data);
+  }
+};
+
+// Of a value that is a tensor; its elements are not to be written to.
+inline TensorView view_of(const Api& api, const OrtValue* value) {
+  TensorView view;
+  const int64_t* shape = nullptr;
+  size_t rank = 0;
+  check(api, api.GetTensorElementTypeAndShapeDataReference(value, &view.type, &shape, &rank));
+  view.shape.assign(shape, shape + rank);
+  const void* data = nullptr;
+  check(api, api.GetTensorData(value, &data));
+  view.data = const_cast<void*>(data);
+  return view;
+}
+
+inline TensorView input_of(const Api& api, const OrtKernelContext* context, size_t index) {
+  const OrtValue* value = nullptr;
+  check(api, api.KernelContext_GetInput(context, index, &value));
+  if (value == nullptr) return {};
+  return view_of(api, value);
+}
+
+inline TensorView output_of(const Api& api, OrtKernelContext* context, size_t index, int32_t type,
+                            const std::vector<int64_t>& shape) {
+  OrtValue* value = nullptr;
+  check(api, api.KernelContext_GetOutput(context, index, shape.data(), shape.size(), &value));
+  TensorView view{nullptr, type, shape};
+  if (value != nullptr) check(api, api.GetTensorMutableData(value, &view.data));
+  return view;
+}
+
+// f(i) for every i below count, on the threads of the session that runs this node.
+template <class F>
+void parallel(const Api& api, const OrtKernelContext* context, int64_t count, const F& f) {
+  if (count <= 1) {
+    if (count == 1) f(int64_t{0});
+    return;
+  }
+  const auto body = [](void* data, size_t i) {
+    (*static_cast<const F*>(data))(static_cast<int64_t>(i));
+  };
+  check(api, api.KernelContext_ParallelFor(context, body, static_cast<size_t>(count), 0,
+                                           const_cast<F*>(&f)));
+}
+
+}  // namespace exn::ort

@@ -1,0 +1,539 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+#include "elementwise.h"
+
+namespace exn::ort {
+namespace {
+
+// A product of fewer multiplications is not worth another thread.
+constexpr int64_t kWorthAThread = 100000;
+
+int64_t index_of(const std::vector<std::string>& names, const std::string& name) {
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found == names.end()) {
+    throw Failure(kEpFail, "exeunt: the fused node lacks the value " + name);
+  }
+  return found - names.begin();
+}
+
+void put(void* at, uint16_t value) { std::memcpy(at, &value, sizeof value); }
+
+Weights dense(const Graph& g, const Product& p) {
+  const TensorView in = view_of(g.api, g.values[p.weight].constant);
+  Weights out;
+  out.rows = p.rows;
+  out.columns = p.columns;
+  out.type = in.type;
+  const int64_t n = p.rows * p.columns;
+  std::vector<uint16_t> narrow;
+  const void* data = in.data;
+  if (in.type == kFloat) {
+    const auto* words = in.as<uint32_t>();
+    if (std::all_of(words, words + n, [](uint32_t w) { return (w & 0xffff) == 0; })) {
+      narrow.resize(static_cast<size_t>(n));
+      for (int64_t i = 0; i < n; ++i) narrow[i] = static_cast<uint16_t>(words[i] >> 16);
+      out.type = kBfloat16;
+      data = narrow.data();
+    }
+  }
+  const int64_t bytes = bytes_of(out.type);
+  out.row_bytes = p.columns * bytes;
+  out.memory = Memory(static_cast<size_t>(n * bytes));
+  if (p.transposed) {
+    std::memcpy(out.memory.data(), data, static_cast<size_t>(n * bytes));
+  } else {
+    transpose(data, p.columns, p.rows, bytes, out.memory.data());
+  }
+  return out;
+}
+
+Weights blocks(const Product& p, int32_t format) {
+  Weights out;
+  out.rows = p.rows;
+  out.columns = p.columns;
+  out.type = kUint8;
+  out.blocks = format;
+  check(exn_blocks_row_bytes(format, p.columns, &out.row_bytes));
+  out.memory = Memory(static_cast<size_t>(p.rows * out.row_bytes));
+  return out;
+}
+
+// MatMulNBits: [N, K / block, block * bits / 8] bytes, elements from the low bits on; a scale for
+// each block; zero points of 4 bits, packed for each row, or 2^(bits - 1).
+Weights of_bits(const Graph& g, const Product& p) {
+  const TensorView in = view_of(g.api, g.values[p.weight].constant);
+  const TensorView scales = view_of(g.api, g.values[p.scales].constant);
+  const TensorView zeros = p.zeros >= 0 ? view_of(g.api, g.values[p.zeros].constant) : TensorView{};
+  const int64_t per_row = p.columns / p.block, packed = (per_row + 1) / 2;
+  const int32_t format = p.bits == 8  ? EXN_BLOCKS_Q8_0
+                         : zeros.data ? EXN_BLOCKS_Q4_1
+                                      : EXN_BLOCKS_Q4_0;
+  Weights out = blocks(p, format);
+  auto* to = out.memory.as<uint8_t>();
+  for (int64_t n = 0; n < p.rows; ++n) {
+    for (int64_t k = 0; k < p.columns; k += 32) {
+      const int64_t b = k / p.block;
+      const float scale = to_float(scales, n * per_row + b);
+      put(to, half_of(scale));
+      to += 2;
+      if (p.bits == 8) {
+        const uint8_t* q = in.as<uint8_t>() + n * p.columns + k;
+        for (int i = 0; i < 32; ++i) to[i] = static_cast<uint8_t>(q[i] ^ 0x80);  // q - 128
+        to += 32;
+        continue;
+      }
+      if (zeros.data) {
+        const uint8_t pair = zeros.as<uint8_t>()[n * packed + b / 2];
+        put(to, half_of(-scale * static_cast<float>(b % 2 ? pair >> 4 : pair & 15)));
+        to += 2;
+      }
+      const uint8_t* q = in.as<uint8_t>() + (n * p.columns + k) / 2;
+      const auto element = [&](int i) { return i % 2 ? q[i / 2] >> 4 : q[i / 2] & 15; };
+      for (int i = 0; i < 16; ++i) {
+        to[i] = static_cast<uint8_t>(element(i) | element(i + 16) << 4);
+      }
+      to += 16;
+    }
+  }
+  return out;
+}
+
+// DequantizeLinear of bytes: (q - zero) scale.
+Weights dequantised(const Graph& g, const Product& p) {
+  const TensorView in = view_of(g.api, g.values[p.weight].constant);
+  const TensorView scales = view_of(g.api, g.values[p.scales].constant);
+  const TensorView zeros = p.zeros >= 0 ? view_of(g.api, g.values[p.zeros].constant) : TensorView{};
+  Weights out = blocks(p, EXN_BLOCKS_Q8_0);
+  auto* to = out.memory.as<uint8_t>();
+  const auto byte = [](const TensorView& t, int64_t i) {
+    return t.type == kInt8 ? int32_t{t.as<int8_t>()[i]} : int32_t{t.as<uint8_t>()[i]};
+  };
+  for (int64_t n = 0; n < p.rows; ++n) {
+    for (int64_t k = 0; k < p.columns; k += 32) {
+      const int64_t per_row = p.block > 0 ? p.columns / p.block : 1;
+      const int64_t s = p.block < 0    ? 0
+                        : p.block == 0 ? n
+                        : p.transposed ? n * per_row + k / p.block
+                                       : k / p.block * p.rows + n;
+      put(to, half_of(to_float(scales, s)));
+      to += 2;
+      const int32_t zero = zeros.data ? byte(zeros, zeros.count() == 1 ? 0 : s) : 0;
+      for (int64_t i = k; i < k + 32; ++i) {
+        const int32_t q = byte(in, p.transposed ? n * p.columns + i : i * p.rows + n) - zero;
+        if (q < -128 || q > 127) {
+          throw Failure(kInvalidArgument, "exeunt: a weight less its zero point is " +
+                                              std::to_string(q) + ", which no byte holds");
+        }
+        *to++ = static_cast<uint8_t>(q);
+      }
+    }
+  }
+  return out;
+}
+
+Weights weights_of(const Graph& g, const Product& p) {
+  switch (p.storage) {
+    case Storage::kDense:
+      return dense(g, p);
+    case Storage::kBits:
+      return of_bits(g, p);
+    default:
+      return dequantised(g, p);
+  }
+}
+
+// The shape of a sum.
+std::vector<int64_t> broadcast(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
+  std::vector<int64_t> out(a.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] != b[i] && a[i] != 1 && b[i] != 1) {
+      throw Failure(kInvalidArgument, "exeunt: Add of extents " + std::to_string(a[i]) + " and " +
+                                          std::to_string(b[i]) + " in axis " + std::to_string(i));
+    }
+    out[i] = a[i] == 1 ? b[i] : a[i];
+  }
+  return out;
+}
+
+// out = a + b over `shape`, as many axes as both have.
+void add(const TensorView& a, const TensorView& b, const TensorView& out) {
+  const size_t rank = out.shape.size();
+  std::vector<int64_t> at(rank), step_a(rank), step_b(rank);
+  for (int64_t i = static_cast<int64_t>(rank) - 1, sa = 1, sb = 1; i >= 0; --i) {
+    step_a[i] = a.shape[i] == 1 ? 0 : sa;
+    step_b[i] = b.shape[i] == 1 ? 0 : sb;
+    sa *= a.shape[i];
+    sb *= b.shape[i];
+  }
+  for (int64_t k = 0, n = out.count(); k < n; ++k) {
+    int64_t ia = 0, ib = 0;
+    for (size_t i = 0; i < rank; ++i) {
+      ia += at[i] * step_a[i];
+      ib += at[i] * step_b[i];
+    }
+    out.as<float>()[k] = a.as<float>()[ia] + b.as<float>()[ib];
+    for (size_t i = rank; i-- > 0;) {
+      if (++at[i] < out.shape[i]) break;
+      at[i] = 0;
+    }
+  }
+}
+
+void normalise(int32_t kind, float eps, const float* weight, const float* bias, const void* in,
+               int32_t in_type, void* out, int32_t out_type, int64_t rows, int64_t cols) {
+  Tensor x(const_cast<void*>(in), in_type, {rows, cols}), y(out, out_type, {rows, cols});
+  Tensor w(const_cast<float*>(weight), kFloat, {cols}), b(const_cast<float*>(bias), kFloat, {cols});
+  exn_norm_params params = {};
+  params.struct_size = sizeof params;
+  params.input = x.get();
+  params.weight = weight ? w.get() : nullptr;
+  params.bias = bias ? b.get() : nullptr;
+  params.out = y.get();
+  params.norm = kind;
+  params.eps = eps;
+  size_t bytes = 0;
+  check(exn_norm_workspace_size(&params, &bytes));
+  if (bytes > 0) throw Failure(kEpFail, "exeunt: norm wants a workspace");
+  check(exn_norm(&params, nullptr, 0, nullptr));
+}
+
+const float* or_null(const std::vector<float>& list) {
+  return list.empty() ? nullptr : list.data();
+}
+
+}  // namespace
+
+Plan::Plan(const Graph& g, const Group& group, const std::vector<std::string>& inputs,
+           const std::vector<std::string>& outputs, const Settings& settings)
+    : api_(g.api), threads_(settings.threads) {
+  const auto output = [&](int value, const Product& p) {
+    const bool reduced = std::find(p.reduced.begin(), p.reduced.end(), value) != p.reduced.end();
+    return Output{static_cast<size_t>(index_of(outputs, g.values[value].name)),
+                  g.values[value].type, reduced};
+  };
+  input_ = static_cast<size_t>(index_of(inputs, g.values[group.input].name));
+  prologue_norm_ = group.prologue_norm;
+  prologue_eps_ = group.prologue_eps;
+  prologue_weight_ = g.floats(group.prologue_weight);
+  prologue_bias_ = g.floats(group.prologue_bias);
+  const int32_t type = group.products[0].product_type;
+  // A narrower input is faster only where there are products of pairs of bf16.
+  const std::string isa = exn_cpu_isa();
+  const bool pairs = type == kBfloat16 && (isa == "avx512" || isa == "amx");
+  prologue_type_ = pairs ? type : g.values[group.input].type;
+  if (prologue_norm_ != EXN_NORM_NONE && !pairs) prologue_type_ = kFloat;
+  for (const Product& p : group.products) {
+    Linear linear;
+    linear.weights = weights_of(g, p);
+    linear.bias = g.floats(p.bias);
+    linear.activation = p.activation;
+    linear.norm = p.norm;
+    linear.norm_weight = g.floats(p.norm_weight);
+    linear.norm_bias = g.floats(p.norm_bias);
+    linear.eps = p.eps;
+    linear.head = p.head;
+    if (p.residual >= 0) {
+      linear.residual = static_cast<int>(index_of(inputs, g.values[p.residual].name));
+    }
+    if (p.head) {
+      for (const int value : p.argmaxes) linear.argmaxes.push_back(output(value, p));
+      for (const int value : p.p1s) linear.p1s.push_back(output(value, p));
+      for (const int value : p.max_logits) linear.max_logits.push_back(output(value, p));
+    } else {
+      linear.output = output(p.output, p);
+    }
+    linears_.push_back(std::move(linear));
+  }
+}
+
+void Plan::run(OrtKernelContext* context) const {
+  const TensorView input = input_of(api_, context, input_);
+  if (input.shape.empty() || input.last() != linears_[0].weights.columns) {
+    throw Failure(kInvalidArgument, "exeunt: the rows of a product's input have " +
+                                        std::to_string(input.last()) + " elements, expected " +
+                                        std::to_string(linears_[0].weights.columns));
+  }
+  const int64_t rows = input.count() / input.last();
+  const size_t bytes = prologue_norm_ != EXN_NORM_NONE || prologue_type_ != input.type
+                           ? static_cast<size_t>(rows * input.last() * bytes_of(prologue_type_))
+                           : 0;
+  Scratch::Block block(scratch_, rounded(bytes));
+  const TensorView x = bytes > 0 ? prepared(context, input, &block) : input;
+  for (const Linear& linear : linears_) {
+    if (linear.head) run_head(context, linear, x);
+  }
+  run_linears(context, x);
+}
+
+// The input behind cast and norm.
+TensorView Plan::prepared(OrtKernelContext* context, const TensorView& input,
+                          Scratch::Block* block) const {
+  const int64_t cols = input.last(), rows = input.count() / cols;
+  TensorView out{block->take(static_cast<size_t>(rows * cols * bytes_of(prologue_type_))),
+                 prologue_type_, input.shape};
+  const int64_t step = std::max<int64_t>(1, kWorthAThread / cols);
+  parallel(api_, context, (rows + step - 1) / step, [&](int64_t i) {
+    const int64_t begin = i * step, n = std::min(rows - begin, step);
+    normalise(prologue_norm_, prologue_eps_, or_null(prologue_weight_), or_null(prologue_bias_),
+              input.as<char>() + begin * cols * bytes_of(input.type), input.type,
+              out.as<char>() + begin * cols * bytes_of(out.type), out.type, n, cols);
+  });
+  return out;
+}
+
+std::vector<Plan::Part> Plan::parts(int64_t rows, bool heads) const {
+  std::vector<Part> out;
+  for (size_t i = 0; i < linears_.size(); ++i) {
+    if (linears_[i].head != heads) continue;
+    const Weights& w = linears_[i].weights;
+    const int64_t work = std::max<int64_t>(rows, 1) * w.rows * w.columns;
+    const int64_t pieces = std::max<int64_t>(1, std::min(threads_, work / kWorthAThread));
+    // At multiples of 16, so that no line of the output is two threads'.
+    const int64_t step = ((w.rows + pieces - 1) / pieces + 15) / 16 * 16;
+    for (int64_t begin = 0; begin < w.rows; begin += step) {
+      out.push_back({i, begin, std::min(w.rows, begin + step)});
+    }
+  }
+  return out;
+}
+
+void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const {
+  const int64_t cols = input.last(), rows = input.count() / cols;
+  struct Target {
+    TensorView out, plain;  // the node's output; where the products go
+    TensorView residual;
+    bool fused = false;  // the residual is of the product's shape
+  };
+  std::vector<Target> targets(linears_.size());
+  size_t bytes = 0;
+  for (size_t i = 0; i < linears_.size(); ++i) {
+    const Linear& linear = linears_[i];
+    if (linear.head) continue;
+    Target& t = targets[i];
+    std::vector<int64_t> shape = input.shape;
+    shape.back() = linear.weights.rows;
+    t.plain = {nullptr, linear.output.type, shape};
+    if (linear.residual >= 0) {
+      t.residual = input_of(api_, context, static_cast<size_t>(linear.residual));
+      t.fused = t.residual.shape == shape;
+      if (!t.fused) shape = broadcast(shape, t.residual.shape);
+    }
+    t.out = output_of(api_, context, linear.output.index, linear.output.type, shape);
+    if (linear.activation != Activation::kNone || linear.norm != EXN_NORM_NONE) {
+      t.plain.type = kFloat;
+    }
+    if (t.plain.type == t.out.type && (linear.residual < 0 || t.fused)) {
+      t.plain.data = t.out.data;
+    } else {
+      bytes += rounded(static_cast<size_t>(t.plain.count() * bytes_of(t.plain.type)));
+    }
+  }
+  const std::vector<Part> list = parts(rows, false);
+  if (rows == 0 || list.empty()) return;
+  Scratch::Block plain(scratch_, bytes);
+  for (size_t i = 0; i < linears_.size(); ++i) {
+    Target& t = targets[i];
+    if (!linears_[i].head && t.plain.data == nullptr) {
+      t.plain.data = plain.take(static_cast<size_t>(t.plain.count() * bytes_of(t.plain.type)));
+    }
+  }
+  struct Call {
+    Tensor input, weight, bias, residual, out;
+    exn_linear_params params = {};
+    size_t bytes = 0;
+    void* workspace = nullptr;
+    char* data = nullptr;
+  };
+  std::vector<Call> calls(list.size());
+  bytes = 0;
+  for (size_t i = 0; i < list.size(); ++i) {
+    const Part& part = list[i];
+    const Linear& linear = linears_[part.product];
+    const Weights& w = linear.weights;
+    const Target& t = targets[part.product];
+    Call& call = calls[i];
+    const int64_t n = part.end - part.begin;
+    call.data = t.plain.as<char>() + part.begin * bytes_of(t.plain.type);
+    call.input = Tensor(input.data, input.type, {rows, cols});
+    call.weight = Tensor(w.memory.as<char>() + part.begin * w.row_bytes, w.type,
+                         {n, w.blocks ? w.row_bytes : w.columns});
+    call.out = Tensor(call.data, t.plain.type, {rows, n}, w.rows);
+    if (!linear.bias.empty()) {
+      call.bias = Tensor(const_cast<float*>(linear.bias.data()) + part.begin, kFloat, {n});
+    }
+    if (t.fused) {
+      call.residual = Tensor(t.residual.as<float>() + part.begin, kFloat, {rows, n}, w.rows);
+    }
+    call.params.struct_size = sizeof call.params;
+    call.params.weight_blocks = w.blocks;
+    call.params.input = call.input.get();
+    call.params.weight = call.weight.get();
+    call.params.bias = call.bias.get();
+    call.params.residual = call.residual.get();
+    call.params.out = call.out.get();
+    check(exn_linear_workspace_size(&call.params, &call.bytes));
+    bytes += rounded(call.bytes);
+  }
+  Scratch::Block workspaces(scratch_, bytes);
+  for (Call& call : calls) call.workspace = workspaces.take(call.bytes);
+  std::atomic<bool> failed{false};
+  std::string failure;
+  parallel(api_, context, static_cast<int64_t>(list.size()), [&](int64_t i) {
+    const Part& part = list[i];
+    const Linear& linear = linears_[part.product];
+    const Call& call = calls[i];
+    if (exn_linear(&call.params, call.workspace, call.bytes, nullptr) != EXN_OK) {
+      if (!failed.exchange(true)) failure = exn_last_error();
+      return;
+    }
+    activate(linear.activation, reinterpret_cast<float*>(call.data), rows, part.end - part.begin,
+             linear.weights.rows);
+  });
+  if (failed) throw Failure(kEpFail, "exeunt: " + failure);
+  for (size_t i = 0; i < linears_.size(); ++i) {
+    const Linear& linear = linears_[i];
+    const Target& t = targets[i];
+    if (linear.head) continue;
+    TensorView from = t.plain;
+    if (linear.residual >= 0 && !t.fused) {
+      add(t.plain, t.residual, t.out);
+      from = t.out;
+    }
+    if (linear.norm == EXN_NORM_NONE && from.data == t.out.data) continue;
+    const int64_t width = t.out.last(), count = t.out.count() / width;
+    const int64_t step = std::max<int64_t>(1, kWorthAThread / width);
+    parallel(api_, context, (count + step - 1) / step, [&](int64_t k) {
+      const int64_t begin = k * step, m = std::min(count - begin, step);
+      normalise(linear.norm, linear.eps, or_null(linear.norm_weight), or_null(linear.norm_bias),
+                from.as<char>() + begin * width * bytes_of(from.type), from.type,
+                t.out.as<char>() + begin * width * bytes_of(t.out.type), t.out.type, m, width);
+    });
+  }
+}
+
+namespace {
+
+struct HeadCall {
+  Tensor hidden, weight, bias, argmax, max_logit, lse, valid;
+  exn_exit_head_params params = {};
+  size_t bytes = 0;
+};
+
+// The largest logit and the sum of all of a row, as far as some rows of the head know them.
+struct Best {
+  int32_t argmax;
+  float max_logit, lse;
+  uint8_t valid;
+};
+
+}  // namespace
+
+void Plan::run_head(OrtKernelContext* context, const Linear& linear,
+                    const TensorView& input) const {
+  const Weights& w = linear.weights;
+  const int64_t cols = input.last(), rows = input.count() / cols;
+  std::vector<Part> list;
+  for (const Part& part : parts(rows, true)) {
+    if (&linears_[part.product] == &linear) list.push_back(part);
+  }
+  const size_t count = list.size(), n = static_cast<size_t>(rows);
+  // The last list of results is of the whole head, for rows that a part cannot judge.
+  std::vector<int32_t> argmax(n * (count + 1));
+  std::vector<float> max_logit(n * (count + 1)), lse(n * (count + 1));
+  std::vector<uint8_t> valid(n * (count + 1));
+  const auto prepare = [&](HeadCall* call, size_t slot, int64_t begin, int64_t end) {
+    call->hidden = Tensor(input.data, input.type, {rows, cols});
+    call->weight = Tensor(w.memory.as<char>() + begin * w.row_bytes, w.type,
+                          {end - begin, w.blocks ? w.row_bytes : w.columns});
+    if (!linear.bias.empty()) {
+      call->bias = Tensor(const_cast<float*>(linear.bias.data()) + begin, kFloat, {end - begin});
+    }
+    call->argmax = Tensor(argmax.data() + slot * n, kInt32, {rows});
+    call->max_logit = Tensor(max_logit.data() + slot * n, kFloat, {rows});
+    call->lse = Tensor(lse.data() + slot * n, kFloat, {rows});
+    call->valid = Tensor(valid.data() + slot * n, kUint8, {rows});
+    exn_exit_head_params& p = call->params;
+    p.struct_size = sizeof p;
+    p.hidden = call->hidden.get();
+    p.weight = call->weight.get();
+    p.bias = call->bias.get();
+    p.temperature = 1;
+    p.weight_blocks = w.blocks;
+    p.out.argmax = call->argmax.get();
+    p.out.max_logit = call->max_logit.get();
+    p.out.lse = call->lse.get();
+    p.out.valid = call->valid.get();
+    check(exn_exit_head_workspace_size(&p, &call->bytes));
+  };
+  std::vector<HeadCall> calls(count);
+  size_t bytes = 0;
+  for (size_t i = 0; i < count; ++i) {
+    prepare(&calls[i], i, list[i].begin, list[i].end);
+    bytes += rounded(calls[i].bytes);
+  }
+  std::vector<Best> best(n);
+  if (rows > 0) {
+    Scratch::Block block(scratch_, bytes);
+    std::vector<void*> workspaces;
+    for (const HeadCall& call : calls) workspaces.push_back(block.take(call.bytes));
+    std::atomic<bool> failed{false};
+    std::string failure;
+    parallel(api_, context, static_cast<int64_t>(count), [&](int64_t i) {
+      if (exn_exit_head(&calls[i].params, workspaces[i], calls[i].bytes, nullptr) != EXN_OK &&
+          !failed.exchange(true)) {
+        failure = exn_last_error();
+      }
+    });
+    if (failed) throw Failure(kEpFail, "exeunt: " + failure);
+    bool unclear = false;
+    for (size_t r = 0; r < n; ++r) {
+      best[r] = {argmax[r], max_logit[r], lse[r], valid[r]};
+      for (size_t i = 1; i < count; ++i) {
+        const size_t at = i * n + r;
+        best[r].valid &= valid[at];
+        if (!best[r].valid) break;
+        if (max_logit[at] > best[r].max_logit) {
+          best[r].max_logit = max_logit[at];
+          best[r].argmax = static_cast<int32_t>(list[i].begin) + argmax[at];
+        }
+        const float high = std::max(lse[at], best[r].lse), low = std::min(lse[at], best[r].lse);
+        best[r].lse = high + std::log1p(std::exp(low - high));
+      }
+      unclear |= count > 1 && !best[r].valid;
+    }
+    if (unclear) {  // a NaN, or a part of nothing but -inf
+      HeadCall whole;
+      prepare(&whole, count, 0, w.rows);
+      Scratch::Block more(scratch_, whole.bytes);
+      check(exn_exit_head(&whole.params, more.take(whole.bytes), whole.bytes, nullptr));
+      for (size_t r = 0; r < n; ++r) {
+        const size_t at = count * n + r;
+        if (!best[r].valid) best[r] = {argmax[at], max_logit[at], lse[at], valid[at]};
+      }
+    }
+  }
+  const auto write = [&](const std::vector<Output>& outputs, const auto& value) {
+    for (const Output& output : outputs) {
+      std::vector<int64_t> shape = input.shape;
+      shape.back() = 1;
+      if (output.reduced) shape.pop_back();
+      const TensorView out = output_of(api_, context, output.index, output.type, shape);
+      for (size_t r = 0; r < n; ++r) value(out, r);
+    }
+  };
+  write(linear.argmaxes,
+        [&](const TensorView& out, size_t r) { out.as<int64_t>()[r] = best[r].argmax; });
+  write(linear.max_logits,
+        [&](const TensorView& out, size_t r) { out.as<float>()[r] = best[r].max_logit; });
+  write(linear.p1s, [&](const TensorView& out, size_t r) {
+    out.as<float>()[r] = std::exp(best[r].max_logit - best[r].lse);
+  });
+}
+
+}  // namespace exn::ort

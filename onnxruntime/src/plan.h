@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// A group of products, ready to run: weights in exeunt's layout, inputs and outputs by their number
+// in the node that ONNX Runtime made of the group.
+#pragma once
+
+#include <memory>
+
+#include "calls.h"
+#include "match.h"
+
+namespace exn::ort {
+
+struct Weights {
+  Memory memory;
+  int32_t type = 0;    // kUint8: blocks
+  int32_t blocks = 0;  // EXN_BLOCKS_*
+  int64_t rows = 0, columns = 0, row_bytes = 0;
+};
+
+struct Settings {
+  int64_t threads = 1;  // how many parts of a product are worth making
+  Policy policy;
+  std::string report;
+};
+
+class Plan {
+ public:
+  // `inputs`, `outputs`: names of those of the fused node.
+  Plan(const Graph& graph, const Group& group, const std::vector<std::string>& inputs,
+       const std::vector<std::string>& outputs, const Settings& settings);
+
+  // From several threads at the same time, if need be.
+  void run(OrtKernelContext* context) const;
+
+ private:
+  struct Output {
+    size_t index = 0;
+    int32_t type = 0;
+    bool reduced = false;
+  };
+  struct Linear {
+    Weights weights;
+    std::vector<float> bias, norm_weight, norm_bias;
+    Activation activation = Activation::kNone;
+    int residual = -1;
+    int norm = 0;
+    float eps = 0;
+    bool head = false;
+    Output output;
+    std::vector<Output> argmaxes, p1s, max_logits;
+  };
+  struct Part {  // rows [begin, end) of the weights of a product
+    size_t product;
+    int64_t begin, end;
+  };
+
+  void run_linears(OrtKernelContext* context, const TensorView& input) const;
+  void run_head(OrtKernelContext* context, const Linear& linear, const TensorView& input) const;
+  TensorView prepared(OrtKernelContext* context, const TensorView& input,
+                      Scratch::Block* block) const;
+  std::vector<Part> parts(int64_t rows, bool heads) const;
+
+  const Api& api_;
+  int64_t threads_;
+  size_t input_ = 0;
+  int32_t prologue_type_ = 0;  // what a Cast makes of the input; 0: there is none
+  int prologue_norm_ = 0;
+  std::vector<float> prologue_weight_, prologue_bias_;
+  float prologue_eps_ = 0;
+  std::vector<Linear> linears_;
+  mutable Scratch scratch_;
+};
+
+}  // namespace exn::ort

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two functions that ONNX Runtime looks for in a plug-in, and the factory and the providers
+// that they lead to.
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <thread>
+
+#include "custom_ops.h"
+#include "plan.h"
+
+#define EXN_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace exn::ort {
+namespace {
+
+constexpr const char* kName = "ExeuntExecutionProvider";
+// ONNX Runtime puts this, in lower case, before the names of a provider's options.
+constexpr const char* kPrefix = "ep.exeuntexecutionprovider.";
+constexpr const char* kOptions = "threads, report, f32";
+
+struct Compiled : OrtNodeComputeInfo {
+  const Api& api;
+  Plan plan;
+
+  template <class... Arguments>
+  explicit Compiled(const Graph& graph, const Arguments&... arguments)
+      : OrtNodeComputeInfo{}, api(graph.api), plan(graph, arguments...) {
+    ort_version_supported = kApiVersion;
+    CreateState = [](OrtNodeComputeInfo* self, OrtNodeComputeContext*, void** state) -> OrtStatus* {
+      *state = self;
+      return nullptr;
+    };
+    Compute = [](OrtNodeComputeInfo*, void* state, OrtKernelContext* context) -> OrtStatus* {
+      const auto* compiled = static_cast<const Compiled*>(state);
+      return guarded(compiled->api, [&] { compiled->plan.run(context); });
+    };
+    ReleaseState = [](OrtNodeComputeInfo*, void*) {};
+  }
+};
+
+int64_t whole_number(const std::string& key, const std::string& value, int64_t least,
+                     int64_t most) {
+  char* end = nullptr;
+  errno = 0;
+  const long long parsed = std::strtoll(value.c_str(), &end, 10);
+  if (value.empty() || *end != '\0' || errno != 0 || parsed < least || parsed > most) {
+    throw Failure(kInvalidArgument, "exeunt: option " + key + " is '" + value +
+                                        "', expected a whole number from " + std::to_string(least) +
+                                        " to " + std::to_string(most));
+  }
+  return parsed;
+}
+
+Settings settings_of(const Api& api, const OrtSessionOptions* options) {
+  Settings settings;
+  settings.threads = std::max<int64_t>(1, std::thread::hardware_concurrency());
+  OrtKeyValuePairs* entries = nullptr;
+  check(api, api.GetSessionOptionsConfigEntries(options, &entries));
+  std::map<std::string, std::string> own;
+  const char *const *keys = nullptr, *const *values = nullptr;
+  size_t count = 0;
+  api.GetKeyValuePairs(entries, &keys, &values, &count);
+  for (size_t i = 0; i < count; ++i) {
+    if (std::strncmp(keys[i], kPrefix, std::strlen(kPrefix)) == 0) {
+      own[keys[i] + std::strlen(kPrefix)] = values[i];
+    }
+  }
+  api.ReleaseKeyValuePairs(entries);
+  for (const auto& [key, value] : own) {
+    if (key == "threads") {
+      const int64_t threads = whole_number(key, value, 0, 256);
+      if (threads > 0) settings.threads = threads;
+    } else if (key == "report") {
+      settings.report = value;
+    } else if (key == "f32") {
+      settings.policy.f32 = whole_number(key, value, 0, 1) != 0;
+    } else {
+      throw Failure(kInvalidArgument,
+                    "exeunt: there is no option '" + key + "'; the options are " + kOptions);
+    }
+  }
+  return settings;
+}
+
+class Provider : public OrtEp {
+ public:
+  Provider(const Api& api, Settings settings) : OrtEp{}, api_(api), settings_(std::move(settings)) {
+    ort_version_supported = kApiVersion;
+    GetName = [](const OrtEp*) { return kName; };
+    GetCapability = [](OrtEp* self, const OrtGraph* graph,
+                       OrtEpGraphSupportInfo* info) -> OrtStatus* {
+      auto* own = static_cast<Provider*>(self);
+      return guarded(own->api_, [&] { own->claim_of(graph, info); });
+    };
+    Compile = [](OrtEp* self, const OrtGraph** graphs, const OrtNode** fused, size_t count,
+                 OrtNodeComputeInfo** infos, OrtNode**) -> OrtStatus* {
+      auto* own = static_cast<Provider*>(self);
+      return guarded(own->api_, [&] {
+        for (size_t i = 0; i < count; ++i) infos[i] = own->compiled(graphs[i], fused[i]);
+      });
+    };
+    ReleaseNodeComputeInfos = [](OrtEp*, OrtNodeComputeInfo** infos, size_t count) {
+      for (size_t i = 0; i < count; ++i) delete static_cast<Compiled*>(infos[i]);
+    };
+    IsConcurrentRunSupported = [](OrtEp*, bool* out) -> OrtStatus* {
+      *out = true;
+      return nullptr;
+    };
+  }
+
+ private:
+  void claim_of(const OrtGraph* graph, OrtEpGraphSupportInfo* info) {
+    const Graph g(api_, graph);
+    const Claims claims = claim(g, settings_.policy);
+    for (const Group& group : claims.groups) {
+      std::vector<const OrtNode*> nodes;
+      for (const int node : group.nodes) nodes.push_back(g.nodes[node].node);
+      const OrtNodeFusionOptions options = {kApiVersion, true};
+      check(api_,
+            api_.EpGraphSupportInfo_AddNodesToFuse(info, nodes.data(), nodes.size(), &options));
+    }
+    if (!settings_.report.empty()) report(g, claims);
+  }
+
+  OrtNodeComputeInfo* compiled(const OrtGraph* graph, const OrtNode* fused) const {
+    const Graph g(api_, graph);
+    const auto names = [&](auto count, auto get) {
+      size_t n = 0;
+      check(api_, count(fused, &n));
+      std::vector<const OrtValueInfo*> infos(n);
+      check(api_, get(fused, infos.data(), n));
+      std::vector<std::string> list;
+      for (const OrtValueInfo* one : infos) {
+        const char* name = "";
+        if (one != nullptr) check(api_, api_.GetValueInfoName(one, &name));
+        list.push_back(name);
+      }
+      return list;
+    };
+    const Claims claims = claim(g, settings_.policy);
+    if (claims.groups.size() != 1 || claims.groups[0].nodes.size() != g.nodes.size()) {
+      throw Failure(kEpFail, "exeunt: a claim of " + std::to_string(g.nodes.size()) +
+                                 " nodes came back as something else");
+    }
+    return new Compiled(g, claims.groups[0], names(api_.Node_GetNumInputs, api_.Node_GetInputs),
+                        names(api_.Node_GetNumOutputs, api_.Node_GetOutputs), settings_);
+  }
+
+  // Appended, since a session asks for each graph within a graph anew.
+  void report(const Graph& g, const Claims& claims) const {
+    std::FILE* file = std::fopen(settings_.report.c_str(), "a");
+    if (file == nullptr) {
+      throw Failure(kInvalidArgument, "exeunt: option report is '" + settings_.report +
+                                          "', which cannot be written: " + std::strerror(errno));
+    }
+    std::vector<bool> taken(g.nodes.size());
+    for (const Group& group : claims.groups) {
+      for (const int node : group.nodes) taken[node] = true;
+      for (const Product& product : group.products) {
+        std::fprintf(file, "claimed %s\n", product.text.c_str());
+      }
+    }
+    for (const std::string& line : claims.declined) std::fprintf(file, "left %s\n", line.c_str());
+    std::map<std::string, int> rest;
+    for (size_t i = 0; i < g.nodes.size(); ++i) {
+      if (!taken[i]) ++rest[g.nodes[i].op];
+    }
+    for (const auto& [op, count] : rest) {
+      std::fprintf(file, "left to others: %d %s\n", count, op.c_str());
+    }
+    std::fclose(file);
+  }
+
+  const Api& api_;
+  const Settings settings_;
+};
+
+class Factory : public OrtEpFactory {
+ public:
+  explicit Factory(const void* table) : OrtEpFactory{}, api_(table), custom_ops_(api_) {
+    ort_version_supported = kApiVersion;
+    GetName = [](const OrtEpFactory*) { return kName; };
+    GetVendor = [](const OrtEpFactory*) { return "exeunt"; };
+    GetVendorId = [](const OrtEpFactory*) -> uint32_t { return 0; };
+    GetVersion = [](const OrtEpFactory*) { return exn_version(); };
+    GetSupportedDevices = [](OrtEpFactory* self, const OrtHardwareDevice* const* devices,
+                             size_t count, OrtEpDevice** out, size_t room,
+                             size_t* found) -> OrtStatus* {
+      const Api& api = static_cast<Factory*>(self)->api_;
+      return guarded(api, [&] {
+        *found = 0;
+        for (size_t i = 0; i < count && *found < room; ++i) {
+          if (api.HardwareDevice_Type(devices[i]) != kDeviceCpu) continue;
+          check(api, api.CreateEpDevice(self, devices[i], nullptr, nullptr, &out[*found]));
+          ++*found;
+        }
+      });
+    };
+    CreateEp = [](OrtEpFactory* self, const OrtHardwareDevice* const*,
+                  const OrtKeyValuePairs* const*, size_t, const OrtSessionOptions* options,
+                  const OrtLogger*, OrtEp** out) -> OrtStatus* {
+      const Api& api = static_cast<Factory*>(self)->api_;
+      return guarded(api, [&] { *out = new Provider(api, settings_of(api, options)); });
+    };
+    ReleaseEp = [](OrtEpFactory*, OrtEp* ep) { delete static_cast<Provider*>(ep); };
+    // Memory is the CPU's own, nothing is copied, and there are no streams.
+    CreateAllocator = [](OrtEpFactory*, const OrtMemoryInfo*, const OrtKeyValuePairs*,
+                         OrtAllocator** out) -> OrtStatus* {
+      *out = nullptr;
+      return nullptr;
+    };
+    ReleaseAllocator = [](OrtEpFactory*, OrtAllocator*) {};
+    CreateDataTransfer = [](OrtEpFactory*, void** out) -> OrtStatus* {
+      *out = nullptr;
+      return nullptr;
+    };
+    IsStreamAware = [](const OrtEpFactory*) { return false; };
+    CreateSyncStreamForDevice = [](OrtEpFactory*, const OrtMemoryDevice*, const OrtKeyValuePairs*,
+                                   OrtSyncStreamImpl** out) -> OrtStatus* {
+      *out = nullptr;
+      return nullptr;
+    };
+    ValidateCompiledModelCompatibilityInfo = [](OrtEpFactory*, const OrtHardwareDevice* const*,
+                                                size_t, const char*, int32_t* out) -> OrtStatus* {
+      *out = 0;  // not applicable
+      return nullptr;
+    };
+    GetNumCustomOpDomains = [](OrtEpFactory*, size_t* out) -> OrtStatus* {
+      *out = 1;
+      return nullptr;
+    };
+    GetCustomOpDomains = [](OrtEpFactory* self, OrtCustomOpDomain** domains,
+                            size_t count) -> OrtStatus* {
+      if (count > 0) domains[0] = static_cast<Factory*>(self)->custom_ops_.domain();
+      return nullptr;
+    };
+  }
+
+ private:
+  const Api api_;
+  CustomOps custom_ops_;
+};
+
+// Null with a message if this ONNX Runtime does not have the interface.
+const void* table_of(const OrtApiBase* base, OrtStatus** failure) {
+  const void* table = base->GetApi(kApiVersion);
+  if (table != nullptr) return table;
+  // Where that fails even the oldest table has the function that makes a status.
+  const void* oldest = base->GetApi(1);
+  if (oldest != nullptr) {
+    const auto* slots = static_cast<const void* const*>(oldest);
+    const auto create =
+        reinterpret_cast<OrtStatus* (*)(int32_t, const char*)>(const_cast<void*>(slots[0]));
+    const std::string text = std::string("exeunt: this is ONNX Runtime ") +
+                             base->GetVersionString() + ", expected 1.24 or newer";
+    *failure = create(kNotImplemented, text.c_str());
+  }
+  return nullptr;
+}
+
+}  // namespace
+}  // namespace exn::ort
+
+EXN_EXPORT OrtStatus* CreateEpFactories(const char*, const OrtApiBase* base, const OrtLogger*,
+                                        OrtEpFactory** factories, size_t room, size_t* count) {
+  OrtStatus* failure = nullptr;
+  *count = 0;
+  const void* table = exn::ort::table_of(base, &failure);
+  if (table == nullptr) return failure;
+  const exn::ort::Api api(table);
+  return exn::ort::guarded(api, [&] {
+    if (room < 1) {
+      throw exn::ort::Failure(exn::ort::kInvalidArgument, "exeunt: no room for a factory");
+    }
+    exn::ort::check(exn_cpu_set_threads(1));
+    factories[0] = new exn::ort::Factory(table);
+    *count = 1;
+  });
+}
+
+EXN_EXPORT OrtStatus* ReleaseEpFactory(OrtEpFactory* factory) {
+  delete static_cast<exn::ort::Factory*>(factory);
+  return nullptr;
+}
+
+// For sessions that want the ops of the domain org.exeunt without the provider.
+EXN_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
+  OrtStatus* failure = nullptr;
+  const void* table = exn::ort::table_of(base, &failure);
+  if (table == nullptr) return failure;
+  static const exn::ort::Api api(table);
+  return exn::ort::guarded(api, [&] {
+    exn::ort::check(exn_cpu_set_threads(1));
+    static exn::ort::CustomOps ops(api);
+    exn::ort::check(api, api.AddCustomOpDomain(options, ops.domain()));
+  });
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.onnxruntime;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import ai.djl.Model;
+import ai.djl.huggingface.tokenizers.HuggingFaceTokenizer;
+import ai.djl.inference.Predictor;
+import ai.djl.ndarray.NDList;
+import ai.djl.ndarray.NDManager;
+import ai.djl.translate.NoopTranslator;
+import ai.onnxruntime.OrtEnvironment;
+import ai.onnxruntime.OrtException;
+import ai.onnxruntime.OrtSession;
+import dev.langchain4j.data.embedding.Embedding;
+import dev.langchain4j.data.segment.TextSegment;
+import dev.langchain4j.model.embedding.onnx.AbstractInProcessEmbeddingModel;
+import dev.langchain4j.model.embedding.onnx.OnnxBertBiEncoder;
+import dev.langchain4j.model.embedding.onnx.PoolingMode;
+import java.io.ByteArrayInputStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import org.junit.jupiter.api.AfterAll;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** A model that nobody changed, and the same in bf16, with and without the provider. */
+class MiniLmTest {
+  private static final OrtEnvironment ENVIRONMENT = MiniLm.environment();
+  private static byte[] model;
+  private static HuggingFaceTokenizer tokenizer;
+  private static OrtSession alone;
+
+  @TempDir Path folder;
+
+  @BeforeAll
+  static void load() throws Exception {
+    model = MiniLm.model();
+    tokenizer = MiniLm.tokenizer();
+    alone = ENVIRONMENT.createSession(model, options());
+  }
+
+  @AfterAll
+  static void close() throws Exception {
+    alone.close();
+    tokenizer.close();
+  }
+
+  private static OrtSession.SessionOptions options() throws OrtException {
+    OrtSession.SessionOptions options = new OrtSession.SessionOptions();
+    options.setIntraOpNumThreads(2);
+    return options;
+  }
+
+  private static OrtSession with(byte[] bytes, ExeuntProvider provider) throws OrtException {
+    try (OrtSession.SessionOptions options = options()) {
+      provider.add(options);
+      return ENVIRONMENT.createSession(bytes, options);
+    }
+  }
+
+  /** The smallest cosine of what two sessions make of 200 sentences, in batches of 1 to 16. */
+  private static double worst(OrtSession session) throws OrtException {
+    double worst = 1;
+    List<String> sentences = MiniLm.sentences(200, 1);
+    for (int from = 0, step = 1; from < sentences.size(); from += step, step = step % 16 + 1) {
+      List<String> batch = sentences.subList(from, Math.min(sentences.size(), from + step));
+      long[][][] inputs = MiniLm.encode(tokenizer, batch);
+      float[][] expected = MiniLm.embed(alone, inputs);
+      float[][] actual = MiniLm.embed(session, inputs);
+      for (int i = 0; i < batch.size(); i++) {
+        worst = Math.min(worst, MiniLm.cosine(expected[i], actual[i]));
+      }
+    }
+    return worst;
+  }
+
+  @Test
+  void f32() throws Exception {
+    Path report = folder.resolve("report.txt");
+    try (OrtSession session = with(model, ExeuntProvider.configure().report(report))) {
+      double worst = worst(session);
+      System.out.printf("MiniLM, f32: smallest cosine %.7f%n", worst);
+      assertTrue(worst >= 0.9999, "cosine " + worst);
+    }
+    List<String> lines = Files.readAllLines(report);
+    assertEquals(36, lines.stream().filter(line -> line.startsWith("claimed MatMul")).count());
+    assertEquals(12,
+        lines.stream().filter(line -> line.endsWith("its right operand is no constant")).count());
+  }
+
+  @Test
+  void theProfileNamesTheProvider() throws Exception {
+    try (OrtSession.SessionOptions options = options()) {
+      options.enableProfiling(folder.resolve("profile").toString());
+      ExeuntProvider.addTo(options);
+      try (OrtSession session = ENVIRONMENT.createSession(model, options)) {
+        MiniLm.embed(session, MiniLm.encode(tokenizer, MiniLm.sentences(1, 2)));
+        String profile = Files.readString(Path.of(session.endProfiling()));
+        Matcher runs = Pattern.compile("\"provider\"\\s*:\\s*\"" + ExeuntProvider.NAME + "\"")
+                           .matcher(profile);
+        // The keys, queries and values of a layer are one node, its three other products one each.
+        assertEquals(6 * 4, runs.results().count());
+      }
+    }
+  }
+
+  @Test
+  void bf16() throws Exception {
+    byte[] narrow = MiniLm.inBf16(model);
+    assertTrue(narrow.length < 0.51 * model.length, narrow.length + " bytes");
+    OrtException refusal =
+        assertThrows(OrtException.class, () -> ENVIRONMENT.createSession(narrow, options()));
+    assertTrue(refusal.getMessage().contains("MatMul"), refusal.getMessage());
+    try (OrtSession session = with(narrow, ExeuntProvider.configure())) {
+      double worst = worst(session);
+      System.out.printf("MiniLM, bf16: smallest cosine %.7f, ONNX Runtime alone: %s%n", worst,
+          refusal.getMessage());
+      assertTrue(worst >= 0.9999, "cosine " + worst);
+    }
+  }
+
+  @Test
+  void langchain4j() throws Exception {
+    List<TextSegment> texts = MiniLm.sentences(8, 3).stream().map(TextSegment::from).toList();
+    List<Embedding> expected;
+    try (OrtSession session = ENVIRONMENT.createSession(model, options())) {
+      expected = embeddings(session, texts);
+    }
+    try (OrtSession session = with(model, ExeuntProvider.configure())) {
+      List<Embedding> actual = embeddings(session, texts);
+      for (int i = 0; i < texts.size(); i++) {
+        double cosine = MiniLm.cosine(expected.get(i).vector(), actual.get(i).vector());
+        assertTrue(cosine >= 0.9999, "cosine " + cosine);
+      }
+    }
+  }
+
+  private static List<Embedding> embeddings(OrtSession session, List<TextSegment> texts) {
+    OnnxBertBiEncoder encoder =
+        new OnnxBertBiEncoder(ENVIRONMENT, session, MiniLm.tokenizerStream(), PoolingMode.MEAN);
+    return new AbstractInProcessEmbeddingModel(Runnable::run) {
+      @Override
+      protected OnnxBertBiEncoder model() {
+        return encoder;
+      }
+    }.embedAll(texts)
+        .content();
+  }
+
+  @Test
+  void djl() throws Exception {
+    long[][][] inputs = MiniLm.encode(tokenizer, MiniLm.sentences(3, 4));
+    float[][] expected = MiniLm.embed(alone, inputs);
+    try (OrtSession.SessionOptions options = options();
+        Model loaded = Model.newInstance("minilm", "OnnxRuntime")) {
+      ExeuntProvider.addTo(options);
+      loaded.load(new ByteArrayInputStream(model), Map.of("sessionOptions", options));
+      try (Predictor<NDList, NDList> predictor = loaded.newPredictor(new NoopTranslator());
+          NDManager manager = NDManager.newBaseManager("OnnxRuntime")) {
+        NDList arrays = new NDList();
+        String[] names = {"input_ids", "attention_mask", "token_type_ids"};
+        for (int i = 0; i < 3; i++) {
+          ai.djl.ndarray.NDArray array = manager.create(flat(inputs[i]),
+              new ai.djl.ndarray.types.Shape(inputs[i].length, inputs[i][0].length));
+          array.setName(names[i]);
+          arrays.add(array);
+        }
+        float[] hidden = predictor.predict(arrays).get(0).toFloatArray();
+        int tokens = inputs[0][0].length;
+        int width = expected[0].length;
+        for (int i = 0; i < expected.length; i++) {
+          float[] mean = new float[width];
+          for (int t = 0; t < tokens; t++) {
+            for (int d = 0; inputs[1][i][t] != 0 && d < width; d++) {
+              mean[d] += hidden[(i * tokens + t) * width + d];
+            }
+          }
+          double cosine = MiniLm.cosine(expected[i], mean);
+          assertTrue(cosine >= 0.9999, "cosine " + cosine);
+        }
+      }
+    }
+  }
+
+  private static long[] flat(long[][] rows) {
+    return java.util.Arrays.stream(rows).flatMapToLong(java.util.Arrays::stream).toArray();
+  }
+}
