@@ -126,6 +126,7 @@ uint16_t half_of(float value) {
   const float magnitude = std::fabs(value);
   if (!(magnitude < 65520.0f))
     return static_cast<uint16_t>(sign | (value != value ? 0x7e00 : 0x7c00));
+  if (magnitude == 0.0f) return sign;
   int exponent = 0;
   std::frexp(magnitude, &exponent);
   const int shift = std::max(exponent - 11, -24);  // of the last bit that is kept

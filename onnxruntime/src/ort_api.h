@@ -71,7 +71,7 @@ enum : int32_t {
   kInvalidArgument = 2,
   kNotImplemented = 9,
   kEpFail = 11
-};                                                                                 // OrtErrorCode
+};  // OrtErrorCode
 enum : int32_t { kAttrInt = 1, kAttrInts, kAttrFloat, kAttrFloats, kAttrString };  // OrtOpAttrType
 enum : int32_t { kWarning = 2 };    // OrtLoggingLevel
 enum : int32_t { kDeviceCpu = 0 };  // OrtHardwareDeviceType
@@ -107,6 +107,7 @@ enum : int32_t { kDeviceCpu = 0 };  // OrtHardwareDeviceType
   F(87, OrtStatus*, KernelInfoGetAttribute_string, const OrtKernelInfo*, const char* name,       \
     char* out, size_t* size)                                                                     \
   F(88, OrtStatus*, KernelContext_GetInputCount, const OrtKernelContext*, size_t* out)           \
+  F(89, OrtStatus*, KernelContext_GetOutputCount, const OrtKernelContext*, size_t* out)          \
   F(90, OrtStatus*, KernelContext_GetInput, const OrtKernelContext*, size_t index,               \
     const OrtValue** out)                                                                        \
   F(91, OrtStatus*, KernelContext_GetOutput, OrtKernelContext*, size_t index,                    \

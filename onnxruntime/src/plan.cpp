@@ -3,10 +3,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstring>
 
 #include "elementwise.h"
+#include "head.h"
 
 namespace exn::ort {
 namespace {
@@ -266,7 +266,7 @@ void Plan::run(OrtKernelContext* context) const {
   Scratch::Block block(scratch_, rounded(bytes));
   const TensorView x = bytes > 0 ? prepared(context, input, &block) : input;
   for (const Linear& linear : linears_) {
-    if (linear.head) run_head(context, linear, x);
+    if (linear.head) run_heads(context, linear, x);
   }
   run_linears(context, x);
 }
@@ -287,10 +287,10 @@ TensorView Plan::prepared(OrtKernelContext* context, const TensorView& input,
   return out;
 }
 
-std::vector<Plan::Part> Plan::parts(int64_t rows, bool heads) const {
+std::vector<Plan::Part> Plan::parts(int64_t rows) const {
   std::vector<Part> out;
   for (size_t i = 0; i < linears_.size(); ++i) {
-    if (linears_[i].head != heads) continue;
+    if (linears_[i].head) continue;
     const Weights& w = linears_[i].weights;
     const int64_t work = std::max<int64_t>(rows, 1) * w.rows * w.columns;
     const int64_t pieces = std::max<int64_t>(1, std::min(threads_, work / kWorthAThread));
@@ -334,7 +334,7 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
       bytes += rounded(static_cast<size_t>(t.plain.count() * bytes_of(t.plain.type)));
     }
   }
-  const std::vector<Part> list = parts(rows, false);
+  const std::vector<Part> list = parts(rows);
   if (rows == 0 || list.empty()) return;
   Scratch::Block plain(scratch_, bytes);
   for (size_t i = 0; i < linears_.size(); ++i) {
@@ -417,123 +417,32 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
   }
 }
 
-namespace {
-
-struct HeadCall {
-  Tensor hidden, weight, bias, argmax, max_logit, lse, valid;
-  exn_exit_head_params params = {};
-  size_t bytes = 0;
-};
-
-// The largest logit and the sum of all of a row, as far as some rows of the head know them.
-struct Best {
-  int32_t argmax;
-  float max_logit, lse;
-  uint8_t valid;
-};
-
-}  // namespace
-
-void Plan::run_head(OrtKernelContext* context, const Linear& linear,
-                    const TensorView& input) const {
+void Plan::run_heads(OrtKernelContext* context, const Linear& linear,
+                     const TensorView& input) const {
   const Weights& w = linear.weights;
-  const int64_t cols = input.last(), rows = input.count() / cols;
-  std::vector<Part> list;
-  for (const Part& part : parts(rows, true)) {
-    if (&linears_[part.product] == &linear) list.push_back(part);
-  }
-  const size_t count = list.size(), n = static_cast<size_t>(rows);
-  // The last list of results is of the whole head, for rows that a part cannot judge.
-  std::vector<int32_t> argmax(n * (count + 1));
-  std::vector<float> max_logit(n * (count + 1)), lse(n * (count + 1));
-  std::vector<uint8_t> valid(n * (count + 1));
-  const auto prepare = [&](HeadCall* call, size_t slot, int64_t begin, int64_t end) {
-    call->hidden = Tensor(input.data, input.type, {rows, cols});
-    call->weight = Tensor(w.memory.as<char>() + begin * w.row_bytes, w.type,
-                          {end - begin, w.blocks ? w.row_bytes : w.columns});
-    if (!linear.bias.empty()) {
-      call->bias = Tensor(const_cast<float*>(linear.bias.data()) + begin, kFloat, {end - begin});
-    }
-    call->argmax = Tensor(argmax.data() + slot * n, kInt32, {rows});
-    call->max_logit = Tensor(max_logit.data() + slot * n, kFloat, {rows});
-    call->lse = Tensor(lse.data() + slot * n, kFloat, {rows});
-    call->valid = Tensor(valid.data() + slot * n, kUint8, {rows});
-    exn_exit_head_params& p = call->params;
-    p.struct_size = sizeof p;
-    p.hidden = call->hidden.get();
-    p.weight = call->weight.get();
-    p.bias = call->bias.get();
-    p.temperature = 1;
-    p.weight_blocks = w.blocks;
-    p.out.argmax = call->argmax.get();
-    p.out.max_logit = call->max_logit.get();
-    p.out.lse = call->lse.get();
-    p.out.valid = call->valid.get();
-    check(exn_exit_head_workspace_size(&p, &call->bytes));
-  };
-  std::vector<HeadCall> calls(count);
-  size_t bytes = 0;
-  for (size_t i = 0; i < count; ++i) {
-    prepare(&calls[i], i, list[i].begin, list[i].end);
-    bytes += rounded(calls[i].bytes);
-  }
-  std::vector<Best> best(n);
-  if (rows > 0) {
-    Scratch::Block block(scratch_, bytes);
-    std::vector<void*> workspaces;
-    for (const HeadCall& call : calls) workspaces.push_back(block.take(call.bytes));
-    std::atomic<bool> failed{false};
-    std::string failure;
-    parallel(api_, context, static_cast<int64_t>(count), [&](int64_t i) {
-      if (exn_exit_head(&calls[i].params, workspaces[i], calls[i].bytes, nullptr) != EXN_OK &&
-          !failed.exchange(true)) {
-        failure = exn_last_error();
-      }
-    });
-    if (failed) throw Failure(kEpFail, "exeunt: " + failure);
-    bool unclear = false;
-    for (size_t r = 0; r < n; ++r) {
-      best[r] = {argmax[r], max_logit[r], lse[r], valid[r]};
-      for (size_t i = 1; i < count; ++i) {
-        const size_t at = i * n + r;
-        best[r].valid &= valid[at];
-        if (!best[r].valid) break;
-        if (max_logit[at] > best[r].max_logit) {
-          best[r].max_logit = max_logit[at];
-          best[r].argmax = static_cast<int32_t>(list[i].begin) + argmax[at];
-        }
-        const float high = std::max(lse[at], best[r].lse), low = std::min(lse[at], best[r].lse);
-        best[r].lse = high + std::log1p(std::exp(low - high));
-      }
-      unclear |= count > 1 && !best[r].valid;
-    }
-    if (unclear) {  // a NaN, or a part of nothing but -inf
-      HeadCall whole;
-      prepare(&whole, count, 0, w.rows);
-      Scratch::Block more(scratch_, whole.bytes);
-      check(exn_exit_head(&whole.params, more.take(whole.bytes), whole.bytes, nullptr));
-      for (size_t r = 0; r < n; ++r) {
-        const size_t at = count * n + r;
-        if (!best[r].valid) best[r] = {argmax[at], max_logit[at], lse[at], valid[at]};
-      }
-    }
-  }
+  Head head;
+  head.weight = w.memory.data();
+  head.type = w.type;
+  head.blocks = w.blocks;
+  head.rows = w.rows;
+  head.columns = w.columns;
+  head.row_bytes = w.row_bytes;
+  head.bias = or_null(linear.bias);
+  const std::vector<RowOfHead> rows = run_head(api_, context, head, input, threads_, &scratch_);
   const auto write = [&](const std::vector<Output>& outputs, const auto& value) {
     for (const Output& output : outputs) {
       std::vector<int64_t> shape = input.shape;
       shape.back() = 1;
       if (output.reduced) shape.pop_back();
       const TensorView out = output_of(api_, context, output.index, output.type, shape);
-      for (size_t r = 0; r < n; ++r) value(out, r);
+      for (size_t r = 0; r < rows.size(); ++r) value(out, r);
     }
   };
   write(linear.argmaxes,
-        [&](const TensorView& out, size_t r) { out.as<int64_t>()[r] = best[r].argmax; });
+        [&](const TensorView& out, size_t r) { out.as<int64_t>()[r] = rows[r].argmax; });
   write(linear.max_logits,
-        [&](const TensorView& out, size_t r) { out.as<float>()[r] = best[r].max_logit; });
-  write(linear.p1s, [&](const TensorView& out, size_t r) {
-    out.as<float>()[r] = std::exp(best[r].max_logit - best[r].lse);
-  });
+        [&](const TensorView& out, size_t r) { out.as<float>()[r] = rows[r].max_logit; });
+  write(linear.p1s, [&](const TensorView& out, size_t r) { out.as<float>()[r] = rows[r].p1; });
 }
 
 }  // namespace exn::ort

@@ -55,10 +55,10 @@ class Plan {
   };
 
   void run_linears(OrtKernelContext* context, const TensorView& input) const;
-  void run_head(OrtKernelContext* context, const Linear& linear, const TensorView& input) const;
+  void run_heads(OrtKernelContext* context, const Linear& linear, const TensorView& input) const;
   TensorView prepared(OrtKernelContext* context, const TensorView& input,
                       Scratch::Block* block) const;
-  std::vector<Part> parts(int64_t rows, bool heads) const;
+  std::vector<Part> parts(int64_t rows) const;
 
   const Api& api_;
   int64_t threads_;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The two functions that ONNX Runtime looks for in a plug-in, and the factory and the providers
 // that they lead to.
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -56,6 +54,15 @@ int64_t whole_number(const std::string& key, const std::string& value, int64_t l
   return parsed;
 }
 
+std::FILE* opened(const std::string& report) {
+  std::FILE* file = std::fopen(report.c_str(), "a");
+  if (file == nullptr) {
+    throw Failure(kInvalidArgument, "exeunt: option report is '" + report +
+                                        "', which cannot be written: " + std::strerror(errno));
+  }
+  return file;
+}
+
 Settings settings_of(const Api& api, const OrtSessionOptions* options) {
   Settings settings;
   settings.threads = std::max<int64_t>(1, std::thread::hardware_concurrency());
@@ -76,6 +83,7 @@ Settings settings_of(const Api& api, const OrtSessionOptions* options) {
       const int64_t threads = whole_number(key, value, 0, 256);
       if (threads > 0) settings.threads = threads;
     } else if (key == "report") {
+      std::fclose(opened(value));
       settings.report = value;
     } else if (key == "f32") {
       settings.policy.f32 = whole_number(key, value, 0, 1) != 0;
@@ -153,11 +161,7 @@ class Provider : public OrtEp {
 
   // Appended, since a session asks for each graph within a graph anew.
   void report(const Graph& g, const Claims& claims) const {
-    std::FILE* file = std::fopen(settings_.report.c_str(), "a");
-    if (file == nullptr) {
-      throw Failure(kInvalidArgument, "exeunt: option report is '" + settings_.report +
-                                          "', which cannot be written: " + std::strerror(errno));
-    }
+    std::FILE* file = opened(settings_.report);
     std::vector<bool> taken(g.nodes.size());
     for (const Group& group : claims.groups) {
       for (const int node : group.nodes) taken[node] = true;

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.onnxruntime;
+
+import static org.exeunt.onnxruntime.Graph.attribute;
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import ai.onnxruntime.OnnxTensor;
+import ai.onnxruntime.OrtEnvironment;
+import ai.onnxruntime.OrtException;
+import ai.onnxruntime.OrtSession;
+import java.nio.FloatBuffer;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Random;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Small graphs, each with and without the provider; what it says it took, and what it left. */
+class ClaimTest {
+  private static final OrtEnvironment ENVIRONMENT = MiniLm.environment();
+  private static final int K = 64;
+  private static final int N = 96;
+
+  private final Random random = new Random(7);
+
+  @TempDir Path folder;
+
+  private float[] random(int count) {
+    float[] values = new float[count];
+    for (int i = 0; i < count; i++) {
+      values[i] = (float) random.nextGaussian();
+    }
+    return values;
+  }
+
+  private OnnxTensor tensor(long... shape) throws OrtException {
+    int count = 1;
+    for (long extent : shape) {
+      count *= (int) extent;
+    }
+    return OnnxTensor.createTensor(ENVIRONMENT, FloatBuffer.wrap(random(count)), shape);
+  }
+
+  private static List<float[]> run(
+      byte[] model, ExeuntProvider provider, Map<String, OnnxTensor> inputs) throws OrtException {
+    try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
+      options.setIntraOpNumThreads(2);
+      if (provider != null) {
+        provider.add(options);
+      }
+      try (OrtSession session = ENVIRONMENT.createSession(model, options);
+          OrtSession.Result result = session.run(inputs)) {
+        List<float[]> outputs = new ArrayList<>();
+        for (Map.Entry<String, ai.onnxruntime.OnnxValue> output : result) {
+          OnnxTensor tensor = (OnnxTensor) output.getValue();
+          if (tensor.getInfo().type == ai.onnxruntime.OnnxJavaType.INT64) {
+            long[] values = new long[tensor.getLongBuffer().remaining()];
+            tensor.getLongBuffer().get(values);
+            float[] floats = new float[values.length];
+            for (int i = 0; i < values.length; i++) {
+              floats[i] = values[i];
+            }
+            outputs.add(floats);
+          } else {
+            float[] values = new float[tensor.getFloatBuffer().remaining()];
+            tensor.getFloatBuffer().get(values);
+            outputs.add(values);
+          }
+        }
+        return outputs;
+      }
+    }
+  }
+
+  /** Runs both ways, compares, and returns the first line of the report. */
+  private String check(byte[] model, Map<String, OnnxTensor> inputs, float tolerance)
+      throws Exception {
+    return check(model, inputs, run(model, null, inputs), tolerance);
+  }
+
+  private String check(byte[] model, Map<String, OnnxTensor> inputs, List<float[]> expected,
+      float tolerance) throws Exception {
+    Path report = Files.createTempFile(folder, "report", ".txt");
+    List<float[]> actual = run(model, ExeuntProvider.configure().threads(2).report(report), inputs);
+    assertEquals(expected.size(), actual.size());
+    for (int i = 0; i < expected.size(); i++) {
+      assertArrayEquals(expected.get(i), actual.get(i), tolerance, "output " + i);
+    }
+    String text = Files.readString(report);
+    return text.isEmpty() ? "" : text.lines().findFirst().get();
+  }
+
+  private interface Weight {
+    double at(int n, int k);
+  }
+
+  /** ONNX Runtime itself may round the inputs of quantised weights to bytes. */
+  private static List<float[]> product(OnnxTensor x, Weight weight) throws OrtException {
+    FloatBuffer in = x.getFloatBuffer();
+    float[] out = new float[in.remaining() / K * N];
+    for (int i = 0; i < out.length; i++) {
+      double sum = 0;
+      for (int k = 0; k < K; k++) {
+        sum += in.get(i / N * K + k) * weight.at(i % N, k);
+      }
+      out[i] = (float) sum;
+    }
+    return List.of(out);
+  }
+
+  @Test
+  void everyActivationBehindABias() throws Exception {
+    for (String activation : List.of("Relu", "erf", "erf-first", "erf-half", "silu")) {
+      Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, N);
+      String h = graph.node("Gemm", List.of(attribute("transB", 1)), "x",
+          graph.floats(random(N * K), N, K), graph.floats(random(N), N));
+      String y = switch (activation) {
+        case "Relu" -> graph.node("Relu", h);
+        case "silu" -> graph.node("Mul", h, graph.node("Sigmoid", h));
+        default -> {
+          String erf = graph.node("Erf", graph.node("Div", h, graph.scalar((float) Math.sqrt(2))));
+          String factor = graph.node("Add", erf, graph.scalar(1));
+          yield switch (activation) {
+            case "erf" -> graph.node("Mul", graph.node("Mul", h, factor), graph.scalar(0.5f));
+            case "erf-first" -> graph.node("Mul", graph.node("Mul", h, graph.scalar(0.5f)), factor);
+            default -> graph.node("Mul", h, graph.node("Mul", factor, graph.scalar(0.5f)));
+          };
+        }
+      };
+      graph.node("Identity", List.of(), new String[] {y}, "y");
+      for (int rows : new int[] {0, 1, 5, 40}) {
+        try (OnnxTensor x = tensor(rows, K)) {
+          String line = check(graph.model(17), Map.of("x", x), 2e-4f);
+          String name = activation.startsWith("erf") ? "GELU"
+              : activation.equals("silu")
+              ? "SiLU"
+              : "ReLU";
+          assertTrue(line.endsWith("linear of 96 x 64 f32, bias, " + name), line);
+        }
+      }
+    }
+  }
+
+  @Test
+  void residualOfTheSameShapeOrOfOneThatIsBroadcast() throws Exception {
+    Graph graph =
+        new Graph()
+            .input("x", Graph.FLOAT, -1, -1, K)
+            .input("r", Graph.FLOAT, -1, -1, N)
+            .output("y", Graph.FLOAT, -1, -1, N);
+    String h = graph.node("Add", graph.floats(random(N), N),
+        graph.node("MatMul", "x", graph.floats(random(K * N), K, N)));
+    String sum = graph.node("Add", "r", h);
+    graph.node("LayerNormalization", List.of(attribute("epsilon", 1e-6f)),
+        new String[] {sum, graph.floats(random(N), N), graph.floats(random(N), N)}, "y");
+    byte[] model = graph.model(17);
+    for (long[] shape : new long[][] {{2, 3, N}, {1, 3, N}, {2, 1, N}, {1, 1, N}}) {
+      try (OnnxTensor x = tensor(2, 3, K); OnnxTensor r = tensor(shape)) {
+        String line = check(model, Map.of("x", x, "r", r), 1e-4f);
+        assertTrue(line.endsWith("f32, bias, residual, LayerNorm"), line);
+      }
+    }
+    try (OnnxTensor x = tensor(1, 1, K); OnnxTensor r = tensor(2, 3, N)) {
+      check(model, Map.of("x", x, "r", r), 1e-4f);
+    }
+  }
+
+  @Test
+  void aNormBeforeSeveralProducts() throws Exception {
+    Graph graph = new Graph().input("x", Graph.FLOAT, -1, K);
+    String x = graph.node(
+        "LayerNormalization", "x", graph.floats(random(K), K), graph.floats(random(K), K));
+    for (int i = 0; i < 3; i++) {
+      graph.output("y" + i, Graph.FLOAT, -1, N);
+      graph.node("MatMul", List.of(), new String[] {x, graph.floats(random(K * N), K, N)}, "y" + i);
+    }
+    try (OnnxTensor input = tensor(9, K)) {
+      check(graph.model(17), Map.of("x", input), 1e-4f);
+    }
+  }
+
+  @Test
+  void aHeadWithoutLogits() throws Exception {
+    int vocabulary = 5000;
+    for (boolean probabilities : new boolean[] {true, false}) {
+      Graph graph =
+          new Graph()
+              .input("x", Graph.FLOAT, -1, -1, K)
+              .output("best", Graph.INT64, -1, -1)
+              .output("p", Graph.FLOAT, -1, -1, 1)
+              .output("top", Graph.FLOAT, -1, -1, 1)
+              .output("index", Graph.INT64, -1, -1, 1);
+      String z = graph.node("MatMul", "x", graph.floats(random(K * vocabulary), K, vocabulary));
+      String p = probabilities ? graph.node("Softmax", z) : z;
+      graph.node("ArgMax", List.of(attribute("axis", -1), attribute("keepdims", 0)),
+          new String[] {z}, "best");
+      graph.node("ReduceMax", List.of(attribute("axes", new long[] {-1})), new String[] {p}, "p");
+      graph.node("TopK", List.of(), new String[] {p, graph.longs(1)}, "top", "index");
+      try (OnnxTensor x = tensor(2, 3, K)) {
+        String line = check(graph.model(17), Map.of("x", x), 1e-4f);
+        assertTrue(line.endsWith("exit head of 5000 x 64 f32"), line);
+      }
+    }
+  }
+
+  @Test
+  void logitsThatSomebodyReadsStay() throws Exception {
+    Graph graph =
+        new Graph()
+            .input("x", Graph.FLOAT, -1, K)
+            .output("best", Graph.INT64, -1)
+            .output("z", Graph.FLOAT, -1, N);
+    graph.node("MatMul", List.of(), new String[] {"x", graph.floats(random(K * N), K, N)}, "z");
+    graph.node("ArgMax", List.of(attribute("axis", -1), attribute("keepdims", 0)),
+        new String[] {"z"}, "best");
+    try (OnnxTensor x = tensor(4, K)) {
+      String line = check(graph.model(17), Map.of("x", x), 1e-4f);
+      assertTrue(line.endsWith("linear of 96 x 64 f32"), line);
+    }
+  }
+
+  @Test
+  void blocksOfFourAndEightBits() throws Exception {
+    for (int bits : new int[] {4, 8}) {
+      for (int block : new int[] {32, 64}) {
+        for (boolean zeros : bits == 4 ? new boolean[] {false, true} : new boolean[] {false}) {
+          Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, N);
+          int blocks = K / block;
+          byte[] quants = new byte[N * K * bits / 8];
+          random.nextBytes(quants);
+          float[] scales = new float[N * blocks];
+          for (int i = 0; i < scales.length; i++) {
+            scales[i] = (1 + random.nextInt(1000)) / 65536f; // as f16 holds it
+          }
+          List<String> inputs = new ArrayList<>(List.of("x",
+              graph.constant(Graph.UINT8, quants, N, blocks, (long) block * bits / 8),
+              graph.floats(scales, (long) N * blocks)));
+          byte[] points = new byte[N * ((blocks + 1) / 2)];
+          random.nextBytes(points);
+          if (zeros) {
+            inputs.add(graph.constant(Graph.UINT8, points, points.length));
+          }
+          graph.node("com.microsoft:MatMulNBits",
+              List.of(attribute("K", K), attribute("N", N), attribute("bits", bits),
+                  attribute("block_size", block)),
+              inputs.toArray(new String[0]), "y");
+          Weight weight = (n, k) -> {
+            int at = n * K + k;
+            int pair = points[n * ((blocks + 1) / 2) + k / block / 2] & 255;
+            int zero = zeros ? pair >> 4 * (k / block % 2) & 15 : 1 << bits - 1;
+            int q = bits == 8 ? quants[at] & 255 : (quants[at / 2] & 255) >> 4 * (at % 2) & 15;
+            return scales[n * blocks + k / block] * (q - zero);
+          };
+          try (OnnxTensor x = tensor(3, K)) {
+            String line = check(graph.model(17), Map.of("x", x), product(x, weight), 1e-2f);
+            assertTrue(line.endsWith("in blocks of " + bits + " bits"), line);
+          }
+        }
+      }
+    }
+  }
+
+  @Test
+  void dequantisedWeights() throws Exception {
+    for (int type : new int[] {Graph.INT8, Graph.UINT8}) {
+      for (boolean columns : new boolean[] {false, true}) {
+        Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, N);
+        byte[] quants = new byte[N * K];
+        random.nextBytes(quants);
+        int count = columns ? N : 1;
+        float[] scales = new float[count];
+        byte[] zeros = new byte[count];
+        for (int i = 0; i < count; i++) {
+          scales[i] = (1 + random.nextInt(1000)) / 65536f;
+          zeros[i] = type == Graph.INT8 ? 0 : (byte) 128;
+        }
+        long[] shape = columns ? new long[] {N} : new long[0];
+        String w = graph.node("DequantizeLinear", List.of(attribute("axis", 1)),
+            graph.constant(type, quants, K, N), graph.floats(scales, shape),
+            graph.constant(type, zeros, shape));
+        graph.node("MatMul", List.of(), new String[] {"x", w}, "y");
+        Weight weight = (n, k) -> {
+          int q = type == Graph.INT8 ? quants[k * N + n] : (quants[k * N + n] & 255) - 128;
+          return scales[columns ? n : 0] * q;
+        };
+        try (OnnxTensor x = tensor(3, K)) {
+          String line = check(graph.model(17), Map.of("x", x), product(x, weight), 1e-2f);
+          assertTrue(line.endsWith("in blocks of 8 bits"), line);
+        }
+      }
+    }
+  }
+
+  @Test
+  void whatIsLeftAndWhy() throws Exception {
+    Graph graph =
+        new Graph()
+            .input("x", Graph.FLOAT, -1, K)
+            .input("w", Graph.FLOAT, K, N)
+            .output("y", Graph.FLOAT, -1, N);
+    graph.node("MatMul", List.of(), new String[] {"x", "w"}, "y");
+    try (OnnxTensor x = tensor(3, K); OnnxTensor w = tensor(K, N)) {
+      assertEquals("left MatMul node_y: its right operand is no constant",
+          check(graph.model(17), Map.of("x", x, "w", w), 1e-4f));
+    }
+    Graph scaled = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, N);
+    scaled.node("Gemm", List.of(attribute("alpha", 2f)),
+        new String[] {"x", scaled.floats(random(K * N), K, N)}, "y");
+    try (OnnxTensor x = tensor(3, K)) {
+      assertEquals("left Gemm node_y: transA, alpha and beta are not 0, 1 and 1",
+          check(scaled.model(17), Map.of("x", x), 1e-4f));
+    }
+  }
+
+  /** All of a graph in bf16: what f32 makes of the same numbers, rounded. */
+  @Test
+  void bf16() throws Exception {
+    Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, N);
+    short[] bits = new short[K * N];
+    float[] wide = new float[K * N];
+    for (int i = 0; i < bits.length; i++) {
+      bits[i] = (short) (Float.floatToRawIntBits((float) random.nextGaussian()) >>> 16);
+      wide[i] = Float.intBitsToFloat(bits[i] << 16);
+    }
+    String x = graph.node("Cast", List.of(attribute("to", Graph.BFLOAT16)), "x");
+    String y = graph.node("MatMul", x, graph.halves(bits, Graph.BFLOAT16, K, N));
+    graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), new String[] {y}, "y");
+    Graph reference = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, N);
+    reference.node("MatMul", List.of(), new String[] {"x", reference.floats(wide, K, N)}, "y");
+    for (int rows : new int[] {1, 7, 70}) {
+      float[] values = random(rows * K);
+      for (int i = 0; i < values.length; i++) { // what bf16 holds, so that no Cast rounds
+        values[i] = Float.intBitsToFloat(Float.floatToRawIntBits(values[i]) & 0xffff0000);
+      }
+      try (OnnxTensor in = OnnxTensor.createTensor(
+               ENVIRONMENT, FloatBuffer.wrap(values), new long[] {rows, K})) {
+        float[] expected = run(reference.model(17), null, Map.of("x", in)).get(0);
+        float[] actual = run(graph.model(17), ExeuntProvider.configure(), Map.of("x", in)).get(0);
+        assertArrayEquals(expected, actual, 1e-3f);
+      }
+    }
+  }
+
+  @Test
+  void opsOfOurOwn() throws Exception {
+    int vocabulary = 3000;
+    float[] weight = random(vocabulary * K);
+    float[] scale = random(K);
+    Graph graph = new Graph().input("x", Graph.FLOAT, -1, K);
+    String[] names = {"argmax", "p1", "margin", "entropy", "max_logit", "lse"};
+    String[] ours = new String[6];
+    String[] theirs = new String[6];
+    for (int i = 0; i < 6; i++) {
+      ours[i] = names[i];
+      theirs[i] = "stats_" + names[i];
+      graph.output(ours[i], i == 0 ? Graph.INT64 : Graph.FLOAT, -1);
+      graph.output(theirs[i], i == 0 ? Graph.INT64 : Graph.FLOAT, -1);
+    }
+    String w = graph.floats(weight, vocabulary, K);
+    graph.node("org.exeunt:ExitHead",
+        List.of(attribute("norm", "rms"), attribute("epsilon", 1e-5f)),
+        new String[] {"x", w, "", graph.floats(scale, K)}, ours);
+    String mean = graph.node(
+        "ReduceMean", List.of(attribute("axes", new long[] {-1})), graph.node("Mul", "x", "x"));
+    String normed = graph.node("Mul",
+        graph.node("Div", "x", graph.node("Sqrt", graph.node("Add", mean, graph.scalar(1e-5f)))),
+        graph.floats(scale, K));
+    String z = graph.node("Gemm", List.of(attribute("transB", 1)), normed, w);
+    graph.node("org.exeunt:RowStats", List.of(), new String[] {z}, theirs);
+    graph.output("best", Graph.INT64, -1, 4).output("stable", Graph.FLOAT, -1, vocabulary);
+    graph.node("org.exeunt:Select", List.of(attribute("k", 4)), new String[] {z}, "best");
+    graph.node("org.exeunt:StableMax", List.of(), new String[] {z}, "stable");
+    graph.output("z", Graph.FLOAT, -1, vocabulary);
+    graph.node("Identity", List.of(), new String[] {z}, "z");
+    int rows = 3;
+    try (OnnxTensor x = tensor(rows, K)) {
+      List<float[]> out =
+          run(graph.model(17), ExeuntProvider.configure().threads(2), Map.of("x", x));
+      float[] logits = out.get(14);
+      for (int r = 0; r < rows; r++) {
+        double lse = 0;
+        double stable = 0;
+        int best = 0;
+        double max = Double.NEGATIVE_INFINITY;
+        for (int j = 0; j < vocabulary; j++) {
+          double v = logits[r * vocabulary + j];
+          lse += Math.exp(v);
+          stable += v >= 0 ? v + 1 : 1 / (1 - v);
+          if (v > max) {
+            max = v;
+            best = j;
+          }
+        }
+        double entropy = 0;
+        double second = 0;
+        for (int j = 0; j < vocabulary; j++) {
+          double p = Math.exp(logits[r * vocabulary + j]) / lse;
+          entropy -= p * Math.log(p);
+          second = j == best ? second : Math.max(second, p);
+        }
+        double p1 = Math.exp(max) / lse;
+        double[] expected = {best, p1, p1 - second, entropy, max, Math.log(lse)};
+        for (int i = 0; i < 6; i++) {
+          // Outputs come in the order in which the graph lists them, ours and theirs in turn.
+          double tolerance = i == 0 ? 0 : 1e-4 * Math.max(1, Math.abs(expected[i]));
+          assertEquals(expected[i], out.get(2 * i)[r], tolerance, names[i]);
+          assertEquals(expected[i], out.get(2 * i + 1)[r], tolerance, names[i]);
+        }
+        double p = max >= 0 ? max + 1 : 1 / (1 - max);
+        assertEquals(p / stable, out.get(13)[r * vocabulary + best], 1e-5 * p / stable);
+        int hits = 0;
+        for (int i = 0; i < 4; i++) {
+          hits += out.get(12)[r * 4 + i] == best ? 1 : 0;
+          assertTrue(i == 0 || out.get(12)[r * 4 + i] > out.get(12)[r * 4 + i - 1]);
+        }
+        assertEquals(1, hits);
+      }
+    }
+  }
+}
