@@ -73,6 +73,10 @@ EXN_VECTORISED void silu(float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] = x[i] / (1.0f + exp_of(-x[i]));
 }
 
+EXN_VECTORISED void sum(const float* x, const float* y, float* out, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] = x[i] + y[i];
+}
+
 template <class T>
 void transpose_of(const T* in, int64_t rows, int64_t cols, T* out) {
   constexpr int64_t kBlock = 32;
@@ -107,6 +111,19 @@ void activate(Activation activation, float* x, int64_t rows, int64_t cols, int64
         silu(x, cols);
         break;
     }
+  }
+}
+
+void finish(const float* x, const float* bias, Activation activation, const float* residual,
+            float* out, int64_t rows, int64_t cols, int64_t stride) {
+  for (int64_t r = 0; r < rows; ++r, x += cols, out += stride) {
+    if (bias) {
+      sum(x, bias, out, cols);
+    } else {
+      std::memcpy(out, x, static_cast<size_t>(cols) * sizeof *x);
+    }
+    activate(activation, out, 1, cols, stride);
+    if (residual) sum(out, residual + r * stride, out, cols);
   }
 }
 

@@ -13,6 +13,10 @@ namespace {
 
 // A product of fewer multiplications is not worth another thread.
 constexpr int64_t kWorthAThread = 100000;
+// From so many rows on ONNX Runtime's product of f32 is the faster one, even if it has to lay out
+// the weights in each run.
+constexpr int64_t kManyRows = 64;
+constexpr int64_t kPartBytes = int64_t{512} << 10;
 
 int64_t index_of(const std::vector<std::string>& names, const std::string& name) {
   const auto found = std::find(names.begin(), names.end(), name);
@@ -210,8 +214,8 @@ const float* or_null(const std::vector<float>& list) {
 }  // namespace
 
 Plan::Plan(const Graph& g, const Group& group, const std::vector<std::string>& inputs,
-           const std::vector<std::string>& outputs, const Settings& settings)
-    : api_(g.api), threads_(settings.threads) {
+           const std::vector<std::string>& outputs, const Settings& settings, const Gemm& gemm)
+    : api_(g.api), gemm_(gemm), threads_(settings.threads) {
   const auto output = [&](int value, const Product& p) {
     const bool reduced = std::find(p.reduced.begin(), p.reduced.end(), value) != p.reduced.end();
     return Output{static_cast<size_t>(index_of(outputs, g.values[value].name)),
@@ -287,13 +291,23 @@ TensorView Plan::prepared(OrtKernelContext* context, const TensorView& input,
   return out;
 }
 
-std::vector<Plan::Part> Plan::parts(int64_t rows) const {
+// Many rows with weights that are numbers and not blocks are ONNX Runtime's, but on processors that
+// multiply pairs of bf16, for which it has nothing.
+bool Plan::in_bulk(const Linear& linear, int64_t rows, int32_t input_type) const {
+  const int32_t type = linear.weights.type;
+  return rows >= kManyRows && type != kUint8 &&
+         !(type == kBfloat16 && input_type == kBfloat16);
+}
+
+std::vector<Plan::Part> Plan::parts(int64_t rows, int32_t input_type, bool bulk) const {
   std::vector<Part> out;
   for (size_t i = 0; i < linears_.size(); ++i) {
-    if (linears_[i].head) continue;
+    if (linears_[i].head || in_bulk(linears_[i], rows, input_type) != bulk) continue;
     const Weights& w = linears_[i].weights;
     const int64_t work = std::max<int64_t>(rows, 1) * w.rows * w.columns;
-    const int64_t pieces = std::max<int64_t>(1, std::min(threads_, work / kWorthAThread));
+    int64_t pieces = std::max<int64_t>(1, std::min(threads_, work / kWorthAThread));
+    // In bulk a part's weights become f32 in the cache of its core.
+    if (bulk) pieces = std::max(pieces, w.rows * w.columns * 4 / kPartBytes);
     // At multiples of 16, so that no line of the output is two threads'.
     const int64_t step = ((w.rows + pieces - 1) / pieces + 15) / 16 * 16;
     for (int64_t begin = 0; begin < w.rows; begin += step) {
@@ -304,12 +318,7 @@ std::vector<Plan::Part> Plan::parts(int64_t rows) const {
 }
 
 void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const {
-  const int64_t cols = input.last(), rows = input.count() / cols;
-  struct Target {
-    TensorView out, plain;  // the node's output; where the products go
-    TensorView residual;
-    bool fused = false;  // the residual is of the product's shape
-  };
+  const int64_t rows = input.count() / input.last();
   std::vector<Target> targets(linears_.size());
   size_t bytes = 0;
   for (size_t i = 0; i < linears_.size(); ++i) {
@@ -325,7 +334,8 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
       if (!t.fused) shape = broadcast(shape, t.residual.shape);
     }
     t.out = output_of(api_, context, linear.output.index, linear.output.type, shape);
-    if (linear.activation != Activation::kNone || linear.norm != EXN_NORM_NONE) {
+    if (linear.activation != Activation::kNone || linear.norm != EXN_NORM_NONE ||
+        in_bulk(linear, rows, input.type)) {
       t.plain.type = kFloat;
     }
     if (t.plain.type == t.out.type && (linear.residual < 0 || t.fused)) {
@@ -334,8 +344,7 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
       bytes += rounded(static_cast<size_t>(t.plain.count() * bytes_of(t.plain.type)));
     }
   }
-  const std::vector<Part> list = parts(rows);
-  if (rows == 0 || list.empty()) return;
+  if (rows == 0) return;
   Scratch::Block plain(scratch_, bytes);
   for (size_t i = 0; i < linears_.size(); ++i) {
     Target& t = targets[i];
@@ -343,6 +352,33 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
       t.plain.data = plain.take(static_cast<size_t>(t.plain.count() * bytes_of(t.plain.type)));
     }
   }
+  run_few(context, input, targets);
+  run_in_bulk(context, input, targets);
+  for (size_t i = 0; i < linears_.size(); ++i) {
+    const Linear& linear = linears_[i];
+    const Target& t = targets[i];
+    if (linear.head) continue;
+    TensorView from = t.plain;
+    if (linear.residual >= 0 && !t.fused) {
+      add(t.plain, t.residual, t.out);
+      from = t.out;
+    }
+    if (linear.norm == EXN_NORM_NONE && from.data == t.out.data) continue;
+    const int64_t width = t.out.last(), count = t.out.count() / width;
+    const int64_t step = std::max<int64_t>(1, kWorthAThread / width);
+    parallel(api_, context, (count + step - 1) / step, [&](int64_t k) {
+      const int64_t begin = k * step, m = std::min(count - begin, step);
+      normalise(linear.norm, linear.eps, or_null(linear.norm_weight), or_null(linear.norm_bias),
+                from.as<char>() + begin * width * bytes_of(from.type), from.type,
+                t.out.as<char>() + begin * width * bytes_of(t.out.type), t.out.type, m, width);
+    });
+  }
+}
+
+void Plan::run_few(OrtKernelContext* context, const TensorView& input,
+                   const std::vector<Target>& targets) const {
+  const int64_t cols = input.last(), rows = input.count() / cols;
+  const std::vector<Part> list = parts(rows, input.type, false);
   struct Call {
     Tensor input, weight, bias, residual, out;
     exn_linear_params params = {};
@@ -351,7 +387,7 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
     char* data = nullptr;
   };
   std::vector<Call> calls(list.size());
-  bytes = 0;
+  size_t bytes = 0;
   for (size_t i = 0; i < list.size(); ++i) {
     const Part& part = list[i];
     const Linear& linear = linears_[part.product];
@@ -396,25 +432,50 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
              linear.weights.rows);
   });
   if (failed) throw Failure(kEpFail, "exeunt: " + failure);
-  for (size_t i = 0; i < linears_.size(); ++i) {
-    const Linear& linear = linears_[i];
-    const Target& t = targets[i];
-    if (linear.head) continue;
-    TensorView from = t.plain;
-    if (linear.residual >= 0 && !t.fused) {
-      add(t.plain, t.residual, t.out);
-      from = t.out;
-    }
-    if (linear.norm == EXN_NORM_NONE && from.data == t.out.data) continue;
-    const int64_t width = t.out.last(), count = t.out.count() / width;
-    const int64_t step = std::max<int64_t>(1, kWorthAThread / width);
-    parallel(api_, context, (count + step - 1) / step, [&](int64_t k) {
-      const int64_t begin = k * step, m = std::min(count - begin, step);
-      normalise(linear.norm, linear.eps, or_null(linear.norm_weight), or_null(linear.norm_bias),
-                from.as<char>() + begin * width * bytes_of(from.type), from.type,
-                t.out.as<char>() + begin * width * bytes_of(t.out.type), t.out.type, m, width);
-    });
+}
+
+void Plan::run_in_bulk(OrtKernelContext* context, const TensorView& input,
+                       const std::vector<Target>& targets) const {
+  const int64_t cols = input.last(), rows = input.count() / cols;
+  const std::vector<Part> list = parts(rows, input.type, true);
+  if (list.empty()) return;
+  const bool widen = input.type != kFloat;
+  Scratch::Block own(scratch_, widen ? static_cast<size_t>(rows * cols * 4) : 0);
+  const float* x = input.as<float>();
+  if (widen) {
+    auto* wide = static_cast<float*>(own.take(static_cast<size_t>(rows * cols * 4)));
+    normalise(EXN_NORM_NONE, 0, nullptr, nullptr, input.data, input.type, wide, kFloat, rows, cols);
+    x = wide;
   }
+  std::atomic<bool> failed{false};
+  std::string failure;
+  parallel(api_, context, static_cast<int64_t>(list.size()), [&](int64_t i) {
+    try {
+      const Part& part = list[i];
+      const Linear& linear = linears_[part.product];
+      const Weights& w = linear.weights;
+      const Target& t = targets[part.product];
+      const int64_t n = part.end - part.begin;
+      const size_t weight_bytes = w.type == kFloat ? 0 : static_cast<size_t>(n * cols * 4);
+      const auto out_bytes = static_cast<size_t>(rows * n * 4);
+      Scratch::Block block(scratch_, rounded(weight_bytes) + out_bytes);
+      const char* from = w.memory.as<char>() + part.begin * w.row_bytes;
+      const auto* weight = reinterpret_cast<const float*>(from);
+      if (w.type != kFloat) {
+        auto* wide = static_cast<float*>(block.take(weight_bytes));
+        normalise(EXN_NORM_NONE, 0, nullptr, nullptr, from, w.type, wide, kFloat, n, cols);
+        weight = wide;
+      }
+      auto* product = static_cast<float*>(block.take(out_bytes));
+      gemm_.run(x, weight, product, rows, n, cols);
+      finish(product, linear.bias.empty() ? nullptr : linear.bias.data() + part.begin,
+             linear.activation, t.fused ? t.residual.as<float>() + part.begin : nullptr,
+             t.plain.as<float>() + part.begin, rows, n, w.rows);
+    } catch (const std::exception& e) {
+      if (!failed.exchange(true)) failure = e.what();
+    }
+  });
+  if (failed) throw Failure(kEpFail, failure);
 }
 
 void Plan::run_heads(OrtKernelContext* context, const Linear& linear,

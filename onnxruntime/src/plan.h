@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "calls.h"
+#include "gemm.h"
 #include "match.h"
 
 namespace exn::ort {
@@ -25,9 +26,10 @@ struct Settings {
 
 class Plan {
  public:
-  // `inputs`, `outputs`: names of those of the fused node.
+  // `inputs`, `outputs`: names of those of the fused node. The product of f32 matrices outlives the
+  // plan.
   Plan(const Graph& graph, const Group& group, const std::vector<std::string>& inputs,
-       const std::vector<std::string>& outputs, const Settings& settings);
+       const std::vector<std::string>& outputs, const Settings& settings, const Gemm& gemm);
 
   // From several threads at the same time, if need be.
   void run(OrtKernelContext* context) const;
@@ -49,6 +51,12 @@ class Plan {
     Output output;
     std::vector<Output> argmaxes, p1s, max_logits;
   };
+  // Where the results of a product go.
+  struct Target {
+    TensorView out, plain;  // the node's output; the rows before norm and change of type
+    TensorView residual;
+    bool fused = false;  // the residual is of the product's shape
+  };
   struct Part {  // rows [begin, end) of the weights of a product
     size_t product;
     int64_t begin, end;
@@ -58,9 +66,15 @@ class Plan {
   void run_heads(OrtKernelContext* context, const Linear& linear, const TensorView& input) const;
   TensorView prepared(OrtKernelContext* context, const TensorView& input,
                       Scratch::Block* block) const;
-  std::vector<Part> parts(int64_t rows) const;
+  bool in_bulk(const Linear& linear, int64_t rows, int32_t input_type) const;
+  std::vector<Part> parts(int64_t rows, int32_t input_type, bool bulk) const;
+  void run_few(OrtKernelContext* context, const TensorView& input,
+               const std::vector<Target>& targets) const;
+  void run_in_bulk(OrtKernelContext* context, const TensorView& input,
+                   const std::vector<Target>& targets) const;
 
   const Api& api_;
+  const Gemm& gemm_;
   int64_t threads_;
   size_t input_ = 0;
   int32_t prologue_type_ = 0;  // what a Cast makes of the input; 0: there is none

@@ -97,7 +97,8 @@ Settings settings_of(const Api& api, const OrtSessionOptions* options) {
 
 class Provider : public OrtEp {
  public:
-  Provider(const Api& api, Settings settings) : OrtEp{}, api_(api), settings_(std::move(settings)) {
+  Provider(const Api& api, Settings settings)
+      : OrtEp{}, api_(api), settings_(std::move(settings)), gemm_(api) {
     ort_version_supported = kApiVersion;
     GetName = [](const OrtEp*) { return kName; };
     GetCapability = [](OrtEp* self, const OrtGraph* graph,
@@ -156,7 +157,7 @@ class Provider : public OrtEp {
                                  " nodes came back as something else");
     }
     return new Compiled(g, claims.groups[0], names(api_.Node_GetNumInputs, api_.Node_GetInputs),
-                        names(api_.Node_GetNumOutputs, api_.Node_GetOutputs), settings_);
+                        names(api_.Node_GetNumOutputs, api_.Node_GetOutputs), settings_, gemm_);
   }
 
   // Appended, since a session asks for each graph within a graph anew.
@@ -182,6 +183,7 @@ class Provider : public OrtEp {
 
   const Api& api_;
   const Settings settings_;
+  const Gemm gemm_;
 };
 
 class Factory : public OrtEpFactory {
