@@ -216,10 +216,12 @@ const float* or_null(const std::vector<float>& list) {
 Plan::Plan(const Graph& g, const Group& group, const std::vector<std::string>& inputs,
            const std::vector<std::string>& outputs, const Settings& settings, const Gemm& gemm)
     : api_(g.api), gemm_(gemm), threads_(settings.threads) {
-  const auto output = [&](int value, const Product& p) {
+  // An output that nobody reads is none of the fused node's.
+  const auto output = [&](int value, const Product& p, std::vector<Output>* list) {
+    const auto at = std::find(outputs.begin(), outputs.end(), g.values[value].name);
+    if (at == outputs.end()) return;
     const bool reduced = std::find(p.reduced.begin(), p.reduced.end(), value) != p.reduced.end();
-    return Output{static_cast<size_t>(index_of(outputs, g.values[value].name)),
-                  g.values[value].type, reduced};
+    list->push_back({static_cast<size_t>(at - outputs.begin()), g.values[value].type, reduced});
   };
   input_ = static_cast<size_t>(index_of(inputs, g.values[group.input].name));
   prologue_norm_ = group.prologue_norm;
@@ -246,17 +248,21 @@ Plan::Plan(const Graph& g, const Group& group, const std::vector<std::string>& i
       linear.residual = static_cast<int>(index_of(inputs, g.values[p.residual].name));
     }
     if (p.head) {
-      for (const int value : p.argmaxes) linear.argmaxes.push_back(output(value, p));
-      for (const int value : p.p1s) linear.p1s.push_back(output(value, p));
-      for (const int value : p.max_logits) linear.max_logits.push_back(output(value, p));
+      for (const int value : p.argmaxes) output(value, p, &linear.argmaxes);
+      for (const int value : p.p1s) output(value, p, &linear.p1s);
+      for (const int value : p.max_logits) output(value, p, &linear.max_logits);
     } else {
-      linear.output = output(p.output, p);
+      std::vector<Output> read;
+      output(p.output, p, &read);
+      if (read.empty()) continue;
+      linear.output = read[0];
     }
     linears_.push_back(std::move(linear));
   }
 }
 
 void Plan::run(OrtKernelContext* context) const {
+  if (linears_.empty()) return;
   const TensorView input = input_of(api_, context, input_);
   if (input.shape.empty() || input.last() != linears_[0].weights.columns) {
     throw Failure(kInvalidArgument, "exeunt: the rows of a product's input have " +
@@ -295,8 +301,7 @@ TensorView Plan::prepared(OrtKernelContext* context, const TensorView& input,
 // multiply pairs of bf16, for which it has nothing.
 bool Plan::in_bulk(const Linear& linear, int64_t rows, int32_t input_type) const {
   const int32_t type = linear.weights.type;
-  return rows >= kManyRows && type != kUint8 &&
-         !(type == kBfloat16 && input_type == kBfloat16);
+  return rows >= kManyRows && type != kUint8 && !(type == kBfloat16 && input_type == kBfloat16);
 }
 
 std::vector<Plan::Part> Plan::parts(int64_t rows, int32_t input_type, bool bulk) const {

@@ -18,6 +18,9 @@ final class Graph {
   static final int BFLOAT16 = 16;
 
   private final Message graph = new Message().with(2, "test");
+  private final List<Message> nodes = new ArrayList<>();
+  private final List<Message> constants = new ArrayList<>();
+  private final List<Message> outputs = new ArrayList<>();
   private int names;
 
   /** Extents of -1 are left open, under a name of their own. */
@@ -27,24 +30,54 @@ final class Graph {
   }
 
   Graph output(String name, int type, long... shape) {
-    graph.with(12, info(name, type, shape));
+    outputs.add(info(name, type, shape));
+    graph.with(12, outputs.get(outputs.size() - 1));
     return this;
   }
 
+  Message info(int output) {
+    return outputs.get(output);
+  }
+
+  Graph add(Message node) {
+    nodes.add(node);
+    graph.with(1, node);
+    return this;
+  }
+
+  /** Puts what was built into another graph. */
+  void appendTo(Message other) {
+    nodes.forEach(node -> other.with(1, node));
+    constants.forEach(tensor -> other.with(5, tensor));
+    outputs.forEach(info -> other.with(12, info));
+  }
+
   String constant(int type, byte[] raw, long... shape) {
-    String name = "c" + names++;
+    return constant("c" + names++, type, raw, shape);
+  }
+
+  private String constant(String name, int type, byte[] raw, long... shape) {
     Message tensor = new Message();
     for (long extent : shape) {
       tensor.with(1, extent);
     }
-    graph.with(5, tensor.with(2, type).with(8, name).with(9, raw));
+    constants.add(tensor.with(2, type).with(8, name).with(9, raw));
+    graph.with(5, tensor);
     return name;
   }
 
   String floats(float[] values, long... shape) {
+    return floats("c" + names++, values, shape);
+  }
+
+  String floats(String name, float[] values, long... shape) {
     ByteBuffer raw = ByteBuffer.allocate(4 * values.length).order(ByteOrder.LITTLE_ENDIAN);
     raw.asFloatBuffer().put(values);
-    return constant(FLOAT, raw.array(), shape);
+    return constant(name, FLOAT, raw.array(), shape);
+  }
+
+  String scalar(String name, float value) {
+    return floats(name, new float[] {value}, 1);
   }
 
   String scalar(float value) {
@@ -74,9 +107,8 @@ final class Graph {
     return node(op, List.of(), inputs);
   }
 
-  Graph node(String op, List<Message> attributes, String[] inputs, String... outputs) {
-    graph.with(1, nodeOf(op, attributes, inputs, outputs));
-    return this;
+  Graph node(String op, List<Message> attributes, String[] inputs, String... results) {
+    return add(nodeOf(op, attributes, inputs, results));
   }
 
   static Message nodeOf(String op, List<Message> attributes, String[] inputs, String... outputs) {
