@@ -2,7 +2,7 @@
 // The part of ONNX Runtime's C interface that a plug-in needs, declared from its documentation
 // (onnxruntime.ai/docs/api/c): no package that this build can fetch has the headers. The tables of
 // functions only ever grow at their end, so a number below means one function in every release
-// since the one that added it. tests ask a real library for each (slots.cpp).
+// since the one that added it. What is not called by the tests of this module is not listed.
 #pragma once
 
 #include <cstddef>
@@ -119,10 +119,6 @@ enum : int32_t { kDeviceCpu = 0 };  // OrtHardwareDeviceType
   F(96, void, ReleaseValue, OrtValue*)                                                           \
   F(100, void, ReleaseSessionOptions, OrtSessionOptions*)                                        \
   F(101, void, ReleaseCustomOpDomain, OrtCustomOpDomain*)                                        \
-  F(130, OrtStatus*, AddSessionConfigEntry, OrtSessionOptions*, const char* key,                 \
-    const char* value)                                                                           \
-  F(247, OrtStatus*, Logger_LogMessage, const OrtLogger*, int32_t level, const char* message,    \
-    const char* file, int line, const char* function)                                            \
   F(272, OrtStatus*, ReadOpAttr, const OrtOpAttr*, int32_t type, void* data, size_t bytes,       \
     size_t* out)                                                                                 \
   F(274, OrtStatus*, KernelContext_ParallelFor, const OrtKernelContext*,                         \
@@ -134,12 +130,8 @@ enum : int32_t { kDeviceCpu = 0 };  // OrtHardwareDeviceType
   F(300, void, ReleaseKeyValuePairs, OrtKeyValuePairs*)                                          \
   F(307, int32_t, HardwareDevice_Type, const OrtHardwareDevice*)                                 \
   F(317, const void*, GetEpApi)                                                                  \
-  F(318, OrtStatus*, GetTensorSizeInBytes, const OrtValue*, size_t* out)                         \
   F(326, OrtStatus*, ValueInfo_GetInitializerValue, const OrtValueInfo*, const OrtValue** out)   \
   F(331, OrtStatus*, ValueInfo_IsConstantInitializer, const OrtValueInfo*, bool* out)            \
-  F(336, OrtStatus*, Graph_GetNumOperatorSets, const OrtGraph*, size_t* out)                     \
-  F(337, OrtStatus*, Graph_GetOperatorSets, const OrtGraph*, const char** domains,               \
-    int64_t* versions, size_t count)                                                             \
   F(340, OrtStatus*, Graph_GetNumOutputs, const OrtGraph*, size_t* out)                          \
   F(341, OrtStatus*, Graph_GetOutputs, const OrtGraph*, const OrtValueInfo** out, size_t count)  \
   F(344, OrtStatus*, Graph_GetNumNodes, const OrtGraph*, size_t* out)                            \

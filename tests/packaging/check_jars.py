@@ -28,6 +28,7 @@ def main():
     root, version, platform, build = sys.argv[1:]
     root, build = pathlib.Path(root), pathlib.Path(build)
     jni = root / "jni-gen/target" / f"exeunt-jni-{version}"
+    ort = root / "onnxruntime/target" / f"exeunt-onnxruntime-{version}"
     folder = f"org/exeunt/{platform}"
     switched_off = "EXN_CUDA:STRING=OFF" in (build / "CMakeCache.txt").read_text()
     built = not switched_off and (build / "lib/libexeunt_cuda.so").exists()
@@ -38,6 +39,8 @@ def main():
         pathlib.Path(f"{jni}-{platform}-cuda.jar"):
             {f"{folder}-cuda/libexeunt_cuda.so"} if built else set(),
         root / "java/target" / f"exeunt-{version}.jar": set(),
+        pathlib.Path(f"{ort}.jar"): set(),
+        pathlib.Path(f"{ort}-{platform}.jar"): {f"{folder}/libexeunt_ort.so"},
     }
     problems = elf.Problems()
     for path, wanted in expected.items():

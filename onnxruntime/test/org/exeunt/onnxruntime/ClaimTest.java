@@ -14,10 +14,11 @@ import java.nio.FloatBuffer;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
-import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Random;
+import org.bytedeco.javacpp.Loader;
+import org.exeunt.presets.LibraryFiles;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -343,6 +344,25 @@ class ClaimTest {
         float[] expected = run(reference.model(17), null, Map.of("x", in)).get(0);
         float[] actual = run(graph.model(17), ExeuntProvider.configure(), Map.of("x", in)).get(0);
         assertArrayEquals(expected, actual, 1e-3f);
+      }
+    }
+  }
+
+  /** As a library of custom ops, for those who want no provider. */
+  @Test
+  void opsWithoutTheProvider() throws Exception {
+    Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, K);
+    graph.node("org.exeunt:StableMax", List.of(), new String[] {"x"}, "y");
+    Path library = LibraryFiles.unpacked(Loader.Detector.getPlatform(), "exeunt_ort");
+    try (OnnxTensor x = tensor(3, K);
+        OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
+      options.registerCustomOpLibrary(library.toString());
+      float[] expected = run(graph.model(17), ExeuntProvider.configure(), Map.of("x", x)).get(0);
+      try (OrtSession session = ENVIRONMENT.createSession(graph.model(17), options);
+          OrtSession.Result result = session.run(Map.of("x", x))) {
+        float[] actual = new float[expected.length];
+        ((OnnxTensor) result.get(0)).getFloatBuffer().get(actual);
+        assertArrayEquals(expected, actual);
       }
     }
   }
