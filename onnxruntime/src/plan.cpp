@@ -14,8 +14,8 @@ namespace {
 // A product of fewer multiplications is not worth another thread.
 constexpr int64_t kWorthAThread = 100000;
 // From so many rows on ONNX Runtime's product of f32 is the faster one, even if it has to lay out
-// the weights in each run.
-constexpr int64_t kManyRows = 64;
+// the weights in each run, and if those have to become f32 first.
+constexpr int64_t kManyRows = 64, kManyRowsOfNarrow = 112;
 constexpr int64_t kPartBytes = int64_t{512} << 10;
 
 int64_t index_of(const std::vector<std::string>& names, const std::string& name) {
