@@ -62,7 +62,22 @@ class Tensor {
 };
 
 inline int64_t bytes_of(int32_t type) {
-  return type == kFloat || type == kInt32 ? 4 : type == kInt64 ? 8 : type == kUint8 ? 1 : 2;
+  switch (type) {
+    case kUint8:
+    case kInt8:
+    case kBool:
+      return 1;
+    case kFloat:
+    case kInt32:
+    case kUint32:
+      return 4;
+    case kInt64:
+    case kUint64:
+    case kDouble:
+      return 8;
+    default:
+      return 2;
+  }
 }
 
 // Memory of exn_alloc: huge pages where it is large.

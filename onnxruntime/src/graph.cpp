@@ -76,6 +76,11 @@ Graph::Graph(const Api& of, const OrtGraph* graph) : api(of) {
     }
     nodes.push_back(std::move(out));
   }
+  check(api, api.Graph_GetNumOperatorSets(graph, &n));
+  std::vector<const char*> domains(n);
+  std::vector<int64_t> versions(n);
+  check(api, api.Graph_GetOperatorSets(graph, domains.data(), versions.data(), n));
+  for (size_t i = 0; i < n; ++i) opsets.emplace_back(domains[i], versions[i]);
   check(api, api.Graph_GetNumOutputs(graph, &n));
   std::vector<const OrtValueInfo*> outputs(n);
   check(api, api.Graph_GetOutputs(graph, outputs.data(), n));

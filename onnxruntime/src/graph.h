@@ -36,6 +36,7 @@ class Graph {
   const Api& api;
   std::vector<Value> values;
   std::vector<Node> nodes;
+  std::vector<std::pair<std::string, int64_t>> opsets;
 
   int find(const std::string& name) const {
     const auto found = names_.find(name);

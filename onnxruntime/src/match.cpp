@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
+
+#include "inner.h"
 
 namespace exn::ort {
 namespace {
@@ -645,8 +648,124 @@ class Matcher {
   }
 };
 
+// Puts nodes together, as long as no way leads out of what becomes one node and back into it.
+class Clusters {
+ public:
+  Clusters(const Graph& graph, const std::vector<Group>& groups)
+      : g(graph), place_(graph.nodes.size(), -1), before_(graph.nodes.size()) {
+    for (const Group& group : groups) {
+      for (const int node : group.nodes) place_[node] = static_cast<int>(behind_.size());
+      behind_.emplace_back();
+    }
+    const int fixed = static_cast<int>(behind_.size());
+    std::vector<std::set<int>> from(g.nodes.size());
+    for (const Value& value : g.values) {
+      for (const int reader : value.consumers) {
+        if (value.producer >= 0) from[reader].insert(value.producer);
+      }
+    }
+    // ONNX Runtime lists what a node reads before the node.
+    for (int n = 0; n < static_cast<int>(g.nodes.size()); ++n) {
+      std::set<int> all;
+      for (const int p : from[n]) merge(&all, behind(p));
+      if (place_[n] < 0 && wants(g.nodes[n])) {
+        place_[n] = static_cast<int>(behind_.size());
+        for (const int p : from[n]) {
+          const int at = place_[p];
+          if (at >= fixed && std::all_of(from[n].begin(), from[n].end(), [&](int q) {
+                return place_[q] == at || behind(q).count(at) == 0;
+              })) {
+            place_[n] = at;
+            break;
+          }
+        }
+        if (place_[n] == static_cast<int>(behind_.size())) {
+          behind_.emplace_back();
+          lists.emplace_back();
+        }
+        lists[place_[n] - fixed].push_back(n);
+      }
+      if (place_[n] < 0) {
+        before_[n] = std::move(all);
+      } else {
+        grow(place_[n], std::move(all));
+      }
+    }
+    // What only moves elements about is not worth a claim.
+    lists.erase(std::remove_if(lists.begin(), lists.end(),
+                               [&](const std::vector<int>& list) {
+                                 return std::all_of(list.begin(), list.end(),
+                                                    [&](int n) { return moves(g.nodes[n]); });
+                               }),
+                lists.end());
+  }
+
+  std::vector<std::vector<int>> lists;
+
+ private:
+  const Graph& g;
+  std::vector<int> place_;             // the fused node that a node goes into, or -1
+  std::vector<std::set<int>> before_;  // fused nodes that a node of its own needs
+  std::vector<std::set<int>> behind_;  // fused nodes that a fused node needs
+
+  // Those that a node's results need.
+  std::set<int> behind(int node) const {
+    if (place_[node] < 0) return before_[node];
+    std::set<int> all = behind_[place_[node]];
+    all.insert(place_[node]);
+    return all;
+  }
+
+  static void merge(std::set<int>* into, const std::set<int>& from) {
+    into->insert(from.begin(), from.end());
+  }
+
+  void grow(int place, std::set<int> all) {
+    all.erase(place);
+    merge(&behind_[place], all);
+    const std::set<int> grown = behind_[place];
+    for (std::set<int>& other : behind_) {
+      if (other.count(place)) merge(&other, grown);
+    }
+    for (std::set<int>& other : before_) {
+      if (other.count(place)) merge(&other, grown);
+    }
+  }
+
+  // ONNX Runtime has these for all types.
+  static bool moves(const Node& node) {
+    for (const char* op : {"Cast", "Reshape", "Transpose", "Gather", "Concat", "Squeeze",
+                           "Unsqueeze", "Identity", "Flatten"}) {
+      if (node.is(op)) return true;
+    }
+    return false;
+  }
+
+  bool wants(const Node& node) const {
+    if (!node.domain.empty() && node.domain != "com.microsoft") return false;
+    if (node.is("Shape") || node.is("Size")) return false;
+    const Value* first = g.input(node, 0);
+    // A table of embeddings stays as narrow as it is.
+    if (node.is("Gather") && first != nullptr && first->constant != nullptr) return false;
+    bool narrow = false;
+    for (const std::vector<int>* list : {&node.inputs, &node.outputs}) {
+      for (const int value : *list) {
+        if (value < 0) continue;
+        const int32_t type = g.values[value].type;
+        if (type == 0 || type == kString) return false;
+        narrow |= type == kBfloat16;
+      }
+    }
+    return narrow && Widened::possible(g, node);
+  }
+};
+
 }  // namespace
 
-Claims claim(const Graph& graph, const Policy& policy) { return Matcher(graph, policy).run(); }
+Claims claim(const Graph& graph, const Policy& policy) {
+  Claims claims = Matcher(graph, policy).run();
+  claims.widened = Clusters(graph, claims.groups).lists;
+  return claims;
+}
 
 }  // namespace exn::ort

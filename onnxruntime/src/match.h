@@ -59,6 +59,8 @@ struct Policy {
 
 struct Claims {
   std::vector<Group> groups;
+  // Nodes of bf16 that ONNX Runtime has for f32 alone, together with what lies between them.
+  std::vector<std::vector<int>> widened;
   std::vector<std::string> declined;  // NODE: why, for each product that was not taken
 };
 

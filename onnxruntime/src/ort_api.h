@@ -59,8 +59,12 @@ enum : int32_t {  // ONNXTensorElementDataType, the numbers of onnx.proto
   kInt8 = 3,
   kInt32 = 6,
   kInt64 = 7,
+  kString = 8,
   kBool = 9,
   kFloat16 = 10,
+  kDouble = 11,
+  kUint32 = 12,
+  kUint64 = 13,
   kBfloat16 = 16,
   kUint4 = 21,
   kInt4 = 22
@@ -72,7 +76,14 @@ enum : int32_t {
   kNotImplemented = 9,
   kEpFail = 11
 };  // OrtErrorCode
-enum : int32_t { kAttrInt = 1, kAttrInts, kAttrFloat, kAttrFloats, kAttrString };  // OrtOpAttrType
+enum : int32_t {  // OrtOpAttrType
+  kAttrInt = 1,
+  kAttrInts,
+  kAttrFloat,
+  kAttrFloats,
+  kAttrString,
+  kAttrTensor = 8
+};
 enum : int32_t { kWarning = 2 };    // OrtLoggingLevel
 enum : int32_t { kDeviceCpu = 0 };  // OrtHardwareDeviceType
 
@@ -130,8 +141,12 @@ enum : int32_t { kDeviceCpu = 0 };  // OrtHardwareDeviceType
   F(300, void, ReleaseKeyValuePairs, OrtKeyValuePairs*)                                          \
   F(307, int32_t, HardwareDevice_Type, const OrtHardwareDevice*)                                 \
   F(317, const void*, GetEpApi)                                                                  \
+  F(318, OrtStatus*, GetTensorSizeInBytes, const OrtValue*, size_t* out)                         \
   F(326, OrtStatus*, ValueInfo_GetInitializerValue, const OrtValueInfo*, const OrtValue** out)   \
   F(331, OrtStatus*, ValueInfo_IsConstantInitializer, const OrtValueInfo*, bool* out)            \
+  F(336, OrtStatus*, Graph_GetNumOperatorSets, const OrtGraph*, size_t* out)                     \
+  F(337, OrtStatus*, Graph_GetOperatorSets, const OrtGraph*, const char** domains,               \
+    int64_t* versions, size_t count)                                                             \
   F(340, OrtStatus*, Graph_GetNumOutputs, const OrtGraph*, size_t* out)                          \
   F(341, OrtStatus*, Graph_GetOutputs, const OrtGraph*, const OrtValueInfo** out, size_t count)  \
   F(344, OrtStatus*, Graph_GetNumNodes, const OrtGraph*, size_t* out)                            \
@@ -148,6 +163,7 @@ enum : int32_t { kDeviceCpu = 0 };  // OrtHardwareDeviceType
     size_t count)                                                                                \
   F(359, OrtStatus*, Node_GetNumAttributes, const OrtNode*, size_t* out)                         \
   F(360, OrtStatus*, Node_GetAttributes, const OrtNode*, const OrtOpAttr** out, size_t count)    \
+  F(362, OrtStatus*, OpAttr_GetTensorAttributeAsOrtValue, const OrtOpAttr*, OrtValue** out)      \
   F(363, OrtStatus*, OpAttr_GetType, const OrtOpAttr*, int32_t* out)                             \
   F(364, OrtStatus*, OpAttr_GetName, const OrtOpAttr*, const char** out)                         \
   F(378, OrtStatus*, GetTensorData, const OrtValue*, const void** out)                           \

@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "calls.h"
-#include "gemm.h"
+#include "inner.h"
 #include "match.h"
 
 namespace exn::ort {

@@ -23,19 +23,24 @@ constexpr const char* kOptions = "threads, report, f32";
 
 struct Compiled : OrtNodeComputeInfo {
   const Api& api;
-  Plan plan;
+  std::unique_ptr<Plan> plan;  // one of the two
+  std::unique_ptr<Widened> widened;
 
-  template <class... Arguments>
-  explicit Compiled(const Graph& graph, const Arguments&... arguments)
-      : OrtNodeComputeInfo{}, api(graph.api), plan(graph, arguments...) {
+  explicit Compiled(const Api& of) : OrtNodeComputeInfo{}, api(of) {
     ort_version_supported = kApiVersion;
     CreateState = [](OrtNodeComputeInfo* self, OrtNodeComputeContext*, void** state) -> OrtStatus* {
       *state = self;
       return nullptr;
     };
     Compute = [](OrtNodeComputeInfo*, void* state, OrtKernelContext* context) -> OrtStatus* {
-      const auto* compiled = static_cast<const Compiled*>(state);
-      return guarded(compiled->api, [&] { compiled->plan.run(context); });
+      const auto* own = static_cast<const Compiled*>(state);
+      return guarded(own->api, [&] {
+        if (own->plan) {
+          own->plan->run(context);
+        } else {
+          own->widened->run(context);
+        }
+      });
     };
     ReleaseState = [](OrtNodeComputeInfo*, void*) {};
   }
@@ -98,7 +103,7 @@ Settings settings_of(const Api& api, const OrtSessionOptions* options) {
 class Provider : public OrtEp {
  public:
   Provider(const Api& api, Settings settings)
-      : OrtEp{}, api_(api), settings_(std::move(settings)), gemm_(api) {
+      : OrtEp{}, api_(api), settings_(std::move(settings)), inner_(api), gemm_(inner_) {
     ort_version_supported = kApiVersion;
     GetName = [](const OrtEp*) { return kName; };
     GetCapability = [](OrtEp* self, const OrtGraph* graph,
@@ -126,13 +131,15 @@ class Provider : public OrtEp {
   void claim_of(const OrtGraph* graph, OrtEpGraphSupportInfo* info) {
     const Graph g(api_, graph);
     const Claims claims = claim(g, settings_.policy);
-    for (const Group& group : claims.groups) {
+    const auto fuse = [&](const std::vector<int>& list) {
       std::vector<const OrtNode*> nodes;
-      for (const int node : group.nodes) nodes.push_back(g.nodes[node].node);
+      for (const int node : list) nodes.push_back(g.nodes[node].node);
       const OrtNodeFusionOptions options = {kApiVersion, true};
       check(api_,
             api_.EpGraphSupportInfo_AddNodesToFuse(info, nodes.data(), nodes.size(), &options));
-    }
+    };
+    for (const Group& group : claims.groups) fuse(group.nodes);
+    for (const std::vector<int>& list : claims.widened) fuse(list);
     if (!settings_.report.empty()) report(g, claims);
   }
 
@@ -151,13 +158,16 @@ class Provider : public OrtEp {
       }
       return list;
     };
+    const std::vector<std::string> inputs = names(api_.Node_GetNumInputs, api_.Node_GetInputs);
+    const std::vector<std::string> outputs = names(api_.Node_GetNumOutputs, api_.Node_GetOutputs);
     const Claims claims = claim(g, settings_.policy);
-    if (claims.groups.size() != 1 || claims.groups[0].nodes.size() != g.nodes.size()) {
-      throw Failure(kEpFail, "exeunt: a claim of " + std::to_string(g.nodes.size()) +
-                                 " nodes came back as something else");
+    auto out = std::make_unique<Compiled>(api_);
+    if (claims.groups.size() == 1 && claims.groups[0].nodes.size() == g.nodes.size()) {
+      out->plan = std::make_unique<Plan>(g, claims.groups[0], inputs, outputs, settings_, gemm_);
+    } else {
+      out->widened = std::make_unique<Widened>(g, inputs, outputs, inner_);
     }
-    return new Compiled(g, claims.groups[0], names(api_.Node_GetNumInputs, api_.Node_GetInputs),
-                        names(api_.Node_GetNumOutputs, api_.Node_GetOutputs), settings_, gemm_);
+    return out.release();
   }
 
   // Appended, since a session asks for each graph within a graph anew.
@@ -169,6 +179,14 @@ class Provider : public OrtEp {
       for (const Product& product : group.products) {
         std::fprintf(file, "claimed %s\n", product.text.c_str());
       }
+    }
+    for (const std::vector<int>& list : claims.widened) {
+      std::fprintf(file, "claimed %zu nodes of bf16, to be computed in f32:", list.size());
+      for (const int node : list) {
+        taken[node] = true;
+        std::fprintf(file, " %s", g.nodes[node].op.c_str());
+      }
+      std::fputc('\n', file);
     }
     for (const std::string& line : claims.declined) std::fprintf(file, "left %s\n", line.c_str());
     std::map<std::string, int> rest;
@@ -183,6 +201,7 @@ class Provider : public OrtEp {
 
   const Api& api_;
   const Settings settings_;
+  const Inner inner_;
   const Gemm gemm_;
 };
 

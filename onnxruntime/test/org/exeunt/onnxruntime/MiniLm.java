@@ -166,6 +166,42 @@ final class MiniLm {
         .toBytes();
   }
 
+  /** The model as a framework exports one that was made bf16 altogether, but for its output. */
+  static byte[] allInBf16(byte[] model) {
+    Message parsed = Message.parse(model);
+    Message graph = parsed.message(7);
+    List<Message> nodes = graph.messages(1);
+    List<Message> initializers = graph.messages(5);
+    graph.without(1).without(5);
+    for (Message node : nodes) {
+      if (node.texts(2).contains("last_hidden_state")) {
+        node.without(2).with(2, "last_bf16");
+      }
+      List<Message> attributes = node.messages(5);
+      node.without(5);
+      for (Message attribute : attributes) {
+        if (attribute.text(1).equals("value")
+            && attribute.message(5).integer(2, 0) == Graph.FLOAT) {
+          Message tensor = bf16(attribute.message(5));
+          attribute.without(5).with(5, tensor);
+        } else if (attribute.text(1).equals("to") && attribute.integer(3, 0) == Graph.FLOAT) {
+          attribute.without(3).with(3, (long) Graph.BFLOAT16);
+        }
+        node.with(5, attribute);
+      }
+      graph.with(1, node);
+    }
+    graph.with(1, cast("last_bf16", "last_hidden_state", Graph.FLOAT));
+    for (Message tensor : initializers) {
+      graph.with(5, tensor.integer(2, 0) == Graph.FLOAT ? bf16(tensor) : tensor);
+    }
+    return parsed.without(7)
+        .with(7, modern(graph))
+        .without(8)
+        .with(8, new Message().with(1, "").with(2, 15L))
+        .toBytes();
+  }
+
   private static Message cast(String from, String to, long type) {
     return Graph.nodeOf("Cast", List.of(Graph.attribute("to", type)), new String[] {from}, to);
   }
@@ -174,7 +210,9 @@ final class MiniLm {
     ByteBuffer in = ByteBuffer.wrap(tensor.bytes(9)).order(ByteOrder.LITTLE_ENDIAN);
     ByteBuffer out = ByteBuffer.allocate(in.capacity() / 2).order(ByteOrder.LITTLE_ENDIAN);
     while (in.hasRemaining()) {
-      int bits = in.getInt();
+      float value = in.getFloat();
+      // What masks is the lowest number of its type.
+      int bits = Float.floatToRawIntBits(Math.max(value, -Float.intBitsToFloat(0x7f7f0000)));
       out.putShort((short) (bits + 0x7fff + (bits >>> 16 & 1) >>> 16));
     }
     return tensor.without(2).with(2, (long) Graph.BFLOAT16).without(9).with(9, out.array());

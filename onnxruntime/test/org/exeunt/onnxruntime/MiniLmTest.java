@@ -128,6 +128,22 @@ class MiniLmTest {
   }
 
   @Test
+  void allInBf16() throws Exception {
+    byte[] narrow = MiniLm.allInBf16(model);
+    OrtException refusal =
+        assertThrows(OrtException.class, () -> ENVIRONMENT.createSession(narrow, options()));
+    assertTrue(
+        refusal.getMessage().contains("Could not find an implementation"), refusal.getMessage());
+    Path report = folder.resolve("report.txt");
+    try (OrtSession session = with(narrow, ExeuntProvider.configure().report(report))) {
+      double worst = worst(session);
+      System.out.printf("MiniLM, all in bf16: smallest cosine %.7f%n", worst);
+      assertTrue(worst >= 0.9999, "cosine " + worst);
+    }
+    assertTrue(Files.readString(report).contains("nodes of bf16, to be computed in f32: "));
+  }
+
+  @Test
   void langchain4j() throws Exception {
     List<TextSegment> texts = MiniLm.sentences(8, 3).stream().map(TextSegment::from).toList();
     List<Embedding> expected;

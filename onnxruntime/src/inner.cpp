@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "inner.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "proto.h"
+
+namespace exn::ort {
+namespace {
+
+int32_t wide(int32_t type) { return type == kBfloat16 ? int32_t{kFloat} : type; }
+
+struct Values {
+  const Api& api;
+  std::vector<OrtValue*> list;
+  ~Values() {
+    for (OrtValue* value : list) {
+      if (value) api.ReleaseValue(value);
+    }
+  }
+};
+
+// bf16 to f32 or back.
+void convert(const TensorView& from, const TensorView& to) {
+  const int64_t n = from.count();
+  if (n == 0) return;
+  Tensor in(from.data, from.type, {1, n}), out(to.data, to.type, {1, n});
+  exn_norm_params params = {};
+  params.struct_size = sizeof params;
+  params.input = in.get();
+  params.out = out.get();
+  check(exn_norm(&params, nullptr, 0, nullptr));
+}
+
+std::string tensor_proto(const Api& api, const std::string& name, const OrtValue* value) {
+  const TensorView view = view_of(api, value);
+  std::string out;
+  for (const int64_t extent : view.shape) out += proto::integer(1, extent);
+  size_t size = 0;
+  check(api, api.GetTensorSizeInBytes(value, &size));
+  std::string raw(static_cast<const char*>(view.data), size);
+  if (view.type == kBfloat16) {
+    std::string widened(2 * size, '\0');
+    convert(view, {widened.data(), kFloat, view.shape});
+    raw = std::move(widened);
+  }
+  return out + proto::integer(2, wide(view.type)) + (name.empty() ? "" : proto::bytes(8, name)) +
+         proto::bytes(9, raw);
+}
+
+// An attribute, empty if it is of a kind that is not known here.
+std::string attribute_proto(const Api& api, const OrtOpAttr* attribute) {
+  const char* name = nullptr;
+  int32_t type = 0;
+  check(api, api.OpAttr_GetName(attribute, &name));
+  check(api, api.OpAttr_GetType(attribute, &type));
+  std::string out = proto::bytes(1, name);
+  if (type == kAttrTensor) {
+    OrtValue* value = nullptr;
+    check(api, api.OpAttr_GetTensorAttributeAsOrtValue(attribute, &value));
+    const Values held{api, {value}};
+    return out + proto::bytes(5, tensor_proto(api, "", value)) + proto::integer(20, 4);
+  }
+  if (type < kAttrInt || type > kAttrString) return "";
+  std::vector<char> data(64);
+  size_t bytes = 0;
+  OrtStatus* status = api.ReadOpAttr(attribute, type, data.data(), data.size(), &bytes);
+  if (status != nullptr) {  // longer
+    api.ReleaseStatus(status);
+    data.resize(std::max(bytes, data.size()));
+    check(api, api.ReadOpAttr(attribute, type, data.data(), data.size(), &bytes));
+  }
+  const auto* whole = reinterpret_cast<const int64_t*>(data.data());
+  const auto* real = reinterpret_cast<const float*>(data.data());
+  switch (type) {
+    case kAttrInt: {
+      // What makes bf16 makes f32 in there.
+      const bool names_type = std::strcmp(name, "to") == 0 || std::strcmp(name, "dtype") == 0;
+      out += proto::integer(3, names_type ? wide(static_cast<int32_t>(*whole)) : *whole);
+      return out + proto::integer(20, 2);
+    }
+    case kAttrInts:
+      for (size_t i = 0; i < bytes / sizeof *whole; ++i) out += proto::integer(8, whole[i]);
+      return out + proto::integer(20, 7);
+    case kAttrFloat:
+      return out + proto::number(2, *real) + proto::integer(20, 1);
+    case kAttrFloats:
+      for (size_t i = 0; i < bytes / sizeof *real; ++i) out += proto::number(7, real[i]);
+      return out + proto::integer(20, 6);
+    default:
+      return out + proto::bytes(4, std::string(data.data(), strnlen(data.data(), bytes))) +
+             proto::integer(20, 3);
+  }
+}
+
+std::vector<const OrtOpAttr*> attributes_of(const Api& api, const Node& node) {
+  size_t n = 0;
+  check(api, api.Node_GetNumAttributes(node.node, &n));
+  std::vector<const OrtOpAttr*> list(n);
+  check(api, api.Node_GetAttributes(node.node, list.data(), n));
+  return list;
+}
+
+std::string node_proto(const Graph& g, const Node& node) {
+  std::string out;
+  for (const int value : node.inputs) {
+    out += proto::bytes(1, value < 0 ? "" : g.values[value].name);
+  }
+  for (const int value : node.outputs) {
+    out += proto::bytes(2, value < 0 ? "" : g.values[value].name);
+  }
+  out += proto::bytes(3, node.name) + proto::bytes(4, node.op);
+  for (const OrtOpAttr* attribute : attributes_of(g.api, node)) {
+    out += proto::bytes(5, attribute_proto(g.api, attribute));
+  }
+  return out + proto::bytes(7, node.domain);
+}
+
+}  // namespace
+
+Inner::Inner(const Api& of) : api(of) {
+  // A process has one environment; this is another reference to it.
+  check(api, api.CreateEnv(kWarning, "exeunt", &env_));
+  check(api, api.CreateCpuMemoryInfo(0, 0, &memory_));
+  check(api, api.CreateSessionOptions(&options_));
+  check(api, api.SetIntraOpNumThreads(options_, 1));
+}
+
+Inner::~Inner() {
+  if (options_) api.ReleaseSessionOptions(options_);
+  if (memory_) api.ReleaseMemoryInfo(memory_);
+  if (env_) api.ReleaseEnv(env_);
+}
+
+OrtSession* Inner::session(const std::string& model) const {
+  OrtSession* session = nullptr;
+  check(api, api.CreateSessionFromArray(env_, model.data(), model.size(), options_, &session));
+  return session;
+}
+
+OrtValue* Inner::tensor(const TensorView& view) const {
+  OrtValue* value = nullptr;
+  const auto bytes = static_cast<size_t>(view.count() * bytes_of(view.type));
+  check(api, api.CreateTensorWithDataAsOrtValue(memory_, view.data, bytes, view.shape.data(),
+                                                view.shape.size(), view.type, &value));
+  return value;
+}
+
+Gemm::Gemm(const Inner& inner) : inner_(inner) {
+  const std::string transposed =
+      proto::bytes(1, "transB") + proto::integer(3, 1) + proto::integer(20, 2);
+  const std::string node = proto::bytes(1, "a") + proto::bytes(1, "b") + proto::bytes(2, "y") +
+                           proto::bytes(4, "Gemm") + proto::bytes(5, transposed);
+  const std::string graph = proto::bytes(1, node) +
+                            proto::bytes(11, proto::value_info("a", kFloat)) +
+                            proto::bytes(11, proto::value_info("b", kFloat)) +
+                            proto::bytes(12, proto::value_info("y", kFloat));
+  session_ = inner.session(proto::model(graph, proto::opset("", 13)));
+}
+
+void Gemm::run(const float* a, const float* b, float* out, int64_t m, int64_t n, int64_t k) const {
+  Values values{inner_.api, {nullptr, nullptr, nullptr}};
+  const auto matrix = [](const float* data, int64_t rows, int64_t cols) {
+    return TensorView{const_cast<float*>(data), kFloat, {rows, cols}};
+  };
+  values.list[0] = inner_.tensor(matrix(a, m, k));
+  values.list[1] = inner_.tensor(matrix(b, n, k));
+  values.list[2] = inner_.tensor(matrix(out, m, n));
+  const char *const inputs[] = {"a", "b"}, *const outputs[] = {"y"};
+  check(inner_.api, inner_.api.Run(session_, nullptr, inputs, values.list.data(), 2, outputs, 1,
+                                   &values.list[2]));
+}
+
+bool Widened::possible(const Graph& graph, const Node& node) {
+  const std::vector<const OrtOpAttr*> list = attributes_of(graph.api, node);
+  return std::all_of(list.begin(), list.end(), [&](const OrtOpAttr* attribute) {
+    int32_t type = 0;
+    check(graph.api, graph.api.OpAttr_GetType(attribute, &type));
+    return type == kAttrTensor || (type >= kAttrInt && type <= kAttrString);
+  });
+}
+
+Widened::Widened(const Graph& g, const std::vector<std::string>& inputs,
+                 const std::vector<std::string>& outputs, const Inner& inner)
+    : inner_(inner), inputs_(inputs), outputs_(outputs) {
+  std::string graph, opsets;
+  for (const Node& node : g.nodes) graph += proto::bytes(1, node_proto(g, node));
+  for (const Value& value : g.values) {
+    if (value.constant) {
+      graph += proto::bytes(5, tensor_proto(g.api, value.name, value.constant));
+    }
+  }
+  const auto info = [&](const std::string& name) -> const Value& {
+    const int at = g.find(name);
+    if (at < 0) throw Failure(kEpFail, "exeunt: the fused graph lacks the value " + name);
+    return g.values[at];
+  };
+  for (const std::string& name : inputs) {
+    graph += proto::bytes(11, proto::value_info(name, wide(info(name).type)));
+  }
+  for (const std::string& name : outputs) {
+    graph += proto::bytes(12, proto::value_info(name, wide(info(name).type)));
+    output_types_.push_back(info(name).type);
+  }
+  for (const auto& [domain, version] : g.opsets) opsets += proto::opset(domain, version);
+  session_ = inner.session(proto::model(graph, opsets));
+}
+
+void Widened::run(OrtKernelContext* context) const {
+  const Api& api = inner_.api;
+  Values inputs{api, std::vector<OrtValue*>(inputs_.size())};
+  Values outputs{api, std::vector<OrtValue*>(outputs_.size())};
+  std::vector<TensorView> views;
+  size_t bytes = 0;
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    views.push_back(input_of(api, context, i));
+    if (views[i].type == kBfloat16) {
+      bytes += rounded(static_cast<size_t>(views[i].count()) * sizeof(float));
+    }
+  }
+  Scratch::Block block(scratch_, bytes);
+  std::vector<const char*> input_names, output_names;
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    TensorView view = views[i];
+    if (view.type == kBfloat16) {
+      view.type = kFloat;
+      view.data = block.take(static_cast<size_t>(view.count()) * sizeof(float));
+      convert(views[i], view);
+    }
+    inputs.list[i] = inner_.tensor(view);
+    input_names.push_back(inputs_[i].c_str());
+  }
+  for (const std::string& name : outputs_) output_names.push_back(name.c_str());
+  check(api, api.Run(session_, nullptr, input_names.data(), inputs.list.data(), inputs_.size(),
+                     output_names.data(), outputs_.size(), outputs.list.data()));
+  for (size_t i = 0; i < outputs_.size(); ++i) {
+    const TensorView from = view_of(api, outputs.list[i]);
+    const TensorView to = output_of(api, context, i, output_types_[i], from.shape);
+    if (from.type != to.type) {
+      convert(from, to);
+    } else {
+      size_t size = 0;
+      check(api, api.GetTensorSizeInBytes(outputs.list[i], &size));
+      std::memcpy(to.data, from.data, size);
+    }
+  }
+}
+
+}  // namespace exn::ort
