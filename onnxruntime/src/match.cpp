@@ -310,7 +310,8 @@ class Matcher {
     const int value = other(*node, p->output);
     if (value < 0 || value == p->output || constant(value) != nullptr) return false;
     const Value &r = g.values[value], &own = g.values[p->output];
-    if (!r.ranked || r.shape.size() != own.shape.size() || r.type != own.type || r.type != kFloat) {
+    if (!r.ranked || r.shape.size() != own.shape.size() || r.type != own.type ||
+        !is_float(r.type)) {
       return false;
     }
     p->residual = value;
@@ -437,7 +438,6 @@ class Matcher {
   }
 
   bool normalised(Product* p) const {
-    if (g.values[p->output].type != kFloat) return false;
     int at;
     const Node* node = reader(p->output, &at);
     if (node != nullptr) {
@@ -518,7 +518,7 @@ class Matcher {
 
   bool row(int value, int64_t width) const {
     const Value* c = constant(value);
-    return c != nullptr && c->type == kFloat && c->shape.size() == 1 && c->shape[0] == width;
+    return c != nullptr && is_float(c->type) && c->shape.size() == 1 && c->shape[0] == width;
   }
 
   // ---- heads ----

@@ -207,6 +207,10 @@ void normalise(int32_t kind, float eps, const float* weight, const float* bias, 
   check(exn_norm(&params, nullptr, 0, nullptr));
 }
 
+size_t bytes_in(const TensorView& view) {
+  return static_cast<size_t>(view.count() * bytes_of(view.type));
+}
+
 const float* or_null(const std::vector<float>& list) {
   return list.empty() ? nullptr : list.data();
 }
@@ -340,21 +344,38 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
     }
     t.out = output_of(api_, context, linear.output.index, linear.output.type, shape);
     if (linear.activation != Activation::kNone || linear.norm != EXN_NORM_NONE ||
-        in_bulk(linear, rows, input.type)) {
+        linear.residual >= 0 || in_bulk(linear, rows, input.type)) {
       t.plain.type = kFloat;
     }
     if (t.plain.type == t.out.type && (linear.residual < 0 || t.fused)) {
       t.plain.data = t.out.data;
     } else {
-      bytes += rounded(static_cast<size_t>(t.plain.count() * bytes_of(t.plain.type)));
+      bytes += rounded(bytes_in(t.plain));
+    }
+    if (linear.residual >= 0) {
+      if (t.residual.type != kFloat)
+        bytes += rounded(bytes_in({nullptr, kFloat, t.residual.shape}));
+      t.sum = t.plain;
+      if (!t.fused) {
+        t.sum = {t.out.type == kFloat ? t.out.data : nullptr, kFloat, shape};
+        if (t.sum.data == nullptr) bytes += rounded(bytes_in(t.sum));
+      }
     }
   }
   if (rows == 0) return;
   Scratch::Block plain(scratch_, bytes);
   for (size_t i = 0; i < linears_.size(); ++i) {
     Target& t = targets[i];
-    if (!linears_[i].head && t.plain.data == nullptr) {
-      t.plain.data = plain.take(static_cast<size_t>(t.plain.count() * bytes_of(t.plain.type)));
+    if (linears_[i].head) continue;
+    if (t.plain.data == nullptr) t.plain.data = plain.take(bytes_in(t.plain));
+    if (linears_[i].residual < 0) continue;
+    if (!t.fused && t.sum.data == nullptr) t.sum.data = plain.take(bytes_in(t.sum));
+    if (t.residual.type != kFloat) {
+      const TensorView narrow = t.residual;
+      t.residual.type = kFloat;
+      t.residual.data = plain.take(bytes_in(t.residual));
+      normalise(EXN_NORM_NONE, 0, nullptr, nullptr, narrow.data, narrow.type, t.residual.data,
+                kFloat, narrow.count() / narrow.last(), narrow.last());
     }
   }
   run_few(context, input, targets);
@@ -365,8 +386,8 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
     if (linear.head) continue;
     TensorView from = t.plain;
     if (linear.residual >= 0 && !t.fused) {
-      add(t.plain, t.residual, t.out);
-      from = t.out;
+      add(t.plain, t.residual, t.sum);
+      from = t.sum;
     }
     if (linear.norm == EXN_NORM_NONE && from.data == t.out.data) continue;
     const int64_t width = t.out.last(), count = t.out.count() / width;

@@ -53,9 +53,9 @@ class Plan {
   };
   // Where the results of a product go.
   struct Target {
-    TensorView out, plain;  // the node's output; the rows before norm and change of type
-    TensorView residual;
-    bool fused = false;  // the residual is of the product's shape
+    TensorView out, plain;     // the node's output; the rows before norm and change of type
+    TensorView residual, sum;  // f32
+    bool fused = false;        // the residual is of the product's shape
   };
   struct Part {  // rows [begin, end) of the weights of a product
     size_t product;
