@@ -114,6 +114,12 @@ void activate(Activation activation, float* x, int64_t rows, int64_t cols, int64
   }
 }
 
+void accumulate(const float* residual, float* out, int64_t rows, int64_t cols, int64_t stride) {
+  for (int64_t r = 0; r < rows; ++r, residual += stride, out += stride) {
+    sum(out, residual, out, cols);
+  }
+}
+
 void finish(const float* x, const float* bias, Activation activation, const float* residual,
             float* out, int64_t rows, int64_t cols, int64_t stride) {
   for (int64_t r = 0; r < rows; ++r, x += cols, out += stride) {
@@ -123,7 +129,7 @@ void finish(const float* x, const float* bias, Activation activation, const floa
       std::memcpy(out, x, static_cast<size_t>(cols) * sizeof *x);
     }
     activate(activation, out, 1, cols, stride);
-    if (residual) sum(out, residual + r * stride, out, cols);
+    if (residual) accumulate(residual + r * stride, out, 1, cols, stride);
   }
 }
 

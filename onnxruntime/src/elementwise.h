@@ -12,6 +12,9 @@ namespace exn::ort {
 // act(x) of rows of `cols` elements that lie `stride` apart.
 void activate(Activation activation, float* x, int64_t rows, int64_t cols, int64_t stride);
 
+// out += residual; rows of both lie `stride` apart.
+void accumulate(const float* residual, float* out, int64_t rows, int64_t cols, int64_t stride);
+
 // out = act(x + bias) + residual; rows of x are dense, those of out and residual lie `stride` apart.
 void finish(const float* x, const float* bias, Activation activation, const float* residual,
             float* out, int64_t rows, int64_t cols, int64_t stride);

@@ -2,7 +2,6 @@
 #include "head.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 
 namespace exn::ort {
@@ -114,15 +113,9 @@ std::vector<RowOfHead> run_head(const Api& api, const OrtKernelContext* context,
   Scratch::Block block(*scratch, bytes);
   std::vector<void*> workspaces;
   for (const auto& part : parts) workspaces.push_back(block.take(part->bytes));
-  std::atomic<bool> failed{false};
-  std::string failure;
   parallel(api, context, static_cast<int64_t>(parts.size()), [&](int64_t i) {
-    if (exn_exit_head(&parts[i]->params, workspaces[i], parts[i]->bytes, nullptr) != EXN_OK &&
-        !failed.exchange(true)) {
-      failure = exn_last_error();
-    }
+    check(exn_exit_head(&parts[i]->params, workspaces[i], parts[i]->bytes, nullptr));
   });
-  if (failed) throw Failure(kInvalidArgument, "exeunt: " + failure);
   bool unclear = false;
   for (size_t r = 0; r < out.size(); ++r) {
     out[r] = parts[0]->row(r);
@@ -139,9 +132,7 @@ std::vector<RowOfHead> run_head(const Api& api, const OrtKernelContext* context,
   if (unclear) {  // a NaN somewhere, or a part with nothing but -inf, which only the whole can tell
     Part whole(head, hidden, 0, head.rows);
     Scratch::Block more(*scratch, whole.bytes);
-    if (exn_exit_head(&whole.params, more.take(whole.bytes), whole.bytes, nullptr) != EXN_OK) {
-      throw Failure(kInvalidArgument, std::string("exeunt: ") + exn_last_error());
-    }
+    check(exn_exit_head(&whole.params, more.take(whole.bytes), whole.bytes, nullptr));
     for (size_t r = 0; r < out.size(); ++r) {
       if (!out[r].valid) out[r] = whole.row(r);
     }

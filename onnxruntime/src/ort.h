@@ -2,7 +2,9 @@
 // What every source here says to ONNX Runtime: statuses as exceptions, tensors as plain views.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <exception>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -86,18 +88,29 @@ inline TensorView output_of(const Api& api, OrtKernelContext* context, size_t in
   return view;
 }
 
-// f(i) for every i below count, on the threads of the session that runs this node.
+// f(i) for every i below count, on the threads of the session that runs this node. The first
+// exception goes on from here, once all have ended.
 template <class F>
 void parallel(const Api& api, const OrtKernelContext* context, int64_t count, const F& f) {
   if (count <= 1) {
     if (count == 1) f(int64_t{0});
     return;
   }
+  struct Call {
+    const F& f;
+    std::atomic<bool> failed{false};
+    std::exception_ptr failure{};
+  } call{f};
   const auto body = [](void* data, size_t i) {
-    (*static_cast<const F*>(data))(static_cast<int64_t>(i));
+    auto* own = static_cast<Call*>(data);
+    try {
+      own->f(static_cast<int64_t>(i));
+    } catch (...) {
+      if (!own->failed.exchange(true)) own->failure = std::current_exception();
+    }
   };
-  check(api, api.KernelContext_ParallelFor(context, body, static_cast<size_t>(count), 0,
-                                           const_cast<F*>(&f)));
+  check(api, api.KernelContext_ParallelFor(context, body, static_cast<size_t>(count), 0, &call));
+  if (call.failure) std::rethrow_exception(call.failure);
 }
 
 }  // namespace exn::ort

@@ -2,7 +2,6 @@
 #include "plan.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
 #include "elementwise.h"
@@ -411,6 +410,7 @@ void Plan::run_few(OrtKernelContext* context, const TensorView& input,
     size_t bytes = 0;
     void* workspace = nullptr;
     char* data = nullptr;
+    const float* later = nullptr;  // the residual, where an activation comes first
   };
   std::vector<Call> calls(list.size());
   size_t bytes = 0;
@@ -429,8 +429,10 @@ void Plan::run_few(OrtKernelContext* context, const TensorView& input,
     if (!linear.bias.empty()) {
       call.bias = Tensor(const_cast<float*>(linear.bias.data()) + part.begin, kFloat, {n});
     }
-    if (t.fused) {
+    if (t.fused && linear.activation == Activation::kNone) {
       call.residual = Tensor(t.residual.as<float>() + part.begin, kFloat, {rows, n}, w.rows);
+    } else if (t.fused) {
+      call.later = t.residual.as<float>() + part.begin;
     }
     call.params.struct_size = sizeof call.params;
     call.params.weight_blocks = w.blocks;
@@ -444,20 +446,16 @@ void Plan::run_few(OrtKernelContext* context, const TensorView& input,
   }
   Scratch::Block workspaces(scratch_, bytes);
   for (Call& call : calls) call.workspace = workspaces.take(call.bytes);
-  std::atomic<bool> failed{false};
-  std::string failure;
   parallel(api_, context, static_cast<int64_t>(list.size()), [&](int64_t i) {
     const Part& part = list[i];
     const Linear& linear = linears_[part.product];
     const Call& call = calls[i];
-    if (exn_linear(&call.params, call.workspace, call.bytes, nullptr) != EXN_OK) {
-      if (!failed.exchange(true)) failure = exn_last_error();
-      return;
-    }
-    activate(linear.activation, reinterpret_cast<float*>(call.data), rows, part.end - part.begin,
-             linear.weights.rows);
+    check(exn_linear(&call.params, call.workspace, call.bytes, nullptr));
+    auto* out = reinterpret_cast<float*>(call.data);
+    const int64_t n = part.end - part.begin, stride = linear.weights.rows;
+    activate(linear.activation, out, rows, n, stride);
+    if (call.later) accumulate(call.later, out, rows, n, stride);
   });
-  if (failed) throw Failure(kEpFail, "exeunt: " + failure);
 }
 
 void Plan::run_in_bulk(OrtKernelContext* context, const TensorView& input,
@@ -473,35 +471,28 @@ void Plan::run_in_bulk(OrtKernelContext* context, const TensorView& input,
     normalise(EXN_NORM_NONE, 0, nullptr, nullptr, input.data, input.type, wide, kFloat, rows, cols);
     x = wide;
   }
-  std::atomic<bool> failed{false};
-  std::string failure;
   parallel(api_, context, static_cast<int64_t>(list.size()), [&](int64_t i) {
-    try {
-      const Part& part = list[i];
-      const Linear& linear = linears_[part.product];
-      const Weights& w = linear.weights;
-      const Target& t = targets[part.product];
-      const int64_t n = part.end - part.begin;
-      const size_t weight_bytes = w.type == kFloat ? 0 : static_cast<size_t>(n * cols * 4);
-      const auto out_bytes = static_cast<size_t>(rows * n * 4);
-      Scratch::Block block(scratch_, rounded(weight_bytes) + out_bytes);
-      const char* from = w.memory.as<char>() + part.begin * w.row_bytes;
-      const auto* weight = reinterpret_cast<const float*>(from);
-      if (w.type != kFloat) {
-        auto* wide = static_cast<float*>(block.take(weight_bytes));
-        normalise(EXN_NORM_NONE, 0, nullptr, nullptr, from, w.type, wide, kFloat, n, cols);
-        weight = wide;
-      }
-      auto* product = static_cast<float*>(block.take(out_bytes));
-      gemm_.run(x, weight, product, rows, n, cols);
-      finish(product, linear.bias.empty() ? nullptr : linear.bias.data() + part.begin,
-             linear.activation, t.fused ? t.residual.as<float>() + part.begin : nullptr,
-             t.plain.as<float>() + part.begin, rows, n, w.rows);
-    } catch (const std::exception& e) {
-      if (!failed.exchange(true)) failure = e.what();
+    const Part& part = list[i];
+    const Linear& linear = linears_[part.product];
+    const Weights& w = linear.weights;
+    const Target& t = targets[part.product];
+    const int64_t n = part.end - part.begin;
+    const size_t weight_bytes = w.type == kFloat ? 0 : static_cast<size_t>(n * cols * 4);
+    const auto out_bytes = static_cast<size_t>(rows * n * 4);
+    Scratch::Block block(scratch_, rounded(weight_bytes) + out_bytes);
+    const char* from = w.memory.as<char>() + part.begin * w.row_bytes;
+    const auto* weight = reinterpret_cast<const float*>(from);
+    if (w.type != kFloat) {
+      auto* wide = static_cast<float*>(block.take(weight_bytes));
+      normalise(EXN_NORM_NONE, 0, nullptr, nullptr, from, w.type, wide, kFloat, n, cols);
+      weight = wide;
     }
+    auto* product = static_cast<float*>(block.take(out_bytes));
+    gemm_.run(x, weight, product, rows, n, cols);
+    finish(product, linear.bias.empty() ? nullptr : linear.bias.data() + part.begin,
+           linear.activation, t.fused ? t.residual.as<float>() + part.begin : nullptr,
+           t.plain.as<float>() + part.begin, rows, n, w.rows);
   });
-  if (failed) throw Failure(kEpFail, failure);
 }
 
 void Plan::run_heads(OrtKernelContext* context, const Linear& linear,

@@ -271,6 +271,14 @@ class Factory : public OrtEpFactory {
   CustomOps custom_ops_;
 };
 
+// The exeunt inside, whose callers are the threads that there are.
+void start() {
+  check(exn_cpu_set_threads(1));
+  if (!exn_backend_available(EXN_BACKEND_CPU)) {
+    throw Failure(kEpFail, std::string("exeunt: ") + exn_backend_reason(EXN_BACKEND_CPU));
+  }
+}
+
 // Null with a message if this ONNX Runtime does not have the interface.
 const void* table_of(const OrtApiBase* base, OrtStatus** failure) {
   const void* table = base->GetApi(kApiVersion);
@@ -302,7 +310,7 @@ EXN_EXPORT OrtStatus* CreateEpFactories(const char*, const OrtApiBase* base, con
     if (room < 1) {
       throw exn::ort::Failure(exn::ort::kInvalidArgument, "exeunt: no room for a factory");
     }
-    exn::ort::check(exn_cpu_set_threads(1));
+    exn::ort::start();
     factories[0] = new exn::ort::Factory(table);
     *count = 1;
   });
@@ -320,7 +328,7 @@ EXN_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApi
   if (table == nullptr) return failure;
   static const exn::ort::Api api(table);
   return exn::ort::guarded(api, [&] {
-    exn::ort::check(exn_cpu_set_threads(1));
+    exn::ort::start();
     static exn::ort::CustomOps ops(api);
     exn::ort::check(api, api.AddCustomOpDomain(options, ops.domain()));
   });

@@ -348,6 +348,42 @@ class ClaimTest {
     }
   }
 
+  @Test
+  void f16() throws Exception {
+    Graph graph = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, N);
+    short[] bits = new short[K * N];
+    for (int i = 0; i < bits.length; i++) { // 0.5 to 2, of both signs
+      bits[i] = (short) ((random.nextInt() & 0x87ff) + 0x3800);
+    }
+    String x = graph.node("Cast", List.of(attribute("to", Graph.FLOAT16)), "x");
+    String y = graph.node("MatMul", x, graph.halves(bits, Graph.FLOAT16, K, N));
+    graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), new String[] {y}, "y");
+    for (int rows : new int[] {1, 9, 130}) {
+      try (OnnxTensor in = tensor(rows, K)) {
+        String line = check(graph.model(17), Map.of("x", in), 0.1f);
+        assertTrue(line.endsWith("linear of 96 x 64 f16"), line);
+      }
+    }
+  }
+
+  @Test
+  void manyRows() throws Exception {
+    Graph graph =
+        new Graph()
+            .input("x", Graph.FLOAT, -1, K)
+            .input("r", Graph.FLOAT, -1, N)
+            .output("y", Graph.FLOAT, -1, N);
+    String h = graph.node("Gemm", List.of(attribute("transB", 1)), "x",
+        graph.floats(random(N * K), N, K), graph.floats(random(N), N));
+    graph.node("Add", List.of(), new String[] {graph.node("Relu", h), "r"}, "y");
+    for (int rows : new int[] {63, 64, 300}) {
+      try (OnnxTensor x = tensor(rows, K); OnnxTensor r = tensor(rows, N)) {
+        String line = check(graph.model(17), Map.of("x", x, "r", r), 1e-4f);
+        assertTrue(line.endsWith("linear of 96 x 64 f32, bias, ReLU, residual"), line);
+      }
+    }
+  }
+
   /** As a library of custom ops, for those who want no provider. */
   @Test
   void opsWithoutTheProvider() throws Exception {
