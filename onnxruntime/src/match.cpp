@@ -149,7 +149,7 @@ class Matcher {
       return false;
     }
     if (p->storage == Storage::kDense && w.type == kFloat && !policy.f32 && !narrow(*p)) {
-      *why = "ONNX Runtime's own f32 product is at least as fast";
+      *why = "its weights are f32, which option f32 leaves alone";
       return false;
     }
     if (gemm && node.inputs.size() > 2 && node.inputs[2] >= 0 && !take_bias(p, node.inputs[2])) {

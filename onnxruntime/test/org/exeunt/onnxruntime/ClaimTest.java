@@ -310,6 +310,15 @@ class ClaimTest {
       assertEquals("left MatMul node_y: its right operand is no constant",
           check(graph.model(17), Map.of("x", x, "w", w), 1e-4f));
     }
+    Graph wide = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, N);
+    wide.node("MatMul", List.of(), new String[] {"x", wide.floats(random(K * N), K, N)}, "y");
+    Path report = folder.resolve("wide.txt");
+    try (OnnxTensor x = tensor(3, K)) {
+      run(wide.model(17), ExeuntProvider.configure().option("f32", "0").report(report),
+          Map.of("x", x));
+    }
+    assertTrue(Files.readString(report).startsWith(
+        "left MatMul node_y: its weights are f32, which option f32 leaves alone"));
     Graph scaled = new Graph().input("x", Graph.FLOAT, -1, K).output("y", Graph.FLOAT, -1, N);
     scaled.node("Gemm", List.of(attribute("alpha", 2f)),
         new String[] {"x", scaled.floats(random(K * N), K, N)}, "y");
