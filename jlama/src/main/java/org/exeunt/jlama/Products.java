@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.jlama;
+
+import com.github.tjake.jlama.safetensors.DType;
+import com.github.tjake.jlama.tensor.AbstractTensor;
+import com.github.tjake.jlama.tensor.Q4ByteBufferTensor;
+import com.github.tjake.jlama.util.PhysicalCoreExecutor;
+import java.lang.ref.Reference;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.LongAdder;
+import org.exeunt.Backend;
+import org.exeunt.jni.global.exeunt;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * Jlama's products of activations and weights, or of queries and keys, by exeunt's {@code linear}:
+ * on Jlama's memory, in place, but for 4-bit weights, of which {@link Q4Weights} keeps a copy in
+ * another order. All methods may be called from any thread.
+ */
+public final class Products {
+  private static final Logger LOG = LoggerFactory.getLogger(Products.class);
+  private static final LongAdder TAKEN = new LongAdder();
+  private static final LongAdder LEFT = new LongAdder();
+  private static final Set<String> LEFT_FOR = ConcurrentHashMap.newKeySet();
+  private static final ThreadLocal<LinearCall> CALL = ThreadLocal.withInitial(LinearCall::new);
+
+  private Products() {}
+
+  /**
+   * Loads exeunt and looks whether this is a Jlama that it fits.
+   *
+   * @throws UnsupportedOperationException with the reason, which is logged as well
+   */
+  public static void open() {
+    String reason = JlamaVersion.misfit();
+    try {
+      if (reason.isEmpty() && !Backend.CPU.available()) {
+        reason = Backend.CPU.reason();
+      }
+    } catch (IllegalArgumentException | LinkageError e) {
+      reason = e.getMessage();
+    }
+    if (!reason.isEmpty()) {
+      String sentence = "Jlama goes on without exeunt: " + reason;
+      LOG.warn(sentence);
+      throw new UnsupportedOperationException(sentence);
+    }
+  }
+
+  /**
+   * How Jlama calls its operations in its log.
+   *
+   * @return exeunt's version and instruction set
+   */
+  public static String name() {
+    return "exeunt " + Backend.version() + " (" + Backend.isa() + ")";
+  }
+
+  /**
+   * Products that exeunt computed since the process began.
+   *
+   * @return their number, of all threads
+   */
+  public static long taken() {
+    return TAKEN.sum();
+  }
+
+  /**
+   * Products that were left to Jlama, of types or layouts that exeunt does not take; each reason is
+   * logged once.
+   *
+   * @return their number, of all threads
+   */
+  public static long left() {
+    return LEFT.sum();
+  }
+
+  /**
+   * {@code result[i, resultOffset + j] = sum over k of a[i, aColumn + k] b[j, bColumn + k]} for
+   * {@code bRow <= j < bRow + rows} and {@code k < columns}, as Jlama's {@code batchDotProduct}.
+   *
+   * @return false if nothing was done, since exeunt does not take such tensors
+   */
+  @SuppressWarnings("rawtypes")
+  public static boolean multiply(AbstractTensor result, AbstractTensor a, AbstractTensor b,
+      int aColumn, int bColumn, int columns, int resultOffset, int bRow, int rows) {
+    LinearCall.Matrix input = matrix(a, 0, aColumn, a.shape().first(), columns);
+    LinearCall.Matrix out = matrix(result, 0, bRow + resultOffset, a.shape().first(), rows);
+    Q4Weights packed = null;
+    LinearCall.Matrix weight;
+    if (b.dType() == DType.Q4) {
+      packed = Q4Weights.of((Q4ByteBufferTensor) b);
+      weight = packed == null ? null : packed.matrix(bRow, bColumn, rows, columns);
+    } else {
+      weight = matrix(b, bRow, bColumn, rows, columns);
+    }
+    if (input == null || out == null || weight == null) {
+      return leave(a, b, result, "types or memory that exeunt's linear does not take");
+    }
+    int status = CALL.get().run(
+        input, weight, packed == null ? exeunt.EXN_BLOCKS_NONE : exeunt.EXN_BLOCKS_Q4_0, out);
+    Reference.reachabilityFence(a);
+    Reference.reachabilityFence(b);
+    Reference.reachabilityFence(result);
+    if (status != exeunt.EXN_OK) {
+      return leave(a, b, result, LinearCall.why());
+    }
+    TAKEN.increment();
+    return true;
+  }
+
+  @SuppressWarnings("rawtypes")
+  private static LinearCall.Matrix matrix(
+      AbstractTensor t, int row, int column, int rows, int columns) {
+    Element element = Element.of(t.dType());
+    if (element == null || t.dims() != 2 || !t.getMemorySegment().isNative()) {
+      return null;
+    }
+    long first = t.getOffset(row, column);
+    long stride = rows == 1 ? columns : t.getStride();
+    return new LinearCall.Matrix(
+        t.getMemorySegment().address() + first * element.bytes(), element, rows, columns, stride);
+  }
+
+  @SuppressWarnings("rawtypes")
+  private static boolean leave(
+      AbstractTensor a, AbstractTensor b, AbstractTensor result, String reason) {
+    LEFT.increment();
+    String types = a.dType() + " x " + b.dType() + " to " + result.dType();
+    if (LEFT_FOR.add(types)) {
+      LOG.info("left to Jlama: {}: {}", types, reason);
+    }
+    return false;
+  }
+
+  /**
+   * In how many parts Jlama cuts a product, each of which is one call, by one of its threads. Not
+   * 1, which Jlama 0.8.4 takes for one part for each row; and no more than {@link
+   * Threads#MOST_PARTS}, since it forgets rows where the last part would have to be more than twice
+   * as long as the others: that cannot be with 8 parts of 64 rows or more.
+   *
+   * @return 2 to 8
+   */
+  public static int parts() {
+    return Threads.PARTS;
+  }
+
+  /** Settled at the first product, when Jlama's threads are. */
+  private static final class Threads {
+    static final int MOST_PARTS = 8;
+    static final int PARTS;
+
+    static {
+      int threads = PhysicalCoreExecutor.instance.get().getCoreCount();
+      PARTS = Math.clamp(threads, 2, MOST_PARTS);
+      Backend.setThreads(threads > MOST_PARTS ? threads : 1); // shared by the parts
+    }
+  }
+}
