@@ -4,7 +4,6 @@ package org.exeunt.jlama;
 import com.github.tjake.jlama.safetensors.DType;
 import com.github.tjake.jlama.tensor.AbstractTensor;
 import com.github.tjake.jlama.tensor.Q4ByteBufferTensor;
-import com.github.tjake.jlama.util.PhysicalCoreExecutor;
 import java.lang.ref.Reference;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -99,6 +98,7 @@ public final class Products {
     if (input == null || out == null || weight == null) {
       return leave(a, b, result, "types or memory that exeunt's linear does not take");
     }
+    Threads.settle();
     int status = CALL.get().run(
         input, weight, packed == null ? exeunt.EXN_BLOCKS_NONE : exeunt.EXN_BLOCKS_Q4_0, out);
     Reference.reachabilityFence(a);
@@ -136,26 +136,13 @@ public final class Products {
   }
 
   /**
-   * In how many parts Jlama cuts a product, each of which is one call, by one of its threads. Not
-   * 1, which Jlama 0.8.4 takes for one part for each row; and no more than {@link
-   * Threads#MOST_PARTS}, since it forgets rows where the last part would have to be more than twice
-   * as long as the others: that cannot be with 8 parts of 64 rows or more.
+   * In how many parts Jlama cuts a product, each of which is one call. Not 1, which Jlama 0.8.4
+   * takes for one part for each row; and no more than 8, since it forgets rows where the last part
+   * would have to be more than twice as long as the others, as parts of 8 or more rows cannot be.
    *
    * @return 2 to 8
    */
   public static int parts() {
-    return Threads.PARTS;
-  }
-
-  /** Settled at the first product, when Jlama's threads are. */
-  private static final class Threads {
-    static final int MOST_PARTS = 8;
-    static final int PARTS;
-
-    static {
-      int threads = PhysicalCoreExecutor.instance.get().getCoreCount();
-      PARTS = Math.clamp(threads, 2, MOST_PARTS);
-      Backend.setThreads(threads > MOST_PARTS ? threads : 1); // shared by the parts
-    }
+    return Math.clamp(Threads.settle(), 2, 8);
   }
 }

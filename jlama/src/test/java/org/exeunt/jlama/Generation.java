@@ -6,41 +6,49 @@ import com.github.tjake.jlama.model.ModelSupport;
 import com.github.tjake.jlama.model.functions.Generator;
 import com.github.tjake.jlama.safetensors.DType;
 import com.github.tjake.jlama.safetensors.prompt.PromptContext;
-import com.github.tjake.jlama.tensor.AbstractTensor;
-import com.github.tjake.jlama.tensor.KvBufferCache;
 import com.github.tjake.jlama.tensor.operations.TensorOperationsProvider;
-import java.nio.file.Path;
+import java.io.File;
+import java.io.IOException;
 import java.util.Optional;
 import java.util.UUID;
 
 /**
- * A program of a user of Jlama, which knows nothing of exeunt:
- * {@code Generation FOLDER WORKING_TYPE MODEL_QUANTISATION|- THREADS TOKENS PROMPT}.
+ * A program of a user of Jlama: {@code Generation FOLDER WORKING_TYPE QUANTISATION|- THREADS TOKENS
+ * ROUNDS MODEL PROMPT}. MODEL is {@code jlama}, whose program knows nothing of exeunt, {@code exeunt}
+ * for its model class, or the probability with which tokens leave that early. Prints of each round
+ * tokens per second and the text.
  */
 final class Generation {
   private Generation() {}
 
-  public static void main(String[] arguments) {
+  public static void main(String[] arguments) throws IOException {
+    File folder = new File(arguments[0]);
     Optional<DType> quantised =
         arguments[2].equals("-") ? Optional.empty() : Optional.of(DType.valueOf(arguments[2]));
-    AbstractModel model = ModelSupport.loadModel(Path.of(arguments[0]).toFile(), null, DType.F32,
-        DType.valueOf(arguments[1]), quantised, Optional.of(Integer.valueOf(arguments[3])));
-    int tokens = Integer.parseInt(arguments[4]);
-    for (int run = 0; run < 2; run++) {
-      StringBuilder text = new StringBuilder();
+    Optional<Integer> threads = Optional.of(Integer.valueOf(arguments[3]));
+    String kind = arguments[6];
+    AbstractModel model = kind.equals("jlama")
+        ? ModelSupport.loadModel(
+              folder, null, DType.F32, DType.valueOf(arguments[1]), quantised, threads)
+        : WithExeunt.load(folder, quantised, threads, kind);
+    for (int round = 0; round < Integer.parseInt(arguments[5]); round++) {
       Generator.Response response = model.generate(UUID.randomUUID(),
-          PromptContext.of(arguments[5]), 0, tokens, (word, time) -> text.append(word));
-      System.out.printf("tokens/s %.2f prompt %d in %d ms, generated %d in %d ms%n",
+          PromptContext.of(arguments[7]), 0, Integer.parseInt(arguments[4]), (word, time) -> {});
+      System.out.printf("tokens/s %.2f, prompt of %d in %d ms%n",
           response.generatedTokens * 1e3 / response.generateTimeMs, response.promptTokens,
-          response.promptTimeMs, response.generatedTokens, response.generateTimeMs);
-      System.out.println("text " + text.toString().replace("\n", "\\n"));
+          response.promptTimeMs);
+      System.out.println("text " + response.responseText.replace("\n", "\\n"));
     }
     System.out.println("operations " + TensorOperationsProvider.get().name());
-    try {
-      System.out.println("taken " + Products.taken() + " left " + Products.left());
-    } catch (LinkageError e) {
-      System.out.println("no exeunt");
-    }
     model.close();
+  }
+
+  /** In a class of its own, since there may be no exeunt on the class path. */
+  private static final class WithExeunt {
+    static AbstractModel load(File folder, Optional<DType> quantised, Optional<Integer> threads,
+        String kind) throws IOException {
+      Exit exit = kind.equals("exeunt") ? null : new Exit(Float.parseFloat(kind), 10, 2);
+      return ExeuntLlamaModel.load(folder, DType.F32, quantised, threads, exit);
+    }
   }
 }

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.jlama;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
+
+/** {@link Generation} in processes of their own, with and without exeunt on the class path. */
+final class Peers {
+  private static final Pattern SPEED = Pattern.compile("tokens/s ([0-9.]+), prompt of");
+
+  /** Who computes. */
+  enum Kind {
+    /** Jlama's operations over Java's Vector API. */
+    VECTOR_API("jlama"),
+    /** Jlama's own natives. */
+    NATIVE("jlama"),
+    /** The class that takes the place of these. */
+    PRODUCTS("jlama"),
+    /** The model class. */
+    MODEL("exeunt"),
+    /** The same; tokens leave at a probability of 0.9. */
+    EXIT("0.9");
+
+    private final String model;
+
+    Kind(String model) {
+      this.model = model;
+    }
+  }
+
+  /** What a process printed: operations, tokens per second of each round, and the last text. */
+  record Answer(String operations, List<Double> speeds, String text) {
+    double best() {
+      return speeds.stream().mapToDouble(Double::doubleValue).max().orElseThrow();
+    }
+  }
+
+  private Peers() {}
+
+  static Answer run(Kind kind, Path folder, String quantisation, int threads, int tokens,
+      int rounds, String prompt) throws IOException, InterruptedException {
+    boolean with = kind.compareTo(Kind.NATIVE) > 0;
+    List<String> command = new ArrayList<>(List.of(System.getProperty("java.home") + "/bin/java",
+        "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
+        "--add-modules", "jdk.incubator.vector", "-Xmx2g", "-cp", classPath(with)));
+    if (kind == Kind.VECTOR_API) {
+      command.add("-Djlama.force_panama_tensor_operations=true");
+    }
+    command.addAll(List.of(Generation.class.getName(), folder.toString(), "F32", quantisation,
+        String.valueOf(threads), String.valueOf(tokens), String.valueOf(rounds), kind.model,
+        prompt));
+    Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+    String output = new String(process.getInputStream().readAllBytes());
+    if (process.waitFor() != 0) {
+      throw new IOException(kind + " failed:\n" + output);
+    }
+    List<Double> speeds = new ArrayList<>();
+    for (Matcher matcher = SPEED.matcher(output); matcher.find();) {
+      speeds.add(Double.valueOf(matcher.group(1)));
+    }
+    return new Answer(line(output, "operations "), speeds, line(output, "text "));
+  }
+
+  private static String line(String output, String begin) {
+    return output.lines()
+        .filter(line -> line.startsWith(begin))
+        .reduce((first, last) -> last)
+        .orElseThrow(() -> new IllegalStateException("no '" + begin + "' in:\n" + output))
+        .substring(begin.length());
+  }
+
+  /** Without exeunt: what a user of Jlama had before. */
+  private static String classPath(boolean with) {
+    String whole = System.getProperty("java.class.path");
+    Path own =
+        Path.of(Products.class.getProtectionDomain().getCodeSource().getLocation().getPath());
+    return Arrays.stream(whole.split(":"))
+        .filter(part -> with || !Path.of(part).equals(own) && !part.contains("/exeunt"))
+        .collect(Collectors.joining(":"));
+  }
+
+  /**
+   * {@code Peers FOLDER|f32|bf16 QUANTISATION|- TOKENS ROUNDS}: a table of tokens per second, with
+   * one thread and with two.
+   */
+  public static void main(String[] arguments) throws IOException, InterruptedException {
+    Path folder = arguments[0].equals("f32") || arguments[0].equals("bf16")
+        ? SmolLm.folder(org.exeunt.DType.valueOf(arguments[0].toUpperCase(java.util.Locale.ROOT)))
+        : Path.of(arguments[0]);
+    System.out.printf("%-12s %10s %10s   %s%n", "", "1 thread", "2 threads", "operations");
+    for (Kind kind : Kind.values()) {
+      Answer[] answers = new Answer[2];
+      for (int threads = 1; threads <= 2; threads++) {
+        answers[threads - 1] = run(kind, folder, arguments[1], threads,
+            Integer.parseInt(arguments[2]), Integer.parseInt(arguments[3]),
+            "The capital of France is");
+      }
+      System.out.printf("%-12s %10.1f %10.1f   %s%n",
+          kind.name().toLowerCase(java.util.Locale.ROOT), answers[0].best(), answers[1].best(),
+          answers[1].operations());
+      System.out.printf("  %.90s%n", answers[1].text());
+    }
+  }
+}
