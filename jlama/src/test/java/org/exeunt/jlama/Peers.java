@@ -45,21 +45,9 @@ final class Peers {
 
   static Answer run(Kind kind, Path folder, String quantisation, int threads, int tokens,
       int rounds, String prompt) throws IOException, InterruptedException {
-    boolean with = kind.compareTo(Kind.NATIVE) > 0;
-    List<String> command = new ArrayList<>(List.of(System.getProperty("java.home") + "/bin/java",
-        "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
-        "--add-modules", "jdk.incubator.vector", "-Xmx2g", "-cp", classPath(with)));
-    if (kind == Kind.VECTOR_API) {
-      command.add("-Djlama.force_panama_tensor_operations=true");
-    }
-    command.addAll(List.of(Generation.class.getName(), folder.toString(), "F32", quantisation,
+    String output = output(kind, Generation.class, folder.toString(), "F32", quantisation,
         String.valueOf(threads), String.valueOf(tokens), String.valueOf(rounds), kind.model,
-        prompt));
-    Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
-    String output = new String(process.getInputStream().readAllBytes());
-    if (process.waitFor() != 0) {
-      throw new IOException(kind + " failed:\n" + output);
-    }
+        prompt);
     List<Double> speeds = new ArrayList<>();
     for (Matcher matcher = SPEED.matcher(output); matcher.find();) {
       speeds.add(Double.valueOf(matcher.group(1)));
@@ -67,7 +55,27 @@ final class Peers {
     return new Answer(line(output, "operations "), speeds, line(output, "text "));
   }
 
-  private static String line(String output, String begin) {
+  /** What a program prints in a process of its own. */
+  static String output(Kind kind, Class<?> program, String... arguments)
+      throws IOException, InterruptedException {
+    boolean with = kind.compareTo(Kind.NATIVE) > 0;
+    List<String> command = new ArrayList<>(List.of(System.getProperty("java.home") + "/bin/java",
+        "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow",
+        "--add-modules", "jdk.incubator.vector", "-Xmx2g", "-cp", classPath(with)));
+    if (kind == Kind.VECTOR_API) {
+      command.add("-Djlama.force_panama_tensor_operations=true");
+    }
+    command.add(program.getName());
+    command.addAll(List.of(arguments));
+    Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+    String output = new String(process.getInputStream().readAllBytes());
+    if (process.waitFor() != 0) {
+      throw new IOException(kind + " failed:\n" + output);
+    }
+    return output;
+  }
+
+  static String line(String output, String begin) {
     return output.lines()
         .filter(line -> line.startsWith(begin))
         .reduce((first, last) -> last)
@@ -81,7 +89,7 @@ final class Peers {
     Path own =
         Path.of(Products.class.getProtectionDomain().getCodeSource().getLocation().getPath());
     return Arrays.stream(whole.split(":"))
-        .filter(part -> with || !Path.of(part).equals(own) && !part.contains("/exeunt"))
+        .filter(part -> with || !Path.of(part).equals(own) && !part.contains("/exeunt-"))
         .collect(Collectors.joining(":"));
   }
 
