@@ -14,28 +14,28 @@ import java.util.TreeSet;
 final class JlamaVersion {
   static final String MADE_FOR = "0.8.4";
 
-  /** What an implementation must have in the version this was made for. */
-  private static final Set<String> ABSTRACT =
-      Set.of("name", "batchDotProduct", "accumulate", "maccumulate", "saxpy", "scale");
-
   private JlamaVersion() {}
 
-  /** One sentence about a Jlama of another shape, or nothing. */
-  static String misfit() {
-    return misfit(TensorOperations.class);
-  }
-
-  static String misfit(Class<?> operations) {
-    Set<String> unknown = new TreeSet<>();
-    for (Method method : operations.getMethods()) {
-      if (Modifier.isAbstract(method.getModifiers()) && !ABSTRACT.contains(method.getName())) {
-        unknown.add(method.getName());
+  /** One sentence about operations that Jlama asks for and {@code ours} lacks, or nothing. */
+  static String misfit(Class<?> asked, Class<?> ours) {
+    Set<String> lacking = new TreeSet<>();
+    for (Method method : asked.getMethods()) {
+      if (Modifier.isAbstract(method.getModifiers()) && !has(ours, method)) {
+        lacking.add(method.getName());
       }
     }
-    return unknown.isEmpty()
-        ? ""
-        : "this Jlama (" + found() + ") asks its operations for " + unknown
+    return lacking.isEmpty() ? ""
+                             : "this Jlama (" + found() + ") asks its operations for " + lacking
             + ", exeunt-jlama was made for " + MADE_FOR;
+  }
+
+  private static boolean has(Class<?> ours, Method method) {
+    try {
+      Method own = ours.getMethod(method.getName(), method.getParameterTypes());
+      return !Modifier.isAbstract(own.getModifiers()) && own.getReturnType() == method.getReturnType();
+    } catch (NoSuchMethodException e) {
+      return false;
+    }
   }
 
   private static String found() {

@@ -4,6 +4,7 @@ package org.exeunt.jlama;
 import com.github.tjake.jlama.safetensors.DType;
 import com.github.tjake.jlama.tensor.AbstractTensor;
 import com.github.tjake.jlama.tensor.Q4ByteBufferTensor;
+import com.github.tjake.jlama.tensor.operations.TensorOperations;
 import java.lang.ref.Reference;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -30,16 +31,18 @@ public final class Products {
   /**
    * Loads exeunt and looks whether this is a Jlama that it fits.
    *
+   * @param operations what Jlama is given
    * @throws UnsupportedOperationException with the reason, which is logged as well
    */
-  public static void open() {
-    String reason = JlamaVersion.misfit();
+  public static void open(Class<? extends TensorOperations> operations) {
+    String reason;
     try {
+      reason = JlamaVersion.misfit(TensorOperations.class, operations);
       if (reason.isEmpty() && !Backend.CPU.available()) {
         reason = Backend.CPU.reason();
       }
     } catch (IllegalArgumentException | LinkageError e) {
-      reason = e.getMessage();
+      reason = String.valueOf(e.getMessage());
     }
     if (!reason.isEmpty()) {
       String sentence = "Jlama goes on without exeunt: " + reason;

@@ -12,6 +12,7 @@ import com.github.tjake.jlama.tensor.FloatBufferTensor;
 import com.github.tjake.jlama.tensor.Q4ByteBufferTensor;
 import com.github.tjake.jlama.tensor.operations.TensorOperations;
 import com.github.tjake.jlama.tensor.operations.TensorOperationsProvider;
+import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Random;
@@ -102,10 +103,29 @@ class ProductsTest {
     interface Newer extends TensorOperations {
       void matrixOfTheFuture();
     }
-    assertEquals("", JlamaVersion.misfit());
+    assertEquals("", JlamaVersion.misfit(TensorOperations.class, operations.getClass()));
     assertEquals("this Jlama (0.8.4) asks its operations for [matrixOfTheFuture], "
             + "exeunt-jlama was made for 0.8.4",
-        JlamaVersion.misfit(Newer.class));
+        JlamaVersion.misfit(Newer.class, operations.getClass()));
+  }
+
+  /** What Jlama picks where exeunt cannot run. */
+  static final class Lookup {
+    public static void main(String[] arguments) {
+      System.out.println("picked " + TensorOperationsProvider.get().name());
+    }
+  }
+
+  @Test
+  void jlamaGoesOnWhereExeuntCannotRun() throws IOException {
+    Process process =
+        new ProcessBuilder(System.getProperty("java.home") + "/bin/java", "--add-modules",
+            "jdk.incubator.vector", "-Dexeunt.isa=nonsense", "-cp",
+            System.getProperty("java.class.path"), Lookup.class.getName())
+            .redirectErrorStream(true)
+            .start();
+    String output = new String(process.getInputStream().readAllBytes());
+    assertTrue(output.contains("picked Panama Vector Operations"), output);
   }
 
   private void check(AbstractTensor a, AbstractTensor b, AbstractTensor result, int aColumn,

@@ -24,7 +24,7 @@ public final class NativeSimdTensorOperations implements TensorOperations {
    *     reason was logged
    */
   public NativeSimdTensorOperations() {
-    Products.open();
+    Products.open(NativeSimdTensorOperations.class);
     jlama = MachineSpec.VECTOR_TYPE == MachineSpec.Type.NONE
         ? new NaiveTensorOperations()
         : new PanamaTensorOperations(MachineSpec.VECTOR_TYPE);
