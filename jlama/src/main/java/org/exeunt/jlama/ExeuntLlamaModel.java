@@ -67,6 +67,12 @@ public class ExeuntLlamaModel extends LlamaModel {
   /**
    * As Jlama's constructor.
    *
+   * @param config sizes
+   * @param weights of the whole model
+   * @param tokenizer for texts
+   * @param workingType of activations, keys and values: F32
+   * @param workingQuantisation what Jlama rounds activations to; exeunt does not
+   * @param quantisation what the weights become when they are loaded; empty: what they are
    * @param exit when a token leaves early; null: never
    */
   public ExeuntLlamaModel(Config config, WeightLoader weights, Tokenizer tokenizer,
@@ -103,6 +109,7 @@ public class ExeuntLlamaModel extends LlamaModel {
    * @param threads for Jlama and exeunt; empty: Jlama's default
    * @param exit when a token leaves early; null: never
    * @return the model, to be closed
+   * @throws IOException if a file cannot be read
    */
   public static ExeuntLlamaModel load(File folder, DType workingType, Optional<DType> quantisation,
       Optional<Integer> threads, Exit exit) throws IOException {
@@ -150,8 +157,12 @@ public class ExeuntLlamaModel extends LlamaModel {
    * How probable the token was that was chosen last, without temperature.
    *
    * @return of softmax over the whole vocabulary
+   * @throws IllegalStateException unless {@link #onExeunt}
    */
   public synchronized float probability() {
+    if (layers == null) {
+      throw new IllegalStateException("the model runs as Jlama's own, which knows no probability");
+    }
     return statistics.p1().floatBuffer().get(0);
   }
 
@@ -159,24 +170,40 @@ public class ExeuntLlamaModel extends LlamaModel {
   protected TransformerBlock[] loadTransformerBlockWeights() {
     try {
       refuseOthers();
-      scope = Scope.open();
+    } catch (UnsupportedOperationException e) {
+      return jlamas(e);
+    }
+    scope = Scope.open();
+    try {
       DType type = modelQType.orElse(modelDType);
       Layer[] loaded = new Layer[c.numberOfLayers];
       IntStream.range(0, loaded.length).parallel().forEach(l -> loaded[l] = layer(l, type));
-      float[] turns = new float[c.contextLength * c.headSize];
-      float[][] frequencies = c.ropeFreqs.orElseThrow();
-      for (int i = 0; i < frequencies.length; i++) {
-        turns[2 * i] = frequencies[i][0];
-        turns[2 * i + 1] = frequencies[i][1];
+      for (Layer layer : loaded) {
+        layer.requireLike(loaded[0]);
       }
-      ropeTable = scope.copyOf(turns, c.contextLength, c.headSize / 2, 2);
+      ropeTable = ropeTable();
       kvBufferCache = new GrowingCache(this);
       layers = Arrays.asList(loaded);
       return new TransformerBlock[0];
     } catch (UnsupportedOperationException e) {
-      LOG.warn("the model runs as Jlama's own: {}", e.getMessage());
-      return super.loadTransformerBlockWeights();
+      scope.close();
+      return jlamas(e);
     }
+  }
+
+  private TransformerBlock[] jlamas(UnsupportedOperationException reason) {
+    LOG.warn("the model runs as Jlama's own: {}", reason.getMessage());
+    return super.loadTransformerBlockWeights();
+  }
+
+  private Tensor ropeTable() {
+    float[] turns = new float[c.contextLength * c.headSize];
+    float[][] frequencies = c.ropeFreqs.orElseThrow();
+    for (int i = 0; i < frequencies.length; i++) {
+      turns[2 * i] = frequencies[i][0];
+      turns[2 * i + 1] = frequencies[i][1];
+    }
+    return scope.copyOf(turns, c.contextLength, c.headSize / 2, 2);
   }
 
   /** What {@code generate} takes its sessions from. */
@@ -196,6 +223,12 @@ public class ExeuntLlamaModel extends LlamaModel {
       throw new UnsupportedOperationException("the activation is " + c.activationFunction
           + (c.ropeFreqs.isEmpty() ? ", without rotary positions" : "")
           + ": exeunt's layers are a Llama's");
+    }
+    if (c.attnLogitSoftCapping != null || c.finalLogitSoftCapping != null
+        || c.residualMultiplier != null || c.attentionMultiplier != null
+        || c.embeddingMultiplier != null || c.logitMultiplier != null) {
+      throw new UnsupportedOperationException(
+          "it caps or scales scores, states or logits: exeunt's layers are a Llama's");
     }
   }
 

@@ -24,15 +24,17 @@ final class JlamaVersion {
         lacking.add(method.getName());
       }
     }
-    return lacking.isEmpty() ? ""
-                             : "this Jlama (" + found() + ") asks its operations for " + lacking
+    return lacking.isEmpty()
+        ? ""
+        : "this Jlama (" + found() + ") asks its operations for " + lacking
             + ", exeunt-jlama was made for " + MADE_FOR;
   }
 
   private static boolean has(Class<?> ours, Method method) {
     try {
       Method own = ours.getMethod(method.getName(), method.getParameterTypes());
-      return !Modifier.isAbstract(own.getModifiers()) && own.getReturnType() == method.getReturnType();
+      return !Modifier.isAbstract(own.getModifiers())
+          && own.getReturnType() == method.getReturnType();
     } catch (NoSuchMethodException e) {
       return false;
     }
