@@ -36,7 +36,7 @@ expect() {
 }
 
 for file in "$ROOT/exeunt" "$ROOT/.ci/run" "$ROOT"/launcher/*.sh "$ROOT"/tests/packaging/*.sh \
-  "$ROOT/tests/fuzz/run"; do
+  "$ROOT/tests/fuzz/run" "$ROOT/jlama/compare"; do
   attempt bash -n "$file"
   expect "${file#"$ROOT/"} parses" 0 ''
   if command -v shellcheck >/dev/null; then

@@ -35,8 +35,8 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Jlama's Llama on exeunt's ops: its files, tokenizer, sessions, {@code generate} and whatever calls
- * these stay Jlama's; layers, keys and values, and the choice of the most probable token are
+ * Jlama's Llama on exeunt's ops: its files, tokenizer, sessions, {@code generate} and whatever
+ * calls these stay Jlama's; layers, keys and values, and the choice of the most probable token are
  * exeunt's, on Jlama's memory in place (4-bit weights: {@link Q4Weights}). Tokens may leave before
  * the last layer ({@link Exit}).
  *

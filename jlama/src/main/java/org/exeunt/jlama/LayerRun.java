@@ -19,8 +19,8 @@ import org.exeunt.Tensor;
 import org.exeunt.Workspace;
 
 /**
- * All layers for a fixed number of rows of one session: built once, run for every token of an answer
- * or for each part of a prompt.
+ * All layers for a fixed number of rows of one session: built once, run for every token of an
+ * answer or for each part of a prompt.
  */
 final class LayerRun implements AutoCloseable {
   private final Scope scope = Scope.open();

@@ -7,8 +7,8 @@ import org.exeunt.jni.global.exeunt;
 import org.exeunt.presets.Direct;
 
 /**
- * The params struct of one {@code exn_linear} after another, of one thread. Jlama's activations have
- * other addresses at each call, for which an op of the facade would be built anew.
+ * The params struct of one {@code exn_linear} after another, of one thread. Jlama's activations
+ * have other addresses at each call, for which an op of the facade would be built anew.
  */
 final class LinearCall {
   private static final int STRUCT = sizeof("exn_linear_params");

@@ -13,8 +13,8 @@ import java.util.stream.IntStream;
 
 /**
  * Jlama's 4-bit weights as GGUF's Q4_0. Both have blocks of 32 with the same 16 bytes of quants;
- * Jlama keeps the scales in f32 elsewhere, Q4_0 as f16 before each block's quants. So each weight is
- * copied at its first product, 18 bytes a block, and kept as long as Jlama's tensor.
+ * Jlama keeps the scales in f32 elsewhere, Q4_0 as f16 before each block's quants. So each weight
+ * is copied at its first product, 18 bytes a block, and kept as long as Jlama's tensor.
  */
 final class Q4Weights {
   private static final int BLOCK = Q4ByteBufferTensor.BLOCK_SIZE;

@@ -128,7 +128,7 @@ class ExeuntLlamaModelTest {
     }
   }
 
-  /** Every token leaves behind layer 20; keys and values above are those of the state it left with. */
+  /** Every token leaves behind layer 20; keys and values above are those of its state there. */
   @Test
   void whoLeavesOwesNothing() throws IOException {
     ExeuntLlamaModel early = load(Optional.empty(), new Exit(1e-9f, LEAVES, 1));

@@ -14,9 +14,9 @@ import java.util.UUID;
 
 /**
  * A program of a user of Jlama: {@code Generation FOLDER WORKING_TYPE QUANTISATION|- THREADS TOKENS
- * ROUNDS MODEL PROMPT}. MODEL is {@code jlama}, whose program knows nothing of exeunt, {@code exeunt}
- * for its model class, or the probability with which tokens leave that early. Prints of each round
- * tokens per second and the text.
+ * ROUNDS MODEL PROMPT}. MODEL is {@code jlama}, whose program knows nothing of exeunt, {@code
+ * exeunt} for its model class, or the probability with which tokens leave that early.
+ * Prints of each round tokens per second and the text.
  */
 final class Generation {
   private Generation() {}

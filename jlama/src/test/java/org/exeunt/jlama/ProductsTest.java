@@ -55,7 +55,7 @@ class ProductsTest {
     check(tensor(DType.F32, 2, COLUMNS), weight, make(DType.F32, 2, 41), 0, 64, 32, 0, 40, 1);
   }
 
-  /** As Jlama's attention asks: a head's part of the query and of the keys of one page of several. */
+  /** As Jlama's attention asks: a head's part of the query, and of the keys of a page. */
   @Test
   void queriesMeetPagesOfKeys() {
     AbstractTensor query = tensor(DType.F32, 4, COLUMNS).slice(2);

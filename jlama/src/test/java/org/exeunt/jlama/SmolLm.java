@@ -146,7 +146,8 @@ final class SmolLm {
   }
 
   /**
-   * GGUF has the elements of a head that turn together side by side, Hugging Face half a head apart.
+   * GGUF has the elements of a head that turn together side by side, Hugging Face half a head
+   * apart.
    */
   private static int halves(int row, int width) {
     int within = row % width;

@@ -9,8 +9,8 @@ import org.exeunt.jlama.Products;
 
 /**
  * What Jlama looks up by this name as its native operations: products are exeunt's, and all else
- * Jlama's own over Java's Vector API, as in the class of jlama-native whose place this one takes. It
- * has that place where exeunt-jlama comes before jlama-native on the class path, or without it.
+ * Jlama's own over Java's Vector API, as in the class of jlama-native whose place this one takes.
+ * It has that place where exeunt-jlama comes before jlama-native on the class path, or without it.
  *
  * <p>A product runs on exeunt's threads, as a whole: Jlama is told not to split it.
  */
@@ -20,8 +20,8 @@ public final class NativeSimdTensorOperations implements TensorOperations {
   /**
    * Called by Jlama, which goes on with its operations in Java where this throws.
    *
-   * @throws UnsupportedOperationException if this Jlama, or this machine, is not one for exeunt; the
-   *     reason was logged
+   * @throws UnsupportedOperationException if this Jlama, or this machine, is not one for exeunt;
+   *     the reason was logged
    */
   public NativeSimdTensorOperations() {
     Products.open(NativeSimdTensorOperations.class);
