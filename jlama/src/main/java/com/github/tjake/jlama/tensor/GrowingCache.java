@@ -22,8 +22,8 @@ import org.exeunt.Tensor;
 /**
  * Jlama's cache of keys and values, but in one piece of memory for each session, which grows, so
  * that a layer's slots lie side by side as exeunt's ops want them; Jlama's pages are mapped files
- * of 8 MB, each with a part of the context. When an answer is done, its session moves to a file as it
- * does in Jlama. In this package, since Jlama makes its buffers here alone.
+ * of 8 MB, each with a part of the context. When an answer is done, its session moves to a file as
+ * it does in Jlama. In this package, since Jlama makes its buffers here alone.
  */
 public final class GrowingCache extends KvBufferCache {
   private static final int LEAST = 256;
