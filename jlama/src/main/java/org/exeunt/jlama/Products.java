@@ -5,6 +5,7 @@ import com.github.tjake.jlama.safetensors.DType;
 import com.github.tjake.jlama.tensor.AbstractTensor;
 import com.github.tjake.jlama.tensor.Q4ByteBufferTensor;
 import com.github.tjake.jlama.tensor.operations.TensorOperations;
+import java.lang.foreign.MemorySegment;
 import java.lang.ref.Reference;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
@@ -118,13 +119,14 @@ public final class Products {
   private static LinearCall.Matrix matrix(
       AbstractTensor t, int row, int column, int rows, int columns) {
     Element element = Element.of(t.dType());
-    if (element == null || t.dims() != 2 || !t.getMemorySegment().isNative()) {
+    MemorySegment memory = element == null || t.dims() != 2 ? null : Aligned.of(t, element.bytes());
+    if (memory == null) {
       return null;
     }
     long first = t.getOffset(row, column);
     long stride = rows == 1 ? columns : t.getStride();
     return new LinearCall.Matrix(
-        t.getMemorySegment().address() + first * element.bytes(), element, rows, columns, stride);
+        memory.address() + first * element.bytes(), element, rows, columns, stride);
   }
 
   @SuppressWarnings("rawtypes")

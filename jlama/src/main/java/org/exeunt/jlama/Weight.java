@@ -4,6 +4,8 @@ package org.exeunt.jlama;
 import com.github.tjake.jlama.safetensors.DType;
 import com.github.tjake.jlama.tensor.AbstractTensor;
 import com.github.tjake.jlama.tensor.Q4ByteBufferTensor;
+import java.lang.foreign.MemorySegment;
+import java.util.List;
 import org.exeunt.BlockFormat;
 import org.exeunt.Device;
 import org.exeunt.Scope;
@@ -31,15 +33,22 @@ record Weight(Tensor tensor, BlockFormat blocks) {
                             rows, matrix.columns()),
           BlockFormat.Q4_0);
     }
-    if (Element.of(weight.dType()) == null || weight.shape().isSparse()) {
+    Element element = Element.of(weight.dType());
+    if (element == null || weight.shape().isSparse()) {
       throw new UnsupportedOperationException(name + " is " + weight.dType()
           + (weight.shape().isSparse() ? ", a shard of it" : "")
           + ": exeunt takes whole weights of F32, F16, BF16 and Q4");
     }
-    return new Weight(view(weight, rows, columns), null);
+    MemorySegment memory = Aligned.of(weight, element.bytes());
+    if (memory == null) {
+      throw new UnsupportedOperationException(name + " lies at an odd address");
+    }
+    return new Weight(Tensor.ofAddress(memory.address(), List.of(weight, memory),
+                          org.exeunt.DType.valueOf(element.name()), Device.CPU, rows, columns),
+        null);
   }
 
-  /** Jlama's elements in place. */
+  /** Activations of Jlama in place. */
   @SuppressWarnings("rawtypes")
   static Tensor view(AbstractTensor tensor, long... shape) {
     return Tensor.ofAddress(tensor.getMemorySegment().address(), tensor,

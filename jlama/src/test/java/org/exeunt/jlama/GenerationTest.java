@@ -17,25 +17,35 @@ import org.junit.jupiter.api.condition.EnabledIf;
 @EnabledIf(value = "org.exeunt.jlama.SmolLm#present",
     disabledReason = "the model is not here (set EXEUNT_MODEL, or run ./exeunt demo once)")
 class GenerationTest {
-  private static final int TOKENS = Boolean.getBoolean("exeunt.quick") ? 40 : 112;
+  private static final boolean QUICK = Boolean.getBoolean("exeunt.quick");
 
+  /** Weights in f32: of bf16 ones Jlama rounds activations to bf16, the model class does not. */
   @Test
   void theSameTokensWithAndWithout() throws IOException, InterruptedException {
-    // Weights in f32: of bf16 ones Jlama rounds activations to bf16, the model class does not.
-    Path folder = SmolLm.folder(org.exeunt.DType.F32);
-    Peers.Answer jlama = run(Peers.Kind.VECTOR_API, folder);
-    Peers.Answer products = run(Peers.Kind.PRODUCTS, folder);
-    Peers.Answer model = run(Peers.Kind.MODEL, folder);
+    compare(SmolLm.folder(org.exeunt.DType.F32), "F32", QUICK ? 40 : 112);
+  }
+
+  @Test
+  void theSameTokensOfFourBits() throws IOException, InterruptedException {
+    compare(SmolLm.quantised(), "Q4", QUICK ? 30 : 112);
+  }
+
+  private static void compare(Path folder, String weights, int tokens)
+      throws IOException, InterruptedException {
+    Peers.Answer jlama = run(Peers.Kind.VECTOR_API, folder, 2, tokens);
+    Peers.Answer products = run(Peers.Kind.PRODUCTS, folder, 2, tokens);
+    // One thread: with two, each product would wait for a core where others build and test.
+    Peers.Answer model = run(Peers.Kind.MODEL, folder, 1, tokens);
     assertTrue(jlama.operations().contains("Panama"), jlama.operations());
     assertTrue(products.operations().startsWith("exeunt"), products.operations());
     assertEquals(jlama.text(), products.text());
     assertEquals(jlama.text(), model.text());
-    System.out.printf("Jlama %.1f tokens/s, exeunt's products %.1f, its model class %.1f%n",
-        jlama.best(), products.best(), model.best());
+    System.out.printf("%s: Jlama %.1f tokens/s, exeunt's products %.1f, its model class %.1f%n",
+        weights, jlama.best(), products.best(), model.best());
   }
 
-  private static Peers.Answer run(Peers.Kind kind, Path folder)
+  private static Peers.Answer run(Peers.Kind kind, Path folder, int threads, int tokens)
       throws IOException, InterruptedException {
-    return Peers.run(kind, folder, "-", 2, TOKENS, 1, "The capital of France is");
+    return Peers.run(kind, folder, "-", threads, tokens, 1, "The capital of France is");
   }
 }

@@ -6,9 +6,11 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Locale;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
+import org.exeunt.DType;
 
 /** {@link Generation} in processes of their own, with and without exeunt on the class path. */
 final class Peers {
@@ -94,13 +96,16 @@ final class Peers {
   }
 
   /**
-   * {@code Peers FOLDER|f32|bf16 QUANTISATION|- TOKENS ROUNDS}: a table of tokens per second, with
+   * {@code Peers FOLDER|f32|bf16|q4 QUANTISATION|- TOKENS ROUNDS}: a table of tokens per second, with
    * one thread and with two.
    */
   public static void main(String[] arguments) throws IOException, InterruptedException {
-    Path folder = arguments[0].equals("f32") || arguments[0].equals("bf16")
-        ? SmolLm.folder(org.exeunt.DType.valueOf(arguments[0].toUpperCase(java.util.Locale.ROOT)))
-        : Path.of(arguments[0]);
+    Path folder = switch (arguments[0]) {
+      case "f32" -> SmolLm.folder(DType.F32);
+      case "bf16" -> SmolLm.folder(DType.BF16);
+      case "q4" -> SmolLm.quantised();
+      default -> Path.of(arguments[0]);
+    };
     System.out.printf("%-12s %10s %10s   %s%n", "", "1 thread", "2 threads", "operations");
     for (Kind kind : Kind.values()) {
       Answer[] answers = new Answer[2];
@@ -109,9 +114,8 @@ final class Peers {
             Integer.parseInt(arguments[2]), Integer.parseInt(arguments[3]),
             "The capital of France is");
       }
-      System.out.printf("%-12s %10.1f %10.1f   %s%n",
-          kind.name().toLowerCase(java.util.Locale.ROOT), answers[0].best(), answers[1].best(),
-          answers[1].operations());
+      System.out.printf("%-12s %10.1f %10.1f   %s%n", kind.name().toLowerCase(Locale.ROOT),
+          answers[0].best(), answers[1].best(), answers[1].operations());
       System.out.printf("  %.90s%n", answers[1].text());
     }
   }

@@ -2,6 +2,7 @@
 package org.exeunt.jlama;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.github.tjake.jlama.safetensors.SafeTensorSupport;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.nio.ByteBuffer;
@@ -14,6 +15,8 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
+import java.util.stream.Stream;
 import org.exeunt.DType;
 import org.exeunt.examples.Models;
 import org.exeunt.examples.gguf.GgufFile;
@@ -51,6 +54,25 @@ final class SmolLm {
         writeWeights(draft, file, config, type);
         Files.move(draft, weights, StandardCopyOption.ATOMIC_MOVE);
       }
+    }
+    return folder;
+  }
+
+  /** The same, quantised and written by Jlama: blocks with their scales apart, at odd addresses. */
+  static Path quantised() throws IOException {
+    Path from = folder(DType.BF16);
+    Path folder = from.resolveSibling("smollm2-q4");
+    if (!Files.exists(folder.resolve("model.safetensors"))) {
+      if (Files.exists(folder)) {
+        try (Stream<Path> left = Files.list(folder)) { // of a run that was stopped
+          for (Path path : left.toList()) {
+            Files.delete(path);
+          }
+        }
+      }
+      Files.writeString(from.resolve("README.md"), "SmolLM2-135M-Instruct");
+      SafeTensorSupport.quantizeModel(from, com.github.tjake.jlama.safetensors.DType.Q4,
+          new String[] {"model.embed_tokens."}, null, Optional.of(folder));
     }
     return folder;
   }

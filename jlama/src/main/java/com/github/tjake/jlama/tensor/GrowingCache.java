@@ -160,7 +160,6 @@ public final class GrowingCache extends KvBufferCache {
         } catch (IOException e) {
           throw new UncheckedIOException(e);
         }
-        file.toFile().deleteOnExit();
         move(true);
       }
       scope.close();
