@@ -19,7 +19,6 @@ import org.junit.jupiter.api.condition.EnabledIf;
     disabledReason = "the model is not here (set EXEUNT_MODEL, or run ./exeunt demo once)")
 class GenerationTest {
   private static final boolean QUICK = Boolean.getBoolean("exeunt.quick");
-  private static final int TOKENS = QUICK ? 40 : 112;
   private static final String F32 =
       " Paris.\\n\\nThe capital of the United States is New York City."
       + "\\n\\nThe capital of Australia is Sydney.\\n\\nThe capital of the United Kingdom is London."
@@ -38,32 +37,32 @@ class GenerationTest {
   /** Weights in f32: of bf16 ones Jlama rounds activations to bf16, the model class does not. */
   @Test
   void theSameTokensWithAndWithout() throws IOException, InterruptedException {
-    compare(SmolLm.folder(org.exeunt.DType.F32), F32);
+    compare(SmolLm.folder(org.exeunt.DType.F32), F32, QUICK ? 40 : 112);
   }
 
   @Test
   void theSameTokensOfFourBits() throws IOException, InterruptedException {
-    compare(SmolLm.quantised(), Q4);
+    compare(SmolLm.quantised(), Q4, QUICK ? 40 : 64);
   }
 
-  private static void compare(Path folder, String recorded)
+  private static void compare(Path folder, String recorded, int tokens)
       throws IOException, InterruptedException {
-    String operations = QUICK ? "not asked" : run(Peers.Kind.VECTOR_API, folder, recorded);
+    String operations = QUICK ? "not asked" : run(Peers.Kind.VECTOR_API, folder, recorded, tokens);
     assertTrue(QUICK || operations.contains("Panama"), operations);
-    operations = run(Peers.Kind.PRODUCTS, folder, recorded);
+    operations = run(Peers.Kind.PRODUCTS, folder, recorded, tokens);
     assertTrue(operations.startsWith("exeunt"), operations);
-    run(Peers.Kind.MODEL, folder, recorded);
+    run(Peers.Kind.MODEL, folder, recorded, tokens);
   }
 
   /** The model class has one thread: a second would wait for a core where others build and test. */
-  private static String run(Peers.Kind kind, Path folder, String recorded)
+  private static String run(Peers.Kind kind, Path folder, String recorded, int tokens)
       throws IOException, InterruptedException {
     int threads = kind == Peers.Kind.MODEL ? 1 : 2;
     Peers.Answer answer =
-        Peers.run(kind, folder, "-", threads, TOKENS, 1, "The capital of France is");
+        Peers.run(kind, folder, "-", threads, tokens, 1, "The capital of France is");
     System.out.printf("%s of %s: %.1f tokens/s%n", kind, folder.getFileName(), answer.best());
     int length = Math.min(answer.text().length(), recorded.length());
-    assertTrue(length > 2 * TOKENS, answer.text());
+    assertTrue(length > 2 * tokens, answer.text());
     assertEquals(recorded.substring(0, length), answer.text());
     return answer.operations();
   }
