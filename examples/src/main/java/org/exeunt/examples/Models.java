@@ -32,6 +32,11 @@ public final class Models {
     return cached(GEMMA3);
   }
 
+  /** The folder where the launcher puts the files of the encoder and the reviews. */
+  public static Path encoder() {
+    return cached("");
+  }
+
   /** A file, or the model {@code gemma3}. */
   static Path of(String name) {
     return name.equals("gemma3") ? gemma3() : Path.of(name);

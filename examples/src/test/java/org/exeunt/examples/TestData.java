@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.file.Files;
 import java.nio.file.Path;
+import org.exeunt.examples.encoder.EncoderFiles;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.extension.ConditionEvaluationResult;
 import org.junit.jupiter.api.extension.ExecutionCondition;
@@ -36,6 +37,13 @@ public final class TestData {
   public static Path gemma3() {
     return present(Models.gemma3(),
         "Gemma 3 is not here (./exeunt generate --model gemma3 fetches it, under its terms)");
+  }
+
+  /** The folder of the encoder's files and the rated reviews. */
+  public static EncoderFiles encoder() {
+    EncoderFiles files = new EncoderFiles(Models.encoder());
+    files.all().forEach(file -> present(file, "it is not here (launcher/encoder.sh fetches it)"));
+    return files;
   }
 
   /** Skips a class without the model. */

@@ -5,7 +5,7 @@ import java.nio.FloatBuffer;
 import org.exeunt.Tensor;
 
 /** {@code out = factor x + plus}, element by element: the one thing here for which no op is. */
-final class ScaledSum implements Runnable {
+public final class ScaledSum implements Runnable {
   private final float factor;
   private final FloatBuffer x;
   private final FloatBuffer plus;
@@ -16,7 +16,7 @@ final class ScaledSum implements Runnable {
    *
    * @param plus null: nothing
    */
-  ScaledSum(float factor, Tensor x, Tensor plus, Tensor out) {
+  public ScaledSum(float factor, Tensor x, Tensor plus, Tensor out) {
     this.factor = factor;
     this.x = x.floatBuffer();
     this.plus = plus == null ? null : plus.floatBuffer();

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.encoder;
+
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import ai.onnxruntime.OnnxTensor;
+import ai.onnxruntime.OrtEnvironment;
+import ai.onnxruntime.OrtException;
+import ai.onnxruntime.OrtSession;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import org.exeunt.DType;
+import org.exeunt.examples.TestData;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+
+/** The encoder beside ONNX Runtime on the same file. */
+class MiniLmTest {
+  private static final int SENTENCES = 200;
+  private static final int BATCH = 20;
+  private static final int LONGEST = 128;
+
+  @ParameterizedTest
+  @CsvSource({"F32, 0.9999999", "BF16, 0.9999"})
+  void meansAreThoseOfOnnxRuntime(DType type, double cosine) throws Exception {
+    EncoderFiles files = TestData.encoder();
+    WordPiece tokenizer = WordPiece.open(files.tokenizer());
+    List<int[]> sentences =
+        Reviews.read(files.reviews(), tokenizer, LONGEST).part(0, SENTENCES).sentences();
+    try (EncoderWeights weights = EncoderWeights.load(files.model(), type);
+        Encoder encoder = new Encoder(weights, BATCH, LONGEST);
+        OrtSession.SessionOptions options = new OrtSession.SessionOptions();
+        OrtSession session =
+            OrtEnvironment.getEnvironment().createSession(files.model().toString(), options)) {
+      for (int from = 0; from < SENTENCES; from += BATCH) {
+        List<int[]> batch = sentences.subList(from, from + BATCH);
+        float[][] ours = encoder.embed(batch);
+        float[][] theirs = means(session, batch);
+        for (int s = 0; s < BATCH; s++) {
+          double found = cosine(ours[s], theirs[s]);
+          int number = from + s;
+          assertTrue(found >= cosine, () -> "cosine " + found + " of sentence " + number);
+        }
+      }
+    }
+  }
+
+  /** What ONNX Runtime makes of a padded batch. */
+  private static float[][] means(OrtSession session, List<int[]> batch) throws OrtException {
+    int longest = batch.stream().mapToInt(tokens -> tokens.length).max().orElse(0);
+    long[][] ids = new long[batch.size()][longest];
+    long[][] mask = new long[batch.size()][longest];
+    for (int s = 0; s < ids.length; s++) {
+      int[] tokens = batch.get(s);
+      for (int t = 0; t < tokens.length; t++) {
+        ids[s][t] = tokens[t];
+        mask[s][t] = 1;
+      }
+    }
+    OrtEnvironment environment = OrtEnvironment.getEnvironment();
+    try (OnnxTensor input = OnnxTensor.createTensor(environment, ids);
+        OnnxTensor attention = OnnxTensor.createTensor(environment, mask);
+        OnnxTensor types = OnnxTensor.createTensor(environment, new long[ids.length][longest]);
+        OrtSession.Result result = session.run(
+            Map.of("input_ids", input, "attention_mask", attention, "token_type_ids", types))) {
+      float[][][] states = (float[][][]) result.get(0).getValue();
+      float[][] means = new float[ids.length][];
+      for (int s = 0; s < means.length; s++) {
+        means[s] = mean(Arrays.copyOf(states[s], batch.get(s).length));
+      }
+      return means;
+    }
+  }
+
+  static float[] mean(float[][] states) {
+    float[] mean = new float[states[0].length];
+    for (int i = 0; i < mean.length; i++) {
+      double sum = 0;
+      for (float[] state : states) {
+        sum += state[i];
+      }
+      mean[i] = (float) (sum / states.length);
+    }
+    return mean;
+  }
+
+  private static double cosine(float[] a, float[] b) {
+    double product = 0;
+    double squareA = 0;
+    double squareB = 0;
+    for (int i = 0; i < a.length; i++) {
+      product += (double) a[i] * b[i];
+      squareA += (double) a[i] * a[i];
+      squareB += (double) b[i] * b[i];
+    }
+    return product / Math.sqrt(squareA * squareB);
+  }
+}
