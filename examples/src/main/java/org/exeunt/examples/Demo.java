@@ -9,6 +9,7 @@ import java.util.Locale;
 import org.exeunt.Backend;
 import org.exeunt.examples.drops.DropDemo;
 import org.exeunt.examples.drops.HiredDemo;
+import org.exeunt.examples.encoder.EncoderDemo;
 import org.exeunt.examples.exits.ExitDemo;
 import org.exeunt.examples.grokking.GrokkingDemo;
 import org.exeunt.examples.linalg.Blas;
@@ -21,6 +22,7 @@ import org.exeunt.examples.skips.SkipDemo;
  */
 public final class Demo {
   private Path model = Models.find();
+  private Path encoder = Models.encoder();
   private Path out = Path.of("build", "demo");
   private int threads = Runtime.getRuntime().availableProcessors();
   private boolean quick;
@@ -64,6 +66,7 @@ public final class Demo {
     for (int i = 0; i < arguments.length; i++) {
       switch (arguments[i]) {
         case "--model" -> model = Path.of(valueOf(arguments, i++));
+        case "--encoder" -> encoder = Path.of(valueOf(arguments, i++));
         case "--out" -> out = Path.of(valueOf(arguments, i++));
         case "--threads" -> threads = count(valueOf(arguments, i++));
         case "--quick" -> quick = true;
@@ -94,6 +97,7 @@ public final class Demo {
     Blas.setThreads(threads);
     try (Report report = new Report(out)) {
       report.paragraph("exeunt %s on %s", Backend.version(), Backend.CPU.description());
+      EncoderDemo.run(report, encoder, quick);
       GrokkingDemo.run(report, threads, quick);
       if (Files.isRegularFile(model)) {
         ExitDemo.run(report, model, quick);

@@ -16,6 +16,8 @@ import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import javax.imageio.ImageIO;
+import org.exeunt.examples.encoder.EncoderFiles;
+import org.exeunt.examples.encoder.TinyEncoder;
 import org.exeunt.examples.llama.TinyModel;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -51,8 +53,9 @@ class DemoTest {
   @Test
   void runsWithoutAModel(@TempDir Path out) throws Exception {
     Path absent = out.resolve("absent.gguf");
-    String said = demo(absent, out);
+    String said = demo(absent, out, out);
     assertTrue(said.contains("left out, because " + absent + " does not exist"), said);
+    assertTrue(said.contains("because " + new EncoderFiles(out).model() + " does not exist"), said);
     assertTrue(
         said.matches("(?s).*\\n\\| softmax \\+ perpGrad +\\|.*\\| +epoch [0-9]+ \\|\\n.*"), said);
     assertTrue(said.matches("(?s).*\\n\\| softmax +\\|.*\\| +never \\|\\n.*"), said);
@@ -70,9 +73,16 @@ class DemoTest {
     Map<String, Object> metadata = TinyModel.metadata();
     metadata.put("llama.context_length", 1024);
     int layers = TinyModel.LAYERS;
-    String said = demo(TinyModel.write(out.resolve("tiny.gguf"), metadata, null), out);
+    Path encoder = TinyEncoder.write(out).folder();
+    String said = demo(TinyModel.write(out.resolve("tiny.gguf"), metadata, null), encoder, out);
 
-    assertEquals(12, savedFiles(said), said);
+    assertEquals(15, savedFiles(said), said);
+    assertEquals(4, table(out, "encoder-heads").size(), said);
+    Map<String, List<String>> rules = table(out, "encoder-rules");
+    assertEquals(List.of("3.00", "1.00 x", "1.00 x"),
+        List.of(rules.get("all layers").get(1), rules.get("all layers").get(3),
+            rules.get("all layers").get(5)));
+    assertTrue(said.contains("Saved: "), said);
     Map<String, List<String>> depths = table(out, "depths");
     assertEquals(layers + 1, depths.size(), said);
     assertEquals("100.0 %", last(depths.get(String.valueOf(layers))));
@@ -95,12 +105,14 @@ class DemoTest {
   }
 
   /** What a quick demo prints. */
-  private static String demo(Path model, Path out) throws Exception {
+  private static String demo(Path model, Path encoder, Path out) throws Exception {
     PrintStream console = System.out;
     ByteArrayOutputStream bytes = new ByteArrayOutputStream();
     System.setOut(new PrintStream(bytes, true, StandardCharsets.UTF_8));
     try {
-      assertEquals(0, Demo.run("--quick", "--model", model.toString(), "--out", out.toString()));
+      assertEquals(0,
+          Demo.run("--quick", "--model", model.toString(), "--encoder", encoder.toString(), "--out",
+              out.toString()));
     } finally {
       System.setOut(console);
     }

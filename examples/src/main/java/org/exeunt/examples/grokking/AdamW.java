@@ -5,7 +5,7 @@ import java.util.List;
 import org.exeunt.examples.linalg.Matrix;
 
 /** AdamW in f32, weight decay 0. */
-final class AdamW {
+public final class AdamW {
   private final float rate;
   private final float beta1;
   private final float beta2;
@@ -15,7 +15,8 @@ final class AdamW {
   private final float[][] square;
   private int step;
 
-  AdamW(List<Matrix> weights, float rate, float beta1, float beta2, float epsilon) {
+  /** An optimiser of these weights, which it changes. */
+  public AdamW(List<Matrix> weights, float rate, float beta1, float beta2, float epsilon) {
     this.weights = weights;
     this.rate = rate;
     this.beta1 = beta1;
@@ -26,7 +27,7 @@ final class AdamW {
   }
 
   /** Moves every weight against its gradient. */
-  void step(List<Matrix> gradients) {
+  public void step(List<Matrix> gradients) {
     step++;
     for (int i = 0; i < weights.size(); i++) {
       update(weights.get(i), gradients.get(i), mean[i], square[i]);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.encoder;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import ai.onnxruntime.OnnxTensor;
@@ -11,7 +12,9 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import org.exeunt.DType;
+import org.exeunt.Normalizer;
 import org.exeunt.examples.TestData;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
@@ -42,6 +45,35 @@ class MiniLmTest {
           int number = from + s;
           assertTrue(found >= cosine, () -> "cosine " + found + " of sentence " + number);
         }
+      }
+    }
+  }
+
+  /** Heads of a minute's fit let sentences leave, and are right as often as the last layer's. */
+  @Test
+  void leavingEarlyCostsNoAccuracy() throws Exception {
+    EncoderFiles files = TestData.encoder();
+    Reviews reviews =
+        Reviews.read(files.reviews(), WordPiece.open(files.tokenizer()), LONGEST).shuffled();
+    reviews = reviews.part(0, 1500);
+    try (EncoderWeights weights = EncoderWeights.load(files.model(), DType.BF16);
+        Encoder encoder = new Encoder(weights, 32, LONGEST)) {
+      int layers = weights.layerCount();
+      LayerStates states = LayerStates.of(encoder, layers, reviews, done -> {});
+      LayerStates test = states.part(1000, 1500);
+      FittedExits fitted =
+          FittedExits.heads(states.part(0, 1000), new LinearFit.Setup(Normalizer.SOFTMAX, false));
+      ExitRun full = ExitRun.of(fitted, ExitPlan.full(layers), test);
+      assertTrue(test.accuracy(full.answers()) > .68, "accuracy " + test.accuracy(full.answers()));
+      ExitPlan plan = new ExitPlan(ExitPlan.Kind.THRESHOLD, .75);
+      ExitRun kept = ExitRun.of(fitted, plan, test);
+      try (SentenceExits exits = new SentenceExits(fitted, plan, encoder.pooled())) {
+        ExitRun run = ExitRun.of(encoder, exits, reviews.part(1000, 1500).sentences());
+        assertArrayEquals(kept.exitLayers(), run.exitLayers());
+        assertArrayEquals(kept.answers(), run.answers());
+        assertTrue(run.meanLayers() < .5 * layers, "mean layers " + run.meanLayers());
+        assertTrue(test.accuracy(run.answers()) > test.accuracy(full.answers()) - .005,
+            test.accuracy(run.answers()) + ", all layers " + test.accuracy(full.answers()));
       }
     }
   }

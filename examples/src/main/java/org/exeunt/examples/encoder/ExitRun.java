@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.encoder;
+
+import java.util.Arrays;
+import java.util.List;
+import org.exeunt.Scope;
+import org.exeunt.Tensor;
+
+/**
+ * What became of sentences under a plan.
+ *
+ * @param answers the label of each
+ * @param exitLayers behind which layer each left
+ */
+record ExitRun(int[] answers, int[] exitLayers) {
+  /** Of states that were kept: what a plan would do, in no time. */
+  static ExitRun of(FittedExits fitted, ExitPlan plan, LayerStates states) {
+    try (Scope scope = Scope.open()) {
+      Tensor pooled = states.allocate(scope);
+      try (SentenceExits exits = new SentenceExits(fitted, plan, pooled)) {
+        exits.start(states.size());
+        for (int layer = 1; layer <= plan.last(fitted.layers()); layer++) {
+          if (exits.asks(layer)) {
+            states.load(layer - 1, pooled);
+            exits.ask(layer);
+          }
+        }
+        return new ExitRun(exits.answers().clone(), exits.exitLayers().clone());
+      }
+    }
+  }
+
+  /** Of sentences, which leave the encoder when they may; batches of as many as it takes. */
+  static ExitRun of(Encoder encoder, SentenceExits exits, List<int[]> sentences) {
+    int[] answers = new int[sentences.size()];
+    int[] exitLayers = new int[sentences.size()];
+    for (int from = 0; from < answers.length; from += encoder.sentences()) {
+      int to = Math.min(answers.length, from + encoder.sentences());
+      encoder.start(sentences.subList(from, to));
+      exits.start(to - from);
+      while (encoder.isBusy()) {
+        int layer = encoder.runLayer();
+        if (exits.asks(layer)) {
+          encoder.pool();
+          exits.ask(layer);
+          encoder.keep(exits.stays());
+        }
+      }
+      System.arraycopy(exits.answers(), 0, answers, from, to - from);
+      System.arraycopy(exits.exitLayers(), 0, exitLayers, from, to - from);
+    }
+    return new ExitRun(answers, exitLayers);
+  }
+
+  double meanLayers() {
+    return Arrays.stream(exitLayers).average().orElse(0);
+  }
+}

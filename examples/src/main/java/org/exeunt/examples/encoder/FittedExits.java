@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.encoder;
+
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import org.exeunt.Normalizer;
+import org.exeunt.Scope;
+import org.exeunt.Tensor;
+
+/**
+ * What was fitted for the exits of an encoder: for each layer a head that classifies, a gate that
+ * knows from the state how likely the head is right (PALBERT's lambda, here taught by whether it
+ * was), and gates that know from the head's statistics whether going on is worth its cost
+ * (JEI-DNN).
+ */
+final class FittedExits {
+  private static final LinearFit.Setup GATE = new LinearFit.Setup(Normalizer.SOFTMAX, false);
+
+  private final LinearFit.Setup setup;
+  private final List<LinearFit.Line> heads = new ArrayList<>();
+  private final List<LinearFit.Line> lambdas = new ArrayList<>();
+  private final Map<Double, List<LinearFit.Line>> gates = new HashMap<>();
+
+  private FittedExits(LinearFit.Setup setup) {
+    this.setup = setup;
+  }
+
+  /** Only heads, fitted to the states behind each layer. */
+  static FittedExits heads(LayerStates train, LinearFit.Setup setup) {
+    FittedExits exits = new FittedExits(setup);
+    for (float[][] states : train.byLayer()) {
+      exits.heads.add(LinearFit.fit(states, train.labels(), setup));
+    }
+    return exits;
+  }
+
+  /**
+   * Adds the gates.
+   *
+   * @param train what the heads were fitted to
+   * @param tune what they were not; gates of a few numbers are fitted to this
+   */
+  void addGates(LayerStates train, LayerStates tune) {
+    List<Answers> known = answers(train);
+    for (int l = 0; l < heads.size(); l++) {
+      int[] right = new int[train.size()];
+      for (int i = 0; i < right.length; i++) {
+        right[i] = known.get(l).label()[i] == train.labels()[i] ? 1 : 0;
+      }
+      lambdas.add(LinearFit.fit(train.byLayer().get(l), right, GATE));
+    }
+    List<Answers> unseen = answers(tune);
+    for (ExitPlan plan : ExitPlan.Kind.JEI.plans(heads.size())) {
+      int[] best = best(unseen, tune.labels(), plan.setting());
+      List<LinearFit.Line> lines = new ArrayList<>();
+      for (int l = 0; l + 1 < heads.size(); l++) {
+        int[] leaves = new int[best.length];
+        for (int i = 0; i < leaves.length; i++) {
+          leaves[i] = best[i] <= l ? 1 : 0;
+        }
+        lines.add(LinearFit.fit(unseen.get(l).features(), leaves, GATE));
+      }
+      gates.put(plan.setting(), lines);
+    }
+  }
+
+  /** The first layer at which loss and cost together are least, of each sentence. */
+  private static int[] best(List<Answers> answers, int[] labels, double cost) {
+    int[] best = new int[labels.length];
+    for (int i = 0; i < best.length; i++) {
+      double least = Double.POSITIVE_INFINITY;
+      for (int l = 0; l < answers.size(); l++) {
+        double spent = answers.get(l).loss(i, labels[i]) + cost * (l + 1) / answers.size();
+        if (spent < least) {
+          least = spent;
+          best[i] = l;
+        }
+      }
+    }
+    return best;
+  }
+
+  /** What a head says of each state. */
+  record Answers(int[] label, float[][] features) {
+    double loss(int row, int truth) {
+      double p = features[row][0];
+      return -Math.log(Math.max(label[row] == truth ? p : 1 - p, 1e-12));
+    }
+  }
+
+  private List<Answers> answers(LayerStates states) {
+    List<Answers> answers = new ArrayList<>();
+    try (Scope scope = Scope.open()) {
+      Tensor pooled = states.allocate(scope);
+      HeadStatistics statistics = new HeadStatistics(scope, this, pooled);
+      for (int l = 0; l < heads.size(); l++) {
+        states.load(l, pooled);
+        statistics.run(l);
+        answers.add(new Answers(
+            statistics.out().argmax().toIntArray(), statistics.features(states.size())));
+      }
+    }
+    return answers;
+  }
+
+  /** The share of right answers behind each layer. */
+  double[] accuracies(LayerStates states) {
+    return answers(states)
+        .stream()
+        .mapToDouble(answers -> states.accuracy(answers.label()))
+        .toArray();
+  }
+
+  LinearFit.Setup setup() {
+    return setup;
+  }
+
+  int layers() {
+    return heads.size();
+  }
+
+  LinearFit.Line head(int layer) {
+    return heads.get(layer);
+  }
+
+  LinearFit.Line lambda(int layer) {
+    return lambdas.get(layer);
+  }
+
+  /** The gate of a layer but the last that was taught with this cost. */
+  LinearFit.Line gate(int layer, double cost) {
+    return gates.get(cost).get(layer);
+  }
+}
