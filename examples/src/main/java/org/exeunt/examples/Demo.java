@@ -97,7 +97,7 @@ public final class Demo {
     Blas.setThreads(threads);
     try (Report report = new Report(out)) {
       report.paragraph("exeunt %s on %s", Backend.version(), Backend.CPU.description());
-      EncoderDemo.run(report, encoder, quick);
+      EncoderDemo.run(report, encoder, threads, quick);
       GrokkingDemo.run(report, threads, quick);
       if (Files.isRegularFile(model)) {
         ExitDemo.run(report, model, quick);

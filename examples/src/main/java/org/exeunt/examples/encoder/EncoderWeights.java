@@ -4,7 +4,9 @@ package org.exeunt.examples.encoder;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.Scope;
@@ -76,16 +78,22 @@ public final class EncoderWeights implements AutoCloseable {
     }
   }
 
-  /** Before memory is asked for: all is in the file. */
+  /** Before memory is asked for: all is in the file, and nothing stands for two. */
   private void requireShapes() throws ModelFormatException {
     int d = config.width();
+    int f = config.feedForward();
+    Set<String> used = new HashSet<>();
     for (int layer = 0; layer < config.layers(); layer++) {
-      matrix(layer, "attention/self/query", d, d);
-      matrix(layer, "attention/self/key", d, d);
-      matrix(layer, "attention/self/value", d, d);
-      matrix(layer, "attention/output/dense", d, d);
-      matrix(layer, "intermediate/dense", d, config.feedForward());
-      matrix(layer, "output/dense", config.feedForward(), d);
+      for (OnnxFile.Tensor matrix : List.of(matrix(layer, "attention/self/query", d, d),
+               matrix(layer, "attention/self/key", d, d),
+               matrix(layer, "attention/self/value", d, d),
+               matrix(layer, "attention/output/dense", d, d),
+               matrix(layer, "intermediate/dense", d, f), matrix(layer, "output/dense", f, d))) {
+        if (!used.add(matrix.name())) {
+          throw new ModelFormatException(
+              file.path(), "two products are by the tensor '" + matrix.name() + "'.");
+        }
+      }
       String activation =
           file.producer(EncoderConfig.made(layer, "intermediate/intermediate_act_fn/Erf"))
               .operator();

@@ -5,6 +5,7 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.IntStream;
 import org.exeunt.Normalizer;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
@@ -30,9 +31,10 @@ final class FittedExits {
   /** Only heads, fitted to the states behind each layer. */
   static FittedExits heads(LayerStates train, LinearFit.Setup setup) {
     FittedExits exits = new FittedExits(setup);
-    for (float[][] states : train.byLayer()) {
-      exits.heads.add(LinearFit.fit(states, train.labels(), setup));
-    }
+    exits.heads.addAll(train.byLayer()
+            .parallelStream()
+            .map(states -> LinearFit.fit(states, train.labels(), setup))
+            .toList());
     return exits;
   }
 
@@ -44,13 +46,11 @@ final class FittedExits {
    */
   void addGates(LayerStates train, LayerStates tune) {
     List<Answers> known = answers(train);
-    for (int l = 0; l < heads.size(); l++) {
-      int[] right = new int[train.size()];
-      for (int i = 0; i < right.length; i++) {
-        right[i] = known.get(l).label()[i] == train.labels()[i] ? 1 : 0;
-      }
-      lambdas.add(LinearFit.fit(train.byLayer().get(l), right, GATE));
-    }
+    lambdas.addAll(IntStream.range(0, heads.size())
+            .parallel()
+            .mapToObj(l
+                -> LinearFit.fit(train.byLayer().get(l), right(known.get(l), train.labels()), GATE))
+            .toList());
     List<Answers> unseen = answers(tune);
     for (ExitPlan plan : ExitPlan.Kind.JEI.plans(heads.size())) {
       int[] best = best(unseen, tune.labels(), plan.setting());
@@ -64,6 +64,12 @@ final class FittedExits {
       }
       gates.put(plan.setting(), lines);
     }
+  }
+
+  private static int[] right(Answers answers, int[] labels) {
+    return IntStream.range(0, labels.length)
+        .map(i -> answers.label()[i] == labels[i] ? 1 : 0)
+        .toArray();
   }
 
   /** The first layer at which loss and cost together are least, of each sentence. */

@@ -16,6 +16,7 @@ import java.util.Random;
 import java.util.TreeMap;
 import java.util.concurrent.atomic.AtomicLong;
 import org.exeunt.DType;
+import org.exeunt.examples.encoder.EncoderWeights;
 import org.exeunt.examples.gguf.GgmlType;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.gguf.GgufTensor;
@@ -26,6 +27,7 @@ import org.exeunt.examples.llama.ChatTemplate;
 import org.exeunt.examples.llama.LlamaConfig;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Tokenizer;
+import org.exeunt.examples.onnx.OnnxBuilder;
 
 /**
  * Hostile model files, each repeatable by a seed and its number: small sound ones with a fault or
@@ -45,6 +47,7 @@ public final class FileFuzz {
   private final Draft llama = llama();
   private final Draft gemma = gemma();
   private final Draft zoo = zoo();
+  private final byte[] onnx = OnnxBuilder.bert(1, 8, 2, 12, 6, 4).toBytes();
 
   private FileFuzz(Path file) {
     this.file = file;
@@ -130,7 +133,7 @@ public final class FileFuzz {
 
   /** What is wrong with what a reader made of one hostile file; null if nothing is. */
   private String objection(Random random) throws IOException {
-    switch (random.nextInt(8)) {
+    switch (random.nextInt(10)) {
       case 0: {
         String text = Texts.json(random);
         return judge("json", () -> Json.parse(text), false);
@@ -141,6 +144,9 @@ public final class FileFuzz {
       case 3, 4:
         Files.write(file, zoo.spoiled(random));
         return judge("gguf", this::gguf, true);
+      case 5, 6:
+        Files.write(file, spoiled(onnx, random));
+        return judge("onnx", this::onnx, true);
       default:
         Files.write(file, (random.nextInt(3) == 0 ? gemma : llama).spoiled(random));
         return judge("model", () -> model(random), true);
@@ -224,6 +230,32 @@ public final class FileFuzz {
         throw refused;
       }
     }
+  }
+
+  private void onnx() throws IOException {
+    EncoderWeights.load(file, DType.BF16).close();
+  }
+
+  /** A sound file with a fault or three. */
+  private static byte[] spoiled(byte[] sound, Random random) {
+    byte[] bytes = sound.clone();
+    for (int faults = 1 + random.nextInt(3); faults > 0 && bytes.length > 1; faults--) {
+      int at = random.nextInt(bytes.length);
+      int end = Math.min(bytes.length, at + 1 + random.nextInt(40));
+      switch (random.nextInt(4)) {
+        case 0 -> bytes[at] ^= (byte) (1 << random.nextInt(8));
+        case 1 -> bytes[at] = (byte) random.nextInt();
+        case 2 -> bytes = joined(bytes, at, bytes, end); // some are lost
+        default -> bytes = joined(bytes, end, bytes, at); // some come twice
+      }
+    }
+    return bytes;
+  }
+
+  private static byte[] joined(byte[] head, int to, byte[] tail, int from) {
+    byte[] bytes = Arrays.copyOf(head, to + tail.length - from);
+    System.arraycopy(tail, from, bytes, to, tail.length - from);
+    return bytes;
   }
 
   private static void tokenize(Tokenizer tokenizer) {
@@ -451,6 +483,8 @@ public final class FileFuzz {
       Files.write(fuzz.file, sound.toBytes());
       fuzz.model(new Random(1));
     }
+    Files.write(fuzz.file, fuzz.onnx);
+    fuzz.onnx();
     Files.write(fuzz.file, Texts.sound());
     fuzz.safetensors();
   }

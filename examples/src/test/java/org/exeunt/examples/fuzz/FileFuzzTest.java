@@ -37,7 +37,8 @@ class FileFuzzTest {
     String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
     assertEquals(0, process.waitFor(), output);
     for (String outcome : List.of("json taken", "json refused", "safetensors taken",
-             "safetensors refused", "gguf taken", "gguf refused", "model taken", "model refused")) {
+             "safetensors refused", "gguf taken", "gguf refused", "onnx taken", "onnx refused",
+             "model taken", "model refused")) {
       assertTrue(output.contains(outcome + "="), output);
     }
     assertTrue(output.contains("TOTAL " + FILES + " files"), output);
