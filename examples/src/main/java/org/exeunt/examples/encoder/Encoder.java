@@ -39,6 +39,7 @@ public final class Encoder implements AutoCloseable {
   private final Map<Integer, Stack> stacks = new HashMap<>();
   private final Tensor pooled;
   private final Tensor length;
+  private final IntBuffer lengths;
   private final Attention pool;
   private int layer;
 
@@ -62,6 +63,7 @@ public final class Encoder implements AutoCloseable {
         config.heads(), longest, config.headWidth());
     pooled = scope.allocate(Device.CPU, DType.F32, sentences, config.width());
     length = scope.allocate(Device.CPU, DType.I32, sentences);
+    lengths = length.intBuffer();
     pool = buildPool();
   }
 
@@ -155,7 +157,6 @@ public final class Encoder implements AutoCloseable {
       }
     }
     rows.fill(batch);
-    IntBuffer lengths = length.intBuffer();
     for (int s = 0; s < sentences; s++) {
       lengths.put(s, s < batch.size() ? batch.get(s).length : 0);
     }
@@ -196,7 +197,7 @@ public final class Encoder implements AutoCloseable {
   public void keep(boolean[] stays) {
     for (int s = 0; s < sentences; s++) {
       if (!stays[s]) {
-        length.intBuffer().put(s, 0);
+        lengths.put(s, 0);
       }
     }
     rows.keep(stays);

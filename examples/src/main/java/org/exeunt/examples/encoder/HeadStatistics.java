@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.encoder;
 
+import java.nio.FloatBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import org.exeunt.Device;
@@ -48,8 +49,9 @@ final class HeadStatistics {
     Tensor[] tensors = {out.p1(), out.entropy(), out.margin(), out.pow2Entropy()};
     float[][] features = new float[rows][FEATURES];
     for (int f = 0; f < FEATURES; f++) {
+      FloatBuffer values = tensors[f].floatBuffer();
       for (int row = 0; row < rows; row++) {
-        features[row][f] = tensors[f].floatBuffer().get(row);
+        features[row][f] = values.get(row);
       }
     }
     return features;

@@ -3,6 +3,7 @@ package org.exeunt.examples.encoder;
 
 import java.nio.ByteBuffer;
 import java.nio.FloatBuffer;
+import java.nio.IntBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -26,6 +27,7 @@ final class SentenceExits implements AutoCloseable {
   private final FloatBuffer features;
   private final ExitRule rule;
   private final ByteBuffer leaves;
+  private final IntBuffer labels;
   private final boolean[] stays;
   private final int[] answers;
   private final int[] exitLayers;
@@ -50,6 +52,7 @@ final class SentenceExits implements AutoCloseable {
     }
     Tensor mask = scope.allocate(Device.CPU, DType.U8, capacity);
     leaves = mask.byteBuffer();
+    labels = heads.out().argmax().intBuffer();
     ExitRule.Builder builder =
         ExitRule.builder()
             .score(gates.isEmpty() ? heads.out().p1() : score)
@@ -105,7 +108,7 @@ final class SentenceExits implements AutoCloseable {
       if (stays[s] && leaves.get(s) != 0) {
         stays[s] = false;
         exitLayers[s] = layer;
-        answers[s] = heads.out().argmax().intBuffer().get(s);
+        answers[s] = labels.get(s);
       }
     }
   }

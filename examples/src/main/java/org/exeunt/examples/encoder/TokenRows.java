@@ -18,7 +18,6 @@ final class TokenRows {
   private static final int OFF = -1;
 
   private final EncoderConfig config;
-  private final int capacity;
   private final Tensor hidden;
   private final Tensor positional;
   private final Tensor projected;
@@ -29,13 +28,18 @@ final class TokenRows {
   private final Tensor slot;
   private final Tensor visible;
   private final Tensor staging;
+  private final IntBuffer tokens;
+  private final IntBuffer sentences;
+  private final IntBuffer positions;
+  private final IntBuffer slots;
+  private final IntBuffer lengths;
   private final IntBuffer list;
   private final RowCompaction gather;
   private int count;
+  private int listed; // entries of the list that are not off
 
   TokenRows(Scope scope, EncoderConfig config, int capacity) {
     this.config = config;
-    this.capacity = capacity;
     int width = config.width();
     hidden = scope.allocate(Device.CPU, DType.F32, capacity, width);
     positional = scope.allocate(Device.CPU, DType.F32, capacity, width);
@@ -48,12 +52,16 @@ final class TokenRows {
     visible = scope.allocate(Device.CPU, DType.I32, capacity);
     staging = scope.allocate(Device.CPU, DType.F32, capacity, width);
     Tensor kept = scope.allocate(Device.CPU, DType.I32, capacity);
+    tokens = token.intBuffer();
+    sentences = sentence.intBuffer();
+    positions = position.intBuffer();
+    slots = slot.intBuffer();
+    lengths = visible.intBuffer();
     list = kept.intBuffer();
+    switchOff(0, capacity);
+    listed = capacity;
+    switchListOff(0);
     gather = RowCompaction.gather().input(hidden).list(kept).out(staging).build(scope);
-  }
-
-  int capacity() {
-    return capacity;
   }
 
   /** Rows in use. */
@@ -62,46 +70,54 @@ final class TokenRows {
   }
 
   /** Begins anew with the tokens of these sentences. */
-  void fill(List<int[]> sentences) {
+  void fill(List<int[]> batch) {
+    int before = count;
     count = 0;
-    for (int s = 0; s < sentences.size(); s++) {
-      int[] tokens = sentences.get(s);
-      for (int t = 0; t < tokens.length; t++) {
-        token.intBuffer().put(count, tokens[t]);
-        position.intBuffer().put(count, t);
-        set(count++, s, t, tokens.length);
+    for (int s = 0; s < batch.size(); s++) {
+      int[] of = batch.get(s);
+      for (int t = 0; t < of.length; t++) {
+        tokens.put(count, of[t]);
+        positions.put(count, t);
+        set(count++, s, t, of.length);
       }
     }
-    switchOff(count);
+    switchOff(count, before);
   }
 
   private void set(int row, int ofSentence, int inSlot, int length) {
-    sentence.intBuffer().put(row, ofSentence);
-    slot.intBuffer().put(row, inSlot);
-    visible.intBuffer().put(row, length);
+    sentences.put(row, ofSentence);
+    slots.put(row, inSlot);
+    lengths.put(row, length);
   }
 
-  private void switchOff(int from) {
-    for (int row = from; row < capacity; row++) {
-      token.intBuffer().put(row, 0);
-      position.intBuffer().put(row, 0);
+  private void switchOff(int from, int to) {
+    for (int row = from; row < to; row++) {
+      tokens.put(row, 0);
+      positions.put(row, 0);
       set(row, 0, OFF, OFF);
-      list.put(row, OFF);
     }
+  }
+
+  private void switchListOff(int from) {
+    for (int i = from; i < listed; i++) {
+      list.put(i, OFF);
+    }
+    listed = from;
   }
 
   /** Keeps the rows of sentences that stay: all tokens of one that leaves go with it. */
   void keep(boolean[] stays) {
     int kept = 0;
     for (int row = 0; row < count; row++) {
-      int of = sentence.intBuffer().get(row);
+      int of = sentences.get(row);
       if (stays[of]) {
-        set(kept, of, slot.intBuffer().get(row), visible.intBuffer().get(row));
+        set(kept, of, slots.get(row), lengths.get(row));
         list.put(kept++, row);
       }
     }
+    switchListOff(kept);
     if (kept < count) {
-      switchOff(kept);
+      switchOff(kept, count);
       gather.run();
       staging.rows(0, kept).copyTo(hidden.rows(0, kept), Stream.DEFAULT);
       count = kept;
