@@ -77,7 +77,8 @@ fetch() {
   log=$(pip_run download --quiet --no-deps --no-binary vaderSentiment --require-hashes \
     --dest "$scratch" -r <(tr '\n' ' ' <<<"$SOURCES") 2>&1) ||
     die 3 "the reviews could not be downloaded$(last_words "$log")"
-  log=$(unpack "$scratch" 2>&1) || die 4 "what was fetched could not be unpacked$(last_words "$log")"
+  log=$(unpack "$scratch" 2>&1) ||
+    die 4 "what was fetched could not be unpacked$(last_words "$log")"
   for file in "${FILES[@]}"; do
     read -r -d '' name _ sum <<<"$file" || true
     [[ $(sha256sum <"$scratch/$name" | cut -d' ' -f1) == "${sum//[[:space:]]/}" ]] ||
