@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Programs of others find an installed exeunt and run on it.
+
+  installed_test.py cmake CMAKE BUILD
+  installed_test.py foreign LIBRARY
+
+cmake: by find_package and by pkg-config, from a folder that was moved since, and not where they ask
+for a version that this is not. foreign: through java.lang.foreign, without JavaCPP; status 3 where
+no JDK 22 or newer is found.
+"""
+
+import glob
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
+HEAD = ["token 0, p 0.7413", "token 1, p 0.5845"]
+
+
+def run(*command, fails=False, **options):
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False,
+                          **options)
+    if (done.returncode != 0) != fails:
+        raise SystemExit(f"{' '.join(map(str, command))}: status {done.returncode}\n"
+                         f"{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def expect(said, *lines):
+    for line in lines:
+        if line not in said:
+            raise SystemExit(f"expected '{line}' in:\n{said}")
+
+
+def check_cmake(cmake, build):
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        run(cmake, "--install", build, "--prefix", folder / "first")
+        prefix = folder / "moved"
+        (folder / "first").rename(prefix)
+        expected = [HEAD[0] + ": leaves", HEAD[1] + ": goes on"]
+
+        example = folder / "example"
+        run(cmake, "-S", EXAMPLES / "c", "-B", example, f"-DCMAKE_PREFIX_PATH={prefix}")
+        run(cmake, "--build", example)
+        expect(run(example / "exit_head"), *expected)
+
+        other = folder / "other"
+        other.mkdir()
+        text = (EXAMPLES / "c/CMakeLists.txt").read_text()
+        (other / "CMakeLists.txt").write_text(text.replace("find_package(exeunt 0.1",
+                                                           "find_package(exeunt 99.1"))
+        shutil.copy(EXAMPLES / "c/exit_head.c", other)
+        said = run(cmake, "-S", other, "-B", other / "build", f"-DCMAKE_PREFIX_PATH={prefix}",
+                   fails=True)
+        expect(said, 'compatible with requested version "99.1"')
+
+        if not shutil.which("pkg-config"):
+            print("pkg-config: left out, it is not installed")
+            return
+        [described] = prefix.glob("lib*/**/exeunt.pc")
+        asks = {**os.environ, "PKG_CONFIG_PATH": str(described.parent)}
+        flags = run("pkg-config", "--cflags", "--libs", "exeunt", env=asks).split()
+        run("pkg-config", "--exists", "exeunt >= 99", env=asks, fails=True)
+        program = folder / "exit_head"
+        run("cc", EXAMPLES / "c/exit_head.c", *flags, "-o", program)
+        libraries = str(described.parent.parent)
+        expect(run(program, env={**os.environ, "LD_LIBRARY_PATH": libraries}), *expected)
+
+
+def check_foreign(library):
+    for home in [os.environ.get("JAVA_HOME", "")] + sorted(glob.glob("/usr/lib/jvm/*")):
+        java = pathlib.Path(home) / "bin/java"
+        if not os.access(java, os.X_OK):
+            continue
+        version = re.search(r'version "(\d+)', run(java, "-version"))
+        if version and int(version[1]) >= 22:
+            break
+    else:
+        print("left out: no JDK 22 or newer")
+        raise SystemExit(3)
+    said = run(java, "--enable-native-access=ALL-UNNAMED", EXAMPLES / "foreign/ExitHead.java",
+               library)
+    expect(said, *HEAD, "refused: exn_exit_head: temperature is -1")
+    said = run(java, "--enable-native-access=ALL-UNNAMED", EXAMPLES / "foreign/ExitHead.java",
+               "/nowhere/libexeunt.so", fails=True)
+    expect(said, "/nowhere/libexeunt.so")
+
+
+if sys.argv[1] == "cmake":
+    check_cmake(*sys.argv[2:])
+else:
+    check_foreign(*sys.argv[2:])
