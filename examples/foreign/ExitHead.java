@@ -31,11 +31,10 @@ public final class ExitHead {
   private static final int RMS_NORM = 1; // EXN_NORM_RMS
 
   /** {@code DLTensor} of exeunt/dlpack_abi.h. */
-  private static final StructLayout TENSOR =
-      MemoryLayout.structLayout(ADDRESS.withName("data"), JAVA_INT.withName("device_type"),
-          JAVA_INT.withName("device_id"), JAVA_INT.withName("ndim"), JAVA_BYTE.withName("code"),
-          JAVA_BYTE.withName("bits"), JAVA_SHORT.withName("lanes"), ADDRESS.withName("shape"),
-          ADDRESS.withName("strides"), JAVA_LONG.withName("byte_offset"));
+  private static final StructLayout TENSOR = MemoryLayout.structLayout(ADDRESS.withName("data"),
+      JAVA_INT.withName("device_type"), JAVA_INT.withName("device_id"), JAVA_INT.withName("ndim"),
+      JAVA_BYTE.withName("code"), JAVA_BYTE.withName("bits"), JAVA_SHORT.withName("lanes"),
+      ADDRESS.withName("shape"), ADDRESS.withName("strides"), JAVA_LONG.withName("byte_offset"));
 
   /**
    * {@code exn_exit_head_params} of exeunt/exit_head.h up to what this program needs: the struct
@@ -114,23 +113,23 @@ public final class ExitHead {
     set(params, PARAMS, "p1", tensor(p1, FLOAT, 2));
 
     MemorySegment bytes = arena.allocate(JAVA_LONG);
-    check((int) function("exn_exit_head_workspace_size",
-        FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS)).invokeExact(params, bytes));
+    check((int) function(
+        "exn_exit_head_workspace_size", FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS))
+            .invokeExact(params, bytes));
     MemorySegment workspace = arena.allocate(Math.max(1, bytes.get(JAVA_LONG, 0)), 64);
-    MethodHandle head = function("exn_exit_head",
-        FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, JAVA_LONG, ADDRESS));
+    MethodHandle head = function(
+        "exn_exit_head", FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, JAVA_LONG, ADDRESS));
     check((int) head.invokeExact(
         params, workspace, bytes.get(JAVA_LONG, 0), MemorySegment.NULL)); // the CPU has no stream
     for (int row = 0; row < 2; row++) {
-      System.out.printf("token %d, p %.4f%n", token.getAtIndex(JAVA_INT, row),
-          p1.getAtIndex(JAVA_FLOAT, row));
+      System.out.printf(
+          "token %d, p %.4f%n", token.getAtIndex(JAVA_INT, row), p1.getAtIndex(JAVA_FLOAT, row));
     }
 
     // What is wrong is said in a sentence, and nothing is written.
     set(params, PARAMS, "temperature", -1f);
     try {
-      check((int) head.invokeExact(
-          params, workspace, bytes.get(JAVA_LONG, 0), MemorySegment.NULL));
+      check((int) head.invokeExact(params, workspace, bytes.get(JAVA_LONG, 0), MemorySegment.NULL));
     } catch (IllegalArgumentException refused) {
       System.out.println("refused: " + refused.getMessage());
     }
