@@ -111,8 +111,14 @@ HostTensor rows_of(const BlockFormat& format, int64_t rows, int64_t cols, const 
 
 // Also that a row has the same bits alone and in every batch.
 TEST(Pack, SameBitsAsInPlace) {
+  std::vector<int64_t> lengths = {1, 2, 3, 4, 5, 8, 9, 12, 13, 16, 17, 20, 25, 32, 35, 48, 66, 79};
+  std::vector<int64_t> batches = {1, 2, 3, 4, 5, 6, 7, 8, 13, 64, 70};
+  if (std::getenv("EXEUNT_QUICK") != nullptr) {
+    lengths = {1, 3, 4, 5, 9, 16, 17, 35};
+    batches = {1, 2, 3, 4, 8, 13};
+  }
   for (const BlockFormat& format : block_formats()) {
-    for (const int64_t blocks : {1, 2, 3, 4, 5, 8, 9, 12, 13, 16, 17, 20, 25, 32, 35, 48, 66, 79}) {
+    for (const int64_t blocks : lengths) {
       const int64_t cols = blocks * format.elements, rows = 41;
       if (cols > 5000) continue;
       SCOPED_TRACE(std::string(format.name) + ", columns " + std::to_string(cols));
@@ -124,7 +130,7 @@ TEST(Pack, SameBitsAsInPlace) {
       EXPECT_EQ(packed.info.bytes, packed.image->bytes);
       EXPECT_EQ(packed.info.blocks, format.tag + (packs() ? EXN_BLOCKS_PACKED : 0));
       std::vector<float> first;
-      for (const int64_t inputs : {1, 2, 3, 4, 5, 6, 7, 8, 13, 64, 70}) {
+      for (const int64_t inputs : batches) {
         SCOPED_TRACE("inputs " + std::to_string(inputs));
         const HostTensor input = make_bell(Type::kF32, {inputs, cols}, 7, 0, 1.0f);
         const std::vector<float> in_place =
