@@ -24,9 +24,11 @@ import org.exeunt.Tensor;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.api.io.TempDir;
 
 /** Screens through the facade; what they compute the native tests judge. */
+@ExtendWith(ForcedPath.class)
 class ScreenTest {
   /** What exit_head takes beside a screen. */
   static final Set<String> FIELDS = Set.of("screen", "certified", "p1_low", "p1_high", "rows_read",

@@ -76,7 +76,7 @@ class DecodeFiguresTest {
   @Test
   void measuresWithoutThePeerAndSaysSo() throws IOException, InterruptedException {
     assertEquals(0, run(), log);
-    String page = written("-decode.md");
+    String page = written("-decode-tiny.md");
     assertTrue(log.contains(page), log);
     assertTrue(page.contains("llama.cpp is not here, so its columns are empty"), page);
     assertTrue(page.contains("## One thread"), page);
@@ -89,7 +89,7 @@ class DecodeFiguresTest {
                      + "\\| +- \\| +- \\| +- \\| +- \\|\\n.*"),
           row + " in " + page);
     }
-    Map<?, ?> raw = (Map<?, ?>) Json.parse(written("-decode.json"));
+    Map<?, ?> raw = (Map<?, ?>) Json.parse(written("-decode-tiny.json"));
     List<?> judge = (List<?>) raw.get("judge");
     assertEquals(POSITIONS, judge.size());
     assertTrue(judge.stream().distinct().count() > 5, "the model says " + judge);
