@@ -33,16 +33,16 @@
  * With a screen (screen.h) the head is not read, but a form of it that is several times smaller,
  * then those rows of the head that may hold the largest logit: argmax, max_logit and valid are the
  * full head's, bit for bit (with EXN_SCREEN_CALIBRATED unless a bound fails). lse and p1 are
- * estimates: p1 lies in [p1_low, p1_high], which holds the full head's, with proven bounds; where
- * they are asked for and would be more than 1/64 apart, the rest of screen_budget is spent on the rows
- * that make them so. Other
- * statistics need all logits and are refused, as are a shortlist and EXN_STABLEMAX. Of a row whose
- * candidates are more than screen_budget, whose input is not finite or beyond 2^96, or whose bounds
- * are not finite, the full head is read, and all outputs are its own. A run looks at the screen's
- * header; whether it belongs to this head is for exn_screen_check. A header that is damaged, or of
- * another V, D or size, and a level that it has not: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where
- * the image lies in device memory and a run cannot read it on the host, the full head is read for
- * all rows (nothing is read out of bounds). There rows_read may be another number than on the CPU.
+ * estimates: p1 lies in [p1_low, p1_high], which holds the full head's, with proven bounds; on the
+ * CPU, where these two are asked for and would be more than 1/64 apart, the rest of screen_budget
+ * is spent on the rows that make them so. Other statistics need all logits and are refused, as are
+ * a shortlist and EXN_STABLEMAX. Of a row whose candidates are more than screen_budget, whose input
+ * is not finite or beyond 2^96, or whose bounds are not finite, the full head is read, and all
+ * outputs are its own. A run looks at the screen's header; whether it belongs to this head is for
+ * exn_screen_check. A header that is damaged, or of another V, D or size, and a level that it has
+ * not: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where the image lies in device memory and a run
+ * cannot read it on the host, the full head is read for all rows (nothing is read out of bounds).
+ * There rows_read may be another number than on the CPU.
  *
  * Bytes that must move: V * D * sizeof(weight element), or V rows of blocks, once for each block of
  * up to 64 rows, R * D * sizeof(hidden element).
