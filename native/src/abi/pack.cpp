@@ -4,6 +4,7 @@
 #include "base/pack.h"
 #include "check.h"
 #include "cpu/backend.h"
+#include "image.h"
 #include "params.h"
 
 namespace exn {
@@ -40,18 +41,6 @@ Matrix weight_of(Check& check, const exn_pack_params& p, PackHeader* header) {
   return m;
 }
 
-Vector image_of(Check& check, const exn_pack_params& p, Role role) {
-  const Vector image = check.vector("image", p.image, kU8Only, role);
-  if (check.ok() && check.device_type() != kDLCPU) {
-    check.fail_argument("image is on cuda, expected cpu");
-  }
-  if (check.ok() && reinterpret_cast<uintptr_t>(image.data) % kPackAlign != 0) {
-    check.fail_argument("image is at address %p, which is not aligned to %lld bytes", image.data,
-                        static_cast<long long>(kPackAlign));
-  }
-  return image;
-}
-
 exn_status size(const exn_pack_params* params, size_t* bytes) {
   constexpr const char* kName = "exn_pack_size";
   exn_pack_params p;
@@ -76,7 +65,7 @@ exn_status build(const exn_pack_params* params) {
   Check check(kName, ranges);
   PackHeader header;
   const Matrix weight = weight_of(check, p, &header);
-  const Vector image = image_of(check, p, Role::kOut);
+  const Vector image = image_of(check, p.image, Role::kOut, kPackAlign);
   if (check.ok()) check.same("image", "bytes", image.size, "what exn_pack_size says", header.bytes);
   check.no_overlap();
   if (!check.ok()) return check.status();
@@ -102,23 +91,14 @@ exn_status check(const exn_pack_params* params, exn_pack_info* info) {
   check.absent("weight", p.weight, "exn_pack_check takes an image alone");
   check.reserved(p.weight_blocks, "weight_blocks");
   check.reserved(p.reserved);
-  const Vector image = image_of(check, p, Role::kIn);
+  const Vector image = image_of(check, p.image, Role::kIn, kPackAlign);
   if (!check.ok()) return check.status();
   const auto refuse = [&](const char* why) {
     return fail(EXN_INVALID_ARGUMENT, "%s: image %s", kName, why);
   };
-  if (image.size < kPackHeaderBytes) return refuse("is shorter than its header");
-  const char* const bytes = static_cast<const char*>(image.data);
   PackHeader header;
-  std::memcpy(&header, bytes, sizeof header);
-  if (const char* wrong = wrong_in(header, image.size)) return refuse(wrong);
-  for (auto i = static_cast<int64_t>(sizeof header); i < kPackHeaderBytes; ++i) {
-    if (bytes[i] != 0) return refuse("has bytes other than 0 behind its header");
-  }
-  Digest body;
-  body.bytes(bytes + kPackHeaderBytes, image.size - kPackHeaderBytes);
-  if (std::memcmp(body.at, header.body, sizeof body.at) != 0)
-    return refuse("is damaged: its checksum differs");
+  if (const char* wrong = read_header(image, kPackHeaderBytes, &header)) return refuse(wrong);
+  if (const char* wrong = read_body(image, kPackHeaderBytes, header)) return refuse(wrong);
   if (is_packed(static_cast<Blocks>(header.blocks)) && !cpu::reads_packed()) {
     return fail(EXN_UNSUPPORTED, "%s: image was packed for vnni, avx512 or amx, this runs %s",
                 kName, cpu::isa());

@@ -4,6 +4,7 @@
 #include "base/screen.h"
 #include "check.h"
 #include "cpu/backend.h"
+#include "image.h"
 #include "params.h"
 
 namespace exn {
@@ -65,17 +66,6 @@ ScreenHeader planned(Check& check, const exn_screen_params& p, const Matrix& hea
   return header;
 }
 
-Vector image_of(Check& check, const exn_screen_params& p, Role role) {
-  const Vector image = check.vector("image", p.image, kU8Only, role);
-  if (check.ok() && check.device_type() != kDLCPU)
-    check.fail_argument("image is on cuda, expected cpu");
-  if (check.ok() && reinterpret_cast<uintptr_t>(image.data) % kScreenAlign != 0) {
-    check.fail_argument("image is at address %p, which is not aligned to %lld bytes", image.data,
-                        static_cast<long long>(kScreenAlign));
-  }
-  return image;
-}
-
 exn_status size(const exn_screen_params* params, size_t* bytes) {
   constexpr const char* kName = "exn_screen_size";
   exn_screen_params p;
@@ -106,7 +96,7 @@ exn_status build(const exn_screen_params* params) {
                                           a.states.rows, Need::kOptional);
   check.at_least("N (rows of states, of which D + level_count are needed)", a.states.rows,
                  a.weight.cols + p.level_count);
-  const Vector image = image_of(check, p, Role::kOut);
+  const Vector image = image_of(check, p.image, Role::kOut, kScreenAlign);
   check.same("image", "bytes", image.size, "what exn_screen_size says", header.bytes);
   check.no_overlap();
   if (!check.ok()) return check.status();
@@ -122,7 +112,7 @@ exn_status check(const exn_screen_params* params, exn_screen_info* info) {
   if (read != EXN_OK) return read;
   Range ranges[4];
   Check check(kName, ranges);
-  const Vector image = image_of(check, p, Role::kIn);
+  const Vector image = image_of(check, p.image, Role::kIn, kScreenAlign);
   const Matrix head = head_of(check, p, Need::kOptional);
   check.absent("states", p.states, "only exn_screen_build takes them");
   check.absent("levels", p.levels, "only exn_screen_build takes them");
@@ -131,14 +121,8 @@ exn_status check(const exn_screen_params* params, exn_screen_info* info) {
   const auto refuse = [&](const char* why) {
     return fail(EXN_INVALID_ARGUMENT, "%s: image %s", kName, why);
   };
-  if (image.size < kScreenHeaderBytes) return refuse("is shorter than its header");
-  const char* const bytes = static_cast<const char*>(image.data);
   ScreenHeader header;
-  std::memcpy(&header, bytes, sizeof header);
-  if (const char* wrong = wrong_in(header, image.size)) return refuse(wrong);
-  for (auto i = static_cast<int64_t>(sizeof header); i < kScreenHeaderBytes; ++i) {
-    if (bytes[i] != 0) return refuse("has bytes other than 0 behind its header");
-  }
+  if (const char* wrong = read_header(image, kScreenHeaderBytes, &header)) return refuse(wrong);
   if (p.weight != nullptr) {
     check.same("image", "rows", header.vocabulary, "weight", head.rows);
     check.same("image", "columns", header.dim, "weight", head.cols);
@@ -147,10 +131,7 @@ exn_status check(const exn_screen_params* params, exn_screen_info* info) {
     check.same("image", "levels", header.levels, "level_count", p.level_count);
   if (!check.ok()) return check.status();
   if (p.header_only == 0) {
-    Digest body;
-    body.bytes(bytes + kScreenHeaderBytes, image.size - kScreenHeaderBytes);
-    if (std::memcmp(body.at, header.body, sizeof body.at) != 0)
-      return refuse("is damaged: its checksum differs");
+    if (const char* wrong = read_body(image, kScreenHeaderBytes, header)) return refuse(wrong);
   }
   if (p.weight != nullptr && p.header_only == 0) {
     const Digest own = digest_of(head);
