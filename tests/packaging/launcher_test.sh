@@ -208,7 +208,7 @@ generate --verify --model own.gguf --prompt a
 expect 'generate cannot verify a file of the user' 2 'not that of own.gguf'
 generate EXEUNT_MODEL="$WORK/bin/java" --prompt --verify --verify
 expect_told 'generate verifies, and a prompt may be --verify' \
-  "$main --model $WORK/bin/java --prompt --verify"
+  "$main --verify --model $WORK/bin/java --prompt --verify"
 generate --prompt a
 expect 'generate without network' 3 'could not be downloaded'
 generate --model gemma3 --prompt a
