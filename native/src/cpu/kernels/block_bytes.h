@@ -792,7 +792,7 @@ static EXN_SIMD void add_ready_rest(const char* const* rows, int64_t at, int gro
   }
 }
 
-// Inputs for which a row is unpacked in registers, all at once.
+// The most inputs for which a row is unpacked in registers, all at once.
 constexpr int kFewInputs = 8, kTogether = 8;
 // Rows and inputs of a block that is made of them.
 constexpr int kReadyRows = 3, kReadyInputs = 4;
