@@ -6,6 +6,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.attribute.BasicFileAttributes;
 import java.util.Locale;
+import org.exeunt.Backend;
 import org.exeunt.DType;
 
 /** Where models lie. */
@@ -44,13 +45,14 @@ public final class Models {
 
   /**
    * Where the screen of a model's head is kept: in the cache, by the model's place, size and date,
-   * and by what its weights become.
+   * by what its weights become, and by exeunt's version, which decides how a screen is made.
    */
   static Path screen(Path model, DType weights) throws IOException {
     BasicFileAttributes file = Files.readAttributes(model, BasicFileAttributes.class);
-    return cached(String.format("%s.%s-%x-%x-%08x.screen", model.getFileName(),
+    return cached(String.format("%s.%s-%x-%x-%08x-%s.screen", model.getFileName(),
         weights == null ? "file" : weights.toString().toLowerCase(Locale.ROOT), file.size(),
-        file.lastModifiedTime().toMillis(), model.toRealPath().toString().hashCode()));
+        file.lastModifiedTime().toMillis(), model.toRealPath().toString().hashCode(),
+        Backend.version()));
   }
 
   private static Path cached(String file) {
