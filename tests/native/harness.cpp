@@ -49,7 +49,7 @@ const Share& share() {
   return read;
 }
 
-bool in_share(const std::string& id) {
+bool name_in_share(const std::string& id) {
   uint64_t hash = 0xCBF29CE484222325;  // FNV-1a
   for (const char ch : id) hash = (hash ^ static_cast<unsigned char>(ch)) * 0x100000001B3;
   return (hash >> 32) % share().of == share().index;
@@ -112,6 +112,8 @@ const ::testing::Environment* const kReport = ::testing::AddGlobalTestEnvironmen
 
 }  // namespace
 
+bool in_share(size_t index) { return index % share().of == share().index; }
+
 const std::vector<Target>& targets() {
   static const std::vector<Target> found = find_targets();
   return found;
@@ -146,7 +148,7 @@ bool meets_in_tiles(Type weight, int64_t rows) {
 }
 
 bool wanted_somewhere(const CaseBase& c) {
-  if (!in_share(c.id)) return false;
+  if (!name_in_share(c.id)) return false;
   for (const Target& target : targets()) {
     if (wanted(c, target)) return true;
   }

@@ -54,6 +54,7 @@ bool meets_in_tiles(Type weight, int64_t rows);
 // Whether any target takes it; else the summary at the end of the program names it as left out. With
 // EXEUNT_TEST_SHARE=I/N this run has one case in N, picked by its name; runs of all I have all.
 bool wanted_somewhere(const CaseBase& c);
+bool in_share(size_t index);  // of what has no name
 
 template <class Case>
 std::vector<Case> wanted_cases(std::vector<Case> cases) {

@@ -369,7 +369,15 @@ TEST_P(Screen, AnswersAsTheHeadDoes) {
   EXPECT_GT(certified, asked / 3) << "of " << asked;
 }
 
-INSTANTIATE_TEST_SUITE_P(Heads, Screen, ::testing::ValuesIn(kHeads),
+std::vector<HeadType> heads_of_this_run() {
+  std::vector<HeadType> heads;
+  for (size_t i = 0; i < std::size(kHeads); ++i) {
+    if (in_share(i)) heads.push_back(kHeads[i]);
+  }
+  return heads;
+}
+
+INSTANTIATE_TEST_SUITE_P(Heads, Screen, ::testing::ValuesIn(heads_of_this_run()),
                          [](const auto& head) { return std::string(head.param.name); });
 
 // ---- the bounds, from the image alone -----------------------------------------------------------
