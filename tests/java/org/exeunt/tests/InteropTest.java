@@ -8,16 +8,26 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Locale;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.cudart.cudaDeviceProp;
+import org.bytedeco.cuda.cudnn.cudnnContext;
+import org.bytedeco.cuda.cudnn.cudnnTensorStruct;
 import org.bytedeco.cuda.global.cudart;
+import org.bytedeco.cuda.global.cudnn;
 import org.bytedeco.javacpp.FloatPointer;
+import org.bytedeco.javacpp.IntPointer;
+import org.bytedeco.javacpp.Loader;
 import org.bytedeco.javacpp.Pointer;
 import org.exeunt.Backend;
 import org.exeunt.Cosine;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.Normalizer;
 import org.exeunt.Scope;
+import org.exeunt.Select;
+import org.exeunt.Selection;
+import org.exeunt.StableMax;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.jni.global.exeunt;
@@ -32,6 +42,10 @@ import org.junit.jupiter.api.io.TempDir;
  * the name of one it serves both bindings.
  */
 class InteropTest {
+  /** What the bindings of cuBLAS and cuDNN are linked with. */
+  private static final String[] MATH_LIBRARIES = {"libcublas.so.13", "libcublasLt.so.13",
+      "libcudnn_graph.so.9", "libcudnn_ops.so.9", "libcudnn_cnn.so.9", "libcudnn_adv.so.9"};
+
   @TempDir Path folder;
 
   private static final class Handle extends Pointer {
@@ -134,6 +148,143 @@ class InteropTest {
     Files.delete(runtime);
     assertTrue(output.matches("(?s).*result: cuda/emulated/cosine 0\\.9[56]\\d*\n.*"), output);
     assertTrue(output.contains("ended: 0"), output);
+  }
+
+  /**
+   * A softmax of cuDNN's in memory of its binding, and ops on its result, without waiting between
+   * them.
+   */
+  static final class OnCudnnResult {
+    private static final int ROWS = 2;
+    private static final int COLUMNS = 5;
+    private static final int ELEMENTS = ROWS * COLUMNS;
+
+    public static void main(String[] args) {
+      CUstream_st stream = new CUstream_st();
+      succeed(cudart.cudaStreamCreateWithFlags(stream, cudart.cudaStreamNonBlocking));
+      cudnnContext handle = new cudnnContext();
+      succeed(cudnn.cudnnCreate(handle));
+      succeed(cudnn.cudnnSetStream(handle, stream));
+      cudnnTensorStruct shape = new cudnnTensorStruct();
+      succeed(cudnn.cudnnCreateTensorDescriptor(shape));
+      succeed(cudnn.cudnnSetTensor4dDescriptor(
+          shape, cudnn.CUDNN_TENSOR_NCHW, cudnn.CUDNN_DATA_FLOAT, ROWS, COLUMNS, 1, 1));
+      FloatPointer logits = allocate(ELEMENTS);
+      FloatPointer theirs = allocate(ELEMENTS);
+      FloatPointer ours = allocate(ELEMENTS);
+      FloatPointer similar = allocate(ROWS);
+      IntPointer best = new IntPointer(allocate(ROWS));
+      FloatPointer host = new FloatPointer(1, 2, 3, 4, 0, -1, 0, 5, 1, 2);
+      succeed(cudart.cudaMemcpyAsync(
+          logits, host, ELEMENTS * Float.BYTES, cudart.cudaMemcpyHostToDevice, stream));
+      Tensor probabilities = Tensor.of(theirs, DType.F32, Device.cuda(0), ROWS, COLUMNS);
+      Tensor softmax = Tensor.of(ours, DType.F32, Device.cuda(0), ROWS, COLUMNS);
+      try (Scope scope = Scope.open()) {
+        StableMax same =
+            StableMax.forward()
+                .logits(Tensor.of(logits, DType.F32, Device.cuda(0), ROWS, COLUMNS))
+                .normalizer(Normalizer.SOFTMAX)
+                .out(softmax)
+                .build(scope);
+        Cosine compare =
+            Cosine.builder()
+                .a(probabilities)
+                .b(softmax)
+                .out(Tensor.of(similar, DType.F32, Device.cuda(0), ROWS))
+                .build(scope);
+        Select select =
+            Select.builder()
+                .scores(probabilities)
+                .select(Selection.top(1, Tensor.of(best, DType.I32, Device.cuda(0), ROWS, 1)))
+                .build(scope);
+        Stream queue = Stream.wrap(stream);
+        same.run(queue);
+        succeed(cudnn.cudnnSoftmaxForward(handle, cudnn.CUDNN_SOFTMAX_ACCURATE,
+            cudnn.CUDNN_SOFTMAX_MODE_INSTANCE, new FloatPointer(1f), shape, logits,
+            new FloatPointer(0f), shape, theirs));
+        compare.run(queue);
+        select.run(queue);
+        queue.synchronize();
+      }
+      float[] cosines = new float[ROWS];
+      int[] chosen = new int[ROWS];
+      FloatPointer first = new FloatPointer(ROWS);
+      IntPointer second = new IntPointer(ROWS);
+      int bytes = ROWS * Float.BYTES;
+      succeed(cudart.cudaMemcpy(first, similar, bytes, cudart.cudaMemcpyDeviceToHost));
+      succeed(cudart.cudaMemcpy(second, best, bytes, cudart.cudaMemcpyDeviceToHost));
+      first.get(cosines);
+      second.get(chosen);
+      System.out.printf(Locale.ROOT, "cosines: %.6f %.6f%nchosen: %d %d%n", cosines[0], cosines[1],
+          chosen[0], chosen[1]);
+      cudnn.cudnnDestroyTensorDescriptor(shape);
+      cudnn.cudnnDestroy(handle);
+      for (Pointer memory : new Pointer[] {logits, theirs, ours, similar, best}) {
+        succeed(cudart.cudaFree(memory));
+      }
+      succeed(cudart.cudaStreamDestroy(stream));
+    }
+
+    private static FloatPointer allocate(int elements) {
+      Pointer memory = new Pointer();
+      succeed(cudart.cudaMalloc(memory, elements * Float.BYTES));
+      return new FloatPointer(memory).capacity(elements);
+    }
+
+    private static void succeed(int status) {
+      if (status != 0) {
+        throw new IllegalStateException("cuDNN or CUDA says " + status);
+      }
+    }
+  }
+
+  /** cuDNN's part is played by a library that does what its documentation says. */
+  @Test
+  void resultOfCudnnOnTheEmulatedDevice() throws IOException, InterruptedException {
+    Path standIn = Setup.libraries().resolve("libexeunt_cuda_math_emu.so");
+    Assumptions.assumeTrue(Files.exists(standIn), standIn + " was not built");
+    buildStandIn();
+    Files.createSymbolicLink(folder.resolve("libcudart.so.13"), Setup.emulator());
+    for (String name : MATH_LIBRARIES) {
+      Files.createSymbolicLink(folder.resolve(name), standIn);
+    }
+    String output =
+        Subprocess.of(OnCudnnResult.class)
+            .option("-Dexeunt.cuda.library=" + Setup.emulator())
+            .variable("LD_LIBRARY_PATH", folder.toString())
+            .run();
+    assertTrue(output.contains("cosines: 1.000000 1.000000\nchosen: 3 2\n"), output);
+  }
+
+  /** The same on a GPU, with the libraries that are installed. */
+  @Test
+  void resultOfCudnn() {
+    String obstacle = Subprocess.of(CudnnObstacle.class).run();
+    if (!obstacle.isBlank()) {
+      System.out.println("SKIPPED: cuDNN before an op: " + obstacle.strip());
+    }
+    Assumptions.assumeTrue(obstacle.isBlank(), obstacle);
+    String output = Subprocess.of(OnCudnnResult.class).run();
+    assertTrue(output.contains("cosines: 1.000000 1.000000\nchosen: 3 2\n"), output);
+  }
+
+  /** Prints why cuDNN cannot run here. */
+  static final class CudnnObstacle {
+    public static void main(String[] args) {
+      if (!Backend.CUDA.available()) {
+        System.out.println(Backend.CUDA.reason());
+        return;
+      }
+      try {
+        Loader.load(cudnn.class);
+      } catch (LinkageError e) {
+        Throwable cause = e;
+        while (cause.getCause() != null) {
+          cause = cause.getCause();
+        }
+        System.out.println(cause.getMessage());
+      }
+    }
   }
 
   /** A stream and device memory as another binding would hand them over, on the emulated device. */

@@ -37,10 +37,13 @@ final class Host {
     this.facts = facts;
   }
 
-  /** This machine now, before anything is timed. */
-  static Host current(String mode) {
+  /** This machine now, before anything is timed. {@code gpu}: timed as well, or "". */
+  static Host current(String mode, String gpu) {
     Map<String, String> facts = new LinkedHashMap<>();
     facts.put("cpu", cpu());
+    if (!gpu.isEmpty()) {
+      facts.put("gpu", gpu);
+    }
     facts.put("cores", Integer.toString(Runtime.getRuntime().availableProcessors()));
     facts.put(CACHE, Long.toString(LastLevelCache.bytes()));
     facts.put("backend", Backend.CPU.description());

@@ -2,6 +2,7 @@
 package org.exeunt.bench;
 
 import org.exeunt.bench.contenders.Contenders;
+import org.exeunt.bench.cuda.CudaContenders;
 import org.exeunt.bench.exeunt.ExeuntContenders;
 import org.exeunt.bench.onnx.OnnxContenders;
 import org.exeunt.bench.vector.VectorContenders;
@@ -24,6 +25,8 @@ final class Lineup {
         return new ExeuntContenders(copies, destinations);
       case "onnxruntime":
         return Copies.of(new OnnxContenders(), copies);
+      case Plan.CUDA:
+        return new CudaContenders();
       case Plan.JAVA:
         return Copies.of(new VectorContenders(), copies);
       default:

@@ -13,6 +13,7 @@ import java.util.Locale;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 import java.util.regex.PatternSyntaxException;
+import org.exeunt.bench.cuda.CudaContenders;
 import org.openjdk.jmh.results.RunResult;
 import org.openjdk.jmh.results.format.ResultFormatFactory;
 import org.openjdk.jmh.results.format.ResultFormatType;
@@ -152,14 +153,19 @@ public final class Main {
       return compare.print(System.out) ? 1 : 0;
     }
     int cores = Runtime.getRuntime().availableProcessors();
-    List<Plan.Step> steps = Plan.steps(quick, scenes, filter, cores);
+    String obstacle = CudaContenders.reason();
+    boolean gpu = obstacle.isEmpty();
+    List<Plan.Step> steps = Plan.steps(quick, scenes, filter, cores, gpu);
     if (list) {
       steps.forEach(System.out::println);
       return 0;
     }
     Files.createDirectories(out);
     Path logs = Files.createTempDirectory("exeunt-bench-");
-    Host host = Host.current(mode());
+    Host host = Host.current(mode(), gpu ? CudaContenders.card() : "");
+    if (!gpu) {
+      System.out.println("SKIPPED: cuDNN and cuBLAS beside exeunt on a GPU: " + obstacle);
+    }
     System.out.println("exeunt " + host.get("exeunt") + ", " + host.get("backend") + " on "
         + host.get("cpu") + ", JDK " + host.get("jdk") + ", load " + host.get("load"));
     System.out.println("JMH's own output goes to " + logs);

@@ -43,6 +43,10 @@ final class Markdown {
       "* Vector API is hand-written `jdk.incubator.vector` code on heap arrays in huge pages; for",
       "  selections plain loops. Peers are left out where a case has no counterpart in",
       "  them, and where nobody would write the op by other means.",
+      "* *on the GPU*: all tensors lie there, and each call waits until it is done, exeunt's as",
+      "  the peer's, so that small ones are mostly the cost of a launch. cuDNN and cuBLAS are called",
+      "  through org.bytedeco:cuda; beside softmax they give the most probable column and its",
+      "  probability, where exeunt also computes margin and entropy. No limit is measured there.",
       "* exit_rule times one token: a call for each exit point.", "");
 
   private final Host host;
@@ -78,6 +82,9 @@ final class Markdown {
     line("|---|---|");
     line("| CPU | %s, %s cores |", host.get("cpu"), host.get("cores"));
     line("| last-level cache | %s |", bytes(host.cache()));
+    if (host.facts().containsKey("gpu")) {
+      line("| GPU | %s |", host.get("gpu"));
+    }
     line("| exeunt | %s, %s |", host.get("exeunt"), host.get("backend"));
     line("| commit | %s |", host.get("commit"));
     line("| JDK | %s |", host.get("jdk"));
@@ -118,7 +125,7 @@ final class Markdown {
   /** Where the operands were; the same ones may be too large for the cache. */
   private String operands(Figure figure) {
     double cache = host.cache();
-    return figure.operands == Operands.MEMORY || figure.bytes <= cache ? figure.operands.words()
+    return figure.operands != Operands.CACHE || figure.bytes <= cache ? figure.operands.words()
         : figure.bytes < 2 * cache
         ? "partly in cache"
         : Operands.MEMORY.words();
@@ -166,8 +173,8 @@ final class Markdown {
     line("## %s", op);
     line("");
     line("| case | operands | threads | bytes | limit us | exeunt us | GB/s | x limit "
-        + "| FMA peak | ONNX Runtime us | Vector API us | best peer |");
-    line("|---|---|---|---|---|---|---|---|---|---|---|---|");
+        + "| FMA peak | ONNX Runtime us | Vector API us | cuDNN, cuBLAS us | best peer |");
+    line("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     List<Figure> done = new ArrayList<>();
     for (Figure figure : own) {
       if (done.stream().noneMatch(figure::sameCase)) {
@@ -186,12 +193,15 @@ final class Markdown {
             .filter(f -> !f.contender.equals("exeunt"))
             .min((a, b) -> Double.compare(a.p50, b.p50));
     Figure limited = exeunt.orElse(any);
-    line("| %s | %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %s |", any.id, operands(any),
-        any.threads, bytes(any.bytes), limit(limited), cell(exeunt),
-        exeunt.map(f -> number(f.gigabytesPerSecond())).orElse("-"),
-        exeunt.map(f -> String.format(Locale.ROOT, "%.2f", f.overLimit())).orElse("-"),
+    line("| %s | %s | %d | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |", any.id,
+        operands(any), any.threads, bytes(any.bytes), limit(limited), cell(exeunt),
+        exeunt.filter(Figure::hasLimit).map(f -> number(f.gigabytesPerSecond())).orElse("-"),
+        exeunt.filter(Figure::hasLimit)
+            .map(f -> String.format(Locale.ROOT, "%.2f", f.overLimit()))
+            .orElse("-"),
         exeunt.filter(f -> f.multiplyAdds > 0).map(f -> share(f.ofPeak())).orElse("-"),
-        cell(find(contenders, "onnxruntime")), cell(find(contenders, "vector")),
+        cell(find(contenders, "onnxruntime")), cell(find(contenders, Plan.JAVA)),
+        cell(find(contenders, Plan.CUDA)),
         exeunt.isPresent() && fastest.isPresent()
             ? String.format(Locale.ROOT, "%.2f", fastest.get().p50 / exeunt.get().p50)
             : "-");

@@ -4,6 +4,7 @@ package org.exeunt.bench;
 import java.util.concurrent.CyclicBarrier;
 import java.util.concurrent.TimeUnit;
 import org.exeunt.Backend;
+import org.exeunt.Device;
 import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.contenders.Problem;
 import org.exeunt.cases.Cases;
@@ -36,13 +37,13 @@ public class OpBenchmark {
   @Param({}) public String id;
 
   /** Who runs it; see {@link Lineup#of}. */
-  @Param({"exeunt", "onnxruntime", "vector"}) public String contender;
+  @Param({"exeunt", "onnxruntime", "vector", "cuda"}) public String contender;
 
   /** Threads that a run may use. */
   @Param({"1", "2"}) public int threads;
 
   /** Where its large operands are; see {@link Operands}. */
-  @Param({"cache", "memory"}) public String operands;
+  @Param({"cache", "memory", "device"}) public String operands;
 
   /** What goes on around the calls; see {@link Scene}. */
   @Param({"loop", "bursts", "neighbour", "callers"}) public String scene;
@@ -58,7 +59,8 @@ public class OpBenchmark {
     boolean memory = Operands.of(operands) == Operands.MEMORY;
     int copies = memory ? Streamed.copies(Streamed.bytes(benchCase), LastLevelCache.bytes()) : 1;
     boolean destinations = Streamed.destinations(benchCase);
-    problem = new Problem(benchCase);
+    boolean device = Operands.of(operands) == Operands.DEVICE;
+    problem = new Problem(benchCase, device ? Device.cuda(0) : Device.CPU);
     running = Lineup.of(contender, copies, destinations).on(problem, threads);
     running.run();
     problem.check(running);
@@ -76,8 +78,8 @@ public class OpBenchmark {
       case CALLERS:
         return new Callers(running, caller, CALLERS);
       default:
-        // Peers are compared with exeunt, which runs on every case.
-        return contender.equals(Plan.OURS)
+        // Peers are compared with exeunt, which runs on every case; the limit is the CPU's.
+        return contender.equals(Plan.OURS) && problem.device().equals(Device.CPU)
             ? new Turns(running, problem, memory, destinations)
             : new Between() {};
     }

@@ -12,7 +12,9 @@ public enum Operands {
   /** Each call is given the same memory. */
   CACHE("in cache"),
   /** Each call is given the next copy, and a round over the copies does not fit into the cache. */
-  MEMORY("from memory");
+  MEMORY("from memory"),
+  /** All tensors lie on the first GPU, and each call is given the same. */
+  DEVICE("on the GPU");
 
   private final String words;
 

@@ -24,7 +24,7 @@ final class Page {
       + " what finds its data nearer than the pass does exceeds it, too. The Markdown report"
       + " beside this page says more.</p>";
   private static final Map<String, String> NAMES = Map.of("onnxruntime", "ONNX Runtime", "vector",
-      "Vector API", "empty", "empty call", "binding", "raw binding");
+      "Vector API", "cuda", "cuDNN, cuBLAS", "empty", "empty call", "binding", "raw binding");
 
   private final Host host;
   private final List<Figure> figures;
@@ -131,6 +131,9 @@ final class Page {
     tile(verdicts.stream().filter(Verdict::met).count(), verdicts.size(), "targets met");
     line("</ul><dl>");
     fact("CPU", host.get("cpu") + ", " + host.get("cores") + " cores");
+    if (host.facts().containsKey("gpu")) {
+      fact("GPU", host.get("gpu"));
+    }
     fact("exeunt", host.get("exeunt") + ", " + host.get("backend"));
     fact("commit", host.get("commit"));
     fact("JDK", host.get("jdk"));

@@ -34,6 +34,7 @@ final class Plan {
 
   static final String OURS = "exeunt";
   static final String JAVA = "vector";
+  static final String CUDA = "cuda";
 
   private static final int MOST_THREADS = 2;
 
@@ -50,6 +51,9 @@ final class Plan {
       "kv_length/bench_decode", "hidden_stack/step_push", "ffn_skip_rule/bench_64",
       "hired_budget/llava_next_sum", "rope_table/model_4096", "layer_schedule/bench_skipdecode");
 
+  /** Ops that are timed on a GPU, where one is present: those with a peer there. */
+  private static final List<String> ON_DEVICE = List.of("stablemax", "row_stats", "exit_head");
+
   private Plan() {}
 
   /** In the order of the report. */
@@ -57,8 +61,13 @@ final class Plan {
     return Stream.concat(OPS.stream(), Facade.ops().stream()).distinct();
   }
 
-  /** The steps of a quick or full run, in these scenes, whose text matches the filter. */
-  static List<Step> steps(boolean quick, List<Scene> scenes, Pattern filter, int cores) {
+  /**
+   * The steps of a quick or full run, in these scenes, whose text matches the filter.
+   *
+   * @param gpu whether one is timed as well
+   */
+  static List<Step> steps(
+      boolean quick, List<Scene> scenes, Pattern filter, int cores, boolean gpu) {
     long cache = LastLevelCache.bytes();
     List<Target> targets = Target.load();
     List<Step> steps = new ArrayList<>();
@@ -73,11 +82,27 @@ final class Plan {
       }
     }
     if (scenes.contains(Scene.LOOP)) {
+      if (gpu) {
+        addDevice(steps);
+      }
       for (String contender : List.of("empty", "binding", "exeunt", "onnxruntime")) {
         steps.add(new Step(CALL_COST, CALL_CASE, contender, 1, Operands.CACHE, Scene.LOOP));
       }
     }
     return steps.stream().filter(step -> filter.matcher(step.toString()).find()).toList();
+  }
+
+  /** Exeunt and its peers on the first GPU, on the cases that they both compute. */
+  private static void addDevice(List<Step> steps) {
+    for (String op : ON_DEVICE) {
+      for (Cases.Listed benchCase : Problem.listed(op)) {
+        if (Lineup.of(CUDA).offers(benchCase)) {
+          for (String contender : List.of(OURS, CUDA)) {
+            steps.add(new Step(op, benchCase.id(), contender, 1, Operands.DEVICE, Scene.LOOP));
+          }
+        }
+      }
+    }
   }
 
   /**

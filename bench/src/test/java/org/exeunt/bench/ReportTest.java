@@ -221,7 +221,7 @@ class ReportTest {
 
   @Test
   void quickRunsEveryTargetWhereItIsJudgedWithEveryThreadCount() {
-    List<Plan.Step> steps = Plan.steps(true, List.of(Scene.LOOP), Pattern.compile(""), 2);
+    List<Plan.Step> steps = Plan.steps(true, List.of(Scene.LOOP), Pattern.compile(""), 2, false);
     for (Target target : Target.load()) {
       for (int threads = 1; threads <= (target.threads == null ? 2 : target.threads); threads++) {
         for (String name : target.cases()) {
@@ -239,7 +239,7 @@ class ReportTest {
   @Test
   void planKeepsContendersOfACaseTogetherAndSkipsWhatTheyLack() {
     List<Plan.Step> steps = Plan.steps(
-        false, List.of(Scene.LOOP), Pattern.compile("exit_head/bench_1x576x49152_f32"), 2);
+        false, List.of(Scene.LOOP), Pattern.compile("exit_head/bench_1x576x49152_f32"), 2, false);
     // Its 113 MB may fit into this machine's cache or not.
     Operands first = steps.get(0).operands();
     List<String> bare =

@@ -118,7 +118,7 @@ class SceneTest {
   }
 
   private static List<Plan.Step> steps(boolean quick, List<Scene> scenes, String filter) {
-    return Plan.steps(quick, scenes, Pattern.compile(filter), 2);
+    return Plan.steps(quick, scenes, Pattern.compile(filter), 2, false);
   }
 
   private static List<String> names(List<Plan.Step> steps) {
@@ -143,7 +143,7 @@ class SceneTest {
     assertFalse(
         quick.contains("linear/model_576x1536_r1 vector 2 threads in cache"), quick::toString);
     // No more threads than cores.
-    assertTrue(Plan.steps(false, List.of(Scene.LOOP), Pattern.compile("linear/"), 1)
+    assertTrue(Plan.steps(false, List.of(Scene.LOOP), Pattern.compile("linear/"), 1, false)
             .stream()
             .allMatch(step -> step.threads() == 1));
   }
@@ -162,7 +162,7 @@ class SceneTest {
   @Test
   void asManyForksAsAreAskedFor() {
     Plan.Step step = steps(true, List.of(Scene.LOOP), "call_cost.* empty").get(0);
-    Host host = Host.current("quick");
+    Host host = Host.current("quick", "");
     Path log = Path.of("0.log");
     assertEquals(1, new Main().options(step, host, log).getForkCount().get());
     assertEquals(12, new Main("--forks", "12").options(step, host, log).getForkCount().get());

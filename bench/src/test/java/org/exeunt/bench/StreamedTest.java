@@ -137,7 +137,7 @@ class StreamedTest {
     System.setProperty(name, "12345");
     try {
       assertEquals(12345, LastLevelCache.bytes());
-      assertEquals(12345, Host.current("quick").cache());
+      assertEquals(12345, Host.current("quick", "").cache());
     } finally {
       System.clearProperty(name);
     }

@@ -10,15 +10,22 @@ import org.exeunt.cases.Facade;
 import org.exeunt.cases.OpCase;
 import org.exeunt.jni.DLTensor;
 
-/** An open case of an op's room: tensors in host memory, and a judge of what is left there. */
+/** An open case of an op's room: tensors in memory, and a judge of what is left there. */
 public final class Problem implements AutoCloseable {
   /** So many times the bounds of exeunt peers may be off, which add in one chain of f32. */
   public static final double PEERS = 4;
 
   private final OpCase opened;
+  private final Device device;
 
   public Problem(Cases.Listed listed) {
-    opened = listed.open(Device.CPU);
+    this(listed, Device.CPU);
+  }
+
+  /** The same with its tensors on a device. */
+  public Problem(Cases.Listed listed, Device device) {
+    opened = listed.open(device);
+    this.device = device;
   }
 
   /** What benchmarks time of an op, in the order of its table. */
@@ -41,6 +48,11 @@ public final class Problem implements AutoCloseable {
 
   public OpCase opened() {
     return opened;
+  }
+
+  /** Where its tensors lie. */
+  public Device device() {
+    return device;
   }
 
   /** The params struct of the last call. */

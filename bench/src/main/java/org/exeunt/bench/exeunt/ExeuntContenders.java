@@ -3,8 +3,10 @@ package org.exeunt.bench.exeunt;
 
 import java.nio.IntBuffer;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.Op;
 import org.exeunt.Scope;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.bench.contenders.Contender;
 import org.exeunt.bench.contenders.Contenders;
@@ -46,7 +48,38 @@ public final class ExeuntContenders extends Contenders {
 
   @Override
   public Contender on(Problem problem, int threads) {
-    return new Calls(problem);
+    return problem.device().equals(Device.CPU) ? new Calls(problem) : new DeviceCalls(problem);
+  }
+
+  /** The calls of a case on its own device; a run waits until they are done. */
+  private static final class DeviceCalls implements Contender {
+    private final Scope scope = Scope.open();
+    private final Stream stream;
+    private final Op[] ops;
+
+    DeviceCalls(Problem problem) {
+      OpCase opened = problem.opened();
+      stream = Stream.create(problem.device());
+      ops = new Op[opened.calls()];
+      for (int call = 0; call < ops.length; call++) {
+        ops[call] = Facade.builder(opened.op(call), opened.params(call)).build(scope);
+      }
+    }
+
+    @Override
+    public Object run() {
+      for (Op op : ops) {
+        op.run(stream);
+      }
+      stream.synchronize();
+      return ops;
+    }
+
+    @Override
+    public void close() {
+      scope.close();
+      stream.close();
+    }
   }
 
   /** The calls of a case, built for each copy of its large operands. */
