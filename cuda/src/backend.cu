@@ -7,6 +7,9 @@
 #include <cstring>
 #include <mutex>
 
+#include "capture.h"
+#include "device.h"
+
 namespace exn::cuda {
 namespace {
 
@@ -101,6 +104,7 @@ int32_t device_count() { return known_devices; }
 exn_status allocate(int32_t device, size_t bytes, void** out) {
   const DeviceGuard guard(device);
   if (guard.status() != EXN_OK) return guard.status();
+  const BesideCaptures allocating;
   void* memory = nullptr;
   const cudaError_t error = cudaMalloc(&memory, bytes > 0 ? bytes : 1);
   if (error == cudaErrorMemoryAllocation) {
@@ -119,6 +123,7 @@ exn_status release(int32_t device, void* pointer) {
   if (pointer == nullptr) return EXN_OK;
   const DeviceGuard guard(device);
   if (guard.status() != EXN_OK) return guard.status();
+  const BesideCaptures freeing;
   return check(cudaFree(pointer), "cudaFree");
 }
 
@@ -246,7 +251,8 @@ extern "C" EXN_API exn_status exn_cuda_backend_query(uint32_t abi, const exn::Ho
                    cuda::stream_create,
                    cuda::stream_destroy,
                    cuda::stream_synchronize,
-                   EXN_FOR_EACH_OP(EXN_ENTRY)};
+                   EXN_FOR_EACH_OP(EXN_ENTRY)  //
+                       & cuda::kDeviceCalls};
 #undef EXN_ENTRY
   return EXN_OK;
 }

@@ -103,6 +103,42 @@ void streams(Core* c) {
   c->judge("exn_stream_destroy", exn_stream_destroy(c->strange(), c->strange(), nullptr), 1);
 }
 
+// Events, host memory, and what leads to a graph only if a stream can be captured.
+void device_calls(Core* c) {
+  const int32_t type = c->some_device(), id = c->some_id();
+  const bool has_out = c->random.below(8) != 0, sound = c->is_sound(type, id);
+  exn_event event = nullptr;
+  int32_t reached = 0;
+  float milliseconds = 0;
+  const exn_status made = exn_event_create(type, id, has_out ? &event : nullptr);
+  if (c->judge("exn_event_create", made, sound && has_out)) {
+    const bool recorded = c->random.below(4) != 0;
+    if (recorded) c->judge("exn_event_record", exn_event_record(type, id, event, nullptr), 1);
+    c->judge("exn_stream_wait", exn_stream_wait(type, id, nullptr, event), 1);
+    c->judge("exn_event_synchronize", exn_event_synchronize(type, id, event), 1);
+    c->judge("exn_event_query", exn_event_query(type, id, event, &reached), 1);
+    if (reached != 1) c->bench->complain("an event is not reached behind a wait for it");
+    c->judge("exn_event_elapsed", exn_event_elapsed(type, id, event, event, &milliseconds),
+             recorded);
+    c->judge("exn_event_destroy", exn_event_destroy(type, id, event), 1);
+  }
+  c->judge("exn_event_record", exn_event_record(type, id, nullptr, nullptr), 0);
+  c->judge("exn_event_query", exn_event_query(type, id, nullptr, &reached), 0);
+  c->judge("exn_event_elapsed", exn_event_elapsed(type, id, nullptr, nullptr, nullptr), 0);
+  exn_graph graph = nullptr;
+  c->judge("exn_graph_begin", exn_graph_begin(type, id, nullptr), 0);
+  c->judge("exn_graph_end", exn_graph_end(type, id, nullptr, &graph), 0);
+  c->judge("exn_graph_launch", exn_graph_launch(type, id, nullptr, nullptr), 0);
+  c->judge("exn_graph_abort", exn_graph_abort(type, id, nullptr), sound);
+  void* memory = nullptr;
+  const size_t bytes = c->random.pick<size_t>({0, 1, 64, 4097, size_t{1} << 62, SIZE_MAX});
+  const bool huge = bytes > 4097;
+  const exn_status status = exn_host_alloc(type, id, bytes, has_out ? &memory : nullptr);
+  if (!c->judge("exn_host_alloc", status, huge || !sound || !has_out ? 0 : 1)) return;
+  if (bytes > 0) static_cast<volatile char*>(memory)[bytes - 1] = 1;
+  c->judge("exn_host_free", exn_host_free(type, id, memory), 1);
+}
+
 void probes(Core* c) {
   Arena& arena = c->bench->arena();
   arena.reset();
@@ -306,7 +342,7 @@ void screens(Core* c) {
 void judge_core(Bench* bench, Random* random, int32_t device_type, Count* count) {
   Core core{bench, *random, device_type, count};
   ++count->cases;
-  void (*const kCalls[])(Core*) = {alloc_and_free, free_nothing, copy,  streams,
+  void (*const kCalls[])(Core*) = {alloc_and_free, free_nothing, copy,  streams, device_calls,
                                    probes,         settings,     names, screens};
   random->pick(kCalls)(&core);
 }

@@ -20,7 +20,7 @@
  *    The struct's first field is its size: new fields come at its end, and a library takes those
  *    that an older caller did not know for 0, and a newer caller's as long as they are 0.
  *    `_supported` and `_workspace_size` touch no device memory. A run allocates nothing,
- *    synchronises nothing and calls nobody back; on CUDA it may be captured into a graph. On the
+ *    synchronises nothing and calls nobody back; on CUDA it may be captured into a graph (device.h). On the
  *    CPU, the first run after exn_cpu_set_threads() starts the threads, which does allocate.
  *  - The workspace lives on the tensors' device, is aligned to EXN_WORKSPACE_ALIGN bytes, holds at
  *    least the bytes that `_workspace_size` reports, may hold anything before the call and is
@@ -187,16 +187,20 @@ EXN_API exn_status exn_cpu_set_threads(int32_t threads);
  * Allocates device memory, aligned to at least 64 bytes; from 2 MiB on the CPU 2 MiB aligned with
  * transparent huge pages asked for, which makes reading weights 35-40 % faster where the system's
  * pages are small. `bytes` 0 gives a unique non-null pointer. `device_type` is kDLCPU or kDLCUDA.
- * Not for use during stream capture.
+ * During a capture (device.h) it allocates at once, records nothing and spoils no capture.
  */
 EXN_API exn_status exn_alloc(int32_t device_type, int32_t device_id, size_t bytes, void** out);
 
-/** Frees memory of exn_alloc; NULL is ignored. On CUDA it waits for work queued on that device. */
+/**
+ * Frees memory of exn_alloc; NULL is ignored. On CUDA it waits for work queued on that device, and
+ * spoils no capture; a graph that uses the memory must not be launched any more.
+ */
 EXN_API exn_status exn_free(int32_t device_type, int32_t device_id, void* pointer);
 
 /**
  * Copies `bytes` bytes. CPU to CPU at once; with CUDA on one side in stream order: host memory must
- * stay alive until the stream got there (pageable host memory makes the call synchronous).
+ * stay alive until the stream got there. Pageable host memory makes the call synchronous, that of
+ * exn_host_alloc (device.h) does not.
  */
 EXN_API exn_status exn_copy(void* dst, int32_t dst_device_type, int32_t dst_device_id,
                             const void* src, int32_t src_device_type, int32_t src_device_id,

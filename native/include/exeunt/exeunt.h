@@ -8,6 +8,7 @@
 #include <exeunt/blocks.h>
 #include <exeunt/core.h>
 #include <exeunt/cosine.h>
+#include <exeunt/device.h>
 #include <exeunt/embedding.h>
 #include <exeunt/exit_head.h>
 #include <exeunt/exit_rule.h>

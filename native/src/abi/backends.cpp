@@ -166,9 +166,6 @@ exn_status refuse_workspace(const char* op, const void* workspace, size_t bytes,
               op, workspace, EXN_WORKSPACE_ALIGN);
 }
 
-namespace {
-
-// The backend of a device function, after the checks they share.
 exn_status device_backend(const char* function, int32_t device_type, int32_t device_id,
                           const Backend** backend) {
   if (device_type != kDLCPU && device_type != kDLCUDA) {
@@ -185,7 +182,6 @@ exn_status device_backend(const char* function, int32_t device_type, int32_t dev
   return EXN_OK;
 }
 
-}  // namespace
 }  // namespace exn
 
 extern "C" {

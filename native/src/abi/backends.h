@@ -10,6 +10,10 @@ namespace exn {
 // The backend of a device type, or null after recording why there is none.
 const Backend* backend_for(int32_t device_type, const char* op);
 
+// The backend of a device function, after the checks they share.
+exn_status device_backend(const char* function, int32_t device_type, int32_t device_id,
+                          const Backend** backend);
+
 // The caller's workspace as the backend may use it: what is null or misaligned has no bytes.
 inline Workspace usable(void* workspace, size_t bytes) {
   const bool sound = workspace != nullptr &&

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "args.h"
+#include "device.h"
 
 namespace exn {
 
@@ -24,7 +25,7 @@ struct Host {
   void (*ran)(const char* path);
 };
 
-constexpr uint32_t kBackendAbi = 9;
+constexpr uint32_t kBackendAbi = 10;
 
 struct Backend {
   uint32_t abi;   // kBackendAbi
@@ -44,6 +45,8 @@ struct Backend {
 #define EXN_ENTRY(op, Args) exn_status (*op)(const Args&, Workspace&, exn_stream);
   EXN_FOR_EACH_OP(EXN_ENTRY)
 #undef EXN_ENTRY
+
+  const DeviceCalls* calls;  // what device.h offers
 };
 
 // The one symbol that libexeunt_cuda.so exports. Fills *table and returns EXN_OK, or returns

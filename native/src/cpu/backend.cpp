@@ -5,8 +5,10 @@
 #include <sys/mman.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "base/status.h"
 #include "cpu_features.h"
@@ -175,6 +177,62 @@ exn_status stream_create(int32_t, exn_stream* out) {
 
 exn_status stream_nothing(int32_t, exn_stream) { return EXN_OK; }
 
+// When an event was recorded last. Work has been done before its call returns, so each is reached.
+struct Event {
+  using Clock = std::chrono::steady_clock;
+  std::atomic<Clock::rep> recorded{0};  // 0: never
+};
+
+Event* event_of(exn_event event) { return static_cast<Event*>(event); }
+
+exn_status no_graphs(const char* function) {
+  return fail(EXN_UNSUPPORTED,
+              "%s: a CPU runs each op before its call returns, which leaves nothing to capture",
+              function);
+}
+
+constexpr DeviceCalls kDeviceCalls = {
+    [](int32_t, exn_stream) { return no_graphs("exn_graph_begin"); },
+    [](int32_t, exn_stream, exn_graph*) { return no_graphs("exn_graph_end"); },
+    stream_nothing,
+    [](int32_t, exn_graph, exn_stream) { return no_graphs("exn_graph_launch"); },
+    [](int32_t, exn_graph) { return no_graphs("exn_graph_destroy"); },
+    [](int32_t, exn_event* out) -> exn_status {
+      auto* event = new (std::nothrow) Event;
+      if (event == nullptr) return fail(EXN_OUT_OF_MEMORY, "exn_event_create: no memory");
+      *out = event;
+      return EXN_OK;
+    },
+    [](int32_t, exn_event event) -> exn_status {
+      delete event_of(event);
+      return EXN_OK;
+    },
+    [](int32_t, exn_event event, exn_stream) -> exn_status {
+      event_of(event)->recorded = Event::Clock::now().time_since_epoch().count();
+      return EXN_OK;
+    },
+    [](int32_t, exn_stream, exn_event) -> exn_status { return EXN_OK; },
+    [](int32_t, exn_event, int32_t* reached) -> exn_status {
+      *reached = 1;
+      return EXN_OK;
+    },
+    [](int32_t, exn_event) -> exn_status { return EXN_OK; },
+    [](int32_t, exn_event start, exn_event end, float* milliseconds) -> exn_status {
+      const Event::Clock::rep from = event_of(start)->recorded, to = event_of(end)->recorded;
+      if (from == 0 || to == 0) {
+        return fail(EXN_INVALID_ARGUMENT, "exn_event_elapsed: %s was never recorded",
+                    from == 0 ? "start" : "end");
+      }
+      *milliseconds =
+          std::chrono::duration<float, std::milli>(Event::Clock::duration(to - from)).count();
+      return EXN_OK;
+    },
+    [](int32_t device, size_t bytes, void** out) -> exn_status {
+      if (alloc(device, bytes, out) == EXN_OK) return EXN_OK;
+      return fail(EXN_OUT_OF_MEMORY, "exn_host_alloc: %zu bytes cannot be had", bytes);
+    },
+    release};
+
 }  // namespace
 
 const Backend& backend() {
@@ -191,7 +249,7 @@ const Backend& backend() {
 #define EXN_DISPATCH(op, Args) dispatch<Args, &Kernels::op>,
                                        EXN_FOR_EACH_OP(EXN_DISPATCH)
 #undef EXN_DISPATCH
-  };
+                                           & kDeviceCalls};
   return kBackend;
 }
 

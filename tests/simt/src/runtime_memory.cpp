@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // CUDA runtime calls that allocate, copy and fill.
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -89,7 +90,7 @@ cudaError_t allocate_pinned(void** pointer, size_t size) {
   *pointer = nullptr;
   if (const cudaError_t error = simt::check_unsafe_call()) return error;
   if (size == 0) return cudaSuccess;
-  *pointer = std::malloc(size);
+  if (size <= SIZE_MAX - 255) *pointer = std::aligned_alloc(256, (size + 255) / 256 * 256);
   if (*pointer == nullptr) return cudaErrorMemoryAllocation;
   pinned_allocations()[static_cast<const char*>(*pointer)] = size;
   return cudaSuccess;
