@@ -8,6 +8,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Locale;
 import org.bytedeco.cuda.cudart.CUstream_st;
 import org.bytedeco.cuda.cudart.cudaDeviceProp;
@@ -244,15 +246,19 @@ class InteropTest {
     Path standIn = Setup.libraries().resolve("libexeunt_cuda_math_emu.so");
     Assumptions.assumeTrue(Files.exists(standIn), standIn + " was not built");
     buildStandIn();
-    Files.createSymbolicLink(folder.resolve("libcudart.so.13"), Setup.emulator());
+    List<Path> links = new ArrayList<>();
+    links.add(Files.createSymbolicLink(folder.resolve("libcudart.so.13"), Setup.emulator()));
     for (String name : MATH_LIBRARIES) {
-      Files.createSymbolicLink(folder.resolve(name), standIn);
+      links.add(Files.createSymbolicLink(folder.resolve(name), standIn));
     }
     String output =
         Subprocess.of(OnCudnnResult.class)
             .option("-Dexeunt.cuda.library=" + Setup.emulator())
             .variable("LD_LIBRARY_PATH", folder.toString())
             .run();
+    for (Path link : links) {
+      Files.delete(link);
+    }
     assertTrue(output.contains("cosines: 1.000000 1.000000\nchosen: 3 2\n"), output);
   }
 

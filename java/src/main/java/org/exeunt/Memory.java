@@ -21,6 +21,17 @@ final class Memory {
     Status.check(exeunt.exn_free(device.backend().dlpackCode(), device.id(), address));
   }
 
+  /** Host memory that copies to and from a device reach in a stream's order. */
+  static long allocateHost(Device device, long bytes) {
+    long[] out = new long[1];
+    Status.check(exeunt.exn_host_alloc(device.backend().dlpackCode(), device.id(), bytes, out));
+    return out[0];
+  }
+
+  static void freeHost(Device device, long address) {
+    Status.check(exeunt.exn_host_free(device.backend().dlpackCode(), device.id(), address));
+  }
+
   static void copy(
       Device dstDevice, long dst, Device srcDevice, long src, long bytes, long stream) {
     Status.check(exeunt.exn_copy(dst, dstDevice.backend().dlpackCode(), dstDevice.id(), src,

@@ -13,7 +13,7 @@ import org.exeunt.jni.global.exeunt;
  * 100 ns to the native call, and on slow machines less than twice the smallest call.
  *
  * <p>On the CPU a run has finished when the call returns. On CUDA its work is queued on the stream
- * (it may be captured into a graph); outputs may be read after {@link Stream#synchronize()}.
+ * (it may be captured into a {@link Graph}); outputs may be read after {@link Stream#synchronize()}.
  *
  * <p>Thread-safety: one op must not run twice at the same time, since its runs share a workspace,
  * nor two ops that were given the same {@link Workspace}; a second run is an {@link
@@ -52,6 +52,7 @@ public abstract sealed class Op
   private final Workspace shared; // null: `workspace` is this op's own
   private long workspace; // 0: none is needed; as `shared`, changed by who holds the op
   private volatile long workspaceBytes;
+  private int graphs; // that hold this op; guarded by itself
 
   Op(Params arguments, Place place) {
     device = arguments.device();
@@ -193,6 +194,24 @@ public abstract sealed class Op
     if (status != exeunt.EXN_OK) {
       attemptAgain(status, stream);
     }
+    if (Stream.captures != 0) {
+      Capture.note(stream, this);
+    }
+  }
+
+  /** Keeps the op from being closed, and what it uses, until {@link #letGo}. The caller holds it. */
+  final synchronized void holdForGraph() {
+    lifetimes.acquire();
+    graphs++;
+  }
+
+  final synchronized void letGo() {
+    graphs--;
+    lifetimes.release();
+  }
+
+  private synchronized boolean isInGraph() {
+    return graphs > 0;
   }
 
   private int attempt(long stream) {
@@ -265,7 +284,7 @@ public abstract sealed class Op
    * Frees the workspace and the parameter block; on CUDA waits for the device if there is a
    * workspace. Closing twice is allowed.
    *
-   * @throws IllegalStateException if the op is running
+   * @throws IllegalStateException if the op is running, or part of a {@link Graph} that is open
    */
   @Override
   public final void close() {
@@ -275,6 +294,11 @@ public abstract sealed class Op
         return;
       }
       throw taken();
+    }
+    if (isInGraph()) {
+      state.setRelease(IDLE);
+      throw new IllegalStateException(
+          getClass().getSimpleName() + " is part of a graph, which has to be closed first");
     }
     try {
       if (owner != null) {

@@ -58,7 +58,7 @@ public final class Scope implements AutoCloseable {
 
   /**
    * Allocates a compact tensor: 64-byte aligned, and from 2 MiB on the CPU in huge pages where the
-   * system grants them. On CUDA this synchronises the device; not for use during stream capture.
+   * system grants them. During a capture ({@link Graph}) it allocates at once and is not recorded.
    *
    * @param device where
    * @param dtype element type
@@ -79,6 +79,47 @@ public final class Scope implements AutoCloseable {
       count(bytes);
       return new Tensor(
           address, dtype, shape.clone(), Tensor.compactStrides(shape), device, this, null);
+    } finally {
+      release();
+    }
+  }
+
+  /**
+   * Allocates a compact tensor in host memory that copies to and from a CUDA device reach in their
+   * stream's order, while others make {@link Tensor#copyFrom(Tensor, Stream)} wait: so a decision
+   * is read back beside the host's own work. It is pinned, so take little.
+   *
+   * <pre>{@code
+   * Tensor decision = scope.allocatePinned(gpu, DType.I32, 1);
+   * rule.run(stream);
+   * decision.copyFrom(exitLayer, stream);
+   * event.record(stream);
+   * // ... queue what does not depend on it ...
+   * event.synchronize();
+   * int layer = decision.intBuffer().get(0);
+   * }</pre>
+   *
+   * @param device which copies; the tensor itself is one of {@link Device#CPU}, and for that device
+   *     ordinary memory
+   * @param dtype element type
+   * @param shape extents, each 0 or more; none for a scalar
+   * @return the tensor, valid until this scope closes, before which copies must be done; its
+   *     contents are undefined
+   * @throws IllegalArgumentException if an extent is negative or the size overflows
+   * @throws IllegalStateException if this scope is closed
+   * @throws ExeuntException if the device's backend is not available, with the reason
+   * @throws OutOfMemoryError if the system does not grant so much
+   */
+  public Tensor allocatePinned(Device device, DType dtype, long... shape) {
+    Named.present("device", device);
+    long bytes = Tensor.byteSize(dtype, shape);
+    StackRoom.require();
+    acquire();
+    try {
+      long address = allocateBytes(device, bytes, true);
+      count(bytes);
+      return new Tensor(
+          address, dtype, shape.clone(), Tensor.compactStrides(shape), Device.CPU, this, null);
     } finally {
       release();
     }
@@ -152,7 +193,8 @@ public final class Scope implements AutoCloseable {
    * Closes the ops built into this scope, then frees its tensors; on CUDA waits for the work queued
    * on their devices. Closing twice is allowed.
    *
-   * @throws IllegalStateException if an op that uses this scope is running; nothing is freed then
+   * @throws IllegalStateException if an op that uses this scope is running, or part of a {@link
+   *     Graph} that is open; nothing is freed then
    * @throws DeviceLostException if a device was lost meanwhile; the scope is closed all the same
    */
   @Override
@@ -163,7 +205,7 @@ public final class Scope implements AutoCloseable {
       if (now == CLOSED) {
         return;
       }
-      throw new IllegalStateException("scope is in use by " + now + " running call(s)");
+      throw new IllegalStateException("scope is in use by " + now + " running call(s) or graph(s)");
     }
     Throwable failure = null;
     for (Object resource : takeOwned()) {
@@ -236,15 +278,20 @@ public final class Scope implements AutoCloseable {
 
   /** Memory that goes with this scope, or earlier by {@link #free}. */
   long allocateBytes(Device device, long bytes) {
+    return allocateBytes(device, bytes, false);
+  }
+
+  private long allocateBytes(Device device, long bytes, boolean pinned) {
     device.backend().require();
     StackRoom.require();
     acquire();
     try {
-      Allocation allocation = new Allocation(device);
+      Allocation allocation = new Allocation(device, pinned);
       own(allocation); // first: nothing may fail once there is memory
       boolean done = false;
       try {
-        allocation.address = Memory.allocate(device, bytes);
+        allocation.address =
+            pinned ? Memory.allocateHost(device, bytes) : Memory.allocate(device, bytes);
         done = true;
       } finally {
         if (!done) {
@@ -278,14 +325,21 @@ public final class Scope implements AutoCloseable {
   /** Memory of a tensor or a workspace. */
   private static final class Allocation {
     final Device device;
+    final boolean pinned; // host memory for copies of that device
     long address; // 0: there is none yet
 
-    Allocation(Device device) {
+    Allocation(Device device, boolean pinned) {
       this.device = device;
+      this.pinned = pinned;
     }
 
     void free() {
-      if (address != 0) {
+      if (address == 0) {
+        return;
+      }
+      if (pinned) {
+        Memory.freeHost(device, address);
+      } else {
         Memory.free(device, address);
       }
     }

@@ -17,6 +17,9 @@ public final class Stream implements AutoCloseable {
   /** The default stream of whatever device an op runs on. */
   public static final Stream DEFAULT = new Stream(0, null, false);
 
+  /** Captures that are under way; see {@link Capture}. Here, where a run has been anyway. */
+  static volatile int captures;
+
   private final long handle;
   private final Device device;
   private final boolean owned;
@@ -130,12 +133,43 @@ public final class Stream implements AutoCloseable {
   }
 
   /**
+   * What is queued on this stream from here on waits for the event, as it was recorded last, on
+   * whatever stream. The host does not wait. In a capture ({@link Graph}) this stream takes part in
+   * it from here on if the event does.
+   *
+   * @param event recorded before; else there is nothing to wait for
+   * @throws IllegalArgumentException if the event is of another backend
+   * @throws IllegalStateException if the stream or the event is closed
+   * @throws ExeuntException if the backend failed
+   */
+  public void waitFor(Event event) {
+    Device of = Named.present("event", event).device();
+    if (device != null && device.backend() != of.backend()) {
+      throw new IllegalArgumentException("event: on " + of + ", but the stream is on " + device);
+    }
+    long stream = handle();
+    int id = device == null ? of.id() : device.id();
+    Status.check(exeunt.exn_stream_wait(of.backend().dlpackCode(), id, stream, event.handle()));
+    Capture.join(stream, event.capture());
+  }
+
+  /** Where it was created; null for {@link #DEFAULT}. */
+  Device device() {
+    return device;
+  }
+
+  /**
    * Destroys a stream of {@link #create}; work queued on it still completes. Does nothing for
    * wrapped streams and {@link #DEFAULT}. Closing twice is allowed.
+   *
+   * @throws IllegalStateException if the stream is being captured
    */
   @Override
   public synchronized void close() {
     if (owned && !closed) {
+      if (Capture.of(handle) != null) {
+        throw new IllegalStateException("stream is being captured");
+      }
       closed = true;
       Status.check(exeunt.exn_stream_destroy(device.backend().dlpackCode(), device.id(), handle));
     }

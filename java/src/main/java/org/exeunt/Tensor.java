@@ -713,8 +713,8 @@ public final class Tensor {
 
   /**
    * Copies the elements of a tensor on any device to this one, in the stream's order. With pageable
-   * host memory on one side CUDA makes the call synchronous; keep both tensors alive until the
-   * stream got there.
+   * host memory on one side CUDA makes the call synchronous, with {@link Scope#allocatePinned} not;
+   * keep both tensors alive until the stream got there.
    *
    * @param source compact, same dtype and shape
    * @param stream where to queue the copy; CPU to CPU copies at once
@@ -741,8 +741,11 @@ public final class Tensor {
     try {
       source.acquire();
       try {
-        Memory.copy(
-            device, address, source.device, source.address, byteSize(), stream.handleFor(working));
+        long handle = stream.handleFor(working);
+        Memory.copy(device, address, source.device, source.address, byteSize(), handle);
+        if (Stream.captures != 0) {
+          Capture.note(handle, this, source);
+        }
       } finally {
         source.release();
       }

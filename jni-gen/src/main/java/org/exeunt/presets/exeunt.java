@@ -124,7 +124,7 @@ public class exeunt implements InfoMapper, LoadEnabled {
     map.put(new Info("_WIN32", "defined(_WIN32)", "defined(__has_include)").define(false));
     map.put(new Info("exn_status").valueTypes("int").cast());
     map.put(new Info("DLDeviceType").valueTypes("int").cast());
-    map.put(new Info("exn_stream").cast().pointerTypes("Pointer"));
+    map.put(new Info("exn_stream", "exn_graph", "exn_event").cast().pointerTypes("Pointer"));
     for (String op : OPS) {
       map.put(new Info("exn_" + op + "_params").pointerTypes("exn_" + op + "_params"));
       mapOp(map, "exn_" + op);
@@ -144,6 +144,7 @@ public class exeunt implements InfoMapper, LoadEnabled {
           + "BytePointer text) {\n  return after(" + function + "(at(text)), text);\n}"));
     }
     mapMemory(map);
+    mapDevice(map);
   }
 
   private static void mapText(InfoMap map, String text, String parameter, String argument) {
@@ -171,6 +172,34 @@ public class exeunt implements InfoMapper, LoadEnabled {
             .javaText(run + "_workspace_size" + params + ", @Cast(\"size_t*\") long[] bytes);"
                 + pointers + "_workspace_size(Pointer params, long[] bytes) {\n  return after(" + op
                 + "_workspace_size(at(params), bytes), params);\n}"));
+  }
+
+  /** Functions of a device, whose other parameters are these. */
+  private static void mapDevice(InfoMap map) {
+    String stream = "@Cast(\"exn_stream\") long stream";
+    String graph = "@Cast(\"exn_graph\") long graph";
+    String event = "@Cast(\"exn_event\") long event";
+    mapDevice(map, "exn_graph_begin", stream);
+    mapDevice(map, "exn_graph_end", stream, "@Cast(\"exn_graph*\") long[] out");
+    mapDevice(map, "exn_graph_abort", stream);
+    mapDevice(map, "exn_graph_launch", graph, stream);
+    mapDevice(map, "exn_graph_destroy", graph);
+    mapDevice(map, "exn_event_create", "@Cast(\"exn_event*\") long[] out");
+    mapDevice(map, "exn_event_destroy", event);
+    mapDevice(map, "exn_event_record", event, stream);
+    mapDevice(map, "exn_stream_wait", stream, event);
+    mapDevice(map, "exn_event_query", event, "int[] reached");
+    mapDevice(map, "exn_event_synchronize", event);
+    mapDevice(map, "exn_event_elapsed", "@Cast(\"exn_event\") long start",
+        "@Cast(\"exn_event\") long end", "float[] milliseconds");
+    mapDevice(
+        map, "exn_host_alloc", "@Cast(\"size_t\") long bytes", "@Cast(\"void**\") long[] out");
+    mapDevice(map, "exn_host_free", "@Cast(\"void*\") long pointer");
+  }
+
+  private static void mapDevice(InfoMap map, String function, String... parameters) {
+    map.put(new Info(function).javaText("public static native @Cast(\"exn_status\") int " + function
+        + "(int deviceType, int deviceId, " + String.join(", ", parameters) + ");"));
   }
 
   private static void mapMemory(InfoMap map) {

@@ -52,7 +52,7 @@ public final class CudaContenders extends Contenders {
       while (cause.getCause() != null && cause.getCause() != cause) {
         cause = cause.getCause();
       }
-      return "org.bytedeco:cuda finds no cuDNN 9 or cuBLAS 13: " + cause.getMessage();
+      return "org.bytedeco:cuda needs CUDA 13, cuBLAS 13 and cuDNN 9: " + cause.getMessage();
     }
   }
 

@@ -9,6 +9,7 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.List;
 import org.exeunt.Backend;
 import org.exeunt.Device;
@@ -83,11 +84,12 @@ class CudaContendersTest {
   @Test
   void passTheJudgeOnTheEmulatedDevice() throws IOException, InterruptedException {
     Assumptions.assumeTrue(Files.exists(DEVICE), DEVICE + " was not built");
+    List<Path> links = new ArrayList<>();
     for (String name : List.of("libcublas.so.13", "libcublasLt.so.13", "libcudnn_graph.so.9",
              "libcudnn_ops.so.9", "libcudnn_cnn.so.9", "libcudnn_adv.so.9", "libcuda.so.1")) {
-      Files.createSymbolicLink(folder.resolve(name), MATH);
+      links.add(Files.createSymbolicLink(folder.resolve(name), MATH));
     }
-    Files.createSymbolicLink(folder.resolve("libcudart.so.13"), DEVICE);
+    links.add(Files.createSymbolicLink(folder.resolve("libcudart.so.13"), DEVICE));
     ProcessBuilder java =
         new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
             "--enable-native-access=ALL-UNNAMED", "--add-modules", "jdk.incubator.vector",
@@ -97,7 +99,11 @@ class CudaContendersTest {
     java.environment().put("LD_LIBRARY_PATH", folder.toString());
     Process process = java.start();
     String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-    assertEquals(0, process.waitFor(), output);
+    int status = process.waitFor();
+    for (Path link : links) {
+      Files.delete(link);
+    }
+    assertEquals(0, status, output);
     assertTrue(output.contains("card: SIMT emulator"), output);
     assertTrue(
         output.matches(
