@@ -28,6 +28,11 @@ public record Device(Backend backend, int id) {
   /**
    * A CUDA device. Opens nothing; memory is asked for when a {@link Scope} allocates there.
    *
+   * <p>Calls run in the CUDA context that is current in the calling thread, if it is one of the
+   * device, however it was made; else in the device's primary context. Streams, events, graphs and
+   * memory belong to it, so a program with a context of its own makes it current in each thread
+   * that calls.
+   *
    * @param id device number as the CUDA runtime counts
    * @return the device
    */
