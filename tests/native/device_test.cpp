@@ -291,6 +291,45 @@ TEST_F(Graphs, AllocatingSpoilsNoGlobalCapture) {
   expect_usable();
 }
 
+// ---- contexts -----------------------------------------------------------------------------------
+
+// A context that the caller made stays current, and all that is done is done in it: work for its
+// stream is refused in the primary one.
+TEST_F(Graphs, RunsInTheContextOfTheCaller) {
+  const auto create =
+      reinterpret_cast<int (*)(void**, unsigned, int)>(emulator_function("cuCtxCreate_v2"));
+  const auto set_current = reinterpret_cast<int (*)(void*)>(emulator_function("cuCtxSetCurrent"));
+  const auto get_current = reinterpret_cast<int (*)(void**)>(emulator_function("cuCtxGetCurrent"));
+  const auto destroy = reinterpret_cast<int (*)(void*)>(emulator_function("cuCtxDestroy_v2"));
+  if (create == nullptr) GTEST_SKIP() << "no emulated device in this run";
+  void *context = nullptr, *current = nullptr;
+  ASSERT_EQ(create(&context, 0, 0), 0);
+  exn_stream primary = stream_;
+  ASSERT_EQ(exn_stream_create(type_, 0, &stream_), EXN_OK) << exn_last_error();
+  expect_usable();
+  poison();
+  ASSERT_EQ(begin(), EXN_OK) << exn_last_error();
+  allocate_and_free(type_);
+  ASSERT_EQ(run(), EXN_OK) << exn_last_error();
+  end_and_launch();
+  ASSERT_EQ(get_current(&current), 0);
+  EXPECT_EQ(current, context) << "another context was made current";
+  EXPECT_EQ(run(primary), EXN_RUNTIME_FAILURE);
+  expect_words({"cosine", "cudaErrorInvalidResourceHandle"});
+
+  ASSERT_EQ(set_current(nullptr), 0);
+  EXPECT_EQ(run(), EXN_RUNTIME_FAILURE);
+  expect_words({"cosine", "cudaErrorInvalidResourceHandle"});
+  std::thread([&] {
+    ASSERT_EQ(set_current(context), 0);
+    expect_usable();
+  }).join();
+  EXPECT_EQ(exn_stream_destroy(type_, 0, stream_), EXN_OK) << exn_last_error();
+  EXPECT_EQ(destroy(context), 0);
+  stream_ = primary;
+  expect_usable();
+}
+
 // ---- events and host memory, everywhere ---------------------------------------------------------
 
 class Events : public Device {};

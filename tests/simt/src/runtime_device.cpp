@@ -231,7 +231,9 @@ cudaError_t cudaGetDevice(int* device) {
 
 cudaError_t cudaSetDevice(int device) {
   const Lock lock(simt::runtime_mutex());
-  return fail(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+  if (device != 0) return fail(cudaErrorInvalidDevice);
+  simt::this_host_thread().context = nullptr;  // the device's primary context becomes current
+  return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* result, int device) {

@@ -31,6 +31,7 @@ struct Capture {
 struct HostThread {
   cudaError_t last_error = cudaSuccess;
   cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
+  const void* context = nullptr;  // current in the thread; null: the primary one
   std::string report_text;
 };
 HostThread& this_host_thread();

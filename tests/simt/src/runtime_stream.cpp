@@ -12,6 +12,7 @@
 
 struct CUstream_st {
   unsigned flags = cudaStreamDefault;
+  const void* context = nullptr;  // that it was made in
   std::shared_ptr<simt::Capture> capture;
   bool has_unjoined_work = false;  // captured work that the origin does not wait for yet
 };
@@ -111,6 +112,9 @@ std::shared_ptr<Capture> capture_of(cudaStream_t stream) {
 cudaError_t submit(cudaStream_t stream, Action action) {
   if (const cudaError_t error = context_error()) return error;
   if (!is_valid_stream(stream)) return cudaErrorInvalidResourceHandle;
+  if (!is_default_stream(stream) && stream->context != this_host_thread().context) {
+    return cudaErrorInvalidResourceHandle;
+  }
   if (const std::shared_ptr<Capture> capture = capture_of(stream)) {
     if (capture->invalidated) return cudaErrorStreamCaptureInvalidated;
     capture->actions.push_back(std::move(action));
@@ -154,6 +158,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
   if (const cudaError_t error = simt::context_error()) return fail(error);
   *stream = new CUstream_st;
   (*stream)->flags = flags;
+  (*stream)->context = simt::this_host_thread().context;
   simt::streams().insert(*stream);
   return cudaSuccess;
 }
