@@ -20,8 +20,8 @@
  *    The struct's first field is its size: new fields come at its end, and a library takes those
  *    that an older caller did not know for 0, and a newer caller's as long as they are 0.
  *    `_supported` and `_workspace_size` touch no device memory. A run allocates nothing,
- *    synchronises nothing and calls nobody back; on CUDA it may be captured into a graph (device.h). On the
- *    CPU, the first run after exn_cpu_set_threads() starts the threads, which does allocate.
+ *    synchronises nothing and calls nobody back; on CUDA it may be captured into a graph (device.h).
+ *    On the CPU, the first run after exn_cpu_set_threads() starts the threads, which does allocate.
  *  - The workspace lives on the tensors' device, is aligned to EXN_WORKSPACE_ALIGN bytes, holds at
  *    least the bytes that `_workspace_size` reports, may hold anything before the call and is
  *    garbage after it. NULL is fine when the size is 0. It must not be shared by concurrent runs.

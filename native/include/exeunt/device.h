@@ -12,7 +12,7 @@
  *   exn_graph_end(kDLCUDA, 0, stream, &step);
  *   for each token: exn_graph_launch(kDLCUDA, 0, step, stream);
  *                   exn_event_record(kDLCUDA, 0, done, stream);        // and queue what follows
- *                   exn_event_synchronize(kDLCUDA, 0, done);           // now `decision` may be read
+ *                   exn_event_synchronize(kDLCUDA, 0, done);           // then read `decision`
  *
  * `device_type` and `device_id` are those of the stream, as everywhere. On the CPU every run has
  * finished when its call returns: there are no graphs (EXN_UNSUPPORTED), events are reached when
@@ -44,8 +44,9 @@ typedef void* exn_graph;
  * (exn_stream_wait) take part in it, and this one has to wait for them before the end.
  *
  * The capture is local to the thread: others may allocate, free and synchronise meanwhile. This one
- * may allocate and free as well, at once and unrecorded; what it must not do is wait for a stream of
- * the capture or ask one of its events, which spoils the capture. An op or a copy that is refused records nothing and spoils nothing.
+ * may allocate and free as well, at once and unrecorded; what it must not do is wait for a stream
+ * of the capture or ask one of its events, which spoils the capture. An op or a copy that is
+ * refused records nothing and spoils nothing.
  *
  * Run an op once before it is captured: CUDA loads the code of a kernel when it is first launched.
  *

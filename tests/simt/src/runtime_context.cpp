@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Contexts, by the driver's own names, for programs that look them up: which of them is current in a
-// thread, and that work for a stream comes from the context it was made in. Memory belongs to all.
+// Contexts, by the driver's own names, for programs that look them up: which of them is current in
+// a thread, and that work for a stream comes from the context it was made in. Memory is everybody's.
 #include <mutex>
 #include <set>
 

@@ -53,7 +53,7 @@ public final class Graph implements AutoCloseable {
    * is refused spoils nothing: where the work catches its exception, the capture goes on. Where the
    * work throws, the capture is given up, and the stream runs again what is queued on it.
    *
-   * @param stream of a CUDA device, made by {@link Stream#create} or wrapped; not the default stream
+   * @param stream of a CUDA device, created or wrapped; not the default stream
    * @param work queues ops and copies on the stream, on this thread
    * @return the graph, to close when done
    * @throws IllegalArgumentException if the stream is the default stream, or is being captured

@@ -13,7 +13,8 @@ import org.exeunt.jni.global.exeunt;
  * 100 ns to the native call, and on slow machines less than twice the smallest call.
  *
  * <p>On the CPU a run has finished when the call returns. On CUDA its work is queued on the stream
- * (it may be captured into a {@link Graph}); outputs may be read after {@link Stream#synchronize()}.
+ * (it may be captured into a {@link Graph}); outputs may be read after {@link
+ * Stream#synchronize()}.
  *
  * <p>Thread-safety: one op must not run twice at the same time, since its runs share a workspace,
  * nor two ops that were given the same {@link Workspace}; a second run is an {@link
@@ -199,7 +200,7 @@ public abstract sealed class Op
     }
   }
 
-  /** Keeps the op from being closed, and what it uses, until {@link #letGo}. The caller holds it. */
+  /** Keeps the op and what it uses from being closed until {@link #letGo}. */
   final synchronized void holdForGraph() {
     lifetimes.acquire();
     graphs++;

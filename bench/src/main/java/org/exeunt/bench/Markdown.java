@@ -44,9 +44,9 @@ final class Markdown {
       "  selections plain loops. Peers are left out where a case has no counterpart in",
       "  them, and where nobody would write the op by other means.",
       "* *on the GPU*: all tensors lie there, and each call waits until it is done, exeunt's as",
-      "  the peer's, so that small ones are mostly the cost of a launch. cuDNN and cuBLAS are called",
-      "  through org.bytedeco:cuda; beside softmax they give the most probable column and its",
-      "  probability, where exeunt also computes margin and entropy. No limit is measured there.",
+      "  the peer's, so that small ones are mostly the cost of a launch. cuDNN and cuBLAS are",
+      "  called through org.bytedeco:cuda; beside softmax they give the most probable column and",
+      "  its probability, where exeunt also computes margin and entropy. No limit is measured.",
       "* exit_rule times one token: a call for each exit point.", "");
 
   private final Host host;

@@ -75,7 +75,7 @@ class CudaContendersTest {
       }
     }
 
-    /** Rows without NaN and infinities, of which the peers promise nothing, nor changed by a run. */
+    /** No NaN and infinities, of which the peers promise nothing, and rows that stay. */
     private static boolean sound(Cases.Listed c) {
       return c.text("special").equals("-") && c.fields().getOrDefault("in_place", "0").equals("0");
     }
