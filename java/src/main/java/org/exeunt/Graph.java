@@ -49,9 +49,10 @@ public final class Graph implements AutoCloseable {
    *
    * <p>The capture is this thread's: others may allocate, free and synchronise meanwhile. The work
    * may allocate and build ops, which happens at once and is not recorded, but not wait for a
-   * stream of the capture or ask its events, which spoils it; so does reading a tensor. An op that
-   * is refused spoils nothing: where the work catches its exception, the capture goes on. Where the
-   * work throws, the capture is given up, and the stream runs again what is queued on it.
+   * stream of the capture or ask its events, which spoils it, nor read or fill tensors, which may.
+   * An op that is refused spoils nothing: where the work catches its exception, the capture goes
+   * on. Where the work throws, the capture is given up, and the stream runs again what is queued
+   * on it.
    *
    * @param stream of a CUDA device, created or wrapped; not the default stream
    * @param work queues ops and copies on the stream, on this thread
@@ -73,15 +74,16 @@ public final class Graph implements AutoCloseable {
     device.backend().require();
     StackRoom.require();
     Capture capture = Capture.begin(device, stream.handle());
-    Graph graph = null;
     try {
       work.run();
-      graph = new Graph(device, capture, capture.end());
-      return graph;
-    } finally {
-      if (graph == null) {
+      return new Graph(device, capture, capture.end());
+    } catch (RuntimeException | Error e) {
+      try {
         capture.abort();
+      } catch (RuntimeException also) {
+        e.addSuppressed(also);
       }
+      throw e;
     }
   }
 

@@ -51,7 +51,7 @@ final class Verdict {
         .filter(f
             -> judged != null && f.contender.equals(judged.contender) && f.op.equals(judged.op)
                 && f.id.equals(judged.id) && f.threads == judged.threads
-                && f.operands != judged.operands)
+                && f.operands != judged.operands && f.operands != Operands.DEVICE)
         .findFirst()
         .flatMap(f
             -> measured(target, f, figures).map(value -> new Verdict(target, f.threads, value, f)));

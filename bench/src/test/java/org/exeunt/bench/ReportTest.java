@@ -255,6 +255,45 @@ class ReportTest {
             .allMatch(step -> step.contender().equals("exeunt")));
   }
 
+  /** As a GPU's entries are, without a limit. */
+  private static String onDevice(String contender, double p50) {
+    return sampled("row_stats", "bench_1x49152_cheap", contender, 1, Operands.DEVICE, p50, 2, 0)
+        .replaceAll(", \"(bytes|limit)[.a-z0-9]*\": \\{\"rawData\": [^}]*\\}", "");
+  }
+
+  @Test
+  void aGpuHasRowsOfItsOwnAndNoTargets() throws IOException {
+    String cpu = sampled("row_stats", "bench_1x49152_cheap", "exeunt", 1, 12, 3);
+    String text = report(cpu, onDevice("exeunt", 4), onDevice("cuda", 6));
+    assertTrue(text.contains("| bench_1x49152_cheap | on the GPU | 1 | 0.00 B | - "
+                   + "| 4.00 (3.00 - 6.00) | - | - | - | - | - | 6.00 (5.00 - 8.00) | 1.50 |"),
+        text);
+    assertTrue(text.contains("3.00 read | met | - |"), "the GPU is not elsewhere: " + text);
+  }
+
+  @Test
+  void aGpuIsTimedOnlyWhereThereIsOne() {
+    List<Scene> loop = List.of(Scene.LOOP);
+    Pattern all = Pattern.compile("");
+    assertTrue(Plan.steps(true, loop, all, 1, false).stream().noneMatch(ReportTest::onDevice));
+    List<Plan.Step> steps =
+        Plan.steps(true, loop, all, 1, true).stream().filter(ReportTest::onDevice).toList();
+    for (String op : List.of("stablemax", "row_stats", "exit_head")) {
+      assertEquals(List.of("exeunt", "cuda"), steps.stream()
+              .filter(step -> step.op().equals(op))
+              .map(Plan.Step::contender)
+              .distinct()
+              .toList());
+    }
+    assertTrue(Plan.steps(false, List.of(Scene.BURSTS), all, 1, true)
+            .stream()
+            .noneMatch(ReportTest::onDevice));
+  }
+
+  private static boolean onDevice(Plan.Step step) {
+    return step.operands() == Operands.DEVICE;
+  }
+
   private static String inScene(Scene scene, int threads, double p50, String metrics) {
     String sampled = sampled("gather", "kv_f32", "exeunt", threads, p50, 2);
     return sampled.replace("\"operands\"", "\"scene\": \"" + scene + "\", \"operands\"")
