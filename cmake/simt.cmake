@@ -134,7 +134,8 @@ if(exn_simt_backend_sources)
     if(mode STREQUAL "plain")
       set(target exeunt_cuda_emu)
     endif()
-    exn_add_simt_backend(${target} MODE ${mode} SOURCES ${exn_simt_backend_sources}
+    exn_add_simt_backend(${target} MODE ${mode}
+      SOURCES ${exn_simt_backend_sources} ${CMAKE_SOURCE_DIR}/tests/gpu/probes.cu
       INCLUDES ${CMAKE_SOURCE_DIR}/native/include ${CMAKE_SOURCE_DIR}/native/src
       HEADERS <algorithm> <cstdio> <initializer_list> <mutex> <exeunt/cuda/portable.cuh>)
     target_link_options(${target} PRIVATE LINKER:-z,defs)
@@ -210,11 +211,16 @@ if(EXN_TESTS AND exn_simt_backend_sources AND TARGET exeunt)
       --ops row_stats,stablemax,cross_entropy,perp_grad,cosine)
   endif()
 
-  # A rehearsal of the script for GPU machines.
-  add_test(NAME simt.gpu_script COMMAND ${CMAKE_SOURCE_DIR}/tests/gpu/run --emulated
-    --library $<TARGET_FILE:exeunt_cuda_emu> --checker $<TARGET_FILE:exeunt_gpu_check>
-    --out ${CMAKE_BINARY_DIR}/tests/gpu/results)
-  set_tests_properties(simt.gpu_script PROPERTIES TIMEOUT 600 LABELS simt COST 35)
+  # Rehearsals of the script for GPU machines: to its end, killed, told to end, short of time, with
+  # stand-ins for NVIDIA's tools.
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  foreach(what complete killed told_to_end short_of_time tools clocks)
+    add_test(NAME simt.gpu_script.${what}
+      COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/gpu/run_test.py ${what}
+        $<TARGET_FILE:exeunt_cuda_emu> $<TARGET_FILE:exeunt_gpu_check>
+        $<TARGET_FILE:exeunt_gpu_nvml_stub> ${CMAKE_BINARY_DIR}/tests/gpu/results/${what})
+    set_tests_properties(simt.gpu_script.${what} PROPERTIES TIMEOUT 600 LABELS simt COST 15)
+  endforeach()
 
   # There the checker is a project of its own. Its sources are compiled here already; that it
   # configures, and that one of them finds what it includes, is what may differ. Only Ninja

@@ -14,6 +14,8 @@ struct CheckResult {
   int cases = 0;
   int same_bits_as_cpu = 0;
   std::vector<std::string> failures;
+  double seconds = 0;
+  double worst_error = 0;  // of a model shape, in units of what is allowed
   // Where the runtime counts: the case that moved most in relation to what any implementation must,
   // among those that move enough for the ratio to mean something.
   double most_traffic = 0;

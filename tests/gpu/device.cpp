@@ -10,14 +10,14 @@ namespace exn::gpu {
 namespace {
 
 CudaRuntime runtime;
+Probes opened_probes;
 TrafficCounters counters;
 int (*configure_emulator)(const char* name, const char* value) = nullptr;
 
 template <class Function>
 void look_up(void* library, const char* name, Function* function) {
   *function = reinterpret_cast<Function>(dlsym(library, name));
-  if (*function == nullptr)
-    throw std::runtime_error(std::string("the CUDA runtime has no ") + name);
+  if (*function == nullptr) throw std::runtime_error(std::string("no function ") + name);
 }
 
 void look_up_emulator(void* library) {
@@ -56,7 +56,28 @@ void open_cuda_runtime(const std::string& path) {
   look_up(library, "cudaEventElapsedTime", &runtime.event_elapsed_time);
   look_up(library, "cudaDeviceGetAttribute", &runtime.device_get_attribute);
   look_up(library, "cudaGetErrorString", &runtime.get_error_string);
+  *reinterpret_cast<void**>(&runtime.device_get_bus_id) = dlsym(library, "cudaDeviceGetPCIBusId");
   look_up_emulator(library);
+}
+
+void open_probes(const std::string& path) {
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) throw std::runtime_error(std::string("cannot open: ") + dlerror());
+  look_up(library, "exeunt_probe_fill", &opened_probes.fill);
+  look_up(library, "exeunt_probe_read", &opened_probes.read);
+  look_up(library, "exeunt_probe_fma", &opened_probes.fma);
+  look_up(library, "exeunt_probe_mma", &opened_probes.mma);
+  look_up(library, "exeunt_probe_mark", &opened_probes.mark);
+}
+
+bool has_probes() { return opened_probes.fill != nullptr; }
+
+const Probes& probes() { return opened_probes; }
+
+int attribute(cudaDeviceAttr which) {
+  int value = 0;
+  require(runtime.device_get_attribute(&value, which, 0), "cudaDeviceGetAttribute");
+  return value;
 }
 
 const CudaRuntime& cuda() { return runtime; }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "memory.h"
+#include "probes.h"
 
 namespace exn::gpu {
 
@@ -35,6 +36,7 @@ struct CudaRuntime {
   decltype(&cudaEventElapsedTime) event_elapsed_time;
   decltype(&cudaDeviceGetAttribute) device_get_attribute;
   const char* (*get_error_string)(cudaError_t);
+  decltype(&cudaDeviceGetPCIBusId) device_get_bus_id;  // null in the emulator
 };
 
 // Bytes of device memory that kernels have read and written, as the emulator's race build counts
@@ -59,8 +61,25 @@ void follow_traffic();
 void open_cuda_runtime(const std::string& path);
 const CudaRuntime& cuda();
 
+// The checker's own kernels. Throws as open_cuda_runtime does.
+struct Probes {
+  decltype(&exeunt_probe_fill) fill;
+  decltype(&exeunt_probe_read) read;
+  decltype(&exeunt_probe_fma) fma;
+  decltype(&exeunt_probe_mma) mma;
+  decltype(&exeunt_probe_mark) mark;
+};
+void open_probes(const std::string& path);
+bool has_probes();
+const Probes& probes();
+
+int attribute(cudaDeviceAttr which);
+
 // Throws with CUDA's own words.
 void require(cudaError_t error, const char* what);
+inline void require_probe(int error, const char* what) {
+  require(static_cast<cudaError_t>(error), what);
+}
 
 class Stream {
  public:

@@ -1,27 +1,34 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Times the PyTorch composition of every case that exeunt_gpu_check timed, on the same GPU.
+"""Times what PyTorch makes of every case that exeunt_gpu_check timed, on the same GPU.
 
-usage: peers.py RESULTS.json             (adds "peer_us" and "peer" to each timing, in place)
-       peers.py --rehearse RESULTS.json  (needs neither PyTorch nor a GPU, times nothing: runs the
-                                          compositions of all cases on stand-ins for tensors)
+usage: peers.py [--seconds N] RESULTS.jsonl   (appends what each peer takes, one by one)
+       peers.py --rehearse RESULTS.jsonl      (needs neither PyTorch nor a GPU, times nothing: runs
+                                               the compositions of all cases on stand-ins)
 
-Each composition is the shortest sequence of stock PyTorch calls that yields what the op yields. It
-is captured in a CUDA graph over rotating buffers, as the op is, so that launch overhead counts for
-neither.
+A composition is the shortest sequence of stock PyTorch calls that yields what the op yields: its
+products are cuBLAS's, its selections torch.topk's. Where a user would do better there are others
+beside it (VARIANTS): torch.compile, keys and values of all layers in one product, each back end of
+scaled_dot_product_attention by name. All are captured in CUDA graphs over rotating buffers and
+timed as the op is, so that launch overhead counts for neither.
 """
+import argparse
 import json
 import sys
+import time
 
 try:
     import torch
     import torch.nn.functional as F
+    from torch.nn.attention import SDPBackend, sdpa_kernel
 except ImportError:
     torch = None
 
-WARM_UPS = 3
-SAMPLES = 25
+# As exeunt_gpu_check does it (tests/gpu/bench.h).
+WARM_SECONDS, SAMPLE_SECONDS, GRAPH_SECONDS = 0.3, 0.2, 1e-3
+LEAST_SAMPLES = 5
 MOST_SETS = 64
+MOST_CALLS = 2048
 SOFTMAX = 0
 GATE_LINEAR, GATE_TANH = 0, 2
 NORM_RMS, NORM_LAYER = 1, 2
@@ -538,28 +545,193 @@ COMPOSITIONS = {f.__name__: f for f in (
     attention_scores, hired_budget, gather, kv_compact, embedding)}
 
 
-def time_composition(make, shape, sets):
-    runs = [make(shape) for _ in range(sets)]
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UPS):
-            runs[0]()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        kept = [run() for run in runs]
+# ---- what a user does who wants it faster -------------------------------------------------------
+
+def compiled(make):
+    """The composition as torch.compile fuses it."""
+    def made(shape):
+        return torch.compile(make(shape), dynamic=False)
+    return made
+
+
+def fused_cross_entropy(shape):
+    """Loss and gradient written out, for torch.compile: it does not follow autograd.grad."""
+    if shape["normalizer"] != SOFTMAX:
+        return None
+    z = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape))
+    labels = torch.randint(shape["cols"], (shape["rows"],), device="cuda")
+    columns = torch.arange(shape["cols"], device="cuda")
+
+    def run():
+        log_p = torch.log_softmax(z.float(), -1)
+        loss = -log_p.gather(1, labels[:, None]).mean()
+        if not shape["grad"]:
+            return loss
+        hit = (columns == labels[:, None]).float()
+        return loss, ((log_p.exp() - hit) / shape["rows"]).to(z.dtype)
+
+    return torch.compile(run, dynamic=False)
+
+
+def merged_kv_propagate(shape):
+    """One product for all layers: their norms' weights are multiplied into K and V, which a user
+    does once, and all caches are one tensor."""
+    if shape["mixed"]:
+        return None
+    rows, dim, heads, size = shape["rows"], shape["dim"], shape["heads"], shape["head_dim"]
+    layers = shape["layers"]
+    x = randn(rows, dim, dtype=dtype_of(shape))
+    kind, cached = dtype_of(shape, "weight_dtype"), dtype_of(shape, "cache_dtype")
+    ones = torch.ones(dim, device="cuda")
+    weights = randn(layers * 2 * heads * size, dim, dtype=kind)
+    cache = torch.zeros(layers, 2, heads, rows, size, device="cuda", dtype=cached)
+    table = torch.rand(rows, max(shape["pairs"], 1), 2, device="cuda")
+    positions = torch.arange(rows, device="cuda")
+
+    def run():
+        n = norm_of(x, ones, shape["norm"]).to(kind)
+        kv = F.linear(n, weights).view(rows, layers, 2, heads, size)
+        k, v = kv[:, :, 0], kv[:, :, 1]
+        if shape["pairs"] > 0:
+            k = rotated(k.reshape(rows, layers * heads, size), table, positions, shape["style"])
+            k = k.view(rows, layers, heads, size)
+        cache[:, 0, :, positions] = k.to(cached).permute(1, 2, 0, 3)
+        cache[:, 1, :, positions] = v.to(cached).permute(1, 2, 0, 3)
+
+    return run
+
+
+def attention_by(backend, grouped=False):
+    """One back end alone. `grouped`: query heads that share keys become rows of one head, which a
+    decoding step can do, as all of its rows see the same."""
+    def made(shape):
+        window = shape["rows"] // shape["sequences"]
+        if shape["scores"] or (grouped and window != 1):
+            return None
+        if not grouped:
+            return under(backend, attention(shape))
+        sequences, groups, slots = shape["sequences"], shape["kv_heads"], shape["slots"]
+        if shape["layout"] != "head":
+            return None
+        kind = dtype_of(shape)
+        q = randn(sequences, groups, shape["heads"] // groups, shape["head_dim"], dtype=kind)
+        k, v = (randn(sequences, groups, slots, shape["head_dim"], dtype=kind) for _ in range(2))
+        return under(backend, lambda: F.scaled_dot_product_attention(q, k, v))
+    return made
+
+
+def under(backend, run):
+    def restricted():
+        with sdpa_kernel(getattr(SDPBackend, backend)):
+            return run()
+    return restricted
+
+
+def sorted_select(shape):
+    """By torch.sort, CUB's radix sort, instead of torch.topk."""
+    heads = max(shape["heads"], 1)
+    scores = randn(shape["rows"], heads, shape["cols"], dtype=dtype_of(shape))
+
+    def run():
+        sums = scores.float().sum(1) if heads > 1 else scores[:, 0]
+        best = sums.sort(-1, descending=True).indices[:, :shape["k"]]
+        return best.sort(-1).values
+
+    return run
+
+
+# Beside an op's composition: the peer's name, and what makes it of a case (None: not of this one).
+VARIANTS = {
+    "row_stats": [("torch.compile", compiled(row_stats))],
+    "exit_head": [("torch.compile", compiled(exit_head))],
+    "stablemax": [("torch.compile", compiled(stablemax))],
+    "cross_entropy": [("torch.compile", fused_cross_entropy)],
+    "norm": [("torch.compile", compiled(norm))],
+    "rope": [("torch.compile", compiled(rope))],
+    "ffn": [("torch.compile", compiled(ffn))],
+    "kv_propagate": [("one product", merged_kv_propagate),
+                     ("one product, torch.compile", lambda shape: maybe_compiled(
+                         merged_kv_propagate(shape)))],
+    "attention": [("SDPA flash", attention_by("FLASH_ATTENTION")),
+                  ("SDPA cuDNN", attention_by("CUDNN_ATTENTION")),
+                  ("SDPA flash, grouped", attention_by("FLASH_ATTENTION", grouped=True)),
+                  ("SDPA cuDNN, grouped", attention_by("CUDNN_ATTENTION", grouped=True))],
+    "select": [("torch.sort", sorted_select)],
+}
+
+
+def maybe_compiled(run):
+    return None if run is None else torch.compile(run, dynamic=False)
+
+
+def peers_of(op):
+    """Names and makers; the first is the plain composition."""
+    plain = {"attention": "SDPA", "linear": "cuBLAS", "select": "torch.topk"}.get(op, "PyTorch")
+    return [(plain, COMPOSITIONS[op])] + VARIANTS.get(op, [])
+
+
+# ---- times --------------------------------------------------------------------------------------
+
+def replayed(graph, calls):
+    """Microseconds of a call: the median of replays after a warm-up."""
     start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begun = time.monotonic()
+    while time.monotonic() - begun < WARM_SECONDS:
+        graph.replay()
+        torch.cuda.synchronize()
     samples = []
-    for i in range(WARM_UPS + SAMPLES):
+    begun = time.monotonic()
+    while time.monotonic() - begun < SAMPLE_SECONDS or len(samples) < LEAST_SAMPLES:
         start.record()
         graph.replay()
         stop.record()
         stop.synchronize()
-        if i >= WARM_UPS:
-            samples.append(start.elapsed_time(stop) * 1e3 / sets)
-    del kept
+        samples.append(start.elapsed_time(stop) * 1e3 / calls)
     samples.sort()
     return samples[len(samples) // 2]
+
+
+def captured(runs, repeats):
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(repeats):
+            for run in runs:
+                run()
+    return graph
+
+
+def time_composition(make, shape, sets):
+    runs = [make(shape)]
+    if runs[0] is None:
+        return None
+    runs += [make(shape) for _ in range(sets - 1)]
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            for run in runs:
+                run()
+    torch.cuda.synchronize()
+    graph = captured(runs, 1)
+    graph.replay()
+    torch.cuda.synchronize()
+    begun = time.monotonic()
+    graph.replay()
+    torch.cuda.synchronize()
+    once = max(time.monotonic() - begun, 1e-6)
+    repeats = max(1, min(int(GRAPH_SECONDS / once) + 1, MOST_CALLS // sets))
+    if repeats > 1:
+        graph = captured(runs, repeats)
+    return replayed(graph, sets * repeats)
+
+
+def cublas_ceiling():
+    """Operations a second of a large product of bf16, which the tensor cores do at best."""
+    size = 8192
+    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    with torch.cuda.stream(torch.cuda.Stream()):
+        a @ b
+    torch.cuda.synchronize()
+    return 2 * size ** 3 / (replayed(captured([lambda: a @ b], 1), 1) * 1e-6)
 
 
 class StandIn:
@@ -571,56 +743,110 @@ class StandIn:
     __getattr__ = __call__ = __getitem__ = __setitem__ = __neg__ = answer
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = answer
     __truediv__ = __rtruediv__ = __floordiv__ = __mod__ = __matmul__ = __rpow__ = answer
-    __ge__ = __le__ = __and__ = __invert__ = answer
+    __ge__ = __le__ = __and__ = __invert__ = __eq__ = __enter__ = answer
+
+    def __exit__(self, *_):
+        return None
 
 
-def rehearse(results):
+def rehearse(timings):
     """Every line of the compositions that the cases reach, every key that they ask a case for."""
-    global torch, F
-    torch, F = StandIn(), StandIn()
-    for timing in results["timings"]:
-        make = COMPOSITIONS.get(timing["op"])
-        if make is None:
-            print(f'{timing["op"]:14} has no PyTorch composition')
-        else:
-            make(timing["shape"])()
-            print(f'{timing["op"]:14} {timing["case"]:34} rehearsed')
+    global torch, F, SDPBackend, sdpa_kernel
+    torch = F = SDPBackend = sdpa_kernel = StandIn()
+    for timing in timings:
+        if timing["op"] not in COMPOSITIONS:
+            print(f'{timing["op"]:16} has no PyTorch composition')
+            continue
+        for name, make in peers_of(timing["op"]):
+            run = make(timing["shape"])
+            if run is not None:
+                run()
+            print(f'{timing["op"]:16} {timing["case"]:34} {name} rehearsed')
+
+
+def timings_of(path):
+    """Those that a run has written so far; of two of one case the last. Model shapes first."""
+    timings = {}
+    with open(path) as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            if record["kind"] == "timing" and "error" not in record:
+                timings[record["op"], record["case"]] = record
+    return sorted(timings.values(), key=lambda t: not t["model"])
+
+
+def in_turn(timings):
+    """The first case of each op, then the second of each: who runs out of time has seen all ops."""
+    seen, order = {}, []
+    for timing in timings:
+        key = timing["model"], timing["op"]
+        seen[key] = seen.get(key, -1) + 1
+        order.append((not timing["model"], seen[key], timing))
+    return [timing for *_, timing in sorted(order, key=lambda entry: entry[:2])]
+
+
+class Results:
+    def __init__(self, path):
+        self.file = open(path, "a")
+
+    def note(self, kind, **fields):
+        self.file.write(json.dumps({"kind": kind, **fields}) + "\n")
+        self.file.flush()
+
+
+def time_case(timing, results):
+    sets = max(1, min(timing["rotation"], MOST_SETS))
+    for name, make in peers_of(timing["op"]):
+        record = {"op": timing["op"], "case": timing["case"], "peer": name}
+        try:
+            record["us"] = time_composition(make, timing["shape"], sets)
+            if record["us"] is None:
+                continue
+        except Exception as error:  # a back end says in its own way that it does not take a case
+            record["error"] = (str(error).splitlines() or [type(error).__name__])[0]
+            torch.cuda.synchronize()
+        results.note("peer", **record)
+        print(f'{timing["op"]:16} {timing["case"]:34} {name:28} '
+              f'{record.get("us", record.get("error"))}', flush=True)
+        torch.cuda.empty_cache()
 
 
 def main():
-    arguments = [a for a in sys.argv[1:] if a != "--rehearse"]
-    if len(arguments) != 1:
-        sys.exit(__doc__)
-    path = arguments[0]
-    if "--rehearse" in sys.argv[1:]:
-        with open(path) as file:
-            rehearse(json.load(file))
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--rehearse", action="store_true")
+    parser.add_argument("--seconds", type=float, default=1e9)
+    parser.add_argument("results")
+    options = parser.parse_args()
+    begun = time.monotonic()
+    timings = in_turn(timings_of(options.results))
+    results = Results(options.results)
+    if options.rehearse:
+        rehearse(timings)
+        results.note("left_out", stage="PyTorch", why="rehearsed only: there is no GPU")
         return
-    if torch is None:
-        print("PyTorch comparison left out: this python3 has no torch")
+    if torch is None or not torch.cuda.is_available():
+        why = "this python3 has no torch" if torch is None else "torch sees no CUDA device"
+        print("PyTorch left out: " + why)
+        results.note("left_out", stage="PyTorch", why=why)
         return
-    if not torch.cuda.is_available():
-        print("PyTorch comparison left out: torch sees no CUDA device")
-        return
-    with open(path) as file:
-        results = json.load(file)
-    results["peer"] = "PyTorch " + torch.__version__
     torch.backends.cuda.matmul.allow_tf32 = False
-    for timing in results["timings"]:
-        make = COMPOSITIONS.get(timing["op"])
-        if make is None:
-            continue
-        try:
-            sets = min(timing["rotation"], MOST_SETS)
-            timing["peer_us"] = time_composition(make, timing["shape"], sets)
-        except (RuntimeError, TypeError, torch.cuda.OutOfMemoryError) as error:
-            timing["peer_error"] = str(error).splitlines()[0]
-        torch.cuda.empty_cache()
-        outcome = timing.get("peer_us", timing.get("peer_error"))
-        print(f'{timing["op"]:14} {timing["case"]:34} {outcome}')
-    with open(path, "w") as file:
-        json.dump(results, file, indent=2)
-        file.write("\n")
+    torch._dynamo.config.cache_size_limit = 1024
+    results.note("peer_version", name="PyTorch " + torch.__version__)
+    results.note("peer_ceiling", name="torch.mm of bf16", per_second=cublas_ceiling())
+    done = 0
+    timings = [t for t in timings if t["op"] in COMPOSITIONS]
+    for timing in timings:
+        if time.monotonic() - begun > options.seconds:
+            results.note("stage", stage="PyTorch", done=done, of=len(timings),
+                         seconds=time.monotonic() - begun)
+            return
+        time_case(timing, results)
+        done += 1
+    results.note("stage", stage="PyTorch", done=done, of=len(timings),
+                 seconds=time.monotonic() - begun)
 
 
 if __name__ == "__main__":

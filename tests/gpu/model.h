@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ops at the shapes of an 8-billion-parameter model. Inputs, gigabytes of them, are made on the
+// device; every element can be made again on the host, which computes samples of the outputs in
+// double precision.
+#pragma once
+
+#include <vector>
+
+#include "bench.h"
+
+namespace exn::gpu {
+
+struct ModelShape {
+  int64_t dim = 4096, vocab = 128256, width = 14336;
+  int64_t kv_heads = 8, head_dim = 128;
+  int64_t shortlist = 2048;
+  std::vector<int64_t> groups = {4, 8};
+  std::vector<int64_t> batches = {1, 8, 16, 64};
+  std::vector<int64_t> slots = {4096, 32768};
+  std::vector<int64_t> layers = {1, 4, 16};
+  std::vector<int64_t> windows = {8, 32};
+};
+// The same ops with sizes that the emulator can run.
+ModelShape rehearsal_shape();
+
+struct ModelWork : Work {
+  // Runs it once and says what is wrong with the result.
+  std::function<Complaint()> check;
+};
+
+// By op, in alphabetical order.
+std::vector<ModelWork> model_work(const ModelShape& shape);
+
+}  // namespace exn::gpu
