@@ -11,8 +11,15 @@ namespace {
 
 CudaRuntime runtime;
 Probes opened_probes;
+CubPeers opened_cub_peers;
 TrafficCounters counters;
 int (*configure_emulator)(const char* name, const char* value) = nullptr;
+
+void* open_library(const std::string& path) {
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) throw std::runtime_error(std::string("cannot open: ") + dlerror());
+  return library;
+}
 
 template <class Function>
 void look_up(void* library, const char* name, Function* function) {
@@ -40,9 +47,7 @@ void require(cudaError_t error, const char* what) {
 }
 
 void open_cuda_runtime(const std::string& path) {
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr)
-    throw std::runtime_error(std::string("cannot open the CUDA runtime: ") + dlerror());
+  void* library = open_library(path);
   look_up(library, "cudaStreamBeginCapture", &runtime.stream_begin_capture);
   look_up(library, "cudaStreamEndCapture", &runtime.stream_end_capture);
   look_up(library, "cudaGraphLaunch", &runtime.graph_launch);
@@ -61,14 +66,23 @@ void open_cuda_runtime(const std::string& path) {
 }
 
 void open_probes(const std::string& path) {
-  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) throw std::runtime_error(std::string("cannot open: ") + dlerror());
+  void* library = open_library(path);
   look_up(library, "exeunt_probe_fill", &opened_probes.fill);
   look_up(library, "exeunt_probe_read", &opened_probes.read);
   look_up(library, "exeunt_probe_fma", &opened_probes.fma);
   look_up(library, "exeunt_probe_mma", &opened_probes.mma);
   look_up(library, "exeunt_probe_mark", &opened_probes.mark);
 }
+
+void open_cub_peers(const std::string& path) {
+  void* library = open_library(path);
+  look_up(library, "exeunt_peer_cub_name", &opened_cub_peers.name);
+  look_up(library, "exeunt_peer_cub_make", &opened_cub_peers.make);
+  look_up(library, "exeunt_peer_cub_free", &opened_cub_peers.free);
+  look_up(library, "exeunt_peer_cub_run", &opened_cub_peers.run);
+}
+
+const CubPeers& cub_peers() { return opened_cub_peers; }
 
 bool has_probes() { return opened_probes.fill != nullptr; }
 

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "cub_peers.h"
 #include "memory.h"
 #include "probes.h"
 
@@ -72,6 +73,16 @@ struct Probes {
 void open_probes(const std::string& path);
 bool has_probes();
 const Probes& probes();
+
+// CUB's selections, where they could be compiled. Throws as above.
+struct CubPeers {
+  decltype(&exeunt_peer_cub_name) name;
+  decltype(&exeunt_peer_cub_make) make;
+  decltype(&exeunt_peer_cub_free) free;
+  decltype(&exeunt_peer_cub_run) run;
+};
+void open_cub_peers(const std::string& path);
+const CubPeers& cub_peers();  // of null functions if it was not opened
 
 int attribute(cudaDeviceAttr which);
 

@@ -27,6 +27,7 @@ constexpr const char* kUsage =
     "usage: exeunt_gpu_check --backend FILE --cuda-runtime FILE [option...]\n"
     "  --probes FILE    the checker's own kernels: makes inputs on the device, measures ceilings;\n"
     "                   without it there are no model shapes\n"
+    "  --cub FILE       CUB's selections, to be timed as peers\n"
     "  --nvml FILE      reads clocks and power                    (default: libnvidia-ml.so.1)\n"
     "  --records FILE   appends each result there at once, a line of JSON\n"
     "  --seconds N      begin nothing after so long; what is left out is named\n"
@@ -48,6 +49,7 @@ struct Options {
   std::string backend;
   std::string cuda_runtime;
   std::string probes;
+  std::string cub;
   std::string nvml = "libnvidia-ml.so.1";
   std::string records;
   double seconds = 1e9;
@@ -68,11 +70,10 @@ struct Options {
 
 Options parse(int argc, char** argv) {
   Options options;
-  const std::map<std::string, std::string*> texts = {{"--backend", &options.backend},
-                                                     {"--cuda-runtime", &options.cuda_runtime},
-                                                     {"--probes", &options.probes},
-                                                     {"--nvml", &options.nvml},
-                                                     {"--records", &options.records}};
+  const std::map<std::string, std::string*> texts = {
+      {"--backend", &options.backend}, {"--cuda-runtime", &options.cuda_runtime},
+      {"--probes", &options.probes},   {"--cub", &options.cub},
+      {"--nvml", &options.nvml},       {"--records", &options.records}};
   const std::map<std::string, std::pair<bool*, bool>> flags = {
       {"--small", {&options.small, true}},         {"--big", {&options.big, true}},
       {"--once", {&options.once, true}},           {"--no-check", {&options.check, false}},
@@ -278,6 +279,24 @@ void note_ceilings(Session* session) {
               ceilings.mma * 1e-12);
 }
 
+// A peer that computes something else is no peer.
+void note_peer(Session* session, const PeerWork& peer) {
+  Record record("peer");
+  record.add("op", peer.op).add("case", peer.id).add("peer", peer.peer);
+  try {
+    const Complaint complaint = peer.check();
+    if (complaint.empty()) {
+      record.add("us", measure(peer, session->bench).time.median_us);
+    } else {
+      record.add("error", complaint);
+    }
+  } catch (const std::exception& error) {
+    record.add("error", error.what());
+  }
+  session->records.write(record);
+  session->require_device(peer.peer);
+}
+
 void run_model(Session* session, const std::vector<ModelWork>& works) {
   const Options& options = session->options;
   session->each("model", works, 1, 0.5, [&](const ModelWork& work) {
@@ -297,7 +316,9 @@ void run_model(Session* session, const std::vector<ModelWork>& works) {
         result.worst_error = std::max(result.worst_error, error);
       note_check(session, work.op, work.id, true, result);
     }
-    if (options.bench) note_timing(session, work, true);
+    if (!options.bench) return;
+    note_timing(session, work, true);
+    for (const PeerWork& peer : work.peers) note_peer(session, peer);
   });
 }
 
@@ -349,6 +370,7 @@ int run(const Options& options) {
   require(exn_cuda_open(options.backend.c_str()), "opening the CUDA backend");
   open_cuda_runtime(options.cuda_runtime);
   if (!options.probes.empty()) open_probes(options.probes);
+  if (!options.cub.empty()) open_cub_peers(options.cub);
   std::printf("%s\n", exn_backend_name(EXN_BACKEND_CUDA));
   std::vector<ListedCase> cases;
   for (const std::string& op : ops()) {

@@ -510,9 +510,77 @@ ModelWork cross_entropy(int64_t rows, int64_t vocab) {
               });
 }
 
+// All indices of all rows.
+Complaint judge_selection(const Made& x, int64_t rows, int64_t cols, int64_t k,
+                          const HostTensor& got) {
+  for (int64_t row = 0; row < rows; ++row) {
+    const std::vector<double> z = x.row(row, cols);
+    std::vector<int64_t> order(z.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&z](int64_t a, int64_t b) { return z[at(a)] > z[at(b)]; });
+    order.resize(at(k));
+    std::sort(order.begin(), order.end());
+    for (int64_t i = 0; i < k; ++i) {
+      const int64_t index = got.integer_at(row * k + i);
+      if (index == order[at(i)]) continue;
+      return "indices" + place(row, i) + ": got " + text(index) + ", expected " +
+             text(order[at(i)]);
+    }
+  }
+  return "";
+}
+
+// CUB's selection of the same.
+class CubRun : public Runnable {
+ public:
+  CubRun(int way, const Made& x, int64_t rows, int64_t cols, int64_t k)
+      : scores_(x.type, {rows, cols}),
+        indices_(Type::kI32, {rows, k}),
+        peer_(cub_peers().make(way, rows, cols, k)) {
+    if (peer_ == nullptr) fail("CUB does not take it");
+    scores_.make(x);
+  }
+  ~CubRun() override { cub_peers().free(peer_); }
+
+  void run(exn_stream stream) override {
+    require_probe(cub_peers().run(peer_, static_cast<const float*>(scores_.dl()->data),
+                                  static_cast<int*>(indices_.dl()->data), stream),
+                  "CUB");
+  }
+  size_t bytes() const override { return scores_.bytes() + indices_.bytes(); }
+  HostTensor indices() const {
+    return indices_.read({0}, indices_.dl()->shape[0] * indices_.dl()->shape[1]);
+  }
+
+ private:
+  DeviceTensor scores_, indices_;
+  void* peer_;
+};
+
+std::vector<PeerWork> cub_selections(const ModelWork& of, const Made& x, int64_t rows, int64_t cols,
+                                     int64_t k) {
+  std::vector<PeerWork> peers;
+  if (cub_peers().name == nullptr) return peers;
+  for (int way = 0; cub_peers().name(way) != nullptr; ++way) {
+    PeerWork peer;
+    static_cast<Work&>(peer) = of;
+    peer.peer = cub_peers().name(way);
+    peer.make = [=] { return std::make_unique<CubRun>(way, x, rows, cols, k); };
+    peer.check = [=] {
+      CubRun run(way, x, rows, cols, k);
+      run.run(nullptr);
+      require(exn_stream_synchronize(kDLCUDA, 0, nullptr), "exn_stream_synchronize");
+      return judge_selection(x, rows, cols, k, run.indices());
+    };
+    peers.push_back(std::move(peer));
+  }
+  return peers;
+}
+
 ModelWork select(int64_t rows, int64_t cols, int64_t k) {
   const Made x{Type::kF32, kX, 1};
-  return work(
+  ModelWork selection = work(
       "select", sized("8b", {rows, cols, k}),
       bytes_of(rows * cols, x.type) + 4.0 * static_cast<double>(rows * k),
       {{"rows", text(rows)}, {"heads", "0"}, {"cols", text(cols)}, {"dtype", kF32}, {"k", text(k)}},
@@ -524,26 +592,11 @@ ModelWork select(int64_t rows, int64_t cols, int64_t k) {
         p.selection.k = k;
         run->call(EXN_TEST_OP(select), p);
         return [=](const ModelRun& done) {
-          const HostTensor got = done.whole(p.selection.indices);
-          for (int64_t row = 0; row < rows; ++row) {
-            const std::vector<double> z = x.row(row, cols);
-            std::vector<int64_t> order(z.size());
-            std::iota(order.begin(), order.end(), 0);
-            std::stable_sort(order.begin(), order.end(),
-                             [&z](int64_t a, int64_t b) { return z[at(a)] > z[at(b)]; });
-            order.resize(at(k));
-            std::sort(order.begin(), order.end());
-            for (int64_t i = 0; i < k; ++i) {
-              const int64_t index = got.integer_at(row * k + i);
-              if (index != order[at(i)]) {
-                return "indices" + place(row, i) + ": got " + text(index) + ", expected " +
-                       text(order[at(i)]);
-              }
-            }
-          }
-          return Complaint();
+          return judge_selection(x, rows, cols, k, done.whole(p.selection.indices));
         };
       });
+  selection.peers = cub_selections(selection, x, rows, cols, k);
+  return selection;
 }
 
 // ---- products -----------------------------------------------------------------------------------

@@ -23,9 +23,16 @@ struct ModelShape {
 // The same ops with sizes that the emulator can run.
 ModelShape rehearsal_shape();
 
+// Somebody else's way to the same result, in C++; those in Python are in peers.py.
+struct PeerWork : Work {
+  std::string peer;
+  std::function<Complaint()> check;
+};
+
 struct ModelWork : Work {
   // Runs it once and says what is wrong with the result.
   std::function<Complaint()> check;
+  std::vector<PeerWork> peers;
 };
 
 // By op, in alphabetical order.

@@ -130,7 +130,7 @@ def stablemax(shape):
 
 
 def cross_entropy(shape):
-    z = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape)).requires_grad_(shape["grad"])
+    z = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape)).requires_grad_(bool(shape["grad"]))
     labels = torch.randint(shape["cols"], (shape["rows"],), device="cuda")
 
     def run():
