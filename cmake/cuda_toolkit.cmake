@@ -5,6 +5,7 @@
 #   EXN_CUDA_FOUND     a compiler works and EXN_CUDA is not OFF; the language is enabled
 #   EXN_CUDA_INCLUDE   include folders of the toolkit, also without a compiler; may be empty
 #   EXN_CUDA_BIN       folder with nvcc, ptxas, cuobjdump; empty if there is none
+#   EXN_CUDA_DRIVER    the oldest driver family that what it compiles starts on
 #
 # Looked at in this order: EXN_CUDA_ROOT, the environment's CUDA_HOME and CUDA_PATH, nvcc on PATH,
 # /usr/local/cuda, and build/cuda/toolkit, where the launcher (`./exeunt`) puts a pinned one.
@@ -76,7 +77,21 @@ else()
     message(FATAL_ERROR
       "CUDA ${CMAKE_CUDA_COMPILER_VERSION} does not know sm_90: 11.8 or newer is needed")
   endif()
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.8 AND
+      CMAKE_CUDA_ARCHITECTURES MATCHES "(^|;)1[0-9][0-9]")
+    message(FATAL_ERROR
+      "CUDA ${CMAKE_CUDA_COMPILER_VERSION} does not know ${CMAKE_CUDA_ARCHITECTURES}: sm_100 and "
+      "sm_120 need 12.8 or newer, or other EXN_CUDA_ARCHS")
+  endif()
+  # The runtime is linked in, and starts on the drivers of its own family and newer ones.
+  if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12)
+    set(EXN_CUDA_DRIVER R450)
+  elseif(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13)
+    set(EXN_CUDA_DRIVER R525)
+  else()
+    set(EXN_CUDA_DRIVER R580)
+  endif()
   set(EXN_CUDA_FOUND TRUE)
   message(STATUS "CUDA backend: nvcc ${CMAKE_CUDA_COMPILER_VERSION}, "
-    "architectures ${CMAKE_CUDA_ARCHITECTURES}")
+    "architectures ${CMAKE_CUDA_ARCHITECTURES}, drivers from ${EXN_CUDA_DRIVER} on")
 endif()

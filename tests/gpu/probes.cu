@@ -154,8 +154,8 @@ int exeunt_probe_mma(int iterations, void* sink, double* operations, void* strea
   *operations = 0;
   return cudaSuccess;
 #else
-  mma_kernel<<<blocks(), kThreads, 0, static_cast<cudaStream_t>(stream)> > >(
-      iterations, static_cast<float*>(sink));
+  EXN_LAUNCH(mma_kernel, blocks(), kThreads, 0, static_cast<cudaStream_t>(stream), iterations,
+             static_cast<float*>(sink));
   *operations = 2.0 * 16 * 8 * 16 * 8 * iterations * (kThreads / 32) * blocks();
   return cudaGetLastError();
 #endif
