@@ -3,6 +3,7 @@ package org.exeunt.examples;
 
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import org.exeunt.examples.encoder.EncoderFiles;
@@ -26,6 +27,12 @@ public final class TestData {
     Path path = root.resolve(name).normalize();
     assertTrue(Files.exists(path), path + " is missing, and the folder of recorded vectors is not");
     return path;
+  }
+
+  /** The text of the recordings where these are, otherwise the demo's, which is shorter. */
+  public static String text() throws IOException {
+    Path text = root().resolve("model").resolve("text.txt");
+    return Files.isRegularFile(text) ? Files.readString(text) : Texts.essay();
   }
 
   /** The SmolLM2 model the demo runs. */

@@ -8,6 +8,8 @@ import ai.onnxruntime.OnnxTensor;
 import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtException;
 import ai.onnxruntime.OrtSession;
+import java.io.IOException;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
@@ -15,35 +17,46 @@ import org.exeunt.DType;
 import org.exeunt.Normalizer;
 import org.exeunt.examples.TestData;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.params.ParameterizedTest;
-import org.junit.jupiter.params.provider.CsvSource;
 
 /** The encoder beside ONNX Runtime on the same file. */
 class MiniLmTest {
-  private static final int SENTENCES = 200;
+  private static final int SENTENCES = 60;
   private static final int BATCH = 20;
   private static final int LONGEST = 128;
+  private static final int FITTED = 600;
+  private static final int TESTED = 300;
 
-  @ParameterizedTest
-  @CsvSource({"F32, 0.9999999", "BF16, 0.9999"})
-  void meansAreThoseOfOnnxRuntime(DType type, double cosine) throws Exception {
+  @Test
+  void meansAreThoseOfOnnxRuntime() throws Exception {
     EncoderFiles files = TestData.encoder();
-    WordPiece tokenizer = WordPiece.open(files.tokenizer());
     List<int[]> sentences =
-        Reviews.read(files.reviews(), tokenizer, LONGEST).part(0, SENTENCES).sentences();
+        Reviews.read(files.reviews(), WordPiece.open(files.tokenizer()), LONGEST)
+            .part(0, SENTENCES)
+            .sentences();
+    List<float[]> expected = new ArrayList<>();
+    try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {
+      options.addConfigEntry("session.intra_op.allow_spinning", "0");
+      try (OrtSession session =
+               OrtEnvironment.getEnvironment().createSession(files.model().toString(), options)) {
+        for (int from = 0; from < SENTENCES; from += BATCH) {
+          expected.addAll(Arrays.asList(means(session, sentences.subList(from, from + BATCH))));
+        }
+      }
+    }
+    compare(files, DType.F32, sentences, expected, .9999999);
+    compare(files, DType.BF16, sentences, expected, .9999);
+  }
+
+  private static void compare(EncoderFiles files, DType type, List<int[]> sentences,
+      List<float[]> expected, double least) throws IOException {
     try (EncoderWeights weights = EncoderWeights.load(files.model(), type);
-        Encoder encoder = new Encoder(weights, BATCH, LONGEST);
-        OrtSession.SessionOptions options = new OrtSession.SessionOptions();
-        OrtSession session =
-            OrtEnvironment.getEnvironment().createSession(files.model().toString(), options)) {
+        Encoder encoder = new Encoder(weights, BATCH, LONGEST)) {
       for (int from = 0; from < SENTENCES; from += BATCH) {
-        List<int[]> batch = sentences.subList(from, from + BATCH);
-        float[][] ours = encoder.embed(batch);
-        float[][] theirs = means(session, batch);
+        float[][] found = encoder.embed(sentences.subList(from, from + BATCH));
         for (int s = 0; s < BATCH; s++) {
-          double found = cosine(ours[s], theirs[s]);
+          double cosine = cosine(found[s], expected.get(from + s));
           int number = from + s;
-          assertTrue(found >= cosine, () -> "cosine " + found + " of sentence " + number);
+          assertTrue(cosine >= least, () -> type + ": cosine " + cosine + " of " + number);
         }
       }
     }
@@ -55,20 +68,20 @@ class MiniLmTest {
     EncoderFiles files = TestData.encoder();
     Reviews reviews =
         Reviews.read(files.reviews(), WordPiece.open(files.tokenizer()), LONGEST).shuffled();
-    reviews = reviews.part(0, 1500);
+    reviews = reviews.part(0, FITTED + TESTED);
     try (EncoderWeights weights = EncoderWeights.load(files.model(), DType.BF16);
         Encoder encoder = new Encoder(weights, 32, LONGEST)) {
       int layers = weights.layerCount();
       LayerStates states = LayerStates.of(encoder, layers, reviews, done -> {});
-      LayerStates test = states.part(1000, 1500);
+      LayerStates test = states.part(FITTED, FITTED + TESTED);
       FittedExits fitted =
-          FittedExits.heads(states.part(0, 1000), new LinearFit.Setup(Normalizer.SOFTMAX, false));
+          FittedExits.heads(states.part(0, FITTED), new LinearFit.Setup(Normalizer.SOFTMAX, false));
       ExitRun full = ExitRun.of(fitted, ExitPlan.full(layers), test);
-      assertTrue(test.accuracy(full.answers()) > .68, "accuracy " + test.accuracy(full.answers()));
+      assertTrue(test.accuracy(full.answers()) > .65, "accuracy " + test.accuracy(full.answers()));
       ExitPlan plan = new ExitPlan(ExitPlan.Kind.THRESHOLD, .75);
       ExitRun kept = ExitRun.of(fitted, plan, test);
       try (SentenceExits exits = new SentenceExits(fitted, plan, encoder.pooled())) {
-        ExitRun run = ExitRun.of(encoder, exits, reviews.part(1000, 1500).sentences());
+        ExitRun run = ExitRun.of(encoder, exits, reviews.part(FITTED, FITTED + TESTED).sentences());
         assertArrayEquals(kept.exitLayers(), run.exitLayers());
         assertArrayEquals(kept.answers(), run.answers());
         assertTrue(run.meanLayers() < .5 * layers, "mean layers " + run.meanLayers());
