@@ -60,6 +60,7 @@ public class ExeuntLlamaModel extends LlamaModel {
   private final Tensor headState;
   private final Statistics statistics;
   private final ExitHead head;
+  private final Pace pace;
   private AbstractTensor left; // the state with which the newest token left early
   private long tokens;
   private long layersRun;
@@ -83,9 +84,10 @@ public class ExeuntLlamaModel extends LlamaModel {
       headState = null;
       statistics = null;
       head = null;
+      pace = null;
       return;
     }
-    Threads.settle();
+    pace = Threads.pace();
     headState = scope.allocate(org.exeunt.Device.CPU, org.exeunt.DType.F32, 1, c.embeddingLength);
     statistics =
         Statistics.allocate(scope, org.exeunt.Device.CPU, 1, Statistic.ARGMAX, Statistic.P1);
@@ -110,6 +112,7 @@ public class ExeuntLlamaModel extends LlamaModel {
    * @param exit when a token leaves early; null: never
    * @return the model, to be closed
    * @throws IOException if a file cannot be read
+   * @throws UnsupportedOperationException if this Jlama is not one that the class was made for
    */
   public static ExeuntLlamaModel load(File folder, DType workingType, Optional<DType> quantisation,
       Optional<Integer> threads, Exit exit) throws IOException {
@@ -122,8 +125,12 @@ public class ExeuntLlamaModel extends LlamaModel {
     threads.ifPresent(PhysicalCoreExecutor::overrideThreadCount);
     LlamaConfig config = JsonSupport.om.readValue(file, LlamaConfig.class);
     config.setWorkingDirectory(null);
-    return new ExeuntLlamaModel(config, SafeTensorSupport.loadWeights(folder),
-        new LlamaTokenizer(folder.toPath()), workingType, workingType, quantisation, exit);
+    try {
+      return new ExeuntLlamaModel(config, SafeTensorSupport.loadWeights(folder),
+          new LlamaTokenizer(folder.toPath()), workingType, workingType, quantisation, exit);
+    } catch (IncompatibleClassChangeError e) {
+      throw new UnsupportedOperationException(JlamaVersion.another(e), e);
+    }
   }
 
   /**
@@ -212,6 +219,10 @@ public class ExeuntLlamaModel extends LlamaModel {
   }
 
   private void refuseOthers() {
+    String reason = Products.reason();
+    if (!reason.isEmpty()) {
+      throw new UnsupportedOperationException(reason);
+    }
     if (workingDType != DType.F32) {
       throw new UnsupportedOperationException(
           "the working type is " + workingDType + ", exeunt's layers keep F32");
@@ -270,6 +281,7 @@ public class ExeuntLlamaModel extends LlamaModel {
     if (rows == 1) {
       step(session, embedding, startPos);
     } else {
+      pace.prompt();
       try (LayerRun run = session.prompt(rows)) {
         Tensor states = Weight.view(embedding, rows, c.embeddingLength);
         run.hidden().copyFrom(states, Stream.DEFAULT);
@@ -284,6 +296,8 @@ public class ExeuntLlamaModel extends LlamaModel {
   }
 
   private void step(Session session, AbstractTensor embedding, int position) {
+    pace.begin();
+    long begin = System.nanoTime();
     LayerRun run = session.step();
     Tensor state = Weight.view(embedding, 1, c.embeddingLength);
     run.hidden().copyFrom(state, Stream.DEFAULT);
@@ -303,6 +317,7 @@ public class ExeuntLlamaModel extends LlamaModel {
     tokens++;
     layersRun += depth;
     state.copyFrom(run.hidden(), Stream.DEFAULT);
+    pace.end((double) (System.nanoTime() - begin) / depth);
   }
 
   /** Finds the most probable token of a state, without its logits. */

@@ -30,6 +30,12 @@ final class JlamaVersion {
             + ", exeunt-jlama was made for " + MADE_FOR;
   }
 
+  /** One sentence about a Jlama whose model classes are others. */
+  static String another(IncompatibleClassChangeError found) {
+    return "this Jlama (" + found() + ") has no " + found.getMessage()
+        + ", exeunt-jlama was made for " + MADE_FOR;
+  }
+
   private static boolean has(Class<?> ours, Method method) {
     try {
       Method own = ours.getMethod(method.getName(), method.getParameterTypes());

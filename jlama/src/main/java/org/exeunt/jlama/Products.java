@@ -36,19 +36,25 @@ public final class Products {
    * @throws UnsupportedOperationException with the reason, which is logged as well
    */
   public static void open(Class<? extends TensorOperations> operations) {
-    String reason;
-    try {
-      reason = JlamaVersion.misfit(TensorOperations.class, operations);
-      if (reason.isEmpty() && !Backend.CPU.available()) {
-        reason = Backend.CPU.reason();
-      }
-    } catch (IllegalArgumentException | LinkageError e) {
-      reason = String.valueOf(e.getMessage());
+    String reason = JlamaVersion.misfit(TensorOperations.class, operations);
+    if (reason.isEmpty()) {
+      reason = reason();
     }
     if (!reason.isEmpty()) {
       String sentence = "Jlama goes on without exeunt: " + reason;
       LOG.warn(sentence);
       throw new UnsupportedOperationException(sentence);
+    }
+  }
+
+  /** Why exeunt cannot run here, or nothing. */
+  static String reason() {
+    try {
+      return Backend.CPU.reason();
+    } catch (NoClassDefFoundError e) {
+      return "the class path has no " + e.getMessage();
+    } catch (IllegalArgumentException | LinkageError e) {
+      return String.valueOf(e.getMessage());
     }
   }
 

@@ -10,12 +10,16 @@ import com.github.tjake.jlama.tensor.AbstractTensor;
 import com.github.tjake.jlama.tensor.BFloat16BufferTensor;
 import com.github.tjake.jlama.tensor.FloatBufferTensor;
 import com.github.tjake.jlama.tensor.Q4ByteBufferTensor;
+import com.github.tjake.jlama.tensor.operations.NativeSimdTensorOperations;
 import com.github.tjake.jlama.tensor.operations.TensorOperations;
 import com.github.tjake.jlama.tensor.operations.TensorOperationsProvider;
 import java.io.IOException;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
+import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.exeunt.Backend;
 import org.junit.jupiter.api.Test;
@@ -107,25 +111,43 @@ class ProductsTest {
     assertEquals("this Jlama (0.8.4) asks its operations for [matrixOfTheFuture], "
             + "exeunt-jlama was made for 0.8.4",
         JlamaVersion.misfit(Newer.class, operations.getClass()));
+    assertEquals("this Jlama (0.8.4) has no void Model.of(), exeunt-jlama was made for 0.8.4",
+        JlamaVersion.another(new NoSuchMethodError("void Model.of()")));
   }
 
-  /** What Jlama picks where exeunt cannot run. */
+  /** What Jlama picks where exeunt cannot run, and what the log says. */
   static final class Lookup {
     public static void main(String[] arguments) {
       System.out.println("picked " + TensorOperationsProvider.get().name());
+      try {
+        System.out.println("no reason: " + new NativeSimdTensorOperations().name());
+      } catch (UnsupportedOperationException e) {
+        System.out.println("reason " + e.getMessage());
+      }
     }
   }
 
-  @Test
-  void jlamaGoesOnWhereExeuntCannotRun() throws IOException {
+  @ParameterizedTest
+  @CsvSource({"nonsense, nothing, -Dexeunt.isa=nonsense",
+      "'', exeunt-jni-[^:]*linux, is exeunt-jni with classifier linux-x86_64 on the path?",
+      "'', /exeunt-[0-9], the class path has no org/exeunt/Backend"})
+  void jlamaGoesOnWhereExeuntCannotRun(String isa, String without, String reason)
+      throws IOException {
+    Pattern left = Pattern.compile(without);
+    String path =
+        Arrays.stream(System.getProperty("java.class.path").split(":"))
+            .filter(part -> !left.matcher(part).find())
+            .collect(Collectors.joining(":"));
     Process process =
         new ProcessBuilder(System.getProperty("java.home") + "/bin/java", "--add-modules",
-            "jdk.incubator.vector", "-Dexeunt.isa=nonsense", "-cp",
-            System.getProperty("java.class.path"), Lookup.class.getName())
+            "jdk.incubator.vector", "-Dexeunt.isa=" + isa, "-cp", path, Lookup.class.getName())
             .redirectErrorStream(true)
             .start();
     String output = new String(process.getInputStream().readAllBytes());
-    assertTrue(output.contains("picked Panama Vector Operations"), output);
+    assertTrue(Peers.line(output, "picked ").startsWith("Panama Vector Operations"), output);
+    String sentence = Peers.line(output, "reason ");
+    assertTrue(sentence.startsWith("Jlama goes on without exeunt: "), sentence);
+    assertTrue(sentence.contains(reason), sentence);
   }
 
   private void check(AbstractTensor a, AbstractTensor b, AbstractTensor result, int aColumn,
