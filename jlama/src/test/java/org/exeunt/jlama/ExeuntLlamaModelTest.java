@@ -12,6 +12,7 @@ import com.github.tjake.jlama.tensor.GrowingCache;
 import com.github.tjake.jlama.tensor.KvBufferCache;
 import java.io.IOException;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Optional;
 import java.util.UUID;
 import org.exeunt.Tensor;
@@ -19,14 +20,19 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledIf;
+import org.junit.jupiter.api.extension.ExtendWith;
 
-/** Jlama's generation over exeunt's layers, caches and head, on the demo's model. */
+/**
+ * Jlama's generation over exeunt's layers, caches and head, on a part of the demo's model and, in
+ * 4 bits, on all of it.
+ */
+@ExtendWith(TestModels.class)
 @EnabledIf(value = "org.exeunt.jlama.SmolLm#present",
     disabledReason = "the model is not here (set EXEUNT_MODEL, or run ./exeunt demo once)")
 @SuppressWarnings("rawtypes")
 class ExeuntLlamaModelTest {
-  private static final int LAYERS = 30;
-  private static final int LEAVES = 20;
+  private static final int LAYERS = SmolLm.PART_LAYERS;
+  private static final int LEAVES = 5;
   private static final int WIDTH = 576;
   private static final int HEAD = 64;
   private static final int[] PROMPT = {1, 504, 3575, 282, 4649, 314};
@@ -36,8 +42,8 @@ class ExeuntLlamaModelTest {
 
   @BeforeAll
   static void load() throws IOException {
-    folder = SmolLm.folder(org.exeunt.DType.BF16);
-    model = load(Optional.empty(), null);
+    folder = SmolLm.part(DType.BF16);
+    model = load(folder, Optional.empty(), null);
   }
 
   @AfterAll
@@ -45,7 +51,8 @@ class ExeuntLlamaModelTest {
     model.close();
   }
 
-  private static ExeuntLlamaModel load(Optional<DType> quantisation, Exit exit) throws IOException {
+  private static ExeuntLlamaModel load(Path folder, Optional<DType> quantisation, Exit exit)
+      throws IOException {
     return ExeuntLlamaModel.load(folder.toFile(), DType.F32, quantisation, Optional.empty(), exit);
   }
 
@@ -60,7 +67,7 @@ class ExeuntLlamaModelTest {
   void everyTokenRunsAllLayers() {
     long tokens = model.tokens();
     long ran = model.layersRun();
-    assertTrue(answer(model, UUID.randomUUID(), 12).startsWith(" Paris."));
+    answer(model, UUID.randomUUID(), 12);
     assertEquals(7 - 1, model.tokens() - tokens, "the first token comes of the prompt");
     assertEquals(LAYERS * (model.tokens() - tokens), model.layersRun() - ran);
   }
@@ -131,7 +138,7 @@ class ExeuntLlamaModelTest {
   /** Every token leaves behind layer 20; keys and values above are those of its state there. */
   @Test
   void whoLeavesOwesNothing() throws IOException {
-    ExeuntLlamaModel early = load(Optional.empty(), new Exit(1e-9f, LEAVES, 1));
+    ExeuntLlamaModel early = load(folder, Optional.empty(), new Exit(1e-9f, LEAVES, 1));
     try (KvBufferCache.KvBuffer buffer = buffer(early)) {
       early.batchForward(PROMPT, 0, buffer);
       int position = PROMPT.length;
@@ -163,13 +170,37 @@ class ExeuntLlamaModelTest {
     }
   }
 
+  /** The whole model, as Jlama keeps it on disk. */
   @Test
-  void fourBitsAreTakenAsWell() throws IOException {
-    ExeuntLlamaModel small = load(Optional.of(DType.Q4), new Exit(0.9f, LEAVES, 2));
-    assertTrue(small.onExeunt());
-    assertTrue(answer(small, UUID.randomUUID(), 40).startsWith(" Paris"));
-    assertTrue(small.layersRun() < LAYERS * small.tokens(), "no token left early");
-    small.close();
+  void tokensOfFourBitsLeaveEarly() throws IOException {
+    try (ExeuntLlamaModel small =
+             load(SmolLm.folder(DType.Q4), Optional.empty(), new Exit(0.9f, 20, 2))) {
+      assertTrue(small.onExeunt());
+      assertTrue(answer(small, UUID.randomUUID(), 24).startsWith(" Paris"));
+      assertTrue(small.layersRun() < small.getConfig().numberOfLayers * small.tokens(),
+          "no token left early");
+    }
+  }
+
+  @Test
+  void weightsBecomeFourBitsWhenTheyAreLoaded() throws IOException {
+    try (ExeuntLlamaModel small = load(folder, Optional.of(DType.Q4), null);
+        KvBufferCache.KvBuffer whole = buffer(model);
+        KvBufferCache.KvBuffer rounded = buffer(small)) {
+      assertTrue(small.onExeunt());
+      AbstractTensor expected = model.batchForward(PROMPT, 0, whole);
+      AbstractTensor states = small.batchForward(PROMPT, 0, rounded);
+      double cosine = Vectors.cosine(row(expected), row(states));
+      assertTrue(cosine > 0.6 && cosine < 0.9999999, "cosine " + cosine);
+    }
+  }
+
+  private static float[] row(AbstractTensor states) {
+    float[] row = new float[WIDTH];
+    for (int i = 0; i < WIDTH; i++) {
+      row[i] = states.get(PROMPT.length - 1, i);
+    }
+    return row;
   }
 
   @Test
@@ -199,6 +230,14 @@ class ExeuntLlamaModelTest {
              folder.toFile(), DType.BF16, Optional.empty(), Optional.empty(), null)) {
       assertTrue(!other.onExeunt());
     }
+  }
+
+  @Test
+  void whereExeuntCannotRunItIsJlamasOwn() throws IOException, InterruptedException {
+    String output = Peers.output(List.of("-Dexeunt.isa=nonsense"), Peers.Kind.MODEL,
+        Generation.class, folder.toString(), "F32", "-", "1", "4", "1", "exeunt", "The capital");
+    assertTrue(Peers.line(output, "operations ").startsWith("Panama"), output);
+    assertTrue(!Peers.line(output, "text ").isBlank(), output);
   }
 
   private static KvBufferCache.KvBuffer buffer(ExeuntLlamaModel model) {

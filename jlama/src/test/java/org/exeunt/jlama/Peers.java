@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.jlama;
 
+import com.github.tjake.jlama.safetensors.DType;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -10,11 +11,13 @@ import java.util.Locale;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import java.util.stream.Collectors;
-import org.exeunt.DType;
 
-/** {@link Generation} in processes of their own, with and without exeunt on the class path. */
+/**
+ * {@link Generation} and {@link Embedding} in processes of their own, with and without exeunt on the
+ * class path.
+ */
 final class Peers {
-  private static final Pattern SPEED = Pattern.compile("tokens/s ([0-9.]+), prompt of");
+  private static final Pattern SPEED = Pattern.compile("(?m)^(?:tokens|sentences)/s ([0-9.]+)");
 
   /** Who computes. */
   enum Kind {
@@ -36,7 +39,7 @@ final class Peers {
     }
   }
 
-  /** What a process printed: operations, tokens per second of each round, and the last text. */
+  /** What a process printed: operations, tokens or sentences per second, and the last text. */
   record Answer(String operations, List<Double> speeds, String text) {
     double best() {
       return speeds.stream().mapToDouble(Double::doubleValue).max().orElseThrow();
@@ -50,15 +53,32 @@ final class Peers {
     String output = output(kind, Generation.class, folder.toString(), "F32", quantisation,
         String.valueOf(threads), String.valueOf(tokens), String.valueOf(rounds), kind.model,
         prompt);
+    return new Answer(line(output, "operations "), speeds(output), line(output, "text "));
+  }
+
+  private static Answer embed(Kind kind, Path folder, String quantisation, int threads, int rounds)
+      throws IOException, InterruptedException {
+    String output = output(kind, Embedding.class, folder.toString(), quantisation,
+        String.valueOf(threads), String.valueOf(rounds));
+    return new Answer(line(output, "operations "), speeds(output), "");
+  }
+
+  private static List<Double> speeds(String output) {
     List<Double> speeds = new ArrayList<>();
     for (Matcher matcher = SPEED.matcher(output); matcher.find();) {
       speeds.add(Double.valueOf(matcher.group(1)));
     }
-    return new Answer(line(output, "operations "), speeds, line(output, "text "));
+    return speeds;
   }
 
   /** What a program prints in a process of its own. */
   static String output(Kind kind, Class<?> program, String... arguments)
+      throws IOException, InterruptedException {
+    return output(List.of(), kind, program, arguments);
+  }
+
+  /** The same with more options of the JVM. */
+  static String output(List<String> options, Kind kind, Class<?> program, String... arguments)
       throws IOException, InterruptedException {
     boolean with = kind.compareTo(Kind.NATIVE) > 0;
     List<String> command = new ArrayList<>(List.of(System.getProperty("java.home") + "/bin/java",
@@ -67,6 +87,7 @@ final class Peers {
     if (kind == Kind.VECTOR_API) {
       command.add("-Djlama.force_panama_tensor_operations=true");
     }
+    command.addAll(options);
     command.add(program.getName());
     command.addAll(List.of(arguments));
     Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
@@ -96,27 +117,35 @@ final class Peers {
   }
 
   /**
-   * {@code Peers FOLDER|f32|bf16|q4 QUANTISATION|- TOKENS ROUNDS}: a table of tokens per second, with
-   * one thread and with two.
+   * {@code Peers FOLDER|f32|bf16|q4|minilm QUANTISATION|- TOKENS ROUNDS}: a table of tokens per
+   * second, or of MiniLM's sentences, with one thread and with two.
    */
   public static void main(String[] arguments) throws IOException, InterruptedException {
+    boolean embeds = arguments[0].equals("minilm");
     Path folder = switch (arguments[0]) {
-      case "f32" -> SmolLm.folder(DType.F32);
-      case "bf16" -> SmolLm.folder(DType.BF16);
-      case "q4" -> SmolLm.quantised();
+      case "f32", "bf16", "q4" ->
+        SmolLm.folder(DType.valueOf(arguments[0].toUpperCase(Locale.ROOT)));
+      case "minilm" -> MiniLm.folder();
       default -> Path.of(arguments[0]);
     };
     System.out.printf("%-12s %10s %10s   %s%n", "", "1 thread", "2 threads", "operations");
     for (Kind kind : Kind.values()) {
+      if (embeds && kind.compareTo(Kind.PRODUCTS) > 0) {
+        break; // the model class is a Llama's
+      }
       Answer[] answers = new Answer[2];
       for (int threads = 1; threads <= 2; threads++) {
-        answers[threads - 1] = run(kind, folder, arguments[1], threads,
-            Integer.parseInt(arguments[2]), Integer.parseInt(arguments[3]),
-            "The capital of France is");
+        int rounds = Integer.parseInt(arguments[3]);
+        answers[threads - 1] = embeds
+            ? embed(kind, folder, arguments[1], threads, 10 * rounds)
+            : run(kind, folder, arguments[1], threads, Integer.parseInt(arguments[2]), rounds,
+                  "The capital of France is");
       }
       System.out.printf("%-12s %10.1f %10.1f   %s%n", kind.name().toLowerCase(Locale.ROOT),
           answers[0].best(), answers[1].best(), answers[1].operations());
-      System.out.printf("  %.90s%n", answers[1].text());
+      if (!embeds) {
+        System.out.printf("  %.90s%n", answers[1].text());
+      }
     }
   }
 }

@@ -2,22 +2,19 @@
 package org.exeunt.jlama;
 
 import com.fasterxml.jackson.databind.ObjectMapper;
-import com.github.tjake.jlama.safetensors.SafeTensorSupport;
+import com.github.tjake.jlama.safetensors.DType;
+import com.github.tjake.jlama.tensor.BFloat16BufferTensor;
+import com.github.tjake.jlama.tensor.Q4ByteBufferTensor;
 import java.io.IOException;
-import java.io.OutputStream;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
-import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
-import java.util.Optional;
-import java.util.stream.Stream;
-import org.exeunt.DType;
 import org.exeunt.examples.Models;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.gguf.GgufTensor;
@@ -25,60 +22,69 @@ import org.exeunt.examples.gguf.Strings;
 import org.exeunt.examples.llama.LlamaConfig;
 
 /**
- * The demo's model as Hugging Face and Jlama know it: {@code config.json}, {@code tokenizer.json}
- * and {@code model.safetensors}, made of the GGUF file's metadata, vocabulary and weights.
+ * The demo's model as Hugging Face and Jlama know it: {@code config.json}, the tokenizer and {@code
+ * model.safetensors}, made of the GGUF file's metadata, vocabulary and weights.
  */
 final class SmolLm {
+  /** The layers of {@link #part}, half of them the last ones, and its tokens, the first. */
+  static final int PART_LAYERS = 8;
+  static final int PART_TOKENS = 8192;
+
   private static final ObjectMapper JSON = new ObjectMapper();
   private static final int CONTROL = 3; // of tokenizer.ggml.token_type
+  private static final int BLOCK = Q4ByteBufferTensor.BLOCK_SIZE;
 
-  private SmolLm() {}
+  private final GgufFile file;
+  private final LlamaConfig config;
+  private final int layers;
+  private final int vocabulary;
+  private final DType type;
+
+  private SmolLm(GgufFile file, boolean whole, DType type) throws IOException {
+    this.file = file;
+    config = LlamaConfig.of(file);
+    layers = whole ? config.layers() : PART_LAYERS;
+    vocabulary = whole ? config.vocabulary() : PART_TOKENS;
+    this.type = type;
+  }
 
   /** Whether the demo's model is in the cache. */
   static boolean present() {
     return Files.exists(Models.find());
   }
 
-  /** A folder with the model in f32 or bf16, made where it is not yet there. */
+  /**
+   * A folder with the model.
+   *
+   * @param type F32, BF16, or Q4 as Jlama quantises: blocks with their scales apart, at odd
+   *     addresses, and the embedding in BF16
+   */
   static Path folder(DType type) throws IOException {
-    Path folder = Path.of(System.getProperty("basedir", "."), "target",
-        "smollm2-" + type.name().toLowerCase(java.util.Locale.ROOT));
-    Path weights = folder.resolve("model.safetensors");
-    if (!Files.exists(weights)) {
-      Files.createDirectories(folder);
+    return folder(type, true);
+  }
+
+  /** The same of a part of its layers and tokens: a model that makes no sense, but runs soon. */
+  static Path part(DType type) throws IOException {
+    return folder(type, false);
+  }
+
+  private static Path folder(DType type, boolean whole) throws IOException {
+    String name = (whole ? "smollm2-" : "part-") + type.name().toLowerCase(Locale.ROOT);
+    return TestModels.folder(name, folder -> {
       try (GgufFile file = GgufFile.open(Models.find())) {
-        LlamaConfig config = LlamaConfig.of(file);
-        writeConfig(folder, file, config);
-        writeTokenizer(folder, file);
-        Path draft = folder.resolve("model.safetensors.draft");
-        writeWeights(draft, file, config, type);
-        Files.move(draft, weights, StandardCopyOption.ATOMIC_MOVE);
+        SmolLm model = new SmolLm(file, whole, type);
+        model.writeConfig(folder);
+        model.writeTokenizer(folder);
+        model.writeWeights(folder.resolve("model.safetensors"));
       }
-    }
-    return folder;
+    });
   }
 
-  /** The same, quantised and written by Jlama: blocks with their scales apart, at odd addresses. */
-  static Path quantised() throws IOException {
-    Path from = folder(DType.BF16);
-    Path folder = from.resolveSibling("smollm2-q4");
-    if (!Files.exists(folder.resolve("model.safetensors"))) {
-      if (Files.exists(folder)) {
-        try (Stream<Path> left = Files.list(folder)) { // of a run that was stopped
-          for (Path path : left.toList()) {
-            Files.delete(path);
-          }
-        }
-      }
-      Files.writeString(from.resolve("README.md"), "SmolLM2-135M-Instruct");
-      SafeTensorSupport.quantizeModel(from, com.github.tjake.jlama.safetensors.DType.Q4,
-          new String[] {"model.embed_tokens."}, null, Optional.of(folder));
-    }
-    return folder;
+  private int token(String key) throws IOException {
+    return file.integer("tokenizer.ggml." + key, 0, 1 << 20);
   }
 
-  private static void writeConfig(Path folder, GgufFile file, LlamaConfig config)
-      throws IOException {
+  private void writeConfig(Path folder) throws IOException {
     Map<String, Object> fields = new LinkedHashMap<>();
     fields.put("model_type", "llama");
     fields.put("max_position_embeddings", config.context());
@@ -86,85 +92,103 @@ final class SmolLm {
     fields.put("intermediate_size", config.feedForward());
     fields.put("num_attention_heads", config.heads());
     fields.put("num_key_value_heads", config.kvHeads());
-    fields.put("num_hidden_layers", config.layers());
+    fields.put("num_hidden_layers", layers);
     fields.put("rms_norm_eps", config.epsilon());
-    fields.put("vocab_size", config.vocabulary());
-    fields.put("bos_token_id", file.integer("tokenizer.ggml.bos_token_id", 0, 1 << 20));
-    fields.put("eos_token_id", file.integer("tokenizer.ggml.eos_token_id", 0, 1 << 20));
+    fields.put("vocab_size", vocabulary);
+    fields.put("bos_token_id", token("bos_token_id"));
+    fields.put("eos_token_id", token("eos_token_id"));
     fields.put("hidden_act", "silu");
     fields.put("rope_theta", (double) config.ropeBase());
     JSON.writeValue(folder.resolve("config.json").toFile(), fields);
   }
 
-  private static void writeTokenizer(Path folder, GgufFile file) throws IOException {
+  private void writeTokenizer(Path folder) throws IOException {
     Strings tokens = file.strings("tokenizer.ggml.tokens");
     Strings merges = file.strings("tokenizer.ggml.merges");
     long[] kinds = file.integers("tokenizer.ggml.token_type");
-    Map<String, Object> vocabulary = new LinkedHashMap<>();
+    Map<String, Object> ids = new LinkedHashMap<>();
     List<Map<String, Object>> added = new ArrayList<>();
-    for (int i = 0; i < tokens.size(); i++) {
-      vocabulary.put(tokens.get(i), i);
+    for (int i = 0; i < vocabulary; i++) {
+      ids.put(tokens.get(i), i);
       if (kinds[i] == CONTROL) {
         added.add(Map.of("id", i, "content", tokens.get(i), "special", true));
       }
     }
     List<String> pairs = new ArrayList<>();
     for (int i = 0; i < merges.size(); i++) {
-      pairs.add(merges.get(i));
+      if (ids.containsKey(merges.get(i).replace(" ", ""))) {
+        pairs.add(merges.get(i));
+      }
     }
     JSON.writeValue(folder.resolve("tokenizer.json").toFile(),
         Map.of("added_tokens", added, "pre_tokenizer",
             Map.of("type", "Sequence", "pretokenizers",
                 List.of(Map.of("type", "Digits", "individual_digits", true),
                     Map.of("type", "ByteLevel", "add_prefix_space", false))),
-            "model", Map.of("type", "BPE", "vocab", vocabulary, "merges", pairs)));
+            "model", Map.of("type", "BPE", "vocab", ids, "merges", pairs)));
+    JSON.writeValue(folder.resolve("tokenizer_config.json").toFile(),
+        Map.of("bos_token", tokens.get(token("bos_token_id")), "eos_token",
+            tokens.get(token("eos_token_id")), "chat_template",
+            file.string("tokenizer.chat_template")));
   }
 
-  private static void writeWeights(Path path, GgufFile file, LlamaConfig config, DType type)
-      throws IOException {
-    Map<String, Object> header = new LinkedHashMap<>();
-    Map<String, GgufTensor> named = new LinkedHashMap<>();
-    long end = 0;
+  private void writeWeights(Path path) throws IOException {
+    Safetensors out = new Safetensors();
     for (GgufTensor tensor : file.tensors().values()) {
-      String name = nameOf(tensor.name());
-      long bytes = tensor.rows() * tensor.columns() * type.bytes();
-      named.put(name, tensor);
-      header.put(name,
-          Map.of("dtype", type.name(), "shape",
-              tensor.dimensions().size() == 1
-                  ? List.of(tensor.columns())
-                  : List.of(tensor.rows(), tensor.columns()),
-              "data_offsets", List.of(end, end + bytes)));
-      end += bytes;
-    }
-    byte[] text = JSON.writeValueAsBytes(header);
-    int padded = (text.length + 63) / 64 * 64 - Long.BYTES; // so that weights begin aligned
-    padded += padded < text.length ? 64 : 0;
-    try (OutputStream out = Files.newOutputStream(path)) {
-      out.write(ByteBuffer.allocate(Long.BYTES)
-              .order(ByteOrder.LITTLE_ENDIAN)
-              .putLong(0, padded)
-              .array());
-      out.write(text);
-      out.write(" ".repeat(padded - text.length).getBytes());
-    }
-    try (FileChannel out = FileChannel.open(path, java.nio.file.StandardOpenOption.APPEND)) {
-      for (Map.Entry<String, GgufTensor> entry : named.entrySet()) {
-        GgufTensor tensor = entry.getValue();
-        ByteBuffer rows =
-            ByteBuffer.allocate(Math.toIntExact(tensor.rows() * tensor.columns() * type.bytes()))
-                .order(ByteOrder.LITTLE_ENDIAN);
-        int heads = entry.getKey().contains("q_proj") ? config.heads()
-            : entry.getKey().contains("k_proj")
-            ? config.kvHeads()
-            : 0;
-        file.readRows(tensor, (index, row) -> {
-          int place = heads == 0 ? index : halves(index, (int) tensor.rows() / heads);
-          put(rows, place * row.length, row, type);
+      String[] parts = tensor.name().split("\\.");
+      if (parts[0].equals("blk")) {
+        int layer = Integer.parseInt(parts[1]);
+        int left = config.layers() - layers;
+        if (layer >= layers / 2 && layer < layers / 2 + left) {
+          continue;
+        }
+        parts[1] = String.valueOf(layer < layers / 2 ? layer : layer - left);
+      }
+      String name = nameOf(parts);
+      int rows = (int) tensor.rows();
+      if (rows == config.vocabulary()) {
+        rows = vocabulary;
+      }
+      long columns = tensor.columns();
+      boolean vector = tensor.dimensions().size() == 1;
+      List<Long> shape = vector ? List.of(columns) : List.of((long) rows, columns);
+      int count = rows;
+      if (type != DType.Q4) {
+        out.add(name, type.name(), shape, rows * columns * type.size(),
+            () -> rows(tensor, name, count, type));
+      } else if (vector || parts[0].equals("token_embd")) {
+        out.add(name, "BF16", shape, rows * columns * Short.BYTES,
+            () -> rows(tensor, name, count, DType.BF16));
+      } else {
+        Q4ByteBufferTensor[] quantised = new Q4ByteBufferTensor[1];
+        out.add(name, "Q4", shape, rows * columns / 2, () -> {
+          BFloat16BufferTensor values = new BFloat16BufferTensor(count, (int) columns);
+          values.getMemorySegment().asByteBuffer().put(rows(tensor, name, count, DType.BF16));
+          quantised[0] = new Q4ByteBufferTensor(values);
+          return quantised[0].getMemorySegment().asByteBuffer();
         });
-        out.write(rows.clear());
+        out.add(name + ".qb", "F32", List.of((long) rows, columns / BLOCK),
+            rows * columns / BLOCK * Float.BYTES,
+            () -> quantised[0].getBlockF().getMemorySegment().asByteBuffer());
       }
     }
+    out.write(path, type == DType.Q4 ? 5 : 0);
+  }
+
+  /** The first rows of a tensor in f32 or bf16. */
+  private ByteBuffer rows(GgufTensor tensor, String name, int count, DType to) throws IOException {
+    ByteBuffer bytes =
+        ByteBuffer.allocate(count * (int) tensor.columns() * to.size())
+            .order(ByteOrder.LITTLE_ENDIAN);
+    int heads = name.contains("q_proj") ? config.heads()
+        : name.contains("k_proj")
+        ? config.kvHeads()
+        : 0;
+    file.readRows(tensor, 0, count, (index, row) -> {
+      int place = heads == 0 ? index : halves(index, count / heads);
+      put(bytes, place * row.length, row, to);
+    });
+    return bytes.clear();
   }
 
   /**
@@ -187,14 +211,13 @@ final class SmolLm {
     }
   }
 
-  private static String nameOf(String gguf) {
-    String[] parts = gguf.split("\\.");
-    return switch (parts[0]) {
+  private static String nameOf(String[] gguf) {
+    return switch (gguf[0]) {
       case "token_embd" -> "model.embed_tokens.weight";
       case "output_norm" -> "model.norm.weight";
       case "output" -> "lm_head.weight";
       default ->
-        "model.layers." + parts[1] + "." + switch (parts[2]) {
+        "model.layers." + gguf[1] + "." + switch (gguf[2]) {
           case "attn_norm" -> "input_layernorm";
           case "attn_q" -> "self_attn.q_proj";
           case "attn_k" -> "self_attn.k_proj";
@@ -204,7 +227,7 @@ final class SmolLm {
           case "ffn_gate" -> "mlp.gate_proj";
           case "ffn_up" -> "mlp.up_proj";
           case "ffn_down" -> "mlp.down_proj";
-          default -> throw new IllegalArgumentException(gguf);
+          default -> throw new IllegalArgumentException(String.join(".", gguf));
         } + ".weight";
     };
   }
