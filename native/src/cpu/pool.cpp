@@ -24,6 +24,9 @@ constexpr int32_t kMostLoops = 16;
 constexpr size_t kWorkerStack = kMostScratch + (size_t{2} << 20);
 // Looks at what another thread writes, 20 to 60 us in all.
 constexpr int kPatience = 2000;
+// For so long, in ns, a caller between two of its loops keeps its share. An op follows the other
+// within less, and a worker that others got meanwhile would take the core of its next loop.
+constexpr int64_t kLinger = 50000;
 
 // `bits`: which sleepers, by the bits with which they wait.
 void futex_wait(std::atomic<uint32_t>* word, uint32_t seen, uint32_t bits) {
@@ -32,6 +35,12 @@ void futex_wait(std::atomic<uint32_t>* word, uint32_t seen, uint32_t bits) {
 
 void futex_wake(std::atomic<uint32_t>* word, uint32_t bits) {
   syscall(SYS_futex, word, FUTEX_WAKE_BITSET_PRIVATE, kMaxThreads, nullptr, nullptr, bits);
+}
+
+int64_t now() {
+  timespec time;
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return int64_t{1000000000} * time.tv_sec + time.tv_nsec;
 }
 
 void relax() {
@@ -256,6 +265,7 @@ class Pool {
     for (Loop& loop : loops_) loop.busy.lock();
     stop();
     wanted_.store(wanted, std::memory_order_relaxed);
+    crowd_.store(1, std::memory_order_relaxed);
     for (Loop& loop : loops_) loop.busy.unlock();
     return true;
   }
@@ -263,26 +273,45 @@ class Pool {
   void run(int64_t count, int64_t chunk, void* context, void* scratch, Body body) {
     const int64_t units = (count + chunk - 1) / chunk;
     if (threads() == 1 || units >= (int64_t{1} << 31)) return body(context, scratch, 0, count);
-    const int32_t callers = callers_.fetch_add(1, std::memory_order_relaxed) + 1;
-    const int32_t at = share_of(callers) > 1 ? lock_loop() : kMostLoops;
-    if (at < kMostLoops) {
+    const int32_t crowd = enter();
+    const int32_t at = crowd < threads() ? lock_loop() : kMostLoops;
+    const Team team = at < kMostLoops ? team_of(at, crowd) : Team{1, 1};
+    if (team.seats > 1) {
       Loop& loop = loops_[at];
-      std::lock_guard<std::mutex> lock(loop.busy, std::adopt_lock);
       loop.count = count;
       loop.chunk = chunk;
       loop.context = context;
       loop.body = body;
-      share_out(loop, team(at, callers), units, scratch);
+      share_out(loop, team, units, scratch);
     } else {
       body(context, scratch, 0, count);
     }
+    if (at < kMostLoops) loops_[at].busy.unlock();
     callers_.fetch_sub(1, std::memory_order_relaxed);
   }
 
  private:
-  // Threads for each of so many callers, itself included.
-  int32_t share_of(int32_t callers) const {
-    const int32_t share = threads() / callers;
+  // Counts the calling thread in, and says how many callers share the threads: those inside, or
+  // more, if there were more a moment ago.
+  int32_t enter() {
+    const int32_t inside = callers_.fetch_add(1, std::memory_order_relaxed) + 1;
+    const int32_t crowd = crowd_.load(std::memory_order_relaxed);
+    if (inside == 1 && crowd == 1) return 1;
+    const int64_t time = now(), until = crowd_until_.load(std::memory_order_relaxed);
+    if (inside < crowd && time < until) return crowd;
+    // All workers read these: they are written when they have to be.
+    if (inside != crowd) crowd_.store(inside, std::memory_order_relaxed);
+    if (inside != crowd || until - time < kLinger / 2)
+      crowd_until_.store(time + kLinger, std::memory_order_relaxed);
+    return inside;
+  }
+
+  // Threads for the caller of a loop, itself included: as many as for any other, but for one that
+  // the first have more where the number of callers does not divide that of threads.
+  int32_t share_of(int32_t at, int32_t crowd) const {
+    const int32_t all = threads();
+    if (crowd == 1) return all;
+    const int32_t share = all / crowd + (at < all % crowd ? 1 : 0);
     return share < 1 ? 1 : share;
   }
 
@@ -293,14 +322,13 @@ class Pool {
     return at;
   }
 
-  // Callers have teams of their own, side by side, as long as all have an equal share.
-  Team team(int32_t at, int32_t callers) {
-    const int32_t share = share_of(callers), places = threads() - share + 1;
-    if (share_.load(std::memory_order_relaxed) != share)
-      share_.store(share, std::memory_order_relaxed);
+  // Callers have teams of their own, side by side, as long as all count as many callers.
+  Team team_of(int32_t at, int32_t crowd) {
     if (loops_used_.load(std::memory_order_relaxed) <= at)
       loops_used_.store(at + 1, std::memory_order_relaxed);
-    return {1 + at * (share - 1) % places, share};
+    const int32_t share = share_of(at, crowd), more = threads() % crowd;
+    const int32_t before = at * (threads() / crowd - 1) + (at < more ? at : more);
+    return {1 + before % (threads() - share + 1), share};
   }
 
   void share_out(Loop& loop, const Team& team, int64_t units, void* scratch) {
@@ -414,8 +442,9 @@ class Pool {
     Worker& self = workers_[index];
     self.serves.store(&loop, std::memory_order_relaxed);
     // Another caller may come and want its share.
+    const auto at = static_cast<int32_t>(&loop - loops_);
     loop.work(seat, team.seats, scratch,
-              [&] { return seat < share_.load(std::memory_order_relaxed); });
+              [&] { return seat < share_of(at, crowd_.load(std::memory_order_relaxed)); });
     self.serves.store(nullptr, std::memory_order_relaxed);
   }
 
@@ -461,6 +490,7 @@ class Pool {
     started_.store(false, std::memory_order_relaxed);
     sleepers_.store(0, std::memory_order_relaxed);
     callers_.store(0, std::memory_order_relaxed);
+    crowd_.store(1, std::memory_order_relaxed);
     new (&starting_) std::mutex;
     for (int32_t i = 0; i < loops_used_.load(std::memory_order_relaxed); ++i) {
       for (Range& range : loops_[i].ranges) range.set(0, 0);
@@ -478,7 +508,8 @@ class Pool {
   Loop loops_[kMostLoops];
   alignas(64) std::atomic<int32_t> callers_{0};  // written with each loop
   // Read by all workers, written when callers come and go.
-  alignas(64) std::atomic<int32_t> share_{0};
+  alignas(64) std::atomic<int32_t> crowd_{1};  // callers that share the threads
+  std::atomic<int64_t> crowd_until_{0};        // when that is doubted, by now()
   std::atomic<int32_t> loops_used_{0};
   alignas(64) std::atomic<uint32_t> news_{0};  // what workers sleep by
   std::atomic<uint32_t> sleepers_{0};

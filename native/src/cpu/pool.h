@@ -8,8 +8,12 @@
 // Which thread does which piece never shows in a result: every piece writes its own place, and what
 // is merged is merged afterwards in fixed order.
 //
-// Several callers have a loop each, and share the workers. docs/architecture.md, Threads, says how,
-// and where the workers run.
+// Several callers have a loop each, and share the threads: each has its own and a team of workers.
+// Of T threads k callers get T / k each, rounded down, and the first T % k of them one more; where k
+// is T or more, each runs alone. That is counted when a loop begins: behind its piece, a worker
+// leaves a loop that has too many when a further caller has come, but a loop gets no more of them
+// when a caller goes. Who comes back within 50 us, as ops that follow each other do, counts as
+// having stayed. docs/architecture.md, Threads, says where the workers run.
 #pragma once
 
 #include <cstdint>

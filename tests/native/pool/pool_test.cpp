@@ -115,48 +115,91 @@ struct Who {
   }
 };
 
-TEST_F(Pool, AloneACallerHasAllThreads) {
-  ASSERT_TRUE(set_threads(4));
+// The threads of a loop of so many pieces of a millisecond.
+size_t threads_of_loop(int64_t pieces) {
   Who who;
-  parallel_for(400, 1, [&](int64_t begin, int64_t end) {
-    for (; begin < end; ++begin) {
-      who.note();
-      sleep_ms(1);
-    }
+  parallel_for(pieces, 1, [&](int64_t begin, int64_t end) {
+    who.note();
+    for (; begin < end; ++begin) sleep_ms(1);
   });
-  EXPECT_EQ(who.threads().size(), 4u);
+  return who.threads().size();
 }
 
-TEST_F(Pool, TwoCallersHaveHalfTheThreadsEach) {
+TEST_F(Pool, AloneACallerHasAllThreads) {
   ASSERT_TRUE(set_threads(4));
-  Who early, late, other;
-  std::atomic<bool> second{false}, half{false};
-  std::atomic<int64_t> done{0};
-  std::thread caller([&] {
-    EXPECT_TRUE(comes([&] { return early.threads().size() == 4; }));
-    second = true;
-    // As long as the first has work, so that both are seen beside each other.
-    parallel_for(2000, 1, [&](int64_t begin, int64_t end) {
-      for (; begin < end; ++begin) {
-        if (done < 1900) other.note();
-        if (!half) sleep_ms(1);
-      }
+  EXPECT_EQ(threads_of_loop(400), 4u);
+}
+
+// How many threads each of so many callers has while all of them are inside, in order.
+std::vector<int> shares(int callers) {
+  std::atomic<int> inside{0};
+  std::vector<int> shares(static_cast<size_t>(callers));
+  const auto call = [&](int* share) {
+    const std::thread::id caller = std::this_thread::get_id();
+    std::atomic<bool> entered{false};
+    Who who;
+    parallel_for(400, 1, [&](int64_t begin, int64_t end) {
+      // So that every thread is asked whether it may stay when all are there.
+      if (std::this_thread::get_id() == caller && !entered.exchange(true)) ++inside;
+      EXPECT_TRUE(comes([&] { return inside == callers; }));
+      who.note();
+      for (; begin < end; ++begin) sleep_ms(1);
     });
-  });
-  parallel_for(2000, 1, [&](int64_t begin, int64_t end) {
-    for (; begin < end; ++begin) {
-      if (!second) early.note();
-      // A piece that was begun before goes to its end: a quarter of a range, four ranges.
-      if (done > 1500) late.note();
-      sleep_ms(1);
-      ++done;
+    *share = 1;
+    for (const std::thread::id& thread : who.threads())
+      if (thread != caller && who.pieces.count(thread) > 1) ++*share;
+  };
+  std::vector<std::thread> all;
+  for (int& share : shares) all.emplace_back(call, &share);
+  for (std::thread& thread : all) thread.join();
+  std::sort(shares.begin(), shares.end());
+  return shares;
+}
+
+TEST_F(Pool, CallersShareTheThreads) {
+  const struct {
+    int threads;
+    std::vector<int> shares;
+  } cases[] = {{4, {4}},          {4, {2, 2}}, {4, {1, 1, 1, 1}}, {2, {1, 1}},
+               {8, {2, 2, 2, 2}}, {5, {2, 3}}, {7, {2, 2, 3}},    {3, {1, 1, 1, 1}}};
+  for (const auto& c : cases) {
+    ASSERT_TRUE(set_threads(c.threads));
+    // A team that was formed before the last caller came may have a worker in common with another,
+    // and one of them does without; nobody ever has more.
+    std::vector<int> found;
+    for (int i = 0; i < 20 && found != c.shares; ++i) {
+      found = shares(static_cast<int>(c.shares.size()));
+      for (size_t s = 0; s < found.size(); ++s) EXPECT_LE(found[s], c.shares[s]);
     }
-  });
-  half = true;
-  caller.join();
-  EXPECT_EQ(early.threads().size(), 4u);
-  EXPECT_EQ(late.threads().size(), 2u);
-  EXPECT_EQ(other.threads().size(), 2u);
+    EXPECT_EQ(found, c.shares) << c.threads << " threads";
+  }
+}
+
+TEST_F(Pool, ACallerKeepsItsShareBetweenTwoLoops) {
+  ASSERT_TRUE(set_threads(4));
+  bool kept = false;  // once is enough: on a busy machine the other is away for too long
+  for (int i = 0; i < 500 && !kept; ++i) {
+    std::atomic<int> inside{0};
+    std::atomic<bool> left{false};
+    const auto meet = [&] {
+      std::atomic<bool> entered{false};
+      parallel_for(2, 1, [&](int64_t, int64_t) {
+        if (!entered.exchange(true)) ++inside;
+        while (inside < 2) std::this_thread::yield();
+      });
+    };
+    std::thread other([&] {
+      meet();
+      left = true;
+    });
+    meet();
+    while (!left) std::this_thread::yield();
+    kept = threads_of_loop(12) == 2;
+    other.join();
+  }
+  EXPECT_TRUE(kept);
+  sleep_ms(1);
+  EXPECT_EQ(threads_of_loop(400), 4u) << "the other has not been there for long";
 }
 
 TEST_F(Pool, WorkersStayOffTheirCallersCore) {

@@ -202,8 +202,8 @@ public enum Backend {
   }
 
   /**
-   * Threads that CPU runs may use, the calling one included. Runs of several callers at the same
-   * time share them, each with its own at least.
+   * Threads that CPU runs may use, the calling one included. Callers that run at the same time share
+   * them: each gets as many as any other, or one more, but its own at least.
    *
    * @return 1 or more
    */
