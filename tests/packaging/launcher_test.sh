@@ -12,7 +12,7 @@ trap 'rm -rf "$WORK"' EXIT
 mkdir -p "$WORK/bin" "$WORK/tree/tests/fuzz"
 cp -r "$ROOT/exeunt" "$ROOT/launcher" "$WORK/tree/"
 cp "$ROOT/tests/fuzz/run" "$WORK/tree/tests/fuzz/"
-for module in examples bench; do
+for module in examples examples/spark bench; do
   mkdir -p "$WORK/tree/$module/src/main/resources"
   cp -r "$ROOT/$module/src/main/resources/help" "$WORK/tree/$module/src/main/resources/"
 done
@@ -243,7 +243,7 @@ input=/dev/null
 # ---- help, from a tree that would have to be built ----------------------------------------------
 
 printf '#!/bin/sh\necho built >"%s/built"\n' "$WORK" >"$WORK/bin/mvn"
-for command in build test format demo generate bench fuzz; do
+for command in build test format demo generate spark bench fuzz; do
   rm -f "$WORK/built"
   attempt env PATH="$WORK/bin:$PATH" "$WORK/tree/exeunt" $command --help
   expect "$command --help" 0 "$command"

@@ -208,6 +208,11 @@ public final class Encoder implements AutoCloseable {
     return sentences;
   }
 
+  /** Most tokens of a sentence. */
+  public int longest() {
+    return longest;
+  }
+
   /** Runs a batch through all layers and returns the mean state of each sentence. */
   public float[][] embed(List<int[]> batch) {
     start(batch);

@@ -4,6 +4,7 @@ package org.exeunt.examples.encoder;
 import static org.exeunt.ExitRule.Comparator.GE;
 import static org.exeunt.ExitRule.Comparator.GT;
 
+import java.io.Serializable;
 import java.util.ArrayList;
 import java.util.List;
 import org.exeunt.ExitRule;
@@ -14,9 +15,9 @@ import org.exeunt.ExitRule;
  * @param kind the rule
  * @param setting its one number
  */
-record ExitPlan(Kind kind, double setting) {
+public record ExitPlan(Kind kind, double setting) implements Serializable {
   /** The rules. */
-  enum Kind {
+  public enum Kind {
     /** After so many layers, whatever the sentence. */
     DEPTH("depth", 1, 2, 3, 4, 5, 6),
     /** The answer's probability is this or more. */
@@ -52,8 +53,34 @@ record ExitPlan(Kind kind, double setting) {
   private static final float JEI_THRESHOLD = .5f;
 
   /** All layers. */
-  static ExitPlan full(int layers) {
+  public static ExitPlan full(int layers) {
     return new ExitPlan(Kind.DEPTH, layers);
+  }
+
+  /**
+   * The plan that a user names: {@code threshold:P}, {@code quantile:Q}, {@code patience:N} or
+   * {@code depth:N}.
+   *
+   * @throws IllegalArgumentException if it is none of these
+   */
+  public static ExitPlan parse(String text) {
+    int colon = text.indexOf(':') + 1;
+    String setting = text.substring(colon);
+    boolean share = setting.matches("(0|1|0?[.][0-9]{1,9})");
+    boolean count = setting.matches("[1-9][0-9]{0,2}");
+    Kind kind = switch (text.substring(0, colon)) {
+      case "threshold:" -> share ? Kind.THRESHOLD : null;
+      case "quantile:" -> share ? Kind.QUANTILE : null;
+      case "patience:" -> count ? Kind.PATIENCE : null;
+      case "depth:" -> count ? Kind.DEPTH : null;
+      default -> null;
+    };
+    if (kind == null) {
+      throw new IllegalArgumentException("'" + text
+          + "' is no exit rule: threshold:P and quantile:Q take a number from 0 to 1, patience:N "
+          + "and depth:N one from 1");
+    }
+    return new ExitPlan(kind, Double.parseDouble(setting));
   }
 
   /** Whether the rule is asked after a layer. */

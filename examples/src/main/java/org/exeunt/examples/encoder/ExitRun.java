@@ -10,9 +10,10 @@ import org.exeunt.Tensor;
  * What became of sentences under a plan.
  *
  * @param answers the label of each
+ * @param confidences the probability of each, by the head behind whose layer it left
  * @param exitLayers behind which layer each left
  */
-record ExitRun(int[] answers, int[] exitLayers) {
+record ExitRun(int[] answers, float[] confidences, int[] exitLayers) {
   /** Of states that were kept: what a plan would do, in no time. */
   static ExitRun of(FittedExits fitted, ExitPlan plan, LayerStates states) {
     try (Scope scope = Scope.open()) {
@@ -25,7 +26,8 @@ record ExitRun(int[] answers, int[] exitLayers) {
             exits.ask(layer);
           }
         }
-        return new ExitRun(exits.answers().clone(), exits.exitLayers().clone());
+        return new ExitRun(
+            exits.answers().clone(), exits.confidences().clone(), exits.exitLayers().clone());
       }
     }
   }
@@ -33,6 +35,7 @@ record ExitRun(int[] answers, int[] exitLayers) {
   /** Of sentences, which leave the encoder when they may; batches of as many as it takes. */
   static ExitRun of(Encoder encoder, SentenceExits exits, List<int[]> sentences) {
     int[] answers = new int[sentences.size()];
+    float[] confidences = new float[sentences.size()];
     int[] exitLayers = new int[sentences.size()];
     for (int from = 0; from < answers.length; from += encoder.sentences()) {
       int to = Math.min(answers.length, from + encoder.sentences());
@@ -47,9 +50,10 @@ record ExitRun(int[] answers, int[] exitLayers) {
         }
       }
       System.arraycopy(exits.answers(), 0, answers, from, to - from);
+      System.arraycopy(exits.confidences(), 0, confidences, from, to - from);
       System.arraycopy(exits.exitLayers(), 0, exitLayers, from, to - from);
     }
-    return new ExitRun(answers, exitLayers);
+    return new ExitRun(answers, confidences, exitLayers);
   }
 
   double meanLayers() {

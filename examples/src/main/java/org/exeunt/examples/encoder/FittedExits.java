@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.encoder;
 
+import java.io.Serializable;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
-import java.util.Map;
 import java.util.stream.IntStream;
 import org.exeunt.Normalizer;
 import org.exeunt.Scope;
@@ -14,18 +14,34 @@ import org.exeunt.Tensor;
  * What was fitted for the exits of an encoder: for each layer a head that classifies, a gate that
  * knows from the state how likely the head is right (PALBERT's lambda, here taught by whether it
  * was), and gates that know from the head's statistics whether going on is worth its cost
- * (JEI-DNN).
+ * (JEI-DNN). A few thousand numbers, which may be sent to other JVMs.
  */
-final class FittedExits {
+public final class FittedExits implements Serializable {
+  private static final long serialVersionUID = 1;
+
   private static final LinearFit.Setup GATE = new LinearFit.Setup(Normalizer.SOFTMAX, false);
 
+  private static final int BATCH = 32;
+
   private final LinearFit.Setup setup;
-  private final List<LinearFit.Line> heads = new ArrayList<>();
-  private final List<LinearFit.Line> lambdas = new ArrayList<>();
-  private final Map<Double, List<LinearFit.Line>> gates = new HashMap<>();
+  private final ArrayList<LinearFit.Line> heads = new ArrayList<>();
+  private final ArrayList<LinearFit.Line> lambdas = new ArrayList<>();
+  private final HashMap<Double, ArrayList<LinearFit.Line>> gates = new HashMap<>();
 
   private FittedExits(LinearFit.Setup setup) {
     this.setup = setup;
+  }
+
+  /** Heads by softmax, fitted to two thirds of these sentences, and gates, some to the rest. */
+  public static FittedExits fit(EncoderWeights weights, Reviews reviews) {
+    int longest = reviews.sentences().stream().mapToInt(tokens -> tokens.length).max().orElse(1);
+    try (Encoder encoder = new Encoder(weights, BATCH, longest)) {
+      LayerStates states = LayerStates.of(encoder, weights.layerCount(), reviews, done -> {});
+      LayerStates train = states.part(0, 2 * reviews.size() / 3);
+      FittedExits exits = heads(train, new LinearFit.Setup(Normalizer.SOFTMAX, false));
+      exits.addGates(train, states.part(train.size(), reviews.size()));
+      return exits;
+    }
   }
 
   /** Only heads, fitted to the states behind each layer. */
@@ -54,7 +70,7 @@ final class FittedExits {
     List<Answers> unseen = answers(tune);
     for (ExitPlan plan : ExitPlan.Kind.JEI.plans(heads.size())) {
       int[] best = best(unseen, tune.labels(), plan.setting());
-      List<LinearFit.Line> lines = new ArrayList<>();
+      ArrayList<LinearFit.Line> lines = new ArrayList<>();
       for (int l = 0; l + 1 < heads.size(); l++) {
         int[] leaves = new int[best.length];
         for (int i = 0; i < leaves.length; i++) {
@@ -123,7 +139,8 @@ final class FittedExits {
     return setup;
   }
 
-  int layers() {
+  /** Layers of the encoder. */
+  public int layers() {
     return heads.size();
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.encoder;
 
+import java.io.Serializable;
 import java.util.List;
 import org.exeunt.CrossEntropy;
 import org.exeunt.DType;
@@ -26,7 +27,7 @@ final class LinearFit {
    * @param normalizer the cross-entropy's
    * @param perpGrad whether the gradient loses its part along the weights
    */
-  record Setup(Normalizer normalizer, boolean perpGrad) {
+  record Setup(Normalizer normalizer, boolean perpGrad) implements Serializable {
     @Override
     public String toString() {
       return (normalizer == Normalizer.SOFTMAX ? "softmax" : "StableMax")
@@ -35,7 +36,7 @@ final class LinearFit {
   }
 
   /** Logits [2] = weight [2,D] features + bias [2]. */
-  record Line(float[] weight, float[] bias) {
+  record Line(float[] weight, float[] bias) implements Serializable {
     /** The weight as a tensor. */
     Tensor weight(Scope scope) {
       return scope.copyOf(weight, 2, weight.length / 2);

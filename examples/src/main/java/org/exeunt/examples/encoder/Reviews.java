@@ -20,10 +20,11 @@ import org.exeunt.examples.io.ModelFormatException;
  * Rated sentences as tokens, and whether their mean rating is above 0; those with 0 are left out,
  * and those that came before. Hutto & Gilbert 2014, "VADER", in whose package they are.
  *
+ * @param texts the sentences
  * @param sentences the tokens of each
  * @param labels 1: the people who rated it found it positive, 0: negative
  */
-public record Reviews(List<int[]> sentences, int[] labels) {
+public record Reviews(List<String> texts, List<int[]> sentences, int[] labels) {
   private static final long MOST_BYTES = 64 << 20;
   private static final long SEED = 20;
 
@@ -44,6 +45,7 @@ public record Reviews(List<int[]> sentences, int[] labels) {
     } catch (CharacterCodingException e) {
       throw new ModelFormatException(path, "is not UTF-8.");
     }
+    List<String> texts = new ArrayList<>();
     List<int[]> sentences = new ArrayList<>();
     List<Integer> labels = new ArrayList<>();
     Set<String> known = new HashSet<>();
@@ -57,11 +59,12 @@ public record Reviews(List<int[]> sentences, int[] labels) {
       }
       double rating = Double.parseDouble(fields[1]);
       if (rating != 0 && known.add(fields[2])) {
+        texts.add(fields[2]);
         sentences.add(tokenizer.encode(fields[2], longest));
         labels.add(rating > 0 ? 1 : 0);
       }
     }
-    return new Reviews(sentences, labels.stream().mapToInt(label -> label).toArray());
+    return new Reviews(texts, sentences, labels.stream().mapToInt(label -> label).toArray());
   }
 
   public int size() {
@@ -75,12 +78,14 @@ public record Reviews(List<int[]> sentences, int[] labels) {
       order.add(i);
     }
     Collections.shuffle(order, new Random(SEED));
-    return new Reviews(order.stream().map(sentences::get).toList(),
+    return new Reviews(order.stream().map(texts::get).toList(),
+        order.stream().map(sentences::get).toList(),
         order.stream().mapToInt(i -> labels[i]).toArray());
   }
 
   /** Those from {@code from} up to {@code to}. */
   public Reviews part(int from, int to) {
-    return new Reviews(sentences.subList(from, to), Arrays.copyOfRange(labels, from, to));
+    return new Reviews(
+        texts.subList(from, to), sentences.subList(from, to), Arrays.copyOfRange(labels, from, to));
   }
 }

@@ -28,8 +28,10 @@ final class SentenceExits implements AutoCloseable {
   private final ExitRule rule;
   private final ByteBuffer leaves;
   private final IntBuffer labels;
+  private final FloatBuffer sureness;
   private final boolean[] stays;
   private final int[] answers;
+  private final float[] confidences;
   private final int[] exitLayers;
   private int count;
   private boolean first;
@@ -53,6 +55,7 @@ final class SentenceExits implements AutoCloseable {
     Tensor mask = scope.allocate(Device.CPU, DType.U8, capacity);
     leaves = mask.byteBuffer();
     labels = heads.out().argmax().intBuffer();
+    sureness = heads.out().p1().floatBuffer();
     ExitRule.Builder builder =
         ExitRule.builder()
             .score(gates.isEmpty() ? heads.out().p1() : score)
@@ -66,6 +69,7 @@ final class SentenceExits implements AutoCloseable {
     rule = builder.build(scope);
     stays = new boolean[capacity];
     answers = new int[capacity];
+    confidences = new float[capacity];
     exitLayers = new int[capacity];
   }
 
@@ -109,6 +113,7 @@ final class SentenceExits implements AutoCloseable {
         stays[s] = false;
         exitLayers[s] = layer;
         answers[s] = labels.get(s);
+        confidences[s] = sureness.get(s);
       }
     }
   }
@@ -121,6 +126,11 @@ final class SentenceExits implements AutoCloseable {
   /** Of each sentence that has left, what the head said then. */
   int[] answers() {
     return answers;
+  }
+
+  /** The probability that the head gave to each answer. */
+  float[] confidences() {
+    return confidences;
   }
 
   /** Behind which layer each left. */

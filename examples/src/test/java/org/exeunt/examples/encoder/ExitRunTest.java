@@ -3,11 +3,17 @@ package org.exeunt.examples.encoder;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.ObjectInputStream;
+import java.io.ObjectOutputStream;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.List;
 import java.util.Random;
 import org.exeunt.DType;
 import org.exeunt.Normalizer;
@@ -61,6 +67,53 @@ class ExitRunTest {
           }
         }
       }
+    }
+  }
+
+  /** Texts in, answers out, with exits that were sent from another JVM. */
+  @Test
+  void aClassifierAnswersAsTheRuleDoes() throws Exception {
+    Reviews reviews = reviews();
+    WordPiece tokenizer = WordPiece.open(new EncoderFiles(folder).tokenizer());
+    try (EncoderWeights weights = EncoderWeights.load(new EncoderFiles(folder).model(), DType.F32);
+        Encoder encoder = new Encoder(weights, 7, TinyEncoder.POSITIONS)) {
+      FittedExits fitted = FittedExits.fit(weights, reviews);
+      Reviews some = reviews.part(0, SOME);
+      for (String rule : List.of("threshold:.75", "quantile:0.7", "patience:1", "depth:2")) {
+        ExitPlan plan = ExitPlan.parse(rule);
+        ExitRun expected;
+        try (SentenceExits exits = new SentenceExits(fitted, plan, encoder.pooled())) {
+          expected = ExitRun.of(encoder, exits, some.sentences());
+        }
+        try (Classifier classifier = new Classifier(encoder, tokenizer, sent(fitted), sent(plan))) {
+          List<Classifier.Answer> answers = classifier.classify(some.texts());
+          for (int s = 0; s < SOME; s++) {
+            assertEquals(new Classifier.Answer(expected.answers()[s], expected.confidences()[s],
+                             expected.exitLayers()[s]),
+                answers.get(s), rule);
+            assertTrue(answers.get(s).confidence() >= .5, rule);
+          }
+        }
+      }
+      ExitPlan deep = ExitPlan.parse("depth:" + (TinyEncoder.LAYERS + 1));
+      assertThrows(
+          IllegalArgumentException.class, () -> new Classifier(encoder, tokenizer, fitted, deep));
+    }
+    for (String rule : List.of("", "depth", "depth:0", "patience:1.5", "threshold:2", "jei:0")) {
+      assertThrows(IllegalArgumentException.class, () -> ExitPlan.parse(rule), rule);
+    }
+  }
+
+  /** What another JVM makes of an object. */
+  @SuppressWarnings("unchecked")
+  private static <T> T sent(T object) throws Exception {
+    ByteArrayOutputStream bytes = new ByteArrayOutputStream();
+    try (ObjectOutputStream out = new ObjectOutputStream(bytes)) {
+      out.writeObject(object);
+    }
+    try (ObjectInputStream in =
+             new ObjectInputStream(new ByteArrayInputStream(bytes.toByteArray()))) {
+      return (T) in.readObject();
     }
   }
 
