@@ -120,19 +120,6 @@ void accumulate(const float* residual, float* out, int64_t rows, int64_t cols, i
   }
 }
 
-void finish(const float* x, const float* bias, Activation activation, const float* residual,
-            float* out, int64_t rows, int64_t cols, int64_t stride) {
-  for (int64_t r = 0; r < rows; ++r, x += cols, out += stride) {
-    if (bias) {
-      sum(x, bias, out, cols);
-    } else {
-      std::memcpy(out, x, static_cast<size_t>(cols) * sizeof *x);
-    }
-    activate(activation, out, 1, cols, stride);
-    if (residual) accumulate(residual + r * stride, out, 1, cols, stride);
-  }
-}
-
 void transpose(const void* in, int64_t rows, int64_t cols, int64_t bytes, void* out) {
   if (bytes == 4) {
     transpose_of(static_cast<const uint32_t*>(in), rows, cols, static_cast<uint32_t*>(out));

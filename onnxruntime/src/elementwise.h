@@ -15,10 +15,6 @@ void activate(Activation activation, float* x, int64_t rows, int64_t cols, int64
 // out += residual; rows of both lie `stride` apart.
 void accumulate(const float* residual, float* out, int64_t rows, int64_t cols, int64_t stride);
 
-// out = act(x + bias) + residual; rows of x are dense, those of out and residual lie `stride` apart.
-void finish(const float* x, const float* bias, Activation activation, const float* residual,
-            float* out, int64_t rows, int64_t cols, int64_t stride);
-
 // out[cols,rows] = in[rows,cols] of elements of 2 or 4 bytes.
 void transpose(const void* in, int64_t rows, int64_t cols, int64_t bytes, void* out);
 

@@ -147,31 +147,6 @@ OrtValue* Inner::tensor(const TensorView& view) const {
   return value;
 }
 
-Gemm::Gemm(const Inner& inner) : inner_(inner) {
-  const std::string transposed =
-      proto::bytes(1, "transB") + proto::integer(3, 1) + proto::integer(20, 2);
-  const std::string node = proto::bytes(1, "a") + proto::bytes(1, "b") + proto::bytes(2, "y") +
-                           proto::bytes(4, "Gemm") + proto::bytes(5, transposed);
-  const std::string graph = proto::bytes(1, node) +
-                            proto::bytes(11, proto::value_info("a", kFloat)) +
-                            proto::bytes(11, proto::value_info("b", kFloat)) +
-                            proto::bytes(12, proto::value_info("y", kFloat));
-  session_ = inner.session(proto::model(graph, proto::opset("", 13)));
-}
-
-void Gemm::run(const float* a, const float* b, float* out, int64_t m, int64_t n, int64_t k) const {
-  Values values{inner_.api, {nullptr, nullptr, nullptr}};
-  const auto matrix = [](const float* data, int64_t rows, int64_t cols) {
-    return TensorView{const_cast<float*>(data), kFloat, {rows, cols}};
-  };
-  values.list[0] = inner_.tensor(matrix(a, m, k));
-  values.list[1] = inner_.tensor(matrix(b, n, k));
-  values.list[2] = inner_.tensor(matrix(out, m, n));
-  const char *const inputs[] = {"a", "b"}, *const outputs[] = {"y"};
-  check(inner_.api, inner_.api.Run(session_, nullptr, inputs, values.list.data(), 2, outputs, 1,
-                                   &values.list[2]));
-}
-
 bool Widened::possible(const Graph& graph, const Node& node) {
   const std::vector<const OrtOpAttr*> list = attributes_of(graph.api, node);
   return std::all_of(list.begin(), list.end(), [&](const OrtOpAttr* attribute) {

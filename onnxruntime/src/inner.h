@@ -27,22 +27,6 @@ class Inner {
   OrtSessionOptions* options_ = nullptr;
 };
 
-// The product of two f32 matrices.
-class Gemm {
- public:
-  explicit Gemm(const Inner& inner);
-  ~Gemm() { inner_.api.ReleaseSession(session_); }
-  Gemm(const Gemm&) = delete;
-  Gemm& operator=(const Gemm&) = delete;
-
-  // out[m,n] = a[m,k] b[n,k]^T, all dense; from any thread.
-  void run(const float* a, const float* b, float* out, int64_t m, int64_t n, int64_t k) const;
-
- private:
-  const Inner& inner_;
-  OrtSession* session_;
-};
-
 // Nodes of bf16 that ONNX Runtime has for f32 alone: it computes them in f32, and what leaves is
 // rounded.
 class Widened {

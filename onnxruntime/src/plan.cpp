@@ -6,16 +6,15 @@
 
 #include "elementwise.h"
 #include "head.h"
+#include "panels.h"
 
 namespace exn::ort {
 namespace {
 
 // A product of fewer multiplications is not worth another thread.
 constexpr int64_t kWorthAThread = 100000;
-// From so many rows on ONNX Runtime's product of f32 is the faster one, even if it has to lay out
-// the weights in each run, and if those have to become f32 first.
-constexpr int64_t kManyRows = 64, kManyRowsOfNarrow = 112;
-constexpr int64_t kPartBytes = int64_t{512} << 10;
+// Rows that are read together and lie a multiple of so many bytes apart displace one another.
+constexpr int64_t kAliased = 4096;
 
 int64_t index_of(const std::vector<std::string>& names, const std::string& name) {
   const auto found = std::find(names.begin(), names.end(), name);
@@ -27,7 +26,7 @@ int64_t index_of(const std::vector<std::string>& names, const std::string& name)
 
 void put(void* at, uint16_t value) { std::memcpy(at, &value, sizeof value); }
 
-Weights dense(const Graph& g, const Product& p) {
+Weights dense(const Graph& g, const Product& p, bool panels) {
   const TensorView in = view_of(g.api, g.values[p.weight].constant);
   Weights out;
   out.rows = p.rows;
@@ -46,6 +45,12 @@ Weights dense(const Graph& g, const Product& p) {
     }
   }
   const int64_t bytes = bytes_of(out.type);
+  out.panels = panels;
+  if (panels) {
+    out.memory = Memory(static_cast<size_t>(panel_bytes(out.type, p.rows, p.columns)));
+    lay_out(data, out.type, p.transposed, p.rows, p.columns, out.memory.data());
+    return out;
+  }
   out.row_bytes = p.columns * bytes;
   out.memory = Memory(static_cast<size_t>(n * bytes));
   if (p.transposed) {
@@ -140,10 +145,10 @@ Weights dequantised(const Graph& g, const Product& p) {
   return out;
 }
 
-Weights weights_of(const Graph& g, const Product& p) {
+Weights weights_of(const Graph& g, const Product& p, bool panels) {
   switch (p.storage) {
     case Storage::kDense:
-      return dense(g, p);
+      return dense(g, p, panels);
     case Storage::kBits:
       return of_bits(g, p);
     default:
@@ -189,8 +194,10 @@ void add(const TensorView& a, const TensorView& b, const TensorView& out) {
 }
 
 void normalise(int32_t kind, float eps, const float* weight, const float* bias, const void* in,
-               int32_t in_type, void* out, int32_t out_type, int64_t rows, int64_t cols) {
-  Tensor x(const_cast<void*>(in), in_type, {rows, cols}), y(out, out_type, {rows, cols});
+               int32_t in_type, void* out, int32_t out_type, int64_t rows, int64_t cols,
+               int64_t out_stride = 0) {
+  Tensor x(const_cast<void*>(in), in_type, {rows, cols}),
+      y(out, out_type, {rows, cols}, out_stride);
   Tensor w(const_cast<float*>(weight), kFloat, {cols}), b(const_cast<float*>(bias), kFloat, {cols});
   exn_norm_params params = {};
   params.struct_size = sizeof params;
@@ -217,8 +224,8 @@ const float* or_null(const std::vector<float>& list) {
 }  // namespace
 
 Plan::Plan(const Graph& g, const Group& group, const std::vector<std::string>& inputs,
-           const std::vector<std::string>& outputs, const Settings& settings, const Gemm& gemm)
-    : api_(g.api), gemm_(gemm), threads_(settings.threads) {
+           const std::vector<std::string>& outputs, const Settings& settings)
+    : api_(g.api), threads_(settings.threads) {
   // An output that nobody reads is none of the fused node's.
   const auto output = [&](int value, const Product& p, std::vector<Output>* list) {
     const auto at = std::find(outputs.begin(), outputs.end(), g.values[value].name);
@@ -239,7 +246,7 @@ Plan::Plan(const Graph& g, const Group& group, const std::vector<std::string>& i
   if (prologue_norm_ != EXN_NORM_NONE && !pairs) prologue_type_ = kFloat;
   for (const Product& p : group.products) {
     Linear linear;
-    linear.weights = weights_of(g, p);
+    linear.weights = weights_of(g, p, !p.head && !pairs);
     linear.bias = g.floats(p.bias);
     linear.activation = p.activation;
     linear.norm = p.norm;
@@ -300,24 +307,16 @@ TensorView Plan::prepared(OrtKernelContext* context, const TensorView& input,
   return out;
 }
 
-// Many rows with weights that are numbers and not blocks are ONNX Runtime's, but on processors that
-// multiply pairs of bf16, for which it has nothing.
-bool Plan::in_bulk(const Linear& linear, int64_t rows, int32_t input_type) const {
-  const int32_t type = linear.weights.type;
-  return rows >= kManyRows && type != kUint8 && !(type == kBfloat16 && input_type == kBfloat16);
-}
-
-std::vector<Plan::Part> Plan::parts(int64_t rows, int32_t input_type, bool bulk) const {
+std::vector<Plan::Part> Plan::parts(int64_t rows, bool panels) const {
   std::vector<Part> out;
   for (size_t i = 0; i < linears_.size(); ++i) {
-    if (linears_[i].head || in_bulk(linears_[i], rows, input_type) != bulk) continue;
     const Weights& w = linears_[i].weights;
+    if (linears_[i].head || w.panels != panels) continue;
     const int64_t work = std::max<int64_t>(rows, 1) * w.rows * w.columns;
-    int64_t pieces = std::max<int64_t>(1, std::min(threads_, work / kWorthAThread));
-    // In bulk a part's weights become f32 in the cache of its core.
-    if (bulk) pieces = std::max(pieces, w.rows * w.columns * 4 / kPartBytes);
-    // At multiples of 16, so that no line of the output is two threads'.
-    const int64_t step = ((w.rows + pieces - 1) / pieces + 15) / 16 * 16;
+    const int64_t pieces = std::max<int64_t>(1, std::min(threads_, work / kWorthAThread));
+    // Whole panels; of rows 16, so that no line of the output is two threads'.
+    const int64_t unit = panels ? kPanel : 16;
+    const int64_t step = ((w.rows + pieces - 1) / pieces + unit - 1) / unit * unit;
     for (int64_t begin = 0; begin < w.rows; begin += step) {
       out.push_back({i, begin, std::min(w.rows, begin + step)});
     }
@@ -343,7 +342,7 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
     }
     t.out = output_of(api_, context, linear.output.index, linear.output.type, shape);
     if (linear.activation != Activation::kNone || linear.norm != EXN_NORM_NONE ||
-        linear.residual >= 0 || in_bulk(linear, rows, input.type)) {
+        linear.residual >= 0 || linear.weights.panels) {
       t.plain.type = kFloat;
     }
     if (t.plain.type == t.out.type && (linear.residual < 0 || t.fused)) {
@@ -377,8 +376,8 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
                 kFloat, narrow.count() / narrow.last(), narrow.last());
     }
   }
-  run_few(context, input, targets);
-  run_in_bulk(context, input, targets);
+  run_rows(context, input, targets);
+  run_panels(context, input, targets);
   for (size_t i = 0; i < linears_.size(); ++i) {
     const Linear& linear = linears_[i];
     const Target& t = targets[i];
@@ -400,10 +399,10 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
   }
 }
 
-void Plan::run_few(OrtKernelContext* context, const TensorView& input,
-                   const std::vector<Target>& targets) const {
+void Plan::run_rows(OrtKernelContext* context, const TensorView& input,
+                    const std::vector<Target>& targets) const {
   const int64_t cols = input.last(), rows = input.count() / cols;
-  const std::vector<Part> list = parts(rows, input.type, false);
+  const std::vector<Part> list = parts(rows, false);
   struct Call {
     Tensor input, weight, bias, residual, out;
     exn_linear_params params = {};
@@ -458,40 +457,44 @@ void Plan::run_few(OrtKernelContext* context, const TensorView& input,
   });
 }
 
-void Plan::run_in_bulk(OrtKernelContext* context, const TensorView& input,
-                       const std::vector<Target>& targets) const {
+void Plan::run_panels(OrtKernelContext* context, const TensorView& input,
+                      const std::vector<Target>& targets) const {
   const int64_t cols = input.last(), rows = input.count() / cols;
-  const std::vector<Part> list = parts(rows, input.type, true);
+  const std::vector<Part> list = parts(rows, true);
   if (list.empty()) return;
-  const bool widen = input.type != kFloat;
-  Scratch::Block own(scratch_, widen ? static_cast<size_t>(rows * cols * 4) : 0);
+  const bool aliased = rows > 1 && cols * 4 % kAliased == 0;
+  const int64_t stride = aliased ? cols + 16 : cols;
+  const bool copied = aliased || input.type != kFloat;
+  Scratch::Block own(scratch_, copied ? static_cast<size_t>(rows * stride * 4) : 0);
   const float* x = input.as<float>();
-  if (widen) {
-    auto* wide = static_cast<float*>(own.take(static_cast<size_t>(rows * cols * 4)));
-    normalise(EXN_NORM_NONE, 0, nullptr, nullptr, input.data, input.type, wide, kFloat, rows, cols);
-    x = wide;
+  if (copied) {
+    auto* copy = static_cast<float*>(own.take(static_cast<size_t>(rows * stride * 4)));
+    normalise(EXN_NORM_NONE, 0, nullptr, nullptr, input.data, input.type, copy, kFloat, rows, cols,
+              stride);
+    x = copy;
   }
   parallel(api_, context, static_cast<int64_t>(list.size()), [&](int64_t i) {
     const Part& part = list[i];
     const Linear& linear = linears_[part.product];
     const Weights& w = linear.weights;
     const Target& t = targets[part.product];
-    const int64_t n = part.end - part.begin;
-    const size_t weight_bytes = w.type == kFloat ? 0 : static_cast<size_t>(n * cols * 4);
-    const auto out_bytes = static_cast<size_t>(rows * n * 4);
-    Scratch::Block block(scratch_, rounded(weight_bytes) + out_bytes);
-    const char* from = w.memory.as<char>() + part.begin * w.row_bytes;
-    const auto* weight = reinterpret_cast<const float*>(from);
-    if (w.type != kFloat) {
-      auto* wide = static_cast<float*>(block.take(weight_bytes));
-      normalise(EXN_NORM_NONE, 0, nullptr, nullptr, from, w.type, wide, kFloat, n, cols);
-      weight = wide;
+    const int64_t n = part.end - part.begin, step = panel_bytes(w.type, 1, cols);
+    const char* panels = w.memory.as<char>() + part.begin / kPanel * step;
+    const float* bias = linear.bias.empty() ? nullptr : linear.bias.data() + part.begin;
+    float* out = t.plain.as<float>() + part.begin;
+    if (w.type == kFloat16) {
+      Scratch::Block block(scratch_, static_cast<size_t>(panel_bytes(kFloat, 1, cols)));
+      void* wide = block.take(static_cast<size_t>(panel_bytes(kFloat, 1, cols)));
+      for (int64_t j = 0; j < n; j += kPanel, panels += step) {
+        normalise(EXN_NORM_NONE, 0, nullptr, nullptr, panels, w.type, wide, kFloat, cols, kPanel);
+        multiply(x, stride, wide, kFloat, bias ? bias + j : nullptr, out + j, w.rows, rows,
+                 std::min(kPanel, n - j), cols);
+      }
+    } else {
+      multiply(x, stride, panels, w.type, bias, out, w.rows, rows, n, cols);
     }
-    auto* product = static_cast<float*>(block.take(out_bytes));
-    gemm_.run(x, weight, product, rows, n, cols);
-    finish(product, linear.bias.empty() ? nullptr : linear.bias.data() + part.begin,
-           linear.activation, t.fused ? t.residual.as<float>() + part.begin : nullptr,
-           t.plain.as<float>() + part.begin, rows, n, w.rows);
+    activate(linear.activation, out, rows, n, w.rows);
+    if (t.fused) accumulate(t.residual.as<float>() + part.begin, out, rows, n, w.rows);
   });
 }
 

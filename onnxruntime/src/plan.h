@@ -6,15 +6,15 @@
 #include <memory>
 
 #include "calls.h"
-#include "inner.h"
 #include "match.h"
 
 namespace exn::ort {
 
 struct Weights {
   Memory memory;
-  int32_t type = 0;    // kUint8: blocks
-  int32_t blocks = 0;  // EXN_BLOCKS_*
+  bool panels = false;  // or rows, as exeunt takes them
+  int32_t type = 0;     // kUint8: blocks
+  int32_t blocks = 0;   // EXN_BLOCKS_*
   int64_t rows = 0, columns = 0, row_bytes = 0;
 };
 
@@ -26,10 +26,9 @@ struct Settings {
 
 class Plan {
  public:
-  // `inputs`, `outputs`: names of those of the fused node. The product of f32 matrices outlives the
-  // plan.
+  // `inputs`, `outputs`: names of those of the fused node.
   Plan(const Graph& graph, const Group& group, const std::vector<std::string>& inputs,
-       const std::vector<std::string>& outputs, const Settings& settings, const Gemm& gemm);
+       const std::vector<std::string>& outputs, const Settings& settings);
 
   // From several threads at the same time, if need be.
   void run(OrtKernelContext* context) const;
@@ -66,15 +65,13 @@ class Plan {
   void run_heads(OrtKernelContext* context, const Linear& linear, const TensorView& input) const;
   TensorView prepared(OrtKernelContext* context, const TensorView& input,
                       Scratch::Block* block) const;
-  bool in_bulk(const Linear& linear, int64_t rows, int32_t input_type) const;
-  std::vector<Part> parts(int64_t rows, int32_t input_type, bool bulk) const;
-  void run_few(OrtKernelContext* context, const TensorView& input,
-               const std::vector<Target>& targets) const;
-  void run_in_bulk(OrtKernelContext* context, const TensorView& input,
-                   const std::vector<Target>& targets) const;
+  std::vector<Part> parts(int64_t rows, bool panels) const;
+  void run_rows(OrtKernelContext* context, const TensorView& input,
+                const std::vector<Target>& targets) const;
+  void run_panels(OrtKernelContext* context, const TensorView& input,
+                  const std::vector<Target>& targets) const;
 
   const Api& api_;
-  const Gemm& gemm_;
   int64_t threads_;
   size_t input_ = 0;
   int32_t prologue_type_ = 0;  // what a Cast makes of the input; 0: there is none

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "custom_ops.h"
+#include "inner.h"
 #include "plan.h"
 
 #define EXN_EXPORT extern "C" __attribute__((visibility("default")))
@@ -103,7 +104,7 @@ Settings settings_of(const Api& api, const OrtSessionOptions* options) {
 class Provider : public OrtEp {
  public:
   Provider(const Api& api, Settings settings)
-      : OrtEp{}, api_(api), settings_(std::move(settings)), inner_(api), gemm_(inner_) {
+      : OrtEp{}, api_(api), settings_(std::move(settings)), inner_(api) {
     ort_version_supported = kApiVersion;
     GetName = [](const OrtEp*) { return kName; };
     GetCapability = [](OrtEp* self, const OrtGraph* graph,
@@ -163,7 +164,7 @@ class Provider : public OrtEp {
     const Claims claims = claim(g, settings_.policy);
     auto out = std::make_unique<Compiled>(api_);
     if (claims.groups.size() == 1 && claims.groups[0].nodes.size() == g.nodes.size()) {
-      out->plan = std::make_unique<Plan>(g, claims.groups[0], inputs, outputs, settings_, gemm_);
+      out->plan = std::make_unique<Plan>(g, claims.groups[0], inputs, outputs, settings_);
     } else {
       out->widened = std::make_unique<Widened>(g, inputs, outputs, inner_);
     }
@@ -202,7 +203,6 @@ class Provider : public OrtEp {
   const Api& api_;
   const Settings settings_;
   const Inner inner_;
-  const Gemm gemm_;
 };
 
 class Factory : public OrtEpFactory {

@@ -385,10 +385,63 @@ class ClaimTest {
     String h = graph.node("Gemm", List.of(attribute("transB", 1)), "x",
         graph.floats(random(N * K), N, K), graph.floats(random(N), N));
     graph.node("Add", List.of(), new String[] {graph.node("Relu", h), "r"}, "y");
-    for (int rows : new int[] {63, 64, 300}) {
+    for (int rows = 1; rows < 60; rows++) { // every height of a tile
       try (OnnxTensor x = tensor(rows, K); OnnxTensor r = tensor(rows, N)) {
         String line = check(graph.model(17), Map.of("x", x, "r", r), 1e-4f);
         assertTrue(line.endsWith("linear of 96 x 64 f32, bias, ReLU, residual"), line);
+      }
+    }
+  }
+
+  /** Outputs that fill no panel, inputs of odd length, and rows that lie 4 KiB apart. */
+  @Test
+  void oddShapes() throws Exception {
+    for (int[] shape : new int[][] {{1, 1}, {31, 33}, {33, 7}, {50, 1024}, {300, 2048}}) {
+      for (int type : new int[] {Graph.FLOAT, Graph.BFLOAT16, Graph.FLOAT16}) {
+        int n = shape[0];
+        int k = shape[1];
+        float[] wide = random(n * k);
+        short[] bits = new short[n * k];
+        for (int i = 0; i < bits.length; i++) {
+          if (type == Graph.BFLOAT16) {
+            bits[i] = (short) (Float.floatToRawIntBits(wide[i]) >>> 16);
+            wide[i] = Float.intBitsToFloat(bits[i] << 16);
+          } else if (type == Graph.FLOAT16) { // whole numbers from -2 to 2
+            int value = i * 7 % 5 - 2;
+            bits[i] = (short) new int[] {0xc000, 0xbc00, 0, 0x3c00, 0x4000}[value + 2];
+            wide[i] = value;
+          }
+        }
+        for (boolean transposed : new boolean[] {false, true}) {
+          long[] extents = transposed ? new long[] {n, k} : new long[] {k, n};
+          Graph graph = new Graph().input("x", Graph.FLOAT, -1, k).output("y", Graph.FLOAT, -1, n);
+          String x = "x";
+          String w =
+              type == Graph.FLOAT ? graph.floats(wide, extents) : graph.halves(bits, type, extents);
+          List<Message> gemm = List.of(attribute("transB", transposed ? 1 : 0));
+          if (type != Graph.FLOAT) {
+            x = graph.node("Cast", List.of(attribute("to", type)), "x");
+          }
+          String y = graph.node("Gemm", gemm, x, w);
+          graph.node("Cast", List.of(attribute("to", Graph.FLOAT)), new String[] {y}, "y");
+          Graph plain = new Graph().input("x", Graph.FLOAT, -1, k).output("y", Graph.FLOAT, -1, n);
+          plain.node("Gemm", gemm, new String[] {"x", plain.floats(wide, extents)}, "y");
+          for (int rows : new int[] {1, 3, 17}) {
+            float[] values = random(rows * k);
+            for (int i = 0; i < values.length; i++) { // what f16 and bf16 hold
+              values[i] = Math.round(values[i] * 16) / 16f;
+            }
+            try (OnnxTensor in = OnnxTensor.createTensor(
+                     ENVIRONMENT, FloatBuffer.wrap(values), new long[] {rows, k})) {
+              float[] expected = run(plain.model(17), null, Map.of("x", in)).get(0);
+              float[] actual =
+                  run(graph.model(17), ExeuntProvider.configure().threads(2), Map.of("x", in))
+                      .get(0);
+              assertArrayEquals(expected, actual, 1e-5f * k + 1e-4f,
+                  n + " x " + k + " of type " + type + ", " + rows + " rows");
+            }
+          }
+        }
       }
     }
   }
