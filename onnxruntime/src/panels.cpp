@@ -13,8 +13,17 @@
 namespace exn::ort {
 namespace {
 
-using Floats = float __attribute__((vector_size(64), aligned(64)));
-using Words = uint32_t __attribute__((vector_size(64), aligned(64)));
+template <int kBytes>
+struct Vectors;
+#define EXN_VECTORS(bytes)                                                      \
+  template <>                                                                   \
+  struct Vectors<bytes> {                                                       \
+    using Floats = float __attribute__((vector_size(bytes), aligned(bytes)));   \
+    using Words = uint32_t __attribute__((vector_size(bytes), aligned(bytes))); \
+  };
+EXN_VECTORS(16)
+EXN_VECTORS(32)
+EXN_VECTORS(64)
 
 #define EXN_INLINE inline __attribute__((always_inline))
 
@@ -31,33 +40,38 @@ struct Product {
   int64_t ahead_step;  // bytes for each of the k
 };
 
-template <bool kNarrow>
-EXN_INLINE void load(const char* at, Floats* low, Floats* high) {
+// Of a panel, `low` gets some of the first half of the outputs, `high` those 16 behind them.
+template <int kBytes, bool kNarrow>
+EXN_INLINE void load(const char* at, typename Vectors<kBytes>::Floats* low,
+                     typename Vectors<kBytes>::Floats* high) {
+  using Floats = typename Vectors<kBytes>::Floats;
+  using Words = typename Vectors<kBytes>::Words;
   if constexpr (kNarrow) {
     const Words both = *reinterpret_cast<const Words*>(at);
     *low = reinterpret_cast<Floats>(both << 16);
     *high = reinterpret_cast<Floats>(both & 0xffff0000u);
   } else {
-    *low = reinterpret_cast<const Floats*>(at)[0];
-    *high = reinterpret_cast<const Floats*>(at)[1];
+    *low = *reinterpret_cast<const Floats*>(at);
+    *high = *reinterpret_cast<const Floats*>(at + 64);
   }
 }
 
-// kRows rows of one panel. Few of them are summed in several chains, so that each multiplication
-// does not wait for the one before.
-template <int kRows, bool kNarrow>
-EXN_INLINE void tile(const Product& p) {
+// kRows rows of two vectors of one panel, the first of which begins at output `begin`. Few rows are
+// summed in several chains, so that each multiplication does not wait for the one before.
+template <int kBytes, int kRows, bool kNarrow>
+EXN_INLINE void strip(const Product& p, int64_t begin) {
+  using Floats = typename Vectors<kBytes>::Floats;
   constexpr int64_t kStep = kPanel * (kNarrow ? 2 : 4);
   constexpr int kChains = kRows == 1 ? 4 : kRows < 4 ? 2 : 1;
   Floats low[kChains][kRows] = {}, high[kChains][kRows] = {};
   for (int m = 0; m < kRows; ++m) {
-    std::memcpy(&low[0][m], p.bias, sizeof low[0][m]);
-    std::memcpy(&high[0][m], p.bias + 16, sizeof high[0][m]);
+    std::memcpy(&low[0][m], p.bias + begin, kBytes);
+    std::memcpy(&high[0][m], p.bias + begin + 16, kBytes);
   }
-  const char *at = p.panel, *ahead = p.ahead;
+  const char *at = p.panel + begin * 4, *ahead = p.ahead;
   const auto step = [&](int64_t k, int chain) __attribute__((always_inline)) {
     Floats a, b;
-    load<kNarrow>(at, &a, &b);
+    load<kBytes, kNarrow>(at, &a, &b);
     at += kStep;
     __builtin_prefetch(ahead, 0, 2);
     if (!kNarrow) __builtin_prefetch(ahead + 64, 0, 2);
@@ -83,28 +97,38 @@ EXN_INLINE void tile(const Product& p) {
   }
   for (int m = 0; m < kRows; ++m) {
     float* to = p.out + m * p.out_stride;
-    if (p.columns == kPanel) {
-      std::memcpy(to, &low[0][m], sizeof low[0][m]);
-      std::memcpy(to + 16, &high[0][m], sizeof high[0][m]);
-    } else {
-      float row[kPanel];
-      std::memcpy(row, &low[0][m], sizeof low[0][m]);
-      std::memcpy(row + 16, &high[0][m], sizeof high[0][m]);
-      std::memcpy(to, row, static_cast<size_t>(p.columns) * sizeof *row);
+    for (int half = 0; half < 2; ++half) {
+      const int64_t first = begin + half * 16, room = std::min<int64_t>(p.columns - first, kBytes / 4);
+      const Floats& sums = half ? high[0][m] : low[0][m];
+      if (room == kBytes / 4) {
+        std::memcpy(to + first, &sums, kBytes);
+      } else if (room > 0) {
+        std::memcpy(to + first, &sums, static_cast<size_t>(room) * sizeof *to);
+      }
     }
   }
 }
 
-template <int kMost, bool kNarrow>
+// kRows rows of one panel.
+template <int kBytes, int kRows, bool kNarrow>
+EXN_INLINE void tile(Product p) {
+  for (int64_t begin = 0; begin < 16; begin += kBytes / 4) {
+    strip<kBytes, kRows, kNarrow>(p, begin);
+    p.ahead += p.k * p.ahead_step;
+  }
+}
+
+template <int kBytes, int kMost, bool kNarrow>
 EXN_INLINE void tiles(Product p, int64_t rows) {
   // Of about the same height, as few as there can be. Each asks for its share of the next panel.
   int64_t left = (rows + kMost - 1) / kMost;
-  p.ahead_step = (kPanel * (kNarrow ? 2 : 4) + left - 1) / left;
+  const int64_t shares = left * (64 / kBytes);
+  p.ahead_step = (kPanel * (kNarrow ? 2 : 4) + shares - 1) / shares;
   for (; left > 0; --left) {
     const int64_t height = (rows + left - 1) / left;
 #define EXN_TILE(n)                                \
   case n:                                          \
-    if constexpr (n <= kMost) tile<n, kNarrow>(p); \
+    if constexpr (n <= kMost) tile<kBytes, n, kNarrow>(p); \
     break;
     switch (height) {
       EXN_TILE(1)
@@ -126,31 +150,33 @@ EXN_INLINE void tiles(Product p, int64_t rows) {
     }
     p.x += height * p.x_stride;
     p.out += height * p.out_stride;
-    p.ahead += p.k * p.ahead_step;
+    p.ahead += p.k * p.ahead_step * (64 / kBytes);
     rows -= height;
   }
 }
 
-template <int kMost>
+template <int kBytes, int kMost>
 EXN_INLINE void by_type(const Product& p, int64_t rows, bool narrow) {
   if (narrow) {
-    tiles<kMost, true>(p, rows);
+    tiles<kBytes, kMost, true>(p, rows);
   } else {
-    tiles<kMost, false>(p, rows);
+    tiles<kBytes, kMost, false>(p, rows);
   }
 }
 
 using Function = void (*)(const Product&, int64_t, bool);
 
-void product_baseline(const Product& p, int64_t rows, bool narrow) { by_type<1>(p, rows, narrow); }
+void product_baseline(const Product& p, int64_t rows, bool narrow) {
+  by_type<16, 6>(p, rows, narrow);
+}
 #if defined(__x86_64__)
 __attribute__((target("arch=x86-64-v3"))) void product_avx2(const Product& p, int64_t rows,
                                                             bool narrow) {
-  by_type<3>(p, rows, narrow);
+  by_type<32, 6>(p, rows, narrow);
 }
 __attribute__((target("arch=x86-64-v4"))) void product_avx512(const Product& p, int64_t rows,
                                                               bool narrow) {
-  by_type<14>(p, rows, narrow);
+  by_type<64, 14>(p, rows, narrow);
 }
 #endif
 
