@@ -17,7 +17,7 @@ inline void check(exn_status status) {
   if (status != EXN_OK) throw Failure(kEpFail, std::string("exeunt: ") + exn_last_error());
 }
 
-// A tensor of up to three axes; the last is dense.
+// A tensor of up to three axes, dense but for the distance of its rows.
 class Tensor {
  public:
   Tensor() = default;
@@ -27,8 +27,9 @@ class Tensor {
     tensor_.device = {kDLCPU, 0};
     tensor_.dtype = dtype(type);
     if (row_stride > 0) {
+      strides_[tensor_.ndim - 1] = 1;
+      for (int i = tensor_.ndim - 2; i > 0; --i) strides_[i] = strides_[i + 1] * shape_[i + 1];
       strides_[0] = row_stride;
-      strides_[1] = 1;
       strided_ = true;
     }
   }
@@ -57,7 +58,7 @@ class Tensor {
 
  private:
   DLTensor tensor_ = {};
-  int64_t shape_[3] = {}, strides_[2] = {};
+  int64_t shape_[3] = {}, strides_[3] = {};
   bool strided_ = false;
 };
 
@@ -143,6 +144,37 @@ class Scratch {
   std::mutex mutex_;
   std::vector<std::pair<Memory, size_t>> free_;
 };
+
+// A norm of each row, or a change of type.
+inline void normalise(int32_t kind, float eps, const float* weight, const float* bias,
+                      const void* in, int32_t in_type, void* out, int32_t out_type, int64_t rows,
+                      int64_t cols, int64_t out_stride = 0) {
+  Tensor x(const_cast<void*>(in), in_type, {rows, cols});
+  Tensor y(out, out_type, {rows, cols}, out_stride);
+  Tensor w(const_cast<float*>(weight), kFloat, {cols}), b(const_cast<float*>(bias), kFloat, {cols});
+  exn_norm_params params = {};
+  params.struct_size = sizeof params;
+  params.input = x.get();
+  params.weight = weight ? w.get() : nullptr;
+  params.bias = bias ? b.get() : nullptr;
+  params.out = y.get();
+  params.norm = kind;
+  params.eps = eps;
+  size_t bytes = 0;
+  check(exn_norm_workspace_size(&params, &bytes));
+  if (bytes > 0) throw Failure(kEpFail, "exeunt: norm wants a workspace");
+  check(exn_norm(&params, nullptr, 0, nullptr));
+}
+
+// The elements of `in` in another type.
+inline void convert(const TensorView& in, void* out, int32_t type) {
+  if (in.count() == 0) return;
+  normalise(EXN_NORM_NONE, 0, nullptr, nullptr, in.data, in.type, out, type, 1, in.count());
+}
+
+inline const float* or_null(const std::vector<float>& list) {
+  return list.empty() ? nullptr : list.data();
+}
 
 inline size_t rounded(size_t bytes) { return (bytes + 63) / 64 * 64; }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "graph.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -34,6 +35,14 @@ float to_float(const TensorView& tensor, int64_t i) {
     default:
       return NAN;
   }
+}
+
+size_t place_of(const std::vector<std::string>& names, const std::string& name) {
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found == names.end()) {
+    throw Failure(kEpFail, "exeunt: the fused node lacks the value " + name);
+  }
+  return static_cast<size_t>(found - names.begin());
 }
 
 Graph::Graph(const Api& of, const OrtGraph* graph) : api(of) {
@@ -141,6 +150,20 @@ const OrtOpAttr* Graph::attribute(const Node& node, const char* name, int32_t ty
     return found == type ? attribute : nullptr;
   }
   return nullptr;
+}
+
+std::vector<std::string> Graph::attributes(const Node& node) const {
+  size_t n = 0;
+  check(api, api.Node_GetNumAttributes(node.node, &n));
+  std::vector<const OrtOpAttr*> list(n);
+  check(api, api.Node_GetAttributes(node.node, list.data(), n));
+  std::vector<std::string> names;
+  for (const OrtOpAttr* one : list) {
+    const char* name = nullptr;
+    check(api, api.OpAttr_GetName(one, &name));
+    names.emplace_back(name);
+  }
+  return names;
 }
 
 int64_t Graph::integer(const Node& node, const char* name, int64_t otherwise) const {

@@ -57,6 +57,8 @@ class Graph {
   std::string text(const Node& node, const char* attribute, const char* otherwise) const;
   std::vector<int64_t> integers(const Node& node, const char* attribute) const;
 
+  std::vector<std::string> attributes(const Node& node) const;
+
   // The elements of a constant as f32; empty if it is none, or has another type.
   std::vector<float> floats(int value) const;
   // Whether a value is a constant of one element, with this number in it as far as its type holds.
@@ -71,5 +73,8 @@ class Graph {
 };
 
 float to_float(const TensorView& tensor, int64_t i);
+
+// Where a value of a graph is among the inputs or outputs of the node that stands for it.
+size_t place_of(const std::vector<std::string>& names, const std::string& name);
 
 }  // namespace exn::ort

@@ -7,9 +7,6 @@
 namespace exn::ort {
 namespace {
 
-// A head of fewer multiplications is not worth another thread.
-constexpr int64_t kWorthAThread = 100000;
-
 float* mutable_of(const float* data) { return const_cast<float*>(data); }
 
 // The statistics of all rows over some of the vocabulary, and the call that makes them.

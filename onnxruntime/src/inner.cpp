@@ -21,18 +21,6 @@ struct Values {
   }
 };
 
-// bf16 to f32 or back.
-void convert(const TensorView& from, const TensorView& to) {
-  const int64_t n = from.count();
-  if (n == 0) return;
-  Tensor in(from.data, from.type, {1, n}), out(to.data, to.type, {1, n});
-  exn_norm_params params = {};
-  params.struct_size = sizeof params;
-  params.input = in.get();
-  params.out = out.get();
-  check(exn_norm(&params, nullptr, 0, nullptr));
-}
-
 std::string tensor_proto(const Api& api, const std::string& name, const OrtValue* value) {
   const TensorView view = view_of(api, value);
   std::string out;
@@ -42,7 +30,7 @@ std::string tensor_proto(const Api& api, const std::string& name, const OrtValue
   std::string raw(static_cast<const char*>(view.data), size);
   if (view.type == kBfloat16) {
     std::string widened(2 * size, '\0');
-    convert(view, {widened.data(), kFloat, view.shape});
+    convert(view, widened.data(), kFloat);
     raw = std::move(widened);
   }
   return out + proto::integer(2, wide(view.type)) + (name.empty() ? "" : proto::bytes(8, name)) +
@@ -201,7 +189,7 @@ void Widened::run(OrtKernelContext* context) const {
     if (view.type == kBfloat16) {
       view.type = kFloat;
       view.data = block.take(static_cast<size_t>(view.count()) * sizeof(float));
-      convert(views[i], view);
+      convert(views[i], view.data, kFloat);
     }
     inputs.list[i] = inner_.tensor(view);
     input_names.push_back(inputs_[i].c_str());
@@ -213,7 +201,7 @@ void Widened::run(OrtKernelContext* context) const {
     const TensorView from = view_of(api, outputs.list[i]);
     const TensorView to = output_of(api, context, i, output_types_[i], from.shape);
     if (from.type != to.type) {
-      convert(from, to);
+      convert(from, to.data, to.type);
     } else {
       size_t size = 0;
       check(api, api.GetTensorSizeInBytes(outputs.list[i], &size));

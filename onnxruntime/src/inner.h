@@ -29,15 +29,13 @@ class Inner {
 
 // Nodes of bf16 that ONNX Runtime has for f32 alone: it computes them in f32, and what leaves is
 // rounded.
-class Widened {
+class Widened : public Step {
  public:
   Widened(const Graph& graph, const std::vector<std::string>& inputs,
           const std::vector<std::string>& outputs, const Inner& inner);
-  ~Widened() { inner_.api.ReleaseSession(session_); }
-  Widened(const Widened&) = delete;
-  Widened& operator=(const Widened&) = delete;
+  ~Widened() override { inner_.api.ReleaseSession(session_); }
 
-  void run(OrtKernelContext* context) const;
+  void run(OrtKernelContext* context) const override;
 
   // Whether a node can be written down for an inner session.
   static bool possible(const Graph& graph, const Node& node);

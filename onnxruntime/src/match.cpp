@@ -68,6 +68,30 @@ class Matcher {
       std::sort(group.nodes.begin(), group.nodes.end());
       claims.groups.push_back(std::move(group));
     }
+    std::vector<bool> taken(g.nodes.size());
+    for (const Group& group : claims.groups) {
+      for (const int node : group.nodes) taken[node] = true;
+    }
+    for (size_t i = 0; i < g.nodes.size(); ++i) {
+      Norm norm;
+      Attention attention;
+      std::string why;
+      const int index = static_cast<int>(i);
+      if (taken[i]) continue;
+      if (alone(index, &norm) && std::none_of(norm.nodes.begin(), norm.nodes.end(),
+                                              [&](int node) { return taken[node]; })) {
+        for (const int node : norm.nodes) taken[node] = true;
+        norm.text = g.nodes[i].op + " " + g.nodes[i].name + ": " + (norm.skip >= 0 ? "sum, " : "") +
+                    (norm.softmax                  ? "softmax"
+                     : norm.kind == EXN_NORM_LAYER ? "LayerNorm"
+                                                   : "RMSNorm");
+        claims.norms.push_back(std::move(norm));
+      } else if (grouped(index, &attention, &why)) {
+        claims.attentions.push_back(std::move(attention));
+      } else if (!why.empty()) {
+        claims.declined.push_back(g.nodes[i].op + " " + g.nodes[i].name + ": " + why);
+      }
+    }
     return claims;
   }
 
@@ -516,6 +540,128 @@ class Matcher {
     return false;
   }
 
+  // A norm that begins with this node, and that no product took.
+  bool alone(int index, Norm* norm) const {
+    const Node& node = g.nodes[index];
+    const int64_t width = node.inputs.empty() || node.inputs[0] < 0 ||
+                                  g.values[node.inputs[0]].shape.empty() ||
+                                  !is_float(g.values[node.inputs[0]].type)
+                              ? -1
+                              : g.values[node.inputs[0]].shape.back();
+    if (width < 1) return false;
+    norm->input = node.inputs[0];
+    if (node.is("ReduceMean")) {
+      Product written;
+      written.output = norm->input;
+      written.rows = width;
+      if (!spelt_out(&written)) return false;
+      *norm = {written.nodes,
+               norm->input,
+               -1,
+               -1,
+               written.norm,
+               written.norm_weight,
+               written.norm_bias,
+               written.eps,
+               written.output,
+               -1,
+               false,
+               ""};
+      return true;
+    }
+    norm->nodes = {index};
+    norm->output = node.outputs[0];
+    norm->softmax = softmax(node);
+    if (norm->softmax) return policy.softmax;
+    if (norm_of(node, width, &norm->kind, &norm->weight, &norm->bias, &norm->eps)) return true;
+    const bool layer = microsoft(node, "SkipLayerNormalization");
+    if (!layer && !microsoft(node, "SkipSimplifiedLayerNormalization")) return false;
+    const auto input = [&](size_t i) { return i < node.inputs.size() ? node.inputs[i] : -1; };
+    norm->skip = input(1);
+    norm->weight = input(2);
+    norm->bias = layer ? input(3) : -1;
+    norm->add = input(layer ? 4 : 3);
+    norm->sum = output(node, 3);
+    norm->kind = layer ? EXN_NORM_LAYER : EXN_NORM_RMS;
+    norm->eps = g.number(node, "epsilon", 1e-12f);
+    return norm->skip >= 0 && output(node, 1) < 0 && output(node, 2) < 0 &&
+           row(norm->weight, width) && (norm->bias < 0 || row(norm->bias, width)) &&
+           (norm->add < 0 || row(norm->add, width));
+  }
+
+  // ---- attention ----
+
+  bool grouped(int index, Attention* a, std::string* why) const {
+    const Node& node = g.nodes[index];
+    if (!microsoft(node, "GroupQueryAttention")) return false;
+    const auto given = [&](size_t i) { return i < node.inputs.size() && node.inputs[i] >= 0; };
+    a->node = index;
+    a->heads = g.integer(node, "num_heads", 0);
+    a->kv_heads = g.integer(node, "kv_num_heads", 0);
+    a->scale = g.number(node, "scale", 0);
+    a->softcap = g.number(node, "softcap", 0);
+    a->rotary = g.integer(node, "do_rotary", 0) != 0;
+    a->interleaved = g.integer(node, "rotary_interleaved", 0) != 0;
+    const std::string unknown = unknown_attribute(
+        node, {"num_heads", "kv_num_heads", "scale", "softcap", "do_rotary", "rotary_interleaved",
+               "local_window_size", "smooth_softmax", "qk_output", "k_quant_type", "v_quant_type",
+               "kv_cache_bit_width", "qk_norm_epsilon", "sliding_window_cache"});
+    if (!is_float(g.values[node.inputs[0]].type)) {
+      *why = "its query is of a type other than f32, f16 and bf16";
+    } else if (!unknown.empty()) {
+      *why = "its attribute " + unknown + " is not known here";
+    } else if (a->kv_heads < 1 || a->heads % a->kv_heads != 0) {
+      *why = "num_heads " + std::to_string(a->heads) + " is no multiple of kv_num_heads " +
+             std::to_string(a->kv_heads);
+    } else if (!(a->scale >= 0) || !(a->softcap >= 0)) {
+      *why = "scale or softcap is below 0";
+    } else if (g.integer(node, "local_window_size", -1) > 0 ||
+               g.integer(node, "sliding_window_cache", 0) != 0) {
+      *why = "it sees a window (local_window_size) and not all that came before";
+    } else if (g.integer(node, "smooth_softmax", 0) > 0 || given(11)) {
+      *why = "its softmax has a sink (smooth_softmax or head_sink)";
+    } else if (given(10)) {
+      *why = "it has an attention_bias";
+    } else if (g.integer(node, "qk_output", 0) != 0 || output(node, 3) >= 0) {
+      *why = "somebody asks for its scores";
+    } else if (g.integer(node, "kv_cache_bit_width", 0) != 0 ||
+               g.text(node, "k_quant_type", "NONE") != "NONE" ||
+               g.text(node, "v_quant_type", "NONE") != "NONE" || given(12) || given(13)) {
+      *why = "its keys and values are quantised";
+    } else if (given(14) || given(15) || node.inputs.size() > 16) {
+      *why = "it norms query and key, or has inputs that are not known here";
+    } else if (!given(5) || !given(6) || given(1) != given(2) || given(3) != given(4)) {
+      *why = "it lacks an input";
+    } else if (output(node, 1) < 0 || output(node, 2) < 0) {
+      *why = "nobody takes its keys and values";
+    } else if (a->rotary &&
+               (!given(7) || !given(8) || !table(node.inputs[7]) || !table(node.inputs[8]))) {
+      *why = "cos_cache and sin_cache are no constant matrices";
+    } else {
+      a->text = node.op + " " + node.name + ": attention of " + std::to_string(a->heads) +
+                " heads, " + std::to_string(a->kv_heads) + " of keys and values" +
+                (a->rotary ? ", rotary" : "") + (a->softcap > 0 ? ", softcap" : "");
+      return true;
+    }
+    return false;
+  }
+
+  static int output(const Node& node, size_t i) {
+    return i < node.outputs.size() ? node.outputs[i] : -1;
+  }
+
+  bool table(int value) const {
+    const Value* c = constant(value);
+    return c != nullptr && is_float(c->type) && c->shape.size() == 2;
+  }
+
+  std::string unknown_attribute(const Node& node, std::initializer_list<const char*> known) const {
+    for (const std::string& name : g.attributes(node)) {
+      if (std::find(known.begin(), known.end(), name) == known.end()) return name;
+    }
+    return "";
+  }
+
   bool row(int value, int64_t width) const {
     const Value* c = constant(value);
     return c != nullptr && is_float(c->type) && c->shape.size() == 1 && c->shape[0] == width;
@@ -532,6 +678,14 @@ class Matcher {
     *p = std::move(found);
   }
 
+  // Over the last axis. Before opset 13 it went over all axes from `axis` on, by default from 1.
+  bool softmax(const Node& node) const {
+    const bool old = std::any_of(g.opsets.begin(), g.opsets.end(), [](const auto& opset) {
+      return (opset.first.empty() || opset.first == "ai.onnx") && opset.second < 13;
+    });
+    return node.is("Softmax") && over_last(g.integer(node, "axis", old ? 1 : -1), node.inputs[0]);
+  }
+
   bool over_last(int64_t axis, int value) const {
     return axis == -1 || axis == static_cast<int64_t>(g.values[value].shape.size()) - 1;
   }
@@ -543,8 +697,7 @@ class Matcher {
       const Node& node = g.nodes[at];
       if (node.inputs[0] != value) return false;
       if (node.is("Softmax") && !probabilities) {
-        // Before opset 13 softmax went over all axes from `axis` on, which for the last is the same.
-        if (!over_last(g.integer(node, "axis", -1), value)) return false;
+        if (!softmax(node)) return false;
         p->nodes.push_back(at);
         if (!statistics(p, node.outputs[0], true)) return false;
       } else if (node.is("ArgMax")) {
@@ -651,10 +804,10 @@ class Matcher {
 // Puts nodes together, as long as no way leads out of what becomes one node and back into it.
 class Clusters {
  public:
-  Clusters(const Graph& graph, const std::vector<Group>& groups)
+  Clusters(const Graph& graph, const std::vector<std::vector<int>>& claimed)
       : g(graph), place_(graph.nodes.size(), -1), before_(graph.nodes.size()) {
-    for (const Group& group : groups) {
-      for (const int node : group.nodes) place_[node] = static_cast<int>(behind_.size());
+    for (const std::vector<int>& nodes : claimed) {
+      for (const int node : nodes) place_[node] = static_cast<int>(behind_.size());
       behind_.emplace_back();
     }
     const int fixed = static_cast<int>(behind_.size());
@@ -762,9 +915,17 @@ class Clusters {
 
 }  // namespace
 
+std::vector<std::vector<int>> Claims::fused() const {
+  std::vector<std::vector<int>> lists;
+  for (const Group& group : groups) lists.push_back(group.nodes);
+  for (const Norm& norm : norms) lists.push_back(norm.nodes);
+  for (const Attention& attention : attentions) lists.push_back({attention.node});
+  return lists;
+}
+
 Claims claim(const Graph& graph, const Policy& policy) {
   Claims claims = Matcher(graph, policy).run();
-  claims.widened = Clusters(graph, claims.groups).lists;
+  claims.widened = Clusters(graph, claims.fused()).lists;
   return claims;
 }
 

@@ -53,15 +53,47 @@ struct Group {
   std::vector<Product> products;
 };
 
+// A norm with no product beside it, of x or of x + skip + add, or a softmax.
+struct Norm {
+  std::vector<int> nodes;
+  int input = -1, skip = -1, add = -1;  // add: a constant row
+  int kind = 0;                         // EXN_NORM_*
+  int weight = -1, bias = -1;
+  float eps = 0;
+  int output = -1, sum = -1;
+  bool softmax = false;
+  std::string text;
+};
+
+// GroupQueryAttention of ONNX Runtime's.
+struct Attention {
+  int node = -1;
+  int64_t heads = 0, kv_heads = 0;
+  float scale = 0, softcap = 0;  // scale 0: that of the size of a head
+  bool rotary = false, interleaved = false;
+  std::string text;
+};
+
 struct Policy {
   bool f32 = true;  // take products of f32 weights too
+  bool softmax = false;
+};
+
+struct Settings {
+  int64_t threads = 1;  // how many parts of a node are worth making
+  Policy policy;
+  std::string report;
 };
 
 struct Claims {
   std::vector<Group> groups;
+  std::vector<Norm> norms;
+  std::vector<Attention> attentions;
   // Nodes of bf16 that ONNX Runtime has for f32 alone, together with what lies between them.
   std::vector<std::vector<int>> widened;
-  std::vector<std::string> declined;  // NODE: why, for each product that was not taken
+  // What becomes one node each, but for those.
+  std::vector<std::vector<int>> fused() const;
+  std::vector<std::string> declined;  // NODE: why, for what is near to what is taken
 };
 
 Claims claim(const Graph& graph, const Policy& policy);

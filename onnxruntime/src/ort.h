@@ -88,6 +88,20 @@ inline TensorView output_of(const Api& api, OrtKernelContext* context, size_t in
   return view;
 }
 
+// What runs where a graph had one or several nodes; from several threads at the same time, if need
+// be.
+class Step {
+ public:
+  Step() = default;
+  Step(const Step&) = delete;
+  Step& operator=(const Step&) = delete;
+  virtual ~Step() = default;
+  virtual void run(OrtKernelContext* context) const = 0;
+};
+
+// Fewer multiplications are not worth another thread.
+constexpr int64_t kWorthAThread = 100000;
+
 // f(i) for every i below count, on the threads of the session that runs this node. The first
 // exception goes on from here, once all have ended.
 template <class F>

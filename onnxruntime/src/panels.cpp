@@ -98,7 +98,8 @@ EXN_INLINE void strip(const Product& p, int64_t begin) {
   for (int m = 0; m < kRows; ++m) {
     float* to = p.out + m * p.out_stride;
     for (int half = 0; half < 2; ++half) {
-      const int64_t first = begin + half * 16, room = std::min<int64_t>(p.columns - first, kBytes / 4);
+      const int64_t first = begin + half * 16,
+                    room = std::min<int64_t>(p.columns - first, kBytes / 4);
       const Floats& sums = half ? high[0][m] : low[0][m];
       if (room == kBytes / 4) {
         std::memcpy(to + first, &sums, kBytes);
@@ -126,8 +127,8 @@ EXN_INLINE void tiles(Product p, int64_t rows) {
   p.ahead_step = (kPanel * (kNarrow ? 2 : 4) + shares - 1) / shares;
   for (; left > 0; --left) {
     const int64_t height = (rows + left - 1) / left;
-#define EXN_TILE(n)                                \
-  case n:                                          \
+#define EXN_TILE(n)                                        \
+  case n:                                                  \
     if constexpr (n <= kMost) tile<kBytes, n, kNarrow>(p); \
     break;
     switch (height) {

@@ -11,18 +11,8 @@
 namespace exn::ort {
 namespace {
 
-// A product of fewer multiplications is not worth another thread.
-constexpr int64_t kWorthAThread = 100000;
 // Rows that are read together and lie a multiple of so many bytes apart displace one another.
 constexpr int64_t kAliased = 4096;
-
-int64_t index_of(const std::vector<std::string>& names, const std::string& name) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  if (found == names.end()) {
-    throw Failure(kEpFail, "exeunt: the fused node lacks the value " + name);
-  }
-  return found - names.begin();
-}
 
 void put(void* at, uint16_t value) { std::memcpy(at, &value, sizeof value); }
 
@@ -193,32 +183,8 @@ void add(const TensorView& a, const TensorView& b, const TensorView& out) {
   }
 }
 
-void normalise(int32_t kind, float eps, const float* weight, const float* bias, const void* in,
-               int32_t in_type, void* out, int32_t out_type, int64_t rows, int64_t cols,
-               int64_t out_stride = 0) {
-  Tensor x(const_cast<void*>(in), in_type, {rows, cols}),
-      y(out, out_type, {rows, cols}, out_stride);
-  Tensor w(const_cast<float*>(weight), kFloat, {cols}), b(const_cast<float*>(bias), kFloat, {cols});
-  exn_norm_params params = {};
-  params.struct_size = sizeof params;
-  params.input = x.get();
-  params.weight = weight ? w.get() : nullptr;
-  params.bias = bias ? b.get() : nullptr;
-  params.out = y.get();
-  params.norm = kind;
-  params.eps = eps;
-  size_t bytes = 0;
-  check(exn_norm_workspace_size(&params, &bytes));
-  if (bytes > 0) throw Failure(kEpFail, "exeunt: norm wants a workspace");
-  check(exn_norm(&params, nullptr, 0, nullptr));
-}
-
 size_t bytes_in(const TensorView& view) {
   return static_cast<size_t>(view.count() * bytes_of(view.type));
-}
-
-const float* or_null(const std::vector<float>& list) {
-  return list.empty() ? nullptr : list.data();
 }
 
 }  // namespace
@@ -233,7 +199,7 @@ Plan::Plan(const Graph& g, const Group& group, const std::vector<std::string>& i
     const bool reduced = std::find(p.reduced.begin(), p.reduced.end(), value) != p.reduced.end();
     list->push_back({static_cast<size_t>(at - outputs.begin()), g.values[value].type, reduced});
   };
-  input_ = static_cast<size_t>(index_of(inputs, g.values[group.input].name));
+  input_ = place_of(inputs, g.values[group.input].name);
   prologue_norm_ = group.prologue_norm;
   prologue_eps_ = group.prologue_eps;
   prologue_weight_ = g.floats(group.prologue_weight);
@@ -255,7 +221,7 @@ Plan::Plan(const Graph& g, const Group& group, const std::vector<std::string>& i
     linear.eps = p.eps;
     linear.head = p.head;
     if (p.residual >= 0) {
-      linear.residual = static_cast<int>(index_of(inputs, g.values[p.residual].name));
+      linear.residual = static_cast<int>(place_of(inputs, g.values[p.residual].name));
     }
     if (p.head) {
       for (const int value : p.argmaxes) output(value, p, &linear.argmaxes);
@@ -372,8 +338,7 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
       const TensorView narrow = t.residual;
       t.residual.type = kFloat;
       t.residual.data = plain.take(bytes_in(t.residual));
-      normalise(EXN_NORM_NONE, 0, nullptr, nullptr, narrow.data, narrow.type, t.residual.data,
-                kFloat, narrow.count() / narrow.last(), narrow.last());
+      convert(narrow, t.residual.data, kFloat);
     }
   }
   run_rows(context, input, targets);

@@ -18,20 +18,14 @@ struct Weights {
   int64_t rows = 0, columns = 0, row_bytes = 0;
 };
 
-struct Settings {
-  int64_t threads = 1;  // how many parts of a product are worth making
-  Policy policy;
-  std::string report;
-};
-
-class Plan {
+class Plan : public Step {
  public:
   // `inputs`, `outputs`: names of those of the fused node.
   Plan(const Graph& graph, const Group& group, const std::vector<std::string>& inputs,
        const std::vector<std::string>& outputs, const Settings& settings);
 
   // From several threads at the same time, if need be.
-  void run(OrtKernelContext* context) const;
+  void run(OrtKernelContext* context) const override;
 
  private:
   struct Output {

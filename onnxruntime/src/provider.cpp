@@ -8,9 +8,11 @@
 #include <map>
 #include <thread>
 
+#include "attention.h"
 #include "custom_ops.h"
 #include "inner.h"
 #include "plan.h"
+#include "row_norm.h"
 
 #define EXN_EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -24,8 +26,7 @@ constexpr const char* kOptions = "threads, report, f32";
 
 struct Compiled : OrtNodeComputeInfo {
   const Api& api;
-  std::unique_ptr<Plan> plan;  // one of the two
-  std::unique_ptr<Widened> widened;
+  std::unique_ptr<Step> step;
 
   explicit Compiled(const Api& of) : OrtNodeComputeInfo{}, api(of) {
     ort_version_supported = kApiVersion;
@@ -35,13 +36,7 @@ struct Compiled : OrtNodeComputeInfo {
     };
     Compute = [](OrtNodeComputeInfo*, void* state, OrtKernelContext* context) -> OrtStatus* {
       const auto* own = static_cast<const Compiled*>(state);
-      return guarded(own->api, [&] {
-        if (own->plan) {
-          own->plan->run(context);
-        } else {
-          own->widened->run(context);
-        }
-      });
+      return guarded(own->api, [&] { own->step->run(context); });
     };
     ReleaseState = [](OrtNodeComputeInfo*, void*) {};
   }
@@ -93,6 +88,8 @@ Settings settings_of(const Api& api, const OrtSessionOptions* options) {
       settings.report = value;
     } else if (key == "f32") {
       settings.policy.f32 = whole_number(key, value, 0, 1) != 0;
+    } else if (key == "softmax") {
+      settings.policy.softmax = whole_number(key, value, 0, 1) != 0;
     } else {
       throw Failure(kInvalidArgument,
                     "exeunt: there is no option '" + key + "'; the options are " + kOptions);
@@ -139,7 +136,7 @@ class Provider : public OrtEp {
       check(api_,
             api_.EpGraphSupportInfo_AddNodesToFuse(info, nodes.data(), nodes.size(), &options));
     };
-    for (const Group& group : claims.groups) fuse(group.nodes);
+    for (const std::vector<int>& list : claims.fused()) fuse(list);
     for (const std::vector<int>& list : claims.widened) fuse(list);
     if (!settings_.report.empty()) report(g, claims);
   }
@@ -163,10 +160,15 @@ class Provider : public OrtEp {
     const std::vector<std::string> outputs = names(api_.Node_GetNumOutputs, api_.Node_GetOutputs);
     const Claims claims = claim(g, settings_.policy);
     auto out = std::make_unique<Compiled>(api_);
-    if (claims.groups.size() == 1 && claims.groups[0].nodes.size() == g.nodes.size()) {
-      out->plan = std::make_unique<Plan>(g, claims.groups[0], inputs, outputs, settings_);
+    const std::vector<std::vector<int>> lists = claims.fused();
+    if (lists.size() != 1 || lists[0].size() != g.nodes.size()) {
+      out->step = std::make_unique<Widened>(g, inputs, outputs, inner_);
+    } else if (!claims.groups.empty()) {
+      out->step = std::make_unique<Plan>(g, claims.groups[0], inputs, outputs, settings_);
+    } else if (!claims.norms.empty()) {
+      out->step = std::make_unique<RowNorm>(g, claims.norms[0], inputs, outputs);
     } else {
-      out->widened = std::make_unique<Widened>(g, inputs, outputs, inner_);
+      out->step = std::make_unique<GroupQuery>(g, claims.attentions[0], inputs, outputs, settings_);
     }
     return out.release();
   }
@@ -175,11 +177,17 @@ class Provider : public OrtEp {
   void report(const Graph& g, const Claims& claims) const {
     std::FILE* file = opened(settings_.report);
     std::vector<bool> taken(g.nodes.size());
+    for (const std::vector<int>& list : claims.fused()) {
+      for (const int node : list) taken[node] = true;
+    }
     for (const Group& group : claims.groups) {
-      for (const int node : group.nodes) taken[node] = true;
       for (const Product& product : group.products) {
         std::fprintf(file, "claimed %s\n", product.text.c_str());
       }
+    }
+    for (const Norm& norm : claims.norms) std::fprintf(file, "claimed %s\n", norm.text.c_str());
+    for (const Attention& attention : claims.attentions) {
+      std::fprintf(file, "claimed %s\n", attention.text.c_str());
     }
     for (const std::vector<int>& list : claims.widened) {
       std::fprintf(file, "claimed %zu nodes of bf16, to be computed in f32:", list.size());
