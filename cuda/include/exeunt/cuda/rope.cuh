@@ -13,6 +13,23 @@ constexpr int kRopeThreads = 256;
 // Pairs whose turns a block keeps at a time: all of a head of up to 512 elements.
 constexpr int kTurnPairs = 256;
 
+// Where they lie in shared memory. A thread reads the turns of kVector<T> pairs in pieces of four
+// floats; the first pieces of all threads lie side by side, then the second ones, so that threads
+// meet in no bank. The gap between keeps those apart that write.
+template <class T>
+constexpr int kTurnPieces = 2 * kVector<T> / 4;
+template <class T>
+constexpr int kTurnPitch = 4 * kTurnPairs / kVector<T> + 64 / kVector<T>;
+template <class T>
+constexpr int kTurnFloats = kTurnPieces<T> * kTurnPitch<T>;
+
+// Of the `i`-th number of a row of the table: cosine and sine of a pair in turn.
+template <class T>
+__device__ __forceinline__ int turn_place(int i) {
+  constexpr int kOwn = 2 * kVector<T>;
+  return i % kOwn / 4 * kTurnPitch<T> + i / kOwn * 4 + i % 4;
+}
+
 enum class RopeStyle : int { kInterleaved, kHalf };
 
 // Places in a head of the two elements of a pair.
@@ -82,8 +99,8 @@ __device__ __forceinline__ PairVectors rotated_pairs(const PairVectors& pairs, c
   unpack<T>(pairs.first, x);
   unpack<T>(pairs.second, x + kV);
 #pragma unroll
-  for (int i = 0; i < 2 * kV; i += 4) {
-    unpack<float>(*reinterpret_cast<const uint4*>(turns + i), turn + i);
+  for (int i = 0; i < kTurnPieces<T>; ++i) {
+    unpack<float>(*reinterpret_cast<const uint4*>(turns + i * kTurnPitch<T>), turn + 4 * i);
   }
 #pragma unroll
   for (int i = 0; i < kV; ++i) {
@@ -113,7 +130,7 @@ __device__ __forceinline__ void rotate_vectors(const RopeTask<T>& task, const T*
   }
   if (!read_turns()) return;
   while (item < items) {
-    const float* const turn = turns + 2 * places.turn;
+    const float* const turn = turns + turn_place<T>(2 * places.turn);
     const PairVectors y = task.style == RopeStyle::kHalf
                               ? rotated_pairs<T, RopeStyle::kHalf>(x, turn)
                               : rotated_pairs<T, RopeStyle::kInterleaved>(x, turn);
@@ -136,8 +153,8 @@ __device__ __forceinline__ void rotate_elements(const RopeTask<T>& task, const T
     const int turn = static_cast<int>(item % static_cast<unsigned>(count));
     const int64_t first = head + rope_first(task.style, begin + turn);
     const int64_t second = head + rope_second(task.style, begin + turn, task.pairs);
-    const float2 y =
-        rotated(widen(in[first]), widen(in[second]), turns[2 * turn], turns[2 * turn + 1]);
+    const float2 t = *reinterpret_cast<const float2*>(turns + turn_place<T>(2 * turn));
+    const float2 y = rotated(widen(in[first]), widen(in[second]), t.x, t.y);
     out[first] = narrow<T>(y.x);
     out[second] = narrow<T>(y.y);
   }
@@ -157,7 +174,8 @@ __device__ __forceinline__ void load_turns(const RopeTask<T>& task, int64_t row,
     if (i == 0) *is_on = position != kNoPosition;
     const bool is_known = position >= 0 && position < task.positions;
     if (i < 2 * count) {
-      turns[i] = is_known ? task.table[(position * task.pairs + begin) * 2 + i] : NAN;
+      turns[turn_place<T>(i)] =
+          is_known ? task.table[(position * task.pairs + begin) * 2 + i] : NAN;
     }
   }
 }
@@ -170,7 +188,7 @@ __device__ __forceinline__ void load_turns(const RopeTask<T>& task, int64_t row,
 template <class T>
 __global__ __launch_bounds__(kRopeThreads) void rope_kernel(RopeTask<T> task) {
   constexpr int kV = kVector<T>;
-  __shared__ __align__(16) float turns[2 * kTurnPairs];
+  __shared__ __align__(16) float turns[kTurnFloats<T>];
   __shared__ bool is_on;
   const int64_t row = blockIdx.x;
   const T* const in = task.in + row * task.in_stride;
