@@ -154,6 +154,6 @@ public final class Products {
    * @return 2 to 8
    */
   public static int parts() {
-    return Math.clamp(Threads.settle(), 2, 8);
+    return Math.clamp(Threads.settle(), 2, Threads.MOST_PARTS);
   }
 }

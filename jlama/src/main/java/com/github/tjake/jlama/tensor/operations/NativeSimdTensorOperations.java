@@ -12,7 +12,7 @@ import org.exeunt.jlama.Products;
  * Jlama's own over Java's Vector API, as in the class of jlama-native whose place this one takes.
  * It has that place where exeunt-jlama comes before jlama-native on the class path, or without it.
  *
- * <p>A product runs on exeunt's threads, as a whole: Jlama is told not to split it.
+ * <p>A product runs on Jlama's threads, of which each has a part.
  */
 public final class NativeSimdTensorOperations implements TensorOperations {
   private final TensorOperations jlama;
