@@ -326,6 +326,7 @@ class Pool {
   Team team_of(int32_t at, int32_t crowd) {
     if (loops_used_.load(std::memory_order_relaxed) <= at)
       loops_used_.store(at + 1, std::memory_order_relaxed);
+    if (crowd == 1) return {1, threads()};
     const int32_t share = share_of(at, crowd), more = threads() % crowd;
     const int32_t before = at * (threads() / crowd - 1) + (at < more ? at : more);
     return {1 + before % (threads() - share + 1), share};
