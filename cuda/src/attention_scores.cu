@@ -132,6 +132,7 @@ struct Parts {
   float* sums;
   float* scores;
   int32_t* scored;
+  SelectTeams teams;
 };
 
 int64_t counters_of(const AttentionScoresArgs& args) {
@@ -154,6 +155,8 @@ Parts take_parts(const AttentionScoresArgs& args, const Plan& plan, Workspace& w
   parts.sums = workspace.take<float>(plan.launches > 1 ? scores : 0);
   parts.scores = workspace.take<float>(args.scores == nullptr ? scores : 0);
   parts.scored = workspace.take<int32_t>(selects_apart(args) ? score_rows(args) : 0);
+  parts.teams =
+      take_teams(selects_apart(args) ? score_rows(args) : 0, args.columns, args.device, workspace);
   return parts;
 }
 
@@ -216,7 +219,7 @@ ScoresTask<C> task_of(const AttentionScoresArgs& args, const Plan& plan, const P
   return task;
 }
 
-void queue_selection(const AttentionScoresArgs& args, const float* scores, const int32_t* scored,
+void queue_selection(const AttentionScoresArgs& args, const float* scores, const Parts& parts,
                      cudaStream_t stream) {
   SelectTask<float> task;
   task.scores = scores;
@@ -224,9 +227,9 @@ void queue_selection(const AttentionScoresArgs& args, const float* scores, const
   task.heads = 1;
   task.columns = args.columns;
   task.stride = args.columns;
-  task.limit = scored;
+  task.limit = parts.scored;
   task.selection = selection_of(args.selection);
-  queue_select(task, stream);
+  queue_select(task, parts.teams, stream);
 }
 
 exn_status unsupported(const char* why, int64_t value) {
@@ -261,8 +264,7 @@ exn_status score(const AttentionScoresArgs& args, Workspace& workspace, cudaStre
                  task_of<C, QUERIES>(args, plan, parts, launch));
     }
     if (!selects_apart(args)) return;
-    queue_selection(args, args.scores != nullptr ? args.scores : parts.scores, parts.scored,
-                    stream);
+    queue_selection(args, args.scores != nullptr ? args.scores : parts.scores, parts, stream);
   });
 }
 

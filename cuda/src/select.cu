@@ -11,7 +11,8 @@ namespace {
 constexpr int64_t kSummedColumns = 8192;
 
 template <class T>
-void queue_summed(const SelectTask<T>& task, float* sums, int64_t stride, cudaStream_t stream) {
+void queue_summed(const SelectTask<T>& task, float* sums, int64_t stride, const SelectTeams& teams,
+                  cudaStream_t stream) {
   if (task.rows == 0) return;
   EXN_LAUNCH((sum_heads_kernel<T>), grid_for(task.rows * ceil_div(task.columns, kSumTile)),
              kSumThreads, 0, stream, task, sums, stride);
@@ -23,7 +24,7 @@ void queue_summed(const SelectTask<T>& task, float* sums, int64_t stride, cudaSt
   summed.stride = stride;
   summed.limit = task.limit;
   summed.selection = task.selection;
-  queue_select(summed, stream);
+  queue_select(summed, teams, stream);
 }
 
 }  // namespace
@@ -32,8 +33,9 @@ exn_status select(const SelectArgs& args, Workspace& workspace, exn_stream strea
   const bool sums_first = args.heads > 1 && args.scores.cols > kSummedColumns;
   const int64_t sums_stride = ceil_div(args.scores.cols, kKeyGroup) * kKeyGroup;
   auto* const sums = workspace.take<float>(sums_first ? args.rows() * sums_stride : 0);
+  const SelectTeams teams = take_teams(args.rows(), args.scores.cols, args.device, workspace);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::select, "select_kernel", [&] {
+  return run_on(args.device, OpName::select, "select_kernel or select_team_kernel", [&] {
     if (!args.selection.writes()) return;
     dispatch_float(args.scores.dtype, [&](auto tag) {
       using T = type_of<decltype(tag)>;
@@ -46,9 +48,9 @@ exn_status select(const SelectArgs& args, Workspace& workspace, exn_stream strea
       task.limit = args.limit;
       task.selection = selection_of(args.selection);
       if (sums_first) {
-        queue_summed(task, sums, sums_stride, stream_of(stream));
+        queue_summed(task, sums, sums_stride, teams, stream_of(stream));
       } else {
-        queue_select(task, stream_of(stream));
+        queue_select(task, teams, stream_of(stream));
       }
     });
   });

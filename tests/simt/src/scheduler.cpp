@@ -20,7 +20,7 @@ namespace {
 
 constexpr size_t kDynamicGuard = 4096;
 constexpr unsigned char kGuardByte = 0xa5;
-constexpr unsigned kMaxResident = 64;
+constexpr unsigned kMaxResident = 128;
 constexpr unsigned kMaxIdleRounds = 1000000;
 constexpr unsigned kBlockSwitchOneIn = 64;
 constexpr unsigned kPrioritySwapOneIn = 4096;

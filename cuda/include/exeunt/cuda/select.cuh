@@ -6,6 +6,10 @@
 // then the next ones of those that share them. Two or three rounds give the cut whatever k is; a
 // last one lists what lies above it, in the order of the columns. The keys of neighbouring columns
 // belong to one thread, and lie in shared memory: a row that fits there is read once.
+//
+// A long row is shared by many blocks, each of which has its part of the columns. They meet after
+// each round: the last to come adds up nothing but integers, so its order does not matter, finds
+// the digit, and lets the others go on.
 #pragma once
 
 #include <cstdint>
@@ -75,6 +79,38 @@ struct SelectShared {
   int digit;
   int wanted;
   int present;
+  int total;  // keys of all digits; this and what follows only where blocks share a row
+  int found_nan;
+  bool is_last;
+};
+
+// What the blocks that share a row hand to one another, in device memory; all 0 at first.
+struct SelectMeeting {
+  unsigned arrived;   // blocks, at all meetings so far
+  unsigned released;  // meetings that are over
+  int found_nan;
+  int digit;  // as in SelectShared
+  int wanted;
+  int present;
+  int total;
+  int digits[kDigits];  // of all blocks; 0 again when a digit is found
+};
+
+// How rows are shared.
+struct SelectTeams {
+  SelectMeeting* meetings;  // [rows]
+  int2* counts;             // [rows, 2, blocks]: columns that are certain, and ties, of a block
+  int64_t blocks;           // of a row; 0: rows are not shared
+  int64_t tiles;            // of a block
+};
+
+// A block of those that share a row.
+struct SelectTeam {
+  SelectMeeting* meeting;
+  int2* counts;
+  unsigned blocks;
+  unsigned rank;
+  unsigned tiles;
 };
 
 // Larger scores have larger keys, equal ones the same; -0 equals +0. NaNs lie beyond infinities.
@@ -167,17 +203,19 @@ __global__ __launch_bounds__(kSumThreads) void sum_heads_kernel(SelectTask<T> ta
 
 // ---- a row --------------------------------------------------------------------------------------
 
-// One row, by all threads of a block. Each holds `items` columns of a tile, a multiple of kKeyGroup
-// and at most 32; `keys` is shared memory for THREADS * items of them.
-template <class T, int THREADS>
+// One row, by all threads of a block, or of the blocks of a team. Each thread holds `items` columns
+// of a tile, a multiple of kKeyGroup and at most 32; `keys` is shared memory for THREADS * items of
+// them.
+template <class T, int THREADS, bool SHARED = false>
 class SelectRow {
  public:
   __device__ __forceinline__ SelectRow(const SelectionTask& task, SelectShared<THREADS>* shared,
-                                       unsigned* keys, int items)
+                                       unsigned* keys, int items, const SelectTeam& team = {})
       : task_(task),
         shared_(*shared),
         keys_(keys + threadIdx.x),
-        items_(static_cast<unsigned>(items)) {}
+        items_(static_cast<unsigned>(items)),
+        team_(team) {}
 
   // `limit` is the number of leading columns that may be chosen. Of several heads, `scores` are
   // those of the first, `stride` elements before those of the next; their row must fit the threads'
@@ -190,6 +228,7 @@ class SelectRow {
     limit_ = static_cast<unsigned>(limit);
     listed_ = 0;
     loaded_ = ~0u;
+    met_ = 0;
     if (heads > 1) load_sums(heads, stride);
     const bool broken = has_nan();
     if (broken) {
@@ -268,14 +307,47 @@ class SelectRow {
     for (unsigned first = 0; first < items_; first += kKeyGroup) load_keys(first, heads, stride);
   }
 
-  // Calls f() once for each tile with columns of [begin, end), its keys loaded.
+  // Calls f() once for each of the block's tiles with columns of [begin, end), its keys loaded.
   template <class F>
   __device__ __forceinline__ void for_tiles(unsigned begin, unsigned end, F&& f) {
+    if (SHARED) {
+      const unsigned own = team_.tiles * THREADS * items_;
+      begin = max(begin, team_.rank * own);
+      end = min(end, (team_.rank + 1) * own);
+    }
 #pragma unroll 1
     for (unsigned tile = begin / (THREADS * items_); tile * THREADS * items_ < end; ++tile) {
       load(tile);
       f();
     }
+  }
+
+  // ---- blocks that share the row ----------------------------------------------------------------
+
+  // Waits until all of them are here. The last one to come calls work() before any goes on.
+  template <class F>
+  __device__ __forceinline__ void meet(F&& work) {
+    SelectMeeting& meeting = *team_.meeting;
+    ++met_;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      __threadfence();
+      shared_.is_last = atomicAdd(&meeting.arrived, 1u) == met_ * team_.blocks - 1;
+      __threadfence();
+    }
+    __syncthreads();
+    if (shared_.is_last) {
+      work();
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        __threadfence();
+        atomicAdd(&meeting.released, 1u);
+      }
+    } else if (threadIdx.x == 0) {
+      while (atomicAdd(&meeting.released, 0u) != met_) __nanosleep(50);
+      __threadfence();
+    }
+    __syncthreads();
   }
 
   // ---- segments: they ascend, so each begins where the one before ends --------------------------
@@ -308,7 +380,15 @@ class SelectRow {
       for_keys(candidates_ & mine_in(begin, end),
                [&](unsigned key, unsigned) { found |= is_nan_key(key); });
     });
-    return __syncthreads_or(found) != 0;
+    const bool here = __syncthreads_or(found) != 0;
+    if constexpr (SHARED) {
+      if (here && threadIdx.x == 0) atomicOr(&team_.meeting->found_nan, 1);
+      meet([] {});
+      if (threadIdx.x == 0) shared_.found_nan = team_.meeting->found_nan;
+      __syncthreads();
+      return shared_.found_nan != 0;
+    }
+    return here;
   }
 
   // Counts a digit, the bits from `shift` on, of the candidates of [begin, end) whose bits above it
@@ -326,6 +406,11 @@ class SelectRow {
       });
     });
     __syncthreads();
+    if constexpr (SHARED) {
+      for (int i = static_cast<int>(threadIdx.x); i < kDigits; i += THREADS) {
+        if (shared_.digits[i] != 0) atomicAdd(&team_.meeting->digits[i], shared_.digits[i]);
+      }
+    }
   }
 
   // The sum of what the threads before this one have, and that of all. A barrier must pass before
@@ -353,8 +438,45 @@ class SelectRow {
   }
 
   // Finds the digit of the `wanted`-th largest key, for all threads; returns how many keys there
-  // are. If they are not more than are wanted, nothing is found.
-  __device__ __forceinline__ int find_digit(int wanted) const {
+  // are. If they are fewer than are wanted, nothing is found.
+  __device__ __forceinline__ int find_digit(int wanted) {
+    if constexpr (SHARED) {
+      return find_together(wanted);
+    } else {
+      return find_here(wanted);
+    }
+  }
+
+  // Of the keys of all blocks, by the last one that comes; it leaves what they have counted at 0.
+  __device__ __forceinline__ int find_together(int wanted) {
+    SelectMeeting& meeting = *team_.meeting;
+    meet([&] {
+      for (int i = static_cast<int>(threadIdx.x); i < kDigits; i += THREADS) {
+        const int count = meeting.digits[i];
+        shared_.digits[i] = count;
+        if (count != 0) meeting.digits[i] = 0;
+      }
+      __syncthreads();
+      const int total = find_here(wanted);
+      if (threadIdx.x != 0) return;
+      meeting.total = total;
+      if (total < wanted) return;
+      meeting.digit = shared_.digit;
+      meeting.wanted = shared_.wanted;
+      meeting.present = shared_.present;
+    });
+    if (threadIdx.x == 0) {
+      shared_.total = meeting.total;
+      shared_.digit = meeting.digit;
+      shared_.wanted = meeting.wanted;
+      shared_.present = meeting.present;
+    }
+    __syncthreads();
+    return shared_.total;
+  }
+
+  // Of the keys that are counted in the block's shared memory.
+  __device__ __forceinline__ int find_here(int wanted) const {
     constexpr int kOwners = THREADS < kDigits / 4 ? THREADS : kDigits / 4;
     constexpr int kOwned = kDigits / kOwners;
     int owned[kOwned];  // of the thread's digits, the largest first
@@ -435,18 +557,75 @@ class SelectRow {
     return ties - all_taken;
   }
 
+  // The sum over all threads of the block.
+  __device__ __forceinline__ int sum_of(int value) const {
+    int total;
+    sum_before(value, &total);
+    __syncthreads();  // all have read the sums
+    return total;
+  }
+
+  // Counts what mark() says of the block's tiles, and learns how much the blocks before it list: its
+  // place in the list, and how many ties are left for it. Returns the end of what all list.
+  template <class F>
+  __device__ __forceinline__ unsigned skip_others(unsigned from, unsigned end, int* ties,
+                                                  F&& mark) {
+    int certain = 0;
+    int tied = 0;
+    for_tiles(from, end, [&] {
+      const Marks marks = mark();
+      certain += __popc(marks.certain);
+      tied += __popc(marks.tied);
+    });
+    certain = sum_of(certain);
+    tied = sum_of(tied);
+    // Two places in turn: whoever lists again may be ahead of those who still read, by one meeting.
+    int2* const counts = team_.counts + (met_ & 1u) * team_.blocks;
+    if (threadIdx.x == 0) counts[team_.rank] = make_int2(certain, tied);
+    meet([] {});
+    int2 count = make_int2(0, 0);
+    if (threadIdx.x < team_.blocks) count = counts[threadIdx.x];
+    const bool is_before = threadIdx.x < team_.rank;
+    const int certain_before = sum_of(is_before ? count.x : 0);
+    const int tied_before = sum_of(is_before ? count.y : 0);
+    const int all_certain = sum_of(count.x);
+    const int all_tied = sum_of(count.y);
+    const int taken_before = min(tied_before, *ties);
+    const unsigned after = listed_ + all_certain + min(all_tied, *ties);
+    listed_ += certain_before + taken_before;
+    *ties -= taken_before;
+    return after;
+  }
+
+  // A thread's columns in a tile, a bit for each: those that are listed, and those that are until no
+  // ties are left.
+  struct Marks {
+    unsigned certain;
+    unsigned tied;
+  };
+
+  // Lists what mark() says of each tile with columns of [from, end).
+  template <class F>
+  __device__ __forceinline__ void list_marked(unsigned from, unsigned end, int ties, F&& mark) {
+    unsigned after = 0;
+    if constexpr (SHARED) after = skip_others(from, end, &ties, mark);
+    for_tiles(from, end, [&] {
+      const Marks marks = mark();
+      ties = list_tile(marks.certain, marks.tied, ties);
+    });
+    if constexpr (SHARED) listed_ = after;
+  }
+
   // Lists columns [from, end): the forced ones, and the candidates from `begin` on that the cut
   // leaves.
   __device__ __forceinline__ void list(unsigned from, unsigned begin, unsigned end, Cut cut) {
-    int ties = cut.ties;
-    for_tiles(from, end, [&] {
-      unsigned certain = kept_ & mine_in(from, end);
-      unsigned tied = 0;
+    list_marked(from, end, cut.ties, [&] {
+      Marks marks = {kept_ & mine_in(from, end), 0u};
       for_keys(candidates_ & mine_in(begin, end), [&](unsigned key, unsigned item) {
-        certain |= (key > cut.key ? 1u : 0u) << item;
-        tied |= (key == cut.key ? 1u : 0u) << item;
+        marks.certain |= (key > cut.key ? 1u : 0u) << item;
+        marks.tied |= (key == cut.key ? 1u : 0u) << item;
       });
-      ties = list_tile(certain, tied, ties);
+      return marks;
     });
   }
 
@@ -467,14 +646,17 @@ class SelectRow {
   }
 
   __device__ __forceinline__ void list_everything() {
-    for_tiles(0, columns_, [&] { list_tile(mine_in(0, limit_) | kept_, 0u, 0); });
+    list_marked(0, columns_, 0, [&] { return Marks{mine_in(0, limit_) | kept_, 0u}; });
   }
 
   __device__ __forceinline__ void finish(bool valid) const {
-    for (int64_t i = int64_t{listed_} + threadIdx.x; i < task_.capacity; i += THREADS) {
+    const unsigned rank = SHARED ? team_.rank : 0;
+    const unsigned step = SHARED ? team_.blocks * THREADS : THREADS;
+    for (int64_t i = int64_t{listed_} + rank * THREADS + threadIdx.x; i < task_.capacity;
+         i += step) {
       task_.indices[row_ * task_.capacity + i] = -1;
     }
-    if (threadIdx.x != 0) return;
+    if (threadIdx.x != 0 || rank != 0) return;
     if (task_.count != nullptr) task_.count[row_] = static_cast<int32_t>(listed_);
     if (task_.valid != nullptr) task_.valid[row_] = valid;
   }
@@ -483,6 +665,8 @@ class SelectRow {
   SelectShared<THREADS>& shared_;
   unsigned* const keys_;  // the thread's
   const unsigned items_;
+  const SelectTeam team_;
+  unsigned met_;  // meetings so far
   int64_t row_;
   const T* scores_;
   unsigned columns_;  // below 2^31, as what follows
@@ -493,6 +677,13 @@ class SelectRow {
   unsigned kept_;    // a bit for each of the thread's columns, as in the next one
   unsigned candidates_;
 };
+
+template <class T>
+__device__ __forceinline__ int64_t limit_of(const SelectTask<T>& task, int64_t row) {
+  if (task.limit == nullptr) return task.columns;
+  const int32_t read = threadIdx.x % kWarp == 0 ? task.limit[row] : 0;
+  return clamped(__shfl_sync(kFullWarp, read, 0), 0, task.columns);
+}
 
 // One block per row. Bytes: every score once where the row has at most THREADS * items columns, as
 // all have whose heads are summed up here, else up to five times, all but the first from the L2
@@ -505,14 +696,35 @@ __global__ __launch_bounds__(THREADS,
   SelectRow<T, THREADS> block(task.selection, &shared, reinterpret_cast<unsigned*>(keys),
                               task.items);
   for (int64_t row = blockIdx.x; row < task.rows; row += gridDim.x) {
-    int64_t limit = task.columns;
-    if (task.limit != nullptr) {
-      const int32_t read = threadIdx.x % kWarp == 0 ? task.limit[row] : 0;
-      limit = clamped(__shfl_sync(kFullWarp, read, 0), 0, task.columns);
-    }
-    block.run(row, task.scores + row * task.heads * task.stride, task.columns, limit, task.heads,
-              task.stride);
+    block.run(row, task.scores + row * task.heads * task.stride, task.columns, limit_of(task, row),
+              task.heads, task.stride);
   }
+}
+
+constexpr int kTeamThreads = 256;
+constexpr int kTeamItems = 32;        // columns of a thread, at most
+constexpr int kMostTeamBlocks = 256;  // a thread for each, to add up what they list
+
+// A team of blocks per row, which wait for one another: all must run at once. Bytes: every score
+// once where the team's threads hold the row, else up to six times, all but the first from the L2
+// cache; for each block 4 for each different digit of its keys, up to three times, and 8 for each
+// block before and behind it; 4 for each place of the list.
+template <class T>
+__global__ __launch_bounds__(kTeamThreads, 2) void select_team_kernel(SelectTask<T> task,
+                                                                      SelectTeams teams) {
+  __shared__ SelectShared<kTeamThreads> shared;
+  EXN_DYN_SMEM(keys);
+  const auto blocks = static_cast<unsigned>(teams.blocks);
+  const int64_t row = blockIdx.x / blocks;
+  SelectTeam team;
+  team.meeting = teams.meetings + row;
+  team.counts = teams.counts + row * 2 * teams.blocks;
+  team.blocks = blocks;
+  team.rank = blockIdx.x % blocks;
+  team.tiles = static_cast<unsigned>(teams.tiles);
+  SelectRow<T, kTeamThreads, true> block(task.selection, &shared, reinterpret_cast<unsigned*>(keys),
+                                         task.items, team);
+  block.run(row, task.scores + row * task.stride, task.columns, limit_of(task, row));
 }
 
 }  // namespace exn::cuda
