@@ -7,13 +7,11 @@
 #include "backend.h"
 #include "dispatch.h"
 #include "kv.h"
+#include "occupancy.h"
 #include "words.h"
 
 namespace exn::cuda {
 namespace {
-
-// Blocks that an SM holds at once, about: the slots are split until that many are there.
-constexpr int64_t kBlocksPerSm = 4;
 
 HeadRows head_rows(const Heads& heads) {
   return {heads.data, storage_of(heads.dtype), heads.stride};
@@ -49,6 +47,27 @@ AttentionShape shape_of(const AttentionArgs& args) {
   return shape;
 }
 
+// What a part of the slots costs beside its tiles, in tiles: filling the pipeline, handing over.
+constexpr int64_t kPartCost = 2;
+constexpr int64_t kMostWaves = 4;
+
+// Parts that the `tiles` of slots are cut into for `blocks` blocks, of which the device runs
+// `at_once`: as many as fill whole waves, of one wave or a few, whichever is over first.
+int64_t parts_for(int64_t blocks, int64_t tiles, int64_t at_once) {
+  int64_t best = 1;
+  int64_t least = INT64_MAX;
+  for (int64_t waves = 1; waves <= kMostWaves; ++waves) {
+    const int64_t fit = std::min(waves * at_once / std::max<int64_t>(blocks, 1), tiles);
+    const int64_t parts = std::max<int64_t>(fit, 1);
+    const int64_t cost = ceil_div(blocks * parts, at_once) * (ceil_div(tiles, parts) + kPartCost);
+    if (cost >= least) continue;
+    least = cost;
+    best = parts;
+  }
+  // No more than it takes for none to have more tiles.
+  return ceil_div(tiles, ceil_div(tiles, best));
+}
+
 // How one instance of the kernel does the work.
 struct Plan {
   AttentionShape shape = {};
@@ -73,10 +92,13 @@ Plan plan_for(const AttentionArgs& args) {
   shape.slices = static_cast<int>(ceil_div(dim, kSlice<WIDTH>));
   const int64_t blocks = ceil_div(args.query.rows, shape.row_block) * args.cache.heads *
                          shape.head_blocks * shape.slices;
-  const int64_t wanted =
-      ceil_div(kBlocksPerSm * sm_count(args.device), std::max<int64_t>(blocks, 1));
-  const int64_t tiles = ceil_div(args.cache.slots, plan.layout.tile_slots);
-  shape.splits = static_cast<int>(std::max<int64_t>(std::min(wanted, tiles), 1));
+  const int64_t tiles = std::max<int64_t>(ceil_div(args.cache.slots, plan.layout.tile_slots), 1);
+  static Occupancy occupancy;
+  const int64_t at_once =
+      sm_count(args.device) *
+      occupancy.blocks_per_sm(attention_kernel<C, WIDTH, QUERIES>, kAttentionThreads,
+                              plan.layout.total, args.device, kAttentionBlocks<WIDTH, QUERIES>);
+  shape.splits = static_cast<int>(parts_for(blocks, tiles, at_once));
   plan.items = blocks * shape.splits;
   return plan;
 }

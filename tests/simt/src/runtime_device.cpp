@@ -18,6 +18,7 @@ namespace {
 constexpr int kMaxThreadsPerBlock = 1024;
 constexpr int kThreadsPerMultiprocessor = 2048;
 constexpr int kBlocksPerMultiprocessor = 32;
+constexpr int kRegistersPerMultiprocessor = 65536;
 constexpr size_t kSharedPerBlock = 48 << 10;
 constexpr size_t kSharedPerBlockOptIn = 227 << 10;
 constexpr size_t kSharedPerMultiprocessor = 228 << 10;
@@ -81,8 +82,8 @@ cudaDeviceProp properties() {
   p.sharedMemPerBlockOptin = kSharedPerBlockOptIn;
   p.sharedMemPerMultiprocessor = kSharedPerMultiprocessor;
   p.reservedSharedMemPerBlock = 1024;
-  p.regsPerBlock = 65536;
-  p.regsPerMultiprocessor = 65536;
+  p.regsPerBlock = kRegistersPerMultiprocessor;
+  p.regsPerMultiprocessor = kRegistersPerMultiprocessor;
   p.warpSize = 32;
   p.maxThreadsPerBlock = kMaxThreadsPerBlock;
   p.maxThreadsPerMultiProcessor = kThreadsPerMultiprocessor;
@@ -343,7 +344,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* ke
   return cudaSuccess;
 }
 
-// Registers and static shared memory are unknown here, so the answer is an upper bound.
+// Registers and static shared memory are unknown here; a thread is taken to have 128 of the former,
+// which is what kernels count on that keep much in them.
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*,
                                                                    int block_size,
                                                                    size_t dynamic_shared,
@@ -352,6 +354,8 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, 
   if (block_size < 1 || block_size > simt::kMaxThreadsPerBlock) return fail(cudaErrorInvalidValue);
   *blocks = simt::kThreadsPerMultiprocessor / ((block_size + 31) / 32 * 32);
   if (*blocks > simt::kBlocksPerMultiprocessor) *blocks = simt::kBlocksPerMultiprocessor;
+  const int by_registers = simt::kRegistersPerMultiprocessor / (128 * block_size);
+  if (*blocks > by_registers) *blocks = by_registers > 0 ? by_registers : 1;
   const auto by_shared = static_cast<int>(simt::kSharedPerMultiprocessor / (dynamic_shared + 1024));
   if (*blocks > by_shared) *blocks = by_shared;
   return cudaSuccess;

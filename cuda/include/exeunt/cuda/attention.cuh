@@ -25,7 +25,7 @@ namespace exn::cuda {
 
 constexpr int kAttentionThreads = 128;
 constexpr int kAttentionWarps = kAttentionThreads / kWarp;
-// Blocks on an SM, which registers and shared memory must allow.
+// Blocks on an SM that registers must allow; shared memory may allow fewer.
 template <int WIDTH, int QUERIES>
 constexpr int kAttentionBlocks = QUERIES == 4 ? 4
                                  : WIDTH <= 4 ? 3
