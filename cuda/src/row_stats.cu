@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <exeunt/cuda/row_stats.cuh>
 
+#include <algorithm>
+
 #include "backend.h"
 #include "dispatch.h"
 
 namespace exn::cuda {
 namespace {
 
+constexpr int64_t kMostGridRows = 65535;  // what a launch takes in its second dimension
+
 template <class T, class Normalizer, class Accurate>
 void launch(const RowStatsTask<T>& task, cudaStream_t stream) {
-  EXN_LAUNCH((row_stats_tile_kernel<T, Normalizer, Accurate>), grid_for(task.rows * task.tiles),
-             kTileThreads, 0, stream, task);
+  const dim3 grid(static_cast<unsigned>(task.tiles),
+                  static_cast<unsigned>(std::min(task.rows, kMostGridRows)));
+  EXN_LAUNCH((row_stats_tile_kernel<T, Normalizer, Accurate>), grid, kTileThreads, 0, stream, task);
   if (task.tiles == 1) return;
   EXN_LAUNCH((merge_stats_kernel<Accurate>), grid_for(task.rows), kMergeThreads, 0, stream,
              static_cast<const StatsState*>(task.states), task.tiles, task.rows, task.options,
@@ -28,7 +33,7 @@ exn_status row_stats(const RowStatsArgs& args, Workspace& workspace, exn_stream 
     task.rows = args.logits.rows;
     task.columns = args.logits.cols;
     task.stride = args.logits.stride;
-    task.tiles = ceil_div(task.columns, kTile<T>);
+    task.tiles = ceil_div(task.columns, kStatsTile<T>);
     task.options =
         stats_options(args.out, args.normalizer, args.temperature, args.softcap, task.columns);
     task.states = workspace.take<StatsState>(task.tiles > 1 ? task.rows * task.tiles : 0);
