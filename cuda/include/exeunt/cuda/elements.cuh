@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "approximate.cuh"
 #include "portable.cuh"
 
 namespace exn::cuda {
@@ -104,6 +105,19 @@ __device__ __forceinline__ uint4 pack<double>(const double* in) {
 // Whether 128-bit accesses are legal there.
 __device__ __forceinline__ bool is_vector_aligned(const void* p) {
   return (reinterpret_cast<uintptr_t>(p) & 15u) == 0;
+}
+
+// Writes four elements, at once where their address allows it.
+template <class T>
+__device__ __forceinline__ void store_quad(T* to, const float (&values)[4]) {
+  if ((reinterpret_cast<uintptr_t>(to) & (4 * sizeof(T) - 1)) != 0) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) to[i] = narrow<T>(values[i]);
+  } else if constexpr (sizeof(T) == 4) {
+    store_vector(to, pack<T>(values));
+  } else {
+    *reinterpret_cast<uint2*>(to) = make_uint2(pack_pair(values, T()), pack_pair(values + 2, T()));
+  }
 }
 
 // ---- tiles: kTileThreads threads hold consecutive elements of a row, ITEMS each -----------------
@@ -211,7 +225,7 @@ __device__ __forceinline__ void store_tile(T* tile, int count, const acc_t<T> (&
 #pragma unroll
     for (int chunk = 0; chunk < ITEMS / kV; ++chunk) {
       const int place = tile_place<T>(chunk * kV);
-      if (place < count) *reinterpret_cast<uint4*>(tile + place) = pack<T>(&values[chunk * kV]);
+      if (place < count) store_vector(tile + place, pack<T>(&values[chunk * kV]));
     }
   } else {
 #pragma unroll

@@ -57,14 +57,14 @@ struct AppendVectors {
   }
   __device__ __forceinline__ void store(T* to) const {
     if constexpr (std::is_same<T, S>::value) {
-      *reinterpret_cast<uint4*>(to) = raw[0];
+      store_vector(to, raw[0]);
     } else {
       float values[kPiece];
 #pragma unroll
       for (int i = 0; i < kPiece / kVector<S>; ++i) unpack<S>(raw[i], values + i * kVector<S>);
 #pragma unroll
       for (int i = 0; i < kPiece / kVector<T>; ++i) {
-        reinterpret_cast<uint4*>(to)[i] = pack<T>(values + i * kVector<T>);
+        store_vector(to + i * kVector<T>, pack<T>(values + i * kVector<T>));
       }
     }
   }

@@ -231,7 +231,7 @@ __device__ __forceinline__ void prepare_row(const PrepareTask<T>& task, int64_t 
                   }
 #pragma unroll
                   for (int i = 0; i < kV; i += 4) {
-                    *reinterpret_cast<uint4*>(out + column + i) = pack<float>(&y[i]);
+                    store_vector(out + column + i, pack<float>(&y[i]));
                   }
                 });
 }
@@ -266,7 +266,7 @@ __device__ __forceinline__ void store_values(O* out, const float (&values)[N]) {
   } else {
 #pragma unroll
     for (int i = 0; i < N; i += kVector<O>) {
-      *reinterpret_cast<uint4*>(out + i) = pack<O>(values + i);
+      store_vector(out + i, pack<O>(values + i));
     }
   }
 }

@@ -24,4 +24,7 @@ inline float exp2_approx(float x) {
 // max.NaN.f32
 inline float max_or_nan(float a, float b) { return a != a || b != b ? a + b : std::fmax(a, b); }
 
+// st.global.v4.b32
+inline void store_vector(void* to, const uint4& v) { *static_cast<uint4*>(to) = v; }
+
 }  // namespace simt
