@@ -6,10 +6,17 @@
 namespace exn::cuda {
 namespace {
 
+// Parts of the depth meet in memory that must not grow with the batch.
+int64_t rows_at_once(const ExitHeadArgs& args) {
+  const int64_t rows = args.hidden.rows;
+  return head_parts(args) > 1 && rows > kRowsAtOnce ? kRowsAtOnce : rows;
+}
+
 // x is rounded when hidden states and weights share a 16-bit type, as a framework's own norm would.
 struct Space {
   float* x;           // what the head multiplies
   float* translated;  // [R,D], with a translator
+  Product translator;
   HeadOutput output;
   char* screen;  // with a screen, which has states of its own
 
@@ -18,7 +25,16 @@ struct Space {
     const int64_t elements = args.hidden.rows * padded(args.hidden.cols);
     x = workspace.take<float>(elements);
     translated = workspace.take<float>(args.translator.data != nullptr ? elements : 0);
+    if (args.translator.data != nullptr) {
+      translator = layer_product(args.device, args.translator, args.hidden.rows, Activation::kNone,
+                                 padded(args.hidden.cols), workspace);
+      translator.x = x;
+      translator.output.bias = args.translator_bias;
+      translator.output.y = translated;
+    }
     output.states = workspace.take<StatsState>(screened ? 0 : args.hidden.rows * output.tiles);
+    output.partials = take_partials(head_parts(args), rows_at_once(args),
+                                    output.tiles * tile_outputs(args.weight), workspace);
     screen = workspace.take<char>(screened ? screen_bytes(args) : 0);
   }
 };
@@ -36,11 +52,9 @@ void queue_input(const ExitHeadArgs& args, const Space& space, cudaStream_t stre
   queue_prepare(args.hidden, space.x,
                 args.translate == EXN_TRANSLATE_RMS ? Norm::kRms : Norm::kNone, args.norm_eps,
                 nullptr, nullptr, Rounding::kNone, stream);
-  const int64_t stride = padded(args.hidden.cols);
-  queue_linear(args.translator, space.x, args.hidden.rows,
-               {args.translator_bias, space.translated, stride, Activation::kNone}, stream);
+  queue_layer(space.translator, args.hidden.rows, stream);
   const Matrix translated{space.translated, DType::kF32, args.hidden.rows, args.hidden.cols,
-                          stride};
+                          padded(args.hidden.cols)};
   queue_prepare(translated, space.x, norm, args.norm_eps, weight, bias,
                 rounding_of(args.hidden.dtype, args.weight.dtype), stream);
 }
@@ -49,13 +63,20 @@ template <int ROWS, class W>
 void launch(const LinearInput<W>& input, const HeadOutput& output, cudaStream_t stream) {
   using Shape = LinearShape<W, ROWS>;
   allow_shared(exit_head_kernel<W, ROWS>, Shape::kSharedBytes);
-  EXN_LAUNCH((exit_head_kernel<W, ROWS>), linear_grid(input.rows, ROWS, output.tiles),
+  EXN_LAUNCH((exit_head_kernel<W, ROWS>), linear_grid(input.rows, ROWS, output.tiles, input.splits),
              Shape::kThreads, Shape::kSharedBytes, stream, input, output);
 }
 
 void queue_head(const ExitHeadArgs& args, const Space& space, cudaStream_t stream) {
   const HeadOutput& output = space.output;
-  queue_logits(args, space.x, args.hidden.rows, output, stream);
+  const int64_t at_once = rows_at_once(args);
+  for (int64_t first = 0; first < args.hidden.rows; first += at_once) {
+    const int64_t left = args.hidden.rows - first;
+    HeadOutput some = output;
+    some.states += first * output.tiles;
+    queue_logits(args, space.x + first * padded(args.hidden.cols), left < at_once ? left : at_once,
+                 some, stream);
+  }
   dispatch_normalizer<float>(args.normalizer, [&](auto normalizer) {
     EXN_LAUNCH((merge_stats_kernel<type_of<decltype(normalizer)>>), grid_for(args.hidden.rows),
                kMergeThreads, 0, stream, static_cast<const StatsState*>(output.states),

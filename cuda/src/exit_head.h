@@ -16,7 +16,7 @@ inline int64_t head_outputs(const ExitHeadArgs& args) {
 
 // Tiles that so many are cut into.
 inline int64_t head_tiles(const Matrix& weight, int64_t outputs) {
-  return ceil_div(outputs, is_quantised(weight) ? kBlockTile : kLinearOutputs);
+  return ceil_div(outputs, tile_outputs(weight));
 }
 
 // All but the memory of the states.
@@ -29,6 +29,13 @@ inline HeadOutput head_output(const ExitHeadArgs& args) {
   output.states = nullptr;
   output.tiles = head_tiles(args.weight, outputs);
   return output;
+}
+
+// Parts into which the depth is cut: that of a shortlist. (A logit of the whole vocabulary has the
+// same bits with a screen and without.)
+inline int head_parts(const ExitHeadArgs& args) {
+  if (args.shortlist.data == nullptr) return 1;
+  return depth_parts(args.device, args.weight, head_tiles(args.weight, head_outputs(args)));
 }
 
 // The head's product of `rows` rows of padded(D) from `x` on.
@@ -44,6 +51,7 @@ LinearInput<W> head_input(const ExitHeadArgs& args, const float* x, int64_t rows
   input.rows = rows;
   input.list = static_cast<const int32_t*>(args.shortlist.data);
   input.vocabulary = args.weight.rows;
+  input.splits = head_parts(args);
   return input;
 }
 

@@ -8,8 +8,9 @@ template <Blocks FORMAT, int ROWS>
 void launch(const LinearInput<uint8_t>& input, const HeadOutput& output, cudaStream_t stream) {
   using Shape = BlockTileShape<FORMAT, ROWS>;
   allow_shared(exit_head_blocks_kernel<FORMAT, ROWS>, Shape::kSharedBytes);
-  EXN_LAUNCH((exit_head_blocks_kernel<FORMAT, ROWS>), linear_grid(input.rows, ROWS, output.tiles),
-             kBlockTileThreads, Shape::kSharedBytes, stream, input, output);
+  EXN_LAUNCH((exit_head_blocks_kernel<FORMAT, ROWS>),
+             linear_grid(input.rows, ROWS, output.tiles, input.splits), kBlockTileThreads,
+             Shape::kSharedBytes, stream, input, output);
 }
 
 }  // namespace

@@ -23,10 +23,11 @@ Activation activation_of(int32_t activation) {
 struct FfnSpace {
   Product up;  // with a gate: the gate beside up
   Product down;
-  float* x;         // [rows, padded D]
-  float* a;         // [rows, padded F]
-  float* partials;  // of up, then of down
-  int32_t* list;    // [rows]
+  float* x;                     // [rows, padded D]
+  float* a;                     // [rows, padded F]
+  float* partials;              // of up, then of down
+  unsigned long long* tickets;  // of up
+  int32_t* list;                // [rows]
   int32_t* count;
 
   FfnSpace(const FfnArgs& args, Workspace& workspace) {
@@ -38,11 +39,12 @@ struct FfnSpace {
     up.rows = down.rows = rows;
     up.parts = depth_parts(args.device, up);
     down.parts = depth_parts(args.device, down);
-    const bool merges = up.parts > 1 || (gated && is_quantised(up.weight));
-    const int64_t of_up = merges ? up.partials() : 0;
+    const int64_t of_up = up.has_parts() ? up.partials() : 0;
     x = workspace.take<float>(rows * padded(args.hidden.cols));
     a = workspace.take<float>(rows * padded(args.up_weight.rows));
     partials = workspace.take<float>(of_up > down.partials() ? of_up : down.partials());
+    tickets = workspace.take<unsigned long long>(
+        up.has_parts() ? tickets_of(rows, up.partial_stride()) : 0);
     list = workspace.take<int32_t>(rows);
     count = workspace.take<int32_t>(1);
 
@@ -54,13 +56,11 @@ struct FfnSpace {
     up.output.y = a;
     up.output.y_stride = up.output.y_columns = padded(args.up_weight.rows);
     up.output.activation = activation_of(args.activation);
-    up.output.partials = merges ? partials : nullptr;
-    up.output.partial_stride = up.partial_stride();
+    if (up.has_parts()) up.output.partials = {partials, up.partial_stride(), tickets};
     down.x = a;
     down.x_stride = padded(args.up_weight.rows);
     down.row_count = count;
-    down.output.partials = partials;
-    down.output.partial_stride = down.partial_stride();
+    down.output.partials = {partials, down.partial_stride(), nullptr};
   }
 };
 
@@ -92,8 +92,8 @@ void queue_input(const FfnArgs& args, const FfnSpace& space, int64_t first, cuda
 template <class T>
 void queue_finish(const FfnArgs& args, const FfnSpace& space, int64_t first, cudaStream_t stream) {
   FfnFinishTask<T> task;
-  task.partials = space.down.output.partials;
-  task.partial_stride = space.down.output.partial_stride;
+  task.partials = space.down.output.partials.data;
+  task.partial_stride = space.down.output.partials.stride;
   task.parts = space.down.parts;
   task.bias = args.down_bias;
   task.hidden = static_cast<const T*>(args.hidden.data) + first * args.hidden.stride;
@@ -117,7 +117,6 @@ void queue_rows(const FfnArgs& args, FfnSpace space, int64_t first, cudaStream_t
     using T = type_of<decltype(tag)>;
     queue_input<T>(args, space, first, stream);
     queue_product(space.up, stream);
-    if (space.up.output.partials != nullptr) queue_merge(space.up, stream);
     queue_product(space.down, stream);
     queue_finish<T>(args, space, first, stream);
   });

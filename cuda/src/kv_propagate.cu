@@ -30,8 +30,10 @@ PropagateLayer layer_of(const KvLayer& from) {
   return to;
 }
 
-PropagateTask task_of(const KvPropagateArgs& args) {
+// What a launch does of the rows from 0 on; their number is set for each.
+PropagateTask task_of(const KvPropagateArgs& args, Workspace& workspace) {
   const KvCache& cache = args.first.cache;
+  const int64_t rows = args.hidden.rows < kRowsAtOnce ? args.hidden.rows : kRowsAtOnce;
   PropagateTask task;
   task.layer_count = args.layer_count;
   task.hidden = args.hidden.data;
@@ -39,7 +41,7 @@ PropagateTask task_of(const KvPropagateArgs& args) {
   task.storage = storage_of(args.hidden.dtype);
   task.norm = {norm_of(args.norm), args.norm_eps, nullptr, nullptr};
   task.rounds = rounding_of(args.hidden.dtype, args.first.k_weight.dtype) != Rounding::kNone;
-  task.rows = args.hidden.rows;
+  task.rows = rows;
   task.depth = args.hidden.cols;
   task.exit_layer = args.exit_layer;
   task.sequence = args.sequence;
@@ -56,13 +58,15 @@ PropagateTask task_of(const KvPropagateArgs& args) {
   const int64_t outputs = cache.heads * (cache.dim + cache.dim % 2);
   task.tiles = is_quantised(args.first.k_weight) ? 2 * ceil_div(outputs, kBlockTile)
                                                  : ceil_div(2 * outputs, kLinearOutputs);
+  const int64_t tiles = task.layer_count * task.tiles;
+  task.splits = depth_parts(args.device, args.first.k_weight, tiles);
+  task.partials =
+      take_partials(task.splits, rows, tiles * tile_outputs(args.first.k_weight), workspace);
   return task;
 }
 
-void queue(const KvPropagateArgs& args, cudaStream_t stream) {
-  const PropagateTask task = task_of(args);
-  PropagateLayers layers{};
-  for (int32_t i = 0; i < args.layer_count; ++i) layers.layer[i] = layer_of(args.layer(i));
+void queue_rows(const KvPropagateArgs& args, const PropagateTask& task,
+                const PropagateLayers& layers, cudaStream_t stream) {
   if (is_quantised(args.first.k_weight)) {
     queue_blocks_propagation(task, layers, stream);
     return;
@@ -72,7 +76,7 @@ void queue(const KvPropagateArgs& args, cudaStream_t stream) {
     dispatch_layer_rows(task.rows, [&](auto rows) {
       constexpr int kRows = decltype(rows)::value;
       using Shape = LinearShape<W, kRows>;
-      const dim3 grid = linear_grid(task.rows, kRows, task.layer_count * task.tiles);
+      const dim3 grid = linear_grid(task.rows, kRows, task.layer_count * task.tiles, task.splits);
       allow_shared(kv_propagate_kernel<W, kRows>, Shape::kSharedBytes);
       EXN_LAUNCH((kv_propagate_kernel<W, kRows>), grid, Shape::kThreads, Shape::kSharedBytes,
                  stream, task, layers);
@@ -80,16 +84,32 @@ void queue(const KvPropagateArgs& args, cudaStream_t stream) {
   });
 }
 
+void queue(const KvPropagateArgs& args, PropagateTask task, cudaStream_t stream) {
+  PropagateLayers layers{};
+  for (int32_t i = 0; i < args.layer_count; ++i) layers.layer[i] = layer_of(args.layer(i));
+  const int64_t at_once = task.rows;
+  for (int64_t left = args.hidden.rows; left > 0; left -= at_once) {
+    if (left < at_once) task.rows = left;
+    queue_rows(args, task, layers, stream);
+    task.hidden = static_cast<const char*>(task.hidden) +
+                  at_once * task.hidden_stride * size_of(args.hidden.dtype);
+    task.exit_layer += at_once;
+    task.slot += at_once;
+    if (task.sequence != nullptr) task.sequence += at_once;
+    if (task.position != nullptr) task.position += at_once;
+  }
+}
+
 }  // namespace
 
 exn_status kv_propagate(const KvPropagateArgs& args, Workspace& workspace, exn_stream stream) {
   const exn_status status = check_rows(OpName::kv_propagate, "hidden", args.hidden.rows);
   if (status != EXN_OK) return status;
+  const PropagateTask task = task_of(args, workspace);
   if (workspace.counting()) return EXN_OK;
   return run_on(args.device, OpName::kv_propagate,
-                "kv_propagate_kernel or kv_propagate_blocks_kernel", [&] {
-                  if (args.hidden.rows > 0) queue(args, stream_of(stream));
-                });
+                "kv_propagate_kernel or kv_propagate_blocks_kernel",
+                [&] { queue(args, task, stream_of(stream)); });
 }
 
 }  // namespace exn::cuda

@@ -26,8 +26,8 @@ void queue_blocks_propagation(const PropagateTask& task, const PropagateLayers& 
     const int bytes = shared_bytes<kRows>(task, layers);
     allow_shared(kv_propagate_blocks_kernel<kRows>, bytes);
     EXN_LAUNCH((kv_propagate_blocks_kernel<kRows>),
-               linear_grid(task.rows, kRows, task.layer_count * task.tiles), kBlockTileThreads,
-               bytes, stream, task, layers);
+               linear_grid(task.rows, kRows, task.layer_count * task.tiles, task.splits),
+               kBlockTileThreads, bytes, stream, task, layers);
   });
 }
 

@@ -7,19 +7,20 @@ namespace {
 template <class W, int ROWS>
 void launch(const Product& product, cudaStream_t stream) {
   using Shape = LinearShape<W, ROWS>;
-  dim3 grid = linear_grid(product.rows, ROWS, product.tiles());
-  if (product.parts > 1) grid.z = static_cast<unsigned>(product.parts);
   allow_shared(linear_kernel<W, ROWS>, Shape::kSharedBytes);
-  EXN_LAUNCH((linear_kernel<W, ROWS>), grid, Shape::kThreads, Shape::kSharedBytes, stream,
-             input_of<W>(product), product.output);
+  EXN_LAUNCH((linear_kernel<W, ROWS>),
+             linear_grid(product.rows, ROWS, product.tiles(), product.parts), Shape::kThreads,
+             Shape::kSharedBytes, stream, input_of<W>(product), product.output);
 }
 
-// Rows of f32 that a product can read where they are.
+// Rows that a product can read where they are.
 bool is_input(const Matrix& x, const Matrix& weight) {
   const int64_t depth = is_quantised(weight) ? shape_of(weight.blocks).elements
                                              : kStageRowBytes / size_of(weight.dtype);
-  return x.dtype == DType::kF32 && x.stride % 4 == 0 && x.cols % depth == 0 &&
-         reinterpret_cast<uintptr_t>(x.data) % 16 == 0;
+  const bool is_read =
+      x.dtype == DType::kF32 || (!is_quantised(weight) && rows_per_block(x.rows) <= kMostRawRows);
+  return is_read && x.stride % 4 == 0 && x.cols % depth == 0 &&
+         reinterpret_cast<uintptr_t>(x.data) % static_cast<uintptr_t>(4 * size_of(x.dtype)) == 0;
 }
 
 // The product of a whole call; a launch takes a few rows of it.
@@ -30,7 +31,6 @@ struct LinearSpace {
   LinearSpace(const LinearArgs& args, Workspace& workspace) {
     product.weight = args.weight;
     product.rows = args.input.rows < kRowsAtOnce ? args.input.rows : kRowsAtOnce;
-    product.parts = depth_parts(args.device, product);
     x = workspace.take<float>(product.rows * padded(args.input.cols));
     LinearOutput& output = product.output;
     output.bias = args.bias;
@@ -39,8 +39,7 @@ struct LinearSpace {
     output.storage = storage_of(args.out.dtype);
     output.y_columns = args.weight.rows;
     output.residual_stride = args.residual.stride;
-    output.partial_stride = product.partial_stride();
-    if (product.parts > 1) output.partials = workspace.take<float>(product.partials());
+    cut_depth(args.device, product, workspace);
   }
 };
 
@@ -54,13 +53,21 @@ void queue_rows(const LinearArgs& args, LinearSpace space, int64_t first, cudaSt
   if (is_input(input, args.weight)) {
     product.x = static_cast<const float*>(input.data);
     product.x_stride = input.stride;
+    product.storage = storage_of(input.dtype);
   } else {
     queue_prepare(input, space.x, Norm::kNone, 0.0f, nullptr, nullptr, Rounding::kNone, stream);
   }
   product.output.y = rows_of(args.out, first, product.rows).data;
   product.output.residual = rows_of(args.residual, first, product.rows).data;
   queue_product(product, stream);
-  if (product.parts > 1) queue_merge(product, stream);
+}
+
+void queue_merge(const Product& product, cudaStream_t stream) {
+  using W = float;  // what the weights were made of no longer matters
+  const int64_t blocks = ceil_div(product.output.y_columns, 4 * kMergeLinearThreads);
+  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(product.rows));
+  EXN_LAUNCH((merge_linear_kernel<W>), grid, kMergeLinearThreads, 0, stream, input_of<W>(product),
+             product.output);
 }
 
 }  // namespace
@@ -86,46 +93,52 @@ void queue_prepare(const Matrix& in, float* out, Norm norm, float eps, const flo
   });
 }
 
-int depth_parts(int32_t device, const Product& product) {
-  const bool quantised = is_quantised(product.weight);
-  const int64_t stages =
-      quantised ? ceil_div(product.weight.cols, kBlockDepth)
-                : ceil_div(product.weight.cols * size_of(product.weight.dtype), kStageRowBytes);
-  const int64_t wanted = ceil_div(sm_count(device), product.tiles() / product.launches());
-  // Short parts spend their time on filling the pipeline. Blocks gain even so: each multiprocessor
-  // has fewer of them to unpack.
-  const int64_t most = quantised ? stages : stages / 2;
-  if (most < 1) return 1;
-  return static_cast<int>(wanted < most ? wanted : most);
+int depth_parts(int32_t device, const Matrix& weight, int64_t tiles) {
+  constexpr int64_t kBlocksPerSm = 2;
+  const bool quantised = is_quantised(weight);
+  const int64_t stages = quantised ? ceil_div(weight.cols, kBlockDepth)
+                                   : ceil_div(weight.cols * size_of(weight.dtype), kStageRowBytes);
+  const int64_t wanted = ceil_div(kBlocksPerSm * sm_count(device), tiles > 0 ? tiles : 1);
+  // A part of one stage or two is on its way at once; in less there would be nothing to gain.
+  // Quantised ones gain even so: each multiprocessor has less to unpack.
+  const int64_t most = quantised ? stages : stages / 2 + 1;
+  return static_cast<int>(wanted < most ? wanted : most < 1 ? 1 : most);
 }
 
 void queue_product(const Product& product, cudaStream_t stream) {
   if (is_quantised(product.weight)) return queue_blocks_product(product, stream);
-  dispatch_float(product.weight.dtype, [&](auto tag) {
-    dispatch_layer_rows(product.rows, [&](auto rows) {
-      launch<type_of<decltype(tag)>, decltype(rows)::value>(product, stream);
+  Product own = product;
+  // More rows take one block longer to add than another launch for all of them does.
+  const bool merges = own.output.partials.tickets != nullptr && rows_per_block(own.rows) > 8;
+  if (merges) own.output.partials.tickets = nullptr;
+  dispatch_float(own.weight.dtype, [&](auto tag) {
+    dispatch_layer_rows(own.rows, [&](auto rows) {
+      launch<type_of<decltype(tag)>, decltype(rows)::value>(own, stream);
     });
   });
+  if (merges) queue_merge(own, stream);
 }
 
-void queue_merge(const Product& product, cudaStream_t stream) {
-  using W = float;  // what the weights were made of no longer matters
-  const int64_t blocks = ceil_div(product.output.y_columns, 4 * kMergeLinearThreads);
-  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(product.rows));
-  EXN_LAUNCH((merge_linear_kernel<W>), grid, kMergeLinearThreads, 0, stream, input_of<W>(product),
-             product.output);
-}
-
-void queue_linear(const Matrix& weight, const float* x, int64_t rows, const LinearOutput& output,
-                  cudaStream_t stream) {
+Product layer_product(int32_t device, const Matrix& weight, int64_t rows, Activation activation,
+                      int64_t y_stride, Workspace& workspace) {
   Product product;
   product.weight = weight;
-  product.x = x;
   product.x_stride = padded(weight.cols);
-  product.rows = rows;
-  product.output = output;
-  product.output.y_columns = output.y_stride;
-  queue_product(product, stream);
+  product.rows = rows < kRowsAtOnce ? rows : kRowsAtOnce;
+  product.output.activation = activation;
+  product.output.y_stride = product.output.y_columns = y_stride;
+  cut_depth(device, product, workspace);
+  return product;
+}
+
+void queue_layer(Product product, int64_t rows, cudaStream_t stream) {
+  const int64_t at_once = product.rows;
+  for (int64_t left = rows; left > 0; left -= at_once) {
+    if (left < at_once) product.rows = left;
+    queue_product(product, stream);
+    product.x += at_once * product.x_stride;
+    product.output.y = static_cast<float*>(product.output.y) + at_once * product.output.y_stride;
+  }
 }
 
 exn_status linear(const LinearArgs& args, Workspace& workspace, exn_stream stream) {

@@ -32,11 +32,11 @@ void dispatch_rows(int64_t rows, F&& f) {
   f(std::integral_constant<int, 64>{});
 }
 
-// Grid of a kernel on linear_tile.
-inline dim3 linear_grid(int64_t rows, int block_rows, int64_t tiles) {
+// Grid of a kernel on linear_tile. The depth is cut into parts only where tiles are few.
+inline dim3 linear_grid(int64_t rows, int block_rows, int64_t tiles, int parts = 1) {
   const int64_t y = tiles < kLinearGridY ? tiles : kLinearGridY;
   return dim3(static_cast<unsigned>(ceil_div(rows, block_rows)), static_cast<unsigned>(y),
-              static_cast<unsigned>(ceil_div(tiles, y)));
+              static_cast<unsigned>(parts > 1 ? parts : ceil_div(tiles, y)));
 }
 
 inline Norm norm_of(int32_t norm) {
@@ -98,6 +98,11 @@ inline Matrix rows_of(const Matrix& matrix, int64_t first, int64_t count) {
   return part;
 }
 
+// Outputs of a tile.
+inline int64_t tile_outputs(const Matrix& weight) {
+  return is_quantised(weight) ? kBlockTile : kLinearOutputs;
+}
+
 // A product of f32 rows of padded(depth), 16-byte aligned and zero from the depth on.
 struct Product {
   Matrix weight;
@@ -105,23 +110,40 @@ struct Product {
                   // with blocks there are partial products to be merged
   const float* x = nullptr;
   int64_t x_stride = 0;
+  Storage storage = Storage::kF32;  // of x, see kMostRawRows
   int64_t rows = 0;
   const int32_t* row_count = nullptr;  // optional, on the device
   int parts = 1;                       // of the depth
   LinearOutput output{};
 
   bool paired() const { return second.data != nullptr; }
-  int64_t tile_outputs() const { return is_quantised(weight) ? kBlockTile : kLinearOutputs; }
+  // Of a quantised pair each matrix has tiles of its own.
+  bool has_parts() const { return parts > 1 || (paired() && is_quantised(weight)); }
   int64_t tiles() const {
-    if (!paired()) return ceil_div(weight.rows, tile_outputs());
-    return ceil_div(weight.rows, kPairOutputs) * (kLinearOutputs / tile_outputs());
+    if (!paired()) return ceil_div(weight.rows, tile_outputs(weight));
+    return ceil_div(weight.rows, kPairOutputs) * (kLinearOutputs / tile_outputs(weight));
   }
   // Each format has its own.
   int launches() const { return paired() && second.blocks != weight.blocks ? 2 : 1; }
   int64_t partials() const { return parts * rows * partial_stride(); }
-  int64_t partial_stride() const { return tiles() * tile_outputs(); }
+  int64_t partial_stride() const { return tiles() * tile_outputs(weight); }
 };
 static_assert(kBlockTile == kPairOutputs, "partial products of pairs lie alike");
+
+// Tickets for the parts of `rows` rows: where a block has less than 8, there is one block of rows.
+inline int64_t tickets_of(int64_t rows, int64_t partial_stride) {
+  return ceil_div(rows, 8) * (partial_stride / kBlockTile);
+}
+
+// Takes the memory where `parts` parts of `rows` rows meet; none for one part.
+inline PartialProducts take_partials(int parts, int64_t rows, int64_t stride,
+                                     Workspace& workspace) {
+  PartialProducts partials;
+  partials.data = workspace.take<float>(parts > 1 ? parts * rows * stride : 0);
+  partials.stride = stride;
+  partials.tickets = workspace.take<unsigned long long>(parts > 1 ? tickets_of(rows, stride) : 0);
+  return partials;
+}
 
 template <class W>
 LinearInput<W> input_of(const Product& product) {
@@ -130,6 +152,7 @@ LinearInput<W> input_of(const Product& product) {
   input.weight_stride = product.weight.stride;
   input.x = product.x;
   input.x_stride = product.x_stride;
+  input.storage = product.storage;
   input.outputs = product.weight.rows;
   input.depth = product.weight.cols;
   input.rows = product.rows;
@@ -142,20 +165,31 @@ LinearInput<W> input_of(const Product& product) {
   return input;
 }
 
-// Cuts the depth into as many parts as it takes to give every multiprocessor a block. It must not
-// depend on the rows: the parts decide in which order a sum is formed.
-int depth_parts(int32_t device, const Product& product);
+// Cuts the depth into as many parts as it takes to give every multiprocessor two blocks of a launch
+// of so many tiles. It must not depend on the rows: the parts decide in which order a sum is formed.
+int depth_parts(int32_t device, const Matrix& weight, int64_t tiles);
+inline int depth_parts(int32_t device, const Product& product) {
+  return depth_parts(device, product.weight, product.tiles() / product.launches());
+}
 
-// Queues linear_kernel: outputs, or the partial products if output.partials is set.
+// Cuts the depth of a product of one matrix, and takes the memory where its parts meet.
+inline void cut_depth(int32_t device, Product& product, Workspace& workspace) {
+  product.parts = depth_parts(device, product);
+  const PartialProducts partials =
+      take_partials(product.parts, product.rows, product.partial_stride(), workspace);
+  if (product.parts > 1) product.output.partials = partials;
+}
+
+// Queues linear_kernel, and merge_linear_kernel where rows are many. Without tickets the partial
+// products are left where they are.
 void queue_product(const Product& product, cudaStream_t stream);
 // The same for a weight of quantised blocks, to which queue_product leaves it.
 void queue_blocks_product(const Product& product, cudaStream_t stream);
 
-// Queues merge_linear_kernel, which makes outputs of the partial products.
-void queue_merge(const Product& product, cudaStream_t stream);
-
-// Queues y = f(W x + b) for f32 rows of padded(depth) in the workspace.
-void queue_linear(const Matrix& weight, const float* x, int64_t rows, const LinearOutput& output,
-                  cudaStream_t stream);
+// A layer y = f(W x + b) from f32 rows in the workspace to f32 rows, of which each launch takes some.
+// x, y, bias and which weights of this shape they are may change from call to call of queue_layer.
+Product layer_product(int32_t device, const Matrix& weight, int64_t rows, Activation activation,
+                      int64_t y_stride, Workspace& workspace);
+void queue_layer(Product product, int64_t rows, cudaStream_t stream);
 
 }  // namespace exn::cuda

@@ -110,22 +110,26 @@ KvPropagateCase sample(int32_t layout = EXN_KV_HEAD_MAJOR) {
   return c;
 }
 
-// All layers and rows take one launch on CUDA, and no scratch.
-TEST(KvPropagateLaunches, One) {
+// All layers and up to 256 rows take one launch on CUDA, also where the depth is cut into parts, and
+// only then scratch.
+TEST(KvPropagateLaunches, OneForAllLayers) {
   const auto reset = reinterpret_cast<void (*)()>(emulator_function("simt_reset"));
   const auto launches = reinterpret_cast<uint64_t (*)()>(emulator_function("simt_launch_count"));
   if (reset == nullptr || launches == nullptr) GTEST_SKIP() << "no emulated device in this run";
-  for (int64_t rows : {0, 1, 200}) {
-    SCOPED_TRACE(rows);
-    KvPropagateCase c = sample();
-    c.hidden.rows = rows;
-    const std::unique_ptr<Instance> instance = instantiate(c, make_inputs(c), targets().front());
-    reset();
-    size_t scratch = 1;
-    ASSERT_EQ(instance->calls()[0].workspace_size(&scratch), EXN_OK);
-    EXPECT_EQ(scratch, 0u);
-    ASSERT_EQ(run_once(targets().front(), instance->calls()[0]), EXN_OK) << exn_last_error();
-    EXPECT_EQ(launches(), rows == 0 ? 0u : 1u);
+  for (int64_t dim : {12, 96}) {
+    for (int64_t rows : {0, 1, 200, 300}) {
+      SCOPED_TRACE(std::to_string(rows) + " rows of " + std::to_string(dim));
+      KvPropagateCase c = sample();
+      c.hidden.rows = rows;
+      c.hidden.cols = dim;
+      const std::unique_ptr<Instance> instance = instantiate(c, make_inputs(c), targets().front());
+      reset();
+      size_t scratch = 1;
+      ASSERT_EQ(instance->calls()[0].workspace_size(&scratch), EXN_OK);
+      EXPECT_EQ(scratch > 0, dim > 32 && rows > 0);
+      ASSERT_EQ(run_once(targets().front(), instance->calls()[0]), EXN_OK) << exn_last_error();
+      EXPECT_EQ(launches(), static_cast<uint64_t>((rows + 255) / 256));
+    }
   }
 }
 

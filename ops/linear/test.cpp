@@ -13,24 +13,64 @@ const Op<exn_linear_params> kOp = EXN_TEST_OP(linear);
 
 class Linear : public ::testing::TestWithParam<LinearCase> {};
 
+void expect_rows_alone(const LinearCase& c, const Target& target) {
+  const std::unique_ptr<Instance> instance = instantiate(c, make_inputs(c), target);
+  const Outputs all = outputs_of(target, instance);
+  const auto in_tiles = [&](int64_t rows) {
+    return target.cpu() && meets_in_tiles(c.weight.type, rows);
+  };
+  for (int64_t size : {1, 3, 8, 65}) {
+    expect_blocks_agree(
+        target, kOp, instance.get(), all, c.input.rows, size,
+        [](exn_linear_params* p, BlockOfRows& block) {
+          for (const DLTensor** field : {&p->input, &p->residual, &p->out}) block(field);
+        },
+        [&](int64_t) { return in_tiles(size) == in_tiles(c.input.rows); });
+    if (::testing::Test::HasFatalFailure()) return;
+  }
+}
+
 TEST_P(Linear, RowsDoNotDependOnTheBatch) {
   const LinearCase& c = GetParam();
   if (c.input.rows < 2 || c.bench) GTEST_SKIP() << "one row, or a shape for benchmarks";
-  const LinearInputs in = make_inputs(c);
   for (const Target& target : targets()) {
     if (!target.cpu()) continue;
     SCOPED_TRACE(target.name());
-    const std::unique_ptr<Instance> instance = instantiate(c, in, target);
-    const Outputs all = outputs_of(target, instance);
-    const bool tiles = meets_in_tiles(c.weight.type, c.input.rows);
-    for (int64_t size : {1, 3, 8, 65}) {
-      expect_blocks_agree(
-          target, kOp, instance.get(), all, c.input.rows, size,
-          [](exn_linear_params* p, BlockOfRows& block) {
-            for (const DLTensor** field : {&p->input, &p->residual, &p->out}) block(field);
-          },
-          [&](int64_t) { return meets_in_tiles(c.weight.type, size) == tiles; });
+    expect_rows_alone(c, target);
+    if (HasFatalFailure()) return;
+  }
+}
+
+// Nor do the parts into which a device cuts the depth.
+TEST(LinearParts, DoNotDependOnTheBatch) {
+  for (const LinearCase& c : linear_cases()) {
+    if (c.id != "rows_65_dim_577_cols_33" && c.id != "eight_f32_rows_17") continue;
+    for (const Target& target : targets()) {
+      if (target.cpu()) continue;
+      SCOPED_TRACE(c.id);
+      expect_rows_alone(c, target);
       if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// Up to 8 rows that can be read where they are take one launch on CUDA, though the depth is cut into
+// parts; more take another, which adds them.
+TEST(LinearLaunches, OneForFewRows) {
+  const auto reset = reinterpret_cast<void (*)()>(emulator_function("simt_reset"));
+  const auto launches = reinterpret_cast<uint64_t (*)()>(emulator_function("simt_launch_count"));
+  if (reset == nullptr || launches == nullptr) GTEST_SKIP() << "no emulated device in this run";
+  for (const Type type : {Type::kF32, Type::kBF16}) {
+    for (int64_t rows : {1, 8, 9}) {
+      SCOPED_TRACE(rows);
+      LinearCase c;
+      c.input = {rows, 192, type, 0, 0, "normal", 1, "-"};
+      c.weight = {20, 192, Type::kBF16, 0, 0, "normal", 0.25, "-"};
+      const std::unique_ptr<Instance> instance = instantiate(c, make_inputs(c), targets().front());
+      reset();
+      ASSERT_EQ(run_once(targets().front(), instance->calls()[0]), EXN_OK) << exn_last_error();
+      const uint64_t of_many = type == Type::kF32 ? 2 : 3;  // which are widened before
+      EXPECT_EQ(launches(), rows <= 8 ? 1 : of_many);
     }
   }
 }

@@ -29,7 +29,8 @@
  *
  * Bytes that must move: sizeof Wk_j and Wv_j of each listed layer that some row owes, once for each
  * block of up to 64 rows; per owed (layer, row) 2 * Hkv * dh elements written. On CUDA one launch
- * serves all layers and rows, without a workspace.
+ * serves all layers and up to 256 rows. Where layers are few it cuts D into parts, whose products
+ * meet in the workspace: there the last bits depend on how many layers a call lists.
  */
 #ifndef EXEUNT_KV_PROPAGATE_H
 #define EXEUNT_KV_PROPAGATE_H

@@ -21,6 +21,7 @@ struct HeadOutput {
   // Optional, [R], on the device: 0 of a row whose statistics nobody wants. Blocks that have no
   // other rows leave at once.
   const int32_t* wanted = nullptr;
+  PartialProducts partials;  // where the depth is cut into parts
 };
 
 __device__ __forceinline__ bool has_wanted_rows(const HeadOutput& output, int64_t first_row,
@@ -110,8 +111,8 @@ __device__ __forceinline__ void store_states(const LinearInput<W>& input, const 
 // Logits of 128 vocabulary rows (or list entries) for ROWS rows, and their statistics.
 //
 // Bytes: those of W once for each block of up to 64 rows; x from the L2 cache; 32 per (row, 128
-// logits) written. Grid: that of linear_kernel. A vocabulary of 32k gives 250 blocks, two or three
-// of which run on an SM at once.
+// logits) written; 4 per logit for each part of the depth, and as many read again. Grid: that of
+// linear_kernel. A vocabulary of 32k gives 250 blocks, two or three of which run on an SM at once.
 template <class W, int ROWS>
 __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
     exit_head_kernel(LinearInput<W> input, HeadOutput output) {
@@ -119,15 +120,22 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   EXN_DYN_SMEM(shared);
   __shared__ const W* rows_of_w[kLinearOutputs];
   const int64_t first_row = linear_first_row(ROWS);
-  const int64_t tile = linear_tile_index();
+  const int64_t tile = linear_tile_index(input.splits);
   if (tile >= output.tiles) return;
   if (!has_wanted_rows(output, first_row, tile_count(first_row, input.rows, ROWS))) return;
   find_weight_rows<W, ROWS>(input, tile * kLinearOutputs, rows_of_w);
 
   float results[Shape::kOutputs][Shape::kRows];
-  linear_tile<W, ROWS>(input, rows_of_w, whole_depth<W, ROWS>(input, first_row, input.rows), shared,
-                       results);
-  const float* const products = share_results<W, ROWS>(results, shared);
+  const TileRange range =
+      part_of_depth<W, ROWS>(input, first_row, input.rows, linear_part(input.splits));
+  linear_tile<W, ROWS>(input, rows_of_w, range, shared, results);
+  float* const products = share_results<W, ROWS>(results, shared);
+  if (input.splits > 1 &&
+      !meet_parts<Shape::kThreads, kLinearOutputs>(
+          output.partials, input.splits, input.rows, first_row, tile * kLinearOutputs,
+          tile_count(first_row, input.rows, ROWS), products)) {
+    return;
+  }
   store_states<Shape::kThreads, kLinearOutputs, ROWS>(input, output, first_row, tile, products);
 }
 
@@ -135,7 +143,8 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
 //
 // Bytes: those of W once for each block of ROWS rows, of which several find them in the L2 cache
 // (where rows are not aligned, a piece of 16 bytes more of each row and stage comes from there); x
-// from the L2 cache; 32 per (row, 64 logits) written. Grid: that of linear_blocks_kernel.
+// from the L2 cache; 32 per (row, 64 logits) written; 4 per logit for each part of the depth, and as
+// many read again. Grid: that of linear_blocks_kernel.
 template <Blocks FORMAT, int ROWS>
 __global__ void EXN_BLOCK_BOUNDS(ROWS)
     exit_head_blocks_kernel(LinearInput<uint8_t> input, HeadOutput output) {
@@ -143,15 +152,22 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
   __shared__ const uint8_t* rows_of_w[kBlockTile];
   __shared__ StoredBlockTile<ROWS> own;
   const int64_t first_row = linear_first_row(ROWS);
-  const int64_t tile = linear_tile_index();
+  const int64_t tile = linear_tile_index(input.splits);
   if (tile >= output.tiles) return;
   if (!has_wanted_rows(output, first_row, tile_count(first_row, input.rows, ROWS))) return;
   find_block_rows(input, tile * kBlockTile, rows_of_w);
 
   float results[kBlockOutputs][ROWS];
-  const TileRange range = part_of_block_depth<ROWS>(input, first_row, input.rows, 0);
+  const TileRange range =
+      part_of_block_depth<ROWS>(input, first_row, input.rows, linear_part(input.splits));
   linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, own, shared, results);
-  const float* const products = share_block_results<ROWS>(results, shared);
+  float* const products = share_block_results<ROWS>(results, shared);
+  if (input.splits > 1 &&
+      !meet_parts<kBlockTileThreads, kBlockTile>(
+          output.partials, input.splits, input.rows, first_row, tile * kBlockTile,
+          tile_count(first_row, input.rows, ROWS), products)) {
+    return;
+  }
   store_states<kBlockTileThreads, kBlockTile, ROWS>(input, output, first_row, tile, products);
 }
 

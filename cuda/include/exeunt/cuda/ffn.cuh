@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // ffn: a feed-forward block that rows may skip. Kernels in order: ffn_rows_kernel, linear_kernel
-// for gate and up together [and merge_linear_kernel], linear_kernel for down, which leaves partial
-// products, ffn_finish_kernel. Quantised weights meet linear_blocks_kernel instead, gate and up in
-// one launch if they have one format, and are merged always.
+// for gate and up together [and, for many rows, merge_linear_kernel], linear_kernel for down, which
+// leaves partial products, ffn_finish_kernel. Quantised weights meet linear_blocks_kernel instead,
+// gate and up in one launch if they have one format.
 //
 // The rows that run are compacted: row r of the batch is row `rank` of what lies between the first
 // and the last kernel, and blocks of linear_kernel beyond the count leave before they read a
@@ -113,8 +113,8 @@ __device__ __forceinline__ void load_ffn_values(const FfnFinishTask<T>& task, in
     const int64_t column = finish_column(begin, item);
     float4 branch = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     if (column < task.columns) {
-      branch =
-          merged_products(task.partials, rank, column, task.partial_stride, task.rows, task.parts);
+      branch = sum_of_parts<4>(task.partials + rank * task.partial_stride + column,
+                               task.rows * task.partial_stride, task.parts);
     }
     values.branch[item] = branch.x;
     values.branch[item + 1] = branch.y;
@@ -181,18 +181,29 @@ __global__ __launch_bounds__(kFinishThreads, 1) void ffn_finish_kernel(FfnFinish
   for (int64_t begin = 0; begin < task.columns; begin += kFinishTile) {
     if (!one_tile) load_ffn_values(task, rank, hidden, begin, values);
 #pragma unroll
-    for (int i = 0; i < kFinishItems; ++i) {
-      const int64_t column = finish_column(begin, i);
-      const float sum = values.hidden[i] + values.branch[i];
-      if (column < task.columns) out[column] = narrow<T>(sum);
-      const float h = values.hidden[i] * scale_hidden;
-      const float f = values.branch[i] * scale_branch;
-      const float o = sum * scale_out;
-      hh = fmaf(h, h, hh);
-      ff = fmaf(f, f, ff);
-      oo = fmaf(o, o, oo);
-      ho = fmaf(h, o, ho);
-      hf = fmaf(h, f, hf);
+    for (int item = 0; item < kFinishItems; item += 4) {
+      float sums[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sums[i] = values.hidden[item + i] + values.branch[item + i];
+        const float h = values.hidden[item + i] * scale_hidden;
+        const float f = values.branch[item + i] * scale_branch;
+        const float o = sums[i] * scale_out;
+        hh = fmaf(h, h, hh);
+        ff = fmaf(f, f, ff);
+        oo = fmaf(o, o, oo);
+        ho = fmaf(h, o, ho);
+        hf = fmaf(h, f, hf);
+      }
+      const int64_t column = finish_column(begin, item);
+      if (column + 4 <= task.columns) {
+        store_quad(out + column, sums);
+        continue;
+      }
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        if (column + i < task.columns) out[column + i] = narrow<T>(sums[i]);
+      }
     }
   }
   if (!wants_cosine) return;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // kv_propagate: the keys and values that rows which left early owe the layers above, all layers and
-// rows in one launch.
+// up to 256 rows in one launch.
 //
 // A block looks for the rows that owe its layer, normalises them by itself while its first weights
 // are on their way, and multiplies. Other blocks do the same for the same rows: reading them from
-// the L2 cache costs less than a launch that would prepare them for all.
+// the L2 cache costs less than a launch that would prepare them for all. Where layers are few, the
+// depth is cut into parts (linear.cuh).
 #pragma once
 
 #include "kv.cuh"
@@ -57,7 +58,9 @@ struct PropagateTask {
   int heads;
   int dim;
   Storage cache;
-  int64_t tiles;  // of one layer: of 128 outputs, or, where weights have blocks, of 64
+  int64_t tiles;             // of one layer: of 128 outputs, or, where weights have blocks, of 64
+  int splits;                // parts into which D is cut
+  PartialProducts partials;  // where they meet; the tiles of all layers are side by side
 };
 
 // A layer's keys and, behind them, its values are taken in an order in which the two elements of a
@@ -148,21 +151,21 @@ __device__ __forceinline__ int find_targets(const PropagateTask& task, const Pro
 
 // Begins to copy four elements; zeros from `count` on.
 template <class E>
-__device__ __forceinline__ void copy_quad(void* to, const E* from, int count, bool aligned) {
-  if (aligned && count >= 4) {
+__device__ __forceinline__ void copy_quad(void* to, const E* from, int count) {
+  const auto address = static_cast<unsigned>(reinterpret_cast<uintptr_t>(from));
+  if (count >= 4 && (address & (4 * sizeof(E) - 1)) == 0) {
     __pipeline_memcpy_async(to, from, 4 * sizeof(E));
     return;
   }
+  if constexpr (sizeof(E) == 4) {
+    if (count >= 4 && (address & 7u) == 0) {
+      __pipeline_memcpy_async(to, from, 8);
+      __pipeline_memcpy_async(static_cast<E*>(to) + 2, from + 2, 8);
+      return;
+    }
+  }
 #pragma unroll 1
   for (int i = 0; i < 4; ++i) static_cast<E*>(to)[i] = i < count ? from[i] : E(0);
-}
-
-template <class T>
-__device__ __forceinline__ float4 widen_quad(const float4& raw) {
-  float x[4];
-  unpack_pair(T(), __float_as_uint(raw.x), x);
-  unpack_pair(T(), __float_as_uint(raw.y), x + 2);
-  return make_float4(x[0], x[1], x[2], x[3]);
 }
 
 // A block's rows of hidden, which come to shared memory as they are stored and are normalised
@@ -180,6 +183,7 @@ struct OwedRows {
   struct Shared {
     int layer;  // here, as registers are scarce while the tile is multiplied
     int rows;
+    int first_stage;
     RowTarget targets[ROWS];
     Moments moments[ROWS];
     float4 factors[Shape::kStages][kWarps][kWarpQuads];
@@ -213,7 +217,8 @@ struct OwedRows {
     mine.quad = warp % kWarpsAcross * kWarpQuads + mine.lane_quad;
     mine.first_row = warp / kWarpsAcross * kWarpRows + lane / kWarpQuads;
     mine.copies_coefficients = lane < kWarpQuads;
-    mine.column = static_cast<int64_t>(anew(stage)) * Shape::kDepth + 4 * mine.quad;
+    mine.column =
+        static_cast<int64_t>(shared->first_stage + anew(stage)) * Shape::kDepth + 4 * mine.quad;
     mine.count = tile_count(mine.column, task.depth, 4);
     return mine;
   }
@@ -227,8 +232,7 @@ struct OwedRows {
   static __device__ __forceinline__ void copy_coefficients(Coefficients& to, const float* from,
                                                            const Share& mine) {
     if (from == nullptr) return;
-    copy_quad(&to[mine.buffer][mine.warp][mine.lane_quad], from + mine.column, mine.count,
-              is_vector_aligned(from));
+    copy_quad(&to[mine.buffer][mine.warp][mine.lane_quad], from + mine.column, mine.count);
   }
 
   // Zero where there are none.
@@ -247,7 +251,7 @@ struct OwedRows {
   __device__ __forceinline__ void copy_row(float4* to, int row, const Share& mine) const {
     const E* const from = static_cast<const E*>(task.hidden) +
                           shared->targets[row].row * task.hidden_stride + mine.column;
-    copy_quad(to, from, mine.count, (reinterpret_cast<uintptr_t>(from) & (4 * sizeof(E) - 1)) == 0);
+    copy_quad(to, from, mine.count);
   }
 
   __device__ __forceinline__ void begin(float4* to, int stage) const {
@@ -303,17 +307,6 @@ struct OwedRows {
     __syncthreads();
   }
 
-  __device__ __forceinline__ float4 widened(const float4& raw) const {
-    switch (task.storage) {
-      case Storage::kF16:
-        return widen_quad<__half>(raw);
-      case Storage::kBF16:
-        return widen_quad<__nv_bfloat16>(raw);
-      default:
-        return raw;
-    }
-  }
-
   __device__ __forceinline__ void finish(float4* x, int stage) const {
     __syncwarp();  // the coefficients, which other lanes copied
     const Share mine = share(stage);
@@ -324,7 +317,7 @@ struct OwedRows {
 #pragma unroll 1
     for (int row = mine.first_row; row < shared->rows; row += kRowStep) {
       float4* const place = x + Shape::place(row, mine.quad);
-      const float4 quad = widened(*place);
+      const float4 quad = widen_quad_as(task.storage, *place);
       const Moments moments = shared->moments[row];
       float y[4] = {quad.x, quad.y, quad.z, quad.w};
 #pragma unroll
@@ -395,9 +388,10 @@ __device__ __forceinline__ void store_products(const PropagateTask& task,
 }
 
 // Bytes: each weight of a layer once for each ROWS of the rows that owe it, and none of a layer
-// that nobody owes; keys and values once. For each 128 outputs, from the L2 or L1 cache: the rows
-// twice, the layer's coefficients once. Grid: that of linear_kernel, the tiles being those of the
-// first layer, of the second, and so on.
+// that nobody owes; keys and values once; besides, 4 per product for each part of the depth, and as
+// many read again. For each 128 outputs, from the L2 or L1 cache: the rows once, and once more for
+// each part, and the layer's coefficients once. Grid: that of linear_kernel, the tiles being those
+// of the first layer, of the second, and so on.
 template <class W, int ROWS>
 __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
     kv_propagate_kernel(const __grid_constant__ PropagateTask task,
@@ -408,20 +402,13 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   __shared__ const W* rows_of_w[kLinearOutputs];
   __shared__ HeadPlace places[kLinearOutputs];
   __shared__ typename Rows::Shared owed;
-  const int64_t tile = linear_tile_index();
+  const int64_t tile = linear_tile_index(task.splits);
   if (tile >= task.layer_count * task.tiles) return;
   const int64_t which_layer = tile / task.tiles;
   const PropagateLayer& layer = layers.layer[which_layer];
   const int rows = find_targets<Shape::kThreads, ROWS>(task, layer, which_layer,
                                                        linear_first_row(ROWS), owed.targets);
   if (rows == 0) return;
-  if (threadIdx.x == 0) {
-    owed.layer = static_cast<int>(which_layer);
-    owed.rows = rows;
-  }
-  find_places<Shape::kThreads, kLinearOutputs>(task, layer, tile % task.tiles * kLinearOutputs, -1,
-                                               places, rows_of_w);
-
   LinearInput<W> input;
   input.weight = static_cast<const W*>(layer.weight[0]);
   input.weight_stride = layer.weight_stride[0];
@@ -430,10 +417,25 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   input.x = nullptr;
   input.x_stride = 0;
   input.depth = task.depth;
+  input.splits = task.splits;
+  const TileRange range = part_of_depth<W, ROWS>(input, 0, rows, linear_part(task.splits));
+  if (threadIdx.x == 0) {
+    owed.layer = static_cast<int>(which_layer);
+    owed.rows = rows;
+    owed.first_stage = range.first_stage;
+  }
+  find_places<Shape::kThreads, kLinearOutputs>(task, layer, tile % task.tiles * kLinearOutputs, -1,
+                                               places, rows_of_w);
+
   float results[Shape::kOutputs][Shape::kRows];
-  linear_tile<W, ROWS>(input, rows_of_w, whole_depth<W, ROWS>(input, 0, rows),
-                       Rows{task, layers, &owed}, shared, results);
-  const float* const products = share_results<W, ROWS>(results, shared);
+  linear_tile<W, ROWS>(input, rows_of_w, range, Rows{task, layers, &owed}, shared, results);
+  float* const products = share_results<W, ROWS>(results, shared);
+  if (task.splits > 1 &&
+      !meet_parts<Shape::kThreads, kLinearOutputs>(
+          task.partials, task.splits, task.rows, linear_first_row(ROWS),
+          linear_tile_index(task.splits) * kLinearOutputs, owed.rows, products)) {
+    return;
+  }
   store_products<Shape::kThreads, kLinearOutputs>(task, layers.layer[owed.layer], owed.targets,
                                                   owed.rows, places, products);
 }
@@ -453,17 +455,13 @@ __global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propa
   __shared__ BlockBounds bounds;
   __shared__ BlockStage form;
   __shared__ typename Rows::Shared owed;
-  const int64_t tile = linear_tile_index();
+  const int64_t tile = linear_tile_index(task.splits);
   if (tile >= task.layer_count * task.tiles) return;
   const int64_t which_layer = tile / task.tiles;
   const PropagateLayer& layer = layers.layer[which_layer];
   const int rows = find_targets<kBlockTileThreads, ROWS>(task, layer, which_layer,
                                                          linear_first_row(ROWS), owed.targets);
   if (rows == 0) return;
-  if (threadIdx.x == 0) {
-    owed.layer = static_cast<int>(which_layer);
-    owed.rows = rows;
-  }
   const int64_t tiles_of_kind = task.tiles / 2, tile_of_layer = tile % task.tiles;
   const int kind = tile_of_layer < tiles_of_kind ? 0 : 1;
   const int64_t outputs_of_kind = outputs_of_heads(task);
@@ -476,17 +474,26 @@ __global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propa
   input.x_stride = 0;
   input.depth = task.depth;
   input.vocabulary = static_cast<int64_t>(task.heads) * task.dim;
+  input.splits = task.splits;
+  const TileRange range = part_of_block_depth<ROWS>(input, 0, rows, linear_part(task.splits));
   if (threadIdx.x == 0) {
+    owed.layer = static_cast<int>(which_layer);
+    owed.rows = rows;
+    owed.first_stage = range.first_stage;
     bounds = bounds_of(input, layer.format[kind]);
     form = block_stage(layer.format[kind]);
   }
   find_places<kBlockTileThreads, kBlockTile>(task, layer, first, kind, places, rows_of_w);
 
-  const TileRange range = part_of_block_depth<ROWS>(input, 0, rows, 0);
   float results[kBlockOutputs][ROWS];
   linear_blocks_tile(AnyBlockTile<ROWS>{layer.format[kind], &form}, task.depth, bounds, rows_of_w,
                      range, Rows{task, layers, &owed}, shared, results);
-  const float* const products = share_block_results<ROWS>(results, shared);
+  float* const products = share_block_results<ROWS>(results, shared);
+  if (task.splits > 1 && !meet_parts<kBlockTileThreads, kBlockTile>(
+                             task.partials, task.splits, task.rows, linear_first_row(ROWS),
+                             linear_tile_index(task.splits) * kBlockTile, owed.rows, products)) {
+    return;
+  }
   store_products<kBlockTileThreads, kBlockTile>(task, layers.layer[owed.layer], owed.targets,
                                                 owed.rows, places, products);
 }

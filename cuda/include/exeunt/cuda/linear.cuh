@@ -8,9 +8,13 @@
 // is a sum over a stage from left to right, and the stages' sums are added from left to right,
 // whatever ROWS is: a row's result has the same bits in every batch.
 //
-// Fused multiply-adds only, no tensor cores: for up to 8 rows (bf16 on an H100: about 16) the
-// kernel is bound by the bytes of W, beyond that by the FMA pipe: 64 rows of bf16 take about four
-// times as long as reading W does.
+// Where few outputs would leave multiprocessors idle, the depth is cut into parts, each of which is
+// left to a block. The last block of a tile to end adds the parts, from left to right.
+//
+// Fused multiply-adds only, no tensor cores: for up to 8 rows (bf16 on an H100: 6 to 8) the kernel
+// is bound by the bytes of W. There an H100 issues 283 warp instructions while a KiB of W comes from
+// memory; with 1, 8 and 16 rows of bf16 the kernel has 122, 288 and 465 for it. 64 rows take about
+// four times as long as reading W does.
 #pragma once
 
 #include "elements.cuh"
@@ -65,17 +69,21 @@ struct LinearShape {
 // stages of x are whole.
 constexpr int kInputMultiple = 64;
 
+// Up to so many rows may be f16 or bf16, if D is a multiple of a stage: blocks widen them.
+constexpr int kMostRawRows = 8;
+
 template <class W>
 struct LinearInput {
   const W* weight;        // [N,D]
   int64_t weight_stride;  // elements between rows
   const float* x;         // [R,D], zero padded
   int64_t x_stride;
-  int64_t outputs;      // N: rows of W, or entries of the list
-  int64_t depth;        // D
-  int64_t rows;         // R
-  const int32_t* list;  // optional: rows of W to take
-  int64_t vocabulary;   // rows of W; a list entry outside is not read
+  int64_t outputs;                  // N: rows of W, or entries of the list
+  int64_t depth;                    // D
+  int64_t rows;                     // R
+  const int32_t* list;              // optional: rows of W to take
+  int64_t vocabulary;               // rows of W; a list entry outside is not read
+  Storage storage = Storage::kF32;  // of x
   // Optional: a second matrix of N rows. A tile then holds 64 outputs, those of W and those of
   // `second` beside them; where W is quantised, tiles of the two take turns.
   const W* second = nullptr;
@@ -98,15 +106,48 @@ __device__ __forceinline__ int64_t weight_row(const LinearInput<W>& input, int64
   return row >= 0 && row < input.vocabulary ? row : -1;
 }
 
-// Begins to copy 16 bytes of a row of W to shared memory; zeros from `count` elements on.
-template <class W>
+// Begins to copy BYTES of a row of W to shared memory; zeros from `count` elements on.
+template <int BYTES, class W>
 __device__ __forceinline__ void stage_weights(W* shared, const W* global, int count, bool aligned) {
-  if (aligned && count >= kVector<W>) {
-    __pipeline_memcpy_async(shared, global, 16);
+  constexpr int kElements = BYTES / static_cast<int>(sizeof(W));
+  if (aligned && count >= kElements) {
+    __pipeline_memcpy_async(shared, global, BYTES);
     return;
   }
 #pragma unroll 1
-  for (int i = 0; i < kVector<W>; ++i) shared[i] = i < count ? global[i] : narrow<W>(0.0f);
+  for (int i = 0; i < kElements; ++i) shared[i] = i < count ? global[i] : narrow<W>(0.0f);
+}
+
+// The same of the rows of a tile, from element `depth` on: threads side by side copy a row, so that
+// a warp asks for whole sectors, and each thread the same piece of several rows.
+template <class W, int ROWS, int BYTES>
+__device__ __forceinline__ void stage_rows(unsigned char* shared, const W* const* rows_of_w,
+                                           int64_t depth, int64_t end, bool aligned) {
+  constexpr int kPieces = kStageRowBytes / BYTES;
+  constexpr int kElements = BYTES / static_cast<int>(sizeof(W));
+  constexpr int kStep = LinearShape<W, ROWS>::kThreads / kPieces;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int piece = thread % kPieces;
+  const int64_t column = depth + piece * kElements;
+  const int64_t left = end - column;
+  const int count = left < kElements ? static_cast<int>(left) : kElements;
+#pragma unroll 4
+  for (int i = 0; i < kLinearOutputs / kStep; ++i) {
+    const int output = thread / kPieces + i * kStep;
+    const W* const row = rows_of_w[output];
+    stage_weights<BYTES>(reinterpret_cast<W*>(shared + output * kStagePitch + piece * BYTES),
+                         row + column, row == nullptr ? 0 : count, aligned);
+  }
+}
+
+// The largest pieces of 16 or 8 bytes that all rows of W consist of; less: 0. (Arrays of the JVM
+// often begin 8 bytes behind a multiple of 16.)
+template <class W>
+__device__ __forceinline__ int piece_bytes(const LinearInput<W>& input) {
+  const auto low = static_cast<unsigned>(
+      reinterpret_cast<uintptr_t>(input.weight) | reinterpret_cast<uintptr_t>(input.second) |
+      static_cast<uintptr_t>((input.weight_stride | input.second_stride) * sizeof(W)));
+  return (low & 15u) == 0 ? 16 : (low & 7u) == 0 ? 8 : 0;
 }
 
 // Four consecutive elements of a vector of 16 bytes: all of it (f32), or its first or second half.
@@ -122,8 +163,8 @@ __device__ __forceinline__ void unpack_quad(const uint4& raw, int quad, float (&
 
 // What of the input a block multiplies.
 struct TileRange {
-  const float* x;  // its first row
-  int rows;        // from there on; those beyond need not exist
+  const void* x;  // its first row
+  int rows;       // from there on; those beyond need not exist
   int first_stage;
   int stages;
 };
@@ -132,7 +173,9 @@ template <class W, int ROWS>
 __device__ __forceinline__ TileRange whole_depth(const LinearInput<W>& input, int64_t first_row,
                                                  int64_t row_end) {
   constexpr int kDepth = LinearShape<W, ROWS>::kDepth;
-  return {input.x + first_row * input.x_stride, tile_count(first_row, row_end, ROWS), 0,
+  const int bytes = ROWS <= kMostRawRows && input.storage != Storage::kF32 ? 2 : 4;
+  return {reinterpret_cast<const char*>(input.x) + first_row * input.x_stride * bytes,
+          tile_count(first_row, row_end, ROWS), 0,
           static_cast<int>((input.depth + kDepth - 1) / kDepth)};
 }
 
@@ -151,19 +194,36 @@ __device__ __forceinline__ TileRange part_of_depth(const LinearInput<W>& input, 
 // memory as they are multiplied.
 template <class W, int ROWS>
 struct StoredRows {
-  const float* x;  // what the first stage multiplies of the first row
+  using Shape = LinearShape<W, ROWS>;
+  static constexpr int kQuads = Shape::kDepth / 4;  // of a row in a stage
+
+  const void* x;  // the first row
   int64_t stride;
   int rows;
+  int first_stage;
+  Storage storage;
+
+  __device__ __forceinline__ bool is_raw() const {
+    return ROWS <= kMostRawRows && storage != Storage::kF32;
+  }
+
+  template <class E>
+  __device__ __forceinline__ void copy(float4* to, int stage) const {
+    const E* const from =
+        static_cast<const E*>(x) + static_cast<int64_t>(first_stage + stage) * Shape::kDepth;
+    for (int i = threadIdx.x; i < ROWS * kQuads; i += Shape::kThreads) {
+      // Rows past the end are copies of the last one: nobody looks at their results.
+      const int row = Min::apply(i / kQuads, rows - 1);
+      __pipeline_memcpy_async(to + i, from + row * stride + i % kQuads * 4, 4 * sizeof(E));
+    }
+  }
 
   // Begins to copy a stage.
   __device__ __forceinline__ void begin(float4* to, int stage) const {
-    using Shape = LinearShape<W, ROWS>;
-    constexpr int kInputChunks = Shape::kDepth / 4;
-    const float* const from = x + static_cast<int64_t>(stage) * Shape::kDepth;
-    for (int i = threadIdx.x; i < ROWS * kInputChunks; i += Shape::kThreads) {
-      // Rows past the end are copies of the last one: nobody looks at their results.
-      const int row = Min::apply(i / kInputChunks, rows - 1);
-      __pipeline_memcpy_async(to + i, from + row * stride + i % kInputChunks * 4, 16);
+    if (is_raw()) {
+      copy<uint16_t>(to, stage);
+    } else {
+      copy<float>(to, stage);
     }
   }
 
@@ -172,7 +232,12 @@ struct StoredRows {
 
   // Called when what this thread copied of a stage has arrived, which it may see and change before
   // the others do.
-  __device__ __forceinline__ void finish(float4*, int /*stage*/) const {}
+  __device__ __forceinline__ void finish(float4* copied, int /*stage*/) const {
+    if (!is_raw()) return;
+    for (int i = threadIdx.x; i < ROWS * kQuads; i += Shape::kThreads) {
+      copied[i] = widen_quad_as(storage, copied[i]);
+    }
+  }
 };
 
 // results[o][r] = <row of W for output first_output + thread_column + o * kColumns,
@@ -189,25 +254,16 @@ __device__ __forceinline__ void linear_tile(
   const int thread = static_cast<int>(threadIdx.x);
   const int thread_column = thread % Shape::kColumns;
   const int thread_row = thread / Shape::kColumns;
-  const bool aligned = is_vector_aligned(input.weight) && input.weight_stride % kVector<W> == 0 &&
-                       is_vector_aligned(input.second) && input.second_stride % kVector<W> == 0;
+  const int bytes = piece_bytes(input);
   const int stages = range.stages;
 
   const auto begin_stage = [&](int stage) {
     unsigned char* const base = shared + stage % Shape::kStages * Shape::kStageBytes;
     const int64_t depth = static_cast<int64_t>(range.first_stage + stage) * Shape::kDepth;
-    // A thread copies the same chunk of several rows.
-    const int chunk = thread % kChunks;
-    const int64_t column = depth + chunk * kVector<W>;
-    const int64_t left = input.depth - column;
-    const int count = left < kVector<W> ? static_cast<int>(left) : kVector<W>;
-    constexpr int kStep = Shape::kThreads / kChunks;
-#pragma unroll 4
-    for (int i = 0; i < kLinearOutputs / kStep; ++i) {
-      const int output = thread / kChunks + i * kStep;
-      const W* const row = rows_of_w[output];
-      stage_weights(reinterpret_cast<W*>(base + output * kStagePitch + chunk * 16), row + column,
-                    row == nullptr ? 0 : count, aligned);
+    if (bytes == 8) {
+      stage_rows<W, ROWS, 8>(base, rows_of_w, depth, input.depth, true);
+    } else {
+      stage_rows<W, ROWS, 16>(base, rows_of_w, depth, input.depth, bytes == 16);
     }
     rows_of_x.begin(reinterpret_cast<float4*>(base + Shape::kWeightBytes), stage);
   };
@@ -285,9 +341,8 @@ __device__ __forceinline__ void linear_tile(
     const LinearInput<W>& input, const W* const* rows_of_w, const TileRange& range,
     unsigned char* shared,
     float (&results)[LinearShape<W, ROWS>::kOutputs][LinearShape<W, ROWS>::kRows]) {
-  const int64_t first_column =
-      static_cast<int64_t>(range.first_stage) * LinearShape<W, ROWS>::kDepth;
-  const StoredRows<W, ROWS> rows_of_x{range.x + first_column, input.x_stride, range.rows};
+  const StoredRows<W, ROWS> rows_of_x{range.x, input.x_stride, range.rows, range.first_stage,
+                                      input.storage};
   linear_tile<W, ROWS>(input, rows_of_w, range, rows_of_x, shared, results);
 }
 
@@ -332,14 +387,133 @@ __device__ __forceinline__ float* share_results(
 
 // Grid of the kernels below: x counts blocks of rows, y and z blocks of 128 outputs. x runs
 // fastest, so that a block of W that several blocks of rows need comes from memory once. A z beyond
-// 0 is for more than 4 million outputs.
+// 0 is for more than 4 million outputs, or, where the depth is cut into parts, counts these.
 constexpr int kLinearGridY = 32768;
 
 __device__ __forceinline__ int64_t linear_first_row(int rows) {
   return static_cast<int64_t>(blockIdx.x) * rows;
 }
-__device__ __forceinline__ int64_t linear_tile_index() {
-  return static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y;
+__device__ __forceinline__ int64_t linear_tile_index(int splits = 1) {
+  return splits > 1 ? blockIdx.y : static_cast<int64_t>(blockIdx.z) * gridDim.y + blockIdx.y;
+}
+__device__ __forceinline__ int linear_part(int splits) {
+  return splits > 1 ? static_cast<int>(blockIdx.z) : 0;
+}
+
+// ---- parts of the depth -------------------------------------------------------------------------
+
+// Where the products of parts meet: [splits, R, stride], the places of all tiles being side by side.
+struct PartialProducts {
+  float* data = nullptr;
+  int64_t stride = 0;  // a multiple of 64
+  // A word for each block of rows and each 64 of the stride.
+  unsigned long long* tickets = nullptr;
+};
+
+// Those of a tile: product n of row r of part p is data[p * part_stride + r * stride + n].
+struct TileParts {
+  float* data;
+  int64_t part_stride;
+  int64_t stride;
+};
+
+__device__ __forceinline__ TileParts parts_of_tile(const PartialProducts& partials, int64_t rows,
+                                                   int64_t first_row, int64_t first_output) {
+  return {partials.data + first_row * partials.stride + first_output, rows * partials.stride,
+          partials.stride};
+}
+
+// Writes one part's products of a tile, [rows][OUTPUTS + 1] in shared memory.
+template <int THREADS, int OUTPUTS>
+__device__ __forceinline__ void store_part(const TileParts& parts, int part, int rows,
+                                           const float* products) {
+  constexpr int kQuads = OUTPUTS / 4;
+  float* const to = parts.data + part * parts.part_stride;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < rows * kQuads; i += THREADS) {
+    const int row = i / kQuads, n = i % kQuads * 4;
+    store_vector(to + row * parts.stride + n, pack<float>(products + row * (OUTPUTS + 1) + n));
+  }
+}
+
+// The sum of a row's four products from `from` on over all parts, from left to right; UNROLL of
+// them are on their way together.
+template <int UNROLL>
+__device__ __forceinline__ float4 sum_of_parts(const float* from, int64_t part_stride, int splits) {
+  float4 sum = *reinterpret_cast<const float4*>(from);
+#pragma unroll UNROLL
+  for (int part = 1; part < splits; ++part) {
+    from += part_stride;
+    const float4 more = *reinterpret_cast<const float4*>(from);
+    sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
+  }
+  return sum;
+}
+
+// The products of a tile, as one block that had multiplied all parts would have them. Complete for
+// all when it returns.
+template <int THREADS, int OUTPUTS>
+__device__ __forceinline__ void merge_parts(const TileParts& parts, int splits, int rows,
+                                            float* products) {
+  constexpr int kQuads = OUTPUTS / 4;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < rows * kQuads; i += THREADS) {
+    const int row = i / kQuads, n = i % kQuads * 4;
+    const float4 sum =
+        sum_of_parts<16>(parts.data + row * parts.stride + n, parts.part_stride, splits);
+    float* const to = products + row * (OUTPUTS + 1) + n;
+    to[0] = sum.x;
+    to[1] = sum.y;
+    to[2] = sum.z;
+    to[3] = sum.w;
+  }
+  __syncthreads();
+}
+
+// Tickets lie in a workspace that holds anything when a launch begins, so a word counts only while
+// it has this mark (a NaN that no arithmetic makes), which nobody leaves there: the last block to
+// come takes it away. So nothing need be cleared before a launch, also where it is repeated.
+constexpr unsigned long long kTicketMark = 0x7fa5c3e996d10000ull;
+constexpr unsigned long long kTicketCount = 0xffffull;
+
+// Whether this is the last of the `count` blocks that share a ticket; then what the others have
+// stored is there for all of its threads. By one launch, or by several that follow one another.
+__device__ __forceinline__ bool is_last_block(unsigned long long* ticket, int count) {
+  __shared__ bool is_last;
+  __syncthreads();  // what all threads have stored
+  if (threadIdx.x == 0) {
+    __threadfence();
+    unsigned long long held = 0, found = 0;
+    int before;
+    do {
+      held = found;
+      const bool is_marked = (held & ~kTicketCount) == kTicketMark;
+      before = is_marked ? static_cast<int>(held & kTicketCount) : 0;
+      found = atomicCAS(ticket, held, before + 1 == count ? 0 : kTicketMark + before + 1);
+    } while (found != held);
+    is_last = before + 1 == count;
+    __threadfence();
+  }
+  __syncthreads();
+  return is_last;
+}
+
+__device__ __forceinline__ unsigned long long* ticket_of_tile(const PartialProducts& partials,
+                                                              int64_t first_output) {
+  return partials.tickets + blockIdx.x * (partials.stride / kBlockTile) + first_output / kBlockTile;
+}
+
+// Hands in one part's products, [rows][OUTPUTS + 1] in shared memory. True for the last block of a
+// tile, which has those of the whole depth there afterwards.
+template <int THREADS, int OUTPUTS>
+__device__ __forceinline__ bool meet_parts(const PartialProducts& partials, int splits,
+                                           int64_t all_rows, int64_t first_row,
+                                           int64_t first_output, int rows, float* products) {
+  const TileParts parts = parts_of_tile(partials, all_rows, first_row, first_output);
+  store_part<THREADS, OUTPUTS>(parts, linear_part(splits), rows, products);
+  if (!is_last_block(ticket_of_tile(partials, first_output), splits)) return false;
+  merge_parts<THREADS, OUTPUTS>(parts, splits, rows, products);
+  return true;
 }
 
 // ---- a layer: y = f(W x + b) --------------------------------------------------------------------
@@ -363,10 +537,9 @@ struct LinearOutput {
   const float* second_bias = nullptr;  // of the second matrix
   const void* residual = nullptr;      // [R,N], optional, added last
   int64_t residual_stride = 0;
-  // Optional: where the plain products go instead, [splits, R, partial_stride]. All 128 of each
-  // tile are written.
-  float* partials = nullptr;
-  int64_t partial_stride = 0;
+  // Optional: where the plain products go first. All 128 of each tile are written. Without tickets
+  // they are left there.
+  PartialProducts partials;
 };
 
 __device__ __forceinline__ float activate(Activation activation, float z) {
@@ -385,25 +558,20 @@ __device__ __forceinline__ float activate(Activation activation, float z) {
   }
 }
 
-// Finishes and stores one output of a row. `product` is that of W, `second` that of the second
-// matrix; `x` is the row of the input.
+// One output of a row, 0 from N on. `product` is that of W, `second` that of the second matrix.
 template <class W>
-__device__ __forceinline__ void store_output(const LinearInput<W>& input,
-                                             const LinearOutput& output, int64_t row, int64_t n,
-                                             float product, float second) {
-  if (n >= output.y_columns) return;
-  float y = 0.0f;
-  if (n < input.outputs) {
-    y = activate(output.activation, product + (output.bias != nullptr ? output.bias[n] : 0.0f));
-    if (output.activation == Activation::kResidualSilu) y += input.x[row * input.x_stride + n];
-    if (input.second != nullptr) {
-      y *= second + (output.second_bias != nullptr ? output.second_bias[n] : 0.0f);
-    }
-    if (output.residual != nullptr) {
-      y += load_as(output.storage, output.residual, row * output.residual_stride + n);
-    }
+__device__ __forceinline__ float finished(const LinearInput<W>& input, const LinearOutput& output,
+                                          int64_t row, int64_t n, float product, float second) {
+  if (n >= input.outputs) return 0.0f;
+  float y = activate(output.activation, product + (output.bias != nullptr ? output.bias[n] : 0.0f));
+  if (output.activation == Activation::kResidualSilu) y += input.x[row * input.x_stride + n];
+  if (input.second != nullptr) {
+    y *= second + (output.second_bias != nullptr ? output.second_bias[n] : 0.0f);
   }
-  store_as(output.storage, output.y, row * output.y_stride + n, y);
+  if (output.residual != nullptr) {
+    y += load_as(output.storage, output.residual, row * output.residual_stride + n);
+  }
+  return y;
 }
 
 template <class W>
@@ -419,32 +587,46 @@ struct TilePlace {
   int part;
 };
 
-// Stores what a block's products, [rows][OUTPUTS + 1] in shared memory, belong to.
+// Stores what a block's products, [rows][OUTPUTS + 1] in shared memory, belong to. Of a pair of
+// quantised matrices there are parts always: those of the two tiles that belong together.
 template <int THREADS, int OUTPUTS, class W>
 __device__ __forceinline__ void finish_tile(const LinearInput<W>& input, const LinearOutput& output,
-                                            const TilePlace& place, int rows,
-                                            const float* products) {
-  constexpr int kPair = OUTPUTS / 2;
-  const int per_row = input.second != nullptr && output.partials == nullptr ? kPair : OUTPUTS;
+                                            const TilePlace& place, int rows, float* products) {
+  constexpr bool kHasHalf = OUTPUTS == kPairOutputs;  // a tile, of a pair
+  const bool paired = input.second != nullptr;
+  const int64_t first =
+      paired ? place.first_output / kLinearOutputs * kLinearOutputs : place.first_output;
+  if (output.partials.data != nullptr) {
+    const auto parts_from = [&](int64_t begin) {
+      return parts_of_tile(output.partials, input.rows, place.first_row, begin);
+    };
+    store_part<THREADS, OUTPUTS>(parts_from(place.first_output), place.part, rows, products);
+    if (output.partials.tickets == nullptr) return;
+    const int blocks = kHasHalf && paired ? 2 * input.splits : input.splits;
+    if (!is_last_block(ticket_of_tile(output.partials, first), blocks)) return;
+    if (paired) {
+      merge_parts<THREADS, kLinearOutputs>(parts_from(first), input.splits, rows, products);
+    } else {
+      merge_parts<THREADS, OUTPUTS>(parts_from(first), input.splits, rows, products);
+    }
+  }
+  const int per_row = paired ? kPairOutputs : OUTPUTS;
+  const int pitch = (paired ? kLinearOutputs : OUTPUTS) + 1;
 #pragma unroll 1
   for (int i = threadIdx.x; i < rows * per_row; i += THREADS) {
+    const float* const product = products + i / per_row * pitch + i % per_row;
     const int64_t row = place.first_row + i / per_row;
-    const int n = i % per_row;
-    const float* const product = products + i / per_row * (OUTPUTS + 1) + n;
-    if (output.partials != nullptr) {
-      output.partials[(place.part * input.rows + row) * output.partial_stride + place.first_output +
-                      n] = *product;
-    } else if (input.second != nullptr) {
-      store_output(input, output, row, place.first_output / 2 + n, product[0], product[kPair]);
-    } else {
-      store_output(input, output, row, place.first_output + n, *product, 0.0f);
-    }
+    const int64_t n = (paired ? first / 2 : first) + i % per_row;
+    if (n >= output.y_columns) continue;
+    const float second = paired ? product[kPairOutputs] : 0.0f;
+    store_as(output.storage, output.y, row * output.y_stride + n,
+             finished(input, output, row, n, *product, second));
   }
 }
 
 // Bytes: W once for each block of ROWS rows that are there, x from the L2 cache for each block of
-// outputs, y once; or 4 per product for each part of the depth. Grid: above; where the depth is cut
-// into parts, z counts them.
+// outputs, y once; besides, 4 per product for each part of the depth, and as many read again. Grid:
+// above.
 template <class W, int ROWS>
 __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
     linear_kernel(LinearInput<W> input, LinearOutput output) {
@@ -453,9 +635,8 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   __shared__ const W* rows_of_w[kLinearOutputs];
   __shared__ TilePlace place;  // registers are scarce while the tile is multiplied
   const bool paired = input.second != nullptr;
-  const int part = input.splits > 1 ? static_cast<int>(blockIdx.z) : 0;
-  const int64_t first_output =
-      (input.splits > 1 ? static_cast<int64_t>(blockIdx.y) : linear_tile_index()) * kLinearOutputs;
+  const int part = linear_part(input.splits);
+  const int64_t first_output = linear_tile_index(input.splits) * kLinearOutputs;
   const int64_t first_row = linear_first_row(ROWS);
   const int64_t row_end = rows_present(input);
   if (first_row >= row_end || first_output >= (paired ? 2 : 1) * input.outputs) return;
@@ -465,29 +646,15 @@ __global__ void EXN_LINEAR_BOUNDS(W, ROWS)
   float results[Shape::kOutputs][Shape::kRows];
   const TileRange range = part_of_depth<W, ROWS>(input, first_row, row_end, part);
   linear_tile<W, ROWS>(input, rows_of_w, range, shared, results);
-  const float* const products = share_results<W, ROWS>(results, shared);
+  float* const products = share_results<W, ROWS>(results, shared);
 
   finish_tile<Shape::kThreads, kLinearOutputs>(input, output, place, range.rows, products);
 }
 
-// The products of a row's outputs `place` .. `place` + 3 of the partial ones, parts added from left
-// to right.
-__device__ __forceinline__ float4 merged_products(const float* partials, int64_t row, int64_t place,
-                                                  int64_t stride, int64_t rows, int splits) {
-  const float* from = partials + row * stride + place;
-  float4 sum = *reinterpret_cast<const float4*>(from);
-#pragma unroll 4
-  for (int part = 1; part < splits; ++part) {
-    from += rows * stride;
-    const float4 more = *reinterpret_cast<const float4*>(from);
-    sum = make_float4(sum.x + more.x, sum.y + more.y, sum.z + more.z, sum.w + more.w);
-  }
-  return sum;
-}
-
 constexpr int kMergeLinearThreads = 128;
 
-// Adds the parts that linear_kernel left, and finishes their outputs: four per thread.
+// Adds the parts that linear_kernel left, and finishes their outputs: four per thread. For more
+// rows than the last blocks of a few tiles could add in time.
 //
 // Bytes: 4 per product and part, y once. Grid: x counts blocks of 512 outputs, y rows.
 template <class W>
@@ -499,15 +666,21 @@ __global__ __launch_bounds__(kMergeLinearThreads) void merge_linear_kernel(Linea
   const bool paired = input.second != nullptr;
   const int64_t place = paired ? n / kPairOutputs * kLinearOutputs + n % kPairOutputs : n;
   const auto merged = [&](int64_t at) {
-    return merged_products(output.partials, row, at, output.partial_stride, input.rows,
-                           input.splits);
+    return sum_of_parts<4>(output.partials.data + row * output.partials.stride + at,
+                           input.rows * output.partials.stride, input.splits);
   };
   const float4 first = merged(place);
   const float4 second = paired ? merged(place + kPairOutputs) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  store_output(input, output, row, n, first.x, second.x);
-  store_output(input, output, row, n + 1, first.y, second.y);
-  store_output(input, output, row, n + 2, first.z, second.z);
-  store_output(input, output, row, n + 3, first.w, second.w);
+  const float y[4] = {finished(input, output, row, n, first.x, second.x),
+                      finished(input, output, row, n + 1, first.y, second.y),
+                      finished(input, output, row, n + 2, first.z, second.z),
+                      finished(input, output, row, n + 3, first.w, second.w)};
+  const int64_t at = row * output.y_stride + n;
+  if (n + 4 <= output.y_columns) return store_quad_as(output.storage, output.y, at, y);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if (n + i < output.y_columns) store_as(output.storage, output.y, at + i, y[i]);
+  }
 }
 
 }  // namespace exn::cuda

@@ -72,7 +72,7 @@ struct BlockTileShape {
   static constexpr BlockStage kStage = block_stage(FORMAT);
   static constexpr int kStages = 3 * kStage.all_bytes(ROWS) <= 64 * 1024 ? 3 : 2;
   static constexpr int kSharedBytes = kStages * kStage.all_bytes(ROWS);
-  static_assert(ROWS * (kBlockTile + 1) * 4 <= kSharedBytes, "results fit there, too");
+  static_assert(ROWS * (kLinearOutputs + 1) * 4 <= kSharedBytes, "results of a pair fit there");
 
   __device__ __forceinline__ BlockStage stage() const { return block_stage(FORMAT); }
   template <class F>
@@ -502,8 +502,8 @@ __device__ __forceinline__ void linear_blocks_tile(
   if (threadIdx.x == 0) {
     const int64_t first_column = static_cast<int64_t>(range.first_stage) * kBlockDepth;
     own.bounds = bounds_of(input, FORMAT);
-    own.rows_of_x = {range.x + first_column, input.x_stride, input.depth - first_column,
-                     range.rows};
+    own.rows_of_x = {static_cast<const float*>(range.x) + first_column, input.x_stride,
+                     input.depth - first_column, range.rows};
   }
   __syncthreads();
   linear_blocks_tile(BlockTileShape<FORMAT, ROWS>(), input.depth, own.bounds, rows_of_w, range,
@@ -553,8 +553,8 @@ __device__ __forceinline__ float* share_block_results(const float (&results)[kBl
 
 // Bytes: W once for each block of ROWS rows (where rows are not aligned, a piece of 16 bytes more
 // of each row and stage comes from the L2 cache), x from the L2 cache for each block of outputs, y
-// once; or 4 per product for each part of the depth, as there always are of a second matrix. Grid:
-// that of linear_kernel, with tiles of 64 outputs.
+// once; besides, 4 per product for each part of the depth, as there always are of a second matrix,
+// and as many read again. Grid: that of linear_kernel, with tiles of 64 outputs.
 template <Blocks FORMAT, int ROWS>
 __global__ void EXN_BLOCK_BOUNDS(ROWS)
     linear_blocks_kernel(LinearInput<uint8_t> input, LinearOutput output) {
@@ -562,10 +562,8 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
   __shared__ const uint8_t* rows_of_w[kBlockTile];
   __shared__ StoredBlockTile<ROWS> own;
   __shared__ TilePlace place;
-  const int part = input.splits > 1 ? static_cast<int>(blockIdx.z) : 0;
-  const int64_t tile = (input.splits > 1 ? static_cast<int64_t>(blockIdx.y) : linear_tile_index()) *
-                           input.tile_step +
-                       input.first_tile;
+  const int part = linear_part(input.splits);
+  const int64_t tile = linear_tile_index(input.splits) * input.tile_step + input.first_tile;
   int64_t first_output = tile * kBlockTile;
   const int64_t first_row = linear_first_row(ROWS);
   if (threadIdx.x == 0) place = {first_row, first_output, part};
@@ -583,7 +581,7 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
   const TileRange range = part_of_block_depth<ROWS>(input, first_row, row_end, part);
   float results[kBlockOutputs][ROWS];
   linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, own, shared, results);
-  const float* const products = share_block_results<ROWS>(results, shared);
+  float* const products = share_block_results<ROWS>(results, shared);
   finish_tile<kBlockTileThreads, kBlockTile>(input, output, place, own.rows_of_x.rows, products);
 }
 

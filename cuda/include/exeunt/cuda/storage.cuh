@@ -22,6 +22,25 @@ __device__ __forceinline__ float load_as(Storage storage, const void* base, int6
   }
 }
 
+// Four elements of 16 bits, which lie in the first half of `raw`; or it is four of f32.
+template <class T>
+__device__ __forceinline__ float4 widen_quad(const float4& raw) {
+  float x[4];
+  unpack_pair(T(), __float_as_uint(raw.x), x);
+  unpack_pair(T(), __float_as_uint(raw.y), x + 2);
+  return make_float4(x[0], x[1], x[2], x[3]);
+}
+__device__ __forceinline__ float4 widen_quad_as(Storage storage, const float4& raw) {
+  switch (storage) {
+    case Storage::kF16:
+      return widen_quad<__half>(raw);
+    case Storage::kBF16:
+      return widen_quad<__nv_bfloat16>(raw);
+    default:
+      return raw;
+  }
+}
+
 __device__ __forceinline__ void store_as(Storage storage, void* base, int64_t index, float value) {
   switch (storage) {
     case Storage::kF16:
@@ -32,6 +51,21 @@ __device__ __forceinline__ void store_as(Storage storage, void* base, int64_t in
       break;
     default:
       static_cast<float*>(base)[index] = value;
+  }
+}
+
+// Four elements from `index` on.
+__device__ __forceinline__ void store_quad_as(Storage storage, void* base, int64_t index,
+                                              const float (&values)[4]) {
+  switch (storage) {
+    case Storage::kF16:
+      store_quad(static_cast<__half*>(base) + index, values);
+      break;
+    case Storage::kBF16:
+      store_quad(static_cast<__nv_bfloat16*>(base) + index, values);
+      break;
+    default:
+      store_quad(static_cast<float*>(base) + index, values);
   }
 }
 
