@@ -4,9 +4,10 @@
 
 For every kernel and architecture, against budgets.txt:
   registers and static shared memory within budget; no stack, no local memory, no spills;
-  in the SASS: 128-bit global loads (or asynchronous copies) where promised, no local loads or
-  stores, no f64 arithmetic outside the f64 kernels, no calls of functions (the slow path of a
-  division is a subroutine inside its kernel). Printing SASS is what takes the time: with
+  in the SASS: 128-bit global loads (or asynchronous copies) and stores where promised, no local
+  loads or stores, no f64 arithmetic outside the f64 kernels, no calls of functions (the slow path
+  of a division is a subroutine inside its kernel). Who promises wide loads promises wide stores, or
+  says why it has none. Printing SASS is what takes the time: with
   --newest-sass that of the newest architecture alone.
 A kernel without a budget, and a budget that no kernel uses, are errors too.
 
@@ -33,6 +34,10 @@ ARCH_SETS = {"developer": ["80", "90"], "release": ["80", "86", "89", "90", "100
 # Shared memory that the system takes from every block; cuobjdump counts it from sm_90 on.
 SYSTEM_SHARED = 1024
 
+# Why a kernel that loads 128 bits at a time may have no such store: budgets.txt says what each means.
+NARROW_STORES = {"scalars", "converts"}
+PROMISES = {"load128", "copy128", "store128", "f64"} | NARROW_STORES
+
 # What cuobjdump says of a kernel.
 RESOURCES = r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)"
 
@@ -44,6 +49,8 @@ class Budget:
     shared: int
     promises: set
     uses: int = 0
+    seen: int = 0  # of these, kernels whose instructions were looked at
+    wide: int = 0  # and kernels that have a 128-bit store
 
 
 @dataclass
@@ -70,9 +77,13 @@ def read_budgets(path):
         if len(fields) != 4:
             sys.exit(f"{path}:{number}: expected 'kernel | registers | shared bytes | promises'")
         promises = set(fields[3].split())
-        unknown = promises - {"load128", "copy128", "f64"}
+        unknown = promises - PROMISES
         if unknown:
             sys.exit(f"{path}:{number}: unknown promise {sorted(unknown)}")
+        is_wide = bool(promises & {"load128", "copy128"})
+        if len(promises & ({"store128"} | NARROW_STORES)) != is_wide:
+            sys.exit(f"{path}:{number}: wide loads need store128 or one of {sorted(NARROW_STORES)}, "
+                     "and others need neither")
         budgets.append(Budget(fields[0], int(fields[1]), int(fields[2]), promises))
     return budgets
 
@@ -187,6 +198,8 @@ def faults_of(kernel, budget):
         return faults
     if "load128" in budget.promises and not kernel.count(r"LDG\.E(\.\w+)*\.128"):
         faults.append("no 128-bit global load")
+    if "store128" in budget.promises and not kernel.count(r"STG\.E(\.\w+)*\.128"):
+        faults.append("no 128-bit global store")
     if "copy128" in budget.promises and not kernel.count(r"LDGSTS(\.\w+)*\.128"):
         faults.append("no 128-bit asynchronous copy")
     doubles = kernel.count(r"(DFMA|DADD|DMUL|DSETP|DMNMX|MUFU\.(RCP|RSQ)64H)")
@@ -200,15 +213,16 @@ def faults_of(kernel, budget):
 def print_table(rows):
     rows.sort(key=lambda r: (r[0].name, int(r[0].arch)))
     width = max(len(k.name) for k, _, _ in rows)
-    print(f"{'kernel':{width}}  arch  regs budget  shared  LDG.128 LDGSTS.128   FFMA   DFMA")
+    print(f"{'kernel':{width}}  arch  regs budget  shared  LDG.128 LDGSTS.128  STG.128   FFMA   DFMA")
     for kernel, budget, faults in rows:
         mark = "  <- " + "; ".join(faults) if faults else ""
-        patterns = ("LDG.E(.[A-Z0-9]+)*.128", "LDGSTS(.[A-Z0-9]+)*.128", "FFMA", "DFMA")
-        loads, copies, singles, doubles = (kernel.count(p) if kernel.opcodes else "-"
-                                           for p in patterns)
+        patterns = ("LDG.E(.[A-Z0-9]+)*.128", "LDGSTS(.[A-Z0-9]+)*.128",
+                    "STG.E(.[A-Z0-9]+)*.128", "FFMA", "DFMA")
+        loads, copies, stores, singles, doubles = (kernel.count(p) if kernel.opcodes else "-"
+                                                   for p in patterns)
         print(f"{kernel.name:{width}}  {kernel.arch:>4}  {kernel.registers:4} "
               f"{budget.registers:6}  {kernel.shared:6}  {loads:>7} {copies:>10}  "
-              f"{singles:>5}  {doubles:>5}{mark}")
+              f"{stores:>7}  {singles:>5}  {doubles:>5}{mark}")
 
 
 def main():
@@ -251,11 +265,15 @@ def main():
             problems.append(f"{kernel.name} (sm_{kernel.arch}) has no line in {args.budgets.name}")
             continue
         budget.uses += 1
+        budget.wide += kernel.count(r"STG\.E(\.\w+)*\.128") > 0
+        budget.seen += bool(kernel.opcodes)
         faults = faults_of(kernel, budget)
         rows.append((kernel, budget, faults))
         problems += [f"{kernel.name} (sm_{kernel.arch}): {fault}" for fault in faults]
     problems += [f"{args.budgets.name}: no kernel is called {b.pattern}"
                  for b in budgets if not b.uses]
+    problems += [f"{args.budgets.name}: {b.pattern} has 128-bit stores, and says why it has none"
+                 for b in budgets if b.promises & NARROW_STORES and b.seen and b.wide == b.seen]
     if rows:
         print_table(rows)
     archs = ", ".join("sm_" + a for a in sorted({k.arch for k in kernels}, key=int))
@@ -264,7 +282,7 @@ def main():
         print(f"gate: FAILED, {len(problems)} problems in {len(kernels)} kernels ({archs})")
         return 1
     print(f"gate: ok, {len(kernels)} kernels ({archs}): registers, shared memory, no spills, "
-          "128-bit loads, no stray f64")
+          "128-bit loads and stores, no stray f64")
     return 0
 
 
