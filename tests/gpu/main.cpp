@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <map>
 #include <set>
 #include <sstream>
@@ -187,30 +188,31 @@ void note_check(Session* session, const std::string& op, const std::string& id, 
   if (!result.failures.empty()) session->require_device(op + " " + id);
 }
 
-void check_all(Session* session, const std::vector<ListedCase>& cases) {
-  const Options& options = session->options;
+using Wanted = std::function<bool(const CaseBase&)>;
+
+int check_cases(Session* session, const char* stage, const std::vector<ListedCase>& cases,
+                const Wanted& is_wanted, bool once, double share) {
   std::vector<ListedCase> wanted;
   for (const ListedCase& c : cases) {
-    if ((c.base.small || !options.small) && (!c.base.big || options.big)) wanted.push_back(c);
+    if (is_wanted(c.base)) wanted.push_back(c);
   }
   std::map<std::string, CheckResult> results;
-  const double share = options.bench ? 0.5 : 1;
-  const int done = session->each("check", wanted, options.every, share, [&](const ListedCase& c) {
-    const auto start = Clock::now();
-    CheckResult result;
-    check(c.make(), options.once, &result);
-    result.seconds = seconds_since(start);
-    CheckResult& of_op = results[c.op];
-    ++of_op.cases;
-    of_op.same_bits_as_cpu += result.same_bits_as_cpu;
-    of_op.failures.insert(of_op.failures.end(), result.failures.begin(), result.failures.end());
-    if (result.most_traffic > of_op.most_traffic) {
-      of_op.most_traffic = result.most_traffic;
-      of_op.most_traffic_case = result.most_traffic_case;
-    }
-    note_check(session, c.op, c.base.id, false, result);
-  });
-  if (done == 0 && session->left() > 0) throw std::runtime_error("no case was checked");
+  const int done =
+      session->each(stage, wanted, session->options.every, share, [&](const ListedCase& c) {
+        const auto start = Clock::now();
+        CheckResult result;
+        check(c.make(), once, &result);
+        result.seconds = seconds_since(start);
+        CheckResult& of_op = results[c.op];
+        ++of_op.cases;
+        of_op.same_bits_as_cpu += result.same_bits_as_cpu;
+        of_op.failures.insert(of_op.failures.end(), result.failures.begin(), result.failures.end());
+        if (result.most_traffic > of_op.most_traffic) {
+          of_op.most_traffic = result.most_traffic;
+          of_op.most_traffic_case = result.most_traffic_case;
+        }
+        note_check(session, c.op, c.base.id, false, result);
+      });
   for (const auto& [op, result] : results) {
     std::printf("%-14s %4d cases, %zu failures, %d with the bits of the CPU\n", op.c_str(),
                 result.cases, result.failures.size(), result.same_bits_as_cpu);
@@ -219,6 +221,22 @@ void check_all(Session* session, const std::vector<ListedCase>& cases) {
                   result.most_traffic, result.most_traffic_case.c_str());
     }
   }
+  return done;
+}
+
+void check_all(Session* session, const std::vector<ListedCase>& cases) {
+  const Options& options = session->options;
+  const Wanted ordinary = [&options](const CaseBase& base) {
+    return (base.small || !options.small) && (!base.big || options.big);
+  };
+  const int done =
+      check_cases(session, "check", cases, ordinary, options.once, options.bench ? 0.5 : 1);
+  if (done == 0 && session->left() > 0) throw std::runtime_error("no case was checked");
+  // What is timed is checked too. The oracles of the big ones take seconds each, so those run once,
+  // and as far as a part of the time goes.
+  if (!options.bench || options.big || options.small) return;
+  const Wanted timed = [](const CaseBase& base) { return base.big && base.bench && !base.timed; };
+  check_cases(session, "check of big cases", cases, timed, true, 0.4);
 }
 
 // ---- timings ------------------------------------------------------------------------------------
