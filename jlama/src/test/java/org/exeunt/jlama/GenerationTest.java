@@ -15,8 +15,8 @@ import org.junit.jupiter.api.extension.ExtendWith;
  * A program of a user of Jlama says the same with exeunt and without, word for word. Without means
  * Jlama's operations in Java: its natives leave out rows of a model of this width (512 of 576, see
  * {@link Products#parts}), and what they make of it is no text. The two best logits of the whole
- * model are never nearer than 0.02 here. The texts were recorded of Jlama, which says the first again
- * in full runs.
+ * model are never nearer than 0.02 here. The texts were recorded of Jlama, which says the first
+ * again in full runs.
  */
 @ExtendWith(TestModels.class)
 @EnabledIf(value = "org.exeunt.jlama.SmolLm#present",

@@ -13,8 +13,8 @@ import java.util.regex.Pattern;
 import java.util.stream.Collectors;
 
 /**
- * {@link Generation} and {@link Embedding} in processes of their own, with and without exeunt on the
- * class path.
+ * {@link Generation} and {@link Embedding} in processes of their own, with and without exeunt on
+ * the class path.
  */
 final class Peers {
   private static final Pattern SPEED = Pattern.compile("(?m)^(?:tokens|sentences)/s ([0-9.]+)");
