@@ -27,12 +27,12 @@ import org.exeunt.examples.report.Table;
  * leaving early.
  */
 public final class SparkDemo {
-  private static final int FITTED = 1500;
+  private static final int FITTED = 3000;
   private static final int MOST_TASKS = 64;
   private static final int ROUNDS = 5;
 
   private Path encoder = Models.encoder();
-  private ExitPlan plan = ExitPlan.parse("threshold:0.75");
+  private ExitPlan plan = ExitPlan.parse("patience:2");
   private List<Integer> tasks = List.of(1, 2, 4);
   private int count = 2000;
 
