@@ -36,6 +36,9 @@ const char* type_name(int32_t type) {
   }
 }
 
+// Of fewer elements in a row, ONNX Runtime's softmax is as fast or faster.
+constexpr int64_t kWideSoftmax = 4096;
+
 bool microsoft(const Node& node, const char* op) { return node.is(op, "com.microsoft"); }
 
 class Matcher {
@@ -78,7 +81,7 @@ class Matcher {
       std::string why;
       const int index = static_cast<int>(i);
       if (taken[i]) continue;
-      if (alone(index, &norm) && std::none_of(norm.nodes.begin(), norm.nodes.end(),
+      if (alone(index, &norm, &why) && std::none_of(norm.nodes.begin(), norm.nodes.end(),
                                               [&](int node) { return taken[node]; })) {
         for (const int node : norm.nodes) taken[node] = true;
         norm.text = g.nodes[i].op + " " + g.nodes[i].name + ": " + (norm.skip >= 0 ? "sum, " : "") +
@@ -540,8 +543,8 @@ class Matcher {
     return false;
   }
 
-  // A norm that begins with this node, and that no product took.
-  bool alone(int index, Norm* norm) const {
+  // A norm or softmax that begins with this node, and that no product took.
+  bool alone(int index, Norm* norm, std::string* why) const {
     const Node& node = g.nodes[index];
     const int64_t width = node.inputs.empty() || node.inputs[0] < 0 ||
                                   g.values[node.inputs[0]].shape.empty() ||
@@ -572,7 +575,12 @@ class Matcher {
     norm->nodes = {index};
     norm->output = node.outputs[0];
     norm->softmax = softmax(node);
-    if (norm->softmax) return policy.softmax;
+    if (norm->softmax) {
+      if (width >= kWideSoftmax && g.values[norm->input].type != kFloat16) return true;
+      *why = "rows that are f16, or of less than " + std::to_string(kWideSoftmax) +
+             " elements, are as fast elsewhere";
+      return false;
+    }
     if (norm_of(node, width, &norm->kind, &norm->weight, &norm->bias, &norm->eps)) return true;
     const bool layer = microsoft(node, "SkipLayerNormalization");
     if (!layer && !microsoft(node, "SkipSimplifiedLayerNormalization")) return false;

@@ -76,7 +76,6 @@ struct Attention {
 
 struct Policy {
   bool f32 = true;  // take products of f32 weights too
-  bool softmax = false;
 };
 
 struct Settings {

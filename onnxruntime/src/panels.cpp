@@ -25,6 +25,9 @@ EXN_VECTORS(16)
 EXN_VECTORS(32)
 EXN_VECTORS(64)
 
+// Bytes of input that a core's second cache holds beside a panel; the rows of the largest tile.
+constexpr int64_t kNear = int64_t{512} << 10, kRowsAtOnce = 14;
+
 #define EXN_INLINE inline __attribute__((always_inline))
 
 struct Product {
@@ -177,7 +180,7 @@ __attribute__((target("arch=x86-64-v3"))) void product_avx2(const Product& p, in
 }
 __attribute__((target("arch=x86-64-v4"))) void product_avx512(const Product& p, int64_t rows,
                                                               bool narrow) {
-  by_type<64, 14>(p, rows, narrow);
+  by_type<64, kRowsAtOnce>(p, rows, narrow);
 }
 #endif
 
@@ -227,13 +230,21 @@ void multiply(const float* x, int64_t x_stride, const void* panels, int32_t type
               float* out, int64_t out_stride, int64_t m, int64_t n, int64_t k) {
   static const Function product = chosen();
   const int64_t step = panel_bytes(type, 1, k);
-  for (int64_t j = 0; j < n; j += kPanel) {
-    float own[kPanel] = {};
-    const int64_t columns = std::min(kPanel, n - j);
-    if (bias) std::memcpy(own, bias + j, static_cast<size_t>(columns) * sizeof *own);
-    const char* panel = static_cast<const char*>(panels) + j / kPanel * step;
-    product({x, x_stride, panel, own, out + j, out_stride, columns, k, panel + step, 0}, m,
-            type == kBfloat16);
+  // Rows that stay near while all panels pass, of about as many each time.
+  const int64_t most = std::max<int64_t>(kRowsAtOnce, kNear / (k * 4) / kRowsAtOnce * kRowsAtOnce);
+  for (int64_t times = (m + most - 1) / most; times > 0; --times) {
+    const int64_t rows = (m + times - 1) / times;
+    for (int64_t j = 0; j < n; j += kPanel) {
+      float own[kPanel] = {};
+      const int64_t columns = std::min(kPanel, n - j);
+      if (bias) std::memcpy(own, bias + j, static_cast<size_t>(columns) * sizeof *own);
+      const char* panel = static_cast<const char*>(panels) + j / kPanel * step;
+      product({x, x_stride, panel, own, out + j, out_stride, columns, k, panel + step, 0}, rows,
+              type == kBfloat16);
+    }
+    x += rows * x_stride;
+    out += rows * out_stride;
+    m -= rows;
   }
 }
 

@@ -88,8 +88,6 @@ Settings settings_of(const Api& api, const OrtSessionOptions* options) {
       settings.report = value;
     } else if (key == "f32") {
       settings.policy.f32 = whole_number(key, value, 0, 1) != 0;
-    } else if (key == "softmax") {
-      settings.policy.softmax = whole_number(key, value, 0, 1) != 0;
     } else {
       throw Failure(kInvalidArgument,
                     "exeunt: there is no option '" + key + "'; the options are " + kOptions);
