@@ -82,7 +82,7 @@ class Matcher {
       const int index = static_cast<int>(i);
       if (taken[i]) continue;
       if (alone(index, &norm, &why) && std::none_of(norm.nodes.begin(), norm.nodes.end(),
-                                              [&](int node) { return taken[node]; })) {
+                                                    [&](int node) { return taken[node]; })) {
         for (const int node : norm.nodes) taken[node] = true;
         norm.text = g.nodes[i].op + " " + g.nodes[i].name + ": " + (norm.skip >= 0 ? "sum, " : "") +
                     (norm.softmax                  ? "softmax"
