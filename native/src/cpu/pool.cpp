@@ -24,8 +24,8 @@ constexpr int32_t kMostLoops = 16;
 constexpr size_t kWorkerStack = kMostScratch + (size_t{2} << 20);
 // Looks at what another thread writes, 20 to 60 us in all.
 constexpr int kPatience = 2000;
-// For so long, in ns, a caller between two of its loops keeps its share. An op follows the other
-// within less, and a worker that others got meanwhile would take the core of its next loop.
+// For half of that to all of it, in ns, a caller keeps its share between two loops. Ops follow each
+// other within less, and a worker that others got meanwhile would take the core of its next loop.
 constexpr int64_t kLinger = 50000;
 
 // `bits`: which sleepers, by the bits with which they wait.

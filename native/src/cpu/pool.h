@@ -12,7 +12,7 @@
 // Of T threads k callers get T / k each, rounded down, and the first T % k of them one more; where k
 // is T or more, each runs alone. That is counted when a loop begins: behind its piece, a worker
 // leaves a loop that has too many when a further caller has come, but a loop gets no more of them
-// when a caller goes. Who comes back within 50 us, as ops that follow each other do, counts as
+// when a caller goes. Who comes back within 25 us, as ops that follow each other do, counts as
 // having stayed. docs/architecture.md, Threads, says where the workers run.
 #pragma once
 
