@@ -131,7 +131,8 @@ __device__ __forceinline__ void stage_rows(unsigned char* shared, const W* const
   const int64_t column = depth + piece * kElements;
   const int64_t left = end - column;
   const int count = left < kElements ? static_cast<int>(left) : kElements;
-#pragma unroll 4
+  // Of 64 rows, four addresses at once are more than what sm_80 has registers for.
+#pragma unroll(ROWS == 64 ? 2 : 4)
   for (int i = 0; i < kLinearOutputs / kStep; ++i) {
     const int output = thread / kPieces + i * kStep;
     const W* const row = rows_of_w[output];
