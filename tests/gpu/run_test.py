@@ -129,14 +129,14 @@ def told_to_end():
 
 def short_of_time():
     """--seconds ends in time, with something of every op that had its turn, and no error."""
-    seconds = 8
+    seconds = 1
     began = time.monotonic()
     expect(start("--seconds", str(seconds)).wait() == 0, "failed")
     took = time.monotonic() - began
     # One case may be under way, and the page is made afterwards.
     expect(took < seconds + 20, f"took {took:.0f} s")
     cut = [s for s in of_kind("stage") if s["done"] < s["of"]]
-    expect(cut or not of_kind("ended"), "nothing was left out: too much time for this test")
+    expect(cut or not of_kind("ended") or took < seconds, "nothing was left out, but it was late")
     if cut:
         expect("out of time after" in page(), "the page does not say what was left out")
     ops = [c["op"] for c in of_kind("check") if c["model"]]
