@@ -118,6 +118,16 @@ __device__ __forceinline__ void stage_weights(W* shared, const W* global, int co
   for (int i = 0; i < kElements; ++i) shared[i] = i < count ? global[i] : narrow<W>(0.0f);
 }
 
+// Rows of W whose addresses a thread has at once: 64 rows of x leave registers for few, by what
+// ptxas makes of them.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+template <int ROWS>
+constexpr int kAddressesAtOnce = ROWS == 64 ? 2 : 4;
+#else
+template <int ROWS>
+constexpr int kAddressesAtOnce = 4;
+#endif
+
 // The same of the rows of a tile, from element `depth` on: threads side by side copy a row, so that
 // a warp asks for whole sectors, and each thread the same piece of several rows.
 template <class W, int ROWS, int BYTES>
@@ -131,8 +141,7 @@ __device__ __forceinline__ void stage_rows(unsigned char* shared, const W* const
   const int64_t column = depth + piece * kElements;
   const int64_t left = end - column;
   const int count = left < kElements ? static_cast<int>(left) : kElements;
-  // Of 64 rows, four addresses at once are more than what sm_80 has registers for.
-#pragma unroll(ROWS == 64 ? 2 : 4)
+#pragma unroll(kAddressesAtOnce<ROWS>)
   for (int i = 0; i < kLinearOutputs / kStep; ++i) {
     const int output = thread / kPieces + i * kStep;
     const W* const row = rows_of_w[output];
