@@ -106,6 +106,7 @@ public final class SparkDemo {
     Table table = new Table(
         "tasks", "all layers", plan.toString(), "", "layers run", "accuracy", "of all layers");
     for (int running : tasks) {
+      System.out.printf("Timing %d task%s.%n", running, running == 1 ? "" : "s");
       try (SparkSession spark = Sessions.of("local[" + running + "]").getOrCreate()) {
         Dataset<Row> sentences = Sessions.sentences(spark, labelled.texts(), running);
         List<Timed> timed = plans.stream().map(how -> new Timed(sentences, how)).toList();
