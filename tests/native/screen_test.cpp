@@ -675,15 +675,16 @@ TEST(ScreenAnswers, LongListsAreRead) {
   }
 }
 
+// Parts of 4 and of 8 blocks, of which several rows may meet an input together, and longer ones.
 TEST(ScreenAnswers, ManyColumnsAreReadInParts) {
-  for (const int64_t dim : {257, 600}) {
+  for (const int64_t dim : {256, 257, 512, 600}) {
     for (const float bits : {5.0f, 6.3f}) {
       SCOPED_TRACE(std::to_string(dim) + ", " + std::to_string(bits) + " bits");
-      const Model m(make_head(Type::kF16, nullptr, 40, dim, 5), dim, 2, bits, 5);
+      const Model m(make_head(Type::kF16, nullptr, 43, dim, 5), dim, 2, bits, 5);
       Question q;
       q.hidden = hidden_of(m, Type::kF32, 3, 5);
       q.level = 1;
-      q.budget = 40;
+      q.budget = 43;
       EXPECT_EQ(expect_same(m, q), 3);
     }
   }

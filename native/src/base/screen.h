@@ -57,15 +57,20 @@ struct ScreenLayout {
 
 EXN_INLINE int64_t whole_lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Reads of up to 256 columns that the products of such parts make.
-EXN_INLINE int64_t screen_reads(int64_t eight, int64_t five, int64_t four) {
-  return (eight + 7) / 8 + (five + 7) / 8 + (four + 7) / 8;
+// What the products of a part of so many blocks take at their fastest, in sixteenths of what 512
+// columns do. Of short rows several share that if they fill it; other rests are unpacked for
+// themselves.
+EXN_INLINE int64_t screen_work(int64_t blocks) {
+  const int64_t rest = blocks % 16;
+  if (blocks < 16) return rest == 0 || 16 % rest == 0 ? rest : 24;
+  return blocks - rest + (rest == 0 ? 0 : rest <= 4 ? 6 : rest <= 8 ? 9 : 20);
 }
 
-// Whether a row of so many blocks may be parted so: no part costs a read more.
+// Whether a row of so many blocks may be parted so: an eighth more work than of one part at most.
 EXN_INLINE bool may_part(int64_t blocks, int64_t eight, int64_t five) {
-  const int64_t four = blocks - eight - five;
-  return four >= 0 && screen_reads(eight, five, four) == (blocks + 7) / 8;
+  const int64_t four = blocks - eight - five, whole = screen_work(blocks);
+  return four >= 0 &&
+         screen_work(eight) + screen_work(five) + screen_work(four) <= whole + whole / 8;
 }
 
 // How much a row of Q takes beyond Q4_0 everywhere, in steps of 4 bytes: one for a block in Q5_0,

@@ -760,7 +760,66 @@ static EXN_SIMD void put_input(const float* x, int64_t count, char* input) {
   }
 }
 
-// The same with rows that were unpacked.
+// Rows of so few blocks that several, one behind the other, are a step together.
+template <class S>
+constexpr bool kMayBeBeside = !S::kLong && !S::kTwo;
+
+// An input of `groups` times 32 elements once for each of them.
+template <class S>
+static EXN_SIMD void put_input_beside(const float* x, int groups, char* step) {
+  for (int n = 0; n < S::kGroups; ++n) S::put(Rounded(x + n % groups * 32), n, Part::kStep, step);
+  S::put_taken(step);
+}
+
+// Lanes of a step so that the first groups of its rows come first, then the second ones.
+template <class S>
+constexpr LaneOrder by_group(int groups) {
+  return LaneOrder::of([=](int i) {
+    const int rows = S::kGroups / groups;
+    return S::step_lane_of(i % rows * groups + i / rows);
+  });
+}
+
+// Products of `count` rows that begin at p with some inputs.
+template <class S>
+static __attribute__((noinline)) void beside_products(const uint8_t* p, int64_t count, int groups,
+                                                      const char* input, int64_t stride,
+                                                      int64_t inputs, float* out,
+                                                      int64_t out_stride) {
+  static constexpr LaneOrder kOrders[4] = {by_group<S>(1), by_group<S>(2), by_group<S>(4),
+                                           by_group<S>(8)};
+  static constexpr LaneOrder kBehind[3] = {LaneOrder::of([](int i) { return (i + 8) % 16; }),
+                                           LaneOrder::of([](int i) { return (i + 4) % 16; }),
+                                           LaneOrder::of([](int i) { return (i + 2) % 16; })};
+  const int rows = S::kGroups / groups, level = groups == 1 ? 0 : groups == 2 ? 1 : groups / 4 + 1;
+  const bytes_v order = kOrders[level];
+  const auto meet = [&](auto there, int64_t w, int n) EXN_FLAT {
+    constexpr There kThere = decltype(there)::value;
+    const int64_t edge = n * groups * S::kBlockBytes;
+    bytes_v q[S::kVectors];
+    S::template quants<Part::kStep, kThere>(p, edge, q);
+    const typename S::Scales scales = S::template scales<Part::kStep, kThere>(p, edge);
+    for (int64_t x = 0; x < inputs; ++x) {
+      f32v sum = zero();
+      add_products<S, 1, 1, S::kVectors>([&](int, int i) EXN_FLAT { return q[i]; },
+                                         [&](int) EXN_FLAT { return scales; }, input + x * stride, 0,
+                                         &sum);
+      sum = pick_lanes(order, sum);
+      for (int i = 0; i < level; ++i) sum = add(sum, pick_lanes(kBehind[i], sum));
+      store_part(out + x * out_stride + w, sum, n);
+    }
+  };
+  int64_t w = 0;
+  for (; w + rows <= count; w += rows, p += S::kBytes) {
+    prefetch_lines<(S::kBytes + 63) / 64>(p + kBlocksAhead);
+    meet(std::integral_constant<There, There::kAll>(), w, rows);
+  }
+  if (w < count) {
+    meet(std::integral_constant<There, There::kBefore>(), w, static_cast<int>(count - w));
+  }
+}
+
+// What add_blocks does, with rows that were unpacked.
 template <class S, int kW, int kX, int kVectors = S::kVectors>
 static EXN_SIMD void add_ready(const char* const* rows, int64_t at, const char* input,
                                int64_t stride, f32v* sums) {

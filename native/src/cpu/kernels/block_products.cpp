@@ -317,6 +317,32 @@ void round_input(const Matrix& weight, const float* x, char* to) {
   });
 }
 
+#if defined(EXN_HAS_BYTE_DOT)
+int rows_of_a_step(const Matrix& weight) {
+  int64_t rows = 1;
+  with_blocks(weight.blocks, [&](auto b) EXN_FLAT {
+    using S = Step<decltype(b)::value>;
+    const int64_t groups = weight.cols / 32;
+    if (kMayBeBeside<S> && weight.stride == row_bytes(weight) && S::kGroups % groups == 0) {
+      rows = S::kGroups / groups;
+    }
+  });
+  return static_cast<int>(rows);
+}
+
+// An input as several rows meet it.
+static void round_beside(const Matrix& weight, const float* x, char* to) {
+  with_blocks(weight.blocks, [&](auto b) EXN_FLAT {
+    using S = Step<decltype(b)::value>;
+    if constexpr (kMayBeBeside<S>) put_input_beside<S>(x, static_cast<int>(weight.cols / 32), to);
+  });
+}
+#else
+int rows_of_a_step(const Matrix&) { return 1; }
+
+static void round_beside(const Matrix&, const float*, char*) {}
+#endif
+
 void into_blocks(const Matrix& weight, int64_t inputs, char* room, Inputs* in) {
   if (weight.blocks == Blocks::kNone) return;
   in->blocks = weight.blocks;
@@ -324,7 +350,13 @@ void into_blocks(const Matrix& weight, int64_t inputs, char* room, Inputs* in) {
   in->rounded = room;
   parallel_for(inputs, 8192 / weight.cols + 1, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      round_input(weight, in->f32 + row * in->stride, room + row * in->rounded_stride);
+      const float* const x = in->f32 + row * in->stride;
+      char* const to = room + row * in->rounded_stride;
+      if (in->beside > 1) {
+        round_beside(weight, x, to);
+      } else {
+        round_input(weight, x, to);
+      }
     }
   });
 }
@@ -336,6 +368,13 @@ void row_products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t i
   with_blocks(in.blocks, [&](auto b) EXN_FLAT {
     constexpr Blocks kBlocks = decltype(b)::value;
 #if defined(EXN_HAS_BYTE_DOT)
+    if constexpr (kMayBeBeside<Step<kBlocks>>) {
+      if (in.beside > 1) {
+        beside_products<Step<kBlocks>>(weight.at[0], weight.count, static_cast<int>(dim / 32),
+                                       in.rounded, in.rounded_stride, inputs, out, out_stride);
+        return;
+      }
+    }
     if (is_packed(in.blocks)) {
       products<Step<kBlocks, true>>(weight, in, inputs, dim, out, out_stride, scratch);
       return;

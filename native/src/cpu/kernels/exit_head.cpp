@@ -146,6 +146,7 @@ EXN_SIMD void bound_rows(const Screening& s, const Inputs (&inputs)[kScreenParts
                          const ScreenRow* row, int64_t rows, HeadScratch* own) {
   const int64_t vocabulary = s.a.weight.rows;
   static_assert(kScreenParts * kScreenRows * kScreenTile <= kRowBlock * kMaxVocabTile);
+  static_assert(kScreenTile % 16 == 0);  // short rows that meet an input together stay so
   const auto run = [&](int64_t begin, int64_t end, HeadScratch& scratch) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t first = t * kScreenTile, left = vocabulary - first;
@@ -488,6 +489,7 @@ void screened_head(const ExitHeadArgs& a, const Inputs& inputs, const LogitMap& 
     parts[i].f32 = room.y + columns;
     parts[i].stride = inputs.stride;
     parts[i].far = far;
+    parts[i].beside = rows_of_a_step(part);
     into_blocks(part, rows, room.rounded[i], &parts[i]);
     columns += static_cast<int>(part.cols);
   }

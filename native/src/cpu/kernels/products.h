@@ -57,6 +57,7 @@ struct Inputs {
   const char* rounded = nullptr;
   int64_t rounded_stride = 0;  // bytes
   Blocks blocks = Blocks::kNone;
+  int beside = 1;    // short rows of blocks that meet an input together; see rows_of_a_step
   bool far = false;  // the weights are more than caches keep
 };
 
@@ -156,7 +157,12 @@ static EXN_SIMD int64_t rounded_bytes(const Matrix& a, const Matrix& b) {
 // Brings an input into that form.
 void round_input(const Matrix& weight, const float* x, char* to);
 
-// Brings inputs, as they stand at in->f32, into that form; does nothing if there are no blocks.
+// Rows that a step of blocks holds together: such short rows meet an input beside one another where
+// they lie one behind the other. 1 if they are longer, or the set has no such steps.
+int rows_of_a_step(const Matrix& weight);
+
+// Brings inputs, as they stand at in->f32, into that form; does nothing if there are no blocks. For
+// in->beside short rows at once, WeightRows begin at a multiple of so many.
 void into_blocks(const Matrix& weight, int64_t inputs, char* room, Inputs* in);
 
 // Calls f with the type of which WeightRows of such a matrix are: uint8_t for blocks.
