@@ -340,27 +340,70 @@ EXN_SIMD Interval interval_of(const Screening& s, int64_t r, float top) {
   return {(1 - kSlack) / at_least_one(mass.high), high < 1 ? high : 1, at_least_one(mass.sum)};
 }
 
+// Up to `most` rows of the vocabulary with the largest bounds that reach `least`, as far as a 1024th
+// of their range tells, into s.ids. Rows that were read have no width, and are left out.
+EXN_SIMD int64_t widest(const Screening& s, int64_t r, float least, int64_t most) {
+  constexpr int kBins = 1024;
+  // In the last bits of a float, which are the number of a bin then.
+  constexpr float kShift = 8388608.0f, kLastBin = kBins - 1;
+  const int64_t vocabulary = s.a.weight.rows;
+  const ScreenTile* const tile = s.tile + r * s.tiles;
+  const float* const upper = s.upper + r * vocabulary;
+  const float* const logits = s.logits + r * vocabulary;
+  float top = least;
+  for (int64_t t = 0; t < s.tiles; ++t) top = tile[t].high > top ? tile[t].high : top;
+  const float range = top - least;
+  const f32v scale = set1(range > 0 ? kLastBin / range : 0.0f);
+  // Calls f(row, lanes) for vectors of bins; what is left out is in one of its own, below the others.
+  const auto for_bins = [&](auto&& f) EXN_FLAT {
+    for (int64_t t = 0; t < s.tiles; ++t) {
+      if (!(tile[t].high >= least)) continue;
+      const int64_t first = t * kScreenTile, left = vocabulary - first;
+      for_vectors(left < kScreenTile ? left : kScreenTile, [&](int64_t i, int part) EXN_FLAT {
+        const f32v high = load_part(upper + first + i, part, -INFINITY);
+        const f32v z = load_part(logits + first + i, part, -INFINITY);
+        const f32v at = mul(sub(high, set1(least)), scale);
+        const f32v bin = add(min(max(at, zero()), set1(kLastBin)), set1(kShift + 1));
+        const f32v shown = select(less(high, set1(least)), set1(kShift), bin);
+        f(first + i, select(less(z, high), shown, set1(kShift)));
+      });
+    }
+  };
+  int32_t bins[kBins + 1] = {};
+  for_bins([&](int64_t, f32v bin) EXN_FLAT {
+    float lanes[kLanes];
+    store(lanes, bin);
+    for (const float lane : lanes) ++bins[float_to_bits(lane) - float_to_bits(kShift)];
+  });
+  int cut = kBins;
+  int64_t above = 0;  // rows of the bins above it
+  for (; cut > 1 && above + bins[cut] <= most; --cut) above += bins[cut];
+  int64_t room = most - above, count = 0;  // for those of its own
+  for_bins([&](int64_t row, f32v bin) EXN_FLAT {
+    const float own = kShift + static_cast<float>(cut);
+    const uint32_t more = bits_of(less(set1(own), bin));
+    for (uint32_t some = bits_of(less(set1(own - 1), bin)); some != 0; some &= some - 1) {
+      const int lane = __builtin_ctz(some);
+      if ((more >> lane & 1) == 0 && room-- <= 0) continue;
+      s.ids[count++] = static_cast<int32_t>(row + lane);
+    }
+  });
+  return count;
+}
+
 // Reads what else the budget allows of the rows with the largest bounds, since those make an interval
-// of p1 wide. Rows that were read have no width.
+// of p1 wide.
 template <class T>
 bool read_more(const Screening& s, int64_t r, const Inputs& input, Leader* leader,
                HeadScratch* own) {
   // What lies so far below weighs little, however wide it is.
   constexpr float kFar = 16;
-  const float* const logits = s.logits + r * s.a.weight.rows;
-  float* const upper = s.upper + r * s.a.weight.rows;
-  const int64_t allowed = s.a.screen_budget - leader->read;
-  const int64_t all =
-      candidates(s, s.tile + r * s.tiles, upper, leader->logit - kFar / s.map.scale);
-  int64_t count = 0;
-  for (int64_t i = 0; i < all; ++i) {
-    s.ids[count] = s.ids[i];
-    count += upper[s.ids[i]] > logits[s.ids[i]] ? 1 : 0;
-  }
-  const int64_t some = count < allowed ? count : allowed;
-  if (some <= 0) return true;
-  if (some < count) best_first(s.ids, count, upper, some);
-  return read_rows<T>(s, input, some, upper, s.logits + r * s.a.weight.rows, leader, own);
+  const int64_t vocabulary = s.a.weight.rows, allowed = s.a.screen_budget - leader->read;
+  if (allowed <= 0) return true;
+  const float far = leader->logit - kFar / s.map.scale, lowest = -static_cast<float>(kScreenMost);
+  const int64_t count = widest(s, r, far > lowest ? far : lowest, allowed);
+  return read_rows<T>(s, input, count, s.upper + r * vocabulary, s.logits + r * vocabulary, leader,
+                      own);
 }
 
 template <class T>
