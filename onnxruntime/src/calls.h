@@ -172,6 +172,17 @@ inline void convert(const TensorView& in, void* out, int32_t type) {
   normalise(EXN_NORM_NONE, 0, nullptr, nullptr, in.data, in.type, out, type, 1, in.count());
 }
 
+// The same on the threads of a session.
+inline void convert(const Api& api, const OrtKernelContext* context, const TensorView& in,
+                    void* out, int32_t type) {
+  const int64_t count = in.count(), step = kWorthAThread;
+  parallel(api, context, (count + step - 1) / step, [&](int64_t i) {
+    const int64_t begin = i * step, n = std::min(count - begin, step);
+    convert({in.as<char>() + begin * bytes_of(in.type), in.type, {n}},
+            static_cast<char*>(out) + begin * bytes_of(type), type);
+  });
+}
+
 inline const float* or_null(const std::vector<float>& list) {
   return list.empty() ? nullptr : list.data();
 }

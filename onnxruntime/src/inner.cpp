@@ -189,7 +189,7 @@ void Widened::run(OrtKernelContext* context) const {
     if (view.type == kBfloat16) {
       view.type = kFloat;
       view.data = block.take(static_cast<size_t>(view.count()) * sizeof(float));
-      convert(views[i], view.data, kFloat);
+      convert(api, context, views[i], view.data, kFloat);
     }
     inputs.list[i] = inner_.tensor(view);
     input_names.push_back(inputs_[i].c_str());
@@ -201,7 +201,7 @@ void Widened::run(OrtKernelContext* context) const {
     const TensorView from = view_of(api, outputs.list[i]);
     const TensorView to = output_of(api, context, i, output_types_[i], from.shape);
     if (from.type != to.type) {
-      convert(from, to.data, to.type);
+      convert(api, context, from, to.data, to.type);
     } else {
       size_t size = 0;
       check(api, api.GetTensorSizeInBytes(outputs.list[i], &size));

@@ -6,7 +6,6 @@
 
 #include "elementwise.h"
 #include "head.h"
-#include "panels.h"
 
 namespace exn::ort {
 namespace {
@@ -15,6 +14,28 @@ namespace {
 constexpr int64_t kAliased = 4096;
 
 void put(void* at, uint16_t value) { std::memcpy(at, &value, sizeof value); }
+
+// Packs rows without blocks.
+void pack(const void* rows, Weights* out) {
+  Tensor weight(const_cast<void*>(rows), out->type, {out->rows, out->columns});
+  exn_pack_params params = {};
+  params.struct_size = sizeof params;
+  params.weight = weight.get();
+  size_t bytes = 0;
+  check(exn_pack_size(&params, &bytes));
+  Memory image(bytes);
+  Tensor to(image.data(), kUint8, {static_cast<int64_t>(bytes)});
+  params.image = to.get();
+  check(exn_pack_build(&params));
+  params.weight = nullptr;
+  exn_pack_info info = {};
+  check(exn_pack_check(&params, &info));
+  out->memory = std::move(image);
+  out->offset = info.offset;
+  out->panels = true;
+  out->type = kUint8;
+  out->blocks = info.blocks;
+}
 
 Weights dense(const Graph& g, const Product& p, bool panels) {
   const TensorView in = view_of(g.api, g.values[p.weight].constant);
@@ -35,19 +56,15 @@ Weights dense(const Graph& g, const Product& p, bool panels) {
     }
   }
   const int64_t bytes = bytes_of(out.type);
-  out.panels = panels;
-  if (panels) {
-    out.memory = Memory(static_cast<size_t>(panel_bytes(out.type, p.rows, p.columns)));
-    lay_out(data, out.type, p.transposed, p.rows, p.columns, out.memory.data());
-    return out;
-  }
   out.row_bytes = p.columns * bytes;
-  out.memory = Memory(static_cast<size_t>(n * bytes));
-  if (p.transposed) {
-    std::memcpy(out.memory.data(), data, static_cast<size_t>(n * bytes));
-  } else {
+  if (!p.transposed || !panels) out.memory = Memory(static_cast<size_t>(n * bytes));
+  if (!p.transposed) {
     transpose(data, p.columns, p.rows, bytes, out.memory.data());
+    data = out.memory.data();
+  } else if (!panels) {
+    std::memcpy(out.memory.data(), data, static_cast<size_t>(n * bytes));
   }
+  if (panels) pack(data, &out);
   return out;
 }
 
@@ -273,15 +290,15 @@ TensorView Plan::prepared(OrtKernelContext* context, const TensorView& input,
   return out;
 }
 
-std::vector<Plan::Part> Plan::parts(int64_t rows, bool panels) const {
+std::vector<Plan::Part> Plan::parts(int64_t rows) const {
   std::vector<Part> out;
   for (size_t i = 0; i < linears_.size(); ++i) {
     const Weights& w = linears_[i].weights;
-    if (linears_[i].head || w.panels != panels) continue;
+    if (linears_[i].head) continue;
     const int64_t work = std::max<int64_t>(rows, 1) * w.rows * w.columns;
     const int64_t pieces = std::max<int64_t>(1, std::min(threads_, work / kWorthAThread));
     // Whole panels; of rows 16, so that no line of the output is two threads'.
-    const int64_t unit = panels ? kPanel : 16;
+    const int64_t unit = w.panels ? 32 : 16;
     const int64_t step = ((w.rows + pieces - 1) / pieces + unit - 1) / unit * unit;
     for (int64_t begin = 0; begin < w.rows; begin += step) {
       out.push_back({i, begin, std::min(w.rows, begin + step)});
@@ -308,7 +325,7 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
     }
     t.out = output_of(api_, context, linear.output.index, linear.output.type, shape);
     if (linear.activation != Activation::kNone || linear.norm != EXN_NORM_NONE ||
-        linear.residual >= 0 || linear.weights.panels) {
+        linear.residual >= 0) {
       t.plain.type = kFloat;
     }
     if (t.plain.type == t.out.type && (linear.residual < 0 || t.fused)) {
@@ -338,11 +355,10 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
       const TensorView narrow = t.residual;
       t.residual.type = kFloat;
       t.residual.data = plain.take(bytes_in(t.residual));
-      convert(narrow, t.residual.data, kFloat);
+      convert(api_, context, narrow, t.residual.data, kFloat);
     }
   }
-  run_rows(context, input, targets);
-  run_panels(context, input, targets);
+  run_parts(context, input, targets);
   for (size_t i = 0; i < linears_.size(); ++i) {
     const Linear& linear = linears_[i];
     const Target& t = targets[i];
@@ -364,10 +380,29 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
   }
 }
 
-void Plan::run_rows(OrtKernelContext* context, const TensorView& input,
-                    const std::vector<Target>& targets) const {
+void Plan::run_parts(OrtKernelContext* context, const TensorView& input,
+                     const std::vector<Target>& targets) const {
   const int64_t cols = input.last(), rows = input.count() / cols;
-  const std::vector<Part> list = parts(rows, false);
+  const std::vector<Part> list = parts(rows);
+  // What all parts would convert or copy for themselves.
+  const bool panels = std::any_of(linears_.begin(), linears_.end(),
+                                  [](const Linear& linear) { return linear.weights.panels; });
+  const bool aliased = rows > 1 && cols * 4 % kAliased == 0;
+  const bool copied = panels && (aliased || input.type != kFloat);
+  const int64_t pitch = aliased ? cols + 16 : cols;
+  const auto copy_bytes = copied ? static_cast<size_t>(rows * pitch * 4) : 0;
+  Scratch::Block own(scratch_, copy_bytes);
+  void* x = input.data;
+  if (copied) {
+    x = own.take(copy_bytes);
+    const int64_t step = std::max<int64_t>(1, kWorthAThread / cols);
+    parallel(api_, context, (rows + step - 1) / step, [&](int64_t i) {
+      const int64_t begin = i * step, n = std::min(rows - begin, step);
+      normalise(EXN_NORM_NONE, 0, nullptr, nullptr,
+                input.as<char>() + begin * cols * bytes_of(input.type), input.type,
+                static_cast<float*>(x) + begin * pitch, kFloat, n, cols, pitch);
+    });
+  }
   struct Call {
     Tensor input, weight, bias, residual, out;
     exn_linear_params params = {};
@@ -386,9 +421,10 @@ void Plan::run_rows(OrtKernelContext* context, const TensorView& input,
     Call& call = calls[i];
     const int64_t n = part.end - part.begin;
     call.data = t.plain.as<char>() + part.begin * bytes_of(t.plain.type);
-    call.input = Tensor(input.data, input.type, {rows, cols});
-    call.weight = Tensor(w.memory.as<char>() + part.begin * w.row_bytes, w.type,
-                         {n, w.blocks ? w.row_bytes : w.columns});
+    call.input = w.panels && copied ? Tensor(x, kFloat, {rows, cols}, pitch)
+                                    : Tensor(input.data, input.type, {rows, cols});
+    call.weight =
+        Tensor(w.row(part.begin), w.type, {n, w.type == kUint8 ? w.row_bytes : w.columns});
     call.out = Tensor(call.data, t.plain.type, {rows, n}, w.rows);
     if (!linear.bias.empty()) {
       call.bias = Tensor(const_cast<float*>(linear.bias.data()) + part.begin, kFloat, {n});
@@ -422,52 +458,11 @@ void Plan::run_rows(OrtKernelContext* context, const TensorView& input,
   });
 }
 
-void Plan::run_panels(OrtKernelContext* context, const TensorView& input,
-                      const std::vector<Target>& targets) const {
-  const int64_t cols = input.last(), rows = input.count() / cols;
-  const std::vector<Part> list = parts(rows, true);
-  if (list.empty()) return;
-  const bool aliased = rows > 1 && cols * 4 % kAliased == 0;
-  const int64_t stride = aliased ? cols + 16 : cols;
-  const bool copied = aliased || input.type != kFloat;
-  Scratch::Block own(scratch_, copied ? static_cast<size_t>(rows * stride * 4) : 0);
-  const float* x = input.as<float>();
-  if (copied) {
-    auto* copy = static_cast<float*>(own.take(static_cast<size_t>(rows * stride * 4)));
-    normalise(EXN_NORM_NONE, 0, nullptr, nullptr, input.data, input.type, copy, kFloat, rows, cols,
-              stride);
-    x = copy;
-  }
-  parallel(api_, context, static_cast<int64_t>(list.size()), [&](int64_t i) {
-    const Part& part = list[i];
-    const Linear& linear = linears_[part.product];
-    const Weights& w = linear.weights;
-    const Target& t = targets[part.product];
-    const int64_t n = part.end - part.begin, step = panel_bytes(w.type, 1, cols);
-    const char* panels = w.memory.as<char>() + part.begin / kPanel * step;
-    const float* bias = linear.bias.empty() ? nullptr : linear.bias.data() + part.begin;
-    float* out = t.plain.as<float>() + part.begin;
-    if (w.type == kFloat16) {
-      Scratch::Block block(scratch_, static_cast<size_t>(panel_bytes(kFloat, 1, cols)));
-      void* wide = block.take(static_cast<size_t>(panel_bytes(kFloat, 1, cols)));
-      for (int64_t j = 0; j < n; j += kPanel, panels += step) {
-        normalise(EXN_NORM_NONE, 0, nullptr, nullptr, panels, w.type, wide, kFloat, cols, kPanel);
-        multiply(x, stride, wide, kFloat, bias ? bias + j : nullptr, out + j, w.rows, rows,
-                 std::min(kPanel, n - j), cols);
-      }
-    } else {
-      multiply(x, stride, panels, w.type, bias, out, w.rows, rows, n, cols);
-    }
-    activate(linear.activation, out, rows, n, w.rows);
-    if (t.fused) accumulate(t.residual.as<float>() + part.begin, out, rows, n, w.rows);
-  });
-}
-
 void Plan::run_heads(OrtKernelContext* context, const Linear& linear,
                      const TensorView& input) const {
   const Weights& w = linear.weights;
   Head head;
-  head.weight = w.memory.data();
+  head.weight = w.row(0);
   head.type = w.type;
   head.blocks = w.blocks;
   head.rows = w.rows;

@@ -12,10 +12,13 @@ namespace exn::ort {
 
 struct Weights {
   Memory memory;
-  bool panels = false;  // or rows, as exeunt takes them
-  int32_t type = 0;     // kUint8: blocks
+  int64_t offset = 0;   // of the first row
+  bool panels = false;  // packed (exeunt/pack.h), 32 rows in each
+  int32_t type = 0;     // kUint8: blocks, or panels
   int32_t blocks = 0;   // EXN_BLOCKS_*
   int64_t rows = 0, columns = 0, row_bytes = 0;
+
+  char* row(int64_t i) const { return memory.as<char>() + offset + i * row_bytes; }
 };
 
 class Plan : public Step {
@@ -59,11 +62,9 @@ class Plan : public Step {
   void run_heads(OrtKernelContext* context, const Linear& linear, const TensorView& input) const;
   TensorView prepared(OrtKernelContext* context, const TensorView& input,
                       Scratch::Block* block) const;
-  std::vector<Part> parts(int64_t rows, bool panels) const;
-  void run_rows(OrtKernelContext* context, const TensorView& input,
-                const std::vector<Target>& targets) const;
-  void run_panels(OrtKernelContext* context, const TensorView& input,
-                  const std::vector<Target>& targets) const;
+  std::vector<Part> parts(int64_t rows) const;
+  void run_parts(OrtKernelContext* context, const TensorView& input,
+                 const std::vector<Target>& targets) const;
 
   const Api& api_;
   int64_t threads_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "blocks.h"
 
+#include <algorithm>
+#include <cstring>
 #include <limits>
 
 namespace exn::test {
@@ -135,6 +137,16 @@ class Scales {
   float scale_;
 };
 
+// In elements, of [rows, cols].
+int64_t place_in_panels(int32_t tag, int64_t rows, int64_t cols, int64_t row, int64_t col) {
+  const int64_t panel = row / 32 * 32, width = std::min<int64_t>(32, rows - panel);
+  int64_t place = row - panel;
+  if (tag == EXN_BLOCKS_PACKED_BF16 && width == 32) {
+    place = place < 16 ? 2 * place : 2 * (place - 16) + 1;
+  }
+  return panel * cols + col * width + place;
+}
+
 uint16_t special_half(const std::string& special) {
   return special == "nan" ? 0x7E00 : special == "pinf" ? 0x7C00 : special == "ninf" ? 0xFC00 : 0;
 }
@@ -150,18 +162,55 @@ const std::vector<BlockFormat>& block_formats() {
   return all;
 }
 
+const std::vector<BlockFormat>& panel_formats() {
+  static const std::vector<BlockFormat> all = {{EXN_BLOCKS_PACKED_F32, "packed_f32", 1, 4},
+                                               {EXN_BLOCKS_PACKED_F16, "packed_f16", 1, 2},
+                                               {EXN_BLOCKS_PACKED_BF16, "packed_bf16", 1, 2}};
+  return all;
+}
+
 const BlockFormat* block_format(const std::string& name) {
-  for (const BlockFormat& format : block_formats()) {
-    if (name == format.name) return &format;
+  for (const auto* formats : {&block_formats(), &panel_formats()}) {
+    for (const BlockFormat& format : *formats) {
+      if (name == format.name) return &format;
+    }
   }
   return nullptr;
 }
 
 const BlockFormat* block_format(int32_t tag) {
-  for (const BlockFormat& format : block_formats()) {
-    if (tag == format.tag) return &format;
+  for (const auto* formats : {&block_formats(), &panel_formats()}) {
+    for (const BlockFormat& format : *formats) {
+      if (tag == format.tag) return &format;
+    }
   }
   return nullptr;
+}
+
+bool in_panels(int32_t tag) {
+  return tag == EXN_BLOCKS_PACKED_F32 || tag == EXN_BLOCKS_PACKED_F16 ||
+         tag == EXN_BLOCKS_PACKED_BF16;
+}
+
+Type type_in_panels(int32_t tag) {
+  return tag == EXN_BLOCKS_PACKED_F32   ? Type::kF32
+         : tag == EXN_BLOCKS_PACKED_F16 ? Type::kF16
+                                        : Type::kBF16;
+}
+
+HostTensor panels_of(const HostTensor& rows, int64_t offset) {
+  const int64_t size = size_of(rows.type);
+  const int32_t tag = rows.type == Type::kF32   ? EXN_BLOCKS_PACKED_F32
+                      : rows.type == Type::kF16 ? EXN_BLOCKS_PACKED_F16
+                                                : EXN_BLOCKS_PACKED_BF16;
+  HostTensor t = make_blocks(*block_format(tag), rows.rows, rows.cols, 0, offset);
+  for (int64_t r = 0; r < rows.rows; ++r) {
+    for (int64_t k = 0; k < rows.cols; ++k) {
+      std::memcpy(t.bytes.data() + place_in_panels(tag, rows.rows, rows.cols, r, k) * size,
+                  rows.bytes.data() + (r * rows.stride + k) * size, static_cast<size_t>(size));
+    }
+  }
+  return t;
 }
 
 HostTensor make_blocks(const BlockFormat& format, int64_t rows, int64_t cols, int64_t pad,
@@ -197,6 +246,15 @@ void fill_blocks(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::
 std::vector<double> unpacked_row(const HostTensor& tensor, int64_t row) {
   const BlockFormat& format = *block_format(tensor.blocks);
   std::vector<double> values(static_cast<size_t>(tensor.cols / format.bytes * format.elements));
+  if (in_panels(tensor.blocks)) {
+    const auto cols = static_cast<int64_t>(values.size());
+    for (int64_t k = 0; k < cols; ++k) {
+      const int64_t place = place_in_panels(tensor.blocks, tensor.rows, cols, row, k);
+      values[static_cast<size_t>(k)] =
+          load(tensor.bytes.data() + place * format.bytes, type_in_panels(tensor.blocks));
+    }
+    return values;
+  }
   const unsigned char* p = tensor.bytes.data() + row * tensor.stride;
   for (size_t i = 0; i < values.size(); ++i) {
     const auto at = static_cast<int64_t>(i);

@@ -158,7 +158,7 @@ struct ListedCase {
   bool composed = false;
   // Made of another with ids out of range: what a device puts up with and the CPU refuses.
   bool spoiled = false;
-  // What the op makes are tables in host memory, on every backend.
+  // The op makes tables in host memory, on every backend, or takes what was packed for the CPU.
   bool host_only = false;
 
   Case make() const {

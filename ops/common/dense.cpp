@@ -23,7 +23,7 @@ Values exact_values(const HostTensor& t, int64_t row) {
 
 Matrix matrix_of(const HostTensor& t) {
   Matrix m;
-  m.quantised = t.blocks != EXN_BLOCKS_NONE;
+  m.quantised = t.blocks != EXN_BLOCKS_NONE && !in_panels(t.blocks);
   for (int64_t r = 0; r < t.rows; ++r) m.rows.push_back(weight_row(t, r));
   return m;
 }

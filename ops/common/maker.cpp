@@ -193,11 +193,14 @@ Tensor* Maker::tensor(const DLTensor*& field, const char* name, Role role, TypeO
   return t;
 }
 
-const BlockFormat* Maker::drawn_format() {
-  const std::vector<BlockFormat>& all = block_formats();
-  const auto formats = static_cast<int64_t>(all.size());
-  const int64_t which = wanted_ != nullptr ? one_of("blocks", 0, 0) : random().below(2 * formats);
-  return which < 1 || which > formats ? nullptr : &all[static_cast<size_t>(which - 1)];
+const BlockFormat* Maker::drawn_format(bool panels) {
+  const std::vector<BlockFormat>&blocks = block_formats(), &others = panel_formats();
+  const auto formats = static_cast<int64_t>(blocks.size());
+  const int64_t all = formats + (panels ? static_cast<int64_t>(others.size()) : 0);
+  const int64_t which = wanted_ != nullptr ? one_of("blocks", 0, 0) : random().below(2 * all);
+  if (which < 1 || which > all) return nullptr;
+  return which <= formats ? &blocks[static_cast<size_t>(which - 1)]
+                          : &others[static_cast<size_t>(which - 1 - formats)];
 }
 
 const BlockFormat* Maker::drawn_format_as(const BlockFormat* first) {
@@ -212,7 +215,7 @@ Dim Maker::columns(std::initializer_list<const BlockFormat*> blocks, const char*
   for (const BlockFormat* format : blocks) {
     if (format != nullptr) each = std::max(each, format->elements);
   }
-  if (each == 0) return dim(name, least, usual, most);
+  if (each <= 1) return dim(name, least, usual, most);
   if (wanted_ != nullptr) return derived(size(name, each));
   return derived(times(each, drawn(1, 2, std::max<int64_t>(2, most / each))));
 }
@@ -220,6 +223,7 @@ Dim Maker::columns(std::initializer_list<const BlockFormat*> blocks, const char*
 Tensor* Maker::weights(const DLTensor*& field, const char* name, const BlockFormat* blocks,
                        TypeOf type, std::initializer_list<Dim> dims, unsigned flags) {
   if (blocks == nullptr) return in(field, name, type, dims, flags);
+  if (in_panels(blocks->tag)) flags &= ~static_cast<unsigned>(kRows);
   const Dim* const axes = dims.begin();
   const int64_t columns = axes[dims.size() - 1].size;
   const Dim bytes = derived(times(columns / blocks->elements, blocks->bytes));

@@ -225,10 +225,14 @@ class Maker {
   // Weights [..., columns] of a float type or of blocks, whose tag goes into the field that blocks()
   // was given; null: of no blocks. blocks_as() gives blocks to another weight if `first` has some,
   // and none if not. columns() draws as many as fit blocks of both kinds. A sample has none, unless
-  // "blocks" numbers a format, from 1 on.
+  // "blocks" numbers a format, from 1 on, and behind those the kinds of panels.
   template <class Integer>
   const BlockFormat* blocks(Integer& field, const char* name) {
     return tagged(field, name, drawn_format());
+  }
+  template <class Integer>
+  const BlockFormat* blocks_or_panels(Integer& field, const char* name) {
+    return tagged(field, name, drawn_format(true));
   }
   template <class Integer>
   const BlockFormat* blocks_as(const BlockFormat* first, Integer& field, const char* name) {
@@ -330,7 +334,7 @@ class Maker {
  private:
   static constexpr int kMostSymbols = 128;
 
-  const BlockFormat* drawn_format();
+  const BlockFormat* drawn_format(bool panels = false);
   const BlockFormat* drawn_format_as(const BlockFormat* first);
   template <class Integer>
   const BlockFormat* tagged(Integer& field, const char* name, const BlockFormat* format) {

@@ -201,6 +201,11 @@ inline MatrixSpec sized(const std::vector<MatrixSpec>& in_turn, int64_t which, i
 }
 
 inline HostTensor make_matrix(const MatrixSpec& m, uint64_t seed, uint64_t stream) {
+  if (in_panels(m.blocks)) {
+    HostTensor rows = make_tensor(type_in_panels(m.blocks), {m.rows, m.cols});
+    fill(&rows, seed, stream, m.fill, m.scale, m.special);
+    return panels_of(rows, m.offset);
+  }
   if (m.blocks != EXN_BLOCKS_NONE) {
     HostTensor t = make_blocks(*block_format(m.blocks), m.rows, m.cols, m.pad, m.offset);
     const bool special = m.fill == "nan" || m.fill == "pinf" || m.fill == "ninf";

@@ -77,7 +77,7 @@ Case make_case(const LinearCase& c) {
   const auto in = lazily([c] { return make_inputs(c); });
   result.instantiate = [c, in](int32_t device_type) { return instantiate(c, in(), device_type); };
   const auto oracle = lazily([c, in] { return linear_oracle(c, in()); });
-  const bool blocks = c.weight.blocks != EXN_BLOCKS_NONE;
+  const bool blocks = c.weight.blocks != EXN_BLOCKS_NONE && !in_panels(c.weight.blocks);
   result.judge = [oracle, blocks](const Outputs& got) {
     return compare("out", oracle(), blocks ? without_infinities(oracle(), got[0]) : got[0]);
   };
@@ -97,7 +97,7 @@ Case make_case(const LinearCase& c) {
 
 void describe(Maker& m, exn_linear_params& p) {
   const Dim rows = m.dim("rows", 0, 4, 70), outputs = m.dim("outputs", 1, 20, 150);
-  const BlockFormat* const blocks = m.blocks(FIELD(weight_blocks));
+  const BlockFormat* const blocks = m.blocks_or_panels(FIELD(weight_blocks));
   const Dim columns = m.columns(blocks, "columns", 1, 40, 300);
   m.in(FIELD(input), m.type(kFloats), {rows, columns}, kRows);
   m.weights(FIELD(weight), blocks, m.type(kFloats), {outputs, columns});
@@ -110,7 +110,12 @@ void describe(Maker& m, exn_linear_params& p) {
 
 const Described kDescribed = EXN_DESCRIBED(linear);
 
-const Room kRoom("linear", [] { return listed("linear", linear_cases(), make_case); });
+const Room kRoom("linear", [] {
+  const std::vector<LinearCase> cases = linear_cases();
+  std::vector<ListedCase> all = listed("linear", cases, make_case);
+  for (size_t i = 0; i < all.size(); ++i) all[i].host_only = in_panels(cases[i].weight.blocks);
+  return all;
+});
 
 }  // namespace
 

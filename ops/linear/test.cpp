@@ -137,8 +137,9 @@ TEST(LinearBlocks, TakesTheLargestIntegers) {
   const Target cpu = {kDLCPU, exn_cpu_isa(), false};
   std::set<int32_t> formats;
   for (const LinearCase& c : linear_cases()) {
-    if (c.weight.blocks == EXN_BLOCKS_NONE || c.input.type != Type::kF32 || c.bench ||
-        c.weight.fill != "normal" || c.out_type != Type::kF32 || c.input.rows == 0) {
+    if (c.weight.blocks == EXN_BLOCKS_NONE || in_panels(c.weight.blocks) ||
+        c.input.type != Type::kF32 || c.bench || c.weight.fill != "normal" ||
+        c.out_type != Type::kF32 || c.input.rows == 0) {
       continue;
     }
     if (!formats.insert(c.weight.blocks).second) continue;
@@ -277,8 +278,85 @@ TEST(LinearMisuse, Blocks) {
   }
 }
 
+TEST(LinearMisuse, PanelsOfRows) {
+  Placed input(kCpu, normal(Type::kF32, {3, 40})), out(kCpu, poisoned(Type::kF32, {3, 36}, 2));
+  const std::vector<Placed*> written = {&out};
+  for (const BlockFormat& format : panel_formats()) {
+    SCOPED_TRACE(format.name);
+    const std::string tag = std::to_string(format.tag), bytes = std::to_string(40 * format.bytes);
+    const HostTensor rows = normal(type_in_panels(format.tag), {36, 40}, 1);
+    Placed weight(kCpu, panels_of(rows)), dense(kCpu, rows);
+    exn_linear_params p{};
+    p.struct_size = sizeof p;
+    p.input = input.dl();
+    p.weight = weight.dl();
+    p.out = out.dl();
+    p.weight_blocks = format.tag;
+    EXPECT_EQ(exn_linear_supported(&p), EXN_OK) << exn_last_error();
+    const int64_t right = weight.dl()->shape[1];
+    for (const int64_t size : {int64_t{0}, int64_t{40}, right + 1}) {
+      weight.mutable_dl()->shape[1] = size;
+      expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT,
+                     {"weight", std::to_string(size).c_str(), "40", tag.c_str(), bytes.c_str()});
+    }
+    weight.mutable_dl()->shape[1] = right;
+    int64_t apart[] = {right + 4, 1};
+    weight.mutable_dl()->strides = apart;
+    weight.mutable_dl()->shape[0] = 30;
+    out.mutable_dl()->shape[1] = 30;
+    int64_t out_strides[] = {36, 1};
+    out.mutable_dl()->strides = out_strides;
+    expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT,
+                   {"weight", std::to_string(apart[0]).c_str(), bytes.c_str(), "panels"});
+    weight.mutable_dl()->strides = nullptr;
+    weight.mutable_dl()->byte_offset = 1;
+    expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"weight", "aligned"});
+    weight.mutable_dl()->byte_offset = 0;
+    p.weight = dense.dl();
+    expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"weight", "u8"});
+    out.mutable_dl()->shape[1] = 36;
+    out.mutable_dl()->strides = nullptr;
+  }
+}
+
+// Rows from a multiple of 32 on are packed weights themselves, with the same products.
+TEST(LinearPanels, StandAlone) {
+  const Target cpu = {kDLCPU, exn_cpu_isa(), false};
+  for (const BlockFormat& format : panel_formats()) {
+    SCOPED_TRACE(format.name);
+    const int64_t dim = 300, outputs = 170;
+    const HostTensor rows = normal(type_in_panels(format.tag), {outputs, dim}, 1);
+    for (const int64_t inputs : {1, 3, 17}) {
+      const HostTensor input = normal(Type::kF32, {inputs, dim});
+      const auto product = [&](const HostTensor& some) {
+        Placed x(cpu, input), w(cpu, some), out(cpu, make_tensor(Type::kF32, {inputs, some.rows}));
+        exn_linear_params p{};
+        p.struct_size = sizeof p;
+        p.input = x.dl();
+        p.weight = w.dl();
+        p.weight_blocks = format.tag;
+        p.out = out.dl();
+        EXPECT_EQ(run_once(cpu, kOp, p), EXN_OK) << exn_last_error();
+        return out.read();
+      };
+      const HostTensor packed = panels_of(rows), all = product(packed);
+      for (const int64_t first : {32, 96, 160}) {
+        HostTensor some = make_blocks(format, outputs - first, dim, 0, 0);
+        std::memcpy(some.bytes.data(), packed.bytes.data() + first * packed.stride,
+                    some.bytes.size());
+        const HostTensor part = product(some);
+        for (int64_t x = 0; x < inputs; ++x) {
+          for (int64_t n = first; n < outputs; ++n) ASSERT_EQ(part.at(x, n - first), all.at(x, n));
+        }
+      }
+    }
+  }
+}
+
 TEST(Blocks, RowBytes) {
-  for (int32_t tag = -1; tag < 20; ++tag) {
+  std::vector<int32_t> tags = {255, 256, 257, 260, 285, 286, 287};
+  for (int32_t tag = -1; tag < 20; ++tag) tags.push_back(tag);
+  for (const int32_t tag : tags) {
     const BlockFormat* const format = block_format(tag);
     for (const int64_t columns : {int64_t{-256}, int64_t{0}, int64_t{1}, int64_t{32}, int64_t{255},
                                   int64_t{256}, int64_t{4096}, int64_t{1} << 60, INT64_MAX - 255}) {

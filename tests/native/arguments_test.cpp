@@ -126,7 +126,10 @@ struct Sample {
   const OpUnderTest* op;
   Named choices;
 
-  bool on_cuda() const { return std::strcmp(op->name, "exn_layer_schedule") != 0; }
+  bool on_cuda() const {
+    return std::strcmp(op->name, "exn_layer_schedule") != 0 &&
+           name.find("_panels") == std::string::npos;
+  }
   Named with(const Named& sizes) const {
     Named wanted = sizes;
     wanted.insert(choices.begin(), choices.end());
@@ -191,7 +194,8 @@ const std::vector<Sample>& samples() {
       {"exn_layer_schedule", "_calm", {{"kind", EXN_SCHEDULE_CALM}}},
       {"exn_layer_schedule", "_fixed", {{"kind", EXN_SCHEDULE_FIXED}}},
       {"exn_linear", "", {}},
-      {"exn_linear", "_blocks", {{"blocks", 6}}},  // Q4_K
+      {"exn_linear", "_blocks", {{"blocks", 6}}},   // Q4_K
+      {"exn_linear", "_panels", {{"blocks", 11}}},  // of bf16
       {"exn_attention_scores", "", scoring(kTokenMajor)},
       {"exn_attention_scores", "_paged", scoring(kPaged)},
       {"exn_select", "", selecting({{"heads", 2}})},

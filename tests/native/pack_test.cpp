@@ -265,6 +265,42 @@ TEST(Pack, RowsApart) {
   }
 }
 
+// Rows without blocks: the panels that pack.h describes, for every set. Their products are judged by
+// the cases of linear.
+TEST(Pack, Panels) {
+  for (const Type type : {Type::kF32, Type::kF16, Type::kBF16}) {
+    for (const int64_t rows : {1, 31, 32, 33, 64, 100}) {
+      for (const int64_t cols : {1, 7, 640}) {
+        SCOPED_TRACE(std::string(name_of(type)) + ", " + std::to_string(rows) + " x " +
+                     std::to_string(cols));
+        HostTensor weight = make_tensor(type, {rows, cols}, 3);
+        fill(&weight, 5, 1, "normal", 0.25f, "-");
+        const HostTensor expected = panels_of(weight);
+        int64_t shape[2] = {rows, cols}, strides[2] = {weight.stride, 1};
+        DLTensor dl = {weight.bytes.data(), {kDLCPU, 0}, 2, dl_type(type), shape, strides, 0};
+        exn_pack_params p = params_of(&dl, EXN_BLOCKS_NONE, nullptr);
+        size_t bytes = 0;
+        ASSERT_EQ(exn_pack_size(&p, &bytes), EXN_OK) << exn_last_error();
+        const Aligned image(bytes);
+        View to(image.at.get(), kBytes, {image.bytes});
+        p.image = to.dl();
+        ASSERT_EQ(exn_pack_build(&p), EXN_OK) << exn_last_error();
+        p = params_of(nullptr, 0, to.dl());
+        exn_pack_info info{};
+        ASSERT_EQ(exn_pack_check(&p, &info), EXN_OK) << exn_last_error();
+        EXPECT_EQ(info.rows, rows);
+        EXPECT_EQ(info.columns, cols);
+        EXPECT_EQ(info.row_bytes, cols * size_of(type));
+        EXPECT_EQ(info.blocks, expected.blocks);
+        EXPECT_EQ(info.offset + rows * info.row_bytes, info.bytes);
+        EXPECT_EQ(std::memcmp(image.at.get() + info.offset, expected.bytes.data(),
+                              static_cast<size_t>(rows * info.row_bytes)),
+                  0);
+      }
+    }
+  }
+}
+
 // ---- what is refused ----
 
 void expect_refused(exn_status status, exn_status wanted, const std::vector<std::string>& words) {
@@ -287,10 +323,12 @@ TEST(PackMisuse, Arguments) {
   p.weight = nullptr;
   expect_refused(size(p), EXN_INVALID_ARGUMENT, {"weight", "null"});
   p.weight = rows.dl();
-  for (const int32_t tag : {0, -1, 1, 15, 256, 258}) {
+  for (const int32_t tag : {-1, 1, 15, 256, 258, 286}) {
     p.weight_blocks = tag;
     expect_refused(size(p), EXN_INVALID_ARGUMENT, {"weight_blocks", std::to_string(tag)});
   }
+  p.weight_blocks = EXN_BLOCKS_NONE;
+  expect_refused(size(p), EXN_INVALID_ARGUMENT, {"weight", "u8", "f32"});
   p.weight_blocks = EXN_BLOCKS_Q5_0;
   expect_refused(size(p), EXN_INVALID_ARGUMENT, {"weight", "360", "22"});
   p.weight_blocks = format.tag;
@@ -344,6 +382,33 @@ TEST(PackMisuse, HostileImages) {
   expect_refused(exn_pack_check(&p, nullptr), EXN_INVALID_ARGUMENT, {"image", "null"});
 }
 
+// linear alone takes panels.
+TEST(PackMisuse, PanelsElsewhere) {
+  const HostTensor rows = panels_of(make_bell(Type::kBF16, {40, 64}, 5, 1, 1.0f));
+  std::vector<float> x(64), z(40);
+  std::vector<int32_t> id(1);
+  View input(x.data(), kFloats, {1, 64}), out(z.data(), kFloats, {1, 40});
+  View weight(rows.bytes.data(), kBytes, {40, 128});
+  View best(id.data(), {kDLInt, 32, 1}, {1});
+  exn_linear_params p{};
+  p.struct_size = sizeof p;
+  p.input = input.dl();
+  p.weight = weight.dl();
+  p.out = out.dl();
+  p.weight_blocks = EXN_BLOCKS_PACKED_BF16;
+  EXPECT_EQ(exn_linear_supported(&p), EXN_OK) << exn_last_error();
+  exn_exit_head_params h{};
+  h.struct_size = sizeof h;
+  h.hidden = input.dl();
+  h.weight = weight.dl();
+  h.weight_blocks = EXN_BLOCKS_PACKED_BF16;
+  h.norm = EXN_NORM_NONE;
+  h.temperature = 1;
+  h.out.argmax = best.dl();
+  expect_refused(exn_exit_head_supported(&h), EXN_INVALID_ARGUMENT,
+                 {"weight_blocks", "286", "panels", "linear"});
+}
+
 // Where rows are rearranged, other sets refuse the tag, in exn_pack_check and in ops, and so do those
 // who unpack single rows.
 TEST(PackMisuse, ElsewherePacked) {
@@ -369,7 +434,7 @@ TEST(PackMisuse, ElsewherePacked) {
     expect_refused(exn_pack_check(&whole, nullptr), EXN_UNSUPPORTED, {"image", "baseline"});
     ASSERT_EQ(exn_cpu_set_isa(isa.c_str()), EXN_OK);
   }
-  for (const int32_t wrong : {256, 257, 511, 512 + format.tag}) {
+  for (const int32_t wrong : {260, 285, 511, 512 + format.tag}) {
     p.weight_blocks = wrong;
     expect_refused(exn_linear_supported(&p), EXN_INVALID_ARGUMENT,
                    {"weight_blocks", std::to_string(wrong)});
@@ -389,7 +454,7 @@ TEST(PackMisuse, ElsewherePacked) {
   int64_t bytes = 0;
   EXPECT_EQ(exn_blocks_row_bytes(tag, 512, &bytes), EXN_OK);
   EXPECT_EQ(bytes, packed.info.row_bytes);
-  for (const int32_t wrong : {256, 257, 511, 512 + format.tag}) {
+  for (const int32_t wrong : {260, 285, 511, 512 + format.tag}) {
     EXPECT_EQ(exn_blocks_row_bytes(wrong, 512, &bytes), EXN_INVALID_ARGUMENT);
   }
 }

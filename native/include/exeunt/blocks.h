@@ -47,11 +47,14 @@ enum {
   EXN_BLOCKS_Q5_K = 13,
   EXN_BLOCKS_Q6_K = 14,
   EXN_BLOCKS_PACKED =
-      256 /**< added to one of these: rows that exn_pack_build (pack.h) rearranged */
+      256, /**< added to one of these: rows that exn_pack_build (pack.h) rearranged */
+  EXN_BLOCKS_PACKED_F32 = 256, /**< rows of f32 that it arranged in panels; for linear alone */
+  EXN_BLOCKS_PACKED_F16 = 257, /**< the same of f16 */
+  EXN_BLOCKS_PACKED_BF16 = 286 /**< the same of bf16 */
 };
 
 /**
- * Bytes of a row of `columns` elements as blocks, packed or not. EXN_INVALID_ARGUMENT, and nothing
+ * Bytes of a row of `columns` elements as blocks, packed or not, or in panels. EXN_INVALID_ARGUMENT, and nothing
  * written: an unknown tag (EXN_BLOCKS_NONE too, which has no blocks), columns that are negative, too many, or
  * no multiple of a block's elements, `bytes` null. Thread-safe.
  */

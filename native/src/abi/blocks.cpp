@@ -7,9 +7,10 @@ extern "C" exn_status exn_blocks_row_bytes(int32_t blocks, int64_t columns, int6
   constexpr const char* kName = "exn_blocks_row_bytes";
   exn::Blocks known;
   const bool packed = blocks > EXN_BLOCKS_PACKED;  // has as many bytes
-  if (!exn::blocks_of(packed ? blocks - EXN_BLOCKS_PACKED : blocks, &known)) {
-    return exn::fail(EXN_INVALID_ARGUMENT, "%s: blocks is %d, expected %s", kName, blocks,
-                     exn::kBlockTags);
+  if (!exn::panels_of(blocks, &known) &&
+      !exn::blocks_of(packed ? blocks - EXN_BLOCKS_PACKED : blocks, &known)) {
+    return exn::fail(EXN_INVALID_ARGUMENT, "%s: blocks is %d, expected %s, or %s", kName, blocks,
+                     exn::kBlockTags, exn::kPanelTags);
   }
   const exn::BlockShape block = exn::shape_of(known);
   const auto wide = static_cast<long long>(columns);

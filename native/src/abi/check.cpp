@@ -64,6 +64,13 @@ bool blocks_of(int32_t tag, Blocks* blocks) {
   return false;
 }
 
+bool panels_of(int32_t tag, Blocks* blocks) {
+  *blocks = static_cast<Blocks>(tag);
+  if (in_panels(*blocks)) return true;
+  *blocks = Blocks::kNone;
+  return false;
+}
+
 const char* name_of(DType t) {
   static constexpr const char* kNames[] = {"f32", "f16", "bf16", "f64", "i32", "i64", "u8"};
   return kNames[static_cast<int32_t>(t)];
@@ -307,9 +314,14 @@ Blocks Check::format(const char* name, int32_t tag) {
   return known;
 }
 
-Blocks Check::format_or_packed(const char* name, int32_t tag) {
+Blocks Check::format_or_packed(const char* name, int32_t tag, Panels panels) {
   if (tag < EXN_BLOCKS_PACKED) return format(name, tag);
   Blocks known = Blocks::kNone;
+  if (panels_of(tag, &known)) {
+    if (panels == Panels::kTaken) return known;
+    fail_argument("%s is %d, rows in panels, which linear alone takes", name, tag);
+    return Blocks::kNone;
+  }
   if (!blocks_of(tag - EXN_BLOCKS_PACKED, &known)) {
     fail_argument("%s is %d, expected one of EXN_BLOCKS_*: 0, %s, or with EXN_BLOCKS_PACKED", name,
                   tag, kBlockTags);
@@ -324,9 +336,21 @@ void Check::packed_here(const char* name, Blocks blocks) {
   if (device_type() != kDLCPU) {
     status_ = fail(EXN_UNSUPPORTED, "%s: %s is %d, packed for the CPU, but its weights are on cuda",
                    op_, name, tag);
-  } else if (!cpu::reads_packed()) {
+  } else if (!in_panels(blocks) && !cpu::reads_packed()) {
     status_ = fail(EXN_UNSUPPORTED, "%s: %s is %d, packed for vnni, avx512 or amx, this runs %s",
                    op_, name, tag, cpu::isa());
+  }
+}
+
+// Panels are read across rows, a vector at a time.
+void Check::dense_panels(const char* name, const Matrix& m, Blocks panels) {
+  const auto element = static_cast<int64_t>(shape_of(panels).bytes);
+  if (m.rows > 1 && m.stride != m.cols) {
+    fail_argument("%s has %lld bytes from row to row, but rows in panels lie together: %lld", name,
+                  wide(m.stride), wide(m.cols));
+  } else if (reinterpret_cast<uintptr_t>(m.data) % static_cast<uintptr_t>(element) != 0) {
+    fail_argument("%s is at address %p, which is not aligned to %lld bytes", name, m.data,
+                  wide(element));
   }
 }
 
@@ -345,8 +369,8 @@ void Check::row_of_blocks(const char* name, int64_t bytes, const char* blocks_na
 }
 
 Matrix Check::weights(const char* name, const DLTensor* t, const char* blocks_name, int32_t blocks,
-                      const char* because, int64_t columns, Need need) {
-  const Blocks known = format_or_packed(blocks_name, blocks);
+                      const char* because, int64_t columns, Need need, Panels panels) {
+  const Blocks known = format_or_packed(blocks_name, blocks, panels);
   Matrix m = matrix(name, t, known == Blocks::kNone ? kFloats : kU8Only, Role::kIn, need);
   if (t == nullptr || !ok()) return m;
   if (known == Blocks::kNone) {
@@ -355,6 +379,7 @@ Matrix Check::weights(const char* name, const DLTensor* t, const char* blocks_na
   }
   packed_here(blocks_name, known);
   row_of_blocks(name, m.cols, blocks_name, known, because, columns);
+  if (in_panels(known)) dense_panels(name, m, known);
   m.blocks = known;
   m.cols = columns;
   return m;

@@ -67,6 +67,10 @@ EXN_INLINE bool dtype_of(const DLDataType& t, DTypes allowed, DType* out) {
 // The tag in a public struct; kNone and false if it is none of kBlockTags.
 constexpr const char* kBlockTags = "2, 3, 6, 7, 8, 12, 13 or 14";
 bool blocks_of(int32_t tag, Blocks* blocks);
+// The same of elements in panels, and whether an op takes those.
+constexpr const char* kPanelTags = "256, 257 or 286";
+bool panels_of(int32_t tag, Blocks* blocks);
+enum class Panels { kRefused, kTaken };
 
 // How many axes a tensor may have.
 struct Ranks {
@@ -156,7 +160,8 @@ class Check {
   // The same of [N, as many columns as `because` has]: elements of a float type, or blocks as the
   // tag `blocks` of the field `blocks_name` says.
   Matrix weights(const char* name, const DLTensor* t, const char* blocks_name, int32_t blocks,
-                 const char* because, int64_t columns, Need need = Need::kRequired);
+                 const char* because, int64_t columns, Need need = Need::kRequired,
+                 Panels panels = Panels::kRefused);
   // The same, compact, of such a shape but for its last axis; seen as a matrix of all rows.
   Matrix compact_weights(const char* name, const DLTensor* t, std::initializer_list<int64_t> shape,
                          const char* blocks_name, int32_t blocks, const char* because,
@@ -164,7 +169,7 @@ class Check {
   // What blocks a field's tag stands for; and where it may be that of rows that were packed, which
   // this backend and instruction set must then read.
   Blocks format(const char* name, int32_t tag);
-  Blocks format_or_packed(const char* name, int32_t tag);
+  Blocks format_or_packed(const char* name, int32_t tag, Panels panels = Panels::kRefused);
   void packed_here(const char* name, Blocks blocks);
   // Rank 1, compact.
   EXN_INLINE Vector vector(const char* name, const DLTensor* t, DTypes allowed, Role role,
@@ -314,6 +319,7 @@ class Check {
 
   static long long wide(int64_t x) { return static_cast<long long>(x); }
 
+  void dense_panels(const char* name, const Matrix& m, Blocks panels);
   void row_of_blocks(const char* name, int64_t bytes, const char* blocks_name, Blocks blocks,
                      const char* because, int64_t columns);
 

@@ -15,8 +15,8 @@ namespace {
 void check_args(const exn_linear_params& p, Check& check, LinearArgs* a) {
   a->input = check.matrix("input", p.input, kFloats, Role::kIn);
   check.at_least("D (columns of input)", a->input.cols, 1);
-  a->weight =
-      check.weights("weight", p.weight, "weight_blocks", p.weight_blocks, "input", a->input.cols);
+  a->weight = check.weights("weight", p.weight, "weight_blocks", p.weight_blocks, "input",
+                            a->input.cols, Need::kRequired, Panels::kTaken);
   check.at_least("N (rows of weight)", a->weight.rows, 1);
   check.reserved(p.reserved);
   a->bias = check.coefficients("bias", p.bias, "the rows of weight", a->weight.rows);

@@ -12,29 +12,37 @@ namespace {
 
 // The weight of one of these calls, and the header of its image but for the checksums.
 Matrix weight_of(Check& check, const exn_pack_params& p, PackHeader* header) {
-  Matrix m = check.matrix("weight", p.weight, kU8Only, Role::kIn);
   Blocks known = Blocks::kNone;
-  if (!blocks_of(p.weight_blocks, &known)) {
-    check.fail_argument("weight_blocks is %d, expected %s", p.weight_blocks, kBlockTags);
+  const bool dense = p.weight_blocks == EXN_BLOCKS_NONE;
+  if (!dense && !blocks_of(p.weight_blocks, &known)) {
+    check.fail_argument("weight_blocks is %d, expected 0, %s", p.weight_blocks, kBlockTags);
   }
+  Matrix m = check.matrix("weight", p.weight, dense ? kFloats : kU8Only, Role::kIn);
   check.reserved(p.reserved);
   if (check.ok() && check.device_type() != kDLCPU) {
     check.fail_argument("weight is on cuda, expected cpu");
   }
   check.at_least("N (rows of weight)", m.rows, 1);
   if (!check.ok()) return m;
-  const BlockShape block = shape_of(known);
-  if (m.cols < 1 || m.cols % block.bytes != 0) {
-    check.fail_argument("weight has %lld bytes in a row, but blocks of weight_blocks %d have %d",
-                        static_cast<long long>(m.cols), p.weight_blocks, block.bytes);
-    return m;
+  if (dense) {
+    check.at_least("D (columns of weight)", m.cols, 1);
+    if (!check.ok()) return m;
+  } else {
+    const BlockShape block = shape_of(known);
+    if (m.cols < 1 || m.cols % block.bytes != 0) {
+      check.fail_argument("weight has %lld bytes in a row, but blocks of weight_blocks %d have %d",
+                          static_cast<long long>(m.cols), p.weight_blocks, block.bytes);
+      return m;
+    }
+    m.cols = m.cols / block.bytes * block.elements;
+    m.blocks = known;
   }
-  m.cols = m.cols / block.bytes * block.elements;
-  m.blocks = known;
   *header = {};
   std::memcpy(header->magic, kPackMagic, sizeof header->magic);
   header->version = kPackVersion;
-  header->blocks = static_cast<int32_t>(cpu::reads_packed() ? packed(known) : known);
+  header->blocks = static_cast<int32_t>(dense                 ? panels_of(m.dtype)
+                                        : cpu::reads_packed() ? packed(known)
+                                                              : known);
   header->rows = m.rows;
   header->columns = m.cols;
   header->bytes = image_bytes(*header);
@@ -99,7 +107,8 @@ exn_status check(const exn_pack_params* params, exn_pack_info* info) {
   PackHeader header;
   if (const char* wrong = read_header(image, kPackHeaderBytes, &header)) return refuse(wrong);
   if (const char* wrong = read_body(image, kPackHeaderBytes, header)) return refuse(wrong);
-  if (is_packed(static_cast<Blocks>(header.blocks)) && !cpu::reads_packed()) {
+  const auto blocks = static_cast<Blocks>(header.blocks);
+  if (is_packed(blocks) && !in_panels(blocks) && !cpu::reads_packed()) {
     return fail(EXN_UNSUPPORTED, "%s: image was packed for vnni, avx512 or amx, this runs %s",
                 kName, cpu::isa());
   }

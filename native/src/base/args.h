@@ -45,8 +45,23 @@ enum class Blocks : int32_t {
   kQ8_0 = EXN_BLOCKS_Q8_0,
   kQ4_K = EXN_BLOCKS_Q4_K,
   kQ5_K = EXN_BLOCKS_Q5_K,
-  kQ6_K = EXN_BLOCKS_Q6_K
+  kQ6_K = EXN_BLOCKS_Q6_K,
+  kPanelsF32 = EXN_BLOCKS_PACKED_F32,
+  kPanelsF16 = EXN_BLOCKS_PACKED_F16,
+  kPanelsBF16 = EXN_BLOCKS_PACKED_BF16
 };
+
+// Elements, not blocks, that exn_pack_build arranged in panels of so many rows; and those of a type.
+constexpr int64_t kPanelRows = 32;
+EXN_INLINE constexpr bool in_panels(Blocks blocks) {
+  return blocks == Blocks::kPanelsF32 || blocks == Blocks::kPanelsF16 ||
+         blocks == Blocks::kPanelsBF16;
+}
+EXN_INLINE constexpr Blocks panels_of(DType dtype) {
+  return dtype == DType::kF16    ? Blocks::kPanelsF16
+         : dtype == DType::kBF16 ? Blocks::kPanelsBF16
+                                 : Blocks::kPanelsF32;
+}
 
 // Whether exn_pack_build rearranged them, and what they were before.
 EXN_INLINE constexpr bool is_packed(Blocks blocks) {
@@ -67,8 +82,12 @@ struct BlockShape {
 
 // {0, 0}: none has such a tag.
 EXN_INLINE constexpr BlockShape shape_of(Blocks blocks) {
+  if (in_panels(blocks)) return {1, blocks == Blocks::kPanelsF32 ? 4 : 2};
   switch (format_of(blocks)) {
     case Blocks::kNone:
+    case Blocks::kPanelsF32:
+    case Blocks::kPanelsF16:
+    case Blocks::kPanelsBF16:
       break;
     case Blocks::kQ4_0:
       return {32, 18};

@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "cpu_features.h"
 #include "kernels.h"
+#include "panels.h"
 #include "pool.h"
 #include "screen.h"
 
@@ -303,7 +304,11 @@ bool reads_packed() {
 exn_status pack_rows(const Matrix& weight, char* to) {
   const Kernels* table = in_use();
   if (table == nullptr) return EXN_UNSUPPORTED;
-  table->pack_rows(weight, to);
+  if (weight.blocks == Blocks::kNone) {
+    pack_panels(weight, to);
+  } else {
+    table->pack_rows(weight, to);
+  }
   return EXN_OK;
 }
 

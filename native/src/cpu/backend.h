@@ -33,7 +33,7 @@ exn_status build_screen(const ScreenArgs& args);
 // Whether the instruction set in use wants rows of blocks rearranged, and reads them so.
 bool reads_packed();
 // Rows of blocks, of checked arguments, as the instruction set in use reads them fastest, one behind
-// the other.
+// the other; those without blocks in panels, which all sets read.
 exn_status pack_rows(const Matrix& weight, char* to);
 
 exn_status read_probe(const void* data, int64_t bytes, int32_t way, uint64_t* checksum);

@@ -114,6 +114,9 @@ class RowReader {
   Element element(const uint8_t* p, int i) const {
     switch (m_.blocks) {
       case Blocks::kNone:
+      case Blocks::kPanelsF32:
+      case Blocks::kPanelsF16:
+      case Blocks::kPanelsBF16:
         break;
       case Blocks::kQ4_0:
         return {half_at(p), static_cast<double>(nibble(p + 2, i) - 8), 0};

@@ -140,6 +140,9 @@ template <class F>
 static EXN_SIMD void with_blocks(Blocks format, F&& f) {
   switch (format) {
     case Blocks::kNone:
+    case Blocks::kPanelsF32:
+    case Blocks::kPanelsF16:
+    case Blocks::kPanelsBF16:
       break;
     case Blocks::kQ4_0:
       return f(std::integral_constant<Blocks, Blocks::kQ4_0>());

@@ -265,6 +265,9 @@ EXN_SIMD void with_blocks(Blocks blocks, F&& f) {
   const auto as = [&](auto known) EXN_FLAT { f(known); };
   switch (format_of(blocks)) {
     case Blocks::kNone:
+    case Blocks::kPanelsF32:
+    case Blocks::kPanelsF16:
+    case Blocks::kPanelsBF16:
       break;
     case Blocks::kQ4_0:
       as(std::integral_constant<Blocks, Blocks::kQ4_0>());

@@ -3,6 +3,7 @@
 // tile stay in cache until bias and residual are added, so that `out` is written once and nothing
 // is read again.
 #include "normalise.h"
+#include "panel_products.h"
 #include "tiles.h"
 
 namespace exn::cpu::EXN_ISA {
@@ -26,10 +27,10 @@ void load_inputs(const Matrix& m, const Matrix& weight, int64_t stride, T* to) {
   });
 }
 
+// The products `z` of an item, whose rows lie `stride` apart.
 template <class T>
-void write_tile(const LinearArgs& a, const TileGrid::Item& item, TileProducts& tile) {
-  for (int64_t r = 0; r < item.rows; ++r) {
-    const float* z = tile.row(r);
+void write_tile(const LinearArgs& a, const TileGrid::Item& item, const float* z, int64_t stride) {
+  for (int64_t r = 0; r < item.rows; ++r, z += stride) {
     const float* bias = a.bias != nullptr ? a.bias + item.column : nullptr;
     const T* residual =
         a.residual.data != nullptr ? row_of<T>(a.residual, item.row + r) + item.column : nullptr;
@@ -43,6 +44,11 @@ void write_tile(const LinearArgs& a, const TileGrid::Item& item, TileProducts& t
   }
 }
 
+void write_item(const LinearArgs& a, const TileGrid::Item& item, const float* z, int64_t stride) {
+  with_float_type(a.out.dtype,
+                  [&](auto type) { write_tile<EXN_TYPE_OF(type)>(a, item, z, stride); });
+}
+
 // `multiply(item, goes_on, tile)` makes the products of a tile.
 template <class F>
 EXN_SIMD void multiply_all(const LinearArgs& a, TileProducts* own, F&& multiply) {
@@ -52,16 +58,55 @@ EXN_SIMD void multiply_all(const LinearArgs& a, TileProducts* own, F&& multiply)
     for (int64_t i = begin; i < end; ++i) {
       const TileGrid::Item item = grid.item(i);
       multiply(item, i + 1 < end, &tile);
-      with_float_type(a.out.dtype,
-                      [&](auto type) { write_tile<EXN_TYPE_OF(type)>(a, item, tile); });
+      write_item(a, item, tile.z, kMaxTile);
     }
   };
   parallel_for(grid.items(), share(grid.items(), grid.rows), own, run);
 }
 
+// Weights in panels. Inputs are f32, where they are if they can be.
+exn_status linear_of_panels(const LinearArgs& a, Workspace& ws) {
+  // Rows that lie a multiple of 4 KiB apart would compete for the same places in L1.
+  constexpr int64_t kApart = 4096 / sizeof(float), kMore = 16;
+  const int64_t rows = a.input.rows, cols = a.input.cols;
+  const bool there = a.input.dtype == DType::kF32 && (rows == 1 || a.input.stride % kApart != 0);
+  const int64_t stride = there ? a.input.stride : cols % kApart != 0 ? cols : cols + kMore;
+  float* const own = ws.take<float>(there ? 0 : product(rows, stride));
+  PanelScratch* const scratch = ws.take<PanelScratch>(1);
+  if (ws.counting()) return EXN_OK;
+  ran(EXN_CPU_PATH("linear"));
+  const float* x = static_cast<const float*>(a.input.data);
+  if (!there) {
+    with_float_type(a.input.dtype, [&](auto type) {
+      using T = EXN_TYPE_OF(type);
+      parallel_for(rows, 32768 / cols + 1, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r) {
+          convert(row_of<T>(a.input, r), cols, own + r * stride);
+        }
+      });
+    });
+    x = own;
+  }
+  constexpr int64_t kWorthAThread = int64_t{1} << 17;  // multiplications
+  const PanelGrid grid(a.weight, rows);
+  const int64_t each = product(grid.block * grid.together * kPanelRows, cols);
+  parallel_for(grid.items(), kWorthAThread / each + 1, scratch,
+               [&](int64_t begin, int64_t end, PanelScratch& own_scratch) {
+                 for (int64_t i = begin; i < end; ++i) {
+                   const PanelGrid::Item item = grid.item(i);
+                   panel_products(a.weight, item, x, stride, own_scratch);
+                   write_item(a, {item.input, item.inputs, item.output, item.outputs},
+                              own_scratch.sums,
+                              (item.outputs + kPanelRows - 1) / kPanelRows * kPanelRows);
+                 }
+               });
+  return EXN_OK;
+}
+
 }  // namespace
 
 exn_status linear(const LinearArgs& a, Workspace& ws) {
+  if (in_panels(a.weight.blocks)) return linear_of_panels(a, ws);
   Inputs in;
   in.stride = padded(a.input.cols);
   in.far = is_far(a.weight);

@@ -75,6 +75,45 @@ class PackedTest {
     }
   }
 
+  /** Integers, so that every order of sums gives the same. */
+  @Test
+  void packsRowsWithoutBlocks() throws IOException {
+    int rows = 70;
+    Tensor input = scope.copyOf(integers(3 * COLUMNS), 3, COLUMNS);
+    Path file = folder.resolve("panels.packed");
+    for (DType type : new DType[] {DType.F32, DType.F16, DType.BF16}) {
+      Tensor dense = scope.copyOf(type, integers(rows * COLUMNS), rows, COLUMNS);
+      Tensor out = scope.allocate(Device.CPU, DType.F32, 3, rows);
+      Linear.builder().input(input).weight(dense).out(out).runOnce();
+      float[] expected = out.toFloatArray();
+      try (Packed made = Packed.of(dense)) {
+        assertEquals("PACKED_" + type, made.format().name());
+        assertEquals(COLUMNS, made.columns());
+        made.save(file);
+        try (Packed mapped = Packed.open(file)) {
+          for (Packed packed : new Packed[] {made, mapped}) {
+            Linear.builder()
+                .input(input)
+                .weight(packed.rows())
+                .weightBlocks(packed.format())
+                .out(out)
+                .runOnce();
+            assertArrayEquals(expected, out.toFloatArray());
+          }
+        }
+      }
+    }
+    assertThrows(IllegalArgumentException.class, () -> Packed.of(weight));
+  }
+
+  private float[] integers(int count) {
+    float[] values = new float[count];
+    for (int i = 0; i < count; i++) {
+      values[i] = random.nextInt(9) - 4;
+    }
+    return values;
+  }
+
   @Test
   void refusesWhatIsNone() throws IOException {
     assertThrows(IllegalArgumentException.class, () -> Packed.of(weight, BlockFormat.Q4_K));

@@ -4,9 +4,9 @@ package org.exeunt;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * What the rows of quantised weights are made of: blocks as GGUF files hold them, in the layouts
- * that ggml defines. Such weights [N,D] are a U8 tensor [N, {@link #rowBytes}(D)]; blocks need no
- * alignment.
+ * What the rows of weights are made of, where that is no elements as they are: blocks as GGUF files
+ * hold them, in the layouts that ggml defines, or what a {@link Packed} made. Such weights [N,D] are
+ * a U8 tensor [N, {@link #rowBytes}(D)]; blocks need no alignment.
  */
 public enum BlockFormat {
   /** 32 elements in 18 bytes: {@code d (q - 8)}, q of four bits. */
@@ -40,7 +40,13 @@ public enum BlockFormat {
   /** Rows of {@link #Q5_K} that a {@link Packed} rearranged. */
   PACKED_Q5_K(exeunt.EXN_BLOCKS_Q5_K + exeunt.EXN_BLOCKS_PACKED, 256, 176),
   /** Rows of {@link #Q6_K} that a {@link Packed} rearranged. */
-  PACKED_Q6_K(exeunt.EXN_BLOCKS_Q6_K + exeunt.EXN_BLOCKS_PACKED, 256, 210);
+  PACKED_Q6_K(exeunt.EXN_BLOCKS_Q6_K + exeunt.EXN_BLOCKS_PACKED, 256, 210),
+  /** Rows of F32 that a {@link Packed} arranged in panels; for {@link Linear} alone. */
+  PACKED_F32(exeunt.EXN_BLOCKS_PACKED_F32, 1, 4),
+  /** Rows of F16 that a {@link Packed} arranged in panels; for {@link Linear} alone. */
+  PACKED_F16(exeunt.EXN_BLOCKS_PACKED_F16, 1, 2),
+  /** Rows of BF16 that a {@link Packed} arranged in panels; for {@link Linear} alone. */
+  PACKED_BF16(exeunt.EXN_BLOCKS_PACKED_BF16, 1, 2);
 
   private final int tag;
   private final int elements;
@@ -69,7 +75,8 @@ public enum BlockFormat {
 
   /**
    * The number of this format in ggml and in GGUF files, and of {@code EXN_BLOCKS_*}; of packed rows
-   * that of their format and {@code EXN_BLOCKS_PACKED}.
+   * that of their format and {@code EXN_BLOCKS_PACKED}, or {@code EXN_BLOCKS_PACKED_F32} and the
+   * like.
    *
    * @return the number
    */

@@ -9,13 +9,18 @@ import org.exeunt.jni.exn_pack_params;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * Quantised weights in the order in which this machine reads them fastest: as many bytes, the same
- * results bit for bit, and less to do for each batch of rows. The ops that take blocks ({@link
- * Linear}, {@link ExitHead}, {@link Ffn}, {@link KvPropagate}, {@link Gate}) take {@link #rows} with
- * {@link #format} in their place; an {@link Embedding} and a {@link Screen} do not.
+ * Weights in the order in which this machine reads them fastest, in as many bytes.
  *
- * <p>Only instruction sets that multiply bytes want another order ({@code vnni}, {@code avx512},
- * {@code amx}); for others the rows are packed as they are, and the format remains what it was.
+ * <p>Quantised ones have less to do for each batch of rows, and the same results bit for bit. The
+ * ops that take blocks ({@link Linear}, {@link ExitHead}, {@link Ffn}, {@link KvPropagate}, {@link
+ * Gate}) take {@link #rows} with {@link #format} in their place; an {@link Embedding} and a {@link
+ * Screen} do not. Only instruction sets that multiply bytes want another order ({@code vnni}, {@code
+ * avx512}, {@code amx}); for others the rows are packed as they are, and the format remains what it
+ * was.
+ *
+ * <p>F32, F16 and BF16 are arranged in panels of 32 rows, which {@link Linear} alone takes, on every
+ * instruction set. That pays most for many rows of inputs; results differ in the last bits. Where
+ * inputs and weights are both BF16, processors that multiply BF16 natively are faster without.
  *
  * <pre>{@code
  * try (Packed packed = Packed.of(weight, BlockFormat.Q4_K)) {
@@ -69,9 +74,27 @@ public final class Packed implements AutoCloseable {
    * @throws IllegalStateException if the scope of the weight is closed
    */
   public static Packed of(Tensor weight, BlockFormat format) {
-    Native.require();
     Named.present("weight", weight);
     Named.present("format", format);
+    return made(weight, format);
+  }
+
+  /**
+   * Arranges rows without blocks in panels. Everything is read and written once.
+   *
+   * @param weight [N,D], F32, F16 or BF16, on the CPU, last stride 1
+   * @return packed rows to close when done
+   * @throws IllegalArgumentException if the weight is wrong, naming it and the values that disagree
+   * @throws OutOfMemoryError if there is no memory for them
+   * @throws IllegalStateException if the scope of the weight is closed
+   */
+  public static Packed of(Tensor weight) {
+    Named.present("weight", weight);
+    return made(weight, null);
+  }
+
+  private static Packed made(Tensor weight, BlockFormat format) {
+    Native.require();
     long[] bytes = new long[1];
     Image.call(params(weight, format), block -> exeunt.exn_pack_size(block, bytes));
     Scope scope = Scope.open();
@@ -151,7 +174,7 @@ public final class Packed implements AutoCloseable {
   /**
    * What the rows are made of.
    *
-   * @return the format, packed or as it was
+   * @return the format, packed or as it was, or that of panels
    */
   public BlockFormat format() {
     return format;

@@ -464,7 +464,9 @@ final class ApiCalls {
 
   private Packed packed() throws Throwable {
     long bytes = BlockFormat.Q8_0.rowBytes(32L * (1 + random.nextInt(3)));
-    Packed made = Packed.of(tensor(DType.U8, 1 + random.nextInt(4), bytes), BlockFormat.Q8_0);
+    Packed made = random.nextBoolean()
+        ? Packed.of(tensor(DType.U8, 1 + random.nextInt(4), bytes), BlockFormat.Q8_0)
+        : Packed.of(tensor(DType.BF16, 1 + random.nextInt(40), 1 + random.nextInt(9)));
     trial.keep(made);
     return made;
   }
