@@ -7,21 +7,25 @@ import java.io.FilterOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.io.PrintStream;
-import java.nio.FloatBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.AccessDeniedException;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import org.exeunt.ExeuntException;
 import org.exeunt.Screen;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.ModelFormatException;
+import org.exeunt.examples.llama.Answer;
 import org.exeunt.examples.llama.ChatTemplate;
 import org.exeunt.examples.llama.DecodeWork;
 import org.exeunt.examples.llama.Decoder;
 import org.exeunt.examples.llama.DecoderOptions;
+import org.exeunt.examples.llama.DeviceDecoder;
+import org.exeunt.examples.llama.GumbelNoise;
 import org.exeunt.examples.llama.HeadScreen;
+import org.exeunt.examples.llama.HostAnswer;
 import org.exeunt.examples.llama.LlamaConfig;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Loading;
@@ -99,7 +103,7 @@ public final class Generate {
       log.println("generate: " + e.getFile() + " may not be read");
     } catch (IOException | IllegalArgumentException | UnsupportedOperationException e) {
       log.println("generate: " + e.getMessage());
-    } catch (UnsatisfiedLinkError e) {
+    } catch (UnsatisfiedLinkError | ExeuntException e) {
       log.println("generate: " + e.getMessage());
       return 1;
     } catch (OutOfMemoryError e) {
@@ -117,8 +121,12 @@ public final class Generate {
     try (GgufFile file = GgufFile.open(options.model)) {
       LlamaConfig config = LlamaConfig.of(file);
       DecoderOptions decoding = options.decoder(config.layers());
-      try (Loading loading =
-               new Loading(file, options.weights, options.threads, !options.certified, log)) {
+      if (options.onGpu()) {
+        DeviceDecoder.check(decoding, config);
+        options.requireDevice();
+      }
+      try (Loading loading = new Loading(file, options.weights, options.threads,
+               !options.certified && !options.onGpu(), log)) {
         Tokenizer tokenizer = new Tokenizer(file);
         int[] prompt = tokenizer.encodePrompt(prompt(file));
         if (prompt.length == 0 || prompt.length >= config.context()) {
@@ -128,15 +136,31 @@ public final class Generate {
         // The last token that is drawn need not go in.
         int capacity = Math.min(config.context(), prompt.length + options.maxTokens);
         LlamaWeights weights = loading.weights();
-        try (Screen screen = options.certified ? screen(weights, tokenizer) : null;
-            Decoder decoder = new Decoder(weights, decoding.withScreen(screen), 1, capacity)) {
-          answer(decoder, prompt, tokenizer, capacity - prompt.length);
-          if (options.stats) {
-            report(decoder.work(), weights, prompt.length);
+        if (options.onGpu()) {
+          try (LlamaWeights there = weights.on(options.device);
+              Answer answer = new DeviceDecoder(there, decoding, capacity, noise())) {
+            answer(answer, weights, prompt, tokenizer, capacity - prompt.length);
           }
+          return;
+        }
+        try (Screen screen = options.certified ? screen(weights, tokenizer) : null;
+            Answer answer = new HostAnswer(
+                new Decoder(weights, decoding.withScreen(screen), 1, capacity),
+                sampler(tokenizer))) {
+          answer(answer, weights, prompt, tokenizer, capacity - prompt.length);
         }
       }
     }
+  }
+
+  private GumbelNoise noise() {
+    return options.temperature == 0 ? null : new GumbelNoise(options.temperature, options.seed);
+  }
+
+  private Sampler sampler(Tokenizer tokenizer) {
+    return options.temperature == 0
+        ? null
+        : new Sampler(tokenizer.size(), options.temperature, options.topP, options.seed);
   }
 
   private Screen screen(LlamaWeights weights, Tokenizer tokenizer) throws IOException {
@@ -156,35 +180,34 @@ public final class Generate {
         : new ChatTemplate(file).render(List.of(new ChatTemplate.Message("user", text)));
   }
 
-  private void answer(Decoder decoder, int[] prompt, Tokenizer tokenizer, int most)
-      throws IOException {
-    Sampler sampler = options.temperature == 0
-        ? null
-        : new Sampler(tokenizer.size(), options.temperature, options.topP, options.seed);
-    FloatBuffer logits = sampler == null ? null : decoder.logits().floatBuffer();
+  private void answer(Answer answer, LlamaWeights weights, int[] prompt, Tokenizer tokenizer,
+      int most) throws IOException {
     TextStream text = new TextStream(tokenizer);
     long start = System.nanoTime();
-    decoder.prefill(0, prompt);
+    answer.begin(prompt);
+    int token = most > 0 ? answer.next() : 0;
     long begun = System.nanoTime();
     prefillNanos = begun - start;
-    int[] token = new int[1];
     for (int i = 0; i < most; i++) {
-      if (decoder.argmax(0) < 0) {
+      if (token < 0) {
         throw new ModelFormatException(options.model,
-            "after " + decoder.position(0)
+            "after " + answer.position()
                 + " tokens its logits are not numbers; it may have been damaged.");
       }
-      token[0] = sampler == null ? decoder.argmax(0) : sampler.draw(logits);
-      if (tokenizer.ends(token[0])) {
+      if (tokenizer.ends(token)) {
         break;
       }
-      show(text.add(token[0]));
+      show(text.add(token));
       if (i + 1 < most) {
-        decoder.step(token);
+        answer.goOn();
+        token = answer.next();
       }
     }
     decodeNanos = System.nanoTime() - begun;
     show(text.finish() + System.lineSeparator());
+    if (options.stats) {
+      report(answer.work(), weights, prompt.length);
+    }
   }
 
   private void show(String text) throws UnwrittenException {
@@ -209,6 +232,9 @@ public final class Generate {
     if (options.certified) {
       log.printf("certified without the whole head: %d of %d tokens%n", work.certified(),
           work.headReadings());
+    }
+    if (options.onGpu()) {
+      return; // what a graph reads in vain is not counted
     }
     double change = 100.0 * work.bytes() / work.bytesAtFullDepth() - 100;
     log.printf("weights read per token: %.1f MB; at full depth %.1f MB (%.1f %% %s)%n",

@@ -3,7 +3,9 @@ package org.exeunt.examples;
 
 import java.nio.file.Path;
 import java.util.Locale;
+import org.exeunt.Backend;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.examples.llama.DecoderOptions;
 import org.exeunt.examples.llama.ExitPolicy;
 import org.exeunt.examples.llama.FfnSkip;
@@ -15,6 +17,7 @@ import org.exeunt.examples.llama.Schedule;
 final class GenerateOptions {
   String prompt;
   Path model = Models.find();
+  Device device = Device.CPU;
   DType weights; // null: as the file has them
   int maxTokens = 256;
   float temperature;
@@ -63,6 +66,7 @@ final class GenerateOptions {
       case "--prompt" -> prompt = present(option, value);
       case "--model" -> model = Models.of(present(option, value));
       case "--weights" -> weights = weights(present(option, value));
+      case "--device" -> device = device(present(option, value));
       case "--head" -> certified = certified(present(option, value));
       case "--max-tokens" -> maxTokens = integer(option, value, 1, 1 << 20);
       case "--temperature" -> temperature = number(option, value, 0, 100);
@@ -91,6 +95,15 @@ final class GenerateOptions {
       throw new IllegalArgumentException(
           "--head certified finds the most probable token; a --temperature needs all logits");
     }
+    if (onGpu() && topP < 1) {
+      throw new IllegalArgumentException("--device " + device
+          + " draws by an argmax; --top-p needs "
+          + "all logits on the CPU");
+    }
+    if (onGpu() && certified) {
+      throw new IllegalArgumentException(
+          "--device " + device + " reads the whole head; --head certified is for the CPU");
+    }
     if (kv != null && exit.equals("none")) {
       throw new IllegalArgumentException("--kv is '" + kv.name().toLowerCase(Locale.ROOT)
           + "', but --exit none lets no token leave early");
@@ -107,7 +120,38 @@ final class GenerateOptions {
             .withFfnSkip(FfnSkip.parse(ffnSkip, layers))
             .withDrop(PromptDrop.parse(drop, layers));
     options.check();
-    return temperature > 0 ? options.withLogits() : options;
+    return temperature > 0 && !onGpu() ? options.withLogits() : options;
+  }
+
+  boolean onGpu() {
+    return !device.equals(Device.CPU);
+  }
+
+  /** Refuses a device that is not there; opens the CUDA backend if it is asked for. */
+  void requireDevice() {
+    if (!onGpu()) {
+      return;
+    }
+    String reason = Backend.CUDA.reason();
+    if (!reason.isEmpty()) {
+      throw new IllegalArgumentException("--device is '" + device + "', but " + reason);
+    }
+    int count = Backend.CUDA.deviceCount();
+    if (device.id() >= count) {
+      throw new IllegalArgumentException("--device is '" + device + "', but the last of " + count
+          + " GPU" + (count == 1 ? "" : "s") + " is cuda:" + (count - 1));
+    }
+  }
+
+  /** A device by its name. */
+  static Device device(String value) {
+    if (value.equals("cpu")) {
+      return Device.CPU;
+    }
+    if (value.matches("cuda:[0-9]{1,3}")) {
+      return Device.cuda(Integer.parseInt(value.substring(5)));
+    }
+    throw new IllegalArgumentException("--device is '" + value + "', not cpu, cuda:0, cuda:1, ...");
   }
 
   private static String present(String option, String value) {

@@ -201,6 +201,14 @@ class GenerateTest {
     assertRefused("need a --temperature", "--prompt", "a", "--seed", "4");
     assertRefused("--threads is '257'", "--prompt", "a", "--threads", "257");
     assertRefused("not propagate, recompute or none", "--prompt", "a", "--kv", "lost");
+    for (String device : new String[] {"gpu", "cuda", "cuda:", "cuda:-1", "cuda:x", "cuda:1000"}) {
+      assertRefused(
+          "--device is '" + device + "', not cpu, cuda:0", "--prompt", "a", "--device", device);
+    }
+    assertRefused("--head certified is for the CPU", "--prompt", "a", "--device", "cuda:0",
+        "--head", "certified");
+    assertRefused("--top-p needs all logits on the CPU", "--prompt", "a", "--device", "cuda:0",
+        "--temperature", "1", "--top-p", "0.9");
     for (String kv : new String[] {"propagate", "recompute", "none"}) {
       String expected = "--kv is '" + kv + "', but --exit none lets no token leave early";
       assertRefused(expected, "--prompt", "a", "--kv", kv);
@@ -241,6 +249,64 @@ class GenerateTest {
     assertModelRefused("does not follow", model, "--drop", "pyramiddrop:2,.2,3,.4");
     assertModelRefused(
         "cannot be used together", model, "--drop", "fastv:2,.5", "--schedule", "unified:2");
+  }
+
+  @Test
+  void whatGraphsLeaveToTheCpuIsRefused() throws IOException {
+    for (String options :
+        List.of("--exit fixed:2 --kv recompute", "--drop fastv:2,.5", "--device cuda:999")) {
+      List<String> all = new ArrayList<>(List.of("--device", "cuda:0"));
+      all.addAll(List.of(options.split(" ")));
+      assertModelRefused(options.startsWith("--device")
+              ? "--device is 'cuda:999', but "
+              : "graphs leave to the CPU: ",
+          model, all.toArray(String[] ::new));
+    }
+    assertModelRefused("graphs leave to the CPU: Gemma 3",
+        TinyGemma.write(folder.resolve("gemma.gguf")), "--device", "cuda:0");
+  }
+
+  /** In a process of its own: this one may have opened the emulated GPU. */
+  @Test
+  void withoutAGpuOneSentenceSaysWhy() throws IOException, InterruptedException {
+    Process process =
+        new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+            "-Dexeunt.backend=cpu", "-cp", System.getProperty("java.class.path"),
+            Generate.class.getName(), "--model", model.toString(), "--prompt", "abc", "--device",
+            "cuda:0")
+            .redirectErrorStream(true)
+            .start();
+    process.getOutputStream().close();
+    String said = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    assertEquals(2, process.waitFor(), said);
+    assertEquals("generate: --device is 'cuda:0', but the CUDA backend is kept closed by "
+            + "-Dexeunt.backend=cpu" + System.lineSeparator(),
+        said);
+  }
+
+  /** Greedily on the emulated GPU, and drawn; what is drawn differs from the CPU's draws. */
+  @ParameterizedTest
+  @ValueSource(strings = {"", "--weights bf16", "--exit threshold:0.2 --exit-points 1,1 --kv none",
+                   "--exit fixed:2", "--schedule unified:3", "--ffn-skip 1,4,0,-2,2"})
+  void answersOnADeviceAsOnTheCpu(String options) {
+    TestData.openEmulatedDevice();
+    String device = (options + " --device cuda:0").strip();
+    Result result = answer(device);
+    assertEquals(0, result.status, result.log);
+    assertEquals("", result.log);
+    assertEquals(answer(options).out, result.out);
+    Result drawn = answer(device + " --temperature 2 --seed 1");
+    assertEquals(0, drawn.status, drawn.log);
+    assertEquals(drawn.out, answer(device + " --temperature 2 --seed 1").out);
+    assertNotEquals(drawn.out, answer(device + " --temperature 2 --seed 2").out);
+  }
+
+  @Test
+  void countsWhatADeviceDid() {
+    TestData.openEmulatedDevice();
+    Result result = answer("--stats --exit fixed:2 --kv none --device cuda:0");
+    assertTrue(result.log.contains("layers per token: 2.0 of 5"), result.log);
+    assertTrue(result.log.lines().noneMatch(line -> line.startsWith("weights")), result.log);
   }
 
   @Test

@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import org.exeunt.Backend;
 import org.exeunt.examples.encoder.EncoderFiles;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.extension.ConditionEvaluationResult;
@@ -51,6 +52,13 @@ public final class TestData {
     EncoderFiles files = new EncoderFiles(Models.encoder());
     files.all().forEach(file -> present(file, "it is not here (launcher/encoder.sh fetches it)"));
     return files;
+  }
+
+  /** Has this process use the emulated GPU; skips a test where it was not built. */
+  public static void openEmulatedDevice() {
+    Path library =
+        Path.of(System.getProperty("exeunt.emulator", "../build/native/lib/libexeunt_cuda_emu.so"));
+    Backend.openCuda(present(library, "the emulated device was not built (no CUDA headers found)"));
   }
 
   /** Skips a class without the model. */

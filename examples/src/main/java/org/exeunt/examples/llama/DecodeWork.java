@@ -19,6 +19,14 @@ public final class DecodeWork {
     tokens++;
   }
 
+  /** A token of a device, of which no bytes are counted. */
+  void token(int layersRun, int feedForwardsRun, int readings) {
+    tokens++;
+    layers += layersRun;
+    feedForwards += feedForwardsRun;
+    headReadings += readings;
+  }
+
   void layer(LlamaWeights.Layer layer, int rows, int running) {
     layers += rows;
     feedForwards += running;

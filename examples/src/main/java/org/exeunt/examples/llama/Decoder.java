@@ -10,6 +10,7 @@ import org.exeunt.Device;
 import org.exeunt.KvCache;
 import org.exeunt.Scope;
 import org.exeunt.Statistics;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.Workspace;
 
@@ -80,10 +81,10 @@ public final class Decoder implements AutoCloseable {
         throw new IllegalArgumentException("dropping tokens cannot be used with a model whose "
             + "layers see a window: its methods go by what a layer sees of the whole prompt");
       }
-      kv = new KvState(scope, config, weights.cacheType(), sequences, capacity);
+      kv = new KvState(scope, weights, sequences, capacity);
       ropeTables = new RopeTables(scope, weights, capacity);
       int prefillRows = options.drop() == null ? PREFILL_ROWS : capacity;
-      rows = new Rows(scope, config, Math.max(prefillRows, sequences + mostWaiting));
+      rows = new Rows(scope, weights, Math.max(prefillRows, sequences + mostWaiting));
       exits = new Exits(scope, weights, options, sequences);
       mover = new RowMover(scope, rows, exits.hidden());
       propagation = options.exit().mayLeave() && options.kv() == KvPolicy.PROPAGATE
@@ -147,7 +148,7 @@ public final class Decoder implements AutoCloseable {
     mover.copyToExits(rows.count() - 1);
     rows.clear();
     exits.prompted(sequence);
-    exits.head().run();
+    exits.head().run(Stream.DEFAULT);
   }
 
   /** Rows of one sequence set out. */
@@ -179,7 +180,7 @@ public final class Decoder implements AutoCloseable {
 
       @Override
       public void project(int layer, KvCache keys) {
-        stack().project(layer);
+        stack().project(layer, Stream.DEFAULT);
         rows.appendTo(keys);
       }
     };
@@ -237,8 +238,8 @@ public final class Decoder implements AutoCloseable {
   }
 
   private void enter() {
-    stack().embed();
-    stack().decideSkips(0);
+    stack().embed(Stream.DEFAULT);
+    stack().decideSkips(0, Stream.DEFAULT);
     observe(0);
   }
 
@@ -259,11 +260,11 @@ public final class Decoder implements AutoCloseable {
 
   private void runLayer(int layer) {
     LayerStack stack = stack();
-    stack.run(layer);
+    stack.run(layer, Stream.DEFAULT);
     skipped = countSkipped();
     observe(layer + 1);
     if (layer + 1 < config.layers()) {
-      stack.decideSkips(layer + 1);
+      stack.decideSkips(layer + 1, Stream.DEFAULT);
     }
   }
 
@@ -368,7 +369,7 @@ public final class Decoder implements AutoCloseable {
   }
 
   private void readHead() {
-    exits.head().run();
+    exits.head().run(Stream.DEFAULT);
     work.head(exits.head());
   }
 

@@ -132,6 +132,11 @@ public final class ExitPolicy {
     return depth >= depthOfPosition.applyAsInt(position) ? 1 : 0;
   }
 
+  /** After how many layers a token at {@code position} leaves; fixed exits only. */
+  int depthAt(int position, int layers) {
+    return Math.max(1, Math.min(layers, depthOfPosition.applyAsInt(position)));
+  }
+
   /**
    * The rule over what the head found, or over {@link #verdict verdicts}.
    *

@@ -8,6 +8,7 @@ import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.ExitRule;
 import org.exeunt.Scope;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 
 /**
@@ -78,7 +79,7 @@ final class Exits {
    */
   int ask(int depth, boolean all) {
     if (policy.readsHead()) {
-      head.run();
+      head.run(Stream.DEFAULT);
     } else {
       for (int s = 0; s < sequences; s++) {
         verdicts.put(s, all ? 1 : policy.verdict(positions[s], depth));

@@ -3,6 +3,7 @@ package org.exeunt.examples.llama;
 
 import java.nio.ByteBuffer;
 import java.nio.IntBuffer;
+import java.util.function.Consumer;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.ExitHead;
@@ -13,6 +14,7 @@ import org.exeunt.Scope;
 import org.exeunt.Screen;
 import org.exeunt.Statistic;
 import org.exeunt.Statistics;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 
 /**
@@ -26,7 +28,7 @@ public final class Head {
 
   private final Statistics statistics;
   private final Tensor logits;
-  private final Runnable run;
+  private final Consumer<Stream> run;
   private final long bytes;
   private final Certificate certificate; // null: no screen
 
@@ -69,15 +71,15 @@ public final class Head {
     }
     bytes = weights.head().bytes();
     certificate = null;
-    statistics = Statistics.allocate(scope, Device.CPU, rows);
+    statistics = Statistics.allocate(scope, weights.device(), rows);
     if (!keepLogits) {
       ExitHead head = head(weights, hidden).out(statistics).build(scope);
       logits = null;
       run = head::run;
       return;
     }
-    Tensor normed = scope.allocate(Device.CPU, DType.F32, rows, config.width());
-    logits = scope.allocate(Device.CPU, DType.F32, rows, config.vocabulary());
+    Tensor normed = scope.allocate(weights.device(), DType.F32, rows, config.width());
+    logits = scope.allocate(weights.device(), DType.F32, rows, config.vocabulary());
     Norm norm =
         Norm.builder()
             .input(hidden)
@@ -86,10 +88,10 @@ public final class Head {
             .build(scope);
     Linear project = weights.head().product().input(normed).out(logits).build(scope);
     RowStats stats = RowStats.builder().logits(logits).out(statistics).build(scope);
-    run = () -> {
-      norm.run();
-      project.run();
-      stats.run();
+    run = stream -> {
+      norm.run(stream);
+      project.run(stream);
+      stats.run(stream);
     };
   }
 
@@ -102,7 +104,8 @@ public final class Head {
         .screenBudget((int) Math.max(1, weights.head().rows() / BUDGET));
   }
 
-  private static ExitHead.Builder head(LlamaWeights weights, Tensor hidden) {
+  /** The head of hidden states. */
+  static ExitHead.Builder head(LlamaWeights weights, Tensor hidden) {
     return ExitHead.builder()
         .hidden(hidden)
         .rmsNorm(weights.outputNorm(), weights.config().epsilon())
@@ -110,8 +113,13 @@ public final class Head {
         .weightBlocks(weights.head().blocks());
   }
 
+  /** Runs on the CPU. */
   public void run() {
-    run.run();
+    run(Stream.DEFAULT);
+  }
+
+  void run(Stream stream) {
+    run.accept(stream);
   }
 
   /** What the last run found, [R] each. */

@@ -17,11 +17,14 @@ import org.exeunt.Tensor;
 public final class KvState {
   private final List<KvCache> caches = new ArrayList<>();
   private final Tensor lengths;
-  private final IntBuffer counts;
+  private final IntBuffer counts; // null: they lie on a device
   private final int sequences;
   private final int capacity;
 
-  KvState(Scope scope, LlamaConfig config, DType type, int sequences, int capacity) {
+  KvState(Scope scope, LlamaWeights weights, int sequences, int capacity) {
+    LlamaConfig config = weights.config();
+    DType type = weights.cacheType();
+    Device device = weights.device();
     this.sequences = sequences;
     this.capacity = capacity;
     // One block for all layers: large enough for huge pages, without which a short cache is read at
@@ -29,18 +32,18 @@ public final class KvState {
     // Where layers see a window, a slot's heads lie side by side: as a page, a slot is one piece.
     boolean slotBySlot = config.localPeriod() > 1;
     Tensor memory = slotBySlot
-        ? scope.allocate(Device.CPU, type, config.layers(), 2, sequences, capacity,
-              config.kvHeads(), config.headWidth())
-        : scope.allocate(Device.CPU, type, config.layers(), 2, sequences, config.kvHeads(),
-              capacity, config.headWidth());
+        ? scope.allocate(device, type, config.layers(), 2, sequences, capacity, config.kvHeads(),
+              config.headWidth())
+        : scope.allocate(device, type, config.layers(), 2, sequences, config.kvHeads(), capacity,
+              config.headWidth());
     for (int l = 0; l < config.layers(); l++) {
       Tensor k = memory.row(l).row(0);
       Tensor v = memory.row(l).row(1);
       caches.add(slotBySlot ? KvCache.ofTokenMajor(k, v) : KvCache.ofHeadMajor(k, v));
     }
-    lengths = scope.allocate(Device.CPU, DType.I32, config.layers(), sequences);
+    lengths = scope.allocate(device, DType.I32, config.layers(), sequences);
     lengths.copyFrom(new int[config.layers() * sequences]);
-    counts = lengths.intBuffer();
+    counts = device.equals(Device.CPU) ? lengths.intBuffer() : null;
   }
 
   /** The cache of one layer. */
@@ -50,7 +53,8 @@ public final class KvState {
 
   /** How many tokens of {@code sequence} one layer knows. */
   public int length(int layer, int sequence) {
-    return counts.get(layer * sequences + sequence);
+    int index = layer * sequences + sequence;
+    return counts == null ? lengths.toIntArray()[index] : counts.get(index);
   }
 
   int sequences() {

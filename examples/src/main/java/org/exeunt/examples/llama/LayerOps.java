@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import java.util.function.Consumer;
 import org.exeunt.Attention;
 import org.exeunt.Ffn;
 import org.exeunt.KvAppend;
@@ -9,6 +10,7 @@ import org.exeunt.KvLength;
 import org.exeunt.Linear;
 import org.exeunt.Norm;
 import org.exeunt.Scope;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.Workspace;
 
@@ -23,16 +25,17 @@ final class LayerOps {
   private final Linear output;
   private final Norm branchNorm;
   private final ScaledSum add;
-  private final Runnable feedForward;
+  private final Consumer<Stream> feedForward;
 
   /**
    * @param window null if this layer sees all
    * @param measure whether the feed-forward block reports its cosines
-   * @param skip whether it obeys the rows' skip mask
+   * @param active the rows that take part in attention; null: all
+   * @param skip the rows that pass the feed-forward block; null: none
    */
   LayerOps(Scope scope, Workspace workspace, LlamaConfig config, LlamaWeights.Layer layer,
       Tensor ropeTable, KvCache cache, Tensor lengths, Rows rows, int count, Window window,
-      boolean measure, boolean skip) {
+      boolean measure, Tensor active, Tensor skip) {
     int heads = config.heads();
     int kvHeads = config.kvHeads();
     Tensor hidden = rows.hidden(count);
@@ -43,6 +46,7 @@ final class LayerOps {
         cache.advance()
             .length(lengths)
             .sequence(rows.sequence(count))
+            .active(active)
             .slot(rows.slot(count))
             .visible(rows.visible(count))
             .build(scope, workspace);
@@ -87,15 +91,15 @@ final class LayerOps {
         : feedForward(scope, workspace, config, layer, rows, count, measure, skip);
   }
 
-  private static Runnable feedForward(Scope scope, Workspace workspace, LlamaConfig config,
-      LlamaWeights.Layer layer, Rows rows, int count, boolean measure, boolean skip) {
+  private static Consumer<Stream> feedForward(Scope scope, Workspace workspace, LlamaConfig config,
+      LlamaWeights.Layer layer, Rows rows, int count, boolean measure, Tensor skip) {
     Ffn.Builder block =
         layer.feedForward(config.architecture())
             .hidden(rows.hidden(count))
             .rmsNorm(layer.feedForwardNorm(), config.epsilon())
             .out(rows.hidden(count));
-    if (skip) {
-      block.skip(rows.skip(count));
+    if (skip != null) {
+      block.skip(skip);
     }
     if (measure) {
       block.cosine(rows.cosine(count)).branchCosine(rows.branchCosine(count));
@@ -104,20 +108,25 @@ final class LayerOps {
   }
 
   /** Queries, keys and values of the rows. */
-  void project() {
-    projection.run();
+  void project(Stream stream) {
+    projection.run(stream);
   }
 
-  void run() {
-    advance.run();
-    project();
-    append.run();
-    (window != null && window.look() ? windowed : attention).run();
-    output.run();
+  /** Gives the rows their slots in this layer, and nothing else. */
+  void advance(Stream stream) {
+    advance.run(stream);
+  }
+
+  void run(Stream stream) {
+    advance(stream);
+    project(stream);
+    append.run(stream);
+    (window != null && window.look() ? windowed : attention).run(stream);
+    output.run(stream);
     if (branchNorm != null) {
-      branchNorm.run();
+      branchNorm.run(stream);
       add.run();
     }
-    feedForward.run();
+    feedForward.accept(stream);
   }
 }

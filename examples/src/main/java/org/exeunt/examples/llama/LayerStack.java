@@ -6,6 +6,8 @@ import java.util.List;
 import org.exeunt.Embedding;
 import org.exeunt.FfnSkipRule;
 import org.exeunt.Scope;
+import org.exeunt.Stream;
+import org.exeunt.Tensor;
 import org.exeunt.Workspace;
 
 /** All that a fixed number of rows runs: the embedding, the layers, the rule that skips blocks. */
@@ -17,6 +19,19 @@ final class LayerStack {
   /** @param measure whether feed-forward blocks report their cosines even if none is skipped */
   LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, RopeTables ropeTables,
       KvState kv, Rows rows, int count, FfnSkip skip, boolean measure) {
+    this(scope, workspace, weights, ropeTables, kv, rows, count, skip, measure, null,
+        skip == null ? null : rows.skip(count));
+  }
+
+  /**
+   * The same for rows that masks switch off.
+   *
+   * @param active the rows that take part in attention; null: all
+   * @param passing the rows that pass feed-forward blocks, whatever the rule decides; null: none
+   */
+  LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, RopeTables ropeTables,
+      KvState kv, Rows rows, int count, FfnSkip skip, boolean measure, Tensor active,
+      Tensor passing) {
     LlamaConfig config = weights.config();
     embed =
         Embedding.builder()
@@ -32,7 +47,7 @@ final class LayerStack {
     for (int l = 0; l < config.layers(); l++) {
       layers.add(new LayerOps(scope, workspace, config, weights.layers().get(l), ropeTables.of(l),
           kv.cache(l), kv.lengths(l), rows, count, config.isLocal(l) ? window : null,
-          measure || skip != null, skip != null));
+          measure || skip != null, active, passing));
     }
     skipRule = skip == null
         ? null
@@ -50,26 +65,31 @@ final class LayerStack {
   }
 
   /** Looks the rows' tokens up. */
-  void embed() {
-    embed.run();
+  void embed(Stream stream) {
+    embed.run(stream);
   }
 
-  void run(int layer) {
-    layers.get(layer).run();
+  void run(int layer, Stream stream) {
+    layers.get(layer).run(stream);
   }
 
   /** Only the queries, keys and values of a layer. */
-  void project(int layer) {
-    layers.get(layer).project();
+  void project(int layer, Stream stream) {
+    layers.get(layer).project(stream);
+  }
+
+  /** Only the slots of the rows in a layer. */
+  void advance(int layer, Stream stream) {
+    layers.get(layer).advance(stream);
   }
 
   /**
    * Decides which rows skip the feed-forward block of {@code layer}, from the cosines of the block
    * that ran last.
    */
-  void decideSkips(int layer) {
+  void decideSkips(int layer, Stream stream) {
     if (skipRule != null) {
-      skipRule.run(layer - 1, 0);
+      skipRule.run(stream, layer - 1, 0);
     }
   }
 }

@@ -8,8 +8,10 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
 import org.exeunt.DType;
+import org.exeunt.Device;
 import org.exeunt.Ffn;
 import org.exeunt.Scope;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.ModelFormatException;
@@ -67,6 +69,14 @@ public final class LlamaWeights implements AutoCloseable {
     /** Bytes of the matrices of the feed-forward block. */
     long feedForwardBytes() {
       return gate.bytes() + up.bytes() + down.bytes();
+    }
+
+    private Layer copied(WeightCopies copies) {
+      List<Weight> projections = copies.together(query, key, value);
+      return new Layer(copies.of(attentionNorm), projections.get(0), projections.get(1),
+          projections.get(2), copies.of(bias), copies.of(queryNorm), copies.of(keyNorm),
+          copies.of(output), copies.of(attentionBranchNorm), copies.of(feedForwardNorm),
+          copies.of(gate), copies.of(up), copies.of(down), copies.of(feedForwardBranchNorm));
     }
 
     /** The feed-forward block, without its norm. */
@@ -130,6 +140,33 @@ public final class LlamaWeights implements AutoCloseable {
       scope.close();
       throw e;
     }
+  }
+
+  private LlamaWeights(LlamaWeights host, Device device) {
+    config = host.config;
+    type = host.type;
+    memory = null;
+    try {
+      WeightCopies copies = new WeightCopies(scope, device);
+      List<Layer> layers = new ArrayList<>();
+      for (Layer layer : host.parts.layers) {
+        layers.add(layer.copied(copies));
+      }
+      Weight embedding = copies.of(host.parts.embedding);
+      Weight head =
+          host.parts.head == host.parts.embedding ? embedding : copies.of(host.parts.head);
+      parts = new Parts(layers, copies.of(host.parts.outputNorm), embedding, head,
+          copies.of(host.parts.ropeFactors));
+      Stream.DEFAULT.synchronize();
+    } catch (RuntimeException | Error e) {
+      scope.close();
+      throw e;
+    }
+  }
+
+  /** A copy of them in the memory of a device, to be closed as well. */
+  public LlamaWeights on(Device device) {
+    return new LlamaWeights(this, device);
   }
 
   /** All tensors, in the order of use. */
@@ -209,6 +246,11 @@ public final class LlamaWeights implements AutoCloseable {
     return type == null ? DType.F32 : type;
   }
 
+  /** Where they lie. */
+  public Device device() {
+    return parts.outputNorm.device();
+  }
+
   /** The layers, bottom first. */
   public List<Layer> layers() {
     return parts.layers;
@@ -236,7 +278,7 @@ public final class LlamaWeights implements AutoCloseable {
 
   /**
    * All weights as one piece of memory, in the order of use or of the file; what a mapping cannot
-   * hold beside the embedding is missing.
+   * hold beside the embedding is missing. Null of a copy.
    */
   public Tensor memory() {
     return memory;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import java.util.function.Consumer;
 import org.exeunt.Cosine;
 import org.exeunt.Ffn;
 import org.exeunt.Norm;
 import org.exeunt.Scope;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.Workspace;
 
@@ -15,7 +17,7 @@ import org.exeunt.Workspace;
  * not notice and beside which nothing of the result is lost, and they are taken off again: what is
  * left is the result to the last bit, and exactly 0 for a row that was skipped.
  */
-final class NormedFeedForward implements Runnable {
+final class NormedFeedForward implements Consumer<Stream> {
   private static final float SMALL = 0x1p-40f;
 
   private final ScaledSum shrink;
@@ -26,7 +28,7 @@ final class NormedFeedForward implements Runnable {
   private final Measure measure;
 
   NormedFeedForward(Scope scope, Workspace workspace, LlamaConfig config, LlamaWeights.Layer layer,
-      Rows rows, int count, boolean measure, boolean skip) {
+      Rows rows, int count, boolean measure, Tensor skip) {
     Tensor hidden = rows.hidden(count);
     Tensor small = rows.normed(count);
     Tensor branch = rows.branch(count);
@@ -36,8 +38,8 @@ final class NormedFeedForward implements Runnable {
             .hidden(small)
             .rmsNorm(layer.feedForwardNorm(), config.epsilon() * SMALL * SMALL)
             .out(branch);
-    if (skip) {
-      builder.skip(rows.skip(count));
+    if (skip != null) {
+      builder.skip(skip);
     }
     block = builder.build(scope, workspace);
     takeOff = new ScaledSum(-1, small, branch, branch);
@@ -76,18 +78,18 @@ final class NormedFeedForward implements Runnable {
   }
 
   @Override
-  public void run() {
+  public void accept(Stream stream) {
     if (measure != null) {
-      measure.keep.run();
+      measure.keep.run(stream);
     }
     shrink.run();
-    block.run();
+    block.run(stream);
     takeOff.run();
-    norm.run();
+    norm.run(stream);
     add.run();
     if (measure != null) {
-      measure.cosine.run();
-      measure.branchCosine.run();
+      measure.cosine.run(stream);
+      measure.branchCosine.run(stream);
     }
   }
 }

@@ -7,6 +7,7 @@ import org.exeunt.Linear;
 import org.exeunt.Norm;
 import org.exeunt.Rope;
 import org.exeunt.Scope;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.Workspace;
 
@@ -77,14 +78,14 @@ final class Projection {
             .build(scope, workspace);
   }
 
-  void run() {
-    norm.run();
+  void run(Stream stream) {
+    norm.run(stream);
     for (int i = 0; i < projections.size(); i++) { // without an iterator: a step allocates nothing
-      projections.get(i).run();
+      projections.get(i).run(stream);
     }
     for (int i = 0; i < headNorms.size(); i++) {
-      headNorms.get(i).run();
+      headNorms.get(i).run(stream);
     }
-    rope.run();
+    rope.run(stream);
   }
 }

@@ -13,6 +13,7 @@ import org.exeunt.KvLength;
 import org.exeunt.KvPropagate;
 import org.exeunt.Norm;
 import org.exeunt.Scope;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.Workspace;
 
@@ -54,10 +55,24 @@ final class Propagation {
       pay = inTurn(scope, weights, kv, ropeTables, sequence, slot, position);
       return;
     }
+    KvPropagate op =
+        ofAll(weights, kv)
+            .hidden(exits.hidden())
+            .exitLayer(exits.exitDepth())
+            .sequence(sequence)
+            .slot(slot)
+            .rope(ropeTables.of(0), config.architecture().ropeStyle(), position)
+            .build(scope);
+    pay = least -> op.run();
+  }
+
+  /** The op with all layers' weights and caches; who owes is still to be said. */
+  static KvPropagate.Builder ofAll(LlamaWeights weights, KvState kv) {
+    LlamaConfig config = weights.config();
     List<KvPropagate.Layer> list = new ArrayList<>();
     int keys = config.queryWidth();
     int values = keys + config.kvWidth();
-    for (int l = 0; l < layers; l++) {
+    for (int l = 0; l < config.layers(); l++) {
       LlamaWeights.Layer layer = weights.layers().get(l);
       Tensor bias = layer.bias();
       KvPropagate.Layer owed =
@@ -69,22 +84,14 @@ final class Propagation {
               ? owed
               : owed.withBias(bias.slice(0, keys, values), bias.slice(0, values, bias.size(0))));
     }
-    KvPropagate op =
-        KvPropagate.builder()
-            .hidden(exits.hidden())
-            .exitLayer(exits.exitDepth())
-            .sequence(sequence)
-            .slot(slot)
-            .norm(Norm.Kind.RMS, config.epsilon())
-            .rope(ropeTables.of(0), config.architecture().ropeStyle(), position)
-            .modelLayers(layers)
-            .layers(list)
-            .build(scope);
-    pay = least -> op.run();
+    return KvPropagate.builder()
+        .norm(Norm.Kind.RMS, config.epsilon())
+        .modelLayers(config.layers())
+        .layers(list);
   }
 
   /** Whether one op takes the keys' and values' matrices of all layers. */
-  private static boolean alike(List<LlamaWeights.Layer> layers) {
+  static boolean alike(List<LlamaWeights.Layer> layers) {
     DType type = layers.get(0).key().tensor().dtype(); // U8 of blocks, whatever their format
     return layers.stream().allMatch(
         layer -> layer.key().tensor().dtype() == type && layer.value().tensor().dtype() == type);
@@ -117,7 +124,7 @@ final class Propagation {
     }
     return least -> {
       for (int l = least; l < layers; l++) {
-        projections.get(l).run();
+        projections.get(l).run(Stream.DEFAULT);
         appends.get(l).run();
       }
     };

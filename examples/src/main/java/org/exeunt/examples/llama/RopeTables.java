@@ -6,6 +6,7 @@ import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.RopeTable;
 import org.exeunt.Scope;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 
 /** By which angles heads turn at each position. */
@@ -16,18 +17,34 @@ final class RopeTables {
 
   RopeTables(Scope scope, LlamaWeights weights, int capacity) {
     config = weights.config();
-    global = scope.allocate(Device.CPU, DType.F32, capacity, config.headWidth() / 2, 2);
-    if (weights.ropeFactors() == null) {
-      fill(global, config.ropeBase(), config.ropeFactor());
-    } else {
-      fill(weights.ropeFactors().toFloatArray());
+    Device device = weights.device();
+    try (Scope passing = Scope.open()) { // tables are made on the CPU, wherever they go
+      Scope making = device.equals(Device.CPU) ? scope : passing;
+      Tensor table = making.allocate(Device.CPU, DType.F32, capacity, config.headWidth() / 2, 2);
+      if (weights.ropeFactors() == null) {
+        fill(table, config.ropeBase(), config.ropeFactor());
+      } else {
+        fill(table, weights.ropeFactors().toFloatArray());
+      }
+      global = on(device, scope, table);
+      if (config.localPeriod() > 1) {
+        Tensor near = making.allocate(Device.CPU, DType.F32, table.shape());
+        fill(near, config.localRopeBase(), 1);
+        local = on(device, scope, near);
+      } else {
+        local = null;
+      }
     }
-    local = config.localPeriod() > 1
-        ? scope.allocate(Device.CPU, DType.F32, capacity, config.headWidth() / 2, 2)
-        : null;
-    if (local != null) {
-      fill(local, config.localRopeBase(), 1);
+  }
+
+  private static Tensor on(Device device, Scope scope, Tensor table) {
+    if (device.equals(Device.CPU)) {
+      return table;
     }
+    Tensor there = scope.allocate(device, DType.F32, table.shape());
+    there.copyFrom(table, Stream.DEFAULT);
+    Stream.DEFAULT.synchronize();
+    return there;
   }
 
   private static void fill(Tensor table, float base, float factor) {
@@ -35,9 +52,9 @@ final class RopeTables {
   }
 
   /** Frequencies divided by a factor each (Llama 3), which the op does not know. */
-  private void fill(float... factors) {
-    FloatBuffer angles = global.floatBuffer();
-    for (int t = 0; t < global.size(0); t++) {
+  private void fill(Tensor table, float... factors) {
+    FloatBuffer angles = table.floatBuffer();
+    for (int t = 0; t < table.size(0); t++) {
       for (int i = 0; i < factors.length; i++) {
         double frequency = Math.pow(config.ropeBase(), -2.0 * i / config.headWidth()) / factors[i];
         double angle = t / (double) config.ropeFactor() * frequency;

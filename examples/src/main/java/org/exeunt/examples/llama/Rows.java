@@ -7,6 +7,7 @@ import org.exeunt.Device;
 import org.exeunt.FfnSkipRule;
 import org.exeunt.KvCache;
 import org.exeunt.Scope;
+import org.exeunt.Stream;
 import org.exeunt.Tensor;
 
 /**
@@ -22,6 +23,8 @@ public final class Rows {
   private final Tensor attended;
   private final Tensor branch;
   private final Tensor before;
+  private final Tensor known; // what rows are: the next three
+  private final Tensor written; // the same where the host can write it
   private final Tensor token;
   private final Tensor sequence;
   private final Tensor position;
@@ -36,29 +39,31 @@ public final class Rows {
   private final IntBuffer positions;
   private int count;
 
-  Rows(Scope scope, LlamaConfig config, int capacity) {
-    this.config = config;
+  Rows(Scope scope, LlamaWeights weights, int capacity) {
+    Device device = weights.device();
+    config = weights.config();
     this.capacity = capacity;
-    hidden = scope.allocate(Device.CPU, DType.F32, capacity, config.width());
-    normed = scope.allocate(Device.CPU, DType.F32, capacity, config.width());
-    projected = scope.allocate(Device.CPU, DType.F32, capacity, config.queryKeyValueWidth());
-    attended = scope.allocate(Device.CPU, DType.F32, capacity, config.queryWidth());
-    branch =
-        config.isGemma() ? scope.allocate(Device.CPU, DType.F32, capacity, config.width()) : null;
-    before =
-        config.isGemma() ? scope.allocate(Device.CPU, DType.F32, capacity, config.width()) : null;
-    token = scope.allocate(Device.CPU, DType.I32, capacity);
-    sequence = scope.allocate(Device.CPU, DType.I32, capacity);
-    position = scope.allocate(Device.CPU, DType.I32, capacity);
-    slot = scope.allocate(Device.CPU, DType.I32, capacity);
-    visible = scope.allocate(Device.CPU, DType.I32, capacity);
-    skip = scope.allocate(Device.CPU, DType.U8, capacity);
-    skipState = FfnSkipRule.allocateState(scope, Device.CPU, capacity);
-    cosine = scope.allocate(Device.CPU, DType.F32, capacity);
-    branchCosine = scope.allocate(Device.CPU, DType.F32, capacity);
-    tokens = token.intBuffer();
-    sequences = sequence.intBuffer();
-    positions = position.intBuffer();
+    hidden = scope.allocate(device, DType.F32, capacity, config.width());
+    normed = scope.allocate(device, DType.F32, capacity, config.width());
+    projected = scope.allocate(device, DType.F32, capacity, config.queryKeyValueWidth());
+    attended = scope.allocate(device, DType.F32, capacity, config.queryWidth());
+    branch = config.isGemma() ? scope.allocate(device, DType.F32, capacity, config.width()) : null;
+    before = config.isGemma() ? scope.allocate(device, DType.F32, capacity, config.width()) : null;
+    boolean here = device.equals(Device.CPU);
+    known = scope.allocate(device, DType.I32, 3, capacity);
+    written = here ? known : scope.allocatePinned(device, DType.I32, 3, capacity);
+    token = known.row(0);
+    sequence = known.row(1);
+    position = known.row(2);
+    slot = scope.allocate(device, DType.I32, capacity);
+    visible = scope.allocate(device, DType.I32, capacity);
+    skip = scope.allocate(device, DType.U8, capacity);
+    skipState = FfnSkipRule.allocateState(scope, device, capacity);
+    cosine = scope.allocate(device, DType.F32, capacity);
+    branchCosine = scope.allocate(device, DType.F32, capacity);
+    tokens = written.row(0).intBuffer();
+    sequences = written.row(1).intBuffer();
+    positions = written.row(2).intBuffer();
   }
 
   /** Rows in use. */
@@ -88,6 +93,16 @@ public final class Rows {
   void set(int row, int ofSequence, int atPosition) {
     sequences.put(row, ofSequence);
     positions.put(row, atPosition);
+  }
+
+  /**
+   * Queues a copy of what rows are to the device that they lie on; until that is done, none may be
+   * added. Nothing on the CPU.
+   */
+  void send(Stream stream) {
+    if (written != known) {
+      known.copyFrom(written, stream);
+    }
   }
 
   /** The sequence that a row belongs to. */

@@ -42,7 +42,7 @@ class LlamaVariantsTest {
   }
 
   /** Of some projections only; the others have none. */
-  private static List<TinyModel.Weight> biased() {
+  static List<TinyModel.Weight> biased() {
     return with(bias("blk.0.attn_q.bias", 32), bias("blk.1.attn_k.bias", 16),
         bias("blk.1.attn_v.bias", 16), bias("blk.4.attn_k.bias", 16));
   }

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.nio.FloatBuffer;
+import java.util.SplittableRandom;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.Scope;
+import org.exeunt.Stream;
+import org.exeunt.Tensor;
+
+/**
+ * Noise that turns an argmax into a draw (the Gumbel-max trick): with independent g of the standard
+ * Gumbel distribution, argmax(z + T g) is a draw from softmax(z / T). It does not depend on what is
+ * drawn, so the host makes the next token's while the device is busy with this one's.
+ */
+public final class GumbelNoise {
+  private final double temperature;
+  private final SplittableRandom random;
+
+  /**
+   * @param temperature divides the logits; positive
+   * @param seed of the draws
+   */
+  public GumbelNoise(double temperature, long seed) {
+    if (!(temperature > 0)) {
+      throw new IllegalArgumentException("temperature " + temperature + " must be above 0");
+    }
+    this.temperature = temperature;
+    random = new SplittableRandom(seed);
+  }
+
+  /** T g for each logit. */
+  void fill(FloatBuffer noise) {
+    for (int i = 0; i < noise.capacity(); i++) {
+      double open = random.nextDouble() + 0x1p-54; // 53 bits, moved off 0; rounds to 1 at most
+      noise.put(i, (float) (-temperature * Math.log(-Math.log(Math.min(open, 1 - 0x1p-53)))));
+    }
+  }
+
+  /** Where a device reads it, and two places to write it, in turn. */
+  static final class Lane {
+    private final GumbelNoise noise;
+    private final Tensor there;
+    private final Tensor[] written = new Tensor[2];
+    private final FloatBuffer[] floats = new FloatBuffer[2];
+    private int turn;
+    private boolean prepared;
+
+    Lane(Scope scope, Device device, int vocabulary, GumbelNoise noise) {
+      this.noise = noise;
+      there = scope.allocate(device, DType.F32, vocabulary);
+      for (int i = 0; i < written.length; i++) {
+        written[i] = scope.allocatePinned(device, DType.F32, vocabulary);
+        floats[i] = written[i].floatBuffer();
+      }
+    }
+
+    /** [V] */
+    Tensor tensor() {
+      return there;
+    }
+
+    /** Makes the next token's; the copy before the last must be done. */
+    void prepare() {
+      noise.fill(floats[turn]);
+      prepared = true;
+    }
+
+    /** Queues the copy of the next token's. */
+    void send(Stream stream) {
+      if (!prepared) {
+        prepare();
+      }
+      there.copyFrom(written[turn], stream);
+      turn ^= 1;
+      prepared = false;
+    }
+  }
+}
