@@ -32,9 +32,9 @@ import org.exeunt.Workspace;
  * graph for each list of them.
  *
  * <p>A graph runs all of its kernels. A token that has left stays what it was: its state is not
- * replaced any more, feed-forward blocks let it pass and read no weights, and keys and values that
- * the layers above write for it are overwritten by those that it owes, or not written at all. What
- * has no such switch, the products of attention and the head, is computed in vain.
+ * replaced any more, feed-forward blocks let it pass and read no weights, it sees nothing, and keys
+ * and values that the layers above write for it are overwritten by those that it owes, or not
+ * written at all. What has no such switch, attention's products and the head, is computed in vain.
  *
  * <p>Not thread-safe.
  */
@@ -60,6 +60,7 @@ public final class DeviceDecoder implements Answer {
   // What a step counts by itself: the next position, and the next token of the answer.
   private final Tensor positions;
   private final Tensor answered;
+  private final Tensor sees; // tokens up to this one
   private final KvLength tick;
   private final KvLength tock; // null: nobody asks
 
@@ -119,21 +120,18 @@ public final class DeviceDecoder implements Answer {
       rows = new Rows(scope, weights, Math.min(PREFILL_ROWS, capacity));
       positions = counter();
       answered = counter();
-      tick = next(positions, rows.position(1));
+      sees = counter();
+      tick = next(positions).slot(rows.position(1)).visible(sees).build(scope, workspace);
       exited = scope.allocate(device, DType.F32, 1, config.width());
       head = new Head(scope, weights, exited, false);
       exitDepth = counter();
       skips = FfnSkipRule.allocateState(scope, device, 1);
       boolean leaves = options.exit().readsHead();
       Tensor ordinal = leaves ? counter() : null;
-      tock = leaves ? next(answered, ordinal) : null;
+      tock = leaves ? next(answered).slot(ordinal).build(scope, workspace) : null;
       leaving = leaves ? new Leaving(ordinal) : null;
       stack = new LayerStack(scope, workspace, weights, ropeTables, kv, rows, 1, options.ffnSkip(),
-          false, leaves ? leaving.active : null,
-          leaves ? leaving.passing
-              : options.ffnSkip() == null
-              ? null
-              : rows.skip(1));
+          false, leaves ? leaving.switches() : Switches.of(rows, 1, options.ffnSkip()));
       boolean fixed = options.exit().mayLeave() && !leaves;
       mark = fixed ? mark() : null;
       propagate =
@@ -191,8 +189,8 @@ public final class DeviceDecoder implements Answer {
   }
 
   /** Counts on: what a cache does with its slots does for positions, too. */
-  private KvLength next(Tensor counter, Tensor value) {
-    return KvLength.advance(capacity).length(counter).slot(value).build(scope, workspace);
+  private KvLength.Builder next(Tensor counter) {
+    return KvLength.advance(capacity).length(counter);
   }
 
   /** A rule that notes a depth, whatever it is asked. */
@@ -220,26 +218,27 @@ public final class DeviceDecoder implements Answer {
 
   /** A rule that is asked behind some layers, and the switches of a token that it lets go. */
   private final class Leaving {
-    private final boolean byRule = options.ffnSkip() != null;
-    private final boolean forgets = options.kv() == KvPolicy.NONE;
-    private final Tensor zero = scope.allocate(device, DType.U8, 1).copyFrom(new int[1]);
-    private final Tensor one = scope.allocate(device, DType.U8, 1).copyFrom(new int[] {1});
-    private final Tensor wanted = byRule ? rows.skip(1) : zero;
-    /** 1 where feed-forward blocks let the token pass. */
-    private final Tensor passing = scope.allocate(device, DType.U8, 1);
-    /** 0 where layers keep no keys and values of the token; null: they all do. */
-    private final Tensor active = forgets ? scope.allocate(device, DType.U8, 1) : null;
-    /** 0 while the token stays, then -1. */
+    /** 0 while the token stays, then -1: a list of the rows that stay. */
     private final Tensor staying = scope.allocate(device, DType.I32, 1);
     private final ExitRule rule;
     private final RowCompaction reach = whileItStays(rows.hidden(1), exited);
     private final RowCompaction skipped = whileItStays(rows.skipState(1), skips);
-    private final RowCompaction stayOn = whileItStays(wanted.reshape(1, 1), passing.reshape(1, 1));
-    private final RowCompaction keep =
-        forgets ? whileItStays(one.reshape(1, 1), active.reshape(1, 1)) : null;
+    /** Whether feed-forward blocks let the token pass. */
+    private final Switch passing;
+    /** Whether layers keep keys and values of the token; null: the later ones take their place. */
+    private final Switch active;
+    /** What attention sees; null: what the layer's cache holds. */
+    private final Switch visible;
     private boolean asked;
 
     Leaving(Tensor ordinal) {
+      Tensor zero = scope.allocate(device, DType.U8, 1).copyFrom(new int[1]);
+      Tensor one = scope.allocate(device, DType.U8, 1).copyFrom(new int[] {1});
+      passing = new Switch(options.ffnSkip() == null ? zero : rows.skip(1), one);
+      boolean forgets = options.kv() == KvPolicy.NONE;
+      active = forgets ? new Switch(one, zero) : null;
+      Tensor nothing = scope.allocate(device, DType.I32, 1).copyFrom(new int[] {-1});
+      visible = forgets ? null : new Switch(sees, nothing);
       rule =
           options.exit()
               .rule(head.statistics(), null, ordinal)
@@ -254,11 +253,40 @@ public final class DeviceDecoder implements Answer {
       return RowCompaction.scatter().input(from).list(staying).out(to).build(scope, workspace);
     }
 
+    /** One value while the token stays, and another when it has left. */
+    private final class Switch {
+      private final Tensor on;
+      private final Tensor off;
+      private final Tensor now;
+      private final RowCompaction keep;
+
+      Switch(Tensor on, Tensor off) {
+        this.on = on;
+        this.off = off;
+        now = scope.allocate(device, on.dtype(), 1);
+        keep = whileItStays(on.reshape(1, 1), now.reshape(1, 1));
+      }
+
+      void set() {
+        now.copyFrom(asked ? off : on, stream);
+        if (asked) {
+          keep.run(stream);
+        }
+      }
+    }
+
+    Switches switches() {
+      return new Switches(active == null ? null : active.now,
+          visible == null ? rows.visible(1) : visible.now, passing.now);
+    }
+
     void begin() {
       asked = false;
-      if (forgets) {
-        active.copyFrom(one, stream);
-      }
+      set();
+    }
+
+    private void set() {
+      (active == null ? visible : active).set();
     }
 
     void ask(int after, boolean last) {
@@ -272,17 +300,8 @@ public final class DeviceDecoder implements Answer {
       head.run(stream);
       rule.run(stream, after, !asked, last);
       asked = true;
-      if (forgets && !last) {
-        active.copyFrom(zero, stream);
-        keep.run(stream);
-      }
-    }
-
-    /** Tells the next feed-forward block whether to let the token pass. */
-    void pass() {
-      passing.copyFrom(asked ? one : wanted, stream);
-      if (asked) {
-        stayOn.run(stream);
+      if (!last) {
+        set();
       }
     }
   }
@@ -354,7 +373,7 @@ public final class DeviceDecoder implements Answer {
     private void decideSkips(int layer, boolean changes) {
       stack.decideSkips(layer, stream);
       if (leaving != null && (changes || options.ffnSkip() != null)) {
-        leaving.pass();
+        leaving.passing.set();
       }
     }
 
@@ -477,6 +496,18 @@ public final class DeviceDecoder implements Answer {
   /** How many steps were launches of a graph. */
   public long launches() {
     return launches;
+  }
+
+  /** The state that the last token has left with, [1,D]. */
+  Tensor exited() {
+    hear();
+    return exited;
+  }
+
+  /** What the layers above have made of it, [1,D]. */
+  Tensor hidden() {
+    hear();
+    return rows.hidden(1);
   }
 
   /** The keys and values. */

@@ -30,12 +30,11 @@ final class LayerOps {
   /**
    * @param window null if this layer sees all
    * @param measure whether the feed-forward block reports its cosines
-   * @param active the rows that take part in attention; null: all
-   * @param skip the rows that pass the feed-forward block; null: none
    */
   LayerOps(Scope scope, Workspace workspace, LlamaConfig config, LlamaWeights.Layer layer,
       Tensor ropeTable, KvCache cache, Tensor lengths, Rows rows, int count, Window window,
-      boolean measure, Tensor active, Tensor skip) {
+      boolean measure, Switches switches) {
+    Tensor skip = switches.passing();
     int heads = config.heads();
     int kvHeads = config.kvHeads();
     Tensor hidden = rows.hidden(count);
@@ -46,7 +45,7 @@ final class LayerOps {
         cache.advance()
             .length(lengths)
             .sequence(rows.sequence(count))
-            .active(active)
+            .active(switches.active())
             .slot(rows.slot(count))
             .visible(rows.visible(count))
             .build(scope, workspace);
@@ -65,7 +64,7 @@ final class LayerOps {
             .cache(cache)
             .scale(config.attentionScale())
             .sequence(rows.sequence(count))
-            .visible(rows.visible(count))
+            .visible(switches.visible())
             .out(attended)
             .build(scope, workspace);
     this.window = window;

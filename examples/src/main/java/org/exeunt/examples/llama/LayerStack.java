@@ -7,7 +7,6 @@ import org.exeunt.Embedding;
 import org.exeunt.FfnSkipRule;
 import org.exeunt.Scope;
 import org.exeunt.Stream;
-import org.exeunt.Tensor;
 import org.exeunt.Workspace;
 
 /** All that a fixed number of rows runs: the embedding, the layers, the rule that skips blocks. */
@@ -19,19 +18,13 @@ final class LayerStack {
   /** @param measure whether feed-forward blocks report their cosines even if none is skipped */
   LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, RopeTables ropeTables,
       KvState kv, Rows rows, int count, FfnSkip skip, boolean measure) {
-    this(scope, workspace, weights, ropeTables, kv, rows, count, skip, measure, null,
-        skip == null ? null : rows.skip(count));
+    this(scope, workspace, weights, ropeTables, kv, rows, count, skip, measure,
+        Switches.of(rows, count, skip));
   }
 
-  /**
-   * The same for rows that masks switch off.
-   *
-   * @param active the rows that take part in attention; null: all
-   * @param passing the rows that pass feed-forward blocks, whatever the rule decides; null: none
-   */
+  /** The same for rows that may be switched off, whatever the rule decides. */
   LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, RopeTables ropeTables,
-      KvState kv, Rows rows, int count, FfnSkip skip, boolean measure, Tensor active,
-      Tensor passing) {
+      KvState kv, Rows rows, int count, FfnSkip skip, boolean measure, Switches switches) {
     LlamaConfig config = weights.config();
     embed =
         Embedding.builder()
@@ -47,7 +40,7 @@ final class LayerStack {
     for (int l = 0; l < config.layers(); l++) {
       layers.add(new LayerOps(scope, workspace, config, weights.layers().get(l), ropeTables.of(l),
           kv.cache(l), kv.lengths(l), rows, count, config.isLocal(l) ? window : null,
-          measure || skip != null, active, passing));
+          measure || skip != null, switches));
     }
     skipRule = skip == null
         ? null
