@@ -137,8 +137,10 @@ public final class Generate {
         int capacity = Math.min(config.context(), prompt.length + options.maxTokens);
         LlamaWeights weights = loading.weights();
         if (options.onGpu()) {
-          try (LlamaWeights there = weights.on(options.device);
-              Answer answer = new DeviceDecoder(there, decoding, capacity, noise())) {
+          try (Screen screen = options.certified ? screen(weights, tokenizer) : null;
+              LlamaWeights there = weights.on(options.device);
+              Answer answer =
+                  new DeviceDecoder(there, decoding.withScreen(screen), capacity, noise())) {
             answer(answer, weights, prompt, tokenizer, capacity - prompt.length);
           }
           return;
@@ -197,9 +199,17 @@ public final class Generate {
       if (tokenizer.ends(token)) {
         break;
       }
-      show(text.add(token));
+      String shown = text.add(token);
+      if (!options.onGpu()) {
+        show(shown);
+      }
       if (i + 1 < most) {
         answer.goOn();
+      }
+      if (options.onGpu()) {
+        show(shown); // while the device is busy
+      }
+      if (i + 1 < most) {
         token = answer.next();
       }
     }

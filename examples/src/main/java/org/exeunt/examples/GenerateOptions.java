@@ -100,10 +100,6 @@ final class GenerateOptions {
           + " draws by an argmax; --top-p needs "
           + "all logits on the CPU");
     }
-    if (onGpu() && certified) {
-      throw new IllegalArgumentException(
-          "--device " + device + " reads the whole head; --head certified is for the CPU");
-    }
     if (kv != null && exit.equals("none")) {
       throw new IllegalArgumentException("--kv is '" + kv.name().toLowerCase(Locale.ROOT)
           + "', but --exit none lets no token leave early");

@@ -205,8 +205,6 @@ class GenerateTest {
       assertRefused(
           "--device is '" + device + "', not cpu, cuda:0", "--prompt", "a", "--device", device);
     }
-    assertRefused("--head certified is for the CPU", "--prompt", "a", "--device", "cuda:0",
-        "--head", "certified");
     assertRefused("--top-p needs all logits on the CPU", "--prompt", "a", "--device", "cuda:0",
         "--temperature", "1", "--top-p", "0.9");
     for (String kv : new String[] {"propagate", "recompute", "none"}) {

@@ -20,11 +20,12 @@ public final class DecodeWork {
   }
 
   /** A token of a device, of which no bytes are counted. */
-  void token(int layersRun, int feedForwardsRun, int readings) {
+  void token(int layersRun, int feedForwardsRun, int readings, int proven) {
     tokens++;
     layers += layersRun;
     feedForwards += feedForwardsRun;
     headReadings += readings;
+    certified += proven;
   }
 
   void layer(LlamaWeights.Layer layer, int rows, int running) {

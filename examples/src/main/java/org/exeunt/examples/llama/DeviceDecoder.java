@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import java.nio.ByteBuffer;
 import java.nio.IntBuffer;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -31,10 +32,10 @@ import org.exeunt.Workspace;
  * and the host reads the token only to show it. Of layers that go by position alone there is a
  * graph for each list of them.
  *
- * <p>A graph runs all of its kernels. A token that has left stays what it was: its state is not
- * replaced any more, feed-forward blocks let it pass and read no weights, it sees nothing, and keys
- * and values that the layers above write for it are overwritten by those that it owes, or not
- * written at all. What has no such switch, attention's products and the head, is computed in vain.
+ * <p>A graph runs all of its kernels. A token that a rule has let go stays what it is: attention
+ * sees nothing for it, and feed-forward blocks let it pass and read no weights. So the layers above
+ * make the very keys and values that it owes them, where it has to pay, and else they get no slot.
+ * What has no such switch, attention's products and the head, is computed in vain.
  *
  * <p>Not thread-safe.
  */
@@ -67,7 +68,7 @@ public final class DeviceDecoder implements Answer {
   private final Tensor exited; // [1,D], the state that the token has reached or left with
   private final Leaving leaving; // null: no token leaves by a rule
   private final ExitRule mark; // null: no token leaves by its position
-  private final KvPropagate propagate; // null: nothing is owed, or not paid
+  private final KvPropagate propagate; // null: nothing is owed, not paid, or paid by the layers
   private final Head head;
   private final GumbelNoise.Lane noise; // null: the most probable token
   private final ExitHead draw; // null as well
@@ -79,9 +80,11 @@ public final class DeviceDecoder implements Answer {
   private final Tensor tokenSeen;
   private final Tensor depthSeen;
   private final Tensor skipsSeen;
+  private final Tensor provenSeen;
   private final IntBuffer token;
   private final IntBuffer depth;
   private final IntBuffer skipState;
+  private final ByteBuffer proven;
 
   private int[][] layersOf; // by position
   private int position;
@@ -123,7 +126,10 @@ public final class DeviceDecoder implements Answer {
       sees = counter();
       tick = next(positions).slot(rows.position(1)).visible(sees).build(scope, workspace);
       exited = scope.allocate(device, DType.F32, 1, config.width());
-      head = new Head(scope, weights, exited, false);
+      head = new Head(scope, weights, exited, false,
+          options.screen() == null
+              ? null
+              : new WeightCopies(scope, device).of(options.screen().image()));
       exitDepth = counter();
       skips = FfnSkipRule.allocateState(scope, device, 1);
       boolean leaves = options.exit().readsHead();
@@ -134,8 +140,7 @@ public final class DeviceDecoder implements Answer {
           false, leaves ? leaving.switches() : Switches.of(rows, 1, options.ffnSkip()));
       boolean fixed = options.exit().mayLeave() && !leaves;
       mark = fixed ? mark() : null;
-      propagate =
-          options.exit().mayLeave() && options.kv() == KvPolicy.PROPAGATE ? propagate() : null;
+      propagate = fixed && options.kv() == KvPolicy.PROPAGATE ? propagate() : null;
       noise =
           draws == null ? null : new GumbelNoise.Lane(scope, device, config.vocabulary(), draws);
       drawn = draws == null
@@ -147,6 +152,7 @@ public final class DeviceDecoder implements Answer {
       tokenSeen = scope.allocatePinned(device, DType.I32, 1);
       depthSeen = scope.allocatePinned(device, DType.I32, 1);
       skipsSeen = scope.allocatePinned(device, DType.I32, skips.shape());
+      provenSeen = scope.allocatePinned(device, DType.U8, 1).copyFrom(new int[1]);
       Stream.DEFAULT.synchronize();
     } catch (RuntimeException | Error e) {
       if (event != null) {
@@ -162,6 +168,7 @@ public final class DeviceDecoder implements Answer {
     token = tokenSeen.intBuffer();
     depth = depthSeen.intBuffer();
     skipState = skipsSeen.intBuffer();
+    proven = provenSeen.byteBuffer();
   }
 
   /** Refuses, with an {@link IllegalArgumentException}, what runs on the CPU alone. */
@@ -174,8 +181,6 @@ public final class DeviceDecoder implements Answer {
       alone = "recomputing keys and values, where the host counts who waits";
     } else if (options.drop() != null) {
       alone = "dropping tokens of a prompt, about which the host decides";
-    } else if (options.screen() != null) {
-      alone = "a certified head, which lies in the host's memory";
     } else if (options.keepLogits() || options.observer() != null) {
       alone = "handing out logits or states";
     }
@@ -225,7 +230,7 @@ public final class DeviceDecoder implements Answer {
     private final RowCompaction skipped = whileItStays(rows.skipState(1), skips);
     /** Whether feed-forward blocks let the token pass. */
     private final Switch passing;
-    /** Whether layers keep keys and values of the token; null: the later ones take their place. */
+    /** Whether layers keep keys and values of the token; null: they all do. */
     private final Switch active;
     /** What attention sees; null: what the layer's cache holds. */
     private final Switch visible;
@@ -368,6 +373,9 @@ public final class DeviceDecoder implements Answer {
       readings += choose(leaving == null) ? 1 : 0;
       depthSeen.copyFrom(exitDepth, stream);
       skipsSeen.copyFrom(skips, stream);
+      if (options.screen() != null) {
+        provenSeen.copyFrom(head.certificates(), stream);
+      }
     }
 
     private void decideSkips(int layer, boolean changes) {
@@ -488,7 +496,7 @@ public final class DeviceDecoder implements Answer {
     if (running != null) {
       int layers = leaving == null ? running.layers.length : depth.get(0);
       int passed = options.ffnSkip() == null ? 0 : skipState.get(1);
-      work.token(layers, layers - passed, running.readings);
+      work.token(layers, layers - passed, running.readings, proven.get(0));
       running = null;
     }
   }

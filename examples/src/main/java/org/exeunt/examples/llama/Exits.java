@@ -39,7 +39,8 @@ final class Exits {
     positions = new int[sequences];
     hidden = scope.allocate(Device.CPU, DType.F32, sequences, weights.config().width());
     hidden.copyFrom(new float[sequences * weights.config().width()]);
-    head = new Head(scope, weights, hidden, options.keepLogits(), options.screen());
+    head = new Head(scope, weights, hidden, options.keepLogits(),
+        options.screen() == null ? null : options.screen().image());
     exitDepth = scope.allocate(Device.CPU, DType.I32, sequences);
     Tensor verdict = scope.allocate(Device.CPU, DType.F32, sequences);
     Tensor left = scope.allocate(Device.CPU, DType.U8, sequences);

@@ -11,7 +11,6 @@ import org.exeunt.Linear;
 import org.exeunt.Norm;
 import org.exeunt.RowStats;
 import org.exeunt.Scope;
-import org.exeunt.Screen;
 import org.exeunt.Statistic;
 import org.exeunt.Statistics;
 import org.exeunt.Stream;
@@ -30,7 +29,8 @@ public final class Head {
   private final Tensor logits;
   private final Consumer<Stream> run;
   private final long bytes;
-  private final Certificate certificate; // null: no screen
+  private final Tensor certified; // null: no screen
+  private final Certificate certificate; // null as well, or none that the host can read
 
   /** Of each row, what a screen could do without, and how many rows of the head were read. */
   private record Certificate(ByteBuffer certified, IntBuffer rowsRead, long rowBytes) {}
@@ -44,17 +44,18 @@ public final class Head {
   }
 
   /**
-   * @param screen of this head; null: the head itself is read. With it there are no statistics but
-   *     the argmax, and no logits
+   * @param screen the image of one of this head, where the head lies; null: the head itself is
+   *     read. With it there are no statistics but the argmax, and no logits
    */
-  Head(Scope scope, LlamaWeights weights, Tensor hidden, boolean keepLogits, Screen screen) {
+  Head(Scope scope, LlamaWeights weights, Tensor hidden, boolean keepLogits, Tensor screen) {
     LlamaConfig config = weights.config();
     long rows = hidden.size(0);
     if (screen != null) {
-      statistics = Statistics.allocate(scope, Device.CPU, rows, Statistic.ARGMAX);
+      Device device = weights.device();
+      statistics = Statistics.allocate(scope, device, rows, Statistic.ARGMAX);
       logits = null;
-      Tensor certified = scope.allocate(Device.CPU, DType.U8, rows);
-      Tensor rowsRead = scope.allocate(Device.CPU, DType.I32, rows);
+      certified = scope.allocate(device, DType.U8, rows);
+      Tensor rowsRead = scope.allocate(device, DType.I32, rows);
       ExitHead head =
           screened(weights, screen)
               .hidden(hidden)
@@ -64,13 +65,16 @@ public final class Head {
               .out(statistics)
               .build(scope);
       run = head::run;
-      bytes = screen.image().byteSize();
-      certificate = new Certificate(certified.byteBuffer(), rowsRead.intBuffer(),
-          weights.head().bytes() / weights.head().rows());
+      bytes = screen.byteSize();
+      certificate = device.equals(Device.CPU)
+          ? new Certificate(certified.byteBuffer(), rowsRead.intBuffer(),
+                weights.head().bytes() / weights.head().rows())
+          : null;
       return;
     }
     bytes = weights.head().bytes();
     certificate = null;
+    certified = null;
     statistics = Statistics.allocate(scope, weights.device(), rows);
     if (!keepLogits) {
       ExitHead head = head(weights, hidden).out(statistics).build(scope);
@@ -96,11 +100,11 @@ public final class Head {
   }
 
   /** The head with its screen, of normed states. */
-  static ExitHead.Builder screened(LlamaWeights weights, Screen screen) {
+  static ExitHead.Builder screened(LlamaWeights weights, Tensor screen) {
     return ExitHead.builder()
         .weight(weights.head().tensor())
         .weightBlocks(weights.head().blocks())
-        .screen(screen)
+        .screenImage(screen)
         .screenBudget((int) Math.max(1, weights.head().rows() / BUDGET));
   }
 
@@ -134,6 +138,11 @@ public final class Head {
       read += certificate.rowsRead.get(row) * certificate.rowBytes;
     }
     return read;
+  }
+
+  /** Of each row, whether the last run could do without the head, [R]; null without a screen. */
+  Tensor certificates() {
+    return certified;
   }
 
   /** For how many rows the last run could do without the head. */

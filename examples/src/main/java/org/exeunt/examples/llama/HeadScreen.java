@@ -153,7 +153,7 @@ public final class HeadScreen {
     try (Scope own = Scope.open()) {
       Tensor state = own.allocate(Device.CPU, DType.F32, 1, width);
       ExitHead head =
-          Head.screened(weights, screen)
+          Head.screened(weights, screen.image())
               .hidden(state)
               .noNorm()
               .rowsRead(read)

@@ -19,6 +19,7 @@ import java.util.function.Function;
 import java.util.stream.IntStream;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.Screen;
 import org.exeunt.Tensor;
 import org.exeunt.examples.TestData;
 import org.exeunt.examples.gguf.GgufFile;
@@ -56,7 +57,8 @@ class DeviceDecoderTest {
   }
 
   /** How far two answers could be compared, and what happened on the way. */
-  private record Compared(int certain, Set<Long> layers, long passed, long launches) {}
+  private record
+      Compared(int certain, Set<Long> layers, long passed, long launches, long certified) {}
 
   /** Takes the device's tokens in on both sides, and compares what comes next. */
   private static Compared compare(LlamaWeights weights, DecoderOptions options, double temperature,
@@ -67,7 +69,7 @@ class DeviceDecoderTest {
     GumbelNoise same = temperature == 0 ? null : new GumbelNoise(temperature, 7);
     try (LlamaWeights there = weights.on(Device.cuda(0));
         DeviceDecoder device = new DeviceDecoder(there, options, capacity, draws);
-        Decoder host = new Decoder(weights, options.withLogits(), 1, capacity)) {
+        Decoder host = new Decoder(weights, options.withScreen(null).withLogits(), 1, capacity)) {
       device.begin(prompt);
       host.prefill(0, prompt);
       for (int step = 0;; step++) {
@@ -104,7 +106,7 @@ class DeviceDecoderTest {
       assertEquals(steps, device.work().tokens());
       assertSameKeysAndValues(host.kv(), device.kv(), weights);
       long passed = device.work().layers() - device.work().feedForwards();
-      return new Compared(certain, layers, passed, device.launches());
+      return new Compared(certain, layers, passed, device.launches(), device.work().certified());
     }
   }
 
@@ -201,6 +203,20 @@ class DeviceDecoderTest {
     compare(elements, null,
         options("threshold:0.2", "1,1", KvPolicy.PROPAGATE, "none", "none", TinyModel.LAYERS), 1.5,
         STEPS);
+  }
+
+  @Test
+  void certifiedHeads() throws IOException {
+    try (GgufFile file = GgufFile.open(elements);
+        LlamaWeights weights = LlamaWeights.load(file, DType.BF16)) {
+      int[] text = new Random(8).ints(40, 0, weights.config().vocabulary()).toArray();
+      try (Screen screen = HeadScreen.make(weights, text, null)) {
+        Compared compared =
+            compare(weights, DecoderOptions.FULL.withScreen(screen), 0, STEPS, CAPACITY, 1, 2, 3);
+        assertTrue(compared.certified > 0.9 * STEPS, compared::toString);
+        assertEquals(STEPS - 1, compared.launches);
+      }
+    }
   }
 
   /** A prompt of several batches of rows, and no room behind the answer. */
