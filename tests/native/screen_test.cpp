@@ -699,6 +699,8 @@ TEST(ScreenAnswers, WhatIsNotFiniteIsTheHeads) {
   q.hidden.set(7, 0, 3e38);
   q.hidden.set(9, 0, 1e30);
   expect_same(m, q);
+  const Answers answers = ask(m, q, true);
+  for (const size_t r : {1, 4, 7, 9}) EXPECT_EQ(answers.certified[r], EXN_CERTIFIED_NOT) << r;
   for (const double odd : {std::nan(""), HUGE_VAL, -HUGE_VAL, 1e38, -1e38}) {
     SCOPED_TRACE(odd);
     q.bias.assign(300, 0.5f);
@@ -709,6 +711,18 @@ TEST(ScreenAnswers, WhatIsNotFiniteIsTheHeads) {
   expect_same(m, q);
   q.bias[299] = 1;
   expect_same(m, q);
+}
+
+// A bias of -inf takes a row out of the choice, not its screen.
+TEST(ScreenAnswers, MaskedRowsAreNotTheHeads) {
+  const Model m(make_head(Type::kF32, nullptr, 300, 40, 8), 40, 1, 0, 8);
+  Question q;
+  q.hidden = hidden_of(m, Type::kF32, 12, 8);
+  q.budget = 300;
+  const int64_t without = expect_same(m, q);
+  EXPECT_GT(without, 8);
+  for (int v = 0; v < 300; ++v) q.bias.push_back(v % 3 == 1 ? -HUGE_VALF : 0.25f);
+  EXPECT_EQ(expect_same(m, q), without);
 }
 
 TEST(ScreenAnswers, DoNotDependOnThreadsOrBatch) {
