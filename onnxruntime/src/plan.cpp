@@ -10,6 +10,8 @@
 namespace exn::ort {
 namespace {
 
+// Rows of a part.
+constexpr int64_t kRowsTogether = 128;
 // Rows that are read together and lie a multiple of so many bytes apart displace one another.
 constexpr int64_t kAliased = 4096;
 
@@ -295,13 +297,19 @@ std::vector<Plan::Part> Plan::parts(int64_t rows) const {
   for (size_t i = 0; i < linears_.size(); ++i) {
     const Weights& w = linears_[i].weights;
     if (linears_[i].head) continue;
-    const int64_t work = std::max<int64_t>(rows, 1) * w.rows * w.columns;
+    const int64_t work = rows * w.rows * w.columns;
     const int64_t pieces = std::max<int64_t>(1, std::min(threads_, work / kWorthAThread));
     // Whole panels; of rows 16, so that no line of the output is two threads'.
     const int64_t unit = w.panels ? 32 : 16;
     const int64_t step = ((w.rows + pieces - 1) / pieces + unit - 1) / unit * unit;
+    // Of panels few rows at a time, whose results stay near until they are what they become.
+    const int64_t blocks = w.panels ? (rows + kRowsTogether - 1) / kRowsTogether : 1;
+    const int64_t each = (rows + blocks - 1) / blocks;
     for (int64_t begin = 0; begin < w.rows; begin += step) {
-      out.push_back({i, begin, std::min(w.rows, begin + step)});
+      const int64_t end = std::min(w.rows, begin + step);
+      for (int64_t row = 0; row < rows; row += each) {
+        out.push_back({i, begin, end, row, std::min(each, rows - row)});
+      }
     }
   }
   return out;
@@ -328,9 +336,11 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
         linear.residual >= 0) {
       t.plain.type = kFloat;
     }
+    const bool alone = linear.residual < 0 || (t.fused && linear.activation == Activation::kNone);
+    t.narrowed = linear.norm == EXN_NORM_NONE && alone && t.plain.type != t.out.type;
     if (t.plain.type == t.out.type && (linear.residual < 0 || t.fused)) {
       t.plain.data = t.out.data;
-    } else {
+    } else if (!t.narrowed) {
       bytes += rounded(bytes_in(t.plain));
     }
     if (linear.residual >= 0) {
@@ -348,7 +358,7 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
   for (size_t i = 0; i < linears_.size(); ++i) {
     Target& t = targets[i];
     if (linears_[i].head) continue;
-    if (t.plain.data == nullptr) t.plain.data = plain.take(bytes_in(t.plain));
+    if (t.plain.data == nullptr && !t.narrowed) t.plain.data = plain.take(bytes_in(t.plain));
     if (linears_[i].residual < 0) continue;
     if (!t.fused && t.sum.data == nullptr) t.sum.data = plain.take(bytes_in(t.sum));
     if (t.residual.type != kFloat) {
@@ -368,7 +378,7 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
       add(t.plain, t.residual, t.sum);
       from = t.sum;
     }
-    if (linear.norm == EXN_NORM_NONE && from.data == t.out.data) continue;
+    if (t.narrowed || (linear.norm == EXN_NORM_NONE && from.data == t.out.data)) continue;
     const int64_t width = t.out.last(), count = t.out.count() / width;
     const int64_t step = std::max<int64_t>(1, kWorthAThread / width);
     parallel(api_, context, (count + step - 1) / step, [&](int64_t k) {
@@ -383,79 +393,70 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
 void Plan::run_parts(OrtKernelContext* context, const TensorView& input,
                      const std::vector<Target>& targets) const {
   const int64_t cols = input.last(), rows = input.count() / cols;
-  const std::vector<Part> list = parts(rows);
   // What all parts would convert or copy for themselves.
   const bool panels = std::any_of(linears_.begin(), linears_.end(),
                                   [](const Linear& linear) { return linear.weights.panels; });
   const bool aliased = rows > 1 && cols * 4 % kAliased == 0;
   const bool copied = panels && (aliased || input.type != kFloat);
-  const int64_t pitch = aliased ? cols + 16 : cols;
-  const auto copy_bytes = copied ? static_cast<size_t>(rows * pitch * 4) : 0;
+  const Rows plain{input.as<char>(), input.type, cols};
+  Rows wide = plain;
+  if (copied) wide = {nullptr, kFloat, aliased ? cols + 16 : cols};
+  const auto copy_bytes = copied ? static_cast<size_t>(rows * wide.stride * 4) : 0;
   Scratch::Block own(scratch_, copy_bytes);
-  void* x = input.data;
   if (copied) {
-    x = own.take(copy_bytes);
+    wide.data = static_cast<char*>(own.take(copy_bytes));
     const int64_t step = std::max<int64_t>(1, kWorthAThread / cols);
     parallel(api_, context, (rows + step - 1) / step, [&](int64_t i) {
       const int64_t begin = i * step, n = std::min(rows - begin, step);
-      normalise(EXN_NORM_NONE, 0, nullptr, nullptr,
-                input.as<char>() + begin * cols * bytes_of(input.type), input.type,
-                static_cast<float*>(x) + begin * pitch, kFloat, n, cols, pitch);
+      normalise(EXN_NORM_NONE, 0, nullptr, nullptr, plain.row(begin), plain.type, wide.row(begin),
+                kFloat, n, cols, wide.stride);
     });
   }
-  struct Call {
-    Tensor input, weight, bias, residual, out;
-    exn_linear_params params = {};
-    size_t bytes = 0;
-    void* workspace = nullptr;
-    char* data = nullptr;
-    const float* later = nullptr;  // the residual, where an activation comes first
-  };
-  std::vector<Call> calls(list.size());
-  size_t bytes = 0;
-  for (size_t i = 0; i < list.size(); ++i) {
-    const Part& part = list[i];
-    const Linear& linear = linears_[part.product];
-    const Weights& w = linear.weights;
-    const Target& t = targets[part.product];
-    Call& call = calls[i];
-    const int64_t n = part.end - part.begin;
-    call.data = t.plain.as<char>() + part.begin * bytes_of(t.plain.type);
-    call.input = w.panels && copied ? Tensor(x, kFloat, {rows, cols}, pitch)
-                                    : Tensor(input.data, input.type, {rows, cols});
-    call.weight =
-        Tensor(w.row(part.begin), w.type, {n, w.type == kUint8 ? w.row_bytes : w.columns});
-    call.out = Tensor(call.data, t.plain.type, {rows, n}, w.rows);
-    if (!linear.bias.empty()) {
-      call.bias = Tensor(const_cast<float*>(linear.bias.data()) + part.begin, kFloat, {n});
-    }
-    if (t.fused && linear.activation == Activation::kNone) {
-      call.residual = Tensor(t.residual.as<float>() + part.begin, kFloat, {rows, n}, w.rows);
-    } else if (t.fused) {
-      call.later = t.residual.as<float>() + part.begin;
-    }
-    call.params.struct_size = sizeof call.params;
-    call.params.weight_blocks = w.blocks;
-    call.params.input = call.input.get();
-    call.params.weight = call.weight.get();
-    call.params.bias = call.bias.get();
-    call.params.residual = call.residual.get();
-    call.params.out = call.out.get();
-    check(exn_linear_workspace_size(&call.params, &call.bytes));
-    bytes += rounded(call.bytes);
-  }
-  Scratch::Block workspaces(scratch_, bytes);
-  for (Call& call : calls) call.workspace = workspaces.take(call.bytes);
+  const std::vector<Part> list = parts(rows);
   parallel(api_, context, static_cast<int64_t>(list.size()), [&](int64_t i) {
     const Part& part = list[i];
-    const Linear& linear = linears_[part.product];
-    const Call& call = calls[i];
-    check(exn_linear(&call.params, call.workspace, call.bytes, nullptr));
-    auto* out = reinterpret_cast<float*>(call.data);
-    const int64_t n = part.end - part.begin, stride = linear.weights.rows;
-    activate(linear.activation, out, rows, n, stride);
-    if (call.later) accumulate(call.later, out, rows, n, stride);
+    run_part(part, linears_[part.product].weights.panels ? wide : plain, targets[part.product]);
   });
+}
+
+void Plan::run_part(const Part& part, const Rows& x, const Target& t) const {
+  const Linear& linear = linears_[part.product];
+  const Weights& w = linear.weights;
+  const int64_t n = part.end - part.begin, at = part.row * w.rows + part.begin;
+  Scratch::Block own(scratch_, t.narrowed ? static_cast<size_t>(part.rows * n * 4) : 0);
+  const int64_t stride = t.narrowed ? n : w.rows;
+  void* const to = t.narrowed ? own.take(static_cast<size_t>(part.rows * n * 4))
+                              : t.plain.as<char>() + at * bytes_of(t.plain.type);
+  Tensor input(x.row(part.row), x.type, {part.rows, w.columns}, x.stride);
+  Tensor weight(w.row(part.begin), w.type, {n, w.type == kUint8 ? w.row_bytes : w.columns});
+  Tensor out(to, t.plain.type, {part.rows, n}, stride), bias, residual;
+  if (!linear.bias.empty()) {
+    bias = Tensor(const_cast<float*>(linear.bias.data()) + part.begin, kFloat, {n});
+  }
+  const bool later = t.fused && linear.activation != Activation::kNone;
+  if (t.fused && !later) {
+    residual = Tensor(t.residual.as<float>() + at, kFloat, {part.rows, n}, w.rows);
+  }
+  exn_linear_params params = {};
+  params.struct_size = sizeof params;
+  params.weight_blocks = w.blocks;
+  params.input = input.get();
+  params.weight = weight.get();
+  params.bias = bias.get();
+  params.residual = residual.get();
+  params.out = out.get();
+  size_t bytes = 0;
+  check(exn_linear_workspace_size(&params, &bytes));
+  Scratch::Block workspace(scratch_, bytes);
+  check(exn_linear(&params, workspace.take(bytes), bytes, nullptr));
+  activate(linear.activation, static_cast<float*>(to), part.rows, n, stride);
+  if (later) {
+    accumulate(t.residual.as<float>() + at, static_cast<float*>(to), part.rows, n, stride);
+  }
+  if (t.narrowed) {
+    normalise(EXN_NORM_NONE, 0, nullptr, nullptr, to, kFloat,
+              t.out.as<char>() + at * bytes_of(t.out.type), t.out.type, part.rows, n, w.rows);
+  }
 }
 
 void Plan::run_heads(OrtKernelContext* context, const Linear& linear,

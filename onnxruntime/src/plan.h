@@ -52,10 +52,17 @@ class Plan : public Step {
     TensorView out, plain;     // the node's output; the rows before norm and change of type
     TensorView residual, sum;  // f32
     bool fused = false;        // the residual is of the product's shape
+    bool narrowed = false;     // each part goes to `out` in its type; there is no `plain`
   };
-  struct Part {  // rows [begin, end) of the weights of a product
+  struct Part {  // rows [begin, end) of the weights of a product, and some of its input
     size_t product;
-    int64_t begin, end;
+    int64_t begin, end, row, rows;
+  };
+  struct Rows {
+    char* data;
+    int32_t type;
+    int64_t stride;
+    char* row(int64_t i) const { return data + i * stride * bytes_of(type); }
   };
 
   void run_linears(OrtKernelContext* context, const TensorView& input) const;
@@ -65,6 +72,7 @@ class Plan : public Step {
   std::vector<Part> parts(int64_t rows) const;
   void run_parts(OrtKernelContext* context, const TensorView& input,
                  const std::vector<Target>& targets) const;
+  void run_part(const Part& part, const Rows& x, const Target& t) const;
 
   const Api& api_;
   int64_t threads_;
