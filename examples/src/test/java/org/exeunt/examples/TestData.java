@@ -54,11 +54,25 @@ public final class TestData {
     return files;
   }
 
-  /** Has this process use the emulated GPU; skips a test where it was not built. */
+  /** Has this process use the emulated GPU; skips a test without it. */
   public static void openEmulatedDevice() {
-    Path library =
-        Path.of(System.getProperty("exeunt.emulator", "../build/native/lib/libexeunt_cuda_emu.so"));
-    Backend.openCuda(present(library, "the emulated device was not built (no CUDA headers found)"));
+    ConditionEvaluationResult found = emulator();
+    Assumptions.assumeFalse(found.isDisabled(), () -> found.getReason().orElse(""));
+    Backend.openCuda(EMULATOR);
+  }
+
+  private static ConditionEvaluationResult emulator() {
+    return Boolean.getBoolean("exeunt.quick")
+        ? ConditionEvaluationResult.disabled("skipped: a quick run leaves CUDA out")
+        : condition(EMULATOR, "the emulated device was not built");
+  }
+
+  /** Skips a class without the emulated GPU. */
+  public static final class NeedsEmulator implements ExecutionCondition {
+    @Override
+    public ConditionEvaluationResult evaluateExecutionCondition(ExtensionContext context) {
+      return emulator();
+    }
   }
 
   /** Skips a class without the model. */
@@ -78,6 +92,8 @@ public final class TestData {
   }
 
   private static final String NO_VECTORS = "recorded vectors are not here (set EXEUNT_GOLDEN)";
+  private static final Path EMULATOR =
+      Path.of(System.getProperty("exeunt.emulator", "../build/native/lib/libexeunt_cuda_emu.so"));
   private static final String NO_MODEL =
       "the model is not here (set EXEUNT_MODEL, or run ./exeunt demo once)";
 

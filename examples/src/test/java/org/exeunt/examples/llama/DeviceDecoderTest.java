@@ -26,11 +26,13 @@ import org.exeunt.examples.gguf.GgufFile;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.CsvSource;
 
 /** The decoder's graphs on the emulated device, beside the decoder on the CPU. */
+@ExtendWith(TestData.NeedsEmulator.class)
 class DeviceDecoderTest {
   private static final int CAPACITY = 64;
   private static final int STEPS = 40;
