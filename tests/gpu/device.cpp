@@ -74,6 +74,8 @@ void open_probes(const std::string& path) {
   look_up(library, "exeunt_probe_mark", &opened_probes.mark);
 }
 
+void make_inputs_with(decltype(&exeunt_probe_fill) fill) { opened_probes.fill = fill; }
+
 void open_cub_peers(const std::string& path) {
   void* library = open_library(path);
   look_up(library, "exeunt_peer_cub_name", &opened_cub_peers.name);

@@ -71,6 +71,8 @@ struct Probes {
   decltype(&exeunt_probe_mark) mark;
 };
 void open_probes(const std::string& path);
+// Without the others, and without a device that fills.
+void make_inputs_with(decltype(&exeunt_probe_fill) fill);
 bool has_probes();
 const Probes& probes();
 

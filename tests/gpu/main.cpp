@@ -16,6 +16,7 @@
 
 #include "bench.h"
 #include "check.h"
+#include "counts.h"
 #include "judge.h"
 #include "model.h"
 #include "records.h"
@@ -43,6 +44,15 @@ constexpr const char* kUsage =
     "  --profile        instead of all that, run model shapes once each, behind a marker\n"
     "  --traffic        instead of all that, count the bytes that realistic cases move and fail\n"
     "                   if one moves too many; with the race build of the emulator only\n"
+    "  --counts FILE    instead of all that, count what machine code does at model shapes, and fail\n"
+    "                   if the page FILE says otherwise or a budget is exceeded; needs the emulator\n"
+    "                   as backend and the three options that follow\n"
+    "  --library FILE   libexeunt_cuda.so with code for sm_90\n"
+    "  --cuobjdump FILE prints the code\n"
+    "  --compiler X     the version of nvcc that made it\n"
+    "  --update         with --counts, write the page\n"
+    "  --machine-code   with --library and --cuobjdump: check small model shapes by running the\n"
+    "                   machine code\n"
     "  --dry-bench      time one small case per op once, and small model shapes: exercises the\n"
     "                   code, says nothing about speed\n";
 
@@ -53,6 +63,7 @@ struct Options {
   std::string cub;
   std::string nvml = "libnvidia-ml.so.1";
   std::string records;
+  CountOptions counts;
   double seconds = 1e9;
   std::set<std::string> ops;
   bool small = false;
@@ -65,22 +76,35 @@ struct Options {
   bool profile = false;
   bool dry_bench = false;
   bool traffic = false;
+  bool machine_code = false;
 
   bool wants(const std::string& op) const { return ops.empty() || ops.count(op) != 0; }
 };
 
 Options parse(int argc, char** argv) {
   Options options;
-  const std::map<std::string, std::string*> texts = {
-      {"--backend", &options.backend}, {"--cuda-runtime", &options.cuda_runtime},
-      {"--probes", &options.probes},   {"--cub", &options.cub},
-      {"--nvml", &options.nvml},       {"--records", &options.records}};
+  const std::map<std::string, std::string*> texts = {{"--backend", &options.backend},
+                                                     {"--cuda-runtime", &options.cuda_runtime},
+                                                     {"--probes", &options.probes},
+                                                     {"--cub", &options.cub},
+                                                     {"--counts", &options.counts.page},
+                                                     {"--library", &options.counts.library},
+                                                     {"--cuobjdump", &options.counts.cuobjdump},
+                                                     {"--compiler", &options.counts.compiler},
+                                                     {"--nvml", &options.nvml},
+                                                     {"--records", &options.records}};
   const std::map<std::string, std::pair<bool*, bool>> flags = {
-      {"--small", {&options.small, true}},         {"--big", {&options.big, true}},
-      {"--once", {&options.once, true}},           {"--no-check", {&options.check, false}},
-      {"--no-bench", {&options.bench, false}},     {"--no-model", {&options.model, false}},
-      {"--profile", {&options.profile, true}},     {"--traffic", {&options.traffic, true}},
+      {"--small", {&options.small, true}},
+      {"--big", {&options.big, true}},
+      {"--once", {&options.once, true}},
+      {"--no-check", {&options.check, false}},
+      {"--no-bench", {&options.bench, false}},
+      {"--no-model", {&options.model, false}},
+      {"--profile", {&options.profile, true}},
+      {"--traffic", {&options.traffic, true}},
       {"--dry-bench", {&options.dry_bench, true}},
+      {"--machine-code", {&options.machine_code, true}},
+      {"--update", {&options.counts.update, true}},
   };
   for (int i = 1; i < argc; ++i) {
     const std::string name = argv[i];
@@ -375,6 +399,21 @@ int count_traffic(const std::vector<ListedCase>& cases, const Options& options) 
   return missing.empty() && std::none_of(results.begin(), results.end(), is_wasteful) ? 0 : 1;
 }
 
+int run_machine_code(const Options& options) {
+  CountOptions counts = options.counts;
+  counts.backend = options.backend;
+  counts.is_part = !options.ops.empty();
+  take_launches(counts);
+  std::vector<ModelWork> works;
+  const ModelShape shape = options.machine_code ? rehearsal_shape() : counted_shape();
+  for (ModelWork& work : model_work(shape)) {
+    if (options.wants(work.op)) works.push_back(std::move(work));
+  }
+  const bool sound =
+      options.machine_code ? check_machine_code(works) : count_kernels(works, counts);
+  return sound ? 0 : 1;
+}
+
 void describe_run(Session* session) {
   Record record("run");
   record.add("version", exn_version()).add("backend", exn_backend_name(EXN_BACKEND_CUDA));
@@ -387,6 +426,7 @@ void describe_run(Session* session) {
 int run(const Options& options) {
   require(exn_cuda_open(options.backend.c_str()), "opening the CUDA backend");
   open_cuda_runtime(options.cuda_runtime);
+  if (options.machine_code || !options.counts.page.empty()) return run_machine_code(options);
   if (!options.probes.empty()) open_probes(options.probes);
   if (!options.cub.empty()) open_cub_peers(options.cub);
   std::printf("%s\n", exn_backend_name(EXN_BACKEND_CUDA));

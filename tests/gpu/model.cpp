@@ -22,7 +22,14 @@ ModelShape rehearsal_shape() {
   small.slots = {64, 144};
   small.layers = {1, 3};
   small.windows = {2};
+  small.scored_slots = small.slots;
   return small;
+}
+
+ModelShape counted_shape() {
+  ModelShape shape;
+  shape.scored_slots = {512};
+  return shape;
 }
 
 namespace {
@@ -1120,7 +1127,7 @@ std::vector<ModelWork> model_work(const ModelShape& m) {
     }
   }
   for (const int64_t window : m.windows) {
-    for (const int64_t slots : m.slots) {
+    for (const int64_t slots : m.scored_slots) {
       all.push_back(
           attention_scores(window, m.groups[0] * m.kv_heads, m.kv_heads, m.head_dim, slots));
     }

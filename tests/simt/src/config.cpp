@@ -52,7 +52,7 @@ bool apply(Config* config, const std::string& name, const char* value) {
   if (name == "PREEMPT") return assign(&config->preempt_one_in, value, 0, kMaxInt);
   if (name == "RESIDENT") return assign(&config->resident_blocks, value, 1, 64);
   if (name == "SMS") return assign(&config->multiprocessors, value, 1, 1024);
-  if (name == "MEMORY") return assign(&config->device_memory, value, 0, uint64_t{32} << 30);
+  if (name == "MEMORY") return assign(&config->device_memory, value, 0, uint64_t{64} << 30);
   if (name == "TRAFFIC") return assign(&config->follow_traffic, value, 0, 1);
   if (name == "L2") return assign(&config->l2_bytes, value, 1024, uint64_t{1} << 30);
   if (name == "FAIL") return assign(&config->fail_launch, value, 0, kMaxInt);

@@ -73,6 +73,11 @@ uint64_t simt_launch_count() {
   return simt::counters().launches;
 }
 
+void simt_use_device(const simt_device* device) {
+  const Lock lock(simt::runtime_mutex());
+  simt::other_device() = *device;
+}
+
 uint64_t simt_live_allocations() {
   const Lock lock(simt::runtime_mutex());
   return simt::live_allocations();

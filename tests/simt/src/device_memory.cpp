@@ -12,6 +12,7 @@
 
 #include "config.h"
 #include "report.h"
+#include "runtime_state.h"
 #include "sanitizer.h"
 #include "scheduler.h"
 
@@ -32,6 +33,14 @@ size_t footprint(size_t size) {
 [[maybe_unused]] bool is_intact(const char* begin, const char* end) {
   static const std::vector<unsigned char> expected(kAlignment + kRedzone, kRedzoneByte);
   return std::memcmp(begin, expected.data(), static_cast<size_t>(end - begin)) == 0;
+}
+
+// The whole pages among these bytes are zero and take no memory from here on.
+void give_back(char* begin, size_t bytes) {
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t first = (reinterpret_cast<uintptr_t>(begin) + kPage - 1) / kPage * kPage;
+  const uintptr_t last = (reinterpret_cast<uintptr_t>(begin) + bytes) / kPage * kPage;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
 
 // Addresses are handed out in ascending order and only reused after going round, so that a pointer
@@ -64,7 +73,7 @@ class Arena {
     allocation.size = size;
     in_use_ += size;
     unpoison(begin, footprint(size));
-    std::memset(begin, poison_byte(), size);
+    if (other_device().launch == nullptr) std::memset(begin, poison_byte(), size);
     std::memset(begin + size, kRedzoneByte, footprint(size) - size);
     poison(begin + size, footprint(size) - size);
     return &allocation;
@@ -75,7 +84,11 @@ class Arena {
     const size_t bytes = footprint(allocation->size);
     in_use_ -= allocation->size;
     unpoison(begin, bytes);
-    std::memset(begin, 0xdd, bytes);
+    if (other_device().launch == nullptr) {
+      std::memset(begin, 0xdd, bytes);
+    } else {
+      give_back(begin, bytes);
+    }
     poison(begin, bytes);
     if (last_found_ == allocation) last_found_ = nullptr;
     allocations_.erase(begin);

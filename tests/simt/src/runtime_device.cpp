@@ -52,8 +52,23 @@ cudaError_t check_shape(const void* kernel, const LaunchShape& shape) {
   return shape.dynamic_shared <= dynamic_shared_limit(kernel) ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-void run_and_note_failure(const char* name, const LaunchShape& shape,
+void run_elsewhere(const void* kernel, const LaunchShape& shape, const Invocation& invocation) {
+  const std::vector<unsigned char> arguments = invocation.packed();
+  const simt_launch launch = {kernel,
+                              {shape.grid.x, shape.grid.y, shape.grid.z},
+                              {shape.block.x, shape.block.y, shape.block.z},
+                              shape.dynamic_shared,
+                              arguments.data(),
+                              arguments.size()};
+  other_device().launch(other_device().context, &launch);
+}
+
+void run_and_note_failure(const char* name, const void* kernel, const LaunchShape& shape,
                           const Invocation& invocation) {
+  if (other_device().launch != nullptr) {
+    run_elsewhere(kernel, shape, invocation);
+    return;
+  }
   if (config().fail_launch != 0) {
     pending_error = static_cast<cudaError_t>(config().fail_launch);
     config().fail_launch = 0;
@@ -109,6 +124,11 @@ cudaDeviceProp properties() {
 
 }  // namespace
 
+simt_device& other_device() {
+  static simt_device instance = {};
+  return instance;
+}
+
 HostThread& this_host_thread() {
   static const pthread_key_t key = [] {
     pthread_key_t created;
@@ -142,7 +162,7 @@ void submit_launch(const char* name, const void* kernel, const LaunchShape& shap
                    cudaStream_t stream, std::shared_ptr<const Invocation> invocation) {
   const std::lock_guard<std::mutex> lock(runtime_mutex());
   if (fail(check_launch(kernel, shape)) != cudaSuccess) return;
-  fail(submit(stream, [=] { run_and_note_failure(name, shape, *invocation); }));
+  fail(submit(stream, [=] { run_and_note_failure(name, kernel, shape, *invocation); }));
 }
 
 }  // namespace simt
@@ -346,12 +366,17 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* ke
 
 // Registers and static shared memory are unknown here; a thread is taken to have 128 of the former,
 // which is what kernels count on that keep much in them.
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void*,
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* kernel,
                                                                    int block_size,
                                                                    size_t dynamic_shared,
                                                                    unsigned) {
   const Lock lock(simt::runtime_mutex());
   if (block_size < 1 || block_size > simt::kMaxThreadsPerBlock) return fail(cudaErrorInvalidValue);
+  const simt_device& other = simt::other_device();
+  if (other.blocks != nullptr) {
+    *blocks = other.blocks(other.context, kernel, block_size, dynamic_shared);
+    return cudaSuccess;
+  }
   *blocks = simt::kThreadsPerMultiprocessor / ((block_size + 31) / 32 * 32);
   if (*blocks > simt::kBlocksPerMultiprocessor) *blocks = simt::kBlocksPerMultiprocessor;
   const int by_registers = simt::kRegistersPerMultiprocessor / (128 * block_size);

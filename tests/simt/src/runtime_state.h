@@ -12,6 +12,8 @@
 
 #include <cuda_runtime.h>
 
+#include "simt/control.h"
+
 namespace simt {
 
 using Action = std::function<void()>;
@@ -35,6 +37,9 @@ struct HostThread {
   std::string report_text;
 };
 HostThread& this_host_thread();
+
+// What simt_use_device named; all null if nobody did.
+simt_device& other_device();
 
 // Remembers the error for cudaGetLastError and returns it.
 cudaError_t fail(cudaError_t error);

@@ -61,6 +61,25 @@ SIMT_API uint64_t simt_bytes_first_touched(void);
 /* Kernel launches executed, graph replays included, since the last simt_reset. */
 SIMT_API uint64_t simt_launch_count(void);
 
+/* A device that takes launches instead of the emulator: tests/gpu/counts.cpp. `launch` must have run
+ * the kernel when it returns; `blocks` says how many blocks of a kernel fit on a multiprocessor. Also
+ * fresh device memory is no longer filled, so that what nobody touches takes none of the host's. */
+typedef struct simt_launch {
+  const void* kernel; /* its address in this library */
+  unsigned grid[3];
+  unsigned block[3];
+  uint64_t dynamic_shared;
+  const unsigned char* arguments; /* as a GPU gets them */
+  uint64_t argument_bytes;
+} simt_launch;
+typedef struct simt_device {
+  void* context;
+  void (*launch)(void* context, const simt_launch* launch);
+  int (*blocks)(void* context, const void* kernel, int threads, uint64_t dynamic_shared);
+} simt_device;
+/* Before the first allocation. */
+SIMT_API void simt_use_device(const simt_device* device);
+
 /* Live device allocations. */
 SIMT_API uint64_t simt_live_allocations(void);
 

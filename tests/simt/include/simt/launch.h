@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 namespace simt {
 
@@ -13,6 +14,8 @@ struct Invocation {
   virtual ~Invocation() = default;
   virtual void run() const = 0;
   virtual size_t size() const = 0;
+  // The arguments as a GPU gets them: one behind the other, each at a multiple of its alignment.
+  virtual std::vector<unsigned char> packed() const = 0;
 };
 
 template <class... Parameters>
@@ -25,6 +28,18 @@ struct KernelInvocation final : Invocation {
 
   void run() const override { std::apply(kernel, arguments); }
   size_t size() const override { return sizeof(*this); }
+  std::vector<unsigned char> packed() const override {
+    std::vector<unsigned char> bytes;
+    std::apply([&bytes](const auto&... argument) { (append(&bytes, argument), ...); }, arguments);
+    return bytes;
+  }
+
+  template <class T>
+  static void append(std::vector<unsigned char>* bytes, const T& argument) {
+    bytes->resize((bytes->size() + alignof(T) - 1) / alignof(T) * alignof(T));
+    const auto* first = reinterpret_cast<const unsigned char*>(&argument);
+    bytes->insert(bytes->end(), first, first + sizeof argument);
+  }
 
   Kernel kernel;
   std::tuple<std::decay_t<Parameters>...> arguments;
