@@ -23,12 +23,14 @@ ModelShape rehearsal_shape() {
   small.layers = {1, 3};
   small.windows = {2};
   small.scored_slots = small.slots;
+  small.other_widths = {40};
   return small;
 }
 
 ModelShape counted_shape() {
   ModelShape shape;
   shape.scored_slots = {512};
+  shape.other_widths = {64, 80, 96, 192, 256};
   return shape;
 }
 
@@ -813,16 +815,16 @@ void rotate(std::vector<Sum>* head, size_t begin, const Made& table, int64_t pos
   }
 }
 
-ModelWork rope(int64_t rows, int64_t heads, int64_t head_dim) {
-  const Made x{Type::kBF16, kX, 1}, table{Type::kF32, kTable, 0.5f};
+ModelWork rope(int64_t rows, int64_t heads, int64_t head_dim, Type type) {
+  const Made x{type, kX, 1}, table{Type::kF32, kTable, 0.5f};
   const int64_t pairs = head_dim / 2, cols = heads * head_dim;
-  return work("rope", sized("8b", {rows, heads, head_dim}),
+  return work("rope", sized(type == Type::kF32 ? "8b_f32" : "8b", {rows, heads, head_dim}),
               2 * bytes_of(rows * cols, x.type) + bytes_of(rows * head_dim, table.type),
               {{"rows", text(rows)},
                {"heads", text(heads)},
                {"head_dim", text(head_dim)},
                {"cols", text(cols)},
-               {"dtype", kBf16},
+               {"dtype", type == Type::kF32 ? kF32 : kBf16},
                {"pairs", text(pairs)},
                {"positions", text(rows)},
                {"style", text(EXN_ROPE_HALF)}},
@@ -1146,7 +1148,11 @@ std::vector<ModelWork> model_work(const ModelShape& m) {
   }
   for (const int64_t rows : {most, m.slots[0]}) all.push_back(norm(rows, m.dim));
   for (const int64_t rows : {most, m.slots[0]}) {
-    all.push_back(rope(rows, (m.groups[0] + 1) * m.kv_heads, m.head_dim));
+    all.push_back(rope(rows, (m.groups[0] + 1) * m.kv_heads, m.head_dim, Type::kBF16));
+  }
+  for (const int64_t width : m.other_widths) {
+    for (const Type type : {Type::kBF16, Type::kF32})
+      all.push_back(rope(most, (m.groups[0] + 1) * m.kv_heads, width, type));
   }
   for (const int64_t rows : m.batches) all.push_back(row_stats(rows, m.vocab));
   for (const int64_t slots : m.slots) {

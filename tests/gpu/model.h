@@ -20,10 +20,12 @@ struct ModelShape {
   std::vector<int64_t> layers = {1, 4, 16};
   std::vector<int64_t> windows = {8, 32};
   std::vector<int64_t> scored_slots = {4096, 32768};
+  std::vector<int64_t> other_widths;  // of heads that are turned
 };
 // The same ops with sizes that the emulator can run.
 ModelShape rehearsal_shape();
-// The shape with fewer slots where all blocks must run side by side, for which counts.cpp takes long.
+// The shape with fewer slots where all blocks must run side by side, for which counts.cpp takes long,
+// and with heads of all widths.
 ModelShape counted_shape();
 
 // Somebody else's way to the same result, in C++; those in Python are in peers.py.
