@@ -4,6 +4,8 @@
 // Intel's description of each instruction; says nothing about speed. A register is two halves that
 // fit those of AVX2, for the sake of the compile time: loops over lanes took twice as long.
 //
+// Where the processor has AVX-512 but for BF16, only the instructions of that are emulated.
+//
 // The compiler's own header is included first, for its types, and the names of vectors and
 // functions are then redirected by macros. What the instruction takes as an immediate is a template
 // argument.
@@ -480,12 +482,31 @@ EXN_EMULATED_CALL Integers dpbusd_epi32(Integers sums, Integers u, Integers s) {
   return sums;
 }
 
+// Vectors that the processor has, by halves.
+#if defined(__AVX512VNNI__)
+EXN_EMULATED Floats halves_of(__m512 a) {
+  return {_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1)};
+}
+EXN_EMULATED Integers halves_of(__m512i a) {
+  return castps_si512(halves_of(_mm512_castsi512_ps(a)));
+}
+EXN_EMULATED_CALL __m512 whole_dpbf16_ps(__m512 c, __m512i a, __m512i b) {
+  const Floats sum = dpbf16_ps(halves_of(c), halves_of(a), halves_of(b));
+  return _mm512_insertf32x8(_mm512_castps256_ps512(sum.low), sum.high, 1);
+}
+EXN_EMULATED __m256i whole_cvtneps_pbh(__m512 a) { return cvtneps_pbh(halves_of(a)); }
+#endif
+
 #undef EXN_EMULATED_CALL
 #undef EXN_EMULATED
 
 }  // namespace exn::cpu::EXN_ISA::emulated
 
 #define EXN_USE(name) ::exn::cpu::EXN_ISA::emulated::name
+#if defined(__AVX512VNNI__)
+#define _mm512_cvtneps_pbh EXN_USE(whole_cvtneps_pbh)
+#define _mm512_dpbf16_ps EXN_USE(whole_dpbf16_ps)
+#else
 #define __m512 EXN_USE(Floats)
 #define __m512i EXN_USE(Integers)
 #define __m512d EXN_USE(Doubles)
@@ -594,3 +615,4 @@ EXN_EMULATED_CALL Integers dpbusd_epi32(Integers sums, Integers u, Integers s) {
 #define _mm512_dpbusd_epi32 EXN_USE(dpbusd_epi32)
 #define _mm512_maskz_loadu_epi8 EXN_USE(maskz_loadu_epi8)
 #define _mm512_mask_permutexvar_epi8 EXN_USE(mask_permutexvar_epi8)
+#endif
