@@ -357,7 +357,9 @@ void read_tables(const std::string& cuobjdump, const std::string& library,
   const std::filesystem::path folder =
       std::filesystem::temp_directory_path() / ("exeunt_sass_" + std::to_string(getpid()));
   std::filesystem::create_directory(folder);
-  const std::string command = "cd '" + folder.string() + "' && '" + cuobjdump +
+  const bool is_on_path = cuobjdump.find('/') == std::string::npos;
+  const std::string tool = is_on_path ? cuobjdump : std::filesystem::absolute(cuobjdump).string();
+  const std::string command = "cd '" + folder.string() + "' && '" + tool +
                               "' -arch sm_90 -xelf all '" +
                               std::filesystem::absolute(library).string() + "' >/dev/null";
   const bool done = std::system(command.c_str()) == 0;
