@@ -341,8 +341,9 @@ EXN_SIMD Interval interval_of(const Screening& s, int64_t r, float top) {
 }
 
 // Up to `most` rows of the vocabulary with the largest bounds that reach `least`, as far as a 1024th
-// of their range tells, into s.ids. Rows that were read have no width, and are left out.
-EXN_SIMD int64_t widest(const Screening& s, int64_t r, float least, int64_t most) {
+// of their range tells, into s.ids. Rows that were read have no width, and are left out. A call of its
+// own: what the full head takes of the stack is not on top of its bins.
+__attribute__((noinline)) int64_t widest(const Screening& s, int64_t r, float least, int64_t most) {
   constexpr int kBins = 1024;
   // In the last bits of a float, which are the number of a bin then.
   constexpr float kShift = 8388608.0f, kLastBin = kBins - 1;
