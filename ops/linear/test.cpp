@@ -203,6 +203,20 @@ TEST(LinearMisuse, EveryArgument) {
   expect_refused(kOp, p, written, EXN_INVALID_ARGUMENT, {"N", "0", "1"});
 }
 
+HostTensor product_of(const Target& target, const HostTensor& input, const HostTensor& weight,
+                      int32_t weight_blocks) {
+  Placed x(target, input), w(target, weight),
+      out(target, make_tensor(Type::kF32, {input.rows, weight.rows}));
+  exn_linear_params p{};
+  p.struct_size = sizeof p;
+  p.input = x.dl();
+  p.weight = w.dl();
+  p.weight_blocks = weight_blocks;
+  p.out = out.dl();
+  EXPECT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+  return out.read();
+}
+
 // A weight row has the same bits alone and in any tile, wherever its blocks lie.
 TEST(LinearBlocks, RowsStandAlone) {
   const Target cpu = {kDLCPU, exn_cpu_isa(), false};
@@ -214,15 +228,7 @@ TEST(LinearBlocks, RowsStandAlone) {
     for (const int64_t inputs : {1, 6}) {
       const HostTensor input = normal(Type::kF32, {inputs, dim});
       const auto product = [&](const HostTensor& some) {
-        Placed x(cpu, input), w(cpu, some), out(cpu, make_tensor(Type::kF32, {inputs, some.rows}));
-        exn_linear_params p{};
-        p.struct_size = sizeof p;
-        p.input = x.dl();
-        p.weight = w.dl();
-        p.weight_blocks = format.tag;
-        p.out = out.dl();
-        EXPECT_EQ(run_once(cpu, kOp, p), EXN_OK) << exn_last_error();
-        return out.read();
+        return product_of(cpu, input, some, format.tag);
       };
       const HostTensor all = product(weight);
       for (int64_t r = 0; r < rows; ++r) {
@@ -329,15 +335,7 @@ TEST(LinearPanels, StandAlone) {
     for (const int64_t inputs : {1, 3, 17}) {
       const HostTensor input = normal(Type::kF32, {inputs, dim});
       const auto product = [&](const HostTensor& some) {
-        Placed x(cpu, input), w(cpu, some), out(cpu, make_tensor(Type::kF32, {inputs, some.rows}));
-        exn_linear_params p{};
-        p.struct_size = sizeof p;
-        p.input = x.dl();
-        p.weight = w.dl();
-        p.weight_blocks = format.tag;
-        p.out = out.dl();
-        EXPECT_EQ(run_once(cpu, kOp, p), EXN_OK) << exn_last_error();
-        return out.read();
+        return product_of(cpu, input, some, format.tag);
       };
       const HostTensor packed = panels_of(rows), all = product(packed);
       for (const int64_t first : {32, 96, 160}) {
