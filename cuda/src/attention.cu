@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "backend.h"
+#include "base/args/attention.h"
 #include "dispatch.h"
 #include "kv.h"
 #include "occupancy.h"
@@ -175,7 +176,7 @@ exn_status attend(const AttentionArgs& args, Workspace& workspace, cudaStream_t 
   }
   const Parts parts = take_parts(args, plan, workspace);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::attention, "attention_kernel and attention_merge_kernel", [&] {
+  return run_on(args, "attention_kernel and attention_merge_kernel", [&] {
     if (args.query.rows == 0) return;
     EXN_LAUNCH((attention_kernel<C, WIDTH, QUERIES>), grid_for(plan.items), kAttentionThreads,
                plan.layout.total, stream, task_of<C>(args, plan, parts), plan.items);

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "backend.h"
+#include "base/args/attention_scores.h"
 #include "dispatch.h"
 #include "kv.h"
 #include "select.h"
@@ -255,7 +256,7 @@ exn_status score(const AttentionScoresArgs& args, Workspace& workspace, cudaStre
   }
   const Parts parts = take_parts<QUERIES>(args, plan, workspace);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::attention_scores, "attention_scores_kernel", [&] {
+  return run_on(args, "attention_scores_kernel", [&] {
     if (args.prompts == 0) return;
     cudaMemsetAsync(parts.counters, 0, parts.counter_bytes, stream);
     for (int64_t launch = 0; launch < plan.launches; ++launch) {

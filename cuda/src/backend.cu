@@ -7,18 +7,36 @@
 #include <cstring>
 #include <mutex>
 
+#include "base/ops.h"
 #include "capture.h"
 #include "device.h"
 
 namespace exn::cuda {
+
+// The ops, one per source file.
+#define EXN_DECLARE(op, Args) \
+  exn_status op(const Args& args, Workspace& workspace, exn_stream stream);
+EXN_FOR_EACH_OP(EXN_DECLARE)
+#undef EXN_DECLARE
+
+#define EXN_NAME(op, Args) op,
+enum class OpIndex : int { EXN_FOR_EACH_OP(EXN_NAME) };
+#undef EXN_NAME
+#define EXN_INDEX(op, Args)  \
+  template <>                \
+  OpIndex op_index<Args>() { \
+    return OpIndex::op;      \
+  }
+EXN_FOR_EACH_OP(EXN_INDEX)
+#undef EXN_INDEX
+
 namespace {
 
 constexpr int kMostDevices = 64;
 #define EXN_TEXT(op, Args) #op,
 constexpr const char* kOpNames[] = {EXN_FOR_EACH_OP(EXN_TEXT)};
 #undef EXN_TEXT
-static_assert(sizeof(kOpNames) / sizeof(kOpNames[0]) == static_cast<size_t>(OpName::kCount),
-              "one name per op");
+constexpr int kOps = sizeof(kOpNames) / sizeof(kOpNames[0]);
 
 const Host* host = nullptr;
 int32_t known_devices = 0;  // counted when the backend opens: one that is lost later stays
@@ -28,7 +46,7 @@ struct Device {
   std::once_flag once;
   int sm_count;
   int l2_bytes;
-  char paths[static_cast<int>(OpName::kCount)][48];
+  char paths[kOps][48];
 };
 Device devices[kMostDevices];
 
@@ -88,7 +106,7 @@ void describe(int32_t device) {
   cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
   std::snprintf(arch, sizeof arch, "sm_%d%d", major, minor);
 #endif
-  for (int op = 0; op < static_cast<int>(OpName::kCount); ++op) {
+  for (int op = 0; op < kOps; ++op) {
     std::snprintf(d.paths[op], sizeof d.paths[op], "cuda/%s/%s", arch, kOpNames[op]);
   }
   cudaGetLastError();  // an attribute that a driver does not know has its default above
@@ -188,7 +206,7 @@ exn_status check(cudaError_t error, const char* what) {
   return fail(is_sticky(error) ? EXN_DEVICE_LOST : EXN_RUNTIME_FAILURE, sentence);
 }
 
-exn_status check_rows(OpName op, const char* name, int64_t rows) {
+exn_status check_rows(OpIndex op, const char* name, int64_t rows) {
   if (rows <= kMostBlocks) return EXN_OK;
   char sentence[200];
   std::snprintf(sentence, sizeof sentence,
@@ -222,7 +240,7 @@ int64_t sm_count(int32_t device) { return device_at(device).sm_count; }
 
 int64_t l2_bytes(int32_t device) { return device_at(device).l2_bytes; }
 
-void report_path(int32_t device, OpName op) {
+void report_path(int32_t device, OpIndex op) {
   host->ran(device_at(device).paths[static_cast<int>(op)]);
 }
 

@@ -7,8 +7,9 @@
 
 #include <exeunt/cuda/portable.cuh>
 #include <exeunt/cuda/stats.cuh>
+#include <exeunt/row_stats.h>
 
-#include "base/ops.h"
+#include "base/args.h"
 
 namespace exn::cuda {
 
@@ -37,29 +38,36 @@ class DeviceGuard {
 int64_t sm_count(int32_t device);
 int64_t l2_bytes(int32_t device);
 
+// An op's place in the list of base/ops.h, by its arguments: launchers do not see the list, so that
+// a new op compiles no other's kernels again.
+enum class OpIndex : int;
+template <class Args>
+OpIndex op_index();
+
 // Records the path of an op, "cuda/<arch of the device>/<op>", for exn_last_path().
-#define EXN_NAME(op, Args) op,
-enum class OpName { EXN_FOR_EACH_OP(EXN_NAME) kCount };
-#undef EXN_NAME
-void report_path(int32_t device, OpName op);
+void report_path(int32_t device, OpIndex op);
 
 // Refuses more rows than a launch has blocks, for the ops whose kernels take a block for each row.
 // `name`: the argument whose rows they are.
-exn_status check_rows(OpName op, const char* name, int64_t rows);
+exn_status check_rows(OpIndex op, const char* name, int64_t rows);
+template <class Args>
+exn_status check_rows(const Args&, const char* name, int64_t rows) {
+  return check_rows(op_index<Args>(), name, rows);
+}
 
-// Runs `launch()` - which only queues kernels - on `device` and turns a launch that failed into a
-// status.
+// Runs `launch()` - which only queues kernels - on the device of `args` and turns a launch that
+// failed into a status.
 //
 // The CUDA runtime is linked statically and its symbols are hidden, so the per-thread error it
 // keeps is ours alone: reading it here takes nothing away from a caller that uses a runtime of its
 // own.
-template <class Launch>
-exn_status run_on(int32_t device, OpName op, const char* kernels, Launch&& launch) {
-  const DeviceGuard guard(device);
+template <class Args, class Launch>
+exn_status run_on(const Args& args, const char* kernels, Launch&& launch) {
+  const DeviceGuard guard(args.device);
   if (guard.status() != EXN_OK) return guard.status();
   launch();
   const exn_status status = check(cudaGetLastError(), kernels);
-  if (status == EXN_OK) report_path(device, op);
+  if (status == EXN_OK) report_path(args.device, op_index<Args>());
   return status;
 }
 
@@ -110,11 +118,5 @@ inline StatsOptions stats_options(const StatsOut& out, int32_t normalizer, float
   options.want_mean = out.mean_log_p != nullptr;
   return options;
 }
-
-// The ops, one per source file.
-#define EXN_DECLARE(op, Args) \
-  exn_status op(const Args& args, Workspace& workspace, exn_stream stream);
-EXN_FOR_EACH_OP(EXN_DECLARE)
-#undef EXN_DECLARE
 
 }  // namespace exn::cuda

@@ -2,6 +2,7 @@
 #include <exeunt/cuda/cosine.cuh>
 
 #include "backend.h"
+#include "base/args/cosine.h"
 #include "dispatch.h"
 
 namespace exn::cuda {
@@ -19,7 +20,7 @@ exn_status cosine(const CosineArgs& args, Workspace& workspace, exn_stream strea
     task.a_stride = args.a.stride;
     task.b_stride = args.b.stride;
     task.out = args.out;
-    status = run_on(args.device, OpName::cosine, "cosine_kernel", [&] {
+    status = run_on(args, "cosine_kernel", [&] {
       if (task.rows == 0) return;
       EXN_LAUNCH((cosine_kernel<T>), grid_for(task.rows), kTileThreads, 0, stream_of(stream), task);
     });

@@ -8,8 +8,9 @@
 #include <exeunt/cuda/normalizer.cuh>
 #include <exeunt/cuda/portable.cuh>
 #include <exeunt/cuda/storage.cuh>
+#include <exeunt/row_stats.h>
 
-#include "base/ops.h"
+#include "base/args.h"
 
 namespace exn::cuda {
 

@@ -2,6 +2,7 @@
 #include <exeunt/cuda/embedding.cuh>
 
 #include "backend.h"
+#include "base/args/embedding.h"
 #include "words.h"
 
 namespace exn::cuda {
@@ -76,26 +77,24 @@ void unpack_rows(const EmbeddingArgs& args, const EmbeddingIds& list, cudaStream
 }  // namespace
 
 exn_status embedding(const EmbeddingArgs& args, Workspace& workspace, exn_stream stream) {
-  const exn_status status = check_rows(OpName::embedding, "out", args.out.rows);
+  const exn_status status = check_rows(args, "out", args.out.rows);
   if (status != EXN_OK) return status;
   if (workspace.counting()) return EXN_OK;
   const EmbeddingIds list = {args.ids, args.table.rows};
-  return run_on(args.device, OpName::embedding,
-                "embedding_copy_kernel, embedding_kernel or embedding_blocks_kernel", [&] {
-                  if (args.out.rows == 0) return;
-                  const cudaStream_t queue = stream_of(stream);
-                  if (args.table.dtype == args.out.dtype && args.scale == 1) {
-                    copy_rows(args, list, queue);
-                    return;
-                  }
-                  dispatch_float(args.out.dtype, [&](auto out_tag) {
-                    using O = type_of<decltype(out_tag)>;
-                    if (args.table.dtype == DType::kU8) return unpack_rows<O>(args, list, queue);
-                    dispatch_float(args.table.dtype, [&](auto tag) {
-                      convert_rows<type_of<decltype(tag)>, O>(args, list, queue);
-                    });
-                  });
-                });
+  return run_on(args, "embedding_copy_kernel, embedding_kernel or embedding_blocks_kernel", [&] {
+    if (args.out.rows == 0) return;
+    const cudaStream_t queue = stream_of(stream);
+    if (args.table.dtype == args.out.dtype && args.scale == 1) {
+      copy_rows(args, list, queue);
+      return;
+    }
+    dispatch_float(args.out.dtype, [&](auto out_tag) {
+      using O = type_of<decltype(out_tag)>;
+      if (args.table.dtype == DType::kU8) return unpack_rows<O>(args, list, queue);
+      dispatch_float(args.table.dtype,
+                     [&](auto tag) { convert_rows<type_of<decltype(tag)>, O>(args, list, queue); });
+    });
+  });
 }
 
 }  // namespace exn::cuda

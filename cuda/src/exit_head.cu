@@ -2,6 +2,7 @@
 #include "exit_head.h"
 
 #include "backend.h"
+#include "base/args/exit_head.h"
 
 namespace exn::cuda {
 namespace {
@@ -99,11 +100,11 @@ void queue_logits(const ExitHeadArgs& args, const float* x, int64_t rows, const 
 }
 
 exn_status exit_head(const ExitHeadArgs& args, Workspace& workspace, exn_stream stream) {
-  const exn_status status = check_rows(OpName::exit_head, "hidden", args.hidden.rows);
+  const exn_status status = check_rows(args, "hidden", args.hidden.rows);
   if (status != EXN_OK) return status;
   const Space space(args, workspace);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::exit_head,
+  return run_on(args,
                 "exit_head_kernel or exit_head_blocks_kernel, its input, its screen and its merge",
                 [&] {
                   if (args.hidden.rows == 0) return;

@@ -5,6 +5,7 @@
 
 #include <exeunt/cuda/exit_head.cuh>
 
+#include "base/args/exit_head.h"
 #include "linear.h"
 
 namespace exn::cuda {

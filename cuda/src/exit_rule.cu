@@ -2,6 +2,7 @@
 #include <exeunt/cuda/exit_rule.cuh>
 
 #include "backend.h"
+#include "base/args/exit_rule.h"
 
 namespace exn::cuda {
 
@@ -55,7 +56,7 @@ exn_status exit_rule(const ExitRuleArgs& args, Workspace& workspace, exn_stream 
   task.first = args.first;
   task.force = args.force;
   // Also for no rows: active_count is set to 0.
-  return run_on(args.device, OpName::exit_rule, "exit_rule_kernel", [&] {
+  return run_on(args, "exit_rule_kernel", [&] {
     EXN_LAUNCH(exit_rule_kernel, 1, kExitRuleThreads, 0, stream_of(stream), task);
   });
 }

@@ -2,6 +2,7 @@
 #include <exeunt/cuda/ffn.cuh>
 
 #include "backend.h"
+#include "base/args/ffn.h"
 #include "dispatch.h"
 #include "linear.h"
 
@@ -127,7 +128,7 @@ void queue_rows(const FfnArgs& args, FfnSpace space, int64_t first, cudaStream_t
 exn_status ffn(const FfnArgs& args, Workspace& workspace, exn_stream stream) {
   const FfnSpace space(args, workspace);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::ffn, "the kernels of ffn", [&] {
+  return run_on(args, "the kernels of ffn", [&] {
     for (int64_t first = 0; first < args.hidden.rows; first += kRowsAtOnce) {
       queue_rows(args, space, first, stream_of(stream));
     }

@@ -2,6 +2,7 @@
 #include <exeunt/cuda/ffn_skip_rule.cuh>
 
 #include "backend.h"
+#include "base/args/ffn_skip_rule.h"
 
 namespace exn::cuda {
 
@@ -22,7 +23,7 @@ exn_status ffn_skip_rule(const FfnSkipRuleArgs& args, Workspace& workspace, exn_
   task.token_index = args.token_index;
   task.budget = args.budget;
   task.threshold = args.threshold;
-  return run_on(args.device, OpName::ffn_skip_rule, "ffn_skip_rule_kernel", [&] {
+  return run_on(args, "ffn_skip_rule_kernel", [&] {
     if (task.rows == 0) return;
     EXN_LAUNCH(ffn_skip_rule_kernel, grid_for(ceil_div(task.rows, kFfnSkipRuleThreads)),
                kFfnSkipRuleThreads, 0, stream_of(stream), task);

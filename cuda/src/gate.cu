@@ -2,6 +2,7 @@
 #include <exeunt/cuda/gate.cuh>
 
 #include "backend.h"
+#include "base/args/gate.h"
 #include "dispatch.h"
 #include "linear.h"
 
@@ -65,7 +66,7 @@ exn_status gate(const GateArgs& args, Workspace& workspace, exn_stream stream) {
   const int32_t repeats = args.kind == EXN_GATE_LINEAR ? 0 : args.repeats;
   const bool blocks = is_quantised(args.out_weight);
   const bool prepares = repeats > 0 || blocks;
-  const exn_status status = check_rows(OpName::gate, "features", prepares ? args.features.rows : 0);
+  const exn_status status = check_rows(args, "features", prepares ? args.features.rows : 0);
   if (status != EXN_OK) return status;
   const int64_t elements = args.features.rows * padded(args.features.cols);
   float* const a = workspace.take<float>(prepares ? elements : 0);
@@ -83,7 +84,7 @@ exn_status gate(const GateArgs& args, Workspace& workspace, exn_stream stream) {
                            workspace);
   }
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::gate, "the kernels of gate", [&] {
+  return run_on(args, "the kernels of gate", [&] {
     if (args.features.rows == 0) return;
     const cudaStream_t queue = stream_of(stream);
     Matrix features = args.features;

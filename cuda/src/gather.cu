@@ -2,6 +2,7 @@
 #include <exeunt/cuda/gather.cuh>
 
 #include "backend.h"
+#include "base/args/gather.h"
 #include "words.h"
 
 namespace exn::cuda {
@@ -109,38 +110,36 @@ exn_status gather(const GatherArgs& args, Workspace& workspace, exn_stream strea
   int32_t* const verdicts = workspace.take<int32_t>(checks);
   if (workspace.counting()) return EXN_OK;
   Tasks tasks(args);
-  return run_on(args.device, OpName::gather,
-                "gather_check_kernel, gather_kernel or gather_in_place_kernel", [&] {
-                  const cudaStream_t queue = stream_of(stream);
-                  const int64_t processors = sm_count(args.device);
-                  if (checks > 0) {
-                    EXN_LAUNCH(gather_check_kernel, static_cast<unsigned>(checks), kGatherThreads,
-                               0, queue, tasks.across.list, ceil_div(args.listed, checks),
-                               verdicts);
-                  }
-                  for (GatherTask* task : {&tasks.across, &tasks.within}) {
-                    task->verdicts = verdicts;
-                    task->checks = static_cast<int32_t>(checks);
-                  }
-                  // One of the two says how many entries move, even if it moves nothing.
-                  const int64_t chunks = chunks_of(tasks.across);
-                  const bool stays = tasks.within.tensor_count > 0;
-                  if (chunks > 0 || !stays) {
-                    const int64_t most = processors * kGatherBlocks;
-                    tasks.across.moved = args.moved;
-                    EXN_LAUNCH(gather_kernel,
-                               static_cast<unsigned>(chunks < 1      ? 1
-                                                     : chunks < most ? chunks
-                                                                     : most),
-                               kGatherThreads, 0, queue, tasks.across);
-                  }
-                  if (stays) {
-                    choose_slices(&tasks.within, processors);
-                    tasks.within.moved = chunks > 0 ? nullptr : args.moved;
-                    EXN_LAUNCH(gather_in_place_kernel, grid_for(slices_of(tasks.within)),
-                               kInPlaceThreads, 0, queue, tasks.within);
-                  }
-                });
+  return run_on(args, "gather_check_kernel, gather_kernel or gather_in_place_kernel", [&] {
+    const cudaStream_t queue = stream_of(stream);
+    const int64_t processors = sm_count(args.device);
+    if (checks > 0) {
+      EXN_LAUNCH(gather_check_kernel, static_cast<unsigned>(checks), kGatherThreads, 0, queue,
+                 tasks.across.list, ceil_div(args.listed, checks), verdicts);
+    }
+    for (GatherTask* task : {&tasks.across, &tasks.within}) {
+      task->verdicts = verdicts;
+      task->checks = static_cast<int32_t>(checks);
+    }
+    // One of the two says how many entries move, even if it moves nothing.
+    const int64_t chunks = chunks_of(tasks.across);
+    const bool stays = tasks.within.tensor_count > 0;
+    if (chunks > 0 || !stays) {
+      const int64_t most = processors * kGatherBlocks;
+      tasks.across.moved = args.moved;
+      EXN_LAUNCH(gather_kernel,
+                 static_cast<unsigned>(chunks < 1      ? 1
+                                       : chunks < most ? chunks
+                                                       : most),
+                 kGatherThreads, 0, queue, tasks.across);
+    }
+    if (stays) {
+      choose_slices(&tasks.within, processors);
+      tasks.within.moved = chunks > 0 ? nullptr : args.moved;
+      EXN_LAUNCH(gather_in_place_kernel, grid_for(slices_of(tasks.within)), kInPlaceThreads, 0,
+                 queue, tasks.within);
+    }
+  });
 }
 
 }  // namespace exn::cuda

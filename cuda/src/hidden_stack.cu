@@ -2,6 +2,7 @@
 #include <exeunt/cuda/hidden_stack.cuh>
 
 #include "backend.h"
+#include "base/args/hidden_stack.h"
 #include "words.h"
 
 namespace exn::cuda {
@@ -85,17 +86,16 @@ exn_status hidden_stack(const HiddenStackArgs& args, Workspace& workspace, exn_s
   int32_t* const first = workspace.take<int32_t>(pushes ? 1 : 0);
   int32_t* const rank = workspace.take<int32_t>(pushes ? args.rows.rows : 0);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::hidden_stack,
-                "stack_places_kernel and stack_push_kernel, or stack_gather_kernel", [&] {
-                  const cudaStream_t queue = stream_of(stream);
-                  if (pushes) {
-                    queue_push(args, first, rank, queue);
-                  } else if (args.action == EXN_STACK_GATHER) {
-                    queue_gather(args, queue);
-                  } else {
-                    EXN_LAUNCH(stack_clear_kernel, 1, 1, 0, queue, args.count, args.overflow);
-                  }
-                });
+  return run_on(args, "stack_places_kernel and stack_push_kernel, or stack_gather_kernel", [&] {
+    const cudaStream_t queue = stream_of(stream);
+    if (pushes) {
+      queue_push(args, first, rank, queue);
+    } else if (args.action == EXN_STACK_GATHER) {
+      queue_gather(args, queue);
+    } else {
+      EXN_LAUNCH(stack_clear_kernel, 1, 1, 0, queue, args.count, args.overflow);
+    }
+  });
 }
 
 }  // namespace exn::cuda

@@ -2,6 +2,7 @@
 #include <exeunt/cuda/hired_budget.cuh>
 
 #include "backend.h"
+#include "base/args/hired_budget.h"
 
 namespace exn::cuda {
 
@@ -41,7 +42,7 @@ exn_status hired_budget(const HiredBudgetArgs& args, Workspace& workspace, exn_s
   task.deals = args.remainder == EXN_HIRED_LARGEST_REMAINDER;
   task.stages = patches <= kMostStaged;
   const size_t stage_bytes = task.stages ? static_cast<size_t>(patches) * sizeof(float) : 0;
-  return run_on(args.device, OpName::hired_budget, "hired_budget_kernel", [&] {
+  return run_on(args, "hired_budget_kernel", [&] {
     if (images == 0) return;
     EXN_LAUNCH(hired_budget_kernel, grid_for(images), kHiredThreads, stage_bytes, stream_of(stream),
                task);

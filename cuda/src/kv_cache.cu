@@ -2,6 +2,7 @@
 #include <exeunt/cuda/kv_cache.cuh>
 
 #include "backend.h"
+#include "base/args/kv_cache.h"
 #include "dispatch.h"
 #include "kv.h"
 #include "words.h"
@@ -78,7 +79,7 @@ bool is_empty(const KvCache& cache) { return cache.sequences == 0 || cache.slots
 
 exn_status kv_append(const KvAppendArgs& args, Workspace& workspace, exn_stream stream) {
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::kv_append, "kv_append_kernel", [&] {
+  return run_on(args, "kv_append_kernel", [&] {
     if (args.k.rows == 0 || is_empty(args.cache)) return;
     dispatch_float(args.cache.dtype, [&](auto cache_tag) {
       dispatch_float(args.k.dtype, [&](auto tag) {
@@ -90,7 +91,7 @@ exn_status kv_append(const KvAppendArgs& args, Workspace& workspace, exn_stream 
 
 exn_status kv_copy(const KvCopyArgs& args, Workspace& workspace, exn_stream stream) {
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::kv_copy, "kv_copy_kernel or kv_copy_ordered_kernel", [&] {
+  return run_on(args, "kv_copy_kernel or kv_copy_ordered_kernel", [&] {
     if (args.count == 0 || is_empty(args.source) || is_empty(args.destination)) return;
     const int64_t word = widest_word(
         {address_of(args.source.k), address_of(args.source.v), address_of(args.destination.k),
@@ -103,7 +104,7 @@ exn_status kv_copy(const KvCopyArgs& args, Workspace& workspace, exn_stream stre
 exn_status kv_length(const KvLengthArgs& args, Workspace& workspace, exn_stream stream) {
   if (workspace.counting()) return EXN_OK;
   if (args.action == EXN_KV_CROP) {
-    return run_on(args.device, OpName::kv_length, "kv_crop_kernel", [&] {
+    return run_on(args, "kv_crop_kernel", [&] {
       if (args.lengths == 0) return;
       EXN_LAUNCH(kv_crop_kernel, grid_for(ceil_div(args.lengths, kLengthThreads)), kLengthThreads,
                  0, stream_of(stream), args.length, args.lengths, args.limit, args.one_limit);
@@ -118,7 +119,7 @@ exn_status kv_length(const KvLengthArgs& args, Workspace& workspace, exn_stream 
   task.slot = args.slot;
   task.visible = args.visible;
   task.capacity = args.capacity;
-  return run_on(args.device, OpName::kv_length, "kv_advance_kernel", [&] {
+  return run_on(args, "kv_advance_kernel", [&] {
     if (task.rows == 0) return;
     EXN_LAUNCH(kv_advance_kernel, 1, kLengthThreads, 0, stream_of(stream), task);
   });

@@ -2,6 +2,7 @@
 #include <exeunt/cuda/kv_compact.cuh>
 
 #include "backend.h"
+#include "base/args/kv_compact.h"
 #include "kv.h"
 #include "words.h"
 
@@ -91,8 +92,7 @@ exn_status kv_compact(const KvCompactArgs& args, Workspace& workspace, exn_strea
   auto* const owners = workspace.take<unsigned long long>(pages);
   if (workspace.counting()) return EXN_OK;
   return run_on(
-      args.device, OpName::kv_compact,
-      "kv_compact_check_kernel, kv_compact_kernel or kv_compact_in_place_kernel", [&] {
+      args, "kv_compact_check_kernel, kv_compact_kernel or kv_compact_in_place_kernel", [&] {
         const cudaStream_t queue = stream_of(stream);
         const KvCompactPlan plan = plan_of(args, verdicts);
         if (args.lists > 0) {

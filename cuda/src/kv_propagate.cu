@@ -2,6 +2,7 @@
 #include "kv_propagate.h"
 
 #include "backend.h"
+#include "base/args/kv_propagate.h"
 #include "dispatch.h"
 #include "kv.h"
 
@@ -103,12 +104,11 @@ void queue(const KvPropagateArgs& args, PropagateTask task, cudaStream_t stream)
 }  // namespace
 
 exn_status kv_propagate(const KvPropagateArgs& args, Workspace& workspace, exn_stream stream) {
-  const exn_status status = check_rows(OpName::kv_propagate, "hidden", args.hidden.rows);
+  const exn_status status = check_rows(args, "hidden", args.hidden.rows);
   if (status != EXN_OK) return status;
   const PropagateTask task = task_of(args, workspace);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::kv_propagate,
-                "kv_propagate_kernel or kv_propagate_blocks_kernel",
+  return run_on(args, "kv_propagate_kernel or kv_propagate_blocks_kernel",
                 [&] { queue(args, task, stream_of(stream)); });
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backend.h"
+#include "base/args/layer_schedule.h"
 
 namespace exn::cuda {
 

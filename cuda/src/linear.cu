@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "base/args/linear.h"
 #include "linear.h"
 
 namespace exn::cuda {
@@ -144,12 +145,11 @@ void queue_layer(Product product, int64_t rows, cudaStream_t stream) {
 exn_status linear(const LinearArgs& args, Workspace& workspace, exn_stream stream) {
   const LinearSpace space(args, workspace);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::linear,
-                "linear_kernel or linear_blocks_kernel, its input and its merge", [&] {
-                  for (int64_t first = 0; first < args.input.rows; first += kRowsAtOnce) {
-                    queue_rows(args, space, first, stream_of(stream));
-                  }
-                });
+  return run_on(args, "linear_kernel or linear_blocks_kernel, its input and its merge", [&] {
+    for (int64_t first = 0; first < args.input.rows; first += kRowsAtOnce) {
+      queue_rows(args, space, first, stream_of(stream));
+    }
+  });
 }
 
 }  // namespace exn::cuda

@@ -5,6 +5,7 @@
 
 #include <exeunt/cuda/linear.cuh>
 #include <exeunt/cuda/norm.cuh>
+#include <exeunt/norm.h>
 
 #include "backend.h"
 #include "dispatch.h"

@@ -2,6 +2,7 @@
 #include <exeunt/cuda/norm.cuh>
 
 #include "backend.h"
+#include "base/args/norm.h"
 #include "dispatch.h"
 #include "linear.h"
 
@@ -41,10 +42,10 @@ void launch(const NormArgs& args, cudaStream_t stream) {
 }  // namespace
 
 exn_status norm(const NormArgs& args, Workspace& workspace, exn_stream stream) {
-  const exn_status status = check_rows(OpName::norm, "input", args.input.rows);
+  const exn_status status = check_rows(args, "input", args.input.rows);
   if (status != EXN_OK) return status;
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::norm, "norm_kernel", [&] {
+  return run_on(args, "norm_kernel", [&] {
     if (args.input.rows == 0) return;
     dispatch_float(args.input.dtype, [&](auto in_tag) {
       using T = type_of<decltype(in_tag)>;

@@ -2,6 +2,7 @@
 #include <exeunt/cuda/perp_grad.cuh>
 
 #include "backend.h"
+#include "base/args/perp_grad.h"
 #include "dispatch.h"
 
 namespace exn::cuda {
@@ -30,7 +31,7 @@ exn_status perp_grad(const PerpGradArgs& args, Workspace& workspace, exn_stream 
     task.residuals = workspace.take<A>(most_parts);
     task.projection = workspace.take<Projection<A>>(1);
     if (workspace.counting()) return;
-    status = run_on(args.device, OpName::perp_grad, "perp_grad's five kernels", [&] {
+    status = run_on(args, "perp_grad's five kernels", [&] {
       if (task.size == 0) return;
       const int64_t at_once = kBlocksPerSm * sm_count(args.device);
       const int parts = static_cast<int>(most_parts < at_once ? most_parts : at_once);

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "backend.h"
+#include "base/args/rope.h"
 #include "dispatch.h"
 
 namespace exn::cuda {
@@ -25,7 +26,7 @@ exn_status check_row(const RopeArgs& args) {
 
 exn_status rope_table(const RopeTableArgs& args, Workspace& workspace, exn_stream stream) {
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::rope_table, "rope_table_kernel", [&] {
+  return run_on(args, "rope_table_kernel", [&] {
     const int64_t count = args.positions * args.pairs;
     if (count == 0) return;
     const RopeTableTask task{args.table, args.positions, args.pairs, args.base, args.divisor};
@@ -35,11 +36,11 @@ exn_status rope_table(const RopeTableArgs& args, Workspace& workspace, exn_strea
 }
 
 exn_status rope(const RopeArgs& args, Workspace& workspace, exn_stream stream) {
-  exn_status status = check_rows(OpName::rope, "input", args.input.rows);
+  exn_status status = check_rows(args, "input", args.input.rows);
   if (status == EXN_OK) status = check_row(args);
   if (status != EXN_OK) return status;
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::rope, "rope_kernel", [&] {
+  return run_on(args, "rope_kernel", [&] {
     if (args.input.rows == 0 || args.input.heads == 0) return;
     dispatch_float(args.input.dtype, [&](auto tag) {
       using T = type_of<decltype(tag)>;

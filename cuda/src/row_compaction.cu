@@ -2,6 +2,7 @@
 #include <exeunt/cuda/row_compaction.cuh>
 
 #include "backend.h"
+#include "base/args/row_compaction.h"
 #include "words.h"
 
 namespace exn::cuda {
@@ -13,7 +14,7 @@ exn_status row_compaction(const RowCompactionArgs& args, Workspace& workspace, e
   const int64_t width =
       widest_word({address_of(args.input.data), address_of(args.out.data), bytes(args.input.stride),
                    bytes(args.out.stride), bytes(args.input.cols)});
-  return run_on(args.device, OpName::row_compaction, "row_compaction_kernel", [&] {
+  return run_on(args, "row_compaction_kernel", [&] {
     if (args.listed == 0 || args.input.cols == 0) return;
     dispatch_word<1>(width, [&](auto tag) {
       using Word = type_of<decltype(tag)>;

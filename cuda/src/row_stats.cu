@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backend.h"
+#include "base/args/row_stats.h"
 #include "dispatch.h"
 
 namespace exn::cuda {
@@ -39,15 +40,14 @@ exn_status row_stats(const RowStatsArgs& args, Workspace& workspace, exn_stream 
     task.states = workspace.take<StatsState>(task.tiles > 1 ? task.rows * task.tiles : 0);
     task.out = targets_of(args.out);
     if (workspace.counting()) return;
-    status =
-        run_on(args.device, OpName::row_stats, "row_stats_tile_kernel, merge_stats_kernel", [&] {
-          if (task.rows == 0) return;
-          if (args.normalizer == EXN_SOFTMAX) {
-            launch<T, FastSoftmax, Softmax<float>>(task, stream_of(stream));
-          } else {
-            launch<T, StableMax<float>, StableMax<float>>(task, stream_of(stream));
-          }
-        });
+    status = run_on(args, "row_stats_tile_kernel, merge_stats_kernel", [&] {
+      if (task.rows == 0) return;
+      if (args.normalizer == EXN_SOFTMAX) {
+        launch<T, FastSoftmax, Softmax<float>>(task, stream_of(stream));
+      } else {
+        launch<T, StableMax<float>, StableMax<float>>(task, stream_of(stream));
+      }
+    });
   });
   return status;
 }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "base/args/select.h"
 #include "select.h"
 
 #include "dispatch.h"
@@ -35,7 +36,7 @@ exn_status select(const SelectArgs& args, Workspace& workspace, exn_stream strea
   auto* const sums = workspace.take<float>(sums_first ? args.rows() * sums_stride : 0);
   const SelectTeams teams = take_teams(args.rows(), args.scores.cols, args.device, workspace);
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::select, "select_kernel or select_team_kernel", [&] {
+  return run_on(args, "select_kernel or select_team_kernel", [&] {
     if (!args.selection.writes()) return;
     dispatch_float(args.scores.dtype, [&](auto tag) {
       using T = type_of<decltype(tag)>;

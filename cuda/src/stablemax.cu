@@ -2,6 +2,7 @@
 #include <exeunt/cuda/stablemax.cuh>
 
 #include "backend.h"
+#include "base/args/stablemax.h"
 #include "dispatch.h"
 
 namespace exn::cuda {
@@ -126,7 +127,7 @@ exn_status stablemax(const StableMaxArgs& args, Workspace& workspace, exn_stream
     const LongRows<T> space(task.logits, workspace);
     task.states = space.states;
     if (workspace.counting()) return;
-    status = run_on(args.device, OpName::stablemax, "stablemax_kernel and its row states", [&] {
+    status = run_on(args, "stablemax_kernel and its row states", [&] {
       dispatch_normalizer<acc_t<T>>(args.normalizer, [&](auto normalizer) {
         queue_forward<T, type_of<decltype(normalizer)>>(task, space, args.device,
                                                         stream_of(stream));
@@ -157,22 +158,21 @@ exn_status cross_entropy(const CrossEntropyArgs& args, Workspace& workspace, exn
     task.count = mean ? count : nullptr;
     task.row_loss = mean ? (mean_loss ? row_loss : nullptr) : static_cast<A*>(args.loss.data);
     if (workspace.counting()) return;
-    status =
-        run_on(args.device, OpName::cross_entropy, "cross_entropy_kernel and its row states", [&] {
-          const cudaStream_t queue = stream_of(stream);
-          if (mean) {
-            EXN_LAUNCH((count_labels_kernel<A>), 1, kCountThreads, 0, queue, args.labels.data,
-                       task.wide_labels, task.logits.rows, args.ignore_index, count);
-          }
-          dispatch_normalizer<A>(args.normalizer, [&](auto normalizer) {
-            queue_cross_entropy<T, type_of<decltype(normalizer)>>(task, space, args.device, queue);
-          });
-          if (mean_loss) {
-            EXN_LAUNCH((mean_loss_kernel<A>), 1, kCountThreads, 0, queue,
-                       static_cast<const A*>(row_loss), task.logits.rows,
-                       static_cast<const LabelCount<A>*>(count), static_cast<A*>(args.loss.data));
-          }
-        });
+    status = run_on(args, "cross_entropy_kernel and its row states", [&] {
+      const cudaStream_t queue = stream_of(stream);
+      if (mean) {
+        EXN_LAUNCH((count_labels_kernel<A>), 1, kCountThreads, 0, queue, args.labels.data,
+                   task.wide_labels, task.logits.rows, args.ignore_index, count);
+      }
+      dispatch_normalizer<A>(args.normalizer, [&](auto normalizer) {
+        queue_cross_entropy<T, type_of<decltype(normalizer)>>(task, space, args.device, queue);
+      });
+      if (mean_loss) {
+        EXN_LAUNCH((mean_loss_kernel<A>), 1, kCountThreads, 0, queue,
+                   static_cast<const A*>(row_loss), task.logits.rows,
+                   static_cast<const LabelCount<A>*>(count), static_cast<A*>(args.loss.data));
+      }
+    });
   });
   return status;
 }

@@ -2,6 +2,7 @@
 #include <exeunt/attention.h>
 
 #include "backends.h"
+#include "base/args/attention.h"
 
 namespace exn {
 namespace {

@@ -2,6 +2,7 @@
 #include <exeunt/attention_scores.h>
 
 #include "backends.h"
+#include "base/args/attention_scores.h"
 
 namespace exn {
 namespace {

@@ -2,6 +2,7 @@
 // The table of backends and the one way an op reaches them.
 #pragma once
 
+#include "base/ops.h"
 #include "check.h"
 #include "params.h"
 

@@ -8,7 +8,13 @@
 #include <cstring>
 #include <initializer_list>
 
-#include "base/ops.h"
+#include <exeunt/gather.h>
+#include <exeunt/kv_cache.h>
+#include <exeunt/norm.h>
+#include <exeunt/row_stats.h>
+#include <exeunt/select.h>
+
+#include "base/args.h"
 #include "base/status.h"
 
 namespace exn {

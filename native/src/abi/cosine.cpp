@@ -2,6 +2,7 @@
 #include <exeunt/cosine.h>
 
 #include "backends.h"
+#include "base/args/cosine.h"
 
 namespace exn {
 namespace {

@@ -2,6 +2,7 @@
 #include <exeunt/embedding.h>
 
 #include "backends.h"
+#include "base/args/embedding.h"
 
 namespace exn {
 namespace {

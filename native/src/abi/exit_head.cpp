@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "backends.h"
+#include "base/args/exit_head.h"
 #include "base/screen.h"
 
 namespace exn {

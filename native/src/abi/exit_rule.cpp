@@ -2,6 +2,7 @@
 #include <exeunt/exit_rule.h>
 
 #include "backends.h"
+#include "base/args/exit_rule.h"
 
 namespace exn {
 namespace {

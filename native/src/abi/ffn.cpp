@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "backends.h"
+#include "base/args/ffn.h"
 
 namespace exn {
 

@@ -2,6 +2,7 @@
 #include <exeunt/ffn_skip_rule.h>
 
 #include "backends.h"
+#include "base/args/ffn_skip_rule.h"
 
 namespace exn {
 namespace {

@@ -2,6 +2,7 @@
 #include <exeunt/gather.h>
 
 #include "backends.h"
+#include "base/args/gather.h"
 
 namespace exn {
 namespace {

@@ -2,6 +2,7 @@
 #include <exeunt/hidden_stack.h>
 
 #include "backends.h"
+#include "base/args/hidden_stack.h"
 
 namespace exn {
 namespace {

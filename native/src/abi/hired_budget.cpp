@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backends.h"
+#include "base/args/hired_budget.h"
 
 namespace exn {
 namespace {

@@ -2,6 +2,7 @@
 #include <exeunt/kv_cache.h>
 
 #include "backends.h"
+#include "base/args/kv_cache.h"
 
 namespace exn {
 namespace {

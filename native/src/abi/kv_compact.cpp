@@ -2,6 +2,7 @@
 #include <exeunt/kv_compact.h>
 
 #include "backends.h"
+#include "base/args/kv_compact.h"
 
 namespace exn {
 namespace {

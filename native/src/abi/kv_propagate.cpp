@@ -2,6 +2,7 @@
 #include <exeunt/kv_propagate.h>
 
 #include "backends.h"
+#include "base/args/kv_propagate.h"
 
 namespace exn {
 

@@ -2,6 +2,7 @@
 #include <exeunt/layer_schedule.h>
 
 #include "backends.h"
+#include "base/args/layer_schedule.h"
 
 namespace exn {
 namespace {

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "backends.h"
+#include "base/args/linear.h"
 
 namespace exn {
 

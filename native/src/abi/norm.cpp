@@ -2,6 +2,7 @@
 #include <exeunt/norm.h>
 
 #include "backends.h"
+#include "base/args/norm.h"
 
 namespace exn {
 namespace {

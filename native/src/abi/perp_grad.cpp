@@ -2,6 +2,7 @@
 #include <exeunt/perp_grad.h>
 
 #include "backends.h"
+#include "base/args/perp_grad.h"
 
 namespace exn {
 namespace {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "backends.h"
+#include "base/args/rope.h"
 
 namespace exn {
 namespace {

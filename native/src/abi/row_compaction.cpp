@@ -2,6 +2,7 @@
 #include <exeunt/row_compaction.h>
 
 #include "backends.h"
+#include "base/args/row_compaction.h"
 
 namespace exn {
 namespace {

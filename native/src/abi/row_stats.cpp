@@ -2,6 +2,7 @@
 #include <exeunt/row_stats.h>
 
 #include "backends.h"
+#include "base/args/row_stats.h"
 
 namespace exn {
 namespace {

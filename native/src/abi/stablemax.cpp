@@ -2,6 +2,7 @@
 #include <exeunt/stablemax.h>
 
 #include "backends.h"
+#include "base/args/stablemax.h"
 
 namespace exn {
 namespace {

@@ -17,6 +17,42 @@
 
 namespace exn {
 
+// Every op: its name in the C ABI and the arguments of its kernels. The tables of backends and of
+// instruction sets are made from this list.
+#define EXN_FOR_EACH_OP(X)                 \
+  X(row_stats, RowStatsArgs)               \
+  X(exit_head, ExitHeadArgs)               \
+  X(stablemax, StableMaxArgs)              \
+  X(cross_entropy, CrossEntropyArgs)       \
+  X(perp_grad, PerpGradArgs)               \
+  X(cosine, CosineArgs)                    \
+  X(gate, GateArgs)                        \
+  X(exit_rule, ExitRuleArgs)               \
+  X(norm, NormArgs)                        \
+  X(rope_table, RopeTableArgs)             \
+  X(rope, RopeArgs)                        \
+  X(linear, LinearArgs)                    \
+  X(kv_append, KvAppendArgs)               \
+  X(kv_copy, KvCopyArgs)                   \
+  X(kv_length, KvLengthArgs)               \
+  X(attention, AttentionArgs)              \
+  X(kv_propagate, KvPropagateArgs)         \
+  X(hidden_stack, HiddenStackArgs)         \
+  X(row_compaction, RowCompactionArgs)     \
+  X(layer_schedule, LayerScheduleArgs)     \
+  X(ffn, FfnArgs)                          \
+  X(ffn_skip_rule, FfnSkipRuleArgs)        \
+  X(attention_scores, AttentionScoresArgs) \
+  X(select, SelectArgs)                    \
+  X(hired_budget, HiredBudgetArgs)         \
+  X(gather, GatherArgs)                    \
+  X(kv_compact, KvCompactArgs)             \
+  X(embedding, EmbeddingArgs)
+
+#define EXN_DECLARE(op, Args) struct Args;
+EXN_FOR_EACH_OP(EXN_DECLARE)
+#undef EXN_DECLARE
+
 // What a backend needs from the library that opened it.
 struct Host {
   // Records the sentence behind exn_last_error() of this thread and returns `status`.

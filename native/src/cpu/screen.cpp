@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes the image of a screen (exeunt/screen.h): directions of the states, then row by row of the
 // head its rotation, its blocks, and the norms of what they lost.
+#include "base/args/linear.h"
 #include "screen.h"
 
 #include <algorithm>

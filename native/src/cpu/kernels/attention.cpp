@@ -10,6 +10,7 @@
 // Rows of one sequence pass over K and V together, with all query heads of a KV head; for a few
 // rows the chunks of a sequence are work items of their own, so that threads share one long
 // sequence.
+#include "base/args/attention.h"
 #include "score_products.h"
 
 namespace exn::cpu::EXN_ISA {

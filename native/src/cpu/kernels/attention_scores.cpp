@@ -9,6 +9,7 @@
 // over the rows in ascending order, and over the heads of each, whoever computes them and
 // whatever else is computed beside: a prompt has the same bits for every thread count, in every
 // batch and layout.
+#include "base/args/attention_scores.h"
 #include "score_products.h"
 #include "selection.h"
 

@@ -2,6 +2,7 @@
 // cosine on the CPU: both matrices read once, 2 * R * D * sizeof(element) bytes.
 #include <cmath>
 
+#include "base/args/cosine.h"
 #include "elements.h"
 
 namespace exn::cpu::EXN_ISA {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // embedding on the CPU: a row of the table read, and one written, per id.
 #include "../ids.h"
+#include "base/args/embedding.h"
 #include "block_elements.h"
 #include "elements.h"
 #include "rows.h"

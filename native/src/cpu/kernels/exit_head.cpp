@@ -2,6 +2,7 @@
 // exit_head on the CPU: for each block of up to 64 rows, reads the weights once, V * D *
 // sizeof(element) bytes or V rows of blocks; the logits of a few hundred vocabulary rows at a time
 // stay in cache and are summarised there.
+#include "base/args/exit_head.h"
 #include "matrix_products.h"
 #include "normalise.h"
 #include "screening.h"

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/args/exit_rule.h"
 #include "elements.h"
 
 namespace exn::cpu::EXN_ISA {

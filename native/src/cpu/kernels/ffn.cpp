@@ -2,6 +2,7 @@
 // ffn on the CPU: rows that run are compacted; for each block of up to 64 of them the three weights
 // are read once, in two loops. The cosines come out of the second one: a tile adds up its share of
 // the sums, and the shares are merged in order.
+#include "base/args/ffn.h"
 #include "normalise.h"
 #include "tiles.h"
 

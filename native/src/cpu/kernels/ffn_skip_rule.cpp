@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // ffn_skip_rule on the CPU: one scalar pass over the rows, about 21 bytes each.
+#include "base/args/ffn_skip_rule.h"
 #include "isa.h"
 
 namespace exn::cpu::EXN_ISA {

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "base/args/gate.h"
 #include "matrix_products.h"
 
 namespace exn::cpu::EXN_ISA {

@@ -2,6 +2,7 @@
 // gather on the CPU. The list is read and checked before anything is written; then one parallel
 // loop takes all tensors.
 #include "../ids.h"
+#include "base/args/gather.h"
 #include "moves.h"
 
 namespace exn::cpu::EXN_ISA {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // hidden_stack on the CPU.
 #include "../ids.h"
+#include "base/args/hidden_stack.h"
 #include "rows.h"
 
 namespace exn::cpu::EXN_ISA {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // hired_budget on the CPU. The n-th largest of some floats is found by halving the range of their
 // order, each time counting how many are not below its middle: no sorting, no memory.
+#include "base/args/hired_budget.h"
 #include "isa.h"
 
 namespace exn::cpu::EXN_ISA {

@@ -3,9 +3,9 @@
 // and the trace of what ran.
 #pragma once
 
-#include "../kernels.h"
 #include "../pool.h"
 #include "../simd/simd.h"
+#include "base/args.h"
 #include "base/status.h"
 
 #define EXN_TEXT_(x) #x

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // kv_append, kv_copy and kv_length on the CPU.
 #include "../ids.h"
+#include "base/args/kv_cache.h"
 #include "kv.h"
 
 namespace exn::cpu::EXN_ISA {

@@ -2,6 +2,7 @@
 // kv_compact on the CPU. Sequences, lists and pages are read and checked before anything is
 // written; then one parallel loop takes K and V of all sequences and heads.
 #include "../ids.h"
+#include "base/args/kv_compact.h"
 #include "kv.h"
 #include "moves.h"
 

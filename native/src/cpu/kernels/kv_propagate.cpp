@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "../ids.h"
+#include "base/args/kv_propagate.h"
 #include "kv.h"
 #include "rotation.h"
 #include "normalise.h"

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "../ids.h"
+#include "base/args/layer_schedule.h"
 #include "isa.h"
 
 namespace exn::cpu::EXN_ISA {

@@ -2,6 +2,7 @@
 // linear on the CPU: for each block of up to 64 rows, every weight is read once. The products of a
 // tile stay in cache until bias and residual are added, so that `out` is written once and nothing
 // is read again.
+#include "base/args/linear.h"
 #include "normalise.h"
 #include "panel_products.h"
 #include "tiles.h"

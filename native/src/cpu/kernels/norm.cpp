@@ -2,6 +2,7 @@
 // norm on the CPU: a row is read twice, the second time from L1. Moments of a few rows are taken
 // before the first of them is written: the additions, root and division that end one row then
 // overlap the sums of the next.
+#include "base/args/norm.h"
 #include "normalise.h"
 
 namespace exn::cpu::EXN_ISA {

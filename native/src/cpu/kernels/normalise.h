@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include <exeunt/norm.h>
+
 #include "elements.h"
 
 namespace exn::cpu::EXN_ISA {

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/args/perp_grad.h"
 #include "elements.h"
 #include "moves.h"
 

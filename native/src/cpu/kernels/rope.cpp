@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "../ids.h"
+#include "base/args/rope.h"
 #include "rotation.h"
 
 namespace exn::cpu::EXN_ISA {

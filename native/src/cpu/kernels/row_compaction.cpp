@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // row_compaction on the CPU.
+#include "base/args/row_compaction.h"
 #include "rows.h"
 
 namespace exn::cpu::EXN_ISA {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // row_stats on the CPU: reads each logit from memory once (twice from L1 or L2), R *
 // V * sizeof(element) bytes.
+#include "base/args/row_stats.h"
 #include "stats.h"
 
 namespace exn::cpu::EXN_ISA {

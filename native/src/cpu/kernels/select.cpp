@@ -3,6 +3,7 @@
 // rows than threads. Heads are summed up where the selection has room for a row's scores, which it
 // then finds in place.
 #include "../ids.h"
+#include "base/args/select.h"
 #include "selection.h"
 
 namespace exn::cpu::EXN_ISA {

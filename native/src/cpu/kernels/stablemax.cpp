@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/args/stablemax.h"
 #include "moves.h"
 #include "stats.h"
 

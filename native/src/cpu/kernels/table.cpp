@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "../kernels.h"
 #include "isa.h"
 
 namespace exn::cpu::EXN_ISA {
