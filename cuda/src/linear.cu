@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <exeunt/cuda/adapter.cuh>
+
 #include "base/args/linear.h"
 #include "linear.h"
 
@@ -28,13 +30,19 @@ bool is_input(const Matrix& x, const Matrix& weight) {
 struct LinearSpace {
   Product product;
   float* x;
+  float* t;  // of an adapter: [R, rank]
 
   LinearSpace(const LinearArgs& args, Workspace& workspace) {
     product.weight = args.weight;
     product.rows = args.input.rows < kRowsAtOnce ? args.input.rows : kRowsAtOnce;
     x = workspace.take<float>(product.rows * padded(args.input.cols));
+    t = workspace.take<float>(exn::product(args.input.rows, args.adapter_down.rows));
     LinearOutput& output = product.output;
     output.bias = args.bias;
+    output.adapter.up = args.adapter_up.data;
+    output.adapter.up_stride = args.adapter_up.stride;
+    output.adapter.rank = args.adapter_up.rows;
+    output.adapter.storage = storage_of(args.adapter_up.dtype);
     output.y_stride = args.out.stride;
     output.activation = Activation::kNone;
     output.storage = storage_of(args.out.dtype);
@@ -60,7 +68,27 @@ void queue_rows(const LinearArgs& args, LinearSpace space, int64_t first, cudaSt
   }
   product.output.y = rows_of(args.out, first, product.rows).data;
   product.output.residual = rows_of(args.residual, first, product.rows).data;
+  product.output.adapter.t = space.t + first * args.adapter_up.rows;
   queue_product(product, stream);
+}
+
+void queue_adapter(const LinearArgs& args, float* t, cudaStream_t stream) {
+  constexpr int64_t kMostAtOnce = 1024;  // components
+  AdapterTask task;
+  task.input = args.input.data;
+  task.input_stride = args.input.stride;
+  task.input_storage = storage_of(args.input.dtype);
+  task.down = args.adapter_down.data;
+  task.down_stride = args.adapter_down.stride;
+  task.down_storage = storage_of(args.adapter_down.dtype);
+  task.scale = static_cast<const float*>(args.adapter_scale.data);
+  task.scale_stride = args.adapter_scale.stride;
+  task.t = t;
+  task.rank = args.adapter_down.rows;
+  task.depth = args.input.cols;
+  const dim3 grid(static_cast<unsigned>(args.input.rows),
+                  static_cast<unsigned>(task.rank < kMostAtOnce ? task.rank : kMostAtOnce));
+  EXN_LAUNCH(adapter_kernel, grid, kAdapterThreads, 0, stream, task);
 }
 
 void queue_merge(const Product& product, cudaStream_t stream) {
@@ -145,7 +173,11 @@ void queue_layer(Product product, int64_t rows, cudaStream_t stream) {
 exn_status linear(const LinearArgs& args, Workspace& workspace, exn_stream stream) {
   const LinearSpace space(args, workspace);
   if (workspace.counting()) return EXN_OK;
+  const bool adapts = args.adapter_down.data != nullptr && args.input.rows > 0;
+  const exn_status status = check_rows(args, "input", adapts ? args.input.rows : 0);
+  if (status != EXN_OK) return status;
   return run_on(args, "linear_kernel or linear_blocks_kernel, its input and its merge", [&] {
+    if (adapts) queue_adapter(args, space.t, stream_of(stream));
     for (int64_t first = 0; first < args.input.rows; first += kRowsAtOnce) {
       queue_rows(args, space, first, stream_of(stream));
     }

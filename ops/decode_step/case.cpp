@@ -284,7 +284,12 @@ class Step {
 
   void linear(const DLTensor* input, const DLTensor* weight, const DLTensor* residual,
               const DLTensor* out) {
-    exn_linear_params p = {sizeof p, input, weight, nullptr, residual, out, EXN_BLOCKS_NONE, 0};
+    exn_linear_params p = {};
+    p.struct_size = sizeof p;
+    p.input = input;
+    p.weight = weight;
+    p.residual = residual;
+    p.out = out;
     instance_->call(EXN_TEST_OP(linear), p);
   }
 

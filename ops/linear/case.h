@@ -18,12 +18,16 @@ struct LinearCase : CaseBase {
   int64_t out_pad = 0;
   int64_t out_offset = 0;
   bool in_place = false;
+  MatrixSpec adapter_down;  // rows: 0 without an adapter
+  MatrixSpec adapter_up;
+  bool adapter_scaled = false;
+  bool adapts() const { return adapter_down.rows > 0; }
 };
 
 std::vector<LinearCase> linear_cases();
 
 struct LinearInputs {
-  HostTensor input, weight, bias, residual;
+  HostTensor input, weight, bias, residual, down, up, scale;
 };
 
 LinearInputs make_inputs(const LinearCase& c);

@@ -23,7 +23,9 @@ void expect_rows_alone(const LinearCase& c, const Target& target) {
     expect_blocks_agree(
         target, kOp, instance.get(), all, c.input.rows, size,
         [](exn_linear_params* p, BlockOfRows& block) {
-          for (const DLTensor** field : {&p->input, &p->residual, &p->out}) block(field);
+          for (const DLTensor** field : {&p->input, &p->residual, &p->adapter_scale, &p->out}) {
+            block(field);
+          }
         },
         [&](int64_t) { return in_tiles(size) == in_tiles(c.input.rows); });
     if (::testing::Test::HasFatalFailure()) return;
@@ -164,8 +166,18 @@ TEST(LinearMisuse, EveryArgument) {
   Placed input(kCpu, normal(Type::kF32, {3, 8})), weight(kCpu, normal(Type::kF32, {5, 8}, 1)),
       bias(kCpu, normal(Type::kF32, {5}));
   Placed residual(kCpu, normal(Type::kF32, {3, 5})), out(kCpu, poisoned(Type::kF32, {3, 5}, 2));
-  const exn_linear_params p = {sizeof p,      input.dl(), weight.dl(),     bias.dl(),
-                               residual.dl(), out.dl(),   EXN_BLOCKS_NONE, 0};
+  Placed down(kCpu, normal(Type::kF32, {2, 8})), up(kCpu, normal(Type::kF32, {2, 5})),
+      scale(kCpu, normal(Type::kF32, {3, 2}));
+  exn_linear_params p = {};
+  p.struct_size = sizeof p;
+  p.input = input.dl();
+  p.weight = weight.dl();
+  p.bias = bias.dl();
+  p.residual = residual.dl();
+  p.out = out.dl();
+  p.adapter_down = down.dl();
+  p.adapter_up = up.dl();
+  p.adapter_scale = scale.dl();
   const std::vector<Placed*> written = {&out};
   expect_sound_struct_sizes(kOp, p, written, offsetof(exn_linear_params, weight_blocks));
   Spoiler<exn_linear_params> spoil(kOp, p, written);
@@ -177,6 +189,13 @@ TEST(LinearMisuse, EveryArgument) {
   spoil.tensor(&bias, "bias", "f32");
   spoil.tensor(&residual, "residual", "bf16");
   spoil.tensor(&out, "out", "bf16");
+  spoil.required(&exn_linear_params::adapter_up, "adapter_up");
+  exn_linear_params halved = p;
+  halved.adapter_down = nullptr;
+  expect_refused(kOp, halved, written, EXN_INVALID_ARGUMENT, {"adapter_up", "adapter_down"});
+  spoil.tensor(&down, "adapter_down", "bf16");
+  spoil.tensor(&up, "adapter_up", "bf16");
+  spoil.tensor(&scale, "adapter_scale", "f32");
   for (auto [t, name] : {std::pair<Placed*, const char*>{&weight, "weight"},
                          {&bias, "bias"},
                          {&residual, "residual"},

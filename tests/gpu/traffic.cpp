@@ -49,7 +49,7 @@ constexpr KnownWaste kKnownWaste[] = {
     {"exit_head", "bench_8x576x49152_bf16_screen", 1.27, kBounds},
     {"linear", "model_576x1536_r8", 1.15, kPartSums},
     {"linear", "model_576x1536_r64", 2.06, kPartSums},
-    {"linear", "model_4096x1024_r8", 1.11, kPartSums},
+    {"linear", "model_4096x1024_r8*", 1.11, kPartSums},
     {"linear", "q4_1_576x1536_r1", 1.04, kPartSums},
     {"linear", "q4_k_2048x2048_r1", 1.04, kPartSums},
     {"linear", "q4_k_2048x2048_r8", 1.21, kPartSums},
@@ -94,6 +94,8 @@ constexpr const char* kParts =
     "B blocks of n outputs by k columns ask for 4 * R * V * D * (1 / n + 2 / k) of x and of sums "
     "that are written and read, so for at least 8 * R * sqrt(2 * V * D * B); one block for each "
     "second SM or so";
+constexpr const char* kAdapter =
+    "as without an adapter; each component of one needs all of x, each row of x all of adapter_down";
 constexpr const char* kBlockRows =
     "each block of 64 outputs needs all of x, R / 16 bytes beside each weight of half a byte or so; "
     "a row's share of a stage comes in aligned pieces of 16 bytes";
@@ -167,6 +169,7 @@ constexpr KnownWaste kKnownRequests[] = {
     {"linear", "model_1536x576_r1", 1.06, kParts},   // at least 1.05, with B = 60
     {"linear", "model_4096x1024_r1*", 1.05, kParts},
     {"linear", "model_4096x1024_r8", 1.30, kParts},
+    {"linear", "model_4096x1024_r8_adapter", 1.34, kAdapter},
     {"linear", "q4_1_576x1536_r1", 1.23, kBlockRows},
     {"linear", "q4_k_2048x2048_r1", 1.17, kBlockRows},
     {"linear", "q4_k_2048x2048_r8", 2.20, kBlockRows},

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * linear: out = input W^T + bias + residual, for one row (GEMV), a batch, or a whole prompt.
+ * linear: out = input W^T + bias + residual, for one row (GEMV), a batch, or a whole prompt; with an
+ * adapter of rank K, out = input W^T + t U + bias + residual, t = s * (input V^T).
  *
  * Products are accumulated in f32; bias, then residual are added in f32 before the result is
  * rounded to the dtype of `out`. Where input and weight are both bf16, the CPU may sum their exact
@@ -33,9 +34,17 @@
  * There are no pairs nor tiles, and no subnormal counts as 0: where input and weight are both bf16,
  * processors that multiply bf16 natively are faster with weights that are not packed.
  *
+ * An adapter adds V = adapter_down and U = adapter_up, what LoRA calls A and the transpose of B, and
+ * the one-dimensional adapter of SPM (Lyu et al., CVPR 2024; K concepts, or K = 1) v and u; s =
+ * adapter_scale, a factor for each row and component, is alpha / rank there, or gamma, and 0 for a
+ * row that does without. t is summed in f32 and not rounded; the components are added to the product
+ * in f32 in ascending order, before the bias, fused where the processor can; one whose t is 0 is not
+ * added. (SPM's published inference code multiplies u and v by gamma each, which makes gamma^2, and
+ * mixes concepts: (sum g_k u_k)(sum g_k v_k x). What is here is the paper's sum.)
+ *
  * Bytes that must move: N * D * sizeof(weight element), or N rows of blocks, once for each block of
  * up to 64 rows, of up to 448 with panels; R * D * sizeof(input element), R * N * sizeof(out
- * element), and as much again for a residual.
+ * element), and as much again for a residual; K * (D + N) elements of an adapter.
  */
 #ifndef EXEUNT_LINEAR_H
 #define EXEUNT_LINEAR_H
@@ -58,6 +67,12 @@ typedef struct exn_linear_params {
                                  may be exactly `residual` */
   int32_t weight_blocks;    /**< EXN_BLOCKS_NONE, or what blocks the rows of weight are made of */
   int32_t reserved;         /**< 0 */
+  const DLTensor* adapter_down;  /**< in, optional, [K,D], f32 | f16 | bf16, last stride 1;
+                                      K >= 1 */
+  const DLTensor* adapter_up;    /**< in, optional, [K,N], dtype of adapter_down, last stride 1;
+                                      given with it and not without */
+  const DLTensor* adapter_scale; /**< in, optional, [R,K], f32, last stride 1; NULL: all 1. With
+                                      adapter_down only */
 } exn_linear_params;
 
 EXN_API exn_status exn_linear_supported(const exn_linear_params* params);

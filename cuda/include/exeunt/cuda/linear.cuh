@@ -537,6 +537,24 @@ enum class Activation : int {
   kGeluTanh,  // its approximation with tanh
 };
 
+// What is added to a product: sum over k < rank of t[r,k] * up[k,n].
+struct Adapter {
+  const float* t = nullptr;  // [R, rank]
+  const void* up = nullptr;  // [rank, N]
+  int64_t up_stride = 0;
+  int64_t rank = 0;
+  Storage storage = Storage::kF32;  // of up
+
+  __device__ __forceinline__ float add(float product, int64_t row, int64_t n) const {
+#pragma unroll 1
+    for (int64_t k = 0; k < rank; ++k) {
+      const float factor = t[row * rank + k];
+      if (factor != 0) product = fmaf(factor, load_as(storage, up, k * up_stride + n), product);
+    }
+    return product;
+  }
+};
+
 struct LinearOutput {
   const float* bias;  // [N], optional
   void* y;            // [R,N]
@@ -547,6 +565,7 @@ struct LinearOutput {
   const float* second_bias = nullptr;  // of the second matrix
   const void* residual = nullptr;      // [R,N], optional, added last
   int64_t residual_stride = 0;
+  Adapter adapter;
   // Optional: where the plain products go first. All 128 of each tile are written. Without tickets
   // they are left there.
   PartialProducts partials;
@@ -573,6 +592,7 @@ template <class W>
 __device__ __forceinline__ float finished(const LinearInput<W>& input, const LinearOutput& output,
                                           int64_t row, int64_t n, float product, float second) {
   if (n >= input.outputs) return 0.0f;
+  product = output.adapter.add(product, row, n);
   float y = activate(output.activation, product + (output.bias != nullptr ? output.bias[n] : 0.0f));
   if (output.activation == Activation::kResidualSilu) y += input.x[row * input.x_stride + n];
   if (input.second != nullptr) {

@@ -14,6 +14,9 @@ struct LinearArgs {
   const float* bias = nullptr;  // [N]
   Matrix residual;
   Matrix out;
+  Matrix adapter_down;   // [K,D]
+  Matrix adapter_up;     // [K,N]
+  Matrix adapter_scale;  // [R,K]
 };
 
 }  // namespace exn

@@ -585,6 +585,8 @@ public final class Facade {
         .then(b -> b.input(tensor(p.input())))
         .then(b -> b.weight(tensor(p.weight())))
         .then(b -> b.weightBlocks(blocks(p.weight_blocks())))
+        .then(b -> b.adapter(tensor(p.adapter_down()), tensor(p.adapter_up())))
+        .then(b -> b.adapterScale(tensor(p.adapter_scale())))
         .then(b -> b.bias(tensor(p.bias())))
         .then(b -> b.residual(tensor(p.residual())))
         .then(b -> b.out(tensor(p.out())));

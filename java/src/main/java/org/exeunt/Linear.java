@@ -5,7 +5,8 @@ import org.exeunt.jni.exn_linear_params;
 import org.exeunt.jni.global.exeunt;
 
 /**
- * {@code out = input W^T + bias + residual}, [R,D] to [R,N]: one row, a batch, or a whole prompt.
+ * {@code out = input W^T + bias + residual}, [R,D] to [R,N]: one row, a batch, or a whole prompt;
+ * with an adapter {@code out = input W^T + t U + bias + residual}, {@code t = s * (input V^T)}.
  *
  * <p>Products are accumulated in f32; the bias, then the residual are added in f32 before the
  * result is rounded to the dtype of the output. Where input and weight are both BF16, the CPU may
@@ -15,7 +16,14 @@ import org.exeunt.jni.global.exeunt;
  * order than those of fewer rows, and which take subnormal weights for 0 whatever the input is;
  * {@code -Dexeunt.isa=avx512} keeps to one order. Bytes that must move: {@code N D} weight elements,
  * or N rows of blocks, once for each block of up to 64 rows, the input and the output once, a
- * residual once.
+ * residual once, {@code K (D + N)} elements of an adapter.
+ *
+ * <p>An adapter of rank K ({@link Builder#adapter}) is LoRA's, whose A is V and whose B, transposed,
+ * is U, or SPM's one-dimensional one (Lyu et al., CVPR 2024), K concepts at once. {@code s} has a
+ * factor for each row and component ({@link Builder#adapterScale}): alpha / rank, or gamma, and 0
+ * for a row that does without, so that rows of one batch may have different adapters. {@code t} is
+ * summed in f32 and not rounded; the components are added to the product in ascending order, before
+ * the bias; one whose {@code t} is 0 is not added.
  *
  * <p>Quantised weights ({@link Builder#weightBlocks}) meet an input whose every 32 elements were
  * rounded to 16 bits and a common exponent: a result is off by at most {@code 2^-15 + 2^-22} times
@@ -35,7 +43,7 @@ public final class Linear extends Op {
   }
 
   /**
-   * Starts building: no bias, no residual.
+   * Starts building: no bias, no residual, no adapter.
    *
    * @return an empty builder
    */
@@ -77,6 +85,9 @@ public final class Linear extends Op {
     private Tensor bias;
     private Tensor residual;
     private Tensor out;
+    private Tensor adapterDown;
+    private Tensor adapterUp;
+    private Tensor adapterScale;
 
     private Builder() {}
 
@@ -137,6 +148,31 @@ public final class Linear extends Op {
     }
 
     /**
+     * An adapter of rank K, beside the weight.
+     *
+     * @param down V: in, optional, [K,D], F32, F16 or BF16, last stride 1; K at least 1
+     * @param up U: in, optional, [K,N], dtype of {@code down}, last stride 1; both or neither
+     * @return this
+     */
+    public Builder adapter(Tensor down, Tensor up) {
+      adapterDown = down;
+      adapterUp = up;
+      return this;
+    }
+
+    /**
+     * How much of each component a row gets.
+     *
+     * @param tensor in, optional, [R,K], F32, last stride 1; null, the default: all 1. With an
+     *     adapter only
+     * @return this
+     */
+    public Builder adapterScale(Tensor tensor) {
+      adapterScale = tensor;
+      return this;
+    }
+
+    /**
      * The result.
      *
      * @param tensor out, [R,N], F32, F16 or BF16, last stride 1; may be exactly the residual
@@ -156,7 +192,10 @@ public final class Linear extends Op {
               .tensor("bias", bias)
               .tensor("residual", residual)
               .written("out", out)
-              .int32("weight_blocks", BlockFormat.tagOf(weightBlocks)),
+              .int32("weight_blocks", BlockFormat.tagOf(weightBlocks))
+              .tensor("adapter_down", adapterDown)
+              .tensor("adapter_up", adapterUp)
+              .tensor("adapter_scale", adapterScale),
           place);
     }
   }

@@ -8,12 +8,16 @@ import org.exeunt.Linear;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
-/** A projection with a bias, added to a residual stream in place; and one with quantised weights. */
+/**
+ * A projection with a bias, added to a residual stream in place; one with a LoRA adapter; and one with
+ * quantised weights.
+ */
 public final class LinearExample {
   private LinearExample() {}
 
   // Prints
   //   [11.5, 22.0, 33.0]
+  //   [2.5, 2.0, 1.5]
   //   [48.0]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
@@ -29,6 +33,17 @@ public final class LinearExample {
           .out(stream)
           .runOnce();
       System.out.println(Arrays.toString(stream.toFloatArray()));
+
+      Tensor adapted = scope.allocate(DType.F32, 1, 3);
+      Linear.builder()
+          .input(input)
+          .weight(weight)
+          .adapter(
+              scope.copyOf(new float[] {1, 1}, 1, 2), scope.copyOf(new float[] {1, 0, -1}, 1, 3))
+          .adapterScale(scope.copyOf(new float[] {.5f}, 1, 1))
+          .out(adapted)
+          .runOnce();
+      System.out.println(Arrays.toString(adapted.toFloatArray()));
 
       int[] block = new int[(int) BlockFormat.Q8_0.rowBytes(32)];
       block[1] = 0x38; // the upper byte of d: 1/2
