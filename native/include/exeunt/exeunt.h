@@ -25,6 +25,7 @@
 #include <exeunt/linear.h>
 #include <exeunt/norm.h>
 #include <exeunt/perp_grad.h>
+#include <exeunt/prune.h>
 #include <exeunt/rope.h>
 #include <exeunt/row_compaction.h>
 #include <exeunt/row_stats.h>
