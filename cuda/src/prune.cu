@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "backend.h"
+#include "base/args/prune.h"
 #include "dispatch.h"
 
 namespace exn::cuda {
@@ -102,7 +103,7 @@ exn_status prune_mask(const PruneMaskArgs& args, Workspace& workspace, exn_strea
   auto* const search = workspace.take<PruneSearch>(by_row ? 0 : 1);
   int* const equal = workspace.take<int>(by_row ? 0 : all.tiles());
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::prune_mask, "prune_mask's kernels", [&] {
+  return run_on(args, "prune_mask's kernels", [&] {
     const cudaStream_t queue = stream_of(stream);
     if (args.scope == EXN_PRUNE_GLOBAL) return queue_scope(all, args, search, equal, queue);
     for (int32_t i = 0; i < args.tensor_count; ++i) {
@@ -121,7 +122,7 @@ exn_status prune_mask(const PruneMaskArgs& args, Workspace& workspace, exn_strea
 
 exn_status prune_apply(const PruneApplyArgs& args, Workspace& workspace, exn_stream stream) {
   if (workspace.counting()) return EXN_OK;
-  return run_on(args.device, OpName::prune_apply, "prune_apply_kernel", [&] {
+  return run_on(args, "prune_apply_kernel", [&] {
     for (int32_t i = 0; i < args.tensor_count; ++i) {
       const PruneApplyTensor& tensor = args.tensors[i];
       if (tensor.rows == 0 || tensor.cols == 0) continue;

@@ -2,6 +2,7 @@
 #include <exeunt/prune.h>
 
 #include "backends.h"
+#include "base/args/prune.h"
 
 namespace exn {
 

@@ -47,7 +47,9 @@ namespace exn {
   X(hired_budget, HiredBudgetArgs)         \
   X(gather, GatherArgs)                    \
   X(kv_compact, KvCompactArgs)             \
-  X(embedding, EmbeddingArgs)
+  X(embedding, EmbeddingArgs)              \
+  X(prune_mask, PruneMaskArgs)             \
+  X(prune_apply, PruneApplyArgs)
 
 #define EXN_DECLARE(op, Args) struct Args;
 EXN_FOR_EACH_OP(EXN_DECLARE)

@@ -7,6 +7,7 @@
 // Counts are integers, which add up to the same in any order.
 #include <cstring>
 
+#include "base/args/prune.h"
 #include "elements.h"
 
 namespace exn::cpu::EXN_ISA {

@@ -38,6 +38,8 @@ import org.exeunt.Norm;
 import org.exeunt.Normalizer;
 import org.exeunt.Op;
 import org.exeunt.PerpGrad;
+import org.exeunt.PruneApply;
+import org.exeunt.PruneMask;
 import org.exeunt.Rope;
 import org.exeunt.RopeTable;
 import org.exeunt.RowCompaction;
@@ -73,6 +75,8 @@ import org.exeunt.jni.exn_layer_schedule_params;
 import org.exeunt.jni.exn_linear_params;
 import org.exeunt.jni.exn_norm_params;
 import org.exeunt.jni.exn_perp_grad_params;
+import org.exeunt.jni.exn_prune_apply_params;
+import org.exeunt.jni.exn_prune_mask_params;
 import org.exeunt.jni.exn_rope_params;
 import org.exeunt.jni.exn_rope_table_params;
 import org.exeunt.jni.exn_row_compaction_params;
@@ -113,6 +117,8 @@ public final class Facade {
     BUILDERS.put("linear", p -> linear(new exn_linear_params(at(p))));
     BUILDERS.put("norm", p -> norm(new exn_norm_params(at(p))));
     BUILDERS.put("perp_grad", p -> perpGrad(new exn_perp_grad_params(at(p))));
+    BUILDERS.put("prune_apply", p -> pruneApply(new exn_prune_apply_params(at(p))));
+    BUILDERS.put("prune_mask", p -> pruneMask(new exn_prune_mask_params(at(p))));
     BUILDERS.put("rope", p -> rope(new exn_rope_params(at(p))));
     BUILDERS.put("rope_table", p -> ropeTable(new exn_rope_table_params(at(p))));
     BUILDERS.put("row_compaction", p -> rowCompaction(new exn_row_compaction_params(at(p))));
@@ -613,6 +619,32 @@ public final class Facade {
         .then(b -> b.grad(tensor(p.grad())))
         .then(b -> b.out(tensor(p.out())))
         .then(b -> b.form(constant(PerpGrad.Form.class, p.form())));
+  }
+
+  private static Steps<?> pruneApply(exn_prune_apply_params p) {
+    Steps<PruneApply.Builder> builder = Steps.of(PruneApply::builder);
+    for (int i = 0; i < p.tensor_count(); i++) {
+      var item = p.tensors().getPointer(i);
+      builder.then(b
+          -> b.tensor(tensor(item.mask()), tensor(item.weight()), tensor(item.grad()),
+              tensor(item.momentum()), tensor(item.variance())));
+    }
+    return builder;
+  }
+
+  private static Steps<?> pruneMask(exn_prune_mask_params p) {
+    Steps<PruneMask.Builder> builder =
+        Steps.of(PruneMask::builder)
+            .then(b -> b.ratio(p.ratio()))
+            .then(b -> b.among(constant(PruneMask.Among.class, p.scope())))
+            .then(b -> b.which(constant(PruneMask.Which.class, p.which())))
+            .then(b -> b.rounding(constant(PruneMask.Rounding.class, p.rounding())))
+            .then(b -> b.keepPruned(p.first() == 0));
+    for (int i = 0; i < p.tensor_count(); i++) {
+      var item = p.tensors().getPointer(i);
+      builder.then(b -> b.tensor(tensor(item.weight()), tensor(item.mask()), tensor(item.norm())));
+    }
+    return builder;
   }
 
   private static Steps<?> rope(exn_rope_params p) {

@@ -40,7 +40,11 @@ class JavadocTest {
     String source = read("java/src/main/java/org/exeunt/" + className(op) + ".java");
     List<String> wrong = new ArrayList<>();
     int compared = 0;
-    for (Structs.Field field : Structs.fields("exn_" + op + "_params")) {
+    List<Structs.Field> fields = new ArrayList<>(Structs.fields("exn_" + op + "_params"));
+    if (Structs.fields("exn_" + op + "_tensor") != null) { // of which the params have several
+      fields.addAll(Structs.fields("exn_" + op + "_tensor"));
+    }
+    for (Structs.Field field : fields) {
       Setter setter = field.tensor() ? setterOf(field.name(), door) : null;
       if (setter == null || setter.method.equals("fixed")) { // which takes an array
         continue;
@@ -108,7 +112,7 @@ class JavadocTest {
 
   /** Walks back from the field to the call that takes it; null where no tensor does. */
   private static Setter setterOf(String field, String door) {
-    Matcher use = Pattern.compile("tensor\\(p(?:\\." + field + "\\(\\)|, \"" + field + "\")\\)")
+    Matcher use = Pattern.compile("tensor\\((?:p|item)(?:\\." + field + "\\(\\)|, \"" + field + "\")\\)")
                       .matcher(door);
     if (!use.find()) {
       return null;

@@ -38,7 +38,8 @@ public abstract sealed class Op
     implements AutoCloseable permits Attention, AttentionScores, Cosine, CrossEntropy, Embedding,
                ExitHead, ExitRule, Ffn, FfnSkipRule, Gate, Gather, HiddenStack, HiredBudget,
                KvAppend, KvCompact, KvCopy, KvLength, KvPropagate, LayerSchedule, Linear, Norm,
-               PerpGrad, Rope, RopeTable, RowCompaction, RowStats, Select, StableMax {
+               PerpGrad, PruneApply, PruneMask, Rope, RopeTable, RowCompaction, RowStats, Select,
+               StableMax {
   private static final int IDLE = 0;
   private static final int RUNNING = 1;
   private static final int CLOSED = 2;

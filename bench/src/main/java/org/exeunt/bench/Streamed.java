@@ -61,6 +61,14 @@ final class Streamed {
             * Stream.of(c.text("shape").split("x"))
                   .mapToLong(Long::parseLong)
                   .reduce(1, (a, b) -> a * b);
+      case "prune_mask":
+        return matrices(c, "tensors", 0);
+      case "prune_apply":
+        return matrices(c, "shapes", 1)
+            + Stream.of(c.text("values").split(","))
+                  .filter(type -> !type.equals("-"))
+                  .mapToLong(type -> matrices(c, "shapes", bytesOf(type)))
+                  .sum();
       case "gate":
         return c.text("kind").equals("residual")
             ? matrix(c, c.integer("dim"), c.integer("dim"))
@@ -106,14 +114,29 @@ final class Streamed {
     return bytes;
   }
 
+  /** Matrices such as f32:30x20 or 30x20; of so many bytes an element, if not of those it says. */
+  private static long matrices(Cases.Listed c, String column, int element) {
+    long bytes = 0;
+    for (String matrix : c.text(column).split(",")) {
+      String[] parts = matrix.split("[:x]");
+      long elements =
+          Long.parseLong(parts[parts.length - 2]) * Long.parseLong(parts[parts.length - 1]);
+      bytes += elements * (element > 0 ? element : bytesOf(parts[0]));
+    }
+    return bytes;
+  }
+
   private static int bytesOf(String dtype) {
     return DType.valueOf(dtype.toUpperCase(Locale.ROOT)).bytes();
   }
 
-  /** Whether what is written lies in as many places: each layer has a KV cache of its own. */
+  /**
+   * Whether what is written lies in as many places: each layer has a KV cache, and weights, of its
+   * own.
+   */
   static boolean destinations(Cases.Listed c) {
     return c.op().equals("kv_compact") || c.op().equals("kv_copy") || c.op().equals("kv_append")
-        || c.op().equals("gather") && !c.text("list").startsWith("selected");
+        || c.op().equals("prune_apply") || c.op().equals("gather") && !c.text("list").startsWith("selected");
   }
 
   /** Where the operands of a case are timed: wherever they can be, results beside them. */

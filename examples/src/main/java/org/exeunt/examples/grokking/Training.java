@@ -8,6 +8,7 @@ import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.Normalizer;
 import org.exeunt.PerpGrad;
+import org.exeunt.PruneApply;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 import org.exeunt.examples.linalg.Matrix;
@@ -25,13 +26,14 @@ public final class Training implements AutoCloseable {
   private final Setup setup;
   private final Scope scope = Scope.open();
   private final ModularAddition.Split data;
-  private final Mlp mlp = new Mlp(MODULUS, HIDDEN, SEED);
+  private final Mlp mlp;
   private final Mlp.Batch train;
   private final Mlp.Batch test;
   private final AdamW optimizer;
   private final Tensor loss = scope.allocate(Device.CPU, DType.F32, 1);
   private final CrossEntropy crossEntropy;
   private final List<PerpGrad> perpGrads = new ArrayList<>();
+  private PruneApply pruneGradients; // null: nothing is pruned
   private int epoch;
 
   /**
@@ -59,8 +61,14 @@ public final class Training implements AutoCloseable {
 
   /** Sets up an untrained model, whose weights are the same for every {@code setup}. */
   public Training(Setup setup) {
+    this(setup, MODULUS, HIDDEN, SEED);
+  }
+
+  /** The same mod {@code modulus}, of that width, with weights of another seed. */
+  Training(Setup setup, int modulus, int hidden, long weightSeed) {
     this.setup = setup;
-    data = ModularAddition.split(MODULUS, setup.trainShare(), SEED);
+    mlp = new Mlp(modulus, hidden, weightSeed);
+    data = ModularAddition.split(modulus, setup.trainShare(), SEED);
     train = mlp.new Batch(data.train());
     test = mlp.new Batch(data.test());
     optimizer = new AdamW(mlp.weights(), setup.rate(), .9f, .99f, 1e-25f);
@@ -84,12 +92,33 @@ public final class Training implements AutoCloseable {
     }
   }
 
+  /** As they are now: one matrix for each layer. */
+  List<Matrix> weights() {
+    return mlp.weights();
+  }
+
+  /** From here on weights are 0 where these masks are, one for each layer. */
+  void prune(List<Tensor> masks) {
+    PruneApply.Builder weights = PruneApply.builder();
+    PruneApply.Builder gradients = PruneApply.builder();
+    for (int i = 0; i < masks.size(); i++) {
+      weights.tensor(masks.get(i), mlp.weights().get(i).tensor());
+      gradients.tensor(masks.get(i), train.gradients().get(i).tensor());
+    }
+    weights.runOnce();
+    // AdamW moves no weight that never had a gradient.
+    pruneGradients = gradients.build(scope);
+  }
+
   /** Trains for {@code epochs} epochs. */
   public void run(int epochs) {
     for (int i = 0; i < epochs; i++) {
       train.forward();
       crossEntropy.run();
       train.backward();
+      if (pruneGradients != null) {
+        pruneGradients.run(); // before perpGrad, which restores the norm of what is left
+      }
       perpGrads.forEach(PerpGrad::run);
       optimizer.step(train.gradients());
       epoch++;
