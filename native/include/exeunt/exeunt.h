@@ -33,5 +33,6 @@
 #include <exeunt/screen.h>
 #include <exeunt/select.h>
 #include <exeunt/stablemax.h>
+#include <exeunt/verify.h>
 
 #endif
