@@ -50,6 +50,7 @@ import org.exeunt.Selection;
 import org.exeunt.StableMax;
 import org.exeunt.Statistics;
 import org.exeunt.Tensor;
+import org.exeunt.Verify;
 import org.exeunt.jni.DLTensor;
 import org.exeunt.jni.exn_attention_params;
 import org.exeunt.jni.exn_attention_scores_params;
@@ -85,6 +86,7 @@ import org.exeunt.jni.exn_select_params;
 import org.exeunt.jni.exn_selection;
 import org.exeunt.jni.exn_stablemax_params;
 import org.exeunt.jni.exn_stats;
+import org.exeunt.jni.exn_verify_params;
 import org.exeunt.jni.global.exeunt;
 
 /**
@@ -125,6 +127,7 @@ public final class Facade {
     BUILDERS.put("row_stats", p -> rowStats(new exn_row_stats_params(at(p))));
     BUILDERS.put("select", p -> select(new exn_select_params(at(p))));
     BUILDERS.put("stablemax", p -> stableMax(new exn_stablemax_params(at(p))));
+    BUILDERS.put("verify", p -> verify(new exn_verify_params(at(p))));
   }
 
   /** Makes tensors of DLTensors, by their addresses, and says which arguments made of them to omit. */
@@ -702,5 +705,31 @@ public final class Facade {
     return builder.then(b -> b.logits(tensor(p.logits())))
         .then(b -> b.out(tensor(p.out())))
         .then(b -> b.normalizer(constant(Normalizer.class, p.normalizer())));
+  }
+
+  private static Steps<?> verify(exn_verify_params p) {
+    Steps<Verify.Builder> builder =
+        Steps.of(Verify::builder)
+            .then(b -> b.drafted(tensor(p.drafted())))
+            .then(b -> b.draftLength(tensor(p.draft_length())))
+            .then(b -> b.active(tensor(p.active())))
+            .then(b -> b.argmax(tensor(p.argmax())))
+            .then(b -> b.logits(tensor(p.logits()), p.temperature()))
+            .then(b -> b.draftLogits(tensor(p.draft()), p.draft_temperature()))
+            .then(b -> b.uniform(tensor(p.uniform())))
+            .then(b -> b.stop(tensor(p.stop())))
+            .then(b -> b.accepted(tensor(p.accepted())))
+            .then(b -> b.token(tensor(p.token())))
+            .then(b -> b.out(tensor(p.out())))
+            .then(b -> b.outCount(tensor(p.out_count())))
+            .then(b -> b.lastRow(tensor(p.last_row())))
+            .then(b -> b.outcome(tensor(p.outcome())))
+            .then(b -> b.length(tensor(p.length())))
+            .then(b -> b.position(tensor(p.position())))
+            .then(b -> b.capacity(p.capacity()))
+            .then(b -> b.vocabulary(p.vocabulary()));
+    return p.draft_kind() == exeunt.EXN_DRAFT_PROBABILITIES
+        ? builder.then(b -> b.draftProbabilities(tensor(p.draft())))
+        : builder;
   }
 }

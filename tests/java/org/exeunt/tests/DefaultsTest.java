@@ -39,6 +39,7 @@ import org.exeunt.StableMax;
 import org.exeunt.Statistics;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
+import org.exeunt.Verify;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
@@ -139,6 +140,8 @@ class DefaultsTest {
     assertSays("normalizer=1", "stablemax", StableMax.forward().logits(logits).out(numbers(2, 5)));
     assertSays("log=1, normalizer=1", "stablemax",
         StableMax.logForward().logits(logits).out(numbers(2, 5)));
+    assertSays("", "verify",
+        Verify.builder().drafted(i32(1, 2)).argmax(i32(3)).accepted(i32(1)).token(i32(1)));
   }
 
   @Test
