@@ -66,24 +66,25 @@ void queue_scope(const Scope& scope, const PruneMaskArgs& args, PruneSearch* sea
   cudaMemsetAsync(search, 0, sizeof *search, queue);
   for (int round = 0; round < kPruneRounds; ++round) {
     for_tensors(scope, args, [&](const auto& task, int64_t tiles) {
-      EXN_LAUNCH((prune_count_kernel<element_of<decltype(task)>>), grid_for(tiles < at_once ? tiles : at_once), kTileThreads, 0,
-                 queue, task, search, round);
+      EXN_LAUNCH((prune_count_kernel<element_of<decltype(task)>>),
+                 grid_for(tiles < at_once ? tiles : at_once), kTileThreads, 0, queue, task, search,
+                 round);
     });
     EXN_LAUNCH(prune_digit_kernel, 1, kTileThreads, 0, queue, search, round,
                static_cast<int>(scope.wanted));
   }
   int64_t before = 0;
   for_tensors(scope, args, [&](const auto& task, int64_t tiles) {
-    EXN_LAUNCH((prune_mark_kernel<element_of<decltype(task)>>), grid_for(tiles), kTileThreads, 0, queue, task, search,
-               equal + before);
+    EXN_LAUNCH((prune_mark_kernel<element_of<decltype(task)>>), grid_for(tiles), kTileThreads, 0,
+               queue, task, search, equal + before);
     before += tiles;
   });
   EXN_LAUNCH(prune_number_kernel, 1, kTileThreads, 0, queue, search, args.largest ? 1 : 0, equal,
              all);
   before = 0;
   for_tensors(scope, args, [&](const auto& task, int64_t tiles) {
-    EXN_LAUNCH((prune_settle_kernel<element_of<decltype(task)>>), grid_for(tiles), kTileThreads, 0, queue, task, search,
-               equal + before, all - before - tiles);
+    EXN_LAUNCH((prune_settle_kernel<element_of<decltype(task)>>), grid_for(tiles), kTileThreads, 0,
+               queue, task, search, equal + before, all - before - tiles);
     before += tiles;
   });
 }
@@ -113,8 +114,8 @@ exn_status prune_mask(const PruneMaskArgs& args, Workspace& workspace, exn_strea
         continue;
       }
       for_tensors(one, args, [&](const auto& task, int64_t) {
-        EXN_LAUNCH((prune_rows_kernel<element_of<decltype(task)>>), grid_for(task.rows), kTileThreads, 0, queue, task,
-                   static_cast<int>(one.wanted));
+        EXN_LAUNCH((prune_rows_kernel<element_of<decltype(task)>>), grid_for(task.rows),
+                   kTileThreads, 0, queue, task, static_cast<int>(one.wanted));
       });
     }
   });

@@ -75,8 +75,7 @@ HostTensor zeroed(const HostTensor& mask, HostTensor t) {
   for (int64_t i = 0; i < t.rows; ++i) {
     for (int64_t j = 0; j < t.cols; ++j) {
       if (mask.bytes[static_cast<size_t>(i * mask.stride + j)] != 0) continue;
-      std::fill_n(t.bytes.begin() + (i * t.stride + j) * size, size,
-                  static_cast<unsigned char>(0));
+      std::fill_n(t.bytes.begin() + (i * t.stride + j) * size, size, static_cast<unsigned char>(0));
     }
   }
   return t;
@@ -87,8 +86,7 @@ ExactOutputs expected(const std::vector<Input>& in) {
   for (size_t t = 0; t < in.size(); ++t) {
     for (size_t k = 0; k < std::size(kNames); ++k) {
       if (!in[t].values[k].given()) continue;
-      all.emplace_back(kNames[k] + (" " + std::to_string(t)),
-                       zeroed(in[t].mask, in[t].values[k]));
+      all.emplace_back(kNames[k] + (" " + std::to_string(t)), zeroed(in[t].mask, in[t].values[k]));
     }
   }
   return all;

@@ -63,9 +63,10 @@ HostTensor make_norm(const PruneMaskCase& c, size_t which) {
   for (int64_t j = 0; j < norm.cols; ++j) {
     const uint64_t w = word(c.seed, 64 + which, static_cast<uint64_t>(j));
     const bool is_nan = c.norm == "nan" && w % 5 == 0;
-    norm.set(0, j, is_nan           ? std::nan("")
-                   : c.norm == "ints" ? static_cast<double>((w >> 8) % 4)
-                                      : static_cast<double>(unit(w)));
+    norm.set(0, j,
+             is_nan             ? std::nan("")
+             : c.norm == "ints" ? static_cast<double>((w >> 8) % 4)
+                                : static_cast<double>(unit(w)));
   }
   return norm;
 }

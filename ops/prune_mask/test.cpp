@@ -13,8 +13,8 @@ const Op<exn_prune_apply_params> kApply = {"prune_apply", exn_prune_apply_suppor
                                            exn_prune_apply_workspace_size, exn_prune_apply};
 
 HostTensor matrix(Type type, const std::vector<std::vector<double>>& rows) {
-  HostTensor t = make_tensor(
-      type, {static_cast<int64_t>(rows.size()), static_cast<int64_t>(rows[0].size())});
+  HostTensor t =
+      make_tensor(type, {static_cast<int64_t>(rows.size()), static_cast<int64_t>(rows[0].size())});
   for (int64_t i = 0; i < t.rows; ++i) {
     for (int64_t j = 0; j < t.cols; ++j)
       t.set(i, j, rows[static_cast<size_t>(i)][static_cast<size_t>(j)]);

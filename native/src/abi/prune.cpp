@@ -108,8 +108,8 @@ PruneApplyTensor check_apply_tensor(const exn_prune_apply_tensor& from, int32_t 
   bool compact = is_compact(mask);
   PruneApplyTensor to;
   for (const Named& given : pruned) {
-    const Matrix m = check.matrix(given.name, given.tensor, kFloatsAndF64, Role::kInOut,
-                                  Need::kOptional);
+    const Matrix m =
+        check.matrix(given.name, given.tensor, kFloatsAndF64, Role::kInOut, Need::kOptional);
     if (given.tensor == nullptr) continue;
     same_shape(check, given.name, m, "mask", mask);
     compact = compact && is_compact(m);

@@ -13,9 +13,9 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-constexpr int64_t kTile = 1024;          // keys that are made at once
-constexpr int64_t kUnit = 16 * kTile;    // elements of a row that a thread takes together
-constexpr int64_t kUnitsAtOnce = 16;     // before counts of digits are added up
+constexpr int64_t kTile = 1024;        // keys that are made at once
+constexpr int64_t kUnit = 16 * kTile;  // elements of a row that a thread takes together
+constexpr int64_t kUnitsAtOnce = 16;   // before counts of digits are added up
 constexpr int kRounds = 3;
 constexpr int kShift[kRounds] = {20, 10, 0};
 constexpr int kMostDigits = 2048;
@@ -241,19 +241,18 @@ struct Room {
 void count_digits(const Scope& scope, const Order& order, int round, uint32_t prefix,
                   const Room& room) {
   std::memset(room.counts, 0, kMostDigits * sizeof *room.counts);
-  parallel_for(scope.units(), kUnitsAtOnce, room.own,
-               [&](int64_t begin, int64_t end, Scratch& s) {
-                 clear_counts(s);
-                 for (int64_t unit = begin; unit < end; ++unit) {
-                   scope.with_unit(unit, [&](const PruneTensor& t, const Run& run) EXN_FLAT {
-                     count_digits(t, order, run, round, prefix, s);
-                   });
-                 }
-                 for (int digit = 0; digit < kMostDigits; ++digit) {
-                   const uint32_t more = s.counts[0][digit] + s.counts[1][digit];
-                   if (more != 0) __atomic_fetch_add(room.counts + digit, more, __ATOMIC_RELAXED);
-                 }
-               });
+  parallel_for(scope.units(), kUnitsAtOnce, room.own, [&](int64_t begin, int64_t end, Scratch& s) {
+    clear_counts(s);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      scope.with_unit(unit, [&](const PruneTensor& t, const Run& run) EXN_FLAT {
+        count_digits(t, order, run, round, prefix, s);
+      });
+    }
+    for (int digit = 0; digit < kMostDigits; ++digit) {
+      const uint32_t more = s.counts[0][digit] + s.counts[1][digit];
+      if (more != 0) __atomic_fetch_add(room.counts + digit, more, __ATOMIC_RELAXED);
+    }
+  });
 }
 
 void prune_scope(const Scope& scope, const PruneMaskArgs& a, const Room& room) {

@@ -112,8 +112,9 @@ class JavadocTest {
 
   /** Walks back from the field to the call that takes it; null where no tensor does. */
   private static Setter setterOf(String field, String door) {
-    Matcher use = Pattern.compile("tensor\\((?:p|item)(?:\\." + field + "\\(\\)|, \"" + field + "\")\\)")
-                      .matcher(door);
+    Matcher use =
+        Pattern.compile("tensor\\((?:p|item)(?:\\." + field + "\\(\\)|, \"" + field + "\")\\)")
+            .matcher(door);
     if (!use.find()) {
       return null;
     }

@@ -21,8 +21,7 @@ public final class PruneApply extends Op {
   /** Most masks of one op. */
   public static final int MAX_TENSORS = exeunt.EXN_PRUNE_MAX_TENSORS;
 
-  private record Item(
-      Tensor mask, Tensor weight, Tensor grad, Tensor momentum, Tensor variance) {}
+  private record Item(Tensor mask, Tensor weight, Tensor grad, Tensor momentum, Tensor variance) {}
 
   private PruneApply(Params params, Place place) {
     super(params, place);
@@ -99,8 +98,7 @@ public final class PruneApply extends Op {
 
     @Override
     PruneApply create(Place place) {
-      Params params =
-          new Params(exn_prune_apply_params.class).int32("tensor_count", items.size());
+      Params params = new Params(exn_prune_apply_params.class).int32("tensor_count", items.size());
       List<Params> structs = params.array("tensors", exn_prune_apply_tensor.class, items.size());
       for (int i = 0; i < items.size(); i++) {
         structs.get(i)

@@ -136,7 +136,8 @@ final class Streamed {
    */
   static boolean destinations(Cases.Listed c) {
     return c.op().equals("kv_compact") || c.op().equals("kv_copy") || c.op().equals("kv_append")
-        || c.op().equals("prune_apply") || c.op().equals("gather") && !c.text("list").startsWith("selected");
+        || c.op().equals("prune_apply")
+        || c.op().equals("gather") && !c.text("list").startsWith("selected");
   }
 
   /** Where the operands of a case are timed: wherever they can be, results beside them. */

@@ -165,8 +165,8 @@ public final class LotteryTicket implements AutoCloseable {
     int epochs = arguments.length > 1 ? Integer.parseInt(arguments[1]) : 200;
     int rewind = arguments.length > 2 ? Integer.parseInt(arguments[2]) : 0;
     Blas.setThreads(1); // of each of two trainings
-    Table table = new Table("pruned", "ticket: train", "test", "test > 95 % at", "new values: train",
-        "test", "test > 95 % at");
+    Table table = new Table("pruned", "ticket: train", "test", "test > 95 % at",
+        "new values: train", "test", "test > 95 % at");
     try (LotteryTicket lottery = new LotteryTicket(new Size(113, 200, epochs, rewind))) {
       for (int i = 0; i < rounds; i++) {
         Round round = lottery.next();

@@ -35,8 +35,8 @@ public final class PruneExample {
             .ratio(schedule.ratio(step))
             .keepPruned(step > 0)
             .runOnce();
-        System.out.printf("%.0f %% %s %s%n", 100 * schedule.ratio(step), text(masks[0]),
-            text(masks[1]));
+        System.out.printf(
+            "%.0f %% %s %s%n", 100 * schedule.ratio(step), text(masks[0]), text(masks[1]));
       }
       PruneApply.builder().tensor(masks[0], first).tensor(masks[1], second).runOnce();
       System.out.println("weights " + Arrays.toString(first.toFloatArray()) + " "

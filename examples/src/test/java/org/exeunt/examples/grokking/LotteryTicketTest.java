@@ -42,7 +42,7 @@ class LotteryTicketTest {
   void aTicketBeginsWithTheFirstTraining() {
     Training.Setup setup = new Training.Setup(Normalizer.SOFTMAX, true, .4, .01f);
     try (LotteryTicket lottery = new LotteryTicket(SMALL);
-         Training training = new Training(setup, 23, 40, 42)) {
+        Training training = new Training(setup, 23, 40, 42)) {
       lottery.next();
       training.run(10);
       for (int i = 0; i < 3; i++) {
