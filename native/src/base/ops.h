@@ -28,6 +28,7 @@ namespace exn {
   X(cosine, CosineArgs)                    \
   X(gate, GateArgs)                        \
   X(exit_rule, ExitRuleArgs)               \
+  X(draft_rule, DraftRuleArgs)             \
   X(verify, VerifyArgs)                    \
   X(norm, NormArgs)                        \
   X(rope_table, RopeTableArgs)             \

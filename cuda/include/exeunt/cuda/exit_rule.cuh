@@ -5,7 +5,8 @@
 
 #include <cstdint>
 
-#include "reduce.cuh"
+#include "row_list.cuh"
+#include "specdec.cuh"
 
 namespace exn::cuda {
 
@@ -110,12 +111,12 @@ __device__ __forceinline__ bool jei_verdict(const ExitRuleTask& task, float scor
 __device__ __forceinline__ bool specdec_verdict(const ExitRuleTask& task, float score,
                                                 int4& state) {
   const bool known = state.w & kHasHistory;
-  const float accepted = known ? __fmul_rn(__int_as_float(state.x), score) : 1.0f;
+  const float accepted = specdec_accepted(__int_as_float(state.x), score, !known);
   const int calls = (known ? state.y : 0) + 1;
   state.x = __float_as_int(accepted);
   state.y = calls;
   if (task.max_steps > 0 && calls >= task.max_steps) return true;
-  return calls >= task.min_steps && __fsub_rn(1.0f, accepted) > task.threshold;
+  return calls >= task.min_steps && specdec_stops(accepted, task.threshold);
 }
 
 __device__ __forceinline__ bool rule_verdict(const ExitRuleTask& task, int64_t row, float score,
@@ -178,8 +179,6 @@ static __global__ __launch_bounds__(kExitRuleThreads) void exit_rule_kernel(Exit
   __shared__ int staying[kWarps];
   __shared__ int last_leaves;
   const int thread = static_cast<int>(threadIdx.x);
-  const int warp = thread / kWarp;
-  const int lane = thread % kWarp;
 
   // Pass 1: update the rule's state, note each active row's verdict.
   bool somebody_stays = false;
@@ -230,26 +229,9 @@ static __global__ __launch_bounds__(kExitRuleThreads) void exit_rule_kernel(Exit
       if (task.exit_layer != nullptr && (leaves || task.first))
         task.exit_layer[row] = leaves ? task.layer : -1;
     }
-    const unsigned votes = __ballot_sync(kFullWarp, stays);
-    if (lane == 0) staying[warp] = __popc(votes);
-    __syncthreads();
-    int64_t before = listed;
-#pragma unroll
-    for (int i = 0; i < kWarps; ++i) {
-      if (i < warp) before += staying[i];
-      listed += staying[i];
-    }
-    if (stays && task.active_list != nullptr) {
-      task.active_list[before + __popc(votes & ((1u << lane) - 1u))] = static_cast<int32_t>(row);
-    }
-    __syncthreads();  // the next round writes `staying` again
+    listed = append_rows(stays, row, listed, staying, task.active_list);
   }
-  if (task.active_list != nullptr) {
-    for (int64_t i = listed + thread; i < task.rows; i += kExitRuleThreads)
-      task.active_list[i] = -1;
-  }
-  if (thread == 0 && task.active_count != nullptr)
-    *task.active_count = static_cast<int32_t>(listed);
+  end_rows(listed, task.rows, task.active_list, task.active_count);
 }
 
 }  // namespace exn::cuda

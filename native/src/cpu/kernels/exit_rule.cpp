@@ -9,6 +9,7 @@
 
 #include "base/args/exit_rule.h"
 #include "elements.h"
+#include "specdec.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
@@ -88,9 +89,9 @@ bool jei(const ExitRuleArgs& r, float g, State* s) {
 
 bool specdec(const ExitRuleArgs& r, float p, State* s) {
   s->count += 1;
-  if (s->count > 1) s->a *= p;
+  s->a = specdec_accepted(s->a, p, s->count);
   if (r.max_steps > 0 && s->count >= r.max_steps) return true;
-  return s->count >= r.min_steps && 1 - s->a > r.threshold;
+  return s->count >= r.min_steps && specdec_stops(s->a, r.threshold);
 }
 
 // ---- rows as bits -------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import org.exeunt.AttentionScores;
 import org.exeunt.BlockFormat;
 import org.exeunt.Cosine;
 import org.exeunt.CrossEntropy;
+import org.exeunt.DraftRule;
 import org.exeunt.Embedding;
 import org.exeunt.ExitHead;
 import org.exeunt.ExitRule;
@@ -56,6 +57,7 @@ import org.exeunt.jni.exn_attention_params;
 import org.exeunt.jni.exn_attention_scores_params;
 import org.exeunt.jni.exn_cosine_params;
 import org.exeunt.jni.exn_cross_entropy_params;
+import org.exeunt.jni.exn_draft_rule_params;
 import org.exeunt.jni.exn_embedding_params;
 import org.exeunt.jni.exn_exit_head_params;
 import org.exeunt.jni.exn_exit_rule_params;
@@ -101,6 +103,7 @@ public final class Facade {
     BUILDERS.put("attention_scores", p -> attentionScores(new exn_attention_scores_params(at(p))));
     BUILDERS.put("cosine", p -> cosine(new exn_cosine_params(at(p))));
     BUILDERS.put("cross_entropy", p -> crossEntropy(new exn_cross_entropy_params(at(p))));
+    BUILDERS.put("draft_rule", p -> draftRule(new exn_draft_rule_params(at(p))));
     BUILDERS.put("embedding", p -> embedding(new exn_embedding_params(at(p))));
     BUILDERS.put("exit_head", p -> exitHead(new exn_exit_head_params(at(p))));
     BUILDERS.put("exit_rule", p -> exitRule(new exn_exit_rule_params(at(p))));
@@ -298,6 +301,52 @@ public final class Facade {
         .then(b -> b.ignoreIndex(p.ignore_index()))
         .then(b -> b.normalizer(constant(Normalizer.class, p.normalizer())))
         .then(b -> b.reduction(constant(CrossEntropy.Reduction.class, p.reduction())));
+  }
+
+  private static Steps<?> draftRule(exn_draft_rule_params p) {
+    Steps<DraftRule.Builder> builder;
+    switch (p.action()) {
+      case exeunt.EXN_DRAFT_STEP:
+        builder = Steps.of(DraftRule::step);
+        break;
+      case exeunt.EXN_DRAFT_UPDATE:
+        builder = Steps.of(DraftRule::update);
+        break;
+      default:
+        builder = Steps.of(DraftRule::reset);
+    }
+    builder.then(b -> b.score(tensor(p.score())))
+        .then(b -> b.tokens(tensor(p.token()), tensor(p.stop_tokens())))
+        .then(b -> b.state(tensor(p.state())))
+        .then(b -> b.length(tensor(p.length())))
+        .then(b -> b.drafting(tensor(p.drafting())))
+        .then(b -> b.activeList(tensor(p.active_list())))
+        .then(b -> b.activeCount(tensor(p.active_count())))
+        .then(b -> b.statistics(tensor(p.statistics())))
+        .then(b -> b.plan(tensor(p.plan())))
+        .then(b -> b.shadows(tensor(p.shadow_token()), tensor(p.shadow_prob())))
+        .then(b -> b.finalToken(tensor(p.final_token())))
+        .then(b -> b.columns(tensor(p.columns())))
+        .then(b -> b.context(tensor(p.context())))
+        .then(b -> b.candidate(tensor(p.candidate())))
+        .then(b -> b.mask(tensor(p.mask())))
+        .then(b -> b.modelLayers(p.model_layers()))
+        .then(b -> b.omega(p.omega()))
+        .then(b -> b.first(p.first() != 0))
+        // What the rule chosen below does not look at.
+        .then(b -> b.specDec(p.threshold(), p.min_steps(), p.max_steps()))
+        .then(b -> b.del(constant(DraftRule.Form.class, p.form()), p.min_steps(), p.max_steps()));
+    switch (p.rule()) {
+      case exeunt.EXN_DRAFT_FIXED:
+        return builder.then(b -> b.fixed(p.max_steps()));
+      case exeunt.EXN_DRAFT_CONFIDENCE:
+        return builder.then(b -> b.confidence(p.threshold(), p.min_steps(), p.max_steps()));
+      case exeunt.EXN_DRAFT_SPECDEC:
+        return builder.then(b -> b.specDec(p.threshold(), p.min_steps(), p.max_steps()));
+      default:
+        return builder.then(
+            b -> b.del(constant(DraftRule.Form.class, p.form()), p.min_steps(), p.max_steps()));
+    }
   }
 
   private static Steps<?> embedding(exn_embedding_params p) {

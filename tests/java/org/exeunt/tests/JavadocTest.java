@@ -64,7 +64,7 @@ class JavadocTest {
     Matcher shape = SHAPE.matcher(text);
     // The one writes S*W where the other writes S W, and each has its own name of a constant.
     return shape.find()
-        ? shape.group().replaceAll("\\{@value \\w+#|EXN_\\w*?(?=STATE)|\\W", "")
+        ? shape.group().replaceAll("\\{@value \\w+#|EXN_\\w*?(?=STATE|PLAN)|\\W", "")
         : "";
   }
 

@@ -35,7 +35,7 @@ import org.exeunt.jni.global.exeunt;
  * <p>An op holds native memory: close it, or build it into a {@link Scope} that does.
  */
 public abstract sealed class Op
-    implements AutoCloseable permits Attention, AttentionScores, Cosine, CrossEntropy, Embedding,
+    implements AutoCloseable permits Attention, AttentionScores, Cosine, CrossEntropy, DraftRule, Embedding,
                ExitHead, ExitRule, Ffn, FfnSkipRule, Gate, Gather, HiddenStack, HiredBudget,
                KvAppend, KvCompact, KvCopy, KvLength, KvPropagate, LayerSchedule, Linear, Norm,
                PerpGrad, PruneApply, PruneMask, Rope, RopeTable, RowCompaction, RowStats, Select,
