@@ -59,7 +59,7 @@
  * rejected), p takes its place: that happens with a probability of 1e-6 at most. A uniform of 24
  * bits, as others make them, cannot tell shares apart that are smaller than 2^-24.
  *
- * Deterministic and capture-safe; the greedy form is one block on CUDA per 256 sequences.
+ * Deterministic and capture-safe; on CUDA the greedy form is one launch, the other one four or five.
  * Bytes that must move: greedy, about 12 per drafted token and 40 per sequence. Sampled, moreover V
  * elements of logits for each row up to the first rejection, a + 1 of them, and of draft, if given,
  * a + 1 rows of logits, or one of probabilities behind a rejection. (CUDA reads the rows of whole

@@ -346,11 +346,15 @@ EXN_SIMD double tile_sum(const float* w, int64_t n) {
   return sum;
 }
 
-// A tile's share of p, without reading it again.
+// A tile's share of p, without reading it again: 0 where weigh() makes nothing but zeros.
 EXN_SIMD double share_of(const Sampling& all, int64_t s, int64_t tile) {
   const TileStats& stats = all.target[s * all.tiles + tile];
   const Softmax& row = all.rounds[s].target;
   if (stats.top1 == -INFINITY) return 0;
+  const f32v below = set1(static_cast<float>(stats.level) - row.level);
+  float largest[kLanes];
+  store(largest, mul(exp_negative(below), set1(row.scale)));
+  if (largest[0] <= 0) return 0;
   return stats.sum * ::exp(stats.level - static_cast<double>(row.level)) *
          static_cast<double>(row.scale);
 }
