@@ -2,9 +2,11 @@
 // prune_mask and prune_apply on the CPU.
 //
 // A score is a number of 31 bits that orders as it does, its key. The k-th smallest is found digit
-// by digit: a pass counts how many keys have which upper 11 bits, two more the next 10 of those that
-// share them. Keys are made anew in each pass, a tile at a time in L1: the weights have fewer bytes.
-// Counts are integers, which add up to the same in any order.
+// by digit, of 11, 11 and 9 bits: a pass counts how many keys have which. Most calls need the last
+// two of these alone: they count how many keys lie near a guess, made from a sample or the row
+// before, and how many below; only where the guess was wrong do all bits take their turn. Keys are
+// made anew in each pass, a tile at a time in L1: the weights have fewer bytes. Counts are integers,
+// which add up to the same in any order.
 #include <cstring>
 
 #include "base/args/prune.h"
@@ -13,12 +15,13 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-constexpr int64_t kTile = 1024;        // keys that are made at once
-constexpr int64_t kUnit = 16 * kTile;  // elements of a row that a thread takes together
-constexpr int64_t kUnitsAtOnce = 16;   // before counts of digits are added up
-constexpr int kRounds = 3;
-constexpr int kShift[kRounds] = {20, 10, 0};
-constexpr int kMostDigits = 2048;
+constexpr int64_t kTile = 1024;          // keys that are made at once
+constexpr int64_t kUnit = 16 * kTile;    // elements of a row that a thread takes together
+constexpr int64_t kUnitsAtOnce = 16;     // before counts of digits are added up
+constexpr int64_t kSampled = 256;        // elements of a unit that a guess is made from
+constexpr int kKeyBits = 31;
+constexpr int kDigitBits = 11;
+constexpr int kMostDigits = 1 << kDigitBits;
 
 constexpr uint32_t kMagnitude = 0x7fffffffu;
 constexpr uint32_t kInfinity = 0x7f800000u;
@@ -26,8 +29,12 @@ constexpr uint32_t kInfinity = 0x7f800000u;
 struct Scratch {
   alignas(64) float scores[kTile];
   uint32_t keys[kTile];
+  uint32_t near[kTile];  // of these, the ones that are counted, less a common base
   // Neighbours often have one digit: they count in two places, so that none waits for the other.
   uint32_t counts[2][kMostDigits];
+  int64_t below;
+  int64_t within;
+  uint32_t guess;  // 0: none
 };
 
 // How keys are made of scores: those pruned first are smallest, what is pruned already is 0.
@@ -93,54 +100,96 @@ EXN_SIMD void for_tiles(const PruneTensor& t, const Order& order, const Run& run
 
 // ---- where the k-th smallest key is -------------------------------------------------------------
 
-struct Search {
-  int64_t wanted;       // of the keys that share the prefix, those up to the one looked for
-  int64_t present = 0;  // keys that share it
-  uint32_t prefix = 0;  // after the last round, the key
+// Keys from `base` on that differ in so many low bits.
+struct Level {
+  uint32_t base = 0;
+  int width = kKeyBits;
+  int shift() const { return width > kDigitBits ? width - kDigitBits : 0; }
 };
 
-// Adds to s.counts the digits of the keys that share the prefix.
-void count_digits(const PruneTensor& t, const Order& order, const Run& run, int round,
-                  uint32_t prefix, Scratch& s) {
+// The level of the second digit in whose middle a key is.
+Level around(uint32_t key) {
+  constexpr int kWidth = kKeyBits - kDigitBits;
+  constexpr uint32_t kHalf = 1u << (kWidth - 1);
+  return {key > kHalf ? key - kHalf : 0, kWidth};
+}
+
+struct Search {
+  Level level;      // has the key that is looked for
+  int64_t wanted;   // of its keys, those up to that one
+  int64_t present;  // its keys
+  // Pruned are all of them, or what is left are equal keys.
+  bool done() const { return wanted == present || level.width == 0; }
+};
+
+void clear_counts(Scratch& s) {
+  std::memset(s.counts, 0, sizeof s.counts);
+  s.below = s.within = 0;
+}
+
+// Adds up the digits of the keys of a level, and how many keys lie within and below.
+void count_digits(const PruneTensor& t, const Order& order, const Run& run, const Level& level,
+                  Scratch& s) {
   for_tiles(t, order, run, s, [&](int64_t, int64_t n) EXN_FLAT {
     const uint32_t* keys = s.keys;
-    if (round == 0) {
-      for (int64_t i = 0; i < n; ++i) ++s.counts[i & 1][keys[i] >> kShift[0]];
+    const int shift = level.shift();
+    if (level.width == kKeyBits) {
+      for (int64_t i = 0; i < n; ++i) ++s.counts[i & 1][keys[i] >> shift];
       return;
     }
-    const int shift = kShift[round], above = kShift[round - 1];
-    const uint32_t low = (1u << (above - shift)) - 1;
+    const uint32_t base = level.base, size = 1u << level.width;
+    uint32_t below = 0, within = 0;
     for (int64_t i = 0; i < n; ++i) {
-      if (keys[i] >> above == prefix) ++s.counts[0][keys[i] >> shift & low];
+      below += keys[i] < base ? 1 : 0;
+      within += keys[i] - base < size ? 1 : 0;
     }
+    s.below += below;
+    s.within += within;
+    if (within == 0) return;
+    uint32_t* near = s.near;
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; ++i) {  // without a branch
+      near[count] = keys[i] - base;
+      count += keys[i] - base < size ? 1 : 0;
+    }
+    for (int64_t i = 0; i < count; ++i) ++s.counts[i & 1][near[i] >> shift];
   });
 }
 
-void clear_counts(Scratch& s) { std::memset(s.counts, 0, sizeof s.counts); }
-
 // count(digit): how many keys have it.
 template <class F>
-EXN_SIMD void take_digit(int round, Search* search, F&& count) {
-  const int bits = round == 0 ? 11 : kShift[round - 1] - kShift[round];
+EXN_SIMD void take_digit(Search* search, F&& count) {
+  const int shift = search->level.shift();
+  const uint32_t digits = 1u << (search->level.width - shift);
   uint32_t digit = 0;
   search->present = count(0);
-  while (search->present < search->wanted && digit + 1 < 1u << bits) {
+  while (search->present < search->wanted && digit + 1 < digits) {
     search->wanted -= search->present;
     search->present = count(++digit);
   }
-  search->prefix = search->prefix << bits | digit;
+  search->level = {search->level.base + (digit << shift), shift};
 }
 
-// What is pruned: keys below `key`, and of those equal to it the ones numbered begin ... end - 1.
+// Whether the key that is looked for is among those that were counted; then it is looked for there.
+bool narrow_down(Search* search, const Level& level, int64_t below, int64_t within) {
+  if (search->wanted <= below || search->wanted > below + within) return false;
+  *search = {level, search->wanted - below, within};
+  return true;
+}
+
+// What is pruned: keys below `least`, and of those that are `key` the ones numbered begin ...
+// end - 1.
 struct Cut {
-  Cut(const Search& search, bool largest) : key(search.prefix) {
+  Cut(const Search& search, bool largest) : key(search.level.base) {
     // Key 0 is pruned already, however many there are.
     const int64_t taken = key == 0 ? search.present : search.wanted;
-    splits = taken < search.present;
+    splits = search.level.width == 0 && taken < search.present;
+    least = splits ? key : key + (1u << search.level.width);
     begin = largest ? search.present - taken : 0;
     end = begin + taken;
   }
   uint32_t key;
+  uint32_t least;
   bool splits;  // equal keys are not pruned all
   int64_t begin;
   int64_t end;
@@ -149,7 +198,7 @@ struct Cut {
 // Writes a run's mask, with the equal keys kept where a cut splits them. Returns how many there are.
 int64_t mark(const PruneTensor& t, const Order& order, const Run& run, const Cut& cut, Scratch& s) {
   int64_t all = 0;
-  const uint32_t key = cut.key, least = cut.splits ? key : key + 1;
+  const uint32_t key = cut.key, least = cut.least;
   for_tiles(t, order, run, s, [&](int64_t col, int64_t n) EXN_FLAT {
     uint8_t* mask = mask_at(t, run.row, col);
     const uint32_t* keys = s.keys;
@@ -181,15 +230,27 @@ void settle(const PruneTensor& t, const Order& order, const Run& run, const Cut&
 void prune_row(const PruneTensor& t, const PruneMaskArgs& a, int64_t row, Scratch& s) {
   const Order order(a);
   const Run run = {row, 0, t.cols};
-  Search search = {t.wanted};
-  for (int round = 0; round < kRounds; ++round) {
+  Search search = {{}, t.wanted, t.cols};
+  const auto count = [&](const Level& level) {
     clear_counts(s);
-    count_digits(t, order, run, round, search.prefix, s);
-    take_digit(round, &search, [&](uint32_t digit) EXN_FLAT {
+    count_digits(t, order, run, level, s);
+  };
+  const auto take = [&] {
+    take_digit(&search, [&](uint32_t digit) EXN_FLAT {
       return static_cast<int64_t>(s.counts[0][digit]) + s.counts[1][digit];
     });
+  };
+  if (s.guess != 0 && !search.done()) {
+    const Level level = around(s.guess);
+    count(level);
+    if (narrow_down(&search, level, s.below, s.within) && !search.done()) take();
+  }
+  while (!search.done()) {
+    count(search.level);
+    take();
   }
   const Cut cut(search, a.largest);
+  s.guess = cut.key;
   mark(t, order, run, cut, s);
   if (cut.splits) settle(t, order, run, cut, 0, s);
 }
@@ -200,6 +261,7 @@ void prune_rows(const PruneMaskArgs& a, Scratch* own) {
     if (t.size() == 0) continue;
     const int64_t chunk = t.cols < kUnit ? kUnit / t.cols : 1;
     parallel_for(t.rows, chunk, own, [&](int64_t begin, int64_t end, Scratch& s) {
+      s.guess = 0;
       for (int64_t row = begin; row < end; ++row) prune_row(t, a, row, s);
     });
   }
@@ -221,6 +283,11 @@ struct Scope {
     for (int32_t i = 0; i < count; ++i) all += units_of(tensors[i]);
     return all;
   }
+  int64_t size() const {
+    int64_t all = 0;
+    for (int32_t i = 0; i < count; ++i) all += tensors[i].size();
+    return all;
+  }
   // Calls f(tensor, run) for a unit.
   template <class F>
   EXN_SIMD void with_unit(int64_t unit, F&& f) const {
@@ -232,38 +299,74 @@ struct Scope {
 };
 
 // What threads share.
+struct Counts {
+  uint32_t digits[kMostDigits];
+  int64_t below;
+  int64_t within;
+};
 struct Room {
   Scratch* own;
-  uint32_t* counts;  // [kMostDigits]
-  int32_t* equal;    // of each unit
+  Counts* counts;
+  int32_t* equal;  // of each unit
 };
 
-void count_digits(const Scope& scope, const Order& order, int round, uint32_t prefix,
+// `most`: elements of each unit that are looked at.
+void count_digits(const Scope& scope, const Order& order, const Level& level, int64_t most,
                   const Room& room) {
-  std::memset(room.counts, 0, kMostDigits * sizeof *room.counts);
-  parallel_for(scope.units(), kUnitsAtOnce, room.own, [&](int64_t begin, int64_t end, Scratch& s) {
-    clear_counts(s);
-    for (int64_t unit = begin; unit < end; ++unit) {
-      scope.with_unit(unit, [&](const PruneTensor& t, const Run& run) EXN_FLAT {
-        count_digits(t, order, run, round, prefix, s);
-      });
-    }
-    for (int digit = 0; digit < kMostDigits; ++digit) {
-      const uint32_t more = s.counts[0][digit] + s.counts[1][digit];
-      if (more != 0) __atomic_fetch_add(room.counts + digit, more, __ATOMIC_RELAXED);
-    }
+  Counts& all = *room.counts;
+  std::memset(&all, 0, sizeof all);
+  parallel_for(scope.units(), kUnitsAtOnce, room.own,
+               [&](int64_t begin, int64_t end, Scratch& s) {
+                 clear_counts(s);
+                 for (int64_t unit = begin; unit < end; ++unit) {
+                   scope.with_unit(unit, [&](const PruneTensor& t, Run run) EXN_FLAT {
+                     run.end = run.end - run.begin < most ? run.end : run.begin + most;
+                     count_digits(t, order, run, level, s);
+                   });
+                 }
+                 for (int digit = 0; digit < kMostDigits; ++digit) {
+                   const uint32_t more = s.counts[0][digit] + s.counts[1][digit];
+                   if (more != 0) __atomic_fetch_add(all.digits + digit, more, __ATOMIC_RELAXED);
+                 }
+                 __atomic_fetch_add(&all.below, s.below, __ATOMIC_RELAXED);
+                 __atomic_fetch_add(&all.within, s.within, __ATOMIC_RELAXED);
+               });
+}
+
+void take_digit(const Room& room, Search* search) {
+  take_digit(search, [&](uint32_t digit) EXN_FLAT {
+    return static_cast<int64_t>(room.counts->digits[digit]);
   });
+}
+
+// About where the key is that `search` looks for: as many of a sample are below.
+uint32_t guess_of(const Scope& scope, const Order& order, const Search& search, const Room& room) {
+  count_digits(scope, order, {}, kSampled, room);
+  int64_t sampled = 0;
+  for (const uint32_t count : room.counts->digits) sampled += count;
+  const double share = static_cast<double>(search.wanted) / static_cast<double>(search.present);
+  const auto wanted = static_cast<int64_t>(share * static_cast<double>(sampled));
+  Search about = {{}, wanted > 0 ? wanted : 1, sampled};
+  take_digit(room, &about);
+  count_digits(scope, order, about.level, kSampled, room);
+  take_digit(room, &about);
+  return about.level.base;
 }
 
 void prune_scope(const Scope& scope, const PruneMaskArgs& a, const Room& room) {
   const int64_t units = scope.units();
   if (units == 0) return;
   const Order order(a);
-  Search search = {scope.wanted};
-  for (int round = 0; round < kRounds; ++round) {
-    count_digits(scope, order, round, search.prefix, room);
-    take_digit(round, &search,
-               [&](uint32_t digit) EXN_FLAT { return static_cast<int64_t>(room.counts[digit]); });
+  Search search = {{}, scope.wanted, scope.size()};
+  if (search.present >= kUnit && !search.done()) {
+    const Level level = around(guess_of(scope, order, search, room));
+    count_digits(scope, order, level, kUnit, room);
+    const bool found = narrow_down(&search, level, room.counts->below, room.counts->within);
+    if (found && !search.done()) take_digit(room, &search);
+  }
+  while (!search.done()) {
+    count_digits(scope, order, search.level, kUnit, room);
+    take_digit(room, &search);
   }
   const Cut cut(search, a.largest);
   parallel_for(units, kUnitsAtOnce, room.own, [&](int64_t begin, int64_t end, Scratch& s) {
@@ -324,7 +427,7 @@ exn_status prune_mask(const PruneMaskArgs& a, Workspace& ws) {
   const int64_t units = a.scope == EXN_PRUNE_ROW ? 0 : all.units();
   Room room = {};
   room.own = ws.take<Scratch>(1);
-  room.counts = ws.take<uint32_t>(a.scope == EXN_PRUNE_ROW ? 0 : kMostDigits);
+  room.counts = ws.take<Counts>(a.scope == EXN_PRUNE_ROW ? 0 : 1);
   room.equal = ws.take<int32_t>(units);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("prune_mask"));
