@@ -25,8 +25,8 @@
  *   of the mean of an input column's squares; Antidote's divides by the number of sequences, which
  *   the order within a tensor does not show.
  *
- *   Cost does not grow with k: three counts of digits of the scores, as in a radix sort, then one
- *   pass that writes. Masks are exact: the same on every device, instruction set and number of
+ *   Cost does not grow with k: up to three counts of digits of the scores, as in a radix sort, then
+ *   one pass that writes. Masks are exact: the same on every device, instruction set and number of
  *   threads. Bytes that must move: each weight read once, a byte of mask written (unless `first`,
  *   read as well).
  *

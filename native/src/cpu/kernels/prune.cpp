@@ -15,10 +15,10 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-constexpr int64_t kTile = 1024;          // keys that are made at once
-constexpr int64_t kUnit = 16 * kTile;    // elements of a row that a thread takes together
-constexpr int64_t kUnitsAtOnce = 16;     // before counts of digits are added up
-constexpr int64_t kSampled = 256;        // elements of a unit that a guess is made from
+constexpr int64_t kTile = 1024;        // keys that are made at once
+constexpr int64_t kUnit = 16 * kTile;  // elements of a row that a thread takes together
+constexpr int64_t kUnitsAtOnce = 16;   // before counts of digits are added up
+constexpr int64_t kSampled = 256;      // elements of a unit that a guess is made from
 constexpr int kKeyBits = 31;
 constexpr int kDigitBits = 11;
 constexpr int kMostDigits = 1 << kDigitBits;
@@ -315,22 +315,21 @@ void count_digits(const Scope& scope, const Order& order, const Level& level, in
                   const Room& room) {
   Counts& all = *room.counts;
   std::memset(&all, 0, sizeof all);
-  parallel_for(scope.units(), kUnitsAtOnce, room.own,
-               [&](int64_t begin, int64_t end, Scratch& s) {
-                 clear_counts(s);
-                 for (int64_t unit = begin; unit < end; ++unit) {
-                   scope.with_unit(unit, [&](const PruneTensor& t, Run run) EXN_FLAT {
-                     run.end = run.end - run.begin < most ? run.end : run.begin + most;
-                     count_digits(t, order, run, level, s);
-                   });
-                 }
-                 for (int digit = 0; digit < kMostDigits; ++digit) {
-                   const uint32_t more = s.counts[0][digit] + s.counts[1][digit];
-                   if (more != 0) __atomic_fetch_add(all.digits + digit, more, __ATOMIC_RELAXED);
-                 }
-                 __atomic_fetch_add(&all.below, s.below, __ATOMIC_RELAXED);
-                 __atomic_fetch_add(&all.within, s.within, __ATOMIC_RELAXED);
-               });
+  parallel_for(scope.units(), kUnitsAtOnce, room.own, [&](int64_t begin, int64_t end, Scratch& s) {
+    clear_counts(s);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      scope.with_unit(unit, [&](const PruneTensor& t, Run run) EXN_FLAT {
+        run.end = run.end - run.begin < most ? run.end : run.begin + most;
+        count_digits(t, order, run, level, s);
+      });
+    }
+    for (int digit = 0; digit < kMostDigits; ++digit) {
+      const uint32_t more = s.counts[0][digit] + s.counts[1][digit];
+      if (more != 0) __atomic_fetch_add(all.digits + digit, more, __ATOMIC_RELAXED);
+    }
+    __atomic_fetch_add(&all.below, s.below, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&all.within, s.within, __ATOMIC_RELAXED);
+  });
 }
 
 void take_digit(const Room& room, Search* search) {

@@ -29,6 +29,8 @@ import org.exeunt.Linear;
 import org.exeunt.Norm;
 import org.exeunt.Op;
 import org.exeunt.PerpGrad;
+import org.exeunt.PruneApply;
+import org.exeunt.PruneMask;
 import org.exeunt.Rope;
 import org.exeunt.RopeTable;
 import org.exeunt.RowStats;
@@ -133,6 +135,10 @@ class DefaultsTest {
     assertSays("", "norm", Norm.builder().input(logits).out(numbers(2, 5)));
     assertSays(
         "", "perp_grad", PerpGrad.builder().weight(numbers(2)).grad(numbers(2)).out(numbers(2)));
+    Tensor mask = scope.allocate(DType.U8, 2, 5);
+    assertSays(
+        "first=1, scope=1, tensor_count=1", "prune_mask", PruneMask.builder().tensor(logits, mask));
+    assertSays("tensor_count=1", "prune_apply", PruneApply.builder().tensor(mask, numbers(2, 5)));
     assertSays(
         "base=10000.0, factor=1.0", "rope_table", RopeTable.builder().table(numbers(4, 2, 2)));
     assertSays("heads=1, selection.k=3", "select",

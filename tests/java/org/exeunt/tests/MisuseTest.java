@@ -28,6 +28,7 @@ import org.exeunt.KvCopy;
 import org.exeunt.KvPropagate;
 import org.exeunt.LayerSchedule;
 import org.exeunt.PerpGrad;
+import org.exeunt.PruneMask;
 import org.exeunt.Rope;
 import org.exeunt.RowStats;
 import org.exeunt.Scope;
@@ -73,6 +74,9 @@ class MisuseTest {
     invalid(() -> RowStats.builder().normalizer(null), "normalizer is null");
     invalid(() -> Rope.builder().table(rows, null), "style is null");
     invalid(() -> PerpGrad.builder().form(null), "form is null");
+    invalid(() -> PruneMask.builder().among(null), "among is null");
+    invalid(() -> PruneMask.builder().which(null), "which is null");
+    invalid(() -> PruneMask.builder().rounding(null), "rounding is null");
     invalid(() -> KvPropagate.builder().layer(null), "layer is null");
     invalid(() -> KvPropagate.builder().layers(Arrays.asList(null, null)), "layers[0] is null");
     invalid(() -> KvCompact.builder().select(null), "selection is null");
