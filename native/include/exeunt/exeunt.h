@@ -34,6 +34,8 @@
 #include <exeunt/screen.h>
 #include <exeunt/select.h>
 #include <exeunt/stablemax.h>
+#include <exeunt/stop_rule.h>
+#include <exeunt/token_bias.h>
 #include <exeunt/verify.h>
 
 #endif

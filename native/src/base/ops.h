@@ -51,7 +51,9 @@ namespace exn {
   X(kv_compact, KvCompactArgs)             \
   X(embedding, EmbeddingArgs)              \
   X(prune_mask, PruneMaskArgs)             \
-  X(prune_apply, PruneApplyArgs)
+  X(prune_apply, PruneApplyArgs)           \
+  X(stop_rule, StopRuleArgs)               \
+  X(token_bias, TokenBiasArgs)
 
 #define EXN_DECLARE(op, Args) struct Args;
 EXN_FOR_EACH_OP(EXN_DECLARE)

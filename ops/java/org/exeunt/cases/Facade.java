@@ -50,7 +50,9 @@ import org.exeunt.Select;
 import org.exeunt.Selection;
 import org.exeunt.StableMax;
 import org.exeunt.Statistics;
+import org.exeunt.StopRule;
 import org.exeunt.Tensor;
+import org.exeunt.TokenBias;
 import org.exeunt.Verify;
 import org.exeunt.jni.DLTensor;
 import org.exeunt.jni.exn_attention_params;
@@ -88,6 +90,8 @@ import org.exeunt.jni.exn_select_params;
 import org.exeunt.jni.exn_selection;
 import org.exeunt.jni.exn_stablemax_params;
 import org.exeunt.jni.exn_stats;
+import org.exeunt.jni.exn_stop_rule_params;
+import org.exeunt.jni.exn_token_bias_params;
 import org.exeunt.jni.exn_verify_params;
 import org.exeunt.jni.global.exeunt;
 
@@ -130,6 +134,8 @@ public final class Facade {
     BUILDERS.put("row_stats", p -> rowStats(new exn_row_stats_params(at(p))));
     BUILDERS.put("select", p -> select(new exn_select_params(at(p))));
     BUILDERS.put("stablemax", p -> stableMax(new exn_stablemax_params(at(p))));
+    BUILDERS.put("stop_rule", p -> stopRule(new exn_stop_rule_params(at(p))));
+    BUILDERS.put("token_bias", p -> tokenBias(new exn_token_bias_params(at(p))));
     BUILDERS.put("verify", p -> verify(new exn_verify_params(at(p))));
   }
 
@@ -780,5 +786,39 @@ public final class Facade {
     return p.draft_kind() == exeunt.EXN_DRAFT_PROBABILITIES
         ? builder.then(b -> b.draftProbabilities(tensor(p.draft())))
         : builder;
+  }
+
+  private static Steps<?> stopRule(exn_stop_rule_params p) {
+    return Steps.of(StopRule::builder)
+        .then(b -> b.token(tensor(p.token())))
+        .then(b -> b.stopIds(tensor(p.stop_ids())))
+        .then(b -> b.logP(tensor(p.log_p())))
+        .then(b -> b.logits(tensor(p.logits()), tensor(p.lse()), p.temperature()))
+        .then(b -> b.meanLogP(tensor(p.mean_log_p())))
+        .then(b -> b.confidence(tensor(p.confidence()), p.confident_at(), p.abstain_below()))
+        .then(b -> b.entropy(tensor(p.entropy())))
+        .then(b -> b.state(tensor(p.state())))
+        .then(b -> b.finished(tensor(p.finished())))
+        .then(b -> b.reason(tensor(p.reason())))
+        .then(b -> b.score(tensor(p.score())))
+        .then(b -> b.trials(tensor(p.trials())))
+        .then(b -> b.activeList(tensor(p.active_list())))
+        .then(b -> b.activeCount(tensor(p.active_count())))
+        .then(b -> b.winner(tensor(p.winner())))
+        .then(b -> b.vocabulary(p.vocabulary()))
+        .then(b -> b.finish(constant(StopRule.Finish.class, p.scope())))
+        .then(b -> b.choice(constant(StopRule.Choice.class, p.choice())))
+        .then(b -> b.budget(p.budget()))
+        .then(b -> b.trialRange(p.trials_low(), p.trials_high(), p.most_trials()))
+        .then(b -> b.first(p.first() != 0));
+  }
+
+  private static Steps<?> tokenBias(exn_token_bias_params p) {
+    return Steps.of(TokenBias::builder)
+        .then(b -> b.logits(tensor(p.logits())))
+        .then(b -> b.ids(tensor(p.ids())))
+        .then(b -> b.mask(tensor(p.mask())))
+        .then(b -> b.scale(p.scale()))
+        .then(b -> b.add(p.add()));
   }
 }

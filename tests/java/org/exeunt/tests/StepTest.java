@@ -14,6 +14,7 @@ import org.exeunt.KvCache;
 import org.exeunt.KvPropagate;
 import org.exeunt.Rope;
 import org.exeunt.Scope;
+import org.exeunt.StopRule;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.junit.jupiter.api.AfterEach;
@@ -72,6 +73,33 @@ class StepTest {
     rule.run();
     Stream.DEFAULT.synchronize();
     assertArrayEquals(new int[] {1, 1}, skip.toIntArray());
+  }
+
+  @Test
+  void stopRuleTakesTheLastFirstThatRan() {
+    Tensor token = scope.copyOf(new int[] {1, 2}, 2);
+    Tensor reason = scope.allocate(DType.I32, 2);
+    Tensor winner = scope.allocate(DType.I32, 1);
+    StopRule rule =
+        StopRule.firstFinish(4, scope.copyOf(new int[] {2}, 1))
+            .token(token)
+            .state(StopRule.allocateState(scope, Device.defaultDevice(), 2))
+            .reason(reason)
+            .winner(winner)
+            .build(scope);
+    rule.run(true);
+    Stream.DEFAULT.synchronize();
+    assertArrayEquals(
+        new int[] {StopRule.Reason.CANCELLED.ordinal(), StopRule.Reason.TOKEN.ordinal()},
+        reason.toIntArray());
+    assertArrayEquals(new int[] {1}, winner.toIntArray());
+    if (Device.defaultDevice().equals(Device.CPU)) {
+      invalid(() -> rule.run(false), "all 2 rows have ended");
+    }
+    token.copyFrom(new int[] {2, 2});
+    rule.run(); // a first one
+    Stream.DEFAULT.synchronize();
+    assertArrayEquals(new int[] {0}, winner.toIntArray());
   }
 
   /** The ops that follow take gathered tags as they are: those of rows that are not there too. */

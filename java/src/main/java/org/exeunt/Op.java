@@ -39,7 +39,7 @@ public abstract sealed class Op
                ExitHead, ExitRule, Ffn, FfnSkipRule, Gate, Gather, HiddenStack, HiredBudget,
                KvAppend, KvCompact, KvCopy, KvLength, KvPropagate, LayerSchedule, Linear, Norm,
                PerpGrad, PruneApply, PruneMask, Rope, RopeTable, RowCompaction, RowStats, Select,
-               StableMax, Verify {
+               StableMax, StopRule, TokenBias, Verify {
   private static final int IDLE = 0;
   private static final int RUNNING = 1;
   private static final int CLOSED = 2;

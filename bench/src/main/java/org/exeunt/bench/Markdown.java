@@ -49,6 +49,8 @@ final class Markdown {
       "  its probability, where exeunt also computes margin and entropy. No limit is measured.",
       "* exit_rule times one token, with a call for each exit point; draft_rule a draft of 8 tokens,",
       "  with DEL its update as well.", "");
+      "* exit_rule times one token: a call for each exit point; stop_rule 16 steps, a call each.",
+      "");
 
   private final Host host;
   private final List<Figure> figures;

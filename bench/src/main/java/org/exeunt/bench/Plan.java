@@ -24,7 +24,8 @@ final class Plan {
 
   /** The first in the report; what is not named here comes after them. */
   private static final List<String> OPS = List.of("stablemax", "cross_entropy", "perp_grad",
-      "row_stats", "exit_head", "gate", "cosine", "exit_rule", "draft_rule", "verify", "linear", "ffn",
+      "row_stats", "exit_head", "gate", "cosine", "exit_rule", "stop_rule", "token_bias",
+      "draft_rule", "verify", "linear", "ffn");
       "kv_propagate", "attention", "norm", "rope", "kv_copy", "row_compaction", "select",
       "attention_scores", "gather", "kv_compact", "kv_append", "kv_length", "hidden_stack",
       "ffn_skip_rule", "hired_budget", "prune_mask", "prune_apply", "rope_table", "layer_schedule");
@@ -50,7 +51,8 @@ final class Plan {
       "row_compaction/bench_gather", "kv_compact/kv_head_f32", "kv_append/bench_decode",
       "kv_length/bench_decode", "hidden_stack/step_push", "ffn_skip_rule/bench_64",
       "hired_budget/llava_next_sum", "prune_mask/bench_tensor_f32", "prune_mask/bench_row_f32",
-      "prune_apply/bench_f32", "rope_table/model_4096", "layer_schedule/bench_skipdecode");
+      "prune_apply/bench_f32", "rope_table/model_4096", "layer_schedule/bench_skipdecode",
+      "stop_rule/bench_64", "token_bias/bench_64x49152");
 
   /** Ops that are timed on a GPU, where one is present: those with a peer there. */
   private static final List<String> ON_DEVICE = List.of("stablemax", "row_stats", "exit_head");

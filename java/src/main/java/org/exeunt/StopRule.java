@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt;
+
+import org.exeunt.jni.exn_stop_rule_params;
+import org.exeunt.jni.global.exeunt;
+
+/**
+ * Decides on the device which of S samples of an answer go on after each has drawn a token, and
+ * which of those that ended is the answer; carries what that takes from step to step. Run it once
+ * for each step, with {@code first} at an answer's first.
+ *
+ * <pre>
+ *   rule.run(stream, step == 0);
+ * </pre>
+ *
+ * <p>Of a row that runs:
+ * <ul>
+ *   <li>a token of 0 and more is counted; its log p, which is {@link Builder#logP} or {@code
+ *       logits[token] / temperature - lse}, and the certainty {@code -meanLogP - ln V = KL(U||p)}
+ *       are added, each where it is given. A negative token says that the row drew none;
+ *   <li>the row ends by the first of these that holds: the token is one of {@link
+ *       Builder#stopIds}; {@code confidence >= confidentAt} (ConCISE, where the confidence is the
+ *       probability of a probe's answer; its authors published no threshold); {@code confidence <
+ *       abstainBelow}; it counts {@link Builder#budget} tokens.
+ * </ul>
+ * A row that ended by its token or its confidence is complete; {@link Finish} says what that means
+ * to the others. A confidence that is NaN is no evidence. A row that has ended takes no further
+ * part, and its inputs are not looked at.
+ *
+ * <p>The winner is by {@link Choice}, ties to the lower row, a NaN behind every number; -1 as long
+ * as there is none. It may change while rows run.
+ *
+ * <p>The trials are how many branches CNTP opens where a distribution of entropy H is to be drawn
+ * from next: {@code floor(1 + (most - 1) clip((H - low) / (high - low), 0, 1))}, in f32 in this
+ * order; 1 where H is NaN, 0 for a row that has ended. Each branch is a row of a rule that ends at
+ * punctuation and chooses by {@link Choice#PERPLEXITY}.
+ *
+ * <p>Arithmetic is f32, each operation rounded; a sum is a pair of floats, exact as long as it is
+ * finite. A run behind the end of all rows, a token of V and more, and a stop id outside of 0 to V -
+ * 1 are an {@link IllegalArgumentException} on the CPU, with nothing written; on CUDA, where a run
+ * cannot read them, such a run repeats its outputs, such a token is none, and such an id stops
+ * nothing.
+ *
+ * <p>Bytes that must move: about 80 for each row, 4 for each stop id.
+ *
+ * <p>Errors, threads, alignment, aliasing: {@link Op}. Whether a run is the first is read when it is
+ * called; runs queued before keep theirs (a captured graph keeps those of its capture).
+ */
+public final class StopRule extends Op {
+  /** Why a row ended; its number in {@link Builder#reason} is its ordinal. */
+  public enum Reason {
+    /** It has not. */
+    RUNNING(exeunt.EXN_STOP_RUNNING),
+    /** It drew a stop id. */
+    TOKEN(exeunt.EXN_STOP_TOKEN),
+    /** Its confidence was large enough. */
+    CONFIDENT(exeunt.EXN_STOP_CONFIDENT),
+    /** Its confidence was too small. */
+    ABSTAINED(exeunt.EXN_STOP_ABSTAINED),
+    /** It has spent its tokens. */
+    BUDGET(exeunt.EXN_STOP_BUDGET),
+    /** Another was complete first. */
+    CANCELLED(exeunt.EXN_STOP_CANCELLED);
+
+    final int code;
+
+    Reason(int code) {
+      this.code = code;
+    }
+  }
+
+  /** What a row that is complete means to the others. */
+  public enum Finish {
+    /** Nothing: each row ends for itself. */
+    EACH(exeunt.EXN_STOP_EACH),
+    /** They end, {@link Reason#CANCELLED} (First Finish Search). */
+    FIRST(exeunt.EXN_STOP_FIRST);
+
+    final int code;
+
+    Finish(int code) {
+      this.code = code;
+    }
+  }
+
+  /** Which row wins. */
+  public enum Choice {
+    /** Of the rows that were complete first. */
+    FIRST(exeunt.EXN_CHOOSE_FIRST),
+    /**
+     * Of the rows that ended, but for those that abstained or were cancelled, the one with the
+     * largest mean log p, whose perplexity {@code exp(-mean)} is the lowest (CNTP).
+     */
+    PERPLEXITY(exeunt.EXN_CHOOSE_PERPLEXITY),
+    /** Of the same, the one with the largest mean certainty (self-certainty). */
+    CERTAINTY(exeunt.EXN_CHOOSE_CERTAINTY);
+
+    final int code;
+
+    Choice(int code) {
+      this.code = code;
+    }
+  }
+
+  /** 32-bit words of state for each row; the second counts its tokens. */
+  public static final int STATE_WORDS = exeunt.EXN_STOP_STATE_WORDS;
+
+  private final int firstOffset = Params.offset(exn_stop_rule_params.class, "first");
+
+  private StopRule(Params params, Place place) {
+    super(params, place);
+  }
+
+  /**
+   * Starts building: each row ends for itself, the first that is complete wins, no budget, no
+   * confidence ends anything, CNTP's trials. {@link Builder#vocabulary} must be given.
+   *
+   * @return an empty builder
+   */
+  public static Builder builder() {
+    return new Builder();
+  }
+
+  /**
+   * First Finish Search (Agarwal et al. 2025): whoever is complete first is the answer, and ends the
+   * others.
+   *
+   * @param vocabulary V, 1 or more
+   * @param stopIds tokens that end a row; see {@link Builder#stopIds}
+   * @return a builder with these
+   */
+  public static Builder firstFinish(int vocabulary, Tensor stopIds) {
+    return builder().vocabulary(vocabulary).stopIds(stopIds).finish(Finish.FIRST);
+  }
+
+  /**
+   * CNTP's trials of one token (Wang et al. 2025): each ends at punctuation or an end of sequence,
+   * the lowest perplexity wins.
+   *
+   * @param vocabulary V, 1 or more
+   * @param stopIds tokens that end a trial; see {@link Builder#stopIds}
+   * @return a builder with these
+   */
+  public static Builder trials(int vocabulary, Tensor stopIds) {
+    return builder().vocabulary(vocabulary).stopIds(stopIds).choice(Choice.PERPLEXITY);
+  }
+
+  /**
+   * Allocates the state of a rule; its contents do not matter before a run with {@code first}.
+   *
+   * @param scope owns the memory
+   * @param device device of the other tensors
+   * @param rows S
+   * @return [S, {@value #STATE_WORDS}], I32
+   */
+  public static Tensor allocateState(Scope scope, Device device, long rows) {
+    return Named.present("scope", scope).allocate(device, DType.I32, rows, STATE_WORDS);
+  }
+
+  /**
+   * Runs the rule after a step; does not synchronise.
+   *
+   * @param stream where to queue the work; ignored on the CPU
+   * @param first true at an answer's first step: the old state is forgotten, all rows run
+   */
+  public void run(Stream stream, boolean first) {
+    long handle = handleFor(stream);
+    enter();
+    try {
+      int before = paramsBlock().getInt(firstOffset);
+      paramsBlock().putInt(firstOffset, first ? 1 : 0);
+      try {
+        launch(handle);
+      } catch (Throwable e) {
+        paramsBlock().putInt(firstOffset, before);
+        throw e;
+      }
+    } finally {
+      leave();
+    }
+  }
+
+  /**
+   * Runs the rule after a step on {@link Stream#DEFAULT}; see {@link #run(Stream, boolean)}.
+   *
+   * @param first true at an answer's first step
+   */
+  public void run(boolean first) {
+    run(Stream.DEFAULT, first);
+  }
+
+  @Override
+  int supported(long params) {
+    return exeunt.exn_stop_rule_supported(params);
+  }
+
+  @Override
+  int workspaceSize(long params, long[] bytes) {
+    return exeunt.exn_stop_rule_workspace_size(params, bytes);
+  }
+
+  @Override
+  int launch(long params, long workspace, long workspaceBytes, long stream) {
+    return exeunt.exn_stop_rule(params, workspace, workspaceBytes, stream);
+  }
+
+  /** Arguments of {@link StopRule}. */
+  public static final class Builder extends Op.Builder<StopRule> {
+    private Tensor token;
+    private Tensor stopIds;
+    private Tensor logP;
+    private Tensor logits;
+    private Tensor lse;
+    private Tensor meanLogP;
+    private Tensor confidence;
+    private Tensor entropy;
+    private Tensor state;
+    private Tensor finished;
+    private Tensor reason;
+    private Tensor score;
+    private Tensor trials;
+    private Tensor activeList;
+    private Tensor activeCount;
+    private Tensor winner;
+    private Integer vocabulary;
+    private Finish finish = Finish.EACH;
+    private Choice choice = Choice.FIRST;
+    private int budget;
+    private float temperature = 1;
+    private float confidentAt;
+    private float abstainBelow;
+    private float trialsLow = .01f;
+    private float trialsHigh = 1.5f;
+    private int mostTrials = 10;
+    private boolean first;
+
+    private Builder() {}
+
+    /**
+     * What each row has drawn.
+     *
+     * @param tensor in, [S], I32, compact; negative: nothing. S may be 0
+     * @return this
+     */
+    public Builder token(Tensor tensor) {
+      token = tensor;
+      return this;
+    }
+
+    /**
+     * Which tokens end a row.
+     *
+     * @param tensor in, optional, [K], I32, compact, entries from 0 to V - 1
+     * @return this
+     */
+    public Builder stopIds(Tensor tensor) {
+      stopIds = tensor;
+      return this;
+    }
+
+    /**
+     * What the drawn tokens are given, as a sampler knows it.
+     *
+     * @param tensor in, optional, [S], F32, compact: log p of the token
+     * @return this
+     */
+    public Builder logP(Tensor tensor) {
+      logP = tensor;
+      return this;
+    }
+
+    /**
+     * Where the drawn tokens' log p comes from, instead of {@link #logP}.
+     *
+     * @param tensor in, optional, [S,V], F32, F16 or BF16, last stride 1
+     * @param lseTensor in, [S], F32, compact: as {@link RowStats} finds it at this temperature
+     * @param value the temperature, positive and finite
+     * @return this
+     */
+    public Builder logits(Tensor tensor, Tensor lseTensor, float value) {
+      logits = tensor;
+      lse = lseTensor;
+      temperature = value;
+      return this;
+    }
+
+    /**
+     * How certain the drawn tokens' distributions are; {@link Statistic#MEAN_LOG_P} fits.
+     *
+     * @param tensor in, optional, [S], F32, compact
+     * @return this
+     */
+    public Builder meanLogP(Tensor tensor) {
+      meanLogP = tensor;
+      return this;
+    }
+
+    /**
+     * How sure each row's answer is, a probability; NaN where nobody knows.
+     *
+     * @param tensor in, optional, [S], F32, compact
+     * @param confident from here on a row is complete, 0 to 1; 0: none is by this
+     * @param abstain below this a row ends without an answer, 0 to 1, not above {@code confident}
+     *     unless that is 0; 0: none does
+     * @return this
+     */
+    public Builder confidence(Tensor tensor, float confident, float abstain) {
+      confidence = tensor;
+      confidentAt = confident;
+      abstainBelow = abstain;
+      return this;
+    }
+
+    /**
+     * The entropies that {@link #trials} go by; {@link Statistic#ENTROPY} fits.
+     *
+     * @param tensor in, [S], F32, compact: if trials are asked for
+     * @return this
+     */
+    public Builder entropy(Tensor tensor) {
+      entropy = tensor;
+      return this;
+    }
+
+    /**
+     * The rule's memory.
+     *
+     * @param tensor in and out, [S, {@value StopRule#STATE_WORDS}], I32, compact; see {@link
+     *     StopRule#allocateState}
+     * @return this
+     */
+    public Builder state(Tensor tensor) {
+      state = tensor;
+      return this;
+    }
+
+    /**
+     * Which rows have ended, in this run or before.
+     *
+     * @param tensor out, optional, [S], U8, compact: 1 for a row that has
+     * @return this
+     */
+    public Builder finished(Tensor tensor) {
+      finished = tensor;
+      return this;
+    }
+
+    /**
+     * Why rows ended.
+     *
+     * @param tensor out, optional, [S], I32, compact: ordinals of {@link Reason}
+     * @return this
+     */
+    public Builder reason(Tensor tensor) {
+      reason = tensor;
+      return this;
+    }
+
+    /**
+     * What the choice compares.
+     *
+     * @param tensor out, optional, [S], F32, compact: the mean certainty where that is the choice, else
+     *     the mean log p; NaN of no tokens
+     * @return this
+     */
+    public Builder score(Tensor tensor) {
+      score = tensor;
+      return this;
+    }
+
+    /**
+     * How many branches the next token wants.
+     *
+     * @param tensor out, optional, [S], I32, compact
+     * @return this
+     */
+    public Builder trials(Tensor tensor) {
+      trials = tensor;
+      return this;
+    }
+
+    /**
+     * Which rows go on.
+     *
+     * @param tensor out, optional, [S], I32, compact: ascending row numbers, then -1
+     * @return this
+     */
+    public Builder activeList(Tensor tensor) {
+      activeList = tensor;
+      return this;
+    }
+
+    /**
+     * How many rows go on.
+     *
+     * @param tensor out, optional, [1], I32
+     * @return this
+     */
+    public Builder activeCount(Tensor tensor) {
+      activeCount = tensor;
+      return this;
+    }
+
+    /**
+     * Which row wins.
+     *
+     * @param tensor out, optional, [1], I32: its number, or -1
+     * @return this
+     */
+    public Builder winner(Tensor tensor) {
+      winner = tensor;
+      return this;
+    }
+
+    /**
+     * How many tokens there are.
+     *
+     * @param count V, 1 or more
+     * @return this
+     */
+    public Builder vocabulary(int count) {
+      vocabulary = count;
+      return this;
+    }
+
+    /**
+     * What a row that is complete means to the others.
+     *
+     * @param value each or first
+     * @return this
+     */
+    public Builder finish(Finish value) {
+      finish = Named.present("finish", value);
+      return this;
+    }
+
+    /**
+     * Which row wins.
+     *
+     * @param value first, perplexity or certainty
+     * @return this
+     */
+    public Builder choice(Choice value) {
+      choice = Named.present("choice", value);
+      return this;
+    }
+
+    /**
+     * The most tokens of a row.
+     *
+     * @param tokens 0 or more; 0, the default: no limit
+     * @return this
+     */
+    public Builder budget(int tokens) {
+      budget = tokens;
+      return this;
+    }
+
+    /**
+     * How entropies become trials; left out, CNTP's 0.01, 1.5 and 10.
+     *
+     * @param low the entropy up to which there is one, in nats, 0 or more
+     * @param high the entropy from which there are {@code most}, above {@code low}, finite
+     * @param most the most trials, 1 to 2^20
+     * @return this
+     */
+    public Builder trialRange(float low, float high, int most) {
+      trialsLow = low;
+      trialsHigh = high;
+      mostTrials = most;
+      return this;
+    }
+
+    /**
+     * What plain {@link Op#run(Stream)} uses; {@link StopRule#run(Stream, boolean)} changes it.
+     *
+     * @param isFirst forget the old state
+     * @return this
+     */
+    public Builder first(boolean isFirst) {
+      first = isFirst;
+      return this;
+    }
+
+    @Override
+    StopRule create(Place place) {
+      return new StopRule(
+          new Params(exn_stop_rule_params.class)
+              .tensor("token", token)
+              .tensor("stop_ids", stopIds)
+              .tensor("log_p", logP)
+              .tensor("logits", logits)
+              .tensor("lse", lse)
+              .tensor("mean_log_p", meanLogP)
+              .tensor("confidence", confidence)
+              .tensor("entropy", entropy)
+              .written("state", state)
+              .written("finished", finished)
+              .written("reason", reason)
+              .written("score", score)
+              .written("trials", trials)
+              .written("active_list", activeList)
+              .written("active_count", activeCount)
+              .written("winner", winner)
+              .int32("vocabulary", given("vocabulary", vocabulary))
+              .int32("scope", finish.code)
+              .int32("choice", choice.code)
+              .int32("budget", budget)
+              .float32("temperature", temperature)
+              .float32("confident_at", confidentAt)
+              .float32("abstain_below", abstainBelow)
+              .float32("trials_low", trialsLow)
+              .float32("trials_high", trialsHigh)
+              .int32("most_trials", mostTrials)
+              .int32("first", first ? 1 : 0),
+          place);
+    }
+  }
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * stop_rule: decides, on the device, which of S samples go on after each has drawn a token, and
+ * which of those that ended is the answer; carries what that takes from step to step.
+ *
+ * One call per step. `state` remembers for each row whether it has ended; such a row takes no
+ * further part, and its inputs are not looked at. Of a row that runs:
+ *
+ *   token y >= 0   counts it; adds log p(y), which is `log_p`, or logits[y] / temperature - lse (as
+ *                  row_stats finds lse), and the certainty -mean_log_p - ln V = KL(U||p), each where
+ *                  it is given. y < 0: the row drew none, nothing is counted or added
+ *   it ends        by the first of these that holds:
+ *     EXN_STOP_TOKEN      y is one of stop_ids
+ *     EXN_STOP_CONFIDENT  confidence >= confident_at (ConCISE: what a probe's answer is given; the
+ *                         authors published no threshold)
+ *     EXN_STOP_ABSTAINED  confidence < abstain_below
+ *     EXN_STOP_BUDGET     it counts `budget` tokens or more
+ *
+ * A confidence that is NaN is no evidence. A row that ended by its token or its confidence is
+ * complete. `scope` says what that means to the others:
+ *   EXN_STOP_EACH   nothing
+ *   EXN_STOP_FIRST  once a row is complete all others end, EXN_STOP_CANCELLED (First Finish Search)
+ *
+ * The winner, -1 as long as there is none, is by `choice`, ties to the lower row:
+ *   EXN_CHOOSE_FIRST       of the rows that were complete first
+ *   EXN_CHOOSE_PERPLEXITY  of the rows that ended, but for those that abstained or were cancelled,
+ *                          the one with the largest mean log p(y): the lowest perplexity
+ *                          exp(-mean) (CNTP, whose trials end at stop_ids of punctuation)
+ *   EXN_CHOOSE_CERTAINTY   of the same, the one with the largest mean certainty (self-certainty)
+ * A score that is NaN loses to every number. A winner may change while rows run.
+ *
+ * `trials` are the branches that CNTP opens where a distribution of entropy H is to be drawn from
+ * next, f32 in this order: share = (H - trials_low) / (trials_high - trials_low), clipped to
+ * 0..1; trials = floor(1 + (most_trials - 1) share); 1 if H is NaN, 0 for a row that has ended.
+ *
+ * Arithmetic is f32, each operation rounded, so all devices have the same bits. A sum is a pair: s
+ * and the rest that its additions rounded off, exact as long as s is finite (Knuth's two-sum); its
+ * mean is (s + rest) / tokens.
+ *
+ * A call behind the end of all rows (S >= 1) is refused on the CPU, as is a token of V and more or a
+ * stop id outside 0..V-1: EXN_INVALID_ARGUMENT, nothing written. A device, which the host does not
+ * wait for, repeats its outputs, takes such a token for none, and knows no such id.
+ *
+ * Deterministic, capture-safe, one block on CUDA; a decision never visits the host.
+ * Bytes that must move: about 80 per row, 4 per stop id.
+ */
+#ifndef EXEUNT_STOP_RULE_H
+#define EXEUNT_STOP_RULE_H
+
+#include <exeunt/core.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Why a row ended. */
+enum {
+  EXN_STOP_RUNNING = 0,
+  EXN_STOP_TOKEN = 1,
+  EXN_STOP_CONFIDENT = 2,
+  EXN_STOP_ABSTAINED = 3,
+  EXN_STOP_BUDGET = 4,
+  EXN_STOP_CANCELLED = 5
+};
+
+/** What a complete row means to the others. */
+enum { EXN_STOP_EACH = 0, EXN_STOP_FIRST = 1 };
+
+/** Which row wins. */
+enum { EXN_CHOOSE_FIRST = 0, EXN_CHOOSE_PERPLEXITY = 1, EXN_CHOOSE_CERTAINTY = 2 };
+
+/**
+ * 32-bit words of state per row. Word 0: why it ended, in its low 8 bits; bit 8: it was complete
+ * first. Word 1: its tokens. Words 2 and 3, 4 and 5: the sums of log p and of certainties, f32.
+ */
+#define EXN_STOP_STATE_WORDS 6
+
+typedef struct exn_stop_rule_params {
+  uint64_t struct_size;         /**< sizeof(exn_stop_rule_params) */
+  const DLTensor* token;        /**< in, [S], i32, compact: what each row has drawn; < 0: nothing.
+                                     S may be 0 */
+  const DLTensor* stop_ids;     /**< in, optional, [K], i32, compact: tokens that end a row */
+  const DLTensor* log_p;        /**< in, optional, [S], f32, compact: log p of `token` */
+  const DLTensor* logits;       /**< in, optional, [S,V], f32 | f16 | bf16, last stride 1: instead
+                                     of log_p */
+  const DLTensor* lse;          /**< in, [S], f32, compact: of `logits`, if those are given */
+  const DLTensor* mean_log_p;   /**< in, optional, [S], f32, compact: of the token's distribution */
+  const DLTensor* confidence;   /**< in, optional, [S], f32, compact */
+  const DLTensor* entropy;      /**< in, [S], f32, compact: if trials are asked for */
+  const DLTensor* state;        /**< in-out, [S, EXN_STOP_STATE_WORDS], i32, compact */
+  const DLTensor* finished;     /**< out, optional, [S], u8, compact: 1 = the row has ended, now or
+                                     before */
+  const DLTensor* reason;       /**< out, optional, [S], i32, compact: EXN_STOP_* */
+  const DLTensor* score;        /**< out, optional, [S], f32, compact: the mean certainty
+                                     (CERTAINTY), else the mean log p; NaN of no tokens */
+  const DLTensor* trials;       /**< out, optional, [S], i32, compact */
+  const DLTensor* active_list;  /**< out, optional, [S], i32, compact: ascending rows that go on;
+                                     entries past active_count are -1 */
+  const DLTensor* active_count; /**< out, optional, [1], i32 */
+  const DLTensor* winner;       /**< out, optional, [1], i32 */
+  int32_t vocabulary;           /**< V >= 1 */
+  int32_t scope;                /**< EXN_STOP_EACH or EXN_STOP_FIRST */
+  int32_t choice;               /**< EXN_CHOOSE_*; PERPLEXITY needs log_p or logits, CERTAINTY
+                                     mean_log_p */
+  int32_t budget;               /**< most tokens of a row, >= 0; 0: no limit */
+  float temperature;            /**< > 0 and finite, if logits are given */
+  float confident_at;           /**< 0..1, if confidence is given; 0: nobody ends by it */
+  float abstain_below;          /**< 0..1, if confidence is given; not above confident_at, unless
+                                     that is 0 */
+  float trials_low;             /**< >= 0 and finite, if trials are asked for (CNTP: 0.01) */
+  float trials_high;            /**< finite, above trials_low (CNTP: 1.5) */
+  int32_t most_trials;          /**< 1 .. 2^20, if trials are asked for (CNTP: 10) */
+  int32_t first;                /**< 1: forget the old state first: all rows run, without tokens */
+  int32_t reserved;             /**< 0 */
+} exn_stop_rule_params;
+
+EXN_API exn_status exn_stop_rule_supported(const exn_stop_rule_params* params);
+EXN_API exn_status exn_stop_rule_workspace_size(const exn_stop_rule_params* params, size_t* bytes);
+EXN_API exn_status exn_stop_rule(const exn_stop_rule_params* params, void* workspace,
+                                 size_t workspace_bytes, exn_stream stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

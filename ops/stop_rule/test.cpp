@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+
+#include "cache_fixture.h"
+
+namespace exn::test {
+namespace {
+
+using P = exn_stop_rule_params;
+using Ints = std::vector<int32_t>;
+using Floats = std::vector<double>;
+const Op<P> kOp = EXN_TEST_OP(stop_rule);
+
+HostTensor floats(const Floats& values) {
+  HostTensor t = make_tensor(Type::kF32, {static_cast<int64_t>(values.size())});
+  for (size_t i = 0; i < values.size(); ++i) t.set(0, static_cast<int64_t>(i), values[i]);
+  return t;
+}
+
+HostTensor numbers(const Ints& values) {
+  return make_integers(std::vector<int64_t>(values.begin(), values.end()));
+}
+
+// Samples on one target, a call for each step.
+class Samples {
+ public:
+  Samples(const Target& target, int64_t rows)
+      : p(),
+        target_(target),
+        state_(target, filled(Type::kI32, {rows, EXN_STOP_STATE_WORDS}, 77)),
+        reason_(target, poisoned(Type::kI32, {rows})),
+        list_(target, poisoned(Type::kI32, {rows})),
+        count_(target, poisoned(Type::kI32, {1})),
+        winner_(target, poisoned(Type::kI32, {1})) {
+    p.struct_size = sizeof p;
+    p.state = state_.dl();
+    p.reason = reason_.dl();
+    p.active_list = list_.dl();
+    p.active_count = count_.dl();
+    p.winner = winner_.dl();
+    p.vocabulary = 100;
+    p.temperature = 1;
+    p.first = 1;
+  }
+
+  exn_status step(const Ints& tokens) {
+    Placed token(target_, numbers(tokens));
+    p.token = token.dl();
+    const exn_status status = run_once(target_, kOp, p);
+    p.first = 0;
+    return status;
+  }
+
+  Ints state() const { return integers_of(state_.read()); }
+  Ints reason() const { return integers_of(reason_.read()); }
+  Ints list() const { return integers_of(list_.read()); }
+  int32_t count() const { return integers_of(count_.read())[0]; }
+  int32_t winner() const { return integers_of(winner_.read())[0]; }
+  bool unchanged() const { return state_.unchanged() && reason_.unchanged(); }
+
+  P p;
+
+ private:
+  Target target_;
+  Placed state_, reason_, list_, count_, winner_;
+};
+
+constexpr int32_t kRuns = EXN_STOP_RUNNING, kEnds = EXN_STOP_TOKEN, kFull = EXN_STOP_BUDGET,
+                  kSure = EXN_STOP_CONFIDENT, kDropped = EXN_STOP_ABSTAINED,
+                  kLost = EXN_STOP_CANCELLED;
+
+TEST(StopRule, FirstFinish) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    Placed ends(target, make_integers({7, 9}));
+    Samples s(target, 4);
+    s.p.stop_ids = ends.dl();
+    s.p.scope = EXN_STOP_FIRST;
+    EXPECT_EQ(s.step({1, 2, 3, 4}), EXN_OK) << exn_last_error();
+    EXPECT_EQ(s.reason(), (Ints{kRuns, kRuns, kRuns, kRuns}));
+    EXPECT_EQ(s.list(), (Ints{0, 1, 2, 3}));
+    EXPECT_EQ(s.winner(), -1);
+    EXPECT_EQ(s.step({1, -1, 9, 7}), EXN_OK) << exn_last_error();
+    EXPECT_EQ(s.reason(), (Ints{kLost, kLost, kEnds, kEnds}));
+    EXPECT_EQ(s.list(), (Ints{-1, -1, -1, -1}));
+    EXPECT_EQ(s.count(), 0);
+    EXPECT_EQ(s.winner(), 2);  // of a tie the lower row
+    const Ints words = s.state();
+    EXPECT_EQ(words[7], 1);  // row 1 has drawn once
+    EXPECT_EQ(words[13], 2);
+  }
+}
+
+TEST(StopRule, EachEndsForItself) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    Placed ends(target, make_integers({7}));
+    Samples s(target, 3);
+    s.p.stop_ids = ends.dl();
+    s.p.budget = 3;
+    s.step({1, 7, 2});
+    EXPECT_EQ(s.list(), (Ints{0, 2, -1}));
+    EXPECT_EQ(s.winner(), 1);
+    s.step({7, 50, 2});  // what has ended draws what it likes
+    EXPECT_EQ(s.reason(), (Ints{kEnds, kEnds, kRuns}));
+    EXPECT_EQ(s.winner(), 1);  // it was the first
+    s.step({0, 0, 2});
+    EXPECT_EQ(s.reason(), (Ints{kEnds, kEnds, kFull}));
+    EXPECT_EQ(s.count(), 0);
+  }
+}
+
+// ConCISE's probe, which is no token of the answer, and a row that had better not answer.
+TEST(StopRule, Confidence) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    Placed confidence(target, floats({.89, .9, .1, .09, std::nan("")}));
+    Samples s(target, 5);
+    s.p.confidence = confidence.dl();
+    s.p.confident_at = .9f;
+    s.p.abstain_below = .1f;
+    EXPECT_EQ(s.step({-1, -1, -1, -1, -1}), EXN_OK) << exn_last_error();
+    EXPECT_EQ(s.reason(), (Ints{kRuns, kSure, kRuns, kDropped, kRuns}));
+    EXPECT_EQ(s.winner(), 1);
+    EXPECT_EQ(s.state()[1], 0);
+  }
+}
+
+// Perplexities 2, 4 and 4: means of ln p, not of p.
+TEST(StopRule, LowestPerplexity) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    const double half = std::log(.5), quarter = std::log(.25);
+    Placed first(target, floats({quarter, half, -.5}));
+    Placed second(target, floats({quarter, half, 2 * quarter + .5})),
+        score(target, poisoned(Type::kF32, {3}));
+    Samples s(target, 3);
+    s.p.choice = EXN_CHOOSE_PERPLEXITY;
+    s.p.score = score.dl();
+    s.p.budget = 2;
+    s.p.log_p = first.dl();
+    s.step({1, 1, 1});
+    EXPECT_EQ(s.winner(), -1);
+    s.p.log_p = second.dl();
+    s.step({1, 1, 1});
+    EXPECT_EQ(s.winner(), 1);
+    EXPECT_NEAR(std::exp(-score.read().at(0, 0)), 4, 1e-5);
+    EXPECT_NEAR(std::exp(-score.read().at(0, 1)), 2, 1e-5);
+    EXPECT_NEAR(std::exp(-score.read().at(0, 2)), 4, 1e-5);
+  }
+}
+
+// The distribution of z = (2, 1, 0, -1): KL(U||p) = 0.553895, ln p = (-0.440190, -1.440190, ...).
+TEST(StopRule, SelfCertainty) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    HostTensor z = make_tensor(Type::kF32, {2, 4});
+    for (int64_t i = 0; i < 8; ++i) z.set(i / 4, i % 4, static_cast<double>(i < 4 ? 2 - i : 0));
+    const double uniform = std::log(4.0);
+    Placed logits(target, z), lse(target, floats({2.440190, uniform})),
+        mean(target, floats({.5 - 2.440190, -uniform})), score(target, poisoned(Type::kF32, {2}));
+    Samples s(target, 2);
+    s.p.vocabulary = 4;
+    s.p.logits = logits.dl();
+    s.p.lse = lse.dl();
+    s.p.mean_log_p = mean.dl();
+    s.p.score = score.dl();
+    s.p.choice = EXN_CHOOSE_CERTAINTY;
+    s.p.budget = 2;
+    s.step({1, 3});
+    EXPECT_NEAR(score.read().at(0, 0), .553895, 2e-6);
+    EXPECT_NEAR(score.read().at(0, 1), 0, 1e-6);
+    s.step({0, 3});
+    EXPECT_EQ(s.winner(), 0);
+    s.p.choice = EXN_CHOOSE_PERPLEXITY;
+    s.p.first = 1;
+    s.step({1, 3});
+    EXPECT_NEAR(score.read().at(0, 0), -1.440190, 2e-6);
+    EXPECT_NEAR(score.read().at(0, 1), -uniform, 1e-6);
+  }
+}
+
+// CNTP: more branches where the entropy is high, with its defaults.
+TEST(StopRule, Trials) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    const Floats entropies = {.5, .755, 1.49, 1.5, 9, .01, 0, -1, std::nan(""), INFINITY};
+    Placed entropy(target, floats(entropies));
+    Placed trials(target, poisoned(Type::kI32, {10}));
+    Samples s(target, 10);
+    s.p.entropy = entropy.dl();
+    s.p.trials = trials.dl();
+    s.p.trials_low = .01f;
+    s.p.trials_high = 1.5f;
+    s.p.most_trials = 10;
+    s.step(Ints(10, 1));
+    EXPECT_EQ(integers_of(trials.read()), (Ints{3, 5, 9, 10, 10, 1, 1, 1, 1, 10}));
+  }
+}
+
+// 2^24 + 1 + 1 + ... in f32 would stay where it is.
+TEST(StopRule, SumsKeepWhatRoundingTakes) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    Placed large(target, floats({-0x1p24})), one(target, floats({-1}));
+    Placed score(target, poisoned(Type::kF32, {1}));
+    Samples s(target, 1);
+    s.p.score = score.dl();
+    s.p.log_p = large.dl();
+    s.step({1});
+    s.p.log_p = one.dl();
+    for (int i = 0; i < 15; ++i) s.step({1});
+    EXPECT_EQ(score.read().at(0, 0), -(0x1p24 + 15 + 1) / 16);  // of a sum rounded once, to even
+  }
+}
+
+TEST(StopRule, BehindTheEnd) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    Placed ends(target, make_integers({7}));
+    Samples s(target, 2);
+    s.p.stop_ids = ends.dl();
+    s.step({7, 7});
+    const Ints words = s.state();
+    const exn_status again = s.step({1, 1});
+    if (target.cpu()) {
+      EXPECT_EQ(again, EXN_INVALID_ARGUMENT);
+      expect_words({"state", "all 2 rows have ended", "first is 0"});
+    } else {
+      EXPECT_EQ(again, EXN_OK);
+    }
+    EXPECT_EQ(s.state(), words);
+    EXPECT_EQ(s.reason(), (Ints{kEnds, kEnds}));
+    EXPECT_EQ(s.count(), 0);
+    EXPECT_EQ(s.winner(), 0);
+    s.p.first = 1;
+    EXPECT_EQ(s.step({1, 1}), EXN_OK) << exn_last_error();
+    EXPECT_EQ(s.count(), 2);
+  }
+}
+
+class StopRuleMisuse : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!on_cpu()) GTEST_SKIP() << "no CPU target";
+    p_.struct_size = sizeof p_;
+    p_.token = token_.dl();
+    p_.stop_ids = ids_.dl();
+    p_.logits = logits_.dl();
+    p_.lse = lse_.dl();
+    p_.mean_log_p = mean_.dl();
+    p_.confidence = confidence_.dl();
+    p_.entropy = entropy_.dl();
+    p_.state = state_.dl();
+    p_.finished = finished_.dl();
+    p_.reason = reason_.dl();
+    p_.score = score_.dl();
+    p_.trials = trials_.dl();
+    p_.active_list = list_.dl();
+    p_.active_count = count_.dl();
+    p_.winner = winner_.dl();
+    p_.vocabulary = 6;
+    p_.temperature = 1;
+    p_.confident_at = .9f;
+    p_.abstain_below = .1f;
+    p_.trials_low = .01f;
+    p_.trials_high = 1.5f;
+    p_.most_trials = 10;
+  }
+
+  Placed token_{kCpu, make_integers({5, 0, -1})}, ids_{kCpu, make_integers({4, 5})},
+      logits_{kCpu, normal(Type::kBF16, {3, 6})}, lse_{kCpu, normal(Type::kF32, {3}, 1)},
+      mean_{kCpu, normal(Type::kF32, {3}, 2)}, confidence_{kCpu, normal(Type::kF32, {3}, 3)},
+      entropy_{kCpu, normal(Type::kF32, {3}, 4)};
+  Placed state_{kCpu, zeros(Type::kI32, {3, EXN_STOP_STATE_WORDS})},
+      finished_{kCpu, poisoned(Type::kU8, {3})}, reason_{kCpu, poisoned(Type::kI32, {3})},
+      score_{kCpu, poisoned(Type::kF32, {3})}, trials_{kCpu, poisoned(Type::kI32, {3})},
+      list_{kCpu, poisoned(Type::kI32, {3})}, count_{kCpu, poisoned(Type::kI32, {1})},
+      winner_{kCpu, poisoned(Type::kI32, {1})};
+  const std::vector<Placed*> written_ = {&state_,  &finished_, &reason_, &score_,
+                                         &trials_, &list_,     &count_,  &winner_};
+  P p_ = {};
+};
+
+TEST_F(StopRuleMisuse, Tensors) {
+  expect_sound_struct_sizes(kOp, p_, written_);
+  Spoiler<P> spoil(kOp, p_, written_);
+  spoil.required(&P::token, "token");
+  spoil.required(&P::state, "state");
+  spoil.required(&P::lse, "lse");
+  spoil.required(&P::entropy, "entropy");
+  spoil.tensor(&token_, "token", "i32");
+  spoil.tensor(&ids_, "stop_ids", "i32");
+  spoil.tensor(&logits_, "logits", "bf16");
+  spoil.tensor(&lse_, "lse", "f32");
+  spoil.tensor(&state_, "state", "i32");
+  spoil.tensor(&finished_, "finished", "u8");
+  spoil.on_another_device(&ids_, "stop_ids");
+  spoil.on_another_device(&winner_, "winner");
+  spoil.size(&token_, "token", 0, 2);
+  spoil.size(&logits_, "logits", 0, 2);
+  spoil.size(&logits_, "logits", 1, 5);
+  spoil.size(&mean_, "mean_log_p", 0, 2);
+  spoil.size(&confidence_, "confidence", 0, 2);
+  spoil.size(&entropy_, "entropy", 0, 2);
+  spoil.size(&state_, "state", 1, 4);
+  spoil.size(&trials_, "trials", 0, 2);
+  spoil.size(&count_, "active_count", 0, 0);
+  spoil.size(&winner_, "winner", 0, 0);
+  spoil.overlap(&reason_, "reason", token_, "token");
+  spoil.overlap(&list_, "active_list", trials_, "trials");
+  p_.log_p = lse_.dl();
+  expect_refused(kOp, p_, written_, EXN_INVALID_ARGUMENT, {"log_p is given", "logits"});
+}
+
+TEST_F(StopRuleMisuse, Numbers) {
+  Spoiler<P> spoil(kOp, p_, written_);
+  for (int32_t bad : {0, -1, INT32_MIN}) {
+    spoil.value(&P::vocabulary, bad, {"vocabulary", std::to_string(bad)});
+  }
+  for (int32_t bad : {-1, 2}) {
+    spoil.value(&P::scope, bad, {"scope", std::to_string(bad)});
+    spoil.value(&P::first, bad, {"first", std::to_string(bad)});
+  }
+  for (int32_t bad : {-1, 3}) spoil.value(&P::choice, bad, {"choice", std::to_string(bad)});
+  spoil.value(&P::budget, int32_t{-1}, {"budget", "-1"});
+  spoil.value(&P::reserved, int32_t{1}, {"reserved", "1"});
+  for (float bad : {0.0f, -1.0f, kNaN, kInf}) spoil.value(&P::temperature, bad, {"temperature"});
+  for (float bad : {-.1f, 1.1f, kNaN, kInf}) {
+    spoil.value(&P::confident_at, bad, {"confident_at", "0..1"});
+    spoil.value(&P::abstain_below, bad, {"abstain_below", "0..1"});
+  }
+  spoil.value(&P::abstain_below, .95f, {"abstain_below is 0.95", "confident_at is 0.9"});
+  for (float bad : {-.1f, kNaN, kInf}) spoil.value(&P::trials_low, bad, {"trials_low"});
+  for (float bad : {kNaN, kInf}) spoil.value(&P::trials_high, bad, {"trials_high"});
+  for (float bad : {.01f, 0.0f}) {
+    spoil.value(&P::trials_high, bad, {"trials_high", "trials_low is 0.01"});
+  }
+  for (int32_t bad : {0, -1, (1 << 20) + 1}) {
+    spoil.value(&P::most_trials, bad, {"most_trials", std::to_string(bad), "1..1048576"});
+  }
+}
+
+TEST_F(StopRuleMisuse, WhatAChoiceNeeds) {
+  P p = p_;
+  p.choice = EXN_CHOOSE_CERTAINTY;
+  p.mean_log_p = nullptr;
+  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"mean_log_p is null", "choice 2"});
+  p.choice = EXN_CHOOSE_PERPLEXITY;
+  p.logits = nullptr;
+  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"log_p and logits", "choice 1"});
+}
+
+TEST_F(StopRuleMisuse, StraysWriteNothing) {
+  for (int32_t bad : {-1, 6, INT32_MIN, INT32_MAX}) {
+    const Poke poke(&ids_, 1, bad);
+    expect_run_refused(kOp, p_, written_, {"stop_ids[1]", std::to_string(bad), "0..5"});
+  }
+  for (int32_t bad : {6, INT32_MAX}) {
+    const Poke poke(&token_, 1, bad);
+    expect_run_refused(kOp, p_, written_, {"token[1]", std::to_string(bad), "at most 5"});
+  }
+  const Poke poke(&token_, 1, 6);
+  const Poke ended(&state_, EXN_STOP_STATE_WORDS, EXN_STOP_TOKEN);  // its token is nobody's concern
+  EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
+}
+
+}  // namespace
+}  // namespace exn::test

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cache_fixture.h"
+
+namespace exn::test {
+namespace {
+
+using P = exn_token_bias_params;
+const Op<P> kOp = EXN_TEST_OP(token_bias);
+
+// TLDR's temperature of the token that ends the thinking does the opposite to a negative logit; an
+// addend does not.
+TEST(TokenBias, ByHand) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    HostTensor z = make_tensor(Type::kF32, {2, 3});
+    for (int64_t i = 0; i < 6; ++i) z.set(i / 3, i % 3, static_cast<double>(i < 3 ? i : -i));
+    Placed logits(target, z), ids(target, make_integers({2}));
+    P p = {sizeof p, logits.dl(), ids.dl(), nullptr, .5f, 0};
+    ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+    EXPECT_EQ(logits.read().at(0, 2), 1);
+    EXPECT_EQ(logits.read().at(1, 2), -2.5);
+    p.scale = 1;
+    p.add = -1;
+    ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+    EXPECT_EQ(logits.read().at(0, 2), 0);
+    EXPECT_EQ(logits.read().at(1, 2), -3.5);
+    EXPECT_EQ(logits.read().at(1, 1), -4);
+  }
+}
+
+class TokenBiasMisuse : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!on_cpu()) GTEST_SKIP() << "no CPU target";
+  }
+
+  Placed logits_{kCpu, normal(Type::kBF16, {3, 6})}, ids_{kCpu, make_integers({5, 0})},
+      mask_{kCpu, filled(Type::kU8, {3}, 1)};
+  const P p_ = {sizeof p_, logits_.dl(), ids_.dl(), mask_.dl(), 2, 1};
+};
+
+TEST_F(TokenBiasMisuse, EveryArgument) {
+  expect_sound_struct_sizes(kOp, p_, {&logits_});
+  Spoiler<P> spoil(kOp, p_, {&logits_});
+  spoil.required(&P::logits, "logits");
+  spoil.required(&P::ids, "ids");
+  spoil.tensor(&logits_, "logits", "bf16");
+  spoil.tensor(&ids_, "ids", "i32");
+  spoil.tensor(&mask_, "mask", "u8");
+  spoil.on_another_device(&ids_, "ids");
+  spoil.size(&mask_, "mask", 0, 2);
+  spoil.overlap(&logits_, "logits", ids_, "ids");
+  for (float bad : {0.0f, -1.0f, kNaN, kInf}) spoil.value(&P::scale, bad, {"scale", "> 0"});
+  spoil.value(&P::add, kNaN, {"add", "NaN"});
+  spoil.value(&P::add, kInf, {"add", "inf"});
+}
+
+TEST_F(TokenBiasMisuse, OfNothing) {
+  Placed none(kCpu, poisoned(Type::kF32, {3, 0}));
+  P p = p_;
+  p.logits = none.dl();
+  expect_refused(kOp, p, {}, EXN_INVALID_ARGUMENT, {"V (columns of logits) is 0", "at least 1"});
+}
+
+TEST_F(TokenBiasMisuse, StraysWriteNothing) {
+  for (int32_t bad : {-1, 6, INT32_MIN, INT32_MAX}) {
+    const Poke poke(&ids_, 1, bad);
+    expect_run_refused(kOp, p_, {&logits_}, {"ids[1]", std::to_string(bad), "0..5"});
+  }
+  const Poke poke(&ids_, 1, 5);
+  expect_run_refused(kOp, p_, {&logits_}, {"ids[1] is 5", "ids[0]"});
+}
+
+}  // namespace
+}  // namespace exn::test
