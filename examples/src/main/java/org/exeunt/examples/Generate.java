@@ -13,11 +13,13 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Locale;
+import java.util.stream.IntStream;
 import org.exeunt.ExeuntException;
 import org.exeunt.Screen;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.ModelFormatException;
 import org.exeunt.examples.llama.Answer;
+import org.exeunt.examples.llama.BranchedAnswer;
 import org.exeunt.examples.llama.ChatTemplate;
 import org.exeunt.examples.llama.DecodeWork;
 import org.exeunt.examples.llama.Decoder;
@@ -29,7 +31,9 @@ import org.exeunt.examples.llama.HostAnswer;
 import org.exeunt.examples.llama.LlamaConfig;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Loading;
+import org.exeunt.examples.llama.SampledAnswer;
 import org.exeunt.examples.llama.Sampler;
+import org.exeunt.examples.llama.Sampling;
 import org.exeunt.examples.llama.TextStream;
 import org.exeunt.examples.llama.Tokenizer;
 
@@ -135,13 +139,20 @@ public final class Generate {
         }
         // The last token that is drawn need not go in.
         int capacity = Math.min(config.context(), prompt.length + options.maxTokens);
+        int most = capacity - prompt.length;
         LlamaWeights weights = loading.weights();
         if (options.onGpu()) {
           try (Screen screen = options.certified ? screen(weights, tokenizer) : null;
               LlamaWeights there = weights.on(options.device);
               Answer answer =
                   new DeviceDecoder(there, decoding.withScreen(screen), capacity, noise())) {
-            answer(answer, weights, prompt, tokenizer, capacity - prompt.length);
+            answer(answer, weights, prompt, tokenizer, most);
+          }
+          return;
+        }
+        if (options.sampling() != null) {
+          try (Answer answer = samples(weights, decoding, tokenizer, capacity, most)) {
+            answer(answer, weights, prompt, tokenizer, most);
           }
           return;
         }
@@ -149,10 +160,24 @@ public final class Generate {
             Answer answer = new HostAnswer(
                 new Decoder(weights, decoding.withScreen(screen), 1, capacity),
                 sampler(tokenizer))) {
-          answer(answer, weights, prompt, tokenizer, capacity - prompt.length);
+          answer(answer, weights, prompt, tokenizer, most);
         }
       }
     }
+  }
+
+  /** An answer that is drawn more than once, in parts or as a whole. */
+  private Answer samples(
+      LlamaWeights weights, DecoderOptions decoding, Tokenizer tokenizer, int capacity, int most) {
+    Sampling sampling = options.sampling();
+    int[] ends = IntStream.range(0, tokenizer.size()).filter(tokenizer::ends).toArray();
+    if (!sampling.branches()) {
+      return new SampledAnswer(
+          new Decoder(weights, decoding, sampling.samples(), capacity), sampling, ends, most);
+    }
+    int room = Math.min(weights.config().context(), capacity + BranchedAnswer.TRIAL_TOKENS);
+    return new BranchedAnswer(new Decoder(weights, decoding, sampling.samples(), room), sampling,
+        ends, BranchedAnswer.marks(tokenizer));
   }
 
   private GumbelNoise noise() {
@@ -187,8 +212,10 @@ public final class Generate {
     TextStream text = new TextStream(tokenizer);
     long start = System.nanoTime();
     answer.begin(prompt);
+    long prompted = System.nanoTime();
     int token = most > 0 ? answer.next() : 0;
-    long begun = System.nanoTime();
+    // Of samples, the first token comes with all others.
+    long begun = options.sampling() != null ? prompted : System.nanoTime();
     prefillNanos = begun - start;
     for (int i = 0; i < most; i++) {
       if (token < 0) {

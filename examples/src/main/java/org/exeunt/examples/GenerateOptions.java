@@ -6,11 +6,13 @@ import java.util.Locale;
 import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.StopRule;
 import org.exeunt.examples.llama.DecoderOptions;
 import org.exeunt.examples.llama.ExitPolicy;
 import org.exeunt.examples.llama.FfnSkip;
 import org.exeunt.examples.llama.KvPolicy;
 import org.exeunt.examples.llama.PromptDrop;
+import org.exeunt.examples.llama.Sampling;
 import org.exeunt.examples.llama.Schedule;
 
 /** The command line of {@link Generate}. */
@@ -36,6 +38,10 @@ final class GenerateOptions {
   private KvPolicy kv; // null: not given
   boolean certified;
   private boolean tunesDraws;
+  private int samples = 1;
+  private int branches = 1;
+  private String stop; // null: not given
+  private float endBias;
 
   private GenerateOptions() {}
 
@@ -79,6 +85,10 @@ final class GenerateOptions {
       case "--schedule" -> schedule = present(option, value);
       case "--ffn-skip" -> ffnSkip = present(option, value);
       case "--drop" -> drop = present(option, value);
+      case "--samples" -> samples = integer(option, value, 1, Sampling.MOST);
+      case "--branches" -> branches = integer(option, value, 1, Sampling.MOST);
+      case "--stop" -> stop = present(option, value);
+      case "--end-bias" -> endBias = number(option, value, -100, 100);
       default -> throw new IllegalArgumentException("unknown option '" + option + "'");
     }
     tunesDraws |= option.equals("--top-p") || option.equals("--seed");
@@ -100,10 +110,56 @@ final class GenerateOptions {
           + " draws by an argmax; --top-p needs "
           + "all logits on the CPU");
     }
+    checkSampling();
     if (kv != null && exit.equals("none")) {
       throw new IllegalArgumentException("--kv is '" + kv.name().toLowerCase(Locale.ROOT)
           + "', but --exit none lets no token leave early");
     }
+  }
+
+  private void checkSampling() {
+    if (stop != null && samples == 1) {
+      throw new IllegalArgumentException(
+          "--stop is '" + stop + "', but --samples 1 leaves nothing to choose from");
+    }
+    Sampling sampling = sampling();
+    if (sampling == null) {
+      return;
+    }
+    String asked = samples > 1 ? "--samples " + samples
+        : branches > 1
+        ? "--branches " + branches
+        : "--end-bias " + endBias;
+    if (temperature == 0) {
+      throw new IllegalArgumentException(asked + " needs a --temperature above 0, as it draws");
+    }
+    if (samples > 1 && branches > 1) {
+      throw new IllegalArgumentException(
+          asked + " and --branches " + branches + " cannot be used together");
+    }
+    if (onGpu()) {
+      throw new IllegalArgumentException(
+          asked + " draws on the CPU, but --device is '" + device + "'");
+    }
+    if (!exit.equals("none")) {
+      throw new IllegalArgumentException(asked + " cannot be used with --exit " + exit
+          + ", which judges the tokens of all sequences together");
+    }
+    if (branches > 1 && topP < 1) {
+      throw new IllegalArgumentException(
+          asked + " goes by the entropy of all tokens, but --top-p " + topP + " draws from some");
+    }
+  }
+
+  /** How samples are drawn; null: there is one, drawn as ever. */
+  Sampling sampling() {
+    if (samples == 1 && branches == 1 && endBias == 0) {
+      return null;
+    }
+    boolean branched = samples == 1;
+    return new Sampling(temperature, topP, seed, endBias, Math.max(samples, branches), branched,
+        StopRule.Finish.FIRST, StopRule.Choice.FIRST)
+        .withStop("--stop", stop == null ? "first" : stop);
   }
 
   /** What the decoder leaves out; some options mean different things to different models. */

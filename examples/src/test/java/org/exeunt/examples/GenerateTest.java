@@ -74,6 +74,10 @@ class GenerateTest {
           "--exit threshold:0.1 --kv none", "--exit calm:0.2,4,12 --exit-points 1,1",
           "--exit margin:0.05 --exit-points 1,1 --kv recompute", "--schedule unified:3",
           "--ffn-skip 1,4,0,-2,2", "--temperature 0.7 --top-p 0.9 --seed 3",
+          "--temperature 1 --samples 3", "--temperature 1 --samples 4 --stop perplexity --top-p 0.9",
+          "--temperature 1 --samples 2 --stop certainty --end-bias 2",
+          "--temperature 1 --branches 5", "--temperature 1 --end-bias -3",
+          "--temperature 1 --samples 3 --drop snapkv:2,4",
           "--drop promptdistill:1,3", "--drop promptdistill:0,4,2,2",
           "--drop promptdistill:1,3:1,0", "--drop gemfilter:2,3", "--drop snapkv:2,4",
           "--drop snapkv:2,4:max,3", "--drop h2o:0.4,0.4", "--drop h2o", "--drop fastv:2,0.5",
@@ -94,7 +98,8 @@ class GenerateTest {
   @ValueSource(
       strings = {"", "--weights f32", "--weights bf16", "--exit fixed:2",
           "--exit threshold:0.1 --kv none", "--exit margin:0.05 --exit-points 1,1 --kv recompute",
-          "--schedule unified:3", "--ffn-skip 1,6,0,-2,2", "--temperature 0.7 --seed 3"})
+          "--schedule unified:3", "--ffn-skip 1,6,0,-2,2", "--temperature 0.7 --seed 3",
+          "--temperature 1 --samples 3", "--temperature 1 --branches 4"})
   void answersWithGemma(String options) throws IOException {
     Path gemma = TinyGemma.write(folder.resolve("gemma.gguf"));
     List<String> arguments = new ArrayList<>(
@@ -124,6 +129,29 @@ class GenerateTest {
   @Test
   void seedsDrawDifferently() {
     assertNotEquals(answer("--temperature 2 --seed 1").out, answer("--temperature 2 --seed 2").out);
+  }
+
+  @Test
+  void senselessSamplesAreRefused() {
+    String[] start = {"--model", model.toString(), "--prompt", "a"};
+    List<List<String>> wrong = List.of(List.of("needs a --temperature", "--samples", "2"),
+        List.of("needs a --temperature", "--branches", "2"),
+        List.of("needs a --temperature", "--end-bias", "1"),
+        List.of("from 1 to 64", "--samples", "0"), List.of("from 1 to 64", "--branches", "65"),
+        List.of("nothing to choose from", "--stop", "first", "--temperature", "1"),
+        List.of("not first, perplexity or certainty", "--stop", "last", "--samples", "2",
+            "--temperature", "1"),
+        List.of("cannot be used together", "--samples", "2", "--branches", "2", "--temperature",
+            "1"),
+        List.of("entropy of all tokens", "--branches", "2", "--temperature", "1", "--top-p", "0.5"),
+        List.of("--exit fixed:2", "--samples", "2", "--temperature", "1", "--exit", "fixed:2"),
+        List.of("draws on the CPU", "--samples", "2", "--temperature", "1", "--device", "cuda:0"),
+        List.of("not a number from -100 to 100", "--end-bias", "NaN"));
+    for (List<String> one : wrong) {
+      List<String> arguments = new ArrayList<>(List.of(start));
+      arguments.addAll(one.subList(1, one.size()));
+      assertRefused(one.get(0), arguments.toArray(String[] ::new));
+    }
   }
 
   @Test

@@ -6,6 +6,7 @@ import java.nio.IntBuffer;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.stream.IntStream;
 import org.exeunt.Device;
 import org.exeunt.KvCache;
 import org.exeunt.Scope;
@@ -41,6 +42,7 @@ public final class Decoder implements AutoCloseable {
   private final int capacity;
   private final int mostWaiting;
   private final KvState kv;
+  private final KvFork forks;
   private final RopeTables ropeTables;
   private final Rows rows;
   private final Exits exits;
@@ -82,6 +84,7 @@ public final class Decoder implements AutoCloseable {
             + "layers see a window: its methods go by what a layer sees of the whole prompt");
       }
       kv = new KvState(scope, weights, sequences, capacity);
+      forks = new KvFork(kv, config.layers());
       ropeTables = new RopeTables(scope, weights, capacity);
       int prefillRows = options.drop() == null ? PREFILL_ROWS : capacity;
       rows = new Rows(scope, weights, Math.max(prefillRows, sequences + mostWaiting));
@@ -127,6 +130,7 @@ public final class Decoder implements AutoCloseable {
   public void prefill(int sequence, int... ids) {
     finish();
     requireRoom(sequence, ids.length);
+    forks.leave(sequence);
     if (ids.length == 0) {
       throw new IllegalArgumentException("there is no token to begin with");
     }
@@ -149,6 +153,27 @@ public final class Decoder implements AutoCloseable {
     rows.clear();
     exits.prompted(sequence);
     exits.head().run(Stream.DEFAULT);
+  }
+
+  /**
+   * Makes other sequences what {@code from} is: its tokens, keys and values, and what came out last.
+   *
+   * @throws IllegalArgumentException if {@code from} has no tokens or is among {@code to}
+   */
+  public void fork(int from, int... to) {
+    finish();
+    for (int s : to) {
+      if (s == from || position[from] == 0) {
+        throw new IllegalArgumentException("sequence " + from + " with " + position[from]
+            + " tokens cannot be forked to sequence " + s);
+      }
+    }
+    forks.run(from, to);
+    for (int s : to) {
+      position[s] = position[from];
+      layersOf[s] = layersOf[from];
+      exits.copy(from, s);
+    }
   }
 
   /** Rows of one sequence set out. */
@@ -191,7 +216,8 @@ public final class Decoder implements AutoCloseable {
   }
 
   /**
-   * Appends one token to every sequence.
+   * Appends one token to every sequence, but where the id is negative: such a sequence stays as it
+   * is, which only goes where no token leaves early.
    *
    * @throws IllegalArgumentException if there is not one id for each sequence, or no room
    */
@@ -199,10 +225,18 @@ public final class Decoder implements AutoCloseable {
     if (ids.length != sequences) {
       throw new IllegalArgumentException(ids.length + " tokens for " + sequences + " sequences");
     }
+    int going = (int) IntStream.of(ids).filter(id -> id >= 0).count();
+    if (going == 0 || going < sequences && options.exit().mayLeave()) {
+      throw new IllegalArgumentException("tokens for " + going + " of " + sequences + " sequences"
+          + (going == 0 ? "" : ", with an exit rule that judges all of them"));
+    }
     int[] layers = null;
     rows.clear();
     older = 0;
     for (int s = 0; s < sequences; s++) {
+      if (ids[s] < 0) {
+        continue;
+      }
       requireRoom(s, 1);
       // Where sequences disagree, the longest list holds what each of them needs.
       int[] own = layersOf[s][position[s]];

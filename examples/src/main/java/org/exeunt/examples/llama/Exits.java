@@ -65,6 +65,13 @@ final class Exits {
     steps.put(sequence, -1);
   }
 
+  /** What {@code from} has come to is what {@code to} has. */
+  void copy(int from, int to) {
+    hidden.row(to).copyFrom(hidden.row(from), Stream.DEFAULT);
+    steps.put(to, steps.get(from));
+    head.copy(from, to);
+  }
+
   /** A new token of {@code sequence} sets out. */
   void begin(int sequence, int position) {
     positions[sequence] = position;

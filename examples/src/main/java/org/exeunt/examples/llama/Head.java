@@ -126,6 +126,20 @@ public final class Head {
     run.accept(stream);
   }
 
+  /** What the last run found for a row on the CPU becomes that of another. */
+  void copy(int from, int to) {
+    for (Statistic statistic : Statistic.values()) {
+      copy(statistics.get(statistic), from, to);
+    }
+    copy(logits, from, to);
+  }
+
+  private static void copy(Tensor rows, int from, int to) {
+    if (rows != null) {
+      rows.rows(to, to + 1).copyFrom(rows.rows(from, from + 1), Stream.DEFAULT);
+    }
+  }
+
   /** What the last run found, [R] each. */
   public Statistics statistics() {
     return statistics;
