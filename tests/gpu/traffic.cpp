@@ -135,6 +135,8 @@ constexpr const char* kTeamRanges = "each thread of the blocks that share a row 
 constexpr const char* kTeamSums = "sums through the workspace, which blocks share";
 constexpr const char* kPartitions = "the partitions' scores and shares pass the workspace";
 constexpr const char* kEntries = "a thread reads the ids or entries of each piece that it moves";
+constexpr const char* kStopIds =
+    "each row looks through all stop ids, and its state is read again once those of all rows are known";
 constexpr const char* kNarrowWords = "nothing is aligned: an entry of the list for each word";
 constexpr const char* kTables =
     "an entry of the list for each piece or word, and a page's entry in the tables";
@@ -232,6 +234,7 @@ constexpr KnownWaste kKnownRequests[] = {
     {"select", "long_nan_in_the_last", 1.89, kTeams},
     {"select", "long_*", 1.56, kTeams},
     {"hired_budget", "8192_tokens", 1.03, kPartitions},
+    {"stop_rule", "bench_64", 1.79, kStopIds},
     {"gather", "threads_odd_rows_in_place", 3.01, kNarrowWords},
     {"gather", "long_entries", 1.13, kEntries},
     {"gather", "long_entries_in_place", 1.13, kEntries},
