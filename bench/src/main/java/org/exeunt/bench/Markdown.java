@@ -47,10 +47,8 @@ final class Markdown {
       "  the peer's, so that small ones are mostly the cost of a launch. cuDNN and cuBLAS are",
       "  called through org.bytedeco:cuda; beside softmax they give the most probable column and",
       "  its probability, where exeunt also computes margin and entropy. No limit is measured.",
-      "* exit_rule times one token, with a call for each exit point; draft_rule a draft of 8 tokens,",
-      "  with DEL its update as well.", "");
-      "* exit_rule times one token: a call for each exit point; stop_rule 16 steps, a call each.",
-      "");
+      "* exit_rule times one token, with a call for each exit point; stop_rule 16 steps, a call each;",
+      "  draft_rule a draft of 8 tokens, with DEL its update as well.", "");
 
   private final Host host;
   private final List<Figure> figures;

@@ -74,14 +74,14 @@ class GenerateTest {
           "--exit threshold:0.1 --kv none", "--exit calm:0.2,4,12 --exit-points 1,1",
           "--exit margin:0.05 --exit-points 1,1 --kv recompute", "--schedule unified:3",
           "--ffn-skip 1,4,0,-2,2", "--temperature 0.7 --top-p 0.9 --seed 3",
-          "--temperature 1 --samples 3", "--temperature 1 --samples 4 --stop perplexity --top-p 0.9",
+          "--temperature 1 --samples 3",
+          "--temperature 1 --samples 4 --stop perplexity --top-p 0.9",
           "--temperature 1 --samples 2 --stop certainty --end-bias 2",
           "--temperature 1 --branches 5", "--temperature 1 --end-bias -3",
-          "--temperature 1 --samples 3 --drop snapkv:2,4",
-          "--drop promptdistill:1,3", "--drop promptdistill:0,4,2,2",
-          "--drop promptdistill:1,3:1,0", "--drop gemfilter:2,3", "--drop snapkv:2,4",
-          "--drop snapkv:2,4:max,3", "--drop h2o:0.4,0.4", "--drop h2o", "--drop fastv:2,0.5",
-          "--drop pyramiddrop:1,0.8,3,0.4",
+          "--temperature 1 --samples 3 --drop snapkv:2,4", "--drop promptdistill:1,3",
+          "--drop promptdistill:0,4,2,2", "--drop promptdistill:1,3:1,0", "--drop gemfilter:2,3",
+          "--drop snapkv:2,4", "--drop snapkv:2,4:max,3", "--drop h2o:0.4,0.4", "--drop h2o",
+          "--drop fastv:2,0.5", "--drop pyramiddrop:1,0.8,3,0.4",
           "--drop promptdistill:1,3 --exit fixed:2 --kv recompute"})
   void answersWithEveryMethod(String options) throws IOException {
     Path blocks = TinyModel.writeBlocks(folder.resolve("blocks.gguf"));
@@ -141,8 +141,8 @@ class GenerateTest {
         List.of("nothing to choose from", "--stop", "first", "--temperature", "1"),
         List.of("not first, perplexity or certainty", "--stop", "last", "--samples", "2",
             "--temperature", "1"),
-        List.of("cannot be used together", "--samples", "2", "--branches", "2", "--temperature",
-            "1"),
+        List.of(
+            "cannot be used together", "--samples", "2", "--branches", "2", "--temperature", "1"),
         List.of("entropy of all tokens", "--branches", "2", "--temperature", "1", "--top-p", "0.5"),
         List.of("--exit fixed:2", "--samples", "2", "--temperature", "1", "--exit", "fixed:2"),
         List.of("draws on the CPU", "--samples", "2", "--temperature", "1", "--device", "cuda:0"),

@@ -4,7 +4,8 @@ package org.exeunt.examples.llama;
 import org.exeunt.StopRule;
 
 /**
- * How several samples of an answer are drawn, and which of them is the answer.
+ * How several samples of an answer are drawn, and which of them is the answer. What they are given
+ * is log p of the temperature's distribution, whatever the nucleus leaves of that.
  *
  * @param temperature divides the logits; positive
  * @param topP probability to keep; see {@link Sampler}

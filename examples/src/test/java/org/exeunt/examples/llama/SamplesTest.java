@@ -49,8 +49,8 @@ class SamplesTest {
   }
 
   private static Sampling sampling(int samples, boolean branches, String stop) {
-    return new Sampling(1.5f, 1, 11, 0, samples, branches, StopRule.Finish.FIRST,
-        StopRule.Choice.FIRST)
+    return new Sampling(
+        1.5f, 1, 11, 0, samples, branches, StopRule.Finish.FIRST, StopRule.Choice.FIRST)
         .withStop("--stop", stop);
   }
 
@@ -106,9 +106,10 @@ class SamplesTest {
       int home = 2;
       for (int round = 0; round < 12; round++) {
         int from = home;
-        int[] to = IntStream.range(0, count)
-                       .filter(s -> s != from && (random.nextBoolean() || s == 0))
-                       .toArray();
+        int[] to =
+            IntStream.range(0, count)
+                .filter(s -> s != from && (random.nextBoolean() || s == 0))
+                .toArray();
         decoder.fork(from, to);
         for (int s : to) {
           texts.set(s, new ArrayList<>(texts.get(from)));
@@ -176,11 +177,12 @@ class SamplesTest {
     int samples = 6;
     int most = 40;
     List<int[]> all = alone(samples, most);
-    int winner = IntStream.range(0, samples)
-                     .filter(s -> last(all.get(s)) == END)
-                     .boxed()
-                     .min((a, b) -> all.get(a).length - all.get(b).length)
-                     .orElse(0);
+    int winner =
+        IntStream.range(0, samples)
+            .filter(s -> last(all.get(s)) == END)
+            .boxed()
+            .min((a, b) -> all.get(a).length - all.get(b).length)
+            .orElse(0);
     try (Answer answer =
              new SampledAnswer(decoder(samples), sampling(samples, false, "first"), ends(), most)) {
       assertArrayEquals(all.get(winner), tokens(answer, most));
@@ -227,12 +229,13 @@ class SamplesTest {
     List<int[]> all = alone(samples, most);
     List<Integer> winners = new ArrayList<>();
     for (boolean certainty : new boolean[] {false, true}) {
-      int best = IntStream.range(0, samples)
-                     .boxed()
-                     .max((a, b)
-                              -> Double.compare(
-                                  score(certainty, all.get(a)), score(certainty, all.get(b))))
-                     .orElseThrow();
+      int best =
+          IntStream.range(0, samples)
+              .boxed()
+              .max(
+                  (a, b)
+                      -> Double.compare(score(certainty, all.get(a)), score(certainty, all.get(b))))
+              .orElseThrow();
       winners.add(best);
       Sampling sampling = sampling(samples, false, certainty ? "certainty" : "perplexity");
       try (Answer answer = new SampledAnswer(decoder(samples), sampling, ends(), most)) {
@@ -259,20 +262,21 @@ class SamplesTest {
     int[] marks = {2, 7, 12, 17};
     int[] plain = alone(1, most).get(0);
     try (Decoder decoder = decoder(4)) {
-      BranchedAnswer answer = new BranchedAnswer(decoder, sampling(4, true, "first"), ends(), marks);
+      BranchedAnswer answer =
+          new BranchedAnswer(decoder, sampling(4, true, "first"), ends(), marks);
       int[] drawn = tokens(answer, most);
       assertNotEquals(Arrays.toString(plain), Arrays.toString(drawn));
       int position = answer.position();
       assertTrue(answer.work().tokens() > position - PROMPT.length, "nothing was tried");
-      int home = IntStream.range(0, 4)
-                     .filter(s -> decoder.position(s) == position)
-                     .filter(s -> sameAsAlone(decoder, s, position, drawn))
-                     .findFirst()
-                     .orElse(-1);
+      int home =
+          IntStream.range(0, 4)
+              .filter(s -> decoder.position(s) == position)
+              .filter(s -> sameAsAlone(decoder, s, position, drawn))
+              .findFirst()
+              .orElse(-1);
       assertTrue(home >= 0, "no sequence holds " + Arrays.toString(drawn));
     }
-    try (Answer again = new BranchedAnswer(
-             decoder(4), sampling(4, true, "first"), ends(), marks)) {
+    try (Answer again = new BranchedAnswer(decoder(4), sampling(4, true, "first"), ends(), marks)) {
       assertTrue(tokens(again, most).length > 0);
     }
   }
@@ -285,8 +289,8 @@ class SamplesTest {
         alone.step(drawn[i]);
       }
       for (int l = 0; l < TinyModel.LAYERS; l++) {
-        if (!Arrays.equals(known(alone, l, 0, known, true),
-                known(decoder, l, sequence, known, true))) {
+        if (!Arrays.equals(
+                known(alone, l, 0, known, true), known(decoder, l, sequence, known, true))) {
           return false;
         }
       }
@@ -297,8 +301,8 @@ class SamplesTest {
   @Test
   void aBiasEndsAnswersSooner() {
     int ended = 0;
-    Sampling eager = new Sampling(1.5f, 1, 11, 50, 1, true, StopRule.Finish.FIRST,
-        StopRule.Choice.FIRST);
+    Sampling eager =
+        new Sampling(1.5f, 1, 11, 50, 1, true, StopRule.Finish.FIRST, StopRule.Choice.FIRST);
     try (Answer answer = new BranchedAnswer(decoder(1), eager, ends(), new int[0])) {
       ended = tokens(answer, 30).length;
     }
