@@ -10,6 +10,7 @@
 #include <exeunt/cosine.h>
 #include <exeunt/device.h>
 #include <exeunt/draft_rule.h>
+#include <exeunt/elr.h>
 #include <exeunt/embedding.h>
 #include <exeunt/exit_head.h>
 #include <exeunt/exit_rule.h>
@@ -33,6 +34,7 @@
 #include <exeunt/pack.h>
 #include <exeunt/screen.h>
 #include <exeunt/select.h>
+#include <exeunt/ssm_step.h>
 #include <exeunt/stablemax.h>
 #include <exeunt/stop_rule.h>
 #include <exeunt/token_bias.h>

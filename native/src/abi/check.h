@@ -279,6 +279,9 @@ class Check {
       fail_argument("%s is %g, expected a finite value >= 0", name, static_cast<double>(value));
     }
   }
+  void share(const char* name, double value) {
+    if (!(value >= 0 && value <= 1)) fail_argument("%s is %g, expected 0..1", name, value);
+  }
   void finite(const char* name, float value) {
     if (!std::isfinite(value))
       fail_argument("%s is %g, expected a finite value", name, static_cast<double>(value));

@@ -9,10 +9,6 @@
 namespace exn {
 namespace {
 
-void share(const char* name, double value, Check& check) {
-  if (!(value >= 0 && value <= 1)) check.fail_argument("%s is %g, expected 0..1", name, value);
-}
-
 // The axis of the token grid must fall into equal parts.
 void divides(const char* parts_name, int64_t parts, const char* whole_name, int64_t whole,
              Check& check) {
@@ -54,8 +50,8 @@ void check_args(const exn_hired_budget_params& p, Check& check, HiredBudgetArgs*
   check.one_of("score", p.score, EXN_HIRED_SUM, EXN_HIRED_TOP_COUNT);
   check.one_of("region", p.region, EXN_HIRED_GRID, EXN_HIRED_STRIP);
   check.one_of("remainder", p.remainder, EXN_HIRED_TRUNCATE, EXN_HIRED_LARGEST_REMAINDER);
-  share("rate", p.rate, check);
-  share("alpha", p.alpha, check);
+  check.share("rate", p.rate);
+  check.share("alpha", p.alpha);
   check_grid(p, check);
   a->attention = check.matrix("attention", p.attention, kF32Only, Role::kIn);
   if (!check.ok()) return;

@@ -53,7 +53,9 @@ namespace exn {
   X(prune_mask, PruneMaskArgs)             \
   X(prune_apply, PruneApplyArgs)           \
   X(stop_rule, StopRuleArgs)               \
-  X(token_bias, TokenBiasArgs)
+  X(token_bias, TokenBiasArgs)             \
+  X(ssm_step, SsmStepArgs)                 \
+  X(elr, ElrArgs)
 
 #define EXN_DECLARE(op, Args) struct Args;
 EXN_FOR_EACH_OP(EXN_DECLARE)

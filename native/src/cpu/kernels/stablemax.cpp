@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/args/stablemax.h"
+#include "labels.h"
 #include "moves.h"
 #include "stats.h"
 
@@ -532,37 +533,6 @@ TileStats* take_tiles(const Matrix& logits, Workspace& ws) {
   return ws.take<TileStats>(logits.dtype == DType::kF64 ? 0 : logits.rows * tiles);
 }
 
-double element(const Matrix& m, int64_t row, int64_t column) {
-  if (m.dtype == DType::kF64) return row_of<double>(m, row)[column];
-  double value = 0;
-  with_float_type(m.dtype, [&](auto type) {
-    value = static_cast<double>(to_float(row_of<EXN_TYPE_OF(type)>(m, row)[column]));
-  });
-  return value;
-}
-
-void set_element(const Matrix& m, int64_t row, int64_t column, double value) {
-  if (m.dtype == DType::kF64) {
-    static_cast<double*>(m.data)[row * m.stride + column] = value;
-    return;
-  }
-  with_float_type(m.dtype, [&](auto type) {
-    using T = EXN_TYPE_OF(type);
-    from_float(static_cast<T*>(m.data) + row * m.stride + column, static_cast<float>(value));
-  });
-}
-
-void clear_row(const Matrix& m, int64_t row) {
-  const int64_t size = size_of(m.dtype);
-  std::memset(static_cast<char*>(m.data) + row * m.stride * size, 0,
-              static_cast<size_t>(m.cols * size));
-}
-
-int64_t label_at(const Vector& labels, int64_t row) {
-  return labels.dtype == DType::kI64 ? static_cast<const int64_t*>(labels.data)[row]
-                                     : static_cast<const int32_t*>(labels.data)[row];
-}
-
 }  // namespace
 
 exn_status stablemax(const StableMaxArgs& a, Workspace& ws) {
@@ -585,17 +555,9 @@ exn_status cross_entropy(const CrossEntropyArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
 
   int64_t counted = 0;
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t label = label_at(a.labels, row);
-    if (label == a.ignore_index) continue;
-    if (label < 0 || label >= columns) {
-      return fail(EXN_INVALID_ARGUMENT,
-                  "exn_cross_entropy: labels[%lld] is %lld, expected 0..%lld or ignore_index %lld",
-                  static_cast<long long>(row), static_cast<long long>(label),
-                  static_cast<long long>(columns - 1), static_cast<long long>(a.ignore_index));
-    }
-    ++counted;
-  }
+  const exn_status status =
+      check_labels("exn_cross_entropy", a.labels, columns, a.ignore_index, &counted);
+  if (status != EXN_OK) return status;
   ran(EXN_CPU_PATH("cross_entropy"));
   const bool stable = a.normalizer == EXN_STABLEMAX;
   const bool mean = a.reduction == EXN_REDUCE_MEAN;
@@ -627,21 +589,7 @@ exn_status cross_entropy(const CrossEntropyArgs& a, Workspace& ws) {
                   std::isinf(x) ? -scale * (stable ? 0 : 1) : scale * slope * ::expm1(log_p));
     }
   });
-  if (a.loss.data == nullptr) return EXN_OK;
-  const bool wide = a.loss.dtype == DType::kF64;
-  const auto put_loss = [&](int64_t i, double value) {
-    if (wide) {
-      static_cast<double*>(a.loss.data)[i] = value;
-    } else {
-      static_cast<float*>(a.loss.data)[i] = static_cast<float>(value);
-    }
-  };
-  double total = 0;
-  for (int64_t row = 0; row < rows; ++row) {
-    total += losses[row];
-    if (!mean) put_loss(row, losses[row]);
-  }
-  if (mean) put_loss(0, counted > 0 ? total / static_cast<double>(counted) : kNan);
+  put_losses(losses, rows, counted, mean, a.loss);
   return EXN_OK;
 }
 

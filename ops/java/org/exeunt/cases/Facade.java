@@ -18,6 +18,7 @@ import org.exeunt.BlockFormat;
 import org.exeunt.Cosine;
 import org.exeunt.CrossEntropy;
 import org.exeunt.DraftRule;
+import org.exeunt.Elr;
 import org.exeunt.Embedding;
 import org.exeunt.ExitHead;
 import org.exeunt.ExitRule;
@@ -48,6 +49,7 @@ import org.exeunt.RowStats;
 import org.exeunt.Screen;
 import org.exeunt.Select;
 import org.exeunt.Selection;
+import org.exeunt.SsmStep;
 import org.exeunt.StableMax;
 import org.exeunt.Statistics;
 import org.exeunt.StopRule;
@@ -60,6 +62,7 @@ import org.exeunt.jni.exn_attention_scores_params;
 import org.exeunt.jni.exn_cosine_params;
 import org.exeunt.jni.exn_cross_entropy_params;
 import org.exeunt.jni.exn_draft_rule_params;
+import org.exeunt.jni.exn_elr_params;
 import org.exeunt.jni.exn_embedding_params;
 import org.exeunt.jni.exn_exit_head_params;
 import org.exeunt.jni.exn_exit_rule_params;
@@ -88,6 +91,7 @@ import org.exeunt.jni.exn_row_compaction_params;
 import org.exeunt.jni.exn_row_stats_params;
 import org.exeunt.jni.exn_select_params;
 import org.exeunt.jni.exn_selection;
+import org.exeunt.jni.exn_ssm_step_params;
 import org.exeunt.jni.exn_stablemax_params;
 import org.exeunt.jni.exn_stats;
 import org.exeunt.jni.exn_stop_rule_params;
@@ -108,6 +112,7 @@ public final class Facade {
     BUILDERS.put("cosine", p -> cosine(new exn_cosine_params(at(p))));
     BUILDERS.put("cross_entropy", p -> crossEntropy(new exn_cross_entropy_params(at(p))));
     BUILDERS.put("draft_rule", p -> draftRule(new exn_draft_rule_params(at(p))));
+    BUILDERS.put("elr", p -> elr(new exn_elr_params(at(p))));
     BUILDERS.put("embedding", p -> embedding(new exn_embedding_params(at(p))));
     BUILDERS.put("exit_head", p -> exitHead(new exn_exit_head_params(at(p))));
     BUILDERS.put("exit_rule", p -> exitRule(new exn_exit_rule_params(at(p))));
@@ -133,6 +138,7 @@ public final class Facade {
     BUILDERS.put("row_compaction", p -> rowCompaction(new exn_row_compaction_params(at(p))));
     BUILDERS.put("row_stats", p -> rowStats(new exn_row_stats_params(at(p))));
     BUILDERS.put("select", p -> select(new exn_select_params(at(p))));
+    BUILDERS.put("ssm_step", p -> ssmStep(new exn_ssm_step_params(at(p))));
     BUILDERS.put("stablemax", p -> stableMax(new exn_stablemax_params(at(p))));
     BUILDERS.put("stop_rule", p -> stopRule(new exn_stop_rule_params(at(p))));
     BUILDERS.put("token_bias", p -> tokenBias(new exn_token_bias_params(at(p))));
@@ -353,6 +359,20 @@ public final class Facade {
         return builder.then(
             b -> b.del(constant(DraftRule.Form.class, p.form()), p.min_steps(), p.max_steps()));
     }
+  }
+
+  private static Steps<?> elr(exn_elr_params p) {
+    return Steps.of(Elr::builder)
+        .then(b -> b.logits(tensor(p.logits())))
+        .then(b -> b.labels(tensor(p.labels())))
+        .then(b -> b.index(tensor(p.index())))
+        .then(b -> b.targets(tensor(p.targets())))
+        .then(b -> b.loss(tensor(p.loss())))
+        .then(b -> b.grad(tensor(p.grad())))
+        .then(b -> b.ignoreIndex(p.ignore_index()))
+        .then(b -> b.beta(p.beta()))
+        .then(b -> b.lambda(p.lambda()))
+        .then(b -> b.reduction(constant(CrossEntropy.Reduction.class, p.reduction())));
   }
 
   private static Steps<?> embedding(exn_embedding_params p) {
@@ -752,6 +772,22 @@ public final class Facade {
         .then(b -> b.heads(p.heads()))
         .then(b -> b.limit(tensor(p, "limit")))
         .then(b -> b.select(selection(p.selection())));
+  }
+
+  private static Steps<?> ssmStep(exn_ssm_step_params p) {
+    return Steps.of(p.stage() == exeunt.EXN_SSM_SCAN ? SsmStep::scan : SsmStep::convolution)
+        .then(b -> b.x(tensor(p.x())))
+        .then(b -> b.state(tensor(p.state())))
+        .then(b -> b.weight(tensor(p.weight())))
+        .then(b -> b.bias(tensor(p.bias())))
+        .then(b -> b.dt(tensor(p.dt())))
+        .then(b -> b.b(tensor(p.b())))
+        .then(b -> b.c(tensor(p.c())))
+        .then(b -> b.skip(tensor(p.skip())))
+        .then(b -> b.z(tensor(p.z())))
+        .then(b -> b.out(tensor(p.out())))
+        .then(b -> b.sequence(tensor(p.sequence())))
+        .then(b -> b.active(tensor(p.active())));
   }
 
   private static Steps<?> stableMax(exn_stablemax_params p) {

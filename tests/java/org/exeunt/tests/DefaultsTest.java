@@ -14,6 +14,7 @@ import org.exeunt.Cosine;
 import org.exeunt.CrossEntropy;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.Elr;
 import org.exeunt.Embedding;
 import org.exeunt.ExitHead;
 import org.exeunt.ExitRule;
@@ -100,6 +101,8 @@ class DefaultsTest {
         CrossEntropy.builder().logits(logits).labels(ints(0, 1)).loss(numbers(1)));
     assertSays("ignore_index=-100, normalizer=1, reduction=1", "cross_entropy",
         StableMax.crossEntropy().logits(logits).labels(ints(0, 1)).loss(numbers(1)));
+    assertSays("beta=0.7, ignore_index=-100, lambda=3.0, reduction=1", "elr",
+        Elr.builder().logits(logits).labels(ints(0, 1)).index(ints(0, 1)).targets(numbers(2, 5)));
     Statistics out = Statistics.allocate(scope, 2);
     assertSays("temperature=1.0", "exit_head",
         ExitHead.builder().hidden(numbers(2, 4)).weight(numbers(5, 4)).out(out));

@@ -23,10 +23,10 @@ final class Plan {
   }
 
   /** The first in the report; what is not named here comes after them. */
-  private static final List<String> OPS = List.of("stablemax", "cross_entropy", "perp_grad",
+  private static final List<String> OPS = List.of("stablemax", "cross_entropy", "perp_grad", "elr",
       "row_stats", "exit_head", "gate", "cosine", "exit_rule", "stop_rule", "token_bias",
-      "draft_rule", "verify", "linear", "ffn", "kv_propagate", "attention", "norm", "rope",
-      "kv_copy", "row_compaction", "select", "attention_scores", "gather", "kv_compact",
+      "draft_rule", "verify", "ssm_step", "linear", "ffn", "kv_propagate", "attention", "norm",
+      "rope", "kv_copy", "row_compaction", "select", "attention_scores", "gather", "kv_compact",
       "kv_append", "kv_length", "hidden_stack", "ffn_skip_rule", "hired_budget", "prune_mask",
       "prune_apply", "rope_table", "layer_schedule");
 
@@ -46,7 +46,8 @@ final class Plan {
    */
   private static final Set<String> QUICK = Set.of("stablemax/bench_32x32000_stablemax",
       "cross_entropy/bench_8x49152_stablemax", "perp_grad/bench_576x1536_f32",
-      "gate/bench_1x576_residual_3", "exit_rule/bench_64", "draft_rule/bench_del", "cosine/bench_128x576_f32",
+      "gate/bench_1x576_residual_3", "exit_rule/bench_64", "draft_rule/bench_del",
+      "cosine/bench_128x576_f32", "elr/bench_128x100", "ssm_step/bench_1_1536",
       "norm/model_512x576", "rope/model_prompt", "kv_copy/bench_compact",
       "row_compaction/bench_gather", "kv_compact/kv_head_f32", "kv_append/bench_decode",
       "kv_length/bench_decode", "hidden_stack/step_push", "ffn_skip_rule/bench_64",

@@ -76,8 +76,8 @@ public final class DraftRuleExample {
           .context(scope.copyOf(new int[] {10, 10}, 2))
           .runOnce();
       int[] words = plan.toIntArray();
-      System.out.printf("next, layers [%d, %d] draft [%d, %d] tokens%n", words[1], words[5],
-          words[2], words[6]);
+      System.out.printf(
+          "next, layers [%d, %d] draft [%d, %d] tokens%n", words[1], words[5], words[2], words[6]);
     }
   }
 }
