@@ -195,6 +195,9 @@ expect 'generate refuses with one sentence' 2 "generate: unknown option '--fast'
 expect 'generate adds nothing to it' 2 ''
 expect_told 'generate hands its options on, and files as seen from the user' \
   "$main --model $WORK/own.gguf --prompt two words --fast"
+generate --model own.gguf --prompt a --speculate model:small.gguf
+expect_told 'generate knows a second model from here' \
+  "$main --model $WORK/own.gguf --prompt a --speculate model:$WORK/small.gguf"
 generate --model /own.gguf --prompt --help
 expect_told 'a prompt may be --help' "$main --model /own.gguf --prompt --help"
 generate EXEUNT_MODEL="$WORK/bin/java" --prompt a

@@ -25,6 +25,7 @@ import org.exeunt.examples.llama.DecodeWork;
 import org.exeunt.examples.llama.Decoder;
 import org.exeunt.examples.llama.DecoderOptions;
 import org.exeunt.examples.llama.DeviceDecoder;
+import org.exeunt.examples.llama.DraftModel;
 import org.exeunt.examples.llama.GumbelNoise;
 import org.exeunt.examples.llama.HeadScreen;
 import org.exeunt.examples.llama.HostAnswer;
@@ -34,6 +35,9 @@ import org.exeunt.examples.llama.Loading;
 import org.exeunt.examples.llama.SampledAnswer;
 import org.exeunt.examples.llama.Sampler;
 import org.exeunt.examples.llama.Sampling;
+import org.exeunt.examples.llama.Speculation;
+import org.exeunt.examples.llama.SpeculativeAnswer;
+import org.exeunt.examples.llama.SpeculativeDecoder;
 import org.exeunt.examples.llama.TextStream;
 import org.exeunt.examples.llama.Tokenizer;
 
@@ -48,6 +52,7 @@ public final class Generate {
   private final PrintStream log;
   private long prefillNanos;
   private long decodeNanos;
+  private SpeculativeDecoder speculative; // null: nothing is drafted
 
   /** Remembers why it could not be written to, which a PrintStream does not say. */
   private static final class Output extends FilterOutputStream {
@@ -156,10 +161,11 @@ public final class Generate {
           }
           return;
         }
+        Speculation speculation = options.speculation(config.layers());
         try (Screen screen = options.certified ? screen(weights, tokenizer) : null;
-            Answer answer = new HostAnswer(
-                new Decoder(weights, decoding.withScreen(screen), 1, capacity),
-                sampler(tokenizer))) {
+            DraftModel drafting = DraftModel.of(speculation, options.weights, tokenizer);
+            Answer answer = answer(new Decoder(weights, decoding.withScreen(screen), 1, capacity),
+                speculation, drafting, tokenizer)) {
           answer(answer, weights, prompt, tokenizer, most);
         }
       }
@@ -178,6 +184,23 @@ public final class Generate {
     int room = Math.min(weights.config().context(), capacity + BranchedAnswer.TRIAL_TOKENS);
     return new BranchedAnswer(new Decoder(weights, decoding, sampling.samples(), room), sampling,
         ends, BranchedAnswer.marks(tokenizer));
+  }
+
+  private Answer answer(
+      Decoder decoder, Speculation speculation, DraftModel drafting, Tokenizer tokenizer) {
+    Sampler sampler = sampler(tokenizer);
+    if (speculation == null) {
+      return new HostAnswer(decoder, sampler);
+    }
+    try {
+      speculative = new SpeculativeDecoder(decoder, speculation,
+          drafting == null ? null : drafting.weights(), tokenizer::ends,
+          sampler == null ? new Sampler[0] : new Sampler[] {sampler});
+    } catch (RuntimeException | Error e) {
+      decoder.close();
+      throw e;
+    }
+    return new SpeculativeAnswer(speculative);
   }
 
   private GumbelNoise noise() {
@@ -266,9 +289,13 @@ public final class Generate {
             + "%.1f%n",
         work.layers() / tokens, weights.config().layers(), work.feedForwards() / tokens,
         work.headReadings() / tokens);
+    if (speculative != null) {
+      log.printf("drafts: %d tokens, %d of them right; %.2f tokens per verification%n",
+          speculative.drafted(), speculative.accepted(), tokens / speculative.verifications());
+    }
     if (options.certified) {
-      log.printf("certified without the whole head: %d of %d tokens%n", work.certified(),
-          work.headReadings());
+      log.printf("certified without the whole head: %d of %d states%n", work.certified(),
+          work.rowsAsked());
     }
     if (options.onGpu()) {
       return; // what a graph reads in vain is not counted

@@ -14,6 +14,7 @@ import org.exeunt.examples.llama.KvPolicy;
 import org.exeunt.examples.llama.PromptDrop;
 import org.exeunt.examples.llama.Sampling;
 import org.exeunt.examples.llama.Schedule;
+import org.exeunt.examples.llama.Speculation;
 
 /** The command line of {@link Generate}. */
 final class GenerateOptions {
@@ -35,6 +36,9 @@ final class GenerateOptions {
   private String schedule = "none";
   private String ffnSkip = "none";
   private String drop = "none";
+  private String speculate = "none";
+  private String draftRule;
+  private int draftLength;
   private KvPolicy kv; // null: not given
   boolean certified;
   private boolean tunesDraws;
@@ -89,6 +93,9 @@ final class GenerateOptions {
       case "--branches" -> branches = integer(option, value, 1, Sampling.MOST);
       case "--stop" -> stop = present(option, value);
       case "--end-bias" -> endBias = number(option, value, -100, 100);
+      case "--speculate" -> speculate = present(option, value);
+      case "--draft-rule" -> draftRule = present(option, value);
+      case "--draft-length" -> draftLength = integer(option, value, 1, Speculation.LONGEST_DRAFT);
       default -> throw new IllegalArgumentException("unknown option '" + option + "'");
     }
     tunesDraws |= option.equals("--top-p") || option.equals("--seed");
@@ -111,6 +118,10 @@ final class GenerateOptions {
           + "all logits on the CPU");
     }
     checkSampling();
+    if (onGpu() && !speculate.equals("none")) {
+      throw new IllegalArgumentException("--speculate is '" + speculate + "', but --device "
+          + device + " takes one token at a time: drafts are for the CPU");
+    }
     if (kv != null && exit.equals("none")) {
       throw new IllegalArgumentException("--kv is '" + kv.name().toLowerCase(Locale.ROOT)
           + "', but --exit none lets no token leave early");
@@ -145,6 +156,10 @@ final class GenerateOptions {
       throw new IllegalArgumentException(asked + " cannot be used with --exit " + exit
           + ", which judges the tokens of all sequences together");
     }
+    if (!speculate.equals("none")) {
+      throw new IllegalArgumentException(asked + " cannot be used with --speculate " + speculate
+          + ", which drafts for one answer");
+    }
     if (branches > 1 && topP < 1) {
       throw new IllegalArgumentException(
           asked + " goes by the entropy of all tokens, but --top-p " + topP + " draws from some");
@@ -173,6 +188,11 @@ final class GenerateOptions {
             .withDrop(PromptDrop.parse(drop, layers));
     options.check();
     return temperature > 0 && !onGpu() ? options.withLogits() : options;
+  }
+
+  /** How tokens are drafted; null: they are not. */
+  Speculation speculation(int layers) {
+    return Speculation.parse(speculate, draftLength, draftRule, layers);
   }
 
   boolean onGpu() {

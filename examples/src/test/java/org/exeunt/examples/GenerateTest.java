@@ -20,6 +20,7 @@ import org.exeunt.examples.llama.ExitPolicy;
 import org.exeunt.examples.llama.FfnSkip;
 import org.exeunt.examples.llama.PromptDrop;
 import org.exeunt.examples.llama.Schedule;
+import org.exeunt.examples.llama.Speculation;
 import org.exeunt.examples.llama.TinyGemma;
 import org.exeunt.examples.llama.TinyModel;
 import org.junit.jupiter.api.BeforeAll;
@@ -92,6 +93,27 @@ class GenerateTest {
       assertTrue(result.out.strip().matches("[a-w]*"), result.out);
       assertEquals(result.out, answer(either, options).out);
     }
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"selfdraft:3", "lookup", "lookup:2 --draft-rule fixed:5",
+                   "selfdraft:2 --draft-rule confidence:0.2 --draft-length 3", "model:tiny.gguf"})
+  void draftsDoNotChangeTheAnswer(String speculate) {
+    String drafts = "--speculate " + speculate.replace("tiny.gguf", model.toString());
+    for (String options : List.of("", "--weights bf16", "--temperature 2 --seed 3",
+             "--temperature 0.9 --top-p 0.8", "--drop snapkv:2,4")) {
+      Result result = answer((options + " " + drafts).strip());
+      assertEquals(0, result.status, result.log);
+      assertEquals(answer(options).out, result.out, options);
+    }
+  }
+
+  @Test
+  void countsDrafts() {
+    Result result = answer("--stats --speculate model:" + model + " --draft-rule fixed:3");
+    assertTrue(result.log.matches("(?s).*drafts: ([0-9]+) tokens, \\1 of them right; "
+                   + "[34]\\.[0-9]+ tokens per verification.*"),
+        result.log);
   }
 
   @ParameterizedTest
@@ -170,8 +192,8 @@ class GenerateTest {
   @Test
   void helpNamesEveryForm() {
     String help = generate("--help").out.replaceAll("\\s+", " ");
-    for (String forms :
-        new String[] {ExitPolicy.FORMS, Schedule.FORMS, FfnSkip.FORM, PromptDrop.FORMS}) {
+    for (String forms : new String[] {ExitPolicy.FORMS, Schedule.FORMS, FfnSkip.FORM,
+             PromptDrop.FORMS, Speculation.FORMS, Speculation.RULES}) {
       assertTrue(help.contains(" " + forms + " "), forms);
     }
   }
@@ -275,6 +297,29 @@ class GenerateTest {
     assertModelRefused("does not follow", model, "--drop", "pyramiddrop:2,.2,3,.4");
     assertModelRefused(
         "cannot be used together", model, "--drop", "fastv:2,.5", "--schedule", "unified:2");
+  }
+
+  @Test
+  void draftsThatDoNotFitAreRefused() throws IOException {
+    assertRefused("--draft-length is '0', not an integer from 1 to 63", "--prompt", "a",
+        "--draft-length", "0");
+    assertModelRefused("the layers to be 1 to 4", model, "--speculate", "selfdraft:5");
+    assertModelRefused("a draft of 9 tokens does not fit: there is room for 7, prompt and answer",
+        model, "--speculate", "lookup", "--draft-length", "9", "--max-tokens", "4");
+    assertModelRefused("drafts cannot be used together with an exit rule", model, "--speculate",
+        "lookup", "--exit", "fixed:2");
+    assertModelRefused("--speculate none drafts nothing", model, "--draft-length", "4");
+    assertModelRefused(
+        "drafts are for the CPU", model, "--speculate", "lookup", "--device", "cuda:0");
+    assertModelRefused("there is no file", model, "--speculate", "model:absent.gguf");
+    Map<String, Object> metadata = TinyModel.metadata();
+    String[] tokens = ((String[]) metadata.get("tokenizer.ggml.tokens")).clone();
+    tokens[7] = "z";
+    metadata.put("tokenizer.ggml.tokens", tokens);
+    Path foreign = TinyModel.write(folder.resolve("foreign-words.gguf"), metadata, null);
+    assertModelRefused(
+        "foreign-words.gguf has another vocabulary, from token 7 on: it cannot draft", model,
+        "--speculate", "model:" + foreign);
   }
 
   @Test

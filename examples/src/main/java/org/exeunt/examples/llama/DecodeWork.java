@@ -8,6 +8,7 @@ public final class DecodeWork {
   private long layers;
   private long feedForwards;
   private long headReadings;
+  private long rowsAsked;
   private long certified;
   private long bytes;
 
@@ -25,6 +26,7 @@ public final class DecodeWork {
     layers += layersRun;
     feedForwards += feedForwardsRun;
     headReadings += readings;
+    rowsAsked += readings;
     certified += proven;
   }
 
@@ -34,8 +36,9 @@ public final class DecodeWork {
     bytes += layer.attentionBytes() + (running > 0 ? layer.feedForwardBytes() : 0);
   }
 
-  void head(Head head) {
+  void head(Head head, int rows) {
     headReadings++;
+    rowsAsked += rows;
     certified += head.certified();
     bytes += head.bytesRead();
   }
@@ -45,6 +48,11 @@ public final class DecodeWork {
     for (int l = first; l < weights.layers().size(); l++) {
       bytes += weights.layers().get(l).keyValueBytes();
     }
+  }
+
+  /** Bytes of weights of another model. */
+  void other(long more) {
+    bytes += more;
   }
 
   /** Tokens that were decoded. */
@@ -72,7 +80,12 @@ public final class DecodeWork {
     return headReadings;
   }
 
-  /** Tokens whose argmax was proven without reading the whole head. */
+  /** States that the head was asked about. */
+  public long rowsAsked() {
+    return rowsAsked;
+  }
+
+  /** Those of them whose argmax was proven without reading the whole head. */
   public long certified() {
     return certified;
   }

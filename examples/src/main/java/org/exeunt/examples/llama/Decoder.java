@@ -30,6 +30,9 @@ import org.exeunt.Workspace;
 public final class Decoder implements AutoCloseable {
   private static final int PREFILL_ROWS = 256;
 
+  /** With more, a row's bits may depend on how many there are (linear.h). */
+  private static final int MOST_PASS_ROWS = 64;
+
   /** Tokens of each sequence that may wait; with more, the next ones run all layers. */
   private static final int WAITING = 32;
 
@@ -49,6 +52,8 @@ public final class Decoder implements AutoCloseable {
   private final RowMover mover;
   private final DecodeWork work;
   private final Map<Integer, LayerStack> stacks = new HashMap<>();
+  private final Map<Integer, RowHead> rowHeads = new HashMap<>();
+  private final Map<Integer, RowHead> draftHeads = new HashMap<>();
   private final IntBuffer argmax;
   private final ByteBuffer skips;
   private final int[] position;
@@ -334,7 +339,7 @@ public final class Decoder implements AutoCloseable {
     mover.copyToExits(older);
     int stay = exits.ask(depth, last);
     if (options.exit().readsHead()) {
-      work.head(exits.head());
+      work.head(exits.head(), sequences);
     }
     if (last) {
       rows.clear();
@@ -394,6 +399,95 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
+  // ---- several tokens of each sequence in one pass, for who drafts
+
+  /** No rows are on their way: those of a pass may be added, at most {@link #mostRows()}. */
+  void beginPass() {
+    finish();
+    rows.clear();
+  }
+
+  /** Adds a row for a token that {@code ahead} others of the pass, or of its past, precede. */
+  void addRow(int sequence, int id, int ahead) {
+    rows.add(id, sequence, position[sequence] + ahead);
+  }
+
+  /** Looks the rows' tokens up. */
+  void embedRows() {
+    enter();
+  }
+
+  /** Takes the rows through layers {@code from} to {@code to - 1}. */
+  void runRows(int from, int to) {
+    for (int layer = from; layer < to; layer++) {
+      runLayer(layer);
+      count(layer);
+    }
+  }
+
+  /**
+   * Of the tokens a pass appended to a sequence, the first {@code kept} are its next ones, and all
+   * layers forget the others.
+   */
+  void keepTokens(int sequence, int kept, int appended) {
+    position[sequence] += kept;
+    kv.forget(sequence, appended - kept);
+    for (int i = 0; i < kept; i++) {
+      work.token();
+    }
+  }
+
+  /** Forgets the last tokens of a sequence. */
+  void forget(int sequence, int tokens) {
+    position[sequence] -= tokens;
+    kv.forget(sequence, tokens);
+  }
+
+  /** What the rows of a pass are, and their residual streams. */
+  Rows rows() {
+    return rows;
+  }
+
+  /** Most rows that one pass takes. */
+  int mostRows() {
+    return Math.min(rows.capacity(), MOST_PASS_ROWS);
+  }
+
+  /** What the head finds for the rows, whatever layers they have run, for who draws a token. */
+  RowHead readRows() {
+    return read(
+        rowHeads, options.keepLogits(), options.screen() == null ? null : options.screen().image());
+  }
+
+  /** The same for who guesses one: statistics alone, and of the head itself. */
+  RowHead readDraftedRows() {
+    return read(draftHeads, false, null);
+  }
+
+  private RowHead read(Map<Integer, RowHead> heads, boolean keepLogits, Tensor screen) {
+    RowHead head = heads.computeIfAbsent(rows.count(),
+        count -> new RowHead(new Head(scope, weights, rows.hidden(count), keepLogits, screen)));
+    head.run();
+    work.head(head.head(), rows.count());
+    return head;
+  }
+
+  LlamaWeights weights() {
+    return weights;
+  }
+
+  DecoderOptions options() {
+    return options;
+  }
+
+  int sequences() {
+    return sequences;
+  }
+
+  int capacity() {
+    return capacity;
+  }
+
   private int waitingCount() {
     int count = 0;
     for (Waiting place : waiting) {
@@ -404,7 +498,7 @@ public final class Decoder implements AutoCloseable {
 
   private void readHead() {
     exits.head().run(Stream.DEFAULT);
-    work.head(exits.head());
+    work.head(exits.head(), sequences);
   }
 
   // ---- results

@@ -57,6 +57,14 @@ public final class KvState {
     return counts == null ? lengths.toIntArray()[index] : counts.get(index);
   }
 
+  /** All layers forget the last tokens of {@code sequence}. */
+  void forget(int sequence, int tokens) {
+    for (int l = 0; l < caches.size(); l++) {
+      int index = l * sequences + sequence;
+      counts.put(index, counts.get(index) - tokens);
+    }
+  }
+
   int sequences() {
     return sequences;
   }

@@ -102,6 +102,17 @@ public final class Tokenizer {
     return tokens.size();
   }
 
+  /** The first token that another tokenizer reads otherwise, or lacks; -1: it has the same tokens. */
+  int firstOther(Tokenizer other) {
+    int common = Math.min(size(), other.size());
+    for (int id = 0; id < common; id++) {
+      if (!tokens.text(id).equals(other.tokens.text(id)) || special[id] != other.special[id]) {
+        return id;
+      }
+    }
+    return size() == other.size() ? -1 : common;
+  }
+
   /** The token that ends a text. */
   public int endOfSequence() {
     return endOfSequence;

@@ -97,6 +97,93 @@ class OptionsTest {
     assertRefused("the threshold", () -> FfnSkip.parse("5,25,0,much", 30));
   }
 
+  private static Executable speculation(String text, int length, String rule) {
+    return () -> Speculation.parse(text, length, rule, 30);
+  }
+
+  @Test
+  void draftsAreRead() {
+    assertNull(Speculation.parse("none", 0, null, 30));
+    assertEquals(7, Speculation.parse("lookup", 0, null, 30).length(100));
+    assertEquals(4, Speculation.parse("lookup", 0, "gain", 30).length(5));
+    assertEquals(20, Speculation.parse("selfdraft:29", 20, "confidence:0.5", 30).length(100));
+    assertEquals(9, Speculation.parse("lookup:16", 0, "fixed:9", 30).length(100));
+    assertEquals("a.gguf", Speculation.parse("model:a.gguf", 0, null, 30).model().toString());
+    DraftRule confident = DraftRule.parse("confidence:0.5", 6).make(null, 1, 1);
+    assertEquals(6, confident.most(0));
+    assertTrue(confident.goesOn(0.5f) && confident.goesOn(Float.NaN) && !confident.goesOn(0.4f));
+  }
+
+  @Test
+  void senselessDraftsAreRefused() {
+    for (String text : new String[] {"", "draft", "none:1", "Lookup", "del"}) {
+      assertRefused("--speculate", speculation(text, 0, null));
+    }
+    assertRefused("the layers to be 1 to 29", speculation("selfdraft:30", 0, null));
+    assertRefused("the layers to be 1 to 29", speculation("selfdraft:0", 0, null));
+    assertRefused("needs one number", speculation("selfdraft", 0, null));
+    assertRefused("the tokens to look up to be 1 to 16", speculation("lookup:0", 0, null));
+    assertRefused("the tokens to look up to be 1 to 16", speculation("lookup:many", 0, null));
+    assertRefused("needs a file", speculation("model:", 0, null));
+    assertRefused("--draft-rule is 'half'", speculation("lookup", 0, "half"));
+    assertRefused("--draft-rule is 'fixed'", speculation("lookup", 0, "fixed"));
+    assertRefused("needs one number", speculation("selfdraft:3", 0, "confidence:.5,2"));
+    assertRefused("to be 1 to 63", speculation("lookup", 0, "fixed:0"));
+    assertRefused("to be 1 to 63", speculation("lookup", 0, "fixed:64"));
+    assertRefused("to be 0 to 1", speculation("selfdraft:3", 0, "confidence:2"));
+    assertRefused("both say how long a draft is", speculation("lookup", 5, "fixed:4"));
+    assertRefused("has no probability", speculation("lookup", 5, "confidence:0.5"));
+    assertRefused("--speculate none drafts nothing", speculation("none", 5, null));
+    assertRefused("--speculate none drafts nothing", speculation("none", 0, "gain"));
+  }
+
+  /** With passes of these times, and drafts that are right so often. */
+  private static int planned(double row, double draft, int kinds, int kind, int... accepted) {
+    DraftRule rule = new GainRule(6, new PassTimes(row, draft), 1, kinds);
+    for (int right : accepted) {
+      rule.learn(kind, 6, right);
+    }
+    return rule.most(kind);
+  }
+
+  @Test
+  void gainsAreWeighedAgainstTime() {
+    assertEquals(6, planned(0.05, 0, 1, 0, 6, 6, 6, 6), "right, and cheap to verify");
+    assertEquals(0, planned(0.05, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), "never right");
+    int cheap = planned(0.05, 0.1, 1, 0, 2, 2, 2, 2, 2, 2);
+    int dear = planned(0.05, 0.4, 1, 0, 2, 2, 2, 2, 2, 2);
+    assertTrue(cheap > dear && dear > 0, cheap + " and " + dear);
+    assertEquals(0, planned(0.05, 0.8, 1, 0, 2, 2, 2, 2, 2, 2), "drafting takes as long");
+    assertTrue(planned(0.05, 0, 17, 12) > planned(0.05, 0, 17, 1), "longer matches are better");
+  }
+
+  /** Where drafting costs time, it is tried again, at longer and longer intervals. */
+  @Test
+  void whatDoesNotPayIsTriedAgain() {
+    DraftRule rule = new GainRule(6, new PassTimes(0.05, 0.8), 1, 1);
+    int tries = 0;
+    for (int round = 0; round < 400; round++) {
+      if (rule.most(0) > 0) {
+        tries++;
+        rule.learn(0, 1, 0);
+      }
+    }
+    assertTrue(tries >= 5 && tries <= 12, "tried " + tries + " times");
+  }
+
+  @Test
+  void timesOfPassesAreLearnt() {
+    PassTimes times = new PassTimes(0.5, 0.5);
+    for (int i = 0; i < 60; i++) {
+      times.verified(1, 1, 1000);
+      times.verified(5, 1, 1400);
+      times.drafted(4, 1000);
+    }
+    assertEquals(0.1, times.row(1), 1e-3);
+    assertEquals(0.25, times.draft(1), 1e-3);
+    assertEquals(4 * 0.1 / 1.3, times.row(4), 1e-3);
+  }
+
   @Test
   void whatContradictsItselfIsRefused() {
     ExitPolicy exit = ExitPolicy.parse("fixed:3", null, 5);

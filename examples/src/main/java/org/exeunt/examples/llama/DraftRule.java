@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+/**
+ * How many tokens of a sequence are drafted before the model verifies them. Whatever a rule says,
+ * the answer is the same; it decides how soon it comes.
+ */
+interface DraftRule {
+  /** The forms that {@link #parse} takes. */
+  String FORMS = "gain, fixed:K or confidence:TAU";
+
+  /** Most tokens to draft now. The kind says how the source came by them. */
+  int most(int kind);
+
+  /** Whether to go on behind a drafted token that the source gave this probability. */
+  default boolean goesOn(float probability) {
+    return true;
+  }
+
+  /** Of {@code drafted} tokens, from 1 on, the first {@code accepted} were right. */
+  default void learn(int kind, int drafted, int accepted) {}
+
+  /** Makes a rule for a sequence. */
+  interface Maker {
+    /** The arguments are those of {@link GainRule}. */
+    DraftRule make(PassTimes times, int sequences, int kinds);
+  }
+
+  /**
+   * Reads an option.
+   *
+   * <p>{@code fixed} drafts K tokens; {@code confidence} drafts until a token's probability is below
+   * TAU, that token being the last; {@code gain} drafts as many as let it expect most from what was
+   * accepted of late, which may be none.
+   *
+   * @param length most tokens of a draft
+   */
+  static Maker parse(String text, int length) {
+    int colon = text.indexOf(':');
+    String name = colon < 0 ? text : text.substring(0, colon);
+    String number = colon < 0 ? "" : text.substring(colon + 1);
+    Arguments one =
+        new Arguments("--draft-rule " + name, number, colon < 0 ? 0 : 1, 1, "one number");
+    switch (name) {
+      case "gain":
+        if (colon < 0) {
+          return (times, sequences, kinds) -> new GainRule(length, times, sequences, kinds);
+        }
+        break;
+      case "fixed":
+        if (one.count() == 1) {
+          int count = one.integer(0, "the length", 1, Speculation.LONGEST_DRAFT);
+          return (times, sequences, kinds) -> kind -> count;
+        }
+        break;
+      case "confidence":
+        if (one.count() == 1) {
+          float least = one.number(0, "the probability", 0, 1);
+          return (times, sequences, kinds) -> new Confidence(length, least);
+        }
+        break;
+      default:
+        break;
+    }
+    throw new IllegalArgumentException("--draft-rule is '" + text + "', not " + FORMS);
+  }
+
+  /** Stops behind a token that is less probable than {@code least}. */
+  record Confidence(int length, float least) implements DraftRule {
+    @Override
+    public int most(int kind) {
+      return length;
+    }
+
+    @Override
+    public boolean goesOn(float probability) {
+      return !(probability < least);
+    }
+  }
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.util.function.IntPredicate;
+import java.util.function.Supplier;
+
+/**
+ * A round of drafting: for each sequence what it says so far, how many tokens may be drafted behind
+ * its newest, and those that were.
+ */
+final class Drafts {
+  private final TokenList[] contexts;
+  private final DraftRule[] rules;
+  private final boolean[] going;
+  private final int[][] tokens;
+  private final int[] most;
+  private final int[] planned;
+  private final int[] count;
+  private final int[] kind;
+  private final int[] guess;
+  private final IntPredicate ends;
+
+  /**
+   * @param length most tokens of a draft
+   * @param ends which tokens nothing follows
+   */
+  Drafts(int sequences, int capacity, int length, Supplier<DraftRule> rule, IntPredicate ends) {
+    contexts = new TokenList[sequences];
+    rules = new DraftRule[sequences];
+    going = new boolean[sequences];
+    tokens = new int[sequences][length];
+    most = new int[sequences];
+    planned = new int[sequences];
+    count = new int[sequences];
+    kind = new int[sequences];
+    guess = new int[sequences];
+    this.ends = ends;
+    for (int s = 0; s < sequences; s++) {
+      contexts[s] = new TokenList(capacity);
+      rules[s] = rule.get();
+    }
+  }
+
+  int sequences() {
+    return contexts.length;
+  }
+
+  /** Whether a sequence takes part; one without a prompt, and one that has ended, do not. */
+  boolean going(int sequence) {
+    return going[sequence];
+  }
+
+  void going(int sequence, boolean goes) {
+    going[sequence] = goes;
+  }
+
+  TokenList context(int sequence) {
+    return contexts[sequence];
+  }
+
+  DraftRule rule(int sequence) {
+    return rules[sequence];
+  }
+
+  /** Nothing is drafted yet, and at most {@code most} tokens can be. */
+  void begin(int sequence, int atMost) {
+    most[sequence] = Math.min(atMost, tokens[sequence].length);
+    count[sequence] = 0;
+    kind[sequence] = 0;
+    guess[sequence] = -1;
+  }
+
+  /**
+   * Asks the rule how many tokens to draft.
+   *
+   * @param ofKind how the source would come by them
+   * @param room for how many the source has room
+   */
+  int plan(int sequence, int ofKind, int room) {
+    int atMost = Math.min(most[sequence], room);
+    kind[sequence] = ofKind;
+    planned[sequence] = atMost <= 0 ? 0 : Math.min(atMost, rules[sequence].most(ofKind));
+    return planned[sequence];
+  }
+
+  /**
+   * Drafts a token.
+   *
+   * @param probability what the source thinks of it
+   * @return whether another is wanted
+   */
+  boolean add(int sequence, int token, float probability) {
+    tokens[sequence][count[sequence]++] = token;
+    return count[sequence] < planned[sequence] && !ends.test(token)
+        && rules[sequence].goesOn(probability);
+  }
+
+  /** What would have been drafted, had the rule allowed a token: free to say, and to learn from. */
+  void guess(int sequence, int token) {
+    guess[sequence] = token;
+  }
+
+  int count(int sequence) {
+    return count[sequence];
+  }
+
+  /** Tokens of the longest draft. */
+  int longest() {
+    int longest = 0;
+    for (int s = 0; s < count.length; s++) {
+      longest = going[s] ? Math.max(longest, count[s]) : longest;
+    }
+    return longest;
+  }
+
+  int token(int sequence, int index) {
+    return tokens[sequence][index];
+  }
+
+  /** The newest token at index 0, what was drafted from 1 on, and older ones below 0. */
+  int row(int sequence, int index) {
+    TokenList context = contexts[sequence];
+    return index > 0 ? tokens[sequence][index - 1] : context.get(context.size() - 1 + index);
+  }
+
+  /** Lets the rule learn from what became of the draft: {@code token} followed the newest. */
+  void learn(int sequence, int accepted, int token) {
+    if (count[sequence] > 0) {
+      rules[sequence].learn(kind[sequence], count[sequence], accepted);
+    } else if (guess[sequence] >= 0) {
+      rules[sequence].learn(kind[sequence], 1, guess[sequence] == token ? 1 : 0);
+    }
+  }
+}

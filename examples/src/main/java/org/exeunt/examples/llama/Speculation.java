@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.nio.file.Path;
+
+/**
+ * How tokens are drafted that a model then verifies: several in one pass, in which it reads its
+ * weights once. The answer is the one it gives without drafts.
+ */
+public final class Speculation {
+  /** The forms that {@link #parse} takes. */
+  public static final String FORMS = "none, selfdraft:LAYERS, lookup[:N] or model:FILE";
+
+  /** The forms of the rule. */
+  public static final String RULES = DraftRule.FORMS;
+
+  /** Most tokens of a draft: it is verified together with the token before it. */
+  public static final int LONGEST_DRAFT = 63;
+
+  private static final int USUAL_DRAFT = 7;
+  private static final int USUAL_NGRAM = 4;
+  private static final int LONGEST_NGRAM = 16;
+
+  private enum Kind { SELF, LOOKUP, MODEL }
+
+  private final Kind kind;
+  private final int number; // layers, or tokens to look up
+  private final Path model;
+  private final int length; // 0: not said
+  private final String rule;
+
+  private Speculation(Kind kind, int number, Path model, int length, String rule) {
+    this.kind = kind;
+    this.number = number;
+    this.model = model;
+    this.length = length;
+    this.rule = rule;
+  }
+
+  /**
+   * Reads an option; null for {@code none}.
+   *
+   * @param text one of {@link #FORMS}
+   * @param length most tokens of a draft; 0: as is usual
+   * @param rule one of {@link #RULES}; null: {@code gain}
+   * @param layers of the model
+   */
+  public static Speculation parse(String text, int length, String rule, int layers) {
+    int colon = text.indexOf(':');
+    String name = colon < 0 ? text : text.substring(0, colon);
+    String value = colon < 0 ? "" : text.substring(colon + 1);
+    String option = "--speculate " + name;
+    if (name.equals("none") && colon < 0) {
+      if (length > 0 || rule != null) {
+        throw new IllegalArgumentException(
+            (rule != null ? "--draft-rule is '" + rule + "'" : "--draft-length is '" + length + "'")
+            + ", but --speculate none drafts nothing");
+      }
+      return null;
+    }
+    Speculation found = switch (name) {
+      case "selfdraft" -> {
+        int most = Math.max(1, layers - 1);
+        yield new Speculation(Kind.SELF,
+            new Arguments(option, value, 1, 1, "one number").integer(0, "the layers", 1, most),
+            null, length, rule);
+      }
+      case "lookup" ->
+        new Speculation(Kind.LOOKUP,
+            colon < 0 ? USUAL_NGRAM
+                      : new Arguments(option, value, 1, 1, "one number")
+                            .integer(0, "the tokens to look up", 1, LONGEST_NGRAM),
+            null, length, rule);
+      case "model" -> {
+        if (value.isEmpty()) {
+          throw new IllegalArgumentException("--speculate model needs a file");
+        }
+        yield new Speculation(Kind.MODEL, 0, Path.of(value), length, rule);
+      }
+      default -> throw new IllegalArgumentException("--speculate is '" + text + "', not " + FORMS);
+    };
+    found.checkRule();
+    return found;
+  }
+
+  private void checkRule() {
+    DraftRule.parse(ruleText(), USUAL_DRAFT);
+    if (length > 0 && ruleText().startsWith("fixed")) {
+      throw new IllegalArgumentException("--draft-rule is '" + rule + "', and --draft-length '"
+          + length + "': both say how long a draft is");
+    }
+    if (kind == Kind.LOOKUP && ruleText().startsWith("confidence")) {
+      throw new IllegalArgumentException("--draft-rule is '" + rule + "', but what is looked up "
+          + "has no probability");
+    }
+  }
+
+  private String ruleText() {
+    return rule == null ? "gain" : rule;
+  }
+
+  /** The file of a second model; null: there is none. */
+  public Path model() {
+    return model;
+  }
+
+  /** Most tokens of a draft, where a sequence has at most so many. */
+  int length(int capacity) {
+    if (length > 0) {
+      return length;
+    }
+    DraftRule fixed = DraftRule.parse(ruleText(), USUAL_DRAFT).make(null, 1, 1);
+    return ruleText().startsWith("fixed")
+        ? fixed.most(0)
+        : Math.max(1, Math.min(USUAL_DRAFT, capacity - 1));
+  }
+
+  /** What passes take, as far as one can say before the first. */
+  PassTimes times(LlamaWeights weights, LlamaWeights drafting) {
+    double draft = switch (kind) {
+      case SELF -> SelfDraft.cost(weights, number);
+      case LOOKUP -> 0;
+      case MODEL -> ModelDraft.cost(drafting, weights);
+    };
+    return new PassTimes(weights.layers().get(0).up().blocks() == null ? 0.08 : 0.3, draft);
+  }
+
+  /** A rule for one of some sequences. */
+  DraftRule rule(PassTimes times, int sequences, int length) {
+    int kinds = kind == Kind.LOOKUP ? LookupDraft.LONGEST + 1 : 1;
+    return DraftRule.parse(ruleText(), length).make(times, sequences, kinds);
+  }
+
+  /** Who drafts for a decoder. */
+  DraftSource source(Decoder decoder, LlamaWeights drafting, int length) {
+    return switch (kind) {
+      case SELF -> new SelfDraft(decoder, number, length);
+      case LOOKUP -> new LookupDraft(number);
+      case MODEL ->
+        new ModelDraft(new Decoder(drafting, DecoderOptions.FULL, decoder.sequences(),
+            Math.min(decoder.capacity(), drafting.config().context())));
+    };
+  }
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+/** An answer by a {@link SpeculativeDecoder} of one sequence. */
+public final class SpeculativeAnswer implements Answer {
+  private final SpeculativeDecoder decoder;
+  private int next; // of the tokens that the decoder has found
+  private int prompt;
+  private int taken;
+
+  /** @param decoder closed with this */
+  public SpeculativeAnswer(SpeculativeDecoder decoder) {
+    this.decoder = decoder;
+  }
+
+  @Override
+  public void begin(int... ids) {
+    decoder.prefill(0, ids);
+    prompt = ids.length;
+  }
+
+  @Override
+  public int next() {
+    return decoder.token(0, next++);
+  }
+
+  @Override
+  public void goOn() {
+    if (next == decoder.tokenCount(0)) {
+      decoder.round();
+      next = 0;
+    }
+    taken++;
+  }
+
+  @Override
+  public int position() {
+    return prompt + taken;
+  }
+
+  @Override
+  public DecodeWork work() {
+    return decoder.work();
+  }
+
+  @Override
+  public void close() {
+    decoder.close();
+  }
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.util.Arrays;
+import java.util.function.IntPredicate;
+
+/**
+ * Goes on with some sequences by rounds: in each, some tokens are drafted for every sequence, and
+ * the model takes all of them in with one pass and keeps those that it would have chosen itself. So
+ * the tokens are those of a {@link Decoder} alone, drawn ones as well: what is drawn is drawn from
+ * the model's logits, one number of the sampler's for each token, whatever was drafted.
+ *
+ * <p>Drawing a token and comparing it with the drafted one accepts that with the probability p that
+ * the model gives it, and else gives a token of the others in proportion to theirs: the rule of
+ * speculative sampling (Leviathan et al. 2023) for a draft that was not drawn.
+ */
+public final class SpeculativeDecoder implements AutoCloseable {
+  private final Decoder decoder;
+  private final DraftSource source;
+  private final Drafts drafts;
+  private final Sampler[] samplers; // null: the most probable token
+  private final int[][] settled; // by sequence: what the last call has found
+  private final int[] settledCount;
+  private final int longest;
+  private final PassTimes times;
+  private long drafted;
+  private long accepted;
+  private long verifications;
+  private long draftBytes;
+
+  /**
+   * @param decoder one that leaves nothing out but tokens of prompts; closed with this
+   * @param drafting the weights of a second model, where one drafts
+   * @param ends which tokens end an answer
+   * @param samplers one for each sequence, if the decoder keeps logits; none: the most probable
+   *     token
+   * @throws IllegalArgumentException if the decoder leaves out what verification needs, if the
+   *     drafts do not fit, or if the models' vocabularies differ in size
+   */
+  public SpeculativeDecoder(Decoder decoder, Speculation how, LlamaWeights drafting,
+      IntPredicate ends, Sampler... samplers) {
+    this.decoder = decoder;
+    this.samplers = samplers.length == 0 ? null : samplers;
+    int sequences = decoder.sequences();
+    longest = how.length(decoder.capacity());
+    check(decoder, drafting);
+    times = how.times(decoder.weights(), drafting);
+    drafts = new Drafts(
+        sequences, decoder.capacity(), longest, () -> how.rule(times, sequences, longest), ends);
+    settled = new int[sequences][longest + 1];
+    settledCount = new int[sequences];
+    source = how.source(decoder, drafting, longest);
+  }
+
+  private void check(Decoder verifying, LlamaWeights drafting) {
+    DecoderOptions options = verifying.options();
+    if (options.exit().mayLeave() || options.schedule() != null || options.ffnSkip() != null) {
+      throw new IllegalArgumentException("drafts cannot be used together with "
+          + (options.schedule() != null ? "a schedule"
+                  : options.ffnSkip() != null
+                  ? "skipping feed-forward blocks"
+                  : "an exit rule")
+          + ": all of the model verifies them");
+    }
+    if (longest >= verifying.capacity()) {
+      throw new IllegalArgumentException("a draft of " + longest + " tokens does not fit: there is "
+          + "room for " + verifying.capacity() + ", prompt and answer");
+    }
+    if (verifying.sequences() * (longest + 1) > verifying.mostRows()) {
+      throw new IllegalArgumentException("drafts of " + longest + " tokens for "
+          + verifying.sequences() + " sequences are " + verifying.sequences() * (longest + 1)
+          + " rows with the token before each; one pass takes " + verifying.mostRows());
+    }
+    int vocabulary = verifying.weights().config().vocabulary();
+    if (drafting != null && drafting.config().vocabulary() != vocabulary) {
+      throw new IllegalArgumentException("the model that drafts has "
+          + drafting.config().vocabulary() + " tokens, the one that verifies " + vocabulary);
+    }
+  }
+
+  /**
+   * Takes in the prompt of a sequence, which is new; {@link #tokens} then has the first token of its
+   * answer.
+   *
+   * @throws IllegalArgumentException if there is no id, or no room for all of them
+   */
+  public void prefill(int sequence, int... ids) {
+    decoder.prefill(sequence, ids);
+    for (int id : ids) {
+      drafts.context(sequence).add(id);
+    }
+    drafts.going(sequence, true);
+    settledCount[sequence] = 0;
+    settle(sequence,
+        samplers == null || decoder.argmax(sequence) < 0
+            ? decoder.argmax(sequence)
+            : samplers[sequence].draw(decoder.logits().row(sequence).floatBuffer()));
+  }
+
+  private void settle(int sequence, int token) {
+    settled[sequence][settledCount[sequence]++] = token;
+    if (token >= 0) {
+      drafts.context(sequence).add(token);
+    } else {
+      drafts.going(sequence, false);
+    }
+  }
+
+  /**
+   * The tokens that the last call has found. Where logits are no numbers there is a -1, and the
+   * sequence does not go on.
+   */
+  public int[] tokens(int sequence) {
+    return Arrays.copyOf(settled[sequence], settledCount[sequence]);
+  }
+
+  int tokenCount(int sequence) {
+    return settledCount[sequence];
+  }
+
+  int token(int sequence, int index) {
+    return settled[sequence][index];
+  }
+
+  /** No more tokens of this sequence are wanted. */
+  public void end(int sequence) {
+    drafts.going(sequence, false);
+    settledCount[sequence] = 0;
+  }
+
+  /**
+   * Takes in the newest token of each sequence that has not ended, and as much of a draft behind it
+   * as is right; finds at least one more token for each.
+   *
+   * @throws IllegalArgumentException if all have ended, or there is no room for one's newest token
+   */
+  public void round() {
+    int going = 0;
+    for (int s = 0; s < drafts.sequences(); s++) {
+      if (drafts.going(s)) {
+        int room = decoder.capacity() - decoder.position(s);
+        if (room < 1) {
+          throw new IllegalArgumentException("1 more token after " + decoder.position(s)
+              + " exceeds the " + decoder.capacity() + " there is room for");
+        }
+        drafts.begin(s, room - 1);
+        going++;
+      }
+    }
+    if (going == 0) {
+      throw new IllegalArgumentException(
+          "of " + drafts.sequences() + " sequences none goes on: each has ended, or has no prompt");
+    }
+    long begin = System.nanoTime();
+    source.draft(drafts);
+    long ready = System.nanoTime();
+    int depth = source.enter(decoder, drafts);
+    decoder.runRows(depth, decoder.weights().config().layers());
+    RowHead head = decoder.readRows();
+    verifications++;
+    times.verified(decoder.rows().count(), going, System.nanoTime() - ready);
+    times.drafted(drafts.longest(), ready - begin);
+    for (int s = 0, row = 0; s < drafts.sequences(); s++) {
+      if (drafts.going(s)) {
+        verify(s, head, row);
+        row += drafts.count(s) + 1;
+      }
+    }
+    decoder.work().other(source.bytes() - draftBytes);
+    draftBytes = source.bytes();
+  }
+
+  /** The rows of a sequence begin at {@code first}. */
+  private void verify(int s, RowHead head, int first) {
+    settledCount[s] = 0;
+    int count = drafts.count(s);
+    int right = 0;
+    while (true) {
+      int token = head.argmax(first + right);
+      if (token >= 0 && samplers != null) {
+        token = samplers[s].draw(head.logits(first + right));
+      }
+      settle(s, token);
+      if (right == count || token != drafts.token(s, right)) {
+        break;
+      }
+      right++;
+    }
+    decoder.keepTokens(s, right + 1, count + 1);
+    drafts.learn(s, right, settled[s][0]);
+    source.settle(s, right);
+    drafted += count;
+    accepted += right;
+  }
+
+  /** Tokens of a sequence that were taken in. */
+  public int position(int sequence) {
+    return decoder.position(sequence);
+  }
+
+  /** Tokens that were drafted. */
+  public long drafted() {
+    return drafted;
+  }
+
+  /** Those of them that were right. */
+  public long accepted() {
+    return accepted;
+  }
+
+  /** Passes that verified, one for all sequences. */
+  public long verifications() {
+    return verifications;
+  }
+
+  /** What the rounds have cost. */
+  public DecodeWork work() {
+    return decoder.work();
+  }
+
+  /** The keys and values. */
+  public KvState kv() {
+    return decoder.kv();
+  }
+
+  @Override
+  public void close() {
+    source.close();
+    decoder.close();
+  }
+}
