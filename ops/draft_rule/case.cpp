@@ -560,15 +560,6 @@ Case make_case(const DraftRuleCase& c) {
   return result;
 }
 
-// Ids in 0 .. most, which the description fills.
-int32_t* counts(Maker& m, const DLTensor*& field, const char* name, Dim sequences, int64_t most) {
-  int32_t* values = m.integers(field, name, Role::kIn, {sequences}, kOptional);
-  TensorField& f = m.fields()[m.field_count() - 1];
-  f.has_ids = true;
-  f.ids = {0, most, true};
-  return values;
-}
-
 void describe_step(Maker& m, exn_draft_rule_params& p, int32_t rule, Dim sequences) {
   m.in(FIELD(score), kF32, {sequences}, rule == EXN_DRAFT_FIXED ? kOptional : kPlain);
   const bool ends = m.in(FIELD(token), kI32, {sequences}, kOptional) != nullptr;
@@ -583,14 +574,10 @@ void describe_update(Maker& m, exn_draft_rule_params& p, Dim sequences, Dim cand
   m.in(FIELD(shadow_token), kI32, {sequences, candidates, columns});
   m.in(FIELD(shadow_prob), kF32, {sequences, candidates, columns});
   m.in(FIELD(final_token), kI32, {sequences, columns});
-  int32_t* given = counts(m, FIELD(columns), sequences, columns.size);
-  for (int64_t s = 0; given != nullptr && s < sequences.size; ++s)
-    given[s] = static_cast<int32_t>(m.random().between(0, columns.size));
-  int32_t* context = counts(m, FIELD(context), sequences, columns.size);
-  for (int64_t s = 0; context != nullptr && s < sequences.size; ++s) {
-    const int64_t most = given != nullptr ? given[s] : columns.size;
-    context[s] = static_cast<int32_t>(m.random().between(0, most));
-  }
+  const Ids counts = {0, columns.size, true};
+  const bool ragged = m.ids(FIELD(columns), {sequences}, counts, kOptional) != nullptr;
+  // Beside them it may not be just anything.
+  m.ids(FIELD(context), {sequences}, counts, ragged ? kOptional | kNever : kOptional);
 }
 
 void describe(Maker& m, exn_draft_rule_params& p) {

@@ -92,7 +92,7 @@ typedef struct exn_draft_rule_params {
                                     sequences that draft next; entries past active_count are -1 */
   const DLTensor* active_count; /**< out, optional, STEP, UPDATE: [1], i32 */
   const DLTensor* statistics;   /**< STEP: in, with DEL only, UPDATE: in-out, RESET: in-out,
-                                    [S,K,4], f32, compact, K >= 1: M, X, Sm, Sx */
+                                    [S,K,4], f32, compact, 1 <= K <= 2^20: M, X, Sm, Sx */
   const DLTensor* plan;         /**< STEP: in, with DEL only, UPDATE: in-out, RESET: in-out,
                                     [S, EXN_DRAFT_PLAN_WORDS], i32, compact */
   const DLTensor* shadow_token; /**< in, UPDATE: [S,K,N], i32, compact */

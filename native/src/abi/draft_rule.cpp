@@ -88,6 +88,7 @@ void check_learned(const exn_draft_rule_params& p, Check& check, DraftRuleArgs* 
   if (p.action != EXN_DRAFT_STEP) a->sequences = p.plan->shape[0];
   a->candidates = p.statistics->shape[1];
   check.at_least("K (candidates of statistics)", a->candidates, 1);
+  check.at_most("K (candidates of statistics)", a->candidates, 1 << 20);
   check.shape("plan", p.plan, {a->sequences, EXN_DRAFT_PLAN_WORDS});
   check.shape("statistics", p.statistics, {a->sequences, a->candidates, 4});
   a->plan = static_cast<int32_t*>(plan.data);

@@ -314,7 +314,7 @@ public final class DraftRule extends Op {
     /**
      * What DEL knows of the candidates.
      *
-     * @param tensor step, with del only: in, else in and out, [S,K,4], F32, compact, K at least 1:
+     * @param tensor step, with del only: in, else in and out, [S,K,4], F32, compact, K from 1 to 2^20:
      *     M, X, Sm, Sx
      * @return this
      */
