@@ -21,8 +21,7 @@ struct PruneApplyCase : CaseBase {
 };
 
 void read_case(const Row& row, PruneApplyCase* c) {
-  const std::string shapes = row.text("shapes");
-  for (const std::string& word : read_words(shapes == "-" ? "" : shapes, ','))
+  for (const std::string& word : read_words(row.text("shapes"), ','))
     c->shapes.push_back(read_list(word, 'x'));
   c->values = read_words(row.text("values"), ',');
   if (c->values.size() != std::size(kNames)) fail("values: four words are expected");
@@ -131,8 +130,8 @@ Case make_case(const PruneApplyCase& c) {
 }
 
 void describe(Maker& m, exn_prune_apply_params& p) {
-  const Dim count = m.count(0, 2, 6);
-  m.array_count(FIELD(tensor_count), count.size, 0, EXN_PRUNE_MAX_TENSORS);
+  const Dim count = m.count(1, 2, 6);
+  m.array_count(FIELD(tensor_count), count.size, 1, EXN_PRUNE_MAX_TENSORS);
   m.zero(FIELD(reserved));
   exn_prune_apply_tensor* tensors = m.array(FIELD(tensors), count.size);
   for (int64_t i = 0; i < count.size; ++i) {

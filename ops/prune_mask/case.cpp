@@ -31,8 +31,7 @@ MatrixSpec matrix_in(const std::string& text) {
 }
 
 void read_case(const Row& row, PruneMaskCase* c) {
-  const std::string tensors = row.text("tensors");
-  for (const std::string& word : read_words(tensors == "-" ? "" : tensors, ',')) {
+  for (const std::string& word : read_words(row.text("tensors"), ',')) {
     MatrixSpec m = matrix_in(word);
     m.pad = row.integer("pad");
     m.offset = row.integer("offset");
@@ -41,9 +40,6 @@ void read_case(const Row& row, PruneMaskCase* c) {
     m.special = row.text("special");
     c->weights.push_back(m);
   }
-  for (const char* column : {"pad", "offset"}) row.integer(column);
-  for (const char* column : {"fill", "special"}) row.text(column);
-  row.number("scale");
   c->mask_pad = row.integer("mask_pad");
   c->mask_offset = row.integer("mask_offset");
   c->norm = row.text("norm");
@@ -212,8 +208,8 @@ Case make_case(const PruneMaskCase& c) {
 }
 
 void describe(Maker& m, exn_prune_mask_params& p) {
-  const Dim count = m.count(0, 2, 6);
-  m.array_count(FIELD(tensor_count), count.size, 0, EXN_PRUNE_MAX_TENSORS);
+  const Dim count = m.count(1, 2, 6);
+  m.array_count(FIELD(tensor_count), count.size, 1, EXN_PRUNE_MAX_TENSORS);
   m.real(FIELD(ratio), Domain::kShare);
   m.choice(FIELD(scope), EXN_PRUNE_ROW, EXN_PRUNE_GLOBAL);
   m.choice(FIELD(which), EXN_PRUNE_SMALLEST, EXN_PRUNE_LARGEST);

@@ -133,7 +133,7 @@ TEST_F(PruneMaskMisuse, IsRefused) {
   Spoiler<P> spoil(kMask, p_, written_);
   for (double bad : {-.001, 1.001, static_cast<double>(kNaN), static_cast<double>(kInf)})
     spoil.value(&P::ratio, bad, {"ratio", "0..1"});
-  for (int32_t bad : {-1, EXN_PRUNE_MAX_TENSORS + 1})
+  for (int32_t bad : {-1, 0, EXN_PRUNE_MAX_TENSORS + 1})
     spoil.value(&P::tensor_count, bad, {"tensor_count", std::to_string(bad)});
   for (int32_t bad : {-1, 3}) spoil.value(&P::scope, bad, {"scope", std::to_string(bad)});
   for (int32_t bad : {-1, 2}) {
@@ -192,7 +192,7 @@ class PruneApplyMisuse : public ::testing::Test {
 TEST_F(PruneApplyMisuse, IsRefused) {
   expect_sound_struct_sizes(kApply, p_, written_);
   Spoiler<P> spoil(kApply, p_, written_);
-  for (int32_t bad : {-1, EXN_PRUNE_MAX_TENSORS + 1})
+  for (int32_t bad : {-1, 0, EXN_PRUNE_MAX_TENSORS + 1})
     spoil.value(&P::tensor_count, bad, {"tensor_count", std::to_string(bad)});
   spoil.value(&P::reserved, 1, {"reserved", "1"});
   spoil.value(&P::tensors, static_cast<const exn_prune_apply_tensor*>(nullptr),

@@ -60,7 +60,7 @@ typedef struct exn_prune_mask_params {
   const exn_prune_mask_tensor* tensors; /**< in, host memory, tensor_count of them */
   double ratio;                         /**< 0..1, the share of the elements that is pruned
                                              when the call is over */
-  int32_t tensor_count;                 /**< 0 .. EXN_PRUNE_MAX_TENSORS */
+  int32_t tensor_count;                 /**< 1 .. EXN_PRUNE_MAX_TENSORS */
   int32_t scope;                        /**< EXN_PRUNE_ROW, _TENSOR or _GLOBAL;
                                              at most 2^31 - 1 elements */
   int32_t which;                        /**< EXN_PRUNE_SMALLEST or EXN_PRUNE_LARGEST */
@@ -87,7 +87,7 @@ typedef struct exn_prune_apply_tensor {
 typedef struct exn_prune_apply_params {
   uint64_t struct_size;                  /**< sizeof(exn_prune_apply_params) */
   const exn_prune_apply_tensor* tensors; /**< in, host memory, tensor_count of them */
-  int32_t tensor_count;                  /**< 0 .. EXN_PRUNE_MAX_TENSORS */
+  int32_t tensor_count;                  /**< 1 .. EXN_PRUNE_MAX_TENSORS */
   int32_t reserved;                      /**< 0 */
 } exn_prune_apply_params;
 

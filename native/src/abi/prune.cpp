@@ -62,8 +62,8 @@ PruneTensor check_mask_tensor(const exn_prune_mask_params& p, int32_t which, Che
 }
 
 void check_count(Check& check, int32_t count, const void* tensors) {
-  check.one_of("tensor_count", count, 0, EXN_PRUNE_MAX_TENSORS);
-  if (check.ok() && count > 0 && tensors == nullptr) {
+  check.one_of("tensor_count", count, 1, EXN_PRUNE_MAX_TENSORS);
+  if (check.ok() && tensors == nullptr) {
     check.fail_argument("tensors is null, %d tensors are expected", count);
   }
 }
