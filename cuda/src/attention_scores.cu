@@ -25,19 +25,30 @@ static_assert(static_cast<int>(Pooling::kNone) == EXN_POOL_NONE &&
                   static_cast<int>(Pooling::kMax) == EXN_POOL_MAX,
               "pools");
 
-// Rows of a prompt's window in a launch: fewer where their products would take more than that.
-constexpr int64_t kMostRows = 64;
+// Fewer rows of a prompt's window are in a launch where their products would take more than that.
 constexpr int64_t kMostProductBytes = 64 * 1024 * 1024;
-// Tiles become smaller until there are that many blocks for each SM, or a warp takes few slots.
+// Tiles become smaller until there are that many blocks for each SM, or they have so many slots.
+// With many queries, which keep the multipliers busy, one block is enough for an SM; and each tile
+// reads them all.
 constexpr int64_t kLeastBlocksPerSm = 2;
-constexpr int kLeastSlotShift = 3;
-// Columns of a finishing block: few where each is a sum of many products.
+constexpr int kLeastTileSlots = 64;
+// With products that are kept.
+constexpr int kMostScoreBytes = 68 * 1024;
+// Columns of a finishing block: few where each is a sum of many products that were not kept.
 constexpr int kManyProducts = 8;
 constexpr int kWidePiece = 4 * kScoreThreads;
 
 bool has_vectors(const KvCache& keys) {
   return widest_word({address_of(keys.k), static_cast<uint64_t>(keys.dim * size_of(keys.dtype))}) ==
          kChunkBytes;
+}
+
+// Each head of each row, and nothing behind it.
+bool has_query_vectors(const AttentionScoresArgs& args) {
+  const int64_t size = size_of(args.query.dtype);
+  return args.query.dim % (kChunkBytes / size_of(args.keys.dtype)) == 0 &&
+         widest_word({address_of(args.query.data), static_cast<uint64_t>(args.query.stride * size),
+                      static_cast<uint64_t>(args.query.dim * size)}) == kChunkBytes;
 }
 
 int64_t group_of(const AttentionScoresArgs& args) { return args.query.heads / args.keys.heads; }
@@ -50,7 +61,7 @@ int64_t rows_together(const AttentionScoresArgs& args) {
   const int64_t bytes = args.prompts * args.query.heads * pitch_of(args) * int64_t{sizeof(float)};
   const int64_t fit = kMostProductBytes / std::max<int64_t>(bytes, 1);
   const int64_t counted = INT32_MAX / group_of(args);  // queries of a launch are, in 32 bits
-  return std::max<int64_t>(std::min({args.window, kMostRows, fit, counted}), 1);
+  return std::max<int64_t>(std::min({args.window, int64_t{kMostScoreRows}, fit, counted}), 1);
 }
 
 bool is_fused(const AttentionScoresArgs& args) {
@@ -82,24 +93,37 @@ int64_t product_rows(const Plan& plan, int64_t queries) {
 
 void cut_finish(const AttentionScoresArgs& args, Plan* plan) {
   const int64_t products = plan->rows * (args.query.heads / args.score_heads);
-  plan->shape.piece = products >= kManyProducts ? kScoreThreads : kWidePiece;
+  const bool many = products >= kManyProducts && !plan->shape.keeps;
+  plan->shape.piece = many ? kScoreThreads : kWidePiece;
   plan->shape.pieces = std::max<int64_t>(ceil_div(args.columns, plan->shape.piece), 1);
   plan->shape.finish_blocks = score_rows(args) * plan->shape.pieces;
 }
 
+// Halves the tiles until they fit and there are enough blocks.
 template <class C, int QUERIES>
 void cut_tiles(const AttentionScoresArgs& args, Plan* plan) {
   ScoresShape& shape = plan->shape;
   const int64_t slots = has_softmax(args) ? args.keys.slots : args.columns;
   const int64_t heads = args.prompts * args.keys.heads;
-  if (args.query.dim > kMostSharedBytes) return;
-  for (shape.slot_shift = 5; shape.slot_shift >= 0; --shape.slot_shift) {
+  const bool many = shape.queries > QUERIES;
+  const int64_t enough = (many ? 1 : kLeastBlocksPerSm) * sm_count(args.device);
+  const int most = shape.keeps ? kMostScoreBytes : kMostSharedBytes;
+  shape.query_groups = many ? 2 : 1;
+  shape.slot_shift = 5;
+  plan->fits = false;
+  if (args.query.dim > most) return;
+  for (;;) {
     plan->layout = scores_layout<C, QUERIES>(static_cast<int>(args.query.dim), shape);
     shape.tiles = std::max<int64_t>(ceil_div(slots, plan->layout.tile_slots), 1);
-    if (plan->layout.total > kMostSharedBytes) continue;
-    plan->fits = true;
-    const bool are_enough = heads * shape.tiles >= kLeastBlocksPerSm * sm_count(args.device);
-    if (are_enough || shape.slot_shift <= kLeastSlotShift) break;
+    const bool is_small = plan->layout.tile_slots <= kLeastTileSlots;
+    plan->fits = plan->layout.total <= most;
+    if (plan->fits && (is_small || heads * shape.tiles >= enough)) break;
+    const bool leaves = shape.query_groups < kMostQueryGroups<QUERIES>;
+    if (leaves && shape.queries > shape.query_groups * QUERIES) {
+      shape.query_groups *= 2;
+    } else if (--shape.slot_shift < 0) {
+      break;
+    }
   }
   shape.score_blocks = heads * shape.tiles;
 }
@@ -112,13 +136,20 @@ Plan plan_for(const AttentionScoresArgs& args) {
   plan.launches = ceil_div(args.window, plan.rows);
   const int64_t queries = plan.rows * group_of(args);
   shape.queries = static_cast<int>(queries);
-  shape.query_groups = queries > QUERIES ? 2 : 1;
   const int64_t chunks = ceil_div(args.query.dim * size_of(args.keys.dtype), kChunkBytes);
   shape.copy_shift = shift_for(std::min<int64_t>(chunks, kScoreThreads));
   shape.vectors = has_vectors(args.keys);
+  shape.query_vectors = has_query_vectors(args);
   shape.select_items = select_items(args);
   plan.summed = !has_softmax(args) && args.reduction != EXN_HEADS_EACH;
-  cut_tiles<C, QUERIES>(args, &plan);
+  // Products are kept where they are more than K, and a head's blocks can all run at once.
+  shape.keeps = has_softmax(args) && queries > QUERIES &&
+                queries * kLeastTileSlots * int64_t{sizeof(float)} < kMostScoreBytes;
+  if (shape.keeps) {
+    cut_tiles<C, QUERIES>(args, &plan);
+    shape.keeps = plan.fits && shape.tiles <= kScoreBlocks<QUERIES> * sm_count(args.device);
+  }
+  if (!shape.keeps) cut_tiles<C, QUERIES>(args, &plan);
   cut_finish(args, &plan);
   return plan;
 }
@@ -130,6 +161,8 @@ struct Parts {
   float* products;
   float2* states;
   float2* weights;
+  int32_t* kept;
+  float* kept_sums;
   float* sums;
   float* scores;
   int32_t* scored;
@@ -146,6 +179,8 @@ Parts take_parts(const AttentionScoresArgs& args, const Plan& plan, Workspace& w
   const int64_t counters = plan.launches * counters_of(args);
   const int64_t queries = has_softmax(args) ? heads * plan.shape.queries : 0;
   const int64_t scores = score_rows(args) * args.columns;
+  const int64_t tiles = plan.shape.keeps ? heads * plan.shape.tiles : 0;
+  const int64_t of_head = args.reduction == EXN_HEADS_EACH ? group_of(args) : 1;
   Parts parts;
   parts.counters = workspace.take<unsigned>(counters);
   parts.counter_bytes = static_cast<size_t>(counters) * sizeof(unsigned);
@@ -153,6 +188,8 @@ Parts take_parts(const AttentionScoresArgs& args, const Plan& plan, Workspace& w
                                          pitch_of(args));
   parts.states = workspace.take<float2>(queries * plan.shape.tiles);
   parts.weights = workspace.take<float2>(queries);
+  parts.kept = workspace.take<int32_t>(tiles);
+  parts.kept_sums = workspace.take<float>(tiles > 0 ? heads * of_head * pitch_of(args) : 0);
   parts.sums = workspace.take<float>(plan.launches > 1 ? scores : 0);
   parts.scores = workspace.take<float>(args.scores == nullptr ? scores : 0);
   parts.scored = workspace.take<int32_t>(selects_apart(args) ? score_rows(args) : 0);
@@ -206,6 +243,8 @@ ScoresTask<C> task_of(const AttentionScoresArgs& args, const Plan& plan, const P
   task.summed = plan.summed;
   task.states = parts.states;
   task.weights = parts.weights;
+  task.kept = parts.kept;
+  task.kept_sums = parts.kept_sums;
   task.sums = parts.sums;
   task.scores = args.scores != nullptr ? args.scores : parts.scores;
   task.scored = selects_apart(args) ? parts.scored : nullptr;
@@ -259,6 +298,7 @@ exn_status score(const AttentionScoresArgs& args, Workspace& workspace, cudaStre
   return run_on(args, "attention_scores_kernel", [&] {
     if (args.prompts == 0) return;
     cudaMemsetAsync(parts.counters, 0, parts.counter_bytes, stream);
+    allow_shared(attention_scores_kernel<C, QUERIES>, plan.layout.total);
     for (int64_t launch = 0; launch < plan.launches; ++launch) {
       EXN_LAUNCH((attention_scores_kernel<C, QUERIES>), static_cast<unsigned>(blocks),
                  kScoreThreads, plan.layout.total, stream,

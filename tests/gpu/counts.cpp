@@ -63,8 +63,9 @@ constexpr const char* kPropagation =
     "as of other products, but a layer has few outputs for its rows, which are read once more for "
     "their moments (`tests/gpu/traffic.cpp`)";
 constexpr const char* kWindow =
-    "each key meets the window's rows of all query heads: 16 fused multiply-adds a KiB for each, made "
-    "twice, and a tile of keys reads all queries";
+    "each key meets the window's rows of all query heads: 16 fused multiply-adds a KiB for each, "
+    "without tensor cores; each tile of keys reads all queries, and there are half as many tiles as "
+    "SMs";
 constexpr const char* kSecondReading =
     "a row is longer than what a block holds: it is read twice, and powers are taken twice; of few "
     "rows an SM has one block";
@@ -75,9 +76,7 @@ constexpr const char* kCoefficients =
     "two halves; of 64 rows an SM has one block";
 constexpr const char* kFewBlocks =
     "an SM has one block, and all that it reads is on its way; the turns of a row are shared by few "
-    "elements if its heads are narrow; of 80 in bf16 every other half begins within a sector; where a "
-    "head has more than eight vectors of pairs, and no multiple of eight, threads at its end meet "
-    "those at the beginning of the next";
+    "elements if its heads are narrow; of 80 in bf16 every other half begins within a sector";
 constexpr const char* kDigits =
     "the digits of what a block holds are counted again and again in shared memory; each thread "
     "writes the indices that it has found, 4 bytes at a time";
@@ -86,11 +85,11 @@ constexpr Budget kBudgets[] = {
     {"attention", "8b_1x?x4096", 505, 1.21, 1.20, kWavefronts, kInFlight, kShortParts},
     {"attention", "8b_*x4x*", 295, kRequested, kSectors, kWavefronts, kInFlight, kHeads},
     {"attention", "8b_*x8x*", 405, kRequested, kSectors, kWavefronts, kInFlight, kHeads},
-    {"attention_scores", "8b_8x*", 3080, 4.03, 3.33, kWavefronts, 16, kWindow},
-    {"attention_scores", "8b_32x*", 9760, 11.24, 8.83, kWavefronts, 16, kWindow},
+    {"attention_scores", "8b_8x*", 1820, 1.54, 1.59, kWavefronts, 20, kWindow},
+    {"attention_scores", "8b_32x*", 5470, 2.66, 2.86, kWavefronts, 20, kWindow},
     {"cross_entropy", "8b_*", 305, 1.53, 1.55, kWavefronts, kInFlight, kSecondReading},
     {"stablemax", "8b_*", 290, 1.53, 1.55, kWavefronts, 8, kSecondReading},
-    {"row_stats", "8b_*", 270, kRequested, kSectors, kWavefronts, 16, kStatistics},
+    {"row_stats", "8b_*", 250, kRequested, kSectors, kWavefronts, 16, kStatistics},
     {"kv_propagate", "8b_1x*", 220, 1.19, 1.19, kWavefronts, kInFlight, kPropagation},
     {"kv_propagate", "8b_8x*", 480, 2.25, 2.25, kWavefronts, kInFlight, kPropagation},
     {"kv_propagate", "8b_16x*", 740, 3.41, 3.41, 1.19, kInFlight, kPropagation},
@@ -101,7 +100,7 @@ constexpr Budget kBudgets[] = {
     {"*", "8b*_16x4096x*", 490, 1.81, 1.85, kWavefronts, kInFlight, kRows},
     {"*", "8b*_64x4096x*", 1460, 3.90, 4.03, 1.19, kInFlight, kRows},
     {"norm", "8b_*", kInstructions, 2.01, 3.01, kWavefronts, 8, kCoefficients},
-    {"rope", "8b*_64x*", 195, kRequested, 1.25, 1.57, 5, kFewBlocks},
+    {"rope", "8b*_64x*", 181, kRequested, 1.25, kWavefronts, 5, kFewBlocks},
     {"*", "*", kInstructions, kRequested, kSectors, kWavefronts, kInFlight, nullptr},
 };
 

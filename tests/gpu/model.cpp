@@ -21,7 +21,7 @@ ModelShape rehearsal_shape() {
   small.batches = {1, 3};
   small.slots = {64, 144};
   small.layers = {1, 3};
-  small.windows = {2};
+  small.windows = {2, 4};
   small.scored_slots = small.slots;
   small.other_widths = {40};
   return small;

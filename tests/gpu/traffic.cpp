@@ -131,7 +131,6 @@ constexpr const char* kWeightAndBias =
 constexpr const char* kKeyParts =
     "each part of the keys reads the queries and leaves 4 * dim + 8 for each, read again";
 constexpr const char* kScores = "products and states through the workspace, queries for each tile";
-constexpr const char* kTeamRanges = "each thread of the blocks that share a row reads all ranges";
 constexpr const char* kTeamSums = "sums through the workspace, which blocks share";
 constexpr const char* kPartitions = "the partitions' scores and shares pass the workspace";
 constexpr const char* kEntries = "a thread reads the ids or entries of each piece that it moves";
@@ -227,9 +226,7 @@ constexpr KnownWaste kKnownRequests[] = {
     {"select", "heads_8_20000_bf16", 1.86, kTeamSums},
     {"select", "heads_3_131072", 1.76, kTeamSums},
     {"select", "bench_2048_of_131072", 1.27, kTeams},
-    {"select", "long_keep_drop*", 3.35, kTeamRanges},
-    {"select", "long_segments*", 3.22, kTeams},
-    {"select", "long_two_segments", 2.88, kTeamRanges},
+    {"select", "long_segments*", 1.61, kTeams},
     {"select", "long_heads*", 2.60, kTeamSums},
     {"select", "long_nan_in_the_last", 1.89, kTeams},
     {"select", "long_*", 1.56, kTeams},

@@ -7,12 +7,16 @@
 //   score   A block copies a tile of slots of one KV head to shared memory and multiplies it with
 //           all queries of that head, so that K is read once for all of them. The products go to
 //           the workspace, and of a softmax the tile's maximum and sum for each query; the head's
-//           last block merges these, in the order of the tiles.
+//           last block merges these, in the order of the tiles. Of many queries the products would
+//           be more than K: they stay in shared memory until the head's softmax is known, and their
+//           sums go to the workspace.
 //   finish  A block sums some columns of a row of scores over queries and heads, in their order,
 //           and pools them.
 //   select  The row's last block chooses among its columns.
 // Blocks draw their work in this order, so whoever waits for others waits for blocks that run
-// already, whatever order the device starts them in.
+// already, whatever order the device starts them in. A block that keeps its products waits only if
+// all of the head's blocks have drawn; else the products go to the workspace after all. The sums
+// have the same bits.
 //
 // In a tile, a lane is a slot, or one of the parts of a slot's elements. Fused multiply-adds only,
 // no tensor cores: up to eight queries of a KV head the kernel is bound by the bytes of K, beyond
@@ -37,6 +41,16 @@ constexpr int kScoreBlocks = QUERIES == 4 ? 4 : 2;
 template <int QUERIES>
 constexpr int kQueryLoads = QUERIES == 4 ? 1 : 4;
 constexpr int kMostScoreSlots = kScoreWarps * kWarp;  // of a tile
+constexpr int kMostScoreRows = 64;                    // of a window, in one launch
+// Four queries are few: the launch has no more.
+template <int QUERIES>
+constexpr int kMostQueryGroups = QUERIES == 4 ? 1 : 4;
+template <int QUERIES>
+constexpr int kMostSeenRows = QUERIES == 4 ? QUERIES : kMostScoreRows;
+// The rows of a window are summed in so many runs, and these in their order.
+constexpr int kRowRuns = 4;
+// How often a block looks whether those of its head have drawn.
+constexpr int kScorePatience = 4;
 constexpr int kMostPoolWidth = 255;
 constexpr int kMostFusedColumns = 32 * kScoreThreads;  // that the launch may also choose from
 
@@ -45,15 +59,17 @@ enum class Pooling : int { kNone, kAverage, kMax };
 
 // How the work of a launch is cut. Everything follows from the parameters and the device.
 struct ScoresShape {
-  int queries;       // of a KV head
-  int query_groups;  // 1 or 2: groups of warps that take other queries
-  int slot_shift;    // of a tile, a warp takes 2^slot_shift slots, up to 32
-  int copy_shift;    // 2^copy_shift threads are side by side along a row of K
-  bool vectors;      // rows of K are whole, aligned chunks of 16 bytes
-  int64_t tiles;     // of a KV head
-  int select_items;  // columns of a thread that selects; 0: nobody does
-  int piece;         // columns of a row that a finishing block takes
-  int64_t pieces;    // of a row
+  int queries;         // of a KV head
+  int query_groups;    // 1, 2 or 4: groups of warps that take other queries
+  int slot_shift;      // of a tile, a warp takes 2^slot_shift slots, up to 32
+  int copy_shift;      // 2^copy_shift threads are side by side along a row of K
+  bool vectors;        // rows of K are whole, aligned chunks of 16 bytes
+  bool query_vectors;  // and so are those of queries
+  bool keeps;          // products, in shared memory
+  int64_t tiles;       // of a KV head
+  int select_items;    // columns of a thread that selects; 0: nobody does
+  int piece;           // columns of a row that a finishing block takes
+  int64_t pieces;      // of a row
   int64_t score_blocks;
   int64_t finish_blocks;
 
@@ -67,6 +83,8 @@ struct ScoresLayout {
   int k_pitch;      // odd in chunks: lanes that read one chunk of eight rows meet in no bank
   int tile_slots;
   int keys;
+  int products;  // [queries, tile_slots], if they are kept, and the weights of their softmax
+  int weights;
   int total;
 };
 
@@ -82,7 +100,13 @@ ScoresLayout scores_layout(int dim, const ScoresShape& shape) {
   layout.k_pitch = (layout.k_chunks | 1) * kChunkBytes;
   layout.tile_slots = kScoreWarps / shape.query_groups * shape.warp_slots();
   layout.keys = shape.query_groups * QUERIES * layout.query_pitch * kFloat;
-  layout.total = layout.keys + layout.tile_slots * layout.k_pitch;
+  layout.products = layout.keys + layout.tile_slots * layout.k_pitch;
+  layout.weights = layout.products;
+  layout.total = layout.products;
+  if (shape.keeps) {
+    layout.weights += shape.queries * layout.tile_slots * kFloat;
+    layout.total = layout.weights + shape.queries * 2 * kFloat;
+  }
   const int pooled = kPooledColumns * kFloat;
   const int keys = shape.select_items * kScoreThreads * static_cast<int>(sizeof(unsigned));
   const int selection = keys > 0 ? static_cast<int>(sizeof(SelectShared<kScoreThreads>)) + keys : 0;
@@ -94,8 +118,9 @@ ScoresLayout scores_layout(int dim, const ScoresShape& shape) {
 // All zero before a launch.
 struct ScoresCounters {
   unsigned* drawn;     // [1]: blocks that have drawn their work
-  unsigned* arrived;   // [prompts, kv_heads]: tiles that are scored
-  unsigned* ready;     // [prompts]: KV heads whose products are there; without softmax, tiles
+  unsigned* arrived;   // [prompts, kv_heads]: tiles that are scored, and 1 if they are merged
+  unsigned* ready;     // [prompts]: tiles whose products are there; KV heads, if a softmax's are
+                       // not kept
   unsigned* missing;   // [prompts]: 1 if a slot lies in a sequence or page that does not exist
   unsigned* finished;  // [prompts, score_heads]: pieces of a row that are written
 };
@@ -136,6 +161,9 @@ struct ScoresTask {
   bool summed;
   float2* states;   // [prompts, kv_heads, queries, tiles]: maximum and sum
   float2* weights;  // [prompts, kv_heads, queries]: what exponents are relative to, 1 / sum
+  int32_t* kept;    // [prompts, kv_heads, tiles]: 1 if there are sums in place of products
+  float*
+      kept_sums;    // [prompts, kv_heads, group or 1, pitch], as score rows have heads of their own
   float* sums;      // [prompts, score_heads, columns], between launches
   float* scores;    // [prompts, score_heads, columns]
   int32_t* scored;  // [prompts, score_heads], optional: leading columns that have a score
@@ -182,10 +210,12 @@ struct ScoresShared {
   ScoreRow row;
   int64_t offsets[kMostScoreSlots];  // of the tile's slots
   float2 states[kScoreWarps][QUERIES];
-  int seen[2 * QUERIES];  // slots that a query sees
+  int seen[kMostQueryGroups<QUERIES> * QUERIES];  // slots that a query sees
+  int row_seen[kMostSeenRows<QUERIES>];           // and all queries of a row
   int most[2][kScoreWarps];
   unsigned drawn;
   bool is_last;
+  bool is_kept;
 };
 
 // What a softmax's exponents are relative to; finite even if all is -inf.
@@ -257,7 +287,9 @@ class ScoresBlock {
     const int64_t prompt = head / task_.kv_heads;
     int seen = 0;
     for (int row = lane_; row < task_.rows; row += kWarp) {
-      seen = max(seen, seen_by(prompt, task_.first_row + row));
+      const int of_row = seen_by(prompt, task_.first_row + row);
+      fixed_.row_seen[row] = of_row;
+      seen = max(seen, of_row);
     }
     seen = warp_reduce<Max>(seen);
     if (lane_ != 0) return;
@@ -326,24 +358,68 @@ class ScoresBlock {
     return reinterpret_cast<float*>(dynamic_) + m * task_.layout.query_pitch;
   }
 
-  // Queries are numbered row by row; zeros beyond the last one.
+  // Where a query's elements begin. Queries are numbered row by row.
+  __device__ __forceinline__ int64_t query_place(int query) const {
+    const int row = query / task_.group;
+    const int64_t head = place().kv_head * task_.group + query % task_.group;
+    return (place().prompt * task_.window + task_.first_row + row) * task_.query_stride +
+           head * task_.dim;
+  }
+
+  // Zeros beyond the last one.
   __device__ __forceinline__ void load_queries(int first) const {
-    for (int m = warp_; m < step(); m += kScoreWarps) {
-      const int row = (first + m) / task_.group;
-      const int64_t head = place().kv_head * task_.group + (first + m) % task_.group;
+    for (int m = static_cast<int>(threadIdx.x); m < step(); m += kScoreThreads) {
       const bool exists = first + m < task_.shape.queries;
-      const int64_t base =
-          (place().prompt * task_.window + task_.first_row + row) * task_.query_stride +
-          head * task_.dim;
+      fixed_.seen[m] = exists ? fixed_.row_seen[(first + m) / task_.group] : 0;
+    }
+    if (task_.shape.query_vectors) {
+      load_query_vectors(first);
+      return;
+    }
+#pragma unroll 1
+    for (int m = warp_; m < step(); m += kScoreWarps) {
+      const bool exists = first + m < task_.shape.queries;
+      const int64_t base = query_place(first + m);
 #pragma unroll(kQueryLoads<QUERIES>)
       for (int i = lane_; i < task_.layout.query_pitch; i += kWarp) {
         query(m)[i] =
             exists && i < task_.dim ? load_as(task_.query_type, task_.query, base + i) : 0.0f;
       }
-      if (lane_ == 0) {
-        fixed_.seen[m] = exists ? seen_by(place().prompt, task_.first_row + row) : 0;
+    }
+  }
+
+  // 16 bytes at a time, two of them on their way.
+  __device__ __forceinline__ void load_query_vectors(int first) const {
+    constexpr int kTogether = 2;
+    const bool wide = task_.query_type == Storage::kF32;
+    const int elements = wide ? 4 : 8;
+    const int vectors = task_.dim / elements;
+#pragma unroll 1
+    for (int begin = static_cast<int>(threadIdx.x); begin < step() * vectors;
+         begin += kTogether * kScoreThreads) {
+      uint4 raw[kTogether];
+#pragma unroll
+      for (int j = 0; j < kTogether; ++j) {
+        const int i = begin + j * kScoreThreads;
+        raw[j] = make_uint4(0, 0, 0, 0);
+        if (i >= step() * vectors || first + i / vectors >= task_.shape.queries) continue;
+        const int64_t at = query_place(first + i / vectors) + i % vectors * elements;
+        raw[j] = *reinterpret_cast<const uint4*>(static_cast<const unsigned char*>(task_.query) +
+                                                 at * (kChunkBytes / elements));
+      }
+#pragma unroll
+      for (int j = 0; j < kTogether; ++j) {
+        const int i = begin + j * kScoreThreads;
+        if (i >= step() * vectors) continue;
+        auto* const to = reinterpret_cast<float4*>(query(i / vectors) + i % vectors * elements);
+        to[0] = widen_quad_as(task_.query_type, quad(raw[j].x, raw[j].y, raw[j].z, raw[j].w));
+        if (!wide) to[1] = widen_quad_as(task_.query_type, quad(raw[j].z, raw[j].w, 0, 0));
       }
     }
+  }
+  static __device__ __forceinline__ float4 quad(unsigned x, unsigned y, unsigned z, unsigned w) {
+    return make_float4(__uint_as_float(x), __uint_as_float(y), __uint_as_float(z),
+                       __uint_as_float(w));
   }
 
   __device__ __forceinline__ void multiply_tile() {
@@ -375,6 +451,19 @@ class ScoresBlock {
   __device__ __forceinline__ int64_t head_index() const {
     return place().prompt * task_.kv_heads + place().kv_head;
   }
+  __device__ __forceinline__ bool is_scored(int64_t column) const {
+    return column >= 0 && column < task_.columns;
+  }
+
+  // A KV head with few queries has few products.
+  __device__ __forceinline__ bool kept() const { return QUERIES > 4 && task_.shape.keeps; }
+  __device__ __forceinline__ float* kept_row(int64_t query) const {
+    return reinterpret_cast<float*>(dynamic_ + task_.layout.products) +
+           query * task_.layout.tile_slots;
+  }
+  __device__ __forceinline__ float2* kept_weights() const {
+    return reinterpret_cast<float2*>(dynamic_ + task_.layout.weights);
+  }
 
   __device__ __forceinline__ void multiply_queries(int first) {
     const int mine = first + warp_query();  // the warp's first query
@@ -394,12 +483,19 @@ class ScoresBlock {
       if (writes && left > 0) product_row(head_index(), mine / QUERIES)[column] = sum;
       return;
     }
-    const bool is_column = column >= 0 && column < task_.columns;
+    const bool is_column = is_scored(column);
     float* product = product_row(head_index(), mine) + column;
+    float* kept_product = kept_row(mine) + (slot - place().begin);
 #pragma unroll
-    for (int m = 0; m < QUERIES; ++m, product += task_.pitch) {
+    for (int m = 0; m < QUERIES; ++m) {
       const bool sees = writes && slot < fixed_.seen[warp_query() + m];
-      if (sees && is_column) *product = products[m];
+      if (kept()) {
+        if (sees) *kept_product = products[m];
+        kept_product += task_.layout.tile_slots;
+      } else {
+        if (sees && is_column) *product = products[m];
+        product += task_.pitch;
+      }
       if (!task_.softmax) continue;
       const float largest = warp_reduce<Max>(sees ? products[m] : -INFINITY);
       const float weight = sees ? expf(products[m] - exponent_base(largest)) : 0.0f;
@@ -442,16 +538,104 @@ class ScoresBlock {
     return fixed_.is_last;
   }
 
-  __device__ __forceinline__ void arrive() {
-    unsigned* const ready = &task_.counters.ready[place().prompt];
-    if (task_.softmax) {
-      if (!is_last(&task_.counters.arrived[head_index()], task_.shape.tiles)) return;
-      merge_tiles();
-    }
+  // Says that all threads have written what others wait for.
+  __device__ __forceinline__ void tell(unsigned* counter) const {
     __syncthreads();
     if (threadIdx.x == 0) {
       __threadfence();
-      atomicAdd(ready, 1u);
+      atomicAdd(counter, 1u);
+    }
+  }
+
+  __device__ __forceinline__ void arrive() {
+    if (task_.softmax) {
+      unsigned* const arrived = &task_.counters.arrived[head_index()];
+      const bool merges = is_last(arrived, task_.shape.tiles);
+      if (!merges && !kept()) return;
+      if (merges) merge_tiles();
+      if (kept()) {
+        if (merges) tell(arrived);
+        hand_over();
+      }
+    }
+    tell(&task_.counters.ready[place().prompt]);
+  }
+
+  // ---- products that are kept -------------------------------------------------------------------
+
+  __device__ __forceinline__ void hand_over() {
+    if (place().begin >= place().end) return;
+    if (threadIdx.x == 0) {
+      fixed_.is_kept = softmax_is_coming();
+      task_.kept[head_index() * task_.shape.tiles + place().tile] = fixed_.is_kept ? 1 : 0;
+    }
+    __syncthreads();
+    if (fixed_.is_kept) {
+      sum_kept();
+    } else {
+      write_kept();
+    }
+  }
+
+  // Waits for it if no block of the head waits for an SM. By one thread.
+  __device__ __forceinline__ bool softmax_is_coming() const {
+    const auto last = static_cast<unsigned>((head_index() + 1) * task_.shape.tiles);
+    int patience = kScorePatience;
+    while (atomicAdd(task_.counters.drawn, 0u) < last) {
+      if (--patience == 0) return false;
+      __nanosleep(100);
+    }
+    unsigned* const arrived = &task_.counters.arrived[head_index()];
+    while (atomicAdd(arrived, 0u) <= task_.shape.tiles) __nanosleep(100);
+    __threadfence();
+    return true;
+  }
+
+  // Of each slot, run by run; these lie where K was.
+  __device__ __forceinline__ void sum_kept() const {
+    const int slots = task_.layout.tile_slots;
+    const int thread = static_cast<int>(threadIdx.x);
+    float2* const weights = kept_weights();
+    for (int i = thread; i < task_.shape.queries; i += kScoreThreads) {
+      weights[i] = task_.weights[state_row(i)];
+    }
+    __syncthreads();
+    float* const runs = reinterpret_cast<float*>(dynamic_ + task_.layout.keys);
+    const bool each = task_.heads == HeadSum::kEach;
+    const int heads = each ? 1 : task_.group;  // in a score
+#pragma unroll 1
+    for (int head = 0; head < task_.group; head += heads) {
+      for (int i = thread; i < kRowRuns * slots; i += kScoreThreads) {
+        const int slot = i % slots;
+        if (place().begin + slot >= place().end) continue;
+        const Products from{kept_row(head) + slot, slots, weights + head, heads, task_.group};
+        runs[i] = sum_run(from, task_.rows, i / slots, place().begin + slot);
+      }
+      __syncthreads();
+      const int64_t column = place().begin + thread - task_.first;
+      if (thread < slots && place().begin + thread < place().end && is_scored(column)) {
+        float sum = 0.0f;
+        for (int run = 0; run < kRowRuns; ++run) sum += runs[run * slots + thread];
+        kept_sums(head_index(), head)[column] = sum;
+      }
+      __syncthreads();  // the next sums take the place of these
+    }
+  }
+
+  __device__ __forceinline__ float* kept_sums(int64_t index, int head) const {
+    const int64_t rows = task_.heads == HeadSum::kEach ? task_.group : 1;
+    return task_.kept_sums + (index * rows + head) * task_.pitch;
+  }
+
+  __device__ __forceinline__ void write_kept() const {
+    const int slots = task_.layout.tile_slots;
+    for (int i = static_cast<int>(threadIdx.x); i < task_.shape.queries * slots;
+         i += kScoreThreads) {
+      const int query = i / slots;
+      const int64_t slot = place().begin + i % slots;
+      const int64_t column = slot - task_.first;
+      if (slot >= fixed_.row_seen[query / task_.group] || !is_scored(column)) continue;
+      product_row(head_index(), query)[column] = kept_row(query)[i % slots];
     }
   }
 
@@ -509,7 +693,9 @@ class ScoresBlock {
     for (int64_t i = threadIdx.x; i < task_.window; i += kScoreThreads) {
       const int seen = seen_by(prompt, i);
       anywhere = max(anywhere, seen);
-      if (i >= task_.first_row && i < task_.first_row + task_.rows) here = max(here, seen);
+      if (i < task_.first_row || i >= task_.first_row + task_.rows) continue;
+      fixed_.row_seen[i - task_.first_row] = seen;
+      here = max(here, seen);
     }
     here = block_reduce<Max, kScoreWarps>(here, fixed_.most[0]);
     anywhere = block_reduce<Max, kScoreWarps>(anywhere, fixed_.most[1]);
@@ -539,7 +725,7 @@ class ScoresBlock {
   // All products of the prompt are there, of a softmax the weights too; and the place is, for all
   // threads.
   __device__ __forceinline__ void wait_for_products() const {
-    const int64_t count = task_.kv_heads * (task_.softmax ? 1 : task_.shape.tiles);
+    const int64_t count = task_.kv_heads * (task_.softmax && !kept() ? 1 : task_.shape.tiles);
     if (threadIdx.x == 0) {
       unsigned* const ready = &task_.counters.ready[row().prompt];
       while (atomicAdd(ready, 0u) != count) __nanosleep(100);
@@ -548,36 +734,60 @@ class ScoresBlock {
     __syncthreads();
   }
 
-  __device__ __forceinline__ bool sees(int window_row, int64_t column) const {
-    if (task_.summed) return true;
-    return task_.first + column < seen_by(row().prompt, task_.first_row + window_row);
-  }
+  // Products of a slot with the queries of a KV head whose heads a score sums.
+  struct Products {
+    const float* first;
+    int64_t pitch;  // between two queries
+    const float2* weights;
+    int heads;   // of a row
+    int stride;  // queries between two rows
+  };
 
-  // What a row of the window adds to a column.
-  __device__ __forceinline__ float sum_heads(int64_t head, int window_row, int64_t column) const {
-    const int first = window_row * row().stride + row().begin;
-    const int last = sees(window_row, column) ? first + row().end - row().begin : first;
-    const float* product = product_row(head, first) + column;
-    const float2* weight = task_.weights + head * task_.shape.queries + first;
+  // What a row of the window adds to a slot's score.
+  __device__ __forceinline__ float sum_heads(const Products& from, int window_row) const {
+    const float* product = from.first + window_row * from.stride * from.pitch;
+    const float2* weight = from.weights + window_row * from.stride;
     float sum = 0.0f;
 #pragma unroll 4
-    for (int i = first; i < last; ++i, product += task_.pitch, ++weight) {
+    for (int i = 0; i < from.heads; ++i, product += from.pitch, ++weight) {
       sum = task_.softmax ? fmaf(expf(*product - weight->x), weight->y, sum) : sum + *product;
     }
     return sum;
   }
 
-  // What the launch's rows add to a column, KV head by KV head and row by row.
+  // What every so-manyth row adds that sees the slot.
+  __device__ __forceinline__ float sum_run(const Products& from, int rows, int run,
+                                           int64_t slot) const {
+    float sum = 0.0f;
+#pragma unroll 1
+    for (int i = run; i < rows; i += kRowRuns) {
+      if (task_.summed || slot < fixed_.row_seen[i]) sum += sum_heads(from, i);
+    }
+    return sum;
+  }
+
+  // What all of them add.
+  __device__ __forceinline__ float sum_head(int64_t head, int64_t column) const {
+    const int64_t slot = task_.first + column;
+    if (kept() && task_.kept[head * task_.shape.tiles + slot / task_.layout.tile_slots] != 0) {
+      return kept_sums(head, task_.heads == HeadSum::kEach ? row().begin : 0)[column];
+    }
+    const Products from{product_row(head, row().begin) + column, task_.pitch,
+                        task_.weights + head * task_.shape.queries + row().begin,
+                        row().end - row().begin, row().stride};
+    float sum = 0.0f;
+#pragma unroll 1
+    for (int run = 0; run < kRowRuns; ++run) sum += sum_run(from, row().rows, run, slot);
+    return sum;
+  }
+
+  // What the launch's rows add to a column, KV head by KV head.
   __device__ __forceinline__ float sum_rows(int64_t column) const {
     float sum = 0.0f;
     if (task_.first + column >= row().seen) return sum;
 #pragma unroll 1
     for (int kv_head = row().kv_begin; kv_head < row().kv_end; ++kv_head) {
-      const int64_t head = row().prompt * task_.kv_heads + kv_head;
-      float of_head = 0.0f;
-#pragma unroll 1
-      for (int i = 0; i < row().rows; ++i) of_head += sum_heads(head, i, column);
-      sum += of_head;
+      sum += sum_head(row().prompt * task_.kv_heads + kv_head, column);
     }
     return sum;
   }
@@ -648,8 +858,8 @@ class ScoresBlock {
 // Bytes: K of the slots that are seen, once for all queries of the launch; the queries; 4 for each
 // column of a row of scores. Through the workspace, and there from the L2 cache, 8 for each
 // product, one for a column and query (without softmax, where heads are summed, for a column and
-// QUERIES queries of a KV head), and 16 for each query and tile; 4 for each score that is chosen
-// from. Blocks whose tile begins beyond what is seen leave after reading `visible`.
+// QUERIES queries of a KV head; where products are kept, for a column and KV head or query head),
+// and 16 for each query and tile; 4 for each score that is chosen from. Blocks whose tile begins beyond what is seen leave after reading `visible`.
 template <class C, int QUERIES>
 __global__ __launch_bounds__(kScoreThreads, (kScoreBlocks<QUERIES>)) void attention_scores_kernel(
     ScoresTask<C> task) {

@@ -9,6 +9,13 @@
 namespace exn::cuda {
 
 constexpr int kRopeThreads = 256;
+// Blocks on an SM, which registers must allow.
+template <class T>
+constexpr int kRopeBlocks = 5;
+template <>
+constexpr int kRopeBlocks<float> = 6;
+template <>
+constexpr int kRopeBlocks<__half> = 4;
 
 // Pairs whose turns a block keeps at a time: all of a head of up to 512 elements.
 constexpr int kTurnPairs = 256;
@@ -28,6 +35,22 @@ template <class T>
 __device__ __forceinline__ int turn_place(int i) {
   constexpr int kOwn = 2 * kVector<T>;
   return i % kOwn / 4 * kTurnPitch<T> + i / kOwn * 4 + i % 4;
+}
+
+// How often the turns of a head lie there, one copy behind the other, which heads take in turn. Eight
+// threads that read together then meet in no bank where one head ends and the next begins, although
+// a head has more than eight vectors of pairs, and no multiple of eight. A power of two; fewer where
+// there is no room.
+template <class T>
+__device__ __forceinline__ unsigned turn_copies(unsigned vectors) {
+  constexpr unsigned kTogether = 8;
+  unsigned copies = 1;
+  if (vectors <= kTogether) return copies;
+  while (copies * vectors % kTogether != 0 &&
+         2 * copies * vectors <= static_cast<unsigned>(kTurnPairs / kVector<T>)) {
+    copies *= 2;
+  }
+  return copies;
 }
 
 enum class RopeStyle : int { kInterleaved, kHalf };
@@ -68,21 +91,27 @@ struct PairVectors {
   uint4 second;
 };
 
-// Where they are in the row, for item `item` of those that a block turns at a time.
+// Where they are in the row, for item `item` of those that a block turns at a time. A row has less
+// than 2^31 elements.
 struct PairPlaces {
-  int64_t first;
-  int64_t second;
-  int turn;  // the first pair's place among the turns
+  int first;
+  int second;
+  int turn;  // the first pair's place among the turns, in vectors
 };
 
 template <class T>
 __device__ __forceinline__ PairPlaces pair_places(const RopeTask<T>& task, unsigned item,
-                                                  unsigned items_per_head, int64_t begin) {
+                                                  unsigned items_per_head, unsigned copies,
+                                                  int64_t begin) {
   constexpr int kV = kVector<T>;
-  const int64_t head = item / items_per_head;
-  const int turn = static_cast<int>(item % items_per_head) * kV;
-  const int64_t first = head * task.dim + rope_first(task.style, begin + turn);
-  return {first, first + (task.style == RopeStyle::kHalf ? task.pairs : kV), turn};
+  const unsigned head = item / items_per_head;
+  const unsigned turn = item % items_per_head;
+  const bool is_half = task.style == RopeStyle::kHalf;
+  const auto pair = static_cast<unsigned>(begin) + turn * kV;
+  const unsigned first = head * static_cast<unsigned>(task.dim) + (is_half ? pair : 2 * pair);
+  const unsigned second = first + (is_half ? static_cast<unsigned>(task.pairs) : kV);
+  return {static_cast<int>(first), static_cast<int>(second),
+          static_cast<int>((head & (copies - 1)) * items_per_head + turn)};
 }
 
 template <class T>
@@ -114,23 +143,24 @@ __device__ __forceinline__ PairVectors rotated_pairs(const PairVectors& pairs, c
 }
 
 // Turns `count` pairs of each head from `begin` on, in vectors. The first ones are on their way
-// while `read_turns()` waits for the table, and stay there if it finds the row switched off.
+// while `read_turns(copies)` waits for the table, and stay there if it finds the row switched off.
 template <class T, class Read>
 __device__ __forceinline__ void rotate_vectors(const RopeTask<T>& task, const T* in, T* out,
                                                int64_t begin, int count, const float* turns,
                                                Read&& read_turns) {
   const unsigned items_per_head = static_cast<unsigned>(count / kVector<T>);
   const unsigned items = static_cast<unsigned>(task.heads) * items_per_head;
+  const unsigned copies = turn_copies<T>(items_per_head);
   unsigned item = threadIdx.x;
   PairPlaces places;
   PairVectors x;
   if (item < items) {
-    places = pair_places(task, item, items_per_head, begin);
+    places = pair_places(task, item, items_per_head, copies, begin);
     x = load_pairs(in, places);
   }
-  if (!read_turns()) return;
+  if (!read_turns(copies)) return;
   while (item < items) {
-    const float* const turn = turns + turn_place<T>(2 * places.turn);
+    const float* const turn = turns + 4 * places.turn;
     const PairVectors y = task.style == RopeStyle::kHalf
                               ? rotated_pairs<T, RopeStyle::kHalf>(x, turn)
                               : rotated_pairs<T, RopeStyle::kInterleaved>(x, turn);
@@ -138,7 +168,7 @@ __device__ __forceinline__ void rotate_vectors(const RopeTask<T>& task, const T*
     *reinterpret_cast<uint4*>(out + places.second) = y.second;
     item += kRopeThreads;
     if (item >= items) return;
-    places = pair_places(task, item, items_per_head, begin);
+    places = pair_places(task, item, items_per_head, copies, begin);
     x = load_pairs(in, places);
   }
 }
@@ -161,11 +191,11 @@ __device__ __forceinline__ void rotate_elements(const RopeTask<T>& task, const T
 }
 
 // Reads the turns of `count` pairs of a row from `begin` on: NaN at a position that is not in the
-// table. The position is read by one lane of each warp that has something to do; the first warp
-// notes whether the row is on.
+// table. They are laid down `copies` times, one behind the other. The position is read by one lane
+// of each warp that has something to do; the first warp notes whether the row is on.
 template <class T>
 __device__ __forceinline__ void load_turns(const RopeTask<T>& task, int64_t row, int64_t begin,
-                                           int count, float* turns, bool* is_on) {
+                                           int count, unsigned copies, float* turns, bool* is_on) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   for (int i = static_cast<int>(threadIdx.x); i - lane < 2 * count; i += kRopeThreads) {
     int32_t position = 0;
@@ -174,8 +204,11 @@ __device__ __forceinline__ void load_turns(const RopeTask<T>& task, int64_t row,
     if (i == 0) *is_on = position != kNoPosition;
     const bool is_known = position >= 0 && position < task.positions;
     if (i < 2 * count) {
-      turns[turn_place<T>(i)] =
-          is_known ? task.table[(position * task.pairs + begin) * 2 + i] : NAN;
+      const float turn = is_known ? task.table[(position * task.pairs + begin) * 2 + i] : NAN;
+      float* place = turns + turn_place<T>(i);
+      for (unsigned copy = 0; copy < copies; ++copy, place += 4 * (count / kVector<T>)) {
+        *place = turn;
+      }
     }
   }
 }
@@ -186,7 +219,7 @@ __device__ __forceinline__ void load_turns(const RopeTask<T>& task, int64_t row,
 // Bytes: the rows once in and once out, as vectors where all is aligned; 8 per pair and row of the
 // table, and 4 per 16 pairs for the position.
 template <class T>
-__global__ __launch_bounds__(kRopeThreads) void rope_kernel(RopeTask<T> task) {
+__global__ __launch_bounds__(kRopeThreads, kRopeBlocks<T>) void rope_kernel(RopeTask<T> task) {
   constexpr int kV = kVector<T>;
   __shared__ __align__(16) float turns[kTurnFloats<T>];
   __shared__ bool is_on;
@@ -197,16 +230,16 @@ __global__ __launch_bounds__(kRopeThreads) void rope_kernel(RopeTask<T> task) {
       is_vector_aligned(in) && is_vector_aligned(out) && task.dim % kV == 0 && task.pairs % kV == 0;
   for (int64_t begin = 0; begin < task.pairs; begin += kTurnPairs) {
     const int count = tile_count(begin, task.pairs, kTurnPairs);
-    const auto read_turns = [&] {
+    const auto read_turns = [&](unsigned copies) {
       if (begin > 0) __syncthreads();  // the turns before are still read
-      load_turns(task, row, begin, count, turns, &is_on);
+      load_turns(task, row, begin, count, copies, turns, &is_on);
       __syncthreads();
       return is_on;
     };
     if (vectors) {
       rotate_vectors(task, in, out, begin, count, turns, read_turns);
     } else {
-      if (read_turns()) rotate_elements(task, in, out, begin, count, turns);
+      if (read_turns(1)) rotate_elements(task, in, out, begin, count, turns);
     }
   }
   if (!is_on) return;

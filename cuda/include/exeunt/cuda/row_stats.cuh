@@ -95,13 +95,29 @@ struct StatsSums {
   }
 };
 
-// Adds up the sums of a warp's lanes.
+// Of two values of each lane, the sum with the partner's: of `a` in the lower lanes of a pair, of `b`
+// in the upper ones.
+__device__ __forceinline__ float add_halves(float a, float b, int offset) {
+  const bool is_upper = (threadIdx.x & static_cast<unsigned>(offset)) != 0;
+  return (is_upper ? b : a) + __shfl_xor_sync(kFullWarp, is_upper ? a : b, offset);
+}
+
+// Adds up the sums of a warp's lanes, for its first one. Four together: while they are added, a lane
+// needs only half of them, then only one.
 __device__ __forceinline__ void add_lanes(StatsState& state, const StatsOptions& options) {
-  state.sum = warp_reduce<Sum>(state.sum);
-  state.weighted_log = warp_reduce<Sum>(state.weighted_log);
-  if (!options.want_pow2 && !options.want_mean) return;
-  state.sum2 = warp_reduce<Sum>(state.sum2);
-  state.weighted_log2 = warp_reduce<Sum>(state.weighted_log2);
+  if (!options.want_pow2 && !options.want_mean) {
+    state.sum = warp_reduce<Sum>(state.sum);
+    state.weighted_log = warp_reduce<Sum>(state.weighted_log);
+    return;
+  }
+  float sum = add_halves(add_halves(state.sum, state.sum2, 16),
+                         add_halves(state.weighted_log, state.weighted_log2, 16), 8);
+#pragma unroll
+  for (int offset = 4; offset > 0; offset /= 2) sum += __shfl_xor_sync(kFullWarp, sum, offset);
+  state.sum = sum;
+  state.weighted_log = __shfl_sync(kFullWarp, sum, 8);
+  state.sum2 = __shfl_sync(kFullWarp, sum, 16);
+  state.weighted_log2 = __shfl_sync(kFullWarp, sum, 24);
   state.mean_log = warp_reduce<Sum>(state.mean_log);
 }
 
@@ -256,16 +272,37 @@ class StatsTile {
                                             StatsState& state) {
     const float reference = Softmax<float>(largest).reference;
     // Far enough below the reference for a weight of 0, also where that is rounded.
-    const float lowest = reference + __fmaf_rn(fabsf(reference), -1.0f / 64, kLowestLog);
-    const bool is_low = smallest_of<T>(vectors_) < lowest;
+    const float lowest =
+        widen(narrow<T>(reference + __fmaf_rn(fabsf(reference), -1.0f / 64, kLowestLog)));
+    const bool is_whole = count_ == kStatsTile<T>;
     float mean_log = 0.0f;
+    if (!is_whole) mean_log = lift_padding(lowest, options);
+    const bool is_low = smallest_of<T>(vectors_) < lowest;
     if (is_low) mean_log = raise_to(lowest, options);
     if (options.want_pow2 || options.want_mean) {
       accumulate_plain<true, T>(vectors_, reference, options.inverse_count, state);
     } else {
       accumulate_plain<false, T>(vectors_, reference, options.inverse_count, state);
     }
-    if (is_low) state.mean_log = mean_log;
+    if (is_low || !is_whole) state.mean_log = mean_log;
+  }
+
+  // Raises vectors that are padding to `lowest`; returns the sum of the logarithms of the others.
+  __device__ __forceinline__ float lift_padding(float lowest, const StatsOptions& options) {
+    constexpr int kV = kVector<T>;
+    FourSums mean_log;
+#pragma unroll
+    for (int i = 0; i < kStatsVectors; ++i) {
+      if (tile_place<T>(i * kV) >= count_) {
+        vectors_[i] = filled<T>(lowest);
+      } else {
+        float z[kV];
+        unpack<T>(vectors_[i], z);
+#pragma unroll
+        for (int k = 0; k < kV; ++k) mean_log.add_product(k, z[k], options.inverse_count);
+      }
+    }
+    return mean_log.total();
   }
 
   // The thread's own places in the shared memory for all vectors. What is done there is spelled out

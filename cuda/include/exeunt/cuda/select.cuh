@@ -136,6 +136,12 @@ __device__ __forceinline__ int64_t clamped(int64_t value, int64_t least, int64_t
   return value < least ? least : value > most ? most : value;
 }
 
+// What all lanes of a warp need to know.
+__device__ __forceinline__ int32_t read_for_warp(const int32_t* from) {
+  const int32_t read = threadIdx.x % kWarp == 0 ? *from : 0;
+  return __shfl_sync(kFullWarp, read, 0);
+}
+
 // ---- sums of heads ------------------------------------------------------------------------------
 
 // Reads kKeyGroup neighbouring scores; those from `left` on become 0.
@@ -257,7 +263,8 @@ class SelectRow {
     const int32_t* const list = ranges.list + row_ * ranges.stride;
 #pragma unroll 1
     for (int64_t i = 0; i < ranges.count; ++i) {
-      mine |= mine_in(not_negative(list[2 * i]), not_negative(list[2 * i + 1]));
+      const unsigned begin = not_negative(read_for_warp(list + 2 * i));
+      mine |= mine_in(begin, not_negative(read_for_warp(list + 2 * i + 1)));
     }
     return mine;
   }
@@ -354,7 +361,7 @@ class SelectRow {
 
   __device__ __forceinline__ unsigned boundary(int64_t segment) const {
     if (task_.segments == nullptr) return segment == 0 ? 0u : columns_;
-    return min(not_negative(task_.segments[segment]), columns_);
+    return min(not_negative(read_for_warp(task_.segments + segment)), columns_);
   }
 
   __device__ __forceinline__ unsigned last_boundary() const {
@@ -366,7 +373,7 @@ class SelectRow {
 
   __device__ __forceinline__ int wanted_of(int64_t segment) const {
     if (task_.budget == nullptr) return static_cast<int>(clamped(task_.k, 0, columns_));
-    return max(task_.budget[row_ * task_.segment_count + segment], 0);
+    return max(read_for_warp(task_.budget + row_ * task_.segment_count + segment), 0);
   }
 
   // ---- looking for the cut ----------------------------------------------------------------------
@@ -681,8 +688,7 @@ class SelectRow {
 template <class T>
 __device__ __forceinline__ int64_t limit_of(const SelectTask<T>& task, int64_t row) {
   if (task.limit == nullptr) return task.columns;
-  const int32_t read = threadIdx.x % kWarp == 0 ? task.limit[row] : 0;
-  return clamped(__shfl_sync(kFullWarp, read, 0), 0, task.columns);
+  return clamped(read_for_warp(task.limit + row), 0, task.columns);
 }
 
 // One block per row. Bytes: every score once where the row has at most THREADS * items columns, as
