@@ -26,7 +26,7 @@
  * probabilities at each. Column j of a sequence is one of the rows that the whole model has just
  * run. shadow_token and shadow_prob are the token that candidate k would have given there, and its
  * probability: one exit_head over the hidden states that were kept behind each candidate, as rows
- * [S, K, N], gives both (argmax and max_prob).
+ * [S, K, N], gives both (argmax and p1).
  *
  *   columns behind the first one, from `context` on, where the candidate that drafted disagrees
  *     with final_token are dropped, unless d = 0: their context was not the final text

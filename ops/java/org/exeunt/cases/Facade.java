@@ -816,7 +816,7 @@ public final class Facade {
             .then(b -> b.lastRow(tensor(p.last_row())))
             .then(b -> b.outcome(tensor(p.outcome())))
             .then(b -> b.length(tensor(p.length())))
-            .then(b -> b.position(tensor(p.position())))
+            .then(b -> b.position(tensor(p, "position")))
             .then(b -> b.capacity(p.capacity()))
             .then(b -> b.vocabulary(p.vocabulary()));
     return p.draft_kind() == exeunt.EXN_DRAFT_PROBABILITIES

@@ -337,7 +337,7 @@ public final class DraftRule extends Op {
 
     /**
      * What the candidates would have said of each column; {@link Statistic#ARGMAX} and {@link
-     * Statistic#MAX_PROB} of one {@link ExitHead} fit.
+     * Statistic#P1} of one {@link ExitHead} fit.
      *
      * @param tokens in, update: [S,K,N], I32, compact
      * @param probs in, update: [S,K,N], F32, compact
