@@ -151,7 +151,7 @@ void expect_sampled(const HostTensor& draft, bool probabilities, double u, doubl
 TEST(Verify, SampledByHand) {
   for (const bool probabilities : {false, true}) {
     SCOPED_TRACE(probabilities ? "probabilities" : "logits");
-    const std::vector<double> q = {.2, .6, .2};
+    const std::vector<double> q = {.1, .6, .3};
     const HostTensor draft = probabilities ? reals({1, 3}, q) : logs({1, 3}, q);
     for (const auto& [v, token] : {std::pair(.24, 0), {.26, 1}, {.49, 1}, {.51, 2}, {1., 2}})
       expect_sampled(draft, probabilities, .49, v, token, 1);
@@ -286,17 +286,20 @@ void expect_distribution(const Target& target, Draft kind, int64_t rounds, int64
       if (token >= 0) ++counts[i % (kMost + 1)][token];
     }
   }
+  int64_t places = 0;
   for (int64_t i = 0; i <= kMost; ++i) {
     const std::vector<double> p = probabilities(0, i, temperature);
     double all = 0, chi_square = 0;
     for (const double count : counts[i]) all += count;
-    ASSERT_GT(all, static_cast<double>(rounds * sequences) / (i == 0 ? 1.001 : 50));
+    if (all < 40 * kVocabulary) continue;  // too few for their sum of squares to be chi-square
+    places += 1;
     for (int64_t j = 0; j < kVocabulary; ++j) {
       const double expected = all * p[static_cast<size_t>(j)];
       chi_square += (counts[i][j] - expected) * (counts[i][j] - expected) / expected;
     }
     EXPECT_LT(chi_square, one_in_a_million(kVocabulary - 1)) << "of " << all << " at place " << i;
   }
+  EXPECT_GE(places, sequences < 1000 ? 1 : kMost + 1);
 }
 
 TEST(Verify, KeepsTheDistributionOfTheTarget) {
@@ -305,7 +308,11 @@ TEST(Verify, KeepsTheDistributionOfTheTarget) {
     const bool few = std::getenv("EXEUNT_QUICK") != nullptr || target.emulated;
     for (const Draft kind : {Draft::kNone, Draft::kLogits, Draft::kProbabilities}) {
       SCOPED_TRACE(static_cast<int>(kind));
-      expect_distribution(target, kind, few ? 2 : 84, target.emulated ? 300 : 4000);
+      expect_distribution(target, kind,
+                          target.emulated ? 1
+                          : few           ? 8
+                                          : 84,
+                          target.emulated ? 330 : 4000);
     }
   }
 }
