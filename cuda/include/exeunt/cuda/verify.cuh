@@ -94,17 +94,17 @@ __device__ __forceinline__ void finish_round(const VerifyTask& task, int64_t s, 
       task.out[s * (task.most + 1) + i] = i < count ? token : -1;
     }
   }
+  const int32_t length = task.length != nullptr ? task.length[s] + static_cast<int32_t>(count) : 0;
+  const int32_t position =
+      task.position != nullptr ? task.position[s] + static_cast<int32_t>(count) : 0;
+  __syncwarp();  // all lanes have read the counters
   if (lane != 0) return;
-  bool full = false;
   if (count > 0) {
     task.token[s] = newest;
-    if (task.position != nullptr) task.position[s] += static_cast<int32_t>(count);
-    if (task.length != nullptr) {
-      const int32_t length = task.length[s] + static_cast<int32_t>(count);
-      task.length[s] = length;
-      full = task.bounded && length == task.capacity;
-    }
+    if (task.length != nullptr) task.length[s] = length;
+    if (task.position != nullptr) task.position[s] = position;
   }
+  const bool full = task.bounded && length == task.capacity;
   const RoundOutcome outcome = n == kDraftOff ? RoundOutcome::kOff
                                : stopped      ? RoundOutcome::kStopped
                                : behind < 0   ? RoundOutcome::kInvalid
