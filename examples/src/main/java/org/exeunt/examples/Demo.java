@@ -13,6 +13,7 @@ import org.exeunt.examples.encoder.EncoderDemo;
 import org.exeunt.examples.exits.ExitDemo;
 import org.exeunt.examples.grokking.GrokkingDemo;
 import org.exeunt.examples.linalg.Blas;
+import org.exeunt.examples.noise.NoiseDemo;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.skips.SkipDemo;
 
@@ -99,6 +100,7 @@ public final class Demo {
       report.paragraph("exeunt %s on %s", Backend.version(), Backend.CPU.description());
       EncoderDemo.run(report, encoder, threads, quick);
       GrokkingDemo.run(report, threads, quick);
+      NoiseDemo.run(report, quick);
       if (Files.isRegularFile(model)) {
         ExitDemo.run(report, model, quick);
         SkipDemo.run(report, model, quick);

@@ -60,7 +60,8 @@ class DemoTest {
         said.matches("(?s).*\\n\\| softmax \\+ perpGrad +\\|.*\\| +epoch [0-9]+ \\|\\n.*"), said);
     assertTrue(said.matches("(?s).*\\n\\| softmax +\\|.*\\| +never \\|\\n.*"), said);
 
-    assertTrue(savedFiles(said) >= 6, said);
+    assertTrue(said.matches("(?s).*\\n\\| cross-entropy +\\|.*\\n\\| elr +\\|.*"), said);
+    assertTrue(savedFiles(said) >= 8, said);
     Matcher kept = Pattern.compile("go on \\([^)]*\\): (\\d+) of the full view").matcher(said);
     assertTrue(kept.find(), said);
     BufferedImage picture = ImageIO.read(out.resolve("hired.png").toFile());
@@ -76,7 +77,7 @@ class DemoTest {
     Path encoder = TinyEncoder.write(out).folder();
     String said = demo(TinyModel.write(out.resolve("tiny.gguf"), metadata, null), encoder, out);
 
-    assertEquals(15, savedFiles(said), said);
+    assertEquals(17, savedFiles(said), said);
     assertEquals(4, table(out, "encoder-heads").size(), said);
     Map<String, List<String>> rules = table(out, "encoder-rules");
     assertEquals(List.of("3.00", "1.00 x", "1.00 x"),
