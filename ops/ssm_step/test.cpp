@@ -107,6 +107,47 @@ TEST(SsmStep, PromptIsItsTokens) {
   }
 }
 
+// On a device a row of no sequence is inactive.
+TEST(SsmStep, StrayRows) {
+  for (const int32_t stage : {EXN_SSM_CONV, EXN_SSM_SCAN}) {
+    SsmStepCase c;
+    c.stage = stage;
+    c.x = {5, 7, Type::kF32, 0, 0, "normal", 1, "-"};
+    c.states = 2;
+    c.width = 4;
+    SsmStepInputs in = make_inputs(c);
+    in.sequence = make_integers({1, -1, 0, 2, INT32_MAX});
+    const SsmStepExpected expected = ssm_step_oracle(c, in);
+    for (const Target& target : targets()) {
+      SCOPED_TRACE(target.name());
+      Placed x(target, in.x), state(target, in.state), weight(target, in.weight), dt(target, in.dt),
+          b(target, in.b), of_c(target, in.c), out(target, poisoned(Type::kF32, {5, 7})),
+          sequence(target, in.sequence);
+      P p = {};
+      p.struct_size = sizeof p;
+      p.x = x.dl();
+      p.state = state.dl();
+      p.weight = weight.dl();
+      p.dt = dt.dl();
+      p.b = b.dl();
+      p.c = of_c.dl();
+      p.out = out.dl();
+      p.sequence = sequence.dl();
+      p.stage = stage;
+      const exn_status status = run_once(target, kOp, p);
+      if (target.cpu()) {
+        EXPECT_EQ(status, EXN_INVALID_ARGUMENT);
+        expect_words({"sequence[1]", "-1", "0..1"});
+        EXPECT_TRUE(state.unchanged() && out.unchanged());
+      } else {
+        ASSERT_EQ(status, EXN_OK) << exn_last_error();
+        expect_all_agree("state", expected.state, state.read());
+        expect_all_agree("out", expected.out, out.read());
+      }
+    }
+  }
+}
+
 TEST(SsmStepMisuse, Scan) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   Placed x(kCpu, normal(Type::kF32, {3, 5})), state(kCpu, zeros(Type::kF32, {2, 5, 4})),
