@@ -40,6 +40,8 @@ StopRuleTask<T> task_of(const StopRuleArgs& args) {
   task.lse = args.lse;
   task.mean_log_p = args.mean_log_p;
   task.confidence = args.confidence;
+  task.answer_ids = args.answer_ids;
+  task.answer_count = args.answer_count;
   task.entropy = args.entropy;
   task.state = args.state;
   task.finished = args.finished;

@@ -24,6 +24,7 @@ struct StopRuleCase : CaseBase {
   float temperature = 1;
   std::string certainty;
   std::string confidence;
+  int64_t answers = 0;
   float confident_at = 0;
   float abstain_below = 0;
   std::string entropy;
@@ -54,6 +55,7 @@ void read_case(const Row& row, StopRuleCase* c) {
   c->temperature = row.number("temperature");
   c->certainty = row.text("certainty");
   c->confidence = row.text("confidence");
+  c->answers = row.integer("answers");
   c->confident_at = row.number("confident_at");
   c->abstain_below = row.number("abstain_below");
   c->entropy = row.text("entropy");
@@ -69,7 +71,7 @@ void read_case(const Row& row, StopRuleCase* c) {
 // ---- inputs -------------------------------------------------------------------------------------
 
 struct Inputs {
-  HostTensor token, stop_ids, log_p, logits, lse, mean_log_p, confidence, entropy;
+  HostTensor token, stop_ids, log_p, logits, lse, mean_log_p, confidence, answer_ids, entropy;
 };
 
 // 0 to 1, or a special value.
@@ -125,6 +127,11 @@ Inputs make_inputs(const StopRuleCase& c, int64_t step) {
   in.mean_log_p = numbers(c, c.certainty, 7, step, -log_vocab, -4);
   in.confidence = numbers(c, c.confidence, 8, step, 0, 1);
   in.entropy = numbers(c, c.entropy, 9, step, 0, 2);
+  if (c.answers > 0) {
+    std::vector<int64_t> ids = shuffled(c.vocab, c.seed, 10);
+    ids.resize(at(c.answers));
+    in.answer_ids = make_integers(ids);
+  }
   if (c.strays) {
     in.token = with_strays(in.token, c.vocab, INT32_MAX);
     std::vector<int64_t> ids = {-1, c.vocab};
@@ -209,17 +216,34 @@ class Oracle {
       if (in.stop_ids.integer_at(i) == token) s->reason = EXN_STOP_TOKEN;
     }
     if (s->reason != EXN_STOP_RUNNING) return;
-    if (in.confidence.given()) {
-      const float confidence = value(in.confidence, r);
-      if (c_.confident_at > 0 && confidence >= c_.confident_at) {
+    if (in.confidence.given() || in.answer_ids.given()) {
+      const double confidence = confidence_of(in, r);
+      if (c_.confident_at > 0 && confidence >= static_cast<double>(c_.confident_at)) {
         s->reason = EXN_STOP_CONFIDENT;
-      } else if (confidence < c_.abstain_below) {
+      } else if (confidence < static_cast<double>(c_.abstain_below)) {
         s->reason = EXN_STOP_ABSTAINED;
       }
     }
     if (s->reason == EXN_STOP_RUNNING && c_.budget > 0 && s->tokens >= c_.budget) {
       s->reason = EXN_STOP_BUDGET;
     }
+  }
+
+  // A table has no case that is nearer to a threshold than devices may differ.
+  double confidence_of(const Inputs& in, int64_t r) const {
+    if (in.confidence.given()) return in.confidence.at(0, r);
+    double sum = 0;
+    for (int64_t i = 0; i < in.answer_ids.size(); ++i) {
+      const double z = in.logits.at(r, in.answer_ids.integer_at(i));
+      sum += std::exp(z / static_cast<double>(c_.temperature) - in.lse.at(0, r));
+    }
+    for (float threshold : {c_.confident_at, c_.abstain_below}) {
+      const double distance = std::fabs(sum - static_cast<double>(threshold));
+      if (distance <= 1e-6 * sum * static_cast<double>(c_.answers)) {
+        fail("stop_rule " + c_.id + ": a confidence that is too near to a threshold");
+      }
+    }
+    return sum;
   }
 
   void count(const Inputs& in, int64_t r, int64_t token, RowState* s) {
@@ -318,6 +342,7 @@ std::unique_ptr<Instance> instantiate(const StopRuleCase& c, const std::vector<S
     p.lse = instance->input(step.in.lse);
     p.mean_log_p = instance->input(step.in.mean_log_p);
     p.confidence = instance->input(step.in.confidence);
+    p.answer_ids = instance->input(step.in.answer_ids);
     p.entropy = instance->input(step.in.entropy);
     p.state = state;
     p.finished = output(kFinished, "finished", Type::kU8, c.rows);
@@ -435,7 +460,15 @@ void describe(Maker& m, exn_stop_rule_params& p) {
     m.unused(FIELD(temperature));
   }
   m.in(FIELD(mean_log_p), kF32, {rows}, choice == EXN_CHOOSE_CERTAINTY ? kPlain : kOptional);
-  m.in(FIELD(confidence), kF32, {rows}, kOptional);
+  const bool by_answer = by_logits && by_perplexity;
+  if (by_answer) {
+    m.none(FIELD(confidence));
+    m.ids(FIELD(answer_ids), {m.dim("answers", 0, 2, 9)}, {0, vocab.size - 1, true});
+  } else {
+    m.in(FIELD(confidence), kF32, {rows}, kOptional);
+    m.ids(FIELD(answer_ids), {m.dim("answers", 0, 2, 9)}, {0, vocab.size - 1, true},
+          kOptional | kNever);
+  }
   m.out(FIELD(trials), kI32, {rows}, kOptional);
   m.in(FIELD(entropy), kF32, {rows}, p.trials != nullptr ? kPlain : kOptional);
   m.integers(FIELD(state), Role::kInOut, {rows, m.derived(EXN_STOP_STATE_WORDS)});
@@ -446,7 +479,7 @@ void describe(Maker& m, exn_stop_rule_params& p) {
   m.out(FIELD(active_count), kI32, {one}, kOptional);
   m.out(FIELD(winner), kI32, {m.derived(1)}, kOptional);
   m.integer(FIELD(budget), m.random().below(4), 0, INT64_MAX);
-  const bool confident = p.confidence != nullptr, tries = p.trials != nullptr;
+  const bool confident = p.confidence != nullptr || by_answer, tries = p.trials != nullptr;
   confident ? m.real(FIELD(confident_at), Domain::kShare) : m.unused(FIELD(confident_at));
   confident ? m.real(FIELD(abstain_below), Domain::kShare) : m.unused(FIELD(abstain_below));
   if (confident) p.abstain_below = std::min(p.abstain_below, p.confident_at);

@@ -126,6 +126,27 @@ TEST(StopRule, Confidence) {
   }
 }
 
+// Of z = (2, 1, 0, -1): the first two together .643914 + .236883.
+TEST(StopRule, ProbabilityOfAnAnswer) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    HostTensor z = make_tensor(Type::kF32, {1, 4});
+    for (int64_t i = 0; i < 4; ++i) z.set(0, i, static_cast<double>(2 - i));
+    Placed logits(target, z), lse(target, floats({2.440190})), sure(target, make_integers({1, 0}));
+    Samples s(target, 1);
+    s.p.vocabulary = 4;
+    s.p.logits = logits.dl();
+    s.p.lse = lse.dl();
+    s.p.answer_ids = sure.dl();
+    s.p.confident_at = .88081f;
+    EXPECT_EQ(s.step({-1}), EXN_OK) << exn_last_error();
+    EXPECT_EQ(s.reason(), (Ints{kRuns}));
+    s.p.confident_at = .88079f;
+    EXPECT_EQ(s.step({-1}), EXN_OK) << exn_last_error();
+    EXPECT_EQ(s.reason(), (Ints{kSure}));
+  }
+}
+
 // Perplexities 2, 4 and 4: means of ln p, not of p.
 TEST(StopRule, LowestPerplexity) {
   for (const Target& target : targets()) {
@@ -349,6 +370,24 @@ TEST_F(StopRuleMisuse, WhatAChoiceNeeds) {
   p.choice = EXN_CHOOSE_PERPLEXITY;
   p.logits = nullptr;
   expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"log_p and logits", "choice 1"});
+}
+
+TEST_F(StopRuleMisuse, OfAnAnswer) {
+  Placed answer(kCpu, make_integers({0, 3}));
+  P p = p_;
+  p.answer_ids = answer.dl();
+  expect_refused(kOp, p, written_, EXN_INVALID_ARGUMENT, {"confidence is given", "answer_ids"});
+  p.confidence = nullptr;
+  for (int32_t bad : {-1, 6}) {
+    const Poke poke(&answer, 1, bad);
+    expect_run_refused(kOp, p, written_, {"answer_ids[1]", std::to_string(bad), "0..5"});
+  }
+  EXPECT_EQ(run_once(targets().front(), kOp, p), EXN_OK) << exn_last_error();
+  p.confident_at = 2;
+  expect_refused(kOp, p, {}, EXN_INVALID_ARGUMENT, {"confident_at", "0..1"});
+  p.logits = nullptr;
+  p.confident_at = .9f;
+  expect_refused(kOp, p, {}, EXN_INVALID_ARGUMENT, {"logits is null", "answer_ids"});
 }
 
 TEST_F(StopRuleMisuse, StraysWriteNothing) {

@@ -16,7 +16,9 @@
  *     EXN_STOP_ABSTAINED  confidence < abstain_below
  *     EXN_STOP_BUDGET     it counts `budget` tokens or more
  *
- * A confidence that is NaN is no evidence. A row that ended by its token or its confidence is
+ * The confidence is given, or the probability of answer_ids, such as the words by which a probe's
+ * answer says that it is sure: sum exp(logits[e] / temperature - lse) in f32, in their order. It may
+ * differ by 1e-6 of itself for each id from device to device. One that is NaN is no evidence. A row that ended by its token or its confidence is
  * complete. `scope` says what that means to the others:
  *   EXN_STOP_EACH   nothing
  *   EXN_STOP_FIRST  once a row is complete all others end, EXN_STOP_CANCELLED (First Finish Search)
@@ -33,13 +35,13 @@
  * next, f32 in this order: share = (H - trials_low) / (trials_high - trials_low), clipped to
  * 0..1; trials = floor(1 + (most_trials - 1) share); 1 if H is NaN, 0 for a row that has ended.
  *
- * Arithmetic is f32, each operation rounded, so all devices have the same bits. A sum is a pair: s
+ * Arithmetic is f32, each operation rounded, so but for that sum all devices have the same bits. A sum is a pair: s
  * and the rest that its additions rounded off, exact as long as s is finite (Knuth's two-sum); its
  * mean is (s + rest) / tokens.
  *
- * A call behind the end of all rows (S >= 1) is refused on the CPU, as is a token of V and more or a
- * stop id outside 0..V-1: EXN_INVALID_ARGUMENT, nothing written. A device, which the host does not
- * wait for, repeats its outputs, takes such a token for none, and knows no such id.
+ * A call behind the end of all rows (S >= 1) is refused on the CPU, as is a token of V and more, or a
+ * stop id or answer id outside 0..V-1: EXN_INVALID_ARGUMENT, nothing written. A device, which the
+ * host does not wait for, repeats its outputs, takes such a token for none, and knows no such id.
  *
  * Deterministic, capture-safe, one block on CUDA; a decision never visits the host.
  * Bytes that must move: about 80 per row, 4 per stop id.
@@ -86,6 +88,8 @@ typedef struct exn_stop_rule_params {
   const DLTensor* lse;          /**< in, [S], f32, compact: of `logits`, if those are given */
   const DLTensor* mean_log_p;   /**< in, optional, [S], f32, compact: of the token's distribution */
   const DLTensor* confidence;   /**< in, optional, [S], f32, compact */
+  const DLTensor* answer_ids;   /**< in, optional, [A], i32, compact: instead of confidence, with
+                                     logits */
   const DLTensor* entropy;      /**< in, [S], f32, compact: if trials are asked for */
   const DLTensor* state;        /**< in-out, [S, EXN_STOP_STATE_WORDS], i32, compact */
   const DLTensor* finished;     /**< out, optional, [S], u8, compact: 1 = the row has ended, now or
@@ -104,9 +108,10 @@ typedef struct exn_stop_rule_params {
                                      mean_log_p */
   int32_t budget;               /**< most tokens of a row, >= 0; 0: no limit */
   float temperature;            /**< > 0 and finite, if logits are given */
-  float confident_at;           /**< 0..1, if confidence is given; 0: nobody ends by it */
-  float abstain_below;          /**< 0..1, if confidence is given; not above confident_at, unless
-                                     that is 0 */
+  float confident_at;           /**< 0..1, if confidence or answer_ids are given; 0: nobody ends
+                                     by it */
+  float abstain_below;          /**< 0..1, if confidence or answer_ids are given; not above
+                                     confident_at, unless that is 0 */
   float trials_low;             /**< >= 0 and finite, if trials are asked for (CNTP: 0.01) */
   float trials_high;            /**< finite, above trials_low (CNTP: 1.5) */
   int32_t most_trials;          /**< 1 .. 2^20, if trials are asked for (CNTP: 10) */

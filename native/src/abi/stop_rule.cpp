@@ -16,7 +16,7 @@ void share(const char* name, float value, Check& check) {
 }
 
 void check_confidence(const exn_stop_rule_params& p, Check& check) {
-  if (p.confidence == nullptr) return;
+  if (p.confidence == nullptr && p.answer_ids == nullptr) return;
   share("confident_at", p.confident_at, check);
   share("abstain_below", p.abstain_below, check);
   if (p.confident_at > 0 && p.abstain_below > p.confident_at) {
@@ -85,6 +85,14 @@ void check_args(const exn_stop_rule_params& p, Check& check, StopRuleArgs* a) {
   }
   a->mean_log_p = numbers("mean_log_p", p.mean_log_p, Need::kOptional);
   a->confidence = numbers("confidence", p.confidence, Need::kOptional);
+  const Vector answers =
+      check.vector("answer_ids", p.answer_ids, kI32Only, Role::kIn, Need::kOptional);
+  if (p.answer_ids != nullptr) {
+    check.absent("confidence", p.confidence, "so are answer_ids");
+    if (p.logits == nullptr) check.fail_argument("logits is null, answer_ids need it");
+  }
+  a->answer_ids = static_cast<const int32_t*>(answers.data);
+  a->answer_count = answers.size;
   a->entropy = numbers("entropy", p.entropy, Need::kOptional);
   a->finished = check.per_row<uint8_t>("finished", p.finished, kU8Only, Role::kOut, kRows, a->rows,
                                        Need::kOptional);

@@ -26,6 +26,8 @@ struct StopRuleTask {
   const float* lse;
   const float* mean_log_p;
   const float* confidence;
+  const int32_t* answer_ids;  // instead of confidence
+  int64_t answer_count;
   const float* entropy;
   int32_t* state;  // [rows, 6]
   uint8_t* finished;
@@ -127,15 +129,28 @@ __device__ __forceinline__ bool is_stop_id(const StopRuleTask<T>& task, int32_t 
   return found;
 }
 
+// NaN where there is none.
+template <class T>
+__device__ __forceinline__ float confidence_of(const StopRuleTask<T>& task, int64_t row) {
+  if (task.confidence != nullptr) return task.confidence[row];
+  if (task.answer_ids == nullptr) return NAN;
+  float sum = 0;
+  for (int64_t i = 0; i < task.answer_count; ++i) {
+    const int32_t id = task.answer_ids[i];
+    if (id < 0 || id >= task.vocabulary) continue;
+    const float z = widen(task.logits[row * task.stride + id]);
+    sum = __fadd_rn(sum, expf(__fsub_rn(__fdiv_rn(z, task.temperature), task.lse[row])));
+  }
+  return sum;
+}
+
 template <class T>
 __device__ __forceinline__ Stop stop_verdict(const StopRuleTask<T>& task, int64_t row,
                                              const StopState& s) {
   if (draws(task, row) && is_stop_id(task, task.token[row])) return Stop::kToken;
-  if (task.confidence != nullptr) {
-    const float c = task.confidence[row];
-    if (task.confident_at > 0 && c >= task.confident_at) return Stop::kConfident;
-    if (c < task.abstain_below) return Stop::kAbstained;
-  }
+  const float c = confidence_of(task, row);
+  if (task.confident_at > 0 && c >= task.confident_at) return Stop::kConfident;
+  if (c < task.abstain_below) return Stop::kAbstained;
   return s.tokens >= task.budget ? Stop::kBudget : Stop::kRunning;
 }
 

@@ -18,6 +18,8 @@ struct StopRuleArgs {
   const float* lse = nullptr;
   const float* mean_log_p = nullptr;
   const float* confidence = nullptr;
+  const int32_t* answer_ids = nullptr;  // instead of confidence
+  int64_t answer_count = 0;
   const float* entropy = nullptr;
   int32_t* state = nullptr;
   uint8_t* finished = nullptr;

@@ -39,8 +39,10 @@ bool complete(const State& s) {
 
 // What the contents of the tensors alone can tell.
 exn_status check_contents(const StopRuleArgs& a) {
-  const exn_status status = check_ids("exn_stop_rule", "stop_ids", a.stop_ids, a.stop_count, 0,
-                                      int64_t{a.vocabulary} - 1);
+  const int64_t last = int64_t{a.vocabulary} - 1;
+  exn_status status = check_ids("exn_stop_rule", "stop_ids", a.stop_ids, a.stop_count, 0, last);
+  if (status != EXN_OK) return status;
+  status = check_ids("exn_stop_rule", "answer_ids", a.answer_ids, a.answer_count, 0, last);
   if (status != EXN_OK) return status;
   bool running = a.rows == 0;
   for (int64_t row = 0; row < a.rows; ++row) {
@@ -91,15 +93,24 @@ void count(const StopRuleArgs& a, int64_t row, State* s) {
   }
 }
 
+// NaN where there is none.
+float confidence_of(const StopRuleArgs& a, int64_t row) {
+  if (a.confidence != nullptr) return a.confidence[row];
+  if (a.answer_ids == nullptr) return NAN;
+  float sum = 0;
+  for (int64_t i = 0; i < a.answer_count; ++i) {
+    sum += ::expf(logit_of(a.logits, row, a.answer_ids[i]) / a.temperature - a.lse[row]);
+  }
+  return sum;
+}
+
 // EXN_STOP_RUNNING, or why the row ends.
 int32_t verdict(const StopRuleArgs& a, int64_t row, const State& s) {
   const int32_t token = a.token[row];
   if (token >= 0 && is_stop(a, token)) return EXN_STOP_TOKEN;
-  if (a.confidence != nullptr) {
-    const float c = a.confidence[row];
-    if (a.confident_at > 0 && c >= a.confident_at) return EXN_STOP_CONFIDENT;
-    if (c < a.abstain_below) return EXN_STOP_ABSTAINED;
-  }
+  const float c = confidence_of(a, row);
+  if (a.confident_at > 0 && c >= a.confident_at) return EXN_STOP_CONFIDENT;
+  if (c < a.abstain_below) return EXN_STOP_ABSTAINED;
   return s.tokens >= a.budget ? EXN_STOP_BUDGET : EXN_STOP_RUNNING;
 }
 

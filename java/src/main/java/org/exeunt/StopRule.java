@@ -20,7 +20,7 @@ import org.exeunt.jni.global.exeunt;
  *       are added, each where it is given. A negative token says that the row drew none;
  *   <li>the row ends by the first of these that holds: the token is one of {@link
  *       Builder#stopIds}; {@code confidence >= confidentAt} (ConCISE, where the confidence is the
- *       probability of a probe's answer; its authors published no threshold); {@code confidence <
+ *       probability of a probe's answer, {@link Builder#answer}; its authors published no threshold); {@code confidence <
  *       abstainBelow}; it counts {@link Builder#budget} tokens.
  * </ul>
  * A row that ended by its token or its confidence is complete; {@link Finish} says what that means
@@ -213,6 +213,7 @@ public final class StopRule extends Op {
     private Tensor lse;
     private Tensor meanLogP;
     private Tensor confidence;
+    private Tensor answerIds;
     private Tensor entropy;
     private Tensor state;
     private Tensor finished;
@@ -306,6 +307,22 @@ public final class StopRule extends Op {
      */
     public Builder confidence(Tensor tensor, float confident, float abstain) {
       confidence = tensor;
+      confidentAt = confident;
+      abstainBelow = abstain;
+      return this;
+    }
+
+    /**
+     * What says that an answer is sure, instead of {@link #confidence}; needs {@link #logits}. The
+     * confidence is their probability, such as that of a probe's words.
+     *
+     * @param tensor in, optional, [A], I32, compact, entries from 0 to V - 1
+     * @param confident from here on a row is complete; see {@link #confidence}
+     * @param abstain below this a row ends without an answer; see {@link #confidence}
+     * @return this
+     */
+    public Builder answer(Tensor tensor, float confident, float abstain) {
+      answerIds = tensor;
       confidentAt = confident;
       abstainBelow = abstain;
       return this;
@@ -493,6 +510,7 @@ public final class StopRule extends Op {
               .tensor("lse", lse)
               .tensor("mean_log_p", meanLogP)
               .tensor("confidence", confidence)
+              .tensor("answer_ids", answerIds)
               .tensor("entropy", entropy)
               .written("state", state)
               .written("finished", finished)

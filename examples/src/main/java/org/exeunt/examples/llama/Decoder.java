@@ -6,7 +6,6 @@ import java.nio.IntBuffer;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
-import java.util.stream.IntStream;
 import org.exeunt.Device;
 import org.exeunt.KvCache;
 import org.exeunt.Scope;
@@ -230,7 +229,10 @@ public final class Decoder implements AutoCloseable {
     if (ids.length != sequences) {
       throw new IllegalArgumentException(ids.length + " tokens for " + sequences + " sequences");
     }
-    int going = (int) IntStream.of(ids).filter(id -> id >= 0).count();
+    int going = 0;
+    for (int id : ids) {
+      going += id >= 0 ? 1 : 0;
+    }
     if (going == 0 || going < sequences && options.exit().mayLeave()) {
       throw new IllegalArgumentException("tokens for " + going + " of " + sequences + " sequences"
           + (going == 0 ? "" : ", with an exit rule that judges all of them"));
