@@ -832,6 +832,7 @@ public final class Facade {
         .then(b -> b.logits(tensor(p.logits()), tensor(p.lse()), p.temperature()))
         .then(b -> b.meanLogP(tensor(p.mean_log_p())))
         .then(b -> b.confidence(tensor(p.confidence()), p.confident_at(), p.abstain_below()))
+        .then(b -> b.answer(tensor(p.answer_ids()), p.confident_at(), p.abstain_below()))
         .then(b -> b.entropy(tensor(p.entropy())))
         .then(b -> b.state(tensor(p.state())))
         .then(b -> b.finished(tensor(p.finished())))
