@@ -3,6 +3,7 @@ package org.exeunt.examples;
 
 import java.nio.file.Path;
 import java.util.Locale;
+import java.util.Set;
 import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.Device;
@@ -18,6 +19,9 @@ import org.exeunt.examples.llama.Speculation;
 
 /** The command line of {@link Generate}. */
 final class GenerateOptions {
+  private static final Set<String> METHOD = Set.of("--prompt", "--exit", "--exit-points", "--kv",
+      "--schedule", "--ffn-skip", "--drop", "--speculate", "--draft-rule", "--draft-length");
+
   String prompt;
   Path model = Models.find();
   Device device = Device.CPU;
@@ -46,6 +50,7 @@ final class GenerateOptions {
   private int branches = 1;
   private String stop; // null: not given
   private float endBias;
+  private boolean tunes; // says more than a prompt and a method
 
   private GenerateOptions() {}
 
@@ -54,10 +59,10 @@ final class GenerateOptions {
     GenerateOptions options = new GenerateOptions();
     for (int i = 0; i < arguments.length; i++) {
       switch (arguments[i]) {
-        case "--raw" -> options.raw = true;
-        case "--stats" -> options.stats = true;
-        case "--help" -> options.help = true;
-        case "--verify" -> options.verify = true;
+        case "--raw" -> options.raw = options.tunes = true;
+        case "--stats" -> options.stats = options.tunes = true;
+        case "--help" -> options.help = options.tunes = true;
+        case "--verify" -> options.verify = options.tunes = true;
         default -> {
           String option = arguments[i++];
           if (!option.startsWith("--")) {
@@ -98,6 +103,7 @@ final class GenerateOptions {
       case "--draft-length" -> draftLength = integer(option, value, 1, Speculation.LONGEST_DRAFT);
       default -> throw new IllegalArgumentException("unknown option '" + option + "'");
     }
+    tunes |= !METHOD.contains(option);
     tunesDraws |= option.equals("--top-p") || option.equals("--seed");
   }
 
@@ -195,6 +201,11 @@ final class GenerateOptions {
     return Speculation.parse(speculate, draftLength, draftRule, layers);
   }
 
+  /** Whether nothing was chosen but what a decoder leaves out, and how tokens are drafted. */
+  boolean isMethod() {
+    return !tunes;
+  }
+
   boolean onGpu() {
     return !device.equals(Device.CPU);
   }
@@ -226,7 +237,7 @@ final class GenerateOptions {
     throw new IllegalArgumentException("--device is '" + value + "', not cpu, cuda:0, cuda:1, ...");
   }
 
-  private static String present(String option, String value) {
+  static String present(String option, String value) {
     if (value == null) {
       throw new IllegalArgumentException(option + " needs a value");
     }
@@ -262,7 +273,7 @@ final class GenerateOptions {
     throw new IllegalArgumentException("--kv is '" + value + "', not propagate, recompute or none");
   }
 
-  private static int integer(String option, String value, int least, int most) {
+  static int integer(String option, String value, int least, int most) {
     try {
       int number = Integer.parseInt(present(option, value));
       if (number >= least && number <= most) {

@@ -3,6 +3,7 @@ package org.exeunt.examples;
 
 import java.io.IOException;
 import java.io.InputStream;
+import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -10,16 +11,35 @@ import java.nio.file.Path;
 /** What the demo lets a model read; white space is collapsed to single blanks. */
 public final class Texts {
   private static final String ESSAY = "/org/exeunt/examples/essay.txt";
+  private static final String PROMPTS = "/org/exeunt/examples/prompts.txt";
 
   private Texts() {}
 
   /** A short essay that comes with the examples. */
   public static String essay() throws IOException {
-    try (InputStream in = Texts.class.getResourceAsStream(ESSAY)) {
+    return collapse(resource(ESSAY));
+  }
+
+  /** Prompts of two groups: answers that quote them, and answers that do not. */
+  static String prompts() throws IOException {
+    return resource(PROMPTS);
+  }
+
+  /** A file of text in UTF-8. */
+  static String read(Path file) throws IOException {
+    try {
+      return Files.readString(file);
+    } catch (CharacterCodingException e) {
+      throw new IOException(file + " is not text in UTF-8", e);
+    }
+  }
+
+  private static String resource(String name) throws IOException {
+    try (InputStream in = Texts.class.getResourceAsStream(name)) {
       if (in == null) {
-        throw new IOException("the resource " + ESSAY + " is missing from the jar");
+        throw new IOException("the resource " + name + " is missing from the jar");
       }
-      return collapse(new String(in.readAllBytes(), StandardCharsets.UTF_8));
+      return new String(in.readAllBytes(), StandardCharsets.UTF_8);
     }
   }
 

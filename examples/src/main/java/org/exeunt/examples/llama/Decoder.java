@@ -262,6 +262,14 @@ public final class Decoder implements AutoCloseable {
     }
   }
 
+  /** Forgets a sequence, so that another prompt may begin it. */
+  public void restart(int sequence) {
+    finish();
+    position[sequence] = 0;
+    layersOf[sequence] = null;
+    kv.clear(sequence);
+  }
+
   /** Runs the deep layers for tokens that still wait for them. */
   public void finish() {
     if (waitingCount() > 0) {

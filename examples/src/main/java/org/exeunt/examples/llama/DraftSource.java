@@ -3,6 +3,9 @@ package org.exeunt.examples.llama;
 
 /** Who guesses the tokens that a decoder then verifies. */
 interface DraftSource extends AutoCloseable {
+  /** A sequence begins anew. */
+  default void restart(int sequence) {}
+
   /** Drafts for every sequence that goes on. */
   void draft(Drafts drafts);
 

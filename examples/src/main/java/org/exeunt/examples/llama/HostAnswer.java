@@ -20,8 +20,10 @@ public final class HostAnswer implements Answer {
     logits = sampler == null ? null : decoder.logits().floatBuffer();
   }
 
+  /** Takes a prompt in; what was before is forgotten. */
   @Override
   public void begin(int... prompt) {
+    decoder.restart(0);
     decoder.prefill(0, prompt);
   }
 

@@ -65,6 +65,13 @@ public final class KvState {
     }
   }
 
+  /** All layers forget {@code sequence}. */
+  void clear(int sequence) {
+    for (int l = 0; l < caches.size(); l++) {
+      counts.put(l * sequences + sequence, 0);
+    }
+  }
+
   int sequences() {
     return sequences;
   }

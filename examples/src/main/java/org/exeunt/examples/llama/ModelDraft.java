@@ -23,6 +23,11 @@ final class ModelDraft implements DraftSource {
   }
 
   @Override
+  public void restart(int sequence) {
+    decoder.restart(sequence);
+  }
+
+  @Override
   public void draft(Drafts drafts) {
     int going = 0;
     for (int s = 0; s < drafts.sequences(); s++) {

@@ -95,6 +95,18 @@ public final class Speculation {
     }
   }
 
+  /** Refuses, with an {@link IllegalArgumentException}, a decoder that leaves out what verifies. */
+  public static void check(DecoderOptions options) {
+    if (options.exit().mayLeave() || options.schedule() != null || options.ffnSkip() != null) {
+      throw new IllegalArgumentException("drafts cannot be used together with "
+          + (options.schedule() != null ? "a schedule"
+                  : options.ffnSkip() != null
+                  ? "skipping feed-forward blocks"
+                  : "an exit rule")
+          + ": all of the model verifies them");
+    }
+  }
+
   private String ruleText() {
     return rule == null ? "gain" : rule;
   }

@@ -13,9 +13,13 @@ public final class SpeculativeAnswer implements Answer {
     this.decoder = decoder;
   }
 
+  /** Takes a prompt in; what was before is forgotten. */
   @Override
   public void begin(int... ids) {
+    decoder.restart(0);
     decoder.prefill(0, ids);
+    next = 0;
+    taken = 0;
     prompt = ids.length;
   }
 

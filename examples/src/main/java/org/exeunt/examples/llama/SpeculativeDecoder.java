@@ -53,15 +53,7 @@ public final class SpeculativeDecoder implements AutoCloseable {
   }
 
   private void check(Decoder verifying, LlamaWeights drafting) {
-    DecoderOptions options = verifying.options();
-    if (options.exit().mayLeave() || options.schedule() != null || options.ffnSkip() != null) {
-      throw new IllegalArgumentException("drafts cannot be used together with "
-          + (options.schedule() != null ? "a schedule"
-                  : options.ffnSkip() != null
-                  ? "skipping feed-forward blocks"
-                  : "an exit rule")
-          + ": all of the model verifies them");
-    }
+    Speculation.check(verifying.options());
     if (longest >= verifying.capacity()) {
       throw new IllegalArgumentException("a draft of " + longest + " tokens does not fit: there is "
           + "room for " + verifying.capacity() + ", prompt and answer");
@@ -120,6 +112,14 @@ public final class SpeculativeDecoder implements AutoCloseable {
 
   int token(int sequence, int index) {
     return settled[sequence][index];
+  }
+
+  /** Forgets a sequence, so that another prompt may begin it. */
+  public void restart(int sequence) {
+    end(sequence);
+    decoder.restart(sequence);
+    source.restart(sequence);
+    drafts.context(sequence).clear();
   }
 
   /** No more tokens of this sequence are wanted. */

@@ -12,6 +12,10 @@ final class TokenList {
     ids = new int[Math.max(1, capacity)];
   }
 
+  void clear() {
+    size = 0;
+  }
+
   void add(int id) {
     if (size == ids.length) {
       ids = Arrays.copyOf(ids, 2 * size);

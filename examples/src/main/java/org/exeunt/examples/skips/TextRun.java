@@ -17,9 +17,9 @@ import org.exeunt.examples.llama.LlamaWeights;
  * @param nanos time of all steps
  * @param work what the steps computed
  */
-record TextRun(int[] argmax, double meanNll, long nanos, DecodeWork work) {
+public record TextRun(int[] argmax, double meanNll, long nanos, DecodeWork work) {
   /** Reads {@code ids}, of which the first {@code prompt} go in at once. */
-  static TextRun of(LlamaWeights weights, DecoderOptions options, int[] ids, int prompt) {
+  public static TextRun of(LlamaWeights weights, DecoderOptions options, int[] ids, int prompt) {
     int steps = ids.length - prompt;
     int[] argmax = new int[steps];
     double nll = 0;
@@ -48,7 +48,7 @@ record TextRun(int[] argmax, double meanNll, long nanos, DecodeWork work) {
   }
 
   /** Share of the steps that predict the same token as {@code other}. */
-  double agreement(TextRun other) {
+  public double agreement(TextRun other) {
     int same = 0;
     for (int i = 0; i < argmax.length; i++) {
       same += argmax[i] == other.argmax[i] ? 1 : 0;

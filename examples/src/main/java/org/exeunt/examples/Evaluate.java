@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples;
+
+import java.io.IOException;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashSet;
+import java.util.List;
+import java.util.Locale;
+import org.exeunt.Backend;
+import org.exeunt.DType;
+import org.exeunt.ExeuntException;
+import org.exeunt.examples.evaluate.Evaluation;
+import org.exeunt.examples.evaluate.Evaluation.Method;
+import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.llama.LlamaConfig;
+import org.exeunt.examples.llama.LlamaWeights;
+import org.exeunt.examples.llama.Speculation;
+import org.exeunt.examples.report.Report;
+
+/** What each way to leave out something, or to draft, gains and costs a model; see its help page. */
+public final class Evaluate {
+  private Path model = Models.find();
+  private Path prompts; // null: those that come with the examples
+  private Path out = Path.of("build", "evaluate");
+  private DType weights; // null: as the file has them
+  private int maxTokens = 64;
+  private int threads;
+  private boolean raw;
+  private boolean help;
+  private final List<String> methods = new ArrayList<>();
+
+  private Evaluate() {}
+
+  /** Runs and ends the process: status 2 if the arguments or the model make no sense. */
+  public static void main(String[] arguments) {
+    Locale.setDefault(Locale.ROOT);
+    System.exit(run(arguments));
+  }
+
+  /** Runs and returns the exit status. */
+  static int run(String... arguments) {
+    try {
+      Evaluate evaluate = new Evaluate();
+      evaluate.parse(arguments);
+      evaluate.run();
+      return 0;
+    } catch (NoSuchFileException e) {
+      System.err.println("evaluate: there is no file " + e.getFile());
+    } catch (AccessDeniedException e) {
+      System.err.println("evaluate: " + e.getFile() + " may not be read");
+    } catch (IOException | IllegalArgumentException | UnsupportedOperationException e) {
+      System.err.println("evaluate: " + e.getMessage());
+    } catch (UnsatisfiedLinkError | ExeuntException e) {
+      System.err.println("evaluate: " + e.getMessage());
+      return 1;
+    } catch (OutOfMemoryError e) {
+      System.err.println("evaluate: there is not enough memory: " + e.getMessage());
+      return 1;
+    }
+    return 2;
+  }
+
+  private void parse(String... arguments) {
+    for (int i = 0; i < arguments.length; i++) {
+      switch (arguments[i]) {
+        case "--raw" -> raw = true;
+        case "--help" -> help = true;
+        default -> {
+          String option = arguments[i++];
+          if (!option.startsWith("--")) {
+            throw new IllegalArgumentException("'" + option + "' is not an option");
+          }
+          set(option, i < arguments.length ? arguments[i] : null);
+        }
+      }
+    }
+  }
+
+  private void set(String option, String value) {
+    switch (option) {
+      case "--model" -> model = Models.of(GenerateOptions.present(option, value));
+      case "--prompts" -> prompts = Path.of(GenerateOptions.present(option, value));
+      case "--out" -> out = Path.of(GenerateOptions.present(option, value));
+      case "--weights" -> weights = GenerateOptions.weights(GenerateOptions.present(option, value));
+      case "--max-tokens" -> maxTokens = GenerateOptions.integer(option, value, 1, 1 << 20);
+      case "--threads" -> threads = GenerateOptions.integer(option, value, 1, 256);
+      case "--method" -> methods.add(GenerateOptions.present(option, value).strip());
+      default -> throw new IllegalArgumentException("unknown option '" + option + "'");
+    }
+  }
+
+  private void run() throws IOException {
+    if (help) {
+      System.out.print(Help.of("evaluate"));
+      return;
+    }
+    try (GgufFile file = GgufFile.open(model)) {
+      int layers = LlamaConfig.of(file).layers();
+      List<Method> chosen = new ArrayList<>(List.of(method("", layers)));
+      for (String options : methods.isEmpty() ? usual(layers) : methods) {
+        chosen.add(method(options, layers));
+      }
+      if (threads > 0) {
+        Backend.setThreads(threads);
+      }
+      String text = prompts == null ? Texts.prompts() : Texts.read(prompts);
+      try (LlamaWeights loaded = LlamaWeights.load(file, weights, System.err);
+          Report report = new Report(out)) {
+        Evaluation.of(file, loaded, weights, prompts, text, raw, maxTokens).report(chosen, report);
+        System.out.println("written: " + report.files().get(0).getParent());
+      }
+    }
+  }
+
+  /** A method by its options, which are those of generate. */
+  private static Method method(String options, int layers) {
+    List<String> arguments = new ArrayList<>(List.of("--prompt", "-"));
+    if (!options.isEmpty()) {
+      arguments.addAll(List.of(options.split("\\s+")));
+    }
+    GenerateOptions parsed;
+    try {
+      parsed = GenerateOptions.parse(arguments.toArray(String[] ::new));
+    } catch (IllegalArgumentException e) {
+      throw new IllegalArgumentException("--method '" + options + "': " + e.getMessage(), e);
+    }
+    if (!parsed.isMethod()) {
+      throw new IllegalArgumentException("--method is '" + options + "', but takes --exit, "
+          + "--exit-points, --kv, --schedule, --ffn-skip, --drop, --speculate, --draft-rule and "
+          + "--draft-length alone");
+    }
+    Method method = new Method(options, parsed.decoder(layers), parsed.speculation(layers));
+    if (method.speculation() != null) {
+      Speculation.check(method.decoding());
+    }
+    return method;
+  }
+
+  /** Something of everything, for a model of so many layers. */
+  private static List<String> usual(int layers) {
+    int most = Math.max(1, layers - 2);
+    int many = Math.max(1, layers * 4 / 5);
+    int half = Math.max(1, Math.min(layers - 1, layers / 2));
+    List<String> usual =
+        new ArrayList<>(List.of("--speculate lookup", "--speculate lookup --draft-rule fixed:7"));
+    if (layers > 1) {
+      usual.add("--speculate selfdraft:" + half);
+      usual.add("--speculate selfdraft:" + Math.min(many, layers - 1));
+      usual.add(
+          "--speculate selfdraft:" + Math.min(many, layers - 1) + " --draft-rule confidence:0.6");
+    }
+    usual.addAll(List.of("--exit fixed:" + most, "--exit fixed:" + many, "--exit threshold:0.9",
+        "--exit threshold:0.9 --kv recompute", "--exit patience:1",
+        "--schedule unified:" + Math.max(1, layers * 9 / 10), "--schedule unified:" + many,
+        "--ffn-skip " + layers / 6 + "," + layers * 5 / 6 + ",4,0.97",
+        "--ffn-skip " + layers / 6 + "," + layers * 5 / 6 + ",4,0.94", "--drop snapkv:16,64",
+        "--drop h2o:0.25,0.25", "--drop fastv:" + Math.min(2, layers - 1) + ",0.5"));
+    return List.copyOf(new LinkedHashSet<>(usual)); // two may be one in a model of few layers
+  }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.evaluate;
+
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+
+/**
+ * Prompts in a text file. A line that begins with three dashes begins a prompt, and may name the
+ * group it belongs to; a file without such lines is one prompt.
+ *
+ * @param group the name, or empty
+ */
+record Prompts(String group, String text) {
+  private static final String MARK = "---";
+
+  /** The prompts of {@code text}, of which {@code file} is the name for messages. */
+  static List<Prompts> parse(Path file, String text) {
+    List<Prompts> prompts = new ArrayList<>();
+    String group = "";
+    StringBuilder prompt = new StringBuilder();
+    for (String line : (text + "\n" + MARK).split("\\R")) {
+      if (!line.startsWith(MARK)) {
+        prompt.append(line).append('\n');
+        continue;
+      }
+      if (!prompt.toString().isBlank()) {
+        prompts.add(new Prompts(group, prompt.toString().strip()));
+      }
+      prompt.setLength(0);
+      group = line.substring(MARK.length()).strip();
+    }
+    if (prompts.isEmpty()) {
+      throw new IllegalArgumentException("there is no prompt in " + file);
+    }
+    return prompts;
+  }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.io.PrintStream;
+import java.io.StringReader;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import javax.xml.parsers.DocumentBuilderFactory;
+import org.exeunt.examples.io.Json;
+import org.exeunt.examples.llama.TinyModel;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.xml.sax.InputSource;
+
+class EvaluateTest {
+  private static final String PROMPTS = "--- loops\nabcabcabc\n---loops\nab\nab\n--- others\nkq\n";
+
+  @TempDir static Path folder;
+  private static Path model;
+  private static Path prompts;
+
+  @BeforeAll
+  static void write() throws IOException {
+    model = TinyModel.write(folder.resolve("tiny.gguf"));
+    prompts = Files.writeString(folder.resolve("prompts.txt"), PROMPTS);
+  }
+
+  private record Result(int status, String out, String log) {}
+
+  private static Result evaluate(String... arguments) {
+    ByteArrayOutputStream out = new ByteArrayOutputStream();
+    ByteArrayOutputStream log = new ByteArrayOutputStream();
+    PrintStream outBefore = System.out;
+    PrintStream logBefore = System.err;
+    System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
+    System.setErr(new PrintStream(log, true, StandardCharsets.UTF_8));
+    try {
+      int status = Evaluate.run(arguments);
+      return new Result(
+          status, out.toString(StandardCharsets.UTF_8), log.toString(StandardCharsets.UTF_8));
+    } finally {
+      System.setOut(outBefore);
+      System.setErr(logBefore);
+    }
+  }
+
+  private static List<?> methods(Path report, String... more) throws IOException {
+    List<String> arguments = new ArrayList<>(List.of("--model", model.toString(), "--prompts",
+        prompts.toString(), "--raw", "--max-tokens", "20", "--out", report.toString()));
+    arguments.addAll(List.of(more));
+    Result result = evaluate(arguments.toArray(String[] ::new));
+    assertEquals(0, result.status, result.log);
+    assertTrue(result.out.endsWith("written: " + report + System.lineSeparator()), result.out);
+    Map<?, ?> json = (Map<?, ?>) Json.parse(Files.readString(report.resolve("report.json")));
+    assertEquals(3L, json.get("prompts"));
+    return (List<?>) json.get("methods");
+  }
+
+  private static double number(Object method, String name) {
+    return ((Number) ((Map<?, ?>) method).get(name)).doubleValue();
+  }
+
+  @Test
+  void everyMethodIsMeasuredForAllPromptsAndForEachGroup() throws Exception {
+    Path report = folder.resolve("usual");
+    List<?> methods = methods(report);
+    assertTrue(methods.size() > 3 * 10, methods.size() + " rows");
+    assertEquals(0, methods.size() % 3);
+    boolean drafts = false;
+    boolean changes = false;
+    int silent = 0;
+    for (Object method : methods) {
+      String options = (String) ((Map<?, ?>) method).get("method");
+      if (number(method, "tokens") == 0) {
+        silent++; // its answers end at once
+        continue;
+      }
+      assertTrue(number(method, "tokens_per_second") > 0, options);
+      assertTrue(number(method, "speed") > 0, options);
+      assertTrue(number(method, "bytes_per_token") > 0, options);
+      assertTrue(number(method, "perplexity") >= 1, options);
+      double agreement = number(method, "agreement");
+      if (options.isEmpty() || options.contains("--speculate")) {
+        assertEquals(1, agreement, options);
+      }
+      drafts |= options.contains("--speculate") && number(method, "tokens_per_pass") > 1.1;
+      changes |= agreement < 0.9;
+      assertTrue(agreement >= 0 && agreement <= 1, options);
+    }
+    assertTrue(drafts && changes && silent < 4, methods.toString());
+    String page = Files.readString(report.resolve("report.html"));
+    for (String part : List.of("All prompts", "Prompts: loops", "Prompts: others", "<svg", "plain",
+             "--speculate lookup")) {
+      assertTrue(page.contains(part), part);
+    }
+    String plot = page.substring(page.indexOf("<svg"), page.indexOf("</svg>") + 6);
+    int points =
+        DocumentBuilderFactory.newInstance()
+            .newDocumentBuilder()
+            .parse(new InputSource(new StringReader(plot)))
+            .getElementsByTagName("circle")
+            .getLength();
+    assertEquals(methods.size() / 3, points);
+    assertTrue(Files.readString(report.resolve("report.md")).contains("| plain "));
+    assertTrue(Files.exists(report.resolve("methods-loops.csv")));
+  }
+
+  /** A token of a method is one of a pass, unless several are drafted. */
+  @Test
+  void chosenMethodsAreAllThereIs() throws IOException {
+    List<?> methods = methods(folder.resolve("chosen"), "--method", "--exit fixed:2 --kv none",
+        "--method", " --speculate  model:" + model + " --draft-rule fixed:4");
+    assertEquals(9, methods.size());
+    assertEquals("--exit fixed:2 --kv none", ((Map<?, ?>) methods.get(3)).get("method"));
+    assertEquals(1, number(methods.get(0), "tokens_per_pass"));
+    assertEquals(1, number(methods.get(3), "tokens_per_pass"));
+    assertEquals(1, number(methods.get(6), "acceptance"));
+    assertTrue(number(methods.get(6), "tokens_per_pass") > 3.5);
+    assertTrue(
+        number(methods.get(3), "bytes_per_token") < number(methods.get(0), "bytes_per_token"));
+  }
+
+  private static void assertRefused(String expected, String... arguments) {
+    Result result = evaluate(arguments);
+    assertEquals(2, result.status, result.log);
+    assertEquals(1, result.log.lines().count(), result.log);
+    assertTrue(result.log.startsWith("evaluate: "), result.log);
+    assertTrue(result.log.contains(expected), result.log);
+  }
+
+  @Test
+  void whatMakesNoSenseIsRefused() throws IOException {
+    String file = model.toString();
+    String out = folder.resolve("refused").toString();
+    assertRefused("unknown option '--fast'", "--fast", "1");
+    assertRefused("--max-tokens is '0'", "--max-tokens", "0");
+    assertRefused("there is no file", "--model", folder.resolve("absent.gguf").toString());
+    assertRefused("there is no file", "--model", file, "--out", out, "--prompts",
+        folder.resolve("absent.txt").toString());
+    assertRefused("there is no prompt in", "--model", file, "--out", out, "--prompts",
+        Files.writeString(folder.resolve("empty.txt"), "---\n \n--- a\n").toString());
+    assertRefused("is not text in UTF-8", "--model", file, "--out", out, "--prompts",
+        Files.write(folder.resolve("binary.txt"), new byte[] {'a', (byte) 0xff}).toString());
+    assertRefused("--method '--exit': --exit needs a value", "--model", file, "--method", "--exit");
+    assertRefused("--method is '--temperature 1', but takes --exit", "--model", file, "--method",
+        "--temperature 1");
+    assertRefused("--exit is 'early'", "--model", file, "--method", "--exit early");
+    assertRefused("drafts cannot be used together with an exit rule", "--raw", "--model", file,
+        "--out", out, "--prompts", prompts.toString(), "--max-tokens", "9", "--method",
+        "--exit fixed:2 --speculate lookup");
+    assertRefused("exceed the model's context of 96", "--raw", "--model", file, "--out", out,
+        "--prompts", prompts.toString(), "--max-tokens", "96");
+  }
+
+  @Test
+  void explainsItself() {
+    Result result = evaluate("--help");
+    assertEquals(0, result.status);
+    assertTrue(result.out.startsWith("usage: evaluate"), result.out);
+  }
+}
