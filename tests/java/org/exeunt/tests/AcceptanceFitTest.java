@@ -211,6 +211,12 @@ class AcceptanceFitTest {
     fit.add(new float[2], .5f);
     Head other = new Head(2, new float[4], new float[2], new float[4], new float[2]);
     assertMessage("2 repeats", () -> fit.loss(other, 6, null));
+    assertMessage("hiddenWeight has 3 elements, but hiddenBias has D = 2: expected 4",
+        () -> new Head(1, new float[3], new float[2], new float[4], new float[2]));
+    assertMessage("outWeight has 2",
+        () -> new Head(1, new float[4], new float[2], new float[2], new float[2]));
+    assertMessage(
+        "outBias has 1", () -> new Head(1, new float[4], new float[2], new float[4], new float[1]));
     Head fits = fit.solve(Settings.SPECDEC);
     assertMessage("gradient has 3 elements", () -> fit.loss(fits, 6, new double[3]));
     assertMessage("mismatchWeight is -1.0", () -> fit.loss(fits, -1, null));

@@ -71,6 +71,27 @@ public final class AcceptanceFit {
   public record Head(
       int repeats, float[] hiddenWeight, float[] hiddenBias, float[] outWeight, float[] outBias) {
     /**
+     * Checks the sizes.
+     *
+     * @throws IllegalArgumentException if one does not go with the others, or repeats is not within
+     *     0 to 64
+     */
+    public Head {
+      requireRepeats(repeats);
+      int dim = Named.present("hiddenBias", hiddenBias).length;
+      requireSize("hiddenWeight", hiddenWeight, (long) dim * dim, dim);
+      requireSize("outWeight", outWeight, 2L * dim, dim);
+      requireSize("outBias", outBias, 2, dim);
+    }
+
+    private static void requireSize(String name, float[] values, long expected, int dim) {
+      if (Named.present(name, values).length != expected) {
+        throw new IllegalArgumentException(name + " has " + values.length
+            + " elements, but hiddenBias has D = " + dim + ": expected " + expected);
+      }
+    }
+
+    /**
      * Copies the weights to the device of a builder's other tensors and gives them to it.
      *
      * @param scope owns the copies
@@ -86,15 +107,6 @@ public final class AcceptanceFit {
               scope.allocate(device, DType.F32, dim).copyFrom(hiddenBias), repeats)
           .output(scope.allocate(device, DType.F32, 2, dim).copyFrom(outWeight),
               scope.allocate(device, DType.F32, 2).copyFrom(outBias));
-    }
-
-    private void requireSizes(int dim, int times) {
-      int[] sizes = {hiddenWeight.length, hiddenBias.length, outWeight.length, outBias.length};
-      if (repeats != times || !Arrays.equals(sizes, new int[] {dim * dim, dim, 2 * dim, 2})) {
-        throw new IllegalArgumentException("head has " + repeats + " repeats and " + sizes[0] + ", "
-            + sizes[1] + ", " + sizes[2] + ", " + sizes[3] + " weights, but the fit has D = " + dim
-            + " and " + times + " repeats");
-      }
     }
   }
 
@@ -120,9 +132,7 @@ public final class AcceptanceFit {
     if (dim < 1 || dim > 16384) {
       throw new IllegalArgumentException("dim is " + dim + ", expected 1..16384");
     }
-    if (repeats < 0 || repeats > 64) {
-      throw new IllegalArgumentException("repeats is " + repeats + ", expected 0..64");
-    }
+    requireRepeats(repeats);
     this.dim = dim;
     this.repeats = repeats;
   }
@@ -209,7 +219,11 @@ public final class AcceptanceFit {
    * @throws IllegalStateException if nothing was added
    */
   public double loss(Head head, double mismatchWeight, double[] gradient) {
-    Objects.requireNonNull(head, "head").requireSizes(dim, repeats);
+    Objects.requireNonNull(head, "head");
+    if (head.hiddenBias().length != dim || head.repeats() != repeats) {
+      throw new IllegalArgumentException("head has D = " + head.hiddenBias().length + " and "
+          + head.repeats() + " repeats, but the fit has D = " + dim + " and " + repeats);
+    }
     requirePositive("mismatchWeight", mismatchWeight);
     if (gradient != null && gradient.length != size()) {
       throw new IllegalArgumentException(
@@ -225,6 +239,12 @@ public final class AcceptanceFit {
   private void requireSamples(String before) {
     if (samples == 0) {
       throw new IllegalStateException("samples is 0, at least 1 is needed before " + before);
+    }
+  }
+
+  private static void requireRepeats(int repeats) {
+    if (repeats < 0 || repeats > 64) {
+      throw new IllegalArgumentException("repeats is " + repeats + ", expected 0..64");
     }
   }
 

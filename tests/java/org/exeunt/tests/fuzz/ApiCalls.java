@@ -33,6 +33,7 @@ import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.IntPointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
+import org.exeunt.AcceptanceFit;
 import org.exeunt.Backend;
 import org.exeunt.BlockFormat;
 import org.exeunt.DType;
@@ -232,8 +233,11 @@ final class ApiCalls {
   /** Calls that are right, but take seconds or gigabytes. */
   private static boolean tooLong(Executable target, Object... values) {
     Class<?> owner = target.getDeclaringClass();
-    if (owner == TranslatorFit.class && target instanceof Constructor) {
+    boolean fits = owner == TranslatorFit.class || owner == AcceptanceFit.class;
+    if (fits && target instanceof Constructor) {
       return (int) values[0] > 64 && (int) values[0] <= 16384;
+    } else if (owner == AcceptanceFit.Settings.class && target instanceof Constructor) {
+      return (int) values[1] > 64;
     } else if (owner == FfnSkipFit.class && target instanceof Constructor) {
       return (int) values[0] > 1 << 16;
     } else if (owner == LayerSchedule.Builder.class && target.getName().equals("table")) {
