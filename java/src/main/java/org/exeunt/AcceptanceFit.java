@@ -47,6 +47,10 @@ public final class AcceptanceFit {
     /**
      * Checks the settings.
      *
+     * @param mismatchWeight w, positive and finite
+     * @param epochs 1 or more
+     * @param batch 1 or more
+     * @param rate positive and finite
      * @throws IllegalArgumentException if one is out of range
      */
     public Settings {
@@ -73,6 +77,11 @@ public final class AcceptanceFit {
     /**
      * Checks the sizes.
      *
+     * @param repeats 0 to 64
+     * @param hiddenWeight D^2 elements
+     * @param hiddenBias D elements
+     * @param outWeight 2 D elements
+     * @param outBias 2 elements
      * @throws IllegalArgumentException if one does not go with the others, or repeats is not within
      *     0 to 64
      */
