@@ -414,9 +414,7 @@ TEST_F(VerifyMisuse, OfASequence) {
     const Poke poke(ids, at, value);
     EXPECT_EQ(run_once(targets().front(), kOp, p), EXN_INVALID_ARGUMENT);
     expect_words(words);
-    for (const Placed* t : written_) {
-      if (t != ids) EXPECT_TRUE(t->unchanged());
-    }
+    for (const Placed* t : written_) EXPECT_TRUE(t == ids || t->unchanged());
   };
   refused(&lengths_, 1, 4, {"draft_length[1]", "4", "0..3"});
   refused(&lengths_, 1, -1, {"draft_length[1]", "-1", "0..3"});
