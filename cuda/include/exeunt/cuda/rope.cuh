@@ -13,8 +13,6 @@ constexpr int kRopeThreads = 256;
 template <class T>
 constexpr int kRopeBlocks = 5;
 template <>
-constexpr int kRopeBlocks<float> = 6;
-template <>
 constexpr int kRopeBlocks<__half> = 4;
 
 // Pairs whose turns a block keeps at a time: all of a head of up to 512 elements.
