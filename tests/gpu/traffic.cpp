@@ -42,7 +42,10 @@ constexpr const char* kLayers =
 constexpr const char* kBounds =
     "a logit and its bound for each row of the vocabulary go to the workspace: 8 * R * V written; "
     "and the rows of the head that were read";
+constexpr const char* kMeeting =
+    "what blocks count of the scores' digits, and how many tiles have equal ones";
 constexpr KnownWaste kKnownWaste[] = {
+    {"prune_mask", "threads_old_norm", 1.03, kMeeting},
     {"exit_head", "shared_8x576x384_bf16", 1.05, kFewWeights},
     {"exit_head", "shared_64x576x384_bf16", 1.31, kFewWeights},
     {"exit_head", "bench_1x576x49152_bf16_screen", 1.04, kBounds},
@@ -139,7 +142,20 @@ constexpr const char* kStopIds =
 constexpr const char* kNarrowWords = "nothing is aligned: an entry of the list for each word";
 constexpr const char* kTables =
     "an entry of the list for each piece or word, and a page's entry in the tables";
+constexpr const char* kRounds = "weights are read for each of three digits, and once more to mark";
+constexpr const char* kRoundsOfTies = "as above, and equal scores at the cut are numbered";
+constexpr const char* kRoundsOfNorms = "as above, and with each row of weights the norms";
+constexpr const char* kSomeKept = "vectors with an element that is pruned are read and written";
 constexpr KnownWaste kKnownRequests[] = {
+    {"prune_mask", "bench_wanda_bf16", 8.50, kRoundsOfNorms},
+    {"prune_mask", "threads_old_norm", 7.52, kRoundsOfNorms},
+    {"prune_mask", "threads_ties_*", 5.26, kRoundsOfTies},
+    {"prune_mask", "threads_f32_row", 3.47, kRounds},
+    {"prune_mask", "threads_bf16_row", 3.06, kRounds},
+    {"prune_mask", "threads_*", 4.79, kRoundsOfTies},
+    {"prune_mask", "bench_tensor_f32", 4.12, kRoundsOfTies},
+    {"prune_mask", "bench_row_f32", 3.47, kRounds},
+    {"prune_apply", "bench_adamw", 1.08, kSomeKept},
     {"exit_head", "shared_8x576x384_bf16", 1.21, kBlocks},
     {"exit_head", "shared_64x576x384_bf16", 2.46, kBlocks},
     {"exit_head", "shared_65x576x384_bf16", 2.26, kBlocks},
