@@ -23,6 +23,10 @@ import org.exeunt.examples.report.Table;
  * trains the same sparse network from new values: if only those of the start lead to a network
  * that learns as well, the ticket has won.
  *
+ * <p>Here it wins little. With up to 36 % of the weights pruned it answers 95 % of the unseen pairs
+ * at epoch 90, the other at 120 to 150; with half of them pruned and 200 epochs the other is ahead,
+ * and of two thirds neither learns all that it is shown.
+ *
  * <p>{@code LotteryTicket [ROUNDS [EPOCHS [REWIND]]]}: 12 rounds of 200 epochs that begin at epoch
  * 0 take some minutes.
  */
