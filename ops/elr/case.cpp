@@ -253,7 +253,8 @@ Case make_case(const ElrCase& c) {
   result.judge = [c, oracle](const Outputs& got) { return judge(c, oracle(), got); };
   const int64_t elements = c.logits.rows * c.logits.cols;
   result.compulsory_bytes =
-      bytes_of((c.grad ? 2 : 1) * elements, c.logits.type) + bytes_of(2 * elements, Type::kF32);
+      bytes_of((c.grad ? 2 : 1) * elements, c.logits.type) + bytes_of(2 * elements, Type::kF32) +
+      bytes_of(c.logits.rows, c.label_type) + bytes_of(c.logits.rows, Type::kI32);
   result.description = {{"rows", text(c.logits.rows)},
                         {"cols", text(c.logits.cols)},
                         {"dtype", quoted(name_of(c.logits.type))},

@@ -256,7 +256,8 @@ double compulsory_bytes(const SsmStepCase& c, const SsmStepInputs& in) {
   }
   const int64_t sequences = std::count(moves.begin(), moves.end(), true);
   const int64_t states = c.x.cols * c.width;
-  double bytes = bytes_of((2 * sequences + 1) * states, Type::kF32);
+  const int64_t coefficients = ((c.bias ? 1 : 0) + (c.skip ? 1 : 0)) * c.x.cols;
+  double bytes = bytes_of((2 * sequences + 1) * states + coefficients, Type::kF32);
   bytes += bytes_of(on * c.x.cols, c.x.type);
   if (c.has_out) bytes += bytes_of(c.x.rows * c.x.cols, c.out_type);
   if (c.stage == EXN_SSM_CONV) return bytes;

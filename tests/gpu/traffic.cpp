@@ -44,8 +44,21 @@ constexpr const char* kBounds =
     "and the rows of the head that were read";
 constexpr const char* kMeeting =
     "what blocks count of the scores' digits, and how many tiles have equal ones";
+constexpr const char* kPasses =
+    "five passes over a row, and two over its target; the threads of a block each look at their "
+    "label, and at the indices of the rows before";
+constexpr const char* kChannels =
+    "A is read for each sequence; each channel asks for its row's b and c, which a warp has in "
+    "common";
 constexpr KnownWaste kKnownWaste[] = {
     {"prune_mask", "threads_old_norm", 1.03, kMeeting},
+    {"elr", "classes_*", 2.29, kPasses},
+    {"elr", "bench_128x10", 18.60, kPasses},
+    {"elr", "bench_128x100", 4.00, kPasses},
+    {"elr", "bench_256x1000", 2.45, kPasses},
+    {"ssm_step", "bench_1_*", 1.71, kChannels},
+    {"ssm_step", "bench_8_1536_bf16", 2.07, kChannels},
+    {"ssm_step", "bench_conv_8_5120", 1.44, kChannels},
     {"exit_head", "shared_8x576x384_bf16", 1.05, kFewWeights},
     {"exit_head", "shared_64x576x384_bf16", 1.31, kFewWeights},
     {"exit_head", "bench_1x576x49152_bf16_screen", 1.04, kBounds},

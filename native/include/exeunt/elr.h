@@ -28,8 +28,8 @@
  * as good as 1 - <t, c>, which is above 1e-4 as long as the sum of a target is at most 1.
  * Deterministic; capture-safe.
  *
- * Bytes that must move: R * V logits read, 8 * R * V of targets, and R * V written if a gradient is
- * asked for.
+ * Bytes that must move: R * V logits read, 8 * R * V of targets, R labels and indices, and R * V
+ * written if a gradient is asked for.
  */
 #ifndef EXEUNT_ELR_H
 #define EXEUNT_ELR_H

@@ -31,7 +31,7 @@
  * host cannot look, such a row is inactive. Deterministic; capture-safe.
  *
  * Bytes that must move: 8 * Di * N for each sequence that has an active row, 4 * Di * N for the
- * weight, and the elements of the rows.
+ * weight, 4 * Di for bias and for skip, and the elements of the rows.
  */
 #ifndef EXEUNT_SSM_STEP_H
 #define EXEUNT_SSM_STEP_H

@@ -32,7 +32,7 @@ import org.exeunt.jni.global.exeunt;
  * channel; in b or c, in that row. A sequence that there is not is an {@link
  * IllegalArgumentException} on the CPU, with nothing written; on CUDA such a row is inactive. Bytes
  * that must move: {@code 8 Di N} for each sequence that has an active row, {@code 4 Di N} for the
- * weight, and the elements of the rows.
+ * weight, {@code 4 Di} for bias and for skip, and the elements of the rows.
  *
  * <p>Errors, threads, alignment: {@link Op}. The output may be exactly x.
  */
