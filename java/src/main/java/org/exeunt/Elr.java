@@ -28,8 +28,8 @@ import org.exeunt.jni.global.exeunt;
  * index of no sample, and an index that an earlier row has too are an {@link
  * IllegalArgumentException} on the CPU, with nothing written; on CUDA loss and gradient of that row
  * are NaN (and so is the mean), and its target stays. Arithmetic is f32. Bytes that must move:
- * {@code R V} logits read, {@code 8 R V} of targets, and {@code R V} elements written if a gradient
- * is asked for.
+ * {@code R V} logits read, {@code 8 R V} of targets, R labels and indices, and {@code R V} elements
+ * written if a gradient is asked for.
  *
  * <p>Errors, threads, alignment: {@link Op}. The gradient may be exactly the logits (in place).
  */
