@@ -15,6 +15,7 @@ import elf
 
 PUBLIC = "native/include/exeunt"
 BASE = "native/src/base"
+ARGS = "native/src/base/args"
 ABI = "native/src/abi"
 CPU = "native/src/cpu"
 DEVICE = "cuda/include/exeunt/cuda"
@@ -22,12 +23,13 @@ DEVICE = "cuda/include/exeunt/cuda"
 ROOMS = {
     PUBLIC: set(),
     BASE: {PUBLIC},
+    ARGS: {PUBLIC, BASE},
     f"{CPU}/simd": {f"{CPU}/tuning.h"},
-    CPU: {PUBLIC, BASE},
-    f"{CPU}/kernels": {PUBLIC, BASE, CPU, f"{CPU}/simd"},
-    ABI: {PUBLIC, BASE, f"{CPU}/backend.h"},
+    CPU: {PUBLIC, BASE, ARGS},
+    f"{CPU}/kernels": {PUBLIC, BASE, ARGS, CPU, f"{CPU}/simd"},
+    ABI: {PUBLIC, BASE, ARGS, f"{CPU}/backend.h"},
     DEVICE: set(),
-    "cuda/src": {PUBLIC, BASE, DEVICE},
+    "cuda/src": {PUBLIC, BASE, ARGS, DEVICE},
 }
 FLOORS = ("native/include", "native/src", "cuda/include", "cuda/src")
 # The one function that the CUDA library shows, to the library that opens it.
