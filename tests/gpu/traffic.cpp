@@ -50,6 +50,9 @@ constexpr const char* kPasses =
 constexpr const char* kChannels =
     "A is read for each sequence; each channel asks for its row's b and c, which a warp has in "
     "common";
+constexpr const char* kWholeDrafts =
+    "all rows of a draft are read at once, before it is known which of them rejects: K + 1 rows in "
+    "place of a + 1; and the one that is drawn from once more";
 constexpr KnownWaste kKnownWaste[] = {
     {"prune_mask", "threads_old_norm", 1.03, kMeeting},
     {"elr", "classes_*", 2.29, kPasses},
@@ -100,6 +103,7 @@ constexpr KnownWaste kKnownWaste[] = {
     {"select", "wide_20000_k_64", 1.16, kTeams},
     {"select", "ones_16384_k_9001", 1.09, kTeams},
     {"select", "bench_2048_of_131072", 1.04, kTeams},
+    {"verify", "*", 9.00, kWholeDrafts},
 };
 
 // The same for what threads ask for, which L1 or L2 answer.
@@ -281,6 +285,7 @@ constexpr KnownWaste kKnownRequests[] = {
     {"kv_compact", "streamed_token_in_place", 1.56, kNarrowWords},
     {"kv_compact", "streamed_paged", 2.01, kTables},
     {"kv_compact", "streamed_paged_in_place", 2.58, kTables},
+    {"verify", "*", 10.00, kWholeDrafts},
 };
 
 // An id that ends with a star is that of all cases which begin so.
