@@ -166,6 +166,9 @@ const std::vector<Sample>& samples() {
     Named choices;
   } variants[] = {
       {"exn_cross_entropy", "", {{"reduction", EXN_REDUCE_NONE}}},
+      {"exn_elr", "", {{"reduction", EXN_REDUCE_NONE}}},
+      {"exn_ssm_step", "_conv", {{"stage", EXN_SSM_CONV}}},
+      {"exn_ssm_step", "_scan", {{"stage", EXN_SSM_SCAN}}},
       {"exn_kv_append", "", {{"cache.layout", kHeadMajor}}},
       {"exn_kv_append", "_paged", {{"cache.layout", kPaged}}},
       {"exn_kv_copy", "", {{"source.layout", kTokenMajor}, {"destination.layout", kHeadMajor}}},
