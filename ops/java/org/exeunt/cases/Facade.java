@@ -817,7 +817,7 @@ public final class Facade {
             .then(b -> b.outcome(tensor(p.outcome())))
             .then(b -> b.length(tensor(p.length())))
             .then(b -> b.position(tensor(p, "position")))
-            .then(b -> b.capacity(p.capacity()))
+            .then(b -> b.capacity(word(p, "capacity")))
             .then(b -> b.vocabulary(p.vocabulary()));
     return p.draft_kind() == exeunt.EXN_DRAFT_PROBABILITIES
         ? builder.then(b -> b.draftProbabilities(tensor(p.draft())))
