@@ -3,6 +3,7 @@ package org.exeunt.examples.llama;
 
 import java.util.Arrays;
 import java.util.function.IntPredicate;
+import org.exeunt.Scope;
 
 /**
  * Goes on with some sequences by rounds: in each, some tokens are drafted for every sequence, and
@@ -18,6 +19,8 @@ public final class SpeculativeDecoder implements AutoCloseable {
   private final Decoder decoder;
   private final DraftSource source;
   private final Drafts drafts;
+  private final Scope scope;
+  private final Decision decision;
   private final Sampler[] samplers; // null: the most probable token
   private final int[][] settled; // by sequence: what the last call has found
   private final int[] settledCount;
@@ -49,7 +52,14 @@ public final class SpeculativeDecoder implements AutoCloseable {
         sequences, decoder.capacity(), longest, () -> how.rule(times, sequences, longest), ends);
     settled = new int[sequences][longest + 1];
     settledCount = new int[sequences];
-    source = how.source(decoder, drafting, longest);
+    scope = Scope.open();
+    try {
+      decision = new Decision(scope, sequences, longest);
+      source = how.source(decoder, drafting, longest);
+    } catch (RuntimeException | Error e) {
+      scope.close();
+      throw e;
+    }
   }
 
   private void check(Decoder verifying, LlamaWeights drafting) {
@@ -160,32 +170,47 @@ public final class SpeculativeDecoder implements AutoCloseable {
     verifications++;
     times.verified(decoder.rows().count(), going, System.nanoTime() - ready);
     times.drafted(drafts.longest(), ready - begin);
-    for (int s = 0, row = 0; s < drafts.sequences(); s++) {
+    choose(head);
+    decision.run();
+    for (int s = 0; s < drafts.sequences(); s++) {
       if (drafts.going(s)) {
-        verify(s, head, row);
-        row += drafts.count(s) + 1;
+        settle(s);
       }
     }
     decoder.work().other(source.bytes() - draftBytes);
     draftBytes = source.bytes();
   }
 
-  /** The rows of a sequence begin at {@code first}. */
-  private void verify(int s, RowHead head, int first) {
-    settledCount[s] = 0;
-    int count = drafts.count(s);
-    int right = 0;
-    while (true) {
-      int token = head.argmax(first + right);
-      if (token >= 0 && samplers != null) {
-        token = samplers[s].draw(head.logits(first + right));
+  /** Chooses a token in each row, and draws one up to the first row whose draft it is not. */
+  private void choose(RowHead head) {
+    int row = 0;
+    for (int s = 0; s < drafts.sequences(); s++) {
+      decision.draft(s, drafts);
+      if (!drafts.going(s)) {
+        continue;
       }
-      settle(s, token);
-      if (right == count || token != drafts.token(s, right)) {
-        break;
+      boolean right = true;
+      for (int i = 0; i <= drafts.count(s); i++, row++) {
+        int token = right ? head.argmax(row) : -1;
+        if (token >= 0 && samplers != null) {
+          token = samplers[s].draw(head.logits(row));
+        }
+        decision.choose(s, i, token);
+        right &= i < drafts.count(s) && token == drafts.token(s, i);
       }
-      right++;
     }
+  }
+
+  private void settle(int s) {
+    settledCount[s] = 0;
+    for (int i = 0; i < decision.count(s); i++) {
+      settle(s, decision.token(s, i));
+    }
+    int right = decision.accepted(s);
+    if (decision.count(s) == right) {
+      settle(s, -1);
+    }
+    int count = drafts.count(s);
     decoder.keepTokens(s, right + 1, count + 1);
     drafts.learn(s, right, settled[s][0]);
     source.settle(s, right);
@@ -227,5 +252,6 @@ public final class SpeculativeDecoder implements AutoCloseable {
   public void close() {
     source.close();
     decoder.close();
+    scope.close();
   }
 }
