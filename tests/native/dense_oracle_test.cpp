@@ -82,9 +82,17 @@ TEST(RopeOracle, RotatesByHand) {
 
 TEST(LinearOracle, ByHand) {
   LinearCase c;
-  const LinearInputs in = {matrix({{1, 2}, {-1, 0}}), matrix({{3, 4}, {5, 6}, {7, 8}}),
-                           vector({1, 0, -1}), matrix({{10, 20, 30}, {40, 50, 60}})};
+  LinearInputs in;
+  in.input = matrix({{1, 2}, {-1, 0}});
+  in.weight = matrix({{3, 4}, {5, 6}, {7, 8}});
+  in.bias = vector({1, 0, -1});
+  in.residual = matrix({{10, 20, 30}, {40, 50, 60}});
   expect_values(linear_oracle(c, in), {22, 37, 52, 38, 45, 52});
+  c.adapter_down.rows = 1;
+  in.down = matrix({{1, 1}});
+  in.up = matrix({{1, 0, -1}});
+  in.scale = matrix({{2}, {0}});  // t is 6 and 0
+  expect_values(linear_oracle(c, in), {28, 37, 46, 38, 45, 52});
 }
 
 TEST(FfnOracle, ByHand) {
