@@ -91,9 +91,9 @@ typedef struct exn_draft_rule_params {
   const DLTensor* active_list;  /**< out, optional, STEP, UPDATE: [S], i32, compact: ascending
                                     sequences that draft next; entries past active_count are -1 */
   const DLTensor* active_count; /**< out, optional, STEP, UPDATE: [1], i32 */
-  const DLTensor* statistics;   /**< STEP: in, with DEL only, UPDATE: in-out, RESET: in-out,
-                                    [S,K,4], f32, compact, 1 <= K <= 2^20: M, X, Sm, Sx */
-  const DLTensor* plan;         /**< STEP: in, with DEL only, UPDATE: in-out, RESET: in-out,
+  const DLTensor* statistics;   /**< in-out, UPDATE, RESET; STEP with DEL only reads it: [S,K,4],
+                                    f32, compact, 1 <= K <= 2^20: M, X, Sm, Sx */
+  const DLTensor* plan;         /**< in-out, UPDATE, RESET; STEP with DEL only reads it:
                                     [S, EXN_DRAFT_PLAN_WORDS], i32, compact */
   const DLTensor* shadow_token; /**< in, UPDATE: [S,K,N], i32, compact */
   const DLTensor* shadow_prob;  /**< in, UPDATE: [S,K,N], f32, compact */

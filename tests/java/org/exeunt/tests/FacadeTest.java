@@ -132,7 +132,7 @@ class FacadeTest {
       case "repeats" -> !beside.containsKey("hidden_weight");
       case "selection.k" -> !beside.containsKey("selection.indices");
       case "first_position" -> !beside.get("positions").equals(exeunt.EXN_POSITIONS_RENUMBER);
-      case "capacity" -> beside.get("action").equals(exeunt.EXN_KV_CROP);
+      case "capacity" -> op.equals("kv_length") && beside.get("action").equals(exeunt.EXN_KV_CROP);
       case "factor" -> beside.get("scaling").equals(exeunt.EXN_ROPE_SCALING_NONE);
       case "order" -> true; // of which the facade takes an array
       default ->

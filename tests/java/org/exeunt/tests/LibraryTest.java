@@ -468,11 +468,11 @@ class LibraryTest {
     Path unpacked = cache().resolve(sha.substring(0, 32)).resolve("libexeunt_cuda.so");
     assertArrayEquals(bytes, Files.readAllBytes(unpacked), output);
 
-    assumeMounts(SMALL_DISK, "12m", home.toString());
+    assumeMounts(SMALL_DISK, "20m", home.toString());
     String script = SMALL_DISK.replace("&& exec",
         "&& mount -t tmpfs -o size=1m none \"$1\" &&"
             + " shift && exec");
-    output = inNamespace(report("with CUDA"), script, "12m", home.toString(), temporary.toString())
+    output = inNamespace(report("with CUDA"), script, "20m", home.toString(), temporary.toString())
                  .run();
     assertTrue(
         line(output, "cuda").startsWith("the CUDA backend's library could not be unpacked: "),

@@ -36,6 +36,8 @@ import java.util.SplittableRandom;
 public final class BatchVote<L> {
   /** Rounds after which nobody is asked again. */
   public static final int MOST_ROUNDS = 9;
+
+  private static final int MOST_ITEMS = 1 << 20;
   /** What an answer counts that says it is confident. */
   public static final int CONFIDENT_VOTES = 5;
 
@@ -50,12 +52,12 @@ public final class BatchVote<L> {
   /**
    * Prepares the first round.
    *
-   * @param items how many, 0 or more
+   * @param items how many, 0 to 2^20
    * @param seed of the orders
    */
   public BatchVote(int items, long seed) {
-    if (items < 0) {
-      throw new IllegalArgumentException("items is " + items + ", expected at least 0");
+    if (items < 0 || items > MOST_ITEMS) {
+      throw new IllegalArgumentException("items is " + items + ", expected 0.." + MOST_ITEMS);
     }
     random = new SplittableRandom(seed);
     lastConfident = new boolean[items];

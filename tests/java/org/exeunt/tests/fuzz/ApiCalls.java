@@ -353,9 +353,10 @@ final class ApiCalls {
   }
 
   private Object plain(Class<?> type) {
-    return type == int.class  ? (Object) small()
-        : type == float.class ? (Object) random.nextFloat()
-                              : (Object) random.nextDouble();
+    return type == int.class    ? (Object) small()
+        : type == boolean.class ? (Object) random.nextBoolean()
+        : type == float.class   ? (Object) random.nextFloat()
+                                : (Object) random.nextDouble();
   }
 
   private long[] shape() {

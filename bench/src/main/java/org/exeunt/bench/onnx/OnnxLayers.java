@@ -53,13 +53,26 @@ abstract class OnnxLayers extends Contenders {
     Matrix residual = Matrix.of(p.residual());
     Matrix like = Matrix.of(p.out());
     OnnxGraph graph = new OnnxGraph();
-    String y = product(graph, floatInput(graph, "input", input), Matrix.of(p.weight()));
+    Matrix down = Matrix.of(p.adapter_down());
+    Matrix scale = Matrix.of(p.adapter_scale());
+    String x = floatInput(graph, "input", input);
+    String y = product(graph, x, Matrix.of(p.weight()));
+    if (down != null) {
+      String t = product(graph, x, down);
+      t = scale == null ? t : graph.node("Mul", t, floatInput(graph, "scale", scale));
+      Matrix up = Matrix.of(p.adapter_up());
+      String u = graph.constant(up.values(), up.rows(), up.cols());
+      y = graph.node("Add", y, graph.node("MatMul", t, u));
+    }
     if (residual != null) {
       y = graph.node("Add", y, floatInput(graph, "residual", residual));
     }
     matrixOutput(graph, "out", y, like);
     OnnxSession session = new OnnxSession(graph.toModel(), threads);
     session.input("input", input);
+    if (scale != null) {
+      session.input("scale", scale);
+    }
     if (residual != null) {
       session.input("residual", residual);
     }
