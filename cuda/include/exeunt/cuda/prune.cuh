@@ -234,7 +234,8 @@ __device__ __forceinline__ unsigned kept_of(const unsigned (&keys)[kPruneItems],
   const unsigned least = cut.splits ? cut.key : cut.key + 1;
   unsigned kept = 0;
 #pragma unroll
-  for (int item = 0; item < kPruneItems; ++item) kept |= (keys[item] >= least ? 1u : 0u) << item;
+  for (int item = kPruneItems - 1; item >= 0; --item)
+    kept = kept << 1 | (keys[item] >= least ? 1u : 0u);
   return kept;
 }
 

@@ -386,6 +386,14 @@ final class ApiCalls {
       return random.nextInt(4) > 0 ? packed() : null;
     } else if (type == Screen.class) {
       return random.nextInt(4) > 0 ? screen() : null;
+    } else if (type == LayerSchedule.Table.class) {
+      return LayerSchedule.unified(0, 1).table(2, 4);
+    } else if (type == AcceptanceFit.class) {
+      AcceptanceFit fit = new AcceptanceFit(1, 1);
+      fit.add(new float[1], random.nextFloat());
+      return fit;
+    } else if (type == AcceptanceFit.Head.class) {
+      return new AcceptanceFit.Head(1, new float[1], new float[1], new float[2], new float[2]);
     } else if (type == Hired.Block.class) {
       return random.nextInt(4) > 0 ? hiredArguments()[2] : null;
     } else if (type == Buffer.class) {

@@ -15,6 +15,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
+import org.exeunt.cases.Facade;
 
 /**
  * Random calls of the facade, and races with closes, in processes that may die of them; a new one
@@ -28,7 +29,8 @@ public final class Fuzz {
   static final String CALLS = "calls";
   static final String RACES = "races";
   private static final int MOST_FINDINGS = 40;
-  private static final int WARM_UP = 5000; // trials until what grows is a leak
+  /** Trials until what grows is a leak: the code of each op is compiled by then. */
+  private static final int WARM_UP = 180 * Facade.ops().size();
   private static final long HANGS_AFTER_SECONDS = 60;
 
   private Fuzz() {}
