@@ -623,8 +623,11 @@ void describe(Maker& m, exn_draft_rule_params& p) {
     m.none(FIELD(candidate));
     m.any_integer(FIELD(model_layers), 0);
   } else {
-    m.ids(FIELD(candidate), {candidates}, {1, layers - 1, true}, kOptional);
-    m.integer(FIELD(model_layers), layers, layers, 1 << 20);
+    if (m.ids(FIELD(candidate), {candidates}, {1, layers - 1, true}, kOptional) != nullptr) {
+      m.any_integer(FIELD(model_layers), layers);  // those that are looked at decide
+    } else {
+      m.integer(FIELD(model_layers), layers, candidates.size + 1, 1 << 20);
+    }
   }
   if (steps || updates) {
     m.out(FIELD(drafting), kU8, {sequences}, kOptional);

@@ -463,7 +463,8 @@ void describe(Maker& m, exn_stop_rule_params& p) {
   const bool by_answer = by_logits && by_perplexity;
   if (by_answer) {
     m.none(FIELD(confidence));
-    m.ids(FIELD(answer_ids), {m.dim("answers", 0, 2, 9)}, {0, vocab.size - 1, true});
+    m.ids(FIELD(answer_ids), {m.dim("answers", 0, 2, 9)}, {0, vocab.size - 1, true},
+          kOptional | kWanted);
   } else {
     m.in(FIELD(confidence), kF32, {rows}, kOptional);
     m.ids(FIELD(answer_ids), {m.dim("answers", 0, 2, 9)}, {0, vocab.size - 1, true},

@@ -144,7 +144,8 @@ void check_args(const exn_draft_rule_params& p, Check& check, DraftRuleArgs* a) 
   if (by_del || !steps) check_learned(p, check, a);
   if (!steps) check_candidates(p, check, a);
   if (updates) check_update(p, check, a);
-  check.at_most("S (sequences)", a->sequences, INT32_MAX);
+  check.at_most(p.action == EXN_DRAFT_STEP ? "S (rows of state)" : "S (rows of plan)", a->sequences,
+                INT32_MAX);
   a->drafting = each<uint8_t>(check, "drafting", p.drafting, kU8Only, Role::kOut, *a);
   a->active_list = each<int32_t>(check, "active_list", p.active_list, kI32Only, Role::kOut, *a);
   a->active_count = check.per_row<int32_t>("active_count", p.active_count, kI32Only, Role::kOut,
