@@ -96,8 +96,10 @@ class GenerateTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"selfdraft:3", "lookup", "lookup:2 --draft-rule fixed:5",
-                   "selfdraft:2 --draft-rule confidence:0.2 --draft-length 3", "model:tiny.gguf"})
+  @ValueSource(
+      strings = {"selfdraft:3", "del", "del-paper:1,2 --draft-length 4", "lookup",
+          "lookup:2 --draft-rule fixed:5",
+          "selfdraft:2 --draft-rule confidence:0.2 --draft-length 3", "model:tiny.gguf"})
   void draftsDoNotChangeTheAnswer(String speculate) {
     String drafts = "--speculate " + speculate.replace("tiny.gguf", model.toString());
     for (String options : List.of("", "--weights bf16", "--temperature 2 --seed 3",

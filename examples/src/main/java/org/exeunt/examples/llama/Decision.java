@@ -67,6 +67,11 @@ final class Decision {
     chosen.put(sequence * rows + row, token);
   }
 
+  /** What was last said there; negative: nothing. */
+  int chosen(int sequence, int row) {
+    return chosen.get(sequence * rows + row);
+  }
+
   void run() {
     verify.run();
   }

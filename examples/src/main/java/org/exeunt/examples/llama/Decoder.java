@@ -62,6 +62,7 @@ public final class Decoder implements AutoCloseable {
   private final Waiting[] waiting; // by the number of layers run
   private final WaitingDoor door;
   private int skipped; // rows that the last feed-forward block let pass
+  private LayerObserver watcher; // null: nobody
   private int older; // rows in front that have been waiting, and whose token is known already
 
   /**
@@ -340,6 +341,9 @@ public final class Decoder implements AutoCloseable {
     if (options.observer() != null) {
       options.observer().reached(depth, rows);
     }
+    if (watcher != null) {
+      watcher.reached(depth, rows);
+    }
   }
 
   // ---- leaving
@@ -410,6 +414,11 @@ public final class Decoder implements AutoCloseable {
   }
 
   // ---- several tokens of each sequence in one pass, for who drafts
+
+  /** Lets somebody look on at every layer, at prompts as well. */
+  void watch(LayerObserver observer) {
+    watcher = observer;
+  }
 
   /** No rows are on their way: those of a pass may be added, at most {@link #mostRows()}. */
   void beginPass() {

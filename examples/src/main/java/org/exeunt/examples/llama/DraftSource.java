@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import java.util.function.IntPredicate;
+
 /** Who guesses the tokens that a decoder then verifies. */
 interface DraftSource extends AutoCloseable {
+  /** The rule of a sequence, for a source with rules of its own; null: it has none. */
+  default DraftRule rule(int sequence) {
+    return null;
+  }
+
   /** A sequence begins anew. */
   default void restart(int sequence) {}
 
@@ -16,20 +23,27 @@ interface DraftSource extends AutoCloseable {
    * @return how many layers they have run
    */
   default int enter(Decoder decoder, Drafts drafts) {
-    addRows(decoder, drafts);
+    addRows(decoder, drafts, sequence -> true);
     decoder.embedRows();
     return 0;
   }
 
-  /** Adds those rows. */
-  static void addRows(Decoder decoder, Drafts drafts) {
+  /** Makes those rows the decoder's, of some sequences. */
+  static void addRows(Decoder decoder, Drafts drafts, IntPredicate which) {
     decoder.beginPass();
     for (int s = 0; s < drafts.sequences(); s++) {
-      for (int i = 0; drafts.going(s) && i <= drafts.count(s); i++) {
+      for (int i = 0; drafts.going(s) && which.test(s) && i <= drafts.count(s); i++) {
         decoder.addRow(s, drafts.row(s, i), i);
       }
     }
   }
+
+  /**
+   * All rows of a round have run the whole model, and what it keeps is decided, but not yet done.
+   *
+   * @param head what it found in the rows
+   */
+  default void verified(Drafts drafts, Decision decision, RowHead head) {}
 
   /** Of a sequence's draft so many tokens are right; its context has grown by one more. */
   default void settle(int sequence, int accepted) {}

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import java.util.function.IntFunction;
 import java.util.function.IntPredicate;
-import java.util.function.Supplier;
 
 /**
  * A round of drafting: for each sequence what it says so far, how many tokens may be drafted behind
@@ -22,9 +22,10 @@ final class Drafts {
 
   /**
    * @param length most tokens of a draft
+   * @param rule of each sequence
    * @param ends which tokens nothing follows
    */
-  Drafts(int sequences, int capacity, int length, Supplier<DraftRule> rule, IntPredicate ends) {
+  Drafts(int sequences, int capacity, int length, IntFunction<DraftRule> rule, IntPredicate ends) {
     contexts = new TokenList[sequences];
     rules = new DraftRule[sequences];
     going = new boolean[sequences];
@@ -37,7 +38,7 @@ final class Drafts {
     this.ends = ends;
     for (int s = 0; s < sequences; s++) {
       contexts[s] = new TokenList(capacity);
-      rules[s] = rule.get();
+      rules[s] = rule.apply(s);
     }
   }
 

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
-import java.nio.FloatBuffer;
+import java.util.stream.IntStream;
 
 /**
  * A model's own first layers, with its final norm and head (LayerSkip; Elhoushi et al. 2024). What
  * drafted tokens left those layers with is kept, so that verification runs the other layers alone;
  * only the last drafted token, which drafting does not take in, runs all of them.
  */
-final class SelfDraft implements DraftSource {
-  private final Decoder decoder;
-  private final int layers;
-  private final int width;
-  private final int rowsOfSequence;
-  private final float[] states; // of each sequence's newest token and its draft, after `layers`
+class SelfDraft implements DraftSource {
+  final Decoder decoder;
+  final KeptStates kept;
   private final boolean[] drafting;
 
   SelfDraft(Decoder decoder, int layers, int length) {
+    this(decoder, length + 1, new int[] {layers});
+  }
+
+  /** @param window newest tokens of each sequence that are kept after each of {@code depths} */
+  SelfDraft(Decoder decoder, int window, int... depths) {
     this.decoder = decoder;
-    this.layers = layers;
-    width = decoder.weights().config().width();
-    rowsOfSequence = length + 1;
-    states = new float[decoder.sequences() * rowsOfSequence * width];
+    kept = new KeptStates(decoder.weights().config(), decoder.sequences(), window, depths);
     drafting = new boolean[decoder.sequences()];
+    decoder.watch(kept);
   }
 
   /** What a drafted token costs, of a token at full depth. */
@@ -34,6 +34,11 @@ final class SelfDraft implements DraftSource {
     return (double) bytes / weights.bytesPerToken();
   }
 
+  /** Behind which of the kept depths a sequence drafts. */
+  int place(int sequence) {
+    return 0;
+  }
+
   @Override
   public void draft(Drafts drafts) {
     int going = 0;
@@ -42,56 +47,73 @@ final class SelfDraft implements DraftSource {
       going += drafting[s] ? 1 : 0;
     }
     while (going > 0) {
-      run(drafts, drafting);
-      RowHead head = decoder.readDraftedRows();
-      int row = 0;
-      for (int s = 0; s < drafts.sequences(); s++) {
-        if (drafting[s]) {
-          // Of what is no number, any token is a guess: verification sees that, too.
-          drafting[s] = drafts.add(s, Math.max(0, head.argmax(row)), head.probability(row));
-          going -= drafting[s] ? 0 : 1;
-          row++;
-        }
+      for (int place = 0; place < kept.places(); place++) {
+        going -= draft(drafts, place);
       }
     }
   }
 
-  /** Takes the last token of each of these sequences through the first layers. */
-  private void run(Drafts drafts, boolean[] which) {
+  /**
+   * Drafts a token for each sequence that still drafts, and does so at this place.
+   *
+   * @return how many of them are done
+   */
+  private int draft(Drafts drafts, int place) {
+    if (!run(drafts, place)) {
+      return 0;
+    }
+    RowHead head = decoder.readDraftedRows();
+    int done = 0;
+    int row = 0;
+    for (int s = 0; s < drafts.sequences(); s++) {
+      if (drafting[s] && place(s) == place) {
+        // Of what is no number, any token is a guess: verification sees that, too.
+        drafting[s] = drafts.add(s, Math.max(0, head.argmax(row)), head.probability(row));
+        done += drafting[s] ? 0 : 1;
+        row++;
+      }
+    }
+    return done;
+  }
+
+  /** Takes the last token of such sequences through the first layers; false if there are none. */
+  private boolean run(Drafts drafts, int place) {
     decoder.beginPass();
-    for (int s = 0; s < which.length; s++) {
-      if (which[s]) {
+    for (int s = 0; s < drafting.length; s++) {
+      if (drafting[s] && place(s) == place) {
         decoder.addRow(s, drafts.row(s, drafts.count(s)), drafts.count(s));
       }
     }
-    decoder.embedRows();
-    decoder.runRows(0, layers);
-    FloatBuffer hidden = decoder.rows().allHidden().floatBuffer();
-    int row = 0;
-    for (int s = 0; s < which.length; s++) {
-      if (which[s]) {
-        hidden.get(row++ * width, states, at(s, drafts.count(s)), width);
-      }
+    if (decoder.rows().count() == 0) {
+      return false;
     }
+    decoder.embedRows();
+    decoder.runRows(0, kept.depth(place));
+    return true;
   }
 
-  private int at(int sequence, int index) {
-    return (sequence * rowsOfSequence + index) * width;
-  }
-
+  /** Sequences join where they have drafted; the rows so far stay in the order of sequences. */
   @Override
   public int enter(Decoder verifying, Drafts drafts) {
     for (int s = 0; s < drafting.length; s++) {
       drafting[s] = drafts.going(s);
     }
-    run(drafts, drafting);
-    DraftSource.addRows(decoder, drafts);
-    FloatBuffer hidden = decoder.rows().allHidden().floatBuffer();
-    for (int s = 0; s < drafting.length; s++) {
-      if (drafting[s]) {
-        hidden.put(states, at(s, 0), (drafts.count(s) + 1) * width);
-      }
+    for (int place = 0; place < kept.places(); place++) {
+      run(drafts, place);
     }
-    return layers;
+    int depth = 0;
+    for (int place = 0; place < kept.places(); place++) {
+      int here = place;
+      if (IntStream.range(0, drafting.length).noneMatch(s -> drafting[s] && place(s) == here)) {
+        continue;
+      }
+      if (depth > 0) {
+        decoder.runRows(depth, kept.depth(place));
+      }
+      DraftSource.addRows(decoder, drafts, s -> place(s) <= here);
+      kept.restore(place, decoder.rows());
+      depth = kept.depth(place);
+    }
+    return depth;
   }
 }

@@ -2,6 +2,8 @@
 package org.exeunt.examples.llama;
 
 import java.nio.file.Path;
+import java.util.stream.IntStream;
+import org.exeunt.DraftRule.Form;
 
 /**
  * How tokens are drafted that a model then verifies: several in one pass, in which it reads its
@@ -9,7 +11,8 @@ import java.nio.file.Path;
  */
 public final class Speculation {
   /** The forms that {@link #parse} takes. */
-  public static final String FORMS = "none, selfdraft:LAYERS, lookup[:N] or model:FILE";
+  public static final String FORMS = "none, selfdraft:LAYERS, del[:FIRST,STRIDE], "
+      + "del-paper[:FIRST,STRIDE], lookup[:N] or model:FILE";
 
   /** The forms of the rule. */
   public static final String RULES = DraftRule.FORMS;
@@ -21,17 +24,26 @@ public final class Speculation {
   private static final int USUAL_NGRAM = 4;
   private static final int LONGEST_NGRAM = 16;
 
-  private enum Kind { SELF, LOOKUP, MODEL }
+  /** As in DEL's code. */
+  private static final int USUAL_DEL_DRAFT = 18;
+
+  /** DEL drafts behind so many depths, less one, unless told which. */
+  private static final int USUAL_PARTS = 6;
+
+  private enum Kind { SELF, DEL, DEL_PAPER, LOOKUP, MODEL }
 
   private final Kind kind;
   private final int number; // layers, or tokens to look up
+  private final int[] candidates; // of DEL: after how many layers it may draft
   private final Path model;
   private final int length; // 0: not said
   private final String rule;
 
-  private Speculation(Kind kind, int number, Path model, int length, String rule) {
+  private Speculation(
+      Kind kind, int number, int[] candidates, Path model, int length, String rule) {
     this.kind = kind;
     this.number = number;
+    this.candidates = candidates;
     this.model = model;
     this.length = length;
     this.rule = rule;
@@ -63,19 +75,22 @@ public final class Speculation {
         int most = Math.max(1, layers - 1);
         yield new Speculation(Kind.SELF,
             new Arguments(option, value, 1, 1, "one number").integer(0, "the layers", 1, most),
-            null, length, rule);
+            null, null, length, rule);
       }
+      case "del", "del-paper" ->
+        new Speculation(name.equals("del") ? Kind.DEL : Kind.DEL_PAPER, 0,
+            candidates(option, colon < 0 ? null : value, layers), null, length, rule);
       case "lookup" ->
         new Speculation(Kind.LOOKUP,
             colon < 0 ? USUAL_NGRAM
                       : new Arguments(option, value, 1, 1, "one number")
                             .integer(0, "the tokens to look up", 1, LONGEST_NGRAM),
-            null, length, rule);
+            null, null, length, rule);
       case "model" -> {
         if (value.isEmpty()) {
           throw new IllegalArgumentException("--speculate model needs a file");
         }
-        yield new Speculation(Kind.MODEL, 0, Path.of(value), length, rule);
+        yield new Speculation(Kind.MODEL, 0, null, Path.of(value), length, rule);
       }
       default -> throw new IllegalArgumentException("--speculate is '" + text + "', not " + FORMS);
     };
@@ -83,7 +98,32 @@ public final class Speculation {
     return found;
   }
 
+  /** After how many layers DEL may draft. */
+  private static int[] candidates(String option, String value, int layers) {
+    if (layers < 2) {
+      throw new IllegalArgumentException(
+          option + " drafts with the first layers of several, but this model has " + layers);
+    }
+    int first = (layers + USUAL_PARTS - 1) / USUAL_PARTS;
+    int stride = first;
+    if (value != null) {
+      Arguments two = new Arguments(option, value, 2, 2, "the first layers and a stride");
+      first = two.integer(0, "the first layers", 1, layers - 1);
+      stride = two.integer(1, "the stride", 1, layers - 1);
+    }
+    int step = stride;
+    return IntStream.iterate(first, depth -> depth < layers, depth -> depth + step).toArray();
+  }
+
+  private boolean isDel() {
+    return candidates != null;
+  }
+
   private void checkRule() {
+    if (isDel() && rule != null) {
+      throw new IllegalArgumentException(
+          "--draft-rule is '" + rule + "', but --speculate del has a rule of its own");
+    }
     DraftRule.parse(ruleText(), USUAL_DRAFT);
     if (length > 0 && ruleText().startsWith("fixed")) {
       throw new IllegalArgumentException("--draft-rule is '" + rule + "', and --draft-length '"
@@ -121,6 +161,9 @@ public final class Speculation {
     if (length > 0) {
       return length;
     }
+    if (isDel()) {
+      return Math.max(1, Math.min(USUAL_DEL_DRAFT, capacity - 1));
+    }
     DraftRule fixed = DraftRule.parse(ruleText(), USUAL_DRAFT).make(null, 1, 1);
     return ruleText().startsWith("fixed")
         ? fixed.most(0)
@@ -131,14 +174,18 @@ public final class Speculation {
   PassTimes times(LlamaWeights weights, LlamaWeights drafting) {
     double draft = switch (kind) {
       case SELF -> SelfDraft.cost(weights, number);
-      case LOOKUP -> 0;
+      case DEL, DEL_PAPER, LOOKUP -> 0; // nobody asks DEL
       case MODEL -> ModelDraft.cost(drafting, weights);
     };
     return new PassTimes(weights.layers().get(0).up().blocks() == null ? 0.08 : 0.3, draft);
   }
 
   /** A rule for one of some sequences. */
-  DraftRule rule(PassTimes times, int sequences, int length) {
+  DraftRule rule(DraftSource source, int sequence, PassTimes times, int sequences, int length) {
+    DraftRule own = source.rule(sequence);
+    if (own != null) {
+      return own;
+    }
     int kinds = kind == Kind.LOOKUP ? LookupDraft.LONGEST + 1 : 1;
     return DraftRule.parse(ruleText(), length).make(times, sequences, kinds);
   }
@@ -147,6 +194,8 @@ public final class Speculation {
   DraftSource source(Decoder decoder, LlamaWeights drafting, int length) {
     return switch (kind) {
       case SELF -> new SelfDraft(decoder, number, length);
+      case DEL, DEL_PAPER ->
+        new DelDraft(decoder, kind == Kind.DEL ? Form.CODE : Form.PAPER, length, candidates);
       case LOOKUP -> new LookupDraft(number);
       case MODEL ->
         new ModelDraft(new Decoder(drafting, DecoderOptions.FULL, decoder.sequences(),

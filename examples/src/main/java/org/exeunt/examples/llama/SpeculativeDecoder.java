@@ -48,15 +48,20 @@ public final class SpeculativeDecoder implements AutoCloseable {
     longest = how.length(decoder.capacity());
     check(decoder, drafting);
     times = how.times(decoder.weights(), drafting);
-    drafts = new Drafts(
-        sequences, decoder.capacity(), longest, () -> how.rule(times, sequences, longest), ends);
     settled = new int[sequences][longest + 1];
     settledCount = new int[sequences];
     scope = Scope.open();
+    DraftSource drafter = null;
     try {
       decision = new Decision(scope, sequences, longest);
-      source = how.source(decoder, drafting, longest);
+      drafter = how.source(decoder, drafting, longest);
+      source = drafter;
+      drafts = new Drafts(sequences, decoder.capacity(), longest,
+          s -> how.rule(source, s, times, sequences, longest), ends);
     } catch (RuntimeException | Error e) {
+      if (drafter != null) {
+        drafter.close();
+      }
       scope.close();
       throw e;
     }
@@ -172,6 +177,7 @@ public final class SpeculativeDecoder implements AutoCloseable {
     times.drafted(drafts.longest(), ready - begin);
     choose(head);
     decision.run();
+    source.verified(drafts, decision, head);
     for (int s = 0; s < drafts.sequences(); s++) {
       if (drafts.going(s)) {
         settle(s);

@@ -109,6 +109,8 @@ class OptionsTest {
     assertEquals(20, Speculation.parse("selfdraft:29", 20, "confidence:0.5", 30).length(100));
     assertEquals(9, Speculation.parse("lookup:16", 0, "fixed:9", 30).length(100));
     assertEquals("a.gguf", Speculation.parse("model:a.gguf", 0, null, 30).model().toString());
+    assertEquals(18, Speculation.parse("del", 0, null, 30).length(100));
+    assertEquals(9, Speculation.parse("del-paper:3,4", 9, null, 30).length(100));
     DraftRule confident = DraftRule.parse("confidence:0.5", 6).make(null, 1, 1);
     assertEquals(6, confident.most(0));
     assertTrue(confident.goesOn(0.5f) && confident.goesOn(Float.NaN) && !confident.goesOn(0.4f));
@@ -116,12 +118,17 @@ class OptionsTest {
 
   @Test
   void senselessDraftsAreRefused() {
-    for (String text : new String[] {"", "draft", "none:1", "Lookup", "del"}) {
+    for (String text : new String[] {"", "draft", "none:1", "Lookup", "del:1;2"}) {
       assertRefused("--speculate", speculation(text, 0, null));
     }
     assertRefused("the layers to be 1 to 29", speculation("selfdraft:30", 0, null));
     assertRefused("the layers to be 1 to 29", speculation("selfdraft:0", 0, null));
     assertRefused("needs one number", speculation("selfdraft", 0, null));
+    assertRefused("needs the first layers and a stride", speculation("del:3", 0, null));
+    assertRefused("the first layers to be 1 to 29", speculation("del:30,1", 0, null));
+    assertRefused("the stride to be 1 to 29", speculation("del-paper:3,0", 0, null));
+    assertRefused("has a rule of its own", speculation("del", 0, "gain"));
+    assertRefused("this model has 1", () -> Speculation.parse("del", 0, null, 1));
     assertRefused("the tokens to look up to be 1 to 16", speculation("lookup:0", 0, null));
     assertRefused("the tokens to look up to be 1 to 16", speculation("lookup:many", 0, null));
     assertRefused("needs a file", speculation("model:", 0, null));

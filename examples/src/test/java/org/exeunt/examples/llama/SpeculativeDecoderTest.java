@@ -219,6 +219,9 @@ class SpeculativeDecoderTest {
         methods.add(new Method(source, 6, "confidence:0.3"));
       }
     }
+    for (String source : new String[] {"del", "del:2,1", "del:4,3", "del-paper", "del-paper:1,3"}) {
+      methods.add(new Method(source, 7, null));
+    }
     return methods.stream();
   }
 
@@ -250,6 +253,59 @@ class SpeculativeDecoderTest {
       assertTrue(seen.verifications < MOST * 2 / 3, source + ": " + seen);
       assertEquals(seen.verifications + seen.accepted, seen.tokens, source);
     });
+  }
+
+  /** A model whose layers from {@code layers} on add nothing. */
+  private static LlamaWeights shallow(int layers) throws IOException {
+    List<TinyModel.Weight> parts = TinyModel.weights();
+    for (TinyModel.Weight weight : parts) {
+      String[] name = weight.name().split("\\.");
+      boolean adds = weight.name().contains("attn_output") || weight.name().contains("ffn_down");
+      if (adds && Integer.parseInt(name[1]) >= layers) {
+        Arrays.fill(weight.values(), 0);
+      }
+    }
+    Path path = folder.resolve("shallow" + layers + ".gguf");
+    try (GgufFile file = GgufFile.open(TinyModel.writeWeights(path, TinyModel.metadata(), parts))) {
+      return LlamaWeights.load(file, DType.F32);
+    }
+  }
+
+  /**
+   * Of layers that say what the whole model says, DEL takes the first, from what it has learnt of
+   * the prompt on, and as no token was ever wrong there, drafts until it may not.
+   */
+  @Test
+  void delFindsTheFirstLayersThatSuffice() throws IOException {
+    for (int layers = 1; layers < 4; layers++) {
+      try (LlamaWeights weights = shallow(layers)) {
+        for (String source : List.of("del:1,1", "del-paper:1,1")) {
+          int[] prompts = {40, 5};
+          Decoder verifying = new Decoder(weights, DecoderOptions.FULL, 2, CAPACITY);
+          try (SpeculativeDecoder decoder = new SpeculativeDecoder(
+                   verifying, new Method(source, 6, null).speculation(), null, NEVER)) {
+            for (int s = 0; s < 2; s++) {
+              decoder.prefill(s, new Random(s).ints(prompts[s], 1, 24).toArray());
+            }
+            decoder.round();
+            assertEquals(2, decoder.drafted(), source);
+            for (int round = 1; round < 5; round++) {
+              long drafted = decoder.drafted();
+              long accepted = decoder.accepted();
+              long before = decoder.work().layers();
+              decoder.round();
+              // The paper's length is less than the most: a draft of 6 is not among those compared.
+              int length = source.startsWith("del-paper") ? 5 : 6;
+              String what = source + " of " + layers + " layers, round " + round;
+              assertEquals(drafted + 2 * length, decoder.drafted(), what);
+              assertEquals(accepted + 2 * length, decoder.accepted(), what);
+              assertEquals(before + 2 * (length + 1) * TinyModel.LAYERS, decoder.work().layers(),
+                  what + ": each row runs each layer once");
+            }
+          }
+        }
+      }
+    }
   }
 
   /** What follows the tokens that end an answer is not worth a guess. */
@@ -298,7 +354,7 @@ class SpeculativeDecoderTest {
     for (int trial = 0; trial < 300; trial++) {
       int[] text = random.ints(2 + trial % 30, 0, 2 + trial % 5).toArray();
       int most = 1 + trial % 4;
-      Drafts drafts = new Drafts(1, text.length, 6, () -> kind -> 6, NEVER);
+      Drafts drafts = new Drafts(1, text.length, 6, s -> kind -> 6, NEVER);
       for (int id : text) {
         drafts.context(0).add(id);
       }
