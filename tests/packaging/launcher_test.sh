@@ -198,6 +198,9 @@ expect_told 'generate hands its options on, and files as seen from the user' \
 generate --model own.gguf --prompt a --speculate model:small.gguf
 expect_told 'generate knows a second model from here' \
   "$main --model $WORK/own.gguf --prompt a --speculate model:$WORK/small.gguf"
+generate --model /own.gguf --prompt a --draft-rule specdec:head,0.5
+expect_told 'generate knows an acceptance head from here' \
+  "$main --model /own.gguf --prompt a --draft-rule specdec:$WORK/head,0.5"
 generate --model /own.gguf --prompt --help
 expect_told 'a prompt may be --help' "$main --model /own.gguf --prompt --help"
 generate EXEUNT_MODEL="$WORK/bin/java" --prompt a

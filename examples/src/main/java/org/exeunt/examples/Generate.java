@@ -18,6 +18,7 @@ import org.exeunt.ExeuntException;
 import org.exeunt.Screen;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.ModelFormatException;
+import org.exeunt.examples.llama.AcceptanceHead;
 import org.exeunt.examples.llama.Answer;
 import org.exeunt.examples.llama.BranchedAnswer;
 import org.exeunt.examples.llama.ChatTemplate;
@@ -161,12 +162,19 @@ public final class Generate {
           }
           return;
         }
-        Speculation speculation = options.speculation(config.layers());
+        Speculation asked = options.speculation(config.layers());
+        if (asked != null) {
+          Speculation.check(decoding);
+        }
         try (Screen screen = options.certified ? screen(weights, tokenizer) : null;
-            DraftModel drafting = DraftModel.of(speculation, options.weights, tokenizer);
-            Answer answer = answer(new Decoder(weights, decoding.withScreen(screen), 1, capacity),
-                speculation, drafting, tokenizer)) {
-          answer(answer, weights, prompt, tokenizer, most);
+            DraftModel drafting = DraftModel.of(asked, options.weights, tokenizer)) {
+          Speculation speculation =
+              AcceptanceHead.ready(asked, weights, drafting, tokenizer, Texts.essay(), log);
+          try (
+              Answer answer = answer(new Decoder(weights, decoding.withScreen(screen), 1, capacity),
+                  speculation, drafting, tokenizer)) {
+            answer(answer, weights, prompt, tokenizer, most);
+          }
         }
       }
     }

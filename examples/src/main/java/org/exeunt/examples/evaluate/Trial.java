@@ -7,6 +7,8 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
 import org.exeunt.DType;
+import org.exeunt.examples.Texts;
+import org.exeunt.examples.llama.AcceptanceHead;
 import org.exeunt.examples.llama.Answer;
 import org.exeunt.examples.llama.DecodeWork;
 import org.exeunt.examples.llama.Decoder;
@@ -60,9 +62,11 @@ final class Trial implements AutoCloseable {
       decoder = new Decoder(weights, options, 1, capacity);
       speculative = speculation == null
           ? null
-          : new SpeculativeDecoder(decoder, speculation,
+          : new SpeculativeDecoder(decoder,
+                AcceptanceHead.ready(
+                    speculation, weights, drafting, tokenizer, Texts.essay(), System.err),
                 drafting == null ? null : drafting.weights(), tokenizer::ends);
-    } catch (RuntimeException | Error e) {
+    } catch (IOException | RuntimeException | Error e) {
       if (decoder != null) {
         decoder.close();
       }

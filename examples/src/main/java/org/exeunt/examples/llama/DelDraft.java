@@ -31,7 +31,8 @@ final class DelDraft extends SelfDraft {
 
   /** @param candidates after how many layers it may draft, ascending */
   DelDraft(Decoder decoder, Form form, int length, int... candidates) {
-    super(decoder, CONTEXT + length + 1, withAll(decoder, candidates));
+    super(
+        decoder, new DraftScore.Probability(), CONTEXT + length + 1, withAll(decoder, candidates));
     this.candidates = candidates.length;
     int sequences = decoder.sequences();
     LlamaConfig config = decoder.weights().config();

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import org.exeunt.Scope;
+
 /**
  * How many tokens of a sequence are drafted before the model verifies them. Whatever a rule says,
  * the answer is the same; it decides how soon it comes.
  */
 interface DraftRule {
   /** The forms that {@link #parse} takes. */
-  String FORMS = "gain, fixed:K or confidence:TAU";
+  String FORMS = "gain, fixed:K, confidence:TAU or specdec:FILE[,THRESHOLD]";
 
   /** Most tokens to draft now. The kind says how the source came by them. */
   int most(int kind);
 
-  /** Whether to go on behind a drafted token that the source gave this probability. */
-  default boolean goesOn(float probability) {
+  /** Whether to go on behind a drafted token of which the source says this. */
+  default boolean goesOn(float score) {
     return true;
   }
 
@@ -22,15 +24,16 @@ interface DraftRule {
 
   /** Makes a rule for a sequence. */
   interface Maker {
-    /** The arguments are those of {@link GainRule}. */
-    DraftRule make(PassTimes times, int sequences, int kinds);
+    /** @param scope owns a rule's memory; the other arguments are those of {@link GainRule} */
+    DraftRule make(Scope scope, PassTimes times, int sequences, int kinds);
   }
 
   /**
    * Reads an option.
    *
    * <p>{@code fixed} drafts K tokens; {@code confidence} drafts until a token's probability is below
-   * TAU, that token being the last; {@code gain} drafts as many as let it expect most from what was
+   * TAU, that token being the last; {@code specdec} until one of the tokens is wrong with more than the
+   * threshold's probability, as an {@link AcceptanceGate} sees it; {@code gain} drafts as many as let it expect most from what was
    * accepted of late, which may be none.
    *
    * @param length most tokens of a draft
@@ -39,24 +42,28 @@ interface DraftRule {
     int colon = text.indexOf(':');
     String name = colon < 0 ? text : text.substring(0, colon);
     String number = colon < 0 ? "" : text.substring(colon + 1);
+    if (name.equals("specdec")) {
+      float threshold = SpecDecRule.Option.parse(number).threshold();
+      return (scope, times, sequences, kinds) -> new SpecDecRule(scope, threshold, length);
+    }
     Arguments one =
         new Arguments("--draft-rule " + name, number, colon < 0 ? 0 : 1, 1, "one number");
     switch (name) {
       case "gain":
         if (colon < 0) {
-          return (times, sequences, kinds) -> new GainRule(length, times, sequences, kinds);
+          return (scope, times, sequences, kinds) -> new GainRule(length, times, sequences, kinds);
         }
         break;
       case "fixed":
         if (one.count() == 1) {
           int count = one.integer(0, "the length", 1, Speculation.LONGEST_DRAFT);
-          return (times, sequences, kinds) -> kind -> count;
+          return (scope, times, sequences, kinds) -> kind -> count;
         }
         break;
       case "confidence":
         if (one.count() == 1) {
           float least = one.number(0, "the probability", 0, 1);
-          return (times, sequences, kinds) -> new Confidence(length, least);
+          return (scope, times, sequences, kinds) -> new Confidence(length, least);
         }
         break;
       default:

@@ -87,13 +87,13 @@ final class Drafts {
   /**
    * Drafts a token.
    *
-   * @param probability what the source thinks of it
+   * @param score what the source tells the rule of it
    * @return whether another is wanted
    */
-  boolean add(int sequence, int token, float probability) {
+  boolean add(int sequence, int token, float score) {
     tokens[sequence][count[sequence]++] = token;
     return count[sequence] < planned[sequence] && !ends.test(token)
-        && rules[sequence].goesOn(probability);
+        && rules[sequence].goesOn(score);
   }
 
   /** What would have been drafted, had the rule allowed a token: free to say, and to learn from. */

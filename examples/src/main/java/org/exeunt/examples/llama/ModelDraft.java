@@ -7,12 +7,17 @@ final class ModelDraft implements DraftSource {
   private static final int FEW = 4;
 
   private final Decoder decoder;
+  private final DraftScore score;
   private final boolean[] drafting;
   private final int[] known; // tokens of a sequence when it was drafted for
 
-  /** @param decoder of as many sequences; closed with this */
-  ModelDraft(Decoder decoder) {
+  /**
+   * @param decoder of as many sequences; closed with this
+   * @param score closed with this
+   */
+  ModelDraft(Decoder decoder, DraftScore score) {
     this.decoder = decoder;
+    this.score = score;
     drafting = new boolean[decoder.sequences()];
     known = new int[decoder.sequences()];
   }
@@ -50,13 +55,14 @@ final class ModelDraft implements DraftSource {
       decoder.embedRows();
       decoder.runRows(0, decoder.weights().config().layers());
       RowHead head = decoder.readDraftedRows();
+      score.read(decoder, head);
       int row = -1;
       for (int s = 0; s < drafts.sequences(); s++) {
         if (drafting[s]) {
           int rows = unseen(drafts, s);
           row += rows;
           decoder.keepTokens(s, rows, rows);
-          drafting[s] = drafts.add(s, Math.max(0, head.argmax(row)), head.probability(row));
+          drafting[s] = drafts.add(s, Math.max(0, head.argmax(row)), score.of(row));
           going -= drafting[s] ? 0 : 1;
         }
       }
@@ -81,6 +87,7 @@ final class ModelDraft implements DraftSource {
 
   @Override
   public void close() {
+    score.close();
     decoder.close();
   }
 }

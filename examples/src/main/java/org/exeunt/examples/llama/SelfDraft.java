@@ -11,15 +11,18 @@ import java.util.stream.IntStream;
 class SelfDraft implements DraftSource {
   final Decoder decoder;
   final KeptStates kept;
+  private final DraftScore score;
   private final boolean[] drafting;
 
-  SelfDraft(Decoder decoder, int layers, int length) {
-    this(decoder, length + 1, new int[] {layers});
+  /** @param score closed with this */
+  SelfDraft(Decoder decoder, DraftScore score, int layers, int length) {
+    this(decoder, score, length + 1, new int[] {layers});
   }
 
   /** @param window newest tokens of each sequence that are kept after each of {@code depths} */
-  SelfDraft(Decoder decoder, int window, int... depths) {
+  SelfDraft(Decoder decoder, DraftScore score, int window, int... depths) {
     this.decoder = decoder;
+    this.score = score;
     kept = new KeptStates(decoder.weights().config(), decoder.sequences(), window, depths);
     drafting = new boolean[decoder.sequences()];
     decoder.watch(kept);
@@ -63,12 +66,13 @@ class SelfDraft implements DraftSource {
       return 0;
     }
     RowHead head = decoder.readDraftedRows();
+    score.read(decoder, head);
     int done = 0;
     int row = 0;
     for (int s = 0; s < drafts.sequences(); s++) {
       if (drafting[s] && place(s) == place) {
         // Of what is no number, any token is a guess: verification sees that, too.
-        drafting[s] = drafts.add(s, Math.max(0, head.argmax(row)), head.probability(row));
+        drafting[s] = drafts.add(s, Math.max(0, head.argmax(row)), score.of(row));
         done += drafting[s] ? 0 : 1;
         row++;
       }
@@ -115,5 +119,10 @@ class SelfDraft implements DraftSource {
       depth = kept.depth(place);
     }
     return depth;
+  }
+
+  @Override
+  public void close() {
+    score.close();
   }
 }

@@ -3,7 +3,9 @@ package org.exeunt.examples.llama;
 
 import java.nio.file.Path;
 import java.util.stream.IntStream;
+import org.exeunt.AcceptanceFit;
 import org.exeunt.DraftRule.Form;
+import org.exeunt.Scope;
 
 /**
  * How tokens are drafted that a model then verifies: several in one pass, in which it reads its
@@ -38,6 +40,8 @@ public final class Speculation {
   private final Path model;
   private final int length; // 0: not said
   private final String rule;
+  private final AcceptanceFit.Head acceptance; // null: none is needed, or it is not here yet
+  private final AcceptanceHead.Recorder recorder; // null: nobody records
 
   private Speculation(
       Kind kind, int number, int[] candidates, Path model, int length, String rule) {
@@ -47,6 +51,20 @@ public final class Speculation {
     this.model = model;
     this.length = length;
     this.rule = rule;
+    acceptance = null;
+    recorder = null;
+  }
+
+  private Speculation(
+      Speculation other, AcceptanceFit.Head acceptance, AcceptanceHead.Recorder recorder) {
+    kind = other.kind;
+    number = other.number;
+    candidates = other.candidates;
+    model = other.model;
+    length = other.length;
+    rule = other.rule;
+    this.acceptance = acceptance;
+    this.recorder = recorder;
   }
 
   /**
@@ -129,9 +147,10 @@ public final class Speculation {
       throw new IllegalArgumentException("--draft-rule is '" + rule + "', and --draft-length '"
           + length + "': both say how long a draft is");
     }
-    if (kind == Kind.LOOKUP && ruleText().startsWith("confidence")) {
+    boolean confidence = ruleText().startsWith("confidence");
+    if (kind == Kind.LOOKUP && (confidence || acceptanceFile() != null)) {
       throw new IllegalArgumentException("--draft-rule is '" + rule + "', but what is looked up "
-          + "has no probability");
+          + "has no " + (confidence ? "probability" : "hidden state"));
     }
   }
 
@@ -156,18 +175,37 @@ public final class Speculation {
     return model;
   }
 
+  /** Where the rule's acceptance head is, or goes; null: it needs none. */
+  Path acceptanceFile() {
+    String name = "specdec:";
+    return ruleText().startsWith(name)
+        ? SpecDecRule.Option.parse(ruleText().substring(name.length())).file()
+        : null;
+  }
+
+  /** The same with the head that its rule needs. */
+  Speculation withAcceptance(AcceptanceFit.Head head) {
+    return new Speculation(this, head, null);
+  }
+
+  /** The same for somebody who looks at what is drafted for one sequence. */
+  Speculation recording(AcceptanceHead.Recorder by) {
+    return new Speculation(this, null, by);
+  }
+
   /** Most tokens of a draft, where a sequence has at most so many. */
   int length(int capacity) {
     if (length > 0) {
       return length;
     }
-    if (isDel()) {
-      return Math.max(1, Math.min(USUAL_DEL_DRAFT, capacity - 1));
+    if (ruleText().startsWith("fixed")) {
+      return DraftRule.parse(ruleText(), USUAL_DRAFT).make(null, null, 1, 1).most(0);
     }
-    DraftRule fixed = DraftRule.parse(ruleText(), USUAL_DRAFT).make(null, 1, 1);
-    return ruleText().startsWith("fixed")
-        ? fixed.most(0)
-        : Math.max(1, Math.min(USUAL_DRAFT, capacity - 1));
+    int usual = isDel() ? USUAL_DEL_DRAFT
+        : acceptanceFile() != null
+        ? SpecDecRule.USUAL_DRAFT
+        : USUAL_DRAFT;
+    return Math.max(1, Math.min(usual, capacity - 1));
   }
 
   /** What passes take, as far as one can say before the first. */
@@ -180,26 +218,52 @@ public final class Speculation {
     return new PassTimes(weights.layers().get(0).up().blocks() == null ? 0.08 : 0.3, draft);
   }
 
-  /** A rule for one of some sequences. */
-  DraftRule rule(DraftSource source, int sequence, PassTimes times, int sequences, int length) {
-    DraftRule own = source.rule(sequence);
+  /**
+   * A rule for one of some sequences.
+   *
+   * @param scope owns its memory
+   */
+  DraftRule rule(
+      Scope scope, DraftSource source, int sequence, PassTimes times, int sequences, int length) {
+    DraftRule own = recorder != null ? recorder : source.rule(sequence);
     if (own != null) {
       return own;
     }
     int kinds = kind == Kind.LOOKUP ? LookupDraft.LONGEST + 1 : 1;
-    return DraftRule.parse(ruleText(), length).make(times, sequences, kinds);
+    return DraftRule.parse(ruleText(), length).make(scope, times, sequences, kinds);
   }
 
   /** Who drafts for a decoder. */
   DraftSource source(Decoder decoder, LlamaWeights drafting, int length) {
     return switch (kind) {
-      case SELF -> new SelfDraft(decoder, number, length);
+      case SELF -> new SelfDraft(decoder, score(decoder), number, length);
       case DEL, DEL_PAPER ->
         new DelDraft(decoder, kind == Kind.DEL ? Form.CODE : Form.PAPER, length, candidates);
       case LOOKUP -> new LookupDraft(number);
-      case MODEL ->
-        new ModelDraft(new Decoder(drafting, DecoderOptions.FULL, decoder.sequences(),
-            Math.min(decoder.capacity(), drafting.config().context())));
+      case MODEL -> {
+        Decoder second = new Decoder(drafting, DecoderOptions.FULL, decoder.sequences(),
+            Math.min(decoder.capacity(), drafting.config().context()));
+        try {
+          yield new ModelDraft(second, score(second));
+        } catch (RuntimeException | Error e) {
+          second.close();
+          throw e;
+        }
+      }
     };
+  }
+
+  /** What the rule goes by of tokens that this decoder drafts. */
+  private DraftScore score(Decoder decoder) {
+    if (recorder != null) {
+      return recorder;
+    }
+    if (acceptanceFile() == null) {
+      return new DraftScore.Probability();
+    }
+    if (acceptance == null) {
+      throw new IllegalStateException("--draft-rule is '" + rule + "', but its head was not read");
+    }
+    return new AcceptanceGate(decoder, acceptance);
   }
 }

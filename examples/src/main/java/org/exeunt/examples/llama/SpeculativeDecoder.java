@@ -57,7 +57,7 @@ public final class SpeculativeDecoder implements AutoCloseable {
       drafter = how.source(decoder, drafting, longest);
       source = drafter;
       drafts = new Drafts(sequences, decoder.capacity(), longest,
-          s -> how.rule(source, s, times, sequences, longest), ends);
+          s -> how.rule(scope, source, s, times, sequences, longest), ends);
     } catch (RuntimeException | Error e) {
       if (drafter != null) {
         drafter.close();

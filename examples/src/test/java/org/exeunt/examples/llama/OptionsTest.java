@@ -111,7 +111,10 @@ class OptionsTest {
     assertEquals("a.gguf", Speculation.parse("model:a.gguf", 0, null, 30).model().toString());
     assertEquals(18, Speculation.parse("del", 0, null, 30).length(100));
     assertEquals(9, Speculation.parse("del-paper:3,4", 9, null, 30).length(100));
-    DraftRule confident = DraftRule.parse("confidence:0.5", 6).make(null, 1, 1);
+    assertEquals(20, Speculation.parse("selfdraft:3", 0, "specdec:a,b,.5", 30).length(100));
+    assertEquals(
+        "a,b", Speculation.parse("model:c", 4, "specdec:a,b,.5", 30).acceptanceFile().toString());
+    DraftRule confident = DraftRule.parse("confidence:0.5", 6).make(null, null, 1, 1);
     assertEquals(6, confident.most(0));
     assertTrue(confident.goesOn(0.5f) && confident.goesOn(Float.NaN) && !confident.goesOn(0.4f));
   }
@@ -140,6 +143,12 @@ class OptionsTest {
     assertRefused("to be 0 to 1", speculation("selfdraft:3", 0, "confidence:2"));
     assertRefused("both say how long a draft is", speculation("lookup", 5, "fixed:4"));
     assertRefused("has no probability", speculation("lookup", 5, "confidence:0.5"));
+    assertRefused("has no hidden state", speculation("lookup", 0, "specdec:head"));
+    assertRefused("has a rule of its own", speculation("del-paper", 0, "specdec:head"));
+    assertRefused("specdec needs a file", speculation("selfdraft:3", 0, "specdec"));
+    assertRefused("specdec needs a file", speculation("selfdraft:3", 0, "specdec:,.5"));
+    assertRefused("the threshold to be 0 to 1", speculation("selfdraft:3", 0, "specdec:head,2"));
+    assertRefused("a threshold behind the comma", speculation("selfdraft:3", 0, "specdec:head,"));
     assertRefused("--speculate none drafts nothing", speculation("none", 5, null));
     assertRefused("--speculate none drafts nothing", speculation("none", 0, "gain"));
   }
