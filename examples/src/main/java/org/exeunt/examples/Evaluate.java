@@ -14,6 +14,7 @@ import org.exeunt.DType;
 import org.exeunt.ExeuntException;
 import org.exeunt.examples.evaluate.Evaluation;
 import org.exeunt.examples.evaluate.Evaluation.Method;
+import org.exeunt.examples.evaluate.Interruption;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.llama.LlamaConfig;
 import org.exeunt.examples.llama.LlamaWeights;
@@ -22,31 +23,45 @@ import org.exeunt.examples.report.Report;
 
 /** What each way to leave out something, or to draft, gains and costs a model; see its help page. */
 public final class Evaluate {
+  private static final int USUAL_TOKENS = 32;
+  private static final int USUAL_PROMPTS = 4; // of each group of those that come with the examples
+  private static final int FULL_TOKENS = 64;
+
   private Path model = Models.find();
   private Path prompts; // null: those that come with the examples
   private Path out = Path.of("build", "evaluate");
   private DType weights; // null: as the file has them
-  private int maxTokens = 64;
+  private int maxTokens; // 0: not said
+  private int limit; // prompts of a group; 0: not said
+  private boolean full;
   private int threads;
   private boolean raw;
   private boolean help;
   private final List<String> methods = new ArrayList<>();
 
-  private Evaluate() {}
+  private final Interruption interruption;
 
-  /** Runs and ends the process: status 2 if the arguments or the model make no sense. */
+  private Evaluate(Interruption interruption) {
+    this.interruption = interruption;
+  }
+
+  /**
+   * Runs and ends the process: status 1 if a method failed or a draft changed an answer, 2 if the
+   * arguments or the model make no sense.
+   */
   public static void main(String[] arguments) {
     Locale.setDefault(Locale.ROOT);
-    System.exit(run(arguments));
+    Interruption interruption = new Interruption();
+    interruption.listen();
+    System.exit(run(interruption, arguments));
   }
 
   /** Runs and returns the exit status. */
-  static int run(String... arguments) {
+  static int run(Interruption interruption, String... arguments) {
     try {
-      Evaluate evaluate = new Evaluate();
+      Evaluate evaluate = new Evaluate(interruption);
       evaluate.parse(arguments);
-      evaluate.run();
-      return 0;
+      return evaluate.run();
     } catch (NoSuchFileException e) {
       System.err.println("evaluate: there is no file " + e.getFile());
     } catch (AccessDeniedException e) {
@@ -67,6 +82,7 @@ public final class Evaluate {
     for (int i = 0; i < arguments.length; i++) {
       switch (arguments[i]) {
         case "--raw" -> raw = true;
+        case "--full" -> full = true;
         case "--help" -> help = true;
         default -> {
           String option = arguments[i++];
@@ -86,16 +102,17 @@ public final class Evaluate {
       case "--out" -> out = Path.of(GenerateOptions.present(option, value));
       case "--weights" -> weights = GenerateOptions.weights(GenerateOptions.present(option, value));
       case "--max-tokens" -> maxTokens = GenerateOptions.integer(option, value, 1, 1 << 20);
+      case "--limit" -> limit = GenerateOptions.integer(option, value, 1, 1 << 20);
       case "--threads" -> threads = GenerateOptions.integer(option, value, 1, 256);
       case "--method" -> methods.add(GenerateOptions.present(option, value).strip());
       default -> throw new IllegalArgumentException("unknown option '" + option + "'");
     }
   }
 
-  private void run() throws IOException {
+  private int run() throws IOException {
     if (help) {
       System.out.print(Help.of("evaluate"));
-      return;
+      return 0;
     }
     try (GgufFile file = GgufFile.open(model)) {
       int layers = LlamaConfig.of(file).layers();
@@ -107,11 +124,27 @@ public final class Evaluate {
         Backend.setThreads(threads);
       }
       String text = prompts == null ? Texts.prompts() : Texts.read(prompts);
-      try (LlamaWeights loaded = LlamaWeights.load(file, weights, System.err);
-          Report report = new Report(out)) {
-        Evaluation.of(file, loaded, weights, prompts, text, raw, maxTokens).report(chosen, report);
-        System.out.println("written: " + report.files().get(0).getParent());
+      int most = maxTokens > 0 ? maxTokens : full ? FULL_TOKENS : USUAL_TOKENS;
+      // Of prompts of one's own all are meant.
+      int each = limit > 0 ? limit : full || prompts != null ? Integer.MAX_VALUE : USUAL_PROMPTS;
+      try (LlamaWeights loaded = LlamaWeights.load(file, weights, System.err)) {
+        Evaluation evaluation =
+            Evaluation.of(file, loaded, weights, prompts, text, each, raw, most);
+        evaluation.check(chosen);
+        return report(evaluation, chosen);
       }
+    }
+  }
+
+  private int report(Evaluation evaluation, List<Method> chosen) throws IOException {
+    interruption.begin();
+    try (Report report = new Report(out)) {
+      List<String> problems = evaluation.report(chosen, report, interruption);
+      System.out.println("written: " + report.files().get(0).getParent());
+      problems.forEach(problem -> System.err.println("evaluate: " + problem));
+      return problems.isEmpty() ? 0 : 1;
+    } finally {
+      interruption.end();
     }
   }
 
@@ -139,25 +172,30 @@ public final class Evaluate {
     return method;
   }
 
-  /** Something of everything, for a model of so many layers. */
-  private static List<String> usual(int layers) {
+  /** Something of everything, for a model of so many layers; all of it if a full run is wanted. */
+  private List<String> usual(int layers) {
     int most = Math.max(1, layers - 2);
     int many = Math.max(1, layers * 4 / 5);
     int half = Math.max(1, Math.min(layers - 1, layers / 2));
-    List<String> usual =
-        new ArrayList<>(List.of("--speculate lookup", "--speculate lookup --draft-rule fixed:7"));
+    String skip = "--ffn-skip " + layers / 6 + "," + layers * 5 / 6 + ",4,";
+    String self = "--speculate selfdraft:" + Math.min(many, layers - 1);
+    List<String> usual = new ArrayList<>(List.of("--speculate lookup"));
     if (layers > 1) {
-      usual.add("--speculate selfdraft:" + half);
-      usual.add("--speculate selfdraft:" + Math.min(many, layers - 1));
-      usual.add(
-          "--speculate selfdraft:" + Math.min(many, layers - 1) + " --draft-rule confidence:0.6");
+      usual.add(self);
     }
-    usual.addAll(List.of("--exit fixed:" + most, "--exit fixed:" + many, "--exit threshold:0.9",
-        "--exit threshold:0.9 --kv recompute", "--exit patience:1",
-        "--schedule unified:" + Math.max(1, layers * 9 / 10), "--schedule unified:" + many,
-        "--ffn-skip " + layers / 6 + "," + layers * 5 / 6 + ",4,0.97",
-        "--ffn-skip " + layers / 6 + "," + layers * 5 / 6 + ",4,0.94", "--drop snapkv:16,64",
-        "--drop h2o:0.25,0.25", "--drop fastv:" + Math.min(2, layers - 1) + ",0.5"));
+    usual.addAll(List.of("--exit fixed:" + many, "--exit threshold:0.9",
+        "--schedule unified:" + many, skip + "0.94", "--drop snapkv:16,64",
+        "--drop fastv:" + Math.min(2, layers - 1) + ",0.5"));
+    if (full) {
+      usual.add("--speculate lookup --draft-rule fixed:7");
+      if (layers > 1) {
+        usual.add("--speculate selfdraft:" + half);
+        usual.add(self + " --draft-rule confidence:0.6");
+      }
+      usual.addAll(List.of("--exit fixed:" + most, "--exit threshold:0.9 --kv recompute",
+          "--exit patience:1", "--schedule unified:" + Math.max(1, layers * 9 / 10), skip + "0.97",
+          "--drop h2o:0.25,0.25"));
+    }
     return List.copyOf(new LinkedHashSet<>(usual)); // two may be one in a model of few layers
   }
 }

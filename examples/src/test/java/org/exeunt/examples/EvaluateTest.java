@@ -4,6 +4,7 @@ package org.exeunt.examples;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.BufferedReader;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.PrintStream;
@@ -14,7 +15,10 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
 import javax.xml.parsers.DocumentBuilderFactory;
+import org.exeunt.examples.evaluate.Interruption;
 import org.exeunt.examples.io.Json;
 import org.exeunt.examples.llama.TinyModel;
 import org.junit.jupiter.api.BeforeAll;
@@ -45,7 +49,7 @@ class EvaluateTest {
     System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
     System.setErr(new PrintStream(log, true, StandardCharsets.UTF_8));
     try {
-      int status = Evaluate.run(arguments);
+      int status = Evaluate.run(new Interruption(), arguments);
       return new Result(
           status, out.toString(StandardCharsets.UTF_8), log.toString(StandardCharsets.UTF_8));
     } finally {
@@ -73,7 +77,7 @@ class EvaluateTest {
   @Test
   void everyMethodIsMeasuredForAllPromptsAndForEachGroup() throws Exception {
     Path report = folder.resolve("usual");
-    List<?> methods = methods(report);
+    List<?> methods = methods(report, "--full");
     assertTrue(methods.size() > 3 * 10, methods.size() + " rows");
     assertEquals(0, methods.size() % 3);
     boolean drafts = false;
@@ -108,9 +112,10 @@ class EvaluateTest {
         DocumentBuilderFactory.newInstance()
             .newDocumentBuilder()
             .parse(new InputSource(new StringReader(plot)))
-            .getElementsByTagName("circle")
+            .getElementsByTagName("title")
             .getLength();
-    assertEquals(methods.size() / 3, points);
+    // Each point and its number, and the line of the plain decoder's speed.
+    assertEquals(2 * methods.size() / 3 + 1, points);
     assertTrue(Files.readString(report.resolve("report.md")).contains("| plain "));
     assertTrue(Files.exists(report.resolve("methods-loops.csv")));
   }
@@ -130,6 +135,54 @@ class EvaluateTest {
         number(methods.get(3), "bytes_per_token") < number(methods.get(0), "bytes_per_token"));
   }
 
+  /** With fewer methods than all, and of each group the first prompts alone. */
+  @Test
+  void fewerAreTriedUnlessAllAreWanted() throws IOException {
+    Path report = folder.resolve("few");
+    Result result = evaluate("--model", model.toString(), "--prompts", prompts.toString(), "--raw",
+        "--max-tokens", "3", "--out", report.toString(), "--limit", "1");
+    assertEquals(0, result.status, result.log);
+    Map<?, ?> json = (Map<?, ?>) Json.parse(Files.readString(report.resolve("report.json")));
+    assertEquals(2L, json.get("prompts"));
+    assertEquals(List.of(), json.get("problems"));
+    int methods = ((List<?>) json.get("methods")).size() / 3;
+    assertTrue(methods > 5 && methods < 11, methods + " methods");
+    assertTrue(
+        result.log.startsWith("1 of " + (methods + 1) + ": plain, to compare with"), result.log);
+    assertEquals(methods + 1, result.log.lines().count(), result.log);
+    assertTrue(result.log.contains(" left: --drop fastv"), result.log);
+  }
+
+  /** As by Ctrl-C: the process writes what it has before it ends. */
+  @Test
+  void anEndFromOutsideLeavesAReport() throws Exception {
+    Path report = folder.resolve("ended");
+    Path many =
+        Files.writeString(folder.resolve("many.txt"), "---\nabcabcabc\n---\nkqkq\n".repeat(5000));
+    Process process =
+        new ProcessBuilder(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+            "-cp", System.getProperty("java.class.path"), Evaluate.class.getName(), "--model",
+            model.toString(), "--prompts", many.toString(), "--raw", "--out", report.toString())
+            .redirectOutput(folder.resolve("ended.out").toFile())
+            .start();
+    try (BufferedReader log = process.errorReader()) {
+      String line = log.readLine();
+      assertEquals("1 of 10: plain, to compare with", line);
+      process.toHandle().destroy(); // the process itself would close its streams
+      String rest = log.lines().collect(Collectors.joining("\n"));
+      assertTrue(rest.contains("stopping, to write what has been found"), rest);
+      assertTrue(process.waitFor(60, TimeUnit.SECONDS), "it hangs");
+      assertEquals(128 + 15, process.exitValue(), rest);
+    } finally {
+      process.destroyForcibly();
+    }
+    Map<?, ?> json = (Map<?, ?>) Json.parse(Files.readString(report.resolve("report.json")));
+    assertEquals(List.of("INTERRUPTED: 9 of 9 methods were not tried"), json.get("problems"));
+    for (String name : List.of("report.md", "report.html")) {
+      assertTrue(Files.readString(report.resolve(name)).contains("INTERRUPTED: 9 of 9"), name);
+    }
+  }
+
   private static void assertRefused(String expected, String... arguments) {
     Result result = evaluate(arguments);
     assertEquals(2, result.status, result.log);
@@ -144,6 +197,7 @@ class EvaluateTest {
     String out = folder.resolve("refused").toString();
     assertRefused("unknown option '--fast'", "--fast", "1");
     assertRefused("--max-tokens is '0'", "--max-tokens", "0");
+    assertRefused("--limit is '0'", "--limit", "0");
     assertRefused("there is no file", "--model", folder.resolve("absent.gguf").toString());
     assertRefused("there is no file", "--model", file, "--out", out, "--prompts",
         folder.resolve("absent.txt").toString());
@@ -158,6 +212,10 @@ class EvaluateTest {
     assertRefused("drafts cannot be used together with an exit rule", "--raw", "--model", file,
         "--out", out, "--prompts", prompts.toString(), "--max-tokens", "9", "--method",
         "--exit fixed:2 --speculate lookup");
+    // Before anything has run.
+    assertRefused("there is no file", "--raw", "--model", file, "--out", out, "--prompts",
+        prompts.toString(), "--max-tokens", "9", "--method",
+        "--speculate model:" + folder.resolve("absent.gguf"));
     assertRefused("exceed the model's context of 96", "--raw", "--model", file, "--out", out,
         "--prompts", prompts.toString(), "--max-tokens", "96");
   }

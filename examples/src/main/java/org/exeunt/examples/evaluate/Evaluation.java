@@ -4,10 +4,13 @@ package org.exeunt.examples.evaluate;
 import java.io.IOException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.CancellationException;
 import java.util.function.BiConsumer;
+import java.util.function.IntConsumer;
 import java.util.stream.IntStream;
 import org.exeunt.DType;
 import org.exeunt.examples.gguf.GgufFile;
@@ -33,7 +36,16 @@ public final class Evaluation {
    * @param options as they stand on a command line
    * @param speculation null: nothing is drafted
    */
-  public record Method(String options, DecoderOptions decoding, Speculation speculation) {}
+  public record Method(String options, DecoderOptions decoding, Speculation speculation) {
+    /** Drafts are verified by what is left of a prompt: where some is dropped, the answer changes. */
+    Outcome.Kind kind() {
+      if (options.isEmpty()) {
+        return Outcome.Kind.PLAIN;
+      }
+      boolean whole = speculation != null && decoding.drop() == null;
+      return whole ? Outcome.Kind.DRAFT : Outcome.Kind.CHANGE;
+    }
+  }
 
   private final String model;
   private final LlamaWeights weights;
@@ -67,13 +79,14 @@ public final class Evaluation {
    *
    * @param type what the weights have become, and those of a second model are to
    * @param from the file of the prompts; null: they come with the examples
+   * @param limit most prompts of a group: the first
    * @param raw whether prompts are gone on with as they are, instead of put into a chat
    */
   public static Evaluation of(GgufFile file, LlamaWeights weights, DType type, Path from,
-      String text, boolean raw, int most) throws IOException {
+      String text, int limit, boolean raw, int most) throws IOException {
     Tokenizer tokenizer = new Tokenizer(file);
-    List<Prompts> prompts =
-        Prompts.parse(from == null ? Path.of("the examples' prompts") : from, text);
+    List<Prompts> prompts = Prompts.first(
+        limit, Prompts.parse(from == null ? Path.of("the examples' prompts") : from, text));
     ChatTemplate chat = raw || !ChatTemplate.in(file) ? null : new ChatTemplate(file);
     List<int[]> ids = new ArrayList<>();
     for (Prompts prompt : prompts) {
@@ -88,23 +101,45 @@ public final class Evaluation {
         file.path().getFileName().toString(), weights, tokenizer, type, prompts, ids, most);
   }
 
-  /** Runs all of it and writes what it finds, saying on standard error how far it is. */
-  public void report(List<Method> methods, Report report) throws IOException {
-    boolean terminal = System.console() != null;
-    List<Outcome> outcomes = run(methods, (method, prompt) -> {
-      String name = method == 0 ? "plain" : methods.get(method).options();
-      if (terminal) {
-        int done = 20 * (prompt + 1) / prompts.size();
-        System.err.printf("\r[%s%s] %d of %d: %.50s\033[K", "#".repeat(done), ".".repeat(20 - done),
-            method + 1, methods.size(), name);
-        if (method + 1 == methods.size() && prompt + 1 == prompts.size()) {
-          System.err.print("\r\033[K");
-        }
-      } else if (prompt == 0) {
-        System.err.printf("%d of %d: %s%n", method + 1, methods.size(), name);
+  /**
+   * Runs all of it and writes what it finds, saying on standard error how far it is.
+   *
+   * @param methods the first leaves out nothing and drafts nothing
+   * @return sentences that say what went wrong: an interruption, a method that failed, a draft that
+   *     changed an answer
+   */
+  public List<String> report(List<Method> methods, Report report, Interruption interruption)
+      throws IOException {
+    List<Progress.Stage> stages = new ArrayList<>();
+    stages.add(new Progress.Stage("plain, to compare with", 2));
+    for (Method method : methods) {
+      String name = method.kind() == Outcome.Kind.PLAIN ? "plain" : method.options();
+      stages.add(new Progress.Stage(name, method.kind().exact() ? 2 : 3));
+    }
+    Progress progress = new Progress(
+        System.err, System.console() != null, System::nanoTime, stages, prompts.size());
+    Findings findings;
+    try {
+      findings = run(methods, progress::at, interruption);
+    } finally {
+      progress.end();
+    }
+    new Results(findings).writeTo(report);
+    return findings.problems();
+  }
+
+  /** Refuses methods that this model cannot do, before minutes have gone by. */
+  public void check(List<Method> methods) throws IOException {
+    for (Method method : methods) {
+      try {
+        trial(method, new Interruption()).close();
+      } catch (IllegalArgumentException | UnsupportedOperationException e) {
+        throw method.options().isEmpty()
+            ? e
+            : new IllegalArgumentException(
+                  "--method '" + method.options() + "': " + e.getMessage(), e);
       }
-    });
-    new Results(model, prompts.size(), outcomes).writeTo(report);
+    }
   }
 
   /** All prompts, and the groups if there are several. */
@@ -118,76 +153,111 @@ public final class Evaluation {
     return groups;
   }
 
-  private List<Integer> members(String group) {
-    return IntStream.range(0, prompts.size())
+  /** The prompts of a group among the first {@code done}. */
+  private List<Integer> members(String group, int done) {
+    return IntStream.range(0, done)
         .filter(i -> group.isEmpty() || prompts.get(i).group().equals(group))
         .boxed()
         .toList();
   }
 
-  private Trial trial(Method method) throws IOException {
-    return new Trial(
-        weights, tokenizer, method.decoding(), method.speculation(), type, capacity, most);
+  private Trial trial(Method method, Interruption interruption) throws IOException {
+    return new Trial(weights, tokenizer, method.decoding(), method.speculation(), type, capacity,
+        most, interruption);
   }
 
   /**
-   * Runs all of it.
+   * Runs all of it, or what it can.
    *
    * @param methods the first leaves out nothing and drafts nothing
-   * @param progress told the number of the method and of the prompt whose turn it is
+   * @param progress told the number of the stage, of which the first is the plain decoder's alone,
+   *     and of the prompt whose turn it is
    */
-  List<Outcome> run(List<Method> methods, BiConsumer<Integer, Integer> progress)
-      throws IOException {
-    List<Outcome> outcomes = new ArrayList<>();
+  Findings run(List<Method> methods, BiConsumer<Integer, Integer> progress,
+      Interruption interruption) throws IOException {
+    Findings findings = new Findings(model, prompts.size(), new ArrayList<>(), new ArrayList<>());
     List<TextRun> full = new ArrayList<>();
-    try (Trial reference = trial(methods.get(0))) {
+    int tried = 0;
+    try (Trial reference = trial(methods.get(0), interruption)) {
       for (int p = 0; p < ids.size(); p++) {
         progress.accept(0, p);
         reference.run(ids.get(p)); // its first time, which warms up
         full.add(reference.read(ids.get(p), reference.answer(p)));
       }
-      for (int m = 0; m < methods.size(); m++) {
-        try (Trial plain = trial(methods.get(0)); Trial trial = trial(methods.get(m))) {
-          List<TextRun> read = new ArrayList<>();
-          boolean exact = methods.get(m).speculation() != null || m == 0;
-          for (int p = 0; p < ids.size(); p++) {
-            progress.accept(m, p);
-            plain.run(ids.get(p));
-            trial.run(ids.get(p));
-            read.add(exact ? full.get(p) : trial.read(ids.get(p), reference.answer(p)));
-          }
-          for (String group : groups()) {
-            outcomes.add(outcome(methods.get(m), group, plain, trial, reference, read, full));
+      for (Method method : methods) {
+        int stage = ++tried;
+        measure(method, methods.get(0), reference, full,
+            p -> progress.accept(stage, p), findings, interruption);
+      }
+    } catch (CancellationException e) {
+      findings.troubles().add("INTERRUPTED: " + (methods.size() - tried) + " of " + methods.size()
+          + " methods were not tried");
+    }
+    return findings;
+  }
+
+  /** Adds what a method makes of the prompts, or of those before it fails or is interrupted. */
+  private void measure(Method method, Method none, Trial reference, List<TextRun> full,
+      IntConsumer progress, Findings findings, Interruption interruption) {
+    int done = 0;
+    String trouble = null;
+    try (Trial plain = trial(none, interruption); Trial trial = trial(method, interruption)) {
+      List<TextRun> read = new ArrayList<>();
+      try {
+        for (; done < ids.size(); done++) {
+          int[] prompt = ids.get(done);
+          progress.accept(done);
+          plain.run(prompt);
+          trial.run(prompt);
+          read.add(
+              method.kind().exact() ? full.get(done) : trial.read(prompt, reference.answer(done)));
+        }
+      } finally {
+        for (String group : groups()) {
+          if (!members(group, done).isEmpty()) {
+            findings.outcomes().add(
+                outcome(method, group, members(group, done), plain, trial, reference, read, full));
           }
         }
       }
+    } catch (CancellationException e) {
+      trouble = "";
+      throw e;
+    } catch (IOException | RuntimeException | OutOfMemoryError e) {
+      trouble = ": " + (e.getMessage() == null ? e.toString() : e.getMessage());
+    } finally {
+      if (trouble != null) {
+        findings.troubles().add((method.options().isEmpty() ? "plain" : method.options())
+            + " stopped behind " + done + " of " + ids.size() + " prompts" + trouble);
+      }
     }
-    return outcomes;
   }
 
-  private Outcome outcome(Method method, String group, Trial plain, Trial trial, Trial reference,
-      List<TextRun> read, List<TextRun> full) {
-    List<Integer> members = members(group);
+  private static Outcome outcome(Method method, String group, List<Integer> members, Trial plain,
+      Trial trial, Trial reference, List<TextRun> read, List<TextRun> full) {
     Trial.Part took = trial.sum(members);
     Trial.Part beside = plain.sum(members);
     double same = 0;
     double nll = 0;
     double steps = 0;
+    int differing = 0;
     for (int p : members) {
-      int length = reference.answer(p).length;
+      int[] expected = reference.answer(p);
+      int length = expected.length;
+      differing += Arrays.equals(expected, trial.answer(p)) ? 0 : 1;
       if (length == 0) {
         continue; // it ends at once
       }
-      same += method.speculation() != null || method.options().isEmpty()
-          ? agreement(reference.answer(p), trial.answer(p))
+      same += method.kind().exact()
+          ? agreement(expected, trial.answer(p))
           : length * read.get(p).agreement(full.get(p));
       nll += length * read.get(p).meanNll();
       steps += length;
     }
     // Answers that end at once say nothing about speed.
     double perSecond = took.tokens() == 0 ? Double.NaN : 1e9 * took.tokens() / took.nanos();
-    return new Outcome(method.options(), group, took.tokens(), perSecond,
-        perSecond * beside.nanos() / (1e9 * beside.tokens()),
+    return new Outcome(method.options(), method.kind(), group, members.size(), differing,
+        took.tokens(), perSecond, perSecond * beside.nanos() / (1e9 * beside.tokens()),
         (double) took.tokens() / took.passes(), (double) took.accepted() / took.drafted(),
         (double) took.bytes() / took.tokens(), same / steps, Math.exp(nll / steps));
   }

@@ -2,28 +2,48 @@
 package org.exeunt.examples.evaluate;
 
 /**
- * What a method made of some prompts.
+ * What a method made of some prompts. A figure that would divide by nothing is no finite number.
  *
  * @param method its options; empty: none
  * @param group of prompts; empty: all of them
+ * @param prompts that it answered
+ * @param differing of them, whose answers are not those without a method
  * @param tokens that were decoded behind the first of each answer
- * @param perSecond of them; NaN, as all that goes by them, if there are none
+ * @param perSecond of them
  * @param speed the same, of what no method decoded in the same minutes
  * @param perPass tokens for each pass through the layers
- * @param acceptance of what was drafted, the share that was right; NaN: nothing was
+ * @param acceptance of what was drafted, the share that was right
  * @param bytes of weights read per token
  * @param agreement share of the tokens that are those without a method
  * @param perplexity of the answers without a method
  */
-record Outcome(String method, String group, long tokens, double perSecond, double speed,
-    double perPass, double acceptance, double bytes, double agreement, double perplexity) {
+record Outcome(String method, Kind kind, String group, int prompts, int differing, long tokens,
+    double perSecond, double speed, double perPass, double acceptance, double bytes,
+    double agreement, double perplexity) {
+  /** What may become of an answer. */
+  enum Kind {
+    PLAIN,
+    DRAFT,
+    CHANGE;
+
+    /** Whether the answer is that of the plain decoder, whatever the model. */
+    boolean exact() {
+      return this != CHANGE;
+    }
+  }
+
   /** How it is called where nothing would be too short. */
   String name() {
     return method.isEmpty() ? "plain" : method;
   }
 
-  /** Whether the answer is that of the plain decoder whatever the model. */
-  boolean exact() {
-    return method.isEmpty() || method.contains("--speculate");
+  /** Whether it broke its promise. */
+  boolean failed() {
+    return kind.exact() && differing > 0;
+  }
+
+  /** Whether it has a place in a plot. */
+  boolean hasPlace() {
+    return Double.isFinite(speed) && Double.isFinite(agreement);
   }
 }

@@ -3,7 +3,9 @@ package org.exeunt.examples.evaluate;
 
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 
 /**
  * Prompts in a text file. A line that begins with three dashes begins a prompt, and may name the
@@ -34,5 +36,13 @@ record Prompts(String group, String text) {
       throw new IllegalArgumentException("there is no prompt in " + file);
     }
     return prompts;
+  }
+
+  /** The first {@code limit} of each group. */
+  static List<Prompts> first(int limit, List<Prompts> prompts) {
+    Map<String, Integer> seen = new HashMap<>();
+    return prompts.stream()
+        .filter(prompt -> seen.merge(prompt.group(), 1, Integer::sum) <= limit)
+        .toList();
   }
 }

@@ -3,63 +3,131 @@ package org.exeunt.examples.evaluate;
 
 import java.io.IOException;
 import java.nio.file.Files;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Locale;
+import java.util.Set;
+import java.util.function.Function;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 
-/** What an evaluation found, as a Markdown page, as JSON, and as a page with plots. */
+/** What an evaluation found, as a Markdown page, as CSV, as JSON, and as a page with plots. */
 final class Results {
-  private final String model;
-  private final int prompts;
-  private final List<Outcome> outcomes;
+  private final Findings findings;
 
-  /** @param model what to call it */
-  Results(String model, int prompts, List<Outcome> outcomes) {
-    this.model = model;
-    this.prompts = prompts;
-    this.outcomes = outcomes;
+  Results(Findings findings) {
+    this.findings = findings;
   }
 
   /** How a page explains its columns. */
   static final String NOTES = "Speed is that of the plain decoder in the same minutes, times so "
-      + "much. Agreement: tokens that are the plain decoder's; of methods that change answers, "
-      + "those they would have said had all before been the plain decoder's. Perplexity is that of "
-      + "its answers. A pass goes through the layers once, for one token or for a draft. Right: "
-      + "the share of drafted tokens that were accepted.";
+      + "much. Agreement: tokens that are the plain decoder's, had all before them been the plain "
+      + "decoder's. Perplexity is that of its answers. A pass goes through the layers once, for one "
+      + "token or for a draft. Right: the share of drafted tokens that were accepted. A dash: there "
+      + "was nothing to divide by.";
 
-  static final String[] COLUMNS = {
-      "method", "tokens/s", "speed", "tokens/pass", "right", "MB/token", "agreement", "perplexity"};
+  private static final Column METHOD = new Column("method", Outcome::name);
+  private static final Column PER_SECOND =
+      new Column("tokens/s", o -> figure("%.1f", o.perSecond()));
+  private static final Column SPEED = new Column("speed", o -> figure("%.2f x", o.speed()));
+  private static final Column PER_PASS =
+      new Column("tokens/pass", o -> figure("%.2f", o.perPass()));
+  private static final Column RIGHT =
+      new Column("right", o -> figure("%.1f %%", 100 * o.acceptance()));
+  private static final Column BYTES = new Column("MB/token", o -> figure("%.1f", o.bytes() / 1e6));
+  private static final Column AGREEMENT =
+      new Column("agreement", o -> figure("%.1f %%", 100 * o.agreement()));
+  private static final Column PERPLEXITY =
+      new Column("perplexity", o -> figure("%.2f", o.perplexity()));
+  private static final Column SAME = new Column("same answers", Results::same);
 
-  void writeTo(Report report) throws IOException {
-    report.heading("Speed against quality: " + model);
-    report.paragraph("%d prompts, answered greedily. %s", prompts, NOTES);
-    for (String group : outcomes.stream().map(Outcome::group).distinct().toList()) {
-      if (!group.isEmpty()) {
-        report.paragraph("Prompts of the group \"%s\":", group);
-      }
-      Table table = new Table(COLUMNS);
-      for (Outcome o : outcomes) {
-        if (o.group().equals(group)) {
-          table.row(cells(o));
-        }
-      }
-      report.table(group.isEmpty() ? "methods" : "methods-" + file(group), table);
+  private static final List<Column> ALL =
+      List.of(METHOD, PER_SECOND, SPEED, PER_PASS, RIGHT, BYTES, AGREEMENT, PERPLEXITY, SAME);
+
+  /** A column of a table. */
+  record Column(String title, Function<Outcome, String> cell) {}
+
+  /** What may become of answers, and what is worth saying of methods that do so. */
+  record Section(Outcome.Kind kind, String title, List<Column> columns) {
+    /** Whether a method stands in it; the plain decoder does in each. */
+    boolean has(Outcome outcome) {
+      return outcome.kind() == Outcome.Kind.PLAIN || outcome.kind() == kind;
     }
-    Files.writeString(report.file("report.json"), json());
-    Files.writeString(report.file("report.html"), Page.of(model, prompts, outcomes));
+
+    String[] titles() {
+      return columns.stream().map(Column::title).toArray(String[] ::new);
+    }
+
+    String[] cells(Outcome outcome) {
+      return columns.stream().map(column -> column.cell().apply(outcome)).toArray(String[] ::new);
+    }
   }
 
-  /** What stands in a row of a table. */
-  static String[] cells(Outcome o) {
-    return new String[] {o.name(), figure("%.1f", o.perSecond()), figure("%.2f x", o.speed()),
-        figure("%.2f", o.perPass()), figure("%.1f %%", 100 * o.acceptance()),
-        figure("%.1f", o.bytes() / 1e6), figure("%.1f %%", 100 * o.agreement()),
-        figure("%.2f", o.perplexity())};
+  private static final List<Section> SECTIONS = List.of(
+      new Section(Outcome.Kind.DRAFT, "Drafts, which must not change an answer",
+          List.of(METHOD, PER_SECOND, SPEED, PER_PASS, RIGHT, BYTES, SAME)),
+      new Section(Outcome.Kind.CHANGE, "Methods that change answers: what they give and cost",
+          List.of(METHOD, PER_SECOND, SPEED, BYTES, AGREEMENT, PERPLEXITY, SAME)));
+
+  /** The sections that have something of their own to say of outcomes. */
+  static List<Section> sections(List<Outcome> outcomes) {
+    List<Section> own =
+        SECTIONS.stream()
+            .filter(section -> outcomes.stream().anyMatch(o -> o.kind() == section.kind()))
+            .toList();
+    return own.isEmpty() && !outcomes.isEmpty() ? SECTIONS.subList(0, 1) : own;
+  }
+
+  static String title(String group) {
+    return group.isEmpty() ? "All prompts" : "Prompts: " + group;
+  }
+
+  /** What a page says first. */
+  String summary() {
+    return findings.prompts() + (findings.prompts() == 1 ? " prompt" : " prompts")
+        + ", answered greedily. " + NOTES;
+  }
+
+  void writeTo(Report report) throws IOException {
+    report.heading("Speed against quality: " + plain(findings.model()));
+    for (String problem : findings.problems()) {
+      report.text("**" + plain(problem) + ".**\n\n");
+    }
+    report.text(summary() + "\n\n");
+    Set<String> files = new HashSet<>();
+    for (String group : findings.groups()) {
+      List<Outcome> outcomes = findings.of(group);
+      report.text("### " + plain(title(group)) + "\n\n");
+      for (Section section : sections(outcomes)) {
+        Table table = new Table(section.titles());
+        outcomes.stream().filter(section::has).forEach(o -> table.row(section.cells(o)));
+        report.text(section.title() + ":\n\n" + table.toMarkdown() + "\n");
+      }
+      Section all = new Section(null, "", ALL);
+      Table table = new Table(all.titles());
+      outcomes.forEach(o -> table.row(all.cells(o)));
+      String name = group.isEmpty() ? "methods" : "methods-" + file(group);
+      String free = name;
+      for (int i = 2; !files.add(free); i++) {
+        free = name + "-" + i;
+      }
+      report.data(free, table);
+    }
+    Files.writeString(report.file("report.json"), json());
+    Files.writeString(report.file("report.html"), new Page(findings).render(summary()));
+  }
+
+  private static String same(Outcome o) {
+    return (o.failed() ? "FAILED: " : "") + (o.prompts() - o.differing()) + " of " + o.prompts();
   }
 
   private static String figure(String format, double value) {
-    return Double.isFinite(value) ? format(format, value) : "";
+    return Double.isFinite(value) ? format(format, value) : "-";
+  }
+
+  /** Text in a line of Markdown, which is no markup. */
+  private static String plain(String text) {
+    return text.replaceAll("\\R", " ").replaceAll("[<*_`\\[\\\\]", "\\\\$0");
   }
 
   /** A group's name as part of a file's. */
@@ -73,13 +141,22 @@ final class Results {
 
   private String json() {
     StringBuilder text = new StringBuilder("{\n");
-    text.append("  \"model\": ").append(quoted(model)).append(",\n");
-    text.append("  \"prompts\": ").append(prompts).append(",\n  \"methods\": [");
-    String separator = "\n";
-    for (Outcome o : outcomes) {
+    text.append("  \"model\": ").append(quoted(findings.model())).append(",\n");
+    text.append("  \"prompts\": ").append(findings.prompts()).append(",\n  \"problems\": [");
+    String separator = "";
+    for (String problem : findings.problems()) {
+      text.append(separator).append(quoted(problem));
+      separator = ", ";
+    }
+    text.append("],\n  \"methods\": [");
+    separator = "\n";
+    for (Outcome o : findings.outcomes()) {
       text.append(separator).append("    {\"method\": ").append(quoted(o.method()));
+      text.append(", \"kind\": ").append(quoted(o.kind().name().toLowerCase(Locale.ROOT)));
       text.append(", \"group\": ").append(quoted(o.group()));
-      number(text, "tokens", o.tokens());
+      text.append(", \"prompts\": ").append(o.prompts());
+      text.append(", \"differing_answers\": ").append(o.differing());
+      text.append(", \"tokens\": ").append(o.tokens());
       number(text, "tokens_per_second", o.perSecond());
       number(text, "speed", o.speed());
       number(text, "tokens_per_pass", o.perPass());

@@ -31,6 +31,7 @@ final class Trial implements AutoCloseable {
   private final SpeculativeDecoder speculative; // null: nothing is drafted
   private final Answer answer;
   private final int most;
+  private final Interruption interruption;
   private final List<int[]> answers = new ArrayList<>();
   private final List<Part> parts = new ArrayList<>();
 
@@ -49,13 +50,15 @@ final class Trial implements AutoCloseable {
    * @param type what the weights of a second model become
    * @param capacity of the longest prompt and its answer
    * @param most tokens of an answer
+   * @param interruption asked before each token
    */
   Trial(LlamaWeights weights, Tokenizer tokenizer, DecoderOptions options, Speculation speculation,
-      DType type, int capacity, int most) throws IOException {
+      DType type, int capacity, int most, Interruption interruption) throws IOException {
     this.weights = weights;
     this.tokenizer = tokenizer;
     this.options = options;
     this.most = most;
+    this.interruption = interruption;
     drafting = DraftModel.of(speculation, type, tokenizer);
     Decoder decoder = null;
     try {
@@ -81,6 +84,7 @@ final class Trial implements AutoCloseable {
 
   /** Answers a prompt, and returns the tokens, without the one that ends them. */
   int[] run(int... prompt) {
+    interruption.check();
     answer.begin(prompt);
     Part before = now();
     IntStream.Builder tokens = IntStream.builder();
@@ -88,6 +92,7 @@ final class Trial implements AutoCloseable {
     int token = answer.next();
     for (int i = 0; i < most && token >= 0 && !tokenizer.ends(token); i++) {
       tokens.add(token);
+      interruption.check();
       if (i + 1 < most) {
         answer.goOn();
         token = answer.next();

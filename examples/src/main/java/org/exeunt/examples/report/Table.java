@@ -28,9 +28,9 @@ public final class Table {
   public String toMarkdown() {
     List<Integer> widths = new ArrayList<>();
     for (int column = 0; column < header.size(); column++) {
-      int width = header.get(column).length();
+      int width = cell(header.get(column)).length();
       for (List<String> row : rows) {
-        width = Math.max(width, row.get(column).length());
+        width = Math.max(width, cell(row.get(column)).length());
       }
       widths.add(width);
     }
@@ -47,11 +47,16 @@ public final class Table {
   private static String line(List<String> cells, List<Integer> widths) {
     StringBuilder line = new StringBuilder();
     for (int column = 0; column < cells.size(); column++) {
-      String padding = " ".repeat(widths.get(column) - cells.get(column).length());
-      String cell = cells.get(column);
+      String cell = cell(cells.get(column));
+      String padding = " ".repeat(widths.get(column) - cell.length());
       line.append("| ").append(column == 0 ? cell + padding : padding + cell).append(' ');
     }
     return line.append("|\n").toString();
+  }
+
+  /** Text that neither ends its cell nor opens an element of a page. */
+  private static String cell(String text) {
+    return text.replaceAll("\\R", " ").replaceAll("[|<]", "\\\\$0");
   }
 
   /** The table with commas between cells; a cell that holds a comma or a quote is quoted. */

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.evaluate;
+
+import java.util.ArrayList;
+import java.util.List;
+
+/** Speed against agreement, as a picture for a page: up is faster, right is better. */
+final class Plot {
+  private static final int WIDTH = 560;
+  private static final int HEIGHT = 380;
+  private static final int LEFT = 84;
+  private static final int RIGHT = 490;
+  private static final int TOP = 14;
+  private static final int BOTTOM = 316;
+  private static final int DOT = 5;
+  private static final int STEPS = 5; // of an axis, about
+  // What a number takes at the larger of the sizes it is shown in.
+  private static final double NUMBER_WIDTH = 22;
+  private static final double NUMBER_HEIGHT = 20;
+  private static final int FURTHEST = 120;
+
+  private final List<Outcome> outcomes;
+  private final StringBuilder text;
+  private final Axis across;
+  private final Axis up;
+  private final List<Box> taken = new ArrayList<>();
+
+  /** A rectangle around a point. */
+  private record Box(double x, double y, double width, double height) {
+    boolean meets(Box other) {
+      return Math.abs(x - other.x) < (width + other.width) / 2
+          && Math.abs(y - other.y) < (height + other.height) / 2;
+    }
+
+    boolean isInside() {
+      return x - width / 2 > LEFT + 2 && x + width / 2 < WIDTH - 2 && y - height / 2 > TOP
+          && y + height / 2 < BOTTOM;
+    }
+  }
+
+  /** An axis from {@code least} to {@code most}, marked at multiples of {@code step}. */
+  private record Axis(double least, double most, double step) {
+    static Axis over(double least, double most) {
+      double rough = Math.max(most - least, 1e-6) / STEPS;
+      double power = Math.pow(10, Math.floor(Math.log10(rough)));
+      double step = rough <= power ? power
+          : rough <= 2 * power     ? 2 * power
+          : rough <= 5 * power
+          ? 5 * power
+          : 10 * power;
+      return new Axis(Math.floor(least / step) * step, Math.ceil(most / step) * step, step);
+    }
+
+    int marks() {
+      return (int) Math.round((most - least) / step);
+    }
+
+    String mark(int index) {
+      return Results.format(step < 0.1 ? "%.2f" : step < 1 ? "%.1f" : "%.0f", least + index * step);
+    }
+
+    double share(double value) {
+      return (value - least) / (most - least);
+    }
+  }
+
+  private Plot(List<Outcome> outcomes, StringBuilder text) {
+    this.outcomes = outcomes;
+    this.text = text;
+    List<Outcome> placed = outcomes.stream().filter(Outcome::hasPlace).toList();
+    double worst = placed.stream().mapToDouble(Outcome::agreement).min().orElse(1);
+    double slowest = placed.stream().mapToDouble(Outcome::speed).min().orElse(1);
+    double fastest = placed.stream().mapToDouble(Outcome::speed).max().orElse(1);
+    across = Axis.over(Math.min(worst, 0.98) * 100, 100);
+    up = Axis.over(Math.min(slowest, 0.95), Math.max(fastest, 1.05));
+  }
+
+  /** Appends the picture of those outcomes that have a place, numbered from 1 among all. */
+  static void append(List<Outcome> outcomes, StringBuilder text) {
+    new Plot(outcomes, text).render();
+  }
+
+  private void render() {
+    line("<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"speed against agreement\">", WIDTH,
+        HEIGHT);
+    for (int i = 0; i <= across.marks(); i++) {
+      double at = LEFT + (RIGHT - LEFT) * (double) i / across.marks();
+      line("<g class=\"across\"><path class=\"grid\" d=\"M%.1f %dV%d\"/>"
+              + "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s %%</text></g>",
+          at, TOP, BOTTOM, at, BOTTOM + 22, across.mark(i));
+    }
+    for (int i = 0; i <= up.marks(); i++) {
+      double at = BOTTOM - (BOTTOM - TOP) * (double) i / up.marks();
+      line("<g class=\"up\"><path class=\"grid\" d=\"M%d %.1fH%d\"/>"
+              + "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s x</text></g>",
+          LEFT, at, RIGHT, LEFT - 6, at + 4, up.mark(i));
+    }
+    line("<path class=\"one\" d=\"M%d %.1fH%d\"><title>the plain decoder's speed</title></path>",
+        LEFT, y(1), RIGHT);
+    line("<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">agreement: tokens as the plain decoder's"
+            + "</text>",
+        (LEFT + RIGHT) / 2, HEIGHT - 16);
+    line("<text transform=\"translate(18 %d) rotate(-90)\" text-anchor=\"middle\">speed, times the"
+            + " plain decoder's</text>",
+        (TOP + BOTTOM) / 2);
+    for (Outcome o : outcomes) {
+      if (o.hasPlace()) {
+        taken.add(new Box(x(o), y(o.speed()), 2 * DOT, 2 * DOT));
+      }
+    }
+    for (int i = 0; i < outcomes.size(); i++) {
+      if (outcomes.get(i).hasPlace()) {
+        number(outcomes.get(i), i + 1);
+      }
+    }
+    outcomes.stream().filter(Outcome::hasPlace).forEach(this::dot);
+    line("</svg>");
+  }
+
+  /** A circle for what changes no answer, a square for what does. */
+  private void dot(Outcome o) {
+    double x = x(o);
+    double y = y(o.speed());
+    String title = "<title>" + told(o) + "</title>";
+    if (o.kind().exact()) {
+      line("<circle class=\"dot %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%d\">%s</circle>", Page.styled(o),
+          x, y, DOT, title);
+    } else {
+      line("<rect class=\"dot %s\" x=\"%.1f\" y=\"%.1f\" width=\"%d\" height=\"%d\">%s</rect>",
+          Page.styled(o), x - DOT + 0.5, y - DOT + 0.5, 2 * DOT - 1, 2 * DOT - 1, title);
+    }
+  }
+
+  private static String told(Outcome o) {
+    return Page.escaped(o.name())
+        + Results.format(": %.2f x, %.1f %%", o.speed(), 100 * o.agreement());
+  }
+
+  /** Stands as near to its dot as there is room, joined by a line. */
+  private void number(Outcome o, int number) {
+    double x = x(o);
+    double y = y(o.speed());
+    Box place = new Box(x, y, 0, 0);
+  search:
+    for (int far = 18; far <= FURTHEST; far += 6) {
+      for (int angle = 0; angle < 360; angle += 30) {
+        Box box = new Box(x + far * Math.cos(Math.toRadians(angle)),
+            y - far * Math.sin(Math.toRadians(angle)), NUMBER_WIDTH, NUMBER_HEIGHT);
+        if (box.isInside() && taken.stream().noneMatch(box::meets)) {
+          place = box;
+          break search;
+        }
+      }
+    }
+    taken.add(place);
+    line("<path class=\"leader\" d=\"M%.1f %.1fL%.1f %.1f\"/>", x, y, place.x, place.y);
+    line("<text class=\"number\" x=\"%.1f\" y=\"%.1f\"><title>%s</title>%d</text>", place.x,
+        place.y + 4.5, told(o), number);
+  }
+
+  private double x(Outcome o) {
+    return LEFT + (RIGHT - LEFT) * across.share(100 * o.agreement());
+  }
+
+  private double y(double speed) {
+    return BOTTOM - (BOTTOM - TOP) * up.share(speed);
+  }
+
+  private void line(String format, Object... arguments) {
+    text.append(Results.format(format, arguments)).append('\n');
+  }
+}

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.evaluate;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import java.io.File;
+import java.io.IOException;
+import java.io.StringReader;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.concurrent.TimeUnit;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
+import javax.xml.parsers.DocumentBuilderFactory;
+import org.exeunt.examples.evaluate.Outcome.Kind;
+import org.exeunt.examples.io.Json;
+import org.exeunt.examples.report.Report;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
+import org.xml.sax.InputSource;
+
+/** What is written of an evaluation, and its page as a browser shows it. */
+class PageTest {
+  private static final String HOSTILE =
+      "--speculate model:</td></svg><script>alert('x')</script>|\"&quot; %s %n.gguf";
+  private static final String HOSTILE_GROUP = "<img src=\"http://example.com/x\" onerror='y()'>";
+  private static final double NONE = Double.NaN;
+
+  @TempDir Path folder;
+
+  private static Outcome outcome(
+      String method, Kind kind, String group, int differing, double speed, double agreement) {
+    return new Outcome(method, kind, group, 8, differing, 400, 50 * speed, speed, 1.5,
+        kind == Kind.DRAFT ? 0.75 : NONE, 9e7, agreement, 3.25);
+  }
+
+  /** Nothing was decoded, nothing drafted: 0 / 0 and 1 / 0. */
+  private static Outcome empty(String method, Kind kind, String group) {
+    return new Outcome(method, kind, group, 8, 0, 0, NONE, Double.POSITIVE_INFINITY, NONE, NONE,
+        Double.NEGATIVE_INFINITY, NONE, NONE);
+  }
+
+  /** As crowded as a full run: drafts in one column, several in one place. */
+  private static Findings crowded() {
+    List<Outcome> outcomes = new ArrayList<>();
+    for (String group : List.of("", HOSTILE_GROUP)) {
+      outcomes.add(outcome("", Kind.PLAIN, group, 0, 1, 1));
+      double[] speeds = {1.72, 1.71, 1.0, 0.99, 0.985, 0.64};
+      for (int i = 0; i < speeds.length; i++) {
+        outcomes.add(
+            outcome(i == 0 ? HOSTILE : "--draft " + i, Kind.DRAFT, group, 0, speeds[i], 1));
+      }
+      double[][] others = {{1.21, 0.982}, {1.21, 0.982}, {1.22, 0.981}, {1.4, 0.71}, {1.45, 0.64},
+          {1.01, 0.999}, {1.005, 1}, {0.97, 0.9}, {1.1, 0.41}, {1.3, 0.8}, {1.31, 0.803}};
+      for (int i = 0; i < others.length; i++) {
+        outcomes.add(
+            outcome("--exit fixed:" + i, Kind.CHANGE, group, 5, others[i][0], others[i][1]));
+      }
+      outcomes.add(empty("--empty", Kind.DRAFT, group));
+    }
+    outcomes.add(empty("", Kind.PLAIN, "silent"));
+    return new Findings("a <model> & 'more'.gguf", 16, outcomes, List.of());
+  }
+
+  private String written(Findings findings, String file) throws IOException {
+    try (Report report = new Report(folder)) {
+      new Results(findings).writeTo(report);
+    }
+    return Files.readString(folder.resolve(file));
+  }
+
+  @Test
+  void needsNothingElse() throws Exception {
+    String page = written(crowded(), "report.html");
+    assertTrue(page.contains("content=\"default-src 'none'; style-src 'unsafe-inline'\""));
+    // Nothing is fetched, and nothing is run that the policy would have to allow.
+    assertFalse(Pattern.compile("<(script|link|img|iframe|object)|url\\(|@import|\\son\\w+=\"")
+            .matcher(page)
+            .find());
+    assertTrue(
+        page.contains("--speculate model:&lt;/td&gt;&lt;/svg&gt;&lt;script&gt;alert(&#39;x"));
+    assertFalse(page.contains("NaN") || page.contains("Infinity"));
+    assertTrue(page.contains("There is nothing to plot"));
+    DocumentBuilderFactory.newInstance().newDocumentBuilder().parse(
+        new InputSource(new StringReader(page)));
+  }
+
+  @Test
+  void whatWouldDivideByNothingIsADash() throws IOException {
+    Map<?, ?> json = (Map<?, ?>) Json.parse(written(crowded(), "report.json"));
+    List<?> methods = (List<?>) json.get("methods");
+    Map<?, ?> silent = (Map<?, ?>) methods.get(methods.size() - 1);
+    assertTrue(silent.containsKey("speed"));
+    assertEquals(null, silent.get("speed"));
+    assertEquals(0L, silent.get("tokens"));
+    assertEquals(HOSTILE, ((Map<?, ?>) methods.get(1)).get("method"));
+    assertEquals("draft", ((Map<?, ?>) methods.get(1)).get("kind"));
+    String silence = Files.readString(folder.resolve("methods-silent.csv"));
+    assertEquals("plain,-,-,-,-,-,-,-,8 of 8", silence.lines().toList().get(1));
+    String page = Files.readString(folder.resolve("report.md"));
+    assertFalse(page.contains("NaN"));
+    assertFalse(page.contains("Infinity"));
+    // A bar would end the cell, and a tag be one.
+    assertTrue(page.contains("\\<script>alert('x')\\</script>\\|"), page);
+  }
+
+  /** In the tables each stands among its like, and the plain decoder in both. */
+  @Test
+  void draftsStandApartFromWhatChangesAnswers() throws IOException {
+    String page = written(crowded(), "report.md");
+    int drafts = page.indexOf("Drafts, which");
+    int changes = page.indexOf("Methods that change");
+    int next = page.indexOf("###", changes);
+    assertTrue(0 < drafts && drafts < changes && changes < next, page);
+    String first = page.substring(drafts, changes);
+    String second = page.substring(changes, next);
+    assertTrue(first.contains("| plain ") && first.contains("| --draft 3 "), first);
+    assertFalse(first.contains("--exit"), first);
+    assertTrue(second.contains("| plain ") && second.contains("| --exit fixed:3 "), second);
+    assertFalse(second.contains("--draft"), second);
+    assertTrue(second.contains("71.0 %"), second);
+  }
+
+  @Test
+  void aDraftThatChangesAnAnswerHasFailed() throws IOException {
+    Findings bad = new Findings("m", 8,
+        List.of(outcome("", Kind.PLAIN, "", 0, 1, 1),
+            outcome("--speculate lookup", Kind.DRAFT, "", 1, 2, 0.9999),
+            outcome("--exit fixed:2", Kind.CHANGE, "", 8, 2, 0.5)),
+        List.of("--drop <x> stopped behind 3 of 8 prompts: no memory"));
+    String failure = "FAILED: --speculate lookup answered 1 of 8 prompts otherwise";
+    assertEquals(2, bad.problems().size());
+    assertTrue(bad.problems().get(1).startsWith(failure), bad.problems().get(1));
+    String page = written(bad, "report.html");
+    assertTrue(page.contains("<p class=\"bad\" role=\"alert\">" + failure), page);
+    assertTrue(page.contains("<p class=\"bad\" role=\"alert\">--drop &lt;x&gt; stopped"), page);
+    assertTrue(page.contains("<td class=\"bad\">FAILED: 7 of 8</td>"), page);
+    String markdown = Files.readString(folder.resolve("report.md"));
+    assertTrue(markdown.contains("**" + failure), markdown);
+    assertTrue(markdown.contains("| FAILED: 7 of 8 |"), markdown);
+    Map<?, ?> json = (Map<?, ?>) Json.parse(Files.readString(folder.resolve("report.json")));
+    assertEquals(2, ((List<?>) json.get("problems")).size());
+    assertEquals(List.of(), crowded().problems());
+  }
+
+  @Test
+  void groupsOfSimilarNamesKeepTheirFiles() throws IOException {
+    List<Outcome> outcomes = new ArrayList<>();
+    for (String group : List.of("", "a b", "a-b", "A/B")) {
+      outcomes.add(outcome("", Kind.PLAIN, group, 0, 1, 1));
+    }
+    written(new Findings("m", 8, outcomes, List.of()), "report.md");
+    for (String name : List.of("methods", "methods-a-b", "methods-a-b-2", "methods-a-b-3")) {
+      assertTrue(Files.exists(folder.resolve(name + ".csv")), name);
+    }
+  }
+
+  @ParameterizedTest
+  @CsvSource({"1280, true", "1280, false", "390, true", "390, false"})
+  void looksRightInABrowser(int width, boolean dark) throws Exception {
+    Optional<String> browser = browser();
+    if (browser.isEmpty()) {
+      System.out.println("No Chromium here (chromium-headless-shell, chromium, google-chrome):"
+          + " nobody looks at the page of an evaluation.");
+    }
+    assumeTrue(browser.isPresent(), "no Chromium");
+    Findings findings = crowded();
+    String page = written(findings, "report.html");
+    Path file = folder.resolve("probed.html");
+    Files.writeString(file,
+        page.replace("style-src", "script-src 'unsafe-inline'; style-src")
+            .replace("</body>", script("/probe.js") + script("/plot.js") + "</body>"));
+    Path shown = folder.resolve("dom.html");
+    Path said = folder.resolve("said.txt");
+    Process process =
+        new ProcessBuilder(browser.get(), "--headless", "--no-sandbox", "--disable-gpu",
+            "--hide-scrollbars", "--enable-logging=stderr", "--user-data-dir=" + folder + "/user",
+            "--window-size=" + width + ",900",
+            "--blink-settings=preferredColorScheme=" + (dark ? 0 : 1), "--dump-dom",
+            file.toUri().toString())
+            .redirectOutput(shown.toFile())
+            .redirectError(said.toFile())
+            .start();
+    try {
+      assertTrue(process.waitFor(120, TimeUnit.SECONDS), "the browser hangs");
+    } finally {
+      process.destroyForcibly().waitFor();
+    }
+    String console = Files.readString(said);
+    assertEquals(List.of(), console.lines().filter(line -> line.contains("CONSOLE")).toList());
+    String dom = Files.readString(shown);
+    Map<?, ?> probed = left(dom, "probe", console);
+    assertEquals(List.of(), probed.get("faults"));
+    assertEquals((long) width, probed.get("width"));
+    assertEquals(dark, probed.get("dark"));
+    assertEquals(36L, probed.get("dots"));
+    assertEquals(0L, probed.get("untold"), "dots without a text");
+    Map<?, ?> found = left(dom, "plots", console);
+    assertEquals(2L, found.get("scripts"), "the probes alone");
+    assertEquals(List.of(), found.get("fetched"));
+    assertEquals(declared(page), found.get("rules"), "rules of the style that were understood");
+    assertDots(findings, (List<?>) found.get("plots"));
+    assertRows(findings, (List<?>) found.get("rows"));
+  }
+
+  /** Each dot is where its figures say, by the axes, and says them; it has the number of its row. */
+  private static void assertDots(Findings findings, List<?> plots) {
+    assertEquals(2, plots.size());
+    for (int plot = 0; plot < 2; plot++) {
+      List<Outcome> outcomes = findings.of(findings.groups().get(plot));
+      List<Outcome> placed = outcomes.stream().filter(Outcome::hasPlace).toList();
+      List<?> dots = (List<?>) plots.get(plot);
+      assertEquals(placed.size(), dots.size());
+      for (int i = 0; i < placed.size(); i++) {
+        Outcome o = placed.get(i);
+        Map<?, ?> dot = (Map<?, ?>) dots.get(i);
+        String figures = Results.format(": %.2f x, %.1f %%", o.speed(), 100 * o.agreement());
+        assertEquals(o.name() + figures, dot.get("title"));
+        assertEquals(true, dot.get("same"), "its number tells something else");
+        assertEquals(String.valueOf(outcomes.indexOf(o) + 1), dot.get("number"));
+        assertEquals(100 * o.agreement(), ((Number) dot.get("agreement")).doubleValue(), 0.2);
+        assertEquals(o.speed(), ((Number) dot.get("speed")).doubleValue(), 0.005, o.name());
+      }
+    }
+  }
+
+  private static void assertRows(Findings findings, List<?> rows) {
+    List<List<String>> expected = new ArrayList<>();
+    for (String group : findings.groups()) {
+      List<Outcome> outcomes = findings.of(group);
+      for (Results.Section section : Results.sections(outcomes)) {
+        for (Outcome o : outcomes) {
+          if (section.has(o)) {
+            List<String> row = new ArrayList<>(List.of(String.valueOf(outcomes.indexOf(o) + 1)));
+            row.addAll(List.of(section.cells(o)));
+            expected.add(row);
+          }
+        }
+      }
+    }
+    assertEquals(expected, rows);
+  }
+
+  private static long declared(String page) {
+    String style = page.substring(page.indexOf("<style>"), page.indexOf("</style>"));
+    long nested = Pattern.compile("@media[^{]*\\{").matcher(style).results().count();
+    return style.chars().filter(c -> c == '{').count() - nested;
+  }
+
+  private static Map<?, ?> left(String dom, String id, String console) {
+    Matcher matcher =
+        Pattern.compile("<pre id=\"" + id + "\">(.*?)</pre>").matcher(dom);
+    assertTrue(matcher.find(), console);
+    return (Map<?, ?>) Json.parse(
+        matcher.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"));
+  }
+
+  private static String script(String name) {
+    try {
+      return "<script>{"
+          + new String(
+              PageTest.class.getResourceAsStream(name).readAllBytes(), StandardCharsets.UTF_8)
+          + "}</script>";
+    } catch (IOException e) {
+      throw new UncheckedIOException(e);
+    }
+  }
+
+  private static Optional<String> browser() {
+    return Stream.of("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+        .flatMap(name
+            -> Stream.of(System.getenv("PATH").split(File.pathSeparator))
+                .map(path -> Path.of(path, name)))
+        .filter(Files::isExecutable)
+        .map(Path::toString)
+        .findFirst();
+  }
+}
