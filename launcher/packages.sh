@@ -80,9 +80,9 @@ ensure_packages() {
   ((${#missing[@]} == 0)) || die 2 "installed, but still missing: ${missing[*]}; the log is $log"
 }
 
-# A test looks at the report of the benchmarks in a browser; without one it is left out.
+# Tests look at the pages of reports in a browser; without one they are left out.
 ensure_browser() {
   have chromium-headless-shell || have chromium || have chromium-browser || have google-chrome ||
     (ensure_packages 'command chromium-headless-shell:chromium-headless-shell') ||
-    say 'no Chromium here: no test looks at the report of the benchmarks'
+    say 'no Chromium here: no test looks at the pages of reports'
 }

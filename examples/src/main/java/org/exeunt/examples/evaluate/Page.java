@@ -27,7 +27,10 @@ final class Page {
         box-shadow: inset 0 0 0 2px var(--exact); }
       .scroll { overflow-x: auto; } table { border-collapse: collapse; }
       td, th { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right;
-        white-space: nowrap; } td:nth-child(2), th:nth-child(2) { text-align: left; }
+        white-space: nowrap; }
+      td:nth-child(2), th:nth-child(2) { text-align: left; }
+      td:nth-child(2) { white-space: normal; min-width: 9rem; }
+      .keys { display: flex; flex-wrap: wrap; gap: 0 1.5rem; }
       .key { display: inline-block; width: .75em; height: .75em; border-radius: 50%; }
       .key.change { border-radius: 0; }
       @media (max-width: 30rem) { svg text { font-size: 17px; } }
@@ -55,9 +58,9 @@ final class Page {
       line("<p class=\"bad\" role=\"alert\">" + escaped(problem) + ".</p>");
     }
     line("<p>" + escaped(summary) + "</p>");
-    line("<p><span class=\"key plain\"></span> the plain decoder&#160; "
-        + "<span class=\"key draft\"></span> drafts, which change no answer&#160; "
-        + "<span class=\"key change\"></span> methods that change answers</p>");
+    line("<p class=\"keys\"><span><span class=\"key plain\"></span> the plain decoder</span>"
+        + "<span><span class=\"key draft\"></span> drafts, which must not change an answer</span>"
+        + "<span><span class=\"key change\"></span> methods that change answers</span></p>");
     for (String group : findings.groups()) {
       List<Outcome> outcomes = findings.of(group);
       line("<section><h2>" + escaped(Results.title(group)) + "</h2>");

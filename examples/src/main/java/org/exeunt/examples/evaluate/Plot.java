@@ -97,11 +97,11 @@ final class Plot {
     }
     line("<path class=\"one\" d=\"M%d %.1fH%d\"><title>the plain decoder's speed</title></path>",
         LEFT, y(1), RIGHT);
-    line("<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">agreement: tokens as the plain decoder's"
-            + "</text>",
+    line("<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">agreement: tokens as the plain"
+            + " decoder's &#8594;</text>",
         (LEFT + RIGHT) / 2, HEIGHT - 16);
     line("<text transform=\"translate(18 %d) rotate(-90)\" text-anchor=\"middle\">speed, times the"
-            + " plain decoder's</text>",
+            + " plain decoder's &#8594;</text>",
         (TOP + BOTTOM) / 2);
     for (Outcome o : outcomes) {
       if (o.hasPlace()) {

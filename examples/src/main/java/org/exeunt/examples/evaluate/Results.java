@@ -23,8 +23,8 @@ final class Results {
   static final String NOTES = "Speed is that of the plain decoder in the same minutes, times so "
       + "much. Agreement: tokens that are the plain decoder's, had all before them been the plain "
       + "decoder's. Perplexity is that of its answers. A pass goes through the layers once, for one "
-      + "token or for a draft. Right: the share of drafted tokens that were accepted. A dash: there "
-      + "was nothing to divide by.";
+      + "token or for a draft. Right: the share of drafted tokens that were accepted. Same answers: "
+      + "prompts whose whole answer is the plain decoder's. A dash: there was nothing to divide by.";
 
   private static final Column METHOD = new Column("method", Outcome::name);
   private static final Column PER_SECOND =

@@ -260,8 +260,7 @@ class PageTest {
   }
 
   private static Map<?, ?> left(String dom, String id, String console) {
-    Matcher matcher =
-        Pattern.compile("<pre id=\"" + id + "\">(.*?)</pre>").matcher(dom);
+    Matcher matcher = Pattern.compile("<pre id=\"" + id + "\">(.*?)</pre>").matcher(dom);
     assertTrue(matcher.find(), console);
     return (Map<?, ?>) Json.parse(
         matcher.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"));
