@@ -32,6 +32,12 @@ const plots = [...document.querySelectorAll('svg')].map(svg => {
 });
 const rows = [...document.querySelectorAll('tbody tr')].map(
     row => [...row.cells].map(cell => cell.textContent.trim()));
+// Of the style, what this browser takes for no declaration.
+const misread = [...document.querySelector('style').textContent.matchAll(/\{([^{}]*)\}/g)]
+    .flatMap(block => block[1].split(';')).map(text => text.trim()).filter(text => {
+      const colon = text.indexOf(':');
+      return text && !CSS.supports(text.slice(0, colon).trim(), text.slice(colon + 1).trim());
+    });
 const found = document.createElement('pre');
 found.id = 'plots';
 found.textContent = JSON.stringify({
@@ -39,6 +45,6 @@ found.textContent = JSON.stringify({
   rows,
   scripts: document.scripts.length,
   fetched: performance.getEntriesByType('resource').map(entry => entry.name),
-  rules: document.styleSheets[0].cssRules.length,
+  misread,
 });
 document.body.append(found);

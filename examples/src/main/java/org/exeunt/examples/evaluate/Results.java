@@ -85,7 +85,20 @@ final class Results {
   /** What a page says first. */
   String summary() {
     return findings.prompts() + (findings.prompts() == 1 ? " prompt" : " prompts")
-        + ", answered greedily. " + NOTES;
+        + ", answered greedily. " + NOTES + wander();
+  }
+
+  /** How far figures of speed are to be trusted. */
+  private String wander() {
+    return findings.of("")
+        .stream()
+        .filter(o -> o.kind() == Outcome.Kind.PLAIN && o.hasPlace())
+        .findFirst()
+        .map(plain
+            -> format(" Beside itself the plain decoder had %.2f times its speed: by so much, "
+                    + "at least, the machine made figures of speed wander.",
+                plain.speed()))
+        .orElse("");
   }
 
   void writeTo(Report report) throws IOException {
@@ -127,7 +140,7 @@ final class Results {
 
   /** Text in a line of Markdown, which is no markup. */
   private static String plain(String text) {
-    return text.replaceAll("\\R", " ").replaceAll("[<*_`\\[\\\\]", "\\\\$0");
+    return text.replaceAll("\\R", " ").replaceAll("[<*`\\[\\\\]", "\\\\$0");
   }
 
   /** A group's name as part of a file's. */
