@@ -42,6 +42,10 @@ class EvaluateTest {
   private record Result(int status, String out, String log) {}
 
   private static Result evaluate(String... arguments) {
+    return evaluate(new Interruption(), arguments);
+  }
+
+  private static Result evaluate(Interruption interruption, String... arguments) {
     ByteArrayOutputStream out = new ByteArrayOutputStream();
     ByteArrayOutputStream log = new ByteArrayOutputStream();
     PrintStream outBefore = System.out;
@@ -49,7 +53,7 @@ class EvaluateTest {
     System.setOut(new PrintStream(out, true, StandardCharsets.UTF_8));
     System.setErr(new PrintStream(log, true, StandardCharsets.UTF_8));
     try {
-      int status = Evaluate.run(new Interruption(), arguments);
+      int status = Evaluate.run(interruption, arguments);
       return new Result(
           status, out.toString(StandardCharsets.UTF_8), log.toString(StandardCharsets.UTF_8));
     } finally {
@@ -181,6 +185,19 @@ class EvaluateTest {
     for (String name : List.of("report.md", "report.html")) {
       assertTrue(Files.readString(report.resolve(name)).contains("INTERRUPTED: 9 of 9"), name);
     }
+  }
+
+  @Test
+  void aRunThatIsNotWholeHasAStatusOfItsOwn() throws IOException {
+    Interruption interruption = new Interruption();
+    interruption.interrupt();
+    Path report = folder.resolve("not-whole");
+    Result result = evaluate(interruption, "--model", model.toString(), "--raw", "--prompts",
+        prompts.toString(), "--out", report.toString(), "--method", "--exit fixed:2");
+    assertEquals(1, result.status, result.log);
+    String problem = "INTERRUPTED: 2 of 2 methods were not tried";
+    assertTrue(result.log.endsWith("evaluate: " + problem + System.lineSeparator()), result.log);
+    assertTrue(Files.readString(report.resolve("report.md")).contains("**" + problem + ".**"));
   }
 
   private static void assertRefused(String expected, String... arguments) {

@@ -14,7 +14,7 @@ public final class Interruption {
   }
 
   /** Asks whoever is busy to stop, and waits until it has. */
-  synchronized void interrupt() {
+  public synchronized void interrupt() {
     wanted = true;
     if (busy) {
       System.err.println(System.lineSeparator() + "stopping, to write what has been found");
