@@ -18,7 +18,6 @@ import org.exeunt.ExeuntException;
 import org.exeunt.Screen;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.io.ModelFormatException;
-import org.exeunt.examples.llama.AcceptanceHead;
 import org.exeunt.examples.llama.Answer;
 import org.exeunt.examples.llama.BranchedAnswer;
 import org.exeunt.examples.llama.ChatTemplate;
@@ -169,7 +168,7 @@ public final class Generate {
         try (Screen screen = options.certified ? screen(weights, tokenizer) : null;
             DraftModel drafting = DraftModel.of(asked, options.weights, tokenizer)) {
           Speculation speculation =
-              AcceptanceHead.ready(asked, weights, drafting, tokenizer, Texts.essay(), log);
+              Speculation.ready(asked, weights, drafting, tokenizer, Texts.essay(), log);
           try (
               Answer answer = answer(new Decoder(weights, decoding.withScreen(screen), 1, capacity),
                   speculation, drafting, tokenizer)) {

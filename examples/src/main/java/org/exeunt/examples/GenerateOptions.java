@@ -20,7 +20,8 @@ import org.exeunt.examples.llama.Speculation;
 /** The command line of {@link Generate}. */
 final class GenerateOptions {
   private static final Set<String> METHOD = Set.of("--prompt", "--exit", "--exit-points", "--kv",
-      "--schedule", "--ffn-skip", "--drop", "--speculate", "--draft-rule", "--draft-length");
+      "--schedule", "--ffn-skip", "--drop", "--speculate", "--draft-rule", "--draft-length",
+      "--draft-translators");
 
   String prompt;
   Path model = Models.find();
@@ -43,6 +44,7 @@ final class GenerateOptions {
   private String speculate = "none";
   private String draftRule;
   private int draftLength;
+  private Path draftTranslators; // null: none
   private KvPolicy kv; // null: not given
   boolean certified;
   private boolean tunesDraws;
@@ -100,6 +102,7 @@ final class GenerateOptions {
       case "--end-bias" -> endBias = number(option, value, -100, 100);
       case "--speculate" -> speculate = present(option, value);
       case "--draft-rule" -> draftRule = present(option, value);
+      case "--draft-translators" -> draftTranslators = Path.of(present(option, value));
       case "--draft-length" -> draftLength = integer(option, value, 1, Speculation.LONGEST_DRAFT);
       default -> throw new IllegalArgumentException("unknown option '" + option + "'");
     }
@@ -198,7 +201,15 @@ final class GenerateOptions {
 
   /** How tokens are drafted; null: they are not. */
   Speculation speculation(int layers) {
-    return Speculation.parse(speculate, draftLength, draftRule, layers);
+    Speculation found = Speculation.parse(speculate, draftLength, draftRule, layers);
+    if (draftTranslators == null) {
+      return found;
+    }
+    if (found == null) {
+      throw new IllegalArgumentException(
+          "--draft-translators is '" + draftTranslators + "', but --speculate none drafts nothing");
+    }
+    return found.withTranslators(draftTranslators);
   }
 
   /** Whether nothing was chosen but what a decoder leaves out, and how tokens are drafted. */

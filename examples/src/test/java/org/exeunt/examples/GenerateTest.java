@@ -311,6 +311,9 @@ class GenerateTest {
     assertModelRefused("drafts cannot be used together with an exit rule", model, "--speculate",
         "lookup", "--exit", "fixed:2");
     assertModelRefused("--speculate none drafts nothing", model, "--draft-length", "4");
+    assertModelRefused("--speculate none drafts nothing", model, "--draft-translators", "file");
+    assertModelRefused("only selfdraft and del draft with", model, "--speculate", "lookup",
+        "--draft-translators", "file");
     assertModelRefused(
         "drafts are for the CPU", model, "--speculate", "lookup", "--device", "cuda:0");
     assertModelRefused("there is no file", model, "--speculate", "model:absent.gguf");

@@ -8,7 +8,6 @@ import java.util.List;
 import java.util.stream.IntStream;
 import org.exeunt.DType;
 import org.exeunt.examples.Texts;
-import org.exeunt.examples.llama.AcceptanceHead;
 import org.exeunt.examples.llama.Answer;
 import org.exeunt.examples.llama.DecodeWork;
 import org.exeunt.examples.llama.Decoder;
@@ -66,7 +65,7 @@ final class Trial implements AutoCloseable {
       speculative = speculation == null
           ? null
           : new SpeculativeDecoder(decoder,
-                AcceptanceHead.ready(
+                Speculation.ready(
                     speculation, weights, drafting, tokenizer, Texts.essay(), System.err),
                 drafting == null ? null : drafting.weights(), tokenizer::ends);
     } catch (IOException | RuntimeException | Error e) {

@@ -3,12 +3,8 @@ package org.exeunt.examples.llama;
 
 import java.io.IOException;
 import java.io.PrintStream;
-import java.nio.ByteBuffer;
-import java.nio.ByteOrder;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -18,6 +14,7 @@ import org.exeunt.AcceptanceFit.Settings;
 import org.exeunt.Scope;
 import org.exeunt.examples.io.ModelFormatException;
 import org.exeunt.examples.io.SafetensorsFile;
+import org.exeunt.examples.io.SafetensorsWriter;
 
 /**
  * The acceptance head of SpecDec++ for a model and who drafts for it: fitted once to what is drafted
@@ -25,7 +22,7 @@ import org.exeunt.examples.io.SafetensorsFile;
  * and {@code hidden.bias} [D] of the residual blocks, {@code out.weight} [2,D], {@code out.bias} [2]
  * and {@code repeats} [1], I32: how often the block is applied.
  */
-public final class AcceptanceHead {
+final class AcceptanceHead {
   private static final int REPEATS = 3; // as in SpecDec++
   private static final int DRAFT = 6;
   private static final int PIECES = 24;
@@ -37,52 +34,38 @@ public final class AcceptanceHead {
   /**
    * Reads the head that a rule needs, or makes it if there is no such file.
    *
-   * @param speculation null: nothing is drafted
+   * @param speculation with such a rule, and all else that it needs
    * @param drafting a second model, where one drafts
    * @param text to begin with
    * @param log where it is said that one is made; null: nowhere
-   * @return the same with its head, where it needs one
-   * @throws IOException if the file can be neither read nor written, or is no such head
    */
-  public static Speculation ready(Speculation speculation, LlamaWeights weights,
-      DraftModel drafting, Tokenizer tokenizer, String text, PrintStream log) throws IOException {
-    Path file = speculation == null ? null : speculation.acceptanceFile();
-    if (file == null) {
-      return speculation;
-    }
-    LlamaWeights second = drafting == null ? null : drafting.weights();
-    int width = (second == null ? weights : second).config().width();
+  static Head readOrMake(Speculation speculation, LlamaWeights weights, LlamaWeights drafting,
+      Tokenizer tokenizer, String text, PrintStream log) throws IOException {
+    Path file = speculation.acceptanceFile();
     if (Files.exists(file)) {
-      return speculation.withAcceptance(read(file, width));
+      return read(file, (drafting == null ? weights : drafting).config().width());
     }
     if (log != null) {
       log.println("making " + file + ": an acceptance head is fitted to drafts of this model");
     }
-    Head head = fit(speculation, weights, second, tokenizer.encodePrompt(text));
+    Head head = fit(speculation, weights, drafting, tokenizer.encodePrompt(text));
     write(file, head);
-    return speculation.withAcceptance(head);
+    return head;
   }
 
   /** Reads a head for states of {@code width} elements. */
   static Head read(Path path, int width) throws IOException {
     try (SafetensorsFile file = SafetensorsFile.open(path)) {
-      require(file, "hidden.weight", width, width);
-      require(file, "hidden.bias", width);
-      require(file, "out.weight", 2, width);
-      require(file, "out.bias", 2);
       require(file, "repeats", 1);
-      Head head;
+      float[] hiddenWeight = floats(file, "hidden.weight", width, width);
+      float[] hiddenBias = floats(file, "hidden.bias", width);
+      float[] outWeight = floats(file, "out.weight", 2, width);
+      float[] outBias = floats(file, "out.bias", 2);
       try {
-        head = new Head(file.ints("repeats")[0], file.floats("hidden.weight"),
-            file.floats("hidden.bias"), file.floats("out.weight"), file.floats("out.bias"));
+        return new Head(file.ints("repeats")[0], hiddenWeight, hiddenBias, outWeight, outBias);
       } catch (IllegalArgumentException e) {
         throw new ModelFormatException(path, e.getMessage());
       }
-      requireFinite(path, "hidden.weight", head.hiddenWeight());
-      requireFinite(path, "hidden.bias", head.hiddenBias());
-      requireFinite(path, "out.weight", head.outWeight());
-      requireFinite(path, "out.bias", head.outBias());
-      return head;
     }
   }
 
@@ -91,62 +74,33 @@ public final class AcceptanceHead {
     List<Long> found = file.tensor(name).shape();
     if (!found.equals(expected)) {
       throw new ModelFormatException(file.path(),
-          "tensor '" + name + "' has shape " + found
-              + ", but an acceptance head for what drafts here has " + expected + ".");
+          "tensor '" + name + "' has shape " + found + ", but what drafts here needs " + expected
+              + ".");
     }
   }
 
-  private static void requireFinite(Path path, String name, float... values)
-      throws ModelFormatException {
+  /** The finite elements of a tensor of this shape. */
+  static float[] floats(SafetensorsFile file, String name, long... shape) throws IOException {
+    require(file, name, shape);
+    float[] values = file.floats(name);
     for (int i = 0; i < values.length; i++) {
       if (!Float.isFinite(values[i])) {
         throw new ModelFormatException(
-            path, "tensor '" + name + "' has " + values[i] + " at element " + i + ".");
+            file.path(), "tensor '" + name + "' has " + values[i] + " at element " + i + ".");
       }
     }
+    return values;
   }
 
   static void write(Path path, Head head) throws IOException {
     int width = head.hiddenBias().length;
-    ByteBuffer data =
-        ByteBuffer.allocate(Math.toIntExact(4L * (width + 3L) * (width + 1L)))
-            .order(ByteOrder.LITTLE_ENDIAN);
-    StringBuilder header = new StringBuilder("{");
-    put(header, data, "hidden.weight", width + "," + width, head.hiddenWeight());
-    put(header, data, "hidden.bias", width + "", head.hiddenBias());
-    put(header, data, "out.weight", "2," + width, head.outWeight());
-    put(header, data, "out.bias", "2", head.outBias());
-    int begin = data.position();
-    data.putInt(head.repeats());
-    header.append(describe("repeats", "I32", "1", begin, data.position())).append('}');
-    header.append(" ".repeat(-header.length() & 7));
-    byte[] text = header.toString().getBytes(StandardCharsets.UTF_8);
-    ByteBuffer whole =
-        ByteBuffer.allocate(8 + text.length + data.position()).order(ByteOrder.LITTLE_ENDIAN);
-    whole.putLong(text.length).put(text).put(data.flip());
-    Path folder = path.toAbsolutePath().getParent();
-    Files.createDirectories(folder);
-    Path beside = Files.createTempFile(folder, path.getFileName().toString(), ".part");
-    try {
-      Files.write(beside, whole.array());
-      Files.move(beside, path, StandardCopyOption.REPLACE_EXISTING);
-    } finally {
-      Files.deleteIfExists(beside);
-    }
-  }
-
-  private static void put(
-      StringBuilder header, ByteBuffer data, String name, String shape, float... values) {
-    int begin = data.position();
-    for (float value : values) {
-      data.putFloat(value);
-    }
-    header.append(describe(name, "F32", shape, begin, data.position())).append(',');
-  }
-
-  private static String describe(String name, String type, String shape, int begin, int end) {
-    return String.format("\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%d,%d]}", name,
-        type, shape, begin, end);
+    new SafetensorsWriter()
+        .add("hidden.weight", head.hiddenWeight(), width, width)
+        .add("hidden.bias", head.hiddenBias(), width)
+        .add("out.weight", head.outWeight(), 2, width)
+        .add("out.bias", head.outBias(), 2)
+        .add("repeats", new int[] {head.repeats()}, 1)
+        .write(path);
   }
 
   /** Fits a head to what is drafted for answers that begin with pieces of a text. */

@@ -8,8 +8,8 @@ import java.util.Map;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.DraftRule.Form;
-import org.exeunt.Scope;
 import org.exeunt.Tensor;
+import org.exeunt.TranslatorFit.Translator;
 
 /**
  * The model's own first layers, as many as promise most (DEL; Entezari Zarch et al. 2025). After
@@ -21,18 +21,21 @@ final class DelDraft extends SelfDraft {
   /** Tokens of a prompt that are learnt from, as in DEL's code. */
   private static final int CONTEXT = 32;
 
-  private final Scope scope = Scope.open();
   private final int candidates;
   private final DelRule[] rules;
   private final int[] context; // columns of the prompt, by sequence
   private final Tensor hidden;
   private final FloatBuffer rows;
-  private final Map<Integer, RowHead> heads = new HashMap<>();
+  private final Map<Integer, RowHead> shadowHeads = new HashMap<>();
 
-  /** @param candidates after how many layers it may draft, ascending */
-  DelDraft(Decoder decoder, Form form, int length, int... candidates) {
-    super(
-        decoder, new DraftScore.Probability(), CONTEXT + length + 1, withAll(decoder, candidates));
+  /**
+   * @param translators of the candidates' depths; null: none
+   * @param candidates after how many layers it may draft, ascending
+   */
+  DelDraft(Decoder decoder, Form form, Map<Integer, Translator> translators, int length,
+      int... candidates) {
+    super(decoder, new DraftScore.Probability(), translators, CONTEXT + length + 1,
+        withAll(decoder, candidates), candidates);
     this.candidates = candidates.length;
     int sequences = decoder.sequences();
     LlamaConfig config = decoder.weights().config();
@@ -77,55 +80,65 @@ final class DelDraft extends SelfDraft {
 
   @Override
   public void verified(Drafts drafts, Decision decision, RowHead model) {
-    int count = 0;
-    for (int s = 0; s < rules.length; s++) {
-      count = drafts.going(s) ? gather(drafts, s, count) : count;
-    }
-    RowHead head = heads.computeIfAbsent(
+    int[] first = gather(drafts);
+    heads.translate(hidden, Arrays.copyOf(first, candidates + 1));
+    int count = first[candidates + 1];
+    RowHead head = shadowHeads.computeIfAbsent(
         count, n -> new RowHead(new Head(scope, decoder.weights(), hidden.rows(0, n), false)));
     head.run();
     decoder.work().head(head.head(), count);
     int row = 0;
+    for (int k = 0; k < candidates; k++) {
+      for (int s = 0; s < rules.length; s++) {
+        int columns = drafts.going(s) ? columns(drafts, s) : 0;
+        for (int column = 0; column < columns; column++, row++) {
+          rules[s].shadow(k, column, head.argmax(row), head.probability(row));
+        }
+      }
+    }
     int modelRow = 0;
     for (int s = 0; s < rules.length; s++) {
       if (!drafts.going(s)) {
         continue;
       }
-      int columns = context[s] + drafts.count(s) + 1;
-      for (int column = 0; column < columns; column++) {
-        for (int k = 0; k < candidates; k++, row++) {
-          rules[s].shadow(k, column, head.argmax(row), head.probability(row));
-        }
-        if (column < context[s]) {
-          rules[s].whole(column, head.argmax(row++));
-        } else {
-          int chosen = decision.chosen(s, column - context[s]);
-          rules[s].whole(column, chosen < 0 ? model.argmax(modelRow) : chosen);
-          modelRow++;
-        }
+      for (int column = 0; column < context[s]; column++) {
+        rules[s].whole(column, head.argmax(row++));
       }
-      rules[s].learn(columns, context[s]);
+      for (int i = 0; i <= drafts.count(s); i++, modelRow++) {
+        int chosen = decision.chosen(s, i);
+        rules[s].whole(context[s] + i, chosen < 0 ? model.argmax(modelRow) : chosen);
+      }
+      rules[s].learn(columns(drafts, s), context[s]);
     }
   }
 
-  /** Puts a sequence's states side by side, from row {@code count} on; returns the next row. */
-  private int gather(Drafts drafts, int s, int count) {
-    // Where tokens of a prompt were dropped, layers have states of different ones.
-    boolean knowsPrompt = rules[s].begins() && decoder.options().drop() == null;
-    context[s] = knowsPrompt ? Math.min(CONTEXT, decoder.position(s)) : 0;
-    int next = count;
-    int newest = decoder.position(s);
-    for (int position = newest - context[s]; position <= newest + drafts.count(s); position++) {
-      int places = position < newest ? candidates + 1 : candidates;
-      for (int place = 0; place < places; place++) {
-        kept.copy(s, position, place, rows, next++);
-      }
-    }
-    return next;
+  private int columns(Drafts drafts, int s) {
+    return context[s] + drafts.count(s) + 1;
   }
 
-  @Override
-  public void close() {
-    scope.close();
+  /**
+   * Puts states side by side, candidate by candidate, and then the last layer's of prompts.
+   *
+   * @return the first row of each, and the row behind all
+   */
+  private int[] gather(Drafts drafts) {
+    int[] first = new int[candidates + 2];
+    for (int s = 0; s < rules.length; s++) {
+      // Where tokens of a prompt were dropped, layers have states of different ones.
+      boolean knowsPrompt = rules[s].begins() && decoder.options().drop() == null;
+      context[s] = knowsPrompt ? Math.min(CONTEXT, decoder.position(s)) : 0;
+    }
+    int next = 0;
+    for (int place = 0; place <= candidates; place++) {
+      first[place] = next;
+      for (int s = 0; s < rules.length; s++) {
+        int columns = !drafts.going(s) ? 0 : place < candidates ? columns(drafts, s) : context[s];
+        for (int column = 0; column < columns; column++) {
+          kept.copy(s, decoder.position(s) - context[s] + column, place, rows, next++);
+        }
+      }
+    }
+    first[candidates + 1] = next;
+    return first;
   }
 }

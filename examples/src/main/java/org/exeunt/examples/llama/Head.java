@@ -99,6 +99,20 @@ public final class Head {
     };
   }
 
+  /** The same of translated states, without logits. */
+  Head(Scope scope, LlamaWeights weights, Tensor hidden, Tensor translator, Tensor translatorBias) {
+    statistics = Statistics.allocate(
+        scope, weights.device(), hidden.size(0), Statistic.ARGMAX, Statistic.P1);
+    run = head(weights, hidden)
+              .translator(translator, translatorBias, ExitHead.Translate.RMS)
+              .out(statistics)
+              .build(scope)::run;
+    bytes = weights.head().bytes() + translator.byteSize();
+    logits = null;
+    certified = null;
+    certificate = null;
+  }
+
   /** The head with its screen, of normed states. */
   static ExitHead.Builder screened(LlamaWeights weights, Tensor screen) {
     return ExitHead.builder()

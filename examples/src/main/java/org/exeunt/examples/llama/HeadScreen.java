@@ -21,7 +21,6 @@ import org.exeunt.Tensor;
  * text, and of what it writes after pieces of it.
  */
 public final class HeadScreen {
-  private static final int SEQUENCES = 8;
   /** States for each column of the head. */
   private static final int STATES_PER_COLUMN = 3;
   /** Bits of a screen's elements, and those that do where these let too many rows pass. */
@@ -29,7 +28,6 @@ public final class HeadScreen {
   private static final float MORE_BITS = 5;
   /** States of which rows are counted. */
   private static final int COUNTED = 64;
-  private static final long SEED = 1;
   private static final long SILENT_NANOS = 500_000_000L;
 
   private final LlamaWeights weights;
@@ -99,7 +97,7 @@ public final class HeadScreen {
   /**
    * Makes a screen.
    *
-   * @param text tokens to begin with, at least {@value #SEQUENCES}
+   * @param text tokens to begin with, at least 8
    */
   static Screen make(LlamaWeights weights, int[] text, PrintStream log) {
     HeadScreen maker = new HeadScreen(weights, log);
@@ -168,36 +166,18 @@ public final class HeadScreen {
     return sum / some;
   }
 
-  /** Runs the text, each sequence a piece of it, and then whatever the model goes on with. */
+  /** Runs the text, and then whatever the model goes on with. */
   private void collect(int... text) {
-    LlamaConfig config = weights.config();
-    int capacity =
-        Math.min(config.context(), text.length / SEQUENCES + 2 + states.length / width / SEQUENCES);
     LayerObserver keep = (depth, rows) -> {
-      if (depth == config.layers()) {
+      if (depth == weights.config().layers()) {
         float[] now = rows.hidden().toFloatArray();
         int taken = Math.min(now.length, states.length - count);
         System.arraycopy(now, 0, states, count, taken);
         count += taken;
-      }
-    };
-    DecoderOptions options = DecoderOptions.FULL.withLogits().withObserver(keep);
-    try (Decoder decoder = new Decoder(weights, options, SEQUENCES, capacity)) {
-      for (int s = 0; s < SEQUENCES; s++) {
-        decoder.prefill(s,
-            Arrays.copyOfRange(
-                text, text.length * s / SEQUENCES, text.length * (s + 1) / SEQUENCES));
-      }
-      Sampler sampler = new Sampler(config.vocabulary(), 1, 1, SEED);
-      int[] next = new int[SEQUENCES];
-      while (count < states.length && decoder.position(0) + 1 < capacity) {
-        for (int s = 0; s < SEQUENCES; s++) {
-          next[s] = sampler.draw(decoder.logits().rows(s, s + 1).floatBuffer());
-        }
-        decoder.step(next);
         tell(100L * count / states.length + " %");
       }
-    }
+    };
+    OwnText.run(weights, states.length / width, keep, () -> count < states.length, text);
   }
 
   private Tensor normed(Scope scope) {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import java.util.Map;
 import java.util.stream.IntStream;
+import org.exeunt.Scope;
+import org.exeunt.TranslatorFit.Translator;
 
 /**
  * A model's own first layers, with its final norm and head (LayerSkip; Elhoushi et al. 2024). What
@@ -11,21 +14,38 @@ import java.util.stream.IntStream;
 class SelfDraft implements DraftSource {
   final Decoder decoder;
   final KeptStates kept;
+  final Scope scope = Scope.open();
+  final DraftHeads heads;
   private final DraftScore score;
   private final boolean[] drafting;
 
-  /** @param score closed with this */
-  SelfDraft(Decoder decoder, DraftScore score, int layers, int length) {
-    this(decoder, score, length + 1, new int[] {layers});
+  /**
+   * @param score closed with this
+   * @param translators of the layers' depth; null: none
+   */
+  SelfDraft(Decoder decoder, DraftScore score, Map<Integer, Translator> translators, int layers,
+      int length) {
+    this(decoder, score, translators, length + 1, new int[] {layers}, layers);
   }
 
-  /** @param window newest tokens of each sequence that are kept after each of {@code depths} */
-  SelfDraft(Decoder decoder, DraftScore score, int window, int... depths) {
+  /**
+   * @param window newest tokens of each sequence that are kept
+   * @param kept after how many layers they are
+   * @param depths those of them where it drafts, the first ones
+   */
+  SelfDraft(Decoder decoder, DraftScore score, Map<Integer, Translator> translators, int window,
+      int[] kept, int... depths) {
     this.decoder = decoder;
     this.score = score;
-    kept = new KeptStates(decoder.weights().config(), decoder.sequences(), window, depths);
+    this.kept = new KeptStates(decoder.weights().config(), decoder.sequences(), window, kept);
     drafting = new boolean[decoder.sequences()];
-    decoder.watch(kept);
+    try {
+      heads = new DraftHeads(scope, decoder, translators, depths);
+    } catch (RuntimeException | Error e) {
+      scope.close();
+      throw e;
+    }
+    decoder.watch(this.kept);
   }
 
   /** What a drafted token costs, of a token at full depth. */
@@ -65,7 +85,7 @@ class SelfDraft implements DraftSource {
     if (!run(drafts, place)) {
       return 0;
     }
-    RowHead head = decoder.readDraftedRows();
+    RowHead head = heads.read(place);
     score.read(decoder, head);
     int done = 0;
     int row = 0;
@@ -124,5 +144,6 @@ class SelfDraft implements DraftSource {
   @Override
   public void close() {
     score.close();
+    scope.close();
   }
 }

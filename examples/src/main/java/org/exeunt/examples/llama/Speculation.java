@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import java.io.IOException;
+import java.io.PrintStream;
 import java.nio.file.Path;
+import java.util.Map;
 import java.util.stream.IntStream;
 import org.exeunt.AcceptanceFit;
 import org.exeunt.DraftRule.Form;
 import org.exeunt.Scope;
+import org.exeunt.TranslatorFit.Translator;
 
 /**
  * How tokens are drafted that a model then verifies: several in one pass, in which it reads its
@@ -40,6 +44,8 @@ public final class Speculation {
   private final Path model;
   private final int length; // 0: not said
   private final String rule;
+  private final Path translatorFile; // null: none
+  private final Map<Integer, Translator> translators; // by depth; null: none, or not here yet
   private final AcceptanceFit.Head acceptance; // null: none is needed, or it is not here yet
   private final AcceptanceHead.Recorder recorder; // null: nobody records
 
@@ -51,20 +57,63 @@ public final class Speculation {
     this.model = model;
     this.length = length;
     this.rule = rule;
+    translatorFile = null;
+    translators = null;
     acceptance = null;
     recorder = null;
   }
 
-  private Speculation(
-      Speculation other, AcceptanceFit.Head acceptance, AcceptanceHead.Recorder recorder) {
+  private Speculation(Speculation other, Path translatorFile, Map<Integer, Translator> translators,
+      AcceptanceFit.Head acceptance, AcceptanceHead.Recorder recorder) {
     kind = other.kind;
     number = other.number;
     candidates = other.candidates;
     model = other.model;
     length = other.length;
     rule = other.rule;
+    this.translatorFile = translatorFile;
+    this.translators = translators;
     this.acceptance = acceptance;
     this.recorder = recorder;
+  }
+
+  /**
+   * The same with a file of translators for the layers that draft.
+   *
+   * @throws IllegalArgumentException if no such layers do
+   */
+  public Speculation withTranslators(Path file) {
+    if (kind != Kind.SELF && !isDel()) {
+      throw new IllegalArgumentException("--draft-translators is '" + file
+          + "', but only selfdraft and del draft with the model's own first layers");
+    }
+    return new Speculation(this, file, null, null, null);
+  }
+
+  /**
+   * Reads the files that drafting needs, or makes those that are not there.
+   *
+   * @param speculation null: nothing is drafted
+   * @param drafting a second model, where one drafts
+   * @param text to begin with, where something is fitted
+   * @param log where it is said that something is; null: nowhere
+   * @return the same with what they hold
+   * @throws IOException if a file can be neither read nor written, or holds something else
+   */
+  public static Speculation ready(Speculation speculation, LlamaWeights weights,
+      DraftModel drafting, Tokenizer tokenizer, String text, PrintStream log) throws IOException {
+    Speculation found = speculation;
+    if (found != null && found.translatorFile != null) {
+      int[] depths = found.isDel() ? found.candidates : new int[] {found.number};
+      found = new Speculation(found, found.translatorFile,
+          Translators.readOrMake(found.translatorFile, weights, tokenizer, text, log, depths), null,
+          null);
+    }
+    if (found != null && found.acceptanceFile() != null) {
+      found = found.withAcceptance(AcceptanceHead.readOrMake(
+          found, weights, drafting == null ? null : drafting.weights(), tokenizer, text, log));
+    }
+    return found;
   }
 
   /**
@@ -185,12 +234,12 @@ public final class Speculation {
 
   /** The same with the head that its rule needs. */
   Speculation withAcceptance(AcceptanceFit.Head head) {
-    return new Speculation(this, head, null);
+    return new Speculation(this, translatorFile, translators, head, null);
   }
 
   /** The same for somebody who looks at what is drafted for one sequence. */
   Speculation recording(AcceptanceHead.Recorder by) {
-    return new Speculation(this, null, by);
+    return new Speculation(this, translatorFile, translators, null, by);
   }
 
   /** Most tokens of a draft, where a sequence has at most so many. */
@@ -236,9 +285,10 @@ public final class Speculation {
   /** Who drafts for a decoder. */
   DraftSource source(Decoder decoder, LlamaWeights drafting, int length) {
     return switch (kind) {
-      case SELF -> new SelfDraft(decoder, score(decoder), number, length);
+      case SELF -> new SelfDraft(decoder, score(decoder), translators(), number, length);
       case DEL, DEL_PAPER ->
-        new DelDraft(decoder, kind == Kind.DEL ? Form.CODE : Form.PAPER, length, candidates);
+        new DelDraft(
+            decoder, kind == Kind.DEL ? Form.CODE : Form.PAPER, translators(), length, candidates);
       case LOOKUP -> new LookupDraft(number);
       case MODEL -> {
         Decoder second = new Decoder(drafting, DecoderOptions.FULL, decoder.sequences(),
@@ -251,6 +301,14 @@ public final class Speculation {
         }
       }
     };
+  }
+
+  private Map<Integer, Translator> translators() {
+    if (translatorFile != null && translators == null) {
+      throw new IllegalStateException(
+          "--draft-translators is '" + translatorFile + "', but that was not read");
+    }
+    return translators;
   }
 
   /** What the rule goes by of tokens that this decoder drafts. */

@@ -174,8 +174,8 @@ class AcceptanceHeadTest {
     Path path = folder.resolve("made").resolve("head.safetensors");
     for (int time = 0; time < 2; time++) {
       ByteArrayOutputStream log = new ByteArrayOutputStream();
-      Speculation how = AcceptanceHead.ready(parse("selfdraft:3", "specdec:" + path + ",0.6"),
-          weights, null, tokenizer, "abcdefgabcdefghijklmnop".repeat(4),
+      Speculation how = Speculation.ready(parse("selfdraft:3", "specdec:" + path + ",0.6"), weights,
+          null, tokenizer, "abcdefgabcdefghijklmnop".repeat(4),
           new PrintStream(log, true, StandardCharsets.UTF_8));
       assertEquals(time == 0, log.size() > 0);
       List<Integer> found = new ArrayList<>();
@@ -245,16 +245,17 @@ class AcceptanceHeadTest {
     Path path = folder.resolve("wrong.safetensors");
     AcceptanceHead.write(path, random(5, 1));
     assertRefused(ModelFormatException.class,
-        "tensor 'hidden.weight' has shape [5, 5], but an acceptance head for what drafts here has "
+        "tensor 'hidden.weight' has shape [5, 5], but what drafts here needs "
             + "[" + width + ", " + width + "]",
         ()
-            -> AcceptanceHead.ready(
+            -> Speculation.ready(
                 parse("selfdraft:3", "specdec:" + path), weights, null, tokenizer, "a", null));
     Head broken = random(5, 1);
     broken.outWeight()[3] = Float.NaN;
     AcceptanceHead.write(path, broken);
     assertRefused(ModelFormatException.class, "tensor 'out.weight' has NaN at element 3",
         () -> AcceptanceHead.read(path, 5));
+    AcceptanceHead.write(path, random(5, 1));
     byte[] bytes = Files.readAllBytes(path);
     bytes[bytes.length - 4] = 65;
     Files.write(path, bytes);
@@ -263,8 +264,8 @@ class AcceptanceHeadTest {
     assertRefused(ModelFormatException.class, "has 3 bytes", () -> AcceptanceHead.read(path, 5));
     assertRefused(
         IOException.class, "", () -> AcceptanceHead.read(folder, 5)); // a folder is no file
-    assertNull(AcceptanceHead.ready(null, weights, null, tokenizer, "a", null));
+    assertNull(Speculation.ready(null, weights, null, tokenizer, "a", null));
     Speculation none = parse("selfdraft:3", null);
-    assertSame(none, AcceptanceHead.ready(none, weights, null, tokenizer, "a", null));
+    assertSame(none, Speculation.ready(none, weights, null, tokenizer, "a", null));
   }
 }

@@ -7,6 +7,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.nio.file.Path;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
@@ -143,6 +144,8 @@ class OptionsTest {
     assertRefused("to be 0 to 1", speculation("selfdraft:3", 0, "confidence:2"));
     assertRefused("both say how long a draft is", speculation("lookup", 5, "fixed:4"));
     assertRefused("has no probability", speculation("lookup", 5, "confidence:0.5"));
+    assertRefused("only selfdraft and del draft with the model's own first layers",
+        () -> Speculation.parse("lookup", 0, null, 30).withTranslators(Path.of("file")));
     assertRefused("has no hidden state", speculation("lookup", 0, "specdec:head"));
     assertRefused("has a rule of its own", speculation("del-paper", 0, "specdec:head"));
     assertRefused("specdec needs a file", speculation("selfdraft:3", 0, "specdec"));

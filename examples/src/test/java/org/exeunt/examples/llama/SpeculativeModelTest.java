@@ -42,8 +42,10 @@ class SpeculativeModelTest {
             new ChatTemplate(file).render(List.of(new ChatTemplate.Message("user", PROMPT))));
         List<Integer> expected = plain(weights, prompt);
         int layers = weights.config().layers();
-        for (String source : List.of("lookup", "selfdraft:" + (layers - 4))) {
-          Speculation how = Speculation.parse(source, 0, "fixed:4", layers);
+        for (String source :
+            List.of("lookup", "selfdraft:" + (layers - 4), "del:18,5", "del-paper:1,1")) {
+          Speculation how =
+              Speculation.parse(source, 0, source.startsWith("del") ? null : "fixed:4", layers);
           try (SpeculativeDecoder decoder = new SpeculativeDecoder(
                    new Decoder(weights, DecoderOptions.FULL, 1, prompt.length + TOKENS), how, null,
                    token -> false)) {

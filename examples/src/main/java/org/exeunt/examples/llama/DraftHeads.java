@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples.llama;
+
+import java.util.Arrays;
+import java.util.HashMap;
+import java.util.Map;
+import org.exeunt.DType;
+import org.exeunt.Device;
+import org.exeunt.Linear;
+import org.exeunt.Norm;
+import org.exeunt.Scope;
+import org.exeunt.Tensor;
+import org.exeunt.TranslatorFit.Translator;
+
+/** The heads of a model's first layers, each behind the translator of its depth. */
+final class DraftHeads {
+  private final Scope scope;
+  private final Decoder decoder;
+  private final Tensor[] weight; // by place; null: no translators
+  private final Tensor[] bias;
+  private final Tensor ones;
+  private final Map<Integer, RowHead> heads = new HashMap<>(); // by place and rows
+
+  /**
+   * @param translators by depth; null: the head sees states as they are
+   * @param depths of each place
+   */
+  DraftHeads(Scope scope, Decoder decoder, Map<Integer, Translator> translators, int... depths) {
+    this.scope = scope;
+    this.decoder = decoder;
+    if (translators == null) {
+      weight = null;
+      bias = null;
+      ones = null;
+      return;
+    }
+    int width = decoder.weights().config().width();
+    weight = new Tensor[depths.length];
+    bias = new Tensor[depths.length];
+    for (int i = 0; i < depths.length; i++) {
+      Translator translator = translators.get(depths[i]);
+      weight[i] = scope.allocate(Device.CPU, DType.BF16, width, width);
+      weight[i].copyFrom(translator.weight());
+      bias[i] = scope.allocate(Device.CPU, DType.F32, width).copyFrom(translator.bias());
+    }
+    float[] one = new float[width];
+    Arrays.fill(one, 1);
+    ones = scope.allocate(Device.CPU, DType.F32, width).copyFrom(one);
+  }
+
+  /** What the head finds for the decoder's rows, which have come to a place. */
+  RowHead read(int place) {
+    if (weight == null) {
+      return decoder.readDraftedRows();
+    }
+    int count = decoder.rows().count();
+    RowHead head = heads.computeIfAbsent(place * (decoder.mostRows() + 1) + count,
+        key
+        -> new RowHead(new Head(
+            scope, decoder.weights(), decoder.rows().hidden(count), weight[place], bias[place])));
+    head.run();
+    decoder.work().head(head.head(), count);
+    return head;
+  }
+
+  /**
+   * Translates rows of several places in place.
+   *
+   * @param first row of each place, and the row behind the last place
+   */
+  void translate(Tensor states, int... first) {
+    if (weight == null) {
+      return;
+    }
+    int places = first.length - 1;
+    try (Scope own = Scope.open()) {
+      Tensor normed = own.allocate(Device.CPU, DType.F32, first[places], states.size(1));
+      Norm.builder()
+          .input(states.rows(0, first[places]))
+          .rms(ones, decoder.weights().config().epsilon())
+          .out(normed)
+          .runOnce();
+      for (int place = 0; place < places; place++) {
+        Linear.builder()
+            .input(normed.rows(first[place], first[place + 1]))
+            .weight(weight[place])
+            .bias(bias[place])
+            .out(states.rows(first[place], first[place + 1]))
+            .runOnce();
+      }
+    }
+  }
+}
