@@ -181,7 +181,7 @@ public final class Evaluate {
     String self = "--speculate selfdraft:" + Math.min(many, layers - 1);
     List<String> usual = new ArrayList<>(List.of("--speculate lookup"));
     if (layers > 1) {
-      usual.add(self);
+      usual.addAll(List.of(self, "--speculate del"));
     }
     usual.addAll(List.of("--exit fixed:" + many, "--exit threshold:0.9",
         "--schedule unified:" + many, skip + "0.97", "--drop snapkv:16,64",

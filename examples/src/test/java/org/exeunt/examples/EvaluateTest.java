@@ -171,7 +171,7 @@ class EvaluateTest {
             .start();
     try (BufferedReader log = process.errorReader()) {
       String line = log.readLine();
-      assertEquals("1 of 10: plain, to compare with", line);
+      assertEquals("1 of 11: plain, to compare with", line);
       process.toHandle().destroy(); // the process itself would close its streams
       String rest = log.lines().collect(Collectors.joining("\n"));
       assertTrue(rest.contains("stopping, to write what has been found"), rest);
@@ -181,9 +181,9 @@ class EvaluateTest {
       process.destroyForcibly();
     }
     Map<?, ?> json = (Map<?, ?>) Json.parse(Files.readString(report.resolve("report.json")));
-    assertEquals(List.of("INTERRUPTED: 9 of 9 methods were not tried"), json.get("problems"));
+    assertEquals(List.of("INTERRUPTED: 10 of 10 methods were not tried"), json.get("problems"));
     for (String name : List.of("report.md", "report.html")) {
-      assertTrue(Files.readString(report.resolve(name)).contains("INTERRUPTED: 9 of 9"), name);
+      assertTrue(Files.readString(report.resolve(name)).contains("INTERRUPTED: 10 of 10"), name);
     }
   }
 
