@@ -228,10 +228,14 @@ class StatsTile {
   __device__ __forceinline__ void accumulate(float largest, const StatsOptions& options,
                                              StatsState& state) {
     if (std::is_same<Normalizer, FastSoftmax>::value && !treats_logits(options)) {
-      add_plain(largest, options, state);
-    } else {
-      add_treated(Normalizer(treat_logit(largest, options)), options, state);
+      const float reference = Softmax<float>(largest).reference;
+      // Far enough below the reference for a weight of 0, also where that is rounded. Of the very
+      // lowest logits T has none.
+      const float lowest =
+          widen(narrow<T>(reference + __fmaf_rn(fabsf(reference), -1.0f / 64, kLowestLog)));
+      if (lowest > -INFINITY) return add_plain(reference, lowest, options, state);
     }
+    add_treated(Normalizer(treat_logit(largest, options)), options, state);
   }
 
  private:
@@ -268,12 +272,8 @@ class StatsTile {
     from_lines();
   }
 
-  __device__ __forceinline__ void add_plain(float largest, const StatsOptions& options,
-                                            StatsState& state) {
-    const float reference = Softmax<float>(largest).reference;
-    // Far enough below the reference for a weight of 0, also where that is rounded.
-    const float lowest =
-        widen(narrow<T>(reference + __fmaf_rn(fabsf(reference), -1.0f / 64, kLowestLog)));
+  __device__ __forceinline__ void add_plain(float reference, float lowest,
+                                            const StatsOptions& options, StatsState& state) {
     const bool is_whole = count_ == kStatsTile<T>;
     float mean_log = 0.0f;
     if (!is_whole) mean_log = lift_padding(lowest, options);
