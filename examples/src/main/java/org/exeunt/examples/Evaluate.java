@@ -184,7 +184,7 @@ public final class Evaluate {
       usual.addAll(List.of(self, "--speculate del"));
     }
     usual.addAll(List.of("--exit fixed:" + many, "--exit threshold:0.9",
-        "--schedule unified:" + many, skip + "0.97", "--drop snapkv:16,64",
+        "--schedule unified:" + many, skip + "0.99", "--drop snapkv:16,64",
         "--drop fastv:" + Math.min(2, layers - 1) + ",0.5"));
     if (full) {
       usual.add("--speculate lookup --draft-rule fixed:7");
@@ -193,7 +193,7 @@ public final class Evaluate {
         usual.add(self + " --draft-rule confidence:0.6");
       }
       usual.addAll(List.of("--exit fixed:" + most, "--exit threshold:0.9 --kv recompute",
-          "--exit patience:1", "--schedule unified:" + Math.max(1, layers * 9 / 10), skip + "0.94",
+          "--exit patience:1", "--schedule unified:" + Math.max(1, layers * 9 / 10), skip + "0.97",
           "--drop h2o:0.25,0.25"));
     }
     return List.copyOf(new LinkedHashSet<>(usual)); // two may be one in a model of few layers
