@@ -44,6 +44,11 @@ constexpr const char* kBounds =
     "and the rows of the head that were read";
 constexpr const char* kMeeting =
     "what blocks count of the scores' digits, and how many tiles have equal ones";
+constexpr const char* kWords =
+    "a step's words of state, plan and lists lie in sectors of their own";
+constexpr const char* kScattered =
+    "a logit is 4 bytes of a sector of 32; each looks at the ids before its own, lest one that is "
+    "listed twice is changed twice";
 constexpr const char* kFewClasses =
     "each row looks at the indices of those before, and rows are short";
 constexpr const char* kPasses =
@@ -56,6 +61,8 @@ constexpr const char* kWholeDrafts =
     "all rows of a draft are read at once, before it is known which of them rejects: K + 1 rows in "
     "place of a + 1; and the one that is drawn from once more";
 constexpr KnownWaste kKnownWaste[] = {
+    {"draft_rule", "bench_del_64", 1.07, kWords},
+    {"token_bias", "bench_256x4096", 7.60, kScattered},
     {"elr", "bench_128x10", 1.38, kFewClasses},
     {"elr", "bench_128x100", 1.04, kFewClasses},
     {"prune_mask", "threads_old_norm", 1.03, kMeeting},
@@ -161,6 +168,7 @@ constexpr const char* kRoundsOfTies = "as above, and equal scores at the cut are
 constexpr const char* kRoundsOfNorms = "as above, and with each row of weights the norms";
 constexpr const char* kSomeKept = "vectors with an element that is pruned are read and written";
 constexpr KnownWaste kKnownRequests[] = {
+    {"token_bias", "bench_256x4096", 17.30, kScattered},
     {"elr", "classes_*", 2.29, kPasses},
     {"elr", "bench_128x10", 18.60, kPasses},
     {"elr", "bench_128x100", 4.00, kPasses},
