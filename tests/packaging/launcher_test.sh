@@ -109,7 +109,7 @@ expect 'nothing missing, nothing done' 0 ''
 with_launcher "ensure_packages 'command no-such-tool:no-such-package'"
 expect 'a missing package that cannot be had' 2 'no-such-package'
 with_launcher "have() { [[ \$1 == apt-get ]]; }; ensure_browser"
-expect 'a browser that cannot be had' 0 'no test looks at the report'
+expect 'a browser that cannot be had' 0 'no test looks at the pages'
 with_launcher "have() { [[ \$1 != apt-get ]] && command -v \"\$1\" >/dev/null; }
   ensure_packages 'command no-such-tool:no-such-package'"
 expect 'a missing package on another system' 2 'please install'
