@@ -162,8 +162,8 @@ struct ScoresTask {
   float2* states;   // [prompts, kv_heads, queries, tiles]: maximum and sum
   float2* weights;  // [prompts, kv_heads, queries]: what exponents are relative to, 1 / sum
   int32_t* kept;    // [prompts, kv_heads, tiles]: 1 if there are sums in place of products
-  float*
-      kept_sums;    // [prompts, kv_heads, group or 1, pitch], as score rows have heads of their own
+  // [prompts, kv_heads, group or 1, pitch], as score rows have heads of their own.
+  float* kept_sums;
   float* sums;      // [prompts, score_heads, columns], between launches
   float* scores;    // [prompts, score_heads, columns]
   int32_t* scored;  // [prompts, score_heads], optional: leading columns that have a score
@@ -859,7 +859,8 @@ class ScoresBlock {
 // column of a row of scores. Through the workspace, and there from the L2 cache, 8 for each
 // product, one for a column and query (without softmax, where heads are summed, for a column and
 // QUERIES queries of a KV head; where products are kept, for a column and KV head or query head),
-// and 16 for each query and tile; 4 for each score that is chosen from. Blocks whose tile begins beyond what is seen leave after reading `visible`.
+// and 16 for each query and tile; 4 for each score that is chosen from. Blocks whose tile begins
+// beyond what is seen leave after reading `visible`.
 template <class C, int QUERIES>
 __global__ __launch_bounds__(kScoreThreads, (kScoreBlocks<QUERIES>)) void attention_scores_kernel(
     ScoresTask<C> task) {

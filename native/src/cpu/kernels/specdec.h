@@ -7,10 +7,12 @@
 namespace exn::cpu::EXN_ISA {
 
 // C after the call-th token. The score is of the token drafted before it, so the first has none.
-EXN_SIMD float specdec_accepted(float before, float score, int32_t call) {
+static EXN_SIMD float specdec_accepted(float before, float score, int32_t call) {
   return call > 1 ? before * score : before;
 }
 
-EXN_SIMD bool specdec_stops(float accepted, float threshold) { return 1 - accepted > threshold; }
+static EXN_SIMD bool specdec_stops(float accepted, float threshold) {
+  return 1 - accepted > threshold;
+}
 
 }  // namespace exn::cpu::EXN_ISA

@@ -137,7 +137,7 @@ final class AcceptanceHead {
    * Drafts of a fixed length for one sequence, and which of their tokens were right. States are
    * those of the rows that took tokens in, so that the last of a draft is not looked at.
    */
-  static final class Recorder implements DraftScore, DraftRule {
+  static final class Recorder implements DraftScore, DraftPolicy {
     private final int width;
     private final AcceptanceFit fit;
     private final Scope scope = Scope.open();

@@ -69,7 +69,7 @@ final class DelDraft extends SelfDraft {
   }
 
   @Override
-  public DraftRule rule(int sequence) {
+  public DraftPolicy rule(int sequence) {
     return rules[sequence];
   }
 

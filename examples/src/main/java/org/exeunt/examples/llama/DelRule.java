@@ -6,21 +6,22 @@ import java.nio.FloatBuffer;
 import java.nio.IntBuffer;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.DraftRule;
 import org.exeunt.DraftRule.Form;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
 /** DEL for one sequence: which of some depths drafts, and until when, as the op draft_rule says. */
-final class DelRule implements DraftRule {
+final class DelRule implements DraftPolicy {
   /** How much of its statistics DEL's code keeps. */
   private static final float OMEGA = .95f;
 
   private final int length;
   private final int columns;
   private final Form form;
-  private final org.exeunt.DraftRule step;
-  private final org.exeunt.DraftRule update;
-  private final org.exeunt.DraftRule reset;
+  private final DraftRule step;
+  private final DraftRule update;
+  private final DraftRule reset;
   private final FloatBuffer score;
   private final ByteBuffer drafting;
   private final IntBuffer plan;
@@ -42,7 +43,7 @@ final class DelRule implements DraftRule {
     this.form = form;
     Tensor candidate = ints(scope, candidates.length).copyFrom(candidates);
     Tensor statistics = floats(scope, 1, candidates.length, 4);
-    Tensor plans = org.exeunt.DraftRule.allocatePlan(scope, Device.CPU, 1);
+    Tensor plans = DraftRule.allocatePlan(scope, Device.CPU, 1);
     Tensor scores = floats(scope, 1);
     Tensor goesOn = scope.allocate(Device.CPU, DType.U8, 1);
     Tensor shadowToken = ints(scope, 1, candidates.length, columns);
@@ -51,23 +52,23 @@ final class DelRule implements DraftRule {
     Tensor count = ints(scope, 1);
     Tensor context = ints(scope, 1);
     reset =
-        org.exeunt.DraftRule.reset()
+        DraftRule.reset()
             .statistics(statistics)
             .plan(plans)
             .candidate(candidate)
             .modelLayers(modelLayers)
             .build(scope);
     step =
-        org.exeunt.DraftRule.step()
+        DraftRule.step()
             .del(form, 0, length)
             .score(scores)
-            .state(org.exeunt.DraftRule.allocateState(scope, Device.CPU, 1))
+            .state(DraftRule.allocateState(scope, Device.CPU, 1))
             .drafting(goesOn)
             .statistics(statistics)
             .plan(plans)
             .build(scope);
     update =
-        org.exeunt.DraftRule.update()
+        DraftRule.update()
             .del(form, 0, length)
             .omega(OMEGA)
             .statistics(statistics)

@@ -6,7 +6,7 @@ import java.util.function.IntPredicate;
 /** Who guesses the tokens that a decoder then verifies. */
 interface DraftSource extends AutoCloseable {
   /** The rule of a sequence, for a source with rules of its own; null: it has none. */
-  default DraftRule rule(int sequence) {
+  default DraftPolicy rule(int sequence) {
     return null;
   }
 

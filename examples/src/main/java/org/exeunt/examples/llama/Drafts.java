@@ -10,7 +10,7 @@ import java.util.function.IntPredicate;
  */
 final class Drafts {
   private final TokenList[] contexts;
-  private final DraftRule[] rules;
+  private final DraftPolicy[] rules;
   private final boolean[] going;
   private final int[][] tokens;
   private final int[] most;
@@ -25,9 +25,10 @@ final class Drafts {
    * @param rule of each sequence
    * @param ends which tokens nothing follows
    */
-  Drafts(int sequences, int capacity, int length, IntFunction<DraftRule> rule, IntPredicate ends) {
+  Drafts(
+      int sequences, int capacity, int length, IntFunction<DraftPolicy> rule, IntPredicate ends) {
     contexts = new TokenList[sequences];
-    rules = new DraftRule[sequences];
+    rules = new DraftPolicy[sequences];
     going = new boolean[sequences];
     tokens = new int[sequences][length];
     most = new int[sequences];
@@ -59,7 +60,7 @@ final class Drafts {
     return contexts[sequence];
   }
 
-  DraftRule rule(int sequence) {
+  DraftPolicy rule(int sequence) {
     return rules[sequence];
   }
 

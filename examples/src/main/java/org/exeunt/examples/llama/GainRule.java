@@ -8,7 +8,7 @@ package org.exeunt.examples.llama;
  * late counting most. A draft of d tokens gives {@code 1 + a + ... + a^d} tokens, and takes the time
  * of {@code 1 + d (draft + row)} at full depth, as {@link PassTimes} has it.
  */
-final class GainRule implements DraftRule {
+final class GainRule implements DraftPolicy {
   /** How much a draft counts beside the one that follows it. */
   private static final double MEMORY = 0.9;
 

@@ -6,6 +6,7 @@ import java.nio.FloatBuffer;
 import java.nio.file.Path;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.DraftRule;
 import org.exeunt.Scope;
 import org.exeunt.Tensor;
 
@@ -13,7 +14,7 @@ import org.exeunt.Tensor;
  * SpecDec++ for one sequence: drafts until one of its tokens is likely to be wrong, as the op
  * draft_rule says of what an {@link AcceptanceGate} finds.
  */
-final class SpecDecRule implements DraftRule {
+final class SpecDecRule implements DraftPolicy {
   /** As in SpecDec++'s code. */
   static final int USUAL_DRAFT = 20;
   private static final int LEAST = 2;
@@ -38,7 +39,7 @@ final class SpecDecRule implements DraftRule {
   }
 
   private final int length;
-  private final org.exeunt.DraftRule step;
+  private final DraftRule step;
   private final FloatBuffer score;
   private final ByteBuffer drafting;
   private boolean first;
@@ -48,10 +49,10 @@ final class SpecDecRule implements DraftRule {
     Tensor scores = scope.allocate(Device.CPU, DType.F32, 1);
     Tensor goesOn = scope.allocate(Device.CPU, DType.U8, 1);
     step =
-        org.exeunt.DraftRule.step()
+        DraftRule.step()
             .specDec(threshold, Math.min(LEAST, length), length)
             .score(scores)
-            .state(org.exeunt.DraftRule.allocateState(scope, Device.CPU, 1))
+            .state(DraftRule.allocateState(scope, Device.CPU, 1))
             .drafting(goesOn)
             .build(scope);
     score = scores.floatBuffer();

@@ -21,7 +21,7 @@ public final class Speculation {
       + "del-paper[:FIRST,STRIDE], lookup[:N] or model:FILE";
 
   /** The forms of the rule. */
-  public static final String RULES = DraftRule.FORMS;
+  public static final String RULES = DraftPolicy.FORMS;
 
   /** Most tokens of a draft: it is verified together with the token before it. */
   public static final int LONGEST_DRAFT = 63;
@@ -191,7 +191,7 @@ public final class Speculation {
       throw new IllegalArgumentException(
           "--draft-rule is '" + rule + "', but --speculate del has a rule of its own");
     }
-    DraftRule.parse(ruleText(), USUAL_DRAFT);
+    DraftPolicy.parse(ruleText(), USUAL_DRAFT);
     if (length > 0 && ruleText().startsWith("fixed")) {
       throw new IllegalArgumentException("--draft-rule is '" + rule + "', and --draft-length '"
           + length + "': both say how long a draft is");
@@ -248,7 +248,7 @@ public final class Speculation {
       return length;
     }
     if (ruleText().startsWith("fixed")) {
-      return DraftRule.parse(ruleText(), USUAL_DRAFT).make(null, null, 1, 1).most(0);
+      return DraftPolicy.parse(ruleText(), USUAL_DRAFT).make(null, null, 1, 1).most(0);
     }
     int usual = isDel() ? USUAL_DEL_DRAFT
         : acceptanceFile() != null
@@ -272,14 +272,14 @@ public final class Speculation {
    *
    * @param scope owns its memory
    */
-  DraftRule rule(
+  DraftPolicy rule(
       Scope scope, DraftSource source, int sequence, PassTimes times, int sequences, int length) {
-    DraftRule own = recorder != null ? recorder : source.rule(sequence);
+    DraftPolicy own = recorder != null ? recorder : source.rule(sequence);
     if (own != null) {
       return own;
     }
     int kinds = kind == Kind.LOOKUP ? LookupDraft.LONGEST + 1 : 1;
-    return DraftRule.parse(ruleText(), length).make(scope, times, sequences, kinds);
+    return DraftPolicy.parse(ruleText(), length).make(scope, times, sequences, kinds);
   }
 
   /** Who drafts for a decoder. */

@@ -85,7 +85,7 @@ class AcceptanceHeadTest {
   void theRuleByHand() {
     float[] scores = {0, .95f, .90f, .85f, .80f}; // the first is not looked at
     try (Scope scope = Scope.open()) {
-      DraftRule rule = new SpecDecRule(scope, .3f, 20);
+      DraftPolicy rule = new SpecDecRule(scope, .3f, 20);
       for (int draft = 0; draft < 2; draft++) {
         assertEquals(20, rule.most(0));
         for (int t = 0; t < scores.length; t++) {

@@ -115,7 +115,7 @@ class OptionsTest {
     assertEquals(20, Speculation.parse("selfdraft:3", 0, "specdec:a,b,.5", 30).length(100));
     assertEquals(
         "a,b", Speculation.parse("model:c", 4, "specdec:a,b,.5", 30).acceptanceFile().toString());
-    DraftRule confident = DraftRule.parse("confidence:0.5", 6).make(null, null, 1, 1);
+    DraftPolicy confident = DraftPolicy.parse("confidence:0.5", 6).make(null, null, 1, 1);
     assertEquals(6, confident.most(0));
     assertTrue(confident.goesOn(0.5f) && confident.goesOn(Float.NaN) && !confident.goesOn(0.4f));
   }
@@ -158,7 +158,7 @@ class OptionsTest {
 
   /** With passes of these times, and drafts that are right so often. */
   private static int planned(double row, double draft, int kinds, int kind, int... accepted) {
-    DraftRule rule = new GainRule(6, new PassTimes(row, draft), 1, kinds);
+    DraftPolicy rule = new GainRule(6, new PassTimes(row, draft), 1, kinds);
     for (int right : accepted) {
       rule.learn(kind, 6, right);
     }
@@ -179,7 +179,7 @@ class OptionsTest {
   /** Where drafting costs time, it is tried again, at longer and longer intervals. */
   @Test
   void whatDoesNotPayIsTriedAgain() {
-    DraftRule rule = new GainRule(6, new PassTimes(0.05, 0.8), 1, 1);
+    DraftPolicy rule = new GainRule(6, new PassTimes(0.05, 0.8), 1, 1);
     int tries = 0;
     for (int round = 0; round < 400; round++) {
       if (rule.most(0) > 0) {

@@ -7,7 +7,7 @@ import org.exeunt.Scope;
  * How many tokens of a sequence are drafted before the model verifies them. Whatever a rule says,
  * the answer is the same; it decides how soon it comes.
  */
-interface DraftRule {
+interface DraftPolicy {
   /** The forms that {@link #parse} takes. */
   String FORMS = "gain, fixed:K, confidence:TAU or specdec:FILE[,THRESHOLD]";
 
@@ -25,16 +25,16 @@ interface DraftRule {
   /** Makes a rule for a sequence. */
   interface Maker {
     /** @param scope owns a rule's memory; the other arguments are those of {@link GainRule} */
-    DraftRule make(Scope scope, PassTimes times, int sequences, int kinds);
+    DraftPolicy make(Scope scope, PassTimes times, int sequences, int kinds);
   }
 
   /**
    * Reads an option.
    *
    * <p>{@code fixed} drafts K tokens; {@code confidence} drafts until a token's probability is below
-   * TAU, that token being the last; {@code specdec} until one of the tokens is wrong with more than the
-   * threshold's probability, as an {@link AcceptanceGate} sees it; {@code gain} drafts as many as let it expect most from what was
-   * accepted of late, which may be none.
+   * TAU, that token being the last; {@code specdec} until one of the tokens is wrong with more than
+   * the threshold's probability, as an {@link AcceptanceGate} sees it; {@code gain} drafts as many as
+   * let it expect most from what was accepted of late, which may be none.
    *
    * @param length most tokens of a draft
    */
@@ -73,7 +73,7 @@ interface DraftRule {
   }
 
   /** Stops behind a token that is less probable than {@code least}. */
-  record Confidence(int length, float least) implements DraftRule {
+  record Confidence(int length, float least) implements DraftPolicy {
     @Override
     public int most(int kind) {
       return length;
