@@ -571,8 +571,11 @@ void describe(Maker& m, exn_verify_params& p) {
   m.zero(FIELD(reserved));
   const bool greedy = m.some("greedy", 2), known = !greedy || m.some("vocabulary", 2);
   const int64_t last = known ? columns.size - 1 : kMost32;
-  m.integer(FIELD(vocabulary), greedy && !known ? 0 : columns.size, greedy ? 0 : columns.size,
-            greedy ? kMost32 : columns.size);
+  if (greedy) {
+    m.integer(FIELD(vocabulary), known ? columns.size : 0, 0, kMost32);
+  } else {  // 0 is sound as well, and nothing else is
+    m.any_integer(FIELD(vocabulary), m.random().pick<int64_t>({0, columns.size}));
+  }
   m.ids(FIELD(drafted), {sequences, most}, {-1, last, false});
   m.in_out(FIELD(active), kU8, {sequences}, kOptional);
   m.ids(FIELD(draft_length), {sequences}, {0, most.size, p.active == nullptr}, kOptional);
