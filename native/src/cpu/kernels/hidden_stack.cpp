@@ -55,7 +55,7 @@ exn_status gather(const HiddenStackArgs& a) {
     copy_row(a.stack, i, a.rows, i);
     if (a.tags != nullptr) copy_tags(tags_of_entry(a, i), tags_of_row(a, i), a.tag_count);
   });
-  if (a.tags == nullptr) return EXN_OK;
+  if (a.tags == nullptr || held == a.rows.rows) return EXN_OK;
   for (int64_t tag = 0; tag < a.tag_count; ++tag) {
     for (int64_t i = held; i < a.rows.rows; ++i) a.tags[tag * a.rows.rows + i] = -1;
   }
