@@ -19,6 +19,7 @@ namespace exn::cuda {
 constexpr int kPruneItems = 16;  // elements of a thread
 constexpr int kPruneTile = kTileThreads * kPruneItems;
 constexpr int kPruneWarps = kTileThreads / kWarp;
+constexpr int kPruneRowBlocks = 8;  // per SM: the compiler tries for more on some, and spills
 constexpr int kPruneRounds = 3;
 constexpr int kPruneDigits = 2048;
 
@@ -281,7 +282,9 @@ __device__ __forceinline__ void store_tile_mask(const PruneTask<T>& task, int64_
 // A block per row. Bytes: each weight once and three times more from the caches, and the mask as
 // often unless `first`; 1 for each element.
 template <class T>
-__global__ __launch_bounds__(kTileThreads) void prune_rows_kernel(PruneTask<T> task, int wanted) {
+__global__ __launch_bounds__(kTileThreads,
+                             kPruneRowBlocks) void prune_rows_kernel(PruneTask<T> task,
+                                                                     int wanted) {
   __shared__ int counts[kPruneDigits];
   __shared__ int sums[kPruneWarps];
   __shared__ PruneDigit found;

@@ -40,6 +40,9 @@ struct VerifyTask {
 
 constexpr int kVerifyThreads = 128;
 constexpr int kVerifyWarps = kVerifyThreads / kWarp;
+// Per SM, of kernels that take many registers: unless told, the compiler tries for more blocks on
+// some architectures, and spills.
+constexpr int kVerifyBlocks = 8;
 
 // The tokens of a draft, or why there is none.
 constexpr int64_t kDraftOff = -1, kDraftInvalid = -2;
@@ -288,7 +291,8 @@ __device__ __forceinline__ bool keeps(const VerifyDrawTask& task, int64_t s, int
 // sequence, whose warps take rows in turn: all are judged, as if none before had rejected.
 //
 // Bytes: 8 per tile of each row, and some words per row and sequence.
-static __global__ __launch_bounds__(kVerifyThreads) void verify_choose_kernel(VerifyDrawTask task) {
+static __global__ __launch_bounds__(kVerifyThreads,
+                                    kVerifyBlocks) void verify_choose_kernel(VerifyDrawTask task) {
   __shared__ int first[kVerifyWarps];
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -332,7 +336,8 @@ __device__ __forceinline__ int64_t tokens_of_group(const VerifyDrawTask& task, i
 // Sums of the shares of each group, over the grid of groups and sequences.
 //
 // Bytes: the chosen row of logits, and of the draft, each of which the L2 cache has at best.
-static __global__ __launch_bounds__(kVerifyThreads) void verify_weigh_kernel(VerifyDrawTask task) {
+static __global__ __launch_bounds__(kVerifyThreads,
+                                    kVerifyBlocks) void verify_weigh_kernel(VerifyDrawTask task) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t group = int64_t{blockIdx.x} * kVerifyWarps + threadIdx.x / kWarp;
   if (group >= task.groups) return;
@@ -422,7 +427,8 @@ __device__ __forceinline__ int32_t drawn(const VerifyDrawTask& task, int64_t s,
 // Draws the token behind what is kept, and writes what comes out: a warp for each sequence.
 //
 // Bytes: 4 per group and those of one group of tokens, then as verify_greedy_kernel.
-static __global__ __launch_bounds__(kVerifyThreads) void verify_draw_kernel(VerifyDrawTask task) {
+static __global__ __launch_bounds__(kVerifyThreads,
+                                    kVerifyBlocks) void verify_draw_kernel(VerifyDrawTask task) {
   const int64_t warp = int64_t{blockIdx.x} * kVerifyWarps + threadIdx.x / kWarp;
   for (int64_t s = warp; s < task.round.sequences; s += int64_t{gridDim.x} * kVerifyWarps) {
     const VerifyChoice choice = task.choices[s];
