@@ -163,7 +163,7 @@ public final class Evaluate {
     if (!parsed.isMethod()) {
       throw new IllegalArgumentException("--method is '" + options + "', but takes --exit, "
           + "--exit-points, --kv, --schedule, --ffn-skip, --drop, --speculate, --draft-rule, "
-          + "--draft-length and --draft-translators alone");
+          + "--draft-length, --draft-translators and --draft-shortlist alone");
     }
     Method method = new Method(options, parsed.decoder(layers), parsed.speculation(layers));
     if (method.speculation() != null) {

@@ -21,7 +21,7 @@ import org.exeunt.examples.llama.Speculation;
 final class GenerateOptions {
   private static final Set<String> METHOD = Set.of("--prompt", "--exit", "--exit-points", "--kv",
       "--schedule", "--ffn-skip", "--drop", "--speculate", "--draft-rule", "--draft-length",
-      "--draft-translators");
+      "--draft-translators", "--draft-shortlist");
 
   String prompt;
   Path model = Models.find();
@@ -45,6 +45,7 @@ final class GenerateOptions {
   private String draftRule;
   private int draftLength;
   private Path draftTranslators; // null: none
+  private int draftShortlist; // 0: none
   private KvPolicy kv; // null: not given
   boolean certified;
   private boolean tunesDraws;
@@ -103,6 +104,7 @@ final class GenerateOptions {
       case "--speculate" -> speculate = present(option, value);
       case "--draft-rule" -> draftRule = present(option, value);
       case "--draft-translators" -> draftTranslators = Path.of(present(option, value));
+      case "--draft-shortlist" -> draftShortlist = integer(option, value, 1, Integer.MAX_VALUE);
       case "--draft-length" -> draftLength = integer(option, value, 1, Speculation.LONGEST_DRAFT);
       default -> throw new IllegalArgumentException("unknown option '" + option + "'");
     }
@@ -202,14 +204,16 @@ final class GenerateOptions {
   /** How tokens are drafted; null: they are not. */
   Speculation speculation(int layers) {
     Speculation found = Speculation.parse(speculate, draftLength, draftRule, layers);
-    if (draftTranslators == null) {
-      return found;
-    }
-    if (found == null) {
+    if (found == null && (draftTranslators != null || draftShortlist > 0)) {
       throw new IllegalArgumentException(
-          "--draft-translators is '" + draftTranslators + "', but --speculate none drafts nothing");
+          (draftShortlist > 0 ? "--draft-shortlist is '" + draftShortlist
+                              : "--draft-translators is '" + draftTranslators)
+          + "', but --speculate none drafts nothing");
     }
-    return found.withTranslators(draftTranslators);
+    if (draftTranslators != null) {
+      found = found.withTranslators(draftTranslators);
+    }
+    return draftShortlist > 0 ? found.withShortlist(draftShortlist) : found;
   }
 
   /** Whether nothing was chosen but what a decoder leaves out, and how tokens are drafted. */

@@ -99,7 +99,8 @@ class GenerateTest {
   @ValueSource(
       strings = {"selfdraft:3", "del", "del-paper:1,2 --draft-length 4", "lookup",
           "lookup:2 --draft-rule fixed:5",
-          "selfdraft:2 --draft-rule confidence:0.2 --draft-length 3", "model:tiny.gguf"})
+          "selfdraft:2 --draft-rule confidence:0.2 --draft-length 3", "model:tiny.gguf",
+          "selfdraft:3 --draft-shortlist 6", "model:tiny.gguf --draft-shortlist 12"})
   void draftsDoNotChangeTheAnswer(String speculate) {
     String drafts = "--speculate " + speculate.replace("tiny.gguf", model.toString());
     for (String options : List.of("", "--weights bf16", "--temperature 2 --seed 3",
@@ -312,6 +313,13 @@ class GenerateTest {
         "lookup", "--exit", "fixed:2");
     assertModelRefused("--speculate none drafts nothing", model, "--draft-length", "4");
     assertModelRefused("--speculate none drafts nothing", model, "--draft-translators", "file");
+    assertModelRefused("--speculate none drafts nothing", model, "--draft-shortlist", "4");
+    assertRefused("--draft-shortlist is '0', not an integer from 1", "--prompt", "a",
+        "--draft-shortlist", "0");
+    assertModelRefused("--draft-shortlist is '25', but the vocabulary has 24 tokens", model,
+        "--speculate", "selfdraft:2", "--draft-shortlist", "25");
+    assertModelRefused("--draft-shortlist is '4', but lookup asks no head for tokens", model,
+        "--speculate", "lookup", "--draft-shortlist", "4");
     assertModelRefused("only selfdraft and del draft with", model, "--speculate", "lookup",
         "--draft-translators", "file");
     assertModelRefused(

@@ -26,15 +26,17 @@ final class DelDraft extends SelfDraft {
   private final int[] context; // columns of the prompt, by sequence
   private final Tensor hidden;
   private final FloatBuffer rows;
-  private final Map<Integer, RowHead> shadowHeads = new HashMap<>();
+  private final Map<Long, RowHead> shadowHeads = new HashMap<>(); // by first and last row
+  private final Map<Long, RowHead> wholeHeads = new HashMap<>();
 
   /**
    * @param translators of the candidates' depths; null: none
+   * @param shortlist tokens that are looked at; 0: all
    * @param candidates after how many layers it may draft, ascending
    */
-  DelDraft(Decoder decoder, Form form, Map<Integer, Translator> translators, int length,
-      int... candidates) {
-    super(decoder, new DraftScore.Probability(), translators, CONTEXT + length + 1,
+  DelDraft(Decoder decoder, Form form, Map<Integer, Translator> translators, int shortlist,
+      int length, int... candidates) {
+    super(decoder, new DraftScore.Probability(), translators, shortlist, CONTEXT + length + 1,
         withAll(decoder, candidates), candidates);
     this.candidates = candidates.length;
     int sequences = decoder.sequences();
@@ -75,6 +77,7 @@ final class DelDraft extends SelfDraft {
 
   @Override
   public void restart(int sequence) {
+    super.restart(sequence);
     rules[sequence].restart();
   }
 
@@ -82,11 +85,8 @@ final class DelDraft extends SelfDraft {
   public void verified(Drafts drafts, Decision decision, RowHead model) {
     int[] first = gather(drafts);
     heads.translate(hidden, Arrays.copyOf(first, candidates + 1));
-    int count = first[candidates + 1];
-    RowHead head = shadowHeads.computeIfAbsent(
-        count, n -> new RowHead(new Head(scope, decoder.weights(), hidden.rows(0, n), false)));
-    head.run();
-    decoder.work().head(head.head(), count);
+    RowHead head = read(true, 0, first[candidates]);
+    RowHead whole = read(false, first[candidates], first[candidates + 1]);
     int row = 0;
     for (int k = 0; k < candidates; k++) {
       for (int s = 0; s < rules.length; s++) {
@@ -96,13 +96,14 @@ final class DelDraft extends SelfDraft {
         }
       }
     }
+    int wholeRow = 0;
     int modelRow = 0;
     for (int s = 0; s < rules.length; s++) {
       if (!drafts.going(s)) {
         continue;
       }
       for (int column = 0; column < context[s]; column++) {
-        rules[s].whole(column, head.argmax(row++));
+        rules[s].whole(column, whole.argmax(wholeRow++));
       }
       for (int i = 0; i <= drafts.count(s); i++, modelRow++) {
         int chosen = decision.chosen(s, i);
@@ -110,6 +111,27 @@ final class DelDraft extends SelfDraft {
       }
       rules[s].learn(columns(drafts, s), context[s]);
     }
+  }
+
+  /**
+   * What the head finds for some of the states; null: there are none.
+   *
+   * @param guess whether a shortlist will do: what the whole model says is looked for among all
+   */
+  private RowHead read(boolean guess, int from, int to) {
+    if (from == to) {
+      return null;
+    }
+    Map<Long, RowHead> known = guess ? shadowHeads : wholeHeads;
+    RowHead head = known.computeIfAbsent((long) from << 32 | to, key -> {
+      Tensor states = hidden.rows(from, to);
+      return guess
+          ? heads.ofTranslated(states)
+          : new RowHead(new Head(scope, decoder.weights(), states, false));
+    });
+    head.run();
+    decoder.work().head(head.head(), to - from);
+    return head;
   }
 
   private int columns(Drafts drafts, int s) {

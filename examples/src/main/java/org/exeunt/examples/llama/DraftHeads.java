@@ -12,22 +12,32 @@ import org.exeunt.Scope;
 import org.exeunt.Tensor;
 import org.exeunt.TranslatorFit.Translator;
 
-/** The heads of a model's first layers, each behind the translator of its depth. */
+/**
+ * The heads of a model's first layers, each behind the translator of its depth, and of some tokens
+ * alone where there is a shortlist.
+ */
 final class DraftHeads {
   private final Scope scope;
   private final Decoder decoder;
   private final Tensor[] weight; // by place; null: no translators
   private final Tensor[] bias;
   private final Tensor ones;
+  private final Shortlist shortlist; // null: all tokens
   private final Map<Integer, RowHead> heads = new HashMap<>(); // by place and rows
 
   /**
    * @param translators by depth; null: the head sees states as they are
+   * @param shortlist how many tokens are looked at; 0: all
    * @param depths of each place
    */
-  DraftHeads(Scope scope, Decoder decoder, Map<Integer, Translator> translators, int... depths) {
+  DraftHeads(Scope scope, Decoder decoder, Map<Integer, Translator> translators, int shortlist,
+      int... depths) {
     this.scope = scope;
     this.decoder = decoder;
+    this.shortlist = shortlist == 0
+        ? null
+        : new Shortlist(
+              scope, decoder.sequences(), decoder.weights().config().vocabulary(), shortlist);
     if (translators == null) {
       weight = null;
       bias = null;
@@ -48,19 +58,49 @@ final class DraftHeads {
     ones = scope.allocate(Device.CPU, DType.F32, width).copyFrom(one);
   }
 
+  /** What a drafted token's head reads, of {@code size} tokens; 0: of all. */
+  static long headBytes(LlamaWeights weights, int size) {
+    Weight head = weights.head();
+    return size == 0 ? head.bytes() : head.bytes() / head.rows() * size;
+  }
+
+  /** A sequence begins anew. */
+  void restart(int sequence) {
+    if (shortlist != null) {
+      shortlist.restart(sequence);
+    }
+  }
+
+  /** Drafts are about to be looked for behind these texts. */
+  void begin(Drafts drafts) {
+    if (shortlist != null) {
+      shortlist.read(drafts);
+    }
+  }
+
   /** What the head finds for the decoder's rows, which have come to a place. */
   RowHead read(int place) {
-    if (weight == null) {
+    if (weight == null && shortlist == null) {
       return decoder.readDraftedRows();
     }
     int count = decoder.rows().count();
     RowHead head = heads.computeIfAbsent(place * (decoder.mostRows() + 1) + count,
         key
-        -> new RowHead(new Head(
-            scope, decoder.weights(), decoder.rows().hidden(count), weight[place], bias[place])));
+        -> new RowHead(head(decoder.rows().hidden(count), weight == null ? null : weight[place],
+            bias == null ? null : bias[place])));
     head.run();
     decoder.work().head(head.head(), count);
     return head;
+  }
+
+  private Head head(Tensor hidden, Tensor translator, Tensor translatorBias) {
+    return new Head(scope, decoder.weights(), hidden, translator, translatorBias,
+        shortlist == null ? null : shortlist.tokens());
+  }
+
+  /** A head of states that {@link #translate} has translated. */
+  RowHead ofTranslated(Tensor hidden) {
+    return new RowHead(head(hidden, null, null));
   }
 
   /**

@@ -99,15 +99,23 @@ public final class Head {
     };
   }
 
-  /** The same of translated states, without logits. */
-  Head(Scope scope, LlamaWeights weights, Tensor hidden, Tensor translator, Tensor translatorBias) {
+  /**
+   * The same for who guesses tokens, without logits.
+   *
+   * @param translator of the states; null: they are seen as they are
+   * @param shortlist [N] tokens that are looked at alone; null: all are
+   */
+  Head(Scope scope, LlamaWeights weights, Tensor hidden, Tensor translator, Tensor translatorBias,
+      Tensor shortlist) {
     statistics = Statistics.allocate(
         scope, weights.device(), hidden.size(0), Statistic.ARGMAX, Statistic.P1);
     run = head(weights, hidden)
               .translator(translator, translatorBias, ExitHead.Translate.RMS)
+              .shortlist(shortlist)
               .out(statistics)
               .build(scope)::run;
-    bytes = weights.head().bytes() + translator.byteSize();
+    bytes = DraftHeads.headBytes(weights, shortlist == null ? 0 : (int) shortlist.size(0))
+        + (translator == null ? 0 : translator.byteSize());
     logits = null;
     certified = null;
     certificate = null;

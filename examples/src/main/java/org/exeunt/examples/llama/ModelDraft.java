@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
+import org.exeunt.Scope;
+
 /** A second, smaller model with the same vocabulary and a cache of its own. */
 final class ModelDraft implements DraftSource {
   /** So many tokens, the newest among them, go in with the pass that drafts. */
@@ -8,32 +10,45 @@ final class ModelDraft implements DraftSource {
 
   private final Decoder decoder;
   private final DraftScore score;
+  private final Scope scope = Scope.open();
+  private final DraftHeads heads;
   private final boolean[] drafting;
   private final int[] known; // tokens of a sequence when it was drafted for
 
   /**
    * @param decoder of as many sequences; closed with this
    * @param score closed with this
+   * @param shortlist tokens that are looked at; 0: all
    */
-  ModelDraft(Decoder decoder, DraftScore score) {
+  ModelDraft(Decoder decoder, DraftScore score, int shortlist) {
     this.decoder = decoder;
     this.score = score;
+    try {
+      heads = new DraftHeads(scope, decoder, null, shortlist);
+    } catch (RuntimeException | Error e) {
+      scope.close();
+      throw e;
+    }
     drafting = new boolean[decoder.sequences()];
     known = new int[decoder.sequences()];
   }
 
   /** What a drafted token costs, of a token of the model that verifies. */
-  static double cost(LlamaWeights drafting, LlamaWeights verifying) {
-    return (double) drafting.bytesPerToken() / verifying.bytesPerToken();
+  static double cost(LlamaWeights drafting, LlamaWeights verifying, int shortlist) {
+    long layers = drafting.bytesPerToken() - drafting.head().bytes();
+    return (double) (layers + DraftHeads.headBytes(drafting, shortlist))
+        / verifying.bytesPerToken();
   }
 
   @Override
   public void restart(int sequence) {
+    heads.restart(sequence);
     decoder.restart(sequence);
   }
 
   @Override
   public void draft(Drafts drafts) {
+    heads.begin(drafts);
     int going = 0;
     for (int s = 0; s < drafts.sequences(); s++) {
       known[s] = drafts.context(s).size();
@@ -54,7 +69,7 @@ final class ModelDraft implements DraftSource {
       }
       decoder.embedRows();
       decoder.runRows(0, decoder.weights().config().layers());
-      RowHead head = decoder.readDraftedRows();
+      RowHead head = heads.read(0);
       score.read(decoder, head);
       int row = -1;
       for (int s = 0; s < drafts.sequences(); s++) {
@@ -88,6 +103,7 @@ final class ModelDraft implements DraftSource {
   @Override
   public void close() {
     score.close();
+    scope.close();
     decoder.close();
   }
 }

@@ -22,10 +22,11 @@ class SelfDraft implements DraftSource {
   /**
    * @param score closed with this
    * @param translators of the layers' depth; null: none
+   * @param shortlist tokens that are looked at; 0: all
    */
-  SelfDraft(Decoder decoder, DraftScore score, Map<Integer, Translator> translators, int layers,
-      int length) {
-    this(decoder, score, translators, length + 1, new int[] {layers}, layers);
+  SelfDraft(Decoder decoder, DraftScore score, Map<Integer, Translator> translators, int shortlist,
+      int layers, int length) {
+    this(decoder, score, translators, shortlist, length + 1, new int[] {layers}, layers);
   }
 
   /**
@@ -33,14 +34,14 @@ class SelfDraft implements DraftSource {
    * @param kept after how many layers they are
    * @param depths those of them where it drafts, the first ones
    */
-  SelfDraft(Decoder decoder, DraftScore score, Map<Integer, Translator> translators, int window,
-      int[] kept, int... depths) {
+  SelfDraft(Decoder decoder, DraftScore score, Map<Integer, Translator> translators, int shortlist,
+      int window, int[] kept, int... depths) {
     this.decoder = decoder;
     this.score = score;
     this.kept = new KeptStates(decoder.weights().config(), decoder.sequences(), window, kept);
     drafting = new boolean[decoder.sequences()];
     try {
-      heads = new DraftHeads(scope, decoder, translators, depths);
+      heads = new DraftHeads(scope, decoder, translators, shortlist, depths);
     } catch (RuntimeException | Error e) {
       scope.close();
       throw e;
@@ -49,8 +50,8 @@ class SelfDraft implements DraftSource {
   }
 
   /** What a drafted token costs, of a token at full depth. */
-  static double cost(LlamaWeights weights, int layers) {
-    long bytes = weights.head().bytes();
+  static double cost(LlamaWeights weights, int layers, int shortlist) {
+    long bytes = DraftHeads.headBytes(weights, shortlist);
     for (LlamaWeights.Layer layer : weights.layers().subList(0, layers)) {
       bytes += layer.attentionBytes() + layer.feedForwardBytes();
     }
@@ -63,7 +64,13 @@ class SelfDraft implements DraftSource {
   }
 
   @Override
+  public void restart(int sequence) {
+    heads.restart(sequence);
+  }
+
+  @Override
   public void draft(Drafts drafts) {
+    heads.begin(drafts);
     int going = 0;
     for (int s = 0; s < drafts.sequences(); s++) {
       drafting[s] = drafts.going(s) && drafts.plan(s, 0, Integer.MAX_VALUE) > 0;

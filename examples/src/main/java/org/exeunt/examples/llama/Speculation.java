@@ -44,6 +44,7 @@ public final class Speculation {
   private final Path model;
   private final int length; // 0: not said
   private final String rule;
+  private final int shortlist; // tokens that a draft is looked for among; 0: all
   private final Path translatorFile; // null: none
   private final Map<Integer, Translator> translators; // by depth; null: none, or not here yet
   private final AcceptanceFit.Head acceptance; // null: none is needed, or it is not here yet
@@ -57,20 +58,23 @@ public final class Speculation {
     this.model = model;
     this.length = length;
     this.rule = rule;
+    shortlist = 0;
     translatorFile = null;
     translators = null;
     acceptance = null;
     recorder = null;
   }
 
-  private Speculation(Speculation other, Path translatorFile, Map<Integer, Translator> translators,
-      AcceptanceFit.Head acceptance, AcceptanceHead.Recorder recorder) {
+  private Speculation(Speculation other, int shortlist, Path translatorFile,
+      Map<Integer, Translator> translators, AcceptanceFit.Head acceptance,
+      AcceptanceHead.Recorder recorder) {
     kind = other.kind;
     number = other.number;
     candidates = other.candidates;
     model = other.model;
     length = other.length;
     rule = other.rule;
+    this.shortlist = shortlist;
     this.translatorFile = translatorFile;
     this.translators = translators;
     this.acceptance = acceptance;
@@ -87,7 +91,21 @@ public final class Speculation {
       throw new IllegalArgumentException("--draft-translators is '" + file
           + "', but only selfdraft and del draft with the model's own first layers");
     }
-    return new Speculation(this, file, null, null, null);
+    return new Speculation(this, shortlist, file, null, null, null);
+  }
+
+  /**
+   * The same with drafts looked for among some tokens.
+   *
+   * @param size how many
+   * @throws IllegalArgumentException if who drafts looks for none
+   */
+  public Speculation withShortlist(int size) {
+    if (kind == Kind.LOOKUP) {
+      throw new IllegalArgumentException(
+          "--draft-shortlist is '" + size + "', but lookup asks no head for tokens");
+    }
+    return new Speculation(this, size, translatorFile, translators, acceptance, recorder);
   }
 
   /**
@@ -105,7 +123,7 @@ public final class Speculation {
     Speculation found = speculation;
     if (found != null && found.translatorFile != null) {
       int[] depths = found.isDel() ? found.candidates : new int[] {found.number};
-      found = new Speculation(found, found.translatorFile,
+      found = new Speculation(found, found.shortlist, found.translatorFile,
           Translators.readOrMake(found.translatorFile, weights, tokenizer, text, log, depths), null,
           null);
     }
@@ -234,12 +252,12 @@ public final class Speculation {
 
   /** The same with the head that its rule needs. */
   Speculation withAcceptance(AcceptanceFit.Head head) {
-    return new Speculation(this, translatorFile, translators, head, null);
+    return new Speculation(this, shortlist, translatorFile, translators, head, null);
   }
 
   /** The same for somebody who looks at what is drafted for one sequence. */
   Speculation recording(AcceptanceHead.Recorder by) {
-    return new Speculation(this, translatorFile, translators, null, by);
+    return new Speculation(this, shortlist, translatorFile, translators, null, by);
   }
 
   /** Most tokens of a draft, where a sequence has at most so many. */
@@ -260,9 +278,9 @@ public final class Speculation {
   /** What passes take, as far as one can say before the first. */
   PassTimes times(LlamaWeights weights, LlamaWeights drafting) {
     double draft = switch (kind) {
-      case SELF -> SelfDraft.cost(weights, number);
+      case SELF -> SelfDraft.cost(weights, number, shortlist);
       case DEL, DEL_PAPER, LOOKUP -> 0; // nobody asks DEL
-      case MODEL -> ModelDraft.cost(drafting, weights);
+      case MODEL -> ModelDraft.cost(drafting, weights, shortlist);
     };
     return new PassTimes(weights.layers().get(0).up().blocks() == null ? 0.08 : 0.3, draft);
   }
@@ -285,16 +303,16 @@ public final class Speculation {
   /** Who drafts for a decoder. */
   DraftSource source(Decoder decoder, LlamaWeights drafting, int length) {
     return switch (kind) {
-      case SELF -> new SelfDraft(decoder, score(decoder), translators(), number, length);
+      case SELF -> new SelfDraft(decoder, score(decoder), translators(), shortlist, number, length);
       case DEL, DEL_PAPER ->
-        new DelDraft(
-            decoder, kind == Kind.DEL ? Form.CODE : Form.PAPER, translators(), length, candidates);
+        new DelDraft(decoder, kind == Kind.DEL ? Form.CODE : Form.PAPER, translators(), shortlist,
+            length, candidates);
       case LOOKUP -> new LookupDraft(number);
       case MODEL -> {
         Decoder second = new Decoder(drafting, DecoderOptions.FULL, decoder.sequences(),
             Math.min(decoder.capacity(), drafting.config().context()));
         try {
-          yield new ModelDraft(second, score(second));
+          yield new ModelDraft(second, score(second), shortlist);
         } catch (RuntimeException | Error e) {
           second.close();
           throw e;

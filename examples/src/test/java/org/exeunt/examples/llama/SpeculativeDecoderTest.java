@@ -36,10 +36,18 @@ class SpeculativeDecoderTest {
   private static final int MOST = 60; // tokens of an answer
   private static final IntPredicate NEVER = token -> false;
 
-  /** What drafts, how long, and by which rule; a length of 0 is the usual one. */
-  private record Method(String source, int length, String rule) {
+  /**
+   * What drafts, how long, and by which rule; a length of 0 is the usual one, a shortlist of 0 all
+   * tokens.
+   */
+  private record Method(String source, int length, String rule, int shortlist) {
+    Method(String source, int length, String rule) {
+      this(source, length, rule, 0);
+    }
+
     Speculation speculation() {
-      return Speculation.parse(source, length, rule, TinyModel.LAYERS);
+      Speculation found = Speculation.parse(source, length, rule, TinyModel.LAYERS);
+      return shortlist > 0 ? found.withShortlist(shortlist) : found;
     }
 
     boolean needsModel() {
@@ -48,7 +56,7 @@ class SpeculativeDecoderTest {
 
     @Override
     public String toString() {
-      return source + " " + length + " " + rule;
+      return source + " " + length + " " + rule + " " + shortlist;
     }
   }
 
@@ -222,6 +230,10 @@ class SpeculativeDecoderTest {
     for (String source : new String[] {"del", "del:2,1", "del:4,3", "del-paper", "del-paper:1,3"}) {
       methods.add(new Method(source, 7, null));
     }
+    for (String source : new String[] {"selfdraft:3", "model:other", "del:2,1", "del-paper"}) {
+      methods.add(new Method(source, 7, null, 10));
+    }
+    methods.add(new Method("selfdraft:4", 0, "fixed:5", 3));
     return methods.stream();
   }
 

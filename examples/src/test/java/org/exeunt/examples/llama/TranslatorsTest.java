@@ -196,7 +196,8 @@ class TranslatorsTest {
     try (Scope scope = Scope.open();
         Decoder decoder = new Decoder(weights, DecoderOptions.FULL, 1, CAPACITY)) {
       DraftHeads heads = new DraftHeads(scope, decoder,
-          Map.of(1, new Translator(same, new float[width]), 3, new Translator(turned, bias)), 1, 3);
+          Map.of(1, new Translator(same, new float[width]), 3, new Translator(turned, bias)), 0, 1,
+          3);
       Tensor states = scope.allocate(Device.CPU, DType.F32, 4, width);
       float[] values = new float[4 * width];
       for (int i = 0; i < values.length; i++) {
