@@ -6,12 +6,14 @@ import java.nio.file.AccessDeniedException;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
 import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.ExeuntException;
+import org.exeunt.examples.evaluate.Equality;
 import org.exeunt.examples.evaluate.Evaluation;
 import org.exeunt.examples.evaluate.Evaluation.Method;
 import org.exeunt.examples.evaluate.Interruption;
@@ -34,6 +36,7 @@ public final class Evaluate {
   private int maxTokens; // 0: not said
   private int limit; // prompts of a group; 0: not said
   private boolean full;
+  private boolean equality;
   private int threads;
   private boolean raw;
   private boolean help;
@@ -83,6 +86,7 @@ public final class Evaluate {
       switch (arguments[i]) {
         case "--raw" -> raw = true;
         case "--full" -> full = true;
+        case "--equality" -> equality = true;
         case "--help" -> help = true;
         default -> {
           String option = arguments[i++];
@@ -115,10 +119,14 @@ public final class Evaluate {
       return 0;
     }
     try (GgufFile file = GgufFile.open(model)) {
-      int layers = LlamaConfig.of(file).layers();
+      LlamaConfig config = LlamaConfig.of(file);
+      int layers = config.layers();
       List<Method> chosen = new ArrayList<>(List.of(method("", layers)));
-      for (String options : methods.isEmpty() ? usual(layers) : methods) {
-        chosen.add(method(options, layers));
+      if (methods.isEmpty() && equality) {
+        chosen.addAll(drafts(layers, config.vocabulary()));
+      } else {
+        (methods.isEmpty() ? usual(layers) : methods)
+            .forEach(options -> chosen.add(method(options, layers)));
       }
       if (threads > 0) {
         Backend.setThreads(threads);
@@ -127,6 +135,10 @@ public final class Evaluate {
       int most = maxTokens > 0 ? maxTokens : full ? FULL_TOKENS : USUAL_TOKENS;
       // Of prompts of one's own all are meant.
       int each = limit > 0 ? limit : full || prompts != null ? Integer.MAX_VALUE : USUAL_PROMPTS;
+      if (equality) {
+        return compare(file, chosen,
+            (loaded, type) -> Evaluation.of(file, loaded, type, prompts, text, each, raw, most));
+      }
       try (LlamaWeights loaded = LlamaWeights.load(file, weights, System.err)) {
         Evaluation evaluation =
             Evaluation.of(file, loaded, weights, prompts, text, each, raw, most);
@@ -137,9 +149,25 @@ public final class Evaluate {
   }
 
   private int report(Evaluation evaluation, List<Method> chosen) throws IOException {
+    return report(report -> evaluation.report(chosen, report, interruption));
+  }
+
+  private int compare(GgufFile file, List<Method> chosen, Equality.Loader loader)
+      throws IOException {
+    List<DType> types =
+        weights == null ? Arrays.asList(null, DType.BF16, DType.F32) : List.of(weights);
+    return report(report -> new Equality(file, types, loader, interruption).report(chosen, report));
+  }
+
+  /** Writes a report, and returns what went wrong. */
+  private interface Writer {
+    List<String> write(Report report) throws IOException;
+  }
+
+  private int report(Writer writer) throws IOException {
     interruption.begin();
     try (Report report = new Report(out)) {
-      List<String> problems = evaluation.report(chosen, report, interruption);
+      List<String> problems = writer.write(report);
       System.out.println("written: " + report.files().get(0).getParent());
       problems.forEach(problem -> System.err.println("evaluate: " + problem));
       return problems.isEmpty() ? 0 : 1;
@@ -150,10 +178,13 @@ public final class Evaluate {
 
   /** A method by its options, which are those of generate. */
   private static Method method(String options, int layers) {
+    return method(options.isEmpty() ? List.of() : List.of(options.split("\\s+")), layers);
+  }
+
+  private static Method method(List<String> words, int layers) {
+    String options = String.join(" ", words);
     List<String> arguments = new ArrayList<>(List.of("--prompt", "-"));
-    if (!options.isEmpty()) {
-      arguments.addAll(List.of(options.split("\\s+")));
-    }
+    arguments.addAll(words);
     GenerateOptions parsed;
     try {
       parsed = GenerateOptions.parse(arguments.toArray(String[] ::new));
@@ -170,6 +201,55 @@ public final class Evaluate {
       Speculation.check(method.decoding());
     }
     return method;
+  }
+
+  /**
+   * Everything that drafts, by each rule that it takes, for a model of so many layers. Several
+   * sequences share the rows of a pass, so that the longest drafts are shorter than usual.
+   */
+  private List<Method> drafts(int layers, int vocabulary) {
+    List<List<String>> all = new ArrayList<>();
+    List<String> fixed = List.of("--draft-rule", "fixed:4");
+    List<String> few = List.of("--draft-length", "12");
+    List<String> shortlist = List.of("--draft-shortlist", String.valueOf((vocabulary + 5) / 6));
+    for (String source : List.of("lookup", "lookup:2")) {
+      all.add(joined(source));
+      all.add(joined(source, fixed));
+    }
+    List<String> sources = new ArrayList<>(List.of("model:" + model));
+    if (layers > 1) {
+      sources.add("selfdraft:" + Math.max(1, layers * 4 / 5));
+    }
+    for (String source : sources) {
+      String head = made(source.split(":")[0] + ".specdec");
+      all.add(joined(source));
+      all.add(joined(source, fixed));
+      all.add(joined(source, fixed, shortlist));
+      all.add(joined(source, List.of("--draft-rule", "confidence:0.5")));
+      all.add(joined(source, few, List.of("--draft-rule", "specdec:" + head)));
+    }
+    if (layers > 1) {
+      all.add(joined("selfdraft:" + Math.max(1, layers - 2), fixed));
+      all.add(joined(sources.get(1), fixed, List.of("--draft-translators", made("translators"))));
+      all.add(joined("del", few));
+      all.add(joined("del", few, shortlist));
+      all.add(joined("del-paper", few));
+    }
+    return all.stream().map(words -> method(words, layers)).toList();
+  }
+
+  @SafeVarargs
+  private static List<String> joined(String source, List<String>... more) {
+    List<String> words = new ArrayList<>(List.of("--speculate", source));
+    for (List<String> some : more) {
+      words.addAll(some);
+    }
+    return words;
+  }
+
+  /** A file of this model's that is made where it is not there. */
+  private String made(String what) {
+    return out.resolve(model.getFileName() + "." + what + ".safetensors").toString();
   }
 
   /** Something of everything, for a model of so many layers; all of it if a full run is wanted. */

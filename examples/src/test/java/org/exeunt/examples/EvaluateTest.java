@@ -157,6 +157,41 @@ class EvaluateTest {
     assertTrue(result.log.contains(" left: --drop fastv"), result.log);
   }
 
+  /** Every draft by every rule, and where they differ from the plain decoder, which is nowhere. */
+  @Test
+  void draftsAreComparedTokenByToken() throws IOException {
+    Path report = folder.resolve("equality");
+    Result result = evaluate("--equality", "--model", model.toString(), "--prompts",
+        prompts.toString(), "--raw", "--max-tokens", "9", "--out", report.toString());
+    assertEquals(0, result.status, result.log);
+    List<String> rows = Files.readAllLines(report.resolve("equality.csv"));
+    assertEquals("method,weights,at a time,answers,tokens,drafted,right,same", rows.remove(0));
+    for (String storage : List.of("file", "bf16", "f32")) {
+      for (String batch : List.of("1", "4")) {
+        for (String method : List.of("plain", "--speculate lookup", "--speculate del-paper",
+                 "--speculate selfdraft:4 --draft-rule confidence:0.5",
+                 "specdec:", "--draft-translators")) {
+          assertTrue(
+              rows.stream().anyMatch(row
+                  -> row.contains(method) && row.contains("," + storage + "," + batch + ",3,")
+                      && row.endsWith(",all")),
+              storage + ", " + batch + ", " + method + ": " + rows);
+        }
+      }
+    }
+    long drafted = rows.stream().filter(row -> !row.matches(".*,0,0,all")).count();
+    assertTrue(drafted > rows.size() / 2, drafted + " of " + rows.size());
+    assertTrue(result.out.contains("* bf16, 4 at a time: "), result.out);
+    String again = "--speculate selfdraft:4 --draft-rule fixed:4";
+    result = evaluate("--equality", "--model", model.toString(), "--prompts", prompts.toString(),
+        "--raw", "--max-tokens", "12", "--out", report.toString(), "--weights", "f32", "--method",
+        again);
+    assertEquals(0, result.status, result.log);
+    rows = Files.readAllLines(report.resolve("equality.csv"));
+    assertEquals(1 + 2 * 2, rows.size());
+    assertTrue(rows.get(4).startsWith(again + ",f32,4,3,"), rows.get(4));
+  }
+
   /** As by Ctrl-C: the process writes what it has before it ends. */
   @Test
   void anEndFromOutsideLeavesAReport() throws Exception {
@@ -229,6 +264,9 @@ class EvaluateTest {
     assertRefused("drafts cannot be used together with an exit rule", "--raw", "--model", file,
         "--out", out, "--prompts", prompts.toString(), "--max-tokens", "9", "--method",
         "--exit fixed:2 --speculate lookup");
+    assertRefused("--equality compares what changes no answer, but --method is '--exit fixed:2'",
+        "--raw", "--model", file, "--out", out, "--prompts", prompts.toString(), "--max-tokens",
+        "9", "--equality", "--method", "--exit fixed:2");
     // Before anything has run.
     assertRefused("there is no file", "--raw", "--model", file, "--out", out, "--prompts",
         prompts.toString(), "--max-tokens", "9", "--method",

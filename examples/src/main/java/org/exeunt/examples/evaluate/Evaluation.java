@@ -13,11 +13,15 @@ import java.util.function.BiConsumer;
 import java.util.function.IntConsumer;
 import java.util.stream.IntStream;
 import org.exeunt.DType;
+import org.exeunt.examples.Texts;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.llama.ChatTemplate;
+import org.exeunt.examples.llama.Decoder;
 import org.exeunt.examples.llama.DecoderOptions;
+import org.exeunt.examples.llama.DraftModel;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Speculation;
+import org.exeunt.examples.llama.SpeculativeDecoder;
 import org.exeunt.examples.llama.Tokenizer;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.skips.TextRun;
@@ -159,6 +163,45 @@ public final class Evaluation {
         .filter(i -> group.isEmpty() || prompts.get(i).group().equals(group))
         .boxed()
         .toList();
+  }
+
+  /** Tokens of each prompt. */
+  List<int[]> ids() {
+    return ids;
+  }
+
+  Tokenizer tokenizer() {
+    return tokenizer;
+  }
+
+  /** Most tokens of an answer. */
+  int most() {
+    return most;
+  }
+
+  /** A decoder of some sequences with room for any prompt and its answer. */
+  Decoder decoder(Method method, int sequences) {
+    return new Decoder(weights, method.decoding(), sequences, capacity);
+  }
+
+  /** The second model of a method; null: it needs none. */
+  DraftModel drafting(Method method) throws IOException {
+    return DraftModel.of(method.speculation(), type, tokenizer);
+  }
+
+  /** The same that verifies what a method drafts. */
+  SpeculativeDecoder speculative(Method method, DraftModel drafting, int sequences)
+      throws IOException {
+    Speculation how = Speculation.ready(
+        method.speculation(), weights, drafting, tokenizer, Texts.essay(), System.err);
+    Decoder decoder = decoder(method, sequences);
+    try {
+      return new SpeculativeDecoder(
+          decoder, how, drafting == null ? null : drafting.weights(), tokenizer::ends);
+    } catch (RuntimeException | Error e) {
+      decoder.close();
+      throw e;
+    }
   }
 
   private Trial trial(Method method, Interruption interruption) throws IOException {

@@ -139,7 +139,7 @@ final class Results {
   }
 
   /** Text in a line of Markdown, which is no markup. */
-  private static String plain(String text) {
+  static String plain(String text) {
     return text.replaceAll("\\R", " ").replaceAll("[<*`\\[\\\\]", "\\\\$0");
   }
 

@@ -26,10 +26,11 @@ final class OwnText {
     int capacity = Math.min(config.context(), text.length / SEQUENCES + 2 + states / SEQUENCES);
     DecoderOptions options = DecoderOptions.FULL.withLogits().withObserver(observer);
     try (Decoder decoder = new Decoder(weights, options, SEQUENCES, capacity)) {
+      int longest = Math.max(1, capacity - 2 - states / SEQUENCES); // of a model of little context
       for (int s = 0; s < SEQUENCES; s++) {
-        decoder.prefill(s,
-            Arrays.copyOfRange(
-                text, text.length * s / SEQUENCES, text.length * (s + 1) / SEQUENCES));
+        int begin = text.length * s / SEQUENCES;
+        int end = Math.min(text.length * (s + 1) / SEQUENCES, begin + longest);
+        decoder.prefill(s, Arrays.copyOfRange(text, begin, end));
       }
       Sampler sampler = new Sampler(config.vocabulary(), 1, 1, SEED);
       int[] next = new int[SEQUENCES];
