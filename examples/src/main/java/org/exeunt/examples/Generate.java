@@ -32,6 +32,8 @@ import org.exeunt.examples.llama.HostAnswer;
 import org.exeunt.examples.llama.LlamaConfig;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Loading;
+import org.exeunt.examples.llama.Probe;
+import org.exeunt.examples.llama.ProbedAnswer;
 import org.exeunt.examples.llama.SampledAnswer;
 import org.exeunt.examples.llama.Sampler;
 import org.exeunt.examples.llama.Sampling;
@@ -155,6 +157,15 @@ public final class Generate {
           }
           return;
         }
+        Probe probe = options.probe(tokenizer);
+        if (probe != null) {
+          int room = Math.min(config.context(), capacity + probe.room());
+          try (Answer answer = new ProbedAnswer(new Decoder(weights, decoding, 1, room),
+                   sampler(tokenizer), probe, tokenizer::ends)) {
+            answer(answer, weights, prompt, tokenizer, most);
+          }
+          return;
+        }
         if (options.sampling() != null) {
           try (Answer answer = samples(weights, decoding, tokenizer, capacity, most)) {
             answer(answer, weights, prompt, tokenizer, most);
@@ -185,12 +196,21 @@ public final class Generate {
     Sampling sampling = options.sampling();
     int[] ends = IntStream.range(0, tokenizer.size()).filter(tokenizer::ends).toArray();
     if (!sampling.branches()) {
-      return new SampledAnswer(
-          new Decoder(weights, decoding, sampling.samples(), capacity), sampling, ends, most);
+      return new SampledAnswer(new Decoder(weights, decoding, sampling.samples(), capacity),
+          sampling, ends, most, tokens -> text(tokenizer, tokens));
     }
     int room = Math.min(weights.config().context(), capacity + BranchedAnswer.TRIAL_TOKENS);
     return new BranchedAnswer(new Decoder(weights, decoding, sampling.samples(), room), sampling,
         ends, BranchedAnswer.marks(tokenizer));
+  }
+
+  private static String text(Tokenizer tokenizer, int... tokens) {
+    TextStream text = new TextStream(tokenizer);
+    StringBuilder all = new StringBuilder();
+    for (int token : tokens) {
+      all.append(text.add(token));
+    }
+    return all.append(text.finish()).toString();
   }
 
   private Answer answer(
@@ -248,6 +268,9 @@ public final class Generate {
     long begun = options.sampling() != null ? prompted : System.nanoTime();
     prefillNanos = begun - start;
     for (int i = 0; i < most; i++) {
+      if (token == Answer.ENDED) {
+        break;
+      }
       if (token < 0) {
         throw new ModelFormatException(options.model,
             "after " + answer.position()
@@ -272,6 +295,9 @@ public final class Generate {
     }
     decodeNanos = System.nanoTime() - begun;
     show(text.finish() + System.lineSeparator());
+    if (answer.abstained()) {
+      log.println("generate: the model is not sure enough of an answer");
+    }
     if (options.stats) {
       report(answer.work(), weights, prompt.length);
     }

@@ -7,15 +7,17 @@ import java.util.Set;
 import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.Device;
-import org.exeunt.StopRule;
 import org.exeunt.examples.llama.DecoderOptions;
 import org.exeunt.examples.llama.ExitPolicy;
 import org.exeunt.examples.llama.FfnSkip;
 import org.exeunt.examples.llama.KvPolicy;
+import org.exeunt.examples.llama.Probe;
+import org.exeunt.examples.llama.ProbedAnswer;
 import org.exeunt.examples.llama.PromptDrop;
 import org.exeunt.examples.llama.Sampling;
 import org.exeunt.examples.llama.Schedule;
 import org.exeunt.examples.llama.Speculation;
+import org.exeunt.examples.llama.Tokenizer;
 
 /** The command line of {@link Generate}. */
 final class GenerateOptions {
@@ -53,6 +55,9 @@ final class GenerateOptions {
   private int branches = 1;
   private String stop; // null: not given
   private float endBias;
+  private float abstain;
+  private String probeText; // null: the usual one
+  private String probeWords;
   private boolean tunes; // says more than a prompt and a method
 
   private GenerateOptions() {}
@@ -101,6 +106,9 @@ final class GenerateOptions {
       case "--branches" -> branches = integer(option, value, 1, Sampling.MOST);
       case "--stop" -> stop = present(option, value);
       case "--end-bias" -> endBias = number(option, value, -100, 100);
+      case "--abstain" -> abstain = number(option, value, Float.MIN_VALUE, 1);
+      case "--probe" -> probeText = present(option, value);
+      case "--probe-words" -> probeWords = present(option, value);
       case "--speculate" -> speculate = present(option, value);
       case "--draft-rule" -> draftRule = present(option, value);
       case "--draft-translators" -> draftTranslators = Path.of(present(option, value));
@@ -119,9 +127,9 @@ final class GenerateOptions {
     if (tunesDraws && temperature == 0) {
       throw new IllegalArgumentException("--top-p and --seed need a --temperature above 0");
     }
-    if (certified && temperature > 0) {
-      throw new IllegalArgumentException(
-          "--head certified finds the most probable token; a --temperature needs all logits");
+    if (certified && (temperature > 0 || isProbed())) {
+      throw new IllegalArgumentException("--head certified finds the most probable token; "
+          + (temperature > 0 ? "a --temperature" : "--stop " + stop) + " needs all logits");
     }
     if (onGpu() && topP < 1) {
       throw new IllegalArgumentException("--device " + device
@@ -140,36 +148,34 @@ final class GenerateOptions {
   }
 
   private void checkSampling() {
+    if (isProbed()) {
+      checkProbe();
+      return;
+    }
+    if (probeText != null || probeWords != null) {
+      throw new IllegalArgumentException(
+          (probeText != null ? "--probe" : "--probe-words") + " needs a --stop that probes");
+    }
+    Sampling sampling = sampling();
     if (stop != null && samples == 1) {
       throw new IllegalArgumentException(
           "--stop is '" + stop + "', but --samples 1 leaves nothing to choose from");
     }
-    Sampling sampling = sampling();
     if (sampling == null) {
       return;
     }
-    String asked = samples > 1 ? "--samples " + samples
-        : branches > 1
-        ? "--branches " + branches
-        : "--end-bias " + endBias;
+    String asked = asked();
     if (temperature == 0) {
       throw new IllegalArgumentException(asked + " needs a --temperature above 0, as it draws");
     }
-    if (samples > 1 && branches > 1) {
+    if (branches > 1 && (samples > 1 || abstain > 0)) {
       throw new IllegalArgumentException(
           asked + " and --branches " + branches + " cannot be used together");
     }
-    if (onGpu()) {
-      throw new IllegalArgumentException(
-          asked + " draws on the CPU, but --device is '" + device + "'");
-    }
+    checkDevice(asked);
     if (!exit.equals("none")) {
       throw new IllegalArgumentException(asked + " cannot be used with --exit " + exit
           + ", which judges the tokens of all sequences together");
-    }
-    if (!speculate.equals("none")) {
-      throw new IllegalArgumentException(asked + " cannot be used with --speculate " + speculate
-          + ", which drafts for one answer");
     }
     if (branches > 1 && topP < 1) {
       throw new IllegalArgumentException(
@@ -177,15 +183,58 @@ final class GenerateOptions {
     }
   }
 
+  private String asked() {
+    return samples > 1 ? "--samples " + samples
+        : abstain > 0  ? "--abstain " + abstain
+        : branches > 1
+        ? "--branches " + branches
+        : "--end-bias " + endBias;
+  }
+
+  private void checkDevice(String asked) {
+    if (onGpu()) {
+      throw new IllegalArgumentException(
+          asked + " draws on the CPU, but --device is '" + device + "'");
+    }
+    if (!speculate.equals("none")) {
+      throw new IllegalArgumentException(asked + " cannot be used with --speculate " + speculate
+          + ", which drafts for one answer");
+    }
+  }
+
+  private void checkProbe() {
+    probe(null);
+    if (samples > 1 || branches > 1 || endBias != 0) {
+      throw new IllegalArgumentException(
+          (samples > 1           ? "--samples " + samples
+                  : branches > 1 ? "--branches " + branches
+                                 : "--end-bias " + endBias)
+          + " cannot be used with --stop " + stop + ", which is for one answer");
+    }
+    checkDevice("--stop " + stop);
+  }
+
+  private boolean isProbed() {
+    return stop != null && Probe.isAskedFor(stop);
+  }
+
+  /** What is asked of an answer at intervals; null: nothing is. */
+  Probe probe(Tokenizer tokenizer) {
+    return isProbed() ? Probe.parse(stop, abstain, probeText, probeWords, tokenizer) : null;
+  }
+
   /** How samples are drawn; null: there is one, drawn as ever. */
   Sampling sampling() {
-    if (samples == 1 && branches == 1 && endBias == 0) {
+    boolean plain = samples == 1 && branches == 1 && endBias == 0 && abstain == 0;
+    if (plain && stop == null || isProbed()) {
       return null;
     }
-    boolean branched = samples == 1;
-    return new Sampling(temperature, topP, seed, endBias, Math.max(samples, branches), branched,
-        StopRule.Finish.FIRST, StopRule.Choice.FIRST)
-        .withStop("--stop", stop == null ? "first" : stop);
+    Sampling sampling =
+        Sampling.of(temperature, topP, seed, Math.max(samples, branches))
+            .withStop("--stop", stop == null ? "first" : stop)
+            .withEndBias(endBias)
+            .withAbstention(abstain);
+    return samples == 1 && abstain == 0 ? sampling.asBranches() : sampling;
   }
 
   /** What the decoder leaves out; some options mean different things to different models. */
@@ -198,7 +247,10 @@ final class GenerateOptions {
             .withFfnSkip(FfnSkip.parse(ffnSkip, layers))
             .withDrop(PromptDrop.parse(drop, layers));
     options.check();
-    return temperature > 0 && !onGpu() ? options.withLogits() : options;
+    if (isProbed()) {
+      ProbedAnswer.check(options);
+    }
+    return (temperature > 0 || isProbed()) && !onGpu() ? options.withLogits() : options;
   }
 
   /** How tokens are drafted; null: they are not. */

@@ -18,7 +18,9 @@ import java.util.List;
 import java.util.Map;
 import org.exeunt.examples.llama.ExitPolicy;
 import org.exeunt.examples.llama.FfnSkip;
+import org.exeunt.examples.llama.Probe;
 import org.exeunt.examples.llama.PromptDrop;
+import org.exeunt.examples.llama.Sampling;
 import org.exeunt.examples.llama.Schedule;
 import org.exeunt.examples.llama.Speculation;
 import org.exeunt.examples.llama.TinyGemma;
@@ -78,6 +80,10 @@ class GenerateTest {
           "--temperature 1 --samples 3",
           "--temperature 1 --samples 4 --stop perplexity --top-p 0.9",
           "--temperature 1 --samples 2 --stop certainty --end-bias 2",
+          "--temperature 1 --samples 5 --stop borda:2",
+          "--temperature 1 --samples 2 --abstain 0.000001", "--temperature 1 --abstain 0.000001",
+          "--stop probe:0.9,2 --probe abc --probe-words d|e",
+          "--stop trial:1,2,3 --probe abc --temperature 1 --top-p 0.9 --abstain 0.000001",
           "--temperature 1 --branches 5", "--temperature 1 --end-bias -3",
           "--temperature 1 --samples 3 --drop snapkv:2,4", "--drop promptdistill:1,3",
           "--drop promptdistill:0,4,2,2", "--drop promptdistill:1,3:1,0", "--drop gemfilter:2,3",
@@ -164,8 +170,25 @@ class GenerateTest {
         List.of("needs a --temperature", "--end-bias", "1"),
         List.of("from 1 to 64", "--samples", "0"), List.of("from 1 to 64", "--branches", "65"),
         List.of("nothing to choose from", "--stop", "first", "--temperature", "1"),
-        List.of("not first, perplexity or certainty", "--stop", "last", "--samples", "2",
+        List.of("not " + Sampling.FORMS, "--stop", "last", "--samples", "2", "--temperature", "1"),
+        List.of("needs the power to be 0 to 100", "--stop", "borda:-1", "--samples", "2",
             "--temperature", "1"),
+        List.of("above 0, up to 1", "--abstain", "0", "--temperature", "1"),
+        List.of("needs a --temperature", "--abstain", "0.5"),
+        List.of(
+            "cannot be used together", "--abstain", "0.5", "--branches", "2", "--temperature", "1"),
+        List.of("--stop that probes", "--probe", "a"),
+        List.of("needs the probability to be 0 to 1", "--stop", "probe:2"),
+        List.of("must be above 0", "--stop", "probe:0"),
+        List.of("at least the 0.9 of --abstain", "--stop", "probe:0.8", "--abstain", "0.9"),
+        List.of("needs EVERY to be 1 to", "--stop", "trial:0.8,0"),
+        List.of("looks for none", "--stop", "trial:0.8", "--probe-words", "a"),
+        List.of("is for one answer", "--stop", "probe:0.8", "--samples", "2", "--temperature", "1"),
+        List.of("draws on the CPU", "--stop", "probe:0.8", "--device", "cuda:0"),
+        List.of("drafts for one answer", "--stop", "probe:0.8", "--speculate", "lookup"),
+        List.of("an exit rule", "--stop", "probe:0.8", "--exit", "fixed:2"),
+        List.of("which is no token", "--stop", "probe:0.8", "--probe", ""),
+        List.of("needs all logits", "--stop", "probe:0.8", "--head", "certified"),
         List.of(
             "cannot be used together", "--samples", "2", "--branches", "2", "--temperature", "1"),
         List.of("entropy of all tokens", "--branches", "2", "--temperature", "1", "--top-p", "0.5"),
@@ -177,6 +200,14 @@ class GenerateTest {
       arguments.addAll(one.subList(1, one.size()));
       assertRefused(one.get(0), arguments.toArray(String[] ::new));
     }
+  }
+
+  @Test
+  void abstainsWhereItIsNotSure() {
+    Result result = answer("--temperature 1 --samples 2 --abstain 1");
+    assertEquals(0, result.status, result.log);
+    assertTrue(result.log.contains("not sure enough"), result.log);
+    assertEquals("", result.out.strip());
   }
 
   @Test
@@ -196,7 +227,7 @@ class GenerateTest {
   void helpNamesEveryForm() {
     String help = generate("--help").out.replaceAll("\\s+", " ");
     for (String forms : new String[] {ExitPolicy.FORMS, Schedule.FORMS, FfnSkip.FORM,
-             PromptDrop.FORMS, Speculation.FORMS, Speculation.RULES}) {
+             PromptDrop.FORMS, Speculation.FORMS, Speculation.RULES, Sampling.FORMS, Probe.FORMS}) {
       assertTrue(help.contains(" " + forms + " "), forms);
     }
   }

@@ -3,6 +3,9 @@ package org.exeunt.examples.llama;
 
 /** The tokens that follow a prompt, one after the other. */
 public interface Answer extends AutoCloseable {
+  /** What {@link #next} gives once the answer is over, where no token of the model says so. */
+  int ENDED = -2;
+
   /**
    * Takes a prompt in.
    *
@@ -10,7 +13,7 @@ public interface Answer extends AutoCloseable {
    */
   void begin(int... prompt);
 
-  /** The token that follows, to be asked for once; -1 if its logits are not numbers. */
+  /** The token that follows, to be asked for once; {@link #ENDED}, or -1: its logits are no numbers. */
   int next();
 
   /**
@@ -25,6 +28,11 @@ public interface Answer extends AutoCloseable {
 
   /** What the tokens since the prompt have cost. */
   DecodeWork work();
+
+  /** Whether it is over because the model is not sure enough of it. */
+  default boolean abstained() {
+    return false;
+  }
 
   @Override void close();
 }

@@ -39,8 +39,8 @@ public final class BranchedAnswer implements Answer {
     sequences = sampling.samples();
     capacity = decoder.kv().capacity();
     int[] stops = IntStream.concat(IntStream.of(ends), IntStream.of(marks)).distinct().toArray();
-    draws = new Draws(decoder, sampling, ends, stops,
-        rule -> rule.choice(StopRule.Choice.PERPLEXITY).budget(TRIAL_TOKENS));
+    draws = new Draws(decoder, sampling, ends, stops, TRIAL_TOKENS,
+        rule -> rule.choice(StopRule.Choice.PERPLEXITY));
   }
 
   /** Tokens at which trials end: what the vocabulary begins each punctuation mark with. */

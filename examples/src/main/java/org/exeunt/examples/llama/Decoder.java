@@ -6,6 +6,7 @@ import java.nio.IntBuffer;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.stream.IntStream;
 import org.exeunt.Device;
 import org.exeunt.KvCache;
 import org.exeunt.Scope;
@@ -71,6 +72,12 @@ public final class Decoder implements AutoCloseable {
    * @throws IllegalArgumentException if the options contradict each other or the model
    */
   public Decoder(LlamaWeights weights, DecoderOptions options, int sequences, int capacity) {
+    this(weights, options, sequences, capacity, new DecodeWork(weights));
+  }
+
+  private Decoder(
+      LlamaWeights weights, DecoderOptions options, int sequences, int capacity, DecodeWork work) {
+    this.work = work;
     this.weights = weights;
     this.options = options;
     this.sequences = sequences;
@@ -104,7 +111,6 @@ public final class Decoder implements AutoCloseable {
       scope.close();
       throw e;
     }
-    work = new DecodeWork(weights);
     argmax = exits.head().statistics().argmax().intBuffer();
     skips = rows.skip(rows.capacity()).byteBuffer();
     position = new int[sequences];
@@ -179,6 +185,36 @@ public final class Decoder implements AutoCloseable {
       layersOf[s] = layersOf[from];
       exits.copy(from, s);
     }
+  }
+
+  /**
+   * A decoder of some of the sequences, in this order: the keys and values of the others are given
+   * back, and steps cost no more than these sequences need. This one is closed. What came out last
+   * is forgotten, so a step or a prompt is what comes next.
+   *
+   * @throws IllegalArgumentException if there is none, one is not there or named twice, or an exit
+   *     rule has decided of them together; this decoder stays as it is
+   */
+  public Decoder narrowed(int... kept) {
+    if (kept.length == 0 || IntStream.of(kept).distinct().count() < kept.length
+        || IntStream.of(kept).anyMatch(s -> s < 0 || s >= sequences) || options.exit().mayLeave()) {
+      throw new IllegalArgumentException("sequences " + Arrays.toString(kept) + " of " + sequences
+          + " cannot go on alone" + (options.exit().mayLeave() ? " with an exit rule" : ""));
+    }
+    Decoder fewer = new Decoder(weights, options, kept.length, capacity, work);
+    try {
+      KvFork.move(kv, fewer.kv, config.layers(), kept);
+    } catch (RuntimeException | Error e) {
+      fewer.close();
+      throw e;
+    }
+    for (int i = 0; i < kept.length; i++) {
+      fewer.position[i] = position[kept[i]];
+      fewer.layersOf[i] = layersOf[kept[i]];
+    }
+    fewer.watcher = watcher;
+    close();
+    return fewer;
   }
 
   /** Rows of one sequence set out. */
@@ -499,7 +535,8 @@ public final class Decoder implements AutoCloseable {
     return options;
   }
 
-  int sequences() {
+  /** How many sequences it runs. */
+  public int sequences() {
     return sequences;
   }
 

@@ -2,6 +2,7 @@
 package org.exeunt.examples.llama;
 
 import java.util.Arrays;
+import java.util.function.IntFunction;
 import java.util.stream.IntStream;
 import org.exeunt.DType;
 import org.exeunt.Device;
@@ -57,46 +58,75 @@ final class KvFork {
           kv.length(layer, to[i], to[i] + 1).copyFrom(new int[] {length});
         }
         common[layer][from] = length;
-        if (lists == null || !lists.are(length, begins)) {
-          lists = new Lists(scope, length, begins, from, to);
+        int[] lengths = filled(to.length, length);
+        if (lists == null || !lists.are(begins, lengths)) {
+          lists = new Lists(scope, begins, lengths, filled(to.length, from), to);
         }
-        lists.copy(kv.cache(layer));
+        lists.copy(kv.cache(layer), kv.cache(layer));
       }
     }
   }
 
+  /** Gives the sequences of {@code to} what {@code sequences} of {@code from} hold, in this order. */
+  static void move(KvState from, KvState to, int layers, int... sequences) {
+    int count = sequences.length;
+    int[] begins = new int[count];
+    int[] places = IntStream.range(0, count).toArray();
+    try (Scope scope = Scope.open()) {
+      Lists lists = null;
+      for (int l = 0; l < layers; l++) {
+        int layer = l;
+        int[] lengths = IntStream.of(sequences).map(s -> from.length(layer, s)).toArray();
+        to.length(layer, 0, count).copyFrom(lengths);
+        if (lists == null || !lists.are(begins, lengths)) {
+          lists = new Lists(scope, begins, lengths, sequences, places);
+        }
+        lists.copy(from.cache(layer), to.cache(layer));
+      }
+    }
+  }
+
+  private static int[] filled(int count, int value) {
+    int[] values = new int[count];
+    Arrays.fill(values, value);
+    return values;
+  }
+
   /** The slots to copy, of layers that all have as many. */
   private static final class Lists {
-    private final int length;
     private final int[] begins;
+    private final int[] lengths;
     private final int count;
     private final Tensor slots;
     private final Tensor sources;
     private final Tensor destinations;
 
-    Lists(Scope scope, int length, int[] begins, int from, int... to) {
-      this.length = length;
+    /** Slots from {@code begins[i]} on of sequence {@code from[i]} go to {@code to[i]}. */
+    Lists(Scope scope, int[] begins, int[] lengths, int[] from, int... to) {
       this.begins = begins;
-      int[] slot = IntStream.of(begins).flatMap(begin -> IntStream.range(begin, length)).toArray();
-      int[] sequence =
-          IntStream.range(0, to.length)
-              .flatMap(i -> IntStream.range(begins[i], length).map(j -> to[i]))
-              .toArray();
+      this.lengths = lengths;
+      int[] slot = each(i -> IntStream.range(begins[i], lengths[i]));
       count = slot.length;
       slots = scope.allocate(Device.CPU, DType.I32, count).copyFrom(slot);
-      int[] same = new int[count];
-      Arrays.fill(same, from);
-      sources = scope.allocate(Device.CPU, DType.I32, count).copyFrom(same);
-      destinations = scope.allocate(Device.CPU, DType.I32, count).copyFrom(sequence);
+      sources = scope.allocate(Device.CPU, DType.I32, count).copyFrom(each(i -> of(i, from[i])));
+      destinations = scope.allocate(Device.CPU, DType.I32, count).copyFrom(each(i -> of(i, to[i])));
     }
 
-    boolean are(int ofLength, int... beginning) {
-      return length == ofLength && Arrays.equals(begins, beginning);
+    private int[] each(IntFunction<IntStream> entries) {
+      return IntStream.range(0, begins.length).flatMap(entries::apply).toArray();
     }
 
-    void copy(KvCache cache) {
+    private IntStream of(int i, int sequence) {
+      return IntStream.range(begins[i], lengths[i]).map(slot -> sequence);
+    }
+
+    boolean are(int[] beginning, int... ends) {
+      return Arrays.equals(begins, beginning) && Arrays.equals(lengths, ends);
+    }
+
+    void copy(KvCache from, KvCache to) {
       if (count > 0) {
-        cache.copyTo(cache).from(slots, sources).to(slots, destinations).runOnce();
+        from.copyTo(to).from(slots, sources).to(slots, destinations).runOnce();
       }
     }
   }

@@ -15,7 +15,6 @@ import java.util.List;
 import java.util.Random;
 import java.util.stream.IntStream;
 import org.exeunt.DType;
-import org.exeunt.StopRule;
 import org.exeunt.Tensor;
 import org.exeunt.examples.gguf.GgufFile;
 import org.junit.jupiter.api.AfterAll;
@@ -27,6 +26,7 @@ import org.junit.jupiter.api.io.TempDir;
 class SamplesTest {
   private static final int CAPACITY = 80;
   private static final int END = 0;
+  private static final long SEED = 11;
   private static final int[] PROMPT = {3, 1, 4, 1, 5, 9, 2, 6};
 
   @TempDir static Path folder;
@@ -49,9 +49,12 @@ class SamplesTest {
   }
 
   private static Sampling sampling(int samples, boolean branches, String stop) {
-    return new Sampling(
-        1.5f, 1, 11, 0, samples, branches, StopRule.Finish.FIRST, StopRule.Choice.FIRST)
-        .withStop("--stop", stop);
+    return sampling(samples, branches, stop, SEED);
+  }
+
+  private static Sampling sampling(int samples, boolean branches, String stop, long seed) {
+    Sampling sampling = Sampling.of(1.5f, 1, seed, samples).withStop("--stop", stop);
+    return branches ? sampling.asBranches() : sampling;
   }
 
   /** What an answer draws until it ends, its end included. */
@@ -157,14 +160,68 @@ class SamplesTest {
     }
   }
 
+  /** Of sequences that have gone different ways, some go on in a decoder of their own. */
+  @Test
+  void narrowedDecodersGoOnAsBefore() {
+    List<List<Integer>> texts = new ArrayList<>();
+    Decoder decoder = decoder(4);
+    try {
+      decoder.prefill(0, PROMPT);
+      decoder.fork(0, 1, 2, 3);
+      for (int s = 0; s < 4; s++) {
+        texts.add(new ArrayList<>());
+      }
+      for (int step = 0; step < 6; step++) {
+        int[] ids = new int[4];
+        for (int s = 0; s < 4; s++) {
+          ids[s] = step < 6 - s ? (5 * step + 7 * s) % 23 + 1 : -1;
+          if (ids[s] >= 0) {
+            texts.get(s).add(ids[s]);
+          }
+        }
+        decoder.step(ids);
+      }
+      Decoder wide = decoder;
+      refused(() -> wide.narrowed(), "[] of 4");
+      refused(() -> wide.narrowed(1, 1), "[1, 1]");
+      refused(() -> wide.narrowed(4), "[4] of 4");
+      decoder = decoder.narrowed(3, 1);
+      assertEquals(2, decoder.sequences());
+      decoder.step(20, 21);
+      decoder = decoder.narrowed(1);
+      decoder.step(22);
+      decoder.fork(0);
+      try (Decoder alone = decoder(1)) {
+        alone.prefill(0, PROMPT);
+        texts.get(1).forEach(alone::step);
+        alone.step(21);
+        alone.step(22);
+        assertSameSequences(alone, 0, decoder, 0);
+      }
+      // Counted as the steps of one decoder.
+      assertEquals(6 + 5 + 4 + 3 + 2 + 1, decoder.work().tokens());
+    } finally {
+      decoder.close();
+    }
+    DecoderOptions exits = DecoderOptions.FULL.withExit(
+        ExitPolicy.parse("threshold:0.5", null, TinyModel.LAYERS), KvPolicy.PROPAGATE);
+    try (Decoder judged = new Decoder(weights, exits, 2, CAPACITY)) {
+      refused(() -> judged.narrowed(0), "exit rule");
+    }
+  }
+
   // ---- samples
 
   /** Each sample as one answer alone draws it, whose seed is the sample's. */
   private static List<int[]> alone(int samples, int most) {
+    return alone(samples, most, SEED);
+  }
+
+  private static List<int[]> alone(int samples, int most, long seed) {
     List<int[]> all = new ArrayList<>();
     for (int s = 0; s < samples; s++) {
-      Sampler sampler =
-          new Sampler(weights.config().vocabulary(), 1.5, 1, 11 + s * 0x9e3779b97f4a7c15L);
+      Sampler sampler = new Sampler(
+          weights.config().vocabulary(), 1.5, 1, sampling(samples, false, "first", seed).seed(s));
       try (Answer answer = new HostAnswer(decoder(1), sampler)) {
         all.add(tokens(answer, most));
       }
@@ -183,8 +240,7 @@ class SamplesTest {
             .boxed()
             .min((a, b) -> all.get(a).length - all.get(b).length)
             .orElse(0);
-    try (Answer answer =
-             new SampledAnswer(decoder(samples), sampling(samples, false, "first"), ends(), most)) {
+    try (Answer answer = sampled(sampling(samples, false, "first"), most)) {
       assertArrayEquals(all.get(winner), tokens(answer, most));
       // All of them stop there.
       assertEquals(PROMPT.length + all.get(winner).length - 1, answer.position());
@@ -222,6 +278,23 @@ class SamplesTest {
     return sum / tokens.length;
   }
 
+  private static Answer sampled(Sampling sampling, int most) {
+    return new SampledAnswer(decoder(sampling.samples()), sampling, ends(), most, Arrays::toString);
+  }
+
+  /** Whom the head is asked about, if decoders are narrowed once half of their sequences have ended. */
+  private static int rowsOfSteps(List<int[]> all, int most) {
+    int rows = all.size();
+    int sum = 0;
+    for (int drawn = 1; drawn < most; drawn++) {
+      int behind = drawn;
+      int going = (int) all.stream().filter(tokens -> tokens.length > behind).count();
+      rows = 2 * going <= rows ? going : rows;
+      sum += rows;
+    }
+    return sum;
+  }
+
   @Test
   void theBestOfAllIsTheAnswer() {
     int samples = 5;
@@ -238,11 +311,219 @@ class SamplesTest {
               .orElseThrow();
       winners.add(best);
       Sampling sampling = sampling(samples, false, certainty ? "certainty" : "perplexity");
-      try (Answer answer = new SampledAnswer(decoder(samples), sampling, ends(), most)) {
+      try (Answer answer = sampled(sampling, most)) {
         assertArrayEquals(all.get(best), tokens(answer, most));
+        assertEquals(rowsOfSteps(all, most), answer.work().rowsAsked());
       }
     }
     assertTrue(winners.stream().anyMatch(winner -> winner > 0), "the first sample is no choice");
+  }
+
+  /** What a vote is held about here: whether a sample, without its end, has an even length. */
+  private static String parity(int... tokens) {
+    return "so:\n" + (tokens.length % 2 == 0 ? "Even." : " odd");
+  }
+
+  /** The parity that a vote is for, rank by rank as the authors have it. */
+  private static boolean evenWins(double[] certainty, List<int[]> all, double power) {
+    Integer[] ranked = IntStream.range(0, certainty.length).boxed().toArray(Integer[] ::new);
+    Arrays.sort(ranked, (a, b) -> Double.compare(certainty[b], certainty[a]));
+    double even = 0;
+    double odd = 0;
+    for (int rank = 0; rank < ranked.length; rank++) {
+      int[] tokens = all.get(ranked[rank]);
+      double vote = last(tokens) == END ? Math.pow(ranked.length - rank, power) : 0;
+      even += tokens.length % 2 == 1 ? vote : 0; // its end is not part of it
+      odd += tokens.length % 2 == 1 ? 0 : vote;
+    }
+    return even > odd;
+  }
+
+  @Test
+  void samplesVoteByTheirRanks() {
+    int samples = 7;
+    int most = 30;
+    long seed = 6; // by which the sure ones are few
+    List<int[]> all = alone(samples, most, seed);
+    double[] certainty = all.stream().mapToDouble(tokens -> score(true, tokens)).toArray();
+    List<Boolean> verdicts = new ArrayList<>();
+    for (double power : new double[] {0, .5, 1, 2, 20}) {
+      boolean even = evenWins(certainty, all, power);
+      verdicts.add(even);
+      int best =
+          IntStream.range(0, samples)
+              .filter(s -> last(all.get(s)) == END && all.get(s).length % 2 == (even ? 1 : 0))
+              .boxed()
+              .max((a, b) -> Double.compare(certainty[a], certainty[b]))
+              .orElseThrow();
+      Sampling sampling = sampling(samples, false, "borda:" + power, seed);
+      try (Answer answer =
+               new SampledAnswer(decoder(samples), sampling, ends(), most, SamplesTest::parity)) {
+        assertArrayEquals(all.get(best), tokens(answer, most), "power " + power);
+      }
+    }
+    assertTrue(verdicts.contains(true) && verdicts.contains(false), "powers make no difference");
+  }
+
+  @Test
+  void whatAnswersComeTo() {
+    assertEquals("42", FinalAnswer.of("First 41.\n#### 40\nso \\boxed{ 42 }."));
+    assertEquals("\\frac{1}{2}", FinalAnswer.of("\\boxed{3} or \\boxed{\\frac{1}{2}} it is"));
+    assertEquals("40", FinalAnswer.of("First 41.\n#### 40."));
+    assertEquals("it is paris", FinalAnswer.of("Let me see\nIt is\t Paris!\n\n"));
+    assertEquals("open \\boxed{1", FinalAnswer.of("open \\boxed{1"));
+    assertEquals(null, FinalAnswer.of(" \n ..."));
+  }
+
+  /** Samples whose tokens are too improbable, ends included, neither win nor end others. */
+  @Test
+  void whoeverIsNotSureAbstains() {
+    int samples = 7;
+    int most = 40;
+    long seed = 9; // by which the first to finish is the least sure
+    List<int[]> all = alone(samples, most, seed);
+    double[] sure = all.stream().mapToDouble(tokens -> Math.exp(score(false, tokens))).toArray();
+    double[] sorted = Arrays.stream(sure).sorted().toArray();
+    List<Integer> winners = new ArrayList<>();
+    for (int abstain = 1; abstain < samples; abstain++) {
+      float below = (float) ((sorted[abstain - 1] + sorted[abstain]) / 2);
+      int winner =
+          IntStream.range(0, samples)
+              .filter(s -> last(all.get(s)) == END && sure[s] >= below)
+              .boxed()
+              .min((a, b) -> all.get(a).length - all.get(b).length)
+              .orElse(IntStream.range(0, samples).filter(s -> sure[s] >= below).min().orElse(-1));
+      winners.add(winner);
+      try (Answer answer =
+               sampled(sampling(samples, false, "first", seed).withAbstention(below), most)) {
+        assertArrayEquals(all.get(winner), tokens(answer, most), abstain + " abstain");
+        assertEquals(false, answer.abstained());
+      }
+    }
+    assertTrue(winners.stream().distinct().count() > 1, "abstentions make no difference");
+    float none = (float) (sorted[samples - 1] * 1.01);
+    for (String stop : new String[] {"first", "certainty", "borda:1"}) {
+      try (Answer answer =
+               sampled(sampling(samples, false, stop, seed).withAbstention(none), most)) {
+        answer.begin(PROMPT);
+        assertEquals(Answer.ENDED, answer.next());
+        assertTrue(answer.abstained(), stop);
+      }
+    }
+  }
+
+  // ---- probes
+
+  private static final int[] QUESTION = {5, 9};
+
+  /** How sure a model is behind the prompt and some tokens: of words, or of what it answers. */
+  private static double sureness(int[] words, int trial, int end, int... tokens) {
+    try (Decoder decoder = decoder(1)) {
+      decoder.prefill(0, PROMPT);
+      IntStream.of(tokens).forEach(decoder::step);
+      IntStream.of(QUESTION).forEach(decoder::step);
+      if (words.length > 0) {
+        double[] p = probabilities(decoder);
+        return IntStream.of(words).mapToDouble(word -> p[word]).sum();
+      }
+      double sum = 0;
+      for (int i = 1;; i++) {
+        int next = decoder.argmax(0);
+        sum += Math.log(probabilities(decoder)[next]);
+        if (i == trial || next == end) {
+          return Math.exp(sum / i);
+        }
+        decoder.step(next);
+      }
+    }
+  }
+
+  private static double[] probabilities(Decoder decoder) {
+    float[] z = decoder.logits().row(0).toFloatArray();
+    double[] p = new double[z.length];
+    Arrays.setAll(p, i -> Math.exp(z[i]));
+    double all = Arrays.stream(p).sum();
+    return Arrays.stream(p).map(e -> e / all).toArray();
+  }
+
+  private static Sampler sampler(boolean draws) {
+    return draws ? new Sampler(weights.config().vocabulary(), 1.5, 1, 4) : null;
+  }
+
+  @Test
+  void anAnswerIsOverOnceTheModelIsSure() {
+    int every = 4;
+    int late = 0;
+    for (boolean draws : new boolean[] {false, true}) {
+      int[] plain = new int[30];
+      try (Answer answer = new HostAnswer(decoder(1), sampler(draws))) {
+        answer.begin(PROMPT);
+        for (int i = 0; i < plain.length; i++) {
+          plain[i] = answer.next();
+          answer.goOn();
+        }
+      }
+      int end =
+          IntStream.range(0, 24)
+              .filter(id -> IntStream.of(plain).noneMatch(token -> token == id))
+              .findFirst()
+              .orElseThrow();
+      for (int[] words : new int[][] {{3, 7, 11}, {}}) {
+        double[] sure = new double[(plain.length - 1) / every];
+        Arrays.setAll(sure, i -> sureness(words, 3, end, Arrays.copyOf(plain, (i + 1) * every)));
+        int best = extreme(1, sure);
+        int worst = extreme(-1, sure);
+        late += best + worst;
+        double before = Arrays.stream(sure, 0, best).max().orElse(0);
+        assertEnds(plain, (best + 1) * every, end, draws,
+            new Probe((float) ((sure[best] + before) / 2), 0, every, 3, QUESTION, words));
+        before = Arrays.stream(sure, 0, worst).min().orElse(1);
+        assertEnds(plain, -(worst + 1) * every, end, draws,
+            new Probe(1, (float) ((sure[worst] + before) / 2), every, 3, QUESTION, words));
+        assertNotDisturbed(plain, end, draws, new Probe(1, 0, every, 3, QUESTION, words));
+      }
+    }
+    assertTrue(late > 0, "the first time it is asked decides");
+  }
+
+  /** Where the largest is, or with -1 the smallest. */
+  private static int extreme(int sign, double... values) {
+    return IntStream.range(0, values.length)
+        .boxed()
+        .max((a, b) -> Double.compare(sign * values[a], sign * values[b]))
+        .orElseThrow();
+  }
+
+  /** @param length tokens until the model is sure; negative: until it is too unsure */
+  private static void assertEnds(int[] plain, int length, int end, boolean draws, Probe probe) {
+    int count = Math.abs(length);
+    try (ProbedAnswer answer =
+             new ProbedAnswer(decoder(1), sampler(draws), probe, token -> token == end)) {
+      answer.begin(PROMPT);
+      for (int i = 0; i < count; i++) {
+        assertEquals(plain[i], answer.next(), "token " + i + " of " + count);
+        answer.goOn();
+      }
+      assertEquals(Answer.ENDED, answer.next());
+      assertEquals(length < 0, answer.abstained());
+      assertEquals(length > 0, answer.isConfident());
+      assertEquals(PROMPT.length + count, answer.position());
+    }
+  }
+
+  /** Nobody can tell from the tokens, nor from keys and values, that there were probes. */
+  private static void assertNotDisturbed(int[] plain, int end, boolean draws, Probe probe) {
+    try (Decoder asked = decoder(1); Decoder alone = decoder(1)) {
+      Answer answer = new ProbedAnswer(asked, sampler(draws), probe, token -> token == end);
+      answer.begin(PROMPT);
+      for (int token : plain) {
+        assertEquals(token, answer.next());
+        answer.goOn();
+      }
+      alone.prefill(0, PROMPT);
+      IntStream.of(plain).forEach(alone::step);
+      assertSameSequences(alone, 0, asked, 0);
+    }
   }
 
   // ---- branches
@@ -301,8 +582,7 @@ class SamplesTest {
   @Test
   void aBiasEndsAnswersSooner() {
     int ended = 0;
-    Sampling eager =
-        new Sampling(1.5f, 1, 11, 50, 1, true, StopRule.Finish.FIRST, StopRule.Choice.FIRST);
+    Sampling eager = sampling(1, true, "first").withEndBias(50);
     try (Answer answer = new BranchedAnswer(decoder(1), eager, ends(), new int[0])) {
       ended = tokens(answer, 30).length;
     }
