@@ -537,9 +537,9 @@ def embedding(shape):
     return lambda: F.embedding(ids, table).to(out)
 
 
-# draft_rule, exit_rule, stop_rule, ffn_skip_rule, hidden_stack, kv_length and verify have no
-# composition that does not visit the host, which a graph cannot hold; decode_step has only those of
-# its parts.
+# draft_lookup, draft_rule, exit_rule, stop_rule, ffn_skip_rule, hidden_stack, kv_length and verify
+# have no composition that does not visit the host, which a graph cannot hold; decode_step has only
+# those of its parts.
 COMPOSITIONS = {f.__name__: f for f in (
     row_stats, exit_head, stablemax, cross_entropy, perp_grad, cosine, gate, norm, rope_table, rope,
     linear, ffn, kv_propagate, kv_append, kv_copy, attention, row_compaction, select,

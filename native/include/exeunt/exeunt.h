@@ -9,6 +9,7 @@
 #include <exeunt/core.h>
 #include <exeunt/cosine.h>
 #include <exeunt/device.h>
+#include <exeunt/draft_lookup.h>
 #include <exeunt/draft_rule.h>
 #include <exeunt/elr.h>
 #include <exeunt/embedding.h>

@@ -29,6 +29,7 @@ namespace exn {
   X(gate, GateArgs)                        \
   X(exit_rule, ExitRuleArgs)               \
   X(draft_rule, DraftRuleArgs)             \
+  X(draft_lookup, DraftLookupArgs)         \
   X(verify, VerifyArgs)                    \
   X(norm, NormArgs)                        \
   X(rope_table, RopeTableArgs)             \

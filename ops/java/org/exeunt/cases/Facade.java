@@ -17,6 +17,7 @@ import org.exeunt.AttentionScores;
 import org.exeunt.BlockFormat;
 import org.exeunt.Cosine;
 import org.exeunt.CrossEntropy;
+import org.exeunt.DraftLookup;
 import org.exeunt.DraftRule;
 import org.exeunt.Elr;
 import org.exeunt.Embedding;
@@ -61,6 +62,7 @@ import org.exeunt.jni.exn_attention_params;
 import org.exeunt.jni.exn_attention_scores_params;
 import org.exeunt.jni.exn_cosine_params;
 import org.exeunt.jni.exn_cross_entropy_params;
+import org.exeunt.jni.exn_draft_lookup_params;
 import org.exeunt.jni.exn_draft_rule_params;
 import org.exeunt.jni.exn_elr_params;
 import org.exeunt.jni.exn_embedding_params;
@@ -111,6 +113,7 @@ public final class Facade {
     BUILDERS.put("attention_scores", p -> attentionScores(new exn_attention_scores_params(at(p))));
     BUILDERS.put("cosine", p -> cosine(new exn_cosine_params(at(p))));
     BUILDERS.put("cross_entropy", p -> crossEntropy(new exn_cross_entropy_params(at(p))));
+    BUILDERS.put("draft_lookup", p -> draftLookup(new exn_draft_lookup_params(at(p))));
     BUILDERS.put("draft_rule", p -> draftRule(new exn_draft_rule_params(at(p))));
     BUILDERS.put("elr", p -> elr(new exn_elr_params(at(p))));
     BUILDERS.put("embedding", p -> embedding(new exn_embedding_params(at(p))));
@@ -313,6 +316,21 @@ public final class Facade {
         .then(b -> b.ignoreIndex(p.ignore_index()))
         .then(b -> b.normalizer(constant(Normalizer.class, p.normalizer())))
         .then(b -> b.reduction(constant(CrossEntropy.Reduction.class, p.reduction())));
+  }
+
+  private static Steps<?> draftLookup(exn_draft_lookup_params p) {
+    return Steps.of(DraftLookup::builder)
+        .then(b -> b.context(tensor(p.context())))
+        .then(b -> b.length(tensor(p.length())))
+        .then(b -> b.append(tensor(p.append())))
+        .then(b -> b.appendCount(tensor(p.append_count())))
+        .then(b -> b.active(tensor(p.active())))
+        .then(b -> b.limit(tensor(p, "limit")))
+        .then(b -> b.drafted(tensor(p.drafted())))
+        .then(b -> b.draftLength(tensor(p.draft_length())))
+        .then(b -> b.matched(tensor(p.matched())))
+        .then(b -> b.ngram(p.min_ngram(), p.max_ngram()))
+        .then(b -> b.mostMatched(p.most_matched()));
   }
 
   private static Steps<?> draftRule(exn_draft_rule_params p) {

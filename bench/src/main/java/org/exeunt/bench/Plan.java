@@ -25,10 +25,10 @@ final class Plan {
   /** The first in the report; what is not named here comes after them. */
   private static final List<String> OPS = List.of("stablemax", "cross_entropy", "perp_grad", "elr",
       "row_stats", "exit_head", "gate", "cosine", "exit_rule", "stop_rule", "token_bias",
-      "draft_rule", "verify", "ssm_step", "linear", "ffn", "kv_propagate", "attention", "norm",
-      "rope", "kv_copy", "row_compaction", "select", "attention_scores", "gather", "kv_compact",
-      "kv_append", "kv_length", "hidden_stack", "ffn_skip_rule", "hired_budget", "prune_mask",
-      "prune_apply", "rope_table", "layer_schedule");
+      "draft_rule", "draft_lookup", "verify", "ssm_step", "linear", "ffn", "kv_propagate",
+      "attention", "norm", "rope", "kv_copy", "row_compaction", "select", "attention_scores",
+      "gather", "kv_compact", "kv_append", "kv_length", "hidden_stack", "ffn_skip_rule",
+      "hired_budget", "prune_mask", "prune_apply", "rope_table", "layer_schedule");
 
   static final String CALL_COST = "call_cost";
   static final String CALL_CASE = "cosine_16";
