@@ -231,6 +231,9 @@ public final class Evaluate {
     if (layers > 1) {
       all.add(joined("selfdraft:" + Math.max(1, layers - 2), fixed));
       all.add(joined(sources.get(1), fixed, List.of("--draft-translators", made("translators"))));
+      all.add(joined("lookup+" + sources.get(1)));
+      all.add(joined("lookup+" + sources.get(1), fixed, shortlist));
+      all.add(joined("lookup+" + sources.get(1) + "+" + sources.get(0), fixed));
       all.add(joined("del", few));
       all.add(joined("del", few, shortlist));
       all.add(joined("del-paper", few));

@@ -55,6 +55,7 @@ public final class Generate {
   private long prefillNanos;
   private long decodeNanos;
   private SpeculativeDecoder speculative; // null: nothing is drafted
+  private List<String> drafters = List.of();
 
   /** Remembers why it could not be written to, which a PrintStream does not say. */
   private static final class Output extends FilterOutputStream {
@@ -219,6 +220,7 @@ public final class Generate {
     if (speculation == null) {
       return new HostAnswer(decoder, sampler);
     }
+    drafters = speculation.names();
     try {
       speculative = new SpeculativeDecoder(decoder, speculation,
           drafting == null ? null : drafting.weights(), tokenizer::ends,
@@ -325,6 +327,10 @@ public final class Generate {
     if (speculative != null) {
       log.printf("drafts: %d tokens, %d of them right; %.2f tokens per verification%n",
           speculative.drafted(), speculative.accepted(), tokens / speculative.verifications());
+      for (int i = 0; i < drafters.size() && drafters.size() > 1; i++) {
+        log.printf("drafts of %s: %d tokens, %d of them right%n", drafters.get(i),
+            speculative.drafted(i), speculative.accepted(i));
+      }
     }
     if (options.certified) {
       log.printf("certified without the whole head: %d of %d states%n", work.certified(),

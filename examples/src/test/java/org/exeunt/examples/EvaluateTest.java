@@ -169,8 +169,8 @@ class EvaluateTest {
     for (String storage : List.of("file", "bf16", "f32")) {
       for (String batch : List.of("1", "4")) {
         for (String method : List.of("plain", "--speculate lookup", "--speculate del-paper",
-                 "--speculate selfdraft:4 --draft-rule confidence:0.5",
-                 "specdec:", "--draft-translators")) {
+                 "--speculate selfdraft:4 --draft-rule confidence:0.5", "specdec:",
+                 "--draft-translators", "--draft-shortlist 4", "--speculate lookup+selfdraft:4")) {
           assertTrue(
               rows.stream().anyMatch(row
                   -> row.contains(method) && row.contains("," + storage + "," + batch + ",3,")

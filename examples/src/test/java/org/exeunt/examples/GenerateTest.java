@@ -106,6 +106,7 @@ class GenerateTest {
       strings = {"selfdraft:3", "del", "del-paper:1,2 --draft-length 4", "lookup",
           "lookup:2 --draft-rule fixed:5",
           "selfdraft:2 --draft-rule confidence:0.2 --draft-length 3", "model:tiny.gguf",
+          "lookup+selfdraft:3", "lookup:2+model:tiny.gguf --draft-rule fixed:4",
           "selfdraft:3 --draft-shortlist 6", "model:tiny.gguf --draft-shortlist 12"})
   void draftsDoNotChangeTheAnswer(String speculate) {
     String drafts = "--speculate " + speculate.replace("tiny.gguf", model.toString());
@@ -119,6 +120,11 @@ class GenerateTest {
 
   @Test
   void countsDrafts() {
+    Result several = answer("--stats --draft-rule fixed:3 --speculate lookup:1+model:" + model);
+    assertTrue(
+        several.log.matches("(?s).*\\Rdrafts of lookup: [0-9]+ tokens, [0-9]+ of them right\\R"
+            + "drafts of model: ([0-9]+) tokens, \\1 of them right\\R.*"),
+        several.log);
     Result result = answer("--stats --speculate model:" + model + " --draft-rule fixed:3");
     assertTrue(result.log.matches("(?s).*drafts: ([0-9]+) tokens, \\1 of them right; "
                    + "[34]\\.[0-9]+ tokens per verification.*"),
@@ -344,6 +350,11 @@ class GenerateTest {
         "lookup", "--exit", "fixed:2");
     assertModelRefused("--speculate none drafts nothing", model, "--draft-length", "4");
     assertModelRefused("--speculate none drafts nothing", model, "--draft-translators", "file");
+    assertModelRefused("--speculate is 'lookup+half', not", model, "--speculate", "lookup+half");
+    assertModelRefused(
+        "there is no file", model, "--speculate", "lookup+selfdraft:2+model:absent.gguf");
+    assertModelRefused("gain and fixed alone can say", model, "--speculate",
+        "selfdraft:2+model:absent.gguf", "--draft-rule", "confidence:.5");
     assertModelRefused("--speculate none drafts nothing", model, "--draft-shortlist", "4");
     assertRefused("--draft-shortlist is '0', not an integer from 1", "--prompt", "a",
         "--draft-shortlist", "0");

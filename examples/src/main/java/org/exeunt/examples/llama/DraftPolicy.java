@@ -14,6 +14,19 @@ interface DraftPolicy {
   /** Most tokens to draft now. The kind says how the source came by them. */
   int most(int kind);
 
+  /**
+   * How many times the speed of a model that nobody drafts for is to be expected of a draft of at
+   * most so many tokens; 0: none is worth its time.
+   */
+  default double gain(int kind, int atMost) {
+    throw new UnsupportedOperationException("this rule is for one source alone");
+  }
+
+  /** Whether it is time to draft again what has been left to another source, and counts up to that. */
+  default boolean isDue() {
+    return false;
+  }
+
   /** Whether to go on behind a drafted token of which the source says this. */
   default boolean goesOn(float score) {
     return true;
@@ -25,7 +38,7 @@ interface DraftPolicy {
   /** Makes a rule for a sequence. */
   interface Maker {
     /** @param scope owns a rule's memory; the other arguments are those of {@link GainRule} */
-    DraftPolicy make(Scope scope, PassTimes times, int sequences, int kinds);
+    DraftPolicy make(Scope scope, PassTimes times, int source, int sequences, int kinds);
   }
 
   /**
@@ -44,26 +57,28 @@ interface DraftPolicy {
     String number = colon < 0 ? "" : text.substring(colon + 1);
     if (name.equals("specdec")) {
       float threshold = SpecDecRule.Option.parse(number).threshold();
-      return (scope, times, sequences, kinds) -> new SpecDecRule(scope, threshold, length);
+      return (scope, times, source, sequences, kinds) -> new SpecDecRule(scope, threshold, length);
     }
     Arguments one =
         new Arguments("--draft-rule " + name, number, colon < 0 ? 0 : 1, 1, "one number");
     switch (name) {
       case "gain":
         if (colon < 0) {
-          return (scope, times, sequences, kinds) -> new GainRule(length, times, sequences, kinds);
+          return (scope, times, source, sequences,
+                     kinds) -> new GainRule(length, false, times, source, sequences, kinds);
         }
         break;
       case "fixed":
         if (one.count() == 1) {
           int count = one.integer(0, "the length", 1, Speculation.LONGEST_DRAFT);
-          return (scope, times, sequences, kinds) -> kind -> count;
+          return (scope, times, source, sequences,
+                     kinds) -> new GainRule(count, true, times, source, sequences, kinds);
         }
         break;
       case "confidence":
         if (one.count() == 1) {
           float least = one.number(0, "the probability", 0, 1);
-          return (scope, times, sequences, kinds) -> new Confidence(length, least);
+          return (scope, times, source, sequences, kinds) -> new Confidence(length, least);
         }
         break;
       default:

@@ -13,22 +13,18 @@ interface DraftSource extends AutoCloseable {
   /** A sequence begins anew. */
   default void restart(int sequence) {}
 
-  /** Drafts for every sequence that goes on. */
-  void draft(Drafts drafts);
-
-  /**
-   * Makes the newest token of each sequence that goes on, and its draft behind it, the decoder's
-   * rows.
-   *
-   * @return how many layers they have run
-   */
-  default int enter(Decoder decoder, Drafts drafts) {
-    addRows(decoder, drafts, sequence -> true);
-    decoder.embedRows();
+  /** How it would come by a draft for a sequence, which its rule is told; -1: it has none. */
+  default int kind(Drafts drafts, int sequence) {
     return 0;
   }
 
-  /** Makes those rows the decoder's, of some sequences. */
+  /** Drafts for every sequence that wants it to. */
+  void draft(Drafts drafts);
+
+  /**
+   * Makes the newest token of each sequence that goes on and is meant, and its draft behind it, the
+   * decoder's rows.
+   */
   static void addRows(Decoder decoder, Drafts drafts, IntPredicate which) {
     decoder.beginPass();
     for (int s = 0; s < drafts.sequences(); s++) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
-import java.util.function.IntFunction;
+import java.util.Arrays;
 import java.util.function.IntPredicate;
 
 /**
@@ -10,36 +10,48 @@ import java.util.function.IntPredicate;
  */
 final class Drafts {
   private final TokenList[] contexts;
-  private final DraftPolicy[] rules;
+  private final DraftPolicy[][] rules; // by sequence and source
   private final boolean[] going;
   private final int[][] tokens;
   private final int[] most;
   private final int[] planned;
   private final int[] count;
   private final int[] kind;
+  private final int[] source;
   private final int[] guess;
+  private final int[] guessKind;
+  private final int[] guessSource;
   private final IntPredicate ends;
+  private int turn; // of which source
+
+  /** The rules of a sequence. */
+  interface Rules {
+    DraftPolicy of(int source, int sequence);
+  }
 
   /**
    * @param length most tokens of a draft
-   * @param rule of each sequence
+   * @param sources how many take turns at drafting
    * @param ends which tokens nothing follows
    */
-  Drafts(
-      int sequences, int capacity, int length, IntFunction<DraftPolicy> rule, IntPredicate ends) {
+  Drafts(int sequences, int capacity, int length, int sources, Rules rules, IntPredicate ends) {
     contexts = new TokenList[sequences];
-    rules = new DraftPolicy[sequences];
+    this.rules = new DraftPolicy[sequences][sources];
     going = new boolean[sequences];
     tokens = new int[sequences][length];
     most = new int[sequences];
     planned = new int[sequences];
     count = new int[sequences];
     kind = new int[sequences];
+    source = new int[sequences];
     guess = new int[sequences];
+    guessKind = new int[sequences];
+    guessSource = new int[sequences];
     this.ends = ends;
     for (int s = 0; s < sequences; s++) {
       contexts[s] = new TokenList(capacity);
-      rules[s] = rule.apply(s);
+      int sequence = s;
+      Arrays.setAll(this.rules[s], from -> rules.of(from, sequence));
     }
   }
 
@@ -60,8 +72,33 @@ final class Drafts {
     return contexts[sequence];
   }
 
-  DraftPolicy rule(int sequence) {
-    return rules[sequence];
+  DraftPolicy rule(int from, int sequence) {
+    return rules[sequence][from];
+  }
+
+  /** A source that drafts for a sequence in this round; -1: none does. */
+  void choose(int sequence, int from) {
+    source[sequence] = from;
+  }
+
+  /** Who has drafted for a sequence; -1: nobody. */
+  int source(int sequence) {
+    return source[sequence];
+  }
+
+  /** It is a source's turn to draft. */
+  void turn(int from) {
+    turn = from;
+  }
+
+  /** Whether a sequence takes its draft from the source whose turn it is. */
+  boolean wants(int sequence) {
+    return going[sequence] && source[sequence] == turn;
+  }
+
+  /** Most tokens that can be drafted. */
+  int most(int sequence) {
+    return most[sequence];
   }
 
   /** Nothing is drafted yet, and at most {@code most} tokens can be. */
@@ -73,15 +110,18 @@ final class Drafts {
   }
 
   /**
-   * Asks the rule how many tokens to draft.
+   * Asks the rule how many tokens to draft; none where another source does.
    *
    * @param ofKind how the source would come by them
    * @param room for how many the source has room
    */
   int plan(int sequence, int ofKind, int room) {
+    if (!wants(sequence)) {
+      return 0;
+    }
     int atMost = Math.min(most[sequence], room);
     kind[sequence] = ofKind;
-    planned[sequence] = atMost <= 0 ? 0 : Math.min(atMost, rules[sequence].most(ofKind));
+    planned[sequence] = atMost <= 0 ? 0 : Math.min(atMost, rules[sequence][turn].most(ofKind));
     return planned[sequence];
   }
 
@@ -94,23 +134,25 @@ final class Drafts {
   boolean add(int sequence, int token, float score) {
     tokens[sequence][count[sequence]++] = token;
     return count[sequence] < planned[sequence] && !ends.test(token)
-        && rules[sequence].goesOn(score);
+        && rules[sequence][turn].goesOn(score);
   }
 
-  /** What would have been drafted, had the rule allowed a token: free to say, and to learn from. */
-  void guess(int sequence, int token) {
+  /** What a source would have drafted, had it been allowed a token: free to say and to learn from. */
+  void guess(int sequence, int ofKind, int token) {
     guess[sequence] = token;
+    guessKind[sequence] = ofKind;
+    guessSource[sequence] = turn;
   }
 
   int count(int sequence) {
     return count[sequence];
   }
 
-  /** Tokens of the longest draft. */
-  int longest() {
+  /** Tokens of the longest draft of a source. */
+  int longest(int from) {
     int longest = 0;
     for (int s = 0; s < count.length; s++) {
-      longest = going[s] ? Math.max(longest, count[s]) : longest;
+      longest = going[s] && source[s] == from ? Math.max(longest, count[s]) : longest;
     }
     return longest;
   }
@@ -128,9 +170,11 @@ final class Drafts {
   /** Lets the rule learn from what became of the draft: {@code token} followed the newest. */
   void learn(int sequence, int accepted, int token) {
     if (count[sequence] > 0) {
-      rules[sequence].learn(kind[sequence], count[sequence], accepted);
-    } else if (guess[sequence] >= 0) {
-      rules[sequence].learn(kind[sequence], 1, guess[sequence] == token ? 1 : 0);
+      rules[sequence][source[sequence]].learn(kind[sequence], count[sequence], accepted);
+    }
+    if (guess[sequence] >= 0) {
+      rules[sequence][guessSource[sequence]].learn(
+          guessKind[sequence], 1, guess[sequence] == token ? 1 : 0);
     }
   }
 }

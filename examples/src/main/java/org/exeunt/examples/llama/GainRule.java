@@ -2,7 +2,8 @@
 package org.exeunt.examples.llama;
 
 /**
- * Drafts as many tokens as promise most for the time they take, and none where that is least.
+ * Drafts as many tokens as promise most for the time they take, and none where that is least; or a
+ * fixed number, whatever that promises.
  *
  * <p>A token is accepted with a probability a, which is learnt from drafts of its kind, those of
  * late counting most. A draft of d tokens gives {@code 1 + a + ... + a^d} tokens, and takes the time
@@ -23,17 +24,27 @@ final class GainRule implements DraftPolicy {
   private static final int LATE = 64;
 
   private final int length;
+  private final boolean fixed;
   private final PassTimes times;
+  private final int source;
   private final int sequences;
   private final double[] right;
   private final double[] wrong;
   private int without;
   private int patience = SOON;
+  private boolean trying;
 
-  /** @param kinds how many kinds of drafts the source has, better and better ones */
-  GainRule(int length, PassTimes times, int sequences, int kinds) {
+  /**
+   * @param length most tokens of a draft
+   * @param fixed whether each draft has so many
+   * @param source who drafts, of those whose times are known
+   * @param kinds how many kinds of drafts the source has, better and better ones
+   */
+  GainRule(int length, boolean fixed, PassTimes times, int source, int sequences, int kinds) {
     this.length = length;
+    this.fixed = fixed;
     this.times = times;
+    this.source = source;
     this.sequences = sequences;
     right = new double[kinds];
     wrong = new double[kinds];
@@ -46,31 +57,55 @@ final class GainRule implements DraftPolicy {
 
   @Override
   public int most(int kind) {
-    double a = right[kind] / (right[kind] + wrong[kind]);
-    double draft = times.draft(sequences);
-    double cost = draft + times.row(sequences);
-    double best = LEAST_GAIN;
-    int most = 0;
-    double tokens = 1;
-    double power = 1;
-    for (int d = 1; d <= length; d++) {
-      power *= a;
-      tokens += power;
-      double gain = tokens / (1 + d * cost);
-      if (gain > best) {
-        best = gain;
-        most = d;
-      }
+    if (fixed) {
+      return length;
     }
-    if (most > 0 || draft == 0) {
+    int most = best(kind, length);
+    if (most > 0 || times.draft(source, sequences) == 0) {
       return most; // what costs nothing to guess is learnt from anyway
     }
-    if (++without < patience) {
-      return 0;
+    return trying || isDue() ? 1 : 0;
+  }
+
+  @Override
+  public double gain(int kind, int atMost) {
+    int most = Math.min(length, atMost);
+    int tokens = fixed ? most : best(kind, most);
+    return tokens == 0 ? 0 : gainOf(kind, tokens);
+  }
+
+  @Override
+  public boolean isDue() {
+    if (times.draft(source, sequences) == 0 || ++without < patience) {
+      return false;
     }
     without = 0;
     patience = Math.min(LATE, 2 * patience);
-    return 1;
+    trying = true;
+    return true;
+  }
+
+  /** How many tokens promise most, of at most so many; 0: not enough. */
+  private int best(int kind, int atMost) {
+    double best = LEAST_GAIN;
+    int most = 0;
+    for (int tokens = 1; tokens <= atMost; tokens++) {
+      double gain = gainOf(kind, tokens);
+      if (gain > best) {
+        best = gain;
+        most = tokens;
+      }
+    }
+    return most;
+  }
+
+  private double gainOf(int kind, int drafted) {
+    double a = right[kind] / (right[kind] + wrong[kind]);
+    double tokens = 1;
+    for (int d = 1; d <= drafted; d++) {
+      tokens = 1 + a * tokens;
+    }
+    return tokens / (1 + drafted * (times.draft(source, sequences) + times.row(sequences)));
   }
 
   @Override
@@ -78,5 +113,7 @@ final class GainRule implements DraftPolicy {
     right[kind] = MEMORY * right[kind] + accepted;
     wrong[kind] = MEMORY * wrong[kind] + (accepted < drafted ? 1 : 0);
     patience = accepted > 0 ? SOON : patience;
+    without = 0;
+    trying = false;
   }
 }

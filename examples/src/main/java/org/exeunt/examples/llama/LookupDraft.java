@@ -25,15 +25,23 @@ final class LookupDraft implements DraftSource {
     }
   }
 
+  @Override
+  public int kind(Drafts drafts, int sequence) {
+    TokenList text = drafts.context(sequence);
+    int next = find(text);
+    return next < 0 ? -1 : matched(text, next, LONGEST);
+  }
+
   private void draft(Drafts drafts, int s) {
     TokenList text = drafts.context(s);
     int next = find(text);
     if (next < 0) {
       return;
     }
-    boolean more = drafts.plan(s, matched(text, next, LONGEST), Integer.MAX_VALUE) > 0;
+    int kind = matched(text, next, LONGEST);
+    boolean more = drafts.plan(s, kind, Integer.MAX_VALUE) > 0;
     if (!more) {
-      drafts.guess(s, text.get(next));
+      drafts.guess(s, kind, text.get(next));
     }
     int period = text.size() - next;
     for (int i = 0; more; i++) {

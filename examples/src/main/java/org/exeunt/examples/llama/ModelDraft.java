@@ -47,6 +47,11 @@ final class ModelDraft implements DraftSource {
   }
 
   @Override
+  public int kind(Drafts drafts, int sequence) {
+    return drafts.context(sequence).size() <= decoder.capacity() ? 0 : -1;
+  }
+
+  @Override
   public void draft(Drafts drafts) {
     heads.begin(drafts);
     int going = 0;

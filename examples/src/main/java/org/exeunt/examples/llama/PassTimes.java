@@ -11,16 +11,16 @@ final class PassTimes {
 
   private double one; // nanoseconds of a pass of one row; 0: not known
   private double row;
-  private double draft;
+  private final double[] draft; // by source
   private long seen; // by number of rows, those that occurred: the first of a kind prepares its ops
 
   /**
    * @param row a guess at what another row costs
-   * @param draft a guess at what drafting a token costs; 0: nothing
+   * @param draft a guess at what drafting a token costs each source; 0: nothing
    */
-  PassTimes(double row, double draft) {
+  PassTimes(double row, double... draft) {
     this.row = row;
-    this.draft = draft;
+    this.draft = draft.clone();
   }
 
   /** What a row costs that joins {@code rows} others, of what each of these does. */
@@ -29,8 +29,8 @@ final class PassTimes {
   }
 
   /** What drafting a token costs {@code rows} sequences at once, of a token each of theirs. */
-  double draft(int rows) {
-    return draft / (1 + row * (rows - 1));
+  double draft(int source, int rows) {
+    return draft[source] / (1 + row * (rows - 1));
   }
 
   /** A pass of all layers took so long. */
@@ -49,10 +49,11 @@ final class PassTimes {
     }
   }
 
-  /** Drafting took so long, in so many passes. */
-  void drafted(int passes, long nanos) {
-    if (one > 0 && passes > 0 && draft > 0) {
-      draft += NEWEST * (Math.max(0.01, Math.min(1, nanos / one / passes)) - draft);
+  /** Drafting took a source so long, in so many passes. */
+  void drafted(int source, int passes, long nanos) {
+    if (one > 0 && passes > 0 && draft[source] > 0) {
+      double now = Math.max(0.01, Math.min(1, nanos / one / passes));
+      draft[source] += NEWEST * (now - draft[source]);
     }
   }
 }

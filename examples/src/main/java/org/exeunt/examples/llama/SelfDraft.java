@@ -18,6 +18,7 @@ class SelfDraft implements DraftSource {
   final DraftHeads heads;
   private final DraftScore score;
   private final boolean[] drafting;
+  private final boolean[] own; // whether the draft of a sequence is this one's
 
   /**
    * @param score closed with this
@@ -40,6 +41,7 @@ class SelfDraft implements DraftSource {
     this.score = score;
     this.kept = new KeptStates(decoder.weights().config(), decoder.sequences(), window, kept);
     drafting = new boolean[decoder.sequences()];
+    own = new boolean[decoder.sequences()];
     try {
       heads = new DraftHeads(scope, decoder, translators, shortlist, depths);
     } catch (RuntimeException | Error e) {
@@ -73,6 +75,7 @@ class SelfDraft implements DraftSource {
     heads.begin(drafts);
     int going = 0;
     for (int s = 0; s < drafts.sequences(); s++) {
+      own[s] = drafts.wants(s);
       drafting[s] = drafts.going(s) && drafts.plan(s, 0, Integer.MAX_VALUE) > 0;
       going += drafting[s] ? 1 : 0;
     }
@@ -107,12 +110,16 @@ class SelfDraft implements DraftSource {
     return done;
   }
 
-  /** Takes the last token of such sequences through the first layers; false if there are none. */
+  /**
+   * Takes the last token of such sequences through the first layers, and those of a draft that is
+   * another's; false if there are none.
+   */
   private boolean run(Drafts drafts, int place) {
     decoder.beginPass();
     for (int s = 0; s < drafting.length; s++) {
-      if (drafting[s] && place(s) == place) {
-        decoder.addRow(s, drafts.row(s, drafts.count(s)), drafts.count(s));
+      boolean here = drafting[s] && place(s) == place;
+      for (int i = own[s] ? drafts.count(s) : 0; here && i <= drafts.count(s); i++) {
+        decoder.addRow(s, drafts.row(s, i), i);
       }
     }
     if (decoder.rows().count() == 0) {
@@ -123,9 +130,11 @@ class SelfDraft implements DraftSource {
     return true;
   }
 
-  /** Sequences join where they have drafted; the rows so far stay in the order of sequences. */
-  @Override
-  public int enter(Decoder verifying, Drafts drafts) {
+  /**
+   * As {@link DraftSources#enter}. Sequences join where they have drafted; the rows so far stay in
+   * the order of sequences.
+   */
+  int enter(Drafts drafts) {
     for (int s = 0; s < drafting.length; s++) {
       drafting[s] = drafts.going(s);
     }

@@ -4,7 +4,10 @@ package org.exeunt.examples.llama;
 import java.io.IOException;
 import java.io.PrintStream;
 import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.stream.IntStream;
 import org.exeunt.AcceptanceFit;
 import org.exeunt.DraftRule.Form;
@@ -18,7 +21,7 @@ import org.exeunt.TranslatorFit.Translator;
 public final class Speculation {
   /** The forms that {@link #parse} takes. */
   public static final String FORMS = "none, selfdraft:LAYERS, del[:FIRST,STRIDE], "
-      + "del-paper[:FIRST,STRIDE], lookup[:N] or model:FILE";
+      + "del-paper[:FIRST,STRIDE], lookup[:N], model:FILE or, joined by +, several";
 
   /** The forms of the rule. */
   public static final String RULES = DraftPolicy.FORMS;
@@ -36,12 +39,30 @@ public final class Speculation {
   /** DEL drafts behind so many depths, less one, unless told which. */
   private static final int USUAL_PARTS = 6;
 
-  private enum Kind { SELF, DEL, DEL_PAPER, LOOKUP, MODEL }
+  private enum Kind {
+    SELF("selfdraft"),
+    DEL("del"),
+    DEL_PAPER("del-paper"),
+    LOOKUP("lookup"),
+    MODEL("model");
 
-  private final Kind kind;
-  private final int number; // layers, or tokens to look up
-  private final int[] candidates; // of DEL: after how many layers it may draft
-  private final Path model;
+    final String text;
+
+    Kind(String text) {
+      this.text = text;
+    }
+  }
+
+  /**
+   * Who drafts.
+   *
+   * @param number layers, or tokens to look up
+   * @param candidates of DEL: after how many layers it may draft; otherwise null
+   * @param model the file of a second one; null: none
+   */
+  private record Part(Kind kind, int number, int[] candidates, Path model) {}
+
+  private final List<Part> parts;
   private final int length; // 0: not said
   private final String rule;
   private final int shortlist; // tokens that a draft is looked for among; 0: all
@@ -50,12 +71,8 @@ public final class Speculation {
   private final AcceptanceFit.Head acceptance; // null: none is needed, or it is not here yet
   private final AcceptanceHead.Recorder recorder; // null: nobody records
 
-  private Speculation(
-      Kind kind, int number, int[] candidates, Path model, int length, String rule) {
-    this.kind = kind;
-    this.number = number;
-    this.candidates = candidates;
-    this.model = model;
+  private Speculation(List<Part> parts, int length, String rule) {
+    this.parts = List.copyOf(parts);
     this.length = length;
     this.rule = rule;
     shortlist = 0;
@@ -68,10 +85,7 @@ public final class Speculation {
   private Speculation(Speculation other, int shortlist, Path translatorFile,
       Map<Integer, Translator> translators, AcceptanceFit.Head acceptance,
       AcceptanceHead.Recorder recorder) {
-    kind = other.kind;
-    number = other.number;
-    candidates = other.candidates;
-    model = other.model;
+    parts = other.parts;
     length = other.length;
     rule = other.rule;
     this.shortlist = shortlist;
@@ -87,7 +101,7 @@ public final class Speculation {
    * @throws IllegalArgumentException if no such layers do
    */
   public Speculation withTranslators(Path file) {
-    if (kind != Kind.SELF && !isDel()) {
+    if (ownLayers() == null) {
       throw new IllegalArgumentException("--draft-translators is '" + file
           + "', but only selfdraft and del draft with the model's own first layers");
     }
@@ -101,7 +115,7 @@ public final class Speculation {
    * @throws IllegalArgumentException if who drafts looks for none
    */
   public Speculation withShortlist(int size) {
-    if (kind == Kind.LOOKUP) {
+    if (parts.stream().allMatch(part -> part.kind == Kind.LOOKUP)) {
       throw new IllegalArgumentException(
           "--draft-shortlist is '" + size + "', but lookup asks no head for tokens");
     }
@@ -122,7 +136,8 @@ public final class Speculation {
       DraftModel drafting, Tokenizer tokenizer, String text, PrintStream log) throws IOException {
     Speculation found = speculation;
     if (found != null && found.translatorFile != null) {
-      int[] depths = found.isDel() ? found.candidates : new int[] {found.number};
+      Part own = found.ownLayers();
+      int[] depths = own.candidates != null ? own.candidates : new int[] {own.number};
       found = new Speculation(found, found.shortlist, found.translatorFile,
           Translators.readOrMake(found.translatorFile, weights, tokenizer, text, log, depths), null,
           null);
@@ -143,11 +158,7 @@ public final class Speculation {
    * @param layers of the model
    */
   public static Speculation parse(String text, int length, String rule, int layers) {
-    int colon = text.indexOf(':');
-    String name = colon < 0 ? text : text.substring(0, colon);
-    String value = colon < 0 ? "" : text.substring(colon + 1);
-    String option = "--speculate " + name;
-    if (name.equals("none") && colon < 0) {
+    if (text.equals("none")) {
       if (length > 0 || rule != null) {
         throw new IllegalArgumentException(
             (rule != null ? "--draft-rule is '" + rule + "'" : "--draft-length is '" + length + "'")
@@ -155,32 +166,60 @@ public final class Speculation {
       }
       return null;
     }
-    Speculation found = switch (name) {
+    List<Part> parts = new ArrayList<>();
+    int end;
+    for (int begin = 0; begin <= text.length(); begin = end + 1) {
+      // A file may have any name, so that it is the last.
+      end = text.startsWith("model:", begin) ? -1 : text.indexOf('+', begin);
+      end = end < 0 ? text.length() : end;
+      parts.add(part(text, text.substring(begin, end), layers));
+    }
+    Speculation found = new Speculation(parts, length, rule);
+    found.checkParts(text);
+    found.checkRule();
+    return found;
+  }
+
+  private static Part part(String all, String text, int layers) {
+    int colon = text.indexOf(':');
+    String name = colon < 0 ? text : text.substring(0, colon);
+    String value = colon < 0 ? "" : text.substring(colon + 1);
+    String option = "--speculate " + name;
+    return switch (name) {
       case "selfdraft" -> {
         int most = Math.max(1, layers - 1);
-        yield new Speculation(Kind.SELF,
+        yield new Part(Kind.SELF,
             new Arguments(option, value, 1, 1, "one number").integer(0, "the layers", 1, most),
-            null, null, length, rule);
+            null, null);
       }
       case "del", "del-paper" ->
-        new Speculation(name.equals("del") ? Kind.DEL : Kind.DEL_PAPER, 0,
-            candidates(option, colon < 0 ? null : value, layers), null, length, rule);
+        new Part(name.equals("del") ? Kind.DEL : Kind.DEL_PAPER, 0,
+            candidates(option, colon < 0 ? null : value, layers), null);
       case "lookup" ->
-        new Speculation(Kind.LOOKUP,
+        new Part(Kind.LOOKUP,
             colon < 0 ? USUAL_NGRAM
                       : new Arguments(option, value, 1, 1, "one number")
                             .integer(0, "the tokens to look up", 1, LONGEST_NGRAM),
-            null, null, length, rule);
+            null, null);
       case "model" -> {
         if (value.isEmpty()) {
           throw new IllegalArgumentException("--speculate model needs a file");
         }
-        yield new Speculation(Kind.MODEL, 0, null, Path.of(value), length, rule);
+        yield new Part(Kind.MODEL, 0, null, Path.of(value));
       }
-      default -> throw new IllegalArgumentException("--speculate is '" + text + "', not " + FORMS);
+      default -> throw new IllegalArgumentException("--speculate is '" + all + "', not " + FORMS);
     };
-    found.checkRule();
-    return found;
+  }
+
+  private void checkParts(String text) {
+    if (parts.size() > 1 && isDel()) {
+      throw new IllegalArgumentException("--speculate is '" + text
+          + "', but del chooses among layers alone: nothing can be joined to it");
+    }
+    if (parts.stream().map(Part::kind).distinct().count() < parts.size()) {
+      throw new IllegalArgumentException("--speculate is '" + text + "', but of each kind there "
+          + "can be one");
+    }
   }
 
   /** After how many layers DEL may draft. */
@@ -201,7 +240,15 @@ public final class Speculation {
   }
 
   private boolean isDel() {
-    return candidates != null;
+    return parts.stream().anyMatch(part -> part.candidates != null);
+  }
+
+  /** Who drafts with the model's own first layers; null: nobody does. */
+  private Part ownLayers() {
+    return parts.stream()
+        .filter(part -> part.kind == Kind.SELF || part.candidates != null)
+        .findFirst()
+        .orElse(null);
   }
 
   private void checkRule() {
@@ -215,9 +262,15 @@ public final class Speculation {
           + length + "': both say how long a draft is");
     }
     boolean confidence = ruleText().startsWith("confidence");
-    if (kind == Kind.LOOKUP && (confidence || acceptanceFile() != null)) {
+    if (parts.stream().anyMatch(part -> part.kind == Kind.LOOKUP)
+        && (confidence || acceptanceFile() != null)) {
       throw new IllegalArgumentException("--draft-rule is '" + rule + "', but what is looked up "
           + "has no " + (confidence ? "probability" : "hidden state"));
+    }
+    if (parts.size() > 1 && (confidence || acceptanceFile() != null)) {
+      throw new IllegalArgumentException("--draft-rule is '" + rule
+          + "', but which of several is to "
+          + "draft, gain and fixed alone can say");
     }
   }
 
@@ -233,13 +286,18 @@ public final class Speculation {
     }
   }
 
+  /** What the sources are called. */
+  public List<String> names() {
+    return parts.stream().map(part -> part.kind.text).toList();
+  }
+
   private String ruleText() {
     return rule == null ? "gain" : rule;
   }
 
   /** The file of a second model; null: there is none. */
   public Path model() {
-    return model;
+    return parts.stream().map(Part::model).filter(Objects::nonNull).findFirst().orElse(null);
   }
 
   /** Where the rule's acceptance head is, or goes; null: it needs none. */
@@ -266,7 +324,7 @@ public final class Speculation {
       return length;
     }
     if (ruleText().startsWith("fixed")) {
-      return DraftPolicy.parse(ruleText(), USUAL_DRAFT).make(null, null, 1, 1).most(0);
+      return DraftPolicy.parse(ruleText(), USUAL_DRAFT).make(null, null, 0, 1, 1).most(0);
     }
     int usual = isDel() ? USUAL_DEL_DRAFT
         : acceptanceFile() != null
@@ -277,11 +335,14 @@ public final class Speculation {
 
   /** What passes take, as far as one can say before the first. */
   PassTimes times(LlamaWeights weights, LlamaWeights drafting) {
-    double draft = switch (kind) {
-      case SELF -> SelfDraft.cost(weights, number, shortlist);
-      case DEL, DEL_PAPER, LOOKUP -> 0; // nobody asks DEL
-      case MODEL -> ModelDraft.cost(drafting, weights, shortlist);
-    };
+    double[] draft =
+        parts.stream()
+            .mapToDouble(part -> switch (part.kind) {
+              case SELF -> SelfDraft.cost(weights, part.number, shortlist);
+              case DEL, DEL_PAPER, LOOKUP -> 0; // nobody asks DEL
+              case MODEL -> ModelDraft.cost(drafting, weights, shortlist);
+            })
+            .toArray();
     return new PassTimes(weights.layers().get(0).up().blocks() == null ? 0.08 : 0.3, draft);
   }
 
@@ -289,25 +350,38 @@ public final class Speculation {
    * A rule for one of some sequences.
    *
    * @param scope owns its memory
+   * @param source the rule's, and {@code from} its number among all
    */
-  DraftPolicy rule(
-      Scope scope, DraftSource source, int sequence, PassTimes times, int sequences, int length) {
+  DraftPolicy rule(Scope scope, DraftSource source, int from, int sequence, PassTimes times,
+      int sequences, int length) {
     DraftPolicy own = recorder != null ? recorder : source.rule(sequence);
     if (own != null) {
       return own;
     }
-    int kinds = kind == Kind.LOOKUP ? LookupDraft.LONGEST + 1 : 1;
-    return DraftPolicy.parse(ruleText(), length).make(scope, times, sequences, kinds);
+    int kinds = parts.get(from).kind == Kind.LOOKUP ? LookupDraft.LONGEST + 1 : 1;
+    return DraftPolicy.parse(ruleText(), length).make(scope, times, from, sequences, kinds);
   }
 
-  /** Who drafts for a decoder. */
-  DraftSource source(Decoder decoder, LlamaWeights drafting, int length) {
-    return switch (kind) {
-      case SELF -> new SelfDraft(decoder, score(decoder), translators(), shortlist, number, length);
+  /** Those who draft for a decoder. */
+  DraftSources sources(Decoder decoder, LlamaWeights drafting, int length, PassTimes times) {
+    List<DraftSource> sources = new ArrayList<>();
+    try {
+      parts.forEach(part -> sources.add(source(part, decoder, drafting, length)));
+      return new DraftSources(sources, times);
+    } catch (RuntimeException | Error e) {
+      sources.forEach(DraftSource::close);
+      throw e;
+    }
+  }
+
+  private DraftSource source(Part part, Decoder decoder, LlamaWeights drafting, int length) {
+    return switch (part.kind) {
+      case SELF ->
+        new SelfDraft(decoder, score(decoder), translators(), shortlist, part.number, length);
       case DEL, DEL_PAPER ->
-        new DelDraft(decoder, kind == Kind.DEL ? Form.CODE : Form.PAPER, translators(), shortlist,
-            length, candidates);
-      case LOOKUP -> new LookupDraft(number);
+        new DelDraft(decoder, part.kind == Kind.DEL ? Form.CODE : Form.PAPER, translators(),
+            shortlist, length, part.candidates);
+      case LOOKUP -> new LookupDraft(part.number);
       case MODEL -> {
         Decoder second = new Decoder(drafting, DecoderOptions.FULL, decoder.sequences(),
             Math.min(decoder.capacity(), drafting.config().context()));

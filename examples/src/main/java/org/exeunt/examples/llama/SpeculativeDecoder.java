@@ -3,6 +3,7 @@ package org.exeunt.examples.llama;
 
 import java.util.Arrays;
 import java.util.function.IntPredicate;
+import java.util.stream.LongStream;
 import org.exeunt.Scope;
 
 /**
@@ -17,7 +18,7 @@ import org.exeunt.Scope;
  */
 public final class SpeculativeDecoder implements AutoCloseable {
   private final Decoder decoder;
-  private final DraftSource source;
+  private final DraftSources sources;
   private final Drafts drafts;
   private final Scope scope;
   private final Decision decision;
@@ -26,8 +27,8 @@ public final class SpeculativeDecoder implements AutoCloseable {
   private final int[] settledCount;
   private final int longest;
   private final PassTimes times;
-  private long drafted;
-  private long accepted;
+  private final long[] drafted; // by source
+  private final long[] accepted;
   private long verifications;
   private long draftBytes;
 
@@ -51,16 +52,20 @@ public final class SpeculativeDecoder implements AutoCloseable {
     settled = new int[sequences][longest + 1];
     settledCount = new int[sequences];
     scope = Scope.open();
-    DraftSource drafter = null;
+    DraftSources drafters = null;
     try {
       decision = new Decision(scope, sequences, longest);
-      drafter = how.source(decoder, drafting, longest);
-      source = drafter;
-      drafts = new Drafts(sequences, decoder.capacity(), longest,
-          s -> how.rule(scope, source, s, times, sequences, longest), ends);
+      drafters = how.sources(decoder, drafting, longest, times);
+      sources = drafters;
+      drafted = new long[sources.count()];
+      accepted = new long[sources.count()];
+      drafts = new Drafts(sequences, decoder.capacity(), longest, sources.count(),
+          (from, s)
+              -> how.rule(scope, sources.get(from), from, s, times, sequences, longest),
+          ends);
     } catch (RuntimeException | Error e) {
-      if (drafter != null) {
-        drafter.close();
+      if (drafters != null) {
+        drafters.close();
       }
       scope.close();
       throw e;
@@ -133,7 +138,7 @@ public final class SpeculativeDecoder implements AutoCloseable {
   public void restart(int sequence) {
     end(sequence);
     decoder.restart(sequence);
-    source.restart(sequence);
+    sources.restart(sequence);
     drafts.context(sequence).clear();
   }
 
@@ -166,25 +171,23 @@ public final class SpeculativeDecoder implements AutoCloseable {
       throw new IllegalArgumentException(
           "of " + drafts.sequences() + " sequences none goes on: each has ended, or has no prompt");
     }
-    long begin = System.nanoTime();
-    source.draft(drafts);
+    sources.draft(drafts);
     long ready = System.nanoTime();
-    int depth = source.enter(decoder, drafts);
+    int depth = sources.enter(decoder, drafts);
     decoder.runRows(depth, decoder.weights().config().layers());
     RowHead head = decoder.readRows();
     verifications++;
     times.verified(decoder.rows().count(), going, System.nanoTime() - ready);
-    times.drafted(drafts.longest(), ready - begin);
     choose(head);
     decision.run();
-    source.verified(drafts, decision, head);
+    sources.verified(drafts, decision, head);
     for (int s = 0; s < drafts.sequences(); s++) {
       if (drafts.going(s)) {
         settle(s);
       }
     }
-    decoder.work().other(source.bytes() - draftBytes);
-    draftBytes = source.bytes();
+    decoder.work().other(sources.bytes() - draftBytes);
+    draftBytes = sources.bytes();
   }
 
   /** Chooses a token in each row, and draws one up to the first row whose draft it is not. */
@@ -219,9 +222,11 @@ public final class SpeculativeDecoder implements AutoCloseable {
     int count = drafts.count(s);
     decoder.keepTokens(s, right + 1, count + 1);
     drafts.learn(s, right, settled[s][0]);
-    source.settle(s, right);
-    drafted += count;
-    accepted += right;
+    sources.settle(s, right);
+    if (count > 0) {
+      drafted[drafts.source(s)] += count;
+      accepted[drafts.source(s)] += right;
+    }
   }
 
   /** Tokens of a sequence that were taken in. */
@@ -231,12 +236,22 @@ public final class SpeculativeDecoder implements AutoCloseable {
 
   /** Tokens that were drafted. */
   public long drafted() {
-    return drafted;
+    return LongStream.of(drafted).sum();
   }
 
   /** Those of them that were right. */
   public long accepted() {
-    return accepted;
+    return LongStream.of(accepted).sum();
+  }
+
+  /** Tokens that one of several sources has drafted. */
+  public long drafted(int source) {
+    return drafted[source];
+  }
+
+  /** Those of them that were right. */
+  public long accepted(int source) {
+    return accepted[source];
   }
 
   /** Passes that verified, one for all sequences. */
@@ -256,7 +271,7 @@ public final class SpeculativeDecoder implements AutoCloseable {
 
   @Override
   public void close() {
-    source.close();
+    sources.close();
     decoder.close();
     scope.close();
   }

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.file.Path;
+import java.util.List;
 import java.util.stream.IntStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
@@ -115,7 +116,12 @@ class OptionsTest {
     assertEquals(20, Speculation.parse("selfdraft:3", 0, "specdec:a,b,.5", 30).length(100));
     assertEquals(
         "a,b", Speculation.parse("model:c", 4, "specdec:a,b,.5", 30).acceptanceFile().toString());
-    DraftPolicy confident = DraftPolicy.parse("confidence:0.5", 6).make(null, null, 1, 1);
+    assertEquals(7, Speculation.parse("lookup+selfdraft:3", 0, null, 30).length(100));
+    assertEquals(4, Speculation.parse("selfdraft:3+lookup:2", 0, "fixed:4", 30).length(100));
+    Speculation three = Speculation.parse("lookup+selfdraft:3+model:a+b:c.gguf", 0, "gain", 30);
+    assertEquals(List.of("lookup", "selfdraft", "model"), three.names());
+    assertEquals("a+b:c.gguf", three.model().toString(), "a file may have any name");
+    DraftPolicy confident = DraftPolicy.parse("confidence:0.5", 6).make(null, null, 0, 1, 1);
     assertEquals(6, confident.most(0));
     assertTrue(confident.goesOn(0.5f) && confident.goesOn(Float.NaN) && !confident.goesOn(0.4f));
   }
@@ -136,6 +142,16 @@ class OptionsTest {
     assertRefused("the tokens to look up to be 1 to 16", speculation("lookup:0", 0, null));
     assertRefused("the tokens to look up to be 1 to 16", speculation("lookup:many", 0, null));
     assertRefused("needs a file", speculation("model:", 0, null));
+    for (String text :
+        new String[] {"lookup+", "+lookup", "none+lookup", "lookup++model:a", "lookup+none"}) {
+      assertRefused("--speculate is '" + text + "', not none, ", speculation(text, 0, null));
+    }
+    assertRefused("'lookup+del', but del chooses", speculation("lookup+del", 0, null));
+    assertRefused("of each kind there can be one", speculation("lookup+lookup:2", 0, null));
+    assertRefused("the layers to be 1 to 29", speculation("lookup+selfdraft:30", 0, null));
+    assertRefused("has no probability", speculation("lookup+selfdraft:3", 0, "confidence:0.5"));
+    assertRefused("has no hidden state", speculation("lookup+model:a", 0, "specdec:head"));
+    assertRefused("gain and fixed alone", speculation("selfdraft:3+model:a", 0, "confidence:0.5"));
     assertRefused("--draft-rule is 'half'", speculation("lookup", 0, "half"));
     assertRefused("--draft-rule is 'fixed'", speculation("lookup", 0, "fixed"));
     assertRefused("needs one number", speculation("selfdraft:3", 0, "confidence:.5,2"));
@@ -158,7 +174,7 @@ class OptionsTest {
 
   /** With passes of these times, and drafts that are right so often. */
   private static int planned(double row, double draft, int kinds, int kind, int... accepted) {
-    DraftPolicy rule = new GainRule(6, new PassTimes(row, draft), 1, kinds);
+    DraftPolicy rule = new GainRule(6, false, new PassTimes(row, draft), 0, 1, kinds);
     for (int right : accepted) {
       rule.learn(kind, 6, right);
     }
@@ -179,7 +195,7 @@ class OptionsTest {
   /** Where drafting costs time, it is tried again, at longer and longer intervals. */
   @Test
   void whatDoesNotPayIsTriedAgain() {
-    DraftPolicy rule = new GainRule(6, new PassTimes(0.05, 0.8), 1, 1);
+    DraftPolicy rule = new GainRule(6, false, new PassTimes(0.05, 0.8), 0, 1, 1);
     int tries = 0;
     for (int round = 0; round < 400; round++) {
       if (rule.most(0) > 0) {
@@ -196,10 +212,10 @@ class OptionsTest {
     for (int i = 0; i < 60; i++) {
       times.verified(1, 1, 1000);
       times.verified(5, 1, 1400);
-      times.drafted(4, 1000);
+      times.drafted(0, 4, 1000);
     }
     assertEquals(0.1, times.row(1), 1e-3);
-    assertEquals(0.25, times.draft(1), 1e-3);
+    assertEquals(0.25, times.draft(0, 1), 1e-3);
     assertEquals(4 * 0.1 / 1.3, times.row(4), 1e-3);
   }
 

@@ -24,7 +24,7 @@ class ShortlistTest {
   @TempDir static Path folder;
 
   private static Drafts drafts(int sequences) {
-    return new Drafts(sequences, CAPACITY, 4, s -> kind -> 4, token -> false);
+    return new Drafts(sequences, CAPACITY, 4, 1, (from, s) -> kind -> 4, token -> false);
   }
 
   private static void say(Drafts drafts, int sequence, int... tokens) {

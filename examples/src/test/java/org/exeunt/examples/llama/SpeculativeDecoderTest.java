@@ -51,7 +51,7 @@ class SpeculativeDecoderTest {
     }
 
     boolean needsModel() {
-      return source.startsWith("model");
+      return source.contains("model");
     }
 
     @Override
@@ -234,6 +234,12 @@ class SpeculativeDecoderTest {
       methods.add(new Method(source, 7, null, 10));
     }
     methods.add(new Method("selfdraft:4", 0, "fixed:5", 3));
+    for (String source :
+        new String[] {"lookup:2+selfdraft:3", "lookup:1+model:other", "selfdraft:4+model:other"}) {
+      methods.add(new Method(source, 0, null));
+      methods.add(new Method(source, 0, "fixed:3"));
+    }
+    methods.add(new Method("selfdraft:2+lookup+model:other", 0, "fixed:5", 12));
     return methods.stream();
   }
 
@@ -265,6 +271,31 @@ class SpeculativeDecoderTest {
       assertTrue(seen.verifications < MOST * 2 / 3, source + ": " + seen);
       assertEquals(seen.verifications + seen.accepted, seen.tokens, source);
     });
+  }
+
+  /** Sequences side by side have drafts of different sources. */
+  @Test
+  void everySourceHasItsTurn() {
+    LlamaWeights weights = MODELS.get("f32");
+    try (SpeculativeDecoder decoder = new SpeculativeDecoder(
+             new Decoder(weights, DecoderOptions.FULL, 4, CAPACITY),
+             new Method("lookup:1+selfdraft:3+model:other", 0, "fixed:3").speculation(), other,
+             NEVER)) {
+      for (int s = 0; s < 4; s++) {
+        decoder.prefill(s, prompt(s, weights.config().vocabulary()));
+      }
+      for (int round = 0; round < 20; round++) {
+        decoder.round();
+      }
+      long drafted = 0;
+      for (int source = 0; source < 3; source++) {
+        assertTrue(decoder.drafted(source) > 0, "source " + source);
+        assertTrue(decoder.accepted(source) <= decoder.drafted(source), "source " + source);
+        drafted += decoder.drafted(source);
+      }
+      assertEquals(drafted, decoder.drafted());
+      assertEquals(20 * 4 * 3, drafted, "three tokens for each sequence in each round");
+    }
   }
 
   /** A model whose layers from {@code layers} on add nothing. */
@@ -366,7 +397,7 @@ class SpeculativeDecoderTest {
     for (int trial = 0; trial < 300; trial++) {
       int[] text = random.ints(2 + trial % 30, 0, 2 + trial % 5).toArray();
       int most = 1 + trial % 4;
-      Drafts drafts = new Drafts(1, text.length, 6, s -> kind -> 6, NEVER);
+      Drafts drafts = new Drafts(1, text.length, 6, 1, (from, s) -> kind -> 6, NEVER);
       for (int id : text) {
         drafts.context(0).add(id);
       }
