@@ -97,6 +97,31 @@ INSTANTIATE_TEST_SUITE_P(Strays, ElrStray,
                          ::testing::Combine(::testing::Range(0, 7),
                                             ::testing::Values(EXN_REDUCE_NONE, EXN_REDUCE_MEAN)));
 
+// Rows that have the sample of one far before them.
+TEST(Elr, RepeatsFarApart) {
+  ElrCase c = little_case();
+  c.logits.rows = 600;
+  c.logits.cols = 3;
+  c.samples = 700;
+  ElrInputs in = make_inputs(c);
+  constexpr int64_t kTwice[][2] = {{254, 255}, {3, 256}, {255, 511}, {512, 513}, {0, 599}};
+  for (const auto& [first, second] : kTwice)
+    in.index.set_integer(second, in.index.integer_at(first));
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    const std::unique_ptr<Instance> instance = instantiate(c, in, target);
+    const exn_status status = run_once(target, instance->calls()[0]);
+    if (target.cpu()) {
+      EXPECT_EQ(status, EXN_INVALID_ARGUMENT);
+      expect_words({"index[255]", "index[254]"});
+      EXPECT_TRUE(instance->outputs_unchanged());
+    } else {
+      ASSERT_EQ(status, EXN_OK) << exn_last_error();
+      EXPECT_EQ(judge(c, elr_oracle(c, in), instance->outputs()), "");
+    }
+  }
+}
+
 TEST(ElrMisuse, EveryArgument) {
   if (!on_cpu()) GTEST_SKIP() << "no CPU target";
   Placed logits(kCpu, normal(Type::kF32, {3, 5})), labels(kCpu, make_integers({0, 4, 2})),

@@ -28,6 +28,44 @@ TEST(TokenBias, ByHand) {
   }
 }
 
+// Wherever the two stand in a long list: refused on the CPU, whichever way it looks for them, and
+// changed once elsewhere.
+TEST(TokenBias, ListedTwice) {
+  constexpr int64_t kCount = 2500;
+  constexpr int64_t kTwice[][2] = {{0, 1},       {126, 127},   {127, 128},   {0, 128},
+                                   {0, 1023},    {1023, 1024}, {1, 1024},    {1024, 2047},
+                                   {1500, 2499}, {0, 2499},    {2498, 2499}, {300, 2100}};
+  for (const int64_t vocabulary : {int64_t{2600}, int64_t{300000}}) {
+    const std::vector<int64_t> all = shuffled(vocabulary, 77, 1);
+    HostTensor z = make_tensor(Type::kBF16, {1, vocabulary});
+    for (int64_t i = 0; i < vocabulary; ++i) z.set(0, i, 1);
+    for (const auto& [first, second] : kTwice) {
+      std::vector<int64_t> list(all.begin(), all.begin() + kCount);
+      const int64_t id = list[static_cast<size_t>(first)];
+      list[static_cast<size_t>(second)] = id;
+      HostTensor once = z;
+      for (const int64_t listed : list) once.set(0, listed, 3);
+      for (const Target& target : targets()) {
+        SCOPED_TRACE(std::string(target.name()) + ": " + std::to_string(first) + " and " +
+                     std::to_string(second) + " of " + std::to_string(vocabulary));
+        Placed logits(target, z), ids(target, make_integers(list));
+        const P p = {sizeof p, logits.dl(), ids.dl(), nullptr, 1, 2};
+        const exn_status status = run_once(target, kOp, p);
+        if (target.cpu()) {
+          EXPECT_EQ(status, EXN_INVALID_ARGUMENT);
+          expect_words({"ids[" + std::to_string(second) + "] is " + std::to_string(id),
+                        "ids[" + std::to_string(first) + "]"});
+        } else {
+          ASSERT_EQ(status, EXN_OK) << exn_last_error();
+        }
+        const HostTensor got = logits.read();
+        for (int64_t i = 0; i < vocabulary; ++i)
+          ASSERT_EQ(got.at(0, i), target.cpu() ? 1 : once.at(0, i)) << i;
+      }
+    }
+  }
+}
+
 class TokenBiasMisuse : public ::testing::Test {
  protected:
   void SetUp() override {

@@ -45,6 +45,54 @@ exn_status check_some_ids(const char* op, const char* name, const int32_t* ids, 
   return EXN_OK;
 }
 
+// The first entry that an earlier one equals; `count` if there is none. A bit for each of kMarks
+// ids: a pass over the list for those, and the next ones in another. Not inlined, as below, so that
+// the arrays are not on the stack together.
+constexpr int64_t kMarks = 65536;
+
+[[gnu::noinline]] int64_t find_second_by_marks(const int32_t* ids, int64_t count, int64_t last) {
+  uint64_t seen[kMarks / 64];
+  int64_t second = count;
+  for (int64_t first = 0; first <= last && second > 1; first += kMarks) {
+    std::memset(seen, 0, sizeof seen);
+    for (int64_t i = 0; i < second; ++i) {
+      const int64_t at = ids[i] - first;
+      if (at < 0 || at >= kMarks) continue;
+      const uint64_t mark = uint64_t{1} << at % 64;
+      if ((seen[at / 64] & mark) != 0) second = i;
+      seen[at / 64] |= mark;
+    }
+  }
+  return second;
+}
+
+// The same of few ids among many: a hash table of kEntries of them, which all behind these pass.
+constexpr int64_t kEntries = 1024;
+
+[[gnu::noinline]] int64_t find_second(const int32_t* ids, int64_t count) {
+  constexpr uint32_t kSlots = 2 * kEntries;
+  int32_t table[kSlots];
+  // Where an id is, or would be.
+  const auto place = [&](int32_t id) {
+    uint32_t slot = static_cast<uint32_t>(id) * 0x9e3779b1u >> 21;
+    while (table[slot] >= 0 && table[slot] != id) slot = (slot + 1) % kSlots;
+    return &table[slot];
+  };
+  int64_t second = count;
+  for (int64_t begin = 0; begin < second; begin += kEntries) {
+    std::memset(table, 0xff, sizeof table);
+    for (int64_t i = begin; i < second; ++i) {
+      int32_t* const at = place(ids[i]);
+      if (*at == ids[i]) {
+        second = i;
+      } else if (i < begin + kEntries) {
+        *at = ids[i];
+      }
+    }
+  }
+  return second;
+}
+
 }  // namespace
 
 exn_status check_ids(const char* op, const char* name, const int32_t* ids, int64_t count,
@@ -62,20 +110,9 @@ exn_status check_distinct_ids(const char* op, const char* name, const int32_t* i
                               int64_t last) {
   const exn_status status = check_ids(op, name, ids, count, 0, last);
   if (status != EXN_OK) return status;
-  // A bit for each of so many ids: a pass over the list for those, and the next ones in another.
-  constexpr int64_t kMarks = 65536;
-  uint64_t seen[kMarks / 64];
-  int64_t second = count;  // the first entry that an earlier one equals
-  for (int64_t first = 0; first <= last && second > 1; first += kMarks) {
-    std::memset(seen, 0, sizeof seen);
-    for (int64_t i = 0; i < second; ++i) {
-      const int64_t at = ids[i] - first;
-      if (at < 0 || at >= kMarks) continue;
-      const uint64_t mark = uint64_t{1} << at % 64;
-      if ((seen[at / 64] & mark) != 0) second = i;
-      seen[at / 64] |= mark;
-    }
-  }
+  // Whatever takes fewer passes over the list.
+  const bool marks = last / kMarks <= (count - 1) / kEntries;
+  const int64_t second = marks ? find_second_by_marks(ids, count, last) : find_second(ids, count);
   for (int64_t i = 0; i < second && second < count; ++i) {
     if (ids[i] != ids[second]) continue;
     return fail(EXN_INVALID_ARGUMENT, "%s: %s[%lld] is %d, which %s[%lld] is too", op, name,

@@ -419,12 +419,10 @@ __global__ __launch_bounds__(kTileThreads, 6) void cross_entropy_kernel(CrossEnt
 
 constexpr int kCountThreads = 256;
 
-// Counts the labels that are not ignored. One block: 4 or 8 bytes per row.
+// Counts the labels that are not ignored, with all threads of a block: 4 or 8 bytes per row.
 template <class A>
-__global__ __launch_bounds__(kCountThreads) void count_labels_kernel(const void* labels, int wide,
-                                                                     int64_t rows,
-                                                                     int64_t ignore_index,
-                                                                     LabelCount<A>* count) {
+__device__ __forceinline__ void count_labels(const void* labels, int wide, int64_t rows,
+                                             int64_t ignore_index, LabelCount<A>* count) {
   __shared__ long long scratch[kCountThreads / kWarp];
   long long mine = 0;
   for (int64_t row = threadIdx.x; row < rows; row += kCountThreads) {
@@ -433,6 +431,15 @@ __global__ __launch_bounds__(kCountThreads) void count_labels_kernel(const void*
   mine = block_reduce<Sum, kCountThreads / kWarp>(mine, scratch);
   const A all = static_cast<A>(mine);
   if (threadIdx.x == 0) *count = {all, A(1) / all};
+}
+
+// The same by one block.
+template <class A>
+__global__ __launch_bounds__(kCountThreads) void count_labels_kernel(const void* labels, int wide,
+                                                                     int64_t rows,
+                                                                     int64_t ignore_index,
+                                                                     LabelCount<A>* count) {
+  count_labels(labels, wide, rows, ignore_index, count);
 }
 
 // Mean of the row losses over the labels that count; NaN if there is none. One block, fixed order.

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "distinct.cuh"
 #include "elements.cuh"
 
 namespace exn::cuda {
@@ -23,29 +24,30 @@ struct TokenBiasTask {
 };
 
 constexpr int kTokenBiasThreads = 128;
+// Times that a block goes through rows for its ids, where there are so many: it looks once which of
+// them are listed before.
+constexpr int kTokenBiasTurns = 4;
 
-// Whether the id exists, and stands nowhere before in the list.
-template <class T>
-__device__ __forceinline__ bool is_listed_first(const TokenBiasTask<T>& task, int64_t entry,
-                                                int32_t id) {
-  if (id < 0 || id >= task.columns) return false;
-  for (int64_t i = 0; i < entry; ++i) {
-    if (task.ids[i] == id) return false;
-  }
-  return true;
-}
-
-// Bytes: an element read and written per row and id, and the ids before.
+// Block x has a chunk of as many ids as it has threads, or all if those are fewer; its threads take
+// as many rows at a time as that leaves room for, and block y every gridDim.y-th time.
+//
+// Bytes: an element read and written per row and id; for each block its ids, and those before.
 template <class T>
 __global__ __launch_bounds__(kTokenBiasThreads) void token_bias_kernel(TokenBiasTask<T> task) {
-  const int64_t step = static_cast<int64_t>(gridDim.x) * kTokenBiasThreads;
-  const int64_t all = task.rows * task.count;
-  int64_t i = static_cast<int64_t>(blockIdx.x) * kTokenBiasThreads + threadIdx.x;
-  for (; i < all; i += step) {
-    const int64_t row = i / task.count, entry = i % task.count;
+  __shared__ FirstEntries<kTokenBiasThreads> table;
+  const int64_t begin = static_cast<int64_t>(blockIdx.x) * kTokenBiasThreads;
+  const int64_t left = task.count - begin;
+  const int count = left < kTokenBiasThreads ? static_cast<int>(left) : kTokenBiasThreads;
+  find_first_entries<kTokenBiasThreads>(task.ids, begin, count, table);
+  const int at_once = kTokenBiasThreads / count;
+  const int entry = static_cast<int>(threadIdx.x) % count;
+  const int first = static_cast<int>(threadIdx.x) / count;
+  const int32_t id = task.ids[begin + entry];
+  if (first == at_once || id < 0 || id >= task.columns || !table.is_first(id, entry)) return;
+  const int64_t step = static_cast<int64_t>(gridDim.y) * at_once;
+  for (int64_t row = static_cast<int64_t>(blockIdx.y) * at_once + first; row < task.rows;
+       row += step) {
     if (task.mask != nullptr && task.mask[row] == 0) continue;
-    const int32_t id = task.ids[entry];
-    if (!is_listed_first(task, entry, id)) continue;
     T* const at = task.logits + row * task.stride + id;
     *at = narrow<T>(__fadd_rn(__fmul_rn(widen(*at), task.scale), task.add));
   }
