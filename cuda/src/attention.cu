@@ -21,12 +21,18 @@ HeadRows head_rows(const Heads& heads) {
 // Queries that a block takes at most: their rows in f32 fit into 16 KiB.
 int64_t most_queries(int64_t dim) { return dim <= 128 ? 32 : dim <= 256 ? 16 : dim <= 512 ? 8 : 4; }
 
+// Queries that a block takes without cutting its warps into groups, as few as one row has.
+int64_t queries_of_one_group(int64_t head_block) { return head_block <= 4 ? 4 : 8; }
+
 // Rows share a block where some must be of one sequence: then K and V are read for all of them. In
-// a batch of sequences each row has its own.
+// a batch of sequences each row has its own. Where no bit may depend on that, a block has no more
+// rows than leave its shape as it is for one.
 int64_t rows_together(const AttentionArgs& args, int64_t head_block) {
   const int64_t sequences = args.sequence != nullptr ? args.cache.sequences : 1;
   const int64_t of_one = args.query.rows / std::max<int64_t>(sequences, 1);
-  return std::max<int64_t>(std::min(of_one, most_queries(args.query.dim) / head_block), 1);
+  const int64_t queries =
+      args.batch_invariant ? queries_of_one_group(head_block) : most_queries(args.query.dim);
+  return std::max<int64_t>(std::min(of_one, queries / head_block), 1);
 }
 
 bool has_vectors(const KvCache& cache) {
@@ -91,15 +97,16 @@ Plan plan_for(const AttentionArgs& args) {
   }
   if (!plan.fits) return plan;
   shape.slices = static_cast<int>(ceil_div(dim, kSlice<WIDTH>));
-  const int64_t blocks = ceil_div(args.query.rows, shape.row_block) * args.cache.heads *
-                         shape.head_blocks * shape.slices;
+  const int64_t of_rows = args.cache.heads * shape.head_blocks * shape.slices;
+  const int64_t blocks = ceil_div(args.query.rows, shape.row_block) * of_rows;
   const int64_t tiles = std::max<int64_t>(ceil_div(args.cache.slots, plan.layout.tile_slots), 1);
   static Occupancy occupancy;
   const int64_t at_once =
       sm_count(args.device) *
       occupancy.blocks_per_sm(attention_kernel<C, WIDTH, QUERIES>, kAttentionThreads,
                               plan.layout.total, args.device, kAttentionBlocks<WIDTH, QUERIES>);
-  shape.splits = static_cast<int>(parts_for(blocks, tiles, at_once));
+  shape.splits =
+      static_cast<int>(parts_for(args.batch_invariant ? of_rows : blocks, tiles, at_once));
   plan.items = blocks * shape.splits;
   return plan;
 }

@@ -30,6 +30,7 @@ std::vector<AttentionCase> attention_cases() {
     c->score_slots = c->scores ? row.integer("scores") : 0;
     c->scale = row.number("scale");
     c->softcap = row.number("softcap");
+    c->batch_invariant = row.text("invariant") != "-";
   });
 }
 
@@ -249,6 +250,7 @@ std::unique_ptr<Instance> instantiate(const AttentionCase& c, const AttentionInp
     params.scores = instance->output("scores", Type::kF32, {rows, c.query_heads, c.score_slots});
   params.scale = c.scale;
   params.softcap = c.softcap;
+  params.batch_invariant = c.batch_invariant ? 1 : 0;
   instance->call(EXN_TEST_OP(attention), params);
   return instance;
 }
@@ -297,6 +299,7 @@ void describe(Maker& m, exn_attention_params& p) {
   m.out(FIELD(scores), kF32, {rows, heads, m.derived(m.within("scored", 0, c.slots))}, kOptional);
   m.real(FIELD(scale), Domain::kPositive);
   m.real(FIELD(softcap), Domain::kNotNegative);
+  m.choice(FIELD(batch_invariant), 0, 1);
 }
 
 const Described kDescribed = EXN_DESCRIBED(attention);

@@ -20,6 +20,7 @@ struct AttentionCase : CaseBase {
   int64_t score_slots = 0;
   float scale = 1;
   float softcap = 0;
+  bool batch_invariant = false;
 };
 
 std::vector<AttentionCase> attention_cases();

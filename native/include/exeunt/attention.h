@@ -16,6 +16,11 @@
  * rounds to nearest, and subnormal bf16 elements, products and sums count as 0; the weights of V
  * stay f32. A row with a NaN gives NaN in the heads concerned.
  *
+ * On the CPU a row has the same bits whatever other rows there are. CUDA parts the slots by how many
+ * rows there are; with `batch_invariant` as if a row were alone, so that a row of several drafted
+ * tokens gives what it gives in a step of its own. Then as many rows share a read of the cache as
+ * have 4 queries for a KV head, or 8 where G > 4.
+ *
  * visible outside -1..T, a sequence outside 0..S-1, a page outside 0..P-1: EXN_INVALID_ARGUMENT on
  * the CPU with nothing written; on CUDA such a row is NaN. A head dimension of which rows of query,
  * K and V do not fit into a block's shared memory: EXN_UNSUPPORTED on CUDA.
@@ -46,6 +51,8 @@ typedef struct exn_attention_params {
                                  s of the first N slots */
   float scale;              /**< > 0 and finite, usually 1 / sqrt(dh) */
   float softcap;            /**< >= 0 and finite; 0 = none */
+  int32_t batch_invariant;  /**< 0 or 1: bits as of the row alone, on CUDA, too */
+  int32_t reserved;         /**< 0 */
 } exn_attention_params;
 
 EXN_API exn_status exn_attention_supported(const exn_attention_params* params);

@@ -18,6 +18,7 @@ struct AttentionArgs {
   int64_t score_slots = 0;
   float scale = 1;
   float softcap = 0;
+  bool batch_invariant = false;
 };
 
 }  // namespace exn

@@ -278,7 +278,8 @@ public final class Facade {
         .then(b -> b.out(tensor(p.out())))
         .then(b -> b.scores(tensor(p.scores())))
         .then(b -> b.scale(p.scale()))
-        .then(b -> b.softcap(p.softcap()));
+        .then(b -> b.softcap(p.softcap()))
+        .then(b -> b.batchInvariant(p.batch_invariant() != 0));
   }
 
   private static Steps<?> attentionScores(exn_attention_scores_params p) {

@@ -22,6 +22,9 @@ import org.exeunt.jni.global.exeunt;
  * products of query and K in pairs, which takes subnormal elements, products and sums for 0. A NaN
  * gives NaN in the row's heads concerned.
  *
+ * <p>On the CPU a row has the same bits whatever other rows there are, on CUDA if {@link
+ * Builder#batchInvariant} asks for it.
+ *
  * <p>A {@code visible} outside -1 to T, a sequence outside 0 to S - 1 or a page outside 0 to P - 1
  * is an {@link IllegalArgumentException} on the CPU, with nothing written; on CUDA, where a run
  * cannot read them, such a row is NaN. A head dimension of which rows of query, K and V do not fit
@@ -72,6 +75,7 @@ public final class Attention extends Op {
     private Tensor scores;
     private Float scale;
     private float softcap;
+    private boolean batchInvariant;
 
     private Builder() {}
 
@@ -164,6 +168,19 @@ public final class Attention extends Op {
       return this;
     }
 
+    /**
+     * Whether each row has the bits that it has alone on CUDA, too, where else the slots are parted
+     * by how many rows there are: then drafted tokens, verified together, are those of plain
+     * decoding. Costs reads of the cache, which fewer rows share.
+     *
+     * @param value left out, false
+     * @return this
+     */
+    public Builder batchInvariant(boolean value) {
+      batchInvariant = value;
+      return this;
+    }
+
     @Override
     Attention create(Place place) {
       Params params =
@@ -174,7 +191,8 @@ public final class Attention extends Op {
               .written("out", out)
               .written("scores", scores)
               .float32("scale", scaleOrDefault())
-              .float32("softcap", softcap);
+              .float32("softcap", softcap)
+              .int32("batch_invariant", batchInvariant ? 1 : 0);
       KvCache.write(cache, params, "cache", false);
       return new Attention(params, place);
     }
