@@ -25,6 +25,7 @@ import org.exeunt.examples.llama.DecodeWork;
 import org.exeunt.examples.llama.Decoder;
 import org.exeunt.examples.llama.DecoderOptions;
 import org.exeunt.examples.llama.DeviceDecoder;
+import org.exeunt.examples.llama.DeviceSpeculativeDecoder;
 import org.exeunt.examples.llama.DraftModel;
 import org.exeunt.examples.llama.GumbelNoise;
 import org.exeunt.examples.llama.HeadScreen;
@@ -34,6 +35,7 @@ import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Loading;
 import org.exeunt.examples.llama.Probe;
 import org.exeunt.examples.llama.ProbedAnswer;
+import org.exeunt.examples.llama.Rounds;
 import org.exeunt.examples.llama.SampledAnswer;
 import org.exeunt.examples.llama.Sampler;
 import org.exeunt.examples.llama.Sampling;
@@ -54,7 +56,7 @@ public final class Generate {
   private final PrintStream log;
   private long prefillNanos;
   private long decodeNanos;
-  private SpeculativeDecoder speculative; // null: nothing is drafted
+  private Rounds speculative; // null: nothing is drafted
   private List<String> drafters = List.of();
 
   /** Remembers why it could not be written to, which a PrintStream does not say. */
@@ -133,8 +135,13 @@ public final class Generate {
     try (GgufFile file = GgufFile.open(options.model)) {
       LlamaConfig config = LlamaConfig.of(file);
       DecoderOptions decoding = options.decoder(config.layers());
+      Speculation asked = options.speculation(config.layers());
       if (options.onGpu()) {
-        DeviceDecoder.check(decoding, config);
+        if (asked == null) {
+          DeviceDecoder.check(decoding, config);
+        } else {
+          DeviceSpeculativeDecoder.check(decoding, config, asked, config.context());
+        }
         options.requireDevice();
       }
       try (Loading loading = new Loading(file, options.weights, options.threads,
@@ -151,9 +158,11 @@ public final class Generate {
         LlamaWeights weights = loading.weights();
         if (options.onGpu()) {
           try (Screen screen = options.certified ? screen(weights, tokenizer) : null;
+              DraftModel drafting = DraftModel.of(asked, options.weights, tokenizer);
               LlamaWeights there = weights.on(options.device);
+              LlamaWeights drafts = drafting == null ? null : drafting.weights().on(options.device);
               Answer answer =
-                  new DeviceDecoder(there, decoding.withScreen(screen), capacity, noise())) {
+                  answer(there, decoding.withScreen(screen), asked, drafts, tokenizer, capacity)) {
             answer(answer, weights, prompt, tokenizer, most);
           }
           return;
@@ -173,7 +182,6 @@ public final class Generate {
           }
           return;
         }
-        Speculation asked = options.speculation(config.layers());
         if (asked != null) {
           Speculation.check(decoding);
         }
@@ -195,7 +203,7 @@ public final class Generate {
   private Answer samples(
       LlamaWeights weights, DecoderOptions decoding, Tokenizer tokenizer, int capacity, int most) {
     Sampling sampling = options.sampling();
-    int[] ends = IntStream.range(0, tokenizer.size()).filter(tokenizer::ends).toArray();
+    int[] ends = ends(tokenizer);
     if (!sampling.branches()) {
       return new SampledAnswer(new Decoder(weights, decoding, sampling.samples(), capacity),
           sampling, ends, most, tokens -> text(tokenizer, tokens));
@@ -230,6 +238,22 @@ public final class Generate {
       throw e;
     }
     return new SpeculativeAnswer(speculative);
+  }
+
+  /** On a GPU. */
+  private Answer answer(LlamaWeights weights, DecoderOptions decoding, Speculation speculation,
+      LlamaWeights drafting, Tokenizer tokenizer, int capacity) {
+    GumbelNoise noise = noise();
+    if (speculation == null) {
+      return new DeviceDecoder(weights, decoding, capacity, noise);
+    }
+    speculative = new DeviceSpeculativeDecoder(weights, decoding, speculation, drafting, 1,
+        capacity, ends(tokenizer), noise == null ? new GumbelNoise[0] : new GumbelNoise[] {noise});
+    return new SpeculativeAnswer(speculative);
+  }
+
+  private static int[] ends(Tokenizer tokenizer) {
+    return IntStream.range(0, tokenizer.size()).filter(tokenizer::ends).toArray();
   }
 
   private GumbelNoise noise() {
@@ -282,13 +306,14 @@ public final class Generate {
         break;
       }
       String shown = text.add(token);
-      if (!options.onGpu()) {
+      boolean later = options.onGpu() && speculative == null;
+      if (!later) {
         show(shown);
       }
       if (i + 1 < most) {
         answer.goOn();
       }
-      if (options.onGpu()) {
+      if (later) {
         show(shown); // while the device is busy
       }
       if (i + 1 < most) {

@@ -137,10 +137,6 @@ final class GenerateOptions {
           + "all logits on the CPU");
     }
     checkSampling();
-    if (onGpu() && !speculate.equals("none")) {
-      throw new IllegalArgumentException("--speculate is '" + speculate + "', but --device "
-          + device + " takes one token at a time: drafts are for the CPU");
-    }
     if (kv != null && exit.equals("none")) {
       throw new IllegalArgumentException("--kv is '" + kv.name().toLowerCase(Locale.ROOT)
           + "', but --exit none lets no token leave early");

@@ -364,8 +364,14 @@ class GenerateTest {
         "--speculate", "lookup", "--draft-shortlist", "4");
     assertModelRefused("only selfdraft and del draft with", model, "--speculate", "lookup",
         "--draft-translators", "file");
-    assertModelRefused(
-        "drafts are for the CPU", model, "--speculate", "lookup", "--device", "cuda:0");
+    assertModelRefused("a GPU drafts by selfdraft:LAYERS, lookup[:N] or model:FILE", model,
+        "--speculate", "del", "--device", "cuda:0");
+    assertModelRefused("on a GPU drafts go by fixed:K or confidence:TAU", model, "--speculate",
+        "selfdraft:2", "--draft-rule", "gain", "--device", "cuda:0");
+    assertModelRefused("on a GPU the head sees states as they are", model, "--speculate",
+        "selfdraft:2", "--draft-translators", "file", "--device", "cuda:0");
+    assertModelRefused("drafts cannot be used together with an exit rule", model, "--speculate",
+        "selfdraft:2", "--exit", "fixed:2", "--device", "cuda:0");
     assertModelRefused("there is no file", model, "--speculate", "model:absent.gguf");
     Map<String, Object> metadata = TinyModel.metadata();
     String[] tokens = ((String[]) metadata.get("tokenizer.ggml.tokens")).clone();
@@ -425,6 +431,18 @@ class GenerateTest {
     assertEquals(0, drawn.status, drawn.log);
     assertEquals(drawn.out, answer(device + " --temperature 2 --seed 1").out);
     assertNotEquals(drawn.out, answer(device + " --temperature 2 --seed 2").out);
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"selfdraft:3", "selfdraft:4 --draft-rule confidence:0.1",
+                   "selfdraft:4 --draft-rule fixed:3 --temperature 2 --seed 3"})
+  void draftsOfADeviceDoNotChangeTheAnswer(String speculate) {
+    TestData.openEmulatedDevice();
+    String options = speculate.replaceFirst("\\S+( --draft-rule \\S+)? ?", "");
+    Result result = answer("--stats --device cuda:0 --speculate " + speculate);
+    assertEquals(0, result.status, result.log);
+    assertEquals(answer(("--device cuda:0 " + options).strip()).out, result.out);
+    assertTrue(result.log.contains("tokens per verification"), result.log);
   }
 
   @Test

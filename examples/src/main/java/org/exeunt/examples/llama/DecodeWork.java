@@ -30,6 +30,25 @@ public final class DecodeWork {
     certified += proven;
   }
 
+  /**
+   * What a round of a device has found for a sequence, of which no bytes are counted.
+   *
+   * @param found tokens
+   * @param rows that ran all layers
+   */
+  void round(int found, int rows) {
+    tokens += found;
+    layers += (long) rows * weights.config().layers();
+    feedForwards += (long) rows * weights.config().layers();
+  }
+
+  /** The head of a device was read for some rows, of which so many did without the whole of it. */
+  void readings(int readings, int rows, int proven) {
+    headReadings += readings;
+    rowsAsked += rows;
+    certified += proven;
+  }
+
   void layer(LlamaWeights.Layer layer, int rows, int running) {
     layers += rows;
     feedForwards += running;

@@ -11,7 +11,6 @@ import java.util.stream.IntStream;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.Event;
-import org.exeunt.ExitHead;
 import org.exeunt.ExitRule;
 import org.exeunt.FfnSkipRule;
 import org.exeunt.Graph;
@@ -19,8 +18,6 @@ import org.exeunt.KvLength;
 import org.exeunt.KvPropagate;
 import org.exeunt.RowCompaction;
 import org.exeunt.Scope;
-import org.exeunt.Statistic;
-import org.exeunt.Statistics;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.Workspace;
@@ -40,8 +37,6 @@ import org.exeunt.Workspace;
  * <p>Not thread-safe.
  */
 public final class DeviceDecoder implements Answer {
-  private static final int PREFILL_ROWS = 256;
-
   private final Scope scope = Scope.open();
   private final LlamaWeights weights;
   private final LlamaConfig config;
@@ -53,6 +48,7 @@ public final class DeviceDecoder implements Answer {
   private final Workspace workspace;
   private final KvState kv;
   private final RopeTables ropeTables;
+  private final PromptRows prompts;
   private final Rows rows;
   private final LayerStack stack;
   private final Map<List<Integer>, Step> steps = new HashMap<>();
@@ -71,8 +67,8 @@ public final class DeviceDecoder implements Answer {
   private final KvPropagate propagate; // null: nothing is owed, not paid, or paid by the layers
   private final Head head;
   private final GumbelNoise.Lane noise; // null: the most probable token
-  private final ExitHead draw; // null as well
-  private final Statistics drawn;
+  private final DrawnHead draw; // null as well
+  private final Tensor chosen;
 
   // What the host reads.
   private final Tensor exitDepth;
@@ -120,7 +116,8 @@ public final class DeviceDecoder implements Answer {
       workspace = Workspace.in(scope, device);
       kv = new KvState(scope, weights, 1, capacity);
       ropeTables = new RopeTables(scope, weights, capacity);
-      rows = new Rows(scope, weights, Math.min(PREFILL_ROWS, capacity));
+      prompts = new PromptRows(scope, weights, ropeTables, options.ffnSkip(), stream, capacity);
+      rows = prompts.rows();
       positions = counter();
       answered = counter();
       sees = counter();
@@ -137,18 +134,15 @@ public final class DeviceDecoder implements Answer {
       tock = leaves ? next(answered).slot(ordinal).build(scope, workspace) : null;
       leaving = leaves ? new Leaving(ordinal) : null;
       stack = new LayerStack(scope, workspace, weights, ropeTables, kv, rows, 1, options.ffnSkip(),
-          false, leaves ? leaving.switches() : Switches.of(rows, 1, options.ffnSkip()));
+          false, leaves ? leaving.switches() : Switches.of(rows, 1, options.ffnSkip()), false);
       boolean fixed = options.exit().mayLeave() && !leaves;
       mark = fixed ? mark() : null;
       propagate = fixed && options.kv() == KvPolicy.PROPAGATE ? propagate() : null;
       noise =
           draws == null ? null : new GumbelNoise.Lane(scope, device, config.vocabulary(), draws);
-      drawn = draws == null
-          ? head.statistics()
-          : Statistics.allocate(scope, device, 1, Statistic.ARGMAX);
-      draw = draws == null
-          ? null
-          : Head.head(weights, exited).bias(noise.tensor()).out(drawn).build(scope, workspace);
+      draw =
+          draws == null ? null : new DrawnHead(scope, workspace, weights, exited, noise.tensor());
+      chosen = draws == null ? head.statistics().argmax() : draw.tokens();
       tokenSeen = scope.allocatePinned(device, DType.I32, 1);
       depthSeen = scope.allocatePinned(device, DType.I32, 1);
       skipsSeen = scope.allocatePinned(device, DType.I32, skips.shape());
@@ -404,8 +398,8 @@ public final class DeviceDecoder implements Answer {
     } else if (unread) {
       head.run(stream);
     }
-    rows.token(1).copyFrom(drawn.argmax(), stream);
-    tokenSeen.copyFrom(drawn.argmax(), stream);
+    rows.token(1).copyFrom(chosen, stream);
+    tokenSeen.copyFrom(chosen, stream);
     return draw != null || unread;
   }
 
@@ -419,16 +413,8 @@ public final class DeviceDecoder implements Answer {
     if (layersOf == null) {
       layersOf = Schedule.tabulate(options.schedule(), prompt.length, capacity, config.layers());
     }
-    int[] layers = layersOf[position];
-    for (int from = 0; from < prompt.length; from += rows.capacity()) {
-      stream.synchronize(); // the rows before are on the device
-      rows.clear();
-      for (int i = from; i < prompt.length && i < from + rows.capacity(); i++) {
-        rows.add(prompt[i], 0, position++);
-      }
-      enter(layers);
-    }
-    exited.copyFrom(rows.hidden().rows(rows.count() - 1, rows.count()), stream);
+    exited.copyFrom(prompts.enter(kv, position, layersOf[position], prompt), stream);
+    position += prompt.length;
     if (noise != null) {
       noise.send(stream);
     }
@@ -438,23 +424,6 @@ public final class DeviceDecoder implements Answer {
     answered.copyFrom(new int[1]);
     Stream.DEFAULT.synchronize();
     reached.record(stream);
-  }
-
-  private void enter(int... layers) {
-    rows.send(stream);
-    try (Scope passing = Scope.open()) {
-      LayerStack prefill = new LayerStack(passing, Workspace.in(passing, device), weights,
-          ropeTables, kv, rows, rows.count(), options.ffnSkip(), false);
-      prefill.embed(stream);
-      prefill.decideSkips(0, stream);
-      for (int layer : layers) {
-        prefill.run(layer, stream);
-        if (layer + 1 < config.layers()) {
-          prefill.decideSkips(layer + 1, stream);
-        }
-      }
-      stream.synchronize(); // before its memory goes
-    }
   }
 
   @Override

@@ -38,6 +38,80 @@ public final class GumbelNoise {
     }
   }
 
+  /**
+   * The same for the next tokens of some sequences: a round of drafts takes up as many as turn out
+   * to be right, and the next round begins behind them.
+   */
+  static final class Lanes {
+    private final GumbelNoise[] noise;
+    private final int rows;
+    private final Tensor there;
+    private final Tensor[] written; // of each sequence a ring
+    private final FloatBuffer[] floats;
+    private final long[] made;
+    private final long[] next;
+
+    /** @param rows of a round, for each sequence */
+    Lanes(Scope scope, Device device, int vocabulary, int rows, GumbelNoise... noise) {
+      this.noise = noise;
+      this.rows = rows;
+      int ring = 2 * rows;
+      there = scope.allocate(device, DType.F32, (long) noise.length * rows, vocabulary);
+      written = new Tensor[noise.length * ring];
+      floats = new FloatBuffer[written.length];
+      for (int i = 0; i < written.length; i++) {
+        written[i] = scope.allocatePinned(device, DType.F32, vocabulary);
+        floats[i] = written[i].floatBuffer();
+      }
+      made = new long[noise.length];
+      next = new long[noise.length];
+    }
+
+    /** [S*rows,V] */
+    Tensor tensor() {
+      return there;
+    }
+
+    /** A sequence has so many more tokens; the copies that were queued before are done. */
+    void took(int sequence, int tokens) {
+      next[sequence] += tokens;
+    }
+
+    /** Queues the copy of the next tokens' noise. */
+    void send(int sequence, Stream stream) {
+      for (int i = 0; i < rows; i++) {
+        send(sequence, i, sequence * rows + i, stream);
+      }
+    }
+
+    /** Queues the copy of one token's noise to the first row. */
+    void sendFirst(int sequence, Stream stream) {
+      send(sequence, 0, 0, stream);
+    }
+
+    private void send(int sequence, int ahead, int row, Stream stream) {
+      long token = next[sequence] + ahead;
+      make(sequence, token + 1);
+      there.row(row).copyFrom(written[place(sequence, token)], stream);
+    }
+
+    /** Makes more, meanwhile: that of no token which may be sent is overwritten. */
+    void prepare(int sequence) {
+      make(sequence, next[sequence] + 2L * rows);
+    }
+
+    private void make(int sequence, long tokens) {
+      for (; made[sequence] < tokens; made[sequence]++) {
+        noise[sequence].fill(floats[place(sequence, made[sequence])]);
+      }
+    }
+
+    private int place(int sequence, long token) {
+      int ring = 2 * rows;
+      return sequence * ring + (int) (token % ring);
+    }
+  }
+
   /** Where a device reads it, and two places to write it, in turn. */
   static final class Lane {
     private final GumbelNoise noise;
@@ -49,14 +123,14 @@ public final class GumbelNoise {
 
     Lane(Scope scope, Device device, int vocabulary, GumbelNoise noise) {
       this.noise = noise;
-      there = scope.allocate(device, DType.F32, vocabulary);
+      there = scope.allocate(device, DType.F32, 1, vocabulary);
       for (int i = 0; i < written.length; i++) {
-        written[i] = scope.allocatePinned(device, DType.F32, vocabulary);
+        written[i] = scope.allocatePinned(device, DType.F32, 1, vocabulary);
         floats[i] = written[i].floatBuffer();
       }
     }
 
-    /** [V] */
+    /** [1,V] */
     Tensor tensor() {
       return there;
     }

@@ -46,6 +46,21 @@ public final class KvState {
     counts = device.equals(Device.CPU) ? lengths.intBuffer() : null;
   }
 
+  private KvState(KvState all, int sequence) {
+    sequences = 1;
+    capacity = all.capacity;
+    for (KvCache cache : all.caches) {
+      caches.add(KvCache.ofHeadMajor(cache.k().row(sequence), cache.v().row(sequence)));
+    }
+    lengths = all.lengths.slice(1, sequence, sequence + 1);
+    counts = null;
+  }
+
+  /** One sequence alone, on a device: the same memory, described as a state of its own. */
+  KvState alone(int sequence) {
+    return new KvState(this, sequence);
+  }
+
   /** The cache of one layer. */
   public KvCache cache(int layer) {
     return caches.get(layer);
@@ -97,6 +112,11 @@ public final class KvState {
   /** The lengths of some sequences in one layer. */
   Tensor length(int layer, int from, int to) {
     return lengths(layer).slice(0, from, to);
+  }
+
+  /** The lengths in all layers, [L,S]. */
+  Tensor lengths() {
+    return lengths;
   }
 
   /** The lengths in one layer, [S]. */

@@ -30,10 +30,11 @@ final class LayerOps {
   /**
    * @param window null if this layer sees all
    * @param measure whether the feed-forward block reports its cosines
+   * @param alone whether each row is to have the bits that it has alone, on a GPU, too
    */
   LayerOps(Scope scope, Workspace workspace, LlamaConfig config, LlamaWeights.Layer layer,
       Tensor ropeTable, KvCache cache, Tensor lengths, Rows rows, int count, Window window,
-      boolean measure, Switches switches) {
+      boolean measure, Switches switches, boolean alone) {
     Tensor skip = switches.passing();
     int heads = config.heads();
     int kvHeads = config.kvHeads();
@@ -66,6 +67,7 @@ final class LayerOps {
             .sequence(rows.sequence(count))
             .visible(switches.visible())
             .out(attended)
+            .batchInvariant(alone)
             .build(scope, workspace);
     this.window = window;
     windowed = window == null ? null : window.attention(scope, workspace, cache, query, attended);

@@ -19,12 +19,17 @@ final class LayerStack {
   LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, RopeTables ropeTables,
       KvState kv, Rows rows, int count, FfnSkip skip, boolean measure) {
     this(scope, workspace, weights, ropeTables, kv, rows, count, skip, measure,
-        Switches.of(rows, count, skip));
+        Switches.of(rows, count, skip), false);
   }
 
-  /** The same for rows that may be switched off, whatever the rule decides. */
+  /**
+   * The same for rows that may be switched off, whatever the rule decides.
+   *
+   * @param alone whether each row is to have the bits that it has alone, on a GPU, too
+   */
   LayerStack(Scope scope, Workspace workspace, LlamaWeights weights, RopeTables ropeTables,
-      KvState kv, Rows rows, int count, FfnSkip skip, boolean measure, Switches switches) {
+      KvState kv, Rows rows, int count, FfnSkip skip, boolean measure, Switches switches,
+      boolean alone) {
     LlamaConfig config = weights.config();
     embed =
         Embedding.builder()
@@ -40,7 +45,7 @@ final class LayerStack {
     for (int l = 0; l < config.layers(); l++) {
       layers.add(new LayerOps(scope, workspace, config, weights.layers().get(l), ropeTables.of(l),
           kv.cache(l), kv.lengths(l), rows, count, config.isLocal(l) ? window : null,
-          measure || skip != null, switches));
+          measure || skip != null, switches, alone));
     }
     skipRule = skip == null
         ? null

@@ -333,6 +333,42 @@ public final class Speculation {
     return Math.max(1, Math.min(usual, capacity - 1));
   }
 
+  /**
+   * The same on a GPU, whose graph has a fixed number of rows.
+   *
+   * @throws IllegalArgumentException if that needs the host in a round
+   */
+  DeviceSpeculation onDevice(int capacity) {
+    if (isDel()) {
+      throw new IllegalArgumentException(
+          "--speculate is 'del', whose table is kept on the CPU; a GPU drafts by "
+          + "selfdraft:LAYERS, lookup[:N] or model:FILE");
+    }
+    if (parts.size() > 1) {
+      throw new IllegalArgumentException(
+          "--speculate is '" + String.join("+", names()) + "', but on a GPU one of them drafts");
+    }
+    if (shortlist > 0) {
+      throw new IllegalArgumentException(
+          "--draft-shortlist is '" + shortlist + "', but on a GPU drafts go by all of the head");
+    }
+    if (translatorFile != null) {
+      throw new IllegalArgumentException("--draft-translators is '" + translatorFile
+          + "', but on a GPU the head sees states as they are");
+    }
+    String name = rule == null ? "fixed" : rule.replaceFirst(":.*", "");
+    if (!name.equals("fixed") && !name.equals("confidence")) {
+      throw new IllegalArgumentException(
+          "--draft-rule is '" + rule + "', but on a GPU drafts go by fixed:K or confidence:TAU");
+    }
+    float least =
+        name.equals("confidence") ? Float.parseFloat(rule.substring(name.length() + 1)) : 0;
+    Part only = parts.get(0);
+    int layers = only.kind == Kind.SELF ? only.number : 0;
+    int ngram = only.kind == Kind.LOOKUP ? only.number : 0;
+    return new DeviceSpeculation(layers, ngram, length(capacity), least);
+  }
+
   /** What passes take, as far as one can say before the first. */
   PassTimes times(LlamaWeights weights, LlamaWeights drafting) {
     double[] draft =

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
-/** An answer by a {@link SpeculativeDecoder} of one sequence. */
+/** An answer by the {@link Rounds} of one sequence. */
 public final class SpeculativeAnswer implements Answer {
-  private final SpeculativeDecoder decoder;
+  private final Rounds decoder;
   private int next; // of the tokens that the decoder has found
   private int prompt;
   private int taken;
 
   /** @param decoder closed with this */
-  public SpeculativeAnswer(SpeculativeDecoder decoder) {
+  public SpeculativeAnswer(Rounds decoder) {
     this.decoder = decoder;
   }
 

@@ -16,7 +16,7 @@ import org.exeunt.Scope;
  * the model gives it, and else gives a token of the others in proportion to theirs: the rule of
  * speculative sampling (Leviathan et al. 2023) for a draft that was not drawn.
  */
-public final class SpeculativeDecoder implements AutoCloseable {
+public final class SpeculativeDecoder implements Rounds {
   private final Decoder decoder;
   private final DraftSources sources;
   private final Drafts drafts;
@@ -90,12 +90,7 @@ public final class SpeculativeDecoder implements AutoCloseable {
     }
   }
 
-  /**
-   * Takes in the prompt of a sequence, which is new; {@link #tokens} then has the first token of its
-   * answer.
-   *
-   * @throws IllegalArgumentException if there is no id, or no room for all of them
-   */
+  @Override
   public void prefill(int sequence, int... ids) {
     decoder.prefill(sequence, ids);
     for (int id : ids) {
@@ -126,15 +121,17 @@ public final class SpeculativeDecoder implements AutoCloseable {
     return Arrays.copyOf(settled[sequence], settledCount[sequence]);
   }
 
-  int tokenCount(int sequence) {
+  @Override
+  public int tokenCount(int sequence) {
     return settledCount[sequence];
   }
 
-  int token(int sequence, int index) {
+  @Override
+  public int token(int sequence, int index) {
     return settled[sequence][index];
   }
 
-  /** Forgets a sequence, so that another prompt may begin it. */
+  @Override
   public void restart(int sequence) {
     end(sequence);
     decoder.restart(sequence);
@@ -148,12 +145,7 @@ public final class SpeculativeDecoder implements AutoCloseable {
     settledCount[sequence] = 0;
   }
 
-  /**
-   * Takes in the newest token of each sequence that has not ended, and as much of a draft behind it
-   * as is right; finds at least one more token for each.
-   *
-   * @throws IllegalArgumentException if all have ended, or there is no room for one's newest token
-   */
+  @Override
   public void round() {
     int going = 0;
     for (int s = 0; s < drafts.sequences(); s++) {
@@ -234,32 +226,34 @@ public final class SpeculativeDecoder implements AutoCloseable {
     return decoder.position(sequence);
   }
 
-  /** Tokens that were drafted. */
+  @Override
   public long drafted() {
     return LongStream.of(drafted).sum();
   }
 
-  /** Those of them that were right. */
+  @Override
   public long accepted() {
     return LongStream.of(accepted).sum();
   }
 
   /** Tokens that one of several sources has drafted. */
+  @Override
   public long drafted(int source) {
     return drafted[source];
   }
 
   /** Those of them that were right. */
+  @Override
   public long accepted(int source) {
     return accepted[source];
   }
 
-  /** Passes that verified, one for all sequences. */
+  @Override
   public long verifications() {
     return verifications;
   }
 
-  /** What the rounds have cost. */
+  @Override
   public DecodeWork work() {
     return decoder.work();
   }
