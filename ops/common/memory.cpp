@@ -2,7 +2,8 @@
 #include "memory.h"
 
 #if defined(__SSE2__)
-#include <emmintrin.h>
+#include <cpuid.h>
+#include <immintrin.h>
 #endif
 
 #include <algorithm>
@@ -17,6 +18,24 @@ constexpr size_t kGuard = GuardedMemory::kGuard;
 constexpr unsigned char kPoison = 0xCD;
 
 std::ptrdiff_t distance(size_t bytes) { return static_cast<std::ptrdiff_t>(bytes); }
+
+#if defined(__SSE2__)
+constexpr size_t kLine = 64;
+
+// Each CLFLUSH waits for the one before, which would take a third of a test's time.
+void evict_in_turn(const unsigned char* bytes, size_t count) {
+  for (size_t i = 0; i < count; i += kLine) _mm_clflush(bytes + i);
+}
+
+__attribute__((target("clflushopt"))) void evict_at_once(unsigned char* bytes, size_t count) {
+  for (size_t i = 0; i < count; i += kLine) _mm_clflushopt(bytes + i);
+}
+
+bool evicts_at_once() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b >> 23 & 1) != 0;
+}
+#endif
 
 }  // namespace
 
@@ -112,13 +131,14 @@ void Placed::reset() {
 void Placed::place(bool cached) {
 #if defined(__SSE2__)
   if (memory_ == nullptr || is_moved_ || dl_.device.device_type != kDLCPU) return;
-  const volatile unsigned char* const bytes = memory_->data();
-  for (size_t i = 0; i < image_.size(); i += 64) {
-    if (cached) {
-      (void)bytes[i];
-    } else {
-      _mm_clflush(const_cast<const unsigned char*>(bytes + i));
-    }
+  static const bool at_once = evicts_at_once();
+  if (cached) {
+    const volatile unsigned char* const bytes = memory_->data();
+    for (size_t i = 0; i < image_.size(); i += kLine) (void)bytes[i];
+  } else if (at_once) {
+    evict_at_once(memory_->data(), image_.size());
+  } else {
+    evict_in_turn(memory_->data(), image_.size());
   }
   _mm_mfence();
 #else

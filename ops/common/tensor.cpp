@@ -75,8 +75,6 @@ uint16_t bf16_from_float(float value) {
   return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
 }
 
-float float_from_bf16(uint16_t bits) { return float_of(static_cast<uint32_t>(bits) << 16); }
-
 uint16_t f16_from_float(float value) {
   if (std::isnan(value)) return 0x7E00;
   const uint16_t sign = static_cast<uint16_t>((bits_of(value) >> 16) & 0x8000);
@@ -255,7 +253,7 @@ double smallest_denormal(Type type) {
 class Filler {
  public:
   Filler(const HostTensor& tensor, uint64_t seed, uint64_t stream, const std::string& kind)
-      : seed_(seed), stream_(stream), cols_(tensor.cols) {
+      : seed_(seed), stream_(stream), words_(seed, stream), cols_(tensor.cols) {
     static const std::vector<std::string> kinds = {"normal", "wide", "equal",  "zero",  "negzero",
                                                    "ties",   "ints", "ones",   "spike", "outlier",
                                                    "first",  "last", "pair",   "ramp",  "downramp",
@@ -281,7 +279,7 @@ class Filler {
 
   float value(int64_t col) const {
     const uint64_t i = static_cast<uint64_t>(row_ * cols_ + col);
-    const uint64_t w = word(seed_, stream_, i);
+    const uint64_t w = words_[i];
     switch (kind_) {
       case 0:
         return bell(w);
@@ -320,16 +318,42 @@ class Filler {
       case 17:
         return float_of(bits_of(bell(w)) & 0xFFFF0000u);
       default:
-        return bell(word(seed_, stream_, static_cast<uint64_t>(row_ / 2 * cols_ + col)));
+        return bell(words_[static_cast<uint64_t>(row_ / 2 * cols_ + col)]);
     }
   }
 
  private:
   uint64_t seed_, stream_;
+  WordStream words_;
   int64_t cols_;
   int64_t row_ = 0, first_ = 0, second_ = 0;
   int kind_ = -1;
 };
+
+template <class Store>
+void store_all(const std::vector<float>& values, unsigned char* p, Store&& stored) {
+  for (float value : values) {
+    const auto v = stored(value);
+    std::memcpy(p, &v, sizeof v);
+    p += sizeof v;
+  }
+}
+
+void set_row(HostTensor* t, int64_t row, const std::vector<float>& values) {
+  unsigned char* const p = t->bytes.data() + row * t->stride * size_of(t->type);
+  switch (t->type) {
+    case Type::kF64:
+      return store_all(values, p, [](float v) { return static_cast<double>(v); });
+    case Type::kF32:
+      return store_all(values, p, [](float v) { return v; });
+    case Type::kF16:
+      return store_all(values, p, f16_from_float);
+    case Type::kBF16:
+      return store_all(values, p, bf16_from_float);
+    default:
+      fail("fill: not a floating-point type");
+  }
+}
 
 void apply_special(HostTensor* t, int64_t row, int64_t column, const std::string& special) {
   const int64_t last = t->cols - 1;
@@ -381,11 +405,13 @@ void fill(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::string&
     fill_denormals(tensor, seed, stream);
   } else {
     Filler filler(*tensor, seed, stream, kind);
+    std::vector<float> row(static_cast<size_t>(tensor->cols));
     for (int64_t r = 0; r < tensor->rows; ++r) {
       filler.begin_row(r);
       for (int64_t c = 0; c < tensor->cols; ++c) {
-        tensor->set(r, c, static_cast<double>(filler.value(c) * scale));
+        row[static_cast<size_t>(c)] = filler.value(c) * scale;
       }
+      set_row(tensor, r, row);
     }
   }
   fill_special(tensor, seed, stream, special);

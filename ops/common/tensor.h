@@ -37,7 +37,13 @@ const char* name_of(Type type);
 uint16_t f16_from_float(float value);
 uint16_t bf16_from_float(float value);
 float float_from_f16(uint16_t bits);
-float float_from_bf16(uint16_t bits);
+
+inline float float_from_bf16(uint16_t bits) {
+  const uint32_t wide = static_cast<uint32_t>(bits) << 16;
+  float value;
+  std::memcpy(&value, &wide, sizeof value);
+  return value;
+}
 
 // One stored element; `store` takes floating-point types only.
 double load(const unsigned char* p, Type type);
@@ -56,8 +62,18 @@ inline uint64_t mix(uint64_t z) {
   return z ^ (z >> 31);
 }
 
+// The words of a seed's stream, by index.
+class WordStream {
+ public:
+  WordStream(uint64_t seed, uint64_t stream) : start_(mix(seed * kGolden + stream)) {}
+  uint64_t operator[](uint64_t i) const { return mix(start_ + (i + 1) * kGolden); }
+
+ private:
+  uint64_t start_;
+};
+
 inline uint64_t word(uint64_t seed, uint64_t stream, uint64_t i) {
-  return mix(mix(seed * kGolden + stream) + (i + 1) * kGolden);
+  return WordStream(seed, stream)[i];
 }
 
 inline float unit(uint64_t w) { return static_cast<float>(w >> 40) * 0x1p-24f; }
@@ -92,10 +108,15 @@ struct HostTensor {
 
   bool given() const { return !shape.empty(); }
   int64_t size() const { return rows * cols; }
-  // Inline with a short way for f32: inputs are made and compared element by element, which is what
-  // most of a test's time goes into.
+  // Inline with short ways for f32 and bf16: inputs are made and compared element by element, which
+  // is what most of a test's time goes into.
   double at(int64_t row, int64_t col) const {
     const unsigned char* p = bytes.data() + (row * stride + col) * size_of(type);
+    if (type == Type::kBF16) {
+      uint16_t v;
+      std::memcpy(&v, p, sizeof v);
+      return static_cast<double>(float_from_bf16(v));
+    }
     if (type != Type::kF32) return load(p, type);
     float v;
     std::memcpy(&v, p, sizeof v);
