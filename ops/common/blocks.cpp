@@ -230,9 +230,11 @@ void fill_blocks(HostTensor* tensor, uint64_t seed, uint64_t stream, const std::
     unsigned char* p = tensor->bytes.data() + r * tensor->stride;
     for (int64_t b = 0; b < blocks; ++b, p += format.bytes) {
       const int64_t index = (kind == "twins" ? r / 2 * 2 : r) * blocks + b;
-      for (int64_t i = 0; i < format.bytes; ++i) {
-        const uint64_t w = word(seed, stream, static_cast<uint64_t>(index * words + i / 8));
-        p[i] = static_cast<unsigned char>(w >> i % 8 * 8);
+      for (int64_t i = 0; i < format.bytes; i += 8) {
+        uint64_t w = word(seed, stream, static_cast<uint64_t>(index * words + i / 8));
+        for (int64_t k = i; k < std::min(i + 8, format.bytes); ++k, w >>= 8) {
+          p[k] = static_cast<unsigned char>(w);
+        }
       }
       scales.put(p, word(seed, scale_stream, static_cast<uint64_t>(index)));
     }
@@ -256,9 +258,8 @@ std::vector<double> unpacked_row(const HostTensor& tensor, int64_t row) {
     return values;
   }
   const unsigned char* p = tensor.bytes.data() + row * tensor.stride;
-  for (size_t i = 0; i < values.size(); ++i) {
-    const auto at = static_cast<int64_t>(i);
-    values[i] = element(p + at / format.elements * format.bytes, format.tag, at % format.elements);
+  for (auto value = values.begin(); value != values.end(); p += format.bytes) {
+    for (int64_t i = 0; i < format.elements; ++i) *value++ = element(p, format.tag, i);
   }
   return values;
 }
