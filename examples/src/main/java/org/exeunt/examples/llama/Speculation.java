@@ -417,7 +417,7 @@ public final class Speculation {
       case DEL, DEL_PAPER ->
         new DelDraft(decoder, part.kind == Kind.DEL ? Form.CODE : Form.PAPER, translators(),
             shortlist, length, part.candidates);
-      case LOOKUP -> new LookupDraft(part.number);
+      case LOOKUP -> new LookupDraft(part.number, decoder.sequences(), decoder.capacity(), length);
       case MODEL -> {
         Decoder second = new Decoder(drafting, DecoderOptions.FULL, decoder.sequences(),
             Math.min(decoder.capacity(), drafting.config().context()));

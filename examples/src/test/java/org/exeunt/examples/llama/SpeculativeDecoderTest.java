@@ -403,7 +403,9 @@ class SpeculativeDecoderTest {
       }
       drafts.going(0, true);
       drafts.begin(0, 6);
-      new LookupDraft(most).draft(drafts);
+      try (LookupDraft lookup = new LookupDraft(most, 1, text.length + 6, 6)) {
+        lookup.draft(drafts);
+      }
       int next = new Lookup(text, most).next();
       assertEquals(next < 0 ? 0 : 6, drafts.count(0), Arrays.toString(text));
       for (int i = 0; i < drafts.count(0); i++) {
