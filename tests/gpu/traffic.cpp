@@ -158,6 +158,7 @@ constexpr const char* kScores = "products and states through the workspace, quer
 constexpr const char* kTeamSums = "sums through the workspace, which blocks share";
 constexpr const char* kPartitions = "the partitions' scores and shares pass the workspace";
 constexpr const char* kEntries = "a thread reads the ids or entries of each piece that it moves";
+constexpr const char* kLength = "each of the 1024 threads of a text reads its length";
 constexpr const char* kStopIds =
     "each row looks through all stop ids, and its state is read again once those of all rows are known";
 constexpr const char* kNarrowWords = "nothing is aligned: an entry of the list for each word";
@@ -277,6 +278,8 @@ constexpr KnownWaste kKnownRequests[] = {
     {"select", "long_*", 1.56, kTeams},
     {"hired_budget", "8192_tokens", 1.03, kPartitions},
     {"stop_rule", "bench_64", 1.79, kStopIds},
+    {"draft_lookup", "bench_8x1024", 2.04, kLength},
+    {"draft_lookup", "*", 1.13, kLength},
     {"gather", "threads_odd_rows_in_place", 3.01, kNarrowWords},
     {"gather", "long_entries", 1.13, kEntries},
     {"gather", "long_entries_in_place", 1.13, kEntries},
