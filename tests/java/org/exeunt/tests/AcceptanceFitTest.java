@@ -11,6 +11,7 @@ import java.util.Random;
 import org.exeunt.AcceptanceFit;
 import org.exeunt.AcceptanceFit.Head;
 import org.exeunt.AcceptanceFit.Settings;
+import org.exeunt.Backend;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.Gate;
@@ -191,6 +192,98 @@ class AcceptanceFitTest {
     assertArrayEquals(one.hiddenBias(), other.hiddenBias());
     assertArrayEquals(one.outWeight(), other.outWeight());
     assertArrayEquals(one.outBias(), other.outBias());
+  }
+
+  /** Adam in double, on the gradient of all tokens. */
+  private static Head descended(AcceptanceFit fit, int dim, int repeats, int steps, double rate) {
+    double[] w = new double[dim * dim + 2 * dim + 1];
+    double[] gradient = new double[w.length];
+    double[] mean = new double[w.length];
+    double[] square = new double[w.length];
+    for (int step = 1; step <= steps; step++) {
+      fit.loss(unpacked(w, dim, repeats), 6, gradient);
+      double scale = rate * (1 - (step - 1.0) / steps) / (1 - Math.pow(.9, step));
+      for (int i = 0; i < w.length; i++) {
+        mean[i] += .1 * (gradient[i] - mean[i]);
+        square[i] += .001 * (gradient[i] * gradient[i] - square[i]);
+        w[i] -= scale * mean[i] / (Math.sqrt(square[i] / (1 - Math.pow(.999, step))) + 1e-8);
+      }
+    }
+    return unpacked(w, dim, repeats);
+  }
+
+  private static Head unpacked(double[] w, int dim, int repeats) {
+    float[] out = new float[2 * dim];
+    for (int i = 0; i < dim; i++) {
+      out[dim + i] = (float) (w[dim * dim + dim + i] / 2);
+      out[i] = -out[dim + i];
+    }
+    float half = (float) (w[w.length - 1] / 2);
+    return new Head(repeats, floats(w, 0, dim * dim), floats(w, dim * dim, dim), out,
+        new float[] {-half, half});
+  }
+
+  private static float[] floats(double[] values, int from, int count) {
+    float[] floats = new float[count];
+    for (int i = 0; i < count; i++) {
+      floats[i] = (float) values[from + i];
+    }
+    return floats;
+  }
+
+  /** How far two lists are apart, as a share of how far the first is from 0. */
+  private static double apart(float[] expected, float[] got) {
+    double difference = 0;
+    double size = 0;
+    for (int i = 0; i < expected.length; i++) {
+      difference += Math.pow(expected[i] - got[i], 2);
+      size += Math.pow(expected[i], 2);
+    }
+    return size == 0 ? difference : Math.sqrt(difference / size);
+  }
+
+  /** Widths below, at and beyond those of panels and of chunks. */
+  @Test
+  void descendsAsAdamDoesInDouble() {
+    for (int dim : new int[] {1, 5, 32, 33, 64, 97, 130}) {
+      for (int repeats : new int[] {0, 1, 3}) {
+        AcceptanceFit fit = new AcceptanceFit(dim, repeats);
+        for (int i = 0; i < 70; i++) {
+          fit.add(normal(dim, 1), random.nextFloat());
+        }
+        int steps = 12;
+        Head expected = descended(fit, dim, repeats, steps, .01);
+        Head got = fit.solve(new Settings(6, steps, 70, .01));
+        String what = dim + " wide, " + repeats + " blocks";
+        assertEquals(0, apart(expected.hiddenWeight(), got.hiddenWeight()), 2e-3, what);
+        assertEquals(0, apart(expected.hiddenBias(), got.hiddenBias()), 2e-3, what);
+        assertEquals(0, apart(expected.outWeight(), got.outWeight()), 2e-3, what);
+        assertEquals(0, apart(expected.outBias(), got.outBias()), 2e-3, what);
+        double loss = fit.loss(expected, 6, null);
+        assertEquals(loss, fit.loss(got, 6, null), 1e-4 * loss, what);
+      }
+    }
+  }
+
+  @Test
+  void threadsChangeNoBits() {
+    int threads = Backend.threads();
+    AcceptanceFit fit = new AcceptanceFit(150, 2);
+    for (int i = 0; i < 90; i++) {
+      fit.add(normal(150, 1), random.nextFloat());
+    }
+    Settings settings = new Settings(6, 2, 40, 1e-2); // the last step of an epoch is of fewer
+    try {
+      Backend.setThreads(1);
+      Head alone = fit.solve(settings);
+      Backend.setThreads(3);
+      Head together = fit.solve(settings);
+      assertArrayEquals(alone.hiddenWeight(), together.hiddenWeight());
+      assertArrayEquals(alone.hiddenBias(), together.hiddenBias());
+      assertArrayEquals(alone.outWeight(), together.outWeight());
+    } finally {
+      Backend.setThreads(threads);
+    }
   }
 
   @Test

@@ -27,9 +27,12 @@ import java.util.stream.IntStream;
  * It is descended by Adam in mini-batches, in an order that is always the same, from the head that
  * knows nothing: the same drafts give the same head, bit by bit, on any number of threads.
  *
- * <p>Arithmetic is double. Keeps 4 D bytes for each token and needs {@code 40 D^2} bytes to solve,
- * and {@code 6 D^2} multiply-adds for each token, block and epoch on the threads of {@link
- * java.util.concurrent.ForkJoinPool#commonPool}. Plain Java, CPU only. Not thread-safe.
+ * <p>The fit is f32 on the CPU, its products are {@link Linear}'s; {@link #loss} is double. Keeps 4 D
+ * bytes for each token. A fit needs {@code 20 D^2} bytes, and {@code 32 D} for each token of a step
+ * and block; {@code 3 D^2} multiply-adds for each token, block and epoch, on the threads of both
+ * {@link Backend#threads} and {@link java.util.concurrent.ForkJoinPool#commonPool}, and {@code 40 D^2}
+ * bytes of memory read and written in each step, which is most of the time where steps are of few
+ * tokens. Not thread-safe.
  */
 public final class AcceptanceFit {
   /**
@@ -41,8 +44,8 @@ public final class AcceptanceFit {
    * @param rate step size of Adam, positive and finite; it falls linearly to 0
    */
   public record Settings(double mismatchWeight, int epochs, int batch, double rate) {
-    /** SpecDec++'s weight and epochs; steps of 32 tokens at a rate of 0.001. */
-    public static final Settings SPECDEC = new Settings(6, 3, 32, 1e-3);
+    /** SpecDec++'s weight and epochs; steps of 128 tokens at a rate of 0.001. */
+    public static final Settings SPECDEC = new Settings(6, 3, 128, 1e-3);
 
     /**
      * Checks the settings.
@@ -119,9 +122,6 @@ public final class AcceptanceFit {
     }
   }
 
-  private static final double BETA_1 = .9;
-  private static final double BETA_2 = .999;
-  private static final double EPSILON = 1e-8;
   private static final int MOST_AT_ONCE = 256; // tokens whose states are kept for the gradient
 
   private final int dim;
@@ -190,28 +190,32 @@ public final class AcceptanceFit {
    *
    * @param settings how
    * @return the head
+   * @throws IllegalArgumentException if a step is of more than 2^28 / (D * repeats) tokens
    * @throws IllegalStateException if nothing was added
+   * @throws OutOfMemoryError if there is not enough memory
    */
   public Head solve(Settings settings) {
     Objects.requireNonNull(settings, "settings");
     requireSamples("solve()");
-    double[] weights = new double[size()];
-    Adam adam = new Adam(weights.length, settings.rate());
-    Descent descent = new Descent(Math.min(settings.batch(), Math.min(samples, MOST_AT_ONCE)));
+    int most = Math.min(settings.batch(), samples);
+    if (most > AcceptanceDescent.mostTokens(dim, repeats)) {
+      throw new IllegalArgumentException("a step of " + most + " tokens is too many for D = " + dim
+          + " and " + repeats + " repeats: at most " + AcceptanceDescent.mostTokens(dim, repeats));
+    }
     int[] order = IntStream.range(0, samples).toArray();
     SplittableRandom random = new SplittableRandom(1);
-    double[] gradient = new double[weights.length];
     long steps = (long) settings.epochs() * ((samples - 1L) / settings.batch() + 1);
-    for (int epoch = 0; epoch < settings.epochs(); epoch++) {
-      shuffle(order, random);
-      for (long first = 0; first < samples; first += settings.batch()) {
-        int end = (int) Math.min(samples, first + settings.batch());
-        descent.lossAndGradient(
-            weights, order, (int) first, end, settings.mismatchWeight(), gradient);
-        adam.step(weights, gradient, steps);
+    try (AcceptanceDescent descent = new AcceptanceDescent(dim, repeats, most, settings.rate())) {
+      long taken = 0;
+      for (int epoch = 0; epoch < settings.epochs(); epoch++) {
+        shuffle(order, random);
+        for (int first = 0; first < samples; first += most) {
+          descent.step(states, accepted, order, first, Math.min(most, samples - first),
+              settings.mismatchWeight(), 1 - (double) taken++ / steps);
+        }
       }
+      return descent.head();
     }
-    return unpack(weights);
   }
 
   /**
@@ -281,22 +285,6 @@ public final class AcceptanceFit {
     return dim * dim + 2 * dim;
   }
 
-  private Head unpack(double[] weights) {
-    float[] hidden = new float[dim * dim];
-    float[] bias = new float[dim];
-    float[] out = new float[2 * dim];
-    for (int i = 0; i < hidden.length; i++) {
-      hidden[i] = (float) weights[i];
-    }
-    for (int i = 0; i < dim; i++) {
-      bias[i] = (float) weights[hiddenBias() + i];
-      out[dim + i] = (float) (weights[out() + i] / 2);
-      out[i] = -out[dim + i];
-    }
-    float half = (float) (weights[outBias()] / 2);
-    return new Head(repeats, hidden, bias, out, new float[] {-half, half});
-  }
-
   private double[] pack(Head head) {
     double[] weights = new double[size()];
     for (int i = 0; i < dim * dim; i++) {
@@ -316,32 +304,6 @@ public final class AcceptanceFit {
       int held = order[i];
       order[i] = order[other];
       order[other] = held;
-    }
-  }
-
-  /** Adam (Kingma and Ba 2015). */
-  private static final class Adam {
-    private final double[] mean;
-    private final double[] square;
-    private final double rate;
-    private long taken;
-
-    Adam(int size, double rate) {
-      mean = new double[size];
-      square = new double[size];
-      this.rate = rate;
-    }
-
-    void step(double[] weights, double[] gradient, long steps) {
-      double left = 1 - (double) taken++ / steps;
-      double scale = rate * left / (1 - Math.pow(BETA_1, taken));
-      double unbias = 1 / (1 - Math.pow(BETA_2, taken));
-      for (int i = 0; i < weights.length; i++) {
-        double g = gradient[i];
-        mean[i] = BETA_1 * mean[i] + (1 - BETA_1) * g;
-        square[i] = BETA_2 * square[i] + (1 - BETA_2) * g * g;
-        weights[i] -= scale * mean[i] / (Math.sqrt(square[i] * unbias) + EPSILON);
-      }
     }
   }
 
