@@ -58,6 +58,7 @@ public final class Generate {
   private long decodeNanos;
   private Rounds speculative; // null: nothing is drafted
   private List<String> drafters = List.of();
+  private ProbedAnswer probed; // null: nobody asks how sure the model is
 
   /** Remembers why it could not be written to, which a PrintStream does not say. */
   private static final class Output extends FilterOutputStream {
@@ -170,8 +171,9 @@ public final class Generate {
         Probe probe = options.probe(tokenizer);
         if (probe != null) {
           int room = Math.min(config.context(), capacity + probe.room());
-          try (Answer answer = new ProbedAnswer(new Decoder(weights, decoding, 1, room),
+          try (ProbedAnswer answer = new ProbedAnswer(new Decoder(weights, decoding, 1, room),
                    sampler(tokenizer), probe, tokenizer::ends)) {
+            probed = answer;
             answer(answer, weights, prompt, tokenizer, most);
           }
           return;
@@ -356,6 +358,10 @@ public final class Generate {
         log.printf("drafts of %s: %d tokens, %d of them right%n", drafters.get(i),
             speculative.drafted(i), speculative.accepted(i));
       }
+    }
+    if (probed != null) {
+      log.printf(
+          "probes: %d; the model was sure to %.2g at most%n", probed.asked(), probed.surest());
     }
     if (options.certified) {
       log.printf("certified without the whole head: %d of %d states%n", work.certified(),

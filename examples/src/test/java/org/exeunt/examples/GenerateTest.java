@@ -209,6 +209,15 @@ class GenerateTest {
   }
 
   @Test
+  void countsProbes() {
+    Result result =
+        answer("--stats --temperature 1 --seed 5 --stop probe:1,2 --probe a --probe-words b");
+    assertTrue(
+        result.log.matches("(?s).*probes: [0-9]+; the model was sure to [0-9.e-]+ at most.*"),
+        result.log);
+  }
+
+  @Test
   void abstainsWhereItIsNotSure() {
     Result result = answer("--temperature 1 --samples 2 --abstain 1");
     assertEquals(0, result.status, result.log);

@@ -29,7 +29,8 @@ public final class ProbedAnswer implements Answer {
   private final IntBuffer reason;
   private final int[] token = new int[1];
   private int given;
-  private boolean asked;
+  private int asked;
+  private double surest;
   private StopRule.Reason state = StopRule.Reason.RUNNING;
 
   /**
@@ -85,7 +86,8 @@ public final class ProbedAnswer implements Answer {
     decoder.restart(0);
     decoder.prefill(0, prompt);
     given = 0;
-    asked = false;
+    asked = 0;
+    surest = 0;
     state = StopRule.Reason.RUNNING;
   }
 
@@ -109,17 +111,28 @@ public final class ProbedAnswer implements Answer {
   private void ask() {
     int before = decoder.position(0);
     decoder.prefill(0, probe.question());
+    double sure = confidence == null ? found() : answered();
     if (confidence != null) {
-      confidence.put(0, answered());
+      confidence.put(0, (float) sure);
     }
-    rule.run(!asked);
-    asked = true;
+    rule.run(asked == 0);
+    asked++;
+    surest = Math.max(surest, sure);
     state = StopRule.Reason.values()[reason.get(0)];
     decoder.forget(0, decoder.position(0) - before);
   }
 
+  /** The probability of the words, which the rule finds as well. */
+  private double found() {
+    double sum = 0;
+    for (int word : probe.words()) {
+      sum += Math.exp(logits.get(word) - lse.get(0));
+    }
+    return sum;
+  }
+
   /** The geometric mean of what the tokens are given that the model answers with. */
-  private float answered() {
+  private double answered() {
     double sum = 0;
     int count = 0;
     int[] next = new int[1];
@@ -129,12 +142,12 @@ public final class ProbedAnswer implements Answer {
       }
       next[0] = decoder.argmax(0);
       if (next[0] < 0) {
-        return Float.NaN;
+        return Double.NaN;
       }
       sum += logits.get(next[0]) - lse.get(0);
       count++;
     } while (count < probe.trial() && !ends.test(next[0]));
-    return (float) Math.exp(Math.min(0, sum / count));
+    return Math.exp(Math.min(0, sum / count));
   }
 
   @Override
@@ -150,6 +163,16 @@ public final class ProbedAnswer implements Answer {
   @Override
   public DecodeWork work() {
     return decoder.work();
+  }
+
+  /** How often the model was asked. */
+  public int asked() {
+    return asked;
+  }
+
+  /** How sure it was at most. */
+  public double surest() {
+    return surest;
   }
 
   /** Whether it is over because the model is sure of it. */

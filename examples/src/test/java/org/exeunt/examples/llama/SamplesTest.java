@@ -480,7 +480,9 @@ class SamplesTest {
         before = Arrays.stream(sure, 0, worst).min().orElse(1);
         assertEnds(plain, -(worst + 1) * every, end, draws,
             new Probe(1, (float) ((sure[worst] + before) / 2), every, 3, QUESTION, words));
-        assertNotDisturbed(plain, end, draws, new Probe(1, 0, every, 3, QUESTION, words));
+        double most = Arrays.stream(sure).max().orElseThrow();
+        assertNotDisturbed(
+            plain, end, draws, new Probe(1, 0, every, 3, QUESTION, words), sure.length, most);
       }
     }
     assertTrue(late > 0, "the first time it is asked decides");
@@ -512,9 +514,10 @@ class SamplesTest {
   }
 
   /** Nobody can tell from the tokens, nor from keys and values, that there were probes. */
-  private static void assertNotDisturbed(int[] plain, int end, boolean draws, Probe probe) {
-    try (Decoder asked = decoder(1); Decoder alone = decoder(1)) {
-      Answer answer = new ProbedAnswer(asked, sampler(draws), probe, token -> token == end);
+  private static void assertNotDisturbed(
+      int[] plain, int end, boolean draws, Probe probe, int asked, double surest) {
+    try (Decoder decoder = decoder(1); Decoder alone = decoder(1)) {
+      ProbedAnswer answer = new ProbedAnswer(decoder, sampler(draws), probe, token -> token == end);
       answer.begin(PROMPT);
       for (int token : plain) {
         assertEquals(token, answer.next());
@@ -522,7 +525,9 @@ class SamplesTest {
       }
       alone.prefill(0, PROMPT);
       IntStream.of(plain).forEach(alone::step);
-      assertSameSequences(alone, 0, asked, 0);
+      assertSameSequences(alone, 0, decoder, 0);
+      assertEquals(asked, answer.asked());
+      assertEquals(surest, answer.surest(), 1e-5);
     }
   }
 
