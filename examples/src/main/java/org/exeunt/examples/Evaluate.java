@@ -274,6 +274,7 @@ public final class Evaluate {
       if (layers > 1) {
         usual.add("--speculate selfdraft:" + half);
         usual.add(self + " --draft-rule confidence:0.6");
+        usual.add(self.replace("selfdraft", "lookup+selfdraft"));
       }
       usual.addAll(List.of("--exit fixed:" + most, "--exit threshold:0.9 --kv recompute",
           "--exit patience:1", "--schedule unified:" + Math.max(1, layers * 9 / 10), skip + "0.97",
