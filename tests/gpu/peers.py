@@ -197,6 +197,11 @@ def norm(shape):
     return lambda: norm_of(x, gain, shape["norm"]).to(kind)
 
 
+def column_norms(shape):
+    x = randn(shape["rows"], shape["cols"], dtype=dtype_of(shape))
+    return lambda: torch.linalg.vector_norm(x, dim=0, dtype=torch.float32)
+
+
 def rope_table(shape):
     positions, pairs = shape["positions"], shape["pairs"]
     inverse = 10000 ** -(torch.arange(pairs, device="cuda", dtype=torch.float64) / pairs)
@@ -541,7 +546,8 @@ def embedding(shape):
 # have no composition that does not visit the host, which a graph cannot hold; decode_step has only
 # those of its parts.
 COMPOSITIONS = {f.__name__: f for f in (
-    row_stats, exit_head, stablemax, cross_entropy, perp_grad, cosine, gate, norm, rope_table, rope,
+    row_stats, exit_head, stablemax, cross_entropy, perp_grad, cosine, gate, norm, column_norms,
+    rope_table, rope,
     linear, ffn, kv_propagate, kv_append, kv_copy, attention, row_compaction, select,
     attention_scores, hired_budget, gather, kv_compact, embedding)}
 

@@ -57,6 +57,9 @@ constexpr const char* kPasses =
 constexpr const char* kChannels =
     "A is read for each sequence; each channel asks for its row's b and c, which a warp has in "
     "common";
+constexpr const char* kColumnParts =
+    "rows are cut into splits so that a few columns keep the SMs busy: 8 bytes for each split and "
+    "column pass the workspace";
 constexpr const char* kWholeDrafts =
     "all rows of a draft are read at once, before it is known which of them rejects: K + 1 rows in "
     "place of a + 1; and the one that is drawn from once more";
@@ -65,6 +68,7 @@ constexpr KnownWaste kKnownWaste[] = {
     {"token_bias", "bench_256x4096", 7.60, kScattered},
     {"elr", "bench_128x10", 1.38, kFewClasses},
     {"elr", "bench_128x100", 1.04, kFewClasses},
+    {"column_norms", "*", 1.03, kColumnParts},
     {"prune_mask", "threads_old_norm", 1.03, kMeeting},
     {"exit_head", "shared_8x576x384_bf16", 1.05, kFewWeights},
     {"exit_head", "shared_64x576x384_bf16", 1.31, kFewWeights},
@@ -177,6 +181,7 @@ constexpr KnownWaste kKnownRequests[] = {
     {"ssm_step", "bench_1_*", 1.71, kChannels},
     {"ssm_step", "bench_8_1536_bf16", 2.07, kChannels},
     {"ssm_step", "bench_conv_8_5120", 1.44, kChannels},
+    {"column_norms", "*", 1.06, kColumnParts},
     {"prune_mask", "bench_wanda_bf16", 8.50, kRoundsOfNorms},
     {"prune_mask", "threads_old_norm", 7.52, kRoundsOfNorms},
     {"prune_mask", "threads_ties_*", 5.26, kRoundsOfTies},

@@ -6,6 +6,7 @@
 #include <exeunt/attention.h>
 #include <exeunt/attention_scores.h>
 #include <exeunt/blocks.h>
+#include <exeunt/column_norms.h>
 #include <exeunt/core.h>
 #include <exeunt/cosine.h>
 #include <exeunt/device.h>

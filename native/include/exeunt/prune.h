@@ -22,8 +22,8 @@
  *
  *   Scores are f32: of f16 and bf16 exact, a product with norm rounded once. A NaN (also of infinity
  *   times 0) ranks above infinity, equal to others: pruned last, of LARGEST first. norm is the root
- *   of the mean of an input column's squares; Antidote's divides by the number of sequences, which
- *   the order within a tensor does not show.
+ *   of the mean of an input column's squares (column_norms.h); Antidote's divides by the number of
+ *   sequences, which the order within a tensor does not show.
  *
  *   Cost does not grow with k: up to three counts of digits of the scores, as in a radix sort, then
  *   one pass that writes. Masks are exact: the same on every device, instruction set and number of

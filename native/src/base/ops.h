@@ -51,6 +51,7 @@ namespace exn {
   X(gather, GatherArgs)                    \
   X(kv_compact, KvCompactArgs)             \
   X(embedding, EmbeddingArgs)              \
+  X(column_norms, ColumnNormsArgs)         \
   X(prune_mask, PruneMaskArgs)             \
   X(prune_apply, PruneApplyArgs)           \
   X(stop_rule, StopRuleArgs)               \

@@ -15,6 +15,7 @@ import org.bytedeco.javacpp.Pointer;
 import org.exeunt.Attention;
 import org.exeunt.AttentionScores;
 import org.exeunt.BlockFormat;
+import org.exeunt.ColumnNorms;
 import org.exeunt.Cosine;
 import org.exeunt.CrossEntropy;
 import org.exeunt.DraftLookup;
@@ -60,6 +61,7 @@ import org.exeunt.Verify;
 import org.exeunt.jni.DLTensor;
 import org.exeunt.jni.exn_attention_params;
 import org.exeunt.jni.exn_attention_scores_params;
+import org.exeunt.jni.exn_column_norms_params;
 import org.exeunt.jni.exn_cosine_params;
 import org.exeunt.jni.exn_cross_entropy_params;
 import org.exeunt.jni.exn_draft_lookup_params;
@@ -111,6 +113,7 @@ public final class Facade {
   static {
     BUILDERS.put("attention", p -> attention(new exn_attention_params(at(p))));
     BUILDERS.put("attention_scores", p -> attentionScores(new exn_attention_scores_params(at(p))));
+    BUILDERS.put("column_norms", p -> columnNorms(new exn_column_norms_params(at(p))));
     BUILDERS.put("cosine", p -> cosine(new exn_cosine_params(at(p))));
     BUILDERS.put("cross_entropy", p -> crossEntropy(new exn_cross_entropy_params(at(p))));
     BUILDERS.put("draft_lookup", p -> draftLookup(new exn_draft_lookup_params(at(p))));
@@ -298,6 +301,16 @@ public final class Facade {
         .then(b -> b.kind(constant(AttentionScores.Kind.class, p.kind())))
         .then(b -> b.heads(constant(AttentionScores.Heads.class, p.reduction())))
         .then(b -> b.pool(constant(AttentionScores.Pool.class, p.pool()), p.pool_width()))
+        .then(b -> b.accumulate(p.accumulate() != 0));
+  }
+
+  private static Steps<?> columnNorms(exn_column_norms_params p) {
+    return Steps.of(ColumnNorms::builder)
+        .then(b -> b.x(tensor(p.x())))
+        .then(b -> b.active(tensor(p.active())))
+        .then(b -> b.sums(tensor(p.sums())))
+        .then(b -> b.norms(tensor(p.norms())))
+        .then(b -> b.scale(p.scale()))
         .then(b -> b.accumulate(p.accumulate() != 0));
   }
 

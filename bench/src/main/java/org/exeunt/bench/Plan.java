@@ -28,7 +28,7 @@ final class Plan {
       "draft_rule", "draft_lookup", "verify", "ssm_step", "linear", "ffn", "kv_propagate",
       "attention", "norm", "rope", "kv_copy", "row_compaction", "select", "attention_scores",
       "gather", "kv_compact", "kv_append", "kv_length", "hidden_stack", "ffn_skip_rule",
-      "hired_budget", "prune_mask", "prune_apply", "rope_table", "layer_schedule");
+      "hired_budget", "column_norms", "prune_mask", "prune_apply", "rope_table", "layer_schedule");
 
   static final String CALL_COST = "call_cost";
   static final String CALL_CASE = "cosine_16";
@@ -51,9 +51,10 @@ final class Plan {
       "norm/model_512x576", "rope/model_prompt", "kv_copy/bench_compact",
       "row_compaction/bench_gather", "kv_compact/kv_head_f32", "kv_append/bench_decode",
       "kv_length/bench_decode", "hidden_stack/step_push", "ffn_skip_rule/bench_64",
-      "hired_budget/llava_next_sum", "prune_mask/bench_tensor_f32", "prune_mask/bench_row_f32",
-      "prune_apply/bench_f32", "rope_table/model_4096", "layer_schedule/bench_skipdecode",
-      "stop_rule/bench_64", "token_bias/bench_64x49152");
+      "hired_budget/llava_next_sum", "column_norms/bench_512x576_f32",
+      "prune_mask/bench_tensor_f32", "prune_mask/bench_row_f32", "prune_apply/bench_f32",
+      "rope_table/model_4096", "layer_schedule/bench_skipdecode", "stop_rule/bench_64",
+      "token_bias/bench_64x49152");
 
   /** Ops that are timed on a GPU, where one is present: those with a peer there. */
   private static final List<String> ON_DEVICE = List.of("stablemax", "row_stats", "exit_head");

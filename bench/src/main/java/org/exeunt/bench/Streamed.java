@@ -49,6 +49,7 @@ final class Streamed {
         return listed(c);
       case "cosine":
         return 2 * logits(c);
+      case "column_norms":
       case "stablemax":
       case "cross_entropy":
       case "row_stats":

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <exeunt/column_norms.h>
+
+#include "backends.h"
+#include "base/args/column_norms.h"
+
+namespace exn {
+namespace {
+
+void check_args(const exn_column_norms_params& p, Check& check, ColumnNormsArgs* a) {
+  a->x = check.matrix("x", p.x, kFloats, Role::kIn);
+  a->active = check.per_row<const uint8_t>("active", p.active, kU8Only, Role::kIn, "the rows of x",
+                                           a->x.rows, Need::kOptional);
+  a->sums =
+      check.per_row<float>("sums", p.sums, kF32Only, Role::kInOut, "the columns of x", a->x.cols);
+  a->norms = check.per_row<float>("norms", p.norms, kF32Only, Role::kOut, "the columns of x",
+                                  a->x.cols, Need::kOptional);
+  check.positive("scale", static_cast<double>(p.scale));
+  check.one_of("accumulate", p.accumulate, 0, 1);
+  a->root = static_cast<float>(std::sqrt(static_cast<double>(p.scale)));
+  a->accumulate = p.accumulate != 0;
+}
+
+constexpr Op<exn_column_norms_params, ColumnNormsArgs> kOp{"exn_column_norms", check_args,
+                                                           &Backend::column_norms};
+
+}  // namespace
+}  // namespace exn
+
+EXN_DEFINE_OP(column_norms, exn::kOp)
