@@ -185,6 +185,7 @@ constexpr KnownWaste kKnownRequests[] = {
     {"prune_mask", "bench_wanda_bf16", 8.50, kRoundsOfNorms},
     {"prune_mask", "threads_old_norm", 7.52, kRoundsOfNorms},
     {"prune_mask", "threads_ties_*", 5.26, kRoundsOfTies},
+    {"prune_mask", "threads_two_values*", 5.26, kRoundsOfTies},
     {"prune_mask", "threads_f32_row", 3.47, kRounds},
     {"prune_mask", "threads_bf16_row", 3.06, kRounds},
     {"prune_mask", "threads_*", 4.79, kRoundsOfTies},

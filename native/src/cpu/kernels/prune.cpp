@@ -1,40 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
 // prune_mask and prune_apply on the CPU.
 //
-// A score is a number of 31 bits that orders as it does, its key. The k-th smallest is found digit
-// by digit, of 11, 11 and 9 bits: a pass counts how many keys have which. Most calls need the last
-// two of these alone: they count how many keys lie near a guess, made from a sample or the row
-// before, and how many below; only where the guess was wrong do all bits take their turn. Keys are
-// made anew in each pass, a tile at a time in L1: the weights have fewer bytes. Counts are integers,
-// which add up to the same in any order.
+// A score is a number of 31 bits that orders as it does, its key. Most weights are read once: a
+// sample, or the row before, tells near which key the k-th smallest lies; a pass counts the keys
+// below that window, lists the few within, and writes the mask as if the guess were right. The list
+// then has the k-th smallest, and those of it whose mask is another are written again. Where masks
+// were given, they are written in a second pass, once the key is known. Where the window has not
+// held the key, or has held too many, the key is found digit by digit, as in a radix sort.
+//
+// Counts are integers, which add up to the same in any order.
+#include <cmath>
 #include <cstring>
 
 #include "base/args/prune.h"
-#include "elements.h"
+#include "selection.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
 
-constexpr int64_t kTile = 1024;        // keys that are made at once
+constexpr int64_t kTile = 1024;        // keys that are looked at together
 constexpr int64_t kUnit = 16 * kTile;  // elements of a row that a thread takes together
-constexpr int64_t kUnitsAtOnce = 16;   // before counts of digits are added up
-constexpr int64_t kSampled = 256;      // elements of a unit that a guess is made from
+constexpr int64_t kUnitsAtOnce = 16;   // before counts are added up
 constexpr int kKeyBits = 31;
 constexpr int kDigitBits = 11;
 constexpr int kMostDigits = 1 << kDigitBits;
 
 constexpr uint32_t kMagnitude = 0x7fffffffu;
 constexpr uint32_t kInfinity = 0x7f800000u;
+constexpr uint32_t kMostKey = kInfinity + 2;
 
 struct Scratch {
   alignas(64) float scores[kTile];
-  uint32_t keys[kTile];
-  uint32_t near[kTile];  // of these, the ones that are counted, less a common base
+  float flags[kTile];
+  uint32_t keys[kUnit];  // of a row, or of a tile
+  // Keys of a row or unit that lie in the window, and where.
+  uint32_t near[kUnit];
+  int32_t places[kUnit + kMoreListed];
   // Neighbours often have one digit: they count in two places, so that none waits for the other.
   uint32_t counts[2][kMostDigits];
   int64_t below;
-  int64_t within;
-  uint32_t guess;  // 0: none
+  // Of the rows before: the key, 0 for none, and how far from it one looks.
+  uint32_t guess;
+  uint32_t reach;
 };
 
 // How keys are made of scores: those pruned first are smallest, what is pruned already is 0.
@@ -57,6 +64,8 @@ uint8_t* mask_at(const PruneTensor& t, int64_t row, int64_t col) {
   return t.mask + row * t.mask_stride + col;
 }
 
+// ---- keys ---------------------------------------------------------------------------------------
+
 template <class T>
 EXN_SIMD void make_scores(const T* w, const float* norm, int64_t n, float* scores) {
   for_vectors(n, [&](int64_t i, int part) EXN_FLAT {
@@ -66,205 +75,252 @@ EXN_SIMD void make_scores(const T* w, const float* norm, int64_t n, float* score
   });
 }
 
-// The keys of n elements from (row, col) on.
-__attribute__((noinline)) void make_keys(const PruneTensor& t, const Order& order, int64_t row,
-                                         int64_t col, int64_t n, Scratch& s) {
-  with_float_type(t.dtype, [&](auto type) EXN_FLAT {
-    using T = EXN_TYPE_OF(type);
-    make_scores(static_cast<const T*>(t.weight) + row * t.stride + col,
-                t.norm == nullptr ? nullptr : t.norm + col, n, s.scores);
-  });
+template <class F>
+EXN_SIMD void rank(const Order& order, int64_t n, uint32_t* keys, F&& bits_of_score) {
   const uint32_t flip = order.flip, more = order.more;
   for (int64_t i = 0; i < n; ++i) {
-    uint32_t bits;
-    std::memcpy(&bits, s.scores + i, sizeof bits);
-    bits &= kMagnitude;
+    const uint32_t bits = bits_of_score(i) & kMagnitude;
     const uint32_t ranked = bits > kInfinity ? kInfinity + 1 : bits;  // NaNs are alike
-    s.keys[i] = (ranked ^ flip) + more;
+    keys[i] = (ranked ^ flip) + more;
   }
-  if (order.first) return;
-  const uint8_t* mask = mask_at(t, row, col);
-  for (int64_t i = 0; i < n; ++i) s.keys[i] = mask[i] != 0 ? s.keys[i] : 0;
 }
 
-// Calls f(col, n) for tiles of a run, their keys made.
+EXN_SIMD void rank(const Order& order, const float* scores, int64_t n, uint32_t* keys) {
+  rank(order, n, keys, [&](int64_t i) EXN_FLAT {
+    uint32_t bits;
+    std::memcpy(&bits, scores + i, sizeof bits);
+    return bits;
+  });
+}
+
+// The keys of at most kTile elements from (row, col) on.
+__attribute__((noinline)) void make_keys(const PruneTensor& t, const Order& order, int64_t row,
+                                         int64_t col, int64_t n, uint32_t* __restrict keys,
+                                         Scratch& s) {
+  const int64_t at = row * t.stride + col;
+  if (t.norm == nullptr && t.dtype == DType::kF32) {
+    rank(order, static_cast<const float*>(t.weight) + at, n, keys);
+  } else if (t.norm == nullptr && t.dtype == DType::kBF16) {
+    const bf16* w = static_cast<const bf16*>(t.weight) + at;
+    rank(order, n, keys, [&](int64_t i) EXN_FLAT { return uint32_t{w[i].bits} << 16; });
+  } else {
+    with_float_type(t.dtype, [&](auto type) EXN_FLAT {
+      using T = EXN_TYPE_OF(type);
+      make_scores(static_cast<const T*>(t.weight) + at, t.norm == nullptr ? nullptr : t.norm + col,
+                  n, s.scores);
+    });
+    rank(order, s.scores, n, keys);
+  }
+  if (order.first) return;
+  const uint8_t* __restrict mask = mask_at(t, row, col);
+  for (int64_t i = 0; i < n; ++i) keys[i] = mask[i] != 0 ? keys[i] : 0;
+}
+
+// Asks for what make_keys will read: it waits for memory, and what is done with keys does not.
+EXN_SIMD void prefetch_tile(const PruneTensor& t, int64_t row, int64_t col) {
+  const int64_t bytes = size_of(t.dtype);
+  const char* at = static_cast<const char*>(t.weight) + (row * t.stride + col) * bytes;
+  for (int64_t i = 0; i < kTile * bytes; i += kLine) prefetch_l2(at + i);
+  const uint8_t* mask = mask_at(t, row, col);
+  for (int64_t i = 0; i < kTile; i += kLine) prefetch_l2(mask + i);
+}
+
+// Calls f(col, n) for tiles of a run, their keys in s.keys.
 template <class F>
 EXN_SIMD void for_tiles(const PruneTensor& t, const Order& order, const Run& run, Scratch& s,
                         F&& f) {
   for (int64_t col = run.begin; col < run.end; col += kTile) {
     const int64_t n = run.end - col < kTile ? run.end - col : kTile;
-    make_keys(t, order, run.row, col, n, s);
+    make_keys(t, order, run.row, col, n, s.keys, s);
+    if (col + n < run.end) prefetch_tile(t, run.row, col + n);
     f(col, n);
   }
 }
 
-// ---- where the k-th smallest key is -------------------------------------------------------------
-
-// Keys from `base` on that differ in so many low bits.
-struct Level {
-  uint32_t base = 0;
-  int width = kKeyBits;
-  int shift() const { return width > kDigitBits ? width - kDigitBits : 0; }
-};
-
-// The level of the second digit in whose middle a key is.
-Level around(uint32_t key) {
-  constexpr int kWidth = kKeyBits - kDigitBits;
-  constexpr uint32_t kHalf = 1u << (kWidth - 1);
-  return {key > kHalf ? key - kHalf : 0, kWidth};
+__attribute__((noinline)) int64_t count_equal(const uint32_t* keys, int64_t n, uint32_t key) {
+  uint32_t equal = 0;
+  for (int64_t i = 0; i < n; ++i) equal += keys[i] == key ? 1 : 0;
+  return equal;
 }
 
-struct Search {
-  Level level;      // has the key that is looked for
-  int64_t wanted;   // of its keys, those up to that one
-  int64_t present;  // its keys
-  // Pruned are all of them, or what is left are equal keys.
-  bool done() const { return wanted == present || level.width == 0; }
-};
-
-void clear_counts(Scratch& s) {
-  std::memset(s.counts, 0, sizeof s.counts);
-  s.below = s.within = 0;
+__attribute__((noinline)) int64_t count_below(const uint32_t* keys, int64_t n, uint32_t key) {
+  uint32_t below = 0;
+  for (int64_t i = 0; i < n; ++i) below += keys[i] < key ? 1 : 0;
+  return below;
 }
 
-// Adds up the digits of the keys of a level, and how many keys lie within and below.
-void count_digits(const PruneTensor& t, const Order& order, const Run& run, const Level& level,
-                  Scratch& s) {
-  for_tiles(t, order, run, s, [&](int64_t, int64_t n) EXN_FLAT {
-    const uint32_t* keys = s.keys;
-    const int shift = level.shift();
-    if (level.width == kKeyBits) {
-      for (int64_t i = 0; i < n; ++i) ++s.counts[i & 1][keys[i] >> shift];
-      return;
-    }
-    const uint32_t base = level.base, size = 1u << level.width;
-    uint32_t below = 0, within = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      below += keys[i] < base ? 1 : 0;
-      within += keys[i] - base < size ? 1 : 0;
-    }
-    s.below += below;
-    s.within += within;
-    if (within == 0) return;
-    uint32_t* near = s.near;
-    int64_t count = 0;
-    for (int64_t i = 0; i < n; ++i) {  // without a branch
-      near[count] = keys[i] - base;
-      count += keys[i] - base < size ? 1 : 0;
-    }
-    for (int64_t i = 0; i < count; ++i) ++s.counts[i & 1][near[i] >> shift];
-  });
+// Keeps those whose key is at least so large.
+__attribute__((noinline)) void mark(const uint32_t* __restrict keys, int64_t n, uint32_t least,
+                                    uint8_t* __restrict mask) {
+  for (int64_t i = 0; i < n; ++i) mask[i] = keys[i] >= least ? 1 : 0;
 }
 
-// count(digit): how many keys have it.
-template <class F>
-EXN_SIMD void take_digit(Search* search, F&& count) {
-  const int shift = search->level.shift();
-  const uint32_t digits = 1u << (search->level.width - shift);
-  uint32_t digit = 0;
-  search->present = count(0);
-  while (search->present < search->wanted && digit + 1 < digits) {
-    search->wanted -= search->present;
-    search->present = count(++digit);
+// Behind the `number`-th of the keys that are `key`.
+int64_t place_behind(const uint32_t* keys, int64_t n, uint32_t key, int64_t number) {
+  constexpr int64_t kAtOnce = 64;
+  int64_t i = 0;
+  for (; i + kAtOnce <= n; i += kAtOnce) {
+    const int64_t equal = count_equal(keys + i, kAtOnce, key);
+    if (equal >= number) break;
+    number -= equal;
   }
-  search->level = {search->level.base + (digit << shift), shift};
+  for (; number > 0; ++i) number -= keys[i] == key ? 1 : 0;
+  return i;
 }
 
-// Whether the key that is looked for is among those that were counted; then it is looked for there.
-bool narrow_down(Search* search, const Level& level, int64_t below, int64_t within) {
-  if (search->wanted <= below || search->wanted > below + within) return false;
-  *search = {level, search->wanted - below, within};
-  return true;
+// The smallest of n keys that are not below `least`.
+uint32_t next_key(const uint32_t* keys, int64_t n, uint32_t least) {
+  uint32_t next = kMostKey;
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t key = keys[i] < least ? kMostKey : keys[i];
+    next = key < next ? key : next;
+  }
+  return next;
 }
 
-// What is pruned: keys below `least`, and of those that are `key` the ones numbered begin ...
-// end - 1.
+// The `wanted`-th smallest of n keys, which lies within low ... high; `below` are smaller than low.
+uint32_t select_key(const uint32_t* keys, int64_t n, int64_t wanted, uint32_t low, uint32_t high,
+                    int64_t below) {
+  while (low < high) {
+    if (below + 1 == wanted) return next_key(keys, n, low);
+    const uint32_t middle = low + (high - low) / 2;
+    const int64_t lower = count_below(keys, n, middle + 1);
+    if (lower >= wanted) {
+      high = middle;
+    } else {
+      low = middle + 1;
+      below = lower;
+    }
+  }
+  return low;
+}
+
+// ---- the window ---------------------------------------------------------------------------------
+
+// Where the key is looked for.
+struct Window {
+  uint32_t low;
+  uint32_t high;
+  bool single() const { return low == high; }
+};
+
+// Adds up the keys of a tile below the window, and lists those within behind `count` others; the
+// first key is at `place`. Returns how many are listed then.
+__attribute__((noinline)) int64_t list_near(const uint32_t* keys, int64_t n, const Window& window,
+                                            int64_t place, int64_t count, Scratch& s) {
+  const uint32_t low = window.low, size = window.high - low;
+  uint32_t below = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    s.flags[i] = keys[i] - low <= size ? 1.0f : 0.0f;
+    below += keys[i] < low ? 1 : 0;
+  }
+  s.below += below;
+  for (int64_t i = n; i % 64 != 0; ++i) s.flags[i] = 0;
+  int32_t* to = s.places + count;
+  for (int64_t i = 0; i < n; i += 64) {
+    const auto within = [&](int64_t at) EXN_FLAT { return less(zero(), load(s.flags + i + at)); };
+#if defined(EXN_HAS_JOIN_BITS)
+    const uint64_t bits = join_bits(within(0), within(16), within(32), within(48));
+#else
+    uint64_t bits = 0;
+    for (int at = 0; at < 64; at += kLanes) bits |= uint64_t{bits_of(within(at))} << at;
+#endif
+    to = list_columns(bits, static_cast<int32_t>(place + i), to);
+  }
+  const int64_t end = to - s.places;
+  for (int64_t i = count; i < end; ++i) s.near[i] = keys[s.places[i] - place];
+  return end;
+}
+
+// The key that is looked for, and what it decides.
 struct Cut {
-  Cut(const Search& search, bool largest) : key(search.level.base) {
-    // Key 0 is pruned already, however many there are.
-    const int64_t taken = key == 0 ? search.present : search.wanted;
-    splits = search.level.width == 0 && taken < search.present;
-    least = splits ? key : key + (1u << search.level.width);
-    begin = largest ? search.present - taken : 0;
-    end = begin + taken;
-  }
   uint32_t key;
-  uint32_t least;
   bool splits;  // equal keys are not pruned all
-  int64_t begin;
-  int64_t end;
+  bool largest;
+  int64_t number;  // then the equal ones up to this one have another fate than the rest
+
+  // `wanted` of the `present` equal keys are pruned.
+  Cut(uint32_t which, int64_t wanted, int64_t present, bool from_the_end)
+      : key(which), largest(from_the_end) {
+    // Key 0 is pruned already, however many there are.
+    const int64_t taken = key == 0 ? present : wanted;
+    splits = taken < present;
+    number = largest ? present - taken : taken;
+  }
+  // What the smallest key is that is kept, before that equal one and behind it.
+  uint32_t least_before() const { return splits && largest ? key : key + 1; }
+  uint32_t least_behind() const { return splits && !largest ? key : key + 1; }
 };
-
-// Writes a run's mask, with the equal keys kept where a cut splits them. Returns how many there are.
-int64_t mark(const PruneTensor& t, const Order& order, const Run& run, const Cut& cut, Scratch& s) {
-  int64_t all = 0;
-  const uint32_t key = cut.key, least = cut.least;
-  for_tiles(t, order, run, s, [&](int64_t col, int64_t n) EXN_FLAT {
-    uint8_t* mask = mask_at(t, run.row, col);
-    const uint32_t* keys = s.keys;
-    uint32_t equal = 0;
-    for (int64_t i = 0; i < n; ++i) {
-      mask[i] = keys[i] >= least ? 1 : 0;
-      equal += keys[i] == key ? 1 : 0;
-    }
-    all += equal;
-  });
-  return all;
-}
-
-// Prunes those of a run's equal keys that the cut takes; `number` is that of the first.
-void settle(const PruneTensor& t, const Order& order, const Run& run, const Cut& cut,
-            int64_t number, Scratch& s) {
-  for_tiles(t, order, run, s, [&](int64_t col, int64_t n) EXN_FLAT {
-    uint8_t* mask = mask_at(t, run.row, col);
-    for (int64_t i = 0; i < n; ++i) {
-      if (s.keys[i] != cut.key) continue;
-      if (number >= cut.begin && number < cut.end) mask[i] = 0;
-      ++number;
-    }
-  });
-}
 
 // ---- each row on its own ------------------------------------------------------------------------
 
-void prune_row(const PruneTensor& t, const PruneMaskArgs& a, int64_t row, Scratch& s) {
-  const Order order(a);
-  const Run run = {row, 0, t.cols};
-  Search search = {{}, t.wanted, t.cols};
-  const auto count = [&](const Level& level) {
-    clear_counts(s);
-    count_digits(t, order, run, level, s);
-  };
-  const auto take = [&] {
-    take_digit(&search, [&](uint32_t digit) EXN_FLAT {
-      return static_cast<int64_t>(s.counts[0][digit]) + s.counts[1][digit];
-    });
-  };
-  if (s.guess != 0 && !search.done()) {
-    const Level level = around(s.guess);
-    count(level);
-    if (narrow_down(&search, level, s.below, s.within) && !search.done()) take();
+// Rows have about the same key: of the next one, about this many are listed.
+int64_t listed_of(int64_t n) { return static_cast<int64_t>(6 * ::sqrt(static_cast<double>(n))); }
+
+// Finds the `wanted`-th smallest key of a row, and how many equal ones go with it. What is done
+// meanwhile, tile by tile: ahead(first key).
+template <class F>
+EXN_SIMD Cut cut_row(const uint32_t* keys, int64_t n, int64_t wanted, bool largest, Scratch& s,
+                     F&& ahead) {
+  const uint32_t* list = keys;
+  int64_t listed = n, before = 0, below = 0;
+  Window window = {0, kMostKey};
+  if (s.guess != 0) {
+    const Window close = {s.guess > s.reach ? s.guess - s.reach : 1,
+                          s.guess < kMostKey - s.reach ? s.guess + s.reach : kMostKey};
+    int64_t count = 0;
+    if (n <= kTile) {
+      ahead(0);
+      s.below = count_below(keys, n, close.low);
+      count = count_below(keys, n, close.high + 1) - s.below;
+    } else {
+      s.below = 0;
+      for (int64_t i = 0; i < n; i += kTile) {
+        ahead(i);
+        count = list_near(keys + i, n - i < kTile ? n - i : kTile, close, i, count, s);
+      }
+    }
+    // Pruned already.
+    if (close.low == 1 && wanted <= s.below) return {0, wanted, wanted, largest};
+    const bool found = wanted > s.below && wanted <= s.below + count;
+    if (found) {
+      window = close;
+      below = s.below;
+      if (n > kTile) {
+        list = s.near;
+        listed = count;
+        before = s.below;
+        below = 0;
+      }
+    }
+    const int64_t usual = listed_of(n);
+    if (found && count > 2 * usual) s.reach -= s.reach / 2;
+    if ((!found || count < usual / 2) && s.reach < kMostKey / 2) s.reach += s.reach;
   }
-  while (!search.done()) {
-    count(search.level);
-    take();
-  }
-  const Cut cut(search, a.largest);
-  s.guess = cut.key;
-  mark(t, order, run, cut, s);
-  if (cut.splits) settle(t, order, run, cut, 0, s);
+  const uint32_t key = select_key(list, listed, wanted - before, window.low, window.high, below);
+  s.guess = key > 0 ? key : 1;
+  return {key, wanted - before - count_below(list, listed, key), count_equal(list, listed, key),
+          largest};
 }
 
-void prune_rows(const PruneMaskArgs& a, Scratch* own) {
-  for (int32_t i = 0; i < a.tensor_count; ++i) {
-    const PruneTensor& t = a.tensors[i];
-    if (t.size() == 0) continue;
-    const int64_t chunk = t.cols < kUnit ? kUnit / t.cols : 1;
-    parallel_for(t.rows, chunk, own, [&](int64_t begin, int64_t end, Scratch& s) {
-      s.guess = 0;
-      for (int64_t row = begin; row < end; ++row) prune_row(t, a, row, s);
-    });
-  }
+void prune_row(const PruneTensor& t, const PruneMaskArgs& a, int64_t row, Scratch& s) {
+  const Order order(a);
+  const int64_t n = t.cols;
+  for (int64_t i = 0; i < n; i += kTile)
+    make_keys(t, order, row, i, n - i < kTile ? n - i : kTile, s.keys + i, s);
+  uint8_t* mask = mask_at(t, row, 0);
+  if (t.wanted == 0) return mark(s.keys, n, 1, mask);
+  const Cut cut = cut_row(s.keys, n, t.wanted, a.largest, s, [&](int64_t col) EXN_FLAT {
+    if (row + 1 < t.rows) prefetch_tile(t, row + 1, col);
+  });
+  const int64_t place = cut.splits ? place_behind(s.keys, n, cut.key, cut.number) : n;
+  mark(s.keys, place, cut.least_before(), mask);
+  mark(s.keys + place, n - place, cut.least_behind(), mask + place);
+}
+
+void start_rows(Scratch& s) {
+  s.guess = 0;
+  s.reach = 1u << 18;
 }
 
 // ---- tensors as a whole -------------------------------------------------------------------------
@@ -299,98 +355,342 @@ struct Scope {
 };
 
 // What threads share.
-struct Counts {
+struct Shared {
   uint32_t digits[kMostDigits];
   int64_t below;
   int64_t within;
-};
-struct Room {
-  Scratch* own;
-  Counts* counts;
-  int32_t* equal;  // of each unit
+  int64_t listed;
 };
 
-// `most`: elements of each unit that are looked at.
-void count_digits(const Scope& scope, const Order& order, const Level& level, int64_t most,
-                  const Room& room) {
-  Counts& all = *room.counts;
-  std::memset(&all, 0, sizeof all);
+// Keys of a unit that lie in the window: how many, and where they are listed.
+struct Listed {
+  int64_t begin;
+  int64_t count;
+};
+
+struct Room {
+  Scratch* own;
+  Shared* shared;
+  Listed* units;
+  uint32_t* keys;  // the list, [capacity], one unit behind the other in any order
+  int32_t* places;
+  int64_t capacity;
+};
+
+// Every element of a small scope, and about as many of a large one as four deviations ask for,
+// whatever a sample has seen; the sample itself, too.
+int64_t capacity_of(int64_t size, int64_t units) {
+  constexpr int64_t kSmall = 65536;
+  return (size < kSmall ? size : kSmall) + size / 32 + units;
+}
+
+Room room_of(Workspace& ws, int64_t size, int64_t units) {
+  Room room = {};
+  room.own = ws.take<Scratch>(1);
+  room.shared = ws.take<Shared>(units > 0 ? 1 : 0);
+  room.units = ws.take<Listed>(units);
+  room.capacity = units > 0 ? capacity_of(size, units) : 0;
+  room.keys = ws.take<uint32_t>(room.capacity);
+  room.places = ws.take<int32_t>(room.capacity);
+  return room;
+}
+
+template <class F>
+void for_units(const Scope& scope, const Room& room, F&& f) {
   parallel_for(scope.units(), kUnitsAtOnce, room.own, [&](int64_t begin, int64_t end, Scratch& s) {
-    clear_counts(s);
     for (int64_t unit = begin; unit < end; ++unit) {
-      scope.with_unit(unit, [&](const PruneTensor& t, Run run) EXN_FLAT {
-        run.end = run.end - run.begin < most ? run.end : run.begin + most;
-        count_digits(t, order, run, level, s);
+      scope.with_unit(unit,
+                      [&](const PruneTensor& t, const Run& run) EXN_FLAT { f(unit, t, run, s); });
+    }
+  });
+}
+
+int64_t add_shared(int64_t* to, int64_t more) {
+  return __atomic_fetch_add(to, more, __ATOMIC_RELAXED);
+}
+
+// What is guessed before all elements are read.
+struct Guess {
+  Window window;
+  uint32_t key;
+  double
+      taken;  // of the keys that are equal, where the window has but one: the share that is pruned
+};
+
+// The smallest key of a unit that is kept if the guess is right.
+uint32_t least_of(const Guess& guess, bool largest, int64_t unit, int64_t units) {
+  if (!guess.window.single()) return guess.key;
+  const double share = largest ? 1 - guess.taken : guess.taken;
+  const bool before = static_cast<double>(unit) < share * static_cast<double>(units);
+  return before != largest ? guess.key + 1 : guess.key;
+}
+
+// One in 128 elements, in pieces of neighbours that lie about anywhere. Returns how many.
+int64_t take_sample(const Scope& scope, const Order& order, const Room& room) {
+  constexpr int64_t kEvery = 128, kNeighbours = 32;
+  room.shared->listed = 0;
+  for_units(
+      scope, room, [&](int64_t unit, const PruneTensor& t, const Run& run, Scratch& s) EXN_FLAT {
+        const int64_t n = run.end - run.begin;
+        if (n < kEvery && unit % (kEvery / n) != 0) return;
+        int64_t left = n / kEvery > 0 ? n / kEvery : 1, taken = 0;
+        const int64_t pieces = (left + kNeighbours - 1) / kNeighbours, apart = n / pieces;
+        for (int64_t piece = 0; piece < pieces; ++piece) {
+          const int64_t size = left < kNeighbours ? left : kNeighbours;
+          const int64_t slack = apart - size + 1;
+          const int64_t col = run.begin + piece * apart + (unit * 7919 + piece * 104729) % slack;
+          make_keys(t, order, run.row, col, size, s.near + taken, s);
+          taken += size;
+          left -= size;
+        }
+        const int64_t at = add_shared(&room.shared->listed, taken);
+        std::memcpy(room.keys + at, s.near, static_cast<size_t>(taken) * sizeof(uint32_t));
+      });
+  return room.shared->listed;
+}
+
+Guess guess_of(const Scope& scope, const Order& order, const Room& room) {
+  constexpr int64_t kSmall = 2 * kUnit;
+  const int64_t size = scope.size();
+  if (size < kSmall) return {{1, kMostKey}, kMostKey / 2, 0};
+  const int64_t sampled = take_sample(scope, order, room);
+  const double all = static_cast<double>(sampled);
+  const double share = static_cast<double>(scope.wanted) / static_cast<double>(size);
+  const auto nearest = static_cast<int64_t>(share * all);
+  const int64_t wanted = nearest > 0 ? nearest : 1;
+  const auto off = static_cast<int64_t>(4 * ::sqrt(all * share * (1 - share))) + 2;
+  const auto find = [&](int64_t number, uint32_t low, uint32_t high) {
+    const uint32_t key = select_key(room.keys, sampled, number, low, high, 0);
+    return key > 0 ? key : 1;
+  };
+  Guess guess = {};
+  guess.key = find(wanted, 0, kMostKey);
+  guess.window.low = wanted > off ? find(wanted - off, 0, guess.key) : 1;
+  guess.window.high = wanted + off < sampled ? find(wanted + off, 0, kMostKey) : kMostKey;
+  const int64_t below = count_below(room.keys, sampled, guess.key);
+  const int64_t equal = count_equal(room.keys, sampled, guess.key);
+  if (equal > 0) guess.taken = static_cast<double>(wanted - below) / static_cast<double>(equal);
+  return guess;
+}
+
+// Counts what lies below the window and lists what lies within; of a first mask writes what the
+// guess makes of it.
+void look(const Scope& scope, const PruneMaskArgs& a, const Guess& guess, const Room& room) {
+  const Order order(a);
+  const int64_t units = scope.units();
+  Shared& all = *room.shared;
+  all.below = all.within = all.listed = 0;
+  const Window& window = guess.window;
+  for_units(scope, room,
+            [&](int64_t unit, const PruneTensor& t, const Run& run, Scratch& s) EXN_FLAT {
+              const uint32_t least = least_of(guess, a.largest, unit, units);
+              int64_t count = 0;
+              s.below = 0;
+              for_tiles(t, order, run, s, [&](int64_t col, int64_t n) EXN_FLAT {
+                if (window.single()) {
+                  s.below += count_below(s.keys, n, window.low);
+                  count += count_equal(s.keys, n, window.low);
+                } else {
+                  count = list_near(s.keys, n, window, col - run.begin, count, s);
+                }
+                if (a.first) mark(s.keys, n, least, mask_at(t, run.row, col));
+              });
+              add_shared(&all.below, s.below);
+              add_shared(&all.within, count);
+              room.units[unit] = {0, count};
+              if (window.single()) return;
+              const int64_t at = room.units[unit].begin = add_shared(&all.listed, count);
+              if (at + count > room.capacity) return;
+              const size_t bytes = static_cast<size_t>(count) * sizeof(uint32_t);
+              std::memcpy(room.keys + at, s.near, bytes);
+              std::memcpy(room.places + at, s.places, bytes);
+            });
+}
+
+// ---- digit by digit -----------------------------------------------------------------------------
+
+// Keys from `base` on that differ in so many low bits, and which of them is looked for.
+struct Level {
+  uint32_t base;
+  int width;
+  int64_t wanted;
+  int shift() const { return width > kDigitBits ? width - kDigitBits : 0; }
+};
+
+void count_digits(const Scope& scope, const Order& order, const Level& level, const Room& room) {
+  Shared& all = *room.shared;
+  std::memset(all.digits, 0, sizeof all.digits);
+  const uint32_t base = level.base, last = (1u << level.width) - 1;
+  const int shift = level.shift();
+  parallel_for(scope.units(), kUnitsAtOnce, room.own, [&](int64_t begin, int64_t end, Scratch& s) {
+    std::memset(s.counts, 0, sizeof s.counts);
+    for (int64_t unit = begin; unit < end; ++unit) {
+      scope.with_unit(unit, [&](const PruneTensor& t, const Run& run) EXN_FLAT {
+        for_tiles(t, order, run, s, [&](int64_t, int64_t n) EXN_FLAT {
+          int64_t count = 0;
+          for (int64_t i = 0; i < n; ++i) {  // without a branch
+            s.near[count] = s.keys[i] - base;
+            count += s.near[count] <= last ? 1 : 0;
+          }
+          for (int64_t i = 0; i < count; ++i) ++s.counts[i & 1][s.near[i] >> shift];
+        });
       });
     }
     for (int digit = 0; digit < kMostDigits; ++digit) {
       const uint32_t more = s.counts[0][digit] + s.counts[1][digit];
       if (more != 0) __atomic_fetch_add(all.digits + digit, more, __ATOMIC_RELAXED);
     }
-    __atomic_fetch_add(&all.below, s.below, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&all.within, s.within, __ATOMIC_RELAXED);
   });
 }
 
-void take_digit(const Room& room, Search* search) {
-  take_digit(search, [&](uint32_t digit) EXN_FLAT {
-    return static_cast<int64_t>(room.counts->digits[digit]);
+// The key that a level has as its `wanted`-th smallest.
+uint32_t search(const Scope& scope, const Order& order, Level level, const Room& room) {
+  while (level.width > 0) {
+    count_digits(scope, order, level, room);
+    const uint32_t* digits = room.shared->digits;
+    uint32_t digit = 0;
+    for (; digits[digit] < level.wanted; ++digit) level.wanted -= digits[digit];
+    level = {level.base + (digit << level.shift()), level.shift(), level.wanted};
+  }
+  return level.base;
+}
+
+// Where it is looked for if a look has not found it.
+Level level_of(const Scope& scope, const Window& window, const Shared& all) {
+  const bool within = scope.wanted > all.below && scope.wanted <= all.below + all.within;
+  if (!within) return {0, kKeyBits, scope.wanted};
+  const int width = 32 - __builtin_clz(window.high - window.low);
+  return {window.low, width, scope.wanted - all.below};
+}
+
+// ---- masks --------------------------------------------------------------------------------------
+
+// Where in a scope the fate of equal keys changes.
+struct Split {
+  int64_t unit;
+  int64_t number;  // behind so many of the unit's
+};
+
+Split split_of(const Scope& scope, const Guess& guess, const Cut& cut, const Room& room) {
+  Split split = {scope.units(), 0};
+  if (!cut.splits) return split;
+  int64_t left = cut.number;
+  for (split.unit = 0;; ++split.unit) {
+    const Listed& listed = room.units[split.unit];
+    const int64_t equal = guess.window.single()
+                              ? listed.count
+                              : count_equal(room.keys + listed.begin, listed.count, cut.key);
+    if (equal >= left) break;
+    left -= equal;
+  }
+  split.number = left;
+  return split;
+}
+
+void mark_unit(const PruneTensor& t, const Order& order, const Run& run, int64_t unit,
+               const Cut& cut, const Split& split, Scratch& s) {
+  int64_t left = unit < split.unit ? kUnit : unit == split.unit ? split.number : 0;
+  for_tiles(t, order, run, s, [&](int64_t col, int64_t n) EXN_FLAT {
+    uint8_t* mask = mask_at(t, run.row, col);
+    int64_t place = left > 0 ? n : 0;
+    if (unit == split.unit && left > 0) {
+      const int64_t equal = count_equal(s.keys, n, cut.key);
+      if (equal >= left) place = place_behind(s.keys, n, cut.key, left);
+      left = equal >= left ? 0 : left - equal;
+    }
+    mark(s.keys, place, cut.least_before(), mask);
+    mark(s.keys + place, n - place, cut.least_behind(), mask + place);
   });
 }
 
-// About where the key is that `search` looks for: as many of a sample are below.
-uint32_t guess_of(const Scope& scope, const Order& order, const Search& search, const Room& room) {
-  count_digits(scope, order, {}, kSampled, room);
-  int64_t sampled = 0;
-  for (const uint32_t count : room.counts->digits) sampled += count;
-  const double share = static_cast<double>(search.wanted) / static_cast<double>(search.present);
-  const auto wanted = static_cast<int64_t>(share * static_cast<double>(sampled));
-  Search about = {{}, wanted > 0 ? wanted : 1, sampled};
-  take_digit(room, &about);
-  count_digits(scope, order, about.level, kSampled, room);
-  take_digit(room, &about);
-  return about.level.base;
+// Writes those of a listed unit again for which the guess was wrong.
+void correct_unit(const PruneTensor& t, const Run& run, int64_t unit, const Guess& guess,
+                  const Cut& cut, const Split& split, const Room& room) {
+  const Listed& listed = room.units[unit];
+  uint8_t* mask = mask_at(t, run.row, run.begin);
+  int64_t left = unit < split.unit ? kUnit : unit == split.unit ? split.number : 0;
+  const uint32_t before = cut.least_before(), behind = cut.least_behind();
+  for (int64_t i = listed.begin; i < listed.begin + listed.count; ++i) {
+    const uint32_t key = room.keys[i];
+    const bool kept = key >= (left > 0 ? before : behind);
+    if (unit == split.unit && key == cut.key) --left;
+    if (kept != (key >= guess.key)) mask[room.places[i]] = kept ? 1 : 0;
+  }
+}
+
+void write_masks(const Scope& scope, const PruneMaskArgs& a, const Guess& guess, const Cut& cut,
+                 const Room& room) {
+  const Order order(a);
+  const Split split = split_of(scope, guess, cut, room);
+  const int64_t units = scope.units();
+  for_units(scope, room,
+            [&](int64_t unit, const PruneTensor& t, const Run& run, Scratch& s) EXN_FLAT {
+              if (a.first && !guess.window.single()) {
+                return correct_unit(t, run, unit, guess, cut, split, room);
+              }
+              const uint32_t least = unit < split.unit ? cut.least_before() : cut.least_behind();
+              const bool written = a.first && least_of(guess, a.largest, unit, units) == least;
+              if (!written || unit == split.unit) mark_unit(t, order, run, unit, cut, split, s);
+            });
+}
+
+void mark_all(const Scope& scope, const PruneMaskArgs& a, uint32_t least, const Room& room) {
+  const Order order(a);
+  for_units(scope, room, [&](int64_t, const PruneTensor& t, const Run& run, Scratch& s) EXN_FLAT {
+    for_tiles(t, order, run, s, [&](int64_t col, int64_t n) EXN_FLAT {
+      mark(s.keys, n, least, mask_at(t, run.row, col));
+    });
+  });
 }
 
 void prune_scope(const Scope& scope, const PruneMaskArgs& a, const Room& room) {
-  const int64_t units = scope.units();
-  if (units == 0) return;
+  const int64_t size = scope.size();
+  if (size == 0) return;
+  if (scope.wanted == 0) return mark_all(scope, a, 1, room);
+  if (scope.wanted == size) return mark_all(scope, a, kMostKey + 1, room);
   const Order order(a);
-  Search search = {{}, scope.wanted, scope.size()};
-  if (search.present >= kUnit && !search.done()) {
-    const Level level = around(guess_of(scope, order, search, room));
-    count_digits(scope, order, level, kUnit, room);
-    const bool found = narrow_down(&search, level, room.counts->below, room.counts->within);
-    if (found && !search.done()) take_digit(room, &search);
+  Guess guess = guess_of(scope, order, room);
+  look(scope, a, guess, room);
+  Shared& all = *room.shared;
+  // Pruned already.
+  if (guess.window.low == 1 && scope.wanted <= all.below) return mark_all(scope, a, 1, room);
+  const bool found = scope.wanted > all.below && scope.wanted <= all.below + all.within &&
+                     all.listed <= room.capacity;
+  if (!found) {
+    const uint32_t key = search(scope, order, level_of(scope, guess.window, all), room);
+    guess = {{key, key}, key, 1};
+    look(scope, a, guess, room);
   }
-  while (!search.done()) {
-    count_digits(scope, order, search.level, kUnit, room);
-    take_digit(room, &search);
+  const int64_t wanted = scope.wanted - all.below;
+  if (guess.window.single()) {
+    return write_masks(scope, a, guess, {guess.key, wanted, all.within, a.largest}, room);
   }
-  const Cut cut(search, a.largest);
-  parallel_for(units, kUnitsAtOnce, room.own, [&](int64_t begin, int64_t end, Scratch& s) {
-    for (int64_t unit = begin; unit < end; ++unit) {
-      scope.with_unit(unit, [&](const PruneTensor& t, const Run& run) EXN_FLAT {
-        room.equal[unit] = static_cast<int32_t>(mark(t, order, run, cut, s));
-      });
+  const uint32_t key =
+      select_key(room.keys, all.listed, wanted, guess.window.low, guess.window.high, 0);
+  const Cut cut(key, wanted - count_below(room.keys, all.listed, key),
+                count_equal(room.keys, all.listed, key), a.largest);
+  write_masks(scope, a, guess, cut, room);
+}
+
+void prune_rows(const PruneMaskArgs& a, const Room& room) {
+  for (int32_t i = 0; i < a.tensor_count; ++i) {
+    const PruneTensor& t = a.tensors[i];
+    if (t.size() == 0) continue;
+    if (t.cols > kUnit) {
+      for (int64_t row = 0; row < t.rows; ++row) {
+        PruneTensor one = t;
+        one.rows = 1;
+        one.weight = static_cast<const char*>(t.weight) + row * t.stride * size_of(t.dtype);
+        one.mask = mask_at(t, row, 0);
+        prune_scope({&one, 1, t.wanted}, a, room);
+      }
+      continue;
     }
-  });
-  if (!cut.splits) return;
-  int64_t number = 0;
-  for (int64_t unit = 0; unit < units; ++unit) {  // of the first in each
-    const int32_t equal = room.equal[unit];
-    const bool takes = equal > 0 && number < cut.end && number + equal > cut.begin;
-    room.equal[unit] = takes ? static_cast<int32_t>(number) : -1;
-    number += equal;
+    parallel_for(t.rows, kUnit / t.cols, room.own, [&](int64_t begin, int64_t end, Scratch& s) {
+      start_rows(s);
+      for (int64_t row = begin; row < end; ++row) prune_row(t, a, row, s);
+    });
   }
-  parallel_for(units, kUnitsAtOnce, room.own, [&](int64_t begin, int64_t end, Scratch& s) {
-    for (int64_t unit = begin; unit < end; ++unit) {
-      if (room.equal[unit] < 0) continue;
-      scope.with_unit(unit, [&](const PruneTensor& t, const Run& run) EXN_FLAT {
-        settle(t, order, run, cut, room.equal[unit], s);
-      });
-    }
-  });
 }
 
 // ---- zeros --------------------------------------------------------------------------------------
@@ -423,15 +723,24 @@ void apply(const PruneApplyTensor& t, const Run& run) {
 
 exn_status prune_mask(const PruneMaskArgs& a, Workspace& ws) {
   const Scope all = {a.tensors, a.tensor_count, a.wanted};
-  const int64_t units = a.scope == EXN_PRUNE_ROW ? 0 : all.units();
-  Room room = {};
-  room.own = ws.take<Scratch>(1);
-  room.counts = ws.take<Counts>(a.scope == EXN_PRUNE_ROW ? 0 : 1);
-  room.equal = ws.take<int32_t>(units);
+  int64_t size = all.size(), units = all.units();
+  if (a.scope != EXN_PRUNE_GLOBAL) {  // those of one at a time
+    size = units = 0;
+    for (int32_t i = 0; i < a.tensor_count; ++i) {
+      const PruneTensor& t = a.tensors[i];
+      const bool by_row = a.scope == EXN_PRUNE_ROW;
+      const int64_t one = by_row ? units_of_row(t.cols) : units_of(t);
+      const int64_t elements = by_row ? t.cols : t.size();
+      if (by_row && t.cols <= kUnit) continue;
+      units = one > units ? one : units;
+      size = elements > size ? elements : size;
+    }
+  }
+  const Room room = room_of(ws, size, units);
   if (ws.counting()) return EXN_OK;
   ran(EXN_CPU_PATH("prune_mask"));
   if (a.scope == EXN_PRUNE_ROW) {
-    prune_rows(a, room.own);
+    prune_rows(a, room);
   } else if (a.scope == EXN_PRUNE_GLOBAL) {
     prune_scope(all, a, room);
   } else {
