@@ -27,6 +27,8 @@ final class DeviceRound {
   final Tensor token;
   /** How many are before it, [S]: that is its position, too. */
   final Tensor length;
+  /** Which sequences take part, [S]. */
+  final Tensor active;
   /** [S,K] */
   final Tensor drafted;
 
@@ -58,6 +60,7 @@ final class DeviceRound {
     rows.sequence(owner.length).copyFrom(owner);
     token = integers(new int[sequences]);
     length = integers(new int[sequences]);
+    active = scope.allocate(device(), DType.U8, sequences).copyFrom(new int[sequences]);
     drafted = integers(new int[sequences * longest]).reshape(sequences, longest);
     seen = integers(new int[sequences * (each + 4)]);
     long end = (long) sequences * each;

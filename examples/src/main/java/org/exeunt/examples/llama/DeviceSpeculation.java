@@ -14,6 +14,9 @@ import org.exeunt.Stream;
 record DeviceSpeculation(int layers, int ngram, int longest, float least) {
   /** @param drafting a second model; null: none drafts */
   DeviceDraft draft(DeviceRound round, LlamaWeights drafting, Stream stream) {
+    if (ngram > 0) {
+      return new DeviceLookupDraft(round, ngram);
+    }
     return layers > 0
         ? new DeviceSelfDraft(round, layers, least)
         : new DeviceModelDraft(round, drafting, stream, least);

@@ -53,7 +53,6 @@ public final class DeviceSpeculativeDecoder implements Rounds {
   private final GumbelNoise.Lanes noise; // null: the most probable token
   private final DrawnHead drawn; // null as well
   private final Verify verify;
-  private final Tensor active;
   private final KvLength bound;
   private final RowCompaction keep;
   private Graph graph;
@@ -138,7 +137,6 @@ public final class DeviceSpeculativeDecoder implements Rounds {
       drawn = draw ? new DrawnHead(scope, workspace, weights, hidden, noise.tensor()) : null;
       promptDraw =
           draw ? new DrawnHead(scope, workspace, weights, exited, noise.tensor().rows(0, 1)) : null;
-      active = scope.allocate(device, DType.U8, sequences).copyFrom(new int[sequences]);
       verify = verify(workspace, ends);
       bound =
           KvLength.crop()
@@ -196,7 +194,7 @@ public final class DeviceSpeculativeDecoder implements Rounds {
         Verify.builder()
             .drafted(round.drafted)
             .draftLength(round.draftLength)
-            .active(active)
+            .active(round.active)
             .argmax(drawn == null ? head.statistics().argmax() : drawn.tokens())
             .accepted(round.accepted)
             .token(round.token)
@@ -294,7 +292,7 @@ public final class DeviceSpeculativeDecoder implements Rounds {
   /** The device learns where a sequence stands. */
   private void tell(int s) {
     round.length.slice(0, s, s + 1).copyFrom(new int[] {position[s]});
-    active.slice(0, s, s + 1).copyFrom(new int[] {going[s] ? 1 : 0});
+    round.active.slice(0, s, s + 1).copyFrom(new int[] {going[s] ? 1 : 0});
     Stream.DEFAULT.synchronize();
   }
 

@@ -65,8 +65,9 @@ class DeviceSpeculativeDecoderTest {
   private record Plain(int[] tokens, List<float[]> keysAndValues) {}
 
   private static int[] prompt(int sequence, int vocabulary) {
-    int length = sequence == 1 ? 150 : 3 + 4 * sequence;
-    return new Random(sequence).ints(length, 1, vocabulary).toArray();
+    int[] some = new Random(sequence).ints(3 + 4 * sequence, 1, vocabulary).toArray();
+    int length = sequence == 1 ? 150 : some.length; // long enough for parts, and it repeats itself
+    return IntStream.range(0, length).map(i -> some[i % some.length]).toArray();
   }
 
   private static int capacity(LlamaWeights weights) {
@@ -112,8 +113,9 @@ class DeviceSpeculativeDecoderTest {
         ? new GumbelNoise[0]
         : Arrays.stream(of).mapToObj(s -> noise(temperature, s)).toArray(GumbelNoise[] ::new);
     return new DeviceSpeculativeDecoder(weights, DecoderOptions.FULL,
-        Speculation.parse(method, length, rule, TinyModel.LAYERS), null, of.length,
-        capacity(weights), ends, draws);
+        Speculation.parse(method, length, rule, TinyModel.LAYERS),
+        method.startsWith("model") ? MODELS.get("bf16") : null, of.length, capacity(weights), ends,
+        draws);
   }
 
   /** Rounds until each sequence has its tokens. */
@@ -155,7 +157,9 @@ class DeviceSpeculativeDecoderTest {
   @CsvSource(delimiter = '|', nullValues = "-",
       value = {"f32 | selfdraft:2 | fixed:3 | 0", "f32 | selfdraft:4 | confidence:0.06 | 0",
           "bf16 | selfdraft:3 | - | 0", "blocks | selfdraft:3 | fixed:2 | 0",
-          "f32 | selfdraft:4 | fixed:3 | 0.9", "bf16 | selfdraft:2 | fixed:1 | 2"})
+          "f32 | selfdraft:4 | fixed:3 | 0.9", "bf16 | selfdraft:2 | fixed:1 | 2",
+          "f32 | lookup | - | 0", "blocks | lookup:2 | fixed:3 | 0", "f32 | lookup | fixed:2 | 0.9",
+          "f32 | model:of | confidence:0.06 | 0", "bf16 | model:of | fixed:3 | 1.1"})
   void tokensAreThoseOfPlainDecoding(String model, String method, String rule, double temperature) {
     try (DeviceSpeculativeDecoder decoder =
              decoder(model, method, rule, 0, temperature, NO_ENDS, 0)) {
@@ -165,7 +169,7 @@ class DeviceSpeculativeDecoderTest {
 
   @ParameterizedTest
   @CsvSource({"f32,selfdraft:4,fixed:3,0,0", "bf16,selfdraft:3,confidence:0.08,3,0",
-      "f32,selfdraft:3,fixed:2,0,1.2"})
+      "f32,selfdraft:3,fixed:2,0,1.2", "bf16,lookup:3,fixed:3,0,0", "f32,model:of,fixed:2,0,0"})
   void batches(String model, String method, String rule, int length, double temperature) {
     int[] of = {0, 1, 2, 3};
     try (DeviceSpeculativeDecoder decoder =
@@ -248,6 +252,34 @@ class DeviceSpeculativeDecoderTest {
           assertEquals(capacity, decoder.kv().length(l, 0));
         }
       }
+    }
+  }
+
+  @Test
+  void anotherVocabularyIsRefused() throws IOException {
+    String[] words = Arrays.copyOf((String[]) TinyModel.metadata().get("tokenizer.ggml.tokens"), 20);
+    List<TinyModel.Weight> weights = new ArrayList<>();
+    for (TinyModel.Weight weight : TinyModel.weights()) {
+      weights.add(weight.name().equals("token_embd.weight")
+              ? new TinyModel.Weight(weight.name(), words.length, weight.columns(),
+                    Arrays.copyOf(weight.values(), words.length * weight.columns()))
+              : weight);
+    }
+    Map<String, Object> metadata = TinyModel.metadata();
+    metadata.put("tokenizer.ggml.tokens", words);
+    metadata.put("tokenizer.ggml.token_type", new int[words.length]);
+    metadata.put("llama.context_length", CAPACITY);
+    Path other = TinyModel.writeWeights(folder.resolve("other.gguf"), metadata, weights);
+    try (GgufFile file = GgufFile.open(other);
+        LlamaWeights host = LlamaWeights.load(file, null);
+        LlamaWeights there = host.on(Device.cuda(0))) {
+      Speculation how = Speculation.parse("model:of", 0, "fixed:2", TinyModel.LAYERS);
+      assertTrue(assertThrows(IllegalArgumentException.class,
+          ()
+              -> new DeviceSpeculativeDecoder(
+                  MODELS.get("f32"), DecoderOptions.FULL, how, there, 1, 20, NO_ENDS))
+                     .getMessage()
+                     .contains("the model that drafts has 20 tokens"));
     }
   }
 
