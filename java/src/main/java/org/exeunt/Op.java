@@ -35,12 +35,11 @@ import org.exeunt.jni.global.exeunt;
  * <p>An op holds native memory: close it, or build it into a {@link Scope} that does.
  */
 public abstract sealed class Op
-    implements AutoCloseable permits Attention, AttentionScores, ColumnNorms, Cosine,
-               CrossEntropy, DraftLookup, DraftRule, Elr, Embedding, ExitHead, ExitRule, Ffn,
-               FfnSkipRule, Gate, Gather, HiddenStack, HiredBudget, KvAppend, KvCompact, KvCopy,
-               KvLength, KvPropagate, LayerSchedule, Linear, Norm, PerpGrad, PruneApply, PruneMask,
-               Rope, RopeTable, RowCompaction, RowStats, Select, SsmStep, StableMax, StopRule,
-               TokenBias, Verify {
+    implements AutoCloseable permits Attention, AttentionScores, ColumnNorms, Cosine, CrossEntropy,
+               DraftLookup, DraftRule, Elr, Embedding, ExitHead, ExitRule, Ffn, FfnSkipRule, Gate,
+               Gather, HiddenStack, HiredBudget, KvAppend, KvCompact, KvCopy, KvLength, KvPropagate,
+               LayerSchedule, Linear, Norm, PerpGrad, PruneApply, PruneMask, Rope, RopeTable,
+               RowCompaction, RowStats, Select, SsmStep, StableMax, StopRule, TokenBias, Verify {
   private static final int IDLE = 0;
   private static final int RUNNING = 1;
   private static final int CLOSED = 2;

@@ -443,14 +443,15 @@ class GenerateTest {
   }
 
   @ParameterizedTest
-  @ValueSource(strings = {"selfdraft:3", "selfdraft:4 --draft-rule confidence:0.1",
-                   "selfdraft:4 --draft-rule fixed:3 --temperature 2 --seed 3", "lookup",
-                   "model:tiny.gguf --draft-rule fixed:2"})
+  @ValueSource(
+      strings = {"selfdraft:3", "selfdraft:4 --draft-rule confidence:0.1",
+          "selfdraft:4 --draft-rule fixed:3 --temperature 2 --seed 3", "lookup",
+          "model:tiny.gguf --draft-rule fixed:2"})
   void draftsOfADeviceDoNotChangeTheAnswer(String speculate) {
     TestData.openEmulatedDevice();
     String options = speculate.replaceFirst("\\S+( --draft-rule \\S+)? ?", "");
-    Result result = answer("--stats --device cuda:0 --speculate "
-        + speculate.replace("tiny.gguf", model.toString()));
+    Result result = answer(
+        "--stats --device cuda:0 --speculate " + speculate.replace("tiny.gguf", model.toString()));
     assertEquals(0, result.status, result.log);
     assertEquals(answer(("--device cuda:0 " + options).strip()).out, result.out);
     assertTrue(result.log.contains("tokens per verification"), result.log);

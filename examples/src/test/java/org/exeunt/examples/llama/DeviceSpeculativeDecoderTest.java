@@ -257,7 +257,8 @@ class DeviceSpeculativeDecoderTest {
 
   @Test
   void anotherVocabularyIsRefused() throws IOException {
-    String[] words = Arrays.copyOf((String[]) TinyModel.metadata().get("tokenizer.ggml.tokens"), 20);
+    String[] words =
+        Arrays.copyOf((String[]) TinyModel.metadata().get("tokenizer.ggml.tokens"), 20);
     List<TinyModel.Weight> weights = new ArrayList<>();
     for (TinyModel.Weight weight : TinyModel.weights()) {
       weights.add(weight.name().equals("token_embd.weight")
@@ -270,16 +271,15 @@ class DeviceSpeculativeDecoderTest {
     metadata.put("tokenizer.ggml.token_type", new int[words.length]);
     metadata.put("llama.context_length", CAPACITY);
     Path other = TinyModel.writeWeights(folder.resolve("other.gguf"), metadata, weights);
-    try (GgufFile file = GgufFile.open(other);
-        LlamaWeights host = LlamaWeights.load(file, null);
+    try (GgufFile file = GgufFile.open(other); LlamaWeights host = LlamaWeights.load(file, null);
         LlamaWeights there = host.on(Device.cuda(0))) {
       Speculation how = Speculation.parse("model:of", 0, "fixed:2", TinyModel.LAYERS);
       assertTrue(assertThrows(IllegalArgumentException.class,
           ()
               -> new DeviceSpeculativeDecoder(
                   MODELS.get("f32"), DecoderOptions.FULL, how, there, 1, 20, NO_ENDS))
-                     .getMessage()
-                     .contains("the model that drafts has 20 tokens"));
+              .getMessage()
+              .contains("the model that drafts has 20 tokens"));
     }
   }
 
