@@ -136,9 +136,17 @@ class AttentionMisuse : public ::testing::TestWithParam<int32_t> {
       visible_{kCpu, make_integers({4, 1, 3})};
   Placed out_{kCpu, poisoned(Type::kF32, {3, 4, 8})},
       scores_{kCpu, poisoned(Type::kF32, {3, 4, 4})};
-  exn_attention_params p_ = {sizeof p_,      query_.dl(),   cache_.dl(),
-                             sequence_.dl(), visible_.dl(), out_.dl(),
-                             scores_.dl(),   0.5f,          0};
+  exn_attention_params p_ = {sizeof p_,
+                             query_.dl(),
+                             cache_.dl(),
+                             sequence_.dl(),
+                             visible_.dl(),
+                             out_.dl(),
+                             scores_.dl(),
+                             0.5f,
+                             0,
+                             0,
+                             0};
   std::vector<Placed*> written_ = {&out_, &scores_};
 };
 
