@@ -7,6 +7,7 @@ import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.Collections;
 import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Locale;
@@ -33,6 +34,7 @@ public final class Evaluate {
   private Path prompts; // null: those that come with the examples
   private Path out = Path.of("build", "evaluate");
   private DType weights; // null: as the file has them
+  private boolean weightsSaid;
   private int maxTokens; // 0: not said
   private int limit; // prompts of a group; 0: not said
   private boolean full;
@@ -104,7 +106,10 @@ public final class Evaluate {
       case "--model" -> model = Models.of(GenerateOptions.present(option, value));
       case "--prompts" -> prompts = Path.of(GenerateOptions.present(option, value));
       case "--out" -> out = Path.of(GenerateOptions.present(option, value));
-      case "--weights" -> weights = GenerateOptions.weights(GenerateOptions.present(option, value));
+      case "--weights" -> {
+        weights = GenerateOptions.weights(GenerateOptions.present(option, value));
+        weightsSaid = true;
+      }
       case "--max-tokens" -> maxTokens = GenerateOptions.integer(option, value, 1, 1 << 20);
       case "--limit" -> limit = GenerateOptions.integer(option, value, 1, 1 << 20);
       case "--threads" -> threads = GenerateOptions.integer(option, value, 1, 256);
@@ -154,8 +159,9 @@ public final class Evaluate {
 
   private int compare(GgufFile file, List<Method> chosen, Equality.Loader loader)
       throws IOException {
-    List<DType> types =
-        weights == null ? Arrays.asList(null, DType.BF16, DType.F32) : List.of(weights);
+    List<DType> types = weightsSaid
+        ? Collections.singletonList(weights)
+        : Arrays.asList(null, DType.BF16, DType.F32);
     return report(report -> new Equality(file, types, loader, interruption).report(chosen, report));
   }
 

@@ -186,13 +186,15 @@ class EvaluateTest {
     assertTrue(drafted > rows.size() / 2, drafted + " of " + rows.size());
     assertTrue(result.out.contains("* bf16, 4 at a time: "), result.out);
     String again = "--speculate selfdraft:4 --draft-rule fixed:4";
-    result = evaluate("--equality", "--model", model.toString(), "--prompts", prompts.toString(),
-        "--raw", "--max-tokens", "12", "--out", report.toString(), "--weights", "f32", "--method",
-        again);
-    assertEquals(0, result.status, result.log);
-    rows = Files.readAllLines(report.resolve("equality.csv"));
-    assertEquals(1 + 2 * 2, rows.size());
-    assertTrue(rows.get(4).startsWith(again + ",f32,4,3,"), rows.get(4));
+    for (String storage : List.of("file", "f32")) {
+      result = evaluate("--equality", "--model", model.toString(), "--prompts", six.toString(),
+          "--raw", "--max-tokens", "4", "--out", report.toString(), "--weights", storage,
+          "--method", again);
+      assertEquals(0, result.status, result.log);
+      rows = Files.readAllLines(report.resolve("equality.csv"));
+      assertEquals(1 + 2 * 2, rows.size(), "of one storage alone");
+      assertTrue(rows.get(4).startsWith(again + "," + storage + ",4,6,"), rows.get(4));
+    }
   }
 
   /** As by Ctrl-C: the process writes what it has before it ends. */
