@@ -47,13 +47,13 @@ constexpr const char* kMeeting =
 constexpr const char* kWords =
     "a step's words of state, plan and lists lie in sectors of their own";
 constexpr const char* kScattered =
-    "a logit is 4 bytes of a sector of 32; each looks at the ids before its own, lest one that is "
-    "listed twice is changed twice";
+    "a logit is 4 bytes of a sector of 32; each block looks at its ids and those before, lest one "
+    "that is listed twice is changed twice";
 constexpr const char* kFewClasses =
-    "each row looks at the indices of those before, and rows are short";
+    "rows are short: whether an earlier one has their sample, their losses and the count of labels "
+    "go through the workspace";
 constexpr const char* kPasses =
-    "five passes over a row, and two over its target; the threads of a block each look at their "
-    "label, and at the indices of the rows before";
+    "no block holds a row: five passes over it, and two over its target";
 constexpr const char* kChannels =
     "A is read for each sequence; each channel asks for its row's b and c, which a warp has in "
     "common";
@@ -65,9 +65,11 @@ constexpr const char* kWholeDrafts =
     "place of a + 1; and the one that is drawn from once more";
 constexpr KnownWaste kKnownWaste[] = {
     {"draft_rule", "bench_del_64", 1.07, kWords},
-    {"token_bias", "bench_256x4096", 7.60, kScattered},
-    {"elr", "bench_128x10", 1.38, kFewClasses},
-    {"elr", "bench_128x100", 1.04, kFewClasses},
+    {"token_bias", "ids_2500", 1.89, kScattered},
+    {"token_bias", "bench_256x4096", 7.50, kScattered},
+    {"token_bias", "bench_64x49152_1000", 7.42, kScattered},
+    {"elr", "bench_128x10", 1.32, kFewClasses},
+    {"elr", "bench_*x100", 1.03, kFewClasses},
     {"column_norms", "*", 1.03, kColumnParts},
     {"prune_mask", "threads_old_norm", 1.03, kMeeting},
     {"exit_head", "shared_8x576x384_bf16", 1.05, kFewWeights},
@@ -173,11 +175,14 @@ constexpr const char* kRoundsOfTies = "as above, and equal scores at the cut are
 constexpr const char* kRoundsOfNorms = "as above, and with each row of weights the norms";
 constexpr const char* kSomeKept = "vectors with an element that is pruned are read and written";
 constexpr KnownWaste kKnownRequests[] = {
-    {"token_bias", "bench_256x4096", 17.30, kScattered},
-    {"elr", "classes_*", 2.29, kPasses},
-    {"elr", "bench_128x10", 18.60, kPasses},
-    {"elr", "bench_128x100", 4.00, kPasses},
-    {"elr", "bench_256x1000", 2.45, kPasses},
+    {"token_bias", "ids_2500", 2.20, kScattered},
+    {"token_bias", "bench_256x4096", 1.19, kScattered},
+    {"token_bias", "bench_64x49152_1000", 1.70, kScattered},
+    {"elr", "classes_4097", 2.26, kPasses},
+    {"elr", "classes_9000", 2.26, kPasses},
+    {"elr", "classes_50257*", 2.26, kPasses},
+    {"elr", "bench_128x10", 1.20, kFewClasses},
+    {"elr", "bench_*x100", 1.03, kFewClasses},
     {"ssm_step", "bench_1_*", 1.71, kChannels},
     {"ssm_step", "bench_8_1536_bf16", 2.07, kChannels},
     {"ssm_step", "bench_conv_8_5120", 1.44, kChannels},

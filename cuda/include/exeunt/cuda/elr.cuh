@@ -223,6 +223,7 @@ __device__ __forceinline__ RowState<float> elr_state(const Row& row, float* scra
 struct ElrSample {
   int64_t label;
   float label_logit;
+  float scale;  // of the gradient
   int32_t sample;
   bool known;  // label and sample exist, and no earlier row has the sample
   bool ignored;
@@ -234,6 +235,7 @@ __device__ __forceinline__ ElrSample elr_sample(const ElrTask<T>& task, int64_t 
   it.label = label_of(task.labels, task.wide_labels, row);
   it.ignored = it.label == task.ignore_index;
   it.sample = task.index[row];
+  it.scale = task.grad == nullptr || task.count == nullptr ? 1.0f : task.count->inverse;
   it.known = it.label >= 0 && it.label < task.columns && it.sample >= 0 &&
              it.sample < task.samples && task.repeats[row] == 0;
   if (it.known && !it.ignored) it.label_logit = widen(task.logits[row * task.stride + it.label]);
@@ -301,7 +303,6 @@ __global__ __launch_bounds__(kTileThreads,
     block_reduce<Sum, kWarps>(seen, scratch + kWarps);
     const float rest = 1.0f - seen[0];
     if (task.grad != nullptr) {
-      const float scale = task.count == nullptr ? 1.0f : task.count->inverse;
       const float pull = task.lambda / rest;
       z_row.for_targets([&](int64_t begin, int count, const float (&p)[Row::kItems],
                             const float (&t)[Row::kItems]) {
@@ -309,7 +310,7 @@ __global__ __launch_bounds__(kTileThreads,
 #pragma unroll
         for (int i = 0; i < Row::kItems; ++i) {
           const float hit = begin + tile_place<T>(i) == its.label ? 1.0f : 0.0f;
-          g[i] = scale * ((p[i] - hit) + pull * p[i] * (seen[1] - where_free(p[i], t[i])));
+          g[i] = its.scale * ((p[i] - hit) + pull * p[i] * (seen[1] - where_free(p[i], t[i])));
         }
         store_tile(task.grad + row * task.grad_stride + begin, count, g);
       });
