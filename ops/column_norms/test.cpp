@@ -77,5 +77,21 @@ TEST_F(ColumnNormsMisuse, EveryArgument) {
   for (int32_t bad : {-1, 2}) spoil.value(&P::accumulate, bad, {"accumulate", "0..1"});
 }
 
+// One row in memory, however often.
+TEST_F(ColumnNormsMisuse, RowsThatOverlap) {
+  DLTensor x = *x_.dl();
+  int64_t shape[2] = {int64_t{1} << 32, 6}, strides[2] = {0, 1};
+  x.shape = shape;
+  x.strides = strides;
+  P p = p_;
+  p.x = &x;
+  p.active = nullptr;
+  for (int64_t bad : {0, 1, 5}) {
+    strides[0] = bad;
+    expect_refused(kOp, p, {&sums_, &norms_}, EXN_INVALID_ARGUMENT,
+                   {"x has row stride " + std::to_string(bad), "at least 6"});
+  }
+}
+
 }  // namespace
 }  // namespace exn::test

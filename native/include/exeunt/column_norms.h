@@ -30,7 +30,8 @@ extern "C" {
 
 typedef struct exn_column_norms_params {
   uint64_t struct_size;   /**< sizeof(exn_column_norms_params) */
-  const DLTensor* x;      /**< in, [R,D], f32 | f16 | bf16, row stride free; R and D may be 0 */
+  const DLTensor* x;      /**< in, [R,D], f32 | f16 | bf16, row stride free, at least D; R and D may
+                               be 0 */
   const DLTensor* active; /**< in, optional, [R], u8, compact: 0 = the row is left out */
   const DLTensor* sums;   /**< in-out, [D], f32, compact: sums of squares */
   const DLTensor* norms;  /**< out, optional, [D], f32, compact */

@@ -9,6 +9,11 @@ namespace {
 
 void check_args(const exn_column_norms_params& p, Check& check, ColumnNormsArgs* a) {
   a->x = check.matrix("x", p.x, kFloats, Role::kIn);
+  // Rows that are one in memory, without end: no output is as long as they are many.
+  if (check.ok() && a->x.stride < a->x.cols) {
+    check.fail_argument("x has row stride %lld, expected at least %lld: rows that do not overlap",
+                        static_cast<long long>(a->x.stride), static_cast<long long>(a->x.cols));
+  }
   a->active = check.per_row<const uint8_t>("active", p.active, kU8Only, Role::kIn, "the rows of x",
                                            a->x.rows, Need::kOptional);
   a->sums =

@@ -71,7 +71,7 @@ public final class ColumnNorms extends Op {
     /**
      * The rows, such as the inputs of a layer for the tokens of a batch.
      *
-     * @param tensor in, [R,D], F32, F16 or BF16, row stride free; R and D may be 0
+     * @param tensor in, [R,D], F32, F16 or BF16, row stride free, at least D; R and D may be 0
      * @return this
      */
     public Builder x(Tensor tensor) {
