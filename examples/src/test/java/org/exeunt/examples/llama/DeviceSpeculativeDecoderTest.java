@@ -155,15 +155,17 @@ class DeviceSpeculativeDecoderTest {
 
   @ParameterizedTest
   @CsvSource(delimiter = '|', nullValues = "-",
-      value = {"f32 | selfdraft:2 | fixed:3 | 0", "f32 | selfdraft:4 | confidence:0.06 | 0",
-          "bf16 | selfdraft:3 | - | 0", "blocks | selfdraft:3 | fixed:2 | 0",
-          "f32 | selfdraft:4 | fixed:3 | 0.9", "bf16 | selfdraft:2 | fixed:1 | 2",
-          "f32 | lookup | - | 0", "blocks | lookup:2 | fixed:3 | 0", "f32 | lookup | fixed:2 | 0.9",
-          "f32 | model:of | confidence:0.06 | 0", "bf16 | model:of | fixed:3 | 1.1"})
-  void tokensAreThoseOfPlainDecoding(String model, String method, String rule, double temperature) {
+      value = {"bf16 | selfdraft:3 | - | 0 | 1", "f32 | lookup | - | 0 | 1",
+          "f32 | selfdraft:2 | fixed:3 | 0 | 0", "f32 | selfdraft:4 | confidence:0.06 | 0 | 0",
+          "blocks | selfdraft:3 | fixed:2 | 0 | 0", "f32 | selfdraft:4 | fixed:3 | 0.9 | 0",
+          "bf16 | selfdraft:2 | fixed:1 | 2 | 0", "blocks | lookup:2 | fixed:3 | 0 | 0",
+          "f32 | lookup | fixed:2 | 0.9 | 0", "f32 | model:of | confidence:0.06 | 0 | 0",
+          "bf16 | model:of | fixed:3 | 1.1 | 0"})
+  void tokensAreThoseOfPlainDecoding(
+      String model, String method, String rule, double temperature, int sequence) {
     try (DeviceSpeculativeDecoder decoder =
-             decoder(model, method, rule, 0, temperature, NO_ENDS, 0)) {
-      compare(decoder, model, temperature, 0);
+             decoder(model, method, rule, 0, temperature, NO_ENDS, sequence)) {
+      compare(decoder, model, temperature, sequence);
     }
   }
 
