@@ -11,7 +11,7 @@ namespace exn::cuda {
 // What a thread holds of a row: of one of a tile, of a longer one that a block still holds, and of
 // each tile of one that is longer yet.
 constexpr int kElrItems = 8;
-constexpr int kElrHeldItems = 32;
+constexpr int kElrHeldItems = 16;
 constexpr float kElrLeast = 1e-4f;
 constexpr float kElrMost = 1.0f - 1e-4f;
 
