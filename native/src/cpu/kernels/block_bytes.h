@@ -576,8 +576,9 @@ struct Step : BlockTraits<kBlocks> {
 template <class S, int kW, int kX, int kVectors, int kPitch = kW, class Quant, class Scales>
 static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* input, int64_t stride,
                                   f32v* sums) {
-  // Few sums would wait for their own additions: there the halves have some each.
-  constexpr bool kApart = kX * kW <= 2;
+  // Few sums would wait for their own additions: there the halves have some each. So have those of
+  // eight inputs, which would take five cycles for each eight products.
+  constexpr bool kApart = kX * kW <= 2 || (kW == 1 && kX > 4);
   bytes_v ints[kX * kW], lower[kX * kW];
   const auto add_half = [&](bytes_v* to, int i, int half, const bytes_v(&q)[kW]) EXN_FLAT {
 #pragma GCC unroll 8

@@ -14,6 +14,8 @@
 namespace exn::cpu::EXN_ISA {
 namespace {
 
+// Bytes of inputs that all of them meet each row from L1.
+constexpr int64_t kNearInputs = 40 << 10;
 // Elements of some inputs that stay in L1.
 constexpr int64_t kPartElements = 2048;
 // Bytes of rows that were unpacked, beside those.
@@ -247,7 +249,8 @@ void products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t input
   // What short rows end with takes long where it is unpacked in registers. As many functions as there
   // are numbers of inputs would be a megabyte: those of a power of two.
   const bool ragged = steps.rest > 0 && steps.whole < 3;
-  if (inputs > (ragged ? 2 : kFewInputs) || (inputs & (inputs - 1)) != 0) {
+  const bool near = inputs * in.rounded_stride <= kNearInputs;
+  if (inputs > (ragged ? 2 : kFewInputs) || (inputs & (inputs - 1)) != 0 || (inputs > 2 && !near)) {
     several_inputs<S>(weight, in, inputs, steps, out, out_stride, scratch);
     return;
   }

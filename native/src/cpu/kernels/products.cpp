@@ -423,19 +423,23 @@ static EXN_SIMD void panel_rows(const WeightRows<T>& weight, int64_t panel, int6
 // for.
 constexpr int kTriple = 3, kAtOnce = 8;
 
-// sums[x * kTriple + w] becomes the vector whose lanes add up to <weight row w, input row x>. The
-// loops are unrolled by order, or all sums would be stored in each step.
-template <class T, int kX>
-static EXN_SIMD void triple_block(const T* const* weight, const float* input, int64_t input_stride,
-                                  int64_t dim, const char* soon, const char* later, f32v* sums) {
+// sums[x * kTriple + w] becomes the vector whose lanes add up to <weight row w, input row x>; where
+// kPart, of `dim` columns from `column` on, and with what it was before if that is not 0. The loops
+// are unrolled by order, or all sums would be stored in each step.
+template <class T, int kX, bool kPart>
+static EXN_SIMD void triple_block(const T* const* weight, int64_t column, const float* input,
+                                  int64_t input_stride, int64_t dim, const char* soon,
+                                  const char* later, f32v* sums) {
   constexpr int kLines = kTriple * kPair * static_cast<int>(sizeof(T)) / 64;
   const T* rows[kTriple];
-  for (int w = 0; w < kTriple; ++w) rows[w] = weight[w];
+  for (int w = 0; w < kTriple; ++w) rows[w] = weight[w] + (kPart ? column : 0);
   const float* inputs[(kX + 2) / 3];  // each third
-  for (int i = 0; i < (kX + 2) / 3; ++i) inputs[i] = input + 3 * i * input_stride;
+  for (int i = 0; i < (kX + 2) / 3; ++i) {
+    inputs[i] = input + 3 * i * input_stride + (kPart ? column : 0);
+  }
   f32v acc[kTriple * kX];
 #pragma GCC unroll 24
-  for (int i = 0; i < kTriple * kX; ++i) acc[i] = zero();
+  for (int i = 0; i < kTriple * kX; ++i) acc[i] = kPart && column > 0 ? sums[i] : zero();
   int64_t k = 0;
   const auto half = [&](auto load_weight, auto which, int64_t pitch) EXN_FLAT {
     constexpr int kSecond = decltype(which)::value ? 1 : 0;
@@ -469,7 +473,7 @@ static EXN_SIMD void triple_block(const T* const* weight, const float* input, in
     half(load_weight, std::false_type(), pitch);
     half(load_weight, std::true_type(), pitch);
     for (const float*& p : inputs) p += kPair;
-    soon += kLines * 64;
+    soon += kPart ? kLines * 64 / kTriple : kLines * 64;
     later += kLines * 64;
   };
   for (; k + kPair <= dim; k += kPair) {
@@ -520,8 +524,8 @@ static __attribute__((noinline)) void triple_rows(const WeightRows<T>& weight, i
     const int64_t begin = end <= last ? w : last - blocks * kTriple;
     for (int64_t b = 0; b < blocks; ++b) {
       const int64_t at = begin + b * kTriple;
-      triple_block<T, kX>(
-          weight.at + at, input, input_stride, dim,
+      triple_block<T, kX, false>(
+          weight.at + at, 0, input, input_stride, dim,
           reinterpret_cast<const char*>(weight.at[at + kTriple <= limit ? at + kTriple : at]),
           reinterpret_cast<const char*>(weight.at[at + later <= limit ? at + later : at]),
           sums + b * kTriple * kX);
@@ -534,19 +538,76 @@ static __attribute__((noinline)) void triple_rows(const WeightRows<T>& weight, i
   }
 }
 
+// The same of all rows and of inputs that leave L1: a panel of rows meets `part` columns of them
+// after the other, and its sums wait in memory.
+template <class T, int kX>
+static __attribute__((noinline)) void triple_parts(const WeightRows<T>& weight, int64_t part,
+                                                   const float* input, int64_t input_stride,
+                                                   int64_t dim, float* out, int64_t out_stride,
+                                                   ProductScratch& scratch) {
+  constexpr int kSums = kTripleSums<kX, 2>;
+  constexpr int64_t kBoth = 2 * kTriple, kPanel = 2 * kBoth;
+  static_assert(kPanel / kBoth * kSums * kLanes <= ProductScratch::kFloats);
+  const int64_t count = weight.count, limit = count + weight.reach - kTriple;
+  f32v* const sums = reinterpret_cast<f32v*>(scratch.at);
+  for (int64_t i = 0; i < kPanel / kBoth * kSums; ++i) sums[i] = zero();
+  for (int64_t first = 0; first < count; first += kPanel) {
+    const int64_t last = first + kPanel < count ? first + kPanel : count;
+    for (int64_t column = 0; column < dim; column += part) {
+      const int64_t columns = dim - column < part ? dim - column : part;
+      f32v* own = sums;
+      for (int64_t w = first; w < last; w += kBoth, own += kSums) {
+        const int64_t blocks = last - w > kTriple ? 2 : 1, end = w + blocks * kTriple;
+        const int64_t begin = end <= last ? w : last - blocks * kTriple;
+        for (int64_t b = 0; b < blocks; ++b) {
+          const int64_t at = begin + b * kTriple;
+          // Of the next rows the same columns, of the next panel its share in the order of memory.
+          const T* const soon = weight.at[at + kTriple <= limit ? at + kTriple : at] + column;
+          const T* const later =
+              weight.at[at + kPanel <= limit ? at + kPanel : at] + kTriple * column;
+          triple_block<T, kX, true>(weight.at + at, column, input, input_stride, columns,
+                                    reinterpret_cast<const char*>(soon),
+                                    reinterpret_cast<const char*>(later), own + b * kTriple * kX);
+        }
+        if (column + columns < dim) continue;
+        if (blocks == 2) {
+          fold_triples<kX, 2>(own, out + begin, out_stride);
+        } else {
+          fold_triples<kX, 1>(own, out + begin, out_stride);
+        }
+      }
+    }
+  }
+}
+
+// Columns that so many inputs have in L1, in parts of about one size.
+static EXN_SIMD int64_t near_columns(int64_t inputs, int64_t dim) {
+  constexpr int64_t kBytes = int64_t{24} << 10;
+  const int64_t most = kBytes / (inputs * 4), parts = (dim + most - 1) / most;
+  return ((dim + parts - 1) / parts + kPair - 1) / kPair * kPair;
+}
+
 // More than eight inputs pass by in groups of one size while the weights of a panel stay in L2. Not
 // inlined, as a single input would have to step over it.
 template <class T>
 static __attribute__((noinline)) void triple_panels(const WeightRows<T>& weight, const Inputs& in,
                                                     int64_t inputs, int64_t dim, float* out,
-                                                    int64_t out_stride) {
+                                                    int64_t out_stride, ProductScratch& scratch) {
   const int64_t row_bytes = dim * static_cast<int64_t>(sizeof(T)), count = weight.count;
   const int64_t groups = (inputs + kAtOnce - 1) / kAtOnce, size = (inputs + groups - 1) / groups;
-  const int64_t later = rows_ahead(int64_t{64} << 10, row_bytes, 2 * kTriple);
-  const int64_t panel = groups == 1 ? count : later;
+  // Not so far that much of a tile has gone by before anything was asked for; untimed where requests
+  // are lost.
+  const int64_t far = int64_t{tuning().prefetch_again ? 64 : 16} << 10;
+  const int64_t later = rows_ahead(far, row_bytes, 2 * kTriple);
+  const int64_t panel = groups == 1 ? count : rows_ahead(int64_t{64} << 10, row_bytes, 2 * kTriple);
   with_count<kAtOnce>(size, [&](auto n) EXN_FLAT {
     constexpr int kX = decltype(n)::value;
     if constexpr (kX > kBlockInputs) {
+      if (groups == 1 && kX * in.stride * 4 > kInputBytes) {
+        triple_parts<T, kX>(weight, near_columns(kX, dim), in.f32, in.stride, dim, out, out_stride,
+                            scratch);
+        return;
+      }
       for (int64_t first = 0; first < count; first += panel) {
         const int64_t last = first + panel < count ? first + panel : count;
         for (int64_t g = 0; g < groups; ++g) {
@@ -560,18 +621,29 @@ static __attribute__((noinline)) void triple_panels(const WeightRows<T>& weight,
   });
 }
 
-// Whether they pay: not for rows so short that their ends weigh, nor for inputs that leave L1; of
-// f32, two groups of four do as well for seven or eight. What is prefetched has to lie in memory
-// as it comes.
+// Whether the rows of a tile lie behind one another, or those of each half, as of gate and up.
+template <class T>
+static EXN_SIMD bool in_one_or_two(const WeightRows<T>& weight, int64_t dim) {
+  const int64_t half = weight.count / 2, last = weight.count - 1;
+  const T* const* const at = weight.at;
+  return at[last] == at[0] + last * dim ||
+         (half > 0 && weight.count == 2 * half && at[half - 1] == at[0] + (half - 1) * dim &&
+          at[last] == at[half] + (half - 1) * dim);
+}
+
+// Whether they pay: not for rows so short that their ends weigh, nor for more than eight inputs that
+// leave L1; of f32, two groups of four do as well for seven or eight, and for all that leave L1. What
+// is prefetched has to lie in memory as it comes.
 template <class T>
 static EXN_SIMD bool in_triples(const WeightRows<T>& weight, const Inputs& in, int64_t inputs,
                                 int64_t dim) {
   if (kChains != 1 || kRegisters != 32 || in.bf != nullptr || inputs <= kBlockInputs) return false;
-  const int64_t row = in.stride * 4, last = weight.count - 1;
-  const bool pays = inputs <= kAtOnce ? dim > 8 * kPair && inputs * row <= kInputBytes &&
-                                            (sizeof(T) == 2 || inputs <= 6)
-                                      : dim >= 16 * kPair && kAtOnce * row <= (int64_t{24} << 10);
-  return pays && last >= 8 * kTriple && weight.at[last] == weight.at[0] + last * dim;
+  const int64_t row = in.stride * 4;
+  const bool near = inputs * row <= kInputBytes, parts = sizeof(T) == 2 && !tuning().prefetch_again;
+  const bool few = dim > 8 * kPair && (near ? sizeof(T) == 2 || inputs <= 6 : parts);
+  const bool many = dim >= 16 * kPair && kAtOnce * row <= (int64_t{24} << 10);
+  const bool pays = inputs <= kAtOnce ? few : many;
+  return pays && weight.count > 8 * kTriple && in_one_or_two(weight, dim);
 }
 
 // Where many inputs pass by, each weight is widened once, not once per block. The products are the
@@ -871,7 +943,7 @@ void row_products(const WeightRows<T>& weight, const Inputs& in, int64_t inputs,
   }
   if constexpr (kChains == 1) {
     if (in_triples(weight, in, inputs, dim)) {
-      triple_panels(weight, in, inputs, dim, out, out_stride);
+      triple_panels(weight, in, inputs, dim, out, out_stride, scratch);
       return;
     }
   }
