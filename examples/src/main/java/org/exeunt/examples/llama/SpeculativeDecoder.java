@@ -27,6 +27,10 @@ public final class SpeculativeDecoder implements Rounds {
   private final int[] settledCount;
   private final int longest;
   private final PassTimes times;
+  private Judge judge; // null: the model itself
+  private long draftNanos;
+  private long verifyNanos;
+  private long verifyHeadNanos;
   private final long[] drafted; // by source
   private final long[] accepted;
   private long verifications;
@@ -163,13 +167,19 @@ public final class SpeculativeDecoder implements Rounds {
       throw new IllegalArgumentException(
           "of " + drafts.sequences() + " sequences none goes on: each has ended, or has no prompt");
     }
+    long begin = System.nanoTime();
     sources.draft(drafts);
     long ready = System.nanoTime();
+    draftNanos += ready - begin;
     int depth = sources.enter(decoder, drafts);
     decoder.runRows(depth, decoder.weights().config().layers());
+    long run = System.nanoTime();
     RowHead head = decoder.readRows();
     verifications++;
-    times.verified(decoder.rows().count(), going, System.nanoTime() - ready);
+    long verified = System.nanoTime() - ready;
+    verifyNanos += verified;
+    verifyHeadNanos += verified - (run - ready);
+    times.verified(decoder.rows().count(), verified);
     choose(head);
     decision.run();
     sources.verified(drafts, decision, head);
@@ -196,6 +206,9 @@ public final class SpeculativeDecoder implements Rounds {
         if (token >= 0 && samplers != null) {
           token = samplers[s].draw(head.logits(row));
         }
+        if (token >= 0 && judge != null && i < drafts.count(s)) {
+          token = judge.next(drafts.token(s, i));
+        }
         decision.choose(s, i, token);
         right &= i < drafts.count(s) && token == drafts.token(s, i);
       }
@@ -219,6 +232,31 @@ public final class SpeculativeDecoder implements Rounds {
       drafted[drafts.source(s)] += count;
       accepted[drafts.source(s)] += right;
     }
+  }
+
+  /** Says in the model's place what stands where a token was drafted, to time what follows. */
+  interface Judge {
+    /** The drafted token, or another. */
+    int next(int drafted);
+  }
+
+  void judge(Judge by) {
+    judge = by;
+  }
+
+  /** What drafting has taken. */
+  long draftNanos() {
+    return draftNanos;
+  }
+
+  /** What the passes that verified have taken, with their heads. */
+  long verifyNanos() {
+    return verifyNanos;
+  }
+
+  /** What those heads have. */
+  long verifyHeadNanos() {
+    return verifyHeadNanos;
   }
 
   /** Tokens of a sequence that were taken in. */
