@@ -11,6 +11,7 @@ public final class DecodeWork {
   private long rowsAsked;
   private long certified;
   private long bytes;
+  private long headNanos;
 
   DecodeWork(LlamaWeights weights) {
     this.weights = weights;
@@ -60,6 +61,15 @@ public final class DecodeWork {
     rowsAsked += rows;
     certified += head.certified();
     bytes += head.bytesRead();
+  }
+
+  /** Reading the head without asking an exit rule took so long. */
+  void headTook(long nanos) {
+    headNanos += nanos;
+  }
+
+  long headNanos() {
+    return headNanos;
   }
 
   /** Keys and values of the layers from {@code first} on. */

@@ -7,6 +7,7 @@ import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
+import org.exeunt.BlockFormat;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.Ffn;
@@ -162,6 +163,52 @@ public final class LlamaWeights implements AutoCloseable {
       scope.close();
       throw e;
     }
+  }
+
+  /** Matrices of random numbers, in a model's sizes: it says nothing, but takes as long. */
+  private LlamaWeights(LlamaConfig config, boolean ownHead, RandomMatrices counted) {
+    this.config = config;
+    type = counted.type();
+    try {
+      RandomMatrices matrices = counted.allocated(scope);
+      parts = parts(config, ownHead, matrices);
+      memory = matrices.memory();
+    } catch (RuntimeException | Error e) {
+      scope.close();
+      throw e;
+    }
+  }
+
+  /**
+   * Random weights in a model's sizes, to time what has no use for knowledge.
+   *
+   * @param blocks of all matrices; null: they are BF16
+   * @param ownHead whether the head is not the embedding itself
+   */
+  public static LlamaWeights random(LlamaConfig config, BlockFormat blocks, boolean ownHead) {
+    RandomMatrices counted = new RandomMatrices(WeightArena.counting(), blocks);
+    parts(config, ownHead, counted);
+    return new LlamaWeights(config, ownHead, counted);
+  }
+
+  private static Parts parts(LlamaConfig config, boolean ownHead, RandomMatrices matrices) {
+    int width = config.width();
+    int inner = config.feedForward();
+    List<Layer> layers = new ArrayList<>();
+    for (int l = 0; l < config.layers(); l++) {
+      Tensor attentionNorm = matrices.ones(width);
+      Weight projections = matrices.matrix(config.queryKeyValueWidth(), width);
+      int keys = config.queryWidth() + config.kvWidth();
+      layers.add(new Layer(attentionNorm, projections.rows(0, config.queryWidth()),
+          projections.rows(config.queryWidth(), keys),
+          projections.rows(keys, config.queryKeyValueWidth()), null, null, null,
+          matrices.matrix(width, config.queryWidth()), null, matrices.ones(width),
+          matrices.matrix(inner, width), matrices.matrix(inner, width),
+          matrices.matrix(width, inner), null));
+    }
+    Weight embedding = matrices.matrix(config.vocabulary(), width);
+    Weight head = ownHead ? matrices.matrix(config.vocabulary(), width) : embedding;
+    return new Parts(layers, matrices.ones(width), embedding, head, null);
   }
 
   /** A copy of them in the memory of a device, to be closed as well. */

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+package org.exeunt.examples;
+
+import java.io.IOException;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Locale;
+import java.util.stream.Collectors;
+import org.exeunt.Backend;
+import org.exeunt.ExeuntException;
+import org.exeunt.examples.llama.ForcedSpeculation;
+import org.exeunt.examples.llama.ForcedSpeculation.Cost;
+import org.exeunt.examples.llama.ForcedSpeculation.Shape;
+import org.exeunt.examples.report.Report;
+import org.exeunt.examples.report.Table;
+
+/**
+ * What self-speculative decoding would gain at a model's sizes, if drafts were right as often as
+ * their authors say; and where the time goes. {@code evaluate --shape} runs it.
+ */
+public final class Forced {
+  /**
+   * A line of LayerSkip's README (commit 02075d0): Llama 2 7B trained to exit.
+   *
+   * @param depth the share of the layers that draft
+   * @param accepted the share of the drafted tokens that was right
+   * @param speedup tokens a second over those of the same model one by one
+   */
+  private record Published(String task, double depth, int length, double accepted, double speedup) {
+  }
+
+  private static final List<Published> PUBLISHED = List.of(
+      new Published("CNN/DM summarisation", 8 / 32.0, 6, 0.7945, 80.12 / 39.05),
+      new Published("CNN/DM continuation", 8 / 32.0, 6, 0.6268, 70.08 / 38.70),
+      new Published("HumanEval", 10 / 32.0, 6, 0.5554, 54.49 / 39.27));
+
+  private Shape shape;
+  private Path out = Path.of("build", "evaluate");
+  private int tokens = 64;
+  private int threads;
+  private double accepted; // 0: as published
+
+  private Forced() {}
+
+  /** Runs and ends the process: status 2 if the arguments make no sense. */
+  public static void main(String[] arguments) {
+    Locale.setDefault(Locale.ROOT);
+    System.exit(run(arguments));
+  }
+
+  /** Runs and returns the exit status. */
+  static int run(String... arguments) {
+    try {
+      Forced forced = new Forced();
+      forced.parse(arguments);
+      forced.run();
+      return 0;
+    } catch (IOException | IllegalArgumentException e) {
+      System.err.println("evaluate: " + e.getMessage());
+    } catch (UnsatisfiedLinkError | ExeuntException e) {
+      System.err.println("evaluate: " + e.getMessage());
+      return 1;
+    } catch (OutOfMemoryError e) {
+      System.err.println("evaluate: there is not enough memory: " + e.getMessage());
+      return 1;
+    }
+    return 2;
+  }
+
+  private void parse(String... arguments) {
+    for (int i = 0; i < arguments.length; i += 2) {
+      String option = arguments[i];
+      String value = i + 1 < arguments.length ? arguments[i + 1] : null;
+      switch (option) {
+        case "--shape" -> shape = shape(GenerateOptions.present(option, value));
+        case "--accepted" -> accepted = share(option, GenerateOptions.present(option, value));
+        case "--max-tokens" -> tokens = GenerateOptions.integer(option, value, 1, 1024);
+        case "--threads" -> threads = GenerateOptions.integer(option, value, 1, 256);
+        case "--out" -> out = Path.of(GenerateOptions.present(option, value));
+        default ->
+          throw new IllegalArgumentException("'" + option + "' does not go with --shape, which "
+              + "takes --accepted, --max-tokens, --threads and --out");
+      }
+    }
+    if (shape == null) {
+      throw new IllegalArgumentException("--shape is missing");
+    }
+  }
+
+  private static Shape shape(String name) {
+    for (Shape shape : Shape.values()) {
+      if (shape.option().equals(name)) {
+        return shape;
+      }
+    }
+    throw new IllegalArgumentException("--shape is '" + name + "', not "
+        + Arrays.stream(Shape.values()).map(Shape::option).collect(Collectors.joining(" or ")));
+  }
+
+  private static double share(String option, String value) {
+    try {
+      double share = Double.parseDouble(value);
+      if (share > 0 && share <= 1) {
+        return share;
+      }
+    } catch (NumberFormatException e) {
+      // said below
+    }
+    throw new IllegalArgumentException(
+        option + " is '" + value + "', not a share above 0, up to 1");
+  }
+
+  private void run() throws IOException {
+    if (threads > 0) {
+      Backend.setThreads(threads);
+    }
+    List<Published> lines = accepted == 0
+        ? PUBLISHED
+        : List.of(new Published("given", shape.draftLayers() / (double) shape.layers(),
+              PUBLISHED.get(0).length(), accepted, Double.NaN));
+    try (ForcedSpeculation model = new ForcedSpeculation(shape); Report report = new Report(out)) {
+      report.heading(shape.option() + ": random weights, " + shape.weights());
+      report.paragraph("%s with %d threads. Each drafted token is right with the probability at "
+              + "which the published share of a draft is; everything else is computed. Times are "
+              + "milliseconds for each token that comes out.",
+          Backend.isa(), Backend.threads());
+      Table table = new Table("drafts by", "published", "right", "speed-up", "tokens a second",
+          "tokens a pass", "draft: layers", "head", "verify: layers", "head", "rest",
+          "pass of all rows / one", "if only bytes took time");
+      List<Cost> plain = new ArrayList<>();
+      plain.add(model.plain(tokens));
+      List<String[]> rows = new ArrayList<>();
+      for (Published line : lines) {
+        int layers = Math.max(1, (int) Math.round(line.depth() * shape.layers()));
+        Cost cost = model.speculative(layers, line.length(), line.accepted(), tokens, plain.get(0));
+        plain.add(model.plain(tokens)); // in turns: a machine drifts
+        double one =
+            (plain.get(plain.size() - 2).total() + plain.get(plain.size() - 1).total()) / 2;
+        rows.add(row(model, line, layers, cost, one));
+      }
+      Cost middle = plain.get(plain.size() / 2);
+      table.row("nothing", "", "", "1", number(1e3 / middle.total()), "1", "", "",
+          number(middle.verifyLayers()), number(middle.verifyHead()), "", "", "");
+      rows.forEach(table::row);
+      report.table("forced", table);
+    }
+  }
+
+  private static String[] row(
+      ForcedSpeculation model, Published line, int layers, Cost cost, double one) {
+    String published =
+        Double.isNaN(line.speedup()) ? "" : String.format("%.2f (%s)", line.speedup(), line.task());
+    return new String[] {layers + " layers, " + line.length() + " tokens", published,
+        String.format("%.2f", cost.accepted()), String.format("%.2f", one / cost.total()),
+        number(1e3 / cost.total()), number(cost.tokensPerPass()), number(cost.draftLayers()),
+        number(cost.draftHead()), number(cost.verifyLayers()), number(cost.verifyHead()),
+        number(cost.rest()), number(cost.passRatio()),
+        String.format("%.2f", model.byBytes(layers, line.length(), cost.tokensPerPass()))};
+  }
+
+  private static String number(double value) {
+    return String.format("%.2f", value);
+  }
+}
