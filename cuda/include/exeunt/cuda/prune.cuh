@@ -302,7 +302,6 @@ __global__ __launch_bounds__(kTileThreads,
       __syncthreads();
       at = find_digit(counts, at.wanted, sums, &found);
       prefix = with_digit(prefix, round, at.digit);
-      __syncthreads();  // the next round writes what was read
     }
     const PruneCut cut = cut_of(prefix, at.wanted, at.present, task.largest);
     int number = 0;
