@@ -300,6 +300,7 @@ void describe(Maker& m, exn_attention_params& p) {
   m.real(FIELD(scale), Domain::kPositive);
   m.real(FIELD(softcap), Domain::kNotNegative);
   m.choice(FIELD(batch_invariant), 0, 1);
+  m.zero(FIELD(reserved));
 }
 
 const Described kDescribed = EXN_DESCRIBED(attention);

@@ -69,7 +69,7 @@ constexpr KnownWaste kKnownWaste[] = {
     {"token_bias", "bench_256x4096", 7.50, kScattered},
     {"token_bias", "bench_64x49152_1000", 7.42, kScattered},
     {"elr", "bench_128x10", 1.32, kFewClasses},
-    {"elr", "bench_*x100", 1.03, kFewClasses},
+    {"elr", "bench_*x100", 1.04, kFewClasses},
     {"column_norms", "*", 1.03, kColumnParts},
     {"prune_mask", "threads_old_norm", 1.03, kMeeting},
     {"exit_head", "shared_8x576x384_bf16", 1.05, kFewWeights},

@@ -43,6 +43,7 @@ void check_args(const exn_attention_params& p, Check& check, AttentionArgs* a) {
   check.same("out", "elements per head", a->out.dim, "query", a->query.dim);
   check.positive("scale", p.scale);
   check.not_negative("softcap", p.softcap);
+  check.reserved(p.reserved);
   check.one_of("batch_invariant", p.batch_invariant, 0, 1);
   a->scale = p.scale;
   a->softcap = p.softcap;
