@@ -16,7 +16,8 @@ import org.junit.jupiter.api.Test;
 
 /** Some thousand trials of the fuzzer, and what holds the fuzzer itself to its promises. */
 class FuzzTest {
-  private static final int TRIALS = Integer.getInteger("exeunt.fuzz.test.trials", 40_000);
+  private static final int TRIALS =
+      Integer.getInteger("exeunt.fuzz.test.trials", 1_500 * Facade.ops().size());
   private static final int RACES = TRIALS / 15;
   private static final long MOST_MILLIS = 120_000;
 
