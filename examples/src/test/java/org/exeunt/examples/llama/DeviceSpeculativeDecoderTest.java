@@ -170,10 +170,12 @@ class DeviceSpeculativeDecoderTest {
   }
 
   @ParameterizedTest
-  @CsvSource({"f32,selfdraft:4,fixed:3,0,0", "bf16,selfdraft:3,confidence:0.08,3,0",
-      "f32,selfdraft:3,fixed:2,0,1.2", "bf16,lookup:3,fixed:3,0,0", "f32,model:of,fixed:2,0,0"})
-  void batches(String model, String method, String rule, int length, double temperature) {
-    int[] of = {0, 1, 2, 3};
+  @CsvSource({"f32,selfdraft:4,fixed:3,0,0,1", "bf16,selfdraft:3,confidence:0.08,3,0,4",
+      "f32,selfdraft:3,fixed:2,0,1.2,4", "bf16,lookup:3,fixed:3,0,0,1",
+      "f32,model:of,fixed:2,0,0,4"})
+  void batches(
+      String model, String method, String rule, int length, double temperature, int another) {
+    int[] of = {0, another, 2, 3};
     try (DeviceSpeculativeDecoder decoder =
              decoder(model, method, rule, length, temperature, NO_ENDS, of)) {
       compare(decoder, model, temperature, of);
