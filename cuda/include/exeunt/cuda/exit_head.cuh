@@ -151,24 +151,27 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
   EXN_DYN_SMEM(shared);
   __shared__ const uint8_t* rows_of_w[kBlockTile];
   __shared__ StoredBlockTile<ROWS> own;
+  __shared__ TilePlace place;  // registers are scarce while the tile is multiplied
   const int64_t first_row = linear_first_row(ROWS);
   const int64_t tile = linear_tile_index(input.splits);
   if (tile >= output.tiles) return;
   if (!has_wanted_rows(output, first_row, tile_count(first_row, input.rows, ROWS))) return;
+  const int part = linear_part(input.splits);
+  if (threadIdx.x == 0) place = {first_row, tile * kBlockTile, part};
   find_block_rows(input, tile * kBlockTile, rows_of_w);
 
   float results[kBlockOutputs][ROWS];
-  const TileRange range =
-      part_of_block_depth<ROWS>(input, first_row, input.rows, linear_part(input.splits));
+  const TileRange range = part_of_block_depth<ROWS>(input, first_row, input.rows, part);
   linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, own, shared, results);
   float* const products = share_block_results<ROWS>(results, shared);
   if (input.splits > 1 &&
       !meet_parts<kBlockTileThreads, kBlockTile>(
-          output.partials, input.splits, input.rows, first_row, tile * kBlockTile,
-          tile_count(first_row, input.rows, ROWS), products)) {
+          output.partials, input.splits, input.rows, place.first_row, place.first_output,
+          own.rows_of_x.rows, products)) {
     return;
   }
-  store_states<kBlockTileThreads, kBlockTile, ROWS>(input, output, first_row, tile, products);
+  store_states<kBlockTileThreads, kBlockTile, ROWS>(input, output, place.first_row,
+                                                    place.first_output / kBlockTile, products);
 }
 
 }  // namespace exn::cuda

@@ -455,6 +455,7 @@ __global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propa
   __shared__ BlockBounds bounds;
   __shared__ BlockStage form;
   __shared__ typename Rows::Shared owed;
+  __shared__ TilePlace place;
   const int64_t tile = linear_tile_index(task.splits);
   if (tile >= task.layer_count * task.tiles) return;
   const int64_t which_layer = tile / task.tiles;
@@ -480,6 +481,7 @@ __global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propa
     owed.layer = static_cast<int>(which_layer);
     owed.rows = rows;
     owed.first_stage = range.first_stage;
+    place = {linear_first_row(ROWS), tile * kBlockTile, linear_part(task.splits)};
     bounds = bounds_of(input, layer.format[kind]);
     form = block_stage(layer.format[kind]);
   }
@@ -490,8 +492,8 @@ __global__ __launch_bounds__(kBlockTileThreads, ROWS == 1 ? 4 : 3) void kv_propa
                      range, Rows{task, layers, &owed}, shared, results);
   float* const products = share_block_results<ROWS>(results, shared);
   if (task.splits > 1 && !meet_parts<kBlockTileThreads, kBlockTile>(
-                             task.partials, task.splits, task.rows, linear_first_row(ROWS),
-                             linear_tile_index(task.splits) * kBlockTile, owed.rows, products)) {
+                             task.partials, task.splits, task.rows, place.first_row,
+                             place.first_output, owed.rows, products)) {
     return;
   }
   store_products<kBlockTileThreads, kBlockTile>(task, layers.layer[owed.layer], owed.targets,

@@ -420,6 +420,7 @@ __device__ __forceinline__ void linear_blocks_tile(const Tile& tile, int64_t dep
                                                    unsigned char* shared,
                                                    float (&results)[kBlockOutputs][ROWS]) {
   constexpr int kStages = Tile::kStages;
+  constexpr int kAtOnce = ROWS < 4 ? 4 : 2;  // pieces of W: registers are scarce
   const BlockStage& form = tile.stage();
   const int stages = range.stages;
 
@@ -435,7 +436,7 @@ __device__ __forceinline__ void linear_blocks_tile(const Tile& tile, int64_t dep
     unsigned char* const base = base_of(stage);
     const int bytes = count_of(stage) / form.elements * form.bytes;
     const int64_t place = static_cast<int64_t>(range.first_stage + stage) * form.row_bytes;
-#pragma unroll 4
+#pragma unroll kAtOnce
     for (int i = threadIdx.x; i < kBlockTile * form.pieces; i += kBlockTileThreads) {
       const int output = form.row_of(i), piece = i - output * form.pieces;
       const uint8_t* const row = rows_of_w[output];

@@ -245,18 +245,15 @@ __global__ __launch_bounds__(kTileThreads, 6) void stablemax_kernel(StableMaxTas
   using A = acc_t<T>;
   __shared__ RowState<A> state;
   const LogitRows<T>& logits = task.logits;
-  for (int64_t item = blockIdx.x; item < logits.rows * logits.tiles; item += gridDim.x) {
-    const int64_t row = item / logits.tiles;
-    const int64_t begin = item % logits.tiles * kTile<T>;
-    const int count = tile_count(begin, logits.columns, kTile<T>);
-    A values[kTileItems<T>];
-    load_tile(logits.data + row * logits.stride + begin, count, -infinity<A>(), values);
-    if (threadIdx.x == 0) state = task.states[row];
-    __syncthreads();
-    make_outputs<Normalizer>(task, state, values);
-    store_tile(task.out + row * task.out_stride + begin, count, values);
-    __syncthreads();  // the next item writes `state` again
-  }
+  const int64_t row = blockIdx.x / logits.tiles;
+  const int64_t begin = blockIdx.x % logits.tiles * kTile<T>;
+  const int count = tile_count(begin, logits.columns, kTile<T>);
+  A values[kTileItems<T>];
+  load_tile(logits.data + row * logits.stride + begin, count, -infinity<A>(), values);
+  if (threadIdx.x == 0) state = task.states[row];
+  __syncthreads();
+  make_outputs<Normalizer>(task, state, values);
+  store_tile(task.out + row * task.out_stride + begin, count, values);
 }
 
 // ---- cross-entropy ------------------------------------------------------------------------------
@@ -401,20 +398,17 @@ __global__ __launch_bounds__(kTileThreads, 6) void cross_entropy_kernel(CrossEnt
   __shared__ RowState<A> state;
   __shared__ Target<A> target;
   const LogitRows<T>& logits = task.logits;
-  for (int64_t item = blockIdx.x; item < logits.rows * logits.tiles; item += gridDim.x) {
-    const int64_t row = item / logits.tiles;
-    const int64_t begin = item % logits.tiles * kTile<T>;
-    const int count = tile_count(begin, logits.columns, kTile<T>);
-    A values[kTileItems<T>];
-    load_tile(logits.data + row * logits.stride + begin, count, -infinity<A>(), values);
-    if (threadIdx.x == 0) {
-      state = task.states[row];
-      target = target_of(task, row, begin, count);
-    }
-    __syncthreads();
-    write_gradient<T, Normalizer>(task, row, begin, count, target, state, values);
-    __syncthreads();  // the next item writes what is shared again
+  const int64_t row = blockIdx.x / logits.tiles;
+  const int64_t begin = blockIdx.x % logits.tiles * kTile<T>;
+  const int count = tile_count(begin, logits.columns, kTile<T>);
+  A values[kTileItems<T>];
+  load_tile(logits.data + row * logits.stride + begin, count, -infinity<A>(), values);
+  if (threadIdx.x == 0) {
+    state = task.states[row];
+    target = target_of(task, row, begin, count);
   }
+  __syncthreads();
+  write_gradient<T, Normalizer>(task, row, begin, count, target, state, values);
 }
 
 constexpr int kCountThreads = 256;
