@@ -2,7 +2,6 @@
 package org.exeunt.examples.ops;
 
 import java.util.Arrays;
-import org.exeunt.ColumnNorms;
 import org.exeunt.DType;
 import org.exeunt.PruneApply;
 import org.exeunt.PruneMask;
@@ -21,7 +20,6 @@ public final class PruneExample {
   //   25 % [0, 1, 1, 1] [1, 1, 0, 1]
   //   50 % [0, 1, 1, 1] [0, 1, 0, 0]
   //   weights [0.0, -4.0, 5.0, 6.0] [0.0, -7.0, 0.0, 0.0]
-  //   norms [20.0, 1.0]
   //   Wanda [1, 0, 0, 1]
   public static void main(String[] arguments) {
     try (Scope scope = Scope.open()) {
@@ -44,23 +42,9 @@ public final class PruneExample {
       System.out.println("weights " + Arrays.toString(first.toFloatArray()) + " "
           + Arrays.toString(second.toFloatArray()));
 
-      // What the layer reads, in two batches; the last row is padding.
-      Tensor[] inputs = {scope.copyOf(new float[] {12, 0, 0, 1}, 2, 2),
-          scope.copyOf(new float[] {-16, 0, 0, 99}, 2, 2)};
-      Tensor[] active = {null, scope.allocate(DType.U8, 2).copyFrom(new int[] {1, 0})};
-      Tensor sums = scope.allocate(DType.F32, 2), norm = scope.allocate(DType.F32, 2);
-      for (int batch = 0; batch < 2; batch++) {
-        ColumnNorms.builder()
-            .x(inputs[batch])
-            .active(active[batch])
-            .sums(sums)
-            .accumulate(batch > 0)
-            .norms(norm)
-            .runOnce();
-      }
-      System.out.println("norms " + Arrays.toString(norm.toFloatArray()));
+      Tensor norms = scope.copyOf(new float[] {20, 1}, 2); // as ColumnNorms finds them
       PruneMask.builder()
-          .tensor(scope.copyOf(new float[] {1, 2, 1, 30}, 2, 2), masks[0], norm)
+          .tensor(scope.copyOf(new float[] {1, 2, 1, 30}, 2, 2), masks[0], norms)
           .among(PruneMask.Among.ROW)
           .ratio(.5)
           .runOnce();
