@@ -6,10 +6,8 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Locale;
 import java.util.stream.Collectors;
 import org.exeunt.Backend;
-import org.exeunt.ExeuntException;
 import org.exeunt.examples.llama.ForcedSpeculation;
 import org.exeunt.examples.llama.ForcedSpeculation.Cost;
 import org.exeunt.examples.llama.ForcedSpeculation.Shape;
@@ -20,7 +18,7 @@ import org.exeunt.examples.report.Table;
  * What self-speculative decoding would gain at a model's sizes, if drafts were right as often as
  * their authors say; and where the time goes. {@code evaluate --shape} runs it.
  */
-public final class Forced {
+final class Forced {
   /**
    * A line of LayerSkip's README (commit 02075d0): Llama 2 7B trained to exit.
    *
@@ -44,29 +42,11 @@ public final class Forced {
 
   private Forced() {}
 
-  /** Runs and ends the process: status 2 if the arguments make no sense. */
-  public static void main(String[] arguments) {
-    Locale.setDefault(Locale.ROOT);
-    System.exit(run(arguments));
-  }
-
-  /** Runs and returns the exit status. */
-  static int run(String... arguments) {
-    try {
-      Forced forced = new Forced();
-      forced.parse(arguments);
-      forced.run();
-      return 0;
-    } catch (IOException | IllegalArgumentException e) {
-      System.err.println("evaluate: " + e.getMessage());
-    } catch (UnsatisfiedLinkError | ExeuntException e) {
-      System.err.println("evaluate: " + e.getMessage());
-      return 1;
-    } catch (OutOfMemoryError e) {
-      System.err.println("evaluate: there is not enough memory: " + e.getMessage());
-      return 1;
-    }
-    return 2;
+  /** Runs. */
+  static void run(String... arguments) throws IOException {
+    Forced forced = new Forced();
+    forced.parse(arguments);
+    forced.run();
   }
 
   private void parse(String... arguments) {

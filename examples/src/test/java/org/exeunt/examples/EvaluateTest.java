@@ -281,6 +281,18 @@ class EvaluateTest {
   }
 
   @Test
+  void whatMakesNoSenseOfAShapeIsRefused() {
+    assertRefused("not llama-3.2-1b or llama-2-7b", "--shape", "llama");
+    assertRefused("--shape needs a value", "--shape");
+    assertRefused("--shape is missing", "--out", "--shape");
+    for (String share : List.of("0", "1.5", "nan", "-1", "x")) {
+      assertRefused("not a share", "--shape", "llama-2-7b", "--accepted", share);
+    }
+    assertRefused("'--model' does not go with", "--shape", "llama-2-7b", "--model", "a");
+    assertRefused("--max-tokens is '0'", "--shape", "llama-2-7b", "--max-tokens", "0");
+  }
+
+  @Test
   void explainsItself() {
     Result result = evaluate("--help");
     assertEquals(0, result.status);
