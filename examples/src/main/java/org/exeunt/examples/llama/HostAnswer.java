@@ -4,8 +4,8 @@ package org.exeunt.examples.llama;
 import java.nio.FloatBuffer;
 
 /** An answer by a {@link Decoder} of one sequence. */
-public final class HostAnswer implements Answer {
-  private final Decoder decoder;
+public class HostAnswer implements Answer {
+  final Decoder decoder;
   private final Sampler sampler;
   private final FloatBuffer logits;
   private final int[] token = new int[1];

@@ -16,10 +16,8 @@ import org.exeunt.Tensor;
  * the keys and values of the probe are forgotten, so that the tokens are those of an answer that
  * nobody asks.
  */
-public final class ProbedAnswer implements Answer {
+public final class ProbedAnswer extends HostAnswer {
   private final Scope scope = Scope.open();
-  private final Decoder decoder;
-  private final Sampler sampler; // null: the most probable token
   private final Probe probe;
   private final IntPredicate ends;
   private final FloatBuffer logits;
@@ -27,7 +25,6 @@ public final class ProbedAnswer implements Answer {
   private final FloatBuffer confidence; // null: the rule reads it off the logits
   private final StopRule rule;
   private final IntBuffer reason;
-  private final int[] token = new int[1];
   private int given;
   private int asked;
   private double surest;
@@ -39,8 +36,7 @@ public final class ProbedAnswer implements Answer {
    * @param ends which tokens end an answer
    */
   public ProbedAnswer(Decoder decoder, Sampler sampler, Probe probe, IntPredicate ends) {
-    this.decoder = decoder;
-    this.sampler = sampler;
+    super(decoder, sampler);
     this.probe = probe;
     this.ends = ends;
     Tensor rows = decoder.logits();
@@ -83,8 +79,7 @@ public final class ProbedAnswer implements Answer {
 
   @Override
   public void begin(int... prompt) {
-    decoder.restart(0);
-    decoder.prefill(0, prompt);
+    super.begin(prompt);
     given = 0;
     asked = 0;
     surest = 0;
@@ -93,11 +88,8 @@ public final class ProbedAnswer implements Answer {
 
   @Override
   public int next() {
-    token[0] = decoder.argmax(0);
-    if (token[0] >= 0 && sampler != null) {
-      token[0] = sampler.draw(logits);
-    }
-    if (token[0] >= 0 && !ends.test(token[0]) && given > 0 && given % probe.every() == 0
+    int token = super.next();
+    if (token >= 0 && !ends.test(token) && given > 0 && given % probe.every() == 0
         && probe.room() <= decoder.capacity() - decoder.position(0)) {
       ask();
       if (state != StopRule.Reason.RUNNING) {
@@ -105,7 +97,7 @@ public final class ProbedAnswer implements Answer {
       }
     }
     given++;
-    return token[0];
+    return token;
   }
 
   private void ask() {
@@ -150,21 +142,6 @@ public final class ProbedAnswer implements Answer {
     return Math.exp(Math.min(0, sum / count));
   }
 
-  @Override
-  public void goOn() {
-    decoder.step(token);
-  }
-
-  @Override
-  public int position() {
-    return decoder.position(0);
-  }
-
-  @Override
-  public DecodeWork work() {
-    return decoder.work();
-  }
-
   /** How often the model was asked. */
   public int asked() {
     return asked;
@@ -188,6 +165,6 @@ public final class ProbedAnswer implements Answer {
   @Override
   public void close() {
     scope.close();
-    decoder.close();
+    super.close();
   }
 }
