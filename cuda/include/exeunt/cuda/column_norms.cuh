@@ -10,7 +10,8 @@
 #include <cstdint>
 
 #include "elements.cuh"
-#include "linear.cuh"  // is_last_block
+#include "reduce.cuh"
+#include "tickets.cuh"
 
 namespace exn::cuda {
 
