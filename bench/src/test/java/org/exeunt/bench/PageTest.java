@@ -3,21 +3,14 @@ package org.exeunt.bench;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import com.google.gson.Gson;
-import com.google.gson.JsonObject;
-import java.io.File;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
-import java.util.Optional;
-import java.util.concurrent.TimeUnit;
-import java.util.regex.Matcher;
 import java.util.regex.Pattern;
-import java.util.stream.Stream;
+import org.exeunt.browser.Browser;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 import org.junit.jupiter.params.ParameterizedTest;
@@ -25,8 +18,6 @@ import org.junit.jupiter.params.provider.CsvSource;
 
 /** The page of a report, as a browser shows it. */
 class PageTest {
-  private static final Pattern PROBED = Pattern.compile("<pre id=\"probe\">(.*?)</pre>");
-
   @TempDir Path folder;
 
   /** What the browser found, in {@code probe.js}. */
@@ -84,57 +75,14 @@ class PageTest {
   @ParameterizedTest
   @CsvSource({"1280, true", "1280, false", "390, true", "390, false"})
   void looksRightInABrowser(int width, boolean dark) throws Exception {
-    Optional<String> browser = browser();
-    if (browser.isEmpty()) {
-      System.out.println("No Chromium here (chromium-headless-shell, chromium, google-chrome):"
-          + " nobody looks at the report's page.");
-    }
-    assumeTrue(browser.isPresent(), "no Chromium");
-    String probe = new String(
-        PageTest.class.getResourceAsStream("/probe.js").readAllBytes(), StandardCharsets.UTF_8);
-    Path file = folder.resolve("probed.html");
-    Files.writeString(file,
-        page()
-            .replace("style-src", "script-src 'unsafe-inline'; style-src")
-            .replace("</body>", "<script>" + probe + "</script></body>"));
-    Path shown = folder.resolve("dom.html");
-    Path said = folder.resolve("said.txt");
-    Process process =
-        new ProcessBuilder(browser.get(), "--headless", "--no-sandbox", "--disable-gpu",
-            "--hide-scrollbars", "--enable-logging=stderr", "--user-data-dir=" + folder + "/user",
-            "--window-size=" + width + ",900",
-            "--blink-settings=preferredColorScheme=" + (dark ? 0 : 1), "--dump-dom",
-            file.toUri().toString())
-            .redirectOutput(shown.toFile())
-            .redirectError(said.toFile())
-            .start();
-    try {
-      assertTrue(process.waitFor(120, TimeUnit.SECONDS), "the browser hangs");
-    } finally {
-      process.destroyForcibly().waitFor();
-    }
-    String console = Files.readString(said);
-    Matcher matcher = PROBED.matcher(Files.readString(shown));
-    assertTrue(matcher.find(), console);
-    Probed probed = new Gson().fromJson(
-        matcher.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"),
-        Probed.class);
-    assertEquals(List.of(), console.lines().filter(line -> line.contains("CONSOLE")).toList());
+    Browser browser = Browser.show(page(), folder, width, dark, "/probe.js");
+    Probed probed = new Gson().fromJson(browser.left("probe"), Probed.class);
+    assertEquals(List.of(), browser.complaints());
     assertEquals(List.of(), probed.faults);
     assertEquals(width, probed.width);
     assertEquals(dark, probed.dark);
     assertEquals(11, probed.bars);
     assertEquals(3, probed.dots, "linear/peak, its peer, and the other case in one place");
     assertEquals(0, probed.untold, "bars and dots without a text");
-  }
-
-  private static Optional<String> browser() {
-    return Stream.of("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-        .flatMap(name
-            -> Stream.of(System.getenv("PATH").split(File.pathSeparator))
-                .map(path -> Path.of(path, name)))
-        .filter(Files::isExecutable)
-        .map(Path::toString)
-        .findFirst();
   }
 }

@@ -4,24 +4,17 @@ package org.exeunt.examples.evaluate;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
-import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
-import java.io.File;
 import java.io.IOException;
 import java.io.StringReader;
-import java.io.UncheckedIOException;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
-import java.util.Optional;
-import java.util.concurrent.TimeUnit;
-import java.util.regex.Matcher;
 import java.util.regex.Pattern;
-import java.util.stream.Stream;
 import javax.xml.parsers.DocumentBuilderFactory;
+import org.exeunt.browser.Browser;
 import org.exeunt.examples.evaluate.Outcome.Kind;
 import org.exeunt.examples.io.Json;
 import org.exeunt.examples.report.Report;
@@ -171,44 +164,17 @@ class PageTest {
   @ParameterizedTest
   @CsvSource({"1280, true", "1280, false", "390, true", "390, false"})
   void looksRightInABrowser(int width, boolean dark) throws Exception {
-    Optional<String> browser = browser();
-    if (browser.isEmpty()) {
-      System.out.println("No Chromium here (chromium-headless-shell, chromium, google-chrome):"
-          + " nobody looks at the page of an evaluation.");
-    }
-    assumeTrue(browser.isPresent(), "no Chromium");
     Findings findings = crowded();
-    String page = written(findings, "report.html");
-    Path file = folder.resolve("probed.html");
-    Files.writeString(file,
-        page.replace("style-src", "script-src 'unsafe-inline'; style-src")
-            .replace("</body>", script("/probe.js") + script("/plot.js") + "</body>"));
-    Path shown = folder.resolve("dom.html");
-    Path said = folder.resolve("said.txt");
-    Process process =
-        new ProcessBuilder(browser.get(), "--headless", "--no-sandbox", "--disable-gpu",
-            "--hide-scrollbars", "--enable-logging=stderr", "--user-data-dir=" + folder + "/user",
-            "--window-size=" + width + ",900",
-            "--blink-settings=preferredColorScheme=" + (dark ? 0 : 1), "--dump-dom",
-            file.toUri().toString())
-            .redirectOutput(shown.toFile())
-            .redirectError(said.toFile())
-            .start();
-    try {
-      assertTrue(process.waitFor(120, TimeUnit.SECONDS), "the browser hangs");
-    } finally {
-      process.destroyForcibly().waitFor();
-    }
-    String console = Files.readString(said);
-    assertEquals(List.of(), console.lines().filter(line -> line.contains("CONSOLE")).toList());
-    String dom = Files.readString(shown);
-    Map<?, ?> probed = left(dom, "probe", console);
+    Browser browser = Browser.show(
+        written(findings, "report.html"), folder, width, dark, "/probe.js", "/plot.js");
+    assertEquals(List.of(), browser.complaints());
+    Map<?, ?> probed = (Map<?, ?>) Json.parse(browser.left("probe"));
     assertEquals(List.of(), probed.get("faults"));
     assertEquals((long) width, probed.get("width"));
     assertEquals(dark, probed.get("dark"));
     assertEquals(36L, probed.get("dots"));
     assertEquals(0L, probed.get("untold"), "dots without a text");
-    Map<?, ?> found = left(dom, "plots", console);
+    Map<?, ?> found = (Map<?, ?>) Json.parse(browser.left("plots"));
     assertEquals(2L, found.get("scripts"), "the probes alone");
     assertEquals(List.of(), found.get("fetched"));
     assertEquals(List.of(), found.get("misread"));
@@ -252,33 +218,5 @@ class PageTest {
       }
     }
     assertEquals(expected, rows);
-  }
-
-  private static Map<?, ?> left(String dom, String id, String console) {
-    Matcher matcher = Pattern.compile("<pre id=\"" + id + "\">(.*?)</pre>").matcher(dom);
-    assertTrue(matcher.find(), console);
-    return (Map<?, ?>) Json.parse(
-        matcher.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"));
-  }
-
-  private static String script(String name) {
-    try {
-      return "<script>{"
-          + new String(
-              PageTest.class.getResourceAsStream(name).readAllBytes(), StandardCharsets.UTF_8)
-          + "}</script>";
-    } catch (IOException e) {
-      throw new UncheckedIOException(e);
-    }
-  }
-
-  private static Optional<String> browser() {
-    return Stream.of("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
-        .flatMap(name
-            -> Stream.of(System.getenv("PATH").split(File.pathSeparator))
-                .map(path -> Path.of(path, name)))
-        .filter(Files::isExecutable)
-        .map(Path::toString)
-        .findFirst();
   }
 }
