@@ -63,11 +63,15 @@ public final class DecodeWork {
     bytes += head.bytesRead();
   }
 
-  /** Reading the head without asking an exit rule took so long. */
-  void headTook(long nanos) {
-    headNanos += nanos;
+  /** Runs a head of so many rows. */
+  void run(Head head, int rows) {
+    long begin = System.nanoTime();
+    head.run();
+    headNanos += System.nanoTime() - begin;
+    head(head, rows);
   }
 
+  /** What heads have taken that no exit rule asked. */
   long headNanos() {
     return headNanos;
   }

@@ -522,10 +522,7 @@ public final class Decoder implements AutoCloseable {
   private RowHead read(Map<Integer, RowHead> heads, boolean keepLogits, Tensor screen) {
     RowHead head = heads.computeIfAbsent(rows.count(),
         count -> new RowHead(new Head(scope, weights, rows.hidden(count), keepLogits, screen)));
-    long begin = System.nanoTime();
-    head.run();
-    work.headTook(System.nanoTime() - begin);
-    work.head(head.head(), rows.count());
+    work.run(head.head(), rows.count());
     return head;
   }
 
@@ -555,10 +552,7 @@ public final class Decoder implements AutoCloseable {
   }
 
   private void readHead() {
-    long begin = System.nanoTime();
-    exits.head().run(Stream.DEFAULT);
-    work.headTook(System.nanoTime() - begin);
-    work.head(exits.head(), sequences);
+    work.run(exits.head(), sequences);
   }
 
   // ---- results

@@ -129,8 +129,7 @@ final class DelDraft extends SelfDraft {
           ? heads.ofTranslated(states)
           : new RowHead(new Head(scope, decoder.weights(), states, false));
     });
-    head.run();
-    decoder.work().head(head.head(), to - from);
+    decoder.work().run(head.head(), to - from);
     return head;
   }
 

@@ -88,8 +88,7 @@ final class DraftHeads {
         key
         -> new RowHead(head(decoder.rows().hidden(count), weight == null ? null : weight[place],
             bias == null ? null : bias[place])));
-    head.run();
-    decoder.work().head(head.head(), count);
+    decoder.work().run(head.head(), count);
     return head;
   }
 

@@ -3,7 +3,6 @@ package org.exeunt.examples.llama;
 
 import java.nio.FloatBuffer;
 import java.nio.IntBuffer;
-import org.exeunt.Stream;
 
 /** A head of some rows, whose results the host reads row by row. */
 final class RowHead {
@@ -17,10 +16,6 @@ final class RowHead {
     argmax = head.statistics().argmax().intBuffer();
     p1 = head.statistics().p1() == null ? null : head.statistics().p1().floatBuffer();
     logits = head.logits() == null ? null : head.logits().floatBuffer();
-  }
-
-  void run() {
-    head.run(Stream.DEFAULT);
   }
 
   Head head() {
