@@ -288,6 +288,8 @@ class EvaluateTest {
     for (String share : List.of("0", "1.5", "nan", "-1", "x")) {
       assertRefused("not a share", "--shape", "llama-2-7b", "--accepted", share);
     }
+    assertRefused("--draft-shortlist is '128257', but llama-3.2-1b has 128256 tokens", "--shape",
+        "llama-3.2-1b", "--draft-shortlist", "128257");
     assertRefused("'--model' does not go with", "--shape", "llama-2-7b", "--model", "a");
     assertRefused("--max-tokens is '0'", "--shape", "llama-2-7b", "--max-tokens", "0");
   }

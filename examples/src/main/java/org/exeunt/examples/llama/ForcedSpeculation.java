@@ -50,6 +50,10 @@ public final class ForcedSpeculation implements AutoCloseable {
       return config.layers();
     }
 
+    public int vocabulary() {
+      return config.vocabulary();
+    }
+
     private static LlamaConfig config(int layers, int width, int heads, int kvHeads, int headWidth,
         int inner, int vocabulary, float base) {
       return new LlamaConfig(LlamaConfig.Architecture.LLAMA, layers, width, heads, kvHeads,
@@ -109,13 +113,17 @@ public final class ForcedSpeculation implements AutoCloseable {
   /**
    * Tokens of rounds.
    *
+   * @param layers that draft
    * @param length of each draft
+   * @param shortlist tokens among which drafts are looked for; 0: all
    * @param accepted which share of the drafted tokens is right
    * @param plain what tokens take one by one
    */
-  public Cost speculative(int layers, int length, double accepted, int tokens, Cost plain) {
-    Speculation how =
+  public Cost speculative(
+      int layers, int length, int shortlist, double accepted, int tokens, Cost plain) {
+    Speculation all =
         Speculation.parse("selfdraft:" + layers, 0, "fixed:" + length, config.layers());
+    Speculation how = shortlist == 0 ? all : all.withShortlist(shortlist);
     double each = rateOfEach(accepted, length);
     Random random = new Random(3);
     int capacity = PROMPT + tokens + (WARM_UP + 2) * (length + 1);
@@ -161,11 +169,8 @@ public final class ForcedSpeculation implements AutoCloseable {
   }
 
   /** The speed-up if reading weights were all that takes time, as often as rounds read them. */
-  public double byBytes(int layers, int length, double tokensPerPass) {
-    double all = weights.bytesPerToken();
-    double head = weights.head().bytes();
-    double first = layers * (all - head) / config.layers();
-    return tokensPerPass * all / (length * (first + head) + first + (all - first));
+  public double byBytes(int layers, int length, int shortlist, double tokensPerPass) {
+    return tokensPerPass / (1 + length * SelfDraft.cost(weights, layers, shortlist));
   }
 
   /** How often each drafted token is right behind right ones, where such a share is in the mean. */

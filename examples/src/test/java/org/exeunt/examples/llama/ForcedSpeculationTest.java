@@ -28,7 +28,7 @@ class ForcedSpeculationTest {
     try (ForcedSpeculation model =
              new ForcedSpeculation(SMALL, blocks ? BlockFormat.Q4_0 : null, blocks)) {
       Cost plain = model.plain(50);
-      Cost cost = model.speculative(1, 6, 0.6, 1500, plain);
+      Cost cost = model.speculative(1, 6, 0, 0.6, 1500, plain);
       assertEquals(0.6, cost.accepted(), 0.06);
       assertEquals(1 + 6 * cost.accepted(), cost.tokensPerPass(), 0.01);
       assertTrue(plain.verifyLayers() > 0 && plain.verifyHead() > 0 && plain.rest() == 0, "plain");
@@ -36,8 +36,13 @@ class ForcedSpeculationTest {
               && cost.verifyHead() > 0 && cost.rest() > 0 && cost.passRatio() > 0,
           cost.toString());
       // One layer of four six times, and once more with the others: at most as many bytes as ten.
-      double gain = model.byBytes(1, 6, cost.tokensPerPass());
+      double gain = model.byBytes(1, 6, 0, cost.tokensPerPass());
       assertTrue(gain > 0 && gain < cost.tokensPerPass(), "gain " + gain);
+      Cost few = model.speculative(1, 6, 12, 0.6, 1500, plain);
+      assertEquals(0.6, few.accepted(), 0.06);
+      assertTrue(few.draftHead() > 0, few.toString());
+      double more = model.byBytes(1, 6, 12, cost.tokensPerPass());
+      assertTrue(more > gain && more < cost.tokensPerPass(), "gain " + more);
     }
   }
 }
