@@ -35,11 +35,6 @@ interface DraftPolicy {
   /** Of {@code drafted} tokens, from 1 on, the first {@code accepted} were right. */
   default void learn(int kind, int drafted, int accepted) {}
 
-  /** Nothing was drafted, but a token would have been, and this became of it. */
-  default void guessed(int kind, boolean hit) {
-    learn(kind, 1, hit ? 1 : 0);
-  }
-
   /** Makes a rule for a sequence. */
   interface Maker {
     /** @param scope owns a rule's memory; the other arguments are those of {@link GainRule} */

@@ -173,7 +173,8 @@ final class Drafts {
       rules[sequence][source[sequence]].learn(kind[sequence], count[sequence], accepted);
     }
     if (guess[sequence] >= 0) {
-      rules[sequence][guessSource[sequence]].guessed(guessKind[sequence], guess[sequence] == token);
+      rules[sequence][guessSource[sequence]].learn(
+          guessKind[sequence], 1, guess[sequence] == token ? 1 : 0);
     }
   }
 }

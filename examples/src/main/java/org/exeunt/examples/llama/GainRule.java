@@ -5,30 +5,19 @@ package org.exeunt.examples.llama;
  * Drafts as many tokens as promise most for the time they take, and none where that is least; or a
  * fixed number, whatever that promises.
  *
- * <p>A token is accepted with a probability that is learnt from tokens of its kind, those of late
- * counting most. The token behind an accepted one is of the next kind, as the longest match of what
- * is looked up has grown by one. So a draft of d tokens gives {@code 1 + a1 + a1 a2 + ...} tokens,
- * and takes the time of a pass of d more rows, and of drafting them, as {@link PassTimes} has it.
- *
- * <p>What drafts cost beyond what they gain may never be more than a small share of the time: text
- * that looks like its context, but goes on otherwise, takes hardly longer for it.
+ * <p>A token is accepted with a probability a, which is learnt from drafts of its kind, those of
+ * late counting most. A draft of d tokens gives {@code 1 + a + ... + a^d} tokens, and takes the time
+ * of {@code 1 + d (draft + row)} at full depth, as {@link PassTimes} has it.
  */
 final class GainRule implements DraftPolicy {
   /** How much a draft counts beside the one that follows it. */
-  private static final double MEMORY = 0.93;
+  private static final double MEMORY = 0.9;
 
   /** How many tokens' worth of experience a rule begins with. */
   private static final double PRIOR = 2;
 
   /** A draft is worth its while if it promises so much more than none. */
   private static final double LEAST_GAIN = 1.05;
-
-  /** Passes of one row that drafts may have lost: at first, and of each that went by. */
-  private static final double ALLOWED = 1;
-  private static final double SHARE = 0.015;
-
-  /** What was gained lets no more than this be lost. */
-  private static final double MOST_CREDIT = 4;
 
   /** Where drafting costs time, a token is tried after so many rounds without, at least and most. */
   private static final int SOON = 8;
@@ -41,7 +30,6 @@ final class GainRule implements DraftPolicy {
   private final int sequences;
   private final double[] right;
   private final double[] wrong;
-  private double credit = ALLOWED;
   private int without;
   private int patience = SOON;
   private boolean trying;
@@ -67,22 +55,16 @@ final class GainRule implements DraftPolicy {
     }
   }
 
-  private int next(int kind) {
-    return Math.min(kind + 1, right.length - 1);
-  }
-
-  /** What a draft of so many tokens costs, of a pass without. */
-  private double cost(int drafted) {
-    return times.pass(sequences, drafted) - 1 + drafted * times.draft(source, sequences);
-  }
-
   @Override
   public int most(int kind) {
     if (fixed) {
       return length;
     }
     int most = best(kind, length);
-    return most > 0 || isFree() ? most : trying || isDue() ? 1 : 0;
+    if (most > 0 || times.draft(source, sequences) == 0) {
+      return most; // what costs nothing to guess is learnt from anyway
+    }
+    return trying || isDue() ? 1 : 0;
   }
 
   @Override
@@ -94,7 +76,7 @@ final class GainRule implements DraftPolicy {
 
   @Override
   public boolean isDue() {
-    if (isFree() || ++without < patience) {
+    if (times.draft(source, sequences) == 0 || ++without < patience) {
       return false;
     }
     without = 0;
@@ -103,19 +85,13 @@ final class GainRule implements DraftPolicy {
     return true;
   }
 
-  /** What costs nothing to guess is learnt from anyway. */
-  private boolean isFree() {
-    return times.draft(source, sequences) == 0;
-  }
-
   /** How many tokens promise most, of at most so many; 0: not enough. */
   private int best(int kind, int atMost) {
     double best = LEAST_GAIN;
     int most = 0;
     for (int tokens = 1; tokens <= atMost; tokens++) {
-      boolean affordable = !isFree() || credit > 0 && cost(tokens) <= ALLOWED + 2 * credit;
       double gain = gainOf(kind, tokens);
-      if (gain > best && affordable && isUsual(tokens)) {
+      if (gain > best && isUsual(tokens)) {
         best = gain;
         most = tokens;
       }
@@ -123,47 +99,29 @@ final class GainRule implements DraftPolicy {
     return most;
   }
 
-  private double gainOf(int kind, int drafted) {
-    double tokens = 1;
-    double power = 1;
-    int at = kind;
-    for (int d = 1; d <= drafted; d++) {
-      power *= right[at] / (right[at] + wrong[at]);
-      at = next(at);
-      tokens += power;
-    }
-    return tokens / (1 + cost(drafted));
+  /**
+   * With the token before them 2, 4, 8 rows and so on, or as many as there may be: the first pass of
+   * each number of rows makes ops for it, which takes about as long as the pass.
+   */
+  private boolean isUsual(int drafted) {
+    return drafted == length || (drafted & drafted + 1) == 0;
   }
 
-  /** Every number of rows has ops of its own, and kernels like some numbers better than others. */
-  private boolean isUsual(int drafted) {
-    int rows = drafted + 1;
-    return drafted == length || rows <= 4 || rows % 4 == 0 || rows == 6;
+  private double gainOf(int kind, int drafted) {
+    double a = right[kind] / (right[kind] + wrong[kind]);
+    double tokens = 1;
+    for (int d = 1; d <= drafted; d++) {
+      tokens = 1 + a * tokens;
+    }
+    return tokens / (1 + drafted * (times.draft(source, sequences) + times.row(sequences)));
   }
 
   @Override
   public void learn(int kind, int drafted, int accepted) {
-    int at = kind;
-    for (int i = 0; i < Math.min(drafted, accepted + 1); i++) {
-      right[at] = MEMORY * right[at] + (i < accepted ? 1 : 0);
-      wrong[at] = MEMORY * wrong[at] + (i < accepted ? 0 : 1);
-      at = next(at);
-    }
+    right[kind] = MEMORY * right[kind] + accepted;
+    wrong[kind] = MEMORY * wrong[kind] + (accepted < drafted ? 1 : 0);
     patience = accepted > 0 ? SOON : patience;
     without = 0;
     trying = false;
-    settle(accepted - cost(drafted));
-  }
-
-  @Override
-  public void guessed(int kind, boolean hit) {
-    right[kind] = MEMORY * right[kind] + (hit ? 1 : 0);
-    wrong[kind] = MEMORY * wrong[kind] + (hit ? 0 : 1);
-    // Had it been drafted, it would have been gained.
-    settle(hit ? Math.max(0, 1 - cost(1)) : 0);
-  }
-
-  private void settle(double gained) {
-    credit = Math.min(MOST_CREDIT, credit + SHARE + gained);
   }
 }

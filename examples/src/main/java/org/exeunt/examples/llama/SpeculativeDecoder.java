@@ -179,7 +179,7 @@ public final class SpeculativeDecoder implements Rounds {
     long verified = System.nanoTime() - ready;
     verifyNanos += verified;
     verifyHeadNanos += verified - (run - ready);
-    times.verified(decoder.rows().count(), verified);
+    times.verified(decoder.rows().count(), going, verified);
     choose(head);
     decision.run();
     sources.verified(drafts, decision, head);
