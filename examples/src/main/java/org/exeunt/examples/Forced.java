@@ -118,8 +118,8 @@ final class Forced {
               + "to be right as often as those among all.",
           Backend.isa(), Backend.threads());
       Table table = new Table("drafts by", "among", "published", "right", "speed-up",
-          "tokens a second", "tokens a pass", "draft: layers", "head", "verify: layers", "head",
-          "rest", "pass of all rows / one", "if only bytes took time");
+          "tokens a second", "tokens a pass", "draft: layers", "draft: head", "verify: layers",
+          "verify: head", "rest", "pass of all rows / one", "if only bytes took time");
       List<Cost> plain = new ArrayList<>();
       plain.add(model.plain(tokens));
       List<String[]> rows = new ArrayList<>();

@@ -5,7 +5,6 @@ import static org.exeunt.bench.onnx.OnnxContenders.contender;
 import static org.exeunt.bench.onnx.OnnxContenders.floatInput;
 import static org.exeunt.bench.onnx.OnnxContenders.floats;
 import static org.exeunt.bench.onnx.OnnxContenders.type;
-import static org.exeunt.bench.onnx.OnnxGraph.BFLOAT16;
 import static org.exeunt.bench.onnx.OnnxGraph.FLOAT;
 import static org.exeunt.bench.onnx.OnnxGraph.INT64;
 
@@ -15,7 +14,6 @@ import java.nio.LongBuffer;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.stream.IntStream;
-import org.exeunt.DType;
 import org.exeunt.KvCache;
 import org.exeunt.Tensor;
 import org.exeunt.bench.contenders.Contender;

@@ -4,7 +4,6 @@ package org.exeunt.bench.onnx;
 import static org.exeunt.bench.onnx.OnnxContenders.contender;
 import static org.exeunt.bench.onnx.OnnxContenders.floatInput;
 import static org.exeunt.bench.onnx.OnnxContenders.type;
-import static org.exeunt.bench.onnx.OnnxGraph.BFLOAT16;
 import static org.exeunt.bench.onnx.OnnxGraph.BOOL;
 import static org.exeunt.bench.onnx.OnnxGraph.DOUBLE;
 import static org.exeunt.bench.onnx.OnnxGraph.FLOAT;

@@ -14,11 +14,9 @@ import org.exeunt.DType;
 import org.exeunt.examples.evaluate.Evaluation.Method;
 import org.exeunt.examples.gguf.GgufFile;
 import org.exeunt.examples.llama.Decoder;
-import org.exeunt.examples.llama.DecoderOptions;
 import org.exeunt.examples.llama.DraftModel;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.SpeculativeDecoder;
-import org.exeunt.examples.llama.Tokenizer;
 import org.exeunt.examples.report.Report;
 import org.exeunt.examples.report.Table;
 

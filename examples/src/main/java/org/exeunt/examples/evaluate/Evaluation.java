@@ -55,13 +55,13 @@ public final class Evaluation {
   private final LlamaWeights weights;
   private final Tokenizer tokenizer;
   private final DType type;
-  private final List<Prompts> prompts;
+  private final List<Prompt> prompts;
   private final List<int[]> ids;
   private final int most;
   private final int capacity;
 
   private Evaluation(String model, LlamaWeights weights, Tokenizer tokenizer, DType type,
-      List<Prompts> prompts, List<int[]> ids, int most) {
+      List<Prompt> prompts, List<int[]> ids, int most) {
     this.model = model;
     this.weights = weights;
     this.tokenizer = tokenizer;
@@ -89,11 +89,11 @@ public final class Evaluation {
   public static Evaluation of(GgufFile file, LlamaWeights weights, DType type, Path from,
       String text, int limit, boolean raw, int most) throws IOException {
     Tokenizer tokenizer = new Tokenizer(file);
-    List<Prompts> prompts = Prompts.first(
-        limit, Prompts.parse(from == null ? Path.of("the examples' prompts") : from, text));
+    List<Prompt> prompts = Prompt.first(
+        limit, Prompt.parse(from == null ? Path.of("the examples' prompts") : from, text));
     ChatTemplate chat = raw || !ChatTemplate.in(file) ? null : new ChatTemplate(file);
     List<int[]> ids = new ArrayList<>();
-    for (Prompts prompt : prompts) {
+    for (Prompt prompt : prompts) {
       ids.add(tokenizer.encodePrompt(chat == null
               ? prompt.text()
               : chat.render(List.of(new ChatTemplate.Message("user", prompt.text())))));
@@ -136,7 +136,7 @@ public final class Evaluation {
   public void check(List<Method> methods) throws IOException {
     for (Method method : methods) {
       try {
-        trial(method, new Interruption()).close();
+        new Trial(this, method, new Interruption()).close();
       } catch (IllegalArgumentException | UnsupportedOperationException e) {
         throw method.options().isEmpty()
             ? e
@@ -204,9 +204,11 @@ public final class Evaluation {
     }
   }
 
-  private Trial trial(Method method, Interruption interruption) throws IOException {
-    return new Trial(weights, tokenizer, method.decoding(), method.speculation(), type, capacity,
-        most, interruption);
+  /** What a method says of an answer that was given to a prompt, token by token. */
+  private TextRun read(Method method, int[] prompt, int... given) {
+    int[] text = Arrays.copyOf(prompt, prompt.length + given.length);
+    System.arraycopy(given, 0, text, prompt.length, given.length);
+    return TextRun.of(weights, method.decoding(), text, prompt.length);
   }
 
   /**
@@ -221,11 +223,11 @@ public final class Evaluation {
     Findings findings = new Findings(model, prompts.size(), new ArrayList<>(), new ArrayList<>());
     List<TextRun> full = new ArrayList<>();
     int tried = 0;
-    try (Trial reference = trial(methods.get(0), interruption)) {
+    try (Trial reference = new Trial(this, methods.get(0), interruption)) {
       for (int p = 0; p < ids.size(); p++) {
         progress.accept(0, p);
         reference.run(ids.get(p)); // its first time, which warms up
-        full.add(reference.read(ids.get(p), reference.answer(p)));
+        full.add(read(methods.get(0), ids.get(p), reference.answer(p)));
       }
       for (Method method : methods) {
         int stage = ++tried;
@@ -244,7 +246,8 @@ public final class Evaluation {
       IntConsumer progress, Findings findings, Interruption interruption) {
     int done = 0;
     String trouble = null;
-    try (Trial plain = trial(none, interruption); Trial trial = trial(method, interruption)) {
+    try (Trial plain = new Trial(this, none, interruption);
+        Trial trial = new Trial(this, method, interruption)) {
       List<TextRun> read = new ArrayList<>();
       try {
         for (; done < ids.size(); done++) {
@@ -252,8 +255,9 @@ public final class Evaluation {
           progress.accept(done);
           plain.run(prompt);
           trial.run(prompt);
-          read.add(
-              method.kind().exact() ? full.get(done) : trial.read(prompt, reference.answer(done)));
+          read.add(method.kind().exact()
+                  ? full.get(done)
+                  : read(method, prompt, reference.answer(done)));
         }
       } finally {
         for (String group : groups()) {

@@ -3,33 +3,22 @@ package org.exeunt.examples.evaluate;
 
 import java.io.IOException;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
-import org.exeunt.DType;
-import org.exeunt.examples.Texts;
+import org.exeunt.examples.evaluate.Evaluation.Method;
 import org.exeunt.examples.llama.Answer;
 import org.exeunt.examples.llama.DecodeWork;
-import org.exeunt.examples.llama.Decoder;
-import org.exeunt.examples.llama.DecoderOptions;
 import org.exeunt.examples.llama.DraftModel;
 import org.exeunt.examples.llama.HostAnswer;
-import org.exeunt.examples.llama.LlamaWeights;
-import org.exeunt.examples.llama.Speculation;
 import org.exeunt.examples.llama.SpeculativeAnswer;
 import org.exeunt.examples.llama.SpeculativeDecoder;
-import org.exeunt.examples.llama.Tokenizer;
-import org.exeunt.examples.skips.TextRun;
 
 /** One method on its way through the prompts. */
 final class Trial implements AutoCloseable {
-  private final LlamaWeights weights;
-  private final Tokenizer tokenizer;
-  private final DecoderOptions options;
-  private final DraftModel drafting;
+  private final Evaluation evaluation;
+  private final DraftModel drafting; // null: no second model drafts
   private final SpeculativeDecoder speculative; // null: nothing is drafted
   private final Answer answer;
-  private final int most;
   private final Interruption interruption;
   private final List<int[]> answers = new ArrayList<>();
   private final List<Part> parts = new ArrayList<>();
@@ -44,41 +33,23 @@ final class Trial implements AutoCloseable {
     }
   }
 
-  /**
-   * @param speculation null: none
-   * @param type what the weights of a second model become
-   * @param capacity of the longest prompt and its answer
-   * @param most tokens of an answer
-   * @param interruption asked before each token
-   */
-  Trial(LlamaWeights weights, Tokenizer tokenizer, DecoderOptions options, Speculation speculation,
-      DType type, int capacity, int most, Interruption interruption) throws IOException {
-    this.weights = weights;
-    this.tokenizer = tokenizer;
-    this.options = options;
-    this.most = most;
+  /** @param interruption asked before each token */
+  Trial(Evaluation evaluation, Method method, Interruption interruption) throws IOException {
+    this.evaluation = evaluation;
     this.interruption = interruption;
-    drafting = DraftModel.of(speculation, type, tokenizer);
-    Decoder decoder = null;
+    drafting = evaluation.drafting(method);
     try {
-      decoder = new Decoder(weights, options, 1, capacity);
-      speculative = speculation == null
-          ? null
-          : new SpeculativeDecoder(decoder,
-                Speculation.ready(
-                    speculation, weights, drafting, tokenizer, Texts.essay(), System.err),
-                drafting == null ? null : drafting.weights(), tokenizer::ends);
+      speculative =
+          method.speculation() == null ? null : evaluation.speculative(method, drafting, 1);
+      answer = speculative == null
+          ? new HostAnswer(evaluation.decoder(method, 1), null)
+          : new SpeculativeAnswer(speculative);
     } catch (IOException | RuntimeException | Error e) {
-      if (decoder != null) {
-        decoder.close();
-      }
       if (drafting != null) {
         drafting.close();
       }
       throw e;
     }
-    answer =
-        speculative == null ? new HostAnswer(decoder, null) : new SpeculativeAnswer(speculative);
   }
 
   /** Answers a prompt, and returns the tokens, without the one that ends them. */
@@ -86,10 +57,11 @@ final class Trial implements AutoCloseable {
     interruption.check();
     answer.begin(prompt);
     Part before = now();
+    int most = evaluation.most();
     IntStream.Builder tokens = IntStream.builder();
     long begin = System.nanoTime();
     int token = answer.next();
-    for (int i = 0; i < most && token >= 0 && !tokenizer.ends(token); i++) {
+    for (int i = 0; i < most && token >= 0 && !evaluation.tokenizer().ends(token); i++) {
       tokens.add(token);
       interruption.check();
       if (i + 1 < most) {
@@ -126,13 +98,6 @@ final class Trial implements AutoCloseable {
 
   int[] answer(int prompt) {
     return answers.get(prompt);
-  }
-
-  /** Reads a prompt and the answer it is said to have, token by token. */
-  TextRun read(int[] prompt, int... given) {
-    int[] text = Arrays.copyOf(prompt, prompt.length + given.length);
-    System.arraycopy(given, 0, text, prompt.length, given.length);
-    return TextRun.of(weights, options, text, prompt.length);
   }
 
   @Override

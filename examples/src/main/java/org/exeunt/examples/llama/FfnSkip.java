@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.examples.llama;
 
-import org.exeunt.FfnSkipRule;
-
 /**
  * When a token may pass a feed-forward block (FFN-SkipLLM). None of these has a known good value:
  * calibrate them for each model, see {@link FfnCalibration}.

@@ -8,17 +8,17 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * Prompts in a text file. A line that begins with three dashes begins a prompt, and may name the
+ * One of the prompts in a text file. A line that begins with three dashes begins one, and may name the
  * group it belongs to; a file without such lines is one prompt.
  *
  * @param group the name, or empty
  */
-record Prompts(String group, String text) {
+record Prompt(String group, String text) {
   private static final String MARK = "---";
 
   /** The prompts of {@code text}, of which {@code file} is the name for messages. */
-  static List<Prompts> parse(Path file, String text) {
-    List<Prompts> prompts = new ArrayList<>();
+  static List<Prompt> parse(Path file, String text) {
+    List<Prompt> prompts = new ArrayList<>();
     String group = "";
     StringBuilder prompt = new StringBuilder();
     for (String line : (text + "\n" + MARK).split("\\R")) {
@@ -27,7 +27,7 @@ record Prompts(String group, String text) {
         continue;
       }
       if (!prompt.toString().isBlank()) {
-        prompts.add(new Prompts(group, prompt.toString().strip()));
+        prompts.add(new Prompt(group, prompt.toString().strip()));
       }
       prompt.setLength(0);
       group = line.substring(MARK.length()).strip();
@@ -39,7 +39,7 @@ record Prompts(String group, String text) {
   }
 
   /** The first {@code limit} of each group. */
-  static List<Prompts> first(int limit, List<Prompts> prompts) {
+  static List<Prompt> first(int limit, List<Prompt> prompts) {
     Map<String, Integer> seen = new HashMap<>();
     return prompts.stream()
         .filter(prompt -> seen.merge(prompt.group(), 1, Integer::sum) <= limit)
