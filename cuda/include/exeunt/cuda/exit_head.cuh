@@ -164,10 +164,9 @@ __global__ void EXN_BLOCK_BOUNDS(ROWS)
   const TileRange range = part_of_block_depth<ROWS>(input, first_row, input.rows, part);
   linear_blocks_tile<FORMAT, ROWS>(input, rows_of_w, range, own, shared, results);
   float* const products = share_block_results<ROWS>(results, shared);
-  if (input.splits > 1 &&
-      !meet_parts<kBlockTileThreads, kBlockTile>(
-          output.partials, input.splits, input.rows, place.first_row, place.first_output,
-          own.rows_of_x.rows, products)) {
+  if (input.splits > 1 && !meet_parts<kBlockTileThreads, kBlockTile>(
+                              output.partials, input.splits, input.rows, place.first_row,
+                              place.first_output, own.rows_of_x.rows, products)) {
     return;
   }
   store_states<kBlockTileThreads, kBlockTile, ROWS>(input, output, place.first_row,
