@@ -20,8 +20,9 @@
  * dt, b, c and z may be columns of what linear wrote. Row r is a token of sequence[r], whose state
  * is state[sequence[r]]; several rows of one sequence are its tokens, in ascending order: so a
  * prompt is a call, too. An inactive row changes no state, and its row of `out` is 0, so that it
- * passes a block with a residual connection unchanged (DYNAMAX's skipped layers); nothing else of it
- * is read. SCAN without `out` moves states on and nothing else.
+ * passes a block with a residual connection unchanged (DYNAMAX's skipped layers); nothing of it is
+ * read but its sequence, which must be one all the same. SCAN without `out` moves states on and
+ * nothing else.
  *
  * Arithmetic is f32. e^v is within 5e-7 + 2e-8 |v| (relative) for v <= 0, twice that above, and 0
  * below -88; sums run over N terms. A NaN or an infinity in a channel gives what the formula gives,

@@ -18,8 +18,8 @@
  *
  * The confidence is given, or the probability of answer_ids, such as the words by which a probe's
  * answer says that it is sure: sum exp(logits[e] / temperature - lse) in f32, in their order. It may
- * differ by 1e-6 of itself for each id from device to device. One that is NaN is no evidence. A row that ended by its token or its confidence is
- * complete. `scope` says what that means to the others:
+ * differ by 1e-6 of itself for each id from device to device. One that is NaN is no evidence. A row
+ * that ended by its token or its confidence is complete. `scope` says what that means to the others:
  *   EXN_STOP_EACH   nothing
  *   EXN_STOP_FIRST  once a row is complete all others end, EXN_STOP_CANCELLED (First Finish Search)
  *
@@ -35,9 +35,9 @@
  * next, f32 in this order: share = (H - trials_low) / (trials_high - trials_low), clipped to
  * 0..1; trials = floor(1 + (most_trials - 1) share); 1 if H is NaN, 0 for a row that has ended.
  *
- * Arithmetic is f32, each operation rounded, so but for that sum all devices have the same bits. A sum is a pair: s
- * and the rest that its additions rounded off, exact as long as s is finite (Knuth's two-sum); its
- * mean is (s + rest) / tokens.
+ * Arithmetic is f32, each operation rounded, so but for that sum all devices have the same bits. A
+ * sum is a pair: s and the rest that its additions rounded off, exact as long as s is finite (Knuth's
+ * two-sum); its mean is (s + rest) / tokens.
  *
  * A call behind the end of all rows (S >= 1) is refused on the CPU, as is a token of V and more, or a
  * stop id or answer id outside 0..V-1: EXN_INVALID_ARGUMENT, nothing written. A device, which the

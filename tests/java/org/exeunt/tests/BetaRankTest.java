@@ -62,7 +62,7 @@ class BetaRankTest {
   void asDefined() {
     int[][] shapes = {// images, channels, height, width, filters, window, output
         {3, 2, 5, 6, 4, 3, 3, 5, 6}, {4, 3, 8, 8, 5, 2, 3, 4, 4}, {2, 7, 4, 4, 3, 1, 1, 4, 4},
-        {5, 1, 7, 9, 2, 3, 2, 3, 4}};
+        {5, 1, 7, 9, 2, 3, 2, 3, 4}, {3, 2, 4, 9, 3, 2, 2, 4, 3}}; // of the columns' stride, 3
     Random random = new Random(1);
     for (int[] s : shapes) {
       try (Scope scope = Scope.open()) {

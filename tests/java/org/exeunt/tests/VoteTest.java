@@ -125,6 +125,12 @@ class VoteTest {
     assertArrayEquals(new int[] {0}, vote.batch());
     assertEquals(Arrays.asList(null, "a"), vote.labels());
     assertTrue(new BatchVote<String>(0, 0).isOver());
+    // A round without a label lies between two with the same one.
+    BatchVote<String> gap = new BatchVote<>(1, 0);
+    answer(gap, false, "a");
+    answer(gap, false, (String) null);
+    answer(gap, false, "a");
+    assertFalse(gap.isOver());
   }
 
   /** Each round has its own order, the same for the same seed. */
