@@ -22,6 +22,7 @@ class PruneScheduleTest {
     }
     assertEquals(schedule.ratio(15), schedule.ratio(19)); // between two changes
     assertEquals(.1, schedule.ratio(0));
+    assertEquals(.1, schedule.ratio(10)); // .9 + (.1 - .9) is less
     assertEquals(.9, schedule.ratio(Long.MAX_VALUE));
     assertEquals(List.of(10L, 15L, 20L, 25L, 30L), changes(schedule, 100));
   }
@@ -45,7 +46,16 @@ class PruneScheduleTest {
   @Test
   void roundsTakeAShareOfWhatIsLeft() {
     assertEquals(0, PruneSchedule.afterRounds(.2, 0));
-    assertEquals(.488, PruneSchedule.afterRounds(.2, 3), 1e-12);
+    // Not less by a trifle, which would leave one of 10 weights, or of 1000, that is to go.
+    double[] left = {.2, .36, .488, .5904, .67232};
+    for (int round = 1; round <= left.length; round++) {
+      assertEquals(left[round - 1], PruneSchedule.afterRounds(.2, round));
+    }
+    assertEquals(.1, PruneSchedule.afterRounds(.1, 1));
+    assertEquals(.271, PruneSchedule.afterRounds(.1, 3));
+    assertEquals(0, PruneSchedule.afterRounds(0, 2000));
+    assertEquals(1, PruneSchedule.afterRounds(1, 2000));
+    assertEquals(1 - Math.exp(-1), PruneSchedule.afterRounds(1e-9, 1_000_000_000), 1e-9);
     assertEquals(1, PruneSchedule.afterRounds(1, 1));
   }
 

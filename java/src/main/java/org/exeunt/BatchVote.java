@@ -24,10 +24,10 @@ import java.util.SplittableRandom;
  *
  * <p>An item leaves once two rounds in a row gave it the same label, whether they were confident or
  * not, as the authors' code has it; {@link #onlyConfident()} asks for both, which that code has in a
- * comment. It leaves by its index; the code removes it by its value, so where two items are equal the wrong one
- * may go. After {@value #MOST_ROUNDS} rounds all leave. An answer that says it is confident counts
- * {@value #CONFIDENT_VOTES} votes, another one. The label with the most votes wins; of some with
- * equally many the one that came first. A label of null is no vote, and equals none.
+ * comment. It leaves by its index; the code removes it by its value, so where two items are equal the
+ * wrong one may go. After {@value #MOST_ROUNDS} rounds all leave. An answer that says it is confident
+ * counts {@value #CONFIDENT_VOTES} votes, another one. The label with the most votes wins; of some
+ * with equally many the one that came first. A label of null is no vote, and equals none.
  *
  * <p>Not thread-safe.
  *

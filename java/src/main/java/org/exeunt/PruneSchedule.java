@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt;
 
+import java.math.BigDecimal;
+import java.math.MathContext;
+
 /**
  * Which share of the weights is pruned at which step of a training: ratios for {@link PruneMask}.
  *
@@ -16,6 +19,9 @@ package org.exeunt;
  * <p>Immutable, thread-safe.
  */
 public final class PruneSchedule {
+  private static final MathContext DIGITS = new MathContext(40);
+  private static final int MOST_EXACT_ROUNDS = 1000; // of more, the digits are not worth their time
+
   private final double from;
   private final double to;
   private final long first;
@@ -89,13 +95,18 @@ public final class PruneSchedule {
    *
    * @param share of what is left, 0 to 1; usually 0.2
    * @param rounds that have passed, at least 0
-   * @return 1 - (1 - share)^rounds
+   * @return 1 - (1 - share)^rounds, rounded once: a ratio that is less by a trifle would leave
+   *     one weight more wherever k is rounded down
    * @throws IllegalArgumentException if a value is out of range
    */
   public static double afterRounds(double share, int rounds) {
     requireShare("share", share);
     requireAtLeast("rounds", rounds, 0);
-    return 1 - Math.pow(1 - share, rounds);
+    if (rounds > MOST_EXACT_ROUNDS) {
+      return -Math.expm1(rounds * Math.log1p(-share));
+    }
+    BigDecimal left = BigDecimal.ONE.subtract(BigDecimal.valueOf(share));
+    return BigDecimal.ONE.subtract(left.pow(rounds, DIGITS)).doubleValue();
   }
 
   /**
@@ -111,8 +122,8 @@ public final class PruneSchedule {
       return from;
     }
     long changes = (step - first) / interval;
-    if (changes >= count) {
-      return to;
+    if (changes == 0 || changes >= count) {
+      return changes == 0 ? from : to;
     }
     double left = 1 - (double) changes / count;
     return to + (from - to) * left * left * left;

@@ -20,8 +20,8 @@ import org.exeunt.jni.global.exeunt;
  *       are added, each where it is given. A negative token says that the row drew none;
  *   <li>the row ends by the first of these that holds: the token is one of {@link
  *       Builder#stopIds}; {@code confidence >= confidentAt} (ConCISE, where the confidence is the
- *       probability of a probe's answer, {@link Builder#answer}; its authors published no threshold); {@code confidence <
- *       abstainBelow}; it counts {@link Builder#budget} tokens.
+ *       probability of a probe's answer, {@link Builder#answer}; its authors published no
+ *       threshold); {@code confidence < abstainBelow}; it counts {@link Builder#budget} tokens.
  * </ul>
  * A row that ended by its token or its confidence is complete; {@link Finish} says what that means
  * to the others. A confidence that is NaN is no evidence. A row that has ended takes no further
