@@ -168,6 +168,8 @@ TEST(DraftRule, TokensPerLayer) {
       {{kNaN, 0, 0}, {4, 8, 9}, {1, 8, 0, 8}},
       {{kNaN, .7}, {4, 8}, {1, 8, 2, 8}},
       {{kNaN, kNaN}, {4, 8}, {0, 9, 1, 8}},
+      {{2, .7}, {4, 8}, {1, 8, 2, 8}},  // no alpha: of statistics that nobody counted
+      {{-1, 0}, {4, 8}, {1, 8, 0, 8}},
   };
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name());

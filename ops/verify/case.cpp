@@ -203,14 +203,15 @@ void spoil(const VerifyCase& c, VerifyInputs* in) {
   for (int64_t s = 0; s < c.sequences; ++s) {
     if (!is_spoiled(s)) continue;
     const bool low = s % 2 == 0;
+    const int64_t n = std::max(verify_drafted(*in, s), int64_t{0});  // one more than fits
     if (c.hostile == "draft_length") {
       in->draft_length.set_integer(s, low ? -1 : c.most + 1);
     } else if (c.hostile == "drafted") {
       in->drafted.set_integer(s * c.most, low ? c.logits.cols : INT32_MAX);
     } else if (c.hostile == "length") {
-      in->length.set_integer(s, low ? -1 : in->capacity > 0 ? in->capacity : INT32_MAX);
+      in->length.set_integer(s, low ? -1 : (in->capacity > 0 ? in->capacity : INT32_MAX) - n);
     } else if (c.hostile == "position") {
-      in->position.set_integer(s, low ? INT32_MIN : INT32_MAX);
+      in->position.set_integer(s, low ? -1 : INT32_MAX - n);
     } else if (c.hostile != "stop") {
       fail("hostile: unknown word '" + c.hostile + "'");
     }
