@@ -20,8 +20,9 @@
  * nothing but -inf, whose loss and gradient are NaN. p = 0 for -inf.
  *
  * A label outside 0..V-1 that is not ignore_index, an index outside 0..N-1, and an index that an
- * earlier row has too: EXN_INVALID_ARGUMENT on the CPU, nothing written; on CUDA, where the host
- * cannot look, loss and gradient of that row are NaN (and so is the mean), and its target stays.
+ * earlier row has too, be one of them ignored or not: EXN_INVALID_ARGUMENT on the CPU, nothing
+ * written; on CUDA, where the host cannot look, loss and gradient of that row are NaN (and so is the
+ * mean) unless it is ignored, and its target stays.
  *
  * Arithmetic is f32: before it is rounded to its type, p_j is within 1e-6 + 2^-23 |ln p_j - ln
  * p_max| (relative), <t, c> within 2e-6, a target within 1e-6. ln(1 - <t, c>) and its gradient are

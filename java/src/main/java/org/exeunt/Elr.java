@@ -25,11 +25,11 @@ import org.exeunt.jni.global.exeunt;
  * not ignored; if all are, the loss is NaN and the gradient 0. An ignored row has loss 0 and
  * gradient 0. Its target stays, and so does that of a row with a NaN or +inf, or with nothing but
  * -inf, whose loss and gradient are NaN. A label outside the classes that is not the ignored one, an
- * index of no sample, and an index that an earlier row has too are an {@link
- * IllegalArgumentException} on the CPU, with nothing written; on CUDA loss and gradient of that row
- * are NaN (and so is the mean), and its target stays. Arithmetic is f32. Bytes that must move:
- * {@code R V} logits read, {@code 8 R V} of targets, R labels and indices, and {@code R V} elements
- * written if a gradient is asked for.
+ * index of no sample, and an index that an earlier row has too, be one of them ignored or not, are
+ * an {@link IllegalArgumentException} on the CPU, with nothing written; on CUDA loss and gradient of
+ * that row are NaN (and so is the mean) unless it is ignored, and its target stays. Arithmetic is
+ * f32. Bytes that must move: {@code R V} logits read, {@code 8 R V} of targets, R labels and
+ * indices, and {@code R V} elements written if a gradient is asked for.
  *
  * <p>Errors, threads, alignment: {@link Op}. The gradient may be exactly the logits (in place).
  */

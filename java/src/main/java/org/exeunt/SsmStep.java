@@ -26,7 +26,8 @@ import org.exeunt.jni.global.exeunt;
  * token of {@code sequence[r]}, whose state is {@code state[sequence[r]]}; several rows of one
  * sequence are its tokens, in ascending order, so a prompt is a run, too. An inactive row changes no
  * state, and its row of the output is 0: so a block with a residual connection passes it on
- * unchanged (DYNAMAX's skipped layers). A scan without output moves states on and nothing else.
+ * unchanged (DYNAMAX's skipped layers); its sequence must be one all the same. A scan without output
+ * moves states on and nothing else.
  *
  * <p>Arithmetic is f32. A NaN or an infinity in a channel gives what the formula gives, in that
  * channel; in b or c, in that row. A sequence that there is not is an {@link
