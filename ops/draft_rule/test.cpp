@@ -187,6 +187,21 @@ TEST(DraftRule, TokensPerLayer) {
   }
 }
 
+// A device does not choose a candidate that runs no layer or all of them, whatever it promises: here
+// as many tokens as the other one, or more. The CPU refuses it.
+TEST(DraftRule, StrayCandidates) {
+  for (const Target& target : targets()) {
+    if (target.cpu()) continue;
+    SCOPED_TRACE(target.name());
+    for (const int32_t stray : {-1, 0, 32, 33}) {
+      const Learned learned(target, {9, 0, 1, 1, 0, 9, 1, 1}, {1, 8, 1, 7});
+      EXPECT_EQ(updated(target, learned, {3, 3}, {.5, .5}, {-1}, {stray, 8}, 32, 1),
+                (Ids{1, 8, 0, 8}))
+          << stray;
+    }
+  }
+}
+
 // The drafter, candidate 0, is wrong at column 1: columns 0 and 1 count.
 TEST(DraftRule, ColumnsEndBehindTheDraftersMismatch) {
   for (const Target& target : targets()) {
