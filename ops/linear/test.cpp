@@ -133,6 +133,37 @@ TEST(LinearWeights, NeedNotBeFinite) {
   }
 }
 
+// A row whose factor is 0 does without an adapter, whatever that holds.
+TEST(LinearAdapters, NeedNotBeFiniteWhereTheyAreOff) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    for (const bool is_up : {false, true}) {
+      HostTensor down = normal(Type::kF32, {1, 5}, 2), up = normal(Type::kF32, {1, 3}, 3);
+      (is_up ? up : down).set(0, 1, std::nan(""));
+      HostTensor factors = make_tensor(Type::kF32, {2, 1});
+      factors.set(0, 0, 0);
+      factors.set(1, 0, 1);
+      Placed x(target, normal(Type::kF32, {2, 5})), w(target, normal(Type::kF32, {3, 5}, 1)),
+          v(target, down), u(target, up), s(target, factors),
+          plain(target, make_tensor(Type::kF32, {2, 3})),
+          out(target, make_tensor(Type::kF32, {2, 3}));
+      exn_linear_params p{};
+      p.struct_size = sizeof p;
+      p.input = x.dl();
+      p.weight = w.dl();
+      p.out = plain.dl();
+      ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+      p.out = out.dl();
+      p.adapter_down = v.dl();
+      p.adapter_up = u.dl();
+      p.adapter_scale = s.dl();
+      ASSERT_EQ(run_once(target, kOp, p), EXN_OK) << exn_last_error();
+      for (int64_t i = 0; i < 3; ++i) EXPECT_NEAR(out.read().at(0, i), plain.read().at(0, i), 1e-5);
+      EXPECT_TRUE(std::isnan(out.read().at(1, 1))) << is_up;
+    }
+  }
+}
+
 // Inputs whose largest integers are just those that have two halves of eight bits, or would be one
 // more, on either side of zero, and at the ends of what is scaled.
 TEST(LinearBlocks, TakesTheLargestIntegers) {

@@ -28,6 +28,20 @@ TEST(TokenBias, ByHand) {
   }
 }
 
+// The first id behind a row is the next row's first logit.
+TEST(TokenBias, StrayIds) {
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    HostTensor z = make_tensor(Type::kF32, {2, 3});
+    for (int64_t i = 0; i < 6; ++i) z.set(i / 3, i % 3, 1);
+    Placed logits(target, z), ids(target, make_integers({3, 1, -1}));
+    const P p = {sizeof p, logits.dl(), ids.dl(), nullptr, 1, 2};
+    EXPECT_EQ(run_once(target, kOp, p), target.cpu() ? EXN_INVALID_ARGUMENT : EXN_OK);
+    for (int64_t i = 0; i < 6; ++i)
+      EXPECT_EQ(logits.read().at(i / 3, i % 3), i % 3 == 1 && !target.cpu() ? 3 : 1) << i;
+  }
+}
+
 // Wherever the two stand in a long list: refused on the CPU, whichever way it looks for them, and
 // changed once elsewhere.
 TEST(TokenBias, ListedTwice) {

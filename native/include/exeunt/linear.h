@@ -37,10 +37,11 @@
  * An adapter adds V = adapter_down and U = adapter_up, what LoRA calls A and the transpose of B, and
  * the one-dimensional adapter of SPM (Lyu et al., CVPR 2024; K concepts, or K = 1) v and u; s =
  * adapter_scale, a factor for each row and component, is alpha / rank there, or gamma, and 0 for a
- * row that does without. t is summed in f32 and not rounded; the components are added to the product
- * in f32 in ascending order, before the bias, fused where the processor can; one whose t is 0 is not
- * added. (SPM's published inference code multiplies u and v by gamma each, which makes gamma^2, and
- * mixes concepts: (sum g_k u_k)(sum g_k v_k x). What is here is the paper's sum.)
+ * row that does without, whatever U and V hold. t is summed in f32 and not rounded; the components
+ * are added to the product in f32 in ascending order, before the bias, fused where the processor can;
+ * one whose t is 0 is not added. (SPM's published inference code multiplies u and v by gamma each,
+ * which makes gamma^2, and mixes concepts: (sum g_k u_k)(sum g_k v_k x). What is here is the paper's
+ * sum.)
  *
  * Bytes that must move: N * D * sizeof(weight element), or N rows of blocks, once for each block of
  * up to 64 rows, of up to 448 with panels; R * D * sizeof(input element), R * N * sizeof(out
