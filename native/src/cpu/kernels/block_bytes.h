@@ -326,6 +326,10 @@ struct Step : BlockTraits<kBlocks> {
       const int at = i / 16 * kBlockBytes + 18 + i % 16;
       return at < kFourth ? at - kThird : at - kFourth + 64;
     });
+    if constexpr (kThere == There::kAll) {
+      for (int i = 0; i < 2; ++i) q[i] = load_sixteens<kBlockBytes>(p + 2 + 16 * i);
+      return;
+    }
     q[0] = pick_bytes(kLow, load_at<kThere>(p, 0, edge), load_at<kThere>(p, 64, edge));
     q[1] = pick_bytes(kHigh, load_at<kThere>(p, kThird, edge), load_at<kThere>(p, kFourth, edge));
   }
@@ -494,7 +498,7 @@ struct Step : BlockTraits<kBlocks> {
   // ---- inputs ----
 
   // Where element i of a group of 32 lies in a part.
-  static constexpr int place_of(int group, int i, Part part) {
+  static EXN_SIMD int place_of(int group, int i, Part part) {
     const int byte = i % 4;
     if (part == Part::kQuarter) return i / 16 * 64 + group * 16 + i % 16;
     if (kSix) {
@@ -505,34 +509,46 @@ struct Step : BlockTraits<kBlocks> {
       if (kLong) return i / 8 * 64 + group * 8 + i % 8;
       return (i % 16 / 8 * 2 + i / 16) * 64 + group % 4 * 16 + group / 4 * 8 + i % 8;
     }
-    return (kLong ? i / 4 : i % 16 / 4 * 2 + i / 16) * 64 + step_lane_of(group) * 4 + byte;
+    return (kLong ? i / 4 : i % 16 / 4 * 2 + i / 16) * 64 + step_lanes().at[group] * 4 + byte;
   }
   static constexpr int step_lane_of(int group) {
     int lane = 0;
     while (lane < 15 && step_group_of(lane) != group) ++lane;
     return lane;
   }
+  static EXN_SIMD const LaneOrder& step_lanes() {
+    static constexpr auto kEach = LaneOrder::of(step_lane_of);
+    return kEach;
+  }
 
   // 32 elements of an input into their part of a step, which holds zeros.
-  static EXN_SIMD void put(const Rounded& x, int group, Part part, char* step) {
+  template <Part kPart>
+  static EXN_SIMD void put(const Rounded& x, int group, char* step) {
     int8_t upper[32], lower[32];
     for (int i = 0; i < 32; ++i) {
       lower[i] = static_cast<int8_t>(x.q[i]);
-      upper[i] = static_cast<int8_t>((x.q[i] - lower[i]) >> 8);
+      upper[i] = static_cast<int8_t>((x.q[i] + 128) >> 8);
     }
+    keep_in_memory(upper);
+    keep_in_memory(lower);
+#pragma GCC unroll 8
     for (int i = 0; i < 32; i += 4) {
-      const int place = place_of(group, i, part);
+      const int place = place_of(group, i, kPart);
       std::memcpy(step + kUpper + place, upper + i, 4);
       std::memcpy(step + kLower + place, lower + i, 4);
+      if (kPart == Part::kStep && !kSix && i > 0) continue;  // all have a lane
       reinterpret_cast<float*>(step + kScales)[place % 64 / 4] = x.scale;
     }
     if constexpr (kTwo) {
       // Of the integer: a NaN keeps its sign, or that of a result would depend on its batch.
       const int32_t sum = kLong ? -x.sum(0, 32) : x.sum(0, 32);
-      const int lane = part == Part::kStep ? step_lane_of(group) : 8 + group;
+      const int lane = kPart == Part::kStep ? step_lanes().at[group] : 8 + group;
       reinterpret_cast<float*>(step + kSeconds)[lane] = x.scale * static_cast<float>(sum);
     }
   }
+  // Bytes that are copied by fours: out of a register each would be taken by an instruction or two.
+  static EXN_SIMD void keep_in_memory(int8_t (&bytes)[32]) { __asm__("" : "+m"(bytes)); }
+
   // What kLess takes off, once all elements are there.
   static EXN_SIMD void put_taken(char* step) {
     bytes_v ints = zero_bytes();
@@ -726,13 +742,16 @@ static EXN_SIMD void add_rest(const uint8_t* const* rows, int64_t at, int groups
   for (int i = 0; i < kW * kX; ++i) sums[i] = copies[i];
 }
 
-// The same, unpacked.
+// The same of `count` rows, unpacked.
 template <class S>
-static __attribute__((noinline)) void make_rest_ready(const uint8_t* row, int64_t at, int groups,
-                                                      char* to) {
+static EXN_SIMD void make_rests_ready(const uint8_t* const* rows, int64_t count, int64_t at,
+                                      int groups, char* to, int64_t pitch) {
   using Plain = typename S::Plain;
   with_rest<Plain>(at, groups, [&](auto part, auto there, int64_t from, int64_t edge) EXN_FLAT {
-    Plain::template make_ready<decltype(part)::value, decltype(there)::value>(row + from, edge, to);
+    for (int64_t w = 0; w < count; ++w) {
+      Plain::template make_ready<decltype(part)::value, decltype(there)::value>(
+          rows[w] + from, edge, to + w * pitch);
+    }
   });
 }
 template <class S>
@@ -750,10 +769,15 @@ static EXN_SIMD void put_input(const float* x, int64_t count, char* input) {
   for (int64_t n = 0; n < count; ++n) {
     char* const step = input + n / S::kGroups * S::kInputBytes;
     const int group = static_cast<int>(n % S::kGroups);
-    if (n < whole) {
-      S::put(Rounded(x + n * 32), group, Part::kStep, step);
-    } else {
-      S::put(Rounded(x + n * 32), group + moved, part, step);
+    const Rounded rounded(x + n * 32);
+    if (n < whole || part == Part::kStep) {
+      S::template put<Part::kStep>(rounded, n < whole ? group : group + moved, step);
+    } else if constexpr (S::kRests) {
+      if (part == Part::kHalf) {
+        S::template put<Part::kHalf>(rounded, group + moved, step);
+      } else {
+        S::template put<Part::kQuarter>(rounded, group + moved, step);
+      }
     }
     if constexpr (!S::kTwo) {
       if (group + 1 == S::kGroups || n + 1 == count) S::put_taken(step);
@@ -768,7 +792,8 @@ constexpr bool kMayBeBeside = !S::kLong && !S::kTwo;
 // An input of `groups` times 32 elements once for each of them.
 template <class S>
 static EXN_SIMD void put_input_beside(const float* x, int groups, char* step) {
-  for (int n = 0; n < S::kGroups; ++n) S::put(Rounded(x + n % groups * 32), n, Part::kStep, step);
+  for (int n = 0; n < S::kGroups; ++n)
+    S::template put<Part::kStep>(Rounded(x + n % groups * 32), n, step);
   S::put_taken(step);
 }
 
@@ -852,10 +877,47 @@ static EXN_SIMD void add_ready_rest(const char* const* rows, int64_t at, int gro
   }
 }
 
+// Folds two vectors, or what they were folded into, at once: some lanes of the first stay and are
+// joined by as many of the second, and the others are added, those of the second the other way round.
+template <int kLevel>
+static EXN_SIMD f32v fold_two(f32v a, f32v b) {
+  static constexpr auto kQuarters = LaneOrder::of([](int i) { return (i ^ 4) + i / 4 % 2 * 16; });
+  static constexpr auto kNeighbours = LaneOrder::of([](int i) { return (i ^ 1) + i % 2 * 16; });
+  if constexpr (kLevel == 0) return add(select(0x00ff, a, b), inner_halves(a, b));
+  if constexpr (kLevel == 1) return add(select(0x0f0f, a, b), pick_lanes(kQuarters, a, b));
+  if constexpr (kLevel == 2) return add(select(0x3333, a, b), inner_pairs(a, b));
+  return add(select(0x5555, a, b), pick_lanes(kNeighbours, a, b));
+}
+template <int kLevel, int kN>
+static EXN_SIMD f32v fold_all(const f32v* v) {
+  if constexpr (kLevel == 4) {
+    return v[0];
+  } else {
+    f32v folded[(kN + 1) / 2];
+#pragma GCC unroll 8
+    for (int i = 0; i < kN; i += 2)
+      folded[i / 2] = fold_two<kLevel>(v[i], v[i + 1 < kN ? i + 1 : i]);
+    return fold_all<kLevel + 1, (kN + 1) / 2>(folded);
+  }
+}
+// Sums of kN vectors; out has room for a multiple of 16.
+template <int kN>
+static EXN_SIMD void fold_sums(const f32v* v, float* out) {
+  static constexpr auto kReversed =
+      LaneOrder::of([](int i) { return i % 2 * 8 + i / 2 % 2 * 4 + i / 4 % 2 * 2 + i / 8; });
+  store(out, pick_lanes(kReversed, fold_all<0, (kN < 16 ? kN : 16)>(v)));
+  if constexpr (kN > 16) fold_sums<kN - 16>(v + 16, out + 16);
+}
+
 // The most inputs for which a row is unpacked in registers, all at once.
-constexpr int kFewInputs = 8, kTogether = 8;
-// Rows and inputs of a block that is made of them.
-constexpr int kReadyRows = 3, kReadyInputs = 4;
+constexpr int kFewInputs = 2, kTogether = 2;
+// Rows and inputs of a block that is made of them, and the most inputs that are a single one.
+constexpr int kReadyRows = 3, kReadyInputs = 4, kReadyAtMost = 8;
+// Rows that meet so many inputs at once: a step has twelve sums, or about so many.
+constexpr int ready_rows(int inputs) { return inputs > 5 ? 2 : inputs > 4 ? 3 : 4; }
+// Inputs for each of which a step of a long row is unpacked in registers, which its sums fill.
+template <class S>
+constexpr int kHeldInputs = S::kTwo ? 0 : 8;
 
 // What formats have alike once they are unpacked.
 template <Blocks kBlocks>

@@ -18,8 +18,9 @@ namespace {
 constexpr int64_t kNearInputs = 40 << 10;
 // Elements of some inputs that stay in L1.
 constexpr int64_t kPartElements = 2048;
-// Bytes of rows that were unpacked, beside those.
-constexpr int64_t kNearPanel = 16 << 10;
+// Bytes of rows that were unpacked, beside those; and the most of both where inputs are so few that
+// each row meets all of them at once.
+constexpr int64_t kNearPanel = 16 << 10, kNearAll = 36 << 10;
 
 // Steps of a row, and the groups of 32 elements of a last one if that is not 0.
 struct Steps {
@@ -42,6 +43,10 @@ EXN_SIMD void add_steps(const uint8_t* const* weight, const Steps& steps, const 
     if (steps.rest > 0) add_rest<S, kW, kX>(rows, at, steps.rest, input, stride, sums);
   }
 }
+
+// Floats that fold_sums may write.
+template <int kN>
+constexpr int kFolded = (kN + 15) / 16 * 16;
 
 // Rows that are read side by side for few inputs, each from a run of its own.
 constexpr int kRuns = kLanes < 16 ? 2 : 4;
@@ -72,8 +77,8 @@ __attribute__((noinline)) void few_inputs(const WeightRows<uint8_t>& weight, con
 #pragma GCC unroll 16
     for (f32v& sum : sums) sum = zero();
     add_steps<S, kSide, kX>(rows, steps, input, stride, sums);
-    float folded[kSide * kX];
-    fold_vectors(sums, folded);
+    float folded[kFolded<kSide * kX>];
+    fold_sums<kSide * kX>(sums, folded);
     for (int x = 0; x < kX; ++x) {
       for (int i = 0; i < kSide; ++i) out[x * out_stride + ids[i]] = folded[x * kSide + i];
     }
@@ -88,7 +93,8 @@ struct Ready {
   bool first, last;  // of the columns
 };
 
-// Sums that wait for other columns: those of a block of rows, and how far on those of the next lie.
+// Sums that wait for other columns: those of a block of rows, and how far on those of the next lie
+// for each of its rows.
 struct Waiting {
   float* at;
   int64_t pitch;
@@ -101,13 +107,12 @@ struct Coming {
   int64_t count, begin, end;
 };
 
-// Of a panel with kX inputs.
-template <class S, int kX>
+// Of a panel with kX inputs, kW rows at a time.
+template <class S, int kX, int kW>
 __attribute__((noinline)) void ready_products(const Ready& ready, const Waiting& between,
                                               const char* input, int64_t stride,
                                               const Coming& coming, float* out,
                                               int64_t out_stride) {
-  constexpr int kW = kReadyRows;
   const int64_t whole = ready.steps.whole, most = kLine * (whole > 0 ? whole : 1);
   const int64_t lines = (coming.end - coming.begin + most - 1) / most;
   for (int64_t w = 0; w < ready.count; w += kW) {
@@ -119,7 +124,7 @@ __attribute__((noinline)) void ready_products(const Ready& ready, const Waiting&
       next[i] = w + i < coming.count ? coming.at[w + i] + coming.begin : nullptr;
     }
     const int64_t ahead = next[kW - 1] != nullptr ? lines : 0;
-    float* const waiting = between.at + w / kW * between.pitch;
+    float* const waiting = between.at + w * between.pitch;
     f32v sums[kX * kW];
 #pragma GCC unroll 16
     for (int i = 0; i < kX * kW; ++i) sums[i] = ready.first ? zero() : load(waiting + i * kLanes);
@@ -143,11 +148,18 @@ __attribute__((noinline)) void ready_products(const Ready& ready, const Waiting&
       for (int i = 0; i < kX * kW; ++i) store(waiting + i * kLanes, sums[i]);
       continue;
     }
-    float folded[kX * kW];
-    fold_vectors(sums, folded);
-    for (int x = 0; x < kX; ++x) {
-      for (int i = 0; i < kW && w + i < ready.count; ++i)
-        out[x * out_stride + w + i] = folded[x * kW + i];
+    float folded[kFolded<kX * kW>];
+    fold_sums<kX * kW>(sums, folded);
+    float* to = out + w;
+    if (w + kW <= ready.count) {
+#pragma GCC unroll 8
+      for (int x = 0; x < kX; ++x, to += out_stride) {
+        std::memcpy(to, folded + x * kW, kW * sizeof(float));
+      }
+      continue;
+    }
+    for (int x = 0; x < kX; ++x, to += out_stride) {
+      for (int i = 0; w + i < ready.count; ++i) to[i] = folded[x * kW + i];
     }
   }
 }
@@ -182,32 +194,36 @@ __attribute__((noinline)) void make_panel(const uint8_t* const* weight, int64_t 
                                           int64_t begin, const Steps& steps, int64_t pitch,
                                           char* to) {
   const int64_t first = begin * S::kBytes, end = first + steps.whole * S::kBytes;
-  for (int64_t w = 0; w < count; ++w, to += pitch) {
-    char* made = to;
+  for (int64_t w = 0; w < count; ++w) {
+    char* made = to + w * pitch;
     for (int64_t at = first; at < end; at += S::kBytes, made += S::kReadyBytes) {
       make_step_ready<S>(weight[w] + at, made);
     }
-    if constexpr (S::kRests) {
-      if (steps.rest > 0) make_rest_ready<S>(weight[w], end, steps.rest, made);
-    }
+  }
+  if constexpr (S::kRests) {
+    char* const behind = to + steps.whole * S::kReadyBytes;
+    if (steps.rest > 0) make_rests_ready<S>(weight, count, end, steps.rest, behind, pitch);
   }
 }
 
 template <class S>
 void several_inputs(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs,
                     const Steps& all, float* out, int64_t out_stride, ProductScratch& scratch) {
-  constexpr int kW = kReadyRows;
+  constexpr int kMost = 4;  // rows of a block
   constexpr int64_t kPartSteps = kPartElements / S::kElements;
   constexpr int64_t kBytes = int64_t{sizeof scratch.at}, kSum = kLanes * int64_t{sizeof(float)};
-  static_assert(kW * (kPartSteps * S::kReadyBytes + kRowBlock * kSum) <= kBytes);
+  static_assert(kMost * (kPartSteps * S::kReadyBytes + kRowBlock * kSum) <= kBytes);
   const int64_t steps = all.whole + (all.rest > 0 ? 1 : 0);
   const int64_t parts = (steps + kPartSteps - 1) / kPartSteps;
   const int64_t most = (steps + parts - 1) / parts, pitch = most * S::kReadyBytes;
   const int64_t waits = parts > 1 ? inputs * kSum : 0;  // bytes for each row
-  const int64_t groups = (inputs + kReadyInputs - 1) / kReadyInputs;
+  const int64_t groups = inputs <= kReadyAtMost ? 1 : (inputs + kReadyInputs - 1) / kReadyInputs;
+  const int rows = groups > 1 ? kReadyRows : ready_rows(static_cast<int>(inputs));
   // Few groups do not wait for L2: rows stay in L1 from where they are unpacked.
-  const int64_t blocks = (groups > 2 ? kBytes : kNearPanel) / (kW * (pitch + waits));
-  const int64_t panel = blocks < 1 ? kW : blocks * kW;
+  const int64_t beside = groups > 1 ? kNearPanel : kNearAll - inputs * most * S::kInputBytes;
+  const int64_t near = beside < kNearPanel ? beside : kNearPanel;
+  const int64_t blocks = (groups > 2 ? kBytes : near) / (rows * (pitch + waits));
+  const int64_t panel = blocks < 1 ? rows : blocks * rows;
   char* const made = reinterpret_cast<char*>(scratch.at);
   float* const waiting = reinterpret_cast<float*>(made + panel * pitch);
   for (int64_t w = 0; w < weight.count; w += panel) {
@@ -228,15 +244,25 @@ void several_inputs(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t
         const int64_t x = inputs * g / groups, next_x = inputs * (g + 1) / groups;
         const Steps taken = {here.whole, rest > 0 ? S::taken_as(all.whole, rest) : 0};
         const Ready ready = {made, pitch, count, taken, part == 0, last};
-        const Waiting sums = {waiting + x * kW * kLanes, inputs * kW * kLanes};
+        const Waiting sums = {waiting + x * rows * kLanes, inputs * kLanes};
         const int64_t from = next_begin * S::kBytes;
         const Coming coming = {next, next_count, from + bytes * g / groups,
                                from + bytes * (g + 1) / groups};
-        up_to<kReadyInputs>(next_x - x, [&](auto n) EXN_FLAT {
-          ready_products<ReadyStep<S::kBlocks>, decltype(n)::value>(
+        const auto run = [&](auto n, auto side) EXN_FLAT {
+          static_assert(decltype(side)::value <= kMost);
+          ready_products<ReadyStep<S::kBlocks>, decltype(n)::value, decltype(side)::value>(
               ready, sums, in.rounded + x * in.rounded_stride + begin * S::kInputBytes,
               in.rounded_stride, coming, out + x * out_stride + w, out_stride);
-        });
+        };
+        if (groups > 1) {
+          up_to<kReadyInputs>(next_x - x, [&](auto n) EXN_FLAT {
+            run(n, std::integral_constant<int, kReadyRows>());
+          });
+        } else {
+          up_to<kReadyAtMost>(inputs, [&](auto n) EXN_FLAT {
+            run(n, std::integral_constant<int, ready_rows(decltype(n)::value)>());
+          });
+        }
       }
     }
   }
@@ -246,11 +272,14 @@ template <class S>
 void products(const WeightRows<uint8_t>& weight, const Inputs& in, int64_t inputs, int64_t dim,
               float* out, int64_t out_stride, ProductScratch& scratch) {
   const Steps steps = {dim / S::kElements, static_cast<int>(dim % S::kElements) / 32};
-  // What short rows end with takes long where it is unpacked in registers. As many functions as there
-  // are numbers of inputs would be a megabyte: those of a power of two.
-  const bool ragged = steps.rest > 0 && steps.whole < 3;
-  const bool near = inputs * in.rounded_stride <= kNearInputs;
-  if (inputs > (ragged ? 2 : kFewInputs) || (inputs & (inputs - 1)) != 0 || (inputs > 2 && !near)) {
+  if constexpr (kHeldInputs<S> > 0) {
+    const bool near = inputs * in.rounded_stride <= kNearInputs;
+    if (inputs == kHeldInputs<S> && near && steps.whole > 2) {
+      few_inputs<S, kHeldInputs<S>>(weight, in.rounded, in.rounded_stride, steps, out, out_stride);
+      return;
+    }
+  }
+  if (inputs > kFewInputs) {
     several_inputs<S>(weight, in, inputs, steps, out, out_stride, scratch);
     return;
   }

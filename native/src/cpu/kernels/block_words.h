@@ -272,8 +272,11 @@ static EXN_SIMD void make_step_ready(const uint8_t* p, char* to) {
   S::template make_ready<true>(p, 8, to);
 }
 template <class S>
-static EXN_SIMD void make_rest_ready(const uint8_t* row, int64_t at, int groups, char* to) {
-  S::template make_ready<false>(row + at, groups, to);
+static EXN_SIMD void make_rests_ready(const uint8_t* const* rows, int64_t count, int64_t at,
+                                      int groups, char* to, int64_t pitch) {
+  for (int64_t w = 0; w < count; ++w) {
+    S::template make_ready<false>(rows[w] + at, groups, to + w * pitch);
+  }
 }
 
 // `count` times 32 elements of an input into its steps, which hold zeros.
@@ -336,10 +339,19 @@ static EXN_SIMD void add_ready(const char* const* rows, int64_t at, const char* 
   add_ready_rest<S, kW, kX>(rows, at, 8, input, stride, sums);
 }
 
+// Sums of kN vectors.
+template <int kN>
+static EXN_SIMD void fold_sums(const f32v (&v)[kN], float* out) {
+  fold_vectors(v, out);
+}
+
 // Inputs for each of which a row is unpacked in registers.
 constexpr int kFewInputs = 2, kTogether = 1;
 // Rows and inputs of a block that is made of them.
-constexpr int kReadyRows = 2, kReadyInputs = 4;
+constexpr int kReadyRows = 2, kReadyInputs = 4, kReadyAtMost = 4;
+constexpr int ready_rows(int) { return kReadyRows; }
+template <class S>
+constexpr int kHeldInputs = 0;
 
 // What formats have alike once they are unpacked.
 template <Blocks kBlocks>

@@ -21,6 +21,22 @@ static EXN_SIMD bytes_v load_bytes_from(const void* p, int64_t n) {
 static EXN_SIMD bytes_v load_bytes_twice(const void* p) {
   return _mm512_broadcast_i64x4(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
 }
+// Four times 16 bytes that lie so far apart. Where pick_bytes has two operands it takes the one port
+// that moves bytes twice, this any.
+template <int kApart>
+static EXN_SIMD bytes_v load_sixteens(const uint8_t* p) {
+#if defined(EXN_EMULATE_AVX512)
+  uint8_t sixteens[64];
+  for (int i = 0; i < 4; ++i) std::memcpy(sixteens + 16 * i, p + i * kApart, 16);
+  return load_bytes(sixteens);
+#else
+  const auto at = [&](int i) EXN_FLAT {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * kApart));
+  };
+  const __m512i two = _mm512_inserti32x4(_mm512_castsi128_si512(at(0)), at(1), 1);
+  return _mm512_inserti32x4(_mm512_inserti32x4(two, at(2), 2), at(3), 3);
+#endif
+}
 // Eight bytes eight times.
 static EXN_SIMD bytes_v load_eight_bytes(const void* p) {
   long long eight;
@@ -99,6 +115,9 @@ static EXN_SIMD bytes_v odd_fours(bytes_v a, bytes_v b) {
   return _mm512_castps_si512(fours);
 }
 static EXN_SIMD f32v even_lanes(f32v a, f32v b) { return _mm512_shuffle_ps(a, b, 0x88); }
+// The upper half of a and the lower one of b; the same of their quarters.
+static EXN_SIMD f32v inner_halves(f32v a, f32v b) { return _mm512_shuffle_f32x4(a, b, 0x4e); }
+static EXN_SIMD f32v inner_pairs(f32v a, f32v b) { return _mm512_shuffle_ps(a, b, 0x4e); }
 // Quarters 0 and 2 of a and of b; quarters 1 and 3.
 static EXN_SIMD bytes_v even_sixteens(bytes_v a, bytes_v b) {
   return _mm512_shuffle_i32x4(a, b, 0x88);
