@@ -570,6 +570,7 @@ struct Step : BlockTraits<kBlocks> {
 
   // ---- rows that were unpacked ----
 
+  static constexpr int kTurns = 2 * kVectors;  // of add_ready
   static constexpr int kReadyScales = 64 * kVectors, kReadySeconds = kReadyScales + 64;
   static constexpr int kReadyBytes = kReadySeconds + (kTwo ? 64 : 0);
 
@@ -588,10 +589,11 @@ struct Step : BlockTraits<kBlocks> {
 
 // Adds the products of kX inputs' step, or part of one, with that of kW rows to their sums; those of
 // an input lie kPitch apart. quant(w, i) is the i-th vector of a row, of kVectors; scales(w) are its
-// scales.
-template <class S, int kW, int kX, int kVectors, int kPitch = kW, class Quant, class Scales>
+// scales. between(turn) is called before the products of each half of each vector.
+template <class S, int kW, int kX, int kVectors, int kPitch = kW, class Quant, class Scales,
+          class Between>
 static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* input, int64_t stride,
-                                  f32v* sums) {
+                                  f32v* sums, Between&& between) {
   // Few sums would wait for their own additions: there the halves have some each. So have those of
   // eight inputs, which would take five cycles for each eight products.
   constexpr bool kApart = kX * kW <= 2 || (kW == 1 && kX > 4);
@@ -611,6 +613,7 @@ static EXN_SIMD void add_products(Quant&& quant, Scales&& scales, const char* in
       bytes_v q[kW];
 #pragma GCC unroll 4
       for (int w = 0; w < kW; ++w) q[w] = quant(w, i);
+      between(upper_half ? i : kVectors + i);
       if (upper_half) add_half(ints, i, S::kUpper, q);
       if (lower_half) add_half(kApart ? lower : ints, i, S::kLower, q);
     }
@@ -671,7 +674,7 @@ static EXN_SIMD void add_blocks(const uint8_t* const* rows, int64_t at, int64_t 
     const typename S::Scales scales = S::template scales<kPart, kThere>(p, edge);
     add_products<S, 1, kX, kVectors, kW>([&](int, int i) EXN_FLAT { return q[i]; },
                                          [&](int) EXN_FLAT { return scales; }, input, stride,
-                                         sums + w);
+                                         sums + w, [](int) EXN_FLAT {});
   }
 }
 template <class S, int kW, int kX>
@@ -829,7 +832,7 @@ static __attribute__((noinline)) void beside_products(const uint8_t* p, int64_t 
       f32v sum = zero();
       add_products<S, 1, 1, S::kVectors>([&](int, int i) EXN_FLAT { return q[i]; },
                                          [&](int) EXN_FLAT { return scales; }, input + x * stride, 0,
-                                         &sum);
+                                         &sum, [](int) EXN_FLAT {});
       sum = pick_lanes(order, sum);
       for (int i = 0; i < level; ++i) sum = add(sum, pick_lanes(kBehind[i], sum));
       store_part(out + x * out_stride + w, sum, n);
@@ -845,10 +848,10 @@ static __attribute__((noinline)) void beside_products(const uint8_t* p, int64_t 
   }
 }
 
-// What add_blocks does, with rows that were unpacked.
-template <class S, int kW, int kX, int kVectors = S::kVectors>
+// What add_blocks does, with rows that were unpacked; between(turn) is called in kTurns turns.
+template <class S, int kW, int kX, int kVectors = S::kVectors, class Between>
 static EXN_SIMD void add_ready(const char* const* rows, int64_t at, const char* input,
-                               int64_t stride, f32v* sums) {
+                               int64_t stride, f32v* sums, Between&& between) {
   const auto floats = [&](int w, int from) EXN_FLAT {
     return load(reinterpret_cast<const float*>(rows[w] + at + from));
   };
@@ -860,19 +863,22 @@ static EXN_SIMD void add_ready(const char* const* rows, int64_t at, const char* 
         if constexpr (S::kTwo) s.seconds = floats(w, S::kReadySeconds);
         return s;
       },
-      input, stride, sums);
+      input, stride, sums, between);
 }
 template <class S, int kW, int kX>
 static EXN_SIMD void add_ready_rest(const char* const* rows, int64_t at, int groups,
                                     const char* input, int64_t stride, f32v* sums) {
   if constexpr (S::kRests) {
+    const auto nothing = [](int) EXN_FLAT {};
     switch (S::part_of(groups)) {
       case Part::kStep:
-        return add_ready<S, kW, kX>(rows, at, input, stride, sums);
+        return add_ready<S, kW, kX>(rows, at, input, stride, sums, nothing);
       case Part::kHalf:
-        return add_ready<S, kW, kX, S::vectors_of(Part::kHalf)>(rows, at, input, stride, sums);
+        return add_ready<S, kW, kX, S::vectors_of(Part::kHalf)>(rows, at, input, stride, sums,
+                                                                nothing);
       case Part::kQuarter:
-        return add_ready<S, kW, kX, S::vectors_of(Part::kQuarter)>(rows, at, input, stride, sums);
+        return add_ready<S, kW, kX, S::vectors_of(Part::kQuarter)>(rows, at, input, stride, sums,
+                                                                   nothing);
     }
   }
 }

@@ -131,13 +131,17 @@ __attribute__((noinline)) void ready_products(const Ready& ready, const Waiting&
     int64_t at = 0;
     const char* step_input = input;
     for (const int64_t end = whole * S::kReadyBytes; at < end; at += S::kReadyBytes) {
-      for (int64_t line = 0; line < ahead; ++line) {
-        for (const uint8_t*& p : next) {
-          prefetch_l2(p);
-          p += kLine;
+      // All at once they would hold up the loads: a core has room for few requests.
+      add_ready<S, kW, kX>(rows, at, step_input, stride, sums, [&](int turn) EXN_FLAT {
+        constexpr int kEach = S::kTurns / kW;
+        if (turn >= kW * kEach) return;
+        in_order();
+        for (int64_t line = turn / kW; line < ahead; line += kEach) {
+          prefetch_l2(next[turn % kW] + line * kLine);
         }
-      }
-      add_ready<S, kW, kX>(rows, at, step_input, stride, sums);
+        in_order();
+      });
+      for (const uint8_t*& p : next) p += ahead * kLine;
       step_input += S::kInputBytes;
     }
     if (ready.steps.rest > 0) {

@@ -27,6 +27,7 @@ struct Step : BlockTraits<kBlocks> {
   // they are wanted.
   static constexpr int kSideBySide = 2 * kElements, kScalesAt = 4 * kElements;
   static constexpr int kSumsAt = kScalesAt + 64;
+  static constexpr int kTurns = 2;  // of add_ready: one for each row
   static constexpr int kInputBytes = kSumsAt + (kTwo ? 64 : 0);
   // Vectors of 32 elements, and groups of so many that are unpacked together.
   static constexpr int kVectors = 32 / kWordLanes;
@@ -333,9 +334,10 @@ static EXN_SIMD void add_ready_rest(const char* const* rows, int64_t at, int gro
   }
 }
 
-template <class S, int kW, int kX>
+template <class S, int kW, int kX, class Between>
 static EXN_SIMD void add_ready(const char* const* rows, int64_t at, const char* input,
-                               int64_t stride, f32v* sums) {
+                               int64_t stride, f32v* sums, Between&& between) {
+  for (int turn = 0; turn < S::kTurns; ++turn) between(turn);
   add_ready_rest<S, kW, kX>(rows, at, 8, input, stride, sums);
 }
 
