@@ -7,11 +7,15 @@
 // keep their order within a tile whatever rows they are computed beside. So a row has the same bits
 // for every thread count and in every batch.
 //
+// Many query heads of a KV head meet keys and values that are arranged once for all of them
+// (shared_tiles.h), in the same order of additions.
+//
 // Rows of one sequence pass over K and V together, with all query heads of a KV head; for a few
 // rows the chunks of a sequence are work items of their own, so that threads share one long
 // sequence.
 #include "base/args/attention.h"
 #include "score_products.h"
+#include "shared_tiles.h"
 
 namespace exn::cpu::EXN_ISA {
 namespace {
@@ -64,6 +68,12 @@ struct PassScratch {
   alignas(64) float s[kSlab][kTile];  // scores of a tile, then their weights
   Slabs slabs;
   Slabs part;  // the same heads with the states of one chunk
+#if defined(EXN_HAS_LOAD_COLUMNS)
+  alignas(64) float queries[kSideQueries * kMostShared];  // side by side
+  alignas(64) float keys[kSideKeys * kMostShared];        // side by side
+  alignas(64) float values[kTile * kPair];                // widened, of a pair of columns
+  alignas(64) float waiting[kWaiting];
+#endif
 };
 
 // Scratch and order of a call. Query heads are numbered [kv head][rank of the row][head of the
@@ -572,18 +582,33 @@ EXN_SIMD void turn_heads(const Plan& p, const Slab& slab, int head, int64_t tile
     shrink_sums(slab.state.sum + (head + x) * p.stride, p.stride, shrink[x]);
 }
 
-template <class T, int kX>
-EXN_SIMD void weigh_heads(const Plan& p, const Slab& slab, int head, const SlotRows<T>& value,
-                          const int* seen, const float (*s)[kTile], Ahead* ahead) {
+// Slots of a tile that all of kX heads see.
+template <int kX>
+EXN_SIMD int common_of(const int* seen) {
   int common = kTile;
-  for (int x = 0; x < kX; ++x) common = seen[head + x] < common ? seen[head + x] : common;
+  for (int x = 0; x < kX; ++x) common = seen[x] < common ? seen[x] : common;
+  return common;
+}
+
+// Those that some of them see besides.
+template <class T, int kX>
+EXN_SIMD void weigh_others(const Plan& p, const Slab& slab, int head, const SlotRows<T>& value,
+                           const int* seen, int common, const float (*s)[kTile], Ahead* ahead) {
   float* sum = slab.state.sum + head * p.stride;
-  weigh_values<T, kX>(value, 0, common, s[head], sum, p.stride, p.dim, ahead);
   for (int x = 0; kX > 1 && x < kX; ++x) {
     if (seen[head + x] == common) continue;
     weigh_values<T, 1>(value, common, seen[head + x], s[head + x], sum + x * p.stride, p.stride,
                        p.dim, ahead);
   }
+}
+
+template <class T, int kX>
+EXN_SIMD void weigh_heads(const Plan& p, const Slab& slab, int head, const SlotRows<T>& value,
+                          const int* seen, const float (*s)[kTile], Ahead* ahead) {
+  const int common = common_of<kX>(seen + head);
+  float* sum = slab.state.sum + head * p.stride;
+  weigh_values<T, kX>(value, 0, common, s[head], sum, p.stride, p.dim, ahead);
+  weigh_others<T, kX>(p, slab, head, value, seen, common, s, ahead);
 }
 
 // Query heads that share one load of a key, and of a value: where vectors are long, the more share
@@ -609,10 +634,23 @@ EXN_SIMD void for_weigh_groups(int64_t dim, int heads, F&& f) {
 struct Shares {
   int64_t score, turn;
 };
-constexpr Shares shares_of(int heads, int slabs, bool alternates) {
+constexpr Shares shares_of(int heads, int slabs, bool alternates, bool shared) {
+  if (shared) return {32, 4};
   if (heads > 1)
     return kRegisters < 32 ? Shares{31, 3} : alternates ? Shares{30, 3} : Shares{22, 6};
   return slabs > 1 ? Shares{30, 2} : Shares{24, 2};
+}
+
+// Whether so many heads share what arranging a tile costs: of long rows of f32, of which there is
+// nothing to widen, it costs more than it gains.
+template <class P, class T>
+EXN_SIMD bool shares_tiles([[maybe_unused]] int64_t dim, [[maybe_unused]] int heads) {
+#if defined(EXN_HAS_LOAD_COLUMNS)
+  constexpr int64_t kMost = std::is_same_v<T, float> ? 64 : kMostShared;
+  if constexpr (std::is_same_v<typename P::Query, float>)
+    return heads >= 2 * kMostBeside && dim % kPair == 0 && dim <= kMost;
+#endif
+  return false;
 }
 
 // At which pace a slab prefetches while it passes over a tile.
@@ -621,16 +659,23 @@ struct Paces {
   int64_t requests = -1;  // that it is to make
   int count = -1;         // slots of the tile
 
-  void set(const Plan& p, int heads, int slots, int64_t some, const Shares& shares) {
+  void set(const Plan& p, int heads, int slots, int64_t some, const Shares& shares, bool shared) {
     if (slots == count && some == requests) return;
     count = slots;
     requests = some;
     const bool held = p.query.pairs && (p.dim == 2 * kPair || p.dim == 4 * kPair);
     int64_t score_calls = 0, weigh_calls = 0;
-    for_groups<kScoreHeads>(heads, [&](int, auto group) EXN_FLAT {
+#if defined(EXN_HAS_LOAD_COLUMNS)
+    if (shared) {
+      const int64_t groups = (heads + kMostBeside - 1) / kMostBeside;
+      score_calls = groups * ((slots + kSideKeys - 1) / kSideKeys);
+      weigh_calls = groups * (p.dim / kPair);
+    }
+#endif
+    for_groups<kScoreHeads>(shared ? 0 : heads, [&](int, auto group) EXN_FLAT {
       score_calls += score_prefetches<decltype(group)::value>(slots, held);
     });
-    for_weigh_groups(p.dim, heads, [&](int, auto group) EXN_FLAT {
+    for_weigh_groups(p.dim, shared ? 0 : heads, [&](int, auto group) EXN_FLAT {
       weigh_calls += weigh_prefetches<decltype(group)::value>(slots, p.dim);
     });
     const int64_t first = requests * shares.score / 64, second = requests * shares.turn / 64;
@@ -663,6 +708,114 @@ void pass_over_tile(const Plan& p, const Slab& slab, int64_t tile, const int64_t
   });
 }
 
+#if defined(EXN_HAS_LOAD_COLUMNS)
+static_assert(kSideQueries == kSlab && kTile % kSideKeys == 0);
+
+// turn_heads of up to kLanes heads: what is left of each when its vectors are folded has a lane.
+__attribute__((noinline)) void turn_abreast(const Plan& p, const Slab& slab, int head, int count,
+                                            int64_t tile, const int* seen, float (*s)[kTile],
+                                            Ahead* ahead) {
+  constexpr int kVectors = kTile / kLanes;
+  constexpr int kBeside = kGroup < kVectors ? kGroup : kVectors;
+  f32v of_head[kLanes];
+  for (int x = 0; x < count; ++x) {
+    ahead->prefetch();
+    float* const z = s[head + x];
+    f32v scale = set1(p.a.scale);
+    if (seen[head + x] < kTile || p.a.softcap != 0 || slab.scores[head + x] != nullptr) {
+      finish_scores(p.a, slab, head + x, tile, seen[head + x], z);
+      scale = set1(1.0f);
+    }
+    of_head[x] = set1(kLowest);
+    for (int v = 0; v < kVectors; ++v) {
+      const f32v scaled = mul(load(z + v * kLanes), scale);
+      of_head[x] = max(scaled, of_head[x]);  // a NaN is not the highest
+      store(z + v * kLanes, scaled);
+    }
+  }
+  for (int x = count; x < kLanes; ++x) of_head[x] = set1(kLowest);
+  const char* rows[kLanes];
+  for (int x = 0; x < kLanes; ++x) rows[x] = reinterpret_cast<const char*>(of_head + x);
+  float* const top = slab.state.top + head;
+  float* const total = slab.state.total + head;
+  const f32v old = load_part(top, count, kLowest);
+  f32v now = old;
+  for (int lane = 0; lane < kLanes; lane += 4) {
+    f32v highest[4];
+    load_columns(rows, lane * 4, highest);
+    for (const f32v& v : highest) now = max(v, now);
+  }
+  const f32v base = select(equal(now, set1(kLowest)), zero(), now);  // -inf - -inf would be NaN
+  float bases[kLanes], shrink[kLanes], sums[kLanes];
+  store(bases, base);
+  store(shrink, exp_negative(sub(old, base)));
+  for (int x = 0; x < count; ++x) {
+    f32v sum = zero();
+    for (int v = 0; v < kVectors; v += kBeside)
+      sum = weigh_vectors<kBeside>(s[head + x] + v * kLanes, set1(bases[x]), sum);
+    of_head[x] = sum;
+  }
+  reduce_add_all(of_head, sums);
+  const f32v kept = mul(load_part(total, count, 0), load(shrink));
+  store_part(total, add(kept, load(sums)), count);
+  store_part(top, now, count);
+  for (int x = 0; x < count; ++x)
+    shrink_sums(slab.state.sum + (head + x) * p.stride, p.stride, shrink[x]);
+}
+
+// Brings the queries of a slab side by side.
+void arrange_queries(const Plan& p, const Slab& slab, float* to) {
+  struct {
+    const float* base;
+    int64_t stride;
+    EXN_SIMD const float* operator[](int head) const { return base + head * stride; }
+  } const query = {p.query.wide + slab.head * p.stride, p.stride};
+  stand_abreast<float, kSideQueries / kLanes>(query, slab.heads, p.dim, to);
+}
+
+// pass_over_tile of many heads, which share what arranging its keys and values costs. Their queries
+// stand side by side already.
+template <class T>
+void share_tile(const Plan& p, const Slab& slab, int64_t tile, int count, const int64_t* offset,
+                const Paces& paces, PassScratch& scratch, Ahead* ahead) {
+  const int64_t head_at = slab.kv_head * p.a.cache.head_stride;
+  const SlotRows<T> key = {static_cast<const T*>(p.a.cache.k) + head_at, offset};
+  const SlotRows<T> value = {static_cast<const T*>(p.a.cache.v) + head_at, offset};
+  float (*const s)[kTile] = scratch.s;
+  int seen[kSlab];
+  for (int head = 0; head < slab.heads; ++head) seen[head] = seen_of(slab.visible[head], tile);
+  ahead->pace(paces.score);
+  for (int first = 0; first < count; first += kSideKeys) {
+    stand_abreast<T, kSideVectors>(key.from(first), count - first, p.dim, scratch.keys);
+    for_shares(slab.heads, [&](int head, auto heads) EXN_FLAT {
+      score_side<decltype(heads)::value>(scratch.keys, scratch.queries + head, p.dim,
+                                         s[head] + first, kTile, scratch.waiting,
+                                         ahead->share(p.dim * kLinesOfStep));
+    });
+  }
+  ahead->pace(paces.turn);
+  for (int head = 0; head < slab.heads; head += kLanes) {
+    const int some = slab.heads - head < kLanes ? slab.heads - head : kLanes;
+    turn_abreast(p, slab, head, some, tile, seen, s, ahead);
+  }
+  ahead->pace(paces.weigh);
+  for (int64_t column = 0; column < p.dim; column += kPair) {
+    const int64_t next = column + kPair < p.dim ? column + kPair : column;
+    widen_values<T>(value, count, column, next, scratch.values);
+    for_shares(slab.heads, [&](int head, auto heads) EXN_FLAT {
+      constexpr int kX = decltype(heads)::value;
+      weigh_side<kX>(scratch.values, common_of<kX>(seen + head), s[head], kTile,
+                     slab.state.sum + head * p.stride + column, p.stride,
+                     ahead->share(count * kLinesOfStep));
+    });
+  }
+  for_shares(slab.heads, [&](int head, auto heads) EXN_FLAT {
+    constexpr int kX = decltype(heads)::value;
+    weigh_others<T, kX>(p, slab, head, value, seen, common_of<kX>(seen + head), s, ahead);
+  });
+}
+#endif
+
 void forget(const Slab& slab, int64_t stride) {
   for (int head = 0; head < slab.heads; ++head) {
     slab.state.top[head] = kLowest;
@@ -693,7 +846,7 @@ enum class Then { kNothing, kNextChunk, kNextHeads };
 // not.
 template <class P, class T>
 void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool prefetched, Then then,
-                     float (*s)[kTile]) {
+                     PassScratch& scratch) {
   const KvCache& c = p.a.cache;
   for (int i = 0; i < slabs.count; ++i) forget(slabs.slab[i], p.stride);
   const int64_t visible = slabs.visible(), end = smaller(visible, (chunk + 1) * kChunk);
@@ -708,7 +861,11 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool pref
       static_cast<int64_t>(sizeof(T));
   const bool runs_on =
       c.blocks == nullptr && c.slot_stride * static_cast<int64_t>(sizeof(T)) == bytes;
-  const Shares shares = shares_of(slabs.slab[0].heads, slabs.count, p.alternates);
+  const bool shared = shares_tiles<P, T>(p.dim, slabs.slab[0].heads);
+  const Shares shares = shares_of(slabs.slab[0].heads, slabs.count, p.alternates, shared);
+#if defined(EXN_HAS_LOAD_COLUMNS)
+  if (shared && slabs.count == 1) arrange_queries(p, slabs.slab[0], scratch.queries);
+#endif
   Paces paces;
   int64_t tile = chunk * kChunk;
   int count = find(tile, offset[0]);
@@ -740,9 +897,17 @@ void pass_over_chunk(const Plan& p, const Slabs& slabs, int64_t chunk, bool pref
     if (!p.alternates) add(c.v, head_at, next_at, wanted);
     ahead.start(p.alternates ? static_cast<const char*>(c.v) - static_cast<const char*>(c.k) : 0,
                 p.again);
-    paces.set(p, slabs.slab[0].heads, count, ahead.requests() / slabs.count, shares);
-    for (int i = 0; i < slabs.count; ++i)
-      pass_over_tile<P, T>(p, slabs.slab[i], tile, offset[which], paces, s, &ahead);
+    paces.set(p, slabs.slab[0].heads, count, ahead.requests() / slabs.count, shares, shared);
+    for (int i = 0; i < slabs.count; ++i) {
+#if defined(EXN_HAS_LOAD_COLUMNS)
+      if (shared) {
+        if (slabs.count > 1) arrange_queries(p, slabs.slab[i], scratch.queries);
+        share_tile<T>(p, slabs.slab[i], tile, count, offset[which], paces, scratch, &ahead);
+        continue;
+      }
+#endif
+      pass_over_tile<P, T>(p, slabs.slab[i], tile, offset[which], paces, scratch.s, &ahead);
+    }
     tile += kTile;
     count = next;
   }
@@ -863,7 +1028,7 @@ void run_chunk(const Plan& p, int64_t chunk, bool follows, bool more, bool* pref
     move_states(p.part.at((follows ? 1 : chunk) * p.heads()), &scratch.part);
   }
   const Then then = next_of(p, whole, chunk, more);
-  pass_over_chunk<P, T>(p, chunk > 0 ? scratch.part : whole, chunk, *prefetched, then, scratch.s);
+  pass_over_chunk<P, T>(p, chunk > 0 ? scratch.part : whole, chunk, *prefetched, then, scratch);
   *prefetched = then != Then::kNothing;
   if (chunk == 0 || !follows) return;
   merge_chunk(whole, scratch.part, chunk);
@@ -885,7 +1050,7 @@ void run_block(const Plan& p, bool more, bool* prefetched, PassScratch& scratch)
   for (int64_t chunk = 0; chunk == 0 || chunk < chunks; ++chunk) {
     const Then then = next_of(p, whole, chunk, more);
     const Slabs& slabs = chunk == 0 ? whole : scratch.part;
-    pass_over_chunk<P, T>(p, slabs, chunk, *prefetched, then, scratch.s);
+    pass_over_chunk<P, T>(p, slabs, chunk, *prefetched, then, scratch);
     *prefetched = then != Then::kNothing;
     if (chunk > 0) merge_chunk(whole, scratch.part, chunk);
   }
