@@ -546,7 +546,7 @@ static __attribute__((noinline)) void triple_parts(const WeightRows<T>& weight, 
                                                    int64_t dim, float* out, int64_t out_stride,
                                                    ProductScratch& scratch) {
   constexpr int kSums = kTripleSums<kX, 2>;
-  constexpr int64_t kBoth = 2 * kTriple, kPanel = 2 * kBoth;
+  constexpr int64_t kBoth = 2 * kTriple, kPanel = 4 * kBoth;
   static_assert(kPanel / kBoth * kSums * kLanes <= ProductScratch::kFloats);
   const int64_t count = weight.count, limit = count + weight.reach - kTriple;
   f32v* const sums = reinterpret_cast<f32v*>(scratch.at);
@@ -580,9 +580,10 @@ static __attribute__((noinline)) void triple_parts(const WeightRows<T>& weight, 
   }
 }
 
-// Columns that so many inputs have in L1, in parts of about one size.
+// Columns that so many inputs have in L1, in parts of about one size. A small share of it: what is
+// read there once for a panel must not push out the sums and weights that stay.
 static EXN_SIMD int64_t near_columns(int64_t inputs, int64_t dim) {
-  constexpr int64_t kBytes = int64_t{24} << 10;
+  constexpr int64_t kBytes = int64_t{6} << 10;
   const int64_t most = kBytes / (inputs * 4), parts = (dim + most - 1) / most;
   return ((dim + parts - 1) / parts + kPair - 1) / kPair * kPair;
 }
@@ -643,7 +644,7 @@ static EXN_SIMD bool in_triples(const WeightRows<T>& weight, const Inputs& in, i
   const bool few = dim > 8 * kPair && (near ? sizeof(T) == 2 || inputs <= 6 : parts);
   const bool many = dim >= 16 * kPair && kAtOnce * row <= (int64_t{24} << 10);
   const bool pays = inputs <= kAtOnce ? few : many;
-  return pays && weight.count > 8 * kTriple && in_one_or_two(weight, dim);
+  return pays && weight.count >= 8 * kTriple && in_one_or_two(weight, dim);
 }
 
 // Where many inputs pass by, each weight is widened once, not once per block. The products are the
