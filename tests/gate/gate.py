@@ -7,8 +7,9 @@ For every kernel and architecture, against budgets.txt:
   in the SASS: 128-bit global loads (or asynchronous copies) and stores where promised, no local
   loads or stores, no f64 arithmetic outside the f64 kernels, no calls of functions (the slow path
   of a division is a subroutine inside its kernel). Who promises wide loads promises wide stores, or
-  says why it has none. Printing SASS is what takes the time: with
-  --newest-sass that of the newest architecture alone.
+  says why it has none.
+Printing all SASS would take most of a minute. The few instructions that matter are told by their
+bits, and some kernels of each architecture are printed, too, to see that bits mean what they did.
 A kernel without a budget, and a budget that no kernel uses, are errors too.
 
   gate.py --nvcc PATH --archs 80 90           compiles cuda/src/*.cu for these architectures (also:
@@ -17,11 +18,13 @@ A kernel without a budget, and a budget that no kernel uses, are errors too.
                                               libexeunt_cuda.so or its objects
 """
 import argparse
+import collections
 import concurrent.futures
 import fnmatch
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -38,8 +41,17 @@ SYSTEM_SHARED = 1024
 NARROW_STORES = {"scalars", "converts"}
 PROMISES = {"load128", "copy128", "store128", "f64"} | NARROW_STORES
 
-# What cuobjdump says of a kernel.
+# Bits 0 to 8 of an instruction, which has 16 bytes; of wide accesses and of f64 reciprocals the
+# bits that say so, in its second half from bit 9 on.
+OPCODES = {0x023: "FFMA", 0x028: "DMUL", 0x029: "DADD", 0x02a: "DSETP", 0x02b: "DFMA",
+           0x108: "MUFU", 0x143: "CALL.ABS", 0x181: "LDG.E", 0x183: "LDL", 0x186: "STG.E",
+           0x187: "STL", 0x1ae: "LDGSTS.E"}
+SIZES = {5: ".64", 6: ".128"}
+FUNCTIONS = {6: ".RCP64H", 7: ".RSQ64H"}
+
+# What cuobjdump says of a kernel, and of an instruction.
 RESOURCES = r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)"
+PRINTED = r"\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][A-Z0-9_.]*)"
 
 
 @dataclass
@@ -49,8 +61,7 @@ class Budget:
     shared: int
     promises: set
     uses: int = 0
-    seen: int = 0  # of these, kernels whose instructions were looked at
-    wide: int = 0  # and kernels that have a 128-bit store
+    wide: int = 0  # of these, kernels that have a 128-bit store
 
 
 @dataclass
@@ -88,8 +99,9 @@ def read_budgets(path):
     return budgets
 
 
-def run(command):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def run(command, folder=None):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          cwd=folder)
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\nfailed:\n{done.stdout[-4000:]}")
     return done.stdout
@@ -112,7 +124,82 @@ def short_names(mangled):
     return names
 
 
-def kernels_in(cuobjdump, binary, default_arch, newest_sass=False):
+def name_of(bits):
+    name = OPCODES.get(bits & 0x1ff, "other")
+    if name in ("LDG.E", "STG.E", "LDGSTS.E"):
+        return name + SIZES.get(bits >> 9 & 7, "")
+    return name + FUNCTIONS.get(bits >> 10 & 15, "") if name == "MUFU" else name
+
+
+def name_of_printed(opcode):
+    """The same of a mnemonic."""
+    parts = opcode.split(".")
+    if parts[0] in ("LDG", "STG", "LDGSTS"):
+        return parts[0] + ".E" + "".join(size for size in SIZES.values() if size[1:] in parts)
+    if parts[0] == "MUFU":
+        return "MUFU" + "".join(f for f in FUNCTIONS.values() if f[1:] in parts)
+    name = "CALL.ABS" if opcode.startswith("CALL.ABS") else parts[0]
+    return name if name in OPCODES.values() else "other"
+
+
+def code_in(cubin):
+    """The opcodes of each kernel, from the section that has its code."""
+    data = cubin.read_bytes()
+    sections, = struct.unpack_from("<Q", data, 40)
+    count, names = struct.unpack_from("<HH", data, 60)
+    headers = [struct.unpack_from("<IIQQQQ", data, sections + 64 * i) for i in range(count)]
+    for name, _, _, _, at, size in headers:
+        begin = headers[names][4] + name
+        label = data[begin:data.index(b"\0", begin)].decode()
+        if not label.startswith(".text.") or size == 0:
+            continue
+        bits = collections.Counter(low & 0x1ff | high & 0x3e00 for low, high
+                                   in struct.iter_unpack("<QQ", data[at:at + size]))
+        opcodes = collections.Counter()
+        for value, times in bits.items():
+            opcodes[name_of(value)] += times
+        yield label[len(".text."):], dict(opcodes)
+
+
+def code_by_arch(cuobjdump, binary, archs):
+    if binary.suffix == ".cubin":
+        return {archs[0]: dict(code_in(binary))}
+    code = {arch: {} for arch in archs}
+    for arch in archs:
+        with tempfile.TemporaryDirectory() as folder:  # cuobjdump writes where it runs
+            run([Path(cuobjdump).resolve(), "-arch", f"sm_{arch}", "-xelf", "all",
+                 binary.resolve()], folder)
+            for cubin in sorted(Path(folder).iterdir()):
+                code[arch].update(code_in(cubin))
+    return code
+
+
+def check_some(cuobjdump, binary, arch, code):
+    """The smallest kernel with each of the opcodes is printed, and must have the same of all."""
+    chosen = set()
+    for wanted in {opcode for opcodes in code.values() for opcode in opcodes}:
+        size, name = min((sum(opcodes.values()), name) for name, opcodes in code.items()
+                         if wanted in opcodes)
+        chosen.add(name)
+    # It complains about each source file that lacks some of them.
+    which = [] if binary.suffix == ".cubin" else ["-arch", f"sm_{arch}"]
+    printed = subprocess.run([cuobjdump, *which, "-sass", "-fun", ",".join(sorted(chosen)), binary],
+                             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                             check=False).stdout
+    found, symbol = {}, None
+    for line in printed.splitlines():
+        if is_function := re.search(r"Function : (\S+)", line):
+            symbol = is_function.group(1)
+            found[symbol] = collections.Counter()
+        elif is_code := re.match(PRINTED, line):
+            found[symbol][name_of_printed(is_code.group(1))] += 1
+    for name in chosen:
+        if dict(found.get(name, {})) != code[name]:
+            sys.exit(f"{binary}: the bits of {name} for sm_{arch} say {code[name]}, "
+                     f"cuobjdump {dict(found.get(name, {}))}")
+
+
+def kernels_in(cuobjdump, binary, default_arch):
     usage = run([cuobjdump, "-res-usage", binary])
     kernels, arch, symbol = {}, default_arch, None
     for line in usage.splitlines():
@@ -128,29 +215,17 @@ def kernels_in(cuobjdump, binary, default_arch, newest_sass=False):
             if int(arch) >= 90 and kernel.shared > 0:
                 kernel.shared -= SYSTEM_SHARED
             symbol = None
-    arch, symbol = default_arch, None
     archs = sorted({k.arch for k in kernels.values()}, key=int)
-    printed = archs[-1:] if newest_sass else archs
-    command = [cuobjdump, "-sass", binary]
-    if newest_sass and archs:
-        command[1:1] = ["-arch", f"sm_{archs[-1]}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if found := re.search(r"arch = sm_(\d+)", line):
-            arch = found.group(1)
-        elif found := re.search(r"Function : (\S+)", line):
-            symbol = found.group(1)
-        elif found := re.search(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+ )?([A-Z][A-Z0-9_.]*)", line):
-            kernel = kernels.get((arch, symbol))
-            if kernel is None:
+    for arch, code in code_by_arch(cuobjdump, binary, archs).items():
+        for symbol, opcodes in code.items():
+            if (arch, symbol) not in kernels:
                 sys.exit(f"{binary}: SASS of {symbol} for sm_{arch}, but no resource usage")
-            kernel.opcodes[found.group(1)] = kernel.opcodes.get(found.group(1), 0) + 1
-    if process.wait() != 0:
-        sys.exit(f"{' '.join(map(str, command))} failed")
+            kernels[arch, symbol].opcodes = opcodes
+        check_some(cuobjdump, binary, arch, code)
     names = short_names(sorted({k.name for k in kernels.values()}))
     for kernel in kernels.values():
         kernel.name = names[kernel.name]
-        if kernel.arch in printed and not kernel.opcodes:
+        if not kernel.opcodes:
             sys.exit(f"{binary}: no SASS for {kernel.name} on sm_{kernel.arch}")
     return list(kernels.values())
 
@@ -194,8 +269,6 @@ def faults_of(kernel, budget):
         faults.append("loads from or stores to local memory")
     if kernel.count(r"(CALL\.ABS|JCAL)\b"):
         faults.append("calls a function")
-    if not kernel.opcodes:  # only its resources were looked at
-        return faults
     if "load128" in budget.promises and not kernel.count(r"LDG\.E(\.\w+)*\.128"):
         faults.append("no 128-bit global load")
     if "store128" in budget.promises and not kernel.count(r"STG\.E(\.\w+)*\.128"):
@@ -218,8 +291,7 @@ def print_table(rows):
         mark = "  <- " + "; ".join(faults) if faults else ""
         patterns = ("LDG.E(.[A-Z0-9]+)*.128", "LDGSTS(.[A-Z0-9]+)*.128",
                     "STG.E(.[A-Z0-9]+)*.128", "FFMA", "DFMA")
-        loads, copies, stores, singles, doubles = (kernel.count(p) if kernel.opcodes else "-"
-                                                   for p in patterns)
+        loads, copies, stores, singles, doubles = map(kernel.count, patterns)
         print(f"{kernel.name:{width}}  {kernel.arch:>4}  {kernel.registers:4} "
               f"{budget.registers:6}  {kernel.shared:6}  {loads:>7} {copies:>10}  "
               f"{stores:>7}  {singles:>5}  {doubles:>5}{mark}")
@@ -234,8 +306,6 @@ def main():
                         help="numbers, developer or release")
     parser.add_argument("--library", type=Path, nargs="+",
                         help="built libraries or objects to look at instead of compiling")
-    parser.add_argument("--newest-sass", action="store_true",
-                        help="with --library: instructions of the newest architecture alone")
     parser.add_argument("--budgets", type=Path, default=Path(__file__).with_name("budgets.txt"))
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1)))
     args = parser.parse_args()
@@ -249,7 +319,7 @@ def main():
     budgets = read_budgets(args.budgets)
     if args.library:
         kernels = [k for library in args.library
-                   for k in kernels_in(cuobjdump, library, None, args.newest_sass)]
+                   for k in kernels_in(cuobjdump, library, None)]
     else:
         if not args.nvcc:
             sys.exit("gate: no nvcc found; give --nvcc, or --library")
@@ -266,14 +336,13 @@ def main():
             continue
         budget.uses += 1
         budget.wide += kernel.count(r"STG\.E(\.\w+)*\.128") > 0
-        budget.seen += bool(kernel.opcodes)
         faults = faults_of(kernel, budget)
         rows.append((kernel, budget, faults))
         problems += [f"{kernel.name} (sm_{kernel.arch}): {fault}" for fault in faults]
     problems += [f"{args.budgets.name}: no kernel is called {b.pattern}"
                  for b in budgets if not b.uses]
     problems += [f"{args.budgets.name}: {b.pattern} has 128-bit stores, and says why it has none"
-                 for b in budgets if b.promises & NARROW_STORES and b.seen and b.wide == b.seen]
+                 for b in budgets if b.promises & NARROW_STORES and b.uses and b.wide == b.uses]
     if rows:
         print_table(rows)
     archs = ", ".join("sm_" + a for a in sorted({k.arch for k in kernels}, key=int))
