@@ -44,10 +44,14 @@ import org.exeunt.Tensor;
 import org.exeunt.jni.global.exeunt;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** Which files are loaded as native libraries: those that were packed, and nobody else's. */
+/**
+ * Which files are loaded as native libraries: those that were packed, and nobody else's. What a file
+ * system holds is the same for every JDK, how a library is loaded is not.
+ */
 class LibraryTest {
   private static final String PLATFORM = "linux-x86_64";
 
@@ -171,6 +175,7 @@ class LibraryTest {
 
   /** Files of the right size and time that hold something else, as another build left them. */
   @Test
+  @Tag("any-jdk")
   void staleFilesAreReplaced() throws Exception {
     Path library = loaded(report().run());
     List<Path> unpacked = files(cache());
@@ -193,6 +198,7 @@ class LibraryTest {
 
   /** Writable by others: what lies there might be theirs. */
   @Test
+  @Tag("any-jdk")
   void filesThatOthersMayWriteToAreReplaced() throws Exception {
     Path library = loaded(report().run());
     Object before = Files.getAttribute(library, "unix:ino");
@@ -236,6 +242,7 @@ class LibraryTest {
   }
 
   @Test
+  @Tag("any-jdk")
   void whatJavacppWouldTakeIsNotTaken() throws Exception {
     plantAll(home.resolve(".javacpp/cache"));
     assertPacked(loaded(report().run()));
@@ -244,6 +251,7 @@ class LibraryTest {
 
   /** Without a home folder JavaCPP would take what lies in the shared temporary folder. */
   @Test
+  @Tag("any-jdk")
   void whatLiesInTheTemporaryFolderIsNotTaken() throws Exception {
     Path shared = temporary.resolve(".javacpp-" + System.getProperty("user.name")).resolve("cache");
     plantAll(shared);
@@ -259,6 +267,7 @@ class LibraryTest {
   }
 
   @Test
+  @Tag("any-jdk")
   void aHomeThatIsNoneIsNotUsed() throws Exception {
     for (String none : new String[] {"?", "", "/proc/none", "relative/home"}) {
       Path library = loaded(report().option("-Duser.home=" + none).run());
@@ -269,6 +278,7 @@ class LibraryTest {
 
   /** Others could put a library of their own where this one lies. */
   @Test
+  @Tag("any-jdk")
   void foldersThatOthersMayWriteToAreNotUsed() throws Exception {
     Path fallback = temporary.resolve("exeunt-" + uid());
     for (String open : new String[] {"home", "home/.javacpp", "home/.javacpp/cache"}) {
@@ -284,6 +294,7 @@ class LibraryTest {
 
   /** Somebody has been there before: a folder, a link, a file. */
   @Test
+  @Tag("any-jdk")
   void aTakenTemporaryFolderIsNotUsed() throws Exception {
     Files.delete(home);
     Files.createFile(home);
@@ -309,6 +320,7 @@ class LibraryTest {
   }
 
   @Test
+  @Tag("any-jdk")
   void withoutAPrivateFolderNothingIsLoaded() throws Exception {
     Files.delete(home);
     Files.createFile(home);
@@ -344,6 +356,7 @@ class LibraryTest {
   }
 
   @Test
+  @Tag("any-jdk")
   void aCacheThatMayOnlyBeReadServes() throws Exception {
     Path library = loaded(report().run());
     assumeMounts(READ_ONLY, home.toString());
@@ -357,6 +370,7 @@ class LibraryTest {
   }
 
   @Test
+  @Tag("any-jdk")
   void aFullDiskIsSaidOrAvoided() throws Exception {
     assumeMounts(SMALL_DISK, "1m", home.toString());
     Subprocess fullHome = inNamespace(report(), SMALL_DISK, "1m", home.toString());
@@ -385,6 +399,7 @@ class LibraryTest {
   }
 
   @Test
+  @Tag("any-jdk")
   void oldBuildsAndLeftoversAreRemoved() throws Exception {
     Path library = loaded(report().run());
     FileTime old = FileTime.fromMillis(0);
@@ -438,6 +453,7 @@ class LibraryTest {
   }
 
   @Test
+  @Tag("any-jdk")
   void jarsThatWereChangedAreRefused() throws Exception {
     Assumptions.assumeTrue(
         resource("libexeunt.so").getProtocol().equals("jar"), "no jars in this run");

@@ -26,6 +26,7 @@ import org.exeunt.Statistic;
 import org.exeunt.Statistics;
 import org.exeunt.Tensor;
 import org.exeunt.Workspace;
+import org.junit.jupiter.api.Tag;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
 
@@ -175,6 +176,7 @@ class LifetimeTest {
 
   /** In a process with a small Java heap, where memory that is not given back shows. */
   @Test
+  @Tag("any-jdk") // nothing that is measured waits for a collector
   void noOffHeapGrowth() {
     String output = Subprocess.of(OffHeapGrowth.class).option("-Xmx24m").run();
     for (String what : OffHeapGrowth.WHAT) {

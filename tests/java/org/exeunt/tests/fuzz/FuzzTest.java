@@ -16,15 +16,18 @@ import org.junit.jupiter.api.Test;
 
 /** Some thousand trials of the fuzzer, and what holds the fuzzer itself to its promises. */
 class FuzzTest {
+  /** Else this is a second JDK, which compiles otherwise: fewer arguments show that. */
+  private static final boolean FULL = Integer.getInteger("exeunt.test.every", 1) == 1;
+
   private static final int TRIALS =
-      Integer.getInteger("exeunt.fuzz.test.trials", 1_500 * Facade.ops().size());
+      Integer.getInteger("exeunt.fuzz.test.trials", (FULL ? 1_500 : 500) * Facade.ops().size());
   private static final int RACES = TRIALS / 15;
   private static final long MOST_MILLIS = 120_000;
 
   @Test
   void callsAreTakenOrRefusedAsDocumented() throws Exception {
     String output = output(Fuzz.CALLS, TRIALS);
-    assertTrue(output.contains("UNREACHED []"), output);
+    assertTrue(!FULL || output.contains("UNREACHED []"), output);
     long most = Long.parseLong(output.replaceAll("(?s).*GROWN (-?\\d+) KiB.*", "$1"));
     assertTrue(most < 12_000, "refused and accepted calls keep memory:\n" + output);
   }
