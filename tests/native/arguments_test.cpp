@@ -330,7 +330,18 @@ std::string list_of(const Named& extents) {
 
 class AnyOp : public ::testing::TestWithParam<Sample> {};
 
-INSTANTIATE_TEST_SUITE_P(Ops, AnyOp, ::testing::ValuesIn(samples()),
+// Arguments are checked before anybody asks which processor runs: a share of the ops is enough where
+// a run takes one.
+std::vector<Sample> samples_of_this_run() {
+  std::vector<Sample> chosen;
+  size_t index = 0;
+  for (const Sample& one : samples()) {
+    if (in_share(index++)) chosen.push_back(one);
+  }
+  return chosen;
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, AnyOp, ::testing::ValuesIn(samples_of_this_run()),
                          [](const auto& one) { return one.param.name; });
 
 bool takes(const Sample& op, const Target& target) { return target.cpu() || op.on_cuda(); }
