@@ -5,6 +5,12 @@
 #include "elements.h"
 
 namespace exn::cpu::EXN_ISA {
+namespace {
+
+// Elements that change in the time in which another thread wakes up.
+constexpr int64_t kPiece = 4096;
+
+}  // namespace
 
 exn_status token_bias(const TokenBiasArgs& a, Workspace& ws) {
   if (ws.counting()) return EXN_OK;
@@ -14,14 +20,16 @@ exn_status token_bias(const TokenBiasArgs& a, Workspace& ws) {
   ran(EXN_CPU_PATH("token_bias"));
   with_float_type(a.logits.dtype, [&](auto type) {
     using T = EXN_TYPE_OF(type);
-    for (int64_t row = 0; row < a.logits.rows; ++row) {
-      if (a.mask != nullptr && a.mask[row] == 0) continue;
-      T* z = static_cast<T*>(a.logits.data) + row * a.logits.stride;
-      for (int64_t i = 0; i < a.count; ++i) {
-        T* at = z + a.ids[i];
-        from_float(at, to_float(*at) * a.scale + a.add);
+    parallel_for(a.logits.rows, 1 + kPiece / (a.count + 1), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        if (a.mask != nullptr && a.mask[row] == 0) continue;
+        T* z = static_cast<T*>(a.logits.data) + row * a.logits.stride;
+        for (int64_t i = 0; i < a.count; ++i) {
+          T* at = z + a.ids[i];
+          from_float(at, to_float(*at) * a.scale + a.add);
+        }
       }
-    }
+    });
   });
   return EXN_OK;
 }
