@@ -80,6 +80,18 @@ public record Matrix(int rows, int cols, DType storage, float[] values) {
     return pairs;
   }
 
+  /** The bits of a bf16 matrix; null of any other. */
+  public short[] halves() {
+    if (storage != DType.BF16) {
+      return null;
+    }
+    short[] bits = new short[values.length];
+    for (int i = 0; i < bits.length; i++) {
+      bits[i] = DType.floatToBf16(values[i]);
+    }
+    return bits;
+  }
+
   /** The values of the transposed matrix, row-major. */
   public float[] transposed() {
     float[] result = new float[values.length];

@@ -34,7 +34,7 @@ import org.exeunt.jni.global.exeunt;
  * no bf16, so bf16 logits are cast on the way in and out, and bf16 weights become f32 when the
  * session is built; that is the best this peer can do with such a model.
  */
-public final class OnnxContenders extends OnnxSteps {
+public final class OnnxContenders extends OnnxTokens {
   private static final long LAST = -1;
 
   public OnnxContenders() {
@@ -51,7 +51,10 @@ public final class OnnxContenders extends OnnxSteps {
   public boolean offers(Cases.Listed benchCase) {
     boolean counted =
         benchCase.op().equals("hired_budget") && benchCase.text("score").equals("top_count");
-    return super.offers(benchCase) && !counted;
+    // Where knows no bf16.
+    boolean halves =
+        benchCase.op().equals("prune_apply") && benchCase.text("values").contains("bf16");
+    return super.offers(benchCase) && !counted && !halves;
   }
 
   private Contender softmax(Problem problem, int threads) {

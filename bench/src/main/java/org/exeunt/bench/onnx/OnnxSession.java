@@ -65,12 +65,12 @@ final class OnnxSession implements AutoCloseable {
   }
 
   void input(String name, Matrix matrix) {
-    input(name, matrix, memory(matrix.bytes()));
+    input(name, matrix, memory(matrix.bytes()), matrix.rows(), matrix.cols());
   }
 
-  private void input(String name, Matrix matrix, ByteBuffer memory) {
+  private void input(String name, Matrix matrix, ByteBuffer memory, long... shape) {
     matrix.copyTo(memory);
-    inputs.put(name, tensor(memory, type(matrix.storage()), matrix.rows(), matrix.cols()));
+    inputs.put(name, tensor(memory, type(matrix.storage()), shape));
   }
 
   /** The bits of a tensor, in another shape. */
@@ -111,10 +111,24 @@ final class OnnxSession implements AutoCloseable {
    * supplier widens that to f32.
    */
   Supplier<float[]> updated(String output, String input, Matrix before) {
+    return updated(output, input, before, before.rows(), before.cols());
+  }
+
+  /** The same in another shape. */
+  Supplier<float[]> updated(String output, String input, Matrix before, long... shape) {
     ByteBuffer memory = memory(before.bytes());
-    input(input, before, memory);
-    outputs.put(output, tensor(memory, type(before.storage()), before.rows(), before.cols()));
+    input(input, before, memory, shape);
+    outputs.put(output, tensor(memory, type(before.storage()), shape));
     return () -> floats(memory, before.storage());
+  }
+
+  /** The same of the bits of a tensor. */
+  ByteBuffer updated(String output, String input, Tensor before) {
+    ByteBuffer memory = memory(before.byteSize());
+    memory.put(before.byteBuffer()).rewind();
+    inputs.put(input, tensor(memory, type(before.dtype()), before.shape()));
+    outputs.put(output, tensor(memory, type(before.dtype()), before.shape()));
+    return memory;
   }
 
   /** An output in the shape and storage of {@code like}; the supplier widens it to f32. */

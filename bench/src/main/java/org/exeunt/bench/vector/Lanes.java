@@ -3,7 +3,9 @@ package org.exeunt.bench.vector;
 
 import jdk.incubator.vector.FloatVector;
 import jdk.incubator.vector.IntVector;
+import jdk.incubator.vector.ShortVector;
 import jdk.incubator.vector.VectorOperators;
+import jdk.incubator.vector.VectorShape;
 import jdk.incubator.vector.VectorSpecies;
 import org.openjdk.jmh.annotations.CompilerControl;
 
@@ -18,6 +20,9 @@ final class Lanes {
   static final VectorSpecies<Float> FLOATS = FloatVector.SPECIES_PREFERRED;
   static final VectorSpecies<Integer> INTS = IntVector.SPECIES_PREFERRED;
   static final int COUNT = FLOATS.length();
+  /** As many bf16 elements as there are floats in a vector. */
+  static final VectorSpecies<Short> HALVES =
+      VectorSpecies.of(short.class, VectorShape.forBitSize(Short.SIZE* COUNT));
 
   private static final float LOG2_E = 1.44269504f;
   private static final float LN2_HIGH = 0.693359375f;
@@ -73,6 +78,28 @@ final class Lanes {
     IntVector bits = values.reinterpretAsInts();
     IntVector last = bits.lanewise(VectorOperators.LSHR, 16).lanewise(VectorOperators.AND, 1);
     return bits.add(last).add(0x7fff);
+  }
+
+  /** The floats that bf16 elements are, in their order. */
+  @CompilerControl(CompilerControl.Mode.INLINE)
+  static FloatVector widened(short[] halves, int from) {
+    IntVector bits =
+        (IntVector) ShortVector.fromArray(HALVES, halves, from)
+            .convertShape(VectorOperators.S2I, INTS, 0);
+    return bits.lanewise(VectorOperators.LSHL, 16).reinterpretAsFloats();
+  }
+
+  /** Stores finite floats as bf16 elements in their order, rounded to nearest even. */
+  @CompilerControl(CompilerControl.Mode.INLINE)
+  static void narrow(FloatVector values, short[] halves, int to) {
+    IntVector bits = rounded(values).lanewise(VectorOperators.LSHR, 16);
+    ((ShortVector) bits.convertShape(VectorOperators.I2S, HALVES, 0)).intoArray(halves, to);
+  }
+
+  /** So many floats of a tensor of one of the two types; the other array is null. */
+  @CompilerControl(CompilerControl.Mode.INLINE)
+  static FloatVector load(float[] floats, short[] halves, int from) {
+    return halves == null ? FloatVector.fromArray(FLOATS, floats, from) : widened(halves, from);
   }
 
   /** Largest index that is a multiple of {@code unit} not above {@code count}. */

@@ -25,5 +25,15 @@ public final class VectorContenders extends Contenders {
     offer("select", (problem, threads) -> JavaSelect.of(problem));
     offer("attention_scores", (problem, threads) -> new VectorScores(problem, threads));
     offer("rope_table", (problem, threads) -> new VectorRopeTable(problem, threads));
+    offer("column_norms", (problem, threads) -> new VectorColumnNorms(problem, threads));
+    offer("prune_mask", (problem, threads) -> new VectorPruneMask(problem, threads));
+    offer("prune_apply", (problem, threads) -> new VectorPruneApply(problem, threads));
+    offer("elr", (problem, threads) -> new VectorElr(problem, threads));
+    offer("ssm_step", (problem, threads) -> new VectorSsmStep(problem, threads));
+    offer("verify", (problem, threads) -> new VectorVerify(problem, threads));
+    offer("draft_lookup", (problem, threads) -> new VectorDraftLookup(problem, threads));
+    offer("token_bias", (problem, threads) -> new JavaTokenBias(problem, threads));
+    offer("exit_rule", (problem, threads) -> new JavaExitRule(problem));
+    offer("stop_rule", (problem, threads) -> new JavaStopRule(problem));
   }
 }
