@@ -420,7 +420,7 @@ __device__ __forceinline__ void linear_blocks_tile(const Tile& tile, int64_t dep
                                                    unsigned char* shared,
                                                    float (&results)[kBlockOutputs][ROWS]) {
   constexpr int kStages = Tile::kStages;
-  constexpr int kAtOnce = ROWS < 4 ? 4 : 2;  // pieces of W: registers are scarce
+  [[maybe_unused]] constexpr int kAtOnce = ROWS < 4 ? 4 : 2;  // pieces of W: registers are scarce
   const BlockStage& form = tile.stage();
   const int stages = range.stages;
 
