@@ -30,7 +30,7 @@ public final class Fuzz {
   static final String RACES = "races";
   private static final int MOST_FINDINGS = 40;
   /** Trials until what grows is a leak: the code of each op is compiled by then. */
-  private static final int WARM_UP = 180 * Facade.ops().size();
+  private static final int WARM_UP = 360 * Facade.ops().size();
   private static final long HANGS_AFTER_SECONDS = 60;
 
   private Fuzz() {}
