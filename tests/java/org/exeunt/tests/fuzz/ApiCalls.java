@@ -58,7 +58,7 @@ final class ApiCalls {
   /** Methods that read or write elements: not called where memory is promised that is not there. */
   private static final Set<String> TOUCHING = Set.of("toFloatArray", "toDoubleArray", "toIntArray",
       "copyFrom", "copyTo", "readBandwidthProbe", "copyBandwidthProbe", "compute", "forward",
-      "logForward", "choose", "run", "runOnce");
+      "logForward", "choose", "run", "runOnce", "scores");
   private static final int MOST_CALLS = 5;
   private static final int DEEPEST = 4;
   private static final int SCREEN_HEADER = 4096; // screen.h
