@@ -42,7 +42,7 @@ NARROW_STORES = {"scalars", "converts"}
 PROMISES = {"load128", "copy128", "store128", "f64"} | NARROW_STORES
 
 # Bits 0 to 8 of an instruction, which has 16 bytes; of wide accesses and of f64 reciprocals the
-# bits that say so, in its second half from bit 9 on.
+# bits that say so, in its second half from bit 9 or 10 on.
 OPCODES = {0x023: "FFMA", 0x028: "DMUL", 0x029: "DADD", 0x02a: "DSETP", 0x02b: "DFMA",
            0x108: "MUFU", 0x143: "CALL.ABS", 0x181: "LDG.E", 0x183: "LDL", 0x186: "STG.E",
            0x187: "STL", 0x1ae: "LDGSTS.E"}
@@ -124,10 +124,11 @@ def short_names(mangled):
     return names
 
 
-def name_of(bits):
+def name_of(bits, arch):
     name = OPCODES.get(bits & 0x1ff, "other")
     if name in ("LDG.E", "STG.E", "LDGSTS.E"):
-        return name + SIZES.get(bits >> 9 & 7, "")
+        moved = name == "LDGSTS.E" and int(arch) >= 100
+        return name + SIZES.get(bits >> (10 if moved else 9) & 7, "")
     return name + FUNCTIONS.get(bits >> 10 & 15, "") if name == "MUFU" else name
 
 
@@ -142,7 +143,7 @@ def name_of_printed(opcode):
     return name if name in OPCODES.values() else "other"
 
 
-def code_in(cubin):
+def code_in(cubin, arch):
     """The opcodes of each kernel, from the section that has its code."""
     data = cubin.read_bytes()
     sections, = struct.unpack_from("<Q", data, 40)
@@ -157,20 +158,20 @@ def code_in(cubin):
                                    in struct.iter_unpack("<QQ", data[at:at + size]))
         opcodes = collections.Counter()
         for value, times in bits.items():
-            opcodes[name_of(value)] += times
+            opcodes[name_of(value, arch)] += times
         yield label[len(".text."):], dict(opcodes)
 
 
 def code_by_arch(cuobjdump, binary, archs):
     if binary.suffix == ".cubin":
-        return {archs[0]: dict(code_in(binary))}
+        return {archs[0]: dict(code_in(binary, archs[0]))}
     code = {arch: {} for arch in archs}
     for arch in archs:
         with tempfile.TemporaryDirectory() as folder:  # cuobjdump writes where it runs
             run([Path(cuobjdump).resolve(), "-arch", f"sm_{arch}", "-xelf", "all",
                  binary.resolve()], folder)
             for cubin in sorted(Path(folder).iterdir()):
-                code[arch].update(code_in(cubin))
+                code[arch].update(code_in(cubin, arch))
     return code
 
 
