@@ -21,6 +21,7 @@ import java.util.List;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.Pointer;
+import org.exeunt.Backend;
 import org.exeunt.Cosine;
 import org.exeunt.DType;
 import org.exeunt.Device;
@@ -38,6 +39,18 @@ class TensorTest {
     FloatBuffer buffer =
         ByteBuffer.allocateDirect(4 * values.length).order(ByteOrder.nativeOrder()).asFloatBuffer();
     return buffer.put(0, values);
+  }
+
+  @Test
+  void pinnedMemoryForTheCpuIsOrdinary() {
+    long held = Backend.heldBytes();
+    try (Scope own = Scope.open()) {
+      Tensor pinned = own.allocatePinned(Device.CPU, DType.I32, 3);
+      assertEquals(12, Backend.heldBytes() - held);
+      pinned.intBuffer().put(0, 7);
+      assertEquals(7, pinned.toIntArray()[0]);
+    }
+    assertEquals(held, Backend.heldBytes());
   }
 
   @Test

@@ -10,6 +10,7 @@ import java.util.Random;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.atomic.AtomicReference;
 import org.exeunt.Backend;
+import org.exeunt.BlockFormat;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.ExitHead;
@@ -100,6 +101,20 @@ class WorkspaceTest {
     assertEquals(most, shared.bytes());
   }
 
+  @Test
+  void whatItHasOutgrownIsFreed() {
+    Workspace shared = Workspace.in(scope, Device.CPU);
+    long[] taken = new long[2]; // by the op, beside the workspace
+    for (int i = 0; i < 2; i++) {
+      Linear.Builder linear = linear(i == 0 ? 3 : 90);
+      long before = Backend.heldBytes() - shared.bytes();
+      linear.build(scope, shared);
+      taken[i] = Backend.heldBytes() - shared.bytes() - before;
+    }
+    assertTrue(taken[0] > 0);
+    assertEquals(taken[0], taken[1]);
+  }
+
   private static float[] run(Op op, Tensor result) {
     op.run();
     Stream.DEFAULT.synchronize();
@@ -164,6 +179,7 @@ class WorkspaceTest {
           for (DType dtype : new DType[] {DType.F32, DType.BF16}) {
             grown += runsOnBoth(from, to, dtype);
           }
+          grown += blocksRunOnBoth(from, to);
         }
       }
     } finally {
@@ -208,6 +224,40 @@ class WorkspaceTest {
       grown += second.workspaceBytes() > built[1] ? 1 : 0;
       first.close();
       second.close();
+    }
+    return grown;
+  }
+
+  /** Sets that multiply bytes keep the inputs' here. */
+  private int blocksRunOnBoth(String from, String to) {
+    Tensor weight = scope.allocate(Device.CPU, DType.U8, 24, BlockFormat.Q8_0.rowBytes(DIM));
+    byte[] blocks = new byte[(int) weight.elements()];
+    for (int i = 0; i < blocks.length; i++) {
+      // The scales, of two bytes in 34, become a small number.
+      blocks[i] = i % 34 == 0 ? 0 : i % 34 == 1 ? (byte) 0x20 : (byte) (7 * i);
+    }
+    weight.byteBuffer().put(blocks);
+    Tensor out = scope.allocate(Device.CPU, DType.F32, 20, 24);
+    Linear.Builder linear =
+        Linear.builder()
+            .input(random(Device.CPU, 1, 20, DIM))
+            .weight(weight)
+            .weightBlocks(BlockFormat.Q8_0)
+            .out(out);
+    int grown = 0;
+    for (Workspace shared : new Workspace[] {null, Workspace.in(scope, Device.CPU)}) {
+      Backend.setIsa(from);
+      try (Op op = linear.build(null, shared)) {
+        long built = op.workspaceBytes();
+        long held = Backend.heldBytes();
+        Backend.setIsa(to);
+        float[] product = run(op, out);
+        assertEquals(op.workspaceBytes() - built, Backend.heldBytes() - held, from + " to " + to);
+        grown += op.workspaceBytes() > built ? 1 : 0;
+        try (Op again = linear.build()) {
+          assertArrayEquals(run(again, out), product, from + " to " + to);
+        }
+      }
     }
     return grown;
   }

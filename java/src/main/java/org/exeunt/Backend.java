@@ -225,6 +225,17 @@ public enum Backend {
   }
 
   /**
+   * Bytes of native memory that the tensors, ops and workspaces of this process hold at present, on
+   * the host and on devices: 0 when every scope, and every op that has none, is closed. Memory of
+   * others that tensors were made of, and mapped files, do not count.
+   *
+   * @return 0 or more
+   */
+  public static long heldBytes() {
+    return Memory.held();
+  }
+
+  /**
    * Which kernel this thread's last run dispatched to; set by the kernel that ran.
    *
    * @return for example "cpu/avx512/row_stats"; "" before the first run

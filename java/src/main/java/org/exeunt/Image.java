@@ -28,7 +28,7 @@ final class Image {
         params.write(Memory.view(block, params.blockBytes()), block);
         Status.check(call.run(block));
       } finally {
-        Memory.free(Device.CPU, block);
+        Memory.free(Device.CPU, block, params.blockBytes());
       }
     } finally {
       lifetimes.release();

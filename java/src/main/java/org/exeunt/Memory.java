@@ -3,21 +3,32 @@ package org.exeunt;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.concurrent.atomic.AtomicLong;
 import org.bytedeco.javacpp.Pointer;
 import org.exeunt.jni.global.exeunt;
 import org.exeunt.presets.Direct;
 
 /** Raw memory behind tensors, parameter blocks and workspaces. */
 final class Memory {
+  private static final AtomicLong HELD = new AtomicLong();
+
   private Memory() {}
+
+  /** Bytes that were allocated and are not yet freed. */
+  static long held() {
+    return HELD.get();
+  }
 
   static long allocate(Device device, long bytes) {
     long[] out = new long[1];
     Status.check(exeunt.exn_alloc(device.backend().dlpackCode(), device.id(), bytes, out));
+    HELD.addAndGet(bytes);
     return out[0];
   }
 
-  static void free(Device device, long address) {
+  /** @param bytes as they were allocated; they no longer count, even where this throws */
+  static void free(Device device, long address, long bytes) {
+    HELD.addAndGet(-bytes);
     Status.check(exeunt.exn_free(device.backend().dlpackCode(), device.id(), address));
   }
 
@@ -25,10 +36,12 @@ final class Memory {
   static long allocateHost(Device device, long bytes) {
     long[] out = new long[1];
     Status.check(exeunt.exn_host_alloc(device.backend().dlpackCode(), device.id(), bytes, out));
+    HELD.addAndGet(bytes);
     return out[0];
   }
 
-  static void freeHost(Device device, long address) {
+  static void freeHost(Device device, long address, long bytes) {
+    HELD.addAndGet(-bytes);
     Status.check(exeunt.exn_host_free(device.backend().dlpackCode(), device.id(), address));
   }
 

@@ -50,6 +50,7 @@ public abstract sealed class Op
   private final Lifetimes lifetimes;
   private final List<Tensor> tensors; // keeps what owns their memory reachable
   private final long params;
+  private final int paramsBytes;
   private final ByteBuffer paramsBlock;
   private final Workspace shared; // null: `workspace` is this op's own
   private long workspace; // 0: none is needed; as `shared`, changed by who holds the op
@@ -70,10 +71,11 @@ public abstract sealed class Op
     lifetimes.acquire();
     try {
       device.backend().require();
-      params = Memory.allocate(Device.CPU, arguments.blockBytes());
+      paramsBytes = arguments.blockBytes();
+      params = Memory.allocate(Device.CPU, paramsBytes);
       boolean done = false;
       try {
-        paramsBlock = Memory.view(params, arguments.blockBytes());
+        paramsBlock = Memory.view(params, paramsBytes);
         arguments.write(paramsBlock, params);
         Status.check(supported(params));
         long[] bytes = new long[1];
@@ -247,17 +249,17 @@ public abstract sealed class Op
     if (needed[0] <= workspaceBytes) {
       return false;
     }
+    long smaller = workspace;
+    long smallerBytes = workspaceBytes;
     if (shared != null) {
       shared.grow(needed[0]);
     } else {
-      long larger = Memory.allocate(device, needed[0]);
-      long smaller = workspace;
-      workspace = larger;
-      if (smaller != 0) {
-        Memory.free(device, smaller);
-      }
+      workspace = Memory.allocate(device, needed[0]);
     }
     workspaceBytes = needed[0];
+    if (smaller != 0) {
+      Memory.free(device, smaller, smallerBytes);
+    }
     return true;
   }
 
@@ -320,10 +322,10 @@ public abstract sealed class Op
 
   private void free() {
     try {
-      Memory.free(Device.CPU, params);
+      Memory.free(Device.CPU, params, paramsBytes);
     } finally {
       if (workspace != 0) {
-        Memory.free(device, workspace);
+        Memory.free(device, workspace, workspaceBytes);
       }
     }
   }

@@ -54,7 +54,7 @@ public final class Packed implements AutoCloseable {
       rows = image.reinterpret(DType.U8, info.getLong(of("offset")), info.getLong(of("rows")),
           info.getLong(of("row_bytes")));
     } finally {
-      Memory.free(Device.CPU, at);
+      Memory.free(Device.CPU, at, size);
     }
   }
 

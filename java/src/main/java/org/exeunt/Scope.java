@@ -286,7 +286,7 @@ public final class Scope implements AutoCloseable {
     StackRoom.require();
     acquire();
     try {
-      Allocation allocation = new Allocation(device, pinned);
+      Allocation allocation = new Allocation(device, pinned, bytes);
       own(allocation); // first: nothing may fail once there is memory
       boolean done = false;
       try {
@@ -326,11 +326,13 @@ public final class Scope implements AutoCloseable {
   private static final class Allocation {
     final Device device;
     final boolean pinned; // host memory for copies of that device
+    final long bytes;
     long address; // 0: there is none yet
 
-    Allocation(Device device, boolean pinned) {
+    Allocation(Device device, boolean pinned, long bytes) {
       this.device = device;
       this.pinned = pinned;
+      this.bytes = bytes;
     }
 
     void free() {
@@ -338,9 +340,9 @@ public final class Scope implements AutoCloseable {
         return;
       }
       if (pinned) {
-        Memory.freeHost(device, address);
+        Memory.freeHost(device, address, bytes);
       } else {
-        Memory.free(device, address);
+        Memory.free(device, address, bytes);
       }
     }
   }

@@ -70,7 +70,7 @@ public final class Screen implements AutoCloseable {
       bitsPerWeight = info.getFloat(of("bits_per_weight"));
       worstRatio = info.getFloat(of("worst_ratio"));
     } finally {
-      Memory.free(Device.CPU, at);
+      Memory.free(Device.CPU, at, size);
     }
   }
 
