@@ -3,6 +3,7 @@ package org.exeunt.jlama;
 
 import com.github.tjake.jlama.math.ActivationFunction;
 import com.github.tjake.jlama.model.TransformerBlock;
+import com.github.tjake.jlama.model.functions.SampleOutput;
 import com.github.tjake.jlama.model.llama.LlamaConfig;
 import com.github.tjake.jlama.model.llama.LlamaModel;
 import com.github.tjake.jlama.model.llama.LlamaTokenizer;
@@ -43,7 +44,9 @@ import org.slf4j.LoggerFactory;
  * <p>A model that this class does not take (another working type than F32, shards, another
  * activation) runs as Jlama's own, which the log says.
  *
- * <p>Threads: as of Jlama's models, one call at a time; others wait.
+ * <p>Threads: as of Jlama's models, one call at a time; others wait. It may be closed while another
+ * thread generates, whose next token is then an {@link IllegalStateException}; nothing of a
+ * conversation is left in files.
  */
 @SuppressWarnings("rawtypes")
 public class ExeuntLlamaModel extends LlamaModel {
@@ -61,6 +64,7 @@ public class ExeuntLlamaModel extends LlamaModel {
   private final Statistics statistics;
   private final ExitHead head;
   private final Pace pace;
+  private File ownFolder; // null: whoever made this model has named one, or none
   private AbstractTensor left; // the state with which the newest token left early
   private long tokens;
   private long layersRun;
@@ -88,18 +92,26 @@ public class ExeuntLlamaModel extends LlamaModel {
       return;
     }
     pace = Threads.pace();
-    headState = scope.allocate(org.exeunt.Device.CPU, org.exeunt.DType.F32, 1, c.embeddingLength);
-    statistics =
-        Statistics.allocate(scope, org.exeunt.Device.CPU, 1, Statistic.ARGMAX, Statistic.P1);
-    Weight vocabulary = Weight.of("the head", sampleOutput.getOutputLogitsWeights());
-    head =
-        ExitHead.builder()
-            .hidden(headState)
-            .rmsNorm(Weight.vector(scope, weights.load("model.norm.weight")), c.layerNormEps)
-            .weight(vocabulary.tensor())
-            .weightBlocks(vocabulary.blocks())
-            .out(statistics)
-            .build(scope);
+    boolean done = false;
+    try {
+      headState = scope.allocate(org.exeunt.Device.CPU, org.exeunt.DType.F32, 1, c.embeddingLength);
+      statistics =
+          Statistics.allocate(scope, org.exeunt.Device.CPU, 1, Statistic.ARGMAX, Statistic.P1);
+      Weight vocabulary = Weight.of("the head", sampleOutput.getOutputLogitsWeights());
+      head =
+          ExitHead.builder()
+              .hidden(headState)
+              .rmsNorm(Weight.vector(scope, weights.load("model.norm.weight")), c.layerNormEps)
+              .weight(vocabulary.tensor())
+              .weightBlocks(vocabulary.blocks())
+              .out(statistics)
+              .build(scope);
+      done = true;
+    } finally {
+      if (!done) {
+        scope.close();
+      }
+    }
   }
 
   /**
@@ -124,10 +136,12 @@ public class ExeuntLlamaModel extends LlamaModel {
     }
     threads.ifPresent(PhysicalCoreExecutor::overrideThreadCount);
     LlamaConfig config = JsonSupport.om.readValue(file, LlamaConfig.class);
-    config.setWorkingDirectory(null);
+    config.setWorkingDirectory(null); // a folder of its own, below the temporary one
     try {
-      return new ExeuntLlamaModel(config, SafeTensorSupport.loadWeights(folder),
+      ExeuntLlamaModel model = new ExeuntLlamaModel(config, SafeTensorSupport.loadWeights(folder),
           new LlamaTokenizer(folder.toPath()), workingType, workingType, quantisation, exit);
+      model.ownFolder = config.workingDirectory().orElse(null);
+      return model;
     } catch (IncompatibleClassChangeError e) {
       throw new UnsupportedOperationException(JlamaVersion.another(e), e);
     }
@@ -164,12 +178,13 @@ public class ExeuntLlamaModel extends LlamaModel {
    * How probable the token was that was chosen last, without temperature.
    *
    * @return of softmax over the whole vocabulary
-   * @throws IllegalStateException unless {@link #onExeunt}
+   * @throws IllegalStateException unless {@link #onExeunt}, and after the close
    */
   public synchronized float probability() {
     if (layers == null) {
       throw new IllegalStateException("the model runs as Jlama's own, which knows no probability");
     }
+    requireOpen();
     return statistics.p1().floatBuffer().get(0);
   }
 
@@ -195,6 +210,22 @@ public class ExeuntLlamaModel extends LlamaModel {
     } catch (UnsupportedOperationException e) {
       scope.close();
       return jlamas(e);
+    } catch (RuntimeException | Error e) {
+      scope.close();
+      throw e;
+    }
+  }
+
+  /** The last thing that Jlama's constructor loads, after the layers. */
+  @Override
+  protected SampleOutput loadOutputWeights() {
+    try {
+      return super.loadOutputWeights();
+    } catch (RuntimeException | Error e) {
+      if (layers != null) {
+        scope.close();
+      }
+      throw e;
     }
   }
 
@@ -265,6 +296,7 @@ public class ExeuntLlamaModel extends LlamaModel {
     if (layers == null) {
       return super.forward(embedding, startPos, buffer, reducer);
     }
+    requireOpen();
     if (reducer.isPresent()) {
       throw new UnsupportedOperationException("exeunt's layers have no reducer of shards");
     }
@@ -293,6 +325,12 @@ public class ExeuntLlamaModel extends LlamaModel {
       }
     }
     return embedding;
+  }
+
+  private void requireOpen() {
+    if (!scope.isOpen()) {
+      throw new IllegalStateException("the model is closed");
+    }
   }
 
   private void step(Session session, AbstractTensor embedding, int position) {
@@ -350,6 +388,7 @@ public class ExeuntLlamaModel extends LlamaModel {
     if (layers == null || temperature != 0) {
       return super.sample(output, temperature, uniform, logits);
     }
+    requireOpen();
     // The head was read for a token that left early.
     int token = output == left
         ? statistics.argmax().intBuffer().get(0)
@@ -364,6 +403,9 @@ public class ExeuntLlamaModel extends LlamaModel {
       sessions.values().forEach(Session::close);
       sessions.clear();
       scope.close();
+    }
+    if (ownFolder != null) {
+      ownFolder.delete(); // unless there is something in it
     }
   }
 }

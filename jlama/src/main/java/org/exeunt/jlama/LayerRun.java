@@ -30,18 +30,32 @@ final class LayerRun implements AutoCloseable {
   private final List<List<Op>> layers = new ArrayList<>();
 
   LayerRun(Config config, List<Layer> weights, Tensor ropeTable, List<KvCache> caches, int rows) {
+    boolean done = false;
+    try {
+      hidden = floats(rows, config.embeddingLength);
+      Tensor position = scope.allocate(Device.CPU, DType.I32, rows);
+      Tensor seen = scope.allocate(Device.CPU, DType.I32, rows);
+      positions = position.intBuffer();
+      visible = seen.intBuffer();
+      build(config, weights, ropeTable, caches, position, seen);
+      done = true;
+    } finally {
+      if (!done) {
+        scope.close();
+      }
+    }
+  }
+
+  private void build(Config config, List<Layer> weights, Tensor ropeTable, List<KvCache> caches,
+      Tensor position, Tensor seen) {
+    long rows = hidden.size(0);
     Workspace workspace = Workspace.in(scope, Device.CPU);
     int headWidth = config.headSize;
-    hidden = floats(rows, config.embeddingLength);
     Tensor normed = floats(rows, config.embeddingLength);
     Tensor query = floats(rows, config.numberOfHeads, headWidth);
     Tensor key = floats(rows, config.numberOfKeyValueHeads, headWidth);
     Tensor value = floats(rows, config.numberOfKeyValueHeads, headWidth);
     Tensor attended = floats(rows, config.numberOfHeads, headWidth);
-    Tensor position = scope.allocate(Device.CPU, DType.I32, rows);
-    Tensor seen = scope.allocate(Device.CPU, DType.I32, rows);
-    positions = position.intBuffer();
-    visible = seen.intBuffer();
     for (int l = 0; l < weights.size(); l++) {
       Layer layer = weights.get(l);
       KvCache cache = caches.get(l);

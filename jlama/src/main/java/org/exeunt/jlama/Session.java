@@ -43,19 +43,27 @@ final class Session implements AutoCloseable {
               .withBlocks(layer.key().blocks(), layer.value().blocks()));
     }
     step = new LayerRun(config, layers, ropeTable, caches, 1);
-    depth = scope.allocate(Device.CPU, DType.I32, 1);
-    position = scope.allocate(Device.CPU, DType.I32, 1);
-    propagate = layers.size() > KvPropagate.MAX_LAYERS
-        ? null
-        : KvPropagate.builder()
-              .hidden(step.hidden())
-              .exitLayer(depth)
-              .slot(position)
-              .norm(Norm.Kind.RMS, config.layerNormEps)
-              .rope(ropeTable, Rope.Style.HALF, position)
-              .modelLayers(layers.size())
-              .layers(owed)
-              .build(scope);
+    boolean done = false;
+    try {
+      depth = scope.allocate(Device.CPU, DType.I32, 1);
+      position = scope.allocate(Device.CPU, DType.I32, 1);
+      propagate = layers.size() > KvPropagate.MAX_LAYERS
+          ? null
+          : KvPropagate.builder()
+                .hidden(step.hidden())
+                .exitLayer(depth)
+                .slot(position)
+                .norm(Norm.Kind.RMS, config.layerNormEps)
+                .rope(ropeTable, Rope.Style.HALF, position)
+                .modelLayers(layers.size())
+                .layers(owed)
+                .build(scope);
+      done = true;
+    } finally {
+      if (!done) {
+        close();
+      }
+    }
   }
 
   /** Whether the session's memory is still this. */

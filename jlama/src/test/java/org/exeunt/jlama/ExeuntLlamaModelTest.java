@@ -11,16 +11,23 @@ import com.github.tjake.jlama.tensor.AbstractTensor;
 import com.github.tjake.jlama.tensor.GrowingCache;
 import com.github.tjake.jlama.tensor.KvBufferCache;
 import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Optional;
 import java.util.UUID;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.stream.Stream;
+import org.exeunt.Backend;
 import org.exeunt.Tensor;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.condition.EnabledIf;
 import org.junit.jupiter.api.extension.ExtendWith;
+import org.junit.jupiter.api.io.TempDir;
 
 /**
  * Jlama's generation over exeunt's layers, caches and head, on a part of the demo's model and, in
@@ -165,9 +172,26 @@ class ExeuntLlamaModelTest {
           assertEquals(turned, keys.get(0, i), 1e-3);
         }
       }
+      // The head was read for that state alone.
+      for (int id : new int[] {1, 504, 3575, 282, 4649}) {
+        AbstractTensor other = early.batchForward(new int[] {id, id + 1}, 0, buffer);
+        early.forward(788, position, buffer, Optional.empty());
+        AbstractTensor row = other.slice(1);
+        int sampled = early.sample(row, 0, 0, logits);
+        float[] probabilities = early.getLogits(row);
+        assertEquals(max(probabilities), probabilities[sampled], 1e-6);
+      }
     } finally {
       early.close();
     }
+  }
+
+  private static float max(float[] values) {
+    float max = values[0];
+    for (float value : values) {
+      max = Math.max(max, value);
+    }
+    return max;
   }
 
   /** The whole model, as Jlama keeps it on disk. */
@@ -201,6 +225,106 @@ class ExeuntLlamaModelTest {
       row[i] = states.get(PROMPT.length - 1, i);
     }
     return row;
+  }
+
+  /** Keys and values of a conversation are in no folder, whether it goes on or not. */
+  @Test
+  void nothingOfASessionIsLeft() throws Exception {
+    UUID session = UUID.randomUUID();
+    String first = answer(model, session, 12);
+    String second = answer(model, session, 24);
+    long held = Backend.heldBytes();
+    ExeuntLlamaModel closed = load(folder, Optional.empty(), null);
+    Path files = closed.getConfig().workingDirectory().get().toPath();
+    assertEquals(first, answer(closed, session, 12));
+    assertEquals(List.of(), list(files), "after an answer");
+    assertEquals(second, answer(closed, session, 24));
+    GrowingCache.Buffer buffer = (GrowingCache.Buffer) closed.kv().getKvBuffer(session);
+    buffer.reserve(100);
+    buffer.reserve(300);
+    for (int other = 0; other < 5; other++) { // more than keep their ops
+      answer(closed, UUID.randomUUID(), 9);
+    }
+    CountDownLatch begun = new CountDownLatch(3);
+    AtomicReference<RuntimeException> end = new AtomicReference<>();
+    Thread generator = new Thread(() -> {
+      try {
+        closed.generate(UUID.randomUUID(), PromptContext.of("The capital of France is"), 0, 4000,
+            (word, time) -> begun.countDown());
+      } catch (RuntimeException e) {
+        end.set(e);
+      }
+    });
+    generator.start();
+    begun.await();
+    closed.close();
+    generator.join();
+    assertTrue(end.get() instanceof IllegalStateException, String.valueOf(end.get()));
+    assertTrue(end.get().getMessage().contains("closed"), end.get().getMessage());
+    assertTrue(Files.notExists(files), "the folder was there for these files alone");
+    assertEquals(held, Backend.heldBytes());
+    assertEquals("the model is closed",
+        assertThrows(IllegalStateException.class, closed::probability).getMessage());
+    assertThrows(IllegalStateException.class, () -> answer(closed, session, 12));
+    closed.close();
+  }
+
+  /** A process that ends with a session, closed or not, or is killed in an answer. */
+  @Test
+  void nothingIsLeftOfAProcess(@TempDir Path temporary) throws Exception {
+    for (String end : new String[] {"return", "exit", "halt"}) {
+      Peers.output(List.of("-Djava.io.tmpdir=" + temporary), Peers.Kind.MODEL, Leaving.class,
+          folder.toString(), end);
+      try (Stream<Path> left = Files.walk(temporary)) {
+        assertEquals(List.of(), left.filter(Files::isRegularFile).toList(), end);
+      }
+    }
+  }
+
+  /** {@code Leaving FOLDER return|exit|halt}: answers once, and ends in its next answer. */
+  static final class Leaving {
+    private Leaving() {}
+
+    public static void main(String[] arguments) throws IOException {
+      ExeuntLlamaModel model = load(Path.of(arguments[0]), Optional.empty(), null);
+      answer(model, UUID.randomUUID(), 12);
+      if (arguments[1].equals("return")) {
+        return;
+      }
+      model.generate(UUID.randomUUID(), PromptContext.of("The capital"), 0, 4000, (word, time) -> {
+        if (arguments[1].equals("exit")) {
+          System.exit(0);
+        }
+        Runtime.getRuntime().halt(0);
+      });
+    }
+  }
+
+  private static List<Path> list(Path folder) throws IOException {
+    try (Stream<Path> files = Files.list(folder)) {
+      return files.toList();
+    }
+  }
+
+  /** A model whose file lacks a weight leaves no memory behind. */
+  @Test
+  void aBrokenModelLeavesNothing(@TempDir Path copy) throws IOException {
+    for (Path file : list(folder)) {
+      Files.copy(file, copy.resolve(file.getFileName()));
+    }
+    Path weights = copy.resolve("model.safetensors");
+    byte[] intact = Files.readAllBytes(weights);
+    String header = new String(intact, 8, 1 << 14, StandardCharsets.ISO_8859_1);
+    for (String lost : new String[] {"model.norm.weight", "model.layers.7.mlp.down_proj.weight"}) {
+      byte[] broken = intact.clone();
+      int at = 8 + header.indexOf("\"" + lost + "\"") + 1;
+      assertTrue(at > 9, lost);
+      broken[at] = 'M';
+      Files.write(weights, broken);
+      long held = Backend.heldBytes();
+      assertThrows(RuntimeException.class, () -> load(copy, Optional.empty(), null));
+      assertEquals(held, Backend.heldBytes(), lost);
+    }
   }
 
   @Test

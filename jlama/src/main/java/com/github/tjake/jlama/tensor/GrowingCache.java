@@ -4,12 +4,11 @@ package com.github.tjake.jlama.tensor;
 import com.github.tjake.jlama.model.AbstractModel;
 import com.github.tjake.jlama.safetensors.Config;
 import java.io.IOException;
+import java.io.RandomAccessFile;
 import java.io.UncheckedIOException;
 import java.nio.ByteBuffer;
-import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
 import java.util.Map;
 import java.util.UUID;
 import java.util.concurrent.ConcurrentHashMap;
@@ -18,18 +17,23 @@ import org.exeunt.Device;
 import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Jlama's cache of keys and values, but in one piece of memory for each session, which grows, so
  * that a layer's slots lie side by side as exeunt's ops want them; Jlama's pages are mapped files
  * of 8 MB, each with a part of the context. When an answer is done, its session moves to a file as
- * it does in Jlama. In this package, since Jlama makes its buffers here alone.
+ * it does in Jlama. That file has no name: it is gone with this cache, or with the process, however
+ * that ends. In this package, since Jlama makes its buffers here alone.
  */
 public final class GrowingCache extends KvBufferCache {
+  private static final Logger LOG = LoggerFactory.getLogger(GrowingCache.class);
   private static final int LEAST = 256;
 
   private final Config config;
   private final Map<UUID, Buffer> buffers = new ConcurrentHashMap<>();
+  private volatile boolean closed;
 
   /**
    * An empty cache.
@@ -51,20 +55,25 @@ public final class GrowingCache extends KvBufferCache {
     return new Buffer(UUID.randomUUID(), true);
   }
 
+  /** Forgets all sessions. One that is answering, in another thread, ends with an exception. */
   @Override
   public void close() {
+    closed = true;
     buffers.values().forEach(Buffer::drop);
     buffers.clear();
   }
 
-  /** The keys and values of one session. One thread at a time. */
+  /**
+   * The keys and values of one session. One thread at a time uses them; the cache may be closed in
+   * another.
+   */
   public final class Buffer extends KvBuffer {
     private final boolean ephemeral;
     private Scope scope; // null: no memory
     private Tensor memory;
     private int used;
     private int generation;
-    private Path file; // null: nothing was written
+    private RandomAccessFile file; // null: nothing was written; no channel, which interrupts close
 
     private Buffer(UUID session, boolean ephemeral) {
       super(session, 1 << 23, ephemeral); // Jlama's pages, of which none is ever made
@@ -77,29 +86,41 @@ public final class GrowingCache extends KvBufferCache {
      * @param positions how many will be in use
      * @return keys and values, F32 [layers, 2, at least {@code positions}, Hkv, dh]; another tensor
      *     when {@link #generation} is another number
+     * @throws IllegalStateException if the cache is closed
      */
-    public Tensor reserve(int positions) {
+    public synchronized Tensor reserve(int positions) {
+      if (closed) {
+        throw new IllegalStateException("the model of this session is closed");
+      }
       if (scope == null || memory.size(2) < positions) {
         int capacity = LEAST;
         while (capacity < Math.max(positions, used)) {
           capacity *= 2;
         }
         Scope larger = Scope.open();
-        Tensor target = larger.allocate(Device.CPU, DType.F32, config.numberOfLayers, 2,
-            Math.min(capacity, config.contextLength), config.numberOfKeyValueHeads,
-            config.headSize);
-        if (scope != null) {
-          for (int part = 0; part < parts(); part++) {
+        Tensor target;
+        try {
+          target = larger.allocate(Device.CPU, DType.F32, config.numberOfLayers, 2,
+              Math.min(capacity, config.contextLength), config.numberOfKeyValueHeads,
+              config.headSize);
+          for (int part = 0; scope != null && part < parts(); part++) {
             used(target, part).copyFrom(used(memory, part), Stream.DEFAULT);
           }
-          scope.close();
+          if (file != null) {
+            file.seek(0);
+            move(file, target, false);
+          }
+        } catch (IOException e) {
+          larger.close();
+          throw new UncheckedIOException(e);
+        } catch (RuntimeException | Error e) {
+          larger.close();
+          throw e;
         }
+        free();
+        forget();
         scope = larger;
         memory = target;
-        generation++;
-        if (file != null) {
-          move(false);
-        }
       }
       used = Math.max(used, positions);
       return memory;
@@ -110,7 +131,7 @@ public final class GrowingCache extends KvBufferCache {
      *
      * @return another number after each change
      */
-    public int generation() {
+    public synchronized int generation() {
       return generation;
     }
 
@@ -123,66 +144,89 @@ public final class GrowingCache extends KvBufferCache {
       return of.row(part / 2).row(part % 2).rows(0, used);
     }
 
-    /** To the file, or from it, which is gone then. */
-    private void move(boolean out) {
-      try {
-        try (FileChannel channel =
-                 FileChannel.open(file, out ? StandardOpenOption.WRITE : StandardOpenOption.READ)) {
-          for (int part = 0; part < parts(); part++) {
-            ByteBuffer bytes = used(memory, part).byteBuffer();
-            while (bytes.hasRemaining()) {
-              if ((out ? channel.write(bytes) : channel.read(bytes)) < 0) {
-                throw new IOException(file + " ends early");
-              }
-            }
+    /** All that is in use, to a file or from it. */
+    private void move(RandomAccessFile other, Tensor of, boolean out) throws IOException {
+      byte[] piece = new byte[1 << 16];
+      for (int part = 0; part < parts(); part++) {
+        ByteBuffer bytes = used(of, part).byteBuffer();
+        while (bytes.hasRemaining()) {
+          int count = Math.min(piece.length, bytes.remaining());
+          if (out) {
+            bytes.get(piece, 0, count);
+            other.write(piece, 0, count);
+          } else {
+            other.readFully(piece, 0, count);
+            bytes.put(piece, 0, count);
           }
         }
-        if (!out) {
-          Files.delete(file);
-          file = null;
-        }
-      } catch (IOException e) {
-        throw new UncheckedIOException(e);
       }
     }
 
     /** After an answer. The session may go on. */
     @Override
-    public void close() {
+    public synchronized void close() {
       if (scope == null) {
         return;
       }
       if (!ephemeral && used > 0) {
         try {
-          file = config.workingDirectory().isPresent()
-              ? Files.createTempFile(config.workingDirectory().get().toPath(), "kv", ".session")
-              : Files.createTempFile("kv", ".session");
+          file = written();
         } catch (IOException e) {
-          throw new UncheckedIOException(e);
+          LOG.warn("a session's keys and values stay in memory: {}", e.toString());
+          return;
         }
-        move(true);
       }
-      scope.close();
-      scope = null;
-      memory = null;
+      free();
+    }
+
+    /** A file without a name, which the system removes when it is closed, by whomever. */
+    private RandomAccessFile written() throws IOException {
+      Path path = config.workingDirectory().isPresent()
+          ? Files.createTempFile(config.workingDirectory().get().toPath(), "kv", ".session")
+          : Files.createTempFile("kv", ".session");
+      RandomAccessFile target;
+      try {
+        target = new RandomAccessFile(path.toFile(), "rw");
+      } finally {
+        Files.delete(path);
+      }
+      try {
+        move(target, memory, true);
+        return target;
+      } catch (IOException | RuntimeException | Error e) {
+        target.close();
+        throw e;
+      }
+    }
+
+    /** The memory, in which nothing runs. */
+    private void free() {
+      if (scope != null) {
+        scope.close();
+        scope = null;
+        memory = null;
+      }
       generation++;
     }
 
-    private void drop() {
-      used = 0;
-      close();
+    private void forget() {
       if (file != null) {
         try {
-          Files.deleteIfExists(file);
+          file.close();
         } catch (IOException e) {
-          throw new UncheckedIOException(e);
+          LOG.warn("the file of a session's keys and values: {}", e.toString());
         }
         file = null;
       }
     }
 
-    private AbstractTensor slots(int layer, int index) {
-      Tensor slots = memory.row(layer).row(index);
+    private synchronized void drop() {
+      forget();
+      free();
+    }
+
+    private AbstractTensor slots(int layer, int index, int positions) {
+      Tensor slots = reserve(positions).row(layer).row(index);
       return new FloatBufferTensor(
           slots.floatBuffer(), TensorShape.of((int) slots.size(0), config.kvLength), false);
     }
@@ -199,14 +243,12 @@ public final class GrowingCache extends KvBufferCache {
 
     @Override
     public AbstractTensor[] getKeyTensorsUptoPosition(int layer, int position) {
-      reserve(position + 1);
-      return new AbstractTensor[] {slots(layer, 0)};
+      return new AbstractTensor[] {slots(layer, 0, position + 1)};
     }
 
     @Override
     public AbstractTensor[] getValTensorsUptoPosition(int layer, int position) {
-      reserve(position + 1);
-      return new AbstractTensor[] {slots(layer, 1)};
+      return new AbstractTensor[] {slots(layer, 1, position + 1)};
     }
   }
 }
