@@ -80,6 +80,10 @@ public final class ExeuntProvider {
     return option("threads", Integer.toString(threads));
   }
 
+  void threadsUnlessSet(int threads) {
+    options.putIfAbsent("threads", Integer.toString(Math.min(threads, 256)));
+  }
+
   /**
    * Lists which nodes of a model are taken, and why others are not, when the session is created.
    *
@@ -127,10 +131,27 @@ public final class ExeuntProvider {
     }
   }
 
+  /**
+   * The one environment of a process. DJL insists on making it, and fails for good where another
+   * has; so where DJL's engine is on the class path, it goes first.
+   */
+  static OrtEnvironment environment() {
+    try {
+      Object djl =
+          Class.forName("ai.djl.onnxruntime.engine.OrtEngineProvider")
+              .getDeclaredConstructor()
+              .newInstance();
+      djl.getClass().getMethod("getEngine").invoke(djl);
+    } catch (ReflectiveOperationException | LinkageError e) {
+      // There is no DJL, or the program made the environment before: DJL will say so when it is used.
+    }
+    return OrtEnvironment.getEnvironment();
+  }
+
   /** Registers the library, once for the environment, of which a process has one. */
   private static synchronized List<OrtEpDevice> devices() throws OrtException, IOException {
     if (devices == null) {
-      OrtEnvironment environment = OrtEnvironment.getEnvironment();
+      OrtEnvironment environment = environment();
       String platform = Loader.Detector.getPlatform();
       Path library = LibraryFiles.unpacked(platform, LIBRARY);
       if (library == null) {

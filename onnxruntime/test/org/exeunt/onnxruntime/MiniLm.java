@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 package org.exeunt.onnxruntime;
 
-import ai.djl.engine.Engine;
 import ai.djl.huggingface.tokenizers.Encoding;
 import ai.djl.huggingface.tokenizers.HuggingFaceTokenizer;
 import ai.onnxruntime.OnnxTensor;
@@ -22,15 +21,14 @@ import java.util.Set;
 
 /** all-MiniLM-L6-v2 as langchain4j packs it, and sentences for it. */
 final class MiniLm {
-  private static final String MODEL = "/all-minilm-l6-v2.onnx";
-  private static final String TOKENIZER = "/all-minilm-l6-v2-tokenizer.json";
+  /** Resources of langchain4j's jar. */
+  static final String MODEL = "/all-minilm-l6-v2.onnx";
+  static final String TOKENIZER = "/all-minilm-l6-v2-tokenizer.json";
 
   private MiniLm() {}
 
-  /** DJL insists on making the one environment of a process. */
   static OrtEnvironment environment() {
-    Engine.getEngine("OnnxRuntime");
-    return OrtEnvironment.getEnvironment();
+    return ExeuntProvider.environment();
   }
 
   static byte[] model() throws IOException {

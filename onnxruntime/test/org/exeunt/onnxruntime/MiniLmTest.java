@@ -5,26 +5,14 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import ai.djl.Model;
 import ai.djl.huggingface.tokenizers.HuggingFaceTokenizer;
-import ai.djl.inference.Predictor;
-import ai.djl.ndarray.NDList;
-import ai.djl.ndarray.NDManager;
-import ai.djl.translate.NoopTranslator;
 import ai.onnxruntime.OrtEnvironment;
 import ai.onnxruntime.OrtException;
 import ai.onnxruntime.OrtSession;
-import dev.langchain4j.data.embedding.Embedding;
-import dev.langchain4j.data.segment.TextSegment;
-import dev.langchain4j.model.embedding.onnx.AbstractInProcessEmbeddingModel;
-import dev.langchain4j.model.embedding.onnx.OnnxBertBiEncoder;
-import dev.langchain4j.model.embedding.onnx.PoolingMode;
-import java.io.ByteArrayInputStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
-import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.junit.jupiter.api.AfterAll;
@@ -147,72 +135,5 @@ class MiniLmTest {
       assertTrue(worst >= 0.9995, "cosine " + worst);
     }
     assertTrue(Files.readString(report).contains("nodes of bf16, to be computed in f32: "));
-  }
-
-  @Test
-  void langchain4j() throws Exception {
-    List<TextSegment> texts = MiniLm.sentences(8, 3).stream().map(TextSegment::from).toList();
-    List<Embedding> expected;
-    try (OrtSession session = ENVIRONMENT.createSession(model, options())) {
-      expected = embeddings(session, texts);
-    }
-    try (OrtSession session = with(model, ExeuntProvider.configure())) {
-      List<Embedding> actual = embeddings(session, texts);
-      for (int i = 0; i < texts.size(); i++) {
-        double cosine = MiniLm.cosine(expected.get(i).vector(), actual.get(i).vector());
-        assertTrue(cosine >= 0.9999, "cosine " + cosine);
-      }
-    }
-  }
-
-  private static List<Embedding> embeddings(OrtSession session, List<TextSegment> texts) {
-    OnnxBertBiEncoder encoder =
-        new OnnxBertBiEncoder(ENVIRONMENT, session, MiniLm.tokenizerStream(), PoolingMode.MEAN);
-    return new AbstractInProcessEmbeddingModel(Runnable::run) {
-      @Override
-      protected OnnxBertBiEncoder model() {
-        return encoder;
-      }
-    }.embedAll(texts)
-        .content();
-  }
-
-  @Test
-  void djl() throws Exception {
-    long[][][] inputs = MiniLm.encode(tokenizer, MiniLm.sentences(3, 4));
-    float[][] expected = MiniLm.embed(alone, inputs);
-    try (OrtSession.SessionOptions options = options();
-        Model loaded = Model.newInstance("minilm", "OnnxRuntime")) {
-      ExeuntProvider.addTo(options);
-      loaded.load(new ByteArrayInputStream(model), Map.of("sessionOptions", options));
-      try (Predictor<NDList, NDList> predictor = loaded.newPredictor(new NoopTranslator());
-          NDManager manager = NDManager.newBaseManager("OnnxRuntime")) {
-        NDList arrays = new NDList();
-        String[] names = {"input_ids", "attention_mask", "token_type_ids"};
-        for (int i = 0; i < 3; i++) {
-          ai.djl.ndarray.NDArray array = manager.create(flat(inputs[i]),
-              new ai.djl.ndarray.types.Shape(inputs[i].length, inputs[i][0].length));
-          array.setName(names[i]);
-          arrays.add(array);
-        }
-        float[] hidden = predictor.predict(arrays).get(0).toFloatArray();
-        int tokens = inputs[0][0].length;
-        int width = expected[0].length;
-        for (int i = 0; i < expected.length; i++) {
-          float[] mean = new float[width];
-          for (int t = 0; t < tokens; t++) {
-            for (int d = 0; inputs[1][i][t] != 0 && d < width; d++) {
-              mean[d] += hidden[(i * tokens + t) * width + d];
-            }
-          }
-          double cosine = MiniLm.cosine(expected[i], mean);
-          assertTrue(cosine >= 0.9999, "cosine " + cosine);
-        }
-      }
-    }
-  }
-
-  private static long[] flat(long[][] rows) {
-    return java.util.Arrays.stream(rows).flatMapToLong(java.util.Arrays::stream).toArray();
   }
 }

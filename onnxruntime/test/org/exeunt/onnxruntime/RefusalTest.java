@@ -86,6 +86,14 @@ class RefusalTest {
         "exeunt: the rows of hidden have 5 elements, expected 4, as weight has");
   }
 
+  /** The build runs tests on the oldest and on the newest: this is the one that it meant. */
+  @Test
+  void theVersionIsTheOneToTest() {
+    String meant = System.getProperty("exeunt.onnxruntime.version");
+    assertTrue(meant == null || meant.equals(ENVIRONMENT.getVersion()),
+        ENVIRONMENT.getVersion() + " runs, " + meant + " was meant");
+  }
+
   @Test
   void whereItCanBeAddedItIs() throws OrtException {
     try (OrtSession.SessionOptions options = new OrtSession.SessionOptions()) {

@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A section of the README in a Maven project of its own, as a user makes it: the dependencies that
+it prints and its program, which must print what the section says.
+
+  project_test.py ROOT FOLDER REPOSITORY MAVEN JDK SECTION [FILE...]
+
+SECTION is a heading of the README; dependencies that the sections above it of the same part print
+count, too. Nothing is installed: the project sees the local REPOSITORY of this build through links,
+and beside it this build's jars and poms, as 'mvn install' would put them there. FOLDER is emptied.
+Each FILE (NAME=PATH, or NAME=JAR!ENTRY) lies in the working folder. Options of the JVM are the
+section's, too: an indented line that begins with '--'.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+PLUGINS = ("maven-resources-plugin", "maven-compiler-plugin", "exec-maven-plugin")
+
+
+def sections(readme, heading):
+    """The section, and what comes before it in the same part."""
+    parts = re.split(r"^(?=## )", readme, flags=re.M)
+    for part in parts:
+        pieces = re.split(r"^(?=##)", part, flags=re.M)
+        for i, piece in enumerate(pieces):
+            if re.match(rf"#+ {re.escape(heading)}\n", piece):
+                return piece, "".join(pieces[:i])
+    raise SystemExit(f"README.md has no section '{heading}'")
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.S | re.M)
+
+
+def pinned(root):
+    """The versions of this build's own plugins, which its local repository has."""
+    pom = (root / "pom.xml").read_text()
+    versions = []
+    for name in PLUGINS:
+        found = re.search(rf"<groupId>([^<]*)</groupId>\s*<artifactId>{name}</artifactId>\s*"
+                          r"<version>([^<]*)</version>", pom)
+        versions.append(f"<plugin><groupId>{found[1]}</groupId><artifactId>{name}</artifactId>"
+                        f"<version>{found[2]}</version></plugin>")
+    return "".join(versions)
+
+
+def link_repository(root, outer, inner):
+    """The user's local repository, but for org.exeunt, which is this build's."""
+    (inner / "org/exeunt").mkdir(parents=True)
+    for folder, into in ((outer, inner), (outer / "org", inner / "org")):
+        for entry in folder.iterdir():
+            if not (into / entry.name).exists():
+                (into / entry.name).symlink_to(entry)
+    for pom in [root / "pom.xml", *root.glob("*/pom.xml")]:
+        text = re.sub(r"<parent>.*?</parent>", "", pom.read_text(), flags=re.S)
+        artifact = re.search(r"<artifactId>(exeunt-?[^<]*)</artifactId>", text)[1]
+        version = "0.1.0-SNAPSHOT"
+        place = inner / "org/exeunt" / artifact / version
+        place.mkdir(parents=True)
+        (place / f"{artifact}-{version}.pom").symlink_to(pom)
+        for jar in (pom.parent / "target").glob(f"{artifact}-{version}*.jar"):
+            (place / jar.name).symlink_to(jar)
+
+
+def write_project(folder, root, dependencies, program, release):
+    name = re.search(r"public class (\w+)", program)[1]
+    source = folder / "src/main/java" / f"{name}.java"
+    source.parent.mkdir(parents=True)
+    source.write_text(program)
+    (folder / "pom.xml").write_text(f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>user</groupId><artifactId>project</artifactId><version>1</version>
+  <properties>
+    <maven.compiler.release>{release}</maven.compiler.release>
+    <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding>
+  </properties>
+  <dependencies>
+{dependencies}  </dependencies>
+  <build><pluginManagement><plugins>{pinned(root)}</plugins></pluginManagement></build>
+</project>
+""")
+    return name
+
+
+def lay(folder, name, source):
+    jar, _, entry = source.partition("!")
+    if entry:
+        with zipfile.ZipFile(jar) as archive, archive.open(entry) as data:
+            (folder / name).write_bytes(data.read())
+    else:
+        (folder / name).symlink_to(pathlib.Path(source).resolve())
+
+
+def main():
+    root, folder, repository, maven, jdk = map(pathlib.Path, sys.argv[1:6])
+    heading, files = sys.argv[6], sys.argv[7:]
+    section, before = sections((root / "README.md").read_text(), heading)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    link_repository(root, repository, folder / "repository")
+    program = next(block for block in blocks(section, "java") if "public class" in block)
+    expected = re.findall(r"`([^`]*)`", re.search(
+        re.escape(program) + r"```\n\nIt prints (.*?)\.(?:\s|$)", section, flags=re.S)[1])
+    dependencies = "".join(blocks(before + section, "xml"))
+    release = 21 if "jlama" in dependencies else 17
+    name = write_project(folder, root, dependencies, program, release)
+    for file in files:
+        lay(folder, *file.split("=", 1))
+    options = " ".join(re.findall(r"^    (--.*)$", section, flags=re.M))
+    done = subprocess.run(
+        [maven, "--batch-mode", "--quiet", f"-Dmaven.repo.local={folder / 'repository'}", "compile",
+         "exec:exec", f"-Dexec.executable={jdk / 'bin/java'}",
+         f"-Dexec.args={options} -cp %classpath {name}"],
+        cwd=folder, env={**os.environ, "JAVA_HOME": str(jdk)}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"the project of '{heading}' failed:\n{done.stdout}")
+    printed = [line for line in done.stdout.splitlines() if line in expected]
+    print(f"{heading}: {' '.join(printed)}")
+    if printed != expected:
+        raise SystemExit(f"README.md promises {expected} in '{heading}', printed was\n{done.stdout}")
+
+
+main()
