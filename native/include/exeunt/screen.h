@@ -129,7 +129,8 @@ EXN_API exn_status exn_screen_build(const exn_screen_params* params);
 
 /**
  * EXN_OK if `image` is whole: magic, version, sizes, checksums; and, if weight is given, was made
- * of that head: its V, D, type and content, by a digest. Everything is read once; with header_only
+ * of that head: its V, D, type and content. Both are told by XXH64 with two seeds, 128 bits against
+ * accidents. Everything is read once, by this thread; with header_only
  * no checksum but the header's is taken, and of weight only its shape is compared, in microseconds.
  * *info, if it is not null, receives what the image says; nothing is written otherwise.
  */

@@ -39,9 +39,7 @@ template <class Header>
 const char* read_body(const Vector& image, int64_t bytes, const Header& header) {
   Digest body;
   body.bytes(static_cast<const char*>(image.data) + bytes, image.size - bytes);
-  return std::memcmp(body.at, header.body, sizeof body.at) == 0
-             ? nullptr
-             : "is damaged: its checksum differs";
+  return body.is(header.body) ? nullptr : "is damaged: its checksum differs";
 }
 
 }  // namespace exn

@@ -82,7 +82,7 @@ exn_status build(const exn_pack_params* params) {
   if (made != EXN_OK) return made;
   Digest body;
   body.bytes(to + kPackHeaderBytes, header.bytes - kPackHeaderBytes);
-  std::memcpy(header.body, body.at, sizeof header.body);
+  body.take(header.body);
   header.own = own_digest(header);
   std::memset(to, 0, kPackHeaderBytes);
   std::memcpy(to, &header, sizeof header);

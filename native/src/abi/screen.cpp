@@ -134,8 +134,7 @@ exn_status check(const exn_screen_params* params, exn_screen_info* info) {
     if (const char* wrong = read_body(image, kScreenHeaderBytes, header)) return refuse(wrong);
   }
   if (p.weight != nullptr && p.header_only == 0) {
-    const Digest own = digest_of(head);
-    if (std::memcmp(own.at, header.head, sizeof own.at) != 0)
+    if (!digest_of(head).is(header.head))
       return refuse("was made of another head than weight: the digest differs");
   }
   if (info != nullptr) {

@@ -7,7 +7,7 @@
 namespace exn {
 
 constexpr int64_t kPackHeaderBytes = 4096, kPackAlign = 64;
-constexpr uint32_t kPackVersion = 1;
+constexpr uint32_t kPackVersion = 2;
 constexpr char kPackMagic[9] = "EXNPACK\n";
 
 // As it lies at the beginning of an image; zeros behind it.
@@ -22,12 +22,6 @@ struct PackHeader {
   uint64_t own;      // of all before it
 };
 static_assert(sizeof(PackHeader) == 64);
-
-EXN_INLINE uint64_t own_digest(const PackHeader& h) {
-  Digest digest;
-  digest.bytes(&h, static_cast<int64_t>(offsetof(PackHeader, own)));
-  return digest.at[0] ^ digest.at[1];
-}
 
 EXN_INLINE int64_t row_bytes(const PackHeader& h) {
   const BlockShape block = shape_of(static_cast<Blocks>(h.blocks));

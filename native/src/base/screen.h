@@ -2,10 +2,12 @@
 // The image of a screen (exeunt/screen.h): its header, and where its arrays are.
 #pragma once
 
+#include <cstddef>
 #include <cstring>
 #include <initializer_list>
 
 #include "args.h"
+#include "digest.h"
 
 namespace exn {
 
@@ -13,7 +15,7 @@ constexpr int64_t kScreenHeaderBytes = 4096;
 constexpr int kScreenParts = 3;
 constexpr int kScreenGroups = 8;  // at most
 constexpr int64_t kScreenMostDim = 16384, kScreenMostLevels = 1024;
-constexpr uint32_t kScreenVersion = 1;
+constexpr uint32_t kScreenVersion = 2;  // of what an image holds, and of what is proven of it
 constexpr int64_t kScreenAlign = 64;
 constexpr char kScreenMagic[9] = "EXNSCRN\n";
 constexpr Blocks kScreenFormats[kScreenParts] = {Blocks::kQ8_0, Blocks::kQ5_0, Blocks::kQ4_0};
@@ -114,52 +116,37 @@ EXN_INLINE ScreenLayout layout_of(const ScreenHeader& h) {
   return at;
 }
 
-// Two digests of 64 bits side by side, of words of eight bytes; what is left over is filled up with
-// zeros. They tell accidents, not enemies.
-struct Digest {
-  uint64_t at[2] = {0x9e3779b97f4a7c15u, 0xc2b2ae3d27d4eb4fu};
-
-  EXN_INLINE void word(uint64_t w) {
-    at[0] = turned(at[0] ^ w, 29) * 0x9fb21c651e98df25u;
-    at[1] = turned(at[1] + w, 23) * 0xd6e8feb86659fd93u;
-  }
-  EXN_INLINE void bytes(const void* from, int64_t count) {
-    const char* const p = static_cast<const char*>(from);
-    int64_t i = 0;
-    uint64_t w;
-    for (; i + 8 <= count; i += 8) {
-      std::memcpy(&w, p + i, 8);
-      word(w);
-    }
-    if (i < count) {
-      w = 0;
-      std::memcpy(&w, p + i, static_cast<size_t>(count - i));
-      word(w);
-    }
-    word(static_cast<uint64_t>(count));
-  }
-  static EXN_INLINE uint64_t turned(uint64_t x, int by) { return x << by | x >> (64 - by); }
-};
-
-// Of a head: its shape, what it is made of, and its rows.
+// Of a head: its shape, what it is made of, and its rows. Nothing else of a model enters the proof:
+// the norm before the head and a scale or cap of its logits are the same with a screen and without.
 EXN_INLINE Digest digest_of(const Matrix& head) {
   Digest digest;
   for (const int64_t n : {head.rows, head.cols, static_cast<int64_t>(head.dtype),
                           static_cast<int64_t>(head.blocks)}) {
-    digest.word(static_cast<uint64_t>(n));
+    digest.number(n);
   }
+  const int64_t bytes = row_bytes(head);
   const int64_t pitch =
       head.blocks == Blocks::kNone ? head.stride * size_of(head.dtype) : head.stride;
-  for (int64_t row = 0; row < head.rows; ++row) {
-    digest.bytes(static_cast<const char*>(head.data) + row * pitch, row_bytes(head));
-  }
+  const int64_t pieces = pitch == bytes ? 1 : head.rows, piece = head.rows / pieces * bytes;
+  for (int64_t i = 0; i < pieces; ++i)
+    digest.bytes(static_cast<const char*>(head.data) + i * pitch, piece);
   return digest;
 }
 
-EXN_INLINE uint64_t own_digest(const ScreenHeader& h) {
-  Digest digest;
-  digest.bytes(&h, static_cast<int64_t>(offsetof(ScreenHeader, own)));
-  return digest.at[0] ^ digest.at[1];
+// Of a header, all before its own checksum, in words of eight bytes: every run takes it.
+template <class Header>
+EXN_INLINE uint64_t own_digest(const Header& h) {
+  const auto turned = [](uint64_t x, int by) { return x << by | x >> (64 - by); };
+  constexpr size_t kBytes = offsetof(Header, own);
+  static_assert(kBytes % 8 == 0);
+  uint64_t a = 0x9e3779b97f4a7c15u, b = 0xc2b2ae3d27d4eb4fu;
+  for (size_t i = 0; i <= kBytes; i += 8) {
+    uint64_t word = kBytes;
+    if (i < kBytes) std::memcpy(&word, reinterpret_cast<const char*>(&h) + i, sizeof word);
+    a = turned(a ^ word, 29) * 0x9fb21c651e98df25u;
+    b = turned(b + word, 23) * 0xd6e8feb86659fd93u;
+  }
+  return a ^ b;
 }
 
 // What exn_screen_build works on.

@@ -678,11 +678,10 @@ class Builder {
 
   void finish() {
     h_.states = a_.states.rows;
-    const Digest head = digest_of(a_.weight);
-    std::memcpy(h_.head, head.at, sizeof head.at);
+    digest_of(a_.weight).take(h_.head);
     Digest body;
     body.bytes(a_.image + kScreenHeaderBytes, h_.bytes - kScreenHeaderBytes);
-    std::memcpy(h_.body, body.at, sizeof body.at);
+    body.take(h_.body);
     h_.own = own_digest(h_);
     std::memcpy(a_.image, &h_, sizeof h_);
   }
