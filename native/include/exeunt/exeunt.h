@@ -27,6 +27,7 @@
 #include <exeunt/kv_propagate.h>
 #include <exeunt/layer_schedule.h>
 #include <exeunt/linear.h>
+#include <exeunt/mapping.h>
 #include <exeunt/norm.h>
 #include <exeunt/perp_grad.h>
 #include <exeunt/prune.h>

@@ -19,10 +19,10 @@ import org.exeunt.jni.global.exeunt;
  * principal directions and quantised there, more finely where that counts, and beside them lie the
  * exact norms of what that lost. The header {@code screen.h} has the bounds and their proof.
  *
- * <p>A screen is kept as a file with checksums, which {@link #open} maps and checks, and {@link #map}
- * takes on trust but for its header. Whether it was made of a
- * certain head only {@link #check} tells, which reads both once; a screen of another head gives
- * wrong answers. It is made and checked on the CPU; an exit head on CUDA takes a copy of its {@link
+ * <p>A screen is kept as a file with digests of its head and of itself. {@link #open} reads and
+ * checks it, and {@link #map} takes it on trust but for its header. Whether it was made of a certain
+ * head only {@link #check} tells, which reads both once; a screen of another head gives wrong
+ * answers. It is made and checked on the CPU; an exit head on CUDA takes a copy of its {@link
  * #image} in device memory.
  *
  * <p>Thread-safe but for {@link #close}.
@@ -88,15 +88,27 @@ public final class Screen implements AutoCloseable {
   }
 
   /**
-   * Maps a file that {@link #save} wrote, and reads it once to check it.
+   * Reads a file that {@link #save} wrote, and checks all of it.
    *
-   * @param file its path, below 2 GiB; must not change while the screen is in use
-   * @return the screen, whose memory is the file's pages
-   * @throws IOException if the file cannot be read or mapped
+   * @param file its path, below 2 GiB; may change afterwards
+   * @return the screen, to close when done
+   * @throws IOException if the file cannot be read
    * @throws IllegalArgumentException if it is no screen, of another version, or damaged
+   * @throws OutOfMemoryError if there is no memory for it
    */
   public static Screen open(Path file) throws IOException {
-    return new Screen(null, Image.map(file), false);
+    Native.require();
+    Scope scope = Scope.open();
+    boolean done = false;
+    try {
+      Screen opened = new Screen(scope, Image.read(scope, file), false);
+      done = true;
+      return opened;
+    } finally {
+      if (!done) {
+        scope.close();
+      }
+    }
   }
 
   /**
@@ -113,7 +125,9 @@ public final class Screen implements AutoCloseable {
   }
 
   /**
-   * Writes the screen to a file: beside it first, then renamed, so that nobody sees half of it.
+   * Writes the screen to a file: beside it first, renamed once it is on the disk, so that nobody ever
+   * sees half of it, whoever else writes it at the same time. What a process that was killed at this
+   * has left is removed; where it fails, nothing is left.
    *
    * @param file the path; what is there is replaced
    * @throws IOException if it cannot be written
@@ -210,8 +224,8 @@ public final class Screen implements AutoCloseable {
   }
 
   /**
-   * Frees the memory of a screen that was built. That of a mapped file is its file's pages, and
-   * goes with the garbage collector. Closing twice is allowed.
+   * Frees the screen's memory. That of a mapped file is its file's pages, and goes with the garbage
+   * collector. Closing twice is allowed.
    *
    * @throws IllegalStateException if an op that uses it is running
    */
