@@ -15,6 +15,7 @@ import org.exeunt.Scope;
 import org.exeunt.Screen;
 import org.exeunt.Tensor;
 import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.io.ModelChangedException;
 import org.exeunt.examples.llama.DecodeWork;
 import org.exeunt.examples.llama.Decoder;
 import org.exeunt.examples.llama.DecoderOptions;
@@ -49,7 +50,8 @@ public final class DecodeFigures {
       System.out.println(new DecodeFigures(arguments).run(arguments[0]));
     } catch (NoSuchFileException e) {
       fail("there is no file " + e.getFile());
-    } catch (IOException | IllegalArgumentException | UnsupportedOperationException e) {
+    } catch (IOException | IllegalArgumentException | UnsupportedOperationException
+        | ModelChangedException e) {
       fail(e.getMessage());
     }
   }
@@ -93,8 +95,7 @@ public final class DecodeFigures {
   private Screen screen(GgufFile file, LlamaWeights weights) throws IOException {
     Path kept =
         Models.screen(Path.of(option("--model")), GenerateOptions.weights(option("--weights")));
-    return HeadScreen.openOrMake(
-        kept, weights, new Tokenizer(file), Texts.essay(), false, System.err);
+    return HeadScreen.openOrMake(kept, weights, new Tokenizer(file), Texts.essay(), System.err);
   }
 
   private String agreement(LlamaWeights weights, Screen screen) throws IOException {

@@ -12,6 +12,7 @@ import org.exeunt.examples.drops.HiredDemo;
 import org.exeunt.examples.encoder.EncoderDemo;
 import org.exeunt.examples.exits.ExitDemo;
 import org.exeunt.examples.grokking.GrokkingDemo;
+import org.exeunt.examples.io.ModelChangedException;
 import org.exeunt.examples.linalg.Blas;
 import org.exeunt.examples.noise.NoiseDemo;
 import org.exeunt.examples.report.Report;
@@ -54,7 +55,7 @@ public final class Demo {
     try {
       demo.run();
       return 0;
-    } catch (IOException | UnsatisfiedLinkError e) {
+    } catch (IOException | UnsatisfiedLinkError | ModelChangedException e) {
       System.err.println("The demo stopped: " + e.getMessage());
       return 1;
     } catch (IllegalArgumentException | UnsupportedOperationException e) {

@@ -19,6 +19,7 @@ import org.exeunt.examples.evaluate.Evaluation;
 import org.exeunt.examples.evaluate.Evaluation.Method;
 import org.exeunt.examples.evaluate.Interruption;
 import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.io.ModelChangedException;
 import org.exeunt.examples.llama.LlamaConfig;
 import org.exeunt.examples.llama.LlamaWeights;
 import org.exeunt.examples.llama.Speculation;
@@ -77,7 +78,7 @@ public final class Evaluate {
       System.err.println("evaluate: " + e.getFile() + " may not be read");
     } catch (IOException | IllegalArgumentException | UnsupportedOperationException e) {
       System.err.println("evaluate: " + e.getMessage());
-    } catch (UnsatisfiedLinkError | ExeuntException e) {
+    } catch (UnsatisfiedLinkError | ExeuntException | ModelChangedException e) {
       System.err.println("evaluate: " + e.getMessage());
       return 1;
     } catch (OutOfMemoryError e) {

@@ -17,6 +17,7 @@ import java.util.stream.IntStream;
 import org.exeunt.ExeuntException;
 import org.exeunt.Screen;
 import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.io.ModelChangedException;
 import org.exeunt.examples.io.ModelFormatException;
 import org.exeunt.examples.llama.Answer;
 import org.exeunt.examples.llama.BranchedAnswer;
@@ -54,6 +55,7 @@ public final class Generate {
   private final Output output;
   private final PrintStream out;
   private final PrintStream log;
+  private GgufFile opened; // null: it could not be opened
   private long prefillNanos;
   private long decodeNanos;
   private Rounds speculative; // null: nothing is drafted
@@ -104,7 +106,7 @@ public final class Generate {
   /** Runs and returns the exit status. */
   static int run(OutputStream out, PrintStream log, String... arguments) {
     try {
-      new Generate(GenerateOptions.parse(arguments), out, log).run();
+      new Generate(GenerateOptions.parse(arguments), out, log).runUnchanged();
       return 0;
     } catch (UnwrittenException e) {
       if ("Broken pipe".equals(e.getMessage())) {
@@ -118,7 +120,7 @@ public final class Generate {
       log.println("generate: " + e.getFile() + " may not be read");
     } catch (IOException | IllegalArgumentException | UnsupportedOperationException e) {
       log.println("generate: " + e.getMessage());
-    } catch (UnsatisfiedLinkError | ExeuntException e) {
+    } catch (UnsatisfiedLinkError | ExeuntException | ModelChangedException e) {
       log.println("generate: " + e.getMessage());
       return 1;
     } catch (OutOfMemoryError e) {
@@ -128,12 +130,26 @@ public final class Generate {
     return 2;
   }
 
+  /** Runs; where the model's file changes meanwhile, that is what is wrong, whatever else it is. */
+  private void runUnchanged() throws IOException {
+    try {
+      run();
+    } catch (UnwrittenException e) {
+      throw e;
+    } catch (IOException | RuntimeException | Error e) {
+      if (opened != null) {
+        opened.requireUnchanged();
+      }
+      throw e;
+    }
+  }
+
   private void run() throws IOException {
     if (options.help) {
       show(Help.of("generate"));
       return;
     }
-    try (GgufFile file = GgufFile.open(options.model)) {
+    try (GgufFile file = opened = GgufFile.open(options.model)) {
       LlamaConfig config = LlamaConfig.of(file);
       DecoderOptions decoding = options.decoder(config.layers());
       Speculation asked = options.speculation(config.layers());
@@ -146,7 +162,8 @@ public final class Generate {
         options.requireDevice();
       }
       try (Loading loading = new Loading(file, options.weights, options.threads,
-               !options.certified && !options.onGpu(), log)) {
+               !options.certified && !options.onGpu(),
+               options.certified ? Models.screen(options.model, options.weights) : null, log)) {
         Tokenizer tokenizer = new Tokenizer(file);
         int[] prompt = tokenizer.encodePrompt(prompt(file));
         if (prompt.length == 0 || prompt.length >= config.context()) {
@@ -158,7 +175,7 @@ public final class Generate {
         int most = capacity - prompt.length;
         LlamaWeights weights = loading.weights();
         if (options.onGpu()) {
-          try (Screen screen = options.certified ? screen(weights, tokenizer) : null;
+          try (Screen screen = options.certified ? screen(loading, tokenizer) : null;
               DraftModel drafting = DraftModel.of(asked, options.weights, tokenizer);
               LlamaWeights there = weights.on(options.device);
               LlamaWeights drafts = drafting == null ? null : drafting.weights().on(options.device);
@@ -187,7 +204,7 @@ public final class Generate {
         if (asked != null) {
           Speculation.check(decoding);
         }
-        try (Screen screen = options.certified ? screen(weights, tokenizer) : null;
+        try (Screen screen = options.certified ? screen(loading, tokenizer) : null;
             DraftModel drafting = DraftModel.of(asked, options.weights, tokenizer)) {
           Speculation speculation =
               Speculation.ready(asked, weights, drafting, tokenizer, Texts.essay(), log);
@@ -268,9 +285,12 @@ public final class Generate {
         : new Sampler(tokenizer.size(), options.temperature, options.topP, options.seed);
   }
 
-  private Screen screen(LlamaWeights weights, Tokenizer tokenizer) throws IOException {
-    Path file = Models.screen(options.model, options.weights);
-    return HeadScreen.openOrMake(file, weights, tokenizer, Texts.essay(), options.verify, log);
+  private Screen screen(Loading loading, Tokenizer tokenizer) throws IOException {
+    Screen kept = loading.screen();
+    return kept != null
+        ? kept
+        : HeadScreen.makeAndKeep(Models.screen(options.model, options.weights), loading.weights(),
+            tokenizer, Texts.essay(), log);
   }
 
   private String prompt(GgufFile file) throws IOException {
@@ -324,6 +344,9 @@ public final class Generate {
     }
     decodeNanos = System.nanoTime() - begun;
     show(text.finish() + System.lineSeparator());
+    if (!options.onGpu()) { // which has a copy
+      weights.requireUnchanged();
+    }
     if (answer.abstained()) {
       log.println("generate: the model is not sure enough of an answer");
     }

@@ -37,7 +37,6 @@ final class GenerateOptions {
   boolean raw;
   boolean stats;
   boolean help;
-  boolean verify;
   private String exit = "none";
   private String exitPoints;
   private String schedule = "none";
@@ -70,7 +69,7 @@ final class GenerateOptions {
         case "--raw" -> options.raw = options.tunes = true;
         case "--stats" -> options.stats = options.tunes = true;
         case "--help" -> options.help = options.tunes = true;
-        case "--verify" -> options.verify = options.tunes = true;
+        case "--verify" -> options.tunes = true; // the launcher has done it
         default -> {
           String option = arguments[i++];
           if (!option.startsWith("--")) {

@@ -2,11 +2,8 @@
 package org.exeunt.examples;
 
 import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.attribute.BasicFileAttributes;
 import java.util.Locale;
-import org.exeunt.Backend;
 import org.exeunt.DType;
 
 /** Where models lie. */
@@ -44,15 +41,13 @@ public final class Models {
   }
 
   /**
-   * Where the screen of a model's head is kept: in the cache, by the model's place, size and date,
-   * by what its weights become, and by exeunt's version, which decides how a screen is made.
+   * Where the screen of a model's head is kept: in the cache, one for each place of a model and what
+   * its weights become. Which head it is of it says itself.
    */
   static Path screen(Path model, DType weights) throws IOException {
-    BasicFileAttributes file = Files.readAttributes(model, BasicFileAttributes.class);
-    return cached(String.format("%s.%s-%x-%x-%08x-%s.screen", model.getFileName(),
-        weights == null ? "file" : weights.toString().toLowerCase(Locale.ROOT), file.size(),
-        file.lastModifiedTime().toMillis(), model.toRealPath().toString().hashCode(),
-        Backend.version()));
+    return cached(String.format("%s.%s-%08x.screen", model.getFileName(),
+        weights == null ? "file" : weights.toString().toLowerCase(Locale.ROOT),
+        model.toRealPath().toString().hashCode()));
   }
 
   private static Path cached(String file) {

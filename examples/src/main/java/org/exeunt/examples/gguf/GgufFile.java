@@ -58,7 +58,9 @@ public final class GgufFile implements Closeable {
     try {
       return new GgufFile(file);
     } catch (IOException | RuntimeException e) {
-      file.close();
+      try (file) {
+        file.requireUnchanged(); // else what is wrong with it may not have been
+      }
       throw e;
     }
   }
@@ -210,6 +212,16 @@ public final class GgufFile implements Closeable {
     return file.path();
   }
 
+  /** As {@link ModelFile#requireUnchanged}. */
+  public void requireUnchanged() {
+    file.requireUnchanged();
+  }
+
+  /** As {@link ModelFile#checkUnchanged}. */
+  public void checkUnchanged() {
+    file.checkUnchanged();
+  }
+
   /**
    * All metadata in file order. Integers and booleans are {@code Long} and {@code Boolean},
    * floating-point values {@code Double}, strings {@code String}; arrays are {@code long[]},
@@ -341,8 +353,7 @@ public final class GgufFile implements Closeable {
         }
         end = next;
       }
-      ByteBuffer bytes = file.map(begin, end - begin);
-      mapped.add(new Piece(begin, end, Tensor.of(bytes, DType.U8, end - begin)));
+      mapped.add(new Piece(begin, end, file.map(begin, end - begin).tensor()));
     }
   }
 

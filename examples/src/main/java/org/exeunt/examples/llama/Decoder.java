@@ -25,7 +25,8 @@ import org.exeunt.Workspace;
  * row for each sequence, until the next call. A step allocates nothing on the heap once the numbers
  * of rows it needs have occurred.
  *
- * <p>Not thread-safe; the ops use exeunt's own threads.
+ * <p>Where weights are in place, and their file changes, prompts and steps throw a {@link
+ * org.exeunt.examples.io.ModelChangedException}. Not thread-safe; the ops use exeunt's own threads.
  */
 public final class Decoder implements AutoCloseable {
   private static final int PREFILL_ROWS = 256;
@@ -164,6 +165,7 @@ public final class Decoder implements AutoCloseable {
     rows.clear();
     exits.prompted(sequence);
     exits.head().run(Stream.DEFAULT);
+    weights.checkUnchanged();
   }
 
   /**
@@ -297,6 +299,7 @@ public final class Decoder implements AutoCloseable {
     if (propagation != null) {
       propagation.run(work);
     }
+    weights.checkUnchanged();
   }
 
   /** Forgets a sequence, so that another prompt may begin it. */
@@ -523,6 +526,7 @@ public final class Decoder implements AutoCloseable {
     RowHead head = heads.computeIfAbsent(rows.count(),
         count -> new RowHead(new Head(scope, weights, rows.hidden(count), keepLogits, screen)));
     work.run(head.head(), rows.count());
+    weights.checkUnchanged();
     return head;
   }
 

@@ -3,9 +3,16 @@ package org.exeunt.examples.llama;
 
 import java.io.IOException;
 import java.io.PrintStream;
+import java.nio.file.AccessDeniedException;
+import java.nio.file.DirectoryIteratorException;
+import java.nio.file.DirectoryStream;
+import java.nio.file.FileSystemException;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import org.exeunt.DType;
 import org.exeunt.Device;
 import org.exeunt.ExitHead;
@@ -29,6 +36,7 @@ public final class HeadScreen {
   /** States of which rows are counted. */
   private static final int COUNTED = 64;
   private static final long SILENT_NANOS = 500_000_000L;
+  private static final Pattern KEPT = Pattern.compile("(.+)-([0-9a-f]{8})\\.screen");
 
   private final LlamaWeights weights;
   private final PrintStream log; // null: nobody listens
@@ -46,52 +54,91 @@ public final class HeadScreen {
   }
 
   /**
-   * Opens a screen that was kept, or makes it, which takes seconds to a minute, and keeps it.
+   * Opens a screen that was kept, if its digests say that it is whole and of this very head, of
+   * which all is read for that.
    *
-   * @param kept where it is, or goes
-   * @param text to begin with
-   * @param verify whether all of one that was kept is checked, and that it is this head's; otherwise
-   *     its header is, as the path tells models apart
-   * @param log where progress is shown if it takes long; null: nowhere
-   * @throws IOException if the file can be neither read nor written
+   * @param kept where it may be
+   * @param log where it is said if it cannot be used; null: nowhere
+   * @return null if there is none, or it cannot be used
    */
-  public static Screen openOrMake(Path kept, LlamaWeights weights, Tokenizer tokenizer, String text,
-      boolean verify, PrintStream log) throws IOException {
-    if (Files.exists(kept)) {
+  public static Screen open(Path kept, LlamaWeights weights, PrintStream log) {
+    try {
+      Screen screen = Screen.open(kept);
       try {
-        return opened(kept, weights, verify);
-      } catch (IllegalArgumentException e) {
-        if (log != null) {
-          log.println("making the certified head anew: " + e.getMessage());
-        }
+        screen.check(weights.head().tensor(), weights.head().blocks());
+        weights.requireUnchanged();
+        return screen;
+      } catch (RuntimeException | Error e) {
+        screen.close();
+        throw e;
       }
+    } catch (NoSuchFileException e) {
+      return null;
+    } catch (IOException | IllegalArgumentException e) {
+      if (log != null) {
+        log.println("making the certified head anew: " + why(e));
+      }
+      return null;
     }
+  }
+
+  /**
+   * Makes a screen, which takes seconds to a minute, and keeps it. If it cannot be kept, that is
+   * said, and it serves as well; of several processes that do so at once the last one's is kept.
+   *
+   * @param kept where it goes: {@code NAME-PLACE.screen}
+   * @param text to begin with
+   * @param log where progress is shown if it takes long; null: nowhere
+   */
+  public static Screen makeAndKeep(
+      Path kept, LlamaWeights weights, Tokenizer tokenizer, String text, PrintStream log) {
     Screen made = make(weights, tokenizer.encodePrompt(text), log);
     try {
       Files.createDirectories(kept.toAbsolutePath().getParent());
       made.save(kept);
+      removeOlder(kept.toAbsolutePath());
     } catch (IOException e) {
-      made.close();
-      throw e;
+      if (log != null) {
+        log.println("the certified head cannot be kept, and is made anew each time: " + why(e));
+      }
     }
     return made;
   }
 
-  private static Screen opened(Path kept, LlamaWeights weights, boolean verify) throws IOException {
-    Screen screen = verify ? Screen.open(kept) : Screen.map(kept);
-    try {
-      if (verify) {
-        screen.check(weights.head().tensor(), weights.head().blocks());
-      } else if (screen.vocabulary() != weights.head().rows()
-          || screen.dim() != weights.config().width()) {
-        throw new IllegalArgumentException(kept + " is of a head of " + screen.vocabulary() + " x "
-            + screen.dim() + ", not " + weights.head().rows() + " x " + weights.config().width());
-      }
-      return screen;
-    } catch (IllegalArgumentException e) {
-      screen.close();
-      throw e;
+  /** The first of the two that can be done. */
+  public static Screen openOrMake(
+      Path kept, LlamaWeights weights, Tokenizer tokenizer, String text, PrintStream log) {
+    Screen screen = open(kept, weights, log);
+    return screen != null ? screen : makeAndKeep(kept, weights, tokenizer, text, log);
+  }
+
+  /** Those of earlier releases, whose names had a size, a date and a version as well. */
+  private static void removeOlder(Path kept) throws IOException {
+    Matcher name = KEPT.matcher(kept.getFileName().toString());
+    if (!name.matches()) {
+      return;
     }
+    Pattern older = Pattern.compile(Pattern.quote(name.group(1)) + "-[0-9a-f]+-[0-9a-f]+-"
+        + name.group(2) + "-.+\\.screen");
+    try (DirectoryStream<Path> beside = Files.newDirectoryStream(
+             kept.getParent(), other -> older.matcher(other.getFileName().toString()).matches())) {
+      for (Path other : beside) {
+        Files.deleteIfExists(other);
+      }
+    } catch (DirectoryIteratorException e) {
+      throw e.getCause();
+    }
+  }
+
+  /** What an exception about a file has to say, which may be the file's name alone. */
+  private static String why(Exception e) {
+    if (e instanceof AccessDeniedException denied) {
+      return denied.getFile() + " may not be read or written";
+    }
+    if (e instanceof FileSystemException failed && failed.getReason() == null) {
+      return failed.getFile() + ": " + failed.getClass().getSimpleName();
+    }
+    return e.getMessage();
   }
 
   /**
@@ -106,7 +153,14 @@ public final class HeadScreen {
     try (Scope scope = Scope.open()) {
       Tensor normed = maker.normed(scope);
       maker.tell("building");
-      return maker.build(scope, normed);
+      Screen screen = maker.build(scope, normed);
+      try {
+        weights.requireUnchanged();
+        return screen;
+      } catch (RuntimeException e) {
+        screen.close();
+        throw e;
+      }
     } finally {
       if (maker.told) {
         log.println("\rmaking the certified head: done    ");

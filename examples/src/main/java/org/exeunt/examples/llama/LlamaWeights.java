@@ -15,13 +15,14 @@ import org.exeunt.Scope;
 import org.exeunt.Stream;
 import org.exeunt.Tensor;
 import org.exeunt.examples.gguf.GgufFile;
+import org.exeunt.examples.io.ModelChangedException;
 import org.exeunt.examples.io.ModelFormatException;
 
 /**
  * The weights of a decoder: as the file has them, in place, or converted when they are loaded.
  *
- * <p>Norms and biases are F32. Immutable, and safe to share between decoders; close it last. Do not
- * change the file meanwhile.
+ * <p>Norms and biases are F32. Immutable, and safe to share between decoders; close it last. What is
+ * in place changes with the file: decoders ask {@link #checkUnchanged} after each step.
  */
 public final class LlamaWeights implements AutoCloseable {
   private static final String HEAD = "output.weight";
@@ -35,6 +36,7 @@ public final class LlamaWeights implements AutoCloseable {
   private final DType type;
   private final Parts parts;
   private final Tensor memory;
+  private final GgufFile source; // null: nothing is in place any more
 
   /**
    * One decoder layer; what a model has not is null.
@@ -108,6 +110,7 @@ public final class LlamaWeights implements AutoCloseable {
    * @param log where to say how far it is if that takes long; null: nowhere
    * @throws ModelFormatException if the file is no model this decoder can run
    * @throws IOException if it cannot be read, or there is no memory for it
+   * @throws ModelChangedException if it changes meanwhile
    */
   public static LlamaWeights load(GgufFile file, DType type, PrintStream log) throws IOException {
     Shapes shapes = Shapes.of(file);
@@ -137,6 +140,8 @@ public final class LlamaWeights implements AutoCloseable {
       reader.convert(log);
       memory = type == null ? file.mapAround(file.tensors().get(EMBEDDING)) : arena.memory();
       checkFactors(file);
+      file.requireUnchanged();
+      source = type == null ? file : null;
     } catch (IOException | RuntimeException | Error e) {
       scope.close();
       throw e;
@@ -147,6 +152,7 @@ public final class LlamaWeights implements AutoCloseable {
     config = host.config;
     type = host.type;
     memory = null;
+    source = null;
     try {
       WeightCopies copies = new WeightCopies(scope, device);
       List<Layer> layers = new ArrayList<>();
@@ -159,6 +165,7 @@ public final class LlamaWeights implements AutoCloseable {
       parts = new Parts(layers, copies.of(host.parts.outputNorm), embedding, head,
           copies.of(host.parts.ropeFactors));
       Stream.DEFAULT.synchronize();
+      host.requireUnchanged();
     } catch (RuntimeException | Error e) {
       scope.close();
       throw e;
@@ -169,6 +176,7 @@ public final class LlamaWeights implements AutoCloseable {
   private LlamaWeights(LlamaConfig config, boolean ownHead, RandomMatrices counted) {
     this.config = config;
     type = counted.type();
+    source = null;
     try {
       RandomMatrices matrices = counted.allocated(scope);
       parts = parts(config, ownHead, matrices);
@@ -329,6 +337,24 @@ public final class LlamaWeights implements AutoCloseable {
    */
   public Tensor memory() {
     return memory;
+  }
+
+  /**
+   * Looks whether the file has changed of which some are in place; else there is nothing to look at.
+   *
+   * @throws ModelChangedException if it has
+   */
+  public void requireUnchanged() {
+    if (source != null) {
+      source.requireUnchanged();
+    }
+  }
+
+  /** The same for each step: it sees at once that the file was cut, and soon that it was written. */
+  void checkUnchanged() {
+    if (source != null) {
+      source.checkUnchanged();
+    }
   }
 
   /** Bytes of all matrices that one token at full depth reads, head included. */

@@ -3,14 +3,20 @@ package org.exeunt.examples.llama;
 
 import java.io.IOException;
 import java.io.PrintStream;
+import java.nio.file.Path;
 import org.exeunt.Backend;
 import org.exeunt.DType;
+import org.exeunt.Screen;
 import org.exeunt.examples.gguf.GgufFile;
 
-/** Weights, and the native library, that a thread of its own loads; others read words meanwhile. */
+/**
+ * Weights, the native library, and a screen of the head that was kept, which a thread of its own
+ * loads; others read words meanwhile.
+ */
 public final class Loading implements AutoCloseable {
   private final Thread thread;
   private LlamaWeights weights;
+  private Screen screen;
   private Throwable failure;
 
   /**
@@ -18,8 +24,10 @@ public final class Loading implements AutoCloseable {
    *
    * @param threads CPU threads to use from then on; 0: as many as there are
    * @param head whether each token reads the head, and not a screen of it
+   * @param kept where a screen may be; null: none is needed
    */
-  public Loading(GgufFile file, DType type, int threads, boolean head, PrintStream log) {
+  public Loading(
+      GgufFile file, DType type, int threads, boolean head, Path kept, PrintStream log) {
     thread = new Thread("loading") {
       @Override
       public void run() {
@@ -29,6 +37,7 @@ public final class Loading implements AutoCloseable {
           }
           weights = LlamaWeights.load(file, type, log);
           weights.touch(head);
+          screen = kept == null ? null : HeadScreen.open(kept, weights, log);
         } catch (Throwable e) { // of whatever kind: it is thrown again where somebody waits
           failure = e;
         }
@@ -50,6 +59,12 @@ public final class Loading implements AutoCloseable {
     return weights;
   }
 
+  /** Waits as well, for {@link HeadScreen#open}, which {@link #close} closes; null if it has none. */
+  public Screen screen() {
+    join();
+    return screen;
+  }
+
   private void join() {
     boolean interrupted = false;
     while (thread.isAlive()) {
@@ -67,6 +82,9 @@ public final class Loading implements AutoCloseable {
   @Override
   public void close() {
     join();
+    if (screen != null) {
+      screen.close();
+    }
     if (weights != null) {
       weights.close();
     }

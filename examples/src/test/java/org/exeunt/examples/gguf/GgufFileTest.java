@@ -16,6 +16,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Random;
 import java.util.stream.Stream;
+import org.exeunt.examples.io.ModelChangedException;
 import org.exeunt.examples.io.ModelFormatException;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.function.Executable;
@@ -138,18 +139,24 @@ class GgufFileTest {
         RandomAccessFile other = new RandomAccessFile(path.toFile(), "rw")) {
       GgufTensor tensor = file.tensor("big", rows, columns);
       int[] read = new int[1];
-      assertProblem(
-          "has shrunk from " + size + " to " + half, () -> file.readRows(tensor, (i, row) -> {
+      assertChange(
+          " was cut from " + size + " to " + half, () -> file.readRows(tensor, (i, row) -> {
             read[0]++;
             if (i == 0) {
               setLength(other, half);
             }
           }));
       assertTrue(read[0] < rows, () -> read[0] + " rows");
-      assertProblem("has shrunk", () -> file.readRows(tensor, (i, row) -> {}));
+      assertChange(" was cut from ", () -> file.readRows(tensor, (i, row) -> {}));
       setLength(other, 0);
-      assertProblem("has shrunk", () -> file.readRows(tensor, (i, row) -> {}));
+      assertChange(" was cut from ", () -> file.readRows(tensor, (i, row) -> {}));
     }
+  }
+
+  private static void assertChange(String expected, Executable action) {
+    String message = assertThrows(ModelChangedException.class, action).getMessage();
+    assertTrue(message.contains(expected), message);
+    assertFalse(message.strip().contains("\n"), message);
   }
 
   private static void setLength(RandomAccessFile file, long length) {
