@@ -166,6 +166,23 @@ void probes(Core* c) {
   c->judge("exn_fma_probe", exn_fma_probe(count, out), out != nullptr);
 }
 
+// Pages that are guarded, or not, or by halves; nobody reads them meanwhile.
+void mappings(Core* c) {
+  Arena& arena = c->bench->arena();
+  arena.reset();
+  const Slot* const slot = arena.take(static_cast<size_t>(1 + c->random.below(9000)));
+  const char* const begin = c->random.below(8) == 0 ? nullptr : slot->read_only;
+  const size_t bytes = c->random.pick<size_t>({0, 1, slot->bytes, SIZE_MAX, size_t{1} << 63});
+  const bool sound = begin != nullptr && (bytes == 1 || bytes == slot->bytes);
+  c->judge("exn_mapping_check", exn_mapping_check(begin), 0);
+  c->judge("exn_mapping_release", exn_mapping_release(begin), 0);
+  if (!c->judge("exn_mapping_guard", exn_mapping_guard(begin, bytes), sound)) return;
+  c->judge("exn_mapping_guard", exn_mapping_guard(begin, 1), 0);
+  c->judge("exn_mapping_check", exn_mapping_check(begin), 1);
+  c->judge("exn_mapping_check", exn_mapping_check(begin + 1), 0);
+  c->judge("exn_mapping_release", exn_mapping_release(begin), 1);
+}
+
 void settings(Core* c) {
   static const char long_name[] =
       "avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2avx2";
@@ -342,8 +359,8 @@ void screens(Core* c) {
 void judge_core(Bench* bench, Random* random, int32_t device_type, Count* count) {
   Core core{bench, *random, device_type, count};
   ++count->cases;
-  void (*const kCalls[])(Core*) = {alloc_and_free, free_nothing, copy,  streams, device_calls,
-                                   probes,         settings,     names, screens};
+  void (*const kCalls[])(Core*) = {alloc_and_free, free_nothing, copy,     streams, device_calls,
+                                   probes,         mappings,     settings, names,   screens};
   random->pick(kCalls)(&core);
 }
 

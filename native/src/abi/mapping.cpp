@@ -43,8 +43,8 @@ uintptr_t page_of(uintptr_t address) { return address & ~(page_size() - 1); }
 Guard* guard_of(uintptr_t address) {
   for (Guard* g = guards.load(); g != nullptr; g = g->next) {
     const uintptr_t begin = g->begin.load(), end = g->end.load();
-    if (begin != 0 && address >= page_of(begin) && address <= (page_of(end - 1) | (page_size() - 1)) &&
-        g->begin.load() == begin) {
+    if (begin != 0 && address >= page_of(begin) &&
+        address <= (page_of(end - 1) | (page_size() - 1)) && g->begin.load() == begin) {
       return g;
     }
   }

@@ -83,8 +83,7 @@ class Digest {
     if (total_ >= static_cast<uint64_t>(kStripe)) {
       const uint64_t* const v = sums_[s];
       h = turned(v[0], 1) + turned(v[1], 7) + turned(v[2], 12) + turned(v[3], 18);
-      for (int i = 0; i < 4; ++i)
-        h = (h ^ round(0, v[i] * kPrimes[1])) * kPrimes[0] + kPrimes[3];
+      for (int i = 0; i < 4; ++i) h = (h ^ round(0, v[i] * kPrimes[1])) * kPrimes[0] + kPrimes[3];
     }
     h += total_;
     int64_t i = 0;
@@ -103,13 +102,12 @@ class Digest {
     return h ^ h >> 32;
   }
 
-  uint64_t sums_[2][4] = {
-      {kSeeds[0] + kPrimes[0] + kPrimes[1], kSeeds[0] + kPrimes[1], kSeeds[0],
-       kSeeds[0] - kPrimes[0]},
-      {kSeeds[1] + kPrimes[0] + kPrimes[1], kSeeds[1] + kPrimes[1], kSeeds[1],
-       kSeeds[1] - kPrimes[0]}};
+  uint64_t sums_[2][4] = {{kSeeds[0] + kPrimes[0] + kPrimes[1], kSeeds[0] + kPrimes[1], kSeeds[0],
+                           kSeeds[0] - kPrimes[0]},
+                          {kSeeds[1] + kPrimes[0] + kPrimes[1], kSeeds[1] + kPrimes[1], kSeeds[1],
+                           kSeeds[1] - kPrimes[0]}};
   char rest_[kStripe];
-  int64_t held_ = 0;     // of rest_
+  int64_t held_ = 0;  // of rest_
   uint64_t total_ = 0;
 };
 

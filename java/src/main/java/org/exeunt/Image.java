@@ -58,7 +58,8 @@ final class Image {
       ByteBuffer bytes = image.byteBuffer();
       while (bytes.hasRemaining()) {
         if (channel.read(bytes) < 0) {
-          throw new IOException(file + " was cut to " + bytes.position() + " bytes while it was read");
+          throw new IOException(
+              file + " was cut to " + bytes.position() + " bytes while it was read");
         }
       }
       return image;

@@ -290,7 +290,7 @@ public final class Generate {
     return kept != null
         ? kept
         : HeadScreen.makeAndKeep(Models.screen(options.model, options.weights), loading.weights(),
-            tokenizer, Texts.essay(), log);
+              tokenizer, Texts.essay(), log);
   }
 
   private String prompt(GgufFile file) throws IOException {

@@ -17,6 +17,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
+import java.nio.file.attribute.FileTime;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -118,8 +119,7 @@ class ChangedModelTest {
 
   @Test
   void stepsNoticeSoonThatAFileWasWritten() throws IOException {
-    try (GgufFile file = GgufFile.open(model);
-        LlamaWeights weights = LlamaWeights.load(file, null);
+    try (GgufFile file = GgufFile.open(model); LlamaWeights weights = LlamaWeights.load(file, null);
         Decoder decoder = new Decoder(weights, DecoderOptions.FULL, 1, 40)) {
       decoder.prefill(0, 1, 2, PROMPT);
       overwrite(model, new Random(1));
@@ -156,8 +156,7 @@ class ChangedModelTest {
   /** Nor does a file in its place, or its removal: what was opened is still there. */
   @Test
   void aFileMayBeReplacedAndRemoved() throws IOException {
-    try (GgufFile file = GgufFile.open(model);
-        LlamaWeights weights = LlamaWeights.load(file, null);
+    try (GgufFile file = GgufFile.open(model); LlamaWeights weights = LlamaWeights.load(file, null);
         Decoder decoder = new Decoder(weights, DecoderOptions.FULL, 1, 60)) {
       decoder.prefill(0, 1, 2, PROMPT);
       int[] before = step(decoder, 20);
@@ -231,17 +230,19 @@ class ChangedModelTest {
 
   // ---- the program
 
+  private List<String> limit = List.of(); // what starts it, if not itself
+
   private record Result(int status, String out, String log) {}
 
   /** Runs it in a process of its own; a moment after its start, if {@code change} is given, that. */
   private Result generate(Runnable change, long afterMillis, String... options)
       throws IOException, InterruptedException {
-    List<String> command =
-        new ArrayList<>(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
-            "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
-            "-XX:ErrorFile=" + folder.resolve("hs_err.log"), "-cp",
-            System.getProperty("java.class.path"), Generate.class.getName(), "--model",
-            model.toString(), "--prompt", "Count from one to twenty.", "--max-tokens", "60"));
+    List<String> command = new ArrayList<>(List.of(
+        Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+        "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData",
+        "-XX:ErrorFile=" + folder.resolve("hs_err.log"), "-cp",
+        System.getProperty("java.class.path"), Generate.class.getName(), "--model",
+        model.toString(), "--prompt", "Count from one to twenty.", "--max-tokens", "60"));
     command.addAll(List.of(options));
     File out = folder.resolve("out").toFile();
     File log = folder.resolve("log").toFile();
@@ -308,32 +309,69 @@ class ChangedModelTest {
       assertTrue(lines.get(0).startsWith("generate: " + model), all);
       // A file that was damaged before it was opened cannot be told from one that always was.
       boolean before = result.status == 2 && result.out.isEmpty();
-      assertTrue(before || result.status == 1 && lines.get(0).contains(" while it was in use: "), all);
+      assertTrue(
+          before || result.status == 1 && lines.get(0).contains(" while it was in use: "), all);
     }
     assertFalse(Files.exists(folder.resolve("hs_err.log")));
     assertTrue(said >= trials / 2, said + " of " + trials);
   }
 
-  /** With a certified head as well, in a process of its own: whose head it was is told. */
-  @Test
-  void aCertifiedHeadOfAnotherModelIsNotUsed() throws IOException, InterruptedException {
-    Result first = generate(null, 0, "--raw", "--head", "certified", "--prompt", "abcab", "--stats");
-    assertEquals(0, first.status, first.log);
+  private List<Path> kept() throws IOException {
     Path cache = folder.resolve("cache").resolve("exeunt");
-    Path kept;
     try (Stream<Path> files = Files.list(cache)) {
-      kept = files.findFirst().orElseThrow();
+      return files.filter(file -> file.toString().contains(".screen")).toList();
     }
-    byte[] whole = Files.readAllBytes(kept);
+  }
+
+  /** The program's own kept head: damaged, of a model of equal size and date, and with no room. */
+  @Test
+  void aCertifiedHeadIsUsedOnlyForItsOwn() throws IOException, InterruptedException {
+    String[] certified = {"--raw", "--prompt", "abcabc", "--stats", "--head", "certified"};
+    String[] full = Arrays.copyOf(certified, 3);
+    Result first = generate(null, 0, certified);
+    assertEquals(0, first.status, first.log);
+    assertEquals(generate(null, 0, full).out, first.out);
+    assertEquals(1, kept().size());
+    byte[] whole = Files.readAllBytes(kept().get(0));
     byte[] damaged = whole.clone();
     Arrays.fill(damaged, whole.length / 2, whole.length / 2 + 600, (byte) 0);
-    Files.write(kept, damaged);
-    Result again =
-        generate(null, 0, "--raw", "--head", "certified", "--prompt", "abcab", "--stats");
+    Files.write(kept().get(0), damaged);
+    Result again = generate(null, 0, certified);
     assertEquals(0, again.status, again.log);
     assertEquals(first.out, again.out);
     assertTrue(again.log.startsWith("making the certified head anew: "), again.log);
-    assertArrayEquals(whole, Files.readAllBytes(kept));
     assertTrue(again.log.contains("certified without the whole head: "), again.log);
+    assertArrayEquals(whole, Files.readAllBytes(kept().get(0)));
+
+    FileTime date = Files.getLastModifiedTime(model);
+    Path other = folder.resolve("other.gguf");
+    List<TinyModel.Weight> weights = new ArrayList<>();
+    for (TinyModel.Weight weight : TinyModel.weights()) {
+      float[] values = weight.values().clone();
+      for (int i = 0; i < values.length && weight.name().equals("token_embd.weight"); i++) {
+        values[i] = weight.values()[values.length - 1 - i];
+      }
+      weights.add(new TinyModel.Weight(weight.name(), weight.rows(), weight.columns(), values));
+    }
+    TinyModel.writeWeights(other, TinyModel.metadata(), weights);
+    assertEquals(Files.size(model), Files.size(other));
+    Files.move(other, model, StandardCopyOption.REPLACE_EXISTING);
+    Files.setLastModifiedTime(model, date);
+    Result exchanged = generate(null, 0, certified);
+    assertEquals(0, exchanged.status, exchanged.log);
+    assertEquals(generate(null, 0, full).out, exchanged.out);
+    assertTrue(exchanged.log.contains("was made of another head"), exchanged.log);
+    assertEquals(1, kept().size());
+
+    Files.delete(kept().get(0));
+    limit = List.of("bash", "-c", "ulimit -f 6 && exec \"$0\" \"$@\"");
+    Result small = generate(null, 0, certified);
+    assertEquals(0, small.status, small.log);
+    assertEquals(exchanged.out, small.out);
+    assertTrue(
+        small.log.startsWith("the certified head cannot be kept, and is made anew each time: "
+            + "File too large"),
+        small.log);
+    assertEquals(List.of(), kept());
   }
 }

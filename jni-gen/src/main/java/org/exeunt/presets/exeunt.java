@@ -244,12 +244,10 @@ public class exeunt implements InfoMapper, LoadEnabled {
                 status + "exn_pack_check" + pack + ",\n    @Cast(\"exn_pack_info*\") long info);"));
     String mapping = "(@Cast(\"const void*\") long begin";
     map.put(new Info("exn_mapping_guard")
-            .javaText(
-                status + "exn_mapping_guard" + mapping + ", @Cast(\"size_t\") long bytes);"));
-    map.put(new Info("exn_mapping_check")
-            .javaText(status + "exn_mapping_check" + mapping + ");"));
-    map.put(new Info("exn_mapping_release")
-            .javaText(status + "exn_mapping_release" + mapping + ");"));
+            .javaText(status + "exn_mapping_guard" + mapping + ", @Cast(\"size_t\") long bytes);"));
+    map.put(new Info("exn_mapping_check").javaText(status + "exn_mapping_check" + mapping + ");"));
+    map.put(
+        new Info("exn_mapping_release").javaText(status + "exn_mapping_release" + mapping + ");"));
     map.put(new Info("exn_read_probe")
             .javaText(status
                 + "exn_read_probe(@Cast(\"const void*\") long data, @Cast(\"size_t\") long"

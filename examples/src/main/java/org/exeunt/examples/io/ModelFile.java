@@ -163,8 +163,8 @@ public final class ModelFile implements Closeable {
   private void requireInside(long offset, long length) throws ModelFormatException {
     if (offset < 0 || length < 0 || offset > size() - length) {
       throw new ModelFormatException(path,
-          "bytes " + offset + " to " + offset + " + " + length + " lie outside the file of " + size()
-              + " bytes.");
+          "bytes " + offset + " to " + offset + " + " + length + " lie outside the file of "
+              + size() + " bytes.");
     }
     if (length > MOST_AT_ONCE) {
       throw new ModelFormatException(

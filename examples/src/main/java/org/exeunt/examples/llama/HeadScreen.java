@@ -75,6 +75,7 @@ public final class HeadScreen {
     } catch (NoSuchFileException e) {
       return null;
     } catch (IOException | IllegalArgumentException e) {
+      weights.requireUnchanged(); // of which it may not be, then
       if (log != null) {
         log.println("making the certified head anew: " + why(e));
       }
@@ -118,8 +119,8 @@ public final class HeadScreen {
     if (!name.matches()) {
       return;
     }
-    Pattern older = Pattern.compile(Pattern.quote(name.group(1)) + "-[0-9a-f]+-[0-9a-f]+-"
-        + name.group(2) + "-.+\\.screen");
+    Pattern older = Pattern.compile(
+        Pattern.quote(name.group(1)) + "-[0-9a-f]+-[0-9a-f]+-" + name.group(2) + "-.+\\.screen");
     try (DirectoryStream<Path> beside = Files.newDirectoryStream(
              kept.getParent(), other -> older.matcher(other.getFileName().toString()).matches())) {
       for (Path other : beside) {

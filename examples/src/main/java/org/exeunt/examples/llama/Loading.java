@@ -26,8 +26,7 @@ public final class Loading implements AutoCloseable {
    * @param head whether each token reads the head, and not a screen of it
    * @param kept where a screen may be; null: none is needed
    */
-  public Loading(
-      GgufFile file, DType type, int threads, boolean head, Path kept, PrintStream log) {
+  public Loading(GgufFile file, DType type, int threads, boolean head, Path kept, PrintStream log) {
     thread = new Thread("loading") {
       @Override
       public void run() {

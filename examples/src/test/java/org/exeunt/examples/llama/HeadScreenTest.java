@@ -100,7 +100,8 @@ class HeadScreenTest {
 
   /** What was said, but for how far it was, which comes where it takes long. */
   private String said() {
-    String said = log.toString(UTF_8).replaceAll("\\rmaking the certified head: [^\\r\\n]*\\n?", "");
+    String said =
+        log.toString(UTF_8).replaceAll("\\rmaking the certified head: [^\\r\\n]*\\n?", "");
     log.reset();
     return said;
   }
@@ -302,8 +303,8 @@ class HeadScreenTest {
         try (Screen screen = openOrMake(kept, weights, tokenizer)) {
           String why = said();
           assertTrue(why.contains("the certified head cannot be kept, and is made anew"), why);
-          assertArrayEquals(answer(weights, null, TOKENS, 1, 2, 1),
-              answer(weights, screen, TOKENS, 1, 2, 1));
+          assertArrayEquals(
+              answer(weights, null, TOKENS, 1, 2, 1), answer(weights, screen, TOKENS, 1, 2, 1));
         }
       }
     });
