@@ -237,8 +237,8 @@ class ChangedModelTest {
   /** Runs it in a process of its own; a moment after its start, if {@code change} is given, that. */
   private Result generate(Runnable change, long afterMillis, String... options)
       throws IOException, InterruptedException {
-    List<String> command = new ArrayList<>(List.of(
-        Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+    List<String> command = new ArrayList<>(limit);
+    command.addAll(List.of(Path.of(System.getProperty("java.home"), "bin", "java").toString(),
         "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData",
         "-XX:ErrorFile=" + folder.resolve("hs_err.log"), "-cp",
         System.getProperty("java.class.path"), Generate.class.getName(), "--model",
