@@ -2,8 +2,12 @@
 // The digest of images beside XXH64 as others compute it.
 #include "base/digest.h"
 
+#include <exeunt/exeunt.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -56,6 +60,52 @@ TEST(DigestTables, DoesNotDependOnHowBytesCome) {
     EXPECT_FALSE(other.is(expected)) << i;
     bytes[i] = static_cast<char>(bytes[i] ^ 16);
   }
+}
+
+double cpu_milliseconds() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) * 1e-6;
+}
+
+// Says what a check of 100 MB takes, in turns with reading them.
+TEST(DigestTables, DISABLED_Costs) {
+  const int64_t kRows = 25'000, kColumns = 1000;
+  std::vector<float> values(kRows * kColumns, 1.5f);
+  int64_t shape[] = {kRows, kColumns};
+  DLTensor weight = {values.data(), {kDLCPU, 0}, 2, {kDLFloat, 32, 1}, shape, nullptr, 0};
+  exn_pack_params p = {};
+  p.struct_size = sizeof p;
+  p.weight = &weight;
+  size_t bytes = 0;
+  ASSERT_EQ(exn_pack_size(&p, &bytes), EXN_OK) << exn_last_error();
+  void* memory = nullptr;
+  ASSERT_EQ(exn_alloc(kDLCPU, 0, bytes, &memory), EXN_OK);
+  int64_t size[] = {static_cast<int64_t>(bytes)};
+  DLTensor image = {memory, {kDLCPU, 0}, 1, {kDLUInt, 8, 1}, size, nullptr, 0};
+  p.image = &image;
+  ASSERT_EQ(exn_pack_build(&p), EXN_OK) << exn_last_error();
+  p.weight = nullptr;
+  ASSERT_EQ(exn_cpu_set_threads(1), EXN_OK);
+  std::vector<double> checks, reads;
+  for (int i = 0; i < 21; ++i) {
+    const double begin = cpu_milliseconds();
+    exn_pack_info info;
+    ASSERT_EQ(exn_pack_check(&p, &info), EXN_OK) << exn_last_error();
+    const double checked = cpu_milliseconds();
+    uint64_t sum = 0;
+    ASSERT_EQ(exn_read_probe(memory, bytes, 0, &sum), EXN_OK);
+    checks.push_back(checked - begin);
+    reads.push_back(cpu_milliseconds() - checked);
+  }
+  for (std::vector<double>* times : {&checks, &reads}) {
+    std::sort(times->begin(), times->end());
+    for (double& each : *times) each *= 1e8 / static_cast<double>(bytes);
+    std::printf("%s: median %.1f, least %.1f ms of CPU time a 100 MB\n",
+                times == &checks ? "check" : "read", (*times)[10], times->front());
+  }
+  EXPECT_EQ(exn_free(kDLCPU, 0, memory), EXN_OK);
+  EXPECT_EQ(exn_cpu_set_threads(0), EXN_OK);
 }
 
 }  // namespace
