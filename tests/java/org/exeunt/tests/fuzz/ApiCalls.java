@@ -14,6 +14,7 @@ import java.nio.Buffer;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.CharBuffer;
+import java.nio.channels.FileChannel;
 import java.nio.file.FileSystem;
 import java.nio.file.FileSystems;
 import java.nio.file.Files;
@@ -400,6 +401,8 @@ final class ApiCalls {
       return buffer();
     } else if (type == Pointer.class) {
       return pointer();
+    } else if (type == FileChannel.class) {
+      return channel();
     } else if (type == Path.class) {
       return Path.of(
           List.of("", "/", "no/such/file", "/dev/null", "/proc/self/maps").get(random.nextInt(5)));
@@ -509,6 +512,17 @@ final class ApiCalls {
       Screen mapped = Screen.map(file);
       trial.keep(mapped);
       return mapped;
+    } finally {
+      Files.delete(file);
+    }
+  }
+
+  /** Of a file that is gone when its channel is. */
+  private FileChannel channel() throws IOException {
+    Path file = Files.createTempFile("exeunt-fuzz", ".bytes");
+    try {
+      Files.write(file, new byte[random.nextInt(20)]);
+      return trial.keep(FileChannel.open(file));
     } finally {
       Files.delete(file);
     }
