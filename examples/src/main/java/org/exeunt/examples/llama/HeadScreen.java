@@ -150,21 +150,22 @@ public final class HeadScreen {
   static Screen make(LlamaWeights weights, int[] text, PrintStream log) {
     HeadScreen maker = new HeadScreen(weights, log);
     maker.shown = System.nanoTime();
-    maker.collect(text);
+    Screen made = null;
+    boolean done = false;
     try (Scope scope = Scope.open()) {
+      maker.collect(text);
       Tensor normed = maker.normed(scope);
       maker.tell("building");
-      Screen screen = maker.build(scope, normed);
-      try {
-        weights.requireUnchanged();
-        return screen;
-      } catch (RuntimeException e) {
-        screen.close();
-        throw e;
-      }
+      made = maker.build(scope, normed);
+      weights.requireUnchanged();
+      done = true;
+      return made;
     } finally {
+      if (made != null && !done) {
+        made.close();
+      }
       if (maker.told) {
-        log.println("\rmaking the certified head: done    ");
+        log.println("\rmaking the certified head: " + (done ? "done    " : "stopped "));
       }
     }
   }
