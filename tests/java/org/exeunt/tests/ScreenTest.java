@@ -194,11 +194,21 @@ class ScreenTest {
           assertThrows(IllegalArgumentException.class, () -> screen.check(other, null))
               .getMessage();
       assertTrue(message.contains("weight"), message);
+      Path whole = folder.resolve("whole");
+      screen.save(whole);
+      Screen.open(whole, weight, null).close();
+      assertEquals(message,
+          assertThrows(IllegalArgumentException.class, () -> Screen.open(whole, other, null))
+              .getMessage());
+      assertEquals("weight is null",
+          assertThrows(IllegalArgumentException.class, () -> Screen.open(whole, null, null))
+              .getMessage());
       Path damaged = folder.resolve("damaged");
       byte[] bytes = bytes(screen);
       bytes[bytes.length / 2] ^= 4;
       Files.write(damaged, bytes);
       assertThrows(IllegalArgumentException.class, () -> Screen.open(damaged));
+      assertThrows(IllegalArgumentException.class, () -> Screen.open(damaged, weight, null));
       try (Screen trusted = Screen.map(damaged)) {
         assertEquals(VOCABULARY, trusted.vocabulary());
         assertThrows(IllegalArgumentException.class, () -> trusted.check(weight, null));

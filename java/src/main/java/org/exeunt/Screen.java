@@ -54,10 +54,9 @@ public final class Screen implements AutoCloseable {
   private final float bitsPerWeight;
   private final float worstRatio;
 
-  private Screen(Scope scope, Tensor image, boolean headerOnly) {
+  private Screen(Scope scope, Tensor image, Params params) {
     this.scope = scope;
     this.image = image;
-    Params params = new Params(exn_screen_params.class).int32("header_only", headerOnly ? 1 : 0);
     int size = Params.offset(exn_screen_info.class, "sizeof");
     long at = Memory.allocate(Device.CPU, size);
     try {
@@ -72,6 +71,16 @@ public final class Screen implements AutoCloseable {
     } finally {
       Memory.free(Device.CPU, at, size);
     }
+  }
+
+  private static Params headerOnly() {
+    return new Params(exn_screen_params.class).int32("header_only", 1);
+  }
+
+  private static Params madeOf(Tensor weight, BlockFormat blocks) {
+    return new Params(exn_screen_params.class)
+        .tensor("weight", Named.present("weight", weight))
+        .int32("weight_blocks", BlockFormat.tagOf(blocks));
   }
 
   private static int of(String field) {
@@ -97,11 +106,32 @@ public final class Screen implements AutoCloseable {
    * @throws OutOfMemoryError if there is no memory for it
    */
   public static Screen open(Path file) throws IOException {
+    return open(file, new Params(exn_screen_params.class));
+  }
+
+  /**
+   * Reads a file that {@link #save} wrote, and checks all of it, and that it was made of a head, as
+   * {@link #check} does: everything is read once.
+   *
+   * @param file its path, below 2 GiB; may change afterwards
+   * @param weight [V,D], F32, F16 or BF16, or blocks in a U8 tensor, on the CPU
+   * @param blocks what blocks its rows are made of; null: elements of its type
+   * @return the screen, to close when done
+   * @throws IOException if the file cannot be read
+   * @throws IllegalArgumentException if it is no screen, of another version, damaged, or of another
+   *     head
+   * @throws OutOfMemoryError if there is no memory for it
+   */
+  public static Screen open(Path file, Tensor weight, BlockFormat blocks) throws IOException {
+    return open(file, madeOf(weight, blocks));
+  }
+
+  private static Screen open(Path file, Params params) throws IOException {
     Native.require();
     Scope scope = Scope.open();
     boolean done = false;
     try {
-      Screen opened = new Screen(scope, Image.read(scope, file), false);
+      Screen opened = new Screen(scope, Image.read(scope, file), params);
       done = true;
       return opened;
     } finally {
@@ -121,7 +151,7 @@ public final class Screen implements AutoCloseable {
    * @throws IllegalArgumentException if it does not begin as a screen, or is not as long as it says
    */
   public static Screen map(Path file) throws IOException {
-    return new Screen(null, Image.map(file), true);
+    return new Screen(null, Image.map(file), headerOnly());
   }
 
   /**
@@ -146,11 +176,7 @@ public final class Screen implements AutoCloseable {
    * @throws IllegalStateException if this screen is closed
    */
   public void check(Tensor weight, BlockFormat blocks) {
-    Image.call(
-        new Params(exn_screen_params.class)
-            .tensor("weight", Named.present("weight", weight))
-            .int32("weight_blocks", BlockFormat.tagOf(blocks))
-            .tensor("image", image()),
+    Image.call(madeOf(weight, blocks).tensor("image", image()),
         block -> exeunt.exn_screen_check(block, 0));
   }
 
@@ -327,7 +353,7 @@ public final class Screen implements AutoCloseable {
         Image.call(
             params().tensor("states", states).tensor("levels", levels).tensor("image", image),
             exeunt::exn_screen_build);
-        Screen made = new Screen(scope, image, true);
+        Screen made = new Screen(scope, image, headerOnly());
         done = true;
         return made;
       } finally {

@@ -63,9 +63,8 @@ public final class HeadScreen {
    */
   public static Screen open(Path kept, LlamaWeights weights, PrintStream log) {
     try {
-      Screen screen = Screen.open(kept);
+      Screen screen = Screen.open(kept, weights.head().tensor(), weights.head().blocks());
       try {
-        screen.check(weights.head().tensor(), weights.head().blocks());
         weights.requireUnchanged();
         return screen;
       } catch (RuntimeException | Error e) {
