@@ -65,11 +65,10 @@ last_words() {
 }
 
 fetch() {
-  local log file name sum scratch
+  local log file name sum
   scratch=$(mkdir -p "$CACHE" 2>&1 && mktemp -d "$CACHE/fetch.XXXXXX" 2>&1) ||
     die 3 "the encoder cannot be kept in $CACHE (${scratch##*: })"
-  # shellcheck disable=SC2064  # the folder of now
-  trap "rm -rf '$scratch'" EXIT
+  trap 'rm -rf "$scratch"' EXIT # not local: it is looked up when the shell ends
   say "fetching the encoder and the reviews (83 MB, once) into $CACHE"
   log=$(cd "$scratch" && mvn --batch-mode --quiet "$PLUGIN:copy" "-Dartifact=$JAR" \
     "-DoutputDirectory=$scratch" 2>&1) ||

@@ -96,6 +96,15 @@ rm "$kept/all-MiniLM-L6-v2.onnx"
 sed -i "s/onnx 7 [0-9a-f]*/onnx 7 $(printf 0%.0s {1..64})/" "$WORK/launcher/encoder.sh"
 fetch good 4 'the checksum of all-MiniLM-L6-v2.onnx is not the one expected'
 expect 'a file of another checksum is not kept' test ! -e "$kept/all-MiniLM-L6-v2.onnx"
+# A folder whose name would be commands if a shell read it again.
+mkdir "$WORK/elsewhere"
+hostile="$WORK/it's; touch injected #\$(touch injected)"
+out=$(cd "$WORK/elsewhere" && FAKE=no-maven MADE=$WORK/made XDG_CACHE_HOME=$hostile \
+  PATH=$WORK/bin:$PATH bash "$WORK/launcher/encoder.sh" 2>&1 </dev/null) || true
+expect 'a folder with quotes in its name' test "${out##*: }" = \
+  'the encoder could not be downloaded ([ERROR] no such host)'
+expect 'nothing is left in it' test -z "$(find "$hostile/exeunt" -mindepth 1)"
+expect 'its name is no command' test -z "$(find "$WORK/elsewhere" -mindepth 1)"
 printf '' >"$WORK/file"
 if XDG_CACHE_HOME=$WORK/file PATH=$WORK/bin:$PATH FAKE=good MADE=$WORK/made \
   bash "$WORK/launcher/encoder.sh" >/dev/null 2>"$WORK/err"; then
