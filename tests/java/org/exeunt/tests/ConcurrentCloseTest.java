@@ -3,7 +3,11 @@ package org.exeunt.tests;
 
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.lang.reflect.Method;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CountDownLatch;
@@ -13,9 +17,12 @@ import org.bytedeco.javacpp.FloatPointer;
 import org.exeunt.Cosine;
 import org.exeunt.DType;
 import org.exeunt.Device;
+import org.exeunt.Event;
 import org.exeunt.ExitHead;
 import org.exeunt.Op;
+import org.exeunt.Packed;
 import org.exeunt.Scope;
+import org.exeunt.Screen;
 import org.exeunt.Statistic;
 import org.exeunt.Statistics;
 import org.exeunt.Stream;
@@ -24,9 +31,11 @@ import org.exeunt.Workspace;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.extension.ExtendWith;
+import org.junit.jupiter.api.io.TempDir;
 
 /**
- * Scopes, ops, workspaces and pointers that are closed while others run, build, copy and allocate.
+ * Scopes, ops, workspaces, pointers, events, streams, screens and packed rows that are closed while
+ * others run, build, copy, allocate, record, wait and save.
  * In processes of their own: what was freed too early would take them down.
  */
 @ExtendWith(ForcedPath.class)
@@ -52,10 +61,29 @@ class ConcurrentCloseTest {
     check(Subprocess.of(Storm.class, "virtual"));
   }
 
+  @Test
+  void eventsAndStreams() {
+    check(Subprocess.of(QueueStorm.class));
+  }
+
+  /** There the emulator refuses events and streams that are gone. */
+  @Test
+  void eventsAndStreamsOnTheEmulatedDevice() {
+    Assumptions.assumeTrue(Files.exists(Setup.emulator()), Setup.emulator() + " was not built");
+    check(Subprocess.of(QueueStorm.class)
+              .option("-Dexeunt.backend=cuda")
+              .option("-Dexeunt.cuda.library=" + Setup.emulator()));
+  }
+
+  @Test
+  void imagesThatAreSaved(@TempDir Path folder) {
+    check(Subprocess.of(ImageStorm.class, folder.toString()));
+  }
+
   private static void check(Subprocess storm) {
     String output = storm.option("-Xmx256m").run();
     System.out.print(output);
-    assertTrue(output.matches("(?s).*\\d{4,} uses, \\d{2,} refusals, 0 failures\n"), output);
+    assertTrue(output.matches("(?s).*\\d{4,} uses, [1-9]\\d* refusals, 0 failures\n"), output);
   }
 
   /** What a thread does over and over with what the others close. */
@@ -63,25 +91,90 @@ class ConcurrentCloseTest {
     void once(int round);
   }
 
-  static final class Storm {
-    private static final int ROUNDS = 150;
-    private static final long ROWS = 6;
-    private static final long DIM = 32;
+  /** What such threads have in common. */
+  private static final class Threads {
     private static final long SMALL = 192 << 10;
 
     private static final AtomicLong uses = new AtomicLong();
     private static final AtomicLong refusals = new AtomicLong();
     private static final AtomicReference<Throwable> failure = new AtomicReference<>();
 
-    public static void main(String[] args) throws Exception {
-      for (int round = 0; round < ROUNDS && failure.get() == null; round++) {
-        storm(args[0]);
-      }
-      if (failure.get() != null) {
+    static boolean failed() {
+      return failure.get() != null;
+    }
+
+    static void report(String what) {
+      if (failed()) {
         failure.get().printStackTrace(System.out);
       }
-      System.out.println(args[0] + " threads: " + uses + " uses, " + refusals + " refusals, "
-          + (failure.get() == null ? 0 : 1) + " failures");
+      System.out.println(what + ": " + uses + " uses, " + refusals + " refusals, "
+          + (failed() ? 1 : 0) + " failures");
+    }
+
+    /** A thread for each use, all at once, each so many times. */
+    static void run(String kind, int times, List<Use> all) throws Exception {
+      CountDownLatch go = new CountDownLatch(1);
+      List<Thread> threads = new ArrayList<>();
+      for (Use use : all) {
+        threads.add(start(kind, () -> work(use, times, go)));
+      }
+      go.countDown();
+      for (Thread thread : threads) {
+        thread.join();
+      }
+    }
+
+    static void close(int round, int when, AutoCloseable what) {
+      if (round < when) {
+        Thread.onSpinWait();
+        return;
+      }
+      try {
+        what.close();
+      } catch (RuntimeException e) {
+        throw e;
+      } catch (Exception e) {
+        throw new AssertionError(e);
+      }
+    }
+
+    private static void work(Use use, int times, CountDownLatch go) {
+      try {
+        go.await();
+        for (int round = 0; round < times && !failed(); round++) {
+          try {
+            use.once(round);
+            uses.incrementAndGet();
+          } catch (IllegalStateException e) {
+            refusals.incrementAndGet();
+          }
+        }
+      } catch (Throwable t) {
+        failure.compareAndSet(null, t);
+      }
+    }
+
+    private static Thread start(String kind, Runnable work) throws ReflectiveOperationException {
+      if (kind.equals("virtual")) {
+        Method start = Thread.class.getMethod("startVirtualThread", Runnable.class);
+        return (Thread) start.invoke(null, work);
+      }
+      Thread thread = new Thread(null, work, kind, kind.equals("small") ? SMALL : 0);
+      thread.start();
+      return thread;
+    }
+  }
+
+  static final class Storm {
+    private static final int ROUNDS = 150;
+    private static final long ROWS = 6;
+    private static final long DIM = 32;
+
+    public static void main(String[] args) throws Exception {
+      for (int round = 0; round < ROUNDS && !Threads.failed(); round++) {
+        storm(args[0]);
+      }
+      Threads.report(args[0] + " threads");
     }
 
     private static void storm(String kind) throws Exception {
@@ -115,19 +208,11 @@ class ConcurrentCloseTest {
           round
           -> shared.bytes(),
           round
-          -> close(round, 20, first),
+          -> Threads.close(round, 20, first),
           round
-          -> close(round % 15 == 0 ? round : 0, 30, pointer), // twice
-          round -> close(round, 40, scope), round -> close(round, 50, other));
-      CountDownLatch go = new CountDownLatch(1);
-      List<Thread> threads = new ArrayList<>();
-      for (Use use : all) {
-        threads.add(start(kind, () -> work(use, go)));
-      }
-      go.countDown();
-      for (Thread thread : threads) {
-        thread.join();
-      }
+          -> Threads.close(round % 15 == 0 ? round : 0, 30, pointer), // twice
+          round -> Threads.close(round, 40, scope), round -> Threads.close(round, 50, other));
+      Threads.run(kind, 60, all);
       // Nobody runs any more, so all of it closes.
       first.close();
       second.close();
@@ -141,45 +226,127 @@ class ConcurrentCloseTest {
       return ExitHead.builder().hidden(hidden).weight(weight).out(
           Statistics.allocate(scope, Device.CPU, ROWS, Statistic.ENTROPY));
     }
+  }
 
-    private static void close(int round, int when, AutoCloseable what) {
-      if (round < when) {
-        Thread.onSpinWait();
-        return;
+  /** Events and streams, each of which gives way to another while it is used. */
+  static final class QueueStorm {
+    private static final int USES = 50_000; // of each thread: longer than one has a core for itself
+
+    private static final Device DEVICE = Device.defaultDevice();
+    private static final AtomicReference<Event> EVENT = new AtomicReference<>();
+    private static final AtomicReference<Stream> STREAM = new AtomicReference<>();
+
+    public static void main(String[] args) throws Exception {
+      EVENT.set(Event.create(DEVICE));
+      STREAM.set(Stream.create(DEVICE));
+      try (Scope scope = Scope.open(); Event start = Event.create(DEVICE)) {
+        start.record(Stream.DEFAULT);
+        Tensor row = scope.allocate(DType.F32, 1, 8).copyFrom(new float[8]);
+        Tensor other = scope.allocate(DType.F32, 1, 8);
+        Tensor out = scope.allocate(DType.F32, 1);
+        Op op = Cosine.builder().a(row).b(row).out(out).build(scope);
+        List<Use> all = List.of(round
+            -> EVENT.get().record(Stream.DEFAULT),
+            round
+            -> EVENT.get().record(STREAM.get()),
+            round
+            -> STREAM.get().waitFor(EVENT.get()),
+            round
+            -> Stream.DEFAULT.waitFor(EVENT.get()),
+            round
+            -> EVENT.get().isReached(),
+            round
+            -> EVENT.get().synchronize(),
+            round
+            -> elapsed(start),
+            round
+            -> STREAM.get().synchronize(),
+            round
+            -> op.run(STREAM.get()),
+            round
+            -> other.copyFrom(row, STREAM.get()),
+            round
+            -> swapEvents(),
+            round
+            -> swapEvents(),
+            round
+            -> swapEvents(),
+            round -> swapStreams());
+        Threads.run("queues", USES, all);
       }
-      try {
-        what.close();
-      } catch (RuntimeException e) {
-        throw e;
-      } catch (Exception e) {
-        throw new AssertionError(e);
-      }
+      EVENT.get().close();
+      STREAM.get().close();
+      Threads.report("events and streams");
     }
 
-    private static void work(Use use, CountDownLatch go) {
-      try {
-        go.await();
-        for (int round = 0; round < 60; round++) {
-          try {
-            use.once(round);
-            uses.incrementAndGet();
-          } catch (IllegalStateException e) {
-            refusals.incrementAndGet();
-          }
+    private static void swapEvents() {
+      Event next = Event.create(DEVICE);
+      next.record(Stream.DEFAULT);
+      EVENT.getAndSet(next).close();
+    }
+
+    private static void swapStreams() {
+      STREAM.getAndSet(Stream.create(DEVICE)).close();
+    }
+
+    private static void elapsed(Event start) {
+      float milliseconds = EVENT.get().millisecondsSince(start);
+      if (!(milliseconds >= 0 && milliseconds < 600_000)) {
+        throw new AssertionError(milliseconds + " ms");
+      }
+    }
+  }
+
+  /** Images that are written to files. */
+  static final class ImageStorm {
+    private static final int ROUNDS = 20;
+    private static final int DIM = 64;
+    private static final int VOCABULARY = 2000;
+
+    public static void main(String[] args) throws Exception {
+      Path folder = Path.of(args[0]);
+      try (Scope scope = Scope.open()) {
+        Tensor head = scope.allocate(Device.CPU, DType.F32, VOCABULARY, DIM);
+        head.copyFrom(values(VOCABULARY * DIM));
+        Tensor states = scope.copyOf(values(2 * DIM * DIM), 2 * DIM, DIM);
+        for (int round = 0; round < ROUNDS && !Threads.failed(); round++) {
+          Screen screen = Screen.builder().weight(head).states(states).build();
+          Packed packed = Packed.of(head);
+          Threads.run("images", 60,
+              List.of(round2
+                  -> save(screen::save, folder.resolve("screen")),
+                  round2
+                  -> save(packed::save, folder.resolve("packed")),
+                  round2
+                  -> screen.check(head, null),
+                  round2
+                  -> Threads.close(round2, 5, screen),
+                  round2 -> Threads.close(round2, 5, packed)));
+          screen.close();
+          packed.close();
         }
-      } catch (Throwable t) {
-        failure.compareAndSet(null, t);
       }
+      Threads.report("images");
     }
 
-    private static Thread start(String kind, Runnable work) throws ReflectiveOperationException {
-      if (kind.equals("virtual")) {
-        Method start = Thread.class.getMethod("startVirtualThread", Runnable.class);
-        return (Thread) start.invoke(null, work);
+    private static float[] values(int count) {
+      float[] values = new float[count];
+      for (int i = 0; i < count; i++) {
+        values[i] = (i * 7919L % 101 - 50) / 50f;
       }
-      Thread thread = new Thread(null, work, kind, kind.equals("small") ? SMALL : 0);
-      thread.start();
-      return thread;
+      return values;
+    }
+
+    private interface Save {
+      void to(Path file) throws IOException;
+    }
+
+    private static void save(Save save, Path file) {
+      try {
+        save.to(file);
+      } catch (IOException e) {
+        throw new UncheckedIOException(e);
+      }
     }
   }
 }

@@ -151,12 +151,11 @@ public final class DraftRule extends Op {
    * @param first true at a draft's first token: the old state is forgotten
    */
   public void run(Stream stream, boolean first) {
-    long handle = handleFor(stream);
-    enter();
+    long handle = enter(stream);
     try {
       launchStep(handle, first ? 1 : 0);
     } finally {
-      leave();
+      leave(stream);
     }
   }
 

@@ -8,16 +8,16 @@ import org.exeunt.jni.global.exeunt;
  * without waiting. On the CPU, where every run is synchronous, an event is reached when it is
  * recorded.
  *
- * <p>Events may be shared by threads. Close one only when no thread is about to use it.
+ * <p>Thread-safe. Closed while others use it, an event goes when the last of their calls returns;
+ * calls that come later throw {@link IllegalStateException}.
  */
 public final class Event implements AutoCloseable {
-  private final long handle;
+  private final Handle handle;
   private final Device device;
   private volatile Capture capture; // of its last record; null: of none
-  private volatile boolean closed;
 
   private Event(long handle, Device device) {
-    this.handle = handle;
+    this.handle = new Handle("event", device, handle, exeunt::exn_event_destroy);
     this.device = device;
   }
 
@@ -49,14 +49,11 @@ public final class Event implements AutoCloseable {
   /**
    * The native handle, on CUDA a {@code cudaEvent_t}.
    *
-   * @return never 0
+   * @return never 0; valid until the event is closed
    * @throws IllegalStateException if the event is closed
    */
   public long handle() {
-    if (closed) {
-      throw new IllegalStateException("event is closed");
-    }
-    return handle;
+    return handle.value();
   }
 
   /**
@@ -73,10 +70,14 @@ public final class Event implements AutoCloseable {
     if (of != null && !of.equals(device)) {
       throw new IllegalArgumentException("stream: on " + of + ", but the event is on " + device);
     }
-    long queue = stream.handle();
-    Status.check(
-        exeunt.exn_event_record(device.backend().dlpackCode(), device.id(), handle(), queue));
-    capture = Capture.of(queue);
+    StackRoom.require();
+    long queue = stream.acquire();
+    try {
+      use((type, id, event) -> exeunt.exn_event_record(type, id, event, queue));
+      capture = Capture.of(queue);
+    } finally {
+      stream.release();
+    }
   }
 
   /**
@@ -90,8 +91,7 @@ public final class Event implements AutoCloseable {
    */
   public boolean isReached() {
     int[] reached = new int[1];
-    Status.check(
-        exeunt.exn_event_query(device.backend().dlpackCode(), device.id(), handle(), reached));
+    use((type, id, event) -> exeunt.exn_event_query(type, id, event, reached));
     return reached[0] == 1;
   }
 
@@ -104,8 +104,7 @@ public final class Event implements AutoCloseable {
    * @throws DeviceLostException if the device context is lost
    */
   public void synchronize() {
-    Status.check(
-        exeunt.exn_event_synchronize(device.backend().dlpackCode(), device.id(), handle()));
+    use(exeunt::exn_event_synchronize);
   }
 
   /**
@@ -125,9 +124,30 @@ public final class Event implements AutoCloseable {
           "start: on " + start.device + ", but the event is on " + device);
     }
     float[] milliseconds = new float[1];
-    Status.check(exeunt.exn_event_elapsed(
-        device.backend().dlpackCode(), device.id(), start.handle(), handle(), milliseconds));
+    StackRoom.require();
+    long from = start.handle.acquire();
+    try {
+      use((type, id, to) -> exeunt.exn_event_elapsed(type, id, from, to, milliseconds));
+    } finally {
+      start.handle.release();
+    }
     return milliseconds[0];
+  }
+
+  /** A function of the library with this event. */
+  interface Use {
+    int call(int deviceType, int deviceId, long event);
+  }
+
+  /** Calls it while the event is held. */
+  void use(Use use) {
+    StackRoom.require();
+    long event = handle.acquire();
+    try {
+      Status.check(use.call(device.backend().dlpackCode(), device.id(), event));
+    } finally {
+      handle.release();
+    }
   }
 
   /** The capture of its last record, which may be over; null: it was not in one. */
@@ -135,17 +155,13 @@ public final class Event implements AutoCloseable {
     return capture;
   }
 
-  /** Destroys the event. Closing twice is allowed. */
+  /**
+   * Destroys the event, or has the last of those who use it just now do so. Closing twice is
+   * allowed.
+   */
   @Override
-  public synchronized void close() {
-    if (!closed) {
-      closed = true;
-      Status.check(exeunt.exn_event_destroy(device.backend().dlpackCode(), device.id(), handle));
-    }
-  }
-
-  @Override
-  public String toString() {
-    return "event 0x" + Long.toHexString(handle) + " on " + device;
+  public void close() {
+    StackRoom.require();
+    handle.close();
   }
 }

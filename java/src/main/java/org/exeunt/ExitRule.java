@@ -132,12 +132,11 @@ public final class ExitRule extends Op {
    * @param force true at the last layer: every active row leaves
    */
   public void run(Stream stream, int layer, boolean first, boolean force) {
-    long handle = handleFor(stream);
-    enter();
+    long handle = enter(stream);
     try {
       launchStep(handle, layer, first, force, paramsBlock().getInt(stepOffset));
     } finally {
-      leave();
+      leave(stream);
     }
   }
 
@@ -152,12 +151,11 @@ public final class ExitRule extends Op {
    *     given steps
    */
   public void run(Stream stream, int layer, boolean first, boolean force, int stepIndex) {
-    long handle = handleFor(stream);
-    enter();
+    long handle = enter(stream);
     try {
       launchStep(handle, layer, first, force, stepIndex);
     } finally {
-      leave();
+      leave(stream);
     }
   }
 

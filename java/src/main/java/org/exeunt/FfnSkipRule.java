@@ -76,8 +76,7 @@ public final class FfnSkipRule extends Op {
    * @param tokenIndex of all rows, 0 or more; ignored where the builder was given tokens
    */
   public void run(Stream stream, int layer, int tokenIndex) {
-    long handle = handleFor(stream);
-    enter();
+    long handle = enter(stream);
     try {
       int layerBefore = paramsBlock().getInt(layerOffset);
       int tokenBefore = paramsBlock().getInt(tokenOffset);
@@ -89,7 +88,7 @@ public final class FfnSkipRule extends Op {
         throw e;
       }
     } finally {
-      leave();
+      leave(stream);
     }
   }
 

@@ -73,17 +73,22 @@ public final class Graph implements AutoCloseable {
     }
     device.backend().require();
     StackRoom.require();
-    Capture capture = Capture.begin(device, stream.handle());
+    long queue = stream.acquire();
     try {
-      work.run();
-      return new Graph(device, capture, capture.end());
-    } catch (RuntimeException | Error e) {
+      Capture capture = Capture.begin(device, queue);
       try {
-        capture.abort();
-      } catch (RuntimeException also) {
-        e.addSuppressed(also);
+        work.run();
+        return new Graph(device, capture, capture.end());
+      } catch (RuntimeException | Error e) {
+        try {
+          capture.abort();
+        } catch (RuntimeException also) {
+          e.addSuppressed(also);
+        }
+        throw e;
       }
-      throw e;
+    } finally {
+      stream.release();
     }
   }
 
@@ -114,12 +119,17 @@ public final class Graph implements AutoCloseable {
     if (of != null && !of.equals(device)) {
       throw new IllegalArgumentException("stream: on " + of + ", but the graph is on " + device);
     }
-    long queue = stream.handle();
-    if (Capture.of(queue) != null) {
-      throw new IllegalStateException("stream is being captured, which takes no other graph");
+    StackRoom.require();
+    long queue = stream.acquire();
+    try {
+      if (Capture.of(queue) != null) {
+        throw new IllegalStateException("stream is being captured, which takes no other graph");
+      }
+      Status.check(
+          exeunt.exn_graph_launch(device.backend().dlpackCode(), device.id(), handle, queue));
+    } finally {
+      stream.release();
     }
-    Status.check(
-        exeunt.exn_graph_launch(device.backend().dlpackCode(), device.id(), handle, queue));
   }
 
   /**

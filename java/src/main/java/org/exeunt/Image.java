@@ -91,16 +91,21 @@ final class Image {
   static void save(Tensor image, Path file) throws IOException {
     requireRegular(file);
     Path target = file.toAbsolutePath();
-    removeLeftovers(target);
-    for (int attempt = 0; !saved(image, target); attempt++) {
-      if (attempt == ATTEMPTS) {
-        throw new IOException(file + " cannot be written: what belongs there is removed each time");
+    image.acquire();
+    try {
+      removeLeftovers(target);
+      for (int attempt = 0; !saved(image, target); attempt++) {
+        if (attempt == ATTEMPTS) {
+          throw new IOException(file + " cannot be written: what belongs there is removed each time");
+        }
       }
-    }
-    try (FileChannel folder = FileChannel.open(target.getParent(), StandardOpenOption.READ)) {
-      folder.force(true); // the name, too
-    } catch (IOException e) {
-      // Some file systems have no such thing for folders; the file is there all the same.
+      try (FileChannel folder = FileChannel.open(target.getParent(), StandardOpenOption.READ)) {
+        folder.force(true); // the name, too
+      } catch (IOException e) {
+        // Some file systems have no such thing for folders; the file is there all the same.
+      }
+    } finally {
+      image.release();
     }
   }
 

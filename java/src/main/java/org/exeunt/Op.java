@@ -144,21 +144,36 @@ public abstract sealed class Op
    * @throws ExeuntException if the backend failed
    */
   public final void run(Stream stream) {
-    long handle = handleFor(stream);
-    enter();
+    long handle = enter(stream);
     try {
       launch(handle);
     } finally {
-      leave();
+      leave(stream);
     }
   }
 
-  /**
-   * Takes the tensors' memory and the op, or throws. In this order, and {@link #leave} in the
-   * other, so that a scope that nobody holds finds none of its ops running.
-   */
-  final void enter() {
+  /** Takes the stream, the tensors' memory and the op, or throws; the stream's handle. */
+  final long enter(Stream stream) {
+    Named.present("stream", stream);
     StackRoom.require();
+    long handle = stream.acquireFor(device);
+    boolean done = false;
+    try {
+      enter();
+      done = true;
+    } finally {
+      if (!done) {
+        stream.release();
+      }
+    }
+    return handle;
+  }
+
+  /**
+   * In this order, and {@link #leave} in the other, so that a scope that nobody holds finds none of
+   * its ops running.
+   */
+  private void enter() {
     lifetimes.acquire();
     boolean done = false;
     try {
@@ -263,20 +278,20 @@ public abstract sealed class Op
     return true;
   }
 
-  final void leave() {
+  final void leave(Stream stream) {
     try {
       if (shared != null) {
         shared.leave();
       }
       state.setRelease(IDLE);
     } finally {
-      lifetimes.release();
-      Reference.reachabilityFence(this);
+      try {
+        lifetimes.release();
+      } finally {
+        stream.release();
+        Reference.reachabilityFence(this);
+      }
     }
-  }
-
-  final long handleFor(Stream stream) {
-    return Named.present("stream", stream).handleFor(device);
   }
 
   /** The params struct; to be written between {@link #enter} and {@link #leave} only. */

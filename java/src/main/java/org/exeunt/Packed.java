@@ -31,11 +31,11 @@ import org.exeunt.jni.global.exeunt;
  *
  * <p>It is kept as a file with checksums, which {@link #open} maps. CPU only.
  *
- * <p>Thread-safe but for {@link #close}.
+ * <p>Thread-safe.
  */
 public final class Packed implements AutoCloseable {
   private final Scope scope; // null: a file is mapped
-  private Tensor image; // null: closed
+  private volatile Tensor image; // null: closed
   private final Tensor rows;
   private final long columns;
   private final BlockFormat format;
@@ -184,7 +184,7 @@ public final class Packed implements AutoCloseable {
    * Frees the memory of rows that were packed. That of a mapped file is its file's pages, and goes
    * with the garbage collector. Closing twice is allowed.
    *
-   * @throws IllegalStateException if an op that uses them is running
+   * @throws IllegalStateException if an op that uses them is running, or they are being saved
    */
   @Override
   public void close() {

@@ -25,7 +25,7 @@ import org.exeunt.jni.global.exeunt;
  * answers. It is made and checked on the CPU; an exit head on CUDA takes a copy of its {@link
  * #image} in device memory.
  *
- * <p>Thread-safe but for {@link #close}.
+ * <p>Thread-safe.
  */
 public final class Screen implements AutoCloseable {
   /** How an exit head bounds the errors of the screen's logits. */
@@ -46,7 +46,7 @@ public final class Screen implements AutoCloseable {
   }
 
   private final Scope scope; // null: a file is mapped
-  private Tensor image; // null: closed
+  private volatile Tensor image; // null: closed
   private final long vocabulary;
   private final long dim;
   private final long states;
@@ -253,7 +253,7 @@ public final class Screen implements AutoCloseable {
    * Frees the screen's memory. That of a mapped file is its file's pages, and goes with the garbage
    * collector. Closing twice is allowed.
    *
-   * @throws IllegalStateException if an op that uses it is running
+   * @throws IllegalStateException if an op that uses it is running, or it is being saved
    */
   @Override
   public void close() {

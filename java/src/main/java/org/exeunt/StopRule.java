@@ -164,8 +164,7 @@ public final class StopRule extends Op {
    * @param first true at an answer's first step: the old state is forgotten, all rows run
    */
   public void run(Stream stream, boolean first) {
-    long handle = handleFor(stream);
-    enter();
+    long handle = enter(stream);
     try {
       int before = paramsBlock().getInt(firstOffset);
       paramsBlock().putInt(firstOffset, first ? 1 : 0);
@@ -176,7 +175,7 @@ public final class StopRule extends Op {
         throw e;
       }
     } finally {
-      leave();
+      leave(stream);
     }
   }
 

@@ -10,22 +10,21 @@ import org.exeunt.jni.global.exeunt;
  *
  * <p>Runs never synchronise. {@link #synchronize()} does, and reports what failed on the way.
  *
- * <p>Streams may be shared by threads. Close a created stream only when no thread is about to queue
- * work on it.
+ * <p>Thread-safe. Closed while others queue work on it or wait for it, a stream goes when the last
+ * of their calls returns; calls that come later throw {@link IllegalStateException}.
  */
 public final class Stream implements AutoCloseable {
   /** The default stream of whatever device an op runs on. */
-  public static final Stream DEFAULT = new Stream(0, null, false);
+  public static final Stream DEFAULT = new Stream(0, null, null);
 
   /** Captures that are under way; see {@link Capture}. Here, where a run has been anyway. */
   static volatile int captures;
 
   private final long handle;
   private final Device device;
-  private final boolean owned;
-  private volatile boolean closed;
+  private final Handle owned; // null: somebody else destroys it
 
-  private Stream(long handle, Device device, boolean owned) {
+  private Stream(long handle, Device device, Handle owned) {
     this.handle = handle;
     this.device = device;
     this.owned = owned;
@@ -44,7 +43,8 @@ public final class Stream implements AutoCloseable {
     device.backend().require();
     long[] out = new long[1];
     Status.check(exeunt.exn_stream_create(device.backend().dlpackCode(), device.id(), out));
-    return new Stream(out[0], device, true);
+    return new Stream(
+        out[0], device, new Handle("stream", device, out[0], exeunt::exn_stream_destroy));
   }
 
   /**
@@ -56,7 +56,7 @@ public final class Stream implements AutoCloseable {
    * @return the stream
    */
   public static Stream wrap(long handle, Device device) {
-    return new Stream(handle, device, false);
+    return new Stream(handle, device, null);
   }
 
   /**
@@ -96,14 +96,11 @@ public final class Stream implements AutoCloseable {
   /**
    * The native handle, a {@code cudaStream_t}.
    *
-   * @return 0 for default streams and on the CPU
+   * @return 0 for default streams and on the CPU; valid until the stream is closed
    * @throws IllegalStateException if the stream is closed
    */
   public long handle() {
-    if (closed) {
-      throw new IllegalStateException("stream is closed");
-    }
-    return handle;
+    return owned == null ? handle : owned.value();
   }
 
   /**
@@ -115,14 +112,19 @@ public final class Stream implements AutoCloseable {
    * @throws IllegalStateException if the stream is closed
    */
   public void synchronize() {
-    long stream = handle();
     if (device != null) {
-      synchronize(device, stream);
+      StackRoom.require();
+      long stream = acquire();
+      try {
+        synchronize(device, stream);
+      } finally {
+        release();
+      }
       return;
     }
     Native.require();
     for (int id = 0; id < Backend.CUDA.deviceCount(); id++) {
-      synchronize(Device.cuda(id), stream);
+      synchronize(Device.cuda(id), handle);
     }
   }
 
@@ -147,10 +149,15 @@ public final class Stream implements AutoCloseable {
     if (device != null && device.backend() != of.backend()) {
       throw new IllegalArgumentException("event: on " + of + ", but the stream is on " + device);
     }
-    long stream = handle();
-    int id = device == null ? of.id() : device.id();
-    Status.check(exeunt.exn_stream_wait(of.backend().dlpackCode(), id, stream, event.handle()));
-    Capture.join(stream, event.capture());
+    StackRoom.require();
+    long stream = acquire();
+    try {
+      int id = device == null ? of.id() : device.id();
+      event.use((type, same, point) -> exeunt.exn_stream_wait(type, id, stream, point));
+      Capture.join(stream, event.capture());
+    } finally {
+      release();
+    }
   }
 
   /** Where it was created; null for {@link #DEFAULT}. */
@@ -159,29 +166,42 @@ public final class Stream implements AutoCloseable {
   }
 
   /**
-   * Destroys a stream of {@link #create}; work queued on it still completes. Does nothing for
-   * wrapped streams and {@link #DEFAULT}. Closing twice is allowed.
+   * Destroys a stream of {@link #create}, or has the last of those who use it just now do so; work
+   * queued on it still completes. Does nothing for wrapped streams and {@link #DEFAULT}. Closing
+   * twice is allowed.
    *
    * @throws IllegalStateException if the stream is being captured
    */
   @Override
-  public synchronized void close() {
-    if (owned && !closed) {
-      if (Capture.of(handle) != null) {
-        throw new IllegalStateException("stream is being captured");
-      }
-      closed = true;
-      Status.check(exeunt.exn_stream_destroy(device.backend().dlpackCode(), device.id(), handle));
+  public void close() {
+    if (owned == null) {
+      return;
+    }
+    StackRoom.require();
+    if (owned.isOpen() && Capture.of(handle) != null) {
+      throw new IllegalStateException("stream is being captured");
+    }
+    owned.close();
+  }
+
+  /** The handle, good until {@link #release}. The caller has asked for {@link StackRoom}. */
+  long acquire() {
+    return owned == null ? handle : owned.acquire();
+  }
+
+  void release() {
+    if (owned != null) {
+      owned.release();
     }
   }
 
-  /** The handle for a run on {@code target}, which CUDA streams must belong to. */
-  long handleFor(Device target) {
+  /** The same for a run on {@code target}, which CUDA streams must belong to. */
+  long acquireFor(Device target) {
     if (device != null && target.backend() == Backend.CUDA && !device.equals(target)) {
       throw new IllegalArgumentException(
           "stream: on " + device + ", but the tensors are on " + target);
     }
-    return handle();
+    return acquire();
   }
 
   @Override

@@ -741,10 +741,14 @@ public final class Tensor {
     try {
       source.acquire();
       try {
-        long handle = stream.handleFor(working);
-        Memory.copy(device, address, source.device, source.address, byteSize(), handle);
-        if (Stream.captures != 0) {
-          Capture.note(handle, this, source);
+        long handle = stream.acquireFor(working);
+        try {
+          Memory.copy(device, address, source.device, source.address, byteSize(), handle);
+          if (Stream.captures != 0) {
+            Capture.note(handle, this, source);
+          }
+        } finally {
+          stream.release();
         }
       } finally {
         source.release();
