@@ -17,15 +17,23 @@ lock_holders() {
 }
 
 # lock_tree MODE COMMAND: MODE is exclusive or shared. Waits for others, and says for whom. Held
-# until this process and all that it starts have ended; a second call changes the mode.
+# until this process and all that it starts have ended; a second call changes the mode. Who may not
+# write here can still run what is built, beside others who do.
 lock_tree() {
-  local mode=$1 what=$2 holders
+  local mode=$1 what=$2 holders writable=true
+  { { [[ -d $ROOT/build ]] || mkdir -p "$ROOT/build"; } && : >>"$LOCK"; } 2>/dev/null ||
+    writable=false
+  $writable || [[ $mode == shared ]] ||
+    die 1 "$ROOT/build cannot be written to, where all that is built belongs"
   have flock || return 0
   if [[ -z $lock_descriptor ]]; then
-    if ! { { [[ -d $ROOT/build ]] || mkdir -p "$ROOT/build"; } && : >>"$LOCK"; } 2>/dev/null; then
-      die 1 "$ROOT/build cannot be written to, where all that is built belongs"
+    if $writable; then
+      exec {lock_descriptor}<>"$LOCK"
+    elif [[ -r $LOCK ]]; then
+      exec {lock_descriptor}<"$LOCK"
+    else
+      return 0
     fi
-    exec {lock_descriptor}<>"$LOCK"
   fi
   if ! flock "--$mode" --nonblock "$lock_descriptor" 2>/dev/null; then
     holders=$(lock_holders | paste -sd, | sed 's/,/, /g')
@@ -33,6 +41,7 @@ lock_tree() {
     flock "--$mode" "$lock_descriptor" 2>/dev/null ||
       say "$ROOT/build is where files cannot be locked: start no second build beside this one"
   fi
+  $writable || return 0
   [[ $mode == shared ]] || : >"$LOCK"
   echo "$$ ./exeunt $what" >>"$LOCK"
 }

@@ -78,8 +78,9 @@ printf '#!/bin/sh\necho "javac 11.0.2"\n' | tee "$WORK/jdk/bin/javac" >"$WORK/jd
 chmod +x "$WORK"/jdk/bin/*
 senseless "JAVA_HOME=$WORK/jdk" build 'a JDK 11: 17 or newer is needed'
 # Empty ones say nothing, nor does one that is right.
-settings="source '$ROOT/launcher/common.sh'; source '$ROOT/launcher/packages.sh'
-  source '$ROOT/launcher/settings.sh'; check_settings"
+# shellcheck disable=SC2016  # expands in the shell that is started
+settings='source "$ROOT/launcher/common.sh"; source "$ROOT/launcher/packages.sh"
+  source "$ROOT/launcher/settings.sh"; check_settings'
 attempt env JAVA_HOME='' EXEUNT_JOBS='' EXEUNT_THREADS=256 EXEUNT_BACKEND='' EXEUNT_ISA=amx \
   ROOT="$ROOT" bash -c "$settings"
 expect 'settings that make sense' 0 ''
@@ -289,6 +290,65 @@ rm -rf "$WORK/full/build"
 touch "$WORK/full/build"
 attempt env PATH="$WORK/bin:$PATH" "$WORK/full/exeunt" build
 expect 'no folder to build in' 1 'build cannot be written to'
+
+# ---- a tree that may be read alone --------------------------------------------------------------
+
+# read_only WHAT STATUS TEXT: generate in a copy of the tree that this user must not write to.
+as_reader=()
+(($(id -u) != 0)) || as_reader=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+read_only() {
+  chmod -R a+rX,a-w "$WORK/kept"
+  rm -f "$WORK/said"
+  attempt env -u JAVA_HOME -u EXEUNT_MODEL --chdir=/ LC_ALL=C PATH="$WORK/bin:$PATH" \
+    SAID="$WORK/heard/said" "${as_reader[@]}" "$WORK/kept/exeunt" generate --model /own.gguf --prompt a
+  told=$(cat "$WORK/heard/said" 2>/dev/null || true)
+  rm -f "$WORK/heard/said"
+  chmod -R u+w "$WORK/kept"
+  expect "$1" "$2" "$3"
+}
+if ((${#as_reader[@]} == 0)) || command -v setpriv >/dev/null; then
+  chmod a+rx "$WORK"
+  mkdir -m 777 "$WORK/heard"
+  cp -r "$WORK/tree" "$WORK/kept"
+  touch "$WORK/kept/examples/target/classpath.txt" -d 'next week'
+  for kept in 'with its lock' 'without a folder to build in'; do
+    read_only "a tree $kept that may be read alone" 2 "generate: unknown option '--fast'"
+    [[ $out != *$'\n'* ]] || status='2, but with more than a sentence'
+    expect "a tree $kept adds nothing to it" 2 ''
+    expect_told "a tree $kept runs what is built" "$main --model /own.gguf --prompt a"
+    rm -rf "$WORK/kept/build"
+  done
+  rm "$WORK/kept/examples/target/classpath.txt"
+  read_only 'nothing is built, and nothing can be' 1 "$WORK/kept/build cannot be written to"
+  [[ $out != *$'\n'* ]] || status='1, but with more than a sentence'
+  expect 'that is told in one sentence' 1 ''
+else
+  echo 'left out: a tree that may be read alone, for which root needs setpriv'
+fi
+
+# ---- libraries that lost their ends -------------------------------------------------------------
+
+# whole LIBRARY BYTES: whether the build keeps a copy of a library that ends there.
+whole() {
+  mkdir -p "$WORK/cut/sanitized"
+  head -c "$2" "$1" >"$WORK/cut/sanitized/libcut.so"
+  cp "$1" "$WORK/cut/libwhole.so.3"
+  ln -sf libwhole.so.3 "$WORK/cut/libwhole.so"
+  attempt cmake -DFOLDER="$WORK/cut" -P "$ROOT/cmake/whole_libraries.cmake"
+  [[ $status == 0 && -e $WORK/cut/libwhole.so && -L $WORK/cut/libwhole.so ]] ||
+    expect 'a whole library beside it is kept' 0 'it was'
+  [[ -e $WORK/cut/sanitized/libcut.so ]]
+}
+echo 'int answer(void) { return 42; }' | cc -shared -fPIC -x c - -o "$WORK/libanswer.so"
+bytes=$(stat -c %s "$WORK/libanswer.so")
+for end in 0 1 63 64 1000 $((bytes - 1)); do
+  ! whole "$WORK/libanswer.so" "$end" || status='0, but it is there'
+  expect "a library of $bytes bytes that ends at $end goes" 0 "libcut.so is cut off at $end bytes"
+done
+whole "$WORK/libanswer.so" "$bytes" || status='0, but it is gone'
+expect 'a library that is whole stays' 0 ''
+[[ -z $out ]] || status="0, but it says $out"
+expect 'and nothing is said of it' 0 ''
 
 # ---- two at once --------------------------------------------------------------------------------
 
