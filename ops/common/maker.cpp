@@ -126,8 +126,14 @@ TypeOf Maker::type(DTypes allowed) {
   for (int i = 0; i < 7; ++i) {
     if ((allowed >> i & 1) != 0) types[count++] = static_cast<Type>(i);
   }
-  const bool sample_of_f32 = wanted_ != nullptr && (allowed & only(Type::kF32)) != 0;
-  const Type type = sample_of_f32 ? Type::kF32 : types[random().below(count)];
+  DTypes wanted = 0;
+  if (wanted_ != nullptr) {
+    const auto named = wanted_->find("dtype");
+    if (named != wanted_->end()) wanted = allowed & only(static_cast<Type>(named->second));
+    if (wanted == 0) wanted = allowed & only(Type::kF32);
+  }
+  const Type type = wanted != 0 ? static_cast<Type>(__builtin_ctz(wanted))
+                                : types[random().below(count)];
   return {type, allowed, ++symbols_};
 }
 

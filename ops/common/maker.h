@@ -200,6 +200,7 @@ class Maker {
   }
   // A size that follows from others.
   Dim derived(int64_t size) { return {size, ++symbols_}; }
+  // In a sample f32 if that is allowed, or the one that "dtype" numbers.
   TypeOf type(DTypes allowed);
   // One of first..last; in a sample the last.
   int32_t one_of(const char* name, int32_t first, int32_t last);

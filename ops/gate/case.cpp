@@ -202,7 +202,7 @@ void describe(Maker& m, exn_gate_params& p) {
     m.weights(FIELD(hidden_weight), hidden, m.type(kFloats), {repeats, columns, columns}, needed);
     m.in(FIELD(hidden_bias), kF32, {repeats, columns}, kOptional);
   }
-  m.weights(FIELD(out_weight), out, m.type(kFloats), {outputs, columns});
+  m.weights(FIELD(out_weight), out, m.type(kFloats), {outputs, columns}, kPlain);
   m.in(FIELD(out_bias), kF32, {outputs}, kOptional);
   m.out(FIELD(prob), kF32, {rows});
 }

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <numeric>
+
 #include "cache_fixture.h"
 
 namespace exn::test {
@@ -133,6 +135,18 @@ TEST_F(LayerScheduleMisuse, LongOrders) {
     const Poke earlier(&order, 700'000, layers[600'000]);
     expect_run_refused(kOp, p_, written_,
                        {"order[700000]", std::to_string(layers[600'000]), "order[600000]"});
+  }
+  {  // what the passes before have marked is forgotten
+    std::vector<int32_t> rising(kLayers);
+    std::iota(rising.begin(), rising.end(), 0);
+    for (int32_t i = 0; i < 4; ++i) rising[static_cast<size_t>(i)] = i << 16;
+    for (int32_t i = 1; i < 4; ++i) rising[static_cast<size_t>(i << 16)] = i;
+    rising[kLayers - 1] = kLayers - 2;
+    Placed ids(kCpu, make_integers(widened(rising)));
+    p_.order = ids.dl();
+    expect_run_refused(kOp, p_, written_,
+                       {"order[1048575]", "1048574", "order[1048574]"});
+    p_.order = order.dl();
   }
   EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();
   EXPECT_EQ(integers_of(schedule.read()), layers);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // What holds of every argument of every op: an empty tensor is one, whatever its pointer and its
 // strides say; no rank, extent or number makes a check read what is not there or count beyond 64
-// bits; and tensors may lie in the gaps of each other, but not on each other.
+// bits; what several tensors have alike must be alike; rows with gaps between them are taken for
+// what they are or refused; tensors may lie in the gaps of each other, but not on each other; and
+// callers of earlier versions go on working.
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -77,6 +79,10 @@ class SampleCall {
   exn_status run(void* workspace, size_t bytes) const {
     return op_->run(params_, workspace, bytes, nullptr);
   }
+
+  // What the three functions are given: another copy from here on.
+  unsigned char* params() const { return static_cast<unsigned char*>(params_); }
+  void set_params(void* params) { params_ = params; }
 
   std::vector<std::unique_ptr<Argument>> arguments;
   Named sizes;
@@ -544,14 +550,27 @@ TEST_P(AnyOp, LooksAtARankBeforeTheShape) {
 // A call of any sizes, with tensors in memory that is not there: far apart, and never touched.
 class CallNowhere {
  public:
+  static constexpr int64_t kApart = int64_t{1} << 52;  // bytes from tensor to tensor
+
   CallNowhere(const Target& target, const Sample& sample, const Named& sizes)
       : op_(sample.op), heap_(kParamsAlone), maker_(&heap_, target.device_type) {
     const Named wanted = sample.with(sizes);
     params_ = maker_.begin_sample(wanted, op_->params_bytes);
     op_->describe(maker_, params_);
     for (int i = 0; i < maker_.tensor_count(); ++i)
-      maker_.tensors()[i].dl.data = reinterpret_cast<void*>((uintptr_t{1} + i) << 52);
+      maker_.tensors()[i].dl.data = reinterpret_cast<void*>((uintptr_t{1} + i) * kApart);
   }
+
+  // Those that are given.
+  std::vector<TensorField*> fields() {
+    std::vector<TensorField*> given;
+    for (int i = 0; i < maker_.field_count(); ++i) {
+      TensorField* const f = &maker_.fields()[i];
+      if (f->tensor != nullptr) given.push_back(f);
+    }
+    return given;
+  }
+  Maker& maker() { return maker_; }
 
   exn_status supported() const { return op_->supported(params_); }
   exn_status workspace_size(size_t* bytes) const { return op_->workspace_size(params_, bytes); }
@@ -563,6 +582,93 @@ class CallNowhere {
   Maker maker_;
   void* params_;
 };
+
+// What says whether a call is sound, and what it needs, looks at no element: there is none.
+TEST_P(AnyOp, AsksOfNoElement) {
+  for (const Target& target : targets()) {
+    if (!takes(GetParam(), target)) continue;
+    SCOPED_TRACE(target.name());
+    use(target);
+    const CallNowhere call(target, GetParam(), {});
+    size_t bytes = 0;
+    EXPECT_EQ(call.supported(), EXN_OK) << exn_last_error();
+    EXPECT_EQ(call.workspace_size(&bytes), EXN_OK) << exn_last_error();
+  }
+}
+
+// A size that several tensors have must not change in one of them alone.
+TEST_P(AnyOp, ComparesEverySizeThatSeveralHave) {
+  const Target& target = targets().front();
+  if (!takes(GetParam(), target)) GTEST_SKIP() << "not on " << target.name();
+  use(target);
+  CallNowhere call(target, GetParam(), {});
+  ASSERT_EQ(call.supported(), EXN_OK) << exn_last_error();
+  for (TensorField* f : call.fields()) {
+    DLTensor* const dl = &f->tensor->dl;
+    const int64_t* const strides = dl->strides;
+    dl->strides = nullptr;
+    for (int axis = 0; axis < f->rank; ++axis) {
+      if (call.maker().uses_of_size(f->dims[axis].symbol) < 2) continue;
+      SCOPED_TRACE(f->name + std::string(" axis ") + std::to_string(axis));
+      int64_t& size = f->tensor->shape[axis];
+      for (const int64_t by : {-1, 1}) {
+        size += by;
+        EXPECT_EQ(call.supported(), EXN_INVALID_ARGUMENT) << size;
+        size -= by;
+      }
+    }
+    dl->strides = const_cast<int64_t*>(strides);
+  }
+}
+
+// Rows may be so far apart that the last ends where 2^48 elements do, and no farther.
+TEST_P(AnyOp, RowsSpanNoMoreThanATensorMay) {
+  const Target& target = targets().front();
+  if (!takes(GetParam(), target)) GTEST_SKIP() << "not on " << target.name();
+  use(target);
+  CallNowhere call(target, GetParam(), {});
+  for (TensorField* f : call.fields()) {
+    Tensor* const t = f->tensor;
+    if ((f->flags & kRows) == 0 || t->shape[0] < 2 || t->elements == 0) continue;
+    SCOPED_TRACE(f->name);
+    const int64_t good = t->strides[0], most = (int64_t{1} << 48) / t->shape[0];
+    t->dl.strides = t->strides;
+    t->strides[0] = most;
+    EXPECT_EQ(call.supported(), EXN_OK) << exn_last_error();
+    t->strides[0] = most + 1;
+    EXPECT_EQ(call.supported(), EXN_INVALID_ARGUMENT);
+    expect_words({"stride", std::to_string(most + 1), "too large"});
+    t->strides[0] = good;
+  }
+}
+
+// An output that may be exactly an input may be so in every type that both have.
+TEST_P(AnyOp, WritesInPlaceInEveryType) {
+  const Target& target = targets().front();
+  if (!takes(GetParam(), target)) GTEST_SKIP() << "not on " << target.name();
+  use(target);
+  for (const Type type : {Type::kF32, Type::kF16, Type::kBF16, Type::kF64}) {
+    SCOPED_TRACE(name_of(type));
+    CallNowhere call(target, GetParam(), {{"dtype", static_cast<int64_t>(type)}});
+    ASSERT_EQ(call.supported(), EXN_OK) << exn_last_error();
+    for (TensorField* f : call.fields()) {
+      if (f->role == Role::kIn || f->may_equal < 0) continue;
+      const TensorField& over = call.maker().fields()[f->may_equal];
+      DLTensor& out = f->tensor->dl;
+      const DLTensor& in = over.tensor->dl;
+      if (std::memcmp(&out.dtype, &in.dtype, sizeof in.dtype) != 0 || out.ndim != in.ndim ||
+          !std::equal(in.shape, in.shape + in.ndim, out.shape)) {
+        continue;
+      }
+      SCOPED_TRACE(f->name);
+      const DLTensor good = out;
+      out.data = in.data;
+      out.strides = in.strides;
+      EXPECT_EQ(call.supported(), EXN_OK) << exn_last_error();
+      out = good;
+    }
+  }
+}
 
 // Asks for the size of a workspace alone. With a sanitizer this sees what is counted beyond 64
 // bits; without, what divides by what it comes to, and sizes that no memory has.
@@ -645,7 +751,7 @@ TEST(Numbers, AProductThatIsRefusedNamesItsFactors) {
   }
 }
 
-// ---- tensors in the gaps of others --------------------------------------------------------------
+// ---- rows with gaps between them ----------------------------------------------------------------
 
 // What a tensor of a call comes to hold when it has memory of its own.
 const std::vector<unsigned char>& alone(PlacedCall& placed, const Outcome& outcome,
@@ -657,6 +763,78 @@ const std::vector<unsigned char>& alone(PlacedCall& placed, const Outcome& outco
   }
   return a->written ? outcome.written[i] : a->initial.bytes;
 }
+
+// A tensor of a call in memory of its own, its rows `gap` elements apart, with NaN between them.
+class Spread {
+ public:
+  Spread(const Target& target, Argument* a, int64_t gap)
+      : argument_(a),
+        width_(a->row_elements() * size_of(a->type)),
+        pitch_(width_ + gap * size_of(a->type)),
+        memory_(target, static_cast<size_t>(a->shape[0] * pitch_)),
+        good_(a->dl),
+        strides_(a->shape.size(), 1) {
+    for (size_t k = strides_.size(); k-- > 1;) strides_[k - 1] = strides_[k] * a->shape[k];
+    strides_[0] = pitch_ / size_of(a->type);
+    memory_.write(with(a->initial.bytes));
+    a->dl.data = memory_.data();
+    a->dl.byte_offset = 0;
+    a->dl.strides = strides_.data();
+  }
+  ~Spread() { argument_->dl = good_; }
+
+  // Whether its rows are these, and what lies between them is as it was.
+  bool holds(const std::vector<unsigned char>& rows) const { return memory_.holds(with(rows)); }
+
+ private:
+  std::vector<unsigned char> with(const std::vector<unsigned char>& rows) const {
+    std::vector<unsigned char> image(memory_.size(), 0xFF);
+    for (int64_t r = 0; r < argument_->shape[0]; ++r)
+      std::copy_n(rows.begin() + r * width_, width_, image.begin() + r * pitch_);
+    return image;
+  }
+
+  Argument* argument_;
+  int64_t width_, pitch_;
+  DeviceMemory memory_;
+  DLTensor good_;
+  std::vector<int64_t> strides_;
+};
+
+// Each tensor in turn: what may have gaps gives what it gives without, to the bit, and what a header
+// calls compact is refused. A check that is the other one, or a kernel that takes rows for the
+// neighbours that they are not, is seen here.
+TEST_P(AnyOp, RowsWithGapsAreTakenOrRefused) {
+  for (const Target& target : targets()) {
+    if (!takes(GetParam(), target)) continue;
+    SCOPED_TRACE(target.name());
+    PlacedCall placed(target, GetParam().make());
+    const Outcome expected = placed.run();
+    ASSERT_EQ(expected.status, EXN_OK) << expected.error;
+    for (auto& a : placed.arguments()) {
+      if (a->shape.empty() || a->shape[0] < 2 || a->empty()) continue;
+      SCOPED_TRACE(a->name);
+      const Spread spread(target, a.get(), 3);
+      const Outcome outcome = placed.run({a.get()});
+      if (!a->strided) {
+        EXPECT_EQ(outcome.status, EXN_INVALID_ARGUMENT);
+        EXPECT_NE(outcome.error.find(a->name + " has "), std::string::npos) << outcome.error;
+        EXPECT_TRUE(spread.holds(a->initial.bytes)) << "a refused call wrote it";
+        continue;
+      }
+      EXPECT_EQ(outcome.status, EXN_OK) << outcome.error;
+      EXPECT_TRUE(spread.holds(alone(placed, expected, a.get())));
+      size_t i = 0;
+      for (auto& other : placed.arguments()) {
+        if (!other->written) continue;
+        EXPECT_TRUE(other == a || outcome.written[i] == expected.written[i]) << other->name;
+        ++i;
+      }
+    }
+  }
+}
+
+// ---- tensors in the gaps of others --------------------------------------------------------------
 
 constexpr int64_t kGaps[] = {0, 4, 20};
 
@@ -889,6 +1067,107 @@ TEST(Gaps, OfRowsTwiceAsFarApart) {
   out.byte_offset += 4;
   EXPECT_EQ(exn_norm_supported(&p), EXN_INVALID_ARGUMENT);
   expect_words({"out", "overlaps", "input"});
+}
+
+// ---- callers of earlier versions ----------------------------------------------------------------
+
+// The sizes that each params struct has had, this version's last. A struct grows by fields at its
+// end, and a size that was once here stays.
+const std::map<std::string, std::vector<uint64_t>>& struct_sizes() {
+  static const std::map<std::string, std::vector<uint64_t>> sizes = {
+      {"exn_attention", {96}},      {"exn_attention_scores", {192}}, {"exn_column_norms", {48}},
+      {"exn_cosine", {32}},         {"exn_cross_entropy", {56}},     {"exn_draft_lookup", {96}},
+      {"exn_draft_rule", {184}},    {"exn_elr", {80}},               {"exn_embedding", {40}},
+      {"exn_exit_head", {176, 184, 240}},
+      {"exn_exit_rule", {136}},     {"exn_ffn", {128, 136}},         {"exn_ffn_skip_rule", {72}},
+      {"exn_gate", {64, 72}},       {"exn_gather", {80}},            {"exn_hidden_stack", {72}},
+      {"exn_hired_budget", {104}},  {"exn_kv_append", {72}},         {"exn_kv_compact", {144}},
+      {"exn_kv_copy", {104}},       {"exn_kv_length", {72}},         {"exn_kv_propagate", {88}},
+      {"exn_layer_schedule", {96}}, {"exn_linear", {48, 56, 80}},    {"exn_norm", {48}},
+      {"exn_perp_grad", {40}},      {"exn_prune_apply", {24}},       {"exn_prune_mask", {48}},
+      {"exn_rope", {48}},           {"exn_rope_table", {40}},        {"exn_row_compaction", {40}},
+      {"exn_row_stats", {112}},     {"exn_select", {88, 96}},        {"exn_ssm_step", {112}},
+      {"exn_stablemax", {32}},      {"exn_stop_rule", {192}},        {"exn_token_bias", {40}},
+      {"exn_verify", {168}},
+  };
+  return sizes;
+}
+
+TEST(StructSizes, AreAllKnown) {
+  for (const OpUnderTest& op : ops_under_test()) {
+    const auto found = struct_sizes().find(op.name);
+    ASSERT_NE(found, struct_sizes().end()) << op.name;
+    EXPECT_EQ(found->second.back(), op.params_bytes) << op.name << " has another size now";
+  }
+  EXPECT_EQ(struct_sizes().size(), ops_under_test().size());
+}
+
+// A params struct of an earlier caller: `bytes` of it, at the end of what may be read.
+class OlderParams {
+ public:
+  OlderParams(const unsigned char* params, uint64_t bytes)
+      : end_(std::vector<int64_t>()), at_(reinterpret_cast<unsigned char*>(end_.data())) {
+    at_ -= (bytes + alignof(uint64_t) - 1) / alignof(uint64_t) * alignof(uint64_t);
+    std::memcpy(at_, params, bytes);
+    std::memcpy(at_, &bytes, sizeof bytes);
+  }
+  unsigned char* data() const { return at_; }
+
+ private:
+  AtTheEnd end_;
+  unsigned char* at_;
+};
+
+// Leaves what is not 0 where the next call's frames come to lie.
+[[gnu::noinline]] void dirty_the_stack() {
+  volatile unsigned char dirt[64 << 10];
+  for (volatile unsigned char& byte : dirt) byte = 0xA5;
+}
+
+// Each size that a struct has had, without a byte behind it: the fields that came later count as 0.
+// And each size between, which would cut a field: refused.
+TEST_P(AnyOp, TakesTheStructsOfEarlierVersions) {
+  const OpUnderTest& op = *GetParam().op;
+  const std::vector<uint64_t>& known = struct_sizes().at(op.name);
+  const Target& target = targets().front();
+  if (!takes(GetParam(), target)) GTEST_SKIP() << "not on " << target.name();
+  for (const uint64_t size : known) {
+    SCOPED_TRACE("struct_size " + std::to_string(size));
+    if (size != op.params_bytes && GetParam().choices.count("blocks") != 0) continue;
+    // Lists of several rows came to select after its first version.
+    const Named sizes = size < op.params_bytes ? Named{{"heads", 1}} : Named{};
+    PlacedCall placed(target, GetParam().make(sizes));
+    SampleCall& call = placed.call();
+    unsigned char* const params = call.params();
+    std::fill(params + size, params + op.params_bytes, 0);
+    const Outcome expected = placed.run();
+    ASSERT_EQ(expected.status, EXN_OK) << expected.error;
+    const OlderParams older(params, size);
+    call.set_params(older.data());
+    size_t bytes = ~size_t{0};
+    dirty_the_stack();
+    EXPECT_EQ(call.supported(), EXN_OK) << exn_last_error();
+    dirty_the_stack();
+    EXPECT_EQ(call.workspace_size(&bytes), EXN_OK) << exn_last_error();
+    EXPECT_EQ(bytes, expected.bytes);
+    dirty_the_stack();
+    EXPECT_EQ(placed.run(), expected);
+  }
+  PlacedCall placed(target, GetParam().make());
+  SampleCall& call = placed.call();
+  const unsigned char* const params = call.params();
+  for (uint64_t size = 0; size < op.params_bytes; ++size) {
+    if (std::count(known.begin(), known.end(), size) != 0) continue;
+    const OlderParams cut(params, std::max<uint64_t>(size, sizeof size));
+    std::memcpy(cut.data(), &size, sizeof size);
+    call.set_params(cut.data());
+    size_t bytes = 12345;
+    EXPECT_EQ(call.supported(), EXN_INVALID_ARGUMENT) << size;
+    expect_words({"struct_size is " + std::to_string(size) + ","});
+    EXPECT_EQ(call.workspace_size(&bytes), EXN_INVALID_ARGUMENT) << size;
+    EXPECT_EQ(bytes, 12345u);
+    EXPECT_EQ(placed.run().status, EXN_INVALID_ARGUMENT) << size;
+  }
 }
 
 }  // namespace

@@ -378,8 +378,21 @@ TEST(PackMisuse, HostileImages) {
   for (int64_t i = 0; i < size; i += i < 80 ? 1 : 97) {
     EXPECT_EQ(check(size, [&](char* at) { at[i] ^= 4; }), EXN_INVALID_ARGUMENT) << "byte " << i;
   }
-  const exn_pack_params p = params_of(nullptr, 0, nullptr);
+  exn_pack_params p = params_of(nullptr, 0, nullptr);
   expect_refused(exn_pack_check(&p, nullptr), EXN_INVALID_ARGUMENT, {"image", "null"});
+  // What only the other two functions take.
+  View view(packed.image->at.get(), kBytes, {size});
+  p.image = view.dl();
+  ASSERT_EQ(exn_pack_check(&p, nullptr), EXN_OK) << exn_last_error();
+  p.weight_blocks = format.tag;
+  expect_refused(exn_pack_check(&p, nullptr), EXN_INVALID_ARGUMENT,
+                 {"weight_blocks", std::to_string(format.tag), "0"});
+  p.weight_blocks = 0;
+  p.reserved = 7;
+  expect_refused(exn_pack_check(&p, nullptr), EXN_INVALID_ARGUMENT, {"reserved", "7", "0"});
+  p.reserved = 0;
+  p.weight = view.dl();
+  expect_refused(exn_pack_check(&p, nullptr), EXN_INVALID_ARGUMENT, {"weight", "image alone"});
 }
 
 // linear alone takes panels.

@@ -4,6 +4,7 @@
 // all ops do with sizes that make no sense is in misuse.h.
 #include <cstdarg>
 #include <cstdio>
+#include <string>
 
 #include <gtest/gtest.h>
 
@@ -43,7 +44,7 @@ exn_status read(const Caller& caller, Second* copy) {
 }  // namespace
 
 template <>
-constexpr uint64_t kFirstSize<Second> = sizeof(First);
+constexpr uint64_t kOlderSizes<Second>[1] = {sizeof(First)};
 
 // The library keeps its own to itself.
 exn_status fail(exn_status status, const char* format, ...) {
@@ -69,12 +70,15 @@ TEST(Params, AFieldThatTheCallerDidNotKnowIsZero) {
   EXPECT_EQ(copy.axis, 0);
 }
 
-TEST(Params, ASizeBetweenTwoVersionsIsTakenAsFarAsItGoes) {
-  const Second caller{sizeof(First) + sizeof(int32_t), 0.5, 3, 7};
-  Second copy{};
-  ASSERT_EQ(read(caller, &copy), EXN_OK) << sentence;
-  EXPECT_EQ(copy.mode, 3);
-  EXPECT_EQ(copy.axis, 0);
+TEST(Params, ASizeBetweenTwoVersionsIsRefused) {
+  for (uint64_t size = sizeof(First) + 1; size < sizeof(Second); ++size) {
+    const Second caller{size, 0.5, 3, 7};
+    Second copy{};
+    EXPECT_EQ(read(caller, &copy), EXN_INVALID_ARGUMENT) << size;
+    EXPECT_EQ(sentence, "op: params.struct_size is " + std::to_string(size) +
+                            ", which no version has; this one has 24");
+    EXPECT_EQ(copy.struct_size, 0u);
+  }
 }
 
 TEST(Params, ShorterThanTheFirstVersionIsRefused) {

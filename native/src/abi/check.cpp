@@ -395,7 +395,10 @@ Matrix Check::compact_weights(const char* name, const DLTensor* t,
   Matrix m;
   if (t == nullptr || !ok()) return m;
   int32_t axis = 0;
-  for (const int64_t size : shape) this->size(name, t, axis++, size);
+  for (const int64_t size : shape) {
+    if (size != kAnySize) this->size(name, t, axis, size);
+    ++axis;
+  }
   const int64_t last = t->shape[axis];
   if (known == Blocks::kNone) {
     size(name, t, axis, columns);

@@ -169,6 +169,7 @@ class Check {
                  const char* because, int64_t columns, Need need = Need::kRequired,
                  Panels panels = Panels::kRefused);
   // The same, compact, of such a shape but for its last axis; seen as a matrix of all rows.
+  static constexpr int64_t kAnySize = -1;
   Matrix compact_weights(const char* name, const DLTensor* t, std::initializer_list<int64_t> shape,
                          const char* blocks_name, int32_t blocks, const char* because,
                          int64_t columns, Need need = Need::kRequired);

@@ -10,7 +10,9 @@
 namespace exn {
 
 template <>
-constexpr uint64_t kFirstSize<exn_exit_head_params> = offsetof(exn_exit_head_params, weight_blocks);
+constexpr uint64_t kOlderSizes<exn_exit_head_params>[2] = {
+    offsetof(exn_exit_head_params, weight_blocks),
+    offsetof(exn_exit_head_params, screen)};
 
 namespace {
 

@@ -9,7 +9,7 @@
 namespace exn {
 
 template <>
-constexpr uint64_t kFirstSize<exn_ffn_params> = offsetof(exn_ffn_params, up_blocks);
+constexpr uint64_t kOlderSizes<exn_ffn_params>[1] = {offsetof(exn_ffn_params, up_blocks)};
 
 namespace {
 

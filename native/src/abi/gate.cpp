@@ -9,7 +9,7 @@
 namespace exn {
 
 template <>
-constexpr uint64_t kFirstSize<exn_gate_params> = offsetof(exn_gate_params, hidden_blocks);
+constexpr uint64_t kOlderSizes<exn_gate_params>[1] = {offsetof(exn_gate_params, hidden_blocks)};
 
 namespace {
 
@@ -48,8 +48,8 @@ void check_args(const exn_gate_params& p, Check& check, GateArgs* a) {
   check.one_of("kind", p.kind, EXN_GATE_LINEAR, EXN_GATE_TANH);
   if (check.ok()) check_hidden(p, check, a);
 
-  a->out_weight =
-      check.weights("out_weight", p.out_weight, "out_blocks", p.out_blocks, "features", dim);
+  a->out_weight = check.compact_weights("out_weight", p.out_weight, {Check::kAnySize}, "out_blocks",
+                                        p.out_blocks, "features", dim);
   check.at_least("O (rows of out_weight)", a->out_weight.rows, 1);
   check.at_most("O (rows of out_weight)", a->out_weight.rows, 2);
   const Vector bias = check.vector("out_bias", p.out_bias, kF32Only, Role::kIn, Need::kOptional);

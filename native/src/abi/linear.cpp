@@ -9,7 +9,9 @@
 namespace exn {
 
 template <>
-constexpr uint64_t kFirstSize<exn_linear_params> = offsetof(exn_linear_params, weight_blocks);
+constexpr uint64_t kOlderSizes<exn_linear_params>[2] = {
+    offsetof(exn_linear_params, weight_blocks),
+    offsetof(exn_linear_params, adapter_down)};
 
 namespace {
 

@@ -10,7 +10,7 @@ namespace exn {
 
 // Without `heads`.
 template <>
-constexpr uint64_t kFirstSize<exn_select_params> = offsetof(exn_select_params, heads);
+constexpr uint64_t kOlderSizes<exn_select_params>[1] = {offsetof(exn_select_params, heads)};
 
 namespace {
 
