@@ -17,11 +17,11 @@
  *    on the CUDA backend. There exit_head, gate (with hidden layers), kv_propagate, norm and rope
  *    refuse more than 2^31 - 1 rows: EXN_UNSUPPORTED.
  *  - An op is a params struct and three functions: `_supported`, `_workspace_size`, and the run.
- *    The struct's first field is its size: new fields come at its end, and a library takes those
- *    that an older caller did not know for 0, and a newer caller's as long as they are 0.
- *    `_supported` and `_workspace_size` touch no device memory. A run allocates nothing,
- *    synchronises nothing and calls nobody back; on CUDA it may be captured into a graph (device.h).
- *    On the CPU, the first run after exn_cpu_set_threads() starts the threads, which does allocate.
+ *    The struct's first field is its size, one that a version has: new fields come at its end, 0 if
+ *    the caller is older than the library, and taken from a newer one as long as they are 0.
+ *    `_supported` and `_workspace_size` read no tensor, but on the CPU a screen's header. A run
+ *    allocates nothing but the CPU's threads (the first after exn_cpu_set_threads), synchronises
+ *    nothing and calls nobody back; on CUDA it may be captured into a graph (device.h).
  *  - The workspace lives on the tensors' device, is aligned to EXN_WORKSPACE_ALIGN bytes, holds at
  *    least the bytes that `_workspace_size` reports, may hold anything before the call and is
  *    garbage after it. NULL is fine when the size is 0. It must not be shared by concurrent runs.

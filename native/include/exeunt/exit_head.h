@@ -38,11 +38,11 @@
  * is spent on the rows that make them so. Other statistics need all logits and are refused, as are
  * a shortlist and EXN_STABLEMAX. Of a row whose candidates are more than screen_budget, whose input
  * is not finite or beyond 2^96, or whose bounds are not finite, the full head is read, and all
- * outputs are its own. A run looks at the screen's header; whether it belongs to this head is for
- * exn_screen_check. A header that is damaged, or of another V, D or size, and a level that it has
- * not: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where the image lies in device memory and a run
- * cannot read it on the host, the full head is read for all rows (nothing is read out of bounds).
- * There rows_read may be another number than on the CPU.
+ * outputs are its own. On the CPU all three functions read the screen's header; whether it belongs
+ * to this head is for exn_screen_check. A header that is damaged, or of another V, D or size, and a
+ * level that it has not: EXN_INVALID_ARGUMENT on the CPU; on CUDA, where the host cannot read the
+ * image, the full head is read for all rows (nothing is read out of bounds). There rows_read may be
+ * another number than on the CPU.
  *
  * Bytes that must move: V * D * sizeof(weight element), or V rows of blocks, once for each block of
  * up to 64 rows, R * D * sizeof(hidden element).
