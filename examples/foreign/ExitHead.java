@@ -136,12 +136,15 @@ public final class ExitHead {
   }
 
   public static void main(String[] arguments) throws Throwable {
-    if (arguments.length != 1) {
+    if (arguments.length != 1 || arguments[0].startsWith("-")) {
       System.err.println("usage: ExitHead.java /path/to/libexeunt.so");
       System.exit(2);
     }
     try (Arena arena = Arena.ofConfined()) {
       new ExitHead(arena, Path.of(arguments[0]).toAbsolutePath()).run();
+    } catch (IllegalArgumentException e) { // no library of that name
+      System.err.println(e.getMessage());
+      System.exit(1);
     }
   }
 }

@@ -44,6 +44,12 @@ def main():
     needed = elf.dynamic(arguments.library, "NEEDED")
     for name in needed:
         problems.expect(ALLOWED.match(name), f"needs {name}, which is not part of libc")
+    if arguments.headers:  # programs link against it
+        core = (pathlib.Path(arguments.headers) / "core.h").read_text()
+        abi = re.search(r"#define EXN_ABI_VERSION (\d+)", core)[1]
+        names = elf.dynamic(arguments.library, "SONAME")
+        problems.expect(names == [f"libexeunt.so.{abi}"],
+                        f"is called {names}, not by its ABI, libexeunt.so.{abi}")
     for tag in ("RUNPATH", "RPATH"):
         problems.expect(not elf.dynamic(arguments.library, tag), f"carries a {tag}")
 

@@ -6,8 +6,8 @@
   installed_test.py foreign LIBRARY
 
 cmake: by find_package and by pkg-config, from a folder that was moved since, and not where they ask
-for a version that this is not. foreign: through java.lang.foreign, without JavaCPP; status 3 where
-no JDK 22 or newer is found.
+for a version that this is not; with the shared library, by the name of its ABI, and with the static
+one. foreign: through java.lang.foreign, without JavaCPP; status 3 where no JDK 22 or newer is found.
 """
 
 import glob
@@ -19,14 +19,16 @@ import subprocess
 import sys
 import tempfile
 
+import elf
+
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 HEAD = ["token 0, p 0.7413", "token 1, p 0.5845"]
 
 
-def run(*command, fails=False, **options):
+def run(*command, fails=False, status=None, **options):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False,
                           **options)
-    if (done.returncode != 0) != fails:
+    if (done.returncode != 0) != fails or status is not None and done.returncode != status:
         raise SystemExit(f"{' '.join(map(str, command))}: status {done.returncode}\n"
                          f"{done.stdout}{done.stderr}")
     return done.stdout + done.stderr
@@ -38,7 +40,17 @@ def expect(said, *lines):
             raise SystemExit(f"expected '{line}' in:\n{said}")
 
 
+def check_program(program, needs, expected, **options):
+    """It runs, and of libexeunt needs this name alone, or nothing."""
+    needed = [name for name in elf.dynamic(program, "NEEDED") if "exeunt" in name]
+    if needed != needs:
+        raise SystemExit(f"{program} needs {needed}, not {needs}")
+    expect(run(program, **options), *expected)
+
+
 def check_cmake(cmake, build):
+    header = (EXAMPLES.parent / "native/include/exeunt/core.h").read_text()
+    soname = "libexeunt.so." + re.search(r"#define EXN_ABI_VERSION (\d+)", header)[1]
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         run(cmake, "--install", build, "--prefix", folder / "first")
@@ -49,11 +61,20 @@ def check_cmake(cmake, build):
         example = folder / "example"
         run(cmake, "-S", EXAMPLES / "c", "-B", example, f"-DCMAKE_PREFIX_PATH={prefix}")
         run(cmake, "--build", example)
-        expect(run(example / "exit_head"), *expected)
+        check_program(example / "exit_head", [soname], expected)
+
+        text = (EXAMPLES / "c/CMakeLists.txt").read_text()
+        static = folder / "static"
+        static.mkdir()
+        (static / "CMakeLists.txt").write_text(text.replace("exeunt::exeunt)",
+                                                            "exeunt::exeunt_static)"))
+        shutil.copy(EXAMPLES / "c/exit_head.c", static)
+        run(cmake, "-S", static, "-B", static / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
+        run(cmake, "--build", static / "build")
+        check_program(static / "build/exit_head", [], expected)
 
         other = folder / "other"
         other.mkdir()
-        text = (EXAMPLES / "c/CMakeLists.txt").read_text()
         (other / "CMakeLists.txt").write_text(text.replace("find_package(exeunt 0.1",
                                                            "find_package(exeunt 99.1"))
         shutil.copy(EXAMPLES / "c/exit_head.c", other)
@@ -71,7 +92,11 @@ def check_cmake(cmake, build):
         program = folder / "exit_head"
         run("cc", EXAMPLES / "c/exit_head.c", *flags, "-o", program)
         libraries = str(described.parent.parent)
-        expect(run(program, env={**os.environ, "LD_LIBRARY_PATH": libraries}), *expected)
+        check_program(program, [soname], expected,
+                      env={**os.environ, "LD_LIBRARY_PATH": libraries})
+        flags = run("pkg-config", "--static", "--cflags", "--libs", "exeunt", env=asks).split()
+        run("cc", "-static", EXAMPLES / "c/exit_head.c", *flags, "-o", program)
+        check_program(program, [], expected)
 
 
 def check_foreign(library):
@@ -89,8 +114,12 @@ def check_foreign(library):
                library)
     expect(said, *HEAD, "refused: exn_exit_head: temperature is -1")
     said = run(java, "--enable-native-access=ALL-UNNAMED", EXAMPLES / "foreign/ExitHead.java",
-               "/nowhere/libexeunt.so", fails=True)
+               "/nowhere/libexeunt.so", fails=True, status=1)
     expect(said, "/nowhere/libexeunt.so")
+    for wrong in [], ["--help"], [library, library]:
+        said = run(java, "--enable-native-access=ALL-UNNAMED", EXAMPLES / "foreign/ExitHead.java",
+                   *wrong, fails=True, status=2)
+        expect(said, "usage: ExitHead.java /path/to/libexeunt.so")
 
 
 if sys.argv[1] == "cmake":
