@@ -132,8 +132,8 @@ TypeOf Maker::type(DTypes allowed) {
     if (named != wanted_->end()) wanted = allowed & only(static_cast<Type>(named->second));
     if (wanted == 0) wanted = allowed & only(Type::kF32);
   }
-  const Type type = wanted != 0 ? static_cast<Type>(__builtin_ctz(wanted))
-                                : types[random().below(count)];
+  const Type type =
+      wanted != 0 ? static_cast<Type>(__builtin_ctz(wanted)) : types[random().below(count)];
   return {type, allowed, ++symbols_};
 }
 

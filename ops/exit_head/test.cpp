@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <sys/mman.h>
+
 #include <cmath>
 #include <cstdint>
 
@@ -101,6 +103,63 @@ TEST(ExitHeadMisuse, Blocks) {
   expect_refused(op, none, instance->written(), EXN_INVALID_ARGUMENT, {"translator_blocks", "99"});
   none.translator_blocks = EXN_BLOCKS_Q4_K;
   EXPECT_EQ(exn_exit_head_supported(&none), EXN_OK) << exn_last_error();
+}
+
+// What only asks reads a screen's header on the CPU, and no other memory of any tensor: of the image
+// the header alone is there, of the others and on a device nothing.
+TEST(ExitHeadScreen, WhatAsksReadsTheHeaderAlone) {
+  constexpr int64_t kDim = 32, kVocabulary = 500;
+  constexpr size_t kHeader = 4096;
+  HostTensor head = normal(Type::kF32, {kVocabulary, kDim}),
+             states = normal(Type::kF32, {40, kDim});
+  Placed weight(kCpu, head), x(kCpu, states);
+  exn_screen_params made = {};
+  made.struct_size = sizeof made;
+  made.weight = weight.dl();
+  made.states = x.dl();
+  made.level_count = 1;
+  size_t bytes = 0;
+  ASSERT_EQ(exn_screen_size(&made, &bytes), EXN_OK) << exn_last_error();
+  char* const memory = static_cast<char*>(
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  ASSERT_NE(memory, MAP_FAILED);
+  std::vector<int64_t> shapes[] = {
+      {static_cast<int64_t>(bytes)}, {3, kDim}, {kVocabulary, kDim}, {3}};
+  DLTensor tensors[4];
+  for (int i = 0; i < 4; ++i) {
+    tensors[i] = {reinterpret_cast<void*>((uintptr_t{1} + i) << 52),
+                  {kDLCPU, 0},
+                  static_cast<int32_t>(shapes[i].size()),
+                  dl_type(i == 0   ? Type::kU8
+                          : i == 3 ? Type::kI32
+                                   : Type::kF32),
+                  shapes[i].data(),
+                  nullptr,
+                  0};
+  }
+  tensors[0].data = memory;
+  made.image = &tensors[0];
+  ASSERT_EQ(exn_screen_build(&made), EXN_OK) << exn_last_error();
+  exn_exit_head_params p = {};
+  p.struct_size = sizeof p;
+  p.screen = &tensors[0];
+  p.hidden = &tensors[1];
+  p.weight = &tensors[2];
+  p.out.argmax = &tensors[3];
+  p.temperature = 1;
+  for (const Target& target : targets()) {
+    SCOPED_TRACE(target.name());
+    use(target);
+    const bool on_cpu = target.cpu();
+    for (DLTensor& t : tensors) t.device.device_type = on_cpu ? kDLCPU : kDLCUDA;
+    ASSERT_EQ(mprotect(memory, bytes, PROT_NONE), 0);
+    ASSERT_EQ(mprotect(memory, on_cpu ? kHeader : bytes, on_cpu ? PROT_READ : PROT_NONE), 0);
+    size_t needed = 0;
+    EXPECT_EQ(exn_exit_head_supported(&p), EXN_OK) << exn_last_error();
+    EXPECT_EQ(exn_exit_head_workspace_size(&p, &needed), EXN_OK) << exn_last_error();
+    EXPECT_GT(needed, 0u);
+  }
+  munmap(memory, bytes);
 }
 
 }  // namespace

@@ -144,8 +144,7 @@ TEST_F(LayerScheduleMisuse, LongOrders) {
     rising[kLayers - 1] = kLayers - 2;
     Placed ids(kCpu, make_integers(widened(rising)));
     p_.order = ids.dl();
-    expect_run_refused(kOp, p_, written_,
-                       {"order[1048575]", "1048574", "order[1048574]"});
+    expect_run_refused(kOp, p_, written_, {"order[1048575]", "1048574", "order[1048574]"});
     p_.order = order.dl();
   }
   EXPECT_EQ(run_once(targets().front(), kOp, p_), EXN_OK) << exn_last_error();

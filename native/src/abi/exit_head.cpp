@@ -11,8 +11,7 @@ namespace exn {
 
 template <>
 constexpr uint64_t kOlderSizes<exn_exit_head_params>[2] = {
-    offsetof(exn_exit_head_params, weight_blocks),
-    offsetof(exn_exit_head_params, screen)};
+    offsetof(exn_exit_head_params, weight_blocks), offsetof(exn_exit_head_params, screen)};
 
 namespace {
 

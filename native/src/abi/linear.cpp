@@ -9,9 +9,8 @@
 namespace exn {
 
 template <>
-constexpr uint64_t kOlderSizes<exn_linear_params>[2] = {
-    offsetof(exn_linear_params, weight_blocks),
-    offsetof(exn_linear_params, adapter_down)};
+constexpr uint64_t kOlderSizes<exn_linear_params>[2] = {offsetof(exn_linear_params, weight_blocks),
+                                                        offsetof(exn_linear_params, adapter_down)};
 
 namespace {
 

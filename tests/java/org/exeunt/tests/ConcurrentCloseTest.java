@@ -71,8 +71,8 @@ class ConcurrentCloseTest {
   void eventsAndStreamsOnTheEmulatedDevice() {
     Assumptions.assumeTrue(Files.exists(Setup.emulator()), Setup.emulator() + " was not built");
     check(Subprocess.of(QueueStorm.class)
-              .option("-Dexeunt.backend=cuda")
-              .option("-Dexeunt.cuda.library=" + Setup.emulator()));
+            .option("-Dexeunt.backend=cuda")
+            .option("-Dexeunt.cuda.library=" + Setup.emulator()));
   }
 
   @Test
@@ -267,11 +267,7 @@ class ConcurrentCloseTest {
             -> other.copyFrom(row, STREAM.get()),
             round
             -> swapEvents(),
-            round
-            -> swapEvents(),
-            round
-            -> swapEvents(),
-            round -> swapStreams());
+            round -> swapEvents(), round -> swapEvents(), round -> swapStreams());
         Threads.run("queues", USES, all);
       }
       EVENT.get().close();
