@@ -12,12 +12,6 @@ namespace {
   throw Failure(kInvalidArgument, "exeunt: GroupQueryAttention: " + text);
 }
 
-std::string text_of(const std::vector<int64_t>& shape) {
-  std::string out = "[";
-  for (size_t i = 0; i < shape.size(); ++i) out += (i ? "," : "") + std::to_string(shape[i]);
-  return out + "]";
-}
-
 void expect(const char* name, const TensorView& tensor, const std::vector<int64_t>& shape) {
   if (tensor.shape != shape) {
     refuse(std::string(name) + " is " + text_of(tensor.shape) + ", expected " + text_of(shape));
@@ -34,11 +28,10 @@ struct GroupQuery::Call {
   TensorView past_key, past_value, present_key, present_value, out;
   std::vector<int32_t> kept;      // of each sequence: slots that are filled already
   std::vector<int32_t> position;  // of each row
-  bool shared = false;
+  bool shared_keys = false, shared_values = false;  // past and present are one buffer
 };
 
-GroupQuery::GroupQuery(const Graph& g, const Attention& a, const std::vector<std::string>& inputs,
-                       const std::vector<std::string>& outputs, const Settings& settings)
+GroupQuery::GroupQuery(const Graph& g, const Attention& a, const Settings& settings)
     : api_(g.api),
       threads_(settings.threads),
       heads_(a.heads),
@@ -59,8 +52,9 @@ GroupQuery::GroupQuery(const Graph& g, const Attention& a, const std::vector<std
       out.constant = view_of(api_, value->constant);
       const auto* data = out.constant.as<char>();
       out.bytes.assign(data, data + out.constant.count() * bytes_of(out.constant.type));
+      out.constant.data = nullptr;  // the graph's
     } else {
-      out.index = place_of(inputs, value->name);
+      out.slot = g.slot(node.input(i));
     }
     return out;
   };
@@ -72,9 +66,9 @@ GroupQuery::GroupQuery(const Graph& g, const Attention& a, const std::vector<std
   lengths_ = operand(5);
   total_ = operand(6);
   if (rotary_) positions_ = operand(9);
-  out_ = place_of(outputs, g.values[node.outputs[0]].name);
-  present_key_ = place_of(outputs, g.values[node.outputs[1]].name);
-  present_value_ = place_of(outputs, g.values[node.outputs[2]].name);
+  out_ = g.slot(node.outputs[0]);
+  present_key_ = g.slot(node.outputs[1]);
+  present_value_ = g.slot(node.outputs[2]);
   if (!rotary_) return;
   const std::vector<float> cosines = g.floats(node.inputs[7]), sines = g.floats(node.inputs[8]);
   if (cosines.size() != sines.size()) refuse("cos_cache and sin_cache differ in size");
@@ -86,9 +80,17 @@ GroupQuery::GroupQuery(const Graph& g, const Attention& a, const std::vector<std
   }
 }
 
+void GroupQuery::bind(const Places& inputs, const Places& outputs) {
+  for (Operand* operand :
+       {&query_, &key_, &value_, &past_key_, &past_value_, &lengths_, &total_, &positions_}) {
+    if (operand->given && !operand->held) operand->slot.require(inputs);
+  }
+  for (Slot* slot : {&out_, &present_key_, &present_value_}) slot->require(outputs);
+}
+
 TensorView GroupQuery::view(const OrtKernelContext* context, const Operand& operand) const {
   if (!operand.given) return {};
-  if (!operand.held) return input_of(api_, context, operand.index);
+  if (!operand.held) return input_of(api_, context, operand.slot);
   TensorView view = operand.constant;
   view.data = const_cast<char*>(operand.bytes.data());
   return view;
@@ -164,11 +166,19 @@ GroupQuery::Call GroupQuery::prepared(OrtKernelContext* context) const {
     }
   }
   const std::vector<int64_t> present = {c.batch, kv_heads_, c.slots, c.dim};
-  c.out = output_of(api_, context, out_, type_, {c.batch, c.rows, heads_ * c.dim});
-  c.present_key = output_of(api_, context, present_key_, type_, present);
-  c.present_value = output_of(api_, context, present_value_, type_, present);
-  c.shared = c.past > 0 && c.past_key.data == c.present_key.data &&
-             c.past_value.data == c.present_value.data;
+  c.out = output_of(api_, context, out_.index, type_, {c.batch, c.rows, heads_ * c.dim});
+  c.present_key = output_of(api_, context, present_key_.index, type_, present);
+  c.present_value = output_of(api_, context, present_value_.index, type_, present);
+  const auto shared = [&](const TensorView& before, const TensorView& after) {
+    const bool same = c.past > 0 && c.batch > 0 && before.data == after.data;
+    if (same && c.past != c.slots) {
+      refuse("past and present are one buffer of " + std::to_string(c.past) +
+             " slots, total_sequence_length is " + std::to_string(all));
+    }
+    return same;
+  };
+  c.shared_keys = shared(c.past_key, c.present_key);
+  c.shared_values = shared(c.past_value, c.present_value);
   return c;
 }
 
@@ -200,7 +210,8 @@ void GroupQuery::attend(const Call& c, int64_t sequence, int64_t begin, int64_t 
   };
   for (const auto& [past, present] :
        {std::pair(&c.past_key, &c.present_key), std::pair(&c.past_value, &c.present_value)}) {
-    for (int64_t h = 0; h < n && !c.shared; ++h) {
+    if (past == &c.past_key ? c.shared_keys : c.shared_values) continue;
+    for (int64_t h = 0; h < n; ++h) {
       char* to = part(*present, c.slots) + h * c.slots * row;
       if (kept > 0) {
         std::memcpy(to, part(*past, c.past) + h * c.past * row, static_cast<size_t>(kept * row));

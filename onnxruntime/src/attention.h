@@ -10,16 +10,16 @@ namespace exn::ort {
 
 class GroupQuery : public Step {
  public:
-  GroupQuery(const Graph& graph, const Attention& attention, const std::vector<std::string>& inputs,
-             const std::vector<std::string>& outputs, const Settings& settings);
+  GroupQuery(const Graph& graph, const Attention& attention, const Settings& settings);
 
+  void bind(const Places& inputs, const Places& outputs) override;
   void run(OrtKernelContext* context) const override;
 
  private:
   // An input of the fused node, or a constant, which is none.
   struct Operand {
     bool given = false, held = false;
-    size_t index = 0;
+    Slot slot;
     TensorView constant;  // of `bytes`, if held
     std::vector<char> bytes;
   };
@@ -35,7 +35,7 @@ class GroupQuery : public Step {
   const bool rotary_, interleaved_;
   int32_t type_;
   Operand query_, key_, value_, past_key_, past_value_, lengths_, total_, positions_;
-  size_t out_, present_key_, present_value_;
+  Slot out_, present_key_, present_value_;
   std::vector<float> table_;  // [positions, pairs, 2]
   int64_t table_rows_ = 0, table_pairs_ = 0;
   mutable Scratch scratch_;

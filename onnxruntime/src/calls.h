@@ -124,8 +124,11 @@ class Scratch {
       }
     }
     ~Block() {
-      const std::lock_guard<std::mutex> lock(from_.mutex_);
-      from_.free_.emplace_back(std::move(memory_), bytes_);
+      try {
+        const std::lock_guard<std::mutex> lock(from_.mutex_);
+        from_.free_.emplace_back(std::move(memory_), bytes_);
+      } catch (const std::bad_alloc&) {  // then it is freed
+      }
     }
     // The next part of it, at a multiple of 64.
     void* take(size_t bytes) {

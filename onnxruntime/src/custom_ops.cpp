@@ -31,21 +31,23 @@ class Attributes {
 
   float number(const char* name, float otherwise) const {
     float value = otherwise;
-    return taken(api_.KernelInfoGetAttribute_float(info_, name, &value)) ? value : otherwise;
+    return given(api_.KernelInfoGetAttribute_float(info_, name, &value)) ? value : otherwise;
   }
   int64_t integer(const char* name, int64_t otherwise) const {
     int64_t value = otherwise;
-    return taken(api_.KernelInfoGetAttribute_int64(info_, name, &value)) ? value : otherwise;
+    return given(api_.KernelInfoGetAttribute_int64(info_, name, &value)) ? value : otherwise;
   }
   // The index of the word that it is.
   int32_t choice(const char* name, std::initializer_list<const char*> words) const {
-    char text[32] = "";
-    size_t size = sizeof text;
-    if (!taken(api_.KernelInfoGetAttribute_string(info_, name, text, &size))) return 0;
+    size_t size = 0;
+    if (!given(api_.KernelInfoGetAttribute_string(info_, name, nullptr, &size))) return 0;
+    std::string text(size, '\0');
+    check(api_, api_.KernelInfoGetAttribute_string(info_, name, text.data(), &size));
+    text.resize(strnlen(text.data(), text.size()));
     int32_t index = 0;
     std::string list;
     for (const char* word : words) {
-      if (std::strcmp(word, text) == 0) return index;
+      if (text == word) return index;
       list += (index++ ? ", " : "") + std::string(word);
     }
     throw Failure(kInvalidArgument, std::string("exeunt: attribute ") + name + " is '" + text +
@@ -53,9 +55,13 @@ class Attributes {
   }
 
  private:
-  bool taken(OrtStatus* status) const {
-    if (status != nullptr) api_.ReleaseStatus(status);
-    return status == nullptr;
+  // ONNX Runtime has one status for an attribute that is not there and for one of another type.
+  bool given(OrtStatus* status) const {
+    if (status == nullptr) return true;
+    const std::string text = api_.GetErrorMessage(status);
+    if (text.find("No attribute with") == std::string::npos) check(api_, status);
+    api_.ReleaseStatus(status);
+    return false;
   }
 
   const Api& api_;
@@ -115,6 +121,8 @@ class ExitHead : public Kernel {
     want_floats(weight, "weight");
     want(weight.shape.size() == 2,
          "weight has " + std::to_string(weight.shape.size()) + " axes, expected 2");
+    want(weight.shape[0] >= 1 && weight.shape[1] >= 1,
+         "weight is " + text_of(weight.shape) + ", expected at least one row with an element");
     Head head;
     head.weight = weight.data;
     head.type = weight.type;
@@ -140,7 +148,7 @@ class ExitHead : public Kernel {
     check(api, api.KernelContext_GetInputCount(context, &count));
     if (index >= count) return nullptr;
     const TensorView view = input_of(api, context, index);
-    if (view.data == nullptr) return nullptr;
+    if (view.type == 0) return nullptr;  // left out
     want(view.type == kFloat && view.count() == expected,
          std::string(name) + " has " + std::to_string(view.count()) +
              " elements of the ONNX element type " + std::to_string(view.type) + ", expected " +

@@ -37,12 +37,25 @@ float to_float(const TensorView& tensor, int64_t i) {
   }
 }
 
-size_t place_of(const std::vector<std::string>& names, const std::string& name) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  if (found == names.end()) {
-    throw Failure(kEpFail, "exeunt: the fused node lacks the value " + name);
+std::vector<const OrtOpAttr*> attributes_of(const Api& api, const Node& node) {
+  size_t n = 0;
+  check(api, api.Node_GetNumAttributes(node.node, &n));
+  std::vector<const OrtOpAttr*> list(n);
+  check(api, api.Node_GetAttributes(node.node, list.data(), n));
+  return list;
+}
+
+std::vector<char> contents_of(const Api& api, const OrtOpAttr* attribute, int32_t type) {
+  std::vector<char> data(64);
+  size_t bytes = 0;
+  OrtStatus* status = api.ReadOpAttr(attribute, type, data.data(), data.size(), &bytes);
+  if (status != nullptr) {  // there is no room for it: `bytes` says how much it takes
+    api.ReleaseStatus(status);
+    data.resize(std::max(bytes, data.size()));
+    check(api, api.ReadOpAttr(attribute, type, data.data(), data.size(), &bytes));
   }
-  return static_cast<size_t>(found - names.begin());
+  data.resize(bytes);
+  return data;
 }
 
 Graph::Graph(const Api& of, const OrtGraph* graph) : api(of) {
@@ -121,9 +134,8 @@ int Graph::add(const OrtValueInfo* info) {
     check(api, api.GetDimensions(tensor, value.shape.data(), rank));
     value.ranked = rank > 0;
   }
-  bool constant = false;
-  check(api, api.ValueInfo_IsConstantInitializer(info, &constant));
-  if (constant) {
+  check(api, api.ValueInfo_IsConstantInitializer(info, &value.fixed));
+  if (value.fixed && value.type != 0 && value.type != kString) {
     check(api, api.ValueInfo_GetInitializerValue(info, &value.constant));
     if (value.constant != nullptr) {
       const TensorView view = view_of(api, value.constant);
@@ -137,11 +149,7 @@ int Graph::add(const OrtValueInfo* info) {
 }
 
 const OrtOpAttr* Graph::attribute(const Node& node, const char* name, int32_t type) const {
-  size_t n = 0;
-  check(api, api.Node_GetNumAttributes(node.node, &n));
-  std::vector<const OrtOpAttr*> attributes(n);
-  check(api, api.Node_GetAttributes(node.node, attributes.data(), n));
-  for (const OrtOpAttr* attribute : attributes) {
+  for (const OrtOpAttr* attribute : attributes_of(api, node)) {
     const char* text = nullptr;
     int32_t found = 0;
     check(api, api.OpAttr_GetName(attribute, &text));
@@ -153,12 +161,8 @@ const OrtOpAttr* Graph::attribute(const Node& node, const char* name, int32_t ty
 }
 
 std::vector<std::string> Graph::attributes(const Node& node) const {
-  size_t n = 0;
-  check(api, api.Node_GetNumAttributes(node.node, &n));
-  std::vector<const OrtOpAttr*> list(n);
-  check(api, api.Node_GetAttributes(node.node, list.data(), n));
   std::vector<std::string> names;
-  for (const OrtOpAttr* one : list) {
+  for (const OrtOpAttr* one : attributes_of(api, node)) {
     const char* name = nullptr;
     check(api, api.OpAttr_GetName(one, &name));
     names.emplace_back(name);
@@ -185,23 +189,21 @@ float Graph::number(const Node& node, const char* name, float otherwise) const {
 std::string Graph::text(const Node& node, const char* name, const char* otherwise) const {
   const OrtOpAttr* found = attribute(node, name, kAttrString);
   if (!found) return otherwise;
-  char buffer[64];
-  size_t bytes = 0;
-  check(api, api.ReadOpAttr(found, kAttrString, buffer, sizeof buffer, &bytes));
-  return std::string(buffer, strnlen(buffer, bytes));
+  const std::vector<char> data = contents_of(api, found, kAttrString);
+  return std::string(data.data(), strnlen(data.data(), data.size()));
 }
 
 std::vector<int64_t> Graph::integers(const Node& node, const char* name) const {
   const OrtOpAttr* found = attribute(node, name, kAttrInts);
   if (!found) return {};
-  int64_t buffer[16];
-  size_t bytes = 0;
-  check(api, api.ReadOpAttr(found, kAttrInts, buffer, sizeof buffer, &bytes));
-  return std::vector<int64_t>(buffer, buffer + bytes / sizeof *buffer);
+  const std::vector<char> data = contents_of(api, found, kAttrInts);
+  std::vector<int64_t> list(data.size() / sizeof(int64_t));
+  std::memcpy(list.data(), data.data(), list.size() * sizeof(int64_t));
+  return list;
 }
 
 std::vector<float> Graph::floats(int value) const {
-  if (value < 0 || values[value].constant == nullptr) return {};
+  if (constant(value) == nullptr) return {};
   const TensorView view = view_of(api, values[value].constant);
   if (view.type != kFloat && view.type != kFloat16 && view.type != kBfloat16) return {};
   std::vector<float> out(static_cast<size_t>(view.count()));
@@ -209,19 +211,19 @@ std::vector<float> Graph::floats(int value) const {
   return out;
 }
 
+std::vector<int64_t> Graph::longs(int value) const {
+  if (constant(value) == nullptr) return {};
+  const TensorView view = view_of(api, values[value].constant);
+  if (view.type != kInt64) return {};
+  return std::vector<int64_t>(view.as<int64_t>(), view.as<int64_t>() + view.count());
+}
+
 bool Graph::scalar(int value, float* out) const {
-  if (value < 0 || values[value].constant == nullptr) return false;
+  if (constant(value) == nullptr) return false;
   const TensorView view = view_of(api, values[value].constant);
   if (view.count() != 1) return false;
   *out = to_float(view, 0);
   return !std::isnan(*out);
-}
-
-bool Graph::is_scalar(int value, float expected) const {
-  float found = 0;
-  return scalar(value, &found) &&
-         std::fabs(found - expected) <=
-             std::fabs(expected) * (values[value].type == kFloat ? 1e-5f : 5e-3f);
 }
 
 }  // namespace exn::ort

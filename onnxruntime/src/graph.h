@@ -12,11 +12,14 @@ namespace exn::ort {
 
 struct Value {
   std::string name;
-  int32_t type = 0;  // 0: no tensor
-  bool ranked = false;
-  std::vector<int64_t> shape;          // -1: not known before a run
-  const OrtValue* constant = nullptr;  // ONNX Runtime's, as long as the graph is
-  bool leaves = false;                 // an output of the graph
+  int32_t type = 0;            // 0: no tensor
+  bool ranked = false;         // false also for scalars, of which ONNX Runtime says no more
+  std::vector<int64_t> shape;  // -1: not known before a run
+  // A constant initializer, of this graph or of one around it. No fused node has it as an input.
+  bool fixed = false;
+  const OrtValue* constant =
+      nullptr;          // if fixed and no string; ONNX Runtime's, as long as the graph
+  bool leaves = false;  // an output of the graph
   int producer = -1;
   std::vector<int> consumers;  // one entry for each use
 };
@@ -27,6 +30,9 @@ struct Node {
   std::vector<int> inputs, outputs;  // values; -1: left out
 
   bool is(const char* type, const char* of = "") const { return op == type && domain == of; }
+  // -1 also beyond the last.
+  int input(size_t i) const { return i < inputs.size() ? inputs[i] : -1; }
+  int output(size_t i) const { return i < outputs.size() ? outputs[i] : -1; }
 };
 
 class Graph {
@@ -38,19 +44,24 @@ class Graph {
   std::vector<Node> nodes;
   std::vector<std::pair<std::string, int64_t>> opsets;
 
-  int find(const std::string& name) const {
-    const auto found = names_.find(name);
-    return found == names_.end() ? -1 : found->second;
-  }
-
+  // Null where a node has no such input.
   const Value* input(const Node& node, size_t i) const {
-    return i < node.inputs.size() && node.inputs[i] >= 0 ? &values[node.inputs[i]] : nullptr;
+    return node.input(i) >= 0 ? &values[node.input(i)] : nullptr;
+  }
+  // Null unless it is a constant whose elements can be read.
+  const Value* constant(int value) const {
+    return value >= 0 && values[value].constant != nullptr ? &values[value] : nullptr;
   }
   // The node that alone reads this value, whom nobody else sees; -1 if there are several or none.
   int only_reader(int value) const {
     const Value& v = values[value];
     return !v.leaves && v.consumers.size() == 1 ? v.consumers[0] : -1;
   }
+  // Whether anybody does anything with it.
+  bool is_read(int value) const {
+    return value >= 0 && (values[value].leaves || !values[value].consumers.empty());
+  }
+  Slot slot(int value) const { return {values[value].name, values[value].type}; }
 
   int64_t integer(const Node& node, const char* attribute, int64_t otherwise) const;
   float number(const Node& node, const char* attribute, float otherwise) const;
@@ -61,8 +72,9 @@ class Graph {
 
   // The elements of a constant as f32; empty if it is none, or has another type.
   std::vector<float> floats(int value) const;
-  // Whether a value is a constant of one element, with this number in it as far as its type holds.
-  bool is_scalar(int value, float expected) const;
+  // The elements of a constant of i64; empty if it is none.
+  std::vector<int64_t> longs(int value) const;
+  // Whether a value is a constant of one element, which is put into *out.
   bool scalar(int value, float* out) const;
 
  private:
@@ -74,7 +86,9 @@ class Graph {
 
 float to_float(const TensorView& tensor, int64_t i);
 
-// Where a value of a graph is among the inputs or outputs of the node that stands for it.
-size_t place_of(const std::vector<std::string>& names, const std::string& name);
+// The attributes of a node, and what one of them holds, of whatever length: integers, floats, or the
+// characters of a string, which may be followed by zeros.
+std::vector<const OrtOpAttr*> attributes_of(const Api& api, const Node& node);
+std::vector<char> contents_of(const Api& api, const OrtOpAttr* attribute, int32_t type);
 
 }  // namespace exn::ort

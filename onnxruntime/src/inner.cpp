@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 #include "proto.h"
 
@@ -51,20 +52,15 @@ std::string attribute_proto(const Api& api, const OrtOpAttr* attribute) {
     return out + proto::bytes(5, tensor_proto(api, "", value)) + proto::integer(20, 4);
   }
   if (type < kAttrInt || type > kAttrString) return "";
-  std::vector<char> data(64);
-  size_t bytes = 0;
-  OrtStatus* status = api.ReadOpAttr(attribute, type, data.data(), data.size(), &bytes);
-  if (status != nullptr) {  // longer
-    api.ReleaseStatus(status);
-    data.resize(std::max(bytes, data.size()));
-    check(api, api.ReadOpAttr(attribute, type, data.data(), data.size(), &bytes));
-  }
+  const std::vector<char> data = contents_of(api, attribute, type);
+  const size_t bytes = data.size();
   const auto* whole = reinterpret_cast<const int64_t*>(data.data());
   const auto* real = reinterpret_cast<const float*>(data.data());
   switch (type) {
     case kAttrInt: {
       // What makes bf16 makes f32 in there.
-      const bool names_type = std::strcmp(name, "to") == 0 || std::strcmp(name, "dtype") == 0;
+      const bool names_type = std::strcmp(name, "to") == 0 || std::strcmp(name, "dtype") == 0 ||
+                              std::strcmp(name, "output_dtype") == 0;
       out += proto::integer(3, names_type ? wide(static_cast<int32_t>(*whole)) : *whole);
       return out + proto::integer(20, 2);
     }
@@ -80,14 +76,6 @@ std::string attribute_proto(const Api& api, const OrtOpAttr* attribute) {
       return out + proto::bytes(4, std::string(data.data(), strnlen(data.data(), bytes))) +
              proto::integer(20, 3);
   }
-}
-
-std::vector<const OrtOpAttr*> attributes_of(const Api& api, const Node& node) {
-  size_t n = 0;
-  check(api, api.Node_GetNumAttributes(node.node, &n));
-  std::vector<const OrtOpAttr*> list(n);
-  check(api, api.Node_GetAttributes(node.node, list.data(), n));
-  return list;
 }
 
 std::string node_proto(const Graph& g, const Node& node) {
@@ -130,8 +118,10 @@ OrtSession* Inner::session(const std::string& model) const {
 OrtValue* Inner::tensor(const TensorView& view) const {
   OrtValue* value = nullptr;
   const auto bytes = static_cast<size_t>(view.count() * bytes_of(view.type));
-  check(api, api.CreateTensorWithDataAsOrtValue(memory_, view.data, bytes, view.shape.data(),
-                                                view.shape.size(), view.type, &value));
+  static char none = 0;  // an empty tensor wants an address too
+  check(api, api.CreateTensorWithDataAsOrtValue(memory_, view.data ? view.data : &none, bytes,
+                                                view.shape.data(), view.shape.size(), view.type,
+                                                &value));
   return value;
 }
 
@@ -144,30 +134,48 @@ bool Widened::possible(const Graph& graph, const Node& node) {
   });
 }
 
-Widened::Widened(const Graph& g, const std::vector<std::string>& inputs,
-                 const std::vector<std::string>& outputs, const Inner& inner)
-    : inner_(inner), inputs_(inputs), outputs_(outputs) {
+bool Widened::holds(int32_t type) {
+  for (const int32_t known : {kFloat, kFloat16, kBfloat16, kDouble, kInt8, kUint8, kInt16, kUint16,
+                              kInt32, kUint32, kInt64, kUint64, kBool}) {
+    if (type == known) return true;
+  }
+  return false;
+}
+
+Widened::Widened(const Graph& g, const Claim& claim, const Inner& inner)
+    : inner_(inner), session_(nullptr) {
   std::string graph, opsets;
-  for (const Node& node : g.nodes) graph += proto::bytes(1, node_proto(g, node));
-  for (const Value& value : g.values) {
-    if (value.constant) {
-      graph += proto::bytes(5, tensor_proto(g.api, value.name, value.constant));
+  std::set<int> constants;
+  std::set<std::string> domains;
+  for (const int node : claim.nodes) {
+    graph += proto::bytes(1, node_proto(g, g.nodes[node]));
+    domains.insert(g.nodes[node].domain);
+    for (const int value : g.nodes[node].inputs) {
+      if (g.constant(value) != nullptr) constants.insert(value);
     }
   }
-  const auto info = [&](const std::string& name) -> const Value& {
-    const int at = g.find(name);
-    if (at < 0) throw Failure(kEpFail, "exeunt: the fused graph lacks the value " + name);
-    return g.values[at];
-  };
-  for (const std::string& name : inputs) {
-    graph += proto::bytes(11, proto::value_info(name, wide(info(name).type)));
+  for (const int value : constants) {
+    graph += proto::bytes(5, tensor_proto(g.api, g.values[value].name, g.values[value].constant));
   }
-  for (const std::string& name : outputs) {
-    graph += proto::bytes(12, proto::value_info(name, wide(info(name).type)));
-    output_types_.push_back(info(name).type);
+  for (const int value : claim.inputs) {
+    inputs_.push_back(g.slot(value));
+    graph += proto::bytes(11, proto::value_info(inputs_.back().name, wide(inputs_.back().type)));
   }
-  for (const auto& [domain, version] : g.opsets) opsets += proto::opset(domain, version);
+  for (const int value : claim.outputs) {
+    outputs_.push_back(g.slot(value));
+    graph += proto::bytes(12, proto::value_info(outputs_.back().name, wide(outputs_.back().type)));
+  }
+  for (const auto& [domain, version] : g.opsets) {
+    if (domains.count(domain == "ai.onnx" ? "" : domain) != 0) {
+      opsets += proto::opset(domain, version);
+    }
+  }
   session_ = inner.session(proto::model(graph, opsets));
+}
+
+void Widened::bind(const Places& inputs, const Places& outputs) {
+  for (Slot& slot : inputs_) slot.require(inputs);
+  for (Slot& slot : outputs_) slot.require(outputs);
 }
 
 void Widened::run(OrtKernelContext* context) const {
@@ -176,10 +184,10 @@ void Widened::run(OrtKernelContext* context) const {
   Values outputs{api, std::vector<OrtValue*>(outputs_.size())};
   std::vector<TensorView> views;
   size_t bytes = 0;
-  for (size_t i = 0; i < inputs_.size(); ++i) {
-    views.push_back(input_of(api, context, i));
-    if (views[i].type == kBfloat16) {
-      bytes += rounded(static_cast<size_t>(views[i].count()) * sizeof(float));
+  for (const Slot& slot : inputs_) {
+    views.push_back(input_of(api, context, slot));
+    if (slot.type == kBfloat16) {
+      bytes += rounded(static_cast<size_t>(views.back().count()) * sizeof(float));
     }
   }
   Scratch::Block block(scratch_, bytes);
@@ -192,20 +200,18 @@ void Widened::run(OrtKernelContext* context) const {
       convert(api, context, views[i], view.data, kFloat);
     }
     inputs.list[i] = inner_.tensor(view);
-    input_names.push_back(inputs_[i].c_str());
+    input_names.push_back(inputs_[i].name.c_str());
   }
-  for (const std::string& name : outputs_) output_names.push_back(name.c_str());
+  for (const Slot& slot : outputs_) output_names.push_back(slot.name.c_str());
   check(api, api.Run(session_, nullptr, input_names.data(), inputs.list.data(), inputs_.size(),
                      output_names.data(), outputs_.size(), outputs.list.data()));
   for (size_t i = 0; i < outputs_.size(); ++i) {
     const TensorView from = view_of(api, outputs.list[i]);
-    const TensorView to = output_of(api, context, i, output_types_[i], from.shape);
+    const TensorView to = output_of(api, context, outputs_[i].index, outputs_[i].type, from.shape);
     if (from.type != to.type) {
       convert(api, context, from, to.data, to.type);
     } else {
-      size_t size = 0;
-      check(api, api.GetTensorSizeInBytes(outputs.list[i], &size));
-      std::memcpy(to.data, from.data, size);
+      std::memcpy(to.data, from.data, static_cast<size_t>(from.count() * bytes_of(from.type)));
     }
   }
 }

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "calls.h"
-#include "graph.h"
+#include "match.h"
 
 namespace exn::ort {
 
@@ -31,20 +31,22 @@ class Inner {
 // rounded.
 class Widened : public Step {
  public:
-  Widened(const Graph& graph, const std::vector<std::string>& inputs,
-          const std::vector<std::string>& outputs, const Inner& inner);
+  // Of nodes of a graph, which read `inputs` of others, and of which others read `outputs`.
+  Widened(const Graph& graph, const Claim& claim, const Inner& inner);
   ~Widened() override { inner_.api.ReleaseSession(session_); }
 
+  void bind(const Places& inputs, const Places& outputs) override;
   void run(OrtKernelContext* context) const override;
 
-  // Whether a node can be written down for an inner session.
+  // Whether a node can be written down for an inner session, and whether tensors of a type can be
+  // handed to it.
   static bool possible(const Graph& graph, const Node& node);
+  static bool holds(int32_t type);
 
  private:
   const Inner& inner_;
   OrtSession* session_;
-  std::vector<std::string> inputs_, outputs_;
-  std::vector<int32_t> output_types_;  // as the graph outside has them
+  std::vector<Slot> inputs_, outputs_;  // types as the graph outside has them
   mutable Scratch scratch_;
 };
 

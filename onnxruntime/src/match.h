@@ -2,7 +2,9 @@
 // Which nodes of a graph this provider runs, and as what.
 #pragma once
 
+#include <map>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "graph.h"
@@ -21,6 +23,7 @@ struct Product {
   int node = -1;  // the product
   int input = -1;
   int32_t product_type = 0;  // of the operands as the graph has them
+  bool matrix = false;       // Gemm: its input has two axes
   Storage storage = Storage::kDense;
   int weight = -1;
   bool transposed = false;  // weight is [N,K]
@@ -46,7 +49,6 @@ struct Product {
 
 // Products that are one node to ONNX Runtime. They share their input, and what is done to it first.
 struct Group {
-  std::vector<int> nodes;
   int input = -1;  // before cast and norm
   int prologue_norm = 0, prologue_weight = -1, prologue_bias = -1;
   float prologue_eps = 0;
@@ -55,7 +57,7 @@ struct Group {
 
 // A norm with no product beside it, of x or of x + skip + add, or a softmax.
 struct Norm {
-  std::vector<int> nodes;
+  int node = -1;                        // the first
   int input = -1, skip = -1, add = -1;  // add: a constant row
   int kind = 0;                         // EXN_NORM_*
   int weight = -1, bias = -1;
@@ -74,6 +76,16 @@ struct Attention {
   std::string text;
 };
 
+// Nodes of bf16 that ONNX Runtime has for f32 alone, together with what lies between them.
+struct Cluster {};
+
+// What becomes one node.
+struct Claim {
+  std::vector<int> nodes;            // in the order of the graph
+  std::vector<int> inputs, outputs;  // what it reads of others, and what others read
+  std::variant<Group, Norm, Attention, Cluster> what;
+};
+
 struct Policy {
   bool f32 = true;  // take products of f32 weights too
 };
@@ -84,17 +96,17 @@ struct Settings {
   std::string report;
 };
 
+// Nodes that are not to be taken though they look as if they could, and why.
+using Refused = std::map<int, std::string>;
+
 struct Claims {
-  std::vector<Group> groups;
-  std::vector<Norm> norms;
-  std::vector<Attention> attentions;
-  // Nodes of bf16 that ONNX Runtime has for f32 alone, together with what lies between them.
-  std::vector<std::vector<int>> widened;
-  // What becomes one node each, but for those.
-  std::vector<std::vector<int>> fused() const;
+  std::vector<Claim> list;            // no node is in two of them
   std::vector<std::string> declined;  // NODE: why, for what is near to what is taken
 };
 
-Claims claim(const Graph& graph, const Policy& policy);
+Claims claim(const Graph& graph, const Policy& policy, const Refused& refused);
+
+// What the report calls a node.
+std::string title_of(const Node& node);
 
 }  // namespace exn::ort

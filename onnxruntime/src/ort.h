@@ -7,6 +7,7 @@
 #include <exception>
 #include <stdexcept>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "ort_api.h"
@@ -38,6 +39,8 @@ OrtStatus* guarded(const Api& api, const F& f) noexcept {
     return api.CreateStatus(kEpFail, "exeunt: out of memory");
   } catch (const std::exception& failure) {
     return api.CreateStatus(kEpFail, failure.what());
+  } catch (...) {
+    return api.CreateStatus(kEpFail, "exeunt: an exception of an unknown type");
   }
 }
 
@@ -79,6 +82,37 @@ inline TensorView input_of(const Api& api, const OrtKernelContext* context, size
   return view_of(api, value);
 }
 
+// Where the inputs, or the outputs, of a fused node are, by their names.
+using Places = std::unordered_map<std::string, size_t>;
+
+// An input or output of a fused node. Its place is known once ONNX Runtime has fused.
+struct Slot {
+  std::string name;
+  int32_t type = 0;
+  size_t index = 0;
+
+  // Whether the node has it: it lacks outputs that nobody reads.
+  bool bind(const Places& places) {
+    const auto found = places.find(name);
+    if (found != places.end()) index = found->second;
+    return found != places.end();
+  }
+  void require(const Places& places) {
+    if (!bind(places)) throw Failure(kEpFail, "exeunt: the fused node lacks the value " + name);
+  }
+};
+
+// Of the type that the graph says.
+inline TensorView input_of(const Api& api, const OrtKernelContext* context, const Slot& slot) {
+  TensorView view = input_of(api, context, slot.index);
+  if (view.type != slot.type) {
+    throw Failure(kInvalidArgument, "exeunt: " + slot.name + " has the ONNX element type " +
+                                        std::to_string(view.type) + ", expected " +
+                                        std::to_string(slot.type));
+  }
+  return view;
+}
+
 inline TensorView output_of(const Api& api, OrtKernelContext* context, size_t index, int32_t type,
                             const std::vector<int64_t>& shape) {
   OrtValue* value = nullptr;
@@ -88,14 +122,22 @@ inline TensorView output_of(const Api& api, OrtKernelContext* context, size_t in
   return view;
 }
 
+inline std::string text_of(const std::vector<int64_t>& shape) {
+  std::string out = "[";
+  for (size_t i = 0; i < shape.size(); ++i) out += (i ? "," : "") + std::to_string(shape[i]);
+  return out + "]";
+}
+
 // What runs where a graph had one or several nodes; from several threads at the same time, if need
-// be.
+// be. It is made before ONNX Runtime fuses those nodes, and holds nothing of the graph's.
 class Step {
  public:
   Step() = default;
   Step(const Step&) = delete;
   Step& operator=(const Step&) = delete;
   virtual ~Step() = default;
+  // Once, before the first run.
+  virtual void bind(const Places& inputs, const Places& outputs) = 0;
   virtual void run(OrtKernelContext* context) const = 0;
 };
 

@@ -57,6 +57,8 @@ enum : int32_t {  // ONNXTensorElementDataType, the numbers of onnx.proto
   kFloat = 1,
   kUint8 = 2,
   kInt8 = 3,
+  kUint16 = 4,
+  kInt16 = 5,
   kInt32 = 6,
   kInt64 = 7,
   kString = 8,

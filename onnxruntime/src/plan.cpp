@@ -2,6 +2,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "elementwise.h"
@@ -15,191 +16,68 @@ constexpr int64_t kRowsTogether = 128;
 // Rows that are read together and lie a multiple of so many bytes apart displace one another.
 constexpr int64_t kAliased = 4096;
 
-void put(void* at, uint16_t value) { std::memcpy(at, &value, sizeof value); }
-
-// Packs rows without blocks.
-void pack(const void* rows, Weights* out) {
-  Tensor weight(const_cast<void*>(rows), out->type, {out->rows, out->columns});
-  exn_pack_params params = {};
-  params.struct_size = sizeof params;
-  params.weight = weight.get();
-  size_t bytes = 0;
-  check(exn_pack_size(&params, &bytes));
-  Memory image(bytes);
-  Tensor to(image.data(), kUint8, {static_cast<int64_t>(bytes)});
-  params.image = to.get();
-  check(exn_pack_build(&params));
-  params.weight = nullptr;
-  exn_pack_info info = {};
-  check(exn_pack_check(&params, &info));
-  out->memory = std::move(image);
-  out->offset = info.offset;
-  out->panels = true;
-  out->type = kUint8;
-  out->blocks = info.blocks;
-}
-
-Weights dense(const Graph& g, const Product& p, bool panels) {
-  const TensorView in = view_of(g.api, g.values[p.weight].constant);
-  Weights out;
-  out.rows = p.rows;
-  out.columns = p.columns;
-  out.type = in.type;
-  const int64_t n = p.rows * p.columns;
-  std::vector<uint16_t> narrow;
-  const void* data = in.data;
-  if (in.type == kFloat) {
-    const auto* words = in.as<uint32_t>();
-    if (std::all_of(words, words + n, [](uint32_t w) { return (w & 0xffff) == 0; })) {
-      narrow.resize(static_cast<size_t>(n));
-      for (int64_t i = 0; i < n; ++i) narrow[i] = static_cast<uint16_t>(words[i] >> 16);
-      out.type = kBfloat16;
-      data = narrow.data();
-    }
-  }
-  const int64_t bytes = bytes_of(out.type);
-  out.row_bytes = p.columns * bytes;
-  if (!p.transposed || !panels) out.memory = Memory(static_cast<size_t>(n * bytes));
-  if (!p.transposed) {
-    transpose(data, p.columns, p.rows, bytes, out.memory.data());
-    data = out.memory.data();
-  } else if (!panels) {
-    std::memcpy(out.memory.data(), data, static_cast<size_t>(n * bytes));
-  }
-  if (panels) pack(data, &out);
-  return out;
-}
-
-Weights blocks(const Product& p, int32_t format) {
-  Weights out;
-  out.rows = p.rows;
-  out.columns = p.columns;
-  out.type = kUint8;
-  out.blocks = format;
-  check(exn_blocks_row_bytes(format, p.columns, &out.row_bytes));
-  out.memory = Memory(static_cast<size_t>(p.rows * out.row_bytes));
-  return out;
-}
-
-// MatMulNBits: [N, K / block, block * bits / 8] bytes, elements from the low bits on; a scale for
-// each block; zero points of 4 bits, packed for each row, or 2^(bits - 1).
-Weights of_bits(const Graph& g, const Product& p) {
-  const TensorView in = view_of(g.api, g.values[p.weight].constant);
-  const TensorView scales = view_of(g.api, g.values[p.scales].constant);
-  const TensorView zeros = p.zeros >= 0 ? view_of(g.api, g.values[p.zeros].constant) : TensorView{};
-  const int64_t per_row = p.columns / p.block, packed = (per_row + 1) / 2;
-  const int32_t format = p.bits == 8  ? EXN_BLOCKS_Q8_0
-                         : zeros.data ? EXN_BLOCKS_Q4_1
-                                      : EXN_BLOCKS_Q4_0;
-  Weights out = blocks(p, format);
-  auto* to = out.memory.as<uint8_t>();
-  for (int64_t n = 0; n < p.rows; ++n) {
-    for (int64_t k = 0; k < p.columns; k += 32) {
-      const int64_t b = k / p.block;
-      const float scale = to_float(scales, n * per_row + b);
-      put(to, half_of(scale));
-      to += 2;
-      if (p.bits == 8) {
-        const uint8_t* q = in.as<uint8_t>() + n * p.columns + k;
-        for (int i = 0; i < 32; ++i) to[i] = static_cast<uint8_t>(q[i] ^ 0x80);  // q - 128
-        to += 32;
-        continue;
-      }
-      if (zeros.data) {
-        const uint8_t pair = zeros.as<uint8_t>()[n * packed + b / 2];
-        put(to, half_of(-scale * static_cast<float>(b % 2 ? pair >> 4 : pair & 15)));
-        to += 2;
-      }
-      const uint8_t* q = in.as<uint8_t>() + (n * p.columns + k) / 2;
-      const auto element = [&](int i) { return i % 2 ? q[i / 2] >> 4 : q[i / 2] & 15; };
-      for (int i = 0; i < 16; ++i) {
-        to[i] = static_cast<uint8_t>(element(i) | element(i + 16) << 4);
-      }
-      to += 16;
-    }
-  }
-  return out;
-}
-
-// DequantizeLinear of bytes: (q - zero) scale.
-Weights dequantised(const Graph& g, const Product& p) {
-  const TensorView in = view_of(g.api, g.values[p.weight].constant);
-  const TensorView scales = view_of(g.api, g.values[p.scales].constant);
-  const TensorView zeros = p.zeros >= 0 ? view_of(g.api, g.values[p.zeros].constant) : TensorView{};
-  Weights out = blocks(p, EXN_BLOCKS_Q8_0);
-  auto* to = out.memory.as<uint8_t>();
-  const auto byte = [](const TensorView& t, int64_t i) {
-    return t.type == kInt8 ? int32_t{t.as<int8_t>()[i]} : int32_t{t.as<uint8_t>()[i]};
-  };
-  for (int64_t n = 0; n < p.rows; ++n) {
-    for (int64_t k = 0; k < p.columns; k += 32) {
-      const int64_t per_row = p.block > 0 ? p.columns / p.block : 1;
-      const int64_t s = p.block < 0    ? 0
-                        : p.block == 0 ? n
-                        : p.transposed ? n * per_row + k / p.block
-                                       : k / p.block * p.rows + n;
-      put(to, half_of(to_float(scales, s)));
-      to += 2;
-      const int32_t zero = zeros.data ? byte(zeros, zeros.count() == 1 ? 0 : s) : 0;
-      for (int64_t i = k; i < k + 32; ++i) {
-        const int32_t q = byte(in, p.transposed ? n * p.columns + i : i * p.rows + n) - zero;
-        if (q < -128 || q > 127) {
-          throw Failure(kInvalidArgument, "exeunt: a weight less its zero point is " +
-                                              std::to_string(q) + ", which no byte holds");
-        }
-        *to++ = static_cast<uint8_t>(q);
-      }
-    }
-  }
-  return out;
-}
-
-Weights weights_of(const Graph& g, const Product& p, bool panels) {
-  switch (p.storage) {
-    case Storage::kDense:
-      return dense(g, p, panels);
-    case Storage::kBits:
-      return of_bits(g, p);
-    default:
-      return dequantised(g, p);
-  }
+// The extent of a shape in an axis of one that has `rank` axes, to which it is broadcast.
+int64_t extent_of(const std::vector<int64_t>& shape, size_t axis, size_t rank) {
+  return axis + shape.size() < rank ? 1 : shape[axis + shape.size() - rank];
 }
 
 // The shape of a sum.
 std::vector<int64_t> broadcast(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
-  std::vector<int64_t> out(a.size());
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (a[i] != b[i] && a[i] != 1 && b[i] != 1) {
-      throw Failure(kInvalidArgument, "exeunt: Add of extents " + std::to_string(a[i]) + " and " +
-                                          std::to_string(b[i]) + " in axis " + std::to_string(i));
+  std::vector<int64_t> out(std::max(a.size(), b.size()));
+  for (size_t i = 0; i < out.size(); ++i) {
+    const int64_t x = extent_of(a, i, out.size()), y = extent_of(b, i, out.size());
+    if (x != y && x != 1 && y != 1) {
+      throw Failure(kInvalidArgument, "exeunt: Add of " + text_of(a) + " and " + text_of(b) +
+                                          ", which differ in " + std::to_string(x) + " and " +
+                                          std::to_string(y));
     }
-    out[i] = a[i] == 1 ? b[i] : a[i];
+    out[i] = x == 1 ? y : x;
   }
   return out;
 }
 
-// out = a + b over `shape`, as many axes as both have.
-void add(const TensorView& a, const TensorView& b, const TensorView& out) {
-  const size_t rank = out.shape.size();
-  std::vector<int64_t> at(rank), step_a(rank), step_b(rank);
-  for (int64_t i = static_cast<int64_t>(rank) - 1, sa = 1, sb = 1; i >= 0; --i) {
-    step_a[i] = a.shape[i] == 1 ? 0 : sa;
-    step_b[i] = b.shape[i] == 1 ? 0 : sb;
-    sa *= a.shape[i];
-    sb *= b.shape[i];
-  }
-  for (int64_t k = 0, n = out.count(); k < n; ++k) {
-    int64_t ia = 0, ib = 0;
-    for (size_t i = 0; i < rank; ++i) {
-      ia += at[i] * step_a[i];
-      ib += at[i] * step_b[i];
-    }
-    out.as<float>()[k] = a.as<float>()[ia] + b.as<float>()[ib];
-    for (size_t i = rank; i-- > 0;) {
-      if (++at[i] < out.shape[i]) break;
-      at[i] = 0;
+// An operand of a sum, by the rows of the sum.
+struct Operand {
+  const float* data;
+  std::vector<int64_t> steps;  // elements from one index of an axis to the next; 0: broadcast
+  bool repeated;               // one element in each row
+
+  Operand(const TensorView& view, const std::vector<int64_t>& sum)
+      : data(view.as<float>()), steps(sum.size()), repeated(view.last() == 1 && sum.back() != 1) {
+    int64_t step = 1;
+    for (size_t i = sum.size(); i-- > 0;) {
+      const int64_t extent = extent_of(view.shape, i, sum.size());
+      steps[i] = extent == 1 ? 0 : step;
+      step *= extent;
     }
   }
+  const float* row(int64_t r, const std::vector<int64_t>& sum) const {
+    int64_t at = 0;
+    for (size_t i = sum.size() - 1; i-- > 0; r /= sum[i]) at += r % sum[i] * steps[i];
+    return data + at;
+  }
+};
+
+// out = a + b over the shape of `out`, which both are broadcast to; none of them is empty.
+void add(const Api& api, const OrtKernelContext* context, const TensorView& a, const TensorView& b,
+         const TensorView& out) {
+  const Operand x(a, out.shape), y(b, out.shape);
+  const int64_t width = out.last(), rows = out.count() / width;
+  const int64_t step = std::max<int64_t>(1, kWorthAThread / width);
+  parallel(api, context, (rows + step - 1) / step, [&](int64_t i) {
+    for (int64_t r = i * step; r < std::min(rows, (i + 1) * step); ++r) {
+      const float *p = x.row(r, out.shape), *q = y.row(r, out.shape);
+      auto* to = out.as<float>() + r * width;
+      if (x.repeated) std::swap(p, q);
+      const bool repeated = x.repeated || y.repeated;
+      if (!repeated) {
+        if (to != p) std::memmove(to, p, static_cast<size_t>(width) * sizeof(float));
+        accumulate(q, to, 1, width, width);
+      } else {
+        for (int64_t k = 0; k < width; ++k) to[k] = p[k] + q[0];
+      }
+    }
+  });
 }
 
 size_t bytes_in(const TensorView& view) {
@@ -208,17 +86,11 @@ size_t bytes_in(const TensorView& view) {
 
 }  // namespace
 
-Plan::Plan(const Graph& g, const Group& group, const std::vector<std::string>& inputs,
-           const std::vector<std::string>& outputs, const Settings& settings)
-    : api_(g.api), threads_(settings.threads) {
-  // An output that nobody reads is none of the fused node's.
-  const auto output = [&](int value, const Product& p, std::vector<Output>* list) {
-    const auto at = std::find(outputs.begin(), outputs.end(), g.values[value].name);
-    if (at == outputs.end()) return;
-    const bool reduced = std::find(p.reduced.begin(), p.reduced.end(), value) != p.reduced.end();
-    list->push_back({static_cast<size_t>(at - outputs.begin()), g.values[value].type, reduced});
-  };
-  input_ = place_of(inputs, g.values[group.input].name);
+Plan::Plan(const Graph& g, const Group& group, const Settings& settings)
+    : api_(g.api),
+      threads_(settings.threads),
+      input_(g.slot(group.input)),
+      columns_(group.products[0].columns) {
   prologue_norm_ = group.prologue_norm;
   prologue_eps_ = group.prologue_eps;
   prologue_weight_ = g.floats(group.prologue_weight);
@@ -226,50 +98,84 @@ Plan::Plan(const Graph& g, const Group& group, const std::vector<std::string>& i
   const int32_t type = group.products[0].product_type;
   // A narrower input is faster only where there are products of pairs of bf16.
   const std::string isa = exn_cpu_isa();
-  const bool pairs = type == kBfloat16 && (isa == "avx512" || isa == "amx");
-  prologue_type_ = pairs ? type : g.values[group.input].type;
-  if (prologue_norm_ != EXN_NORM_NONE && !pairs) prologue_type_ = kFloat;
-  for (const Product& p : group.products) {
-    Linear linear;
-    linear.weights = weights_of(g, p, !p.head && !pairs);
-    linear.bias = g.floats(p.bias);
-    linear.activation = p.activation;
-    linear.norm = p.norm;
-    linear.norm_weight = g.floats(p.norm_weight);
-    linear.norm_bias = g.floats(p.norm_bias);
-    linear.eps = p.eps;
-    linear.head = p.head;
-    if (p.residual >= 0) {
-      linear.residual = static_cast<int>(place_of(inputs, g.values[p.residual].name));
+  pairs_ = type == kBfloat16 && (isa == "avx512" || isa == "amx");
+  prologue_type_ = pairs_ ? type : input_.type;
+  if (prologue_norm_ != EXN_NORM_NONE && !pairs_) prologue_type_ = kFloat;
+}
+
+void Plan::prepare(const Graph& g, const Product& p, Store* store) {
+  const auto outputs = [&](const std::vector<int>& values) {
+    std::vector<Output> list;
+    for (const int value : values) {
+      const bool reduced = std::find(p.reduced.begin(), p.reduced.end(), value) != p.reduced.end();
+      list.push_back({g.slot(value), reduced});
     }
-    if (p.head) {
-      for (const int value : p.argmaxes) output(value, p, &linear.argmaxes);
-      for (const int value : p.p1s) output(value, p, &linear.p1s);
-      for (const int value : p.max_logits) output(value, p, &linear.max_logits);
+    return list;
+  };
+  Linear linear;
+  linear.weights = store->get(g, p, !p.head && !pairs_);
+  linear.bias = g.floats(p.bias);
+  linear.matrix = p.matrix;
+  linear.activation = p.activation;
+  linear.added = p.residual >= 0;
+  if (linear.added) linear.residual = g.slot(p.residual);
+  linear.norm = p.norm;
+  linear.norm_weight = g.floats(p.norm_weight);
+  linear.norm_bias = g.floats(p.norm_bias);
+  linear.eps = p.eps;
+  linear.head = p.head;
+  if (!p.head) linear.outputs = outputs({p.output});
+  linear.argmaxes = outputs(p.argmaxes);
+  linear.p1s = outputs(p.p1s);
+  linear.max_logits = outputs(p.max_logits);
+  linears_.push_back(std::move(linear));
+}
+
+void Plan::bind(const Places& inputs, const Places& outputs) {
+  input_.require(inputs);
+  const auto bound = [&](std::vector<Output>* list) {
+    list->erase(std::remove_if(list->begin(), list->end(),
+                               [&](Output& output) { return !output.slot.bind(outputs); }),
+                list->end());
+    return !list->empty();
+  };
+  for (size_t i = 0; i < linears_.size();) {
+    Linear& linear = linears_[i];
+    if (linear.added) linear.residual.require(inputs);
+    bool read = false;
+    for (auto* list : {&linear.outputs, &linear.argmaxes, &linear.p1s, &linear.max_logits}) {
+      read |= bound(list);
+    }
+    if (read) {
+      ++i;
     } else {
-      std::vector<Output> read;
-      output(p.output, p, &read);
-      if (read.empty()) continue;
-      linear.output = read[0];
+      linears_.erase(linears_.begin() + static_cast<std::ptrdiff_t>(i));
     }
-    linears_.push_back(std::move(linear));
+  }
+}
+
+void Plan::check_input(const TensorView& input) const {
+  if (input.shape.empty() || input.last() != columns_) {
+    throw Failure(kInvalidArgument, "exeunt: the rows of a product's input have " +
+                                        std::to_string(input.last()) + " elements, expected " +
+                                        std::to_string(columns_));
+  }
+  for (const Linear& linear : linears_) {
+    if (linear.matrix && input.shape.size() != 2) {
+      throw Failure(kInvalidArgument,
+                    "exeunt: A of Gemm is " + text_of(input.shape) + ", expected two axes");
+    }
   }
 }
 
 void Plan::run(OrtKernelContext* context) const {
-  if (linears_.empty()) return;
   const TensorView input = input_of(api_, context, input_);
-  if (input.shape.empty() || input.last() != linears_[0].weights.columns) {
-    throw Failure(kInvalidArgument, "exeunt: the rows of a product's input have " +
-                                        std::to_string(input.last()) + " elements, expected " +
-                                        std::to_string(linears_[0].weights.columns));
-  }
-  const int64_t rows = input.count() / input.last();
-  const size_t bytes = prologue_norm_ != EXN_NORM_NONE || prologue_type_ != input.type
-                           ? static_cast<size_t>(rows * input.last() * bytes_of(prologue_type_))
-                           : 0;
+  check_input(input);
+  const int64_t rows = input.count() / columns_;
+  const bool prepares = prologue_norm_ != EXN_NORM_NONE || prologue_type_ != input.type;
+  const auto bytes = prepares ? static_cast<size_t>(rows * columns_ * bytes_of(prologue_type_)) : 0;
   Scratch::Block block(scratch_, rounded(bytes));
-  const TensorView x = bytes > 0 ? prepared(context, input, &block) : input;
+  const TensorView x = prepares ? prepared(context, input, &block) : input;
   for (const Linear& linear : linears_) {
     if (linear.head) run_heads(context, linear, x);
   }
@@ -295,7 +201,7 @@ TensorView Plan::prepared(OrtKernelContext* context, const TensorView& input,
 std::vector<Plan::Part> Plan::parts(int64_t rows) const {
   std::vector<Part> out;
   for (size_t i = 0; i < linears_.size(); ++i) {
-    const Weights& w = linears_[i].weights;
+    const Weights& w = *linears_[i].weights;
     if (linears_[i].head) continue;
     const int64_t work = rows * w.rows * w.columns;
     const int64_t pieces = std::max<int64_t>(1, std::min(threads_, work / kWorthAThread));
@@ -316,34 +222,39 @@ std::vector<Plan::Part> Plan::parts(int64_t rows) const {
 }
 
 void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const {
-  const int64_t rows = input.count() / input.last();
+  const int64_t rows = input.count() / columns_;
   std::vector<Target> targets(linears_.size());
   size_t bytes = 0;
   for (size_t i = 0; i < linears_.size(); ++i) {
     const Linear& linear = linears_[i];
     if (linear.head) continue;
     Target& t = targets[i];
+    const Slot& output = linear.outputs[0].slot;
     std::vector<int64_t> shape = input.shape;
-    shape.back() = linear.weights.rows;
-    t.plain = {nullptr, linear.output.type, shape};
-    if (linear.residual >= 0) {
-      t.residual = input_of(api_, context, static_cast<size_t>(linear.residual));
+    shape.back() = linear.weights->rows;
+    t.plain = {nullptr, output.type, shape};
+    if (linear.added) {
+      t.residual = input_of(api_, context, linear.residual);
       t.fused = t.residual.shape == shape;
       if (!t.fused) shape = broadcast(shape, t.residual.shape);
     }
-    t.out = output_of(api_, context, linear.output.index, linear.output.type, shape);
-    if (linear.activation != Activation::kNone || linear.norm != EXN_NORM_NONE ||
-        linear.residual >= 0) {
+    // Only rows of one element can have become longer.
+    if (linear.added && shape.back() != linear.weights->rows) {
+      throw Failure(kInvalidArgument, "exeunt: a product has rows of one element, what is added " +
+                                          text_of(t.residual.shape) + ", expected such rows too");
+    }
+    t.out = output_of(api_, context, output.index, output.type, shape);
+    if (linear.activation != Activation::kNone || linear.norm != EXN_NORM_NONE || linear.added) {
       t.plain.type = kFloat;
     }
-    const bool alone = linear.residual < 0 || (t.fused && linear.activation == Activation::kNone);
+    const bool alone = !linear.added || (t.fused && linear.activation == Activation::kNone);
     t.narrowed = linear.norm == EXN_NORM_NONE && alone && t.plain.type != t.out.type;
-    if (t.plain.type == t.out.type && (linear.residual < 0 || t.fused)) {
+    if (t.plain.type == t.out.type && (!linear.added || t.fused)) {
       t.plain.data = t.out.data;
     } else if (!t.narrowed) {
       bytes += rounded(bytes_in(t.plain));
     }
-    if (linear.residual >= 0) {
+    if (linear.added) {
       if (t.residual.type != kFloat)
         bytes += rounded(bytes_in({nullptr, kFloat, t.residual.shape}));
       t.sum = t.plain;
@@ -359,7 +270,7 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
     Target& t = targets[i];
     if (linears_[i].head) continue;
     if (t.plain.data == nullptr && !t.narrowed) t.plain.data = plain.take(bytes_in(t.plain));
-    if (linears_[i].residual < 0) continue;
+    if (!linears_[i].added) continue;
     if (!t.fused && t.sum.data == nullptr) t.sum.data = plain.take(bytes_in(t.sum));
     if (t.residual.type != kFloat) {
       const TensorView narrow = t.residual;
@@ -370,24 +281,26 @@ void Plan::run_linears(OrtKernelContext* context, const TensorView& input) const
   }
   run_parts(context, input, targets);
   for (size_t i = 0; i < linears_.size(); ++i) {
-    const Linear& linear = linears_[i];
-    const Target& t = targets[i];
-    if (linear.head) continue;
-    TensorView from = t.plain;
-    if (linear.residual >= 0 && !t.fused) {
-      add(t.plain, t.residual, t.sum);
-      from = t.sum;
-    }
-    if (t.narrowed || (linear.norm == EXN_NORM_NONE && from.data == t.out.data)) continue;
-    const int64_t width = t.out.last(), count = t.out.count() / width;
-    const int64_t step = std::max<int64_t>(1, kWorthAThread / width);
-    parallel(api_, context, (count + step - 1) / step, [&](int64_t k) {
-      const int64_t begin = k * step, m = std::min(count - begin, step);
-      normalise(linear.norm, linear.eps, or_null(linear.norm_weight), or_null(linear.norm_bias),
-                from.as<char>() + begin * width * bytes_of(from.type), from.type,
-                t.out.as<char>() + begin * width * bytes_of(t.out.type), t.out.type, m, width);
-    });
+    if (!linears_[i].head && targets[i].out.count() > 0) finish(context, linears_[i], targets[i]);
   }
+}
+
+// A sum that is broadcast, a norm, and the type of the output.
+void Plan::finish(OrtKernelContext* context, const Linear& linear, const Target& t) const {
+  TensorView from = t.plain;
+  if (linear.added && !t.fused) {
+    add(api_, context, t.plain, t.residual, t.sum);
+    from = t.sum;
+  }
+  if (t.narrowed || (linear.norm == EXN_NORM_NONE && from.data == t.out.data)) return;
+  const int64_t width = t.out.last(), count = t.out.count() / width;
+  const int64_t step = std::max<int64_t>(1, kWorthAThread / width);
+  parallel(api_, context, (count + step - 1) / step, [&](int64_t k) {
+    const int64_t begin = k * step, m = std::min(count - begin, step);
+    normalise(linear.norm, linear.eps, or_null(linear.norm_weight), or_null(linear.norm_bias),
+              from.as<char>() + begin * width * bytes_of(from.type), from.type,
+              t.out.as<char>() + begin * width * bytes_of(t.out.type), t.out.type, m, width);
+  });
 }
 
 void Plan::run_parts(OrtKernelContext* context, const TensorView& input,
@@ -395,7 +308,7 @@ void Plan::run_parts(OrtKernelContext* context, const TensorView& input,
   const int64_t cols = input.last(), rows = input.count() / cols;
   // What all parts would convert or copy for themselves.
   const bool panels = std::any_of(linears_.begin(), linears_.end(),
-                                  [](const Linear& linear) { return linear.weights.panels; });
+                                  [](const Linear& linear) { return linear.weights->panels; });
   const bool aliased = rows > 1 && cols * 4 % kAliased == 0;
   const bool copied = panels && (aliased || input.type != kFloat);
   const Rows plain{input.as<char>(), input.type, cols};
@@ -415,13 +328,13 @@ void Plan::run_parts(OrtKernelContext* context, const TensorView& input,
   const std::vector<Part> list = parts(rows);
   parallel(api_, context, static_cast<int64_t>(list.size()), [&](int64_t i) {
     const Part& part = list[i];
-    run_part(part, linears_[part.product].weights.panels ? wide : plain, targets[part.product]);
+    run_part(part, linears_[part.product].weights->panels ? wide : plain, targets[part.product]);
   });
 }
 
 void Plan::run_part(const Part& part, const Rows& x, const Target& t) const {
   const Linear& linear = linears_[part.product];
-  const Weights& w = linear.weights;
+  const Weights& w = *linear.weights;
   const int64_t n = part.end - part.begin, at = part.row * w.rows + part.begin;
   Scratch::Block own(scratch_, t.narrowed ? static_cast<size_t>(part.rows * n * 4) : 0);
   const int64_t stride = t.narrowed ? n : w.rows;
@@ -437,18 +350,7 @@ void Plan::run_part(const Part& part, const Rows& x, const Target& t) const {
   if (t.fused && !later) {
     residual = Tensor(t.residual.as<float>() + at, kFloat, {part.rows, n}, w.rows);
   }
-  exn_linear_params params = {};
-  params.struct_size = sizeof params;
-  params.weight_blocks = w.blocks;
-  params.input = input.get();
-  params.weight = weight.get();
-  params.bias = bias.get();
-  params.residual = residual.get();
-  params.out = out.get();
-  size_t bytes = 0;
-  check(exn_linear_workspace_size(&params, &bytes));
-  Scratch::Block workspace(scratch_, bytes);
-  check(exn_linear(&params, workspace.take(bytes), bytes, nullptr));
+  multiply(&input, &weight, w.blocks, &bias, &residual, &out);
   activate(linear.activation, static_cast<float*>(to), part.rows, n, stride);
   if (later) {
     accumulate(t.residual.as<float>() + at, static_cast<float*>(to), part.rows, n, stride);
@@ -461,7 +363,7 @@ void Plan::run_part(const Part& part, const Rows& x, const Target& t) const {
 
 void Plan::run_heads(OrtKernelContext* context, const Linear& linear,
                      const TensorView& input) const {
-  const Weights& w = linear.weights;
+  const Weights& w = *linear.weights;
   Head head;
   head.weight = w.row(0);
   head.type = w.type;
@@ -470,13 +372,16 @@ void Plan::run_heads(OrtKernelContext* context, const Linear& linear,
   head.columns = w.columns;
   head.row_bytes = w.row_bytes;
   head.bias = or_null(linear.bias);
-  const std::vector<RowOfHead> rows = run_head(api_, context, head, input, threads_, &scratch_);
+  std::vector<RowOfHead> rows = run_head(api_, context, head, input, threads_, &scratch_);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    if (!rows[r].valid) rows[r] = unclear(linear, input, static_cast<int64_t>(r));
+  }
   const auto write = [&](const std::vector<Output>& outputs, const auto& value) {
     for (const Output& output : outputs) {
       std::vector<int64_t> shape = input.shape;
       shape.back() = 1;
       if (output.reduced) shape.pop_back();
-      const TensorView out = output_of(api_, context, output.index, output.type, shape);
+      const TensorView out = output_of(api_, context, output.slot.index, output.slot.type, shape);
       for (size_t r = 0; r < rows.size(); ++r) value(out, r);
     }
   };
@@ -485,6 +390,41 @@ void Plan::run_heads(OrtKernelContext* context, const Linear& linear,
   write(linear.max_logits,
         [&](const TensorView& out, size_t r) { out.as<float>()[r] = rows[r].max_logit; });
   write(linear.p1s, [&](const TensorView& out, size_t r) { out.as<float>()[r] = rows[r].p1; });
+}
+
+// A row whose logits are not finite has no statistics here, but an index and a maximum elsewhere:
+// those of its logits, of which a NaN is the largest.
+RowOfHead Plan::unclear(const Linear& linear, const TensorView& input, int64_t row) const {
+  const Weights& w = *linear.weights;
+  std::vector<float> logits(static_cast<size_t>(w.rows));
+  Tensor x(input.as<char>() + row * w.columns * bytes_of(input.type), input.type, {1, w.columns});
+  Tensor weight(w.row(0), w.type, {w.rows, w.type == kUint8 ? w.row_bytes : w.columns});
+  Tensor out(logits.data(), kFloat, {1, w.rows}), bias;
+  if (!linear.bias.empty()) {
+    bias = Tensor(const_cast<float*>(linear.bias.data()), kFloat, {w.rows});
+  }
+  multiply(&x, &weight, w.blocks, &bias, nullptr, &out);
+  size_t best = 0;
+  for (size_t i = 1; i < logits.size() && !std::isnan(logits[best]); ++i) {
+    if (logits[i] > logits[best] || std::isnan(logits[i])) best = i;
+  }
+  return {static_cast<int32_t>(best), logits[best], NAN, NAN, NAN, NAN, false};
+}
+
+void Plan::multiply(Tensor* x, Tensor* weight, int32_t blocks, Tensor* bias, Tensor* residual,
+                    Tensor* out) const {
+  exn_linear_params params = {};
+  params.struct_size = sizeof params;
+  params.weight_blocks = blocks;
+  params.input = x->get();
+  params.weight = weight->get();
+  params.bias = bias->get();
+  params.residual = residual != nullptr ? residual->get() : nullptr;
+  params.out = out->get();
+  size_t bytes = 0;
+  check(exn_linear_workspace_size(&params, &bytes));
+  Scratch::Block workspace(scratch_, bytes);
+  check(exn_linear(&params, workspace.take(bytes), bytes, nullptr));
 }
 
 }  // namespace exn::ort

@@ -6,45 +6,38 @@
 #include <memory>
 
 #include "calls.h"
+#include "head.h"
 #include "match.h"
+#include "weights.h"
 
 namespace exn::ort {
 
-struct Weights {
-  Memory memory;
-  int64_t offset = 0;   // of the first row
-  bool panels = false;  // packed (exeunt/pack.h), 32 rows in each
-  int32_t type = 0;     // kUint8: blocks, or panels
-  int32_t blocks = 0;   // EXN_BLOCKS_*
-  int64_t rows = 0, columns = 0, row_bytes = 0;
-
-  char* row(int64_t i) const { return memory.as<char>() + offset + i * row_bytes; }
-};
-
 class Plan : public Step {
  public:
-  // `inputs`, `outputs`: names of those of the fused node.
-  Plan(const Graph& graph, const Group& group, const std::vector<std::string>& inputs,
-       const std::vector<std::string>& outputs, const Settings& settings);
+  Plan(const Graph& graph, const Group& group, const Settings& settings);
 
-  // From several threads at the same time, if need be.
+  // The weights of a product of the group. Fails if they do not fit what they are to become.
+  void prepare(const Graph& graph, const Product& product, Store* store);
+
+  void bind(const Places& inputs, const Places& outputs) override;
   void run(OrtKernelContext* context) const override;
 
  private:
   struct Output {
-    size_t index = 0;
-    int32_t type = 0;
+    Slot slot;
     bool reduced = false;
   };
   struct Linear {
-    Weights weights;
+    std::shared_ptr<const Weights> weights;
     std::vector<float> bias, norm_weight, norm_bias;
+    bool matrix = false;
     Activation activation = Activation::kNone;
-    int residual = -1;
+    bool added = false;
+    Slot residual;
     int norm = 0;
     float eps = 0;
     bool head = false;
-    Output output;
+    std::vector<Output> outputs;  // one, but of a head
     std::vector<Output> argmaxes, p1s, max_logits;
   };
   // Where the results of a product go.
@@ -65,8 +58,13 @@ class Plan : public Step {
     char* row(int64_t i) const { return data + i * stride * bytes_of(type); }
   };
 
+  void check_input(const TensorView& input) const;
   void run_linears(OrtKernelContext* context, const TensorView& input) const;
+  void finish(OrtKernelContext* context, const Linear& linear, const Target& t) const;
   void run_heads(OrtKernelContext* context, const Linear& linear, const TensorView& input) const;
+  RowOfHead unclear(const Linear& linear, const TensorView& input, int64_t row) const;
+  void multiply(Tensor* x, Tensor* weight, int32_t blocks, Tensor* bias, Tensor* residual,
+                Tensor* out) const;
   TensorView prepared(OrtKernelContext* context, const TensorView& input,
                       Scratch::Block* block) const;
   std::vector<Part> parts(int64_t rows) const;
@@ -76,8 +74,10 @@ class Plan : public Step {
 
   const Api& api_;
   int64_t threads_;
-  size_t input_ = 0;
-  int32_t prologue_type_ = 0;  // what a Cast makes of the input; 0: there is none
+  Slot input_;
+  int64_t columns_;
+  bool pairs_;                 // bf16 times bf16 is what this processor does best
+  int32_t prologue_type_ = 0;  // what a Cast makes of the input, or its own
   int prologue_norm_ = 0;
   std::vector<float> prologue_weight_, prologue_bias_;
   float prologue_eps_ = 0;

@@ -107,11 +107,11 @@ class Provider : public OrtEp {
       auto* own = static_cast<Provider*>(self);
       return guarded(own->api_, [&] { own->claim_of(graph, info); });
     };
-    Compile = [](OrtEp* self, const OrtGraph** graphs, const OrtNode** fused, size_t count,
+    Compile = [](OrtEp* self, const OrtGraph**, const OrtNode** fused, size_t count,
                  OrtNodeComputeInfo** infos, OrtNode**) -> OrtStatus* {
       auto* own = static_cast<Provider*>(self);
       return guarded(own->api_, [&] {
-        for (size_t i = 0; i < count; ++i) infos[i] = own->compiled(graphs[i], fused[i]);
+        for (size_t i = 0; i < count; ++i) infos[i] = own->compiled(fused[i]);
       });
     };
     ReleaseNodeComputeInfos = [](OrtEp*, OrtNodeComputeInfo** infos, size_t count) {
@@ -124,91 +124,155 @@ class Provider : public OrtEp {
   }
 
  private:
+  const Api& api_;
+  const Settings settings_;
+  const Inner inner_;
+  Store store_;
+  // What is ready for the nodes that ONNX Runtime is about to fuse, by the names of its outputs.
+  std::vector<std::unique_ptr<Step>> steps_;
+  std::unordered_map<std::string, size_t> step_of_;
+
+  // A claim that cannot be run is dropped here, where the nodes can still go to others.
   void claim_of(const OrtGraph* graph, OrtEpGraphSupportInfo* info) {
-    const Graph g(api_, graph);
-    const Claims claims = claim(g, settings_.policy);
-    const auto fuse = [&](const std::vector<int>& list) {
-      std::vector<const OrtNode*> nodes;
-      for (const int node : list) nodes.push_back(g.nodes[node].node);
-      const OrtNodeFusionOptions options = {kApiVersion, true};
-      check(api_,
-            api_.EpGraphSupportInfo_AddNodesToFuse(info, nodes.data(), nodes.size(), &options));
-    };
-    for (const std::vector<int>& list : claims.fused()) fuse(list);
-    for (const std::vector<int>& list : claims.widened) fuse(list);
-    if (!settings_.report.empty()) report(g, claims);
+    steps_.clear();
+    step_of_.clear();
+    store_.begin();
+    try {
+      const Graph g(api_, graph);
+      Claims claims = prepared(g);
+      for (size_t i = 0; i < claims.list.size(); ++i) fuse(g, claims.list[i], i, info);
+      if (!settings_.report.empty()) report(g, claims);
+    } catch (const std::exception& failure) {
+      if (!settings_.report.empty()) {
+        say("left a graph: it could not be read: " + std::string(failure.what()));
+      }
+    }
   }
 
-  OrtNodeComputeInfo* compiled(const OrtGraph* graph, const OrtNode* fused) const {
-    const Graph g(api_, graph);
-    const auto names = [&](auto count, auto get) {
+  void fuse(const Graph& g, const Claim& claim, size_t step, OrtEpGraphSupportInfo* info) {
+    std::vector<const OrtNode*> nodes;
+    for (const int node : claim.nodes) nodes.push_back(g.nodes[node].node);
+    const OrtNodeFusionOptions options = {kApiVersion, true};
+    check(api_, api_.EpGraphSupportInfo_AddNodesToFuse(info, nodes.data(), nodes.size(), &options));
+    for (const int value : claim.outputs) step_of_[g.values[value].name] = step;
+  }
+
+  // Claims with a step for each of them. Where one cannot be made its node is refused, and others
+  // may have what else it took.
+  Claims prepared(const Graph& g) {
+    Refused refused;
+    for (;;) {
+      Claims claims = claim(g, settings_.policy, refused);
+      std::vector<std::unique_ptr<Step>> steps;
+      const size_t before = refused.size();
+      for (const Claim& one : claims.list) steps.push_back(step(g, one, &refused));
+      // Weights that were packed in vain are freed only now, so that the rest is not packed anew.
+      steps_ = std::move(steps);
+      if (refused.size() == before) return claims;
+    }
+  }
+
+  // Null, and a reason in `refused`, if it cannot be made.
+  std::unique_ptr<Step> step(const Graph& g, const Claim& claim, Refused* refused) {
+    const auto tried = [&](int node, const auto& make) {
+      std::string why;
+      try {
+        make();
+        return true;
+      } catch (const std::bad_alloc&) {
+        why = "out of memory";
+      } catch (const std::exception& failure) {
+        why = failure.what();
+      }
+      refused->emplace(node, "could not be compiled: " + why);
+      return false;
+    };
+    std::unique_ptr<Step> out;
+    if (const auto* group = std::get_if<Group>(&claim.what)) {
+      auto plan = std::make_unique<Plan>(g, *group, settings_);
+      bool whole = true;
+      for (const Product& product : group->products) {
+        whole &= tried(product.node, [&] { plan->prepare(g, product, &store_); });
+      }
+      if (whole) out = std::move(plan);
+    } else if (const auto* norm = std::get_if<Norm>(&claim.what)) {
+      tried(norm->node, [&] { out = std::make_unique<RowNorm>(g, *norm); });
+    } else if (const auto* attention = std::get_if<Attention>(&claim.what)) {
+      tried(attention->node, [&] { out = std::make_unique<GroupQuery>(g, *attention, settings_); });
+    } else if (!tried(claim.nodes[0], [&] { out = std::make_unique<Widened>(g, claim, inner_); })) {
+      // Which of them it was is not known.
+      for (const int node : claim.nodes)
+        refused->emplace(node, "is in a cluster with one that was");
+    }
+    return out;
+  }
+
+  OrtNodeComputeInfo* compiled(const OrtNode* fused) {
+    const auto places = [&](auto count, auto get) {
       size_t n = 0;
       check(api_, count(fused, &n));
       std::vector<const OrtValueInfo*> infos(n);
       check(api_, get(fused, infos.data(), n));
-      std::vector<std::string> list;
-      for (const OrtValueInfo* one : infos) {
+      Places names;
+      for (size_t i = 0; i < n; ++i) {
         const char* name = "";
-        if (one != nullptr) check(api_, api_.GetValueInfoName(one, &name));
-        list.push_back(name);
+        if (infos[i] != nullptr) check(api_, api_.GetValueInfoName(infos[i], &name));
+        if (*name != '\0') names.emplace(name, i);
       }
-      return list;
+      return names;
     };
-    const std::vector<std::string> inputs = names(api_.Node_GetNumInputs, api_.Node_GetInputs);
-    const std::vector<std::string> outputs = names(api_.Node_GetNumOutputs, api_.Node_GetOutputs);
-    const Claims claims = claim(g, settings_.policy);
+    const Places inputs = places(api_.Node_GetNumInputs, api_.Node_GetInputs);
+    const Places outputs = places(api_.Node_GetNumOutputs, api_.Node_GetOutputs);
     auto out = std::make_unique<Compiled>(api_);
-    const std::vector<std::vector<int>> lists = claims.fused();
-    if (lists.size() != 1 || lists[0].size() != g.nodes.size()) {
-      out->step = std::make_unique<Widened>(g, inputs, outputs, inner_);
-    } else if (!claims.groups.empty()) {
-      out->step = std::make_unique<Plan>(g, claims.groups[0], inputs, outputs, settings_);
-    } else if (!claims.norms.empty()) {
-      out->step = std::make_unique<RowNorm>(g, claims.norms[0], inputs, outputs);
-    } else {
-      out->step = std::make_unique<GroupQuery>(g, claims.attentions[0], inputs, outputs, settings_);
+    for (const auto& [name, index] : outputs) {
+      const auto at = step_of_.find(name);
+      if (at == step_of_.end()) continue;
+      out->step = std::move(steps_[at->second]);
+      break;
     }
+    if (out->step == nullptr) throw Failure(kEpFail, "exeunt: a fused node is none of its own");
+    out->step->bind(inputs, outputs);
     return out.release();
   }
 
-  // Appended, since a session asks for each graph within a graph anew.
+  // Lines are appended, since a session asks for each graph within a graph anew. What cannot be
+  // written does no harm to a session.
+  void say(const std::string& lines) const {
+    std::FILE* file = std::fopen(settings_.report.c_str(), "a");
+    if (file == nullptr) return;
+    std::fprintf(file, "%s\n", lines.c_str());
+    std::fclose(file);
+  }
+
   void report(const Graph& g, const Claims& claims) const {
-    std::FILE* file = opened(settings_.report);
+    std::vector<std::string> lines;
     std::vector<bool> taken(g.nodes.size());
-    for (const std::vector<int>& list : claims.fused()) {
-      for (const int node : list) taken[node] = true;
-    }
-    for (const Group& group : claims.groups) {
-      for (const Product& product : group.products) {
-        std::fprintf(file, "claimed %s\n", product.text.c_str());
+    for (const Claim& one : claims.list) {
+      for (const int node : one.nodes) taken[node] = true;
+      if (const auto* group = std::get_if<Group>(&one.what)) {
+        for (const Product& product : group->products) lines.push_back("claimed " + product.text);
+      } else if (const auto* norm = std::get_if<Norm>(&one.what)) {
+        lines.push_back("claimed " + norm->text);
+      } else if (const auto* attention = std::get_if<Attention>(&one.what)) {
+        lines.push_back("claimed " + attention->text);
+      } else {
+        lines.push_back("claimed " + std::to_string(one.nodes.size()) +
+                        " nodes of bf16, to be computed in f32:");
+        for (const int node : one.nodes) lines.back() += " " + g.nodes[node].op;
       }
     }
-    for (const Norm& norm : claims.norms) std::fprintf(file, "claimed %s\n", norm.text.c_str());
-    for (const Attention& attention : claims.attentions) {
-      std::fprintf(file, "claimed %s\n", attention.text.c_str());
-    }
-    for (const std::vector<int>& list : claims.widened) {
-      std::fprintf(file, "claimed %zu nodes of bf16, to be computed in f32:", list.size());
-      for (const int node : list) {
-        taken[node] = true;
-        std::fprintf(file, " %s", g.nodes[node].op.c_str());
-      }
-      std::fputc('\n', file);
-    }
-    for (const std::string& line : claims.declined) std::fprintf(file, "left %s\n", line.c_str());
+    for (const std::string& line : claims.declined) lines.push_back("left " + line);
     std::map<std::string, int> rest;
     for (size_t i = 0; i < g.nodes.size(); ++i) {
       if (!taken[i]) ++rest[g.nodes[i].op];
     }
     for (const auto& [op, count] : rest) {
-      std::fprintf(file, "left to others: %d %s\n", count, op.c_str());
+      lines.push_back("left to others: " + std::to_string(count) + " " + op);
     }
-    std::fclose(file);
+    std::string text;
+    for (const std::string& line : lines) text += (text.empty() ? "" : "\n") + line;
+    if (!lines.empty()) say(text);
   }
-
-  const Api& api_;
-  const Settings settings_;
-  const Inner inner_;
 };
 
 class Factory : public OrtEpFactory {

@@ -9,9 +9,9 @@ namespace exn::ort {
 
 class RowNorm : public Step {
  public:
-  RowNorm(const Graph& graph, const Norm& norm, const std::vector<std::string>& inputs,
-          const std::vector<std::string>& outputs);
+  RowNorm(const Graph& graph, const Norm& norm);
 
+  void bind(const Places& inputs, const Places& outputs) override;
   void run(OrtKernelContext* context) const override;
 
  private:
@@ -20,10 +20,9 @@ class RowNorm : public Step {
   bool softmax_;
   float eps_;
   std::vector<float> weight_, bias_, add_;
-  size_t input_, skip_ = 0;
   bool skips_;
-  int output_ = -1, sum_ = -1;  // -1: nobody reads it
-  int32_t type_;
+  Slot input_, skip_, output_, sum_;
+  bool writes_ = false, writes_sum_ = false;  // whether anybody reads them
   mutable Scratch scratch_;
 };
 
